@@ -1,1 +1,18 @@
+//! Multiprocessor foundations: the only safe doors from code to raw kernel memory,
+//! and the lock-free protocols by which CPUs talk.
+//!
+//! * [`cpu`]: CPU numbers and [`Pin`](cpu::Pin), the proof of running on one CPU within one kernel entry.
+//! * [`door`]: [`Ref`](door::Ref), [`Link`](door::Link), [`Homed`](door::Homed), [`ObjWord`](door::ObjWord),
+//!   [`Region`](door::Region): how safe code holds, stores and makes kernel objects.
+//! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
+//! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
+//!
+//! Everything above this crate is safe code. What keeps that sound is written at each door.
 #![no_std]
+#![cfg_attr(test, allow(clippy::undocumented_unsafe_blocks))]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod cpu;
+pub mod door;

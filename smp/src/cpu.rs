@@ -1,0 +1,63 @@
+//! CPU numbers and the pin guard.
+//!
+//! The kernel runs each entry to its end on one CPU with interrupts off. [`Pin`] is the proof of
+//! that: it can't be stored, sent or outlive the entry (its lifetime `'k`), and every access to
+//! state that belongs to one CPU asks for it.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+/// Most CPUs that one machine may have; static tables are never sized by it, only id encodings are.
+pub const MAX_CPUS: usize = 1024;
+
+/// A CPU, numbered from 0 in the order in which boot found them (not the APIC id).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct CpuId(u32);
+
+impl CpuId {
+    pub const BOOT: CpuId = CpuId(0);
+
+    /// `None` where `n` is not below [`MAX_CPUS`].
+    pub const fn new(n: usize) -> Option<CpuId> {
+        if n < MAX_CPUS { Some(CpuId(n as u32)) } else { None }
+    }
+
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for CpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cpu{}", self.0)
+    }
+}
+
+/// Proof that the holder runs on one CPU, within one kernel entry that lasts `'k`.
+///
+/// Not `Send`, not `Sync`. While a `Pin<'k>` exists no reclaim can free what was reached through it:
+/// see [`crate::quiesce`].
+#[derive(Clone, Copy)]
+pub struct Pin<'k> {
+    cpu: CpuId,
+    _entry: PhantomData<(&'k (), *const ())>,
+}
+
+impl<'k> Pin<'k> {
+    /// # Safety
+    /// The caller runs on `cpu` in kernel mode with interrupts off until the end of `'k`, no other
+    /// live `Pin` of another entry exists on this CPU, and the CPU passes a quiescent point
+    /// (return to user mode or idle) only after `'k`.
+    pub const unsafe fn new(cpu: CpuId) -> Pin<'k> {
+        Pin { cpu, _entry: PhantomData }
+    }
+
+    pub const fn cpu(self) -> CpuId {
+        self.cpu
+    }
+}

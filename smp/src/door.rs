@@ -1,0 +1,499 @@
+//! The doors between safe code and raw kernel memory.
+//!
+//! # What makes them sound
+//! Kernel objects live in memory that user level donated ([`Region`]), so the borrow checker cannot
+//! know how long they live. Three rules, held by `kern/core` and checked by its tests, take its place:
+//!
+//! 1. **An object dies only after its links.** Reclaim first cuts every stored [`Link`], [`Ptr`] and
+//!    [`ObjWord`] to an object, then waits until every CPU has left the kernel entries that may have
+//!    loaded one ([`crate::quiesce`]), then hands the memory back. A loaded [`Ref<'k, T>`] is bound to
+//!    the entry `'k`, so it cannot outlive that wait.
+//! 2. **Only the home CPU looks inside.** State that one CPU owns is wrapped in [`Homed`], which opens
+//!    only to a [`Pin`] of that CPU. Everything else that CPUs share is an atomic.
+//! 3. **Memory is carved once.** A [`Region`] hands out disjoint pieces and starts again only with a
+//!    [`Quiet`] token, which a completed grace period makes.
+//!
+//! # Memory ordering
+//! [`ObjWord`] stores with `Release` and loads with `Acquire`: who sees the word sees the object's
+//! initial contents and the slot's other words. `Link` is a plain cell: it belongs to its home CPU.
+
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::mem::{align_of, size_of};
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::cpu::{CpuId, Pin};
+
+/// Objects start on a cache line; the low bits of their addresses carry tags.
+pub const OBJECT_ALIGN: usize = 64;
+
+/// A kernel object as seen within one kernel entry.
+#[repr(transparent)]
+pub struct Ref<'k, T>(&'k T);
+
+impl<T> Clone for Ref<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Ref<'_, T> {}
+
+impl<T> Deref for Ref<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.0
+    }
+}
+
+impl<T> PartialEq for Ref<'_, T> {
+    /// Identity, not contents.
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self.0, other.0)
+    }
+}
+impl<T> Eq for Ref<'_, T> {}
+
+impl<'k, T> Ref<'k, T> {
+    /// For objects that never die (made at boot, or by a host test).
+    pub const fn from_static(object: &'static T) -> Ref<'k, T> {
+        Ref(object)
+    }
+
+    /// The object's address: an identity for dumps and tags, never an access path.
+    pub fn addr(self) -> u64 {
+        core::ptr::from_ref(self.0) as u64
+    }
+
+    /// The plain reference, for as long as the entry lasts.
+    pub const fn get(self) -> &'k T {
+        self.0
+    }
+
+    pub fn ptr(self) -> Ptr<T> {
+        Ptr(NonNull::from(self.0))
+    }
+}
+
+/// A reference at rest between kernel entries. Rule 1 above keeps it valid.
+#[repr(transparent)]
+pub struct Ptr<T>(NonNull<T>);
+
+impl<T> Clone for Ptr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Ptr<T> {}
+impl<T> PartialEq for Ptr<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl<T> Eq for Ptr<T> {}
+
+// SAFETY: a `Ptr` is inert; it is opened only by `get`, whose `Pin` and the rules above govern access.
+unsafe impl<T> Send for Ptr<T> {}
+// SAFETY: as above; a shared `Ptr` gives no access without a `Pin`.
+unsafe impl<T> Sync for Ptr<T> {}
+
+impl<T> Ptr<T> {
+    pub fn get<'k>(self, _pin: Pin<'k>) -> Ref<'k, T> {
+        // SAFETY: made from a `Ref` and stored under rule 1: the object lives at least until the
+        // grace period that follows the removal of this pointer, so at least until `'k` ends.
+        Ref(unsafe { self.0.as_ref() })
+    }
+
+    pub fn addr(self) -> u64 {
+        self.0.as_ptr() as u64
+    }
+}
+
+/// An optional reference stored in an object, read and written by one CPU (the object's home).
+#[repr(transparent)]
+pub struct Link<T>(Cell<Option<Ptr<T>>>);
+
+impl<T> Default for Link<T> {
+    fn default() -> Self {
+        Self::null()
+    }
+}
+
+impl<T> Link<T> {
+    pub const fn null() -> Link<T> {
+        Link(Cell::new(None))
+    }
+
+    #[inline(always)]
+    pub fn get<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        self.0.get().map(|p| p.get(pin))
+    }
+
+    #[inline(always)]
+    pub fn set(&self, to: Option<Ref<'_, T>>) {
+        self.0.set(to.map(Ref::ptr));
+    }
+
+    #[inline(always)]
+    pub fn take<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        self.0.take().map(|p| p.get(pin))
+    }
+
+    pub fn is_null(&self) -> bool {
+        self.0.get().is_none()
+    }
+
+    /// Whether it refers to `to`.
+    pub fn is(&self, to: Ref<'_, T>) -> bool {
+        self.0.get() == Some(to.ptr())
+    }
+
+    /// Address or 0, for dumps.
+    pub fn addr(&self) -> u64 {
+        self.0.get().map_or(0, Ptr::addr)
+    }
+}
+
+/// State that only its home CPU reads and writes; the home itself any CPU may read.
+#[repr(C)]
+pub struct Homed<T> {
+    home: AtomicU32,
+    value: T,
+}
+
+// SAFETY: `value` is reached only through `open`, which compares the opener's CPU with the home, so
+// at any time one CPU at most has access. `home` is atomic. The home changes only while the state is
+// in transit in a mailbox message, which orders the old home's accesses before the new home's.
+unsafe impl<T> Sync for Homed<T> {}
+
+impl<T> Homed<T> {
+    pub const fn new(home: CpuId, value: T) -> Homed<T> {
+        Homed { home: AtomicU32::new(home.raw()), value }
+    }
+
+    /// Offset of the inside, for assembly that has made the home check itself.
+    pub const VALUE_OFFSET: usize = core::mem::offset_of!(Homed<T>, value);
+
+    /// Which CPU owns the inside. May be stale by the time it is used on any other CPU.
+    pub fn home(&self) -> CpuId {
+        let raw = self.home.load(Ordering::Relaxed) as usize;
+        match CpuId::new(raw) {
+            Some(cpu) => cpu,
+            None => CpuId::BOOT,
+        }
+    }
+
+    /// The inside, for the home CPU; `None` elsewhere: then send a message.
+    #[inline(always)]
+    pub fn open<'a>(&'a self, pin: Pin<'_>) -> Option<&'a T> {
+        (self.home.load(Ordering::Relaxed) == pin.cpu().raw()).then_some(&self.value)
+    }
+
+    /// Moves the inside to another home. Called by the present home before the object is in use
+    /// there, or by the destination of a migration when it processes the arrival.
+    pub fn set_home(&self, _pin: Pin<'_>, to: CpuId) {
+        self.home.store(to.raw(), Ordering::Release);
+    }
+}
+
+/// A type of kernel object. `TYPE` is unique among all types that are ever stored in an
+/// [`ObjWord`]; `kern/base` holds the list and a test that no two agree.
+pub trait KernelObject: Sized {
+    const TYPE: u8;
+}
+
+/// Word 0 of a capability slot: object pointer, rights and type in one atomic word.
+///
+/// ```text
+///  63                      22 21            5 4     0
+/// +--------------------------+---------------+-------+
+/// | object address bits 47:6 |  rights (17)  | type  |
+/// +--------------------------+---------------+-------+
+/// ```
+/// Type 0 is "no object": the other bits then belong to the slot's owner (see [`RawWord`]).
+#[repr(transparent)]
+pub struct ObjWord(AtomicU64);
+
+/// Bits of rights in an [`ObjWord`].
+pub const RIGHTS_BITS: u32 = 17;
+/// Where the rights start.
+pub const RIGHTS_SHIFT: u32 = 5;
+/// Mask of the type.
+pub const TYPE_MASK: u64 = 0x1f;
+const RIGHTS_MASK: u64 = ((1 << RIGHTS_BITS) - 1) << RIGHTS_SHIFT;
+/// How far the address is shifted up; an arithmetic shift back restores the canonical upper half.
+pub const ADDR_SHIFT: u32 = 16;
+
+/// One reading of an [`ObjWord`]. All decisions of one kernel entry use one reading.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RawWord<'k> {
+    word: u64,
+    _entry: PhantomData<Pin<'k>>,
+}
+
+impl<'k> RawWord<'k> {
+    pub fn object_type(self) -> u8 {
+        (self.word & TYPE_MASK) as u8
+    }
+
+    pub fn rights(self) -> u32 {
+        ((self.word & RIGHTS_MASK) >> RIGHTS_SHIFT) as u32
+    }
+
+    pub fn addr(self) -> u64 {
+        ((self.word as i64 >> ADDR_SHIFT) as u64) & !(OBJECT_ALIGN as u64 - 1)
+    }
+
+    /// The object, where the word is of its type.
+    #[inline(always)]
+    pub fn get<T: KernelObject>(self) -> Option<Ref<'k, T>> {
+        if self.object_type() != T::TYPE {
+            return None;
+        }
+        // SAFETY: a word of type `T::TYPE` is only ever made by `ObjWord::set` from a `Ref<T>`
+        // (`TYPE` is unique), and rule 1 keeps the object alive for the entry that loaded the word.
+        Some(Ref(unsafe { &*(self.addr() as *const T) }))
+    }
+
+    /// For type 0: the value that [`ObjWord::set_empty`] stored.
+    pub fn empty_value(self) -> u64 {
+        self.word >> RIGHTS_SHIFT
+    }
+
+    pub fn bits(self) -> u64 {
+        self.word
+    }
+}
+
+impl ObjWord {
+    pub const fn empty() -> ObjWord {
+        ObjWord(AtomicU64::new(0))
+    }
+
+    #[inline(always)]
+    pub fn load<'k>(&self, _pin: Pin<'k>) -> RawWord<'k> {
+        RawWord { word: self.0.load(Ordering::Acquire), _entry: PhantomData }
+    }
+
+    pub fn set<T: KernelObject>(&self, to: Ref<'_, T>, rights: u32) {
+        self.0.store(Self::pack(to, rights), Ordering::Release);
+    }
+
+    /// Copies a word that was read in this entry, with the rights given.
+    pub fn set_raw(&self, from: RawWord<'_>, rights: u32) {
+        let bits = (u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK;
+        self.0.store((from.word & !RIGHTS_MASK) | bits, Ordering::Release);
+    }
+
+    /// Empties the word; `value` (59 bits) is the owner's note, read back by [`RawWord::empty_value`].
+    /// Sequentially consistent: the emptying is ordered before a later read of the grace epoch.
+    pub fn set_empty(&self, value: u64) {
+        self.0.store(value << RIGHTS_SHIFT, Ordering::SeqCst);
+    }
+
+    fn pack<T: KernelObject>(to: Ref<'_, T>, rights: u32) -> u64 {
+        debug_assert!(T::TYPE != 0 && u64::from(T::TYPE) <= TYPE_MASK);
+        debug_assert!(to.addr() % OBJECT_ALIGN as u64 == 0, "object off its cache line");
+        (to.addr() << ADDR_SHIFT) | ((u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK) | u64::from(T::TYPE)
+    }
+}
+
+/// Proof of a completed grace period: what was unlinked before it began is now unreachable.
+/// Made only by [`crate::quiesce`] (and by `host_test` in tests).
+pub struct Quiet {
+    _private: (),
+}
+
+impl Quiet {
+    pub(crate) const fn new() -> Quiet {
+        Quiet { _private: () }
+    }
+
+    /// For host tests, where one thread plays every CPU in turn.
+    #[cfg(feature = "host-test")]
+    pub const fn host_test() -> Quiet {
+        Quiet { _private: () }
+    }
+}
+
+/// An exclusive claim on a range of raw memory, carved from both ends: aligned blocks from the
+/// bottom, small descriptors from the top. Owned by an Untyped object and used under its root lock.
+pub struct Region {
+    base: u64,
+    size: u64,
+    low: Cell<u64>,
+    high: Cell<u64>,
+}
+
+/// A piece of raw memory that nobody else refers to.
+pub struct Piece {
+    base: u64,
+    size: u64,
+}
+
+impl Region {
+    /// # Safety
+    /// `base..base + size` is mapped readable and writable for as long as the machine runs, aligned
+    /// to [`OBJECT_ALIGN`], and nothing else refers to it.
+    pub const unsafe fn new(base: u64, size: u64) -> Region {
+        Region { base, size, low: Cell::new(0), high: Cell::new(size) }
+    }
+
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub fn free(&self) -> u64 {
+        self.high.get() - self.low.get()
+    }
+
+    pub fn is_unused(&self) -> bool {
+        self.free() == self.size
+    }
+
+    /// Bytes carved so far from the bottom and from the top.
+    pub fn used(&self) -> (u64, u64) {
+        (self.low.get(), self.size - self.high.get())
+    }
+
+    /// Carves `size` bytes aligned to `align` (a power of two) from the bottom.
+    pub fn carve(&self, size: u64, align: u64) -> Option<Piece> {
+        let at = (self.base + self.low.get()).checked_next_multiple_of(align)? - self.base;
+        let end = at.checked_add(size)?;
+        if end > self.high.get() {
+            return None;
+        }
+        self.low.set(end);
+        Some(Piece { base: self.base + at, size })
+    }
+
+    /// Carves `size` bytes, aligned to a cache line, from the top.
+    pub fn carve_top(&self, size: u64) -> Option<Piece> {
+        let at = self.high.get().checked_sub(size)? & !(OBJECT_ALIGN as u64 - 1);
+        if at < self.low.get() {
+            return None;
+        }
+        self.high.set(at);
+        Some(Piece { base: self.base + at, size })
+    }
+
+    /// Puts the marks back where [`Region::used`] said, after a carving whose pieces were dropped unused.
+    pub fn reset(&self, _quiet: &Quiet) {
+        self.low.set(0);
+        self.high.set(self.size);
+    }
+}
+
+impl Piece {
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Cuts `size` bytes off the front.
+    pub fn split(&mut self, size: u64) -> Option<Piece> {
+        if size > self.size {
+            return None;
+        }
+        let front = Piece { base: self.base, size };
+        self.base += size;
+        self.size -= size;
+        Some(front)
+    }
+
+    /// Fills the piece with zeros.
+    pub fn zero(&mut self) {
+        // SAFETY: a piece is an exclusive, mapped and writable range (`Region::new`, carved once).
+        unsafe { core::ptr::write_bytes(self.base as *mut u8, 0, self.size as usize) }
+    }
+
+    /// Turns the piece into a region of its own (a child Untyped).
+    pub fn into_region(self) -> Region {
+        Region { base: self.base, size: self.size, low: Cell::new(0), high: Cell::new(self.size) }
+    }
+
+    /// Makes an object at the front of the piece; the rest is lost to it (objects know their size).
+    ///
+    /// `None` where the piece is too small or off the type's alignment.
+    pub fn emplace<'k, T>(self, _pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
+        if self.size < size_of::<T>() as u64 || self.base % align_of::<T>() as u64 != 0 {
+            return None;
+        }
+        let at = self.base as *mut T;
+        // SAFETY: the piece is exclusive, mapped, large enough and aligned; it is consumed, so the
+        // object is its only user from here on.
+        unsafe { at.write(value) };
+        // SAFETY: just written; lives until reclaim, which rule 1 orders after `'k`.
+        Some(Ref(unsafe { &*at }))
+    }
+
+    /// Makes as many `T` as fit, each from `make(index)`: the tail of a variable-sized object.
+    pub fn emplace_slice<T>(self, mut make: impl FnMut(usize) -> T) -> Option<Table<T>> {
+        if self.base % align_of::<T>() as u64 != 0 || size_of::<T>() == 0 {
+            return None;
+        }
+        let len = self.size as usize / size_of::<T>();
+        for i in 0..len {
+            // SAFETY: inside the exclusive piece (i < len), aligned (base checked, stride is the size).
+            unsafe { (self.base as *mut T).add(i).write(make(i)) };
+        }
+        Some(Table { base: self.base as *const T, len })
+    }
+}
+
+/// A table that follows its object in the same retype (capability slots, members, exposures): fixed
+/// in size, as long-lived as the object that holds this handle. `repr(C)`: assembly reads both words.
+#[repr(C)]
+pub struct Table<T> {
+    base: *const T,
+    len: usize,
+}
+
+// SAFETY: the handle is immutable; elements are shared only as `&T`, so `T: Sync` is what sharing asks.
+unsafe impl<T: Sync> Sync for Table<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Send for Table<T> {}
+
+impl<T> Table<T> {
+    /// Offset of the base pointer, for assembly.
+    pub const BASE_OFFSET: usize = core::mem::offset_of!(Table<T>, base);
+    /// Offset of the length (in elements), for assembly.
+    pub const LEN_OFFSET: usize = core::mem::offset_of!(Table<T>, len);
+
+    pub const fn empty() -> Table<T> {
+        Table { base: NonNull::dangling().as_ptr(), len: 0 }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
+    pub fn get<'k>(&self, _pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
+        if index >= self.len {
+            return None;
+        }
+        // SAFETY: in bounds of the table that `emplace_slice` made; it lives as long as the object
+        // that holds the handle, which a `Ref` of this entry led to (rule 1).
+        Some(Ref(unsafe { &*self.base.add(index) }))
+    }
+
+    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, T>> + use<'_, 'k, T>
+    where
+        T: 'k,
+    {
+        (0..self.len).filter_map(move |i| self.get(pin, i))
+    }
+}
