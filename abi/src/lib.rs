@@ -1,1 +1,34 @@
+//! The one definition of what crosses the kernel's boundary: system calls, message layout,
+//! object types and rights, errors, identifiers, the UTCB and what process 1 is given.
+//!
+//! Kernel, runtime, programs and host tools all use this crate; none restates a number.
+//!
+//! # Register convention
+//! | register | in | out |
+//! |---|---|---|
+//! | rax | [`MsgInfo`]: operation, UTCB words, flags, label | [`MsgInfo`]: [`Error`] or 0, UTCB words, flags, label |
+//! | rdi | first argument, or [`Target`] | exposure index of a received call, or first result |
+//! | rsi | second argument (deadline of a message) | sender's [`TaskId`], or second result |
+//! | rdx, r8, r9, r10 | message registers 0–3, or further arguments | message registers 0–3, or further results |
+//! | r12 | – | the sender's custom bits in the group |
+//! | rcx, r11 | – | used by SYSCALL and SYSRET: address and flags of the caller itself |
+//!
+//! Every other register is zero on return, callee-saved ones included: a stub saves what it needs.
 #![no_std]
+#![forbid(unsafe_code)]
+
+mod boot;
+mod error;
+mod ids;
+mod msg;
+mod object;
+mod syscall;
+mod utcb;
+
+pub use boot::*;
+pub use error::*;
+pub use ids::*;
+pub use msg::*;
+pub use object::*;
+pub use syscall::*;
+pub use utcb::*;

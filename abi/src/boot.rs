@@ -1,0 +1,79 @@
+//! What process 1 is given: capabilities at fixed slots and a page of facts.
+
+use crate::Cap;
+
+/// Process 1's own CNode.
+pub const INIT_CNODE: Cap = Cap(1);
+pub const INIT_VSPACE: Cap = Cap(2);
+pub const INIT_PROCESS: Cap = Cap(3);
+pub const INIT_TASK: Cap = Cap(4);
+pub const INIT_SCHED: Cap = Cap(5);
+/// The Machine, all rights, log channel 1.
+pub const INIT_MACHINE: Cap = Cap(6);
+/// First of [`BootPage::untyped_count`] Untypeds, largest first.
+pub const INIT_UNTYPED: Cap = Cap(16);
+/// Slots in process 1's CSpace.
+pub const INIT_CNODE_SLOTS: usize = 4096;
+
+/// Where the kernel maps the boot page in process 1, read-only.
+pub const BOOT_PAGE_VA: u64 = 0x1000_0000;
+/// Where process 1 finds its own UTCB.
+pub const INIT_UTCB_VA: u64 = 0x1000_2000;
+/// Where the boot archive is mapped in process 1, read-only.
+pub const ARCHIVE_VA: u64 = 0x2000_0000;
+/// Process 1's stack: top and size in bytes.
+pub const INIT_STACK_TOP: u64 = 0x1100_0000;
+pub const INIT_STACK_SIZE: u64 = 0x2_0000;
+
+/// Highest user address plus one: the last page of the lower half is never mapped.
+pub const USER_TOP: u64 = 0x0000_7fff_ffff_f000;
+pub const PAGE_SIZE: u64 = 4096;
+pub const LARGE_PAGE_SIZE: u64 = 2 << 20;
+
+/// Most Untypeds that process 1 is told of.
+pub const BOOT_UNTYPED_MAX: usize = 64;
+/// Longest kernel command line that is passed on.
+pub const CMDLINE_MAX: usize = 1024;
+
+/// `BootPage::magic`: "AURORA" and the layout's version.
+pub const BOOT_MAGIC: u64 = 0x4155_524f_5241_0001;
+
+/// One page of facts for process 1.
+#[repr(C, align(4096))]
+#[derive(Clone, Copy)]
+pub struct BootPage {
+    pub magic: u64,
+    /// CPUs that came up, numbered from 0.
+    pub cpus: u64,
+    /// TSC ticks a second.
+    pub tsc_hz: u64,
+    pub archive_len: u64,
+    pub untyped_count: u64,
+    /// Bytes of XSAVE state a task with vector state carries.
+    pub xsave_bytes: u64,
+    /// Bit set of [`cpu_features`].
+    pub features: u64,
+    pub cmdline_len: u64,
+    /// Base-2 logarithm of each Untyped's size, in slot order.
+    pub untyped_log2: [u8; BOOT_UNTYPED_MAX],
+    pub cmdline: [u8; CMDLINE_MAX],
+}
+
+/// Bits of [`BootPage::features`].
+pub mod cpu_features {
+    pub const PCID: u64 = 1 << 0;
+    pub const INVPCID: u64 = 1 << 1;
+    pub const X2APIC: u64 = 1 << 2;
+    pub const TSC_DEADLINE: u64 = 1 << 3;
+    pub const XGETBV1: u64 = 1 << 4;
+    pub const SMEP: u64 = 1 << 5;
+    pub const SMAP: u64 = 1 << 6;
+    pub const UMIP: u64 = 1 << 7;
+    pub const AVX: u64 = 1 << 8;
+    /// The kernel was built with the assembly fastpath.
+    pub const FASTPATH: u64 = 1 << 32;
+    /// The kernel exports its state (test build).
+    pub const DUMP: u64 = 1 << 33;
+    /// The kernel perturbs itself by seed (test build).
+    pub const CHAOS: u64 = 1 << 34;
+}

@@ -1,0 +1,134 @@
+//! What a system call answers when it did not do what was asked.
+//!
+//! A refused call changes nothing. `rax` carries the [`Error`], `rdi` a detail whose meaning the
+//! error names (which argument, which rights were missing, what was expected).
+
+macro_rules! errors {
+    ($($(#[doc = $doc:expr])* $name:ident = $value:literal, blame $blame:ident;)*) => {
+        /// Why a system call was refused. The numbers are stable.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[repr(u8)]
+        pub enum Error { $($(#[doc = $doc])* $name = $value,)* }
+
+        impl Error {
+            /// Every error there is, for tables and exhaustive tests.
+            pub const ALL: &'static [Error] = &[$(Error::$name,)*];
+
+            /// The error of this number; `None` for 0 (success) and for numbers without one.
+            pub const fn from_raw(raw: u8) -> Option<Error> {
+                match raw { $($value => Some(Error::$name),)* _ => None }
+            }
+
+            /// Who has to change something.
+            pub const fn blame(self) -> Blame {
+                match self { $(Error::$name => Blame::$blame,)* }
+            }
+
+            /// First line of the error's documentation.
+            pub const fn text(self) -> &'static str {
+                match self { $(Error::$name => concat!($($doc,)* ""),)* }
+            }
+        }
+    };
+}
+
+/// Who is at fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blame {
+    /// The caller passed something wrong, or asked for what it may not do.
+    Caller,
+    /// The other side of the message died, left, or did not answer in time.
+    Peer,
+    /// Memory, table space or CPU time that somebody has to provide.
+    Resources,
+    /// Nobody: the state is as it is; ask again later, or not.
+    State,
+}
+
+errors! {
+    /// No operation has this number; detail: how many there are.
+    BadSyscall = 1, blame Caller;
+    /// An argument is out of range; detail: its position (0 = rdi).
+    BadArgument = 2, blame Caller;
+    /// The capability slot is empty or outside the CSpace; detail: the slot.
+    NoCapability = 3, blame Caller;
+    /// The capability is of another type; detail: the type it has.
+    WrongType = 4, blame Caller;
+    /// The capability lacks rights; detail: the missing ones.
+    NoRight = 5, blame Caller;
+    /// The caller's process is not a member of the group, or its record lacks the right.
+    NotMember = 6, blame Caller;
+    /// Nothing is exposed at this index of the group; detail: the index.
+    NoExposure = 7, blame Caller;
+    /// The task called died before it replied; rsi names it.
+    Dead = 8, blame Peer;
+    /// There is no call to reply to, or its caller went away.
+    Gone = 9, blame Peer;
+    /// The deadline passed first.
+    Timeout = 10, blame Peer;
+    /// Somebody with the right to do so cancelled the operation.
+    Cancelled = 11, blame Peer;
+    /// It would have to wait, and the caller asked not to.
+    WouldBlock = 12, blame State;
+    /// A task called itself, which could never return.
+    SelfCall = 13, blame Caller;
+    /// No CPU time may be used where the callee runs: the time may not go there and it has none.
+    NoTime = 14, blame Resources;
+    /// The destination slot is in use.
+    SlotOccupied = 15, blame Caller;
+    /// The Untyped has too little room; detail: bytes free.
+    NoMemory = 16, blame Resources;
+    /// The object is in a state in which this cannot be done (not configured, already started, …).
+    BadState = 17, blame Caller;
+    /// The object belongs to another CPU; detail: which.
+    WrongCpu = 18, blame Caller;
+    /// The object is in use and has to be freed of its users first.
+    InUse = 19, blame State;
+    /// The message is longer than its buffer; detail: words allowed.
+    TooLong = 20, blame Caller;
+    /// The VSpace has no frame left for a page table.
+    NoTables = 21, blame Resources;
+    /// The address is not canonical, not aligned, or outside what user level may map.
+    BadAddress = 22, blame Caller;
+    /// Something is mapped there already.
+    Mapped = 23, blame Caller;
+    /// The group's table is full.
+    Full = 24, blame Resources;
+    /// The process did not offer a slot in which to accept a membership.
+    NoConsent = 25, blame Peer;
+    /// The machine has no such CPU, or it did not come up; detail: how many are up.
+    NoCpu = 26, blame Caller;
+    /// All identifiers of this kind have been used up.
+    Retired = 27, blame Resources;
+    /// The mapping would be writable and executable.
+    WriteExecute = 28, blame Caller;
+    /// Rights that the source does not have cannot be passed on; detail: the excess.
+    Amplifies = 29, blame Caller;
+    /// The object is being destroyed.
+    Dying = 30, blame State;
+    /// This kernel was built without what was asked for.
+    NotBuilt = 31, blame State;
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{self:?}:{}", self.text())
+    }
+}
+
+impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip_and_every_error_explains_itself() {
+        for &e in Error::ALL {
+            assert_eq!(Error::from_raw(e as u8), Some(e));
+            assert!(e.text().len() > 10, "{e:?} has no text");
+        }
+        assert_eq!(Error::from_raw(0), None);
+        assert_eq!(Error::from_raw(Error::ALL.len() as u8 + 1), None);
+    }
+}

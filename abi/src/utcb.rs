@@ -1,0 +1,63 @@
+//! The UTCB: one page per task that its process and the kernel share.
+//!
+//! It holds what does not fit in registers. The kernel reads each word once and trusts none.
+
+use core::sync::atomic::AtomicU64;
+
+use crate::MSG_UTCB_WORDS;
+
+/// Bytes of a UTCB: one page.
+pub const UTCB_SIZE: usize = 4096;
+/// Bytes that [`Op::MachineLog`](crate::Op::MachineLog) takes from [`Utcb::bulk`] at most.
+pub const LOG_MAX: usize = 1024;
+
+/// Layout of the page. All words are atomics because both sides write; `Relaxed` is enough, the
+/// system call orders them.
+#[repr(C, align(4096))]
+pub struct Utcb {
+    /// Words of the message beyond the message registers.
+    pub msg: [AtomicU64; MSG_UTCB_WORDS],
+    /// Set by the kernel: preemption is pending (light yield).
+    pub preempt_pending: AtomicU64,
+    /// This task's id, written once when it is configured.
+    pub task_id: AtomicU64,
+    /// This task's home CPU, written when it is configured and when it migrates.
+    pub home_cpu: AtomicU64,
+    _reserved: [AtomicU64; 5],
+    /// Register sets, log text and other long arguments and results.
+    pub bulk: [AtomicU64; 256],
+    /// For the process: thread-local storage.
+    pub user: [AtomicU64; 512 - MSG_UTCB_WORDS - 8 - 256],
+}
+
+const _: () = assert!(core::mem::size_of::<Utcb>() == UTCB_SIZE);
+
+/// Order of a task's registers in [`Utcb::bulk`] for [`Op::TaskWriteRegs`](crate::Op::TaskWriteRegs)
+/// and [`Op::TaskReadRegs`](crate::Op::TaskReadRegs).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum RegIndex {
+    Rax = 0,
+    Rbx = 1,
+    Rcx = 2,
+    Rdx = 3,
+    Rsi = 4,
+    Rdi = 5,
+    Rbp = 6,
+    R8 = 7,
+    R9 = 8,
+    R10 = 9,
+    R11 = 10,
+    R12 = 11,
+    R13 = 12,
+    R14 = 13,
+    R15 = 14,
+    Rip = 15,
+    Rsp = 16,
+    Rflags = 17,
+    FsBase = 18,
+    GsBase = 19,
+}
+
+/// Words in a register set.
+pub const REG_COUNT: usize = 20;
