@@ -1,8 +1,12 @@
-//! CPU numbers and the pin guard.
+//! CPU numbers, the kernel entry and the pin guard.
 //!
 //! The kernel runs each entry to its end on one CPU with interrupts off. [`Pin`] is the proof of
 //! that: it can't be stored, sent or outlive the entry (its lifetime `'k`), and every access to
 //! state that belongs to one CPU asks for it.
+//!
+//! An [`Entry`] is the whole of one kernel entry. Pins are borrowed from it, so whoever asks for
+//! `&mut Entry` asks the compiler for a proof that nothing loaded through an earlier pin is still in
+//! use: a *quiescent point*. [`crate::quiesce`] builds on that.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -38,6 +42,34 @@ impl fmt::Debug for CpuId {
     }
 }
 
+/// One kernel entry, from the trap to the return to user mode or idle.
+///
+/// Neither `Copy` nor `Send`: trap code makes one and hands it down by `&mut`.
+pub struct Entry {
+    cpu: CpuId,
+    _here: PhantomData<*const ()>,
+}
+
+impl Entry {
+    /// # Safety
+    /// The caller runs on `cpu` in kernel mode with interrupts off for as long as the entry lives,
+    /// and no other `Entry`, nor a [`Pin`] made by [`Pin::new`], lives on this CPU meanwhile.
+    pub const unsafe fn new(cpu: CpuId) -> Entry {
+        Entry { cpu, _here: PhantomData }
+    }
+
+    /// A pin for one step of the entry: what is loaded through it is given up before the next
+    /// quiescent point.
+    #[inline(always)]
+    pub const fn pin(&self) -> Pin<'_> {
+        Pin { cpu: self.cpu, _entry: PhantomData }
+    }
+
+    pub const fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+}
+
 /// Proof that the holder runs on one CPU, within one kernel entry that lasts `'k`.
 ///
 /// Not `Send`, not `Sync`. While a `Pin<'k>` exists no reclaim can free what was reached through it:
@@ -57,6 +89,7 @@ impl<'k> Pin<'k> {
         Pin { cpu, _entry: PhantomData }
     }
 
+    #[inline(always)]
     pub const fn cpu(self) -> CpuId {
         self.cpu
     }

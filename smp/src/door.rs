@@ -2,7 +2,7 @@
 //!
 //! # What makes them sound
 //! Kernel objects live in memory that user level donated ([`Region`]), so the borrow checker cannot
-//! know how long they live. Three rules, held by `kern/core` and checked by its tests, take its place:
+//! know how long they live. Four rules, held by `kern/core` and checked by its tests, take its place:
 //!
 //! 1. **An object dies only after its links.** Reclaim first cuts every stored [`Link`], [`Ptr`] and
 //!    [`ObjWord`] to an object, then waits until every CPU has left the kernel entries that may have
@@ -12,6 +12,8 @@
 //!    only to a [`Pin`] of that CPU. Everything else that CPUs share is an atomic.
 //! 3. **Memory is carved once.** A [`Region`] hands out disjoint pieces and starts again only with a
 //!    [`Quiet`] token, which a completed grace period makes.
+//! 4. **Who sends lets go.** After state changed its owner ([`Homed::set_home`], a push of a
+//!    [`Parcel`](crate::mailbox::Parcel)), the entry that did it no longer uses what it opened before.
 //!
 //! # Memory ordering
 //! [`ObjWord`] stores with `Release` and loads with `Acquire`: who sees the word sees the object's
@@ -22,9 +24,9 @@ use core::marker::PhantomData;
 use core::mem::{align_of, size_of};
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::cpu::{CpuId, Pin};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, const_unless_loom};
 
 /// Objects start on a cache line; the low bits of their addresses carry tags.
 pub const OBJECT_ALIGN: usize = 64;
@@ -74,6 +76,12 @@ impl<'k, T> Ref<'k, T> {
     pub fn ptr(self) -> Ptr<T> {
         Ptr(NonNull::from(self.0))
     }
+
+    /// A part of the object (`field` captures nothing, so what it returns can only come from there).
+    #[inline(always)]
+    pub fn map<U>(self, field: for<'a> fn(&'a T) -> &'a U) -> Ref<'k, U> {
+        Ref(field(self.0))
+    }
 }
 
 /// A reference at rest between kernel entries. Rule 1 above keeps it valid.
@@ -99,6 +107,7 @@ unsafe impl<T> Send for Ptr<T> {}
 unsafe impl<T> Sync for Ptr<T> {}
 
 impl<T> Ptr<T> {
+    #[inline(always)]
     pub fn get<'k>(self, _pin: Pin<'k>) -> Ref<'k, T> {
         // SAFETY: made from a `Ref` and stored under rule 1: the object lives at least until the
         // grace period that follows the removal of this pointer, so at least until `'k` ends.
@@ -155,6 +164,52 @@ impl<T> Link<T> {
     }
 }
 
+/// An optional reference that any CPU may read and that is written under a lock or once.
+///
+/// `Acquire`/`Release`: who sees the reference sees what was written before it was stored.
+#[repr(transparent)]
+pub struct AtomicLink<T>(AtomicU64, PhantomData<Ptr<T>>);
+
+impl<T> Default for AtomicLink<T> {
+    fn default() -> Self {
+        Self::null()
+    }
+}
+
+impl<T> AtomicLink<T> {
+    pub const fn null() -> AtomicLink<T> {
+        AtomicLink(AtomicU64::new(0), PhantomData)
+    }
+
+    #[inline(always)]
+    pub fn get<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        let raw = self.0.load(Ordering::Acquire);
+        NonNull::new(raw as *mut T).map(|p| Ptr(p).get(pin))
+    }
+
+    #[inline(always)]
+    pub fn set(&self, to: Option<Ref<'_, T>>) {
+        self.0.store(to.map_or(0, Ref::addr), Ordering::Release);
+    }
+
+    /// Stores `to` where it was null; whether it did.
+    pub fn claim(&self, to: Ref<'_, T>) -> bool {
+        self.0.compare_exchange(0, to.addr(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    pub fn is_null(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    pub fn is(&self, to: Ref<'_, T>) -> bool {
+        self.0.load(Ordering::Relaxed) == to.addr()
+    }
+
+    pub fn addr(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// State that only its home CPU reads and writes; the home itself any CPU may read.
 #[repr(C)]
 pub struct Homed<T> {
@@ -164,12 +219,15 @@ pub struct Homed<T> {
 
 // SAFETY: `value` is reached only through `open`, which compares the opener's CPU with the home, so
 // at any time one CPU at most has access. `home` is atomic. The home changes only while the state is
-// in transit in a mailbox message, which orders the old home's accesses before the new home's.
-unsafe impl<T> Sync for Homed<T> {}
+// in transit in a mailbox message, which orders the old home's accesses before the new home's
+// (rule 4). The value moves from CPU to CPU, hence `Send`.
+unsafe impl<T: Send> Sync for Homed<T> {}
 
 impl<T> Homed<T> {
-    pub const fn new(home: CpuId, value: T) -> Homed<T> {
-        Homed { home: AtomicU32::new(home.raw()), value }
+    const_unless_loom! {
+        pub fn new(home: CpuId, value: T) -> Homed<T> {
+            Homed { home: AtomicU32::new(home.raw()), value }
+        }
     }
 
     /// Offset of the inside, for assembly that has made the home check itself.
@@ -190,16 +248,33 @@ impl<T> Homed<T> {
         (self.home.load(Ordering::Relaxed) == pin.cpu().raw()).then_some(&self.value)
     }
 
-    /// Moves the inside to another home. Called by the present home before the object is in use
-    /// there, or by the destination of a migration when it processes the arrival.
-    pub fn set_home(&self, _pin: Pin<'_>, to: CpuId) {
+    /// The inside, where the caller knows that this CPU is its home; panics where that is wrong.
+    #[inline(always)]
+    pub fn here(&self, pin: Pin<'_>) -> &T {
+        match self.open(pin) {
+            Some(value) => value,
+            None => self.not_here(pin),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_here(&self, pin: Pin<'_>) -> ! {
+        panic!("{:?} opened state whose home is {:?}", pin.cpu(), self.home());
+    }
+
+    /// Moves the inside to another home: by the present home before the object is in use there, or by
+    /// the destination of a migration when it processes the arrival. Panics for any third CPU.
+    pub fn set_home(&self, pin: Pin<'_>, to: CpuId) {
+        let (here, home) = (pin.cpu(), self.home());
+        assert!(here == to || here == home, "{here:?} moved state from {home:?} to {to:?}: not its business");
         self.home.store(to.raw(), Ordering::Release);
     }
 }
 
 /// A type of kernel object. `TYPE` is unique among all types that are ever stored in an
 /// [`ObjWord`]; `kern/base` holds the list and a test that no two agree.
-pub trait KernelObject: Sized {
+pub trait KernelObject: Sized + 'static {
     const TYPE: u8;
 }
 
@@ -267,8 +342,10 @@ impl<'k> RawWord<'k> {
 }
 
 impl ObjWord {
-    pub const fn empty() -> ObjWord {
-        ObjWord(AtomicU64::new(0))
+    const_unless_loom! {
+        pub fn empty() -> ObjWord {
+            ObjWord(AtomicU64::new(0))
+        }
     }
 
     #[inline(always)]
@@ -284,6 +361,18 @@ impl ObjWord {
     pub fn set_raw(&self, from: RawWord<'_>, rights: u32) {
         let bits = (u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK;
         self.0.store((from.word & !RIGHTS_MASK) | bits, Ordering::Release);
+    }
+
+    /// Claims an empty word for filling: `from` (read in this entry) becomes the empty `value`.
+    /// `false` where somebody else was first.
+    pub fn claim(&self, from: RawWord<'_>, value: u64) -> bool {
+        from.object_type() == 0
+            && self.0.compare_exchange(from.word, value << RIGHTS_SHIFT, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Changes the note of an empty word, by the CPU that emptied it: no fence.
+    pub fn set_note(&self, value: u64) {
+        self.0.store(value << RIGHTS_SHIFT, Ordering::Release);
     }
 
     /// Empties the word; `value` (59 bits) is the owner's note, read back by [`RawWord::empty_value`].
@@ -314,6 +403,25 @@ impl Quiet {
     #[cfg(feature = "host-test")]
     pub const fn host_test() -> Quiet {
         Quiet { _private: () }
+    }
+}
+
+/// Bytes that only the machine layer interprets (vector state): inert in safe code.
+#[repr(C, align(64))]
+pub struct RawBytes<const N: usize>(core::cell::UnsafeCell<[u8; N]>);
+
+// SAFETY: safe code can only take the address; who dereferences it says why it may.
+unsafe impl<const N: usize> Sync for RawBytes<N> {}
+
+impl<const N: usize> Default for RawBytes<N> {
+    fn default() -> Self {
+        RawBytes(core::cell::UnsafeCell::new([0; N]))
+    }
+}
+
+impl<const N: usize> RawBytes<N> {
+    pub const fn as_ptr(&self) -> *mut u8 {
+        self.0.get().cast()
     }
 }
 
@@ -382,7 +490,8 @@ impl Region {
         Some(Piece { base: self.base + at, size })
     }
 
-    /// Puts the marks back where [`Region::used`] said, after a carving whose pieces were dropped unused.
+    /// Takes every piece back: what stood in them was unlinked before the grace period that `_quiet`
+    /// proves (rule 1), so nobody refers to it any more.
     pub fn reset(&self, _quiet: &Quiet) {
         self.low.set(0);
         self.high.set(self.size);
@@ -423,7 +532,7 @@ impl Piece {
     /// Makes an object at the front of the piece; the rest is lost to it (objects know their size).
     ///
     /// `None` where the piece is too small or off the type's alignment.
-    pub fn emplace<'k, T>(self, _pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
+    pub fn emplace<'k, T: 'static>(self, _pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
         if self.size < size_of::<T>() as u64 || self.base % align_of::<T>() as u64 != 0 {
             return None;
         }
@@ -436,7 +545,7 @@ impl Piece {
     }
 
     /// Makes as many `T` as fit, each from `make(index)`: the tail of a variable-sized object.
-    pub fn emplace_slice<T>(self, mut make: impl FnMut(usize) -> T) -> Option<Table<T>> {
+    pub fn emplace_slice<T: 'static>(self, mut make: impl FnMut(usize) -> T) -> Option<Table<T>> {
         if self.base % align_of::<T>() as u64 != 0 || size_of::<T>() == 0 {
             return None;
         }
@@ -472,6 +581,11 @@ impl<T> Table<T> {
         Table { base: NonNull::dangling().as_ptr(), len: 0 }
     }
 
+    /// A table that never dies (made at boot, or by a host test).
+    pub const fn from_static(elements: &'static [T]) -> Table<T> {
+        Table { base: elements.as_ptr(), len: elements.len() }
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -497,3 +611,6 @@ impl<T> Table<T> {
         (0..self.len).filter_map(move |i| self.get(pin, i))
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -4,6 +4,7 @@
 //! * [`cpu`]: CPU numbers and [`Pin`](cpu::Pin), the proof of running on one CPU within one kernel entry.
 //! * [`door`]: [`Ref`](door::Ref), [`Link`](door::Link), [`Homed`](door::Homed), [`ObjWord`](door::ObjWord),
 //!   [`Region`](door::Region): how safe code holds, stores and makes kernel objects.
+//! * [`cpuset`]: sets of CPUs.
 //! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
 //!
@@ -11,8 +12,12 @@
 #![no_std]
 #![cfg_attr(test, allow(clippy::undocumented_unsafe_blocks))]
 
-#[cfg(test)]
+#[cfg(any(test, loom))]
 extern crate std;
 
 pub mod cpu;
+pub mod cpuset;
 pub mod door;
+#[cfg(any(test, feature = "host-test"))]
+pub mod host_test;
+pub mod sync;

@@ -1,0 +1,173 @@
+//! Host tests of the doors. One thread plays the CPUs in turn; memory comes from leaked boxes.
+
+use super::*;
+use crate::host_test::{leak, pin};
+use std::boxed::Box;
+use std::vec::Vec;
+
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// A region of `lines` cache lines that are filled with 0xaa.
+fn region(lines: usize) -> Region {
+    let memory: Vec<Line> = (0..lines).map(|_| Line([0xaa; 64])).collect();
+    let memory = Box::leak(memory.into_boxed_slice());
+    // SAFETY: leaked just now, aligned by its type, and `memory` is not used again.
+    unsafe { Region::new(memory.as_mut_ptr().expose_provenance() as u64, lines as u64 * 64) }
+}
+
+#[repr(C, align(64))]
+struct Thing {
+    number: u64,
+    next: Link<Thing>,
+}
+
+impl KernelObject for Thing {
+    const TYPE: u8 = 3;
+}
+
+#[repr(C, align(64))]
+struct Other;
+
+impl KernelObject for Other {
+    const TYPE: u8 = 4;
+}
+
+fn thing<'k>(region: &Region, number: u64) -> Ref<'k, Thing> {
+    let piece = region.carve(size_of::<Thing>() as u64, 64).expect("room");
+    piece.emplace(pin(0), Thing { number, next: Link::null() }).expect("fits")
+}
+
+#[test]
+fn pieces_are_disjoint_and_aligned() {
+    let region = region(64);
+    let mut taken: Vec<(u64, u64)> = Vec::new();
+    for (size, align) in [(1, 64), (100, 64), (256, 256), (64, 64), (512, 512)] {
+        let piece = region.carve(size, align).expect("room");
+        assert_eq!((piece.base() % align, piece.size()), (0, size));
+        taken.push((piece.base(), piece.base() + size));
+        let top = region.carve_top(48).expect("room");
+        assert_eq!(top.base() % 64, 0);
+        taken.push((top.base(), top.base() + 48));
+    }
+    taken.sort();
+    assert!(taken.windows(2).all(|w| w[0].1 <= w[1].0));
+    assert!(taken[0].0 >= region.base() && taken[9].1 <= region.base() + region.size());
+}
+
+#[test]
+fn region_ends_where_its_ends_meet() {
+    let region = region(4);
+    assert!(region.is_unused());
+    assert!(region.carve(65, 64).is_some() && region.carve_top(64).is_some());
+    assert_eq!((region.free(), region.used()), (127, (65, 64)));
+    assert!(region.carve_top(65).is_none(), "a rounded-down start would overlap");
+    assert!(region.carve(64, 64).is_some());
+    assert!(region.carve(1, 1).is_none() && region.carve_top(1).is_none());
+    assert!(region.carve(u64::MAX, 64).is_none() && region.carve_top(u64::MAX).is_none());
+    region.reset(&Quiet::new());
+    assert!(region.is_unused() && region.carve(256, 64).is_some());
+}
+
+#[test]
+fn piece_splits_and_clears() {
+    let region = region(4);
+    let mut piece = region.carve(256, 64).expect("room");
+    assert!(piece.split(257).is_none());
+    let mut front = piece.split(64).expect("room");
+    assert_eq!((front.base(), front.size(), piece.base()), (region.base(), 64, region.base() + 64));
+    front.zero();
+    let bytes = front.emplace_slice(|_| 0u8).expect("fits");
+    assert!(bytes.iter(pin(0)).all(|b| *b == 0));
+    let child = piece.into_region();
+    assert_eq!((child.size(), child.is_unused()), (192, true));
+}
+
+#[test]
+fn misfits_are_refused() {
+    let region = region(8);
+    let small = region.carve(63, 64).expect("room");
+    assert!(small.emplace(pin(0), Thing { number: 0, next: Link::null() }).is_none());
+    let mut odd = region.carve(256, 64).expect("room");
+    odd.split(8);
+    assert!(odd.emplace(pin(0), Thing { number: 0, next: Link::null() }).is_none());
+    let nothing = region.carve(64, 64).expect("room");
+    assert!(nothing.emplace_slice(|_| ()).is_none());
+}
+
+#[test]
+fn tables_are_bounded() {
+    let table = region(2).carve(128, 64).and_then(|p| p.emplace_slice(|i| i as u32 * 3)).expect("fits");
+    assert_eq!(table.len(), 32);
+    assert_eq!(table.get(pin(1), 31).map(|r| *r), Some(93));
+    assert!(table.get(pin(1), 32).is_none() && table.get(pin(1), usize::MAX).is_none());
+    assert!(table.iter(pin(0)).map(|r| *r).eq((0..32).map(|i| i * 3)));
+    let none: Table<u64> = Table::empty();
+    assert!(none.is_empty() && none.get(pin(0), 0).is_none());
+    assert_eq!(Table::from_static(&[5u8, 6]).get(pin(0), 1).map(|r| *r), Some(6));
+}
+
+#[test]
+fn words_hold_object_rights_and_type() {
+    let region = region(4);
+    let a = thing(&region, 7);
+    let word = ObjWord::empty();
+    assert_eq!((word.load(pin(0)).object_type(), word.load(pin(0)).empty_value()), (0, 0));
+    for rights in [0, 1, 0x1ffff] {
+        word.set(a, rights);
+        let read = word.load(pin(0));
+        assert_eq!((read.object_type(), read.rights(), read.addr()), (3, rights, a.addr()));
+        assert!(read.get::<Thing>() == Some(a) && read.get::<Other>().is_none());
+    }
+    let copy = ObjWord::empty();
+    copy.set_raw(word.load(pin(0)), 5);
+    assert_eq!((copy.load(pin(0)).rights(), copy.load(pin(0)).addr()), (5, a.addr()));
+    copy.set_empty(u64::MAX >> RIGHTS_SHIFT);
+    assert_eq!(copy.load(pin(0)).empty_value(), u64::MAX >> RIGHTS_SHIFT);
+    assert!(copy.load(pin(0)).get::<Thing>().is_none());
+    copy.set_note(9);
+    assert_eq!((copy.load(pin(0)).object_type(), copy.load(pin(0)).empty_value()), (0, 9));
+}
+
+#[test]
+fn addresses_of_the_upper_half_survive_packing() {
+    let word = RawWord { word: (0xffff_8123_4567_89c0 << ADDR_SHIFT) | 3, _entry: PhantomData };
+    assert_eq!(word.addr(), 0xffff_8123_4567_89c0);
+}
+
+#[test]
+fn links_follow_objects() {
+    let region = region(4);
+    let (a, b) = (thing(&region, 1), thing(&region, 2));
+    assert!(a.next.is_null() && a.next.addr() == 0);
+    a.next.set(Some(b));
+    assert!(a.next.is(b) && !a.next.is(a) && a.next.addr() == b.addr());
+    assert_eq!(a.next.get(pin(0)).map(|t| t.number), Some(2));
+    assert_eq!(a.next.take(pin(0)).map(|t| *t.map(|t| &t.number)), Some(2));
+    assert!(a.next.is_null());
+    assert!(a != b && a == a.ptr().get(pin(1)));
+}
+
+#[test]
+fn homed_opens_at_home_only() {
+    let state = leak(Homed::new(CpuId::BOOT, Cell::new(5)));
+    assert_eq!(state.open(pin(0)).map(Cell::get), Some(5));
+    assert!(state.open(pin(1)).is_none());
+    state.set_home(pin(0), pin(1).cpu());
+    assert!(state.open(pin(0)).is_none());
+    assert_eq!((state.home(), state.here(pin(1)).get()), (pin(1).cpu(), 5));
+    state.set_home(pin(2), pin(2).cpu());
+    assert_eq!(state.home().index(), 2);
+}
+
+#[test]
+#[should_panic(expected = "cpu1 opened state whose home is cpu0")]
+fn homed_says_who_was_wrong() {
+    Homed::new(CpuId::BOOT, ()).here(pin(1));
+}
+
+#[test]
+#[should_panic(expected = "not its business")]
+fn a_third_cpu_moves_nothing() {
+    Homed::new(CpuId::BOOT, ()).set_home(pin(1), pin(2).cpu());
+}

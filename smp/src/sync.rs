@@ -1,0 +1,61 @@
+//! Atomics, a race-checked cell and the named fences: the one place that knows loom from the machine.
+//!
+//! Under `--cfg loom` the same protocol code runs on loom's types, which explore every interleaving
+//! and every reordering that the language's memory model allows; on the machine it compiles to what
+//! x86 needs and no more. Each fence that x86 gives for nothing has a name that says why.
+
+#[cfg(not(loom))]
+pub use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+/// `const fn` on the machine; a plain `fn` under loom, whose types register themselves when made.
+macro_rules! const_unless_loom {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
+        #[cfg(not(loom))]
+        $(#[$meta])*
+        $vis const fn $name($($arg: $ty),*) -> $ret $body
+        #[cfg(loom)]
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) -> $ret $body
+    };
+}
+pub(crate) use const_unless_loom;
+
+/// The full fence between an atomic exchange and the loads that follow it.
+///
+/// x86: the exchange is a locked instruction and is that fence already, so only the compiler is held
+/// back. Loom treats a sequentially consistent exchange as acquire-release, so there it is needed.
+#[inline(always)]
+pub fn fence_after_exchange() {
+    if cfg!(all(target_arch = "x86_64", not(loom))) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The full fence between the receipt of a message and later loads of what a *third* CPU wrote.
+///
+/// X wrote and fenced, Y saw a sign of it and sent a message, we took the message: the language's
+/// model wants a fence here before we are sure to see X's store. x86: stores become visible to all
+/// other CPUs at once and loads are done in order, so there is nothing to do.
+#[inline(always)]
+pub fn fence_after_message() {
+    if cfg!(all(target_arch = "x86_64", not(loom))) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The full fence that an `IRET` is: it serialises, so every store before it is visible before
+/// anything after it is done, in user mode or in the next kernel entry. (`SYSRET` is none.)
+#[inline(always)]
+pub fn fence_of_iret() {
+    if cfg!(all(target_arch = "x86_64", not(loom))) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
