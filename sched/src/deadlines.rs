@@ -1,0 +1,243 @@
+//! Deadlines of one CPU, soonest first.
+//!
+//! A leftist heap: a binary tree in which nobody is later than its children, and in which the way
+//! down the right-hand side is the shortest way out of every subtree. That way has at most
+//! log2(n + 1) steps, and everything is built from merging two trees along it. So inserting, taking
+//! the soonest and taking out *any* deadline cost O(log n) steps at worst, not just on average, which
+//! is what a kernel with interrupts off wants; nothing recurses.
+//!
+//! Times are TSC values. Deadlines that are equal come out in an order that depends only on the
+//! history of calls.
+
+use core::cell::Cell;
+
+use smp::cpu::Pin;
+use smp::door::{Link, Ref};
+
+/// An object that can have a deadline.
+pub trait Timed: Sized {
+    /// Its links. The caller runs on the CPU that owns the queue, so the object is at home.
+    fn deadline_links(&self, pin: Pin<'_>) -> &DeadlineLinks<Self>;
+}
+
+/// What an object with a deadline carries. All null and zero while it has none.
+#[repr(C)]
+pub struct DeadlineLinks<T> {
+    parent: Link<T>,
+    left: Link<T>,
+    right: Link<T>,
+    deadline: Cell<u64>,
+    /// Nodes on the shortest way out of this subtree; 0: not queued.
+    rank: Cell<u32>,
+}
+
+impl<T> DeadlineLinks<T> {
+    /// Links of an object without a deadline.
+    pub const fn new() -> DeadlineLinks<T> {
+        DeadlineLinks {
+            parent: Link::null(),
+            left: Link::null(),
+            right: Link::null(),
+            deadline: Cell::new(0),
+            rank: Cell::new(0),
+        }
+    }
+
+    /// Whether a deadline is set.
+    #[inline(always)]
+    pub fn is_queued(&self) -> bool {
+        self.rank.get() != 0
+    }
+
+    /// The deadline, where one is set.
+    pub fn deadline(&self) -> Option<u64> {
+        self.is_queued().then(|| self.deadline.get())
+    }
+}
+
+impl<T> Default for DeadlineLinks<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The deadlines of one CPU.
+#[repr(C)]
+pub struct DeadlineQueue<T> {
+    root: Link<T>,
+    /// The root's deadline; `u64::MAX` where there is none.
+    soonest: Cell<u64>,
+}
+
+impl<T> Default for DeadlineQueue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> DeadlineQueue<T> {
+    /// An empty queue.
+    pub const fn new() -> DeadlineQueue<T> {
+        DeadlineQueue { root: Link::null(), soonest: Cell::new(u64::MAX) }
+    }
+
+    /// Whether nobody has a deadline.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.root.is_null()
+    }
+
+    /// The soonest deadline, `u64::MAX` where there is none: what the timer is set to.
+    #[inline(always)]
+    pub fn soonest(&self) -> u64 {
+        self.soonest.get()
+    }
+}
+
+impl<T: Timed> DeadlineQueue<T> {
+    /// Sets a deadline for `item`. Panics where it has one already.
+    pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, deadline: u64) {
+        let links = item.deadline_links(pin);
+        if links.is_queued() {
+            queued_twice(links.deadline.get(), deadline);
+        }
+        links.deadline.set(deadline);
+        links.rank.set(1);
+        self.set_root(pin, merge(pin, self.root.get(pin), Some(item)));
+    }
+
+    /// Who has the soonest deadline.
+    pub fn first<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        self.root.get(pin)
+    }
+
+    /// Takes one whose deadline is not after `now`, soonest first.
+    pub fn pop_expired<'k>(&self, pin: Pin<'k>, now: u64) -> Option<Ref<'k, T>> {
+        let first = self.root.get(pin).filter(|_| self.soonest.get() <= now)?;
+        self.remove(pin, first);
+        Some(first)
+    }
+
+    /// Takes back `item`'s deadline; says whether it had one.
+    pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
+        let links = item.deadline_links(pin);
+        if !links.is_queued() {
+            return false;
+        }
+        links.rank.set(0);
+        let (left, right) = (links.left.take(pin), links.right.take(pin));
+        for child in [left, right].into_iter().flatten() {
+            child.deadline_links(pin).parent.set(None);
+        }
+        let orphans = merge(pin, left, right);
+        match links.parent.take(pin) {
+            None => self.set_root(pin, orphans),
+            Some(parent) => {
+                let parent_links = parent.deadline_links(pin);
+                let side = if parent_links.left.is(item) { &parent_links.left } else { &parent_links.right };
+                side.set(orphans);
+                if let Some(orphans) = orphans {
+                    orphans.deadline_links(pin).parent.set(Some(parent));
+                }
+                restore_ranks(pin, parent, Ancestors::UntilUnchanged);
+            }
+        }
+        true
+    }
+
+    /// All with a deadline, in no particular order. For dumps and tests.
+    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u64, Ref<'k, T>)> + use<'k, T>
+    where
+        T: 'k,
+    {
+        core::iter::successors(self.root.get(pin), move |item| {
+            let links = item.deadline_links(pin);
+            links.left.get(pin).or_else(|| links.right.get(pin)).or_else(|| next_branch(pin, *item))
+        })
+        .map(move |item| (item.deadline_links(pin).deadline.get(), item))
+    }
+
+    fn set_root(&self, pin: Pin<'_>, root: Option<Ref<'_, T>>) {
+        self.root.set(root);
+        self.soonest.set(root.map_or(u64::MAX, |root| root.deadline_links(pin).deadline.get()));
+    }
+}
+
+/// Of an upward walk: the right-hand branch next to the first left-hand branch it leaves.
+fn next_branch<'k, T: Timed>(pin: Pin<'k>, item: Ref<'k, T>) -> Option<Ref<'k, T>> {
+    let mut from = item;
+    while let Some(parent) = from.deadline_links(pin).parent.get(pin) {
+        if parent.deadline_links(pin).left.is(from)
+            && let Some(right) = parent.deadline_links(pin).right.get(pin)
+        {
+            return Some(right);
+        }
+        from = parent;
+    }
+    None
+}
+
+/// Merges two trees whose roots have no parents.
+fn merge<'k, T: Timed>(pin: Pin<'k>, a: Option<Ref<'k, T>>, b: Option<Ref<'k, T>>) -> Option<Ref<'k, T>> {
+    let (Some(a), Some(b)) = (a, b) else {
+        return a.or(b);
+    };
+    let (root, mut rest) = sooner_first(pin, a, b);
+    let mut top = root;
+    // Down the right-hand side: each step keeps the sooner of two trees and merges the other into
+    // what stood to its right.
+    while let Some(right) = top.deadline_links(pin).right.get(pin) {
+        let (sooner, later) = sooner_first(pin, right, rest);
+        adopt(pin, top, sooner);
+        top = sooner;
+        rest = later;
+    }
+    adopt(pin, top, rest);
+    restore_ranks(pin, top, Ancestors::All);
+    Some(root)
+}
+
+fn sooner_first<'k, T: Timed>(pin: Pin<'_>, a: Ref<'k, T>, b: Ref<'k, T>) -> (Ref<'k, T>, Ref<'k, T>) {
+    if b.deadline_links(pin).deadline.get() < a.deadline_links(pin).deadline.get() { (b, a) } else { (a, b) }
+}
+
+fn adopt<T: Timed>(pin: Pin<'_>, parent: Ref<'_, T>, child: Ref<'_, T>) {
+    parent.deadline_links(pin).right.set(Some(child));
+    child.deadline_links(pin).parent.set(Some(parent));
+}
+
+/// How far [`restore_ranks`] goes.
+#[derive(PartialEq)]
+enum Ancestors {
+    /// Every node up to the root: after a merge, which leaves a path of log n.
+    All,
+    /// Until a rank comes out as it was: the rest of the way up is as it was, too. Ranks that change
+    /// grow on the way, so that is log n steps again.
+    UntilUnchanged,
+}
+
+/// From `from` upwards: the child with the shorter way out goes to the right, and ranks are made true.
+fn restore_ranks<'k, T: Timed>(pin: Pin<'k>, from: Ref<'k, T>, which: Ancestors) {
+    let mut at = Some(from);
+    while let Some(node) = at {
+        let links = node.deadline_links(pin);
+        let (left, right) = (links.left.get(pin), links.right.get(pin));
+        let rank = |child: Option<Ref<'_, T>>| child.map_or(0, |c| c.deadline_links(pin).rank.get());
+        let (left_rank, right_rank) = (rank(left), rank(right));
+        if left_rank < right_rank {
+            links.left.set(right);
+            links.right.set(left);
+        }
+        let new = left_rank.min(right_rank) + 1;
+        if links.rank.replace(new) == new && which == Ancestors::UntilUnchanged {
+            return;
+        }
+        at = links.parent.get(pin);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn queued_twice(old: u64, new: u64) -> ! {
+    panic!("deadline queue: deadline {new} set while deadline {old} stands");
+}

@@ -1,0 +1,268 @@
+//! Waiters in order of priority, and in order of arrival within one.
+//!
+//! Queued senders stand here, as many as there are; to insert takes at most 256 steps all the same,
+//! because a second chain runs through the first waiter of each priority:
+//!
+//! ```text
+//!  order   9a <-> 9b <-> 9c <-> 7a <-> 4a <-> 4b
+//!  chain   9a <---------------> 7a <-> 4a
+//! ```
+//! To insert, walk the chain to the end of the own priority and step into the order there. Everything
+//! else takes a constant number of steps, except a change of priority, which inserts anew.
+
+use core::cell::Cell;
+
+use smp::cpu::Pin;
+use smp::door::{Link, Ref};
+
+/// An object that can wait in a [`PrioList`].
+pub trait Waiter: Sized {
+    /// Its links. The caller runs on the CPU that owns the list, so the object is at home.
+    fn wait_links(&self, pin: Pin<'_>) -> &WaitLinks<Self>;
+}
+
+/// Where a waiter stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Place {
+    Out,
+    /// First of its priority: part of the chain.
+    First,
+    /// Behind another of its priority.
+    Follower,
+}
+
+/// What a waiter carries. All null while it does not wait.
+#[repr(C)]
+pub struct WaitLinks<T> {
+    /// The order.
+    next: Link<T>,
+    prev: Link<T>,
+    /// The chain: the first of the next lower and of the next higher priority. Null in followers.
+    lower: Link<T>,
+    higher: Link<T>,
+    place: Cell<Place>,
+    priority: Cell<u8>,
+}
+
+impl<T> WaitLinks<T> {
+    /// Links of an object that does not wait.
+    pub const fn new() -> WaitLinks<T> {
+        WaitLinks {
+            next: Link::null(),
+            prev: Link::null(),
+            lower: Link::null(),
+            higher: Link::null(),
+            place: Cell::new(Place::Out),
+            priority: Cell::new(0),
+        }
+    }
+
+    /// Whether the object waits.
+    pub fn is_waiting(&self) -> bool {
+        self.place.get() != Place::Out
+    }
+
+    /// The priority under which it waits.
+    pub fn priority(&self) -> Option<u8> {
+        self.is_waiting().then(|| self.priority.get())
+    }
+}
+
+impl<T> Default for WaitLinks<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A queue by priority.
+#[repr(C)]
+pub struct PrioList<T> {
+    first: Link<T>,
+    last: Link<T>,
+}
+
+impl<T> Default for PrioList<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> PrioList<T> {
+    /// An empty list.
+    pub const fn new() -> PrioList<T> {
+        PrioList { first: Link::null(), last: Link::null() }
+    }
+
+    /// Whether nobody waits.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+}
+
+impl<T: Waiter> PrioList<T> {
+    /// Who is next.
+    #[inline]
+    pub fn first<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        self.first.get(pin)
+    }
+
+    /// The priority of who is next.
+    #[inline]
+    pub fn highest_priority(&self, pin: Pin<'_>) -> Option<u8> {
+        self.first(pin).map(|first| first.wait_links(pin).priority.get())
+    }
+
+    /// Lets `item` wait behind all others of `priority`. Panics where it waits already.
+    pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
+        let links = item.wait_links(pin);
+        if links.is_waiting() {
+            waits_twice(links.priority.get(), priority);
+        }
+        links.priority.set(priority);
+        let (higher, lower) = self.neighbours(pin, priority);
+        match higher {
+            Some(class) if class.wait_links(pin).priority.get() == priority => {
+                links.place.set(Place::Follower);
+            }
+            _ => {
+                links.place.set(Place::First);
+                self.enter_chain(pin, item, higher, lower);
+            }
+        }
+        self.enter_order(pin, item, lower);
+    }
+
+    /// Takes who is next.
+    #[inline]
+    pub fn pop_highest<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        let first = self.first.get(pin)?;
+        self.remove(pin, first);
+        Some(first)
+    }
+
+    /// Takes `item` out, wherever it stands; says whether it was waiting. It must not wait in
+    /// another list.
+    pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
+        let links = item.wait_links(pin);
+        match links.place.replace(Place::Out) {
+            Place::Out => return false,
+            Place::First => Self::leave_chain(pin, item),
+            Place::Follower => {}
+        }
+        let (prev, next) = (links.prev.take(pin), links.next.take(pin));
+        match prev {
+            Some(prev) => prev.wait_links(pin).next.set(next),
+            None => self.first.set(next),
+        }
+        match next {
+            Some(next) => next.wait_links(pin).prev.set(prev),
+            None => self.last.set(prev),
+        }
+        true
+    }
+
+    /// Moves a waiting `item` to the end of another priority (to its own: nothing changes); says
+    /// whether it was waiting.
+    pub fn change_priority(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
+        match item.wait_links(pin).priority() {
+            None => false,
+            Some(same) if same == priority => true,
+            Some(_) => {
+                self.remove(pin, item);
+                self.insert(pin, item, priority);
+                true
+            }
+        }
+    }
+
+    /// All who wait, next first. For dumps and tests.
+    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = (u8, Ref<'k, T>)> + use<'k, T>
+    where
+        T: 'k,
+    {
+        core::iter::successors(self.first.get(pin), move |item| item.wait_links(pin).next.get(pin))
+            .map(move |item| (item.wait_links(pin).priority.get(), item))
+    }
+
+    /// In the chain: the last whose priority is at least `priority`, and the one after it.
+    fn neighbours<'k>(&self, pin: Pin<'k>, priority: u8) -> (Option<Ref<'k, T>>, Option<Ref<'k, T>>) {
+        let (mut higher, mut lower) = (None, self.first.get(pin));
+        while let Some(class) = lower {
+            if class.wait_links(pin).priority.get() < priority {
+                break;
+            }
+            higher = lower;
+            lower = class.wait_links(pin).lower.get(pin);
+        }
+        (higher, lower)
+    }
+
+    fn enter_chain(
+        &self,
+        pin: Pin<'_>,
+        item: Ref<'_, T>,
+        higher: Option<Ref<'_, T>>,
+        lower: Option<Ref<'_, T>>,
+    ) {
+        let links = item.wait_links(pin);
+        links.higher.set(higher);
+        links.lower.set(lower);
+        if let Some(higher) = higher {
+            higher.wait_links(pin).lower.set(Some(item));
+        }
+        if let Some(lower) = lower {
+            lower.wait_links(pin).higher.set(Some(item));
+        }
+    }
+
+    /// Puts `item` into the order before `next`, or at the end.
+    fn enter_order(&self, pin: Pin<'_>, item: Ref<'_, T>, next: Option<Ref<'_, T>>) {
+        let links = item.wait_links(pin);
+        let prev = match next {
+            Some(next) => {
+                let prev = next.wait_links(pin).prev.get(pin);
+                next.wait_links(pin).prev.set(Some(item));
+                prev
+            }
+            None => {
+                let prev = self.last.get(pin);
+                self.last.set(Some(item));
+                prev
+            }
+        };
+        match prev {
+            Some(prev) => prev.wait_links(pin).next.set(Some(item)),
+            None => self.first.set(Some(item)),
+        }
+        links.prev.set(prev);
+        links.next.set(next);
+    }
+
+    /// Takes the first of a priority out of the chain: the next of that priority takes its place
+    /// there, or the chain closes. The order still stands.
+    fn leave_chain(pin: Pin<'_>, item: Ref<'_, T>) {
+        let links = item.wait_links(pin);
+        let (higher, lower) = (links.higher.take(pin), links.lower.take(pin));
+        let heir = links.next.get(pin).filter(|next| next.wait_links(pin).place.get() == Place::Follower);
+        if let Some(heir) = heir {
+            let heir = heir.wait_links(pin);
+            heir.place.set(Place::First);
+            heir.higher.set(higher);
+            heir.lower.set(lower);
+        }
+        if let Some(higher) = higher {
+            higher.wait_links(pin).lower.set(heir.or(lower));
+        }
+        if let Some(lower) = lower {
+            lower.wait_links(pin).higher.set(heir.or(higher));
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn waits_twice(old: u8, new: u8) -> ! {
+    panic!("priority list: inserted with priority {new} while it waits with priority {old}");
+}

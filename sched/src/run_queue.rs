@@ -1,0 +1,274 @@
+//! The run queue of one CPU: 256 strict priorities, first come first served within one.
+//!
+//! A two-level bitmap says which priorities have somebody waiting; the highest of them is kept beside
+//! it, so that the question on every wake-up ("does anybody outrank me?") is one load. Every
+//! operation takes a constant number of steps, and inserting or taking touches one neighbour at most.
+//!
+//! Who is *running* is not in the queue: the dispatcher takes it out and puts it back, at the front
+//! where it was preempted (it keeps its turn), at the back where its slice is over.
+
+use core::cell::Cell;
+
+use smp::cpu::Pin;
+use smp::door::{Link, Ref};
+
+/// An object that can stand in a [`RunQueue`].
+pub trait Queued: Sized {
+    /// Its links. The caller runs on the CPU that owns the queue, so the object is at home.
+    fn run_links(&self, pin: Pin<'_>) -> &QueueLinks<Self>;
+}
+
+/// What a queued object carries. All null and zero while it is not queued.
+#[repr(C)]
+pub struct QueueLinks<T> {
+    next: Link<T>,
+    prev: Link<T>,
+    /// Priority + 1 of the class it stands in; 0: in none.
+    place: Cell<u32>,
+}
+
+impl<T> QueueLinks<T> {
+    /// Links of an object that is not queued.
+    pub const fn new() -> QueueLinks<T> {
+        QueueLinks { next: Link::null(), prev: Link::null(), place: Cell::new(0) }
+    }
+
+    /// Whether the object stands in a run queue.
+    #[inline(always)]
+    pub fn is_queued(&self) -> bool {
+        self.place.get() != 0
+    }
+
+    /// The priority under which it is queued.
+    pub fn priority(&self) -> Option<u8> {
+        self.place.get().checked_sub(1).map(|p| p as u8)
+    }
+}
+
+impl<T> Default for QueueLinks<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One priority's queue. Both links are null or neither is.
+struct Class<T> {
+    first: Link<T>,
+    last: Link<T>,
+}
+
+/// The SchedContexts that want one CPU.
+pub struct RunQueue<T> {
+    /// Highest priority that is not empty, plus 1; 0: nobody waits.
+    top: Cell<u32>,
+    /// Bit w: `words[w]` is not zero.
+    summary: Cell<u32>,
+    /// Bit p % 64 of word p / 64: class p is not empty.
+    words: [Cell<u64>; 4],
+    classes: [Class<T>; 256],
+}
+
+impl<T> Default for RunQueue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> RunQueue<T> {
+    /// An empty queue.
+    pub const fn new() -> RunQueue<T> {
+        RunQueue {
+            top: Cell::new(0),
+            summary: Cell::new(0),
+            words: [const { Cell::new(0) }; 4],
+            classes: [const { Class { first: Link::null(), last: Link::null() } }; 256],
+        }
+    }
+
+    /// Whether nobody waits.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.top.get() == 0
+    }
+
+    /// The priority that [`RunQueue::pop_highest`] would take from.
+    #[inline(always)]
+    pub fn peek_highest_priority(&self) -> Option<u8> {
+        self.top.get().checked_sub(1).map(|p| p as u8)
+    }
+
+    /// Whether somebody waits who must run before a task of `priority` goes on.
+    #[inline(always)]
+    pub fn outranks(&self, priority: u8) -> bool {
+        self.top.get() > u32::from(priority) + 1
+    }
+
+    /// Whether a task of `priority` whose slice is over has to let somebody else run.
+    #[inline(always)]
+    pub fn has_at_least(&self, priority: u8) -> bool {
+        self.top.get() > u32::from(priority)
+    }
+
+    #[inline(always)]
+    fn class(&self, priority: u8) -> &Class<T> {
+        &self.classes[usize::from(priority)]
+    }
+
+    #[inline(always)]
+    fn mark(&self, priority: u8) {
+        let word = usize::from(priority >> 6);
+        self.words[word].set(self.words[word].get() | 1 << (priority & 63));
+        self.summary.set(self.summary.get() | 1 << word);
+        self.top.set(self.top.get().max(u32::from(priority) + 1));
+    }
+
+    #[inline(always)]
+    fn unmark(&self, priority: u8) {
+        let word = usize::from(priority >> 6);
+        let bits = self.words[word].get() & !(1 << (priority & 63));
+        self.words[word].set(bits);
+        if bits == 0 {
+            self.summary.set(self.summary.get() & !(1 << word));
+        }
+        if self.top.get() == u32::from(priority) + 1 {
+            self.top.set(self.find_top());
+        }
+    }
+
+    #[inline(always)]
+    fn find_top(&self) -> u32 {
+        match self.summary.get().checked_ilog2() {
+            None => 0,
+            Some(word) => {
+                let bits = self.words[word as usize & 3].get();
+                word * 64 + (u64::BITS - bits.leading_zeros())
+            }
+        }
+    }
+}
+
+impl<T: Queued> RunQueue<T> {
+    /// Queues `item` behind all others of `priority`. Panics where it is queued already.
+    #[inline]
+    pub fn push_back(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
+        let (class, links) = (self.class(priority), Self::claim(pin, item, priority));
+        match class.last.get(pin) {
+            Some(last) => {
+                last.run_links(pin).next.set(Some(item));
+                links.prev.set(Some(last));
+            }
+            None => {
+                class.first.set(Some(item));
+                self.mark(priority);
+            }
+        }
+        class.last.set(Some(item));
+    }
+
+    /// Queues `item` before all others of `priority`: it was preempted and keeps its turn. Panics
+    /// where it is queued already.
+    #[inline]
+    pub fn push_front(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
+        let (class, links) = (self.class(priority), Self::claim(pin, item, priority));
+        match class.first.get(pin) {
+            Some(first) => {
+                first.run_links(pin).prev.set(Some(item));
+                links.next.set(Some(first));
+            }
+            None => {
+                class.last.set(Some(item));
+                self.mark(priority);
+            }
+        }
+        class.first.set(Some(item));
+    }
+
+    /// Takes the first of the highest priority.
+    #[inline]
+    pub fn pop_highest<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        let priority = self.peek_highest_priority()?;
+        let class = self.class(priority);
+        let item = class.first.get(pin)?;
+        let links = item.run_links(pin);
+        links.place.set(0);
+        match links.next.take(pin) {
+            Some(next) => {
+                next.run_links(pin).prev.set(None);
+                class.first.set(Some(next));
+            }
+            None => {
+                class.first.set(None);
+                class.last.set(None);
+                self.unmark(priority);
+            }
+        }
+        Some(item)
+    }
+
+    /// Takes `item` out, wherever it stands; says whether it was queued.
+    #[inline]
+    pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
+        let links = item.run_links(pin);
+        let Some(priority) = links.priority() else {
+            return false;
+        };
+        links.place.set(0);
+        let class = self.class(priority);
+        let (prev, next) = (links.prev.take(pin), links.next.take(pin));
+        match prev {
+            Some(prev) => prev.run_links(pin).next.set(next),
+            None => class.first.set(next),
+        }
+        match next {
+            Some(next) => next.run_links(pin).prev.set(prev),
+            None => class.last.set(prev),
+        }
+        if prev.is_none() && next.is_none() {
+            self.unmark(priority);
+        }
+        true
+    }
+
+    /// Whether `item` waits in this CPU's queue.
+    #[inline]
+    pub fn contains(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
+        item.run_links(pin).is_queued()
+    }
+
+    /// Moves a queued `item` to the end of another priority; says whether it was queued.
+    pub fn change_priority(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
+        let queued = self.remove(pin, item);
+        if queued {
+            self.push_back(pin, item, priority);
+        }
+        queued
+    }
+
+    /// All who wait, in the order in which they would run. For dumps and tests.
+    pub fn iter<'a, 'k>(&'a self, pin: Pin<'k>) -> impl Iterator<Item = (u8, Ref<'k, T>)> + use<'a, 'k, T>
+    where
+        T: 'k,
+    {
+        (0..=u8::MAX).rev().flat_map(move |priority| {
+            let first = self.class(priority).first.get(pin);
+            core::iter::successors(first, move |item| item.run_links(pin).next.get(pin))
+                .map(move |item| (priority, item))
+        })
+    }
+
+    #[inline(always)]
+    fn claim<'a>(pin: Pin<'_>, item: Ref<'a, T>, priority: u8) -> &'a QueueLinks<T> {
+        let links = item.get().run_links(pin);
+        if links.is_queued() {
+            queued_twice(links.place.get() - 1, priority);
+        }
+        links.place.set(u32::from(priority) + 1);
+        links
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn queued_twice(old: u32, new: u8) -> ! {
+    panic!("run queue: queued for priority {new} while it waits at priority {old}");
+}

@@ -1,0 +1,39 @@
+//! The object that the model tests queue: links of every kind, and a number to know it by.
+
+use sched::deadlines::{DeadlineLinks, Timed};
+use sched::prio_list::{WaitLinks, Waiter};
+use sched::run_queue::{QueueLinks, Queued};
+use smp::cpu::Pin;
+use smp::door::Ref;
+use smp::host_test::leak;
+
+#[derive(Default)]
+pub struct Thing {
+    pub number: usize,
+    run: QueueLinks<Thing>,
+    wait: WaitLinks<Thing>,
+    deadline: DeadlineLinks<Thing>,
+}
+
+impl Queued for Thing {
+    fn run_links(&self, _pin: Pin<'_>) -> &QueueLinks<Self> {
+        &self.run
+    }
+}
+
+impl Waiter for Thing {
+    fn wait_links(&self, _pin: Pin<'_>) -> &WaitLinks<Self> {
+        &self.wait
+    }
+}
+
+impl Timed for Thing {
+    fn deadline_links(&self, _pin: Pin<'_>) -> &DeadlineLinks<Self> {
+        &self.deadline
+    }
+}
+
+/// `count` things, numbered from 0.
+pub fn things(count: usize) -> Vec<Ref<'static, Thing>> {
+    (0..count).map(|number| leak(Thing { number, ..Thing::default() })).collect()
+}

@@ -1,0 +1,144 @@
+//! `PrioList` against a plain vector that is searched, and its bound on steps.
+
+mod common;
+
+use std::cell::Cell;
+
+use common::{Thing, things};
+use proptest::prelude::*;
+use sched::prio_list::{PrioList, WaitLinks, Waiter};
+use smp::cpu::Pin;
+use smp::host_test::{leak, pin};
+
+const THINGS: usize = 24;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Insert(usize, u8),
+    Remove(usize),
+    ChangePriority(usize, u8),
+    Pop,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let (thing, priority) = (0..THINGS, prop_oneof![0..6u8, any::<u8>(), Just(255)]);
+    prop_oneof![
+        4 => (thing.clone(), priority.clone()).prop_map(|(t, p)| Op::Insert(t, p)),
+        2 => thing.clone().prop_map(Op::Remove),
+        2 => (thing, priority).prop_map(|(t, p)| Op::ChangePriority(t, p)),
+        2 => Just(Op::Pop),
+    ]
+}
+
+/// Next first.
+#[derive(Default)]
+struct Model(Vec<(u8, usize)>);
+
+impl Model {
+    fn place(&self, thing: usize) -> Option<u8> {
+        self.0.iter().find(|(_, t)| *t == thing).map(|(p, _)| *p)
+    }
+
+    fn insert(&mut self, thing: usize, priority: u8) {
+        let at = self.0.iter().position(|(p, _)| *p < priority).unwrap_or(self.0.len());
+        self.0.insert(at, (priority, thing));
+    }
+
+    fn remove(&mut self, thing: usize) -> bool {
+        let held = self.place(thing).is_some();
+        self.0.retain(|(_, t)| *t != thing);
+        held
+    }
+}
+
+fn check(list: &PrioList<Thing>, model: &Model) {
+    let k = pin(0);
+    let order: Vec<_> = list.iter(k).map(|(p, t)| (p, t.number)).collect();
+    assert_eq!(order, model.0);
+    assert_eq!(list.highest_priority(k), model.0.first().map(|(p, _)| *p));
+    assert_eq!(list.first(k).map(|t| t.number), model.0.first().map(|(_, t)| *t));
+    assert_eq!(list.is_empty(), model.0.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn behaves_as_the_model(ops in prop::collection::vec(op(), 0..200)) {
+        let (k, things) = (pin(0), things(THINGS));
+        let (list, mut model) = (PrioList::new(), Model::default());
+        for op in ops {
+            match op {
+                Op::Insert(t, p) if model.place(t).is_none() => {
+                    list.insert(k, things[t], p);
+                    model.insert(t, p);
+                }
+                Op::Insert(t, _) => prop_assert!(things[t].wait_links(k).is_waiting()),
+                Op::Remove(t) => prop_assert_eq!(list.remove(k, things[t]), model.remove(t)),
+                Op::ChangePriority(t, p) => {
+                    let old = model.place(t);
+                    if old.is_some_and(|old| old != p) {
+                        model.remove(t);
+                        model.insert(t, p);
+                    }
+                    prop_assert_eq!(list.change_priority(k, things[t], p), old.is_some());
+                }
+                Op::Pop => {
+                    let next = model.0.first().map(|(_, t)| *t);
+                    if let Some(t) = next {
+                        model.remove(t);
+                    }
+                    prop_assert_eq!(list.pop_highest(k).map(|t| t.number), next);
+                }
+            }
+            check(&list, &model);
+            for thing in &things {
+                prop_assert_eq!(thing.wait_links(k).priority(), model.place(thing.number));
+            }
+        }
+    }
+}
+
+/// Counts how often its links are looked at: the steps of an operation.
+struct Counted {
+    links: WaitLinks<Counted>,
+}
+
+thread_local!(static LOOKS: Cell<usize> = const { Cell::new(0) });
+
+impl Waiter for Counted {
+    fn wait_links(&self, _pin: Pin<'_>) -> &WaitLinks<Self> {
+        LOOKS.set(LOOKS.get() + 1);
+        &self.links
+    }
+}
+
+#[test]
+fn steps_depend_on_the_priorities_not_on_the_length() {
+    let (k, list) = (pin(0), PrioList::new());
+    let mut all = Vec::new();
+    for n in 0..5000usize {
+        let item = leak(Counted { links: WaitLinks::new() });
+        LOOKS.set(0);
+        list.insert(k, item, (n * 7 % 256) as u8);
+        assert!(LOOKS.get() <= 2 * 256 + 8, "{} looks to insert the {n}th", LOOKS.get());
+        all.push(item);
+    }
+    for item in all.iter().skip(1).step_by(3) {
+        LOOKS.set(0);
+        assert!(list.remove(k, *item));
+        assert!(LOOKS.get() <= 8, "{} looks to remove", LOOKS.get());
+    }
+    while !list.is_empty() {
+        LOOKS.set(0);
+        list.pop_highest(k);
+        assert!(LOOKS.get() <= 8, "{} looks to pop", LOOKS.get());
+    }
+}
+
+#[test]
+#[should_panic(expected = "inserted with priority 2 while it waits with priority 1")]
+fn waiting_twice_is_refused() {
+    let (k, thing) = (pin(0), things(1)[0]);
+    let list = PrioList::new();
+    list.insert(k, thing, 1);
+    list.insert(k, thing, 2);
+}
