@@ -22,3 +22,8 @@ pub mod context;
 pub mod deadlines;
 pub mod prio_list;
 pub mod run_queue;
+
+pub use context::{ENDLESS, ScState, Slice};
+pub use deadlines::{DeadlineLinks, DeadlineQueue, Timed};
+pub use prio_list::{PrioLinks, PrioList, PrioQueued};
+pub use run_queue::{QueueLinks, Queued, RunQueue};

@@ -16,9 +16,9 @@ use smp::cpu::Pin;
 use smp::door::{Link, Ref};
 
 /// An object that can wait in a [`PrioList`].
-pub trait Waiter: Sized {
+pub trait PrioQueued: Sized {
     /// Its links. The caller runs on the CPU that owns the list, so the object is at home.
-    fn wait_links(&self, pin: Pin<'_>) -> &WaitLinks<Self>;
+    fn prio_links(&self, pin: Pin<'_>) -> &PrioLinks<Self>;
 }
 
 /// Where a waiter stands.
@@ -34,7 +34,7 @@ enum Place {
 
 /// What a waiter carries. All null while it does not wait.
 #[repr(C)]
-pub struct WaitLinks<T> {
+pub struct PrioLinks<T> {
     /// The order.
     next: Link<T>,
     prev: Link<T>,
@@ -45,10 +45,10 @@ pub struct WaitLinks<T> {
     priority: Cell<u8>,
 }
 
-impl<T> WaitLinks<T> {
+impl<T> PrioLinks<T> {
     /// Links of an object that does not wait.
-    pub const fn new() -> WaitLinks<T> {
-        WaitLinks {
+    pub const fn new() -> PrioLinks<T> {
+        PrioLinks {
             next: Link::null(),
             prev: Link::null(),
             lower: Link::null(),
@@ -69,7 +69,7 @@ impl<T> WaitLinks<T> {
     }
 }
 
-impl<T> Default for WaitLinks<T> {
+impl<T> Default for PrioLinks<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -101,7 +101,7 @@ impl<T> PrioList<T> {
     }
 }
 
-impl<T: Waiter> PrioList<T> {
+impl<T: PrioQueued> PrioList<T> {
     /// Who is next.
     #[inline]
     pub fn first<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
@@ -111,19 +111,19 @@ impl<T: Waiter> PrioList<T> {
     /// The priority of who is next.
     #[inline]
     pub fn highest_priority(&self, pin: Pin<'_>) -> Option<u8> {
-        self.first(pin).map(|first| first.wait_links(pin).priority.get())
+        self.first(pin).map(|first| first.prio_links(pin).priority.get())
     }
 
     /// Lets `item` wait behind all others of `priority`. Panics where it waits already.
     pub fn insert(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
-        let links = item.wait_links(pin);
+        let links = item.prio_links(pin);
         if links.is_waiting() {
             waits_twice(links.priority.get(), priority);
         }
         links.priority.set(priority);
         let (higher, lower) = self.neighbours(pin, priority);
         match higher {
-            Some(class) if class.wait_links(pin).priority.get() == priority => {
+            Some(class) if class.prio_links(pin).priority.get() == priority => {
                 links.place.set(Place::Follower);
             }
             _ => {
@@ -145,7 +145,7 @@ impl<T: Waiter> PrioList<T> {
     /// Takes `item` out, wherever it stands; says whether it was waiting. It must not wait in
     /// another list.
     pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
-        let links = item.wait_links(pin);
+        let links = item.prio_links(pin);
         match links.place.replace(Place::Out) {
             Place::Out => return false,
             Place::First => Self::leave_chain(pin, item),
@@ -153,11 +153,11 @@ impl<T: Waiter> PrioList<T> {
         }
         let (prev, next) = (links.prev.take(pin), links.next.take(pin));
         match prev {
-            Some(prev) => prev.wait_links(pin).next.set(next),
+            Some(prev) => prev.prio_links(pin).next.set(next),
             None => self.first.set(next),
         }
         match next {
-            Some(next) => next.wait_links(pin).prev.set(prev),
+            Some(next) => next.prio_links(pin).prev.set(prev),
             None => self.last.set(prev),
         }
         true
@@ -166,7 +166,7 @@ impl<T: Waiter> PrioList<T> {
     /// Moves a waiting `item` to the end of another priority (to its own: nothing changes); says
     /// whether it was waiting.
     pub fn change_priority(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
-        match item.wait_links(pin).priority() {
+        match item.prio_links(pin).priority() {
             None => false,
             Some(same) if same == priority => true,
             Some(_) => {
@@ -182,19 +182,19 @@ impl<T: Waiter> PrioList<T> {
     where
         T: 'k,
     {
-        core::iter::successors(self.first.get(pin), move |item| item.wait_links(pin).next.get(pin))
-            .map(move |item| (item.wait_links(pin).priority.get(), item))
+        core::iter::successors(self.first.get(pin), move |item| item.prio_links(pin).next.get(pin))
+            .map(move |item| (item.prio_links(pin).priority.get(), item))
     }
 
     /// In the chain: the last whose priority is at least `priority`, and the one after it.
     fn neighbours<'k>(&self, pin: Pin<'k>, priority: u8) -> (Option<Ref<'k, T>>, Option<Ref<'k, T>>) {
         let (mut higher, mut lower) = (None, self.first.get(pin));
         while let Some(class) = lower {
-            if class.wait_links(pin).priority.get() < priority {
+            if class.prio_links(pin).priority.get() < priority {
                 break;
             }
             higher = lower;
-            lower = class.wait_links(pin).lower.get(pin);
+            lower = class.prio_links(pin).lower.get(pin);
         }
         (higher, lower)
     }
@@ -206,24 +206,24 @@ impl<T: Waiter> PrioList<T> {
         higher: Option<Ref<'_, T>>,
         lower: Option<Ref<'_, T>>,
     ) {
-        let links = item.wait_links(pin);
+        let links = item.prio_links(pin);
         links.higher.set(higher);
         links.lower.set(lower);
         if let Some(higher) = higher {
-            higher.wait_links(pin).lower.set(Some(item));
+            higher.prio_links(pin).lower.set(Some(item));
         }
         if let Some(lower) = lower {
-            lower.wait_links(pin).higher.set(Some(item));
+            lower.prio_links(pin).higher.set(Some(item));
         }
     }
 
     /// Puts `item` into the order before `next`, or at the end.
     fn enter_order(&self, pin: Pin<'_>, item: Ref<'_, T>, next: Option<Ref<'_, T>>) {
-        let links = item.wait_links(pin);
+        let links = item.prio_links(pin);
         let prev = match next {
             Some(next) => {
-                let prev = next.wait_links(pin).prev.get(pin);
-                next.wait_links(pin).prev.set(Some(item));
+                let prev = next.prio_links(pin).prev.get(pin);
+                next.prio_links(pin).prev.set(Some(item));
                 prev
             }
             None => {
@@ -233,7 +233,7 @@ impl<T: Waiter> PrioList<T> {
             }
         };
         match prev {
-            Some(prev) => prev.wait_links(pin).next.set(Some(item)),
+            Some(prev) => prev.prio_links(pin).next.set(Some(item)),
             None => self.first.set(Some(item)),
         }
         links.prev.set(prev);
@@ -243,20 +243,20 @@ impl<T: Waiter> PrioList<T> {
     /// Takes the first of a priority out of the chain: the next of that priority takes its place
     /// there, or the chain closes. The order still stands.
     fn leave_chain(pin: Pin<'_>, item: Ref<'_, T>) {
-        let links = item.wait_links(pin);
+        let links = item.prio_links(pin);
         let (higher, lower) = (links.higher.take(pin), links.lower.take(pin));
-        let heir = links.next.get(pin).filter(|next| next.wait_links(pin).place.get() == Place::Follower);
+        let heir = links.next.get(pin).filter(|next| next.prio_links(pin).place.get() == Place::Follower);
         if let Some(heir) = heir {
-            let heir = heir.wait_links(pin);
+            let heir = heir.prio_links(pin);
             heir.place.set(Place::First);
             heir.higher.set(higher);
             heir.lower.set(lower);
         }
         if let Some(higher) = higher {
-            higher.wait_links(pin).lower.set(heir.or(lower));
+            higher.prio_links(pin).lower.set(heir.or(lower));
         }
         if let Some(lower) = lower {
-            lower.wait_links(pin).higher.set(heir.or(higher));
+            lower.prio_links(pin).higher.set(heir.or(higher));
         }
     }
 }

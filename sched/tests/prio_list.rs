@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use common::{Thing, things};
 use proptest::prelude::*;
-use sched::prio_list::{PrioList, WaitLinks, Waiter};
+use sched::prio_list::{PrioLinks, PrioList, PrioQueued};
 use smp::cpu::Pin;
 use smp::host_test::{leak, pin};
 
@@ -71,7 +71,7 @@ proptest! {
                     list.insert(k, things[t], p);
                     model.insert(t, p);
                 }
-                Op::Insert(t, _) => prop_assert!(things[t].wait_links(k).is_waiting()),
+                Op::Insert(t, _) => prop_assert!(things[t].prio_links(k).is_waiting()),
                 Op::Remove(t) => prop_assert_eq!(list.remove(k, things[t]), model.remove(t)),
                 Op::ChangePriority(t, p) => {
                     let old = model.place(t);
@@ -91,7 +91,7 @@ proptest! {
             }
             check(&list, &model);
             for thing in &things {
-                prop_assert_eq!(thing.wait_links(k).priority(), model.place(thing.number));
+                prop_assert_eq!(thing.prio_links(k).priority(), model.place(thing.number));
             }
         }
     }
@@ -99,13 +99,13 @@ proptest! {
 
 /// Counts how often its links are looked at: the steps of an operation.
 struct Counted {
-    links: WaitLinks<Counted>,
+    links: PrioLinks<Counted>,
 }
 
 thread_local!(static LOOKS: Cell<usize> = const { Cell::new(0) });
 
-impl Waiter for Counted {
-    fn wait_links(&self, _pin: Pin<'_>) -> &WaitLinks<Self> {
+impl PrioQueued for Counted {
+    fn prio_links(&self, _pin: Pin<'_>) -> &PrioLinks<Self> {
         LOOKS.set(LOOKS.get() + 1);
         &self.links
     }
@@ -116,7 +116,7 @@ fn steps_depend_on_the_priorities_not_on_the_length() {
     let (k, list) = (pin(0), PrioList::new());
     let mut all = Vec::new();
     for n in 0..5000usize {
-        let item = leak(Counted { links: WaitLinks::new() });
+        let item = leak(Counted { links: PrioLinks::new() });
         LOOKS.set(0);
         list.insert(k, item, (n * 7 % 256) as u8);
         assert!(LOOKS.get() <= 2 * 256 + 8, "{} looks to insert the {n}th", LOOKS.get());

@@ -12,8 +12,8 @@
 //!    only to a [`Pin`] of that CPU. Everything else that CPUs share is an atomic.
 //! 3. **Memory is carved once.** A [`Region`] hands out disjoint pieces and starts again only with a
 //!    [`Quiet`] token, which a completed grace period makes.
-//! 4. **Who sends lets go.** After state changed its owner ([`Homed::set_home`], a push of a
-//!    [`Parcel`](crate::mailbox::Parcel)), the entry that did it no longer uses what it opened before.
+//! 4. **Who sends lets go.** Once state is on its way to another CPU ([`Homed::set_home`], a push of
+//!    the node that carries it), the entry that sent it no longer uses what it opened before.
 //!
 //! # Memory ordering
 //! [`ObjWord`] stores with `Release` and loads with `Acquire`: who sees the word sees the object's
@@ -367,7 +367,10 @@ impl ObjWord {
     /// `false` where somebody else was first.
     pub fn claim(&self, from: RawWord<'_>, value: u64) -> bool {
         from.object_type() == 0
-            && self.0.compare_exchange(from.word, value << RIGHTS_SHIFT, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            && self
+                .0
+                .compare_exchange(from.word, value << RIGHTS_SHIFT, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Changes the note of an empty word, by the CPU that emptied it: no fence.
@@ -383,7 +386,7 @@ impl ObjWord {
 
     fn pack<T: KernelObject>(to: Ref<'_, T>, rights: u32) -> u64 {
         debug_assert!(T::TYPE != 0 && u64::from(T::TYPE) <= TYPE_MASK);
-        debug_assert!(to.addr() % OBJECT_ALIGN as u64 == 0, "object off its cache line");
+        debug_assert!(to.addr().is_multiple_of(OBJECT_ALIGN as u64), "object off its cache line");
         (to.addr() << ADDR_SHIFT) | ((u64::from(rights) << RIGHTS_SHIFT) & RIGHTS_MASK) | u64::from(T::TYPE)
     }
 }
@@ -533,7 +536,7 @@ impl Piece {
     ///
     /// `None` where the piece is too small or off the type's alignment.
     pub fn emplace<'k, T: 'static>(self, _pin: Pin<'k>, value: T) -> Option<Ref<'k, T>> {
-        if self.size < size_of::<T>() as u64 || self.base % align_of::<T>() as u64 != 0 {
+        if self.size < size_of::<T>() as u64 || !self.base.is_multiple_of(align_of::<T>() as u64) {
             return None;
         }
         let at = self.base as *mut T;
@@ -546,7 +549,7 @@ impl Piece {
 
     /// Makes as many `T` as fit, each from `make(index)`: the tail of a variable-sized object.
     pub fn emplace_slice<T: 'static>(self, mut make: impl FnMut(usize) -> T) -> Option<Table<T>> {
-        if self.base % align_of::<T>() as u64 != 0 || size_of::<T>() == 0 {
+        if !self.base.is_multiple_of(align_of::<T>() as u64) || size_of::<T>() == 0 {
             return None;
         }
         let len = self.size as usize / size_of::<T>();

@@ -1,7 +1,7 @@
 //! The object that the model tests queue: links of every kind, and a number to know it by.
 
 use sched::deadlines::{DeadlineLinks, Timed};
-use sched::prio_list::{WaitLinks, Waiter};
+use sched::prio_list::{PrioLinks, PrioQueued};
 use sched::run_queue::{QueueLinks, Queued};
 use smp::cpu::Pin;
 use smp::door::Ref;
@@ -11,7 +11,7 @@ use smp::host_test::leak;
 pub struct Thing {
     pub number: usize,
     run: QueueLinks<Thing>,
-    wait: WaitLinks<Thing>,
+    wait: PrioLinks<Thing>,
     deadline: DeadlineLinks<Thing>,
 }
 
@@ -21,8 +21,8 @@ impl Queued for Thing {
     }
 }
 
-impl Waiter for Thing {
-    fn wait_links(&self, _pin: Pin<'_>) -> &WaitLinks<Self> {
+impl PrioQueued for Thing {
+    fn prio_links(&self, _pin: Pin<'_>) -> &PrioLinks<Self> {
         &self.wait
     }
 }
