@@ -1,0 +1,396 @@
+//! What the boot loader says: memory map, command line, module, RSDP.
+//!
+//! Both protocols are read into one [`BootInfo`], by value: GRUB may have put its information
+//! anywhere, even right behind the boot segment, and nothing may be allocated before it is copied.
+//! All reads go through [`PhysMem`], so that broken tables end in an error and the parsers run
+//! under `cargo test`.
+
+use crate::mem::ranges::Range;
+
+/// `%eax` at the PVH entry (set by the entry code; PVH itself leaves it undefined).
+pub const PVH_BOOT: u32 = 0x336e_c578;
+/// `%eax` at the multiboot2 entry.
+pub const MULTIBOOT2_BOOT: u32 = 0x36d7_6289;
+/// First word of the PVH start information.
+const PVH_INFO: u32 = 0x336e_c578;
+
+/// Longest command line that is kept.
+pub const MAX_COMMAND_LINE: usize = 2048;
+/// Most memory map entries that are kept.
+pub const MAX_REGIONS: usize = 192;
+/// Size of an RSDP of ACPI 2 and later.
+const RSDP_SIZE: usize = 36;
+
+/// Physical memory as the parsers see it.
+pub trait PhysMem {
+    /// The `len` bytes at physical address `at`, where they are readable.
+    fn bytes(&self, at: u64, len: usize) -> Option<&[u8]>;
+}
+
+/// Who loaded the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Loader {
+    #[default]
+    None,
+    Pvh,
+    Multiboot2,
+}
+
+/// What a range of physical addresses holds. The numbers are E820's, in both protocols.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RegionKind {
+    Usable,
+    Reserved,
+    AcpiTables,
+    AcpiNvs,
+    Bad,
+}
+
+impl RegionKind {
+    fn from_e820(kind: u32) -> RegionKind {
+        match kind {
+            1 => RegionKind::Usable,
+            3 => RegionKind::AcpiTables,
+            4 => RegionKind::AcpiNvs,
+            5 => RegionKind::Bad,
+            _ => RegionKind::Reserved,
+        }
+    }
+
+    /// Whether it is RAM that the direct map shows.
+    pub fn is_ram(self) -> bool {
+        matches!(self, RegionKind::Usable | RegionKind::AcpiTables | RegionKind::AcpiNvs)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            RegionKind::Usable => "usable",
+            RegionKind::Reserved => "reserved",
+            RegionKind::AcpiTables => "ACPI tables",
+            RegionKind::AcpiNvs => "ACPI NVS",
+            RegionKind::Bad => "bad",
+        }
+    }
+}
+
+/// One entry of the memory map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    pub range: Range,
+    pub kind: RegionKind,
+}
+
+/// Where the ACPI root pointer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RootPointer {
+    Unknown,
+    At(u64),
+    /// The loader gave a copy of it (multiboot2).
+    Copy([u8; RSDP_SIZE]),
+}
+
+/// Why the loader's information can't be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InfoError {
+    UnknownLoader(u32),
+    BadMagic(u32),
+    /// A table of the loader lies outside memory; holds its address.
+    Unreadable(u64),
+    NoMemoryMap,
+}
+
+impl core::fmt::Display for InfoError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match *self {
+            InfoError::UnknownLoader(magic) => {
+                write!(f, "started neither by PVH nor by multiboot2 (magic {magic:#x})")
+            }
+            InfoError::BadMagic(magic) => write!(f, "PVH start information has magic {magic:#x}"),
+            InfoError::Unreadable(at) => {
+                write!(f, "the boot loader's information at {at:#x} can't be read")
+            }
+            InfoError::NoMemoryMap => write!(f, "the boot loader gave no memory map"),
+        }
+    }
+}
+
+/// The loader's information, copied.
+pub struct BootInfo {
+    pub loader: Loader,
+    pub regions: heapless::Vec<Region, MAX_REGIONS>,
+    /// Regions that did not fit; memory they describe is not used.
+    pub regions_lost: usize,
+    /// The first module: the boot archive.
+    pub module: Option<Range>,
+    pub modules: usize,
+    pub root_pointer: RootPointer,
+    command_line: heapless::Vec<u8, MAX_COMMAND_LINE>,
+    /// Whether the command line was longer than what is kept.
+    pub command_line_cut: bool,
+}
+
+impl BootInfo {
+    pub const fn new() -> BootInfo {
+        BootInfo {
+            loader: Loader::None,
+            regions: heapless::Vec::new(),
+            regions_lost: 0,
+            module: None,
+            modules: 0,
+            root_pointer: RootPointer::Unknown,
+            command_line: heapless::Vec::new(),
+            command_line_cut: false,
+        }
+    }
+
+    /// The command line as text, up to the first byte that isn't.
+    pub fn command_line(&self) -> &str {
+        match core::str::from_utf8(&self.command_line) {
+            Ok(text) => text,
+            Err(e) => core::str::from_utf8(&self.command_line[..e.valid_up_to()]).unwrap_or(""),
+        }
+    }
+
+    /// Reads what `magic` and `info` (the registers at entry) lead to.
+    pub fn read(&mut self, magic: u32, info: u32, mem: &dyn PhysMem) -> Result<(), InfoError> {
+        match magic {
+            PVH_BOOT => self.read_pvh(info.into(), mem)?,
+            MULTIBOOT2_BOOT => self.read_multiboot2(info.into(), mem)?,
+            other => return Err(InfoError::UnknownLoader(other)),
+        }
+        if self.regions.is_empty() { Err(InfoError::NoMemoryMap) } else { Ok(()) }
+    }
+
+    fn read_pvh(&mut self, at: u64, mem: &dyn PhysMem) -> Result<(), InfoError> {
+        self.loader = Loader::Pvh;
+        // struct hvm_start_info: magic, version, flags, nr_modules (u32 each); modlist, cmdline,
+        // rsdp, memmap (u64 each); memmap_entries, reserved (u32 each).
+        let start = Reader::new(at, 56, mem)?;
+        match start.u32(0) {
+            PVH_INFO => (),
+            other => return Err(InfoError::BadMagic(other)),
+        }
+        self.modules = start.u32(12) as usize;
+        if self.modules > 0 {
+            // struct hvm_modlist_entry: paddr, size, cmdline, reserved (u64 each)
+            let module = Reader::new(start.u64(16), 32, mem)?;
+            self.module = Range::sized(module.u64(0), module.u64(8));
+        }
+        self.copy_command_line(start.u64(24), mem);
+        if start.u64(32) != 0 {
+            self.root_pointer = RootPointer::At(start.u64(32));
+        }
+        let (map, entries) = (start.u64(40), u64::from(start.u32(48)));
+        for i in 0..entries {
+            // struct hvm_memmap_table_entry: addr, size (u64); type, reserved (u32)
+            let entry = Reader::new(map + 24 * i, 24, mem)?;
+            self.add_region(entry.u64(0), entry.u64(8), entry.u32(16));
+        }
+        Ok(())
+    }
+
+    fn read_multiboot2(&mut self, at: u64, mem: &dyn PhysMem) -> Result<(), InfoError> {
+        self.loader = Loader::Multiboot2;
+        let total = u64::from(Reader::new(at, 8, mem)?.u32(0));
+        let mut offset = 8;
+        while offset + 8 <= total {
+            let head = Reader::new(at + offset, 8, mem)?;
+            let (kind, size) = (head.u32(0), head.u32(4) as usize);
+            if kind == 0 || size < 8 {
+                break;
+            }
+            let tag = Reader::new(at + offset, size, mem)?;
+            self.read_tag(kind, &tag, mem);
+            offset += (size as u64).next_multiple_of(8);
+        }
+        Ok(())
+    }
+
+    fn read_tag(&mut self, kind: u32, tag: &Reader<'_>, mem: &dyn PhysMem) {
+        match kind {
+            1 => self.copy_command_line(tag.at + 8, mem),
+            3 if tag.bytes.len() >= 16 => {
+                if self.modules == 0 {
+                    self.module = Range::new(tag.u32(8).into(), tag.u32(12).into());
+                }
+                self.modules += 1;
+            }
+            6 if tag.bytes.len() >= 16 => {
+                let entry_size = (tag.u32(8) as usize).max(24);
+                let mut at = 16;
+                while at + 24 <= tag.bytes.len() {
+                    self.add_region(tag.u64(at), tag.u64(at + 8), tag.u32(at + 16));
+                    at += entry_size;
+                }
+            }
+            // A copy of the old (14) or the new (15) root pointer; the new one wins.
+            14 if self.root_pointer == RootPointer::Unknown => self.copy_root_pointer(tag),
+            15 => self.copy_root_pointer(tag),
+            _ => (),
+        }
+    }
+
+    fn copy_root_pointer(&mut self, tag: &Reader<'_>) {
+        let mut copy = [0; RSDP_SIZE];
+        let given = &tag.bytes[8..];
+        let len = given.len().min(RSDP_SIZE);
+        copy[..len].copy_from_slice(&given[..len]);
+        self.root_pointer = RootPointer::Copy(copy);
+    }
+
+    fn copy_command_line(&mut self, at: u64, mem: &dyn PhysMem) {
+        if at == 0 {
+            return;
+        }
+        self.command_line.clear();
+        let mut next = at;
+        while let Some(&[byte]) = mem.bytes(next, 1) {
+            if byte == 0 {
+                return;
+            }
+            if self.command_line.push(byte).is_err() {
+                self.command_line_cut = true;
+                return;
+            }
+            next += 1;
+        }
+    }
+
+    fn add_region(&mut self, at: u64, size: u64, kind: u32) {
+        let Some(range) = Range::sized(at, size) else {
+            return;
+        };
+        let region = Region { range, kind: RegionKind::from_e820(kind) };
+        if self.regions.push(region).is_err() {
+            self.regions_lost += 1;
+        }
+    }
+}
+
+impl Default for BootInfo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A loader's structure; offsets are checked by the caller's `len`.
+struct Reader<'m> {
+    at: u64,
+    bytes: &'m [u8],
+}
+
+impl<'m> Reader<'m> {
+    fn new(at: u64, len: usize, mem: &'m dyn PhysMem) -> Result<Reader<'m>, InfoError> {
+        let bytes = mem.bytes(at, len).ok_or(InfoError::Unreadable(at))?;
+        Ok(Reader { at, bytes })
+    }
+
+    fn u32(&self, offset: usize) -> u32 {
+        let mut word = [0; 4];
+        word.copy_from_slice(&self.bytes[offset..offset + 4]);
+        u32::from_le_bytes(word)
+    }
+
+    fn u64(&self, offset: usize) -> u64 {
+        u64::from(self.u32(offset)) | u64::from(self.u32(offset + 4)) << 32
+    }
+}
+
+/// The value of `key=value` in a command line; the last one counts.
+pub fn option<'a>(command_line: &'a str, key: &str) -> Option<&'a str> {
+    command_line
+        .split_ascii_whitespace()
+        .filter_map(|word| word.split_once('='))
+        .filter(|(k, _)| *k == key)
+        .map(|(_, value)| value)
+        .next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    struct Fake {
+        base: u64,
+        bytes: Vec<u8>,
+    }
+
+    impl PhysMem for Fake {
+        fn bytes(&self, at: u64, len: usize) -> Option<&[u8]> {
+            let start = at.checked_sub(self.base)? as usize;
+            self.bytes.get(start..start.checked_add(len)?)
+        }
+    }
+
+    fn put32(to: &mut Vec<u8>, words: &[u32]) {
+        for w in words {
+            to.extend_from_slice(&w.to_le_bytes());
+        }
+    }
+
+    fn put64(to: &mut Vec<u8>, words: &[u64]) {
+        for w in words {
+            to.extend_from_slice(&w.to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn pvh_start_info() {
+        let base = 0x1000;
+        let mut b = Vec::new();
+        put32(&mut b, &[PVH_INFO, 1, 0, 1]);
+        put64(&mut b, &[base + 56, base + 136, 0xf5a0, base + 88]);
+        put32(&mut b, &[2, 0]);
+        put64(&mut b, &[0x20_0000, 0x3000, 0, 0]);
+        put64(&mut b, &[0, 0x9_fc00]);
+        put32(&mut b, &[1, 0]);
+        put64(&mut b, &[0xf_0000, 0x1_0000]);
+        put32(&mut b, &[2, 0]);
+        b.extend_from_slice(b"log=e9 run=bench log=off\0");
+        let mut info = BootInfo::new();
+        info.read(PVH_BOOT, base as u32, &Fake { base, bytes: b }).unwrap();
+        assert_eq!(info.module, Range::new(0x20_0000, 0x20_3000));
+        assert_eq!(info.root_pointer, RootPointer::At(0xf5a0));
+        assert_eq!(info.regions.len(), 2);
+        assert_eq!(info.regions[1].kind, RegionKind::Reserved);
+        assert_eq!(info.command_line(), "log=e9 run=bench log=off");
+        assert_eq!(option(info.command_line(), "log"), Some("off"));
+        assert_eq!(option(info.command_line(), "idle"), None);
+    }
+
+    #[test]
+    fn multiboot2_tags() {
+        let base = 0x2000;
+        let mut b = Vec::new();
+        put32(&mut b, &[0, 0]);
+        put32(&mut b, &[1, 8 + 6]);
+        b.extend_from_slice(b"a=b c\0\0\0");
+        put32(&mut b, &[3, 17, 0x40_0000, 0x40_1800, 0, 0]);
+        put32(&mut b, &[6, 16 + 24, 24, 0]);
+        put64(&mut b, &[0x10_0000, 0x700_0000]);
+        put32(&mut b, &[1, 0]);
+        put32(&mut b, &[14, 28]);
+        b.extend_from_slice(b"RSD PTR 0123456789ab");
+        b.extend_from_slice(&[0; 4]);
+        put32(&mut b, &[0, 8]);
+        let total = b.len() as u32;
+        b[..4].copy_from_slice(&total.to_le_bytes());
+        let mut info = BootInfo::new();
+        info.read(MULTIBOOT2_BOOT, base as u32, &Fake { base, bytes: b }).unwrap();
+        assert_eq!(info.command_line(), "a=b c");
+        assert_eq!(info.module, Range::new(0x40_0000, 0x40_1800));
+        assert_eq!(info.modules, 1);
+        assert_eq!(info.regions[0].range, Range::new(0x10_0000, 0x710_0000).unwrap());
+        assert!(matches!(info.root_pointer, RootPointer::Copy(c) if c.starts_with(b"RSD PTR ")));
+    }
+
+    #[test]
+    fn broken_tables_are_errors() {
+        let fake = Fake { base: 0x1000, bytes: std::vec![0; 64] };
+        assert_eq!(BootInfo::new().read(1, 0, &fake), Err(InfoError::UnknownLoader(1)));
+        assert_eq!(BootInfo::new().read(PVH_BOOT, 0x1000, &fake), Err(InfoError::BadMagic(0)));
+        assert_eq!(BootInfo::new().read(PVH_BOOT, 0x9000, &fake), Err(InfoError::Unreadable(0x9000)));
+        assert_eq!(BootInfo::new().read(MULTIBOOT2_BOOT, 0x1000, &fake), Err(InfoError::NoMemoryMap));
+    }
+}

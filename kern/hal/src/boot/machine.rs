@@ -1,0 +1,252 @@
+//! The boot sequence itself; see the module above.
+
+use core::arch::{asm, global_asm};
+
+use raw_cpuid::CpuId as CpuInfo;
+use smp::cpu::{CpuId, MAX_CPUS};
+use spin::{Mutex, MutexGuard, Once};
+
+use super::info::{self, BootInfo, InfoError, PhysMem};
+use crate::cpu::features::Features;
+use crate::cpu::idle::IdleMode;
+use crate::cpu::{enable, mitigations, percpu, start, tables, time};
+use crate::dev::acpi::Tables;
+use crate::dev::exit::{self, Exit};
+use crate::dev::{clock, lapic, logport, serial};
+use crate::layout::{self, DIRECT_MAP};
+use crate::mem::kernel;
+use crate::mem::ranges::Range;
+use crate::mem::table::MapError;
+use crate::{eprintln, println};
+
+global_asm!(
+    include_str!("entry.s"),
+    pvh_magic = const info::PVH_BOOT,
+    direct_map_slot = const layout::table_index(DIRECT_MAP, 4),
+    direct_map = const DIRECT_MAP,
+    exit_panic = const Exit::Panic as u8,
+    main = sym boot_main,
+    options(att_syntax)
+);
+
+/// What the image plugs into this crate.
+pub struct Kernel {
+    /// Runs on the boot CPU when the machine is ready; the other CPUs wait for [`release_cpus`].
+    pub main: fn(&'static Boot) -> !,
+    /// Runs on each other CPU after that.
+    pub ap_main: fn(CpuId) -> !,
+}
+
+/// Names the image's [`Kernel`] to this crate.
+#[macro_export]
+macro_rules! kernel {
+    ($kernel:expr) => {
+        // SAFETY: the name is this crate's own; the macro is used once, in the image.
+        #[unsafe(no_mangle)]
+        static AURORA_KERNEL: $crate::boot::Kernel = $kernel;
+    };
+}
+
+unsafe extern "Rust" {
+    /// Defined by [`kernel!`](crate::kernel) in the image; immutable.
+    safe static AURORA_KERNEL: Kernel;
+}
+
+/// What boot found out.
+pub struct Boot {
+    pub info: &'static BootInfo,
+    pub features: Features,
+    pub cpus: usize,
+    pub idle: IdleMode,
+}
+
+impl Boot {
+    pub fn command_line(&self) -> &'static str {
+        self.info.command_line()
+    }
+
+    /// The value of a boot option.
+    pub fn option(&self, key: &str) -> Option<&'static str> {
+        info::option(self.command_line(), key)
+    }
+
+    /// The boot archive.
+    pub fn module(&self) -> Option<Range> {
+        self.info.module
+    }
+}
+
+static INFO: Mutex<BootInfo> = Mutex::new(BootInfo::new());
+/// [`INFO`], filled; its lock is never released.
+static READ_INFO: Once<&'static BootInfo> = Once::new();
+static BOOT: Once<Boot> = Once::new();
+
+/// RAM as the boot page tables show it.
+struct EarlyMemory;
+
+impl PhysMem for EarlyMemory {
+    fn bytes(&self, at: u64, len: usize) -> Option<&[u8]> {
+        if at == 0 || at.checked_add(len as u64)? > 4 << 30 {
+            return None;
+        }
+        // SAFETY: the boot tables map the first 4 GiB; nothing writes the loader's information.
+        Some(unsafe { core::slice::from_raw_parts((DIRECT_MAP + at) as *const u8, len) })
+    }
+}
+
+/// Ends the boot with a message.
+fn give_up(why: core::fmt::Arguments<'_>) -> ! {
+    eprintln!("aurora: can't boot: {why}");
+    exit::exit(Exit::Panic)
+}
+
+/// First Rust code, on the boot stack and the boot page tables.
+extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
+    serial::init();
+    println!("aurora {} boots", env!("CARGO_PKG_VERSION"));
+    let features = Features::detect(&CpuInfo::new());
+    if !features.missing().is_empty() {
+        eprintln!("aurora: this CPU lacks required features: {}", features.missing());
+        exit::exit(Exit::Panic);
+    }
+    // SAFETY: NX is a required feature; this is the boot CPU, interrupts are off.
+    unsafe {
+        enable::no_execute();
+        tables::init_interrupts();
+    }
+    let boot_info = read_info(magic, loader_info).unwrap_or_else(|e| give_up(format_args!("{e}")));
+    kernel::find_free_memory(boot_info);
+    if let Err(e) = kernel::build(boot_info, features) {
+        give_up(format_args!("no memory for page tables ({e:?})"));
+    }
+    // SAFETY: NX is on; image and boot stack (in the direct map) are mapped by the new tables.
+    unsafe { kernel::activate() };
+    let boot_cpu = percpu::make_window(CpuId::BOOT, 0, features)
+        .unwrap_or_else(|e| give_up(format_args!("no memory for the boot CPU ({e:?})")));
+    percpu::count_in(boot_cpu.id);
+    // SAFETY: CR3 has no low bits; the features are this CPU's; the window is new and its own.
+    unsafe {
+        enable::control_registers(features);
+        tables::load(boot_cpu);
+        tables::use_own_stacks();
+    }
+    switch_stack(percpu::stack_top(boot_cpu.id, 0))
+}
+
+fn read_info(magic: u32, loader_info: u32) -> Result<&'static BootInfo, InfoError> {
+    let mut boot_info = INFO.lock();
+    boot_info.read(magic, loader_info, &EarlyMemory)?;
+    // Never written again.
+    Ok(READ_INFO.call_once(|| MutexGuard::leak(boot_info)))
+}
+
+/// Goes on in [`boot_on_own_stack`], leaving the boot stack for ever.
+fn switch_stack(top: u64) -> ! {
+    // SAFETY: `top` is the end of this CPU's kernel stack, unused so far; nothing on the old stack is
+    // needed again.
+    unsafe {
+        asm!(
+            "mov rsp, {top}",
+            "xor ebp, ebp",
+            "call {next}",
+            "ud2",
+            top = in(reg) top,
+            next = sym boot_on_own_stack,
+            options(noreturn)
+        )
+    }
+}
+
+/// The rest of the boot, on the boot CPU's kernel stack.
+extern "C" fn boot_on_own_stack() -> ! {
+    let Some(cpu) = percpu::this() else {
+        give_up(format_args!("the kernel stack is not a CPU's own"));
+    };
+    let features = cpu.features;
+    let Some(&boot_info) = READ_INFO.get() else {
+        give_up(format_args!("the loader's information was not read"));
+    };
+    let idle = read_options(boot_info);
+    print_info(boot_info, features);
+    clock::mask_pic();
+    if let Err(e) = bring_up(boot_info, features) {
+        give_up(format_args!("no memory while starting CPUs ({e:?})"));
+    }
+    start::print_skew();
+    mitigations::print(features);
+    if let Some(segment) = kernel::boot_segment() {
+        kernel::with_free_memory(|free| free.add(segment));
+    }
+    // SAFETY: hooks and IDT were written above; nothing sealed is written again.
+    if let Err(e) = unsafe { kernel::seal() } {
+        give_up(format_args!("no memory to seal the kernel ({e:?})"));
+    }
+    let cpus = percpu::count();
+    let free = kernel::with_free_memory(|free| free.total());
+    println!("aurora: {cpus} CPUs, {} MiB free", free >> 20);
+    (AURORA_KERNEL.main)(BOOT.call_once(|| Boot { info: boot_info, features, cpus, idle }))
+}
+
+/// Applies the boot options that this crate knows.
+fn read_options(boot_info: &BootInfo) -> IdleMode {
+    let line = boot_info.command_line();
+    if !logport::choose(info::option(line, "log")) {
+        println!("aurora: boot option log= takes e9, com2 or off: taken as off");
+    }
+    IdleMode::from_option(info::option(line, "idle")).unwrap_or_else(|| {
+        println!("aurora: boot option idle= takes halt, poll or mwait: taken as halt");
+        IdleMode::Halt
+    })
+}
+
+fn print_info(boot_info: &BootInfo, features: Features) {
+    println!("aurora: loaded by {:?}, command line \"{}\"", boot_info.loader, boot_info.command_line());
+    if boot_info.command_line_cut {
+        println!("aurora: the command line is longer than {} bytes: cut", info::MAX_COMMAND_LINE);
+    }
+    for region in &boot_info.regions {
+        println!(
+            "aurora: memory {:#012x}-{:#012x} {}",
+            region.range.start(),
+            region.range.end(),
+            region.kind.name()
+        );
+    }
+    if boot_info.regions_lost > 0 {
+        println!("aurora: {} memory regions too many: not used", boot_info.regions_lost);
+    }
+    if let Some(module) = boot_info.module {
+        println!("aurora: boot archive at {:#x}, {} bytes", module.start(), module.size());
+    }
+    println!("aurora: features {features}");
+}
+
+/// ACPI, clocks, the other CPUs.
+fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
+    lapic::init(features)?;
+    lapic::init_cpu();
+    percpu::set_boot_apic_id(lapic::id());
+    println!("aurora: {}", lapic::mode_name());
+    mitigations::enable_here(features);
+    let firmware = Tables::find(&boot_info.root_pointer);
+    let pm_timer = firmware.as_ref().and_then(Tables::pm_timer);
+    if time::calibrate(features, pm_timer).is_none() {
+        give_up(format_args!("no clock runs against which to measure the TSC"));
+    }
+    let line = boot_info.command_line();
+    let limit = info::option(line, "cpus").and_then(|n| n.parse().ok()).unwrap_or(MAX_CPUS);
+    match firmware {
+        Some(firmware) => start::start_all(&firmware, limit, features),
+        None => Ok(()),
+    }
+}
+
+/// Lets the other CPUs into [`Kernel::ap_main`].
+pub fn release_cpus() {
+    start::release();
+}
+
+/// Another CPU has been released.
+pub(crate) fn ap_ready(cpu: CpuId) -> ! {
+    (AURORA_KERNEL.ap_main)(cpu)
+}

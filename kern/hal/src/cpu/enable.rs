@@ -1,0 +1,64 @@
+//! Control registers of one CPU, set the same way on each.
+
+use core::arch::x86_64::_xsetbv;
+
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::model_specific::Msr;
+
+use super::features::Features;
+
+const SYSENTER_CS: u32 = 0x174;
+
+/// EFER.NXE, before any page table with the NX bit is loaded.
+///
+/// # Safety
+/// The CPU has NX.
+pub unsafe fn no_execute() {
+    // SAFETY: NX is there (caller); the other bits stay.
+    unsafe { Efer::update(|f| f.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS)) }
+}
+
+/// Turns on what the kernel uses, and off what it must not meet.
+///
+/// # Safety
+/// `features` is what this CPU shows and includes [`Features::REQUIRED`]; CR3's low 12 bits are 0;
+/// the page tables have the supervisor bit right (SMEP and SMAP apply at once).
+pub unsafe fn control_registers(features: Features) {
+    let mut cr0 = Cr0::read();
+    cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::NUMERIC_ERROR | Cr0Flags::MONITOR_COPROCESSOR);
+    cr0.insert(Cr0Flags::TASK_SWITCHED);
+    cr0.remove(
+        Cr0Flags::EMULATE_COPROCESSOR
+            | Cr0Flags::ALIGNMENT_MASK
+            | Cr0Flags::CACHE_DISABLE
+            | Cr0Flags::NOT_WRITE_THROUGH,
+    );
+    // SAFETY: paging and protection stay on; the kernel itself uses no vector registers.
+    unsafe { Cr0::write(cr0) };
+
+    // SAFETY: every bit set is shown by `features` (caller); PCIDE needs CR3's low bits 0 (caller).
+    unsafe { Cr4::write_raw(control_register_4(features).bits()) };
+
+    // SAFETY: OSXSAVE is on, and the components are those that CPUID lists.
+    unsafe { _xsetbv(0, features.state_components()) };
+
+    // A null selector makes SYSENTER fault: SYSCALL is the only door.
+    // SAFETY: the register exists on every 64-bit CPU.
+    unsafe { Msr::new(SYSENTER_CS).write(0) };
+}
+
+/// Everything not named is off, also what the loader may have left on.
+fn control_register_4(features: Features) -> Cr4Flags {
+    let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
+        | Cr4Flags::PAGE_GLOBAL
+        | Cr4Flags::MACHINE_CHECK_EXCEPTION
+        | Cr4Flags::OSFXSR
+        | Cr4Flags::OSXMMEXCPT_ENABLE
+        | Cr4Flags::OSXSAVE
+        | Cr4Flags::FSGSBASE;
+    cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.contains(Features::SMEP));
+    cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.contains(Features::SMAP));
+    cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.contains(Features::UMIP));
+    cr4.set(Cr4Flags::PCID, features.contains(Features::PCID));
+    cr4
+}

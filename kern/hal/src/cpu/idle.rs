@@ -1,0 +1,60 @@
+//! Waiting for work. Interrupts are on only here; those that come are in `CpuLocal::arrived`
+//! afterwards, and the caller looks at them and at the mailbox with interrupts off again.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// How idle CPUs wait: the boot option `idle`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IdleMode {
+    #[default]
+    Halt,
+    Poll,
+    Mwait,
+}
+
+impl IdleMode {
+    /// Reads the boot option; `None` for a value that it doesn't have.
+    pub fn from_option(value: Option<&str>) -> Option<IdleMode> {
+        match value {
+            None | Some("halt") => Some(IdleMode::Halt),
+            Some("poll") => Some(IdleMode::Poll),
+            Some("mwait") => Some(IdleMode::Mwait),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Waits for an interrupt. STI takes effect after the next instruction, so none is lost between the
+/// caller's last look (interrupts off) and the halt.
+#[inline]
+pub fn halt() {
+    // SAFETY: interrupts in kernel mode are handled by `trap::kernel_trap`, which keeps all registers;
+    // memory is clobbered by default.
+    unsafe { core::arch::asm!("sti", "hlt", "cli") }
+}
+
+/// Lets interrupts in for a moment, for a loop that polls.
+#[inline]
+pub fn poll() {
+    // SAFETY: as in `halt`. PAUSE follows STI, so an interrupt that waits is taken behind it.
+    unsafe { core::arch::asm!("sti", "pause", "cli") }
+}
+
+/// Waits until `line` is written or an interrupt comes; at once where `line` no longer holds `seen`.
+/// The CPU has MONITOR.
+#[inline]
+pub fn mwait(line: &AtomicU64, seen: u64) {
+    // SAFETY: MONITOR has no effect but to watch the line.
+    unsafe {
+        core::arch::asm!(
+            "monitor",
+            in("rax") line.as_ptr(), in("ecx") 0, in("edx") 0,
+            options(nostack, preserves_flags)
+        );
+    }
+    if line.load(Ordering::SeqCst) != seen {
+        return;
+    }
+    // SAFETY: as in `halt`: MWAIT is the instruction behind STI.
+    unsafe { core::arch::asm!("sti", "mwait", "cli", in("eax") 0, in("ecx") 0) }
+}

@@ -1,0 +1,17 @@
+//! One CPU: its features, its structures, time, idling, and how the others are started.
+
+pub mod features;
+pub mod mitigations;
+
+#[cfg(target_os = "none")]
+pub mod enable;
+#[cfg(target_os = "none")]
+pub mod idle;
+#[cfg(target_os = "none")]
+pub mod percpu;
+#[cfg(target_os = "none")]
+pub mod start;
+#[cfg(target_os = "none")]
+pub mod tables;
+#[cfg(target_os = "none")]
+pub mod time;

@@ -1,0 +1,211 @@
+//! What belongs to one CPU: its window of stacks and tables, and how code finds out where it runs.
+//!
+//! A CPU's window (see [`crate::layout`]) holds its stacks, each with an unmapped guard below, then
+//! [`CpuLocal`]: the portable kernel's block first, then what only this crate uses. The word at the
+//! base of each stack is the address of the block, so any code on a kernel stack finds it by masking
+//! the stack pointer ([`this`]), without a segment register.
+//!
+//! The boot CPU makes the windows; from then on `CpuLocal` is shared read-only, its changing fields
+//! are atomics that the CPU itself writes.
+
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use smp::cpu::{CpuId, MAX_CPUS};
+use x86_64::VirtAddr;
+use x86_64::structures::tss::TaskStateSegment;
+
+use super::features::Features;
+use super::tables::DescriptorTable;
+use crate::layout::{self, PAGE, STACK_COUNT, STACK_SIZE};
+use crate::mem::kernel;
+use crate::mem::table::MapError;
+
+/// The interrupt stack table, by index; the kernel stack is stack 0 of the window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Ist {
+    Nmi = 1,
+    MachineCheck = 2,
+    Debug = 3,
+    DoubleFault = 4,
+}
+
+/// How far a CPU got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Life {
+    /// Nothing heard of it.
+    Starting,
+    Alive,
+    /// Stopped: it lacks features that the boot CPU has.
+    LacksFeatures,
+    /// Stopped: its APIC id is not the one that was started.
+    WrongId,
+}
+
+/// Interrupts that arrived while this CPU was idle, one bit per vector.
+#[derive(Default)]
+pub struct Arrived([AtomicU64; 4]);
+
+impl Arrived {
+    /// Notes a vector. Only the CPU itself, interrupts off.
+    pub fn note(&self, vector: u8) {
+        let word = &self.0[usize::from(vector >> 6)];
+        word.store(word.load(Ordering::Relaxed) | 1 << (vector & 63), Ordering::Relaxed);
+    }
+
+    /// Takes the lowest vector noted.
+    pub fn take(&self) -> Option<u8> {
+        for (i, word) in self.0.iter().enumerate() {
+            let bits = word.load(Ordering::Relaxed);
+            if bits != 0 {
+                word.store(bits & (bits - 1), Ordering::Relaxed);
+                return Some((i as u32 * 64 + bits.trailing_zeros()) as u8);
+            }
+        }
+        None
+    }
+}
+
+/// One CPU's own structures.
+#[repr(C, align(64))]
+pub struct CpuLocal {
+    pub id: CpuId,
+    apic_id: AtomicU32,
+    /// Interrupts taken in the idle loop.
+    pub arrived: Arrived,
+    /// Features of the boot CPU: this one must have them, and uses just them.
+    pub features: Features,
+    life: AtomicU32,
+    /// TSC of this CPU less TSC of the boot CPU, as measured at boot, and the error of that.
+    pub tsc_skew: AtomicI64,
+    pub tsc_skew_error: AtomicU64,
+    /// NMIs that nobody asked for.
+    pub nmis: AtomicU32,
+    pub gdt: DescriptorTable,
+    pub tss: TaskStateSegment,
+}
+
+impl CpuLocal {
+    /// The id by which interrupts reach it.
+    #[inline]
+    pub fn apic_id(&self) -> u32 {
+        self.apic_id.load(Ordering::Relaxed)
+    }
+
+    pub fn life(&self) -> Life {
+        match self.life.load(Ordering::Acquire) {
+            x if x == Life::Alive as u32 => Life::Alive,
+            x if x == Life::LacksFeatures as u32 => Life::LacksFeatures,
+            x if x == Life::WrongId as u32 => Life::WrongId,
+            _ => Life::Starting,
+        }
+    }
+
+    /// Says so; by the CPU itself.
+    pub(crate) fn set_life(&self, life: Life) {
+        self.life.store(life as u32, Ordering::Release);
+    }
+}
+
+const LOCAL_SIZE: u64 = (size_of::<CpuLocal>() as u64).next_multiple_of(PAGE);
+const _: () = assert!(layout::CPU_DATA_OFFSET + LOCAL_SIZE <= layout::CPU_WINDOW_SIZE);
+
+/// CPUs whose window exists and that came up; only grows.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// How many CPUs run. Their ids are `0..count()`.
+pub fn count() -> usize {
+    COUNT.load(Ordering::Acquire) as usize
+}
+
+/// Counts CPU `id` in; ids are counted in order.
+pub(crate) fn count_in(id: CpuId) {
+    COUNT.store(id.raw() + 1, Ordering::Release);
+}
+
+/// Notes the boot CPU's APIC id, known only once its APIC works.
+pub(crate) fn set_boot_apic_id(apic_id: u32) {
+    if let Some(boot) = of(CpuId::BOOT) {
+        boot.apic_id.store(apic_id, Ordering::Relaxed);
+    }
+}
+
+/// The structures of CPU `id`, where it runs.
+pub fn of(id: CpuId) -> Option<&'static CpuLocal> {
+    // SAFETY: counted CPUs have a window made by `make_window`, never unmapped.
+    (id.index() < count()).then(|| unsafe { &*(layout::cpu_data(id.index()) as *const CpuLocal) })
+}
+
+/// All CPUs that run, in order.
+pub fn all() -> impl Iterator<Item = &'static CpuLocal> {
+    (0..count()).filter_map(CpuId::new).filter_map(of)
+}
+
+/// The CPU that runs this code, `None` before its window exists.
+pub fn this() -> Option<&'static CpuLocal> {
+    let stack: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
+    if !(layout::CPU_WINDOWS..layout::DEVICE_WINDOW).contains(&stack) {
+        return None;
+    }
+    // SAFETY: a stack in the windows is one that `make_window` prepared: the word at its base is the
+    // address of a `CpuLocal` that is never freed.
+    Some(unsafe { &**((stack & !(STACK_SIZE - 1)) as *const *const CpuLocal) })
+}
+
+/// Makes the window of a CPU: stacks, guards, structures. A window that was made for a CPU that then
+/// did not come up is used again for the next.
+pub(crate) fn make_window(
+    id: CpuId,
+    apic_id: u32,
+    features: Features,
+) -> Result<&'static CpuLocal, MapError> {
+    let data = layout::cpu_data(id.index());
+    if !kernel::is_mapped(data) {
+        for which in 0..STACK_COUNT {
+            let frames = kernel::take_pages(STACK_SIZE, PAGE).ok_or(MapError::NoTable)?;
+            kernel::map_window(layout::stack_base(id.index(), which), frames.start(), STACK_SIZE)?;
+        }
+        let frames = kernel::take_pages(LOCAL_SIZE, PAGE).ok_or(MapError::NoTable)?;
+        kernel::map_window(data, frames.start(), LOCAL_SIZE)?;
+    }
+    debug_assert!(id.index() < MAX_CPUS);
+    let local = data as *mut CpuLocal;
+    let mut tss = TaskStateSegment::new();
+    tss.privilege_stack_table[0] = VirtAddr::new(stack_top(id, 0));
+    for ist in [Ist::Nmi, Ist::MachineCheck, Ist::Debug, Ist::DoubleFault] {
+        tss.interrupt_stack_table[ist as usize - 1] = VirtAddr::new(stack_top(id, ist as usize));
+    }
+    let value = CpuLocal {
+        id,
+        apic_id: AtomicU32::new(apic_id),
+        arrived: Arrived::default(),
+        features,
+        life: AtomicU32::new(Life::Starting as u32),
+        tsc_skew: AtomicI64::new(0),
+        tsc_skew_error: AtomicU64::new(0),
+        nmis: AtomicU32::new(0),
+        gdt: DescriptorTable::empty(),
+        tss,
+    };
+    // SAFETY: mapped above, large enough and page-aligned; the CPU is not running, so nobody else
+    // refers to it.
+    unsafe { local.write(value) };
+    for which in 0..STACK_COUNT {
+        // SAFETY: the base of a stack that was mapped above and is not in use.
+        unsafe { (layout::stack_base(id.index(), which) as *mut *const CpuLocal).write(local) };
+    }
+    // SAFETY: just written. The tables are completed once, here, before the reference is shared.
+    let local = unsafe { &mut *local };
+    let tss = &raw const local.tss;
+    // SAFETY: the TSS is valid and lives beside the table, for ever.
+    unsafe { local.gdt.fill(tss) };
+    Ok(local)
+}
+
+/// Where the stack pointer of stack `which` starts.
+pub fn stack_top(id: CpuId, which: usize) -> u64 {
+    layout::stack_base(id.index(), which) + STACK_SIZE
+}

@@ -1,0 +1,306 @@
+//! Starting the other CPUs.
+//!
+//! One after the other: prepare its window, put the start code's arguments in place, INIT, SIPI, wait
+//! for it to say that it is alive, measure its TSC. A CPU that does not answer in time, or lacks a
+//! feature that the boot CPU has, is named and left out: it gets another INIT, so that it can't wake
+//! up later, and its window goes to the next.
+//!
+//! The start page needs an identity mapping; it is in tables of their own, which share the kernel's
+//! half and are given back afterwards. The kernel's tables never map the lower half.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use raw_cpuid::CpuId as CpuInfo;
+use smp::cpu::{CpuId, MAX_CPUS};
+use x86_64::structures::paging::PageTableFlags as Flags;
+
+use super::features::Features;
+use super::percpu::{self, CpuLocal, Life};
+use super::{enable, idle, tables, time};
+use crate::dev::acpi::{Processor, Tables};
+use crate::dev::lapic;
+use crate::layout::{DIRECT_MAP, PAGE};
+use crate::mem::kernel;
+use crate::mem::ranges::Range;
+use crate::mem::table::{DirectMap, MapError, Space, TableMemory};
+use crate::{eprintln, println};
+
+/// Between INIT and the first SIPI, in microseconds (Intel's sequence).
+const AFTER_INIT: u64 = 10_000;
+/// Before the second SIPI is sent.
+const AFTER_STARTUP: u64 = 1_000;
+/// How long a CPU has to come up.
+const PATIENCE: u64 = 2_000_000;
+
+const CODE_64: u16 = tables::KERNEL_CODE;
+const DATA: u16 = tables::KERNEL_DATA;
+const CODE_32: u16 = 0x18;
+
+/// What the start code reads, at a fixed place in the start page.
+#[repr(C, align(16))]
+struct StartArgs {
+    /// Null, 64-bit code, data, 32-bit code.
+    gdt: [u64; 4],
+    /// Operand of LGDT: limit, address.
+    gdt_pointer: [u16; 3],
+    /// Operands of the far jumps: offset, selector.
+    far_32: [u16; 3],
+    far_64: [u16; 3],
+    start_tables: u32,
+    kernel_tables: u64,
+    stack: u64,
+    local: u64,
+    entry: u64,
+}
+
+/// Where the arguments are in the start page.
+const ARGS: usize = 1024;
+
+global_asm!(
+    include_str!("start.s"),
+    gdt_pointer = const ARGS + offset_of!(StartArgs, gdt_pointer),
+    far_32 = const ARGS + offset_of!(StartArgs, far_32),
+    far_64 = const ARGS + offset_of!(StartArgs, far_64),
+    start_tables = const ARGS + offset_of!(StartArgs, start_tables),
+    kernel_tables = const ARGS + offset_of!(StartArgs, kernel_tables),
+    stack = const ARGS + offset_of!(StartArgs, stack),
+    local = const ARGS + offset_of!(StartArgs, local),
+    entry = const ARGS + offset_of!(StartArgs, entry),
+    data_selector = const DATA,
+    main = sym ap_main,
+    options(att_syntax)
+);
+
+unsafe extern "C" {
+    static ap_start_code: u8;
+    static ap_start_32: u8;
+    static ap_start_64: u8;
+    static ap_start_end: u8;
+    fn ap_enter_kernel();
+}
+
+/// Set when the kernel is ready for the other CPUs.
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// The start page and the tables that map it.
+struct StartPage {
+    page: Range,
+    tables: Range,
+}
+
+/// Frames for the identity mapping: top level and three below.
+const START_TABLES: u64 = 4;
+
+impl StartPage {
+    /// Takes a page below 1 MiB and writes code and constant arguments to it.
+    fn prepare() -> Result<StartPage, MapError> {
+        let below_1m = Range::new(PAGE, 1 << 20).ok_or(MapError::NoTable)?;
+        let page =
+            kernel::with_free_memory(|free| free.take(PAGE, PAGE, below_1m)).ok_or(MapError::NoTable)?;
+        let tables = kernel::take_pages(START_TABLES * PAGE, PAGE).ok_or(MapError::NoTable)?;
+        // SAFETY: frames just taken and zeroed, used as tables until `give_back`.
+        let root = unsafe { DirectMap.table(tables.start()) };
+        for (to, from) in root.0[256..].iter().zip(kernel::top_half()) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let mut next = tables.start();
+        let mut source = || {
+            next += PAGE;
+            (next < tables.end()).then_some(next)
+        };
+        // SAFETY: our own tables; the lower half holds nothing but the start page.
+        let space = unsafe { Space::open(&DirectMap, tables.start(), Flags::PRESENT | Flags::WRITABLE) };
+        space.map(page.start(), page.start(), 1, Flags::WRITABLE, &mut source)?;
+
+        let code = &raw const ap_start_code;
+        let len = (&raw const ap_start_end) as usize - code as usize;
+        assert!(len <= ARGS, "the start code runs into its arguments");
+        // SAFETY: `len` bytes of code from the image to a page that was just taken.
+        unsafe { core::ptr::copy_nonoverlapping(code, (DIRECT_MAP + page.start()) as *mut u8, len) };
+        let start = StartPage { page, tables };
+        start.write_args();
+        Ok(start)
+    }
+
+    fn write_args(&self) {
+        let page = self.page.start() as u32;
+        let offset_of_code =
+            |label: *const u8| page + (label as usize - (&raw const ap_start_code) as usize) as u32;
+        let gdt = page + (ARGS + offset_of!(StartArgs, gdt)) as u32;
+        let pointer = |offset: u32, selector: u16| [offset as u16, (offset >> 16) as u16, selector];
+        let args = StartArgs {
+            gdt: [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_9b00_0000_ffff],
+            gdt_pointer: [31, gdt as u16, (gdt >> 16) as u16],
+            far_32: pointer(offset_of_code(&raw const ap_start_32), CODE_32),
+            far_64: pointer(offset_of_code(&raw const ap_start_64), CODE_64),
+            // Below 4 GiB, like everything that `take_pages` gives.
+            start_tables: self.tables.start() as u32,
+            kernel_tables: kernel::root(),
+            stack: 0,
+            local: 0,
+            entry: ap_enter_kernel as *const () as u64,
+        };
+        // SAFETY: inside the start page, which is ours; no CPU reads it yet.
+        unsafe { self.args().write(args) };
+    }
+
+    fn args(&self) -> *mut StartArgs {
+        (DIRECT_MAP + self.page.start() + ARGS as u64) as *mut StartArgs
+    }
+
+    /// Names the CPU that may start next; a stack of 0 lets none start.
+    fn set_cpu(&self, local: Option<&CpuLocal>) {
+        let stack = local.map_or(0, |l| percpu::stack_top(l.id, 0));
+        let args = self.args();
+        // SAFETY: inside the start page. A CPU that starts at this moment sees the old stack or the
+        // new one, and the block that belongs to it: `local` is written first.
+        unsafe {
+            (&raw mut (*args).local).write_volatile(local.map_or(0, |l| core::ptr::from_ref(l) as u64));
+            core::sync::atomic::fence(Ordering::SeqCst);
+            (&raw mut (*args).stack).write_volatile(stack);
+        }
+    }
+
+    fn sipi_page(&self) -> u8 {
+        (self.page.start() / PAGE) as u8
+    }
+
+    /// No CPU uses the page any more.
+    fn give_back(self) {
+        kernel::with_free_memory(|free| {
+            free.add(self.page);
+            free.add(self.tables);
+        });
+    }
+}
+
+/// Starts every enabled processor, at most `limit` CPUs with the boot CPU. Those up are in
+/// [`percpu::all`].
+pub fn start_all(firmware: &Tables, limit: usize, features: Features) -> Result<(), MapError> {
+    let boot_id = lapic::id();
+    let start = StartPage::prepare()?;
+    let mut result = Ok(());
+    firmware.for_each_processor(|processor| {
+        let Processor { apic_id, enabled } = processor;
+        // The boot CPU, or a CPU that the table lists twice (as APIC and as x2APIC).
+        if apic_id == boot_id || percpu::all().any(|cpu| cpu.apic_id() == apic_id) || result.is_err() {
+            return;
+        }
+        if !enabled {
+            println!("aurora: CPU with APIC id {apic_id:#x} is disabled by the firmware");
+        } else if !lapic::reaches(apic_id) {
+            println!("aurora: CPU with APIC id {apic_id:#x} left out: only x2APIC could address it");
+        } else if percpu::count() < limit.min(MAX_CPUS) {
+            result = start_one(&start, apic_id, features);
+        }
+    });
+    start.give_back();
+    result
+}
+
+fn start_one(start: &StartPage, apic_id: u32, features: Features) -> Result<(), MapError> {
+    let Some(id) = CpuId::new(percpu::count()) else {
+        return Ok(());
+    };
+    let local = percpu::make_window(id, apic_id, features)?;
+    time::reset_exchange();
+    start.set_cpu(Some(local));
+    wake_up(start, local);
+    let life = local.life();
+    start.set_cpu(None);
+    match life {
+        Life::Alive => {
+            percpu::count_in(id);
+            time::measure_skew(local);
+        }
+        other => {
+            let reason = match other {
+                Life::LacksFeatures => "it lacks features that the boot CPU has",
+                Life::WrongId => "another CPU answered in its place",
+                _ => "it did not come up in time",
+            };
+            println!("aurora: CPU with APIC id {apic_id:#x} left out: {reason}");
+            // SAFETY: it never got to kernel code beyond `ap_main`'s halt, or not even there.
+            unsafe { lapic::send_init(apic_id) };
+            time::delay(AFTER_INIT);
+        }
+    }
+    Ok(())
+}
+
+/// INIT, SIPI, and a second SIPI where the first had no effect.
+fn wake_up(start: &StartPage, local: &CpuLocal) {
+    // SAFETY: the CPU has not been started.
+    unsafe { lapic::send_init(local.apic_id()) };
+    time::delay(AFTER_INIT);
+    // SAFETY: start code and arguments are in place.
+    unsafe { lapic::send_startup(local.apic_id(), start.sipi_page()) };
+    wait_for_life(local, AFTER_STARTUP);
+    if local.life() == Life::Starting {
+        // SAFETY: as above; a CPU that has started ignores it.
+        unsafe { lapic::send_startup(local.apic_id(), start.sipi_page()) };
+        wait_for_life(local, PATIENCE);
+    }
+}
+
+fn wait_for_life(local: &CpuLocal, microseconds: u64) {
+    let ticks = time::tsc_hz() / 1_000_000 * microseconds;
+    let begin = time::tsc();
+    while local.life() == Life::Starting && time::tsc().wrapping_sub(begin) < ticks {
+        core::hint::spin_loop();
+    }
+}
+
+/// An application processor in Rust, on its kernel stack, with the kernel's tables.
+extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
+    let features = Features::detect(&CpuInfo::new());
+    if !features.contains(local.features) {
+        local.set_life(Life::LacksFeatures);
+        crate::dev::exit::halt();
+    }
+    // SAFETY: it has all features of the boot CPU; CR3 was loaded without low bits; the kernel's
+    // tables are supervisor-only.
+    unsafe { enable::control_registers(local.features) };
+    // SAFETY: `local` was made for this CPU, which has loaded no TSS yet.
+    unsafe { tables::load(local) };
+    lapic::init_cpu();
+    if lapic::id() != local.apic_id() {
+        local.set_life(Life::WrongId);
+        crate::dev::exit::halt();
+    }
+    super::mitigations::enable_here(local.features);
+    local.set_life(Life::Alive);
+    time::answer_skew();
+    while !RELEASED.load(Ordering::Acquire) {
+        idle::halt();
+        // Only the wake-up has come: nothing else is on yet.
+        while local.arrived.take().is_some() {}
+    }
+    crate::boot::ap_ready(local.id)
+}
+
+/// Lets the other CPUs into the kernel.
+pub fn release() {
+    RELEASED.store(true, Ordering::SeqCst);
+    for cpu in percpu::all().filter(|cpu| cpu.id != CpuId::BOOT) {
+        lapic::send(cpu.apic_id(), crate::trap::WAKE);
+    }
+}
+
+/// Prints how far the TSCs are apart.
+pub fn print_skew() {
+    let others = || percpu::all().filter(|cpu| cpu.id != CpuId::BOOT);
+    let widest = others().max_by_key(|cpu| cpu.tsc_skew.load(Ordering::Relaxed).unsigned_abs());
+    if let Some(cpu) = widest {
+        let error = others().map(|cpu| cpu.tsc_skew_error.load(Ordering::Relaxed)).max().unwrap_or(0);
+        let skew = cpu.tsc_skew.load(Ordering::Relaxed);
+        println!("aurora: TSC skew to the boot CPU at most {skew:+} ticks ({:?}), known to ±{error}", cpu.id);
+    }
+}
+
+/// For the dying: which CPUs did not stop can't be known; this names those that ran.
+pub fn print_running() {
+    eprintln!("  {} CPUs were running", percpu::count());
+}

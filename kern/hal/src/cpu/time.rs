@@ -1,0 +1,156 @@
+//! Time: the TSC's frequency, waiting, and how far the CPUs' TSCs are apart.
+
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use raw_cpuid::CpuId;
+
+use super::features::Features;
+use super::percpu::CpuLocal;
+use crate::dev::acpi::PmTimer;
+use crate::dev::clock::Clock;
+use crate::dev::lapic;
+use crate::println;
+
+/// Measurements, of which the middle one counts.
+const MEASUREMENTS: usize = 3;
+/// How long the APIC's timer is measured, in microseconds.
+const APIC_TIMER_MEASUREMENT: u64 = 2_000;
+/// In [`Exchange::call`]: no more exchanges with this CPU.
+const OVER: u64 = u64::MAX;
+/// Exchanges between two CPUs, of which the fastest counts.
+const EXCHANGES: u64 = 32;
+
+static TSC_HZ: AtomicU64 = AtomicU64::new(0);
+
+/// The time stamp counter.
+#[inline(always)]
+pub fn tsc() -> u64 {
+    // SAFETY: the TSC is a required feature.
+    unsafe { _rdtsc() }
+}
+
+/// The time stamp counter, read after everything before it has completed.
+pub fn tsc_ordered() -> u64 {
+    // SAFETY: LFENCE is part of SSE2, which is required.
+    unsafe { _mm_lfence() };
+    tsc()
+}
+
+/// TSC ticks a second.
+pub fn tsc_hz() -> u64 {
+    TSC_HZ.load(Ordering::Relaxed)
+}
+
+/// Waits for at least `microseconds`; only after [`calibrate`].
+pub fn delay(microseconds: u64) {
+    let ticks = tsc_hz() / 1_000_000 * microseconds;
+    let start = tsc();
+    while tsc().wrapping_sub(start) < ticks {
+        spin_loop();
+    }
+}
+
+/// What CPUID says about the TSC's frequency, where it knows.
+fn tsc_hz_by_cpuid() -> Option<(u64, &'static str)> {
+    let cpuid = CpuId::new();
+    if let Some(hz) = cpuid.get_tsc_info().and_then(|t| t.tsc_frequency()).filter(|&hz| hz != 0) {
+        return Some((hz, "CPUID leaf 0x15"));
+    }
+    let khz = cpuid.get_hypervisor_info()?.tsc_frequency().filter(|&khz| khz != 0)?;
+    Some((u64::from(khz) * 1000, "the hypervisor's CPUID leaf"))
+}
+
+/// Finds the frequencies of TSC and APIC timer, and prints them. `None` where no clock runs.
+pub fn calibrate(features: Features, pm_timer: Option<PmTimer>) -> Option<()> {
+    let (hz, source) = match tsc_hz_by_cpuid() {
+        Some(known) => known,
+        None => pm_timer
+            .map(Clock::PmTimer)
+            .into_iter()
+            .chain([Clock::Pit])
+            .find_map(|clock| Some((measure(clock)?, clock.name())))?,
+    };
+    TSC_HZ.store(hz, Ordering::Relaxed);
+    let invariant =
+        if features.contains(Features::INVARIANT_TSC) { "invariant" } else { "not marked invariant" };
+    println!("aurora: TSC {}.{:03} MHz by {source}, {invariant}", hz / 1_000_000, hz / 1000 % 1000);
+
+    // The first measurement only warms up whatever runs us.
+    let measured = (0..2).filter_map(|_| lapic::count_during(|| delay(APIC_TIMER_MEASUREMENT))).last();
+    if let Some((counts, ticks)) = measured {
+        lapic::set_speed(counts.into(), ticks);
+        let hz = u128::from(counts) * u128::from(hz) / u128::from(ticks);
+        println!("aurora: APIC timer {}.{:03} MHz", hz / 1_000_000, hz / 1000 % 1000);
+    }
+    Some(())
+}
+
+fn measure(clock: Clock) -> Option<u64> {
+    let mut results = [0; MEASUREMENTS];
+    for result in &mut results {
+        *result = clock.tsc_hz()?;
+    }
+    results.sort_unstable();
+    Some(results[MEASUREMENTS / 2])
+}
+
+/// The line that two CPUs throw a number back and forth on. One pair at a time, during boot.
+struct Exchange {
+    call: AtomicU64,
+    answer: AtomicU64,
+    time: AtomicU64,
+}
+
+static EXCHANGE: Exchange =
+    Exchange { call: AtomicU64::new(0), answer: AtomicU64::new(0), time: AtomicU64::new(0) };
+
+/// The boot CPU's side: measures `other`'s TSC against its own.
+///
+/// Each exchange bounds the difference by the time it took; the fastest one is kept. Gives up, with
+/// nothing noted, where the other CPU stops answering.
+pub fn measure_skew(other: &CpuLocal) {
+    let patience = tsc_hz() * 2;
+    let (mut skew, mut error) = (0, u64::MAX);
+    for round in 1..=EXCHANGES {
+        let start = tsc_ordered();
+        EXCHANGE.call.store(round, Ordering::Release);
+        while EXCHANGE.answer.load(Ordering::Acquire) != round {
+            if tsc().wrapping_sub(start) > patience {
+                EXCHANGE.call.store(OVER, Ordering::Release);
+                return;
+            }
+            spin_loop();
+        }
+        let end = tsc_ordered();
+        let half = end.wrapping_sub(start) / 2;
+        if half < error {
+            error = half;
+            skew = EXCHANGE.time.load(Ordering::Relaxed).wrapping_sub(start.wrapping_add(half)) as i64;
+        }
+    }
+    EXCHANGE.call.store(OVER, Ordering::Release);
+    other.tsc_skew.store(skew, Ordering::Relaxed);
+    other.tsc_skew_error.store(error, Ordering::Relaxed);
+}
+
+/// Prepares for the next pair.
+pub fn reset_exchange() {
+    EXCHANGE.answer.store(0, Ordering::Relaxed);
+    EXCHANGE.call.store(0, Ordering::Release);
+}
+
+/// The other CPU's side: answers until told that it is over.
+pub fn answer_skew() {
+    loop {
+        match EXCHANGE.call.load(Ordering::Acquire) {
+            OVER => return,
+            round if round != EXCHANGE.answer.load(Ordering::Relaxed) => {
+                EXCHANGE.time.store(tsc_ordered(), Ordering::Relaxed);
+                EXCHANGE.answer.store(round, Ordering::Release);
+            }
+            _ => spin_loop(),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Firmware tables: which CPUs there are (MADT) and where the ACPI timer is (FADT).
+//!
+//! Tables only; the kernel runs no ACPI byte code and touches no ACPI register space through the
+//! `acpi` crate.
+
+use core::ptr::NonNull;
+
+use acpi::rsdp::Rsdp;
+use acpi::sdt::fadt::Fadt;
+use acpi::sdt::madt::{Madt, MadtEntry};
+use acpi::{AcpiTable, AcpiTables, Handler, PciAddress, RawPhysicalMapping};
+
+use crate::boot::info::RootPointer;
+use crate::layout::DIRECT_MAP;
+use crate::mem::kernel::{self, Access};
+use crate::mem::ranges::Range;
+use crate::println;
+
+/// Gives the `acpi` crate the tables it asks for.
+#[derive(Clone, Copy)]
+pub struct Firmware;
+
+macro_rules! tables_only {
+    ($($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?;)*) => {
+        $(fn $name(&self, $($arg: $ty),*) $(-> $ret)? {
+            $(let _ = $arg;)*
+            panic!(concat!("ACPI ", stringify!($name), ": the kernel reads ACPI tables only"))
+        })*
+    };
+}
+
+impl Handler for Firmware {
+    unsafe fn map_physical_region<T>(&self, at: usize, size: usize) -> RawPhysicalMapping<T> {
+        let address = match Range::sized(at as u64, size as u64) {
+            Some(range) if kernel::in_direct_map(range) => DIRECT_MAP + at as u64,
+            _ => match kernel::map_device(at as u64, size as u64, Access::Tables) {
+                Ok(address) => address,
+                Err(e) => panic!("can't map the ACPI table at {at:#x}, {size:#x} bytes: {e:?}"),
+            },
+        };
+        let Some(start) = NonNull::new(address as *mut T) else {
+            panic!("ACPI table mapped at address 0");
+        };
+        // SAFETY: mapped for ever, read-only as far as this crate goes; unmapping does nothing.
+        unsafe { RawPhysicalMapping::new(at, start, size, size) }
+    }
+
+    unsafe fn unmap_physical_region<T>(&self, _region: RawPhysicalMapping<T>) {}
+
+    tables_only! {
+        read_u8(at: usize) -> u8;
+        read_u16(at: usize) -> u16;
+        read_u32(at: usize) -> u32;
+        read_u64(at: usize) -> u64;
+        write_u8(at: usize, value: u8);
+        write_u16(at: usize, value: u16);
+        write_u32(at: usize, value: u32);
+        write_u64(at: usize, value: u64);
+        read_io_u8(port: u16) -> u8;
+        read_io_u16(port: u16) -> u16;
+        read_io_u32(port: u16) -> u32;
+        write_io_u8(port: u16, value: u8);
+        write_io_u16(port: u16, value: u16);
+        write_io_u32(port: u16, value: u32);
+        read_pci_u8(address: PciAddress, offset: u16) -> u8;
+        read_pci_u16(address: PciAddress, offset: u16) -> u16;
+        read_pci_u32(address: PciAddress, offset: u16) -> u32;
+        write_pci_u8(address: PciAddress, offset: u16, value: u8);
+        write_pci_u16(address: PciAddress, offset: u16, value: u16);
+        write_pci_u32(address: PciAddress, offset: u16, value: u32);
+        nanos_since_boot() -> u64;
+        stall(microseconds: u64);
+        sleep(milliseconds: u64);
+    }
+}
+
+/// The firmware's tables.
+pub struct Tables(AcpiTables<Firmware>);
+
+/// One processor of the MADT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Processor {
+    pub apic_id: u32,
+    /// It is there now. Otherwise it may be added while the machine runs.
+    pub enabled: bool,
+}
+
+/// The ACPI power management timer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PmTimer {
+    pub port: u16,
+    /// The counter has 32 bits, otherwise 24.
+    pub wide: bool,
+}
+
+impl Tables {
+    /// Finds the tables. Says why on COM1 where it can't: the kernel then runs on one CPU.
+    pub fn find(root: &RootPointer) -> Option<Tables> {
+        let at = match root {
+            RootPointer::At(at) => *at as usize,
+            RootPointer::Copy(copy) => kernel::image_address(copy.as_ptr()) as usize,
+            RootPointer::Unknown => {
+                // SAFETY: a PC whose loader gave no root pointer: the BIOS areas are memory.
+                match unsafe { Rsdp::search_for_on_bios(Firmware) } {
+                    Ok(found) => found.raw().physical_start(),
+                    Err(_) => {
+                        println!("aurora: no ACPI root pointer: one CPU only");
+                        return None;
+                    }
+                }
+            }
+        };
+        // SAFETY: an address that the loader named, or where the signature was found.
+        match unsafe { AcpiTables::from_rsdp(Firmware, at) } {
+            Ok(tables) => Some(Tables(tables)),
+            Err(e) => {
+                println!("aurora: ACPI root pointer at {at:#x} is unusable ({e:?}): one CPU only");
+                None
+            }
+        }
+    }
+
+    /// Calls `f` for each processor of the MADT, in its order.
+    pub fn for_each_processor(&self, mut f: impl FnMut(Processor)) {
+        let Some(madt) = self.0.find_table::<Madt>() else {
+            println!("aurora: no MADT: one CPU only");
+            return;
+        };
+        if let Err(e) = madt.get().get_ref().validate() {
+            println!("aurora: the MADT is broken ({e:?}), used all the same");
+        }
+        for entry in madt.get().entries() {
+            let (apic_id, flags) = match entry {
+                MadtEntry::LocalApic(e) => (u32::from(e.apic_id), e.flags),
+                MadtEntry::LocalX2Apic(e) => (e.x2apic_id, e.flags),
+                _ => continue,
+            };
+            let (enabled, online_capable) = (flags & 1 != 0, flags & 2 != 0);
+            if enabled || online_capable {
+                f(Processor { apic_id, enabled });
+            }
+        }
+    }
+
+    /// Where the power management timer is, if there is one.
+    pub fn pm_timer(&self) -> Option<PmTimer> {
+        let fadt = self.0.find_table::<Fadt>()?;
+        let (block, length, flags) = (fadt.pm_timer_block, fadt.pm_timer_length, fadt.flags);
+        let port = u16::try_from(block).ok().filter(|&p| p != 0 && length == 4)?;
+        Some(PmTimer { port, wide: flags.pm_timer_is_32_bit() })
+    }
+}

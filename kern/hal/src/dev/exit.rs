@@ -1,0 +1,58 @@
+//! How a run ends: QEMU's isa-debug-exit, Bochs's shutdown port, or a halt; and the reboot.
+
+use super::{port, serial};
+
+/// The verdict of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Exit {
+    Pass = 0x10,
+    Fail = 0x11,
+    Panic = 0x12,
+}
+
+impl Exit {
+    fn text(self) -> &'static str {
+        match self {
+            Exit::Pass => "pass",
+            Exit::Fail => "fail",
+            Exit::Panic => "panic",
+        }
+    }
+}
+
+/// QEMU leaves with status (value << 1) | 1.
+const ISA_DEBUG_EXIT: u16 = 0xf4;
+/// Bochs ends when it reads "Shutdown" here.
+const BOCHS_SHUTDOWN: u16 = 0x8900;
+
+/// Ends the run. The last line on COM1 names the verdict, for machines without an exit status.
+pub fn exit(verdict: Exit) -> ! {
+    serial::emergency(format_args!("aurora: exit {}\n", verdict.text()));
+    serial::drain();
+    // SAFETY: ends the virtual machine, or goes to a port that nothing listens to.
+    unsafe { port::write_u8(ISA_DEBUG_EXIT, verdict as u8) };
+    // SAFETY: as above.
+    unsafe { port::write_all(BOCHS_SHUTDOWN, b"Shutdown") };
+    halt()
+}
+
+/// Stops this CPU for ever.
+pub fn halt() -> ! {
+    loop {
+        x86_64::instructions::interrupts::disable();
+        x86_64::instructions::hlt();
+    }
+}
+
+/// Resets the machine.
+pub fn reboot() -> ! {
+    serial::drain();
+    // SAFETY: resets: by the chipset's reset control register, then the keyboard controller.
+    unsafe {
+        port::write_u8(0xcf9, 0x02);
+        port::write_u8(0xcf9, 0x06);
+        port::write_u8(0x64, 0xfe);
+    }
+    halt()
+}

@@ -1,0 +1,78 @@
+//! The log port: binary records for the host (defmt frames, report lines).
+//!
+//! Record: 0xA5, channel, length (u16, little-endian), payload. A record is written whole under
+//! one lock, so records of different CPUs never mix. Logging only; no hot path comes here.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use spin::Mutex;
+
+use super::{port, serial};
+
+/// First byte of each record.
+const MARK: u8 = 0xa5;
+/// Channel of the kernel's own defmt frames; programs have 1..=0x7f.
+pub const KERNEL_CHANNEL: u8 = 0;
+/// Channel of report lines (text).
+pub const REPORT_CHANNEL: u8 = 0x80;
+/// QEMU's isa-debugcon, and Bochs's port E9 hack.
+const DEBUG_CONSOLE: u16 = 0xe9;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sink {
+    Off,
+    DebugConsole,
+    SecondSerial,
+}
+
+static SINK: Mutex<Sink> = Mutex::new(Sink::Off);
+static TOO_LONG: AtomicU32 = AtomicU32::new(0);
+
+/// Chooses where records go; `choice` is the value of the boot option `log`.
+/// Gives back whether it knows that choice.
+pub fn choose(choice: Option<&str>) -> bool {
+    let sink = match choice {
+        None | Some("off") => Sink::Off,
+        Some("e9") => Sink::DebugConsole,
+        Some("com2") => Sink::SecondSerial,
+        Some(_) => return false,
+    };
+    if sink == Sink::SecondSerial {
+        serial::init_second();
+    }
+    *SINK.lock() = sink;
+    true
+}
+
+/// Writes one record. Returns false where the payload is longer than a record can be.
+pub fn record(channel: u8, payload: &[u8]) -> bool {
+    let Ok(len) = u16::try_from(payload.len()) else {
+        TOO_LONG.fetch_add(1, Ordering::Relaxed);
+        return false;
+    };
+    let [low, high] = len.to_le_bytes();
+    let head = [MARK, channel, low, high];
+    let sink = SINK.lock();
+    match *sink {
+        Sink::Off => (),
+        Sink::DebugConsole => {
+            // SAFETY: the debug console port takes bytes and touches no memory.
+            unsafe {
+                port::write_all(DEBUG_CONSOLE, &head);
+                port::write_all(DEBUG_CONSOLE, payload);
+            }
+        }
+        Sink::SecondSerial => {
+            let mut uart = serial::second();
+            for &byte in head.iter().chain(payload) {
+                uart.send(byte);
+            }
+        }
+    }
+    true
+}
+
+/// Records that were refused as too long.
+pub fn refused() -> u32 {
+    TOO_LONG.load(Ordering::Relaxed)
+}

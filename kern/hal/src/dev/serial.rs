@@ -1,0 +1,170 @@
+//! Plain text on COM1: boot lines, panics, exception dumps. Polled, never on a hot path.
+//!
+//! One lock keeps lines of different CPUs apart. A CPU that must speak at any price (panic, NMI)
+//! uses [`emergency`], which waits for the lock only a bounded time: the holder may be the very
+//! code that was interrupted.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use spin::Mutex;
+
+use super::port;
+
+const COM1: u16 = 0x3f8;
+const COM2: u16 = 0x2f8;
+
+const DATA: u16 = 0;
+const INTERRUPT_ENABLE: u16 = 1;
+const FIFO_CONTROL: u16 = 2;
+const LINE_CONTROL: u16 = 3;
+const MODEM_CONTROL: u16 = 4;
+const LINE_STATUS: u16 = 5;
+
+const TRANSMIT_READY: u8 = 1 << 5;
+const TRANSMIT_IDLE: u8 = 1 << 6;
+
+/// Polls of the line status before a stuck UART is given up: far longer than a byte takes.
+const PATIENCE: u32 = 1_000_000;
+/// Polls of the lock by [`emergency`].
+const LOCK_PATIENCE: u32 = 10_000_000;
+
+/// A 16550 UART.
+pub struct Uart {
+    base: u16,
+    present: bool,
+}
+
+impl Uart {
+    const fn absent(base: u16) -> Uart {
+        Uart { base, present: false }
+    }
+
+    /// Sets 115200 baud, 8N1, no interrupts; finds out whether there is a UART at all.
+    fn init(&mut self) {
+        let set = |register, value| {
+            // SAFETY: a UART's registers; without interrupts and DMA it touches no memory.
+            unsafe { port::write_u8(self.base + register, value) }
+        };
+        set(INTERRUPT_ENABLE, 0);
+        set(LINE_CONTROL, 0x80);
+        set(DATA, 1);
+        set(INTERRUPT_ENABLE, 0);
+        set(LINE_CONTROL, 0x03);
+        set(FIFO_CONTROL, 0x07);
+        set(MODEM_CONTROL, 0x03);
+        // An absent device reads as all ones.
+        self.present = self.status() != 0xff;
+    }
+
+    fn status(&self) -> u8 {
+        // SAFETY: reading the line status clears error bits only.
+        unsafe { port::read_u8(self.base + LINE_STATUS) }
+    }
+
+    fn wait(&mut self, bit: u8) {
+        for _ in 0..PATIENCE {
+            if self.status() & bit != 0 {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        self.present = false;
+    }
+
+    pub fn send(&mut self, byte: u8) {
+        if !self.present {
+            return;
+        }
+        self.wait(TRANSMIT_READY);
+        // SAFETY: the transmit register of a UART without DMA.
+        unsafe { port::write_u8(self.base + DATA, byte) }
+    }
+
+    /// Waits until the last byte is on the wire.
+    pub fn drain(&mut self) {
+        if self.present {
+            self.wait(TRANSMIT_IDLE);
+        }
+    }
+}
+
+impl Write for Uart {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for byte in s.bytes() {
+            if byte == b'\n' {
+                self.send(b'\r');
+            }
+            self.send(byte);
+        }
+        Ok(())
+    }
+}
+
+static CONSOLE: Mutex<Uart> = Mutex::new(Uart::absent(COM1));
+static SECOND: Mutex<Uart> = Mutex::new(Uart::absent(COM2));
+/// Set by the first panic: from then on only [`emergency`] may print.
+static SILENCED: AtomicBool = AtomicBool::new(false);
+
+/// Prepares COM1.
+pub fn init() {
+    CONSOLE.lock().init();
+}
+
+/// Prepares COM2.
+pub fn init_second() {
+    SECOND.lock().init();
+}
+
+/// COM2, for binary log records.
+pub fn second() -> spin::MutexGuard<'static, Uart> {
+    SECOND.lock()
+}
+
+/// Prints under the lock. After a panic elsewhere it prints nothing.
+pub fn print(args: fmt::Arguments<'_>) {
+    if SILENCED.load(Ordering::Relaxed) {
+        return;
+    }
+    // A UART never returns an error.
+    let _ = CONSOLE.lock().write_fmt(args);
+}
+
+/// Prints one line whole, even where the lock's holder can't go on.
+pub fn emergency(args: fmt::Arguments<'_>) {
+    let mut guard = None;
+    for _ in 0..LOCK_PATIENCE {
+        guard = CONSOLE.try_lock();
+        if guard.is_some() {
+            break;
+        }
+        core::hint::spin_loop();
+    }
+    let _ = match &mut guard {
+        Some(uart) => uart.write_fmt(args),
+        // The holder is stuck: a second writer beats silence.
+        None => Uart { base: COM1, present: true }.write_fmt(args),
+    };
+}
+
+/// Keeps every other CPU from printing; used once it is known that this machine ends.
+pub fn silence_others() {
+    SILENCED.store(true, Ordering::Relaxed);
+}
+
+/// Waits until everything printed has left.
+pub fn drain() {
+    Uart { base: COM1, present: true }.drain();
+}
+
+/// Prints a line on COM1.
+#[macro_export]
+macro_rules! println {
+    ($($arg:tt)*) => { $crate::dev::serial::print(format_args!("{}\n", format_args!($($arg)*))) };
+}
+
+/// Prints a line on COM1 although another CPU may hold the lock for ever.
+#[macro_export]
+macro_rules! eprintln {
+    ($($arg:tt)*) => { $crate::dev::serial::emergency(format_args!("{}\n", format_args!($($arg)*))) };
+}

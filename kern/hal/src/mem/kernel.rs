@@ -1,0 +1,268 @@
+//! The kernel's own half of the address space.
+//!
+//! Built once by the boot CPU into fresh tables: direct map, image with W^X, per-CPU windows,
+//! device registers, entry slots. After [`seal`] the upper half of the top-level table never
+//! changes again (its lower levels only by [`map_device`]), so every VSpace holds a copy of the same
+//! 256 entries ([`top_half`]) and sees every later change.
+//!
+//! The direct map shows the kernel's text, constants and sealed data read-only, too.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::Mutex;
+use x86_64::structures::paging::PageTableFlags as Flags;
+
+use super::ranges::{FreeMemory, Range};
+use super::table::{DirectMap, MapError, Space, Table, TableMemory};
+use crate::boot::info::BootInfo;
+use crate::cpu::features::Features;
+use crate::layout::{
+    self, DEVICE_WINDOW, DEVICE_WINDOW_SIZE, DIRECT_MAP, DIRECT_MAP_SIZE, ENTRY_SLOTS, KERNEL_BASE, PAGE,
+};
+
+const READ_ONLY: Flags = Flags::PRESENT.union(Flags::GLOBAL).union(Flags::NO_EXECUTE);
+const READ_WRITE: Flags = READ_ONLY.union(Flags::WRITABLE);
+const EXECUTE: Flags = Flags::PRESENT.union(Flags::GLOBAL);
+const DEVICE: Flags = READ_WRITE.union(Flags::NO_CACHE).union(Flags::WRITE_THROUGH);
+const INNER: Flags = Flags::PRESENT.union(Flags::WRITABLE);
+
+/// Boot-time tables must lie below this: the boot page tables show no more.
+const BOOT_LIMIT: u64 = 4 << 30;
+
+unsafe extern "C" {
+    static __boot_start: u8;
+    static __boot_end: u8;
+    static __text_start: u8;
+    static __text_end: u8;
+    static __sealed_start: u8;
+    static __sealed_end: u8;
+    static __image_end: u8;
+}
+
+/// Physical address of the kernel's top-level table; 0 before it exists.
+static ROOT: AtomicU64 = AtomicU64::new(0);
+/// Memory from which boot-time structures come; what is left becomes Untyped.
+static FREE: Mutex<FreeMemory> = Mutex::new(FreeMemory::new());
+/// Next free address of the device window.
+static DEVICE_NEXT: Mutex<u64> = Mutex::new(DEVICE_WINDOW);
+
+/// Physical range of a part of the image, from its linker symbols.
+fn image_part(start: *const u8, end: *const u8) -> Option<Range> {
+    Range::new((start as u64).checked_sub(KERNEL_BASE)?, (end as u64).checked_sub(KERNEL_BASE)?)
+}
+
+/// The boot segment: entry code, boot stack and boot page tables.
+pub fn boot_segment() -> Option<Range> {
+    // The boot segment is linked at its load address.
+    Range::new((&raw const __boot_start) as u64, (&raw const __boot_end) as u64)
+}
+
+/// Notes what memory is free: what the loader calls usable, less everything in use.
+pub fn find_free_memory(info: &BootInfo) {
+    let mut free = FREE.lock();
+    for region in info.regions.iter().filter(|r| r.kind == crate::boot::info::RegionKind::Usable) {
+        free.add(region.range);
+    }
+    let used = info.regions.iter().filter(|r| r.kind != crate::boot::info::RegionKind::Usable);
+    let module = info.module.into_iter();
+    let image =
+        Range::new(boot_segment().map_or(0, Range::start), (&raw const __image_end) as u64 - KERNEL_BASE);
+    // Page 0: the real-mode interrupt table and the BIOS data area.
+    let page_0 = Range::new(0, PAGE);
+    let beyond = Range::new(DIRECT_MAP_SIZE, u64::MAX);
+    for range in used.map(|r| r.range).chain(module).chain(image).chain(page_0).chain(beyond) {
+        free.remove(range);
+    }
+}
+
+/// Access to the list of free memory.
+pub fn with_free_memory<R>(f: impl FnOnce(&mut FreeMemory) -> R) -> R {
+    f(&mut FREE.lock())
+}
+
+/// Takes `size` bytes of RAM for ever, zeroed, below 4 GiB and above the first MiB.
+pub fn take_pages(size: u64, align: u64) -> Option<Range> {
+    let within = Range::new(1 << 20, BOOT_LIMIT)?;
+    let piece = FREE.lock().take(size, align, within)?;
+    // SAFETY: just taken, so nobody else's; RAM below 4 GiB is in the direct map from the start.
+    unsafe { core::ptr::write_bytes((DIRECT_MAP + piece.start()) as *mut u8, 0, piece.size() as usize) };
+    Some(piece)
+}
+
+fn take_table() -> Option<u64> {
+    take_pages(PAGE, PAGE).map(Range::start)
+}
+
+/// The kernel's tables, for changes by the boot CPU (or under a lock of this module).
+fn kernel_space() -> Space<'static, DirectMap> {
+    // SAFETY: the root and its tables were made by `build` and are never freed. Callers are the
+    // boot CPU while booting, or hold `DEVICE_NEXT` and touch only the device window.
+    unsafe { Space::open(&DirectMap, ROOT.load(Ordering::Acquire), INNER) }
+}
+
+/// Builds the kernel's half in fresh tables. They are not active yet.
+pub fn build(info: &BootInfo, features: Features) -> Result<(), MapError> {
+    let root = take_table().ok_or(MapError::NoTable)?;
+    ROOT.store(root, Ordering::Release);
+    let space = kernel_space();
+    let tables = &mut take_table;
+    let max_level = if features.contains(Features::HUGE_PAGES) { 3 } else { 2 };
+    for region in info.regions.iter().filter(|r| r.kind.is_ram()) {
+        let ram = region.range.pages_around();
+        let Some(ram) = Range::new(ram.start(), ram.end().min(DIRECT_MAP_SIZE)) else {
+            continue;
+        };
+        match space.map_range(
+            DIRECT_MAP + ram.start(),
+            ram.start(),
+            ram.size(),
+            max_level,
+            READ_WRITE,
+            tables,
+        ) {
+            // Two regions may share a page that neither fills.
+            Err(MapError::Occupied) => map_page_by_page(&space, ram, tables)?,
+            other => other?,
+        }
+    }
+    // The image, piece by piece; constants lie between text and sealed data.
+    let (text_start, text_end) = (&raw const __text_start, &raw const __text_end);
+    let (sealed_start, image_end) = (&raw const __sealed_start, &raw const __image_end);
+    for (start, end, flags) in [
+        (text_start, text_end, EXECUTE),
+        (text_end, sealed_start, READ_ONLY),
+        (sealed_start, image_end, READ_WRITE),
+    ] {
+        if let Some(part) = image_part(start, end) {
+            space.map_range(KERNEL_BASE + part.start(), part.start(), part.size(), 1, flags, tables)?;
+        }
+    }
+    Ok(())
+}
+
+fn map_page_by_page(
+    space: &Space<'_, DirectMap>,
+    ram: Range,
+    tables: &mut dyn FnMut() -> Option<u64>,
+) -> Result<(), MapError> {
+    for at in (ram.start()..ram.end()).step_by(PAGE as usize) {
+        match space.map(DIRECT_MAP + at, at, 1, READ_WRITE, tables) {
+            Ok(()) | Err(MapError::Occupied) => (),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(())
+}
+
+/// Makes text, constants and sealed data read-only wherever they are mapped.
+///
+/// # Safety
+/// Nothing writes sealed data any more, on any CPU.
+pub unsafe fn seal() -> Result<(), MapError> {
+    let space = kernel_space();
+    if let Some(sealed) = image_part(&raw const __sealed_start, &raw const __sealed_end) {
+        for at in (sealed.start()..sealed.end()).step_by(PAGE as usize) {
+            space.protect(KERNEL_BASE + at, 1, READ_ONLY)?;
+        }
+    }
+    if let Some(fixed) = image_part(&raw const __text_start, &raw const __sealed_end) {
+        protect_direct_map(fixed)?;
+    }
+    Ok(())
+}
+
+/// Takes write access away from `range` in the direct map.
+fn protect_direct_map(range: Range) -> Result<(), MapError> {
+    let space = kernel_space();
+    for at in (range.start()..range.end()).step_by(PAGE as usize) {
+        space.split(DIRECT_MAP + at, 1, &mut take_table)?;
+        space.protect(DIRECT_MAP + at, 1, READ_ONLY)?;
+    }
+    Ok(())
+}
+
+/// Loads the kernel's tables on this CPU.
+///
+/// # Safety
+/// [`build`] has succeeded, the code that runs and its stack are mapped by it at the same
+/// addresses, and EFER.NXE is on.
+pub unsafe fn activate() {
+    // SAFETY: the caller's promise.
+    unsafe { core::arch::asm!("mov cr3, {}", in(reg) root(), options(nostack, preserves_flags)) }
+}
+
+/// Physical address of the kernel's top-level table. Its lower half is empty.
+pub fn root() -> u64 {
+    ROOT.load(Ordering::Acquire)
+}
+
+/// Maps `len` bytes of RAM at `at` in a per-CPU window, readable and writable.
+pub fn map_window(at: u64, frame: u64, len: u64) -> Result<(), MapError> {
+    kernel_space().map_range(at, frame, len, 1, READ_WRITE, &mut take_table)
+}
+
+/// Maps the SYSCALL entry slots read-only and executable, and makes them read-only in the direct map.
+pub fn map_entry_slots(slots: Range) -> Result<(), MapError> {
+    kernel_space().map_range(ENTRY_SLOTS, slots.start(), slots.size(), 1, EXECUTE, &mut take_table)?;
+    protect_direct_map(slots)
+}
+
+/// How device memory is to be seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Registers: uncached, readable and writable.
+    Registers,
+    /// Firmware tables: cached, read-only.
+    Tables,
+}
+
+/// Maps physical memory outside the direct map; gives its address. Never unmapped.
+pub fn map_device(at: u64, len: u64, access: Access) -> Result<u64, MapError> {
+    let pages = Range::sized(at, len).ok_or(MapError::BadAddress)?.pages_around();
+    let mut next = DEVICE_NEXT.lock();
+    if *next + pages.size() > DEVICE_WINDOW + DEVICE_WINDOW_SIZE {
+        return Err(MapError::NoTable);
+    }
+    let flags = if access == Access::Registers { DEVICE } else { READ_ONLY };
+    kernel_space().map_range(*next, pages.start(), pages.size(), 1, flags, &mut take_table)?;
+    let address = *next + (at - pages.start());
+    *next += pages.size();
+    Ok(address)
+}
+
+/// Whether the direct map shows all of `range`.
+pub fn in_direct_map(range: Range) -> bool {
+    let space = kernel_space();
+    let pages = range.pages_around();
+    pages.end() <= DIRECT_MAP_SIZE
+        && (pages.start()..pages.end())
+            .step_by(PAGE as usize)
+            .all(|at| space.lookup(DIRECT_MAP + at).is_some())
+}
+
+/// Whether anything is mapped at `address` in the kernel's half.
+pub fn is_mapped(address: u64) -> bool {
+    root() != 0 && kernel_space().lookup(address).is_some()
+}
+
+/// Physical address of something in the kernel image.
+pub fn image_address<T>(at: *const T) -> u64 {
+    at as u64 - KERNEL_BASE
+}
+
+/// The upper 256 entries of the top-level table, which every VSpace shares.
+pub fn top_half() -> &'static [AtomicU64] {
+    // SAFETY: the kernel's root table lives for ever.
+    let root: &'static Table = unsafe { DirectMap.table(root()) };
+    &root.0[256..]
+}
+
+/// Whether `address` is in an unmapped guard below a kernel stack.
+pub fn is_stack_guard(address: u64) -> bool {
+    let end = layout::CPU_WINDOWS + smp::cpu::MAX_CPUS as u64 * layout::CPU_WINDOW_SIZE;
+    if !(layout::CPU_WINDOWS..end).contains(&address) {
+        return false;
+    }
+    let offset = (address - layout::CPU_WINDOWS) % layout::CPU_WINDOW_SIZE;
+    offset < layout::CPU_DATA_OFFSET && (offset / layout::STACK_SIZE).is_multiple_of(2)
+}

@@ -1,0 +1,7 @@
+//! Memory: what is free at boot, the kernel's half of the address space, page tables.
+
+pub mod ranges;
+pub mod table;
+
+#[cfg(target_os = "none")]
+pub mod kernel;

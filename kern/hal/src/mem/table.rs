@@ -1,0 +1,259 @@
+//! Walking and changing page tables, for the kernel's own half and for user address spaces.
+//!
+//! A table is 512 atomic words, because the hardware reads them (and sets accessed and dirty bits)
+//! at any time. Who may change them is the caller's business: the boot CPU while booting, then the
+//! holder of the VSpace's lock. An entry is always written whole, so hardware sees old or new.
+//!
+//! Nothing here flushes a TLB: the callers know who may hold what.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::structures::paging::PageTableFlags as Flags;
+
+use crate::layout::{self, HUGE_PAGE, LARGE_PAGE, PAGE};
+
+/// Bits of an entry that hold the address.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// One table.
+#[repr(C, align(4096))]
+pub struct Table(pub [AtomicU64; 512]);
+
+/// How tables are reached by physical address.
+pub trait TableMemory {
+    /// # Safety
+    /// `at` is the physical address of a page table that stays one for as long as the reference is
+    /// used.
+    unsafe fn table(&self, at: u64) -> &Table;
+}
+
+/// The kernel's direct map.
+#[derive(Clone, Copy)]
+pub struct DirectMap;
+
+impl TableMemory for DirectMap {
+    unsafe fn table(&self, at: u64) -> &Table {
+        // SAFETY: RAM is mapped there for the kernel's lifetime; it is a table (caller); all access
+        // is atomic.
+        unsafe { &*((layout::DIRECT_MAP + at) as *const Table) }
+    }
+}
+
+/// Gives physical addresses of zeroed frames for new tables, or `None` when out of them.
+pub type TableSource<'a> = &'a mut dyn FnMut() -> Option<u64>;
+
+/// Why a change of a page table is impossible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapError {
+    /// Something is mapped there already.
+    Occupied,
+    /// No frame left for another table.
+    NoTable,
+    /// Nothing is mapped there, or with another page size.
+    NotMapped,
+    /// Outside of what may be mapped, or off its page boundary.
+    BadAddress,
+    /// Writable and executable at once.
+    WriteAndExecute,
+}
+
+/// A mapped page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    pub frame: u64,
+    /// 1 = 4 KiB, 2 = 2 MiB, 3 = 1 GiB.
+    pub level: u32,
+    pub flags: Flags,
+}
+
+impl Leaf {
+    fn new(entry: u64, level: u32) -> Leaf {
+        let flags = Flags::from_bits_truncate(entry & !ADDRESS);
+        Leaf { frame: entry & ADDRESS & !(page_size(level) - 1), level, flags }
+    }
+}
+
+/// Bytes that one entry of a table of `level` maps.
+pub const fn page_size(level: u32) -> u64 {
+    match level {
+        1 => PAGE,
+        2 => LARGE_PAGE,
+        _ => HUGE_PAGE,
+    }
+}
+
+fn present(entry: u64) -> bool {
+    entry & Flags::PRESENT.bits() != 0
+}
+
+fn is_leaf(entry: u64, level: u32) -> bool {
+    level == 1 || (level < 4 && entry & Flags::HUGE_PAGE.bits() != 0)
+}
+
+/// A set of page tables, opened for changes.
+pub struct Space<'m, M: TableMemory> {
+    mem: &'m M,
+    root: u64,
+    /// What entries that lead to tables get (besides the address).
+    inner: Flags,
+}
+
+impl<'m, M: TableMemory> Space<'m, M> {
+    /// # Safety
+    /// `root` is the physical address of a PML4 whose tables `mem` reaches; nobody else changes
+    /// them, or frees them, while the `Space` is used. Mapping and unmapping through it is subject
+    /// to the caller's own promises about the memory that appears or disappears.
+    pub unsafe fn open(mem: &'m M, root: u64, inner: Flags) -> Space<'m, M> {
+        Space { mem, root, inner }
+    }
+
+    /// Maps one page of the size of `level`.
+    pub fn map(
+        &self,
+        at: u64,
+        frame: u64,
+        level: u32,
+        flags: Flags,
+        tables: TableSource<'_>,
+    ) -> Result<(), MapError> {
+        if !at.is_multiple_of(page_size(level)) || !frame.is_multiple_of(page_size(level)) {
+            return Err(MapError::BadAddress);
+        }
+        let entry = self.entry(at, level, Some(tables))?;
+        if present(entry.load(Ordering::Relaxed)) {
+            return Err(MapError::Occupied);
+        }
+        let size = if level > 1 { Flags::HUGE_PAGE } else { Flags::empty() };
+        entry.store(frame | (flags | size | Flags::PRESENT).bits(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Maps `len` bytes with the largest pages (up to `max_level`) that fit.
+    pub fn map_range(
+        &self,
+        at: u64,
+        frame: u64,
+        len: u64,
+        max_level: u32,
+        flags: Flags,
+        tables: TableSource<'_>,
+    ) -> Result<(), MapError> {
+        let mut done = 0;
+        while done < len {
+            let (v, p) = (at + done, frame + done);
+            let fits =
+                |level: u32| (v | p).is_multiple_of(page_size(level)) && len - done >= page_size(level);
+            let level = (1..=max_level).rev().find(|&l| fits(l)).ok_or(MapError::BadAddress)?;
+            self.map(v, p, level, flags, tables)?;
+            done += page_size(level);
+        }
+        Ok(())
+    }
+
+    /// Takes the page at `at` (its first address) away.
+    pub fn unmap(&self, at: u64, level: u32) -> Result<Leaf, MapError> {
+        let entry = self.leaf_entry(at, level)?;
+        Ok(Leaf::new(entry.swap(0, Ordering::AcqRel), level))
+    }
+
+    /// Changes the flags of the page at `at`; gives the old ones.
+    pub fn protect(&self, at: u64, level: u32, flags: Flags) -> Result<Leaf, MapError> {
+        let entry = self.leaf_entry(at, level)?;
+        let size = if level > 1 { Flags::HUGE_PAGE } else { Flags::empty() };
+        let frame = Leaf::new(entry.load(Ordering::Relaxed), level).frame;
+        let old = entry.swap(frame | (flags | size | Flags::PRESENT).bits(), Ordering::AcqRel);
+        Ok(Leaf::new(old, level))
+    }
+
+    /// What is mapped at `at`.
+    pub fn lookup(&self, at: u64) -> Option<Leaf> {
+        let mut table = self.root;
+        for level in (1..=4).rev() {
+            // SAFETY: `table` is the root (`open`) or was found in an entry of one of its tables.
+            let entry =
+                unsafe { self.mem.table(table) }.0[layout::table_index(at, level)].load(Ordering::Acquire);
+            if !present(entry) {
+                return None;
+            }
+            if is_leaf(entry, level) {
+                return Some(Leaf::new(entry, level));
+            }
+            table = entry & ADDRESS;
+        }
+        None
+    }
+
+    /// Replaces large pages around `at` by smaller ones until `at` starts a page of `level`.
+    pub fn split(&self, at: u64, level: u32, tables: TableSource<'_>) -> Result<(), MapError> {
+        loop {
+            let leaf = self.lookup(at).ok_or(MapError::NotMapped)?;
+            if leaf.level <= level {
+                return Ok(());
+            }
+            let small = page_size(leaf.level - 1);
+            let table = tables().ok_or(MapError::NoTable)?;
+            let size = if leaf.level > 2 { Flags::HUGE_PAGE } else { Flags::empty() };
+            let flags = (leaf.flags - Flags::HUGE_PAGE) | size;
+            for i in 0..512 {
+                // SAFETY: a zeroed frame that we were given to be a table.
+                let slot = &unsafe { self.mem.table(table) }.0[i as usize];
+                slot.store((leaf.frame + i * small) | flags.bits(), Ordering::Relaxed);
+            }
+            let entry = self.leaf_entry(at & !(page_size(leaf.level) - 1), leaf.level)?;
+            entry.store(table | self.inner.bits(), Ordering::Release);
+        }
+    }
+
+    /// Shows every table below the first `slots` entries of the root, children first, root excluded;
+    /// `f` may free them once nothing walks the tables any more.
+    pub fn for_each_table(&self, slots: usize, f: &mut dyn FnMut(u64)) {
+        self.tables_below(self.root, 4, slots, f);
+    }
+
+    fn tables_below(&self, table: u64, level: u32, slots: usize, f: &mut dyn FnMut(u64)) {
+        for i in 0..slots {
+            // SAFETY: as in `lookup`.
+            let entry = unsafe { self.mem.table(table) }.0[i].load(Ordering::Acquire);
+            if present(entry) && !is_leaf(entry, level) {
+                self.tables_below(entry & ADDRESS, level - 1, 512, f);
+                f(entry & ADDRESS);
+            }
+        }
+    }
+
+    /// The entry of `level` for `at`; makes the tables on the way where it may.
+    fn entry(
+        &self,
+        at: u64,
+        level: u32,
+        mut tables: Option<TableSource<'_>>,
+    ) -> Result<&AtomicU64, MapError> {
+        let mut table = self.root;
+        for above in (level + 1..=4).rev() {
+            // SAFETY: as in `lookup`.
+            let slot = &unsafe { self.mem.table(table) }.0[layout::table_index(at, above)];
+            let entry = slot.load(Ordering::Acquire);
+            if present(entry) {
+                if is_leaf(entry, above) {
+                    return Err(MapError::Occupied);
+                }
+                table = entry & ADDRESS;
+                continue;
+            }
+            let source = tables.as_mut().ok_or(MapError::NotMapped)?;
+            table = source().ok_or(MapError::NoTable)?;
+            slot.store(table | self.inner.bits(), Ordering::Release);
+        }
+        // SAFETY: as in `lookup`.
+        Ok(&unsafe { self.mem.table(table) }.0[layout::table_index(at, level)])
+    }
+
+    fn leaf_entry(&self, at: u64, level: u32) -> Result<&AtomicU64, MapError> {
+        if !at.is_multiple_of(page_size(level)) {
+            return Err(MapError::BadAddress);
+        }
+        let entry = self.entry(at, level, None).map_err(|_| MapError::NotMapped)?;
+        let value = entry.load(Ordering::Relaxed);
+        if present(value) && is_leaf(value, level) { Ok(entry) } else { Err(MapError::NotMapped) }
+    }
+}

@@ -1,0 +1,208 @@
+//! Exception dumps that a person can read, on COM1.
+
+use core::fmt;
+
+use x86_64::registers::control::Cr2;
+
+use super::frame::KernelFrame;
+use super::{GENERAL_PROTECTION, PAGE_FAULT};
+use crate::cpu::percpu::{self, CpuLocal};
+use crate::eprintln;
+use crate::layout::{self, DIRECT_MAP, KERNEL_BASE, STACK_SIZE};
+use crate::mem::kernel;
+
+/// Deepest backtrace that is printed.
+const MAX_FRAMES: usize = 24;
+
+/// The name of an exception.
+pub fn name(vector: u8) -> &'static str {
+    const NAMES: [&str; 32] = [
+        "divide error",
+        "debug",
+        "non-maskable interrupt",
+        "breakpoint",
+        "overflow",
+        "bound range exceeded",
+        "invalid opcode",
+        "device not available",
+        "double fault",
+        "coprocessor segment overrun",
+        "invalid TSS",
+        "segment not present",
+        "stack fault",
+        "general protection",
+        "page fault",
+        "reserved exception 15",
+        "x87 floating point",
+        "alignment check",
+        "machine check",
+        "SIMD floating point",
+        "virtualization",
+        "control protection",
+        "reserved exception 22",
+        "reserved exception 23",
+        "reserved exception 24",
+        "reserved exception 25",
+        "reserved exception 26",
+        "reserved exception 27",
+        "hypervisor injection",
+        "VMM communication",
+        "security",
+        "reserved exception 31",
+    ];
+    NAMES.get(usize::from(vector)).copied().unwrap_or("interrupt")
+}
+
+/// A CPU in messages; before its window exists it is the one that boots.
+pub struct CpuName(pub Option<&'static CpuLocal>);
+
+impl fmt::Display for CpuName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(cpu) => write!(f, "{:?} (APIC {:#x})", cpu.id, cpu.apic_id()),
+            None => f.write_str("the boot CPU, early"),
+        }
+    }
+}
+
+/// What a page fault's error code says.
+pub struct PageFaultCause(pub u64);
+
+impl fmt::Display for PageFaultCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bit = |n: u32| self.0 >> n & 1 != 0;
+        let who = if bit(2) { "user" } else { "kernel" };
+        let what = if bit(4) {
+            "execute"
+        } else if bit(1) {
+            "write"
+        } else {
+            "read"
+        };
+        let why = if bit(3) {
+            "reserved bit set in a page table"
+        } else if bit(5) {
+            "protection key"
+        } else if bit(0) {
+            "not allowed"
+        } else {
+            "not mapped"
+        };
+        write!(f, "{who} {what}, {why}")
+    }
+}
+
+/// What a selector error code says.
+pub struct SelectorCause(pub u64);
+
+impl fmt::Display for SelectorCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("no selector");
+        }
+        let table = match self.0 >> 1 & 3 {
+            0 => "GDT",
+            2 => "LDT",
+            _ => "IDT",
+        };
+        write!(f, "{table} entry {:#x}", self.0 >> 3 & 0x1fff)
+    }
+}
+
+/// Which part of the address map an address is in.
+fn place(address: u64) -> &'static str {
+    match address {
+        0..layout::PAGE => "null page",
+        layout::PAGE..layout::USER_END => "user half",
+        DIRECT_MAP..0xffff_c000_0000_0000 => "direct map",
+        KERNEL_BASE..layout::CPU_WINDOWS => "kernel image",
+        layout::CPU_WINDOWS..layout::DEVICE_WINDOW if kernel::is_stack_guard(address) => {
+            "stack guard: kernel stack overflow"
+        }
+        layout::CPU_WINDOWS..layout::DEVICE_WINDOW => "per-CPU window",
+        layout::DEVICE_WINDOW..layout::ENTRY_SLOTS => "device window",
+        layout::ENTRY_SLOTS.. => "entry slots",
+        _ => "nowhere",
+    }
+}
+
+/// Prints everything about an exception in kernel mode.
+pub fn exception(frame: &KernelFrame) {
+    let vector = frame.vector as u8;
+    eprintln!(
+        "\naurora: kernel exception on {}: {} (vector {vector})",
+        CpuName(percpu::this()),
+        name(vector)
+    );
+    match vector {
+        PAGE_FAULT => eprintln!("  error {:#x}: {}", frame.error, PageFaultCause(frame.error)),
+        10..=GENERAL_PROTECTION => eprintln!("  error {:#x}: {}", frame.error, SelectorCause(frame.error)),
+        _ => eprintln!("  error {:#x}", frame.error),
+    }
+    let cr2 = Cr2::read_raw();
+    eprintln!("  cr2 {cr2:#018x} ({})", place(cr2));
+    eprintln!("  rip {:#018x} ({})  cs {:#x}", frame.rip, place(frame.rip), frame.cs);
+    eprintln!(
+        "  rsp {:#018x} ({})  ss {:#x}  rflags {:#x}",
+        frame.rsp,
+        place(frame.rsp),
+        frame.ss,
+        frame.rflags
+    );
+    let f = frame;
+    for line in [
+        [("rax", f.rax), ("rbx", f.rbx), ("rcx", f.rcx), ("rdx", f.rdx)],
+        [("rsi", f.rsi), ("rdi", f.rdi), ("rbp", f.rbp), ("r8 ", f.r8)],
+        [("r9 ", f.r9), ("r10", f.r10), ("r11", f.r11), ("r12", f.r12)],
+        [("r13", f.r13), ("r14", f.r14), ("r15", f.r15), ("cr3", kernel::root())],
+    ] {
+        let [a, b, c, d] = line;
+        eprintln!("  {} {:016x}  {} {:016x}  {} {:016x}  {} {:016x}", a.0, a.1, b.0, b.1, c.0, c.1, d.0, d.1);
+    }
+    backtrace(f.rip, f.rbp);
+}
+
+/// Prints the calls that led to `rip`, following saved frame pointers while they make sense.
+pub fn backtrace(rip: u64, rbp: u64) {
+    eprintln!("  backtrace (look the addresses up in the kernel's ELF file):");
+    eprintln!("    {rip:#018x}");
+    let mut rbp = rbp;
+    for _ in 0..MAX_FRAMES {
+        let Some((next, back)) = caller_of(rbp) else {
+            break;
+        };
+        eprintln!("    {back:#018x}");
+        // Frames lie above one another on one stack.
+        if next <= rbp {
+            break;
+        }
+        rbp = next;
+    }
+}
+
+/// Backtrace of the caller.
+#[inline(never)]
+pub fn backtrace_here() {
+    let rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    if let Some((next, rip)) = caller_of(rbp) {
+        backtrace(rip, next);
+    }
+}
+
+/// Saved frame pointer and return address at `rbp`, where that is on a kernel stack.
+fn caller_of(rbp: u64) -> Option<(u64, u64)> {
+    let last_word = STACK_SIZE - 16;
+    let on_stack = rbp.is_multiple_of(8)
+        && rbp & (STACK_SIZE - 1) <= last_word
+        && (layout::CPU_WINDOWS..layout::DEVICE_WINDOW).contains(&rbp)
+        && kernel::is_mapped(rbp);
+    if !on_stack {
+        return None;
+    }
+    // SAFETY: the check above: two mapped, aligned words on a kernel stack. The tables that it reads
+    // are the kernel's own, which only grow.
+    let (next, back) = unsafe { ((rbp as *const u64).read(), (rbp as *const u64).add(1).read()) };
+    (KERNEL_BASE..layout::CPU_WINDOWS).contains(&back).then_some((next, back))
+}

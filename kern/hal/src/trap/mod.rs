@@ -1,0 +1,116 @@
+//! Exceptions and interrupts.
+//!
+//! # Who gets what
+//! * From user mode: registers go straight to the current task's frame, then to the kernel's hook
+//!   (`entry.s`).
+//! * From the idle loop: an interrupt is noted in [`CpuLocal::arrived`] and acknowledged.
+//! * NMI and machine check, from anywhere, are handled on their own stacks without touching the task.
+//! * Any other exception in kernel mode is a bug: a dump, then the end of the run.
+
+pub mod dump;
+pub mod entry;
+pub mod frame;
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::cpu::percpu::{self, CpuLocal};
+use crate::dev::{exit, lapic};
+use crate::eprintln;
+use frame::KernelFrame;
+
+pub const DEBUG: u8 = 1;
+pub const NMI: u8 = 2;
+pub const DOUBLE_FAULT: u8 = 8;
+pub const GENERAL_PROTECTION: u8 = 13;
+pub const PAGE_FAULT: u8 = 14;
+pub const MACHINE_CHECK: u8 = 18;
+/// First vector that is an interrupt.
+pub const FIRST_INTERRUPT: u8 = 32;
+
+/// The local APIC's timer.
+pub const TIMER: u8 = 0x20;
+/// Another CPU wrote to this one's mailbox.
+pub const WAKE: u8 = 0x21;
+/// The local APIC found an error.
+pub const APIC_ERROR: u8 = 0x22;
+/// The local APIC took an interrupt back.
+pub const SPURIOUS: u8 = 0xff;
+
+/// Set once a CPU has begun to die: the others stop at the next NMI.
+static DYING: AtomicBool = AtomicBool::new(false);
+
+/// A trap that did not go to a task.
+extern "C" fn kernel_trap(frame: &mut KernelFrame) {
+    let vector = frame.vector as u8;
+    match vector {
+        NMI => non_maskable(frame),
+        DEBUG => stray_debug(),
+        FIRST_INTERRUPT.. => while_idle(vector),
+        _ => die_of_exception(frame),
+    }
+}
+
+/// An interrupt in kernel mode: only the idle loop has interrupts on.
+fn while_idle(vector: u8) {
+    if vector == SPURIOUS {
+        return;
+    }
+    if let Some(cpu) = percpu::this() {
+        cpu.arrived.note(vector);
+    }
+    lapic::end_of_interrupt();
+}
+
+/// Another CPU stops the machine, or somebody pressed a button.
+fn non_maskable(frame: &KernelFrame) {
+    if DYING.load(Ordering::Acquire) {
+        exit::halt();
+    }
+    if let Some(cpu) = percpu::this() {
+        cpu.nmis.fetch_add(1, Ordering::Relaxed);
+        let mode = if frame.from_user() { "user" } else { "kernel" };
+        eprintln!("aurora: NMI on {:?} in {mode} code at {:#x}, ignored", cpu.id, frame.rip);
+    }
+}
+
+/// A debug exception in kernel mode can only be left over from user code (MOV SS delays it past a
+/// kernel entry): nothing in the kernel uses debug registers.
+fn stray_debug() {
+    // SAFETY: clears the status and disarms all breakpoints.
+    unsafe {
+        core::arch::asm!("mov dr6, {0}", "mov dr7, {0}", in(reg) 0u64, options(nomem, nostack, preserves_flags));
+    }
+}
+
+fn die_of_exception(frame: &KernelFrame) -> ! {
+    begin_to_die();
+    dump::exception(frame);
+    exit::exit(exit::Exit::Panic)
+}
+
+/// Stops the other CPUs and makes this one the only one that prints. Comes back at most once: a
+/// second CPU that dies at the same time stops here.
+pub fn begin_to_die() {
+    x86_64::instructions::interrupts::disable();
+    if DYING.swap(true, Ordering::AcqRel) {
+        exit::halt();
+    }
+    crate::dev::serial::silence_others();
+    lapic::stop_others();
+}
+
+/// For the kernel's panic handler: says what happened, where, and ends the run.
+pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    begin_to_die();
+    eprintln!("\naurora: kernel panic on {}: {}", dump::CpuName(percpu::this()), info.message());
+    if let Some(at) = info.location() {
+        eprintln!("  at {}:{}:{}", at.file(), at.line(), at.column());
+    }
+    dump::backtrace_here();
+    exit::exit(exit::Exit::Panic)
+}
+
+/// The name of the CPU that runs, for messages.
+pub fn this_cpu() -> Option<&'static CpuLocal> {
+    percpu::this()
+}
