@@ -1,0 +1,237 @@
+//! The counting: regions, instructions, samples, and the ownership of cache lines.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use crate::marker::Marker;
+
+/// CPUs that can be told apart as holders of a line.
+pub const CPUS: usize = 64;
+const LINE_SHIFT: u32 = 6;
+
+/// Everything counted so far.
+#[derive(Default)]
+pub struct Counts {
+    regions: Vec<Region>,
+    /// Which region each CPU works for: an index into `regions`.
+    working: Vec<Option<usize>>,
+}
+
+#[derive(Default)]
+struct Region {
+    id: u8,
+    ops: u64,
+    /// Per CPU.
+    instructions: Vec<u64>,
+    total: u64,
+    /// `total` at the last operation's end.
+    last: Option<u64>,
+    samples: Vec<u64>,
+    lines: HashMap<u64, Line>,
+    /// Lines that changed hands.
+    moves: u64,
+}
+
+/// What the region's CPUs know of a cache line.
+#[derive(Default)]
+struct Line {
+    /// Bit set of CPUs that hold a valid copy.
+    holders: u64,
+    written: bool,
+}
+
+impl Counts {
+    fn region(&mut self, id: u8) -> usize {
+        if let Some(at) = self.regions.iter().position(|region| region.id == id) {
+            return at;
+        }
+        self.regions.push(Region { id, ..Region::default() });
+        self.regions.len() - 1
+    }
+
+    fn working_for(&mut self, cpu: usize) -> &mut Option<usize> {
+        if self.working.len() <= cpu {
+            self.working.resize(cpu + 1, None);
+        }
+        &mut self.working[cpu]
+    }
+
+    /// A CPU came by a marker.
+    pub fn mark(&mut self, cpu: usize, marker: Marker) {
+        match marker {
+            Marker::Begin(id) => {
+                let region = self.region(id);
+                *self.working_for(cpu) = Some(region);
+            }
+            Marker::End(id) => {
+                let region = self.region(id);
+                let working = self.working_for(cpu);
+                if *working == Some(region) {
+                    *working = None;
+                }
+            }
+            Marker::Op(id) => {
+                let region = self.region(id);
+                self.regions[region].op();
+            }
+            Marker::Skip(_) => {}
+        }
+    }
+
+    /// A CPU executed an instruction that is no marker.
+    pub fn instruction(&mut self, cpu: usize) {
+        if let Some(region) = *self.working_for(cpu) {
+            self.regions[region].instruction(cpu);
+        }
+    }
+
+    /// Is this CPU in a region at all?
+    pub fn is_watched(&mut self, cpu: usize) -> bool {
+        self.working_for(cpu).is_some()
+    }
+
+    /// A CPU touched `bytes` of memory at a physical address.
+    pub fn access(&mut self, cpu: usize, address: u64, bytes: u64, write: bool) {
+        let Some(region) = *self.working_for(cpu) else { return };
+        let (first, last) = (address >> LINE_SHIFT, (address + bytes.max(1) - 1) >> LINE_SHIFT);
+        for line in first..=last {
+            self.regions[region].access(cpu, line, write);
+        }
+    }
+
+    /// The output file's text.
+    pub fn to_json(&self) -> String {
+        let regions: Vec<String> = self.regions.iter().map(Region::to_json).collect();
+        format!("{{\"regions\":[{}]}}\n", regions.join(","))
+    }
+}
+
+impl Region {
+    fn op(&mut self) {
+        self.ops += 1;
+        if let Some(last) = self.last {
+            self.samples.push(self.total - last);
+        }
+        self.last = Some(self.total);
+    }
+
+    fn instruction(&mut self, cpu: usize) {
+        if self.instructions.len() <= cpu {
+            self.instructions.resize(cpu + 1, 0);
+        }
+        self.instructions[cpu] += 1;
+        self.total += 1;
+    }
+
+    fn access(&mut self, cpu: usize, line: u64, write: bool) {
+        let me = 1_u64 << (cpu % CPUS);
+        let line = self.lines.entry(line).or_default();
+        let moved = if write { line.holders & !me != 0 } else { line.holders & me == 0 };
+        if line.written && moved {
+            self.moves += 1;
+        }
+        if write {
+            *line = Line { holders: me, written: true };
+        } else {
+            line.holders |= me;
+        }
+    }
+
+    fn to_json(&self) -> String {
+        let mut samples = self.samples.clone();
+        samples.sort_unstable();
+        // Nearest rank; an empty list has no percentiles.
+        let rank = |percent: usize| {
+            let at = (samples.len() * percent).div_ceil(100).max(1) - 1;
+            samples.get(at).copied().unwrap_or(0)
+        };
+        let mut text =
+            format!("{{\"id\":{},\"ops\":{},\"instructions\":{:?},", self.id, self.ops, self.instructions);
+        let min = samples.first().copied().unwrap_or(0);
+        let _ = write!(
+            text,
+            "\"sample\":{{\"n\":{},\"min\":{min},\"p50\":{},\"p99\":{}}},\"lines\":{}}}",
+            samples.len(),
+            rank(50),
+            rank(99),
+            self.moves
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const R: u8 = 1;
+
+    fn started(cpus: usize) -> Counts {
+        let mut counts = Counts::default();
+        (0..cpus).for_each(|cpu| counts.mark(cpu, Marker::Begin(R)));
+        counts
+    }
+
+    fn moves(counts: &Counts) -> u64 {
+        counts.regions[0].moves
+    }
+
+    #[test]
+    fn an_operation_costs_what_all_cpus_did_since_the_last() {
+        let mut counts = started(2);
+        for round in 0..4 {
+            (0..100 + round).for_each(|_| counts.instruction(0));
+            (0..50).for_each(|_| counts.instruction(1));
+            counts.instruction(7); // in no region
+            counts.mark(0, Marker::Op(R));
+        }
+        counts.mark(1, Marker::End(R));
+        counts.instruction(1);
+        assert_eq!(counts.regions[0].samples, [151, 152, 153]);
+        assert_eq!(counts.regions[0].instructions, [406, 200]);
+        let json = counts.to_json();
+        assert!(json.contains(r#""sample":{"n":3,"min":151,"p50":152,"p99":153}"#), "{json}");
+    }
+
+    #[test]
+    fn private_and_read_only_lines_never_move() {
+        let mut counts = started(2);
+        for _ in 0..10 {
+            counts.access(0, 0x1000, 8, true);
+            counts.access(1, 0x1040, 8, true);
+            counts.access(0, 0x2000, 8, false);
+            counts.access(1, 0x2000, 8, false);
+        }
+        assert_eq!(moves(&counts), 0);
+    }
+
+    #[test]
+    fn a_line_written_here_and_read_there_moves_each_way() {
+        let mut counts = started(2);
+        counts.access(0, 0x1000, 8, true);
+        for _ in 0..10 {
+            counts.access(1, 0x1000, 8, false); // takes it
+            counts.access(1, 0x1008, 8, false); // has it
+            counts.access(0, 0x1000, 8, true); // takes it back
+        }
+        assert_eq!(moves(&counts), 20);
+    }
+
+    #[test]
+    fn what_straddles_two_lines_touches_both() {
+        let mut counts = started(2);
+        counts.access(0, 0x103c, 8, true);
+        counts.access(1, 0x103c, 4, false);
+        counts.access(1, 0x1040, 4, false);
+        assert_eq!(moves(&counts), 2);
+    }
+
+    #[test]
+    fn outside_a_region_nothing_counts() {
+        let mut counts = started(1);
+        counts.access(0, 0x1000, 8, true);
+        counts.access(1, 0x1000, 8, true);
+        assert_eq!(moves(&counts), 0);
+        assert!(counts.is_watched(0) && !counts.is_watched(1));
+    }
+}

@@ -1,0 +1,15 @@
+//! QEMU TCG plugin: what a marked operation costs on all CPUs together.
+//!
+//! Counts the instructions that each CPU executes, and the cache lines that CPUs take from each
+//! other, between markers in the guest's code. The book's chapter on measuring has the markers and
+//! the output. [`marker`] and [`counts`] are plain logic; [`qemu`] is the only door to QEMU.
+//!
+//! # Concurrency
+//! QEMU calls back from one thread per CPU (under icount: from one thread). All state is behind
+//! one mutex, taken for each executed instruction: exactness matters here, speed does not.
+#![deny(unsafe_code)]
+
+mod counts;
+mod marker;
+#[cfg(not(test))] // a test binary has no QEMU to link against
+mod qemu;

@@ -1,0 +1,270 @@
+//! The plugin's side of QEMU's interface.
+//!
+//! Declared here by hand: distributions ship no header for it, and two of its functions changed
+//! between the versions that this speaks (1 in QEMU 7.2, up to 5 in QEMU 10). QEMU refuses a
+//! plugin of a version that it does not know, and takes the version from a variable, which is
+//! therefore set when the library is loaded, by what the QEMU that loads it offers.
+#![allow(unsafe_code)]
+
+use std::collections::HashSet;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use crate::counts::Counts;
+use crate::marker::{self, Marker};
+
+/// Opaque to plugins.
+#[repr(C)]
+struct Block {
+    _private: [u8; 0],
+}
+
+/// Opaque to plugins.
+#[repr(C)]
+struct Instruction {
+    _private: [u8; 0],
+}
+
+/// Opaque to plugins.
+#[repr(C)]
+struct HardwareAddress {
+    _private: [u8; 0],
+}
+
+/// Head of QEMU's description of itself; the rest is not used.
+#[repr(C)]
+pub struct Info {
+    target_name: *const c_char,
+    oldest_version: c_int,
+    version: c_int,
+}
+
+type PluginId = u64;
+type MemoryInfo = u32;
+type ExecCallback = extern "C" fn(c_uint, *mut c_void);
+type MemoryCallback = extern "C" fn(c_uint, MemoryInfo, u64, *mut c_void);
+
+/// `QEMU_PLUGIN_CB_NO_REGS`.
+const NO_REGISTERS: c_int = 0;
+/// `QEMU_PLUGIN_MEM_RW`.
+const READS_AND_WRITES: c_int = 3;
+/// From here on, `qemu_plugin_insn_data` copies to a buffer.
+const VERSION_DATA_IS_COPIED: c_int = 3;
+
+unsafe extern "C" {
+    fn qemu_plugin_register_vcpu_tb_trans_cb(id: PluginId, callback: extern "C" fn(PluginId, *mut Block));
+    fn qemu_plugin_register_atexit_cb(
+        id: PluginId,
+        callback: extern "C" fn(PluginId, *mut c_void),
+        data: *mut c_void,
+    );
+    fn qemu_plugin_register_vcpu_insn_exec_cb(
+        instruction: *mut Instruction,
+        callback: ExecCallback,
+        flags: c_int,
+        data: *mut c_void,
+    );
+    fn qemu_plugin_register_vcpu_mem_cb(
+        instruction: *mut Instruction,
+        callback: MemoryCallback,
+        flags: c_int,
+        which: c_int,
+        data: *mut c_void,
+    );
+    fn qemu_plugin_tb_n_insns(block: *const Block) -> usize;
+    fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
+    fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
+    fn qemu_plugin_insn_haddr(instruction: *const Instruction) -> *mut c_void;
+    /// Before version 3 it has the first argument only and returns a pointer to the bytes; the
+    /// C calling convention lets both be called like this.
+    fn qemu_plugin_insn_data(instruction: *const Instruction, to: *mut c_void, size: usize) -> usize;
+    fn qemu_plugin_mem_is_store(info: MemoryInfo) -> bool;
+    fn qemu_plugin_mem_size_shift(info: MemoryInfo) -> c_uint;
+    fn qemu_plugin_get_hwaddr(info: MemoryInfo, address: u64) -> *mut HardwareAddress;
+    fn qemu_plugin_hwaddr_is_io(address: *const HardwareAddress) -> bool;
+    fn qemu_plugin_hwaddr_phys_addr(address: *const HardwareAddress) -> u64;
+
+    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+/// The version that QEMU checks before it installs the plugin; an `int` in C.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals)] // the name is QEMU's
+pub static qemu_plugin_version: AtomicI32 = AtomicI32::new(1);
+
+/// Runs when the library is loaded, before QEMU looks at it.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static ON_LOAD: extern "C" fn() = choose_version;
+
+/// QEMU has this function from version 2 on, and refuses version 1 from then on.
+extern "C" fn choose_version() {
+    const SINCE_2: &CStr = c"qemu_plugin_num_vcpus";
+    // SAFETY: a null handle searches the whole process; the name is NUL-terminated.
+    let found = unsafe { dlsym(ptr::null_mut(), SINCE_2.as_ptr()) };
+    if !found.is_null() {
+        qemu_plugin_version.store(2, Ordering::Relaxed);
+    }
+}
+
+struct State {
+    counts: Counts,
+    /// Host addresses of instructions in skipped stretches.
+    skipped: HashSet<usize>,
+    output: Option<String>,
+    version: c_int,
+}
+
+static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
+    Mutex::new(State { counts: Counts::default(), skipped: HashSet::new(), output: None, version: 1 })
+});
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Called once by QEMU.
+///
+/// # Safety
+/// As QEMU's interface has it: `info` points to an [`Info`], `values` to `count` C strings, all
+/// valid during the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qemu_plugin_install(
+    id: PluginId,
+    info: *const Info,
+    count: c_int,
+    values: *const *const c_char,
+) -> c_int {
+    let mut output = None;
+    for at in 0..usize::try_from(count).unwrap_or(0) {
+        // SAFETY: the caller passes `count` valid C strings.
+        let value = unsafe { CStr::from_ptr(*values.add(at)) }.to_string_lossy();
+        match value.strip_prefix("out=") {
+            Some(path) => output = Some(path.to_owned()),
+            None => {
+                eprintln!("aurora-plugin: unknown argument {value}; it takes out=FILE");
+                return 1;
+            }
+        }
+    }
+    if output.is_none() {
+        eprintln!("aurora-plugin: say where to write: out=FILE");
+        return 1;
+    }
+    let mut state = state();
+    state.output = output;
+    // SAFETY: the caller passes a valid description, which starts as `Info` does in every version.
+    state.version = unsafe { (*info).version };
+    drop(state);
+    // SAFETY: `id` is the one that QEMU gave; the callbacks have the types that it expects and live
+    // as long as the library, which is never unloaded.
+    unsafe {
+        qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
+        qemu_plugin_register_atexit_cb(id, at_exit, ptr::null_mut());
+    }
+    0
+}
+
+/// A block of guest code has been translated: ask to be told of its instructions.
+extern "C" fn translate(_: PluginId, block: *mut Block) {
+    let mut state = state();
+    // SAFETY: `block` is valid during this callback.
+    let length = unsafe { qemu_plugin_tb_n_insns(block) };
+    for at in 0..length {
+        // SAFETY: as above, and `at` is below the block's length.
+        let instruction = unsafe { qemu_plugin_tb_get_insn(block, at) };
+        translate_one(&mut state, instruction);
+    }
+}
+
+fn translate_one(state: &mut State, instruction: *mut Instruction) {
+    // SAFETY: `instruction` is valid during the translation callback that called this.
+    let place = unsafe { qemu_plugin_insn_haddr(instruction) } as usize;
+    let marker = read_marker(state.version, instruction);
+    if let Some(Marker::Skip(length)) = marker {
+        state.skipped.extend((place..place + usize::from(length)).filter(|_| place != 0));
+    }
+    if state.skipped.contains(&place) {
+        return;
+    }
+    let (callback, data) = match marker {
+        Some(marker) => (on_marker as ExecCallback, pack(marker)),
+        None => (on_instruction as ExecCallback, ptr::null_mut()),
+    };
+    // SAFETY: `instruction` is valid during translation; the callbacks have the types that QEMU
+    // expects and live for ever; `data` is a number, handed back as it is.
+    unsafe {
+        qemu_plugin_register_vcpu_insn_exec_cb(instruction, callback, NO_REGISTERS, data);
+        qemu_plugin_register_vcpu_mem_cb(
+            instruction,
+            on_memory,
+            NO_REGISTERS,
+            READS_AND_WRITES,
+            ptr::null_mut(),
+        );
+    }
+}
+
+fn read_marker(version: c_int, instruction: *const Instruction) -> Option<Marker> {
+    let mut bytes = [0_u8; marker::LENGTH];
+    // SAFETY: `instruction` is valid during translation; the buffer is as long as is said, and
+    // is only read back if the instruction has that length.
+    unsafe {
+        if qemu_plugin_insn_size(instruction) != marker::LENGTH {
+            return None;
+        }
+        let got = qemu_plugin_insn_data(instruction, bytes.as_mut_ptr().cast(), bytes.len());
+        if version < VERSION_DATA_IS_COPIED {
+            // It was a pointer to the instruction's bytes, of which there are `LENGTH`.
+            ptr::copy_nonoverlapping(got as *const u8, bytes.as_mut_ptr(), bytes.len());
+        }
+    }
+    Marker::decode(&bytes)
+}
+
+/// A marker as callback data: a number in a pointer's place.
+fn pack(marker: Marker) -> *mut c_void {
+    let (kind, argument) = marker.parts();
+    ptr::without_provenance_mut(usize::from(u16::from_be_bytes([kind, argument])))
+}
+
+extern "C" fn on_marker(cpu: c_uint, data: *mut c_void) {
+    let [argument, kind, ..] = data.addr().to_le_bytes();
+    if let Some(marker) = Marker::from_parts(kind, argument) {
+        state().counts.mark(cpu as usize, marker);
+    }
+}
+
+extern "C" fn on_instruction(cpu: c_uint, _: *mut c_void) {
+    state().counts.instruction(cpu as usize);
+}
+
+extern "C" fn on_memory(cpu: c_uint, info: MemoryInfo, address: u64, _: *mut c_void) {
+    let mut state = state();
+    if !state.counts.is_watched(cpu as usize) {
+        return;
+    }
+    // SAFETY: `info` and `address` are this access's, and the handle is used within the callback.
+    let (physical, bytes, write) = unsafe {
+        let handle = qemu_plugin_get_hwaddr(info, address);
+        if handle.is_null() || qemu_plugin_hwaddr_is_io(handle) {
+            return;
+        }
+        (
+            qemu_plugin_hwaddr_phys_addr(handle),
+            1_u64 << qemu_plugin_mem_size_shift(info),
+            qemu_plugin_mem_is_store(info),
+        )
+    };
+    state.counts.access(cpu as usize, physical, bytes, write);
+}
+
+extern "C" fn at_exit(_: PluginId, _: *mut c_void) {
+    let state = state();
+    let Some(path) = &state.output else { return };
+    if let Err(error) = std::fs::write(path, state.counts.to_json()) {
+        eprintln!("aurora-plugin: writing {path}: {error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! The bench: boots by plan, collects rows, prints, stores and checks them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::baseline::{self, Baseline, Findings};
+use crate::host::Host;
+use crate::lab::{Job, Lab};
+use crate::machine::{GUEST_CPU, Mode};
+use crate::plan::{self, Keep, Planned};
+use crate::probe;
+use crate::report::{Counter, Report};
+use crate::results::{Results, Run};
+use crate::session::Session;
+use crate::table;
+use crate::trace;
+use crate::trouble::Trouble;
+
+/// Time limit of one boot; a traced one takes longest.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// What to measure and what to do with it.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// None: icount, and the better of KVM and TCG.
+    pub mode: Option<Mode>,
+    pub cpus: Vec<u32>,
+    /// Print the results as JSON instead of a table.
+    pub json: bool,
+    pub check: bool,
+    pub update_baseline: bool,
+    pub baseline: PathBuf,
+    pub output: PathBuf,
+}
+
+/// Measures, writes the result file, prints, and checks if asked to.
+pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    let results = measure(lab, wanted)?;
+    results.write(&wanted.output)?;
+    if wanted.json {
+        print!("{}", results.to_json()?);
+    } else {
+        print!("{}", table::render(&results));
+    }
+    if wanted.update_baseline {
+        update_baseline(lab, wanted, &results)?;
+    }
+    if wanted.check {
+        let findings = check(lab, wanted, &results)?;
+        if !findings.failures.is_empty() {
+            let text = format!("{} figures are not as demanded", findings.failures.len());
+            return Err(Trouble::CheckFailed(text).into());
+        }
+    }
+    Ok(())
+}
+
+/// Runs every mode on every number of CPUs.
+pub fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
+    let modes = modes(lab, wanted.mode)?;
+    let mut host = Host::look(&lab.qemu.version, GUEST_CPU);
+    let mut runs = Vec::new();
+    for mode in modes {
+        for &cpus in &wanted.cpus {
+            runs.push(measure_one(lab, mode, cpus, &mut host)?);
+        }
+    }
+    Ok(Results::new(host, runs))
+}
+
+/// Compares with the baseline and says what it finds.
+pub fn check(lab: &Lab, wanted: &Wanted, results: &Results) -> Result<Findings> {
+    let findings = Baseline::read(&wanted.baseline)?.check(results);
+    for line in findings.remarks.iter().map(|r| format!("note: {r}")) {
+        lab.screen.say(&line);
+    }
+    for line in findings.failures.iter().map(|f| format!("check: {f}")) {
+        lab.screen.say(&line);
+    }
+    lab.screen.say(&format!(
+        "check: exact: {} rows; limits: {} held; {} not as demanded",
+        findings.exact,
+        findings.held,
+        findings.failures.len()
+    ));
+    Ok(findings)
+}
+
+fn update_baseline(lab: &Lab, wanted: &Wanted, results: &Results) -> Result<()> {
+    if !results.runs.iter().any(|run| run.mode == Mode::Icount) {
+        bail!("--update-baseline needs icount figures");
+    }
+    let mut baseline = Baseline::read(&wanted.baseline)?;
+    baseline.update(results);
+    baseline.write(&wanted.baseline)?;
+    lab.screen.say(&format!("{}: wrote {}", wanted.baseline.display(), baseline::key(&results.host)));
+    Ok(())
+}
+
+fn modes(lab: &Lab, asked: Option<Mode>) -> Result<Vec<Mode>> {
+    match asked {
+        Some(Mode::Kvm) => probe::demand_kvm(lab).map(|()| vec![Mode::Kvm]),
+        Some(mode) => Ok(vec![mode]),
+        None => {
+            let choice = probe::choose(lab)?;
+            lab.screen.say(&format!("cycles: {} ({})", choice.mode, choice.reason));
+            Ok(vec![Mode::Icount, choice.mode])
+        }
+    }
+}
+
+fn measure_one(lab: &Lab, mode: Mode, cpus: u32, host: &mut Host) -> Result<Run> {
+    let mut run = Run { mode, cpus, rows: Vec::new(), counters: Vec::new() };
+    for planned in plan::boots(mode, cpus) {
+        let trace = lab.artifacts.boot_dir().join(format!("trace-{cpus}.json"));
+        let job = Job {
+            label: format!("bench-{mode}-{cpus}-{}", planned.name),
+            variant: planned.variant.to_owned(),
+            command_line: planned.command_line.clone(),
+            mode,
+            cpus,
+            trace: (planned.keep == Keep::Trace).then(|| trace.clone()),
+            limit: LIMIT,
+        };
+        let session = lab.run(&job)?;
+        judge(&session)?;
+        if host.mitigations.is_empty() {
+            host.mitigations = session.mitigations.clone().unwrap_or_default();
+        }
+        if planned.keep == Keep::Trace {
+            run.rows.extend(trace::rows(&trace, cpus)?);
+        }
+        collect(&mut run, &planned, session);
+    }
+    Ok(run)
+}
+
+/// A bench boot counts only if the guest finished and found nothing wrong.
+fn judge(session: &Session) -> Result<()> {
+    session.check_passed()?;
+    let done = session.reports.iter().find_map(|report| match report {
+        Report::Done { failed, .. } => Some(*failed),
+        _ => None,
+    });
+    match done {
+        Some(0) => Ok(()),
+        Some(failed) => {
+            Err(Trouble::CheckFailed(format!("{}: {failed} measurements failed", session.label)).into())
+        }
+        None => Err(Trouble::GuestDied(format!("{}: the guest ended without `done`", session.label)))
+            .context("incomplete measurement"),
+    }
+}
+
+fn collect(run: &mut Run, planned: &Planned, session: Session) {
+    let mut rows = Vec::new();
+    let mut counters = Vec::new();
+    for report in session.reports {
+        match report {
+            Report::Row(row) => rows.push(row),
+            Report::Counter(counter) => counters.push(counter),
+            _ => {}
+        }
+    }
+    let kept = planned.keep.take(run.mode, rows.into_iter());
+    run.counters.extend(counters.into_iter().filter_map(|counter| counter_of(&planned.keep, counter)));
+    run.rows.extend(kept);
+}
+
+/// Counters follow their row; totals since boot are those of the main boot.
+fn counter_of(keep: &Keep, mut counter: Counter) -> Option<Counter> {
+    match &counter.row {
+        None => matches!(keep, Keep::Main { .. }).then_some(counter),
+        Some(row) => {
+            counter.row = Some(keep.name(row)?);
+            Some(counter)
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::artifacts::Artifacts;
+use crate::lab::{Job, Lab};
+use crate::machine::{Mode, Qemu};
+use crate::screen::Screen;
+use crate::session::{self, Event, SILENCE};
+use crate::trouble::{STATUS_HELP, Trouble};
+use crate::{bench, iso, pack, probe, stress, suite};
+
+const EXAMPLES: &str = "\
+Examples:
+  aurora-bench run --cpus 4 run=test          boot, show everything it says
+  aurora-bench bench                          all figures on 1, 2 and 4 CPUs
+  aurora-bench bench --mode icount --check    the exact ones, against the baseline
+  aurora-bench stress --seed 7 --cpus 4       one stress run
+  aurora-bench probe                          which accelerator gives cycles here
+";
+
+#[derive(Parser, Debug)]
+#[command(version, about, after_help = format!("{EXAMPLES}\n{STATUS_HELP}"))]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// Directory with the kernels and the boot archive
+    #[arg(long, global = true, env = "AURORA_BOOT", default_value = "target/boot", value_name = "DIR")]
+    boot_dir: PathBuf,
+    /// Seconds that one boot may take (default: by command)
+    #[arg(long, global = true, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Show everything that guests say
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Boot once and show what the guest says
+    #[command(after_help = "Example:\n  aurora-bench run --mode icount --cpus 2 run=test idle=poll")]
+    Run(RunArgs),
+    /// Measure, print the table, write the result file
+    #[command(after_help = "Examples:\n  aurora-bench bench --mode icount --cpus 1\n  \
+        aurora-bench bench --check\n  aurora-bench bench --mode icount --update-baseline")]
+    Bench(BenchArgs),
+    /// Hammer random IPC across CPUs and count what got lost
+    #[command(after_help = "Examples:\n  aurora-bench stress --cpus 4 --messages 1000000\n  \
+        aurora-bench stress --mode icount --seeds 20 --replay")]
+    Stress(StressArgs),
+    /// Every kind of test; the last line is `N passed, N failed`
+    Test(TestArgs),
+    /// The kernel tests on Bochs's processor models
+    Bochs,
+    /// Which accelerator gives cycle figures on this host, and why
+    Probe,
+    /// Make a bootable image
+    Iso(IsoArgs),
+    /// Make the boot archive out of built programs
+    Pack(PackArgs),
+}
+
+#[derive(Args, Debug)]
+struct RunArgs {
+    /// How QEMU executes the guest
+    #[arg(long, default_value = "tcg")]
+    mode: Mode,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 1)]
+    cpus: u32,
+    /// Build of the kernel: nofast, chaos, … (default: the ordinary one)
+    #[arg(long, default_value = "")]
+    variant: String,
+    /// Let the TCG plugin watch and write this file
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Print QEMU's command line instead of starting it
+    #[arg(long)]
+    print: bool,
+    /// Words for the kernel's command line
+    words: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+struct BenchArgs {
+    /// Only this mode (default: icount, and KVM or TCG by probing)
+    #[arg(long)]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    figures: FigureArgs,
+    /// Print JSON instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Compare icount figures with the baseline; fail if they are not as demanded
+    #[arg(long)]
+    check: bool,
+    /// Take the icount figures as the baseline for this compiler and QEMU
+    #[arg(long, conflicts_with = "check")]
+    update_baseline: bool,
+}
+
+#[derive(Args, Debug)]
+struct FigureArgs {
+    /// Numbers of CPUs to measure on
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,…")]
+    cpus: Vec<u32>,
+    /// The committed demands
+    #[arg(long, default_value = "perf/baseline.json", value_name = "FILE")]
+    baseline: PathBuf,
+    /// Where the results go
+    #[arg(long, default_value = "target/bench/latest.json", value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct StressArgs {
+    /// First seed (default: random)
+    #[arg(long)]
+    seed: Option<u32>,
+    /// How many seeds to run, stopping at the first failure
+    #[arg(long, default_value_t = 1)]
+    seeds: u32,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 4)]
+    cpus: u32,
+    /// Messages in all
+    #[arg(long, default_value_t = 100_000)]
+    messages: u64,
+    /// icount runs the chaos build and replays exactly
+    #[arg(long, default_value = "tcg")]
+    mode: Mode,
+    /// Run every seed twice and compare the hashes (icount)
+    #[arg(long)]
+    replay: bool,
+    /// Build of the kernel (default: chaos under icount, else the ordinary one)
+    #[arg(long)]
+    variant: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct TestArgs {
+    /// Only these kinds of tests
+    #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
+    only: Vec<suite::Step>,
+    #[command(flatten)]
+    figures: FigureArgs,
+}
+
+#[derive(Args, Debug)]
+struct IsoArgs {
+    /// Where to write the image
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Build of the kernel
+    #[arg(long, default_value = "")]
+    variant: String,
+    /// Words for the kernel's command line
+    words: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+struct PackArgs {
+    /// Where the programs were built
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+    /// Packages whose binaries go in
+    #[arg(required = true)]
+    packages: Vec<String>,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> Result<()> {
+    let Cli { common, command } = Cli::parse();
+    match command {
+        Command::Run(args) => run(&common.lab()?, &args),
+        Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
+        Command::Stress(args) => stress::stress(&common.lab()?, &args.wanted()),
+        Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
+        Command::Bochs => bochs(&common.lab()?),
+        Command::Probe => {
+            let choice = probe::choose(&common.lab()?)?;
+            println!("{}: {}", choice.mode, choice.reason);
+            Ok(())
+        }
+        Command::Iso(args) => {
+            iso::make(&common.artifacts(), &args.variant, &args.words.join(" "), &args.output)?;
+            println!("{}", args.output.display());
+            Ok(())
+        }
+        Command::Pack(args) => {
+            let programs = pack::pack(&common.artifacts(), &args.programs, &args.packages)?;
+            let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
+            println!("{}: {}", common.boot_dir.join("boot.tar").display(), names.join(", "));
+            Ok(())
+        }
+    }
+}
+
+impl Common {
+    fn artifacts(&self) -> Artifacts {
+        Artifacts::new(&self.boot_dir)
+    }
+
+    fn lab(&self) -> Result<Lab> {
+        Ok(Lab {
+            qemu: Qemu::find()?,
+            artifacts: self.artifacts(),
+            screen: Screen::new(),
+            verbose: self.verbose,
+            limit: self.timeout.map(Duration::from_secs),
+        })
+    }
+}
+
+impl BenchArgs {
+    fn wanted(&self) -> bench::Wanted {
+        bench::Wanted {
+            mode: self.mode,
+            json: self.json,
+            check: self.check,
+            update_baseline: self.update_baseline,
+            ..self.figures.wanted()
+        }
+    }
+}
+
+impl FigureArgs {
+    /// icount figures, nothing printed.
+    fn wanted(&self) -> bench::Wanted {
+        bench::Wanted {
+            mode: Some(Mode::Icount),
+            cpus: self.cpus.clone(),
+            json: false,
+            check: false,
+            update_baseline: false,
+            baseline: self.baseline.clone(),
+            output: self.output.clone(),
+        }
+    }
+}
+
+impl StressArgs {
+    fn wanted(&self) -> stress::Wanted {
+        stress::Wanted {
+            seed: self.seed,
+            seeds: self.seeds,
+            cpus: self.cpus,
+            messages: self.messages,
+            mode: self.mode,
+            replay: self.replay,
+            variant: self.variant.clone(),
+        }
+    }
+}
+
+impl TestArgs {
+    fn wanted(&self) -> suite::Wanted {
+        suite::Wanted { only: self.only.clone(), bench: self.figures.wanted() }
+    }
+}
+
+fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
+    let job = Job {
+        label: "run".to_owned(),
+        variant: args.variant.clone(),
+        command_line: args.words.join(" "),
+        mode: args.mode,
+        cpus: args.cpus,
+        trace: args.trace.clone(),
+        limit: SILENCE * 10,
+    };
+    let boot = lab.boot(&job)?;
+    if args.print {
+        println!("{} {}", lab.qemu.program.display(), quoted(&boot.machine_arguments()));
+        return Ok(());
+    }
+    let mut show = |event: &Event| println!("{}", event.text());
+    session::run(&lab.qemu, &lab.artifacts, &boot, &mut show)?.check_passed()?;
+    Ok(())
+}
+
+/// For a shell.
+fn quoted(words: &[std::ffi::OsString]) -> String {
+    let quote = |word: &std::ffi::OsString| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''"));
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+fn bochs(lab: &Lab) -> Result<()> {
+    crate::bochs::find()?;
+    let tally = suite::bochs_tests(lab)?;
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed > 0 {
+        return Err(Trouble::CheckFailed("not everything passed on Bochs".to_owned()).into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_documents_the_exit_statuses() {
+        let help = Cli::command().render_help().to_string();
+        assert!(help.contains("a time-out") && help.contains("Examples:"), "{help}");
+    }
+
+    #[test]
+    fn cpus_are_a_list() {
+        let cli = Cli::parse_from(["aurora-bench", "bench", "--cpus", "1,3"]);
+        let Command::Bench(args) = cli.command else { panic!("not bench") };
+        assert_eq!(args.figures.cpus, [1, 3]);
+    }
+}

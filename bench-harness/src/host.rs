@@ -1,0 +1,64 @@
+//! What the figures depend on outside this tree: compiler, QEMU, processor.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde::Serialize;
+
+/// Stands in every result file.
+#[derive(Clone, Serialize, Debug)]
+pub struct Host {
+    pub cpu: String,
+    pub os: String,
+    pub rustc: String,
+    pub qemu: String,
+    pub guest_cpu: String,
+    /// The kernel's own boot line; empty if it said nothing.
+    pub mitigations: String,
+}
+
+impl Host {
+    pub fn look(qemu: &str, guest_cpu: &str) -> Host {
+        Host {
+            cpu: cpu_model(),
+            os: first_line("uname", &["-sr"]),
+            rustc: rustc_version(),
+            qemu: qemu.to_owned(),
+            guest_cpu: guest_cpu.to_owned(),
+            mitigations: String::new(),
+        }
+    }
+
+    /// Somebody's host, for tests.
+    #[cfg(test)]
+    pub fn example(rustc: &str) -> Host {
+        Host { rustc: rustc.to_owned(), ..Host::look("7.2.22", "max") }
+    }
+}
+
+/// What the kernel was compiled by, as `rustc --version` says it.
+pub fn rustc_version() -> String {
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    first_line(&rustc, &["--version"])
+}
+
+fn cpu_model() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
+}
+
+fn first_line(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().next().unwrap_or("unknown").to_owned()
+}
+
+/// Where a program is, as the shell would find it.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(|path| path.is_file());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}

@@ -1,0 +1,78 @@
+//! What every command that boots the kernel shares: the machine, the build, the screen.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::artifacts::Artifacts;
+use crate::machine::{Boot, Medium, Mode, Plugin, Qemu};
+use crate::report::Report;
+use crate::screen::Screen;
+use crate::session::{self, Event, Session};
+
+pub struct Lab {
+    pub qemu: Qemu,
+    pub artifacts: Artifacts,
+    pub screen: Screen,
+    /// Show everything that guests say.
+    pub verbose: bool,
+    /// Instead of each command's own time limit.
+    pub limit: Option<Duration>,
+}
+
+/// What to boot; the rest is the same every time.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub label: String,
+    /// Build of the kernel.
+    pub variant: String,
+    /// The kernel's command line but for `log=`.
+    pub command_line: String,
+    pub mode: Mode,
+    pub cpus: u32,
+    /// Where the TCG plugin writes, if it is to watch.
+    pub trace: Option<PathBuf>,
+    /// Unless the user gave another.
+    pub limit: Duration,
+}
+
+impl Job {
+    /// `2 CPUs`, `1 CPU`.
+    pub fn cpus_text(cpus: u32) -> String {
+        format!("{cpus} CPU{}", if cpus == 1 { "" } else { "s" })
+    }
+}
+
+impl Lab {
+    /// The machine's description of a job.
+    pub fn boot(&self, job: &Job) -> Result<Boot> {
+        let kernel = self.artifacts.kernel(&job.variant)?;
+        let library = job.trace.is_some().then(|| self.artifacts.plugin()).transpose()?;
+        let plugin = library.zip(job.trace.clone()).map(|(library, output)| Plugin { library, output });
+        Ok(Boot {
+            label: job.label.clone(),
+            medium: Medium::Kernel { kernel, archive: self.artifacts.archive()? },
+            command_line: format!("log=e9 {}", job.command_line).trim_end().to_owned(),
+            mode: job.mode,
+            cpus: job.cpus,
+            plugin,
+            limit: self.limit.unwrap_or(job.limit),
+        })
+    }
+
+    /// Boots, shows what goes on, and returns what was said; judging it is the caller's part.
+    pub fn run(&self, job: &Job) -> Result<Session> {
+        let boot = self.boot(job)?;
+        self.screen.step(&job.label);
+        session::run(&self.qemu, &self.artifacts, &boot, &mut |event| self.show(event))
+    }
+
+    fn show(&self, event: &Event) {
+        if let Event::Report(Report::Progress(text)) = event {
+            self.screen.progress(text);
+        } else if self.verbose {
+            self.screen.say(&event.text());
+        }
+    }
+}

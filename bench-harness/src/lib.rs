@@ -1,0 +1,40 @@
+//! The host side of Aurora: boots the machine, decodes what it says, judges and tabulates it.
+//!
+//! ```text
+//!   cli ── bench / stress / suite / calibrate …      what to boot, what to make of it
+//!             │
+//!          session ── report, logs, screen           one boot, from start to its ending
+//!             │
+//!          machine, bochs ── records, tail           processes and bytes
+//! ```
+//!
+//! Nothing here trusts the guest: bytes that are no record are skipped and counted, lines that
+//! are no report are shown, and a guest that stops talking is ended with its last words printed.
+#![forbid(unsafe_code)]
+
+pub mod artifacts;
+pub mod baseline;
+pub mod bench;
+pub mod bochs;
+pub mod cli;
+pub mod host;
+pub mod iso;
+pub mod lab;
+pub mod logs;
+pub mod machine;
+pub mod monitor;
+pub mod pack;
+pub mod plan;
+pub mod probe;
+pub mod records;
+pub mod report;
+pub mod results;
+pub mod screen;
+pub mod session;
+pub mod stress;
+pub mod suite;
+pub mod table;
+pub mod tail;
+pub mod testsum;
+pub mod trace;
+pub mod trouble;

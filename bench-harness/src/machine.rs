@@ -1,0 +1,256 @@
+//! QEMU: finding it, and the command line of one boot.
+//!
+//! Output goes to files, which the session reads as they grow: nothing blocks on either side, and
+//! the raw bytes are still there afterwards. QEMU runs under `timeout -k`, so that it ends even if
+//! it ignores TERM (a replaying QEMU does) or this program dies first.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::host::find_program;
+use crate::trouble::Trouble;
+
+/// Guest CPU model, part of the baseline's key.
+pub const GUEST_CPU: &str = "max";
+/// Guest memory in MiB.
+const MEMORY: &str = "512";
+/// How long after TERM `timeout` sends KILL.
+const KILL_AFTER: &str = "5";
+
+/// How QEMU executes the guest, which decides what a time-stamp tick is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
+pub enum Mode {
+    /// Emulated, one tick is one instruction, repeats exactly
+    Icount,
+    /// Emulated, one host thread per CPU
+    Tcg,
+    /// Hardware virtualisation
+    Kvm,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Icount => "icount",
+            Mode::Tcg => "tcg",
+            Mode::Kvm => "kvm",
+        }
+    }
+
+    /// What a tick of the guest's time-stamp counter is.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Mode::Icount => "instructions",
+            Mode::Tcg | Mode::Kvm => "cycles",
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Mode::Icount => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
+            Mode::Tcg => &["-accel", "tcg,thread=multi"],
+            Mode::Kvm => &["-accel", "kvm"],
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The QEMU in use.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    pub program: PathBuf,
+    pub version: String,
+}
+
+impl Qemu {
+    /// `$QEMU`, or `qemu-system-x86_64` of the path.
+    pub fn find() -> Result<Qemu, Trouble> {
+        let name = std::env::var("QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+        let program = find_program(&name).ok_or_else(|| {
+            Trouble::NoMachine(format!(
+                "{name} is missing: `./justw` installs it, or set QEMU to another one"
+            ))
+        })?;
+        let output = Command::new(&program)
+            .arg("--version")
+            .output()
+            .map_err(|error| Trouble::NoMachine(format!("{} does not start: {error}", program.display())))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = version_in(&text)
+            .ok_or_else(|| Trouble::NoMachine(format!("{} --version says: {text}", program.display())))?;
+        Ok(Qemu { program, version })
+    }
+}
+
+fn version_in(text: &str) -> Option<String> {
+    let version = text.split_once("version ")?.1.split_whitespace().next()?;
+    Some(version.to_owned())
+}
+
+/// What to boot from.
+#[derive(Clone, Debug)]
+pub enum Medium {
+    /// By PVH: kernel and boot archive handed over by QEMU.
+    Kernel { kernel: PathBuf, archive: PathBuf },
+    /// By BIOS and GRUB; the command line is in the image.
+    Iso(PathBuf),
+}
+
+/// The TCG plugin and where it writes.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    pub library: PathBuf,
+    pub output: PathBuf,
+}
+
+/// One boot of the machine.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// Names the directory of its output; unique among boots that run at once.
+    pub label: String,
+    pub medium: Medium,
+    pub command_line: String,
+    pub mode: Mode,
+    pub cpus: u32,
+    pub plugin: Option<Plugin>,
+    /// Ends the run whatever the guest says.
+    pub limit: Duration,
+}
+
+/// Files that one boot writes.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    pub serial: PathBuf,
+    pub log: PathBuf,
+    pub qemu: PathBuf,
+    /// Unix socket of QEMU's monitor.
+    pub monitor: PathBuf,
+}
+
+impl Outputs {
+    pub fn within(dir: &Path) -> Outputs {
+        static BOOTS: AtomicU32 = AtomicU32::new(0);
+        let boot = BOOTS.fetch_add(1, Ordering::Relaxed);
+        Outputs {
+            serial: dir.join("serial.txt"),
+            log: dir.join("log.bin"),
+            qemu: dir.join("qemu.txt"),
+            // Socket paths are short; a target directory need not be.
+            monitor: std::env::temp_dir().join(format!("aurora-{}-{boot}.monitor", std::process::id())),
+        }
+    }
+}
+
+impl Boot {
+    /// QEMU's arguments, without where its output goes.
+    pub fn machine_arguments(&self) -> Vec<OsString> {
+        let mut all: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
+        add(&["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-no-reboot"]);
+        add(&["-cpu", GUEST_CPU, "-m", MEMORY, "-smp", &self.cpus.to_string()]);
+        add(self.mode.arguments());
+        add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
+        match &self.medium {
+            Medium::Kernel { kernel, archive } => {
+                all.extend(["-kernel".into(), kernel.into(), "-initrd".into(), archive.into()]);
+                all.extend(["-append".into(), OsString::from(&self.command_line)]);
+            }
+            Medium::Iso(image) => {
+                all.extend(["-cdrom".into(), image.into(), "-boot".into(), "d".into()]);
+            }
+        }
+        if let Some(plugin) = &self.plugin {
+            let (library, output) = (option_value(&plugin.library), option_value(&plugin.output));
+            all.extend(["-plugin".into(), format!("file={library},out={output}").into()]);
+        }
+        all
+    }
+
+    /// Where output goes.
+    pub fn output_arguments(outputs: &Outputs) -> Vec<OsString> {
+        let file = |id: &str, path: &Path| format!("file,id={id},path={}", option_value(path));
+        let words = [
+            "-chardev".to_owned(),
+            file("com1", &outputs.serial),
+            "-serial".to_owned(),
+            "chardev:com1".to_owned(),
+            "-chardev".to_owned(),
+            file("log", &outputs.log),
+            "-device".to_owned(),
+            "isa-debugcon,iobase=0xe9,chardev=log".to_owned(),
+            "-monitor".to_owned(),
+            format!("unix:{},server=on,wait=off", option_value(&outputs.monitor)),
+        ];
+        words.into_iter().map(OsString::from).collect()
+    }
+
+    /// Start it.
+    pub fn start(&self, qemu: &Qemu, outputs: &Outputs) -> Result<Child> {
+        let said = std::fs::File::create(&outputs.qemu)
+            .with_context(|| format!("creating {}", outputs.qemu.display()))?;
+        // The session ends the run at the limit, with more to say; this is for when it cannot.
+        let backstop = self.limit.as_secs() + 30;
+        let child = Command::new("timeout")
+            .args(["--foreground", "-k", KILL_AFTER, &backstop.to_string()])
+            .arg(&qemu.program)
+            .args(self.machine_arguments())
+            .args(Boot::output_arguments(outputs))
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said)
+            .spawn();
+        child.map_err(|error| Trouble::NoMachine(format!("cannot start `timeout`: {error}")).into())
+    }
+}
+
+/// A path as the value of a QEMU option: commas are doubled there.
+fn option_value(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot() -> Boot {
+        Boot {
+            label: "t".into(),
+            medium: Medium::Kernel { kernel: "/k".into(), archive: "/a".into() },
+            command_line: "log=e9 run=test".into(),
+            mode: Mode::Icount,
+            cpus: 4,
+            plugin: Some(Plugin { library: "/p,q.so".into(), output: "/o".into() }),
+            limit: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn command_line_of_an_icount_boot() {
+        let words: Vec<String> =
+            boot().machine_arguments().into_iter().map(|word| word.into_string().expect("UTF-8")).collect();
+        let line = words.join(" ");
+        assert!(line.contains("-accel tcg,thread=single -icount shift=0,sleep=off"), "{line}");
+        assert!(line.contains("-smp 4"), "{line}");
+        assert!(line.contains("-kernel /k -initrd /a -append log=e9 run=test"), "{line}");
+        assert!(line.contains("-plugin file=/p,,q.so,out=/o"), "{line}");
+    }
+
+    #[test]
+    fn versions_are_read_from_what_qemu_says() {
+        let text = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright";
+        assert_eq!(version_in(text).as_deref(), Some("7.2.22"));
+        assert_eq!(version_in("nonsense"), None);
+    }
+}

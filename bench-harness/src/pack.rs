@@ -1,0 +1,92 @@
+//! The boot archive: one ustar file with `init` first, then the other programs, by name.
+//!
+//! Programs go in without debug information (the guest has no use for it and would have to carry
+//! it in memory); a list beside the archive says where the whole files are. The archive has no
+//! times and no owners, so equal programs give an equal archive.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{MetadataCommand, TargetKind};
+use object::build::elf::{Builder, SectionData};
+
+use crate::artifacts::{Artifacts, Program};
+
+/// The program that the kernel starts.
+const FIRST: &str = "init";
+
+/// Packs every binary of `packages`, as built into `dir`.
+pub fn pack(artifacts: &Artifacts, dir: &Path, packages: &[String]) -> Result<Vec<Program>> {
+    let programs = order(binaries(packages)?, dir)?;
+    let path = artifacts.boot_dir().join("boot.tar");
+    let file = std::fs::File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    let mut archive = tar::Builder::new(file);
+    for program in &programs {
+        let elf = std::fs::read(&program.elf)
+            .with_context(|| format!("{} has not been built: run `./justw build`", program.elf.display()))?;
+        append(&mut archive, &program.name, &strip(&elf).with_context(|| program.name.clone())?)?;
+    }
+    archive.finish().with_context(|| format!("writing {}", path.display()))?;
+    let list = serde_json::to_string_pretty(&programs)?;
+    std::fs::write(artifacts.manifest_path(), list + "\n").context("writing the list of programs")?;
+    Ok(programs)
+}
+
+/// Names of the binaries that these packages of the workspace have.
+fn binaries(packages: &[String]) -> Result<Vec<String>> {
+    let metadata = MetadataCommand::new().no_deps().exec().context("asking cargo for the programs")?;
+    let mut names = Vec::new();
+    for wanted in packages {
+        let package = metadata.packages.iter().find(|package| package.name.as_str() == wanted);
+        let package = package.with_context(|| format!("the workspace has no package {wanted}"))?;
+        let bins = package.targets.iter().filter(|target| target.kind.contains(&TargetKind::Bin));
+        names.extend(bins.map(|target| target.name.clone()));
+    }
+    Ok(names)
+}
+
+/// `init` first, the others by name: log channels must not depend on the order of a listing.
+fn order(mut names: Vec<String>, dir: &Path) -> Result<Vec<Program>> {
+    names.sort_by_key(|name| (name != FIRST, name.clone()));
+    if names.first().is_none_or(|name| name != FIRST) {
+        bail!("no program is called {FIRST}, which the kernel starts");
+    }
+    let dir = std::path::absolute(dir)?;
+    Ok(names.into_iter().map(|name| Program { elf: dir.join(&name), name }).collect())
+}
+
+fn append(archive: &mut tar::Builder<std::fs::File>, name: &str, bytes: &[u8]) -> Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_path(name)?;
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o555);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_cksum();
+    archive.append(&header, bytes).with_context(|| format!("packing {name}"))
+}
+
+/// An ELF file with only what is loaded.
+pub fn strip(elf: &[u8]) -> Result<Vec<u8>> {
+    let mut builder = Builder::read(elf).context("not an ELF file")?;
+    for section in &mut builder.sections {
+        if !section.is_alloc() && !matches!(section.data, SectionData::SectionString) {
+            section.delete = true;
+        }
+    }
+    for symbol in &mut builder.symbols {
+        symbol.delete = true;
+    }
+    builder.delete_orphans();
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped).context("writing the stripped ELF file")?;
+    Ok(stripped)
+}
+
+/// Writes a kernel without debug information, as GRUB wants it: it would load the rest too.
+pub fn strip_file(from: &Path, to: &Path) -> Result<()> {
+    let elf = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+    std::fs::write(to, strip(&elf)?).with_context(|| format!("writing {}", to.display()))
+}

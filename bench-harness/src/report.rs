@@ -1,0 +1,185 @@
+//! Report lines: what the guest says about results, as text on channel 0x80.
+//!
+//! The grammar is in the book's chapter on measuring. Lines that do not follow it are kept as
+//! [`Report::Other`], never an error: the guest may say more than this harness knows.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Statistics of one measured operation, overhead subtracted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Row {
+    pub name: String,
+    pub unit: String,
+    pub scope: String,
+    pub min: u64,
+    pub p50: u64,
+    pub p99: u64,
+    pub n: u64,
+    /// What was subtracted from every sample.
+    #[serde(skip)]
+    pub overhead: u64,
+}
+
+/// A per-CPU event counter, since boot or while one row was measured.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counter {
+    pub cpu: u32,
+    pub row: Option<String>,
+    pub name: String,
+    pub value: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Ok,
+    Failed(String),
+    /// The machine lacks what the test is about.
+    Skipped(String),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    Row(Row),
+    Counter(Counter),
+    Test {
+        name: String,
+        verdict: Verdict,
+    },
+    Progress(String),
+    /// The guest's own count at its end.
+    Done {
+        passed: u64,
+        failed: u64,
+    },
+    /// Result line of a stress run.
+    Stress(BTreeMap<String, String>),
+    Other(String),
+}
+
+impl Report {
+    pub fn parse(line: &str) -> Report {
+        let line = line.trim_end_matches(['\r', '\n', '\0']);
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let known = match word {
+            "row" => row(&fields(rest)).map(Report::Row),
+            "counter" => counter(&fields(rest)).map(Report::Counter),
+            "test" => test(rest),
+            "progress" => Some(Report::Progress(rest.to_owned())),
+            "done" => done(&fields(rest)),
+            "stress" => Some(Report::Stress(owned(&fields(rest)))),
+            _ => None,
+        };
+        known.unwrap_or_else(|| Report::Other(line.to_owned()))
+    }
+}
+
+type Fields<'a> = BTreeMap<&'a str, &'a str>;
+
+/// The `key=value` words of a line.
+fn fields(text: &str) -> Fields<'_> {
+    text.split_whitespace().filter_map(|word| word.split_once('=')).collect()
+}
+
+fn owned(fields: &Fields<'_>) -> BTreeMap<String, String> {
+    fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn number(fields: &Fields<'_>, key: &str) -> Option<u64> {
+    fields.get(key)?.parse().ok()
+}
+
+fn row(fields: &Fields<'_>) -> Option<Row> {
+    Some(Row {
+        name: (*fields.get("name")?).to_owned(),
+        unit: (*fields.get("unit")?).to_owned(),
+        scope: (*fields.get("scope")?).to_owned(),
+        min: number(fields, "min")?,
+        p50: number(fields, "p50")?,
+        p99: number(fields, "p99")?,
+        n: number(fields, "n")?,
+        overhead: number(fields, "overhead").unwrap_or(0),
+    })
+}
+
+fn counter(fields: &Fields<'_>) -> Option<Counter> {
+    Some(Counter {
+        cpu: fields.get("cpu")?.parse().ok()?,
+        row: fields.get("row").map(|row| (*row).to_owned()),
+        name: (*fields.get("name")?).to_owned(),
+        value: number(fields, "value")?,
+    })
+}
+
+fn test(text: &str) -> Option<Report> {
+    let mut words = text.splitn(3, ' ');
+    let name = words.next()?.strip_prefix("name=")?.to_owned();
+    let verdict = words.next()?;
+    let message = words.next().unwrap_or("").to_owned();
+    let verdict = match verdict {
+        "ok" => Verdict::Ok,
+        "FAILED" => Verdict::Failed(message),
+        "skipped" => Verdict::Skipped(message),
+        _ => return None,
+    };
+    Some(Report::Test { name, verdict })
+}
+
+fn done(fields: &Fields<'_>) -> Option<Report> {
+    Some(Report::Done { passed: number(fields, "passed")?, failed: number(fields, "failed")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_whatever_the_order_of_fields() {
+        let line = "row n=10 name=null_syscall scope=operation unit=instructions p99=26 p50=25 min=24 overhead=12 new=x";
+        let Report::Row(row) = Report::parse(line) else { panic!("not a row") };
+        assert_eq!(
+            (row.name.as_str(), row.n, row.min, row.p50, row.p99, row.overhead),
+            ("null_syscall", 10, 24, 25, 26, 12)
+        );
+    }
+
+    #[test]
+    fn a_row_without_a_figure_is_no_row() {
+        let line = "row name=a unit=cycles scope=operation n=1 min=1 p50=1";
+        assert_eq!(Report::parse(line), Report::Other(line.to_owned()));
+        assert!(matches!(
+            Report::parse("row name=a unit=cycles scope=operation n=1 min=-1 p50=1 p99=1"),
+            Report::Other(_)
+        ));
+    }
+
+    #[test]
+    fn verdicts_carry_their_messages() {
+        let failed = Report::parse("test name=a::b FAILED expected 4, got 3");
+        assert_eq!(
+            failed,
+            Report::Test { name: "a::b".into(), verdict: Verdict::Failed("expected 4, got 3".into()) }
+        );
+        assert_eq!(Report::parse("test name=a ok"), Report::Test { name: "a".into(), verdict: Verdict::Ok });
+        assert!(matches!(Report::parse("test name=a maybe"), Report::Other(_)));
+    }
+
+    #[test]
+    fn counters_may_belong_to_a_row() {
+        let Report::Counter(counter) = Report::parse("counter cpu=3 row=yield_to name=slow_entry value=7")
+        else {
+            panic!("not a counter")
+        };
+        assert_eq!((counter.cpu, counter.row.as_deref(), counter.value), (3, Some("yield_to"), 7));
+    }
+
+    #[test]
+    fn done_and_stress() {
+        assert_eq!(Report::parse("done passed=3 failed=1\n"), Report::Done { passed: 3, failed: 1 });
+        let Report::Stress(fields) = Report::parse("stress seed=1 lost=0 hash=ab") else {
+            panic!("not stress")
+        };
+        assert_eq!(fields["hash"], "ab");
+    }
+}

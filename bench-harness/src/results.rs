@@ -1,0 +1,89 @@
+//! What a bench run found: `target/bench/latest.json`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::host::Host;
+use crate::machine::Mode;
+use crate::report::{Counter, Row};
+
+/// Version of the file's layout.
+const SCHEMA: u32 = 1;
+
+#[derive(Serialize, Debug)]
+pub struct Results {
+    pub schema: u32,
+    pub host: Host,
+    pub runs: Vec<Run>,
+}
+
+/// All rows of one mode and one number of CPUs.
+#[derive(Serialize, Debug)]
+pub struct Run {
+    #[serde(serialize_with = "mode_name")]
+    pub mode: Mode,
+    pub cpus: u32,
+    pub rows: Vec<Row>,
+    /// For the table only.
+    #[serde(skip)]
+    pub counters: Vec<Counter>,
+}
+
+fn mode_name<S: serde::Serializer>(mode: &Mode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(mode.name())
+}
+
+impl Run {
+    pub fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+}
+
+impl Results {
+    pub fn new(host: Host, runs: Vec<Run>) -> Results {
+        Results { schema: SCHEMA, host, runs }
+    }
+
+    pub fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    pub fn write(&self, path: &Path) -> Result<()> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+        }
+        std::fs::write(path, self.to_json()?).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_file_has_the_documented_layout() {
+        let row = Row {
+            name: "null_syscall".into(),
+            unit: "instructions".into(),
+            scope: "operation".into(),
+            min: 24,
+            p50: 25,
+            p99: 26,
+            n: 1000,
+            overhead: 12,
+        };
+        let run = Run { mode: Mode::Icount, cpus: 1, rows: vec![row], counters: Vec::new() };
+        let text = Results::new(Host::example("r"), vec![run]).to_json().expect("serialises");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("is JSON");
+        assert_eq!(value["schema"], 1);
+        assert!(value["host"].is_object());
+        assert_eq!(
+            value["runs"],
+            json!([{"mode": "icount", "cpus": 1, "rows": [{"name": "null_syscall", "unit": "instructions",
+                "scope": "operation", "min": 24, "p50": 25, "p99": 26, "n": 1000}]}])
+        );
+    }
+}

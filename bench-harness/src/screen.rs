@@ -1,0 +1,52 @@
+//! What a person sees while a run goes on: a spinner on a terminal, plain lines elsewhere.
+//!
+//! Everything here goes to standard error; standard output carries results only.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The one line that moves, and the lines that stay.
+pub struct Screen {
+    bar: ProgressBar,
+}
+
+impl Screen {
+    pub fn new() -> Screen {
+        // Draws only if standard error is a terminal.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let look = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim} {elapsed}");
+        bar.set_style(look.expect("the template is constant"));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Screen { bar }
+    }
+
+    /// A line that stays.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+
+    /// What is going on.
+    pub fn step(&self, what: &str) {
+        self.bar.set_prefix(what.to_owned());
+        self.bar.set_message("");
+        self.bar.reset_elapsed();
+    }
+
+    /// How far it has come.
+    pub fn progress(&self, text: &str) {
+        self.bar.set_message(text.to_owned());
+    }
+}
+
+impl Default for Screen {
+    fn default() -> Screen {
+        Screen::new()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,283 @@
+//! One boot from start to its ending: everything the guest said, and how it ended.
+//!
+//! The guest is ended from here when its time is up, or when it has been silent for long: what
+//! it said last and where its CPUs are is part of the report.
+
+use std::collections::VecDeque;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::artifacts::Artifacts;
+use crate::logs::Logs;
+use crate::machine::{Boot, Medium, Outputs, Qemu};
+use crate::monitor;
+use crate::records::{self, Piece, Splitter};
+use crate::report::Report;
+use crate::tail::{Lines, Tail};
+use crate::trouble::Trouble;
+
+/// Something the guest said.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A line on COM1.
+    Serial(String),
+    /// A decoded log frame.
+    Log(String),
+    Report(Report),
+    /// Bytes on the log port that are no record.
+    Skipped(usize),
+}
+
+impl Event {
+    /// As a person reads it.
+    pub fn text(&self) -> String {
+        match self {
+            Event::Serial(line) | Event::Log(line) => line.clone(),
+            Event::Report(report) => format!("{report:?}"),
+            Event::Skipped(bytes) => format!("({bytes} bytes on the log port are no record)"),
+        }
+    }
+}
+
+/// How a boot ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Pass,
+    Fail,
+    Panic,
+    /// QEMU ended without the guest asking for it: a triple fault, with `-no-reboot`.
+    Reset,
+    /// QEMU itself failed; what it printed.
+    Broken(String),
+    /// The time limit passed.
+    TimedOut(Duration),
+    /// The guest said nothing for so long.
+    Silent(Duration),
+}
+
+/// Everything about a boot that is over.
+#[derive(Debug)]
+pub struct Session {
+    pub label: String,
+    pub ending: Ending,
+    pub reports: Vec<Report>,
+    pub last_words: Vec<String>,
+    pub elapsed: Duration,
+    /// The line in which the kernel tells its speculative-execution mitigations.
+    pub mitigations: Option<String>,
+}
+
+/// Guest exit codes as QEMU statuses: (code << 1) | 1.
+const STATUS_PASS: i32 = 33;
+const STATUS_FAIL: i32 = 35;
+const STATUS_PANIC: i32 = 37;
+
+const POLL: Duration = Duration::from_millis(5);
+/// Longest silence of a guest that is alive.
+pub const SILENCE: Duration = Duration::from_secs(120);
+const LAST_WORDS: usize = 40;
+
+/// Boots once, telling `listener` what the guest says as it says it.
+pub fn run(
+    qemu: &Qemu,
+    artifacts: &Artifacts,
+    boot: &Boot,
+    listener: &mut dyn FnMut(&Event),
+) -> Result<Session> {
+    let dir = artifacts.run_dir(&boot.label)?;
+    let outputs = Outputs::within(&dir);
+    let kernel = match &boot.medium {
+        Medium::Kernel { kernel, .. } => kernel.clone(),
+        Medium::Iso(_) => artifacts.kernel("")?,
+    };
+    let mut ear = Ear::new(&outputs, Logs::new(&kernel, &artifacts.programs()?));
+    let started = Instant::now();
+    let mut child = boot.start(qemu, &outputs)?;
+    let mut ended_by_us = None;
+    let status = loop {
+        let status = child.try_wait().context("waiting for QEMU")?;
+        ear.listen(listener)?;
+        if let Some(status) = status {
+            break status;
+        }
+        if ended_by_us.is_none()
+            && let Some(ending) = ear.overdue(started, boot.limit)
+        {
+            ear.states = monitor::where_are_the_cpus(&outputs.monitor, &kernel);
+            // To `timeout`, which passes it on and follows up with KILL.
+            kill_process(Pid::from_child(&child), Signal::TERM).context("ending QEMU")?;
+            ended_by_us = Some(ending);
+        }
+        std::thread::sleep(POLL);
+    };
+    ear.listen(listener)?;
+    ear.finish(listener);
+    let _ = std::fs::remove_file(&outputs.monitor);
+    let ending = ended_by_us.unwrap_or_else(|| ending_of(status, &outputs));
+    Ok(ear.into_session(boot.label.clone(), ending, started.elapsed()))
+}
+
+fn ending_of(status: ExitStatus, outputs: &Outputs) -> Ending {
+    match status.code() {
+        Some(STATUS_PASS) => Ending::Pass,
+        Some(STATUS_FAIL) => Ending::Fail,
+        Some(STATUS_PANIC) => Ending::Panic,
+        Some(0) => Ending::Reset,
+        _ => {
+            let said = std::fs::read_to_string(&outputs.qemu).unwrap_or_default();
+            Ending::Broken(format!("{status}: {}", said.trim()))
+        }
+    }
+}
+
+/// Listens to one guest.
+struct Ear {
+    serial: Tail,
+    log: Tail,
+    lines: Lines,
+    splitter: Splitter,
+    logs: Logs,
+    heard: Instant,
+    reports: Vec<Report>,
+    last_words: VecDeque<String>,
+    states: Vec<String>,
+    mitigations: Option<String>,
+}
+
+impl Ear {
+    fn new(outputs: &Outputs, logs: Logs) -> Ear {
+        Ear {
+            serial: Tail::new(&outputs.serial),
+            log: Tail::new(&outputs.log),
+            lines: Lines::default(),
+            splitter: Splitter::default(),
+            logs,
+            heard: Instant::now(),
+            reports: Vec::new(),
+            last_words: VecDeque::new(),
+            states: Vec::new(),
+            mitigations: None,
+        }
+    }
+
+    /// Reads what there is.
+    fn listen(&mut self, listener: &mut dyn FnMut(&Event)) -> Result<()> {
+        let serial = self.serial.read().context("reading the serial line")?;
+        let log = self.log.read().context("reading the log port")?;
+        if !serial.is_empty() || !log.is_empty() {
+            self.heard = Instant::now();
+        }
+        for line in self.lines.push(&serial) {
+            self.note(Event::Serial(line), listener);
+        }
+        self.splitter.push(&log);
+        while let Some(piece) = self.splitter.next() {
+            self.piece(piece, listener);
+        }
+        Ok(())
+    }
+
+    /// The rest, once QEMU is gone.
+    fn finish(&mut self, listener: &mut dyn FnMut(&Event)) {
+        if let Some(line) = self.lines.finish() {
+            self.note(Event::Serial(line), listener);
+        }
+        if self.splitter.pending() > 0 {
+            self.note(Event::Skipped(self.splitter.pending()), listener);
+        }
+    }
+
+    fn piece(&mut self, piece: Piece, listener: &mut dyn FnMut(&Event)) {
+        match piece {
+            Piece::Skipped(bytes) => self.note(Event::Skipped(bytes), listener),
+            Piece::Record { channel: records::REPORT, payload } => {
+                let line = String::from_utf8_lossy(&payload);
+                self.note(Event::Report(Report::parse(&line)), listener);
+            }
+            Piece::Record { channel, payload } => {
+                for line in self.logs.render(channel, &payload) {
+                    self.note(Event::Log(line), listener);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, event: Event, listener: &mut dyn FnMut(&Event)) {
+        listener(&event);
+        if self.last_words.len() == LAST_WORDS {
+            self.last_words.pop_front();
+        }
+        self.last_words.push_back(event.text());
+        match event {
+            Event::Report(report) => self.reports.push(report),
+            Event::Serial(line) => {
+                if let Some(text) = line.strip_prefix("mitigations: ") {
+                    self.mitigations = Some(text.to_owned());
+                }
+            }
+            Event::Log(_) | Event::Skipped(_) => {}
+        }
+    }
+
+    fn overdue(&self, started: Instant, limit: Duration) -> Option<Ending> {
+        if started.elapsed() > limit {
+            Some(Ending::TimedOut(limit))
+        } else if self.heard.elapsed() > SILENCE {
+            Some(Ending::Silent(SILENCE))
+        } else {
+            None
+        }
+    }
+
+    fn into_session(self, label: String, ending: Ending, elapsed: Duration) -> Session {
+        let last_words = self.last_words.into_iter().chain(self.states).collect();
+        Session { label, ending, reports: self.reports, last_words, elapsed, mitigations: self.mitigations }
+    }
+}
+
+impl Session {
+    /// An error for every ending but `Pass` and, for callers who count failures themselves, `Fail`.
+    pub fn check_ended(&self) -> Result<(), Trouble> {
+        let label = &self.label;
+        match &self.ending {
+            Ending::Pass | Ending::Fail => Ok(()),
+            Ending::Panic => {
+                Err(Trouble::GuestDied(self.with_words(&format!("{label}: the kernel panicked"))))
+            }
+            Ending::Reset => {
+                let what = format!("{label}: the guest reset itself (triple fault?)");
+                Err(Trouble::GuestDied(self.with_words(&what)))
+            }
+            Ending::Broken(said) => Err(Trouble::NoMachine(format!("{label}: QEMU ended with {said}"))),
+            Ending::TimedOut(limit) => {
+                let what = format!("{label}: no end after {} s", limit.as_secs());
+                Err(Trouble::TimedOut(self.with_words(&what)))
+            }
+            Ending::Silent(limit) => {
+                let what = format!("{label}: the guest has said nothing for {} s", limit.as_secs());
+                Err(Trouble::TimedOut(self.with_words(&what)))
+            }
+        }
+    }
+
+    /// An error for every ending but `Pass`.
+    pub fn check_passed(&self) -> Result<(), Trouble> {
+        self.check_ended()?;
+        if self.ending == Ending::Fail {
+            let what = format!("{}: the guest reported a failure", self.label);
+            return Err(Trouble::CheckFailed(self.with_words(&what)));
+        }
+        Ok(())
+    }
+
+    fn with_words(&self, what: &str) -> String {
+        let words = self.last_words.iter().map(|line| format!("\n  | {line}"));
+        if self.last_words.is_empty() {
+            return format!("{what}; it never said a word");
+        }
+        format!("{what}; its last words:{}", words.collect::<String>())
+    }
+}

@@ -1,0 +1,185 @@
+//! Stress runs: seeds, replays, and the line that sums a run up.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::lab::{Job, Lab};
+use crate::machine::Mode;
+use crate::report::Report;
+use crate::session::Session;
+use crate::trouble::Trouble;
+
+/// Time limit of one run: a million messages under icount with chaos take minutes.
+const LIMIT: Duration = Duration::from_secs(1800);
+
+/// Counts that must be zero.
+const WRONG: &[&str] = &["lost", "duplicated", "reordered", "corrupted", "unanswered", "leaked_pages"];
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The first seed; random if not given.
+    pub seed: Option<u32>,
+    /// How many seeds, one after the other; the first failure ends it.
+    pub seeds: u32,
+    pub cpus: u32,
+    pub messages: u64,
+    pub mode: Mode,
+    /// Run each seed twice and compare the hashes.
+    pub replay: bool,
+    /// Build of the kernel; by default the chaos build under icount and the ordinary one elsewhere.
+    pub variant: Option<String>,
+}
+
+/// Runs every seed, printing a line for each.
+pub fn stress(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    for seed in seeds(wanted) {
+        let first = run_seed(lab, wanted, seed)?;
+        if wanted.replay && wanted.mode == Mode::Icount {
+            let second = run_seed(lab, wanted, seed)?;
+            first.same_as(&second)?;
+        }
+        println!("{}", first.line());
+    }
+    Ok(())
+}
+
+fn seeds(wanted: &Wanted) -> Vec<u32> {
+    match wanted.seed {
+        Some(first) => (0..wanted.seeds).map(|n| first.wrapping_add(n)).collect(),
+        None => {
+            let random = RandomState::new();
+            (0..wanted.seeds).map(|n| random.hash_one(n) as u32).collect()
+        }
+    }
+}
+
+fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
+    let Wanted { cpus, messages, mode, .. } = *wanted;
+    let usual = if mode == Mode::Icount { "chaos" } else { "" };
+    let job = Job {
+        label: format!("stress-{mode}-{cpus}-{seed}"),
+        variant: wanted.variant.clone().unwrap_or_else(|| usual.to_owned()),
+        command_line: format!("run=stress seed={seed} messages={messages}"),
+        mode,
+        cpus,
+        trace: None,
+        limit: LIMIT,
+    };
+    let session = lab.run(&job)?;
+    let outcome = Outcome::of(&session, &job, seed, messages);
+    judge(&session, outcome, &job.label)
+}
+
+/// A run passes if the guest ended well and every count that must be zero is there and zero.
+fn judge(session: &Session, outcome: Option<Outcome>, label: &str) -> Result<Outcome> {
+    let wrong = outcome.as_ref().map(Outcome::wrong).unwrap_or_default();
+    if let Some(outcome) = outcome.as_ref().filter(|_| !wrong.is_empty()) {
+        println!("{}", outcome.line());
+        return Err(Trouble::CheckFailed(format!("{label}: {}", wrong.join(", "))).into());
+    }
+    session.check_passed()?;
+    outcome.ok_or_else(|| Trouble::GuestDied(format!("{label}: the guest ended without a result")).into())
+}
+
+/// What the guest said of a run, under the harness's own names for what was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Outcome {
+    mode: Mode,
+    seed: u32,
+    cpus: u32,
+    messages: u64,
+    said: BTreeMap<String, String>,
+}
+
+impl Outcome {
+    fn of(session: &Session, job: &Job, seed: u32, messages: u64) -> Option<Outcome> {
+        let said = session.reports.iter().rev().find_map(|report| match report {
+            Report::Stress(fields) => Some(fields.clone()),
+            _ => None,
+        })?;
+        Some(Outcome { mode: job.mode, seed, cpus: job.cpus, messages, said })
+    }
+
+    fn said(&self, key: &str) -> &str {
+        self.said.get(key).map_or("?", String::as_str)
+    }
+
+    /// Only icount repeats the order of events; elsewhere a hash would mean nothing.
+    fn hash(&self) -> &str {
+        if self.mode == Mode::Icount { self.said("hash") } else { "-" }
+    }
+
+    fn line(&self) -> String {
+        let counts: Vec<String> = WRONG.iter().map(|key| format!("{key}={}", self.said(key))).collect();
+        format!(
+            "stress: seed={} cpus={} messages={} kills={} {} hash={}",
+            self.seed,
+            self.cpus,
+            self.messages,
+            self.said("kills"),
+            counts.join(" "),
+            self.hash()
+        )
+    }
+
+    /// The counts that are not zero, or not there.
+    fn wrong(&self) -> Vec<String> {
+        let bad = WRONG.iter().filter(|key| self.said(key) != "0");
+        bad.map(|key| format!("{key}={}", self.said(key))).collect()
+    }
+
+    fn same_as(&self, again: &Outcome) -> Result<(), Trouble> {
+        if self.hash() == again.hash() && self.hash() != "?" {
+            return Ok(());
+        }
+        let text =
+            format!("seed {} does not replay: hash {} and then {}", self.seed, self.hash(), again.hash());
+        Err(Trouble::CheckFailed(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(mode: Mode, line: &str) -> Outcome {
+        let Report::Stress(said) = Report::parse(line) else { panic!("not a stress line") };
+        Outcome { mode, seed: 7, cpus: 4, messages: 1000, said }
+    }
+
+    const GOOD: &str = "stress kills=3 lost=0 duplicated=0 reordered=0 corrupted=0 unanswered=0 leaked_pages=0 hash=0123abcd";
+
+    #[test]
+    fn the_line_is_the_documented_one() {
+        let outcome = outcome(Mode::Icount, GOOD);
+        assert_eq!(
+            outcome.line(),
+            "stress: seed=7 cpus=4 messages=1000 kills=3 lost=0 duplicated=0 reordered=0 corrupted=0 \
+             unanswered=0 leaked_pages=0 hash=0123abcd"
+        );
+        assert!(outcome.wrong().is_empty());
+    }
+
+    #[test]
+    fn only_icount_has_a_hash() {
+        assert!(outcome(Mode::Tcg, GOOD).line().ends_with("hash=-"));
+    }
+
+    #[test]
+    fn what_is_wrong_or_missing_is_named() {
+        let outcome = outcome(Mode::Tcg, &GOOD.replace("lost=0", "lost=2").replace("corrupted=0 ", ""));
+        assert_eq!(outcome.wrong(), ["lost=2", "corrupted=?"]);
+    }
+
+    #[test]
+    fn replays_are_compared_by_hash() {
+        let first = outcome(Mode::Icount, GOOD);
+        let other = outcome(Mode::Icount, &GOOD.replace("0123", "9999"));
+        assert!(first.same_as(&first).is_ok());
+        assert!(first.same_as(&other).is_err());
+    }
+}

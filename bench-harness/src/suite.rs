@@ -1,0 +1,227 @@
+//! `just test`: every kind of test, one count.
+//!
+//! Steps go on after a failure, so that one run shows all that is wrong. The sizes are those that
+//! CI can afford; the book says how to run the campaigns at full size.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::bench;
+use crate::bochs;
+use crate::iso;
+use crate::lab::{Job, Lab};
+use crate::machine::Mode;
+use crate::report::{Report, Verdict};
+use crate::session::Session;
+use crate::stress;
+use crate::testsum::Tally;
+use crate::trouble::Trouble;
+
+/// Kinds of tests, in the order in which they run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Step {
+    /// Unit, property and layering tests on the host
+    Host,
+    /// The concurrent data structures under loom
+    Loom,
+    /// The kernel tests in QEMU on 1, 2 and 4 CPUs
+    Guest,
+    /// Short stress runs, replayed where the mode can
+    Stress,
+    /// icount figures against the baseline
+    Bench,
+    /// The kernel tests on Bochs, if it is there
+    Bochs,
+}
+
+/// Time limit of one boot with kernel tests.
+const GUEST_LIMIT: Duration = Duration::from_secs(300);
+const BOCHS_LIMIT: Duration = Duration::from_secs(300);
+/// Messages of a stress run in the suite.
+const STRESS_MESSAGES: u64 = 20_000;
+const CPUS: [u32; 3] = [1, 2, 4];
+
+/// What the suite needs to know beyond the lab.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Empty: all.
+    pub only: Vec<Step>,
+    pub bench: bench::Wanted,
+}
+
+/// Runs the suite; its last line is `N passed, N failed`.
+pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    let mut sum = Tally::default();
+    for &step in Step::value_variants() {
+        if !wanted.only.is_empty() && !wanted.only.contains(&step) {
+            continue;
+        }
+        let started = Instant::now();
+        let tally = run_step(lab, wanted, step).unwrap_or_else(|error| {
+            lab.screen.say(&format!("{step:?}: {error:#}"));
+            Tally::ONE_FAILED
+        });
+        lab.screen.say(&format!("{step:?}: {} ({:.0} s)", describe(tally), started.elapsed().as_secs_f32()));
+        sum += tally;
+    }
+    if sum.skipped > 0 {
+        println!("{} left out, for the reasons above", sum.skipped);
+    }
+    println!("{} passed, {} failed", sum.passed, sum.failed);
+    if sum.failed > 0 {
+        return Err(Trouble::CheckFailed("not everything passed".to_owned()).into());
+    }
+    Ok(())
+}
+
+fn describe(tally: Tally) -> String {
+    let Tally { passed, failed, skipped } = tally;
+    let left_out = if skipped > 0 { format!(", {skipped} left out") } else { String::new() };
+    format!("{passed} passed, {failed} failed{left_out}")
+}
+
+fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
+    match step {
+        Step::Host => cargo_test(lab, "host", &[], None),
+        Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--release"], Some("loom")),
+        Step::Guest => guest_tests(lab),
+        Step::Stress => stress_runs(lab),
+        Step::Bench => figures(lab, &wanted.bench),
+        Step::Bochs => bochs_tests(lab),
+    }
+}
+
+/// `cargo test`, with a configuration flag and a target directory of its own if there is one.
+fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> Result<Tally> {
+    lab.screen.step(label);
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--no-fail-fast"]).args(arguments);
+    if let Some(cfg) = cfg {
+        let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+        command.env("RUSTFLAGS", format!("{flags} --cfg {cfg}").trim_start());
+        command.arg("--target-dir").arg(target_dir(lab).join(cfg));
+    }
+    let mut child = command.stdout(Stdio::piped()).spawn().context("starting cargo test")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(child.stdout.take().context("cargo's output")?).lines() {
+        let line = line?;
+        tally += Tally::of_cargo_line(&line);
+        if lab.verbose || line.contains("FAILED") || line.contains("panicked at") {
+            lab.screen.say(&line);
+        } else {
+            lab.screen.progress(&line);
+        }
+    }
+    if !child.wait()?.success() && tally.failed == 0 {
+        lab.screen.say(&format!("{label}: cargo test failed before the tests ran"));
+        tally += Tally::ONE_FAILED;
+    }
+    Ok(tally)
+}
+
+fn target_dir(lab: &Lab) -> PathBuf {
+    lab.artifacts.boot_dir().parent().map_or_else(|| PathBuf::from("target"), PathBuf::from)
+}
+
+fn guest_tests(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for mode in [Mode::Icount, Mode::Tcg] {
+        for cpus in CPUS {
+            let job = Job {
+                label: format!("test-{mode}-{cpus}"),
+                variant: String::new(),
+                command_line: "run=test".to_owned(),
+                mode,
+                cpus,
+                trace: None,
+                limit: GUEST_LIMIT,
+            };
+            sum += judge(lab, &lab.run(&job)?);
+        }
+    }
+    Ok(sum)
+}
+
+/// The tests that a guest reported; its own death is one more failure.
+fn judge(lab: &Lab, session: &Session) -> Tally {
+    let mut tally = Tally::of_reports(&session.reports);
+    for report in &session.reports {
+        match report {
+            Report::Test { name, verdict: Verdict::Failed(why) } => {
+                lab.screen.say(&format!("{}: {name} FAILED {why}", session.label));
+            }
+            Report::Test { name, verdict: Verdict::Skipped(why) } => {
+                lab.screen.say(&format!("{}: {name} left out: {why}", session.label));
+            }
+            _ => {}
+        }
+    }
+    let finished = session.reports.iter().any(|report| matches!(report, Report::Done { .. }));
+    let verdict = if tally.failed > 0 { session.check_ended() } else { session.check_passed() };
+    if let Err(trouble) = verdict {
+        lab.screen.say(&trouble.to_string());
+        tally += Tally::ONE_FAILED;
+    } else if !finished {
+        lab.screen.say(&format!("{}: the guest ended without `done`", session.label));
+        tally += Tally::ONE_FAILED;
+    }
+    lab.screen.say(&format!(
+        "{}: {} ({:.1} s)",
+        session.label,
+        describe(tally),
+        session.elapsed.as_secs_f32()
+    ));
+    tally
+}
+
+fn stress_runs(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for (mode, cpus) in [(Mode::Icount, 2), (Mode::Icount, 4), (Mode::Tcg, 4)] {
+        let wanted = stress::Wanted {
+            seed: None,
+            seeds: 1,
+            cpus,
+            messages: STRESS_MESSAGES,
+            mode,
+            replay: true,
+            variant: None,
+        };
+        let result = stress::stress(lab, &wanted);
+        if let Err(error) = &result {
+            lab.screen.say(&format!("{error:#}"));
+        }
+        sum += Tally::one(result.is_ok());
+    }
+    Ok(sum)
+}
+
+/// Every exact row, limit and ratio is a test.
+fn figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
+    let results = bench::measure(lab, wanted)?;
+    let findings = bench::check(lab, wanted, &results)?;
+    let passed = (findings.exact + findings.held) as u64;
+    Ok(Tally { passed, failed: findings.failures.len() as u64, skipped: 0 })
+}
+
+/// The kernel tests on every Bochs model; left out, saying so, where Bochs is missing.
+pub fn bochs_tests(lab: &Lab) -> Result<Tally> {
+    if let Err(missing) = bochs::find() {
+        lab.screen.say(&format!("Bochs tests left out: {missing}"));
+        return Ok(Tally { skipped: bochs::MODELS.len() as u64, ..Tally::default() });
+    }
+    let image = lab.artifacts.boot_dir().join("test.iso");
+    iso::make(&lab.artifacts, "", "log=com2 run=test", &image)?;
+    let mut sum = Tally::default();
+    for model in bochs::MODELS {
+        lab.screen.step(model);
+        let limit = lab.limit.unwrap_or(BOCHS_LIMIT);
+        sum += judge(lab, &bochs::run(&lab.artifacts, model, &image, limit)?);
+    }
+    Ok(sum)
+}

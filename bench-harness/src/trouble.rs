@@ -1,0 +1,81 @@
+//! What can go wrong in a run, and the exit status that says so.
+
+use std::fmt;
+
+/// Exit statuses, as documented by `--help`.
+pub mod status {
+    pub const PASS: u8 = 0;
+    pub const CHECK_FAILED: u8 = 1;
+    pub const USAGE: u8 = 2;
+    pub const GUEST_DIED: u8 = 3;
+    pub const TIMED_OUT: u8 = 4;
+    pub const NO_MACHINE: u8 = 5;
+    pub const NO_ACCELERATOR: u8 = 6;
+    pub const HOST: u8 = 7;
+}
+
+/// The table in `--help`.
+pub const STATUS_HELP: &str = "\
+Exit status:
+  0  everything passed
+  1  the guest reported a failure, or a figure or count was not as demanded
+  2  the command line was wrong
+  3  the guest panicked, reset itself, or ended without a verdict
+  4  a time-out: the guest's last words are printed
+  5  QEMU (or Bochs, where asked for) is missing or does not start
+  6  the accelerator asked for cannot be used
+  7  something on the host: a file missing, nothing built yet, …";
+
+/// A failure with an exit status of its own. Everything else is [`status::HOST`].
+#[derive(Debug)]
+pub enum Trouble {
+    CheckFailed(String),
+    GuestDied(String),
+    TimedOut(String),
+    NoMachine(String),
+    NoAccelerator(String),
+}
+
+impl Trouble {
+    pub fn status(&self) -> u8 {
+        match self {
+            Trouble::CheckFailed(_) => status::CHECK_FAILED,
+            Trouble::GuestDied(_) => status::GUEST_DIED,
+            Trouble::TimedOut(_) => status::TIMED_OUT,
+            Trouble::NoMachine(_) => status::NO_MACHINE,
+            Trouble::NoAccelerator(_) => status::NO_ACCELERATOR,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::CheckFailed(text)
+            | Trouble::GuestDied(text)
+            | Trouble::TimedOut(text)
+            | Trouble::NoMachine(text)
+            | Trouble::NoAccelerator(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+/// The exit status of an error.
+pub fn status_of(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(|cause| cause.downcast_ref::<Trouble>()).map_or(status::HOST, Trouble::status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn context_does_not_hide_the_status() {
+        let error = Err::<(), _>(Trouble::TimedOut("slow".into())).context("boot nofast").unwrap_err();
+        assert_eq!(status_of(&error), status::TIMED_OUT);
+        assert_eq!(status_of(&anyhow::anyhow!("disk full")), status::HOST);
+    }
+}

@@ -1,0 +1,58 @@
+//! The TCG plugin in a real QEMU: counts of a guest whose every instruction is known.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::guest::{Guest, job, lab, scratch};
+use bench_harness::machine::Mode;
+
+const BEGIN: u8 = 1;
+const END: u8 = 2;
+const OP: u8 = 3;
+const SKIP: u8 = 4;
+const REGION: u8 = 1;
+
+/// Builds the plugin beside the other test artefacts.
+fn plugin() -> PathBuf {
+    let dir = scratch("plugin-target");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "aurora-plugin", "--target-dir"])
+        .arg(&dir)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "the plugin does not build");
+    dir.join("debug/libaurora_plugin.so")
+}
+
+/// Three operations of 10 instructions and one store each, a skipped stretch in each of them.
+fn guest() -> Guest {
+    let mut guest = Guest::default().marker(BEGIN, REGION);
+    for _ in 0..3 {
+        guest = guest.nops(9);
+        guest = guest.raw(&[0xc6, 0x05, 0, 0, 0x20, 0, 1]); // mov byte [0x200000], 1
+        guest = guest.marker(SKIP, 8 + 5).nops(5);
+        guest = guest.marker(OP, REGION);
+    }
+    guest.marker(END, REGION).nops(100).exit(0x10)
+}
+
+#[test]
+fn instructions_between_markers_are_counted_exactly() {
+    let Some(lab) = lab("plugin", &guest()) else { return };
+    let library = plugin();
+    std::fs::copy(library, lab.artifacts.boot_dir().join("libaurora_plugin.so")).expect("copied");
+    let output = scratch("plugin").join("trace.json");
+    for mode in [Mode::Icount, Mode::Tcg] {
+        let mut job = job("plugin", mode);
+        job.trace = Some(output.clone());
+        lab.run(&job).expect("boots").check_passed().expect("passes");
+        let text = std::fs::read_to_string(&output).expect("the plugin wrote its file");
+        let trace: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let region = &trace["regions"][0];
+        assert_eq!(region["ops"], 3);
+        assert_eq!(region["instructions"], serde_json::json!([30]));
+        assert_eq!(region["sample"], serde_json::json!({"n": 2, "min": 10, "p50": 10, "p99": 10}));
+        assert_eq!(region["lines"], 0);
+    }
+}
