@@ -15,9 +15,13 @@
 #[cfg(any(test, loom))]
 extern crate std;
 
+pub mod chaos;
+pub mod coalesced;
 pub mod cpu;
 pub mod cpuset;
 pub mod door;
 #[cfg(any(test, feature = "host-test"))]
 pub mod host_test;
+pub mod mailbox;
+pub mod planted;
 pub mod sync;

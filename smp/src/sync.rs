@@ -59,3 +59,47 @@ pub fn fence_of_iret() {
         fence(Ordering::SeqCst);
     }
 }
+
+/// A cell whose exclusive access is the business of a protocol. Loom checks that it is exclusive.
+pub(crate) struct ProtocolCell<T>(
+    #[cfg(not(loom))] core::cell::UnsafeCell<T>,
+    #[cfg(loom)] loom::cell::UnsafeCell<T>,
+);
+
+impl<T: Copy> ProtocolCell<T> {
+    #[cfg(not(loom))]
+    pub const fn new(value: T) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
+    #[cfg(loom)]
+    pub fn new(value: T) -> Self {
+        Self(loom::cell::UnsafeCell::new(value))
+    }
+
+    /// # Safety
+    /// Nobody else reads or writes the cell at the same time.
+    #[inline(always)]
+    pub unsafe fn get(&self) -> T {
+        #[cfg(not(loom))]
+        // SAFETY: the pointer is the cell's own; exclusive by this function's contract.
+        return unsafe { *self.0.get() };
+        #[cfg(loom)]
+        // SAFETY: as above; loom checks the claim.
+        self.0.with(|at| unsafe { *at })
+    }
+
+    /// # Safety
+    /// Nobody else reads or writes the cell at the same time.
+    #[inline(always)]
+    pub unsafe fn set(&self, value: T) {
+        #[cfg(not(loom))]
+        // SAFETY: the pointer is the cell's own; exclusive by this function's contract.
+        unsafe {
+            *self.0.get() = value;
+        };
+        #[cfg(loom)]
+        // SAFETY: as above; loom checks the claim.
+        self.0.with_mut(|at| unsafe { *at = value });
+    }
+}

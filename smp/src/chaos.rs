@@ -1,0 +1,64 @@
+//! Labelled points between shared accesses, where a chaos build perturbs the run.
+//!
+//! With the feature `chaos` the kernel sets a hook that, driven by a seed, executes PAUSEs or lets a
+//! timer tick come in, so that instruction-counted runs reach interleavings they never would by
+//! themselves. Without it a point compiles to nothing.
+
+/// Where the protocols of this crate can be torn apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Point {
+    /// A push has made its exchange and not yet linked its node.
+    PushExchanged = 1,
+    /// A push has linked its node and not yet looked whether the target polls.
+    PushLinked = 2,
+    /// A pop has read the oldest node and not yet decided whether it is the last.
+    PopRead = 3,
+    /// A CPU has advertised that it polls and not yet looked into its mailbox again.
+    IdleAdvertised = 4,
+    /// A CPU is about to withdraw that.
+    IdleRetracting = 5,
+    /// Coalesced bits were raised from zero and their node is not yet pushed.
+    BitsRaised = 6,
+    /// The node of coalesced bits was popped and the bits are not yet taken.
+    BitsPopped = 7,
+    /// A slot was emptied and not yet stamped.
+    SlotEmptied = 8,
+    /// A grace round has read the epoch and not yet looked who runs.
+    GraceStarted = 9,
+}
+
+/// What the kernel does at a point.
+#[cfg(feature = "chaos")]
+pub type Hook = fn(Point);
+
+#[cfg(feature = "chaos")]
+mod hook {
+    use super::{Hook, Point};
+    use core::sync::atomic::{AtomicPtr, Ordering};
+
+    static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+    /// Sets what happens at the points from now on.
+    pub fn set_hook(hook: Hook) {
+        HOOK.store(hook as *mut (), Ordering::Release);
+    }
+
+    pub(crate) fn point(point: Point) {
+        let hook = HOOK.load(Ordering::Acquire);
+        if !hook.is_null() {
+            // SAFETY: not null, so `set_hook` stored it, which takes nothing but a `Hook`.
+            let hook: Hook = unsafe { core::mem::transmute::<*mut (), Hook>(hook) };
+            hook(point);
+        }
+    }
+}
+
+#[cfg(feature = "chaos")]
+pub(crate) use hook::point;
+#[cfg(feature = "chaos")]
+pub use hook::set_hook;
+
+#[cfg(not(feature = "chaos"))]
+#[inline(always)]
+pub(crate) fn point(_point: Point) {}

@@ -1,0 +1,86 @@
+//! Bits that any CPU may raise and one mailbox message announces, however many were raised.
+//!
+//! A task's control bits and a Notification's remote bits are of this kind: whoever raises the first
+//! bit pushes the node, later ones add to the word, and whoever pops the node takes them all.
+//!
+//! # Protocol
+//! The node belongs to nobody while the word is zero. The raise that finds zero has it alone until it
+//! pushes it; the CPU that pops it has it until it takes the bits, and gives it up just before the
+//! word becomes zero again. So the word decides who may touch the node.
+//!
+//! # Memory ordering
+//! Raising and taking are `AcqRel` exchanges of one word: who takes a bit sees what its raiser did
+//! before, and who raises from zero sees that the node was given up.
+
+use crate::chaos::{self, Point};
+use crate::cpu::Pin;
+use crate::door::Ref;
+use crate::mailbox::{Mailbox, Node, Wake};
+use crate::planted::{Fault, planted};
+use crate::sync::{AtomicU64, Ordering, const_unless_loom};
+
+/// An OR-able word and the node that announces it.
+#[repr(C)]
+pub struct CoalescedBits<P> {
+    bits: AtomicU64,
+    node: Node<P>,
+}
+
+impl<P: Copy> CoalescedBits<P> {
+    const_unless_loom! {
+        pub fn new() -> CoalescedBits<P> {
+            CoalescedBits { bits: AtomicU64::new(0), node: Node::free() }
+        }
+    }
+}
+
+impl<P: Copy> Default for CoalescedBits<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Copy + Send> Mailbox<P> {
+    /// Raises `bits` (not none) and, where none was up, pushes their node.
+    ///
+    /// The payload tells the target whose bits they are, so it is the same for every raise.
+    #[inline]
+    pub fn raise(&self, _pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, bits: u64, payload: P) -> Wake {
+        debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
+        if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 {
+            return Wake::NotNeeded;
+        }
+        chaos::point(Point::BitsRaised);
+        self.push_free(at.map(|at| &at.node), payload)
+    }
+
+    /// Sends a popped node on with its bits up: they are for an object that has moved.
+    pub fn pass_on(&self, pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, payload: P) -> Wake {
+        self.push(pin, at.map(|at| &at.node), payload)
+    }
+}
+
+impl<P: Copy + Send> CoalescedBits<P> {
+    /// Takes all bits, on the CPU that popped the node.
+    #[inline]
+    pub fn take(&self, pin: Pin<'_>) -> u64 {
+        chaos::point(Point::BitsPopped);
+        if planted(Fault::LostRecall) {
+            // The planted bug: a bit raised between the two found the word non-zero, so no node came
+            // for it, and is wiped out.
+            let bits = self.bits.load(Ordering::Acquire);
+            chaos::point(Point::BitsPopped);
+            self.node.set_free(pin);
+            self.bits.store(0, Ordering::Release);
+            return bits;
+        }
+        self.node.set_free(pin);
+        self.bits.swap(0, Ordering::AcqRel)
+    }
+
+    /// The bits that are up, taken by nobody yet. A glance: they may change at once.
+    #[inline(always)]
+    pub fn glance(&self) -> u64 {
+        self.bits.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,415 @@
+//! Mailboxes: one queue per CPU, into which any CPU puts messages for it.
+//!
+//! # Shape
+//! An intrusive multi-producer, single-consumer queue after Vyukov. A message's node is part of the
+//! object that the message is about, so a push allocates nothing and cannot fail.
+//!
+//! ```text
+//!   first ──> oldest ──next──> ... ──next──> newest <── head
+//! ```
+//! A push exchanges `head` for its node (its one atomic operation) and then links the node it found
+//! there to its own, or makes its own the first where it found null. Between the two the queue is
+//! broken: `head` says that there is mail which cannot be reached yet ([`Popped::Between`]). `head` is
+//! null exactly while the queue is empty, so the push that makes it non-empty knows it.
+//!
+//! # Who owns a node
+//! A node says which CPU owns it; only that CPU may push it, and whoever pops it owns it from then on,
+//! and with it the message block that belongs to it. So a node is never pushed twice at a time, and
+//! its payload needs no atomics. A push by anybody else is a broken protocol and panics.
+//!
+//! # Who must be woken
+//! Every push that makes the queue non-empty asks for an interrupt ([`Wake::Interrupt`]), whatever the
+//! target is doing, in the kernel too; left out only where the target has advertised that it polls.
+//! The consumer's part of the bargain:
+//!
+//! * A CPU idles only after [`Mailbox::advertise`] said that there is nothing. While `head` is not null
+//!   it doesn't idle, even where a producer stands between exchange and link.
+//! * After [`Mailbox::retract`] it drains before it does anything else, since a producer may have
+//!   left its interrupt out until then.
+//! * Nor does it return to user mode for good while a drain said [`Drained::More`]: later pushes find
+//!   the queue non-empty and won't interrupt. It comes back by itself (interrupts itself, or loops).
+//!
+//! # Memory ordering
+//! * Payload and everything written before a push is seen by who pops: the link is stored with
+//!   `Release` and loaded with `Acquire`; the exchange is both, since it hands one producer's node to
+//!   the next, who writes the link in it.
+//! * Producer: exchange `head`, *full fence*, load `idle`. Consumer: store `idle`, *full fence*, load
+//!   `head`. One of the two sees the other's store: either the producer sees that nobody polls, and
+//!   interrupts, or the consumer sees the mail. The producer's fence is
+//!   [`fence_after_exchange`], free on x86; the consumer changes `idle` by an exchange as well.
+
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use crate::chaos::{self, Point};
+use crate::cpu::{CpuId, Entry, Pin};
+use crate::door::Ref;
+use crate::planted::{Fault, drop_this_interrupt, planted};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, ProtocolCell, const_unless_loom, fence_after_exchange};
+
+/// `Node::owner`: in a mailbox.
+const QUEUED: u32 = u32::MAX;
+/// `Node::owner`: belongs to nobody; [`CoalescedBits`] says who may take it.
+const FREE: u32 = u32::MAX - 1;
+
+pub use crate::coalesced::CoalescedBits;
+
+/// What a message travels in: part of a kernel object, or of a table made at boot.
+#[repr(C)]
+pub struct Node<P> {
+    next: AtomicPtr<Node<P>>,
+    /// A CPU, [`QUEUED`] or [`FREE`]. Written by who gets the node, read by who is about to push it;
+    /// the queue orders these, so `Relaxed` will do.
+    owner: AtomicU32,
+    payload: ProtocolCell<MaybeUninit<P>>,
+}
+
+// SAFETY: `next` and `owner` are atomics. `payload` is written by the one CPU that owns the node, and
+// read by the one that pops it; the queue orders the two (`Release` link, `Acquire` load). The payload
+// moves from CPU to CPU, hence `Send`.
+unsafe impl<P: Send> Sync for Node<P> {}
+
+impl<P: Copy> Node<P> {
+    const_unless_loom! {
+        /// A node that `owner` may push first.
+        pub fn new(owner: CpuId) -> Node<P> {
+            Node {
+                next: AtomicPtr::new(ptr::null_mut()),
+                owner: AtomicU32::new(owner.raw()),
+                payload: ProtocolCell::new(MaybeUninit::uninit()),
+            }
+        }
+    }
+
+    const_unless_loom! {
+        /// A node that belongs to nobody.
+        pub(crate) fn free() -> Node<P> {
+            Node {
+                next: AtomicPtr::new(ptr::null_mut()),
+                owner: AtomicU32::new(FREE),
+                payload: ProtocolCell::new(MaybeUninit::uninit()),
+            }
+        }
+    }
+}
+
+impl<P> Node<P> {
+    /// Whether this CPU owns the node: it is not under way, and this CPU may push it.
+    #[inline(always)]
+    pub fn is_here(&self, pin: Pin<'_>) -> bool {
+        self.owner.load(Ordering::Relaxed) == pin.cpu().raw()
+    }
+
+    /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells `to`
+    /// of the move orders this before `to`'s use of the node.
+    pub fn hand_to(&self, pin: Pin<'_>, to: CpuId) {
+        self.claim(pin.cpu().raw());
+        self.owner.store(to.raw(), Ordering::Relaxed);
+    }
+
+    /// Gives up a node that this CPU popped.
+    pub(crate) fn set_free(&self, pin: Pin<'_>) {
+        self.claim(pin.cpu().raw());
+        self.owner.store(FREE, Ordering::Relaxed);
+    }
+
+    /// Checks the owner and takes the node away from it.
+    #[inline(always)]
+    fn claim(&self, owner: u32) {
+        let present = self.owner.load(Ordering::Relaxed);
+        if present != owner {
+            wrong_owner(owner, present);
+        }
+        self.owner.store(QUEUED, Ordering::Relaxed);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_owner(expected: u32, present: u32) -> ! {
+    struct Owner(u32);
+    impl core::fmt::Display for Owner {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            match self.0 {
+                QUEUED => f.write_str("is in a mailbox already"),
+                FREE => f.write_str("is free"),
+                cpu => write!(f, "belongs to cpu{cpu}"),
+            }
+        }
+    }
+    panic!("mailbox: a node was used as if it {}, but it {}", Owner(expected), Owner(present));
+}
+
+/// What a push asks of its caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a CPU that is not interrupted may never look into its mailbox"]
+pub enum Wake {
+    /// Interrupt the target.
+    Interrupt,
+    /// The target looks by itself.
+    NotNeeded,
+}
+
+impl Wake {
+    #[inline(always)]
+    pub fn is_needed(self) -> bool {
+        self == Wake::Interrupt
+    }
+}
+
+/// What a pop found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Popped<P> {
+    /// The oldest message. Its node now belongs to this CPU.
+    Mail(P),
+    /// There is mail that cannot be reached yet: a producer stands between exchange and link.
+    Between,
+    /// There is nothing.
+    Empty,
+}
+
+/// How a drain ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "mail that is left over announces itself to nobody"]
+pub enum Drained {
+    /// There is nothing left.
+    Empty,
+    /// There is mail left: come back soon, nobody will interrupt for it.
+    More,
+}
+
+/// How a CPU waits for mail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Idle {
+    /// Stopped until an interrupt.
+    Halt = 1,
+    /// Looking at [`Mailbox::has_mail`] all the time, or monitoring its line: needs no interrupt.
+    Poll = 2,
+}
+
+/// `Mailbox::idle`: not idle.
+const RUNNING: u32 = 0;
+const POLLING: u32 = Idle::Poll as u32;
+/// Looks that a drain takes at a broken queue before it gives up for now.
+const PATIENCE: usize = 64;
+
+/// The mailbox of one CPU: one cache line, which a push and a pop need anyway.
+#[repr(C, align(64))]
+pub struct Mailbox<P> {
+    /// The newest node; null while empty. Producers exchange it.
+    head: AtomicPtr<Node<P>>,
+    /// The oldest node, or null where it isn't linked yet. Written by the consumer, and by the producer
+    /// that found `head` null; never by both at a time, since the consumer doesn't write it while it
+    /// is null and `head` is not.
+    first: AtomicPtr<Node<P>>,
+    /// [`RUNNING`] or an [`Idle`]. Written by the owner.
+    idle: AtomicU32,
+    owner: CpuId,
+}
+
+impl<P> Mailbox<P> {
+    const_unless_loom! {
+        /// The empty mailbox of a CPU that runs.
+        pub fn new(owner: CpuId) -> Mailbox<P> {
+            Mailbox {
+                head: AtomicPtr::new(ptr::null_mut()),
+                first: AtomicPtr::new(ptr::null_mut()),
+                idle: AtomicU32::new(RUNNING),
+                owner,
+            }
+        }
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> CpuId {
+        self.owner
+    }
+
+    /// Whether there is mail, reachable or not. What a polling CPU looks at; any CPU may.
+    #[inline(always)]
+    pub fn has_mail(&self) -> bool {
+        !self.head.load(Ordering::Acquire).is_null()
+    }
+
+    /// Where a push writes: what a CPU that waits for it monitors.
+    pub fn line(&self) -> u64 {
+        ptr::from_ref(self).addr() as u64
+    }
+
+    /// Whether the owner is idle. `Acquire`: what it did before it idled is seen.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire) != RUNNING
+    }
+
+    #[inline(always)]
+    fn check_owner(&self, pin: Pin<'_>) {
+        if pin.cpu() != self.owner {
+            foreign(pin.cpu(), self.owner);
+        }
+    }
+
+    /// Says that this CPU is going idle, and looks once more. `false`: there is mail, and it isn't
+    /// idle; drain. `true`: it may idle until [`Mailbox::retract`]; to halt, it lets interrupts in and
+    /// halts in one step, since they have been off until now.
+    pub fn advertise(&self, pin: Pin<'_>, how: Idle) -> bool {
+        self.check_owner(pin);
+        self.idle.swap(how as u32, Ordering::SeqCst);
+        fence_after_exchange();
+        chaos::point(Point::IdleAdvertised);
+        if self.has_mail() {
+            self.idle.store(RUNNING, Ordering::Release);
+            return false;
+        }
+        true
+    }
+
+    /// The first thing that a CPU does on leaving idle. Says whether there is mail; if so, drain before
+    /// anything else.
+    pub fn retract(&self, pin: Pin<'_>) -> bool {
+        self.check_owner(pin);
+        if planted(Fault::MissingFence) {
+            return self.retract_without_fence();
+        }
+        chaos::point(Point::IdleRetracting);
+        self.idle.swap(RUNNING, Ordering::SeqCst);
+        fence_after_exchange();
+        self.has_mail()
+    }
+
+    /// The planted bug: the look may be done before the store is visible. Under loom that is what an
+    /// absent fence means; on the machine it is made certain.
+    fn retract_without_fence(&self) -> bool {
+        if cfg!(loom) {
+            self.idle.store(RUNNING, Ordering::Release);
+            return self.has_mail();
+        }
+        let early = self.has_mail();
+        chaos::point(Point::IdleRetracting);
+        self.idle.store(RUNNING, Ordering::Release);
+        early
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn foreign(cpu: CpuId, owner: CpuId) -> ! {
+    panic!("mailbox: {cpu:?} took mail from the mailbox of {owner:?}");
+}
+
+impl<P: Copy + Send> Mailbox<P> {
+    /// Puts a message into the mailbox; `node` must belong to this CPU.
+    ///
+    /// After a push the node and what travels with it are the target's.
+    #[inline]
+    pub fn push(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
+        node.claim(pin.cpu().raw());
+        self.enqueue(node, payload)
+    }
+
+    /// The same for a node that belongs to nobody and whose protocol lets the caller take it.
+    #[inline]
+    pub(crate) fn push_free(&self, node: Ref<'_, Node<P>>, payload: P) -> Wake {
+        node.claim(FREE);
+        self.enqueue(node, payload)
+    }
+
+    #[inline(always)]
+    fn enqueue(&self, node: Ref<'_, Node<P>>, payload: P) -> Wake {
+        // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, nobody else
+        // by the protocol of `CoalescedBits`); the consumer doesn't see it before the exchange.
+        unsafe { node.payload.set(MaybeUninit::new(payload)) };
+        node.next.store(ptr::null_mut(), Ordering::Relaxed);
+        let this = ptr::from_ref(node.get()).cast_mut();
+        let previous = self.head.swap(this, Ordering::SeqCst);
+        chaos::point(Point::PushExchanged);
+        if previous.is_null() {
+            self.first.store(this, Ordering::Release);
+        } else {
+            // SAFETY: a queued node is part of a live object (an object is reclaimed only after a
+            // grace period that flushes the mailboxes), and `previous` is queued: the consumer doesn't
+            // pop it before it sees the link that is stored here.
+            unsafe { &*previous }.next.store(this, Ordering::Release);
+        }
+        fence_after_exchange();
+        chaos::point(Point::PushLinked);
+        if previous.is_null() && self.idle.load(Ordering::Relaxed) != POLLING && !drop_this_interrupt() {
+            Wake::Interrupt
+        } else {
+            Wake::NotNeeded
+        }
+    }
+
+    /// Takes the oldest message, on the CPU whose mailbox it is.
+    #[inline]
+    pub fn pop(&self, pin: Pin<'_>) -> Popped<P> {
+        self.check_owner(pin);
+        let oldest = self.first.load(Ordering::Acquire);
+        if oldest.is_null() {
+            return if self.has_mail() { Popped::Between } else { Popped::Empty };
+        }
+        chaos::point(Point::PopRead);
+        // SAFETY: a queued node is part of a live object, see `enqueue`.
+        let node = unsafe { &*oldest };
+        let next = node.next.load(Ordering::Acquire);
+        if !next.is_null() {
+            self.first.store(next, Ordering::Relaxed);
+        } else if !self.close(oldest) {
+            return Popped::Between;
+        }
+        // SAFETY: popped: nobody else reaches the node any more. Its producer's `set` came before the
+        // link, by which `oldest` was loaded.
+        let payload = unsafe { node.payload.get().assume_init() };
+        node.owner.store(pin.cpu().raw(), Ordering::Relaxed);
+        Popped::Mail(payload)
+    }
+
+    /// Takes the node that seems to be the last: empties the queue, unless a producer has come since.
+    fn close(&self, last: *mut Node<P>) -> bool {
+        if self.head.load(Ordering::Relaxed) != last {
+            return false;
+        }
+        // `first` must be null before `head` is: then a producer may write it at any time. While `head`
+        // is not null nobody else does, so it can be put back.
+        self.first.store(ptr::null_mut(), Ordering::Relaxed);
+        let closed =
+            self.head.compare_exchange(last, ptr::null_mut(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if !closed {
+            self.first.store(last, Ordering::Relaxed);
+        }
+        closed
+    }
+
+    /// Hands at most `bound` messages to `sort`, each with a pin of its own.
+    pub fn drain(
+        &self,
+        entry: &mut Entry,
+        bound: usize,
+        mut sort: impl for<'k> FnMut(Pin<'k>, P),
+    ) -> Drained {
+        for _ in 0..bound {
+            let pin = entry.pin();
+            match self.pop_patiently(pin) {
+                Popped::Mail(payload) => sort(pin, payload),
+                Popped::Between => return Drained::More,
+                Popped::Empty => return Drained::Empty,
+            }
+        }
+        if self.has_mail() { Drained::More } else { Drained::Empty }
+    }
+
+    /// A pop that gives a producer between exchange and link a moment to go on.
+    fn pop_patiently(&self, pin: Pin<'_>) -> Popped<P> {
+        for _ in 0..PATIENCE {
+            match self.pop(pin) {
+                Popped::Between => core::hint::spin_loop(),
+                found => return found,
+            }
+        }
+        Popped::Between
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,194 @@
+//! Host tests of the mailbox: its states one by one, and real threads as CPUs. The interleavings are
+//! loom's business (`tests/loom_*.rs`).
+
+use super::*;
+use crate::host_test::{cpu, entry, leak, pin};
+use crate::sync::AtomicBool;
+use std::thread;
+use std::vec::Vec;
+
+type Letter = Ref<'static, Node<u32>>;
+
+fn mailbox(owner: usize) -> Ref<'static, Mailbox<u32>> {
+    leak(Mailbox::new(cpu(owner)))
+}
+
+fn letter(owner: usize) -> Letter {
+    leak(Node::new(cpu(owner)))
+}
+
+#[test]
+fn one_line() {
+    assert_eq!((size_of::<Mailbox<u64>>(), align_of::<Mailbox<u64>>()), (64, 64));
+    let mailbox = mailbox(0);
+    assert_eq!(mailbox.line(), mailbox.addr());
+}
+
+#[test]
+fn mail_comes_out_in_order() {
+    let mailbox = mailbox(0);
+    assert_eq!(mailbox.pop(pin(0)), Popped::Empty);
+    for round in 0..3 {
+        assert_eq!(mailbox.push(pin(1), letter(1), round), Wake::Interrupt);
+        assert_eq!(mailbox.push(pin(2), letter(2), round + 10), Wake::NotNeeded);
+        assert_eq!(mailbox.push(pin(0), letter(0), round + 20), Wake::NotNeeded);
+        for n in [round, round + 10, round + 20] {
+            assert!(mailbox.has_mail());
+            assert_eq!(mailbox.pop(pin(0)), Popped::Mail(n));
+        }
+        assert!(!mailbox.has_mail());
+        assert_eq!(mailbox.pop(pin(0)), Popped::Empty);
+    }
+}
+
+#[test]
+fn the_popper_owns_the_node() {
+    let (there, back, node) = (mailbox(1), mailbox(0), letter(0));
+    assert!(node.is_here(pin(0)) && !node.is_here(pin(1)));
+    for n in 0..3 {
+        assert!(there.push(pin(0), node, n).is_needed());
+        assert!(!node.is_here(pin(0)) && !node.is_here(pin(1)));
+        assert_eq!(there.pop(pin(1)), Popped::Mail(n));
+        assert!(node.is_here(pin(1)));
+        assert!(back.push(pin(1), node, n + 100).is_needed());
+        assert_eq!(back.pop(pin(0)), Popped::Mail(n + 100));
+    }
+    node.hand_to(pin(0), cpu(5));
+    assert!(node.is_here(pin(5)));
+}
+
+#[test]
+#[should_panic(expected = "used as if it belongs to cpu0, but it is in a mailbox already")]
+fn pushing_a_queued_node_is_refused() {
+    let (mailbox, node) = (mailbox(1), letter(0));
+    let _ = mailbox.push(pin(0), node, 1);
+    let _ = mailbox.push(pin(0), node, 2);
+}
+
+#[test]
+#[should_panic(expected = "used as if it belongs to cpu2, but it belongs to cpu0")]
+fn pushing_anothers_node_is_refused() {
+    let _ = mailbox(1).push(pin(2), letter(0), 1);
+}
+
+#[test]
+#[should_panic(expected = "cpu1 took mail from the mailbox of cpu0")]
+fn only_the_owner_pops() {
+    mailbox(0).pop(pin(1));
+}
+
+#[test]
+fn polling_saves_the_interrupt_and_nothing_else_does() {
+    let mailbox = mailbox(0);
+    assert!(mailbox.advertise(pin(0), Idle::Halt) && mailbox.is_idle());
+    assert_eq!(mailbox.push(pin(1), letter(1), 1), Wake::Interrupt);
+    assert!(!mailbox.advertise(pin(0), Idle::Halt), "it has mail");
+    assert!(!mailbox.is_idle());
+    assert_eq!(mailbox.pop(pin(0)), Popped::Mail(1));
+    assert!(mailbox.advertise(pin(0), Idle::Poll));
+    assert_eq!(mailbox.push(pin(1), letter(1), 2), Wake::NotNeeded);
+    assert!(mailbox.retract(pin(0)));
+    assert_eq!(mailbox.pop(pin(0)), Popped::Mail(2));
+    assert!(mailbox.advertise(pin(0), Idle::Poll));
+    assert!(!mailbox.retract(pin(0)) && !mailbox.is_idle());
+    assert_eq!(mailbox.push(pin(1), letter(1), 3), Wake::Interrupt);
+}
+
+#[test]
+fn a_drain_is_bounded_and_says_what_is_left() {
+    let (mailbox, mut entry) = (mailbox(0), entry(0));
+    let mut got = Vec::new();
+    assert_eq!(mailbox.drain(&mut entry, 4, |_, n| got.push(n)), Drained::Empty);
+    for n in 0..7 {
+        let _ = mailbox.push(pin(1), letter(1), n);
+    }
+    assert_eq!(mailbox.drain(&mut entry, 3, |_, n| got.push(n)), Drained::More);
+    assert_eq!(mailbox.drain(&mut entry, 4, |_, n| got.push(n)), Drained::Empty);
+    assert_eq!(got, (0..7).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_producer_in_the_middle_is_seen() {
+    let (mailbox, mut entry, node) = (mailbox(0), entry(0), letter(1));
+    // What a push has done between its exchange and its link.
+    node.claim(1);
+    let this = ptr::from_ref(node.get()).cast_mut();
+    mailbox.head.store(this, Ordering::SeqCst);
+    assert_eq!(mailbox.pop(pin(0)), Popped::Between);
+    assert!(!mailbox.advertise(pin(0), Idle::Halt), "no CPU idles meanwhile");
+    assert_eq!(mailbox.drain(&mut entry, 8, |_, _| panic!("unreachable mail")), Drained::More);
+}
+
+#[test]
+fn bits_are_announced_once_and_taken_together() {
+    let (mailbox, bits) = (mailbox(0), leak(CoalescedBits::new()));
+    for round in 0..3 {
+        assert_eq!(mailbox.raise(pin(1), bits, 1, 7), Wake::Interrupt);
+        assert_eq!(mailbox.raise(pin(2), bits, 4, 7), Wake::NotNeeded);
+        assert_eq!((bits.glance(), mailbox.pop(pin(0))), (5, Popped::Mail(7)), "round {round}");
+        assert_eq!(mailbox.raise(pin(1), bits, 2, 7), Wake::NotNeeded);
+        assert_eq!(mailbox.pop(pin(0)), Popped::Empty);
+        assert_eq!((bits.take(pin(0)), bits.glance()), (7, 0));
+    }
+}
+
+#[test]
+fn bits_follow_an_object_that_moved() {
+    let (old, new, bits) = (mailbox(0), mailbox(3), leak(CoalescedBits::new()));
+    let _ = old.raise(pin(1), bits, 8, 9);
+    assert_eq!(old.pop(pin(0)), Popped::Mail(9));
+    assert_eq!(new.pass_on(pin(0), bits, 9), Wake::Interrupt);
+    assert_eq!(new.raise(pin(1), bits, 1, 9), Wake::NotNeeded);
+    assert_eq!((new.pop(pin(3)), bits.take(pin(3))), (Popped::Mail(9), 9));
+}
+
+#[test]
+#[should_panic(expected = "used as if it belongs to cpu0, but it is free")]
+fn bits_are_taken_after_their_node_was_popped() {
+    let bits: CoalescedBits<u32> = CoalescedBits::new();
+    bits.take(pin(0));
+}
+
+/// Three producer threads, one consumer thread: nothing is lost, doubled or out of order, and every
+/// sleep of the consumer is ended by an interrupt or by mail it polls for.
+#[test]
+fn threads_as_cpus() {
+    const EACH: u32 = if cfg!(miri) { 40 } else { 20_000 };
+    const PRODUCERS: u32 = 3;
+    let mailbox = mailbox(0).get();
+    let interrupt = leak(AtomicBool::new(false)).get();
+    let producer = move |number: u32| {
+        let k = pin(number as usize + 1);
+        for n in 0..EACH {
+            if mailbox.push(k, letter(number as usize + 1), number * EACH + n).is_needed() {
+                interrupt.store(true, Ordering::SeqCst);
+            }
+        }
+    };
+    let producers: Vec<_> = (0..PRODUCERS).map(|n| thread::spawn(move || producer(n))).collect();
+    let (mut entry, mut next, mut sleeps) = (entry(0), [0; PRODUCERS as usize], 0);
+    while next.iter().sum::<u32>() < EACH * PRODUCERS {
+        let drained = mailbox.drain(&mut entry, 16, |_, n| {
+            let (from, n) = (n / EACH, n % EACH);
+            assert_eq!(core::mem::replace(&mut next[from as usize], n + 1), n, "order of producer {from}");
+        });
+        if drained == Drained::More {
+            continue;
+        }
+        sleeps += 1;
+        let how = if sleeps % 2 == 0 { Idle::Halt } else { Idle::Poll };
+        if mailbox.advertise(entry.pin(), how) {
+            while !interrupt.load(Ordering::SeqCst) && !(how == Idle::Poll && mailbox.has_mail()) {
+                if next.iter().sum::<u32>() == EACH * PRODUCERS {
+                    break;
+                }
+                thread::yield_now();
+            }
+            interrupt.store(false, Ordering::SeqCst);
+            mailbox.retract(entry.pin());
+        }
+    }
+    for producer in producers {
+        producer.join().expect("no producer panics");
+    }
+}
