@@ -15,3 +15,5 @@ pub mod start;
 pub mod tables;
 #[cfg(target_os = "none")]
 pub mod time;
+#[cfg(target_os = "none")]
+pub mod vector;

@@ -2,6 +2,9 @@
 
 pub mod ranges;
 pub mod table;
+pub mod user;
 
 #[cfg(target_os = "none")]
 pub mod kernel;
+#[cfg(target_os = "none")]
+pub mod tlb;

@@ -1,0 +1,143 @@
+//! Vector, x87 and MXCSR state of user tasks. The kernel itself uses none of it.
+//!
+//! Areas are in the standard (not compacted) XSAVE format, so that one zeroed header and MXCSR make
+//! an initial image on every CPU. Eager: CR0.TS is set only while a process without vector state
+//! runs, so that its first vector instruction faults.
+
+use core::arch::asm;
+use core::arch::x86_64::{_xgetbv, _xrstor64, _xsave64};
+
+use raw_cpuid::cpuid;
+use x86_64::registers::control::{Cr0, Cr0Flags};
+
+use super::features::Features;
+
+/// MXCSR after reset: all exceptions masked. Standard XRSTOR loads it from the area even where the
+/// header says that SSE state is initial.
+const INITIAL_MXCSR: u32 = 0x1f80;
+/// Where MXCSR is in an area.
+const MXCSR_OFFSET: usize = 24;
+/// Legacy region and header: what XRSTOR reads where no component is marked present.
+const HEAD: usize = 576;
+/// The alignment that XSAVE asks for.
+pub const AREA_ALIGN: usize = 64;
+/// All components that are on.
+const ALL: u64 = u64::MAX;
+
+#[repr(C, align(64))]
+struct InitialImage([u8; HEAD]);
+
+static INITIAL: InitialImage = {
+    let mut image = [0; HEAD];
+    let mxcsr = INITIAL_MXCSR.to_le_bytes();
+    let mut i = 0;
+    while i < mxcsr.len() {
+        image[MXCSR_OFFSET + i] = mxcsr[i];
+        i += 1;
+    }
+    InitialImage(image)
+};
+
+/// Bytes that an area needs with the components that are on.
+pub fn area_size() -> usize {
+    cpuid!(0xd, 0).ebx as usize
+}
+
+/// Saves the live state.
+///
+/// # Safety
+/// `area` is [`AREA_ALIGN`]ed, [`area_size`] bytes long and exclusively ours; its header is zeroed or
+/// was written by an earlier save. CR0.TS is clear.
+#[inline]
+pub unsafe fn save(features: Features, area: *mut u8) {
+    if features.contains(Features::XSAVEOPT) {
+        // SAFETY: the caller's promise; the instruction is there. Written as assembly because the
+        // intrinsic needs a target feature that the kernel is not compiled for.
+        unsafe {
+            asm!("xsaveopt64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
+                 options(nostack, preserves_flags));
+        }
+    } else {
+        // SAFETY: the caller's promise; XSAVE is a required feature.
+        unsafe { xsave(area) }
+    }
+}
+
+/// # Safety
+/// As [`save`].
+#[target_feature(enable = "xsave")]
+unsafe fn xsave(area: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe { _xsave64(area, ALL) }
+}
+
+/// Loads a saved state.
+///
+/// # Safety
+/// `area` was filled by [`save`] or [`init_area`] on this machine. CR0.TS is clear.
+#[inline]
+pub unsafe fn restore(area: *const u8) {
+    // SAFETY: the caller's promise; XSAVE is a required feature.
+    unsafe { xrstor(area) }
+}
+
+/// # Safety
+/// As [`restore`].
+#[target_feature(enable = "xsave")]
+unsafe fn xrstor(area: *const u8) {
+    // SAFETY: the caller's promise.
+    unsafe { _xrstor64(area, ALL) }
+}
+
+/// Writes the initial image to an area.
+///
+/// # Safety
+/// `area` is [`AREA_ALIGN`]ed, at least [`area_size`] bytes long and exclusively ours.
+pub unsafe fn init_area(area: *mut u8) {
+    // SAFETY: the caller's promise; areas are never shorter than their head.
+    unsafe { core::ptr::copy_nonoverlapping(INITIAL.0.as_ptr(), area, HEAD) }
+}
+
+/// Gives this CPU the initial state, where it does not have it already as far as can be seen.
+///
+/// # Safety
+/// CR0.TS is clear, and whoever owned the live state has it saved or given up.
+#[inline]
+pub unsafe fn reset(features: Features) {
+    if features.contains(Features::XGETBV1) && is_initial() {
+        return;
+    }
+    // SAFETY: a valid image; the rest is the caller's promise.
+    unsafe { restore(INITIAL.0.as_ptr()) }
+}
+
+/// Whether the CPU says that everything is initial. MXCSR is not part of what it tracks.
+fn is_initial() -> bool {
+    let mut mxcsr = 0u32;
+    // SAFETY: stores MXCSR to a local; SSE is on and CR0.TS clear (callers).
+    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut mxcsr, options(nostack, preserves_flags)) };
+    // SAFETY: XGETBV(1) exists where this is called.
+    mxcsr == INITIAL_MXCSR && unsafe { in_use() } == 0
+}
+
+/// # Safety
+/// CPUID shows XGETBV with ECX = 1.
+#[target_feature(enable = "xsave")]
+unsafe fn in_use() -> u64 {
+    // SAFETY: the caller's promise; OSXSAVE is on.
+    unsafe { _xgetbv(1) }
+}
+
+/// Makes the next vector instruction fault.
+#[inline]
+pub fn set_ts() {
+    // SAFETY: changes only when vector instructions fault.
+    unsafe { Cr0::write_raw(Cr0::read_raw() | Cr0Flags::TASK_SWITCHED.bits()) }
+}
+
+/// Lets vector instructions run.
+#[inline]
+pub fn clear_ts() {
+    // SAFETY: as in `set_ts`.
+    unsafe { asm!("clts", options(nomem, nostack, preserves_flags)) }
+}

@@ -1,0 +1,106 @@
+//! Translations that a CPU keeps: CR3 values, PCIDs, flushing. All on the calling CPU only; who has to
+//! flush where and when is decided above.
+//!
+//! A PCID belongs to one VSpace on all CPUs. PCID 0 is the kernel's own tables and every VSpace that
+//! found none free: a CR3 with it always flushes.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::VirtAddr;
+use x86_64::instructions::tlb::{self, InvPcidCommand, Pcid};
+use x86_64::registers::control::Cr3;
+
+use crate::cpu::features::Features;
+
+/// In a CR3 value: keep the translations of its PCID. Only where CR4.PCIDE is on.
+pub const NO_FLUSH: u64 = 1 << 63;
+const PCIDS: usize = 4096;
+/// The PCID in a CR3 value.
+pub const PCID_MASK: u64 = PCIDS as u64 - 1;
+
+/// Which PCIDs are taken.
+static TAKEN: [AtomicU64; PCIDS / 64] = [const { AtomicU64::new(0) }; PCIDS / 64];
+
+/// A free PCID; 0 where the CPU has none or all are taken.
+pub fn take_pcid(features: Features) -> u16 {
+    if !features.contains(Features::PCID) {
+        return 0;
+    }
+    for (i, word) in TAKEN.iter().enumerate() {
+        // PCID 0 is never given out.
+        let reserved = u64::from(i == 0);
+        let taken = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
+            let free = !(bits | reserved);
+            (free != 0).then(|| bits | (1 << free.trailing_zeros()))
+        });
+        if let Ok(before) = taken {
+            return (i * 64) as u16 + (!(before | reserved)).trailing_zeros() as u16;
+        }
+    }
+    0
+}
+
+/// Gives a PCID back. No CPU holds a translation of it any more.
+pub fn give_pcid(pcid: u16) {
+    let pcid = usize::from(pcid);
+    if pcid != 0 && pcid < PCIDS {
+        TAKEN[pcid / 64].fetch_and(!(1 << (pcid % 64)), Ordering::Relaxed);
+    }
+}
+
+/// Switches to the address space that `cr3` names. With [`NO_FLUSH`] its PCID's translations stay.
+///
+/// # Safety
+/// The tables share the kernel's half and stay allocated until this CPU has left them; `NO_FLUSH`
+/// only with a PCID other than 0 on a CPU that has PCIDs, and only where no stale translation of it
+/// can matter.
+#[inline]
+pub unsafe fn switch_to(cr3: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { core::arch::asm!("mov cr3, {}", in(reg) cr3, options(nostack, preserves_flags)) }
+}
+
+/// The address space that this CPU is in, as CR3 says (never with [`NO_FLUSH`]).
+pub fn current() -> u64 {
+    let (frame, low) = Cr3::read_raw();
+    frame.start_address().as_u64() | u64::from(low)
+}
+
+/// Drops the translation of one user page in the current address space.
+#[inline]
+pub fn flush_page(address: u64) {
+    tlb::flush(VirtAddr::new_truncate(address));
+}
+
+/// Drops every translation of the current address space (not the kernel's global ones).
+pub fn flush_current() {
+    // SAFETY: the same tables again.
+    unsafe { switch_to(current()) }
+}
+
+/// Drops the translations of the address space with `cr3`, current or not.
+pub fn flush_space(features: Features, cr3: u64) {
+    let now = current();
+    if now == cr3 {
+        return flush_current();
+    }
+    let pcid = cr3 & PCID_MASK;
+    if pcid == 0 {
+        // Nothing of it can be left: whoever leaves or enters PCID 0 flushes it.
+        return;
+    }
+    match Pcid::new(pcid as u16) {
+        // SAFETY: INVPCID is there; dropping translations is always allowed.
+        Ok(pcid) if features.contains(Features::INVPCID) => unsafe {
+            tlb::flush_pcid(InvPcidCommand::Single(pcid));
+        },
+        _ => {
+            // SAFETY: through its tables and back. They exist as long as the PCID is taken, and the
+            // kernel's half is the same in both.
+            unsafe {
+                switch_to(cr3);
+                switch_to(now);
+            }
+        }
+    }
+}
