@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::host::Host;
 use crate::machine::Mode;
@@ -84,7 +85,7 @@ impl Baseline {
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
+        let text = layout(&serde_json::to_value(self)?, 0) + "\n";
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
 
@@ -182,6 +183,32 @@ fn moved(from: Figures, to: Figures) -> String {
     changed.map(|(name, from, to)| format!("{name} {from} → {to}")).collect::<Vec<_>>().join(", ")
 }
 
+/// JSON with one line for each limit and each row, so that a change of figures reads well.
+fn layout(value: &Value, depth: usize) -> String {
+    let lines: Vec<String> = match value {
+        Value::Object(fields) if !is_leaf(value) => fields
+            .iter()
+            .map(|(key, value)| format!("{}: {}", Value::from(key.as_str()), layout(value, depth + 1)))
+            .collect(),
+        Value::Array(items) if !is_leaf(value) => items.iter().map(|item| layout(item, depth + 1)).collect(),
+        leaf => return leaf.to_string(),
+    };
+    let (open, close) = if value.is_object() { ('{', '}') } else { ('[', ']') };
+    let (inner, outer) = ("  ".repeat(depth + 1), "  ".repeat(depth));
+    format!("{open}\n{inner}{}\n{outer}{close}", lines.join(&format!(",\n{inner}")))
+}
+
+/// Numbers, text, and what holds nothing deeper than a list of them.
+fn is_leaf(value: &Value) -> bool {
+    let flat = |value: &Value| !value.is_object() && !value.is_array();
+    let shallow = |value: &Value| flat(value) || value.as_array().is_some_and(|items| items.iter().all(flat));
+    match value {
+        Value::Object(fields) => fields.values().all(shallow),
+        Value::Array(items) => items.iter().all(flat),
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,12 +284,24 @@ mod tests {
     }
 
     #[test]
+    fn the_committed_file_is_read_and_written_alike() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/baseline.json");
+        let text = std::fs::read_to_string(&path).expect("committed");
+        let baseline = Baseline::read(&path).expect("parses");
+        assert_eq!(layout(&serde_json::to_value(baseline).expect("serialises"), 0) + "\n", text);
+    }
+
+    #[test]
     fn updating_one_key_leaves_the_others() {
         let mut baseline = baseline();
         baseline.update(&results("rustc 2", 140, 140));
         assert_eq!(baseline.exact.len(), 2);
         assert!(baseline.check(&results("rustc 1", 150, 150)).failures.is_empty());
-        let text = serde_json::to_string(&baseline).expect("serialises");
+        let text = layout(&serde_json::to_value(&baseline).expect("serialises"), 0);
+        assert!(
+            text.contains("\n        \"null_syscall\": {\"min\":10,\"n\":100,\"p50\":10,\"p99\":10},\n"),
+            "{text}"
+        );
         assert_eq!(serde_json::from_str::<Baseline>(&text).expect("parses"), baseline);
     }
 }

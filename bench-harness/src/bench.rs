@@ -127,7 +127,7 @@ fn measure_one(lab: &Lab, mode: Mode, cpus: u32, host: &mut Host) -> Result<Run>
         let session = lab.run(&job)?;
         judge(&session)?;
         if host.mitigations.is_empty() {
-            host.mitigations = session.mitigations.clone().unwrap_or_default();
+            host.mitigations = session.mitigations.clone();
         }
         if planned.keep == Keep::Trace {
             run.rows.extend(trace::rows(&trace, cpus)?);

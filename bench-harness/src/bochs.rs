@@ -73,7 +73,7 @@ pub fn run(artifacts: &Artifacts, model: &str, image: &Path, limit: Duration) ->
         label,
         ending,
         last_words: heard.last_words(),
-        mitigations: None,
+        mitigations: Vec::new(),
         reports: heard.reports,
         elapsed: started.elapsed(),
     })

@@ -10,7 +10,7 @@ use crate::artifacts::Artifacts;
 use crate::lab::{Job, Lab};
 use crate::machine::{Mode, Qemu};
 use crate::screen::Screen;
-use crate::session::{self, Event, SILENCE};
+use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{bench, iso, pack, probe, stress, suite};
 
@@ -279,13 +279,11 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
         trace: args.trace.clone(),
         limit: SILENCE * 10,
     };
-    let boot = lab.boot(&job)?;
     if args.print {
-        println!("{} {}", lab.qemu.program.display(), quoted(&boot.machine_arguments()));
+        println!("{} {}", lab.qemu.program.display(), quoted(&lab.boot(&job)?.machine_arguments()));
         return Ok(());
     }
-    let mut show = |event: &Event| println!("{}", event.text());
-    session::run(&lab.qemu, &lab.artifacts, &boot, &mut show)?.check_passed()?;
+    lab.run_with(&job, &mut |event: &Event| println!("{}", event.text()))?.check_passed()?;
     Ok(())
 }
 

@@ -13,8 +13,8 @@ pub struct Host {
     pub rustc: String,
     pub qemu: String,
     pub guest_cpu: String,
-    /// The kernel's own boot line; empty if it said nothing.
-    pub mitigations: String,
+    /// What the kernel said of each attack at boot.
+    pub mitigations: Vec<String>,
 }
 
 impl Host {
@@ -25,7 +25,7 @@ impl Host {
             rustc: rustc_version(),
             qemu: qemu.to_owned(),
             guest_cpu: guest_cpu.to_owned(),
-            mitigations: String::new(),
+            mitigations: Vec::new(),
         }
     }
 

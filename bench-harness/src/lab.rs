@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::artifacts::Artifacts;
-use crate::machine::{Boot, Medium, Mode, Plugin, Qemu};
+use crate::machine::{Boot, GUEST_CPU, GUEST_CPU_WITHOUT_CAPABILITIES, Medium, Mode, Plugin, Qemu};
 use crate::report::Report;
 use crate::screen::Screen;
-use crate::session::{self, Event, Session};
+use crate::session::{self, Ending, Event, Session};
 
 pub struct Lab {
     pub qemu: Qemu,
@@ -56,6 +56,7 @@ impl Lab {
             command_line: format!("log=e9 {}", job.command_line).trim_end().to_owned(),
             mode: job.mode,
             cpus: job.cpus,
+            cpu_model: GUEST_CPU,
             plugin,
             limit: self.limit.unwrap_or(job.limit),
         })
@@ -63,9 +64,19 @@ impl Lab {
 
     /// Boots, shows what goes on, and returns what was said; judging it is the caller's part.
     pub fn run(&self, job: &Job) -> Result<Session> {
-        let boot = self.boot(job)?;
+        self.run_with(job, &mut |event| self.show(event))
+    }
+
+    /// Like [`Lab::run`], showing things in the caller's way.
+    pub fn run_with(&self, job: &Job, listener: &mut dyn FnMut(&Event)) -> Result<Session> {
+        let mut boot = self.boot(job)?;
         self.screen.step(&job.label);
-        session::run(&self.qemu, &self.artifacts, &boot, &mut |event| self.show(event))
+        let session = session::run(&self.qemu, &self.artifacts, &boot, listener)?;
+        if job.mode != Mode::Kvm || !matches!(session.ending, Ending::Broken(_)) {
+            return Ok(session);
+        }
+        boot.cpu_model = GUEST_CPU_WITHOUT_CAPABILITIES;
+        session::run(&self.qemu, &self.artifacts, &boot, listener)
     }
 
     fn show(&self, event: &Event) {

@@ -19,6 +19,8 @@ use crate::trouble::Trouble;
 
 /// Guest CPU model, part of the baseline's key.
 pub const GUEST_CPU: &str = "max";
+/// The same for a KVM that offers a register it then cannot set, as some nested ones do.
+pub const GUEST_CPU_WITHOUT_CAPABILITIES: &str = "max,-arch-capabilities";
 /// Guest memory in MiB.
 const MEMORY: &str = "512";
 /// How long after TERM `timeout` sends KILL.
@@ -124,6 +126,7 @@ pub struct Boot {
     pub command_line: String,
     pub mode: Mode,
     pub cpus: u32,
+    pub cpu_model: &'static str,
     pub plugin: Option<Plugin>,
     /// Ends the run whatever the guest says.
     pub limit: Duration,
@@ -159,7 +162,7 @@ impl Boot {
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-no-reboot"]);
-        add(&["-cpu", GUEST_CPU, "-m", MEMORY, "-smp", &self.cpus.to_string()]);
+        add(&["-cpu", self.cpu_model, "-m", MEMORY, "-smp", &self.cpus.to_string()]);
         add(self.mode.arguments());
         add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=4"]);
         match &self.medium {
@@ -231,6 +234,7 @@ mod tests {
             command_line: "log=e9 run=test".into(),
             mode: Mode::Icount,
             cpus: 4,
+            cpu_model: GUEST_CPU,
             plugin: Some(Plugin { library: "/p,q.so".into(), output: "/o".into() }),
             limit: Duration::from_secs(1),
         }

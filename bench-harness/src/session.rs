@@ -66,8 +66,8 @@ pub struct Session {
     pub reports: Vec<Report>,
     pub last_words: Vec<String>,
     pub elapsed: Duration,
-    /// The line in which the kernel tells its speculative-execution mitigations.
-    pub mitigations: Option<String>,
+    /// What the kernel says of speculative-execution mitigations, one entry for each attack.
+    pub mitigations: Vec<String>,
 }
 
 /// Guest exit codes as QEMU statuses: (code << 1) | 1.
@@ -79,6 +79,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// Longest silence of a guest that is alive.
 pub const SILENCE: Duration = Duration::from_secs(120);
 const LAST_WORDS: usize = 40;
+/// How the kernel's boot lines about mitigations start.
+const MITIGATION: &str = "aurora: mitigation ";
 
 /// Boots once, telling `listener` what the guest says as it says it.
 pub fn run(
@@ -144,7 +146,7 @@ struct Ear {
     reports: Vec<Report>,
     last_words: VecDeque<String>,
     states: Vec<String>,
-    mitigations: Option<String>,
+    mitigations: Vec<String>,
 }
 
 impl Ear {
@@ -159,7 +161,7 @@ impl Ear {
             reports: Vec::new(),
             last_words: VecDeque::new(),
             states: Vec::new(),
-            mitigations: None,
+            mitigations: Vec::new(),
         }
     }
 
@@ -214,8 +216,8 @@ impl Ear {
         match event {
             Event::Report(report) => self.reports.push(report),
             Event::Serial(line) => {
-                if let Some(text) = line.strip_prefix("mitigations: ") {
-                    self.mitigations = Some(text.to_owned());
+                if let Some(text) = line.strip_prefix(MITIGATION) {
+                    self.mitigations.push(text.to_owned());
                 }
             }
             Event::Log(_) | Event::Skipped(_) => {}

@@ -16,7 +16,7 @@ pub fn render(results: &Results) -> String {
     let host = &results.host;
     let _ = writeln!(text, "{}; QEMU {}; {}", host.rustc, host.qemu, host.cpu);
     if !host.mitigations.is_empty() {
-        let _ = writeln!(text, "mitigations: {}", host.mitigations);
+        let _ = writeln!(text, "mitigations: {}", host.mitigations.join("; "));
     }
     for run in &results.runs {
         text.push('\n');

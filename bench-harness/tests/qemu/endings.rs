@@ -12,7 +12,7 @@ use bench_harness::trouble::{Trouble, status};
 #[test]
 fn what_the_guest_says_arrives_and_passes() {
     let guest = Guest::default()
-        .serial("mitigations: none needed\r\n")
+        .serial("aurora: mitigation l1tf: not affected\r\n")
         .report("row name=loop_1m unit=ticks scope=operation n=1 min=5 p50=5 p99=5 overhead=1")
         .record(3, &[1, 2, 3])
         .report("done passed=1 failed=0")
@@ -20,7 +20,7 @@ fn what_the_guest_says_arrives_and_passes() {
     let Some(lab) = lab("pass", &guest) else { return };
     let session = lab.run(&job("pass", Mode::Icount)).expect("boots");
     assert_eq!(session.ending, Ending::Pass);
-    assert_eq!(session.mitigations.as_deref(), Some("none needed"));
+    assert_eq!(session.mitigations, ["l1tf: not affected"]);
     assert!(matches!(&session.reports[0], Report::Row(row) if row.name == "loop_1m"));
     assert_eq!(session.reports[1], Report::Done { passed: 1, failed: 0 });
     assert!(session.last_words.iter().any(|line| line == "channel 3 belongs to no program: 01 02 03"));

@@ -1,0 +1,99 @@
+# Everything that CI does is a recipe here. `./justw <recipe>` sets the machine up first.
+
+set shell := ["sh", "-eu", "-c"]
+
+cargo := env("CARGO", "cargo")
+target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+boot := target / "boot"
+harness := target / "debug/aurora-bench"
+bare := "x86_64-unknown-none"
+# Packages of which every binary goes into the boot archive.
+programs := "init perf"
+
+# Debian's compiler has no core for the target: it is built along.
+build_std := if env("AURORA_BUILD_STD", "") == "1" { "RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=core,alloc,compiler_builtins CARGO_UNSTABLE_BUILD_STD_FEATURES=compiler-builtins-mem" } else { "" }
+kernel_flags := "-Crelocation-model=static -Ccode-model=kernel -Cforce-frame-pointers=yes"
+user_flags := "-Crelocation-model=static -Ccode-model=small"
+flags_for := "CARGO_TARGET_X86_64_UNKNOWN_NONE_RUSTFLAGS"
+
+export AURORA_BOOT := boot
+# What is compiled in of the logs; without it defmt keeps errors only.
+export DEFMT_LOG := env("DEFMT_LOG", "info")
+
+# List the recipes
+[private]
+default:
+    @just --justfile '{{justfile()}}' --list --unsorted
+
+# Build kernel, user programs and harness, and pack the boot archive
+build: _harness (_kernel "" "") _programs
+
+# Boot and show all that the guest says: `just run --cpus 4 run=test` (see `just run --help`)
+run *args: build
+    '{{harness}}' run {{args}}
+
+# Measure: instruction and cycle tables on 1, 2 and 4 CPUs, into target/bench/latest.json (see `just bench --help`)
+bench *args: build (_kernel "nofast" "--no-default-features")
+    '{{harness}}' bench {{args}}
+
+# Random IPC across CPUs, nothing may be lost: `just stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
+stress *args: build (_kernel "chaos" "--features chaos")
+    '{{harness}}' stress {{args}}
+
+# Stress a kernel with a planted bug, which it must find: `just planted <feature> --mode icount --seeds 20`
+planted feature *args: build (_kernel feature "--features chaos," + feature)
+    '{{harness}}' stress --variant '{{feature}}' {{args}}
+
+# Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
+test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos")
+    '{{harness}}' test {{args}}
+
+# The kernel tests on Bochs's processor models, from the bootable image
+test-bochs: build
+    '{{harness}}' bochs
+
+# Make target/aurora.iso, which boots by BIOS and GRUB: `just iso run=test`
+iso *words: build
+    '{{harness}}' iso --output '{{target}}/aurora.iso' {{words}}
+
+# Format all Rust code (`just fmt --check` only looks)
+fmt *args:
+    {{cargo}} fmt --all {{args}}
+
+# Clippy over host crates, kernel and user programs; warnings are errors
+lint:
+    {{cargo}} clippy --all-targets -- -D warnings
+    {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
+        --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast -- -D warnings
+    {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} clippy --release --target {{bare}} \
+        --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
+
+# API documentation into target/doc, and the book into target/book where mdbook is installed
+doc:
+    {{cargo}} doc --no-deps --document-private-items
+    if command -v mdbook >/dev/null; then mdbook build docs --dest-dir '{{target}}/book'; \
+    else echo 'no mdbook here: read the book in docs/src (cargo install mdbook makes it HTML)'; fi
+
+# Debug the kernel: gdb with QEMU behind it, stopped at its first instruction (`just gdb --cpus 2 run=test`)
+gdb *args: build
+    command -v gdb >/dev/null || { echo 'gdb is missing: apt-get install gdb' >&2; exit 1; }
+    gdb '{{boot}}/aurora' -ex "target remote | exec $('{{harness}}' run --print {{args}}) -S -gdb stdio"
+
+# The harness and its TCG plugin.
+_harness:
+    {{cargo}} build --package bench-harness --package aurora-plugin
+    mkdir -p '{{boot}}'
+    cp '{{target}}/debug/libaurora_plugin.so' '{{boot}}/'
+
+# One build of the kernel, kept as target/boot/aurora or aurora-<variant>.
+_kernel variant features:
+    {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} build --release --target {{bare}} \
+        --target-dir '{{target}}/kernel' --package kern-image {{features}}
+    mkdir -p '{{boot}}'
+    cp '{{target}}/kernel/{{bare}}/release/aurora' '{{boot}}/aurora{{if variant == "" { "" } else { "-" + variant } }}'
+
+# The user programs, packed in the boot archive.
+_programs: _harness
+    {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} build --release --target {{bare}} \
+        --target-dir '{{target}}/user' {{prepend("--package ", programs)}}
+    '{{harness}}' pack --programs '{{target}}/user/{{bare}}/release' {{programs}}

@@ -1,0 +1,202 @@
+//! The workspace keeps its shape: who may depend on whom, who may use `unsafe` and assembly.
+//!
+//! The table is the one in the book. Every kind of dependency counts, dev-dependencies too: a
+//! test that reaches around a layer would hold that layer's shape in place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{Metadata, MetadataCommand, Package, TargetKind};
+
+/// What one crate may do.
+struct Rule {
+    /// A directory of the workspace; `user/*` stands for every directory in `user`.
+    directory: &'static str,
+    /// Workspace crates that it may depend on.
+    depends: &'static [&'static str],
+    code: Code,
+}
+
+/// How much of a crate may be unsafe or assembly.
+enum Code {
+    /// None: every root says `forbid(unsafe_code)`.
+    Safe,
+    /// Only these modules: the root says `deny(unsafe_code)`, and assembly is in them alone.
+    Modules(&'static [&'static str]),
+    /// `unsafe`, no assembly.
+    Unsafe,
+    /// Both.
+    UnsafeAndAsm,
+}
+
+use Code::{Modules, Safe, Unsafe, UnsafeAndAsm};
+
+const fn rule(directory: &'static str, depends: &'static [&'static str], code: Code) -> Rule {
+    Rule { directory, depends, code }
+}
+
+/// The first rule that fits a crate's directory is its rule.
+const RULES: &[Rule] = &[
+    rule("abi", &[], Safe),
+    rule("smp", &["abi"], Unsafe),
+    rule("sched", &["abi", "smp"], Safe),
+    rule("kern/base", &["abi", "smp", "sched"], Safe),
+    rule("kern/hal", &["abi", "smp", "sched", "kern-base"], UnsafeAndAsm),
+    rule("kern/core", &["abi", "smp", "sched", "kern-base"], Safe),
+    rule("ipc-fast", &["abi", "smp", "sched", "kern-base", "kern-hal"], UnsafeAndAsm),
+    rule(
+        "kern/image",
+        &["abi", "smp", "sched", "kern-base", "kern-hal", "kern-core", "ipc-fast"],
+        Modules(&["boot"]),
+    ),
+    rule("user/rt", &["abi"], Modules(&["arch", "heap", "utcb"])),
+    rule("user/*", &["abi", "user-rt"], Safe),
+    rule("drivers/mmio", &["abi", "user-rt"], Unsafe),
+    rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
+    rule("perf", &["abi", "user-rt"], UnsafeAndAsm),
+    rule("bench-harness", &["abi"], Safe),
+    rule("bench-harness/plugin", &[], Modules(&["qemu"])),
+];
+
+struct Member<'a> {
+    package: &'a Package,
+    directory: PathBuf,
+    rule: &'a Rule,
+}
+
+fn metadata() -> Metadata {
+    MetadataCommand::new().no_deps().exec().expect("cargo metadata")
+}
+
+fn members(metadata: &Metadata) -> Vec<Member<'_>> {
+    let root = metadata.workspace_root.as_std_path();
+    let member = |package| {
+        let directory = directory_of(package);
+        let relative = directory.strip_prefix(root).expect("members are below the root");
+        let rule = RULES.iter().find(|rule| fits(rule.directory, relative));
+        let rule = rule.unwrap_or_else(|| panic!("{} has no rule: add it to the table", relative.display()));
+        Member { package, directory: directory.clone(), rule }
+    };
+    metadata.packages.iter().map(member).collect()
+}
+
+fn directory_of(package: &Package) -> PathBuf {
+    package.manifest_path.parent().expect("a manifest is in a directory").into()
+}
+
+fn fits(pattern: &str, directory: &Path) -> bool {
+    match pattern.strip_suffix("/*") {
+        Some(parent) => directory.parent() == Some(Path::new(parent)),
+        None => directory == Path::new(pattern),
+    }
+}
+
+/// Code of a line, without the comment.
+fn code_of(line: &str) -> &str {
+    line.split_once("//").map_or(line, |(code, _)| code)
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "rs" || extension == "s" || extension == "S")
+        {
+            found.push(path);
+        }
+    }
+}
+
+impl Member<'_> {
+    fn sources(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        sources(&self.directory.join("src"), &mut found);
+        found
+    }
+
+    /// The file that each library or program starts with.
+    fn roots(&self) -> Vec<String> {
+        let built =
+            |kind: &TargetKind| matches!(kind, TargetKind::Lib | TargetKind::Bin | TargetKind::CDyLib);
+        let targets = self.package.targets.iter().filter(|target| target.kind.iter().any(built));
+        targets.map(|target| fs::read_to_string(&target.src_path).expect("a target's source")).collect()
+    }
+
+    fn in_module(&self, file: &Path, modules: &[&str]) -> bool {
+        let relative = file.strip_prefix(self.directory.join("src")).expect("a source of this crate");
+        let first = relative.components().next().expect("a file has a name").as_os_str().to_string_lossy();
+        modules.contains(&first.trim_end_matches(".rs"))
+    }
+
+    /// Every place outside `modules` where a file's code has one of `words`.
+    fn uses(&self, words: &[&str], modules: &[&str]) -> Vec<String> {
+        let mut places = Vec::new();
+        for file in self.sources().iter().filter(|file| !self.in_module(file, modules)) {
+            let text = fs::read_to_string(file).expect("a source file");
+            for (number, line) in text.lines().enumerate() {
+                if words.iter().any(|word| code_of(line).contains(word)) {
+                    places.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
+                }
+            }
+        }
+        places
+    }
+}
+
+const ASSEMBLY: &[&str] = &["asm!("];
+
+#[test]
+fn each_crate_depends_only_on_what_the_table_allows() {
+    let metadata = metadata();
+    let mut wrong = Vec::new();
+    for member in members(&metadata) {
+        for dependency in member.package.dependencies.iter().filter(|dependency| dependency.path.is_some()) {
+            if !member.rule.depends.contains(&dependency.name.as_str()) {
+                wrong.push(format!("{} → {}", member.package.name, dependency.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "edges that the table does not have:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_code_is_where_the_table_allows_it() {
+    let metadata = metadata();
+    let mut wrong = Vec::new();
+    for member in members(&metadata) {
+        let demanded = match member.rule.code {
+            Safe => "#![forbid(unsafe_code)]",
+            Modules(_) => "#![deny(unsafe_code)]",
+            Unsafe | UnsafeAndAsm => continue,
+        };
+        if !member.roots().iter().all(|root| root.contains(demanded)) {
+            wrong.push(format!("{}: a root lacks {demanded}", member.package.name));
+        }
+        if let Modules(modules) = member.rule.code {
+            wrong.extend(member.uses(&["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"], modules));
+        }
+    }
+    assert!(wrong.is_empty(), "unsafe code out of place:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn assembly_is_where_the_table_allows_it() {
+    let metadata = metadata();
+    let mut wrong = Vec::new();
+    for member in members(&metadata) {
+        let modules = match member.rule.code {
+            UnsafeAndAsm => continue,
+            Modules(modules) => modules,
+            Safe | Unsafe => &[],
+        };
+        wrong.extend(member.uses(ASSEMBLY, modules));
+        let files = member.sources();
+        let assembled =
+            files.iter().filter(|file| file.extension().is_some_and(|extension| extension != "rs"));
+        wrong.extend(assembled.map(|file| file.display().to_string()));
+    }
+    assert!(wrong.is_empty(), "assembly out of place:\n{}", wrong.join("\n"));
+}
