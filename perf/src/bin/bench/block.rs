@@ -1,0 +1,112 @@
+//! One client's block of shared memory: what it is told, what it found.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use abi::{Counter, PAGE_SIZE};
+use perf::shared;
+
+/// Pages of one block.
+pub const BLOCK_PAGES: u32 = 4;
+const BLOCK_WORDS: usize = BLOCK_PAGES as usize * PAGE_SIZE as usize / 8;
+const COUNTERS_AT: usize = 32;
+const SAMPLES_AT: usize = 256;
+/// Samples that a block holds.
+pub const SAMPLES_MAX: usize = BLOCK_WORDS - SAMPLES_AT;
+
+/// Single words of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Word {
+    /// To take, and then taken.
+    Samples = 0,
+    Warmup,
+    /// Loops without time stamps.
+    Trace,
+    /// Slot of the group.
+    Group,
+    /// Exposure of the server.
+    Server,
+    /// Bit to raise in the Notification at [`EXPOSURE_DONE`] when through.
+    DoneBit,
+    /// Slots, for rows within the bench's own process.
+    NoteServer,
+    NoteClient,
+    TaskServer,
+    TaskClient,
+    /// An Untyped from which the server makes its own Notification.
+    Untyped,
+    ClientCpu,
+    ServerCpu,
+    /// Tasks that meet before measuring, and (in the first block) how many did.
+    Parties,
+    Arrived,
+    /// Cost of measuring nothing.
+    Overhead,
+    /// An operation did not do what it should: 1 + its number, and what it answered.
+    Wrong,
+    WrongInfo,
+}
+
+/// Exposure at which the bench listens for the end of clients.
+pub const EXPOSURE_DONE: u32 = 0;
+
+/// Counters are read on the client's and the server's CPU.
+pub const COUNTED_CPUS: usize = 2;
+const COUNTERS: usize = Counter::ALL.len();
+const _: () = assert!(COUNTERS_AT + 2 * COUNTED_CPUS * COUNTERS <= SAMPLES_AT);
+
+/// When counters are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    Before = 0,
+    After = 1,
+}
+
+#[derive(Clone, Copy)]
+pub struct Block {
+    words: &'static [AtomicU64],
+}
+
+impl Block {
+    /// Block number `index`, in any process of the bench.
+    pub fn at(index: u64) -> Block {
+        // SAFETY: the bench made a block for every CPU, maps them all in every process it starts, and
+        // numbers its clients below that.
+        Block { words: unsafe { shared::words(index as usize * BLOCK_WORDS, BLOCK_WORDS) } }
+    }
+
+    pub fn get(self, word: Word) -> u64 {
+        self.words[word as usize].load(Relaxed)
+    }
+
+    pub fn set(self, word: Word, value: u64) {
+        self.words[word as usize].store(value, Relaxed);
+    }
+
+    /// The word itself, for what several tasks change.
+    pub fn word(self, word: Word) -> &'static AtomicU64 {
+        &self.words[word as usize]
+    }
+
+    pub fn clear(self) {
+        for word in self.words {
+            word.store(0, Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    pub fn set_sample(self, index: usize, sample: u64) {
+        self.words[SAMPLES_AT + index].store(sample, Relaxed);
+    }
+
+    /// The samples that were taken.
+    pub fn samples(self) -> impl Iterator<Item = u64> {
+        let count = (self.get(Word::Samples) as usize).min(SAMPLES_MAX);
+        self.words[SAMPLES_AT..SAMPLES_AT + count].iter().map(|sample| sample.load(Relaxed))
+    }
+
+    pub fn counter(self, when: When, cpu: usize, counter: Counter) -> &'static AtomicU64 {
+        let row = when as usize * COUNTED_CPUS + cpu;
+        &self.words[COUNTERS_AT + row * COUNTERS + counter as usize]
+    }
+}

@@ -1,0 +1,127 @@
+//! Measures what the kernel's operations cost, row by row.
+//!
+//! Options: `rows=a,b` (only these), `n=` and `warmup=` (samples), `trace=1` (loops without time
+//! stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
+//! processes on CPUs, made for the row and taken away after it. The client of a scenario takes the
+//! samples into shared memory; this task, of higher priority, waits meanwhile and prints afterwards,
+//! so that nothing but the operation runs between two time stamps.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+mod block;
+mod measure;
+mod report;
+mod roles;
+mod rows;
+mod scenario;
+
+use user_rt::cap::{Handle, Notification};
+use user_rt::elf::Image;
+use user_rt::spawn::{Nursery, own};
+use user_rt::{arch, boot, heap, report, supervisor};
+
+use perf::shared::Shared;
+
+use block::{BLOCK_PAGES, SAMPLES_MAX};
+use scenario::Stage;
+
+user_rt::program!(begin);
+
+/// Pages of heap: samples of every pair of a row.
+const HEAP_PAGES: u32 = 160;
+/// Memory (as logarithm) and slots for what one row needs.
+const ROW_LOG2: u8 = 24;
+const ROW_SLOTS: u32 = 2048;
+/// Pairs in one scenario at most.
+const PAIRS_MAX: u64 = 32;
+
+fn begin(_: u64) -> ! {
+    let (passed, failed) =
+        if boot::options().value("run") == Some("calibrate") { calibrate() } else { measure_all() };
+    report!("done passed={passed} failed={failed}");
+    supervisor::finish(passed, failed)
+}
+
+fn measure_all() -> (u64, u64) {
+    match prepare() {
+        Ok(stage) => run_rows(stage),
+        Err(refusal) => {
+            report!("error bench: preparing: {refusal}");
+            (0, 1)
+        }
+    }
+}
+
+fn prepare() -> user_rt::Result<Stage> {
+    let mut nursery = Nursery::of_program(0);
+    heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
+    let cpus = boot::facts().cpus.clamp(1, PAIRS_MAX);
+    let shared = Shared::new(&mut nursery, BLOCK_PAGES * cpus as u32)?;
+    let done: Notification = nursery.make(0)?;
+    let row = nursery.split(ROW_LOG2, ROW_SLOTS)?;
+    Ok(Stage { nursery: row, shared, done: Notification::at(done.cap()), cpus, settings: settings() })
+}
+
+fn settings() -> scenario::Settings {
+    let options = boot::options();
+    let number = |key, default| {
+        options.number(key, default).unwrap_or_else(|bad| {
+            report!("note bench: {bad}");
+            default
+        })
+    };
+    scenario::Settings {
+        samples: number("n", 1000).clamp(1, SAMPLES_MAX as u64),
+        warmup: number("warmup", 100),
+        trace: number("trace", 0) != 0,
+        seed: number("seed", 1),
+    }
+}
+
+/// Reports the loop that the kernel ran at boot, in kernel mode, as the row of the user-mode loop.
+fn calibrate() -> (u64, u64) {
+    let ticks = boot::facts().kernel_loop_ticks;
+    if ticks == 0 {
+        report!("error bench: this kernel did not time its loop");
+        return (0, 1);
+    }
+    let name = rows::CALIBRATION;
+    report!("row name={name} unit=ticks scope=operation n=1 min={ticks} p50={ticks} p99={ticks} overhead=0");
+    (1, 0)
+}
+
+/// Whether the command line wants this row.
+fn wanted(name: &str) -> bool {
+    let options = boot::options();
+    options.value("rows").is_none_or(|rows| rows.split(',').any(|row| row == name))
+}
+
+/// Runs what is wanted; how many rows came out, and how many did not.
+fn run_rows(mut stage: Stage) -> (u64, u64) {
+    let image = match Image::parse(arch::memory::archive()) {
+        Ok(image) => image,
+        Err(error) => {
+            report!("error bench: its own file: {error}");
+            return (0, 1);
+        }
+    };
+    let (mut passed, mut failed) = (0, 0);
+    for row in rows::all(stage.cpus) {
+        if !wanted(row.name()) {
+            continue;
+        }
+        report!("progress {}", row.name());
+        match scenario::run(&mut stage, &image, &row) {
+            Ok(mut outcome) => {
+                report::print(&row, &mut outcome);
+                passed += 1;
+            }
+            Err(error) => {
+                report!("error bench: {}: {error}", row.name());
+                failed += 1;
+            }
+        }
+    }
+    (passed, failed)
+}

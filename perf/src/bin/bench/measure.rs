@@ -1,0 +1,139 @@
+//! Taking samples.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{Cap, Counter, MsgInfo};
+use perf::shared;
+use user_rt::arch::timestamp;
+use user_rt::cap::{Group, Handle};
+use user_rt::ipc;
+use user_rt::spawn::own;
+
+use crate::block::{Block, EXPOSURE_DONE, When, Word};
+
+/// What an operation answered: whether it did what it should, and the message word for the record.
+pub trait Verdict {
+    fn good(&self) -> bool;
+    fn info(&self) -> MsgInfo;
+}
+
+impl Verdict for MsgInfo {
+    fn good(&self) -> bool {
+        self.status().is_ok()
+    }
+
+    fn info(&self) -> MsgInfo {
+        *self
+    }
+}
+
+/// An operation that cannot go wrong.
+impl Verdict for () {
+    fn good(&self) -> bool {
+        true
+    }
+
+    fn info(&self) -> MsgInfo {
+        MsgInfo(0)
+    }
+}
+
+/// Warms up, waits for the other clients of the row, takes the samples, says that it is done.
+///
+/// Inlined into each client, so that `operation` stands between the time stamps as it is.
+#[inline(always)]
+pub fn measure<R: Verdict>(block: Block, mut operation: impl FnMut() -> R) -> ! {
+    set_overhead(block);
+    for number in 0..block.get(Word::Warmup) {
+        let answer = operation();
+        check(block, number, &answer);
+    }
+    shared::meet(Block::at(0).word(Word::Arrived), block.get(Word::Parties));
+    read_counters(block, When::Before);
+    for number in 0..block.get(Word::Samples) {
+        let start = timestamp();
+        let answer = operation();
+        let end = timestamp();
+        check(block, number, &answer);
+        block.set_sample(number as usize, end - start);
+    }
+    read_counters(block, When::After);
+    finish(block)
+}
+
+/// The same without time stamps, between marks for the TCG plugin.
+#[inline(always)]
+pub fn trace<R: Verdict>(
+    block: Block,
+    begin: impl Fn(),
+    mut operation: impl FnMut() -> R,
+    mark: impl Fn(),
+    end: impl Fn(),
+) -> ! {
+    for number in 0..block.get(Word::Warmup) {
+        let answer = operation();
+        check(block, number, &answer);
+    }
+    shared::meet(Block::at(0).word(Word::Arrived), block.get(Word::Parties));
+    let operations = block.get(Word::Samples);
+    begin();
+    for _ in 0..operations {
+        operation();
+        mark();
+    }
+    end();
+    block.set(Word::Samples, 0);
+    finish(block)
+}
+
+/// The smallest cost of measuring nothing.
+fn set_overhead(block: Block) {
+    let empty = || {
+        let start = timestamp();
+        let end = timestamp();
+        end - start
+    };
+    let overhead = (0..100).map(|_| empty()).min();
+    block.set(Word::Overhead, overhead.unwrap_or(0));
+}
+
+#[inline(always)]
+fn check<R: Verdict>(block: Block, number: u64, answer: &R) {
+    if !answer.good() {
+        wrong(block, number, answer.info());
+    }
+}
+
+/// Keeps the first answer that is not as it should be.
+#[cold]
+fn wrong(block: Block, number: u64, info: MsgInfo) {
+    if block.get(Word::Wrong) == 0 {
+        block.set(Word::Wrong, number + 1);
+        block.set(Word::WrongInfo, info.0);
+    }
+}
+
+fn read_counters(block: Block, when: When) {
+    let cpus = [block.get(Word::ClientCpu), block.get(Word::ServerCpu)];
+    for (place, cpu) in cpus.into_iter().enumerate() {
+        for &counter in Counter::ALL {
+            let value = own::machine().counter(cpu as u32, counter).unwrap_or(0);
+            block.counter(when, place, counter).store(value, Relaxed);
+        }
+    }
+}
+
+/// Says that this client is through, and never runs again.
+fn finish(block: Block) -> ! {
+    let done = Group::at(Cap(block.get(Word::Group) as u32)).exposure(EXPOSURE_DONE);
+    // Refused: the bench notices by its deadline.
+    let _ = done.notify(1 << block.get(Word::DoneBit));
+    park()
+}
+
+/// Waits for what never comes.
+pub fn park() -> ! {
+    loop {
+        let _ = ipc::recv();
+    }
+}

@@ -1,0 +1,198 @@
+//! The tasks of the scenarios: clients that are measured, and those that they talk to.
+
+use abi::{Cap, MSG_UTCB_WORDS, MsgInfo, Op, Target};
+use perf::mark::{self, BEGIN, END, OP, REGION_BUSY, mark, mark_pairs};
+use user_rt::arch::fast::{self, Short};
+use user_rt::arch::{self, Args, syscall};
+use user_rt::cap::{Group, Handle, Notification, Untyped};
+use user_rt::spawn::own;
+use user_rt::utcb;
+
+use crate::block::{Block, EXPOSURE_DONE, Word};
+use crate::measure::{Verdict, measure, park, trace};
+
+/// Bit of the bench's Notification by which a server says that it is ready.
+pub const READY_BIT: u64 = 63;
+
+/// The words that clients send and expect back.
+const WORDS: [u64; 4] = [0x1111, 0x2222, 0x3333, 0x4444];
+
+/// Register by register: a comparison of arrays would store them in memory, between the time stamps.
+#[inline(always)]
+fn same_words([a, b, c, d]: [u64; 4]) -> bool {
+    (a ^ WORDS[0]) | (b ^ WORDS[1]) | (c ^ WORDS[2]) | (d ^ WORDS[3]) == 0
+}
+
+/// A reply that has to bring back what was sent.
+struct Echo(Short);
+
+impl Verdict for Echo {
+    fn good(&self) -> bool {
+        self.0.info.0 == 0 && same_words(self.0.regs)
+    }
+
+    fn info(&self) -> MsgInfo {
+        self.0.info
+    }
+}
+
+fn server(block: Block) -> Target {
+    Group::at(Cap(block.get(Word::Group) as u32)).exposure(block.get(Word::Server) as u32).0
+}
+
+/// The slot that a word of the block names, as an argument.
+fn slot(block: Block, word: Word) -> u64 {
+    Cap(block.get(word) as u32).arg()
+}
+
+pub extern "C" fn loop_client(index: u64) -> ! {
+    measure(Block::at(index), || arch::countdown(1_000_000))
+}
+
+pub extern "C" fn null_client(index: u64) -> ! {
+    measure(Block::at(index), || fast::plain(Op::Null, 0, 0).0)
+}
+
+pub extern "C" fn notify_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let note = slot(block, Word::NoteServer);
+    measure(block, || fast::plain(Op::Notify, note, 1).0)
+}
+
+/// Notifies the server, then waits to be notified.
+pub extern "C" fn notify_wait_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let (to, from) = (slot(block, Word::NoteServer), slot(block, Word::NoteClient));
+    measure(block, || {
+        let sent = fast::plain(Op::Notify, to, 1).0;
+        let (waited, bits) = fast::plain(Op::Wait, from, 0);
+        MsgInfo(sent.0 | waited.0 | (bits ^ 1))
+    })
+}
+
+pub extern "C" fn notify_wait_server(index: u64) -> ! {
+    let block = Block::at(index);
+    let (from, to) = (slot(block, Word::NoteServer), slot(block, Word::NoteClient));
+    loop {
+        fast::plain(Op::Wait, from, 0);
+        fast::plain(Op::Notify, to, 1);
+    }
+}
+
+/// Makes its own Notification first: one belongs to the CPU of the task that made it.
+pub extern "C" fn notify_wait_far_server(index: u64) -> ! {
+    let block = Block::at(index);
+    let memory = Untyped::at(Cap(block.get(Word::Untyped) as u32));
+    let place = own::cnode().slot(Cap(block.get(Word::NoteServer) as u32));
+    if memory.retype::<Notification>(0, place, 1).is_err() {
+        park();
+    }
+    say_ready(block);
+    notify_wait_server(index)
+}
+
+fn say_ready(block: Block) {
+    let bench = Group::at(Cap(block.get(Word::Group) as u32)).exposure(EXPOSURE_DONE);
+    // Refused: the bench notices by its deadline.
+    let _ = bench.notify(1 << READY_BIT);
+}
+
+pub extern "C" fn yield_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let other = slot(block, Word::TaskServer);
+    measure(block, || fast::plain(Op::YieldTo, other, 0).0)
+}
+
+pub extern "C" fn yield_server(index: u64) -> ! {
+    let other = slot(Block::at(index), Word::TaskClient);
+    loop {
+        fast::plain(Op::YieldTo, other, 0);
+    }
+}
+
+/// Calls with four words in registers.
+pub extern "C" fn call_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let server = server(block);
+    measure(block, || Echo(fast::call(server, WORDS)))
+}
+
+/// The same with one of its kind on each CPU.
+pub extern "C" fn pairs_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let server = server(block);
+    let call = || Echo(fast::call(server, WORDS));
+    if block.get(Word::Trace) == 0 {
+        measure(block, call)
+    }
+    let cpus = block.get(Word::Parties);
+    trace(block, || mark_pairs::<BEGIN>(cpus), call, || mark_pairs::<OP>(cpus), || mark_pairs::<END>(cpus))
+}
+
+/// The same towards a CPU that is busy.
+pub extern "C" fn busy_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let server = server(block);
+    let call = || Echo(fast::call(server, WORDS));
+    if block.get(Word::Trace) == 0 {
+        measure(block, call)
+    }
+    trace(block, mark::<BEGIN, REGION_BUSY>, call, mark::<OP, REGION_BUSY>, mark::<END, REGION_BUSY>)
+}
+
+/// Keeps its CPU busy, at the lowest priority.
+pub extern "C" fn busy_target(_: u64) -> ! {
+    mark::<BEGIN, REGION_BUSY>();
+    mark::busy_loop()
+}
+
+/// Answers with what it got. An error of its receive shows as a wrong answer.
+pub extern "C" fn echo_server(_: u64) -> ! {
+    let mut message = Short::EMPTY;
+    loop {
+        message = fast::reply_recv(message.regs);
+    }
+}
+
+const LONG: u8 = MSG_UTCB_WORDS as u8;
+
+/// Calls with 64 words in the UTCB.
+pub extern "C" fn long_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let server = server(block);
+    for (number, word) in (0u64..).zip(utcb::current().message()) {
+        word.store(number ^ 0x5555, core::sync::atomic::Ordering::Relaxed);
+    }
+    let [rdx, r8, r9, r10] = WORDS;
+    let info = MsgInfo::new(0, LONG).op(Op::Call);
+    let args = Args { info, rdi: server.0, rsi: 0, rdx, r8, r9, r10 };
+    measure(block, || LongEcho(syscall(args)))
+}
+
+/// A long reply that has to bring back what was sent: the words are checked by their ends.
+struct LongEcho(arch::Answer);
+
+impl Verdict for LongEcho {
+    fn good(&self) -> bool {
+        let words = utcb::current().message();
+        let last = words[MSG_UTCB_WORDS - 1].load(core::sync::atomic::Ordering::Relaxed);
+        self.0.info == MsgInfo::new(0, LONG)
+            && same_words(self.0.message_registers())
+            && last == (MSG_UTCB_WORDS as u64 - 1) ^ 0x5555
+    }
+
+    fn info(&self) -> MsgInfo {
+        self.0.info
+    }
+}
+
+/// Answers 64 words with the same.
+pub extern "C" fn long_server(_: u64) -> ! {
+    let mut args = Args::new(Op::ReplyRecv);
+    loop {
+        let got = syscall(args);
+        let [rdx, r8, r9, r10] = got.message_registers();
+        let info = MsgInfo::new(0, LONG).op(Op::ReplyRecv);
+        args = Args { info, rdi: 0, rsi: 0, rdx, r8, r9, r10 };
+    }
+}

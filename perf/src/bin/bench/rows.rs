@@ -1,0 +1,157 @@
+//! The rows: what is measured, by whom, between which processes and CPUs.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use user_rt::spawn::Entry;
+
+use crate::roles::*;
+
+/// The row that shows what a tick of the clock is.
+pub const CALIBRATION: &str = "loop_1m";
+
+/// What a figure is the cost of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    Operation,
+    OneWay,
+    RoundTrip,
+}
+
+impl Scope {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Operation => "operation",
+            Scope::OneWay => "one-way",
+            Scope::RoundTrip => "round-trip",
+        }
+    }
+}
+
+/// In which processes client and server are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Spaces {
+    /// Both in the bench's own.
+    Same,
+    /// Each in one of its own, with or without vector state.
+    Two { vector: bool },
+    /// The same, with groups, exposure indices and slots drawn at random, this many times.
+    Shuffled { times: u32 },
+}
+
+/// On which CPUs client and server are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cpus {
+    Local,
+    /// Client on CPU 0, server on CPU 1.
+    Cross,
+    /// A pair on every CPU.
+    Every,
+}
+
+/// A row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    name: String,
+    pub scope: Scope,
+    /// Operations in one sample.
+    pub operations: u64,
+    /// Samples at most, for what takes long.
+    pub samples_max: u64,
+    pub client: Entry,
+    pub server: Option<Entry>,
+    /// The server says when it is ready.
+    pub server_reports: bool,
+    /// A task of low priority on the server's CPU.
+    pub background: Option<Entry>,
+    pub spaces: Spaces,
+    pub cpus: Cpus,
+}
+
+impl Row {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn new(name: &str, scope: Scope, client: Entry, server: Option<Entry>) -> Row {
+        Row {
+            name: name.into(),
+            scope,
+            operations: 1,
+            samples_max: u64::MAX,
+            client,
+            server,
+            server_reports: false,
+            background: None,
+            spaces: Spaces::Same,
+            cpus: Cpus::Local,
+        }
+    }
+
+    /// Calls between two processes.
+    fn call(name: &str, client: Entry, server: Entry) -> Row {
+        Row {
+            spaces: Spaces::Two { vector: false },
+            ..Row::new(name, Scope::RoundTrip, client, Some(server))
+        }
+    }
+}
+
+/// All rows that a machine with so many CPUs has.
+pub fn all(cpus: u64) -> Vec<Row> {
+    let mut rows = local();
+    rows.push(Row {
+        cpus: Cpus::Every,
+        ..Row::call(&format!("pairs_local_{cpus}"), pairs_client, echo_server)
+    });
+    if cpus > 1 {
+        rows.extend(cross_cpu());
+    }
+    rows
+}
+
+fn local() -> Vec<Row> {
+    let (operation, round_trip) = (Scope::Operation, Scope::RoundTrip);
+    [
+        Row { samples_max: 10, ..Row::new(CALIBRATION, operation, loop_client, None) },
+        Row::new("null_syscall", operation, null_client, None),
+        Row::new("notify_no_waiter", operation, notify_client, None),
+        Row { operations: 2, ..Row::new("yield_to", Scope::OneWay, yield_client, Some(yield_server)) },
+        Row::new("notify_wait_same_cpu", round_trip, notify_wait_client, Some(notify_wait_server)),
+        Row::new("call_reply_same_as", round_trip, call_client, Some(echo_server)),
+        Row::call("call_reply_cross_as", call_client, echo_server),
+        Row {
+            spaces: Spaces::Two { vector: true },
+            ..Row::call("call_reply_cross_as_vec", call_client, echo_server)
+        },
+        Row {
+            spaces: Spaces::Shuffled { times: 16 },
+            ..Row::call("call_reply_cross_as_shuffled", call_client, echo_server)
+        },
+        Row::call("call_reply_64w", long_client, long_server),
+    ]
+    .into()
+}
+
+fn cross_cpu() -> Vec<Row> {
+    [
+        Row { cpus: Cpus::Cross, ..Row::call("call_reply_cross_cpu", call_client, echo_server) },
+        Row {
+            cpus: Cpus::Cross,
+            background: Some(busy_target),
+            ..Row::call("call_reply_cross_cpu_busy", busy_client, echo_server)
+        },
+        Row {
+            cpus: Cpus::Cross,
+            server_reports: true,
+            ..Row::new(
+                "notify_wait_cross_cpu",
+                Scope::RoundTrip,
+                notify_wait_client,
+                Some(notify_wait_far_server),
+            )
+        },
+    ]
+    .into()
+}

@@ -1,0 +1,364 @@
+//! Scenarios: making the tasks and processes of a row, running them, taking them away.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use abi::{Cap, Counter, Rights, machine_rights};
+use perf::shared::Shared;
+use user_rt::arch;
+use user_rt::boot;
+use user_rt::cap::{Group, Handle, Notification, Untyped};
+use user_rt::elf::Image;
+use user_rt::layout::{FREE_SLOTS, slot};
+use user_rt::spawn::{
+    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, process, task,
+};
+
+use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
+use crate::roles::READY_BIT;
+use crate::rows::{Cpus, Row, Spaces};
+
+/// Clients and servers take turns at one priority, below the bench's own.
+const PRIORITY: u8 = 100;
+const BACKGROUND_PRIORITY: u8 = 10;
+const STACK_PAGES: u32 = 4;
+/// Seconds (of the time-stamp counter) that a row may take.
+const LIMIT_SECONDS: u64 = 60;
+/// Slots and page tables of a process of a scenario.
+const CHILD_SLOTS: u32 = 1024;
+const CHILD_TABLES: u32 = 32;
+/// Places of tasks in an address space: servers, then clients, then the one in the background.
+/// Place 0 is the bench's own first task.
+const FIRST_INDEX: u32 = 1;
+
+/// What all rows are measured with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub samples: u64,
+    pub warmup: u64,
+    pub trace: bool,
+    pub seed: u64,
+}
+
+/// Where rows are measured.
+pub struct Stage {
+    /// Everything of one row is made here.
+    pub nursery: Nursery,
+    pub shared: Shared,
+    /// Clients raise their bits here.
+    pub done: Notification,
+    pub cpus: u64,
+    pub settings: Settings,
+}
+
+/// What came out of a row.
+#[derive(Default)]
+pub struct Outcome {
+    pub samples: Vec<u64>,
+    pub overhead: u64,
+    /// What each CPU counted while the row was measured.
+    pub counters: Vec<(u64, [u64; Counter::ALL.len()])>,
+}
+
+/// Why a row has no figures.
+#[derive(Debug)]
+pub enum RowError {
+    Spawn(SpawnError),
+    Refused(&'static str, user_rt::Refusal),
+    /// Operation number, message word of the answer.
+    Wrong(u64, u64),
+}
+
+impl fmt::Display for RowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RowError::Spawn(error) => error.fmt(f),
+            RowError::Refused(step, refusal) => write!(f, "{step}: {refusal}"),
+            RowError::Wrong(number, info) => {
+                write!(f, "operation {number} answered wrong, message word {info:#x}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for RowError {}
+
+fn at<T>(step: &'static str, result: user_rt::Result<T>) -> Result<T, RowError> {
+    result.map_err(|refusal| RowError::Refused(step, refusal))
+}
+
+/// Where things are in a group and a CSpace: fixed, or drawn at random.
+#[derive(Clone, Copy, Debug)]
+struct Placement {
+    members: u64,
+    exposures: u64,
+    /// Exposure of the first server.
+    first_server: u32,
+    /// Slot of the group in the processes that are made.
+    slot: Cap,
+}
+
+impl Placement {
+    fn plain(pairs: u64) -> Placement {
+        Placement { members: 4, exposures: pairs + 1, first_server: 1, slot: slot::GROUPS }
+    }
+
+    fn random(pairs: u64, random: &mut oorandom::Rand64) -> Placement {
+        let exposures = pairs + 1 + random.rand_range(0..300);
+        Placement {
+            members: 3 + random.rand_range(0..300),
+            exposures,
+            first_server: random.rand_range(1..exposures + 1 - pairs) as u32,
+            // Behind the slots in which tasks of the process may find themselves.
+            slot: Cap(FREE_SLOTS
+                + 64
+                + random.rand_range(0..u64::from(CHILD_SLOTS - FREE_SLOTS - 64)) as u32),
+        }
+    }
+
+    const fn size(&self) -> u64 {
+        self.members | self.exposures << 16
+    }
+}
+
+/// Measures a row.
+pub fn run(stage: &mut Stage, image: &Image<'_>, row: &Row) -> Result<Outcome, RowError> {
+    let pairs = if row.cpus == Cpus::Every { stage.cpus } else { 1 };
+    let mut outcome = Outcome::default();
+    let times = if let Spaces::Shuffled { times } = row.spaces { times } else { 1 };
+    let mut random = oorandom::Rand64::new(u128::from(stage.settings.seed));
+    for _ in 0..times {
+        let placement = match row.spaces {
+            Spaces::Shuffled { .. } => Placement::random(pairs, &mut random),
+            _ => Placement::plain(pairs),
+        };
+        let result = run_once(stage, image, row, pairs, &placement);
+        at("taking the row's tasks away", stage.nursery.reset())?;
+        result?;
+        for pair in 0..pairs {
+            collect(Block::at(pair), &mut outcome)?;
+        }
+    }
+    Ok(outcome)
+}
+
+fn run_once(
+    stage: &mut Stage,
+    image: &Image<'_>,
+    row: &Row,
+    pairs: u64,
+    placement: &Placement,
+) -> Result<(), RowError> {
+    for pair in 0..pairs {
+        prepare_block(stage, row, pair, pairs, placement);
+    }
+    let group: Group = at("making the group", stage.nursery.make(placement.size()))?;
+    at("exposing the end", group.expose_notification(EXPOSURE_DONE, &stage.done))?;
+    let mut cast = Cast::new(stage, image, row, &group, placement)?;
+    for pair in 0..pairs {
+        let server_cpu = Block::at(pair).get(Word::ServerCpu) as u32;
+        if let Some(entry) = row.server {
+            let server = cast.add(stage, Side::Server, entry, pair, server_cpu)?;
+            let exposure = placement.first_server + pair as u32;
+            at("exposing a server", group.expose_task(exposure, &server.task))?;
+            Block::at(pair).set(Word::TaskServer, u64::from(server.task.cap().0));
+            at("starting a server", server.task.resume())?;
+        }
+        if let Some(entry) = row.background {
+            let background = cast.add(stage, Side::Background, entry, pair, server_cpu)?;
+            at("starting the background", background.task.resume())?;
+        }
+    }
+    if row.server_reports {
+        wait_for(stage, 1 << READY_BIT)?;
+    }
+    cast.run_clients(stage, row, pairs)
+}
+
+/// Tells a client what to do.
+fn prepare_block(stage: &Stage, row: &Row, pair: u64, pairs: u64, placement: &Placement) {
+    let block = Block::at(pair);
+    block.clear();
+    let (client_cpu, server_cpu) = match row.cpus {
+        Cpus::Local => (0, 0),
+        Cpus::Cross => (0, 1),
+        Cpus::Every => (pair, pair),
+    };
+    let samples = match row.spaces {
+        Spaces::Shuffled { times } => stage.settings.samples.div_ceil(u64::from(times)),
+        _ => stage.settings.samples,
+    };
+    block.set(Word::Samples, samples.min(row.samples_max));
+    block.set(Word::Warmup, stage.settings.warmup.min(row.samples_max));
+    block.set(Word::Trace, u64::from(stage.settings.trace));
+    block.set(Word::Server, u64::from(placement.first_server) + pair);
+    block.set(Word::DoneBit, pair);
+    block.set(Word::ClientCpu, client_cpu);
+    block.set(Word::ServerCpu, server_cpu);
+    block.set(Word::Parties, pairs);
+}
+
+/// Waits until all these bits were raised.
+fn wait_for(stage: &Stage, wanted: u64) -> Result<(), RowError> {
+    let deadline = arch::now() + LIMIT_SECONDS * boot::facts().tsc_hz;
+    let mut seen = 0;
+    while seen & wanted != wanted {
+        seen |= at("waiting for the row's end", stage.done.wait_until(deadline))?;
+    }
+    Ok(())
+}
+
+/// Which part a task plays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    Server,
+    Client,
+    Background,
+}
+
+/// The processes of a row.
+struct Cast {
+    /// Client's, server's; `None`: the bench's own.
+    processes: Option<[Child; 2]>,
+    next_index: u32,
+}
+
+impl Cast {
+    fn new(
+        stage: &mut Stage,
+        image: &Image<'_>,
+        row: &Row,
+        group: &Group,
+        placement: &Placement,
+    ) -> Result<Cast, RowError> {
+        let processes = match row.spaces {
+            Spaces::Same => {
+                prepare_own(stage, group)?;
+                None
+            }
+            Spaces::Two { vector } => Some(two_processes(stage, image, vector, group, placement)?),
+            Spaces::Shuffled { .. } => Some(two_processes(stage, image, false, group, placement)?),
+        };
+        Ok(Cast { processes, next_index: FIRST_INDEX })
+    }
+
+    /// Makes one task.
+    fn add(
+        &mut self,
+        stage: &mut Stage,
+        side: Side,
+        entry: Entry,
+        pair: u64,
+        cpu: u32,
+    ) -> Result<Spawned, RowError> {
+        let priority = if side == Side::Background { BACKGROUND_PRIORITY } else { PRIORITY };
+        let spec = TaskSpec {
+            index: self.next_index,
+            cpu,
+            priority,
+            stack_pages: STACK_PAGES,
+            run: Run::Function(entry),
+            argument: pair,
+        };
+        self.next_index += 1;
+        let made = match &self.processes {
+            None => Home::own(|home| task(&mut stage.nursery, home, &spec)),
+            Some([client, server]) => {
+                let child = if side == Side::Client { client } else { server };
+                task(&mut stage.nursery, &child.home(), &spec)
+            }
+        };
+        at("making a task", made)
+    }
+
+    fn run_clients(&mut self, stage: &mut Stage, row: &Row, pairs: u64) -> Result<(), RowError> {
+        let mut clients = Vec::new();
+        for pair in 0..pairs {
+            let cpu = Block::at(pair).get(Word::ClientCpu) as u32;
+            let client = self.add(stage, Side::Client, row.client, pair, cpu)?;
+            Block::at(pair).set(Word::TaskClient, u64::from(client.task.cap().0));
+            clients.push(client);
+        }
+        for client in &clients {
+            at("starting a client", client.task.resume())?;
+        }
+        wait_for(stage, u64::MAX >> (64 - pairs))
+    }
+}
+
+/// For rows within the bench's own process: Notifications, and memory for one more.
+fn prepare_own(stage: &mut Stage, group: &Group) -> Result<(), RowError> {
+    let block = Block::at(0);
+    block.set(Word::Group, u64::from(group.cap().0));
+    let waits: Notification = at("making a Notification", stage.nursery.make(0))?;
+    block.set(Word::NoteClient, u64::from(waits.cap().0));
+    let memory: Untyped = at("making an Untyped", stage.nursery.make(12))?;
+    block.set(Word::Untyped, u64::from(memory.cap().0));
+    Ok(())
+}
+
+fn two_processes(
+    stage: &mut Stage,
+    image: &Image<'_>,
+    vector: bool,
+    group: &Group,
+    placement: &Placement,
+) -> Result<[Child; 2], RowError> {
+    let spec = ProcessSpec {
+        image,
+        vector,
+        tasks: 64,
+        slots: CHILD_SLOTS,
+        tables: CHILD_TABLES,
+        with_file: false,
+        untyped_log2: &[],
+    };
+    let mut make = || -> Result<Child, RowError> {
+        let child = process(&mut stage.nursery, &spec).map_err(RowError::Spawn)?;
+        at("sharing memory", stage.shared.map_into(&child.vspace))?;
+        let rights = Rights::SEND | Rights::NOTIFY | Rights::STRING;
+        at("joining the group", child.join(group, placement.slot, rights, 0))?;
+        at("letting it count", child.give_machine(machine_rights::INFO, 0))?;
+        Ok(child)
+    };
+    let both = [make()?, make()?];
+    for pair in 0..stage.cpus {
+        Block::at(pair).set(Word::Group, u64::from(placement.slot.0));
+    }
+    Ok(both)
+}
+
+/// Adds what a client found to the row's outcome.
+fn collect(block: Block, outcome: &mut Outcome) -> Result<(), RowError> {
+    let wrong = block.get(Word::Wrong);
+    if wrong != 0 {
+        return Err(RowError::Wrong(wrong - 1, block.get(Word::WrongInfo)));
+    }
+    outcome.samples.extend(block.samples());
+    outcome.overhead = block.get(Word::Overhead);
+    let cpus = [block.get(Word::ClientCpu), block.get(Word::ServerCpu)];
+    for (place, cpu) in cpus.into_iter().enumerate() {
+        if place > 0 && cpu == cpus[0] {
+            continue;
+        }
+        let known = outcome.counters.iter().position(|(counted, _)| *counted == cpu);
+        let index = known.unwrap_or_else(|| {
+            outcome.counters.push((cpu, [0; Counter::ALL.len()]));
+            outcome.counters.len() - 1
+        });
+        for &counter in Counter::ALL {
+            outcome.counters[index].1[counter as usize] += counted(block, place, counter, cpus[0] == cpu);
+        }
+    }
+    Ok(())
+}
+
+/// What one counter gained, less the client's own reading of counters.
+fn counted(block: Block, place: usize, counter: Counter, own: bool) -> u64 {
+    use core::sync::atomic::Ordering::Relaxed;
+    let read = |when| block.counter(when, place, counter).load(Relaxed);
+    let gained = read(When::After).wrapping_sub(read(When::Before));
+    // Between two readings of one counter lie as many system calls as there are readings.
+    let readings = if own && counter == Counter::SlowEntry { COUNTED_CPUS * Counter::ALL.len() } else { 0 };
+    gained.saturating_sub(readings as u64)
+}

@@ -1,0 +1,63 @@
+//! Points that the TCG plugin sees: eight-byte no-operations with a magic displacement.
+//!
+//! The book's chapter on measuring defines them. Without the plugin each is one instruction that does
+//! nothing.
+
+use core::arch::asm;
+
+/// Kinds of markers.
+pub const BEGIN: u8 = 1;
+pub const END: u8 = 2;
+pub const OP: u8 = 3;
+pub const SKIP: u8 = 4;
+
+/// Region of `call_reply_cross_cpu_busy`.
+pub const REGION_BUSY: u8 = 1;
+/// Region of `pairs_local_N` is this plus N.
+pub const REGION_PAIRS: u8 = 0x10;
+
+/// One marker.
+#[inline(always)]
+pub fn mark<const KIND: u8, const ARGUMENT: u8>() {
+    // SAFETY: a no-operation; its displacement is never used as an address.
+    unsafe {
+        asm!(
+            ".byte 0x0f, 0x1f, 0x84, 0x00, {argument}, {kind}, 0x52, 0x41",
+            argument = const ARGUMENT,
+            kind = const KIND,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+}
+
+/// A marker of `pairs_local_N`, whose N is known only when the program runs. Numbers of CPUs beyond
+/// those listed leave no mark.
+#[inline(always)]
+pub fn mark_pairs<const KIND: u8>(cpus: u64) {
+    macro_rules! cases {
+        ($($n:literal)*) => {
+            match cpus {
+                $($n => mark::<KIND, { REGION_PAIRS + $n }>(),)*
+                _ => {}
+            }
+        };
+    }
+    cases!(1 2 3 4 5 6 7 8 10 12 16 24 32 48 64);
+}
+
+/// Never returns: a loop of the kind that a busy user program is, not counted by the plugin.
+pub fn busy_loop() -> ! {
+    // SAFETY: pauses and jumps, nothing else. The marker's length is that of the marker (8 bytes), the
+    // pause (2) and the short jump (2) back to the marker.
+    unsafe {
+        asm!(
+            "2:",
+            ".byte 0x0f, 0x1f, 0x84, 0x00, {length}, {kind}, 0x52, 0x41",
+            "pause",
+            "jmp 2b",
+            length = const 12u8,
+            kind = const SKIP,
+            options(noreturn, nomem, nostack)
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! Samples to figures.
+
+/// Figures of one row, overhead subtracted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summary {
+    pub n: usize,
+    pub min: u64,
+    pub p50: u64,
+    pub p99: u64,
+    /// What was subtracted from every sample.
+    pub overhead: u64,
+}
+
+/// Sorts the samples and sums them up. Each sample stands for `operations` of the same kind, so the
+/// figures are divided by that, rounded to the nearest. `None` without samples.
+pub fn summarize(samples: &mut [u64], overhead: u64, operations: u64) -> Option<Summary> {
+    samples.sort_unstable();
+    let operations = operations.max(1);
+    let figure = |sample: u64| (sample.saturating_sub(overhead) + operations / 2) / operations;
+    Some(Summary {
+        n: samples.len(),
+        min: figure(*samples.first()?),
+        p50: figure(percentile(samples, 50)?),
+        p99: figure(percentile(samples, 99)?),
+        overhead,
+    })
+}
+
+/// The smallest sample that `percent` of all do not exceed (nearest rank).
+fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_samples_by_nearest_rank() {
+        let mut samples: Vec<u64> = (1..=1000).rev().map(|n| n + 10).collect();
+        let summary = summarize(&mut samples, 10, 1).unwrap();
+        assert_eq!(summary, Summary { n: 1000, min: 1, p50: 500, p99: 990, overhead: 10 });
+    }
+
+    #[test]
+    fn one_sample_is_all_three_figures() {
+        let summary = summarize(&mut [47], 40, 1).unwrap();
+        assert_eq!((summary.min, summary.p50, summary.p99), (7, 7, 7));
+    }
+
+    #[test]
+    fn figures_are_for_one_operation_and_never_below_zero() {
+        let summary = summarize(&mut [5, 211, 212], 10, 2).unwrap();
+        assert_eq!((summary.min, summary.p50, summary.p99), (0, 101, 101));
+        assert_eq!(summarize(&mut [], 0, 1), None);
+    }
+}

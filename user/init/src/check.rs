@@ -1,0 +1,90 @@
+//! What process 1 does when it is told to run nothing: shows the programs, and checks what
+//! starting one takes.
+
+use abi::PAGE_SIZE;
+use user_rt::arch::memory;
+use user_rt::cap::Frame;
+use user_rt::elf::Image;
+use user_rt::invoke::who_am_i;
+use user_rt::layout::SHARED_VA;
+use user_rt::report;
+use user_rt::spawn::{Nursery, own};
+
+use crate::archive::Archive;
+
+/// One report line for each program.
+pub fn list(archive: &Archive<'_>) {
+    for program in archive.programs() {
+        report!("program name={} channel={} bytes={}", program.name(), program.channel, program.file.len());
+    }
+}
+
+/// Runs all checks; whether they passed.
+pub fn all(archive: &Archive<'_>) -> bool {
+    list(archive);
+    let results = [
+        judge("init::archive", images(archive)),
+        judge("init::identity", identity()),
+        judge("init::memory", memory_is_ours()),
+    ];
+    let failed = results.iter().filter(|ok| !**ok).count();
+    report!("done passed={} failed={failed}", results.len() - failed);
+    failed == 0
+}
+
+fn judge(name: &str, result: Result<(), &'static str>) -> bool {
+    match result {
+        Ok(()) => report!("test name={name} ok"),
+        Err(why) => report!("test name={name} FAILED {why}"),
+    }
+    result.is_ok()
+}
+
+/// All programs can be loaded, and process 1 is the first of them.
+fn images(archive: &Archive<'_>) -> Result<(), &'static str> {
+    let first = archive.programs().next().ok_or("the archive is empty")?;
+    if first.name() != "init" {
+        return Err("the first program is not init");
+    }
+    for program in archive.programs() {
+        if let Err(error) = Image::parse(program.file) {
+            report!("note {}: {error}", program.name());
+            return Err("a program cannot be loaded");
+        }
+    }
+    Ok(())
+}
+
+/// The kernel and the UTCB agree on who this is.
+fn identity() -> Result<(), &'static str> {
+    let (id, cpu) = who_am_i().map_err(|_| "WhoAmI refused")?;
+    let utcb = user_rt::utcb::current();
+    if utcb.task_id() != id || utcb.home_cpu() != cpu {
+        return Err("the UTCB names another task or CPU");
+    }
+    Ok(())
+}
+
+/// Frames can be made, mapped, written and read back, and come cleared.
+fn memory_is_ours() -> Result<(), &'static str> {
+    let mut nursery = Nursery::of_program(0);
+    let frames = nursery.make_pages(4).map_err(|_| "Retype refused")?;
+    let words = memory::map_words(&own::vspace(), frames.iter::<Frame>(), SHARED_VA);
+    let words = words.map_err(|_| "Map refused")?;
+    if words.len() as u64 != 4 * PAGE_SIZE / 8 {
+        return Err("pages of a wrong size");
+    }
+    use core::sync::atomic::Ordering::Relaxed;
+    if words.iter().any(|word| word.load(Relaxed) != 0) {
+        return Err("a fresh frame is not zero");
+    }
+    for (index, word) in (0u64..).zip(words) {
+        word.store(index.wrapping_mul(0x9e37_79b9_7f4a_7c15), Relaxed);
+    }
+    for (index, word) in (0u64..).zip(words) {
+        if word.load(Relaxed) != index.wrapping_mul(0x9e37_79b9_7f4a_7c15) {
+            return Err("memory does not hold what was written");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Process 1. Starts the program that the command line names (`run=bench`), gives it the machine's
+//! memory, and ends the machine with its verdict. Without a name it lists the programs of the boot
+//! archive and checks the few things that starting one takes.
+//!
+//! A run passes only if the program says so. A program that dies without a word fails it: a second
+//! task of process 1 waits in a call to the program's first task, which only the death of that task
+//! ends.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+mod archive;
+mod check;
+mod launch;
+mod supervise;
+
+use user_rt::arch::memory;
+use user_rt::spawn::own;
+use user_rt::{boot, report};
+
+use archive::Archive;
+
+user_rt::program!(begin);
+
+/// Name of the program for each name that a command line may give, where they differ.
+const ALIASES: [(&str, &str); 2] = [("test", "kerntest"), ("calibrate", "bench")];
+
+fn begin(_: u64) -> ! {
+    let pass = run();
+    let refused = own::machine().exit(pass);
+    panic!("the machine did not end: {refused:?}")
+}
+
+/// Whether all went well.
+fn run() -> bool {
+    let facts = boot::facts();
+    defmt::info!("init: {=u64} CPUs, TSC {=u64} Hz", facts.cpus, facts.tsc_hz);
+    let archive = match Archive::new(memory::archive()) {
+        Ok(archive) => archive,
+        Err(error) => return complain(format_args!("the boot archive is unusable: {error}")),
+    };
+    let Some(wanted) = boot::options().value("run") else {
+        return check::all(&archive);
+    };
+    let name = program_name(wanted);
+    let Some(program) = archive.program(name) else {
+        check::list(&archive);
+        return complain(format_args!("run={wanted}: no program {name} in the boot archive"));
+    };
+    match launch::launch(&program) {
+        Ok(()) => supervise::until_the_end(&program),
+        Err(error) => complain(format_args!("cannot start {name}: {error}")),
+    }
+}
+
+fn program_name(wanted: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == wanted).map_or(wanted, |(_, name)| name)
+}
+
+fn complain(what: core::fmt::Arguments<'_>) -> bool {
+    report!("error init: {what}");
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_name_programs_and_others_themselves() {
+        assert_eq!(program_name("test"), "kerntest");
+        assert_eq!(program_name("calibrate"), "bench");
+        assert_eq!(program_name("stress"), "stress");
+    }
+}

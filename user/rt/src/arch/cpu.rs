@@ -1,0 +1,67 @@
+//! Time stamps, pauses and the FS base.
+
+use core::arch::asm;
+
+/// Time stamp that no earlier instruction can slip past, nor a later one before.
+///
+/// The two fences make it usable around a single operation on a real CPU; under an instruction
+/// count they, and putting the halves together right here, are instructions that the empty
+/// measurement takes out again, to the last one.
+#[inline(always)]
+pub fn timestamp() -> u64 {
+    let stamp: u64;
+    // SAFETY: reads a counter; user level may (the kernel leaves CR4.TSD clear). Not `nomem`, so that
+    // the compiler keeps memory accesses on their side of it.
+    unsafe {
+        asm!(
+            "lfence",
+            "rdtsc",
+            "lfence",
+            "shl rdx, 32",
+            "or rax, rdx",
+            out("rax") stamp,
+            out("rdx") _,
+            options(nostack)
+        );
+    }
+    stamp
+}
+
+/// The time in TSC ticks, for deadlines.
+#[inline(always)]
+pub fn now() -> u64 {
+    let (low, high): (u64, u64);
+    // SAFETY: reads a counter.
+    unsafe { asm!("rdtsc", out("rax") low, out("rdx") high, options(nostack, nomem, preserves_flags)) };
+    (high << 32) | low
+}
+
+/// Tells the CPU, and an emulator that runs CPUs in turn, that this one only waits.
+#[inline(always)]
+pub fn pause() {
+    core::hint::spin_loop();
+}
+
+/// The FS base: this task's UTCB, in a task of this runtime.
+#[inline(always)]
+pub fn fs_base() -> u64 {
+    let base: u64;
+    // SAFETY: RDFSBASE is allowed: FSGSBASE is a feature that the kernel requires and enables.
+    unsafe { asm!("rdfsbase {}", out(reg) base, options(nostack, nomem, preserves_flags)) };
+    base
+}
+
+/// Counts `iterations` down to zero with two instructions each: the bench's calibration loop.
+#[inline(always)]
+pub fn countdown(iterations: u64) {
+    // SAFETY: touches one register and the flags.
+    unsafe {
+        asm!("2:", "dec {n}", "jnz 2b", n = inout(reg) iterations => _, options(nostack, nomem));
+    }
+}
+
+/// Ends the task by an instruction that faults.
+pub fn die() -> ! {
+    // SAFETY: UD2 only faults; the kernel tears the process down.
+    unsafe { asm!("ud2", options(noreturn, nomem, nostack)) }
+}

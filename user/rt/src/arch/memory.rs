@@ -1,0 +1,85 @@
+//! Memory by its address: what a parent mapped before the program began, frames seen through the
+//! window, and memory shared with other processes.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use abi::{BootPage, Error, PAGE_SIZE};
+
+use crate::cap::{Frame, VSpace};
+use crate::layout::WINDOW_VA;
+use crate::{Refusal, Result};
+
+/// The page of facts that the program was started with.
+pub fn boot_page() -> &'static BootPage {
+    // SAFETY: whoever made this process mapped a whole `BootPage` there, read-only and for as long as
+    // the process lives; all its fields are valid for every bit pattern.
+    unsafe { &*(abi::BOOT_PAGE_VA as *const BootPage) }
+}
+
+/// The archive, or the program's own ELF file: empty where the process was given none.
+pub fn archive() -> &'static [u8] {
+    // SAFETY: whoever made this process mapped that many bytes there, read-only and for good.
+    unsafe { core::slice::from_raw_parts(abi::ARCHIVE_VA as *const u8, boot_page().archive_len as usize) }
+}
+
+/// The fields of a boot page as the bytes that a process will find; what follows them is padding.
+pub fn page_bytes(page: &BootPage) -> &[u8] {
+    const FIELDS: usize = core::mem::offset_of!(BootPage, cmdline) + abi::CMDLINE_MAX;
+    const { assert!(core::mem::offset_of!(BootPage, untyped_log2) == 9 * size_of::<u64>()) };
+    const { assert!(FIELDS == 9 * size_of::<u64>() + abi::BOOT_UNTYPED_MAX + abi::CMDLINE_MAX) };
+    // SAFETY: these bytes are nine words and two byte arrays with nothing in between (asserted), all
+    // initialised, and live as long as `page`.
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(page).cast::<u8>(), FIELDS) }
+}
+
+/// Set while a frame is seen through the window.
+static WINDOW_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Shows a 4 KiB frame to `fill` through the process's window, and takes it out again.
+///
+/// [`Error::InUse`] where the window is open already (another task of this process uses it).
+pub fn with_frame<R>(own: &VSpace, frame: &Frame, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
+    if WINDOW_OPEN.swap(true, Ordering::Acquire) {
+        return Err(Refusal::local(Error::InUse, WINDOW_VA));
+    }
+    let shown = show(own, frame, fill);
+    WINDOW_OPEN.store(false, Ordering::Release);
+    shown
+}
+
+fn show<R>(own: &VSpace, frame: &Frame, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
+    own.map(frame, WINDOW_VA, crate::cap::Access::Write)?;
+    // SAFETY: the mapping was just made (the kernel refuses to map over another), it spans a page,
+    // `WINDOW_OPEN` keeps every other user away, and it goes only after `fill` is done with the slice.
+    // Bytes of a frame that somebody else has mapped too may change under it: frames that are filled
+    // here are not shared yet, which the callers (all in `spawn`) see to.
+    let result = fill(unsafe { core::slice::from_raw_parts_mut(WINDOW_VA as *mut u8, PAGE_SIZE as usize) });
+    own.unmap(WINDOW_VA)?;
+    Ok(result)
+}
+
+/// Maps frames one behind the other at `address`, for good, as words that anybody may change.
+pub fn map_words(
+    own: &VSpace,
+    frames: impl Iterator<Item = Frame>,
+    address: u64,
+) -> Result<&'static [AtomicU64]> {
+    let mut pages = 0;
+    for frame in frames {
+        own.map(&frame, address + pages * PAGE_SIZE, crate::cap::Access::Write)?;
+        pages += 1;
+    }
+    // SAFETY: all pages were just mapped, writable, and nothing of this runtime ever unmaps them.
+    // Words are atomics: others that have the frames may change them at any time.
+    Ok(unsafe { mapped_words(address, (pages * PAGE_SIZE / 8) as usize) })
+}
+
+/// Words that the process's maker mapped at `address`.
+///
+/// # Safety
+/// `count` words are mapped there, writable, for as long as the process lives, and are only ever
+/// accessed as atomics.
+pub unsafe fn mapped_words(address: u64, count: usize) -> &'static [AtomicU64] {
+    // SAFETY: the caller says so.
+    unsafe { core::slice::from_raw_parts(address as *const AtomicU64, count) }
+}

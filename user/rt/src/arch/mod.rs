@@ -1,0 +1,23 @@
+//! What takes machine instructions: system calls, time stamps, program entry, memory by address.
+
+mod cpu;
+pub mod fast;
+pub mod memory;
+#[cfg(target_os = "none")]
+mod start;
+mod syscall;
+
+pub use cpu::*;
+pub use syscall::{Answer, Args, syscall};
+
+/// Address at which every task of this image starts.
+#[cfg(target_os = "none")]
+pub fn start_address() -> u64 {
+    start::_start as *const () as u64
+}
+
+/// Programs have no entry on the host.
+#[cfg(not(target_os = "none"))]
+pub fn start_address() -> u64 {
+    0
+}

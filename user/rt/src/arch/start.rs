@@ -1,0 +1,44 @@
+//! Where every task of a program begins.
+//!
+//! The maker of a task passes, in the order of a C function's arguments: the address of the UTCB
+//! (rdi), what to run (rsi: 0 for the program's main function, else the address of an
+//! [`Entry`](crate::spawn::Entry) in the same image), its argument (rdx), and the slot of the task's
+//! own capability (rcx; 0 for [`slot::TASK`](crate::layout::slot::TASK)).
+
+use core::arch::naked_asm;
+
+use abi::Cap;
+
+use crate::layout::slot;
+use crate::{invoke, utcb};
+
+unsafe extern "C" {
+    /// Made by [`program!`](crate::program).
+    fn aurora_main(argument: u64) -> !;
+}
+
+/// First instruction of every task.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".text._start")]
+pub extern "C" fn _start() -> ! {
+    naked_asm!("xor ebp, ebp", "and rsp, -16", "call {begin}", "ud2", begin = sym begin)
+}
+
+extern "C" fn begin(utcb_address: u64, entry: u64, argument: u64, own: u64) -> ! {
+    if super::fs_base() != utcb_address {
+        // Only process 1's first task comes here without: the kernel made it. Should the kernel
+        // refuse, the first use of the UTCB faults, which names this place.
+        let _ = invoke::set_bases(utcb_address, 0);
+    }
+    let own = if own == 0 { slot::TASK } else { Cap(own as u32) };
+    utcb::current().set_local(utcb::Local::OwnTask, u64::from(own.0));
+    if entry == 0 {
+        // SAFETY: the program defines it with this signature, by `program!`.
+        unsafe { aurora_main(argument) }
+    }
+    // SAFETY: whoever made this task took the address from an `Entry` of this very image
+    // (`spawn::TaskSpec` asks for one), and images are loaded where they are linked.
+    let entry = unsafe { core::mem::transmute::<u64, crate::spawn::Entry>(entry) };
+    entry(argument)
+}

@@ -1,0 +1,33 @@
+//! Facts that a program was started with.
+
+use abi::{BOOT_MAGIC, BootPage};
+
+use crate::arch::memory;
+use crate::cmdline::Options;
+
+/// The boot page. A page of another layout ends the program: nothing in it could be trusted.
+pub fn facts() -> &'static BootPage {
+    let page = memory::boot_page();
+    assert!(page.magic == BOOT_MAGIC, "boot page of another layout: magic {:#x}", page.magic);
+    page
+}
+
+/// The command line; empty where it is not UTF-8.
+pub fn command_line() -> &'static str {
+    text(facts())
+}
+
+/// The command line's `key=value` words.
+pub fn options() -> Options<'static> {
+    Options::new(command_line())
+}
+
+fn text(page: &BootPage) -> &str {
+    let length = (page.cmdline_len as usize).min(page.cmdline.len());
+    core::str::from_utf8(&page.cmdline[..length]).unwrap_or("")
+}
+
+/// Whether the kernel or the CPU has a feature of [`abi::cpu_features`].
+pub fn has(feature: u64) -> bool {
+    facts().features & feature != 0
+}

@@ -1,0 +1,129 @@
+//! Handles: capabilities typed by the object they stand for.
+//!
+//! A handle is a claim that a slot of this process's CSpace holds a capability of the type; the
+//! kernel checks it at every use. Operations exist only on the right type. Handles cannot be copied
+//! by accident: who wants a second one for the same slot says so by [`Handle::again`].
+
+use abi::{Cap, ObjType, Rights, Target};
+
+/// What all handles have in common.
+pub trait Handle: Sized + private::Sealed {
+    const TYPE: ObjType;
+
+    /// Claims that the slot holds a capability of this type.
+    fn at(cap: Cap) -> Self;
+
+    /// The slot.
+    fn cap(&self) -> Cap;
+
+    /// Another handle for the same slot, for another task of the process.
+    fn again(&self) -> Self {
+        Self::at(self.cap())
+    }
+
+    /// The slot as a system call's argument.
+    fn arg(&self) -> u64 {
+        self.cap().arg()
+    }
+}
+
+mod private {
+    pub trait Sealed {}
+}
+
+macro_rules! handles {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, PartialEq, Eq)]
+        pub struct $name(Cap);
+
+        impl private::Sealed for $name {}
+
+        impl Handle for $name {
+            const TYPE: ObjType = ObjType::$name;
+
+            fn at(cap: Cap) -> $name {
+                $name(cap)
+            }
+
+            fn cap(&self) -> Cap {
+                self.0
+            }
+        }
+    )*};
+}
+
+handles! {
+    /// Memory from which objects are made.
+    Untyped
+    /// A table of capability slots.
+    CNode
+    /// An address space.
+    VSpace
+    /// Memory that can be mapped.
+    Frame
+    /// A process.
+    Process
+    /// A task.
+    Task
+    /// The right to CPU time.
+    SchedContext
+    /// A group, with this process's member record in it.
+    Group
+    /// Bits that wake a task.
+    Notification
+    /// Keeps a call for a later answer.
+    Reply
+    /// Log, exit, counters.
+    Machine
+}
+
+/// One slot of a CNode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place(pub Target);
+
+impl CNode {
+    /// A slot of it.
+    pub fn slot(&self, number: Cap) -> Place {
+        Place(Target::new(self.0, number.0))
+    }
+}
+
+/// Somebody in a group: the task or Notification exposed at an index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exposure(pub Target);
+
+impl Group {
+    /// What is exposed there.
+    pub fn exposure(&self, index: u32) -> Exposure {
+        Exposure(Target::new(self.0, index))
+    }
+}
+
+/// What a mapping allows besides reading: writing or executing, never both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    Read,
+    Write,
+    Execute,
+}
+
+impl Access {
+    pub const fn bits(self) -> u64 {
+        match self {
+            Access::Read => 0,
+            Access::Write => 1,
+            Access::Execute => 2,
+        }
+    }
+}
+
+/// What [`CNode::inspect`] tells of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Inspection {
+    pub object: ObjType,
+    pub rights: Rights,
+    pub badge: u64,
+    /// The same for two capabilities of one object, and for no others.
+    pub identity: u64,
+}

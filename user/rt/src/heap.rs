@@ -1,0 +1,89 @@
+//! The heap: memory that the program maps for it, handed out first fit.
+//!
+//! A program has none until it calls [`add`]; allocation before that fails, which ends the program
+//! with a message. Tasks that share the heap take turns by a lock that gives up the CPU while it is
+//! taken. Allocation belongs to setting up: a task of high priority that allocated while a lower one
+//! of its CPU holds the lock would wait for ever, so it panics after [`PATIENCE`] tries instead.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use abi::PAGE_SIZE;
+use linked_list_allocator::Heap;
+
+use crate::Result;
+use crate::arch;
+use crate::cap::{Access, Frame, Handle, VSpace};
+use crate::invoke::yield_now;
+use crate::layout::HEAP_VA;
+use crate::spawn::Nursery;
+
+/// Tries to get the lock before giving up.
+pub const PATIENCE: u32 = 1_000_000;
+
+struct Locked {
+    taken: AtomicBool,
+    heap: UnsafeCell<Heap>,
+}
+
+// SAFETY: the heap inside is only reached by `Locked::with`, one task at a time.
+unsafe impl Sync for Locked {}
+
+impl Locked {
+    fn with<R>(&self, work: impl FnOnce(&mut Heap) -> R) -> R {
+        let mut tries = 0;
+        while self.taken.swap(true, Ordering::Acquire) {
+            tries += 1;
+            assert!(tries < PATIENCE, "the heap is locked by a task that does not get to run");
+            arch::pause();
+            // Refused or not: it was only to let the holder run.
+            let _ = yield_now();
+        }
+        // SAFETY: `taken` was false and is ours until the store below; `work` cannot get here again
+        // (it is one of the allocator's own functions, which allocate nothing).
+        let result = work(unsafe { &mut *self.heap.get() });
+        self.taken.store(false, Ordering::Release);
+        result
+    }
+}
+
+// SAFETY: memory comes from `linked_list_allocator`, under the lock; blocks are disjoint and stay
+// where they are until given back.
+unsafe impl GlobalAlloc for Locked {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.with(|heap| heap.allocate_first_fit(layout)).map_or(null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let Some(block) = NonNull::new(block) else { return };
+        // SAFETY: the caller got the block from `alloc` with this layout.
+        self.with(|heap| unsafe { heap.deallocate(block, layout) });
+    }
+}
+
+#[cfg_attr(target_os = "none", global_allocator)]
+static HEAP: Locked = Locked { taken: AtomicBool::new(false), heap: UnsafeCell::new(Heap::empty()) };
+
+/// Gives the heap `pages` more pages, made from `nursery`.
+pub fn add(own: &VSpace, nursery: &mut Nursery, pages: u32) -> Result<()> {
+    let frames = nursery.make_many::<Frame>(u64::from(PAGE_SIZE.trailing_zeros()), pages)?;
+    let start = HEAP_VA + HEAP.with(|heap| heap.size() as u64);
+    for index in 0..pages {
+        let frame = Frame::at(frames.nth(index));
+        own.map(&frame, start + u64::from(index) * PAGE_SIZE, Access::Write)?;
+    }
+    let bytes = u64::from(pages) * PAGE_SIZE;
+    HEAP.with(|heap| {
+        if heap.size() == 0 {
+            // SAFETY: the pages from `start` on were just mapped, writable, for good, and belong to
+            // nobody else.
+            unsafe { heap.init(start as *mut u8, bytes as usize) };
+        } else {
+            // SAFETY: as above; they follow the heap's end directly.
+            unsafe { heap.extend(bytes as usize) };
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! Operations on objects: each system call once, on the handle it belongs to.
+
+use abi::{Cap, Counter, ObjType, Op, REG_COUNT, RegIndex, Rights, TaskId};
+
+use crate::Result;
+use crate::arch::{Args, syscall};
+use crate::cap::{
+    Access, CNode, Exposure, Frame, Group, Handle, Inspection, Machine, Notification, Place, Process,
+    SchedContext, Task, Untyped, VSpace,
+};
+use crate::utcb;
+
+fn invoke(op: Op, rdi: u64, rsi: u64, rdx: u64, r8: u64) -> Result<()> {
+    syscall(Args::plain(op, rdi, rsi, rdx, r8)).done()
+}
+
+/// Sets the own FS and GS bases. The runtime's FS base is the UTCB.
+#[cfg(target_os = "none")]
+pub(crate) fn set_bases(fs: u64, gs: u64) -> Result<()> {
+    invoke(Op::SetBases, fs, gs, 0, 0)
+}
+
+impl Untyped {
+    /// Makes `count` objects of type `T` in consecutive slots from `first`; bytes left.
+    pub fn retype<T: Handle>(&self, size: u64, first: Place, count: u64) -> Result<u64> {
+        let rdi = abi::Target::new(self.cap(), T::TYPE as u32).0;
+        Ok(syscall(Args::plain(Op::Retype, rdi, size, first.0.0, count)).check()?.rdi)
+    }
+
+    /// Destroys all that was made of it.
+    pub fn reset(&self) -> Result<()> {
+        invoke(Op::UntypedReset, self.arg(), 0, 0, 0)
+    }
+}
+
+/// Copies a capability with fewer rights.
+pub fn copy<T: Handle>(source: &T, to: Place, rights: Rights, badge: u64) -> Result<()> {
+    invoke(Op::CapCopy, source.arg(), to.0.0, u64::from(rights.0), badge)
+}
+
+/// Moves a capability; the handle is no more.
+pub fn transfer<T: Handle>(source: T, to: Place) -> Result<()> {
+    invoke(Op::CapMove, source.arg(), to.0.0, 0, 0)
+}
+
+impl CNode {
+    pub fn delete(&self, slot: Cap) -> Result<()> {
+        invoke(Op::CapDelete, self.slot(slot).0.0, 0, 0, 0)
+    }
+
+    pub fn revoke(&self, slot: Cap) -> Result<()> {
+        invoke(Op::CapRevoke, self.slot(slot).0.0, 0, 0, 0)
+    }
+
+    /// What a slot holds; `None` for an empty one.
+    pub fn inspect(&self, slot: Cap) -> Result<Option<Inspection>> {
+        let a = syscall(Args::plain(Op::CapInspect, self.slot(slot).0.0, 0, 0, 0)).check()?;
+        Ok(ObjType::from_raw(a.rdi as u8).map(|object| Inspection {
+            object,
+            rights: Rights(a.rsi as u32),
+            badge: a.rdx,
+            identity: a.r8,
+        }))
+    }
+}
+
+impl Group {
+    /// Adds a process that offered a slot; its member index.
+    pub fn add(&self, process: &Process, rights: Rights, custom: u16) -> Result<u32> {
+        let args =
+            Args::plain(Op::GroupAdd, self.arg(), process.arg(), u64::from(rights.0), u64::from(custom));
+        Ok(syscall(args).check()?.rdi as u32)
+    }
+
+    pub fn remove(&self, member: u32) -> Result<()> {
+        invoke(Op::GroupRemove, self.exposure(member).0.0, 0, 0, 0)
+    }
+
+    pub fn expose_task(&self, index: u32, task: &Task) -> Result<()> {
+        invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 0, 0)
+    }
+
+    /// Puts the task as that of its home CPU into a per-CPU exposure.
+    pub fn expose_per_cpu(&self, index: u32, task: &Task) -> Result<()> {
+        invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 1, 0)
+    }
+
+    pub fn expose_notification(&self, index: u32, notification: &Notification) -> Result<()> {
+        invoke(Op::Expose, self.exposure(index).0.0, notification.arg(), 0, 0)
+    }
+
+    pub fn withdraw(&self, index: u32) -> Result<()> {
+        invoke(Op::Withdraw, self.exposure(index).0.0, 0, 0, 0)
+    }
+}
+
+impl Exposure {
+    /// Raises bits of the Notification exposed there.
+    pub fn notify(self, bits: u64) -> Result<()> {
+        invoke(Op::Notify, self.0.0, bits, 0, 0)
+    }
+
+    /// Gives the rest of the slice to the task exposed there.
+    pub fn yield_to(self) -> Result<()> {
+        invoke(Op::YieldTo, self.0.0, 0, 0, 0)
+    }
+}
+
+impl Process {
+    pub fn configure(&self, cnode: &CNode, vspace: &VSpace, vector: bool) -> Result<()> {
+        invoke(Op::ProcessConfigure, self.arg(), cnode.arg(), vspace.arg(), u64::from(vector))
+    }
+
+    /// Offers a slot of its CSpace for the next membership.
+    pub fn accept(&self, slot: Cap) -> Result<()> {
+        invoke(Op::ProcessAccept, self.arg(), u64::from(slot.0), 0, 0)
+    }
+}
+
+impl Task {
+    pub fn configure(&self, process: &Process, utcb: u64, cpu: u32) -> Result<()> {
+        invoke(Op::TaskConfigure, self.arg(), process.arg(), utcb, u64::from(cpu))
+    }
+
+    /// Writes its registers, in the order of [`RegIndex`].
+    pub fn write_regs(&self, regs: &[u64; REG_COUNT]) -> Result<()> {
+        utcb::current().write_bulk(regs);
+        invoke(Op::TaskWriteRegs, self.arg(), 0, 0, 0)
+    }
+
+    pub fn read_regs(&self) -> Result<[u64; REG_COUNT]> {
+        invoke(Op::TaskReadRegs, self.arg(), 0, 0, 0)?;
+        let mut regs = [0; REG_COUNT];
+        utcb::current().read_bulk(&mut regs);
+        Ok(regs)
+    }
+
+    pub fn resume(&self) -> Result<()> {
+        invoke(Op::TaskResume, self.arg(), 0, 0, 0)
+    }
+
+    pub fn suspend(&self) -> Result<()> {
+        invoke(Op::TaskSuspend, self.arg(), 0, 0, 0)
+    }
+
+    pub fn kill(&self) -> Result<()> {
+        invoke(Op::TaskKill, self.arg(), 0, 0, 0)
+    }
+
+    /// Ends what it waits for.
+    pub fn cancel(&self) -> Result<()> {
+        invoke(Op::TaskCancel, self.arg(), 0, 0, 0)
+    }
+
+    /// Gives it the rest of the slice.
+    pub fn yield_to(&self) -> Result<()> {
+        invoke(Op::YieldTo, self.arg(), 0, 0, 0)
+    }
+}
+
+/// What a SchedContext says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SchedInfo {
+    pub used: u64,
+    pub priority: u8,
+    pub slice: u64,
+}
+
+impl SchedContext {
+    pub fn configure(&self, priority: u8, slice: u64) -> Result<()> {
+        invoke(Op::SchedConfigure, self.arg(), u64::from(priority), slice, 0)
+    }
+
+    pub fn bind(&self, task: &Task) -> Result<()> {
+        invoke(Op::SchedBind, self.arg(), task.arg(), 0, 0)
+    }
+
+    pub fn info(&self) -> Result<SchedInfo> {
+        let a = syscall(Args::plain(Op::SchedInfo, self.arg(), 0, 0, 0)).check()?;
+        Ok(SchedInfo { used: a.rdi, priority: a.rsi as u8, slice: a.rdx })
+    }
+}
+
+impl Notification {
+    pub fn notify(&self, bits: u64) -> Result<()> {
+        invoke(Op::Notify, self.arg(), bits, 0, 0)
+    }
+
+    /// Waits for bits and takes them.
+    pub fn wait(&self) -> Result<u64> {
+        Ok(syscall(Args::plain(Op::Wait, self.arg(), 0, 0, 0)).check()?.rdx)
+    }
+
+    /// The same until a deadline in TSC ticks.
+    pub fn wait_until(&self, deadline: u64) -> Result<u64> {
+        let mut args = Args::plain(Op::Wait, self.arg(), deadline, 0, 0);
+        args.info = args.info.flag(abi::FLAG_DEADLINE);
+        Ok(syscall(args).check()?.rdx)
+    }
+
+    /// The bits that are there, without waiting.
+    pub fn poll(&self) -> Result<u64> {
+        let mut args = Args::plain(Op::Wait, self.arg(), 0, 0, 0);
+        args.info = args.info.flag(abi::FLAG_NONBLOCK);
+        Ok(syscall(args).check()?.rdx)
+    }
+
+    /// Makes a task's Recv return its bits.
+    pub fn bind(&self, task: &Task) -> Result<()> {
+        invoke(Op::NotificationBind, self.arg(), task.arg(), 0, 0)
+    }
+}
+
+impl VSpace {
+    pub fn map(&self, frame: &Frame, address: u64, access: Access) -> Result<()> {
+        invoke(Op::Map, self.arg(), frame.arg(), address, access.bits())
+    }
+
+    pub fn unmap(&self, address: u64) -> Result<()> {
+        invoke(Op::Unmap, self.arg(), address, 0, 0)
+    }
+}
+
+/// Where a record goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Channel {
+    /// The log channel of the capability's badge.
+    Log,
+    /// Report lines.
+    Report,
+}
+
+impl Channel {
+    const fn number(self) -> u64 {
+        match self {
+            Channel::Log => 0,
+            Channel::Report => 0x80,
+        }
+    }
+}
+
+impl Machine {
+    /// Sends the first `bytes` of the UTCB's bulk area as one record.
+    pub fn log(&self, bytes: usize, channel: Channel) -> Result<()> {
+        invoke(Op::MachineLog, self.arg(), bytes as u64, channel.number(), 0)
+    }
+
+    /// Ends the machine; comes back only where that is refused.
+    pub fn exit(&self, pass: bool) -> Result<()> {
+        invoke(Op::MachineExit, self.arg(), u64::from(!pass), 0, 0)
+    }
+
+    pub fn counter(&self, cpu: u32, counter: Counter) -> Result<u64> {
+        let rdi = abi::Target::new(self.cap(), cpu).0;
+        Ok(syscall(Args::plain(Op::MachineCounter, rdi, counter as u64, 0, 0)).check()?.rdi)
+    }
+
+    /// Exports the kernel's state; its hash.
+    pub fn dump(&self) -> Result<u64> {
+        Ok(syscall(Args::plain(Op::MachineDump, self.arg(), 0, 0, 0)).check()?.rdi)
+    }
+}
+
+/// The own id and home CPU.
+pub fn who_am_i() -> Result<(TaskId, u32)> {
+    let a = syscall(Args::new(Op::WhoAmI)).check()?;
+    Ok((TaskId::from_raw(a.rdi), a.rsi as u32))
+}
+
+/// Lets others of the same priority run.
+pub fn yield_now() -> Result<()> {
+    syscall(Args::new(Op::Yield)).done()
+}
+
+/// A register set that starts at `rip` with `rsp`, everything else zero.
+pub const fn start_regs(rip: u64, rsp: u64) -> [u64; REG_COUNT] {
+    let mut regs = [0; REG_COUNT];
+    regs[RegIndex::Rip as usize] = rip;
+    regs[RegIndex::Rsp as usize] = rsp;
+    // Interrupts on; the kernel forces what else it wants.
+    regs[RegIndex::Rflags as usize] = 0x202;
+    regs
+}

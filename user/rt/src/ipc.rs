@@ -1,0 +1,153 @@
+//! Messages: calls and their replies, receives, forwards.
+//!
+//! The words of a message beyond four are in the UTCB ([`crate::utcb::Current::message`]): write
+//! them, then say how many. [`crate::arch::fast`] has the leanest stubs for register messages.
+
+use abi::{FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, TaskId};
+
+use crate::Result;
+use crate::arch::{Answer, Args, syscall};
+use crate::cap::{Exposure, Handle, Reply};
+
+/// A message as it is sent and as a reply comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Message {
+    /// For the two sides: what it is.
+    pub label: u32,
+    /// Words in the UTCB.
+    pub words: u8,
+    pub regs: [u64; 4],
+}
+
+impl Message {
+    pub const fn new(label: u32, regs: [u64; 4]) -> Message {
+        Message { label, words: 0, regs }
+    }
+
+    pub const fn with_words(label: u32, regs: [u64; 4], words: u8) -> Message {
+        Message { label, words, regs }
+    }
+
+    fn args(&self, op: Op, rdi: u64) -> Args {
+        let [rdx, r8, r9, r10] = self.regs;
+        Args { info: MsgInfo::new(self.label, self.words).op(op), rdi, rsi: 0, rdx, r8, r9, r10 }
+    }
+
+    fn of(answer: &Answer) -> Message {
+        Message {
+            label: answer.info.label(),
+            words: answer.info.words() as u8,
+            regs: answer.message_registers(),
+        }
+    }
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    Forever,
+    /// Until this time in TSC ticks.
+    Until(u64),
+    /// Not at all: [`abi::Error::WouldBlock`].
+    None,
+}
+
+impl Patience {
+    fn apply(self, args: &mut Args) {
+        match self {
+            Patience::Forever => {}
+            Patience::Until(deadline) => {
+                args.info = args.info.flag(FLAG_DEADLINE);
+                args.rsi = deadline;
+            }
+            Patience::None => args.info = args.info.flag(FLAG_NONBLOCK),
+        }
+    }
+}
+
+impl Exposure {
+    /// Sends a message and waits for the reply.
+    pub fn call(self, message: &Message) -> Result<Message> {
+        self.call_within(message, Patience::Forever)
+    }
+
+    pub fn call_within(self, message: &Message, patience: Patience) -> Result<Message> {
+        let mut args = message.args(Op::Call, self.0.0);
+        patience.apply(&mut args);
+        Ok(Message::of(&syscall(args).check()?))
+    }
+
+    /// Hands the call that this task is serving on to another.
+    pub fn forward(self, message: &Message) -> Result<()> {
+        syscall(message.args(Op::Forward, self.0.0)).done()
+    }
+}
+
+/// A call that was received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Received {
+    pub message: Message,
+    /// Through which exposure.
+    pub exposure: u32,
+    pub sender: TaskId,
+    /// The sender's custom bits in that group.
+    pub custom: u16,
+    /// The kernel says that the sender faulted.
+    pub fault: bool,
+}
+
+/// What a receive returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    Call(Received),
+    /// Bits of the bound Notification.
+    Bits(u64),
+}
+
+impl Event {
+    fn of(answer: &Answer) -> Event {
+        if answer.info.has(FLAG_NOTIFICATION) {
+            return Event::Bits(answer.rdx);
+        }
+        Event::Call(Received {
+            message: Message::of(answer),
+            exposure: answer.rdi as u32,
+            sender: TaskId::from_raw(answer.rsi),
+            custom: answer.r12 as u16,
+            fault: answer.info.has(abi::FLAG_FAULT),
+        })
+    }
+}
+
+/// Waits for a call or for bits of the bound Notification.
+pub fn recv() -> Result<Event> {
+    recv_within(Patience::Forever)
+}
+
+pub fn recv_within(patience: Patience) -> Result<Event> {
+    let mut args = Args::new(Op::Recv);
+    patience.apply(&mut args);
+    Ok(Event::of(&syscall(args).check()?))
+}
+
+/// Answers the current call, then waits for the next.
+pub fn reply_recv(message: &Message) -> Result<Event> {
+    Ok(Event::of(&syscall(message.args(Op::ReplyRecv, 0)).check()?))
+}
+
+/// Answers the current call.
+pub fn reply(message: &Message) -> Result<()> {
+    syscall(message.args(Op::Reply, 0)).done()
+}
+
+impl Reply {
+    /// Keeps the current call here.
+    pub fn save(&self) -> Result<()> {
+        syscall(Args::plain(Op::SaveReply, self.arg(), 0, 0, 0)).done()
+    }
+
+    /// Answers the call kept here.
+    pub fn reply(&self, message: &Message) -> Result<()> {
+        syscall(message.args(Op::Reply, self.arg())).done()
+    }
+}

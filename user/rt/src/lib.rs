@@ -1,0 +1,72 @@
+//! Runtime of Aurora's user programs: entry, system call stubs, typed capabilities, messages, UTCB,
+//! heap, panic and logging, and the making of tasks and processes.
+//!
+//! ```text
+//!   spawn    processes and tasks out of Untyped         elf       what an image asks for
+//!   ipc      calls, replies, forwards                   cap       handles, one type per object
+//!   log      defmt frames, report lines                 slots     free places in a CSpace
+//!     │                                                   │
+//!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
+//! ```
+//!
+//! # Where unsafe lives
+//! In `arch`, `utcb` and `heap`, nowhere else. A system call counts as safe: like writing to
+//! `/proc/self/mem` through a file, what a program does to itself with its own capabilities
+//! (unmapping its own text, say) is outside what Rust's types speak of, and the kernel sees to it
+//! that nobody else is hurt. The runtime itself hands out references only to memory that it
+//! mapped, and unmaps only what nothing refers to.
+//!
+//! # Tasks of one program
+//! Every task has its UTCB's address as FS base; that is how the runtime knows which task it runs
+//! in. Nothing else is per task, and nothing but the heap takes a lock.
+#![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
+
+pub extern crate abi;
+
+#[allow(unsafe_code)]
+pub mod arch;
+pub mod boot;
+pub mod cap;
+pub mod cmdline;
+pub mod elf;
+mod error;
+#[allow(unsafe_code)]
+pub mod heap;
+pub mod invoke;
+pub mod ipc;
+pub mod layout;
+pub mod log;
+#[cfg(target_os = "none")]
+mod panic;
+pub mod slots;
+pub mod spawn;
+pub mod supervisor;
+#[allow(unsafe_code)]
+pub mod utcb;
+
+pub use error::{Refusal, Result};
+
+/// Names the function that a program begins with: `fn begin(argument: u64) -> !` (by any name but
+/// `main`).
+///
+/// Built for the host, the program only says where it belongs, so that host builds of the whole
+/// workspace check every line of it.
+#[macro_export]
+macro_rules! program {
+    ($begin:path) => {
+        #[cfg(target_os = "none")]
+        #[unsafe(no_mangle)]
+        extern "C" fn aurora_main(argument: u64) -> ! {
+            let begin: fn(u64) -> ! = $begin;
+            begin(argument)
+        }
+
+        #[cfg(not(target_os = "none"))]
+        fn main() {
+            let _: fn(u64) -> ! = $begin;
+            eprintln!("this program runs on Aurora: boot it with `just run`");
+            std::process::exit(2);
+        }
+    };
+}

@@ -1,0 +1,20 @@
+//! A panic's last words: a report line, a word to the parent, and the task is no more.
+
+use core::panic::PanicInfo;
+
+use abi::Cap;
+
+use crate::arch;
+use crate::cap::{Handle, Task};
+use crate::supervisor;
+use crate::utcb::{self, Local};
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    let utcb = utcb::current();
+    crate::report!("panic task={:#x} cpu={}: {info}", utcb.task_id().raw(), utcb.home_cpu());
+    supervisor::say_panicked();
+    let _ = Task::at(Cap(utcb.local(Local::OwnTask) as u32)).kill();
+    // Without the right to end itself, the task ends by the fault.
+    arch::die()
+}

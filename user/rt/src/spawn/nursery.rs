@@ -1,0 +1,113 @@
+//! Where objects are made: an Untyped, and slots for their capabilities.
+
+use abi::{Cap, Error, PAGE_SIZE};
+
+use super::own;
+use crate::Result;
+use crate::cap::{Frame, Handle, Untyped};
+use crate::invoke::yield_now;
+use crate::layout::{FREE_SLOTS, PROGRAM_SLOTS, slot};
+use crate::slots::Slots;
+
+/// Times a reset is asked for again while the kernel is still busy with it.
+const RESET_TRIES: u32 = 100_000;
+
+/// An Untyped of this process and a range of slots of its own CNode.
+#[derive(Debug)]
+pub struct Nursery {
+    untyped: Untyped,
+    slots: Slots,
+}
+
+/// Capabilities made in one go, in consecutive slots.
+#[derive(Clone, Copy, Debug)]
+pub struct Many {
+    first: Cap,
+    count: u32,
+}
+
+impl Many {
+    pub fn nth(&self, index: u32) -> Cap {
+        assert!(index < self.count, "object {index} of {}", self.count);
+        Cap(self.first.0 + index)
+    }
+
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub fn iter<T: Handle>(self) -> impl Iterator<Item = T> {
+        (0..self.count).map(move |index| T::at(self.nth(index)))
+    }
+}
+
+impl Nursery {
+    pub const fn new(untyped: Untyped, slots: Slots) -> Nursery {
+        Nursery { untyped, slots }
+    }
+
+    /// The program's Untyped number `index`, and all slots it may fill as it likes. Ask once.
+    pub fn of_program(index: u32) -> Nursery {
+        let untyped = Untyped::at(Cap(slot::UNTYPED.0 + index));
+        Nursery::new(untyped, Slots::new(FREE_SLOTS..PROGRAM_SLOTS))
+    }
+
+    /// Makes one object; `size` as its type defines it.
+    pub fn make<T: Handle>(&mut self, size: u64) -> Result<T> {
+        Ok(T::at(self.make_many::<T>(size, 1)?.first))
+    }
+
+    pub fn make_many<T: Handle>(&mut self, size: u64, count: u32) -> Result<Many> {
+        let first = self.slots.take(count)?;
+        let made = self.untyped.retype::<T>(size, own::cnode().slot(first), u64::from(count));
+        if let Err(refusal) = made {
+            self.slots.give_back(count);
+            return Err(refusal);
+        }
+        Ok(Many { first, count })
+    }
+
+    /// Pages of memory.
+    pub fn make_pages(&mut self, count: u32) -> Result<Many> {
+        self.make_many::<Frame>(u64::from(PAGE_SIZE.trailing_zeros()), count)
+    }
+
+    /// An empty slot, for a capability that comes by other ways than [`Nursery::make`].
+    pub fn take_slot(&mut self) -> Result<Cap> {
+        self.slots.take(1)
+    }
+
+    /// A nursery of its own, of `1 << log2` bytes and `slots` slots.
+    pub fn split(&mut self, log2: u8, slots: u32) -> Result<Nursery> {
+        let untyped = self.make::<Untyped>(u64::from(log2))?;
+        Ok(Nursery::new(untyped, self.slots.split(slots)?))
+    }
+
+    /// Destroys all that was made here.
+    ///
+    /// The kernel does bounded work per entry and may say that it is not through yet; then it is
+    /// asked again.
+    pub fn reset(&mut self) -> Result<()> {
+        for _ in 0..RESET_TRIES {
+            match self.untyped.reset() {
+                Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {
+                    yield_now()?;
+                }
+                other => {
+                    other?;
+                    self.slots.restart();
+                    return Ok(());
+                }
+            }
+        }
+        self.untyped.reset()
+    }
+
+    pub fn untyped(&self) -> &Untyped {
+        &self.untyped
+    }
+}

@@ -1,0 +1,148 @@
+//! Making a process: its spaces, its image, the pages it starts with, its own capabilities.
+
+use core::fmt;
+
+use abi::{BootPage, PAGE_SIZE, Rights};
+
+use super::{Home, Nursery, own};
+use crate::arch::memory;
+use crate::cap::{Access, CNode, Frame, Group, Process, VSpace};
+use crate::elf::{Image, Segment};
+use crate::invoke::copy;
+use crate::layout::slot;
+use crate::{Refusal, boot};
+
+/// A process to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessSpec<'a> {
+    pub image: &'a Image<'a>,
+    /// With vector state.
+    pub vector: bool,
+    /// Tasks it may have.
+    pub tasks: u32,
+    /// Slots of its CSpace.
+    pub slots: u32,
+    /// Frames for its page tables.
+    pub tables: u32,
+    /// Give it its own ELF file, so that it can start others of its kind.
+    pub with_file: bool,
+    /// Sizes (as logarithms) of the Untypeds that it will be given.
+    pub untyped_log2: &'a [u8],
+}
+
+/// What went wrong, and at which step.
+#[derive(Clone, Copy, Debug)]
+pub struct SpawnError {
+    pub step: &'static str,
+    pub refusal: Refusal,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.refusal)
+    }
+}
+
+impl core::error::Error for SpawnError {}
+
+/// Names the step at which a refusal happened.
+trait Step<T> {
+    fn step(self, step: &'static str) -> Result<T, SpawnError>;
+}
+
+impl<T> Step<T> for crate::Result<T> {
+    fn step(self, step: &'static str) -> Result<T, SpawnError> {
+        self.map_err(|refusal| SpawnError { step, refusal })
+    }
+}
+
+/// A process that was made, as its maker sees it.
+#[derive(Debug)]
+pub struct Child {
+    pub process: Process,
+    pub vspace: VSpace,
+    pub cnode: CNode,
+    start: u64,
+}
+
+impl Child {
+    /// Where its tasks live.
+    pub fn home(&self) -> Home<'_> {
+        Home { process: &self.process, vspace: &self.vspace, cnode: Some(&self.cnode), start: self.start }
+    }
+
+    /// Makes it a member of a group, which it will find in `slot`.
+    pub fn join(&self, group: &Group, slot: abi::Cap, rights: Rights, custom: u16) -> crate::Result<u32> {
+        self.process.accept(slot)?;
+        group.add(&self.process, rights, custom)
+    }
+
+    /// Lets it log, on this channel.
+    pub fn give_machine(&self, rights: Rights, channel: u8) -> crate::Result<()> {
+        copy(&own::machine(), self.cnode.slot(slot::MACHINE), rights, u64::from(channel))
+    }
+}
+
+/// Makes a process without tasks.
+pub fn process(nursery: &mut Nursery, spec: &ProcessSpec<'_>) -> Result<Child, SpawnError> {
+    let cnode: CNode = nursery.make(u64::from(spec.slots)).step("making its CNode")?;
+    let vspace: VSpace = nursery.make(u64::from(spec.tables)).step("making its VSpace")?;
+    let process: Process = nursery.make(u64::from(spec.tasks)).step("making its Process")?;
+    process.configure(&cnode, &vspace, spec.vector).step("configuring it")?;
+    let child = Child { process, vspace, cnode, start: spec.image.entry };
+    give_own(&child).step("giving it its own capabilities")?;
+    for segment in spec.image.segments() {
+        load(nursery, &child.vspace, segment).step("loading its image")?;
+    }
+    give_boot_page(nursery, &child.vspace, spec).step("giving it the boot page")?;
+    if spec.with_file {
+        give_file(nursery, &child.vspace, spec.image.file).step("giving it its file")?;
+    }
+    Ok(child)
+}
+
+fn give_own(child: &Child) -> crate::Result<()> {
+    copy(&child.cnode, child.cnode.slot(slot::CNODE), Rights::ALL, 0)?;
+    copy(&child.vspace, child.cnode.slot(slot::VSPACE), Rights::ALL, 0)?;
+    copy(&child.process, child.cnode.slot(slot::PROCESS), Rights::ALL, 0)
+}
+
+/// Makes the pages of a segment, fills them, and maps them where they belong.
+fn load(nursery: &mut Nursery, vspace: &VSpace, segment: &Segment<'_>) -> crate::Result<()> {
+    let frames = nursery.make_pages(segment.pages())?;
+    for (index, frame) in (0..).zip(frames.iter::<Frame>()) {
+        let (offset, bytes) = segment.page(index);
+        if !bytes.is_empty() {
+            memory::with_frame(&own::vspace(), &frame, |page| {
+                page[offset..offset + bytes.len()].copy_from_slice(bytes);
+            })?;
+        }
+        vspace.map(&frame, segment.first_page() + u64::from(index) * PAGE_SIZE, segment.access)?;
+    }
+    Ok(())
+}
+
+/// The parent's boot page, with what differs for the child.
+fn give_boot_page(nursery: &mut Nursery, vspace: &VSpace, spec: &ProcessSpec<'_>) -> crate::Result<()> {
+    let mut page: BootPage = *boot::facts();
+    page.archive_len = if spec.with_file { spec.image.file.len() as u64 } else { 0 };
+    page.untyped_count = spec.untyped_log2.len() as u64;
+    page.untyped_log2 = [0; abi::BOOT_UNTYPED_MAX];
+    for (to, from) in page.untyped_log2.iter_mut().zip(spec.untyped_log2) {
+        *to = *from;
+    }
+    let frame: Frame = nursery.make(u64::from(PAGE_SIZE.trailing_zeros()))?;
+    let bytes = memory::page_bytes(&page);
+    memory::with_frame(&own::vspace(), &frame, |to| to[..bytes.len()].copy_from_slice(bytes))?;
+    vspace.map(&frame, abi::BOOT_PAGE_VA, Access::Read)
+}
+
+fn give_file(nursery: &mut Nursery, vspace: &VSpace, file: &[u8]) -> crate::Result<()> {
+    let pages = file.chunks(PAGE_SIZE as usize);
+    let frames = nursery.make_pages(pages.len() as u32)?;
+    for ((index, bytes), frame) in (0u64..).zip(pages).zip(frames.iter::<Frame>()) {
+        memory::with_frame(&own::vspace(), &frame, |page| page[..bytes.len()].copy_from_slice(bytes))?;
+        vspace.map(&frame, abi::ARCHIVE_VA + index * PAGE_SIZE, Access::Read)?;
+    }
+    Ok(())
+}

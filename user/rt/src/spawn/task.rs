@@ -1,0 +1,116 @@
+//! Making a task: its object, CPU time, stack, registers.
+
+use abi::{Error, PAGE_SIZE, RegIndex};
+
+use super::{Nursery, own};
+use crate::cap::{Access, CNode, Frame, Handle, Process, SchedContext, Task, VSpace};
+use crate::invoke::{copy, start_regs};
+use crate::layout::{TASK_STRIDE, TASKS_MAX, slot, stack_top, task_slot, utcb_va};
+use crate::{Refusal, Result, arch, boot};
+
+/// What a task runs, other than the program's main function.
+pub type Entry = extern "C" fn(u64) -> !;
+
+/// What a task runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Run {
+    /// The program's main function.
+    Main,
+    /// A function of this image, in a process of the same image.
+    Function(Entry),
+}
+
+/// A task to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskSpec {
+    /// Its place in the address space: 0 for a process's first task, each other one's own.
+    pub index: u32,
+    pub cpu: u32,
+    pub priority: u8,
+    pub stack_pages: u32,
+    pub run: Run,
+    pub argument: u64,
+}
+
+/// Where a task is to live.
+#[derive(Clone, Copy, Debug)]
+pub struct Home<'a> {
+    pub process: &'a Process,
+    pub vspace: &'a VSpace,
+    /// CSpace of the process, where it is not the caller's own.
+    pub cnode: Option<&'a CNode>,
+    /// Address of the image's first instruction.
+    pub start: u64,
+}
+
+impl Home<'_> {
+    /// Runs `then` with the caller's own process as home.
+    pub fn own<R>(then: impl FnOnce(&Home<'_>) -> R) -> R {
+        let (process, vspace) = (own::process(), own::vspace());
+        then(&Home { process: &process, vspace: &vspace, cnode: None, start: arch::start_address() })
+    }
+}
+
+/// A task that was made. It is suspended until [`Task::resume`].
+#[derive(Debug)]
+pub struct Spawned {
+    pub task: Task,
+    pub sched: SchedContext,
+}
+
+/// Pages of a stack at most: the rest of a task's place is its guard and its UTCB.
+const STACK_PAGES_MAX: u32 = (TASK_STRIDE / PAGE_SIZE) as u32 - 2;
+
+/// Slice of a task: a hundredth of a second.
+fn slice() -> u64 {
+    (boot::facts().tsc_hz / 100).max(1)
+}
+
+/// Makes a task with CPU time of its own.
+pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<Spawned> {
+    if spec.index >= TASKS_MAX || spec.stack_pages == 0 || spec.stack_pages > STACK_PAGES_MAX {
+        return Err(Refusal::local(Error::BadArgument, u64::from(spec.index)));
+    }
+    let task: Task = nursery.make(0)?;
+    let sched: SchedContext = nursery.make(0)?;
+    task.configure(home.process, utcb_va(spec.index), spec.cpu)?;
+    sched.configure(spec.priority, slice())?;
+    sched.bind(&task)?;
+    map_stack(nursery, home.vspace, spec)?;
+    let own_slot = match home.cnode {
+        None => task.cap(),
+        Some(cnode) => give_own(&task, &sched, cnode, spec.index)?,
+    };
+    let mut regs = start_regs(home.start, stack_top(spec.index));
+    regs[RegIndex::Rdi as usize] = utcb_va(spec.index);
+    regs[RegIndex::Rsi as usize] = match spec.run {
+        Run::Main => 0,
+        Run::Function(entry) => entry as *const () as u64,
+    };
+    regs[RegIndex::Rdx as usize] = spec.argument;
+    regs[RegIndex::Rcx as usize] = u64::from(own_slot.0);
+    regs[RegIndex::FsBase as usize] = utcb_va(spec.index);
+    task.write_regs(&regs)?;
+    Ok(Spawned { task, sched })
+}
+
+fn map_stack(nursery: &mut Nursery, vspace: &VSpace, spec: &TaskSpec) -> Result<()> {
+    let bottom = stack_top(spec.index) - u64::from(spec.stack_pages) * PAGE_SIZE;
+    let frames = nursery.make_pages(spec.stack_pages)?;
+    for (page, frame) in (0u64..).zip(frames.iter::<Frame>()) {
+        vspace.map(&frame, bottom + page * PAGE_SIZE, Access::Write)?;
+    }
+    Ok(())
+}
+
+/// Lets a task of another process end itself: a copy of its capability; where.
+fn give_own(task: &Task, sched: &SchedContext, cnode: &CNode, index: u32) -> Result<abi::Cap> {
+    if index > 0 {
+        let slot = task_slot(index);
+        copy(task, cnode.slot(slot), abi::Rights::ALL, 0)?;
+        return Ok(slot);
+    }
+    copy(task, cnode.slot(slot::TASK), abi::Rights::ALL, 0)?;
+    copy(sched, cnode.slot(slot::SCHED), abi::Rights::ALL, 0)?;
+    Ok(slot::TASK)
+}

@@ -1,0 +1,91 @@
+//! This task's UTCB.
+//!
+//! Words are atomics that the kernel also writes, during this task's system calls; `Relaxed`
+//! throughout, the system call orders them. No other task touches the page, so what is written here
+//! is there at the next system call.
+
+#[cfg(target_os = "none")]
+mod defmt_sink;
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{LOG_MAX, MSG_UTCB_WORDS, TaskId, Utcb};
+
+use crate::arch;
+
+/// Words of [`Utcb::user`] that the runtime uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Local {
+    /// Slot of this task's own capability.
+    OwnTask = 0,
+    /// Bytes of the log record in the making.
+    LogLength = 1,
+    /// First word that a program may use.
+    Program = 8,
+}
+
+/// The UTCB of the running task.
+#[derive(Clone, Copy)]
+pub struct Current {
+    page: &'static Utcb,
+}
+
+/// The running task's own.
+#[inline(always)]
+pub fn current() -> Current {
+    let address = arch::fs_base();
+    // SAFETY: every task of this runtime has its UTCB's address as FS base (`arch::start` sees to
+    // it), the kernel restores it, and the page is mapped for as long as the task lives. All fields
+    // are atomics.
+    Current { page: unsafe { &*(address as *const Utcb) } }
+}
+
+impl Current {
+    /// Words of the message beyond the registers.
+    pub fn message(self) -> &'static [core::sync::atomic::AtomicU64; MSG_UTCB_WORDS] {
+        &self.page.msg
+    }
+
+    pub fn task_id(self) -> TaskId {
+        TaskId::from_raw(self.page.task_id.load(Relaxed))
+    }
+
+    pub fn home_cpu(self) -> u32 {
+        self.page.home_cpu.load(Relaxed) as u32
+    }
+
+    pub fn local(self, word: Local) -> u64 {
+        self.page.user[word as usize].load(Relaxed)
+    }
+
+    pub fn set_local(self, word: Local, value: u64) {
+        self.page.user[word as usize].store(value, Relaxed);
+    }
+
+    pub fn write_bulk(self, words: &[u64]) {
+        for (to, from) in self.page.bulk.iter().zip(words) {
+            to.store(*from, Relaxed);
+        }
+    }
+
+    pub fn read_bulk(self, words: &mut [u64]) {
+        for (to, from) in words.iter_mut().zip(&self.page.bulk) {
+            *to = from.load(Relaxed);
+        }
+    }
+
+    /// Copies bytes to the bulk area at `offset`; whether they fit a log record.
+    pub fn write_bytes(self, offset: usize, bytes: &[u8]) -> bool {
+        if offset > LOG_MAX || bytes.len() > LOG_MAX - offset {
+            return false;
+        }
+        let bulk = self.page.bulk.as_ptr().cast::<u8>().cast_mut();
+        // SAFETY: the range lies in `bulk` (checked against LOG_MAX, which is smaller). The words are
+        // interior-mutable, and only this task writes them; the kernel reads them in its system calls.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), bulk.add(offset), bytes.len()) };
+        true
+    }
+}
+
+const _: () = assert!(LOG_MAX <= 256 * 8, "a log record fits the bulk area");
