@@ -54,6 +54,9 @@ pub struct BootPage {
     /// Bit set of [`cpu_features`].
     pub features: u64,
     pub cmdline_len: u64,
+    /// TSC ticks that a million turns of a two-instruction loop took in kernel mode at boot: tells an
+    /// emulated kernel mode from a real one.
+    pub kernel_loop_ticks: u64,
     /// Base-2 logarithm of each Untyped's size, in slot order.
     pub untyped_log2: [u8; BOOT_UNTYPED_MAX],
     pub cmdline: [u8; CMDLINE_MAX],

@@ -216,8 +216,8 @@ impl VSpace {
         invoke(Op::Map, self.arg(), frame.arg(), address, access.bits())
     }
 
-    pub fn unmap(&self, address: u64) -> Result<()> {
-        invoke(Op::Unmap, self.arg(), address, 0, 0)
+    pub fn unmap(&self, frame: &Frame, address: u64) -> Result<()> {
+        invoke(Op::Unmap, self.arg(), frame.arg(), address, 0)
     }
 }
 

@@ -54,7 +54,7 @@ fn show<R>(own: &VSpace, frame: &Frame, fill: impl FnOnce(&mut [u8]) -> R) -> Re
     // Bytes of a frame that somebody else has mapped too may change under it: frames that are filled
     // here are not shared yet, which the callers (all in `spawn`) see to.
     let result = fill(unsafe { core::slice::from_raw_parts_mut(WINDOW_VA as *mut u8, PAGE_SIZE as usize) });
-    own.unmap(WINDOW_VA)?;
+    own.unmap(frame, WINDOW_VA)?;
     Ok(result)
 }
 
