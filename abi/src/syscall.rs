@@ -110,7 +110,7 @@ syscalls! {
     NotificationBind = 35;
     /// Map a frame. rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute. Right: MAP of both.
     Map = 36;
-    /// Unmap a frame. rdi = VSpace; rsi = address. Right: MAP.
+    /// Unmap a frame. rdi = VSpace; rsi = frame; rdx = address. Right: MAP of both.
     Unmap = 37;
     /// Write UTCB bulk bytes as one log record. rdi = Machine; rsi = bytes; rdx = 0 for the badge's channel, or 0x80
     /// for a report line. Right: LOG.

@@ -32,6 +32,27 @@ pub struct Utcb {
 
 const _: () = assert!(core::mem::size_of::<Utcb>() == UTCB_SIZE);
 
+impl Default for Utcb {
+    fn default() -> Self {
+        Utcb::new()
+    }
+}
+
+impl Utcb {
+    /// All zero.
+    pub const fn new() -> Utcb {
+        Utcb {
+            msg: [const { AtomicU64::new(0) }; MSG_UTCB_WORDS],
+            preempt_pending: AtomicU64::new(0),
+            task_id: AtomicU64::new(0),
+            home_cpu: AtomicU64::new(0),
+            _reserved: [const { AtomicU64::new(0) }; 5],
+            bulk: [const { AtomicU64::new(0) }; 256],
+            user: [const { AtomicU64::new(0) }; 512 - MSG_UTCB_WORDS - 8 - 256],
+        }
+    }
+}
+
 /// Order of a task's registers in [`Utcb::bulk`] for [`Op::TaskWriteRegs`](crate::Op::TaskWriteRegs)
 /// and [`Op::TaskReadRegs`](crate::Op::TaskReadRegs).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,1 +1,25 @@
+//! The kernel's hot structures and the traits behind which the machine sits.
+//!
+//! Everything here is `repr(C)` where assembly reads it, and plain safe code: access rules are those
+//! of the doors in [`smp::door`]. Which CPU may touch what stands at each type:
+//!
+//! | object | written by | read by |
+//! |---|---|---|
+//! | [`task::Task`] inside `hot`, [`sched_context::SchedContext`], [`reply::Reply`] | home CPU | home CPU |
+//! | [`notification::Notification`] inside | home CPU; its `remote` word by anyone, atomically | home CPU |
+//! | [`slot::Slot`], group tables | holder of the object's root lock | any CPU, word 0 once |
+//! | [`process::Process`], [`vspace::VSpace`] | once at configuration, then under the root lock | any CPU |
 #![no_std]
+#![forbid(unsafe_code)]
+
+pub mod cpu;
+pub mod group;
+pub mod header;
+pub mod machine;
+pub mod memory;
+pub mod notification;
+pub mod process;
+pub mod reply;
+pub mod sched_context;
+pub mod slot;
+pub mod task;

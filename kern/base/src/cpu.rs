@@ -1,0 +1,134 @@
+//! The per-CPU block: what entry code, fastpath and scheduler of one CPU use, and what others may
+//! write to (its mailbox).
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::Counter;
+use sched::{DeadlineQueue, RunQueue};
+use smp::cpu::CpuId;
+use smp::door::{Homed, Link, Ptr, Table};
+use smp::mailbox::Mailbox;
+use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
+
+use crate::memory::VSpace;
+use crate::notification::Notification;
+use crate::sched_context::SchedContext;
+use crate::task::{FLAG_NEVER, State, Task, state_half};
+
+/// What a mailbox carries.
+#[derive(Clone, Copy)]
+pub enum Mail {
+    /// A task's message block: a call out or a reply back, as its stage says.
+    Message(Ptr<Task>),
+    /// Control bits were set on a task.
+    Control(Ptr<Task>),
+    /// Bits were raised on a Notification.
+    Bits(Ptr<Notification>),
+    /// A SchedContext comes home, or to whom it is to serve next.
+    Time(Ptr<SchedContext>),
+    /// A grace period passes.
+    Grace(GraceMail),
+}
+
+/// What assembly reads. One CPU's own.
+#[repr(C)]
+pub struct CpuHot {
+    /// The running task; null while idle.
+    pub current: Link<Task>,
+    /// Low half of the state word of a task that is receiving here, without vector state; poisoned
+    /// ([`crate::task::FLAG_NEVER`]) while the running task has vector state.
+    pub recv_half: Cell<u64>,
+    /// The same of a task that awaits a reply here.
+    pub await_half: Cell<u64>,
+    /// Top of this CPU's kernel stack.
+    pub kernel_stack: Cell<u64>,
+    /// The address space that CR3 has.
+    pub vspace: Link<VSpace>,
+    /// The table of system call handlers, [`abi::Op`] by number.
+    pub syscalls: Cell<u64>,
+}
+
+/// Scheduler state of one CPU.
+pub struct CpuSched {
+    pub queue: RunQueue<SchedContext>,
+    /// The context that the running task spends; null while idle.
+    pub current: Link<SchedContext>,
+    /// When the present accounting period of `current` began.
+    pub since: Cell<u64>,
+    /// When the timer will fire; `u64::MAX` = off.
+    pub timer: Cell<u64>,
+    pub deadlines: DeadlineQueue<Task>,
+    pub grace: GraceState,
+    /// Tasks that wait for the grace epoch, in no order.
+    pub grace_waiters: Link<Task>,
+    /// The mailbox may still hold messages: the drain stopped at its bound.
+    pub more_mail: Cell<bool>,
+}
+
+/// The per-CPU block.
+#[repr(C, align(64))]
+pub struct CpuBlock {
+    pub hot: Homed<CpuHot>,
+    pub sched: Homed<CpuSched>,
+    pub id: CpuId,
+    pub counters: [Count; Counter::ALL.len()],
+    pub mailbox: Mailbox<Mail>,
+    pub grace: GracePort<Mail>,
+}
+
+/// A counter that one CPU bumps and any may read.
+#[repr(transparent)]
+#[derive(Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// One more. On the CPU it belongs to: a plain load and store.
+    #[inline(always)]
+    pub fn bump(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Its value, which the owner may be changing.
+    pub fn racy(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl From<GraceMail> for Mail {
+    fn from(mail: GraceMail) -> Mail {
+        Mail::Grace(mail)
+    }
+}
+
+impl CpuBlock {
+    /// The block of a CPU that has come up and runs nothing yet. `pairs` has an element per CPU.
+    pub fn new(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
+        let hot = CpuHot {
+            current: Link::null(),
+            recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
+            await_half: Cell::new(u64::from(state_half(State::Await, FLAG_NEVER, id))),
+            kernel_stack: Cell::new(0),
+            vspace: Link::null(),
+            syscalls: Cell::new(0),
+        };
+        let sched = CpuSched {
+            queue: RunQueue::new(),
+            current: Link::null(),
+            since: Cell::new(0),
+            timer: Cell::new(u64::MAX),
+            deadlines: DeadlineQueue::new(),
+            grace: GraceState::new(),
+            grace_waiters: Link::null(),
+            more_mail: Cell::new(false),
+        };
+        CpuBlock {
+            hot: Homed::new(id, hot),
+            sched: Homed::new(id, sched),
+            id,
+            counters: Default::default(),
+            mailbox: Mailbox::new(id),
+            grace: GracePort::new(pairs),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Groups: where authority meets.
+//!
+//! A member record is one word, so removal is one store and a check is one load:
+//!
+//! ```text
+//!  63                        28  27  26        16 15        0
+//! +----------------------------+----+------------+-----------+
+//! |    process key (36 bits)   | !S |   rights   |  custom   |
+//! +----------------------------+----+------------+-----------+
+//! ```
+//! `!S` is SEND inverted and `rights` are the other nine shared rights, so that XOR with the caller's
+//! key, shifted up, leaves a number below `1 << 27` exactly when the key matches and SEND is held.
+//!
+//! An exposure holds a real capability slot, derived from the capability it was made with: revoking
+//! or destroying the object empties the exposure as it empties any other slot.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use abi::{ObjType, ProcessKey, Rights};
+use smp::door::{KernelObject, Table};
+
+use crate::header::{Header, RootId};
+use crate::slot::Slot;
+
+/// Where the process key starts in a member record.
+pub const MEMBER_KEY_SHIFT: u32 = 64 - ProcessKey::BITS;
+/// Set where the member may not send.
+pub const MEMBER_NO_SEND: u64 = 1 << 27;
+/// A record XOR the key, at most: key equal and SEND held.
+pub const MEMBER_SEND_LIMIT: u64 = MEMBER_NO_SEND - 1;
+const MEMBER_RIGHTS_SHIFT: u32 = 16;
+
+/// One member record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Member(pub u64);
+
+impl Member {
+    /// No process has key 0, so the empty record matches nobody.
+    pub const EMPTY: Member = Member(0);
+
+    pub fn new(key: ProcessKey, rights: Rights, custom: u16) -> Member {
+        let no_send = if rights.contains(Rights::SEND) { 0 } else { MEMBER_NO_SEND };
+        let others = u64::from(rights.and(abi::MEMBER_RIGHTS).0 >> 1) << MEMBER_RIGHTS_SHIFT;
+        Member((key.raw() << MEMBER_KEY_SHIFT) | no_send | others | u64::from(custom))
+    }
+
+    pub fn key(self) -> ProcessKey {
+        ProcessKey::from_raw(self.0 >> MEMBER_KEY_SHIFT)
+    }
+
+    pub fn rights(self) -> Rights {
+        let send = if self.0 & MEMBER_NO_SEND == 0 { Rights::SEND.0 } else { 0 };
+        Rights(send | (((self.0 >> MEMBER_RIGHTS_SHIFT) as u32 & 0x1ff) << 1))
+    }
+
+    pub fn custom(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// One exposure: index → Task, one Task per CPU, or Notification.
+#[repr(C, align(64))]
+pub struct Exposure {
+    /// The object. Its rights are none, so that the word is address and type only.
+    pub slot: Slot,
+    /// For a task: the generation half of the state word that it must have. Stable while `slot` is full.
+    pub tag: AtomicU64,
+    /// For one task per CPU: index of the first of its entries, plus one; else 0.
+    pub per_cpu: AtomicU32,
+}
+
+impl Default for Exposure {
+    fn default() -> Self {
+        Exposure::new()
+    }
+}
+
+impl Exposure {
+    pub const fn new() -> Exposure {
+        Exposure {
+            slot: Slot::new(),
+            tag: AtomicU64::new(0),
+            per_cpu: AtomicU32::new(0),
+        }
+    }
+}
+
+/// A group: member records and exposures, both tables sized at retype.
+#[repr(C, align(64))]
+pub struct Group {
+    pub header: Header,
+    pub members: Table<AtomicU64>,
+    pub exposures: Table<Exposure>,
+}
+
+impl KernelObject for Group {
+    const TYPE: u8 = ObjType::Group as u8;
+}
+
+impl Group {
+    pub fn new(root: RootId, members: Table<AtomicU64>, exposures: Table<Exposure>) -> Group {
+        Group { header: Header::new(ObjType::Group, root), members, exposures }
+    }
+
+    /// The record at `index`, read once.
+    pub fn member(&self, pin: smp::cpu::Pin<'_>, index: usize) -> Option<Member> {
+        self.members.get(pin, index).map(|m| Member(m.load(Ordering::Acquire)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn member_record_checks_key_and_send_in_one_comparison() {
+        let key = ProcessKey::new(77, 3);
+        let ok = |m: Member, k: ProcessKey| (m.0 ^ (k.raw() << MEMBER_KEY_SHIFT)) <= MEMBER_SEND_LIMIT;
+        let m = Member::new(key, Rights::SEND | Rights::ADD, 0xbeef);
+        assert!(ok(m, key));
+        assert!(!ok(m, ProcessKey::new(77, 4)));
+        assert!(!ok(m, ProcessKey::new(78, 3)));
+        assert!(!ok(Member::EMPTY, key));
+        assert!(!ok(Member::new(key, abi::MEMBER_RIGHTS.minus(Rights::SEND), 0), key));
+        assert_eq!((m.key(), m.rights(), m.custom()), (key, Rights::SEND | Rights::ADD, 0xbeef));
+    }
+}

@@ -1,0 +1,80 @@
+//! The header that every kernel object starts with.
+
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use abi::ObjType;
+
+/// Which boot Untyped an object descends from: the index of its derivation lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct RootId(pub u16);
+
+/// Being destroyed: no new reference may be made to the object.
+pub const FLAG_DYING: u16 = 1 << 0;
+/// Destroyed: an inert shell until its Untyped is reset.
+pub const FLAG_DEAD: u16 = 1 << 1;
+
+/// Type, flags, reference count, security label; then the root of its memory.
+#[repr(C)]
+pub struct Header {
+    object_type: u16,
+    flags: AtomicU16,
+    /// Capability slots that refer to the object, exposures included.
+    refs: AtomicU32,
+    /// Security label; 0 = none. Mandatory checks are off while all are 0.
+    label: AtomicU64,
+    root: RootId,
+}
+
+impl Header {
+    pub const fn new(object_type: ObjType, root: RootId) -> Header {
+        Header {
+            object_type: object_type as u16,
+            flags: AtomicU16::new(0),
+            refs: AtomicU32::new(0),
+            label: AtomicU64::new(0),
+            root,
+        }
+    }
+
+    pub fn object_type(&self) -> Option<ObjType> {
+        ObjType::from_raw(self.object_type as u8)
+    }
+
+    pub fn root(&self) -> RootId {
+        self.root
+    }
+
+    pub fn label(&self) -> u64 {
+        self.label.load(Ordering::Relaxed)
+    }
+
+    pub fn refs(&self) -> u32 {
+        self.refs.load(Ordering::Relaxed)
+    }
+
+    /// One more slot refers to it. Under the root lock.
+    pub fn add_ref(&self) {
+        self.refs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One slot less; whether it was the last. Under the root lock.
+    pub fn drop_ref(&self) -> bool {
+        self.refs.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    pub fn has_flag(&self, flag: u16) -> bool {
+        self.flags.load(Ordering::Acquire) & flag != 0
+    }
+
+    /// Sets the flag; whether it was clear before.
+    pub fn set_flag(&self, flag: u16) -> bool {
+        self.flags.fetch_or(flag, Ordering::AcqRel) & flag == 0
+    }
+
+    pub fn clear_flag(&self, flag: u16) {
+        self.flags.fetch_and(!flag, Ordering::AcqRel);
+    }
+}
+
+const _: () = assert!(core::mem::size_of::<Header>() == 24);

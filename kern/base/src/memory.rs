@@ -1,0 +1,159 @@
+//! Objects of memory: Untyped, Frame, VSpace.
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+
+use abi::ObjType;
+use smp::cpu::CpuId;
+use smp::door::{AtomicLink, KernelObject, Region};
+use smp::quiesce::Ticket;
+
+use crate::header::{Header, RootId};
+use crate::process::Process;
+
+/// A physical address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[repr(transparent)]
+pub struct Phys(pub u64);
+
+/// A range of physical memory from which objects are made. The region is used under the root lock.
+#[repr(C, align(64))]
+pub struct Untyped {
+    pub header: Header,
+    pub log2: u8,
+    /// A reset is under way: nothing is carved meanwhile.
+    pub resetting: AtomicBool,
+    /// The quiet period that the reset waits for, and whose. Under the root lock.
+    pub ticket: Cell<Option<(CpuId, Ticket)>>,
+    region: Region,
+}
+
+// The region's marks are cells: `Untyped` is only ever opened by the holder of the root lock.
+impl KernelObject for Untyped {
+    const TYPE: u8 = ObjType::Untyped as u8;
+}
+
+impl Untyped {
+    pub fn new(root: RootId, log2: u8, region: Region) -> Untyped {
+        Untyped {
+            header: Header::new(ObjType::Untyped, root),
+            log2,
+            resetting: AtomicBool::new(false),
+            ticket: Cell::new(None),
+            region,
+        }
+    }
+
+    /// The memory. The caller holds the lock of `header.root()`.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+}
+
+/// What a frame's memory is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum FrameKind {
+    Normal = 0,
+    Device = 1,
+}
+
+/// Memory that can be mapped: 4 KiB or 2 MiB. The descriptor is carved from the top of its Untyped.
+#[repr(C, align(64))]
+pub struct Frame {
+    pub header: Header,
+    pub base: Phys,
+    pub log2: u8,
+    pub kind: AtomicU8,
+    /// Mappings that may write, and that may execute: never both.
+    pub writable: AtomicU32,
+    pub executable: AtomicU32,
+    /// Pinned for DMA.
+    pub pins: AtomicU32,
+    /// Where it is mapped.
+    pub mappings: Mappings,
+}
+
+/// A frame's mapping records.
+pub type Mappings = [Mapping; FRAME_MAPPINGS];
+
+/// Mappings that one frame can have at a time.
+pub const FRAME_MAPPINGS: usize = 6;
+
+/// One mapping of a frame. Written under the lock of the VSpace; free while `vspace` is null.
+#[derive(Default)]
+pub struct Mapping {
+    pub vspace: AtomicLink<VSpace>,
+    pub frame: AtomicLink<Frame>,
+    /// Neighbours in the list of the VSpace's mappings.
+    pub next: AtomicLink<Mapping>,
+    pub prev: AtomicLink<Mapping>,
+    /// Address; bit 0 = writable, bit 1 = executable.
+    pub address: AtomicU64,
+}
+
+impl KernelObject for Frame {
+    const TYPE: u8 = ObjType::Frame as u8;
+}
+
+impl Frame {
+    pub fn new(root: RootId, base: Phys, log2: u8) -> Frame {
+        Frame {
+            header: Header::new(ObjType::Frame, root),
+            base,
+            log2,
+            kind: AtomicU8::new(FrameKind::Normal as u8),
+            writable: AtomicU32::new(0),
+            executable: AtomicU32::new(0),
+            pins: AtomicU32::new(0),
+            mappings: Default::default(),
+        }
+    }
+}
+
+/// An address space: its root table and the table frames its owner gave it.
+#[repr(C, align(64))]
+pub struct VSpace {
+    pub header: Header,
+    /// What CR3 gets: root table, PCID in the low bits where the CPU has it.
+    cr3: AtomicU64,
+    /// The one process that lives here.
+    pub process: AtomicLink<Process>,
+    /// Physical base of the table pool, its length in frames, and how many are handed out.
+    pub pool: Phys,
+    pub pool_len: u32,
+    pub pool_used: AtomicU32,
+    /// All frames mapped here.
+    pub mappings: AtomicLink<Mapping>,
+    /// Serialises changes of the tables.
+    pub lock: spin::Mutex<()>,
+    /// Bumped by a shootdown; a switch that finds another value flushes.
+    pub generation: AtomicU64,
+}
+
+impl KernelObject for VSpace {
+    const TYPE: u8 = ObjType::VSpace as u8;
+}
+
+impl VSpace {
+    pub const CR3_OFFSET: usize = core::mem::offset_of!(VSpace, cr3);
+    pub const GENERATION_OFFSET: usize = core::mem::offset_of!(VSpace, generation);
+
+    pub fn new(root: RootId, cr3: u64, pool: Phys, pool_len: u32) -> VSpace {
+        VSpace {
+            header: Header::new(ObjType::VSpace, root),
+            cr3: AtomicU64::new(cr3),
+            process: AtomicLink::null(),
+            pool,
+            pool_len,
+            pool_used: AtomicU32::new(0),
+            mappings: AtomicLink::null(),
+            lock: spin::Mutex::new(()),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    pub fn cr3(&self) -> u64 {
+        self.cr3.load(core::sync::atomic::Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,49 @@
+//! Notifications: bits that anybody with the right may raise and one task waits for.
+
+use core::cell::Cell;
+
+use abi::ObjType;
+use smp::coalesced::CoalescedBits;
+use smp::cpu::CpuId;
+use smp::door::{Homed, KernelObject, Link};
+
+use crate::cpu::Mail;
+use crate::header::{Header, RootId};
+use crate::task::Task;
+
+/// What the home CPU owns.
+#[repr(C)]
+pub struct NotificationHot {
+    pub bits: Cell<u64>,
+    /// The task that waits for it, if one does.
+    pub waiter: Link<Task>,
+    /// The task whose Recv returns its bits.
+    pub bound: Link<Task>,
+}
+
+/// A Notification. Its home is the CPU of whoever waits for it: that of the task that made it, until
+/// it is bound to another's.
+#[repr(C, align(64))]
+pub struct Notification {
+    pub header: Header,
+    pub hot: Homed<NotificationHot>,
+    /// Bits raised on other CPUs, and the node that tells the home of them.
+    pub remote: CoalescedBits<Mail>,
+}
+
+impl KernelObject for Notification {
+    const TYPE: u8 = ObjType::Notification as u8;
+}
+
+impl Notification {
+    pub fn new(root: RootId, home: CpuId) -> Notification {
+        Notification {
+            header: Header::new(ObjType::Notification, root),
+            hot: Homed::new(
+                home,
+                NotificationHot { bits: Cell::new(0), waiter: Link::null(), bound: Link::null() },
+            ),
+            remote: CoalescedBits::new(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Processes: what a task may reach (CSpace) and touch (VSpace), and who it is.
+
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use abi::{ObjType, ProcessKey};
+use smp::door::{AtomicLink, KernelObject, Table};
+
+use crate::group::MEMBER_KEY_SHIFT;
+use crate::header::{Header, RootId};
+use crate::memory::VSpace;
+use crate::slot::CNode;
+use crate::task::Task;
+
+/// One task number of a process: the task that has it, and the generation it is at.
+pub struct TaskNumber {
+    pub task: AtomicLink<Task>,
+    pub generation: AtomicU16,
+}
+
+impl Default for TaskNumber {
+    fn default() -> Self {
+        TaskNumber { task: AtomicLink::null(), generation: AtomicU16::new(0) }
+    }
+}
+
+/// A process. Its first fields are what the fastpath reads.
+#[repr(C, align(64))]
+pub struct Process {
+    pub header: Header,
+    /// [`ProcessKey`] where a member record has it.
+    key_word: AtomicU64,
+    /// Address and length of the CNode's slots: copies, for one load each. Length 0: not configured.
+    cspace_base: AtomicU64,
+    cspace_len: AtomicU64,
+    pub vspace: AtomicLink<VSpace>,
+    pub cnode: AtomicLink<CNode>,
+    pub vector: AtomicBool,
+    /// Slot in which the process accepts the next membership; 0 = none.
+    pub accept: AtomicU32,
+    pub tasks: Table<TaskNumber>,
+}
+
+impl KernelObject for Process {
+    const TYPE: u8 = ObjType::Process as u8;
+}
+
+impl Process {
+    pub const KEY_OFFSET: usize = core::mem::offset_of!(Process, key_word);
+    pub const CSPACE_BASE_OFFSET: usize = core::mem::offset_of!(Process, cspace_base);
+    pub const CSPACE_LEN_OFFSET: usize = core::mem::offset_of!(Process, cspace_len);
+
+    pub fn new(root: RootId, key: ProcessKey, tasks: Table<TaskNumber>) -> Process {
+        Process {
+            header: Header::new(ObjType::Process, root),
+            key_word: AtomicU64::new(key.raw() << MEMBER_KEY_SHIFT),
+            cspace_base: AtomicU64::new(0),
+            cspace_len: AtomicU64::new(0),
+            vspace: AtomicLink::null(),
+            cnode: AtomicLink::null(),
+            vector: AtomicBool::new(false),
+            accept: AtomicU32::new(0),
+            tasks,
+        }
+    }
+
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey::from_raw(self.key_word() >> MEMBER_KEY_SHIFT)
+    }
+
+    /// The key shifted to where a member record has it.
+    pub fn key_word(&self) -> u64 {
+        self.key_word.load(Ordering::Relaxed)
+    }
+
+    /// Publishes the CSpace to the fastpath, or withdraws it.
+    pub fn publish_cspace(&self, base: u64, len: usize) {
+        self.cspace_base.store(base, Ordering::Relaxed);
+        self.cspace_len.store(len as u64, Ordering::Release);
+    }
+}

@@ -1,0 +1,67 @@
+//! SchedContexts: the right to CPU time.
+//!
+//! Run queues hold these, never tasks. `task` is who spends the time now: a call hands it to the
+//! callee, the reply hands it back. The inside belongs to the CPU that the context is on; it travels
+//! with a message to another CPU and is charged there.
+
+use abi::ObjType;
+use sched::{QueueLinks, Queued, ScState};
+use smp::cpu::{CpuId, Pin};
+use smp::cpuset::CpuSet;
+use smp::door::{Homed, KernelObject, Link};
+use smp::mailbox::Node;
+
+use crate::cpu::Mail;
+use crate::header::{Header, RootId};
+use crate::task::Task;
+
+/// Slice that a fresh context has: 10 ms at 1 GHz, in TSC ticks.
+pub const DEFAULT_SLICE: u64 = 10_000_000;
+
+/// What the home CPU owns.
+#[repr(C)]
+pub struct SchedHot {
+    /// The task that runs on it.
+    pub task: Link<Task>,
+    /// The task it is bound to.
+    pub owner: Link<Task>,
+    /// Priority, slice, time used, place in the run queue.
+    pub state: ScState<SchedContext>,
+}
+
+/// A SchedContext.
+#[repr(C, align(64))]
+pub struct SchedContext {
+    pub header: Header,
+    pub hot: Homed<SchedHot>,
+    /// Carries it to another CPU when it travels without a message.
+    pub node: Node<Mail>,
+}
+
+impl KernelObject for SchedContext {
+    const TYPE: u8 = ObjType::SchedContext as u8;
+}
+
+impl Queued for SchedContext {
+    #[inline(always)]
+    fn run_links(&self, pin: Pin<'_>) -> &QueueLinks<SchedContext> {
+        &self.hot.here(pin).state.links
+    }
+}
+
+impl SchedContext {
+    pub fn new(root: RootId, home: CpuId) -> SchedContext {
+        SchedContext {
+            header: Header::new(ObjType::SchedContext, root),
+            hot: Homed::new(
+                home,
+                SchedHot {
+                    task: Link::null(),
+                    owner: Link::null(),
+                    state: ScState::new(0, DEFAULT_SLICE, CpuSet::ALL),
+                },
+            ),
+            node: Node::new(home),
+        }
+    }
+}

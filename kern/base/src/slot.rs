@@ -1,0 +1,92 @@
+//! Capability slots and the derivation tree.
+//!
+//! A slot is 32 bytes. Word 0 (object, rights, type) is read once by any CPU; the other words are
+//! stable while word 0 is full and are written only under the root lock of the object that the slot
+//! refers to. A slot goes full → empty with a grace stamp → reusable once the epoch has moved on
+//! ([`smp::quiesce`]), so a reader that saw word 0 full reads the words that belong to it.
+//!
+//! The derivation tree of one root is a doubly linked list in preorder with a depth per slot (the
+//! shape of seL4's mapping database, `src/object/cnode.c`): the descendants of a slot are the run of
+//! deeper slots behind it, so revoke walks forward and insertion is constant time.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::{ObjType, Rights};
+use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};
+
+use crate::header::{Header, RootId};
+
+/// Bits of a badge; the rest of its word is the slot's depth in the tree.
+pub const BADGE_BITS: u32 = 48;
+const BADGE_MASK: u64 = (1 << BADGE_BITS) - 1;
+
+/// One capability.
+#[repr(C, align(32))]
+pub struct Slot {
+    pub word: ObjWord,
+    meta: AtomicU64,
+    pub next: AtomicLink<Slot>,
+    pub prev: AtomicLink<Slot>,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Slot::new()
+    }
+}
+
+impl Slot {
+    pub const fn new() -> Slot {
+        Slot {
+            word: ObjWord::empty(),
+            meta: AtomicU64::new(0),
+            next: AtomicLink::null(),
+            prev: AtomicLink::null(),
+        }
+    }
+
+    /// Offset of badge and depth, for assembly: the low 32 bits of a group capability's badge are the
+    /// byte offset of its member record.
+    pub const META_OFFSET: usize = core::mem::offset_of!(Slot, meta);
+
+    pub fn badge(&self) -> u64 {
+        self.meta.load(Ordering::Relaxed) & BADGE_MASK
+    }
+
+    pub fn depth(&self) -> u16 {
+        (self.meta.load(Ordering::Relaxed) >> BADGE_BITS) as u16
+    }
+
+    /// Written before word 0 is filled, so `Relaxed`: word 0's `Release` publishes it.
+    pub fn set_meta(&self, badge: u64, depth: u16) {
+        self.meta.store((badge & BADGE_MASK) | (u64::from(depth) << BADGE_BITS), Ordering::Relaxed);
+    }
+}
+
+const _: () = assert!(core::mem::size_of::<Slot>() == 32);
+
+/// A table of capability slots.
+#[repr(C, align(64))]
+pub struct CNode {
+    pub header: Header,
+    pub slots: Table<Slot>,
+    /// The one process whose CSpace this is.
+    pub process: AtomicLink<crate::process::Process>,
+}
+
+impl KernelObject for CNode {
+    const TYPE: u8 = ObjType::CNode as u8;
+}
+
+impl CNode {
+    pub fn new(root: RootId, slots: Table<Slot>) -> CNode {
+        CNode { header: Header::new(ObjType::CNode, root), slots, process: AtomicLink::null() }
+    }
+}
+
+/// A capability found by a lookup: the object and what may be done with it.
+pub struct Found<'k, T> {
+    pub object: Ref<'k, T>,
+    pub rights: Rights,
+    pub badge: u64,
+}

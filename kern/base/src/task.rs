@@ -1,0 +1,339 @@
+//! Tasks: the TCB, the message block that travels with a call, and the UTCB.
+//!
+//! A task is two pages of its owner's memory: this structure with its vector save area, then the
+//! UTCB, which is also mapped in its process.
+//!
+//! # Who owns what
+//! `hot` belongs to the task's home CPU. `msg` belongs to whichever CPU its home word names: the
+//! task's own while it is not calling, then the callee's from the moment that CPU dequeues the message
+//! until it sends the reply. So a call across CPUs needs no lock: its data always has one owner.
+//!
+//! # The state word
+//! ```text
+//!  63                    32 31         16 15      8 7       0
+//! +------------------------+-------------+---------+---------+
+//! | generation of the id   |  home CPU   |  flags  |  state  |
+//! +------------------------+-------------+---------+---------+
+//! ```
+//! One comparison of the whole word with an expected value decides liveness, generation, home, flags
+//! and state at once. [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath
+//! never has a timer to cancel.
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::{MsgInfo, ObjType, TaskId, Utcb};
+use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
+use smp::cpu::{CpuId, Pin};
+use smp::door::{Homed, KernelObject, Link, Ptr, RawBytes};
+use smp::coalesced::CoalescedBits;
+use smp::mailbox::Node;
+
+use crate::cpu::Mail;
+use crate::header::{Header, RootId};
+use crate::notification::Notification;
+use crate::process::Process;
+use crate::reply::Reply;
+use crate::sched_context::SchedContext;
+
+/// What a task is doing. `Recv` to `WaitBits` block it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// Made, not yet configured.
+    Fresh = 0,
+    /// Has all it needs but CPU time; or has it and is queued or running.
+    Ready = 1,
+    /// Receiving, no deadline, no message yet.
+    Recv = 2,
+    /// Receiving with a deadline.
+    RecvTimed = 3,
+    /// Its call waits in the callee's sender queue.
+    Sending = 4,
+    /// Its call was received here; waiting for the reply, no deadline.
+    Await = 5,
+    /// The same with a deadline.
+    AwaitTimed = 6,
+    /// Its call went to another CPU; `msg` is there or on the way.
+    AwaitRemote = 7,
+    /// Waiting for Notification bits.
+    WaitBits = 8,
+    /// Waiting for a grace period or another CPU's answer; the system call starts again afterwards.
+    Restart = 9,
+    /// Stopped by a fault that nobody handles yet.
+    Faulted = 10,
+    /// Ended. Never leaves this state.
+    Dead = 11,
+}
+
+impl State {
+    pub const ALL: [State; 12] = [
+        State::Fresh,
+        State::Ready,
+        State::Recv,
+        State::RecvTimed,
+        State::Sending,
+        State::Await,
+        State::AwaitTimed,
+        State::AwaitRemote,
+        State::WaitBits,
+        State::Restart,
+        State::Faulted,
+        State::Dead,
+    ];
+}
+
+/// Flag in the state word: the process has vector state.
+pub const FLAG_VECTOR: u8 = 1 << 0;
+/// Flag in the state word: suspended; not run until resumed, whatever else happens.
+pub const FLAG_SUSPENDED: u8 = 1 << 1;
+/// Flag in the state word, in expected values only: never matches.
+pub const FLAG_NEVER: u8 = 1 << 7;
+
+/// The low half of a state word.
+pub const fn state_half(state: State, flags: u8, home: CpuId) -> u32 {
+    (state as u32) | ((flags as u32) << 8) | (home.raw() << 16)
+}
+
+/// A task's registers at rest. After a system call only those that a syscall exit defines matter
+/// (`full` is 0); after an interrupt or fault, and when written by somebody, all do (`full` is 1).
+#[repr(C)]
+#[derive(Default)]
+pub struct RegFrame {
+    pub rax: Cell<u64>,
+    pub rbx: Cell<u64>,
+    pub rcx: Cell<u64>,
+    pub rdx: Cell<u64>,
+    pub rsi: Cell<u64>,
+    pub rdi: Cell<u64>,
+    pub rbp: Cell<u64>,
+    pub r8: Cell<u64>,
+    pub r9: Cell<u64>,
+    pub r10: Cell<u64>,
+    pub r11: Cell<u64>,
+    pub r12: Cell<u64>,
+    pub r13: Cell<u64>,
+    pub r14: Cell<u64>,
+    pub r15: Cell<u64>,
+    pub rip: Cell<u64>,
+    pub rsp: Cell<u64>,
+    pub rflags: Cell<u64>,
+    /// FS and GS bases as an interrupted task left them.
+    pub fs: Cell<u64>,
+    pub gs: Cell<u64>,
+    /// 0: leave by SYSRET with the message registers; 1: leave by IRET with the whole frame.
+    pub full: Cell<u64>,
+}
+
+/// The part of a task that its home CPU owns. Order by use on the fastpath.
+#[repr(C)]
+pub struct TaskHot {
+    pub state: Cell<u64>,
+    /// Non-zero where a receive has something to do besides waiting: queued senders (bit 0), bits of the
+    /// bound Notification (bit 1).
+    pub pending: Cell<u64>,
+    pub process: Link<Process>,
+    /// The CPU time it runs on, or would.
+    pub sc: Link<SchedContext>,
+    /// The CPU time bound to it.
+    pub own_sc: Link<SchedContext>,
+    /// The caller of the call it is serving, not yet replied to nor saved.
+    pub caller: Link<Task>,
+    /// FS and GS bases that every syscall exit sets.
+    pub fs_base: Cell<u64>,
+    pub gs_base: Cell<u64>,
+    pub regs: RegFrame,
+    /// Callers queued at this task.
+    pub senders: PrioList<Task>,
+    /// First of the Reply objects that hold callers of this task.
+    pub replies: Link<Reply>,
+    /// The Notification whose bits Recv returns.
+    pub bound: Link<Notification>,
+    /// The Notification it waits for in `WaitBits`.
+    pub waits_for: Link<Notification>,
+    pub deadline: DeadlineLinks<Task>,
+    /// Why a suspended or dying task's message was recalled, as `Error` number; 0 = not.
+    pub recall: Cell<u8>,
+    /// The request that its present system call made has been served.
+    pub answered: Cell<bool>,
+    /// The CPU that it moves to when it is first resumed.
+    pub start_on: Cell<CpuId>,
+    /// Next in the home CPU's list of grace waiters.
+    pub wait_next: Link<Task>,
+    /// The grace epoch it waits for.
+    pub wait_epoch: Cell<u64>,
+}
+
+/// `pending` bit: senders are queued.
+pub const PENDING_SENDERS: u64 = 1 << 0;
+/// `pending` bit: the bound Notification has bits.
+pub const PENDING_BITS: u64 = 1 << 1;
+
+/// Where a call stands, seen from its message block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Stage {
+    /// At home, not in use.
+    Home = 0,
+    /// Queued at the callee.
+    Queued = 1,
+    /// Received; the callee, or a Reply object, owes the reply.
+    Owed = 2,
+    /// In a mailbox, as a call.
+    Out = 3,
+    /// In a mailbox, on its way back.
+    Back = 4,
+    /// On its way to have a [`Request`] served.
+    Ask = 5,
+    /// On its way back from that.
+    AskDone = 6,
+}
+
+/// What one CPU asks another to do with an object of the other's own.
+#[derive(Clone, Copy)]
+pub enum Request {
+    Kill(Ptr<Task>),
+    StopTime(Ptr<SchedContext>),
+    StopBits(Ptr<Notification>),
+    StopReply(Ptr<Reply>),
+    /// Drop translations, leave dying address spaces; then the next CPU does.
+    Forget,
+}
+
+/// The message block of a task: its call, then its reply.
+#[repr(C)]
+pub struct Message {
+    /// The task that has the message, or will get it.
+    pub callee: Link<Task>,
+    pub stage: Cell<Stage>,
+    /// The Reply object that holds it, if it was saved.
+    pub held: Link<Reply>,
+    pub info: Cell<MsgInfo>,
+    pub regs: [Cell<u64>; 4],
+    /// As the receiver sees them: exposure index, sender, custom bits.
+    pub exposure: Cell<u32>,
+    pub custom: Cell<u16>,
+    pub sender: Cell<TaskId>,
+    /// For a reply on its way: `Error` number, or 0.
+    pub error: Cell<u8>,
+    /// The CPU time that travels along.
+    pub sc: Link<SchedContext>,
+    pub priority: Cell<u8>,
+    pub queue: PrioLinks<Task>,
+    /// The generation half of the callee's state word, for the callee's CPU to check.
+    pub tag: Cell<u64>,
+    pub request: Cell<Option<Request>>,
+}
+
+impl Message {
+    fn new() -> Message {
+        Message {
+            callee: Link::null(),
+            stage: Cell::new(Stage::Home),
+            held: Link::null(),
+            info: Cell::new(MsgInfo(0)),
+            regs: Default::default(),
+            exposure: Cell::new(0),
+            custom: Cell::new(0),
+            sender: Cell::new(TaskId::NONE),
+            error: Cell::new(0),
+            sc: Link::null(),
+            priority: Cell::new(0),
+            queue: PrioLinks::new(),
+            tag: Cell::new(0),
+            request: Cell::new(None),
+        }
+    }
+}
+
+/// Bytes for XSAVE state: x87, SSE, AVX and AVX-512 in the standard format (2,696), rounded up.
+pub const VECTOR_AREA: usize = 2752;
+
+/// A task.
+#[repr(C, align(4096))]
+pub struct Task {
+    pub header: Header,
+    /// Its [`TaskId`]; 0 until it is configured. Any CPU reads it.
+    pub id: AtomicU64,
+    /// Where its UTCB is mapped in its process.
+    pub utcb_address: AtomicU64,
+    pub hot: Homed<TaskHot>,
+    pub msg: Homed<Message>,
+    /// Carries `msg` through mailboxes.
+    pub msg_node: Node<Mail>,
+    /// Kill, suspend, cancel, migrate: bits and the node that carries them.
+    pub ctl: CoalescedBits<Mail>,
+    /// Where a preempted task's vector state rests.
+    pub vector: RawBytes<VECTOR_AREA>,
+    pub utcb: Utcb,
+}
+
+impl PrioQueued for Task {
+    fn prio_links(&self, pin: Pin<'_>) -> &PrioLinks<Task> {
+        &self.msg.here(pin).queue
+    }
+}
+
+impl Timed for Task {
+    fn deadline_links(&self, pin: Pin<'_>) -> &DeadlineLinks<Task> {
+        &self.hot.here(pin).deadline
+    }
+}
+
+impl Task {
+    pub fn id(&self) -> TaskId {
+        TaskId::from_raw(self.id.load(Ordering::Acquire))
+    }
+
+    /// A task that is not configured yet.
+    pub fn new(root: RootId, home: CpuId) -> Task {
+        let hot = TaskHot {
+            state: Cell::new(u64::from(state_half(State::Fresh, 0, home))),
+            pending: Cell::new(0),
+            process: Link::null(),
+            sc: Link::null(),
+            own_sc: Link::null(),
+            caller: Link::null(),
+            fs_base: Cell::new(0),
+            gs_base: Cell::new(0),
+            regs: RegFrame::default(),
+            senders: PrioList::new(),
+            replies: Link::null(),
+            bound: Link::null(),
+            waits_for: Link::null(),
+            deadline: DeadlineLinks::new(),
+            recall: Cell::new(0),
+            answered: Cell::new(false),
+            start_on: Cell::new(home),
+            wait_next: Link::null(),
+            wait_epoch: Cell::new(0),
+        };
+        Task {
+            header: Header::new(ObjType::Task, root),
+            id: AtomicU64::new(0),
+            utcb_address: AtomicU64::new(0),
+            hot: Homed::new(home, hot),
+            msg: Homed::new(home, Message::new()),
+            msg_node: Node::new(home),
+            ctl: CoalescedBits::new(),
+            vector: RawBytes::default(),
+            utcb: Utcb::new(),
+        }
+    }
+}
+
+const _: () = assert!(core::mem::size_of::<Task>() == 8192, "a task is two pages, the UTCB the second");
+
+impl KernelObject for Task {
+    const TYPE: u8 = ObjType::Task as u8;
+}
+
+/// Control bits in [`Task::ctl`].
+pub mod ctl {
+    pub const KILL: u64 = 1 << 0;
+    pub const SUSPEND: u64 = 1 << 1;
+    pub const RESUME: u64 = 1 << 2;
+    pub const CANCEL: u64 = 1 << 3;
+    /// To the CPU that has the task's message: send it back.
+    pub const RECALL: u64 = 1 << 4;
+}

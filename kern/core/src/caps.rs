@@ -1,0 +1,287 @@
+//! Capability slots: lookup, and the derivation tree.
+//!
+//! # Lock protocol
+//! The tree of one root is changed under that root's lock ([`crate::Kernel::roots`]); the root is that
+//! of the object a slot refers to. No two root locks are ever held together. Lookups take no lock:
+//! word 0 is read once, and the words that belong to it stay put for the rest of the entry because an
+//! emptied slot is filled again only after a grace period.
+
+use abi::{Cap, Error, ObjType, Rights, Target};
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use kern_base::group::{Exposure, Group};
+use kern_base::header::{FLAG_DYING, Header};
+use kern_base::machine::Machine;
+use kern_base::process::Process;
+use kern_base::slot::{CNode, Found, Slot};
+use kern_base::task::Task;
+use smp::door::{KernelObject, RawWord, Ref};
+
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// A task found through a group.
+pub struct Dest<'k> {
+    pub task: Ref<'k, Task>,
+    /// The generation half of its state word, as exposed.
+    pub tag: u64,
+    /// The caller's custom bits in the group.
+    pub custom: u16,
+}
+
+/// A group the caller may act in.
+pub struct InGroup<'k> {
+    pub group: Ref<'k, Group>,
+    pub custom: u16,
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// The slot of a capability in a process's CSpace.
+    #[inline(always)]
+    pub fn slot_of(self, process: Ref<'k, Process>, cap: Cap) -> Result<Ref<'k, Slot>> {
+        let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
+        let cnode = process.get().cnode.get(self.pin).ok_or(missing)?;
+        if cap == Cap::NULL {
+            return Err(missing);
+        }
+        cnode.get().slots.get(self.pin, cap.0 as usize).ok_or(missing)
+    }
+
+    /// Reads a word as a `T` with rights.
+    #[inline(always)]
+    pub fn typed<T: KernelObject>(self, word: RawWord<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, T>> {
+        let Some(object) = word.get::<T>() else {
+            return Err(match word.object_type() {
+                0 => Refusal::new(Error::NoCapability, u64::from(cap.0)),
+                other => Refusal::new(Error::WrongType, u64::from(other)),
+            });
+        };
+        let missing = need.minus(Rights(word.rights()));
+        if missing != Rights::NONE {
+            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
+        }
+        Ok(object)
+    }
+
+    /// The object of a capability, with its rights checked.
+    #[inline(always)]
+    pub fn find<T: KernelObject>(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Found<'k, T>> {
+        let slot = self.slot_of(me.process, cap)?;
+        let word = slot.get().word.load(self.pin);
+        let object = self.typed::<T>(word, cap, need)?;
+        Ok(Found { object, rights: Rights(word.rights()), badge: slot.get().badge() })
+    }
+
+    /// The slot that a `CNode and slot` argument names.
+    pub fn find_slot(self, me: Me<'k>, at: Target, need: Rights) -> Result<Ref<'k, Slot>> {
+        let own = me.process.get().cnode.get(self.pin);
+        let cnode = self.find::<CNode>(me, at.cap(), Rights::NONE)?;
+        let missing = need.minus(cnode.rights);
+        if own != Some(cnode.object) && missing != Rights::NONE {
+            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
+        }
+        let index = at.index() as usize;
+        if index == 0 {
+            return Err(Refusal::new(Error::NoCapability, 0));
+        }
+        cnode.object.get().slots.get(self.pin, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
+    }
+
+    /// A group by capability and member record: both have to hold the rights.
+    #[inline(always)]
+    pub fn find_group(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<InGroup<'k>> {
+        let found = self.find::<Group>(me, cap, need)?;
+        // The badge's low half is the record's byte offset.
+        let index = (found.badge as u32 / 8) as usize;
+        let member = found.object.get().member(self.pin, index).ok_or(Refusal::from(Error::NotMember))?;
+        let missing = need.minus(member.rights());
+        if member.key() != me.process.get().key() || missing != Rights::NONE {
+            return Err(Refusal::new(Error::NotMember, u64::from(missing.0)));
+        }
+        Ok(InGroup { group: found.object, custom: member.custom() })
+    }
+
+    /// The entry of an exposure; for one task per CPU, this CPU's.
+    #[inline(always)]
+    pub fn exposure(self, group: &Group, index: u32) -> Result<Ref<'k, Exposure>> {
+        let missing = Refusal::new(Error::NoExposure, u64::from(index));
+        let entry = group.exposures.get(self.pin, index as usize).ok_or(missing)?;
+        match entry.get().per_cpu.load(Acquire) {
+            0 => Ok(entry),
+            first => {
+                group.exposures.get(self.pin, first as usize - 1 + self.id().index()).ok_or(missing)
+            }
+        }
+    }
+
+    /// The task that a target names, for a member with the rights.
+    #[inline(always)]
+    pub fn resolve_task(self, me: Me<'k>, target: Target, need: Rights) -> Result<Dest<'k>> {
+        let InGroup { group, custom } = self.find_group(me, target.cap(), need)?;
+        let entry = self.exposure(group.get(), target.index())?.get();
+        let missing = Refusal::new(Error::NoExposure, u64::from(target.index()));
+        let task = entry.slot.word.load(self.pin).get::<Task>().ok_or(missing)?;
+        Ok(Dest { task, tag: entry.tag.load(Relaxed), custom })
+    }
+
+    /// Locks the tree of an object's root.
+    pub fn lock_root(self, header: &Header) -> spin::MutexGuard<'k, ()> {
+        let index = (header.root().0 as usize).min(crate::MAX_ROOTS - 1);
+        self.k.roots[index].lock()
+    }
+
+    /// The header of whatever a word refers to.
+    pub fn header_of(self, word: RawWord<'k>) -> Option<&'k Header> {
+        crate::make::header_of(word)
+    }
+
+    /// Claims an empty slot for filling. Waits for the grace period of what it held before.
+    pub fn claim(self, slot: Ref<'k, Slot>) -> Result<()> {
+        let word = slot.get().word.load(self.pin);
+        let stamp = word.empty_value();
+        if word.object_type() != 0 || stamp >= CLAIMED {
+            return Err(Error::SlotOccupied.into());
+        }
+        if !self.k.epoch.is_reusable(stamp) {
+            return Err(Refusal::Restart { epoch: stamp + 2 });
+        }
+        if !slot.get().word.claim(word, CLAIMED) {
+            return Err(Error::SlotOccupied.into());
+        }
+        Ok(())
+    }
+
+    /// Gives a claimed slot back unused.
+    pub fn unclaim(self, slot: Ref<'k, Slot>) {
+        slot.get().word.set_empty(0);
+    }
+
+    /// Fills a claimed slot with a new object's first capability. Its root's lock is held.
+    pub fn fill_first<T: KernelObject>(
+        self,
+        slot: Ref<'k, Slot>,
+        object: Ref<'k, T>,
+        header: &Header,
+        parent: Ref<'k, Slot>,
+    ) {
+        self.link_after(slot, parent);
+        slot.get().set_meta(0, parent.get().depth() + 1);
+        header.add_ref();
+        slot.get().word.set(object, Rights::ALL.0);
+    }
+
+    /// Fills a claimed slot with a child of `parent`. The root lock is held and `word` was read from
+    /// `parent` under it.
+    pub fn fill_derived(
+        self,
+        slot: Ref<'k, Slot>,
+        parent: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        rights: Rights,
+        badge: u64,
+    ) {
+        self.link_after(slot, parent);
+        slot.get().set_meta(badge, parent.get().depth() + 1);
+        if let Some(header) = self.header_of(word) {
+            header.add_ref();
+        }
+        slot.get().word.set_raw(word, rights.0);
+    }
+
+    fn link_after(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) {
+        let next = parent.get().next.get(self.pin);
+        slot.get().prev.set(Some(parent));
+        slot.get().next.set(next);
+        if let Some(next) = next {
+            next.get().prev.set(Some(slot));
+        }
+        parent.get().next.set(Some(slot));
+    }
+
+    /// Takes a slot out of the tree and empties it; its children move up. The root lock is held.
+    /// Whether it was the object's last.
+    pub fn unlink_slot(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> bool {
+        let (next, prev) = (slot.get().next.get(self.pin), slot.get().prev.get(self.pin));
+        if let Some(prev) = prev {
+            prev.get().next.set(next);
+        }
+        if let Some(next) = next {
+            next.get().prev.set(prev);
+        }
+        slot.get().next.set(None);
+        slot.get().prev.set(None);
+        self.k.epoch.retire(&slot.get().word);
+        self.header_of(word).is_some_and(Header::drop_ref)
+    }
+
+    /// [`abi::Op::CapCopy`].
+    pub fn cap_copy(self, me: Me<'k>, source: Cap, to: Target, rights: Rights, badge: u64) -> Result<Answer> {
+        let from = self.slot_of(me.process, source)?;
+        let slot = self.find_slot(me, to, Rights::GRANT)?;
+        let word = from.get().word.load(self.pin);
+        let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
+        let excess = rights.minus(Rights(word.rights()));
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        if word.object_type() == ObjType::Untyped as u8 {
+            // Two capabilities of one Untyped could not tell whose objects a reset would end.
+            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
+        }
+        if badge >> kern_base::slot::BADGE_BITS != 0 {
+            return Err(Refusal::argument(3));
+        }
+        self.claim(slot)?;
+        let guard = self.lock_root(header);
+        if from.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING) {
+            drop(guard);
+            self.unclaim(slot);
+            return Err(Error::Dying.into());
+        }
+        let old = from.get().badge();
+        self.fill_derived(slot, from, word, rights, if old != 0 { old } else { badge });
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::CapMove`].
+    pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
+        let from = self.slot_of(me.process, source)?;
+        let slot = self.find_slot(me, to, Rights::GRANT)?;
+        let word = from.get().word.load(self.pin);
+        let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
+        self.claim(slot)?;
+        let guard = self.lock_root(header);
+        if from.get().word.load(self.pin) != word {
+            drop(guard);
+            self.unclaim(slot);
+            return Err(Error::Dying.into());
+        }
+        let (next, prev) = (from.get().next.get(self.pin), from.get().prev.get(self.pin));
+        slot.get().set_meta(from.get().badge(), from.get().depth());
+        slot.get().next.set(next);
+        slot.get().prev.set(prev);
+        if let Some(prev) = prev {
+            prev.get().next.set(Some(slot));
+        }
+        if let Some(next) = next {
+            next.get().prev.set(Some(slot));
+        }
+        from.get().next.set(None);
+        from.get().prev.set(None);
+        self.k.epoch.retire(&from.get().word);
+        slot.get().word.set_raw(word, word.rights());
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::CapInspect`].
+    pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
+        let slot = self.find_slot(me, at, Rights::NONE)?;
+        let word = slot.get().word.load(self.pin);
+        if word.object_type() == 0 {
+            return Ok(Answer::DONE);
+        }
+        let identity = word.addr().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        Ok(Answer::Values([u64::from(word.object_type()), u64::from(word.rights()), slot.get().badge(), identity]))
+    }
+}
+
+/// What an empty word says while somebody fills it.
+const CLAIMED: u64 = (1 << 59) - 2;

@@ -1,0 +1,88 @@
+//! What the machine layer calls: system call, interrupt, fault, and the way out.
+
+use abi::{Counter, Op, TaskId};
+use kern_base::machine::Machine;
+use kern_base::task::{FLAG_VECTOR, State, ctl};
+
+use crate::Cx;
+use crate::schedule::{has_flag, set_state};
+
+/// A fault of the running program.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub vector: u8,
+    pub error: u64,
+    /// CR2, for a page fault.
+    pub address: u64,
+}
+
+/// Why an interrupt came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interrupt {
+    Timer,
+    /// Another CPU put something in the mailbox.
+    Mail,
+    Other,
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Entry by system call; the running task's registers are in its frame.
+    #[inline(always)]
+    pub fn on_system_call(self, op: Op) {
+        self.system_call(op);
+    }
+
+    /// Entry by interrupt.
+    pub fn on_interrupt(self, what: Interrupt) {
+        self.count(Counter::Interrupt);
+        let before = self.hot.current.get(self.pin);
+        match what {
+            Interrupt::Timer => self.timer_fired(),
+            Interrupt::Mail | Interrupt::Other => {}
+        }
+        self.take_mail();
+        if let Some(task) = before {
+            self.save_preempted(task);
+        }
+    }
+
+    /// A preempted task's vector state goes to its save area before anybody else runs.
+    fn save_preempted(self, task: smp::door::Ref<'k, kern_base::task::Task>) {
+        if self.hot.current.is(task) {
+            return;
+        }
+        if self.task_hot(task).is_some_and(|hot| has_flag(hot, FLAG_VECTOR)) {
+            self.k.machine.save_vector(task.get());
+        }
+    }
+
+    /// Entry by a fault of the running program: nobody handles it, so its process is torn down. Returns whose.
+    pub fn on_fault(self, fault: Fault) -> Option<TaskId> {
+        let me = self.current()?;
+        let _ = fault;
+        let id = me.task.get().id();
+        set_state(me.hot, State::Faulted);
+        if let Some(sc) = self.stop_current() {
+            // The time rests with the task until the kill gives it back.
+            let _ = sc;
+        }
+        for number in me.process.get().tasks.iter(self.pin) {
+            if let Some(task) = number.get().task.get(self.pin) {
+                self.send_control(task, ctl::KILL);
+            }
+        }
+        self.dispatch();
+        Some(id)
+    }
+
+    /// Takes what is in the mailbox, a bounded number, and lets the best task run.
+    pub fn take_mail(self) {
+        let more = self.drain();
+        self.sched.more_mail.set(more);
+        if more {
+            // Nobody will interrupt for what is left: this CPU does, and takes it right after the next instruction.
+            self.k.machine.wake(self.id());
+        }
+        self.dispatch();
+    }
+}

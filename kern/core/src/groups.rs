@@ -1,0 +1,251 @@
+//! Groups: members and exposures.
+
+use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Rights, Target};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use kern_base::group::{Exposure, Group, Member};
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::process::Process;
+use kern_base::slot::Slot;
+use kern_base::task::{State, Task};
+use smp::door::{RawWord, Ref};
+
+use crate::schedule::state_of;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// How an object is exposed: the low bit of the third argument of [`abi::Op::Expose`].
+const PER_CPU: u64 = 1;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::GroupAdd`].
+    pub fn group_add(self, me: Me<'k>, group: Cap, process: Cap, rights: Rights, custom: u64) -> Result<Answer> {
+        let slot = self.slot_of(me.process, group)?;
+        let word = slot.get().word.load(self.pin);
+        let object = self.typed::<Group>(word, group, Rights::ADD)?;
+        let addee = self.find::<Process>(me, process, Rights::NONE)?.object;
+        self.check_may_add(me, object, slot, rights)?;
+        let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
+        let accept = addee.get().accept.load(Acquire);
+        if accept == 0 {
+            return Err(Error::NoConsent.into());
+        }
+        let to = self.slot_of(addee, Cap(accept)).map_err(|_| Refusal::from(Error::NoConsent))?;
+        self.claim(to)?;
+        let guard = self.lock_root(&object.get().header);
+        let done = self.add_member(slot, word, object, addee, rights, custom, to);
+        drop(guard);
+        match done {
+            Ok(index) => {
+                let _ = addee.get().accept.compare_exchange(accept, 0, AcqRel, Relaxed);
+                Ok(Answer::one(index))
+            }
+            Err(refusal) => {
+                self.unclaim(to);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Who adds: any member with ADD, or whoever made the group and has put nobody in yet. Nobody passes on
+    /// rights that it lacks.
+    fn check_may_add(self, me: Me<'k>, group: Ref<'k, Group>, slot: Ref<'k, Slot>, rights: Rights) -> Result<()> {
+        let excess = rights.minus(MEMBER_RIGHTS);
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        let word = slot.get().word.load(self.pin);
+        if Rights(word.rights()).contains(Rights::DELETE) {
+            return Ok(());
+        }
+        let index = (slot.get().badge() as u32 / 8) as usize;
+        let member = group.get().member(self.pin, index).ok_or(Refusal::from(Error::NotMember))?;
+        if member.key() != me.process.get().key() || !member.rights().contains(Rights::ADD) {
+            return Err(Refusal::new(Error::NotMember, u64::from(Rights::ADD.0)));
+        }
+        let excess = rights.minus(member.rights());
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one decoded system call, under the lock")]
+    fn add_member(
+        self,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        group: Ref<'k, Group>,
+        addee: Ref<'k, Process>,
+        rights: Rights,
+        custom: u16,
+        to: Ref<'k, Slot>,
+    ) -> Result<u64> {
+        if slot.get().word.load(self.pin) != word || group.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        let members = &group.get().members;
+        let free = (0..members.len())
+            .find(|i| members.get(self.pin, *i).is_some_and(|m| m.load(Relaxed) == Member::EMPTY.0))
+            .ok_or(Refusal::from(Error::Full))?;
+        if let Some(record) = members.get(self.pin, free) {
+            record.get().store(Member::new(addee.get().key(), rights, custom).0, Release);
+        }
+        // The member's capability may do in the group what its record says, and nothing to the group itself.
+        let cap_rights = rights.and(Rights(word.rights())).minus(Rights::DELETE);
+        self.fill_derived(to, slot, word, cap_rights, free as u64 * 8);
+        Ok(free as u64)
+    }
+
+    /// [`abi::Op::GroupRemove`].
+    pub fn group_remove(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        let slot = self.slot_of(me.process, target.cap())?;
+        let word = slot.get().word.load(self.pin);
+        let group = self.typed::<Group>(word, target.cap(), Rights::REMOVE)?;
+        if !Rights(word.rights()).contains(Rights::DELETE) {
+            self.find_group(me, target.cap(), Rights::REMOVE)?;
+        }
+        let _guard = self.lock_root(&group.get().header);
+        let record = group.get().members.get(self.pin, target.index() as usize);
+        let record = record.ok_or(Refusal::argument(0))?;
+        if record.get().swap(Member::EMPTY.0, AcqRel) == Member::EMPTY.0 {
+            return Err(Refusal::new(Error::NotMember, u64::from(target.index())));
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::Expose`].
+    pub fn expose(self, me: Me<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
+        let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
+        let source = self.slot_of(me.process, object)?;
+        let word = source.get().word.load(self.pin);
+        let missing = Rights::LISTEN.minus(Rights(word.rights()));
+        if missing != Rights::NONE && word.object_type() != 0 {
+            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
+        }
+        let exposures = &group.get().exposures;
+        let entry = |index: u64| {
+            exposures.get(self.pin, index as usize).ok_or(Refusal::new(Error::NoExposure, index))
+        };
+        let index = u64::from(target.index());
+        let place = if how & PER_CPU == 0 {
+            if how != 0 {
+                return Err(Refusal::argument(2));
+            }
+            entry(index)?
+        } else {
+            self.per_cpu_entry(group.get(), word, index, how >> 32)?
+        };
+        match ObjType::from_raw(word.object_type()) {
+            Some(ObjType::Task) => {}
+            Some(ObjType::Notification) if how == 0 => {}
+            None => return Err(Refusal::new(Error::NoCapability, u64::from(object.0))),
+            Some(other) => return Err(Refusal::new(Error::WrongType, other as u64)),
+        }
+        self.fill_exposure(place, source, word)?;
+        Ok(Answer::DONE)
+    }
+
+    /// The creator of a group acts in it by its DELETE right; everybody else by the member record.
+    fn group_for(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, Group>> {
+        let found = self.find::<Group>(me, cap, need)?;
+        if found.rights.contains(Rights::DELETE) {
+            return Ok(found.object);
+        }
+        Ok(self.find_group(me, cap, need)?.group)
+    }
+
+    /// The entry of a task in an exposure with one task per CPU, whose entries start at `first`.
+    fn per_cpu_entry(self, group: &Group, word: RawWord<'k>, index: u64, first: u64) -> Result<Ref<'k, Exposure>> {
+        let task = word.get::<Task>().ok_or(Refusal::new(Error::WrongType, u64::from(word.object_type())))?;
+        let cpus = self.k.cpu_count() as u64;
+        let head = group.exposures.get(self.pin, index as usize).ok_or(Refusal::new(Error::NoExposure, index))?;
+        if first + cpus > group.exposures.len() as u64 || (first..first + cpus).contains(&index) {
+            return Err(Refusal::argument(2));
+        }
+        let present = head.get().per_cpu.load(Acquire);
+        if head.get().slot.word.load(self.pin).object_type() != 0 || (present != 0 && u64::from(present) != first + 1) {
+            return Err(Error::SlotOccupied.into());
+        }
+        head.get().per_cpu.store(first as u32 + 1, Release);
+        let home = self.target_home(task);
+        group.exposures.get(self.pin, first as usize + home).ok_or(Refusal::argument(2))
+    }
+
+    /// The CPU a task runs on, or will when it is first resumed.
+    fn target_home(self, task: Ref<'k, Task>) -> usize {
+        match self.task_hot(task) {
+            Some(hot) if matches!(state_of(hot), State::Fresh | State::Ready) => hot.start_on.get().index(),
+            _ => task.get().hot.home().index(),
+        }
+    }
+
+    fn fill_exposure(self, entry: Ref<'k, Exposure>, source: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
+        let exposure = entry.get();
+        if exposure.per_cpu.load(Acquire) != 0 {
+            return Err(Error::SlotOccupied.into());
+        }
+        let task = word.get::<Task>();
+        let id = match task {
+            Some(task) => Some(configured(task).ok_or(Refusal::from(Error::BadState))?),
+            None => None,
+        };
+        let slot = entry.map(|e| &e.slot);
+        self.claim(slot)?;
+        let header = self.header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
+        let _guard = self.lock_root(header);
+        if source.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING) {
+            self.unclaim(slot);
+            return Err(Error::Dying.into());
+        }
+        exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
+        self.fill_derived(slot, source, word, Rights::NONE, 0);
+        Ok(())
+    }
+
+    /// [`abi::Op::Withdraw`].
+    pub fn withdraw_exposure(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        let slot = self.slot_of(me.process, target.cap())?;
+        let word = slot.get().word.load(self.pin);
+        self.typed::<Group>(word, target.cap(), Rights::NONE)?;
+        let need = if Rights(word.rights()).contains(Rights::REMOVE) { Rights::REMOVE } else { Rights::LISTEN };
+        let group = self.group_for(me, target.cap(), need)?;
+        let index = target.index();
+        let missing = Refusal::new(Error::NoExposure, u64::from(index));
+        let entry = group.get().exposures.get(self.pin, index as usize).ok_or(missing)?;
+        let word = entry.get().slot.word.load(self.pin);
+        if word.object_type() == 0 {
+            if entry.get().per_cpu.swap(0, AcqRel) != 0 {
+                return Ok(Answer::DONE);
+            }
+            return Err(missing);
+        }
+        if need == Rights::LISTEN && !self.owns(me, word) {
+            return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
+        }
+        self.empty_exposure(entry, word);
+        Ok(Answer::DONE)
+    }
+
+    /// Whether an exposed task is of the caller's own process.
+    fn owns(self, me: Me<'k>, word: RawWord<'k>) -> bool {
+        let task = word.get::<Task>().and_then(configured);
+        task.is_none_or(|id| id.process() == me.process.get().key())
+    }
+
+    /// Empties an exposure, whatever state its object is in.
+    pub fn empty_exposure(self, entry: Ref<'k, Exposure>, word: RawWord<'k>) {
+        let Some(header) = self.header_of(word) else { return };
+        let _guard = self.lock_root(header);
+        let slot = entry.map(|e| &e.slot);
+        if slot.get().word.load(self.pin) != word {
+            return;
+        }
+        self.unlink_slot(slot, word);
+    }
+}
+
+/// A task's id, once it is configured.
+fn configured(task: Ref<'_, Task>) -> Option<abi::TaskId> {
+    let id = task.get().id();
+    (id != abi::TaskId::NONE).then_some(id)
+}

@@ -1,0 +1,520 @@
+//! Call, reply, receive, forward: the slow path. The assembly fastpath does the same for the common
+//! case; the differential test holds the two together.
+//!
+//! # A call, step by step
+//! The caller names `(group capability, exposure index)`. Capability, member record and exposure are
+//! read once each. If the task exposed there is receiving on this CPU, the message goes from register
+//! frame to register frame, the caller's CPU time goes along, and the callee runs at once. Otherwise
+//! the caller queues at the callee, by the priority of its time and in order within one. If the
+//! callee's home is another CPU, the message block travels there ([`crate::remote`]).
+
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId, Utcb};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::machine::Machine;
+use kern_base::reply::Reply;
+use kern_base::task::{
+    FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_SENDERS, Stage, State, Task, TaskHot,
+};
+use smp::door::Ref;
+
+use crate::answer::{write_error, write_values};
+use crate::schedule::{has_flag, runnable, set_state, state_of};
+use crate::syscall::Args;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// A message on its way between register frames.
+#[derive(Clone, Copy)]
+pub struct Words {
+    /// Label and UTCB words; no operation, no flags.
+    pub info: MsgInfo,
+    pub regs: [u64; 4],
+}
+
+/// What the receiver learns of the sender.
+#[derive(Clone, Copy)]
+pub struct From {
+    pub sender: TaskId,
+    pub exposure: u32,
+    pub custom: u16,
+}
+
+impl Words {
+    /// The message that a system call's arguments carry.
+    #[inline(always)]
+    pub fn new(args: &Args) -> Result<Words> {
+        let info = MsgInfo::new(MsgInfo(args.info).label(), MsgInfo(args.info).words() as u8);
+        if info.words() > MSG_UTCB_WORDS {
+            return Err(Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64));
+        }
+        Ok(Words { info, regs: args.message() })
+    }
+}
+
+/// Copies the UTCB part of a message. Both pages are reached through the direct map; each word is read
+/// once, the count comes from the register word.
+#[inline]
+pub fn copy_utcb(from: &Utcb, to: &Utcb, words: usize) {
+    for (source, target) in from.msg.iter().zip(to.msg.iter()).take(words) {
+        target.store(source.load(Relaxed), Relaxed);
+    }
+}
+
+/// The deadline an operation asked for.
+fn deadline_of(args: &Args) -> Option<u64> {
+    MsgInfo(args.info).has(FLAG_DEADLINE).then_some(args.a1)
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::Call`].
+    pub fn call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?;
+        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
+        let dest = self.resolve_task(me, Target(args.a0), need)?;
+        if dest.task == me.task {
+            return Err(Refusal::new(Error::SelfCall, 0));
+        }
+        let deadline = deadline_of(args);
+        if deadline.is_some_and(|at| at <= self.k.machine.now()) {
+            return Err(Refusal::new(Error::Timeout, 0));
+        }
+        let from = From { sender: me.task.get().id(), exposure: Target(args.a0).index(), custom: dest.custom };
+        let nonblock = MsgInfo(args.info).has(FLAG_NONBLOCK);
+        let Some(callee) = self.task_hot(dest.task) else {
+            if nonblock {
+                return Err(Refusal::new(Error::WouldBlock, 0));
+            }
+            return self.call_remote(me, dest.task, dest.tag, words, from, deadline);
+        };
+        if callee.state.get() >> 32 != dest.tag >> 32 || state_of(callee) == State::Dead {
+            return Err(Refusal::dead(dest.task.get().id()));
+        }
+        let receiving = self.is_receiving(callee);
+        if !receiving && nonblock {
+            return Err(Refusal::new(Error::WouldBlock, 0));
+        }
+        let Some(msg) = me.task.get().msg.open(self.pin) else { return Err(Error::BadState.into()) };
+        if let Some(at) = deadline {
+            self.set_deadline(me.task, at);
+        }
+        msg.callee.set(Some(dest.task));
+        if receiving {
+            set_state(me.hot, if deadline.is_some() { State::AwaitTimed } else { State::Await });
+            self.deliver(dest.task, callee, me.task, words, from);
+            self.pass_time(dest.task, callee);
+        } else {
+            self.queue_call(me.task, msg, dest.task, callee, words, from);
+            set_state(me.hot, State::Sending);
+            self.block_current();
+        }
+        Ok(Answer::Settled)
+    }
+
+    fn is_receiving(self, hot: &TaskHot) -> bool {
+        matches!(state_of(hot), State::Recv | State::RecvTimed) && !has_flag(hot, FLAG_SUSPENDED)
+    }
+
+    /// Gives a call to a receiving task: message, reply link, ready.
+    pub fn deliver(self, callee: Ref<'k, Task>, hot: &TaskHot, caller: Ref<'k, Task>, words: Words, from: From) {
+        if state_of(hot) == State::RecvTimed {
+            self.clear_deadline(callee);
+        }
+        copy_utcb(&caller.get().utcb, &callee.get().utcb, words.info.words());
+        self.write_message(hot, words, from);
+        hot.caller.set(Some(caller));
+        set_state(hot, State::Ready);
+    }
+
+    /// The running context goes with the call: the callee runs at once.
+    #[inline]
+    fn pass_time(self, callee: Ref<'k, Task>, hot: &TaskHot) {
+        let running = self.sched.current.get(self.pin);
+        match running.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
+            Some((sc, sc_hot)) => self.hand_over(sc, sc_hot, callee, hot),
+            None => {
+                self.make_ready(callee, hot);
+                self.dispatch();
+            }
+        }
+    }
+
+    /// Queues a call at a task that is not receiving. A callee without time goes on with the best caller's.
+    pub fn queue_call(
+        self,
+        caller: Ref<'k, Task>,
+        msg: &Message,
+        callee: Ref<'k, Task>,
+        hot: &TaskHot,
+        words: Words,
+        from: From,
+    ) {
+        msg.info.set(words.info);
+        for (cell, value) in msg.regs.iter().zip(words.regs) {
+            cell.set(value);
+        }
+        msg.exposure.set(from.exposure);
+        msg.custom.set(from.custom);
+        msg.sender.set(from.sender);
+        let time = self.callers_time(caller);
+        msg.sc.set(time);
+        let priority = time.and_then(|sc| self.sc_hot(sc)).map_or(0, |sc| sc.state.priority());
+        msg.priority.set(priority);
+        msg.stage.set(Stage::Queued);
+        msg.callee.set(Some(callee));
+        hot.senders.insert(self.pin, caller, priority);
+        hot.pending.set(hot.pending.get() | PENDING_SENDERS);
+        if runnable(hot) && hot.sc.is_null() {
+            if self.task_hot(caller).is_some() && self.sched.current.get(self.pin) == time {
+                self.stop_current();
+            }
+            self.start(callee, hot);
+        }
+    }
+
+    /// What a receiver finds in its registers.
+    #[inline(always)]
+    fn write_message(self, hot: &TaskHot, words: Words, from: From) {
+        let regs = &hot.regs;
+        regs.rax.set(words.info.0);
+        regs.rdi.set(u64::from(from.exposure));
+        regs.rsi.set(from.sender.raw());
+        regs.rdx.set(words.regs[0]);
+        regs.r8.set(words.regs[1]);
+        regs.r9.set(words.regs[2]);
+        regs.r10.set(words.regs[3]);
+        regs.r12.set(u64::from(from.custom));
+        regs.full.set(0);
+    }
+
+    /// [`abi::Op::Recv`].
+    pub fn recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        self.drop_unanswered(me);
+        self.receive(me, args)
+    }
+
+    /// A task that receives again without having answered: its caller is told.
+    fn drop_unanswered(self, me: Me<'k>) {
+        if let Some(caller) = me.hot.caller.take(self.pin) {
+            self.fail_call(me, caller, Error::Gone);
+        }
+    }
+
+    /// The receive half: bits, then queued callers, else wait. The task may have no time any more.
+    fn receive(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let deadline = deadline_of(args);
+        let own_time = me.hot.sc.get(self.pin).is_some();
+        if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
+            self.take_bound_bits(me);
+            self.make_ready(me.task, me.hot);
+            self.dispatch();
+            return Ok(Answer::Settled);
+        }
+        if self.accept_next(me) {
+            return Ok(Answer::Settled);
+        }
+        if MsgInfo(args.info).has(FLAG_NONBLOCK) || deadline.is_some_and(|at| at <= self.k.machine.now()) {
+            let error = if deadline.is_some() { Error::Timeout } else { Error::WouldBlock };
+            write_error(&me.hot.regs, error, 0, TaskId::NONE);
+            self.make_ready(me.task, me.hot);
+            self.dispatch();
+            return Ok(Answer::Settled);
+        }
+        set_state(me.hot, if deadline.is_some() { State::RecvTimed } else { State::Recv });
+        if let Some(at) = deadline {
+            self.set_deadline(me.task, at);
+        }
+        self.rest(me);
+        Ok(Answer::Settled)
+    }
+
+    /// A receiving task that was suspended takes what came meanwhile.
+    pub fn receive_pending(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        let Some(process) = hot.process.get(self.pin) else { return };
+        let me = Me { task, hot, process };
+        let bits = hot.pending.get() & PENDING_BITS != 0 && hot.sc.get(self.pin).is_some();
+        if !bits && hot.senders.is_empty() {
+            return;
+        }
+        if hot.deadline.is_queued() {
+            self.clear_deadline(task);
+        }
+        if bits {
+            self.take_bound_bits(me);
+            self.make_ready(task, hot);
+        } else {
+            self.accept_next(me);
+        }
+    }
+
+    /// The task blocks otherwise than by calling: time that is not its own goes back.
+    pub fn rest(self, me: Me<'k>) {
+        self.give_back(me.task, me.hot);
+        if self.hot.current.is(me.task) {
+            self.block_current();
+        } else {
+            self.dispatch();
+        }
+    }
+
+    /// The bits of the bound Notification, as a receive answers them.
+    fn take_bound_bits(self, me: Me<'k>) {
+        let bits = me.hot.bound.get(self.pin).and_then(|n| n.get().hot.open(self.pin)).map_or(0, |n| n.bits.take());
+        me.hot.pending.set(me.hot.pending.get() & !PENDING_BITS);
+        write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
+    }
+
+    /// Takes the best queued call, if there is one.
+    fn accept_next(self, me: Me<'k>) -> bool {
+        let Some(caller) = me.hot.senders.pop_highest(self.pin) else { return false };
+        if me.hot.senders.is_empty() {
+            me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
+        }
+        self.accept(me, caller);
+        true
+    }
+
+    /// Takes a queued call: the receiver goes on with the caller's time.
+    fn accept(self, me: Me<'k>, caller: Ref<'k, Task>) {
+        let Some(msg) = caller.get().msg.open(self.pin) else { return };
+        let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
+        let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
+        copy_utcb(&caller.get().utcb, &me.task.get().utcb, words.info.words());
+        self.write_message(me.hot, words, from);
+        me.hot.caller.set(Some(caller));
+        msg.stage.set(Stage::Owed);
+        if let Some(hot) = self.task_hot(caller) {
+            set_state(hot, if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
+        }
+        set_state(me.hot, State::Ready);
+        let time = self.callers_time(caller);
+        if let Some((sc, sc_hot)) = time.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
+            if sc_hot.task.is(caller) {
+                if self.hot.current.is(me.task) {
+                    self.stop_current();
+                }
+                me.hot.sc.set(Some(sc));
+                sc_hot.task.set(Some(me.task));
+            }
+        }
+        if !self.hot.current.is(me.task) {
+            self.start(me.task, me.hot);
+        }
+        self.dispatch();
+    }
+
+    /// [`abi::Op::ReplyRecv`].
+    pub fn reply_recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?;
+        if let Some(caller) = me.hot.caller.take(self.pin) {
+            self.answer_call(me, caller, words);
+        }
+        self.receive(me, args)
+    }
+
+    /// [`abi::Op::Reply`].
+    pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?;
+        let caller = if args.a0 == 0 {
+            me.hot.caller.take(self.pin)
+        } else {
+            let found = self.find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
+            self.take_saved(found.object)?
+        };
+        let Some(caller) = caller else { return Err(Error::Gone.into()) };
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        self.answer_call(me, caller, words);
+        if !self.hot.current.is(me.task) {
+            self.make_ready(me.task, me.hot);
+        }
+        self.dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// Sends the reply. If the task runs on this caller's time, the time goes back with it and the
+    /// caller runs; the task is then off the CPU.
+    fn answer_call(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
+        let Some(hot) = self.task_hot(caller) else {
+            copy_utcb(&me.task.get().utcb, &caller.get().utcb, words.info.words());
+            self.reply_remote(me, caller, words);
+            return;
+        };
+        copy_utcb(&me.task.get().utcb, &caller.get().utcb, words.info.words());
+        let from = From { sender: TaskId::NONE, exposure: 0, custom: 0 };
+        self.write_message(hot, words, from);
+        self.end_call(me, caller, hot);
+    }
+
+    /// Ends a local call with an error.
+    fn fail_call(self, me: Me<'k>, caller: Ref<'k, Task>, error: Error) {
+        let Some(hot) = self.task_hot(caller) else {
+            self.fail_remote(caller, error, me.task.get().id());
+            self.give_back(me.task, me.hot);
+            return;
+        };
+        write_error(&hot.regs, error, 0, me.task.get().id());
+        self.end_call(me, caller, hot);
+    }
+
+    /// The caller's registers hold the outcome: give its time back and let it run.
+    fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &TaskHot) {
+        if state_of(hot) == State::AwaitTimed {
+            self.clear_deadline(caller);
+        }
+        if let Some(msg) = caller.get().msg.open(self.pin) {
+            msg.callee.set(None);
+            msg.held.set(None);
+            msg.stage.set(Stage::Home);
+        }
+        set_state(hot, State::Ready);
+        let time = hot.sc.get(self.pin);
+        let lent = time.is_some() && me.hot.sc.get(self.pin) == time && !me.hot.own_sc.get(self.pin).eq(&time);
+        if !lent {
+            self.make_ready(caller, hot);
+            return;
+        }
+        me.hot.sc.set(me.hot.own_sc.get(self.pin));
+        let Some((sc, sc_hot)) = time.and_then(|sc| Some((sc, self.sc_hot(sc)?))) else { return };
+        sc_hot.task.set(Some(caller));
+        if self.sched.current.is(sc) && !has_flag(hot, FLAG_SUSPENDED) {
+            self.run_task(caller, hot);
+        } else {
+            self.withdraw(sc);
+            self.make_ready(caller, hot);
+        }
+    }
+
+    /// [`abi::Op::SaveReply`].
+    pub fn save_reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let found = self.find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
+        let Some(reply) = found.object.get().hot.open(self.pin) else {
+            return Err(Refusal::new(Error::WrongCpu, found.object.get().hot.home().index() as u64));
+        };
+        if !reply.caller.is_null() {
+            return Err(Error::InUse.into());
+        }
+        let Some(caller) = me.hot.caller.take(self.pin) else { return Err(Error::Gone.into()) };
+        reply.caller.set(Some(caller));
+        reply.server.set(Some(me.task));
+        let first = me.hot.replies.get(self.pin);
+        reply.prev.set(None);
+        reply.next.set(first);
+        if let Some(hot) = first.and_then(|r| r.get().hot.open(self.pin)) {
+            hot.prev.set(Some(found.object));
+        }
+        me.hot.replies.set(Some(found.object));
+        if let Some(msg) = caller.get().msg.open(self.pin) {
+            msg.held.set(Some(found.object));
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// Takes the call out of a Reply object; `None` where it is empty.
+    fn take_saved(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
+        let Some(hot) = reply.get().hot.open(self.pin) else {
+            return Err(Refusal::new(Error::WrongCpu, reply.get().hot.home().index() as u64));
+        };
+        let Some(caller) = hot.caller.get(self.pin) else { return Ok(None) };
+        self.unlink_reply(reply);
+        if let Some(msg) = caller.get().msg.open(self.pin) {
+            msg.held.set(None);
+        }
+        Ok(Some(caller))
+    }
+
+    /// Empties a Reply object and takes it out of its server's list.
+    pub fn unlink_reply(self, reply: Ref<'k, Reply>) {
+        let Some(hot) = reply.get().hot.open(self.pin) else { return };
+        let (next, prev) = (hot.next.take(self.pin), hot.prev.take(self.pin));
+        if let Some(next_hot) = next.and_then(|r| r.get().hot.open(self.pin)) {
+            next_hot.prev.set(prev);
+        }
+        match prev.and_then(|r| r.get().hot.open(self.pin)) {
+            Some(prev_hot) => prev_hot.next.set(next),
+            None => {
+                if let Some(server) = hot.server.get(self.pin).and_then(|t| self.task_hot(t)) {
+                    server.replies.set(next);
+                }
+            }
+        }
+        hot.caller.set(None);
+        hot.server.set(None);
+    }
+
+    /// [`abi::Op::Forward`]: the call goes on as its caller's, with the forwarder's registers and the
+    /// forwarder's standing in the group; UTCB words are those the caller sent.
+    pub fn forward(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?;
+        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
+        let dest = self.resolve_task(me, Target(args.a0), need)?;
+        let Some(caller) = me.hot.caller.get(self.pin) else { return Err(Error::Gone.into()) };
+        if dest.task == me.task || dest.task == caller {
+            return Err(Error::SelfCall.into());
+        }
+        let Some(msg) = caller.get().msg.open(self.pin) else { return Err(Error::Gone.into()) };
+        let sender = caller.get().id();
+        let from = From { sender, exposure: Target(args.a0).index(), custom: dest.custom };
+        let local = self.task_hot(dest.task);
+        if let Some(callee) = local {
+            if callee.state.get() >> 32 != dest.tag >> 32 || state_of(callee) == State::Dead {
+                return Err(Refusal::dead(dest.task.get().id()));
+            }
+        }
+        me.hot.caller.set(None);
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        self.take_time_along(me, caller);
+        match local {
+            Some(callee) => self.pass_on(caller, msg, dest.task, callee, words, from),
+            None => self.forward_remote(caller, dest.task, dest.tag, words, from),
+        }
+        if !self.hot.current.is(me.task) {
+            self.make_ready(me.task, me.hot);
+        }
+        self.dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// A forwarder lets go of its caller's time.
+    fn take_time_along(self, me: Me<'k>, caller: Ref<'k, Task>) {
+        let Some(sc) = self.callers_time(caller) else { return };
+        if !me.hot.sc.is(sc) || me.hot.own_sc.is(sc) {
+            return;
+        }
+        me.hot.sc.set(me.hot.own_sc.get(self.pin));
+        self.withdraw(sc);
+        if let Some(hot) = self.sc_hot(sc) {
+            hot.task.set(Some(caller));
+        }
+    }
+
+    /// Delivers or queues a call whose caller is already waiting.
+    pub fn pass_on(
+        self,
+        caller: Ref<'k, Task>,
+        msg: &Message,
+        callee: Ref<'k, Task>,
+        hot: &TaskHot,
+        words: Words,
+        from: From,
+    ) {
+        msg.callee.set(Some(callee));
+        if self.is_receiving(hot) {
+            msg.stage.set(Stage::Owed);
+            if let Some(caller_hot) = self.task_hot(caller) {
+                let timed = caller_hot.deadline.is_queued();
+                set_state(caller_hot, if timed { State::AwaitTimed } else { State::Await });
+            }
+            self.deliver(callee, hot, caller, words, from);
+            if let Some((sc, sc_hot)) = self.callers_time(caller).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
+                if sc_hot.task.is(caller) {
+                    hot.sc.set(Some(sc));
+                    sc_hot.task.set(Some(callee));
+                }
+            }
+            self.start(callee, hot);
+        } else {
+            if let Some(caller_hot) = self.task_hot(caller) {
+                set_state(caller_hot, State::Sending);
+            }
+            self.queue_call(caller, msg, callee, hot, words, from);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The kernel proper: capabilities, objects, IPC, scheduling, reclaim. Safe code, generic over the
+//! [`Machine`], so that all of it runs under `cargo test` on the host.
+//!
+//! # Shape
+//! Every entry gets a [`Cx`]: the kernel, the proof of being on one CPU, and that CPU's own state.
+//! A system call is decoded without changing anything, then carried out without failing; it answers
+//! by writing the caller's register frame. Entries never wait: what must wait for another CPU or a
+//! grace period parks the task and starts the system call again later ([`Refusal::Restart`]).
+//!
+//! # Modules
+//! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
+//! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
+//! [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`remote`]: mailbox messages.
+//! [`syscall`]: the table.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod answer;
+pub mod caps;
+pub mod control;
+pub mod entry;
+pub mod groups;
+pub mod ids;
+pub mod ipc;
+pub mod make;
+pub mod notify;
+pub mod reclaim;
+pub mod remote;
+pub mod schedule;
+pub mod spaces;
+pub mod syscall;
+pub mod tasks;
+
+use abi::{Counter, ObjType};
+use kern_base::cpu::{CpuBlock, CpuHot, CpuSched};
+use kern_base::header::{Header, RootId};
+use kern_base::machine::Machine;
+use kern_base::process::Process;
+use kern_base::task::{Task, TaskHot};
+use smp::cpu::{CpuId, Pin};
+use smp::door::{KernelObject, Ref, Table};
+use smp::quiesce::Epoch;
+
+pub use answer::{Answer, Refusal, Result};
+
+/// Roots of derivation that a machine can have: one lock each.
+pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
+
+/// The machine as a kernel object: what the Machine capability refers to.
+#[repr(C, align(64))]
+pub struct MachineObject {
+    pub header: Header,
+}
+
+impl KernelObject for MachineObject {
+    const TYPE: u8 = ObjType::Machine as u8;
+}
+
+impl MachineObject {
+    pub fn new(root: RootId) -> MachineObject {
+        MachineObject { header: Header::new(ObjType::Machine, root) }
+    }
+}
+
+/// The kernel: what all CPUs share.
+pub struct Kernel<M: Machine> {
+    pub machine: M,
+    pub cpus: Table<CpuBlock>,
+    pub epoch: Epoch,
+    pub processes: ids::ProcessIds,
+    /// One derivation lock a root. Never two are held at once.
+    pub roots: [spin::Mutex<()>; MAX_ROOTS],
+}
+
+impl<M: Machine> Kernel<M> {
+    /// How many CPUs are up.
+    pub fn cpu_count(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// The block of a CPU; of the boot CPU where there is no such.
+    pub fn block<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a CpuBlock {
+        match self.cpus.get(pin, cpu.index()) {
+            Some(block) => block.get(),
+            None => panic!("no block for {cpu:?}"),
+        }
+    }
+}
+
+/// One kernel entry on one CPU.
+pub struct Cx<'k, M: Machine> {
+    pub k: &'k Kernel<M>,
+    pub pin: Pin<'k>,
+    pub cpu: &'k CpuBlock,
+    pub hot: &'k CpuHot,
+    pub sched: &'k CpuSched,
+}
+
+impl<M: Machine> Clone for Cx<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<M: Machine> Copy for Cx<'_, M> {}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// The context of an entry on `cpu`; `None` where the block is not that CPU's own.
+    #[inline(always)]
+    pub fn new(k: &'k Kernel<M>, pin: Pin<'k>, cpu: &'k CpuBlock) -> Option<Cx<'k, M>> {
+        Some(Cx { k, pin, cpu, hot: cpu.hot.open(pin)?, sched: cpu.sched.open(pin)? })
+    }
+
+    pub fn id(self) -> CpuId {
+        self.pin.cpu()
+    }
+
+    #[inline(always)]
+    pub fn count(self, counter: Counter) {
+        self.cpu.counters[counter as usize].bump();
+    }
+
+    /// The running task, opened.
+    #[inline(always)]
+    pub fn current(self) -> Option<Me<'k>> {
+        let task = self.hot.current.get(self.pin)?;
+        let hot = task.get().hot.open(self.pin)?;
+        Some(Me { task, hot, process: hot.process.get(self.pin)? })
+    }
+}
+
+/// The task that made the system call.
+#[derive(Clone, Copy)]
+pub struct Me<'k> {
+    pub task: Ref<'k, Task>,
+    pub hot: &'k TaskHot,
+    pub process: Ref<'k, Process>,
+}

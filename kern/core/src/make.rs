@@ -1,0 +1,230 @@
+//! Retype: objects from Untyped memory.
+//!
+//! First everything is checked and the destination slots are claimed, then objects are carved. A
+//! failure in between gives the claims back; what was already made stays, as if asked for alone.
+
+use abi::{Cap, Error, ObjType, Rights, Target};
+use core::mem::size_of;
+use core::sync::atomic::AtomicU64;
+use kern_base::group::{Exposure, Group};
+use kern_base::header::{Header, RootId};
+use kern_base::machine::Machine;
+use kern_base::memory::{Frame, Untyped, VSpace};
+use kern_base::notification::Notification;
+use kern_base::process::{Process, TaskNumber};
+use kern_base::reply::Reply;
+use kern_base::sched_context::SchedContext;
+use kern_base::slot::{CNode, Slot};
+use kern_base::task::Task;
+use smp::door::{KernelObject, Piece, RawWord, Ref, Region};
+
+use crate::{Answer, Cx, MachineObject, Me, Refusal, Result};
+
+/// Most objects that one system call makes.
+pub const RETYPE_MAX: u64 = 256;
+/// Most entries of a table object.
+const ENTRIES_MAX: u64 = 1 << 16;
+const PAGE: u64 = abi::PAGE_SIZE;
+
+/// The header of whatever a word refers to.
+pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
+    Some(match ObjType::from_raw(word.object_type())? {
+        ObjType::Untyped => &word.get::<Untyped>()?.get().header,
+        ObjType::CNode => &word.get::<CNode>()?.get().header,
+        ObjType::VSpace => &word.get::<VSpace>()?.get().header,
+        ObjType::Frame => &word.get::<Frame>()?.get().header,
+        ObjType::Process => &word.get::<Process>()?.get().header,
+        ObjType::Task => &word.get::<Task>()?.get().header,
+        ObjType::SchedContext => &word.get::<SchedContext>()?.get().header,
+        ObjType::Group => &word.get::<Group>()?.get().header,
+        ObjType::Notification => &word.get::<Notification>()?.get().header,
+        ObjType::Reply => &word.get::<Reply>()?.get().header,
+        ObjType::Machine => &word.get::<MachineObject>()?.get().header,
+    })
+}
+
+/// What to make.
+#[derive(Clone, Copy)]
+pub struct Recipe {
+    pub object_type: ObjType,
+    pub size: u64,
+}
+
+impl Recipe {
+    /// Checks type and size; the error's detail is the argument's position.
+    pub fn new(raw_type: u32, size: u64) -> Result<Recipe> {
+        let object_type = u8::try_from(raw_type).ok().and_then(ObjType::from_raw).ok_or(Refusal::argument(0))?;
+        let fits = match object_type {
+            ObjType::Untyped => (12..=40).contains(&size),
+            ObjType::Frame => size == 12 || size == 21,
+            ObjType::CNode | ObjType::Process => (1..=ENTRIES_MAX).contains(&size),
+            ObjType::VSpace => (1..=4096).contains(&size),
+            ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
+            ObjType::Machine => false,
+            ObjType::Task | ObjType::SchedContext | ObjType::Notification | ObjType::Reply => size == 0,
+        };
+        if fits { Ok(Recipe { object_type, size }) } else { Err(Refusal::argument(if raw_type == ObjType::Machine as u32 { 0 } else { 1 })) }
+    }
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::Retype`].
+    pub fn retype(self, me: Me<'k>, source: Target, size: u64, to: Target, count: u64) -> Result<Answer> {
+        let slot = self.slot_of(me.process, source.cap())?;
+        let word = slot.get().word.load(self.pin);
+        let untyped = self.typed::<Untyped>(word, source.cap(), Rights::NONE)?;
+        let recipe = Recipe::new(source.index(), size)?;
+        if count == 0 || count > RETYPE_MAX {
+            return Err(Refusal::argument(3));
+        }
+        let dest = |i: u64| {
+            let index = u64::from(to.index()) + i;
+            let index = u32::try_from(index).map_err(|_| Refusal::new(Error::NoCapability, index))?;
+            self.find_slot(me, Target::new(to.cap(), index), Rights::GRANT)
+        };
+        for i in 0..count {
+            let claimed = dest(i).and_then(|s| self.claim(s));
+            if let Err(refusal) = claimed {
+                self.unclaim_run(&dest, 0, i);
+                return Err(refusal);
+            }
+        }
+        let guard = self.lock_root(&untyped.get().header);
+        if slot.get().word.load(self.pin) != word || !self.is_open(untyped.get()) {
+            drop(guard);
+            self.unclaim_run(&dest, 0, count);
+            return Err(Error::Dying.into());
+        }
+        for i in 0..count {
+            let made = dest(i).and_then(|s| self.make(untyped.get(), recipe, s, slot));
+            if let Err(refusal) = made {
+                drop(guard);
+                self.unclaim_run(&dest, i, count);
+                return Err(refusal);
+            }
+        }
+        Ok(Answer::one(untyped.get().region().free()))
+    }
+
+    fn unclaim_run(self, dest: &impl Fn(u64) -> Result<Ref<'k, Slot>>, from: u64, to: u64) {
+        for i in from..to {
+            if let Ok(slot) = dest(i) {
+                self.unclaim(slot);
+            }
+        }
+    }
+
+    /// Carves one object and fills its first slot. The root lock is held.
+    pub fn make(self, untyped: &Untyped, recipe: Recipe, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Result<()> {
+        let region = untyped.region();
+        let full = || Refusal::new(Error::NoMemory, region.free());
+        let root = untyped.header.root();
+        let home = self.id();
+        match recipe.object_type {
+            ObjType::Untyped => self.make_untyped(region, root, recipe.size as u8, slot, parent).ok_or_else(full),
+            ObjType::Frame => self.make_frame(region, root, recipe.size as u8, slot, parent).ok_or_else(full),
+            ObjType::VSpace => self.make_vspace(region, root, recipe.size, slot, parent).ok_or_else(full),
+            ObjType::CNode => {
+                let (head, tail) = carve_pair::<CNode, Slot>(region, recipe.size).ok_or_else(full)?;
+                let table = tail.emplace_slice(|_| Slot::new()).ok_or_else(full)?;
+                self.place(head, CNode::new(root, table), |o| &o.header, slot, parent).ok_or_else(full)
+            }
+            ObjType::Process => {
+                let (head, tail) = carve_pair::<Process, TaskNumber>(region, recipe.size).ok_or_else(full)?;
+                let key = self.k.processes.allocate(self.pin)?;
+                let table = tail.emplace_slice(|_| TaskNumber::default()).ok_or_else(full)?;
+                self.place(head, Process::new(root, key, table), |o| &o.header, slot, parent).ok_or_else(full)
+            }
+            ObjType::Group => self.make_group(region, root, recipe.size, slot, parent).ok_or_else(full),
+            ObjType::Task => {
+                let mut piece = region.carve(size_of::<Task>() as u64, PAGE).ok_or_else(full)?;
+                piece.zero();
+                self.place(piece, Task::new(root, home), |o| &o.header, slot, parent).ok_or_else(full)
+            }
+            ObjType::SchedContext => {
+                let piece = carve_for::<SchedContext>(region).ok_or_else(full)?;
+                self.place(piece, SchedContext::new(root, home), |o| &o.header, slot, parent).ok_or_else(full)
+            }
+            ObjType::Notification => {
+                let piece = carve_for::<Notification>(region).ok_or_else(full)?;
+                self.place(piece, Notification::new(root, home), |o| &o.header, slot, parent).ok_or_else(full)
+            }
+            ObjType::Reply => {
+                let piece = carve_for::<Reply>(region).ok_or_else(full)?;
+                self.place(piece, Reply::new(root, home), |o| &o.header, slot, parent).ok_or_else(full)
+            }
+            ObjType::Machine => Err(Refusal::argument(0)),
+        }
+    }
+
+    /// Writes the object and its first capability.
+    fn place<T: KernelObject>(
+        self,
+        piece: Piece,
+        object: T,
+        header: impl Fn(&T) -> &Header,
+        slot: Ref<'k, Slot>,
+        parent: Ref<'k, Slot>,
+    ) -> Option<()> {
+        let object = piece.emplace(self.pin, object)?;
+        self.fill_first(slot, object, header(object.get()), parent);
+        Some(())
+    }
+
+    fn make_untyped(self, region: &Region, root: RootId, log2: u8, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+        let head = region.carve_top(size_of::<Untyped>() as u64)?;
+        let block = region.carve(1 << log2, 1 << log2)?;
+        self.place(head, Untyped::new(root, log2, block.into_region()), |o| &o.header, slot, parent)
+    }
+
+    fn make_frame(self, region: &Region, root: RootId, log2: u8, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+        let head = region.carve_top(size_of::<Frame>() as u64)?;
+        let mut block = region.carve(1 << log2, 1 << log2)?;
+        block.zero();
+        let base = self.k.machine.phys(block.base());
+        self.place(head, Frame::new(root, base, log2), |o| &o.header, slot, parent)
+    }
+
+    fn make_vspace(self, region: &Region, root: RootId, pool: u64, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+        let head = region.carve_top(size_of::<VSpace>() as u64)?;
+        let mut tables = region.carve((1 + pool) * PAGE, PAGE)?;
+        tables.zero();
+        let top = self.k.machine.phys(tables.base());
+        let cr3 = self.k.machine.init_root_table(top);
+        let first = kern_base::memory::Phys(top.0 + PAGE);
+        self.place(head, VSpace::new(root, cr3, first, pool as u32), |o| &o.header, slot, parent)
+    }
+
+    fn make_group(self, region: &Region, root: RootId, size: u64, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+        let (members, exposures) = (size & 0xffff, size >> 16);
+        let member_bytes = (members * 8).next_multiple_of(64);
+        let exposure_bytes = exposures * size_of::<Exposure>() as u64;
+        let mut piece = region.carve(size_of::<Group>() as u64 + member_bytes + exposure_bytes, 64)?;
+        let head = piece.split(size_of::<Group>() as u64)?;
+        let mut member_piece = piece.split(member_bytes)?;
+        let members = member_piece.split(members * 8)?.emplace_slice(|_| AtomicU64::new(0))?;
+        let exposures = piece.emplace_slice(|_| Exposure::new())?;
+        self.place(head, Group::new(root, members, exposures), |o| &o.header, slot, parent)
+    }
+
+    /// The first slot of a boot object: nothing is derived from anything yet.
+    pub fn fill_boot<T: KernelObject>(self, cnode: &CNode, cap: Cap, object: Ref<'k, T>, header: &Header, badge: u64) -> Option<()> {
+        let slot = cnode.slots.get(self.pin, cap.0 as usize)?;
+        slot.get().set_meta(badge, 0);
+        header.add_ref();
+        slot.get().word.set(object, Rights::ALL.0);
+        Some(())
+    }
+}
+
+fn carve_for<T>(region: &Region) -> Option<Piece> {
+    region.carve((size_of::<T>() as u64).next_multiple_of(64), 64)
+}
+
+/// Room for a `T` and, behind it, a table of `entries` `E`.
+fn carve_pair<T, E>(region: &Region, entries: u64) -> Option<(Piece, Piece)> {
+    let tail = entries * size_of::<E>() as u64;
+    let mut piece = region.carve(size_of::<T>() as u64 + tail, 64)?;
+    let head = piece.split(size_of::<T>() as u64)?;
+    Some((head, piece))
+}

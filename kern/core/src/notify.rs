@@ -1,0 +1,141 @@
+//! Notifications: raise, wait, bind.
+
+use abi::{Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target, task_rights};
+use kern_base::machine::Machine;
+use kern_base::notification::{Notification, NotificationHot};
+use kern_base::task::{FLAG_SUSPENDED, PENDING_BITS, State, Task};
+use smp::door::Ref;
+
+use crate::answer::write_values;
+use crate::schedule::{has_flag, set_state, state_of};
+use crate::syscall::Args;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::Notify`].
+    #[inline(always)]
+    pub fn notify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let target = Target(args.a0);
+        let slot = self.slot_of(me.process, target.cap())?;
+        let word = slot.get().word.load(self.pin);
+        let object = if word.object_type() == ObjType::Notification as u8 {
+            self.typed::<Notification>(word, target.cap(), Rights::NOTIFY)?
+        } else {
+            self.exposed_notification(me, target)?
+        };
+        match object.get().hot.open(self.pin) {
+            Some(hot) => self.raise(hot, args.a1),
+            None => self.raise_remote(object, args.a1),
+        }
+        Ok(Answer::DONE)
+    }
+
+    fn exposed_notification(self, me: Me<'k>, target: Target) -> Result<Ref<'k, Notification>> {
+        let group = self.find_group(me, target.cap(), Rights::NOTIFY)?.group;
+        let entry = self.exposure(group.get(), target.index())?;
+        let word = entry.get().slot.word.load(self.pin);
+        word.get::<Notification>().ok_or(Refusal::new(Error::NoExposure, u64::from(target.index())))
+    }
+
+    /// Raises bits of a Notification whose home is here.
+    #[inline]
+    pub fn raise(self, hot: &NotificationHot, bits: u64) {
+        hot.bits.set(hot.bits.get() | bits);
+        if hot.bits.get() == 0 {
+            return;
+        }
+        if let Some(waiter) = hot.waiter.take(self.pin) {
+            self.wake_waiter(waiter, hot);
+        } else if let Some(bound) = hot.bound.get(self.pin) {
+            self.wake_bound(bound, hot);
+        }
+    }
+
+    fn wake_waiter(self, waiter: Ref<'k, Task>, hot: &NotificationHot) {
+        let Some(task) = self.task_hot(waiter) else { return };
+        if task.deadline.is_queued() {
+            self.clear_deadline(waiter);
+        }
+        task.waits_for.set(None);
+        write_values(&task.regs, MsgInfo(0), [0, 0, hot.bits.take(), 0]);
+        self.make_ready(waiter, task);
+        self.dispatch();
+    }
+
+    /// Bits for a task that may be receiving: woken if it is and has time of its own.
+    fn wake_bound(self, bound: Ref<'k, Task>, hot: &NotificationHot) {
+        let Some(task) = self.task_hot(bound) else { return };
+        task.pending.set(task.pending.get() | PENDING_BITS);
+        let receiving = matches!(state_of(task), State::Recv | State::RecvTimed);
+        if !receiving || has_flag(task, FLAG_SUSPENDED) || task.sc.is_null() {
+            return;
+        }
+        if task.deadline.is_queued() {
+            self.clear_deadline(bound);
+        }
+        task.pending.set(task.pending.get() & !PENDING_BITS);
+        write_values(&task.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, hot.bits.take(), 0]);
+        self.make_ready(bound, task);
+        self.dispatch();
+    }
+
+    /// [`abi::Op::Wait`].
+    #[inline(always)]
+    pub fn wait(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let object = self.find::<Notification>(me, Target(args.a0).cap(), Rights::LISTEN)?.object;
+        let Some(hot) = object.get().hot.open(self.pin) else {
+            return Err(Refusal::new(Error::WrongCpu, object.get().hot.home().index() as u64));
+        };
+        let bits = hot.bits.take();
+        if bits != 0 {
+            self.clear_bound_pending(hot);
+            return Ok(Answer::Values([0, 0, bits, 0]));
+        }
+        if !hot.waiter.is_null() {
+            return Err(Error::InUse.into());
+        }
+        let info = MsgInfo(args.info);
+        if info.has(FLAG_NONBLOCK) {
+            return Err(Error::WouldBlock.into());
+        }
+        if info.has(FLAG_DEADLINE) {
+            if args.a1 <= self.k.machine.now() {
+                return Err(Error::Timeout.into());
+            }
+            self.set_deadline(me.task, args.a1);
+        }
+        hot.waiter.set(Some(me.task));
+        me.hot.waits_for.set(Some(object));
+        set_state(me.hot, State::WaitBits);
+        self.rest(me);
+        Ok(Answer::Settled)
+    }
+
+    fn clear_bound_pending(self, hot: &NotificationHot) {
+        if let Some(bound) = hot.bound.get(self.pin).and_then(|t| self.task_hot(t)) {
+            bound.pending.set(bound.pending.get() & !PENDING_BITS);
+        }
+    }
+
+    /// [`abi::Op::NotificationBind`].
+    pub fn notification_bind(self, me: Me<'k>, object: Cap, task: Cap) -> Result<Answer> {
+        let object = self.find::<Notification>(me, object, Rights::LISTEN)?.object;
+        let task = self.find::<Task>(me, task, task_rights::SCHEDULE)?.object;
+        let home = task.get().hot.home();
+        let (Some(hot), Some(task_hot)) = (object.get().hot.open(self.pin), self.task_hot(task)) else {
+            return Err(Refusal::new(Error::WrongCpu, home.index() as u64));
+        };
+        if !hot.bound.is_null() || !task_hot.bound.is_null() || !hot.waiter.is_null() {
+            return Err(Error::InUse.into());
+        }
+        if matches!(state_of(task_hot), State::Fresh | State::Dead) {
+            return Err(Error::BadState.into());
+        }
+        hot.bound.set(Some(task));
+        task_hot.bound.set(Some(object));
+        if hot.bits.get() != 0 {
+            self.raise(hot, 0);
+        }
+        Ok(Answer::DONE)
+    }
+}

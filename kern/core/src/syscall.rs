@@ -1,0 +1,222 @@
+//! The system call table: decode, call, answer.
+
+use abi::{Cap, Counter, Error, MsgInfo, Op, Rights, Target, machine_rights};
+use kern_base::machine::Machine;
+use kern_base::slot::Found;
+use kern_base::task::{State, ctl};
+
+use crate::answer::{write_error, write_values};
+use crate::schedule::set_state;
+use crate::{Answer, Cx, MachineObject, Me, Refusal, Result};
+
+/// The argument registers of a system call.
+#[derive(Clone, Copy, Debug)]
+pub struct Args {
+    pub info: u64,
+    /// rdi, rsi, rdx, r8, r9, r10.
+    pub a0: u64,
+    pub a1: u64,
+    pub a2: u64,
+    pub a3: u64,
+    pub a4: u64,
+    pub a5: u64,
+}
+
+impl Args {
+    /// The message registers.
+    #[inline(always)]
+    pub fn message(&self) -> [u64; 4] {
+        [self.a2, self.a3, self.a4, self.a5]
+    }
+
+    fn target(&self) -> Target {
+        Target(self.a0)
+    }
+
+    fn cap(&self) -> Cap {
+        self.target().cap()
+    }
+
+    fn cap1(&self) -> Cap {
+        Target(self.a1).cap()
+    }
+
+    fn cap2(&self) -> Cap {
+        Target(self.a2).cap()
+    }
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Serves a system call of the running task, whose registers are saved in its frame.
+    #[inline(always)]
+    pub fn system_call(self, op: Op) {
+        let Some(me) = self.current() else { return };
+        self.count(Counter::SlowEntry);
+        let r = &me.hot.regs;
+        let args = Args {
+            info: r.rax.get(),
+            a0: r.rdi.get(),
+            a1: r.rsi.get(),
+            a2: r.rdx.get(),
+            a3: r.r8.get(),
+            a4: r.r9.get(),
+            a5: r.r10.get(),
+        };
+        match self.invoke(op, me, &args) {
+            Ok(Answer::Settled) => {}
+            Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
+            Err(refusal) => self.refuse(me, refusal),
+        }
+    }
+
+    /// An operation number that the table does not have.
+    pub fn bad_system_call(self) {
+        if let Some(me) = self.current() {
+            self.count(Counter::SlowEntry);
+            self.refuse(me, Refusal::new(Error::BadSyscall, Op::COUNT as u64));
+        }
+    }
+
+    #[cold]
+    fn refuse(self, me: Me<'k>, refusal: Refusal) {
+        match refusal {
+            Refusal::Error { error, detail, who } => write_error(&me.hot.regs, error, detail, who),
+            Refusal::Restart { epoch } => {
+                self.rewind(me);
+                self.wait_for_grace(me, epoch);
+            }
+            Refusal::Again => {
+                self.rewind(me);
+                set_state(me.hot, State::Restart);
+                self.block_current();
+            }
+        }
+    }
+
+    /// The system call will be made again: its arguments are still in the frame.
+    fn rewind(self, me: Me<'k>) {
+        const SYSCALL_INSTRUCTION: u64 = 2;
+        me.hot.regs.rip.set(me.hot.regs.rip.get() - SYSCALL_INSTRUCTION);
+    }
+
+    #[inline(always)]
+    fn invoke(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        match op {
+            Op::Call => self.call(me, args),
+            Op::ReplyRecv => self.reply_recv(me, args),
+            Op::Null => Ok(Answer::DONE),
+            Op::Recv => self.recv(me, args),
+            Op::Reply => self.reply(me, args),
+            Op::Forward => self.forward(me, args),
+            Op::SaveReply => self.save_reply(me, args),
+            Op::Notify => self.notify(me, args),
+            Op::Wait => self.wait(me, args),
+            Op::Yield => self.yield_now(me),
+            Op::YieldTo => self.yield_to(me, args.target()),
+            Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
+            _ => self.invoke_object(op, me, args),
+        }
+    }
+
+    /// Operations on objects: none of them is on a hot path.
+    #[inline(never)]
+    fn invoke_object(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        match op {
+            Op::Retype => self.retype(me, args.target(), args.a1, Target(args.a2), args.a3),
+            Op::CapCopy => self.cap_copy(me, args.cap(), Target(args.a1), Rights(args.a2 as u32), args.a3),
+            Op::CapMove => self.cap_move(me, args.cap(), Target(args.a1)),
+            Op::CapDelete => self.cap_delete(me, args.target()),
+            Op::CapRevoke => self.cap_revoke(me, args.target()),
+            Op::CapInspect => self.cap_inspect(me, args.target()),
+            Op::UntypedReset => self.untyped_reset(me, args.cap()),
+            Op::GroupAdd => self.group_add(me, args.cap(), args.cap1(), Rights(args.a2 as u32), args.a3),
+            Op::GroupRemove => self.group_remove(me, args.target()),
+            Op::Expose => self.expose(me, args.target(), args.cap1(), args.a2),
+            Op::Withdraw => self.withdraw_exposure(me, args.target()),
+            Op::ProcessConfigure => self.process_configure(me, args.cap(), args.cap1(), args.cap2(), args.a3),
+            Op::ProcessAccept => self.process_accept(me, args.cap(), args.a1),
+            Op::TaskConfigure => self.task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
+            Op::TaskWriteRegs => self.task_write_regs(me, args.cap()),
+            Op::TaskReadRegs => self.task_read_regs(me, args.cap()),
+            Op::TaskResume => self.task_control(me, args.cap(), ctl::RESUME),
+            Op::TaskSuspend => self.task_control(me, args.cap(), ctl::SUSPEND),
+            Op::TaskKill => self.task_control(me, args.cap(), ctl::KILL),
+            Op::TaskCancel => self.task_control(me, args.cap(), ctl::CANCEL),
+            _ => self.invoke_rest(op, me, args),
+        }
+    }
+
+    fn invoke_rest(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        match op {
+            Op::SchedConfigure => self.sched_configure(me, args.cap(), args.a1, args.a2),
+            Op::SchedBind => self.sched_bind(me, args.cap(), args.cap1()),
+            Op::SchedInfo => self.sched_info(me, args.cap()),
+            Op::NotificationBind => self.notification_bind(me, args.cap(), args.cap1()),
+            Op::Map => self.map(me, args.cap(), args.cap1(), args.a2, args.a3),
+            Op::Unmap => self.unmap(me, args.cap(), args.cap1(), args.a2),
+            Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
+            Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
+            Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
+            Op::MachineDump => self.machine_dump(me, args.cap()),
+            Op::SetBases => self.set_bases(me, args.a0, args.a1),
+            _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
+        }
+    }
+
+    /// [`Op::Yield`].
+    fn yield_now(self, me: Me<'k>) -> Result<Answer> {
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        self.rotate();
+        Ok(Answer::Settled)
+    }
+
+    fn find_machine(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Found<'k, MachineObject>> {
+        self.find::<MachineObject>(me, cap, need)
+    }
+
+    /// [`Op::MachineLog`].
+    fn machine_log(self, me: Me<'k>, cap: Cap, len: u64, channel: u64) -> Result<Answer> {
+        let found = self.find_machine(me, cap, machine_rights::LOG)?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= abi::LOG_MAX).ok_or(Refusal::argument(1))?;
+        let channel = match channel {
+            0 => (found.badge & 0x7f) as u8,
+            REPORT => REPORT as u8,
+            _ => return Err(Refusal::argument(2)),
+        };
+        let mut bytes = [0u8; abi::LOG_MAX];
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(&me.task.get().utcb.bulk).take(len.div_ceil(8)) {
+            chunk.copy_from_slice(&word.load(core::sync::atomic::Ordering::Relaxed).to_le_bytes());
+        }
+        self.k.machine.log(channel, &bytes[..len]);
+        Ok(Answer::DONE)
+    }
+
+    /// [`Op::MachineExit`].
+    fn machine_exit(self, me: Me<'k>, cap: Cap, how: u64) -> Result<Answer> {
+        self.find_machine(me, cap, machine_rights::EXIT)?;
+        if how > 1 {
+            return Err(Refusal::argument(1));
+        }
+        self.k.machine.exit(how == 0)
+    }
+
+    /// [`Op::MachineCounter`]. Another CPU's counters are read as they are just then.
+    fn machine_counter(self, me: Me<'k>, target: Target, number: u64) -> Result<Answer> {
+        self.find_machine(me, target.cap(), machine_rights::INFO)?;
+        let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
+        let cpu = self.k.cpus.get(self.pin, target.index() as usize).ok_or(no_cpu)?;
+        let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
+        let counter = cpu.get().counters.get(number).ok_or(Refusal::argument(1))?;
+        Ok(Answer::one(counter.racy()))
+    }
+
+    #[cfg(not(feature = "dump"))]
+    fn machine_dump(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
+        self.find_machine(me, cap, machine_rights::DUMP)?;
+        Err(Error::NotBuilt.into())
+    }
+}
+
+/// The channel of report lines.
+const REPORT: u64 = 0x80;
+

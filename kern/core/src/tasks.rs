@@ -1,0 +1,360 @@
+//! Operations on processes, tasks and SchedContexts: configure, registers, start, control.
+
+use abi::{Cap, Error, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights};
+use core::cell::Cell;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::VSpace;
+use kern_base::process::Process;
+use kern_base::sched_context::SchedContext;
+use kern_base::slot::CNode;
+use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, RegFrame, State, Task, TaskHot, ctl, state_half};
+use smp::cpu::CpuId;
+use smp::door::Ref;
+
+use crate::schedule::{has_flag, runnable, set_state, state_of};
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Generations a task number can have.
+const TASK_GENERATIONS: u16 = 1 << 12;
+/// RFLAGS bits that a program may set: the arithmetic flags, DF, TF, AC, ID, NT is not among them.
+const USER_FLAGS: u64 = 0x0024_0dd5;
+/// Always one, and interrupts on.
+const FIXED_FLAGS: u64 = 0x202;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::ProcessConfigure`].
+    pub fn process_configure(self, me: Me<'k>, process: Cap, cnode: Cap, vspace: Cap, vector: u64) -> Result<Answer> {
+        let process = self.find::<Process>(me, process, process_rights::CONFIGURE)?.object;
+        let cnode = self.find::<CNode>(me, cnode, Rights::GRANT)?.object;
+        let vspace = self.find::<VSpace>(me, vspace, Rights::MAP)?.object;
+        if vector > 1 {
+            return Err(Refusal::argument(3));
+        }
+        self.bind_process(process, cnode, vspace, vector != 0)?;
+        Ok(Answer::DONE)
+    }
+
+    /// Gives a process its spaces; each serves one process only.
+    pub fn bind_process(self, process: Ref<'k, Process>, cnode: Ref<'k, CNode>, vspace: Ref<'k, VSpace>, vector: bool) -> Result<()> {
+        if process.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        if !process.get().cnode.claim(cnode) {
+            return Err(Error::BadState.into());
+        }
+        if !cnode.get().process.claim(process) {
+            process.get().cnode.set(None);
+            return Err(Error::InUse.into());
+        }
+        if !vspace.get().process.claim(process) {
+            cnode.get().process.set(None);
+            process.get().cnode.set(None);
+            return Err(Error::InUse.into());
+        }
+        process.get().vector.store(vector, Relaxed);
+        process.get().vspace.set(Some(vspace));
+        let slots = &cnode.get().slots;
+        process.get().publish_cspace(slots.get(self.pin, 0).map_or(0, Ref::addr), slots.len());
+        Ok(())
+    }
+
+    /// [`abi::Op::ProcessAccept`].
+    pub fn process_accept(self, me: Me<'k>, process: Cap, slot: u64) -> Result<Answer> {
+        let found = self.find::<Process>(me, process, Rights::NONE)?;
+        if found.object != me.process {
+            self.find::<Process>(me, process, process_rights::CONFIGURE)?;
+        }
+        let slot = u32::try_from(slot).map_err(|_| Refusal::argument(1))?;
+        if slot != 0 {
+            self.slot_of(found.object, Cap(slot))?;
+        }
+        found.object.get().accept.store(slot, Release);
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::TaskConfigure`].
+    pub fn task_configure(self, me: Me<'k>, task: Cap, process: Cap, utcb: u64, cpu: u64) -> Result<Answer> {
+        let task = self.find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let process = self.find::<Process>(me, process, process_rights::CONFIGURE)?.object;
+        let cpus = self.k.cpu_count();
+        let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
+        let cpu = usize::try_from(cpu).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
+        let id = self.bind_task(task, process, utcb, cpu)?;
+        Ok(Answer::one(id.raw()))
+    }
+
+    /// Binds a fresh task to a process, maps its UTCB, gives it an id.
+    pub fn bind_task(self, task: Ref<'k, Task>, process: Ref<'k, Process>, utcb: u64, cpu: CpuId) -> Result<TaskId> {
+        let Some(hot) = self.task_hot(task) else {
+            return Err(Refusal::new(Error::WrongCpu, task.get().hot.home().index() as u64));
+        };
+        if state_of(hot) != State::Fresh || !hot.process.is_null() {
+            return Err(Error::BadState.into());
+        }
+        let vspace = process.get().vspace.get(self.pin).ok_or(Refusal::from(Error::BadState))?;
+        if process.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        crate::spaces::check_user_range(utcb, abi::UTCB_SIZE as u64)?;
+        let (number, generation) = self.take_number(task, process)?;
+        let page = self.k.machine.phys(core::ptr::from_ref(&task.get().utcb).addr() as u64);
+        let access = Access { write: true, execute: false };
+        let mapped = {
+            let _guard = vspace.get().lock.lock();
+            self.k.machine.map(vspace.get(), utcb, page, 12, access)
+        };
+        if let Err(error) = mapped {
+            self.drop_number(process, number);
+            return Err(error.into());
+        }
+        let id = TaskId::new(process.get().key(), number, generation);
+        task.get().id.store(id.raw(), Release);
+        task.get().utcb_address.store(utcb, Relaxed);
+        task.get().utcb.task_id.store(id.raw(), Relaxed);
+        task.get().utcb.home_cpu.store(cpu.index() as u64, Relaxed);
+        let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };
+        hot.process.set(Some(process));
+        hot.start_on.set(cpu);
+        hot.state.set(u64::from(state_half(State::Ready, flags, self.id())) | (u64::from(id.generation()) << 32));
+        hot.regs.full.set(1);
+        hot.regs.rflags.set(FIXED_FLAGS);
+        self.k.machine.init_vector(task.get());
+        Ok(id)
+    }
+
+    fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {
+        let numbers = &process.get().tasks;
+        for (i, number) in numbers.iter(self.pin).enumerate() {
+            if number.get().generation.load(Relaxed) < TASK_GENERATIONS && number.get().task.claim(task) {
+                return Ok((i as u16, number.get().generation.fetch_add(1, AcqRel)));
+            }
+        }
+        Err(Refusal::new(Error::Full, numbers.len() as u64))
+    }
+
+    /// Gives a task number back.
+    pub fn drop_number(self, process: Ref<'k, Process>, number: u16) {
+        if let Some(entry) = process.get().tasks.get(self.pin, usize::from(number)) {
+            entry.get().task.set(None);
+        }
+    }
+
+    /// The inside of a suspended task that is at home here.
+    fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
+        let Some(hot) = self.task_hot(task) else {
+            return Err(Refusal::new(Error::WrongCpu, task.get().hot.home().index() as u64));
+        };
+        if hot.process.is_null() || !has_flag(hot, FLAG_SUSPENDED) || state_of(hot) == State::Dead {
+            return Err(Error::BadState.into());
+        }
+        Ok(hot)
+    }
+
+    /// [`abi::Op::TaskWriteRegs`]. A task that waits for something goes on waiting; the registers are those it
+    /// has when the wait ends, so only a ready one takes them.
+    pub fn task_write_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
+        let task = self.find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let hot = self.suspended(task)?;
+        if !matches!(state_of(hot), State::Ready | State::Faulted) {
+            return Err(Error::BadState.into());
+        }
+        let bulk = &me.task.get().utcb.bulk;
+        let word = |r: RegIndex| bulk[r as usize].load(Relaxed);
+        for address in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
+            if word(address) >= abi::USER_TOP {
+                return Err(Refusal::new(Error::BadAddress, address as u64));
+            }
+        }
+        for (register, cell) in registers(&hot.regs) {
+            cell.set(word(register));
+        }
+        hot.regs.rflags.set((word(RegIndex::Rflags) & USER_FLAGS) | FIXED_FLAGS);
+        hot.fs_base.set(word(RegIndex::FsBase));
+        hot.gs_base.set(word(RegIndex::GsBase));
+        hot.regs.full.set(1);
+        set_state(hot, State::Ready);
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::TaskReadRegs`].
+    pub fn task_read_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
+        let task = self.find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let hot = self.suspended(task)?;
+        let bulk = &me.task.get().utcb.bulk;
+        for (register, cell) in registers(&hot.regs) {
+            bulk[register as usize].store(cell.get(), Relaxed);
+        }
+        Ok(Answer::one(state_of(hot) as u64))
+    }
+
+    /// [`abi::Op::TaskResume`], [`abi::Op::TaskSuspend`], [`abi::Op::TaskCancel`], [`abi::Op::TaskKill`].
+    pub fn task_control(self, me: Me<'k>, task: Cap, bits: u64) -> Result<Answer> {
+        let need = if bits == ctl::KILL { task_rights::DESTROY } else { task_rights::SUSPEND };
+        let task = self.find::<Task>(me, task, need)?.object;
+        if task.get().id.load(Acquire) == 0 || task.get().header.has_flag(FLAG_DEAD) {
+            return Err(Error::BadState.into());
+        }
+        if bits == ctl::RESUME && self.move_to_start(task) {
+            return Ok(Answer::DONE);
+        }
+        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        self.send_control(task, bits);
+        self.dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// The first resume of a task that is to run on another CPU: it moves there with its time and its
+    /// Notification, before anybody there has heard of it.
+    fn move_to_start(self, task: Ref<'k, Task>) -> bool {
+        let Some(hot) = self.task_hot(task) else { return false };
+        let to = hot.start_on.get();
+        if to == self.id() || state_of(hot) != State::Ready || runnable(hot) {
+            return false;
+        }
+        if let Some((sc, sc_hot)) = hot.own_sc.get(self.pin).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
+            if sc_hot.task.is(task) {
+                self.withdraw(sc);
+                sc.get().node.hand_to(self.pin, to);
+                sc.get().hot.set_home(self.pin, to);
+            }
+        }
+        if let Some(object) = hot.bound.get(self.pin) {
+            object.get().hot.set_home(self.pin, to);
+        }
+        let word = hot.state.get() & !0xffff_0000;
+        hot.state.set(word | (u64::from(to.raw()) << 16));
+        task.get().msg_node.hand_to(self.pin, to);
+        task.get().msg.set_home(self.pin, to);
+        task.get().hot.set_home(self.pin, to);
+        self.send_control(task, ctl::RESUME);
+        true
+    }
+
+    /// [`abi::Op::SchedConfigure`].
+    pub fn sched_configure(self, me: Me<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
+        let sc = self.find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
+        let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
+        if slice == 0 {
+            return Err(Refusal::argument(2));
+        }
+        let Some(hot) = self.sc_hot(sc) else {
+            return Err(Refusal::new(Error::WrongCpu, sc.get().hot.home().index() as u64));
+        };
+        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        hot.state.set_slice(slice);
+        hot.state.set_priority(priority);
+        self.sched.queue.change_priority(self.pin, sc, priority);
+        if self.sched.current.is(sc) && self.sched.queue.outranks(priority) {
+            self.rotate();
+        }
+        self.dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// [`abi::Op::SchedBind`].
+    pub fn sched_bind(self, me: Me<'k>, sc: Cap, task: Cap) -> Result<Answer> {
+        let sc = self.find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
+        let task = self.find::<Task>(me, task, task_rights::SCHEDULE)?.object;
+        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        self.bind_time(sc, task)?;
+        self.dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// Gives a task time of its own.
+    pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
+        let elsewhere = |home: CpuId| Refusal::new(Error::WrongCpu, home.index() as u64);
+        let sc_hot = self.sc_hot(sc).ok_or(elsewhere(sc.get().hot.home()))?;
+        let hot = self.task_hot(task).ok_or(elsewhere(task.get().hot.home()))?;
+        if !sc_hot.owner.is_null() || !hot.own_sc.is_null() {
+            return Err(Error::InUse.into());
+        }
+        if matches!(state_of(hot), State::Fresh | State::Dead) {
+            return Err(Error::BadState.into());
+        }
+        sc_hot.owner.set(Some(task));
+        sc_hot.task.set(Some(task));
+        hot.own_sc.set(Some(sc));
+        if hot.sc.is_null() {
+            hot.sc.set(Some(sc));
+        }
+        if runnable(hot) {
+            self.start(task, hot);
+        }
+        Ok(())
+    }
+
+    /// [`abi::Op::SchedInfo`].
+    pub fn sched_info(self, me: Me<'k>, sc: Cap) -> Result<Answer> {
+        let sc = self.find::<SchedContext>(me, sc, sched_rights::OBSERVE)?.object;
+        let Some(hot) = self.sc_hot(sc) else {
+            return Err(Refusal::new(Error::WrongCpu, sc.get().hot.home().index() as u64));
+        };
+        self.charge();
+        Ok(Answer::Values([hot.state.consumed(), u64::from(hot.state.priority()), hot.state.slice(), 0]))
+    }
+
+    /// [`abi::Op::SetBases`].
+    pub fn set_bases(self, me: Me<'k>, fs: u64, gs: u64) -> Result<Answer> {
+        for (position, base) in [(0, fs), (1, gs)] {
+            if base >= abi::USER_TOP {
+                return Err(Refusal::new(Error::BadAddress, position));
+            }
+        }
+        me.hot.fs_base.set(fs);
+        me.hot.gs_base.set(gs);
+        self.k.machine.set_bases(fs, gs);
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::YieldTo`]: the rest of the slice goes to a ready task of this CPU.
+    #[inline(always)]
+    pub fn yield_to(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        let slot = self.slot_of(me.process, target.cap())?;
+        let word = slot.get().word.load(self.pin);
+        let task = match word.get::<Task>() {
+            Some(_) => self.typed::<Task>(word, target.cap(), task_rights::SCHEDULE)?,
+            None => self.resolve_task(me, target, Rights::SEND)?.task,
+        };
+        let Some(hot) = self.task_hot(task) else {
+            return Err(Refusal::new(Error::WrongCpu, task.get().hot.home().index() as u64));
+        };
+        if task == me.task {
+            return Err(Error::SelfCall.into());
+        }
+        let sc = hot.sc.get(self.pin).filter(|sc| self.sched.queue.contains(self.pin, *sc));
+        let Some(sc) = sc.filter(|_| runnable(hot)) else { return Err(Error::WouldBlock.into()) };
+        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        self.switch_to(sc, task, hot);
+        Ok(Answer::Settled)
+    }
+}
+
+/// The registers of a set that are plain values, by their place in the UTCB. RFLAGS and the declared
+/// bases are written apart; FS and GS as interrupted follow the declared ones.
+fn registers(regs: &RegFrame) -> [(RegIndex, &Cell<u64>); abi::REG_COUNT] {
+    [
+        (RegIndex::Rax, &regs.rax),
+        (RegIndex::Rbx, &regs.rbx),
+        (RegIndex::Rcx, &regs.rcx),
+        (RegIndex::Rdx, &regs.rdx),
+        (RegIndex::Rsi, &regs.rsi),
+        (RegIndex::Rdi, &regs.rdi),
+        (RegIndex::Rbp, &regs.rbp),
+        (RegIndex::R8, &regs.r8),
+        (RegIndex::R9, &regs.r9),
+        (RegIndex::R10, &regs.r10),
+        (RegIndex::R11, &regs.r11),
+        (RegIndex::R12, &regs.r12),
+        (RegIndex::R13, &regs.r13),
+        (RegIndex::R14, &regs.r14),
+        (RegIndex::R15, &regs.r15),
+        (RegIndex::Rip, &regs.rip),
+        (RegIndex::Rsp, &regs.rsp),
+        (RegIndex::Rflags, &regs.rflags),
+        (RegIndex::FsBase, &regs.fs),
+        (RegIndex::GsBase, &regs.gs),
+    ]
+}
