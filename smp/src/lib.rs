@@ -6,7 +6,10 @@
 //!   [`Region`](door::Region): how safe code holds, stores and makes kernel objects.
 //! * [`cpuset`]: sets of CPUs.
 //! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
+//! * [`coalesced`]: bits that anyone may raise and one message announces.
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
+//! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
+//! * [`chaos`], [`planted`]: perturbed runs and planted bugs, absent from normal builds.
 //!
 //! Everything above this crate is safe code. What keeps that sound is written at each door.
 #![no_std]
@@ -24,4 +27,5 @@ pub mod door;
 pub mod host_test;
 pub mod mailbox;
 pub mod planted;
+pub mod quiesce;
 pub mod sync;

@@ -1,0 +1,452 @@
+//! Grace periods: how a CPU learns that no CPU still uses what was unlinked.
+//!
+//! # Quiescent points
+//! The kernel never sleeps, and every reference that it loads is bound to its kernel entry. So a CPU
+//! holds no such reference where an entry ends: on return to user mode, and while it idles. In code
+//! that is a place that has `&mut Entry`: all pins borrowed from the entry are dead there.
+//!
+//! # Rounds
+//! A **round** begins on one CPU, the initiator, and is over when every CPU has been at a quiescent
+//! point since. The initiator pushes one node (there is one per pair of CPUs) into the mailbox of each
+//! other CPU; the target takes it out, and sends it back at its next quiescent point ([`settle`]).
+//! Nobody waits: each step is taken by whoever has the node. Left out are CPUs that need not be asked:
+//!
+//! * those that are parked ([`park`]): idle is a quiescent point that lasts;
+//! * those that have left the kernel by IRET since the round was asked for ([`left_by_iret`]). That
+//!   count is a plain store, so on x86 it might become visible only after loads of the *next* entry
+//!   were done; IRET serialises and rules that out, SYSRET does not and is not counted.
+//!
+//! If that leaves nobody, the round is over at once, at the initiator's own next quiescent point.
+//!
+//! # Slots: the epoch
+//! [`Epoch`] counts rounds: one that began when it was `e` raises it to at least `e + 1`. An emptied
+//! slot is stamped with the epoch read *after* the emptying. It is reusable once the epoch has reached
+//! `stamp + 2`: the round that raised it from `stamp + 1` began after the slot was seen empty, so every
+//! kernel entry that may have read the old contents has ended. (`stamp + 1` would not do: the round
+//! from `stamp` may have begun before the emptying.) Anybody's round serves everybody.
+//!
+//! # Memory: two rounds
+//! An object may be referred to not only by entries, but also by messages under way. After it was
+//! unlinked from everything at rest:
+//!
+//! 1. a first round ends every entry that may still push a message about it;
+//! 2. a second round's nodes go through every mailbox. Mailboxes are first in, first out, so all
+//!    messages about it have been taken out, and the entries that took them out have ended. Here no
+//!    CPU is left out because of what it counts, and a parked one only while its mailbox is empty.
+//!
+//! Then nothing refers to the object, and [`quiet`] gives the [`Quiet`] token that lets its memory be
+//! used again. What is asked of the kernel: who takes out a message about a dead object sends none on
+//! that refers to it.
+//!
+//! # Memory ordering
+//! Let D unlink something and read the epoch, I run the round, T use what was unlinked.
+//!
+//! * D: store, full fence, load epoch. I: load epoch, full fence, look at T. If D read an older epoch
+//!   than I, D's fence came first.
+//! * T is asked by mail: a fence after it took the node out ([`fence_after_message`], free on x86)
+//!   comes after I's, so T's later entries see D's store. T parked: [`unpark`] is an exchange, a full
+//!   fence; either I sees that T runs, or T's next entry sees D's store. T left by IRET: the same,
+//!   with IRET as the fence.
+//! * What T did before comes before what I does after: T's node, idle word or count is a `Release`
+//!   that I `Acquire`s. The epoch passes that on to whoever reads it.
+
+use core::cell::Cell;
+
+use crate::chaos::{self, Point};
+use crate::cpu::{CpuId, Entry, Pin};
+use crate::cpuset::CpuSet;
+use crate::door::{ObjWord, Quiet, RIGHTS_SHIFT, Ref, Table};
+use crate::mailbox::{Idle, Mailbox, Node};
+use crate::planted::{Fault, planted};
+use crate::sync::{
+    AtomicU64, Ordering, const_unless_loom, fence, fence_after_exchange, fence_after_message, fence_of_iret,
+};
+
+/// What a grace node says: `by` began a round and asks `at`. On its way back it says the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GraceMail {
+    by: CpuId,
+    at: CpuId,
+}
+
+/// How this module reaches the CPUs. Implemented once, by the kernel that owns the parts.
+pub trait Cpus {
+    /// What mailboxes carry.
+    type Mail: Copy + Send + From<GraceMail>;
+
+    /// How many CPUs came up: 0 to `count - 1`.
+    fn count(&self) -> usize;
+    fn epoch(&self) -> &Epoch;
+    fn mailbox<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Self::Mail>;
+    fn port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Self::Mail>;
+    /// The state of the CPU that the pin is of.
+    fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState;
+    /// Interrupts a CPU, so that it looks into its mailbox.
+    fn interrupt(&self, cpu: CpuId);
+}
+
+/// The count of rounds that all CPUs share.
+pub struct Epoch(AtomicU64);
+
+/// An emptied slot's note between the emptying and the stamp: reusable never.
+const UNSTAMPED: u64 = u64::MAX >> RIGHTS_SHIFT;
+
+impl Epoch {
+    const_unless_loom! {
+        /// At the start the epoch is such that a stamp of 0 (a slot never used) is old enough.
+        pub fn new() -> Epoch {
+            Epoch(AtomicU64::new(2))
+        }
+    }
+
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Empties a slot and notes in it when that was.
+    pub fn retire(&self, word: &ObjWord) {
+        word.set_empty(UNSTAMPED);
+        chaos::point(Point::SlotEmptied);
+        fence_after_exchange();
+        word.set_note(self.now());
+    }
+
+    /// The stamp for something just emptied with a plain store.
+    pub fn stamp(&self) -> u64 {
+        fence(Ordering::SeqCst);
+        self.now()
+    }
+
+    /// Whether what was emptied at `stamp` may be used again.
+    pub fn is_reusable(&self, stamp: u64) -> bool {
+        if planted(Fault::TornSlotRead) {
+            return true;
+        }
+        let wait = if planted(Fault::HastyEpoch) { 1 } else { 2 };
+        stamp != UNSTAMPED && stamp.saturating_add(wait) <= self.now()
+    }
+}
+
+impl Default for Epoch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What one CPU shows the others of its part in rounds.
+#[repr(C)]
+pub struct GracePort<P> {
+    /// How often it left the kernel by IRET. Written by its CPU.
+    exits: AtomicU64,
+    /// Quiet periods it has completed. Written by its CPU.
+    quiet: AtomicU64,
+    /// For each CPU, what it sends there as initiator.
+    pairs: Table<Pair<P>>,
+}
+
+/// What one CPU, as initiator, has for another.
+#[repr(C)]
+pub struct Pair<P> {
+    node: Node<P>,
+    /// The other's `exits` when the next round was asked for. The initiator's own.
+    exits: AtomicU64,
+}
+
+impl<P: Copy> Pair<P> {
+    const_unless_loom! {
+        /// For the table of `initiator`.
+        pub fn new(initiator: CpuId) -> Pair<P> {
+            Pair { node: Node::new(initiator), exits: AtomicU64::new(0) }
+        }
+    }
+}
+
+impl<P> GracePort<P> {
+    const_unless_loom! {
+        /// `pairs` has one element for each CPU.
+        pub fn new(pairs: Table<Pair<P>>) -> GracePort<P> {
+            GracePort { exits: AtomicU64::new(0), quiet: AtomicU64::new(0), pairs }
+        }
+    }
+}
+
+/// What a round is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// To end the entries of now.
+    Entries,
+    /// The same, and to flush mailboxes.
+    Flush,
+}
+
+/// A round under way.
+#[derive(Clone, Copy)]
+struct Round {
+    kind: Kind,
+    /// Part of a quiet period: a flush comes next, or was this.
+    for_quiet: bool,
+    /// The epoch in which it began.
+    epoch: u64,
+    /// Nodes that are not back yet.
+    outstanding: u32,
+}
+
+/// What one CPU keeps of its own part in rounds. At home on that CPU.
+pub struct GraceState {
+    /// Whose nodes this CPU has taken out and owes back.
+    owed: Cell<CpuSet>,
+    round: Cell<Option<Round>>,
+    /// The epoch when the next round was asked for and `Pair::exits` were noted.
+    start: Cell<Option<u64>>,
+    wanted_epoch: Cell<u64>,
+    /// Quiet periods asked for, and begun.
+    wanted_quiet: Cell<u64>,
+    begun_quiet: Cell<u64>,
+    unsettled: Cell<bool>,
+}
+
+impl Default for GraceState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl GraceState {
+    pub const fn new() -> GraceState {
+        GraceState {
+            owed: Cell::new(CpuSet::EMPTY),
+            round: Cell::new(None),
+            start: Cell::new(None),
+            wanted_epoch: Cell::new(0),
+            wanted_quiet: Cell::new(0),
+            begun_quiet: Cell::new(0),
+            unsettled: Cell::new(false),
+        }
+    }
+
+    /// Whether [`settle`] has something to do: look here on the way out of the kernel.
+    #[inline(always)]
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled.get()
+    }
+
+    /// Whether a round of this CPU's is under way or asked for. For dumps.
+    pub fn is_busy(&self) -> bool {
+        self.round.get().is_some() || self.unsettled.get()
+    }
+}
+
+/// A quiet period that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    cpu: CpuId,
+    number: u64,
+}
+
+/// Asks for the epoch to reach `target` (a stamp + 2). Then [`settle`] before the entry ends.
+pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
+    let now = cpus.epoch().now();
+    if now >= target {
+        return;
+    }
+    let state = cpus.state(pin);
+    // Stamps are never from the future, so nobody needs more.
+    state.wanted_epoch.set(state.wanted_epoch.get().max(target.min(now + 2)));
+    if state.start.get().is_none() {
+        state.start.set(Some(note_exits(cpus, pin)));
+    }
+    state.unsettled.set(true);
+}
+
+/// Asks for a quiet period, after which nothing refers to what was unlinked before this call. Then
+/// [`settle`] before the entry ends; [`quiet`] says when it is over.
+pub fn request_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Ticket {
+    let state = cpus.state(pin);
+    let number = state.begun_quiet.get() + 1;
+    state.wanted_quiet.set(number);
+    // Anew even where it was noted before: this caller's unlinking came after that.
+    state.start.set(Some(note_exits(cpus, pin)));
+    state.unsettled.set(true);
+    Ticket { cpu: pin.cpu(), number }
+}
+
+/// The proof that the quiet period is over, once it is. On any CPU.
+pub fn quiet<C: Cpus>(cpus: &C, pin: Pin<'_>, ticket: Ticket) -> Option<Quiet> {
+    (cpus.port(pin, ticket.cpu).quiet.load(Ordering::Acquire) >= ticket.number).then(Quiet::new)
+}
+
+/// Takes in a [`GraceMail`] that this CPU's mailbox delivered. Then [`settle`] before the entry ends.
+pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
+    let state = cpus.state(pin);
+    if mail.by == pin.cpu() {
+        let round = state.round.get().map(|r| Round { outstanding: r.outstanding - 1, ..r });
+        state.round.set(round);
+    } else {
+        let mut owed = state.owed.get();
+        owed.insert(mail.by);
+        state.owed.set(owed);
+    }
+    state.unsettled.set(true);
+}
+
+/// How far a [`settle`] came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "somebody may wait for the round that is over"]
+pub enum Settled {
+    /// No round of this CPU's has ended.
+    Same,
+    /// At least one has: look again who waits for the epoch or for a quiet period.
+    Advanced,
+}
+
+/// At a quiescent point: sends back what is owed, and takes the own rounds as far as they go.
+///
+/// To be called before the end of every entry in which [`GraceState::is_unsettled`] became true; what
+/// else the entry does afterwards starts with fresh pins.
+pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
+    let pin = entry.pin();
+    let state = cpus.state(pin);
+    state.unsettled.set(false);
+    fence_after_message();
+    for by in state.owed.take() {
+        send(cpus, pin, GraceMail { by, at: pin.cpu() }, by);
+    }
+    let mut settled = Settled::Same;
+    loop {
+        match state.round.get() {
+            Some(round) if round.outstanding > 0 => return settled,
+            Some(round) => {
+                finish(cpus, pin, round);
+                settled = Settled::Advanced;
+            }
+            None if state.wanted_quiet.get() > state.begun_quiet.get() => {
+                state.begun_quiet.set(state.wanted_quiet.get());
+                begin(cpus, pin, Kind::Entries, true);
+            }
+            None if state.wanted_epoch.get() > cpus.epoch().now() => begin(cpus, pin, Kind::Entries, false),
+            None => return settled,
+        }
+    }
+}
+
+/// Puts a CPU that has nothing to do at a quiescent point that lasts. `false`: there is something to
+/// do after all (drain, settle). See [`Mailbox::advertise`].
+pub fn park<C: Cpus>(cpus: &C, entry: &mut Entry, how: Idle) -> bool {
+    let pin = entry.pin();
+    !cpus.state(pin).is_unsettled() && cpus.mailbox(pin, pin.cpu()).advertise(pin, how)
+}
+
+/// The first thing that a parked CPU does when it wakes. Says whether there is mail; if so, drain
+/// before anything else. See [`Mailbox::retract`].
+pub fn unpark<C: Cpus>(cpus: &C, entry: &mut Entry) -> bool {
+    let pin = entry.pin();
+    cpus.mailbox(pin, pin.cpu()).retract(pin)
+}
+
+/// Counts a return to user mode **by IRET**, which must be what the CPU does next.
+#[inline(always)]
+pub fn left_by_iret<C: Cpus>(cpus: &C, entry: &mut Entry) {
+    let pin = entry.pin();
+    let exits = &cpus.port(pin, pin.cpu()).exits;
+    exits.store(exits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+    if !planted(Fault::UnfencedExit) {
+        fence_of_iret();
+    }
+}
+
+/// The epoch, and a full fence before what is looked at next.
+fn fenced_epoch<C: Cpus>(cpus: &C) -> u64 {
+    let epoch = cpus.epoch().now();
+    fence(Ordering::SeqCst);
+    epoch
+}
+
+/// The moment from which a round counts: the epoch, and what the others have counted.
+fn note_exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
+    let epoch = fenced_epoch(cpus);
+    for (at, pair) in pairs(cpus, pin) {
+        if at != pin.cpu() {
+            let exits = cpus.port(pin, at).exits.load(Ordering::Acquire);
+            pair.exits.store(exits, Ordering::Relaxed);
+        }
+    }
+    epoch
+}
+
+/// This CPU's pairs, by the CPU they are for.
+fn pairs<'a, C: Cpus>(
+    cpus: &'a C,
+    pin: Pin<'a>,
+) -> impl Iterator<Item = (CpuId, Ref<'a, Pair<C::Mail>>)> + use<'a, C> {
+    let own = &cpus.port(pin, pin.cpu()).pairs;
+    (0..cpus.count()).filter_map(move |n| Some((CpuId::new(n)?, own.get(pin, n)?)))
+}
+
+/// Begins a round: asks every CPU that has to be asked.
+fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind, for_quiet: bool) {
+    let state = cpus.state(pin);
+    // A flush asks whatever was counted, so what a waiting request has noted stays.
+    let noted = if kind == Kind::Entries { state.start.take() } else { None };
+    let epoch = match (noted, kind) {
+        (Some(epoch), _) => epoch,
+        (None, Kind::Entries) => note_exits(cpus, pin),
+        (None, Kind::Flush) => fenced_epoch(cpus),
+    };
+    chaos::point(Point::GraceStarted);
+    let mut outstanding = 0;
+    for (at, pair) in pairs(cpus, pin) {
+        if must_ask(cpus, pin, at, &pair, kind) {
+            outstanding += 1;
+            send(cpus, pin, GraceMail { by: pin.cpu(), at }, at);
+        }
+    }
+    state.round.set(Some(Round { kind, for_quiet, epoch, outstanding }));
+}
+
+/// Whether `at` may hold references from before the round, or for a flush messages, too.
+fn must_ask<C: Cpus>(cpus: &C, pin: Pin<'_>, at: CpuId, pair: &Pair<C::Mail>, kind: Kind) -> bool {
+    let (mailbox, own) = (cpus.mailbox(pin, at), at == pin.cpu());
+    match kind {
+        // Here is a quiescent point of our own.
+        Kind::Entries if own => false,
+        Kind::Entries => {
+            let exits = cpus.port(pin, at).exits.load(Ordering::Acquire);
+            exits == pair.exits.load(Ordering::Relaxed) && !mailbox.is_idle()
+        }
+        // First the mailbox, then the idle word: if it is empty, and *then* its CPU is idle, the entry
+        // that took the last message out has ended.
+        Kind::Flush => {
+            let mail = mailbox.has_mail() && !planted(Fault::ParkedWithMail);
+            mail || !(own || mailbox.is_idle())
+        }
+    }
+}
+
+/// Ends a round that everybody has answered.
+fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
+    let state = cpus.state(pin);
+    cpus.epoch().0.fetch_max(round.epoch + 1, Ordering::AcqRel);
+    state.round.set(None);
+    if !round.for_quiet {
+        return;
+    }
+    if round.kind == Kind::Entries && !planted(Fault::UnflushedMailboxes) {
+        begin(cpus, pin, Kind::Flush, true);
+    } else {
+        cpus.port(pin, pin.cpu()).quiet.store(state.begun_quiet.get(), Ordering::Release);
+    }
+}
+
+/// Pushes the node of a pair into a mailbox: to the asked, or back.
+fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail, to: CpuId) {
+    let Some(pair) = cpus.port(pin, mail.by).pairs.get(pin, mail.at.index()) else {
+        panic!("grace: {:?} has no pair for {:?}", mail.by, mail.at);
+    };
+    let node = pair.map(|pair| &pair.node);
+    if cpus.mailbox(pin, to).push(pin, node, mail.into()).is_needed() {
+        cpus.interrupt(to);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,201 @@
+//! Host tests of grace periods: single cases, then random worlds of several CPUs whose entries are
+//! interleaved step by step. What memory ordering does is loom's business (`tests/loom_*.rs`).
+
+use super::*;
+use crate::host_test::{cpu, entry, leak, pin};
+use crate::mailbox::{Drained, Wake};
+use std::boxed::Box;
+use std::cell::RefCell;
+use std::vec::Vec;
+
+mod world;
+
+#[derive(Clone, Copy)]
+enum Mail {
+    Grace(GraceMail),
+    /// About the object of that number.
+    About(usize),
+}
+
+impl From<GraceMail> for Mail {
+    fn from(mail: GraceMail) -> Mail {
+        Mail::Grace(mail)
+    }
+}
+
+struct Block {
+    mailbox: Mailbox<Mail>,
+    port: GracePort<Mail>,
+    state: GraceState,
+}
+
+struct System {
+    epoch: Epoch,
+    blocks: &'static [Block],
+    interrupts: RefCell<CpuSet>,
+}
+
+impl Cpus for System {
+    type Mail = Mail;
+
+    fn count(&self) -> usize {
+        self.blocks.len()
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+    fn mailbox<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Mail> {
+        &self.blocks[cpu.index()].mailbox
+    }
+    fn port<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Mail> {
+        &self.blocks[cpu.index()].port
+    }
+    fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState {
+        &self.blocks[pin.cpu().index()].state
+    }
+    fn interrupt(&self, cpu: CpuId) {
+        self.interrupts.borrow_mut().insert(cpu);
+    }
+}
+
+fn system(count: usize) -> System {
+    let block = |n: usize| {
+        let pairs: Vec<_> = (0..count).map(|_| Pair::new(cpu(n))).collect();
+        let pairs = Table::from_static(Box::leak(pairs.into_boxed_slice()));
+        Block { mailbox: Mailbox::new(cpu(n)), port: GracePort::new(pairs), state: GraceState::new() }
+    };
+    let blocks: Vec<_> = (0..count).map(block).collect();
+    System {
+        epoch: Epoch::new(),
+        blocks: Box::leak(blocks.into_boxed_slice()),
+        interrupts: RefCell::new(CpuSet::EMPTY),
+    }
+}
+
+impl System {
+    /// An interrupt's kernel entry on CPU `n`: drain, settle, leave.
+    fn visit(&self, n: usize) -> Settled {
+        let mut entry = entry(n);
+        self.interrupts.borrow_mut().remove(cpu(n));
+        let drained = self.blocks[n].mailbox.drain(&mut entry, 100, |pin, mail| match mail {
+            Mail::Grace(mail) => receive(self, pin, mail),
+            Mail::About(_) => {}
+        });
+        assert_eq!(drained, Drained::Empty);
+        settle(self, &mut entry)
+    }
+
+    fn park(&self, n: usize) {
+        assert!(park(self, &mut entry(n), Idle::Halt));
+    }
+}
+
+#[test]
+fn alone_a_round_is_over_at_the_next_quiescent_point() {
+    let system = system(1);
+    let mut entry = entry(0);
+    let stamp = system.epoch.stamp();
+    assert!(system.epoch.is_reusable(0) && !system.epoch.is_reusable(stamp));
+    request_epoch(&system, entry.pin(), stamp + 2);
+    let ticket = request_quiet(&system, entry.pin());
+    assert!(quiet(&system, entry.pin(), ticket).is_none(), "this entry may still use it");
+    assert_eq!(settle(&system, &mut entry), Settled::Advanced);
+    assert!(quiet(&system, entry.pin(), ticket).is_some() && system.epoch.is_reusable(stamp));
+    assert_eq!(settle(&system, &mut entry), Settled::Same);
+}
+
+#[test]
+fn parked_cpus_are_left_alone() {
+    let system = system(4);
+    (1..4).for_each(|n| system.park(n));
+    let mut entry = entry(0);
+    let ticket = request_quiet(&system, entry.pin());
+    assert_eq!(settle(&system, &mut entry), Settled::Advanced);
+    assert!(quiet(&system, entry.pin(), ticket).is_some());
+    assert!(system.interrupts.borrow().is_empty());
+}
+
+#[test]
+fn running_cpus_are_asked_and_answer_when_they_leave() {
+    let system = system(3);
+    system.park(2);
+    let mut here = entry(0);
+    let stamp = system.epoch.stamp();
+    request_epoch(&system, here.pin(), stamp + 2);
+    for _ in 0..2 {
+        assert!(!system.epoch.is_reusable(stamp));
+        let _ = settle(&system, &mut here);
+        assert_eq!(*system.interrupts.borrow(), CpuSet::only(cpu(1)));
+        assert_eq!(system.visit(1), Settled::Same);
+        assert_eq!(*system.interrupts.borrow(), CpuSet::only(cpu(0)), "the answer");
+        assert_eq!(system.visit(0), Settled::Advanced);
+    }
+    assert!(system.epoch.is_reusable(stamp));
+}
+
+#[test]
+fn who_left_by_iret_meanwhile_is_not_asked() {
+    let system = system(2);
+    let mut here = entry(0);
+    let stamp = system.epoch.stamp();
+    request_epoch(&system, here.pin(), stamp + 2);
+    left_by_iret(&system, &mut entry(1));
+    assert_eq!(settle(&system, &mut here), Settled::Advanced);
+    assert_eq!(system.epoch.now(), stamp + 1);
+    // The next round began after that exit, so now it is asked.
+    assert_eq!(*system.interrupts.borrow(), CpuSet::only(cpu(1)));
+}
+
+#[test]
+fn anybodys_round_serves_everybody() {
+    let system = system(2);
+    let stamp = system.epoch.stamp();
+    system.park(1);
+    let mut here = entry(0);
+    request_epoch(&system, here.pin(), stamp + 2);
+    let _ = settle(&system, &mut here);
+    assert!(system.epoch.is_reusable(stamp));
+    assert!(!unpark(&system, &mut entry(1)));
+    request_epoch(&system, pin(1), stamp + 2);
+    assert!(!system.blocks[1].state.is_unsettled(), "there already");
+}
+
+#[test]
+fn a_flush_waits_for_the_mail_of_a_parked_cpu() {
+    let system = system(2);
+    system.park(1);
+    let mut here = entry(0);
+    let wake = system.blocks[1].mailbox.push(here.pin(), leak(Node::new(cpu(0))), Mail::About(0));
+    assert_eq!(wake, Wake::Interrupt);
+    let ticket = request_quiet(&system, here.pin());
+    assert_eq!(settle(&system, &mut here), Settled::Advanced, "the round that ends entries");
+    assert!(quiet(&system, here.pin(), ticket).is_none());
+    assert!(unpark(&system, &mut entry(1)));
+    assert_eq!(system.visit(1), Settled::Same);
+    assert_eq!(system.visit(0), Settled::Advanced);
+    assert!(quiet(&system, pin(0), ticket).is_some() && quiet(&system, pin(1), ticket).is_some());
+}
+
+#[test]
+fn a_later_request_waits_for_a_period_that_begins_later() {
+    let system = system(2);
+    let mut here = entry(0);
+    let first = request_quiet(&system, here.pin());
+    let _ = settle(&system, &mut here);
+    let second = request_quiet(&system, here.pin());
+    assert_eq!(second, request_quiet(&system, here.pin()), "not begun, so it serves both");
+    let done = |ticket| quiet(&system, pin(0), ticket).is_some();
+    for (first_done, second_done) in [(false, false), (true, false), (true, false), (true, true)] {
+        let (_, _) = (system.visit(1), system.visit(0));
+        assert_eq!((done(first), done(second)), (first_done, second_done));
+    }
+    assert!(!system.blocks[0].state.is_busy());
+}
+
+#[test]
+fn who_has_something_to_settle_does_not_park() {
+    let system = system(2);
+    request_quiet(&system, pin(0));
+    assert!(!park(&system, &mut entry(0), Idle::Halt));
+    assert!(!system.blocks[0].mailbox.is_idle());
+}
