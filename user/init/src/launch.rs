@@ -100,7 +100,7 @@ pub fn launch(program: &Program<'_>) -> Result<(), LaunchError> {
 }
 
 fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<(), LaunchError> {
-    let group: Group = at("making its group", nursery.make(members_and_exposures(4, 4)))?;
+    let group: Group = at("making its group", nursery.make_group(4, 4))?;
     at("listening for it", group.expose_task(PARENT, &own::task()))?;
     let custom = u16::from(program.channel);
     at("letting it report", child.join(&group, slot::SUPERVISOR, Rights::SEND, custom))?;
@@ -125,10 +125,6 @@ fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<
     let watcher = at("making its watcher", Home::own(|home| task(nursery, home, &watcher)))?;
     at("starting its watcher", watcher.task.resume())?;
     at("starting it", first.task.resume())
-}
-
-const fn members_and_exposures(members: u64, exposures: u64) -> u64 {
-    members | exposures << 16
 }
 
 fn set_own_priority() -> user_rt::Result<()> {

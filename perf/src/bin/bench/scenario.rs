@@ -90,8 +90,8 @@ fn at<T>(step: &'static str, result: user_rt::Result<T>) -> Result<T, RowError> 
 /// Where things are in a group and a CSpace: fixed, or drawn at random.
 #[derive(Clone, Copy, Debug)]
 struct Placement {
-    members: u64,
-    exposures: u64,
+    members: u16,
+    exposures: u16,
     /// Exposure of the first server.
     first_server: u32,
     /// Slot of the group in the processes that are made.
@@ -100,24 +100,20 @@ struct Placement {
 
 impl Placement {
     fn plain(pairs: u64) -> Placement {
-        Placement { members: 4, exposures: pairs + 1, first_server: 1, slot: slot::GROUPS }
+        Placement { members: 4, exposures: pairs as u16 + 1, first_server: 1, slot: slot::GROUPS }
     }
 
     fn random(pairs: u64, random: &mut oorandom::Rand64) -> Placement {
         let exposures = pairs + 1 + random.rand_range(0..300);
         Placement {
-            members: 3 + random.rand_range(0..300),
-            exposures,
+            members: 3 + random.rand_range(0..300) as u16,
+            exposures: exposures as u16,
             first_server: random.rand_range(1..exposures + 1 - pairs) as u32,
             // Behind the slots in which tasks of the process may find themselves.
             slot: Cap(FREE_SLOTS
                 + 64
                 + random.rand_range(0..u64::from(CHILD_SLOTS - FREE_SLOTS - 64)) as u32),
         }
-    }
-
-    const fn size(&self) -> u64 {
-        self.members | self.exposures << 16
     }
 }
 
@@ -152,7 +148,8 @@ fn run_once(
     for pair in 0..pairs {
         prepare_block(stage, row, pair, pairs, placement);
     }
-    let group: Group = at("making the group", stage.nursery.make(placement.size()))?;
+    let group: Group =
+        at("making the group", stage.nursery.make_group(placement.members, placement.exposures))?;
     at("exposing the end", group.expose_notification(EXPOSURE_DONE, &stage.done))?;
     let mut cast = Cast::new(stage, image, row, &group, placement)?;
     for pair in 0..pairs {

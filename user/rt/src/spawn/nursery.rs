@@ -4,13 +4,15 @@ use abi::{Cap, Error, PAGE_SIZE};
 
 use super::own;
 use crate::Result;
-use crate::cap::{Frame, Handle, Untyped};
+use crate::cap::{Frame, Group, Handle, Untyped};
 use crate::invoke::yield_now;
 use crate::layout::{FREE_SLOTS, PROGRAM_SLOTS, slot};
 use crate::slots::Slots;
 
 /// Times a reset is asked for again while the kernel is still busy with it.
 const RESET_TRIES: u32 = 100_000;
+/// Objects that one system call makes at most.
+const AT_ONCE: u32 = 128;
 
 /// An Untyped of this process and a range of slots of its own CNode.
 #[derive(Debug)]
@@ -61,14 +63,31 @@ impl Nursery {
         Ok(T::at(self.make_many::<T>(size, 1)?.first))
     }
 
+    /// Makes several in consecutive slots. If the memory gives out half-way, those that were made keep
+    /// their slots until the nursery is reset.
     pub fn make_many<T: Handle>(&mut self, size: u64, count: u32) -> Result<Many> {
         let first = self.slots.take(count)?;
-        let made = self.untyped.retype::<T>(size, own::cnode().slot(first), u64::from(count));
-        if let Err(refusal) = made {
-            self.slots.give_back(count);
-            return Err(refusal);
+        let mut made = 0;
+        while made < count {
+            let now = (count - made).min(AT_ONCE);
+            let place = own::cnode().slot(Cap(first.0 + made));
+            if let Err(refusal) = self.untyped.retype::<T>(size, place, u64::from(now)) {
+                self.slots.give_back(count - made - now);
+                return Err(refusal);
+            }
+            made += now;
         }
         Ok(Many { first, count })
+    }
+
+    /// Makes a group of which this process is the first member, with all rights, so that it may use the
+    /// capability it has as its maker for calls too.
+    pub fn make_group(&mut self, members: u16, exposures: u16) -> Result<Group> {
+        let group: Group = self.make(u64::from(members) | u64::from(exposures) << 16)?;
+        let spare = self.slots.take(1)?;
+        own::process().accept(spare)?;
+        group.add(&own::process(), abi::MEMBER_RIGHTS, 0)?;
+        Ok(group)
     }
 
     /// Pages of memory.
