@@ -81,6 +81,7 @@ pub fn run(artifacts: &Artifacts, model: &str, image: &Path, limit: Duration) ->
 
 struct Heard {
     serial: Vec<String>,
+    /// Logs and report lines.
     logs: Vec<String>,
     reports: Vec<Report>,
 }
@@ -95,7 +96,9 @@ impl Heard {
         for piece in splitter {
             match piece {
                 Piece::Record { channel: records::REPORT, payload } => {
-                    heard.reports.push(Report::parse(&String::from_utf8_lossy(&payload)));
+                    let line = String::from_utf8_lossy(&payload).into_owned();
+                    heard.reports.push(Report::parse(&line));
+                    heard.logs.push(line);
                 }
                 Piece::Record { channel, payload } => heard.logs.extend(logs.render(channel, &payload)),
                 Piece::Skipped(_) => {}
@@ -107,8 +110,7 @@ impl Heard {
     fn last_words(&self) -> Vec<String> {
         const EACH: usize = 20;
         let tail = |lines: &[String]| lines[lines.len().saturating_sub(EACH)..].to_vec();
-        let reports: Vec<String> = self.reports.iter().map(|report| format!("{report:?}")).collect();
-        [tail(&self.serial), tail(&self.logs), tail(&reports)].concat()
+        [tail(&self.serial), tail(&self.logs)].concat()
     }
 }
 

@@ -80,7 +80,7 @@ impl Lab {
     }
 
     fn show(&self, event: &Event) {
-        if let Event::Report(Report::Progress(text)) = event {
+        if let Event::Report { report: Report::Progress(text), .. } = event {
             self.screen.progress(text);
         } else if self.verbose {
             self.screen.say(&event.text());

@@ -26,7 +26,8 @@ pub enum Event {
     Serial(String),
     /// A decoded log frame.
     Log(String),
-    Report(Report),
+    /// A report, and the line that it was read from.
+    Report { report: Report, line: String },
     /// Bytes on the log port that are no record.
     Skipped(usize),
 }
@@ -35,8 +36,7 @@ impl Event {
     /// As a person reads it.
     pub fn text(&self) -> String {
         match self {
-            Event::Serial(line) | Event::Log(line) => line.clone(),
-            Event::Report(report) => format!("{report:?}"),
+            Event::Serial(line) | Event::Log(line) | Event::Report { line, .. } => line.clone(),
             Event::Skipped(bytes) => format!("({bytes} bytes on the log port are no record)"),
         }
     }
@@ -196,8 +196,8 @@ impl Ear {
         match piece {
             Piece::Skipped(bytes) => self.note(Event::Skipped(bytes), listener),
             Piece::Record { channel: records::REPORT, payload } => {
-                let line = String::from_utf8_lossy(&payload);
-                self.note(Event::Report(Report::parse(&line)), listener);
+                let line = String::from_utf8_lossy(&payload).into_owned();
+                self.note(Event::Report { report: Report::parse(&line), line }, listener);
             }
             Piece::Record { channel, payload } => {
                 for line in self.logs.render(channel, &payload) {
@@ -214,7 +214,7 @@ impl Ear {
         }
         self.last_words.push_back(event.text());
         match event {
-            Event::Report(report) => self.reports.push(report),
+            Event::Report { report, .. } => self.reports.push(report),
             Event::Serial(line) => {
                 if let Some(text) = line.strip_prefix(MITIGATION) {
                     self.mitigations.push(text.to_owned());

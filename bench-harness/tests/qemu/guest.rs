@@ -99,7 +99,7 @@ fn program_header(elf: &mut Vec<u8>, kind: u32, flags: u32, offset: u64, length:
     }
 }
 
-/// A lab whose only kernel is this guest. None, with a remark, where there is no QEMU.
+/// A lab in which every build of the kernel is this guest. None, with a remark, where there is no QEMU.
 pub fn lab(name: &str, guest: &Guest) -> Option<Lab> {
     let qemu = match Qemu::find() {
         Ok(qemu) => qemu,
@@ -111,7 +111,9 @@ pub fn lab(name: &str, guest: &Guest) -> Option<Lab> {
     let boot = scratch(name).join("boot");
     std::fs::create_dir_all(&boot).expect("a directory below the target directory");
     let write = |file: &str, bytes: &[u8]| std::fs::write(boot.join(file), bytes).expect("written");
-    write("aurora", &guest.elf());
+    for kernel in ["aurora", "aurora-nofast", "aurora-chaos"] {
+        write(kernel, &guest.elf());
+    }
     write("boot.tar", &[0; 1024]);
     write("boot.json", b"[]");
     Some(Lab { qemu, artifacts: Artifacts::new(&boot), screen: Screen::new(), verbose: false, limit: None })

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::guest::{Guest, job, lab, scratch};
+use bench_harness::lab::Lab;
 use bench_harness::machine::Mode;
 
 const BEGIN: u8 = 1;
@@ -12,8 +13,13 @@ const OP: u8 = 3;
 const SKIP: u8 = 4;
 const REGION: u8 = 1;
 
-/// Builds the plugin beside the other test artefacts.
-fn plugin() -> PathBuf {
+/// Builds the plugin and puts it where a lab looks for it.
+pub fn install(lab: &Lab) {
+    let to = lab.artifacts.boot_dir().join("libaurora_plugin.so");
+    std::fs::copy(build(), to).expect("the plugin is copied");
+}
+
+fn build() -> PathBuf {
     let dir = scratch("plugin-target");
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "aurora-plugin", "--target-dir"])
@@ -40,8 +46,7 @@ fn guest() -> Guest {
 #[test]
 fn instructions_between_markers_are_counted_exactly() {
     let Some(lab) = lab("plugin", &guest()) else { return };
-    let library = plugin();
-    std::fs::copy(library, lab.artifacts.boot_dir().join("libaurora_plugin.so")).expect("copied");
+    install(&lab);
     let output = scratch("plugin").join("trace.json");
     for mode in [Mode::Icount, Mode::Tcg] {
         let mut job = job("plugin", mode);
