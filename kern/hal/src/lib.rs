@@ -25,4 +25,6 @@ pub mod mem;
 #[cfg(target_os = "none")]
 pub mod dev;
 #[cfg(target_os = "none")]
+pub mod pc;
+#[cfg(target_os = "none")]
 pub mod trap;

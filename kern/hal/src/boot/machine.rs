@@ -2,6 +2,8 @@
 
 use core::arch::{asm, global_asm};
 
+use kern_base::cpu::CpuBlock;
+use kern_base::task::VECTOR_AREA;
 use raw_cpuid::CpuId as CpuInfo;
 use smp::cpu::{CpuId, MAX_CPUS};
 use spin::{Mutex, MutexGuard, Once};
@@ -9,7 +11,7 @@ use spin::{Mutex, MutexGuard, Once};
 use super::info::{self, BootInfo, InfoError, PhysMem};
 use crate::cpu::features::Features;
 use crate::cpu::idle::IdleMode;
-use crate::cpu::{enable, mitigations, percpu, start, tables, time};
+use crate::cpu::{enable, mitigations, percpu, start, tables, time, vector};
 use crate::dev::acpi::Tables;
 use crate::dev::exit::{self, Exit};
 use crate::dev::{clock, lapic, logport, serial};
@@ -17,6 +19,7 @@ use crate::layout::{self, DIRECT_MAP};
 use crate::mem::kernel;
 use crate::mem::ranges::Range;
 use crate::mem::table::MapError;
+use crate::trap::Fault;
 use crate::{eprintln, println};
 
 global_asm!(
@@ -35,6 +38,11 @@ pub struct Kernel {
     pub main: fn(&'static Boot) -> !,
     /// Runs on each other CPU after that.
     pub ap_main: fn(CpuId) -> !,
+    /// An interrupt came while user code ran, and has been acknowledged. Returns to resume the
+    /// current task, which may be another one by then.
+    pub on_interrupt: fn(&'static CpuBlock, u8),
+    /// User code faulted. Returns as above.
+    pub on_fault: fn(&'static CpuBlock, Fault),
 }
 
 /// Names the image's [`Kernel`] to this crate.
@@ -50,6 +58,12 @@ macro_rules! kernel {
 unsafe extern "Rust" {
     /// Defined by [`kernel!`](crate::kernel) in the image; immutable.
     safe static AURORA_KERNEL: Kernel;
+}
+
+/// The image's [`Kernel`].
+#[inline(always)]
+pub(crate) fn kernel() -> &'static Kernel {
+    &AURORA_KERNEL
 }
 
 /// What boot found out.
@@ -129,6 +143,9 @@ extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
         enable::control_registers(features);
         tables::load(boot_cpu);
         tables::use_own_stacks();
+    }
+    if vector::area_size() > VECTOR_AREA {
+        give_up(format_args!("vector state takes {} bytes, tasks have {VECTOR_AREA}", vector::area_size()));
     }
     switch_stack(percpu::stack_top(boot_cpu.id, 0))
 }

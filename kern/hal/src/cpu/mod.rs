@@ -4,6 +4,8 @@ pub mod features;
 pub mod mitigations;
 
 #[cfg(target_os = "none")]
+pub mod context;
+#[cfg(target_os = "none")]
 pub mod enable;
 #[cfg(target_os = "none")]
 pub mod idle;
@@ -11,6 +13,8 @@ pub mod idle;
 pub mod percpu;
 #[cfg(target_os = "none")]
 pub mod start;
+#[cfg(target_os = "none")]
+pub mod syscall;
 #[cfg(target_os = "none")]
 pub mod tables;
 #[cfg(target_os = "none")]

@@ -1,15 +1,16 @@
 //! What belongs to one CPU: its window of stacks and tables, and how code finds out where it runs.
 //!
 //! A CPU's window (see [`crate::layout`]) holds its stacks, each with an unmapped guard below, then
-//! [`CpuLocal`]: the portable kernel's block first, then what only this crate uses. The word at the
-//! base of each stack is the address of the block, so any code on a kernel stack finds it by masking
-//! the stack pointer ([`this`]), without a segment register.
+//! [`CpuLocal`], which only this crate uses. Code on a kernel stack finds out which CPU it is on from
+//! the stack pointer ([`this`]), without a segment register. The entry assembly needs the portable
+//! kernel's block instead: its address is the word at the base of each stack ([`bind`]).
 //!
 //! The boot CPU makes the windows; from then on `CpuLocal` is shared read-only, its changing fields
 //! are atomics that the CPU itself writes.
 
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
+use kern_base::cpu::CpuBlock;
 use smp::cpu::{CpuId, MAX_CPUS};
 use x86_64::VirtAddr;
 use x86_64::structures::tss::TaskStateSegment;
@@ -93,6 +94,13 @@ impl CpuLocal {
         self.apic_id.load(Ordering::Relaxed)
     }
 
+    /// The portable kernel's block of this CPU, once it is bound.
+    pub fn block(&self) -> Option<&'static CpuBlock> {
+        let base = layout::stack_base(self.id.index(), 0) as *const *const CpuBlock;
+        // SAFETY: the lowest word of a mapped stack: zero, or what `bind` wrote from a static reference.
+        unsafe { base.read_volatile().as_ref() }
+    }
+
     pub fn life(&self) -> Life {
         match self.life.load(Ordering::Acquire) {
             x if x == Life::Alive as u32 => Life::Alive,
@@ -150,9 +158,10 @@ pub fn this() -> Option<&'static CpuLocal> {
     if !(layout::CPU_WINDOWS..layout::DEVICE_WINDOW).contains(&stack) {
         return None;
     }
-    // SAFETY: a stack in the windows is one that `make_window` prepared: the word at its base is the
-    // address of a `CpuLocal` that is never freed.
-    Some(unsafe { &**((stack & !(STACK_SIZE - 1)) as *const *const CpuLocal) })
+    let index = ((stack - layout::CPU_WINDOWS) / layout::CPU_WINDOW_SIZE) as usize;
+    // SAFETY: we run on a stack of that window, so `make_window` has written its data, which is never
+    // unmapped.
+    Some(unsafe { &*(layout::cpu_data(index) as *const CpuLocal) })
 }
 
 /// Makes the window of a CPU: stacks, guards, structures. A window that was made for a CPU that then
@@ -193,16 +202,24 @@ pub(crate) fn make_window(
     // SAFETY: mapped above, large enough and page-aligned; the CPU is not running, so nobody else
     // refers to it.
     unsafe { local.write(value) };
-    for which in 0..STACK_COUNT {
-        // SAFETY: the base of a stack that was mapped above and is not in use.
-        unsafe { (layout::stack_base(id.index(), which) as *mut *const CpuLocal).write(local) };
-    }
     // SAFETY: just written. The tables are completed once, here, before the reference is shared.
     let local = unsafe { &mut *local };
     let tss = &raw const local.tss;
     // SAFETY: the TSS is valid and lives beside the table, for ever.
     unsafe { local.gdt.fill(tss) };
     Ok(local)
+}
+
+/// Writes the address of a CPU's block to the base of each of its stacks, where the entry assembly
+/// looks for it. Before the CPU's first trap from user mode.
+pub fn bind(id: CpuId, block: &'static CpuBlock) {
+    assert!(of(id).is_some(), "a block for a CPU that does not run");
+    for which in 0..STACK_COUNT {
+        let base = layout::stack_base(id.index(), which) as *mut *const CpuBlock;
+        // SAFETY: mapped by `make_window`. Nothing else uses the lowest word of a stack, and the CPU
+        // itself reads it only after this (caller).
+        unsafe { base.write_volatile(block) };
+    }
 }
 
 /// Where the stack pointer of stack `which` starts.

@@ -64,13 +64,17 @@ fn tsc_hz_by_cpuid() -> Option<(u64, &'static str)> {
 
 /// Finds the frequencies of TSC and APIC timer, and prints them. `None` where no clock runs.
 pub fn calibrate(features: Features, pm_timer: Option<PmTimer>) -> Option<()> {
-    let (hz, source) = match tsc_hz_by_cpuid() {
-        Some(known) => known,
-        None => pm_timer
-            .map(Clock::PmTimer)
-            .into_iter()
-            .chain([Clock::Pit])
-            .find_map(|clock| Some((measure(clock)?, clock.name())))?,
+    let mut clocks = pm_timer.map(Clock::PmTimer).into_iter().chain([Clock::Pit]);
+    let measured = clocks.find_map(|clock| Some((measure(clock)?, clock.name())));
+    let (hz, source) = match (tsc_hz_by_cpuid(), measured) {
+        // CPUID is exact where it is right; emulators copy it from CPUs that they don't run like.
+        (Some((said, source)), Some((hz, _))) if said.abs_diff(hz) < hz / 100 => (said, source),
+        (Some((said, source)), Some((hz, clock))) => {
+            println!("aurora: {source} says TSC {} MHz, which {clock} contradicts", said / 1_000_000);
+            (hz, clock)
+        }
+        (Some(known), None) => known,
+        (None, measured) => measured?,
     };
     TSC_HZ.store(hz, Ordering::Relaxed);
     let invariant =
@@ -78,8 +82,8 @@ pub fn calibrate(features: Features, pm_timer: Option<PmTimer>) -> Option<()> {
     println!("aurora: TSC {}.{:03} MHz by {source}, {invariant}", hz / 1_000_000, hz / 1000 % 1000);
 
     // The first measurement only warms up whatever runs us.
-    let measured = (0..2).filter_map(|_| lapic::count_during(|| delay(APIC_TIMER_MEASUREMENT))).last();
-    if let Some((counts, ticks)) = measured {
+    lapic::count_during(|| delay(APIC_TIMER_MEASUREMENT));
+    if let Some((counts, ticks)) = lapic::count_during(|| delay(APIC_TIMER_MEASUREMENT)) {
         lapic::set_speed(counts.into(), ticks);
         let hz = u128::from(counts) * u128::from(hz) / u128::from(ticks);
         println!("aurora: APIC timer {}.{:03} MHz", hz / 1_000_000, hz / 1000 % 1000);

@@ -1,8 +1,11 @@
 //! The local APIC of each CPU: timer, interrupts between CPUs, end of interrupt.
 //!
-//! Set-up and the rare commands go through the `x2apic` crate (in xAPIC mode its destination needs to
-//! be shifted by the caller, and it leaves the LINT pins unmasked); what runs on every interrupt is
-//! a few instructions here. x2APIC mode is used where CPUID shows it.
+//! Set-up and the rare commands go through the `x2apic` crate; what runs on every interrupt is a few
+//! instructions here. x2APIC mode is used where CPUID shows it.
+//!
+//! What to know about the crate (0.5.1): in xAPIC mode the destination needs to be shifted by the
+//! caller; it leaves the LINT pins unmasked and the error interrupt masked; and it unmasks the timer
+//! before it enables the APIC, which a disabled APIC ignores, so that has to be done again.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -23,6 +26,7 @@ const COMMAND_LOW: u32 = 0x300;
 const COMMAND_HIGH: u32 = 0x310;
 const LVT_LINT0: u32 = 0x350;
 const LVT_LINT1: u32 = 0x360;
+const LVT_ERROR: u32 = 0x370;
 const TIMER_INITIAL: u32 = 0x380;
 const TIMER_CURRENT: u32 = 0x390;
 
@@ -103,7 +107,10 @@ pub fn init(features: Features) -> Result<(), MapError> {
 pub fn init_cpu() {
     // SAFETY: interrupts are off and the IDT has entries for the vectors given to the builder.
     unsafe {
-        local_apic().enable();
+        let mut apic = local_apic();
+        apic.enable();
+        apic.enable_timer();
+        write(LVT_ERROR, trap::APIC_ERROR.into());
         write(LVT_LINT0, MASKED);
         write(LVT_LINT1, MASKED);
         write(TASK_PRIORITY, 0);

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::VirtAddr;
 use x86_64::instructions::tlb::{self, InvPcidCommand, Pcid};
-use x86_64::registers::control::Cr3;
+use x86_64::registers::control::{Cr3, Cr4, Cr4Flags};
 
 use crate::cpu::features::Features;
 
@@ -76,6 +76,25 @@ pub fn flush_page(address: u64) {
 pub fn flush_current() {
     // SAFETY: the same tables again.
     unsafe { switch_to(current()) }
+}
+
+/// Drops every user translation of every address space on this CPU.
+pub fn flush_everything(features: Features) {
+    if features.contains(Features::INVPCID) {
+        // SAFETY: INVPCID is there; dropping translations is always allowed. (Its "all but global"
+        // form: the kernel's own never change.)
+        unsafe { tlb::flush_pcid(InvPcidCommand::AllExceptGlobal) };
+    } else if features.contains(Features::PCID) {
+        // A change of CR4.PGE drops everything, whatever its PCID.
+        // SAFETY: global pages are off for two instructions and then as before.
+        unsafe {
+            let cr4 = Cr4::read_raw();
+            Cr4::write_raw(cr4 & !Cr4Flags::PAGE_GLOBAL.bits());
+            Cr4::write_raw(cr4);
+        }
+    } else {
+        flush_current();
+    }
 }
 
 /// Drops the translations of the address space with `cr3`, current or not.

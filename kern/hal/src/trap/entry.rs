@@ -1,30 +1,113 @@
 //! The assembly of interrupt entry and exit.
 
 use core::arch::global_asm;
+use core::ffi::c_void;
+use core::mem::offset_of;
+
+use kern_base::cpu::{CpuBlock, CpuHot};
+use kern_base::task::{RegFrame, Task, TaskHot};
+use smp::door::Homed;
 
 use super::frame::KernelFrame;
+use super::{DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI};
+use crate::cpu::tables;
+use crate::layout::STACK_SIZE;
 
 /// Exceptions for which the CPU pushes an error code.
 const ERROR_CODE_VECTORS: u32 = 1 << 8 | 0b1_1111 << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
+/// Exceptions that never go to a task, whatever they interrupt.
+const STACKED_VECTORS: u32 = 1 << NMI | 1 << DOUBLE_FAULT | 1 << MACHINE_CHECK;
 /// RFLAGS while the kernel runs: only the bit that is always set.
 const KERNEL_FLAGS: u32 = 2;
 /// Distance of two stubs.
 const STUB_SIZE: u64 = 16;
+/// Where a stub's stack has CS: above vector, error code and RIP.
+const STUB_CS: usize = offset_of!(KernelFrame, cs) - offset_of!(KernelFrame, vector);
+
+/// From the CPU block to what its CPU owns.
+const HOT: usize = offset_of!(CpuBlock, hot) + Homed::<CpuHot>::VALUE_OFFSET;
+/// From a task to what its home CPU owns, and to its registers.
+const TASK: usize = offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET;
+const REGS: usize = TASK + offset_of!(TaskHot, regs);
 
 global_asm!(
     include_str!("entry.s"),
     error_code_vectors = const ERROR_CODE_VECTORS,
+    stacked_vectors = const STACKED_VECTORS,
+    first_interrupt = const FIRST_INTERRUPT,
     kernel_flags = const KERNEL_FLAGS,
+    stub_cs = const STUB_CS,
+    stack_size = const STACK_SIZE,
+    user_code = const tables::USER_CODE,
+    user_data = const tables::USER_DATA,
+    current = const HOT + offset_of!(CpuHot, current),
+    kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
+    fs_base = const TASK + offset_of!(TaskHot, fs_base),
+    gs_base = const TASK + offset_of!(TaskHot, gs_base),
+    rax = const REGS + offset_of!(RegFrame, rax),
+    rbx = const REGS + offset_of!(RegFrame, rbx),
+    rcx = const REGS + offset_of!(RegFrame, rcx),
+    rdx = const REGS + offset_of!(RegFrame, rdx),
+    rsi = const REGS + offset_of!(RegFrame, rsi),
+    rdi = const REGS + offset_of!(RegFrame, rdi),
+    rbp = const REGS + offset_of!(RegFrame, rbp),
+    r8 = const REGS + offset_of!(RegFrame, r8),
+    r9 = const REGS + offset_of!(RegFrame, r9),
+    r10 = const REGS + offset_of!(RegFrame, r10),
+    r11 = const REGS + offset_of!(RegFrame, r11),
+    r12 = const REGS + offset_of!(RegFrame, r12),
+    r13 = const REGS + offset_of!(RegFrame, r13),
+    r14 = const REGS + offset_of!(RegFrame, r14),
+    r15 = const REGS + offset_of!(RegFrame, r15),
+    rip = const REGS + offset_of!(RegFrame, rip),
+    rsp = const REGS + offset_of!(RegFrame, rsp),
+    rflags = const REGS + offset_of!(RegFrame, rflags),
+    fs = const REGS + offset_of!(RegFrame, fs),
+    gs = const REGS + offset_of!(RegFrame, gs),
+    full = const REGS + offset_of!(RegFrame, full),
     kernel_trap = sym super::kernel_trap,
+    user_fault = sym super::user_fault,
+    user_interrupt = sym super::user_interrupt,
 );
 
 unsafe extern "C" {
     static trap_stubs: u8;
+    static trap_iret: u8;
+    fn trap_bad_frame(block: *const c_void, vector: u64, error: u64) -> !;
 }
 
 /// Address of the entry for `vector`.
 pub fn stub(vector: u8) -> u64 {
     (&raw const trap_stubs) as u64 + u64::from(vector) * STUB_SIZE
+}
+
+/// Whether an exception at `rip` is the exit's IRET refusing the current task's frame.
+pub(super) fn is_exit(rip: u64) -> bool {
+    rip == (&raw const trap_iret) as u64
+}
+
+/// Turns an exception of the exit's IRET into a fault of the current task.
+///
+/// # Safety
+/// The exception came from the IRET in `trap_resume` on the CPU of `block`; nothing on the kernel
+/// stack is needed any more.
+pub(super) unsafe fn blame_task(block: &CpuBlock, vector: u64, error: u64) -> ! {
+    // SAFETY: the caller's promise.
+    unsafe { trap_bad_frame(core::ptr::from_ref(block).cast(), vector, error) }
+}
+
+/// Leaves the kernel: the current task of `block` goes on where its frame says, by SYSRET with the
+/// message registers or by IRET with all of them.
+///
+/// # Safety
+/// `block` is this CPU's and has a current task, whose frame holds a canonical user RIP and user
+/// flags; address space, vector state and CR0.TS are the task's; no kernel data that the abandoned
+/// stack holds is needed (nothing is dropped).
+pub unsafe fn resume(block: &CpuBlock) -> ! {
+    // SAFETY: the caller's promise; `trap_resume` wants the block in r15 and resets the stack.
+    unsafe {
+        core::arch::asm!("mov r15, {}", "jmp trap_resume", in(reg) core::ptr::from_ref(block), options(noreturn))
+    }
 }
 
 // The stack is 16-byte aligned at the call: the CPU aligns it, then 22 words follow.

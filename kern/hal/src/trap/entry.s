@@ -2,6 +2,9 @@
 //
 // Every stub leaves: [rsp] = vector, [rsp+8] = error code (0 where the CPU pushes none), then the
 // CPU's own frame: rip, cs, rflags, rsp, ss.
+//
+// From user mode the registers go to the current task's frame and the stack is empty again before
+// Rust runs. r15 = CPU block from there to the exit; Rust keeps it.
 
 .section .text.entry,"ax",@progbits
 .balign 16
@@ -10,18 +13,142 @@ trap_stubs:
 .set vector, 0
 .rept 256
     .balign 16
-    // Vectors for which the CPU pushes an error code: 8, 10-14, 17, 21, 29, 30.
+    // Where the CPU pushes no error code, a 0.
     .if (vector < 32) && (((1 << vector) & {error_code_vectors}) != 0)
     .else
     push 0
     .endif
     push vector
+    .if (vector < 32) && (((1 << vector) & {stacked_vectors}) != 0)
+    jmp trap_stacked
+    .else
     jmp trap_common
+    .endif
     .set vector, vector + 1
 .endr
 
 .balign 16
 trap_common:
+    test byte ptr [rsp + {stub_cs}], 3
+    jz trap_stacked
+
+    push r15
+    push r14
+    mov r15, rsp
+    and r15, -{stack_size}
+    mov r15, [r15]                           // the CPU block
+    mov r14, [r15 + {current}]
+    mov [r14 + {rax}], rax
+    mov [r14 + {rbx}], rbx
+    mov [r14 + {rcx}], rcx
+    mov [r14 + {rdx}], rdx
+    mov [r14 + {rsi}], rsi
+    mov [r14 + {rdi}], rdi
+    mov [r14 + {rbp}], rbp
+    mov [r14 + {r8}], r8
+    mov [r14 + {r9}], r9
+    mov [r14 + {r10}], r10
+    mov [r14 + {r11}], r11
+    mov [r14 + {r12}], r12
+    mov [r14 + {r13}], r13
+    pop qword ptr [r14 + {r14}]
+    pop qword ptr [r14 + {r15}]
+    pop rsi                                  // vector
+    pop rdx                                  // error code
+    pop qword ptr [r14 + {rip}]
+    pop rax                                  // cs: there is only one
+    pop qword ptr [r14 + {rflags}]
+    pop qword ptr [r14 + {rsp}]
+    rdfsbase rax
+    mov [r14 + {fs}], rax
+    rdgsbase rax
+    mov [r14 + {gs}], rax
+    mov qword ptr [r14 + {full}], 1
+    mov rsp, [r15 + {kernel_stack}]          // we may be on the #DB stack
+    // Known flags: no AC (user memory), DF, NT, TF left over from the interrupted code.
+    push {kernel_flags}
+    popfq
+    // Nothing of the user's stays in a register.
+    xor eax, eax
+    xor ebx, ebx
+    xor ebp, ebp
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r11d, r11d
+    xor r12d, r12d
+    xor r13d, r13d
+    xor r14d, r14d
+    mov rdi, r15
+    mov rcx, cr2
+    cmp esi, {first_interrupt}
+    jae 1f
+    call {user_fault}
+    jmp trap_resume
+1:  call {user_interrupt}
+
+// Leaves the kernel: the current task goes on where its frame says. r15 = CPU block.
+.global trap_resume
+trap_resume:
+    mov r14, [r15 + {current}]
+    mov rsp, [r15 + {kernel_stack}]
+    cmp qword ptr [r14 + {full}], 0
+    je trap_resume_syscall
+    mov rax, [r14 + {fs}]
+    wrfsbase rax
+    mov rax, [r14 + {gs}]
+    wrgsbase rax
+    push {user_data}
+    push qword ptr [r14 + {rsp}]
+    push qword ptr [r14 + {rflags}]
+    push {user_code}
+    push qword ptr [r14 + {rip}]
+    mov rax, [r14 + {rax}]
+    mov rbx, [r14 + {rbx}]
+    mov rcx, [r14 + {rcx}]
+    mov rdx, [r14 + {rdx}]
+    mov rsi, [r14 + {rsi}]
+    mov rdi, [r14 + {rdi}]
+    mov rbp, [r14 + {rbp}]
+    mov r8, [r14 + {r8}]
+    mov r9, [r14 + {r9}]
+    mov r10, [r14 + {r10}]
+    mov r11, [r14 + {r11}]
+    mov r12, [r14 + {r12}]
+    mov r13, [r14 + {r13}]
+    mov r15, [r14 + {r15}]
+    mov r14, [r14 + {r14}]
+.global trap_iret
+trap_iret:
+    iretq                                    // may fault: see trap::kernel_trap
+
+// The end of a system call: message registers, all others zero (the ABI's list, in abi::syscall).
+trap_resume_syscall:
+    mov rax, [r14 + {fs_base}]
+    wrfsbase rax
+    mov rax, [r14 + {gs_base}]
+    wrgsbase rax
+    mov rax, [r14 + {rax}]
+    mov rdi, [r14 + {rdi}]
+    mov rsi, [r14 + {rsi}]
+    mov rdx, [r14 + {rdx}]
+    mov r8, [r14 + {r8}]
+    mov r9, [r14 + {r9}]
+    mov r10, [r14 + {r10}]
+    mov r12, [r14 + {r12}]
+    mov rcx, [r14 + {rip}]
+    mov r11, [r14 + {rflags}]
+    mov rsp, [r14 + {rsp}]
+    xor ebx, ebx
+    xor ebp, ebp
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+    sysretq
+
+// Interrupted kernel code, and anything interrupted by NMI, #MC or #DF: all registers on this stack.
+.balign 16
+trap_stacked:
     push rax
     push rbx
     push rcx
@@ -37,7 +164,6 @@ trap_common:
     push r13
     push r14
     push r15
-    // Known flags: no AC (user memory), DF, NT, TF left over from the interrupted code.
     push {kernel_flags}
     popfq
     mov rdi, rsp
@@ -59,3 +185,14 @@ trap_common:
     pop rax
     add rsp, 16
     iretq
+
+// A fault of `iretq` in trap_resume: the task's frame still has its registers; only the way out was
+// impossible. rdi = CPU block, rsi = vector, rdx = error code.
+.global trap_bad_frame
+trap_bad_frame:
+    mov r15, rdi
+    mov rsp, [r15 + {kernel_stack}]
+    xor ebp, ebp
+    xor ecx, ecx
+    call {user_fault}
+    jmp trap_resume

@@ -13,6 +13,9 @@ pub mod frame;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use kern_base::cpu::CpuBlock;
+
+use crate::boot;
 use crate::cpu::percpu::{self, CpuLocal};
 use crate::dev::{exit, lapic};
 use crate::eprintln;
@@ -36,6 +39,16 @@ pub const APIC_ERROR: u8 = 0x22;
 /// The local APIC took an interrupt back.
 pub const SPURIOUS: u8 = 0xff;
 
+/// An exception in user mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    pub vector: u8,
+    /// The CPU's error code, 0 for exceptions without.
+    pub error: u64,
+    /// CR2: the address that faulted, for page faults.
+    pub address: u64,
+}
+
 /// Set once a CPU has begun to die: the others stop at the next NMI.
 static DYING: AtomicBool = AtomicBool::new(false);
 
@@ -46,19 +59,60 @@ extern "C" fn kernel_trap(frame: &mut KernelFrame) {
         NMI => non_maskable(frame),
         DEBUG => stray_debug(),
         FIRST_INTERRUPT.. => while_idle(vector),
+        _ if entry::is_exit(frame.rip) => bad_exit(frame),
         _ => die_of_exception(frame),
     }
 }
 
+/// The current task's registers can't be loaded (its RIP is no address): its own fault.
+fn bad_exit(frame: &KernelFrame) -> ! {
+    let Some(block) = percpu::this().and_then(|cpu| cpu.block()) else {
+        die_of_exception(frame);
+    };
+    // SAFETY: `is_exit` said that the exit's IRET faulted; the exit keeps nothing on the stack.
+    unsafe { entry::blame_task(block, frame.vector, frame.error) }
+}
+
+/// An exception in user mode. The registers are in the current task's frame.
+extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error: u64, address: u64) {
+    if vector as u8 == DEBUG {
+        stray_debug();
+    }
+    (boot::kernel().on_fault)(block, Fault { vector: vector as u8, error, address });
+}
+
+/// An interrupt in user mode. The registers are in the current task's frame.
+extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
+    let vector = vector as u8;
+    if acknowledge(vector) {
+        return;
+    }
+    (boot::kernel().on_interrupt)(block, vector);
+}
+
 /// An interrupt in kernel mode: only the idle loop has interrupts on.
 fn while_idle(vector: u8) {
-    if vector == SPURIOUS {
+    if acknowledge(vector) {
         return;
     }
     if let Some(cpu) = percpu::this() {
         cpu.arrived.note(vector);
     }
+}
+
+/// Tells the APIC that the interrupt is being handled; true where that was all there is to do.
+fn acknowledge(vector: u8) -> bool {
+    match vector {
+        // The APIC changed its mind, and expects no acknowledgement.
+        SPURIOUS => return true,
+        APIC_ERROR => {
+            let errors = lapic::take_errors();
+            crate::println!("aurora: APIC of {} reports errors {errors:#x}", dump::CpuName(percpu::this()));
+        }
+        _ => (),
+    }
     lapic::end_of_interrupt();
+    vector == APIC_ERROR
 }
 
 /// Another CPU stops the machine, or somebody pressed a button.

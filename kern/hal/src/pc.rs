@@ -1,0 +1,140 @@
+//! The PC, as the portable kernel sees it: [`Machine`] by this crate's parts.
+
+use core::sync::atomic::Ordering;
+
+use abi::Error;
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::{Phys, VSpace};
+use kern_base::task::Task;
+use smp::cpu::CpuId;
+
+use crate::cpu::{percpu, time, vector};
+use crate::dev::{exit, lapic, logport};
+use crate::layout::{DIRECT_MAP, PAGE};
+use crate::mem::kernel;
+use crate::mem::table::{DirectMap, MapError, TableMemory};
+use crate::mem::tlb;
+use crate::mem::user::{PageSize, Rights, UserSpace};
+use crate::trap::WAKE;
+
+/// The machine. All its state is the hardware's and this crate's.
+pub struct Pc;
+
+/// The user half of a VSpace. The caller holds its lock.
+fn space(vspace: &VSpace) -> UserSpace<'static, DirectMap> {
+    // SAFETY: a VSpace's root table lives as long as the VSpace and was prepared by
+    // `init_root_table`; `Machine` asks callers of map and unmap to hold its lock.
+    unsafe { UserSpace::open(&DirectMap, vspace.cr3() & !(PAGE - 1)) }
+}
+
+/// The next frame of a VSpace's table pool, zeroed since it was made.
+fn take_table(vspace: &VSpace) -> Option<u64> {
+    let next = vspace.pool_used.load(Ordering::Relaxed);
+    if next >= vspace.pool_len {
+        return None;
+    }
+    vspace.pool_used.store(next + 1, Ordering::Relaxed);
+    Some(vspace.pool.0 + u64::from(next) * PAGE)
+}
+
+fn error_of(error: MapError) -> Error {
+    match error {
+        MapError::Occupied => Error::Mapped,
+        MapError::NoTable => Error::NoTables,
+        MapError::NotMapped | MapError::BadAddress => Error::BadAddress,
+        MapError::WriteAndExecute => Error::WriteExecute,
+    }
+}
+
+impl Machine for Pc {
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        time::tsc()
+    }
+
+    fn set_timer(&self, at: Option<u64>) {
+        lapic::set_timer(at);
+    }
+
+    fn wake(&self, cpu: CpuId) {
+        if let Some(target) = percpu::of(cpu) {
+            lapic::send(target.apic_id(), WAKE);
+        }
+    }
+
+    fn phys(&self, addr: u64) -> Phys {
+        Phys(addr - DIRECT_MAP)
+    }
+
+    fn virt(&self, at: Phys) -> u64 {
+        DIRECT_MAP + at.0
+    }
+
+    fn init_root_table(&self, root: Phys) -> u64 {
+        // SAFETY: the caller hands a zeroed page of its own to become a root table.
+        let table = unsafe { DirectMap.table(root.0) };
+        for (entry, kernel) in table.0[256..].iter().zip(kernel::top_half()) {
+            entry.store(kernel.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        let pcid = percpu::this().map_or(0, |cpu| tlb::take_pcid(cpu.features));
+        root.0 | u64::from(pcid)
+    }
+
+    fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error> {
+        let size = PageSize::from_log2(log2).ok_or(Error::BadArgument)?;
+        let rights = Rights { write: access.write, execute: access.execute, device: false };
+        space(vspace).map(va, at.0, size, rights, &mut || take_table(vspace)).map_err(error_of)
+    }
+
+    fn unmap(&self, vspace: &VSpace, va: u64, log2: u8) -> bool {
+        let Some(size) = PageSize::from_log2(log2) else { return false };
+        let was = space(vspace).unmap(va, size).is_ok();
+        if was {
+            if tlb::current() == vspace.cr3() {
+                tlb::flush_page(va);
+            } else if let Some(cpu) = percpu::this() {
+                tlb::flush_space(cpu.features, vspace.cr3());
+            }
+        }
+        was
+    }
+
+    fn forget_translations(&self, leave: bool) {
+        if leave {
+            // SAFETY: the kernel's own tables live for ever; PCID 0 flushes.
+            unsafe { tlb::switch_to(kernel::root()) };
+        }
+        if let Some(cpu) = percpu::this() {
+            tlb::flush_everything(cpu.features);
+        }
+    }
+
+    fn set_bases(&self, fs: u64, gs: u64) {
+        // SAFETY: FSGSBASE is a required feature; the kernel itself uses neither base, and both are
+        // canonical (the caller checked them against the end of the user half).
+        unsafe {
+            core::arch::asm!("wrfsbase {}", "wrgsbase {}", in(reg) fs, in(reg) gs, options(nomem, nostack, preserves_flags));
+        }
+    }
+
+    fn save_vector(&self, task: &Task) {
+        if let Some(cpu) = percpu::this() {
+            // SAFETY: the area is part of the task, aligned by its type, large enough for every component that
+            // is switched on (checked at boot), and only the task's home CPU, which runs this, uses it.
+            unsafe { vector::save(cpu.features, task.vector.as_ptr()) };
+        }
+    }
+
+    fn init_vector(&self, task: &Task) {
+        // SAFETY: as in `save_vector`.
+        unsafe { vector::init_area(task.vector.as_ptr()) };
+    }
+
+    fn log(&self, channel: u8, bytes: &[u8]) {
+        logport::record(channel, bytes);
+    }
+
+    fn exit(&self, pass: bool) -> ! {
+        exit::exit(if pass { exit::Exit::Pass } else { exit::Exit::Fail })
+    }
+}
