@@ -177,8 +177,10 @@ impl<T> Default for AtomicLink<T> {
 }
 
 impl<T> AtomicLink<T> {
-    pub const fn null() -> AtomicLink<T> {
-        AtomicLink(AtomicU64::new(0), PhantomData)
+    const_unless_loom! {
+        pub fn null() -> AtomicLink<T> {
+            AtomicLink(AtomicU64::new(0), PhantomData)
+        }
     }
 
     #[inline(always)]
@@ -525,6 +527,13 @@ impl Piece {
     pub fn zero(&mut self) {
         // SAFETY: a piece is an exclusive, mapped and writable range (`Region::new`, carved once).
         unsafe { core::ptr::write_bytes(self.base as *mut u8, 0, self.size as usize) }
+    }
+
+    /// Copies bytes to the front of the piece, as many as fit.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let len = bytes.len().min(self.size as usize);
+        // SAFETY: inside the exclusive, mapped and writable piece; `bytes` is borrowed, so elsewhere.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base as *mut u8, len) }
     }
 
     /// Turns the piece into a region of its own (a child Untyped).

@@ -23,7 +23,7 @@ pub mod coalesced;
 pub mod cpu;
 pub mod cpuset;
 pub mod door;
-#[cfg(any(test, feature = "host-test"))]
+#[cfg(any(test, loom, feature = "host-test"))]
 pub mod host_test;
 pub mod mailbox;
 pub mod planted;

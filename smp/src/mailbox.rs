@@ -191,8 +191,9 @@ pub enum Idle {
 /// `Mailbox::idle`: not idle.
 const RUNNING: u32 = 0;
 const POLLING: u32 = Idle::Poll as u32;
-/// Looks that a drain takes at a broken queue before it gives up for now.
-const PATIENCE: usize = 64;
+/// Looks that a drain takes at a broken queue before it gives up for now. (Under loom, which tries
+/// every moment to give up at, one is enough.)
+const PATIENCE: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// The mailbox of one CPU: one cache line, which a push and a pop need anyway.
 #[repr(C, align(64))]

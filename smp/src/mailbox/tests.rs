@@ -178,10 +178,8 @@ fn threads_as_cpus() {
         sleeps += 1;
         let how = if sleeps % 2 == 0 { Idle::Halt } else { Idle::Poll };
         if mailbox.advertise(entry.pin(), how) {
-            while !interrupt.load(Ordering::SeqCst) && !(how == Idle::Poll && mailbox.has_mail()) {
-                if next.iter().sum::<u32>() == EACH * PRODUCERS {
-                    break;
-                }
+            let polled = || how == Idle::Poll && mailbox.has_mail();
+            while !interrupt.load(Ordering::SeqCst) && !polled() {
                 thread::yield_now();
             }
             interrupt.store(false, Ordering::SeqCst);

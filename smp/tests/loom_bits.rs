@@ -1,0 +1,110 @@
+//! Coalesced bits: every bit raised is taken once, whoever raises and whenever.
+#![cfg(loom)]
+
+mod loom_common;
+
+use loom::cell::UnsafeCell;
+use loom::thread;
+use loom_common::{Line, Object, model};
+use smp::cpu::Entry;
+use smp::door::Ref;
+use smp::host_test::{cpu, entry, pin};
+use smp::mailbox::{CoalescedBits, Drained, Mailbox};
+use smp::planted::{Fault, Planted};
+
+/// What the raisers did before they raised, which the taker must see.
+struct Deeds([UnsafeCell<u64>; 2]);
+
+// SAFETY: each is written by one raiser before it raises and read by the taker of its bit; loom checks.
+unsafe impl Sync for Deeds {}
+
+struct Taker {
+    mailbox: Ref<'static, Mailbox<()>>,
+    bits: Ref<'static, CoalescedBits<()>>,
+    line: Ref<'static, Line>,
+    deeds: Ref<'static, Deeds>,
+    got: Vec<u64>,
+}
+
+impl Taker {
+    fn drain(&mut self, entry: &mut Entry) {
+        let (bits, got) = (self.bits, &mut self.got);
+        let drained = self.mailbox.drain(entry, 8, |pin, ()| got.push(bits.take(pin)));
+        if drained == Drained::More {
+            self.line.raise();
+        }
+        for n in 0..2 {
+            if self.got.iter().any(|bits| bits & 1 << n != 0) {
+                // SAFETY: its raiser is done with it.
+                let deed = self.deeds.0[n].with(|at| unsafe { *at });
+                assert_eq!(deed, 7, "a bit came before what was done for it");
+            }
+        }
+    }
+
+    fn take_interrupt(&mut self) -> bool {
+        let up = self.line.take();
+        if up {
+            self.drain(&mut entry(0));
+        }
+        up
+    }
+}
+
+/// CPUs 1 and 2 raise a bit each, `again` raises a third one from CPU 1.
+fn explore(again: bool, preemptions: usize) {
+    model(preemptions, move || {
+        let mailbox = Object::new(Mailbox::new(cpu(0)));
+        let bits = Object::new(CoalescedBits::new());
+        let line = Object::new(Line::new());
+        let deeds = Object::new(Deeds([UnsafeCell::new(0), UnsafeCell::new(0)]));
+        let mut taker = Taker {
+            mailbox: mailbox.get(),
+            bits: bits.get(),
+            line: line.get(),
+            deeds: deeds.get(),
+            got: Vec::new(),
+        };
+        let (to, at, line, deeds) = (taker.mailbox, taker.bits, taker.line, taker.deeds);
+        let raise = move |n: usize, bit: u64| {
+            if to.raise(pin(n), at, bit, ()).is_needed() {
+                line.raise();
+            }
+        };
+        let raiser = move |n: usize| {
+            // SAFETY: nobody else touches it before the bit is taken.
+            deeds.0[n].with_mut(|deed| unsafe { *deed = 7 });
+            raise(n + 1, 1 << n);
+            if again && n == 0 {
+                raise(n + 1, 4);
+            }
+        };
+        let threads = [thread::spawn(move || raiser(0)), thread::spawn(move || raiser(1))];
+        taker.take_interrupt();
+        taker.take_interrupt();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        while taker.take_interrupt() {}
+        let (sum, any) = (taker.got.iter().sum::<u64>(), taker.got.iter().fold(0, |a, b| a | b));
+        assert_eq!((sum, any), (if again { (7, 7) } else { (3, 3) }), "a bit is lost or doubled");
+        assert!(taker.got.iter().all(|bits| *bits != 0), "a node came for nothing");
+    });
+}
+
+#[test]
+fn two_raisers() {
+    explore(false, 4);
+}
+
+#[test]
+fn raised_again() {
+    explore(true, 3);
+}
+
+#[test]
+#[should_panic(expected = "a bit is lost or doubled")]
+fn caught_bits_taken_in_two_steps() {
+    let _planted = Planted::new(Fault::LostRecall);
+    explore(false, 4);
+}

@@ -1,0 +1,63 @@
+//! What the loom models share: how a model is run, objects that live as long as one execution of it,
+//! and interrupt lines.
+//!
+//! A model's threads are CPUs. A CPU's interrupt line stays up until its CPU takes it (as the local
+//! APIC's request register does), and CPUs run their kernel entries with interrupts off, so the models
+//! look at the line between entries only. After all threads have ended, what is left is done by the
+//! main thread, but only what an interrupt line (or a poll) calls for: whatever was lost stays undone,
+//! and the model's last assertions say so.
+#![allow(dead_code)]
+
+pub mod message;
+
+use loom::sync::atomic::{AtomicBool, Ordering};
+use smp::door::Ref;
+
+/// Explores `f`. `preemptions` bounds how often a thread is stopped where it could go on.
+pub fn model(preemptions: usize, f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(f);
+}
+
+/// An object that kernel references may point to, freed with this handle at the end of an execution.
+pub struct Object<T: 'static>(*mut T);
+
+impl<T> Object<T> {
+    pub fn new(object: T) -> Object<T> {
+        Object(Box::into_raw(Box::new(object)))
+    }
+
+    pub fn get(&self) -> Ref<'static, T> {
+        // SAFETY: allocated by `new` and freed by `drop`, which comes when all threads are joined.
+        Ref::from_static(unsafe { &*self.0 })
+    }
+}
+
+impl<T> Drop for Object<T> {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::into_raw`; the model's threads, which copied the reference, are joined.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+/// A CPU's interrupt line.
+pub struct Line(AtomicBool);
+
+impl Line {
+    pub fn new() -> Line {
+        Line(AtomicBool::new(false))
+    }
+
+    /// An exchange, since the register adds up requests: who takes the line sees what every CPU did
+    /// that raised it.
+    pub fn raise(&self) {
+        self.0.swap(true, Ordering::AcqRel);
+    }
+
+    /// Whether it was up; it is down now.
+    pub fn take(&self) -> bool {
+        self.0.load(Ordering::Acquire) && self.0.swap(false, Ordering::AcqRel)
+    }
+}

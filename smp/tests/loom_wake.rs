@@ -1,0 +1,171 @@
+//! Queue, idle word and interrupt: no message is left in a mailbox that nobody will look into.
+//!
+//! Each broken variant takes one rule away and must be caught.
+#![cfg(loom)]
+
+mod loom_common;
+
+use loom::thread;
+use loom_common::{Line, Object, model};
+use smp::cpu::Entry;
+use smp::door::Ref;
+use smp::host_test::{cpu, entry, pin};
+use smp::mailbox::{Drained, Idle, Mailbox, Node};
+use smp::planted::{Fault, Planted};
+
+/// What the consumer does between the start and its stay in user mode.
+#[derive(Clone, Copy, PartialEq)]
+enum Script {
+    /// Runs in user mode all the time.
+    User,
+    /// Runs in user mode, and forgets that a drain left something.
+    Forgetful,
+    /// Halts until an interrupt.
+    Halt,
+    /// Polls; then something else wakes it (a timer), and it goes to user mode.
+    PollThenUser,
+    /// Polls; then saves power and halts.
+    PollThenHalt,
+}
+
+struct World {
+    mailbox: Object<Mailbox<u32>>,
+    line: Object<Line>,
+    nodes: Vec<Object<Node<u32>>>,
+}
+
+/// The consumer: CPU 0.
+struct Consumer {
+    script: Script,
+    mailbox: Ref<'static, Mailbox<u32>>,
+    line: Ref<'static, Line>,
+    got: Vec<u32>,
+}
+
+impl Consumer {
+    fn drain(&mut self, entry: &mut Entry) {
+        let got = &mut self.got;
+        let drained = self.mailbox.drain(entry, 8, |_, n| got.push(n));
+        if drained == Drained::More && self.script != Script::Forgetful {
+            self.line.raise();
+        }
+    }
+
+    fn take_interrupt(&mut self) -> bool {
+        let up = self.line.take();
+        if up {
+            self.drain(&mut entry(0));
+        }
+        up
+    }
+
+    /// Idles for a moment, if there is nothing to do; says whether it did.
+    fn idle(&mut self, how: Idle) -> bool {
+        let mut entry = entry(0);
+        self.drain(&mut entry);
+        if !self.mailbox.advertise(entry.pin(), how) {
+            self.drain(&mut entry);
+            return false;
+        }
+        true
+    }
+
+    fn run(&mut self) {
+        match self.script {
+            Script::User | Script::Forgetful => {
+                self.take_interrupt();
+                self.take_interrupt();
+            }
+            Script::Halt => {
+                self.idle(Idle::Halt);
+            }
+            Script::PollThenUser | Script::PollThenHalt => {
+                if self.idle(Idle::Poll) && self.mailbox.retract(entry(0).pin()) {
+                    self.drain(&mut entry(0));
+                }
+                if self.script == Script::PollThenHalt {
+                    self.idle(Idle::Halt);
+                }
+            }
+        }
+    }
+}
+
+/// Producers 1 and up push one message each.
+fn explore(script: Script, producers: usize, preemptions: usize) {
+    model(preemptions, move || {
+        let world = World {
+            mailbox: Object::new(Mailbox::new(cpu(0))),
+            line: Object::new(Line::new()),
+            nodes: (1..=producers).map(|n| Object::new(Node::new(cpu(n)))).collect(),
+        };
+        let (mailbox, line) = (world.mailbox.get(), world.line.get());
+        let threads: Vec<_> = (1..=producers)
+            .map(|n| {
+                let node = world.nodes[n - 1].get();
+                thread::spawn(move || {
+                    if mailbox.push(pin(n), node, n as u32).is_needed() {
+                        line.raise();
+                    }
+                })
+            })
+            .collect();
+        let mut consumer = Consumer { script, mailbox, line, got: Vec::new() };
+        consumer.run();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        // From here on the consumer acts only if it is interrupted.
+        while consumer.take_interrupt() {}
+        let mut got = consumer.got;
+        got.sort();
+        assert_eq!(got, (1..=producers as u32).collect::<Vec<_>>(), "a message nobody will look for");
+    });
+}
+
+#[test]
+fn in_user_mode() {
+    explore(Script::User, 2, 3);
+}
+
+#[test]
+fn halted() {
+    explore(Script::Halt, 2, 3);
+}
+
+#[test]
+fn polling_then_user_mode() {
+    explore(Script::PollThenUser, 2, 3);
+}
+
+#[test]
+fn polling_then_halted() {
+    explore(Script::PollThenHalt, 2, 2);
+}
+
+#[test]
+fn three_producers() {
+    explore(Script::User, 3, 2);
+}
+
+#[test]
+#[should_panic(expected = "a message nobody will look for")]
+fn caught_missing_fence() {
+    let _planted = Planted::new(Fault::MissingFence);
+    explore(Script::PollThenUser, 1, 3);
+}
+
+#[test]
+#[should_panic(expected = "a message nobody will look for")]
+fn caught_dropped_interrupt() {
+    let _planted = Planted::new(Fault::DroppedInterrupt);
+    explore(Script::User, 1, 3);
+}
+
+/// "There is more" is not just advice: with a producer between exchange and link, later pushes find
+/// the queue non-empty and leave the interrupt to it, and its own may be over already.
+#[test]
+#[should_panic(expected = "a message nobody will look for")]
+fn caught_forgotten_rest() {
+    explore(Script::Forgetful, 2, 3);
+}
