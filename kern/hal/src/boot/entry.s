@@ -16,6 +16,9 @@ mb2_header:
     .long mb2_header_end - mb2_header
     .long 0x100000000 - (0xe85250d6 + (mb2_header_end - mb2_header))
     .balign 8
+    .word 6, 0                               // modules start on a page
+    .long 8
+    .balign 8
     .word 0, 0                               // end tag
     .long 8
 mb2_header_end:

@@ -69,6 +69,8 @@ pub(crate) fn kernel() -> &'static Kernel {
 /// What boot found out.
 pub struct Boot {
     pub info: &'static BootInfo,
+    /// The boot archive, in whole pages of its own.
+    pub module: Option<Range>,
     pub features: Features,
     pub cpus: usize,
     pub idle: IdleMode,
@@ -82,11 +84,6 @@ impl Boot {
     /// The value of a boot option.
     pub fn option(&self, key: &str) -> Option<&'static str> {
         info::option(self.command_line(), key)
-    }
-
-    /// The boot archive.
-    pub fn module(&self) -> Option<Range> {
-        self.info.module
     }
 }
 
@@ -183,7 +180,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     let Some(&boot_info) = READ_INFO.get() else {
         give_up(format_args!("the loader's information was not read"));
     };
-    let idle = read_options(boot_info);
+    let idle = read_options(boot_info, features);
     print_info(boot_info, features);
     clock::mask_pic();
     if let Err(e) = bring_up(boot_info, features) {
@@ -198,22 +195,33 @@ extern "C" fn boot_on_own_stack() -> ! {
     if let Err(e) = unsafe { kernel::seal() } {
         give_up(format_args!("no memory to seal the kernel ({e:?})"));
     }
+    let module = boot_info.module.map(|m| {
+        kernel::settle_module(m)
+            .unwrap_or_else(|e| give_up(format_args!("no memory for the archive ({e:?})")))
+    });
     let cpus = percpu::count();
     let free = kernel::with_free_memory(|free| free.total());
     println!("aurora: {cpus} CPUs, {} MiB free", free >> 20);
-    (AURORA_KERNEL.main)(BOOT.call_once(|| Boot { info: boot_info, features, cpus, idle }))
+    (AURORA_KERNEL.main)(BOOT.call_once(|| Boot { info: boot_info, module, features, cpus, idle }))
 }
 
 /// Applies the boot options that this crate knows.
-fn read_options(boot_info: &BootInfo) -> IdleMode {
+fn read_options(boot_info: &BootInfo, features: Features) -> IdleMode {
     let line = boot_info.command_line();
     if !logport::choose(info::option(line, "log")) {
         println!("aurora: boot option log= takes e9, com2 or off: taken as off");
     }
-    IdleMode::from_option(info::option(line, "idle")).unwrap_or_else(|| {
-        println!("aurora: boot option idle= takes halt, poll or mwait: taken as halt");
-        IdleMode::Halt
-    })
+    match IdleMode::from_option(info::option(line, "idle")) {
+        Some(IdleMode::Mwait) if !features.contains(Features::MONITOR) => {
+            println!("aurora: boot option idle=mwait: this CPU has no MONITOR: taken as halt");
+            IdleMode::Halt
+        }
+        Some(mode) => mode,
+        None => {
+            println!("aurora: boot option idle= takes halt, poll or mwait: taken as halt");
+            IdleMode::Halt
+        }
+    }
 }
 
 fn print_info(boot_info: &BootInfo, features: Features) {
@@ -251,7 +259,14 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
         give_up(format_args!("no clock runs against which to measure the TSC"));
     }
     let line = boot_info.command_line();
-    let limit = info::option(line, "cpus").and_then(|n| n.parse().ok()).unwrap_or(MAX_CPUS);
+    let limit = match info::option(line, "cpus").map(str::parse) {
+        Some(Ok(n)) => n,
+        Some(Err(_)) => {
+            println!("aurora: boot option cpus= takes a number: ignored");
+            MAX_CPUS
+        }
+        None => MAX_CPUS,
+    };
     match firmware {
         Some(firmware) => start::start_all(&firmware, limit, features),
         None => Ok(()),

@@ -1,5 +1,6 @@
 //! Control registers of one CPU, set the same way on each.
 
+use core::arch::asm;
 use core::arch::x86_64::_xsetbv;
 
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
@@ -45,6 +46,10 @@ pub unsafe fn control_registers(features: Features) {
     // A null selector makes SYSENTER fault: SYSCALL is the only door.
     // SAFETY: the register exists on every 64-bit CPU.
     unsafe { Msr::new(SYSENTER_CS).write(0) };
+
+    // No breakpoint that a loader may have left.
+    // SAFETY: disarms all debug registers.
+    unsafe { asm!("mov dr7, {}", in(reg) 0u64, options(nomem, nostack, preserves_flags)) };
 }
 
 /// Everything not named is off, also what the loader may have left on.

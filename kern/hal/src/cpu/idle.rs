@@ -1,8 +1,6 @@
 //! Waiting for work. Interrupts are on only here; those that come are in `CpuLocal::arrived`
 //! afterwards, and the caller looks at them and at the mailbox with interrupts off again.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 /// How idle CPUs wait: the boot option `idle`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum IdleMode {
@@ -40,19 +38,15 @@ pub fn poll() {
     unsafe { core::arch::asm!("sti", "pause", "cli") }
 }
 
-/// Waits until `line` is written or an interrupt comes; at once where `line` no longer holds `seen`.
-/// The CPU has MONITOR.
+/// Waits until the cache line at `line` is written or an interrupt comes; at once where `wait` says no
+/// after the line is watched. The CPU has MONITOR.
 #[inline]
-pub fn mwait(line: &AtomicU64, seen: u64) {
+pub fn mwait(line: u64, wait: impl FnOnce() -> bool) {
     // SAFETY: MONITOR has no effect but to watch the line.
     unsafe {
-        core::arch::asm!(
-            "monitor",
-            in("rax") line.as_ptr(), in("ecx") 0, in("edx") 0,
-            options(nostack, preserves_flags)
-        );
+        core::arch::asm!("monitor", in("rax") line, in("ecx") 0, in("edx") 0, options(nostack, preserves_flags));
     }
-    if line.load(Ordering::SeqCst) != seen {
+    if !wait() {
         return;
     }
     // SAFETY: as in `halt`: MWAIT is the instruction behind STI.

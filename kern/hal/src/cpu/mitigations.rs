@@ -66,6 +66,15 @@ pub enum Affected {
 }
 
 impl Affected {
+    /// One word, for results.
+    pub fn key(self) -> &'static str {
+        match self {
+            Affected::No => "no",
+            Affected::Yes => "yes",
+            Affected::Presumed => "presumed",
+        }
+    }
+
     pub fn text(self) -> &'static str {
         match self {
             Affected::No => "not affected",
@@ -137,8 +146,8 @@ impl BranchControl {
     pub fn name(self) -> Option<&'static str> {
         match self {
             BranchControl::None => None,
-            BranchControl::Enhanced => Some("enhanced IBRS"),
-            BranchControl::Automatic => Some("automatic IBRS"),
+            BranchControl::Enhanced => Some("enhanced-ibrs"),
+            BranchControl::Automatic => Some("automatic-ibrs"),
         }
     }
 }
@@ -164,6 +173,7 @@ mod here {
 
     use super::{BranchControl, Capabilities, Facts, Vendor, assess, branch_control};
     use crate::cpu::features::Features;
+    use crate::dev::logport;
     use crate::println;
 
     const ARCH_CAPABILITIES: u32 = 0x10a;
@@ -221,12 +231,18 @@ mod here {
         }
     }
 
-    /// Prints one line for each weakness.
+    /// Prints one line for each weakness, and reports it for the results.
     pub fn print(features: Features) {
         let facts = facts_here(features);
         for a in assess(&facts) {
             let on = a.on.unwrap_or(if a.affected == super::Affected::No { "nothing needed" } else { "off" });
             println!("aurora: mitigation {}: {}, {on}", a.name, a.affected.text());
+            logport::report(format_args!(
+                "mitigation name={} affected={} on={}",
+                a.name,
+                a.affected.key(),
+                a.on.unwrap_or("-")
+            ));
         }
     }
 }
@@ -262,7 +278,7 @@ mod tests {
         assert_eq!(find(&all, "meltdown").affected, Affected::No);
         assert_eq!(find(&all, "mds").affected, Affected::Yes);
         assert_eq!(find(&all, "taa").affected, Affected::Yes);
-        assert_eq!(find(&all, "spectre-v2").on, Some("enhanced IBRS"));
+        assert_eq!(find(&all, "spectre-v2").on, Some("enhanced-ibrs"));
     }
 
     #[test]
@@ -272,7 +288,7 @@ mod tests {
         for name in ["meltdown", "l1tf", "mds", "gds"] {
             assert_eq!(find(&all, name).affected, Affected::No, "{name}");
         }
-        assert_eq!(find(&all, "spectre-v2").on, Some("automatic IBRS"));
+        assert_eq!(find(&all, "spectre-v2").on, Some("automatic-ibrs"));
         assert_eq!(find(&all, "ssb").affected, Affected::Presumed);
     }
 }

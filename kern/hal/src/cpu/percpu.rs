@@ -55,6 +55,11 @@ impl Arrived {
         word.store(word.load(Ordering::Relaxed) | 1 << (vector & 63), Ordering::Relaxed);
     }
 
+    /// Whether a vector is noted.
+    pub fn any(&self) -> bool {
+        self.0.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+    }
+
     /// Takes the lowest vector noted.
     pub fn take(&self) -> Option<u8> {
         for (i, word) in self.0.iter().enumerate() {

@@ -8,12 +8,14 @@ use core::cell::UnsafeCell;
 
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, GS, SS, Segment};
 use x86_64::instructions::tables::{lidt, load_tss};
+use x86_64::registers::model_specific::Msr;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::idt::{Entry, HandlerFunc};
 use x86_64::structures::tss::TaskStateSegment;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
+use super::features::Features;
 use super::percpu::{CpuLocal, Ist};
 use crate::trap;
 
@@ -24,6 +26,8 @@ const USER_BASE: u16 = 0x18;
 pub const USER_DATA: u16 = (USER_BASE + 8) | 3;
 pub const USER_CODE: u16 = (USER_BASE + 16) | 3;
 const TASK_STATE: u16 = 0x30;
+/// What RDTSCP and RDPID give to user code.
+const TSC_AUX: u32 = 0xc000_0103;
 
 /// IA32_STAR: kernel selectors for SYSCALL, user selectors for SYSRET.
 pub const STAR: u64 = (USER_BASE as u64 | 3) << 48 | (KERNEL_CODE as u64) << 32;
@@ -134,4 +138,8 @@ pub unsafe fn load(local: &'static CpuLocal) {
         core::arch::asm!("lldt {0:x}", in(reg) 0u16, options(nomem, nostack, preserves_flags));
     }
     load_interrupts();
+    if local.features.contains(Features::RDTSCP) {
+        // SAFETY: the register exists with RDTSCP, and only user code looks at it.
+        unsafe { Msr::new(TSC_AUX).write(local.id.raw().into()) };
+    }
 }

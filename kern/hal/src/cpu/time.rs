@@ -43,6 +43,17 @@ pub fn tsc_hz() -> u64 {
     TSC_HZ.load(Ordering::Relaxed)
 }
 
+/// TSC ticks that a million turns of a two-instruction loop take in kernel mode: near two million under
+/// `-icount`, and far more where a hypervisor emulates kernel code.
+pub fn kernel_loop_ticks() -> u64 {
+    let start = tsc_ordered();
+    // SAFETY: counts a register down.
+    unsafe {
+        core::arch::asm!("2: dec {0}", "jnz 2b", inout(reg) 1_000_000u64 => _, options(nomem, nostack));
+    }
+    tsc_ordered().wrapping_sub(start)
+}
+
 /// Waits for at least `microseconds`; only after [`calibrate`].
 pub fn delay(microseconds: u64) {
     let ticks = tsc_hz() / 1_000_000 * microseconds;

@@ -28,6 +28,7 @@ const BOCHS_SHUTDOWN: u16 = 0x8900;
 
 /// Ends the run. The last line on COM1 names the verdict, for machines without an exit status.
 pub fn exit(verdict: Exit) -> ! {
+    serial::silence_others();
     serial::emergency(format_args!("aurora: exit {}\n", verdict.text()));
     serial::drain();
     // SAFETY: ends the virtual machine, or goes to a port that nothing listens to.

@@ -3,6 +3,7 @@
 //! Record: 0xA5, channel, length (u16, little-endian), payload. A record is written whole under
 //! one lock, so records of different CPUs never mix. Logging only; no hot path comes here.
 
+use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::Mutex;
@@ -15,6 +16,8 @@ const MARK: u8 = 0xa5;
 pub const KERNEL_CHANNEL: u8 = 0;
 /// Channel of report lines (text).
 pub const REPORT_CHANNEL: u8 = 0x80;
+/// Longest report line of the kernel itself.
+const REPORT_LINE: usize = 160;
 /// QEMU's isa-debugcon, and Bochs's port E9 hack.
 const DEBUG_CONSOLE: u16 = 0xe9;
 
@@ -70,6 +73,14 @@ pub fn record(channel: u8, payload: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Writes one report line (no newline) for the host's results.
+pub fn report(line: fmt::Arguments<'_>) {
+    let mut text = heapless::String::<REPORT_LINE>::new();
+    // A line that is too long is cut.
+    let _ = text.write_fmt(line);
+    record(REPORT_CHANNEL, text.as_bytes());
 }
 
 /// Records that were refused as too long.

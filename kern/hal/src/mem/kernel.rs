@@ -80,6 +80,35 @@ pub fn with_free_memory<R>(f: impl FnOnce(&mut FreeMemory) -> R) -> R {
     f(&mut FREE.lock())
 }
 
+/// Makes the boot archive whole pages of its own: zeroes the rest of its last page, or copies it where
+/// the loader did not put it on a page. The archive is mapped to user level, so nothing else may be in
+/// its pages. Below 4 GiB, before the other CPUs run.
+pub fn settle_module(module: Range) -> Result<Range, MapError> {
+    if module.start().is_multiple_of(PAGE) {
+        let rest = module.pages_around().end() - module.end();
+        // SAFETY: the rest of a page that `find_free_memory` kept out of the free memory and that
+        // nobody uses: what the loader may have left there has been copied.
+        unsafe { core::ptr::write_bytes((DIRECT_MAP + module.end()) as *mut u8, 0, rest as usize) };
+        return Ok(module);
+    }
+    let copy = take_pages(module.size(), PAGE).ok_or(MapError::NoTable)?;
+    let (from, to) = ((DIRECT_MAP + module.start()) as *const u8, (DIRECT_MAP + copy.start()) as *mut u8);
+    // SAFETY: RAM that the loader filled, to frames just taken: they don't overlap.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, module.size() as usize) };
+    with_free_memory(|free| free.add(module));
+    Range::sized(copy.start(), module.size()).ok_or(MapError::BadAddress)
+}
+
+/// Empties the list of free memory into `f`: from here on it is the portable kernel's. Nothing of this
+/// crate allocates afterwards.
+pub fn give_away_free_memory(mut f: impl FnMut(Range)) {
+    let mut free = FREE.lock();
+    for &range in free.ranges() {
+        f(range);
+    }
+    *free = FreeMemory::new();
+}
+
 /// Takes `size` bytes of RAM for ever, zeroed, below 4 GiB and above the first MiB.
 pub fn take_pages(size: u64, align: u64) -> Option<Range> {
     let within = Range::new(1 << 20, BOOT_LIMIT)?;
