@@ -202,6 +202,8 @@ extern "C" fn boot_on_own_stack() -> ! {
     let cpus = percpu::count();
     let free = kernel::with_free_memory(|free| free.total());
     println!("aurora: {cpus} CPUs, {} MiB free", free >> 20);
+    #[cfg(feature = "faults")]
+    super::faults::run_on_boot_cpu();
     (AURORA_KERNEL.main)(BOOT.call_once(|| Boot { info: boot_info, module, features, cpus, idle }))
 }
 
@@ -278,7 +280,15 @@ pub fn release_cpus() {
     start::release();
 }
 
+/// The command line, once it has been read.
+#[cfg(feature = "faults")]
+pub(super) fn command_line() -> Option<&'static str> {
+    Some(READ_INFO.get()?.command_line())
+}
+
 /// Another CPU has been released.
 pub(crate) fn ap_ready(cpu: CpuId) -> ! {
+    #[cfg(feature = "faults")]
+    super::faults::run_on_other_cpu(cpu);
     (AURORA_KERNEL.ap_main)(cpu)
 }

@@ -7,6 +7,8 @@
 
 pub mod info;
 
+#[cfg(all(target_os = "none", feature = "faults"))]
+pub(crate) mod faults;
 #[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]

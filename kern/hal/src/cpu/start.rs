@@ -232,6 +232,10 @@ fn start_one(start: &StartPage, apic_id: u32, features: Features) -> Result<(), 
 
 /// INIT, SIPI, and a second SIPI where the first had no effect.
 fn wake_up(start: &StartPage, local: &CpuLocal) {
+    #[cfg(feature = "faults")]
+    if local.id.index() == 1 && local.apic_id() == 1 && crate::boot::faults::is("silent") {
+        return wait_for_life(local, PATIENCE);
+    }
     // SAFETY: the CPU has not been started.
     unsafe { lapic::send_init(local.apic_id()) };
     time::delay(AFTER_INIT);

@@ -19,8 +19,12 @@ const MEASUREMENTS: usize = 3;
 const APIC_TIMER_MEASUREMENT: u64 = 2_000;
 /// In [`Exchange::call`]: no more exchanges with this CPU.
 const OVER: u64 = u64::MAX;
-/// Exchanges between two CPUs, of which the fastest counts.
-const EXCHANGES: u64 = 32;
+/// Exchanges between two CPUs, of which the fastest counts: at least so many,
+const FEWEST_EXCHANGES: u64 = 16;
+/// at most so many,
+const MOST_EXCHANGES: u64 = 1024;
+/// and no more once the difference is known to half a microsecond.
+const GOOD_ENOUGH: u64 = 2_000_000;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
@@ -128,7 +132,10 @@ static EXCHANGE: Exchange =
 pub fn measure_skew(other: &CpuLocal) {
     let patience = tsc_hz() * 2;
     let (mut skew, mut error) = (0, u64::MAX);
-    for round in 1..=EXCHANGES {
+    for round in 1..=MOST_EXCHANGES {
+        if round > FEWEST_EXCHANGES && error < tsc_hz() / GOOD_ENOUGH {
+            break;
+        }
         let start = tsc_ordered();
         EXCHANGE.call.store(round, Ordering::Release);
         while EXCHANGE.answer.load(Ordering::Acquire) != round {

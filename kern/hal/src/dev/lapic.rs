@@ -208,6 +208,12 @@ pub unsafe fn send_startup(apic_id: u32, page: u8) {
     unsafe { local_apic().send_sipi(page, destination(apic_id)) }
 }
 
+/// Sends an NMI to the CPU with `apic_id`.
+pub fn send_nmi(apic_id: u32) {
+    // SAFETY: every CPU that runs has an NMI handler with a stack of its own.
+    unsafe { local_apic().send_nmi(destination(apic_id)) }
+}
+
 /// Stops all other CPUs by NMI: the machine is about to end.
 pub fn stop_others() {
     if READY.load(Ordering::Acquire) {

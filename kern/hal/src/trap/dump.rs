@@ -9,7 +9,7 @@ use super::{GENERAL_PROTECTION, PAGE_FAULT};
 use crate::cpu::percpu::{self, CpuLocal};
 use crate::eprintln;
 use crate::layout::{self, DIRECT_MAP, KERNEL_BASE, STACK_SIZE};
-use crate::mem::kernel;
+use crate::mem::{kernel, tlb};
 
 /// Deepest backtrace that is printed.
 const MAX_FRAMES: usize = 24;
@@ -154,7 +154,7 @@ pub fn exception(frame: &KernelFrame) {
         [("rax", f.rax), ("rbx", f.rbx), ("rcx", f.rcx), ("rdx", f.rdx)],
         [("rsi", f.rsi), ("rdi", f.rdi), ("rbp", f.rbp), ("r8 ", f.r8)],
         [("r9 ", f.r9), ("r10", f.r10), ("r11", f.r11), ("r12", f.r12)],
-        [("r13", f.r13), ("r14", f.r14), ("r15", f.r15), ("cr3", kernel::root())],
+        [("r13", f.r13), ("r14", f.r14), ("r15", f.r15), ("cr3", tlb::current())],
     ] {
         let [a, b, c, d] = line;
         eprintln!("  {} {:016x}  {} {:016x}  {} {:016x}  {} {:016x}", a.0, a.1, b.0, b.1, c.0, c.1, d.0, d.1);

@@ -9,11 +9,13 @@
 
 pub mod dump;
 pub mod entry;
+mod epitaph;
 pub mod frame;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use kern_base::cpu::CpuBlock;
+use x86_64::registers::control::Cr2;
 
 use crate::boot;
 use crate::cpu::percpu::{self, CpuLocal};
@@ -137,25 +139,34 @@ fn stray_debug() {
 }
 
 fn die_of_exception(frame: &KernelFrame) -> ! {
-    begin_to_die();
+    let name = dump::name(frame.vector as u8);
+    begin_to_die(format_args!(
+        "{name}, error {:#x}, at {:#x}, rsp {:#x}, cr2 {:#x}",
+        frame.error,
+        frame.rip,
+        frame.rsp,
+        Cr2::read_raw()
+    ));
     dump::exception(frame);
     exit::exit(exit::Exit::Panic)
 }
 
-/// Stops the other CPUs and makes this one the only one that prints. Comes back at most once: a
-/// second CPU that dies at the same time stops here.
-pub fn begin_to_die() {
+/// Leaves an epitaph, stops the other CPUs and makes this one the only one that prints. Comes back at
+/// most once: a second CPU that dies at the same time stops here.
+pub fn begin_to_die(why: core::fmt::Arguments<'_>) {
     x86_64::instructions::interrupts::disable();
     if DYING.swap(true, Ordering::AcqRel) {
         exit::halt();
     }
+    // SAFETY: `DYING` lets one CPU through, once.
+    unsafe { epitaph::write(percpu::this().map(|cpu| cpu.id.raw()), why) };
     crate::dev::serial::silence_others();
     lapic::stop_others();
 }
 
 /// For the kernel's panic handler: says what happened, where, and ends the run.
 pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    begin_to_die();
+    begin_to_die(format_args!("{info}"));
     eprintln!("\naurora: kernel panic on {}: {}", dump::CpuName(percpu::this()), info.message());
     if let Some(at) = info.location() {
         eprintln!("  at {}:{}:{}", at.file(), at.line(), at.column());
