@@ -430,6 +430,20 @@ impl<const N: usize> RawBytes<N> {
     }
 }
 
+/// Types for which all zeros is a valid value, for large objects that are never built on a stack.
+///
+/// # Safety
+/// Memory full of zeros is a valid value of the type.
+pub unsafe trait Zeroed: Sized + 'static {}
+
+// SAFETY: bytes.
+unsafe impl<const N: usize> Zeroed for RawBytes<N> {}
+// SAFETY: integers.
+unsafe impl Zeroed for abi::BootPage {}
+// SAFETY: integers, all of them atomic.
+#[cfg(not(loom))]
+unsafe impl Zeroed for abi::Utcb {}
+
 /// An exclusive claim on a range of raw memory, carved from both ends: aligned blocks from the
 /// bottom, small descriptors from the top. Owned by an Untyped object and used under its root lock.
 pub struct Region {
@@ -554,6 +568,23 @@ impl Piece {
         unsafe { at.write(value) };
         // SAFETY: just written; lives until reclaim, which rule 1 orders after `'k`.
         Some(Ref(unsafe { &*at }))
+    }
+
+    /// Makes an object of zeros at the front of the piece, in place.
+    pub fn emplace_zeroed<'k, T: Zeroed>(self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        self.emplace_filled(pin, |_| {})
+    }
+
+    /// The same, filled in before anybody sees it.
+    pub fn emplace_filled<'k, T: Zeroed>(mut self, _pin: Pin<'k>, fill: impl FnOnce(&mut T)) -> Option<Ref<'k, T>> {
+        if self.size < size_of::<T>() as u64 || !self.base.is_multiple_of(align_of::<T>() as u64) {
+            return None;
+        }
+        self.zero();
+        // SAFETY: zeroed, which is a valid `T` (`Zeroed`), large enough, aligned and exclusive.
+        fill(unsafe { &mut *(self.base as *mut T) });
+        // SAFETY: as in `emplace`; the exclusive reference is gone.
+        Some(Ref(unsafe { &*(self.base as *const T) }))
     }
 
     /// Makes as many `T` as fit, each from `make(index)`: the tail of a variable-sized object.

@@ -45,8 +45,8 @@ pub struct CpuHot {
     pub kernel_stack: Cell<u64>,
     /// The address space that CR3 has.
     pub vspace: Link<VSpace>,
-    /// The table of system call handlers, [`abi::Op`] by number.
-    pub syscalls: Cell<u64>,
+    /// CR0.TS is clear: vector instructions run.
+    pub vector_on: Cell<bool>,
 }
 
 /// Scheduler state of one CPU.
@@ -110,7 +110,7 @@ impl CpuBlock {
             await_half: Cell::new(u64::from(state_half(State::Await, FLAG_NEVER, id))),
             kernel_stack: Cell::new(0),
             vspace: Link::null(),
-            syscalls: Cell::new(0),
+            vector_on: Cell::new(false),
         };
         let sched = CpuSched {
             queue: RunQueue::new(),

@@ -5,7 +5,7 @@ use abi::Error;
 use smp::cpu::CpuId;
 
 use crate::memory::{Phys, VSpace};
-use crate::task::Task;
+use crate::task::VectorArea;
 
 /// What a mapping allows besides reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,11 +49,11 @@ pub trait Machine: Sized + Sync + 'static {
     /// Sets the FS and GS bases of the running program.
     fn set_bases(&self, fs: u64, gs: u64);
 
-    /// Saves the vector state that is live on this CPU, `task`'s, to its save area.
-    fn save_vector(&self, task: &Task);
+    /// Saves the vector state that is live on this CPU to its task's save area.
+    fn save_vector(&self, area: &VectorArea);
 
-    /// Writes the initial vector image to the task's save area.
-    fn init_vector(&self, task: &Task);
+    /// Writes the initial vector image to a save area.
+    fn init_vector(&self, area: &VectorArea);
 
     /// Writes one record to the log port.
     fn log(&self, channel: u8, bytes: &[u8]);

@@ -25,7 +25,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use abi::{MsgInfo, ObjType, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{Homed, KernelObject, Link, Ptr, RawBytes};
+use smp::door::{Homed, KernelObject, Link, Piece, Ptr, RawBytes, Ref};
 use smp::coalesced::CoalescedBits;
 use smp::mailbox::Node;
 
@@ -249,8 +249,14 @@ impl Message {
 /// Bytes for XSAVE state: x87, SSE, AVX and AVX-512 in the standard format (2,696), rounded up.
 pub const VECTOR_AREA: usize = 2752;
 
+/// Where a preempted task's vector state rests.
+pub type VectorArea = RawBytes<VECTOR_AREA>;
+
+/// Bytes of a task's memory: this structure, the vector area behind it, then the UTCB's page.
+pub const TASK_BYTES: u64 = 2 * abi::PAGE_SIZE;
+
 /// A task.
-#[repr(C, align(4096))]
+#[repr(C, align(64))]
 pub struct Task {
     pub header: Header,
     /// Its [`TaskId`]; 0 until it is configured. Any CPU reads it.
@@ -263,9 +269,8 @@ pub struct Task {
     pub msg_node: Node<Mail>,
     /// Kill, suspend, cancel, migrate: bits and the node that carries them.
     pub ctl: CoalescedBits<Mail>,
-    /// Where a preempted task's vector state rests.
-    pub vector: RawBytes<VECTOR_AREA>,
-    pub utcb: Utcb,
+    vector: Ptr<VectorArea>,
+    utcb: Ptr<Utcb>,
 }
 
 impl PrioQueued for Task {
@@ -285,8 +290,24 @@ impl Task {
         TaskId::from_raw(self.id.load(Ordering::Acquire))
     }
 
-    /// A task that is not configured yet.
-    pub fn new(root: RootId, home: CpuId) -> Task {
+    pub fn utcb<'k>(&self, pin: Pin<'k>) -> &'k Utcb {
+        self.utcb.get(pin).get()
+    }
+
+    pub fn vector<'k>(&self, pin: Pin<'k>) -> &'k VectorArea {
+        self.vector.get(pin).get()
+    }
+
+    /// Makes a task that is not configured yet in a page-aligned piece of [`TASK_BYTES`].
+    pub fn make<'k>(mut piece: Piece, pin: Pin<'k>, root: RootId, home: CpuId) -> Option<Ref<'k, Task>> {
+        let head = piece.split(core::mem::size_of::<Task>() as u64)?;
+        let area = piece.split(abi::PAGE_SIZE - head.size())?;
+        let vector = area.emplace_zeroed::<VectorArea>(pin)?;
+        let utcb = piece.emplace_zeroed::<Utcb>(pin)?;
+        head.emplace(pin, Task::new(root, home, vector, utcb))
+    }
+
+    fn new(root: RootId, home: CpuId, vector: Ref<'_, VectorArea>, utcb: Ref<'_, Utcb>) -> Task {
         let hot = TaskHot {
             state: Cell::new(u64::from(state_half(State::Fresh, 0, home))),
             pending: Cell::new(0),
@@ -316,13 +337,16 @@ impl Task {
             msg: Homed::new(home, Message::new()),
             msg_node: Node::new(home),
             ctl: CoalescedBits::new(),
-            vector: RawBytes::default(),
-            utcb: Utcb::new(),
+            vector: vector.ptr(),
+            utcb: utcb.ptr(),
         }
     }
 }
 
-const _: () = assert!(core::mem::size_of::<Task>() == 8192, "a task is two pages, the UTCB the second");
+const _: () = assert!(
+    core::mem::size_of::<Task>() + VECTOR_AREA <= abi::PAGE_SIZE as usize,
+    "a task and its vector area fill one page at most"
+);
 
 impl KernelObject for Task {
     const TYPE: u8 = ObjType::Task as u8;

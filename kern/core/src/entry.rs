@@ -52,7 +52,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         }
         if self.task_hot(task).is_some_and(|hot| has_flag(hot, FLAG_VECTOR)) {
-            self.k.machine.save_vector(task.get());
+            self.k.machine.save_vector(task.get().vector(self.pin));
         }
     }
 

@@ -8,7 +8,7 @@
 //! the caller queues at the callee, by the priority of its time and in order within one. If the
 //! callee's home is another CPU, the message block travels there ([`crate::remote`]).
 
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId, Utcb};
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
@@ -47,15 +47,6 @@ impl Words {
             return Err(Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64));
         }
         Ok(Words { info, regs: args.message() })
-    }
-}
-
-/// Copies the UTCB part of a message. Both pages are reached through the direct map; each word is read
-/// once, the count comes from the register word.
-#[inline]
-pub fn copy_utcb(from: &Utcb, to: &Utcb, words: usize) {
-    for (source, target) in from.msg.iter().zip(to.msg.iter()).take(words) {
-        target.store(source.load(Relaxed), Relaxed);
     }
 }
 
@@ -109,6 +100,19 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::Settled)
     }
 
+    /// Copies the UTCB part of a message. Both pages are reached through the direct map; each word is
+    /// read once, the count comes from the register word.
+    #[inline]
+    fn copy_utcb(self, from: Ref<'k, Task>, to: Ref<'k, Task>, words: usize) {
+        if words == 0 {
+            return;
+        }
+        let (from, to) = (from.get().utcb(self.pin), to.get().utcb(self.pin));
+        for (source, target) in from.msg.iter().zip(&to.msg).take(words) {
+            target.store(source.load(Relaxed), Relaxed);
+        }
+    }
+
     fn is_receiving(self, hot: &TaskHot) -> bool {
         matches!(state_of(hot), State::Recv | State::RecvTimed) && !has_flag(hot, FLAG_SUSPENDED)
     }
@@ -118,7 +122,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if state_of(hot) == State::RecvTimed {
             self.clear_deadline(callee);
         }
-        copy_utcb(&caller.get().utcb, &callee.get().utcb, words.info.words());
+        self.copy_utcb(caller, callee, words.info.words());
         self.write_message(hot, words, from);
         hot.caller.set(Some(caller));
         set_state(hot, State::Ready);
@@ -277,7 +281,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(msg) = caller.get().msg.open(self.pin) else { return };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
         let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
-        copy_utcb(&caller.get().utcb, &me.task.get().utcb, words.info.words());
+        self.copy_utcb(caller, me.task, words.info.words());
         self.write_message(me.hot, words, from);
         me.hot.caller.set(Some(caller));
         msg.stage.set(Stage::Owed);
@@ -333,11 +337,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// caller runs; the task is then off the CPU.
     fn answer_call(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(hot) = self.task_hot(caller) else {
-            copy_utcb(&me.task.get().utcb, &caller.get().utcb, words.info.words());
+            self.copy_utcb(me.task, caller, words.info.words());
             self.reply_remote(me, caller, words);
             return;
         };
-        copy_utcb(&me.task.get().utcb, &caller.get().utcb, words.info.words());
+        self.copy_utcb(me.task, caller, words.info.words());
         let from = From { sender: TaskId::NONE, exposure: 0, custom: 0 };
         self.write_message(hot, words, from);
         self.end_call(me, caller, hot);

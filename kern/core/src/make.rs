@@ -15,7 +15,7 @@ use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
-use kern_base::task::Task;
+use kern_base::task::{TASK_BYTES, Task};
 use smp::door::{KernelObject, Piece, RawWord, Ref, Region};
 
 use crate::{Answer, Cx, MachineObject, Me, Refusal, Result};
@@ -137,9 +137,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             ObjType::Group => self.make_group(region, root, recipe.size, slot, parent).ok_or_else(full),
             ObjType::Task => {
-                let mut piece = region.carve(size_of::<Task>() as u64, PAGE).ok_or_else(full)?;
-                piece.zero();
-                self.place(piece, Task::new(root, home), |o| &o.header, slot, parent).ok_or_else(full)
+                let piece = region.carve(TASK_BYTES, PAGE).ok_or_else(full)?;
+                let task = Task::make(piece, self.pin, root, home).ok_or_else(full)?;
+                self.fill_first(slot, task, &task.get().header, parent);
+                Ok(())
             }
             ObjType::SchedContext => {
                 let piece = carve_for::<SchedContext>(region).ok_or_else(full)?;

@@ -99,7 +99,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         crate::spaces::check_user_range(utcb, abi::UTCB_SIZE as u64)?;
         let (number, generation) = self.take_number(task, process)?;
-        let page = self.k.machine.phys(core::ptr::from_ref(&task.get().utcb).addr() as u64);
+        let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin)).addr() as u64);
         let access = Access { write: true, execute: false };
         let mapped = {
             let _guard = vspace.get().lock.lock();
@@ -112,15 +112,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         let id = TaskId::new(process.get().key(), number, generation);
         task.get().id.store(id.raw(), Release);
         task.get().utcb_address.store(utcb, Relaxed);
-        task.get().utcb.task_id.store(id.raw(), Relaxed);
-        task.get().utcb.home_cpu.store(cpu.index() as u64, Relaxed);
+        task.get().utcb(self.pin).task_id.store(id.raw(), Relaxed);
+        task.get().utcb(self.pin).home_cpu.store(cpu.index() as u64, Relaxed);
         let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };
         hot.process.set(Some(process));
         hot.start_on.set(cpu);
         hot.state.set(u64::from(state_half(State::Ready, flags, self.id())) | (u64::from(id.generation()) << 32));
         hot.regs.full.set(1);
         hot.regs.rflags.set(FIXED_FLAGS);
-        self.k.machine.init_vector(task.get());
+        self.k.machine.init_vector(task.get().vector(self.pin));
         Ok(id)
     }
 
@@ -160,7 +160,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !matches!(state_of(hot), State::Ready | State::Faulted) {
             return Err(Error::BadState.into());
         }
-        let bulk = &me.task.get().utcb.bulk;
+        let bulk = &me.task.get().utcb(self.pin).bulk;
         let word = |r: RegIndex| bulk[r as usize].load(Relaxed);
         for address in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
             if word(address) >= abi::USER_TOP {
@@ -182,7 +182,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn task_read_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
         let task = self.find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let hot = self.suspended(task)?;
-        let bulk = &me.task.get().utcb.bulk;
+        let bulk = &me.task.get().utcb(self.pin).bulk;
         for (register, cell) in registers(&hot.regs) {
             bulk[register as usize].store(cell.get(), Relaxed);
         }

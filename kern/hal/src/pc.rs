@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use abi::Error;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Phys, VSpace};
-use kern_base::task::Task;
+use kern_base::task::VectorArea;
 use smp::cpu::CpuId;
 
 use crate::cpu::{percpu, time, vector};
@@ -117,17 +117,17 @@ impl Machine for Pc {
         }
     }
 
-    fn save_vector(&self, task: &Task) {
+    fn save_vector(&self, area: &VectorArea) {
         if let Some(cpu) = percpu::this() {
             // SAFETY: the area is part of the task, aligned by its type, large enough for every component that
             // is switched on (checked at boot), and only the task's home CPU, which runs this, uses it.
-            unsafe { vector::save(cpu.features, task.vector.as_ptr()) };
+            unsafe { vector::save(cpu.features, area.as_ptr()) };
         }
     }
 
-    fn init_vector(&self, task: &Task) {
+    fn init_vector(&self, area: &VectorArea) {
         // SAFETY: as in `save_vector`.
-        unsafe { vector::init_area(task.vector.as_ptr()) };
+        unsafe { vector::init_area(area.as_ptr()) };
     }
 
     fn log(&self, channel: u8, bytes: &[u8]) {

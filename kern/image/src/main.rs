@@ -1,39 +1,211 @@
-//! The kernel binary: wires the machine to the portable kernel.
+//! The kernel binary: wires the machine (`kern-hal`), the system call entry (`ipc-fast`) and the
+//! portable kernel (`kern-core`) together, and starts process 1.
+//!
+//! The only unsafe code here runs once, at boot: it turns the memory that is left into the first
+//! regions, and starts the CPUs.
 #![no_std]
 #![no_main]
 
+mod boot_objects;
+mod process1;
+
+use abi::{Op, TaskId};
 use kern_base::cpu::CpuBlock;
-use kern_hal::boot::{self, Boot, Kernel};
-use kern_hal::cpu::{idle, percpu};
-use kern_hal::dev::exit::{self, Exit};
-use kern_hal::trap::Fault;
-use kern_hal::{println, trap};
-use smp::cpu::CpuId;
+use kern_core::entry::Interrupt;
+use kern_core::{Cx, Kernel};
+use kern_hal::boot::{self, Boot};
+use kern_hal::cpu::idle::{self, IdleMode};
+use kern_hal::cpu::{context, percpu, syscall};
+use kern_hal::pc::Pc;
+use kern_hal::trap::{self, Fault};
+use kern_hal::{eprintln, println};
+use smp::cpu::{CpuId, Entry, Pin};
+use smp::mailbox::Idle;
+use smp::quiesce;
+use spin::Once;
 
-kern_hal::kernel!(Kernel { main, ap_main, on_interrupt, on_fault });
+kern_hal::kernel!(boot::Kernel { main, ap_main, on_interrupt, on_fault });
+ipc_fast::handlers!(Handlers);
 
-fn main(boot: &'static Boot) -> ! {
-    defmt::info!("{=usize} CPUs, command line {=str}", boot.cpus, boot.command_line());
-    boot::release_cpus();
-    println!("aurora: up");
-    exit::exit(Exit::Pass)
-}
+static KERNEL: Once<Kernel<Pc>> = Once::new();
+static IDLE: Once<IdleMode> = Once::new();
 
-fn ap_main(_cpu: CpuId) -> ! {
-    loop {
-        idle::halt();
-        if let Some(cpu) = percpu::this() {
-            while cpu.arrived.take().is_some() {}
-        }
+/// The portable kernel. Nothing that needs it runs before it is there.
+#[inline(always)]
+fn kernel() -> &'static Kernel<Pc> {
+    match KERNEL.get() {
+        Some(kernel) => kernel,
+        None => panic!("the kernel was entered before it was made"),
     }
 }
 
-fn on_interrupt(block: &'static CpuBlock, vector: u8) {
-    panic!("interrupt {vector:#x} from user mode on {:?}, where no user code runs", block.id)
+/// The block of a CPU.
+fn block_of(cpu: CpuId) -> &'static CpuBlock {
+    kernel().block(boot_objects::boot_pin(), cpu)
 }
 
+/// The context of an entry on the CPU of `block`.
+#[inline(always)]
+fn context<'k>(pin: Pin<'k>, block: &'static CpuBlock) -> Cx<'k, Pc> {
+    match Cx::new(kernel(), pin, block) {
+        Some(cx) => cx,
+        None => panic!("{:?} runs with the block of {:?}", pin.cpu(), block.id),
+    }
+}
+
+/// The system call entry's way into the portable kernel.
+struct Handlers;
+
+impl ipc_fast::entry::Handlers for Handlers {
+    #[inline(always)]
+    fn system_call(entry: &mut Entry, block: &'static CpuBlock, op: Op) {
+        context(entry.pin(), block).on_system_call(op);
+    }
+
+    fn bad_system_call(entry: &mut Entry, block: &'static CpuBlock) {
+        context(entry.pin(), block).bad_system_call();
+    }
+
+    fn switch(entry: &mut Entry, block: &'static CpuBlock) {
+        leave(entry, block);
+    }
+}
+
+/// Makes the CPU ready to run its current task, idling until it has one.
+fn leave(entry: &mut Entry, block: &'static CpuBlock) {
+    let Some(cpu) = percpu::this() else { panic!("not on a kernel stack") };
+    loop {
+        if context(entry.pin(), block).sched.grace.is_unsettled() {
+            let _ = quiesce::settle(kernel(), entry);
+            context(entry.pin(), block).wake_grace_waiters();
+            continue;
+        }
+        let cx = context(entry.pin(), block);
+        if cx.sched.more_mail.get() {
+            cx.take_mail();
+            continue;
+        }
+        if context::load(cx.pin, cpu, block) {
+            return;
+        }
+        cx.note_idle();
+        wait_for_work(entry, block);
+        while let Some(vector) = cpu.arrived.take() {
+            context(entry.pin(), block).on_interrupt(interrupt_of(vector));
+        }
+        context(entry.pin(), block).take_mail();
+    }
+}
+
+/// Idles this CPU until something has happened.
+fn wait_for_work(entry: &mut Entry, block: &'static CpuBlock) {
+    let mode = IDLE.get().copied().unwrap_or_default();
+    let how = if mode == IdleMode::Halt { Idle::Halt } else { Idle::Poll };
+    if !quiesce::park(kernel(), entry, how) {
+        return;
+    }
+    match mode {
+        IdleMode::Halt => idle::halt(),
+        IdleMode::Poll | IdleMode::Mwait => {
+            let quiet = || !block.mailbox.has_mail() && !something_arrived();
+            while quiet() {
+                if mode == IdleMode::Mwait { idle::mwait(block.mailbox.line(), quiet) } else { idle::poll() }
+            }
+        }
+    }
+    quiesce::unpark(kernel(), entry);
+}
+
+fn something_arrived() -> bool {
+    percpu::this().is_some_and(|cpu| cpu.arrived.any())
+}
+
+fn interrupt_of(vector: u8) -> Interrupt {
+    match vector {
+        trap::TIMER => Interrupt::Timer,
+        trap::WAKE => Interrupt::Mail,
+        _ => Interrupt::Other,
+    }
+}
+
+/// An interrupt of user code.
+fn on_interrupt(block: &'static CpuBlock, vector: u8) {
+    // SAFETY: the trap entry runs on this CPU with interrupts off; it is the CPU's only kernel entry.
+    let mut entry = unsafe { Entry::new(block.id) };
+    let (before, after) = {
+        let cx = context(entry.pin(), block);
+        let before = cx.hot.current.addr();
+        cx.on_interrupt(interrupt_of(vector));
+        (before, cx.hot.current.addr())
+    };
+    if before != after || context(entry.pin(), block).sched.grace.is_unsettled() {
+        leave(&mut entry, block);
+    }
+}
+
+/// User code faulted: its process is torn down, and the machine says what happened.
 fn on_fault(block: &'static CpuBlock, fault: Fault) {
-    panic!("{fault:x?} from user mode on {:?}, where no user code runs", block.id)
+    // SAFETY: as in `on_interrupt`.
+    let mut entry = unsafe { Entry::new(block.id) };
+    let what = kern_core::entry::Fault { vector: fault.vector, error: fault.error, address: fault.address };
+    let cx = context(entry.pin(), block);
+    let rip = cx.current().map_or(0, |me| me.hot.regs.rip.get());
+    let who = cx.on_fault(what).unwrap_or(TaskId::NONE);
+    println!(
+        "aurora: process {} (task {}) ended: exception {} error {:#x} address {:#x} at {:#x}",
+        who.process().number(),
+        who.task(),
+        fault.vector,
+        fault.error,
+        fault.address,
+        rip
+    );
+    leave(&mut entry, block);
+}
+
+fn main(boot: &'static Boot) -> ! {
+    IDLE.call_once(|| boot.idle);
+    let made = boot_objects::make(boot, &KERNEL);
+    let Some(made) = made else {
+        eprintln!("aurora: not enough memory for the kernel's own objects");
+        kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
+    };
+    for cpu in percpu::all() {
+        let block = block_of(cpu.id);
+        percpu::bind(cpu.id, block);
+    }
+    if syscall::write_slots(block_of, ipc_fast::entry::common_entry()).is_err() {
+        eprintln!("aurora: no memory for the system call entries");
+        kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
+    }
+    if let Err(why) = process1::start(boot, kernel(), &made) {
+        eprintln!("aurora: process 1 can't start: {why}");
+        kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
+    }
+    boot::release_cpus();
+    run(CpuId::BOOT)
+}
+
+fn ap_main(cpu: CpuId) -> ! {
+    run(cpu)
+}
+
+/// The CPU enters its life: runs tasks, idles when there are none.
+fn run(cpu: CpuId) -> ! {
+    let block = block_of(cpu);
+    // SAFETY: the entry slots are written before CPUs are released, and this is that CPU.
+    unsafe { syscall::enable(cpu) };
+    // SAFETY: interrupts are off since boot; this is the CPU's only kernel entry.
+    let mut entry = unsafe { Entry::new(cpu) };
+    {
+        let cx = context(entry.pin(), block);
+        cx.hot.kernel_stack.set(percpu::stack_top(cpu, 0));
+        cx.dispatch();
+    }
+    leave(&mut entry, block);
+    // SAFETY: `leave` came back, so the CPU has a current task whose context is loaded; its frame was
+    // checked when it was written.
+    unsafe { trap::entry::resume(block) }
 }
 
 #[panic_handler]

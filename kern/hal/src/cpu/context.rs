@@ -24,7 +24,7 @@ pub fn load(pin: Pin<'_>, cpu: &CpuLocal, block: &CpuBlock) -> bool {
     let Some(task) = hot.current.get(pin) else { return false };
     let task_hot = task.get().hot.here(pin);
     enter_space(pin, hot, task_hot);
-    enter_vector(cpu, hot, task, task_hot);
+    enter_vector(pin, cpu, hot, task, task_hot);
     true
 }
 
@@ -42,7 +42,7 @@ fn enter_space(pin: Pin<'_>, hot: &CpuHot, task: &TaskHot) {
     unsafe { tlb::switch_to(vspace.get().cr3()) };
 }
 
-fn enter_vector(cpu: &CpuLocal, hot: &CpuHot, task: Ref<'_, Task>, task_hot: &TaskHot) {
+fn enter_vector(pin: Pin<'_>, cpu: &CpuLocal, hot: &CpuHot, task: Ref<'_, Task>, task_hot: &TaskHot) {
     let wanted = task_hot.state.get() & (u64::from(FLAG_VECTOR) << 8) != 0;
     if wanted != hot.vector_on.get() {
         if wanted {
@@ -58,7 +58,7 @@ fn enter_vector(cpu: &CpuLocal, hot: &CpuHot, task: Ref<'_, Task>, task_hot: &Ta
     if task_hot.regs.full.get() != 0 {
         // SAFETY: TS is clear; the area was initialised when the task was configured and written by
         // `save` since.
-        unsafe { vector::restore(task.get().vector.as_ptr()) }
+        unsafe { vector::restore(task.get().vector(pin).as_ptr()) }
     } else {
         // SAFETY: TS is clear; what is live belongs to a task that has it saved or dead.
         unsafe { vector::reset(cpu.features) }

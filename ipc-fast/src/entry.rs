@@ -1,0 +1,126 @@
+//! The assembly of the system call entry, with its offsets, and the handlers behind it.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use abi::Op;
+use kern_base::cpu::{CpuBlock, CpuHot};
+use kern_base::task::{RegFrame, Task, TaskHot};
+use smp::cpu::Entry;
+use smp::door::Homed;
+
+/// What the portable kernel does for the entry code. `kern/image` implements it.
+pub trait Handlers: 'static {
+    /// Serves `op` for the running task of `block`, whose registers are in its frame.
+    fn system_call(entry: &mut Entry, block: &'static CpuBlock, op: Op);
+    /// Answers an operation number that does not exist.
+    fn bad_system_call(entry: &mut Entry, block: &'static CpuBlock);
+    /// Another task is current than the one that entered, or none: loads the context of the one that
+    /// is, idling until there is one.
+    fn switch(entry: &mut Entry, block: &'static CpuBlock);
+}
+
+/// A handler as the assembly calls it.
+type Handler = extern "C" fn(&'static CpuBlock);
+
+/// What the assembly calls.
+#[repr(C)]
+pub struct Table {
+    /// By operation number.
+    ops: [Handler; Op::COUNT],
+    bad: Handler,
+    switch: Handler,
+}
+
+/// Names the image's [`Handlers`] to the entry code.
+#[macro_export]
+macro_rules! handlers {
+    ($handlers:ty) => {
+        // SAFETY: the name is this crate's own; the macro is used once, in the image.
+        #[unsafe(no_mangle)]
+        static AURORA_HANDLERS: $crate::entry::Table = $crate::entry::table::<$handlers>();
+    };
+}
+
+macro_rules! serve_all {
+    ($handlers:ident; $($number:literal)*) => {
+        [$(serve::<$handlers, $number>),*]
+    };
+}
+
+/// The table of a set of handlers: each operation has a function of its own, in which the compiler
+/// knows which operation it is.
+pub const fn table<H: Handlers>() -> Table {
+    Table {
+        ops: serve_all!(H;
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21
+            22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42),
+        bad: bad::<H>,
+        switch: switch::<H>,
+    }
+}
+
+/// # Safety
+/// Called by the entry assembly on the CPU of `block`.
+unsafe fn entry_of(block: &CpuBlock) -> Entry {
+    // SAFETY: interrupts are off (FMASK), and the kernel entry that this call serves is the only one on
+    // this CPU: the assembly drops everything of it before it leaves the kernel or calls again.
+    unsafe { Entry::new(block.id) }
+}
+
+extern "C" fn serve<H: Handlers, const OP: u8>(block: &'static CpuBlock) {
+    // SAFETY: in the table only.
+    let mut entry = unsafe { entry_of(block) };
+    if let Some(op) = const { Op::from_raw(OP) } {
+        H::system_call(&mut entry, block, op);
+    }
+}
+
+extern "C" fn bad<H: Handlers>(block: &'static CpuBlock) {
+    // SAFETY: in the table only.
+    let mut entry = unsafe { entry_of(block) };
+    H::bad_system_call(&mut entry, block);
+}
+
+extern "C" fn switch<H: Handlers>(block: &'static CpuBlock) {
+    // SAFETY: in the table only.
+    let mut entry = unsafe { entry_of(block) };
+    H::switch(&mut entry, block);
+}
+
+/// From the CPU block to what its CPU owns.
+const HOT: usize = offset_of!(CpuBlock, hot) + Homed::<CpuHot>::VALUE_OFFSET;
+/// From a task to what its home CPU owns, and to its registers.
+const TASK: usize = offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET;
+const REGS: usize = TASK + offset_of!(TaskHot, regs);
+
+global_asm!(
+    include_str!("entry.s"),
+    op_count = const Op::COUNT,
+    op_null = const Op::Null as u8,
+    bad = const offset_of!(Table, bad),
+    switch = const offset_of!(Table, switch),
+    current = const HOT + offset_of!(CpuHot, current),
+    kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
+    rax = const REGS + offset_of!(RegFrame, rax),
+    rdx = const REGS + offset_of!(RegFrame, rdx),
+    rsi = const REGS + offset_of!(RegFrame, rsi),
+    rdi = const REGS + offset_of!(RegFrame, rdi),
+    r8 = const REGS + offset_of!(RegFrame, r8),
+    r9 = const REGS + offset_of!(RegFrame, r9),
+    r10 = const REGS + offset_of!(RegFrame, r10),
+    r12 = const REGS + offset_of!(RegFrame, r12),
+    rip = const REGS + offset_of!(RegFrame, rip),
+    rsp = const REGS + offset_of!(RegFrame, rsp),
+    rflags = const REGS + offset_of!(RegFrame, rflags),
+    full = const REGS + offset_of!(RegFrame, full),
+);
+
+unsafe extern "C" {
+    static syscall_entry: u8;
+}
+
+/// Address of the common entry, for the CPUs' entry slots.
+pub fn common_entry() -> u64 {
+    (&raw const syscall_entry) as u64
+}

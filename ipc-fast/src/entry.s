@@ -1,0 +1,74 @@
+// System call entry and exit (Intel syntax). All offsets are operands.
+//
+// On entry, from the CPU's slot: r15 = CPU block; rax = message word, rdi, rsi, rdx, r8, r9, r10 =
+// arguments; rcx = user rip, r11 = user rflags, rsp = user stack. rbx, rbp, r12, r13, r14 are free.
+
+.section .text.entry,"ax",@progbits
+.balign 64
+.global syscall_entry
+syscall_entry:
+    cmp al, {op_null}
+    je syscall_null
+
+.global syscall_slow
+syscall_slow:
+    mov r14, [r15 + {current}]
+    mov [r14 + {rip}], rcx
+    mov [r14 + {rflags}], r11
+    mov [r14 + {rsp}], rsp
+    mov [r14 + {rax}], rax
+    mov [r14 + {rdi}], rdi
+    mov [r14 + {rsi}], rsi
+    mov [r14 + {rdx}], rdx
+    mov [r14 + {r8}], r8
+    mov [r14 + {r9}], r9
+    mov [r14 + {r10}], r10
+    mov qword ptr [r14 + {full}], 0
+    mov rsp, [r15 + {kernel_stack}]
+    movzx ebx, al
+    mov rdi, r15
+    xor ebp, ebp                             // the end of frame pointers
+    cmp ebx, {op_count}
+    jae 2f
+    call [AURORA_HANDLERS + rbx * 8]
+1:  cmp [r15 + {current}], r14
+    jne 3f
+    mov rax, [r14 + {rax}]
+    mov rdi, [r14 + {rdi}]
+    mov rsi, [r14 + {rsi}]
+    mov rdx, [r14 + {rdx}]
+    mov r8, [r14 + {r8}]
+    mov r9, [r14 + {r9}]
+    mov r10, [r14 + {r10}]
+    mov r12, [r14 + {r12}]
+    mov rcx, [r14 + {rip}]
+    mov r11, [r14 + {rflags}]
+    mov rsp, [r14 + {rsp}]
+    xor ebx, ebx
+    xor ebp, ebp
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+    sysretq
+2:  call [AURORA_HANDLERS + {bad}]
+    jmp 1b
+3:  mov rdi, r15
+    call [AURORA_HANDLERS + {switch}]
+    jmp trap_resume
+
+// Op::Null: an ordinary number of the table that needs none of the above.
+syscall_null:
+    xor eax, eax
+    xor edi, edi
+    xor esi, esi
+    xor edx, edx
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r12d, r12d
+    xor ebx, ebx
+    xor ebp, ebp
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+    sysretq

@@ -1,0 +1,20 @@
+//! System call entry, and the assembly fastpath of call and reply_recv.
+//!
+//! # Entry
+//! Each CPU's LSTAR points to a slot of its own that loads r15 with the CPU's block and jumps to
+//! `syscall_entry` (`entry.s`): no `swapgs`, no scratch register, no memory access. All callee-saved
+//! registers are free: the ABI makes them zero on return, so a stub keeps what it needs itself.
+//!
+//! The slow path saves the message registers in the current task's frame, switches to the CPU's stack
+//! and calls the operation's handler through a table. When it comes back to the same task, it leaves
+//! by SYSRET; otherwise the next task's context is loaded, which may mean idling first.
+//!
+//! # Why no interrupt can see a half-entered kernel
+//! FMASK switches interrupts off at SYSCALL. NMI, #MC and #DF have stacks of their own, and so has #DB,
+//! which can come only from a MOV SS that shadowed it until here.
+#![no_std]
+
+#[cfg(target_os = "none")]
+pub mod entry;
+
+pub use kern_base::cpu::CpuBlock;

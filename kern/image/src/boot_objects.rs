@@ -1,0 +1,127 @@
+//! The kernel's own structures and the first objects, made once at boot from memory that no Untyped
+//! covers. Everything left over becomes process 1's Untypeds.
+
+use core::sync::atomic::AtomicU32;
+
+use abi::BOOT_UNTYPED_MAX;
+use kern_base::cpu::{CpuBlock, Mail};
+use kern_base::header::RootId;
+use kern_base::memory::Untyped;
+use kern_core::ids::ProcessIds;
+use kern_core::{Kernel, MAX_ROOTS};
+use kern_hal::boot::Boot;
+use kern_hal::layout::DIRECT_MAP;
+use kern_hal::mem::kernel;
+use kern_hal::mem::ranges::Range;
+use kern_hal::pc::Pc;
+use smp::cpu::{CpuId, Pin};
+use smp::door::{Ref, Region, Table};
+use smp::quiesce::{Epoch, Pair};
+use spin::Once;
+
+/// The root of everything made here: never reset.
+pub const BOOT_ROOT: RootId = RootId(MAX_ROOTS as u16 - 1);
+/// Processes that can exist at a time.
+const PROCESS_NUMBERS: usize = 1 << 16;
+/// Room for process 1 and what belongs to it: CNode, tables, stack, image.
+const PROCESS_1_ROOM: u64 = 4 << 20;
+/// Smallest block that becomes an Untyped.
+const UNTYPED_MIN_LOG2: u32 = 16;
+
+/// What process 1 is made of.
+pub struct Made {
+    /// Memory for process 1.
+    pub region: Region,
+    pub untypeds: heapless::Vec<Ref<'static, Untyped>, BOOT_UNTYPED_MAX>,
+}
+
+/// A pin for boot code: the boot CPU runs alone, and nothing made here ever dies.
+pub fn boot_pin() -> Pin<'static> {
+    // SAFETY: the other CPUs wait to be released, interrupts are off, and no reclaim can touch boot
+    // objects, so references of any lifetime hold.
+    unsafe { Pin::new(CpuId::BOOT) }
+}
+
+/// Takes memory for ever.
+fn take(size: u64) -> Option<Region> {
+    let range = kernel::take_pages(size.next_multiple_of(4096), 4096)?;
+    // SAFETY: just taken from the free memory, which the direct map shows; nobody else has it.
+    Some(unsafe { Region::new(DIRECT_MAP + range.start(), range.size()) })
+}
+
+/// Makes the kernel and the first Untypeds. `None` where memory is too short.
+pub fn make(boot: &'static Boot, kernel: &'static Once<Kernel<Pc>>) -> Option<Made> {
+    let cpus = boot.cpus;
+    let pair_bytes = (cpus * size_of::<Pair<Mail>>()).next_multiple_of(64);
+    let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<AtomicU32>();
+    let own_region = take(own as u64 + 4096)?;
+    let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
+    let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<AtomicU32>()) as u64, 64)?;
+    let numbers = numbers.emplace_slice(|_| AtomicU32::new(0))?;
+    kernel.call_once(|| Kernel {
+        machine: Pc,
+        cpus: blocks,
+        epoch: Epoch::new(),
+        processes: ProcessIds::new(numbers),
+        roots: [const { spin::Mutex::new(()) }; MAX_ROOTS],
+    });
+    let region = take(PROCESS_1_ROOM)?;
+    let descriptors = take((BOOT_UNTYPED_MAX * size_of::<Untyped>()) as u64)?;
+    Some(Made { region, untypeds: make_untypeds(&descriptors) })
+}
+
+fn make_blocks(region: &Region, cpus: usize, pair_bytes: u64) -> Option<Table<CpuBlock>> {
+    let blocks = region.carve((cpus * size_of::<CpuBlock>()) as u64, 64)?;
+    let pairs = |id: CpuId| -> Option<Table<Pair<Mail>>> {
+        let mut piece = region.carve(pair_bytes, 64)?;
+        piece.split((cpus * size_of::<Pair<Mail>>()) as u64)?.emplace_slice(|_| Pair::new(id))
+    };
+    let mut complete = true;
+    let table = blocks.emplace_slice(|n| {
+        let id = CpuId::new(n).unwrap_or_default();
+        let pairs = pairs(id);
+        complete &= pairs.is_some();
+        CpuBlock::new(id, pairs.unwrap_or(Table::empty()))
+    });
+    table.filter(|_| complete)
+}
+
+/// Candidates for Untypeds: room for the small blocks at the ends of ranges, too.
+type Blocks = heapless::Vec<(u32, u64), { 4 * BOOT_UNTYPED_MAX }>;
+
+/// Cuts the free memory into aligned powers of two, the largest first.
+fn make_untypeds(descriptors: &Region) -> heapless::Vec<Ref<'static, Untyped>, BOOT_UNTYPED_MAX> {
+    let mut blocks = Blocks::new();
+    kernel::with_free_memory(|free| {
+        for range in free.ranges() {
+            cut(*range, &mut blocks);
+        }
+    });
+    blocks.sort_unstable_by_key(|(log2, at)| (core::cmp::Reverse(*log2), *at));
+    let mut untypeds = heapless::Vec::new();
+    for (log2, at) in blocks {
+        let root = RootId(untypeds.len() as u16);
+        // SAFETY: free memory after boot, each block once, shown by the direct map; nothing else takes from the
+        // free list any more.
+        let region = unsafe { Region::new(DIRECT_MAP + at, 1 << log2) };
+        let Some(piece) = descriptors.carve(size_of::<Untyped>() as u64, 64) else { break };
+        let Some(object) = piece.emplace(boot_pin(), Untyped::new(root, log2 as u8, region)) else { break };
+        if untypeds.push(object).is_err() {
+            break;
+        }
+    }
+    untypeds
+}
+
+fn cut(range: Range, blocks: &mut Blocks) {
+    let mut at = range.start();
+    while at < range.end() {
+        let align = if at == 0 { 63 } else { at.trailing_zeros() };
+        let log2 = align.min((range.end() - at).ilog2());
+        if log2 >= UNTYPED_MIN_LOG2 {
+            // A block too many is lost, and it is one of the smallest: ranges are few.
+            let _ = blocks.push((log2, at));
+        }
+        at += 1 << log2;
+    }
+}

@@ -1,0 +1,279 @@
+//! Process 1, built by hand: there is nobody yet to retype for it.
+//!
+//! Its image, stack, boot page and the archive are plain mappings without Frame objects: they are
+//! part of the boot memory and stay as long as the machine runs.
+
+use core::fmt;
+
+use abi::{BootPage, Cap, Error, PAGE_SIZE, cpu_features};
+use elf::ElfBytes;
+use elf::endian::LittleEndian;
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::{Phys, VSpace};
+use kern_base::process::{Process, TaskNumber};
+use kern_base::sched_context::SchedContext;
+use kern_base::slot::{CNode, Slot};
+use kern_base::task::{TASK_BYTES, Task};
+use kern_core::{Cx, Kernel, MachineObject};
+use kern_hal::boot::Boot;
+use kern_hal::cpu::features::Features;
+use kern_hal::cpu::{time, vector};
+use kern_hal::layout::DIRECT_MAP;
+use kern_hal::pc::Pc;
+use smp::cpu::{CpuId, Pin};
+use smp::door::{Piece, Ref, Region};
+
+use crate::boot_objects::{BOOT_ROOT, Made, boot_pin};
+
+/// Page tables for process 1: enough for its image, stack, scratch windows and a large archive.
+const TABLE_POOL: u64 = 128;
+const TASK_NUMBERS: u64 = 64;
+/// Priority of process 1: above what it starts unless it says otherwise.
+const PRIORITY: u8 = 200;
+
+/// Why process 1 can't be started.
+pub enum Why {
+    NoArchive,
+    NoInit,
+    BadElf(&'static str),
+    NoMemory,
+    Kernel(Error),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::NoArchive => f.write_str("the loader gave no boot archive (QEMU: -initrd FILE)"),
+            Why::NoInit => f.write_str("the boot archive has no file named \"init\""),
+            Why::BadElf(what) => write!(f, "\"init\" is not a program for this machine: {what}"),
+            Why::NoMemory => f.write_str("its memory does not suffice"),
+            Why::Kernel(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl From<kern_core::Refusal> for Why {
+    fn from(refusal: kern_core::Refusal) -> Why {
+        match refusal {
+            kern_core::Refusal::Error { error, .. } => Why::Kernel(error),
+            _ => Why::Kernel(Error::BadState),
+        }
+    }
+}
+
+impl From<Error> for Why {
+    fn from(error: Error) -> Why {
+        Why::Kernel(error)
+    }
+}
+
+/// What is made for process 1.
+struct First<'a> {
+    cx: Cx<'static, Pc>,
+    region: &'a Region,
+    vspace: Ref<'static, VSpace>,
+}
+
+/// Builds process 1 and makes it ready on the boot CPU.
+pub fn start(boot: &'static Boot, kernel: &'static Kernel<Pc>, made: &Made) -> Result<(), Why> {
+    let pin = boot_pin();
+    let block = kernel.block(pin, CpuId::BOOT);
+    let cx = Cx::new(kernel, pin, block).ok_or(Why::Kernel(Error::WrongCpu))?;
+    let module = boot.module.ok_or(Why::NoArchive)?;
+    // SAFETY: the loader put the archive there, boot keeps its range out of the free memory, and nobody writes it.
+    let archive = unsafe { core::slice::from_raw_parts((DIRECT_MAP + module.start()) as *const u8, module.size() as usize) };
+    let vspace = make_vspace(cx, &made.region).ok_or(Why::NoMemory)?;
+    let first = First { cx, region: &made.region, vspace };
+    let entry = first.load(find_init(archive)?)?;
+    first.map_archive(module.start(), module.size())?;
+    first.map_zeroed(abi::INIT_STACK_TOP - abi::INIT_STACK_SIZE, abi::INIT_STACK_SIZE, WRITE)?;
+    first.map_boot_page(boot, made, archive.len() as u64)?;
+    let objects = first.objects(made)?;
+    first.start(objects, entry)
+}
+
+const READ: Access = Access { write: false, execute: false };
+const WRITE: Access = Access { write: true, execute: false };
+
+fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
+    let archive = tar_no_std::TarArchiveRef::new(archive).map_err(|_| Why::NoArchive)?;
+    let init = archive.entries().find(|entry| entry.filename().as_str() == Ok("init"));
+    init.map(|entry| entry.data()).ok_or(Why::NoInit)
+}
+
+fn make_vspace(cx: Cx<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpace>> {
+    let mut tables = region.carve((1 + TABLE_POOL) * PAGE_SIZE, PAGE_SIZE)?;
+    tables.zero();
+    let top = cx.k.machine.phys(tables.base());
+    let cr3 = cx.k.machine.init_root_table(top);
+    let pool = Phys(top.0 + PAGE_SIZE);
+    carve(region, cx.pin, VSpace::new(BOOT_ROOT, cr3, pool, TABLE_POOL as u32))
+}
+
+fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {
+    region.carve((size_of::<T>() as u64).next_multiple_of(64), align_of::<T>().max(64) as u64)?.emplace(pin, object)
+}
+
+/// The objects of process 1.
+struct Objects {
+    process: Ref<'static, Process>,
+    task: Ref<'static, Task>,
+    sc: Ref<'static, SchedContext>,
+}
+
+impl First<'_> {
+    /// Loads the program's segments; returns its entry point.
+    fn load(&self, file: &'static [u8]) -> Result<u64, Why> {
+        let bad = |_| Why::BadElf("damaged headers");
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(bad)?;
+        if elf.ehdr.e_machine != elf::abi::EM_X86_64 || elf.ehdr.e_type != elf::abi::ET_EXEC {
+            return Err(Why::BadElf("not a static x86-64 executable"));
+        }
+        let segments = elf.segments().ok_or(Why::BadElf("no segments"))?;
+        for segment in segments.iter().filter(|s| s.p_type == elf::abi::PT_LOAD) {
+            let data = elf.segment_data(&segment).map_err(|_| Why::BadElf("a segment is cut off"))?;
+            self.load_segment(segment.p_vaddr, segment.p_memsz, segment.p_flags, data)?;
+        }
+        Ok(elf.ehdr.e_entry)
+    }
+
+    fn load_segment(&self, address: u64, size: u64, flags: u32, data: &[u8]) -> Result<(), Why> {
+        if !address.is_multiple_of(PAGE_SIZE) {
+            return Err(Why::BadElf("a segment does not start on a page"));
+        }
+        let access = Access {
+            write: flags & elf::abi::PF_W != 0,
+            execute: flags & elf::abi::PF_X != 0,
+        };
+        let pages = size.div_ceil(PAGE_SIZE);
+        for page in 0..pages {
+            let start = (page * PAGE_SIZE) as usize;
+            let end = (start + PAGE_SIZE as usize).min(data.len());
+            let bytes = data.get(start..end.max(start)).unwrap_or(&[]);
+            self.map_page(address + page * PAGE_SIZE, bytes, access)?;
+        }
+        Ok(())
+    }
+
+    /// Maps one fresh page that starts with `bytes`; returns where it is.
+    fn map_page(&self, at: u64, bytes: &[u8], access: Access) -> Result<u64, Why> {
+        let mut page = self.region.carve(PAGE_SIZE, PAGE_SIZE).ok_or(Why::NoMemory)?;
+        page.zero();
+        page.write(bytes);
+        self.map(at, page_phys(&page, self.cx), access)?;
+        Ok(page.base())
+    }
+
+    fn map(&self, at: u64, phys: Phys, access: Access) -> Result<(), Why> {
+        let _guard = self.vspace.get().lock.lock();
+        Ok(self.cx.k.machine.map(self.vspace.get(), at, phys, 12, access)?)
+    }
+
+    fn map_zeroed(&self, at: u64, size: u64, access: Access) -> Result<(), Why> {
+        (0..size / PAGE_SIZE).try_for_each(|page| self.map_page(at + page * PAGE_SIZE, &[], access).map(|_| ()))
+    }
+
+    fn map_archive(&self, start: u64, size: u64) -> Result<(), Why> {
+        if !start.is_multiple_of(PAGE_SIZE) {
+            return Err(Why::BadElf("the boot archive does not start on a page"));
+        }
+        (0..size.div_ceil(PAGE_SIZE))
+            .try_for_each(|page| self.map(abi::ARCHIVE_VA + page * PAGE_SIZE, Phys(start + page * PAGE_SIZE), READ))
+    }
+
+    fn map_boot_page(&self, boot: &Boot, made: &Made, archive_len: u64) -> Result<(), Why> {
+        let line = boot.command_line().as_bytes();
+        let line = &line[..line.len().min(abi::CMDLINE_MAX)];
+        let piece = self.region.carve(size_of::<BootPage>() as u64, PAGE_SIZE).ok_or(Why::NoMemory)?;
+        let phys = page_phys(&piece, self.cx);
+        let fill = |page: &mut BootPage| {
+            page.magic = abi::BOOT_MAGIC;
+            page.cpus = boot.cpus as u64;
+            page.tsc_hz = time::tsc_hz();
+            page.archive_len = archive_len;
+            page.untyped_count = made.untypeds.len() as u64;
+            page.xsave_bytes = vector::area_size() as u64;
+            page.features = features(boot.features);
+            page.kernel_loop_ticks = time::kernel_loop_ticks();
+            for (log2, untyped) in page.untyped_log2.iter_mut().zip(&made.untypeds) {
+                *log2 = untyped.get().log2;
+            }
+            page.cmdline_len = line.len() as u64;
+            page.cmdline[..line.len()].copy_from_slice(line);
+        };
+        piece.emplace_filled(self.cx.pin, fill).ok_or(Why::NoMemory)?;
+        self.map(abi::BOOT_PAGE_VA, phys, READ)
+    }
+
+    fn objects(&self, made: &Made) -> Result<Objects, Why> {
+        let (cx, region, pin) = (self.cx, self.region, self.cx.pin);
+        let slots = region.carve((abi::INIT_CNODE_SLOTS * size_of::<Slot>()) as u64, 64);
+        let slots = slots.and_then(|p| p.emplace_slice(|_| Slot::new())).ok_or(Why::NoMemory)?;
+        let cnode = carve(region, pin, CNode::new(BOOT_ROOT, slots)).ok_or(Why::NoMemory)?;
+        let numbers = region.carve(TASK_NUMBERS * size_of::<TaskNumber>() as u64, 64);
+        let numbers = numbers.and_then(|p| p.emplace_slice(|_| TaskNumber::default())).ok_or(Why::NoMemory)?;
+        let key = cx.k.processes.allocate(pin)?;
+        let process = carve(region, pin, Process::new(BOOT_ROOT, key, numbers)).ok_or(Why::NoMemory)?;
+        let task = region.carve(TASK_BYTES, PAGE_SIZE);
+        let task = task.and_then(|p| Task::make(p, pin, BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
+        let sc = carve(region, pin, SchedContext::new(BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
+        let machine = carve(region, pin, MachineObject::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;
+        let node = cnode.get();
+        cx.fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0);
+        cx.fill_boot(node, abi::INIT_VSPACE, self.vspace, &self.vspace.get().header, 0);
+        cx.fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0);
+        cx.fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0);
+        cx.fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0);
+        cx.fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 1);
+        for (i, untyped) in made.untypeds.iter().enumerate() {
+            let cap = Cap(abi::INIT_UNTYPED.0 + i as u32);
+            cx.fill_boot(node, cap, *untyped, &untyped.get().header, 0);
+        }
+        cx.bind_process(process, cnode, self.vspace, false)?;
+        Ok(Objects { process, task, sc })
+    }
+
+    fn start(&self, objects: Objects, entry: u64) -> Result<(), Why> {
+        let Objects { process, task, sc } = objects;
+        let cx = self.cx;
+        cx.bind_task(task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
+        let (Some(hot), Some(sc_hot)) = (cx.task_hot(task), cx.sc_hot(sc)) else { return Err(Why::Kernel(Error::WrongCpu)) };
+        sc_hot.state.set_priority(PRIORITY);
+        cx.bind_time(sc, task)?;
+        hot.regs.rip.set(entry);
+        hot.regs.rsp.set(abi::INIT_STACK_TOP);
+        hot.regs.rdi.set(abi::INIT_UTCB_VA);
+        cx.resume(task, hot);
+        Ok(())
+    }
+}
+
+fn page_phys(page: &Piece, cx: Cx<'static, Pc>) -> Phys {
+    cx.k.machine.phys(page.base())
+}
+
+/// What the CPU has, as process 1 is told.
+fn features(cpu: Features) -> u64 {
+    let mut bits = 0;
+    for (has, bit) in [
+        (Features::PCID, cpu_features::PCID),
+        (Features::INVPCID, cpu_features::INVPCID),
+        (Features::X2APIC, cpu_features::X2APIC),
+        (Features::TSC_DEADLINE, cpu_features::TSC_DEADLINE),
+        (Features::XGETBV1, cpu_features::XGETBV1),
+        (Features::SMEP, cpu_features::SMEP),
+        (Features::SMAP, cpu_features::SMAP),
+        (Features::UMIP, cpu_features::UMIP),
+        (Features::AVX, cpu_features::AVX),
+    ] {
+        if cpu.contains(has) {
+            bits |= bit;
+        }
+    }
+    let built = [
+        (cfg!(feature = "fastpath"), cpu_features::FASTPATH),
+        (cfg!(feature = "dump"), cpu_features::DUMP),
+        (cfg!(feature = "chaos"), cpu_features::CHAOS),
+    ];
+    built.iter().filter(|(on, _)| *on).fold(bits, |bits, (_, bit)| bits | bit)
+}
