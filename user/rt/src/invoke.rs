@@ -35,6 +35,11 @@ impl Untyped {
 
 /// Copies a capability with fewer rights.
 pub fn copy<T: Handle>(source: &T, to: Place, rights: Rights, badge: u64) -> Result<()> {
+    copy_raw(source.cap(), to, rights, badge)
+}
+
+/// The same for a capability of whatever type.
+pub fn copy_raw(source: Cap, to: Place, rights: Rights, badge: u64) -> Result<()> {
     invoke(Op::CapCopy, source.arg(), to.0.0, u64::from(rights.0), badge)
 }
 

@@ -1,0 +1,107 @@
+//! One puppet's page of shared memory: its strings.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use abi::{MSG_UTCB_WORDS, MsgInfo, PAGE_SIZE};
+use perf::shared;
+use user_rt::arch::{Answer, Args};
+
+const BLOCK_WORDS: usize = PAGE_SIZE as usize / 8;
+const ARGS_AT: usize = 16;
+const ANSWER_AT: usize = 24;
+const SENT_AT: usize = 64;
+const GOT_AT: usize = SENT_AT + MSG_UTCB_WORDS;
+const NOTES_AT: usize = GOT_AT + MSG_UTCB_WORDS;
+
+/// Single words of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Word {
+    /// Number of the command to carry out, of the one that was last carried out.
+    Asked = 0,
+    Finished,
+    /// Words to put in the UTCB first, and whether to show it afterwards.
+    Sent,
+    /// The puppet waits for commands.
+    Ready,
+    /// Slots in the puppet's CSpace: the group by which it is directed, an Untyped, and where its own
+    /// Notification goes.
+    Control,
+    Untyped,
+    Note,
+    /// Registers that a system call has to clear, ORed.
+    Dirt,
+}
+
+/// Words that a test may use as it likes.
+pub const NOTES: usize = BLOCK_WORDS - NOTES_AT;
+
+#[derive(Clone, Copy)]
+pub struct Block {
+    words: &'static [AtomicU64],
+}
+
+impl Block {
+    /// The block of puppet `index`, in any process of the program.
+    pub fn at(index: u32) -> Block {
+        // SAFETY: the lab made a block for every puppet it can have, maps them in every process it
+        // starts, and numbers puppets below that.
+        Block { words: unsafe { shared::words(index as usize * BLOCK_WORDS, BLOCK_WORDS) } }
+    }
+
+    pub fn get(self, word: Word) -> u64 {
+        self.words[word as usize].load(Relaxed)
+    }
+
+    pub fn set(self, word: Word, value: u64) {
+        self.words[word as usize].store(value, Relaxed);
+    }
+
+    pub fn clear(self) {
+        for word in self.words {
+            word.store(0, Relaxed);
+        }
+    }
+
+    pub fn set_args(self, args: &Args) {
+        let Args { info, rdi, rsi, rdx, r8, r9, r10 } = *args;
+        for (word, value) in self.words[ARGS_AT..].iter().zip([info.0, rdi, rsi, rdx, r8, r9, r10]) {
+            word.store(value, Relaxed);
+        }
+    }
+
+    pub fn args(self) -> Args {
+        let [info, rdi, rsi, rdx, r8, r9, r10] = self.load(ARGS_AT);
+        Args { info: MsgInfo(info), rdi, rsi, rdx, r8, r9, r10 }
+    }
+
+    pub fn set_answer(self, answer: &Answer) {
+        let Answer { info, rdi, rsi, rdx, r8, r9, r10, r12 } = *answer;
+        for (word, value) in self.words[ANSWER_AT..].iter().zip([info.0, rdi, rsi, rdx, r8, r9, r10, r12]) {
+            word.store(value, Relaxed);
+        }
+    }
+
+    pub fn answer(self) -> Answer {
+        let [info, rdi, rsi, rdx, r8, r9, r10, r12] = self.load(ANSWER_AT);
+        Answer { info: MsgInfo(info), rdi, rsi, rdx, r8, r9, r10, r12 }
+    }
+
+    fn load<const N: usize>(self, at: usize) -> [u64; N] {
+        core::array::from_fn(|index| self.words[at + index].load(Relaxed))
+    }
+
+    /// Message words that the puppet puts into its UTCB, and those that it found there afterwards.
+    pub fn sent(self) -> &'static [AtomicU64] {
+        &self.words[SENT_AT..GOT_AT]
+    }
+
+    pub fn got(self) -> &'static [AtomicU64] {
+        &self.words[GOT_AT..NOTES_AT]
+    }
+
+    /// Words of the test's own.
+    pub fn note(self, index: usize) -> &'static AtomicU64 {
+        &self.words[NOTES_AT + index]
+    }
+}

@@ -1,0 +1,64 @@
+//! Tests of the kernel from user level: each prints `test name=… ok|FAILED …|skipped …`.
+//!
+//! The first task directs; [`lab::Puppet`]s on any CPU, in this process or in others, make the system
+//! calls that are tested and show all that came back. Everything a test makes is made in one nursery,
+//! which is reset after it: a test that leaves something behind that cannot be taken away fails.
+//!
+//! Options: `only=ipc,caps` (modules or names), `seed=`.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+mod arguments;
+mod block;
+mod ends;
+mod ipc;
+mod lab;
+mod puppet;
+mod suite;
+mod values;
+
+use user_rt::elf::Image;
+use user_rt::{arch, report, supervisor};
+
+use lab::Lab;
+use suite::{Tally, Verdict};
+
+user_rt::program!(begin);
+
+fn begin(_: u64) -> ! {
+    let tally = match Image::parse(arch::memory::archive()) {
+        Err(error) => broken(format_args!("its own file: {error}")),
+        Ok(image) => match Lab::new(&image) {
+            Err(refusal) => broken(format_args!("preparing: {refusal}")),
+            Ok(mut lab) => run(&mut lab),
+        },
+    };
+    report!("done passed={} failed={}", tally.passed, tally.failed);
+    supervisor::finish(tally.passed, tally.failed)
+}
+
+fn broken(what: core::fmt::Arguments<'_>) -> Tally {
+    report!("error kerntest: {what}");
+    Tally { passed: 0, failed: 1 }
+}
+
+fn run(lab: &mut Lab<'_>) -> Tally {
+    let mut tally = Tally::default();
+    for (module, tests) in suite::ALL {
+        for (name, test) in *tests {
+            if !suite::wanted(module, name) {
+                continue;
+            }
+            report!("progress {module}::{name}");
+            let mut verdict = test(lab);
+            if let Err(refusal) = lab.reset()
+                && !matches!(verdict, Verdict::Failed(_))
+            {
+                verdict = Verdict::Failed(alloc::format!("what it made cannot be taken away: {refusal}"));
+            }
+            tally.add(module, name, &verdict);
+        }
+    }
+    tally
+}

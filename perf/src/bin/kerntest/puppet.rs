@@ -1,0 +1,99 @@
+//! What a puppet runs: it makes the system calls it is told to, and shows what came back.
+
+use core::arch::asm;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::fence;
+
+use abi::{Cap, MSG_UTCB_WORDS, MsgInfo};
+use user_rt::arch::{Answer, Args};
+use user_rt::cap::{Group, Handle, Notification, Untyped};
+use user_rt::spawn::own;
+use user_rt::utcb;
+
+use crate::block::{Block, Word};
+
+/// In the control group: where the director is told that a command was carried out.
+pub const EXPOSURE_DONE: u32 = 0;
+/// In the control group: the Notification of puppet 0, by which it is told that there is one.
+pub const EXPOSURE_COMMANDS: u32 = 1;
+
+/// Entry of every puppet; the argument is its number.
+pub extern "C" fn puppet(index: u64) -> ! {
+    let block = Block::at(index as u32);
+    // A Notification belongs to the CPU of the task that made it: each puppet makes its own.
+    let memory = Untyped::at(Cap(block.get(Word::Untyped) as u32));
+    let place = Cap(block.get(Word::Note) as u32);
+    memory.retype::<Notification>(0, own::cnode().slot(place), 1).expect("a puppet's Notification");
+    let commands = Notification::at(place);
+    let control = Group::at(Cap(block.get(Word::Control) as u32));
+    control.expose_notification(EXPOSURE_COMMANDS + index as u32, &commands).expect("its exposure");
+    let director = control.exposure(EXPOSURE_DONE);
+    let bit = 1 << (index % 64);
+    block.set(Word::Ready, 1);
+    director.notify(bit).expect("the director hears");
+    let mut finished = 0;
+    loop {
+        commands.wait().expect("commands arrive");
+        fence(Acquire);
+        let asked = block.get(Word::Asked);
+        if asked == finished {
+            continue;
+        }
+        carry_out(block);
+        finished = asked;
+        fence(Release);
+        block.set(Word::Finished, finished);
+        director.notify(bit).expect("the director hears");
+    }
+}
+
+/// Makes one system call, with the message words in the UTCB before and shown after it.
+fn carry_out(block: Block) {
+    let words = utcb::current().message();
+    let count = (block.get(Word::Sent) as usize).min(MSG_UTCB_WORDS);
+    for (to, from) in words.iter().zip(block.sent()).take(count) {
+        to.store(from.load(Relaxed), Relaxed);
+    }
+    let (answer, dirt) = observed(&block.args());
+    for (to, from) in block.got().iter().zip(words) {
+        to.store(from.load(Relaxed), Relaxed);
+    }
+    block.set_answer(&answer);
+    block.set(Word::Dirt, dirt);
+}
+
+/// A system call with every register seen: what the ABI defines as the answer, and the others ORed,
+/// which have to be zero. All registers that are no arguments go in with a pattern.
+fn observed(args: &Args) -> (Answer, u64) {
+    let (info, rdi, rsi, rdx, r8, r9, r10, r12, dirt): (u64, u64, u64, u64, u64, u64, u64, u64, u64);
+    // SAFETY: as in the runtime's general stub; rbx and rbp are saved on the stack, all else is named.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "mov rbx, 0x5ec2e7",
+            "mov rbp, rbx",
+            "syscall",
+            "or r13, rbx",
+            "or r13, rbp",
+            "or r13, r14",
+            "or r13, r15",
+            "pop rbp",
+            "pop rbx",
+            inlateout("rax") args.info.0 => info,
+            inlateout("rdi") args.rdi => rdi,
+            inlateout("rsi") args.rsi => rsi,
+            inlateout("rdx") args.rdx => rdx,
+            inlateout("r8") args.r8 => r8,
+            inlateout("r9") args.r9 => r9,
+            inlateout("r10") args.r10 => r10,
+            inlateout("r12") 0x5ec2e7u64 => r12,
+            inlateout("r13") 0x5ec2e7u64 => dirt,
+            inlateout("r14") 0x5ec2e7u64 => _,
+            inlateout("r15") 0x5ec2e7u64 => _,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    (Answer { info: MsgInfo(info), rdi, rsi, rdx, r8, r9, r10, r12 }, dirt)
+}

@@ -1,0 +1,112 @@
+//! The tests, and what becomes of them.
+
+use alloc::string::String;
+
+use user_rt::{boot, report};
+
+use crate::lab::Lab;
+
+/// What became of a test.
+pub enum Verdict {
+    Ok,
+    Failed(String),
+    /// The machine lacks what it is about.
+    Skipped(&'static str),
+}
+
+/// Why a test failed, for `?`.
+pub struct Failure(pub String);
+
+impl From<user_rt::Refusal> for Failure {
+    fn from(refusal: user_rt::Refusal) -> Failure {
+        Failure(alloc::format!("refused: {refusal}"))
+    }
+}
+
+impl From<user_rt::spawn::SpawnError> for Failure {
+    fn from(error: user_rt::spawn::SpawnError) -> Failure {
+        Failure(alloc::format!("making a process: {error}"))
+    }
+}
+
+pub type Outcome = Result<(), Failure>;
+
+impl From<Outcome> for Verdict {
+    fn from(outcome: Outcome) -> Verdict {
+        match outcome {
+            Ok(()) => Verdict::Ok,
+            Err(Failure(why)) => Verdict::Failed(why),
+        }
+    }
+}
+
+/// Leaves a test with a failure unless the condition holds.
+#[macro_export]
+macro_rules! expect {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err($crate::suite::Failure(alloc::format!($($text)*)));
+        }
+    };
+}
+
+/// Leaves a test with a failure unless both are equal, showing both.
+#[macro_export]
+macro_rules! expect_eq {
+    ($got:expr, $wanted:expr, $($text:tt)*) => {{
+        let (got, wanted) = (&$got, &$wanted);
+        if got != wanted {
+            let what = alloc::format!($($text)*);
+            return Err($crate::suite::Failure(alloc::format!("{what}: got {got:?}, want {wanted:?}")));
+        }
+    }};
+}
+
+pub type Test = fn(&mut Lab<'_>) -> Verdict;
+type Module = (&'static str, &'static [(&'static str, Test)]);
+
+/// Turns functions that return an [`Outcome`] into a table of tests.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident)*) => {
+        pub const TESTS: &[(&str, $crate::suite::Test)] =
+            &[$((stringify!($name), |lab| $crate::suite::Verdict::from($name(lab))),)*];
+    };
+}
+
+/// All tests.
+pub const ALL: &[Module] = &[
+    ("arguments", crate::arguments::TESTS),
+    ("values", crate::values::TESTS),
+    ("ipc", crate::ipc::TESTS),
+    ("ends", crate::ends::TESTS),
+];
+
+/// Whether the command line wants this test.
+pub fn wanted(module: &str, name: &str) -> bool {
+    let only = boot::options().value("only");
+    only.is_none_or(|only| only.split(',').any(|wanted| wanted == module || wanted == name))
+}
+
+/// How many tests did what.
+#[derive(Clone, Copy, Default)]
+pub struct Tally {
+    pub passed: u64,
+    pub failed: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, module: &str, name: &str, verdict: &Verdict) {
+        match verdict {
+            Verdict::Ok => {
+                self.passed += 1;
+                report!("test name={module}::{name} ok");
+            }
+            Verdict::Failed(why) => {
+                self.failed += 1;
+                report!("test name={module}::{name} FAILED {why}");
+            }
+            Verdict::Skipped(why) => report!("test name={module}::{name} skipped {why}"),
+        }
+    }
+}
