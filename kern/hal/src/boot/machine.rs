@@ -11,7 +11,7 @@ use spin::{Mutex, MutexGuard, Once};
 use super::info::{self, BootInfo, InfoError, PhysMem};
 use crate::cpu::features::Features;
 use crate::cpu::idle::IdleMode;
-use crate::cpu::{enable, mitigations, percpu, start, tables, time, vector};
+use crate::cpu::{enable, machine_check, mitigations, percpu, start, tables, time, vector};
 use crate::dev::acpi::Tables;
 use crate::dev::exit::{self, Exit};
 use crate::dev::{clock, lapic, logport, serial};
@@ -255,6 +255,7 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     percpu::set_boot_apic_id(lapic::id());
     println!("aurora: {}", lapic::mode_name());
     mitigations::enable_here(features);
+    machine_check::init();
     let firmware = Tables::find(&boot_info.root_pointer);
     let pm_timer = firmware.as_ref().and_then(Tables::pm_timer);
     if time::calibrate(features, pm_timer).is_none() {

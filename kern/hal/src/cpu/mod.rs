@@ -10,6 +10,8 @@ pub mod enable;
 #[cfg(target_os = "none")]
 pub mod idle;
 #[cfg(target_os = "none")]
+pub mod machine_check;
+#[cfg(target_os = "none")]
 pub mod percpu;
 #[cfg(target_os = "none")]
 pub mod start;

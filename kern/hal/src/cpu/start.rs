@@ -275,6 +275,7 @@ extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
         crate::dev::exit::halt();
     }
     super::mitigations::enable_here(local.features);
+    super::machine_check::init();
     local.set_life(Life::Alive);
     time::answer_skew();
     while !RELEASED.load(Ordering::Acquire) {

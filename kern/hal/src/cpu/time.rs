@@ -23,8 +23,10 @@ const OVER: u64 = u64::MAX;
 const FEWEST_EXCHANGES: u64 = 16;
 /// at most so many,
 const MOST_EXCHANGES: u64 = 1024;
-/// and no more once the difference is known to half a microsecond.
+/// and no more once the difference is known to half a microsecond,
 const GOOD_ENOUGH: u64 = 2_000_000;
+/// or after a 20th of a second (where CPUs share the host's).
+const LONG_ENOUGH: u64 = 20;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
@@ -131,9 +133,11 @@ static EXCHANGE: Exchange =
 /// nothing noted, where the other CPU stops answering.
 pub fn measure_skew(other: &CpuLocal) {
     let patience = tsc_hz() * 2;
+    let begin = tsc();
     let (mut skew, mut error) = (0, u64::MAX);
     for round in 1..=MOST_EXCHANGES {
-        if round > FEWEST_EXCHANGES && error < tsc_hz() / GOOD_ENOUGH {
+        let enough = error < tsc_hz() / GOOD_ENOUGH || tsc().wrapping_sub(begin) > tsc_hz() / LONG_ENOUGH;
+        if round > FEWEST_EXCHANGES && enough {
             break;
         }
         let start = tsc_ordered();

@@ -33,6 +33,7 @@ const TIMER_CURRENT: u32 = 0x390;
 /// The timer is set longer by one part in two to this: 30 millionths.
 const TIMER_MARGIN: u32 = 15;
 const MASKED: u32 = 1 << 16;
+const DELIVER_NMI: u32 = 0b100 << 8;
 const DELIVERY_PENDING: u32 = 1 << 12;
 const X2APIC_COMMAND: u32 = 0x830;
 const TSC_DEADLINE: u32 = 0x6e0;
@@ -105,7 +106,8 @@ pub fn init(features: Features) -> Result<(), MapError> {
     Ok(())
 }
 
-/// Turns this CPU's APIC on: timer quiet, LINT pins masked (the PIC is, too).
+/// Turns this CPU's APIC on: timer quiet, LINT0 masked (as the PIC behind it is), LINT1 the NMI line
+/// of the PC.
 pub fn init_cpu() {
     // SAFETY: interrupts are off and the IDT has entries for the vectors given to the builder.
     unsafe {
@@ -114,7 +116,7 @@ pub fn init_cpu() {
         apic.enable_timer();
         write(LVT_ERROR, trap::APIC_ERROR.into());
         write(LVT_LINT0, MASKED);
-        write(LVT_LINT1, MASKED);
+        write(LVT_LINT1, DELIVER_NMI);
         write(TASK_PRIORITY, 0);
         write(ERROR_STATUS, 0);
         if !x2apic_mode() {

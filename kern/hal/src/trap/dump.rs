@@ -5,7 +5,8 @@ use core::fmt;
 use x86_64::registers::control::Cr2;
 
 use super::frame::KernelFrame;
-use super::{GENERAL_PROTECTION, PAGE_FAULT};
+use super::{GENERAL_PROTECTION, MACHINE_CHECK, PAGE_FAULT};
+use crate::cpu::machine_check;
 use crate::cpu::percpu::{self, CpuLocal};
 use crate::eprintln;
 use crate::layout::{self, DIRECT_MAP, KERNEL_BASE, STACK_SIZE};
@@ -138,6 +139,9 @@ pub fn exception(frame: &KernelFrame) {
         PAGE_FAULT => eprintln!("  error {:#x}: {}", frame.error, PageFaultCause(frame.error)),
         10..=GENERAL_PROTECTION => eprintln!("  error {:#x}: {}", frame.error, SelectorCause(frame.error)),
         _ => eprintln!("  error {:#x}", frame.error),
+    }
+    if vector == MACHINE_CHECK {
+        machine_check::print();
     }
     let cr2 = Cr2::read_raw();
     eprintln!("  cr2 {cr2:#018x} ({})", place(cr2));

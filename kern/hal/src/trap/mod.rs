@@ -117,7 +117,7 @@ fn acknowledge(vector: u8) -> bool {
     vector == APIC_ERROR
 }
 
-/// Another CPU stops the machine, or somebody pressed a button.
+/// Another CPU stops the machine, or somebody pressed a button to see where the CPUs are.
 fn non_maskable(frame: &KernelFrame) {
     if DYING.load(Ordering::Acquire) {
         exit::halt();
@@ -126,6 +126,9 @@ fn non_maskable(frame: &KernelFrame) {
         cpu.nmis.fetch_add(1, Ordering::Relaxed);
         let mode = if frame.from_user() { "user" } else { "kernel" };
         eprintln!("aurora: NMI on {:?} in {mode} code at {:#x}, ignored", cpu.id, frame.rip);
+        if !frame.from_user() {
+            dump::backtrace(frame.rip, frame.rbp);
+        }
     }
 }
 

@@ -1,0 +1,83 @@
+//! Machine checks: hardware errors that the CPU reports. Every bank reports everything; a report that
+//! comes as an exception ends the run with what the banks say.
+
+use raw_cpuid::CpuId;
+use x86_64::registers::model_specific::Msr;
+
+use crate::{eprintln, println};
+
+const MCG_CAP: u32 = 0x179;
+const MCG_STATUS: u32 = 0x17a;
+const MCG_CTL: u32 = 0x17b;
+/// Registers of bank 0; each bank has four: control, status, address, more.
+const MC0_CTL: u32 = 0x400;
+const BANK_COUNT: u64 = 0xff;
+const HAS_MCG_CTL: u64 = 1 << 8;
+
+const STATUS_VALID: u64 = 1 << 63;
+const STATUS_HAS_ADDRESS: u64 = 1 << 58;
+const STATUS_HAS_MORE: u64 = 1 << 59;
+
+fn supported() -> bool {
+    CpuId::new().get_feature_info().is_some_and(|f| f.has_mca())
+}
+
+/// # Safety
+/// A machine check register that exists, where [`supported`] says so.
+unsafe fn read(register: u32) -> u64 {
+    // SAFETY: the caller's promise; reading has no effect.
+    unsafe { Msr::new(register).read() }
+}
+
+fn banks() -> u32 {
+    // SAFETY: called only where machine check registers are supported.
+    (unsafe { read(MCG_CAP) } & BANK_COUNT) as u32
+}
+
+/// Lets this CPU's banks report, after printing and clearing what is left from before the boot.
+pub fn init() {
+    if !supported() {
+        return;
+    }
+    for bank in 0..banks() {
+        let control = MC0_CTL + 4 * bank;
+        // SAFETY: the registers of a bank that MCG_CAP counts.
+        let status = unsafe { read(control + 1) };
+        if status & STATUS_VALID != 0 {
+            println!("aurora: machine check bank {bank} from before the boot: status {status:#x}");
+        }
+        // SAFETY: as above; CR4.MCE is on and #MC has a handler.
+        unsafe {
+            Msr::new(control + 1).write(0);
+            Msr::new(control).write(u64::MAX);
+        }
+    }
+    // SAFETY: MCG_CTL exists where MCG_CAP says so.
+    unsafe {
+        if read(MCG_CAP) & HAS_MCG_CTL != 0 {
+            Msr::new(MCG_CTL).write(u64::MAX);
+        }
+    }
+}
+
+/// Prints what the banks of this CPU report.
+pub fn print() {
+    if !supported() {
+        return;
+    }
+    // SAFETY: exists with MCG_CAP.
+    eprintln!("  machine check, global status {:#x}", unsafe { read(MCG_STATUS) });
+    for bank in 0..banks() {
+        let status_register = MC0_CTL + 4 * bank + 1;
+        // SAFETY: the registers of a bank that MCG_CAP counts; address and more only where valid.
+        unsafe {
+            let status = read(status_register);
+            if status & STATUS_VALID == 0 {
+                continue;
+            }
+            let address = if status & STATUS_HAS_ADDRESS != 0 { read(status_register + 1) } else { 0 };
+            let more = if status & STATUS_HAS_MORE != 0 { read(status_register + 2) } else { 0 };
+            eprintln!("  bank {bank}: status {status:#018x} address {address:#x} more {more:#x}");
+        }
+    }
+}
