@@ -32,6 +32,8 @@ pub enum Refusal {
     },
     /// Not yet: park the task until the grace epoch reaches this value, then start the call again.
     Restart { epoch: u64 },
+    /// Not yet: a bounded part is done; the call starts again at once, after pending interrupts.
+    More,
     /// Not yet: park the task until another CPU's answer wakes it, then start the call again.
     Again,
 }

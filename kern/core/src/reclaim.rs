@@ -149,7 +149,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 Some(child) => self.delete_slot(me, child)?,
             }
         }
-        Err(Refusal::Again)
+        Err(Refusal::More)
     }
 
     /// The slot behind, where it was derived from this one.
@@ -283,7 +283,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 }
                 work += 1;
                 if work > WORK_BOUND {
-                    return Err(Refusal::Again);
+                    return Err(Refusal::More);
                 }
                 if let Some(other) = word.get::<CNode>().filter(|o| *o != inner && o.get().header.refs() == 1) {
                     if !self.is_empty(other) {
@@ -332,7 +332,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 None => return self.forget_everywhere(me),
             }
         }
-        Err(Refusal::Again)
+        Err(Refusal::More)
     }
 
     fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
@@ -352,7 +352,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.empty_exposure(entry, word);
                 work += 1;
                 if work > WORK_BOUND {
-                    return Err(Refusal::Again);
+                    return Err(Refusal::More);
                 }
             }
         }

@@ -85,6 +85,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.rewind(me);
                 self.wait_for_grace(me, epoch);
             }
+            Refusal::More => self.rewind(me),
             Refusal::Again => {
                 self.rewind(me);
                 set_state(me.hot, State::Restart);
