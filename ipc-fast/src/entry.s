@@ -1,15 +1,11 @@
 // System call entry and exit (Intel syntax). All offsets are operands.
 //
+// The entry point itself, `syscall_entry`, is in fastpath.s, or in nofast.s for a kernel without.
 // On entry, from the CPU's slot: r15 = CPU block; rax = message word, rdi, rsi, rdx, r8, r9, r10 =
 // arguments; rcx = user rip, r11 = user rflags, rsp = user stack. rbx, rbp, r12, r13, r14 are free.
 
 .section .text.entry,"ax",@progbits
 .balign 64
-.global syscall_entry
-syscall_entry:
-    cmp al, {op_null}
-    je syscall_null
-
 .global syscall_slow
 syscall_slow:
     mov r14, [r15 + {current}]
@@ -23,7 +19,6 @@ syscall_slow:
     mov [r14 + {r8}], r8
     mov [r14 + {r9}], r9
     mov [r14 + {r10}], r10
-    mov qword ptr [r14 + {full}], 0
     mov rsp, [r15 + {kernel_stack}]
     movzx ebx, al
     mov rdi, r15
@@ -55,6 +50,8 @@ syscall_slow:
 3:  mov rdi, r15
     call [AURORA_HANDLERS + {switch}]
     jmp trap_resume
+
+// A running task's `full` is 0, so the frame saved above is one of a system call.
 
 // Op::Null: an ordinary number of the table that needs none of the above.
 syscall_null:

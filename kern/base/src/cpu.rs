@@ -14,7 +14,7 @@ use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
 use crate::memory::VSpace;
 use crate::notification::Notification;
 use crate::sched_context::SchedContext;
-use crate::task::{FLAG_NEVER, State, Task, state_half};
+use crate::task::{FLAG_NEVER, FLAG_VECTOR, State, Task, state_half};
 
 /// What a mailbox carries.
 #[derive(Clone, Copy)]
@@ -41,6 +41,11 @@ pub struct CpuHot {
     pub recv_half: Cell<u64>,
     /// The same of a task that awaits a reply here.
     pub await_half: Cell<u64>,
+    /// The same two for tasks with vector state.
+    pub recv_vector_half: Cell<u64>,
+    pub await_vector_half: Cell<u64>,
+    /// Where assembly spills a word.
+    pub scratch: Cell<u64>,
     /// Top of this CPU's kernel stack.
     pub kernel_stack: Cell<u64>,
     /// The address space that CR3 has.
@@ -108,6 +113,9 @@ impl CpuBlock {
             current: Link::null(),
             recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
             await_half: Cell::new(u64::from(state_half(State::Await, FLAG_NEVER, id))),
+            recv_vector_half: Cell::new(u64::from(state_half(State::Recv, FLAG_VECTOR, id))),
+            await_vector_half: Cell::new(u64::from(state_half(State::Await, FLAG_VECTOR, id))),
+            scratch: Cell::new(0),
             kernel_stack: Cell::new(0),
             vspace: Link::null(),
             vector_on: Cell::new(false),

@@ -1,11 +1,11 @@
 //! Objects of memory: Untyped, Frame, VSpace.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
 use smp::cpu::CpuId;
-use smp::door::{AtomicLink, KernelObject, Region};
+use smp::door::{AtomicLink, KernelObject, Region, Table};
 use smp::quiesce::Ticket;
 
 use crate::header::{Header, RootId};
@@ -127,8 +127,10 @@ pub struct VSpace {
     pub mappings: AtomicLink<Mapping>,
     /// Serialises changes of the tables.
     pub lock: spin::Mutex<()>,
-    /// Bumped by a shootdown; a switch that finds another value flushes.
+    /// Bumped when a translation goes; a switch that finds another value than it saw last flushes.
     pub generation: AtomicU64,
+    /// For each CPU, the generation that it last saw. Each written by its CPU.
+    pub seen: Table<AtomicU64>,
 }
 
 impl KernelObject for VSpace {
@@ -138,8 +140,10 @@ impl KernelObject for VSpace {
 impl VSpace {
     pub const CR3_OFFSET: usize = core::mem::offset_of!(VSpace, cr3);
     pub const GENERATION_OFFSET: usize = core::mem::offset_of!(VSpace, generation);
+    pub const SEEN_OFFSET: usize = core::mem::offset_of!(VSpace, seen) + Table::<AtomicU64>::BASE_OFFSET;
 
-    pub fn new(root: RootId, cr3: u64, pool: Phys, pool_len: u32) -> VSpace {
+    /// `seen` has an element for each CPU.
+    pub fn new(root: RootId, cr3: u64, pool: Phys, pool_len: u32, seen: Table<AtomicU64>) -> VSpace {
         VSpace {
             header: Header::new(ObjType::VSpace, root),
             cr3: AtomicU64::new(cr3),
@@ -150,10 +154,12 @@ impl VSpace {
             mappings: AtomicLink::null(),
             lock: spin::Mutex::new(()),
             generation: AtomicU64::new(0),
+            seen,
         }
     }
 
+    /// What CR3 gets on a switch: root table, PCID, and with a PCID bit 63, which keeps translations.
     pub fn cr3(&self) -> u64 {
-        self.cr3.load(core::sync::atomic::Ordering::Relaxed)
+        self.cr3.load(Ordering::Relaxed)
     }
 }

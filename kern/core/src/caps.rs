@@ -236,8 +236,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.unclaim(slot);
             return Err(Error::Dying.into());
         }
-        let old = from.get().badge();
-        self.fill_derived(slot, from, word, rights, if old != 0 { old } else { badge });
+        // A group capability's badge is its member record, which no copy may choose; the fastpath relies on it.
+        let keep = word.object_type() == ObjType::Group as u8 || from.get().badge() != 0;
+        let badge = if keep { from.get().badge() } else { badge };
+        self.fill_derived(slot, from, word, rights, badge);
         Ok(Answer::DONE)
     }
 

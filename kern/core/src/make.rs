@@ -188,12 +188,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn make_vspace(self, region: &Region, root: RootId, pool: u64, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
         let head = region.carve_top(size_of::<VSpace>() as u64)?;
+        let seen = region.carve_top(self.k.cpu_count() as u64 * 8)?;
+        let seen = seen.emplace_slice(|_| AtomicU64::new(0))?;
         let mut tables = region.carve((1 + pool) * PAGE, PAGE)?;
         tables.zero();
         let top = self.k.machine.phys(tables.base());
         let cr3 = self.k.machine.init_root_table(top);
         let first = kern_base::memory::Phys(top.0 + PAGE);
-        self.place(head, VSpace::new(root, cr3, first, pool as u32), |o| &o.header, slot, parent)
+        self.place(head, VSpace::new(root, cr3, first, pool as u32, seen), |o| &o.header, slot, parent)
     }
 
     fn make_group(self, region: &Region, root: RootId, size: u64, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {

@@ -114,6 +114,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let _guard = vspace.get().lock.lock();
         let Some(frame) = record.get().frame.get(self.pin).filter(|_| record.get().vspace.is(vspace)) else { return };
         let word = record.get().address.swap(0, AcqRel);
+        vspace.get().generation.fetch_add(1, AcqRel);
         self.k.machine.unmap(vspace.get(), word & !(PAGE_SIZE - 1), frame.get().log2);
         self.uncount_access(frame.get(), Access { write: word & WRITE != 0, execute: word & EXECUTE != 0 });
         let (next, prev) = (record.get().next.get(self.pin), record.get().prev.get(self.pin));

@@ -24,7 +24,7 @@ pub struct Pc;
 fn space(vspace: &VSpace) -> UserSpace<'static, DirectMap> {
     // SAFETY: a VSpace's root table lives as long as the VSpace and was prepared by
     // `init_root_table`; `Machine` asks callers of map and unmap to hold its lock.
-    unsafe { UserSpace::open(&DirectMap, vspace.cr3() & !(PAGE - 1)) }
+    unsafe { UserSpace::open(&DirectMap, vspace.cr3() & !tlb::NO_FLUSH & !tlb::PCID_MASK) }
 }
 
 /// The next frame of a VSpace's table pool, zeroed since it was made.
@@ -77,7 +77,8 @@ impl Machine for Pc {
             entry.store(kernel.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         let pcid = percpu::this().map_or(0, |cpu| tlb::take_pcid(cpu.features));
-        root.0 | u64::from(pcid)
+        let keep = if pcid != 0 { tlb::NO_FLUSH } else { 0 };
+        root.0 | u64::from(pcid) | keep
     }
 
     fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error> {
@@ -90,10 +91,11 @@ impl Machine for Pc {
         let Some(size) = PageSize::from_log2(log2) else { return false };
         let was = space(vspace).unmap(va, size).is_ok();
         if was {
-            if tlb::current() == vspace.cr3() {
+            let cr3 = vspace.cr3() & !tlb::NO_FLUSH;
+            if tlb::current() == cr3 {
                 tlb::flush_page(va);
             } else if let Some(cpu) = percpu::this() {
-                tlb::flush_space(cpu.features, vspace.cr3());
+                tlb::flush_space(cpu.features, cr3);
             }
         }
         was

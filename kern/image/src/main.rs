@@ -178,6 +178,7 @@ fn main(boot: &'static Boot) -> ! {
         eprintln!("aurora: no memory for the system call entries");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
     }
+    ipc_fast::entry::set_features(boot.features);
     if let Err(why) = process1::start(boot, kernel(), &made) {
         eprintln!("aurora: process 1 can't start: {why}");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)

@@ -4,6 +4,7 @@
 //! part of the boot memory and stay as long as the machine runs.
 
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 
 use abi::{BootPage, Cap, Error, PAGE_SIZE, cpu_features};
 use elf::ElfBytes;
@@ -107,7 +108,8 @@ fn make_vspace(cx: Cx<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpa
     let top = cx.k.machine.phys(tables.base());
     let cr3 = cx.k.machine.init_root_table(top);
     let pool = Phys(top.0 + PAGE_SIZE);
-    carve(region, cx.pin, VSpace::new(BOOT_ROOT, cr3, pool, TABLE_POOL as u32))
+    let seen = region.carve(cx.k.cpu_count() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
+    carve(region, cx.pin, VSpace::new(BOOT_ROOT, cr3, pool, TABLE_POOL as u32, seen))
 }
 
 fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {

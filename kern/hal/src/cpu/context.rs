@@ -7,6 +7,8 @@
 //! vector state is dead across those. What was live on the CPU was saved when its task was preempted,
 //! or is dead.
 
+use core::sync::atomic::Ordering;
+
 use kern_base::cpu::{CpuBlock, CpuHot};
 use kern_base::task::{FLAG_VECTOR, Task, TaskHot};
 use smp::cpu::Pin;
@@ -40,6 +42,17 @@ fn enter_space(pin: Pin<'_>, hot: &CpuHot, task: &TaskHot) {
     // SAFETY: the tables of a live VSpace share the kernel's half; a dying one is left by every CPU
     // before its memory is used again.
     unsafe { tlb::switch_to(vspace.get().cr3()) };
+    if vspace.get().cr3() & tlb::NO_FLUSH == 0 {
+        return;
+    }
+    // Translations were kept: if the space changed since it last ran here, they go. Rechecked after CR3 is
+    // loaded, so whoever changes it later finds it published here.
+    let Some(seen) = vspace.get().seen.get(pin, pin.cpu().index()) else { return };
+    let generation = vspace.get().generation.load(Ordering::Acquire);
+    if seen.get().load(Ordering::Relaxed) != generation {
+        seen.get().store(generation, Ordering::Relaxed);
+        tlb::flush_current();
+    }
 }
 
 fn enter_vector(pin: Pin<'_>, cpu: &CpuLocal, hot: &CpuHot, task: Ref<'_, Task>, task_hot: &TaskHot) {

@@ -14,7 +14,7 @@ use super::features::Features;
 
 /// MXCSR after reset: all exceptions masked. Standard XRSTOR loads it from the area even where the
 /// header says that SSE state is initial.
-const INITIAL_MXCSR: u32 = 0x1f80;
+pub const INITIAL_MXCSR: u32 = 0x1f80;
 /// Where MXCSR is in an area.
 const MXCSR_OFFSET: usize = 24;
 /// Legacy region and header: what XRSTOR reads where no component is marked present.
@@ -25,9 +25,9 @@ pub const AREA_ALIGN: usize = 64;
 const ALL: u64 = u64::MAX;
 
 #[repr(C, align(64))]
-struct InitialImage([u8; HEAD]);
+pub struct InitialImage([u8; HEAD]);
 
-static INITIAL: InitialImage = {
+pub static INITIAL: InitialImage = {
     let mut image = [0; HEAD];
     let mxcsr = INITIAL_MXCSR.to_le_bytes();
     let mut i = 0;

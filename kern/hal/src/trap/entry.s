@@ -94,6 +94,7 @@ trap_resume:
     mov rsp, [r15 + {kernel_stack}]
     cmp qword ptr [r14 + {full}], 0
     je trap_resume_syscall
+    mov qword ptr [r14 + {full}], 0          // a running task's frame is one of a system call
     mov rax, [r14 + {fs}]
     wrfsbase rax
     mov rax, [r14 + {gs}]
