@@ -16,6 +16,8 @@ mod roles;
 mod rows;
 mod scenario;
 
+use alloc::vec::Vec;
+
 use user_rt::cap::{Handle, Notification};
 use user_rt::elf::Image;
 use user_rt::spawn::{Nursery, own};
@@ -60,7 +62,14 @@ fn prepare() -> user_rt::Result<Stage> {
     let shared = Shared::new(&mut nursery, BLOCK_PAGES * cpus as u32)?;
     let done: Notification = nursery.make(0)?;
     let row = nursery.split(ROW_LOG2, ROW_SLOTS)?;
-    Ok(Stage { nursery: row, shared, done: Notification::at(done.cap()), cpus, settings: settings() })
+    Ok(Stage {
+        nursery: row,
+        shared,
+        done: Notification::at(done.cap()),
+        cpus,
+        settings: settings(),
+        tasks: Vec::new(),
+    })
 }
 
 fn settings() -> scenario::Settings {

@@ -50,7 +50,7 @@ pub extern "C" fn loop_client(index: u64) -> ! {
 }
 
 pub extern "C" fn null_client(index: u64) -> ! {
-    measure(Block::at(index), || fast::plain(Op::Null, 0, 0).0)
+    measure(Block::at(index), || fast::bare(Op::Null))
 }
 
 pub extern "C" fn notify_client(index: u64) -> ! {

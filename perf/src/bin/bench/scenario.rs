@@ -7,11 +7,11 @@ use abi::{Cap, Counter, Rights, machine_rights};
 use perf::shared::Shared;
 use user_rt::arch;
 use user_rt::boot;
-use user_rt::cap::{Group, Handle, Notification, Untyped};
+use user_rt::cap::{Group, Handle, Notification, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::layout::{FREE_SLOTS, slot};
 use user_rt::spawn::{
-    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, process, task,
+    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, end, process, task,
 };
 
 use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
@@ -49,6 +49,14 @@ pub struct Stage {
     pub done: Notification,
     pub cpus: u64,
     pub settings: Settings,
+    /// The row's, to be ended after it.
+    pub tasks: Vec<Task>,
+}
+
+impl Stage {
+    fn end_tasks(&mut self) -> user_rt::Result<()> {
+        self.tasks.drain(..).try_for_each(|task| end(&task))
+    }
 }
 
 /// What came out of a row.
@@ -129,7 +137,8 @@ pub fn run(stage: &mut Stage, image: &Image<'_>, row: &Row) -> Result<Outcome, R
             _ => Placement::plain(pairs),
         };
         let result = run_once(stage, image, row, pairs, &placement);
-        at("taking the row's tasks away", stage.nursery.reset())?;
+        at("ending the row's tasks", stage.end_tasks())?;
+        at("taking the row's objects away", stage.nursery.reset())?;
         result?;
         for pair in 0..pairs {
             collect(Block::at(pair), &mut outcome)?;
@@ -230,7 +239,7 @@ impl Cast {
     ) -> Result<Cast, RowError> {
         let processes = match row.spaces {
             Spaces::Same => {
-                prepare_own(stage, group)?;
+                prepare_own(stage, row, group)?;
                 None
             }
             Spaces::Two { vector } => Some(two_processes(stage, image, vector, group, placement)?),
@@ -265,7 +274,9 @@ impl Cast {
                 task(&mut stage.nursery, &child.home(), &spec)
             }
         };
-        at("making a task", made)
+        let made = at("making a task", made)?;
+        stage.tasks.push(made.task.again());
+        Ok(made)
     }
 
     fn run_clients(&mut self, stage: &mut Stage, row: &Row, pairs: u64) -> Result<(), RowError> {
@@ -283,12 +294,19 @@ impl Cast {
     }
 }
 
-/// For rows within the bench's own process: Notifications, and memory for one more.
-fn prepare_own(stage: &mut Stage, group: &Group) -> Result<(), RowError> {
+/// For rows within the bench's own process: Notifications, or the slot and the memory from which a
+/// server on another CPU makes its own.
+fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowError> {
     let block = Block::at(0);
     block.set(Word::Group, u64::from(group.cap().0));
     let waits: Notification = at("making a Notification", stage.nursery.make(0))?;
     block.set(Word::NoteClient, u64::from(waits.cap().0));
+    let server_waits = if row.server_reports {
+        at("finding a slot", stage.nursery.take_slot())?
+    } else {
+        at("making a Notification", stage.nursery.make::<Notification>(0))?.cap()
+    };
+    block.set(Word::NoteServer, u64::from(server_waits.0));
     let memory: Untyped = at("making an Untyped", stage.nursery.make(12))?;
     block.set(Word::Untyped, u64::from(memory.cap().0));
     Ok(())

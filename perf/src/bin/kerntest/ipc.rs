@@ -35,18 +35,30 @@ pub fn setups(lab: &Lab<'_>) -> Vec<Setup> {
 }
 
 impl Setup {
-    fn place(&self, lab: &mut Lab<'_>) -> Result<Place, Failure> {
-        if self.apart { lab.process(false) } else { Ok(Place::Own) }
+    /// All clients are in one process, all servers in another.
+    fn place(&self, lab: &mut Lab<'_>, side: usize) -> Result<Place, Failure> {
+        if !self.apart {
+            return Ok(Place::Own);
+        }
+        while lab.children.len() <= side {
+            lab.process(false)?;
+        }
+        Ok(Place::Child(side))
     }
 
     /// A client's puppet: on the director's CPU.
     pub fn client(&self, lab: &mut Lab<'_>) -> Result<Puppet, Failure> {
-        let place = self.place(lab)?;
-        lab.puppet(&Wanted { place, ..Wanted::default() })
+        self.client_of(lab, crate::lab::PRIORITY)
+    }
+
+    /// The same with a priority.
+    pub fn client_of(&self, lab: &mut Lab<'_>, priority: u8) -> Result<Puppet, Failure> {
+        let place = self.place(lab, 0)?;
+        lab.puppet(&Wanted { place, cpu: 0, priority })
     }
 
     pub fn server(&self, lab: &mut Lab<'_>) -> Result<Puppet, Failure> {
-        let place = self.place(lab)?;
+        let place = self.place(lab, 1)?;
         let cpu = if self.far { lab.cpus - 1 } else { 0 };
         lab.puppet(&Wanted { place, cpu, ..Wanted::default() })
     }
@@ -197,8 +209,7 @@ fn callers_go_by_priority_then_in_order(lab: &mut Lab<'_>) -> Outcome {
         let priorities = [50, 90, 50, 70, 90, 70, 50];
         let mut clients = Vec::new();
         for priority in priorities {
-            let place = setup.place(lab)?;
-            clients.push(lab.puppet(&Wanted { place, cpu: 0, priority })?);
+            clients.push(setup.client_of(lab, priority)?);
         }
         for (seed, client) in (0..).zip(&clients) {
             call(lab, client, &server, seed)?;

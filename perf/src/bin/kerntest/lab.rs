@@ -12,7 +12,7 @@ use user_rt::cap::{Group, Handle, Notification, SchedContext, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::invoke::transfer;
 use user_rt::layout::{FREE_SLOTS, slot};
-use user_rt::spawn::{Child, Entry, Home, Nursery, ProcessSpec, Run, TaskSpec, own, process, task};
+use user_rt::spawn::{Child, Entry, Home, Nursery, ProcessSpec, Run, TaskSpec, end, own, process, task};
 use user_rt::{boot, heap};
 
 use crate::block::{Block, Word};
@@ -56,6 +56,7 @@ pub struct Lab<'a> {
     shared: Shared,
     done: Notification,
     puppets: u32,
+    tasks: Vec<Task>,
     next_index: u32,
 }
 
@@ -122,6 +123,7 @@ impl<'a> Lab<'a> {
             shared,
             done,
             puppets: 0,
+            tasks: Vec::new(),
             next_index: 1,
         })
     }
@@ -132,6 +134,9 @@ impl<'a> Lab<'a> {
         self.groups = None;
         self.puppets = 0;
         self.next_index = 1;
+        for task in self.tasks.drain(..) {
+            end(&task)?;
+        }
         self.nursery.reset()
     }
 
@@ -196,6 +201,7 @@ impl<'a> Lab<'a> {
             Place::Own => Home::own(|home| task(&mut self.nursery, home, &spec)),
             Place::Child(child) => task(&mut self.nursery, &self.children[child].home(), &spec),
         }?;
+        self.tasks.push(made.task.again());
         Ok((made.task, made.sched))
     }
 

@@ -18,9 +18,16 @@ pub enum Verdict {
 pub struct Failure(pub String);
 
 impl From<user_rt::Refusal> for Failure {
+    /// Names the line of the `?`.
+    #[track_caller]
     fn from(refusal: user_rt::Refusal) -> Failure {
-        Failure(alloc::format!("refused: {refusal}"))
+        let place = core::panic::Location::caller();
+        Failure(alloc::format!("line {} of {}: {refusal}", place.line(), file_name(place.file())))
     }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 impl From<user_rt::spawn::SpawnError> for Failure {

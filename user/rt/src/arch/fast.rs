@@ -108,3 +108,33 @@ pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
     }
     (MsgInfo(info), rdx)
 }
+
+/// An operation without arguments: the message word.
+#[inline(always)]
+pub fn bare(op: Op) -> MsgInfo {
+    let info: u64;
+    // SAFETY: as in `super::syscall`; whatever the argument registers hold, the operation ignores.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "syscall",
+            "pop rbp",
+            "pop rbx",
+            inlateout("rax") op as u64 => info,
+            lateout("rdi") _,
+            lateout("rsi") _,
+            lateout("rdx") _,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("r10") _,
+            lateout("rcx") _,
+            lateout("r11") _,
+            lateout("r12") _,
+            lateout("r13") _,
+            lateout("r14") _,
+            lateout("r15") _,
+        );
+    }
+    MsgInfo(info)
+}

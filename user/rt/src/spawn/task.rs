@@ -94,6 +94,15 @@ pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<S
     Ok(Spawned { task, sched })
 }
 
+/// Ends a task and takes its capabilities away; once this is done, it runs no more.
+///
+/// Taking memory back that a task of the own process stands on, while it may still run, would end the
+/// whole process by a fault: end such tasks first.
+pub fn end(task: &Task) -> Result<()> {
+    own::cnode().revoke(task.cap())?;
+    own::cnode().delete(task.cap())
+}
+
 fn map_stack(nursery: &mut Nursery, vspace: &VSpace, spec: &TaskSpec) -> Result<()> {
     let bottom = stack_top(spec.index) - u64::from(spec.stack_pages) * PAGE_SIZE;
     let frames = nursery.make_pages(spec.stack_pages)?;
