@@ -6,6 +6,7 @@
 //! it is ready for them.
 
 pub mod info;
+pub mod madt;
 
 #[cfg(all(target_os = "none", feature = "faults"))]
 pub(crate) mod faults;

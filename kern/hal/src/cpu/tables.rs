@@ -86,7 +86,10 @@ pub unsafe fn init_interrupts() {
         let options = unsafe { entry.set_handler_addr(VirtAddr::new(trap::entry::stub(vector as u8))) };
         // SAFETY: the kernel's 64-bit code segment, in the boot GDT as in every CPU's.
         unsafe { options.set_code_selector(SegmentSelector(KERNEL_CODE)) };
-        options.disable_interrupts(true).set_privilege_level(PrivilegeLevel::Ring0);
+        // INT n from user mode is a protection fault, but for the breakpoint instruction.
+        let user = vector == usize::from(trap::BREAKPOINT);
+        let level = if user { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
+        options.disable_interrupts(true).set_privilege_level(level);
     }
     load_interrupts();
 }

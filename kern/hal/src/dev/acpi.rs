@@ -11,6 +11,7 @@ use acpi::sdt::madt::{Madt, MadtEntry};
 use acpi::{AcpiTable, AcpiTables, Handler, PciAddress, RawPhysicalMapping};
 
 use crate::boot::info::RootPointer;
+use crate::boot::madt::is_well_formed;
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel::{self, Access};
 use crate::mem::ranges::Range;
@@ -128,6 +129,13 @@ impl Tables {
         };
         if let Err(e) = madt.get().get_ref().validate() {
             println!("aurora: the MADT is broken ({e:?}), used all the same");
+        }
+        let length = madt.raw().region_length();
+        // SAFETY: the crate has mapped `length` bytes of the table, read-only and for ever.
+        let bytes = unsafe { core::slice::from_raw_parts(madt.as_ptr().cast::<u8>(), length) };
+        if !bytes.get(size_of::<Madt>()..).is_some_and(is_well_formed) {
+            println!("aurora: the lengths in the MADT make no sense: one CPU only");
+            return;
         }
         for entry in madt.get().entries() {
             let (apic_id, flags) = match entry {

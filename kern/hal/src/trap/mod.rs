@@ -25,6 +25,7 @@ use frame::KernelFrame;
 
 pub const DEBUG: u8 = 1;
 pub const NMI: u8 = 2;
+pub const BREAKPOINT: u8 = 3;
 pub const DOUBLE_FAULT: u8 = 8;
 pub const GENERAL_PROTECTION: u8 = 13;
 pub const PAGE_FAULT: u8 = 14;
