@@ -187,7 +187,7 @@ extern "C" fn boot_on_own_stack() -> ! {
         give_up(format_args!("no memory while starting CPUs ({e:?})"));
     }
     start::print_skew();
-    mitigations::print(features);
+    mitigations::print();
     if let Some(segment) = kernel::boot_segment() {
         kernel::with_free_memory(|free| free.add(segment));
     }
@@ -254,7 +254,7 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     lapic::init_cpu();
     percpu::set_boot_apic_id(lapic::id());
     println!("aurora: {}", lapic::mode_name());
-    mitigations::enable_here(features);
+    mitigations::enable_here();
     machine_check::init();
     let firmware = Tables::find(&boot_info.root_pointer);
     let pm_timer = firmware.as_ref().and_then(Tables::pm_timer);

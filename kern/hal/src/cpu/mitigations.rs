@@ -45,15 +45,10 @@ pub struct Facts {
     pub speculation_control: bool,
     /// Leaf 0x8000_0021: automatic IBRS.
     pub automatic_ibrs: bool,
-    /// Single thread indirect branch predictors.
-    pub stibp: bool,
-    /// Speculative store bypass can be turned off, or (AMD) needs not.
-    pub ssbd: bool,
+    /// AMD: no speculative store bypass.
     pub amd_ssb_no: bool,
     /// Transactional memory.
     pub rtm: bool,
-    pub smep: bool,
-    pub smap: bool,
 }
 
 /// Whether a weakness is there.
@@ -172,7 +167,6 @@ mod here {
     use x86_64::registers::model_specific::Msr;
 
     use super::{BranchControl, Capabilities, Facts, Vendor, assess, branch_control};
-    use crate::cpu::features::Features;
     use crate::dev::logport;
     use crate::println;
 
@@ -182,7 +176,7 @@ mod here {
     const EFER_AUTOMATIC_IBRS: u64 = 1 << 21;
 
     /// Asks the CPU that runs this.
-    pub fn facts_here(features: Features) -> Facts {
+    pub fn facts_here() -> Facts {
         let info = CpuId::new();
         let vendor = match info.get_vendor_info() {
             Some(v) if v.as_str() == "GenuineIntel" => Vendor::Intel,
@@ -207,18 +201,14 @@ mod here {
             capabilities,
             speculation_control: edx_7 >> 26 & 1 != 0,
             automatic_ibrs: eax_21 >> 8 & 1 != 0,
-            stibp: edx_7 >> 27 & 1 != 0 || ebx_8 >> 15 & 1 != 0,
-            ssbd: edx_7 >> 31 & 1 != 0 || ebx_8 >> 24 & 1 != 0,
             amd_ssb_no: ebx_8 >> 26 & 1 != 0,
             rtm: ebx_7 >> 11 & 1 != 0,
-            smep: features.contains(Features::SMEP),
-            smap: features.contains(Features::SMAP),
         }
     }
 
     /// Turns on what [`assess`] says is on; on every CPU.
-    pub fn enable_here(features: Features) {
-        match branch_control(&facts_here(features)) {
+    pub fn enable_here() {
+        match branch_control(&facts_here()) {
             BranchControl::None => (),
             // SAFETY: CPUID says that the register and the bit exist; it only restrains prediction.
             BranchControl::Enhanced => unsafe { Msr::new(SPEC_CTRL).write(SPEC_CTRL_IBRS) },
@@ -232,8 +222,8 @@ mod here {
     }
 
     /// Prints one line for each weakness, and reports it for the results.
-    pub fn print(features: Features) {
-        let facts = facts_here(features);
+    pub fn print() {
+        let facts = facts_here();
         for a in assess(&facts) {
             let on = a.on.unwrap_or(if a.affected == super::Affected::No { "nothing needed" } else { "off" });
             println!("aurora: mitigation {}: {}, {on}", a.name, a.affected.text());

@@ -25,7 +25,7 @@ use crate::layout::{DIRECT_MAP, PAGE};
 use crate::mem::kernel;
 use crate::mem::ranges::Range;
 use crate::mem::table::{DirectMap, MapError, Space, TableMemory};
-use crate::{eprintln, println};
+use crate::println;
 
 /// Between INIT and the first SIPI, in microseconds (Intel's sequence).
 const AFTER_INIT: u64 = 10_000;
@@ -274,7 +274,7 @@ extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
         local.set_life(Life::WrongId);
         crate::dev::exit::halt();
     }
-    super::mitigations::enable_here(local.features);
+    super::mitigations::enable_here();
     super::machine_check::init();
     local.set_life(Life::Alive);
     time::answer_skew();
@@ -303,9 +303,4 @@ pub fn print_skew() {
         let skew = cpu.tsc_skew.load(Ordering::Relaxed);
         println!("aurora: TSC skew to the boot CPU at most {skew:+} ticks ({:?}), known to ±{error}", cpu.id);
     }
-}
-
-/// For the dying: which CPUs did not stop can't be known; this names those that ran.
-pub fn print_running() {
-    eprintln!("  {} CPUs were running", percpu::count());
 }

@@ -1,6 +1,6 @@
 //! How a run ends: QEMU's isa-debug-exit, Bochs's shutdown port, or a halt; and the reboot.
 
-use super::{port, serial};
+use super::{deflog, logport, port, serial};
 
 /// The verdict of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,10 @@ const BOCHS_SHUTDOWN: u16 = 0x8900;
 /// Ends the run. The last line on COM1 names the verdict, for machines without an exit status.
 pub fn exit(verdict: Exit) -> ! {
     serial::silence_others();
+    let lost = logport::refused() + deflog::dropped();
+    if lost > 0 {
+        serial::emergency(format_args!("aurora: {lost} log records were too long and are lost\n"));
+    }
     serial::emergency(format_args!("aurora: exit {}\n", verdict.text()));
     serial::drain();
     // SAFETY: ends the virtual machine, or goes to a port that nothing listens to.

@@ -10,20 +10,6 @@ pub unsafe fn write_u8(port: u16, value: u8) {
 }
 
 /// # Safety
-/// As [`write_u8`].
-pub unsafe fn write_u16(port: u16, value: u16) {
-    // SAFETY: the caller's promise.
-    unsafe { PortWriteOnly::new(port).write(value) }
-}
-
-/// # Safety
-/// As [`write_u8`].
-pub unsafe fn write_u32(port: u16, value: u32) {
-    // SAFETY: the caller's promise.
-    unsafe { PortWriteOnly::new(port).write(value) }
-}
-
-/// # Safety
 /// Reading `port` must have no effect on memory that Rust code relies on.
 pub unsafe fn read_u8(port: u16) -> u8 {
     // SAFETY: the caller's promise.

@@ -18,7 +18,7 @@ use kern_base::cpu::CpuBlock;
 use x86_64::registers::control::Cr2;
 
 use crate::boot;
-use crate::cpu::percpu::{self, CpuLocal};
+use crate::cpu::percpu;
 use crate::dev::{exit, lapic};
 use crate::eprintln;
 use frame::KernelFrame;
@@ -177,9 +177,4 @@ pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
     }
     dump::backtrace_here();
     exit::exit(exit::Exit::Panic)
-}
-
-/// The name of the CPU that runs, for messages.
-pub fn this_cpu() -> Option<&'static CpuLocal> {
-    percpu::this()
 }
