@@ -74,8 +74,9 @@ syscalls! {
     GroupAdd = 19;
     /// Remove a member. rdi = group (index: member). Right: REMOVE.
     GroupRemove = 20;
-    /// Expose a Task or Notification. rdi = group (index: exposure); rsi = its capability; rdx = 0, or 1 to put it as
-    /// this CPU's task of a per-CPU exposure. Right: LISTEN in the group and on the object.
+    /// Expose a Task or Notification. rdi = group (index: exposure); rsi = its capability; rdx = 0, or
+    /// `1 | first << 32` to put it as its CPU's task of a per-CPU exposure whose entries (as many as there are CPUs)
+    /// start at `first`. Right: LISTEN in the group and on the object.
     Expose = 21;
     /// Take an exposure back. rdi = group (index: exposure). Right: REMOVE, or LISTEN for an own one.
     Withdraw = 22;

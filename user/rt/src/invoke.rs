@@ -85,9 +85,10 @@ impl Group {
         invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 0, 0)
     }
 
-    /// Puts the task as that of its home CPU into a per-CPU exposure.
-    pub fn expose_per_cpu(&self, index: u32, task: &Task) -> Result<()> {
-        invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 1, 0)
+    /// Puts the task as that of its home CPU into a per-CPU exposure, whose entries (one for each CPU)
+    /// start at `first`.
+    pub fn expose_per_cpu(&self, index: u32, first: u32, task: &Task) -> Result<()> {
+        invoke(Op::Expose, self.exposure(index).0.0, task.arg(), 1 | u64::from(first) << 32, 0)
     }
 
     pub fn expose_notification(&self, index: u32, notification: &Notification) -> Result<()> {

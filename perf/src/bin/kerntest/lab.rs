@@ -74,6 +74,7 @@ pub struct Puppet {
     pub task: Task,
     pub sched: SchedContext,
     pub id: TaskId,
+    pub place: Place,
     /// Slot of the tested group in its CSpace.
     pub group: Cap,
 }
@@ -230,7 +231,7 @@ impl<'a> Lab<'a> {
         }
         task.resume()?;
         self.wait_until(|| block.get(Word::Ready) != 0, || format!("puppet {number} did not come up"))?;
-        let mut made = Puppet { number, task, sched, id: TaskId::NONE, group: tested };
+        let mut made = Puppet { number, task, sched, id: TaskId::NONE, place: wanted.place, group: tested };
         made.id = TaskId::from_raw(self.run(&made, &Args::new(Op::WhoAmI))?.answer.rdi);
         Ok(made)
     }

@@ -11,7 +11,9 @@ extern crate alloc;
 
 mod arguments;
 mod block;
+mod caps;
 mod ends;
+mod groups;
 mod ipc;
 mod lab;
 mod puppet;

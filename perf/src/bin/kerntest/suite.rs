@@ -85,6 +85,8 @@ macro_rules! tests {
 pub const ALL: &[Module] = &[
     ("arguments", crate::arguments::TESTS),
     ("values", crate::values::TESTS),
+    ("caps", crate::caps::TESTS),
+    ("groups", crate::groups::TESTS),
     ("ipc", crate::ipc::TESTS),
     ("ends", crate::ends::TESTS),
 ];

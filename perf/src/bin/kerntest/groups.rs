@@ -1,0 +1,194 @@
+//! Groups: who may do what in them, and what becomes of those who leave.
+
+use abi::{Error, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
+use user_rt::arch::Args;
+use user_rt::cap::{Group, Handle, Notification, Process};
+use user_rt::invoke::copy;
+use user_rt::spawn::own;
+
+use crate::ipc::{answered, call, is_call_of, message, receive, regs, reply};
+use crate::lab::{CHILD_FREE, Lab, Place, Puppet, Wanted};
+use crate::suite::{Failure, Outcome};
+use crate::{expect_eq, tests};
+
+tests! {
+    member_rights_decide custom_bits_come_with_calls removed_members_are_out
+    a_capability_in_other_hands_is_inert members_cannot_give_what_they_lack
+    withdrawn_exposures_are_empty one_task_per_cpu a_deleted_group_is_gone
+}
+
+fn child_puppet(lab: &mut Lab<'_>, rights: Rights, custom: u16) -> Result<Puppet, Failure> {
+    let place = lab.process_with(false, rights, custom)?;
+    lab.puppet(&Wanted { place, ..Wanted::default() })
+}
+
+fn member_rights_decide(lab: &mut Lab<'_>) -> Outcome {
+    let note_at = 60;
+    for (lacking, op, words) in [
+        (Rights::SEND, Op::Call, 0),
+        (Rights::STRING, Op::Call, 1),
+        (Rights::SEND, Op::YieldTo, 0),
+        (Rights::NOTIFY, Op::Notify, 0),
+        (Rights::LISTEN, Op::Expose, 0),
+        (Rights::ADD, Op::GroupAdd, 0),
+        (Rights::REMOVE, Op::GroupRemove, 0),
+    ] {
+        let server = lab.puppet(&Wanted::default())?;
+        let note: Notification = lab.nursery.make(0)?;
+        lab.group()?.expose_notification(note_at, &note)?;
+        let puppet = child_puppet(lab, MEMBER_RIGHTS.minus(lacking), 0)?;
+        let index = if op == Op::Notify { note_at } else { server.number + 1 };
+        let mut args = message(op, Target::new(puppet.group, index), 0, regs(1), words);
+        (args.rsi, args.rdx) = match op {
+            Op::Expose => (user_rt::layout::slot::PROCESS.arg(), 0),
+            Op::GroupAdd => (user_rt::layout::slot::PROCESS.arg(), 1),
+            _ => (1, args.rdx),
+        };
+        let shown = lab.run(&puppet, &args)?;
+        // What the member lacks, its capability may lack too: both errors name the right.
+        let refused = matches!(shown.error(), Some(Error::NotMember | Error::NoRight));
+        crate::expect!(refused, "{op:?} without {lacking:?}: {shown:?}");
+        expect_eq!(shown.answer.rdi, u64::from(lacking.0), "{op:?}: the right that is missing");
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+fn custom_bits_come_with_calls(lab: &mut Lab<'_>) -> Outcome {
+    for custom in [0, 1, 0x8000, 0xbeef, 0xffff] {
+        let server = lab.puppet(&Wanted::default())?;
+        let client = child_puppet(lab, MEMBER_RIGHTS, custom)?;
+        call(lab, &client, &server, 1)?;
+        let shown = lab.run(&server, &Args::new(Op::Recv))?;
+        expect_eq!(shown.answer.r12, u64::from(custom), "custom bits");
+        reply(lab, &server, 2)?;
+        answered(lab, &client, 2)?;
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+fn removed_members_are_out(lab: &mut Lab<'_>) -> Outcome {
+    let server = lab.puppet(&Wanted::default())?;
+    let client = child_puppet(lab, MEMBER_RIGHTS, 0)?;
+    call(lab, &client, &server, 1)?;
+    receive(lab, &server, &client, 1)?;
+    // Member 0 made the group; the client is the next.
+    lab.group()?.remove(1)?;
+    // The call that is under way is answered; no other begins.
+    reply(lab, &server, 2)?;
+    answered(lab, &client, 2)?;
+    for op in [Op::Call, Op::Notify, Op::YieldTo] {
+        let shown = lab.run(&client, &message(op, lab.target(&client, &server), 0, regs(0), 0))?;
+        expect_eq!(shown.error(), Some(Error::NotMember), "{op:?} of a former member");
+    }
+    // The record is free for another, who does not become the former one.
+    let other = child_puppet(lab, MEMBER_RIGHTS, 0)?;
+    call(lab, &other, &server, 4)?;
+    receive(lab, &server, &other, 4)?;
+    reply(lab, &server, 5)?;
+    answered(lab, &other, 5)?;
+    let shown = lab.run(&client, &message(Op::Call, lab.target(&client, &server), 0, regs(0), 0))?;
+    expect_eq!(shown.error(), Some(Error::NotMember), "the former member's record has another owner");
+    Ok(())
+}
+
+fn a_capability_in_other_hands_is_inert(lab: &mut Lab<'_>) -> Outcome {
+    let server = lab.puppet(&Wanted::default())?;
+    let outsider = child_puppet(lab, MEMBER_RIGHTS, 0)?;
+    let group: Group = lab.nursery.make_group(4, 4)?;
+    group.expose_task(0, &server.task)?;
+    let Place::Child(child) = outsider.place else { return Err(Failure("not a child".into())) };
+    let slot = abi::Cap(CHILD_FREE);
+    let place = lab.children[child].cnode.slot(slot);
+    copy(&group, place, Rights::ALL.minus(Rights::DELETE), 0)?;
+    for op in [Op::Call, Op::Notify, Op::YieldTo] {
+        let shown = lab.run(&outsider, &message(op, Target::new(slot, 0), 0, regs(0), 0))?;
+        expect_eq!(shown.error(), Some(Error::NotMember), "{op:?} by a copied capability");
+    }
+    Ok(())
+}
+
+fn members_cannot_give_what_they_lack(lab: &mut Lab<'_>) -> Outcome {
+    let adder = child_puppet(lab, Rights::SEND | Rights::ADD, 0)?;
+    let Place::Child(child) = adder.place else { return Err(Failure("not a child".into())) };
+    let addee: Process = own::process();
+    let slot = abi::Cap(CHILD_FREE);
+    copy(&addee, lab.children[child].cnode.slot(slot), Rights::NONE, 0)?;
+    own::process().accept(lab.nursery.take_slot()?)?;
+    let add =
+        |rights: Rights| Args::plain(Op::GroupAdd, adder.group.arg(), slot.arg(), u64::from(rights.0), 0);
+    let shown = lab.run(&adder, &add(Rights::SEND | Rights::NOTIFY))?;
+    expect_eq!(shown.error(), Some(Error::Amplifies), "adding with more rights than its own");
+    expect_eq!(shown.answer.rdi, u64::from(Rights::NOTIFY.0), "the excess");
+    let shown = lab.run(&adder, &add(Rights::SEND))?;
+    expect_eq!(shown.error(), None, "adding with rights that it has");
+    Ok(())
+}
+
+fn withdrawn_exposures_are_empty(lab: &mut Lab<'_>) -> Outcome {
+    let (client, server) = (lab.puppet(&Wanted::default())?, lab.puppet(&Wanted::default())?);
+    let group = lab.group()?;
+    call(lab, &client, &server, 1)?;
+    receive(lab, &server, &client, 1)?;
+    group.withdraw(server.number + 1)?;
+    reply(lab, &server, 2)?;
+    answered(lab, &client, 2)?;
+    call(lab, &client, &server, 3)?;
+    let shown = lab.answer(&client)?;
+    expect_eq!(shown.error(), Some(Error::NoExposure), "a call to a withdrawn task");
+    group.expose_task(server.number + 1, &server.task)?;
+    call(lab, &client, &server, 4)?;
+    receive(lab, &server, &client, 4)?;
+    reply(lab, &server, 5)?;
+    answered(lab, &client, 5)
+}
+
+/// The kernel takes the task of the caller's CPU.
+fn one_task_per_cpu(lab: &mut Lab<'_>) -> Outcome {
+    let cpus = lab.cpus;
+    if cpus > 8 {
+        return Ok(());
+    }
+    let (group, index, first) = (lab.group()?, 60, 50);
+    let spread = |cpu| Wanted { cpu, ..Wanted::default() };
+    let mut servers = alloc::vec::Vec::new();
+    for cpu in 0..cpus {
+        let server = lab.puppet(&spread(cpu))?;
+        group.expose_per_cpu(index, first, &server.task)?;
+        servers.push(server);
+    }
+    for (cpu, server) in (0..cpus).zip(&servers) {
+        let client = lab.puppet(&spread(cpu))?;
+        let target = Target::new(client.group, index);
+        lab.ask(&client, &message(Op::Call, target, 7, regs(7), 0))?;
+        let shown = lab.run(server, &Args::new(Op::Recv))?;
+        expect_eq!(shown.answer.info, MsgInfo::new(7, 0), "a call on CPU {cpu}");
+        expect_eq!(shown.answer.rsi, client.id.raw(), "who called on CPU {cpu}");
+        expect_eq!(shown.answer.rdi, u64::from(index), "the exposure that was called");
+        reply(lab, server, 8)?;
+        answered(lab, &client, 8)?;
+    }
+    Ok(())
+}
+
+fn a_deleted_group_is_gone(lab: &mut Lab<'_>) -> Outcome {
+    let (client, server) = (lab.puppet(&Wanted::default())?, lab.puppet(&Wanted::default())?);
+    let group = lab.nursery.make_group(2, 2)?;
+    group.expose_task(0, &server.task)?;
+    let to = |group: &Group| message(Op::Call, group.exposure(0).0, 1, regs(1), 0);
+    lab.ask(&client, &to(&group))?;
+    let shown = lab.run(&server, &Args::new(Op::Recv))?;
+    expect_eq!(shown.answer.rsi, client.id.raw(), "who called");
+    own::cnode().revoke(group.cap())?;
+    own::cnode().delete(group.cap())?;
+    // The call under way does not need the group any more.
+    reply(lab, &server, 2)?;
+    answered(lab, &client, 2)?;
+    let shown = lab.run(&client, &to(&group))?;
+    expect_eq!(shown.error(), Some(Error::NoCapability), "a call through a deleted group");
+    call(lab, &client, &server, 3)?;
+    is_call_of(&lab.run(&server, &Args::new(Op::Recv))?, &server, &client, 3)?;
+    reply(lab, &server, 4)?;
+    answered(lab, &client, 4)
+}
