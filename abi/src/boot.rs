@@ -8,7 +8,8 @@ pub const INIT_VSPACE: Cap = Cap(2);
 pub const INIT_PROCESS: Cap = Cap(3);
 pub const INIT_TASK: Cap = Cap(4);
 pub const INIT_SCHED: Cap = Cap(5);
-/// The Machine, all rights, log channel 1.
+/// The Machine, all rights. It has no badge, so that copies can be given channels of their own; its
+/// own log channel is 1.
 pub const INIT_MACHINE: Cap = Cap(6);
 /// First of [`BootPage::untyped_count`] Untypeds, largest first.
 pub const INIT_UNTYPED: Cap = Cap(16);

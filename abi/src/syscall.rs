@@ -87,7 +87,7 @@ syscalls! {
     /// Right: CONFIGURE, or one's own process.
     ProcessAccept = 24;
     /// Bind a task to a process and a CPU, and map its UTCB. rdi = task; rsi = process; rdx = UTCB address; r8 = CPU.
-    /// Right: CONFIGURE of the process.
+    /// Result: rdi = the task's id. Right: REGISTERS, and CONFIGURE of the process.
     TaskConfigure = 25;
     /// Write a suspended task's registers from the UTCB's bulk words. rdi = task. Right: REGISTERS.
     TaskWriteRegs = 26;

@@ -118,8 +118,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
         let source = self.slot_of(me.process, object)?;
         let word = source.get().word.load(self.pin);
+        let object_type = ObjType::from_raw(word.object_type());
+        match object_type {
+            Some(ObjType::Task | ObjType::Notification) => {}
+            None => return Err(Refusal::new(Error::NoCapability, u64::from(object.0))),
+            Some(other) => return Err(Refusal::new(Error::WrongType, other as u64)),
+        }
         let missing = Rights::LISTEN.minus(Rights(word.rights()));
-        if missing != Rights::NONE && word.object_type() != 0 {
+        if missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
         let exposures = &group.get().exposures;
@@ -135,12 +141,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         } else {
             self.per_cpu_entry(group.get(), word, index, how >> 32)?
         };
-        match ObjType::from_raw(word.object_type()) {
-            Some(ObjType::Task) => {}
-            Some(ObjType::Notification) if how == 0 => {}
-            None => return Err(Refusal::new(Error::NoCapability, u64::from(object.0))),
-            Some(other) => return Err(Refusal::new(Error::WrongType, other as u64)),
-        }
         self.fill_exposure(place, source, word)?;
         Ok(Answer::DONE)
     }

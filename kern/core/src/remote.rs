@@ -240,12 +240,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.restart_now(task, hot);
             return;
         }
-        let error = match (msg.error.get(), hot.recall.take()) {
-            (RECALLED, why) => why,
-            (error, _) => error,
+        let (error, who) = match (msg.error.get(), hot.recall.take()) {
+            // Asked back by this side: nobody over there is to blame.
+            (RECALLED, why) => (why, TaskId::NONE),
+            (error, _) => (error, msg.sender.get()),
         };
         match Error::from_raw(error) {
-            Some(error) => write_error(&hot.regs, error, 0, msg.sender.get()),
+            Some(error) => write_error(&hot.regs, error, 0, who),
             None => {
                 let regs = &hot.regs;
                 crate::answer::write_values(regs, msg.info.get(), [0, 0, msg.regs[0].get(), msg.regs[1].get()]);

@@ -289,7 +289,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let now = self.k.machine.now();
         self.expire_deadlines(now);
         self.charge();
-        if let Some((_, hot)) = self.running().filter(|(_, hot)| hot.state.remaining() == 0) {
+        if let Some((_, hot)) = self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos")) {
             if self.sched.queue.has_at_least(hot.state.priority()) {
                 self.rotate();
             } else {

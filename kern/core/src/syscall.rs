@@ -180,7 +180,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let found = self.find_machine(me, cap, machine_rights::LOG)?;
         let len = usize::try_from(len).ok().filter(|len| *len <= abi::LOG_MAX).ok_or(Refusal::argument(1))?;
         let channel = match channel {
-            0 => (found.badge & 0x7f) as u8,
+            // No badge: process 1's own capability. Channel 0 is the kernel's.
+            0 => (found.badge & 0x7f).max(1) as u8,
             REPORT => REPORT as u8,
             _ => return Err(Refusal::argument(2)),
         };

@@ -226,7 +226,7 @@ impl First<'_> {
         cx.fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0);
         cx.fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0);
         cx.fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0);
-        cx.fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 1);
+        cx.fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0);
         for (i, untyped) in made.untypeds.iter().enumerate() {
             let cap = Cap(abi::INIT_UNTYPED.0 + i as u32);
             cx.fill_boot(node, cap, *untyped, &untyped.get().header, 0);
