@@ -124,8 +124,10 @@ impl Process {
 }
 
 impl Task {
-    pub fn configure(&self, process: &Process, utcb: u64, cpu: u32) -> Result<()> {
-        invoke(Op::TaskConfigure, self.arg(), process.arg(), utcb, u64::from(cpu))
+    /// Binds it to a process and a CPU, its UTCB mapped at `utcb`; its id.
+    pub fn configure(&self, process: &Process, utcb: u64, cpu: u32) -> Result<TaskId> {
+        let args = Args::plain(Op::TaskConfigure, self.arg(), process.arg(), utcb, u64::from(cpu));
+        Ok(TaskId::from_raw(syscall(args).check()?.rdi))
     }
 
     /// Writes its registers, in the order of [`RegIndex`].

@@ -12,10 +12,13 @@ use user_rt::cap::{Group, Handle, Notification, SchedContext, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::invoke::transfer;
 use user_rt::layout::{FREE_SLOTS, slot};
-use user_rt::spawn::{Child, Entry, Home, Nursery, ProcessSpec, Run, TaskSpec, end, own, process, task};
+use user_rt::spawn::{
+    Child, Entry, Home, Nursery, ProcessSpec, Run, Spawned, TaskSpec, end, own, process, task,
+};
 use user_rt::{boot, heap};
 
 use crate::block::{Block, Word};
+use crate::expect_eq;
 use crate::puppet::{EXPOSURE_COMMANDS, EXPOSURE_DONE, puppet};
 use crate::suite::Failure;
 
@@ -183,12 +186,7 @@ impl<'a> Lab<'a> {
     }
 
     /// A task that runs `entry`, not yet resumed.
-    pub fn task(
-        &mut self,
-        wanted: &Wanted,
-        entry: Entry,
-        argument: u64,
-    ) -> Result<(Task, SchedContext), Failure> {
+    pub fn task(&mut self, wanted: &Wanted, entry: Entry, argument: u64) -> Result<Spawned, Failure> {
         let spec = TaskSpec {
             index: self.next_index,
             cpu: wanted.cpu,
@@ -203,7 +201,7 @@ impl<'a> Lab<'a> {
             Place::Child(child) => task(&mut self.nursery, &self.children[child].home(), &spec),
         }?;
         self.tasks.push(made.task.again());
-        Ok((made.task, made.sched))
+        Ok(made)
     }
 
     /// A puppet, ready for commands and exposed in the tested group.
@@ -211,7 +209,7 @@ impl<'a> Lab<'a> {
         let number = self.puppets;
         assert!(number < PUPPETS_MAX, "a test with too many puppets");
         self.puppets += 1;
-        let (task, sched) = self.task(wanted, puppet, u64::from(number))?;
+        let Spawned { task, sched, id } = self.task(wanted, puppet, u64::from(number))?;
         let memory: Untyped = self.nursery.make(12)?;
         let groups = self.groups()?;
         groups.tested.expose_task(number + 1, &task)?;
@@ -231,8 +229,9 @@ impl<'a> Lab<'a> {
         }
         task.resume()?;
         self.wait_until(|| block.get(Word::Ready) != 0, || format!("puppet {number} did not come up"))?;
-        let mut made = Puppet { number, task, sched, id: TaskId::NONE, place: wanted.place, group: tested };
-        made.id = TaskId::from_raw(self.run(&made, &Args::new(Op::WhoAmI))?.answer.rdi);
+        let made = Puppet { number, task, sched, id, place: wanted.place, group: tested };
+        let shown = self.run(&made, &Args::new(Op::WhoAmI))?;
+        expect_eq!((shown.answer.rdi, shown.answer.rsi), (id.raw(), u64::from(wanted.cpu)), "who it is");
         Ok(made)
     }
 

@@ -246,7 +246,7 @@ fn task_states(lab: &mut Lab<'_>) -> Outcome {
 }
 
 fn task_registers(lab: &mut Lab<'_>) -> Outcome {
-    let (task, _) = lab.task(&Wanted::default(), crate::puppet::puppet, 0)?;
+    let task = lab.task(&Wanted::default(), crate::puppet::puppet, 0)?.task;
     let good = start_regs(0x40_0000, HOLE);
     for register in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
         for address in [USER_TOP, 1 << 47, 0xffff_8000_0000_0000, u64::MAX] {

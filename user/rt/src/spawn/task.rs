@@ -1,6 +1,6 @@
 //! Making a task: its object, CPU time, stack, registers.
 
-use abi::{Error, PAGE_SIZE, RegIndex};
+use abi::{Error, PAGE_SIZE, RegIndex, TaskId};
 
 use super::{Nursery, own};
 use crate::cap::{Access, CNode, Frame, Handle, Process, SchedContext, Task, VSpace};
@@ -56,6 +56,7 @@ impl Home<'_> {
 pub struct Spawned {
     pub task: Task,
     pub sched: SchedContext,
+    pub id: TaskId,
 }
 
 /// Pages of a stack at most: the rest of a task's place is its guard and its UTCB.
@@ -73,7 +74,7 @@ pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<S
     }
     let task: Task = nursery.make(0)?;
     let sched: SchedContext = nursery.make(0)?;
-    task.configure(home.process, utcb_va(spec.index), spec.cpu)?;
+    let id = task.configure(home.process, utcb_va(spec.index), spec.cpu)?;
     sched.configure(spec.priority, slice())?;
     sched.bind(&task)?;
     map_stack(nursery, home.vspace, spec)?;
@@ -91,7 +92,7 @@ pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<S
     regs[RegIndex::Rcx as usize] = u64::from(own_slot.0);
     regs[RegIndex::FsBase as usize] = utcb_va(spec.index);
     task.write_regs(&regs)?;
-    Ok(Spawned { task, sched })
+    Ok(Spawned { task, sched, id })
 }
 
 /// Ends a task and takes its capabilities away; once this is done, it runs no more.
