@@ -74,7 +74,11 @@ impl Artifacts {
     fn built(&self, name: &str) -> Result<PathBuf> {
         let path = self.boot.join(name);
         if !path.is_file() {
-            bail!("{} has not been built: run `./justw build`", path.display());
+            bail!(
+                "{} has not been built: `./justw build` makes kernel and programs; \
+                 bench, stress and test make their own builds of the kernel too",
+                path.display()
+            );
         }
         Ok(path)
     }
