@@ -79,10 +79,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn take_mail(self) {
         let more = self.drain();
         self.sched.more_mail.set(more);
-        if more {
-            // Nobody will interrupt for what is left: this CPU does, and takes it right after the next instruction.
+        self.dispatch();
+    }
+
+    /// Before the return to user mode: if mail is left, nobody else will interrupt for it. This CPU
+    /// interrupts itself, and takes it right after the next instruction.
+    pub fn announce_left_mail(self) {
+        if self.sched.more_mail.take() {
             self.k.machine.wake(self.id());
         }
-        self.dispatch();
     }
 }

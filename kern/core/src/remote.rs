@@ -64,7 +64,8 @@ impl<'k, M: Machine> Cx<'k, M> {
                     self.receive_mail(mail);
                 }
                 Popped::Empty => return false,
-                Popped::Between => return true,
+                // A producer stands between exchange and link: give it a moment.
+                Popped::Between => core::hint::spin_loop(),
             }
         }
         true

@@ -7,6 +7,8 @@
 #![no_main]
 
 mod boot_objects;
+#[cfg(feature = "chaos")]
+mod chaos;
 mod process1;
 
 use abi::{Op, TaskId};
@@ -81,12 +83,13 @@ fn leave(entry: &mut Entry, block: &'static CpuBlock) {
             continue;
         }
         let cx = context(entry.pin(), block);
+        if context::load(cx.pin, cpu, block) {
+            cx.announce_left_mail();
+            return;
+        }
         if cx.sched.more_mail.get() {
             cx.take_mail();
             continue;
-        }
-        if context::load(cx.pin, cpu, block) {
-            return;
         }
         cx.note_idle();
         wait_for_work(entry, block);
@@ -140,6 +143,8 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     };
     if before != after || context(entry.pin(), block).sched.grace.is_unsettled() {
         leave(&mut entry, block);
+    } else {
+        context(entry.pin(), block).announce_left_mail();
     }
 }
 
@@ -183,6 +188,8 @@ fn main(boot: &'static Boot) -> ! {
         eprintln!("aurora: process 1 can't start: {why}");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
     }
+    #[cfg(feature = "chaos")]
+    chaos::start(boot);
     boot::release_cpus();
     run(CpuId::BOOT)
 }
