@@ -16,5 +16,7 @@
 
 #[cfg(target_os = "none")]
 pub mod entry;
+#[cfg(all(target_os = "none", feature = "fastpath"))]
+pub mod fast;
 
 pub use kern_base::cpu::CpuBlock;

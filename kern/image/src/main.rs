@@ -1,12 +1,13 @@
 //! The kernel binary: wires the machine (`kern-hal`), the system call entry (`ipc-fast`) and the
 //! portable kernel (`kern-core`) together, and starts process 1.
 //!
-//! The only unsafe code here runs once, at boot: it turns the memory that is left into the first
-//! regions, and starts the CPUs.
+//! The only unsafe code here is in [`boot`]: it turns the memory that is left into the first regions,
+//! and says where a kernel entry begins.
 #![no_std]
 #![no_main]
+#![deny(unsafe_code)]
 
-mod boot_objects;
+mod boot;
 #[cfg(feature = "chaos")]
 mod chaos;
 mod process1;
@@ -15,7 +16,7 @@ use abi::{Op, TaskId};
 use kern_base::cpu::CpuBlock;
 use kern_core::entry::Interrupt;
 use kern_core::{Cx, Kernel};
-use kern_hal::boot::{self, Boot};
+use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
 use kern_hal::cpu::idle::{self, IdleMode};
 use kern_hal::cpu::{context, percpu, syscall};
 use kern_hal::pc::Pc;
@@ -26,7 +27,7 @@ use smp::mailbox::Idle;
 use smp::quiesce;
 use spin::Once;
 
-kern_hal::kernel!(boot::Kernel { main, ap_main, on_interrupt, on_fault });
+kern_hal::kernel!(Hooks { main, ap_main, on_interrupt, on_fault });
 ipc_fast::handlers!(Handlers);
 
 static KERNEL: Once<Kernel<Pc>> = Once::new();
@@ -43,7 +44,7 @@ fn kernel() -> &'static Kernel<Pc> {
 
 /// The block of a CPU.
 fn block_of(cpu: CpuId) -> &'static CpuBlock {
-    kernel().block(boot_objects::boot_pin(), cpu)
+    kernel().block(boot::boot_pin(), cpu)
 }
 
 /// The context of an entry on the CPU of `block`.
@@ -133,8 +134,7 @@ fn interrupt_of(vector: u8) -> Interrupt {
 
 /// An interrupt of user code.
 fn on_interrupt(block: &'static CpuBlock, vector: u8) {
-    // SAFETY: the trap entry runs on this CPU with interrupts off; it is the CPU's only kernel entry.
-    let mut entry = unsafe { Entry::new(block.id) };
+    let mut entry = boot::entry_of(block);
     let (before, after) = {
         let cx = context(entry.pin(), block);
         let before = cx.hot.current.addr();
@@ -150,8 +150,7 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
 
 /// User code faulted: its process is torn down, and the machine says what happened.
 fn on_fault(block: &'static CpuBlock, fault: Fault) {
-    // SAFETY: as in `on_interrupt`.
-    let mut entry = unsafe { Entry::new(block.id) };
+    let mut entry = boot::entry_of(block);
     let what = kern_core::entry::Fault { vector: fault.vector, error: fault.error, address: fault.address };
     let cx = context(entry.pin(), block);
     let rip = cx.current().map_or(0, |me| me.hot.regs.rip.get());
@@ -170,7 +169,7 @@ fn on_fault(block: &'static CpuBlock, fault: Fault) {
 
 fn main(boot: &'static Boot) -> ! {
     IDLE.call_once(|| boot.idle);
-    let made = boot_objects::make(boot, &KERNEL);
+    let made = boot::make(boot, &KERNEL);
     let Some(made) = made else {
         eprintln!("aurora: not enough memory for the kernel's own objects");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
@@ -183,14 +182,15 @@ fn main(boot: &'static Boot) -> ! {
         eprintln!("aurora: no memory for the system call entries");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
     }
-    ipc_fast::entry::set_features(boot.features);
+    #[cfg(feature = "fastpath")]
+    ipc_fast::fast::set_features(boot.features);
     if let Err(why) = process1::start(boot, kernel(), &made) {
         eprintln!("aurora: process 1 can't start: {why}");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
     }
     #[cfg(feature = "chaos")]
     chaos::start(boot);
-    boot::release_cpus();
+    release_cpus();
     run(CpuId::BOOT)
 }
 
@@ -201,19 +201,15 @@ fn ap_main(cpu: CpuId) -> ! {
 /// The CPU enters its life: runs tasks, idles when there are none.
 fn run(cpu: CpuId) -> ! {
     let block = block_of(cpu);
-    // SAFETY: the entry slots are written before CPUs are released, and this is that CPU.
-    unsafe { syscall::enable(cpu) };
-    // SAFETY: interrupts are off since boot; this is the CPU's only kernel entry.
-    let mut entry = unsafe { Entry::new(cpu) };
+    boot::accept_system_calls(cpu);
+    let mut entry = boot::entry_of(block);
     {
         let cx = context(entry.pin(), block);
         cx.hot.kernel_stack.set(percpu::stack_top(cpu, 0));
         cx.dispatch();
     }
     leave(&mut entry, block);
-    // SAFETY: `leave` came back, so the CPU has a current task whose context is loaded; its frame was
-    // checked when it was written.
-    unsafe { trap::entry::resume(block) }
+    boot::run_first_task(block)
 }
 
 #[panic_handler]

@@ -19,12 +19,11 @@ use kern_core::{Cx, Kernel, MachineObject};
 use kern_hal::boot::Boot;
 use kern_hal::cpu::features::Features;
 use kern_hal::cpu::{time, vector};
-use kern_hal::layout::DIRECT_MAP;
 use kern_hal::pc::Pc;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Piece, Ref, Region};
 
-use crate::boot_objects::{BOOT_ROOT, Made, boot_pin};
+use crate::boot::{BOOT_ROOT, Made, archive_bytes, boot_pin};
 
 /// Page tables for process 1: enough for its image, stack, scratch windows and a large archive.
 const TABLE_POOL: u64 = 128;
@@ -81,8 +80,7 @@ pub fn start(boot: &'static Boot, kernel: &'static Kernel<Pc>, made: &Made) -> R
     let block = kernel.block(pin, CpuId::BOOT);
     let cx = Cx::new(kernel, pin, block).ok_or(Why::Kernel(Error::WrongCpu))?;
     let module = boot.module.ok_or(Why::NoArchive)?;
-    // SAFETY: the loader put the archive there, boot keeps its range out of the free memory, and nobody writes it.
-    let archive = unsafe { core::slice::from_raw_parts((DIRECT_MAP + module.start()) as *const u8, module.size() as usize) };
+    let archive = archive_bytes(module);
     let vspace = make_vspace(cx, &made.region).ok_or(Why::NoMemory)?;
     let first = First { cx, region: &made.region, vspace };
     let entry = first.load(find_init(archive)?)?;

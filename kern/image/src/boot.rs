@@ -1,5 +1,8 @@
+//! Where the image vouches for the machine: the beginning of kernel entries, and the boot memory.
+//!
 //! The kernel's own structures and the first objects, made once at boot from memory that no Untyped
 //! covers. Everything left over becomes process 1's Untypeds.
+#![allow(unsafe_code, reason = "the one module of the image that may")]
 
 use core::sync::atomic::AtomicU32;
 
@@ -10,11 +13,13 @@ use kern_base::memory::Untyped;
 use kern_core::ids::ProcessIds;
 use kern_core::{Kernel, MAX_ROOTS};
 use kern_hal::boot::Boot;
+use kern_hal::cpu::syscall;
 use kern_hal::layout::DIRECT_MAP;
 use kern_hal::mem::kernel;
 use kern_hal::mem::ranges::Range;
 use kern_hal::pc::Pc;
-use smp::cpu::{CpuId, Pin};
+use kern_hal::trap;
+use smp::cpu::{CpuId, Entry, Pin};
 use smp::door::{Ref, Region, Table};
 use smp::quiesce::{Epoch, Pair};
 use spin::Once;
@@ -40,6 +45,33 @@ pub fn boot_pin() -> Pin<'static> {
     // SAFETY: the other CPUs wait to be released, interrupts are off, and no reclaim can touch boot
     // objects, so references of any lifetime hold.
     unsafe { Pin::new(CpuId::BOOT) }
+}
+
+/// The kernel entry that a trap of user code, or a CPU's start, begins. Once each.
+pub fn entry_of(block: &CpuBlock) -> Entry {
+    // SAFETY: called by the hooks that the trap code calls, and by a CPU that starts: on the CPU of
+    // `block`, with interrupts off, and as its only kernel entry.
+    unsafe { Entry::new(block.id) }
+}
+
+/// Lets user code of this CPU enter the kernel.
+pub fn accept_system_calls(cpu: CpuId) {
+    // SAFETY: the entry slots are written before CPUs are released; called by the CPU itself.
+    unsafe { syscall::enable(cpu) }
+}
+
+/// The end of a CPU's start: its first task runs.
+pub fn run_first_task(block: &'static CpuBlock) -> ! {
+    // SAFETY: the caller has loaded the context of the CPU's current task; its frame was checked when
+    // it was written.
+    unsafe { trap::entry::resume(block) }
+}
+
+/// The boot archive's bytes.
+pub fn archive_bytes(module: Range) -> &'static [u8] {
+    // SAFETY: the loader put the archive there, the direct map shows it, boot keeps its range out of
+    // the free memory, and nobody writes it.
+    unsafe { core::slice::from_raw_parts((DIRECT_MAP + module.start()) as *const u8, module.size() as usize) }
 }
 
 /// Takes memory for ever.
