@@ -46,6 +46,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
+    /// An interrupt that came while the CPU was idle. The caller takes the mail afterwards.
+    pub fn on_idle_interrupt(self, what: Interrupt) {
+        self.count(Counter::Interrupt);
+        if what == Interrupt::Timer {
+            self.timer_fired();
+        }
+    }
+
     /// A preempted task's vector state goes to its save area before anybody else runs.
     fn save_preempted(self, task: smp::door::Ref<'k, kern_base::task::Task>) {
         if self.hot.current.is(task) {

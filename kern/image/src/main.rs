@@ -18,6 +18,7 @@ use kern_core::entry::Interrupt;
 use kern_core::{Cx, Kernel};
 use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
 use kern_hal::cpu::idle::{self, IdleMode};
+use kern_hal::cpu::percpu::CpuLocal;
 use kern_hal::cpu::{context, percpu, syscall};
 use kern_hal::pc::Pc;
 use kern_hal::trap::{self, Fault};
@@ -78,50 +79,62 @@ impl ipc_fast::entry::Handlers for Handlers {
 fn leave(entry: &mut Entry, block: &'static CpuBlock) {
     let Some(cpu) = percpu::this() else { panic!("not on a kernel stack") };
     loop {
-        if context(entry.pin(), block).sched.grace.is_unsettled() {
-            let _ = quiesce::settle(kernel(), entry);
-            context(entry.pin(), block).wake_grace_waiters();
+        let cx = context(entry.pin(), block);
+        if cx.sched.grace.is_unsettled() {
+            settle(entry, block);
             continue;
         }
-        let cx = context(entry.pin(), block);
         if context::load(cx.pin, cpu, block) {
             cx.announce_left_mail();
             return;
         }
-        if cx.sched.more_mail.get() {
-            cx.take_mail();
-            continue;
-        }
-        cx.note_idle();
-        wait_for_work(entry, block);
-        while let Some(vector) = cpu.arrived.take() {
-            context(entry.pin(), block).on_interrupt(interrupt_of(vector));
+        if !cx.sched.more_mail.get() {
+            cx.note_idle();
+            wait_for_work(entry, block, cpu);
+            if cpu.arrived.any() {
+                take_interrupts(entry, block, cpu);
+            }
         }
         context(entry.pin(), block).take_mail();
     }
 }
 
+/// A quiescent point: grace rounds go on.
+#[cold]
+fn settle(entry: &mut Entry, block: &'static CpuBlock) {
+    let _ = quiesce::settle(kernel(), entry);
+    context(entry.pin(), block).wake_grace_waiters();
+}
+
+/// The interrupts that came while this CPU was idle.
+fn take_interrupts(entry: &mut Entry, block: &'static CpuBlock, cpu: &CpuLocal) {
+    while let Some(vector) = cpu.arrived.take() {
+        context(entry.pin(), block).on_idle_interrupt(interrupt_of(vector));
+    }
+}
+
 /// Idles this CPU until something has happened.
-fn wait_for_work(entry: &mut Entry, block: &'static CpuBlock) {
+fn wait_for_work(entry: &mut Entry, block: &'static CpuBlock, cpu: &CpuLocal) {
     let mode = IDLE.get().copied().unwrap_or_default();
     let how = if mode == IdleMode::Halt { Idle::Halt } else { Idle::Poll };
     if !quiesce::park(kernel(), entry, how) {
         return;
     }
+    let quiet = || !block.mailbox.has_mail() && !cpu.arrived.any();
     match mode {
         IdleMode::Halt => idle::halt(),
-        IdleMode::Poll | IdleMode::Mwait => {
-            let quiet = || !block.mailbox.has_mail() && !something_arrived();
+        IdleMode::Poll => {
             while quiet() {
-                if mode == IdleMode::Mwait { idle::mwait(block.mailbox.line(), quiet) } else { idle::poll() }
+                idle::poll();
+            }
+        }
+        IdleMode::Mwait => {
+            while quiet() {
+                idle::mwait(block.mailbox.line(), quiet);
             }
         }
     }
     quiesce::unpark(kernel(), entry);
-}
-
-fn something_arrived() -> bool {
-    percpu::this().is_some_and(|cpu| cpu.arrived.any())
 }
 
 fn interrupt_of(vector: u8) -> Interrupt {

@@ -8,7 +8,7 @@
 //! The boot CPU makes the windows; from then on `CpuLocal` is shared read-only, its changing fields
 //! are atomics that the CPU itself writes.
 
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use kern_base::cpu::CpuBlock;
 use smp::cpu::{CpuId, MAX_CPUS};
@@ -46,29 +46,35 @@ pub enum Life {
 
 /// Interrupts that arrived while this CPU was idle, one bit per vector.
 #[derive(Default)]
-pub struct Arrived([AtomicU64; 4]);
+pub struct Arrived {
+    words: [AtomicU64; 4],
+    any: AtomicBool,
+}
 
 impl Arrived {
     /// Notes a vector. Only the CPU itself, interrupts off.
     pub fn note(&self, vector: u8) {
-        let word = &self.0[usize::from(vector >> 6)];
+        let word = &self.words[usize::from(vector >> 6)];
         word.store(word.load(Ordering::Relaxed) | 1 << (vector & 63), Ordering::Relaxed);
+        self.any.store(true, Ordering::Relaxed);
     }
 
     /// Whether a vector is noted.
+    #[inline(always)]
     pub fn any(&self) -> bool {
-        self.0.iter().any(|word| word.load(Ordering::Relaxed) != 0)
+        self.any.load(Ordering::Relaxed)
     }
 
     /// Takes the lowest vector noted.
     pub fn take(&self) -> Option<u8> {
-        for (i, word) in self.0.iter().enumerate() {
+        for (i, word) in self.words.iter().enumerate() {
             let bits = word.load(Ordering::Relaxed);
             if bits != 0 {
                 word.store(bits & (bits - 1), Ordering::Relaxed);
                 return Some((i as u32 * 64 + bits.trailing_zeros()) as u8);
             }
         }
+        self.any.store(false, Ordering::Relaxed);
         None
     }
 }
