@@ -6,10 +6,11 @@
 
 extern crate std;
 
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::boxed::Box;
 
 use crate::cpu::{CpuId, Entry, Pin};
-use crate::door::Ref;
+use crate::door::{Ref, Region};
 
 /// The CPU numbered `n`; panics where the number is out of range.
 pub fn cpu(n: usize) -> CpuId {
@@ -34,4 +35,19 @@ pub fn entry(n: usize) -> Entry {
 /// An object that lives for ever.
 pub fn leak<T>(object: T) -> Ref<'static, T> {
     Ref::from_static(Box::leak(Box::new(object)))
+}
+
+/// Memory that lives for ever: `size` bytes, all zero, aligned to `align` (a power of two).
+pub fn region(size: u64, align: u64) -> Region {
+    let layout = match Layout::from_size_align(size as usize, align as usize) {
+        Ok(layout) if size > 0 => layout,
+        _ => panic!("a test asked for {size} bytes aligned to {align}"),
+    };
+    // SAFETY: the size is not zero.
+    let at = unsafe { alloc_zeroed(layout) };
+    if at.is_null() {
+        handle_alloc_error(layout);
+    }
+    // SAFETY: just allocated, never freed, and nobody else knows of it.
+    unsafe { Region::new(at as u64, size) }
 }

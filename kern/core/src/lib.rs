@@ -31,6 +31,8 @@ pub mod spaces;
 pub mod syscall;
 pub mod tasks;
 
+use core::sync::atomic::AtomicU32;
+
 use abi::{Counter, ObjType};
 use kern_base::cpu::{CpuBlock, CpuHot, CpuSched};
 use kern_base::header::{Header, RootId};
@@ -73,6 +75,17 @@ pub struct Kernel<M: Machine> {
 }
 
 impl<M: Machine> Kernel<M> {
+    /// A kernel that has not run yet. `process_numbers` has an element for each process that can exist.
+    pub fn new(machine: M, cpus: Table<CpuBlock>, process_numbers: Table<AtomicU32>) -> Kernel<M> {
+        Kernel {
+            machine,
+            cpus,
+            epoch: Epoch::new(),
+            processes: ids::ProcessIds::new(process_numbers),
+            roots: [const { spin::Mutex::new(()) }; MAX_ROOTS],
+        }
+    }
+
     /// How many CPUs are up.
     pub fn cpu_count(&self) -> usize {
         self.cpus.len()

@@ -10,7 +10,6 @@ use abi::BOOT_UNTYPED_MAX;
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::header::RootId;
 use kern_base::memory::Untyped;
-use kern_core::ids::ProcessIds;
 use kern_core::{Kernel, MAX_ROOTS};
 use kern_hal::boot::Boot;
 use kern_hal::cpu::syscall;
@@ -21,7 +20,7 @@ use kern_hal::pc::Pc;
 use kern_hal::trap;
 use smp::cpu::{CpuId, Entry, Pin};
 use smp::door::{Ref, Region, Table};
-use smp::quiesce::{Epoch, Pair};
+use smp::quiesce::Pair;
 use spin::Once;
 
 /// The root of everything made here: never reset.
@@ -90,13 +89,7 @@ pub fn make(boot: &'static Boot, kernel: &'static Once<Kernel<Pc>>) -> Option<Ma
     let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
     let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<AtomicU32>()) as u64, 64)?;
     let numbers = numbers.emplace_slice(|_| AtomicU32::new(0))?;
-    kernel.call_once(|| Kernel {
-        machine: Pc,
-        cpus: blocks,
-        epoch: Epoch::new(),
-        processes: ProcessIds::new(numbers),
-        roots: [const { spin::Mutex::new(()) }; MAX_ROOTS],
-    });
+    kernel.call_once(|| Kernel::new(Pc, blocks, numbers));
     let region = take(PROCESS_1_ROOM)?;
     let descriptors = take((BOOT_UNTYPED_MAX * size_of::<Untyped>()) as u64)?;
     Some(Made { region, untypeds: make_untypeds(&descriptors) })
