@@ -61,6 +61,8 @@ pub struct CpuSched {
     pub current: Link<SchedContext>,
     /// When the present accounting period of `current` began.
     pub since: Cell<u64>,
+    /// Nothing has run since `since`: it says nothing.
+    pub idle: Cell<bool>,
     /// When the timer will fire; `u64::MAX` = off.
     pub timer: Cell<u64>,
     pub deadlines: DeadlineQueue<Task>,
@@ -124,6 +126,7 @@ impl CpuBlock {
             queue: RunQueue::new(),
             current: Link::null(),
             since: Cell::new(0),
+            idle: Cell::new(true),
             timer: Cell::new(u64::MAX),
             deadlines: DeadlineQueue::new(),
             grace: GraceState::new(),

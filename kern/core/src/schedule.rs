@@ -105,10 +105,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         sc
     }
 
-    /// Queues a context whose task is runnable, behind others of its priority.
+    /// Queues a context whose task is runnable, behind others of its priority; runs it where the CPU has
+    /// nothing else.
     #[inline]
     pub fn enqueue(self, sc: Ref<'k, SchedContext>) {
         let Some(hot) = self.sc_hot(sc) else { return };
+        if self.sched.current.is_null() && self.sched.queue.is_empty() {
+            self.run(sc, hot);
+            return;
+        }
         self.sched.queue.push_back(self.pin, sc, hot.state.priority());
         self.arm_timer_for_slice();
     }
@@ -123,22 +128,30 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             self.stop_current();
             self.sched.queue.push_front(self.pin, sc, priority);
-        } else {
-            self.sched.since.set(self.k.machine.now());
         }
         self.run_best();
+    }
+
+    /// Runs a context on a CPU that runs none. `since` is when the last one stopped, unless the CPU idled.
+    #[inline]
+    fn run(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) -> bool {
+        let Some(task) = sc_hot.task.get(self.pin) else { return false };
+        let Some(task_hot) = self.task_hot(task) else { return false };
+        if self.sched.idle.take() {
+            self.sched.since.set(self.k.machine.now());
+        }
+        self.sched.current.set(Some(sc));
+        self.run_task(task, task_hot);
+        true
     }
 
     /// Takes the best queued context and runs it; idle when there is none.
     fn run_best(self) {
         while let Some(sc) = self.sched.queue.pop_highest(self.pin) {
-            let Some(hot) = self.sc_hot(sc) else { continue };
-            let Some(task) = hot.task.get(self.pin) else { continue };
-            let Some(task_hot) = self.task_hot(task) else { continue };
-            self.sched.current.set(Some(sc));
-            self.run_task(task, task_hot);
-            self.arm_timer_for_slice();
-            return;
+            if self.sc_hot(sc).is_some_and(|hot| self.run(sc, hot)) {
+                self.arm_timer_for_slice();
+                return;
+            }
         }
     }
 
@@ -318,6 +331,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Nothing to run: counts it. The caller idles the CPU.
     pub fn note_idle(self) {
+        self.sched.idle.set(true);
         self.count(Counter::Idle);
     }
 }
