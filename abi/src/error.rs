@@ -24,7 +24,7 @@ macro_rules! errors {
                 match self { $(Error::$name => Blame::$blame,)* }
             }
 
-            /// First line of the error's documentation.
+            /// The error's documentation, in one line.
             pub const fn text(self) -> &'static str {
                 match self { $(Error::$name => concat!($($doc,)* ""),)* }
             }
@@ -72,7 +72,8 @@ errors! {
     WouldBlock = 12, blame State;
     /// A task called itself, which could never return.
     SelfCall = 13, blame Caller;
-    /// No CPU time may be used where the callee runs: the time may not go there and it has none.
+    /// No CPU time may be used where the callee runs: the time may not go there and it has none. Not answered yet:
+    /// SchedContexts may go everywhere.
     NoTime = 14, blame Resources;
     /// The destination slot is in use.
     SlotOccupied = 15, blame Caller;

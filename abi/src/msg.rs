@@ -1,6 +1,6 @@
 //! The message word and the target word.
 
-use crate::{Error, Op};
+use crate::{Error, Named, Op};
 
 /// Message registers that travel in CPU registers.
 pub const MSG_REGS: usize = 4;
@@ -19,14 +19,28 @@ pub const MSG_UTCB_WORDS: usize = 64;
 #[repr(transparent)]
 pub struct MsgInfo(pub u64);
 
-/// Asked of the kernel: `rsi` holds an absolute deadline in TSC ticks.
-pub const FLAG_DEADLINE: u64 = 1 << 16;
-/// Asked of the kernel: answer [`Error::WouldBlock`] rather than wait.
-pub const FLAG_NONBLOCK: u64 = 1 << 17;
-/// Told by the kernel: this is not a call but bits of the bound Notification, in message register 0.
-pub const FLAG_NOTIFICATION: u64 = 1 << 18;
-/// Told by the kernel: this is a fault of the sender, described in the UTCB.
-pub const FLAG_FAULT: u64 = 1 << 19;
+macro_rules! flags {
+    ($($(#[doc = $doc:expr])* $name:ident = $bit:literal;)*) => {
+        $($(#[doc = $doc])* pub const $name: u64 = 1 << $bit;)*
+
+        /// All flags.
+        pub const MSG_FLAGS: &[Named<u64>] = &[$(Named {
+            name: stringify!($name), value: $name, doc: concat!($($doc, "\n",)*),
+        },)*];
+    };
+}
+
+flags! {
+    /// Asked of the kernel: `rsi` holds an absolute deadline in TSC ticks.
+    FLAG_DEADLINE = 16;
+    /// Asked of the kernel: answer [`Error::WouldBlock`] rather than wait. A call then reaches only a task that is
+    /// receiving on the caller's CPU.
+    FLAG_NONBLOCK = 17;
+    /// Told by the kernel: this is not a call but bits of the bound Notification, in message register 0.
+    FLAG_NOTIFICATION = 18;
+    /// Told by the kernel: this is a fault of the sender, described in the UTCB. Not sent yet.
+    FLAG_FAULT = 19;
+}
 
 impl MsgInfo {
     /// Bits that a message must not have for the assembly fastpath: UTCB words and flags.

@@ -4,39 +4,53 @@
 //! upper seven are the type's own control rights, so each type has its own enum-like set here and a
 //! wrong pairing does not compile.
 
-/// Types of kernel objects; the number is the type field of a capability.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[repr(u8)]
-pub enum ObjType {
-    Untyped = 1,
-    CNode = 2,
-    VSpace = 3,
-    Frame = 4,
-    Process = 5,
-    Task = 6,
-    SchedContext = 7,
-    Group = 8,
-    Notification = 9,
-    Reply = 10,
-    /// The machine itself: log channel, exit, description. One object, made at boot.
-    Machine = 11,
+use crate::Named;
+
+macro_rules! object_types {
+    ($($(#[doc = $doc:expr])* $name:ident = $value:literal;)*) => {
+        /// Types of kernel objects; the number is the type field of a capability.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[repr(u8)]
+        pub enum ObjType { $($(#[doc = $doc])* $name = $value,)* }
+
+        impl ObjType {
+            pub const ALL: &'static [ObjType] = &[$(ObjType::$name,)*];
+
+            /// The type's documentation, as in the source.
+            pub const fn doc(self) -> &'static str {
+                match self { $(ObjType::$name => concat!($($doc, "\n",)*),)* }
+            }
+        }
+    };
+}
+
+object_types! {
+    /// A range of physical memory from which objects are made. `size` is the base-2 logarithm of its bytes, 12 to 40.
+    Untyped = 1;
+    /// A table of capability slots. `size` is how many, 1 to 65,536; slot 0 is never filled.
+    CNode = 2;
+    /// An address space. `size` is how many page-table frames it gets besides its root table, 1 to 4,096.
+    VSpace = 3;
+    /// Memory that can be mapped, cleared when made. `size` is 12 (4 KiB) or 21 (2 MiB).
+    Frame = 4;
+    /// CSpace, VSpace and identity of a program. `size` is how many tasks it can have at a time, 1 to 65,536.
+    Process = 5;
+    /// A unit of execution: registers, UTCB, IPC state. Two pages; `size` is 0.
+    Task = 6;
+    /// The right to CPU time: priority, slice, time used. `size` is 0.
+    SchedContext = 7;
+    /// Member records and exposures: what IPC is addressed to. `size` is members (low 16 bits) and exposures (next
+    /// 16 bits), neither 0.
+    Group = 8;
+    /// Bits that anybody with the right raises and one task waits for. `size` is 0.
+    Notification = 9;
+    /// Holds one received call, to be answered later. `size` is 0.
+    Reply = 10;
+    /// The machine itself: log channel, exit, counters. One object, made at boot; cannot be retyped.
+    Machine = 11;
 }
 
 impl ObjType {
-    pub const ALL: &'static [ObjType] = &[
-        ObjType::Untyped,
-        ObjType::CNode,
-        ObjType::VSpace,
-        ObjType::Frame,
-        ObjType::Process,
-        ObjType::Task,
-        ObjType::SchedContext,
-        ObjType::Group,
-        ObjType::Notification,
-        ObjType::Reply,
-        ObjType::Machine,
-    ];
-
     pub const fn from_raw(raw: u8) -> Option<ObjType> {
         let mut i = 0;
         while i < Self::ALL.len() {
@@ -57,27 +71,6 @@ pub struct Rights(pub u32);
 impl Rights {
     pub const NONE: Rights = Rights(0);
     pub const ALL: Rights = Rights(0x1_ffff);
-
-    /// Call, send and notify through it.
-    pub const SEND: Rights = Rights(1 << 0);
-    /// Receive and wait through it; expose in a group.
-    pub const LISTEN: Rights = Rights(1 << 1);
-    /// Add members.
-    pub const ADD: Rights = Rights(1 << 2);
-    /// Remove members and exposures.
-    pub const REMOVE: Rights = Rights(1 << 3);
-    /// Delete the object for everybody.
-    pub const DELETE: Rights = Rights(1 << 4);
-    /// Map it, or map into it.
-    pub const MAP: Rights = Rights(1 << 5);
-    /// Pass it on: copy into another process, store into it.
-    pub const GRANT: Rights = Rights(1 << 6);
-    /// Raise Notification bits.
-    pub const NOTIFY: Rights = Rights(1 << 7);
-    /// Send more than the message registers.
-    pub const STRING: Rights = Rights(1 << 8);
-    /// Send memory.
-    pub const STREAM: Rights = Rights(1 << 9);
 
     pub const fn union(self, other: Rights) -> Rights {
         Rights(self.0 | other.0)
@@ -104,11 +97,52 @@ impl core::ops::BitOr for Rights {
     }
 }
 
+macro_rules! shared_rights {
+    ($($(#[doc = $doc:expr])* $name:ident = $bit:literal;)*) => {
+        impl Rights {
+            $($(#[doc = $doc])* pub const $name: Rights = Rights(1 << $bit);)*
+
+            /// The rights that mean the same for every type.
+            pub const SHARED: &'static [Named<Rights>] = &[$(Named {
+                name: stringify!($name), value: Rights::$name, doc: concat!($($doc, "\n",)*),
+            },)*];
+        }
+    };
+}
+
+shared_rights! {
+    /// Call through it, reply through it.
+    SEND = 0;
+    /// Wait for it or bind it; expose it in a group; in a group, expose there.
+    LISTEN = 1;
+    /// Add members to a group.
+    ADD = 2;
+    /// Remove members and exposures of a group.
+    REMOVE = 3;
+    /// Act in a group as its maker does, without a member record: add, remove, expose, withdraw.
+    DELETE = 4;
+    /// Map a frame; map into an address space, or give it to a process.
+    MAP = 5;
+    /// Store into a CNode that is not the own one, or take out of it; give it to a process.
+    GRANT = 6;
+    /// Raise Notification bits.
+    NOTIFY = 7;
+    /// Send UTCB words with a call.
+    STRING = 8;
+    /// Send memory with a message. No operation asks for it yet.
+    STREAM = 9;
+}
+
 macro_rules! control_rights {
-    ($($(#[$doc:meta])* $module:ident { $($(#[$rdoc:meta])* $name:ident = $bit:literal;)* })*) => {
+    ($($(#[$doc:meta])* $module:ident { $($(#[doc = $rdoc:expr])* $name:ident = $bit:literal;)* })*) => {
         $($(#[$doc])* pub mod $module {
-            use super::Rights;
-            $($(#[$rdoc])* pub const $name: Rights = Rights(1 << $bit);)*
+            use super::{Named, Rights};
+            $($(#[doc = $rdoc])* pub const $name: Rights = Rights(1 << $bit);)*
+
+            /// All of them.
+            pub const ALL: &[Named<Rights>] = &[$(Named {
+                name: stringify!($name), value: $name, doc: concat!($($rdoc, "\n",)*),
+            },)*];
         })*
     };
 }
@@ -118,31 +152,31 @@ control_rights! {
     task_rights {
         /// Suspend, resume, cancel.
         SUSPEND = 10;
-        /// Read and write its registers.
+        /// Configure it; read and write its registers.
         REGISTERS = 11;
-        /// Bind CPU time, yield to it.
+        /// Bind CPU time or a Notification to it; yield to it.
         SCHEDULE = 12;
         /// Kill it.
         DESTROY = 13;
-        /// Be told of what happens to it.
+        /// Be told of what happens to it. No operation asks for it yet.
         OBSERVE = 14;
-        /// Read its memory, set hardware breakpoints.
+        /// Read its memory, set hardware breakpoints. No operation asks for it yet.
         DEBUG = 15;
-        /// Change its memory or binary while it is suspended.
+        /// Change its memory or binary while it is suspended. No operation asks for it yet.
         MODIFY = 16;
     }
     /// Control rights of a Process.
     process_rights {
         /// Set CSpace, VSpace, accept slot; make tasks in it.
         CONFIGURE = 10;
-        /// Kill it.
+        /// Kill it. No operation asks for it yet: a process ends with its last capability.
         DESTROY = 13;
-        /// Enumerate and verify its capabilities.
+        /// Enumerate and verify its capabilities. No operation asks for it yet.
         OBSERVE = 14;
     }
     /// Control rights of a SchedContext.
     sched_rights {
-        /// Set priority, slice and CPUs; bind and unbind.
+        /// Set priority and slice; bind it to a task.
         CONFIGURE = 10;
         /// Read the time it used.
         OBSERVE = 14;
@@ -153,7 +187,7 @@ control_rights! {
         LOG = 10;
         /// End the machine.
         EXIT = 11;
-        /// Read its description and counters.
+        /// Read its counters.
         INFO = 14;
         /// Export the kernel's state (test builds).
         DUMP = 15;

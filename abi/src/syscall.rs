@@ -1,4 +1,10 @@
 //! The system calls.
+//!
+//! The documentation of each operation is its reference, and the book's. "Capability" arguments are slots of the
+//! caller's CSpace in the upper half of a register ([`Target`](crate::Target)); "CNode and slot" is a CNode's
+//! capability there and a slot of that CNode in the lower half. Each capability argument may be refused with
+//! [`NoCapability`](crate::Error::NoCapability), [`WrongType`](crate::Error::WrongType) and
+//! [`NoRight`](crate::Error::NoRight); "Errors" lists what else there is.
 
 macro_rules! syscalls {
     ($($(#[doc = $doc:expr])* $name:ident = $value:literal;)*) => {
@@ -15,126 +21,284 @@ macro_rules! syscalls {
             pub const fn from_raw(raw: u8) -> Option<Op> {
                 match raw { $($value => Some(Op::$name),)* _ => None }
             }
+
+            /// The operation's documentation, as in the source.
+            pub const fn doc(self) -> &'static str {
+                match self { $(Op::$name => concat!($($doc, "\n",)*),)* }
+            }
         }
     };
 }
 
 syscalls! {
-    /// Send a message and wait for the reply. rdi = [`Target`](crate::Target); rsi = deadline where
-    /// [`FLAG_DEADLINE`](crate::FLAG_DEADLINE); message registers and UTCB words travel. The caller's
-    /// CPU time goes with it. Right: SEND, in the capability and in the member record; STRING there for UTCB words.
+    /// Send a message and wait for the reply. The caller's CPU time goes with it.
+    ///
+    /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words, which are copied when the
+    /// callee receives them. Out: the reply.
+    /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
+    /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
+    /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled.
     Call = 0;
-    /// Reply to the current call, then receive. Message registers as the reply. A reply that finds its caller
-    /// gone is dropped: the receive goes on.
+    /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
+    ///
+    /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where flagged. Out: as Recv.
+    /// Errors: TooLong, before anything is done; those of Recv, after the reply has been sent.
     ReplyRecv = 1;
     /// Nothing: the cost of an entry.
     Null = 2;
-    /// Wait for a call or for bits of the bound Notification. rsi = deadline where flagged.
+    /// Wait for a call, or for bits of the bound Notification. Bits come first, and only to a task with CPU time of
+    /// its own. A current call that was neither answered nor kept is dropped: its caller gets Gone.
+    ///
+    /// In: rsi = deadline where flagged. Out: the message, rdi = exposure index, rsi = sender, r12 = custom bits; or
+    /// FLAG_NOTIFICATION and rdx = bits.
+    /// Errors: Timeout, WouldBlock, Cancelled.
     Recv = 3;
-    /// Reply. rdi = 0: to the current call; else the capability of a Reply object.
+    /// Reply.
+    ///
+    /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers; UTCB words.
+    /// Rights: SEND, in the Reply object's capability.
+    /// Errors: TooLong, Gone, WrongCpu (detail: the Reply object's).
     Reply = 4;
-    /// Hand the current call on, with the message registers given, to another target; the reply will go
-    /// to the first caller. rdi = target. Right: as Call.
+    /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
+    /// sender, and the forwarder's custom bits.
+    ///
+    /// In: rdi = target; message registers; the number of UTCB words, whose contents are those in the caller's UTCB.
+    /// Rights: as Call.
+    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead.
     Forward = 5;
-    /// Keep the current call in a Reply object, to answer later. rdi = capability of an empty Reply.
+    /// Keep the current call in an empty Reply object, to answer it later.
+    ///
+    /// In: rdi = capability of the Reply.
+    /// Rights: SEND.
+    /// Errors: WrongCpu (detail: the Reply's), InUse, Gone.
     SaveReply = 6;
-    /// OR bits into a Notification. rdi = target (group and exposure) or capability of a Notification;
-    /// rsi = bits. Right: NOTIFY.
+    /// OR bits into a Notification. Never waits; on another CPU they arrive with its mail.
+    ///
+    /// In: rdi = target, or capability of a Notification; rsi = bits.
+    /// Rights: NOTIFY; through a group in the member record too.
+    /// Errors: NotMember, NoExposure.
     Notify = 7;
-    /// Wait until a Notification has bits, take them. rdi = its capability; rsi = deadline where flagged.
-    /// Result: rdx = bits. Right: LISTEN. The waiter's home must be the Notification's.
+    /// Wait until a Notification has bits, and take them.
+    ///
+    /// In: rdi = capability of the Notification; rsi = deadline where flagged. Out: rdx = bits.
+    /// Rights: LISTEN.
+    /// Errors: WrongCpu (detail: the Notification's), InUse (somebody waits), WouldBlock, Timeout, Cancelled, Gone
+    /// (it was deleted).
     Wait = 8;
-    /// Give up the CPU to others of the same priority.
+    /// Give up the CPU to others of the same priority; the next turn has a whole slice.
     Yield = 9;
-    /// Give the rest of the slice to a ready task of this CPU. rdi = target, or capability of a Task. Right: SEND,
-    /// or SCHEDULE of the Task.
+    /// Give the rest of the slice to a ready task of this CPU.
+    ///
+    /// In: rdi = target, or capability of a Task.
+    /// Rights: SEND, in capability and member record; or SCHEDULE of the Task.
+    /// Errors: NotMember, NoExposure, WrongCpu (detail: the task's), SelfCall, WouldBlock (it is not ready, or has no
+    /// CPU time).
     YieldTo = 10;
-    /// Who am I: rdi = own task id, rsi = home CPU.
+    /// Who am I.
+    ///
+    /// Out: rdi = own task id; rsi = home CPU.
     WhoAmI = 11;
-    /// Make objects. rdi = Untyped (index: type); rsi = size, whose meaning the type gives; rdx = CNode and first
-    /// slot; r8 = count. Result: rdi = bytes left.
+    /// Make objects of an Untyped. What was made before an error stays.
+    ///
+    /// In: rdi = Untyped (index: type); rsi = size, whose meaning the type gives; rdx = CNode and first slot; r8 =
+    /// count, 1 to 256. Out: rdi = bytes left.
+    /// Rights: GRANT of the CNode where it is not the caller's own.
+    /// Errors: BadArgument, SlotOccupied, NoMemory, Retired, Dying (it is being reset).
     Retype = 12;
-    /// Copy a capability with fewer rights. rdi = source; rsi = CNode and slot; rdx = rights; r8 = badge
-    /// (kept where the source has one). Right: GRANT of the CNode where it is not the caller's own.
+    /// Derive a capability: the copy is a child of the source, with the same rights or fewer.
+    ///
+    /// In: rdi = source; rsi = CNode and slot; rdx = rights; r8 = badge, 48 bits, kept where the source has one and
+    /// where it is of a Group.
+    /// Rights: GRANT of the CNode where it is not the caller's own.
+    /// Errors: Amplifies, WrongType (an Untyped has one capability), BadArgument, SlotOccupied, Dying.
     CapCopy = 13;
-    /// Move a capability. rdi = source; rsi = CNode and slot.
+    /// Move a capability, with its place in the tree.
+    ///
+    /// In: rdi = source; rsi = CNode and slot.
+    /// Rights: GRANT of the CNode where it is not the caller's own.
+    /// Errors: SlotOccupied, Dying.
     CapMove = 14;
-    /// Empty a slot. rdi = CNode and slot. The last capability of an object destroys it.
+    /// Empty a slot; what was derived from it moves up. The last capability of an object destroys it.
+    ///
+    /// In: rdi = CNode and slot.
+    /// Rights: GRANT of the CNode where it is not the caller's own.
     CapDelete = 15;
-    /// Delete all that was derived from a capability. rdi = CNode and slot.
+    /// Delete all that was derived from a capability, at whatever depth and in whatever CSpace.
+    ///
+    /// In: rdi = CNode and slot.
+    /// Rights: GRANT of the CNode where it is not the caller's own.
     CapRevoke = 16;
-    /// Look at a slot. rdi = CNode and slot. Result: rdi = type (0: empty), rsi = rights, rdx = badge, r8 = object's
-    /// address-free identity.
+    /// Look at a slot.
+    ///
+    /// In: rdi = CNode and slot. Out: rdi = type (0: empty); rsi = rights; rdx = badge; r8 = the object's identity,
+    /// which tells objects apart and says nothing of its address.
     CapInspect = 17;
-    /// Revoke all that was made of an Untyped and start it again. rdi = Untyped.
+    /// Revoke all that was made of an Untyped, wait until nothing refers to it, and start it again.
+    ///
+    /// In: rdi = Untyped. Out: rdi = bytes free.
+    /// Errors: InUse (the calling task or its process was made of it).
     UntypedReset = 18;
-    /// Add a process to a group. rdi = group; rsi = capability of the process; rdx = rights of the member,
-    /// r8 = custom bits. Writes a group capability to the slot which the process offered. Result: rdi = member index.
-    /// Right: ADD, in the member record too.
+    /// Add a process to a group: a member record, and a group capability in the slot that the process offered.
+    ///
+    /// In: rdi = group; rsi = capability of the process; rdx = rights of the member, no more than the caller's own
+    /// record has; r8 = custom bits, 16. Out: rdi = member index.
+    /// Rights: ADD, in capability and member record; with DELETE the record is not asked.
+    /// Errors: NotMember, Amplifies, BadArgument, NoConsent, SlotOccupied, Full, Dying.
     GroupAdd = 19;
-    /// Remove a member. rdi = group (index: member). Right: REMOVE.
+    /// Remove a member. Its capability stays, and is inert.
+    ///
+    /// In: rdi = group (index: member).
+    /// Rights: REMOVE, as ADD in GroupAdd.
+    /// Errors: NotMember, BadArgument.
     GroupRemove = 20;
-    /// Expose a Task or Notification. rdi = group (index: exposure); rsi = its capability; rdx = 0, or
-    /// `1 | first << 32` to put it as its CPU's task of a per-CPU exposure whose entries (as many as there are CPUs)
-    /// start at `first`. Right: LISTEN in the group and on the object.
+    /// Expose a Task or Notification at an index of a group.
+    ///
+    /// In: rdi = group (index: exposure); rsi = its capability; rdx = 0, or `1 | first << 32` to put a task as its
+    /// CPU's of a per-CPU exposure, whose entries (as many as there are CPUs) start at `first`.
+    /// Rights: LISTEN, as ADD in GroupAdd; LISTEN of the object.
+    /// Errors: NotMember, NoExposure, SlotOccupied, BadState (a task that is not configured), BadArgument, Dying.
     Expose = 21;
-    /// Take an exposure back. rdi = group (index: exposure). Right: REMOVE, or LISTEN for an own one.
+    /// Take an exposure back.
+    ///
+    /// In: rdi = group (index: exposure).
+    /// Rights: REMOVE, as ADD in GroupAdd; LISTEN does for a Notification and for a task of the own process.
+    /// Errors: NotMember, NoExposure.
     Withdraw = 22;
-    /// Give a process its spaces, once. rdi = process; rsi = CNode, rdx = VSpace (capabilities), r8 = 1 for
-    /// vector state. Right: CONFIGURE.
+    /// Give a process its spaces, once. Each serves one process only.
+    ///
+    /// In: rdi = process; rsi = CNode; rdx = VSpace; r8 = 1 for vector state, 0 without.
+    /// Rights: CONFIGURE; GRANT of the CNode; MAP of the VSpace.
+    /// Errors: BadArgument, BadState (it has spaces), InUse (a space serves another), Dying.
     ProcessConfigure = 23;
-    /// Offer a slot for the next group membership. rdi = process; rsi = slot in its CSpace, 0 to withdraw.
-    /// Right: CONFIGURE, or one's own process.
+    /// Offer a slot for the next group membership.
+    ///
+    /// In: rdi = process; rsi = slot in its CSpace, 0 to withdraw the offer.
+    /// Rights: CONFIGURE, or one's own process.
+    /// Errors: BadArgument, NoCapability.
     ProcessAccept = 24;
-    /// Bind a task to a process and a CPU, and map its UTCB. rdi = task; rsi = process; rdx = UTCB address; r8 = CPU.
-    /// Result: rdi = the task's id. Right: REGISTERS, and CONFIGURE of the process.
+    /// Bind a fresh task to a process and a CPU, map its UTCB, give it an id. It is suspended then. On the CPU on
+    /// which the task was made.
+    ///
+    /// In: rdi = task; rsi = process; rdx = UTCB address; r8 = CPU, to which the first resume moves it. Out: rdi =
+    /// the task's id.
+    /// Rights: REGISTERS; CONFIGURE of the process.
+    /// Errors: NoCpu, WrongCpu, BadState, Dying, BadAddress, Full (no task number), Mapped, NoTables.
     TaskConfigure = 25;
-    /// Write a suspended task's registers from the UTCB's bulk words. rdi = task. Right: REGISTERS.
+    /// Write the registers of a ready, suspended task of this CPU, from the UTCB's bulk words.
+    ///
+    /// In: rdi = task.
+    /// Rights: REGISTERS.
+    /// Errors: WrongCpu (detail: the task's), BadState, BadAddress (detail: which register).
     TaskWriteRegs = 26;
-    /// Read a suspended task's registers into the UTCB's bulk words. rdi = task. Right: REGISTERS.
+    /// Read the registers of a suspended task of this CPU into the UTCB's bulk words.
+    ///
+    /// In: rdi = task. Out: rdi = number of its state.
+    /// Rights: REGISTERS.
+    /// Errors: WrongCpu (detail: the task's), BadState.
     TaskReadRegs = 27;
-    /// Let a suspended task run. rdi = task. Right: SUSPEND.
+    /// Let a suspended task run. The first time it moves to its CPU, with its CPU time and its Notification.
+    ///
+    /// In: rdi = task.
+    /// Rights: SUSPEND.
+    /// Errors: BadState (not configured, or dead).
     TaskResume = 28;
-    /// Stop a task where it is; what it waits for goes on. rdi = task. Right: SUSPEND.
+    /// Stop a task where it is; what it waits for goes on. To suspend, resume, kill or cancel a task of another CPU
+    /// is a request: answered when sent, carried out when that CPU takes its mail.
+    ///
+    /// In: rdi = task.
+    /// Rights: SUSPEND.
+    /// Errors: BadState (not configured, or dead).
     TaskSuspend = 29;
-    /// End a task for good. rdi = task. Right: DESTROY.
+    /// End a task for good. Whoever waits for its answer wakes with Dead.
+    ///
+    /// In: rdi = task.
+    /// Rights: DESTROY.
+    /// Errors: BadState (not configured, or dead).
     TaskKill = 30;
-    /// End what a task waits for, with [`Error::Cancelled`](crate::Error::Cancelled). rdi = task. Right: SUSPEND.
+    /// End what a task waits for, with Cancelled.
+    ///
+    /// In: rdi = task.
+    /// Rights: SUSPEND.
+    /// Errors: BadState (not configured, or dead).
     TaskCancel = 31;
-    /// Set priority and slice. rdi = SchedContext; rsi = priority 0–255; rdx = slice in TSC ticks. Right: CONFIGURE.
+    /// Set priority and slice of a SchedContext of this CPU.
+    ///
+    /// In: rdi = SchedContext; rsi = priority, 0 to 255; rdx = slice in TSC ticks, not 0; all ones: endless.
+    /// Rights: CONFIGURE.
+    /// Errors: BadArgument, WrongCpu (detail: where it is).
     SchedConfigure = 32;
-    /// Give a task CPU time of its own. rdi = SchedContext; rsi = task. Right: CONFIGURE and SCHEDULE.
+    /// Give a task CPU time of its own. Both are of this CPU.
+    ///
+    /// In: rdi = SchedContext; rsi = task.
+    /// Rights: CONFIGURE; SCHEDULE of the task.
+    /// Errors: WrongCpu (detail: where it is), InUse (either is bound), BadState.
     SchedBind = 33;
-    /// Read a SchedContext: rdi = TSC ticks used, rsi = priority, rdx = slice. Right: OBSERVE.
+    /// Read a SchedContext of this CPU.
+    ///
+    /// In: rdi = SchedContext. Out: rdi = TSC ticks used; rsi = priority; rdx = slice.
+    /// Rights: OBSERVE.
+    /// Errors: WrongCpu (detail: where it is).
     SchedInfo = 34;
-    /// Bind a Notification to a task, so that Recv returns its bits. rdi = Notification; rsi = task.
+    /// Bind a Notification to a task, so that Recv returns its bits. Both are of this CPU.
+    ///
+    /// In: rdi = Notification; rsi = task.
+    /// Rights: LISTEN; SCHEDULE of the task.
+    /// Errors: WrongCpu (detail: the task's), InUse (either is bound, or somebody waits), BadState.
     NotificationBind = 35;
-    /// Map a frame. rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute. Right: MAP of both.
+    /// Map a frame. No frame is mapped writable somewhere and executable somewhere at a time.
+    ///
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute.
+    /// Rights: MAP of both.
+    /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the frame is mapped six times).
     Map = 36;
-    /// Unmap a frame. rdi = VSpace; rsi = frame; rdx = address. Right: MAP of both.
+    /// Unmap a frame, and wait until no CPU holds the translation.
+    ///
+    /// In: rdi = VSpace; rsi = frame; rdx = address.
+    /// Rights: MAP of both.
+    /// Errors: BadAddress (it is not mapped there).
     Unmap = 37;
-    /// Write UTCB bulk bytes as one log record. rdi = Machine; rsi = bytes; rdx = 0 for the badge's channel, or 0x80
-    /// for a report line. Right: LOG.
+    /// Write UTCB bulk bytes as one log record.
+    ///
+    /// In: rdi = Machine; rsi = bytes, 1,024 at most; rdx = 0 for the badge's channel, 0x80 for a report line.
+    /// Rights: LOG.
+    /// Errors: BadArgument.
     MachineLog = 38;
-    /// End the machine. rdi = Machine; rsi = 0 for pass, 1 for fail. Right: EXIT.
+    /// End the machine.
+    ///
+    /// In: rdi = Machine; rsi = 0 for pass, 1 for fail.
+    /// Rights: EXIT.
+    /// Errors: BadArgument.
     MachineExit = 39;
-    /// Read a counter. rdi = Machine (index: CPU); rsi = counter number. Result: rdi = value. Right: INFO.
+    /// Read a counter, of another CPU as it is just then.
+    ///
+    /// In: rdi = Machine (index: CPU); rsi = counter number. Out: rdi = value.
+    /// Rights: INFO.
+    /// Errors: NoCpu, BadArgument.
     MachineCounter = 40;
-    /// Export kernel state to the log as text, and its hash in rdi (test builds). rdi = Machine. Right: DUMP.
+    /// Export kernel state to the log as text. In test builds.
+    ///
+    /// In: rdi = Machine. Out: rdi = its hash.
+    /// Rights: DUMP.
+    /// Errors: NotBuilt.
     MachineDump = 41;
-    /// Set the own FS and GS bases. rdi, rsi.
+    /// Set the own FS and GS bases.
+    ///
+    /// In: rdi = FS base; rsi = GS base.
+    /// Errors: BadAddress (detail: which, 0 or 1).
     SetBases = 42;
 }
 
-/// Per-CPU counters, read by [`Op::MachineCounter`].
 macro_rules! counters {
     ($($(#[doc = $doc:expr])* $name:ident = $text:literal;)*) => {
+        /// Per-CPU counters, read by [`Op::MachineCounter`].
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
         pub enum Counter { $($(#[doc = $doc])* $name,)* }
         impl Counter {
             pub const ALL: &'static [Counter] = &[$(Counter::$name,)*];
             pub const fn name(self) -> &'static str { match self { $(Counter::$name => $text,)* } }
+            /// The counter's documentation, as in the source.
+            pub const fn doc(self) -> &'static str { match self { $(Counter::$name => concat!($($doc, "\n",)*),)* } }
         }
     };
 }

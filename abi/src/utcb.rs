@@ -17,11 +17,11 @@ pub const LOG_MAX: usize = 1024;
 pub struct Utcb {
     /// Words of the message beyond the message registers.
     pub msg: [AtomicU64; MSG_UTCB_WORDS],
-    /// Set by the kernel: preemption is pending (light yield).
+    /// For light yield: preemption is pending. The kernel does not set it yet.
     pub preempt_pending: AtomicU64,
     /// This task's id, written once when it is configured.
     pub task_id: AtomicU64,
-    /// This task's home CPU, written when it is configured and when it migrates.
+    /// This task's home CPU, written when it is configured.
     pub home_cpu: AtomicU64,
     _reserved: [AtomicU64; 5],
     /// Register sets, log text and other long arguments and results.
