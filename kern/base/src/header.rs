@@ -21,7 +21,7 @@ pub struct Header {
     flags: AtomicU16,
     /// Capability slots that refer to the object, exposures included.
     refs: AtomicU32,
-    /// Security label; 0 = none. Mandatory checks are off while all are 0.
+    /// Security label; 0 = none. Nothing sets or checks it yet.
     label: AtomicU64,
     root: RootId,
 }

@@ -8,7 +8,9 @@
 //! | [`task::Task`] inside `hot`, [`sched_context::SchedContext`], [`reply::Reply`] | home CPU | home CPU |
 //! | [`notification::Notification`] inside | home CPU; its `remote` word by anyone, atomically | home CPU |
 //! | [`slot::Slot`], group tables | holder of the object's root lock | any CPU, word 0 once |
-//! | [`process::Process`], [`vspace::VSpace`] | once at configuration, then under the root lock | any CPU |
+//! | [`process::Process`] | whoever configures it, once; its destroyer | any CPU |
+//! | [`memory::VSpace`] | its page tables and mappings: holder of its lock | any CPU, hardware |
+//! | [`memory::Frame`] | mapping records: holder of the VSpace's lock; counts: anyone, atomically | any CPU |
 #![no_std]
 #![forbid(unsafe_code)]
 

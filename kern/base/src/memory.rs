@@ -68,7 +68,7 @@ pub struct Frame {
     /// Mappings that may write, and that may execute: never both.
     pub writable: AtomicU32,
     pub executable: AtomicU32,
-    /// Pinned for DMA.
+    /// Pinned for DMA. Nothing pins yet.
     pub pins: AtomicU32,
     /// Where it is mapped.
     pub mappings: Mappings,
