@@ -455,7 +455,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes a task out of a wait for a grace period or a request.
     pub fn unwait_restart(self, task: Ref<'k, Task>, hot: &TaskHot) -> Unwait {
-        if task.get().msg.home() != self.id() || task.get().msg.open(self.pin).is_some_and(|m| m.stage.get() != Stage::Home) {
+        // Not "is home": the fastpath leaves the stage of a call that is over as it was.
+        let under_way = |msg: &Message| matches!(msg.stage.get(), Stage::Out | Stage::Back | Stage::Ask | Stage::AskDone);
+        if task.get().msg.open(self.pin).is_none_or(under_way) {
             return Unwait::Recalled;
         }
         self.unlink_grace_waiter(task, hot);
