@@ -63,7 +63,8 @@ fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
     let job = Job {
         label: format!("stress-{mode}-{cpus}-{seed}"),
         variant: wanted.variant.clone().unwrap_or_else(|| usual.to_owned()),
-        command_line: format!("run=stress seed={seed} messages={messages}"),
+        // The chaos build takes its seed by an option of its own; other builds ignore it.
+        command_line: format!("run=stress seed={seed} chaos={seed} messages={messages}"),
         mode,
         cpus,
         trace: None,

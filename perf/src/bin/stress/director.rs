@@ -1,0 +1,218 @@
+//! Runs the rounds: fills the seats, disturbs them until the messages are sent, checks what they did,
+//! destroys everything, and counts the memory that comes back.
+
+use core::fmt;
+use core::sync::atomic::Ordering::Acquire;
+
+use abi::{Error, Op, PAGE_SIZE};
+use perf::shared::Shared;
+use user_rt::arch::{self, Args, memory, syscall};
+use user_rt::cap::{Handle, Notification};
+use user_rt::elf::Image;
+use user_rt::spawn::{Nursery, SpawnError};
+use user_rt::{Refusal, boot, report};
+
+use crate::board::{Board, DIRECTOR, Event, NOBODY, Of, Pair, Total};
+use crate::cast::Cast;
+use crate::random::Random;
+
+/// Mean time between two disturbances, in TSC ticks.
+const GAP: u64 = 100_000;
+/// Who the director is in the sequence of random numbers: no seat's argument.
+const DIRECTORS_NUMBER: u64 = u64::MAX;
+
+/// What to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub cpus: u32,
+    pub messages: u64,
+    pub seats: usize,
+    pub rounds: u64,
+}
+
+/// Why a run cannot go on.
+#[derive(Debug)]
+pub enum Failure {
+    /// At which line, and what the kernel said.
+    Refused(&'static core::panic::Location<'static>, Refusal),
+    Spawn(SpawnError),
+    Image(user_rt::elf::ImageError),
+}
+
+impl From<Refusal> for Failure {
+    #[track_caller]
+    fn from(refusal: Refusal) -> Failure {
+        Failure::Refused(core::panic::Location::caller(), refusal)
+    }
+}
+
+impl From<SpawnError> for Failure {
+    fn from(error: SpawnError) -> Failure {
+        Failure::Spawn(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(place, refusal) => {
+                write!(f, "{}:{}: {refusal}", place.file(), place.line())
+            }
+            Failure::Spawn(error) => write!(f, "making a process: {error}"),
+            Failure::Image(error) => write!(f, "its own file: {error}"),
+        }
+    }
+}
+
+pub struct Director {
+    plan: Plan,
+    /// What a round is made of.
+    nursery: Nursery,
+    shared: Shared,
+    board: Board,
+    random: Random,
+}
+
+impl Director {
+    pub fn new(plan: Plan, nursery: Nursery, shared: Shared) -> Director {
+        let random = Random::new(plan.seed, DIRECTORS_NUMBER);
+        Director { plan, nursery, shared, board: Board::open(), random }
+    }
+
+    /// The whole run. Wrong counts are on the board.
+    pub fn run(mut self) -> Result<(), Failure> {
+        let before = self.reset()?;
+        for round in 0..self.plan.rounds {
+            let rounds = self.plan.rounds;
+            let share = self.plan.messages * (round + 1) / rounds - self.plan.messages * round / rounds;
+            report!("progress round {} of {rounds}: {share} messages", round + 1);
+            self.round(share)?;
+            let after = self.reset()?;
+            let leaked = before.saturating_sub(after).div_ceil(PAGE_SIZE);
+            self.board.total(Total::LeakedPages).fetch_add(leaked, core::sync::atomic::Ordering::AcqRel);
+            self.board.event(DIRECTOR, Event::RoundOver, NOBODY, round);
+        }
+        self.check_cpus();
+        Ok(())
+    }
+
+    /// Destroys everything that was made; the bytes that are free then.
+    fn reset(&mut self) -> Result<u64, Failure> {
+        self.nursery.reset()?;
+        let again = Args::plain(Op::UntypedReset, self.nursery.untyped().cap().arg(), 0, 0, 0);
+        Ok(syscall(again).check()?.rdi)
+    }
+
+    fn round(&mut self, messages: u64) -> Result<(), Failure> {
+        let image = Image::parse(memory::archive()).map_err(Failure::Image)?;
+        self.board.clear_round();
+        self.board.set(Total::Goal, messages);
+        let done: Notification = self.nursery.make(0)?;
+        let mut cast = Cast::new(self.plan, &mut self.nursery, &self.shared, &image, &done)?;
+        for seat in 0..self.plan.seats {
+            cast.fill(self.board, seat, &mut self.random)?;
+        }
+        self.board.event(DIRECTOR, Event::RoundMade, NOBODY, 0);
+        while self.board.get(Total::Begun) < messages {
+            self.pause(&done)?;
+            self.disturb(&mut cast)?;
+        }
+        cast.resume_all(self.board)?;
+        let all_finished = || (0..self.plan.seats).all(|s| self.board.of(s, Of::Finished) != 0);
+        while !all_finished() {
+            self.wait(&done, GAP)?;
+        }
+        self.check_notifications(&done)?;
+        self.check_calls();
+        Ok(())
+    }
+
+    fn pause(&mut self, done: &Notification) -> Result<(), Failure> {
+        let gap = self.random.below(2 * GAP);
+        self.wait(done, gap)
+    }
+
+    fn wait(&self, done: &Notification, ticks: u64) -> Result<(), Failure> {
+        match done.wait_until(arch::now() + ticks) {
+            Err(refusal) if refusal.error != Error::Timeout => Err(refusal.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn disturb(&mut self, cast: &mut Cast) -> Result<(), Failure> {
+        let board = self.board;
+        let seat = self.random.below(self.plan.seats as u64) as usize;
+        let suspended = board.of(seat, Of::Suspended) != 0;
+        match self.random.below(100) {
+            0..25 => {
+                cast.empty(board, seat, &mut self.random)?;
+                cast.fill(board, seat, &mut self.random)
+            }
+            25..55 => cast.cancel(board, seat),
+            55..60 => {
+                cast.cancel(board, seat)?;
+                cast.suspend(board, seat, !suspended)
+            }
+            60..80 => cast.suspend(board, seat, !suspended),
+            _ => cast.resume_all(board),
+        }
+    }
+
+    /// Every notification that was raised at somebody who still lives has to be heard.
+    fn check_notifications(&self, done: &Notification) -> Result<(), Failure> {
+        let deadline = arch::now() + boot::facts().tsc_hz;
+        while self.unheard().is_some() && arch::now() < deadline {
+            self.wait(done, GAP)?;
+        }
+        for to in 0..self.plan.seats {
+            for from in 0..to {
+                if let Some((noted, heard)) = self.unheard_of(from, to) {
+                    self.board.complain(
+                        Total::Lost,
+                        format_args!("seat {to} heard {heard} of {noted} notifications of seat {from}"),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unheard(&self) -> Option<(u64, u64)> {
+        (0..self.plan.seats).flat_map(|to| (0..to).map(move |from| (from, to))).find_map(|(from, to)| self.unheard_of(from, to))
+    }
+
+    fn unheard_of(&self, from: usize, to: usize) -> Option<(u64, u64)> {
+        let noted = self.board.pair(Pair::Noted, from, to).load(Acquire);
+        let heard = self.board.pair(Pair::Heard, from, to).load(Acquire);
+        (heard < noted).then_some((noted, heard))
+    }
+
+    /// Every call that was answered has to have come.
+    fn check_calls(&self) {
+        for to in 0..self.plan.seats {
+            for from in 0..to {
+                let get = |which| self.board.pair(which, from, to).load(Acquire);
+                let (sent, came, answered) = (get(Pair::Sent), get(Pair::Came), get(Pair::Answered));
+                if answered > came || came > sent {
+                    self.board.complain(
+                        Total::Lost,
+                        format_args!("seat {from} to {to}: {sent} sent, {came} came, {answered} answered"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Every CPU has to have served something, once there was enough for all.
+    fn check_cpus(&self) {
+        let cpus = self.plan.cpus.min(self.plan.seats as u32);
+        for cpu in 0..cpus {
+            let served = self.board.served_by(cpu as usize).load(Acquire);
+            report!("note stress: CPU {cpu} served {served} calls");
+            if served == 0 && self.plan.messages >= 1000 * u64::from(cpus) {
+                self.board.complain(Total::Unanswered, format_args!("CPU {cpu} served nobody"));
+            }
+        }
+    }
+}

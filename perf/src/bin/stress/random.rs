@@ -1,0 +1,33 @@
+//! Pseudo-random numbers (splitmix64): every seat's own sequence, from the seed.
+
+/// One mixing step.
+pub const fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+pub struct Random(u64);
+
+impl Random {
+    /// The sequence of somebody under a seed.
+    pub const fn new(seed: u64, who: u64) -> Random {
+        Random(mix(seed) ^ mix(who.wrapping_mul(0x2545_f491_4f6c_dd1d)))
+    }
+
+    pub const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    /// A number below `limit`, which is not 0.
+    pub const fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// True so many times in a hundred.
+    pub const fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
