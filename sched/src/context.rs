@@ -5,8 +5,11 @@
 //! work. [`ScState`] is the inside of that kernel object; `kern/base` puts the object's header before
 //! it and its home around it.
 //!
-//! The dispatcher notes the time when a context starts to run, and calls [`ScState::charge`] when it
-//! stops or the timer fires; a hand-over between tasks needs neither.
+//! # Accounting
+//! While a context runs, its CPU keeps when its slice will be over ([`ScState::start`]); when it stops,
+//! what is left of the slice comes back here ([`ScState::stop`]). The time used is the slices that it was
+//! given less what is left, so stopping and starting are one subtraction and one addition. A hand-over
+//! between tasks needs neither.
 
 use core::cell::Cell;
 
@@ -17,8 +20,10 @@ use crate::run_queue::QueueLinks;
 
 /// A slice that never ends: its owner gives way to higher priorities only.
 pub const ENDLESS: u64 = u64::MAX;
+/// Times from here on never come: what a timer that is off is set to. A TSC takes centuries to get here.
+pub const NEVER: u64 = 1 << 63;
 
-/// What is left of a slice after a charge.
+/// What is left of a slice after it was run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "a slice that is over sends its owner to the end of its priority"]
 pub enum Slice {
@@ -34,21 +39,34 @@ pub struct ScState<T> {
     /// Its place in that CPU's run queue. First, so that the hot part shares the object's first
     /// cache line with the header.
     pub links: QueueLinks<T>,
+    /// Priority + 1, as the run queue has it.
+    rank: Cell<u32>,
+    /// Of the present slice; out of date while it runs. At most [`NEVER`], so an endless slice ends then.
     remaining: Cell<u64>,
-    consumed: Cell<u64>,
-    priority: Cell<u8>,
+    /// All slices begun so far, less what was given away of them.
+    granted: Cell<u64>,
     slice: Cell<u64>,
     cpus: Cell<CpuSet>,
 }
 
 impl<T> ScState<T> {
+    /// For assembly, which does what [`ScState::start`], [`ScState::stop`] and [`ScState::donate_rest`] do.
+    pub const RANK_OFFSET: usize = core::mem::offset_of!(ScState<T>, rank);
+    /// See [`ScState::RANK_OFFSET`].
+    pub const REMAINING_OFFSET: usize = core::mem::offset_of!(ScState<T>, remaining);
+    /// See [`ScState::RANK_OFFSET`].
+    pub const GRANTED_OFFSET: usize = core::mem::offset_of!(ScState<T>, granted);
+    /// See [`ScState::RANK_OFFSET`].
+    pub const SLICE_OFFSET: usize = core::mem::offset_of!(ScState<T>, slice);
+
     /// A context that has used no time, with a whole slice (in TSC ticks) before it.
     pub const fn new(priority: u8, slice: u64, cpus: CpuSet) -> ScState<T> {
+        let slice = if slice > NEVER { NEVER } else { slice };
         ScState {
             links: QueueLinks::new(),
+            rank: Cell::new(priority as u32 + 1),
             remaining: Cell::new(slice),
-            consumed: Cell::new(0),
-            priority: Cell::new(priority),
+            granted: Cell::new(slice),
             slice: Cell::new(slice),
             cpus: Cell::new(cpus),
         }
@@ -57,65 +75,87 @@ impl<T> ScState<T> {
     /// 0 lowest, 255 highest.
     #[inline(always)]
     pub fn priority(&self) -> u8 {
-        self.priority.get()
+        (self.rank.get() - 1) as u8
     }
 
     /// Changes the priority. Where it is queued, [`RunQueue::change_priority`] moves it.
     ///
     /// [`RunQueue::change_priority`]: crate::run_queue::RunQueue::change_priority
     pub fn set_priority(&self, priority: u8) {
-        self.priority.set(priority);
+        self.rank.set(u32::from(priority) + 1);
     }
 
     /// TSC ticks that it may run before others of its priority get their turn.
     pub fn slice(&self) -> u64 {
-        self.slice.get()
+        if self.slice.get() == NEVER { ENDLESS } else { self.slice.get() }
     }
 
-    /// Changes the slice: the present one ends no later than a new one would.
+    /// Changes the slice: the present one ends no later than a new one would. Not while it runs.
     pub fn set_slice(&self, slice: u64) {
-        self.slice.set(slice);
-        self.remaining.set(self.remaining.get().min(slice));
+        self.slice.set(slice.min(NEVER));
+        if self.remaining.get() > slice {
+            self.set_remaining(slice);
+        }
     }
 
-    /// What is left of the present slice, in TSC ticks.
+    /// What is left of the present slice, in TSC ticks, since it last stopped.
     #[inline(always)]
     pub fn remaining(&self) -> u64 {
         self.remaining.get()
     }
 
-    /// When the present slice is over if it starts to run at `now`; `u64::MAX` for an endless one.
+    /// Gives or takes time that is not used.
     #[inline(always)]
-    pub fn slice_end(&self, now: u64) -> u64 {
-        now.saturating_add(self.remaining.get())
+    fn set_remaining(&self, ticks: u64) {
+        let change = ticks.wrapping_sub(self.remaining.get());
+        self.granted.set(self.granted.get().wrapping_add(change));
+        self.remaining.set(ticks);
     }
 
-    /// All CPU time charged so far, in TSC ticks.
-    pub fn consumed(&self) -> u64 {
-        self.consumed.get()
+    /// It starts to run: says when its slice will be over.
+    #[inline(always)]
+    #[must_use = "it has to be told when it stops"]
+    pub fn start(&self, now: u64) -> u64 {
+        now.wrapping_add(self.remaining.get())
     }
 
-    /// Charges `ticks` of CPU time.
-    #[inline]
-    pub fn charge(&self, ticks: u64) -> Slice {
-        self.consumed.set(self.consumed.get().wrapping_add(ticks));
-        if self.slice.get() == ENDLESS {
-            return Slice::Left;
+    /// It stops to run at `now`, or is only asked; `until` is what [`ScState::start`] said.
+    #[inline(always)]
+    pub fn stop(&self, until: u64, now: u64) -> Slice {
+        match until.checked_sub(now) {
+            Some(left) => {
+                self.remaining.set(left);
+                if left == 0 { Slice::Over } else { Slice::Left }
+            }
+            None => {
+                self.overrun(now - until);
+                Slice::Over
+            }
         }
-        let left = self.remaining.get().saturating_sub(ticks);
-        self.remaining.set(left);
-        if left == 0 { Slice::Over } else { Slice::Left }
+    }
+
+    /// It ran past the end of its slice.
+    #[cold]
+    fn overrun(&self, ticks: u64) {
+        self.remaining.set(0);
+        self.granted.set(self.granted.get().wrapping_add(ticks));
+    }
+
+    /// All CPU time used before it last stopped, in TSC ticks.
+    pub fn consumed(&self) -> u64 {
+        self.granted.get().wrapping_sub(self.remaining.get())
     }
 
     /// Starts a new slice.
     #[inline(always)]
     pub fn refill(&self) {
-        self.remaining.set(self.slice.get());
+        self.set_remaining(self.slice.get());
     }
 
-    /// Gives up the rest of the slice to `to`, which runs on it now (`yield_to`).
+    /// Gives up the rest of the slice to `to`, which runs on it now (`yield_to`). Neither is running.
+    #[inline(always)]
     pub fn donate_rest(&self, to: &ScState<T>) {
-        to.remaining.set(self.remaining.get());
+        to.set_remaining(self.remaining.get());
         self.refill();
     }
 
@@ -143,21 +183,44 @@ mod tests {
         ScState::new(7, slice, CpuSet::first(2))
     }
 
+    /// Runs from `start` to `end`.
+    fn run(sc: &ScState<()>, start: u64, end: u64) -> Slice {
+        sc.stop(sc.start(start), end)
+    }
+
     #[test]
     fn slices_are_used_up_and_refilled() {
         let sc = context(100);
-        assert_eq!(sc.slice_end(1000), 1100);
-        assert_eq!((sc.charge(60), sc.remaining()), (Slice::Left, 40));
-        assert_eq!((sc.charge(41), sc.remaining()), (Slice::Over, 0));
+        assert_eq!(sc.start(1000), 1100);
+        assert_eq!((run(&sc, 1000, 1060), sc.remaining()), (Slice::Left, 40));
+        assert_eq!((run(&sc, 5000, 5041), sc.remaining()), (Slice::Over, 0));
         sc.refill();
         assert_eq!((sc.consumed(), sc.remaining()), (101, 100));
+        assert_eq!((run(&sc, 6000, 6100), sc.remaining()), (Slice::Over, 0));
+        assert_eq!(sc.consumed(), 201);
+    }
+
+    #[test]
+    fn time_is_counted_while_it_goes_on_running() {
+        let sc = context(100);
+        let until = sc.start(0);
+        for now in [10, 10, 99] {
+            assert_eq!((sc.stop(until, now), sc.consumed()), (Slice::Left, now));
+        }
     }
 
     #[test]
     fn endless_slices_are_charged_but_never_over() {
         let sc = context(ENDLESS);
-        assert_eq!(sc.charge(u64::MAX / 2), Slice::Left);
-        assert_eq!((sc.consumed(), sc.slice_end(5)), (u64::MAX / 2, u64::MAX));
+        assert_eq!(run(&sc, 7, 1 << 62), Slice::Left);
+        assert_eq!((sc.consumed(), sc.slice()), ((1 << 62) - 7, ENDLESS));
+        assert!(sc.start(1 << 62) >= NEVER);
+        sc.set_slice(50);
+        assert_eq!((sc.consumed(), sc.remaining()), ((1 << 62) - 7, 50));
+        sc.set_slice(ENDLESS);
+        sc.refill();
+        assert!(sc.start(0) >= NEVER);
+        assert_eq!(sc.consumed(), (1 << 62) - 7);
     }
 
     #[test]
@@ -168,15 +231,18 @@ mod tests {
         sc.set_slice(500);
         assert_eq!(sc.remaining(), 30);
         sc.refill();
-        assert_eq!(sc.remaining(), 500);
+        assert_eq!((sc.remaining(), sc.consumed()), (500, 0));
     }
 
     #[test]
     fn yielding_hands_over_the_rest() {
         let (from, to) = (context(100), context(70));
-        assert_eq!(from.charge(25), Slice::Left);
+        let until = from.start(500);
+        assert_eq!(from.stop(until, 525), Slice::Left);
         from.donate_rest(&to);
         assert_eq!((from.remaining(), to.remaining()), (100, 75));
+        assert_eq!(to.start(525), until, "the end of the slice stays what it was");
+        assert_eq!((from.consumed(), to.consumed()), (25, 0));
     }
 
     #[test]

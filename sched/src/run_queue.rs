@@ -1,8 +1,10 @@
 //! The run queue of one CPU: 256 strict priorities, first come first served within one.
 //!
-//! A two-level bitmap says which priorities have somebody waiting; the highest of them is kept beside
-//! it, so that the question on every wake-up ("does anybody outrank me?") is one load. Every
-//! operation takes a constant number of steps, and inserting or taking touches one neighbour at most.
+//! Who outranks all others stands alone at the front; the others stand in a queue for each priority. A
+//! two-level bitmap says which of those are not empty, and the highest is kept beside it. So two tasks
+//! that take turns above all others never touch the queues, and the question on every wake-up ("does
+//! anybody outrank me?") is answered at the front. Every operation takes a constant number of steps, and
+//! inserting or taking touches one neighbour at most.
 //!
 //! Who is *running* is not in the queue: the dispatcher takes it out and puts it back, at the front
 //! where it was preempted (it keeps its turn), at the back where its slice is over.
@@ -18,16 +20,20 @@ pub trait Queued: Sized {
     fn run_links(&self, pin: Pin<'_>) -> &QueueLinks<Self>;
 }
 
-/// What a queued object carries. All null and zero while it is not queued.
+/// What a queued object carries. All null and zero while it is not queued; the links are also null at
+/// the front.
 #[repr(C)]
 pub struct QueueLinks<T> {
     next: Link<T>,
     prev: Link<T>,
-    /// Priority + 1 of the class it stands in; 0: in none.
+    /// Its rank, that is priority + 1, while it is queued; else 0.
     place: Cell<u32>,
 }
 
 impl<T> QueueLinks<T> {
+    /// For assembly.
+    pub const PLACE_OFFSET: usize = core::mem::offset_of!(QueueLinks<T>, place);
+
     /// Links of an object that is not queued.
     pub const fn new() -> QueueLinks<T> {
         QueueLinks { next: Link::null(), prev: Link::null(), place: Cell::new(0) }
@@ -58,8 +64,11 @@ struct Class<T> {
 }
 
 /// The SchedContexts that want one CPU.
+#[repr(C)]
 pub struct RunQueue<T> {
-    /// Highest priority that is not empty, plus 1; 0: nobody waits.
+    /// Outranks everybody in the classes. Null: whoever is first is in a class. Its links are null.
+    front: Link<T>,
+    /// Rank (priority + 1) of the highest class that is not empty; 0: all are.
     top: Cell<u32>,
     /// Bit w: `words[w]` is not zero.
     summary: Cell<u32>,
@@ -75,9 +84,16 @@ impl<T> Default for RunQueue<T> {
 }
 
 impl<T> RunQueue<T> {
+    /// For assembly: an item whose rank is above `top` is queued by putting it into an empty `front`, and
+    /// the first is taken by emptying that; its place is its rank or 0.
+    pub const FRONT_OFFSET: usize = core::mem::offset_of!(RunQueue<T>, front);
+    /// See [`RunQueue::FRONT_OFFSET`].
+    pub const TOP_OFFSET: usize = core::mem::offset_of!(RunQueue<T>, top);
+
     /// An empty queue.
     pub const fn new() -> RunQueue<T> {
         RunQueue {
+            front: Link::null(),
             top: Cell::new(0),
             summary: Cell::new(0),
             words: [const { Cell::new(0) }; 4],
@@ -88,25 +104,7 @@ impl<T> RunQueue<T> {
     /// Whether nobody waits.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.top.get() == 0
-    }
-
-    /// The priority that [`RunQueue::pop_highest`] would take from.
-    #[inline(always)]
-    pub fn peek_highest_priority(&self) -> Option<u8> {
-        self.top.get().checked_sub(1).map(|p| p as u8)
-    }
-
-    /// Whether somebody waits who must run before a task of `priority` goes on.
-    #[inline(always)]
-    pub fn outranks(&self, priority: u8) -> bool {
-        self.top.get() > u32::from(priority) + 1
-    }
-
-    /// Whether a task of `priority` whose slice is over has to let somebody else run.
-    #[inline(always)]
-    pub fn has_at_least(&self, priority: u8) -> bool {
-        self.top.get() > u32::from(priority)
+        self.front.is_null() && self.top.get() == 0
     }
 
     #[inline(always)]
@@ -148,13 +146,44 @@ impl<T> RunQueue<T> {
 }
 
 impl<T: Queued> RunQueue<T> {
+    /// The rank of whoever is first; 0 where nobody waits.
+    #[inline(always)]
+    fn first_rank(&self, pin: Pin<'_>) -> u32 {
+        match self.front.get(pin) {
+            Some(front) => front.get().run_links(pin).place.get(),
+            None => self.top.get(),
+        }
+    }
+
+    /// The priority that [`RunQueue::pop_highest`] would take from.
+    #[inline(always)]
+    pub fn peek_highest_priority(&self, pin: Pin<'_>) -> Option<u8> {
+        self.first_rank(pin).checked_sub(1).map(|p| p as u8)
+    }
+
+    /// Whether somebody waits who must run before a task of `priority` goes on.
+    #[inline(always)]
+    pub fn outranks(&self, pin: Pin<'_>, priority: u8) -> bool {
+        self.first_rank(pin) > u32::from(priority) + 1
+    }
+
+    /// Whether a task of `priority` whose slice is over has to let somebody else run.
+    #[inline(always)]
+    pub fn has_at_least(&self, pin: Pin<'_>, priority: u8) -> bool {
+        self.first_rank(pin) > u32::from(priority)
+    }
+
     /// Queues `item` behind all others of `priority`. Panics where it is queued already.
     #[inline]
     pub fn push_back(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
-        let (class, links) = (self.class(priority), Self::claim(pin, item, priority));
+        let links = Self::claim(pin, item, priority);
+        if self.enters_front(pin, item, priority) {
+            return;
+        }
+        let class = self.class(priority);
         match class.last.get(pin) {
             Some(last) => {
-                last.run_links(pin).next.set(Some(item));
+                last.get().run_links(pin).next.set(Some(item));
                 links.prev.set(Some(last));
             }
             None => {
@@ -169,11 +198,37 @@ impl<T: Queued> RunQueue<T> {
     /// where it is queued already.
     #[inline]
     pub fn push_front(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
-        let (class, links) = (self.class(priority), Self::claim(pin, item, priority));
+        Self::claim(pin, item, priority);
+        if !self.enters_front(pin, item, priority) {
+            self.enter_class_first(pin, item, priority);
+        }
+    }
+
+    /// Puts a claimed `item` alone to the front if it outranks all others. If it equals the one at the
+    /// front, that one steps back into its class, so that the two are in order there.
+    #[inline(always)]
+    fn enters_front(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) -> bool {
+        let (rank, first) = (u32::from(priority) + 1, self.first_rank(pin));
+        if rank < first {
+            return false;
+        }
+        if let Some(front) = self.front.take(pin) {
+            self.enter_class_first(pin, front, (first - 1) as u8);
+        }
+        if rank > first {
+            self.front.set(Some(item));
+        }
+        rank > first
+    }
+
+    /// Puts a claimed `item` into its class, before all others.
+    #[inline(never)]
+    fn enter_class_first(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
+        let class = self.class(priority);
         match class.first.get(pin) {
             Some(first) => {
-                first.run_links(pin).prev.set(Some(item));
-                links.next.set(Some(first));
+                first.get().run_links(pin).prev.set(Some(item));
+                item.get().run_links(pin).next.set(Some(first));
             }
             None => {
                 class.last.set(Some(item));
@@ -186,14 +241,23 @@ impl<T: Queued> RunQueue<T> {
     /// Takes the first of the highest priority.
     #[inline]
     pub fn pop_highest<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
-        let priority = self.peek_highest_priority()?;
+        if let Some(front) = self.front.take(pin) {
+            front.get().run_links(pin).place.set(0);
+            return Some(front);
+        }
+        self.pop_class(pin)
+    }
+
+    #[inline(never)]
+    fn pop_class<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
+        let priority = self.top.get().checked_sub(1)? as u8;
         let class = self.class(priority);
         let item = class.first.get(pin)?;
-        let links = item.run_links(pin);
+        let links = item.get().run_links(pin);
         links.place.set(0);
         match links.next.take(pin) {
             Some(next) => {
-                next.run_links(pin).prev.set(None);
+                next.get().run_links(pin).prev.set(None);
                 class.first.set(Some(next));
             }
             None => {
@@ -208,31 +272,40 @@ impl<T: Queued> RunQueue<T> {
     /// Takes `item` out, wherever it stands; says whether it was queued.
     #[inline]
     pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
-        let links = item.run_links(pin);
+        let links = item.get().run_links(pin);
         let Some(priority) = links.priority() else {
             return false;
         };
         links.place.set(0);
+        if self.front.is(item) {
+            self.front.set(None);
+        } else {
+            self.leave_class(pin, links, priority);
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn leave_class(&self, pin: Pin<'_>, links: &QueueLinks<T>, priority: u8) {
         let class = self.class(priority);
         let (prev, next) = (links.prev.take(pin), links.next.take(pin));
         match prev {
-            Some(prev) => prev.run_links(pin).next.set(next),
+            Some(prev) => prev.get().run_links(pin).next.set(next),
             None => class.first.set(next),
         }
         match next {
-            Some(next) => next.run_links(pin).prev.set(prev),
+            Some(next) => next.get().run_links(pin).prev.set(prev),
             None => class.last.set(prev),
         }
         if prev.is_none() && next.is_none() {
             self.unmark(priority);
         }
-        true
     }
 
     /// Whether `item` waits in this CPU's queue.
     #[inline]
     pub fn contains(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {
-        item.run_links(pin).is_queued()
+        item.get().run_links(pin).is_queued()
     }
 
     /// Moves a queued `item` to the end of another priority; says whether it was queued.
@@ -249,11 +322,13 @@ impl<T: Queued> RunQueue<T> {
     where
         T: 'k,
     {
-        (0..=u8::MAX).rev().flat_map(move |priority| {
+        let front = self.front.get(pin).map(|item| ((self.first_rank(pin) - 1) as u8, item));
+        let classes = (0..=u8::MAX).rev().flat_map(move |priority| {
             let first = self.class(priority).first.get(pin);
             core::iter::successors(first, move |item| item.run_links(pin).next.get(pin))
                 .map(move |item| (priority, item))
-        })
+        });
+        front.into_iter().chain(classes)
     }
 
     #[inline(always)]

@@ -80,11 +80,11 @@ fn check(queue: &RunQueue<Thing>, model: &Model) {
     let order: Vec<_> = queue.iter(k).map(|(p, t)| (p, t.number)).collect();
     assert_eq!(order, model.0);
     let top = model.0.first().map(|(p, _)| *p);
-    assert_eq!(queue.peek_highest_priority(), top);
+    assert_eq!(queue.peek_highest_priority(k), top);
     assert_eq!(queue.is_empty(), top.is_none());
     for p in [0, 1, 63, 64, 128, 254, 255] {
-        assert_eq!(queue.outranks(p), top.is_some_and(|top| top > p));
-        assert_eq!(queue.has_at_least(p), top.is_some_and(|top| top >= p));
+        assert_eq!(queue.outranks(k, p), top.is_some_and(|top| top > p));
+        assert_eq!(queue.has_at_least(k, p), top.is_some_and(|top| top >= p));
     }
 }
 

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Counter;
-use sched::{DeadlineQueue, RunQueue};
+use sched::{DeadlineQueue, NEVER, RunQueue};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Link, Ptr, Table};
 use smp::mailbox::Mailbox;
@@ -59,11 +59,13 @@ pub struct CpuSched {
     pub queue: RunQueue<SchedContext>,
     /// The context that the running task spends; null while idle.
     pub current: Link<SchedContext>,
-    /// When the present accounting period of `current` began.
-    pub since: Cell<u64>,
-    /// Nothing has run since `since`: it says nothing.
+    /// When the slice of `current` will be over.
+    pub until: Cell<u64>,
+    /// When the last context stopped, while none runs.
+    pub stopped: Cell<u64>,
+    /// The CPU has idled since then: `stopped` says nothing.
     pub idle: Cell<bool>,
-    /// When the timer will fire; `u64::MAX` = off.
+    /// When the timer will fire; [`NEVER`] = off.
     pub timer: Cell<u64>,
     pub deadlines: DeadlineQueue<Task>,
     pub grace: GraceState,
@@ -125,9 +127,10 @@ impl CpuBlock {
         let sched = CpuSched {
             queue: RunQueue::new(),
             current: Link::null(),
-            since: Cell::new(0),
+            until: Cell::new(0),
+            stopped: Cell::new(0),
             idle: Cell::new(true),
-            timer: Cell::new(u64::MAX),
+            timer: Cell::new(NEVER),
             deadlines: DeadlineQueue::new(),
             grace: GraceState::new(),
             grace_waiters: Link::null(),

@@ -5,6 +5,7 @@
 //! * `s` is running (`sched.current`), queued, or neither; queued or running exactly when `s.task` is
 //!   ready, not suspended, and `s` is that task's `sc`.
 //! * The running context has the highest priority of all queued ones or equals it.
+//! * `sched.until` is when the slice of the running context will be over.
 //!
 //! The timer is programmed lazily: it may fire early (then it is set again), never late.
 
@@ -12,6 +13,7 @@ use abi::Counter;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, State, Task, TaskHot, state_half};
+use sched::NEVER;
 use smp::door::Ref;
 
 use crate::Cx;
@@ -67,15 +69,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         Some((sc, self.sc_hot(sc)?))
     }
 
-    /// Charges the running context for the time since it was last charged.
-    #[inline]
-    pub fn charge(self) {
+    /// Brings the account of the running context up to date; says what time it is.
+    pub fn charge(self) -> u64 {
         let now = self.k.machine.now();
-        if let Some(hot) = self.sched.current.get(self.pin).and_then(|sc| self.sc_hot(sc)) {
-            let spent = now.wrapping_sub(self.sched.since.get());
-            let _ = hot.state.charge(spent);
+        if let Some((_, hot)) = self.running() {
+            let _ = hot.state.stop(self.sched.until.get(), now);
+            self.sched.until.set(hot.state.start(now));
         }
-        self.sched.since.set(now);
+        now
     }
 
     /// Makes `task` the one that runs, on the context that is already running. No accounting: the
@@ -99,10 +100,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes the running context off the CPU without queueing it. The caller dispatches afterwards.
     #[inline]
     pub fn stop_current(self) -> Option<Ref<'k, SchedContext>> {
-        self.charge();
-        let sc = self.sched.current.take(self.pin);
         self.hot.current.set(None);
-        sc
+        let sc = self.sched.current.take(self.pin)?;
+        let now = self.k.machine.now();
+        if let Some(hot) = self.sc_hot(sc) {
+            let _ = hot.state.stop(self.sched.until.get(), now);
+        }
+        self.sched.stopped.set(now);
+        Some(sc)
     }
 
     /// Queues a context whose task is runnable, behind others of its priority; runs it where the CPU has
@@ -123,7 +128,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn dispatch(self) {
         if let Some((sc, hot)) = self.running() {
             let priority = hot.state.priority();
-            if !self.sched.queue.outranks(priority) {
+            if !self.sched.queue.outranks(self.pin, priority) {
                 return;
             }
             self.stop_current();
@@ -132,14 +137,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.run_best();
     }
 
-    /// Runs a context on a CPU that runs none. `since` is when the last one stopped, unless the CPU idled.
+    /// Runs a context on a CPU that runs none. The clock is read once: it starts when the last one stopped,
+    /// unless the CPU idled since.
     #[inline]
     fn run(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) -> bool {
         let Some(task) = sc_hot.task.get(self.pin) else { return false };
         let Some(task_hot) = self.task_hot(task) else { return false };
-        if self.sched.idle.take() {
-            self.sched.since.set(self.k.machine.now());
-        }
+        let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
+        self.sched.until.set(sc_hot.state.start(now));
         self.sched.current.set(Some(sc));
         self.run_task(task, task_hot);
         true
@@ -280,10 +285,10 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Sets the timer if the slice of the running context has to be enforced: equals are waiting.
     #[inline]
-    fn arm_timer_for_slice(self) {
+    pub fn arm_timer_for_slice(self) {
         let Some((_, hot)) = self.running() else { return };
-        if self.sched.queue.has_at_least(hot.state.priority()) {
-            self.arm_timer(hot.state.slice_end(self.sched.since.get()));
+        if self.sched.queue.has_at_least(self.pin, hot.state.priority()) {
+            self.arm_timer(self.sched.until.get());
         }
     }
 
@@ -298,15 +303,16 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The timer fired: expires deadlines, ends the slice if it is over, arms the timer again.
     pub fn timer_fired(self) {
-        self.sched.timer.set(u64::MAX);
+        self.sched.timer.set(NEVER);
         let now = self.k.machine.now();
         self.expire_deadlines(now);
-        self.charge();
+        let now = self.charge();
         if let Some((_, hot)) = self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos")) {
-            if self.sched.queue.has_at_least(hot.state.priority()) {
+            if self.sched.queue.has_at_least(self.pin, hot.state.priority()) {
                 self.rotate();
             } else {
                 hot.state.refill();
+                self.sched.until.set(hot.state.start(now));
             }
         }
         self.dispatch();
@@ -319,8 +325,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn switch_to(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>, hot: &TaskHot) {
         let Some((old, old_hot)) = self.running() else { return };
         let Some(new_hot) = self.sc_hot(sc) else { return };
-        self.charge();
+        let now = self.k.machine.now();
+        let _ = old_hot.state.stop(self.sched.until.get(), now);
         old_hot.state.donate_rest(&new_hot.state);
+        self.sched.until.set(new_hot.state.start(now));
         self.sched.queue.remove(self.pin, sc);
         self.sched.queue.push_back(self.pin, old, old_hot.state.priority());
         self.sched.current.set(Some(sc));

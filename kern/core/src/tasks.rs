@@ -243,13 +243,19 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::new(Error::WrongCpu, sc.get().hot.home().index() as u64));
         };
         crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        let runs = self.sched.current.is(sc);
+        let now = if runs { self.charge() } else { 0 };
         hot.state.set_slice(slice);
+        if runs {
+            self.sched.until.set(hot.state.start(now));
+        }
         hot.state.set_priority(priority);
         self.sched.queue.change_priority(self.pin, sc, priority);
-        if self.sched.current.is(sc) && self.sched.queue.outranks(priority) {
+        if runs && self.sched.queue.outranks(self.pin, priority) {
             self.rotate();
         }
         self.dispatch();
+        self.arm_timer_for_slice();
         Ok(Answer::Settled)
     }
 
