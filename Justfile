@@ -75,6 +75,14 @@ doc:
     if command -v mdbook >/dev/null; then mdbook build docs --dest-dir '{{target}}/book'; \
     else echo 'no mdbook here: read the book in docs/src (cargo install mdbook makes it HTML)'; fi
 
+# Make the book's generated page anew: the system call reference, out of abi
+reference: _harness
+    '{{harness}}' reference > docs/src/syscalls.md
+
+# Put the figures of the last bench run into the README
+figures: _harness
+    '{{harness}}' figures --update README.md
+
 # Debug the kernel: gdb with QEMU behind it, stopped at its first instruction (`just gdb --cpus 2 run=test`)
 gdb *args: build
     command -v gdb >/dev/null || { echo 'gdb is missing: apt-get install gdb' >&2; exit 1; }

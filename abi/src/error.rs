@@ -62,7 +62,7 @@ errors! {
     NoExposure = 7, blame Caller;
     /// The task called died before it replied; rsi names it.
     Dead = 8, blame Peer;
-    /// There is no call to reply to, or its caller went away.
+    /// There is no call to reply to; or whoever had the call let it go unanswered; or what was waited for was deleted.
     Gone = 9, blame Peer;
     /// The deadline passed first.
     Timeout = 10, blame Peer;
@@ -93,7 +93,7 @@ errors! {
     BadAddress = 22, blame Caller;
     /// Something is mapped there already.
     Mapped = 23, blame Caller;
-    /// The group's table is full.
+    /// The table is full: a group's members, a process's task numbers, a frame's mappings.
     Full = 24, blame Resources;
     /// The process did not offer a slot in which to accept a membership.
     NoConsent = 25, blame Peer;
@@ -105,7 +105,7 @@ errors! {
     WriteExecute = 28, blame Caller;
     /// Rights that the source does not have cannot be passed on; detail: the excess.
     Amplifies = 29, blame Caller;
-    /// The object is being destroyed.
+    /// The object is being destroyed, or reset.
     Dying = 30, blame State;
     /// This kernel was built without what was asked for.
     NotBuilt = 31, blame State;

@@ -1,10 +1,9 @@
-//! The system calls.
+//! The system calls. The documentation of each is its reference, in the book too.
 //!
-//! The documentation of each operation is its reference, and the book's. "Capability" arguments are slots of the
-//! caller's CSpace in the upper half of a register ([`Target`](crate::Target)); "CNode and slot" is a CNode's
-//! capability there and a slot of that CNode in the lower half. Each capability argument may be refused with
-//! [`NoCapability`](crate::Error::NoCapability), [`WrongType`](crate::Error::WrongType) and
-//! [`NoRight`](crate::Error::NoRight); "Errors" lists what else there is.
+//! Capability arguments are slots of the caller's CSpace, in the upper half of a register
+//! ([`Target`](crate::Target)); "CNode and slot" is a CNode's capability there and a slot of that CNode in the lower
+//! half. Every capability argument may be refused with [`NoCapability`](crate::Error::NoCapability),
+//! [`WrongType`](crate::Error::WrongType) or [`NoRight`](crate::Error::NoRight); "Errors" lists what else there is.
 
 macro_rules! syscalls {
     ($($(#[doc = $doc:expr])* $name:ident = $value:literal;)*) => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::artifacts::Artifacts;
@@ -12,7 +12,7 @@ use crate::machine::{Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
-use crate::{bench, iso, pack, probe, stress, suite};
+use crate::{bench, figures, iso, pack, probe, reference, stress, suite};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,6 +68,10 @@ enum Command {
     Iso(IsoArgs),
     /// Make the boot archive out of built programs
     Pack(PackArgs),
+    /// Print the system call reference, a page of the book
+    Reference,
+    /// The README's table of figures, from the last bench run
+    Figures(FiguresArgs),
 }
 
 #[derive(Args, Debug)]
@@ -178,6 +182,16 @@ struct PackArgs {
     packages: Vec<String>,
 }
 
+#[derive(Args, Debug)]
+struct FiguresArgs {
+    /// The result file of a bench run
+    #[arg(long, default_value = "target/bench/latest.json", value_name = "FILE")]
+    input: PathBuf,
+    /// Put the table into this page, between its markers, instead of printing it
+    #[arg(long, value_name = "FILE")]
+    update: Option<PathBuf>,
+}
+
 /// Runs the command that the process was started with.
 pub fn main() -> Result<()> {
     let Cli { common, command } = Cli::parse();
@@ -197,6 +211,11 @@ pub fn main() -> Result<()> {
             println!("{}", args.output.display());
             Ok(())
         }
+        Command::Reference => {
+            print!("{}", reference::render());
+            Ok(())
+        }
+        Command::Figures(args) => print_figures(&args),
         Command::Pack(args) => {
             let programs = pack::pack(&common.artifacts(), &args.programs, &args.packages)?;
             let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
@@ -285,6 +304,19 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
     }
     lab.run_with(&job, &mut |event: &Event| println!("{}", event.text()))?.check_passed()?;
     Ok(())
+}
+
+fn print_figures(args: &FiguresArgs) -> Result<()> {
+    let results = std::fs::read_to_string(&args.input)
+        .with_context(|| format!("reading {}: run `just bench` first", args.input.display()))?;
+    let table = figures::render(&results)?;
+    match &args.update {
+        Some(page) => figures::update(page, &table),
+        None => {
+            print!("{table}");
+            Ok(())
+        }
+    }
 }
 
 /// For a shell.
