@@ -94,17 +94,17 @@ fn explore(again: bool, preemptions: usize) {
 
 #[test]
 fn two_raisers() {
-    explore(false, 4);
+    explore(false, 8);
 }
 
 #[test]
 fn raised_again() {
-    explore(true, 3);
+    explore(true, 6);
 }
 
 #[test]
 #[should_panic(expected = "a bit is lost or doubled")]
 fn caught_bits_taken_in_two_steps() {
     let _planted = Planted::new(Fault::LostRecall);
-    explore(false, 4);
+    explore(false, 8);
 }

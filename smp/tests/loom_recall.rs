@@ -72,24 +72,24 @@ fn forwarded(broken: Broken, preemptions: usize) {
 
 #[test]
 fn killed_while_the_callee_has_the_call() {
-    killed_from_elsewhere(false, Broken::Nothing, 3);
+    killed_from_elsewhere(false, Broken::Nothing, 4);
 }
 
 #[test]
 fn killed_while_the_reply_is_on_its_way() {
-    killed_from_elsewhere(true, Broken::Nothing, 3);
+    killed_from_elsewhere(true, Broken::Nothing, 4);
 }
 
 #[test]
 fn recalled_while_the_call_is_forwarded() {
-    forwarded(Broken::Nothing, 3);
+    forwarded(Broken::Nothing, 5);
 }
 
 #[test]
 #[should_panic(expected = "is lost")]
 fn caught_lost_recall() {
     let _planted = Planted::new(Fault::LostRecall);
-    killed_from_elsewhere(false, Broken::Nothing, 3);
+    killed_from_elsewhere(false, Broken::Nothing, 4);
 }
 
 #[test]

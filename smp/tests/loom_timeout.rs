@@ -47,7 +47,7 @@ fn explore(broken: Broken, preemptions: usize) {
 
 #[test]
 fn a_deadline_meets_a_reply() {
-    explore(Broken::Nothing, 5);
+    explore(Broken::Nothing, 6);
 }
 
 #[test]

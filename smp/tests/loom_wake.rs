@@ -125,41 +125,41 @@ fn explore(script: Script, producers: usize, preemptions: usize) {
 
 #[test]
 fn in_user_mode() {
-    explore(Script::User, 2, 3);
+    explore(Script::User, 2, 8);
 }
 
 #[test]
 fn halted() {
-    explore(Script::Halt, 2, 3);
+    explore(Script::Halt, 2, 4);
 }
 
 #[test]
 fn polling_then_user_mode() {
-    explore(Script::PollThenUser, 2, 3);
+    explore(Script::PollThenUser, 2, 4);
 }
 
 #[test]
 fn polling_then_halted() {
-    explore(Script::PollThenHalt, 2, 2);
+    explore(Script::PollThenHalt, 2, 3);
 }
 
 #[test]
 fn three_producers() {
-    explore(Script::User, 3, 2);
+    explore(Script::User, 3, 3);
 }
 
 #[test]
 #[should_panic(expected = "a message nobody will look for")]
 fn caught_missing_fence() {
     let _planted = Planted::new(Fault::MissingFence);
-    explore(Script::PollThenUser, 1, 3);
+    explore(Script::PollThenUser, 1, 6);
 }
 
 #[test]
 #[should_panic(expected = "a message nobody will look for")]
 fn caught_dropped_interrupt() {
     let _planted = Planted::new(Fault::DroppedInterrupt);
-    explore(Script::User, 1, 3);
+    explore(Script::User, 1, 6);
 }
 
 /// "There is more" is not just advice: with a producer between exchange and link, later pushes find
@@ -167,5 +167,5 @@ fn caught_dropped_interrupt() {
 #[test]
 #[should_panic(expected = "a message nobody will look for")]
 fn caught_forgotten_rest() {
-    explore(Script::Forgetful, 2, 3);
+    explore(Script::Forgetful, 2, 6);
 }

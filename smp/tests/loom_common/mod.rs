@@ -56,8 +56,12 @@ impl Line {
         self.0.swap(true, Ordering::AcqRel);
     }
 
+    pub fn is_up(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
     /// Whether it was up; it is down now.
     pub fn take(&self) -> bool {
-        self.0.load(Ordering::Acquire) && self.0.swap(false, Ordering::AcqRel)
+        self.is_up() && self.0.swap(false, Ordering::AcqRel)
     }
 }

@@ -1,0 +1,412 @@
+//! Grace periods: no slot is filled anew and no memory freed while another CPU uses what was there.
+//!
+//! Each broken variant takes one rule away and must be caught.
+#![cfg(loom)]
+
+mod loom_common;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize as Counter;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use loom::thread;
+use loom_common::{Line, Object, model};
+use smp::cpu::{CpuId, Entry, Pin};
+use smp::door::{Homed, KernelObject, ObjWord, Ref, Table};
+use smp::host_test::{cpu, entry};
+use smp::mailbox::{Drained, Idle, Mailbox, Node};
+use smp::planted::{Fault, Planted};
+use smp::quiesce::{self, Cpus, Epoch, GraceMail, GracePort, GraceState, Pair};
+
+#[derive(Clone, Copy)]
+enum Mail {
+    Grace(GraceMail),
+    /// About [`Victim`].
+    About,
+}
+
+impl From<GraceMail> for Mail {
+    fn from(mail: GraceMail) -> Mail {
+        Mail::Grace(mail)
+    }
+}
+
+struct Block {
+    mailbox: Mailbox<Mail>,
+    port: GracePort<Mail>,
+    state: Homed<GraceState>,
+    line: Line,
+}
+
+struct System {
+    epoch: Epoch,
+    blocks: Vec<Block>,
+    /// What the ports' tables point to.
+    pairs: Vec<*mut [Pair<Mail>]>,
+}
+
+// SAFETY: the raw pointers are used in `drop` only, when all threads are joined.
+unsafe impl Sync for System {}
+
+impl System {
+    fn new(count: usize) -> System {
+        let mut pairs = Vec::new();
+        let blocks = (0..count)
+            .map(|n| {
+                let own: Box<[Pair<Mail>]> = (0..count).map(|_| Pair::new(cpu(n))).collect();
+                let own = Box::into_raw(own);
+                pairs.push(own);
+                // SAFETY: allocated just now; freed by `drop`, which comes when all threads are joined.
+                let table = Table::from_static(unsafe { &*own });
+                Block {
+                    mailbox: Mailbox::new(cpu(n)),
+                    port: GracePort::new(table),
+                    state: Homed::new(cpu(n), GraceState::new()),
+                    line: Line::new(),
+                }
+            })
+            .collect();
+        System { epoch: Epoch::new(), blocks, pairs }
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        for pairs in &self.pairs {
+            // SAFETY: from `Box::into_raw` in `new`; nobody uses the tables any more.
+            drop(unsafe { Box::from_raw(*pairs) });
+        }
+    }
+}
+
+impl Cpus for System {
+    type Mail = Mail;
+
+    fn count(&self) -> usize {
+        self.blocks.len()
+    }
+    fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+    fn mailbox<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Mail> {
+        &self.blocks[cpu.index()].mailbox
+    }
+    fn port<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Mail> {
+        &self.blocks[cpu.index()].port
+    }
+    fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState {
+        self.blocks[pin.cpu().index()].state.here(pin)
+    }
+    fn interrupt(&self, cpu: CpuId) {
+        self.blocks[cpu.index()].line.raise();
+    }
+}
+
+/// The start of a kernel entry by interrupt, if the line is up: drains.
+fn drain(system: &System, entry: &mut Entry, about: impl Fn()) {
+    let block = &system.blocks[entry.cpu().index()];
+    if !block.line.take() {
+        return;
+    }
+    let drained = block.mailbox.drain(entry, 8, |pin, mail| match mail {
+        Mail::Grace(mail) => quiesce::receive(system, pin, mail),
+        Mail::About => about(),
+    });
+    if drained == Drained::More {
+        block.line.raise();
+    }
+}
+
+/// The end of a kernel entry: settles if it must.
+fn leave(system: &System, entry: &mut Entry) {
+    if system.state(entry.pin()).is_unsettled() {
+        let _ = quiesce::settle(system, entry);
+    }
+}
+
+#[repr(C, align(64))]
+struct Thing;
+
+impl KernelObject for Thing {
+    const TYPE: u8 = 1;
+}
+
+/// A capability slot: the word, and another word that belongs to it.
+struct Slot {
+    word: ObjWord,
+    badge: AtomicU64,
+}
+
+/// How the reader comes to its kernel entries.
+#[derive(Clone, Copy, PartialEq)]
+enum Reader {
+    /// By system calls and interrupts, leaving by SYSRET.
+    Calls,
+    /// Is interrupted twice, leaving by IRET, before a system call that reads.
+    Interrupted,
+    /// Out of idle.
+    Parked,
+}
+
+/// Reads word 0 once, then the word that belongs to it.
+fn read(slot: Ref<'static, Slot>, entry: &Entry) {
+    let word = slot.word.load(entry.pin());
+    if word.object_type() != 0 {
+        let badge = slot.badge.load(Ordering::Relaxed);
+        assert_eq!(u64::from(word.rights()), badge, "halves of two capabilities");
+    }
+}
+
+/// CPU 1 reads a slot in its kernel entries. CPU 0 empties it and fills it anew when it may; `early`: a
+/// round of CPU 0's is under way already when it empties it.
+fn slot_reuse(reader: Reader, early: bool, preemptions: usize) {
+    let reused = Arc::new(Counter::new(0));
+    let counter = reused.clone();
+    model(preemptions, move || {
+        let system = Object::new(System::new(2));
+        let thing = Object::new(Thing);
+        let slot = Object::new(Slot { word: ObjWord::empty(), badge: AtomicU64::new(1) });
+        slot.get().word.set(thing.get(), 1);
+        if reader == Reader::Parked {
+            assert!(quiesce::park(system.get().get(), &mut entry(1), Idle::Halt));
+        }
+        let (shared, there) = (system.get(), slot.get());
+        let other = thread::spawn(move || reads(shared.get(), there, reader));
+        if refills(system.get().get(), slot.get(), thing.get(), early) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        other.join().unwrap();
+    });
+    assert!(reused.load(Ordering::Relaxed) > 0, "the slot is never filled anew");
+}
+
+fn reads(system: &System, slot: Ref<'static, Slot>, reader: Reader) {
+    let mut entry = entry(1);
+    match reader {
+        Reader::Parked => {
+            quiesce::unpark(system, &mut entry);
+        }
+        Reader::Interrupted => {
+            quiesce::left_by_iret(system, &mut entry);
+            quiesce::left_by_iret(system, &mut entry);
+        }
+        Reader::Calls => {}
+    }
+    let entries = if reader == Reader::Calls { 4 } else { 1 };
+    for _ in 0..entries {
+        drain(system, &mut entry, || ());
+        read(slot, &entry);
+        leave(system, &mut entry);
+    }
+}
+
+/// Whether it came to fill the slot anew.
+fn refills(system: &System, slot: Ref<'static, Slot>, thing: Ref<'static, Thing>, early: bool) -> bool {
+    let mut entry = entry(0);
+    if early {
+        quiesce::request_epoch(system, entry.pin(), system.epoch.now() + 1);
+        leave(system, &mut entry);
+    }
+    system.epoch.retire(&slot.word);
+    let stamp = slot.word.load(entry.pin()).empty_value();
+    quiesce::request_epoch(system, entry.pin(), stamp + 2);
+    for _ in 0..4 {
+        leave(system, &mut entry);
+        if system.epoch.is_reusable(stamp) {
+            slot.badge.store(2, Ordering::Relaxed);
+            slot.word.set(thing, 2);
+            return true;
+        }
+        drain(system, &mut entry, || ());
+    }
+    false
+}
+
+#[test]
+fn slot_read_by_a_running_cpu() {
+    slot_reuse(Reader::Calls, false, 6);
+}
+
+#[test]
+fn slot_read_while_an_older_round_is_under_way() {
+    slot_reuse(Reader::Calls, true, 6);
+}
+
+#[test]
+fn slot_read_by_a_cpu_that_wakes() {
+    slot_reuse(Reader::Parked, false, 6);
+}
+
+#[test]
+fn slot_read_by_a_cpu_that_is_interrupted() {
+    slot_reuse(Reader::Interrupted, false, 6);
+}
+
+#[test]
+#[should_panic(expected = "halves of two capabilities")]
+fn caught_slot_reused_at_once() {
+    let _planted = Planted::new(Fault::TornSlotRead);
+    slot_reuse(Reader::Calls, false, 6);
+}
+
+#[test]
+#[should_panic(expected = "halves of two capabilities")]
+fn caught_slot_reused_after_one_epoch() {
+    let _planted = Planted::new(Fault::HastyEpoch);
+    slot_reuse(Reader::Calls, true, 6);
+}
+
+#[test]
+#[should_panic(expected = "halves of two capabilities")]
+fn caught_cpu_that_wakes_without_a_fence() {
+    let _planted = Planted::new(Fault::MissingFence);
+    slot_reuse(Reader::Parked, false, 6);
+}
+
+#[test]
+#[should_panic(expected = "halves of two capabilities")]
+fn caught_exit_counted_without_a_fence() {
+    let _planted = Planted::new(Fault::UnfencedExit);
+    slot_reuse(Reader::Interrupted, false, 6);
+}
+
+/// An object that is destroyed.
+struct Victim {
+    linked: AtomicBool,
+    /// Its memory. Loom sees whether somebody reads it while it is written, or without an order to that.
+    memory: UnsafeCell<u64>,
+}
+
+// SAFETY: `memory` is written only when the protocol says that nobody reads it; loom checks.
+unsafe impl Sync for Victim {}
+
+impl Victim {
+    fn touch(&self) {
+        // SAFETY: linked when it was loaded, or named by a message; loom checks.
+        assert_eq!(self.memory.with(|at| unsafe { *at }), 1, "used after it was freed");
+    }
+
+    fn free(&self) {
+        // SAFETY: the quiet period is over; loom checks.
+        self.memory.with_mut(|at| unsafe { *at = 0 });
+    }
+}
+
+/// One of the two CPUs that use the victim.
+struct User {
+    number: usize,
+    parked: bool,
+    system: Ref<'static, System>,
+    victim: Ref<'static, Victim>,
+}
+
+impl User {
+    fn take_interrupt(&mut self) {
+        let (system, victim) = (self.system.get(), self.victim);
+        if !system.blocks[self.number].line.is_up() {
+            return;
+        }
+        let mut entry = entry(self.number);
+        if core::mem::take(&mut self.parked) {
+            quiesce::unpark(system, &mut entry);
+        }
+        drain(system, &mut entry, || victim.touch());
+        leave(system, &mut entry);
+    }
+
+    /// Goes idle, unless there is something to do.
+    fn park(&mut self) {
+        self.parked = quiesce::park(self.system.get(), &mut entry(self.number), Idle::Halt);
+    }
+
+    /// A system call that finds the victim and sends CPU 2 a message about it.
+    fn tell(&self, node: Ref<'static, Node<Mail>>) {
+        let system = self.system.get();
+        let mut entry = entry(self.number);
+        if self.victim.linked.load(Ordering::Acquire) {
+            if system.blocks[2].mailbox.push(entry.pin(), node, Mail::About).is_needed() {
+                system.interrupt(cpu(2));
+            }
+            self.victim.touch();
+        }
+        leave(system, &mut entry);
+    }
+}
+
+/// CPU 1 finds an object and sends CPU 2 a message about it, while CPU 0 destroys it.
+fn destroy(parked: bool, preemptions: usize) {
+    let freed_early = Arc::new(Counter::new(0));
+    let counter = freed_early.clone();
+    model(preemptions, move || {
+        let system = Object::new(System::new(3));
+        let victim = Object::new(Victim { linked: AtomicBool::new(true), memory: UnsafeCell::new(1) });
+        let node = Object::new(Node::new(cpu(1)));
+        if parked {
+            assert!(quiesce::park(system.get().get(), &mut entry(2), Idle::Halt));
+        }
+        let user = |number, parked| User { number, parked, system: system.get(), victim: victim.get() };
+        let (mut first, mut second, letter) = (user(1, false), user(2, parked), node.get());
+        let first = thread::spawn(move || {
+            first.tell(letter);
+            first.take_interrupt();
+            first.park();
+            first
+        });
+        let second = thread::spawn(move || {
+            second.take_interrupt();
+            second.take_interrupt();
+            second
+        });
+
+        let (shared, object) = (system.get().get(), victim.get());
+        let mut entry = entry(0);
+        object.linked.store(false, Ordering::Relaxed);
+        let ticket = quiesce::request_quiet(shared, entry.pin());
+        let mut freed = false;
+        let mut free_if_quiet = |entry: &mut Entry| {
+            drain(shared, entry, || ());
+            leave(shared, entry);
+            if !freed && quiesce::quiet(shared, entry.pin(), ticket).is_some() {
+                object.free();
+                freed = true;
+            }
+            freed
+        };
+        if (0..3).any(|_| free_if_quiet(&mut entry)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let (mut first, mut second) = (first.join().unwrap(), second.join().unwrap());
+        for _ in 0..4 {
+            first.take_interrupt();
+            second.take_interrupt();
+            free_if_quiet(&mut entry);
+        }
+        assert!(freed, "the quiet period does not end");
+    });
+    assert!(freed_early.load(Ordering::Relaxed) > 0, "memory is never freed while the others run");
+}
+
+#[test]
+fn memory_named_by_a_message_under_way() {
+    destroy(false, 3);
+}
+
+#[test]
+fn memory_named_by_mail_of_a_parked_cpu() {
+    destroy(true, 4);
+}
+
+#[test]
+#[should_panic(expected = "used after it was freed")]
+fn caught_memory_freed_before_mailboxes_are_flushed() {
+    let _planted = Planted::new(Fault::UnflushedMailboxes);
+    destroy(false, 3);
+}
+
+#[test]
+#[should_panic(expected = "used after it was freed")]
+fn caught_mail_of_a_parked_cpu_forgotten() {
+    let _planted = Planted::new(Fault::ParkedWithMail);
+    destroy(true, 4);
+}
