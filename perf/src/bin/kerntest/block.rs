@@ -33,9 +33,6 @@ pub enum Word {
     Dirt,
 }
 
-/// Words that a test may use as it likes.
-pub const NOTES: usize = BLOCK_WORDS - NOTES_AT;
-
 #[derive(Clone, Copy)]
 pub struct Block {
     words: &'static [AtomicU64],

@@ -144,6 +144,13 @@ impl<'a> Lab<'a> {
         self.nursery.reset()
     }
 
+    /// The same without ending tasks first: they go with their memory. Only where none is in this
+    /// process.
+    pub fn reset_roughly(&mut self) -> user_rt::Result<()> {
+        self.tasks.clear();
+        self.reset()
+    }
+
     fn groups(&mut self) -> Result<&Groups, Failure> {
         if self.groups.is_none() {
             let control = self.nursery.make_group(16, PUPPETS_MAX as u16 + 1)?;
@@ -206,6 +213,15 @@ impl<'a> Lab<'a> {
 
     /// A puppet, ready for commands and exposed in the tested group.
     pub fn puppet(&mut self, wanted: &Wanted) -> Result<Puppet, Failure> {
+        self.puppet_with(wanted, |_| Ok(()))
+    }
+
+    /// The same, with something done to its task before it first runs.
+    pub fn puppet_with(
+        &mut self,
+        wanted: &Wanted,
+        prepare: impl FnOnce(&Task) -> user_rt::Result<()>,
+    ) -> Result<Puppet, Failure> {
         let number = self.puppets;
         assert!(number < PUPPETS_MAX, "a test with too many puppets");
         self.puppets += 1;
@@ -227,6 +243,7 @@ impl<'a> Lab<'a> {
         for (word, slot) in [(Word::Control, control), (Word::Untyped, untyped), (Word::Note, note)] {
             block.set(word, u64::from(slot.0));
         }
+        prepare(&task)?;
         task.resume()?;
         self.wait_until(|| block.get(Word::Ready) != 0, || format!("puppet {number} did not come up"))?;
         let made = Puppet { number, task, sched, id, place: wanted.place, group: tested };

@@ -16,8 +16,11 @@ mod ends;
 mod groups;
 mod ipc;
 mod lab;
+mod notify;
 mod puppet;
+mod sched;
 mod suite;
+mod untyped;
 mod values;
 
 use user_rt::elf::Image;

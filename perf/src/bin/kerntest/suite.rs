@@ -86,9 +86,12 @@ pub const ALL: &[Module] = &[
     ("arguments", crate::arguments::TESTS),
     ("values", crate::values::TESTS),
     ("caps", crate::caps::TESTS),
+    ("untyped", crate::untyped::TESTS),
     ("groups", crate::groups::TESTS),
     ("ipc", crate::ipc::TESTS),
     ("ends", crate::ends::TESTS),
+    ("notify", crate::notify::TESTS),
+    ("sched", crate::sched::TESTS),
 ];
 
 /// Whether the command line wants this test.

@@ -1,0 +1,256 @@
+//! CPU time: priorities, slices, hand-over along calls.
+//!
+//! Spinners count as long as they run; who ran how much is what they counted.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{Error, Op};
+use user_rt::arch::{self, Args};
+use user_rt::boot;
+use user_rt::cap::{Handle, SchedContext, Task};
+
+use crate::block::Block;
+use crate::ipc::{answered, call, is_call_of, message, regs};
+use crate::lab::{Lab, Place, Puppet, Wanted};
+use crate::suite::{Failure, Outcome};
+use crate::{expect, expect_eq, tests};
+
+tests! {
+    higher_priorities_preempt equals_take_turns slices_are_kept changed_priorities_count_at_once
+    yield_goes_to_equals yield_to_goes_where_it_says yield_to_refuses a_call_takes_the_callers_priority_along
+    a_task_without_time_serves_on_its_callers suspended_tasks_do_not_run time_is_accounted
+    waking_a_higher_priority_preempts
+}
+
+/// Counts for ever, into its block. Now and then it pauses, for emulators that run CPUs in turn.
+extern "C" fn spinner(number: u64) -> ! {
+    let count = Block::at(number as u32).note(0);
+    loop {
+        let next = count.load(Relaxed) + 1;
+        count.store(next, Relaxed);
+        if next.is_multiple_of(256) {
+            arch::pause();
+        }
+    }
+}
+
+/// Counts, giving up the CPU each time.
+extern "C" fn yielder(number: u64) -> ! {
+    let count = Block::at(number as u32).note(0);
+    loop {
+        count.store(count.load(Relaxed) + 1, Relaxed);
+        let _ = user_rt::invoke::yield_now();
+    }
+}
+
+struct Spinner {
+    task: Task,
+    sched: SchedContext,
+    number: u32,
+}
+
+impl Spinner {
+    fn count(&self) -> u64 {
+        Block::at(self.number).note(0).load(Relaxed)
+    }
+}
+
+/// A spinner that runs. The last blocks are theirs; puppets have the first.
+fn spin(
+    lab: &mut Lab<'_>,
+    entry: user_rt::spawn::Entry,
+    number: u32,
+    priority: u8,
+) -> Result<Spinner, Failure> {
+    let number = crate::lab::PUPPETS_MAX - 1 - number;
+    Block::at(number).clear();
+    let wanted = Wanted { place: Place::Own, cpu: 0, priority };
+    let made = lab.task(&wanted, entry, u64::from(number))?;
+    made.task.resume()?;
+    Ok(Spinner { task: made.task, sched: made.sched, number })
+}
+
+/// Two hundredths of a second: two slices of those who were given no other.
+fn a_while(lab: &Lab<'_>) {
+    lab.settle(boot::facts().tsc_hz / 50);
+}
+
+/// What each counted meanwhile.
+fn counts(lab: &Lab<'_>, spinners: &[&Spinner]) -> alloc::vec::Vec<u64> {
+    let before: alloc::vec::Vec<u64> = spinners.iter().map(|spinner| spinner.count()).collect();
+    a_while(lab);
+    spinners.iter().zip(before).map(|(spinner, before)| spinner.count() - before).collect()
+}
+
+fn higher_priorities_preempt(lab: &mut Lab<'_>) -> Outcome {
+    let low = spin(lab, spinner, 0, 50)?;
+    let alone = counts(lab, &[&low]);
+    expect!(alone[0] > 100, "a single spinner does not run: {alone:?}");
+    let high = spin(lab, spinner, 1, 60)?;
+    let both = counts(lab, &[&low, &high]);
+    expect!(both[0] == 0 && both[1] > 100, "low and high: {both:?}");
+    high.task.kill()?;
+    let after = counts(lab, &[&low, &high]);
+    expect!(after[0] > 100 && after[1] == 0, "after the high one's death: {after:?}");
+    Ok(())
+}
+
+fn equals_take_turns(lab: &mut Lab<'_>) -> Outcome {
+    let spinners = [spin(lab, spinner, 0, 50)?, spin(lab, spinner, 1, 50)?, spin(lab, spinner, 2, 50)?];
+    for spinner in &spinners {
+        spinner.sched.configure(50, boot::facts().tsc_hz / 1000)?;
+    }
+    let shares = counts(lab, &[&spinners[0], &spinners[1], &spinners[2]]);
+    let sum: u64 = shares.iter().sum();
+    for share in &shares {
+        // A third each; a slice more or less where the time was cut.
+        expect!(share * 3 > sum / 2 && share * 3 < sum * 2, "shares {shares:?}");
+    }
+    Ok(())
+}
+
+/// A slice twice as long is twice the time.
+fn slices_are_kept(lab: &mut Lab<'_>) -> Outcome {
+    let (short, long) = (spin(lab, spinner, 0, 50)?, spin(lab, spinner, 1, 50)?);
+    let unit = boot::facts().tsc_hz / 2000;
+    short.sched.configure(50, unit)?;
+    long.sched.configure(50, 3 * unit)?;
+    let shares = counts(lab, &[&short, &long]);
+    expect!(shares[1] > shares[0] * 2 && shares[1] < shares[0] * 4, "short and long: {shares:?}");
+    Ok(())
+}
+
+fn changed_priorities_count_at_once(lab: &mut Lab<'_>) -> Outcome {
+    let (a, b) = (spin(lab, spinner, 0, 50)?, spin(lab, spinner, 1, 60)?);
+    let slice = boot::facts().tsc_hz / 1000;
+    for (priority, a_runs) in [(70, true), (55, false), (61, true)] {
+        a.sched.configure(priority, slice)?;
+        let shares = counts(lab, &[&a, &b]);
+        expect_eq!((shares[0] > 0, shares[1] > 0), (a_runs, !a_runs), "a at {priority}: {shares:?}");
+    }
+    Ok(())
+}
+
+fn yield_goes_to_equals(lab: &mut Lab<'_>) -> Outcome {
+    let (a, b) = (spin(lab, yielder, 0, 50)?, spin(lab, yielder, 1, 50)?);
+    let low = spin(lab, spinner, 2, 40)?;
+    let shares = counts(lab, &[&a, &b, &low]);
+    expect!(shares[0].abs_diff(shares[1]) <= 2, "two yielders: {shares:?}");
+    expect!(shares[0] > 100 && shares[2] == 0, "a yield went to a lower priority: {shares:?}");
+    Ok(())
+}
+
+fn yield_to_goes_where_it_says(lab: &mut Lab<'_>) -> Outcome {
+    let giver = lab.puppet(&Wanted::default())?;
+    let others = [spin(lab, spinner, 0, crate::lab::PRIORITY)?, spin(lab, spinner, 1, crate::lab::PRIORITY)?];
+    for spinner in &others {
+        // A slice that does not end by itself here.
+        spinner.sched.configure(crate::lab::PRIORITY, 100 * boot::facts().tsc_hz)?;
+    }
+    for chosen in [0, 1, 1, 0] {
+        let before = [others[0].count(), others[1].count()];
+        lab.ask(&giver, &Args::plain(Op::YieldTo, others[chosen].task.arg(), 0, 0, 0))?;
+        lab.settle(boot::facts().tsc_hz / 1000);
+        let ran = [others[0].count() - before[0], others[1].count() - before[1]];
+        // Whoever ran when the giver got its turn goes on after it, too: the chosen one must run.
+        expect!(ran[chosen] > 0, "chosen {chosen}, ran {ran:?}");
+        for spinner in &others {
+            spinner.task.suspend()?;
+            spinner.task.resume()?;
+        }
+        expect_eq!(lab.answer(&giver)?.error(), None, "yielding");
+    }
+    Ok(())
+}
+
+fn yield_to_refuses(lab: &mut Lab<'_>) -> Outcome {
+    let (giver, blocked) = (lab.puppet(&Wanted::default())?, lab.puppet(&Wanted::default())?);
+    lab.ask(&blocked, &Args::new(Op::Recv))?;
+    lab.stays_blocked(&blocked)?;
+    let to = |task: &Task| Args::plain(Op::YieldTo, task.arg(), 0, 0, 0);
+    expect_eq!(lab.run(&giver, &to(&blocked.task))?.error(), Some(Error::WouldBlock), "to a blocked task");
+    expect_eq!(lab.run(&giver, &to(&giver.task))?.error(), Some(Error::SelfCall), "to itself");
+    if lab.cpus > 1 {
+        let far = lab.puppet(&Wanted { cpu: 1, ..Wanted::default() })?;
+        let shown = lab.run(&giver, &to(&far.task))?;
+        expect_eq!(shown.error(), Some(Error::WrongCpu), "to another CPU's task");
+        expect_eq!(shown.answer.rdi, 1, "whose it is");
+    }
+    Ok(())
+}
+
+/// A server of low priority serves a high caller while somebody in between would have the CPU.
+fn a_call_takes_the_callers_priority_along(lab: &mut Lab<'_>) -> Outcome {
+    let server = lab.puppet(&Wanted { priority: 30, ..Wanted::default() })?;
+    let client = lab.puppet(&Wanted { priority: 120, ..Wanted::default() })?;
+    lab.ask(&server, &Args::new(Op::Recv))?;
+    lab.stays_blocked(&server)?;
+    let between = spin(lab, spinner, 0, 60)?;
+    call(lab, &client, &server, 1)?;
+    // It has to tell the director and take commands: all that on the caller's time.
+    is_call_of(&lab.answer(&server)?, &server, &client, 1)?;
+    // By waiting for a command it gives the time back: now it is as low as it is.
+    lab.settle(100_000);
+    lab.ask(&server, &message(Op::Reply, crate::ipc::NOBODY, 2, regs(2), 0))?;
+    lab.stays_blocked(&client)?;
+    between.task.kill()?;
+    expect_eq!(lab.answer(&server)?.error(), None, "replying");
+    answered(lab, &client, 2)
+}
+
+fn a_task_without_time_serves_on_its_callers(lab: &mut Lab<'_>) -> Outcome {
+    let (client, server) = (lab.puppet(&Wanted::default())?, lab.puppet(&Wanted::default())?);
+    lab.ask(&server, &message(Op::ReplyRecv, crate::ipc::NOBODY, 0, regs(0), 0))?;
+    lab.stays_blocked(&server)?;
+    user_rt::spawn::own::cnode().revoke(server.sched.cap())?;
+    user_rt::spawn::own::cnode().delete(server.sched.cap())?;
+    call(lab, &client, &server, 1)?;
+    // It runs on the client's time, waiting for commands in between, until it has answered.
+    is_call_of(&lab.answer(&server)?, &server, &client, 1)?;
+    lab.settle(100_000);
+    lab.ask(&server, &message(Op::Reply, crate::ipc::NOBODY, 2, regs(2), 0))?;
+    answered(lab, &client, 2)?;
+    lab.stays_blocked(&server)?;
+    let sched: SchedContext = lab.nursery.make(0)?;
+    sched.configure(crate::lab::PRIORITY, boot::facts().tsc_hz / 100)?;
+    sched.bind(&server.task)?;
+    expect_eq!(lab.answer(&server)?.error(), None, "with time again");
+    Ok(())
+}
+
+fn suspended_tasks_do_not_run(lab: &mut Lab<'_>) -> Outcome {
+    let spinner = spin(lab, spinner, 0, 50)?;
+    for _ in 0..3 {
+        expect!(counts(lab, &[&spinner])[0] > 0, "it does not run");
+        spinner.task.suspend()?;
+        spinner.task.suspend()?;
+        expect_eq!(counts(lab, &[&spinner])[0], 0, "suspended, it counted");
+        spinner.task.resume()?;
+        spinner.task.resume()?;
+    }
+    Ok(())
+}
+
+fn time_is_accounted(lab: &mut Lab<'_>) -> Outcome {
+    let (spinner, idle) = (spin(lab, spinner, 0, 50)?, spin(lab, spinner, 1, 40)?);
+    let before = spinner.sched.info()?.used;
+    let start = arch::now();
+    a_while(lab);
+    let (used, passed) = (spinner.sched.info()?.used - before, arch::now() - start);
+    expect!(used > passed / 2 && used <= passed, "used {used} of {passed} ticks");
+    expect_eq!(idle.sched.info()?.used, 0, "time of one that never ran");
+    Ok(())
+}
+
+fn waking_a_higher_priority_preempts(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in [0, lab.cpus - 1] {
+        let high: Puppet = lab.puppet(&Wanted { cpu, priority: 150, ..Wanted::default() })?;
+        let low = spin(lab, spinner, 0, 50)?;
+        for _ in 0..10 {
+            expect_eq!(lab.run(&high, &Args::new(Op::Null))?.error(), None, "beside a spinner");
+        }
+        low.task.kill()?;
+        lab.reset()?;
+    }
+    Ok(())
+}
