@@ -212,6 +212,9 @@ impl<T> AtomicLink<T> {
     }
 }
 
+/// In a home: the state is in a message to that CPU and nobody's meanwhile.
+const UNDER_WAY: u32 = 1 << 31;
+
 /// State that only its home CPU reads and writes; the home itself any CPU may read.
 #[repr(C)]
 pub struct Homed<T> {
@@ -235,10 +238,11 @@ impl<T> Homed<T> {
     /// Offset of the inside, for assembly that has made the home check itself.
     pub const VALUE_OFFSET: usize = core::mem::offset_of!(Homed<T>, value);
 
-    /// Which CPU owns the inside. May be stale by the time it is used on any other CPU.
+    /// Which CPU owns the inside, or will when it arrives there. May be stale by the time it is used on
+    /// any other CPU.
     pub fn home(&self) -> CpuId {
-        let raw = self.home.load(Ordering::Relaxed) as usize;
-        match CpuId::new(raw) {
+        let raw = self.home.load(Ordering::Relaxed) & !UNDER_WAY;
+        match CpuId::new(raw as usize) {
             Some(cpu) => cpu,
             None => CpuId::BOOT,
         }
@@ -263,6 +267,19 @@ impl<T> Homed<T> {
     #[inline(never)]
     fn not_here(&self, pin: Pin<'_>) -> ! {
         panic!("{:?} opened state whose home is {:?}", pin.cpu(), self.home());
+    }
+
+    /// The present home sends the inside to `to` in a message: until that is taken from the mailbox and
+    /// `to` has called [`Homed::set_home`], no CPU opens it. Panics for any CPU but the home.
+    pub fn send_to(&self, pin: Pin<'_>, to: CpuId) {
+        let (here, home) = (pin.cpu().raw(), self.home.load(Ordering::Relaxed));
+        assert!(here == home, "cpu{here} sent state away whose home is {:?}", self.home());
+        self.home.store(to.raw() | UNDER_WAY, Ordering::Release);
+    }
+
+    /// Whether the inside is in a message between two homes.
+    pub fn is_under_way(&self) -> bool {
+        self.home.load(Ordering::Relaxed) & UNDER_WAY != 0
     }
 
     /// Moves the inside to another home: by the present home before the object is in use there, or by
@@ -576,7 +593,11 @@ impl Piece {
     }
 
     /// The same, filled in before anybody sees it.
-    pub fn emplace_filled<'k, T: Zeroed>(mut self, _pin: Pin<'k>, fill: impl FnOnce(&mut T)) -> Option<Ref<'k, T>> {
+    pub fn emplace_filled<'k, T: Zeroed>(
+        mut self,
+        _pin: Pin<'k>,
+        fill: impl FnOnce(&mut T),
+    ) -> Option<Ref<'k, T>> {
         if self.size < size_of::<T>() as u64 || !self.base.is_multiple_of(align_of::<T>() as u64) {
             return None;
         }

@@ -20,7 +20,7 @@
 //! never has a timer to cancel.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{MsgInfo, ObjType, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
@@ -269,6 +269,8 @@ pub struct Task {
     pub msg_node: Node<Mail>,
     /// Kill, suspend, cancel, migrate: bits and the node that carries them.
     pub ctl: CoalescedBits<Mail>,
+    /// The message block has been asked back and is not home yet. Written by the home CPU.
+    pub wanted_back: AtomicBool,
     vector: Ptr<VectorArea>,
     utcb: Ptr<Utcb>,
 }
@@ -337,6 +339,7 @@ impl Task {
             msg: Homed::new(home, Message::new()),
             msg_node: Node::new(home),
             ctl: CoalescedBits::new(),
+            wanted_back: AtomicBool::new(false),
             vector: vector.ptr(),
             utcb: utcb.ptr(),
         }

@@ -12,6 +12,7 @@ use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
+use kern_base::sched_context::SchedContext;
 use kern_base::task::{
     FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_SENDERS, Stage, State, Task, TaskHot,
 };
@@ -295,14 +296,26 @@ impl<'k, M: Machine> Cx<'k, M> {
                 if self.hot.current.is(me.task) {
                     self.stop_current();
                 }
+                let before = me.hot.sc.get(self.pin);
                 me.hot.sc.set(Some(sc));
                 sc_hot.task.set(Some(me.task));
+                self.return_unowed(me, before);
             }
         }
         if !self.hot.current.is(me.task) {
             self.start(me.task, me.hot);
         }
         self.dispatch();
+    }
+
+    /// Time of a call that ended without a reply (its caller died, or gave up) stays with the task
+    /// until it takes the next call: then it goes back.
+    fn return_unowed(self, me: Me<'k>, before: Option<Ref<'k, SchedContext>>) {
+        let Some(sc) = before.filter(|sc| !me.hot.own_sc.is(*sc) && !me.hot.sc.is(*sc)) else { return };
+        let Some(hot) = self.sc_hot(sc).filter(|h| h.task.is(me.task)) else { return };
+        self.withdraw(sc);
+        hot.task.set(hot.owner.get(self.pin));
+        self.settle(sc);
     }
 
     /// [`abi::Op::ReplyRecv`].
@@ -372,6 +385,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let time = hot.sc.get(self.pin);
         let lent = time.is_some() && me.hot.sc.get(self.pin) == time && !me.hot.own_sc.get(self.pin).eq(&time);
         if !lent {
+            // A task without time of its own that went on with this caller's, then served a better one.
+            if let Some(sc_hot) = time.and_then(|sc| self.sc_hot(sc)).filter(|h| h.task.is(me.task)) {
+                sc_hot.task.set(Some(caller));
+            }
             self.make_ready(caller, hot);
             return;
         }

@@ -207,6 +207,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             Some(ObjType::Group) => word.get::<Group>().map_or(Ok(()), |g| self.end_group(g)),
             Some(ObjType::SchedContext) => word.get::<SchedContext>().map_or(Ok(()), |sc| {
                 let home = sc.get().hot.home();
+                if sc.get().hot.is_under_way() && home == self.id() {
+                    // It is in this CPU's mailbox: that is emptied before the call is made again.
+                    return Err(Refusal::More);
+                }
                 self.at_home(me, home, Request::StopTime(sc.ptr()), || self.stop_time(sc))
             }),
             Some(ObjType::Notification) => word.get::<Notification>().map_or(Ok(()), |n| {

@@ -10,8 +10,13 @@
 //! back: RECALL in its control word, sent to where the block is. The block comes back as a reply with
 //! an error; if it had been replied to already, the reply comes first, since one producer's messages
 //! stay in order. What was asked is carried out when the block is home.
+//!
+//! A recall may find the block gone, because the reply was quicker; by then the task may have sent
+//! its next call to the same CPU. `Task::wanted_back` tells the two apart: set by the home CPU before
+//! it asks, cleared when the block is home, so before the next call is sent.
 
 use abi::{Counter, Error, MsgInfo, TaskId};
+use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
@@ -229,6 +234,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(hot) = self.task_hot(task) else { return };
         let asked = msg.stage.get() == Stage::AskDone;
         msg.stage.set(Stage::Home);
+        task.get().wanted_back.store(false, Release);
         if hot.deadline.is_queued() {
             self.clear_deadline(task);
         }
@@ -263,6 +269,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Asks for a task's message block back from wherever it is.
     pub fn recall(self, task: Ref<'k, Task>) {
+        task.get().wanted_back.store(true, Release);
         self.raise_bits(task.get().msg.home(), task.map(|t| &t.ctl), ctl::RECALL, Mail::Control(task.ptr()));
     }
 
@@ -287,7 +294,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let mut rest = bits & !ctl::RECALL;
         let mut to = task.get().hot.home();
-        if bits & ctl::RECALL != 0 {
+        // A recall that the reply overtook must not take the next call away.
+        if bits & ctl::RECALL != 0 && task.get().wanted_back.load(Acquire) {
             match task.get().msg.open(self.pin) {
                 Some(msg) if msg.stage.get() == Stage::Out => {
                     // Still in this CPU's own mailbox: look again behind it.
@@ -330,13 +338,15 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A context came home, or to whom it is to serve next.
     fn time_arrived(self, sc: Ref<'k, SchedContext>) {
+        sc.get().hot.set_home(self.pin, self.id());
         self.settle(sc);
         self.dispatch();
     }
 
-    /// Sends a context, which is neither running nor queued, to another CPU.
+    /// Sends a context, which is neither running nor queued, to another CPU. Nobody uses it before it is
+    /// taken from the mailbox there: its node is not free sooner.
     pub fn send_time(self, sc: Ref<'k, SchedContext>, to: CpuId) {
-        sc.get().hot.set_home(self.pin, to);
+        sc.get().hot.send_to(self.pin, to);
         self.post(to, sc.map(|s| &s.node), Mail::Time(sc.ptr()));
     }
 
@@ -377,7 +387,8 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.send_control(victim.get(self.pin), ctl::KILL);
             }),
             Some(Request::StopTime(sc)) => {
-                self.serve(sc.get(self.pin).get().hot.home(), || self.stop_time(sc.get(self.pin)))
+                let sc = sc.get(self.pin);
+                self.serve(sc.get().hot.home(), || self.stop_time(sc)).or_else(|| self.look_again_for(sc))
             }
             Some(Request::StopBits(object)) => {
                 self.serve(object.get(self.pin).get().hot.home(), || self.stop_bits(object.get(self.pin)))
@@ -413,6 +424,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         None
     }
 
+    /// A context on its way here has its message in this CPU's mailbox, or nearly: look behind it.
+    fn look_again_for(self, sc: Ref<'k, SchedContext>) -> Option<CpuId> {
+        let home = sc.get().hot.home();
+        let missed = sc.get().hot.is_under_way() || home != self.id();
+        core::hint::spin_loop();
+        missed.then_some(home)
+    }
+
     /// Makes a context of this CPU inert: its owner and whoever runs on it lose it.
     pub fn stop_time(self, sc: Ref<'k, SchedContext>) {
         let Some(hot) = self.sc_hot(sc) else { return };
@@ -424,9 +443,14 @@ impl<'k, M: Machine> Cx<'k, M> {
                 }
                 if task_hot.sc.is(sc) {
                     task_hot.sc.set(None);
+                    if crate::schedule::runnable(task_hot) {
+                        // It only had it lent: it goes on with what it has.
+                        self.start(task, task_hot);
+                    }
                 }
             }
         }
+        self.dispatch();
     }
 
     /// Makes a Notification of this CPU inert: who waits for it is told.

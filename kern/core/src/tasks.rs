@@ -330,7 +330,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if task == me.task {
             return Err(Error::SelfCall.into());
         }
-        let sc = hot.sc.get(self.pin).filter(|sc| self.sched.queue.contains(self.pin, *sc));
+        // A task that waits for a call elsewhere has its time there.
+        let queued = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some() && self.sched.queue.contains(self.pin, *sc);
+        let sc = hot.sc.get(self.pin).filter(queued);
         let Some(sc) = sc.filter(|_| runnable(hot)) else { return Err(Error::WouldBlock.into()) };
         crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
         self.switch_to(sc, task, hot);

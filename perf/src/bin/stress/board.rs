@@ -255,6 +255,8 @@ impl Board {
             word.store(0, Relaxed);
         }
         self.set(Total::Begun, 0);
+        // Nobody sits there yet: as if the seat's task had been killed.
+        (0..self.seats()).for_each(|seat| self.set_of(seat, Of::Kills, 1));
     }
 
     /// A seat's word on what it does now.

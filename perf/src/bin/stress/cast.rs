@@ -8,7 +8,7 @@ use user_rt::cap::{Group, Notification, SchedContext, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::invoke::{copy, transfer};
 use user_rt::layout::{FREE_SLOTS, slot};
-use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, process, task};
+use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, end, process, task};
 
 use crate::board::{Board, DIRECTOR, Event, NOBODY, Of, Pair, SEATS_MAX, Total};
 use crate::director::{Failure, Plan};
@@ -183,10 +183,12 @@ impl Cast {
         board.set_of(seat, Of::Doomed, board.of(seat, Of::Id));
         board.event(DIRECTOR, Event::Kill, seat, board.of(seat, Of::Kills));
         let place = &mut self.seats[seat];
-        if let Some(task) = place.task.take()
-            && random.chance(50)
-        {
-            task.kill()?;
+        if let Some(task) = place.task.take() {
+            if random.chance(50) {
+                task.kill()?;
+            }
+            // It stands on memory that the reset takes away: it goes first.
+            end(&task)?;
         }
         place.nursery.reset()?;
         // A notification may have been on its way when its sender was ended.

@@ -61,9 +61,9 @@ impl Worker {
         self.note(Event::Born, NOBODY, 0);
         self.make_reply();
         while self.me + 1 < self.seats && self.take_message() {
-            self.send();
             self.board.count(Total::Sent);
             self.board.seat(self.me, Of::Sent).fetch_add(1, Relaxed);
+            self.send();
             self.serve_a_little();
         }
         self.board.set_of(self.me, Of::Finished, 1);
