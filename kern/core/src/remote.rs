@@ -155,6 +155,13 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A call from elsewhere: delivered, queued, or sent on to where its callee lives now.
     fn call_arrived(self, caller: Ref<'k, Task>, msg: &Message) {
+        if self.task_hot(caller).is_some_and(|hot| hot.recall.get() != 0) {
+            // It was asked back while it came home by itself, forwarded to a task of its caller's CPU.
+            msg.callee.set(None);
+            msg.error.set(RECALLED);
+            self.reply_arrived(caller, msg);
+            return;
+        }
         let Some(callee) = msg.callee.get(self.pin) else {
             self.fail_remote(caller, Error::Gone, TaskId::NONE);
             return;
