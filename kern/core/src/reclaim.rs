@@ -248,8 +248,11 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Ok(());
             }
         }
-        // It is elsewhere, or its message is: look again when its home has heard of it.
-        Err(self.ask(me, task.get().hot.home(), Request::Kill(task.ptr())))
+        // It is elsewhere, or its message is: look again when whoever has it was heard of. The question goes
+        // by way of the CPU that has the message, behind the recall: to ask oneself would be to wait awake.
+        let home = task.get().hot.home();
+        let first = if home == self.id() { task.get().msg.home() } else { home };
+        Err(self.ask(me, first, Request::Kill(task.ptr())))
     }
 
     fn end_process(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
