@@ -9,10 +9,11 @@ use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::CNode;
-use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, RegFrame, State, Task, TaskHot, ctl, state_half};
+use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, PENDING_SENDERS, RegFrame, State, Task, TaskHot, ctl, state_half};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
+use crate::ipc::{From, Words};
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -206,13 +207,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The first resume of a task that is to run on another CPU: it moves there with its time and its
-    /// Notification, before anybody there has heard of it.
+    /// Notification, before anybody there has heard of it. Calls that came already follow it.
     fn move_to_start(self, task: Ref<'k, Task>) -> bool {
         let Some(hot) = self.task_hot(task) else { return false };
         let to = hot.start_on.get();
         if to == self.id() || state_of(hot) != State::Ready || runnable(hot) {
             return false;
         }
+        self.send_senders_after(task, hot);
         if let Some((sc, sc_hot)) = hot.own_sc.get(self.pin).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
             if sc_hot.task.is(task) {
                 self.withdraw(sc);
@@ -230,6 +232,19 @@ impl<'k, M: Machine> Cx<'k, M> {
         task.get().hot.set_home(self.pin, to);
         self.send_control(task, ctl::RESUME);
         true
+    }
+
+    /// Calls that wait for a task which is about to move: their blocks are this CPU's, so they go into its
+    /// own mailbox, from where they follow the task.
+    fn send_senders_after(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        while let Some(caller) = hot.senders.pop_highest(self.pin) {
+            let Some(msg) = caller.get().msg.open(self.pin) else { continue };
+            let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
+            let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
+            let tag = hot.state.get() >> 32 << 32;
+            self.forward_remote(caller, task, tag, words, from);
+        }
+        hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
     }
 
     /// [`abi::Op::SchedConfigure`].
