@@ -29,6 +29,8 @@ pub enum Word {
     Control,
     Untyped,
     Note,
+    /// Overwrite the UTCB first, once.
+    Scribble,
     /// Registers that a system call has to clear, ORed.
     Dirt,
 }

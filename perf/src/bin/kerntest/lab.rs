@@ -173,6 +173,18 @@ impl<'a> Lab<'a> {
 
     /// The same with the rights and custom bits that its member record is to have.
     pub fn process_with(&mut self, vector: bool, rights: Rights, custom: u16) -> Result<Place, Failure> {
+        let index = self.process_alone(vector)?;
+        self.groups()?;
+        if let Some(groups) = &self.groups {
+            let child = &self.children[index];
+            child.join(&groups.control, CHILD_CONTROL, MEMBER_RIGHTS, 0)?;
+            child.join(&groups.tested, CHILD_GROUP, rights, custom)?;
+        }
+        Ok(Place::Child(index))
+    }
+
+    /// A process of this image that is in no group: it can have no puppets.
+    pub fn process_alone(&mut self, vector: bool) -> Result<usize, Failure> {
         let spec = ProcessSpec {
             image: self.image,
             vector,
@@ -184,12 +196,9 @@ impl<'a> Lab<'a> {
         };
         let child = process(&mut self.nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
-        let groups = self.groups()?;
-        child.join(&groups.control, CHILD_CONTROL, MEMBER_RIGHTS, 0)?;
-        child.join(&groups.tested, CHILD_GROUP, rights, custom)?;
         child.give_machine(machine_rights::LOG | machine_rights::INFO, 0)?;
         self.children.push(child);
-        Ok(Place::Child(self.children.len() - 1))
+        Ok(self.children.len() - 1)
     }
 
     /// A task that runs `entry`, not yet resumed.
@@ -285,6 +294,12 @@ impl<'a> Lab<'a> {
         }
         block.set(Word::Sent, words.len() as u64);
         self.start(puppet)
+    }
+
+    /// The same with everything in its UTCB that is the kernel's overwritten first.
+    pub fn ask_with_scribble(&self, puppet: &Puppet, args: &Args) -> Result<(), Failure> {
+        Block::at(puppet.number).set(Word::Scribble, 1);
+        self.ask(puppet, args)
     }
 
     fn start(&self, puppet: &Puppet) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use core::arch::asm;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::fence;
 
-use abi::{Cap, MSG_UTCB_WORDS, MsgInfo};
+use abi::{Cap, MSG_UTCB_WORDS, MsgInfo, Utcb};
 use user_rt::arch::{Answer, Args};
 use user_rt::cap::{Group, Handle, Notification, Untyped};
 use user_rt::spawn::own;
@@ -49,6 +49,10 @@ pub extern "C" fn puppet(index: u64) -> ! {
 
 /// Makes one system call, with the message words in the UTCB before and shown after it.
 fn carry_out(block: Block) {
+    if block.get(Word::Scribble) != 0 {
+        block.set(Word::Scribble, 0);
+        scribble();
+    }
     let words = utcb::current().message();
     let count = (block.get(Word::Sent) as usize).min(MSG_UTCB_WORDS);
     for (to, from) in words.iter().zip(block.sent()).take(count) {
@@ -60,6 +64,17 @@ fn carry_out(block: Block) {
     }
     block.set_answer(&answer);
     block.set(Word::Dirt, dirt);
+}
+
+/// Overwrites all of the UTCB but the words that are the program's own.
+fn scribble() {
+    let utcb = user_rt::arch::fs_base() as *const Utcb;
+    // SAFETY: the FS base is this task's UTCB, whose words are atomics.
+    let utcb = unsafe { &*utcb };
+    let own = [&utcb.preempt_pending, &utcb.task_id, &utcb.home_cpu];
+    for word in utcb.msg.iter().chain(own).chain(&utcb.bulk) {
+        word.store(0xdead_beef_dead_beef, Relaxed);
+    }
 }
 
 /// A system call with every register seen: what the ABI defines as the answer, and the others ORed,

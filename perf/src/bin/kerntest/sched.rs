@@ -142,21 +142,28 @@ fn yield_goes_to_equals(lab: &mut Lab<'_>) -> Outcome {
 
 fn yield_to_goes_where_it_says(lab: &mut Lab<'_>) -> Outcome {
     let giver = lab.puppet(&Wanted::default())?;
-    let others = [spin(lab, spinner, 0, crate::lab::PRIORITY)?, spin(lab, spinner, 1, crate::lab::PRIORITY)?];
-    for spinner in &others {
-        // A slice that does not end by itself here.
-        spinner.sched.configure(crate::lab::PRIORITY, 100 * boot::facts().tsc_hz)?;
-    }
+    let priority = crate::lab::PRIORITY;
+    let others = [spin(lab, spinner, 0, priority)?, spin(lab, spinner, 1, priority)?];
     for chosen in [0, 1, 1, 0] {
-        let before = [others[0].count(), others[1].count()];
-        lab.ask(&giver, &Args::plain(Op::YieldTo, others[chosen].task.arg(), 0, 0, 0))?;
-        lab.settle(boot::facts().tsc_hz / 1000);
-        let ran = [others[0].count() - before[0], others[1].count() - before[1]];
-        // Whoever ran when the giver got its turn goes on after it, too: the chosen one must run.
-        expect!(ran[chosen] > 0, "chosen {chosen}, ran {ran:?}");
         for spinner in &others {
             spinner.task.suspend()?;
+        }
+        // In the queue: the giver, then the two.
+        lab.ask(&giver, &Args::plain(Op::YieldTo, others[chosen].task.arg(), 0, 0, 0))?;
+        for spinner in &others {
             spinner.task.resume()?;
+        }
+        let before = [others[0].count(), others[1].count()];
+        let ran = || [others[0].count() - before[0], others[1].count() - before[1]];
+        for _ in 0..100 {
+            lab.settle(boot::facts().tsc_hz / 10_000);
+            if ran() != [0, 0] {
+                break;
+            }
+        }
+        expect!(ran()[chosen] > 0, "chosen {chosen}, ran {:?}", ran());
+        for spinner in &others {
+            spinner.task.suspend()?;
         }
         expect_eq!(lab.answer(&giver)?.error(), None, "yielding");
     }

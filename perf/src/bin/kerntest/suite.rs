@@ -92,6 +92,8 @@ pub const ALL: &[Module] = &[
     ("ends", crate::ends::TESTS),
     ("notify", crate::notify::TESTS),
     ("sched", crate::sched::TESTS),
+    ("memory", crate::memory::TESTS),
+    ("hostile", crate::hostile::TESTS),
 ];
 
 /// Whether the command line wants this test.

@@ -1,0 +1,219 @@
+//! Memory as programs see it: what is mapped how, for whom, and that it is so at once and everywhere.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{Error, PAGE_SIZE, USER_TOP};
+use user_rt::arch::memory;
+use user_rt::cap::{Access, Frame, Handle, VSpace};
+use user_rt::layout::SHARED_VA;
+use user_rt::spawn::own;
+
+use crate::block::Block;
+use crate::fate::{self, Fate};
+use crate::lab::{Lab, PUPPETS_MAX, Place, Wanted};
+use crate::suite::{Failure, Outcome};
+use crate::{expect, expect_eq, tests};
+
+tests! {
+    forbidden_addresses write_needs_write execute_needs_execute the_own_image_is_w_xor_x
+    a_frame_in_two_processes six_mappings_and_no_more tables_run_out large_frames
+    unmapping_reaches_every_cpu deleting_a_frame_unmaps_it the_utcb_is_data
+}
+
+/// Holes in every process of this program.
+const HOLE: u64 = SHARED_VA + 0x1000_0000;
+const LARGE: u64 = 2 << 20;
+/// One in which no page was ever mapped, so that no page table stands where a large frame goes.
+const LARGE_HOLE: u64 = SHARED_VA + 0x3000_0000;
+
+/// A process that is gone after the first fault in it.
+fn victim(lab: &mut Lab<'_>) -> Result<Wanted, Failure> {
+    Ok(Wanted { place: lab.process(false)?, ..Wanted::default() })
+}
+
+fn vspace(lab: &Lab<'_>, wanted: &Wanted) -> Result<VSpace, Failure> {
+    match wanted.place {
+        Place::Child(child) => Ok(lab.children[child].vspace.again()),
+        Place::Own => Err(Failure("the own process is no victim".into())),
+    }
+}
+
+fn forbidden_addresses(lab: &mut Lab<'_>) -> Outcome {
+    let kernel = 0xffff_8000_0000_0000;
+    let image = 0xffff_ffff_8010_0000;
+    for address in [0, 8, 0xfff, HOLE, USER_TOP, USER_TOP - 1, 1 << 47, kernel, image, u64::MAX] {
+        for entry in [fate::read, fate::write, fate::jump] {
+            let wanted = victim(lab)?;
+            let what = entry as *const () as u64;
+            expect_eq!(lab.fate(&wanted, entry, address)?, Fate::Dead, "{what:#x} at {address:#x}");
+            lab.reset()?;
+        }
+    }
+    // Below a stack is nothing.
+    let wanted = victim(lab)?;
+    expect_eq!(lab.fate(&wanted, fate::overflow, 0)?, Fate::Dead, "a stack that grows for ever");
+    Ok(())
+}
+
+/// What becomes of `entry` at an address mapped like that.
+fn mapped(lab: &mut Lab<'_>, access: Access, entry: user_rt::spawn::Entry) -> Result<Fate, Failure> {
+    let wanted = victim(lab)?;
+    let frame: Frame = lab.nursery.make(12)?;
+    // A return instruction, for those that jump there.
+    memory::with_frame(&own::vspace(), &frame, |bytes| bytes.fill(0xc3))?;
+    vspace(lab, &wanted)?.map(&frame, HOLE, access)?;
+    let fate = lab.fate(&wanted, entry, HOLE + 100)?;
+    lab.reset()?;
+    Ok(fate)
+}
+
+fn write_needs_write(lab: &mut Lab<'_>) -> Outcome {
+    expect_eq!(mapped(lab, Access::Read, fate::read)?, Fate::Alive, "reading a page to read");
+    expect_eq!(mapped(lab, Access::Read, fate::write)?, Fate::Dead, "writing a page to read");
+    expect_eq!(mapped(lab, Access::Execute, fate::write)?, Fate::Dead, "writing a page to execute");
+    expect_eq!(mapped(lab, Access::Write, fate::write)?, Fate::Alive, "writing a page to write");
+    Ok(())
+}
+
+fn execute_needs_execute(lab: &mut Lab<'_>) -> Outcome {
+    expect_eq!(mapped(lab, Access::Execute, fate::jump)?, Fate::Alive, "executing a page to execute");
+    expect_eq!(mapped(lab, Access::Execute, fate::read)?, Fate::Alive, "reading a page to execute");
+    expect_eq!(mapped(lab, Access::Read, fate::jump)?, Fate::Dead, "executing a page to read");
+    expect_eq!(mapped(lab, Access::Write, fate::jump)?, Fate::Dead, "executing a page to write");
+    Ok(())
+}
+
+fn the_own_image_is_w_xor_x(lab: &mut Lab<'_>) -> Outcome {
+    static CONSTANT: [u8; 16] = [0xc3; 16];
+    let text = fate::read as *const () as u64;
+    let rodata = CONSTANT.as_ptr() as u64;
+    let boot_page = abi::BOOT_PAGE_VA;
+    for address in [text, rodata, boot_page] {
+        let wanted = victim(lab)?;
+        expect_eq!(lab.fate(&wanted, fate::write, address)?, Fate::Dead, "writing {address:#x}");
+        lab.reset()?;
+    }
+    let wanted = victim(lab)?;
+    expect_eq!(lab.fate(&wanted, fate::jump, rodata)?, Fate::Dead, "executing a constant");
+    Ok(())
+}
+
+fn a_frame_in_two_processes(lab: &mut Lab<'_>) -> Outcome {
+    let (reader, writer) = (victim(lab)?, victim(lab)?);
+    let frames = lab.nursery.make_pages(1)?;
+    let frame = Frame::at(frames.nth(0));
+    vspace(lab, &reader)?.map(&frame, HOLE, Access::Read)?;
+    vspace(lab, &writer)?.map(&frame, HOLE, Access::Write)?;
+    let words = memory::map_words(&own::vspace(), frames.iter::<Frame>(), HOLE + 0x10_0000)?;
+    expect_eq!(lab.fate(&writer, fate::write, HOLE + 9)?, Fate::Alive, "writing in one");
+    expect_eq!(words[1].load(Relaxed), 0xc300, "what another sees");
+    expect_eq!(lab.fate(&reader, fate::write, HOLE + 9)?, Fate::Dead, "writing where it is read-only");
+    own::vspace().unmap(&frame, HOLE + 0x10_0000)?;
+    Ok(())
+}
+
+fn six_mappings_and_no_more(lab: &mut Lab<'_>) -> Outcome {
+    let frame: Frame = lab.nursery.make(12)?;
+    let at = |n: u64| HOLE + n * PAGE_SIZE;
+    for n in 0..6 {
+        own::vspace().map(&frame, at(n), Access::Read)?;
+    }
+    let seventh = own::vspace().map(&frame, at(6), Access::Read).map_err(|r| (r.error, r.detail));
+    expect_eq!(seventh, Err((Error::Full, 6)), "a seventh mapping");
+    own::vspace().unmap(&frame, at(3))?;
+    own::vspace().map(&frame, at(6), Access::Read)?;
+    for n in [0, 1, 2, 4, 5, 6] {
+        own::vspace().unmap(&frame, at(n))?;
+    }
+    Ok(())
+}
+
+fn tables_run_out(lab: &mut Lab<'_>) -> Outcome {
+    let frame: Frame = lab.nursery.make(12)?;
+    for tables in 1..8 {
+        let vspace: VSpace = lab.nursery.make(tables)?;
+        let mut mapped = 0;
+        // Each in a region of its own: every mapping takes three tables below the root, or none.
+        let refusal = loop {
+            match vspace.map(&frame, 0x1000 + mapped * (1 << 39), Access::Read) {
+                Ok(()) => mapped += 1,
+                Err(refusal) => break refusal.error,
+            }
+        };
+        let wanted = if mapped == 6 { Error::Full } else { Error::NoTables };
+        expect_eq!((mapped, refusal), (tables / 3, wanted), "with {tables} tables");
+        own::cnode().delete(vspace.cap())?;
+    }
+    Ok(())
+}
+
+fn large_frames(lab: &mut Lab<'_>) -> Outcome {
+    let frames = lab.nursery.make_many::<Frame>(21, 1)?;
+    let frame = Frame::at(frames.nth(0));
+    let refused = own::vspace().map(&frame, LARGE_HOLE + PAGE_SIZE, Access::Write).map_err(|r| r.error);
+    expect_eq!(refused, Err(Error::BadAddress), "a large frame off its alignment");
+    own::vspace().map(&frame, LARGE_HOLE, Access::Write)?;
+    let small: Frame = lab.nursery.make(12)?;
+    let inside = own::vspace().map(&small, LARGE_HOLE + 5 * PAGE_SIZE, Access::Write).map_err(|r| r.error);
+    expect_eq!(inside, Err(Error::Mapped), "a page inside a large one");
+    // SAFETY: just mapped, writable, and unmapped only below, when nothing looks at it any more.
+    let words = unsafe { memory::mapped_words(LARGE_HOLE, (LARGE / 8) as usize) };
+    expect!(words.iter().all(|word| word.load(Relaxed) == 0), "it is not clear");
+    for (index, word) in words.iter().enumerate().step_by(511) {
+        word.store(index as u64, Relaxed);
+    }
+    let good = words.iter().enumerate().step_by(511).all(|(index, word)| word.load(Relaxed) == index as u64);
+    expect!(good, "it does not hold what was written");
+    own::vspace().unmap(&frame, LARGE_HOLE)?;
+    own::vspace().map(&small, LARGE_HOLE + 5 * PAGE_SIZE, Access::Write)?;
+    own::vspace().unmap(&small, LARGE_HOLE + 5 * PAGE_SIZE)?;
+    Ok(())
+}
+
+/// A reader on another CPU is stopped by an unmap, however hot its translation is.
+fn unmapping_reaches_every_cpu(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in 0..lab.cpus.min(4) {
+        stop_a_reader(lab, cpu, |lab, wanted, frame| Ok(vspace(lab, wanted)?.unmap(frame, HOLE)?))?;
+    }
+    Ok(())
+}
+
+fn deleting_a_frame_unmaps_it(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in 0..lab.cpus.min(4) {
+        stop_a_reader(lab, cpu, |_, _, frame| Ok(own::cnode().delete(frame.cap())?))?;
+    }
+    Ok(())
+}
+
+fn stop_a_reader(
+    lab: &mut Lab<'_>,
+    cpu: u32,
+    stop: impl Fn(&Lab<'_>, &Wanted, &Frame) -> Outcome,
+) -> Outcome {
+    let wanted = Wanted { place: lab.process(false)?, cpu, ..Wanted::default() };
+    let frame: Frame = lab.nursery.make(12)?;
+    vspace(lab, &wanted)?.map(&frame, HOLE, Access::Read)?;
+    let number = PUPPETS_MAX - 1;
+    let block = Block::at(number);
+    block.clear();
+    block.note(0).store(HOLE, Relaxed);
+    let task = lab.task(&wanted, fate::keep_reading, u64::from(number))?.task;
+    task.resume()?;
+    let reads = || block.note(1).load(Relaxed);
+    while reads() < 100 {
+        lab.settle(100_000);
+    }
+    stop(lab, &wanted, &frame)?;
+    let after = reads();
+    lab.settle(1_000_000);
+    // The one that was under way may still have been counted.
+    expect!(reads() <= after + 1, "on CPU {cpu}: {} reads after it was unmapped", reads() - after);
+    lab.reset()?;
+    Ok(())
+}
+
+fn the_utcb_is_data(lab: &mut Lab<'_>) -> Outcome {
+    let wanted = victim(lab)?;
+    expect_eq!(lab.fate(&wanted, fate::jump_to_utcb, 0)?, Fate::Dead, "executing the own UTCB");
+    Ok(())
+}
