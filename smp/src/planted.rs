@@ -28,6 +28,8 @@ pub enum Fault {
     UnflushedMailboxes,
     /// A grace round takes an idle CPU with mail in its mailbox for a parked one. Loom only.
     ParkedWithMail,
+    /// No full fence between reading the epoch and looking who runs. Loom only.
+    UnfencedRound,
 }
 
 #[cfg(not(loom))]
@@ -38,7 +40,11 @@ pub(crate) const fn planted(fault: Fault) -> bool {
         Fault::DroppedInterrupt => cfg!(feature = "planted-dropped-interrupt"),
         Fault::TornSlotRead => cfg!(feature = "planted-torn-slot-read"),
         Fault::LostRecall => cfg!(feature = "planted-lost-recall"),
-        Fault::HastyEpoch | Fault::UnfencedExit | Fault::UnflushedMailboxes | Fault::ParkedWithMail => false,
+        Fault::HastyEpoch
+        | Fault::UnfencedExit
+        | Fault::UnflushedMailboxes
+        | Fault::ParkedWithMail
+        | Fault::UnfencedRound => false,
     }
 }
 

@@ -39,7 +39,8 @@ pub fn fence_after_exchange() {
 ///
 /// X wrote and fenced, Y saw a sign of it and sent a message, we took the message: the language's
 /// model wants a fence here before we are sure to see X's store. x86: stores become visible to all
-/// other CPUs at once and loads are done in order, so there is nothing to do.
+/// other CPUs at once and loads are done in order, so there is nothing to do. (Loom can't show a lack
+/// of it: there, full fences order more than the language says.)
 #[inline(always)]
 pub fn fence_after_message() {
     if cfg!(all(target_arch = "x86_64", not(loom))) {
