@@ -149,6 +149,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
+    /// A slot from which something is to be derived: its depth has room for one more.
+    pub fn check_depth(self, parent: Ref<'k, Slot>) -> Result<()> {
+        if parent.get().depth() < u16::MAX { Ok(()) } else { Err(Refusal::new(Error::Full, u64::from(u16::MAX))) }
+    }
+
     /// Gives a claimed slot back unused.
     pub fn unclaim(self, slot: Ref<'k, Slot>) {
         slot.get().word.set_empty(0);
@@ -229,6 +234,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if badge >> kern_base::slot::BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
+        self.check_depth(from)?;
         self.claim(slot)?;
         let guard = self.lock_root(header);
         if from.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING) {

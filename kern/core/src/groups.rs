@@ -30,6 +30,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::NoConsent.into());
         }
         let to = self.slot_of(addee, Cap(accept)).map_err(|_| Refusal::from(Error::NoConsent))?;
+        self.check_depth(slot)?;
         self.claim(to)?;
         let guard = self.lock_root(&object.get().header);
         let done = self.add_member(slot, word, object, addee, rights, custom, to);
@@ -190,6 +191,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             None => None,
         };
         let slot = entry.map(|e| &e.slot);
+        self.check_depth(source)?;
         self.claim(slot)?;
         let header = self.header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
         let _guard = self.lock_root(header);

@@ -74,6 +74,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let word = slot.get().word.load(self.pin);
         let untyped = self.typed::<Untyped>(word, source.cap(), Rights::NONE)?;
         let recipe = Recipe::new(source.index(), size)?;
+        self.check_depth(slot)?;
         if count == 0 || count > RETYPE_MAX {
             return Err(Refusal::argument(3));
         }
