@@ -249,9 +249,12 @@ impl<T> Homed<T> {
     }
 
     /// The inside, for the home CPU; `None` elsewhere: then send a message.
+    ///
+    /// `Acquire`, which x86 gives for nothing: a new home that looks before the message with the state
+    /// has come sees what the old one wrote before [`Homed::set_home`].
     #[inline(always)]
     pub fn open<'a>(&'a self, pin: Pin<'_>) -> Option<&'a T> {
-        (self.home.load(Ordering::Relaxed) == pin.cpu().raw()).then_some(&self.value)
+        (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
     }
 
     /// The inside, where the caller knows that this CPU is its home; panics where that is wrong.

@@ -207,6 +207,9 @@ pub struct Mailbox<P> {
     /// [`RUNNING`] or an [`Idle`]. Written by the owner.
     idle: AtomicU32,
     owner: CpuId,
+    /// For [`Fault::MissingFence`] only.
+    #[cfg(not(loom))]
+    buffered: AtomicU32,
 }
 
 impl<P> Mailbox<P> {
@@ -218,6 +221,8 @@ impl<P> Mailbox<P> {
                 first: AtomicPtr::new(ptr::null_mut()),
                 idle: AtomicU32::new(RUNNING),
                 owner,
+                #[cfg(not(loom))]
+                buffered: AtomicU32::new(0),
             }
         }
     }
@@ -279,17 +284,28 @@ impl<P> Mailbox<P> {
         self.has_mail()
     }
 
-    /// The planted bug: the look may be done before the store is visible. Under loom that is what an
-    /// absent fence means; on the machine it is made certain.
+    /// The planted bug: the store may become visible only after the looks that follow it.
+    #[cfg(loom)]
     fn retract_without_fence(&self) -> bool {
-        if cfg!(loom) {
-            self.idle.store(RUNNING, Ordering::Release);
-            return self.has_mail();
-        }
-        let early = self.has_mail();
-        chaos::point(Point::IdleRetracting);
         self.idle.store(RUNNING, Ordering::Release);
-        early
+        self.has_mail()
+    }
+
+    /// The planted bug, made certain: the store stays in the store buffer, as it were, until a look has
+    /// found nothing ([`Mailbox::drain_store_buffer`]).
+    #[cfg(not(loom))]
+    fn retract_without_fence(&self) -> bool {
+        self.buffered.store(1, Ordering::Relaxed);
+        self.has_mail()
+    }
+
+    /// The store of [`Mailbox::retract_without_fence`] becomes visible.
+    #[cfg(not(loom))]
+    fn drain_store_buffer(&self) {
+        chaos::point(Point::IdleRetracting);
+        if self.buffered.swap(0, Ordering::Relaxed) != 0 {
+            self.idle.store(RUNNING, Ordering::Release);
+        }
     }
 }
 
@@ -348,7 +364,7 @@ impl<P: Copy + Send> Mailbox<P> {
         self.check_owner(pin);
         let oldest = self.first.load(Ordering::Acquire);
         if oldest.is_null() {
-            return if self.has_mail() { Popped::Between } else { Popped::Empty };
+            return if self.has_mail() { Popped::Between } else { self.found_empty() };
         }
         chaos::point(Point::PopRead);
         // SAFETY: a queued node is part of a live object, see `enqueue`.
@@ -364,6 +380,15 @@ impl<P: Copy + Send> Mailbox<P> {
         let payload = unsafe { node.payload.get().assume_init() };
         node.owner.store(pin.cpu().raw(), Ordering::Relaxed);
         Popped::Mail(payload)
+    }
+
+    #[inline(always)]
+    fn found_empty(&self) -> Popped<P> {
+        #[cfg(not(loom))]
+        if planted(Fault::MissingFence) {
+            self.drain_store_buffer();
+        }
+        Popped::Empty
     }
 
     /// Takes the node that seems to be the last: empties the queue, unless a producer has come since.
