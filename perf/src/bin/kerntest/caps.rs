@@ -8,8 +8,8 @@ use user_rt::invoke::{copy, copy_raw};
 use user_rt::layout::slot;
 use user_rt::spawn::own;
 
-use crate::lab::{CHILD_FREE, Lab, Place, Wanted};
-use crate::suite::{Failure, Outcome};
+use crate::lab::{CHILD_FREE, Lab, Wanted};
+use crate::suite::Outcome;
 use crate::{expect, expect_eq, tests};
 
 tests! {
@@ -149,8 +149,7 @@ fn deep_trees(lab: &mut Lab<'_>) -> Outcome {
 fn foreign_cspaces(lab: &mut Lab<'_>) -> Outcome {
     let place = lab.process(false)?;
     let puppet = lab.puppet(&Wanted { place, ..Wanted::default() })?;
-    let Place::Child(child) = place else { return Err(Failure("not a child".into())) };
-    let cnode = lab.children[child].cnode.again();
+    let cnode = lab.child(place)?.cnode.again();
     let (note, [weak]) = original(lab)?;
     let slot = Cap(CHILD_FREE);
     copy(&note, cnode.slot(slot), Rights::NOTIFY, 0)?;
@@ -191,10 +190,9 @@ fn a_process_that_loses_its_cspace_ends(lab: &mut Lab<'_>) -> Outcome {
     let place = lab.process(false)?;
     let victim = lab.puppet(&Wanted { place, ..Wanted::default() })?;
     let client = lab.puppet(&Wanted::default())?;
-    let Place::Child(child) = place else { return Err(Failure("not a child".into())) };
     crate::ipc::call(lab, &client, &victim, 1)?;
     lab.stays_blocked(&client)?;
-    let cnode = lab.children[child].cnode.again();
+    let cnode = lab.child(place)?.cnode.again();
     // The child's own capability of its CNode hangs below this one.
     own::cnode().revoke(cnode.cap())?;
     own::cnode().delete(cnode.cap())?;

@@ -41,7 +41,7 @@ impl Lab<'_> {
         match called {
             Ok(_) => Ok(Fate::Alive),
             Err(refusal) if refusal.error == Error::Dead => Ok(Fate::Dead),
-            Err(refusal) => Err(Failure(alloc::format!("neither alive nor dead: {refusal}"))),
+            Err(refusal) => Err(Failure::Of(alloc::format!("neither alive nor dead: {refusal}"))),
         }
     }
 }

@@ -67,7 +67,10 @@ impl Setup {
 /// Runs a test in every setup, naming the one in which it fails.
 pub fn in_every_setup(lab: &mut Lab<'_>, test: impl Fn(&mut Lab<'_>, Setup) -> Outcome) -> Outcome {
     for setup in setups(lab) {
-        test(lab, setup).map_err(|Failure(why)| Failure(alloc::format!("{setup:?}: {why}")))?;
+        test(lab, setup).map_err(|failure| match failure {
+            Failure::Of(why) => Failure::Of(alloc::format!("{setup:?}: {why}")),
+            lacks => lacks,
+        })?;
         lab.reset()?;
     }
     Ok(())

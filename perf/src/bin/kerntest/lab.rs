@@ -34,7 +34,7 @@ const LIMIT_SECONDS: u64 = 20;
 /// Notifications, and from where on all are empty.
 pub const CHILD_SLOTS: u32 = 512;
 const CHILD_CONTROL: Cap = slot::GROUPS;
-const CHILD_GROUP: Cap = Cap(slot::GROUPS.0 + 1);
+pub const CHILD_GROUP: Cap = Cap(slot::GROUPS.0 + 1);
 const CHILD_UNTYPED: u32 = FREE_SLOTS + 128;
 const CHILD_NOTE: u32 = CHILD_UNTYPED + 64;
 pub const CHILD_FREE: u32 = CHILD_NOTE + 64;
@@ -158,7 +158,7 @@ impl<'a> Lab<'a> {
             let tested = self.nursery.make_group(16, PUPPETS_MAX as u16 + 16)?;
             self.groups = Some(Groups { control, tested });
         }
-        self.groups.as_ref().ok_or_else(|| Failure("no groups".into()))
+        self.groups.as_ref().ok_or_else(|| Failure::Of("no groups".into()))
     }
 
     /// The group that the test is about.
@@ -199,6 +199,14 @@ impl<'a> Lab<'a> {
         child.give_machine(machine_rights::LOG | machine_rights::INFO, 0)?;
         self.children.push(child);
         Ok(self.children.len() - 1)
+    }
+
+    /// A process of the test, as its maker sees it.
+    pub fn child(&self, place: Place) -> Result<&Child, Failure> {
+        match place {
+            Place::Child(index) => Ok(&self.children[index]),
+            Place::Own => Err(Failure::Of("the own process is nobody's child".into())),
+        }
     }
 
     /// A task that runs `entry`, not yet resumed.
@@ -270,7 +278,7 @@ impl<'a> Lab<'a> {
         let deadline = arch::now() + LIMIT_SECONDS * boot::facts().tsc_hz;
         while !so() {
             if self.done.wait_until(deadline).is_err() {
-                return Err(Failure(otherwise()));
+                return Err(Failure::Of(otherwise()));
             }
             fence(Acquire);
         }
@@ -306,7 +314,7 @@ impl<'a> Lab<'a> {
         let block = Block::at(puppet.number);
         fence(Release);
         block.set(Word::Asked, block.get(Word::Asked) + 1);
-        let Some(groups) = &self.groups else { return Err(Failure("no puppets".into())) };
+        let Some(groups) = &self.groups else { return Err(Failure::Of("no puppets".into())) };
         groups.control.exposure(EXPOSURE_COMMANDS + puppet.number).notify(1)?;
         Ok(())
     }
@@ -349,7 +357,7 @@ impl<'a> Lab<'a> {
             return Ok(());
         }
         let shown = Block::at(puppet.number).answer();
-        Err(Failure(format!("puppet {} should be blocked, came back with {shown:?}", puppet.number)))
+        Err(Failure::Of(format!("puppet {} should be blocked, came back with {shown:?}", puppet.number)))
     }
 
     /// Where `from` reaches `to`.

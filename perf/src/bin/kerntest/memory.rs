@@ -10,7 +10,7 @@ use user_rt::spawn::own;
 
 use crate::block::Block;
 use crate::fate::{self, Fate};
-use crate::lab::{Lab, PUPPETS_MAX, Place, Wanted};
+use crate::lab::{Lab, PUPPETS_MAX, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
 
@@ -32,10 +32,7 @@ fn victim(lab: &mut Lab<'_>) -> Result<Wanted, Failure> {
 }
 
 fn vspace(lab: &Lab<'_>, wanted: &Wanted) -> Result<VSpace, Failure> {
-    match wanted.place {
-        Place::Child(child) => Ok(lab.children[child].vspace.again()),
-        Place::Own => Err(Failure("the own process is no victim".into())),
-    }
+    Ok(lab.child(wanted.place)?.vspace.again())
 }
 
 fn forbidden_addresses(lab: &mut Lab<'_>) -> Outcome {

@@ -79,7 +79,7 @@ fn scribble() {
 
 /// A system call with every register seen: what the ABI defines as the answer, and the others ORed,
 /// which have to be zero. All registers that are no arguments go in with a pattern.
-fn observed(args: &Args) -> (Answer, u64) {
+pub fn observed(args: &Args) -> (Answer, u64) {
     let (info, rdi, rsi, rdx, r8, r9, r10, r12, dirt): (u64, u64, u64, u64, u64, u64, u64, u64, u64);
     // SAFETY: as in the runtime's general stub; rbx and rbp are saved on the stack, all else is named.
     unsafe {

@@ -14,15 +14,19 @@ pub enum Verdict {
     Skipped(&'static str),
 }
 
-/// Why a test failed, for `?`.
-pub struct Failure(pub String);
+/// Why a test did not come to its end, for `?`.
+pub enum Failure {
+    Of(String),
+    /// Not its fault: what the machine lacks.
+    Lacks(&'static str),
+}
 
 impl From<user_rt::Refusal> for Failure {
     /// Names the line of the `?`.
     #[track_caller]
     fn from(refusal: user_rt::Refusal) -> Failure {
         let place = core::panic::Location::caller();
-        Failure(alloc::format!("line {} of {}: {refusal}", place.line(), file_name(place.file())))
+        Failure::Of(alloc::format!("line {} of {}: {refusal}", place.line(), file_name(place.file())))
     }
 }
 
@@ -32,7 +36,7 @@ fn file_name(path: &str) -> &str {
 
 impl From<user_rt::spawn::SpawnError> for Failure {
     fn from(error: user_rt::spawn::SpawnError) -> Failure {
-        Failure(alloc::format!("making a process: {error}"))
+        Failure::Of(alloc::format!("making a process: {error}"))
     }
 }
 
@@ -42,7 +46,8 @@ impl From<Outcome> for Verdict {
     fn from(outcome: Outcome) -> Verdict {
         match outcome {
             Ok(()) => Verdict::Ok,
-            Err(Failure(why)) => Verdict::Failed(why),
+            Err(Failure::Of(why)) => Verdict::Failed(why),
+            Err(Failure::Lacks(what)) => Verdict::Skipped(what),
         }
     }
 }
@@ -52,7 +57,7 @@ impl From<Outcome> for Verdict {
 macro_rules! expect {
     ($condition:expr, $($text:tt)*) => {
         if !$condition {
-            return Err($crate::suite::Failure(alloc::format!($($text)*)));
+            return Err($crate::suite::Failure::Of(alloc::format!($($text)*)));
         }
     };
 }
@@ -64,7 +69,7 @@ macro_rules! expect_eq {
         let (got, wanted) = (&$got, &$wanted);
         if got != wanted {
             let what = alloc::format!($($text)*);
-            return Err($crate::suite::Failure(alloc::format!("{what}: got {got:?}, want {wanted:?}")));
+            return Err($crate::suite::Failure::Of(alloc::format!("{what}: got {got:?}, want {wanted:?}")));
         }
     }};
 }
@@ -94,6 +99,7 @@ pub const ALL: &[Module] = &[
     ("sched", crate::sched::TESTS),
     ("memory", crate::memory::TESTS),
     ("hostile", crate::hostile::TESTS),
+    ("context", crate::context::TESTS),
 ];
 
 /// Whether the command line wants this test.

@@ -35,7 +35,7 @@ fn fill<T: Handle>(nursery: &mut Nursery, size: u64) -> Result<(u32, u64), Failu
             Err(refusal) => return Err(refusal.into()),
         }
     }
-    Err(Failure("an Untyped without end".into()))
+    Err(Failure::Of("an Untyped without end".into()))
 }
 
 fn fills_twice<T: Handle>(lab: &mut Lab<'_>, size: u64, at_least: u32) -> Outcome {

@@ -1,0 +1,263 @@
+//! Context integrity: what a task has in registers stays its own, through preemption and IPC, and
+//! nobody else ever sees it.
+//!
+//! Keepers load everything they have with values of their own, spin, and look again. Their slices are
+//! short and their CPUs are shared, so they are preempted in the middle of it all the time.
+
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{Counter, Op, RegIndex, Target};
+use user_rt::arch::{self, Args};
+use user_rt::boot;
+use user_rt::invoke::start_regs;
+use user_rt::layout::stack_top;
+use user_rt::spawn::own;
+
+use crate::block::Block;
+use crate::lab::{Lab, PUPPETS_MAX, Place, Wanted};
+use crate::puppet::observed;
+use crate::registers::{Kind, Registers, WORDS, first_look, hold, name, peek};
+use crate::suite::Outcome;
+use crate::{expect, expect_eq, tests};
+
+tests! { registers_survive_preemption registers_and_calls fresh_tasks_start_clean }
+
+/// Words of a block by which a keeper is told what to do, and tells what it found.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum Note {
+    Seed = 0,
+    Rounds,
+    Vector,
+    /// Whom to call between rounds; 0: nobody.
+    Target,
+    /// Rounds that are over.
+    Done,
+    /// 1 + the word that changed, and the round.
+    Changed,
+    Round,
+    /// 1 + the word that was not as IPC has to leave it.
+    Leaked,
+}
+
+fn note(block: Block, which: Note) -> &'static core::sync::atomic::AtomicU64 {
+    block.note(which as usize)
+}
+
+/// A keeper's slice.
+fn slice() -> u64 {
+    boot::facts().tsc_hz / 5000
+}
+
+/// Turns of a keeper's spin at most: of about three ticks each, so up to two slices.
+fn spins() -> u64 {
+    slice() * 2 / 3
+}
+
+/// Holds register sets, one after the other, with calls in between.
+extern "C" fn keeper(number: u64) -> ! {
+    let block = Block::at(number as u32);
+    let kind = Kind::of(note(block, Note::Vector).load(Relaxed) != 0);
+    let target = note(block, Note::Target).load(Relaxed);
+    let mut random = oorandom::Rand64::new(u128::from(note(block, Note::Seed).load(Relaxed)));
+    for round in 0..note(block, Note::Rounds).load(Relaxed) {
+        let want = Registers::random(random.rand_u64());
+        let got = hold(kind, &want, random.rand_range(0..spins()));
+        if let Some(word) = got.differs(&want, kind) {
+            say(block, Note::Changed, word, round);
+        }
+        if target != 0 {
+            let args = Args::plain(Op::Call, target, 0, random.rand_u64(), random.rand_u64());
+            let (answer, dirt) = observed(&args);
+            if answer.info.0 != 0 || dirt != 0 || answer.rdx != args.rdx || answer.r8 != args.r8 {
+                say(block, Note::Leaked, 0, round);
+            }
+            if let Some(word) = peek(kind).vector_differs(&Registers::initial(), kind) {
+                say(block, Note::Leaked, word, round);
+            }
+        }
+        note(block, Note::Done).store(round + 1, Relaxed);
+        arch::pause();
+    }
+    loop {
+        let _ = user_rt::ipc::recv();
+    }
+}
+
+/// Keeps the first thing that went wrong.
+fn say(block: Block, what: Note, word: usize, round: u64) {
+    if note(block, what).load(Relaxed) == 0 {
+        note(block, Note::Round).store(round, Relaxed);
+        note(block, what).store(word as u64 + 1, Relaxed);
+    }
+}
+
+/// Answers calls, and looks at what each finds in its registers: nothing but the message.
+extern "C" fn looker(number: u64) -> ! {
+    let block = Block::at(number as u32);
+    let kind = Kind::of(note(block, Note::Vector).load(Relaxed) != 0);
+    let mut args = Args::new(Op::ReplyRecv);
+    for round in 1.. {
+        let (answer, dirt) = observed(&args);
+        if answer.info.0 != 0 || dirt | answer.r12 != 0 {
+            say(block, Note::Leaked, 0, round);
+        }
+        if let Some(word) = peek(kind).vector_differs(&Registers::initial(), kind) {
+            say(block, Note::Leaked, word, round);
+        }
+        // Something of its own, which the caller must not see.
+        hold(kind, &Registers::random(round), 10);
+        let [rdx, r8, r9, r10] = answer.message_registers();
+        args = Args { rdx, r8, r9, r10, ..Args::new(Op::ReplyRecv) };
+        note(block, Note::Done).store(round, Relaxed);
+    }
+    loop {
+        arch::pause();
+    }
+}
+
+/// Keepers and lookers of a test.
+struct Company {
+    numbers: Vec<u32>,
+    keepers: Vec<u32>,
+    next: u32,
+}
+
+impl Company {
+    fn new() -> Company {
+        Company { numbers: Vec::new(), keepers: Vec::new(), next: 0 }
+    }
+
+    fn block(&mut self, vector: bool) -> (u32, Block) {
+        let number = self.next;
+        self.next += 1;
+        self.numbers.push(number);
+        let block = Block::at(number);
+        block.clear();
+        note(block, Note::Vector).store(u64::from(vector), Relaxed);
+        (number, block)
+    }
+
+    /// A keeper on a CPU, in one of two processes, calling `target`.
+    fn keeper(&mut self, lab: &mut Lab<'_>, cpu: u32, place: Place, vector: bool, target: Target) -> Outcome {
+        let (number, block) = self.block(vector);
+        let seed = boot::options().number("seed", 1).unwrap_or(1) * 1000 + u64::from(number);
+        for (which, value) in [(Note::Seed, seed), (Note::Rounds, ROUNDS), (Note::Target, target.0)] {
+            note(block, which).store(value, Relaxed);
+        }
+        let made = lab.task(&Wanted { place, cpu, priority: 50 }, keeper, u64::from(number))?;
+        made.sched.configure(50, slice())?;
+        made.task.resume()?;
+        self.keepers.push(number);
+        Ok(())
+    }
+
+    /// Waits until all keepers are through, and says what went wrong.
+    fn finish(&self, lab: &Lab<'_>) -> Outcome {
+        let deadline = arch::now() + LIMIT_SECONDS * boot::facts().tsc_hz;
+        let rounds = |number: &u32| note(Block::at(*number), Note::Done).load(Relaxed);
+        while self.keepers.iter().any(|number| rounds(number) < ROUNDS) {
+            lab.settle(1_000_000);
+            let done: Vec<u64> = self.keepers.iter().map(rounds).collect();
+            expect!(arch::now() < deadline, "keepers do not get through: {done:?}");
+        }
+        for number in &self.numbers {
+            let found = |which| note(Block::at(*number), which).load(Relaxed) as usize;
+            let (changed, leaked, round) = (found(Note::Changed), found(Note::Leaked), found(Note::Round));
+            expect!(changed == 0, "task {number}, round {round}: {} changed", name(changed - 1));
+            expect!(leaked == 0, "task {number}, round {round}: {} is not clean", name(leaked - 1));
+        }
+        Ok(())
+    }
+}
+
+const ROUNDS: u64 = 40;
+const LIMIT_SECONDS: u64 = 60;
+
+/// Interrupts that a CPU took so far.
+fn interrupts(cpu: u32) -> u64 {
+    own::machine().counter(cpu, Counter::Interrupt).unwrap_or(0)
+}
+
+fn registers_survive_preemption(lab: &mut Lab<'_>) -> Outcome {
+    let places = [lab.process(false)?, lab.process(true)?, lab.process(true)?];
+    let cpus = lab.cpus.min(8);
+    let before: Vec<u64> = (0..cpus).map(interrupts).collect();
+    let mut company = Company::new();
+    for cpu in 0..cpus {
+        for (place, vector) in places.iter().zip([false, true, true]) {
+            company.keeper(lab, cpu, *place, vector, Target(0))?;
+        }
+        company.keeper(lab, cpu, places[1], true, Target(0))?;
+    }
+    company.finish(lab)?;
+    for (cpu, before) in (0..cpus).zip(before) {
+        let taken = interrupts(cpu) - before;
+        expect!(taken > ROUNDS / 4, "CPU {cpu} took only {taken} interrupts: nobody was preempted");
+    }
+    Ok(())
+}
+
+fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {
+    let (plain, vector) = (lab.process(false)?, lab.process(true)?);
+    let servers = [lab.process(false)?, lab.process(true)?];
+    let cpus = lab.cpus.min(4);
+    let group = lab.group()?;
+    let mut company = Company::new();
+    // On every CPU a looker of each kind; keepers of each kind call them, near and far.
+    let mut targets = Vec::new();
+    for cpu in 0..cpus {
+        for (place, with) in servers.iter().zip([false, true]) {
+            let (number, _) = company.block(with);
+            let made = lab.task(&Wanted { place: *place, cpu, priority: 50 }, looker, u64::from(number))?;
+            group.expose_task(number + 1, &made.task)?;
+            made.task.resume()?;
+            targets.push(number + 1);
+        }
+    }
+    let slot = crate::lab::CHILD_GROUP;
+    for cpu in 0..cpus {
+        for (index, (place, with)) in [(plain, false), (vector, true), (vector, true)].into_iter().enumerate()
+        {
+            let target = targets[(cpu as usize * 2 + index * 3) % targets.len()];
+            company.keeper(lab, cpu, place, with, Target::new(slot, target))?;
+        }
+    }
+    company.finish(lab)
+}
+
+/// A task made in the midst of them finds nothing in its registers but what its maker wrote.
+fn fresh_tasks_start_clean(lab: &mut Lab<'_>) -> Outcome {
+    let place = lab.process(true)?;
+    let mut company = Company::new();
+    company.keeper(lab, 0, place, true, Target(0))?;
+    company.keeper(lab, 0, place, true, Target(0))?;
+    let number = PUPPETS_MAX - 1;
+    for round in 0..10 {
+        Block::at(number).clear();
+        let at = Block::at(number).note(0) as *const _ as u64;
+        let made = lab.task(&Wanted { place, cpu: 0, priority: 60 }, keeper, 0)?;
+        let mut regs = start_regs(first_look as *const () as u64, stack_top(1));
+        regs[RegIndex::Rdi as usize] = at;
+        regs[RegIndex::Rbx as usize] = 0xb + round;
+        let old = made.task.read_regs()?;
+        regs[RegIndex::Rsp as usize] = old[RegIndex::Rsp as usize];
+        made.task.write_regs(&regs)?;
+        made.task.resume()?;
+        let flags = Block::at(number).note(14);
+        for _ in 0..10_000 {
+            lab.settle(200_000);
+            if flags.load(Relaxed) != 0 {
+                break;
+            }
+        }
+        let seen: [u64; WORDS] = core::array::from_fn(|word| Block::at(number).note(word).load(Relaxed));
+        let mut wanted = [0; WORDS];
+        wanted[1] = 0xb + round;
+        wanted[14] = 0x202;
+        expect_eq!(seen, wanted, "a fresh task's registers");
+        made.task.kill()?;
+    }
+    company.finish(lab)
+}

@@ -1,0 +1,342 @@
+//! Everything a task has in registers, loaded, held for a while, and seen again.
+//!
+//! Three kinds: without vector state, with x87 and SSE, with AVX besides. The kind is that of the
+//! process and the machine; the functions must be called where the instructions exist.
+
+use core::arch::naked_asm;
+
+use abi::cpu_features;
+use user_rt::boot;
+
+/// Words of a register set: see [`name`].
+pub const WORDS: usize = 98;
+const GPRS: usize = 14;
+const FLAGS: usize = GPRS;
+const FS: usize = FLAGS + 1;
+const GS: usize = FS + 1;
+const CONTROL: usize = GS + 1;
+const X87: usize = CONTROL + 1;
+const VECTORS: usize = X87 + 16;
+const _: () = assert!(VECTORS + 64 == WORDS);
+
+/// Carry, parity, adjust, zero, sign, direction, overflow, identification.
+const FREE_FLAGS: u64 = 0x20_0cd5;
+const FIXED_FLAGS: u64 = 0x202;
+
+/// A register set.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Registers(pub [u64; WORDS]);
+
+/// What there is to hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    General,
+    Sse,
+    Avx,
+}
+
+impl Kind {
+    /// The most that a process with or without vector state has here.
+    pub fn of(vector: bool) -> Kind {
+        match vector {
+            false => Kind::General,
+            true if boot::has(cpu_features::AVX) => Kind::Avx,
+            true => Kind::Sse,
+        }
+    }
+
+    /// Words that count for this kind.
+    fn counts(self, word: usize) -> bool {
+        match self {
+            Kind::General => word < CONTROL,
+            // Of each vector register the lower half.
+            Kind::Sse => word < VECTORS || (word - VECTORS) % 4 < 2,
+            Kind::Avx => true,
+        }
+    }
+}
+
+/// A word by the name of its register.
+pub fn name(word: usize) -> &'static str {
+    const NAMES: [&str; GPRS + 4] = [
+        "rax",
+        "rbx",
+        "rdx",
+        "rsi",
+        "rdi",
+        "rbp",
+        "r8",
+        "r9",
+        "r10",
+        "r11",
+        "r12",
+        "r13",
+        "r14",
+        "r15",
+        "rflags",
+        "fs base",
+        "gs base",
+        "x87 control and mxcsr",
+    ];
+    match word {
+        CONTROL.. if word >= VECTORS => "a vector register",
+        _ if word >= X87 => "an x87 register",
+        _ => NAMES[word],
+    }
+}
+
+impl Registers {
+    pub const EMPTY: Registers = Registers([0; WORDS]);
+
+    /// A set that `seed` stands for: every register something of its own, as far as the CPU takes it.
+    pub fn random(seed: u64) -> Registers {
+        let mut random = oorandom::Rand64::new(u128::from(seed));
+        let mut set = Registers(core::array::from_fn(|_| random.rand_u64()));
+        set.0[FLAGS] = set.0[FLAGS] & FREE_FLAGS | FIXED_FLAGS;
+        for base in [FS, GS] {
+            set.0[base] &= abi::USER_TOP - 1;
+        }
+        // Rounding modes of both units; everything masked.
+        let modes = set.0[CONTROL];
+        let control = 0x37f | (modes & 3) << 10;
+        let mxcsr = 0x1f80 | (modes >> 2 & 3) << 13;
+        set.0[CONTROL] = control | mxcsr << 32;
+        for register in 0..8 {
+            // Normal numbers: they come back as they went.
+            let (low, high) = (X87 + 2 * register, X87 + 2 * register + 1);
+            set.0[low] |= 1 << 63;
+            set.0[high] = 0x3f00 | set.0[high] & 0x80ff;
+        }
+        set
+    }
+
+    /// What a process without a history has: everything zero but the modes.
+    pub fn initial() -> Registers {
+        let mut set = Registers::EMPTY;
+        set.0[CONTROL] = 0x37f | 0x1f80 << 32;
+        set
+    }
+
+    /// The first word in which another set differs, of those that count.
+    pub fn differs(&self, other: &Registers, kind: Kind) -> Option<usize> {
+        (0..WORDS).find(|word| kind.counts(*word) && self.0[*word] != other.0[*word])
+    }
+
+    /// The same for the vector part alone.
+    pub fn vector_differs(&self, other: &Registers, kind: Kind) -> Option<usize> {
+        (CONTROL..WORDS).find(|word| kind.counts(*word) && self.0[*word] != other.0[*word])
+    }
+}
+
+/// Loads `want`, counts `spins` down without touching a flag, and stores what there is then.
+pub fn hold(kind: Kind, want: &Registers, spins: u64) -> Registers {
+    let mut got = Registers::EMPTY;
+    // SAFETY: both sets are whole, and the caller's process has what the kind says.
+    unsafe {
+        match kind {
+            Kind::General => hold_general(want, &raw mut got, spins),
+            Kind::Sse => hold_sse(want, &raw mut got, spins),
+            Kind::Avx => hold_avx(want, &raw mut got, spins),
+        }
+    }
+    got
+}
+
+/// The vector part as it is now; nothing for a process without.
+pub fn peek(kind: Kind) -> Registers {
+    let mut got = Registers::initial();
+    // SAFETY: as in `hold`.
+    unsafe {
+        match kind {
+            Kind::General => {}
+            Kind::Sse => peek_sse(&raw mut got),
+            Kind::Avx => peek_avx(&raw mut got),
+        }
+    }
+    got
+}
+
+/// Assembly with the numbers of the words put in.
+macro_rules! registers_asm {
+    ($($line:expr),* $(,)?) => {
+        naked_asm!(
+            $($line,)*
+            flags = const FLAGS * 8, fs = const FS * 8, gs = const GS * 8,
+            control = const CONTROL * 8, mxcsr = const CONTROL * 8 + 4,
+            x87 = const X87 * 8, vectors = const VECTORS * 8,
+        )
+    };
+}
+
+macro_rules! holder {
+    ($name:ident, [$($load:expr),*], [$($store:expr),*]) => {
+        /// # Safety
+        /// `want` and `got` are whole; the process has what is loaded.
+        #[unsafe(naked)]
+        unsafe extern "sysv64" fn $name(want: *const Registers, got: *mut Registers, spins: u64) {
+            registers_asm!(
+                "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
+                "push rsi",
+                "rdfsbase rax", "push rax",
+                "rdgsbase rax", "push rax",
+                $($load,)*
+                "mov rcx, rdx",
+                "mov rax, [rdi + {fs}]", "wrfsbase rax",
+                "mov rax, [rdi + {gs}]", "wrgsbase rax",
+                "push qword ptr [rdi + {flags}]", "popfq",
+                "mov rax, [rdi]", "mov rbx, [rdi + 8]", "mov rdx, [rdi + 16]", "mov rsi, [rdi + 24]",
+                "mov rbp, [rdi + 40]", "mov r8, [rdi + 48]", "mov r9, [rdi + 56]", "mov r10, [rdi + 64]",
+                "mov r11, [rdi + 72]", "mov r12, [rdi + 80]", "mov r13, [rdi + 88]", "mov r14, [rdi + 96]",
+                "mov r15, [rdi + 104]", "mov rdi, [rdi + 32]",
+                "2:", "jrcxz 3f", "lea rcx, [rcx - 1]", "jmp 2b", "3:",
+                "push rdi", "pushfq", "mov rdi, [rsp + 32]",
+                "mov [rdi], rax", "mov [rdi + 8], rbx", "mov [rdi + 16], rdx", "mov [rdi + 24], rsi",
+                "mov [rdi + 40], rbp", "mov [rdi + 48], r8", "mov [rdi + 56], r9", "mov [rdi + 64], r10",
+                "mov [rdi + 72], r11", "mov [rdi + 80], r12", "mov [rdi + 88], r13", "mov [rdi + 96], r14",
+                "mov [rdi + 104], r15",
+                "pop qword ptr [rdi + {flags}]", "pop qword ptr [rdi + 32]", "cld",
+                "rdfsbase rax", "mov [rdi + {fs}], rax",
+                "rdgsbase rax", "mov [rdi + {gs}], rax",
+                $($store,)*
+                "pop rax", "wrgsbase rax", "pop rax", "wrfsbase rax", "pop rsi",
+                "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
+                "ret",
+                "/* {control} {mxcsr} {x87} {vectors} */",
+            )
+        }
+    };
+}
+
+/// One instruction for each of the registers, `st(0)` to `st(7)` or `xmm0` to `xmm15`.
+macro_rules! x87_load {
+    () => {
+        concat!(
+            "fninit\n",
+            "fldcw word ptr [rdi + {control}]\n",
+            "ldmxcsr [rdi + {mxcsr}]\n",
+            "fld tbyte ptr [rdi + {x87}]\n",
+            "fld tbyte ptr [rdi + {x87} + 16]\n",
+            "fld tbyte ptr [rdi + {x87} + 32]\n",
+            "fld tbyte ptr [rdi + {x87} + 48]\n",
+            "fld tbyte ptr [rdi + {x87} + 64]\n",
+            "fld tbyte ptr [rdi + {x87} + 80]\n",
+            "fld tbyte ptr [rdi + {x87} + 96]\n",
+            "fld tbyte ptr [rdi + {x87} + 112]\n",
+        )
+    };
+}
+
+macro_rules! x87_store {
+    () => {
+        concat!(
+            "fnstcw word ptr [rdi + {control}]\n",
+            "stmxcsr [rdi + {mxcsr}]\n",
+            "fstp tbyte ptr [rdi + {x87} + 112]\n",
+            "fstp tbyte ptr [rdi + {x87} + 96]\n",
+            "fstp tbyte ptr [rdi + {x87} + 80]\n",
+            "fstp tbyte ptr [rdi + {x87} + 64]\n",
+            "fstp tbyte ptr [rdi + {x87} + 48]\n",
+            "fstp tbyte ptr [rdi + {x87} + 32]\n",
+            "fstp tbyte ptr [rdi + {x87} + 16]\n",
+            "fstp tbyte ptr [rdi + {x87}]\n",
+        )
+    };
+}
+
+macro_rules! vectors {
+    ($before:literal, $between:literal, $after:literal, store) => {
+        vectors!(@ $before, $between, $after, true, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    ($before:literal, $between:literal, $after:literal, load) => {
+        vectors!(@ $before, $between, $after, false, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $op:literal, $register:literal, $size:literal, true, $($n:literal)*) => {
+        concat!($($op, " [rdi + {vectors} + 32 * ", $n, "], ", $register, $n, "\n"),*)
+    };
+    (@ $op:literal, $register:literal, $size:literal, false, $($n:literal)*) => {
+        concat!($($op, " ", $register, $n, ", [rdi + {vectors} + 32 * ", $n, "]\n"),*)
+    };
+}
+
+holder!(hold_general, [], []);
+holder!(
+    hold_sse,
+    [x87_load!(), vectors!("movdqu", "xmm", "", load)],
+    [x87_store!(), vectors!("movdqu", "xmm", "", store)]
+);
+holder!(
+    hold_avx,
+    [x87_load!(), vectors!("vmovdqu", "ymm", "", load)],
+    [x87_store!(), vectors!("vmovdqu", "ymm", "", store)]
+);
+
+macro_rules! peeker {
+    ($name:ident, $store:expr) => {
+        /// # Safety
+        /// `got` is whole; the process has what is stored.
+        #[unsafe(naked)]
+        unsafe extern "sysv64" fn $name(got: *mut Registers) {
+            registers_asm!(
+                // The x87 registers by an image that shows them without taking them off the stack.
+                "sub rsp, 528",
+                "mov rax, rsp",
+                "and rax, -16",
+                "fxsave64 [rax]",
+                "mov cx, [rax]",
+                "mov [rdi + {control}], cx",
+                "mov ecx, [rax + 24]",
+                "mov [rdi + {mxcsr}], ecx",
+                "lea rsi, [rax + 32]",
+                "lea rdx, [rdi + {x87}]",
+                "mov ecx, 8",
+                "2:",
+                "mov rax, [rsi]",
+                "mov [rdx], rax",
+                "movzx eax, word ptr [rsi + 8]",
+                "mov [rdx + 8], rax",
+                "add rsi, 16",
+                "add rdx, 16",
+                "dec ecx",
+                "jnz 2b",
+                $store,
+                "add rsp, 528",
+                "ret",
+                "/* {flags} {fs} {gs} */",
+            )
+        }
+    };
+}
+
+peeker!(peek_sse, vectors!("movdqu", "xmm", "", store));
+peeker!(peek_avx, vectors!("vmovdqu", "ymm", "", store));
+
+/// First instructions of a task: stores the general registers where rdi says, then word [`FLAGS`], then waits.
+///
+/// # Safety
+/// rdi points to as many words as a set has.
+#[unsafe(naked)]
+pub unsafe extern "sysv64" fn first_look() -> ! {
+    registers_asm!(
+        "mov [rdi], rax",
+        "mov [rdi + 8], rbx",
+        "mov [rdi + 16], rdx",
+        "mov [rdi + 24], rsi",
+        "mov [rdi + 40], rbp",
+        "mov [rdi + 48], r8",
+        "mov [rdi + 56], r9",
+        "mov [rdi + 64], r10",
+        "mov [rdi + 72], r11",
+        "mov [rdi + 80], r12",
+        "mov [rdi + 88], r13",
+        "mov [rdi + 96], r14",
+        "mov [rdi + 104], r15",
+        "mov [rdi + 32], rcx",
+        "pushfq",
+        "pop qword ptr [rdi + {flags}]",
+        "2:",
+        "pause",
+        "jmp 2b",
+        "/* {fs} {gs} {control} {mxcsr} {x87} {vectors} */",
+    )
+}
