@@ -75,6 +75,7 @@ global_asm!(
     pending = const TASK + offset_of!(TaskHot, pending),
     process = const TASK + offset_of!(TaskHot, process),
     sc = const TASK + offset_of!(TaskHot, sc),
+    lender = const TASK + offset_of!(TaskHot, lender),
     own_sc = const TASK + offset_of!(TaskHot, own_sc),
     caller = const TASK + offset_of!(TaskHot, caller),
     callee = const CALLEE,

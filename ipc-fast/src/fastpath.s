@@ -93,7 +93,8 @@
     mov [rbp + {caller}], r14
     mov [r14 + {callee}], rbp
     mov rbx, [r14 + {sc}]
-    mov [rbp + {sc}], rbx
+    mov [rbp + {sc}], rbx                    // the caller's own stays as it is: the reply finds it so
+    mov [rbp + {lender}], r14
     mov [rbx + {sc_task}], rbp
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_call}]
@@ -238,9 +239,9 @@ syscall_entry:
     jne 21f
     cmp qword ptr [r14 + {pending}], 0
     jne miss_reply_pending
-    mov rbx, [r14 + {sc}]                    // the caller's time, which goes back to it
-    cmp rbx, [rbp + {sc}]
+    cmp [r14 + {lender}], rbp                // the caller's time, which goes back to it
     jne miss_reply_sched
+    mov rbx, [r14 + {sc}]
     commit_reply 0
 
 21: test byte ptr [r14 + {state} + 1], {flag_vector}
@@ -249,9 +250,9 @@ syscall_entry:
     jne 22f
     cmp qword ptr [r14 + {pending}], 0
     jne miss_reply_pending
-    mov rbx, [r14 + {sc}]
-    cmp rbx, [rbp + {sc}]
+    cmp [r14 + {lender}], rbp
     jne miss_reply_sched
+    mov rbx, [r14 + {sc}]
     commit_reply 1
 22: shr ebx, 8
     xor bl, [r14 + {state} + 1]

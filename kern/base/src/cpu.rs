@@ -25,8 +25,6 @@ pub enum Mail {
     Control(Ptr<Task>),
     /// Bits were raised on a Notification.
     Bits(Ptr<Notification>),
-    /// A SchedContext comes home, or to whom it is to serve next.
-    Time(Ptr<SchedContext>),
     /// A grace period passes.
     Grace(GraceMail),
 }

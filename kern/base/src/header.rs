@@ -24,6 +24,8 @@ pub struct Header {
     /// Security label; 0 = none. Nothing sets or checks it yet.
     label: AtomicU64,
     root: RootId,
+    /// How far the destruction of the object's table has come: nothing is left below.
+    swept: AtomicU32,
 }
 
 impl Header {
@@ -34,6 +36,7 @@ impl Header {
             refs: AtomicU32::new(0),
             label: AtomicU64::new(0),
             root,
+            swept: AtomicU32::new(0),
         }
     }
 
@@ -72,8 +75,13 @@ impl Header {
         self.flags.fetch_or(flag, Ordering::AcqRel) & flag == 0
     }
 
-    pub fn clear_flag(&self, flag: u16) {
-        self.flags.fetch_and(!flag, Ordering::AcqRel);
+    pub fn swept(&self) -> usize {
+        self.swept.load(Ordering::Relaxed) as usize
+    }
+
+    /// Entry `at` is empty for good, and so are those before it.
+    pub fn sweep(&self, at: usize) {
+        self.swept.fetch_max(at as u32 + 1, Ordering::Relaxed);
     }
 }
 

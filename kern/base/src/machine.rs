@@ -35,6 +35,9 @@ pub trait Machine: Sized + Sync + 'static {
     /// Returns what CR3 gets.
     fn init_root_table(&self, root: Phys) -> u64;
 
+    /// An address space is gone: no CPU is in it or remembers translations of it.
+    fn end_space(&self, cr3: u64);
+
     /// Maps `1 << log2` bytes (4 KiB or 2 MiB) at `va`. Takes page-table frames from the VSpace's pool.
     /// The caller holds the VSpace's lock and has checked alignment, range and W^X.
     fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error>;

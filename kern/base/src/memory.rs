@@ -4,7 +4,6 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
-use smp::cpu::CpuId;
 use smp::door::{AtomicLink, KernelObject, Region, Table};
 use smp::quiesce::Ticket;
 
@@ -16,6 +15,17 @@ use crate::process::Process;
 #[repr(transparent)]
 pub struct Phys(pub u64);
 
+/// What a reset waits for, once everything is revoked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reset {
+    /// Nothing: there is none, or it is not so far yet.
+    No,
+    /// That CPUs forget translations: a tour of a higher number than this.
+    Forget(u64),
+    /// That nothing refers to what was made here: a quiet period.
+    Quiet(Ticket),
+}
+
 /// A range of physical memory from which objects are made. The region is used under the root lock.
 #[repr(C, align(64))]
 pub struct Untyped {
@@ -23,8 +33,8 @@ pub struct Untyped {
     pub log2: u8,
     /// A reset is under way: nothing is carved meanwhile.
     pub resetting: AtomicBool,
-    /// The quiet period that the reset waits for, and whose. Under the root lock.
-    pub ticket: Cell<Option<(CpuId, Ticket)>>,
+    /// How far the reset has come, once everything is revoked. Under the root lock.
+    pub reset: Cell<Reset>,
     region: Region,
 }
 
@@ -39,7 +49,7 @@ impl Untyped {
             header: Header::new(ObjType::Untyped, root),
             log2,
             resetting: AtomicBool::new(false),
-            ticket: Cell::new(None),
+            reset: Cell::new(Reset::No),
             region,
         }
     }
@@ -80,7 +90,8 @@ pub type Mappings = [Mapping; FRAME_MAPPINGS];
 /// Mappings that one frame can have at a time.
 pub const FRAME_MAPPINGS: usize = 6;
 
-/// One mapping of a frame. Written under the lock of the VSpace; free while `vspace` is null.
+/// One mapping of a frame. Written under the lock of the VSpace; free while `vspace` is null. When it is
+/// taken away, the record stays until no CPU can hold its translation any more.
 #[derive(Default)]
 pub struct Mapping {
     pub vspace: AtomicLink<VSpace>,
@@ -88,8 +99,10 @@ pub struct Mapping {
     /// Neighbours in the list of the VSpace's mappings.
     pub next: AtomicLink<Mapping>,
     pub prev: AtomicLink<Mapping>,
-    /// Address; bit 0 = writable, bit 1 = executable.
+    /// Address; bit 0 = writable, bit 1 = executable, bit 2 = taken away.
     pub address: AtomicU64,
+    /// Of one taken away: it is forgotten when a tour of a higher number than this is over.
+    pub stamp: AtomicU64,
 }
 
 impl KernelObject for Frame {
@@ -123,8 +136,11 @@ pub struct VSpace {
     pub pool: Phys,
     pub pool_len: u32,
     pub pool_used: AtomicU32,
-    /// All frames mapped here.
+    /// All frames mapped here, and those taken away that are not forgotten yet.
     pub mappings: AtomicLink<Mapping>,
+    pub going: AtomicLink<Mapping>,
+    /// Of one that is destroyed: CPUs have left it when a tour of at least this number is over; 0 = not so far.
+    pub leave: AtomicU64,
     /// Serialises changes of the tables.
     pub lock: spin::Mutex<()>,
     /// Bumped when a translation goes; a switch that finds another value than it saw last flushes.
@@ -152,6 +168,8 @@ impl VSpace {
             pool_len,
             pool_used: AtomicU32::new(0),
             mappings: AtomicLink::null(),
+            going: AtomicLink::null(),
+            leave: AtomicU64::new(0),
             lock: spin::Mutex::new(()),
             generation: AtomicU64::new(0),
             seen,

@@ -1,17 +1,15 @@
 //! SchedContexts: the right to CPU time.
 //!
-//! Run queues hold these, never tasks. `task` is who spends the time now: a call hands it to the
-//! callee, the reply hands it back. The inside belongs to the CPU that the context is on; it travels
-//! with a message to another CPU and is charged there.
+//! Run queues hold these, never tasks. `task` is who has the time now: a call hands it to the callee,
+//! the reply hands it back. The inside belongs to the CPU that the context is on; it travels in message
+//! blocks to other CPUs and is charged there.
 
 use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::CpuSet;
 use smp::door::{Homed, KernelObject, Link};
-use smp::mailbox::Node;
 
-use crate::cpu::Mail;
 use crate::header::{Header, RootId};
 use crate::task::Task;
 
@@ -21,7 +19,7 @@ pub const DEFAULT_SLICE: u64 = 10_000_000;
 /// What the home CPU owns.
 #[repr(C)]
 pub struct SchedHot {
-    /// The task that runs on it.
+    /// The task that has it. On this CPU, or with its message block on this CPU.
     pub task: Link<Task>,
     /// The task it is bound to.
     pub owner: Link<Task>,
@@ -34,8 +32,6 @@ pub struct SchedHot {
 pub struct SchedContext {
     pub header: Header,
     pub hot: Homed<SchedHot>,
-    /// Carries it to another CPU when it travels without a message.
-    pub node: Node<Mail>,
 }
 
 impl KernelObject for SchedContext {
@@ -61,7 +57,6 @@ impl SchedContext {
                     state: ScState::new(0, DEFAULT_SLICE, CpuSet::ALL),
                 },
             ),
-            node: Node::new(home),
         }
     }
 }

@@ -72,6 +72,8 @@ pub struct CNode {
     pub slots: Table<Slot>,
     /// The one process whose CSpace this is.
     pub process: AtomicLink<crate::process::Process>,
+    /// Next in the kernel's list of CNodes that are being emptied.
+    pub next_grave: AtomicLink<CNode>,
 }
 
 impl KernelObject for CNode {
@@ -80,7 +82,12 @@ impl KernelObject for CNode {
 
 impl CNode {
     pub fn new(root: RootId, slots: Table<Slot>) -> CNode {
-        CNode { header: Header::new(ObjType::CNode, root), slots, process: AtomicLink::null() }
+        CNode {
+            header: Header::new(ObjType::CNode, root),
+            slots,
+            process: AtomicLink::null(),
+            next_grave: AtomicLink::null(),
+        }
     }
 }
 

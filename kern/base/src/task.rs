@@ -58,7 +58,8 @@ pub enum State {
     AwaitRemote = 7,
     /// Waiting for Notification bits.
     WaitBits = 8,
-    /// Waiting for a grace period or another CPU's answer; the system call starts again afterwards.
+    /// Waiting for a grace period or another CPU's answer; then it goes on at its instruction pointer,
+    /// which was set back to a system call that has to be made again.
     Restart = 9,
     /// Stopped by a fault that nobody handles yet.
     Faulted = 10,
@@ -133,12 +134,16 @@ pub struct TaskHot {
     /// bound Notification (bit 1).
     pub pending: Cell<u64>,
     pub process: Link<Process>,
-    /// The CPU time it runs on, or would.
+    /// The CPU time it spends, or would. While it waits in a call with which it lent its time, this says
+    /// nothing: the fastpath leaves it.
     pub sc: Link<SchedContext>,
     /// The CPU time bound to it.
     pub own_sc: Link<SchedContext>,
     /// The caller of the call it is serving, not yet replied to nor saved.
     pub caller: Link<Task>,
+    /// The caller whose time it has, or has lent on; null for own time. While it receives this says
+    /// nothing: the fastpath leaves it.
+    pub lender: Link<Task>,
     /// FS and GS bases that every syscall exit sets.
     pub fs_base: Cell<u64>,
     pub gs_base: Cell<u64>,
@@ -152,10 +157,12 @@ pub struct TaskHot {
     /// The Notification it waits for in `WaitBits`.
     pub waits_for: Link<Notification>,
     pub deadline: DeadlineLinks<Task>,
-    /// Why a suspended or dying task's message was recalled, as `Error` number; 0 = not.
+    /// Why its message was asked back, as `Error` number; 0 = it was not.
     pub recall: Cell<u8>,
-    /// The request that its present system call made has been served.
-    pub answered: Cell<bool>,
+    /// How many messages it has sent to other CPUs.
+    pub sent: Cell<u32>,
+    /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are here.
+    pub mourners: PrioList<Task>,
     /// The CPU that it moves to when it is first resumed.
     pub start_on: Cell<CpuId>,
     /// Next in the home CPU's list of grace waiters.
@@ -187,6 +194,8 @@ pub enum Stage {
     Ask = 5,
     /// On its way back from that.
     AskDone = 6,
+    /// Kept by a dying task until it is dead.
+    Mourning = 7,
 }
 
 /// What one CPU asks another to do with an object of the other's own.
@@ -196,8 +205,14 @@ pub enum Request {
     StopTime(Ptr<SchedContext>),
     StopBits(Ptr<Notification>),
     StopReply(Ptr<Reply>),
-    /// Drop translations, leave dying address spaces; then the next CPU does.
-    Forget,
+    /// Drop translations, leave dying address spaces; then the next CPU does. The tour's number.
+    Forget(u64),
+    /// The owner of this time is dying.
+    Disown(Ptr<SchedContext>),
+    /// The asking task wants this time: its own, or that of a caller it serves.
+    Fetch(Ptr<SchedContext>),
+    /// The same, for the time that this caller of the asking task was lent.
+    Seek(Ptr<Task>),
 }
 
 /// The message block of a task: its call, then its reply.
@@ -216,9 +231,11 @@ pub struct Message {
     pub sender: Cell<TaskId>,
     /// For a reply on its way: `Error` number, or 0.
     pub error: Cell<u8>,
-    /// The CPU time that travels along.
+    /// The CPU time that travels along, while the callee does not have it.
     pub sc: Link<SchedContext>,
     pub priority: Cell<u8>,
+    /// Which of the caller's messages to other CPUs this is.
+    pub number: Cell<u32>,
     pub queue: PrioLinks<Task>,
     /// The generation half of the callee's state word, for the callee's CPU to check.
     pub tag: Cell<u64>,
@@ -239,6 +256,7 @@ impl Message {
             error: Cell::new(0),
             sc: Link::null(),
             priority: Cell::new(0),
+            number: Cell::new(0),
             queue: PrioLinks::new(),
             tag: Cell::new(0),
             request: Cell::new(None),
@@ -263,14 +281,17 @@ pub struct Task {
     pub id: AtomicU64,
     /// Where its UTCB is mapped in its process.
     pub utcb_address: AtomicU64,
+    /// Which message to another CPU is asked back, and how. Written by the home CPU, read by whoever has
+    /// the message.
+    pub recalled: AtomicU64,
     pub hot: Homed<TaskHot>,
     pub msg: Homed<Message>,
+    /// Whether it was last asked to suspend or to resume: control bits have no order.
+    pub to_suspend: AtomicBool,
     /// Carries `msg` through mailboxes.
     pub msg_node: Node<Mail>,
     /// Kill, suspend, cancel, migrate: bits and the node that carries them.
     pub ctl: CoalescedBits<Mail>,
-    /// The message block has been asked back and is not home yet. Written by the home CPU.
-    pub wanted_back: AtomicBool,
     vector: Ptr<VectorArea>,
     utcb: Ptr<Utcb>,
 }
@@ -317,6 +338,7 @@ impl Task {
             sc: Link::null(),
             own_sc: Link::null(),
             caller: Link::null(),
+            lender: Link::null(),
             fs_base: Cell::new(0),
             gs_base: Cell::new(0),
             regs: RegFrame::default(),
@@ -326,7 +348,8 @@ impl Task {
             waits_for: Link::null(),
             deadline: DeadlineLinks::new(),
             recall: Cell::new(0),
-            answered: Cell::new(false),
+            sent: Cell::new(0),
+            mourners: PrioList::new(),
             start_on: Cell::new(home),
             wait_next: Link::null(),
             wait_epoch: Cell::new(0),
@@ -335,11 +358,12 @@ impl Task {
             header: Header::new(ObjType::Task, root),
             id: AtomicU64::new(0),
             utcb_address: AtomicU64::new(0),
+            recalled: AtomicU64::new(0),
             hot: Homed::new(home, hot),
             msg: Homed::new(home, Message::new()),
+            to_suspend: AtomicBool::new(false),
             msg_node: Node::new(home),
             ctl: CoalescedBits::new(),
-            wanted_back: AtomicBool::new(false),
             vector: vector.ptr(),
             utcb: utcb.ptr(),
         }
@@ -363,4 +387,6 @@ pub mod ctl {
     pub const CANCEL: u64 = 1 << 3;
     /// To the CPU that has the task's message: send it back.
     pub const RECALL: u64 = 1 << 4;
+    /// To a task that faulted: end more of its process.
+    pub const TEAR_DOWN: u64 = 1 << 5;
 }

@@ -7,7 +7,8 @@
 //! emptied slot is filled again only after a grace period.
 
 use abi::{Cap, Error, ObjType, Rights, Target};
-use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use core::sync::atomic::fence;
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::machine::Machine;
@@ -16,7 +17,7 @@ use kern_base::slot::{CNode, Found, Slot};
 use kern_base::task::Task;
 use smp::door::{KernelObject, RawWord, Ref};
 
-use crate::{Answer, Cx, Me, Refusal, Result};
+use crate::{Answer, Cx, Me, Refusal, Result, Root};
 
 /// A task found through a group.
 pub struct Dest<'k> {
@@ -25,6 +26,13 @@ pub struct Dest<'k> {
     pub tag: u64,
     /// The caller's custom bits in the group.
     pub custom: u16,
+}
+
+/// A slot, and the header of the object whose table it is part of.
+#[derive(Clone, Copy)]
+pub struct Place<'k> {
+    pub slot: Ref<'k, Slot>,
+    pub table: &'k Header,
 }
 
 /// A group the caller may act in.
@@ -71,7 +79,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The slot that a `CNode and slot` argument names.
-    pub fn find_slot(self, me: Me<'k>, at: Target, need: Rights) -> Result<Ref<'k, Slot>> {
+    pub fn find_slot(self, me: Me<'k>, at: Target, need: Rights) -> Result<Place<'k>> {
         let own = me.process.get().cnode.get(self.pin);
         let cnode = self.find::<CNode>(me, at.cap(), Rights::NONE)?;
         let missing = need.minus(cnode.rights);
@@ -82,7 +90,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if index == 0 {
             return Err(Refusal::new(Error::NoCapability, 0));
         }
-        cnode.object.get().slots.get(self.pin, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
+        let slot = cnode.object.get().slots.get(self.pin, index);
+        let slot = slot.ok_or(Refusal::new(Error::NoCapability, index as u64))?;
+        Ok(Place { slot, table: &cnode.object.get().header })
     }
 
     /// A group by capability and member record: both have to hold the rights.
@@ -123,7 +133,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Locks the tree of an object's root.
-    pub fn lock_root(self, header: &Header) -> spin::MutexGuard<'k, ()> {
+    pub fn lock_root(self, header: &Header) -> spin::MutexGuard<'k, Root> {
         let index = (header.root().0 as usize).min(crate::MAX_ROOTS - 1);
         self.k.roots[index].lock()
     }
@@ -134,29 +144,41 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Claims an empty slot for filling. Waits for the grace period of what it held before.
-    pub fn claim(self, slot: Ref<'k, Slot>) -> Result<()> {
-        let word = slot.get().word.load(self.pin);
+    ///
+    /// Who destroys the table marks it as dying and then looks at its slots; here the slot is claimed and
+    /// then the table looked at. One of the two sees the other.
+    pub fn claim(self, at: Place<'k>) -> Result<()> {
+        let word = at.slot.get().word.load(self.pin);
         let stamp = word.empty_value();
-        if word.object_type() != 0 || stamp >= CLAIMED {
+        if word.object_type() != 0 || stamp == CLAIMED {
             return Err(Error::SlotOccupied.into());
+        }
+        if stamp > CLAIMED {
+            // Another CPU is just emptying it.
+            return Err(Refusal::More);
         }
         if !self.k.epoch.is_reusable(stamp) {
             return Err(Refusal::Restart { epoch: stamp + 2 });
         }
-        if !slot.get().word.claim(word, CLAIMED) {
+        if !at.slot.get().word.claim(word, CLAIMED) {
             return Err(Error::SlotOccupied.into());
         }
+        fence(SeqCst);
+        if at.table.has_flag(FLAG_DYING) {
+            self.unclaim(at.slot);
+            return Err(Error::Dying.into());
+        }
         Ok(())
-    }
-
-    /// A slot from which something is to be derived: its depth has room for one more.
-    pub fn check_depth(self, parent: Ref<'k, Slot>) -> Result<()> {
-        if parent.get().depth() < u16::MAX { Ok(()) } else { Err(Refusal::new(Error::Full, u64::from(u16::MAX))) }
     }
 
     /// Gives a claimed slot back unused.
     pub fn unclaim(self, slot: Ref<'k, Slot>) {
         slot.get().word.set_empty(0);
+    }
+
+    /// Whether a capability can be derived from this one: the tree is not endlessly deep.
+    pub fn check_depth(self, parent: Ref<'k, Slot>) -> Result<()> {
+        if parent.get().depth() < DEPTH_MAX { Ok(()) } else { Err(Refusal::new(Error::Full, u64::from(DEPTH_MAX))) }
     }
 
     /// Fills a claimed slot with a new object's first capability. Its root's lock is held.
@@ -201,9 +223,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         parent.get().next.set(Some(slot));
     }
 
-    /// Takes a slot out of the tree and empties it; its children move up. The root lock is held.
-    /// Whether it was the object's last.
-    pub fn unlink_slot(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> bool {
+    /// Takes a slot out of the tree and empties it; its children move up to its parent. Whether it was the
+    /// object's last. With many children that takes several attempts.
+    ///
+    /// The slot moves to the right, past one child after the other; each child that it has passed is now
+    /// its sibling, and the child's own children follow. Half-way the tree is not as it should be: so
+    /// whoever takes anything out of it, or looks for children, first does this to its end.
+    pub fn unlink_slot(self, root: &Root, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<bool> {
+        self.settle_tree(root)?;
+        root.leaving.set(Some(slot));
+        self.settle_tree(root)?;
         let (next, prev) = (slot.get().next.get(self.pin), slot.get().prev.get(self.pin));
         if let Some(prev) = prev {
             prev.get().next.set(next);
@@ -214,13 +243,50 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot.get().next.set(None);
         slot.get().prev.set(None);
         self.k.epoch.retire(&slot.get().word);
-        self.header_of(word).is_some_and(Header::drop_ref)
+        Ok(self.header_of(word).is_some_and(Header::drop_ref))
+    }
+
+    /// Lets the slot that is on its way out of a tree get past its children, a bounded number.
+    pub fn settle_tree(self, root: &Root) -> Result<()> {
+        let Some(slot) = root.leaving.get(self.pin) else { return Ok(()) };
+        for _ in 0..CHILDREN_BOUND {
+            match self.child_of(slot) {
+                Some(child) => self.pass_child(slot, child),
+                None => {
+                    root.leaving.set(None);
+                    return Ok(());
+                }
+            }
+        }
+        Err(Refusal::More)
+    }
+
+    /// The slot behind, where it was derived from this one. The root lock is held and the tree settled.
+    pub fn child_of(self, slot: Ref<'k, Slot>) -> Option<Ref<'k, Slot>> {
+        slot.get().next.get(self.pin).filter(|next| next.get().depth() > slot.get().depth())
+    }
+
+    /// Exchanges a slot with its first child, which becomes its elder sibling.
+    fn pass_child(self, slot: Ref<'k, Slot>, child: Ref<'k, Slot>) {
+        let (prev, next) = (slot.get().prev.get(self.pin), child.get().next.get(self.pin));
+        if let Some(prev) = prev {
+            prev.get().next.set(Some(child));
+        }
+        if let Some(next) = next {
+            next.get().prev.set(Some(slot));
+        }
+        child.get().prev.set(prev);
+        child.get().next.set(Some(slot));
+        slot.get().prev.set(Some(child));
+        slot.get().next.set(next);
+        child.get().set_meta(child.get().badge(), child.get().depth() - 1);
     }
 
     /// [`abi::Op::CapCopy`].
     pub fn cap_copy(self, me: Me<'k>, source: Cap, to: Target, rights: Rights, badge: u64) -> Result<Answer> {
         let from = self.slot_of(me.process, source)?;
-        let slot = self.find_slot(me, to, Rights::GRANT)?;
+        let at = self.find_slot(me, to, Rights::GRANT)?;
+        let slot = at.slot;
         let word = from.get().word.load(self.pin);
         let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         let excess = rights.minus(Rights(word.rights()));
@@ -234,13 +300,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         if badge >> kern_base::slot::BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
-        self.check_depth(from)?;
-        self.claim(slot)?;
+        self.claim(at)?;
         let guard = self.lock_root(header);
-        if from.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING) {
+        let gone = from.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING);
+        let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(from) };
+        if let Err(refusal) = refused {
             drop(guard);
             self.unclaim(slot);
-            return Err(Error::Dying.into());
+            return Err(refusal);
         }
         // A group capability's badge is its member record, which no copy may choose; the fastpath relies on it.
         let keep = word.object_type() == ObjType::Group as u8 || from.get().badge() != 0;
@@ -252,16 +319,24 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapMove`].
     pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
         let from = self.slot_of(me.process, source)?;
-        let slot = self.find_slot(me, to, Rights::GRANT)?;
+        let at = self.find_slot(me, to, Rights::GRANT)?;
         let word = from.get().word.load(self.pin);
         let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
-        self.claim(slot)?;
-        let guard = self.lock_root(header);
-        if from.get().word.load(self.pin) != word {
-            drop(guard);
-            self.unclaim(slot);
-            return Err(Error::Dying.into());
+        self.claim(at)?;
+        let root = self.lock_root(header);
+        let gone = from.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING);
+        let refused = if gone { Err(Error::Dying.into()) } else { self.settle_tree(&root) };
+        if let Err(refusal) = refused {
+            drop(root);
+            self.unclaim(at.slot);
+            return Err(refusal);
         }
+        self.replace_slot(from, at.slot, word);
+        Ok(Answer::DONE)
+    }
+
+    /// Puts `slot` in the place of `from`, which becomes empty. The root lock is held and the tree settled.
+    fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
         let (next, prev) = (from.get().next.get(self.pin), from.get().prev.get(self.pin));
         slot.get().set_meta(from.get().badge(), from.get().depth());
         slot.get().next.set(next);
@@ -276,12 +351,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         from.get().prev.set(None);
         self.k.epoch.retire(&from.get().word);
         slot.get().word.set_raw(word, word.rights());
-        Ok(Answer::DONE)
     }
 
     /// [`abi::Op::CapInspect`].
     pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let slot = self.find_slot(me, at, Rights::NONE)?;
+        let slot = self.find_slot(me, at, Rights::NONE)?.slot;
         let word = slot.get().word.load(self.pin);
         if word.object_type() == 0 {
             return Ok(Answer::DONE);
@@ -293,3 +367,12 @@ impl<'k, M: Machine> Cx<'k, M> {
 
 /// What an empty word says while somebody fills it.
 const CLAIMED: u64 = (1 << 59) - 2;
+/// Derivations from derivations, at most.
+const DEPTH_MAX: u16 = 4095;
+/// Children that one entry moves up in a tree.
+const CHILDREN_BOUND: usize = 64;
+
+/// Whether an empty word is being filled just now.
+pub fn is_claimed(word: RawWord<'_>) -> bool {
+    word.object_type() == 0 && word.empty_value() == CLAIMED
+}

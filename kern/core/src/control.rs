@@ -6,15 +6,23 @@
 //! when the message comes home: [`crate::remote`].
 
 use abi::{Error, TaskId};
-use core::sync::atomic::Ordering::Relaxed;
-use kern_base::header::FLAG_DEAD;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
-use kern_base::task::{FLAG_SUSPENDED, PENDING_SENDERS, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 
 use crate::answer::write_error;
+use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_flag, set_state, state_of};
 use crate::Cx;
+
+/// Deadlines that one entry looks after.
+const EXPIRE_BOUND: usize = 32;
+/// Task numbers of a process that one entry looks after when the process is torn down.
+const TEARDOWN_BOUND: usize = 64;
+/// Callers of a dying task that one entry tells.
+const CLIENTS_BOUND: usize = 32;
 
 /// Whether a task was taken out of what it waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,9 +45,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.sched.deadlines.remove(self.pin, task);
     }
 
-    /// Ends with [`Error::Timeout`] every wait whose deadline has passed.
+    /// Ends with [`Error::Timeout`] the waits whose deadline has passed, a bounded number. If there are more,
+    /// the timer, which is set for the soonest, fires again at once.
     pub fn expire_deadlines(self, now: u64) {
-        while let Some(task) = self.sched.deadlines.pop_expired(self.pin, now) {
+        for _ in 0..EXPIRE_BOUND {
+            let Some(task) = self.sched.deadlines.pop_expired(self.pin, now) else { return };
             if let Some(hot) = self.task_hot(task) {
                 self.fail_wait(task, hot, Error::Timeout);
             }
@@ -47,94 +57,89 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Ends a wait with an error: the task goes on, with its time back. Nothing for a task that does not wait.
-    pub fn fail_wait(self, task: Ref<'k, Task>, hot: &TaskHot, error: Error) {
-        if matches!(state_of(hot), State::Fresh | State::Ready | State::Faulted | State::Dead | State::Restart) {
+    pub fn fail_wait(self, task: Ref<'k, Task>, hot: &'k TaskHot, error: Error) {
+        let waits = !matches!(
+            state_of(hot),
+            State::Fresh | State::Ready | State::Faulted | State::Dead | State::Restart
+        );
+        if !waits || is_dying(hot) {
             return;
         }
         hot.recall.set(error as u8);
-        if self.unwait(task, hot) == Unwait::Recalled {
+        if self.unwait(task, hot, false) == Unwait::Recalled {
             return;
         }
         hot.recall.set(0);
-        self.take_back(task, hot);
         write_error(&hot.regs, error, 0, TaskId::NONE);
         self.make_ready(task, hot);
     }
 
-    /// Takes a task out of what it waits for. It is left in its state, linked nowhere.
-    pub fn unwait(self, task: Ref<'k, Task>, hot: &TaskHot) -> Unwait {
+    /// Takes a task out of what it waits for. It is left in its state, linked nowhere. With `leave`, the time
+    /// that its call lent stays with whoever has it.
+    fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
         if hot.deadline.is_queued() {
             self.clear_deadline(task);
         }
         match state_of(hot) {
-            State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task),
-            State::AwaitRemote => {
-                self.recall(task);
-                return Unwait::Recalled;
-            }
+            State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task, leave),
+            State::Recv | State::RecvTimed => hot.lender.set(None),
             State::WaitBits => {
                 if let Some(n) = hot.waits_for.take(self.pin).and_then(|n| n.get().hot.open(self.pin)) {
                     n.waiter.set(None);
                 }
             }
-            State::Restart => return self.unwait_restart(task, hot),
+            State::Restart if self.has_block(task) => self.unlink_grace_waiter(task, hot),
+            State::AwaitRemote | State::Restart => {
+                self.recall(task, hot, leave);
+                return Unwait::Recalled;
+            }
             _ => {}
         }
         Unwait::Done
     }
 
-    /// Takes a call that is on this CPU away from its callee.
-    pub fn unlink_call(self, caller: Ref<'k, Task>) {
-        let Some(msg) = caller.get().msg.open(self.pin) else { return };
-        if let Some(reply) = msg.held.take(self.pin) {
-            self.unlink_reply(reply);
-        } else if let Some((callee, hot)) = msg.callee.get(self.pin).and_then(|t| Some((t, self.task_hot(t)?))) {
-            let _ = callee;
-            if hot.caller.is(caller) {
-                hot.caller.set(None);
-            } else if msg.stage.get() == Stage::Queued {
-                hot.senders.remove(self.pin, caller);
-                if hot.senders.is_empty() {
-                    hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
-                }
-            }
-        }
-        msg.callee.set(None);
-        msg.stage.set(Stage::Home);
+    /// Whether a task of this CPU has its message block: not with a call that is elsewhere, nor with a request.
+    fn has_block(self, task: Ref<'k, Task>) -> bool {
+        let under_way = |stage| matches!(stage, Stage::Ask | Stage::AskDone | Stage::Mourning | Stage::Out | Stage::Back);
+        task.get().msg.open(self.pin).is_some_and(|msg| !under_way(msg.stage.get()))
     }
 
-    /// A task that goes on without its call being answered takes its time back from whoever has it.
-    fn take_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let Some(sc) = hot.sc.get(self.pin) else { return };
-        let Some(sc_hot) = self.sc_hot(sc) else { return };
-        let Some(holder) = sc_hot.task.get(self.pin) else { return };
-        if holder == task || !hot.own_sc.is(sc) {
-            return;
+    /// Takes a call that is on this CPU away from its callee. Its time comes back, or with `leave` stays.
+    pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) {
+        let Some(msg) = caller.get().msg.open(self.pin) else { return };
+        let callee = msg.callee.take(self.pin).and_then(|t| Some((t, self.task_hot(t)?)));
+        msg.stage.set(Stage::Home);
+        if let Some(reply) = msg.held.take(self.pin) {
+            self.unlink_reply(reply);
         }
-        let Some(holder_hot) = self.task_hot(holder) else { return };
-        self.withdraw(sc);
-        sc_hot.task.set(Some(task));
-        holder_hot.sc.set(holder_hot.own_sc.get(self.pin));
-        if runnable(holder_hot) {
-            self.start(holder, holder_hot);
+        let Some((callee, hot)) = callee else { return };
+        if hot.caller.is(caller) {
+            hot.caller.set(None);
+        } else if hot.senders.remove(self.pin, caller) && hot.senders.is_empty() {
+            hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
+        }
+        if leave {
+            self.bequeath(caller, hot);
+        } else {
+            self.recover(caller, callee, hot);
         }
     }
 
     /// Does what the bits in a task's control word ask. On its home CPU.
     pub fn control(self, task: Ref<'k, Task>, bits: u64) {
         let Some(hot) = self.task_hot(task) else { return };
-        if state_of(hot) == State::Dead {
-            return;
+        if bits & ctl::TEAR_DOWN != 0 {
+            self.tear_down(task, hot);
         }
         if bits & ctl::KILL != 0 {
             self.kill(task, hot);
             return;
         }
-        if bits & ctl::SUSPEND != 0 {
-            self.suspend(task, hot);
+        if is_dying(hot) {
+            return;
         }
-        if bits & ctl::RESUME != 0 {
-            self.resume(task, hot);
+        if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
+            if task.get().to_suspend.load(Acquire) { self.suspend(hot) } else { self.resume(task, hot) }
         }
         if bits & ctl::CANCEL != 0 {
             self.fail_wait(task, hot, Error::Cancelled);
@@ -142,72 +147,64 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Stops a task where it is. What it waits for goes on; its time rests with it.
-    pub fn suspend(self, task: Ref<'k, Task>, hot: &TaskHot) {
+    pub fn suspend(self, hot: &TaskHot) {
         if has_flag(hot, FLAG_SUSPENDED) {
             return;
         }
-        self.stop_running(task, hot);
+        self.stop_running(hot);
         set_flag(hot, FLAG_SUSPENDED, true);
     }
 
-    pub fn resume(self, task: Ref<'k, Task>, hot: &TaskHot) {
+    pub fn resume(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if !has_flag(hot, FLAG_SUSPENDED) {
             return;
         }
         set_flag(hot, FLAG_SUSPENDED, false);
         match state_of(hot) {
             State::Ready => self.start(task, hot),
-            State::Recv | State::RecvTimed if hot.pending.get() != 0 => self.receive_pending(task, hot),
+            _ if hot.pending.get() != 0 => self.receive_pending(task, hot),
             _ => {}
         }
     }
 
     /// Takes a ready task's context off the CPU or out of the queue; the context stays the task's.
-    fn stop_running(self, task: Ref<'k, Task>, hot: &TaskHot) {
+    fn stop_running(self, hot: &TaskHot) {
         if !runnable(hot) {
             return;
         }
         if let Some(sc) = hot.sc.get(self.pin) {
-            if self.sc_hot(sc).is_some_and(|h| h.task.is(task)) {
-                self.withdraw(sc);
-            }
-        }
-        if self.hot.current.is(task) {
-            self.stop_current();
+            self.withdraw(sc);
         }
     }
 
     /// Ends a task: out of what it waits for, everybody who waits for it told, never to run again.
-    pub fn kill(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if state_of(hot) == State::Dead {
-            return;
+    pub fn kill(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        if !is_dying(hot) {
+            if runnable(hot) {
+                self.stop_running(hot);
+            }
+            set_flag(hot, FLAG_SUSPENDED, true);
+            hot.recall.set(Error::Dying as u8);
+            // Time that is its own stays with whom it called; a lender's goes back.
+            let leave = hot.lender.is_null();
+            let _ = self.unwait(task, hot, leave);
         }
-        hot.recall.set(Error::Dying as u8);
-        if runnable(hot) {
-            self.stop_running(task, hot);
-        }
-        set_flag(hot, FLAG_SUSPENDED, true);
-        self.fail_clients(task, hot);
-        if self.unwait(task, hot) == Unwait::Recalled {
-            return;
-        }
-        self.finish_kill(task, hot);
+        self.go_on_dying(task, hot);
     }
 
-    /// The second half of a kill, when the task's message is home.
-    pub fn finish_kill(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        self.fail_clients(task, hot);
-        self.give_back(task, hot);
-        if let Some(own) = hot.own_sc.take(self.pin) {
-            if let Some(sc) = self.sc_hot(own) {
-                sc.owner.set(None);
-                if sc.task.is(task) {
-                    self.withdraw(own);
-                    sc.task.set(None);
-                }
-            }
+    /// Ends a killed task as far as that goes now: it may have to wait for its message block, and tells its
+    /// callers a bounded number at a time.
+    pub fn go_on_dying(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        if matches!(state_of(hot), State::Dead | State::Faulted) {
+            return;
         }
-        hot.sc.set(None);
+        if !self.fail_clients(task, hot) {
+            self.raise_control(task, ctl::KILL);
+            return;
+        }
+        if !self.has_block(task) || self.disowns(task, hot) {
+            return;
+        }
         if let Some(n) = hot.bound.take(self.pin).and_then(|n| n.get().hot.open(self.pin)) {
             n.bound.set(None);
         }
@@ -215,6 +212,55 @@ impl<'k, M: Machine> Cx<'k, M> {
         set_state(hot, State::Dead);
         self.leave_process(task, hot);
         task.get().header.set_flag(FLAG_DEAD);
+        self.tell_mourners(hot);
+    }
+
+    /// A task has faulted and nobody handles that: its process ends, the task itself last. Until then it
+    /// carries the work on, a bounded part of it an entry, by sending itself control bits.
+    pub fn begin_teardown(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        set_flag(hot, FLAG_SUSPENDED, true);
+        hot.recall.set(Error::Dying as u8);
+        hot.wait_epoch.set(0);
+        if let Some(process) = hot.process.get(self.pin) {
+            process.get().header.set_flag(FLAG_DYING);
+        }
+        self.tear_down(task, hot);
+    }
+
+    /// The next part of that. `wait_epoch` counts the task numbers that were looked at.
+    fn tear_down(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        let Some(process) = hot.process.get(self.pin).filter(|_| state_of(hot) == State::Faulted) else { return };
+        for _ in 0..TEARDOWN_BOUND {
+            let at = hot.wait_epoch.get();
+            let Some(number) = process.get().tasks.get(self.pin, at as usize) else {
+                set_state(hot, State::Ready);
+                return self.go_on_dying(task, hot);
+            };
+            hot.wait_epoch.set(at + 1);
+            if let Some(other) = number.get().task.get(self.pin).filter(|other| *other != task) {
+                self.send_control(other, ctl::KILL);
+            }
+        }
+        self.raise_control(task, ctl::TEAR_DOWN);
+    }
+
+    /// A dying task parts with CPU time. Whether it has to wait for that, since its own is on another CPU.
+    fn disowns(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+        self.give_back(task, hot);
+        hot.sc.set(None);
+        let Some(own) = hot.own_sc.take(self.pin) else { return false };
+        let Some(own_hot) = self.sc_hot(own) else {
+            if let Some(msg) = task.get().msg.open(self.pin) {
+                self.send_request(task, msg, own.get().hot.home(), Request::Disown(own.ptr()));
+            }
+            return true;
+        };
+        own_hot.owner.set(None);
+        if own_hot.task.is(task) {
+            self.withdraw(own);
+            own_hot.task.set(None);
+        }
+        false
     }
 
     /// A dead task's UTCB is unmapped and its number is free for the next generation.
@@ -227,27 +273,31 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.drop_number(process, task.get().id().task());
     }
 
-    /// Everybody who waits for a dying task's answer is told, with its name.
-    fn fail_clients(self, task: Ref<'k, Task>, hot: &TaskHot) {
+    /// Callers of a dying task are told, with its name: whether that were all.
+    fn fail_clients(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let who = task.get().id();
-        while let Some(caller) = hot.senders.pop_highest(self.pin) {
-            self.fail_caller(task, caller, who);
-        }
-        hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
         if let Some(caller) = hot.caller.take(self.pin) {
-            self.fail_caller(task, caller, who);
+            self.fail_caller(task, hot, caller, who);
         }
-        while let Some(reply) = hot.replies.get(self.pin) {
-            let caller = reply.get().hot.open(self.pin).and_then(|r| r.caller.get(self.pin));
-            self.unlink_reply(reply);
-            if let Some(caller) = caller {
-                self.fail_caller(task, caller, who);
+        for _ in 0..CLIENTS_BOUND {
+            if let Some(caller) = hot.senders.pop_highest(self.pin) {
+                self.fail_caller(task, hot, caller, who);
+            } else if let Some(reply) = hot.replies.get(self.pin) {
+                let caller = reply.get().hot.open(self.pin).and_then(|r| r.caller.get(self.pin));
+                self.unlink_reply(reply);
+                if let Some(caller) = caller {
+                    self.fail_caller(task, hot, caller, who);
+                }
+            } else {
+                hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
+                return true;
             }
         }
+        false
     }
 
     /// One caller of a task that died: wakes with [`Error::Dead`] and the name of the dead, its time back.
-    fn fail_caller(self, dead: Ref<'k, Task>, caller: Ref<'k, Task>, who: TaskId) {
+    fn fail_caller(self, dead: Ref<'k, Task>, dead_hot: &'k TaskHot, caller: Ref<'k, Task>, who: TaskId) {
         let Some(hot) = self.task_hot(caller) else {
             self.fail_remote(caller, Error::Dead, who);
             return;
@@ -260,15 +310,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             msg.held.set(None);
             msg.stage.set(Stage::Home);
         }
-        if let Some(sc) = hot.sc.get(self.pin) {
-            if let Some(sc_hot) = self.sc_hot(sc).filter(|h| h.task.is(dead)) {
-                self.withdraw(sc);
-                sc_hot.task.set(Some(caller));
-                if let Some(dead_hot) = self.task_hot(dead).filter(|h| h.sc.is(sc)) {
-                    dead_hot.sc.set(dead_hot.own_sc.get(self.pin));
-                }
-            }
-        }
+        self.recover(caller, dead, dead_hot);
         write_error(&hot.regs, Error::Dead, 0, who);
         self.make_ready(caller, hot);
     }

@@ -2,7 +2,7 @@
 
 use abi::{Counter, Op, TaskId};
 use kern_base::machine::Machine;
-use kern_base::task::{FLAG_VECTOR, State, ctl};
+use kern_base::task::{FLAG_VECTOR, State};
 
 use crate::Cx;
 use crate::schedule::{has_flag, set_state};
@@ -70,15 +70,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let _ = fault;
         let id = me.task.get().id();
         set_state(me.hot, State::Faulted);
-        if let Some(sc) = self.stop_current() {
-            // The time rests with the task until the kill gives it back.
-            let _ = sc;
-        }
-        for number in me.process.get().tasks.iter(self.pin) {
-            if let Some(task) = number.get().task.get(self.pin) {
-                self.send_control(task, ctl::KILL);
-            }
-        }
+        // The time rests with the task until the kill gives it back.
+        self.stop_current();
+        self.begin_teardown(me.task, me.hot);
         self.dispatch();
         Some(id)
     }

@@ -10,6 +10,7 @@ use kern_base::slot::Slot;
 use kern_base::task::{State, Task};
 use smp::door::{RawWord, Ref};
 
+use crate::caps::Place;
 use crate::schedule::state_of;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -29,9 +30,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if accept == 0 {
             return Err(Error::NoConsent.into());
         }
-        let to = self.slot_of(addee, Cap(accept)).map_err(|_| Refusal::from(Error::NoConsent))?;
-        self.check_depth(slot)?;
-        self.claim(to)?;
+        let no_consent = Refusal::from(Error::NoConsent);
+        let to = self.slot_of(addee, Cap(accept)).map_err(|_| no_consent)?;
+        let cnode = addee.get().cnode.get(self.pin).ok_or(no_consent)?;
+        self.claim(Place { slot: to, table: &cnode.get().header })?;
         let guard = self.lock_root(&object.get().header);
         let done = self.add_member(slot, word, object, addee, rights, custom, to);
         drop(guard);
@@ -84,6 +86,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if slot.get().word.load(self.pin) != word || group.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
+        self.check_depth(slot)?;
         let members = &group.get().members;
         let free = (0..members.len())
             .find(|i| members.get(self.pin, *i).is_some_and(|m| m.load(Relaxed) == Member::EMPTY.0))
@@ -129,21 +132,23 @@ impl<'k, M: Machine> Cx<'k, M> {
         if missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
-        let exposures = &group.get().exposures;
-        let entry = |index: u64| {
-            exposures.get(self.pin, index as usize).ok_or(Refusal::new(Error::NoExposure, index))
-        };
-        let index = u64::from(target.index());
-        let place = if how & PER_CPU == 0 {
-            if how != 0 {
-                return Err(Refusal::argument(2));
-            }
-            entry(index)?
-        } else {
-            self.per_cpu_entry(group.get(), word, index, how >> 32)?
-        };
-        self.fill_exposure(place, source, word)?;
+        let head = self.entry(group.get(), u64::from(target.index()))?;
+        if how == 0 {
+            self.fill_exposure(group.get(), head, source, word)?;
+            return Ok(Answer::DONE);
+        }
+        if how & u64::from(u32::MAX) != PER_CPU {
+            return Err(Refusal::argument(2));
+        }
+        let first = how >> 32;
+        let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
+        self.fill_exposure(group.get(), entry, source, word)?;
+        head.get().per_cpu.store(first as u32 + 1, Release);
         Ok(Answer::DONE)
+    }
+
+    fn entry(self, group: &Group, index: u64) -> Result<Ref<'k, Exposure>> {
+        group.exposures.get(self.pin, index as usize).ok_or(Refusal::new(Error::NoExposure, index))
     }
 
     /// The creator of a group acts in it by its DELETE right; everybody else by the member record.
@@ -156,20 +161,18 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The entry of a task in an exposure with one task per CPU, whose entries start at `first`.
-    fn per_cpu_entry(self, group: &Group, word: RawWord<'k>, index: u64, first: u64) -> Result<Ref<'k, Exposure>> {
+    fn per_cpu_entry(self, group: &Group, word: RawWord<'k>, index: u32, first: u64) -> Result<Ref<'k, Exposure>> {
         let task = word.get::<Task>().ok_or(Refusal::new(Error::WrongType, u64::from(word.object_type())))?;
         let cpus = self.k.cpu_count() as u64;
-        let head = group.exposures.get(self.pin, index as usize).ok_or(Refusal::new(Error::NoExposure, index))?;
-        if first + cpus > group.exposures.len() as u64 || (first..first + cpus).contains(&index) {
+        let head = self.entry(group, u64::from(index))?;
+        if first + cpus > group.exposures.len() as u64 || (first..first + cpus).contains(&u64::from(index)) {
             return Err(Refusal::argument(2));
         }
         let present = head.get().per_cpu.load(Acquire);
         if head.get().slot.word.load(self.pin).object_type() != 0 || (present != 0 && u64::from(present) != first + 1) {
             return Err(Error::SlotOccupied.into());
         }
-        head.get().per_cpu.store(first as u32 + 1, Release);
-        let home = self.target_home(task);
-        group.exposures.get(self.pin, first as usize + home).ok_or(Refusal::argument(2))
+        self.entry(group, first + self.target_home(task) as u64)
     }
 
     /// The CPU a task runs on, or will when it is first resumed.
@@ -180,7 +183,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    fn fill_exposure(self, entry: Ref<'k, Exposure>, source: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
+    fn fill_exposure(
+        self,
+        group: &'k Group,
+        entry: Ref<'k, Exposure>,
+        source: Ref<'k, Slot>,
+        word: RawWord<'k>,
+    ) -> Result<()> {
         let exposure = entry.get();
         if exposure.per_cpu.load(Acquire) != 0 {
             return Err(Error::SlotOccupied.into());
@@ -191,13 +200,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             None => None,
         };
         let slot = entry.map(|e| &e.slot);
-        self.check_depth(source)?;
-        self.claim(slot)?;
         let header = self.header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
-        let _guard = self.lock_root(header);
-        if source.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING) {
+        self.claim(Place { slot, table: &group.header })?;
+        let _root = self.lock_root(header);
+        let gone = source.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING);
+        let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(source) };
+        if let Err(refusal) = refused {
             self.unclaim(slot);
-            return Err(Error::Dying.into());
+            return Err(refusal);
         }
         exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
         self.fill_derived(slot, source, word, Rights::NONE, 0);
@@ -213,7 +223,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let group = self.group_for(me, target.cap(), need)?;
         let index = target.index();
         let missing = Refusal::new(Error::NoExposure, u64::from(index));
-        let entry = group.get().exposures.get(self.pin, index as usize).ok_or(missing)?;
+        let entry = self.entry(group.get(), u64::from(index))?;
         let word = entry.get().slot.word.load(self.pin);
         if word.object_type() == 0 {
             if entry.get().per_cpu.swap(0, AcqRel) != 0 {
@@ -224,7 +234,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if need == Rights::LISTEN && !self.owns(me, word) {
             return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
         }
-        self.empty_exposure(entry, word);
+        self.delete_slot(me, entry.map(|e| &e.slot))?;
         Ok(Answer::DONE)
     }
 
@@ -232,17 +242,6 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn owns(self, me: Me<'k>, word: RawWord<'k>) -> bool {
         let task = word.get::<Task>().and_then(configured);
         task.is_none_or(|id| id.process() == me.process.get().key())
-    }
-
-    /// Empties an exposure, whatever state its object is in.
-    pub fn empty_exposure(self, entry: Ref<'k, Exposure>, word: RawWord<'k>) {
-        let Some(header) = self.header_of(word) else { return };
-        let _guard = self.lock_root(header);
-        let slot = entry.map(|e| &e.slot);
-        if slot.get().word.load(self.pin) != word {
-            return;
-        }
-        self.unlink_slot(slot, word);
     }
 }
 

@@ -10,15 +10,16 @@
 
 use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId};
 use core::sync::atomic::Ordering::Relaxed;
+use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
-use kern_base::sched_context::SchedContext;
 use kern_base::task::{
     FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_SENDERS, Stage, State, Task, TaskHot,
 };
 use smp::door::Ref;
 
 use crate::answer::{write_error, write_values};
+use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -77,12 +78,15 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             return self.call_remote(me, dest.task, dest.tag, words, from, deadline);
         };
-        if callee.state.get() >> 32 != dest.tag >> 32 || state_of(callee) == State::Dead {
+        if callee.state.get() >> 32 != dest.tag >> 32 {
             return Err(Refusal::dead(dest.task.get().id()));
         }
         let receiving = self.is_receiving(callee);
         if !receiving && nonblock {
             return Err(Refusal::new(Error::WouldBlock, 0));
+        }
+        if !receiving && is_dying(callee) {
+            return Err(Refusal::dead(dest.task.get().id()));
         }
         let Some(msg) = me.task.get().msg.open(self.pin) else { return Err(Error::BadState.into()) };
         if let Some(at) = deadline {
@@ -92,11 +96,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         if receiving {
             set_state(me.hot, if deadline.is_some() { State::AwaitTimed } else { State::Await });
             self.deliver(dest.task, callee, me.task, words, from);
-            self.pass_time(dest.task, callee);
+            self.pass_time(me.task, dest.task, callee);
         } else {
-            self.queue_call(me.task, msg, dest.task, callee, words, from);
             set_state(me.hot, State::Sending);
-            self.block_current();
+            self.stop_current();
+            self.queue_call(me.task, msg, dest.task, callee, words, from);
+            self.dispatch();
         }
         Ok(Answer::Settled)
     }
@@ -119,7 +124,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Gives a call to a receiving task: message, reply link, ready.
-    pub fn deliver(self, callee: Ref<'k, Task>, hot: &TaskHot, caller: Ref<'k, Task>, words: Words, from: From) {
+    pub fn deliver(self, callee: Ref<'k, Task>, hot: &'k TaskHot, caller: Ref<'k, Task>, words: Words, from: From) {
         if state_of(hot) == State::RecvTimed {
             self.clear_deadline(callee);
         }
@@ -129,26 +134,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         set_state(hot, State::Ready);
     }
 
-    /// The running context goes with the call: the callee runs at once.
-    #[inline]
-    fn pass_time(self, callee: Ref<'k, Task>, hot: &TaskHot) {
-        let running = self.sched.current.get(self.pin);
-        match running.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
-            Some((sc, sc_hot)) => self.hand_over(sc, sc_hot, callee, hot),
-            None => {
-                self.make_ready(callee, hot);
-                self.dispatch();
-            }
-        }
+    /// The running context goes with the call: the callee runs at once. No accounting: the time goes on
+    /// being charged to the same context.
+    #[inline(always)]
+    fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
+        let Some((sc, sc_hot)) = self.running() else { return };
+        hot.sc.set(Some(sc));
+        hot.lender.set(Some(me));
+        sc_hot.task.set(Some(callee));
+        self.run_task(callee, hot);
     }
 
-    /// Queues a call at a task that is not receiving. A callee without time goes on with the best caller's.
+    /// Queues a call, whose caller's time rests, at a task that is not receiving. A callee without time goes
+    /// on with it.
     pub fn queue_call(
         self,
         caller: Ref<'k, Task>,
         msg: &Message,
         callee: Ref<'k, Task>,
-        hot: &TaskHot,
+        hot: &'k TaskHot,
         words: Words,
         from: From,
     ) {
@@ -159,18 +163,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         msg.exposure.set(from.exposure);
         msg.custom.set(from.custom);
         msg.sender.set(from.sender);
-        let time = self.callers_time(caller);
-        msg.sc.set(time);
-        let priority = time.and_then(|sc| self.sc_hot(sc)).map_or(0, |sc| sc.state.priority());
-        msg.priority.set(priority);
+        let priority = self.resting_time(caller).map_or(0, |(_, sc)| sc.state.priority());
         msg.stage.set(Stage::Queued);
         msg.callee.set(Some(callee));
         hot.senders.insert(self.pin, caller, priority);
         hot.pending.set(hot.pending.get() | PENDING_SENDERS);
         if runnable(hot) && hot.sc.is_null() {
-            if self.task_hot(caller).is_some() && self.sched.current.get(self.pin) == time {
-                self.stop_current();
-            }
             self.start(callee, hot);
         }
     }
@@ -233,7 +231,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A receiving task that was suspended takes what came meanwhile.
     pub fn receive_pending(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        let Some(process) = hot.process.get(self.pin) else { return };
+        let Some(process) = hot.process.get(self.pin).filter(|_| self.is_receiving(hot)) else { return };
         let me = Me { task, hot, process };
         let bits = hot.pending.get() & PENDING_BITS != 0 && hot.sc.get(self.pin).is_some();
         if !bits && hot.senders.is_empty() {
@@ -242,6 +240,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if hot.deadline.is_queued() {
             self.clear_deadline(task);
         }
+        hot.lender.set(None);
         if bits {
             self.take_bound_bits(me);
             self.make_ready(task, hot);
@@ -253,11 +252,19 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The task blocks otherwise than by calling: time that is not its own goes back.
     pub fn rest(self, me: Me<'k>) {
         self.give_back(me.task, me.hot);
+        self.park(me);
+    }
+
+    /// The task goes on no more for now, running or not.
+    pub fn park(self, me: Me<'k>) {
         if self.hot.current.is(me.task) {
             self.block_current();
-        } else {
-            self.dispatch();
+            return;
         }
+        if let Some(sc) = me.hot.sc.get(self.pin) {
+            self.withdraw(sc);
+        }
+        self.dispatch();
     }
 
     /// The bits of the bound Notification, as a receive answers them.
@@ -290,17 +297,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             set_state(hot, if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
         }
         set_state(me.hot, State::Ready);
-        let time = self.callers_time(caller);
-        if let Some((sc, sc_hot)) = time.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
-            if sc_hot.task.is(caller) {
-                if self.hot.current.is(me.task) {
-                    self.stop_current();
-                }
-                let before = me.hot.sc.get(self.pin);
-                me.hot.sc.set(Some(sc));
-                sc_hot.task.set(Some(me.task));
-                self.return_unowed(me, before);
-            }
+        if !me.hot.lender.is(caller) {
+            self.take_up(me, caller);
         }
         if !self.hot.current.is(me.task) {
             self.start(me.task, me.hot);
@@ -308,14 +306,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.dispatch();
     }
 
-    /// Time of a call that ended without a reply (its caller died, or gave up) stays with the task
-    /// until it takes the next call: then it goes back.
-    fn return_unowed(self, me: Me<'k>, before: Option<Ref<'k, SchedContext>>) {
-        let Some(sc) = before.filter(|sc| !me.hot.own_sc.is(*sc) && !me.hot.sc.is(*sc)) else { return };
-        let Some(hot) = self.sc_hot(sc).filter(|h| h.task.is(me.task)) else { return };
-        self.withdraw(sc);
-        hot.task.set(hot.owner.get(self.pin));
-        self.settle(sc);
+    /// The receiver of a call goes on with its caller's time; what it had of others goes back, its own rests.
+    fn take_up(self, me: Me<'k>, caller: Ref<'k, Task>) {
+        self.give_back(me.task, me.hot);
+        let Some((sc, sc_hot)) = self.resting_time(caller) else { return };
+        if self.hot.current.is(me.task) {
+            self.stop_current();
+        }
+        self.lend(sc, sc_hot, caller, me.task, me.hot);
     }
 
     /// [`abi::Op::ReplyRecv`].
@@ -334,7 +332,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             me.hot.caller.take(self.pin)
         } else {
             let found = self.find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
-            self.take_saved(found.object)?
+            self.take_saved(me, found.object)?
         };
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
@@ -363,8 +361,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Ends a local call with an error.
     fn fail_call(self, me: Me<'k>, caller: Ref<'k, Task>, error: Error) {
         let Some(hot) = self.task_hot(caller) else {
+            if me.hot.lender.is(caller) {
+                self.give_back(me.task, me.hot);
+            }
             self.fail_remote(caller, error, me.task.get().id());
-            self.give_back(me.task, me.hot);
             return;
         };
         write_error(&hot.regs, error, 0, me.task.get().id());
@@ -372,7 +372,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The caller's registers hold the outcome: give its time back and let it run.
-    fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &TaskHot) {
+    fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
         if state_of(hot) == State::AwaitTimed {
             self.clear_deadline(caller);
         }
@@ -382,24 +382,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             msg.stage.set(Stage::Home);
         }
         set_state(hot, State::Ready);
-        let time = hot.sc.get(self.pin);
-        let lent = time.is_some() && me.hot.sc.get(self.pin) == time && !me.hot.own_sc.get(self.pin).eq(&time);
-        if !lent {
-            // A task without time of its own that went on with this caller's, then served a better one.
-            if let Some(sc_hot) = time.and_then(|sc| self.sc_hot(sc)).filter(|h| h.task.is(me.task)) {
-                sc_hot.task.set(Some(caller));
+        match self.return_time(me.hot, caller, hot) {
+            Some(sc) if self.sched.current.is(sc) && !has_flag(hot, FLAG_SUSPENDED) => self.run_task(caller, hot),
+            Some(sc) => {
+                self.withdraw(sc);
+                self.make_ready(caller, hot);
             }
-            self.make_ready(caller, hot);
-            return;
-        }
-        me.hot.sc.set(me.hot.own_sc.get(self.pin));
-        let Some((sc, sc_hot)) = time.and_then(|sc| Some((sc, self.sc_hot(sc)?))) else { return };
-        sc_hot.task.set(Some(caller));
-        if self.sched.current.is(sc) && !has_flag(hot, FLAG_SUSPENDED) {
-            self.run_task(caller, hot);
-        } else {
-            self.withdraw(sc);
-            self.make_ready(caller, hot);
+            None => self.make_ready(caller, hot),
         }
     }
 
@@ -411,6 +400,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         if !reply.caller.is_null() {
             return Err(Error::InUse.into());
+        }
+        if found.object.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
         }
         let Some(caller) = me.hot.caller.take(self.pin) else { return Err(Error::Gone.into()) };
         reply.caller.set(Some(caller));
@@ -428,15 +420,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Takes the call out of a Reply object; `None` where it is empty.
-    fn take_saved(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
+    /// Takes the call out of a Reply object; `None` where it is empty. If another task saved it, that one
+    /// loses the caller's time.
+    fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
         let Some(hot) = reply.get().hot.open(self.pin) else {
             return Err(Refusal::new(Error::WrongCpu, reply.get().hot.home().index() as u64));
         };
         let Some(caller) = hot.caller.get(self.pin) else { return Ok(None) };
+        let server = hot.server.get(self.pin).filter(|server| *server != me.task);
         self.unlink_reply(reply);
         if let Some(msg) = caller.get().msg.open(self.pin) {
             msg.held.set(None);
+        }
+        if let Some((server, server_hot)) = server.and_then(|t| Some((t, self.task_hot(t)?))) {
+            self.recover(caller, server, server_hot);
         }
         Ok(Some(caller))
     }
@@ -475,13 +472,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         let from = From { sender, exposure: Target(args.a0).index(), custom: dest.custom };
         let local = self.task_hot(dest.task);
         if let Some(callee) = local {
-            if callee.state.get() >> 32 != dest.tag >> 32 || state_of(callee) == State::Dead {
+            if callee.state.get() >> 32 != dest.tag >> 32 || is_dying(callee) {
                 return Err(Refusal::dead(dest.task.get().id()));
+            }
+            if !me.hot.lender.is(caller) && self.lacks_time(caller, callee) {
+                return Err(Error::NoTime.into());
             }
         }
         me.hot.caller.set(None);
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
-        self.take_time_along(me, caller);
+        if me.hot.lender.is(caller) {
+            self.give_back(me.task, me.hot);
+        }
         match local {
             Some(callee) => self.pass_on(caller, msg, dest.task, callee, words, from),
             None => self.forward_remote(caller, dest.task, dest.tag, words, from),
@@ -493,49 +495,40 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// A forwarder lets go of its caller's time.
-    fn take_time_along(self, me: Me<'k>, caller: Ref<'k, Task>) {
-        let Some(sc) = self.callers_time(caller) else { return };
-        if !me.hot.sc.is(sc) || me.hot.own_sc.is(sc) {
-            return;
-        }
-        me.hot.sc.set(me.hot.own_sc.get(self.pin));
-        self.withdraw(sc);
-        if let Some(hot) = self.sc_hot(sc) {
-            hot.task.set(Some(caller));
-        }
-    }
-
-    /// Delivers or queues a call whose caller is already waiting.
+    /// Delivers or queues a call whose caller is already waiting, and whose time rests.
     pub fn pass_on(
         self,
         caller: Ref<'k, Task>,
         msg: &Message,
         callee: Ref<'k, Task>,
-        hot: &TaskHot,
+        hot: &'k TaskHot,
         words: Words,
         from: From,
     ) {
         msg.callee.set(Some(callee));
-        if self.is_receiving(hot) {
-            msg.stage.set(Stage::Owed);
-            if let Some(caller_hot) = self.task_hot(caller) {
-                let timed = caller_hot.deadline.is_queued();
-                set_state(caller_hot, if timed { State::AwaitTimed } else { State::Await });
-            }
-            self.deliver(callee, hot, caller, words, from);
-            if let Some((sc, sc_hot)) = self.callers_time(caller).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
-                if sc_hot.task.is(caller) {
-                    hot.sc.set(Some(sc));
-                    sc_hot.task.set(Some(callee));
-                }
-            }
-            self.start(callee, hot);
-        } else {
+        if !self.is_receiving(hot) {
             if let Some(caller_hot) = self.task_hot(caller) {
                 set_state(caller_hot, State::Sending);
             }
             self.queue_call(caller, msg, callee, hot, words, from);
+            return;
         }
+        msg.stage.set(Stage::Owed);
+        if let Some(caller_hot) = self.task_hot(caller) {
+            let timed = caller_hot.deadline.is_queued();
+            set_state(caller_hot, if timed { State::AwaitTimed } else { State::Await });
+        }
+        self.deliver(callee, hot, caller, words, from);
+        match self.resting_time(caller) {
+            Some((sc, sc_hot)) => self.lend(sc, sc_hot, caller, callee, hot),
+            None => hot.lender.set(None),
+        }
+        self.start(callee, hot);
+    }
+
+    /// Whether a call would leave its callee without CPU time: the caller's cannot come along, and the
+    /// callee has none.
+    pub fn lacks_time(self, caller: Ref<'k, Task>, hot: &TaskHot) -> bool {
+        hot.own_sc.is_null() && self.resting_time(caller).is_none()
     }
 }

@@ -19,6 +19,8 @@ pub mod answer;
 pub mod caps;
 pub mod control;
 pub mod entry;
+pub mod forget;
+pub mod graves;
 pub mod groups;
 pub mod ids;
 pub mod ipc;
@@ -26,10 +28,12 @@ pub mod make;
 pub mod notify;
 pub mod reclaim;
 pub mod remote;
+pub mod requests;
 pub mod schedule;
 pub mod spaces;
 pub mod syscall;
 pub mod tasks;
+pub mod time;
 
 use core::sync::atomic::AtomicU32;
 
@@ -38,9 +42,10 @@ use kern_base::cpu::{CpuBlock, CpuHot, CpuSched};
 use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
+use kern_base::slot::{CNode, Slot};
 use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{KernelObject, Ref, Table};
+use smp::door::{AtomicLink, KernelObject, Ref, Table};
 use smp::quiesce::Epoch;
 
 pub use answer::{Answer, Refusal, Result};
@@ -70,8 +75,18 @@ pub struct Kernel<M: Machine> {
     pub cpus: Table<CpuBlock>,
     pub epoch: Epoch,
     pub processes: ids::ProcessIds,
-    /// One derivation lock a root. Never two are held at once.
-    pub roots: [spin::Mutex<()>; MAX_ROOTS],
+    /// One derivation tree a root, with its lock. Never two are held at once.
+    pub roots: [spin::Mutex<Root>; MAX_ROOTS],
+    pub tours: forget::Tours,
+    /// CNodes that nobody refers to any more and that are being emptied: the first of a list.
+    pub graves: spin::Mutex<AtomicLink<CNode>>,
+}
+
+/// What there is to a derivation tree besides its slots.
+#[derive(Default)]
+pub struct Root {
+    /// A slot that is on its way out of the tree, past its children.
+    pub leaving: AtomicLink<Slot>,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -82,7 +97,9 @@ impl<M: Machine> Kernel<M> {
             cpus,
             epoch: Epoch::new(),
             processes: ids::ProcessIds::new(process_numbers),
-            roots: [const { spin::Mutex::new(()) }; MAX_ROOTS],
+            roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null() }) }; MAX_ROOTS],
+            tours: forget::Tours::new(),
+            graves: spin::Mutex::new(AtomicLink::null()),
         }
     }
 

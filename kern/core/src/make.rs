@@ -18,10 +18,13 @@ use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use smp::door::{KernelObject, Piece, RawWord, Ref, Region};
 
+use crate::caps::Place;
 use crate::{Answer, Cx, MachineObject, Me, Refusal, Result};
 
 /// Most objects that one system call makes.
 pub const RETYPE_MAX: u64 = 256;
+/// Bytes that one entry writes, unless a single object has more.
+const ENTRY_BYTES: u64 = 64 << 10;
 /// Most entries of a table object.
 const ENTRIES_MAX: u64 = 1 << 16;
 const PAGE: u64 = abi::PAGE_SIZE;
@@ -67,6 +70,22 @@ impl Recipe {
     }
 }
 
+impl Recipe {
+    /// Bytes that making one object writes, about.
+    fn bytes(self) -> u64 {
+        match self.object_type {
+            ObjType::Frame => 1 << self.size,
+            ObjType::VSpace => (1 + self.size) * PAGE,
+            ObjType::CNode => self.size * size_of::<Slot>() as u64,
+            ObjType::Process => self.size * size_of::<TaskNumber>() as u64,
+            ObjType::Group => (self.size & 0xffff) * 8 + (self.size >> 16) * size_of::<Exposure>() as u64,
+            ObjType::Task => TASK_BYTES,
+            _ => 64,
+        }
+        .max(64)
+    }
+}
+
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Retype`].
     pub fn retype(self, me: Me<'k>, source: Target, size: u64, to: Target, count: u64) -> Result<Answer> {
@@ -74,7 +93,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         let word = slot.get().word.load(self.pin);
         let untyped = self.typed::<Untyped>(word, source.cap(), Rights::NONE)?;
         let recipe = Recipe::new(source.index(), size)?;
-        self.check_depth(slot)?;
         if count == 0 || count > RETYPE_MAX {
             return Err(Refusal::argument(3));
         }
@@ -84,33 +102,61 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.find_slot(me, Target::new(to.cap(), index), Rights::GRANT)
         };
         for i in 0..count {
-            let claimed = dest(i).and_then(|s| self.claim(s));
-            if let Err(refusal) = claimed {
-                self.unclaim_run(&dest, 0, i);
-                return Err(refusal);
+            if dest(i)?.slot.get().word.load(self.pin).object_type() != 0 {
+                return Err(Error::SlotOccupied.into());
             }
         }
-        let guard = self.lock_root(&untyped.get().header);
-        if slot.get().word.load(self.pin) != word || !self.is_open(untyped.get()) {
-            drop(guard);
-            self.unclaim_run(&dest, 0, count);
-            return Err(Error::Dying.into());
-        }
-        for i in 0..count {
-            let made = dest(i).and_then(|s| self.make(untyped.get(), recipe, s, slot));
-            if let Err(refusal) = made {
-                drop(guard);
-                self.unclaim_run(&dest, i, count);
-                return Err(refusal);
-            }
+        let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
+        self.retype_some(untyped, recipe, slot, word, &dest, now)?;
+        if now < count {
+            // The rest is a system call of its own.
+            me.hot.regs.rdx.set(Target::new(to.cap(), to.index() + now as u32).0);
+            me.hot.regs.r8.set(count - now);
+            return Err(Refusal::More);
         }
         Ok(Answer::one(untyped.get().region().free()))
     }
 
-    fn unclaim_run(self, dest: &impl Fn(u64) -> Result<Ref<'k, Slot>>, from: u64, to: u64) {
+    /// Makes objects in the first `count` of the destination slots.
+    fn retype_some(
+        self,
+        untyped: Ref<'k, Untyped>,
+        recipe: Recipe,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        dest: &impl Fn(u64) -> Result<Place<'k>>,
+        count: u64,
+    ) -> Result<()> {
+        for i in 0..count {
+            let claimed = dest(i).and_then(|s| self.claim(s));
+            if let Err(refusal) = claimed {
+                self.unclaim_run(dest, 0, i);
+                return Err(refusal);
+            }
+        }
+        let guard = self.lock_root(&untyped.get().header);
+        let open = slot.get().word.load(self.pin) == word && self.is_open(untyped.get());
+        let ready = if open { self.check_depth(slot) } else { Err(Error::Dying.into()) };
+        if let Err(refusal) = ready {
+            drop(guard);
+            self.unclaim_run(dest, 0, count);
+            return Err(refusal);
+        }
+        for i in 0..count {
+            let made = dest(i).and_then(|s| self.make(untyped.get(), recipe, s.slot, slot));
+            if let Err(refusal) = made {
+                drop(guard);
+                self.unclaim_run(dest, i, count);
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    fn unclaim_run(self, dest: &impl Fn(u64) -> Result<Place<'k>>, from: u64, to: u64) {
         for i in from..to {
-            if let Ok(slot) = dest(i) {
-                self.unclaim(slot);
+            if let Ok(place) = dest(i) {
+                self.unclaim(place.slot);
             }
         }
     }
@@ -131,8 +177,11 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.place(head, CNode::new(root, table), |o| &o.header, slot, parent).ok_or_else(full)
             }
             ObjType::Process => {
-                let (head, tail) = carve_pair::<Process, TaskNumber>(region, recipe.size).ok_or_else(full)?;
+                if !fits(region, &[], pair_size::<Process, TaskNumber>(recipe.size), 64) {
+                    return Err(full());
+                }
                 let key = self.k.processes.allocate(self.pin)?;
+                let (head, tail) = carve_pair::<Process, TaskNumber>(region, recipe.size).ok_or_else(full)?;
                 let table = tail.emplace_slice(|_| TaskNumber::default()).ok_or_else(full)?;
                 self.place(head, Process::new(root, key, table), |o| &o.header, slot, parent).ok_or_else(full)
             }
@@ -174,12 +223,18 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn make_untyped(self, region: &Region, root: RootId, log2: u8, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+        if !fits(region, &[size_of::<Untyped>() as u64], 1 << log2, 1 << log2) {
+            return None;
+        }
         let head = region.carve_top(size_of::<Untyped>() as u64)?;
         let block = region.carve(1 << log2, 1 << log2)?;
         self.place(head, Untyped::new(root, log2, block.into_region()), |o| &o.header, slot, parent)
     }
 
     fn make_frame(self, region: &Region, root: RootId, log2: u8, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+        if !fits(region, &[size_of::<Frame>() as u64], 1 << log2, 1 << log2) {
+            return None;
+        }
         let head = region.carve_top(size_of::<Frame>() as u64)?;
         let mut block = region.carve(1 << log2, 1 << log2)?;
         block.zero();
@@ -188,8 +243,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn make_vspace(self, region: &Region, root: RootId, pool: u64, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+        let seen_bytes = self.k.cpu_count() as u64 * 8;
+        if !fits(region, &[size_of::<VSpace>() as u64, seen_bytes], (1 + pool) * PAGE, PAGE) {
+            return None;
+        }
         let head = region.carve_top(size_of::<VSpace>() as u64)?;
-        let seen = region.carve_top(self.k.cpu_count() as u64 * 8)?;
+        let seen = region.carve_top(seen_bytes)?;
         let seen = seen.emplace_slice(|_| AtomicU64::new(0))?;
         let mut tables = region.carve((1 + pool) * PAGE, PAGE)?;
         tables.zero();
@@ -227,8 +286,21 @@ fn carve_for<T>(region: &Region) -> Option<Piece> {
 
 /// Room for a `T` and, behind it, a table of `entries` `E`.
 fn carve_pair<T, E>(region: &Region, entries: u64) -> Option<(Piece, Piece)> {
-    let tail = entries * size_of::<E>() as u64;
-    let mut piece = region.carve(size_of::<T>() as u64 + tail, 64)?;
+    let mut piece = region.carve(pair_size::<T, E>(entries), 64)?;
     let head = piece.split(size_of::<T>() as u64)?;
     Some((head, piece))
+}
+
+fn pair_size<T, E>(entries: u64) -> u64 {
+    size_of::<T>() as u64 + entries * size_of::<E>() as u64
+}
+
+/// Whether a region has room for these pieces at its top and a block at its bottom: asked first where more
+/// than one piece is carved, so that nothing is lost if it has not.
+fn fits(region: &Region, tops: &[u64], size: u64, align: u64) -> bool {
+    let (low, used) = region.used();
+    let high = tops.iter().try_fold(region.size() - used, |high, top| Some(high.checked_sub(*top)? & !63));
+    let at = (region.base() + low).checked_next_multiple_of(align).map(|at| at - region.base());
+    let end = at.and_then(|at| at.checked_add(size));
+    high.zip(end).is_some_and(|(high, end)| end <= high)
 }

@@ -1,12 +1,14 @@
 //! Notifications: raise, wait, bind.
 
 use abi::{Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target, task_rights};
+use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::notification::{Notification, NotificationHot};
 use kern_base::task::{FLAG_SUSPENDED, PENDING_BITS, State, Task};
 use smp::door::Ref;
 
 use crate::answer::write_values;
+use crate::remote::is_dying;
 use crate::schedule::{has_flag, set_state, state_of};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -73,6 +75,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if task.deadline.is_queued() {
             self.clear_deadline(bound);
         }
+        task.lender.set(None);
         task.pending.set(task.pending.get() & !PENDING_BITS);
         write_values(&task.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, hot.bits.take(), 0]);
         self.make_ready(bound, task);
@@ -91,8 +94,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.clear_bound_pending(hot);
             return Ok(Answer::Values([0, 0, bits, 0]));
         }
-        if !hot.waiter.is_null() {
+        if !hot.waiter.is_null() || !hot.bound.is_null() && !hot.bound.is(me.task) {
             return Err(Error::InUse.into());
+        }
+        if object.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
         }
         let info = MsgInfo(args.info);
         if info.has(FLAG_NONBLOCK) {
@@ -128,8 +134,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !hot.bound.is_null() || !task_hot.bound.is_null() || !hot.waiter.is_null() {
             return Err(Error::InUse.into());
         }
-        if matches!(state_of(task_hot), State::Fresh | State::Dead) {
+        if state_of(task_hot) == State::Fresh || is_dying(task_hot) {
             return Err(Error::BadState.into());
+        }
+        if object.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
         }
         hot.bound.set(Some(task));
         task_hot.bound.set(Some(object));

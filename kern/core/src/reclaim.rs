@@ -14,12 +14,13 @@
 //! deletes, revokes or resets next goes on from there.
 
 use abi::{Cap, Error, ObjType, Rights, Target};
-use core::sync::atomic::Ordering::{Acquire, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use core::sync::atomic::fence;
 use kern_base::cpu::Mail;
 use kern_base::group::Group;
-use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
-use kern_base::memory::{Frame, Untyped, VSpace};
+use kern_base::memory::{Frame, Reset, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
@@ -27,10 +28,11 @@ use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{Request, State, Task, TaskHot, ctl};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{RawWord, Ref};
+use smp::door::{RawWord, Ref, Region};
 use smp::mailbox::Mailbox;
 use smp::quiesce::{self, Cpus, Epoch, GraceMail, GracePort, GraceState};
 
+use crate::caps::is_claimed;
 use crate::schedule::set_state;
 use crate::{Answer, Cx, Kernel, Me, Refusal, Result};
 
@@ -68,16 +70,17 @@ impl<M: Machine> Cpus for Kernel<M> {
 impl<'k, M: Machine> Cx<'k, M> {
     // --- grace periods ---------------------------------------------------------------------------
 
-    /// Parks the running task until the epoch gets there (0: until this CPU's next round is over).
+    /// Parks the running task until the epoch gets there, which it may have done already.
     pub fn wait_for_grace(self, me: Me<'k>, epoch: u64) {
-        if epoch != 0 {
-            quiesce::request_epoch(self.k, self.pin, epoch);
+        if self.k.epoch.now() >= epoch {
+            return;
         }
+        quiesce::request_epoch(self.k, self.pin, epoch);
         set_state(me.hot, State::Restart);
         me.hot.wait_epoch.set(epoch);
         me.hot.wait_next.set(self.sched.grace_waiters.get(self.pin));
         self.sched.grace_waiters.set(Some(me.task));
-        self.block_current();
+        self.park(me);
     }
 
     /// A grace node came by.
@@ -103,7 +106,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The task makes its system call again.
-    pub fn restart_now(self, task: Ref<'k, Task>, hot: &TaskHot) {
+    fn restart_now(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         self.make_ready(task, hot);
         self.dispatch();
     }
@@ -129,67 +132,106 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let slot = self.find_slot(me, at, Rights::GRANT)?;
+        let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
         self.delete_slot(me, slot)?;
+        self.empty_graves(me)?;
         Ok(Answer::DONE)
     }
 
     /// [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let slot = self.find_slot(me, at, Rights::GRANT)?;
+        let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
         self.revoke_slot(me, slot)?;
+        self.empty_graves(me)?;
         Ok(Answer::DONE)
     }
 
-    /// Deletes all that was derived from a slot.
+    /// Deletes all that was derived from a slot, leaves first.
     fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>) -> Result<()> {
+        let word = slot.get().word.load(self.pin);
+        let Some(header) = self.header_of(word) else { return Ok(()) };
+        let mut from = slot;
         for _ in 0..WORK_BOUND {
-            match self.first_child(slot) {
-                None => return Ok(()),
-                Some(child) => self.delete_slot(me, child)?,
-            }
+            let Some((leaf, before)) = self.leaf_below(slot, word, header, from)? else { return Ok(()) };
+            self.delete_slot(me, leaf)?;
+            from = before;
         }
         Err(Refusal::More)
     }
 
-    /// The slot behind, where it was derived from this one.
-    fn first_child(self, slot: Ref<'k, Slot>) -> Option<Ref<'k, Slot>> {
-        let header = self.header_of(slot.get().word.load(self.pin))?;
-        let _guard = self.lock_root(header);
-        slot.get().next.get(self.pin).filter(|next| next.get().depth() > slot.get().depth())
+    /// A slot that was derived from this one, directly or not, and from which nothing is derived; and the slot
+    /// before it. The depth of a tree is bounded, and the search goes on `from` where it last was.
+    fn leaf_below(
+        self,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        header: &Header,
+        from: Ref<'k, Slot>,
+    ) -> Result<Option<(Ref<'k, Slot>, Ref<'k, Slot>)>> {
+        let root = self.lock_root(header);
+        if slot.get().word.load(self.pin) != word {
+            return Ok(None);
+        }
+        self.settle_tree(&root)?;
+        let deepest = |top| core::iter::successors(self.child_of(top), |child| self.child_of(*child)).last();
+        // What stood before the last leaf is its parent, or a leaf itself, unless somebody has moved it.
+        let in_tree = from != slot && from.get().word.load(self.pin).object_type() != 0;
+        let leaf = if in_tree { Some(deepest(from).unwrap_or(from)) } else { deepest(slot) };
+        Ok(leaf.map(|leaf| (leaf, leaf.get().prev.get(self.pin).unwrap_or(slot))))
     }
 
-    /// Empties a slot; if it is its object's last, ends the object first.
+    /// Empties a slot; if it is its object's last, ends the object first. A task can't end what it is itself
+    /// part of, and be told so.
     pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>) -> Result<()> {
         let word = slot.get().word.load(self.pin);
         let Some(header) = self.header_of(word) else { return Ok(()) };
-        let last = {
-            let _guard = self.lock_root(header);
+        {
+            let root = self.lock_root(header);
             if slot.get().word.load(self.pin) != word {
                 return Ok(());
             }
             if header.refs() > 1 {
-                self.unlink_slot(slot, word);
+                self.unlink_slot(&root, slot, word)?;
                 return Ok(());
             }
+            if self.is_part_of(me, word) {
+                return Err(Error::InUse.into());
+            }
             header.set_flag(FLAG_DYING);
-            word
-        };
-        self.destroy(me, last)?;
-        let gone = {
-            let _guard = self.lock_root(header);
-            slot.get().word.load(self.pin) == word && self.unlink_slot(slot, word)
-        };
-        if gone {
-            self.after_last(word);
+            fence(SeqCst);
         }
+        self.destroy(me, slot, word)?;
+        let root = self.lock_root(header);
+        if slot.get().word.load(self.pin) != word {
+            return Ok(());
+        }
+        self.unlink_slot(&root, slot, word)?;
+        drop(root);
+        self.after_last(word);
         Ok(())
+    }
+
+    /// Whether the caller is, or runs in, the object.
+    fn is_part_of(self, me: Me<'k>, word: RawWord<'k>) -> bool {
+        let process = me.process.get();
+        word.get::<Task>() == Some(me.task)
+            || word.get::<Process>() == Some(me.process)
+            || word.get::<CNode>().is_some_and(|c| process.cnode.is(c))
+            || word.get::<VSpace>().is_some_and(|v| process.vspace.is(v))
     }
 
     /// What is left to do when an object's last slot is empty.
     fn after_last(self, word: RawWord<'k>) {
+        if let Some(cnode) = word.get::<CNode>() {
+            // Dead only when it is empty.
+            self.bury(cnode);
+            return;
+        }
         if let Some(process) = word.get::<Process>() {
             self.k.processes.release(self.pin, process.get().key());
+        }
+        if let Some(vspace) = word.get::<VSpace>() {
+            self.k.machine.end_space(vspace.get().cr3());
         }
         if let Some(header) = self.header_of(word) {
             header.set_flag(FLAG_DEAD);
@@ -197,71 +239,94 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Makes a dying object inert. Idempotent; may have to wait.
-    fn destroy(self, me: Me<'k>, word: RawWord<'k>) -> Result<()> {
+    fn destroy(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         match ObjType::from_raw(word.object_type()) {
+            Some(ObjType::Untyped) => self.revoke_slot(me, slot),
             Some(ObjType::Task) => word.get::<Task>().map_or(Ok(()), |t| self.end_task(me, t)),
             Some(ObjType::Process) => word.get::<Process>().map_or(Ok(()), |p| self.end_process(me, p)),
-            Some(ObjType::CNode) => word.get::<CNode>().map_or(Ok(()), |c| self.end_cnode(me, c)),
+            Some(ObjType::CNode) => {
+                let process = word.get::<CNode>().and_then(|c| c.get().process.get(self.pin));
+                process.map_or(Ok(()), |p| self.end_process(me, p))
+            }
             Some(ObjType::VSpace) => word.get::<VSpace>().map_or(Ok(()), |v| self.end_vspace(me, v)),
             Some(ObjType::Frame) => word.get::<Frame>().map_or(Ok(()), |f| self.end_frame(me, f)),
-            Some(ObjType::Group) => word.get::<Group>().map_or(Ok(()), |g| self.end_group(g)),
-            Some(ObjType::SchedContext) => word.get::<SchedContext>().map_or(Ok(()), |sc| {
-                let home = sc.get().hot.home();
-                if sc.get().hot.is_under_way() && home == self.id() {
-                    // It is in this CPU's mailbox: that is emptied before the call is made again.
-                    return Err(Refusal::More);
-                }
-                self.at_home(me, home, Request::StopTime(sc.ptr()), || self.stop_time(sc))
-            }),
-            Some(ObjType::Notification) => word.get::<Notification>().map_or(Ok(()), |n| {
-                let home = n.get().hot.home();
-                self.at_home(me, home, Request::StopBits(n.ptr()), || self.stop_bits(n))
-            }),
-            Some(ObjType::Reply) => word.get::<Reply>().map_or(Ok(()), |r| {
-                let home = r.get().hot.home();
-                self.at_home(me, home, Request::StopReply(r.ptr()), || self.stop_reply(r))
-            }),
-            Some(ObjType::Untyped | ObjType::Machine) | None => Ok(()),
+            Some(ObjType::Group) => word.get::<Group>().map_or(Ok(()), |g| self.end_group(me, g)),
+            Some(ObjType::SchedContext | ObjType::Notification | ObjType::Reply) => self.end_homed(me, word),
+            Some(ObjType::Machine) | None => Ok(()),
         }
     }
 
-    /// Does something on the home CPU of an object: here, or by asking.
-    fn at_home(self, me: Me<'k>, home: CpuId, request: Request, work: impl FnOnce()) -> Result<()> {
-        if home == self.id() {
-            work();
+    /// Ends an object that is nothing but one CPU's: there.
+    fn end_homed(self, me: Me<'k>, word: RawWord<'k>) -> Result<()> {
+        if self.header_of(word).is_none_or(|header| header.has_flag(FLAG_DEAD)) {
             return Ok(());
         }
-        if me.hot.answered.take() {
-            return Ok(());
+        let here = self.id();
+        if let Some(sc) = word.get::<SchedContext>() {
+            let home = sc.get().hot.home();
+            if home == here && self.stop_time(sc).is_none() {
+                return Ok(());
+            }
+            return Err(self.ask(me, home, Request::StopTime(sc.ptr())));
         }
-        Err(self.ask(me, home, request))
+        if let Some(object) = word.get::<Notification>() {
+            let home = object.get().hot.home();
+            if home != here {
+                return Err(self.ask(me, home, Request::StopBits(object.ptr())));
+            }
+            self.stop_bits(object);
+        }
+        if let Some(reply) = word.get::<Reply>() {
+            let home = reply.get().hot.home();
+            if home != here {
+                return Err(self.ask(me, home, Request::StopReply(reply.ptr())));
+            }
+            self.stop_reply(reply);
+        }
+        Ok(())
     }
 
     fn end_task(self, me: Me<'k>, task: Ref<'k, Task>) -> Result<()> {
         if task.get().id() == abi::TaskId::NONE || task.get().header.has_flag(FLAG_DEAD) {
             return Ok(());
         }
-        me.hot.answered.set(false);
         if self.task_hot(task).is_some() {
             self.control(task, ctl::KILL);
             if task.get().header.has_flag(FLAG_DEAD) {
                 return Ok(());
             }
         }
-        // It is elsewhere, or its message is: look again when whoever has it was heard of. The question goes
-        // by way of the CPU that has the message, behind the recall: to ask oneself would be to wait awake.
-        let home = task.get().hot.home();
-        let first = if home == self.id() { task.get().msg.home() } else { home };
-        Err(self.ask(me, first, Request::Kill(task.ptr())))
+        // It is elsewhere, or its message is: its home answers when it is dead.
+        Err(self.ask(me, task.get().hot.home(), Request::Kill(task.ptr())))
     }
 
+    /// Ends the tasks of a process and takes its spaces away.
     fn end_process(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
-        process.get().header.set_flag(FLAG_DYING);
-        for number in process.get().tasks.iter(self.pin) {
+        if process == me.process {
+            return Err(Error::InUse.into());
+        }
+        let header = &process.get().header;
+        header.set_flag(FLAG_DYING);
+        fence(SeqCst);
+        for _ in 0..WORK_BOUND {
+            let at = header.swept();
+            let Some(number) = process.get().tasks.get(self.pin, at) else {
+                self.take_spaces(process);
+                return Ok(());
+            };
             if let Some(task) = number.get().task.get(self.pin) {
+                if task.get().id() == abi::TaskId::NONE {
+                    // Another CPU is just about to bind it, and will see that the process is dying.
+                    return Err(Refusal::More);
+                }
                 self.end_task(me, task)?;
             }
+            header.sweep(at);
         }
+        Err(Refusal::More)
+    }
+
+    fn take_spaces(self, process: Ref<'k, Process>) {
         process.get().publish_cspace(0, 0);
         if let Some(cnode) = process.get().cnode.get(self.pin) {
             process.get().cnode.set(None);
@@ -271,62 +336,6 @@ impl<'k, M: Machine> Cx<'k, M> {
             process.get().vspace.set(None);
             vspace.get().process.set(None);
         }
-        Ok(())
-    }
-
-    /// Empties a CNode's slots. A slot that is the last of another CNode is entered, not recursed into:
-    /// that one is emptied first, then this one again.
-    fn end_cnode(self, me: Me<'k>, cnode: Ref<'k, CNode>) -> Result<()> {
-        if let Some(process) = cnode.get().process.get(self.pin) {
-            self.end_process(me, process)?;
-        }
-        let mut inner = cnode;
-        let mut work = 0;
-        'again: loop {
-            for slot in inner.get().slots.iter(self.pin) {
-                let word = slot.get().word.load(self.pin);
-                if word.object_type() == 0 {
-                    continue;
-                }
-                work += 1;
-                if work > WORK_BOUND {
-                    return Err(Refusal::More);
-                }
-                if let Some(other) = word.get::<CNode>().filter(|o| *o != inner && o.get().header.refs() == 1) {
-                    if !self.is_empty(other) {
-                        other.get().header.set_flag(FLAG_DYING);
-                        if let Some(process) = other.get().process.get(self.pin) {
-                            self.end_process(me, process)?;
-                        }
-                        inner = other;
-                        continue 'again;
-                    }
-                }
-                self.delete_inner(me, inner, slot, word)?;
-            }
-            if inner == cnode {
-                return Ok(());
-            }
-            inner = cnode;
-        }
-    }
-
-    /// Deletes a slot of a dying CNode. One that refers to the CNode itself is merely unlinked.
-    fn delete_inner(self, me: Me<'k>, inner: Ref<'k, CNode>, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
-        if word.get::<CNode>() == Some(inner) {
-            if let Some(header) = self.header_of(word) {
-                let _guard = self.lock_root(header);
-                if slot.get().word.load(self.pin) == word {
-                    self.unlink_slot(slot, word);
-                }
-            }
-            return Ok(());
-        }
-        self.delete_slot(me, slot)
-    }
-
-    fn is_empty(self, cnode: Ref<'k, CNode>) -> bool {
-        cnode.get().slots.iter(self.pin).all(|s| s.get().word.load(self.pin).object_type() == 0)
     }
 
     fn end_vspace(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
@@ -335,56 +344,42 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         for _ in 0..WORK_BOUND {
             match vspace.get().mappings.get(self.pin) {
-                Some(record) => self.unmap_record(record),
-                None => return self.forget_everywhere(me),
+                Some(record) => {
+                    self.take_away(record);
+                }
+                None => {
+                    let tours = &self.k.tours;
+                    let _ = vspace.get().leave.compare_exchange(0, tours.stamp() + 1, AcqRel, Relaxed);
+                    self.forget_everywhere(me, vspace.get().leave.load(Acquire) - 1)?;
+                    return self.release_going(vspace);
+                }
             }
         }
         Err(Refusal::More)
     }
 
     fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
-        let mut mapped = false;
-        for record in crate::spaces::records(frame).filter(|r| !r.get().vspace.is_null()) {
-            self.unmap_record(record);
-            mapped = true;
-        }
-        if mapped || me.hot.answered.get() { self.forget_everywhere(me) } else { Ok(()) }
-    }
-
-    fn end_group(self, group: Ref<'k, Group>) -> Result<()> {
-        let mut work = 0;
-        for entry in group.get().exposures.iter(self.pin) {
-            let word = entry.get().slot.word.load(self.pin);
-            if word.object_type() != 0 {
-                self.empty_exposure(entry, word);
-                work += 1;
-                if work > WORK_BOUND {
-                    return Err(Refusal::More);
-                }
+        for record in crate::spaces::records(frame) {
+            if let Some(stamp) = self.take_away(record) {
+                self.forget_everywhere(me, stamp)?;
+                self.release_record(record);
             }
         }
         Ok(())
     }
 
-    /// Every CPU drops translations and leaves dying address spaces: a tour of all CPUs.
-    pub fn forget_everywhere(self, me: Me<'k>) -> Result<()> {
-        if me.hot.answered.take() {
-            return Ok(());
+    fn end_group(self, me: Me<'k>, group: Ref<'k, Group>) -> Result<()> {
+        let header = &group.get().header;
+        for _ in 0..WORK_BOUND {
+            let at = header.swept();
+            let Some(entry) = group.get().exposures.get(self.pin, at) else { return Ok(()) };
+            if is_claimed(entry.get().slot.word.load(self.pin)) {
+                return Err(Refusal::More);
+            }
+            self.delete_slot(me, entry.map(|e| &e.slot))?;
+            header.sweep(at);
         }
-        self.forget_here();
-        match CpuId::new(0).filter(|_| self.k.cpu_count() > 1) {
-            Some(first) => Err(self.ask(me, first, Request::Forget)),
-            None => Ok(()),
-        }
-    }
-
-    /// This CPU's part of it.
-    pub fn forget_here(self) {
-        let dying = self.hot.vspace.get(self.pin).is_some_and(|v| v.get().header.has_flag(FLAG_DYING));
-        if dying {
-            self.hot.vspace.set(None);
-        }
-        self.k.machine.forget_translations(dying);
+        Err(Refusal::More)
     }
 
     // --- reset -----------------------------------------------------------------------------------
@@ -397,52 +392,75 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.lives_in(me, untyped.get()) {
             return Err(Error::InUse.into());
         }
-        untyped.get().resetting.store(true, Release);
-        self.revoke_slot(me, slot)?;
-        if untyped.get().region().is_unused() {
-            untyped.get().resetting.store(false, Release);
-            return Ok(Answer::one(untyped.get().region().free()));
+        untyped.get().resetting.store(true, SeqCst);
+        let revoked = self.revoke_slot(me, slot).and_then(|()| self.empty_graves(me)).and_then(|()| {
+            if self.has_graves(untyped.get().region()) { Err(Error::InUse.into()) } else { Ok(()) }
+        });
+        if let Err(Refusal::Error { .. }) = revoked {
+            let _root = self.lock_root(&untyped.get().header);
+            untyped.get().reset.set(Reset::No);
+            untyped.get().resetting.store(false, SeqCst);
         }
+        revoked?;
         self.finish_reset(me, untyped)
     }
 
-    /// Everything is revoked: wait until nothing refers to it, then start the region again.
+    /// Everything is revoked: waits until nothing refers to it, then starts the region again.
     fn finish_reset(self, me: Me<'k>, untyped: Ref<'k, Untyped>) -> Result<Answer> {
-        let header = &untyped.get().header;
-        let ticket = {
-            let _guard = self.lock_root(header);
-            untyped.get().ticket.get()
-        };
-        match ticket {
-            Some((cpu, ticket)) if cpu == self.id() => {
-                let Some(quiet) = quiesce::quiet(self.k, self.pin, ticket) else {
-                    return Err(Refusal::Restart { epoch: 0 });
-                };
-                let _guard = self.lock_root(header);
-                untyped.get().ticket.set(None);
-                untyped.get().region().reset(&quiet);
-                untyped.get().resetting.store(false, Release);
-                Ok(Answer::one(untyped.get().region().free()))
+        let root = self.lock_root(&untyped.get().header);
+        let progress = &untyped.get().reset;
+        let region = untyped.get().region();
+        if region.is_unused() {
+            progress.set(Reset::No);
+        }
+        match progress.get() {
+            Reset::No if !region.is_unused() => {
+                let stamp = self.k.tours.stamp();
+                progress.set(Reset::Forget(stamp));
+                drop(root);
+                self.forget_everywhere(me, stamp)?;
+                Err(Refusal::More)
             }
-            _ => {
-                self.forget_everywhere(me)?;
-                let ticket = quiesce::request_quiet(self.k, self.pin);
-                let _guard = self.lock_root(header);
-                untyped.get().ticket.set(Some((self.id(), ticket)));
-                Err(Refusal::Restart { epoch: 0 })
+            Reset::Forget(stamp) if !self.k.tours.have_forgotten(stamp) => {
+                drop(root);
+                self.forget_everywhere(me, stamp)?;
+                Err(Refusal::More)
+            }
+            Reset::Forget(_) => {
+                progress.set(Reset::Quiet(quiesce::request_quiet(self.k, self.pin)));
+                Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
+            }
+            Reset::Quiet(ticket) => match quiesce::quiet(self.k, self.pin, ticket) {
+                Some(quiet) => {
+                    region.reset(&quiet);
+                    progress.set(Reset::No);
+                    untyped.get().resetting.store(false, SeqCst);
+                    Ok(Answer::one(region.free()))
+                }
+                // It may be another CPU's: a round of this one's own brings the task back here.
+                None => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
+            },
+            Reset::No => {
+                untyped.get().resetting.store(false, SeqCst);
+                Ok(Answer::one(region.free()))
             }
         }
     }
 
     /// Whether the caller itself was made of an Untyped: it can't end itself and be told so.
     fn lives_in(self, me: Me<'k>, untyped: &Untyped) -> bool {
-        let region = untyped.region();
-        let inside = |at: u64| at >= region.base() && at < region.base() + region.size();
-        inside(me.task.addr()) || inside(me.process.addr())
+        let process = me.process.get();
+        let spaces = [process.cnode.addr(), process.vspace.addr()];
+        [me.task.addr(), me.process.addr()].iter().chain(&spaces).any(|at| is_inside(untyped.region(), *at))
     }
 
     /// Whether an Untyped may be carved just now.
     pub fn is_open(self, untyped: &Untyped) -> bool {
-        !untyped.resetting.load(Acquire) && !untyped.header.has_flag(FLAG_DYING)
+        !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING)
     }
+}
+
+/// Whether an address lies in the memory of a region.
+pub fn is_inside(region: &Region, at: u64) -> bool {
+    at >= region.base() && at - region.base() < region.size()
 }

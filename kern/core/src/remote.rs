@@ -1,38 +1,35 @@
-//! What crosses CPUs: messages in mailboxes.
+//! What crosses CPUs: calls, replies, control bits and Notification bits in mailboxes. Requests about
+//! objects of other CPUs: [`crate::requests`].
 //!
 //! # Ownership
 //! A task's message block belongs to the CPU its home word names; the word is changed last, before the
 //! push that hands it over. So a CPU that opens it owns it, except while the block is still in its own
-//! mailbox: stage [`Stage::Out`] says so.
+//! mailbox: stages [`Stage::Out`] and [`Stage::Ask`] say so.
 //!
 //! # Recall
-//! A task whose call is on another CPU and that is killed, cancelled or out of time asks for its block
-//! back: RECALL in its control word, sent to where the block is. The block comes back as a reply with
-//! an error; if it had been replied to already, the reply comes first, since one producer's messages
-//! stay in order. What was asked is carried out when the block is home.
-//!
-//! A recall may find the block gone, because the reply was quicker; by then the task may have sent
-//! its next call to the same CPU. `Task::wanted_back` tells the two apart: set by the home CPU before
-//! it asks, cleared when the block is home, so before the next call is sent.
+//! A task whose block is on another CPU and that is killed, cancelled or out of time asks for it back:
+//! it notes the block's number and why ([`Task::recalled`]), and sends RECALL in its control word to
+//! where the block is. The block comes back as a reply with an error; if it had been replied to already,
+//! the reply comes first, and a RECALL that arrives later finds no block of that number. What was asked
+//! is carried out when the block is home.
 
 use abi::{Counter, Error, MsgInfo, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::cpu::Mail;
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, Request, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{Message, Stage, State, Task, TaskHot, ctl};
+use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
-use smp::coalesced::CoalescedBits;
 use smp::mailbox::{Node, Popped, Wake};
 
-use crate::answer::write_error;
-use crate::control::Unwait;
+use crate::answer::{write_error, write_values};
 use crate::ipc::{From, Words};
 use crate::schedule::{set_state, state_of};
-use crate::{Answer, Cx, Me, Refusal, Result};
+use crate::{Answer, Cx, Me, Result};
 
 /// Most messages that one entry takes from the mailbox.
 const DRAIN_BOUND: usize = 32;
@@ -81,7 +78,6 @@ impl<'k, M: Machine> Cx<'k, M> {
             Mail::Message(task) => self.message_arrived(task.get(self.pin)),
             Mail::Control(task) => self.control_arrived(task.get(self.pin)),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin)),
-            Mail::Time(sc) => self.time_arrived(sc.get(self.pin)),
             Mail::Grace(mail) => self.grace_arrived(mail),
         }
     }
@@ -90,9 +86,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(msg) = task.get().msg.open(self.pin) else { return };
         match msg.stage.get() {
             Stage::Out => self.call_arrived(task, msg),
-            Stage::Ask => self.serve_request(task, msg),
-            _ => self.reply_arrived(task, msg),
+            Stage::Ask => self.request_arrived(task, msg),
+            _ => self.block_is_home(task, msg),
         }
+    }
+
+    /// Hands a message block, and the time in it, to another CPU.
+    pub fn send_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
+        if let Some(sc) = msg.sc.get(self.pin) {
+            sc.get().hot.set_home(self.pin, to);
+        }
+        task.get().msg.set_home(self.pin, to);
+        self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
+    }
+
+    /// A block of this CPU's own task leaves: it gets a new number.
+    pub fn number_block(self, hot: &TaskHot, msg: &Message) {
+        hot.sent.set(hot.sent.get().wrapping_add(1));
+        msg.number.set(hot.sent.get());
+        hot.recall.set(0);
     }
 
     // --- calls out -------------------------------------------------------------------------------
@@ -111,148 +123,148 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(at) = deadline {
             self.set_deadline(me.task, at);
         }
-        let time = self.stop_current();
+        self.stop_current();
         set_state(me.hot, State::AwaitRemote);
-        me.hot.recall.set(0);
-        msg.sc.set(time);
+        self.take_time_along(me.task, me.hot, msg, callee.get().hot.home());
+        self.number_block(me.hot, msg);
         self.send_call(me.task, msg, callee, tag, words, from);
         self.dispatch();
         Ok(Answer::Settled)
     }
 
-    /// Sends a call on to another CPU; `msg.sc` says what time goes along.
+    /// A caller's resting time goes into its message block, if it may run there.
+    fn take_time_along(self, caller: Ref<'k, Task>, hot: &TaskHot, msg: &Message, to: CpuId) {
+        let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
+        let sc = hot.sc.get(self.pin).filter(fits);
+        if let Some(sc_hot) = sc.and_then(|sc| self.sc_hot(sc)) {
+            sc_hot.task.set(Some(caller));
+            hot.sc.set(None);
+        }
+        msg.sc.set(sc);
+    }
+
+    /// Sends a call on to another CPU, with the time that `msg` has.
     fn send_call(self, caller: Ref<'k, Task>, msg: &Message, callee: Ref<'k, Task>, tag: u64, words: Words, from: From) {
-        let to = callee.get().hot.home();
         write_block(msg, words, from);
         msg.tag.set(tag);
         msg.callee.set(Some(callee));
         msg.held.set(None);
         msg.stage.set(Stage::Out);
-        if let Some(sc) = msg.sc.get(self.pin) {
-            match self.sc_hot(sc) {
-                Some(hot) => {
-                    msg.priority.set(hot.state.priority());
-                    self.move_time(sc, to);
-                }
-                None => msg.sc.set(None),
-            }
-        }
-        caller.get().msg.set_home(self.pin, to);
-        self.post(to, caller.map(|t| &t.msg_node), Mail::Message(caller.ptr()));
+        self.send_block(caller, msg, callee.get().hot.home());
     }
 
-    /// A forwarded call whose new callee is on another CPU.
+    /// A forwarded call, whose caller's time rests, to a callee of another CPU.
     pub fn forward_remote(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64, words: Words, from: From) {
         let Some(msg) = caller.get().msg.open(self.pin) else { return };
-        let time = self.callers_time(caller).filter(|sc| self.sc_hot(*sc).is_some_and(|h| h.task.is(caller)));
-        msg.sc.set(time);
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
-            hot.recall.set(0);
+            self.take_time_along(caller, hot, msg, callee.get().hot.home());
+            self.number_block(hot, msg);
         }
         self.send_call(caller, msg, callee, tag, words, from);
     }
 
+    /// A queued call whose callee moves to another CPU; `word` is the callee's state word.
+    pub fn send_after(self, caller: Ref<'k, Task>, to: CpuId, word: u64) {
+        let Some(msg) = caller.get().msg.open(self.pin) else { return };
+        if let Some(hot) = self.task_hot(caller) {
+            set_state(hot, State::AwaitRemote);
+            self.take_time_along(caller, hot, msg, to);
+            self.number_block(hot, msg);
+        }
+        msg.tag.set(word & !u64::from(u32::MAX));
+        msg.stage.set(Stage::Out);
+        self.send_block(caller, msg, to);
+    }
+
     /// A call from elsewhere: delivered, queued, or sent on to where its callee lives now.
     fn call_arrived(self, caller: Ref<'k, Task>, msg: &Message) {
-        if self.task_hot(caller).is_some_and(|hot| hot.recall.get() != 0) {
-            // It was asked back while it came home by itself, forwarded to a task of its caller's CPU.
-            msg.callee.set(None);
-            msg.error.set(RECALLED);
-            self.reply_arrived(caller, msg);
-            return;
-        }
-        let Some(callee) = msg.callee.get(self.pin) else {
-            self.fail_remote(caller, Error::Gone, TaskId::NONE);
-            return;
-        };
+        let Some(callee) = msg.callee.get(self.pin) else { return self.fail_remote(caller, Error::Gone, TaskId::NONE) };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
         let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
+        let who = callee.get().id();
+        if callee.get().header.has_flag(FLAG_DEAD) {
+            return self.fail_remote(caller, Error::Dead, who);
+        }
         let Some(hot) = self.task_hot(callee) else {
-            self.send_call(caller, msg, callee, msg.tag.get(), words, from);
-            return;
+            return self.send_call(caller, msg, callee, msg.tag.get(), words, from);
         };
-        if hot.state.get() >> 32 != msg.tag.get() >> 32 || state_of(hot) == State::Dead || hot.recall.get() == Error::Dying as u8 {
-            self.fail_remote(caller, Error::Dead, callee.get().id());
-            return;
+        if hot.state.get() >> 32 != msg.tag.get() >> 32 || is_dying(hot) {
+            return self.fail_remote(caller, Error::Dead, who);
         }
         if let Some(caller_hot) = self.task_hot(caller) {
-            // A forwarded call that came back to its caller's own CPU is a local call from here on.
+            // Forwarded back to its caller's own CPU: it was home again, unless it is wanted there.
+            if caller_hot.recall.get() != 0 {
+                return self.fail_remote_with(caller, msg, RECALLED, TaskId::NONE);
+            }
+            self.time_is_home(caller_hot, msg);
+        }
+        if self.lacks_time(caller, hot) {
+            return self.fail_remote(caller, Error::NoTime, TaskId::NONE);
+        }
+        if let Some(caller_hot) = self.task_hot(caller) {
             set_state(caller_hot, State::Sending);
         }
         self.pass_on(caller, msg, callee, hot, words, from);
     }
 
+    /// Time that came to this CPU in the block of a task of this CPU.
+    fn time_is_home(self, hot: &TaskHot, msg: &Message) {
+        if let Some(sc) = msg.sc.take(self.pin) {
+            hot.sc.set(Some(sc));
+        }
+    }
+
     // --- replies back ----------------------------------------------------------------------------
 
-    /// A reply to a caller of another CPU. Time that came with the call goes back with it.
+    /// The reply of `me`, which is running, to a caller of another CPU. Time that came with the call goes
+    /// back with it.
     pub fn reply_remote(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(msg) = caller.get().msg.open(self.pin) else { return };
         write_block(msg, words, From { sender: TaskId::NONE, exposure: 0, custom: 0 });
-        self.collect_time(caller, msg, Some(me.task));
+        if me.hot.lender.is(caller) {
+            self.give_back(me.task, me.hot);
+        }
         self.send_back(caller, msg, 0);
     }
 
     /// Ends the call of a caller on another CPU with an error.
     pub fn fail_remote(self, caller: Ref<'k, Task>, error: Error, who: TaskId) {
-        let Some(msg) = caller.get().msg.open(self.pin) else { return };
-        write_block(msg, Words { info: MsgInfo(0), regs: [0; 4] }, From { sender: who, exposure: 0, custom: 0 });
-        let holder = msg.callee.get(self.pin);
-        self.collect_time(caller, msg, holder);
-        self.send_back(caller, msg, error as u8);
+        if let Some(msg) = caller.get().msg.open(self.pin) {
+            self.fail_remote_with(caller, msg, error as u8, who);
+        }
     }
 
-    /// Takes the caller's time out of the hands of `holder`, if it is here and has not been passed on.
-    fn collect_time(self, caller: Ref<'k, Task>, msg: &Message, holder: Option<Ref<'k, Task>>) {
-        let Some(sc) = msg.sc.get(self.pin) else { return };
-        let Some(sc_hot) = self.sc_hot(sc) else {
-            msg.sc.set(None);
-            return;
-        };
-        let holding = sc_hot.task.get(self.pin);
-        if holding != Some(caller) && holding != holder {
-            msg.sc.set(None);
-            return;
+    fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, who: TaskId) {
+        write_block(msg, Words { info: MsgInfo(0), regs: [0; 4] }, From { sender: who, exposure: 0, custom: 0 });
+        let callee = msg.callee.take(self.pin);
+        if let Some((callee, hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?))) {
+            self.recover(caller, callee, hot);
         }
-        if let Some(hot) = holding.filter(|t| *t != caller).and_then(|t| self.task_hot(t)) {
-            if hot.sc.is(sc) {
-                hot.sc.set(hot.own_sc.get(self.pin));
-            }
-        }
-        self.withdraw(sc);
-        sc_hot.task.set(Some(caller));
+        self.send_back(caller, msg, error);
     }
 
     fn send_back(self, caller: Ref<'k, Task>, msg: &Message, error: u8) {
-        let home = caller.get().hot.home();
         msg.error.set(error);
         msg.callee.set(None);
         msg.held.set(None);
         msg.stage.set(Stage::Back);
-        if let Some(sc) = msg.sc.get(self.pin) {
-            self.move_time(sc, home);
-        }
-        caller.get().msg.set_home(self.pin, home);
-        self.post(home, caller.map(|t| &t.msg_node), Mail::Message(caller.ptr()));
+        self.send_block(caller, msg, caller.get().hot.home());
     }
 
-    /// The block is home: the call is over, by reply, error or recall.
-    fn reply_arrived(self, task: Ref<'k, Task>, msg: &Message) {
+    /// The block is home: the call is over, by reply, error or recall; or what was asked is done.
+    fn block_is_home(self, task: Ref<'k, Task>, msg: &Message) {
         let Some(hot) = self.task_hot(task) else { return };
-        let asked = msg.stage.get() == Stage::AskDone;
-        msg.stage.set(Stage::Home);
-        task.get().wanted_back.store(false, Release);
+        let stage = msg.stage.replace(Stage::Home);
         if hot.deadline.is_queued() {
             self.clear_deadline(task);
         }
-        if hot.recall.get() == Error::Dying as u8 {
-            self.finish_kill(task, hot);
-            return;
+        if stage == Stage::AskDone {
+            return self.request_done(task, hot, msg);
         }
-        if asked {
-            hot.answered.set(true);
-            self.restart_now(task, hot);
-            return;
+        self.time_is_home(hot, msg);
+        if is_dying(hot) {
+            return self.go_on_dying(task, hot);
         }
         let (error, who) = match (msg.error.get(), hot.recall.take()) {
             // Asked back by this side: nobody over there is to blame.
@@ -263,7 +275,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Some(error) => write_error(&hot.regs, error, 0, who),
             None => {
                 let regs = &hot.regs;
-                crate::answer::write_values(regs, msg.info.get(), [0, 0, msg.regs[0].get(), msg.regs[1].get()]);
+                write_values(regs, msg.info.get(), [0, 0, msg.regs[0].get(), msg.regs[1].get()]);
                 regs.r9.set(msg.regs[2].get());
                 regs.r10.set(msg.regs[3].get());
             }
@@ -274,87 +286,74 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     // --- recall and control ----------------------------------------------------------------------
 
-    /// Asks for a task's message block back from wherever it is.
-    pub fn recall(self, task: Ref<'k, Task>) {
-        task.get().wanted_back.store(true, Release);
-        self.raise_bits(task.get().msg.home(), task.map(|t| &t.ctl), ctl::RECALL, Mail::Control(task.ptr()));
+    /// Asks for a task's message block back from wherever it is; `hot.recall` says why. With `leave`, its
+    /// time stays with whoever has it there.
+    pub fn recall(self, task: Ref<'k, Task>, hot: &TaskHot, leave: bool) {
+        let wanted = Wanted { number: hot.sent.get(), leave };
+        task.get().recalled.store(wanted.raw(), Release);
+        self.raise_recall(task, task.get().msg.home());
+    }
+
+    fn raise_recall(self, task: Ref<'k, Task>, to: CpuId) {
+        self.raise_bits(to, task.map(|t| &t.ctl), ctl::RECALL, Mail::Control(task.ptr()));
     }
 
     /// Sets control bits on a task, wherever it lives.
     pub fn send_control(self, task: Ref<'k, Task>, bits: u64) {
-        if let Some(_hot) = self.task_hot(task) {
+        if self.task_hot(task).is_some() {
             self.control(task, bits);
             return;
         }
+        self.raise_control(task, bits);
+    }
+
+    /// The same by mail in any case.
+    pub fn raise_control(self, task: Ref<'k, Task>, bits: u64) {
         self.raise_bits(task.get().hot.home(), task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
     }
 
     fn control_arrived(self, task: Ref<'k, Task>) {
         let bits = task.get().ctl.take(self.pin);
-        if let Some(hot) = self.task_hot(task) {
-            self.control(task, bits & !ctl::RECALL);
-            if bits & ctl::RECALL != 0 && state_of(hot) == State::AwaitRemote && hot.recall.get() != 0 {
-                self.recall(task);
-            }
-            self.dispatch();
+        if task.get().header.has_flag(FLAG_DEAD) {
             return;
         }
-        let mut rest = bits & !ctl::RECALL;
-        let mut to = task.get().hot.home();
-        // A recall that the reply overtook must not take the next call away.
-        if bits & ctl::RECALL != 0 && task.get().wanted_back.load(Acquire) {
-            match task.get().msg.open(self.pin) {
-                Some(msg) if msg.stage.get() == Stage::Out => {
-                    // Still in this CPU's own mailbox: look again behind it.
-                    rest = bits;
-                    to = self.id();
-                }
-                Some(msg) => self.give_up(task, msg),
-                None if task.get().msg.home() != to => {
-                    // It was forwarded: follow it.
-                    rest = bits;
-                    to = task.get().msg.home();
-                }
-                None => {}
-            }
+        if bits & ctl::RECALL != 0 {
+            self.recall_arrived(task);
         }
+        let rest = bits & !ctl::RECALL;
         if rest != 0 {
-            self.raise_bits(to, task.map(|t| &t.ctl), rest, Mail::Control(task.ptr()));
+            self.send_control(task, rest);
         }
+        self.dispatch();
     }
 
-    /// The callee's CPU lets a recalled call go.
-    fn give_up(self, caller: Ref<'k, Task>, msg: &Message) {
-        let holder = msg.callee.get(self.pin);
-        self.unlink_call(caller);
-        self.collect_time(caller, msg, holder);
-        self.send_back(caller, msg, RECALLED);
-        if let Some((callee, hot)) = holder.and_then(|t| Some((t, self.task_hot(t)?))) {
-            if crate::schedule::runnable(hot) && !self.hot.current.is(callee) {
-                self.start(callee, hot);
+    /// Somebody wants the block of his task back, which is here, or was.
+    fn recall_arrived(self, task: Ref<'k, Task>) {
+        if self.task_hot(task).is_some_and(|hot| hot.recall.get() == 0) {
+            return;
+        }
+        let Some(msg) = task.get().msg.open(self.pin) else {
+            // It was sent on, or is on its way home.
+            let at = task.get().msg.home();
+            if at != task.get().hot.home() {
+                self.raise_recall(task, at);
             }
+            return;
+        };
+        let wanted = Wanted::from_raw(task.get().recalled.load(Acquire));
+        if msg.number.get() != wanted.number {
+            return;
         }
-        self.dispatch();
-    }
-
-    /// Makes `to` the home of a context; what travels there tells it so.
-    fn move_time(self, sc: Ref<'k, SchedContext>, to: CpuId) {
-        sc.get().node.hand_to(self.pin, to);
-        sc.get().hot.set_home(self.pin, to);
-    }
-
-    /// A context came home, or to whom it is to serve next.
-    fn time_arrived(self, sc: Ref<'k, SchedContext>) {
-        sc.get().hot.set_home(self.pin, self.id());
-        self.settle(sc);
-        self.dispatch();
-    }
-
-    /// Sends a context, which is neither running nor queued, to another CPU. Nobody uses it before it is
-    /// taken from the mailbox there: its node is not free sooner.
-    pub fn send_time(self, sc: Ref<'k, SchedContext>, to: CpuId) {
-        sc.get().hot.send_to(self.pin, to);
-        self.post(to, sc.map(|s| &s.node), Mail::Time(sc.ptr()));
+        match msg.stage.get() {
+            // Still in this CPU's own mailbox: look again behind it.
+            Stage::Out | Stage::Ask => self.raise_recall(task, self.id()),
+            Stage::Queued | Stage::Owed => {
+                self.unlink_call(task, wanted.leave);
+                self.send_back(task, msg, RECALLED);
+            }
+            Stage::Mourning => self.stop_mourning(task, msg),
+            Stage::Home | Stage::Back | Stage::AskDone => {}
+        }
     }
 
     // --- Notifications ---------------------------------------------------------------------------
@@ -370,134 +369,38 @@ impl<'k, M: Machine> Cx<'k, M> {
         let bits = object.get().remote.take(self.pin);
         match object.get().hot.open(self.pin) {
             Some(hot) => self.raise(hot, bits),
+            None if object.get().header.has_flag(FLAG_DYING) => {}
             None => self.raise_remote(object, bits),
         }
     }
+}
 
-    // --- requests --------------------------------------------------------------------------------
+/// What [`Task::recalled`] says.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// Which block: the task's messages to other CPUs are numbered.
+    number: u32,
+    /// The time that came with it stays.
+    leave: bool,
+}
 
-    /// Asks another CPU to do something with an object of its own; the system call starts again when
-    /// the answer is back.
-    pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
-        let Some(msg) = me.task.get().msg.open(self.pin) else { return Error::BadState.into() };
-        msg.request.set(Some(request));
-        msg.sc.set(None);
-        msg.stage.set(Stage::Ask);
-        me.task.get().msg.set_home(self.pin, to);
-        self.post(to, me.task.map(|t| &t.msg_node), Mail::Message(me.task.ptr()));
-        Refusal::Again
+impl Wanted {
+    fn raw(self) -> u64 {
+        u64::from(self.number) << 1 | u64::from(self.leave)
     }
 
-    fn serve_request(self, task: Ref<'k, Task>, msg: &Message) {
-        let again = match msg.request.get() {
-            Some(Request::Kill(victim)) => self.serve(victim.get(self.pin).get().hot.home(), || {
-                self.send_control(victim.get(self.pin), ctl::KILL);
-            }),
-            Some(Request::StopTime(sc)) => {
-                let sc = sc.get(self.pin);
-                self.serve(sc.get().hot.home(), || self.stop_time(sc)).or_else(|| self.look_again_for(sc))
-            }
-            Some(Request::StopBits(object)) => {
-                self.serve(object.get(self.pin).get().hot.home(), || self.stop_bits(object.get(self.pin)))
-            }
-            Some(Request::StopReply(reply)) => {
-                self.serve(reply.get(self.pin).get().hot.home(), || self.stop_reply(reply.get(self.pin)))
-            }
-            Some(Request::Forget) => {
-                self.forget_here();
-                CpuId::new(self.id().index() + 1).filter(|next| next.index() < self.k.cpu_count())
-            }
-            None => None,
-        };
-        let to = match again {
-            Some(to) => to,
-            None => {
-                msg.stage.set(Stage::AskDone);
-                msg.request.set(None);
-                task.get().hot.home()
-            }
-        };
-        task.get().msg.set_home(self.pin, to);
-        self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
-        self.dispatch();
-    }
-
-    /// Serves a request here, or says where its object has gone.
-    fn serve(self, home: CpuId, work: impl FnOnce()) -> Option<CpuId> {
-        if home != self.id() {
-            return Some(home);
-        }
-        work();
-        None
-    }
-
-    /// A context on its way here has its message in this CPU's mailbox, or nearly: look behind it.
-    fn look_again_for(self, sc: Ref<'k, SchedContext>) -> Option<CpuId> {
-        let home = sc.get().hot.home();
-        let missed = sc.get().hot.is_under_way() || home != self.id();
-        core::hint::spin_loop();
-        missed.then_some(home)
-    }
-
-    /// Makes a context of this CPU inert: its owner and whoever runs on it lose it.
-    pub fn stop_time(self, sc: Ref<'k, SchedContext>) {
-        let Some(hot) = self.sc_hot(sc) else { return };
-        self.withdraw(sc);
-        for task in [hot.owner.take(self.pin), hot.task.take(self.pin)].into_iter().flatten() {
-            if let Some(task_hot) = self.task_hot(task) {
-                if task_hot.own_sc.is(sc) {
-                    task_hot.own_sc.set(None);
-                }
-                if task_hot.sc.is(sc) {
-                    task_hot.sc.set(None);
-                    if crate::schedule::runnable(task_hot) {
-                        // It only had it lent: it goes on with what it has.
-                        self.start(task, task_hot);
-                    }
-                }
-            }
-        }
-        self.dispatch();
-    }
-
-    /// Makes a Notification of this CPU inert: who waits for it is told.
-    pub fn stop_bits(self, object: Ref<'k, Notification>) {
-        let Some(hot) = object.get().hot.open(self.pin) else { return };
-        if let Some((waiter, task)) = hot.waiter.get(self.pin).and_then(|t| Some((t, self.task_hot(t)?))) {
-            self.fail_wait(waiter, task, Error::Gone);
-        }
-        if let Some(task) = hot.bound.take(self.pin).and_then(|t| self.task_hot(t)) {
-            task.bound.set(None);
-        }
-    }
-
-    /// Empties a Reply of this CPU: the caller it holds is told that no answer will come.
-    pub fn stop_reply(self, reply: Ref<'k, Reply>) {
-        let Some(hot) = reply.get().hot.open(self.pin) else { return };
-        let Some(caller) = hot.caller.get(self.pin) else { return };
-        match self.task_hot(caller) {
-            Some(task) => self.fail_wait(caller, task, Error::Gone),
-            None => {
-                self.unlink_reply(reply);
-                self.fail_remote(caller, Error::Gone, TaskId::NONE);
-            }
-        }
-    }
-
-    /// Takes a task out of a wait for a grace period or a request.
-    pub fn unwait_restart(self, task: Ref<'k, Task>, hot: &TaskHot) -> Unwait {
-        // Not "is home": the fastpath leaves the stage of a call that is over as it was.
-        let under_way = |msg: &Message| matches!(msg.stage.get(), Stage::Out | Stage::Back | Stage::Ask | Stage::AskDone);
-        if task.get().msg.open(self.pin).is_none_or(under_way) {
-            return Unwait::Recalled;
-        }
-        self.unlink_grace_waiter(task, hot);
-        Unwait::Done
+    fn from_raw(raw: u64) -> Wanted {
+        Wanted { number: (raw >> 1) as u32, leave: raw & 1 != 0 }
     }
 }
 
 /// `Message::error` of a block that came back because it was recalled.
 const RECALLED: u8 = u8::MAX;
+
+/// Being killed, with something left to wait for.
+pub fn is_dying(hot: &TaskHot) -> bool {
+    hot.recall.get() == Error::Dying as u8 || state_of(hot) == State::Dead
+}
 
 fn write_block(msg: &Message, words: Words, from: From) {
     msg.info.set(words.info);

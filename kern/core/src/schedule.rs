@@ -1,9 +1,8 @@
 //! Who runs: run queues of SchedContexts, strict priorities, round robin within one.
 //!
-//! # Invariants, between entries, for every SchedContext `s` homed here
-//! * `s.task` is the task that `s` belongs to now: its owner, or whoever a chain of calls handed it to.
-//! * `s` is running (`sched.current`), queued, or neither; queued or running exactly when `s.task` is
-//!   ready, not suspended, and `s` is that task's `sc`.
+//! # Invariants, between entries
+//! * The running task is that of the running context (`sched.current`), which is not queued. Which contexts
+//!   run or are queued: [`crate::time`].
 //! * The running context has the highest priority of all queued ones or equals it.
 //! * `sched.until` is when the slice of the running context will be over.
 //!
@@ -17,9 +16,6 @@ use sched::NEVER;
 use smp::door::Ref;
 
 use crate::Cx;
-
-/// Longest chain of calls that CPU time is followed along in one entry.
-const CHAIN_LIMIT: usize = 32;
 
 /// The state word's parts.
 #[inline(always)]
@@ -89,14 +85,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.hot.await_half.set(u64::from(state_half(State::Await, vector, self.id())));
     }
 
-    /// Hands the running context to `task`, which becomes ready and runs.
-    #[inline(always)]
-    pub fn hand_over(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot, task: Ref<'k, Task>, hot: &TaskHot) {
-        hot.sc.set(Some(sc));
-        sc_hot.task.set(Some(task));
-        self.run_task(task, hot);
-    }
-
     /// Takes the running context off the CPU without queueing it. The caller dispatches afterwards.
     #[inline]
     pub fn stop_current(self) -> Option<Ref<'k, SchedContext>> {
@@ -163,9 +151,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The running task blocked: its context rests where it is, and the CPU runs something else.
     #[inline]
     pub fn block_current(self) {
-        if let Some(sc) = self.stop_current() {
-            self.settle(sc);
-        }
+        self.stop_current();
         self.dispatch();
     }
 
@@ -180,107 +166,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.dispatch();
     }
 
-    /// Finds who should run on a context that is neither running nor queued: its owner, or along the
-    /// owner's calls whoever serves them and has no time of its own. Queues it if that task can run.
-    pub fn settle(self, sc: Ref<'k, SchedContext>) {
-        let Some(sc_hot) = self.sc_hot(sc) else { return };
-        let Some(mut task) = sc_hot.task.get(self.pin) else { return };
-        for _ in 0..CHAIN_LIMIT {
-            let Some(hot) = self.task_hot(task) else {
-                // It serves, or belongs to, a task of another CPU: it goes there.
-                sc_hot.task.set(Some(task));
-                self.send_time(sc, task.get().hot.home());
-                return;
-            };
-            if runnable(hot) {
-                if hot.sc.is_null() || hot.sc.is(sc) {
-                    hot.sc.set(Some(sc));
-                    sc_hot.task.set(Some(task));
-                    self.enqueue(sc);
-                    return;
-                }
-                break;
-            }
-            match self.serving(task, hot) {
-                Some(callee) => task = callee,
-                None => break,
-            }
-        }
-        // Nobody can use it now: it rests with its holder.
-    }
-
-    /// Who serves the call that `task` waits in, on this CPU.
-    fn serving(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, Task>> {
-        match state_of(hot) {
-            State::Sending | State::Await | State::AwaitTimed => task.get().msg.open(self.pin)?.callee.get(self.pin),
-            _ => None,
-        }
-    }
-
-    /// `task` gives up a context that is not its own: back to the owner, who passes it on as `settle` says.
-    pub fn give_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let Some(sc) = hot.sc.get(self.pin) else { return };
-        if hot.own_sc.is(sc) {
-            return;
-        }
-        hot.sc.set(hot.own_sc.get(self.pin));
-        let Some(sc_hot) = self.sc_hot(sc) else { return };
-        if !sc_hot.task.is(task) {
-            return;
-        }
-        self.withdraw(sc);
-        sc_hot.task.set(sc_hot.owner.get(self.pin));
-        self.settle(sc);
-    }
-
-    /// Takes a context off the CPU or out of the queue, wherever it is here.
-    pub fn withdraw(self, sc: Ref<'k, SchedContext>) {
-        if self.sched.current.is(sc) {
-            self.stop_current();
-        } else {
-            self.sched.queue.remove(self.pin, sc);
-        }
-    }
-
-    /// `task` became runnable: queues its context, or borrows its highest waiting caller's.
-    pub fn make_ready(self, task: Ref<'k, Task>, hot: &TaskHot) {
+    /// `task` became ready, and runs as soon as it is the best unless it is suspended.
+    #[inline]
+    pub fn make_ready(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         set_state(hot, State::Ready);
         if has_flag(hot, FLAG_SUSPENDED) {
             return;
         }
         self.start(task, hot);
-    }
-
-    /// Queues the context that a runnable task may use: the one it last had, its own, or its best
-    /// waiting caller's. Without one it stays ready until somebody calls it or gives it time.
-    pub fn start(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let mine = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.task.is(task));
-        let sc = hot.sc.get(self.pin).filter(mine).or_else(|| hot.own_sc.get(self.pin).filter(mine));
-        let Some(sc) = sc.or_else(|| self.borrowable(hot)) else {
-            hot.sc.set(None);
-            return;
-        };
-        let Some(sc_hot) = self.sc_hot(sc) else { return };
-        hot.sc.set(Some(sc));
-        sc_hot.task.set(Some(task));
-        if !self.sched.current.is(sc) && !self.sched.queue.contains(self.pin, sc) {
-            self.enqueue(sc);
-        }
-    }
-
-    /// The context of the best caller that waits for `hot`'s task: one it serves, or one queued.
-    fn borrowable(self, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
-        let caller = hot.caller.get(self.pin).or_else(|| hot.senders.first(self.pin))?;
-        let sc = self.callers_time(caller)?;
-        self.sc_hot(sc)?.task.is(caller).then_some(sc)
-    }
-
-    /// The context that came with a call which is on this CPU.
-    pub fn callers_time(self, caller: Ref<'k, Task>) -> Option<Ref<'k, SchedContext>> {
-        match self.task_hot(caller) {
-            Some(hot) => hot.sc.get(self.pin),
-            None => caller.get().msg.open(self.pin)?.sc.get(self.pin),
-        }
     }
 
     /// Sets the timer if the slice of the running context has to be enforced: equals are waiting.

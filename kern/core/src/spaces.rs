@@ -1,16 +1,22 @@
 //! Address spaces: mapping and unmapping frames.
 
 use abi::{Cap, Error, PAGE_SIZE, Rights, USER_TOP};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Release, SeqCst};
+use core::sync::atomic::fence;
+use kern_base::header::FLAG_DYING;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{FRAME_MAPPINGS, Frame, Mapping, VSpace};
-use smp::door::Ref;
+use smp::door::{AtomicLink, Ref};
 
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Third argument bits of [`abi::Op::Map`].
 const WRITE: u64 = 1;
 const EXECUTE: u64 = 2;
+/// In a mapping record's address word: taken away.
+const GOING: u64 = 4;
+/// Records that one entry frees.
+const RECORDS_BOUND: usize = 64;
 
 /// A page-aligned range that user level may map: not page 0, not the last page of the lower half.
 pub fn check_user_range(address: u64, size: u64) -> Result<()> {
@@ -35,29 +41,56 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Maps a frame; the frame remembers where, and that it is never writable and executable at once.
     pub fn map_frame(self, vspace: Ref<'k, VSpace>, frame: Ref<'k, Frame>, address: u64, access: Access) -> Result<()> {
         check_user_range(address, 1 << frame.get().log2)?;
+        for record in records(frame) {
+            self.release_record(record);
+        }
         let _guard = vspace.get().lock.lock();
         let free = records(frame).find(|m| m.get().vspace.claim(vspace));
         let record = free.ok_or(Refusal::new(Error::Full, frame.get().mappings.len() as u64))?;
-        if let Err(error) = self.count_access(frame.get(), access) {
+        // Who destroys either of them marks it and then looks for mappings; here it is the other way round.
+        fence(SeqCst);
+        let dying = vspace.get().header.has_flag(FLAG_DYING) || frame.get().header.has_flag(FLAG_DYING);
+        let mapped = if dying { Err(Error::Dying.into()) } else { self.enter_page(vspace, frame, address, access) };
+        if let Err(refusal) = mapped {
             record.get().vspace.set(None);
-            return Err(error);
-        }
-        if let Err(error) = self.k.machine.map(vspace.get(), address, frame.get().base, frame.get().log2, access) {
-            self.uncount_access(frame.get(), access);
-            record.get().vspace.set(None);
-            return Err(error.into());
+            return Err(refusal);
         }
         let how = u64::from(access.write) * WRITE + u64::from(access.execute) * EXECUTE;
         record.get().address.store(address | how, Release);
         record.get().frame.set(Some(frame));
-        let first = vspace.get().mappings.get(self.pin);
+        self.link_record(&vspace.get().mappings, record);
+        Ok(())
+    }
+
+    /// The page table's part of a mapping, and the frame's counts.
+    fn enter_page(self, vspace: Ref<'k, VSpace>, frame: Ref<'k, Frame>, address: u64, access: Access) -> Result<()> {
+        let Frame { base, log2, .. } = *frame.get();
+        self.count_access(frame.get(), access)?;
+        self.k.machine.map(vspace.get(), address, base, log2, access).map_err(|error| {
+            self.uncount_access(frame.get(), access);
+            error.into()
+        })
+    }
+
+    fn link_record(self, list: &AtomicLink<Mapping>, record: Ref<'k, Mapping>) {
+        let first = list.get(self.pin);
         record.get().prev.set(None);
         record.get().next.set(first);
         if let Some(first) = first {
             first.get().prev.set(Some(record));
         }
-        vspace.get().mappings.set(Some(record));
-        Ok(())
+        list.set(Some(record));
+    }
+
+    fn unlink_record(self, list: &AtomicLink<Mapping>, record: Ref<'k, Mapping>) {
+        let (next, prev) = (record.get().next.get(self.pin), record.get().prev.get(self.pin));
+        if let Some(next) = next {
+            next.get().prev.set(prev);
+        }
+        match prev {
+            Some(prev) => prev.get().next.set(next),
+            None => list.set(next),
+        }
     }
 
     /// Write xor execute, over all mappings of the frame.
@@ -91,42 +124,76 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// [`abi::Op::Unmap`].
-    pub fn unmap(self, me: Me<'k>, vspace: Cap, frame: Cap, address: u64) -> Result<Answer> {
+    /// [`abi::Op::Unmap`]. `progress` is 0 at first; when the call starts again it says, plus one, when the
+    /// mapping was taken away.
+    pub fn unmap(self, me: Me<'k>, vspace: Cap, frame: Cap, address: u64, progress: u64) -> Result<Answer> {
         let vspace = self.find::<VSpace>(me, vspace, Rights::MAP)?.object;
         let frame = self.find::<Frame>(me, frame, Rights::MAP)?.object;
         let here = |m: &Ref<'k, Mapping>| {
-            m.get().vspace.is(vspace) && m.get().address.load(Acquire) & !(PAGE_SIZE - 1) == address
+            let word = m.get().address.load(Acquire);
+            m.get().vspace.is(vspace) && word & GOING == 0 && word & !(PAGE_SIZE - 1) == address
         };
-        if let Some(record) = records(frame).find(here) {
-            me.hot.answered.set(false);
-            self.unmap_record(record);
-        } else if !me.hot.answered.get() {
-            return Err(Refusal::new(Error::BadAddress, address));
+        let stamp = if progress != 0 && progress <= self.k.tours.stamp() + 1 {
+            progress - 1
+        } else {
+            let taken = records(frame).find(here).and_then(|record| self.take_away(record));
+            taken.ok_or(Refusal::new(Error::BadAddress, address))?
+        };
+        me.hot.regs.r8.set(stamp + 1);
+        self.forget_everywhere(me, stamp)?;
+        for record in records(frame) {
+            self.release_record(record);
         }
-        self.forget_everywhere(me)?;
         Ok(Answer::DONE)
     }
 
-    /// Takes one mapping of a frame away.
-    pub fn unmap_record(self, record: Ref<'k, Mapping>) {
-        let Some(vspace) = record.get().vspace.get(self.pin) else { return };
+    /// Takes a mapping out of the page tables; its record stays until all CPUs have forgotten it. When that
+    /// was; `None` where there is none.
+    pub fn take_away(self, record: Ref<'k, Mapping>) -> Option<u64> {
+        let vspace = record.get().vspace.get(self.pin)?;
         let _guard = vspace.get().lock.lock();
-        let Some(frame) = record.get().frame.get(self.pin).filter(|_| record.get().vspace.is(vspace)) else { return };
-        let word = record.get().address.swap(0, AcqRel);
+        let frame = record.get().frame.get(self.pin).filter(|_| record.get().vspace.is(vspace))?;
+        let word = record.get().address.load(Acquire);
+        if word & GOING != 0 {
+            return Some(record.get().stamp.load(Acquire));
+        }
         vspace.get().generation.fetch_add(1, AcqRel);
         self.k.machine.unmap(vspace.get(), word & !(PAGE_SIZE - 1), frame.get().log2);
-        self.uncount_access(frame.get(), Access { write: word & WRITE != 0, execute: word & EXECUTE != 0 });
-        let (next, prev) = (record.get().next.get(self.pin), record.get().prev.get(self.pin));
-        if let Some(next) = next {
-            next.get().prev.set(prev);
+        let stamp = self.k.tours.stamp();
+        record.get().stamp.store(stamp, Release);
+        record.get().address.store(word | GOING, Release);
+        self.unlink_record(&vspace.get().mappings, record);
+        self.link_record(&vspace.get().going, record);
+        Some(stamp)
+    }
+
+    /// Frees the record of a mapping that was taken away, if it is forgotten by now.
+    pub fn release_record(self, record: Ref<'k, Mapping>) {
+        let Some(vspace) = record.get().vspace.get(self.pin) else { return };
+        let _guard = vspace.get().lock.lock();
+        let word = record.get().address.load(Acquire);
+        let going = record.get().vspace.is(vspace) && word & GOING != 0;
+        if !going || !self.k.tours.have_forgotten(record.get().stamp.load(Acquire)) {
+            return;
         }
-        match prev {
-            Some(prev) => prev.get().next.set(next),
-            None => vspace.get().mappings.set(next),
+        self.unlink_record(&vspace.get().going, record);
+        if let Some(frame) = record.get().frame.get(self.pin) {
+            self.uncount_access(frame.get(), Access { write: word & WRITE != 0, execute: word & EXECUTE != 0 });
         }
+        record.get().address.store(0, Release);
         record.get().frame.set(None);
         record.get().vspace.set(None);
+    }
+
+    /// Frees the records of all mappings of a dying address space, which are forgotten by now.
+    pub fn release_going(self, vspace: Ref<'k, VSpace>) -> Result<()> {
+        for _ in 0..RECORDS_BOUND {
+            match vspace.get().going.get(self.pin) {
+                Some(record) => self.release_record(record),
+                None => return Ok(()),
+            }
+        }
+        Err(Refusal::More)
     }
 }
 

@@ -80,16 +80,23 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[cold]
     fn refuse(self, me: Me<'k>, refusal: Refusal) {
         match refusal {
-            Refusal::Error { error, detail, who } => write_error(&me.hot.regs, error, detail, who),
+            // It may have ended others, or itself, before it came to that.
+            Refusal::Error { error, detail, who } => {
+                write_error(&me.hot.regs, error, detail, who);
+                self.dispatch();
+            }
             Refusal::Restart { epoch } => {
                 self.rewind(me);
                 self.wait_for_grace(me, epoch);
             }
-            Refusal::More => self.rewind(me),
+            Refusal::More => {
+                self.rewind(me);
+                self.dispatch();
+            }
             Refusal::Again => {
                 self.rewind(me);
                 set_state(me.hot, State::Restart);
-                self.block_current();
+                self.park(me);
             }
         }
     }
@@ -119,9 +126,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Operations on objects: none of them is on a hot path.
+    /// Operations on objects: none of them is on a hot path. They may have made others ready.
     #[inline(never)]
     fn invoke_object(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let answer = self.operate(op, me, args)?;
+        self.dispatch();
+        Ok(answer)
+    }
+
+    fn operate(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
         match op {
             Op::Retype => self.retype(me, args.target(), args.a1, Target(args.a2), args.a3),
             Op::CapCopy => self.cap_copy(me, args.cap(), Target(args.a1), Rights(args.a2 as u32), args.a3),
@@ -143,18 +156,18 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::TaskSuspend => self.task_control(me, args.cap(), ctl::SUSPEND),
             Op::TaskKill => self.task_control(me, args.cap(), ctl::KILL),
             Op::TaskCancel => self.task_control(me, args.cap(), ctl::CANCEL),
-            _ => self.invoke_rest(op, me, args),
+            _ => self.operate_rest(op, me, args),
         }
     }
 
-    fn invoke_rest(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+    fn operate_rest(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
         match op {
             Op::SchedConfigure => self.sched_configure(me, args.cap(), args.a1, args.a2),
             Op::SchedBind => self.sched_bind(me, args.cap(), args.cap1()),
             Op::SchedInfo => self.sched_info(me, args.cap()),
             Op::NotificationBind => self.notification_bind(me, args.cap(), args.cap1()),
             Op::Map => self.map(me, args.cap(), args.cap1(), args.a2, args.a3),
-            Op::Unmap => self.unmap(me, args.cap(), args.cap1(), args.a2),
+            Op::Unmap => self.unmap(me, args.cap(), args.cap1(), args.a2, args.a3),
             Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
             Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
             Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),

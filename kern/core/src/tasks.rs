@@ -2,18 +2,21 @@
 
 use abi::{Cap, Error, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights};
 use core::cell::Cell;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::fence;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::CNode;
-use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, PENDING_SENDERS, RegFrame, State, Task, TaskHot, ctl, state_half};
+use kern_base::task::{
+    FLAG_SUSPENDED, FLAG_VECTOR, PENDING_SENDERS, RegFrame, State, Task, TaskHot, ctl, state_half,
+};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
-use crate::ipc::{From, Words};
+use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -38,10 +41,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Gives a process its spaces; each serves one process only.
+    ///
+    /// Who destroys one of the three marks it and then looks for the others; here they are linked first and
+    /// the marks looked at afterwards.
     pub fn bind_process(self, process: Ref<'k, Process>, cnode: Ref<'k, CNode>, vspace: Ref<'k, VSpace>, vector: bool) -> Result<()> {
-        if process.get().header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
         if !process.get().cnode.claim(cnode) {
             return Err(Error::BadState.into());
         }
@@ -53,6 +56,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             cnode.get().process.set(None);
             process.get().cnode.set(None);
             return Err(Error::InUse.into());
+        }
+        fence(SeqCst);
+        let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
+        if headers.iter().any(|header| header.has_flag(FLAG_DYING)) {
+            vspace.get().process.set(None);
+            cnode.get().process.set(None);
+            process.get().cnode.set(None);
+            return Err(Error::Dying.into());
         }
         process.get().vector.store(vector, Relaxed);
         process.get().vspace.set(Some(vspace));
@@ -95,23 +106,19 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::BadState.into());
         }
         let vspace = process.get().vspace.get(self.pin).ok_or(Refusal::from(Error::BadState))?;
-        if process.get().header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
         crate::spaces::check_user_range(utcb, abi::UTCB_SIZE as u64)?;
         let (number, generation) = self.take_number(task, process)?;
-        let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin)).addr() as u64);
-        let access = Access { write: true, execute: false };
-        let mapped = {
-            let _guard = vspace.get().lock.lock();
-            self.k.machine.map(vspace.get(), utcb, page, 12, access)
-        };
+        let id = TaskId::new(process.get().key(), number, generation);
+        task.get().id.store(id.raw(), SeqCst);
+        // Who destroys one of the two marks it and then looks for the other.
+        fence(SeqCst);
+        let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
+        let mapped = if dying { Err(Error::Dying) } else { self.map_utcb(task, vspace, utcb) };
         if let Err(error) = mapped {
+            task.get().id.store(0, SeqCst);
             self.drop_number(process, number);
             return Err(error.into());
         }
-        let id = TaskId::new(process.get().key(), number, generation);
-        task.get().id.store(id.raw(), Release);
         task.get().utcb_address.store(utcb, Relaxed);
         task.get().utcb(self.pin).task_id.store(id.raw(), Relaxed);
         task.get().utcb(self.pin).home_cpu.store(cpu.index() as u64, Relaxed);
@@ -123,6 +130,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.regs.rflags.set(FIXED_FLAGS);
         self.k.machine.init_vector(task.get().vector(self.pin));
         Ok(id)
+    }
+
+    fn map_utcb(self, task: Ref<'k, Task>, vspace: Ref<'k, VSpace>, at: u64) -> core::result::Result<(), Error> {
+        let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin)).addr() as u64);
+        let _guard = vspace.get().lock.lock();
+        self.k.machine.map(vspace.get(), at, page, 12, Access { write: true, execute: false })
     }
 
     fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {
@@ -161,8 +174,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !matches!(state_of(hot), State::Ready | State::Faulted) {
             return Err(Error::BadState.into());
         }
+        // Each word is read once: others may write them meanwhile.
         let bulk = &me.task.get().utcb(self.pin).bulk;
-        let word = |r: RegIndex| bulk[r as usize].load(Relaxed);
+        let words: [u64; abi::REG_COUNT] = core::array::from_fn(|i| bulk[i].load(Relaxed));
+        let word = |r: RegIndex| words[r as usize];
         for address in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
             if word(address) >= abi::USER_TOP {
                 return Err(Refusal::new(Error::BadAddress, address as u64));
@@ -197,7 +212,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         if task.get().id.load(Acquire) == 0 || task.get().header.has_flag(FLAG_DEAD) {
             return Err(Error::BadState.into());
         }
+        if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
+            task.get().to_suspend.store(bits == ctl::SUSPEND, Release);
+        }
         if bits == ctl::RESUME && self.move_to_start(task) {
+            self.dispatch();
             return Ok(Answer::DONE);
         }
         crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
@@ -207,18 +226,20 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The first resume of a task that is to run on another CPU: it moves there with its time and its
-    /// Notification, before anybody there has heard of it. Calls that came already follow it.
+    /// Notification. Callers that wait for it already are sent after it: all at once, since nothing would
+    /// send the others.
     fn move_to_start(self, task: Ref<'k, Task>) -> bool {
         let Some(hot) = self.task_hot(task) else { return false };
         let to = hot.start_on.get();
-        if to == self.id() || state_of(hot) != State::Ready || runnable(hot) {
+        if to == self.id() || state_of(hot) != State::Ready || is_dying(hot) {
             return false;
         }
-        self.send_senders_after(task, hot);
+        while let Some(caller) = hot.senders.pop_highest(self.pin) {
+            self.send_after(caller, to, hot.state.get());
+        }
+        hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
         if let Some((sc, sc_hot)) = hot.own_sc.get(self.pin).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
             if sc_hot.task.is(task) {
-                self.withdraw(sc);
-                sc.get().node.hand_to(self.pin, to);
                 sc.get().hot.set_home(self.pin, to);
             }
         }
@@ -230,21 +251,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         task.get().msg_node.hand_to(self.pin, to);
         task.get().msg.set_home(self.pin, to);
         task.get().hot.set_home(self.pin, to);
-        self.send_control(task, ctl::RESUME);
+        self.raise_control(task, ctl::RESUME);
         true
-    }
-
-    /// Calls that wait for a task which is about to move: their blocks are this CPU's, so they go into its
-    /// own mailbox, from where they follow the task.
-    fn send_senders_after(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        while let Some(caller) = hot.senders.pop_highest(self.pin) {
-            let Some(msg) = caller.get().msg.open(self.pin) else { continue };
-            let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
-            let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
-            let tag = hot.state.get() >> 32 << 32;
-            self.forward_remote(caller, task, tag, words, from);
-        }
-        hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
     }
 
     /// [`abi::Op::SchedConfigure`].
@@ -289,20 +297,26 @@ impl<'k, M: Machine> Cx<'k, M> {
         let elsewhere = |home: CpuId| Refusal::new(Error::WrongCpu, home.index() as u64);
         let sc_hot = self.sc_hot(sc).ok_or(elsewhere(sc.get().hot.home()))?;
         let hot = self.task_hot(task).ok_or(elsewhere(task.get().hot.home()))?;
-        if !sc_hot.owner.is_null() || !hot.own_sc.is_null() {
+        if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || !hot.own_sc.is_null() {
             return Err(Error::InUse.into());
         }
-        if matches!(state_of(hot), State::Fresh | State::Dead) {
+        if state_of(hot) == State::Fresh || is_dying(hot) {
             return Err(Error::BadState.into());
+        }
+        if sc.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
         }
         sc_hot.owner.set(Some(task));
         sc_hot.task.set(Some(task));
         hot.own_sc.set(Some(sc));
         if hot.sc.is_null() {
+            self.forget_lender(hot);
             hot.sc.set(Some(sc));
         }
         if runnable(hot) {
             self.start(task, hot);
+        } else if hot.pending.get() != 0 {
+            self.receive_pending(task, hot);
         }
         Ok(())
     }
@@ -345,10 +359,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if task == me.task {
             return Err(Error::SelfCall.into());
         }
-        // A task that waits for a call elsewhere has its time there.
-        let queued = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some() && self.sched.queue.contains(self.pin, *sc);
-        let sc = hot.sc.get(self.pin).filter(queued);
-        let Some(sc) = sc.filter(|_| runnable(hot)) else { return Err(Error::WouldBlock.into()) };
+        // What a task that waits has in `sc` says nothing.
+        let sc = if runnable(hot) { hot.sc.get(self.pin) } else { None };
+        let queued = |sc: &Ref<'k, SchedContext>| self.sched.queue.contains(self.pin, *sc);
+        let Some(sc) = sc.filter(queued) else { return Err(Error::WouldBlock.into()) };
         crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
         self.switch_to(sc, task, hot);
         Ok(Answer::Settled)

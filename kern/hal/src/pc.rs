@@ -81,6 +81,10 @@ impl Machine for Pc {
         root.0 | u64::from(pcid) | keep
     }
 
+    fn end_space(&self, cr3: u64) {
+        tlb::give_pcid((cr3 & tlb::PCID_MASK) as u16);
+    }
+
     fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error> {
         let size = PageSize::from_log2(log2).ok_or(Error::BadArgument)?;
         let rights = Rights { write: access.write, execute: access.execute, device: false };

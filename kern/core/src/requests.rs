@@ -1,0 +1,281 @@
+//! What a CPU asks of another about an object of the other's own. The request travels in the message
+//! block of the task that asks, which waits in [`State::Restart`]; so a request needs no memory, and is
+//! served to its end whether or not its sender lives to see it.
+//!
+//! Whatever a request names is alive: its sender, or the reclaim that the sender is part of, holds it
+//! until the answer; and a request whose object has moved follows it only while the object is alive.
+
+use abi::{Error, TaskId};
+use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
+use kern_base::machine::Machine;
+use kern_base::notification::Notification;
+use kern_base::reply::Reply;
+use kern_base::sched_context::SchedContext;
+use kern_base::task::{Message, PENDING_BITS, Request, Stage, State, Task, TaskHot, ctl};
+use smp::cpu::CpuId;
+use smp::door::Ref;
+
+use crate::remote::is_dying;
+use crate::schedule::{set_state, state_of};
+use crate::{Cx, Me, Refusal};
+
+/// Longest way up a chain of calls that one entry goes.
+const CHAIN_LIMIT: usize = 32;
+
+/// Where a request goes when it was served here.
+pub enum Next {
+    /// Back to its task.
+    Done,
+    /// On to another CPU, or once more through this one's mailbox.
+    Go(CpuId),
+    /// Nowhere: it is kept until what it waits for has happened.
+    Stay,
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Asks another CPU to do something with an object of its own; the system call starts again when
+    /// the answer is back.
+    pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
+        let Some(msg) = me.task.get().msg.open(self.pin) else { return Error::BadState.into() };
+        self.send_request(me.task, msg, to, request);
+        Refusal::Again
+    }
+
+    /// Sends a task's message block, which is home, with a request. No time goes with it.
+    pub fn send_request(self, task: Ref<'k, Task>, msg: &Message, to: CpuId, request: Request) {
+        msg.request.set(Some(request));
+        msg.sc.set(None);
+        msg.callee.set(None);
+        msg.stage.set(Stage::Ask);
+        if let Some(hot) = self.task_hot(task) {
+            hot.sent.set(hot.sent.get().wrapping_add(1));
+            msg.number.set(hot.sent.get());
+        }
+        self.send_block(task, msg, to);
+    }
+
+    /// A request came in.
+    pub fn request_arrived(self, task: Ref<'k, Task>, msg: &Message) {
+        let Some(request) = msg.request.get() else { return };
+        match self.serve(task, msg, request) {
+            Next::Done => self.answer_request(task, msg),
+            Next::Go(to) => self.send_block(task, msg, to),
+            Next::Stay => msg.stage.set(Stage::Mourning),
+        }
+        self.dispatch();
+    }
+
+    fn serve(self, task: Ref<'k, Task>, msg: &Message, request: Request) -> Next {
+        match request {
+            Request::Kill(victim) => self.serve_kill(task, victim.get(self.pin)),
+            Request::StopTime(sc) => self.serve_stop_time(msg, sc.get(self.pin)),
+            Request::StopBits(object) => {
+                let object = object.get(self.pin);
+                self.at(object.get().hot.home(), &object.get().header, || self.stop_bits(object))
+            }
+            Request::StopReply(reply) => {
+                let reply = reply.get(self.pin);
+                self.at(reply.get().hot.home(), &reply.get().header, || self.stop_reply(reply))
+            }
+            Request::Forget(tour) => self.serve_forget(task, tour),
+            Request::Disown(sc) => {
+                let sc = sc.get(self.pin);
+                self.at(sc.get().hot.home(), &sc.get().header, || self.disown(task, sc))
+            }
+            Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin)),
+            Request::Seek(lender) => self.serve_seek(msg, lender.get(self.pin)),
+        }
+    }
+
+    /// Serves a request here, or says where its object has gone.
+    fn at(self, home: CpuId, header: &Header, work: impl FnOnce()) -> Next {
+        if home == self.id() {
+            work();
+        } else if !header.has_flag(FLAG_DEAD) {
+            return Next::Go(home);
+        }
+        Next::Done
+    }
+
+    /// Sends a block back whose request is served.
+    fn answer_request(self, task: Ref<'k, Task>, msg: &Message) {
+        msg.stage.set(Stage::AskDone);
+        self.send_block(task, msg, task.get().hot.home());
+    }
+
+    /// The answer is home: the task makes its system call again, or goes on with the time it asked for.
+    pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
+        let time = msg.sc.take(self.pin);
+        let sought = matches!(msg.request.take(), Some(Request::Fetch(_) | Request::Seek(_)));
+        if is_dying(hot) {
+            if let Some(sc) = time.and_then(|sc| self.sc_hot(sc)) {
+                sc.task.set(None);
+            }
+            return self.go_on_dying(task, hot);
+        }
+        if sought {
+            set_state(hot, State::Ready);
+            self.found_time(task, hot, time);
+        } else {
+            self.make_ready(task, hot);
+        }
+        self.dispatch();
+    }
+
+    // --- ending tasks ----------------------------------------------------------------------------
+
+    fn serve_kill(self, mourner: Ref<'k, Task>, victim: Ref<'k, Task>) -> Next {
+        if victim.get().header.has_flag(FLAG_DEAD) {
+            return Next::Done;
+        }
+        let Some(hot) = self.task_hot(victim) else { return Next::Go(victim.get().hot.home()) };
+        self.control(victim, ctl::KILL);
+        if state_of(hot) == State::Dead {
+            return Next::Done;
+        }
+        hot.mourners.insert(self.pin, mourner, 0);
+        Next::Stay
+    }
+
+    /// A task is dead: whoever waited for that is told.
+    pub fn tell_mourners(self, hot: &TaskHot) {
+        while let Some(mourner) = hot.mourners.pop_highest(self.pin) {
+            if let Some(msg) = mourner.get().msg.open(self.pin) {
+                self.answer_request(mourner, msg);
+            }
+        }
+    }
+
+    /// A mourner is itself wanted back.
+    pub fn stop_mourning(self, mourner: Ref<'k, Task>, msg: &Message) {
+        if let Some(Request::Kill(victim)) = msg.request.get()
+            && let Some(hot) = self.task_hot(victim.get(self.pin))
+        {
+            hot.mourners.remove(self.pin, mourner);
+        }
+        self.answer_request(mourner, msg);
+    }
+
+    // --- CPU time --------------------------------------------------------------------------------
+
+    /// Makes a context inert: whoever has it loses it here, then its owner, to whose CPU it goes for that.
+    fn serve_stop_time(self, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
+        let home = sc.get().hot.home();
+        if sc.get().header.has_flag(FLAG_DEAD) {
+            return Next::Done;
+        }
+        if home != self.id() {
+            return Next::Go(home);
+        }
+        msg.sc.set(None);
+        match self.stop_time(sc) {
+            None => Next::Done,
+            Some(owner) => {
+                msg.sc.set(Some(sc));
+                Next::Go(owner)
+            }
+        }
+    }
+
+    /// The same for a context of this CPU. Where its owner is on another, says on which.
+    pub fn stop_time(self, sc: Ref<'k, SchedContext>) -> Option<CpuId> {
+        let hot = self.sc_hot(sc)?;
+        let owner = hot.owner.get(self.pin);
+        if let Some(owner_hot) = owner.and_then(|t| self.task_hot(t)) {
+            // First, so that it does not take it right back.
+            owner_hot.own_sc.set(None);
+            hot.owner.set(None);
+        }
+        self.seize(sc, hot);
+        if let Some(owner) = hot.owner.get(self.pin) {
+            return Some(owner.get().hot.home());
+        }
+        sc.get().header.set_flag(FLAG_DEAD);
+        None
+    }
+
+    fn disown(self, owner: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
+        if let Some(hot) = self.sc_hot(sc).filter(|hot| hot.owner.is(owner)) {
+            hot.owner.set(None);
+        }
+    }
+
+    /// Takes a context along for the asking task, if it is that one's to spend.
+    fn serve_fetch(self, task: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
+        if sc.get().header.has_flag(FLAG_DYING) {
+            return Next::Done;
+        }
+        let Some(hot) = self.sc_hot(sc) else { return Next::Go(sc.get().hot.home()) };
+        let owner = hot.owner.get(self.pin);
+        let spends_it = |t: Ref<'k, Task>| self.task_hot(t).is_some_and(|t| t.sc.is(sc) && !awaits(t));
+        if owner != Some(task) && (owner.is_none() || owner.is_some_and(spends_it)) {
+            return Next::Done;
+        }
+        self.seize(sc, hot);
+        hot.task.set(Some(task));
+        msg.sc.set(Some(sc));
+        Next::Done
+    }
+
+    /// Goes up the chain of calls from a caller to the task whose own time was lent down it.
+    fn serve_seek(self, msg: &Message, lender: Ref<'k, Task>) -> Next {
+        let mut at = lender;
+        for _ in 0..CHAIN_LIMIT {
+            if at.get().header.has_flag(FLAG_DEAD) {
+                return Next::Done;
+            }
+            let Some(hot) = self.task_hot(at) else {
+                msg.request.set(Some(Request::Seek(at.ptr())));
+                return Next::Go(at.get().hot.home());
+            };
+            if !awaits(hot) {
+                return Next::Done;
+            }
+            match hot.lender.get(self.pin) {
+                Some(next) => at = next,
+                None => {
+                    let Some(own) = hot.own_sc.get(self.pin) else { return Next::Done };
+                    msg.request.set(Some(Request::Fetch(own.ptr())));
+                    return Next::Go(own.get().hot.home());
+                }
+            }
+        }
+        msg.request.set(Some(Request::Seek(at.ptr())));
+        Next::Go(self.id())
+    }
+
+    // --- Notifications, Replies ------------------------------------------------------------------
+
+    /// Makes a Notification of this CPU inert: who waits for it is told.
+    pub fn stop_bits(self, object: Ref<'k, Notification>) {
+        let Some(hot) = object.get().hot.open(self.pin) else { return };
+        if let Some((waiter, task)) = hot.waiter.get(self.pin).and_then(|t| Some((t, self.task_hot(t)?))) {
+            self.fail_wait(waiter, task, Error::Gone);
+        }
+        if let Some(task) = hot.bound.take(self.pin).and_then(|t| self.task_hot(t)) {
+            task.bound.set(None);
+            task.pending.set(task.pending.get() & !PENDING_BITS);
+        }
+        object.get().header.set_flag(FLAG_DEAD);
+    }
+
+    /// Empties a Reply of this CPU: the caller it holds is told that no answer will come.
+    pub fn stop_reply(self, reply: Ref<'k, Reply>) {
+        let Some(hot) = reply.get().hot.open(self.pin) else { return };
+        if let Some(caller) = hot.caller.get(self.pin) {
+            match self.task_hot(caller) {
+                Some(task) => self.fail_wait(caller, task, Error::Gone),
+                None => {
+                    self.unlink_reply(reply);
+                    self.fail_remote(caller, Error::Gone, TaskId::NONE);
+                }
+            }
+        }
+        reply.get().header.set_flag(FLAG_DEAD);
+    }
+}
+
+/// Waits in a call.
+fn awaits(hot: &TaskHot) -> bool {
+    matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed | State::AwaitRemote)
+}
