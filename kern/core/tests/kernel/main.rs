@@ -1,0 +1,22 @@
+//! The portable kernel on a simulated machine.
+
+mod world;
+
+use abi::{Cap, Op, Target};
+use world::{Regs, World};
+
+#[test]
+fn a_call_is_answered() {
+    let mut w = World::new(2);
+    let (p, q) = (w.process(), w.process());
+    let client = w.start(p, 0, 10);
+    let server = w.start(q, 0, 20);
+    let group = w.group(4, 4);
+    w.join_all(group, p, Cap(5));
+    w.expose(group, 1, server.cap);
+    w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    w.does_and_run(&client, Regs::message(Op::Call, Target::new(Cap(5), 1), [1, 2, 3, 4]));
+    assert_eq!(w.result(&server).msg(), [1, 2, 3, 4]);
+    w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
+    assert_eq!(w.result(&client).msg(), [5, 6, 7, 8]);
+}

@@ -1,0 +1,125 @@
+//! CPU time: never lost, never doubled, with whom the rules say; and the right task runs.
+
+use kern_base::sched_context::{SchedContext, SchedHot};
+use kern_base::task::State;
+use smp::door::Ref;
+use smp::host_test;
+
+use super::{Seen, View, hold, view};
+use crate::world::{Mode, World};
+
+pub fn check(world: &World, seen: &Seen) {
+    for sc in seen.contexts() {
+        context(world, sc);
+    }
+    for task in &seen.tasks {
+        let task = view(*task);
+        owner(&task);
+        spends(&task);
+        lender(&task);
+        starving(&task);
+    }
+    for n in 0..world.cpus() {
+        running(world, n);
+    }
+}
+
+fn inside(sc: Ref<'static, SchedContext>) -> (usize, &'static SchedHot) {
+    let home = sc.get().hot.home().index();
+    (home, sc.get().hot.here(host_test::pin(home)))
+}
+
+fn context(world: &World, sc: Ref<'static, SchedContext>) {
+    let (home, hot) = inside(sc);
+    let pin = host_test::pin(home);
+    let sched = world.look(home).sched;
+    let active = sched.current.is(sc) || sched.queue.contains(pin, sc);
+    hold!(!(sched.current.is(sc) && sched.queue.contains(pin, sc)), "a context runs and is queued");
+    let Some(holder) = hot.task.get(pin).map(view) else {
+        hold!(!active, "a context is on cpu{home} for nobody");
+        return;
+    };
+    let name = holder.name();
+    let spent = holder.home == home && holder.hot.sc.is(sc) && !holder.has_lent();
+    let own_rests = holder.home == home && holder.hot.own_sc.is(sc) && !holder.hot.sc.is(sc);
+    let in_block = holder.msg_home == home && holder.msg.sc.is(sc);
+    hold!(spent || own_rests || in_block, "a context on cpu{home} is with {name}, which does not have it");
+    let should = spent && holder.is_runnable();
+    hold!(active == should, "a context of {name}: on the CPU or queued {active}, and should be {should}");
+}
+
+/// Owner and owned know each other.
+fn owner(task: &View) {
+    let Some(own) = task.hot.own_sc.get(host_test::pin(task.home)) else { return };
+    let (home, hot) = inside(own);
+    hold!(hot.owner.is(task.task), "{} owns time that does not know it", task.name());
+    if (task.state == State::Ready || task.receives()) && !task.is_dying() {
+        let here = home == task.home && hot.task.is(task.task);
+        hold!(here, "{} goes on without its own time", task.name());
+    }
+}
+
+/// What a task thinks it spends is its.
+fn spends(task: &View) {
+    if task.has_lent() || task.is_dying() {
+        return;
+    }
+    let Some(sc) = task.hot.sc.get(host_test::pin(task.home)) else { return };
+    let (home, hot) = inside(sc);
+    let its = home == task.home && hot.task.is(task.task);
+    hold!(its, "{} has time that is another's", task.name());
+}
+
+fn lender(task: &View) {
+    let Some(lender) = task.lender() else { return };
+    let (name, of) = (task.name(), lender.name());
+    if task.is_dying() {
+        return;
+    }
+    hold!(lender.is_at_callee() || lender.is_dying(), "{name} has the time of {of}");
+    hold!(lender.msg.callee.is(task.task), "{name} has the time of {of}, which calls another");
+    // A fast reply gives the time back by leaving the lender's `sc` as it is.
+    let spends = !task.awaits() && !task.hot.sc.is_null() && lender.home == task.home;
+    hold!(!spends || lender.hot.sc.addr() == task.hot.sc.addr(), "{name} spends other time than {of} lent");
+    let own = !task.hot.own_sc.is_null() && task.hot.own_sc.addr() == task.hot.sc.addr();
+    hold!(task.awaits() || !own, "{name} spends its own time as that of {of}");
+}
+
+/// Who is ready and has no time can't get any here.
+fn starving(task: &View) {
+    if !task.is_runnable() || !task.hot.sc.is_null() || task.is_dying() {
+        return;
+    }
+    let pin = host_test::pin(task.home);
+    hold!(task.hot.own_sc.is_null(), "{} is ready and has time, which it does not use", task.name());
+    let callers = task.hot.caller.get(pin).into_iter().chain(task.hot.senders.first(pin));
+    for caller in callers.map(view) {
+        let sc = if caller.home == task.home { &caller.hot.sc } else { &caller.msg.sc };
+        let rests = !sc.is_null() && !caller.has_lent();
+        hold!(!rests, "{} is ready without time while that of {} rests", task.name(), caller.name());
+    }
+}
+
+/// The best runs, and a CPU that idles has nothing to run.
+fn running(world: &World, n: usize) {
+    let pin = host_test::pin(n);
+    let (hot, sched) = (world.look(n).hot, world.look(n).sched);
+    let current = sched.current.get(pin).map(|sc| inside(sc).1);
+    let task = current.and_then(|sc| sc.task.get(pin));
+    hold!(task == hot.current.get(pin), "cpu{n}: running task and running context disagree");
+    if let Some(task) = task.map(view) {
+        hold!(task.is_runnable() && task.home == n, "cpu{n} runs {}", task.name());
+    }
+    let priority = current.map(|sc| sc.state.priority());
+    match sched.queue.iter(pin).map(|(priority, _)| priority).max() {
+        Some(best) => {
+            hold!(priority.is_some_and(|p| p >= best), "cpu{n} runs priority {priority:?}, and {best} is queued");
+            let equal = priority == Some(best);
+            let armed = world.k.machine.hardware().timers.get(&n).is_some();
+            hold!(!equal || armed, "cpu{n}: equals wait, and no timer will end the slice");
+        }
+        None => {}
+    }
+    let parked = world.mode(n) != Mode::User;
+    hold!(parked == current.is_none(), "cpu{n} is parked {parked}");
+}

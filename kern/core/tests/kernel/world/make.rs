@@ -1,0 +1,385 @@
+//! Making things: process 1 by hand, as the image does it, everything else by system calls of its
+//! agents, of which every CPU has one.
+
+use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, RegIndex, Rights, Target, TaskId};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use kern_base::header::RootId;
+use kern_base::memory::{Untyped, VSpace};
+use kern_base::notification::Notification;
+use kern_base::process::{Process, TaskNumber};
+use kern_base::sched_context::SchedContext;
+use kern_base::slot::{CNode, Slot};
+use kern_base::task::{TASK_BYTES, Task};
+use kern_core::entry::Interrupt;
+use kern_core::{MAX_ROOTS, MachineObject};
+use smp::door::{KernelObject, Ref, Region};
+use smp::host_test;
+
+use super::{AFTER, Mode, Regs, Tcb, World};
+
+pub const BOOT_ROOT: RootId = RootId(MAX_ROOTS as u16 - 1);
+/// Slots of process 1.
+pub const SLOTS: usize = 2048;
+/// Priority of agents: above everything else.
+const AGENT_PRIORITY: u64 = 255;
+
+/// What process 1 has made.
+#[derive(Default)]
+pub struct Made {
+    next_slot: u32,
+    next_utcb: u64,
+    agents: Vec<Agent>,
+    init: Option<Ref<'static, Process>>,
+}
+
+/// A task of process 1 that acts for the test on one CPU.
+#[derive(Clone, Copy)]
+pub struct Agent {
+    pub tcb: Tcb,
+    /// The Notification at which it waits while it has nothing to do.
+    pub bell: Cap,
+}
+
+/// A process that was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Proc {
+    pub process: Cap,
+    pub cnode: Cap,
+    pub vspace: Cap,
+}
+
+/// Process 1 itself.
+pub const INIT: Proc = Proc { process: abi::INIT_PROCESS, cnode: abi::INIT_CNODE, vspace: abi::INIT_VSPACE };
+
+/// A slot of process 1's CNode, as an argument.
+pub fn at(slot: Cap) -> u64 {
+    Target::new(abi::INIT_CNODE, slot.0).0
+}
+
+fn piece<T>(region: &Region) -> Option<smp::door::Piece> {
+    region.carve((size_of::<T>() as u64).next_multiple_of(64), 64)
+}
+
+impl World {
+    // --- process 1 -------------------------------------------------------------------------------
+
+    /// Makes process 1 and its agents.
+    pub(super) fn boot(&mut self, own: Region, memory: Region) {
+        self.made.next_slot = 64;
+        self.made.next_utcb = 0x5000_0000;
+        let init = self.process_one(&own, memory);
+        let Some(init) = init else { panic!("the boot region is too small") };
+        let mut entry = host_test::entry(0);
+        self.leave(&mut entry);
+        for n in 1..self.cpus() {
+            let mut entry = host_test::entry(n);
+            self.k.machine.cpu.store(n, Relaxed);
+            self.leave(&mut entry);
+        }
+        self.k.machine.cpu.store(0, Relaxed);
+        self.first_agent(init);
+        for n in 1..self.cpus() {
+            self.other_agent(n);
+        }
+    }
+
+    fn process_one(&mut self, region: &Region, memory: Region) -> Option<Ref<'static, Task>> {
+        let cx = self.look(0);
+        let pin = cx.pin;
+        let slots = region.carve((SLOTS * size_of::<Slot>()) as u64, 64)?.emplace_slice(|_| Slot::new())?;
+        let cnode = piece::<CNode>(region)?.emplace(pin, CNode::new(BOOT_ROOT, slots))?;
+        let seen = region.carve(self.cpus() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
+        let tables = region.carve(65 * 4096, 4096)?;
+        let (root, pool) = (cx.k.machine.init(tables.base()), kern_base::memory::Phys(tables.base() + 4096));
+        let vspace = piece::<VSpace>(region)?.emplace(pin, VSpace::new(BOOT_ROOT, root, pool, 64, seen))?;
+        let numbers = region.carve(64 * size_of::<TaskNumber>() as u64, 64)?;
+        let numbers = numbers.emplace_slice(|_| TaskNumber::default())?;
+        let key = cx.k.processes.allocate(pin).ok()?;
+        let process = piece::<Process>(region)?.emplace(pin, Process::new(BOOT_ROOT, key, numbers))?;
+        self.made.init = Some(process);
+        let task = Task::make(region.carve(TASK_BYTES, 4096)?, pin, BOOT_ROOT, cx.id())?;
+        let sc = piece::<SchedContext>(region)?.emplace(pin, SchedContext::new(BOOT_ROOT, cx.id()))?;
+        let machine = piece::<MachineObject>(region)?.emplace(pin, MachineObject::new(BOOT_ROOT))?;
+        let log2 = memory.size().ilog2() as u8;
+        let untyped = piece::<Untyped>(region)?.emplace(pin, Untyped::new(RootId(0), log2, memory))?;
+        let node = cnode.get();
+        cx.fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0)?;
+        cx.fill_boot(node, abi::INIT_VSPACE, vspace, &vspace.get().header, 0)?;
+        cx.fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0)?;
+        cx.fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0)?;
+        cx.fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0)?;
+        cx.fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0)?;
+        cx.fill_boot(node, abi::INIT_UNTYPED, untyped, &untyped.get().header, 0)?;
+        cx.bind_process(process, cnode, vspace, false).ok()?;
+        cx.bind_task(task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
+        cx.sc_hot(sc)?.state.set_priority(AGENT_PRIORITY as u8);
+        cx.bind_time(sc, task).ok()?;
+        let hot = cx.task_hot(task)?;
+        hot.regs.rip.set(AFTER);
+        cx.resume(task, hot);
+        cx.dispatch();
+        Some(task)
+    }
+
+    fn first_agent(&mut self, task: Ref<'static, Task>) {
+        let bell = self.slot();
+        let args = [Target::new(abi::INIT_UNTYPED, ObjType::Notification as u32).0, 0, at(bell), 1];
+        self.issue(0, Regs::op(Op::Retype, &args));
+        let tcb = Tcb { cap: abi::INIT_TASK, sc: abi::INIT_SCHED, object: task, id: task.get().id() };
+        assert_eq!(tcb.regs().error(), None, "the first system call");
+        self.made.agents.push(Agent { tcb, bell });
+        self.dismiss(0);
+    }
+
+    fn other_agent(&mut self, n: usize) {
+        let tcb = self.task_with(INIT, n, AGENT_PRIORITY, true);
+        self.resume(&tcb);
+        self.run();
+        assert!(self.runs(n, &tcb), "the agent of cpu{n} does not run");
+        let bell = self.slot();
+        let args = [Target::new(abi::INIT_UNTYPED, ObjType::Notification as u32).0, 0, at(bell), 1];
+        self.issue(n, Regs::op(Op::Retype, &args));
+        self.run();
+        assert_eq!(tcb.regs().error(), None, "cpu{n}'s agent makes its bell");
+        self.made.agents.push(Agent { tcb, bell });
+        self.dismiss(n);
+    }
+
+    pub fn agent(&self, n: usize) -> Tcb {
+        self.made.agents[n].tcb
+    }
+
+    /// The agent waits for its bell: others run.
+    pub fn dismiss(&mut self, n: usize) {
+        let bell = self.made.agents[n].bell;
+        self.issue(n, Regs::op(Op::Wait, &[bell.arg()]));
+    }
+
+    /// Wakes the agent of a CPU, as an interrupt would.
+    pub fn summon(&mut self, n: usize) {
+        let Agent { tcb, bell } = self.made.agents[n];
+        let Some(bell) = self.object::<Notification>(bell) else { panic!("cpu{n}'s agent lost its bell") };
+        self.interrupt(n, Interrupt::Other, |cx| {
+            if let Some(hot) = bell.get().hot.open(cx.pin) {
+                cx.raise(hot, 1);
+            }
+        });
+        assert!(self.runs(n, &tcb), "the agent of cpu{n} does not come");
+    }
+
+    // --- system calls of the agents --------------------------------------------------------------
+
+    /// The agent of CPU `n` makes a system call; everything that the kernel needs for it happens.
+    pub fn call(&mut self, n: usize, args: Regs) -> Regs {
+        self.begin(n, args);
+        self.finish(n)
+    }
+
+    /// The agent begins a system call.
+    pub fn begin(&mut self, n: usize, args: Regs) {
+        self.summon(n);
+        self.issue(n, args);
+    }
+
+    /// Whether the agent's system call is over.
+    pub fn is_over(&self, n: usize) -> bool {
+        let agent = self.agent(n);
+        agent.is_through() && self.runs(n, &agent)
+    }
+
+    /// Lets the agent's system call come to its end.
+    pub fn finish(&mut self, n: usize) -> Regs {
+        let over = self.run_until(|w| w.is_over(n));
+        assert!(over, "the agent's system call never ends: {:?}", self.agent(n).regs());
+        let regs = self.agent(n).regs();
+        self.dismiss(n);
+        regs
+    }
+
+    /// The same by an operation and plain arguments.
+    pub fn ask(&mut self, n: usize, op: Op, args: &[u64]) -> Result<Regs, (Error, u64)> {
+        self.call(n, Regs::op(op, args)).result()
+    }
+
+    /// The same where nothing may go wrong.
+    pub fn must(&mut self, n: usize, op: Op, args: &[u64]) -> Regs {
+        match self.ask(n, op, args) {
+            Ok(regs) => regs,
+            Err((error, detail)) => panic!("{op:?}{args:x?}: {error:?}, detail {detail:#x}"),
+        }
+    }
+
+    // --- objects ---------------------------------------------------------------------------------
+
+    /// A slot of process 1 that nothing was ever put into.
+    pub fn slot(&mut self) -> Cap {
+        self.slots(1)
+    }
+
+    pub fn slots(&mut self, count: u32) -> Cap {
+        let first = self.made.next_slot;
+        self.made.next_slot += count;
+        assert!((self.made.next_slot as usize) < SLOTS, "process 1 has used all its slots");
+        Cap(first)
+    }
+
+    /// Makes an object on CPU `n` out of `untyped`.
+    pub fn make_of(&mut self, n: usize, untyped: Cap, what: ObjType, size: u64) -> Cap {
+        let slot = self.slot();
+        self.must(n, Op::Retype, &[Target::new(untyped, what as u32).0, size, at(slot), 1]);
+        slot
+    }
+
+    /// Makes an object of the boot memory.
+    pub fn make(&mut self, n: usize, what: ObjType, size: u64) -> Cap {
+        self.make_of(n, abi::INIT_UNTYPED, what, size)
+    }
+
+    /// The object a capability of process 1 refers to.
+    pub fn object<T: KernelObject>(&self, cap: Cap) -> Option<Ref<'static, T>> {
+        let pin = host_test::pin(0);
+        self.slot_at(cap).get().word.load(pin).get::<T>()
+    }
+
+    /// A slot of process 1.
+    pub fn slot_at(&self, cap: Cap) -> Ref<'static, Slot> {
+        let pin = host_test::pin(0);
+        let process = self.init_process();
+        let slot = process.get().cnode.get(pin).and_then(|c| c.get().slots.get(pin, cap.0 as usize));
+        match slot {
+            Some(slot) => slot,
+            None => panic!("process 1 has no slot {cap:?}"),
+        }
+    }
+
+    pub fn init_process(&self) -> Ref<'static, Process> {
+        match self.made.init {
+            Some(process) => process,
+            None => panic!("process 1 is not made yet"),
+        }
+    }
+
+    /// Makes a process with room for `tasks` tasks and `slots` capabilities.
+    pub fn process_of(&mut self, untyped: Cap, tasks: u64, slots: u64) -> Proc {
+        let cnode = self.make_of(0, untyped, ObjType::CNode, slots);
+        let vspace = self.make_of(0, untyped, ObjType::VSpace, 16);
+        let process = self.make_of(0, untyped, ObjType::Process, tasks);
+        self.must(0, Op::ProcessConfigure, &[process.arg(), cnode.arg(), vspace.arg(), 0]);
+        Proc { process, cnode, vspace }
+    }
+
+    pub fn process(&mut self) -> Proc {
+        self.process_of(abi::INIT_UNTYPED, 8, 64)
+    }
+
+    /// Makes a task, suspended, which will run on CPU `n`; with CPU time of its own or not.
+    pub fn task_of(&mut self, untyped: Cap, of: Proc, n: usize, priority: u64, own_time: bool) -> Tcb {
+        let cap = self.make_of(0, untyped, ObjType::Task, 0);
+        let utcb = self.made.next_utcb;
+        self.made.next_utcb += 0x1000;
+        self.must(0, Op::TaskConfigure, &[cap.arg(), of.process.arg(), utcb, n as u64]);
+        let object = self.task(cap);
+        let mut sc = Cap::NULL;
+        if own_time {
+            sc = self.make_of(0, untyped, ObjType::SchedContext, 0);
+            self.must(0, Op::SchedConfigure, &[sc.arg(), priority, 1000]);
+            self.must(0, Op::SchedBind, &[sc.arg(), cap.arg()]);
+        }
+        self.bulk(0, RegIndex::Rip as usize, AFTER);
+        self.must(0, Op::TaskWriteRegs, &[cap.arg()]);
+        self.bulk(0, RegIndex::Rip as usize, 0);
+        Tcb { cap, sc, object, id: object.get().id() }
+    }
+
+    pub fn task_with(&mut self, of: Proc, n: usize, priority: u64, own_time: bool) -> Tcb {
+        self.task_of(abi::INIT_UNTYPED, of, n, priority, own_time)
+    }
+
+    /// A task with time of its own that runs on CPU `n`.
+    pub fn start(&mut self, of: Proc, n: usize, priority: u64) -> Tcb {
+        let tcb = self.task_with(of, n, priority, true);
+        self.resume(&tcb);
+        self.run();
+        tcb
+    }
+
+    pub fn resume(&mut self, task: &Tcb) {
+        self.must_on_first_agent(Op::TaskResume, task);
+    }
+
+    fn must_on_first_agent(&mut self, op: Op, task: &Tcb) {
+        if self.made.agents.is_empty() {
+            panic!("{op:?} of {task:?} without agents");
+        }
+        self.must(0, op, &[task.cap.arg()]);
+    }
+
+    /// A word of the agent's UTCB.
+    pub fn bulk(&self, n: usize, index: usize, value: u64) {
+        let agent = self.agent(n);
+        agent.object.get().utcb(agent.pin()).bulk[index].store(value, Relaxed);
+    }
+
+    // --- groups ----------------------------------------------------------------------------------
+
+    /// A group of `members` members at most and `exposures` exposures.
+    pub fn group(&mut self, members: u64, exposures: u64) -> Cap {
+        self.make(0, ObjType::Group, members | exposures << 16)
+    }
+
+    /// Makes a process a member with rights; its capability of the group will be in `slot` of its
+    /// CSpace. Returns the member index.
+    pub fn join(&mut self, group: Cap, who: Proc, slot: Cap, rights: Rights, custom: u16) -> u64 {
+        self.must(0, Op::ProcessAccept, &[who.process.arg(), u64::from(slot.0)]);
+        let args = [group.arg(), who.process.arg(), u64::from(rights.0), u64::from(custom)];
+        self.must(0, Op::GroupAdd, &args).rdi
+    }
+
+    /// The same with all rights and no custom bits.
+    pub fn join_all(&mut self, group: Cap, who: Proc, slot: Cap) {
+        self.join(group, who, slot, MEMBER_RIGHTS, 0);
+    }
+
+    pub fn expose(&mut self, group: Cap, index: u32, object: Cap) {
+        self.must(0, Op::Expose, &[Target::new(group, index).0, object.arg(), 0]);
+    }
+
+    /// Copies a capability of process 1 into another CSpace.
+    pub fn give(&mut self, cap: Cap, to: Proc, slot: Cap) {
+        let args = [cap.arg(), Target::new(to.cnode, slot.0).0, u64::from(Rights::ALL.0), 0];
+        self.must(0, Op::CapCopy, &args);
+    }
+
+    // --- what tasks do ---------------------------------------------------------------------------
+
+    /// Task `who`, which has to be running, makes a system call.
+    pub fn does(&mut self, who: &Tcb, args: Regs) {
+        let n = who.home();
+        assert!(self.runs(n, who), "{who:?} does not run on cpu{n}: {:?}", self.current(n).map(|t| t.get().id()));
+        self.issue(n, args);
+    }
+
+    /// The same, and everything follows that follows of itself.
+    pub fn does_and_run(&mut self, who: &Tcb, args: Regs) {
+        self.does(who, args);
+        self.run();
+    }
+
+    /// What a task's last system call answered, once it is over.
+    pub fn result(&self, who: &Tcb) -> Regs {
+        assert!(who.is_through(), "{who:?} is {:?}, its last system call is not over", who.state());
+        who.regs()
+    }
+
+    pub fn failed(&self, who: &Tcb) -> Option<Error> {
+        self.result(who).error()
+    }
+
+    pub fn id_of(&self, n: usize) -> Option<TaskId> {
+        self.current(n).map(|t| t.get().id())
+    }
+
+    pub fn is_idle(&self, n: usize) -> bool {
+        self.mode(n) != Mode::User
+    }
+}

@@ -1,0 +1,505 @@
+//! A whole machine in one thread: the kernel under test, simulated CPUs, and programs that are
+//! nothing but the system calls which a test makes for them.
+//!
+//! The world does what trap code and image do around the portable kernel: it writes arguments into the
+//! frame of the task that runs, enters the kernel, settles grace rounds on the way out, idles CPUs, and
+//! delivers interrupts. Which CPU moves next, and when an interrupt is taken, the test decides.
+//!
+//! Each task stands at one `SYSCALL` instruction at [`PC`]. Its frame says [`PC`] while the system call
+//! has to be made again, and [`AFTER`] once it is over.
+
+pub mod check;
+pub mod machine;
+pub mod make;
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
+use kern_base::cpu::{CpuBlock, Mail};
+use kern_base::task::{Task, TaskHot, State};
+use kern_core::entry::{Fault, Interrupt};
+use kern_core::schedule::state_of;
+use kern_core::{Cx, Kernel};
+use smp::cpu::{CpuId, Entry, Pin};
+use smp::door::{Ref, Region, Table};
+use smp::host_test;
+use smp::mailbox::Idle;
+use smp::quiesce::{self, Pair};
+
+pub use machine::{Fake, Page};
+
+/// Where every program's SYSCALL instruction is, and what comes behind it.
+pub const PC: u64 = 0x40_0000;
+pub const AFTER: u64 = PC + 2;
+/// Steps after which [`World::run`] takes the kernel to be going round in circles.
+const PATIENCE: usize = 20_000;
+
+/// Registers that carry a system call's arguments in, or its results out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Regs {
+    pub rax: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r12: u64,
+}
+
+impl Regs {
+    /// The arguments of an operation that takes plain values.
+    pub fn op(op: Op, args: &[u64]) -> Regs {
+        let arg = |i: usize| args.get(i).copied().unwrap_or(0);
+        let [rdi, rsi, rdx, r8, r9, r10] = core::array::from_fn(arg);
+        Regs { rax: op as u64, rdi, rsi, rdx, r8, r9, r10, r12: 0 }
+    }
+
+    /// A message: to whom, with which words.
+    pub fn message(op: Op, target: Target, regs: [u64; 4]) -> Regs {
+        let [rdx, r8, r9, r10] = regs;
+        Regs { rax: op as u64, rdi: target.0, rdx, r8, r9, r10, ..Regs::default() }
+    }
+
+    pub fn flag(mut self, flag: u64) -> Regs {
+        self.rax |= flag;
+        self
+    }
+
+    pub fn deadline(self, at: u64) -> Regs {
+        Regs { rsi: at, ..self.flag(abi::FLAG_DEADLINE) }
+    }
+
+    pub fn label(mut self, label: u32) -> Regs {
+        self.rax |= u64::from(label) << 32;
+        self
+    }
+
+    pub fn words(mut self, words: u8) -> Regs {
+        self.rax |= u64::from(words) << 8;
+        self
+    }
+
+    pub fn info(&self) -> MsgInfo {
+        MsgInfo(self.rax)
+    }
+
+    pub fn error(&self) -> Option<Error> {
+        self.info().status().err()
+    }
+
+    pub fn msg(&self) -> [u64; 4] {
+        [self.rdx, self.r8, self.r9, self.r10]
+    }
+
+    pub fn sender(&self) -> TaskId {
+        TaskId::from_raw(self.rsi)
+    }
+
+    /// The outcome as a result: `Err` with the error and its detail.
+    pub fn result(self) -> Result<Regs, (Error, u64)> {
+        match self.error() {
+            None => Ok(self),
+            Some(error) => Err((error, self.rdi)),
+        }
+    }
+}
+
+/// A task, as tests know it: its capability in process 1, the object, its TaskId.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tcb {
+    pub cap: Cap,
+    pub sc: Cap,
+    pub object: Ref<'static, Task>,
+    pub id: TaskId,
+}
+
+impl std::fmt::Debug for Tcb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "task {}.{}", self.id.process().number(), self.id.task())
+    }
+}
+
+impl Tcb {
+    pub fn home(&self) -> usize {
+        self.object.get().hot.home().index()
+    }
+
+    pub fn pin(&self) -> Pin<'static> {
+        host_test::pin(self.home())
+    }
+
+    pub fn hot(&self) -> &'static TaskHot {
+        self.object.get().hot.here(self.pin())
+    }
+
+    pub fn state(&self) -> State {
+        state_of(self.hot())
+    }
+
+    /// What its last system call answered, or what it asks for if that is not over.
+    pub fn regs(&self) -> Regs {
+        let r = &self.hot().regs;
+        Regs {
+            rax: r.rax.get(),
+            rdi: r.rdi.get(),
+            rsi: r.rsi.get(),
+            rdx: r.rdx.get(),
+            r8: r.r8.get(),
+            r9: r.r9.get(),
+            r10: r.r10.get(),
+            r12: r.r12.get(),
+        }
+    }
+
+    /// Whether its last system call is over.
+    pub fn is_through(&self) -> bool {
+        self.state() == State::Ready && self.hot().regs.rip.get() == AFTER
+    }
+}
+
+/// What a CPU is doing between kernel entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    User,
+    Parked(Idle),
+}
+
+/// The machine with its kernel.
+pub struct World {
+    pub k: &'static Kernel<Fake>,
+    modes: Vec<Mode>,
+    /// How CPUs idle from now on.
+    pub idle: Idle,
+    /// What process 1 has made so far.
+    made: make::Made,
+    /// Whether invariants are checked after every kernel entry.
+    pub checked: bool,
+}
+
+fn blocks(cpus: usize) -> Table<CpuBlock> {
+    let block = |n| {
+        let pairs: Vec<Pair<Mail>> = (0..cpus).map(|_| Pair::new(host_test::cpu(n))).collect();
+        CpuBlock::new(host_test::cpu(n), Table::from_static(pairs.leak()))
+    };
+    Table::from_static((0..cpus).map(block).collect::<Vec<_>>().leak())
+}
+
+impl World {
+    /// A machine with `cpus` CPUs, on each of which an agent of process 1 waits to be told what to do.
+    pub fn new(cpus: usize) -> World {
+        World::with_memory(cpus, 8 << 20)
+    }
+
+    /// The same with `bytes` of Untyped memory.
+    pub fn with_memory(cpus: usize, bytes: u64) -> World {
+        let numbers: Vec<AtomicU32> = (0..64).map(|_| AtomicU32::new(0)).collect();
+        let kernel = Kernel::new(Fake::default(), blocks(cpus), Table::from_static(numbers.leak()));
+        kernel.machine.hardware().now = 1000;
+        let mut world = World {
+            k: Box::leak(Box::new(kernel)),
+            modes: vec![Mode::User; cpus],
+            idle: Idle::Halt,
+            made: make::Made::default(),
+            checked: true,
+        };
+        world.boot(host_test::region(1 << 20, 4096), host_test::region(bytes, bytes.next_power_of_two().min(2 << 20)));
+        world
+    }
+
+    pub fn cpus(&self) -> usize {
+        self.modes.len()
+    }
+
+    pub fn block(&self, n: usize) -> &'static CpuBlock {
+        self.k.block(host_test::pin(n), host_test::cpu(n))
+    }
+
+    /// The context of a look at CPU `n`, or of a kernel entry there.
+    pub fn cx(&self, pin: Pin<'static>) -> Cx<'static, Fake> {
+        match Cx::new(self.k, pin, self.block(pin.cpu().index())) {
+            Some(cx) => cx,
+            None => panic!("{:?} has the block of another CPU", pin.cpu()),
+        }
+    }
+
+    pub fn look(&self, n: usize) -> Cx<'static, Fake> {
+        self.cx(host_test::pin(n))
+    }
+
+    fn context<'e>(&self, entry: &'e Entry) -> Cx<'e, Fake> {
+        match Cx::new(self.k, entry.pin(), self.block(entry.cpu().index())) {
+            Some(cx) => cx,
+            None => panic!("{:?} has the block of another CPU", entry.cpu()),
+        }
+    }
+
+    pub fn mode(&self, n: usize) -> Mode {
+        self.modes[n]
+    }
+
+    pub fn now(&self) -> u64 {
+        self.k.machine.hardware().now
+    }
+
+    pub fn advance(&self, ticks: u64) {
+        self.k.machine.hardware().now += ticks;
+    }
+
+    // --- kernel entries --------------------------------------------------------------------------
+
+    fn enter(&mut self, n: usize) -> Entry {
+        self.k.machine.cpu.store(n, Relaxed);
+        self.advance(10);
+        host_test::entry(n)
+    }
+
+    /// The task that runs on a CPU.
+    pub fn current(&self, n: usize) -> Option<Ref<'static, Task>> {
+        self.look(n).hot.current.get(host_test::pin(n)).filter(|_| self.modes[n] == Mode::User)
+    }
+
+    pub fn runs(&self, n: usize, task: &Tcb) -> bool {
+        self.current(n) == Some(task.object)
+    }
+
+    /// Whether the task that runs on a CPU has to make its system call again.
+    pub fn must_restart(&self, n: usize) -> bool {
+        self.current(n).is_some_and(|t| t.get().hot.here(host_test::pin(n)).regs.rip.get() == PC)
+    }
+
+    /// The task that runs on CPU `n` makes a system call. What becomes of it shows in its frame.
+    pub fn issue(&mut self, n: usize, args: Regs) {
+        assert!(!self.must_restart(n), "cpu{n}: the last system call is not over");
+        let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
+        let regs = &task.get().hot.here(host_test::pin(n)).regs;
+        regs.rax.set(args.rax);
+        regs.rdi.set(args.rdi);
+        regs.rsi.set(args.rsi);
+        regs.rdx.set(args.rdx);
+        regs.r8.set(args.r8);
+        regs.r9.set(args.r9);
+        regs.r10.set(args.r10);
+        self.syscall(n);
+    }
+
+    /// The SYSCALL instruction, with whatever is in the frame of the task that runs on CPU `n`.
+    pub fn syscall(&mut self, n: usize) {
+        let mut entry = self.enter(n);
+        let Some(before) = self.current(n) else { panic!("cpu{n} runs nothing") };
+        let regs = &before.get().hot.here(host_test::pin(n)).regs;
+        regs.rip.set(AFTER);
+        regs.full.set(0);
+        let number = regs.rax.get() as u8;
+        {
+            let cx = self.context(&entry);
+            match Op::from_raw(number) {
+                Some(op) => cx.on_system_call(op),
+                None => cx.bad_system_call(),
+            }
+        }
+        if !self.look(n).hot.current.is(before) {
+            self.leave(&mut entry);
+        }
+        self.after_entry();
+    }
+
+    /// An interrupt on CPU `n`; `handler` is what its handler does besides.
+    pub fn interrupt(&mut self, n: usize, what: Interrupt, handler: impl FnOnce(Cx<'_, Fake>)) {
+        let mut entry = self.enter(n);
+        if let Mode::Parked(_) = self.modes[n] {
+            quiesce::unpark(self.k, &mut entry);
+            self.modes[n] = Mode::User;
+            self.context(&entry).on_idle_interrupt(what);
+            handler(self.context(&entry));
+            self.context(&entry).take_mail();
+            self.leave(&mut entry);
+        } else {
+            let before = self.current(n);
+            let frame_full = |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
+            frame_full(1);
+            self.context(&entry).on_interrupt(what);
+            handler(self.context(&entry));
+            let same = self.look(n).hot.current.get(host_test::pin(n)) == before;
+            if same && !self.context(&entry).sched.grace.is_unsettled() {
+                frame_full(0);
+                self.context(&entry).announce_left_mail();
+            } else {
+                self.leave(&mut entry);
+            }
+        }
+        self.after_entry();
+    }
+
+    /// The program on CPU `n` faults.
+    pub fn fault(&mut self, n: usize) {
+        let mut entry = self.enter(n);
+        let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
+        task.get().hot.here(host_test::pin(n)).regs.full.set(1);
+        self.context(&entry).on_fault(Fault { vector: 14, error: 4, address: 0x1234 });
+        self.leave(&mut entry);
+        self.after_entry();
+    }
+
+    /// The way out of the kernel, as the image goes it.
+    fn leave(&mut self, entry: &mut Entry) {
+        let n = entry.cpu().index();
+        for _ in 0..PATIENCE {
+            let cx = self.context(entry);
+            if cx.sched.grace.is_unsettled() {
+                let _ = quiesce::settle(self.k, entry);
+                self.context(entry).wake_grace_waiters();
+                continue;
+            }
+            if let Some(task) = self.look(n).hot.current.get(host_test::pin(n)) {
+                self.load(n, task);
+                self.context(entry).announce_left_mail();
+                return;
+            }
+            if !cx.sched.more_mail.get() {
+                cx.note_idle();
+                if quiesce::park(self.k, entry, self.idle) {
+                    self.modes[n] = Mode::Parked(self.idle);
+                    return;
+                }
+            }
+            self.context(entry).take_mail();
+        }
+        panic!("cpu{n} does not find its way out of the kernel");
+    }
+
+    /// The context of the task that runs next: address space and kind of exit.
+    fn load(&self, n: usize, task: Ref<'static, Task>) {
+        let hot = task.get().hot.here(host_test::pin(n));
+        hot.regs.full.set(0);
+        let pin = host_test::pin(n);
+        let vspace = hot.process.get(pin).and_then(|p| p.get().vspace.get(pin));
+        let Some(vspace) = vspace else { panic!("cpu{n} runs a task without address space") };
+        let cpu = self.look(n).hot;
+        if cpu.vspace.is(vspace) {
+            return;
+        }
+        cpu.vspace.set(Some(vspace));
+        let generation = vspace.get().generation.load(Relaxed);
+        if let Some(seen) = vspace.get().seen.get(pin, n)
+            && seen.get().swap(generation, Relaxed) != generation
+        {
+            self.k.machine.hardware().flush_space(n, vspace.get().cr3());
+        }
+    }
+
+    fn after_entry(&self) {
+        if self.checked {
+            check::all(self);
+        }
+    }
+
+    // --- letting things happen -------------------------------------------------------------------
+
+    /// Whether something waits to happen on a CPU without its program's doing.
+    pub fn has_event(&self, n: usize) -> bool {
+        let hardware = self.k.machine.hardware();
+        let timer = hardware.timers.get(&n).is_some_and(|at| *at <= hardware.now);
+        let polled = self.modes[n] == Mode::Parked(Idle::Poll) && self.block(n).mailbox.has_mail();
+        timer || polled || hardware.wakes.contains(&n)
+    }
+
+    /// The next such event on a CPU; whether there was one.
+    pub fn event(&mut self, n: usize) -> bool {
+        let what = {
+            let mut hardware = self.k.machine.hardware();
+            let now = hardware.now;
+            let due = hardware.timers.get(&n).is_some_and(|at| *at <= now);
+            if hardware.wakes.remove(&n) {
+                Some(Interrupt::Mail)
+            } else if due {
+                hardware.timers.remove(&n);
+                Some(Interrupt::Timer)
+            } else {
+                None
+            }
+        };
+        match what {
+            Some(what) => self.interrupt(n, what, |_| {}),
+            None if self.has_event(n) => self.poll(n),
+            None => return false,
+        }
+        true
+    }
+
+    /// A polling CPU sees its mail.
+    fn poll(&mut self, n: usize) {
+        let mut entry = self.enter(n);
+        quiesce::unpark(self.k, &mut entry);
+        self.modes[n] = Mode::User;
+        self.context(&entry).take_mail();
+        self.leave(&mut entry);
+        self.after_entry();
+    }
+
+    /// One step on a CPU that the kernel owes: an event, or a system call that has to be made again.
+    pub fn step(&mut self, n: usize) -> bool {
+        if self.event(n) {
+            return true;
+        }
+        if self.must_restart(n) {
+            self.syscall(n);
+            return true;
+        }
+        false
+    }
+
+    /// Lets everything happen that programs have no part in.
+    pub fn run(&mut self) {
+        self.run_until(|_| false);
+    }
+
+    /// The same, until something holds; whether it does.
+    pub fn run_until(&mut self, mut done: impl FnMut(&World) -> bool) -> bool {
+        for _ in 0..PATIENCE {
+            if done(self) {
+                return true;
+            }
+            let moved = (0..self.cpus()).fold(false, |moved, n| self.step(n) || moved);
+            if !moved {
+                return done(self);
+            }
+        }
+        panic!("the kernel goes round in circles");
+    }
+
+    /// Lets time pass to `at`, timers firing as they come.
+    pub fn wait_until(&mut self, at: u64) {
+        loop {
+            self.run();
+            let next = self.k.machine.hardware().timers.values().min().copied();
+            let next = next.unwrap_or(u64::MAX).min(at);
+            let mut hardware = self.k.machine.hardware();
+            if hardware.now >= at {
+                break;
+            }
+            hardware.now = hardware.now.max(next);
+        }
+        self.run();
+    }
+
+    // --- looking ---------------------------------------------------------------------------------
+
+    /// The task a capability of process 1 refers to.
+    pub fn task(&self, cap: Cap) -> Ref<'static, Task> {
+        match self.object::<Task>(cap) {
+            Some(task) => task,
+            None => panic!("{cap:?} is no task"),
+        }
+    }
+}
+
+/// The CPU with a number.
+pub fn cpu(n: usize) -> CpuId {
+    host_test::cpu(n)
+}
+
+/// Memory that a region covers.
+pub fn extent(region: &Region) -> std::ops::Range<u64> {
+    region.base()..region.base() + region.size()
+}
