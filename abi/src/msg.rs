@@ -43,8 +43,6 @@ flags! {
 }
 
 impl MsgInfo {
-    /// Bits that a message must not have for the assembly fastpath: UTCB words and flags.
-    pub const NOT_FAST: u64 = 0xffff_ff00;
     pub const FLAGS: u64 = 0xffff_0000;
 
     pub const fn new(label: u32, words: u8) -> MsgInfo {

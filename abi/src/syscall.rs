@@ -43,56 +43,56 @@ syscalls! {
     /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where flagged. Out: as Recv.
     /// Errors: TooLong, before anything is done; those of Recv, after the reply has been sent.
     ReplyRecv = 1;
-    /// Nothing: the cost of an entry.
+    /// Nothing: the cost of an entry. (The first six are numbered in the order in which the entry tells them apart.)
     Null = 2;
-    /// Wait for a call, or for bits of the bound Notification. Bits come first, and only to a task with CPU time of
-    /// its own. A current call that was neither answered nor kept is dropped: its caller gets Gone.
-    ///
-    /// In: rsi = deadline where flagged. Out: the message, rdi = exposure index, rsi = sender, r12 = custom bits; or
-    /// FLAG_NOTIFICATION and rdx = bits.
-    /// Errors: Timeout, WouldBlock, Cancelled.
-    Recv = 3;
-    /// Reply.
-    ///
-    /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers; UTCB words.
-    /// Rights: SEND, in the Reply object's capability.
-    /// Errors: TooLong, Gone, WrongCpu (detail: the Reply object's).
-    Reply = 4;
-    /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
-    /// sender, and the forwarder's custom bits.
-    ///
-    /// In: rdi = target; message registers; the number of UTCB words, whose contents are those in the caller's UTCB.
-    /// Rights: as Call.
-    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead.
-    Forward = 5;
-    /// Keep the current call in an empty Reply object, to answer it later.
-    ///
-    /// In: rdi = capability of the Reply.
-    /// Rights: SEND.
-    /// Errors: WrongCpu (detail: the Reply's), InUse, Gone.
-    SaveReply = 6;
     /// OR bits into a Notification. Never waits; on another CPU they arrive with its mail.
     ///
     /// In: rdi = target, or capability of a Notification; rsi = bits.
     /// Rights: NOTIFY; through a group in the member record too.
     /// Errors: NotMember, NoExposure.
-    Notify = 7;
+    Notify = 3;
     /// Wait until a Notification has bits, and take them.
     ///
     /// In: rdi = capability of the Notification; rsi = deadline where flagged. Out: rdx = bits.
     /// Rights: LISTEN.
     /// Errors: WrongCpu (detail: the Notification's), InUse (somebody waits), WouldBlock, Timeout, Cancelled, Gone
     /// (it was deleted).
-    Wait = 8;
-    /// Give up the CPU to others of the same priority; the next turn has a whole slice.
-    Yield = 9;
+    Wait = 4;
     /// Give the rest of the slice to a ready task of this CPU.
     ///
     /// In: rdi = target, or capability of a Task.
     /// Rights: SEND, in capability and member record; or SCHEDULE of the Task.
     /// Errors: NotMember, NoExposure, WrongCpu (detail: the task's), SelfCall, WouldBlock (it is not ready, or has no
     /// CPU time).
-    YieldTo = 10;
+    YieldTo = 5;
+    /// Wait for a call, or for bits of the bound Notification. Bits come first, and only to a task with CPU time of
+    /// its own. A current call that was neither answered nor kept is dropped: its caller gets Gone.
+    ///
+    /// In: rsi = deadline where flagged. Out: the message, rdi = exposure index, rsi = sender, r12 = custom bits; or
+    /// FLAG_NOTIFICATION and rdx = bits.
+    /// Errors: Timeout, WouldBlock, Cancelled.
+    Recv = 6;
+    /// Reply.
+    ///
+    /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers; UTCB words.
+    /// Rights: SEND, in the Reply object's capability.
+    /// Errors: TooLong, Gone, WrongCpu (detail: the Reply object's).
+    Reply = 7;
+    /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
+    /// sender, and the forwarder's custom bits.
+    ///
+    /// In: rdi = target; message registers; the number of UTCB words, whose contents are those in the caller's UTCB.
+    /// Rights: as Call.
+    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead.
+    Forward = 8;
+    /// Keep the current call in an empty Reply object, to answer it later.
+    ///
+    /// In: rdi = capability of the Reply.
+    /// Rights: SEND.
+    /// Errors: WrongCpu (detail: the Reply's), InUse, Gone.
+    SaveReply = 9;
+    /// Give up the CPU to others of the same priority; the next turn has a whole slice.
+    Yield = 10;
     /// Who am I.
     ///
     /// Out: rdi = own task id; rsi = home CPU.
@@ -307,11 +307,17 @@ counters! {
     FastCall = "fast_call";
     /// Replies taken by the fastpath.
     FastReply = "fast_reply";
-    /// Calls that took the slow path because of flags or UTCB words.
+    /// Notify, Wait and YieldTo taken by the fastpath.
+    FastNotify = "fast_notify";
+    /// …
+    FastWait = "fast_wait";
+    /// …
+    FastYield = "fast_yield";
+    /// Calls that took the slow path because of flags or too many UTCB words.
     MissCallMessage = "miss_call_message";
-    /// … because the capability was empty, of another type, or without the right.
+    /// … because the capability was empty, of another type, or without the rights.
     MissCallCap = "miss_call_cap";
-    /// … because the process is not a member with SEND.
+    /// … because the process is not a member with the rights.
     MissCallMember = "miss_call_member";
     /// … because nothing, or no single task, is exposed there.
     MissCallExposure = "miss_call_exposure";
@@ -319,7 +325,7 @@ counters! {
     MissCallReceiver = "miss_call_receiver";
     /// … because of vector state on one side.
     MissCallVector = "miss_call_vector";
-    /// Replies that took the slow path because of flags or UTCB words.
+    /// Replies that took the slow path because of flags or too many UTCB words.
     MissReplyMessage = "miss_reply_message";
     /// … because there was no caller, or it was elsewhere.
     MissReplyCaller = "miss_reply_caller";
@@ -329,6 +335,15 @@ counters! {
     MissReplySched = "miss_reply_sched";
     /// … because of vector state on one side.
     MissReplyVector = "miss_reply_vector";
+    /// Notify that took the slow path: no right, a bound Notification, one of another CPU, a waiter with a deadline,
+    /// with vector state, without time of its own or of higher priority, or more tasks ready than one.
+    MissNotify = "miss_notify";
+    /// Wait that took the slow path: flags, no right, another waiter, borrowed time, vector state, or nothing that
+    /// could run next at once.
+    MissWait = "miss_wait";
+    /// YieldTo that took the slow path: no right, or a task that is not the best ready one, or that has vector state
+    /// or was preempted.
+    MissYield = "miss_yield";
     /// Entries by system call that the Rust path served.
     SlowEntry = "slow_entry";
     /// Entries by interrupt.

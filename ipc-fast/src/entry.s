@@ -26,7 +26,7 @@ syscall_slow:
     cmp ebx, {op_count}
     jae 2f
     call [AURORA_HANDLERS + rbx * 8]
-1:  cmp [r15 + {current}], r14
+4:  cmp [r15 + {current}], r14
     jne 3f
     mov rax, [r14 + {rax}]
     mov rdi, [r14 + {rdi}]
@@ -46,7 +46,7 @@ syscall_slow:
     xor r15d, r15d
     sysretq
 2:  call [AURORA_HANDLERS + {bad}]
-    jmp 1b
+    jmp 4b
 3:  mov rdi, r15
     call [AURORA_HANDLERS + {switch}]
     jmp trap_resume

@@ -1,26 +1,33 @@
-//! The fastpath of call and reply_recv: the offsets of `fastpath.s`, and what it is told at boot.
+//! The fastpaths: the offsets of `fastpath.s` (call, reply_recv) and `light.s` (notify, wait, yield_to), and
+//! what they are told at boot.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use abi::{Counter, MsgInfo, ObjType, Op, Rights};
-use kern_base::cpu::{Count, CpuBlock, CpuHot};
-use kern_base::group::{Exposure, Group, MEMBER_SEND_LIMIT};
+use abi::{Counter, MSG_UTCB_WORDS, ObjType, Op, Rights, Utcb, task_rights};
+use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuSched};
+use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, MEMBER_SEND_LIMIT, Member};
 use kern_base::memory::VSpace;
+use kern_base::notification::{Notification, NotificationHot};
 use kern_base::process::Process;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::slot::Slot;
-use kern_base::task::{FLAG_VECTOR, Message, RegFrame, State, Task, TaskHot};
+use kern_base::task::{FLAG_VECTOR, Message, PLAIN, RegFrame, State, Task, TaskHot};
 use kern_hal::cpu::features::Features;
 use kern_hal::cpu::vector;
+use sched::{QueueLinks, RunQueue, ScState};
 use smp::door::{ADDR_SHIFT, Homed, OBJECT_ALIGN, RIGHTS_SHIFT, TYPE_MASK, Table};
 
 use crate::entry::{HOT, REGS, TASK};
 
-/// From a SchedContext to the task that has it.
-const SC_TASK: usize =
-    offset_of!(SchedContext, hot) + Homed::<SchedHot>::VALUE_OFFSET + offset_of!(SchedHot, task);
+/// From the CPU block to its scheduler.
+const SCHED: usize = offset_of!(CpuBlock, sched) + Homed::<CpuSched>::VALUE_OFFSET;
+/// From a SchedContext to what the CPU that it is on owns, and to its accounts.
+const SC: usize = offset_of!(SchedContext, hot) + Homed::<SchedHot>::VALUE_OFFSET;
+const SC_STATE: usize = SC + offset_of!(SchedHot, state);
+/// From a Notification to what its home CPU owns.
+const NOTE: usize = offset_of!(Notification, hot) + Homed::<NotificationHot>::VALUE_OFFSET;
 /// From a task to the callee in its message block.
 const CALLEE: usize = offset_of!(Task, msg) + Homed::<Message>::VALUE_OFFSET + offset_of!(Message, callee);
 
@@ -28,7 +35,15 @@ const fn counter(which: Counter) -> usize {
     offset_of!(CpuBlock, counters) + which as usize * size_of::<Count>()
 }
 
-const SEND: u32 = Rights::SEND.0 << RIGHTS_SHIFT;
+/// Of a capability word: the type and these rights.
+const fn mask(rights: Rights) -> u32 {
+    TYPE_MASK as u32 | (rights.0 << RIGHTS_SHIFT)
+}
+
+/// What [`mask`] leaves of a capability of this type with these rights.
+const fn word(object_type: ObjType, rights: Rights) -> u32 {
+    object_type as u32 | (rights.0 << RIGHTS_SHIFT)
+}
 
 /// Whether XGETBV with ECX = 1 exists, for the fastpath. Written once at boot.
 #[unsafe(no_mangle)]
@@ -41,21 +56,34 @@ pub fn set_features(features: Features) {
 
 global_asm!(
     ".section .text.entry,\"ax\",@progbits",
+    include_str!("common.s"),
     include_str!("fastpath.s"),
-    op_call = const Op::Call as u8,
+    include_str!("light.s"),
     op_reply_recv = const Op::ReplyRecv as u8,
     op_null = const Op::Null as u8,
-    not_fast = const MsgInfo::NOT_FAST,
+    op_wait = const Op::Wait as u8,
+    op_yield_to = const Op::YieldTo as u8,
+    words_max = const MSG_UTCB_WORDS,
     current = const HOT + offset_of!(CpuHot, current),
     recv_half = const HOT + offset_of!(CpuHot, recv_half),
     await_half = const HOT + offset_of!(CpuHot, await_half),
+    plain_half = const HOT + offset_of!(CpuHot, plain_half),
+    wait_half = const HOT + offset_of!(CpuHot, wait_half),
     recv_vector_half = const HOT + offset_of!(CpuHot, recv_vector_half),
     await_vector_half = const HOT + offset_of!(CpuHot, await_vector_half),
     scratch = const HOT + offset_of!(CpuHot, scratch),
     vspace = const HOT + offset_of!(CpuHot, vspace),
+    front = const SCHED + offset_of!(CpuSched, queue) + RunQueue::<SchedContext>::FRONT_OFFSET,
+    top = const SCHED + offset_of!(CpuSched, queue) + RunQueue::<SchedContext>::TOP_OFFSET,
+    running = const SCHED + offset_of!(CpuSched, current),
+    until = const SCHED + offset_of!(CpuSched, until),
+    timer = const SCHED + offset_of!(CpuSched, timer),
     cpu_id = const offset_of!(CpuBlock, id),
     fast_call = const counter(Counter::FastCall),
     fast_reply = const counter(Counter::FastReply),
+    fast_notify = const counter(Counter::FastNotify),
+    fast_wait = const counter(Counter::FastWait),
+    fast_yield = const counter(Counter::FastYield),
     miss_call_message = const counter(Counter::MissCallMessage),
     miss_call_cap = const counter(Counter::MissCallCap),
     miss_call_member = const counter(Counter::MissCallMember),
@@ -67,10 +95,15 @@ global_asm!(
     miss_reply_pending = const counter(Counter::MissReplyPending),
     miss_reply_sched = const counter(Counter::MissReplySched),
     miss_reply_vector = const counter(Counter::MissReplyVector),
+    miss_notify = const counter(Counter::MissNotify),
+    miss_wait = const counter(Counter::MissWait),
+    miss_yield = const counter(Counter::MissYield),
     state = const TASK + offset_of!(TaskHot, state),
     state_ready = const State::Ready as u8,
     state_recv = const State::Recv as u8,
     state_await = const State::Await as u8,
+    state_ready_plain = const State::Ready as u8 | PLAIN,
+    state_wait_plain = const State::WaitBits as u8 | PLAIN,
     flag_vector = const FLAG_VECTOR,
     pending = const TASK + offset_of!(TaskHot, pending),
     process = const TASK + offset_of!(TaskHot, process),
@@ -79,7 +112,18 @@ global_asm!(
     own_sc = const TASK + offset_of!(TaskHot, own_sc),
     caller = const TASK + offset_of!(TaskHot, caller),
     callee = const CALLEE,
-    sc_task = const SC_TASK,
+    waits_for = const TASK + offset_of!(TaskHot, waits_for),
+    utcb = const Task::UTCB_OFFSET,
+    sc_task = const SC + offset_of!(SchedHot, task),
+    sc_rank = const SC_STATE + ScState::<SchedContext>::RANK_OFFSET,
+    sc_remaining = const SC_STATE + ScState::<SchedContext>::REMAINING_OFFSET,
+    sc_granted = const SC_STATE + ScState::<SchedContext>::GRANTED_OFFSET,
+    sc_slice = const SC_STATE + ScState::<SchedContext>::SLICE_OFFSET,
+    sc_place = const SC_STATE + offset_of!(ScState<SchedContext>, links) + QueueLinks::<SchedContext>::PLACE_OFFSET,
+    note_home = const offset_of!(Notification, hot) + Homed::<NotificationHot>::HOME_OFFSET,
+    note_bits = const NOTE + offset_of!(NotificationHot, bits),
+    note_waiter = const NOTE + offset_of!(NotificationHot, waiter),
+    note_bound = const NOTE + offset_of!(NotificationHot, bound),
     id = const offset_of!(Task, id),
     fs_base = const TASK + offset_of!(TaskHot, fs_base),
     gs_base = const TASK + offset_of!(TaskHot, gs_base),
@@ -90,12 +134,24 @@ global_asm!(
     slot_word = const offset_of!(Slot, word),
     slot_meta = const Slot::META_OFFSET,
     slot_shift = const size_of::<Slot>().ilog2(),
-    cap_mask = const TYPE_MASK as u32 | SEND,
-    cap_group_send = const ObjType::Group as u32 | SEND,
+    cap_mask_send = const mask(Rights::SEND),
+    cap_group_send = const word(ObjType::Group, Rights::SEND),
+    cap_mask_string = const mask(Rights::SEND.union(Rights::STRING)),
+    cap_group_string = const word(ObjType::Group, Rights::SEND.union(Rights::STRING)),
+    cap_mask_notify = const mask(Rights::NOTIFY),
+    cap_group_notify = const word(ObjType::Group, Rights::NOTIFY),
+    cap_note_notify = const word(ObjType::Notification, Rights::NOTIFY),
+    cap_mask_listen = const mask(Rights::LISTEN),
+    cap_note_listen = const word(ObjType::Notification, Rights::LISTEN),
+    cap_mask_schedule = const mask(task_rights::SCHEDULE),
+    cap_task_schedule = const word(ObjType::Task, task_rights::SCHEDULE),
     addr_shift = const ADDR_SHIFT,
     object_align = const OBJECT_ALIGN,
     members = const offset_of!(Group, members) + Table::<AtomicU64>::BASE_OFFSET,
     member_send_limit = const MEMBER_SEND_LIMIT,
+    member_key_shift = const MEMBER_KEY_SHIFT,
+    member_string = const Member::right_bit(Rights::STRING),
+    member_notify = const Member::right_bit(Rights::NOTIFY),
     exposures = const offset_of!(Group, exposures) + Table::<Exposure>::BASE_OFFSET,
     exposures_len = const offset_of!(Group, exposures) + Table::<Exposure>::LEN_OFFSET,
     exposure_shift = const size_of::<Exposure>().ilog2(),
@@ -103,17 +159,22 @@ global_asm!(
     exposure_tag = const offset_of!(Exposure, tag),
     exposure_per_cpu = const offset_of!(Exposure, per_cpu),
     type_task = const ObjType::Task as u8,
+    type_notification = const ObjType::Notification as u8,
     cr3 = const VSpace::CR3_OFFSET,
     generation = const VSpace::GENERATION_OFFSET,
     seen = const VSpace::SEEN_OFFSET,
     initial_mxcsr = const vector::INITIAL_MXCSR,
     initial_vector = sym vector::INITIAL,
+    rdx = const REGS + offset_of!(RegFrame, rdx),
     rip = const REGS + offset_of!(RegFrame, rip),
     rsp = const REGS + offset_of!(RegFrame, rsp),
     rflags = const REGS + offset_of!(RegFrame, rflags),
 );
 
 const _: () = {
+    assert!(Op::Call as u8 == 0 && Op::ReplyRecv as u8 == 1, "the entry takes them to be that");
+    assert!(Op::Null as u8 == 2 && Op::Notify as u8 == 3 && Op::Wait as u8 == 4, "compared in this order");
+    assert!(offset_of!(Utcb, msg) == 0 && MSG_UTCB_WORDS < 256, "copied from the start, counted in a byte");
     assert!(size_of::<Slot>().is_power_of_two() && size_of::<Exposure>().is_power_of_two());
     assert!(MEMBER_SEND_LIMIT <= i32::MAX as u64, "the comparison takes a sign-extended immediate");
 };

@@ -1,67 +1,15 @@
-// The fastpath of call and reply_recv (Intel syntax). All offsets are operands.
+// The system call entry with the fastpath of call and reply_recv (Intel syntax). All offsets are operands.
 //
-// Both have the same shape: checks that change nothing, each with a counted way out to the slow path;
-// a marked commit point; then only writes that cannot fail; then the way out.
+// All fastpaths have the same shape: checks that change nothing, each with a counted way out to the slow
+// path; a marked commit point; then only writes that cannot fail; then the way out.
 //
-// Held throughout: r15 = CPU block, r14 = the task that entered, rbp = the task that leaves.
-// rax, rdx, r8, r9, r10 pass through untouched: they are the message.
+// rax, rdx, r8, r9, r10 pass through untouched: they are the message. UTCB words, where there are any,
+// are copied after the commit: both UTCBs are reached through the direct map, so no access can fault, and
+// each word is read once.
 //
 // SHARED STATE. None: every line written here belongs to this CPU. The capability word, the member
 // record and the exposure word are each read once; what belongs to them stays put for this entry
 // (smp::quiesce). No atomic instruction, no fence, no MSR write; one CR3 write where the address space changes.
-
-// A miss: counts why, and takes the slow path with nothing changed.
-.macro miss label, counter
-\label:
-    inc qword ptr [r15 + \counter]
-    jmp syscall_slow
-.endm
-
-// Saves where the entering task goes on. `full` in its frame is 0 while a task runs.
-.macro save_return
-    mov [r14 + {rip}], rcx
-    mov [r14 + {rsp}], rsp
-    mov [r14 + {rflags}], r11
-.endm
-
-// Enters the address space of rbp's process where it is not process \old. Clobbers rbx, r13 (and rcx).
-.macro enter_space old
-    mov rbx, [rbp + {process}]
-    cmp rbx, \old
-    je 5f
-    mov r13, [rbx + {vspace_of}]
-    mov [r15 + {vspace}], r13                // published before CR3 is loaded, rechecked after
-    mov rbx, [r13 + {cr3}]
-    mov cr3, rbx
-    test rbx, rbx                            // bit 63: with PCID, translations were kept
-    js 4f
-5:
-    .pushsection .text.entry.cold,"ax",@progbits
-4:  // Another CPU may have changed this space since it last ran here: then its translations go.
-    mov ecx, [r15 + {cpu_id}]
-    shl ecx, 3
-    add rcx, [r13 + {seen}]
-    mov rbx, [r13 + {generation}]
-    cmp rbx, [rcx]
-    je 5b
-    mov [rcx], rbx
-    mov rbx, [r13 + {cr3}]
-    btr rbx, 63
-    mov cr3, rbx
-    jmp 5b
-    .popsection
-.endm
-
-// Loads what the leaving task goes on with, and its declared segment bases.
-.macro load_return
-    mov rbx, [rbp + {fs_base}]
-    wrfsbase rbx
-    mov rbx, [rbp + {gs_base}]
-    wrgsbase rbx
-    mov rcx, [rbp + {rip}]
-    mov rsp, [rbp + {rsp}]
-    mov r11, [rbp + {rflags}]
-.endm
 
 // Both tasks have vector state: what is live is dead by the IPC ABI, the next one finds the initial
 // image. Clobbers rbx, r13, rcx.
@@ -84,10 +32,24 @@
     mov rdx, r13
 .endm
 
+// The UTCB words of the message, as many as rax says (at most 64, checked), from r14's UTCB to rbp's.
+// Clobbers rcx, rsi, rdi.
+.macro copy_words
+    movzx ecx, ah
+    mov rsi, [r14 + {utcb}]
+    mov rdi, [rbp + {utcb}]
+    rep movsq
+.endm
+
 // The committed half of a call. rbp = callee, r13 = caller's process, r12w = custom bits, edi = exposure.
-.macro commit_call vector
+.macro commit_call words, vector
     // ---- COMMIT: nothing below can fail ----
     save_return
+    .if \words
+    mov ebx, edi
+    copy_words
+    mov edi, ebx
+    .endif
     mov byte ptr [r14 + {state}], {state_await}
     mov byte ptr [rbp + {state}], {state_ready}
     mov [rbp + {caller}], r14
@@ -106,17 +68,17 @@
     load_return
     mov edi, edi
     movzx r12d, r12w
-    xor ebx, ebx
-    xor ebp, ebp
-    xor r13d, r13d
-    xor r14d, r14d
-    xor r15d, r15d
+    zero_saved
     sysretq
 .endm
 
-.macro commit_reply vector
+// The committed half of a reply. rbp = caller, rbx = its time.
+.macro commit_reply words, vector
     // ---- COMMIT: nothing below can fail ----
     save_return
+    .if \words
+    copy_words
+    .endif
     mov byte ptr [r14 + {state}], {state_recv}
     mov byte ptr [rbp + {state}], {state_ready}
     mov qword ptr [r14 + {caller}], 0
@@ -134,48 +96,22 @@
     xor al, al
     xor edi, edi
     xor esi, esi
-    xor ebx, ebx
-    xor ebp, ebp
     xor r12d, r12d
-    xor r13d, r13d
-    xor r14d, r14d
-    xor r15d, r15d
+    zero_saved
     sysretq
 .endm
 
-.balign 64
-.global syscall_entry
-syscall_entry:
-    test al, al
-    .if {op_call} != 0
-    .error "the entry takes a call to be operation 0"
-    .endif
-    jnz 20f
-
+// A whole call. rdi = target. With UTCB words it takes the right STRING too, of capability and member record.
+.macro fast_call words, cap_mask, cap_want
     // ---- call: checks ----
-    test eax, {not_fast}
-    jnz miss_call_message
-    mov r14, [r15 + {current}]
-    mov r13, [r14 + {process}]
-    mov rbx, rdi                             // capability
-    shr rbx, 32
-    cmp rbx, [r13 + {cspace_len}]
-    jae miss_call_cap
-    shl rbx, {slot_shift}
-    add rbx, [r13 + {cspace_base}]
-    mov rbp, [rbx + {slot_word}]
-    mov r12d, ebp
-    and r12d, {cap_mask}
-    cmp r12d, {cap_group_send}
-    jne miss_call_cap
-    sar rbp, {addr_shift}
-    and rbp, -{object_align}                 // the group
-    mov r12d, [rbx + {slot_meta}]            // byte offset of the member record
-    add r12, [rbp + {members}]
-    mov r12, [r12]
-    xor r12, [r13 + {key}]                   // leaves rights and custom bits if the key is the same
-    cmp r12, {member_send_limit}
+    find_object rbp, \cap_want, \cap_mask, miss_call_cap, miss_call_cap
+    read_member
+    cmp r12, {member_send_limit}             // the same key, and SEND
     ja miss_call_member
+    .if \words
+    test r12d, {member_string}
+    jz miss_call_member
+    .endif
     mov ebx, edi                             // exposure
     cmp rbx, [rbp + {exposures_len}]
     jae miss_call_exposure
@@ -183,15 +119,15 @@ syscall_entry:
     add rbx, [rbp + {exposures}]
     mov rbp, [rbx + {exposure_word}]
     cmp bpl, {type_task}                     // an exposure's word has no rights: address and type
-    jne 10f
-1:  sar rbp, {addr_shift}                    // the callee
+    jne 12f
+8:  sar rbp, {addr_shift}                    // the callee
     mov rbx, [rbx + {exposure_tag}]
     add rbx, [r15 + {recv_half}]             // live, of that generation, receiving, home here
     cmp rbx, [rbp + {state}]
-    jne 11f
-    commit_call 0
+    jne 13f
+    commit_call \words, 0
 
-10: // One task per CPU: this CPU's entry.
+12: // One task per CPU: this CPU's entry.
     mov ebp, [rbx + {exposure_per_cpu}]
     test ebp, ebp
     jz miss_call_exposure
@@ -205,31 +141,22 @@ syscall_entry:
     mov r13, [r14 + {process}]
     mov rbp, [rbx + {exposure_word}]
     cmp bpl, {type_task}
-    je 1b
+    je 8b
     jmp miss_call_exposure
 
-11: // Not as expected: both with vector state?
+13: // Not as expected: both with vector state?
     test byte ptr [r14 + {state} + 1], {flag_vector}
-    jz 12f
+    jz miss_call_other
     sub rbx, [r15 + {recv_half}]
     add rbx, [r15 + {recv_vector_half}]
     cmp rbx, [rbp + {state}]
-    jne 12f
-    commit_call 1
-12: // Either side's vector state, or the receiver.
-    mov ebx, [rbp + {state}]
-    shr ebx, 8
-    xor bl, [r14 + {state} + 1]
-    test bl, {flag_vector}
-    jz miss_call_receiver
-    jmp miss_call_vector
+    jne miss_call_other
+    commit_call \words, 1
+.endm
 
-20: cmp al, {op_reply_recv}
-    jne 30f
-
+// A whole reply_recv.
+.macro fast_reply words
     // ---- reply_recv: checks ----
-    test eax, {not_fast}
-    jnz miss_reply_message
     mov r14, [r15 + {current}]
     mov rbp, [r14 + {caller}]
     test rbp, rbp
@@ -242,38 +169,80 @@ syscall_entry:
     cmp [r14 + {lender}], rbp                // the caller's time, which goes back to it
     jne miss_reply_sched
     mov rbx, [r14 + {sc}]
-    commit_reply 0
+    commit_reply \words, 0
 
 21: test byte ptr [r14 + {state} + 1], {flag_vector}
-    jz 22f
+    jz miss_reply_other
     cmp rbx, [r15 + {await_vector_half}]
-    jne 22f
+    jne miss_reply_other
     cmp qword ptr [r14 + {pending}], 0
     jne miss_reply_pending
     cmp [r14 + {lender}], rbp
     jne miss_reply_sched
     mov rbx, [r14 + {sc}]
-    commit_reply 1
-22: shr ebx, 8
+    commit_reply \words, 1
+.endm
+
+// rax = message word: operation in bits 0-7, UTCB words in 8-15, flags in 16-31. What has neither words
+// nor flags is its operation's number in eax.
+.balign 64
+.global syscall_entry
+syscall_entry:
+    test eax, eax
+    jnz 20f
+    fast_call 0, {cap_mask_send}, {cap_group_send}
+
+20: cmp eax, {op_null}
+    jae 30f
+    fast_reply 0
+
+30: je syscall_null
+    cmp eax, {op_wait}
+    jb fast_notify
+    je fast_wait
+    cmp eax, {op_yield_to}
+    je fast_yield
+    test al, al
+    jz 40f
+    cmp al, {op_reply_recv}
+    je 50f
+    jmp syscall_slow
+
+40: mov ebx, eax
+    shr ebx, 8
+    cmp ebx, {words_max}                     // no flags, and not too long
+    ja miss_call_message
+    fast_call 1, {cap_mask_string}, {cap_group_string}
+
+50: mov ebx, eax
+    shr ebx, 8
+    cmp ebx, {words_max}
+    ja miss_reply_message
+    fast_reply 1
+
+.pushsection .text.entry.cold,"ax",@progbits
+// Either side's vector state, or the receiver. rbp = callee.
+miss_call_other:
+    mov ebx, [rbp + {state}]
+    shr ebx, 8
+    xor bl, [r14 + {state} + 1]
+    test bl, {flag_vector}
+    jz miss_call_receiver
+miss miss_call_vector, {miss_call_vector}
+// The same, or the caller. ebx = low half of its state.
+miss_reply_other:
+    shr ebx, 8
     xor bl, [r14 + {state} + 1]
     test bl, {flag_vector}
     jz miss_reply_caller
-    jmp miss_reply_vector
-
-30: cmp al, {op_null}
-    je syscall_null
-    jmp syscall_slow
-
-.pushsection .text.entry.cold,"ax",@progbits
+miss miss_reply_vector, {miss_reply_vector}
 miss miss_call_message, {miss_call_message}
 miss miss_call_cap, {miss_call_cap}
 miss miss_call_member, {miss_call_member}
 miss miss_call_exposure, {miss_call_exposure}
 miss miss_call_receiver, {miss_call_receiver}
-miss miss_call_vector, {miss_call_vector}
 miss miss_reply_message, {miss_reply_message}
 miss miss_reply_caller, {miss_reply_caller}
 miss miss_reply_pending, {miss_reply_pending}
 miss miss_reply_sched, {miss_reply_sched}
-miss miss_reply_vector, {miss_reply_vector}
 .popsection

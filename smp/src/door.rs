@@ -235,7 +235,9 @@ impl<T> Homed<T> {
         }
     }
 
-    /// Offset of the inside, for assembly that has made the home check itself.
+    /// Offset of the home's number, for assembly that makes the check itself.
+    pub const HOME_OFFSET: usize = core::mem::offset_of!(Homed<T>, home);
+    /// Offset of the inside, for assembly that has made it.
     pub const VALUE_OFFSET: usize = core::mem::offset_of!(Homed<T>, value);
 
     /// Which CPU owns the inside, or will when it arrives there. May be stale by the time it is used on

@@ -14,7 +14,7 @@ use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
 use crate::memory::VSpace;
 use crate::notification::Notification;
 use crate::sched_context::SchedContext;
-use crate::task::{FLAG_NEVER, FLAG_VECTOR, State, Task, state_half};
+use crate::task::{FLAG_NEVER, FLAG_VECTOR, PLAIN, State, Task, state_half};
 
 /// What a mailbox carries.
 #[derive(Clone, Copy)]
@@ -39,7 +39,11 @@ pub struct CpuHot {
     pub recv_half: Cell<u64>,
     /// The same of a task that awaits a reply here.
     pub await_half: Cell<u64>,
-    /// The same two for tasks with vector state.
+    /// The same of a task that is ready and plain ([`crate::task::PLAIN`]): one that can run next.
+    pub plain_half: Cell<u64>,
+    /// The same of a task without vector state that waits for bits and is plain; never poisoned.
+    pub wait_half: Cell<u64>,
+    /// The first two for tasks with vector state.
     pub recv_vector_half: Cell<u64>,
     pub await_vector_half: Cell<u64>,
     /// Where assembly spills a word.
@@ -115,6 +119,8 @@ impl CpuBlock {
             current: Link::null(),
             recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
             await_half: Cell::new(u64::from(state_half(State::Await, FLAG_NEVER, id))),
+            plain_half: Cell::new(u64::from(state_half(State::Ready, FLAG_NEVER, id) | u32::from(PLAIN))),
+            wait_half: Cell::new(u64::from(state_half(State::WaitBits, 0, id) | u32::from(PLAIN))),
             recv_vector_half: Cell::new(u64::from(state_half(State::Recv, FLAG_VECTOR, id))),
             await_vector_half: Cell::new(u64::from(state_half(State::Await, FLAG_VECTOR, id))),
             scratch: Cell::new(0),

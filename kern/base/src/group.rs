@@ -53,6 +53,11 @@ impl Member {
         Rights(send | (((self.0 >> MEMBER_RIGHTS_SHIFT) as u32 & 0x1ff) << 1))
     }
 
+    /// The bit that one right other than SEND has in a record.
+    pub const fn right_bit(right: Rights) -> u32 {
+        (right.0 >> 1) << MEMBER_RIGHTS_SHIFT
+    }
+
     pub fn custom(self) -> u16 {
         self.0 as u16
     }
@@ -123,5 +128,7 @@ mod tests {
         assert!(!ok(Member::EMPTY, key));
         assert!(!ok(Member::new(key, abi::MEMBER_RIGHTS.minus(Rights::SEND), 0), key));
         assert_eq!((m.key(), m.rights(), m.custom()), (key, Rights::SEND | Rights::ADD, 0xbeef));
+        assert!(m.0 as u32 & Member::right_bit(Rights::ADD) != 0);
+        assert!(m.0 as u32 & Member::right_bit(Rights::NOTIFY) == 0);
     }
 }

@@ -18,6 +18,17 @@
 //! One comparison of the whole word with an expected value decides liveness, generation, home, flags
 //! and state at once. [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath
 //! never has a timer to cancel.
+//!
+//! # The plain bit
+//! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields, which
+//! then needs few checks and few stores:
+//!
+//! * with [`State::WaitBits`]: the wait has no deadline, and the task's own time rests with it, so that
+//!   queueing `sc` is all that it takes to let it run;
+//! * with [`State::Ready`]: its context is queued, unless it is suspended, and the system call it is in answers with `rdx` of the
+//!   frame and zero in all other message registers, whatever the frame has there.
+//!
+//! A running task never has it, and whoever sets another state clears it.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -67,6 +78,9 @@ pub enum State {
     Dead = 11,
 }
 
+/// Bit of the state byte: see the module's documentation.
+pub const PLAIN: u8 = 1 << 7;
+
 impl State {
     pub const ALL: [State; 12] = [
         State::Fresh,
@@ -82,7 +96,34 @@ impl State {
         State::Faulted,
         State::Dead,
     ];
+
+    /// The state in a state word.
+    #[inline(always)]
+    pub const fn of_word(word: u64) -> State {
+        match word as u8 & !PLAIN {
+            0 => State::Fresh,
+            1 => State::Ready,
+            2 => State::Recv,
+            3 => State::RecvTimed,
+            4 => State::Sending,
+            5 => State::Await,
+            6 => State::AwaitTimed,
+            7 => State::AwaitRemote,
+            8 => State::WaitBits,
+            9 => State::Restart,
+            10 => State::Faulted,
+            _ => State::Dead,
+        }
+    }
 }
+
+const _: () = {
+    let mut i = 0;
+    while i < State::ALL.len() {
+        assert!(State::of_word(i as u64) as usize == i && State::ALL[i] as usize == i);
+        i += 1;
+    }
+};
 
 /// Flag in the state word: the process has vector state.
 pub const FLAG_VECTOR: u8 = 1 << 0;
@@ -169,6 +210,32 @@ pub struct TaskHot {
     pub wait_next: Link<Task>,
     /// The grace epoch it waits for.
     pub wait_epoch: Cell<u64>,
+}
+
+impl TaskHot {
+    /// Whether it has the plain bit.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.state.get() & u64::from(PLAIN) != 0
+    }
+
+    /// Gives it a state with the plain bit.
+    #[inline(always)]
+    pub fn set_plain(&self, state: State) {
+        self.state.set((self.state.get() & !0xff) | u64::from(state as u8 | PLAIN));
+    }
+
+    /// Takes the plain bit away: the frame says all from here on.
+    pub fn spell_out(&self) {
+        if !self.is_plain() {
+            return;
+        }
+        self.state.set(self.state.get() & !u64::from(PLAIN));
+        let regs = &self.regs;
+        for register in [&regs.rax, &regs.rdi, &regs.rsi, &regs.r8, &regs.r9, &regs.r10, &regs.r12] {
+            register.set(0);
+        }
+    }
 }
 
 /// `pending` bit: senders are queued.
@@ -293,6 +360,7 @@ pub struct Task {
     /// Kill, suspend, cancel, migrate: bits and the node that carries them.
     pub ctl: CoalescedBits<Mail>,
     vector: Ptr<VectorArea>,
+    /// Through the direct map.
     utcb: Ptr<Utcb>,
 }
 
@@ -309,6 +377,9 @@ impl Timed for Task {
 }
 
 impl Task {
+    /// Of the UTCB's address, for assembly.
+    pub const UTCB_OFFSET: usize = core::mem::offset_of!(Task, utcb);
+
     pub fn id(&self) -> TaskId {
         TaskId::from_raw(self.id.load(Ordering::Acquire))
     }

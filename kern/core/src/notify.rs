@@ -4,7 +4,7 @@ use abi::{Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, 
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::notification::{Notification, NotificationHot};
-use kern_base::task::{FLAG_SUSPENDED, PENDING_BITS, State, Task};
+use kern_base::task::{FLAG_SUSPENDED, PENDING_BITS, State, Task, TaskHot};
 use smp::door::Ref;
 
 use crate::answer::write_values;
@@ -55,13 +55,30 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn wake_waiter(self, waiter: Ref<'k, Task>, hot: &NotificationHot) {
         let Some(task) = self.task_hot(waiter) else { return };
+        task.waits_for.set(None);
+        if task.is_plain() {
+            self.wake_plain(task, hot.bits.take());
+            return;
+        }
         if task.deadline.is_queued() {
             self.clear_deadline(waiter);
         }
-        task.waits_for.set(None);
         write_values(&task.regs, MsgInfo(0), [0, 0, hot.bits.take(), 0]);
         self.make_ready(waiter, task);
         self.dispatch();
+    }
+
+    /// The common case: its own time rests with the waiter.
+    fn wake_plain(self, task: &TaskHot, bits: u64) {
+        task.regs.rdx.set(bits);
+        task.set_plain(State::Ready);
+        if has_flag(task, FLAG_SUSPENDED) {
+            return;
+        }
+        if let Some(sc) = task.sc.get(self.pin) {
+            self.enqueue(sc);
+            self.dispatch();
+        }
     }
 
     /// Bits for a task that may be receiving: woken if it is and has time of its own.
@@ -112,8 +129,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         hot.waiter.set(Some(me.task));
         me.hot.waits_for.set(Some(object));
-        set_state(me.hot, State::WaitBits);
-        self.rest(me);
+        let time = me.hot.sc.get(self.pin);
+        if !info.has(FLAG_DEADLINE) && time.is_some() && time == me.hot.own_sc.get(self.pin) {
+            me.hot.set_plain(State::WaitBits);
+            self.stop_current();
+            self.dispatch();
+        } else {
+            set_state(me.hot, State::WaitBits);
+            self.rest(me);
+        }
         Ok(Answer::Settled)
     }
 

@@ -11,7 +11,7 @@
 use abi::Counter;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
-use kern_base::task::{FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, State, Task, TaskHot, state_half};
+use kern_base::task::{FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, PLAIN, State, Task, TaskHot, state_half};
 use sched::NEVER;
 use smp::door::Ref;
 
@@ -20,7 +20,7 @@ use crate::Cx;
 /// The state word's parts.
 #[inline(always)]
 pub fn state_of(hot: &TaskHot) -> State {
-    State::ALL[(hot.state.get() as u8 as usize).min(State::ALL.len() - 1)]
+    State::of_word(hot.state.get())
 }
 
 #[inline(always)]
@@ -42,7 +42,7 @@ pub fn set_flag(hot: &TaskHot, flag: u8, on: bool) {
 #[inline(always)]
 pub fn runnable(hot: &TaskHot) -> bool {
     let word = hot.state.get();
-    word as u8 == State::Ready as u8 && word & (u64::from(FLAG_SUSPENDED) << 8) == 0
+    word as u8 & !PLAIN == State::Ready as u8 && word & (u64::from(FLAG_SUSPENDED) << 8) == 0
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -83,6 +83,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let vector = if has_flag(hot, FLAG_VECTOR) { FLAG_NEVER } else { 0 };
         self.hot.recv_half.set(u64::from(state_half(State::Recv, vector, self.id())));
         self.hot.await_half.set(u64::from(state_half(State::Await, vector, self.id())));
+        self.hot.plain_half.set(u64::from(state_half(State::Ready, vector, self.id()) | u32::from(PLAIN)));
+        hot.spell_out();
     }
 
     /// Takes the running context off the CPU without queueing it. The caller dispatches afterwards.

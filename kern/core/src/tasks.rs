@@ -198,6 +198,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn task_read_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
         let task = self.find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let hot = self.suspended(task)?;
+        hot.spell_out();
         let bulk = &me.task.get().utcb(self.pin).bulk;
         for (register, cell) in registers(&hot.regs) {
             bulk[register as usize].store(cell.get(), Relaxed);
@@ -363,7 +364,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let sc = if runnable(hot) { hot.sc.get(self.pin) } else { None };
         let queued = |sc: &Ref<'k, SchedContext>| self.sched.queue.contains(self.pin, *sc);
         let Some(sc) = sc.filter(queued) else { return Err(Error::WouldBlock.into()) };
-        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        me.hot.regs.rdx.set(0);
+        me.hot.set_plain(State::Ready);
         self.switch_to(sc, task, hot);
         Ok(Answer::Settled)
     }

@@ -193,6 +193,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes time from a task of this CPU that has it. Whether it still can run is the caller's care.
     fn take_from(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
         self.withdraw(sc);
+        hot.spell_out();
         self.forget_lender(hot);
         hot.sc.set(hot.own_sc.get(self.pin).filter(|own| *own != sc));
     }

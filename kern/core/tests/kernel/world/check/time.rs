@@ -18,6 +18,7 @@ pub fn check(world: &World, seen: &Seen) {
         spends(&task);
         lender(&task);
         starving(&task);
+        plain(world, &task);
     }
     for n in 0..world.cpus() {
         running(world, n);
@@ -97,6 +98,23 @@ fn starving(task: &View) {
         let sc = if caller.home == task.home { &caller.hot.sc } else { &caller.msg.sc };
         let rests = !sc.is_null() && !caller.has_lent();
         hold!(!rests, "{} is ready without time while that of {} rests", task.name(), caller.name());
+    }
+}
+
+/// The plain bit says what it should.
+fn plain(world: &World, task: &View) {
+    if !task.hot.is_plain() {
+        return;
+    }
+    let (name, pin) = (task.name(), host_test::pin(task.home));
+    hold!(!world.look(task.home).hot.current.is(task.task), "{name} runs and is plain");
+    hold!(!task.hot.sc.is_null() && task.hot.regs.full.get() == 0, "{name} is plain, without time or its whole frame");
+    match task.state {
+        State::WaitBits => {
+            hold!(!task.hot.deadline.is_queued(), "{name} is plain and has a deadline");
+            hold!(task.hot.sc.get(pin) == task.hot.own_sc.get(pin), "{name} is plain and waits with borrowed time");
+        }
+        other => hold!(other == State::Ready, "{name} is plain in {other:?}"),
     }
 }
 

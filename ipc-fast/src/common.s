@@ -1,0 +1,104 @@
+// What the fastpaths share (Intel syntax). All offsets are operands.
+//
+// Held throughout: r15 = CPU block, r14 = the task that entered, rbp = the task that leaves.
+
+// A miss: counts why, and takes the slow path with nothing changed.
+.macro miss label, counter
+\label:
+    inc qword ptr [r15 + \counter]
+    jmp syscall_slow
+.endm
+
+// Saves where the entering task goes on. `full` in its frame is 0 while a task runs.
+.macro save_return
+    mov [r14 + {rip}], rcx
+    mov [r14 + {rsp}], rsp
+    mov [r14 + {rflags}], r11
+.endm
+
+// Enters the address space of rbp's process where it is not process \old. Clobbers rbx, r13 (and rcx).
+.macro enter_space old
+    mov rbx, [rbp + {process}]
+    cmp rbx, \old
+    je 5f
+    mov r13, [rbx + {vspace_of}]
+    mov [r15 + {vspace}], r13                // published before CR3 is loaded, rechecked after
+    mov rbx, [r13 + {cr3}]
+    mov cr3, rbx
+    test rbx, rbx                            // bit 63: with PCID, translations were kept
+    js 4f
+5:
+    .pushsection .text.entry.cold,"ax",@progbits
+4:  // Another CPU may have changed this space since it last ran here: then its translations go.
+    mov ecx, [r15 + {cpu_id}]
+    shl ecx, 3
+    add rcx, [r13 + {seen}]
+    mov rbx, [r13 + {generation}]
+    cmp rbx, [rcx]
+    je 5b
+    mov [rcx], rbx
+    mov rbx, [r13 + {cr3}]
+    btr rbx, 63
+    mov cr3, rbx
+    jmp 5b
+    .popsection
+.endm
+
+// Loads what the leaving task goes on with, and its declared segment bases.
+.macro load_return
+    mov rbx, [rbp + {fs_base}]
+    wrfsbase rbx
+    mov rbx, [rbp + {gs_base}]
+    wrgsbase rbx
+    mov rcx, [rbp + {rip}]
+    mov rsp, [rbp + {rsp}]
+    mov r11, [rbp + {rflags}]
+.endm
+
+// The capability in the upper half of rdi: its object goes to \to if its type and rights, under \mask,
+// are \want; its slot to rbx. r14 = current task, r13 = its process. An empty slot has no type. \other
+// finds the word in \to. The word is read once.
+.macro find_object to, want, mask, missing, other
+    mov r14, [r15 + {current}]
+    mov r13, [r14 + {process}]
+    mov rbx, rdi
+    shr rbx, 32
+    cmp rbx, [r13 + {cspace_len}]
+    jae \missing
+    shl rbx, {slot_shift}
+    add rbx, [r13 + {cspace_base}]
+    mov \to, [rbx + {slot_word}]
+    mov r12, \to
+    and r12d, \mask
+    cmp r12d, \want
+    jne \other
+    sar \to, {addr_shift}
+    and \to, -{object_align}
+.endm
+
+// The member record of the group in rbp, by the capability slot in rbx, less the key of process r13: to
+// r12. Rights and custom bits are left if the key is the same.
+.macro read_member
+    mov r12d, [rbx + {slot_meta}]            // byte offset of the member record
+    add r12, [rbp + {members}]
+    mov r12, [r12]
+    xor r12, [r13 + {key}]
+.endm
+
+// The ends of a system call: all registers that the answer does not use are zero.
+.macro zero_saved
+    xor ebx, ebx
+    xor ebp, ebp
+    xor r13d, r13d
+    xor r14d, r14d
+    xor r15d, r15d
+.endm
+.macro zero_answer_but_rdx
+    xor eax, eax
+    xor edi, edi
+    xor esi, esi
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    xor r12d, r12d
+.endm
