@@ -31,11 +31,12 @@ pub fn halt() {
     unsafe { core::arch::asm!("sti", "hlt", "cli") }
 }
 
-/// Lets interrupts in for a moment, for a loop that polls.
+/// Lets interrupts in for a moment, for a loop that polls. The instruction behind STI is an ordinary
+/// one: QEMU takes no interrupt between a PAUSE or MWAIT there and the CLI.
 #[inline]
 pub fn poll() {
-    // SAFETY: as in `halt`. PAUSE follows STI, so an interrupt that waits is taken behind it.
-    unsafe { core::arch::asm!("sti", "pause", "cli") }
+    // SAFETY: as in `halt`. An interrupt that waits is taken behind NOP.
+    unsafe { core::arch::asm!("sti", "nop", "pause", "cli") }
 }
 
 /// Waits until the cache line at `line` is written or an interrupt comes; at once where `wait` says no
@@ -51,4 +52,5 @@ pub fn mwait(line: u64, wait: impl FnOnce() -> bool) {
     }
     // SAFETY: as in `halt`: MWAIT is the instruction behind STI.
     unsafe { core::arch::asm!("sti", "mwait", "cli", in("eax") 0, in("ecx") 0) }
+    poll();
 }
