@@ -26,6 +26,8 @@ pub enum Point {
     SlotEmptied = 8,
     /// A grace round has read the epoch and not yet looked who runs.
     GraceStarted = 9,
+    /// Word 0 of a slot was read and the words that belong to it not yet.
+    SlotRead = 10,
 }
 
 /// What the kernel does at a point.

@@ -25,6 +25,7 @@ use core::mem::{align_of, size_of};
 use core::ops::Deref;
 use core::ptr::NonNull;
 
+use crate::chaos::{self, Point};
 use crate::cpu::{CpuId, Pin};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, const_unless_loom};
 
@@ -374,7 +375,9 @@ impl ObjWord {
 
     #[inline(always)]
     pub fn load<'k>(&self, _pin: Pin<'k>) -> RawWord<'k> {
-        RawWord { word: self.0.load(Ordering::Acquire), _entry: PhantomData }
+        let word = self.0.load(Ordering::Acquire);
+        chaos::point(Point::SlotRead);
+        RawWord { word, _entry: PhantomData }
     }
 
     pub fn set<T: KernelObject>(&self, to: Ref<'_, T>, rights: u32) {

@@ -48,14 +48,14 @@ pub(crate) const fn planted(fault: Fault) -> bool {
     }
 }
 
-/// With `planted-dropped-interrupt`: whether this interrupt is the one to drop. Every 61st, so that a
-/// system starts and then loses one.
+/// With `planted-dropped-interrupt`: whether this interrupt is the one to drop. Every 8191st, so that a
+/// system starts, and programs are started, before one is lost.
 #[cfg(not(loom))]
 #[inline(always)]
 pub(crate) fn drop_this_interrupt() -> bool {
     use core::sync::atomic::{AtomicU32, Ordering};
     static SENT: AtomicU32 = AtomicU32::new(0);
-    planted(Fault::DroppedInterrupt) && SENT.fetch_add(1, Ordering::Relaxed) % 61 == 60
+    planted(Fault::DroppedInterrupt) && SENT.fetch_add(1, Ordering::Relaxed) % 8191 == 8190
 }
 
 #[cfg(loom)]
