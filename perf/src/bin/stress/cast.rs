@@ -130,8 +130,8 @@ impl Cast {
         let number = seat % self.children.len();
         let place = &mut self.seats[seat];
         place.incarnation += 1;
-        // Every seat has its CPU, but for every fourth, which wanders.
-        let cpu = if seat % 4 == 3 { random.below(u64::from(cpus)) as u32 } else { seat as u32 % cpus };
+        // Every seat has its CPU, but for every fifth, which wanders.
+        let cpu = if seat % 5 == 4 { random.below(u64::from(cpus)) as u32 } else { seat as u32 % cpus };
         let priority = 10 + random.below(150) as u8;
         let spec = TaskSpec {
             index: seat as u32 + 1,

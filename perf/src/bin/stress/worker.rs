@@ -15,7 +15,7 @@ use crate::board::{Board, Event, NOBODY, NOTE_BITS, Of, Pair, Total};
 use crate::cast::{CHURN, EXPOSURE_DONE, GROUPS, SEAT_RIGHTS, custom, note_exposure, seat_slots, task_exposure};
 use crate::judge::Standing;
 use crate::message::{Kind, Letter};
-use crate::random::Random;
+use crate::random::{Random, mix};
 
 /// Calls within calls that a seat makes at most.
 const DEPTH: u32 = 2;
@@ -109,6 +109,11 @@ impl Worker {
     /// A seat that may be called.
     fn pick(&mut self) -> usize {
         let above = (self.seats - self.me - 1) as u64;
+        // For a while everybody likes the same one, so that what comes to it comes together.
+        let liked = mix(self.board.get(Total::Begun) >> 6) as usize % self.seats;
+        if liked > self.me && self.random.chance(40) {
+            return liked;
+        }
         // Half of the calls go to a neighbour, so that some pairs talk a lot.
         let near = if self.random.chance(50) { above.min(3) } else { above };
         self.me + 1 + self.random.below(near) as usize
