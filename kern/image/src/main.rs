@@ -70,8 +70,13 @@ impl ipc_fast::entry::Handlers for Handlers {
         context(entry.pin(), block).bad_system_call();
     }
 
+    #[inline(always)]
     fn switch(entry: &mut Entry, block: &'static CpuBlock) {
-        leave(entry, block);
+        // Mostly there is a task to run and nothing else to do.
+        let sched = block.sched.here(entry.pin());
+        if sched.grace.is_unsettled() || sched.more_mail.get() || !context::load(entry.pin(), block) {
+            leave(entry, block);
+        }
     }
 }
 
@@ -84,7 +89,7 @@ fn leave(entry: &mut Entry, block: &'static CpuBlock) {
             settle(entry, block);
             continue;
         }
-        if context::load(cx.pin, cpu, block) {
+        if context::load(cx.pin, block) {
             cx.announce_left_mail();
             return;
         }
