@@ -226,6 +226,7 @@ impl TaskHot {
     }
 
     /// Takes the plain bit away: the frame says all from here on.
+    #[inline(never)]
     pub fn spell_out(&self) {
         if !self.is_plain() {
             return;

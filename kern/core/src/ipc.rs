@@ -124,6 +124,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Gives a call to a receiving task: message, reply link, ready.
+    #[inline(always)]
     pub fn deliver(self, callee: Ref<'k, Task>, hot: &'k TaskHot, caller: Ref<'k, Task>, words: Words, from: From) {
         if state_of(hot) == State::RecvTimed {
             self.clear_deadline(callee);
@@ -202,18 +203,35 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The receive half: bits, then queued callers, else wait. The task may have no time any more.
+    #[inline(always)]
     fn receive(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let deadline = deadline_of(args);
+        if me.hot.pending.get() != 0 && self.take_pending(me) {
+            return Ok(Answer::Settled);
+        }
+        if MsgInfo(args.info).flags() != 0 {
+            return self.receive_bounded(me, args);
+        }
+        set_state(me.hot, State::Recv);
+        self.rest(me);
+        Ok(Answer::Settled)
+    }
+
+    /// Takes bits or a queued call, if the task may have them now.
+    fn take_pending(self, me: Me<'k>) -> bool {
         let own_time = me.hot.sc.get(self.pin).is_some();
         if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
             self.take_bound_bits(me);
             self.make_ready(me.task, me.hot);
             self.dispatch();
-            return Ok(Answer::Settled);
+            return true;
         }
-        if self.accept_next(me) {
-            return Ok(Answer::Settled);
-        }
+        self.accept_next(me)
+    }
+
+    /// Waits for a call as long as the flags say, or not at all.
+    #[cold]
+    fn receive_bounded(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let deadline = deadline_of(args);
         if MsgInfo(args.info).has(FLAG_NONBLOCK) || deadline.is_some_and(|at| at <= self.k.machine.now()) {
             let error = if deadline.is_some() { Error::Timeout } else { Error::WouldBlock };
             write_error(&me.hot.regs, error, 0, TaskId::NONE);
@@ -250,18 +268,22 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The task blocks otherwise than by calling: time that is not its own goes back.
+    #[inline(always)]
     pub fn rest(self, me: Me<'k>) {
         self.give_back(me.task, me.hot);
         self.park(me);
     }
 
     /// The task goes on no more for now, running or not.
+    #[inline(always)]
     pub fn park(self, me: Me<'k>) {
         if self.hot.current.is(me.task) {
             self.block_current();
             return;
         }
-        if let Some(sc) = me.hot.sc.get(self.pin) {
+        if let Some(sc) = me.hot.sc.get(self.pin)
+            && self.is_active(sc)
+        {
             self.withdraw(sc);
         }
         self.dispatch();
@@ -346,6 +368,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Sends the reply. If the task runs on this caller's time, the time goes back with it and the
     /// caller runs; the task is then off the CPU.
+    #[inline(always)]
     fn answer_call(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(hot) = self.task_hot(caller) else {
             self.copy_utcb(me.task, caller, words.info.words());
@@ -359,6 +382,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Ends a local call with an error.
+    #[cold]
     fn fail_call(self, me: Me<'k>, caller: Ref<'k, Task>, error: Error) {
         let Some(hot) = self.task_hot(caller) else {
             if me.hot.lender.is(caller) {
@@ -372,6 +396,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The caller's registers hold the outcome: give its time back and let it run.
+    #[inline(always)]
     fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
         if state_of(hot) == State::AwaitTimed {
             self.clear_deadline(caller);

@@ -80,11 +80,21 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn run_task(self, task: Ref<'k, Task>, hot: &TaskHot) {
         self.hot.current.set(Some(task));
-        let vector = if has_flag(hot, FLAG_VECTOR) { FLAG_NEVER } else { 0 };
-        self.hot.recv_half.set(u64::from(state_half(State::Recv, vector, self.id())));
-        self.hot.await_half.set(u64::from(state_half(State::Await, vector, self.id())));
-        self.hot.plain_half.set(u64::from(state_half(State::Ready, vector, self.id()) | u32::from(PLAIN)));
-        hot.spell_out();
+        let poisoned = self.hot.recv_half.get() & (u64::from(FLAG_NEVER) << 8) != 0;
+        if poisoned != has_flag(hot, FLAG_VECTOR) {
+            self.expect(if poisoned { 0 } else { FLAG_NEVER });
+        }
+        if hot.is_plain() {
+            hot.spell_out();
+        }
+    }
+
+    /// Sets what the fastpath expects of tasks without vector state; `poison`: of none.
+    #[cold]
+    fn expect(self, poison: u8) {
+        self.hot.recv_half.set(u64::from(state_half(State::Recv, poison, self.id())));
+        self.hot.await_half.set(u64::from(state_half(State::Await, poison, self.id())));
+        self.hot.plain_half.set(u64::from(state_half(State::Ready, poison, self.id()) | u32::from(PLAIN)));
     }
 
     /// Takes the running context off the CPU without queueing it. The caller dispatches afterwards.
@@ -114,16 +124,19 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Runs the best queued context if the CPU has none, or if a better one is queued.
-    #[inline]
+    #[inline(always)]
     pub fn dispatch(self) {
-        if let Some((sc, hot)) = self.running() {
-            let priority = hot.state.priority();
-            if !self.sched.queue.outranks(self.pin, priority) {
-                return;
-            }
-            self.stop_current();
-            self.sched.queue.push_front(self.pin, sc, priority);
+        match self.running() {
+            Some((_, hot)) if !self.sched.queue.outranks(self.pin, hot.state.priority()) => {}
+            Some((sc, hot)) => self.preempt(sc, hot),
+            None => self.run_best(),
         }
+    }
+
+    /// Somebody outranks the running context, which keeps its turn.
+    fn preempt(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
+        self.stop_current();
+        self.sched.queue.push_front(self.pin, sc, hot.state.priority());
         self.run_best();
     }
 

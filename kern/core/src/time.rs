@@ -81,6 +81,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
+    /// Whether a context of this CPU runs or is queued.
+    #[inline(always)]
+    pub fn is_active(self, sc: Ref<'k, SchedContext>) -> bool {
+        self.sched.current.is(sc) || self.sched.queue.contains(self.pin, sc)
+    }
+
     /// Takes a context off the CPU or out of the queue, wherever it is here.
     pub fn withdraw(self, sc: Ref<'k, SchedContext>) {
         if self.sched.current.is(sc) {
@@ -93,7 +99,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     // --- coming back -----------------------------------------------------------------------------
 
     /// `task` blocks otherwise than by calling: time that is not its own goes back to its lender.
-    #[inline]
+    #[inline(always)]
     pub fn give_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
         let Some(sc) = hot.sc.get(self.pin) else { return };
         if !hot.own_sc.is(sc) {
@@ -226,7 +232,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     #[inline]
     fn enqueue_once(self, sc: Ref<'k, SchedContext>) {
-        if !self.sched.current.is(sc) && !self.sched.queue.contains(self.pin, sc) {
+        if !self.is_active(sc) {
             self.enqueue(sc);
         }
     }

@@ -65,7 +65,7 @@ pub extern "C" fn notify_wait_client(index: u64) -> ! {
     let (to, from) = (slot(block, Word::NoteServer), slot(block, Word::NoteClient));
     measure(block, || {
         let sent = fast::plain(Op::Notify, to, 1).0;
-        let (waited, bits) = fast::plain(Op::Wait, from, 0);
+        let (waited, bits) = fast::on(Op::Wait, from);
         MsgInfo(sent.0 | waited.0 | (bits ^ 1))
     })
 }
@@ -74,7 +74,7 @@ pub extern "C" fn notify_wait_server(index: u64) -> ! {
     let block = Block::at(index);
     let (from, to) = (slot(block, Word::NoteServer), slot(block, Word::NoteClient));
     loop {
-        fast::plain(Op::Wait, from, 0);
+        fast::on(Op::Wait, from);
         fast::plain(Op::Notify, to, 1);
     }
 }
@@ -100,13 +100,13 @@ fn say_ready(block: Block) {
 pub extern "C" fn yield_client(index: u64) -> ! {
     let block = Block::at(index);
     let other = slot(block, Word::TaskServer);
-    measure(block, || fast::plain(Op::YieldTo, other, 0).0)
+    measure(block, || fast::on(Op::YieldTo, other).0)
 }
 
 pub extern "C" fn yield_server(index: u64) -> ! {
     let other = slot(Block::at(index), Word::TaskClient);
     loop {
-        fast::plain(Op::YieldTo, other, 0);
+        fast::on(Op::YieldTo, other);
     }
 }
 

@@ -109,6 +109,36 @@ pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
     (MsgInfo(info), rdx)
 }
 
+/// An operation on one plain argument: the message word, and rdx of the answer.
+#[inline(always)]
+pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {
+    let (info, rdx): (u64, u64);
+    // SAFETY: as in `super::syscall`; whatever the other argument registers hold, the operation ignores.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "syscall",
+            "pop rbp",
+            "pop rbx",
+            inlateout("rax") op as u64 => info,
+            inlateout("rdi") rdi => _,
+            lateout("rdx") rdx,
+            lateout("rsi") _,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("r10") _,
+            lateout("rcx") _,
+            lateout("r11") _,
+            lateout("r12") _,
+            lateout("r13") _,
+            lateout("r14") _,
+            lateout("r15") _,
+        );
+    }
+    (MsgInfo(info), rdx)
+}
+
 /// An operation without arguments: the message word.
 #[inline(always)]
 pub fn bare(op: Op) -> MsgInfo {
