@@ -6,7 +6,7 @@ use abi::{MSG_UTCB_WORDS, MsgInfo, PAGE_SIZE};
 use perf::shared;
 use user_rt::arch::{Answer, Args};
 
-const BLOCK_WORDS: usize = PAGE_SIZE as usize / 8;
+pub const BLOCK_WORDS: usize = PAGE_SIZE as usize / 8;
 const ARGS_AT: usize = 16;
 const ANSWER_AT: usize = 24;
 const SENT_AT: usize = 64;

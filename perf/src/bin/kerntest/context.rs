@@ -28,7 +28,8 @@ tests! { registers_survive_preemption registers_and_calls fresh_tasks_start_clea
 #[repr(usize)]
 enum Note {
     Seed = 0,
-    Rounds,
+    /// No more rounds after the one under way.
+    Stop,
     Vector,
     /// Whom to call between rounds; 0: nobody.
     Target,
@@ -61,7 +62,10 @@ extern "C" fn keeper(number: u64) -> ! {
     let kind = Kind::of(note(block, Note::Vector).load(Relaxed) != 0);
     let target = note(block, Note::Target).load(Relaxed);
     let mut random = oorandom::Rand64::new(u128::from(note(block, Note::Seed).load(Relaxed)));
-    for round in 0..note(block, Note::Rounds).load(Relaxed) {
+    for round in 0.. {
+        if note(block, Note::Stop).load(Relaxed) != 0 {
+            break;
+        }
         let want = Registers::random(random.rand_u64());
         let got = hold(kind, &want, random.rand_range(0..spins()));
         if let Some(word) = got.differs(&want, kind) {
@@ -143,7 +147,7 @@ impl Company {
     fn keeper(&mut self, lab: &mut Lab<'_>, cpu: u32, place: Place, vector: bool, target: Target) -> Outcome {
         let (number, block) = self.block(vector);
         let seed = boot::options().number("seed", 1).unwrap_or(1) * 1000 + u64::from(number);
-        for (which, value) in [(Note::Seed, seed), (Note::Rounds, ROUNDS), (Note::Target, target.0)] {
+        for (which, value) in [(Note::Seed, seed), (Note::Target, target.0)] {
             note(block, which).store(value, Relaxed);
         }
         let made = lab.task(&Wanted { place, cpu, priority: 50 }, keeper, u64::from(number))?;
@@ -153,14 +157,17 @@ impl Company {
         Ok(())
     }
 
-    /// Waits until all keepers are through, and says what went wrong.
-    fn finish(&self, lab: &Lab<'_>) -> Outcome {
+    /// Waits until all keepers had their rounds and it is `enough`, and says what went wrong.
+    fn finish(&self, lab: &Lab<'_>, enough: impl Fn() -> bool) -> Outcome {
         let deadline = arch::now() + LIMIT_SECONDS * boot::facts().tsc_hz;
         let rounds = |number: &u32| note(Block::at(*number), Note::Done).load(Relaxed);
-        while self.keepers.iter().any(|number| rounds(number) < ROUNDS) {
-            lab.settle(1_000_000);
+        while self.keepers.iter().any(|number| rounds(number) < ROUNDS) || !enough() {
+            lab.sleep(1_000_000);
             let done: Vec<u64> = self.keepers.iter().map(rounds).collect();
-            expect!(arch::now() < deadline, "keepers do not get through: {done:?}");
+            expect!(arch::now() < deadline, "keepers do not get through, or nobody preempts them: {done:?}");
+        }
+        for number in &self.keepers {
+            note(Block::at(*number), Note::Stop).store(1, Relaxed);
         }
         for number in &self.numbers {
             let found = |which| note(Block::at(*number), which).load(Relaxed) as usize;
@@ -191,12 +198,8 @@ fn registers_survive_preemption(lab: &mut Lab<'_>) -> Outcome {
         }
         company.keeper(lab, cpu, places[1], true, Target(0))?;
     }
-    company.finish(lab)?;
-    for (cpu, before) in (0..cpus).zip(before) {
-        let taken = interrupts(cpu) - before;
-        expect!(taken > ROUNDS / 4, "CPU {cpu} took only {taken} interrupts: nobody was preempted");
-    }
-    Ok(())
+    // An emulator on a busy host may be slow to interrupt: they go on until it did.
+    company.finish(lab, || (0..cpus).zip(&before).all(|(cpu, before)| interrupts(cpu) - before > ROUNDS))
 }
 
 fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {
@@ -224,7 +227,7 @@ fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {
             company.keeper(lab, cpu, place, with, Target::new(slot, target))?;
         }
     }
-    company.finish(lab)
+    company.finish(lab, || true)
 }
 
 /// A task made in the midst of them finds nothing in its registers but what its maker wrote.
@@ -247,7 +250,7 @@ fn fresh_tasks_start_clean(lab: &mut Lab<'_>) -> Outcome {
         made.task.resume()?;
         let flags = Block::at(number).note(14);
         for _ in 0..10_000 {
-            lab.settle(200_000);
+            lab.sleep(200_000);
             if flags.load(Relaxed) != 0 {
                 break;
             }
@@ -259,5 +262,5 @@ fn fresh_tasks_start_clean(lab: &mut Lab<'_>) -> Outcome {
         expect_eq!(seen, wanted, "a fresh task's registers");
         made.task.kill()?;
     }
-    company.finish(lab)
+    company.finish(lab, || true)
 }

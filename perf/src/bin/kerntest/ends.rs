@@ -57,7 +57,7 @@ fn calls_time_out(lab: &mut Lab<'_>) -> Outcome {
         let deadline = timed_call(lab, &client, &server, 2)?;
         is_call_of(&lab.answer(&server)?, &server, &client, 2)?;
         timed_out(lab, &client, deadline)?;
-        lab.settle(short());
+        lab.settle();
         let late = lab.run(&server, &Args::new(Op::Reply))?;
         expect_eq!(late.error(), Some(Error::Gone), "a late answer");
         // Answered in time: as if there were no deadline.
@@ -107,7 +107,7 @@ fn cancel_ends_every_wait(lab: &mut Lab<'_>) -> Outcome {
         is_call_of(&lab.answer(&server)?, &server, &client, 2)?;
         client.task.cancel()?;
         failed(lab, &client, Error::Cancelled, TaskId::NONE)?;
-        lab.settle(short());
+        lab.settle();
         expect_eq!(lab.run(&server, &Args::new(Op::Reply))?.error(), Some(Error::Gone), "a late answer");
         // A receive, and a wait.
         let note = crate::block::Block::at(server.number).get(crate::block::Word::Note);
@@ -133,9 +133,9 @@ fn cancel_of_nothing_is_nothing(lab: &mut Lab<'_>) -> Outcome {
         call(lab, &client, &server, 1)?;
         receive(lab, &server, &client, 1)?;
         client.task.suspend()?;
-        lab.settle(short());
+        lab.settle();
         reply(lab, &server, 2)?;
-        lab.settle(short());
+        lab.settle();
         // Its answer is there, it just does not run.
         client.task.cancel()?;
         client.task.resume()?;
@@ -184,11 +184,11 @@ fn killed_caller_is_forgotten(lab: &mut Lab<'_>) -> Outcome {
         call(lab, &queued, &server, 1)?;
         lab.stays_blocked(&queued)?;
         queued.task.kill()?;
-        lab.settle(short());
+        lab.settle();
         call(lab, &served, &server, 2)?;
         receive(lab, &server, &served, 2)?;
         served.task.kill()?;
-        lab.settle(short());
+        lab.settle();
         expect_eq!(lab.run(&server, &Args::new(Op::Reply))?.error(), Some(Error::Gone), "answering the dead");
         // ReplyRecv drops the answer and receives.
         call(lab, &other, &server, 3)?;
@@ -203,7 +203,7 @@ fn calls_to_the_dead(lab: &mut Lab<'_>) -> Outcome {
     in_every_setup(lab, |lab, setup| {
         let (client, server) = (setup.client(lab)?, setup.server(lab)?);
         server.task.kill()?;
-        lab.settle(short());
+        lab.settle();
         for _ in 0..2 {
             call(lab, &client, &server, 1)?;
             failed(lab, &client, Error::Dead, server.id)?;
@@ -265,15 +265,15 @@ fn a_kill_during_a_call_across(lab: &mut Lab<'_>) -> Outcome {
             let (client, server) = (setup.client(lab)?, setup.server(lab)?);
             lab.ask(&server, &Args::new(Op::Recv))?;
             call(lab, &client, &server, 1)?;
-            lab.settle(delay * 2_000);
+            lab.sleep(delay * 2_000);
             server.task.kill()?;
             failed(lab, &client, Error::Dead, server.id)?;
             let (client, server) = (setup.client(lab)?, setup.server(lab)?);
             lab.ask(&server, &Args::new(Op::Recv))?;
             call(lab, &client, &server, 1)?;
-            lab.settle(delay * 2_000);
+            lab.sleep(delay * 2_000);
             client.task.kill()?;
-            lab.settle(short());
+            lab.settle();
             let other = setup.client(lab)?;
             if lab.is_through(&server) {
                 let late = lab.run(&server, &Args::new(Op::Reply))?;

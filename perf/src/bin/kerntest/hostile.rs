@@ -4,9 +4,10 @@
 //! a process of its own; between two of them, puppets elsewhere call each other as ever.
 
 use core::arch::asm;
+use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{Op, cpu_features};
+use abi::{Op, Utcb, cpu_features};
 use user_rt::arch::{self, Args};
 use user_rt::boot;
 use user_rt::cap::Untyped;
@@ -29,7 +30,12 @@ tests! {
 /// A program: name, what it runs, what has to become of it.
 type Program = (&'static str, Entry, Fate);
 
-/// Programs from their instructions. All registers are theirs; those that come through survive.
+/// Offset in the UTCB of a word that is the program's own.
+const OWN_WORD: usize = offset_of!(Utcb, user) + 40 * size_of::<u64>();
+
+/// Programs from their instructions, in which `{null}` is a harmless system call and `{word}` is
+/// [`OWN_WORD`]. All registers are theirs; those that come through survive. (The comment at the end is
+/// for those that use neither: an operand that is not used is an error.)
 macro_rules! programs {
     ($($table:ident { $($fate:ident $name:literal: $($instruction:literal),+;)* })*) => {$(
         const $table: &[Program] = &[$((
@@ -39,7 +45,9 @@ macro_rules! programs {
                     // SAFETY: none: this is what the kernel has to cope with. Of this program nothing is
                     // used afterwards but `survive`, which needs a stack, the FS base and clear flags;
                     // programs that change those put them back.
-                    unsafe { asm!($($instruction),+, out("rax") _, out("rcx") _, out("rdx") _, out("rsi") _, out("rdi") _,
+                    unsafe { asm!($($instruction),+, "/* {null} {word} */",
+                        null = const Op::Null as u32, word = const OWN_WORD,
+                        out("rax") _, out("rcx") _, out("rdx") _, out("rsi") _, out("rdi") _,
                         out("r8") _, out("r9") _, out("r10") _, out("r11") _, out("r12") _, out("r13") _,
                         out("r14") _, out("r15") _) };
                     survive()
@@ -125,25 +133,25 @@ programs! {
         Either "gs base not canonical": "mov rax, 0x800000000000", "wrgsbase rax";
         Alive "null selectors": "rdfsbase rcx", "xor eax, eax", "mov ds, ax", "mov es, ax", "mov fs, ax",
             "mov gs, ax", "wrfsbase rcx";
-        Alive "gs base in the kernel": "mov rax, -4096", "wrgsbase rax", "mov eax, 2", "push rbx", "push rbp",
+        Alive "gs base in the kernel": "mov rax, -4096", "wrgsbase rax", "mov eax, {null}", "push rbx", "push rbp",
             "syscall", "pop rbp", "pop rbx";
-        Alive "fs base in the kernel": "rdfsbase r15", "push r15", "mov rax, -4096", "wrfsbase rax", "mov eax, 2",
+        Alive "fs base in the kernel": "rdfsbase r15", "push r15", "mov rax, -4096", "wrfsbase rax", "mov eax, {null}",
             "push rbx", "push rbp", "syscall", "pop rbp", "pop rbx", "pop r15", "wrfsbase r15";
     }
     FLAGS {
         Alive "i/o privilege": "push 0x3202", "popfq", "pushfq", "pop rax", "test eax, 0x3000", "jz 2f", "ud2", "2:";
         Alive "interrupts off by popf": "push 2", "popfq", "pushfq", "pop rax", "test eax, 0x200", "jnz 2f", "ud2",
             "2:";
-        Alive "direction": "std", "mov eax, 2", "push rbx", "push rbp", "syscall", "pop rbp", "pop rbx", "cld";
-        Alive "alignment check": "push 0x40202", "popfq", "mov eax, 2", "push rbx", "push rbp", "syscall",
+        Alive "direction": "std", "mov eax, {null}", "push rbx", "push rbp", "syscall", "pop rbp", "pop rbx", "cld";
+        Alive "alignment check": "push 0x40202", "popfq", "mov eax, {null}", "push rbx", "push rbp", "syscall",
             "pop rbp", "pop rbx", "push 0x202", "popfq";
-        Alive "nested task": "push 0x4202", "popfq", "mov eax, 2", "push rbx", "push rbp", "syscall", "pop rbp",
+        Alive "nested task": "push 0x4202", "popfq", "mov eax, {null}", "push rbx", "push rbp", "syscall", "pop rbp",
             "pop rbx", "push 0x202", "popfq";
         Dead "single step": "push 0x302", "popfq", "nop", "nop";
-        Dead "single step into the kernel": "mov eax, 2", "push 0x302", "popfq", "syscall", "nop";
+        Dead "single step into the kernel": "mov eax, {null}", "push 0x302", "popfq", "syscall", "nop";
         Dead "iret with nested task": "push 0x4202", "popfq", "mov rcx, rsp", "push 0x23", "push rcx", "push 0x4202",
             "push 0x2b", "lea rax, [rip + 2f]", "push rax", "iretq", "2:", "hlt";
-        Alive "odd flags": "push 0x240ad7", "popfq", "mov eax, 2", "push rbx", "push rbp", "syscall", "pop rbp",
+        Alive "odd flags": "push 0x240ad7", "popfq", "mov eax, {null}", "push rbx", "push rbp", "syscall", "pop rbp",
             "pop rbx", "push 0x202", "popfq";
     }
     JUMPS {
@@ -157,10 +165,10 @@ programs! {
         Dead "a stack that is not canonical": "mov rsp, 0x800000000000", "push rax";
         Dead "a stack in the kernel": "mov rsp, 0xffffffff80100000", "push rax";
         // The UTCB has words for the program, by which to find the stack again.
-        Alive "a system call without a stack": "push rbx", "push rbp", "mov fs:[2944], rsp", "xor esp, esp",
-            "mov eax, 2", "syscall", "mov rsp, fs:[2944]", "pop rbp", "pop rbx";
-        Dead "a system call on a kernel stack": "mov rsp, 0xffffffff80100000", "mov eax, 2", "syscall", "push rax";
-        Dead "a system call on a stack that is not canonical": "mov rsp, 0x800000000000", "mov eax, 2", "syscall",
+        Alive "a system call without a stack": "push rbx", "push rbp", "mov fs:[{word}], rsp", "xor esp, esp",
+            "mov eax, {null}", "syscall", "mov rsp, fs:[{word}]", "pop rbp", "pop rbx";
+        Dead "a system call on a kernel stack": "mov rsp, 0xffffffff80100000", "mov eax, {null}", "syscall", "push rax";
+        Dead "a system call on a stack that is not canonical": "mov rsp, 0x800000000000", "mov eax, {null}", "syscall",
             "push rax";
         Dead "a fault on a stack in the kernel": "mov rsp, 0xffffffff80100000", "ud2";
         Dead "an exit without a stack": "xor esp, esp", "ud2";
@@ -319,7 +327,7 @@ fn random_system_calls(lab: &mut Lab<'_>) -> Outcome {
         task.resume()?;
         // It comes through, or it ends or stops itself: all the same to everybody else.
         for _ in 0..50 {
-            lab.settle(boot::facts().tsc_hz / 1000);
+            lab.sleep(boot::facts().tsc_hz / 1000);
             if block.note(1).load(Relaxed) == FUZZED {
                 break;
             }

@@ -241,7 +241,7 @@ fn forward_keeps_the_caller(lab: &mut Lab<'_>) -> Outcome {
             receive(lab, &front, &client, seed)?;
             if *waits {
                 lab.ask(back, &Args::new(Op::Recv))?;
-                lab.settle(100_000);
+                lab.settle();
             }
             let target = lab.target(&front, back);
             let args = message(Op::Forward, target, (seed + 1) as u32, regs(seed + 1), 0);
@@ -332,7 +332,7 @@ fn suspended_server_queues(lab: &mut Lab<'_>) -> Outcome {
         lab.ask(&server, &Args::new(Op::Recv))?;
         lab.stays_blocked(&server)?;
         server.task.suspend()?;
-        lab.settle(1_000_000);
+        lab.settle();
         call(lab, &client, &server, 5)?;
         lab.stays_blocked(&client)?;
         expect!(!lab.is_through(&server), "a suspended server received");
@@ -349,7 +349,7 @@ fn suspended_caller_keeps_its_answer(lab: &mut Lab<'_>) -> Outcome {
         call(lab, &client, &server, 5)?;
         receive(lab, &server, &client, 5)?;
         client.task.suspend()?;
-        lab.settle(1_000_000);
+        lab.settle();
         reply(lab, &server, 6)?;
         lab.stays_blocked(&client)?;
         client.task.resume()?;

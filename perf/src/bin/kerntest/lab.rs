@@ -20,6 +20,7 @@ use user_rt::{boot, heap};
 use crate::block::{Block, Word};
 use crate::expect_eq;
 use crate::puppet::{EXPOSURE_COMMANDS, EXPOSURE_DONE, puppet};
+use crate::quiet::{self, Idlers};
 use crate::suite::Failure;
 
 /// Puppets that a test can have.
@@ -58,9 +59,12 @@ pub struct Lab<'a> {
     groups: Option<Groups>,
     shared: Shared,
     done: Notification,
+    idlers: Idlers,
     puppets: u32,
     tasks: Vec<Task>,
     next_index: u32,
+    /// The test has tasks that never have nothing to do.
+    pub busy: bool,
 }
 
 /// The groups of a test.
@@ -115,20 +119,24 @@ impl<'a> Lab<'a> {
     pub fn new(image: &'a Image<'a>) -> user_rt::Result<Lab<'a>> {
         let mut nursery = Nursery::of_program(0);
         heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
-        let shared = Shared::new(&mut nursery, PUPPETS_MAX)?;
+        let shared = Shared::new(&mut nursery, PUPPETS_MAX + quiet::PAGES)?;
         let done: Notification = nursery.make(0)?;
+        let cpus = boot::facts().cpus as u32;
+        let idlers = Idlers::new(&mut nursery, &shared, cpus, &done)?;
         let nursery = nursery.split(TEST_LOG2, TEST_SLOTS)?;
         Ok(Lab {
             nursery,
             image,
-            cpus: boot::facts().cpus as u32,
+            cpus,
             children: Vec::new(),
             groups: None,
             shared,
             done,
+            idlers,
             puppets: 0,
             tasks: Vec::new(),
             next_index: 1,
+            busy: false,
         })
     }
 
@@ -138,6 +146,7 @@ impl<'a> Lab<'a> {
         self.groups = None;
         self.puppets = 0;
         self.next_index = 1;
+        self.busy = false;
         for task in self.tasks.drain(..) {
             end(&task)?;
         }
@@ -342,8 +351,16 @@ impl<'a> Lab<'a> {
         self.answer(puppet)
     }
 
-    /// Lets everybody else run until they have nothing to do, or for `ticks`.
-    pub fn settle(&self, ticks: u64) {
+    /// Lets everybody else run until they have nothing to do; where the test has somebody who always
+    /// has, for a hundredth of a second.
+    pub fn settle(&self) {
+        let second = boot::facts().tsc_hz;
+        let patience = if self.busy { second / 100 } else { LIMIT_SECONDS * second };
+        self.idlers.quiet(&self.done, arch::now() + patience);
+    }
+
+    /// Lets everybody else run for `ticks`.
+    pub fn sleep(&self, ticks: u64) {
         let deadline = arch::now() + ticks;
         while arch::now() < deadline {
             let _ = self.done.wait_until(deadline);
@@ -352,7 +369,7 @@ impl<'a> Lab<'a> {
 
     /// Fails if a puppet that should be blocked comes back.
     pub fn stays_blocked(&self, puppet: &Puppet) -> Result<(), Failure> {
-        self.settle(boot::facts().tsc_hz / 500);
+        self.settle();
         if !self.is_through(puppet) {
             return Ok(());
         }

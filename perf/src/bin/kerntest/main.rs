@@ -22,6 +22,7 @@ mod lab;
 mod memory;
 mod notify;
 mod puppet;
+mod quiet;
 mod registers;
 mod sched;
 mod suite;

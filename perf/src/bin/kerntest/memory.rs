@@ -198,11 +198,11 @@ fn stop_a_reader(
     task.resume()?;
     let reads = || block.note(1).load(Relaxed);
     while reads() < 100 {
-        lab.settle(100_000);
+        lab.sleep(100_000);
     }
     stop(lab, &wanted, &frame)?;
     let after = reads();
-    lab.settle(1_000_000);
+    lab.sleep(1_000_000);
     // The one that was under way may still have been counted.
     expect!(reads() <= after + 1, "on CPU {cpu}: {} reads after it was unmapped", reads() - after);
     lab.reset()?;

@@ -97,7 +97,7 @@ fn one_waiter_at_a_time(lab: &mut Lab<'_>) -> Outcome {
     lab.ask(&first, &wait(note.arg()))?;
     lab.stays_blocked(&first)?;
     first.task.kill()?;
-    lab.settle(1_000_000);
+    lab.settle();
     lab.ask(&second, &wait(note.arg()))?;
     note.notify(6)?;
     expect_eq!(bits_of(&lab.answer(&second)?)?, 6, "after the first waiter's death");
@@ -130,7 +130,7 @@ fn bound_bits_come_with_a_receive(lab: &mut Lab<'_>) -> Outcome {
         let note: Notification = lab.nursery.make(0)?;
         let server = lab.puppet_with(&Wanted { cpu, ..Wanted::default() }, |task| note.bind(task))?;
         note.notify(3)?;
-        lab.settle(100_000);
+        lab.settle();
         expect_eq!(received_bits(&lab.run(&server, &Args::new(Op::Recv))?)?, 3, "bits from before");
         lab.ask(&server, &Args::new(Op::Recv))?;
         lab.stays_blocked(&server)?;
@@ -138,7 +138,7 @@ fn bound_bits_come_with_a_receive(lab: &mut Lab<'_>) -> Outcome {
         expect_eq!(received_bits(&lab.answer(&server)?)?, 12, "bits that wake it");
         // Reply and receive: bits too.
         note.notify(7)?;
-        lab.settle(100_000);
+        lab.settle();
         expect_eq!(received_bits(&lab.run(&server, &Args::new(Op::ReplyRecv))?)?, 7, "bits with ReplyRecv");
         lab.reset()?;
     }
@@ -153,7 +153,7 @@ fn bound_bits_and_calls(lab: &mut Lab<'_>) -> Outcome {
         call(lab, &client, &server, 1)?;
         lab.stays_blocked(&client)?;
         note.notify(2)?;
-        lab.settle(100_000);
+        lab.settle();
         // Both are there: one receive each, whichever comes first.
         let (mut bits, mut calls) = (0, 0);
         for _ in 0..2 {
@@ -182,7 +182,7 @@ fn binding_twice(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(notes[1].bind(&first.task).map_err(|r| r.error), Err(Error::InUse), "two to one task");
     // A dead task lets go of it.
     first.task.kill()?;
-    lab.settle(100_000);
+    lab.settle();
     notes[0].bind(&second.task)?;
     notes[0].notify(1)?;
     expect_eq!(received_bits(&lab.run(&second, &Args::new(Op::Recv))?)?, 1, "bits for the second");
@@ -196,7 +196,7 @@ fn through_a_group(lab: &mut Lab<'_>) -> Outcome {
     lab.group()?.expose_notification(60, &note)?;
     let target = Target::new(puppet.group, 60);
     expect_eq!(lab.run(&puppet, &notify(target.0, 32))?.error(), None, "raising through the group");
-    lab.settle(1_000_000);
+    lab.settle();
     expect_eq!(note.poll()?, 32, "the bits");
     // Deleted, it leaves the exposure.
     own::cnode().revoke(note.cap())?;

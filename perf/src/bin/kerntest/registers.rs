@@ -202,6 +202,7 @@ macro_rules! holder {
                 "pop rax", "wrgsbase rax", "pop rax", "wrfsbase rax", "pop rsi",
                 "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
                 "ret",
+                // An operand that is not used is an error.
                 "/* {control} {mxcsr} {x87} {vectors} */",
             )
         }

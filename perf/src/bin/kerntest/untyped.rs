@@ -160,7 +160,7 @@ fn reset_takes_tasks_along(lab: &mut Lab<'_>) -> Outcome {
         for (server, client) in &all {
             crate::ipc::receive(lab, server, client, 1)?;
         }
-        lab.settle(100_000);
+        lab.settle();
         lab.reset_roughly()?;
     }
     Ok(())
