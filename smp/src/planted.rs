@@ -48,14 +48,19 @@ pub(crate) const fn planted(fault: Fault) -> bool {
     }
 }
 
-/// With `planted-dropped-interrupt`: whether this interrupt is the one to drop. Every 8191st, so that a
-/// system starts, and programs are started, before one is lost.
+/// With `planted-dropped-interrupt`: whether this interrupt is the one to drop. Every 61st once there
+/// were so many that programs have been started.
 #[cfg(not(loom))]
 #[inline(always)]
 pub(crate) fn drop_this_interrupt() -> bool {
     use core::sync::atomic::{AtomicU32, Ordering};
     static SENT: AtomicU32 = AtomicU32::new(0);
-    planted(Fault::DroppedInterrupt) && SENT.fetch_add(1, Ordering::Relaxed) % 8191 == 8190
+    const STARTED: u32 = 8192;
+    if !planted(Fault::DroppedInterrupt) {
+        return false;
+    }
+    let number = SENT.fetch_add(1, Ordering::Relaxed);
+    number > STARTED && number % 61 == 60
 }
 
 #[cfg(loom)]

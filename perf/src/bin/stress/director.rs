@@ -29,6 +29,8 @@ pub struct Plan {
     pub messages: u64,
     pub seats: usize,
     pub rounds: u64,
+    /// The same seed gives the same events.
+    pub replays: bool,
 }
 
 /// Why a run cannot go on.
@@ -179,7 +181,9 @@ impl Director {
     }
 
     fn unheard(&self) -> Option<(u64, u64)> {
-        (0..self.plan.seats).flat_map(|to| (0..to).map(move |from| (from, to))).find_map(|(from, to)| self.unheard_of(from, to))
+        (0..self.plan.seats)
+            .flat_map(|to| (0..to).map(move |from| (from, to)))
+            .find_map(|(from, to)| self.unheard_of(from, to))
     }
 
     fn unheard_of(&self, from: usize, to: usize) -> Option<(u64, u64)> {

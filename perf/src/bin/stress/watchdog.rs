@@ -27,10 +27,10 @@ pub fn start(nursery: &mut Nursery) -> user_rt::Result<()> {
     Home::own(|home| task(nursery, home, &spec))?.task.resume()
 }
 
-/// How long without a sign of life is too long: where instructions are counted, two seconds of the
+/// How long without a sign of life is too long: where instructions are counted, four seconds of the
 /// guest; elsewhere its CPUs share the host's with others.
 fn patience() -> u64 {
-    let seconds = if boot::has(abi::cpu_features::CHAOS) { 4 } else { 20 };
+    let seconds = if Board::open().get(Total::Hashing) != 0 { 4 } else { 30 };
     seconds * boot::facts().tsc_hz
 }
 

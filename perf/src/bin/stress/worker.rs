@@ -12,7 +12,9 @@ use user_rt::spawn::own;
 use user_rt::{arch, utcb};
 
 use crate::board::{Board, Event, NOBODY, NOTE_BITS, Of, Pair, Total};
-use crate::cast::{CHURN, EXPOSURE_DONE, GROUPS, SEAT_RIGHTS, custom, note_exposure, seat_slots, task_exposure};
+use crate::cast::{
+    CHURN, EXPOSURE_DONE, GROUPS, SEAT_RIGHTS, custom, note_exposure, seat_slots, task_exposure,
+};
 use crate::judge::Standing;
 use crate::message::{Kind, Letter};
 use crate::random::{Random, mix};
@@ -416,10 +418,8 @@ impl Worker {
         let custom_is = letter.custom == 0 || letter.custom == call.custom;
         let for_me = letter.to == self.me && call.exposure == task_exposure(self.me) && letter.from < self.me;
         if !sender_is || !custom_is || !for_me || call.fault {
-            self.board.complain(
-                Total::Corrupted,
-                format_args!("seat {} got {letter:?} as {call:?}", self.me),
-            );
+            self.board
+                .complain(Total::Corrupted, format_args!("seat {} got {letter:?} as {call:?}", self.me));
             return None;
         }
         self.check_order(&letter);
