@@ -26,6 +26,7 @@ mod quiet;
 mod registers;
 mod sched;
 mod suite;
+mod turns;
 mod untyped;
 mod values;
 

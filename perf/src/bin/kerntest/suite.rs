@@ -97,6 +97,7 @@ pub const ALL: &[Module] = &[
     ("ends", crate::ends::TESTS),
     ("notify", crate::notify::TESTS),
     ("sched", crate::sched::TESTS),
+    ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),
     ("hostile", crate::hostile::TESTS),
     ("context", crate::context::TESTS),
