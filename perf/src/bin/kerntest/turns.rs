@@ -184,7 +184,7 @@ fn resume(turners: &[Turner]) -> Outcome {
 
 /// Four slices of those who were given no other.
 fn a_while(lab: &Lab<'_>) {
-    lab.settle(boot::facts().tsc_hz / 25);
+    lab.sleep(boot::facts().tsc_hz / 25);
 }
 
 /// They went on, in turn, and nothing was wrong.
