@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use abi::{Counter, MSG_UTCB_WORDS, ObjType, Op, Rights, Utcb, task_rights};
 use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuSched};
 use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, MEMBER_SEND_LIMIT, Member};
+use kern_base::header::{FLAG_DYING, Header};
 use kern_base::memory::VSpace;
 use kern_base::notification::{Notification, NotificationHot};
 use kern_base::process::Process;
@@ -120,6 +121,7 @@ global_asm!(
     sc_granted = const SC_STATE + ScState::<SchedContext>::GRANTED_OFFSET,
     sc_slice = const SC_STATE + ScState::<SchedContext>::SLICE_OFFSET,
     sc_place = const SC_STATE + offset_of!(ScState<SchedContext>, links) + QueueLinks::<SchedContext>::PLACE_OFFSET,
+    note_flags = const offset_of!(Notification, header) + Header::FLAGS_OFFSET,
     note_home = const offset_of!(Notification, hot) + Homed::<NotificationHot>::HOME_OFFSET,
     note_bits = const NOTE + offset_of!(NotificationHot, bits),
     note_waiter = const NOTE + offset_of!(NotificationHot, waiter),
@@ -172,6 +174,7 @@ global_asm!(
 );
 
 const _: () = {
+    assert!(FLAG_DYING < 256 && cfg!(target_endian = "little"), "looked for in one byte");
     assert!(Op::Call as u8 == 0 && Op::ReplyRecv as u8 == 1, "the entry takes them to be that");
     assert!(Op::Null as u8 == 2 && Op::Notify as u8 == 3 && Op::Wait as u8 == 4, "compared in this order");
     assert!(offset_of!(Utcb, msg) == 0 && MSG_UTCB_WORDS < 256, "copied from the start, counted in a byte");

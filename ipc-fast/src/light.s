@@ -116,10 +116,11 @@ fast_wait:
     mov ebx, [r13 + {note_home}]
     cmp ebx, [r15 + {cpu_id}]
     jne miss_wait
-    mov rbx, [r13 + {note_bits}]
+    movzx ebx, byte ptr [r13 + {note_flags}] // of one that is dying nobody would be woken
+    or rbx, [r13 + {note_bits}]
     or rbx, [r13 + {note_waiter}]
     or rbx, [r13 + {note_bound}]
-    jnz 2f                                   // (none that is dying is found here: its capabilities are gone)
+    jnz 2f
     mov r12, [r14 + {sc}]
     cmp r12, [r14 + {own_sc}]
     jne miss_wait
@@ -151,7 +152,7 @@ after_wait:
     mov [r15 + {until}], rax                 // ScState::start
     leave_plain
 
-2:  // There are bits, or somebody else waits or is bound.
+2:  // There are bits, or somebody else waits or is bound, or it is dying.
     cmp qword ptr [r13 + {note_bits}], 0
     je miss_wait
     cmp qword ptr [r13 + {note_bound}], 0

@@ -29,6 +29,9 @@ pub struct Header {
 }
 
 impl Header {
+    /// Of the flags, for assembly.
+    pub const FLAGS_OFFSET: usize = core::mem::offset_of!(Header, flags);
+
     pub const fn new(object_type: ObjType, root: RootId) -> Header {
         Header {
             object_type: object_type as u16,

@@ -59,6 +59,23 @@ pub extern "C" fn notify_client(index: u64) -> ! {
     measure(block, || fast::plain(Op::Notify, note, 1).0)
 }
 
+/// What came of a notify and of a wait, which has to bring back the one bit.
+struct Turn {
+    sent: MsgInfo,
+    waited: MsgInfo,
+    bits: u64,
+}
+
+impl Verdict for Turn {
+    fn good(&self) -> bool {
+        self.sent.0 | self.waited.0 | (self.bits ^ 1) == 0
+    }
+
+    fn info(&self) -> MsgInfo {
+        if self.sent.0 == 0 { self.waited } else { self.sent }
+    }
+}
+
 /// Notifies the server, then waits to be notified.
 pub extern "C" fn notify_wait_client(index: u64) -> ! {
     let block = Block::at(index);
@@ -66,7 +83,7 @@ pub extern "C" fn notify_wait_client(index: u64) -> ! {
     measure(block, || {
         let sent = fast::plain(Op::Notify, to, 1).0;
         let (waited, bits) = fast::on(Op::Wait, from);
-        MsgInfo(sent.0 | waited.0 | (bits ^ 1))
+        Turn { sent, waited, bits }
     })
 }
 
