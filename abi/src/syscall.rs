@@ -274,11 +274,13 @@ syscalls! {
     /// Rights: INFO.
     /// Errors: NoCpu, BadArgument.
     MachineCounter = 40;
-    /// Export kernel state to the log as text. In test builds.
+    /// Export the kernel's state as text, to the log's channel 0x81. Only in test builds; all others refuse. What
+    /// other CPUs own is left out. It takes long, and interrupts wait.
     ///
-    /// In: rdi = Machine. Out: rdi = its hash.
+    /// In: rdi = Machine; rsi = 0, or 1 for the hash alone, plus 2 to leave capabilities and memory out. Out: rdi =
+    /// the text's hash.
     /// Rights: DUMP.
-    /// Errors: NotBuilt.
+    /// Errors: NotBuilt, BadArgument.
     MachineDump = 41;
     /// Set the own FS and GS bases.
     ///

@@ -11,13 +11,15 @@
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
 //! [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`remote`]: mailbox messages.
-//! [`syscall`]: the table.
+//! [`syscall`]: the table. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod answer;
 pub mod caps;
 pub mod control;
+#[cfg(feature = "dump")]
+mod dump;
 pub mod entry;
 pub mod forget;
 pub mod graves;

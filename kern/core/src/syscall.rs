@@ -171,7 +171,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
             Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
             Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
-            Op::MachineDump => self.machine_dump(me, args.cap()),
+            Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
             Op::SetBases => self.set_bases(me, args.a0, args.a1),
             _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
         }
@@ -184,7 +184,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::Settled)
     }
 
-    fn find_machine(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Found<'k, MachineObject>> {
+    pub(crate) fn find_machine(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Found<'k, MachineObject>> {
         self.find::<MachineObject>(me, cap, need)
     }
 
@@ -226,7 +226,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     #[cfg(not(feature = "dump"))]
-    fn machine_dump(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
+    fn machine_dump(self, me: Me<'k>, cap: Cap, _how: u64) -> Result<Answer> {
         self.find_machine(me, cap, machine_rights::DUMP)?;
         Err(Error::NotBuilt.into())
     }

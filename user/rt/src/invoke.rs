@@ -247,6 +247,23 @@ impl Channel {
     }
 }
 
+/// How much of the kernel's state is exported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dump {
+    /// The text, not its hash alone.
+    pub text: bool,
+    /// Capabilities and memory, too.
+    pub memory: bool,
+}
+
+impl Dump {
+    pub const ALL: Dump = Dump { text: true, memory: true };
+
+    const fn bits(self) -> u64 {
+        !self.text as u64 | (!self.memory as u64) << 1
+    }
+}
+
 impl Machine {
     /// Sends the first `bytes` of the UTCB's bulk area as one record.
     pub fn log(&self, bytes: usize, channel: Channel) -> Result<()> {
@@ -263,9 +280,9 @@ impl Machine {
         Ok(syscall(Args::plain(Op::MachineCounter, rdi, counter as u64, 0, 0)).check()?.rdi)
     }
 
-    /// Exports the kernel's state; its hash.
-    pub fn dump(&self) -> Result<u64> {
-        Ok(syscall(Args::plain(Op::MachineDump, self.arg(), 0, 0, 0)).check()?.rdi)
+    /// Exports the kernel's state, or the hash of it alone; the hash.
+    pub fn dump(&self, what: Dump) -> Result<u64> {
+        Ok(syscall(Args::plain(Op::MachineDump, self.arg(), what.bits(), 0, 0)).check()?.rdi)
     }
 }
 

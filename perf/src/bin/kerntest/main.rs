@@ -13,6 +13,7 @@ mod arguments;
 mod block;
 mod caps;
 mod context;
+mod dump;
 mod ends;
 mod fate;
 mod groups;

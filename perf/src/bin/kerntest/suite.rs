@@ -101,6 +101,7 @@ pub const ALL: &[Module] = &[
     ("memory", crate::memory::TESTS),
     ("hostile", crate::hostile::TESTS),
     ("context", crate::context::TESTS),
+    ("dump", crate::dump::TESTS),
 ];
 
 /// Whether the command line wants this test.

@@ -2,6 +2,7 @@
 
 use abi::Cap;
 use user_rt::cap::{Handle, Notification};
+use user_rt::invoke::Dump;
 use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
 use user_rt::{arch, boot, report, supervisor};
 
@@ -59,7 +60,7 @@ fn give_up(board: Board) -> ! {
     board.print_director();
     let seats = board.seats();
     (0..seats).for_each(|seat| board.print_seat(seat));
-    let _ = own::machine().dump();
+    let _ = own::machine().dump(Dump::ALL);
     let stuck = (0..seats).filter(|seat| board.of(*seat, Of::Finished) == 0).count();
     board.set(Total::Unanswered, board.get(Total::Unanswered) + stuck.max(1) as u64);
     board.print();

@@ -1,0 +1,283 @@
+//! What a dump says of a task, its registers and its message block, state by state.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use kern_base::machine::Machine;
+use kern_base::reply::Reply;
+use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, Message, RegFrame, Request, Stage, State, Task, TaskHot};
+use smp::door::Ref;
+
+use crate::dump::text::Text;
+use crate::dump::{Dump, LIST_MAX};
+use crate::schedule::{has_flag, state_of};
+
+/// Waits in a call whose message block is not known to be elsewhere.
+fn waits_here(hot: &TaskHot) -> bool {
+    matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed)
+}
+
+fn receives(hot: &TaskHot) -> bool {
+    matches!(state_of(hot), State::Recv | State::RecvTimed)
+}
+
+impl<'k, M: Machine> Dump<'_, 'k, M> {
+    pub fn task(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>) {
+        self.header(text, &task.get().header);
+        text.hex("id", task.get().id().raw());
+        text.number("home", task.get().hot.home().index() as u64);
+        // Which of suspend and resume was the last to be asked for.
+        text.flag("to-suspend", task.get().to_suspend.load(Relaxed));
+        if task.get().ctl.glance() != 0 {
+            text.hex("control", task.get().ctl.glance());
+        }
+        match self.cx.task_hot(task) {
+            Some(hot) => self.hot(text, task, hot),
+            None => text.word("elsewhere"),
+        }
+        match task.get().msg.open(self.cx.pin) {
+            Some(msg) => self.message(text, task, msg),
+            None => text.word("message-elsewhere"),
+        }
+    }
+
+    fn hot(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        text.key("state");
+        // Spelled out: the plain bit is a short way to say what the registers below say.
+        text.named(state_name(state_of(hot)), hot.state.get() >> 32);
+        text.number("on", hot.state.get() >> 16 & 0xffff);
+        text.flag("vector", has_flag(hot, FLAG_VECTOR));
+        text.flag("suspended", has_flag(hot, FLAG_SUSPENDED));
+        text.number("pending", hot.pending.get());
+        self.name(text, "process", hot.process.addr());
+        self.task_time(text, task, hot);
+        self.name(text, "caller", hot.caller.addr());
+        self.queues(text, hot);
+        self.name(text, "bound", hot.bound.addr());
+        self.name(text, "waits-for", hot.waits_for.addr());
+        if let Some(deadline) = hot.deadline.deadline() {
+            self.time(text, "deadline", deadline);
+        }
+        text.number("recall", u64::from(hot.recall.get()));
+        text.number("starts-on", hot.start_on.get().index() as u64);
+        if state_of(hot) == State::Restart {
+            text.number("for-epoch", hot.wait_epoch.get());
+        }
+        self.registers(text, task, hot);
+    }
+
+    fn task_time(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>, hot: &TaskHot) {
+        self.name(text, "own-time", hot.own_sc.addr());
+        // While it waits in a call with which it lent its time on, `sc` says nothing: the fastpath leaves it as it
+        // is, for the reply to find it so; the slow path does, too, but a chain of calls may have ended differently.
+        let lent = waits_here(hot) && self.callee_of(task).is_some_and(|callee| {
+            !receives(callee) && callee.lender.is(task)
+        });
+        if lent {
+            text.word("time=lent");
+        } else {
+            self.name(text, "time", hot.sc.addr());
+        }
+        // While it receives `lender` says nothing: the fast reply leaves it, and the next call writes it.
+        if !receives(hot) {
+            self.name(text, "lender", hot.lender.addr());
+        }
+    }
+
+    fn callee_of(&self, task: Ref<'k, Task>) -> Option<&'k TaskHot> {
+        self.cx.task_hot(task.get().msg.open(self.cx.pin)?.callee.get(self.cx.pin)?)
+    }
+
+    /// Who waits for it, next first.
+    fn queues(&self, text: &mut Text<'_, M>, hot: &TaskHot) {
+        for (key, list) in [("senders", &hot.senders), ("mourners", &hot.mourners)] {
+            text.list(key);
+            for (priority, task) in list.iter(self.cx.pin).take(LIST_MAX) {
+                text.item(u64::from(priority));
+                self.names.write(text, task.addr());
+            }
+            text.end_list();
+        }
+        text.list("kept");
+        let pin = self.cx.pin;
+        let next = |reply: Ref<'k, Reply>| reply.get().hot.open(pin)?.next.get(pin);
+        for reply in core::iter::successors(hot.replies.get(pin), |reply| next(*reply)).take(LIST_MAX) {
+            text.gap();
+            self.names.write(text, reply.addr());
+        }
+        text.end_list();
+    }
+
+    /// Those that matter when the task goes on from where it is.
+    fn registers(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>, hot: &TaskHot) {
+        let regs = &hot.regs;
+        if matches!(state_of(hot), State::Fresh | State::Dead) {
+            return;
+        }
+        text.hex("fs", hot.fs_base.get());
+        text.hex("gs", hot.gs_base.get());
+        // In the middle of the very system call that dumps: the others are its arguments.
+        if self.cx.hot.current.is(task) {
+            return;
+        }
+        for (name, cell) in [("rip", &regs.rip), ("rsp", &regs.rsp), ("flags", &regs.rflags)] {
+            text.hex(name, cell.get());
+        }
+        match state_of(hot) {
+            // The whole frame: written, or interrupted. Its vector state is for the machine alone to read.
+            State::Ready | State::Faulted if regs.full.get() != 0 => self.all_registers(text, regs),
+            State::Ready => self.answer(text, hot),
+            // The system call will be made again.
+            State::Restart => self.arguments(text, regs),
+            // Whatever ends the wait writes all of them.
+            _ => {}
+        }
+    }
+
+    fn all_registers(&self, text: &mut Text<'_, M>, regs: &RegFrame) {
+        text.word("full");
+        self.arguments(text, regs);
+        let rest = [("rbx", &regs.rbx), ("rcx", &regs.rcx), ("rbp", &regs.rbp), ("r11", &regs.r11), ("r12", &regs.r12)];
+        let last = [("r13", &regs.r13), ("r14", &regs.r14), ("r15", &regs.r15), ("fs", &regs.fs), ("gs", &regs.gs)];
+        for (name, cell) in rest.into_iter().chain(last) {
+            text.hex(name, cell.get());
+        }
+    }
+
+    /// What the system call answers. A plain task's answer is rdx, and zero in all others, whatever the frame has.
+    fn answer(&self, text: &mut Text<'_, M>, hot: &TaskHot) {
+        let plain = hot.is_plain();
+        let regs = &hot.regs;
+        text.hex("rdx", regs.rdx.get());
+        let others = [
+            ("rax", &regs.rax),
+            ("rdi", &regs.rdi),
+            ("rsi", &regs.rsi),
+            ("r8", &regs.r8),
+            ("r9", &regs.r9),
+            ("r10", &regs.r10),
+            ("r12", &regs.r12),
+        ];
+        for (name, cell) in others {
+            text.hex(name, if plain { 0 } else { cell.get() });
+        }
+    }
+
+    fn arguments(&self, text: &mut Text<'_, M>, regs: &RegFrame) {
+        let all = [
+            ("rax", &regs.rax),
+            ("rdi", &regs.rdi),
+            ("rsi", &regs.rsi),
+            ("rdx", &regs.rdx),
+            ("r8", &regs.r8),
+            ("r9", &regs.r9),
+            ("r10", &regs.r10),
+        ];
+        for (name, cell) in all {
+            text.hex(name, cell.get());
+        }
+    }
+
+    // --- message blocks ----------------------------------------------------------------------------
+
+    /// The block of a task that waits in a call, or has a request under way, that is on this CPU. Of any other
+    /// task it says nothing: the fastpath leaves in it what a call on the slow path wrote.
+    fn message(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>, msg: &Message) {
+        if let Some(hot) = self.cx.task_hot(task) {
+            match state_of(hot) {
+                State::Sending | State::AwaitRemote => {}
+                State::Await | State::AwaitTimed => {
+                    // `stage` is "owed" where it was queued first, and else whatever it was.
+                    self.name(text, "callee", msg.callee.addr());
+                    self.name(text, "held", msg.held.addr());
+                    return;
+                }
+                State::Restart if matches!(msg.stage.get(), Stage::Ask | Stage::AskDone | Stage::Mourning) => {}
+                _ => return,
+            }
+        }
+        text.key("stage");
+        text.named(stage_name(msg.stage.get()), msg.number.get().into());
+        self.name(text, "callee", msg.callee.addr());
+        self.name(text, "held", msg.held.addr());
+        match msg.stage.get() {
+            Stage::Queued | Stage::Out => self.call(text, msg),
+            Stage::Back => text.number("error", u64::from(msg.error.get())),
+            Stage::Ask | Stage::AskDone | Stage::Mourning => self.request(text, msg),
+            Stage::Home | Stage::Owed => {}
+        }
+        // Of a task of this CPU the time is with the task, and this is what it was.
+        if self.cx.task_hot(task).is_none() {
+            self.name(text, "carries", msg.sc.addr());
+        }
+    }
+
+    fn call(&self, text: &mut Text<'_, M>, msg: &Message) {
+        text.hex("info", msg.info.get().0);
+        for (name, cell) in ["mr0", "mr1", "mr2", "mr3"].into_iter().zip(&msg.regs) {
+            text.hex(name, cell.get());
+        }
+        text.hex("exposure", u64::from(msg.exposure.get()));
+        text.hex("custom", u64::from(msg.custom.get()));
+        text.hex("sender", msg.sender.get().raw());
+    }
+
+    fn request(&self, text: &mut Text<'_, M>, msg: &Message) {
+        let (what, addr) = match msg.request.get() {
+            None => return,
+            Some(Request::Kill(task)) => ("kill", task.addr()),
+            Some(Request::StopTime(sc)) => ("stop-time", sc.addr()),
+            Some(Request::StopBits(object)) => ("stop-bits", object.addr()),
+            Some(Request::StopReply(reply)) => ("stop-reply", reply.addr()),
+            Some(Request::Forget(tour)) => return text.number("forget", tour),
+            Some(Request::Disown(sc)) => ("disown", sc.addr()),
+            Some(Request::Fetch(sc)) => ("fetch", sc.addr()),
+            Some(Request::Seek(task)) => ("seek", task.addr()),
+        };
+        self.name(text, what, addr);
+    }
+
+    /// The page that task and kernel share.
+    pub fn utcb(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>) {
+        let utcb = task.get().utcb(self.cx.pin);
+        let mut hash = 0u64;
+        for word in &utcb.msg {
+            hash = (hash.rotate_left(5) ^ word.load(Relaxed)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        text.line();
+        text.word("words");
+        text.gap();
+        self.names.write(text, task.addr());
+        text.hex("hash", hash);
+        text.end();
+    }
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Fresh => "fresh#",
+        State::Ready => "ready#",
+        State::Recv => "recv#",
+        State::RecvTimed => "recv-timed#",
+        State::Sending => "sending#",
+        State::Await => "await#",
+        State::AwaitTimed => "await-timed#",
+        State::AwaitRemote => "await-remote#",
+        State::WaitBits => "wait-bits#",
+        State::Restart => "restart#",
+        State::Faulted => "faulted#",
+        State::Dead => "dead#",
+    }
+}
+
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Home => "home#",
+        Stage::Queued => "queued#",
+        Stage::Owed => "owed#",
+        Stage::Out => "out#",
+        Stage::Back => "back#",
+        Stage::Ask => "ask#",
+        Stage::AskDone => "ask-done#",
+        Stage::Mourning => "mourning#",
+    }
+}
