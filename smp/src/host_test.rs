@@ -2,12 +2,15 @@
 //!
 //! Behind the feature `host-test`, which only `dev-dependencies` turn on: the kernel cannot reach it.
 //! The functions are safe to call so that crates which forbid unsafe code can be tested; what keeps
-//! them sound is that a test neither shares its objects between threads nor frees them (`leak`).
+//! them sound is that a test neither shares its objects between threads nor frees them (`leak`), or gives
+//! back their memory only when it is done with all of them (`give_back`).
 
 extern crate std;
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::boxed::Box;
+use std::cell::RefCell;
+use std::vec::Vec;
 
 use crate::cpu::{CpuId, Entry, Pin};
 use crate::door::{Ref, Region};
@@ -37,17 +40,52 @@ pub fn leak<T>(object: T) -> Ref<'static, T> {
     Ref::from_static(Box::leak(Box::new(object)))
 }
 
-/// Memory that lives for ever: `size` bytes, all zero, aligned to `align` (a power of two).
+/// A region's memory, and whether it may be handed out (again).
+struct Memory {
+    base: u64,
+    layout: Layout,
+    free: bool,
+}
+
+std::thread_local! {
+    static MEMORY: RefCell<Vec<Memory>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Memory that lives for ever: `size` bytes, all zero, aligned to `align` (a power of two). It is some that
+/// was given back, if there is any of that size.
 pub fn region(size: u64, align: u64) -> Region {
     let layout = match Layout::from_size_align(size as usize, align as usize) {
         Ok(layout) if size > 0 => layout,
         _ => panic!("a test asked for {size} bytes aligned to {align}"),
     };
-    // SAFETY: the size is not zero.
-    let at = unsafe { alloc_zeroed(layout) };
-    if at.is_null() {
-        handle_alloc_error(layout);
-    }
-    // SAFETY: just allocated, never freed, and nobody else knows of it.
-    unsafe { Region::new(at as u64, size) }
+    MEMORY.with_borrow_mut(|all| {
+        let base = match all.iter_mut().find(|memory| memory.free && memory.layout == layout) {
+            Some(memory) => {
+                memory.free = false;
+                // SAFETY: allocated below with this layout, and given back: nobody uses it.
+                unsafe { core::ptr::write_bytes(memory.base as *mut u8, 0, layout.size()) };
+                memory.base
+            }
+            None => {
+                // SAFETY: the size is not zero.
+                let at = unsafe { alloc_zeroed(layout) };
+                if at.is_null() {
+                    handle_alloc_error(layout);
+                }
+                all.push(Memory { base: at as u64, layout, free: false });
+                at as u64
+            }
+        };
+        // SAFETY: just allocated or given back, never freed, and nobody else knows of it.
+        unsafe { Region::new(base, size) }
+    })
+}
+
+/// Takes back the memory of a [`region`] of this thread, by its first address. Nothing that stood in it is
+/// used any more.
+pub fn give_back(base: u64) {
+    MEMORY.with_borrow_mut(|all| match all.iter_mut().find(|memory| memory.base == base && !memory.free) {
+        Some(memory) => memory.free = true,
+        None => panic!("a test gave back {base:#x}, which it does not have"),
+    });
 }

@@ -155,8 +155,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         set_flag(hot, FLAG_SUSPENDED, true);
     }
 
+    /// Lets a suspended task go on. The first time, it moves to the CPU where it is to run.
     pub fn resume(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if !has_flag(hot, FLAG_SUSPENDED) {
+        if !has_flag(hot, FLAG_SUSPENDED) || self.move_to_start(task, hot) {
             return;
         }
         set_flag(hot, FLAG_SUSPENDED, false);

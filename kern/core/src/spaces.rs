@@ -95,8 +95,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Write xor execute, over all mappings of the frame.
     fn count_access(self, frame: &Frame, access: Access) -> Result<()> {
-        let bad = access.write && access.execute
-            || access.write && frame.executable.load(Acquire) != 0
+        let bad = access.write && (access.execute || frame.executable.load(Acquire) != 0)
             || access.execute && frame.writable.load(Acquire) != 0;
         if bad {
             return Err(Error::WriteExecute.into());

@@ -216,10 +216,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
             task.get().to_suspend.store(bits == ctl::SUSPEND, Release);
         }
-        if bits == ctl::RESUME && self.move_to_start(task) {
-            self.dispatch();
-            return Ok(Answer::DONE);
-        }
         crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
         self.send_control(task, bits);
         self.dispatch();
@@ -229,20 +225,19 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The first resume of a task that is to run on another CPU: it moves there with its time and its
     /// Notification. Callers that wait for it already are sent after it: all at once, since nothing would
     /// send the others.
-    fn move_to_start(self, task: Ref<'k, Task>) -> bool {
-        let Some(hot) = self.task_hot(task) else { return false };
+    pub fn move_to_start(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let to = hot.start_on.get();
-        if to == self.id() || state_of(hot) != State::Ready || is_dying(hot) {
+        if to == self.id() {
             return false;
         }
         while let Some(caller) = hot.senders.pop_highest(self.pin) {
             self.send_after(caller, to, hot.state.get());
         }
         hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
-        if let Some((sc, sc_hot)) = hot.own_sc.get(self.pin).and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
-            if sc_hot.task.is(task) {
-                sc.get().hot.set_home(self.pin, to);
-            }
+        if let Some(sc) = hot.own_sc.get(self.pin)
+            && self.sc_hot(sc).is_some_and(|sc| sc.task.is(task))
+        {
+            sc.get().hot.set_home(self.pin, to);
         }
         if let Some(object) = hot.bound.get(self.pin) {
             object.get().hot.set_home(self.pin, to);
@@ -319,6 +314,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         } else if hot.pending.get() != 0 {
             self.receive_pending(task, hot);
         }
+        self.start_callee(task, hot);
         Ok(())
     }
 

@@ -15,7 +15,7 @@
 //! For every task `t` of this CPU:
 //! * `t.sc` is its time. While it waits in a call whose callee's lender it is, `t.sc` says nothing.
 //! * `t.lender` is the caller whose time `t` has, or has lent on. While `t` receives it says nothing.
-//! * A task that is ready or receives holds its own time, if it has any.
+//! * A task that may run, or receives, holds its own time, if it has any.
 //!
 //! Between CPUs time travels in message blocks: with a call, with the reply, or with a [`Request`] by
 //! which a task that went on otherwise than by a reply asks for what it had lent ([`Cx::seek`]).
@@ -253,6 +253,19 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
+    /// A task that waits in a call was given time: a callee that has none goes on with it.
+    pub fn start_callee(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        if !matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
+            return;
+        }
+        let callee = task.get().msg.open(self.pin).and_then(|msg| msg.callee.get(self.pin));
+        if let Some((callee, callee_hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?)))
+            && runnable(callee_hot)
+        {
+            self.start(callee, callee_hot);
+        }
+    }
+
     fn take_own(self, task: Ref<'k, Task>, hot: &TaskHot, own: Ref<'k, SchedContext>, own_hot: &SchedHot) {
         if !own_hot.task.is(task) {
             self.seize(own, own_hot);
@@ -263,13 +276,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.enqueue_once(own);
     }
 
-    /// Goes on with the time that rests with a waiting caller: the one it serves, the first that is queued,
-    /// or one whose call it keeps. Whether there was one.
+    /// Goes on with the time that rests with a waiting caller: the one it serves, the best that is queued, or
+    /// one whose call it keeps. Whether there was one.
     pub fn borrow(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        let served = hot.caller.get(self.pin).into_iter().chain(hot.senders.first(self.pin));
-        let Some((lender, sc, sc_hot)) = served.chain(self.kept(hot)).find_map(|c| self.lendable(hot, c)) else {
-            return false;
-        };
+        let queued = hot.senders.iter(self.pin).map(|(_, caller)| caller).take(CHAIN_LIMIT);
+        let mut callers = hot.caller.get(self.pin).into_iter().chain(queued).chain(self.kept(hot));
+        let Some((lender, sc, sc_hot)) = callers.find_map(|c| self.lendable(hot, c)) else { return false };
         self.forget_lender(hot);
         self.lend(sc, sc_hot, lender, task, hot);
         self.enqueue_once(sc);
@@ -283,11 +295,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// A task that does not receive goes on with other time than its lender's, which was lost on the way.
+    /// A task goes on with other time than its lender's, which was lost on the way.
     pub fn forget_lender(self, hot: &TaskHot) {
-        if let Some(lender) = hot.lender.take(self.pin).and_then(|t| self.task_hot(t)) {
+        if let Some(lender) = self.lender_of(hot).and_then(|t| self.task_hot(t)) {
             lender.sc.set(None);
         }
+        hot.lender.set(None);
     }
 
     /// The callers whose calls a task keeps in Reply objects.

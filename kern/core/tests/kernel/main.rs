@@ -1,5 +1,7 @@
 //! The portable kernel on a simulated machine.
 
+mod storm;
+mod time;
 mod world;
 
 use abi::{Cap, Op, Target};

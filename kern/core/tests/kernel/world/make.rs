@@ -1,7 +1,7 @@
 //! Making things: process 1 by hand, as the image does it, everything else by system calls of its
 //! agents, of which every CPU has one.
 
-use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, RegIndex, Rights, Target, TaskId};
+use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, RegIndex, Rights, Target};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kern_base::header::RootId;
 use kern_base::memory::{Untyped, VSpace};
@@ -15,7 +15,7 @@ use kern_core::{MAX_ROOTS, MachineObject};
 use smp::door::{KernelObject, Ref, Region};
 use smp::host_test;
 
-use super::{AFTER, Mode, Regs, Tcb, World};
+use super::{AFTER, Regs, Tcb, World};
 
 pub const BOOT_ROOT: RootId = RootId(MAX_ROOTS as u16 - 1);
 /// Slots of process 1.
@@ -369,17 +369,5 @@ impl World {
     pub fn result(&self, who: &Tcb) -> Regs {
         assert!(who.is_through(), "{who:?} is {:?}, its last system call is not over", who.state());
         who.regs()
-    }
-
-    pub fn failed(&self, who: &Tcb) -> Option<Error> {
-        self.result(who).error()
-    }
-
-    pub fn id_of(&self, n: usize) -> Option<TaskId> {
-        self.current(n).map(|t| t.get().id())
-    }
-
-    pub fn is_idle(&self, n: usize) -> bool {
-        self.mode(n) != Mode::User
     }
 }

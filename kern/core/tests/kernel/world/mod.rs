@@ -20,17 +20,19 @@ use kern_base::task::{Task, TaskHot, State};
 use kern_core::entry::{Fault, Interrupt};
 use kern_core::schedule::state_of;
 use kern_core::{Cx, Kernel};
-use smp::cpu::{CpuId, Entry, Pin};
+use smp::cpu::{Entry, Pin};
 use smp::door::{Ref, Region, Table};
 use smp::host_test;
 use smp::mailbox::Idle;
 use smp::quiesce::{self, Pair};
 
-pub use machine::{Fake, Page};
+pub use machine::Fake;
 
 /// Where every program's SYSCALL instruction is, and what comes behind it.
 pub const PC: u64 = 0x40_0000;
 pub const AFTER: u64 = PC + 2;
+/// Processes that there can be.
+const PROCESSES: usize = 64;
 /// Steps after which [`World::run`] takes the kernel to be going round in circles.
 const PATIENCE: usize = 20_000;
 
@@ -68,11 +70,6 @@ impl Regs {
 
     pub fn deadline(self, at: u64) -> Regs {
         Regs { rsi: at, ..self.flag(abi::FLAG_DEADLINE) }
-    }
-
-    pub fn label(mut self, label: u32) -> Regs {
-        self.rax |= u64::from(label) << 32;
-        self
     }
 
     pub fn words(mut self, words: u8) -> Regs {
@@ -140,6 +137,9 @@ impl Tcb {
     /// What its last system call answered, or what it asks for if that is not over.
     pub fn regs(&self) -> Regs {
         let r = &self.hot().regs;
+        if self.hot().is_plain() && self.state() == State::Ready {
+            return Regs { rdx: r.rdx.get(), ..Regs::default() };
+        }
         Regs {
             rax: r.rax.get(),
             rdi: r.rdi.get(),
@@ -175,14 +175,33 @@ pub struct World {
     made: make::Made,
     /// Whether invariants are checked after every kernel entry.
     pub checked: bool,
+    /// Whether kernel entries are printed.
+    pub trace: bool,
+    /// The memory in which all this stands.
+    regions: [u64; 3],
 }
 
-fn blocks(cpus: usize) -> Table<CpuBlock> {
-    let block = |n| {
-        let pairs: Vec<Pair<Mail>> = (0..cpus).map(|_| Pair::new(host_test::cpu(n))).collect();
-        CpuBlock::new(host_test::cpu(n), Table::from_static(pairs.leak()))
-    };
-    Table::from_static((0..cpus).map(block).collect::<Vec<_>>().leak())
+impl Drop for World {
+    fn drop(&mut self) {
+        *self.k.machine.hardware() = machine::Hardware::default();
+        self.regions.into_iter().for_each(host_test::give_back);
+    }
+}
+
+/// `count` of something, in a region's memory.
+fn table<T: 'static>(region: &Region, count: usize, make: impl FnMut(usize) -> T) -> Option<Table<T>> {
+    region.carve((count * size_of::<T>()) as u64, 64)?.emplace_slice(make)
+}
+
+/// The kernel and what it keeps of each CPU, in a region's memory.
+fn kernel(region: &Region, cpus: usize) -> Option<&'static Kernel<Fake>> {
+    let pairs = |n| table(region, cpus, |_| Pair::<Mail>::new(host_test::cpu(n)));
+    let mut pairs: Vec<Table<Pair<Mail>>> = (0..cpus).map(pairs).collect::<Option<_>>()?;
+    let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Table::empty());
+    let blocks = table(region, cpus, |n| CpuBlock::new(host_test::cpu(n), pairs_of(n)))?;
+    let numbers = table(region, PROCESSES, |_| AtomicU32::new(0))?;
+    let piece = region.carve(size_of::<Kernel<Fake>>() as u64, 64)?;
+    Some(piece.emplace(host_test::pin(0), Kernel::new(Fake::default(), blocks, numbers))?.get())
 }
 
 impl World {
@@ -193,17 +212,21 @@ impl World {
 
     /// The same with `bytes` of Untyped memory.
     pub fn with_memory(cpus: usize, bytes: u64) -> World {
-        let numbers: Vec<AtomicU32> = (0..64).map(|_| AtomicU32::new(0)).collect();
-        let kernel = Kernel::new(Fake::default(), blocks(cpus), Table::from_static(numbers.leak()));
-        kernel.machine.hardware().now = 1000;
+        let shared = host_test::region(1 << 20, 4096);
+        let own = host_test::region(1 << 20, 4096);
+        let memory = host_test::region(bytes, bytes.next_power_of_two().min(2 << 20));
+        let Some(k) = kernel(&shared, cpus) else { panic!("no room for the kernel's own memory") };
+        k.machine.hardware().now = 1000;
         let mut world = World {
-            k: Box::leak(Box::new(kernel)),
+            k,
+            regions: [&shared, &own, &memory].map(Region::base),
             modes: vec![Mode::User; cpus],
             idle: Idle::Halt,
             made: make::Made::default(),
             checked: true,
+            trace: false,
         };
-        world.boot(host_test::region(1 << 20, 4096), host_test::region(bytes, bytes.next_power_of_two().min(2 << 20)));
+        world.boot(own, memory);
         world
     }
 
@@ -291,6 +314,10 @@ impl World {
         regs.rip.set(AFTER);
         regs.full.set(0);
         let number = regs.rax.get() as u8;
+        if self.trace {
+            let (op, who) = (Op::from_raw(number), check::view(before).name());
+            println!("  cpu{n} {who}: {op:?} {:x?}", [&regs.rax, &regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|r| r.get()));
+        }
         {
             let cx = self.context(&entry);
             match Op::from_raw(number) {
@@ -307,6 +334,9 @@ impl World {
     /// An interrupt on CPU `n`; `handler` is what its handler does besides.
     pub fn interrupt(&mut self, n: usize, what: Interrupt, handler: impl FnOnce(Cx<'_, Fake>)) {
         let mut entry = self.enter(n);
+        if self.trace {
+            println!("  cpu{n} {what:?}, {:?}", self.modes[n]);
+        }
         if let Mode::Parked(_) = self.modes[n] {
             quiesce::unpark(self.k, &mut entry);
             self.modes[n] = Mode::User;
@@ -389,8 +419,19 @@ impl World {
     }
 
     fn after_entry(&self) {
+        if self.trace {
+            self.print();
+        }
         if self.checked {
             check::all(self);
+        }
+    }
+
+    /// The program on CPU `n` reads memory.
+    pub fn touch(&self, n: usize, address: u64) {
+        let pin = host_test::pin(n);
+        if let Some(vspace) = self.look(n).hot.vspace.get(pin) {
+            self.k.machine.hardware().touch(n, (vspace.get().cr3(), address));
         }
     }
 
@@ -460,7 +501,7 @@ impl World {
             if done(self) {
                 return true;
             }
-            let moved = (0..self.cpus()).fold(false, |moved, n| self.step(n) || moved);
+            let moved = (0..self.cpus()).filter(|n| self.step(*n)).count() > 0;
             if !moved {
                 return done(self);
             }
@@ -483,6 +524,20 @@ impl World {
         self.run();
     }
 
+    /// Every task and its time, in words.
+    fn print(&self) {
+        for task in check::Seen::collect(self).tasks.into_iter().map(check::view) {
+            let hex = |r: u64| if r == 0 { String::from("-") } else { format!("{:x}", r >> 6 & 0xffff) };
+            let h = task.hot;
+            println!(
+                "    {} at {} id {} msg cpu{} sc {} own {} lender {} caller {} callee {} msg.sc {} {}",
+                task.name(), hex(task.task.addr()), task.task.get().id().raw(), task.msg_home, hex(h.sc.addr()), hex(h.own_sc.addr()),
+                hex(h.lender.addr()), hex(h.caller.addr()), hex(task.msg.callee.addr()), hex(task.msg.sc.addr()),
+                if task.is_suspended() { "suspended" } else { "" }
+            );
+        }
+    }
+
     // --- looking ---------------------------------------------------------------------------------
 
     /// The task a capability of process 1 refers to.
@@ -492,11 +547,6 @@ impl World {
             None => panic!("{cap:?} is no task"),
         }
     }
-}
-
-/// The CPU with a number.
-pub fn cpu(n: usize) -> CpuId {
-    host_test::cpu(n)
 }
 
 /// Memory that a region covers.

@@ -63,7 +63,7 @@ fn state(world: &World, task: &View) {
             let known = known_as(task, &callee);
             let queued = task.state == State::Sending;
             hold!(known.1 == queued && (known.0 || known.2) != queued, "{name} is known to {} as {known:?}", callee.name());
-            hold!(known.2 == !task.msg.held.is_null(), "{name}: kept or not by {}", callee.name());
+            hold!(known.2 != task.msg.held.is_null(), "{name}: kept or not by {}", callee.name());
         }
         State::AwaitRemote => {
             let stage = task.msg.stage.get();

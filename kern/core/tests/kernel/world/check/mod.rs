@@ -51,18 +51,31 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn collect(world: &World) -> Seen {
+    pub fn collect(world: &World) -> Seen {
         let pin = host_test::pin(0);
         let mut seen = Seen { slots: BTreeMap::new(), empty: Vec::new(), tasks: Vec::new(), words: BTreeMap::new() };
         let mut cnodes: Vec<Ref<'static, CNode>> = world.init_process().get().cnode.get(pin).into_iter().collect();
         let first_grave = world.k.graves.lock().get(pin);
         cnodes.extend(core::iter::successors(first_grave, |c| c.get().next_grave.get(pin)));
         let mut at = 0;
-        while at < cnodes.len() {
-            for slot in cnodes[at].get().slots.iter(pin) {
+        loop {
+            while at < cnodes.len() {
+                for slot in cnodes[at].get().slots.iter(pin) {
+                    seen.slot(slot, &mut cnodes);
+                }
+                at += 1;
+            }
+            // A CNode that nobody can reach (its only capability is in itself, say) is part of the trees.
+            let neighbours = |slot: &Ref<'static, Slot>| [slot.get().next.get(pin), slot.get().prev.get(pin)];
+            let unknown = |slot: &Ref<'static, Slot>| !seen.slots.contains_key(&slot.addr());
+            let found: Vec<_> = seen.slots.values().flat_map(neighbours).flatten().filter(unknown).collect();
+            if found.is_empty() {
+                break;
+            }
+            for slot in found {
+                hold!(slot.get().word.load(pin).object_type() != 0, "an empty slot is part of a tree");
                 seen.slot(slot, &mut cnodes);
             }
-            at += 1;
         }
         seen.tasks = seen.collect_tasks(world);
         seen

@@ -1,5 +1,6 @@
 //! CPU time: never lost, never doubled, with whom the rules say; and the right task runs.
 
+use kern_base::reply::Reply;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::State;
 use smp::door::Ref;
@@ -54,7 +55,7 @@ fn owner(task: &View) {
     let Some(own) = task.hot.own_sc.get(host_test::pin(task.home)) else { return };
     let (home, hot) = inside(own);
     hold!(hot.owner.is(task.task), "{} owns time that does not know it", task.name());
-    if (task.state == State::Ready || task.receives()) && !task.is_dying() {
+    if (task.is_runnable() || task.receives()) && !task.is_dying() {
         let here = home == task.home && hot.task.is(task.task);
         hold!(here, "{} goes on without its own time", task.name());
     }
@@ -93,8 +94,10 @@ fn starving(task: &View) {
     }
     let pin = host_test::pin(task.home);
     hold!(task.hot.own_sc.is_null(), "{} is ready and has time, which it does not use", task.name());
-    let callers = task.hot.caller.get(pin).into_iter().chain(task.hot.senders.first(pin));
-    for caller in callers.map(view) {
+    let inside = |r: Ref<'static, Reply>| r.get().hot.here(pin);
+    let kept = core::iter::successors(task.hot.replies.get(pin), |r| inside(*r).next.get(pin));
+    let callers = task.hot.caller.get(pin).into_iter().chain(task.hot.senders.iter(pin).map(|(_, t)| t));
+    for caller in callers.chain(kept.filter_map(|r| inside(r).caller.get(pin))).map(view) {
         let sc = if caller.home == task.home { &caller.hot.sc } else { &caller.msg.sc };
         let rests = !sc.is_null() && !caller.has_lent();
         hold!(!rests, "{} is ready without time while that of {} rests", task.name(), caller.name());
@@ -129,14 +132,10 @@ fn running(world: &World, n: usize) {
         hold!(task.is_runnable() && task.home == n, "cpu{n} runs {}", task.name());
     }
     let priority = current.map(|sc| sc.state.priority());
-    match sched.queue.iter(pin).map(|(priority, _)| priority).max() {
-        Some(best) => {
-            hold!(priority.is_some_and(|p| p >= best), "cpu{n} runs priority {priority:?}, and {best} is queued");
-            let equal = priority == Some(best);
-            let armed = world.k.machine.hardware().timers.get(&n).is_some();
-            hold!(!equal || armed, "cpu{n}: equals wait, and no timer will end the slice");
-        }
-        None => {}
+    if let Some(best) = sched.queue.iter(pin).map(|(priority, _)| priority).max() {
+        hold!(priority.is_some_and(|p| p >= best), "cpu{n} runs priority {priority:?}, and {best} is queued");
+        let armed = world.k.machine.hardware().timers.contains_key(&n);
+        hold!(priority != Some(best) || armed, "cpu{n}: equals wait, and no timer will end the slice");
     }
     let parked = world.mode(n) != Mode::User;
     hold!(parked == current.is_none(), "cpu{n} is parked {parked}");

@@ -1,0 +1,287 @@
+//! What may happen in a storm, one step at a time.
+
+use abi::{Cap, FLAG_NONBLOCK, Op, Target};
+
+use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, REPLIES};
+use crate::world::make::at;
+use crate::world::{Regs, Tcb};
+
+/// Four numbers that say what happens: what, where, and two choices. Whatever they are, they mean
+/// something; so every part of a storm is a storm.
+#[derive(Clone, Copy)]
+pub struct Act(pub [u8; 4]);
+
+impl std::fmt::Debug for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // In one line, so that a storm can be copied into a test.
+        let [what, place, a, b] = self.0;
+        write!(f, "Act([{what}, {place}, {a}, {b}])")
+    }
+}
+
+/// System calls that take a deadline pass it after at most this long.
+const LONGEST: u64 = 600;
+
+impl Cast {
+    pub fn perform(&mut self, act: Act) {
+        let [what, place, a, b] = act.0;
+        let n = usize::from(place) % self.world.cpus();
+        match what % 16 {
+            0..2 if self.busy_with_memory => self.program(n, what / 16, a, b),
+            0..8 if self.busy_with_memory => self.deed(n, what / 16, a, b),
+            0..8 => self.program(n, what / 16, a, b),
+            8 => self.deed(n, what / 16, a, b),
+            9..13 => {
+                self.world.event(n);
+            }
+            13 => self.world.advance(u64::from(a) * 4),
+            _ => self.agent(n, what / 16, a, b),
+        }
+        self.look_at_all();
+    }
+
+    /// Whoever is back from a system call tells the model so.
+    pub fn look_at_all(&mut self) {
+        let now = self.world.now();
+        for task in self.tasks.clone() {
+            if self.model.lives(task) && self.model.doing(task).is_some() && task.is_through() {
+                self.model.is_back(task, task.regs(), now);
+            }
+        }
+        for n in 0..self.world.cpus() {
+            if self.busy[n].is_some() && self.world.is_over(n) {
+                self.busy[n] = None;
+                self.world.dismiss(n);
+                if let Some(next) = self.next[n].take() {
+                    self.begin(n, next);
+                }
+            }
+        }
+    }
+
+    /// The program that runs on a CPU makes its next step.
+    fn program(&mut self, n: usize, what: u8, a: u8, b: u8) {
+        if self.world.must_restart(n) {
+            self.world.syscall(n);
+            return;
+        }
+        if self.runs_wild(n) {
+            return self.wild(n, what, a, b);
+        }
+        let Some(me) = self.index_of(n) else { return };
+        let task = self.tasks[me];
+        if !self.model.lives(task) || !self.model.is_idle(task) {
+            return;
+        }
+        let serves = self.model.serves(task);
+        match (what, serves) {
+            (0..5, None) | (0..3, Some(_)) => self.call(n, task, a, b),
+            (5..8, None) => self.receive(n, task, Op::Recv, a, b),
+            (3..5, Some(_)) => self.receive(n, task, Op::ReplyRecv, a, b),
+            (5..7, Some(number)) => self.reply(n, task, number, a),
+            (7, Some(_)) => self.receive(n, task, Op::Recv, a, b),
+            (8, Some(_)) => self.save(n, task, a),
+            (9, Some(_)) => self.forward(n, task, a),
+            (10, _) => self.reply_saved(n, task, a),
+            (11, _) => self.does(n, task, Regs::op(Op::Notify, &[self.note(a), 1 << (b % 8)])),
+            (12, _) => self.wait(n, task, a, b),
+            (13, _) => self.does(n, task, Regs::op(Op::YieldTo, &[self.target(usize::from(a) % self.tasks.len()).0])),
+            (14, _) => self.does(n, task, Regs::op(Op::Yield, &[])),
+            _ => self.meddle(n, task, a, b),
+        }
+    }
+
+    fn does(&mut self, n: usize, task: Tcb, args: Regs) {
+        self.model.makes(task, args);
+        self.world.issue(n, args);
+    }
+
+    /// A deadline soon, or not; or no waiting at all.
+    fn patience(&self, args: Regs, b: u8) -> Regs {
+        match b % 5 {
+            0 => args.deadline(self.world.now() + u64::from(b) * LONGEST / 256),
+            1 => args.flag(FLAG_NONBLOCK),
+            _ => args,
+        }
+    }
+
+    fn call(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
+        let to = usize::from(a) % self.tasks.len();
+        let number = self.model.number();
+        let args = Regs::message(Op::Call, self.target(to), [number, 2, 3, 4]).words(b % 3);
+        let args = self.patience(args, b / 3);
+        self.model.calls(task, self.tasks[to].id, args);
+        self.world.issue(n, args);
+    }
+
+    fn receive(&mut self, n: usize, task: Tcb, op: Op, a: u8, b: u8) {
+        let serves = self.model.serves(task);
+        let token = self.model.number();
+        let regs = [token, serves.unwrap_or(0), 0, 0];
+        let args = self.patience(Regs::message(op, Target(0), regs), b).words(if op == Op::ReplyRecv { a % 3 } else { 0 });
+        if op == Op::ReplyRecv {
+            self.model.answers(task, serves, token);
+        } else {
+            self.model.drops(task);
+        }
+        self.does(n, task, args);
+    }
+
+    fn reply(&mut self, n: usize, task: Tcb, number: u64, a: u8) {
+        let token = self.model.number();
+        let args = Regs::message(Op::Reply, Target(0), [token, number, 0, 0]).words(a % 3);
+        self.model.answers(task, Some(number), token);
+        self.does(n, task, args);
+    }
+
+    /// The Reply objects of a CPU.
+    fn reply_slot(&self, n: usize, a: u8) -> (usize, u64) {
+        let index = n * REPLIES + usize::from(a) % REPLIES;
+        (index, Cap(FIRST_REPLY + index as u32).arg())
+    }
+
+    fn save(&mut self, n: usize, task: Tcb, a: u8) {
+        let (index, arg) = self.reply_slot(n, a);
+        let args = Regs::op(Op::SaveReply, &[arg]);
+        let number = self.model.serves(task);
+        self.does(n, task, args);
+        if task.is_through() && task.regs().error().is_none() {
+            self.model.keeps(task);
+            self.model.kept.insert(index, number);
+        }
+    }
+
+    fn reply_saved(&mut self, n: usize, task: Tcb, a: u8) {
+        let (index, arg) = self.reply_slot(n, a);
+        let token = self.model.number();
+        let number = self.model.kept.remove(&index).flatten();
+        let args = Regs::message(Op::Reply, Target(arg), [token, number.unwrap_or(0), 0, 0]);
+        self.model.answers(task, number, token);
+        self.does(n, task, args);
+    }
+
+    fn forward(&mut self, n: usize, task: Tcb, a: u8) {
+        let to = usize::from(a) % self.tasks.len();
+        let Some(number) = self.model.serves(task) else { return };
+        let args = Regs::message(Op::Forward, self.target(to), [number, 5, 6, 7]).words(a % 2);
+        self.model.may_go_to(number, self.tasks[to].id);
+        self.does(n, task, args);
+        // It runs no more, or not yet, only if it was done.
+        let refused = task.is_through() && task.regs().error().is_some();
+        if !refused {
+            self.model.forwards(task, self.tasks[to].id);
+        }
+    }
+
+    fn note(&self, a: u8) -> u64 {
+        Cap(FIRST_NOTE + u32::from(a) % self.notes.len() as u32).arg()
+    }
+
+    fn wait(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
+        let args = self.patience(Regs::op(Op::Wait, &[self.note(a)]), b);
+        self.does(n, task, args);
+    }
+
+    /// A task does something to another, or to itself.
+    fn meddle(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
+        let other = usize::from(a) % self.tasks.len();
+        let op = control(b);
+        let args = Regs::op(op, &[Cap(FIRST_TASK + other as u32).arg()]);
+        self.model.makes(task, args);
+        self.hear(op, self.tasks[other]);
+        self.world.issue(n, args);
+    }
+
+    /// The model hears of what is done to a task.
+    fn hear(&mut self, op: Op, task: Tcb) {
+        match op {
+            Op::TaskCancel => self.model.cancelled(task),
+            Op::TaskKill => self.model.killed(task),
+            _ => {}
+        }
+    }
+
+    // --- agents ----------------------------------------------------------------------------------
+
+    /// The agent of a CPU does something to others.
+    fn agent(&mut self, n: usize, what: u8, a: u8, b: u8) {
+        if self.busy[n].is_some() {
+            self.world.step(n);
+            return;
+        }
+        let any = usize::from(a) % self.tasks.len();
+        let task = self.tasks[any];
+        let (op, args) = match what {
+            0..10 => (control(b), vec![task.cap.arg()]),
+            10 => (Op::SchedConfigure, vec![task.sc.arg(), u64::from(b % 40), 500]),
+            11 if b < 60 => return self.delete(n, task.sc),
+            12 if b < 60 => return self.delete(n, self.replies[usize::from(a) % self.replies.len()]),
+            13 if b < 60 => return self.delete(n, self.notes[usize::from(a) % self.notes.len()]),
+            14 if b < 60 => return self.delete(n, task.cap),
+            15 if b < 40 => return self.end_process(n, a, b),
+            _ => (Op::TaskResume, vec![task.cap.arg()]),
+        };
+        self.hear(op, task);
+        self.begin(n, Regs::op(op, &args));
+    }
+
+    fn begin(&mut self, n: usize, args: Regs) {
+        self.busy[n] = Op::from_raw(args.rax as u8);
+        self.world.begin(n, args);
+    }
+
+    /// All capabilities of an object go, so the object ends.
+    fn delete(&mut self, n: usize, cap: Cap) {
+        if cap == Cap::NULL {
+            return;
+        }
+        self.model.deleted = true;
+        for task in self.tasks.clone() {
+            if task.cap == cap {
+                self.model.killed(task);
+            }
+        }
+        self.next[n] = Some(Regs::op(Op::CapDelete, &[at(cap)]));
+        self.begin(n, Regs::op(Op::CapRevoke, &[at(cap)]));
+    }
+
+    /// A process ends: by its own end, by that of its CSpace or address space, or by a fault.
+    fn end_process(&mut self, n: usize, a: u8, b: u8) {
+        let process = self.processes[usize::from(a) % self.processes.len()];
+        let cap = [process.process, process.cnode, process.vspace][usize::from(b) % 3];
+        let tasks: Vec<Tcb> = self.tasks.iter().copied().filter(|t| self.belongs(*t, process.process)).collect();
+        if b >= 30 {
+            let faults = self.index_of(n).is_some_and(|i| tasks.contains(&self.tasks[i]));
+            if faults {
+                self.model.lose(tasks);
+                self.world.fault(n);
+            }
+            return;
+        }
+        self.model.lose(tasks);
+        self.delete(n, cap);
+    }
+
+    fn belongs(&self, task: Tcb, process: Cap) -> bool {
+        let of = self.world.object::<kern_base::process::Process>(process);
+        of.is_some_and(|p| p.get().key() == task.id.process())
+    }
+
+    /// Lets agents come to an end with what they do.
+    pub fn finish_agents(&mut self) {
+        for _ in 0..3 {
+            self.world.run();
+            self.look_at_all();
+        }
+        assert!(self.busy.iter().all(Option::is_none), "agents never come to an end: {:?}", self.busy);
+    }
+}
+
+fn control(b: u8) -> Op {
+    match b % 16 {
+        0..4 => Op::TaskCancel,
+        4..8 => Op::TaskSuspend,
+        8 => Op::TaskKill,
+        _ => Op::TaskResume,
+    }
+}

@@ -1,0 +1,200 @@
+//! Who plays in a storm: processes, tasks on all CPUs, and what they share. All of it is made of one
+//! Untyped, so that one reset ends it.
+
+use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, Target};
+
+use super::model::Model;
+use crate::world::make::Proc;
+use crate::world::check::view;
+use crate::world::{Regs, Tcb, World};
+
+/// Slots of every process of the cast.
+pub const GROUP: Cap = Cap(5);
+pub const FIRST_REPLY: u32 = 10;
+pub const FIRST_NOTE: u32 = 20;
+pub const FIRST_TASK: u32 = 30;
+/// A process's own CNode, an Untyped, its VSpace, itself.
+pub const OWN: Cap = Cap(1);
+pub const MEMORY: Cap = Cap(2);
+pub const SPACE: Cap = Cap(3);
+pub const SELF: Cap = Cap(4);
+/// Kinds of replies per CPU.
+pub const REPLIES: usize = 2;
+const MEMORY_LOG2: u64 = 20;
+
+pub struct Cast {
+    pub world: World,
+    pub model: Model,
+    pub memory: Cap,
+    pub processes: Vec<Proc>,
+    pub tasks: Vec<Tcb>,
+    /// By CPU, in process 1.
+    pub replies: Vec<Cap>,
+    pub notes: Vec<Cap>,
+    pub group: Cap,
+    /// Most of what tasks do is with memory and capabilities, not messages.
+    pub busy_with_memory: bool,
+    /// What the agent of each CPU is busy with.
+    pub busy: Vec<Option<Op>>,
+    /// What it does next.
+    pub next: Vec<Option<Regs>>,
+}
+
+/// A small generator for what is fixed before the storm begins.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+impl Cast {
+    pub fn new(cpus: usize, seed: u64) -> Cast {
+        let mut dice = Dice(seed);
+        let mut world = World::with_memory(cpus, 4 << 20);
+        if dice.below(2) == 0 {
+            world.idle = smp::mailbox::Idle::Poll;
+        }
+        world.checked = false;
+        let memory = world.make(0, ObjType::Untyped, MEMORY_LOG2);
+        let group = world.make_of(0, memory, ObjType::Group, 8 | 32 << 16);
+        let processes: Vec<Proc> = (0..1 + dice.below(2)).map(|_| world.process_of(memory, 12, 64)).collect();
+        for process in &processes {
+            world.join(group, *process, GROUP, MEMBER_RIGHTS, 7);
+        }
+        let mut cast = Cast {
+            busy: vec![None; cpus],
+            next: vec![None; cpus],
+            world,
+            model: Model::default(),
+            memory,
+            processes,
+            tasks: Vec::new(),
+            replies: Vec::new(),
+            notes: Vec::new(),
+            group,
+            busy_with_memory: dice.below(3) == 0,
+        };
+        cast.make_tasks(&mut dice);
+        cast.make_shared();
+        cast.set_going(&mut dice);
+        cast.world.checked = true;
+        cast
+    }
+
+    fn make_tasks(&mut self, dice: &mut Dice) {
+        for _ in 0..3 + dice.below(4) {
+            let of = self.processes[dice.below(self.processes.len())];
+            let n = dice.below(self.world.cpus());
+            let priority = [10, 10, 20, 30][dice.below(4)];
+            let own_time = dice.below(4) != 0 || self.tasks.is_empty();
+            let task = self.world.task_of(self.memory, of, n, priority, own_time);
+            self.tasks.push(task);
+        }
+    }
+
+    /// Replies and Notifications on every CPU, and what tasks may do to each other.
+    fn make_shared(&mut self) {
+        for n in 0..self.world.cpus() {
+            for _ in 0..REPLIES {
+                self.replies.push(self.world.make_of(n, self.memory, ObjType::Reply, 0));
+            }
+            let note = self.world.make_of(n, self.memory, ObjType::Notification, 0);
+            self.notes.push(note);
+        }
+        for process in self.processes.clone() {
+            let memory = self.world.make_of(0, self.memory, ObjType::Untyped, 16);
+            self.world.give(process.cnode, process, OWN);
+            self.world.must(0, Op::CapMove, &[memory.arg(), Target::new(process.cnode, MEMORY.0).0]);
+            self.world.give(process.vspace, process, SPACE);
+            self.world.give(process.process, process, SELF);
+            for (i, reply) in self.replies.clone().into_iter().enumerate() {
+                self.world.give(reply, process, Cap(FIRST_REPLY + i as u32));
+            }
+            for (i, note) in self.notes.clone().into_iter().enumerate() {
+                self.world.give(note, process, Cap(FIRST_NOTE + i as u32));
+            }
+            for (i, task) in self.tasks.clone().into_iter().enumerate() {
+                self.world.give(task.cap, process, Cap(FIRST_TASK + i as u32));
+            }
+        }
+    }
+
+    /// Exposes and starts the tasks; some get a Notification that is bound to them.
+    fn set_going(&mut self, dice: &mut Dice) {
+        for (i, task) in self.tasks.clone().into_iter().enumerate() {
+            self.world.expose(self.group, i as u32, task.cap);
+            if dice.below(3) == 0 {
+                let note = self.world.make_of(0, self.memory, ObjType::Notification, 0);
+                self.world.must(0, Op::NotificationBind, &[note.arg(), task.cap.arg()]);
+                self.notes.push(note);
+                for process in self.processes.clone() {
+                    let slot = Cap(FIRST_NOTE + self.notes.len() as u32 - 1);
+                    self.world.give(note, process, slot);
+                }
+            }
+            self.model.add(task);
+        }
+        for task in self.tasks.clone() {
+            if dice.below(6) != 0 {
+                self.world.resume(&task);
+                self.world.run();
+            }
+        }
+    }
+
+    pub fn target(&self, task: usize) -> Target {
+        Target::new(GROUP, task as u32)
+    }
+
+    /// Whether a CPU runs a task that the tasks of the cast have made: nobody judges those.
+    pub fn runs_wild(&self, n: usize) -> bool {
+        let known = |task| self.tasks.iter().any(|t| t.object == task);
+        let agent = self.world.agent(n).object;
+        self.world.current(n).is_some_and(|task| task != agent && !known(task))
+    }
+
+    pub fn index_of(&self, n: usize) -> Option<usize> {
+        let current = self.world.current(n)?;
+        self.tasks.iter().position(|t| t.object == current)
+    }
+
+    /// With nothing left to happen, no message is under way.
+    fn nothing_is_lost(&self) {
+        use kern_base::task::{Stage, State};
+        for task in &self.tasks {
+            let task = view(task.object);
+            let lost = match task.state {
+                State::AwaitRemote => !matches!(task.msg.stage.get(), Stage::Queued | Stage::Owed),
+                State::Restart | State::Faulted => true,
+                _ => false,
+            };
+            assert!(!lost, "{} waits for what never comes", task.name());
+        }
+    }
+
+    /// Everything is destroyed; all callers have been told, all memory is back.
+    pub fn end(&mut self) {
+        self.finish_agents();
+        self.nothing_is_lost();
+        for task in self.tasks.clone() {
+            // Whoever is left over is killed one by one, and the others hear of it.
+            if self.model.lives(task) {
+                let killed = self.world.ask(0, Op::TaskKill, &[task.cap.arg()]);
+                self.model.killed(task);
+                assert!(killed.is_ok() || self.model.may_be_gone(task), "a task can't be killed: {killed:?}");
+                self.world.run();
+            }
+        }
+        self.look_at_all();
+        self.model.nobody_waits();
+        let reset = self.world.ask(0, Op::UntypedReset, &[self.memory.arg()]);
+        let Ok(regs) = reset else { panic!("the memory does not come back: {reset:?}") };
+        assert_eq!(regs.rdi, 1 << MEMORY_LOG2, "memory that came back");
+        self.world.run();
+        let again = self.world.make_of(0, self.memory, ObjType::Frame, 12);
+        self.world.must(0, Op::CapDelete, &[crate::world::make::at(again)]);
+    }
+}

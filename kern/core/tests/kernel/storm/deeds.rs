@@ -1,0 +1,125 @@
+//! What tasks do with memory and capabilities: make, copy, move, map, delete, revoke, reset, start tasks of
+//! their own. Nothing of it is judged, except that the invariants hold and that it comes to an end.
+
+use abi::{Cap, ObjType, Op, Rights, Target};
+
+use super::cast::{Cast, GROUP, MEMORY, OWN, SELF, SPACE};
+use crate::world::Regs;
+
+/// Slots to play with, and what may be made in them.
+const FIRST: u32 = 42;
+const COUNT: u32 = 12;
+const KINDS: [(ObjType, u64); 12] = [
+    (ObjType::Notification, 0),
+    (ObjType::Reply, 0),
+    (ObjType::SchedContext, 0),
+    (ObjType::Frame, 12),
+    (ObjType::Frame, 12),
+    (ObjType::CNode, 8),
+    (ObjType::CNode, 8),
+    (ObjType::Untyped, 13),
+    (ObjType::Group, 2 | 4 << 16),
+    (ObjType::Task, 0),
+    (ObjType::Task, 0),
+    (ObjType::Process, 2),
+];
+const PAGES: u64 = 0x6000_0000;
+
+fn slot(x: u8) -> Cap {
+    Cap(FIRST + u32::from(x) % COUNT)
+}
+
+/// A slot of the own CNode.
+fn own(x: u8) -> u64 {
+    Target::new(OWN, slot(x).0).0
+}
+
+impl Cast {
+    /// The program that runs on a CPU does something with memory.
+    pub fn deed(&mut self, n: usize, what: u8, a: u8, b: u8) {
+        if self.world.must_restart(n) {
+            self.world.syscall(n);
+            return;
+        }
+        let args = self.pick(n, what, a, b);
+        if self.runs_wild(n) {
+            self.world.issue(n, args);
+            return;
+        }
+        let Some(me) = self.index_of(n) else { return };
+        let task = self.tasks[me];
+        if self.model.lives(task) && self.model.is_idle(task) {
+            self.model.makes(task, args);
+            self.world.issue(n, args);
+        }
+    }
+
+    /// One of the slots to play with that holds an object of a type (`None`: nothing), in the CSpace of the
+    /// process that runs on a CPU.
+    fn one_with(&self, n: usize, x: u8, kind: Option<ObjType>) -> Cap {
+        let pin = smp::host_test::pin(n);
+        let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process.get(pin));
+        let cnode = process.and_then(|p| p.get().cnode.get(pin));
+        let holds = |slot: &u32| {
+            let slot = cnode.and_then(|c| c.get().slots.get(pin, *slot as usize));
+            slot.is_some_and(|s| ObjType::from_raw(s.get().word.load(pin).object_type()) == kind)
+        };
+        let found: Vec<u32> = (FIRST..FIRST + COUNT).filter(holds).collect();
+        if found.is_empty() { slot(x) } else { Cap(found[usize::from(x) % found.len()]) }
+    }
+
+    fn pick(&mut self, n: usize, what: u8, a: u8, b: u8) -> Regs {
+        let all = u64::from(Rights::ALL.0);
+        let page = PAGES + u64::from(b % 4) * 4096;
+        let of = |kind| self.one_with(n, a, Some(kind));
+        let free = self.one_with(n, b, None);
+        let free_place = Target::new(OWN, free.0).0;
+        let inside = Target::new(self.one_with(n, b, Some(ObjType::CNode)), 1 + u32::from(b / 16) % 7).0;
+        match what {
+            0..3 => {
+                let (kind, size) = KINDS[usize::from(b) % KINDS.len()];
+                let from = if a % 8 == 7 { of(ObjType::Untyped) } else { MEMORY };
+                Regs::op(Op::Retype, &[Target::new(from, kind as u32).0, size, free_place, 1 + u64::from(b / 200)])
+            }
+            3 => Regs::op(Op::CapCopy, &[slot(a).arg(), free_place, all, 0]),
+            4 => Regs::op(Op::CapCopy, &[slot(a).arg(), inside, all, 0]),
+            5 => Regs::op(Op::CapMove, &[slot(a).arg(), if b.is_multiple_of(2) { free_place } else { inside }]),
+            6 => Regs::op(Op::CapDelete, &[if b.is_multiple_of(4) { inside } else { own(a) }]),
+            7 => Regs::op(Op::CapRevoke, &[own(a)]),
+            8 if b < 100 => {
+                Regs::op(Op::UntypedReset, &[if b.is_multiple_of(2) { MEMORY } else { of(ObjType::Untyped) }.arg()])
+            }
+            8 | 9 => Regs::op(Op::Map, &[SPACE.arg(), of(ObjType::Frame).arg(), page, u64::from(b / 4 % 3)]),
+            10 => Regs::op(Op::Unmap, &[SPACE.arg(), of(ObjType::Frame).arg(), page, 0]),
+            11 => {
+                let (at, cpu) = (0x7000_0000 + u64::from(a % 8) * 4096, u64::from(b) % self.world.cpus() as u64);
+                Regs::op(Op::TaskConfigure, &[of(ObjType::Task).arg(), SELF.arg(), at, cpu])
+            }
+            12 => Regs::op(Op::SchedBind, &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()]),
+            13 => Regs::op(Op::TaskResume, &[of(ObjType::Task).arg()]),
+            14 => {
+                let kind = if b < 128 { ObjType::Task } else { ObjType::Notification };
+                Regs::op(Op::Expose, &[Target::new(GROUP, 16 + u32::from(b % 8)).0, of(kind).arg(), 0])
+            }
+            _ => {
+                let op = [Op::TaskKill, Op::TaskSuspend, Op::TaskCancel, Op::Withdraw][usize::from(b) % 4];
+                let exposure = Target::new(GROUP, 16 + u32::from(a % 8)).0;
+                Regs::op(op, &[if op == Op::Withdraw { exposure } else { of(ObjType::Task).arg() }])
+            }
+        }
+    }
+
+    /// A task that nobody judges goes on.
+    pub fn wild(&mut self, n: usize, what: u8, a: u8, b: u8) {
+        let to = self.target(usize::from(a) % self.tasks.len());
+        let args = match what {
+            0..5 => Regs::message(Op::Call, to, [0; 4]),
+            5..8 => Regs::op(Op::Recv, &[]),
+            8..10 => Regs::message(Op::Reply, Target(0), [0; 4]),
+            10 => Regs::op(Op::Yield, &[]),
+            11 => return self.world.touch(n, PAGES + u64::from(b % 4) * 4096),
+            _ => return self.deed(n, a % 16, b, a / 2),
+        };
+        self.world.issue(n, args);
+    }
+}

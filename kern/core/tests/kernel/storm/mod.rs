@@ -1,0 +1,81 @@
+//! Storms: random system calls by random tasks on one to four CPUs, while mailboxes are drained late,
+//! clocks run, and tasks are killed, cancelled, suspended, and what they use is deleted.
+//!
+//! After every kernel entry the invariants hold ([`crate::world::check`]). A model ([`model`]) knows of
+//! every call who may still answer it, and judges how it ends: each caller is answered once, by who
+//! had its call, or told why not. In the end everything is destroyed and all memory is back.
+//!
+//! `STORM_CASES` says how many storms there are, `STORM_SEED` which. A failing storm is made smaller by
+//! `proptest` and printed; [`again`] tells it step by step.
+
+mod acts;
+mod cast;
+mod deeds;
+mod model;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use acts::Act;
+use cast::Cast;
+
+/// Storms in a normal test run.
+const CASES: u32 = 1000;
+
+fn number(name: &str, normal: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(normal)
+}
+
+fn run(cpus: usize, seed: u64, acts: &[Act]) {
+    let mut cast = Cast::new(cpus, seed);
+    for act in acts {
+        cast.perform(*act);
+    }
+    cast.end();
+}
+
+/// One storm, told step by step: `STORM_AGAIN="cpus seed what,where,a,b what,where,a,b …"`.
+#[test]
+fn again() {
+    let Ok(text) = std::env::var("STORM_AGAIN") else { return };
+    let mut words = text.split_whitespace();
+    let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(1);
+    let (cpus, seed) = (number() as usize, number());
+    let acts: Vec<Act> = words
+        .map(|word| {
+            let mut parts = word.split(',').map(|part| part.parse().unwrap_or(0));
+            Act(core::array::from_fn(|_| parts.next().unwrap_or(0)))
+        })
+        .collect();
+    let mut cast = Cast::new(cpus, seed);
+    cast.world.trace = true;
+    for act in acts {
+        println!("{act:?}");
+        cast.perform(act);
+    }
+    cast.end();
+}
+
+#[test]
+fn storms() {
+    let config = Config {
+        cases: number("STORM_CASES", u64::from(CASES)) as u32,
+        failure_persistence: None,
+        max_shrink_iters: 4000,
+        max_shrink_time: 60_000,
+        ..Config::default()
+    };
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&number("STORM_SEED", 1).to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let act = any::<[u8; 4]>().prop_map(Act);
+    let storm = (1usize..=4, any::<u64>(), prop::collection::vec(act, 1..400));
+    let outcome = runner.run(&storm, |(cpus, seed, acts)| {
+        run(cpus, seed, &acts);
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}

@@ -1,0 +1,280 @@
+//! What must come of every call.
+//!
+//! A call is *out* from when it is made until its caller comes back. Meanwhile at most one task *has* it:
+//! it received the call and neither answered, forwarded nor dropped it. The model follows what the
+//! tasks are told; what the kernel does in between it does not need to know.
+
+use std::collections::BTreeMap;
+
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, Op, TaskId};
+
+use crate::world::{Regs, Tcb};
+
+/// A task's call.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub caller: TaskId,
+    /// Whom it may be with: the callee, and whomever it was forwarded to.
+    pub towards: Vec<TaskId>,
+    /// Who received it last, and has not let go of it.
+    pub with: Option<TaskId>,
+    /// What it was answered.
+    pub answers: Vec<u64>,
+    /// Whoever had it received again without an answer, or what kept it was deleted.
+    pub dropped: bool,
+    pub deadline: Option<u64>,
+    pub nonblock: bool,
+}
+
+/// A task as the model knows it.
+#[derive(Default, Debug)]
+struct Player {
+    /// The system call it is in, as it was made.
+    doing: Option<Regs>,
+    /// The call it is in.
+    call: Option<u64>,
+    /// The call it received and owes an answer.
+    serves: Option<u64>,
+    /// Cancels it was asked for and has not shown.
+    cancels: u32,
+    dead: bool,
+    /// It may have ended in ways that the model does not follow.
+    lost: bool,
+}
+
+#[derive(Default)]
+pub struct Model {
+    players: BTreeMap<u64, Player>,
+    pub calls: BTreeMap<u64, Call>,
+    next: u64,
+    /// By Reply: the call that was saved there last.
+    pub kept: BTreeMap<usize, Option<u64>>,
+    /// Something was deleted that calls depend on.
+    pub deleted: bool,
+}
+
+impl Model {
+    pub fn add(&mut self, task: Tcb) {
+        self.players.insert(task.id.raw(), Player::default());
+    }
+
+    fn player(&mut self, id: TaskId) -> &mut Player {
+        match self.players.get_mut(&id.raw()) {
+            Some(player) => player,
+            None => panic!("the kernel names a task that does not exist: {id:?}"),
+        }
+    }
+
+    pub fn lives(&self, task: Tcb) -> bool {
+        self.players.get(&task.id.raw()).is_some_and(|p| !p.dead)
+    }
+
+    pub fn may_be_gone(&self, task: Tcb) -> bool {
+        self.players.get(&task.id.raw()).is_some_and(|p| p.lost || p.dead)
+    }
+
+    pub fn is_idle(&self, task: Tcb) -> bool {
+        self.players.get(&task.id.raw()).is_some_and(|p| p.doing.is_none())
+    }
+
+    pub fn serves(&self, task: Tcb) -> Option<u64> {
+        self.players.get(&task.id.raw())?.serves
+    }
+
+    /// A number that no call had.
+    pub fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    // --- what tasks do ---------------------------------------------------------------------------
+
+    /// `task` makes a system call.
+    pub fn makes(&mut self, task: Tcb, args: Regs) {
+        let player = self.player(task.id);
+        assert!(player.doing.is_none(), "{task:?} does two things");
+        player.doing = Some(args);
+    }
+
+    /// It calls `callee`; the call's number is its first word.
+    pub fn calls(&mut self, task: Tcb, callee: TaskId, args: Regs) {
+        self.makes(task, args);
+        let number = args.rdx;
+        self.player(task.id).call = Some(number);
+        let has = |flag| args.info().has(flag);
+        let call = Call {
+            caller: task.id,
+            towards: vec![callee],
+            with: None,
+            answers: Vec::new(),
+            dropped: false,
+            deadline: has(FLAG_DEADLINE).then_some(args.rsi),
+            nonblock: has(FLAG_NONBLOCK),
+        };
+        self.calls.insert(number, call);
+    }
+
+    /// It answers the call it serves, with its number as second word. The kernel may find the caller gone.
+    pub fn answers(&mut self, task: Tcb, number: Option<u64>, answer: u64) {
+        if let Some(call) = number.and_then(|number| self.calls.get_mut(&number)) {
+            call.answers.push(answer);
+            call.with = None;
+        }
+        let player = self.player(task.id);
+        if player.serves == number {
+            player.serves = None;
+        }
+    }
+
+    /// It lets go of the call it serves, without an answer.
+    pub fn drops(&mut self, task: Tcb) {
+        if let Some(number) = self.player(task.id).serves.take()
+            && let Some(call) = self.calls.get_mut(&number)
+        {
+            call.dropped = true;
+            call.with = None;
+        }
+    }
+
+    /// It keeps the call it serves in a Reply.
+    pub fn keeps(&mut self, task: Tcb) -> Option<u64> {
+        self.player(task.id).serves.take()
+    }
+
+    /// The call may be handed on: the new callee may have it before that is known.
+    pub fn may_go_to(&mut self, number: u64, to: TaskId) {
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.towards.push(to);
+            call.with = None;
+        }
+    }
+
+    /// Tasks that may have ended, or will.
+    pub fn lose(&mut self, tasks: Vec<Tcb>) {
+        for task in tasks {
+            self.killed(task);
+            self.player(task.id).lost = true;
+        }
+    }
+
+    /// It hands the call it serves on.
+    pub fn forwards(&mut self, task: Tcb, to: TaskId) {
+        if let Some(number) = self.player(task.id).serves.take()
+            && let Some(call) = self.calls.get_mut(&number)
+        {
+            call.towards.push(to);
+            call.with = None;
+        }
+    }
+
+    pub fn cancelled(&mut self, task: Tcb) {
+        self.player(task.id).cancels += 1;
+    }
+
+    pub fn killed(&mut self, task: Tcb) {
+        let player = self.player(task.id);
+        player.dead = true;
+        player.doing = None;
+        player.serves = None;
+        if let Some(number) = player.call.take() {
+            self.calls.remove(&number);
+        }
+    }
+
+    // --- what comes back -------------------------------------------------------------------------
+
+    /// Whether `task` is in a system call, as far as the model knows.
+    pub fn doing(&self, task: Tcb) -> Option<Regs> {
+        self.players.get(&task.id.raw())?.doing
+    }
+
+    /// `task` is back from its system call, with `regs`, at time `now`.
+    pub fn is_back(&mut self, task: Tcb, regs: Regs, now: u64) {
+        let player = self.player(task.id);
+        let Some(args) = player.doing.take() else { return };
+        let cancelled = player.cancels > 0;
+        if regs.error() == Some(Error::Cancelled) {
+            player.cancels = player.cancels.saturating_sub(1);
+        }
+        match Op::from_raw(args.rax as u8) {
+            Some(Op::Call) => self.call_is_over(task, regs, now, cancelled),
+            Some(Op::Recv | Op::ReplyRecv) => self.received(task, args, regs, now, cancelled),
+            Some(Op::Wait) => waited(args, regs, now, cancelled, self.deleted),
+            _ => {}
+        }
+    }
+
+    fn call_is_over(&mut self, task: Tcb, regs: Regs, now: u64, cancelled: bool) {
+        let Some(number) = self.player(task.id).call.take() else { panic!("{task:?} is back from no call") };
+        let Some(call) = self.calls.remove(&number) else { panic!("{task:?} is back from a call twice") };
+        let Some(error) = regs.error() else {
+            assert!(call.answers.contains(&regs.rdx), "{task:?} was answered {:#x}: {call:?}", regs.rdx);
+            assert_eq!(regs.r8, number, "{task:?} got the answer to another call");
+            return;
+        };
+        assert_eq!(regs.msg(), [0; 4], "an error with words");
+        let dead = |id: TaskId| self.players.get(&id.raw()).is_some_and(|p| p.dead || p.lost);
+        let right = match error {
+            Error::Timeout => call.deadline.is_some_and(|at| at <= now),
+            Error::Cancelled => cancelled,
+            Error::WouldBlock => call.nonblock,
+            Error::Dead => call.towards.contains(&regs.sender()) && dead(regs.sender()),
+            Error::Gone => call.dropped || self.deleted,
+            Error::NoExposure => self.deleted,
+            Error::SelfCall => call.towards == [task.id],
+            Error::NoTime => true,
+            _ => false,
+        };
+        assert!(right, "{task:?}: {error:?} from {:?} for {call:?} at {now}", regs.sender());
+    }
+
+    fn received(&mut self, task: Tcb, args: Regs, regs: Regs, now: u64, cancelled: bool) {
+        if let Some(error) = regs.error() {
+            let right = match error {
+                Error::Timeout => args.info().has(FLAG_DEADLINE) && args.rsi <= now,
+                Error::WouldBlock => args.info().has(FLAG_NONBLOCK),
+                Error::Cancelled => cancelled,
+                _ => false,
+            };
+            assert!(right, "{task:?}: {error:?} from {args:?} at {now}");
+            return;
+        }
+        if regs.info().has(FLAG_NOTIFICATION) {
+            assert!(regs.rdx != 0 || self.deleted, "{task:?} got no bits");
+            return;
+        }
+        let number = regs.rdx;
+        // The caller may have given up since, and even made another call.
+        if let Some(call) = self.calls.get_mut(&number) {
+            assert_eq!(call.caller, regs.sender(), "{task:?} got a call with a wrong sender");
+            assert!(call.towards.contains(&task.id), "{task:?} got the call of somebody else: {call:?}");
+            assert!(call.with.is_none(), "{task:?} got a call that another has: {call:?}");
+            call.with = Some(task.id);
+        }
+        self.player(task.id).serves = Some(number);
+    }
+
+    /// In the end: no caller that lives waits for anybody.
+    pub fn nobody_waits(&self) {
+        for (number, call) in &self.calls {
+            let waits = self.players.get(&call.caller.raw()).is_some_and(|p| !p.dead && !p.lost);
+            assert!(!waits, "call {number} was never answered: {call:?}");
+        }
+    }
+}
+
+fn waited(args: Regs, regs: Regs, now: u64, cancelled: bool, deleted: bool) {
+    let Some(error) = regs.error() else {
+        assert!(regs.rdx != 0, "a wait that ended without bits");
+        return;
+    };
+    let right = match error {
+        Error::Timeout => args.info().has(FLAG_DEADLINE) && args.rsi <= now,
+        Error::WouldBlock => args.info().has(FLAG_NONBLOCK),
+        Error::Cancelled => cancelled,
+        Error::Gone | Error::NoCapability | Error::Dying => deleted,
+        Error::WrongCpu | Error::InUse => true,
+        _ => false,
+    };
+    assert!(right, "a wait ended with {error:?}: {args:?} at {now}");
+}
