@@ -45,8 +45,13 @@ stress *args: build (_kernel "chaos" "--features chaos")
 planted feature *args: build (_kernel feature "--features chaos," + feature)
     '{{harness}}' stress --variant '{{feature}}' {{args}}
 
+# Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
+diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
+    '{{harness}}' diff {{args}}
+
 # Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
-test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos")
+test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos") \
+    (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' test {{args}}
 
 # The kernel tests on Bochs's processor models, from the bootable image

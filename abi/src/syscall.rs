@@ -189,7 +189,8 @@ syscalls! {
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState, BadAddress (detail: which register).
     TaskWriteRegs = 26;
-    /// Read the registers of a suspended task of this CPU into the UTCB's bulk words.
+    /// Read the registers of a suspended task of this CPU into the UTCB's bulk words, as they will be when it goes on;
+    /// those that the answer to a system call it waits in will bring are zero.
     ///
     /// In: rdi = task. Out: rdi = number of its state.
     /// Rights: REGISTERS.

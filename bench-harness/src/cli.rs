@@ -12,7 +12,7 @@ use crate::machine::{Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
-use crate::{bench, figures, iso, pack, probe, reference, stress, suite};
+use crate::{bench, diff, figures, iso, pack, probe, reference, stress, suite};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +58,9 @@ enum Command {
     #[command(after_help = "Examples:\n  aurora-bench stress --cpus 4 --messages 1000000\n  \
         aurora-bench stress --mode icount --seeds 20 --replay")]
     Stress(StressArgs),
+    /// The same random operations on kernels with and without fastpaths: the same state
+    #[command(after_help = "Example:\n  aurora-bench diff --seed 100 --seeds 50 --steps 1000")]
+    Diff(DiffArgs),
     /// Every kind of test; the last line is `N passed, N failed`
     Test(TestArgs),
     /// The kernel tests on Bochs's processor models
@@ -152,6 +155,19 @@ struct StressArgs {
 }
 
 #[derive(Args, Debug)]
+struct DiffArgs {
+    /// First seed
+    #[arg(long, default_value_t = diff::Wanted::USUAL.seed)]
+    seed: u32,
+    /// How many seeds
+    #[arg(long, default_value_t = diff::Wanted::USUAL.seeds)]
+    seeds: u32,
+    /// Operations of each game
+    #[arg(long, default_value_t = diff::Wanted::USUAL.steps)]
+    steps: u32,
+}
+
+#[derive(Args, Debug)]
 struct TestArgs {
     /// Only these kinds of tests
     #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
@@ -199,6 +215,9 @@ pub fn main() -> Result<()> {
         Command::Run(args) => run(&common.lab()?, &args),
         Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
         Command::Stress(args) => stress::stress(&common.lab()?, &args.wanted()),
+        Command::Diff(DiffArgs { seed, seeds, steps }) => {
+            diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
+        }
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),
         Command::Probe => {

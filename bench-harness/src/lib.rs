@@ -1,7 +1,7 @@
 //! The host side of Aurora: boots the machine, decodes what it says, judges and tabulates it.
 //!
 //! ```text
-//!   cli ── bench / stress / suite / calibrate …      what to boot, what to make of it
+//!   cli ── bench / stress / diff / suite / …           what to boot, what to make of it
 //!             │
 //!          session ── report, logs, screen           one boot, from start to its ending
 //!             │
@@ -17,6 +17,7 @@ pub mod baseline;
 pub mod bench;
 pub mod bochs;
 pub mod cli;
+pub mod diff;
 pub mod figures;
 pub mod host;
 pub mod iso;

@@ -28,6 +28,8 @@ pub enum Event {
     Log(String),
     /// A report, and the line that it was read from.
     Report { report: Report, line: String },
+    /// A line of the kernel's exported state.
+    State(String),
     /// Bytes on the log port that are no record.
     Skipped(usize),
 }
@@ -36,7 +38,7 @@ impl Event {
     /// As a person reads it.
     pub fn text(&self) -> String {
         match self {
-            Event::Serial(line) | Event::Log(line) | Event::Report { line, .. } => line.clone(),
+            Event::Serial(line) | Event::Log(line) | Event::State(line) | Event::Report { line, .. } => line.clone(),
             Event::Skipped(bytes) => format!("({bytes} bytes on the log port are no record)"),
         }
     }
@@ -140,6 +142,7 @@ struct Ear {
     serial: Tail,
     log: Tail,
     lines: Lines,
+    state: Lines,
     splitter: Splitter,
     logs: Logs,
     heard: Instant,
@@ -155,6 +158,7 @@ impl Ear {
             serial: Tail::new(&outputs.serial),
             log: Tail::new(&outputs.log),
             lines: Lines::default(),
+            state: Lines::default(),
             splitter: Splitter::default(),
             logs,
             heard: Instant::now(),
@@ -199,6 +203,12 @@ impl Ear {
                 let line = String::from_utf8_lossy(&payload).into_owned();
                 self.note(Event::Report { report: Report::parse(&line), line }, listener);
             }
+            // Not among the last words, of which it would leave nothing else.
+            Piece::Record { channel: records::STATE, payload } => {
+                for line in self.state.push(&payload) {
+                    listener(&Event::State(line));
+                }
+            }
             Piece::Record { channel, payload } => {
                 for line in self.logs.render(channel, &payload) {
                     self.note(Event::Log(line), listener);
@@ -220,7 +230,7 @@ impl Ear {
                     self.mitigations.push(text.to_owned());
                 }
             }
-            Event::Log(_) | Event::Skipped(_) => {}
+            Event::Log(_) | Event::State(_) | Event::Skipped(_) => {}
         }
     }
 

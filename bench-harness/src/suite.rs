@@ -13,6 +13,7 @@ use clap::ValueEnum;
 
 use crate::bench;
 use crate::bochs;
+use crate::diff;
 use crate::iso;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
@@ -31,6 +32,8 @@ pub enum Step {
     Loom,
     /// The kernel tests in QEMU on 1, 2 and 4 CPUs
     Guest,
+    /// Kernels with and without fastpaths: the same state after the same operations
+    Diff,
     /// Short stress runs, replayed where the mode can
     Stress,
     /// icount figures against the baseline
@@ -90,6 +93,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Host => cargo_test(lab, "host", &[], None),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--release"], Some("loom")),
         Step::Guest => guest_tests(lab),
+        Step::Diff => diff_games(lab),
         Step::Stress => stress_runs(lab),
         Step::Bench => figures(lab, &wanted.bench),
         Step::Bochs => bochs_tests(lab),
@@ -178,6 +182,23 @@ fn judge(lab: &Lab, session: &Session) -> Tally {
         session.elapsed.as_secs_f32()
     ));
     tally
+}
+
+/// The kernel tests of the export itself, then the games.
+fn diff_games(lab: &Lab) -> Result<Tally> {
+    let job = Job {
+        label: "test-dump".to_owned(),
+        variant: "dump".to_owned(),
+        command_line: "run=test only=dump".to_owned(),
+        mode: Mode::Icount,
+        cpus: 1,
+        trace: None,
+        limit: GUEST_LIMIT,
+    };
+    let tests = judge(lab, &lab.run(&job)?);
+    let mut sum = diff::diff(lab, &diff::Wanted::USUAL)?;
+    sum += tests;
+    Ok(sum)
 }
 
 fn stress_runs(lab: &Lab) -> Result<Tally> {

@@ -201,7 +201,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.spell_out();
         let bulk = &me.task.get().utcb(self.pin).bulk;
         for (register, cell) in registers(&hot.regs) {
-            bulk[register as usize].store(cell.get(), Relaxed);
+            bulk[register as usize].store(shown(hot, register, cell), Relaxed);
         }
         Ok(Answer::one(state_of(hot) as u64))
     }
@@ -364,6 +364,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         me.hot.set_plain(State::Ready);
         self.switch_to(sc, task, hot);
         Ok(Answer::Settled)
+    }
+}
+
+/// A suspended task's register as it will be when the task goes on. In a system call the frame has only what the
+/// call answers or is made again with; while it waits there is no answer yet, and the rest is zero when it is over,
+/// whatever was left there.
+fn shown(hot: &TaskHot, register: RegIndex, cell: &Cell<u64>) -> u64 {
+    use RegIndex::{FsBase, GsBase, R8, R9, R10, R12, Rax, Rdi, Rdx, Rflags, Rip, Rsi, Rsp};
+    match (register, state_of(hot)) {
+        (Rip | Rsp | Rflags, _) => cell.get(),
+        _ if hot.regs.full.get() != 0 => cell.get(),
+        (FsBase, _) => hot.fs_base.get(),
+        (GsBase, _) => hot.gs_base.get(),
+        (Rax | Rdi | Rsi | Rdx | R8 | R9 | R10, State::Ready | State::Restart) => cell.get(),
+        (R12, State::Ready) => cell.get(),
+        _ => 0,
     }
 }
 

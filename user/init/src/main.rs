@@ -22,7 +22,7 @@ use archive::Archive;
 user_rt::program!(begin);
 
 /// Name of the program for each name that a command line may give, where they differ.
-const ALIASES: [(&str, &str); 2] = [("test", "kerntest"), ("calibrate", "bench")];
+const ALIASES: [(&str, &str); 3] = [("test", "kerntest"), ("diff", "kerntest"), ("calibrate", "bench")];
 
 fn begin(_: u64) -> ! {
     let pass = run();

@@ -18,6 +18,7 @@ use user_rt::spawn::{
 use user_rt::{boot, heap};
 
 use crate::block::{Block, Word};
+use crate::diff;
 use crate::expect_eq;
 use crate::puppet::{EXPOSURE_COMMANDS, EXPOSURE_DONE, puppet};
 use crate::quiet::{self, Idlers};
@@ -119,7 +120,7 @@ impl<'a> Lab<'a> {
     pub fn new(image: &'a Image<'a>) -> user_rt::Result<Lab<'a>> {
         let mut nursery = Nursery::of_program(0);
         heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
-        let shared = Shared::new(&mut nursery, PUPPETS_MAX + quiet::PAGES)?;
+        let shared = Shared::new(&mut nursery, PUPPETS_MAX + quiet::PAGES + diff::PAGES)?;
         let done: Notification = nursery.make(0)?;
         let cpus = boot::facts().cpus as u32;
         let idlers = Idlers::new(&mut nursery, &shared, cpus, &done)?;
@@ -158,6 +159,11 @@ impl<'a> Lab<'a> {
     pub fn reset_roughly(&mut self) -> user_rt::Result<()> {
         self.tasks.clear();
         self.reset()
+    }
+
+    /// By which the director is told.
+    pub fn done(&self) -> &Notification {
+        &self.done
     }
 
     fn groups(&mut self) -> Result<&Groups, Failure> {
@@ -205,7 +211,7 @@ impl<'a> Lab<'a> {
         };
         let child = process(&mut self.nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
-        child.give_machine(machine_rights::LOG | machine_rights::INFO, 0)?;
+        child.give_machine(machine_rights::LOG | machine_rights::INFO | machine_rights::DUMP, 0)?;
         self.children.push(child);
         Ok(self.children.len() - 1)
     }

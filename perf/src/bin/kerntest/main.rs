@@ -4,7 +4,8 @@
 //! calls that are tested and show all that came back. Everything a test makes is made in one nursery,
 //! which is reset after it: a test that leaves something behind that cannot be taken away fails.
 //!
-//! Options: `only=ipc,caps` (modules or names), `seed=`.
+//! Options: `only=ipc,caps` (modules or names), `seed=`. With `run=diff` it plays for the differential test
+//! ([`diff`]) instead: `seed=`, `steps=`, `show=`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -13,6 +14,7 @@ mod arguments;
 mod block;
 mod caps;
 mod context;
+mod diff;
 mod dump;
 mod ends;
 mod fate;
@@ -32,7 +34,7 @@ mod untyped;
 mod values;
 
 use user_rt::elf::Image;
-use user_rt::{arch, report, supervisor};
+use user_rt::{arch, boot, report, supervisor};
 
 use lab::Lab;
 use suite::{Tally, Verdict};
@@ -44,6 +46,7 @@ fn begin(_: u64) -> ! {
         Err(error) => broken(format_args!("its own file: {error}")),
         Ok(image) => match Lab::new(&image) {
             Err(refusal) => broken(format_args!("preparing: {refusal}")),
+            Ok(mut lab) if boot::options().value("run") == Some("diff") => diff::run(&mut lab),
             Ok(mut lab) => run(&mut lab),
         },
     };

@@ -51,6 +51,14 @@ pub fn fs_base() -> u64 {
     base
 }
 
+/// The own GS base.
+pub fn gs_base() -> u64 {
+    let base: u64;
+    // SAFETY: RDGSBASE is allowed, as above.
+    unsafe { asm!("rdgsbase {}", out(reg) base, options(nostack, nomem, preserves_flags)) };
+    base
+}
+
 /// Counts `iterations` down to zero with two instructions each: the bench's calibration loop.
 #[inline(always)]
 pub fn countdown(iterations: u64) {

@@ -1,0 +1,267 @@
+//! `run=diff`: the guest's side of the differential test.
+//!
+//! Players, in five processes with and without vector state, do random operations on the same groups,
+//! Notifications, Replies, SchedContexts and on each other. Before each operation its player reports what came
+//! of its last one (every register, the message words), a hash of the kernel's whole state, and what it will do.
+//! The harness boots kernels with and without fastpaths with the same seed; their reports have to be the same,
+//! line by line, since time plays no part: slices and deadlines are so long that none ends, and the order in
+//! which the players run follows from what they do.
+//!
+//! When all players are blocked, the *fixer*, of the lowest priority, gets some of them going again.
+//!
+//! Options: `seed=`, `steps=`, and `show=` for the step at which the state is shown and not only hashed.
+
+mod board;
+mod choice;
+mod player;
+mod props;
+
+use abi::{Counter, MEMBER_RIGHTS, Rights, sched_rights};
+use user_rt::cap::{Group, Handle, Notification, Reply};
+use user_rt::invoke::{copy, transfer};
+use user_rt::report;
+use user_rt::spawn::{Spawned, own};
+
+use crate::expect_eq;
+use crate::lab::{Lab, Place, Wanted};
+use crate::suite::{Failure, Outcome, Tally};
+
+pub use board::PAGES;
+use board::{Board, Of, PLAYERS, Where, Word};
+use choice::{AGE, Role};
+use player::{passive, player};
+use props::{BOUND, DONE, GROUPS, NOTES, REPLIES, Set, TASKS, TIMES};
+
+/// Place of the fixer among the players: the last.
+const FIXER: usize = PLAYERS - 1;
+const FIXER_PRIORITY: u8 = 2;
+/// Whether each process has vector state; the last is the fixer's.
+const PROCESSES: [bool; 5] = [false, false, true, true, false];
+/// The process of each player.
+const HOMES: [usize; PLAYERS] = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4];
+/// Players that serve on the time of others alone.
+const PASSIVE: [usize; 2] = [2, 7];
+/// What each player mostly does, in games about calls and in games about turns; the fixer is the last.
+const ROLES: [[Role; PLAYERS]; 2] = {
+    use Role::{Client, Fixer, Server, Turns};
+    [
+        [Client, Server, Server, Client, Client, Server, Client, Server, Server, Client, Fixer],
+        [Turns, Server, Server, Turns, Turns, Turns, Client, Server, Server, Client, Fixer],
+    ]
+};
+/// Exposures of a group.
+const EXPOSURES: u16 = 64;
+const STEPS: u64 = 300;
+
+/// Plays one game. Its only test is that it comes to its end.
+pub fn run(lab: &mut Lab<'_>) -> Tally {
+    let outcome = play(lab);
+    let mut tally = Tally::default();
+    tally.add("diff", "game", &outcome.into());
+    tally
+}
+
+fn play(lab: &mut Lab<'_>) -> Outcome {
+    let option = |key, default| {
+        user_rt::boot::options().number(key, default).map_err(|bad| Failure::Of(alloc::format!("{bad}")))
+    };
+    let board = Board::open();
+    board.clear();
+    let seed = option("seed", 1)?;
+    board.set(Word::Random, seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
+    board.set(Word::Victims, 2);
+    let game = Game::new(lab, board, seed as usize % ROLES.len())?;
+    game.give_props(lab)?;
+    // They get ready and suspend themselves; what their first, short slices had the timer set to passes.
+    game.resume()?;
+    lab.settle();
+    lab.sleep(user_rt::boot::facts().tsc_hz / 10);
+    let before = counters()?;
+    let interrupts = || own::machine().counter(0, Counter::Interrupt);
+    let interrupted = interrupts()?;
+    board.set(Word::Shown, option("show", 0)?);
+    board.set(Word::Steps, option("steps", STEPS)?);
+    game.resume()?;
+    lab.done().wait()?;
+    let steps = board.get(Word::Step);
+    for (name, count) in counters()?.into_iter().zip(before).map(|((name, now), (_, then))| (name, now - then)) {
+        report!("taken {name}={count}");
+    }
+    report!("steps {steps}");
+    // When it comes depends on how long things take.
+    expect_eq!(interrupts()?, interrupted, "timer interrupts while time was to play no part");
+    Ok(())
+}
+
+/// What the fastpaths served, and what they left to the slow path and why: the two kernels are to differ in this
+/// alone.
+fn counters() -> user_rt::Result<alloc::vec::Vec<(&'static str, u64)>> {
+    let of_fastpaths = |name: &str| name.starts_with("fast_") || name.starts_with("miss_");
+    let counters = Counter::ALL.iter().filter(|counter| of_fastpaths(counter.name()));
+    counters.map(|counter| Ok((counter.name(), own::machine().counter(0, *counter)?))).collect()
+}
+
+/// All that a game is played with, as the director has it.
+struct Game {
+    board: Board,
+    /// Which of [`ROLES`].
+    kind: usize,
+    places: [Place; PROCESSES.len()],
+    made: alloc::vec::Vec<Spawned>,
+    groups: [Group; 2],
+}
+
+impl Game {
+    fn new(lab: &mut Lab<'_>, board: Board, kind: usize) -> Result<Game, Failure> {
+        let mut places = [Place::Own; PROCESSES.len()];
+        for (place, vector) in places.iter_mut().zip(PROCESSES) {
+            *place = Place::Child(lab.process_alone(vector)?);
+        }
+        let groups = [lab.nursery.make_group(8, EXPOSURES)?, lab.nursery.make_group(8, EXPOSURES)?];
+        let mut game = Game { board, kind, places, made: alloc::vec::Vec::new(), groups };
+        for at in 0..PLAYERS {
+            let made = game.player(lab, at)?;
+            game.made.push(made);
+        }
+        for at in PASSIVE {
+            game.made[at].task.resume()?;
+        }
+        // They are in their first receive, and go on with what callers bring.
+        lab.settle();
+        for at in PASSIVE {
+            own::cnode().delete(game.made[at].sched.cap())?;
+        }
+        Ok(game)
+    }
+
+    fn player(&self, lab: &mut Lab<'_>, at: usize) -> Result<Spawned, Failure> {
+        let board = self.board;
+        let role = ROLES[self.kind][at];
+        board.set_of(at, Of::Role, role as u64);
+        board.set_of(at, Of::Vector, u64::from(PROCESSES[HOMES[at]]));
+        let priority = match role {
+            Role::Fixer => FIXER_PRIORITY,
+            // Each pair on its own.
+            Role::Turns if at % 3 == 0 => 50,
+            Role::Turns => 30,
+            Role::Client | Role::Server => 30 + 10 * board.below(2) as u8,
+        };
+        let entry = if PASSIVE.contains(&at) { passive } else { player };
+        let made = lab.task(&Wanted { place: self.places[HOMES[at]], cpu: 0, priority }, entry, at as u64)?;
+        // Several ages for each, so that a slice that changes hands is seen.
+        let slice = if board.chance(50) { u64::MAX } else { AGE * (1 + at as u64) };
+        made.sched.configure(priority, slice)?;
+        Ok(made)
+    }
+
+    /// Lets all go on that are suspended.
+    fn resume(&self) -> Outcome {
+        for (_, made) in self.made.iter().enumerate().filter(|(at, _)| !PASSIVE.contains(at)) {
+            made.task.resume()?;
+        }
+        Ok(())
+    }
+
+    /// Gives everything to everybody, and exposes the players.
+    fn give_props(&self, lab: &mut Lab<'_>) -> Outcome {
+        self.join(lab)?;
+        self.expose_tasks()?;
+        for (index, made) in (0..).zip(&self.made) {
+            self.give(lab, &made.task, TASKS.nth(index), Rights::ALL)?;
+            if index as usize != FIXER && !PASSIVE.contains(&(index as usize)) {
+                self.give(lab, &made.sched, TIMES.nth(index), Rights::ALL)?;
+            }
+        }
+        self.give(lab, &self.made[0].sched, TIMES.weak(), sched_rights::OBSERVE)?;
+        self.give(lab, &self.made[0].task, TASKS.weak(), Rights::NONE)?;
+        self.give_notes(lab)?;
+        let fixer = lab.child(self.places[HOMES[FIXER]])?;
+        copy(lab.done(), fixer.cnode.slot(DONE), Rights::NOTIFY, 0)?;
+        Ok(())
+    }
+
+    /// A copy in every process.
+    fn give<T: Handle>(&self, lab: &Lab<'_>, object: &T, slot: abi::Cap, rights: Rights) -> Outcome {
+        for place in self.places {
+            copy(object, lab.child(place)?.cnode.slot(slot), rights, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Every process is a full member of the first group; in the second one right may be missing.
+    fn join(&self, lab: &Lab<'_>) -> Outcome {
+        for place in self.places {
+            let child = lab.child(place)?;
+            let missing = [Rights::NONE, Rights::NONE, Rights::STRING, Rights::NOTIFY, Rights::SEND];
+            let missing = missing[self.board.below(missing.len() as u64) as usize];
+            let custom = self.board.random() as u16;
+            child.join(&self.groups[0], GROUPS.nth(0), MEMBER_RIGHTS, custom)?;
+            child.join(&self.groups[1], GROUPS.nth(1), MEMBER_RIGHTS.minus(missing), !custom)?;
+        }
+        Ok(())
+    }
+
+    /// A place in one of the groups that nothing has.
+    fn expose<T: Handle>(&self, object: &T, second: bool) -> Result<Where, Failure> {
+        let group = &self.groups[usize::from(second)];
+        loop {
+            let index = self.board.below(u64::from(EXPOSURES) - 8) as u32;
+            let args = abi::Target::new(group.cap(), index).0;
+            let answer = user_rt::arch::syscall(user_rt::arch::Args::plain(abi::Op::Expose, args, object.arg(), 0, 0));
+            match answer.check() {
+                Ok(_) => return Ok(Where { second, index }),
+                Err(refusal) if refusal.error == abi::Error::SlotOccupied => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+    }
+
+    fn expose_tasks(&self) -> Outcome {
+        for (at, made) in self.made.iter().enumerate().take(FIXER) {
+            let serves = (ROLES[self.kind][at] == Role::Server).then_some(PROCESSES[HOMES[at]]);
+            self.board.add_task(self.expose(&made.task, false)?, serves);
+            self.board.add_task(self.expose(&made.task, true)?, serves);
+            if at % 3 == 0 {
+                // As the one of its CPU; the entries at the end are left for that.
+                let first = u32::from(EXPOSURES) - 8 + at as u32 / 3;
+                let head = self.board.below(u64::from(EXPOSURES) - 8) as u32;
+                if self.groups[0].expose_per_cpu(head, first, &made.task).is_ok() {
+                    self.board.add_task(Where { second: false, index: head }, serves);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notifications and Replies: the fixer gets the first capability of each.
+    fn give_notes(&self, lab: &mut Lab<'_>) -> Outcome {
+        for index in 0..NOTES.count {
+            let note: Notification = lab.nursery.make(0)?;
+            self.board.add_note(self.expose(&note, index % 2 == 1)?);
+            self.hand_out(lab, note, NOTES, index, Rights::LISTEN)?;
+        }
+        for index in 0..BOUND.count {
+            let note: Notification = lab.nursery.make(0)?;
+            note.bind(&self.made[1 + 3 * index as usize].task)?;
+            self.board.add_note(self.expose(&note, index % 2 == 0)?);
+            self.hand_out(lab, note, BOUND, index, Rights::NOTIFY)?;
+        }
+        for index in 0..REPLIES.count {
+            let reply: Reply = lab.nursery.make(0)?;
+            self.hand_out(lab, reply, REPLIES, index, Rights::NONE)?;
+        }
+        Ok(())
+    }
+
+    fn hand_out<T: Handle>(&self, lab: &Lab<'_>, object: T, set: Set, index: u32, weak: Rights) -> Outcome {
+        let (fixer, others) = self.places.split_last().ok_or(Failure::Of("nobody plays".into()))?;
+        for place in others {
+            let cnode = &lab.child(*place)?.cnode;
+            copy(&object, cnode.slot(set.nth(index)), Rights::ALL, 0)?;
+            if index == 0 {
+                copy(&object, cnode.slot(set.weak()), weak, 0)?;
+            }
+        }
+        Ok(transfer(object, lab.child(*fixer)?.cnode.slot(set.nth(index)))?)
+    }
+}

@@ -1,0 +1,144 @@
+//! What a player runs: one random operation after the other, and a line for each.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{FLAG_NOTIFICATION, MEMBER_RIGHTS, MsgInfo, Op, Rights};
+use user_rt::arch::{self, Answer, Args};
+use user_rt::cap::{Handle, Notification, Task};
+use user_rt::invoke::{Dump, copy_raw, yield_now};
+use user_rt::spawn::own;
+use user_rt::{report, utcb};
+
+use super::board::{Board, Of, Word};
+use super::choice::{Choice, Role};
+use super::props::{DONE, GROUPS, TASKS};
+use crate::puppet::observed;
+use crate::registers::{Kind, Registers, WORDS, hold, peek};
+
+/// Every so many steps capabilities and memory are looked at, too.
+const MEMORY_EVERY: u64 = 16;
+
+/// Entry of a player that waits for its first call before the game begins.
+pub extern "C" fn passive(number: u64) -> ! {
+    let (first, dirt) = observed(&Args::new(Op::Recv));
+    play(number, first, dirt)
+}
+
+/// Entry of all others.
+pub extern "C" fn player(number: u64) -> ! {
+    // The slice that it was made with is a short one; its next one is not.
+    let _ = yield_now();
+    let _ = Task::at(TASKS.nth(number as u32)).suspend();
+    play(number, Answer { info: MsgInfo(0), rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0, r12: 0 }, 0)
+}
+
+fn play(number: u64, first: Answer, dirt: u64) -> ! {
+    let board = Board::open();
+    let me = number as usize;
+    let role = Role::from_raw(board.of(me, Of::Role));
+    let kind = Kind::of(board.of(me, Of::Vector) != 0);
+    // Only it may copy what is in its CSpace; the second of a process finds it done.
+    let without_string = MEMBER_RIGHTS.minus(Rights::STRING | Rights::DELETE);
+    let _ = copy_raw(GROUPS.nth(0), own::cnode().slot(GROUPS.weak()), without_string, 0);
+    let mut got = Got { answer: first, dirt, vectors: 0, registers: 0 };
+    let mut op = Op::Recv;
+    let mut serving = false;
+    loop {
+        serving = serves(serving, op, &got.answer);
+        let step = board.get(Word::Step) + 1;
+        if step > board.get(Word::Steps) {
+            leave(me, role);
+            continue;
+        }
+        board.set(Word::Step, step);
+        let (args, words) = Choice { board, player: number as u32, vector: kind != Kind::General, role, serving }.next();
+        for word in utcb::current().message().iter().take(words) {
+            word.store(board.random(), Relaxed);
+        }
+        say(step, number, &got, state(board, step), &args);
+        let shown = Op::from_raw(args.info.0 as u8);
+        op = shown.unwrap_or(Op::Null);
+        if kind != Kind::General {
+            hold(kind, &Registers::random(step), 0);
+        }
+        let (answer, dirt) = observed(&args);
+        // First of all: whatever else is done here has a use for them.
+        let vectors = fold(&peek(kind).0[..WORDS]);
+        got = Got { answer: comparable(op, answer), dirt, vectors, registers: registers_read(op) };
+    }
+}
+
+/// What an operation left.
+struct Got {
+    answer: Answer,
+    dirt: u64,
+    /// Of the vector registers, of a player that has them.
+    vectors: u64,
+    /// Of the registers of another task that were asked for.
+    registers: u64,
+}
+
+/// The state before a step, which is what the step before has made of it.
+fn state(board: Board, step: u64) -> u64 {
+    let text = step == board.get(Word::Shown);
+    own::machine().dump(Dump { text, memory: text || step % MEMORY_EVERY == 0 }).unwrap_or(0)
+}
+
+/// Whether the player has a call to answer now.
+fn serves(before: bool, op: Op, answer: &Answer) -> bool {
+    let well = answer.info.status().is_ok();
+    match op {
+        Op::Recv | Op::ReplyRecv => well && !answer.info.has(FLAG_NOTIFICATION) && answer.rsi != 0,
+        Op::Reply | Op::Forward | Op::SaveReply => before && !well,
+        _ => before,
+    }
+}
+
+/// What does not depend on how long anything took.
+fn comparable(op: Op, mut answer: Answer) -> Answer {
+    if op == Op::SchedInfo {
+        answer.rdi = 0;
+    }
+    answer
+}
+
+/// A hash of the registers that [`Op::TaskReadRegs`] left in the UTCB.
+fn registers_read(op: Op) -> u64 {
+    if op != Op::TaskReadRegs {
+        return 0;
+    }
+    let mut registers = [0; abi::REG_COUNT];
+    utcb::current().read_bulk(&mut registers);
+    fold(&registers)
+}
+
+fn fold(words: &[u64]) -> u64 {
+    let mix = |hash: u64, word: &u64| (hash.rotate_left(7) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    words.iter().fold(0, mix)
+}
+
+/// What came of the last operation, and what comes next.
+fn say(step: u64, number: u64, got: &Got, state: u64, args: &Args) {
+    let a = &got.answer;
+    let mut words = 0;
+    for word in utcb::current().message() {
+        words = fold(&[words, word.load(Relaxed)]);
+    }
+    let registers = [a.info.0, a.rdi, a.rsi, a.rdx, a.r8, a.r9, a.r10, a.r12, got.dirt];
+    let gs = arch::gs_base();
+    let Got { vectors, registers: read, .. } = got;
+    let next = Op::from_raw(args.info.0 as u8);
+    let arguments = [args.info.0, args.rdi, args.rsi, args.rdx, args.r8, args.r9, args.r10];
+    report!(
+        "step {step} player={number} got={registers:x?} gs={gs:x} vectors={vectors:x} words={words:x} \
+         read={read:x} state={state:x} next={next:?} {arguments:x?}"
+    );
+}
+
+/// It is over: the player gets out of the way, so that in the end the fixer runs and tells the director.
+fn leave(me: usize, role: Role) {
+    if role == Role::Fixer {
+        let _ = Notification::at(DONE).notify(1);
+    }
+    let _ = Task::at(TASKS.nth(me as u32)).suspend();
+}

@@ -1,0 +1,53 @@
+//! What every player's process has in its CSpace: the same things in the same slots.
+
+use abi::Cap;
+use user_rt::layout::slot;
+
+use crate::lab::CHILD_FREE;
+
+/// Several objects of a kind in consecutive slots, then one capability with fewer rights.
+#[derive(Clone, Copy)]
+pub struct Set {
+    first: u32,
+    pub count: u32,
+}
+
+impl Set {
+    const fn after(before: Set, count: u32) -> Set {
+        Set { first: before.first + before.count + 1, count }
+    }
+
+    pub const fn nth(self, index: u32) -> Cap {
+        Cap(self.first + index)
+    }
+
+    /// A capability of the first with fewer rights.
+    pub const fn weak(self) -> Cap {
+        Cap(self.first + self.count)
+    }
+}
+
+/// The two groups. The process is a full member of the first; in the second each has other rights. Weak: without
+/// STRING.
+pub const GROUPS: Set = Set { first: CHILD_FREE, count: 2 };
+/// Nobody is bound to these. Weak: LISTEN alone.
+pub const NOTES: Set = Set::after(GROUPS, 6);
+/// Each bound to a task. Weak: NOTIFY alone.
+pub const BOUND: Set = Set::after(NOTES, 3);
+/// Weak: no right.
+pub const REPLIES: Set = Set::after(BOUND, 4);
+/// The players' tasks. Weak: no right.
+pub const TASKS: Set = Set::after(REPLIES, super::board::PLAYERS as u32);
+/// Their CPU time, but not the fixer's: empty where a player has none. Weak: OBSERVE alone.
+pub const TIMES: Set = Set::after(TASKS, super::board::PLAYERS as u32 - 1);
+/// Empty at first.
+pub const SPARE: Set = Set::after(TIMES, 6);
+/// The director's Notification, for the fixer. Out of the way of chance.
+pub const DONE: Cap = Cap(500);
+/// Outside of every CSpace.
+pub const OUTSIDE: Cap = Cap(100_000);
+
+const _: () = assert!(SPARE.weak().0 < DONE.0 && DONE.0 < crate::lab::CHILD_SLOTS);
+
+/// The own CNode.
+pub const CNODE: Cap = slot::CNODE;
