@@ -295,12 +295,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// A task goes on with other time than its lender's, which was lost on the way.
+    /// A task goes on with other time than its lender's, which was lost on the way. Of what the lender has now
+    /// its own time is left, if that rests with it; then it is done with its own lender's, too.
     pub fn forget_lender(self, hot: &TaskHot) {
-        if let Some(lender) = self.lender_of(hot).and_then(|t| self.task_hot(t)) {
-            lender.sc.set(None);
+        let mut at = hot;
+        for _ in 0..CHAIN_LIMIT {
+            let lender = self.lender_of(at).and_then(|t| Some((t, self.task_hot(t)?)));
+            at.lender.set(None);
+            let Some((lender, lender_hot)) = lender else { return };
+            let rests = |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(lender));
+            let own = lender_hot.own_sc.get(self.pin).filter(rests);
+            lender_hot.sc.set(own);
+            if own.is_none() {
+                return;
+            }
+            at = lender_hot;
         }
-        hot.lender.set(None);
     }
 
     /// The callers whose calls a task keeps in Reply objects.

@@ -1,5 +1,7 @@
 //! The portable kernel on a simulated machine.
 
+mod groups;
+mod scene;
 mod storm;
 mod time;
 mod world;

@@ -1,60 +1,9 @@
 //! CPU time, case by case: who goes on with whose.
 
-use abi::{Cap, ObjType, Op, Target};
+use abi::{Error, Op, Target};
 
-use crate::world::make::at;
-use crate::world::{Regs, Tcb, World};
-
-const GROUP: Cap = Cap(5);
-
-/// Servers and clients of one process, and how to call one of them.
-struct Scene {
-    w: World,
-    process: crate::world::make::Proc,
-    group: Cap,
-    exposed: u32,
-}
-
-impl Scene {
-    fn new(cpus: usize) -> Scene {
-        let mut w = World::new(cpus);
-        let process = w.process();
-        let group = w.group(4, 16);
-        w.join_all(group, process, GROUP);
-        Scene { w, process, group, exposed: 0 }
-    }
-
-    /// A task on CPU `n` that has not been resumed, and its exposure.
-    fn task(&mut self, n: usize, priority: u64, own_time: bool) -> (Tcb, Target) {
-        let task = self.w.task_with(self.process, n, priority, own_time);
-        self.exposed += 1;
-        self.w.expose(self.group, self.exposed, task.cap);
-        (task, Target::new(GROUP, self.exposed))
-    }
-
-    fn running(&mut self, n: usize, priority: u64) -> (Tcb, Target) {
-        let (task, target) = self.task(n, priority, true);
-        self.w.resume(&task);
-        self.w.run();
-        (task, target)
-    }
-
-    fn delete(&mut self, cap: Cap) {
-        self.w.must(0, Op::CapDelete, &[at(cap)]);
-        self.w.run();
-    }
-
-    /// New time, which nobody has.
-    fn time(&mut self, priority: u64) -> Cap {
-        let sc = self.w.make(0, ObjType::SchedContext, 0);
-        self.w.must(0, Op::SchedConfigure, &[sc.arg(), priority, 1000]);
-        sc
-    }
-}
-
-fn call(target: Target) -> Regs {
-    Regs::message(Op::Call, target, [1, 2, 3, 4])
-}
+use crate::scene::{Scene, call};
+use crate::world::Regs;
 
 #[test]
 fn a_first_resume_from_elsewhere_moves_the_task() {
@@ -83,9 +32,8 @@ fn a_callee_borrows_from_whoever_in_its_queue_has_time() {
 #[test]
 fn a_receiver_that_is_given_time_takes_none_of_whom_it_served() {
     let mut s = Scene::new(1);
-    let (server, target) = s.running(0, 20);
+    let (server, target) = s.server(0, 20);
     let (client, _) = s.running(0, 10);
-    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
     s.w.does_and_run(&client, call(target));
     s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]));
     s.delete(server.sc);
@@ -100,9 +48,8 @@ fn a_receiver_that_is_given_time_takes_none_of_whom_it_served() {
 #[test]
 fn time_for_a_waiting_caller_serves_its_callee() {
     let mut s = Scene::new(1);
-    let (server, target) = s.running(0, 20);
+    let (server, target) = s.server(0, 20);
     let (client, _) = s.running(0, 10);
-    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
     s.w.does_and_run(&client, call(target));
     s.delete(client.sc);
     s.delete(server.sc);
@@ -113,4 +60,86 @@ fn time_for_a_waiting_caller_serves_its_callee() {
     assert!(s.w.runs(0, &server), "its caller's time is its to spend");
     s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
     assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);
+}
+
+#[test]
+fn time_is_destroyed_while_it_is_away() {
+    let mut s = Scene::new(3);
+    let (server, target) = s.server(1, 20);
+    let (client, _) = s.running(0, 10);
+    s.w.does_and_run(&client, call(target));
+    assert!(s.w.runs(1, &server) && client.hot().sc.is_null(), "the client's time went along");
+    s.w.must(2, Op::CapDelete, &[crate::world::make::at(client.sc)]);
+    s.w.run();
+    assert!(client.hot().own_sc.is_null(), "its owner knows that it is gone");
+    assert!(s.w.runs(1, &server), "the server goes on with its own");
+    s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
+    assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);
+    assert!(!s.w.runs(0, &client), "the client was answered and has no time");
+    let sc = s.time(10);
+    s.w.must(0, Op::SchedBind, &[sc.arg(), client.cap.arg()]);
+    assert!(s.w.runs(0, &client), "until it gets some");
+}
+
+#[test]
+fn the_owner_dies_while_its_time_is_away() {
+    let mut s = Scene::new(2);
+    let (server, target) = s.server(1, 20);
+    let (client, _) = s.running(0, 10);
+    s.w.does_and_run(&client, call(target));
+    s.kill(&client);
+    assert!(s.w.runs(1, &server), "the server keeps the time for now");
+    s.w.does_and_run(&server, Regs::message(Op::Reply, Target(0), [5, 6, 7, 8]));
+    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    assert!(!s.w.runs(1, &server), "it receives");
+    // Nobody's now, so it can become another's: where it was left.
+    let (other, _) = s.task(1, 10, false);
+    s.w.resume(&other);
+    s.w.run();
+    assert!(!s.w.runs(1, &other));
+    s.w.must(1, Op::SchedBind, &[client.sc.arg(), other.cap.arg()]);
+    assert!(s.w.runs(1, &other), "with the time of the dead");
+}
+
+/// The time of `client`, which calls with a deadline, is lent on by a server of its CPU to one of another.
+#[test]
+fn a_timed_out_caller_gets_its_time_back_from_down_the_chain() {
+    let mut s = Scene::new(2);
+    let (far, far_target) = s.server(1, 20);
+    let (near, near_target) = s.server(0, 20);
+    s.delete(near.sc);
+    let (client, _) = s.running(0, 10);
+    let deadline = s.w.now() + 5000;
+    s.w.does_and_run(&client, call(near_target).deadline(deadline));
+    assert!(s.w.runs(0, &near), "on the client's time");
+    s.w.does_and_run(&near, call(far_target));
+    assert!(s.w.runs(1, &far), "on the client's time");
+    s.w.wait_until(deadline + 1);
+    assert_eq!(s.w.result(&client).error(), Some(Error::Timeout));
+    assert!(s.w.runs(0, &client), "it goes on at once, with its own time");
+    assert!(s.w.runs(1, &far), "and who had it last, with its own");
+    // The two calls further down go on. The near server's ends where nobody has time for it.
+    s.w.does_and_run(&far, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
+    assert_eq!(s.w.result(&near).msg(), [5, 6, 7, 8]);
+    assert!(!s.w.runs(0, &near), "it has no time");
+    s.w.does_and_run(&client, call(near_target));
+    assert!(s.w.runs(0, &near), "its next caller has");
+}
+
+/// The same where all of the chain is on one CPU, in the middle of it.
+#[test]
+fn a_timed_out_lender_gets_its_time_back_from_its_own_cpu() {
+    let mut s = Scene::new(1);
+    let (last, last_target) = s.server(0, 20);
+    let (near, near_target) = s.server(0, 20);
+    let (client, _) = s.running(0, 10);
+    let deadline = s.w.now() + 5000;
+    s.w.does_and_run(&client, call(near_target).deadline(deadline));
+    s.w.does_and_run(&near, call(last_target));
+    s.delete(last.sc);
+    assert!(s.w.runs(0, &last), "on the client's time");
+    s.w.wait_until(deadline + 1);
+    assert_eq!(s.w.result(&client).error(), Some(Error::Timeout));
+    assert!(s.w.runs(0, &last), "on the time of its caller, who outranks the client");
+    assert!(near.hot().own_sc.addr() == last.hot().sc.addr(), "its own, which had rested");
 }

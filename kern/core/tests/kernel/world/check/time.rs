@@ -36,6 +36,10 @@ fn context(world: &World, sc: Ref<'static, SchedContext>) {
     let pin = host_test::pin(home);
     let sched = world.look(home).sched;
     let active = sched.current.is(sc) || sched.queue.contains(pin, sc);
+    if let Some(owner) = hot.owner.get(pin).map(view) {
+        let knows = owner.hot.own_sc.is(sc) || owner.is_dying() && owner.state != State::Dead;
+        hold!(knows, "a context on cpu{home} is owned by {}, which does not know it", owner.name());
+    }
     hold!(!(sched.current.is(sc) && sched.queue.contains(pin, sc)), "a context runs and is queued");
     let Some(holder) = hot.task.get(pin).map(view) else {
         hold!(!active, "a context is on cpu{home} for nobody");
@@ -94,12 +98,15 @@ fn starving(task: &View) {
     }
     let pin = host_test::pin(task.home);
     hold!(task.hot.own_sc.is_null(), "{} is ready and has time, which it does not use", task.name());
-    let inside = |r: Ref<'static, Reply>| r.get().hot.here(pin);
-    let kept = core::iter::successors(task.hot.replies.get(pin), |r| inside(*r).next.get(pin));
+    let kept_in = |r: Ref<'static, Reply>| r.get().hot.here(pin);
+    let kept = core::iter::successors(task.hot.replies.get(pin), |r| kept_in(*r).next.get(pin));
     let callers = task.hot.caller.get(pin).into_iter().chain(task.hot.senders.iter(pin).map(|(_, t)| t));
-    for caller in callers.chain(kept.filter_map(|r| inside(r).caller.get(pin))).map(view) {
-        let sc = if caller.home == task.home { &caller.hot.sc } else { &caller.msg.sc };
-        let rests = !sc.is_null() && !caller.has_lent();
+    for caller in callers.chain(kept.filter_map(|r| kept_in(r).caller.get(pin))).map(view) {
+        let here = caller.home == task.home;
+        let sc = if here { &caller.hot.sc } else { &caller.msg.sc };
+        let own = caller.hot.own_sc.get(pin).filter(|_| here).map(inside);
+        let own = own.filter(|(home, own)| *home == task.home && own.task.is(caller.task));
+        let rests = (!sc.is_null() || own.is_some()) && !caller.has_lent();
         hold!(!rests, "{} is ready without time while that of {} rests", task.name(), caller.name());
     }
 }
