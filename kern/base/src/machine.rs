@@ -42,6 +42,10 @@ pub trait Machine: Sized + Sync + 'static {
     /// The caller holds the VSpace's lock and has checked alignment, range and W^X.
     fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error>;
 
+    /// Removes the page table that stands where a mapping of 2 MiB at `va` would be, if that is empty;
+    /// whether it was. CPUs may go on using it until they forget translations.
+    fn drop_empty_table(&self, vspace: &VSpace, va: u64) -> bool;
+
     /// Removes a mapping and its translation on this CPU; whether there was one.
     fn unmap(&self, vspace: &VSpace, va: u64, log2: u8) -> bool;
 

@@ -141,6 +141,9 @@ pub struct VSpace {
     pub going: AtomicLink<Mapping>,
     /// Of one that is destroyed: CPUs have left it when a tour of at least this number is over; 0 = not so far.
     pub leave: AtomicU64,
+    /// Of the last translation that went and nobody waits for (the UTCB of a task that died, a table that made
+    /// room): one more than its stamp. Nothing is mapped before all CPUs have forgotten it.
+    pub stale: AtomicU64,
     /// Serialises changes of the tables.
     pub lock: spin::Mutex<()>,
     /// Bumped when a translation goes; a switch that finds another value than it saw last flushes.
@@ -170,6 +173,7 @@ impl VSpace {
             mappings: AtomicLink::null(),
             going: AtomicLink::null(),
             leave: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
             lock: spin::Mutex::new(()),
             generation: AtomicU64::new(0),
             seen,

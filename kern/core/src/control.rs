@@ -270,6 +270,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(vspace) = process.get().vspace.get(self.pin) {
             let _guard = vspace.get().lock.lock();
             self.k.machine.unmap(vspace.get(), task.get().utcb_address.load(Relaxed), 12);
+            self.note_stale(vspace.get());
         }
         self.drop_number(process, task.get().id().task());
     }

@@ -15,6 +15,8 @@ const WRITE: u64 = 1;
 const EXECUTE: u64 = 2;
 /// In a mapping record's address word: taken away.
 const GOING: u64 = 4;
+/// The base-2 logarithm of 2 MiB.
+const LARGE: u8 = 21;
 /// Records that one entry frees.
 const RECORDS_BOUND: usize = 64;
 
@@ -34,6 +36,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(3));
         }
         let access = Access { write: how & WRITE != 0, execute: how & EXECUTE != 0 };
+        self.forget_stale(me, vspace.get())?;
         self.map_frame(vspace, frame, address, access)?;
         Ok(Answer::DONE)
     }
@@ -45,6 +48,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.release_record(record);
         }
         let _guard = vspace.get().lock.lock();
+        if self.is_stale(vspace.get()) {
+            return Err(Refusal::More);
+        }
         let free = records(frame).find(|m| m.get().vspace.claim(vspace));
         let record = free.ok_or(Refusal::new(Error::Full, frame.get().mappings.len() as u64))?;
         // Who destroys either of them marks it and then looks for mappings; here it is the other way round.
@@ -68,8 +74,30 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.count_access(frame.get(), access)?;
         self.k.machine.map(vspace.get(), address, base, log2, access).map_err(|error| {
             self.uncount_access(frame.get(), access);
+            if error == Error::Mapped && log2 == LARGE && self.k.machine.drop_empty_table(vspace.get(), address) {
+                self.note_stale(vspace.get());
+                return Refusal::More;
+            }
             error.into()
         })
+    }
+
+    // --- translations that nobody waits for ------------------------------------------------------
+
+    /// Something went from the tables without anybody's waiting until it is forgotten. The lock is held.
+    pub fn note_stale(self, vspace: &VSpace) {
+        vspace.stale.store(self.k.tours.stamp() + 1, Release);
+    }
+
+    /// Whether a CPU may remember such a thing.
+    pub fn is_stale(self, vspace: &VSpace) -> bool {
+        let stale = vspace.stale.load(Acquire);
+        stale != 0 && !self.k.tours.have_forgotten(stale - 1)
+    }
+
+    /// Waits until no CPU does: first thing where something is to be mapped.
+    pub fn forget_stale(self, me: Me<'k>, vspace: &VSpace) -> Result<()> {
+        if self.is_stale(vspace) { self.forget_everywhere(me, vspace.stale.load(Acquire) - 1) } else { Ok(()) }
     }
 
     fn link_record(self, list: &AtomicLink<Mapping>, record: Ref<'k, Mapping>) {

@@ -93,6 +93,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let cpus = self.k.cpu_count();
         let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
         let cpu = usize::try_from(cpu).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
+        if let Some(vspace) = process.get().vspace.get(self.pin) {
+            self.forget_stale(me, vspace.get())?;
+        }
         let id = self.bind_task(task, process, utcb, cpu)?;
         Ok(Answer::one(id.raw()))
     }
@@ -113,11 +116,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         // Who destroys one of the two marks it and then looks for the other.
         fence(SeqCst);
         let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
-        let mapped = if dying { Err(Error::Dying) } else { self.map_utcb(task, vspace, utcb) };
-        if let Err(error) = mapped {
+        let mapped = if dying { Err(Error::Dying.into()) } else { self.map_utcb(task, vspace, utcb) };
+        if let Err(refusal) = mapped {
             task.get().id.store(0, SeqCst);
             self.drop_number(process, number);
-            return Err(error.into());
+            return Err(refusal);
         }
         task.get().utcb_address.store(utcb, Relaxed);
         task.get().utcb(self.pin).task_id.store(id.raw(), Relaxed);
@@ -132,10 +135,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(id)
     }
 
-    fn map_utcb(self, task: Ref<'k, Task>, vspace: Ref<'k, VSpace>, at: u64) -> core::result::Result<(), Error> {
+    fn map_utcb(self, task: Ref<'k, Task>, vspace: Ref<'k, VSpace>, at: u64) -> Result<()> {
         let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin)).addr() as u64);
         let _guard = vspace.get().lock.lock();
-        self.k.machine.map(vspace.get(), at, page, 12, Access { write: true, execute: false })
+        if self.is_stale(vspace.get()) {
+            return Err(Refusal::More);
+        }
+        Ok(self.k.machine.map(vspace.get(), at, page, 12, Access { write: true, execute: false })?)
     }
 
     fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {

@@ -91,6 +91,10 @@ impl Machine for Pc {
         space(vspace).map(va, at.0, size, rights, &mut || take_table(vspace)).map_err(error_of)
     }
 
+    fn drop_empty_table(&self, vspace: &VSpace, va: u64) -> bool {
+        space(vspace).drop_empty_table(va)
+    }
+
     fn unmap(&self, vspace: &VSpace, va: u64, log2: u8) -> bool {
         let Some(size) = PageSize::from_log2(log2) else { return false };
         let was = space(vspace).unmap(va, size).is_ok();

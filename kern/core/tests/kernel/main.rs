@@ -1,6 +1,7 @@
 //! The portable kernel on a simulated machine.
 
 mod groups;
+mod memory;
 mod scene;
 mod storm;
 mod time;

@@ -1,5 +1,6 @@
 //! Memory: what is free at boot, the kernel's half of the address space, page tables.
 
+pub mod pcids;
 pub mod ranges;
 pub mod table;
 pub mod user;

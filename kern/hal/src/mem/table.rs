@@ -156,6 +156,23 @@ impl<'m, M: TableMemory> Space<'m, M> {
         Ok(Leaf::new(entry.swap(0, Ordering::AcqRel), level))
     }
 
+    /// Takes away the table that stands where a page of `level` at `at` would be, if it is empty; whether it
+    /// was. It may be used again once nobody walks it any more.
+    pub fn drop_empty(&self, at: u64, level: u32) -> bool {
+        let Ok(entry) = self.entry(at, level, None) else { return false };
+        let value = entry.load(Ordering::Acquire);
+        if !present(value) || is_leaf(value, level) {
+            return false;
+        }
+        // SAFETY: as in `lookup`.
+        let below = unsafe { self.mem.table(value & ADDRESS) };
+        let empty = below.0.iter().all(|entry| !present(entry.load(Ordering::Acquire)));
+        if empty {
+            entry.store(0, Ordering::Release);
+        }
+        empty
+    }
+
     /// Changes the flags of the page at `at`; gives the old ones.
     pub fn protect(&self, at: u64, level: u32, flags: Flags) -> Result<Leaf, MapError> {
         let entry = self.leaf_entry(at, level)?;

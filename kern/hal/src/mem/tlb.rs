@@ -4,48 +4,28 @@
 //! A PCID belongs to one VSpace on all CPUs. PCID 0 is the kernel's own tables and every VSpace that
 //! found none free: a CR3 with it always flushes.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use x86_64::VirtAddr;
 use x86_64::instructions::tlb::{self, InvPcidCommand, Pcid};
 use x86_64::registers::control::{Cr3, Cr4, Cr4Flags};
 
+use super::pcids::{PCIDS, Pcids};
 use crate::cpu::features::Features;
 
 /// In a CR3 value: keep the translations of its PCID. Only where CR4.PCIDE is on.
 pub const NO_FLUSH: u64 = 1 << 63;
-const PCIDS: usize = 4096;
 /// The PCID in a CR3 value.
 pub const PCID_MASK: u64 = PCIDS as u64 - 1;
 
-/// Which PCIDs are taken.
-static TAKEN: [AtomicU64; PCIDS / 64] = [const { AtomicU64::new(0) }; PCIDS / 64];
+static TAKEN: Pcids = Pcids::new();
 
 /// A free PCID; 0 where the CPU has none or all are taken.
 pub fn take_pcid(features: Features) -> u16 {
-    if !features.contains(Features::PCID) {
-        return 0;
-    }
-    for (i, word) in TAKEN.iter().enumerate() {
-        // PCID 0 is never given out.
-        let reserved = u64::from(i == 0);
-        let taken = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
-            let free = !(bits | reserved);
-            (free != 0).then(|| bits | (1 << free.trailing_zeros()))
-        });
-        if let Ok(before) = taken {
-            return (i * 64) as u16 + (!(before | reserved)).trailing_zeros() as u16;
-        }
-    }
-    0
+    if features.contains(Features::PCID) { TAKEN.take() } else { 0 }
 }
 
 /// Gives a PCID back. No CPU holds a translation of it any more.
 pub fn give_pcid(pcid: u16) {
-    let pcid = usize::from(pcid);
-    if pcid != 0 && pcid < PCIDS {
-        TAKEN[pcid / 64].fetch_and(!(1 << (pcid % 64)), Ordering::Relaxed);
-    }
+    TAKEN.give(pcid);
 }
 
 /// Switches to the address space that `cr3` names. With [`NO_FLUSH`] its PCID's translations stay.

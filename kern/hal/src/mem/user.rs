@@ -90,6 +90,11 @@ impl<'m, M: TableMemory> UserSpace<'m, M> {
         self.0.unmap(at, size.level())
     }
 
+    /// Takes away an empty table where a large page at `at` is to go; whether there was one.
+    pub fn drop_empty_table(&self, at: u64) -> bool {
+        check_range(at, PageSize::Large).is_ok() && self.0.drop_empty(at, PageSize::Large.level())
+    }
+
     /// Changes what one page allows; gives what it allowed before.
     pub fn protect(&self, at: u64, size: PageSize, rights: Rights) -> Result<Leaf, MapError> {
         check_range(at, size)?;
@@ -185,6 +190,27 @@ mod tests {
         space.map(0x40_0000, 0, PageSize::Small, READ, &mut take).unwrap();
         assert_eq!(space.map(0x40_0000, 0, PageSize::Large, READ, &mut take), Err(MapError::Occupied));
         assert_eq!(space.unmap(0x40_0000, PageSize::Large), Err(MapError::NotMapped));
+    }
+
+    #[test]
+    fn an_empty_table_makes_room_for_a_large_page() {
+        let host = Host::new(8);
+        // SAFETY: table 0 of the host memory.
+        let space = unsafe { UserSpace::open(&host, 0) };
+        let mut take = || host.take();
+        assert!(!space.drop_empty_table(0x40_0000), "there is none");
+        for at in [0x40_0000, 0x5f_f000] {
+            space.map(at, 0, PageSize::Small, READ, &mut take).unwrap();
+        }
+        assert!(!space.drop_empty_table(0x40_0000), "it is full");
+        space.unmap(0x40_0000, PageSize::Small).unwrap();
+        assert!(!space.drop_empty_table(0x40_0000), "it has one page");
+        space.unmap(0x5f_f000, PageSize::Small).unwrap();
+        assert_eq!(space.map(0x40_0000, 0, PageSize::Large, READ, &mut take), Err(MapError::Occupied));
+        assert!(space.drop_empty_table(0x40_0000));
+        space.map(0x40_0000, 0x20_0000, PageSize::Large, READ, &mut take).unwrap();
+        assert!(!space.drop_empty_table(0x40_0000), "a page is no table");
+        assert_eq!(space.lookup(0x5f_f000).unwrap().frame, 0x20_0000);
     }
 
     #[test]

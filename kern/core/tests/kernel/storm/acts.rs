@@ -34,7 +34,10 @@ impl Cast {
             9..13 => {
                 self.world.event(n);
             }
-            13 => self.world.advance(u64::from(a) * 4),
+            13 => {
+                self.world.advance(u64::from(a) * 4);
+                self.touch(n, b);
+            }
             _ => self.agent(n, what / 16, a, b),
         }
         self.look_at_all();

@@ -24,6 +24,7 @@ const KINDS: [(ObjType, u64); 12] = [
     (ObjType::Process, 2),
 ];
 const PAGES: u64 = 0x6000_0000;
+const UTCBS: u64 = 0x7000_0000;
 
 fn slot(x: u8) -> Cap {
     Cap(FIRST + u32::from(x) % COUNT)
@@ -92,7 +93,7 @@ impl Cast {
             8 | 9 => Regs::op(Op::Map, &[SPACE.arg(), of(ObjType::Frame).arg(), page, u64::from(b / 4 % 3)]),
             10 => Regs::op(Op::Unmap, &[SPACE.arg(), of(ObjType::Frame).arg(), page, 0]),
             11 => {
-                let (at, cpu) = (0x7000_0000 + u64::from(a % 8) * 4096, u64::from(b) % self.world.cpus() as u64);
+                let (at, cpu) = (UTCBS + u64::from(a % 8) * 4096, u64::from(b) % self.world.cpus() as u64);
                 Regs::op(Op::TaskConfigure, &[of(ObjType::Task).arg(), SELF.arg(), at, cpu])
             }
             12 => Regs::op(Op::SchedBind, &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()]),
@@ -109,6 +110,12 @@ impl Cast {
         }
     }
 
+    /// The program that runs on a CPU reads memory, if it may.
+    pub fn touch(&mut self, n: usize, b: u8) {
+        let base = if b < 192 { PAGES } else { UTCBS };
+        self.world.touch(n, base + u64::from(b % 4) * 4096);
+    }
+
     /// A task that nobody judges goes on.
     pub fn wild(&mut self, n: usize, what: u8, a: u8, b: u8) {
         let to = self.target(usize::from(a) % self.tasks.len());
@@ -117,7 +124,7 @@ impl Cast {
             5..8 => Regs::op(Op::Recv, &[]),
             8..10 => Regs::message(Op::Reply, Target(0), [0; 4]),
             10 => Regs::op(Op::Yield, &[]),
-            11 => return self.world.touch(n, PAGES + u64::from(b % 4) * 4096),
+            11 => return self.touch(n, b),
             _ => return self.deed(n, a % 16, b, a / 2),
         };
         self.world.issue(n, args);

@@ -1,4 +1,7 @@
 //! The machine of the host tests: a clock turned by hand, page tables as a map, one TLB per CPU.
+//!
+//! The TLB is tagged: it keeps translations by PCID, as hardware may, until it is told to drop them. There
+//! are few PCIDs, so that they change hands often and some address spaces have none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -22,6 +25,15 @@ pub struct Page {
 /// Which page of which address space. A space is named by its CR3 value.
 pub type Where = (u64, u64);
 
+/// PCIDs that there are besides 0.
+const PCIDS: u64 = 3;
+const PCID_MASK: u64 = 0xfff;
+/// In a CR3 value: keep the translations of its PCID.
+const NO_FLUSH: u64 = 1 << 63;
+
+/// What a CPU remembers: by PCID and address, of which space that was true.
+pub type Tlb = BTreeMap<(u64, u64), (u64, Page)>;
+
 #[derive(Default)]
 pub struct Hardware {
     pub now: u64,
@@ -32,7 +44,10 @@ pub struct Hardware {
     /// Table frames in use: space, level, first address.
     tables: BTreeSet<(u64, u8, u64)>,
     /// What each CPU remembers of the tables.
-    pub tlb: BTreeMap<usize, BTreeMap<Where, Page>>,
+    pub tlb: BTreeMap<usize, Tlb>,
+    /// CR3 of each CPU, where it is that of a VSpace.
+    cr3: BTreeMap<usize, u64>,
+    pcids: BTreeSet<u64>,
     pub log: Vec<(u8, Vec<u8>)>,
     /// Lets that many calls of `map` succeed before one fails; `None`: none fails.
     pub map_fails_after: Option<usize>,
@@ -73,16 +88,45 @@ impl Hardware {
     }
 
     /// A memory access of the program on `cpu`: fills the TLB.
-    pub fn touch(&mut self, cpu: usize, at: Where) -> bool {
-        if let Some(page) = self.pages.get(&at).copied() {
-            self.tlb.entry(cpu).or_default().entry(at).or_insert(page);
+    pub fn touch(&mut self, cpu: usize, va: u64) -> bool {
+        let Some(space) = self.cr3.get(&cpu).copied() else { return false };
+        let tlb = self.tlb.entry(cpu).or_default();
+        if let Some((of, page)) = tlb.get(&(space & PCID_MASK, va)) {
+            assert!(*of == space, "cpu{cpu} in {space:#x} sees {page:x?} of {of:#x}");
+            return true;
         }
-        self.tlb.get(&cpu).is_some_and(|tlb| tlb.contains_key(&at))
+        let page = self.pages.get(&(space, va)).copied();
+        page.map(|page| tlb.insert((space & PCID_MASK, va), (space, page)));
+        page.is_some()
     }
 
-    /// Drops what `cpu` remembers of one space.
+    /// CR3 is written.
+    pub fn switch_to(&mut self, cpu: usize, space: u64) {
+        self.cr3.insert(cpu, space);
+        if space & NO_FLUSH == 0 {
+            self.flush_space(cpu, space);
+        }
+    }
+
+    /// Drops what `cpu` remembers under the PCID of a space.
     pub fn flush_space(&mut self, cpu: usize, space: u64) {
-        self.tlb.entry(cpu).or_default().retain(|(s, _), _| *s != space);
+        self.tlb.entry(cpu).or_default().retain(|(pcid, _), _| *pcid != space & PCID_MASK);
+    }
+
+    /// How many PCIDs are in use.
+    pub fn pcids_taken(&self) -> usize {
+        self.pcids.len()
+    }
+
+    /// What `cpu` remembers of an address of the space that it is in.
+    pub fn remembered(&self, cpu: usize, va: u64) -> Option<Page> {
+        let space = self.cr3.get(&cpu)?;
+        self.tlb.get(&cpu)?.get(&(space & PCID_MASK, va)).map(|(_, page)| *page)
+    }
+
+    /// A CPU that remembers something of a space.
+    fn remembers(&self, same: impl Fn(u64) -> bool) -> Option<usize> {
+        self.tlb.iter().find(|(_, tlb)| tlb.values().any(|(space, _)| same(*space))).map(|(n, _)| *n)
     }
 }
 
@@ -113,17 +157,22 @@ impl Machine for Fake {
 
     fn init_root_table(&self, root: Phys) -> u64 {
         let mut hardware = self.hardware();
-        let stale = hardware.tlb.values().any(|tlb| tlb.keys().any(|(space, _)| *space == root.0));
-        assert!(!stale, "a root table is made where a CPU remembers translations of its predecessor");
-        hardware.pages.retain(|(space, _), _| *space != root.0);
-        hardware.tables.retain(|(space, ..)| *space != root.0);
-        root.0
+        let same = |space: u64| space & !(PCID_MASK | NO_FLUSH) == root.0;
+        let stale = hardware.remembers(same);
+        assert!(stale.is_none(), "cpu{stale:?} remembers what a new root table's predecessor mapped");
+        hardware.pages.retain(|(space, _), _| !same(*space));
+        hardware.tables.retain(|(space, ..)| !same(*space));
+        let pcid = (1..=PCIDS).find(|pcid| hardware.pcids.insert(*pcid));
+        pcid.map_or(root.0, |pcid| root.0 | pcid | NO_FLUSH)
     }
 
     fn end_space(&self, cr3: u64) {
-        let hardware = self.hardware();
-        let stale = hardware.tlb.iter().find(|(_, tlb)| tlb.keys().any(|(space, _)| *space == cr3));
-        assert!(stale.is_none(), "an address space ends while cpu{:?} remembers it", stale.map(|(n, _)| n));
+        let mut hardware = self.hardware();
+        let stale = hardware.remembers(|space| space == cr3);
+        assert!(stale.is_none(), "an address space ends while cpu{stale:?} remembers it");
+        let left = hardware.cr3.iter().find(|(_, at)| **at == cr3);
+        assert!(left.is_none(), "an address space ends while a CPU is in it: {left:?}");
+        assert!(cr3 & NO_FLUSH == 0 || hardware.pcids.remove(&(cr3 & PCID_MASK)), "a PCID is given back twice");
     }
 
     fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error> {
@@ -134,7 +183,7 @@ impl Machine for Fake {
             *left = left.checked_sub(1).ok_or(Error::NoTables)?;
         }
         let space = vspace.cr3();
-        if hardware.overlaps(space, va, log2) {
+        if hardware.overlaps(space, va, log2) || log2 == 21 && hardware.tables.contains(&(space, 21, va >> 21)) {
             return Err(Error::Mapped);
         }
         let missing = hardware.missing_tables(space, va, log2);
@@ -149,6 +198,13 @@ impl Machine for Fake {
         Ok(())
     }
 
+    fn drop_empty_table(&self, vspace: &VSpace, va: u64) -> bool {
+        assert!(vspace.lock.is_locked(), "tables are changed without the lock");
+        let mut hardware = self.hardware();
+        let space = vspace.cr3();
+        !hardware.overlaps(space, va, 21) && hardware.tables.remove(&(space, 21, va >> 21))
+    }
+
     fn unmap(&self, vspace: &VSpace, va: u64, log2: u8) -> bool {
         assert!(vspace.lock.is_locked(), "tables are changed without the lock");
         let at = (vspace.cr3(), va);
@@ -158,13 +214,17 @@ impl Machine for Fake {
             return false;
         }
         hardware.pages.remove(&at);
-        hardware.tlb.entry(here).or_default().remove(&at);
+        hardware.tlb.entry(here).or_default().remove(&(at.0 & PCID_MASK, va));
         true
     }
 
-    fn forget_translations(&self, _leave: bool) {
+    fn forget_translations(&self, leave: bool) {
         let here = self.here();
-        self.hardware().tlb.remove(&here);
+        let mut hardware = self.hardware();
+        hardware.tlb.remove(&here);
+        if leave {
+            hardware.cr3.remove(&here);
+        }
     }
 
     fn set_bases(&self, _fs: u64, _gs: u64) {}

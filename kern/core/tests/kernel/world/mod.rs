@@ -410,6 +410,7 @@ impl World {
             return;
         }
         cpu.vspace.set(Some(vspace));
+        self.k.machine.hardware().switch_to(n, vspace.get().cr3());
         let generation = vspace.get().generation.load(Relaxed);
         if let Some(seen) = vspace.get().seen.get(pin, n)
             && seen.get().swap(generation, Relaxed) != generation
@@ -428,11 +429,13 @@ impl World {
     }
 
     /// The program on CPU `n` reads memory.
-    pub fn touch(&self, n: usize, address: u64) {
-        let pin = host_test::pin(n);
-        if let Some(vspace) = self.look(n).hot.vspace.get(pin) {
-            self.k.machine.hardware().touch(n, (vspace.get().cr3(), address));
-        }
+    pub fn touch(&self, n: usize, address: u64) -> bool {
+        self.modes[n] == Mode::User && self.k.machine.hardware().touch(n, address)
+    }
+
+    /// What CPU `n` remembers of an address of the space that it is in.
+    pub fn remembered(&self, n: usize, address: u64) -> Option<machine::Page> {
+        self.k.machine.hardware().remembered(n, address)
     }
 
     // --- letting things happen -------------------------------------------------------------------
