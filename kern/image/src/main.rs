@@ -161,9 +161,11 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     };
     if before != after || context(entry.pin(), block).sched.grace.is_unsettled() {
         leave(&mut entry, block);
-    } else {
-        context(entry.pin(), block).announce_left_mail();
+        return;
     }
+    context(entry.pin(), block).announce_left_mail();
+    // The interrupted program goes on with all its registers: by IRET.
+    quiesce::left_by_iret(kernel(), &mut entry);
 }
 
 /// User code faulted: its process is torn down, and the machine says what happened.

@@ -2,6 +2,7 @@
 
 mod groups;
 mod memory;
+mod reclaim;
 mod scene;
 mod storm;
 mod time;

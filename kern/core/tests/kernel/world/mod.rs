@@ -354,6 +354,7 @@ impl World {
             if same && !self.context(&entry).sched.grace.is_unsettled() {
                 frame_full(0);
                 self.context(&entry).announce_left_mail();
+                quiesce::left_by_iret(self.k, &mut entry);
             } else {
                 self.leave(&mut entry);
             }
@@ -446,6 +447,11 @@ impl World {
         let timer = hardware.timers.get(&n).is_some_and(|at| *at <= hardware.now);
         let polled = self.modes[n] == Mode::Parked(Idle::Poll) && self.block(n).mailbox.has_mail();
         timer || polled || hardware.wakes.contains(&n)
+    }
+
+    /// The CPUs that were interrupted and have not noticed yet.
+    pub fn woken(&self) -> Vec<usize> {
+        self.k.machine.hardware().wakes.iter().copied().collect()
     }
 
     /// The next such event on a CPU; whether there was one.

@@ -1,0 +1,40 @@
+//! Reclaim, case by case.
+
+use abi::{Cap, Op, Rights, Target};
+use kern_core::entry::Interrupt;
+
+use crate::scene::{GROUP, Scene};
+use crate::world::Regs;
+use crate::world::make::at;
+
+/// A process's own CNode, and a slot of it.
+const OWN: Cap = Cap(1);
+const PLACE: Target = Target::new(OWN, 6);
+
+#[test]
+fn a_cpu_that_left_by_iret_is_not_asked() {
+    let mut s = Scene::new(3);
+    let (user, _) = s.running(0, 10);
+    let others = [s.running(1, 10).0, s.running(2, 10).0];
+    s.w.give(s.process.cnode, s.process, OWN);
+    s.w.give(user.cap, s.process, Cap(6));
+    let spare = s.w.slot();
+    let copy = |to: u64| Regs::op(Op::CapCopy, &[user.cap.arg(), to, u64::from(Rights::ALL.0), 0]);
+    s.w.call(0, copy(at(spare)));
+    s.w.must(0, Op::CapDelete, &[at(spare)]);
+    // The agent's round asks both; CPU 1 answers.
+    s.w.begin(0, copy(at(spare)));
+    assert_eq!(s.w.woken(), [1, 2]);
+    s.w.event(1);
+    // While it goes on, another task needs one, from now on. CPU 1 enters and leaves once more.
+    s.w.does(&user, Regs::op(Op::CapDelete, &[PLACE.0]));
+    s.w.does(&user, Regs::op(Op::CapCopy, &[GROUP.arg(), PLACE.0, 0, 0]));
+    s.w.interrupt(1, Interrupt::Timer, |_| {});
+    s.w.event(2);
+    s.w.event(0);
+    assert_eq!(s.w.woken(), [2], "the second round asks who has not left since");
+    s.w.finish(0);
+    s.w.run();
+    assert_eq!(s.w.result(&user).error(), None);
+    assert!(others.iter().enumerate().all(|(i, task)| s.w.runs(i + 1, task)));
+}
