@@ -311,7 +311,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         sc_hot.owner.set(Some(task));
         sc_hot.task.set(Some(task));
         hot.own_sc.set(Some(sc));
-        if hot.sc.is_null() {
+        // What a call took along to another CPU comes back, and goes to its lender. Till then this rests.
+        if hot.sc.is_null() && state_of(hot) != State::AwaitRemote {
             self.forget_lender(hot);
             hot.sc.set(Some(sc));
         }

@@ -143,3 +143,22 @@ fn a_timed_out_lender_gets_its_time_back_from_its_own_cpu() {
     assert!(s.w.runs(0, &last), "on the time of its caller, who outranks the client");
     assert!(near.hot().own_sc.addr() == last.hot().sc.addr(), "its own, which had rested");
 }
+
+#[test]
+fn time_given_to_a_task_whose_call_is_far_away_rests_till_that_is_over() {
+    let mut s = Scene::new(2);
+    let (far, far_target) = s.server(1, 20);
+    let (near, near_target) = s.server(0, 20);
+    s.delete(near.sc);
+    let (client, _) = s.running(0, 10);
+    s.w.does_and_run(&client, call(near_target));
+    s.w.does_and_run(&near, call(far_target));
+    assert!(s.w.runs(1, &far), "on the client's time");
+    let sc = s.time(10);
+    s.w.must(0, Op::SchedBind, &[sc.arg(), near.cap.arg()]);
+    s.w.does_and_run(&far, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
+    assert!(s.w.runs(0, &near) && near.hot().sc.addr() == client.hot().own_sc.addr(), "on the client's time again");
+    s.w.does_and_run(&near, Regs::message(Op::ReplyRecv, Target(0), [9, 9, 9, 9]));
+    assert!(s.w.runs(0, &client), "which it gave back");
+    assert_eq!(s.w.result(&client).msg(), [9, 9, 9, 9]);
+}

@@ -2,7 +2,7 @@
 
 use abi::{Cap, FLAG_NONBLOCK, Op, Target};
 
-use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, REPLIES};
+use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, REPLIES, SPARES};
 use crate::world::make::at;
 use crate::world::{Regs, Tcb};
 
@@ -222,6 +222,17 @@ impl Cast {
             13 if b < 60 => return self.delete(n, self.notes[usize::from(a) % self.notes.len()]),
             14 if b < 60 => return self.delete(n, task.cap),
             15 if b < 40 => return self.end_process(n, a, b),
+            11 | 12 => (Op::SchedBind, vec![self.spares[n][usize::from(b) % SPARES].arg(), task.cap.arg()]),
+            13 => {
+                let note = self.notes[usize::from(b) % self.notes.len()];
+                (Op::NotificationBind, vec![note.arg(), task.cap.arg()])
+            }
+            14 => {
+                // Calls that find nobody there are told so.
+                self.model.deleted = true;
+                let exposure = Target::new(self.group, any as u32).0;
+                if b < 140 { (Op::Withdraw, vec![exposure]) } else { (Op::Expose, vec![exposure, task.cap.arg(), 0]) }
+            }
             _ => (Op::TaskResume, vec![task.cap.arg()]),
         };
         self.hear(op, task);

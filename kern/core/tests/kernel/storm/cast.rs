@@ -18,8 +18,10 @@ pub const OWN: Cap = Cap(1);
 pub const MEMORY: Cap = Cap(2);
 pub const SPACE: Cap = Cap(3);
 pub const SELF: Cap = Cap(4);
-/// Kinds of replies per CPU.
+/// Replies per CPU.
 pub const REPLIES: usize = 2;
+/// Spare SchedContexts per CPU.
+pub const SPARES: usize = 2;
 const MEMORY_LOG2: u64 = 20;
 
 pub struct Cast {
@@ -31,6 +33,8 @@ pub struct Cast {
     /// By CPU, in process 1.
     pub replies: Vec<Cap>,
     pub notes: Vec<Cap>,
+    /// CPU time of each CPU that is nobody's at first.
+    pub spares: Vec<Vec<Cap>>,
     pub group: Cap,
     /// Most of what tasks do is with memory and capabilities, not messages.
     pub busy_with_memory: bool,
@@ -74,6 +78,7 @@ impl Cast {
             tasks: Vec::new(),
             replies: Vec::new(),
             notes: Vec::new(),
+            spares: Vec::new(),
             group,
             busy_with_memory: dice.below(3) == 0,
         };
@@ -103,6 +108,8 @@ impl Cast {
             }
             let note = self.world.make_of(n, self.memory, ObjType::Notification, 0);
             self.notes.push(note);
+            let spares = (0..SPARES).map(|_| self.spare(n)).collect();
+            self.spares.push(spares);
         }
         for process in self.processes.clone() {
             let memory = self.world.make_of(0, self.memory, ObjType::Untyped, 16);
@@ -120,6 +127,12 @@ impl Cast {
                 self.world.give(task.cap, process, Cap(FIRST_TASK + i as u32));
             }
         }
+    }
+
+    fn spare(&mut self, n: usize) -> Cap {
+        let sc = self.world.make_of(n, self.memory, ObjType::SchedContext, 0);
+        self.world.must(n, Op::SchedConfigure, &[sc.arg(), 15, 1000]);
+        sc
     }
 
     /// Exposes and starts the tasks; some get a Notification that is bound to them.
