@@ -38,11 +38,11 @@ bench *args: build (_kernel "nofast" "--no-default-features")
     '{{harness}}' bench {{args}}
 
 # Random IPC across CPUs, nothing may be lost: `just stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
-stress *args: build (_kernel "chaos" "--features chaos")
+stress *args: build (_kernel "chaos" "--features chaos,dump")
     '{{harness}}' stress {{args}}
 
 # Stress a kernel with a planted bug, which it must find: `just planted <feature> --mode icount --seeds 20`
-planted feature *args: build (_kernel feature "--features chaos," + feature)
+planted feature *args: build (_kernel feature "--features chaos,dump," + feature)
     '{{harness}}' stress --variant '{{feature}}' {{args}}
 
 # Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
@@ -50,7 +50,7 @@ diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--n
     '{{harness}}' diff {{args}}
 
 # Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
-test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos") \
+test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' test {{args}}
 

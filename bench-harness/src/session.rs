@@ -4,6 +4,7 @@
 //! it said last and where its CPUs are is part of the report.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,7 @@ pub fn run(
     };
     ear.listen(listener)?;
     ear.finish(listener);
+    ear.keep_state(&dir.join("state.txt"))?;
     let _ = std::fs::remove_file(&outputs.monitor);
     let ending = ended_by_us.unwrap_or_else(|| ending_of(status, &outputs));
     Ok(ear.into_session(boot.label.clone(), ending, started.elapsed()))
@@ -143,6 +145,7 @@ struct Ear {
     log: Tail,
     lines: Lines,
     state: Lines,
+    states_said: Vec<String>,
     splitter: Splitter,
     logs: Logs,
     heard: Instant,
@@ -159,6 +162,7 @@ impl Ear {
             log: Tail::new(&outputs.log),
             lines: Lines::default(),
             state: Lines::default(),
+            states_said: Vec::new(),
             splitter: Splitter::default(),
             logs,
             heard: Instant::now(),
@@ -196,6 +200,14 @@ impl Ear {
         }
     }
 
+    /// Exported state, where there is any, for later.
+    fn keep_state(&self, path: &Path) -> Result<()> {
+        if self.states_said.is_empty() {
+            return Ok(());
+        }
+        std::fs::write(path, self.states_said.join("\n") + "\n").with_context(|| format!("writing {}", path.display()))
+    }
+
     fn piece(&mut self, piece: Piece, listener: &mut dyn FnMut(&Event)) {
         match piece {
             Piece::Skipped(bytes) => self.note(Event::Skipped(bytes), listener),
@@ -206,7 +218,8 @@ impl Ear {
             // Not among the last words, of which it would leave nothing else.
             Piece::Record { channel: records::STATE, payload } => {
                 for line in self.state.push(&payload) {
-                    listener(&Event::State(line));
+                    listener(&Event::State(line.clone()));
+                    self.states_said.push(line);
                 }
             }
             Piece::Record { channel, payload } => {

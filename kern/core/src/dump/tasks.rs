@@ -179,26 +179,21 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
 
     // --- message blocks ----------------------------------------------------------------------------
 
-    /// The block of a task that waits in a call, or has a request under way, that is on this CPU. Of any other
-    /// task it says nothing: the fastpath leaves in it what a call on the slow path wrote.
+    /// Whom the call or request of a task is with, and what it is while it is queued or under way. What else a block
+    /// that is home has in it says nothing: the fastpath leaves what a call on the slow path wrote.
     fn message(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>, msg: &Message) {
+        self.name(text, "callee", msg.callee.addr());
+        self.name(text, "held", msg.held.addr());
         if let Some(hot) = self.cx.task_hot(task) {
             match state_of(hot) {
                 State::Sending | State::AwaitRemote => {}
-                State::Await | State::AwaitTimed => {
-                    // `stage` is "owed" where it was queued first, and else whatever it was.
-                    self.name(text, "callee", msg.callee.addr());
-                    self.name(text, "held", msg.held.addr());
-                    return;
-                }
                 State::Restart if matches!(msg.stage.get(), Stage::Ask | Stage::AskDone | Stage::Mourning) => {}
+                // Of one that was received, `stage` is "owed" if it was queued before, and else whatever it was.
                 _ => return,
             }
         }
         text.key("stage");
         text.named(stage_name(msg.stage.get()), msg.number.get().into());
-        self.name(text, "callee", msg.callee.addr());
-        self.name(text, "held", msg.held.addr());
         match msg.stage.get() {
             Stage::Queued | Stage::Out => self.call(text, msg),
             Stage::Back => text.number("error", u64::from(msg.error.get())),

@@ -142,7 +142,7 @@ impl Game {
         let priority = match role {
             Role::Fixer => FIXER_PRIORITY,
             // Each pair on its own.
-            Role::Turns if at % 3 == 0 => 50,
+            Role::Turns if at.is_multiple_of(3) => 50,
             Role::Turns => 30,
             Role::Client | Role::Server => 30 + 10 * board.below(2) as u8,
         };
@@ -221,7 +221,7 @@ impl Game {
             let serves = (ROLES[self.kind][at] == Role::Server).then_some(PROCESSES[HOMES[at]]);
             self.board.add_task(self.expose(&made.task, false)?, serves);
             self.board.add_task(self.expose(&made.task, true)?, serves);
-            if at % 3 == 0 {
+            if at.is_multiple_of(3) {
                 // As the one of its CPU; the entries at the end are left for that.
                 let first = u32::from(EXPOSURES) - 8 + at as u32 / 3;
                 let head = self.board.below(u64::from(EXPOSURES) - 8) as u32;

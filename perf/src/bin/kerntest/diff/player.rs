@@ -81,7 +81,7 @@ struct Got {
 /// The state before a step, which is what the step before has made of it.
 fn state(board: Board, step: u64) -> u64 {
     let text = step == board.get(Word::Shown);
-    own::machine().dump(Dump { text, memory: text || step % MEMORY_EVERY == 0 }).unwrap_or(0)
+    own::machine().dump(Dump { text, memory: text || step.is_multiple_of(MEMORY_EVERY) }).unwrap_or(0)
 }
 
 /// Whether the player has a call to answer now.
