@@ -55,7 +55,7 @@ const SERVING: Weights = &[
     (Op::Call, 12),
     (Op::Recv, 2),
     (Op::Notify, 4),
-    (Op::Wait, 4),
+    (Op::Wait, 10),
     (Op::YieldTo, 2),
     (Op::Null, 6),
 ];

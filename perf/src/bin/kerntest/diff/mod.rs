@@ -17,20 +17,22 @@ mod player;
 mod props;
 
 use abi::{Counter, MEMBER_RIGHTS, Rights, sched_rights};
-use user_rt::cap::{Group, Handle, Notification, Reply};
+use user_rt::arch;
+use user_rt::cap::{Group, Handle, Notification, Reply, SchedContext};
 use user_rt::invoke::{copy, transfer};
+use user_rt::layout::slot;
 use user_rt::report;
 use user_rt::spawn::{Spawned, own};
 
-use crate::expect_eq;
 use crate::lab::{Lab, Place, Wanted};
 use crate::suite::{Failure, Outcome, Tally};
+use crate::{expect, expect_eq};
 
 pub use board::PAGES;
 use board::{Board, Of, PLAYERS, Where, Word};
 use choice::{AGE, Role};
 use player::{passive, player};
-use props::{BOUND, DONE, GROUPS, NOTES, REPLIES, Set, TASKS, TIMES};
+use props::{BOUND, DONE, GROUPS, NOTES, REPLIES, SPARE, Set, TASKS, TIMES};
 
 /// Place of the fixer among the players: the last.
 const FIXER: usize = PLAYERS - 1;
@@ -41,12 +43,13 @@ const PROCESSES: [bool; 5] = [false, false, true, true, false];
 const HOMES: [usize; PLAYERS] = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4];
 /// Players that serve on the time of others alone.
 const PASSIVE: [usize; 2] = [2, 7];
-/// What each player mostly does, in games about calls and in games about turns; the fixer is the last.
-const ROLES: [[Role; PLAYERS]; 2] = {
+/// What each player mostly does, in games about calls, about turns, and about both; the fixer is the last.
+const ROLES: [[Role; PLAYERS]; 3] = {
     use Role::{Client, Fixer, Server, Turns};
     [
         [Client, Server, Server, Client, Client, Server, Client, Server, Server, Client, Fixer],
         [Turns, Server, Server, Turns, Turns, Turns, Client, Server, Server, Client, Fixer],
+        [Turns, Server, Server, Turns, Client, Server, Client, Server, Server, Client, Fixer],
     ]
 };
 /// Exposures of a group.
@@ -79,10 +82,12 @@ fn play(lab: &mut Lab<'_>) -> Outcome {
     let before = counters()?;
     let interrupts = || own::machine().counter(0, Counter::Interrupt);
     let interrupted = interrupts()?;
+    let (began, used) = (arch::now(), game.used()?);
     board.set(Word::Shown, option("show", 0)?);
     board.set(Word::Steps, option("steps", STEPS)?);
     game.resume()?;
     lab.done().wait()?;
+    let (used, elapsed) = (game.used()? - used, arch::now() - began);
     let steps = board.get(Word::Step);
     for (name, count) in counters()?.into_iter().zip(before).map(|((name, now), (_, then))| (name, now - then)) {
         report!("taken {name}={count}");
@@ -90,6 +95,8 @@ fn play(lab: &mut Lab<'_>) -> Outcome {
     report!("steps {steps}");
     // When it comes depends on how long things take.
     expect_eq!(interrupts()?, interrupted, "timer interrupts while time was to play no part");
+    // The reports cannot compare what each operation took; but somebody has to have been charged for it.
+    expect!(used.abs_diff(elapsed) < elapsed / 1000, "{used} ticks were charged, {elapsed} have passed");
     Ok(())
 }
 
@@ -141,9 +148,9 @@ impl Game {
         board.set_of(at, Of::Vector, u64::from(PROCESSES[HOMES[at]]));
         let priority = match role {
             Role::Fixer => FIXER_PRIORITY,
-            // Each pair on its own.
-            Role::Turns if at.is_multiple_of(3) => 50,
-            Role::Turns => 30,
+            // Each pair on its own; or unequal ones.
+            Role::Turns if self.kind == 1 => 30 + 20 * u8::from(at.is_multiple_of(3)),
+            Role::Turns => 20 + 10 * board.below(4) as u8,
             Role::Client | Role::Server => 30 + 10 * board.below(2) as u8,
         };
         let entry = if PASSIVE.contains(&at) { passive } else { player };
@@ -152,6 +159,16 @@ impl Game {
         let slice = if board.chance(50) { u64::MAX } else { AGE * (1 + at as u64) };
         made.sched.configure(priority, slice)?;
         Ok(made)
+    }
+
+    /// Time used by all that run in a game.
+    fn used(&self) -> user_rt::Result<u64> {
+        let players = self.made.iter().enumerate().filter(|(at, _)| !PASSIVE.contains(at));
+        let mut sum = SchedContext::at(slot::SCHED).info()?.used;
+        for (_, made) in players {
+            sum += made.sched.info()?.used;
+        }
+        Ok(sum)
     }
 
     /// Lets all go on that are suspended.
@@ -188,15 +205,21 @@ impl Game {
         Ok(())
     }
 
-    /// Every process is a full member of the first group; in the second one right may be missing.
+    /// Every process is a full member of the first group. In the second one its record may lack a right that its
+    /// capability has: that is left from a membership before.
     fn join(&self, lab: &Lab<'_>) -> Outcome {
-        for place in self.places {
+        let missing = [Rights::NONE, Rights::STRING, Rights::NOTIFY, Rights::SEND, Rights::NONE];
+        let first = self.board.below(missing.len() as u64) as usize;
+        for (at, place) in self.places.into_iter().enumerate() {
             let child = lab.child(place)?;
-            let missing = [Rights::NONE, Rights::NONE, Rights::STRING, Rights::NOTIFY, Rights::SEND];
-            let missing = missing[self.board.below(missing.len() as u64) as usize];
+            let missing = missing[(first + at) % missing.len()];
             let custom = self.board.random() as u16;
             child.join(&self.groups[0], GROUPS.nth(0), MEMBER_RIGHTS, custom)?;
-            child.join(&self.groups[1], GROUPS.nth(1), MEMBER_RIGHTS.minus(missing), !custom)?;
+            let member = child.join(&self.groups[1], GROUPS.nth(1), MEMBER_RIGHTS, !custom)?;
+            if missing != Rights::NONE {
+                self.groups[1].remove(member)?;
+                child.join(&self.groups[1], SPARE.weak(), MEMBER_RIGHTS.minus(missing), !custom)?;
+            }
         }
         Ok(())
     }

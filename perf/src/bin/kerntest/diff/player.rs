@@ -15,6 +15,9 @@ use super::props::{DONE, GROUPS, TASKS};
 use crate::puppet::observed;
 use crate::registers::{Kind, Registers, WORDS, hold, peek};
 
+/// In how many of a hundred cases a step is not reported, and how many may follow each other.
+const SILENT: u64 = 45;
+const SILENT_MAX: u64 = 4;
 /// Every so many steps capabilities and memory are looked at, too.
 const MEMORY_EVERY: u64 = 16;
 
@@ -40,31 +43,76 @@ fn play(number: u64, first: Answer, dirt: u64) -> ! {
     // Only it may copy what is in its CSpace; the second of a process finds it done.
     let without_string = MEMBER_RIGHTS.minus(Rights::STRING | Rights::DELETE);
     let _ = copy_raw(GROUPS.nth(0), own::cnode().slot(GROUPS.weak()), without_string, 0);
-    let mut got = Got { answer: first, dirt, vectors: 0, registers: 0 };
-    let mut op = Op::Recv;
-    let mut serving = false;
+    let got = Got { answer: first, dirt, vectors: 0, registers: 0 };
+    let mut player = Player { board, number, role, kind, serving: false, op: Op::Recv, got, silent: 0, trace: 0 };
     loop {
-        serving = serves(serving, op, &got.answer);
+        player.serving = serves(player.serving, player.op, &player.got.answer);
         let step = board.get(Word::Step) + 1;
         if step > board.get(Word::Steps) {
             leave(me, role);
             continue;
         }
         board.set(Word::Step, step);
-        let (args, words) = Choice { board, player: number as u32, vector: kind != Kind::General, role, serving }.next();
+        player.step(step);
+    }
+}
+
+/// A player between two steps.
+struct Player {
+    board: Board,
+    number: u64,
+    role: Role,
+    kind: Kind,
+    serving: bool,
+    /// The last operation, and what came of it.
+    op: Op,
+    got: Got,
+    /// Operations since the last report, and a hash of them and what came of them.
+    silent: u64,
+    trace: u64,
+}
+
+impl Player {
+    fn step(&mut self, step: u64) {
+        let Player { board, role, kind, serving, .. } = *self;
+        let player = self.number as u32;
+        let (args, words) = Choice { board, player, vector: kind != Kind::General, role, serving }.next();
         for word in utcb::current().message().iter().take(words) {
             word.store(board.random(), Relaxed);
         }
-        say(step, number, &got, state(board, step), &args);
-        let shown = Op::from_raw(args.info.0 as u8);
-        op = shown.unwrap_or(Op::Null);
+        // A report is two entries by the slow path. So that fast ones follow each other, too, some steps have none.
+        if self.silent < SILENT_MAX && board.chance(SILENT) {
+            self.silent += 1;
+        } else {
+            self.say(step, state(board, step), &args);
+            (self.silent, self.trace) = (0, 0);
+        }
+        self.op = Op::from_raw(args.info.0 as u8).unwrap_or(Op::Null);
         if kind != Kind::General {
             hold(kind, &Registers::random(step), 0);
         }
         let (answer, dirt) = observed(&args);
         // First of all: whatever else is done here has a use for them.
         let vectors = fold(&peek(kind).0[..WORDS]);
-        got = Got { answer: comparable(op, answer), dirt, vectors, registers: registers_read(op) };
+        self.got = Got { answer: comparable(self.op, answer), dirt, vectors, registers: registers_read(self.op) };
+        let Answer { info, rdi, rsi, rdx, r8, r9, r10, r12 } = self.got.answer;
+        let results = [info.0, rdi, rsi, rdx, r8, r9, r10, r12, dirt, vectors, self.got.registers, self.op as u64];
+        self.trace = fold(&[self.trace, fold(&results), message_words(), arch::gs_base()]);
+    }
+
+    /// What came of the last operations, and what comes next.
+    fn say(&self, step: u64, state: u64, args: &Args) {
+        let Player { number, op, silent, trace, .. } = *self;
+        let a = &self.got.answer;
+        let registers = [a.info.0, a.rdi, a.rsi, a.rdx, a.r8, a.r9, a.r10, a.r12, self.got.dirt];
+        let Got { vectors, registers: read, .. } = self.got;
+        let (words, gs) = (message_words(), arch::gs_base());
+        let next = Op::from_raw(args.info.0 as u8);
+        let arguments = [args.info.0, args.rdi, args.rsi, args.rdx, args.r8, args.r9, args.r10];
+        report!(
+            "step {step} player={number} silent={silent} trace={trace:x} last={op:?} got={registers:x?} gs={gs:x} \
+             vectors={vectors:x} words={words:x} read={read:x} state={state:x} next={next:?} {arguments:x?}"
+        );
     }
 }
 
@@ -117,22 +165,9 @@ fn fold(words: &[u64]) -> u64 {
     words.iter().fold(0, mix)
 }
 
-/// What came of the last operation, and what comes next.
-fn say(step: u64, number: u64, got: &Got, state: u64, args: &Args) {
-    let a = &got.answer;
-    let mut words = 0;
-    for word in utcb::current().message() {
-        words = fold(&[words, word.load(Relaxed)]);
-    }
-    let registers = [a.info.0, a.rdi, a.rsi, a.rdx, a.r8, a.r9, a.r10, a.r12, got.dirt];
-    let gs = arch::gs_base();
-    let Got { vectors, registers: read, .. } = got;
-    let next = Op::from_raw(args.info.0 as u8);
-    let arguments = [args.info.0, args.rdi, args.rsi, args.rdx, args.r8, args.r9, args.r10];
-    report!(
-        "step {step} player={number} got={registers:x?} gs={gs:x} vectors={vectors:x} words={words:x} \
-         read={read:x} state={state:x} next={next:?} {arguments:x?}"
-    );
+/// A hash of all message words in the UTCB, however many belong to a message.
+fn message_words() -> u64 {
+    utcb::current().message().iter().fold(0, |hash, word| fold(&[hash, word.load(Relaxed)]))
 }
 
 /// It is over: the player gets out of the way, so that in the end the fixer runs and tells the director.

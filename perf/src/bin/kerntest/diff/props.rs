@@ -40,7 +40,7 @@ pub const REPLIES: Set = Set::after(BOUND, 4);
 pub const TASKS: Set = Set::after(REPLIES, super::board::PLAYERS as u32);
 /// Their CPU time, but not the fixer's: empty where a player has none. Weak: OBSERVE alone.
 pub const TIMES: Set = Set::after(TASKS, super::board::PLAYERS as u32 - 1);
-/// Empty at first.
+/// Empty at first. Weak: where a membership with fewer rights came to, if there is one.
 pub const SPARE: Set = Set::after(TIMES, 6);
 /// The director's Notification, for the fixer. Out of the way of chance.
 pub const DONE: Cap = Cap(500);
