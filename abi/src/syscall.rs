@@ -316,6 +316,10 @@ counters! {
     FastWait = "fast_wait";
     /// …
     FastYield = "fast_yield";
+    /// Calls to tasks of other CPUs, sent by the fastpath and the express path behind it.
+    ExpressCall = "express_call";
+    /// Replies to callers of other CPUs, likewise.
+    ExpressReply = "express_reply";
     /// Calls that took the slow path because of flags or too many UTCB words.
     MissCallMessage = "miss_call_message";
     /// … because the capability was empty, of another type, or without the rights.
@@ -324,13 +328,13 @@ counters! {
     MissCallMember = "miss_call_member";
     /// … because nothing, or no single task, is exposed there.
     MissCallExposure = "miss_call_exposure";
-    /// … because the receiver was not waiting here (busy, elsewhere, dead).
+    /// … because the receiver was not waiting here (busy, dead, or elsewhere and there are UTCB words).
     MissCallReceiver = "miss_call_receiver";
     /// … because of vector state on one side.
     MissCallVector = "miss_call_vector";
     /// Replies that took the slow path because of flags or too many UTCB words.
     MissReplyMessage = "miss_reply_message";
-    /// … because there was no caller, or it was elsewhere.
+    /// … because there was no caller, or it was elsewhere and there are UTCB words.
     MissReplyCaller = "miss_reply_caller";
     /// … because senders or Notification bits were waiting.
     MissReplyPending = "miss_reply_pending";

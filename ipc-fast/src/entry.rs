@@ -4,20 +4,28 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use abi::Op;
-use kern_base::cpu::{CpuBlock, CpuHot};
+use kern_base::cpu::{CpuBlock, CpuEntry, CpuHot, CpuOwn};
 use kern_base::task::{RegFrame, Task, TaskHot};
-use smp::cpu::Entry;
-use smp::door::Homed;
+use smp::door::{Homed, Ptr};
 
 /// What the portable kernel does for the entry code. `kern/image` implements it.
 pub trait Handlers: 'static {
-    /// Serves `op` for the running task of `block`, whose registers are in its frame.
-    fn system_call(entry: &mut Entry, block: &'static CpuBlock, op: Op);
+    /// Serves `op` for the running task, whose registers are in its frame.
+    fn system_call(entry: &mut CpuEntry, op: Op);
     /// Answers an operation number that does not exist.
-    fn bad_system_call(entry: &mut Entry, block: &'static CpuBlock);
+    fn bad_system_call(entry: &mut CpuEntry);
+    /// The running task `me` calls `callee`, which is of another CPU: the fastpath has made all checks of
+    /// capability, member record and exposure, and left the message in the caller's message block. `tag`
+    /// has the callee's generation in its upper half, and nothing else. Goes on as the task that runs then.
+    fn call_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, callee: Ptr<Task>, tag: u64, target: u64)
+    -> !;
+    /// The running task `me` answers `caller`, of another CPU, whose time it has, and receives: nothing
+    /// waits to be received. The answer is in the caller's message block. Goes on as the
+    /// task that runs then.
+    fn reply_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, caller: Ptr<Task>) -> !;
     /// Another task is current than the one that entered, or none: loads the context of the one that
     /// is, idling until there is one.
-    fn switch(entry: &mut Entry, block: &'static CpuBlock);
+    fn switch(entry: &mut CpuEntry) -> !;
 }
 
 /// A handler as the assembly calls it.
@@ -29,7 +37,9 @@ pub struct Table {
     /// By operation number.
     ops: [Handler; Op::COUNT],
     bad: Handler,
-    switch: Handler,
+    switch: extern "C" fn(&'static CpuBlock) -> !,
+    pub(crate) call_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>, u64, u64) -> !,
+    pub(crate) reply_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
 }
 
 /// Names the image's [`Handlers`] to the entry code.
@@ -57,39 +67,59 @@ pub const fn table<H: Handlers>() -> Table {
             22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42),
         bad: bad::<H>,
         switch: switch::<H>,
+        call_elsewhere: call_elsewhere::<H>,
+        reply_elsewhere: reply_elsewhere::<H>,
     }
 }
 
 /// # Safety
 /// Called by the entry assembly on the CPU of `block`.
-unsafe fn entry_of(block: &CpuBlock) -> Entry {
+unsafe fn entry_of(block: &'static CpuBlock) -> CpuEntry {
     // SAFETY: interrupts are off (FMASK), and the kernel entry that this call serves is the only one on
     // this CPU: the assembly drops everything of it before it leaves the kernel or calls again.
-    unsafe { Entry::new(block.id) }
+    unsafe { CpuEntry::new(block) }
 }
 
 extern "C" fn serve<H: Handlers, const OP: u8>(block: &'static CpuBlock) {
     // SAFETY: in the table only.
     let mut entry = unsafe { entry_of(block) };
     if let Some(op) = const { Op::from_raw(OP) } {
-        H::system_call(&mut entry, block, op);
+        H::system_call(&mut entry, op);
     }
 }
 
 extern "C" fn bad<H: Handlers>(block: &'static CpuBlock) {
     // SAFETY: in the table only.
     let mut entry = unsafe { entry_of(block) };
-    H::bad_system_call(&mut entry, block);
+    H::bad_system_call(&mut entry);
 }
 
-extern "C" fn switch<H: Handlers>(block: &'static CpuBlock) {
+extern "C" fn switch<H: Handlers>(block: &'static CpuBlock) -> ! {
     // SAFETY: in the table only.
     let mut entry = unsafe { entry_of(block) };
-    H::switch(&mut entry, block);
+    H::switch(&mut entry)
+}
+
+extern "C" fn call_elsewhere<H: Handlers>(
+    block: &'static CpuBlock,
+    me: Ptr<Task>,
+    callee: Ptr<Task>,
+    tag: u64,
+    target: u64,
+) -> ! {
+    // SAFETY: in the table only.
+    let mut entry = unsafe { entry_of(block) };
+    H::call_elsewhere(&mut entry, me, callee, tag, target)
+}
+
+extern "C" fn reply_elsewhere<H: Handlers>(block: &'static CpuBlock, me: Ptr<Task>, caller: Ptr<Task>) -> ! {
+    // SAFETY: in the table only.
+    let mut entry = unsafe { entry_of(block) };
+    H::reply_elsewhere(&mut entry, me, caller)
 }
 
 /// From the CPU block to what its CPU owns.
-pub(crate) const HOT: usize = offset_of!(CpuBlock, hot) + Homed::<CpuHot>::VALUE_OFFSET;
+pub(crate) const HOT: usize = CpuBlock::OWN_OFFSET + offset_of!(CpuOwn, hot);
 /// From a task to what its home CPU owns, and to its registers.
 pub(crate) const TASK: usize = offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET;
 pub(crate) const REGS: usize = TASK + offset_of!(TaskHot, regs);

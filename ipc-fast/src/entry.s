@@ -48,8 +48,7 @@ syscall_slow:
 2:  call [AURORA_HANDLERS + {bad}]
     jmp 4b
 3:  mov rdi, r15
-    call [AURORA_HANDLERS + {switch}]
-    jmp trap_resume
+    call [AURORA_HANDLERS + {switch}]        // does not return
 
 // A running task's `full` is 0, so the frame saved above is one of a system call.
 

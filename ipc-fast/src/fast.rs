@@ -6,7 +6,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{Counter, MSG_UTCB_WORDS, ObjType, Op, Rights, Utcb, task_rights};
-use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuSched};
+use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuOwn, CpuSched, CpuShared};
 use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, MEMBER_SEND_LIMIT, Member};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::memory::VSpace;
@@ -20,20 +20,22 @@ use kern_hal::cpu::vector;
 use sched::{QueueLinks, RunQueue, ScState};
 use smp::door::{ADDR_SHIFT, Homed, OBJECT_ALIGN, RIGHTS_SHIFT, TYPE_MASK, Table};
 
-use crate::entry::{HOT, REGS, TASK};
+use crate::entry::{self, HOT, REGS, TASK};
 
 /// From the CPU block to its scheduler.
-const SCHED: usize = offset_of!(CpuBlock, sched) + Homed::<CpuSched>::VALUE_OFFSET;
+const SCHED: usize = CpuBlock::OWN_OFFSET + offset_of!(CpuOwn, sched);
 /// From a SchedContext to what the CPU that it is on owns, and to its accounts.
 const SC: usize = offset_of!(SchedContext, hot) + Homed::<SchedHot>::VALUE_OFFSET;
 const SC_STATE: usize = SC + offset_of!(SchedHot, state);
 /// From a Notification to what its home CPU owns.
 const NOTE: usize = offset_of!(Notification, hot) + Homed::<NotificationHot>::VALUE_OFFSET;
 /// From a task to the callee in its message block.
-const CALLEE: usize = offset_of!(Task, msg) + Homed::<Message>::VALUE_OFFSET + offset_of!(Message, callee);
+const CALLEE: usize = MSG + offset_of!(Message, callee);
+/// From a task to its message block.
+const MSG: usize = offset_of!(Task, msg) + Homed::<Message>::VALUE_OFFSET;
 
 const fn counter(which: Counter) -> usize {
-    offset_of!(CpuBlock, counters) + which as usize * size_of::<Count>()
+    CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, counters) + which as usize * size_of::<Count>()
 }
 
 /// Of a capability word: the type and these rights.
@@ -79,9 +81,11 @@ global_asm!(
     running = const SCHED + offset_of!(CpuSched, current),
     until = const SCHED + offset_of!(CpuSched, until),
     timer = const SCHED + offset_of!(CpuSched, timer),
-    cpu_id = const offset_of!(CpuBlock, id),
+    cpu_id = const CpuBlock::ID_OFFSET,
     fast_call = const counter(Counter::FastCall),
     fast_reply = const counter(Counter::FastReply),
+    express_call = const counter(Counter::ExpressCall),
+    express_reply = const counter(Counter::ExpressReply),
     fast_notify = const counter(Counter::FastNotify),
     fast_wait = const counter(Counter::FastWait),
     fast_yield = const counter(Counter::FastYield),
@@ -113,6 +117,14 @@ global_asm!(
     own_sc = const TASK + offset_of!(TaskHot, own_sc),
     caller = const TASK + offset_of!(TaskHot, caller),
     callee = const CALLEE,
+    task_home = const offset_of!(Task, hot) + Homed::<TaskHot>::HOME_OFFSET,
+    msg_info = const MSG + offset_of!(Message, info),
+    msg_regs = const MSG + offset_of!(Message, regs),
+    msg_exposure = const MSG + offset_of!(Message, exposure),
+    msg_custom = const MSG + offset_of!(Message, custom),
+    kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
+    call_elsewhere = const offset_of!(entry::Table, call_elsewhere),
+    reply_elsewhere = const offset_of!(entry::Table, reply_elsewhere),
     waits_for = const TASK + offset_of!(TaskHot, waits_for),
     utcb = const Task::UTCB_OFFSET,
     sc_task = const SC + offset_of!(SchedHot, task),

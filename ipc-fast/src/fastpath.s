@@ -7,6 +7,9 @@
 // are copied after the commit: both UTCBs are reached through the direct map, so no access can fault, and
 // each word is read once.
 //
+// What lives on another CPU (the callee, or the caller that is answered) is found here, too; the message goes
+// into the caller's message block, which belongs to this CPU, and Rust sends that (kern_core::express).
+//
 // SHARED STATE. None: every line written here belongs to this CPU. The capability word, the member
 // record and the exposure word are each read once; what belongs to them stays put for this entry
 // (smp::quiesce). No atomic instruction, no fence, no MSR write; one CR3 write where the address space changes.
@@ -101,8 +104,28 @@
     sysretq
 .endm
 
+// The message registers go to the message block of task \block, which is on this CPU: a running task's is, and
+// that of a caller who waits for an answer from here.
+.macro save_message block
+    mov [\block + {msg_info}], rax
+    mov [\block + {msg_regs}], rdx
+    mov [\block + {msg_regs} + 8], r8
+    mov [\block + {msg_regs} + 16], r9
+    mov [\block + {msg_regs} + 24], r10
+.endm
+
+// Goes on in Rust, for good. rbp = the other side.
+.macro express handler
+    mov rsp, [r15 + {kernel_stack}]
+    mov rdi, r15
+    mov rsi, r14
+    mov rdx, rbp
+    xor ebp, ebp                             // the end of frame pointers
+    call [AURORA_HANDLERS + \handler]        // does not return
+.endm
+
 // A whole call. rdi = target. With UTCB words it takes the right STRING too, of capability and member record.
-.macro fast_call words, cap_mask, cap_want
+.macro fast_call words, cap_mask, cap_want, elsewhere
     // ---- call: checks ----
     find_object rbp, \cap_want, \cap_mask, miss_call_cap, miss_call_cap
     read_member
@@ -146,16 +169,16 @@
 
 13: // Not as expected: both with vector state?
     test byte ptr [r14 + {state} + 1], {flag_vector}
-    jz miss_call_other
+    jz \elsewhere
     sub rbx, [r15 + {recv_half}]
     add rbx, [r15 + {recv_vector_half}]
     cmp rbx, [rbp + {state}]
-    jne miss_call_other
+    jne \elsewhere
     commit_call \words, 1
 .endm
 
 // A whole reply_recv.
-.macro fast_reply words
+.macro fast_reply words, elsewhere
     // ---- reply_recv: checks ----
     mov r14, [r15 + {current}]
     mov rbp, [r14 + {caller}]
@@ -172,9 +195,9 @@
     commit_reply \words, 0
 
 21: test byte ptr [r14 + {state} + 1], {flag_vector}
-    jz miss_reply_other
+    jz \elsewhere
     cmp rbx, [r15 + {await_vector_half}]
-    jne miss_reply_other
+    jne \elsewhere
     cmp qword ptr [r14 + {pending}], 0
     jne miss_reply_pending
     cmp [r14 + {lender}], rbp
@@ -190,11 +213,11 @@
 syscall_entry:
     test eax, eax
     jnz 20f
-    fast_call 0, {cap_mask_send}, {cap_group_send}
+    fast_call 0, {cap_mask_send}, {cap_group_send}, call_elsewhere
 
 20: cmp eax, {op_null}
     jae 30f
-    fast_reply 0
+    fast_reply 0, reply_elsewhere
 
 30: je syscall_null
     cmp eax, {op_wait}
@@ -212,13 +235,46 @@ syscall_entry:
     shr ebx, 8
     cmp ebx, {words_max}                     // no flags, and not too long
     ja miss_call_message
-    fast_call 1, {cap_mask_string}, {cap_group_string}
+    fast_call 1, {cap_mask_string}, {cap_group_string}, miss_call_other
 
 50: mov ebx, eax
     shr ebx, 8
     cmp ebx, {words_max}
     ja miss_reply_message
-    fast_reply 1
+    fast_reply 1, miss_reply_other
+
+// Does the callee live on another CPU? rbp = callee, upper half of rbx = its generation, r12w = custom bits.
+.balign 16
+call_elsewhere:
+    mov r13d, [rbp + {task_home}]
+    cmp r13d, [r15 + {cpu_id}]
+    je miss_call_other
+    save_return
+    save_message r14
+    mov [r14 + {msg_exposure}], edi
+    mov [r14 + {msg_custom}], r12w
+    mov r8, rdi
+    shr rbx, 32
+    shl rbx, 32
+    mov rcx, rbx
+    inc qword ptr [r15 + {express_call}]
+    express {call_elsewhere}
+
+// Does the caller live on another CPU? rbp = caller, ebx = low half of its state.
+.balign 16
+reply_elsewhere:
+    mov r13d, [rbp + {task_home}]
+    cmp r13d, [r15 + {cpu_id}]
+    je miss_reply_other
+    cmp qword ptr [r14 + {pending}], 0
+    jne miss_reply_pending
+    cmp [r14 + {lender}], rbp
+    jne miss_reply_sched
+    save_return
+    xor al, al
+    save_message rbp
+    inc qword ptr [r15 + {express_reply}]
+    express {reply_elsewhere}
 
 .pushsection .text.entry.cold,"ax",@progbits
 // Either side's vector state, or the receiver. rbp = callee.

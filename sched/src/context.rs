@@ -14,7 +14,7 @@
 use core::cell::Cell;
 
 use smp::cpu::CpuId;
-use smp::cpuset::CpuSet;
+use smp::cpuset::{CpuSet, CpuSetCell};
 
 use crate::run_queue::QueueLinks;
 
@@ -46,7 +46,7 @@ pub struct ScState<T> {
     /// All slices begun so far, less what was given away of them.
     granted: Cell<u64>,
     slice: Cell<u64>,
-    cpus: Cell<CpuSet>,
+    cpus: CpuSetCell,
 }
 
 impl<T> ScState<T> {
@@ -68,7 +68,7 @@ impl<T> ScState<T> {
             remaining: Cell::new(slice),
             granted: Cell::new(slice),
             slice: Cell::new(slice),
-            cpus: Cell::new(cpus),
+            cpus: CpuSetCell::new(cpus),
         }
     }
 
@@ -170,8 +170,9 @@ impl<T> ScState<T> {
     }
 
     /// Whether it may run on `cpu`.
+    #[inline(always)]
     pub fn may_run_on(&self, cpu: CpuId) -> bool {
-        self.cpus.get().contains(cpu)
+        self.cpus.contains(cpu)
     }
 }
 

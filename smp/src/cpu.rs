@@ -10,6 +10,10 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::ops::Deref;
+
+use crate::mailbox::{Inbox, Mailbox};
+use crate::sync::const_unless_loom;
 
 /// Most CPUs that one machine may have; static tables are never sized by it, only id encodings are.
 pub const MAX_CPUS: usize = 1024;
@@ -92,5 +96,134 @@ impl<'k> Pin<'k> {
     #[inline(always)]
     pub const fn cpu(self) -> CpuId {
         self.cpu
+    }
+}
+
+/// What each CPU has one of: `own` for that CPU alone, its mailbox, and `shared` for all.
+#[repr(C)]
+pub struct PerCpu<O, S, P> {
+    own: O,
+    id: CpuId,
+    mailbox: Mailbox<P>,
+    shared: S,
+}
+
+// SAFETY: `own` is reached only through a `Pin` of the CPU `id`, which never changes; so one CPU at a time
+// has access. It moves to that CPU after it was made, hence `Send`.
+unsafe impl<O: Send, S: Sync, P: Send> Sync for PerCpu<O, S, P> {}
+
+impl<O, S, P> PerCpu<O, S, P> {
+    /// Offset of `own`, for assembly.
+    pub const OWN_OFFSET: usize = core::mem::offset_of!(PerCpu<O, S, P>, own);
+    /// Offset of the CPU's number, for assembly.
+    pub const ID_OFFSET: usize = core::mem::offset_of!(PerCpu<O, S, P>, id);
+    /// Offset of `shared`, for assembly.
+    pub const SHARED_OFFSET: usize = core::mem::offset_of!(PerCpu<O, S, P>, shared);
+
+    const_unless_loom! {
+        pub fn new(id: CpuId, own: O, shared: S) -> PerCpu<O, S, P> {
+            PerCpu { own, id, mailbox: Mailbox::new(id), shared }
+        }
+    }
+
+    /// For those who send.
+    #[inline(always)]
+    pub fn mailbox(&self) -> &Mailbox<P> {
+        &self.mailbox
+    }
+
+    pub const fn id(&self) -> CpuId {
+        self.id
+    }
+
+    /// For the CPU whose it is.
+    #[inline(always)]
+    pub fn here<'k>(&'k self, pin: Pin<'k>) -> Option<Here<'k, O, S, P>> {
+        (self.id == pin.cpu).then_some(Here { this: self, _here: PhantomData })
+    }
+}
+
+impl<O, S, P> Deref for PerCpu<O, S, P> {
+    type Target = S;
+    #[inline(always)]
+    fn deref(&self) -> &S {
+        &self.shared
+    }
+}
+
+/// A [`PerCpu`] of the CPU that runs this entry, and a [`Pin`] of that entry: both in one word.
+pub struct Here<'k, O, S, P> {
+    this: &'k PerCpu<O, S, P>,
+    _here: PhantomData<*const ()>,
+}
+
+impl<O, S, P> Clone for Here<'_, O, S, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<O, S, P> Copy for Here<'_, O, S, P> {}
+
+impl<'k, O, S, P> Here<'k, O, S, P> {
+    #[inline(always)]
+    pub fn pin(self) -> Pin<'k> {
+        Pin { cpu: self.this.id, _entry: PhantomData }
+    }
+
+    /// This CPU's end of its mailbox.
+    #[inline(always)]
+    pub fn inbox(self) -> Inbox<'k, P> {
+        Inbox::new(&self.this.mailbox)
+    }
+
+    #[inline(always)]
+    pub fn own(self) -> &'k O {
+        &self.this.own
+    }
+
+    #[inline(always)]
+    pub fn shared(self) -> &'k S {
+        &self.this.shared
+    }
+}
+
+impl<O, S, P> Deref for Here<'_, O, S, P> {
+    type Target = S;
+    #[inline(always)]
+    fn deref(&self) -> &S {
+        &self.this.shared
+    }
+}
+
+/// An [`Entry`] on the CPU of a [`PerCpu`], which it knows without looking.
+pub struct LocalEntry<O: 'static, S: 'static, P: 'static> {
+    entry: Entry,
+    block: &'static PerCpu<O, S, P>,
+}
+
+impl<O, S, P> LocalEntry<O, S, P> {
+    /// # Safety
+    /// As [`Entry::new`], for the CPU whose `block` is.
+    #[inline(always)]
+    pub const unsafe fn new(block: &'static PerCpu<O, S, P>) -> LocalEntry<O, S, P> {
+        // SAFETY: the caller's promise.
+        LocalEntry { entry: unsafe { Entry::new(block.id) }, block }
+    }
+
+    /// For one step of the entry, like [`Entry::pin`].
+    #[inline(always)]
+    pub fn here(&self) -> Here<'_, O, S, P> {
+        Here { this: self.block, _here: PhantomData }
+    }
+
+    #[inline(always)]
+    pub fn block(&self) -> &'static PerCpu<O, S, P> {
+        self.block
+    }
+
+    /// Everything loaded so far is given up: for a quiescent point.
+    #[inline(always)]
+    pub fn quiescent(&mut self) -> &mut Entry {
+        &mut self.entry
     }
 }

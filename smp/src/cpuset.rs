@@ -8,6 +8,7 @@
 //! something (a translation, say), and a CPU that adds itself must be ordered before what it loads
 //! next; on x86 the locked instruction is that fence already.
 
+use core::cell::Cell;
 use core::fmt;
 use core::ops::{BitAnd, BitOr, Sub};
 
@@ -27,6 +28,36 @@ const fn word_of(cpu: CpuId) -> usize {
 
 const fn bit_of(cpu: CpuId) -> u64 {
     1 << (cpu.index() % 64)
+}
+
+/// A set that its owner changes in place.
+pub struct CpuSetCell([Cell<u64>; WORDS]);
+
+impl CpuSetCell {
+    pub const fn new(set: CpuSet) -> CpuSetCell {
+        let mut words = [const { Cell::new(0) }; WORDS];
+        let mut word = 0;
+        while word < WORDS {
+            words[word] = Cell::new(set.0[word]);
+            word += 1;
+        }
+        CpuSetCell(words)
+    }
+
+    pub fn get(&self) -> CpuSet {
+        CpuSet(core::array::from_fn(|word| self.0[word].get()))
+    }
+
+    pub fn set(&self, set: CpuSet) {
+        for (cell, word) in self.0.iter().zip(set.0) {
+            cell.set(word);
+        }
+    }
+
+    #[inline(always)]
+    pub fn contains(&self, cpu: CpuId) -> bool {
+        self.0[word_of(cpu) % WORDS].get() & bit_of(cpu) != 0
+    }
 }
 
 impl CpuSet {

@@ -251,6 +251,12 @@ impl<T> Homed<T> {
         }
     }
 
+    /// The element of the home CPU in a table that has one for each.
+    #[inline(always)]
+    pub fn at_home<'k, U>(&self, pin: Pin<'k>, table: &Table<U>) -> Option<Ref<'k, U>> {
+        table.get(pin, (self.home.load(Ordering::Relaxed) & !UNDER_WAY) as usize)
+    }
+
     /// The inside, for the home CPU; `None` elsewhere: then send a message.
     ///
     /// `Acquire`, which x86 gives for nothing: a new home that looks before the message with the state
@@ -258,6 +264,12 @@ impl<T> Homed<T> {
     #[inline(always)]
     pub fn open<'a>(&'a self, pin: Pin<'_>) -> Option<&'a T> {
         (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
+    }
+
+    /// The same for who may send the inside away.
+    #[inline(always)]
+    pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
+        self.open(pin).map(|_| Held(self))
     }
 
     /// The inside, where the caller knows that this CPU is its home; panics where that is wrong.
@@ -294,6 +306,26 @@ impl<T> Homed<T> {
         let (here, home) = (pin.cpu(), self.home());
         assert!(here == to || here == home, "{here:?} moved state from {home:?} to {to:?}: not its business");
         self.home.store(to.raw(), Ordering::Release);
+    }
+}
+
+/// The inside of a [`Homed`], held by its home CPU, which may make another CPU its home. Whatever else that
+/// CPU had opened of it is given up with it (rule 4).
+pub struct Held<'k, T>(&'k Homed<T>);
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T> Held<'_, T> {
+    /// [`Homed::set_home`], by the present home.
+    #[inline(always)]
+    pub fn hand_to(self, to: CpuId) {
+        self.0.home.store(to.raw(), Ordering::Release);
     }
 }
 

@@ -12,7 +12,7 @@ use std::boxed::Box;
 use std::cell::RefCell;
 use std::vec::Vec;
 
-use crate::cpu::{CpuId, Entry, Pin};
+use crate::cpu::{CpuId, Entry, LocalEntry, PerCpu, Pin};
 use crate::door::{Ref, Region};
 
 /// The CPU numbered `n`; panics where the number is out of range.
@@ -33,6 +33,12 @@ pub fn pin<'k>(n: usize) -> Pin<'k> {
 pub fn entry(n: usize) -> Entry {
     // SAFETY: as for `pin`.
     unsafe { Entry::new(cpu(n)) }
+}
+
+/// An entry on the CPU of a block.
+pub fn local_entry<O, S, P>(block: &'static PerCpu<O, S, P>) -> LocalEntry<O, S, P> {
+    // SAFETY: as for `entry`.
+    unsafe { LocalEntry::new(block) }
 }
 
 /// An object that lives for ever.

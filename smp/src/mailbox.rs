@@ -38,6 +38,7 @@
 //!   interrupts, or the consumer sees the mail. The producer's fence is
 //!   [`fence_after_exchange`], free on x86; the consumer changes `idle` by an exchange as well.
 
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr;
 
@@ -249,54 +250,26 @@ impl<P> Mailbox<P> {
         self.idle.load(Ordering::Acquire) != RUNNING
     }
 
+    /// The owner's end.
     #[inline(always)]
-    fn check_owner(&self, pin: Pin<'_>) {
+    pub fn inbox<'k>(&'k self, pin: Pin<'k>) -> Inbox<'k, P> {
         if pin.cpu() != self.owner {
             foreign(pin.cpu(), self.owner);
         }
-    }
-
-    /// Says that this CPU is going idle, and looks once more. `false`: there is mail, and it isn't
-    /// idle; drain. `true`: it may idle until [`Mailbox::retract`]; to halt, it lets interrupts in and
-    /// halts in one step, since they have been off until now.
-    pub fn advertise(&self, pin: Pin<'_>, how: Idle) -> bool {
-        self.check_owner(pin);
-        self.idle.swap(how as u32, Ordering::SeqCst);
-        fence_after_exchange();
-        chaos::point(Point::IdleAdvertised);
-        if self.has_mail() {
-            self.idle.store(RUNNING, Ordering::Release);
-            return false;
-        }
-        true
-    }
-
-    /// The first thing that a CPU does on leaving idle. Says whether there is mail; if so, drain before
-    /// anything else.
-    pub fn retract(&self, pin: Pin<'_>) -> bool {
-        self.check_owner(pin);
-        if planted(Fault::MissingFence) {
-            return self.retract_without_fence();
-        }
-        chaos::point(Point::IdleRetracting);
-        self.idle.swap(RUNNING, Ordering::SeqCst);
-        fence_after_exchange();
-        self.has_mail()
+        Inbox::new(self)
     }
 
     /// The planted bug: the store may become visible only after the looks that follow it.
     #[cfg(loom)]
-    fn retract_without_fence(&self) -> bool {
+    fn retract_without_fence(&self) {
         self.idle.store(RUNNING, Ordering::Release);
-        self.has_mail()
     }
 
     /// The planted bug, made certain: the store stays in the store buffer, as it were, until a look has
     /// found nothing ([`Mailbox::drain_store_buffer`]).
     #[cfg(not(loom))]
-    fn retract_without_fence(&self) -> bool {
+    fn retract_without_fence(&self) {
         self.buffered.store(1, Ordering::Relaxed);
-        self.has_mail()
     }
 
     /// The store of [`Mailbox::retract_without_fence`] becomes visible.
@@ -319,7 +292,7 @@ impl<P: Copy + Send> Mailbox<P> {
     /// Puts a message into the mailbox; `node` must belong to this CPU.
     ///
     /// After a push the node and what travels with it are the target's.
-    #[inline]
+    #[inline(always)]
     pub fn push(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
         node.claim(pin.cpu().raw());
         self.enqueue(node, payload)
@@ -358,30 +331,6 @@ impl<P: Copy + Send> Mailbox<P> {
         }
     }
 
-    /// Takes the oldest message, on the CPU whose mailbox it is.
-    #[inline]
-    pub fn pop(&self, pin: Pin<'_>) -> Popped<P> {
-        self.check_owner(pin);
-        let oldest = self.first.load(Ordering::Acquire);
-        if oldest.is_null() {
-            return if self.has_mail() { Popped::Between } else { self.found_empty() };
-        }
-        chaos::point(Point::PopRead);
-        // SAFETY: a queued node is part of a live object, see `enqueue`.
-        let node = unsafe { &*oldest };
-        let next = node.next.load(Ordering::Acquire);
-        if !next.is_null() {
-            self.first.store(next, Ordering::Relaxed);
-        } else if !self.close(oldest) {
-            return Popped::Between;
-        }
-        // SAFETY: popped: nobody else reaches the node any more. Its producer's `set` came before the
-        // link, by which `oldest` was loaded.
-        let payload = unsafe { node.payload.get().assume_init() };
-        node.owner.store(pin.cpu().raw(), Ordering::Relaxed);
-        Popped::Mail(payload)
-    }
-
     #[inline(always)]
     fn found_empty(&self) -> Popped<P> {
         #[cfg(not(loom))]
@@ -392,10 +341,8 @@ impl<P: Copy + Send> Mailbox<P> {
     }
 
     /// Takes the node that seems to be the last: empties the queue, unless a producer has come since.
+    #[inline(always)]
     fn close(&self, last: *mut Node<P>) -> bool {
-        if self.head.load(Ordering::Relaxed) != last {
-            return false;
-        }
         // `first` must be null before `head` is: then a producer may write it at any time. While `head`
         // is not null nobody else does, so it can be put back.
         self.first.store(ptr::null_mut(), Ordering::Relaxed);
@@ -416,7 +363,7 @@ impl<P: Copy + Send> Mailbox<P> {
     ) -> Drained {
         for _ in 0..bound {
             let pin = entry.pin();
-            match self.pop_patiently(pin) {
+            match self.inbox(pin).pop_patiently() {
                 Popped::Mail(payload) => sort(pin, payload),
                 Popped::Between => return Drained::More,
                 Popped::Empty => return Drained::Empty,
@@ -424,11 +371,110 @@ impl<P: Copy + Send> Mailbox<P> {
         }
         if self.has_mail() { Drained::More } else { Drained::Empty }
     }
+}
+
+/// A mailbox as its owner has it, for one step of a kernel entry.
+pub struct Inbox<'k, P>(&'k Mailbox<P>, PhantomData<*const ()>);
+
+impl<P> Clone for Inbox<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P> Copy for Inbox<'_, P> {}
+
+impl<'k, P> Inbox<'k, P> {
+    /// The caller knows that this CPU is the owner.
+    #[inline(always)]
+    pub(crate) fn new(mailbox: &'k Mailbox<P>) -> Inbox<'k, P> {
+        Inbox(mailbox, PhantomData)
+    }
+
+    /// Says that this CPU is going idle, and looks once more. `false`: there is mail, and it isn't
+    /// idle; drain. `true`: it may idle until [`Inbox::retract`]; to halt, it lets interrupts in and
+    /// halts in one step, since they have been off until now.
+    #[inline(always)]
+    pub fn advertise(self, how: Idle) -> bool {
+        self.0.idle.swap(how as u32, Ordering::SeqCst);
+        fence_after_exchange();
+        chaos::point(Point::IdleAdvertised);
+        if self.0.has_mail() {
+            self.0.idle.store(RUNNING, Ordering::Release);
+            return false;
+        }
+        true
+    }
+
+    /// The first thing that a CPU does on leaving idle. If there is mail, it drains before anything else.
+    #[inline(always)]
+    pub fn retract(self) {
+        if planted(Fault::MissingFence) {
+            return self.0.retract_without_fence();
+        }
+        chaos::point(Point::IdleRetracting);
+        self.0.idle.swap(RUNNING, Ordering::SeqCst);
+        fence_after_exchange();
+    }
+}
+
+impl<P: Copy + Send> Inbox<'_, P> {
+    /// Takes the message that is alone in the mailbox; `None` where there is none or more, or it is not easy
+    /// to see: then [`Inbox::pop`]. Afterwards the mailbox is empty, so that whoever pushes next interrupts.
+    #[inline(always)]
+    pub fn pop_only(self) -> Option<P> {
+        let only = self.0.first.load(Ordering::Acquire);
+        if only.is_null() {
+            return None;
+        }
+        chaos::point(Point::PopRead);
+        // SAFETY: a queued node is part of a live object, see `enqueue`.
+        let node = unsafe { &*only };
+        if !node.next.load(Ordering::Acquire).is_null() || !self.0.close(only) {
+            return None;
+        }
+        Some(self.open(node))
+    }
+
+    /// What a node that was just popped carries.
+    #[inline(always)]
+    fn open(self, node: &Node<P>) -> P {
+        // SAFETY: popped: nobody else reaches the node any more. Its producer's `set` came before the
+        // link, by which the node was found.
+        let payload = unsafe { node.payload.get().assume_init() };
+        node.owner.store(self.0.owner.raw(), Ordering::Relaxed);
+        payload
+    }
+
+    /// Takes the oldest message.
+    #[inline]
+    pub fn pop(self) -> Popped<P> {
+        match self.pop_only() {
+            Some(mail) => Popped::Mail(mail),
+            None => self.pop_first(),
+        }
+    }
+
+    /// The same where there may be several.
+    #[inline]
+    fn pop_first(self) -> Popped<P> {
+        let first = self.0.first.load(Ordering::Acquire);
+        if first.is_null() {
+            return if self.0.has_mail() { Popped::Between } else { self.0.found_empty() };
+        }
+        // SAFETY: a queued node is part of a live object, see `enqueue`.
+        let node = unsafe { &*first };
+        let next = node.next.load(Ordering::Acquire);
+        if next.is_null() {
+            return Popped::Between;
+        }
+        self.0.first.store(next, Ordering::Relaxed);
+        Popped::Mail(self.open(node))
+    }
 
     /// A pop that gives a producer between exchange and link a moment to go on.
-    fn pop_patiently(&self, pin: Pin<'_>) -> Popped<P> {
+    fn pop_patiently(self) -> Popped<P> {
         for _ in 0..PATIENCE {
-            match self.pop(pin) {
+            match self.pop() {
                 Popped::Between => core::hint::spin_loop(),
                 found => return found,
             }

@@ -53,10 +53,10 @@
 use core::cell::Cell;
 
 use crate::chaos::{self, Point};
-use crate::cpu::{CpuId, Entry, Pin};
+use crate::cpu::{CpuId, Entry, LocalEntry, Pin};
 use crate::cpuset::CpuSet;
 use crate::door::{ObjWord, Quiet, RIGHTS_SHIFT, Ref, Table};
-use crate::mailbox::{Idle, Mailbox, Node};
+use crate::mailbox::{Idle, Inbox, Mailbox, Node};
 use crate::planted::{Fault, planted};
 use crate::sync::{
     AtomicU64, Ordering, const_unless_loom, fence, fence_after_exchange, fence_after_message, fence_of_iret,
@@ -332,18 +332,46 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
     }
 }
 
-/// Puts a CPU that has nothing to do at a quiescent point that lasts. `false`: there is something to
-/// do after all (drain, settle). See [`Mailbox::advertise`].
-pub fn park<C: Cpus>(cpus: &C, entry: &mut Entry, how: Idle) -> bool {
-    let pin = entry.pin();
-    !cpus.state(pin).is_unsettled() && cpus.mailbox(pin, pin.cpu()).advertise(pin, how)
+/// A kernel entry, with what its CPU needs to go idle. To borrow it exclusively proves that nothing loaded so
+/// far is in use.
+pub trait Resting<P> {
+    fn inbox(&self) -> Inbox<'_, P>;
+    fn state(&self) -> &GraceState;
 }
 
-/// The first thing that a parked CPU does when it wakes. Says whether there is mail; if so, drain
-/// before anything else. See [`Mailbox::retract`].
-pub fn unpark<C: Cpus>(cpus: &C, entry: &mut Entry) -> bool {
-    let pin = entry.pin();
-    cpus.mailbox(pin, pin.cpu()).retract(pin)
+impl<O: AsRef<GraceState>, S, P> Resting<P> for LocalEntry<O, S, P> {
+    #[inline(always)]
+    fn inbox(&self) -> Inbox<'_, P> {
+        self.here().inbox()
+    }
+
+    #[inline(always)]
+    fn state(&self) -> &GraceState {
+        self.here().own().as_ref()
+    }
+}
+
+impl<C: Cpus> Resting<C::Mail> for (&C, &mut Entry) {
+    fn inbox(&self) -> Inbox<'_, C::Mail> {
+        self.0.mailbox(self.1.pin(), self.1.cpu()).inbox(self.1.pin())
+    }
+
+    fn state(&self) -> &GraceState {
+        self.0.state(self.1.pin())
+    }
+}
+
+/// Puts a CPU that has nothing to do at a quiescent point that lasts. `false`: there is something to
+/// do after all (drain, settle). See [`Inbox::advertise`].
+#[inline(always)]
+pub fn park<P>(entry: &mut impl Resting<P>, how: Idle) -> bool {
+    !entry.state().is_unsettled() && entry.inbox().advertise(how)
+}
+
+/// The first thing that a parked CPU does when it wakes; then it drains. See [`Inbox::retract`].
+#[inline(always)]
+pub fn unpark<P>(entry: &mut impl Resting<P>) {
+    entry.inbox().retract();
 }
 
 /// Counts a return to user mode **by IRET**, which must be what the CPU does next.

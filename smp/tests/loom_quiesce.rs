@@ -169,7 +169,7 @@ fn slot_reuse(reader: Reader, early: bool, preemptions: usize) {
         let slot = Object::new(Slot { word: ObjWord::empty(), badge: AtomicU64::new(1) });
         slot.get().word.set(thing.get(), 1);
         if reader == Reader::Parked {
-            assert!(quiesce::park(system.get().get(), &mut entry(1), Idle::Halt));
+            assert!(quiesce::park(&mut (system.get().get(), &mut entry(1)), Idle::Halt));
         }
         let (shared, there) = (system.get(), slot.get());
         let other = thread::spawn(move || reads(shared.get(), there, reader));
@@ -185,7 +185,7 @@ fn reads(system: &System, slot: Ref<'static, Slot>, reader: Reader) {
     let mut entry = entry(1);
     match reader {
         Reader::Parked => {
-            quiesce::unpark(system, &mut entry);
+            quiesce::unpark(&mut (system, &mut entry));
         }
         Reader::Interrupted => {
             quiesce::left_by_iret(system, &mut entry);
@@ -267,8 +267,8 @@ fn empties_idles_refills(system: &System, slot: Ref<'static, Slot>, thing: Ref<'
     let mut entry = entry(2);
     system.epoch.retire(&slot.word);
     let stamp = slot.word.load(entry.pin()).empty_value();
-    if quiesce::park(system, &mut entry, Idle::Halt) {
-        quiesce::unpark(system, &mut entry);
+    if quiesce::park(&mut (system, &mut entry), Idle::Halt) {
+        quiesce::unpark(&mut (system, &mut entry));
     }
     let reusable = system.epoch.is_reusable(stamp);
     if reusable {
@@ -371,7 +371,7 @@ impl User {
         }
         let mut entry = entry(self.number);
         if core::mem::take(&mut self.parked) {
-            quiesce::unpark(system, &mut entry);
+            quiesce::unpark(&mut (system, &mut entry));
         }
         drain(system, &mut entry, || victim.touch());
         leave(system, &mut entry);
@@ -379,7 +379,7 @@ impl User {
 
     /// Goes idle, unless there is something to do.
     fn park(&mut self) {
-        self.parked = quiesce::park(self.system.get(), &mut entry(self.number), Idle::Halt);
+        self.parked = quiesce::park(&mut (self.system.get(), &mut entry(self.number)), Idle::Halt);
     }
 
     /// A system call that finds the victim and sends CPU 2 a message about it.
@@ -405,7 +405,7 @@ fn destroy(parked: bool, preemptions: usize) {
         let victim = Object::new(Victim { linked: AtomicBool::new(true), memory: UnsafeCell::new(1) });
         let node = Object::new(Node::new(cpu(1)));
         if parked {
-            assert!(quiesce::park(system.get().get(), &mut entry(2), Idle::Halt));
+            assert!(quiesce::park(&mut (system.get().get(), &mut entry(2)), Idle::Halt));
         }
         let user = |number, parked| User { number, parked, system: system.get(), victim: victim.get() };
         let (mut first, mut second, letter) = (user(1, false), user(2, parked), node.get());
@@ -454,11 +454,11 @@ fn destroy_before_a_waking_cpu(preemptions: usize) {
     model(preemptions, move || {
         let system = Object::new(System::new(2));
         let victim = Object::new(Victim { linked: AtomicBool::new(true), memory: UnsafeCell::new(1) });
-        assert!(quiesce::park(system.get().get(), &mut entry(1), Idle::Halt));
+        assert!(quiesce::park(&mut (system.get().get(), &mut entry(1)), Idle::Halt));
         let (shared, object) = (system.get().get(), victim.get());
         let finder = thread::spawn(move || {
             let mut entry = entry(1);
-            quiesce::unpark(shared, &mut entry);
+            quiesce::unpark(&mut (shared, &mut entry));
             if object.linked.load(Ordering::Acquire) {
                 object.touch();
             }

@@ -63,7 +63,7 @@ impl Consumer {
     fn idle(&mut self, how: Idle) -> bool {
         let mut entry = entry(0);
         self.drain(&mut entry);
-        if !self.mailbox.advertise(entry.pin(), how) {
+        if !self.mailbox.inbox(entry.pin()).advertise(how) {
             self.drain(&mut entry);
             return false;
         }
@@ -80,7 +80,8 @@ impl Consumer {
                 self.idle(Idle::Halt);
             }
             Script::PollThenUser | Script::PollThenHalt => {
-                if self.idle(Idle::Poll) && self.mailbox.retract(entry(0).pin()) {
+                if self.idle(Idle::Poll) {
+                    self.mailbox.inbox(entry(0).pin()).retract();
                     self.drain(&mut entry(0));
                 }
                 if self.script == Script::PollThenHalt {

@@ -6,9 +6,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Counter;
 use sched::{DeadlineQueue, NEVER, RunQueue};
-use smp::cpu::CpuId;
-use smp::door::{Homed, Link, Ptr, Table};
-use smp::mailbox::Mailbox;
+use smp::cpu::{CpuId, Here, LocalEntry, PerCpu};
+use smp::door::{Link, Ptr, Table};
 use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
 
 use crate::memory::VSpace;
@@ -16,8 +15,9 @@ use crate::notification::Notification;
 use crate::sched_context::SchedContext;
 use crate::task::{FLAG_NEVER, FLAG_VECTOR, PLAIN, State, Task, state_half};
 
-/// What a mailbox carries.
+/// What a mailbox carries. Two words, so that it is copied as such.
 #[derive(Clone, Copy)]
+#[repr(u64)]
 pub enum Mail {
     /// A task's message block: a call out or a reply back, as its stage says.
     Message(Ptr<Task>),
@@ -77,16 +77,35 @@ pub struct CpuSched {
     pub more_mail: Cell<bool>,
 }
 
-/// The per-CPU block.
-#[repr(C, align(64))]
-pub struct CpuBlock {
-    pub hot: Homed<CpuHot>,
-    pub sched: Homed<CpuSched>,
-    pub id: CpuId,
+/// What a CPU has for itself.
+#[repr(C)]
+pub struct CpuOwn {
+    pub hot: CpuHot,
+    pub sched: CpuSched,
+}
+
+impl AsRef<GraceState> for CpuOwn {
+    #[inline(always)]
+    fn as_ref(&self) -> &GraceState {
+        &self.sched.grace
+    }
+}
+
+/// What all CPUs see of a CPU.
+#[repr(C)]
+pub struct CpuShared {
     pub counters: [Count; Counter::ALL.len()],
-    pub mailbox: Mailbox<Mail>,
     pub grace: GracePort<Mail>,
 }
+
+/// The per-CPU block.
+pub type CpuBlock = PerCpu<CpuOwn, CpuShared, Mail>;
+
+/// A kernel entry on the CPU of a block.
+pub type CpuEntry = LocalEntry<CpuOwn, CpuShared, Mail>;
+
+/// The per-CPU block of the CPU that runs this.
+pub type CpuHere<'k> = Here<'k, CpuOwn, CpuShared, Mail>;
 
 /// A counter that one CPU bumps and any may read.
 #[repr(transparent)]
@@ -112,9 +131,8 @@ impl From<GraceMail> for Mail {
     }
 }
 
-impl CpuBlock {
-    /// The block of a CPU that has come up and runs nothing yet. `pairs` has an element per CPU.
-    pub fn new(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
+/// The block of a CPU that has come up and runs nothing yet. `pairs` has an element per CPU.
+pub fn new_block(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
         let hot = CpuHot {
             current: Link::null(),
             recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
@@ -140,13 +158,7 @@ impl CpuBlock {
             grace_waiters: Link::null(),
             more_mail: Cell::new(false),
         };
-        CpuBlock {
-            hot: Homed::new(id, hot),
-            sched: Homed::new(id, sched),
-            id,
-            counters: Default::default(),
-            mailbox: Mailbox::new(id),
-            grace: GracePort::new(pairs),
-        }
-    }
+        let shared =
+            CpuShared { counters: Default::default(), grace: GracePort::new(pairs) };
+        PerCpu::new(id, CpuOwn { hot, sched }, shared)
 }

@@ -46,11 +46,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn slot_of(self, process: Ref<'k, Process>, cap: Cap) -> Result<Ref<'k, Slot>> {
         let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
-        let cnode = process.get().cnode.get(self.pin).ok_or(missing)?;
+        let cnode = process.get().cnode.get(self.pin()).ok_or(missing)?;
         if cap == Cap::NULL {
             return Err(missing);
         }
-        cnode.get().slots.get(self.pin, cap.0 as usize).ok_or(missing)
+        cnode.get().slots.get(self.pin(), cap.0 as usize).ok_or(missing)
     }
 
     /// Reads a word as a `T` with rights.
@@ -73,14 +73,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn find<T: KernelObject>(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Found<'k, T>> {
         let slot = self.slot_of(me.process, cap)?;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let object = self.typed::<T>(word, cap, need)?;
         Ok(Found { object, rights: Rights(word.rights()), badge: slot.get().badge() })
     }
 
     /// The slot that a `CNode and slot` argument names.
     pub fn find_slot(self, me: Me<'k>, at: Target, need: Rights) -> Result<Place<'k>> {
-        let own = me.process.get().cnode.get(self.pin);
+        let own = me.process.get().cnode.get(self.pin());
         let cnode = self.find::<CNode>(me, at.cap(), Rights::NONE)?;
         let missing = need.minus(cnode.rights);
         if own != Some(cnode.object) && missing != Rights::NONE {
@@ -90,7 +90,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if index == 0 {
             return Err(Refusal::new(Error::NoCapability, 0));
         }
-        let slot = cnode.object.get().slots.get(self.pin, index);
+        let slot = cnode.object.get().slots.get(self.pin(), index);
         let slot = slot.ok_or(Refusal::new(Error::NoCapability, index as u64))?;
         Ok(Place { slot, table: &cnode.object.get().header })
     }
@@ -101,7 +101,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let found = self.find::<Group>(me, cap, need)?;
         // The badge's low half is the record's byte offset.
         let index = (found.badge as u32 / 8) as usize;
-        let member = found.object.get().member(self.pin, index).ok_or(Refusal::from(Error::NotMember))?;
+        let member = found.object.get().member(self.pin(), index).ok_or(Refusal::from(Error::NotMember))?;
         let missing = need.minus(member.rights());
         if member.key() != me.process.get().key() || missing != Rights::NONE {
             return Err(Refusal::new(Error::NotMember, u64::from(missing.0)));
@@ -113,11 +113,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn exposure(self, group: &Group, index: u32) -> Result<Ref<'k, Exposure>> {
         let missing = Refusal::new(Error::NoExposure, u64::from(index));
-        let entry = group.exposures.get(self.pin, index as usize).ok_or(missing)?;
+        let entry = group.exposures.get(self.pin(), index as usize).ok_or(missing)?;
         match entry.get().per_cpu.load(Acquire) {
             0 => Ok(entry),
             first => {
-                group.exposures.get(self.pin, first as usize - 1 + self.id().index()).ok_or(missing)
+                group.exposures.get(self.pin(), first as usize - 1 + self.id().index()).ok_or(missing)
             }
         }
     }
@@ -128,7 +128,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let InGroup { group, custom } = self.find_group(me, target.cap(), need)?;
         let entry = self.exposure(group.get(), target.index())?.get();
         let missing = Refusal::new(Error::NoExposure, u64::from(target.index()));
-        let task = entry.slot.word.load(self.pin).get::<Task>().ok_or(missing)?;
+        let task = entry.slot.word.load(self.pin()).get::<Task>().ok_or(missing)?;
         Ok(Dest { task, tag: entry.tag.load(Relaxed), custom })
     }
 
@@ -148,7 +148,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Who destroys the table marks it as dying and then looks at its slots; here the slot is claimed and
     /// then the table looked at. One of the two sees the other.
     pub fn claim(self, at: Place<'k>) -> Result<()> {
-        let word = at.slot.get().word.load(self.pin);
+        let word = at.slot.get().word.load(self.pin());
         let stamp = word.empty_value();
         if word.object_type() != 0 || stamp == CLAIMED {
             return Err(Error::SlotOccupied.into());
@@ -214,7 +214,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn link_after(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) {
-        let next = parent.get().next.get(self.pin);
+        let next = parent.get().next.get(self.pin());
         slot.get().prev.set(Some(parent));
         slot.get().next.set(next);
         if let Some(next) = next {
@@ -233,7 +233,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.settle_tree(root)?;
         root.leaving.set(Some(slot));
         self.settle_tree(root)?;
-        let (next, prev) = (slot.get().next.get(self.pin), slot.get().prev.get(self.pin));
+        let (next, prev) = (slot.get().next.get(self.pin()), slot.get().prev.get(self.pin()));
         if let Some(prev) = prev {
             prev.get().next.set(next);
         }
@@ -248,7 +248,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Lets the slot that is on its way out of a tree get past its children, a bounded number.
     pub fn settle_tree(self, root: &Root) -> Result<()> {
-        let Some(slot) = root.leaving.get(self.pin) else { return Ok(()) };
+        let Some(slot) = root.leaving.get(self.pin()) else { return Ok(()) };
         for _ in 0..CHILDREN_BOUND {
             match self.child_of(slot) {
                 Some(child) => self.pass_child(slot, child),
@@ -263,12 +263,12 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The slot behind, where it was derived from this one. The root lock is held and the tree settled.
     pub fn child_of(self, slot: Ref<'k, Slot>) -> Option<Ref<'k, Slot>> {
-        slot.get().next.get(self.pin).filter(|next| next.get().depth() > slot.get().depth())
+        slot.get().next.get(self.pin()).filter(|next| next.get().depth() > slot.get().depth())
     }
 
     /// Exchanges a slot with its first child, which becomes its elder sibling.
     fn pass_child(self, slot: Ref<'k, Slot>, child: Ref<'k, Slot>) {
-        let (prev, next) = (slot.get().prev.get(self.pin), child.get().next.get(self.pin));
+        let (prev, next) = (slot.get().prev.get(self.pin()), child.get().next.get(self.pin()));
         if let Some(prev) = prev {
             prev.get().next.set(Some(child));
         }
@@ -287,7 +287,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let from = self.slot_of(me.process, source)?;
         let at = self.find_slot(me, to, Rights::GRANT)?;
         let slot = at.slot;
-        let word = from.get().word.load(self.pin);
+        let word = from.get().word.load(self.pin());
         let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         let excess = rights.minus(Rights(word.rights()));
         if excess != Rights::NONE {
@@ -302,7 +302,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.claim(at)?;
         let guard = self.lock_root(header);
-        let gone = from.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING);
+        let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
         let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(from) };
         if let Err(refusal) = refused {
             drop(guard);
@@ -320,11 +320,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
         let from = self.slot_of(me.process, source)?;
         let at = self.find_slot(me, to, Rights::GRANT)?;
-        let word = from.get().word.load(self.pin);
+        let word = from.get().word.load(self.pin());
         let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.claim(at)?;
         let root = self.lock_root(header);
-        let gone = from.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING);
+        let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
         let refused = if gone { Err(Error::Dying.into()) } else { self.settle_tree(&root) };
         if let Err(refusal) = refused {
             drop(root);
@@ -337,7 +337,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Puts `slot` in the place of `from`, which becomes empty. The root lock is held and the tree settled.
     fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
-        let (next, prev) = (from.get().next.get(self.pin), from.get().prev.get(self.pin));
+        let (next, prev) = (from.get().next.get(self.pin()), from.get().prev.get(self.pin()));
         slot.get().set_meta(from.get().badge(), from.get().depth());
         slot.get().next.set(next);
         slot.get().prev.set(prev);
@@ -356,7 +356,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapInspect`].
     pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot(me, at, Rights::NONE)?.slot;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         if word.object_type() == 0 {
             return Ok(Answer::DONE);
         }

@@ -36,20 +36,20 @@ pub enum Unwait {
 impl<'k, M: Machine> Cx<'k, M> {
     /// Puts a task on this CPU's deadline queue.
     pub fn set_deadline(self, task: Ref<'k, Task>, at: u64) {
-        self.sched.deadlines.insert(self.pin, task, at);
+        self.sched.deadlines.insert(self.pin(), task, at);
         self.arm_timer(at);
     }
 
     /// Takes it off.
     pub fn clear_deadline(self, task: Ref<'k, Task>) {
-        self.sched.deadlines.remove(self.pin, task);
+        self.sched.deadlines.remove(self.pin(), task);
     }
 
     /// Ends with [`Error::Timeout`] the waits whose deadline has passed, a bounded number. If there are more,
     /// the timer, which is set for the soonest, fires again at once.
     pub fn expire_deadlines(self, now: u64) {
         for _ in 0..EXPIRE_BOUND {
-            let Some(task) = self.sched.deadlines.pop_expired(self.pin, now) else { return };
+            let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { return };
             if let Some(hot) = self.task_hot(task) {
                 self.fail_wait(task, hot, Error::Timeout);
             }
@@ -84,7 +84,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task, leave),
             State::Recv | State::RecvTimed => hot.lender.set(None),
             State::WaitBits => {
-                if let Some(n) = hot.waits_for.take(self.pin).and_then(|n| n.get().hot.open(self.pin)) {
+                if let Some(n) = hot.waits_for.take(self.pin()).and_then(|n| n.get().hot.open(self.pin())) {
                     n.waiter.set(None);
                 }
             }
@@ -101,21 +101,21 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whether a task of this CPU has its message block: not with a call that is elsewhere, nor with a request.
     fn has_block(self, task: Ref<'k, Task>) -> bool {
         let under_way = |stage| matches!(stage, Stage::Ask | Stage::AskDone | Stage::Mourning | Stage::Out | Stage::Back);
-        task.get().msg.open(self.pin).is_some_and(|msg| !under_way(msg.stage.get()))
+        task.get().msg.open(self.pin()).is_some_and(|msg| !under_way(msg.stage.get()))
     }
 
     /// Takes a call that is on this CPU away from its callee. Its time comes back, or with `leave` stays.
     pub fn unlink_call(self, caller: Ref<'k, Task>, leave: bool) {
-        let Some(msg) = caller.get().msg.open(self.pin) else { return };
-        let callee = msg.callee.take(self.pin).and_then(|t| Some((t, self.task_hot(t)?)));
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        let callee = msg.callee.take(self.pin()).and_then(|t| Some((t, self.task_hot(t)?)));
         msg.stage.set(Stage::Home);
-        if let Some(reply) = msg.held.take(self.pin) {
+        if let Some(reply) = msg.held.take(self.pin()) {
             self.unlink_reply(reply);
         }
         let Some((callee, hot)) = callee else { return };
         if hot.caller.is(caller) {
             hot.caller.set(None);
-        } else if hot.senders.remove(self.pin, caller) && hot.senders.is_empty() {
+        } else if hot.senders.remove(self.pin(), caller) && hot.senders.is_empty() {
             hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
         }
         if leave {
@@ -173,7 +173,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !runnable(hot) {
             return;
         }
-        if let Some(sc) = hot.sc.get(self.pin) {
+        if let Some(sc) = hot.sc.get(self.pin()) {
             self.withdraw(sc);
         }
     }
@@ -206,7 +206,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !self.has_block(task) || self.disowns(task, hot) {
             return;
         }
-        if let Some(n) = hot.bound.take(self.pin).and_then(|n| n.get().hot.open(self.pin)) {
+        if let Some(n) = hot.bound.take(self.pin()).and_then(|n| n.get().hot.open(self.pin())) {
             n.bound.set(None);
         }
         hot.recall.set(0);
@@ -222,7 +222,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         set_flag(hot, FLAG_SUSPENDED, true);
         hot.recall.set(Error::Dying as u8);
         hot.wait_epoch.set(0);
-        if let Some(process) = hot.process.get(self.pin) {
+        if let Some(process) = hot.process.get(self.pin()) {
             process.get().header.set_flag(FLAG_DYING);
         }
         self.tear_down(task, hot);
@@ -230,15 +230,15 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The next part of that. `wait_epoch` counts the task numbers that were looked at.
     fn tear_down(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        let Some(process) = hot.process.get(self.pin).filter(|_| state_of(hot) == State::Faulted) else { return };
+        let Some(process) = hot.process.get(self.pin()).filter(|_| state_of(hot) == State::Faulted) else { return };
         for _ in 0..TEARDOWN_BOUND {
             let at = hot.wait_epoch.get();
-            let Some(number) = process.get().tasks.get(self.pin, at as usize) else {
+            let Some(number) = process.get().tasks.get(self.pin(), at as usize) else {
                 set_state(hot, State::Ready);
                 return self.go_on_dying(task, hot);
             };
             hot.wait_epoch.set(at + 1);
-            if let Some(other) = number.get().task.get(self.pin).filter(|other| *other != task) {
+            if let Some(other) = number.get().task.get(self.pin()).filter(|other| *other != task) {
                 self.send_control(other, ctl::KILL);
             }
         }
@@ -249,9 +249,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn disowns(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         self.give_back(task, hot);
         hot.sc.set(None);
-        let Some(own) = hot.own_sc.take(self.pin) else { return false };
+        let Some(own) = hot.own_sc.take(self.pin()) else { return false };
         let Some(own_hot) = self.sc_hot(own) else {
-            if let Some(msg) = task.get().msg.open(self.pin) {
+            if let Some(msg) = task.get().msg.open(self.pin()) {
                 self.send_request(task, msg, own.get().hot.home(), Request::Disown(own.ptr()));
             }
             return true;
@@ -266,8 +266,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A dead task's UTCB is unmapped and its number is free for the next generation.
     fn leave_process(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let Some(process) = hot.process.take(self.pin) else { return };
-        if let Some(vspace) = process.get().vspace.get(self.pin) {
+        let Some(process) = hot.process.take(self.pin()) else { return };
+        if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let _guard = vspace.get().lock.lock();
             self.k.machine.unmap(vspace.get(), task.get().utcb_address.load(Relaxed), 12);
             self.note_stale(vspace.get());
@@ -278,14 +278,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Callers of a dying task are told, with its name: whether that were all.
     fn fail_clients(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let who = task.get().id();
-        if let Some(caller) = hot.caller.take(self.pin) {
+        if let Some(caller) = hot.caller.take(self.pin()) {
             self.fail_caller(task, hot, caller, who);
         }
         for _ in 0..CLIENTS_BOUND {
-            if let Some(caller) = hot.senders.pop_highest(self.pin) {
+            if let Some(caller) = hot.senders.pop_highest(self.pin()) {
                 self.fail_caller(task, hot, caller, who);
-            } else if let Some(reply) = hot.replies.get(self.pin) {
-                let caller = reply.get().hot.open(self.pin).and_then(|r| r.caller.get(self.pin));
+            } else if let Some(reply) = hot.replies.get(self.pin()) {
+                let caller = reply.get().hot.open(self.pin()).and_then(|r| r.caller.get(self.pin()));
                 self.unlink_reply(reply);
                 if let Some(caller) = caller {
                     self.fail_caller(task, hot, caller, who);
@@ -307,7 +307,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if hot.deadline.is_queued() {
             self.clear_deadline(caller);
         }
-        if let Some(msg) = caller.get().msg.open(self.pin) {
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
             msg.callee.set(None);
             msg.held.set(None);
             msg.stage.set(Stage::Home);

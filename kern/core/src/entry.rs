@@ -35,12 +35,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Entry by interrupt.
     pub fn on_interrupt(self, what: Interrupt) {
         self.count(Counter::Interrupt);
-        let before = self.hot.current.get(self.pin);
+        let before = self.hot.current.get(self.pin());
         match what {
             Interrupt::Timer => self.timer_fired(),
             Interrupt::Mail | Interrupt::Other => {}
         }
-        self.take_mail();
+        let _ = self.take_mail();
         if let Some(task) = before {
             self.save_preempted(task);
         }
@@ -60,7 +60,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         }
         if self.task_hot(task).is_some_and(|hot| has_flag(hot, FLAG_VECTOR)) {
-            self.k.machine.save_vector(task.get().vector(self.pin));
+            self.k.machine.save_vector(task.get().vector(self.pin()));
         }
     }
 
@@ -75,13 +75,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.begin_teardown(me.task, me.hot);
         self.dispatch();
         Some(id)
-    }
-
-    /// Takes what is in the mailbox, a bounded number, and lets the best task run.
-    pub fn take_mail(self) {
-        let more = self.drain();
-        self.sched.more_mail.set(more);
-        self.dispatch();
     }
 
     /// Before the return to user mode: if mail is left, nobody else will interrupt for it. This CPU

@@ -83,7 +83,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// This CPU's part of a tour.
     fn forget_here(self) {
-        let dying = self.hot.vspace.get(self.pin).is_some_and(|v| v.get().header.has_flag(FLAG_DYING));
+        let dying = self.hot.vspace.get(self.pin()).is_some_and(|v| v.get().header.has_flag(FLAG_DYING));
         if dying {
             self.hot.vspace.set(None);
         }

@@ -24,7 +24,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A CNode whose last capability is gone: it will be emptied.
     pub fn bury(self, cnode: Ref<'k, CNode>) {
         let first = self.k.graves.lock();
-        cnode.get().next_grave.set(first.get(self.pin));
+        cnode.get().next_grave.set(first.get(self.pin()));
         first.set(Some(cnode));
     }
 
@@ -47,20 +47,20 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn first_grave(self) -> Option<Ref<'k, CNode>> {
-        self.k.graves.lock().get(self.pin)
+        self.k.graves.lock().get(self.pin())
     }
 
     fn next_grave(self, cnode: Ref<'k, CNode>) -> Option<Ref<'k, CNode>> {
         let _guard = self.k.graves.lock();
-        cnode.get().next_grave.get(self.pin)
+        cnode.get().next_grave.get(self.pin())
     }
 
     fn empty(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
         let header = &cnode.get().header;
         loop {
             let at = header.swept();
-            let Some(slot) = cnode.get().slots.get(self.pin, at) else { return Ok(()) };
-            if *work == SLOTS_BOUND || is_claimed(slot.get().word.load(self.pin)) {
+            let Some(slot) = cnode.get().slots.get(self.pin(), at) else { return Ok(()) };
+            if *work == SLOTS_BOUND || is_claimed(slot.get().word.load(self.pin())) {
                 return Err(Refusal::More);
             }
             *work += 1;
@@ -73,9 +73,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn close_grave(self, cnode: Ref<'k, CNode>) {
         let first = self.k.graves.lock();
         let mut link: &AtomicLink<CNode> = &first;
-        while let Some(at) = link.get(self.pin) {
+        while let Some(at) = link.get(self.pin()) {
             if at == cnode {
-                link.set(cnode.get().next_grave.get(self.pin));
+                link.set(cnode.get().next_grave.get(self.pin()));
                 cnode.get().header.set_flag(FLAG_DEAD);
                 return;
             }
@@ -86,7 +86,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whether a CNode in this memory is still being emptied.
     pub fn has_graves(self, region: &Region) -> bool {
         let first = self.k.graves.lock();
-        core::iter::successors(first.get(self.pin), |cnode| cnode.get().next_grave.get(self.pin))
+        core::iter::successors(first.get(self.pin()), |cnode| cnode.get().next_grave.get(self.pin()))
             .any(|cnode| is_inside(region, cnode.addr()))
     }
 }

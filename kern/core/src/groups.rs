@@ -21,7 +21,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::GroupAdd`].
     pub fn group_add(self, me: Me<'k>, group: Cap, process: Cap, rights: Rights, custom: u64) -> Result<Answer> {
         let slot = self.slot_of(me.process, group)?;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let object = self.typed::<Group>(word, group, Rights::ADD)?;
         let addee = self.find::<Process>(me, process, Rights::NONE)?.object;
         self.check_may_add(me, object, slot, rights)?;
@@ -32,7 +32,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let no_consent = Refusal::from(Error::NoConsent);
         let to = self.slot_of(addee, Cap(accept)).map_err(|_| no_consent)?;
-        let cnode = addee.get().cnode.get(self.pin).ok_or(no_consent)?;
+        let cnode = addee.get().cnode.get(self.pin()).ok_or(no_consent)?;
         self.claim(Place { slot: to, table: &cnode.get().header })?;
         let guard = self.lock_root(&object.get().header);
         let done = self.add_member(slot, word, object, addee, rights, custom, to);
@@ -56,12 +56,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         if excess != Rights::NONE {
             return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
         }
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         if Rights(word.rights()).contains(Rights::DELETE) {
             return Ok(());
         }
         let index = (slot.get().badge() as u32 / 8) as usize;
-        let member = group.get().member(self.pin, index).ok_or(Refusal::from(Error::NotMember))?;
+        let member = group.get().member(self.pin(), index).ok_or(Refusal::from(Error::NotMember))?;
         if member.key() != me.process.get().key() || !member.rights().contains(Rights::ADD) {
             return Err(Refusal::new(Error::NotMember, u64::from(Rights::ADD.0)));
         }
@@ -83,15 +83,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         custom: u16,
         to: Ref<'k, Slot>,
     ) -> Result<u64> {
-        if slot.get().word.load(self.pin) != word || group.get().header.has_flag(FLAG_DYING) {
+        if slot.get().word.load(self.pin()) != word || group.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
         self.check_depth(slot)?;
         let members = &group.get().members;
         let free = (0..members.len())
-            .find(|i| members.get(self.pin, *i).is_some_and(|m| m.load(Relaxed) == Member::EMPTY.0))
+            .find(|i| members.get(self.pin(), *i).is_some_and(|m| m.load(Relaxed) == Member::EMPTY.0))
             .ok_or(Refusal::from(Error::Full))?;
-        if let Some(record) = members.get(self.pin, free) {
+        if let Some(record) = members.get(self.pin(), free) {
             record.get().store(Member::new(addee.get().key(), rights, custom).0, Release);
         }
         // The member's capability may do in the group what its record says, and nothing to the group itself.
@@ -103,13 +103,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::GroupRemove`].
     pub fn group_remove(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let slot = self.slot_of(me.process, target.cap())?;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let group = self.typed::<Group>(word, target.cap(), Rights::REMOVE)?;
         if !Rights(word.rights()).contains(Rights::DELETE) {
             self.find_group(me, target.cap(), Rights::REMOVE)?;
         }
         let _guard = self.lock_root(&group.get().header);
-        let record = group.get().members.get(self.pin, target.index() as usize);
+        let record = group.get().members.get(self.pin(), target.index() as usize);
         let record = record.ok_or(Refusal::argument(0))?;
         if record.get().swap(Member::EMPTY.0, AcqRel) == Member::EMPTY.0 {
             return Err(Refusal::new(Error::NotMember, u64::from(target.index())));
@@ -121,7 +121,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn expose(self, me: Me<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
         let source = self.slot_of(me.process, object)?;
-        let word = source.get().word.load(self.pin);
+        let word = source.get().word.load(self.pin());
         let object_type = ObjType::from_raw(word.object_type());
         match object_type {
             Some(ObjType::Task | ObjType::Notification) => {}
@@ -148,7 +148,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn entry(self, group: &Group, index: u64) -> Result<Ref<'k, Exposure>> {
-        group.exposures.get(self.pin, index as usize).ok_or(Refusal::new(Error::NoExposure, index))
+        group.exposures.get(self.pin(), index as usize).ok_or(Refusal::new(Error::NoExposure, index))
     }
 
     /// The creator of a group acts in it by its DELETE right; everybody else by the member record.
@@ -169,7 +169,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(2));
         }
         let present = head.get().per_cpu.load(Acquire);
-        if head.get().slot.word.load(self.pin).object_type() != 0 || (present != 0 && u64::from(present) != first + 1) {
+        if head.get().slot.word.load(self.pin()).object_type() != 0 || (present != 0 && u64::from(present) != first + 1) {
             return Err(Error::SlotOccupied.into());
         }
         self.entry(group, first + self.target_home(task) as u64)
@@ -203,7 +203,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let header = self.header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
         self.claim(Place { slot, table: &group.header })?;
         let _root = self.lock_root(header);
-        let gone = source.get().word.load(self.pin) != word || header.has_flag(FLAG_DYING);
+        let gone = source.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
         let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(source) };
         if let Err(refusal) = refused {
             self.unclaim(slot);
@@ -217,14 +217,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Withdraw`].
     pub fn withdraw_exposure(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let slot = self.slot_of(me.process, target.cap())?;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         self.typed::<Group>(word, target.cap(), Rights::NONE)?;
         let need = if Rights(word.rights()).contains(Rights::REMOVE) { Rights::REMOVE } else { Rights::LISTEN };
         let group = self.group_for(me, target.cap(), need)?;
         let index = target.index();
         let missing = Refusal::new(Error::NoExposure, u64::from(index));
         let entry = self.entry(group.get(), u64::from(index))?;
-        let word = entry.get().slot.word.load(self.pin);
+        let word = entry.get().slot.word.load(self.pin());
         if word.object_type() == 0 {
             if entry.get().per_cpu.swap(0, AcqRel) != 0 {
                 return Ok(Answer::DONE);

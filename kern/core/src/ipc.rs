@@ -88,7 +88,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !receiving && is_dying(callee) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
-        let Some(msg) = me.task.get().msg.open(self.pin) else { return Err(Error::BadState.into()) };
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
         if let Some(at) = deadline {
             self.set_deadline(me.task, at);
         }
@@ -113,7 +113,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if words == 0 {
             return;
         }
-        let (from, to) = (from.get().utcb(self.pin), to.get().utcb(self.pin));
+        let (from, to) = (from.get().utcb(self.pin()), to.get().utcb(self.pin()));
         for (source, target) in from.msg.iter().zip(&to.msg).take(words) {
             target.store(source.load(Relaxed), Relaxed);
         }
@@ -167,7 +167,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let priority = self.resting_time(caller).map_or(0, |(_, sc)| sc.state.priority());
         msg.stage.set(Stage::Queued);
         msg.callee.set(Some(callee));
-        hot.senders.insert(self.pin, caller, priority);
+        hot.senders.insert(self.pin(), caller, priority);
         hot.pending.set(hot.pending.get() | PENDING_SENDERS);
         if runnable(hot) && hot.sc.is_null() {
             self.start(callee, hot);
@@ -197,7 +197,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A task that receives again without having answered: its caller is told.
     fn drop_unanswered(self, me: Me<'k>) {
-        if let Some(caller) = me.hot.caller.take(self.pin) {
+        if let Some(caller) = me.hot.caller.take(self.pin()) {
             self.fail_call(me, caller, Error::Gone);
         }
     }
@@ -218,7 +218,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes bits or a queued call, if the task may have them now.
     fn take_pending(self, me: Me<'k>) -> bool {
-        let own_time = me.hot.sc.get(self.pin).is_some();
+        let own_time = me.hot.sc.get(self.pin()).is_some();
         if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
             self.take_bound_bits(me);
             self.make_ready(me.task, me.hot);
@@ -249,9 +249,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A receiving task that was suspended takes what came meanwhile.
     pub fn receive_pending(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        let Some(process) = hot.process.get(self.pin).filter(|_| self.is_receiving(hot)) else { return };
+        let Some(process) = hot.process.get(self.pin()).filter(|_| self.is_receiving(hot)) else { return };
         let me = Me { task, hot, process };
-        let bits = hot.pending.get() & PENDING_BITS != 0 && hot.sc.get(self.pin).is_some();
+        let bits = hot.pending.get() & PENDING_BITS != 0 && hot.sc.get(self.pin()).is_some();
         if !bits && hot.senders.is_empty() {
             return;
         }
@@ -281,7 +281,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.block_current();
             return;
         }
-        if let Some(sc) = me.hot.sc.get(self.pin)
+        if let Some(sc) = me.hot.sc.get(self.pin())
             && self.is_active(sc)
         {
             self.withdraw(sc);
@@ -291,14 +291,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The bits of the bound Notification, as a receive answers them.
     fn take_bound_bits(self, me: Me<'k>) {
-        let bits = me.hot.bound.get(self.pin).and_then(|n| n.get().hot.open(self.pin)).map_or(0, |n| n.bits.take());
+        let bits = me.hot.bound.get(self.pin()).and_then(|n| n.get().hot.open(self.pin())).map_or(0, |n| n.bits.take());
         me.hot.pending.set(me.hot.pending.get() & !PENDING_BITS);
         write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
     }
 
     /// Takes the best queued call, if there is one.
     fn accept_next(self, me: Me<'k>) -> bool {
-        let Some(caller) = me.hot.senders.pop_highest(self.pin) else { return false };
+        let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
         if me.hot.senders.is_empty() {
             me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
         }
@@ -308,7 +308,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes a queued call: the receiver goes on with the caller's time.
     fn accept(self, me: Me<'k>, caller: Ref<'k, Task>) {
-        let Some(msg) = caller.get().msg.open(self.pin) else { return };
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
         let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
         self.copy_utcb(caller, me.task, words.info.words());
@@ -341,7 +341,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::ReplyRecv`].
     pub fn reply_recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
-        if let Some(caller) = me.hot.caller.take(self.pin) {
+        if let Some(caller) = me.hot.caller.take(self.pin()) {
             self.answer_call(me, caller, words);
         }
         self.receive(me, args)
@@ -351,7 +351,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
         let caller = if args.a0 == 0 {
-            me.hot.caller.take(self.pin)
+            me.hot.caller.take(self.pin())
         } else {
             let found = self.find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
             self.take_saved(me, found.object)?
@@ -401,7 +401,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if state_of(hot) == State::AwaitTimed {
             self.clear_deadline(caller);
         }
-        if let Some(msg) = caller.get().msg.open(self.pin) {
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
             msg.callee.set(None);
             msg.held.set(None);
             msg.stage.set(Stage::Home);
@@ -420,7 +420,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::SaveReply`].
     pub fn save_reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let found = self.find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
-        let Some(reply) = found.object.get().hot.open(self.pin) else {
+        let Some(reply) = found.object.get().hot.open(self.pin()) else {
             return Err(Refusal::new(Error::WrongCpu, found.object.get().hot.home().index() as u64));
         };
         if !reply.caller.is_null() {
@@ -429,17 +429,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         if found.object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let Some(caller) = me.hot.caller.take(self.pin) else { return Err(Error::Gone.into()) };
+        let Some(caller) = me.hot.caller.take(self.pin()) else { return Err(Error::Gone.into()) };
         reply.caller.set(Some(caller));
         reply.server.set(Some(me.task));
-        let first = me.hot.replies.get(self.pin);
+        let first = me.hot.replies.get(self.pin());
         reply.prev.set(None);
         reply.next.set(first);
-        if let Some(hot) = first.and_then(|r| r.get().hot.open(self.pin)) {
+        if let Some(hot) = first.and_then(|r| r.get().hot.open(self.pin())) {
             hot.prev.set(Some(found.object));
         }
         me.hot.replies.set(Some(found.object));
-        if let Some(msg) = caller.get().msg.open(self.pin) {
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
             msg.held.set(Some(found.object));
         }
         Ok(Answer::DONE)
@@ -448,13 +448,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes the call out of a Reply object; `None` where it is empty. If another task saved it, that one
     /// loses the caller's time.
     fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
-        let Some(hot) = reply.get().hot.open(self.pin) else {
+        let Some(hot) = reply.get().hot.open(self.pin()) else {
             return Err(Refusal::new(Error::WrongCpu, reply.get().hot.home().index() as u64));
         };
-        let Some(caller) = hot.caller.get(self.pin) else { return Ok(None) };
-        let server = hot.server.get(self.pin).filter(|server| *server != me.task);
+        let Some(caller) = hot.caller.get(self.pin()) else { return Ok(None) };
+        let server = hot.server.get(self.pin()).filter(|server| *server != me.task);
         self.unlink_reply(reply);
-        if let Some(msg) = caller.get().msg.open(self.pin) {
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
             msg.held.set(None);
         }
         if let Some((server, server_hot)) = server.and_then(|t| Some((t, self.task_hot(t)?))) {
@@ -465,15 +465,15 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Empties a Reply object and takes it out of its server's list.
     pub fn unlink_reply(self, reply: Ref<'k, Reply>) {
-        let Some(hot) = reply.get().hot.open(self.pin) else { return };
-        let (next, prev) = (hot.next.take(self.pin), hot.prev.take(self.pin));
-        if let Some(next_hot) = next.and_then(|r| r.get().hot.open(self.pin)) {
+        let Some(hot) = reply.get().hot.open(self.pin()) else { return };
+        let (next, prev) = (hot.next.take(self.pin()), hot.prev.take(self.pin()));
+        if let Some(next_hot) = next.and_then(|r| r.get().hot.open(self.pin())) {
             next_hot.prev.set(prev);
         }
-        match prev.and_then(|r| r.get().hot.open(self.pin)) {
+        match prev.and_then(|r| r.get().hot.open(self.pin())) {
             Some(prev_hot) => prev_hot.next.set(next),
             None => {
-                if let Some(server) = hot.server.get(self.pin).and_then(|t| self.task_hot(t)) {
+                if let Some(server) = hot.server.get(self.pin()).and_then(|t| self.task_hot(t)) {
                     server.replies.set(next);
                 }
             }
@@ -488,11 +488,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         let words = Words::new(args)?;
         let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
         let dest = self.resolve_task(me, Target(args.a0), need)?;
-        let Some(caller) = me.hot.caller.get(self.pin) else { return Err(Error::Gone.into()) };
+        let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
         if dest.task == me.task || dest.task == caller {
             return Err(Error::SelfCall.into());
         }
-        let Some(msg) = caller.get().msg.open(self.pin) else { return Err(Error::Gone.into()) };
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return Err(Error::Gone.into()) };
         let sender = caller.get().id();
         let from = From { sender, exposure: Target(args.a0).index(), custom: dest.custom };
         let local = self.task_hot(dest.task);

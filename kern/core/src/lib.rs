@@ -10,7 +10,8 @@
 //! # Modules
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
-//! [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`remote`]: mailbox messages.
+//! [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`remote`]: mailbox messages, [`express`]: the
+//! common ones in few steps.
 //! [`syscall`]: the table. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod control;
 #[cfg(feature = "dump")]
 mod dump;
 pub mod entry;
+pub mod express;
 pub mod forget;
 pub mod graves;
 pub mod groups;
@@ -37,10 +39,11 @@ pub mod syscall;
 pub mod tasks;
 pub mod time;
 
+use core::ops::Deref;
 use core::sync::atomic::AtomicU32;
 
 use abi::{Counter, ObjType};
-use kern_base::cpu::{CpuBlock, CpuHot, CpuSched};
+use kern_base::cpu::{CpuBlock, CpuHere, CpuOwn};
 use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
@@ -119,13 +122,11 @@ impl<M: Machine> Kernel<M> {
     }
 }
 
-/// One kernel entry on one CPU.
+/// One kernel entry on one CPU: two words, so that it travels in registers. Dereferences to what the CPU has
+/// for itself.
 pub struct Cx<'k, M: Machine> {
     pub k: &'k Kernel<M>,
-    pub pin: Pin<'k>,
-    pub cpu: &'k CpuBlock,
-    pub hot: &'k CpuHot,
-    pub sched: &'k CpuSched,
+    pub cpu: CpuHere<'k>,
 }
 
 impl<M: Machine> Clone for Cx<'_, M> {
@@ -135,15 +136,23 @@ impl<M: Machine> Clone for Cx<'_, M> {
 }
 impl<M: Machine> Copy for Cx<'_, M> {}
 
-impl<'k, M: Machine> Cx<'k, M> {
-    /// The context of an entry on `cpu`; `None` where the block is not that CPU's own.
+impl<M: Machine> Deref for Cx<'_, M> {
+    type Target = CpuOwn;
     #[inline(always)]
-    pub fn new(k: &'k Kernel<M>, pin: Pin<'k>, cpu: &'k CpuBlock) -> Option<Cx<'k, M>> {
-        Some(Cx { k, pin, cpu, hot: cpu.hot.open(pin)?, sched: cpu.sched.open(pin)? })
+    fn deref(&self) -> &CpuOwn {
+        self.cpu.own()
+    }
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    #[inline(always)]
+    pub fn pin(self) -> Pin<'k> {
+        self.cpu.pin()
     }
 
+    #[inline(always)]
     pub fn id(self) -> CpuId {
-        self.pin.cpu()
+        self.pin().cpu()
     }
 
     #[inline(always)]
@@ -154,9 +163,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The running task, opened.
     #[inline(always)]
     pub fn current(self) -> Option<Me<'k>> {
-        let task = self.hot.current.get(self.pin)?;
-        let hot = task.get().hot.open(self.pin)?;
-        Some(Me { task, hot, process: hot.process.get(self.pin)? })
+        let task = self.hot.current.get(self.pin())?;
+        let hot = task.get().hot.open(self.pin())?;
+        Some(Me { task, hot, process: hot.process.get(self.pin())? })
     }
 }
 

@@ -90,7 +90,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Retype`].
     pub fn retype(self, me: Me<'k>, source: Target, size: u64, to: Target, count: u64) -> Result<Answer> {
         let slot = self.slot_of(me.process, source.cap())?;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let untyped = self.typed::<Untyped>(word, source.cap(), Rights::NONE)?;
         let recipe = Recipe::new(source.index(), size)?;
         if count == 0 || count > RETYPE_MAX {
@@ -102,7 +102,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.find_slot(me, Target::new(to.cap(), index), Rights::GRANT)
         };
         for i in 0..count {
-            if dest(i)?.slot.get().word.load(self.pin).object_type() != 0 {
+            if dest(i)?.slot.get().word.load(self.pin()).object_type() != 0 {
                 return Err(Error::SlotOccupied.into());
             }
         }
@@ -135,7 +135,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
         }
         let guard = self.lock_root(&untyped.get().header);
-        let open = slot.get().word.load(self.pin) == word && self.is_open(untyped.get());
+        let open = slot.get().word.load(self.pin()) == word && self.is_open(untyped.get());
         let ready = if open { self.check_depth(slot) } else { Err(Error::Dying.into()) };
         if let Err(refusal) = ready {
             drop(guard);
@@ -180,7 +180,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 if !fits(region, &[], pair_size::<Process, TaskNumber>(recipe.size), 64) {
                     return Err(full());
                 }
-                let key = self.k.processes.allocate(self.pin)?;
+                let key = self.k.processes.allocate(self.pin())?;
                 let (head, tail) = carve_pair::<Process, TaskNumber>(region, recipe.size).ok_or_else(full)?;
                 let table = tail.emplace_slice(|_| TaskNumber::default()).ok_or_else(full)?;
                 self.place(head, Process::new(root, key, table), |o| &o.header, slot, parent).ok_or_else(full)
@@ -188,7 +188,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             ObjType::Group => self.make_group(region, root, recipe.size, slot, parent).ok_or_else(full),
             ObjType::Task => {
                 let piece = region.carve(TASK_BYTES, PAGE).ok_or_else(full)?;
-                let task = Task::make(piece, self.pin, root, home).ok_or_else(full)?;
+                let task = Task::make(piece, self.pin(), root, home).ok_or_else(full)?;
                 self.fill_first(slot, task, &task.get().header, parent);
                 Ok(())
             }
@@ -217,7 +217,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
     ) -> Option<()> {
-        let object = piece.emplace(self.pin, object)?;
+        let object = piece.emplace(self.pin(), object)?;
         self.fill_first(slot, object, header(object.get()), parent);
         Some(())
     }
@@ -272,7 +272,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The first slot of a boot object: nothing is derived from anything yet.
     pub fn fill_boot<T: KernelObject>(self, cnode: &CNode, cap: Cap, object: Ref<'k, T>, header: &Header, badge: u64) -> Option<()> {
-        let slot = cnode.slots.get(self.pin, cap.0 as usize)?;
+        let slot = cnode.slots.get(self.pin(), cap.0 as usize)?;
         slot.get().set_meta(badge, 0);
         header.add_ref();
         slot.get().word.set(object, Rights::ALL.0);

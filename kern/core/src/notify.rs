@@ -19,13 +19,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn notify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let target = Target(args.a0);
         let slot = self.slot_of(me.process, target.cap())?;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let object = if word.object_type() == ObjType::Notification as u8 {
             self.typed::<Notification>(word, target.cap(), Rights::NOTIFY)?
         } else {
             self.exposed_notification(me, target)?
         };
-        match object.get().hot.open(self.pin) {
+        match object.get().hot.open(self.pin()) {
             Some(hot) => self.raise(hot, args.a1),
             None => self.raise_remote(object, args.a1),
         }
@@ -35,7 +35,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn exposed_notification(self, me: Me<'k>, target: Target) -> Result<Ref<'k, Notification>> {
         let group = self.find_group(me, target.cap(), Rights::NOTIFY)?.group;
         let entry = self.exposure(group.get(), target.index())?;
-        let word = entry.get().slot.word.load(self.pin);
+        let word = entry.get().slot.word.load(self.pin());
         word.get::<Notification>().ok_or(Refusal::new(Error::NoExposure, u64::from(target.index())))
     }
 
@@ -46,9 +46,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if hot.bits.get() == 0 {
             return;
         }
-        if let Some(waiter) = hot.waiter.take(self.pin) {
+        if let Some(waiter) = hot.waiter.take(self.pin()) {
             self.wake_waiter(waiter, hot);
-        } else if let Some(bound) = hot.bound.get(self.pin) {
+        } else if let Some(bound) = hot.bound.get(self.pin()) {
             self.wake_bound(bound, hot);
         }
     }
@@ -75,7 +75,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if has_flag(task, FLAG_SUSPENDED) {
             return;
         }
-        if let Some(sc) = task.sc.get(self.pin) {
+        if let Some(sc) = task.sc.get(self.pin()) {
             self.enqueue(sc);
             self.dispatch();
         }
@@ -103,7 +103,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn wait(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let object = self.find::<Notification>(me, Target(args.a0).cap(), Rights::LISTEN)?.object;
-        let Some(hot) = object.get().hot.open(self.pin) else {
+        let Some(hot) = object.get().hot.open(self.pin()) else {
             return Err(Refusal::new(Error::WrongCpu, object.get().hot.home().index() as u64));
         };
         let bits = hot.bits.take();
@@ -129,8 +129,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         hot.waiter.set(Some(me.task));
         me.hot.waits_for.set(Some(object));
-        let time = me.hot.sc.get(self.pin);
-        if !info.has(FLAG_DEADLINE) && time.is_some() && time == me.hot.own_sc.get(self.pin) {
+        let time = me.hot.sc.get(self.pin());
+        if !info.has(FLAG_DEADLINE) && time.is_some() && time == me.hot.own_sc.get(self.pin()) {
             me.hot.set_plain(State::WaitBits);
             self.stop_current();
             self.dispatch();
@@ -142,7 +142,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn clear_bound_pending(self, hot: &NotificationHot) {
-        if let Some(bound) = hot.bound.get(self.pin).and_then(|t| self.task_hot(t)) {
+        if let Some(bound) = hot.bound.get(self.pin()).and_then(|t| self.task_hot(t)) {
             bound.pending.set(bound.pending.get() & !PENDING_BITS);
         }
     }
@@ -152,7 +152,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let object = self.find::<Notification>(me, object, Rights::LISTEN)?.object;
         let task = self.find::<Task>(me, task, task_rights::SCHEDULE)?.object;
         let home = task.get().hot.home();
-        let (Some(hot), Some(task_hot)) = (object.get().hot.open(self.pin), self.task_hot(task)) else {
+        let (Some(hot), Some(task_hot)) = (object.get().hot.open(self.pin()), self.task_hot(task)) else {
             return Err(Refusal::new(Error::WrongCpu, home.index() as u64));
         };
         if !hot.bound.is_null() || !task_hot.bound.is_null() || !hot.waiter.is_null() {

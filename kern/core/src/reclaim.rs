@@ -51,7 +51,7 @@ impl<M: Machine> Cpus for Kernel<M> {
     }
 
     fn mailbox<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Mail> {
-        &self.block(pin, cpu).mailbox
+        self.block(pin, cpu).mailbox()
     }
 
     fn port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Mail> {
@@ -59,7 +59,10 @@ impl<M: Machine> Cpus for Kernel<M> {
     }
 
     fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState {
-        &self.block(pin, pin.cpu()).sched.here(pin).grace
+        match self.block(pin, pin.cpu()).here(pin) {
+            Some(here) => &here.own().sched.grace,
+            None => panic!("no state of {:?}", pin.cpu()),
+        }
     }
 
     fn interrupt(&self, cpu: CpuId) {
@@ -75,30 +78,30 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.k.epoch.now() >= epoch {
             return;
         }
-        quiesce::request_epoch(self.k, self.pin, epoch);
+        quiesce::request_epoch(self.k, self.pin(), epoch);
         set_state(me.hot, State::Restart);
         me.hot.wait_epoch.set(epoch);
-        me.hot.wait_next.set(self.sched.grace_waiters.get(self.pin));
+        me.hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));
         self.sched.grace_waiters.set(Some(me.task));
         self.park(me);
     }
 
     /// A grace node came by.
     pub fn grace_arrived(self, mail: GraceMail) {
-        quiesce::receive(self.k, self.pin, mail);
+        quiesce::receive(self.k, self.pin(), mail);
     }
 
     /// Lets the tasks go on whose grace period is over. After every [`quiesce::settle`].
     pub fn wake_grace_waiters(self) {
         let now = self.k.epoch.now();
-        let mut next = self.sched.grace_waiters.take(self.pin);
+        let mut next = self.sched.grace_waiters.take(self.pin());
         while let Some(task) = next {
             let Some(hot) = self.task_hot(task) else { break };
-            next = hot.wait_next.take(self.pin);
+            next = hot.wait_next.take(self.pin());
             if hot.wait_epoch.get() <= now {
                 self.restart_now(task, hot);
             } else {
-                hot.wait_next.set(self.sched.grace_waiters.get(self.pin));
+                hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));
                 self.sched.grace_waiters.set(Some(task));
             }
         }
@@ -113,18 +116,18 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes a task out of the grace waiters.
     pub fn unlink_grace_waiter(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let next = hot.wait_next.take(self.pin);
+        let next = hot.wait_next.take(self.pin());
         if self.sched.grace_waiters.is(task) {
             self.sched.grace_waiters.set(next);
             return;
         }
-        let mut at = self.sched.grace_waiters.get(self.pin);
+        let mut at = self.sched.grace_waiters.get(self.pin());
         while let Some(other) = at.and_then(|t| self.task_hot(t)) {
             if other.wait_next.is(task) {
                 other.wait_next.set(next);
                 return;
             }
-            at = other.wait_next.get(self.pin);
+            at = other.wait_next.get(self.pin());
         }
     }
 
@@ -148,7 +151,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Deletes all that was derived from a slot, leaves first.
     fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>) -> Result<()> {
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(()) };
         let mut from = slot;
         for _ in 0..WORK_BOUND {
@@ -169,25 +172,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         from: Ref<'k, Slot>,
     ) -> Result<Option<(Ref<'k, Slot>, Ref<'k, Slot>)>> {
         let root = self.lock_root(header);
-        if slot.get().word.load(self.pin) != word {
+        if slot.get().word.load(self.pin()) != word {
             return Ok(None);
         }
         self.settle_tree(&root)?;
         let deepest = |top| core::iter::successors(self.child_of(top), |child| self.child_of(*child)).last();
         // What stood before the last leaf is its parent, or a leaf itself, unless somebody has moved it.
-        let in_tree = from != slot && from.get().word.load(self.pin).object_type() != 0;
+        let in_tree = from != slot && from.get().word.load(self.pin()).object_type() != 0;
         let leaf = if in_tree { Some(deepest(from).unwrap_or(from)) } else { deepest(slot) };
-        Ok(leaf.map(|leaf| (leaf, leaf.get().prev.get(self.pin).unwrap_or(slot))))
+        Ok(leaf.map(|leaf| (leaf, leaf.get().prev.get(self.pin()).unwrap_or(slot))))
     }
 
     /// Empties a slot; if it is its object's last, ends the object first. A task can't end what it is itself
     /// part of, and be told so.
     pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>) -> Result<()> {
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(()) };
         {
             let root = self.lock_root(header);
-            if slot.get().word.load(self.pin) != word {
+            if slot.get().word.load(self.pin()) != word {
                 return Ok(());
             }
             if header.refs() > 1 {
@@ -202,7 +205,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.destroy(me, slot, word)?;
         let root = self.lock_root(header);
-        if slot.get().word.load(self.pin) != word {
+        if slot.get().word.load(self.pin()) != word {
             return Ok(());
         }
         self.unlink_slot(&root, slot, word)?;
@@ -228,7 +231,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         }
         if let Some(process) = word.get::<Process>() {
-            self.k.processes.release(self.pin, process.get().key());
+            self.k.processes.release(self.pin(), process.get().key());
         }
         if let Some(vspace) = word.get::<VSpace>() {
             self.k.machine.end_space(vspace.get().cr3());
@@ -245,7 +248,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Some(ObjType::Task) => word.get::<Task>().map_or(Ok(()), |t| self.end_task(me, t)),
             Some(ObjType::Process) => word.get::<Process>().map_or(Ok(()), |p| self.end_process(me, p)),
             Some(ObjType::CNode) => {
-                let process = word.get::<CNode>().and_then(|c| c.get().process.get(self.pin));
+                let process = word.get::<CNode>().and_then(|c| c.get().process.get(self.pin()));
                 process.map_or(Ok(()), |p| self.end_process(me, p))
             }
             Some(ObjType::VSpace) => word.get::<VSpace>().map_or(Ok(()), |v| self.end_vspace(me, v)),
@@ -310,11 +313,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         fence(SeqCst);
         for _ in 0..WORK_BOUND {
             let at = header.swept();
-            let Some(number) = process.get().tasks.get(self.pin, at) else {
+            let Some(number) = process.get().tasks.get(self.pin(), at) else {
                 self.take_spaces(process);
                 return Ok(());
             };
-            if let Some(task) = number.get().task.get(self.pin) {
+            if let Some(task) = number.get().task.get(self.pin()) {
                 if task.get().id() == abi::TaskId::NONE {
                     // Another CPU is just about to bind it, and will see that the process is dying.
                     return Err(Refusal::More);
@@ -328,22 +331,22 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn take_spaces(self, process: Ref<'k, Process>) {
         process.get().publish_cspace(0, 0);
-        if let Some(cnode) = process.get().cnode.get(self.pin) {
+        if let Some(cnode) = process.get().cnode.get(self.pin()) {
             process.get().cnode.set(None);
             cnode.get().process.set(None);
         }
-        if let Some(vspace) = process.get().vspace.get(self.pin) {
+        if let Some(vspace) = process.get().vspace.get(self.pin()) {
             process.get().vspace.set(None);
             vspace.get().process.set(None);
         }
     }
 
     fn end_vspace(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
-        if let Some(process) = vspace.get().process.get(self.pin) {
+        if let Some(process) = vspace.get().process.get(self.pin()) {
             self.end_process(me, process)?;
         }
         for _ in 0..WORK_BOUND {
-            match vspace.get().mappings.get(self.pin) {
+            match vspace.get().mappings.get(self.pin()) {
                 Some(record) => {
                     self.take_away(record);
                 }
@@ -372,8 +375,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let header = &group.get().header;
         for _ in 0..WORK_BOUND {
             let at = header.swept();
-            let Some(entry) = group.get().exposures.get(self.pin, at) else { return Ok(()) };
-            if is_claimed(entry.get().slot.word.load(self.pin)) {
+            let Some(entry) = group.get().exposures.get(self.pin(), at) else { return Ok(()) };
+            if is_claimed(entry.get().slot.word.load(self.pin())) {
                 return Err(Refusal::More);
             }
             self.delete_slot(me, entry.map(|e| &e.slot))?;
@@ -387,7 +390,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::UntypedReset`].
     pub fn untyped_reset(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
         let slot = self.slot_of(me.process, cap)?;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let untyped = self.typed::<Untyped>(word, cap, Rights::NONE)?;
         if self.lives_in(me, untyped.get()) {
             return Err(Error::InUse.into());
@@ -427,10 +430,10 @@ impl<'k, M: Machine> Cx<'k, M> {
                 Err(Refusal::More)
             }
             Reset::Forget(_) => {
-                progress.set(Reset::Quiet(quiesce::request_quiet(self.k, self.pin)));
+                progress.set(Reset::Quiet(quiesce::request_quiet(self.k, self.pin())));
                 Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
             }
-            Reset::Quiet(ticket) => match quiesce::quiet(self.k, self.pin, ticket) {
+            Reset::Quiet(ticket) => match quiesce::quiet(self.k, self.pin(), ticket) {
                 Some(quiet) => {
                     region.reset(&quiet);
                     progress.set(Reset::No);

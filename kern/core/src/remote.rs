@@ -28,6 +28,7 @@ use smp::mailbox::{Node, Popped, Wake};
 
 use crate::answer::{write_error, write_values};
 use crate::ipc::{From, Words};
+use crate::schedule::Running;
 use crate::schedule::{set_state, state_of};
 use crate::{Answer, Cx, Me, Result};
 
@@ -37,8 +38,8 @@ const DRAIN_BOUND: usize = 32;
 impl<'k, M: Machine> Cx<'k, M> {
     /// Pushes a node into a CPU's mailbox and interrupts it where its wake rule asks for that.
     pub fn post(self, to: CpuId, node: Ref<'k, Node<Mail>>, mail: Mail) {
-        let Some(cpu) = self.k.cpus.get(self.pin, to.index()) else { return };
-        let wake = cpu.get().mailbox.push(self.pin, node, mail);
+        let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
+        let wake = cpu.get().mailbox().push(self.pin(), node, mail);
         self.interrupt(to, wake);
     }
 
@@ -52,51 +53,87 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Raises bits and, where none was up, sends their node to `to`.
     fn raise_bits(self, to: CpuId, bits: Ref<'k, CoalescedBits<Mail>>, value: u64, mail: Mail) {
-        let Some(cpu) = self.k.cpus.get(self.pin, to.index()) else { return };
-        let wake = cpu.get().mailbox.raise(self.pin, bits, value, mail);
+        let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
+        let wake = cpu.get().mailbox().raise(self.pin(), bits, value, mail);
         self.interrupt(to, wake);
     }
 
-    /// Takes messages from this CPU's mailbox, a bounded number; whether there are more.
-    pub fn drain(self) -> bool {
-        for _ in 0..DRAIN_BOUND {
-            match self.cpu.mailbox.pop(self.pin) {
-                Popped::Mail(mail) => {
-                    self.count(Counter::MailTaken);
-                    self.receive_mail(mail);
-                }
-                Popped::Empty => return false,
-                // A producer stands between exchange and link: give it a moment.
-                Popped::Between => core::hint::spin_loop(),
+    /// Takes messages from this CPU's mailbox, a bounded number, and lets the best task run. Where all that
+    /// happened is that one message let one task run, and the CPU had nothing else to do: that task.
+    #[inline(always)]
+    pub fn take_mail(self) -> Option<Running<'k>> {
+        match self.cpu.inbox().pop_only() {
+            Some(mail) => self.receive_mail(mail),
+            None => {
+                self.drain();
+                None
             }
         }
-        true
     }
 
-    fn receive_mail(self, mail: Mail) {
+    #[inline(never)]
+    fn drain(self) {
+        self.sched.more_mail.set(false);
+        for _ in 0..DRAIN_BOUND {
+            match self.cpu.inbox().pop() {
+                Popped::Mail(mail) => {
+                    let _ = self.receive_mail(mail);
+                }
+                // A producer stands between exchange and link: give it a moment.
+                Popped::Between => core::hint::spin_loop(),
+                Popped::Empty => return,
+            }
+        }
+        self.sched.more_mail.set(true);
+    }
+
+    #[inline(always)]
+    fn receive_mail(self, mail: Mail) -> Option<Running<'k>> {
+        self.count(Counter::MailTaken);
         match mail {
-            Mail::Message(task) => self.message_arrived(task.get(self.pin)),
-            Mail::Control(task) => self.control_arrived(task.get(self.pin)),
-            Mail::Bits(object) => self.bits_arrived(object.get(self.pin)),
+            Mail::Message(task) => {
+                let task = task.get(self.pin());
+                let runs = self.express(task);
+                if runs.is_none() {
+                    self.message_arrived(task);
+                }
+                return runs;
+            }
+            Mail::Control(task) => self.control_arrived(task.get(self.pin())),
+            Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
             Mail::Grace(mail) => self.grace_arrived(mail),
+        }
+        None
+    }
+
+    /// The common calls and replies in few steps.
+    #[inline(always)]
+    fn express(self, task: Ref<'k, Task>) -> Option<Running<'k>> {
+        let msg = task.get().msg.open(self.pin())?;
+        match msg.stage.get() {
+            Stage::Out => self.express_delivery(task, msg),
+            Stage::Back => self.express_return(task, msg),
+            _ => None,
         }
     }
 
+    #[inline(never)]
     fn message_arrived(self, task: Ref<'k, Task>) {
-        let Some(msg) = task.get().msg.open(self.pin) else { return };
+        let Some(msg) = task.get().msg.open(self.pin()) else { return };
         match msg.stage.get() {
             Stage::Out => self.call_arrived(task, msg),
             Stage::Ask => self.request_arrived(task, msg),
             _ => self.block_is_home(task, msg),
         }
+        self.dispatch();
     }
 
     /// Hands a message block, and the time in it, to another CPU.
     pub fn send_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
-        if let Some(sc) = msg.sc.get(self.pin) {
-            sc.get().hot.set_home(self.pin, to);
+        if let Some(sc) = msg.sc.get(self.pin()) {
+            sc.get().hot.set_home(self.pin(), to);
         }
-        task.get().msg.set_home(self.pin, to);
+        task.get().msg.set_home(self.pin(), to);
         self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
@@ -119,7 +156,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         from: From,
         deadline: Option<u64>,
     ) -> Result<Answer> {
-        let Some(msg) = me.task.get().msg.open(self.pin) else { return Err(Error::BadState.into()) };
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
         if let Some(at) = deadline {
             self.set_deadline(me.task, at);
         }
@@ -135,7 +172,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A caller's resting time goes into its message block, if it may run there.
     fn take_time_along(self, caller: Ref<'k, Task>, hot: &TaskHot, msg: &Message, to: CpuId) {
         let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
-        let sc = hot.sc.get(self.pin).filter(fits);
+        let sc = hot.sc.get(self.pin()).filter(fits);
         if let Some(sc_hot) = sc.and_then(|sc| self.sc_hot(sc)) {
             sc_hot.task.set(Some(caller));
             hot.sc.set(None);
@@ -155,7 +192,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A forwarded call, whose caller's time rests, to a callee of another CPU.
     pub fn forward_remote(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64, words: Words, from: From) {
-        let Some(msg) = caller.get().msg.open(self.pin) else { return };
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
             self.take_time_along(caller, hot, msg, callee.get().hot.home());
@@ -166,7 +203,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A queued call whose callee moves to another CPU; `word` is the callee's state word.
     pub fn send_after(self, caller: Ref<'k, Task>, to: CpuId, word: u64) {
-        let Some(msg) = caller.get().msg.open(self.pin) else { return };
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
             self.take_time_along(caller, hot, msg, to);
@@ -179,7 +216,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A call from elsewhere: delivered, queued, or sent on to where its callee lives now.
     fn call_arrived(self, caller: Ref<'k, Task>, msg: &Message) {
-        let Some(callee) = msg.callee.get(self.pin) else { return self.fail_remote(caller, Error::Gone, TaskId::NONE) };
+        let Some(callee) = msg.callee.get(self.pin()) else { return self.fail_remote(caller, Error::Gone, TaskId::NONE) };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
         let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
         let who = callee.get().id();
@@ -210,7 +247,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Time that came to this CPU in the block of a task of this CPU.
     fn time_is_home(self, hot: &TaskHot, msg: &Message) {
-        if let Some(sc) = msg.sc.take(self.pin) {
+        if let Some(sc) = msg.sc.take(self.pin()) {
             hot.sc.set(Some(sc));
         }
     }
@@ -220,7 +257,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The reply of `me`, which is running, to a caller of another CPU. Time that came with the call goes
     /// back with it.
     pub fn reply_remote(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
-        let Some(msg) = caller.get().msg.open(self.pin) else { return };
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         write_block(msg, words, From { sender: TaskId::NONE, exposure: 0, custom: 0 });
         if me.hot.lender.is(caller) {
             self.give_back(me.task, me.hot);
@@ -230,14 +267,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Ends the call of a caller on another CPU with an error.
     pub fn fail_remote(self, caller: Ref<'k, Task>, error: Error, who: TaskId) {
-        if let Some(msg) = caller.get().msg.open(self.pin) {
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
             self.fail_remote_with(caller, msg, error as u8, who);
         }
     }
 
     fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, who: TaskId) {
         write_block(msg, Words { info: MsgInfo(0), regs: [0; 4] }, From { sender: who, exposure: 0, custom: 0 });
-        let callee = msg.callee.take(self.pin);
+        let callee = msg.callee.take(self.pin());
         if let Some((callee, hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?))) {
             self.recover(caller, callee, hot);
         }
@@ -312,8 +349,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.raise_bits(task.get().hot.home(), task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
     }
 
+    #[inline(never)]
     fn control_arrived(self, task: Ref<'k, Task>) {
-        let bits = task.get().ctl.take(self.pin);
+        let bits = task.get().ctl.take(self.pin());
         if task.get().header.has_flag(FLAG_DEAD) {
             return;
         }
@@ -332,7 +370,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.task_hot(task).is_some_and(|hot| hot.recall.get() == 0) {
             return;
         }
-        let Some(msg) = task.get().msg.open(self.pin) else {
+        let Some(msg) = task.get().msg.open(self.pin()) else {
             // It was sent on, or is on its way home.
             let at = task.get().msg.home();
             if at != task.get().hot.home() {
@@ -365,13 +403,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
+    #[inline(never)]
     fn bits_arrived(self, object: Ref<'k, Notification>) {
-        let bits = object.get().remote.take(self.pin);
-        match object.get().hot.open(self.pin) {
+        let bits = object.get().remote.take(self.pin());
+        match object.get().hot.open(self.pin()) {
             Some(hot) => self.raise(hot, bits),
             None if object.get().header.has_flag(FLAG_DYING) => {}
             None => self.raise_remote(object, bits),
         }
+        self.dispatch();
     }
 }
 

@@ -36,7 +36,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Asks another CPU to do something with an object of its own; the system call starts again when
     /// the answer is back.
     pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
-        let Some(msg) = me.task.get().msg.open(self.pin) else { return Error::BadState.into() };
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
         self.send_request(me.task, msg, to, request);
         Refusal::Again
     }
@@ -67,23 +67,23 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn serve(self, task: Ref<'k, Task>, msg: &Message, request: Request) -> Next {
         match request {
-            Request::Kill(victim) => self.serve_kill(task, victim.get(self.pin)),
-            Request::StopTime(sc) => self.serve_stop_time(msg, sc.get(self.pin)),
+            Request::Kill(victim) => self.serve_kill(task, victim.get(self.pin())),
+            Request::StopTime(sc) => self.serve_stop_time(msg, sc.get(self.pin())),
             Request::StopBits(object) => {
-                let object = object.get(self.pin);
+                let object = object.get(self.pin());
                 self.at(object.get().hot.home(), &object.get().header, || self.stop_bits(object))
             }
             Request::StopReply(reply) => {
-                let reply = reply.get(self.pin);
+                let reply = reply.get(self.pin());
                 self.at(reply.get().hot.home(), &reply.get().header, || self.stop_reply(reply))
             }
             Request::Forget(tour) => self.serve_forget(task, tour),
             Request::Disown(sc) => {
-                let sc = sc.get(self.pin);
+                let sc = sc.get(self.pin());
                 self.at(sc.get().hot.home(), &sc.get().header, || self.disown(task, sc))
             }
-            Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin)),
-            Request::Seek(lender) => self.serve_seek(msg, lender.get(self.pin)),
+            Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin())),
+            Request::Seek(lender) => self.serve_seek(msg, lender.get(self.pin())),
         }
     }
 
@@ -105,7 +105,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The answer is home: the task makes its system call again, or goes on with the time it asked for.
     pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
-        let time = msg.sc.take(self.pin);
+        let time = msg.sc.take(self.pin());
         let sought = matches!(msg.request.take(), Some(Request::Fetch(_) | Request::Seek(_)));
         if is_dying(hot) {
             if let Some(sc) = time.and_then(|sc| self.sc_hot(sc)) {
@@ -133,14 +133,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         if state_of(hot) == State::Dead {
             return Next::Done;
         }
-        hot.mourners.insert(self.pin, mourner, 0);
+        hot.mourners.insert(self.pin(), mourner, 0);
         Next::Stay
     }
 
     /// A task is dead: whoever waited for that is told.
     pub fn tell_mourners(self, hot: &TaskHot) {
-        while let Some(mourner) = hot.mourners.pop_highest(self.pin) {
-            if let Some(msg) = mourner.get().msg.open(self.pin) {
+        while let Some(mourner) = hot.mourners.pop_highest(self.pin()) {
+            if let Some(msg) = mourner.get().msg.open(self.pin()) {
                 self.answer_request(mourner, msg);
             }
         }
@@ -149,9 +149,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A mourner is itself wanted back.
     pub fn stop_mourning(self, mourner: Ref<'k, Task>, msg: &Message) {
         if let Some(Request::Kill(victim)) = msg.request.get()
-            && let Some(hot) = self.task_hot(victim.get(self.pin))
+            && let Some(hot) = self.task_hot(victim.get(self.pin()))
         {
-            hot.mourners.remove(self.pin, mourner);
+            hot.mourners.remove(self.pin(), mourner);
         }
         self.answer_request(mourner, msg);
     }
@@ -180,14 +180,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The same for a context of this CPU. Where its owner is on another, says on which.
     pub fn stop_time(self, sc: Ref<'k, SchedContext>) -> Option<CpuId> {
         let hot = self.sc_hot(sc)?;
-        let owner = hot.owner.get(self.pin);
+        let owner = hot.owner.get(self.pin());
         if let Some(owner_hot) = owner.and_then(|t| self.task_hot(t)) {
             // First, so that it does not take it right back.
             owner_hot.own_sc.set(None);
             hot.owner.set(None);
         }
         self.seize(sc, hot);
-        if let Some(owner) = hot.owner.get(self.pin) {
+        if let Some(owner) = hot.owner.get(self.pin()) {
             return Some(owner.get().hot.home());
         }
         sc.get().header.set_flag(FLAG_DEAD);
@@ -206,7 +206,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Next::Done;
         }
         let Some(hot) = self.sc_hot(sc) else { return Next::Go(sc.get().hot.home()) };
-        let owner = hot.owner.get(self.pin);
+        let owner = hot.owner.get(self.pin());
         let spends_it = |t: Ref<'k, Task>| self.task_hot(t).is_some_and(|t| t.sc.is(sc) && !awaits(t));
         if owner != Some(task) && (owner.is_none() || owner.is_some_and(spends_it)) {
             return Next::Done;
@@ -231,10 +231,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             if !awaits(hot) {
                 return Next::Done;
             }
-            match hot.lender.get(self.pin) {
+            match hot.lender.get(self.pin()) {
                 Some(next) => at = next,
                 None => {
-                    let Some(own) = hot.own_sc.get(self.pin) else { return Next::Done };
+                    let Some(own) = hot.own_sc.get(self.pin()) else { return Next::Done };
                     msg.request.set(Some(Request::Fetch(own.ptr())));
                     return Next::Go(own.get().hot.home());
                 }
@@ -248,11 +248,11 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Makes a Notification of this CPU inert: who waits for it is told.
     pub fn stop_bits(self, object: Ref<'k, Notification>) {
-        let Some(hot) = object.get().hot.open(self.pin) else { return };
-        if let Some((waiter, task)) = hot.waiter.get(self.pin).and_then(|t| Some((t, self.task_hot(t)?))) {
+        let Some(hot) = object.get().hot.open(self.pin()) else { return };
+        if let Some((waiter, task)) = hot.waiter.get(self.pin()).and_then(|t| Some((t, self.task_hot(t)?))) {
             self.fail_wait(waiter, task, Error::Gone);
         }
-        if let Some(task) = hot.bound.take(self.pin).and_then(|t| self.task_hot(t)) {
+        if let Some(task) = hot.bound.take(self.pin()).and_then(|t| self.task_hot(t)) {
             task.bound.set(None);
             task.pending.set(task.pending.get() & !PENDING_BITS);
         }
@@ -261,8 +261,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Empties a Reply of this CPU: the caller it holds is told that no answer will come.
     pub fn stop_reply(self, reply: Ref<'k, Reply>) {
-        let Some(hot) = reply.get().hot.open(self.pin) else { return };
-        if let Some(caller) = hot.caller.get(self.pin) {
+        let Some(hot) = reply.get().hot.open(self.pin()) else { return };
+        if let Some(caller) = hot.caller.get(self.pin()) {
             match self.task_hot(caller) {
                 Some(task) => self.fail_wait(caller, task, Error::Gone),
                 None => {

@@ -5,6 +5,7 @@
 //!   run or are queued: [`crate::time`].
 //! * The running context has the highest priority of all queued ones or equals it.
 //! * `sched.until` is when the slice of the running context will be over.
+//! * `sched.idle` is set only while no context runs and none is queued.
 //!
 //! The timer is programmed lazily: it may fire early (then it is set again), never late.
 
@@ -45,23 +46,30 @@ pub fn runnable(hot: &TaskHot) -> bool {
     word as u8 & !PLAIN == State::Ready as u8 && word & (u64::from(FLAG_SUSPENDED) << 8) == 0
 }
 
+/// The task that runs on this CPU, opened.
+#[derive(Clone, Copy)]
+pub struct Running<'k> {
+    pub task: Ref<'k, Task>,
+    pub hot: &'k TaskHot,
+}
+
 impl<'k, M: Machine> Cx<'k, M> {
     /// The inside of a context that is on this CPU.
     #[inline(always)]
     pub fn sc_hot(self, sc: Ref<'k, SchedContext>) -> Option<&'k SchedHot> {
-        sc.get().hot.open(self.pin)
+        sc.get().hot.open(self.pin())
     }
 
     /// The inside of a task whose home is this CPU.
     #[inline(always)]
     pub fn task_hot(self, task: Ref<'k, Task>) -> Option<&'k TaskHot> {
-        task.get().hot.open(self.pin)
+        task.get().hot.open(self.pin())
     }
 
     /// The running context.
     #[inline(always)]
     pub fn running(self) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
-        let sc = self.sched.current.get(self.pin)?;
+        let sc = self.sched.current.get(self.pin())?;
         Some((sc, self.sc_hot(sc)?))
     }
 
@@ -79,19 +87,26 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// time goes on being charged to the same context.
     #[inline(always)]
     pub fn run_task(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        self.hot.current.set(Some(task));
-        let poisoned = self.hot.recv_half.get() & (u64::from(FLAG_NEVER) << 8) != 0;
-        if poisoned != has_flag(hot, FLAG_VECTOR) {
-            self.expect(if poisoned { 0 } else { FLAG_NEVER });
-        }
+        self.switch_task(task, hot.state.get());
         if hot.is_plain() {
             hot.spell_out();
         }
     }
 
-    /// Sets what the fastpath expects of tasks without vector state; `poison`: of none.
-    #[cold]
-    fn expect(self, poison: u8) {
+    #[inline(always)]
+    fn switch_task(self, task: Ref<'k, Task>, word: u64) {
+        self.hot.current.set(Some(task));
+        // Poisoned exactly while a task with vector state runs: two bits, brought to one place.
+        let differ = self.hot.recv_half.get() >> (FLAG_NEVER / FLAG_VECTOR).ilog2() ^ word;
+        if differ & (u64::from(FLAG_VECTOR) << 8) != 0 {
+            self.expect(word);
+        }
+    }
+
+    /// Sets what the fastpath expects of tasks without vector state: nothing can be, while one with it runs.
+    #[inline(always)]
+    fn expect(self, word: u64) {
+        let poison = if word & (u64::from(FLAG_VECTOR) << 8) != 0 { FLAG_NEVER } else { 0 };
         self.hot.recv_half.set(u64::from(state_half(State::Recv, poison, self.id())));
         self.hot.await_half.set(u64::from(state_half(State::Await, poison, self.id())));
         self.hot.plain_half.set(u64::from(state_half(State::Ready, poison, self.id()) | u32::from(PLAIN)));
@@ -101,13 +116,51 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline]
     pub fn stop_current(self) -> Option<Ref<'k, SchedContext>> {
         self.hot.current.set(None);
-        let sc = self.sched.current.take(self.pin)?;
-        let now = self.k.machine.now();
+        let sc = self.sched.current.get(self.pin())?;
         if let Some(hot) = self.sc_hot(sc) {
-            let _ = hot.state.stop(self.sched.until.get(), now);
+            self.stop(hot);
         }
-        self.sched.stopped.set(now);
         Some(sc)
+    }
+
+    /// [`Cx::stop_current`] for a context that is open.
+    #[inline(always)]
+    pub fn stop(self, hot: &SchedHot) {
+        self.hot.current.set(None);
+        self.sched.current.set(None);
+        let now = self.k.machine.now();
+        let _ = hot.state.stop(self.sched.until.get(), now);
+        self.sched.stopped.set(now);
+    }
+
+    /// Takes whoever runs off the CPU, which keeps its turn, if a context that comes to this CPU outranks it;
+    /// says what time it is. `None`: it does not.
+    #[inline(always)]
+    pub fn make_way(self, hot: &SchedHot) -> Option<u64> {
+        // Idle: nothing runs, nothing is queued.
+        if self.sched.idle.get() {
+            self.sched.idle.set(false);
+            return Some(self.k.machine.now());
+        }
+        if self.preempt_for(hot.state.priority()) { Some(self.sched.stopped.get()) } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn preempt_for(self, priority: u8) -> bool {
+        let Some((old, hot)) = self.running().filter(|(_, hot)| hot.state.priority() < priority) else {
+            return false;
+        };
+        self.stop(hot);
+        self.sched.queue.push_front(self.pin(), old, hot.state.priority());
+        true
+    }
+
+    /// Runs `task`, whose flags `word` has, on a context that [`Cx::make_way`] was called for.
+    #[inline(always)]
+    pub fn take_over(self, sc: Ref<'k, SchedContext>, hot: &SchedHot, now: u64, task: Ref<'k, Task>, word: u64) {
+        self.charge_to(sc, hot, now);
+        self.switch_task(task, word);
     }
 
     /// Queues a context whose task is runnable, behind others of its priority; runs it where the CPU has
@@ -119,7 +172,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.run(sc, hot);
             return;
         }
-        self.sched.queue.push_back(self.pin, sc, hot.state.priority());
+        self.sched.queue.push_back(self.pin(), sc, hot.state.priority());
         self.arm_timer_for_slice();
     }
 
@@ -127,7 +180,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn dispatch(self) {
         match self.running() {
-            Some((_, hot)) if !self.sched.queue.outranks(self.pin, hot.state.priority()) => {}
+            Some((_, hot)) if !self.sched.queue.outranks(self.pin(), hot.state.priority()) => {}
             Some((sc, hot)) => self.preempt(sc, hot),
             None => self.run_best(),
         }
@@ -136,7 +189,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Somebody outranks the running context, which keeps its turn.
     fn preempt(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
         self.stop_current();
-        self.sched.queue.push_front(self.pin, sc, hot.state.priority());
+        self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
         self.run_best();
     }
 
@@ -144,18 +197,23 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// unless the CPU idled since.
     #[inline]
     fn run(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) -> bool {
-        let Some(task) = sc_hot.task.get(self.pin) else { return false };
+        let Some(task) = sc_hot.task.get(self.pin()) else { return false };
         let Some(task_hot) = self.task_hot(task) else { return false };
         let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
-        self.sched.until.set(sc_hot.state.start(now));
-        self.sched.current.set(Some(sc));
+        self.charge_to(sc, sc_hot, now);
         self.run_task(task, task_hot);
         true
     }
 
+    #[inline(always)]
+    fn charge_to(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot, now: u64) {
+        self.sched.until.set(sc_hot.state.start(now));
+        self.sched.current.set(Some(sc));
+    }
+
     /// Takes the best queued context and runs it; idle when there is none.
     fn run_best(self) {
-        while let Some(sc) = self.sched.queue.pop_highest(self.pin) {
+        while let Some(sc) = self.sched.queue.pop_highest(self.pin()) {
             if self.sc_hot(sc).is_some_and(|hot| self.run(sc, hot)) {
                 self.arm_timer_for_slice();
                 return;
@@ -195,7 +253,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline]
     pub fn arm_timer_for_slice(self) {
         let Some((_, hot)) = self.running() else { return };
-        if self.sched.queue.has_at_least(self.pin, hot.state.priority()) {
+        if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
             self.arm_timer(self.sched.until.get());
         }
     }
@@ -216,7 +274,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.expire_deadlines(now);
         let now = self.charge();
         if let Some((_, hot)) = self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos")) {
-            if self.sched.queue.has_at_least(self.pin, hot.state.priority()) {
+            if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
                 self.rotate();
             } else {
                 hot.state.refill();
@@ -237,8 +295,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let _ = old_hot.state.stop(self.sched.until.get(), now);
         old_hot.state.donate_rest(&new_hot.state);
         self.sched.until.set(new_hot.state.start(now));
-        self.sched.queue.remove(self.pin, sc);
-        self.sched.queue.push_back(self.pin, old, old_hot.state.priority());
+        self.sched.queue.remove(self.pin(), sc);
+        self.sched.queue.push_back(self.pin(), old, old_hot.state.priority());
         self.sched.current.set(Some(sc));
         self.run_task(task, hot);
         self.arm_timer_for_slice();

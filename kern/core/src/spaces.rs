@@ -101,7 +101,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn link_record(self, list: &AtomicLink<Mapping>, record: Ref<'k, Mapping>) {
-        let first = list.get(self.pin);
+        let first = list.get(self.pin());
         record.get().prev.set(None);
         record.get().next.set(first);
         if let Some(first) = first {
@@ -111,7 +111,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn unlink_record(self, list: &AtomicLink<Mapping>, record: Ref<'k, Mapping>) {
-        let (next, prev) = (record.get().next.get(self.pin), record.get().prev.get(self.pin));
+        let (next, prev) = (record.get().next.get(self.pin()), record.get().prev.get(self.pin()));
         if let Some(next) = next {
             next.get().prev.set(prev);
         }
@@ -177,9 +177,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes a mapping out of the page tables; its record stays until all CPUs have forgotten it. When that
     /// was; `None` where there is none.
     pub fn take_away(self, record: Ref<'k, Mapping>) -> Option<u64> {
-        let vspace = record.get().vspace.get(self.pin)?;
+        let vspace = record.get().vspace.get(self.pin())?;
         let _guard = vspace.get().lock.lock();
-        let frame = record.get().frame.get(self.pin).filter(|_| record.get().vspace.is(vspace))?;
+        let frame = record.get().frame.get(self.pin()).filter(|_| record.get().vspace.is(vspace))?;
         let word = record.get().address.load(Acquire);
         if word & GOING != 0 {
             return Some(record.get().stamp.load(Acquire));
@@ -196,7 +196,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Frees the record of a mapping that was taken away, if it is forgotten by now.
     pub fn release_record(self, record: Ref<'k, Mapping>) {
-        let Some(vspace) = record.get().vspace.get(self.pin) else { return };
+        let Some(vspace) = record.get().vspace.get(self.pin()) else { return };
         let _guard = vspace.get().lock.lock();
         let word = record.get().address.load(Acquire);
         let going = record.get().vspace.is(vspace) && word & GOING != 0;
@@ -204,7 +204,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         }
         self.unlink_record(&vspace.get().going, record);
-        if let Some(frame) = record.get().frame.get(self.pin) {
+        if let Some(frame) = record.get().frame.get(self.pin()) {
             self.uncount_access(frame.get(), Access { write: word & WRITE != 0, execute: word & EXECUTE != 0 });
         }
         record.get().address.store(0, Release);
@@ -215,7 +215,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Frees the records of all mappings of a dying address space, which are forgotten by now.
     pub fn release_going(self, vspace: Ref<'k, VSpace>) -> Result<()> {
         for _ in 0..RECORDS_BOUND {
-            match vspace.get().going.get(self.pin) {
+            match vspace.get().going.get(self.pin()) {
                 Some(record) => self.release_record(record),
                 None => return Ok(()),
             }

@@ -199,7 +199,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             _ => return Err(Refusal::argument(2)),
         };
         let mut bytes = [0u8; abi::LOG_MAX];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip(&me.task.get().utcb(self.pin).bulk).take(len.div_ceil(8)) {
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(&me.task.get().utcb(self.pin()).bulk).take(len.div_ceil(8)) {
             chunk.copy_from_slice(&word.load(core::sync::atomic::Ordering::Relaxed).to_le_bytes());
         }
         self.k.machine.log(channel, &bytes[..len]);
@@ -219,7 +219,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn machine_counter(self, me: Me<'k>, target: Target, number: u64) -> Result<Answer> {
         self.find_machine(me, target.cap(), machine_rights::INFO)?;
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
-        let cpu = self.k.cpus.get(self.pin, target.index() as usize).ok_or(no_cpu)?;
+        let cpu = self.k.cpus.get(self.pin(), target.index() as usize).ok_or(no_cpu)?;
         let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
         let counter = cpu.get().counters.get(number).ok_or(Refusal::argument(1))?;
         Ok(Answer::one(counter.racy()))

@@ -68,7 +68,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         process.get().vector.store(vector, Relaxed);
         process.get().vspace.set(Some(vspace));
         let slots = &cnode.get().slots;
-        process.get().publish_cspace(slots.get(self.pin, 0).map_or(0, Ref::addr), slots.len());
+        process.get().publish_cspace(slots.get(self.pin(), 0).map_or(0, Ref::addr), slots.len());
         Ok(())
     }
 
@@ -93,7 +93,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let cpus = self.k.cpu_count();
         let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
         let cpu = usize::try_from(cpu).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
-        if let Some(vspace) = process.get().vspace.get(self.pin) {
+        if let Some(vspace) = process.get().vspace.get(self.pin()) {
             self.forget_stale(me, vspace.get())?;
         }
         let id = self.bind_task(task, process, utcb, cpu)?;
@@ -108,7 +108,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if state_of(hot) != State::Fresh || !hot.process.is_null() {
             return Err(Error::BadState.into());
         }
-        let vspace = process.get().vspace.get(self.pin).ok_or(Refusal::from(Error::BadState))?;
+        let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
         crate::spaces::check_user_range(utcb, abi::UTCB_SIZE as u64)?;
         let (number, generation) = self.take_number(task, process)?;
         let id = TaskId::new(process.get().key(), number, generation);
@@ -123,20 +123,20 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         task.get().utcb_address.store(utcb, Relaxed);
-        task.get().utcb(self.pin).task_id.store(id.raw(), Relaxed);
-        task.get().utcb(self.pin).home_cpu.store(cpu.index() as u64, Relaxed);
+        task.get().utcb(self.pin()).task_id.store(id.raw(), Relaxed);
+        task.get().utcb(self.pin()).home_cpu.store(cpu.index() as u64, Relaxed);
         let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };
         hot.process.set(Some(process));
         hot.start_on.set(cpu);
         hot.state.set(u64::from(state_half(State::Ready, flags, self.id())) | (u64::from(id.generation()) << 32));
         hot.regs.full.set(1);
         hot.regs.rflags.set(FIXED_FLAGS);
-        self.k.machine.init_vector(task.get().vector(self.pin));
+        self.k.machine.init_vector(task.get().vector(self.pin()));
         Ok(id)
     }
 
     fn map_utcb(self, task: Ref<'k, Task>, vspace: Ref<'k, VSpace>, at: u64) -> Result<()> {
-        let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin)).addr() as u64);
+        let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin())).addr() as u64);
         let _guard = vspace.get().lock.lock();
         if self.is_stale(vspace.get()) {
             return Err(Refusal::More);
@@ -146,7 +146,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {
         let numbers = &process.get().tasks;
-        for (i, number) in numbers.iter(self.pin).enumerate() {
+        for (i, number) in numbers.iter(self.pin()).enumerate() {
             if number.get().generation.load(Relaxed) < TASK_GENERATIONS && number.get().task.claim(task) {
                 return Ok((i as u16, number.get().generation.fetch_add(1, AcqRel)));
             }
@@ -156,7 +156,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Gives a task number back.
     pub fn drop_number(self, process: Ref<'k, Process>, number: u16) {
-        if let Some(entry) = process.get().tasks.get(self.pin, usize::from(number)) {
+        if let Some(entry) = process.get().tasks.get(self.pin(), usize::from(number)) {
             entry.get().task.set(None);
         }
     }
@@ -181,7 +181,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::BadState.into());
         }
         // Each word is read once: others may write them meanwhile.
-        let bulk = &me.task.get().utcb(self.pin).bulk;
+        let bulk = &me.task.get().utcb(self.pin()).bulk;
         let words: [u64; abi::REG_COUNT] = core::array::from_fn(|i| bulk[i].load(Relaxed));
         let word = |r: RegIndex| words[r as usize];
         for address in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
@@ -205,7 +205,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let task = self.find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let hot = self.suspended(task)?;
         hot.spell_out();
-        let bulk = &me.task.get().utcb(self.pin).bulk;
+        let bulk = &me.task.get().utcb(self.pin()).bulk;
         for (register, cell) in registers(&hot.regs) {
             bulk[register as usize].store(shown(hot, register, cell), Relaxed);
         }
@@ -236,23 +236,23 @@ impl<'k, M: Machine> Cx<'k, M> {
         if to == self.id() {
             return false;
         }
-        while let Some(caller) = hot.senders.pop_highest(self.pin) {
+        while let Some(caller) = hot.senders.pop_highest(self.pin()) {
             self.send_after(caller, to, hot.state.get());
         }
         hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
-        if let Some(sc) = hot.own_sc.get(self.pin)
+        if let Some(sc) = hot.own_sc.get(self.pin())
             && self.sc_hot(sc).is_some_and(|sc| sc.task.is(task))
         {
-            sc.get().hot.set_home(self.pin, to);
+            sc.get().hot.set_home(self.pin(), to);
         }
-        if let Some(object) = hot.bound.get(self.pin) {
-            object.get().hot.set_home(self.pin, to);
+        if let Some(object) = hot.bound.get(self.pin()) {
+            object.get().hot.set_home(self.pin(), to);
         }
         let word = hot.state.get() & !0xffff_0000;
         hot.state.set(word | (u64::from(to.raw()) << 16));
-        task.get().msg_node.hand_to(self.pin, to);
-        task.get().msg.set_home(self.pin, to);
-        task.get().hot.set_home(self.pin, to);
+        task.get().msg_node.hand_to(self.pin(), to);
+        task.get().msg.set_home(self.pin(), to);
+        task.get().hot.set_home(self.pin(), to);
         self.raise_control(task, ctl::RESUME);
         true
     }
@@ -275,8 +275,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.sched.until.set(hot.state.start(now));
         }
         hot.state.set_priority(priority);
-        self.sched.queue.change_priority(self.pin, sc, priority);
-        if runs && self.sched.queue.outranks(self.pin, priority) {
+        self.sched.queue.change_priority(self.pin(), sc, priority);
+        if runs && self.sched.queue.outranks(self.pin(), priority) {
             self.rotate();
         }
         self.dispatch();
@@ -352,7 +352,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn yield_to(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let slot = self.slot_of(me.process, target.cap())?;
-        let word = slot.get().word.load(self.pin);
+        let word = slot.get().word.load(self.pin());
         let task = match word.get::<Task>() {
             Some(_) => self.typed::<Task>(word, target.cap(), task_rights::SCHEDULE)?,
             None => self.resolve_task(me, target, Rights::SEND)?.task,
@@ -364,8 +364,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::SelfCall.into());
         }
         // What a task that waits has in `sc` says nothing.
-        let sc = if runnable(hot) { hot.sc.get(self.pin) } else { None };
-        let queued = |sc: &Ref<'k, SchedContext>| self.sched.queue.contains(self.pin, *sc);
+        let sc = if runnable(hot) { hot.sc.get(self.pin()) } else { None };
+        let queued = |sc: &Ref<'k, SchedContext>| self.sched.queue.contains(self.pin(), *sc);
         let Some(sc) = sc.filter(queued) else { return Err(Error::WouldBlock.into()) };
         me.hot.regs.rdx.set(0);
         me.hot.set_plain(State::Ready);

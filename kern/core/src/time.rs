@@ -37,7 +37,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn lender_of(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
         match state_of(hot) {
             State::Recv | State::RecvTimed => None,
-            _ => hot.lender.get(self.pin),
+            _ => hot.lender.get(self.pin()),
         }
     }
 
@@ -52,7 +52,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot: &TaskHot,
     ) {
         if self.task_hot(lender).is_none()
-            && let Some(msg) = lender.get().msg.open(self.pin)
+            && let Some(msg) = lender.get().msg.open(self.pin())
         {
             msg.sc.set(None);
         }
@@ -65,8 +65,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline]
     pub fn resting_time(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
         let sc = match self.task_hot(caller) {
-            Some(hot) => hot.sc.get(self.pin)?,
-            None => caller.get().msg.open(self.pin)?.sc.get(self.pin)?,
+            Some(hot) => hot.sc.get(self.pin())?,
+            None => caller.get().msg.open(self.pin())?.sc.get(self.pin())?,
         };
         Some((sc, self.sc_hot(sc)?))
     }
@@ -76,7 +76,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         sc_hot.task.set(Some(task));
         if let Some(hot) = self.task_hot(task) {
             hot.sc.set(Some(sc));
-        } else if let Some(msg) = task.get().msg.open(self.pin) {
+        } else if let Some(msg) = task.get().msg.open(self.pin()) {
             msg.sc.set(Some(sc));
         }
     }
@@ -84,7 +84,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whether a context of this CPU runs or is queued.
     #[inline(always)]
     pub fn is_active(self, sc: Ref<'k, SchedContext>) -> bool {
-        self.sched.current.is(sc) || self.sched.queue.contains(self.pin, sc)
+        self.sched.current.is(sc) || self.sched.queue.contains(self.pin(), sc)
     }
 
     /// Takes a context off the CPU or out of the queue, wherever it is here.
@@ -92,7 +92,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.sched.current.is(sc) {
             self.stop_current();
         } else {
-            self.sched.queue.remove(self.pin, sc);
+            self.sched.queue.remove(self.pin(), sc);
         }
     }
 
@@ -101,15 +101,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// `task` blocks otherwise than by calling: time that is not its own goes back to its lender.
     #[inline(always)]
     pub fn give_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let Some(sc) = hot.sc.get(self.pin) else { return };
+        let Some(sc) = hot.sc.get(self.pin()) else { return };
         if !hot.own_sc.is(sc) {
             self.give_back_borrowed(task, hot, sc);
         }
     }
 
     fn give_back_borrowed(self, _task: Ref<'k, Task>, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
-        hot.sc.set(hot.own_sc.get(self.pin));
-        let lender = hot.lender.take(self.pin);
+        hot.sc.set(hot.own_sc.get(self.pin()));
+        let lender = hot.lender.take(self.pin());
         let Some(sc_hot) = self.sc_hot(sc) else { return };
         self.withdraw(sc);
         match lender {
@@ -130,8 +130,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !hot.lender.is(caller) {
             return None;
         }
-        let sc = hot.sc.get(self.pin)?;
-        hot.sc.set(hot.own_sc.get(self.pin));
+        let sc = hot.sc.get(self.pin())?;
+        hot.sc.set(hot.own_sc.get(self.pin()));
         hot.lender.set(None);
         caller_hot.sc.set(Some(sc));
         self.sc_hot(sc)?.task.set(Some(caller));
@@ -180,7 +180,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         for _ in 0..CHAIN_LIMIT {
             match self.lent_to(at.0, at.1) {
                 Some(next) => at = next,
-                None => return Some((at.0, at.1, at.1.sc.get(self.pin)?)),
+                None => return Some((at.0, at.1, at.1.sc.get(self.pin())?)),
             }
         }
         None
@@ -191,7 +191,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
             return None;
         }
-        let callee = task.get().msg.open(self.pin)?.callee.get(self.pin)?;
+        let callee = task.get().msg.open(self.pin())?.callee.get(self.pin())?;
         let callee_hot = self.task_hot(callee)?;
         (self.lender_of(callee_hot) == Some(task)).then_some((callee, callee_hot))
     }
@@ -201,20 +201,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.withdraw(sc);
         hot.spell_out();
         self.forget_lender(hot);
-        hot.sc.set(hot.own_sc.get(self.pin).filter(|own| *own != sc));
+        hot.sc.set(hot.own_sc.get(self.pin()).filter(|own| *own != sc));
     }
 
     /// Takes a context of this CPU from whoever has it. That one goes on as it can.
     pub fn seize(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
         self.withdraw(sc);
-        let Some(holder) = sc_hot.task.take(self.pin) else { return };
+        let Some(holder) = sc_hot.task.take(self.pin()) else { return };
         let hot = self.task_hot(holder);
         if let Some(hot) = hot.filter(|hot| hot.sc.is(sc) && self.lent_to(holder, hot).is_none()) {
             self.take_from(hot, sc);
             if runnable(hot) {
                 self.start(holder, hot);
             }
-        } else if let Some(msg) = holder.get().msg.open(self.pin).filter(|msg| msg.sc.is(sc)) {
+        } else if let Some(msg) = holder.get().msg.open(self.pin()).filter(|msg| msg.sc.is(sc)) {
             msg.sc.set(None);
         }
     }
@@ -224,7 +224,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// `task` became runnable: queues its time, or finds it some.
     #[inline]
     pub fn start(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        match hot.sc.get(self.pin) {
+        match hot.sc.get(self.pin()) {
             Some(sc) => self.enqueue_once(sc),
             None => self.find_time(task, hot),
         }
@@ -241,13 +241,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// either it stays ready until somebody calls it or gives it time.
     #[cold]
     fn find_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        if let Some(own) = hot.own_sc.get(self.pin) {
+        if let Some(own) = hot.own_sc.get(self.pin()) {
             match self.sc_hot(own) {
                 Some(own_hot) => self.take_own(task, hot, own, own_hot),
                 None => self.seek(task, hot, own.get().hot.home(), Request::Fetch(own.ptr())),
             }
         } else if !self.borrow(task, hot)
-            && let Some(lender) = hot.lender.get(self.pin)
+            && let Some(lender) = hot.lender.get(self.pin())
         {
             self.seek(task, hot, lender.get().hot.home(), Request::Seek(lender.ptr()));
         }
@@ -258,7 +258,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
             return;
         }
-        let callee = task.get().msg.open(self.pin).and_then(|msg| msg.callee.get(self.pin));
+        let callee = task.get().msg.open(self.pin()).and_then(|msg| msg.callee.get(self.pin()));
         if let Some((callee, callee_hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?)))
             && runnable(callee_hot)
         {
@@ -279,8 +279,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Goes on with the time that rests with a waiting caller: the one it serves, the best that is queued, or
     /// one whose call it keeps. Whether there was one.
     pub fn borrow(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        let queued = hot.senders.iter(self.pin).map(|(_, caller)| caller).take(CHAIN_LIMIT);
-        let mut callers = hot.caller.get(self.pin).into_iter().chain(queued).chain(self.kept(hot));
+        let queued = hot.senders.iter(self.pin()).map(|(_, caller)| caller).take(CHAIN_LIMIT);
+        let mut callers = hot.caller.get(self.pin()).into_iter().chain(queued).chain(self.kept(hot));
         let Some((lender, sc, sc_hot)) = callers.find_map(|c| self.lendable(hot, c)) else { return false };
         self.forget_lender(hot);
         self.lend(sc, sc_hot, lender, task, hot);
@@ -290,7 +290,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A lender of this CPU keeps the time that it lent in its `sc`, too: a fast reply leaves it there.
     fn note_lent(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
-        if let Some(lender) = hot.lender.get(self.pin).and_then(|t| self.task_hot(t)) {
+        if let Some(lender) = hot.lender.get(self.pin()).and_then(|t| self.task_hot(t)) {
             lender.sc.set(Some(sc));
         }
     }
@@ -304,7 +304,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             at.lender.set(None);
             let Some((lender, lender_hot)) = lender else { return };
             let rests = |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(lender));
-            let own = lender_hot.own_sc.get(self.pin).filter(rests);
+            let own = lender_hot.own_sc.get(self.pin()).filter(rests);
             lender_hot.sc.set(own);
             if own.is_none() {
                 return;
@@ -315,10 +315,10 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The callers whose calls a task keeps in Reply objects.
     fn kept(self, hot: &TaskHot) -> impl Iterator<Item = Ref<'k, Task>> + use<'k, M> {
-        let inside = move |reply: Ref<'k, kern_base::reply::Reply>| reply.get().hot.open(self.pin);
-        core::iter::successors(hot.replies.get(self.pin), move |reply| inside(*reply)?.next.get(self.pin))
+        let inside = move |reply: Ref<'k, kern_base::reply::Reply>| reply.get().hot.open(self.pin());
+        core::iter::successors(hot.replies.get(self.pin()), move |reply| inside(*reply)?.next.get(self.pin()))
             .take(CHAIN_LIMIT)
-            .filter_map(move |reply| inside(reply)?.caller.get(self.pin))
+            .filter_map(move |reply| inside(reply)?.caller.get(self.pin()))
     }
 
     /// A caller of `hot`'s task with its time, where that rests.
@@ -338,7 +338,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A task that is ready to go on, with nothing to spend, asks another CPU for time that is its to
     /// spend. Its message block, which carries the request, is home, since its call is over.
     fn seek(self, task: Ref<'k, Task>, hot: &TaskHot, to: CpuId, request: Request) {
-        let Some(msg) = task.get().msg.open(self.pin) else { return };
+        let Some(msg) = task.get().msg.open(self.pin()) else { return };
         set_state(hot, State::Restart);
         self.send_request(task, msg, to, request);
     }
@@ -360,7 +360,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if has_flag(hot, FLAG_SUSPENDED) {
             return;
         }
-        match hot.sc.get(self.pin) {
+        match hot.sc.get(self.pin()) {
             Some(sc) => self.enqueue_once(sc),
             None => {
                 let _ = self.borrow(task, hot);

@@ -7,10 +7,11 @@
 use core::sync::atomic::AtomicU32;
 
 use abi::BOOT_UNTYPED_MAX;
-use kern_base::cpu::{CpuBlock, Mail};
+use kern_base::cpu::{self, CpuBlock, CpuEntry, Mail};
 use kern_base::header::RootId;
 use kern_base::memory::Untyped;
-use kern_core::{Kernel, MAX_ROOTS};
+use kern_base::task::Task;
+use kern_core::{Cx, Kernel, MAX_ROOTS};
 use kern_hal::boot::Boot;
 use kern_hal::cpu::syscall;
 use kern_hal::layout::DIRECT_MAP;
@@ -18,7 +19,7 @@ use kern_hal::mem::kernel;
 use kern_hal::mem::ranges::Range;
 use kern_hal::pc::Pc;
 use kern_hal::trap;
-use smp::cpu::{CpuId, Entry, Pin};
+use smp::cpu::{CpuId, Pin};
 use smp::door::{Ref, Region, Table};
 use smp::quiesce::Pair;
 use spin::Once;
@@ -39,6 +40,20 @@ pub struct Made {
     pub untypeds: heapless::Vec<Ref<'static, Untyped>, BOOT_UNTYPED_MAX>,
 }
 
+static KERNEL: Once<Kernel<Pc>> = Once::new();
+
+/// The portable kernel, which holds the block of every entry, so that there is one.
+#[inline(always)]
+pub fn kernel(_: &CpuEntry) -> &'static Kernel<Pc> {
+    // SAFETY: an entry has a block, and blocks are only reached through the kernel in `KERNEL`.
+    unsafe { KERNEL.get_unchecked() }
+}
+
+/// The block of a CPU; `None` before the kernel is made.
+pub fn block_of(cpu: CpuId) -> Option<&'static CpuBlock> {
+    KERNEL.get().map(|kernel| kernel.block(boot_pin(), cpu))
+}
+
 /// A pin for boot code: the boot CPU runs alone, and nothing made here ever dies.
 pub fn boot_pin() -> Pin<'static> {
     // SAFETY: the other CPUs wait to be released, interrupts are off, and no reclaim can touch boot
@@ -46,11 +61,17 @@ pub fn boot_pin() -> Pin<'static> {
     unsafe { Pin::new(CpuId::BOOT) }
 }
 
+/// The context of boot code; `None` before the kernel is made.
+pub fn boot_context() -> Option<Cx<'static, Pc>> {
+    let k = KERNEL.get()?;
+    Some(Cx { k, cpu: block_of(CpuId::BOOT)?.here(boot_pin())? })
+}
+
 /// The kernel entry that a trap of user code, or a CPU's start, begins. Once each.
-pub fn entry_of(block: &CpuBlock) -> Entry {
+pub fn entry_of(block: &'static CpuBlock) -> CpuEntry {
     // SAFETY: called by the hooks that the trap code calls, and by a CPU that starts: on the CPU of
     // `block`, with interrupts off, and as its only kernel entry.
-    unsafe { Entry::new(block.id) }
+    unsafe { CpuEntry::new(block) }
 }
 
 /// Lets user code of this CPU enter the kernel.
@@ -59,11 +80,21 @@ pub fn accept_system_calls(cpu: CpuId) {
     unsafe { syscall::enable(cpu) }
 }
 
-/// The end of a CPU's start: its first task runs.
-pub fn run_first_task(block: &'static CpuBlock) -> ! {
+/// Leaves the kernel for good: the current task of this CPU, whose context is loaded, goes on. Panics where
+/// there is none.
+#[inline(always)]
+pub fn resume(entry: &CpuEntry) -> ! {
+    assert!(!entry.here().own().hot.current.is_null(), "no task to resume");
     // SAFETY: the caller has loaded the context of the CPU's current task; its frame was checked when
-    // it was written.
-    unsafe { trap::entry::resume(block) }
+    // it was written. Nothing on the stack has to be dropped: the kernel entry is over.
+    unsafe { trap::entry::resume(entry.block()) }
+}
+
+/// Leaves the kernel for good: `task`, which is current, goes on at the end of its system call.
+#[inline(always)]
+pub fn resume_call(_: &CpuEntry, task: Ref<'_, Task>) -> ! {
+    // SAFETY: as in `resume`; kern-core says `Running` of a task in a system call only.
+    unsafe { trap::entry::resume_call(task.get()) }
 }
 
 /// The boot archive's bytes.
@@ -81,7 +112,7 @@ fn take(size: u64) -> Option<Region> {
 }
 
 /// Makes the kernel and the first Untypeds. `None` where memory is too short.
-pub fn make(boot: &'static Boot, kernel: &'static Once<Kernel<Pc>>) -> Option<Made> {
+pub fn make(boot: &'static Boot) -> Option<Made> {
     let cpus = boot.cpus;
     let pair_bytes = (cpus * size_of::<Pair<Mail>>()).next_multiple_of(64);
     let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<AtomicU32>();
@@ -89,7 +120,7 @@ pub fn make(boot: &'static Boot, kernel: &'static Once<Kernel<Pc>>) -> Option<Ma
     let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
     let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<AtomicU32>()) as u64, 64)?;
     let numbers = numbers.emplace_slice(|_| AtomicU32::new(0))?;
-    kernel.call_once(|| Kernel::new(Pc, blocks, numbers));
+    KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers));
     let region = take(PROCESS_1_ROOM)?;
     let descriptors = take((BOOT_UNTYPED_MAX * size_of::<Untyped>()) as u64)?;
     Some(Made { region, untypeds: make_untypeds(&descriptors) })
@@ -106,7 +137,7 @@ fn make_blocks(region: &Region, cpus: usize, pair_bytes: u64) -> Option<Table<Cp
         let id = CpuId::new(n).unwrap_or_default();
         let pairs = pairs(id);
         complete &= pairs.is_some();
-        CpuBlock::new(id, pairs.unwrap_or(Table::empty()))
+        cpu::new_block(id, pairs.unwrap_or(Table::empty()))
     });
     table.filter(|_| complete)
 }

@@ -12,49 +12,46 @@ mod boot;
 mod chaos;
 mod process1;
 
-use abi::{Op, TaskId};
-use kern_base::cpu::CpuBlock;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use abi::{Counter, Op, TaskId};
+use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_core::entry::Interrupt;
-use kern_core::{Cx, Kernel};
+use kern_core::Cx;
+use kern_core::express::Left;
+use kern_core::schedule::Running;
 use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
 use kern_hal::cpu::idle::{self, IdleMode};
-use kern_hal::cpu::percpu::CpuLocal;
 use kern_hal::cpu::{context, percpu, syscall};
 use kern_hal::pc::Pc;
 use kern_hal::trap::{self, Fault};
 use kern_hal::{eprintln, println};
-use smp::cpu::{CpuId, Entry, Pin};
+use kern_base::task::Task;
+use smp::cpu::CpuId;
+use smp::door::Ptr;
 use smp::mailbox::Idle;
 use smp::quiesce;
-use spin::Once;
 
 kern_hal::kernel!(Hooks { main, ap_main, on_interrupt, on_fault });
 ipc_fast::handlers!(Handlers);
 
-static KERNEL: Once<Kernel<Pc>> = Once::new();
-static IDLE: Once<IdleMode> = Once::new();
-
-/// The portable kernel. Nothing that needs it runs before it is there.
-#[inline(always)]
-fn kernel() -> &'static Kernel<Pc> {
-    match KERNEL.get() {
-        Some(kernel) => kernel,
+/// The block of a CPU.
+fn block_of(cpu: CpuId) -> &'static CpuBlock {
+    match boot::block_of(cpu) {
+        Some(block) => block,
         None => panic!("the kernel was entered before it was made"),
     }
 }
 
-/// The block of a CPU.
-fn block_of(cpu: CpuId) -> &'static CpuBlock {
-    kernel().block(boot::boot_pin(), cpu)
-}
+/// Idle CPUs look into their mailbox all the time.
+static POLLS: AtomicBool = AtomicBool::new(false);
+/// Idle CPUs monitor their mailbox.
+static MONITORS: AtomicBool = AtomicBool::new(false);
 
-/// The context of an entry on the CPU of `block`.
+/// The context of one step of an entry.
 #[inline(always)]
-fn context<'k>(pin: Pin<'k>, block: &'static CpuBlock) -> Cx<'k, Pc> {
-    match Cx::new(kernel(), pin, block) {
-        Some(cx) => cx,
-        None => panic!("{:?} runs with the block of {:?}", pin.cpu(), block.id),
-    }
+fn context(entry: &CpuEntry) -> Cx<'_, Pc> {
+    Cx { k: boot::kernel(entry), cpu: entry.here() }
 }
 
 /// The system call entry's way into the portable kernel.
@@ -62,84 +59,155 @@ struct Handlers;
 
 impl ipc_fast::entry::Handlers for Handlers {
     #[inline(always)]
-    fn system_call(entry: &mut Entry, block: &'static CpuBlock, op: Op) {
-        context(entry.pin(), block).on_system_call(op);
+    fn system_call(entry: &mut CpuEntry, op: Op) {
+        context(entry).on_system_call(op);
     }
 
-    fn bad_system_call(entry: &mut Entry, block: &'static CpuBlock) {
-        context(entry.pin(), block).bad_system_call();
+    fn bad_system_call(entry: &mut CpuEntry) {
+        context(entry).bad_system_call();
     }
 
     #[inline(always)]
-    fn switch(entry: &mut Entry, block: &'static CpuBlock) {
-        // Mostly there is a task to run and nothing else to do.
-        let sched = block.sched.here(entry.pin());
-        if sched.grace.is_unsettled() || sched.more_mail.get() || !context::load(entry.pin(), block) {
-            leave(entry, block);
-        }
+    fn call_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, callee: Ptr<Task>, tag: u64, target: u64) -> ! {
+        let cx = context(entry);
+        let left = cx.call_elsewhere(me.get(cx.pin()), callee.get(cx.pin()), tag, target);
+        go_on(entry, left)
+    }
+
+    #[inline(always)]
+    fn reply_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, caller: Ptr<Task>) -> ! {
+        let cx = context(entry);
+        let left = cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin()));
+        go_on(entry, left)
+    }
+
+    #[inline(always)]
+    fn switch(entry: &mut CpuEntry) -> ! {
+        leave(entry)
     }
 }
 
-/// Makes the CPU ready to run its current task, idling until it has one.
-fn leave(entry: &mut Entry, block: &'static CpuBlock) {
-    let Some(cpu) = percpu::this() else { panic!("not on a kernel stack") };
+/// Goes on after a message went to another CPU.
+#[inline(always)]
+fn go_on(entry: &mut CpuEntry, left: Left) -> ! {
+    match left {
+        Left::Nobody => idle(entry),
+        Left::Another => leave(entry),
+        Left::Same => boot::resume(entry),
+    }
+}
+
+/// Goes on with the current task of this CPU, whose context is not loaded, or idles until there is one.
+#[inline(always)]
+fn leave(entry: &mut CpuEntry) -> ! {
+    go_to_current(entry);
+    idle(entry)
+}
+
+/// Goes on with the current task of this CPU, whose context is not loaded, if it has one.
+#[inline(always)]
+fn go_to_current(entry: &mut CpuEntry) {
+    let cpu = entry.here();
+    let sched = &cpu.own().sched;
+    if sched.grace.is_unsettled() || sched.more_mail.get() {
+        work_off(entry);
+    } else if context::load(cpu) {
+        boot::resume(entry);
+    }
+}
+
+/// Idles until there is a task to run. Nothing is left to be done now.
+#[inline(always)]
+fn idle(entry: &mut CpuEntry) -> ! {
+    idle_once(entry);
+    idle_on(entry)
+}
+
+/// The same, when the first to come was not a message that let one task run.
+#[inline(never)]
+fn idle_on(entry: &mut CpuEntry) -> ! {
     loop {
-        let cx = context(entry.pin(), block);
+        go_to_current(entry);
+        idle_once(entry);
+    }
+}
+
+/// Waits once. Does not come back where a message came that let one task run.
+#[inline(always)]
+fn idle_once(entry: &mut CpuEntry) {
+    context(entry).note_idle();
+    let came = wait_for_work(entry);
+    if came & idle::WOKEN != 0 {
+        context(entry).count(Counter::Interrupt);
+    }
+    if came & idle::NOTED != 0 {
+        take_interrupts(entry);
+    }
+    if let Some(Running { task, hot }) = context(entry).take_mail() {
+        context::load_for(entry.here(), task, hot);
+        boot::resume_call(entry, task);
+    }
+}
+
+/// Does what has to be done before user code runs, and lets that run, if there is any.
+#[cold]
+#[inline(never)]
+fn work_off(entry: &mut CpuEntry) {
+    loop {
+        let cx = context(entry);
         if cx.sched.grace.is_unsettled() {
-            settle(entry, block);
-            continue;
-        }
-        if context::load(cx.pin, block) {
+            settle(entry);
+        } else if context::load(cx.cpu) {
             cx.announce_left_mail();
+            boot::resume(entry);
+        } else if cx.sched.more_mail.get() {
+            let _ = cx.take_mail();
+        } else {
             return;
         }
-        if !cx.sched.more_mail.get() {
-            cx.note_idle();
-            wait_for_work(entry, block, cpu);
-            if cpu.arrived.any() {
-                take_interrupts(entry, block, cpu);
-            }
-        }
-        context(entry.pin(), block).take_mail();
     }
 }
 
 /// A quiescent point: grace rounds go on.
 #[cold]
-fn settle(entry: &mut Entry, block: &'static CpuBlock) {
-    let _ = quiesce::settle(kernel(), entry);
-    context(entry.pin(), block).wake_grace_waiters();
+#[inline(never)]
+fn settle(entry: &mut CpuEntry) {
+    let _ = quiesce::settle(boot::kernel(entry), entry.quiescent());
+    context(entry).wake_grace_waiters();
+}
+
+/// Stops this CPU until something has happened; what interrupts came.
+#[inline(always)]
+fn wait_for_work(entry: &mut CpuEntry) -> u64 {
+    let mailbox = entry.block().mailbox();
+    if POLLS.load(Ordering::Relaxed) {
+        rest(entry, Idle::Poll, || idle::poll_until(|| mailbox.has_mail()))
+    } else if MONITORS.load(Ordering::Relaxed) {
+        rest(entry, Idle::Poll, || idle::mwait_until(mailbox.line(), || mailbox.has_mail()))
+    } else {
+        rest(entry, Idle::Halt, idle::halt)
+    }
+}
+
+/// Idles once as `wait` does, if there is no mail; what interrupts came.
+#[inline(always)]
+fn rest(entry: &mut CpuEntry, how: Idle, wait: impl FnOnce() -> u64) -> u64 {
+    if !quiesce::park(entry, how) {
+        return 0;
+    }
+    let came = wait();
+    quiesce::unpark(entry);
+    came
 }
 
 /// The interrupts that came while this CPU was idle.
-fn take_interrupts(entry: &mut Entry, block: &'static CpuBlock, cpu: &CpuLocal) {
-    while let Some(vector) = cpu.arrived.take() {
-        context(entry.pin(), block).on_idle_interrupt(interrupt_of(vector));
+#[cold]
+#[inline(never)]
+fn take_interrupts(entry: &mut CpuEntry) {
+    let Some(local) = percpu::this() else { panic!("not on a kernel stack") };
+    while let Some(vector) = local.arrived.take() {
+        context(entry).on_idle_interrupt(interrupt_of(vector));
     }
-}
-
-/// Idles this CPU until something has happened.
-fn wait_for_work(entry: &mut Entry, block: &'static CpuBlock, cpu: &CpuLocal) {
-    let mode = IDLE.get().copied().unwrap_or_default();
-    let how = if mode == IdleMode::Halt { Idle::Halt } else { Idle::Poll };
-    if !quiesce::park(kernel(), entry, how) {
-        return;
-    }
-    let quiet = || !block.mailbox.has_mail() && !cpu.arrived.any();
-    match mode {
-        IdleMode::Halt => idle::halt(),
-        IdleMode::Poll => {
-            while quiet() {
-                idle::poll();
-            }
-        }
-        IdleMode::Mwait => {
-            while quiet() {
-                idle::mwait(block.mailbox.line(), quiet);
-            }
-        }
-    }
-    quiesce::unpark(kernel(), entry);
 }
 
 fn interrupt_of(vector: u8) -> Interrupt {
@@ -153,26 +221,22 @@ fn interrupt_of(vector: u8) -> Interrupt {
 /// An interrupt of user code.
 fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     let mut entry = boot::entry_of(block);
-    let (before, after) = {
-        let cx = context(entry.pin(), block);
-        let before = cx.hot.current.addr();
-        cx.on_interrupt(interrupt_of(vector));
-        (before, cx.hot.current.addr())
-    };
-    if before != after || context(entry.pin(), block).sched.grace.is_unsettled() {
-        leave(&mut entry, block);
-        return;
+    let cx = context(&entry);
+    let before = cx.hot.current.addr();
+    cx.on_interrupt(interrupt_of(vector));
+    if cx.hot.current.addr() != before || cx.sched.grace.is_unsettled() {
+        leave(&mut entry);
     }
-    context(entry.pin(), block).announce_left_mail();
+    cx.announce_left_mail();
     // The interrupted program goes on with all its registers: by IRET.
-    quiesce::left_by_iret(kernel(), &mut entry);
+    quiesce::left_by_iret(boot::kernel(&entry), entry.quiescent());
 }
 
 /// User code faulted: its process is torn down, and the machine says what happened.
 fn on_fault(block: &'static CpuBlock, fault: Fault) {
     let mut entry = boot::entry_of(block);
     let what = kern_core::entry::Fault { vector: fault.vector, error: fault.error, address: fault.address };
-    let cx = context(entry.pin(), block);
+    let cx = context(&entry);
     let rip = cx.current().map_or(0, |me| me.hot.regs.rip.get());
     let who = cx.on_fault(what).unwrap_or(TaskId::NONE);
     println!(
@@ -184,13 +248,13 @@ fn on_fault(block: &'static CpuBlock, fault: Fault) {
         fault.address,
         rip
     );
-    leave(&mut entry, block);
+    leave(&mut entry)
 }
 
 fn main(boot: &'static Boot) -> ! {
-    IDLE.call_once(|| boot.idle);
-    let made = boot::make(boot, &KERNEL);
-    let Some(made) = made else {
+    POLLS.store(boot.idle == IdleMode::Poll, Ordering::Relaxed);
+    MONITORS.store(boot.idle == IdleMode::Mwait, Ordering::Relaxed);
+    let Some(made) = boot::make(boot) else {
         eprintln!("aurora: not enough memory for the kernel's own objects");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
     };
@@ -204,7 +268,7 @@ fn main(boot: &'static Boot) -> ! {
     }
     #[cfg(feature = "fastpath")]
     ipc_fast::fast::set_features(boot.features);
-    if let Err(why) = process1::start(boot, kernel(), &made) {
+    if let Err(why) = process1::start(boot, &made) {
         eprintln!("aurora: process 1 can't start: {why}");
         kern_hal::dev::exit::exit(kern_hal::dev::exit::Exit::Panic)
     }
@@ -220,16 +284,12 @@ fn ap_main(cpu: CpuId) -> ! {
 
 /// The CPU enters its life: runs tasks, idles when there are none.
 fn run(cpu: CpuId) -> ! {
-    let block = block_of(cpu);
     boot::accept_system_calls(cpu);
-    let mut entry = boot::entry_of(block);
-    {
-        let cx = context(entry.pin(), block);
-        cx.hot.kernel_stack.set(percpu::stack_top(cpu, 0));
-        cx.dispatch();
-    }
-    leave(&mut entry, block);
-    boot::run_first_task(block)
+    let mut entry = boot::entry_of(block_of(cpu));
+    let cx = context(&entry);
+    cx.hot.kernel_stack.set(percpu::stack_top(cpu, 0));
+    cx.dispatch();
+    leave(&mut entry)
 }
 
 #[panic_handler]

@@ -15,7 +15,7 @@ use kern_base::process::{Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
-use kern_core::{Cx, Kernel, MachineObject};
+use kern_core::{Cx, MachineObject};
 use kern_hal::boot::Boot;
 use kern_hal::cpu::features::Features;
 use kern_hal::cpu::{time, vector};
@@ -23,7 +23,7 @@ use kern_hal::pc::Pc;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Piece, Ref, Region};
 
-use crate::boot::{BOOT_ROOT, Made, archive_bytes, boot_pin};
+use crate::boot::{BOOT_ROOT, Made, archive_bytes, boot_context};
 
 /// Page tables for process 1: enough for its image, stack, scratch windows and a large archive.
 const TABLE_POOL: u64 = 128;
@@ -75,10 +75,8 @@ struct First<'a> {
 }
 
 /// Builds process 1 and makes it ready on the boot CPU.
-pub fn start(boot: &'static Boot, kernel: &'static Kernel<Pc>, made: &Made) -> Result<(), Why> {
-    let pin = boot_pin();
-    let block = kernel.block(pin, CpuId::BOOT);
-    let cx = Cx::new(kernel, pin, block).ok_or(Why::Kernel(Error::WrongCpu))?;
+pub fn start(boot: &'static Boot, made: &Made) -> Result<(), Why> {
+    let cx = boot_context().ok_or(Why::Kernel(Error::WrongCpu))?;
     let module = boot.module.ok_or(Why::NoArchive)?;
     let archive = archive_bytes(module);
     let vspace = make_vspace(cx, &made.region).ok_or(Why::NoMemory)?;
@@ -107,7 +105,7 @@ fn make_vspace(cx: Cx<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpa
     let cr3 = cx.k.machine.init_root_table(top);
     let pool = Phys(top.0 + PAGE_SIZE);
     let seen = region.carve(cx.k.cpu_count() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
-    carve(region, cx.pin, VSpace::new(BOOT_ROOT, cr3, pool, TABLE_POOL as u32, seen))
+    carve(region, cx.pin(), VSpace::new(BOOT_ROOT, cr3, pool, TABLE_POOL as u32, seen))
 }
 
 fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {
@@ -201,12 +199,12 @@ impl First<'_> {
             page.cmdline_len = line.len() as u64;
             page.cmdline[..line.len()].copy_from_slice(line);
         };
-        piece.emplace_filled(self.cx.pin, fill).ok_or(Why::NoMemory)?;
+        piece.emplace_filled(self.cx.pin(), fill).ok_or(Why::NoMemory)?;
         self.map(abi::BOOT_PAGE_VA, phys, READ)
     }
 
     fn objects(&self, made: &Made) -> Result<Objects, Why> {
-        let (cx, region, pin) = (self.cx, self.region, self.cx.pin);
+        let (cx, region, pin) = (self.cx, self.region, self.cx.pin());
         let slots = region.carve((abi::INIT_CNODE_SLOTS * size_of::<Slot>()) as u64, 64);
         let slots = slots.and_then(|p| p.emplace_slice(|_| Slot::new())).ok_or(Why::NoMemory)?;
         let cnode = carve(region, pin, CNode::new(BOOT_ROOT, slots)).ok_or(Why::NoMemory)?;

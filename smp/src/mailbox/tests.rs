@@ -27,17 +27,17 @@ fn one_line() {
 #[test]
 fn mail_comes_out_in_order() {
     let mailbox = mailbox(0);
-    assert_eq!(mailbox.pop(pin(0)), Popped::Empty);
+    assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Empty);
     for round in 0..3 {
         assert_eq!(mailbox.push(pin(1), letter(1), round), Wake::Interrupt);
         assert_eq!(mailbox.push(pin(2), letter(2), round + 10), Wake::NotNeeded);
         assert_eq!(mailbox.push(pin(0), letter(0), round + 20), Wake::NotNeeded);
         for n in [round, round + 10, round + 20] {
             assert!(mailbox.has_mail());
-            assert_eq!(mailbox.pop(pin(0)), Popped::Mail(n));
+            assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Mail(n));
         }
         assert!(!mailbox.has_mail());
-        assert_eq!(mailbox.pop(pin(0)), Popped::Empty);
+        assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Empty);
     }
 }
 
@@ -48,10 +48,10 @@ fn the_popper_owns_the_node() {
     for n in 0..3 {
         assert!(there.push(pin(0), node, n).is_needed());
         assert!(!node.is_here(pin(0)) && !node.is_here(pin(1)));
-        assert_eq!(there.pop(pin(1)), Popped::Mail(n));
+        assert_eq!(there.inbox(pin(1)).pop(), Popped::Mail(n));
         assert!(node.is_here(pin(1)));
         assert!(back.push(pin(1), node, n + 100).is_needed());
-        assert_eq!(back.pop(pin(0)), Popped::Mail(n + 100));
+        assert_eq!(back.inbox(pin(0)).pop(), Popped::Mail(n + 100));
     }
     node.hand_to(pin(0), cpu(5));
     assert!(node.is_here(pin(5)));
@@ -74,23 +74,25 @@ fn pushing_anothers_node_is_refused() {
 #[test]
 #[should_panic(expected = "cpu1 took mail from the mailbox of cpu0")]
 fn only_the_owner_pops() {
-    mailbox(0).pop(pin(1));
+    mailbox(0).inbox(pin(1)).pop();
 }
 
 #[test]
 fn polling_saves_the_interrupt_and_nothing_else_does() {
     let mailbox = mailbox(0);
-    assert!(mailbox.advertise(pin(0), Idle::Halt) && mailbox.is_idle());
+    assert!(mailbox.inbox(pin(0)).advertise(Idle::Halt) && mailbox.is_idle());
     assert_eq!(mailbox.push(pin(1), letter(1), 1), Wake::Interrupt);
-    assert!(!mailbox.advertise(pin(0), Idle::Halt), "it has mail");
+    assert!(!mailbox.inbox(pin(0)).advertise(Idle::Halt), "it has mail");
     assert!(!mailbox.is_idle());
-    assert_eq!(mailbox.pop(pin(0)), Popped::Mail(1));
-    assert!(mailbox.advertise(pin(0), Idle::Poll));
+    assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Mail(1));
+    assert!(mailbox.inbox(pin(0)).advertise(Idle::Poll));
     assert_eq!(mailbox.push(pin(1), letter(1), 2), Wake::NotNeeded);
-    assert!(mailbox.retract(pin(0)));
-    assert_eq!(mailbox.pop(pin(0)), Popped::Mail(2));
-    assert!(mailbox.advertise(pin(0), Idle::Poll));
-    assert!(!mailbox.retract(pin(0)) && !mailbox.is_idle());
+    mailbox.inbox(pin(0)).retract();
+    assert!(mailbox.has_mail());
+    assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Mail(2));
+    assert!(mailbox.inbox(pin(0)).advertise(Idle::Poll));
+    mailbox.inbox(pin(0)).retract();
+    assert!(!mailbox.has_mail() && !mailbox.is_idle());
     assert_eq!(mailbox.push(pin(1), letter(1), 3), Wake::Interrupt);
 }
 
@@ -114,8 +116,8 @@ fn a_producer_in_the_middle_is_seen() {
     node.claim(1);
     let this = ptr::from_ref(node.get()).cast_mut();
     mailbox.head.store(this, Ordering::SeqCst);
-    assert_eq!(mailbox.pop(pin(0)), Popped::Between);
-    assert!(!mailbox.advertise(pin(0), Idle::Halt), "no CPU idles meanwhile");
+    assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Between);
+    assert!(!mailbox.inbox(pin(0)).advertise(Idle::Halt), "no CPU idles meanwhile");
     assert_eq!(mailbox.drain(&mut entry, 8, |_, _| panic!("unreachable mail")), Drained::More);
 }
 
@@ -125,9 +127,9 @@ fn bits_are_announced_once_and_taken_together() {
     for round in 0..3 {
         assert_eq!(mailbox.raise(pin(1), bits, 1, 7), Wake::Interrupt);
         assert_eq!(mailbox.raise(pin(2), bits, 4, 7), Wake::NotNeeded);
-        assert_eq!((bits.glance(), mailbox.pop(pin(0))), (5, Popped::Mail(7)), "round {round}");
+        assert_eq!((bits.glance(), mailbox.inbox(pin(0)).pop()), (5, Popped::Mail(7)), "round {round}");
         assert_eq!(mailbox.raise(pin(1), bits, 2, 7), Wake::NotNeeded);
-        assert_eq!(mailbox.pop(pin(0)), Popped::Empty);
+        assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Empty);
         assert_eq!((bits.take(pin(0)), bits.glance()), (7, 0));
     }
 }
@@ -136,10 +138,10 @@ fn bits_are_announced_once_and_taken_together() {
 fn bits_follow_an_object_that_moved() {
     let (old, new, bits) = (mailbox(0), mailbox(3), leak(CoalescedBits::new()));
     let _ = old.raise(pin(1), bits, 8, 9);
-    assert_eq!(old.pop(pin(0)), Popped::Mail(9));
+    assert_eq!(old.inbox(pin(0)).pop(), Popped::Mail(9));
     assert_eq!(new.pass_on(pin(0), bits, 9), Wake::Interrupt);
     assert_eq!(new.raise(pin(1), bits, 1, 9), Wake::NotNeeded);
-    assert_eq!((new.pop(pin(3)), bits.take(pin(3))), (Popped::Mail(9), 9));
+    assert_eq!((new.inbox(pin(3)).pop(), bits.take(pin(3))), (Popped::Mail(9), 9));
 }
 
 #[test]
@@ -179,13 +181,13 @@ fn threads_as_cpus() {
         }
         sleeps += 1;
         let how = if sleeps % 2 == 0 { Idle::Halt } else { Idle::Poll };
-        if mailbox.advertise(entry.pin(), how) {
+        if mailbox.inbox(entry.pin()).advertise(how) {
             let polled = || how == Idle::Poll && mailbox.has_mail();
             while !interrupt.load(Ordering::SeqCst) && !polled() {
                 thread::yield_now();
             }
             interrupt.store(false, Ordering::SeqCst);
-            mailbox.retract(entry.pin());
+            mailbox.inbox(entry.pin()).retract();
         }
     }
     for producer in producers {

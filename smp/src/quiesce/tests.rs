@@ -86,7 +86,7 @@ impl System {
     }
 
     fn park(&self, n: usize) {
-        assert!(park(self, &mut entry(n), Idle::Halt));
+        assert!(park(&mut (self, &mut entry(n)), Idle::Halt));
     }
 }
 
@@ -155,7 +155,7 @@ fn anybodys_round_serves_everybody() {
     request_epoch(&system, here.pin(), stamp + 2);
     let _ = settle(&system, &mut here);
     assert!(system.epoch.is_reusable(stamp));
-    assert!(!unpark(&system, &mut entry(1)));
+    unpark(&mut (&system, &mut entry(1)));
     request_epoch(&system, pin(1), stamp + 2);
     assert!(!system.blocks[1].state.is_unsettled(), "there already");
 }
@@ -170,7 +170,7 @@ fn a_flush_waits_for_the_mail_of_a_parked_cpu() {
     let ticket = request_quiet(&system, here.pin());
     assert_eq!(settle(&system, &mut here), Settled::Advanced, "the round that ends entries");
     assert!(quiet(&system, here.pin(), ticket).is_none());
-    assert!(unpark(&system, &mut entry(1)));
+    unpark(&mut (&system, &mut entry(1)));
     assert_eq!(system.visit(1), Settled::Same);
     assert_eq!(system.visit(0), Settled::Advanced);
     assert!(quiet(&system, pin(0), ticket).is_some() && quiet(&system, pin(1), ticket).is_some());
@@ -196,6 +196,6 @@ fn a_later_request_waits_for_a_period_that_begins_later() {
 fn who_has_something_to_settle_does_not_park() {
     let system = system(2);
     request_quiet(&system, pin(0));
-    assert!(!park(&system, &mut entry(0), Idle::Halt));
+    assert!(!park(&mut (&system, &mut entry(0)), Idle::Halt));
     assert!(!system.blocks[0].mailbox.is_idle());
 }

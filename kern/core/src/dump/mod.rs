@@ -91,7 +91,7 @@ impl<M: Machine> Dump<'_, '_, M> {
             self.describe(text, object);
             text.end();
             if let (Object::Task(task), true) = (object, self.memory) {
-                self.utcb(text, task.get(self.cx.pin));
+                self.utcb(text, task.get(self.cx.pin()));
             }
         }
         if self.memory {
@@ -102,11 +102,11 @@ impl<M: Machine> Dump<'_, '_, M> {
     /// Run queue, timer, waiters of every CPU that can be looked into.
     fn cpus(&self, text: &mut Text<'_, M>) {
         let cx = self.cx;
-        for cpu in cx.k.cpus.iter(cx.pin) {
+        for cpu in cx.k.cpus.iter(cx.pin()) {
             text.line();
-            text.number("cpu", cpu.get().id.index() as u64);
-            text.flag("mail", cpu.get().mailbox.has_mail());
-            if cpu.get().id != cx.id() {
+            text.number("cpu", cpu.get().id().index() as u64);
+            text.flag("mail", cpu.get().mailbox().has_mail());
+            if cpu.get().id() != cx.id() {
                 text.word("elsewhere");
             } else {
                 self.this_cpu(text);
@@ -116,7 +116,7 @@ impl<M: Machine> Dump<'_, '_, M> {
     }
 
     fn this_cpu(&self, text: &mut Text<'_, M>) {
-        let (cx, sched, hot) = (self.cx, self.cx.sched, self.cx.hot);
+        let (cx, sched, hot) = (self.cx, &self.cx.sched, &self.cx.hot);
         self.name(text, "runs", hot.current.addr());
         self.name(text, "with", sched.current.addr());
         self.name(text, "in", hot.vspace.addr());
@@ -129,7 +129,7 @@ impl<M: Machine> Dump<'_, '_, M> {
         let now = cx.k.machine.now();
         self.time(text, "left", sched.until.get().saturating_sub(now));
         text.list("queued");
-        for (priority, sc) in sched.queue.iter(cx.pin).take(LIST_MAX) {
+        for (priority, sc) in sched.queue.iter(cx.pin()).take(LIST_MAX) {
             text.item(u64::from(priority));
             self.names.write(text, sc.addr());
         }
@@ -144,8 +144,8 @@ impl<M: Machine> Dump<'_, '_, M> {
         text.flag("grace", sched.grace.is_busy());
         text.flag("more-mail", sched.more_mail.get());
         text.list("for-grace");
-        let waiters = core::iter::successors(sched.grace_waiters.get(cx.pin), |task| {
-            cx.task_hot(*task)?.wait_next.get(cx.pin)
+        let waiters = core::iter::successors(sched.grace_waiters.get(cx.pin()), |task| {
+            cx.task_hot(*task)?.wait_next.get(cx.pin())
         });
         for task in waiters.take(LIST_MAX) {
             text.gap();
@@ -164,7 +164,7 @@ impl<M: Machine> Dump<'_, '_, M> {
         text.flag("too-many", self.names.is_full());
         text.list("graves");
         let first = cx.k.graves.lock();
-        let graves = core::iter::successors(first.get(cx.pin), |cnode| cnode.get().next_grave.get(cx.pin));
+        let graves = core::iter::successors(first.get(cx.pin()), |cnode| cnode.get().next_grave.get(cx.pin()));
         for cnode in graves.take(LIST_MAX) {
             text.gap();
             self.names.write(text, cnode.addr());

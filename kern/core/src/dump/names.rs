@@ -201,26 +201,26 @@ impl Names {
     fn follow<M: Machine>(&mut self, cx: Cx<'_, M>, object: Object) {
         match object {
             Object::CNode(cnode) => {
-                for slot in cnode.get(cx.pin).get().slots.iter(cx.pin) {
+                for slot in cnode.get(cx.pin()).get().slots.iter(cx.pin()) {
                     self.add_slot(cx, slot);
                 }
             }
             Object::Task(task) => {
-                let process = cx.task_hot(task.get(cx.pin)).and_then(|hot| hot.process.get(cx.pin));
+                let process = cx.task_hot(task.get(cx.pin())).and_then(|hot| hot.process.get(cx.pin()));
                 if let Some(process) = process {
                     self.add(Object::Process(process.ptr()));
                 }
             }
             Object::Process(process) => {
-                let process = process.get(cx.pin).get();
-                if let Some(cnode) = process.cnode.get(cx.pin) {
+                let process = process.get(cx.pin()).get();
+                if let Some(cnode) = process.cnode.get(cx.pin()) {
                     self.add(Object::CNode(cnode.ptr()));
                 }
-                if let Some(vspace) = process.vspace.get(cx.pin) {
+                if let Some(vspace) = process.vspace.get(cx.pin()) {
                     self.add(Object::VSpace(vspace.ptr()));
                 }
-                for number in process.tasks.iter(cx.pin) {
-                    if let Some(task) = number.get().task.get(cx.pin) {
+                for number in process.tasks.iter(cx.pin()) {
+                    if let Some(task) = number.get().task.get(cx.pin()) {
                         self.add(Object::Task(task.ptr()));
                     }
                 }
@@ -231,13 +231,13 @@ impl Names {
 
     /// Adds what a slot refers to, and all of its derivation tree.
     fn add_slot<M: Machine>(&mut self, cx: Cx<'_, M>, slot: Ref<'_, Slot>) {
-        let word = slot.get().word.load(cx.pin);
+        let word = slot.get().word.load(cx.pin());
         let (Some(object), Some(header)) = (Object::of(word), cx.header_of(word)) else { return };
         if self.entry(object.addr()).is_some_and(|entry| entry.in_tree) {
             return;
         }
         for_tree(cx, slot, header, |slot| {
-            let Some(object) = Object::of(slot.get().word.load(cx.pin)) else { return };
+            let Some(object) = Object::of(slot.get().word.load(cx.pin())) else { return };
             self.add(object);
             if let Some(entry) = self.entry(object.addr()) {
                 entry.in_tree = true;
@@ -256,10 +256,10 @@ pub fn for_tree<'k, M: Machine>(
     let _root = cx.lock_root(header);
     let mut first = slot;
     for _ in 0..OBJECTS_MAX * 4 {
-        let Some(prev) = first.get().prev.get(cx.pin) else { break };
+        let Some(prev) = first.get().prev.get(cx.pin()) else { break };
         first = prev;
     }
-    let slots = core::iter::successors(Some(first), |slot| slot.get().next.get(cx.pin));
+    let slots = core::iter::successors(Some(first), |slot| slot.get().next.get(cx.pin()));
     for slot in slots.take(OBJECTS_MAX * 4) {
         each(slot);
     }

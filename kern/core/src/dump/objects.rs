@@ -20,7 +20,7 @@ use crate::dump::{Dump, LIST_MAX};
 
 impl<'k, M: Machine> Dump<'_, 'k, M> {
     pub fn describe(&self, text: &mut Text<'_, M>, object: Object) {
-        let pin = self.cx.pin;
+        let pin = self.cx.pin();
         match object {
             Object::Untyped(object) => self.untyped(text, object.get(pin).get()),
             Object::CNode(object) => self.cnode(text, object.get(pin).get()),
@@ -59,8 +59,8 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         self.header(text, &cnode.header);
         self.name(text, "of", cnode.process.addr());
         text.list("claimed");
-        for (index, slot) in cnode.slots.iter(self.cx.pin).enumerate() {
-            if is_claimed(slot.get().word.load(self.cx.pin)) {
+        for (index, slot) in cnode.slots.iter(self.cx.pin()).enumerate() {
+            if is_claimed(slot.get().word.load(self.cx.pin())) {
                 text.item(index as u64);
             }
         }
@@ -77,7 +77,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         let _guard = vspace.lock.lock();
         for (key, first) in [("mappings", &vspace.mappings), ("going", &vspace.going)] {
             text.list(key);
-            let pin = self.cx.pin;
+            let pin = self.cx.pin();
             for mapping in core::iter::successors(first.get(pin), |m| m.get().next.get(pin)).take(LIST_MAX) {
                 text.item(mapping.get().address.load(Relaxed));
                 self.names.write(text, mapping.get().frame.addr());
@@ -101,7 +101,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.flag("vector", process.vector.load(Relaxed));
         text.number("accepts", u64::from(process.accept.load(Relaxed)));
         text.list("tasks");
-        for (at, number) in process.tasks.iter(self.cx.pin).enumerate() {
+        for (at, number) in process.tasks.iter(self.cx.pin()).enumerate() {
             let (generation, task) = (number.get().generation.load(Relaxed), number.get().task.addr());
             if generation != 0 {
                 text.item(at as u64);
@@ -135,7 +135,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
     fn group(&self, text: &mut Text<'_, M>, group: &Group) {
         self.header(text, &group.header);
         text.list("members");
-        for (index, member) in group.members.iter(self.cx.pin).enumerate() {
+        for (index, member) in group.members.iter(self.cx.pin()).enumerate() {
             let record = member.get().load(Relaxed);
             if record != 0 {
                 text.item(index as u64);
@@ -144,14 +144,14 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         }
         text.end_list();
         text.list("exposed");
-        for (index, exposure) in group.exposures.iter(self.cx.pin).enumerate() {
+        for (index, exposure) in group.exposures.iter(self.cx.pin()).enumerate() {
             self.exposure(text, index, exposure.get());
         }
         text.end_list();
     }
 
     fn exposure(&self, text: &mut Text<'_, M>, index: usize, exposure: &Exposure) {
-        let (word, first) = (exposure.slot.word.load(self.cx.pin), exposure.per_cpu.load(Relaxed));
+        let (word, first) = (exposure.slot.word.load(self.cx.pin()), exposure.per_cpu.load(Relaxed));
         if word.object_type() == 0 && first == 0 {
             return;
         }
@@ -169,7 +169,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
     fn notification(&self, text: &mut Text<'_, M>, object: &Notification) {
         self.header(text, &object.header);
         text.hex("remote", object.remote.glance());
-        let Some(hot) = object.hot.open(self.cx.pin) else {
+        let Some(hot) = object.hot.open(self.cx.pin()) else {
             text.number("on-cpu", object.hot.home().index() as u64);
             return;
         };
@@ -180,7 +180,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
 
     fn reply(&self, text: &mut Text<'_, M>, reply: &Reply) {
         self.header(text, &reply.header);
-        let Some(hot) = reply.hot.open(self.cx.pin) else {
+        let Some(hot) = reply.hot.open(self.cx.pin()) else {
             text.number("on-cpu", reply.hot.home().index() as u64);
             return;
         };
@@ -198,8 +198,8 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
     pub fn trees(&self, text: &mut Text<'_, M>) {
         for table in self.names.tables() {
             let Object::CNode(cnode) = table else { continue };
-            for slot in cnode.get(self.cx.pin).get().slots.iter(self.cx.pin) {
-                let word = slot.get().word.load(self.cx.pin);
+            for slot in cnode.get(self.cx.pin()).get().slots.iter(self.cx.pin()) {
+                let word = slot.get().word.load(self.cx.pin());
                 if !slot.get().prev.is_null() {
                     continue;
                 }
@@ -214,7 +214,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
     }
 
     fn slot(&self, text: &mut Text<'_, M>, slot: Ref<'k, Slot>) {
-        let word = slot.get().word.load(self.cx.pin);
+        let word = slot.get().word.load(self.cx.pin());
         text.line();
         text.number("depth", u64::from(slot.get().depth()));
         text.gap();
@@ -234,7 +234,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
 
     /// The CNode or Group that has the slot at an address, and where.
     fn table_of(&self, addr: u64) -> Option<(u64, u64)> {
-        let pin = self.cx.pin;
+        let pin = self.cx.pin();
         let tables = self.names.tables().filter_map(|table| match table {
             Object::CNode(cnode) => {
                 let slots = &cnode.get(pin).get().slots;

@@ -34,7 +34,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
             Some(hot) => self.hot(text, task, hot),
             None => text.word("elsewhere"),
         }
-        match task.get().msg.open(self.cx.pin) {
+        match task.get().msg.open(self.cx.pin()) {
             Some(msg) => self.message(text, task, msg),
             None => text.word("message-elsewhere"),
         }
@@ -84,21 +84,21 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
     }
 
     fn callee_of(&self, task: Ref<'k, Task>) -> Option<&'k TaskHot> {
-        self.cx.task_hot(task.get().msg.open(self.cx.pin)?.callee.get(self.cx.pin)?)
+        self.cx.task_hot(task.get().msg.open(self.cx.pin())?.callee.get(self.cx.pin())?)
     }
 
     /// Who waits for it, next first.
     fn queues(&self, text: &mut Text<'_, M>, hot: &TaskHot) {
         for (key, list) in [("senders", &hot.senders), ("mourners", &hot.mourners)] {
             text.list(key);
-            for (priority, task) in list.iter(self.cx.pin).take(LIST_MAX) {
+            for (priority, task) in list.iter(self.cx.pin()).take(LIST_MAX) {
                 text.item(u64::from(priority));
                 self.names.write(text, task.addr());
             }
             text.end_list();
         }
         text.list("kept");
-        let pin = self.cx.pin;
+        let pin = self.cx.pin();
         let next = |reply: Ref<'k, Reply>| reply.get().hot.open(pin)?.next.get(pin);
         for reply in core::iter::successors(hot.replies.get(pin), |reply| next(*reply)).take(LIST_MAX) {
             text.gap();
@@ -233,7 +233,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
 
     /// The page that task and kernel share.
     pub fn utcb(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>) {
-        let utcb = task.get().utcb(self.cx.pin);
+        let utcb = task.get().utcb(self.cx.pin());
         let mut hash = 0u64;
         for word in &utcb.msg {
             hash = (hash.rotate_left(5) ^ word.load(Relaxed)).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -9,7 +9,7 @@
 
 use core::sync::atomic::Ordering;
 
-use kern_base::cpu::{CpuBlock, CpuHot};
+use kern_base::cpu::{CpuHere, CpuHot};
 use kern_base::memory::VSpace;
 use kern_base::task::{FLAG_VECTOR, Task, TaskHot};
 use smp::cpu::Pin;
@@ -22,16 +22,21 @@ use crate::mem::tlb;
 ///
 /// Called when the current task is not the one whose context the CPU had on entry.
 #[inline(always)]
-pub fn load(pin: Pin<'_>, block: &CpuBlock) -> bool {
-    let hot = block.hot.here(pin);
-    let Some(task) = hot.current.get(pin) else { return false };
-    let task_hot = task.get().hot.here(pin);
+pub fn load(cpu: CpuHere<'_>) -> bool {
+    let Some(task) = cpu.own().hot.current.get(cpu.pin()) else { return false };
+    load_for(cpu, task, task.get().hot.here(cpu.pin()));
+    true
+}
+
+/// The same for the current task, opened.
+#[inline(always)]
+pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
+    let (pin, hot) = (cpu.pin(), &cpu.own().hot);
     enter_space(pin, hot, task_hot);
     let wanted = task_hot.state.get() & (u64::from(FLAG_VECTOR) << 8) != 0;
     if wanted | hot.vector_on.get() {
         enter_vector(pin, hot, wanted, task, task_hot);
     }
-    true
 }
 
 #[inline(always)]

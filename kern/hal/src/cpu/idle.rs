@@ -22,35 +22,63 @@ impl IdleMode {
     }
 }
 
+/// Another CPU woke this one.
+pub const WOKEN: u64 = 1 << 0;
+/// Other interrupts came: they are noted.
+pub const NOTED: u64 = 1 << 1;
+
+// Each of the following says what interrupts came, by these bits; 0: none. Their handler leaves that in RAX
+// (`trap_kernel` in trap/entry.s), and may change all registers that a C call may.
+
 /// Waits for an interrupt. STI takes effect after the next instruction, so none is lost between the
 /// caller's last look (interrupts off) and the halt.
-#[inline]
-pub fn halt() {
-    // SAFETY: interrupts in kernel mode are handled by `trap::kernel_trap`, which keeps all registers;
-    // memory is clobbered by default.
-    unsafe { core::arch::asm!("sti", "hlt", "cli") }
+#[inline(always)]
+pub fn halt() -> u64 {
+    let came: u64;
+    // SAFETY: interrupts in kernel mode call `trap::idle_interrupt`, which keeps the registers that a C
+    // call keeps; memory is clobbered by default.
+    unsafe { core::arch::asm!("xor eax, eax", "sti", "hlt", "cli", lateout("rax") came, clobber_abi("C")) }
+    came
 }
 
-/// Lets interrupts in for a moment, for a loop that polls. The instruction behind STI is an ordinary
-/// one: QEMU takes no interrupt between a PAUSE or MWAIT there and the CLI.
-#[inline]
-pub fn poll() {
+/// Lets interrupts in for a moment. The instruction behind STI is an ordinary one: QEMU takes no interrupt
+/// between a PAUSE or MWAIT there and the CLI.
+#[inline(always)]
+fn pause() -> u64 {
+    let came: u64;
     // SAFETY: as in `halt`. An interrupt that waits is taken behind NOP.
-    unsafe { core::arch::asm!("sti", "nop", "pause", "cli") }
+    unsafe { core::arch::asm!("xor eax, eax", "sti", "nop", "pause", "cli", lateout("rax") came, clobber_abi("C")) }
+    came
 }
 
-/// Waits until the cache line at `line` is written or an interrupt comes; at once where `wait` says no
-/// after the line is watched. The CPU has MONITOR.
-#[inline]
-pub fn mwait(line: u64, wait: impl FnOnce() -> bool) {
-    // SAFETY: MONITOR has no effect but to watch the line.
-    unsafe {
-        core::arch::asm!("monitor", in("rax") line, in("ecx") 0, in("edx") 0, options(nostack, preserves_flags));
+/// Waits for an interrupt, or for `done`, which it asks all the time.
+#[inline(always)]
+pub fn poll_until(done: impl Fn() -> bool) -> u64 {
+    loop {
+        let came = pause();
+        if came != 0 || done() {
+            return came;
+        }
     }
-    if !wait() {
-        return;
+}
+
+/// The same without spinning: it asks when the cache line at `line` is written. The CPU has MONITOR.
+pub fn mwait_until(line: u64, done: impl Fn() -> bool) -> u64 {
+    while !done() {
+        // SAFETY: MONITOR has no effect but to watch the line.
+        unsafe {
+            core::arch::asm!("monitor", in("rax") line, in("ecx") 0, in("edx") 0, options(nostack, preserves_flags));
+        }
+        if done() {
+            break;
+        }
+        let came: u64;
+        // SAFETY: as in `halt`: MWAIT is the instruction behind STI, and takes its hints from EAX and ECX.
+        unsafe { core::arch::asm!("sti", "mwait", "cli", inlateout("rax") 0u64 => came, in("rcx") 0, clobber_abi("C")) }
+        let came = came | pause();
+        if came != 0 {
+            return came;
+        }
     }
-    // SAFETY: as in `halt`: MWAIT is the instruction behind STI.
-    unsafe { core::arch::asm!("sti", "mwait", "cli", in("eax") 0, in("ecx") 0) }
-    poll();
+    0
 }

@@ -279,9 +279,8 @@ extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
     local.set_life(Life::Alive);
     time::answer_skew();
     while !RELEASED.load(Ordering::Acquire) {
-        idle::halt();
-        // Only the wake-up has come: nothing else is on yet.
-        while local.arrived.take().is_some() {}
+        // Only the wake-up comes: nothing else is on yet.
+        let _ = idle::halt();
     }
     crate::boot::ap_ready(local.id)
 }

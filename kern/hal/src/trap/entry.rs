@@ -4,7 +4,7 @@ use core::arch::global_asm;
 use core::ffi::c_void;
 use core::mem::offset_of;
 
-use kern_base::cpu::{CpuBlock, CpuHot};
+use kern_base::cpu::{CpuBlock, CpuHot, CpuOwn};
 use kern_base::task::{RegFrame, Task, TaskHot};
 use smp::door::Homed;
 
@@ -25,7 +25,7 @@ const STUB_SIZE: u64 = 16;
 const STUB_CS: usize = offset_of!(KernelFrame, cs) - offset_of!(KernelFrame, vector);
 
 /// From the CPU block to what its CPU owns.
-const HOT: usize = offset_of!(CpuBlock, hot) + Homed::<CpuHot>::VALUE_OFFSET;
+const HOT: usize = CpuBlock::OWN_OFFSET + offset_of!(CpuOwn, hot);
 /// From a task to what its home CPU owns, and to its registers.
 const TASK: usize = offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET;
 const REGS: usize = TASK + offset_of!(TaskHot, regs);
@@ -66,6 +66,7 @@ global_asm!(
     gs = const REGS + offset_of!(RegFrame, gs),
     full = const REGS + offset_of!(RegFrame, full),
     kernel_trap = sym super::kernel_trap,
+    idle_interrupt = sym super::idle_interrupt,
     user_fault = sym super::user_fault,
     user_interrupt = sym super::user_interrupt,
 );
@@ -110,5 +111,17 @@ pub unsafe fn resume(block: &CpuBlock) -> ! {
     }
 }
 
-// The stack is 16-byte aligned at the call: the CPU aligns it, then 22 words follow.
+/// Leaves the kernel: `task` goes on at the end of its system call.
+///
+/// # Safety
+/// As for [`resume`]; `task` is this CPU's current one, and its frame is one of a system call.
+#[inline(always)]
+pub unsafe fn resume_call(task: &Task) -> ! {
+    // SAFETY: the caller's promise; `trap_resume_syscall` wants the task in r14 and leaves the stack.
+    unsafe {
+        core::arch::asm!("mov r14, {}", "jmp trap_resume_syscall", in(reg) core::ptr::from_ref(task), options(noreturn))
+    }
+}
+
+// The stack is 16-byte aligned at the calls: the CPU aligns it, then 22 words follow, or 6 (`trap_kernel`).
 const _: () = assert!(size_of::<KernelFrame>().is_multiple_of(16));

@@ -30,7 +30,7 @@ trap_stubs:
 .balign 16
 trap_common:
     test byte ptr [rsp + {stub_cs}], 3
-    jz trap_stacked
+    jz trap_kernel
 
     push r15
     push r14
@@ -123,7 +123,8 @@ trap_resume:
 trap_iret:
     iretq                                    // may fault: see trap::kernel_trap
 
-// The end of a system call: message registers, all others zero (the ABI's list, in abi::syscall).
+// The end of a system call: r14 = the current task. Message registers, all others zero (the ABI's list, in abi::syscall).
+.global trap_resume_syscall
 trap_resume_syscall:
     mov rax, [r14 + {fs_base}]
     wrfsbase rax
@@ -147,7 +148,21 @@ trap_resume_syscall:
     xor r15d, r15d
     sysretq
 
-// Interrupted kernel code, and anything interrupted by NMI, #MC or #DF: all registers on this stack.
+// Interrupted kernel code. Interrupts: only `idle` lets them in, at a place that expects a C call to happen, and
+// in RAX whatever `idle_interrupt` says.
+.balign 16
+trap_kernel:
+    cmp byte ptr [rsp], {first_interrupt}
+    jb trap_stacked
+    pop rdi                                  // vector
+    add rsp, 8
+    push rax
+    call {idle_interrupt}
+    pop rcx
+    or rax, rcx
+    iretq
+
+// A fault of kernel code, and anything interrupted by NMI, #MC or #DF: all registers on this stack.
 .balign 16
 trap_stacked:
     push rax

@@ -3,7 +3,8 @@
 //! # Who gets what
 //! * From user mode: registers go straight to the current task's frame, then to the kernel's hook
 //!   (`entry.s`).
-//! * From the idle loop: an interrupt is noted in [`CpuLocal::arrived`] and acknowledged.
+//! * From the idle loop: an interrupt is acknowledged, and noted in [`CpuLocal::arrived`] unless it was only to
+//!   wake the CPU.
 //! * NMI and machine check, from anywhere, are handled on their own stacks without touching the task.
 //! * Any other exception in kernel mode is a bug: a dump, then the end of the run.
 
@@ -18,7 +19,7 @@ use kern_base::cpu::CpuBlock;
 use x86_64::registers::control::Cr2;
 
 use crate::boot;
-use crate::cpu::percpu;
+use crate::cpu::{idle, percpu};
 use crate::dev::{exit, lapic};
 use crate::eprintln;
 use frame::KernelFrame;
@@ -61,7 +62,6 @@ extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     match vector {
         NMI => non_maskable(frame),
         DEBUG => stray_debug(),
-        FIRST_INTERRUPT.. => while_idle(vector),
         _ if entry::is_exit(frame.rip) => bad_exit(frame),
         _ => die_of_exception(frame),
     }
@@ -93,14 +93,19 @@ extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
     (boot::kernel().on_interrupt)(block, vector);
 }
 
-/// An interrupt in kernel mode: only the idle loop has interrupts on.
-fn while_idle(vector: u8) {
-    if acknowledge(vector) {
-        return;
+/// An interrupt in kernel mode: only the code of [`idle`] has interrupts on. Says what came.
+extern "C" fn idle_interrupt(vector: u64) -> u64 {
+    let vector = vector as u8;
+    if vector == WAKE {
+        lapic::end_of_interrupt();
+        return idle::WOKEN;
     }
-    if let Some(cpu) = percpu::this() {
+    if !acknowledge(vector)
+        && let Some(cpu) = percpu::this()
+    {
         cpu.arrived.note(vector);
     }
+    idle::NOTED
 }
 
 /// Tells the APIC that the interrupt is being handled; true where that was all there is to do.

@@ -114,7 +114,7 @@ impl World {
                 let polled = how == Idle::Poll && self.system.blocks[n].mailbox.has_mail();
                 let called = self.system.interrupts.borrow_mut().remove(cpu(n));
                 if called || polled || self.dice.one_in(20) {
-                    unpark(&self.system, &mut entry(n));
+                    unpark(&mut (&self.system, &mut entry(n)));
                     self.players[n].mode = Mode::Kernel;
                     self.players[n].drains = true;
                 }
@@ -206,7 +206,7 @@ impl World {
         }
         if self.dice.one_in(4) {
             let how = if self.dice.one_in(2) { Idle::Halt } else { Idle::Poll };
-            match park(&self.system, &mut entry, how) {
+            match park(&mut (&self.system, &mut entry), how) {
                 true => self.players[n].mode = Mode::Parked(how),
                 false => self.players[n].drains = true,
             }

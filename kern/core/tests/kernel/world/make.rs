@@ -69,12 +69,10 @@ impl World {
         self.made.next_utcb = 0x5000_0000;
         let init = self.process_one(&own, memory);
         let Some(init) = init else { panic!("the boot region is too small") };
-        let mut entry = host_test::entry(0);
-        self.leave(&mut entry);
+        self.leave(&mut host_test::local_entry(self.block(0)));
         for n in 1..self.cpus() {
-            let mut entry = host_test::entry(n);
             self.k.machine.cpu.store(n, Relaxed);
-            self.leave(&mut entry);
+            self.leave(&mut host_test::local_entry(self.block(n)));
         }
         self.k.machine.cpu.store(0, Relaxed);
         self.first_agent(init);
@@ -85,7 +83,7 @@ impl World {
 
     fn process_one(&mut self, region: &Region, memory: Region) -> Option<Ref<'static, Task>> {
         let cx = self.look(0);
-        let pin = cx.pin;
+        let pin = cx.pin();
         let slots = region.carve((SLOTS * size_of::<Slot>()) as u64, 64)?.emplace_slice(|_| Slot::new())?;
         let cnode = piece::<CNode>(region)?.emplace(pin, CNode::new(BOOT_ROOT, slots))?;
         let seen = region.carve(self.cpus() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
@@ -160,7 +158,7 @@ impl World {
         let Agent { tcb, bell } = self.made.agents[n];
         let Some(bell) = self.object::<Notification>(bell) else { panic!("cpu{n}'s agent lost its bell") };
         self.interrupt(n, Interrupt::Other, |cx| {
-            if let Some(hot) = bell.get().hot.open(cx.pin) {
+            if let Some(hot) = bell.get().hot.open(cx.pin()) {
                 cx.raise(hot, 1);
             }
         });

@@ -15,12 +15,12 @@ pub mod make;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
-use kern_base::cpu::{CpuBlock, Mail};
+use kern_base::cpu::{CpuBlock, CpuEntry, Mail};
 use kern_base::task::{Task, TaskHot, State};
 use kern_core::entry::{Fault, Interrupt};
 use kern_core::schedule::state_of;
 use kern_core::{Cx, Kernel};
-use smp::cpu::{Entry, Pin};
+use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
 use smp::host_test;
 use smp::mailbox::Idle;
@@ -177,8 +177,49 @@ pub struct World {
     pub checked: bool,
     /// Whether kernel entries are printed.
     pub trace: bool,
+    /// Whether what the fastpath hands on goes that way.
+    pub fast: bool,
     /// The memory in which all this stands.
     regions: [u64; 3],
+}
+
+/// What the fastpath does with a call to, or an answer for, a task of another CPU: whether this was one.
+fn elsewhere(cx: Cx<'_, Fake>) -> bool {
+    let Some(me) = cx.current() else { return false };
+    let regs = &me.hot.regs;
+    let leave_message = |block: Ref<'_, Task>, info: u64| {
+        let msg = block.get().msg.here(cx.pin());
+        msg.info.set(abi::MsgInfo(info));
+        for (word, register) in msg.regs.iter().zip([&regs.rdx, &regs.r8, &regs.r9, &regs.r10]) {
+            word.set(register.get());
+        }
+    };
+    let is_elsewhere = |task: Ref<'_, Task>| task.get().hot.home() != cx.id();
+    match Op::from_raw(regs.rax.get() as u8) {
+        Some(Op::Call) if regs.rax.get() as u32 == Op::Call as u32 => {
+            let target = abi::Target(regs.rdi.get());
+            let Ok(dest) = cx.resolve_task(me, target, abi::Rights::SEND) else { return false };
+            if !is_elsewhere(dest.task) {
+                return false;
+            }
+            leave_message(me.task, regs.rax.get());
+            let msg = me.task.get().msg.here(cx.pin());
+            msg.exposure.set(target.index());
+            msg.custom.set(dest.custom);
+            cx.call_elsewhere(me.task, dest.task, dest.tag >> 32 << 32, target.0);
+        }
+        Some(Op::ReplyRecv) if regs.rax.get() as u32 == Op::ReplyRecv as u32 => {
+            let caller = me.hot.caller.get(cx.pin()).filter(|caller| is_elsewhere(*caller));
+            let Some(caller) = caller.filter(|_| me.hot.pending.get() == 0) else { return false };
+            if !me.hot.lender.is(caller) {
+                return false;
+            }
+            leave_message(caller, regs.rax.get() & !0xff);
+            cx.reply_elsewhere(me.task, caller);
+        }
+        _ => return false,
+    }
+    true
 }
 
 impl Drop for World {
@@ -198,7 +239,7 @@ fn kernel(region: &Region, cpus: usize) -> Option<&'static Kernel<Fake>> {
     let pairs = |n| table(region, cpus, |_| Pair::<Mail>::new(host_test::cpu(n)));
     let mut pairs: Vec<Table<Pair<Mail>>> = (0..cpus).map(pairs).collect::<Option<_>>()?;
     let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Table::empty());
-    let blocks = table(region, cpus, |n| CpuBlock::new(host_test::cpu(n), pairs_of(n)))?;
+    let blocks = table(region, cpus, |n| kern_base::cpu::new_block(host_test::cpu(n), pairs_of(n)))?;
     let numbers = table(region, PROCESSES, |_| AtomicU32::new(0))?;
     let piece = region.carve(size_of::<Kernel<Fake>>() as u64, 64)?;
     Some(piece.emplace(host_test::pin(0), Kernel::new(Fake::default(), blocks, numbers))?.get())
@@ -225,6 +266,7 @@ impl World {
             made: make::Made::default(),
             checked: true,
             trace: false,
+            fast: true,
         };
         world.boot(own, memory);
         world
@@ -240,8 +282,8 @@ impl World {
 
     /// The context of a look at CPU `n`, or of a kernel entry there.
     pub fn cx(&self, pin: Pin<'static>) -> Cx<'static, Fake> {
-        match Cx::new(self.k, pin, self.block(pin.cpu().index())) {
-            Some(cx) => cx,
+        match self.block(pin.cpu().index()).here(pin) {
+            Some(cpu) => Cx { k: self.k, cpu },
             None => panic!("{:?} has the block of another CPU", pin.cpu()),
         }
     }
@@ -250,11 +292,8 @@ impl World {
         self.cx(host_test::pin(n))
     }
 
-    fn context<'e>(&self, entry: &'e Entry) -> Cx<'e, Fake> {
-        match Cx::new(self.k, entry.pin(), self.block(entry.cpu().index())) {
-            Some(cx) => cx,
-            None => panic!("{:?} has the block of another CPU", entry.cpu()),
-        }
+    fn context<'e>(&self, entry: &'e CpuEntry) -> Cx<'e, Fake> {
+        Cx { k: self.k, cpu: entry.here() }
     }
 
     pub fn mode(&self, n: usize) -> Mode {
@@ -271,10 +310,10 @@ impl World {
 
     // --- kernel entries --------------------------------------------------------------------------
 
-    fn enter(&mut self, n: usize) -> Entry {
+    fn enter(&mut self, n: usize) -> CpuEntry {
         self.k.machine.cpu.store(n, Relaxed);
         self.advance(10);
-        host_test::entry(n)
+        host_test::local_entry(self.block(n))
     }
 
     /// The task that runs on a CPU.
@@ -318,12 +357,11 @@ impl World {
             let (op, who) = (Op::from_raw(number), check::view(before).name());
             println!("  cpu{n} {who}: {op:?} {:x?}", [&regs.rax, &regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|r| r.get()));
         }
-        {
-            let cx = self.context(&entry);
-            match Op::from_raw(number) {
-                Some(op) => cx.on_system_call(op),
-                None => cx.bad_system_call(),
-            }
+        let cx = self.context(&entry);
+        match Op::from_raw(number) {
+            Some(_) if self.fast && elsewhere(cx) => {}
+            Some(op) => cx.on_system_call(op),
+            None => cx.bad_system_call(),
         }
         if !self.look(n).hot.current.is(before) {
             self.leave(&mut entry);
@@ -338,11 +376,11 @@ impl World {
             println!("  cpu{n} {what:?}, {:?}", self.modes[n]);
         }
         if let Mode::Parked(_) = self.modes[n] {
-            quiesce::unpark(self.k, &mut entry);
+            quiesce::unpark(&mut entry);
             self.modes[n] = Mode::User;
             self.context(&entry).on_idle_interrupt(what);
             handler(self.context(&entry));
-            self.context(&entry).take_mail();
+            let _ = self.context(&entry).take_mail();
             self.leave(&mut entry);
         } else {
             let before = self.current(n);
@@ -354,7 +392,7 @@ impl World {
             if same && !self.context(&entry).sched.grace.is_unsettled() {
                 frame_full(0);
                 self.context(&entry).announce_left_mail();
-                quiesce::left_by_iret(self.k, &mut entry);
+                quiesce::left_by_iret(self.k, entry.quiescent());
             } else {
                 self.leave(&mut entry);
             }
@@ -373,12 +411,12 @@ impl World {
     }
 
     /// The way out of the kernel, as the image goes it.
-    fn leave(&mut self, entry: &mut Entry) {
-        let n = entry.cpu().index();
+    fn leave(&mut self, entry: &mut CpuEntry) {
+        let n = entry.block().id().index();
         for _ in 0..PATIENCE {
             let cx = self.context(entry);
             if cx.sched.grace.is_unsettled() {
-                let _ = quiesce::settle(self.k, entry);
+                let _ = quiesce::settle(self.k, entry.quiescent());
                 self.context(entry).wake_grace_waiters();
                 continue;
             }
@@ -389,12 +427,12 @@ impl World {
             }
             if !cx.sched.more_mail.get() {
                 cx.note_idle();
-                if quiesce::park(self.k, entry, self.idle) {
+                if quiesce::park(entry, self.idle) {
                     self.modes[n] = Mode::Parked(self.idle);
                     return;
                 }
             }
-            self.context(entry).take_mail();
+            let _ = self.context(entry).take_mail();
         }
         panic!("cpu{n} does not find its way out of the kernel");
     }
@@ -406,7 +444,8 @@ impl World {
         let pin = host_test::pin(n);
         let vspace = hot.process.get(pin).and_then(|p| p.get().vspace.get(pin));
         let Some(vspace) = vspace else { panic!("cpu{n} runs a task without address space") };
-        let cpu = self.look(n).hot;
+        let look = self.look(n);
+        let cpu = &look.hot;
         if cpu.vspace.is(vspace) {
             return;
         }
@@ -445,7 +484,7 @@ impl World {
     pub fn has_event(&self, n: usize) -> bool {
         let hardware = self.k.machine.hardware();
         let timer = hardware.timers.get(&n).is_some_and(|at| *at <= hardware.now);
-        let polled = self.modes[n] == Mode::Parked(Idle::Poll) && self.block(n).mailbox.has_mail();
+        let polled = self.modes[n] == Mode::Parked(Idle::Poll) && self.block(n).mailbox().has_mail();
         timer || polled || hardware.wakes.contains(&n)
     }
 
@@ -480,9 +519,9 @@ impl World {
     /// A polling CPU sees its mail.
     fn poll(&mut self, n: usize) {
         let mut entry = self.enter(n);
-        quiesce::unpark(self.k, &mut entry);
+        quiesce::unpark(&mut entry);
         self.modes[n] = Mode::User;
-        self.context(&entry).take_mail();
+        let _ = self.context(&entry).take_mail();
         self.leave(&mut entry);
         self.after_entry();
     }

@@ -168,7 +168,7 @@ fn dead(task: &View) {
 }
 
 fn deadlines(world: &World, n: usize) {
-    let sched = world.look(n).sched;
+    let sched = &world.look(n).cpu.own().sched;
     let mut soonest = u64::MAX;
     for (at, task) in sched.deadlines.iter(host_test::pin(n)) {
         let task = view(task);

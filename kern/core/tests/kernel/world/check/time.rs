@@ -1,5 +1,6 @@
 //! CPU time: never lost, never doubled, with whom the rules say; and the right task runs.
 
+use kern_base::cpu::CpuOwn;
 use kern_base::reply::Reply;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::State;
@@ -34,7 +35,7 @@ fn inside(sc: Ref<'static, SchedContext>) -> (usize, &'static SchedHot) {
 fn context(world: &World, sc: Ref<'static, SchedContext>) {
     let (home, hot) = inside(sc);
     let pin = host_test::pin(home);
-    let sched = world.look(home).sched;
+    let sched = &world.look(home).cpu.own().sched;
     let active = sched.current.is(sc) || sched.queue.contains(pin, sc);
     if let Some(owner) = hot.owner.get(pin).map(view) {
         let knows = owner.hot.own_sc.is(sc) || owner.is_dying() && owner.state != State::Dead;
@@ -131,7 +132,7 @@ fn plain(world: &World, task: &View) {
 /// The best runs, and a CPU that idles has nothing to run.
 fn running(world: &World, n: usize) {
     let pin = host_test::pin(n);
-    let (hot, sched) = (world.look(n).hot, world.look(n).sched);
+    let CpuOwn { hot, sched } = world.look(n).cpu.own();
     let current = sched.current.get(pin).map(|sc| inside(sc).1);
     let task = current.and_then(|sc| sc.task.get(pin));
     hold!(task == hot.current.get(pin), "cpu{n}: running task and running context disagree");
@@ -146,4 +147,5 @@ fn running(world: &World, n: usize) {
     }
     let parked = world.mode(n) != Mode::User;
     hold!(parked == current.is_none(), "cpu{n} is parked {parked}");
+    hold!(sched.idle.get() == parked, "cpu{n} is parked {parked}, and idle {}", sched.idle.get());
 }

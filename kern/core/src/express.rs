@@ -1,0 +1,221 @@
+//! The common call across CPUs, in few steps: register message, receiver waiting, its CPU idle or with
+//! less urgent work, the caller's time on the way with the message.
+//!
+//! Four steps, two on each CPU. Each looks first and changes nothing unless all is as it expects; else
+//! [`crate::ipc`] and [`crate::remote`], which do the same for every case, take over:
+//!
+//! 1. [`Cx::express_call`]: the fastpath has resolved a callee of another CPU and left the message in
+//!    the caller's message block, which goes there with the caller's time.
+//! 2. [`Cx::express_delivery`], there: the callee receives it and runs.
+//! 3. [`Cx::express_reply`]: the fastpath found a caller of another CPU and left the answer in its
+//!    message block, which goes home.
+//! 4. [`Cx::express_return`]: the caller goes on.
+//!
+//! Ownership, ordering and recall are those of [`crate::remote`].
+
+use abi::{MsgInfo, Op};
+use kern_base::cpu::{CpuBlock, Mail};
+use kern_base::machine::Machine;
+use kern_base::sched_context::{SchedContext, SchedHot};
+use kern_base::task::{FLAG_VECTOR, Message, Stage, State, Task, TaskHot, state_half};
+use smp::door::{Held, Ref};
+
+use crate::Cx;
+use crate::schedule::Running;
+
+/// Whom a message that went to another CPU has left to run here.
+pub enum Left {
+    /// Nobody, and the CPU has nothing else to do.
+    Nobody,
+    /// Another task, or nobody.
+    Another,
+    /// The same.
+    Same,
+}
+
+/// The vector flag in the state word.
+const VECTOR: u64 = (FLAG_VECTOR as u64) << 8;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// The state word, less generation and vector flag, of a task of this CPU that is in `state` and not
+    /// suspended.
+    #[inline(always)]
+    fn expected(self, state: State) -> u64 {
+        u64::from(state_half(state, 0, self.id()))
+    }
+
+    /// The block of the CPU where `task` lives. Another than this, by what the fastpath saw; what goes to this
+    /// one all the same is found in its own mailbox.
+    #[inline(always)]
+    fn way_to(self, task: Ref<'k, Task>) -> Option<Ref<'k, CpuBlock>> {
+        task.get().hot.at_home(self.pin(), &self.k.cpus)
+    }
+
+    /// Pushes a task's message block, with the time in it, into another CPU's mailbox.
+    #[inline(always)]
+    fn express_send(
+        self,
+        task: Ref<'k, Task>,
+        msg: Held<'k, Message>,
+        sc: Held<'k, SchedHot>,
+        there: Ref<'k, CpuBlock>,
+    ) {
+        let to = there.get().id();
+        sc.hand_to(to);
+        msg.hand_to(to);
+        let wake = there.get().mailbox().push(self.pin(), task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
+        self.interrupt(to, wake);
+    }
+
+    /// What the fastpath of call does with a callee of another CPU; `target` as the caller named it.
+    #[inline(always)]
+    pub fn call_elsewhere(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64, target: u64) -> Left {
+        if self.express_call(me, callee, tag) { self.next() } else { self.start_over(Op::Call, me, me, target) }
+    }
+
+    /// What the fastpath of reply_recv does with a caller of another CPU.
+    #[inline(always)]
+    pub fn reply_elsewhere(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> Left {
+        if self.express_reply(me, caller) { self.next() } else { self.start_over(Op::ReplyRecv, me, caller, 0) }
+    }
+
+    /// The running task has stopped: who goes on?
+    #[inline(always)]
+    fn next(self) -> Left {
+        if self.sched.queue.is_empty() {
+            return Left::Nobody;
+        }
+        self.dispatch();
+        Left::Another
+    }
+
+    /// The system call begins again in the general path: its arguments go where that looks for them.
+    #[cold]
+    #[inline(never)]
+    fn start_over(self, op: Op, me: Ref<'k, Task>, block: Ref<'k, Task>, target: u64) -> Left {
+        if let Some((hot, msg)) = self.task_hot(me).zip(block.get().msg.open(self.pin())) {
+            self.write_registers(hot, msg);
+            hot.regs.rax.set(msg.info.get().op(op).0);
+            hot.regs.rdi.set(target);
+            hot.regs.rsi.set(0);
+            self.system_call(op);
+        }
+        if self.hot.current.is(me) { Left::Same } else { Left::Another }
+    }
+
+    /// Step 1: whether the call of the running task is under way.
+    #[inline(always)]
+    pub fn express_call(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64) -> bool {
+        let Some(hot) = self.task_hot(me) else { return false };
+        let Some(msg) = me.get().msg.hold(self.pin()) else { return false };
+        let Some((sc, sc_hot)) = self.running_held() else { return false };
+        let Some(way) = self.way_to(callee) else { return false };
+        if !sc_hot.state.may_run_on(way.get().id()) {
+            return false;
+        }
+        self.stop(&sc_hot);
+        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::AwaitRemote as u64));
+        hot.sc.set(None);
+        hot.sent.set(hot.sent.get().wrapping_add(1));
+        msg.number.set(hot.sent.get());
+        msg.sc.set(Some(sc));
+        msg.sender.set(me.get().id());
+        msg.tag.set(tag);
+        msg.callee.set(Some(callee));
+        msg.stage.set(Stage::Out);
+        self.express_send(me, msg, sc_hot, way);
+        true
+    }
+
+    /// Step 2: a call that came from another CPU is received, if its receiver then runs at once.
+    #[inline(always)]
+    pub fn express_delivery(self, caller: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
+        let callee = msg.callee.get(self.pin())?;
+        let hot = self.task_hot(callee)?;
+        let sc = msg.sc.get(self.pin())?;
+        let sc_hot = self.sc_hot(sc)?;
+        let word = hot.state.get();
+        let receiving = word & !VECTOR == msg.tag.get() | self.expected(State::Recv);
+        if !receiving || msg.info.get().words() != 0 || self.task_hot(caller).is_some() {
+            return None;
+        }
+        let now = self.make_way(sc_hot)?;
+        msg.stage.set(Stage::Owed);
+        msg.sc.set(None);
+        hot.caller.set(Some(caller));
+        hot.lender.set(Some(caller));
+        hot.sc.set(Some(sc));
+        sc_hot.task.set(Some(callee));
+        hot.state.set(word ^ (State::Recv as u64 ^ State::Ready as u64));
+        self.take_over(sc, sc_hot, now, callee, word);
+        self.write_registers(hot, msg);
+        hot.regs.rdi.set(u64::from(msg.exposure.get()));
+        hot.regs.rsi.set(msg.sender.get().raw());
+        hot.regs.r12.set(u64::from(msg.custom.get()));
+        Some(Running { task: callee, hot })
+    }
+
+    /// Step 3: whether the reply of the running task, which has its caller's time and now receives, is
+    /// under way. Nothing waits to be received.
+    #[inline(always)]
+    pub fn express_reply(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> bool {
+        let Some(hot) = self.task_hot(me) else { return false };
+        let Some(msg) = caller.get().msg.hold(self.pin()) else { return false };
+        let Some((sc, sc_hot)) = self.running_held() else { return false };
+        let Some(way) = self.way_to(caller) else { return false };
+        self.stop(&sc_hot);
+        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
+        hot.caller.set(None);
+        hot.sc.set(hot.own_sc.get(self.pin()));
+        sc_hot.task.set(Some(caller));
+        msg.sc.set(Some(sc));
+        msg.error.set(0);
+        msg.callee.set(None);
+        msg.stage.set(Stage::Back);
+        self.express_send(caller, msg, sc_hot, way);
+        true
+    }
+
+    /// Step 4: a reply that came from another CPU lets its caller go on, if that is at once.
+    #[inline(always)]
+    pub fn express_return(self, task: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
+        let hot = self.task_hot(task)?;
+        let sc = msg.sc.get(self.pin())?;
+        let sc_hot = self.sc_hot(sc)?;
+        let word = hot.state.get();
+        let waiting = (word & !VECTOR) as u32 == self.expected(State::AwaitRemote) as u32;
+        if !waiting || hot.deadline.is_queued() || hot.recall.get() | msg.error.get() != 0 {
+            return None;
+        }
+        let now = self.make_way(sc_hot)?;
+        msg.stage.set(Stage::Home);
+        msg.sc.set(None);
+        hot.sc.set(Some(sc));
+        hot.state.set(word ^ (State::AwaitRemote as u64 ^ State::Ready as u64));
+        self.take_over(sc, sc_hot, now, task, word);
+        self.write_registers(hot, msg);
+        hot.regs.rdi.set(0);
+        hot.regs.rsi.set(0);
+        hot.regs.r12.set(0);
+        Some(Running { task, hot })
+    }
+
+    /// A register message out of a message block, for a task in a system call: its frame is one of that kind.
+    #[inline(always)]
+    fn write_registers(self, hot: &TaskHot, msg: &Message) {
+        let MsgInfo(info) = msg.info.get();
+        let regs = &hot.regs;
+        regs.rax.set(info);
+        regs.rdx.set(msg.regs[0].get());
+        regs.r8.set(msg.regs[1].get());
+        regs.r9.set(msg.regs[2].get());
+        regs.r10.set(msg.regs[3].get());
+    }
+
+    /// The running context, to be sent away.
+    #[inline(always)]
+    fn running_held(self) -> Option<(Ref<'k, SchedContext>, Held<'k, SchedHot>)> {
+        let sc = self.sched.current.get(self.pin())?;
+        Some((sc, sc.get().hot.hold(self.pin())?))
+    }
+}
