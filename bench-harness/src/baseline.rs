@@ -31,12 +31,7 @@ pub struct Baseline {
 struct Limit {
     row: String,
     cpus: Vec<u32>,
-    /// The goal.
     p50: u64,
-    /// Where the goal is not reached yet: how far the row may be from it. Above the goal is remarked,
-    /// above this fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ceiling: Option<u64>,
 }
 
 /// The median of a row is within so many percent of another row's on one CPU.
@@ -124,12 +119,8 @@ impl Baseline {
             let Some(row) = run.row(&limit.row) else { continue };
             if row.p50 <= limit.p50 {
                 findings.held += 1;
-            } else if limit.ceiling.is_some_and(|ceiling| row.p50 <= ceiling) {
-                let text = format!("{} CPUs: {} is {}, its goal of {} is not reached yet", run.cpus, row.name, row.p50, limit.p50);
-                findings.remarks.push(text);
             } else {
-                let text =
-                    format!("{} CPUs: {} is {}, at most {} allowed", run.cpus, row.name, row.p50, limit.ceiling.unwrap_or(limit.p50));
+                let text = format!("{} CPUs: {} is {}, at most {} allowed", run.cpus, row.name, row.p50, limit.p50);
                 findings.failures.push(text);
             }
         }
@@ -250,7 +241,7 @@ mod tests {
     }
 
     fn baseline() -> Baseline {
-        let limit = Limit { row: "call_reply_cross_as".into(), cpus: vec![1], p50: 160, ceiling: None };
+        let limit = Limit { row: "call_reply_cross_as".into(), cpus: vec![1], p50: 160 };
         let ratio =
             Ratio { row: "pairs_local_4".into(), cpus: 4, like: "call_reply_cross_as".into(), percent: 2 };
         let mut baseline =

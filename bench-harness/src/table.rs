@@ -75,15 +75,16 @@ fn totals<'a>(counters: impl Iterator<Item = &'a Counter>) -> Totals {
 }
 
 const MISS: &str = "miss_";
+/// What the fastpath took: to its end, or up to the message for another CPU.
+const HITS: [Known; 4] = [Known::FastCall, Known::FastReply, Known::ExpressCall, Known::ExpressReply];
 
 fn is_fastpath(name: &str) -> bool {
-    name == Known::FastCall.name() || name == Known::FastReply.name() || name.starts_with(MISS)
+    HITS.iter().any(|hit| name == hit.name()) || name.starts_with(MISS)
 }
 
 /// Hits, and misses by reason; nothing where there was no IPC.
 fn fastpath(totals: &Totals) -> Option<String> {
-    let get = |counter: Known| totals.get(counter.name()).copied().unwrap_or(0);
-    let hits = get(Known::FastCall) + get(Known::FastReply);
+    let hits: u64 = HITS.iter().filter_map(|hit| totals.get(hit.name())).sum();
     let misses = totals.iter().filter(|(name, value)| name.starts_with(MISS) && **value > 0);
     let reasons: Vec<String> =
         misses.clone().map(|(name, value)| format!("{} {value}", &name[MISS.len()..])).collect();

@@ -58,7 +58,7 @@ impl Cast {
     pub fn new(cpus: usize, seed: u64) -> Cast {
         let mut dice = Dice(seed);
         let mut world = World::with_memory(cpus, 4 << 20);
-        world.fast = seed % 4 != 0;
+        world.fast = !seed.is_multiple_of(4);
         if dice.below(2) == 0 {
             world.idle = smp::mailbox::Idle::Poll;
         }
