@@ -42,6 +42,8 @@ pub struct Choice {
     pub role: Role,
     /// It has received a call and not answered it, as far as it knows.
     pub serving: bool,
+    /// It has waited for bits meanwhile: if it had to, it goes on with its own time.
+    pub rested: bool,
 }
 
 /// Operations with their weights.
@@ -55,7 +57,7 @@ const SERVING: Weights = &[
     (Op::Call, 12),
     (Op::Recv, 2),
     (Op::Notify, 4),
-    (Op::Wait, 10),
+    (Op::Wait, 20),
     (Op::YieldTo, 2),
     (Op::Null, 6),
 ];
@@ -124,6 +126,9 @@ impl Choice {
             Role::Fixer => FIXER,
         };
         let mut op = self.weighed(weights);
+        if self.rested && self.board.chance(70) {
+            op = Op::ReplyRecv;
+        }
         if op == Op::Null && self.board.chance(60) {
             op = self.weighed(RARE);
         }

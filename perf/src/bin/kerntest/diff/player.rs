@@ -76,7 +76,8 @@ impl Player {
     fn step(&mut self, step: u64) {
         let Player { board, role, kind, serving, .. } = *self;
         let player = self.number as u32;
-        let (args, words) = Choice { board, player, vector: kind != Kind::General, role, serving }.next();
+        let rested = serving && self.op == Op::Wait && self.got.answer.info.status().is_ok();
+        let (args, words) = Choice { board, player, vector: kind != Kind::General, role, serving, rested }.next();
         for word in utcb::current().message().iter().take(words) {
             word.store(board.random(), Relaxed);
         }
