@@ -11,7 +11,8 @@
 //!
 //! # Fastpaths
 //! They serve the common case of their operation and leave every other to Rust, with nothing changed; a
-//! kernel without them (feature `fastpath`) does the same by Rust alone, and its exportable state is the same.
+//! kernel without them (feature `fastpath`) does the same by Rust alone, and its exportable state is the same: the
+//! differential test compares the two.
 //!
 //! What they cost besides plain instructions, none of which the slow path does without:
 //!

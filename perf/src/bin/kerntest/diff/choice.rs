@@ -90,8 +90,17 @@ const TURNS: Weights = &[
     (Op::Yield, 2),
     (Op::Null, 10),
 ];
-const FIXER: Weights =
-    &[(Op::TaskCancel, 40), (Op::Notify, 34), (Op::TaskResume, 14), (Op::YieldTo, 4), (Op::Null, 8)];
+const FIXER: Weights = &[
+    (Op::TaskCancel, 40),
+    (Op::Notify, 34),
+    (Op::TaskResume, 14),
+    (Op::YieldTo, 4),
+    (Op::CapRevoke, 4),
+    (Op::CapDelete, 5),
+    (Op::Null, 8),
+];
+/// Steps for which the fixer destroys one and the same object.
+const DOOM: u64 = 250;
 /// Instead of [`Op::Null`].
 const RARE: Weights = &[
     (Op::Null, 6),
@@ -353,10 +362,12 @@ impl Choice {
                 let to = SPARE.nth(board.below(u64::from(SPARE.count)) as u32);
                 Args { rdi: spare.arg(), rsi: Target::new(CNODE, to.0).0, ..Args::default() }
             }
-            // The fixer has the first capabilities of Replies and Notifications: those it revokes go everywhere.
-            Op::CapDelete | Op::CapRevoke if self.role == Role::Fixer && board.chance(50) => {
-                let object = if board.chance(50) { self.one_of(REPLIES) } else { self.note() };
-                Args { rdi: Target::new(CNODE, object.0).0, ..Args::default() }
+            // The fixer has the first capabilities of Replies and Notifications. Of one at a time it revokes all
+            // others, and then deletes its own.
+            Op::CapDelete | Op::CapRevoke if self.role == Role::Fixer => {
+                let doomed = [REPLIES.nth(0), NOTES.nth(5), BOUND.nth(2), REPLIES.nth(3), NOTES.nth(2)];
+                let now = (board.get(Word::Step) / DOOM) as usize % doomed.len();
+                Args { rdi: Target::new(CNODE, doomed[now].0).0, ..Args::default() }
             }
             _ => Args { rdi: place, ..Args::default() },
         }
