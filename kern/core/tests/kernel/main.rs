@@ -2,6 +2,7 @@
 
 mod groups;
 mod memory;
+mod recall;
 mod reclaim;
 mod scene;
 mod storm;

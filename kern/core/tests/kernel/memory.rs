@@ -74,3 +74,19 @@ fn address_spaces_give_their_pcids_back() {
         assert_eq!(s.w.k.machine.hardware().pcids_taken(), before, "it is free again");
     }
 }
+
+#[test]
+fn a_cpu_leaves_a_space_that_ends() {
+    let mut s = Scene::new(2);
+    let memory = s.w.make(0, ObjType::Untyped, 19);
+    for _ in 0..3 {
+        // Each time at the same place.
+        let process = s.w.process_of(memory, 4, 16);
+        let task = s.w.task_of(memory, process, 1, 10, true);
+        s.w.resume(&task);
+        s.w.run();
+        assert!(s.w.runs(1, &task) && s.w.touch(1, utcb(&task)), "CPU 1 is in the new space");
+        s.w.must(0, Op::UntypedReset, &[memory.arg()]);
+        s.w.run();
+    }
+}

@@ -1,6 +1,6 @@
 //! Reclaim, case by case.
 
-use abi::{Cap, Op, Rights, Target};
+use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_core::entry::Interrupt;
 
 use crate::scene::{GROUP, Scene};
@@ -37,4 +37,28 @@ fn a_cpu_that_left_by_iret_is_not_asked() {
     s.w.run();
     assert_eq!(s.w.result(&user).error(), None);
     assert!(others.iter().enumerate().all(|(i, task)| s.w.runs(i + 1, task)));
+}
+
+#[test]
+fn nobody_waits_for_what_is_ending() {
+    let mut s = Scene::new(2);
+    let note = s.w.make(1, ObjType::Notification, 0);
+    // The last capability is on its way out; the Notification's own CPU has stopped it.
+    s.w.begin(0, Regs::op(Op::CapDelete, &[at(note)]));
+    s.w.event(1);
+    let refused = s.w.ask(1, Op::Wait, &[note.arg()]);
+    assert!(matches!(refused, Err((Error::Dying | Error::NoCapability, _))), "{refused:?}");
+    s.w.finish(0);
+}
+
+#[test]
+fn memory_with_an_unfinished_cnode_is_not_reset() {
+    let mut s = Scene::new(1);
+    let memory = s.w.make(0, ObjType::Untyped, 16);
+    let table = s.w.make_of(0, memory, ObjType::CNode, 16);
+    // The last capability of what the caller itself runs in: nobody can end that from in there.
+    s.w.must(0, Op::CapMove, &[abi::INIT_VSPACE.arg(), Target::new(table, 3).0]);
+    let refused = s.w.ask(0, Op::UntypedReset, &[memory.arg()]);
+    assert_eq!(refused.map_err(|e| e.0), Err(Error::InUse));
+    s.w.run();
 }

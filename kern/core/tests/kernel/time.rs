@@ -162,3 +162,21 @@ fn time_given_to_a_task_whose_call_is_far_away_rests_till_that_is_over() {
     assert!(s.w.runs(0, &client), "which it gave back");
     assert_eq!(s.w.result(&client).msg(), [9, 9, 9, 9]);
 }
+
+#[test]
+fn a_forwarded_call_without_time_brings_nobody_elses() {
+    let mut s = Scene::new(1);
+    let (server, server_target) = s.server(0, 20);
+    let (relay, relay_target) = s.server(0, 20);
+    let (former, _) = s.running(0, 10);
+    let (client, _) = s.running(0, 5);
+    s.w.does_and_run(&former, call(server_target));
+    s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]));
+    // So the fastpath leaves it: while a task receives, this says nothing.
+    server.hot().lender.set(Some(former.object));
+    s.w.does_and_run(&former, Regs::op(Op::Recv, &[]));
+    s.w.does_and_run(&client, call(relay_target));
+    s.delete(client.sc);
+    s.w.does_and_run(&relay, Regs::message(Op::Forward, server_target, [1, 2, 3, 4]));
+    assert!(server.hot().lender.is_null(), "it goes on with its own");
+}

@@ -31,6 +31,7 @@ impl Cast {
             0..8 if self.busy_with_memory => self.deed(n, what / 16, a, b),
             0..8 => self.program(n, what / 16, a, b),
             8 => self.deed(n, what / 16, a, b),
+            10..13 if self.slow == Some(n) => {}
             9..13 => {
                 self.world.event(n);
             }

@@ -38,6 +38,8 @@ pub struct Cast {
     pub group: Cap,
     /// Most of what tasks do is with memory and capabilities, not messages.
     pub busy_with_memory: bool,
+    /// A CPU that is long in noticing anything: its mail piles up.
+    pub slow: Option<usize>,
     /// What the agent of each CPU is busy with.
     pub busy: Vec<Option<Op>>,
     /// What it does next.
@@ -82,6 +84,7 @@ impl Cast {
             spares: Vec::new(),
             group,
             busy_with_memory: dice.below(3) == 0,
+            slow: if dice.below(2) == 0 { Some(dice.below(cpus)) } else { None },
         };
         cast.make_tasks(&mut dice);
         cast.make_shared();

@@ -38,6 +38,8 @@ struct Player {
     /// Cancels it was asked for and has not shown.
     cancels: u32,
     dead: bool,
+    /// It was made with CPU time of its own.
+    own_time: bool,
     /// It may have ended in ways that the model does not follow.
     lost: bool,
 }
@@ -55,7 +57,7 @@ pub struct Model {
 
 impl Model {
     pub fn add(&mut self, task: Tcb) {
-        self.players.insert(task.id.raw(), Player::default());
+        self.players.insert(task.id.raw(), Player { own_time: task.sc != abi::Cap::NULL, ..Player::default() });
     }
 
     fn player(&mut self, id: TaskId) -> &mut Player {
@@ -222,7 +224,7 @@ impl Model {
             Error::Gone => call.dropped || self.deleted,
             Error::NoExposure => self.deleted,
             Error::SelfCall => call.towards == [task.id],
-            Error::NoTime => true,
+            Error::NoTime => self.deleted || call.towards.iter().any(|id| self.players.get(&id.raw()).is_none_or(|p| !p.own_time)),
             _ => false,
         };
         assert!(right, "{task:?}: {error:?} from {:?} for {call:?} at {now}", regs.sender());

@@ -100,6 +100,11 @@ impl Hardware {
         page.is_some()
     }
 
+    /// The space that a CPU is in.
+    pub fn space(&self, cpu: usize) -> Option<u64> {
+        self.cr3.get(&cpu).copied()
+    }
+
     /// CR3 is written.
     pub fn switch_to(&mut self, cpu: usize, space: u64) {
         self.cr3.insert(cpu, space);

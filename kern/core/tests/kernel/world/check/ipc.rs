@@ -75,6 +75,7 @@ fn state(world: &World, task: &View) {
             let Some(object) = object else { panic!("invariant: {name} waits for no Notification") };
             let hot = object.get().hot.here(host_test::pin(task.home));
             hold!(hot.waiter.is(task.task) && hot.bits.get() == 0, "{name} waits for bits that are there, or unknown");
+            hold!(!object.get().header.has_flag(FLAG_DEAD), "{name} waits for a dead Notification");
         }
         State::Restart => {
             let asks = matches!(task.msg.stage.get(), Stage::Ask | Stage::AskDone | Stage::Mourning);
@@ -151,6 +152,7 @@ fn clients(task: &View) {
     }
     for reply in core::iter::successors(task.hot.replies.get(pin), |r| inside(*r).next.get(pin)) {
         hold!(inside(reply).server.is(task.task), "{} lists a Reply of another", task.name());
+        hold!(!reply.get().header.has_flag(FLAG_DEAD), "{} lists a dead Reply", task.name());
         let caller = inside(reply).caller.get(pin).map(view);
         let Some(caller) = caller else { panic!("invariant: {} lists an empty Reply", task.name()) };
         hold!(caller.msg.held.is(reply), "{} does not know that its call is kept", caller.name());

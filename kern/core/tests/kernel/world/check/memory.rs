@@ -42,6 +42,10 @@ pub fn check(world: &World, seen: &Seen) {
             hold!(fresh || waited_for, "cpu{cpu} remembers {at:x?} as {page:x?}, which nobody waits for");
         }
     }
+    for n in (0..world.cpus()).filter(|n| world.current(*n).is_some()) {
+        let vspace = world.look(n).hot.vspace.get(host_test::pin(n)).map(|v| v.get().cr3());
+        hold!(hardware.space(n) == vspace, "cpu{n} is not in the space of which it is: {vspace:x?}");
+    }
     drop(hardware);
     untypeds(seen);
 }

@@ -3,7 +3,7 @@
 use kern_base::cpu::CpuOwn;
 use kern_base::reply::Reply;
 use kern_base::sched_context::{SchedContext, SchedHot};
-use kern_base::task::State;
+use kern_base::task::{Stage, State};
 use smp::door::Ref;
 use smp::host_test;
 
@@ -49,7 +49,8 @@ fn context(world: &World, sc: Ref<'static, SchedContext>) {
     let name = holder.name();
     let spent = holder.home == home && holder.hot.sc.is(sc) && !holder.has_lent();
     let own_rests = holder.home == home && holder.hot.own_sc.is(sc) && !holder.hot.sc.is(sc);
-    let in_block = holder.msg_home == home && holder.msg.sc.is(sc);
+    let under_way = matches!(holder.msg.stage.get(), Stage::Out | Stage::Back | Stage::Ask | Stage::AskDone);
+    let in_block = holder.msg_home == home && holder.msg.sc.is(sc) && (holder.home != home || under_way);
     hold!(spent || own_rests || in_block, "a context on cpu{home} is with {name}, which does not have it");
     let should = spent && holder.is_runnable();
     hold!(active == should, "a context of {name}: on the CPU or queued {active}, and should be {should}");
