@@ -129,6 +129,8 @@ const _: () = {
 pub const FLAG_VECTOR: u8 = 1 << 0;
 /// Flag in the state word: suspended; not run until resumed, whatever else happens.
 pub const FLAG_SUSPENDED: u8 = 1 << 1;
+/// Flag in the state word, while a call is on another CPU: the time that comes home may be other than what went.
+pub const FLAG_OTHER_TIME: u8 = 1 << 2;
 /// Flag in the state word, in expected values only: never matches.
 pub const FLAG_NEVER: u8 = 1 << 7;
 

@@ -20,7 +20,7 @@ use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_OTHER_TIME, Message, Stage, State, Task, TaskHot, ctl};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -28,8 +28,7 @@ use smp::mailbox::{Node, Popped, Wake};
 
 use crate::answer::{write_error, write_values};
 use crate::ipc::{From, Words};
-use crate::schedule::Running;
-use crate::schedule::{set_state, state_of};
+use crate::schedule::{Running, has_flag, set_flag, set_state, state_of};
 use crate::{Answer, Cx, Me, Result};
 
 /// Most messages that one entry takes from the mailbox.
@@ -249,6 +248,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn time_is_home(self, hot: &TaskHot, msg: &Message) {
         if let Some(sc) = msg.sc.take(self.pin()) {
             hot.sc.set(Some(sc));
+        }
+        if has_flag(hot, FLAG_OTHER_TIME) {
+            set_flag(hot, FLAG_OTHER_TIME, false);
+            if let Some(sc) = hot.sc.get(self.pin()) {
+                self.note_lent(hot, sc);
+            }
         }
     }
 

@@ -11,12 +11,12 @@ use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{Message, PENDING_BITS, Request, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_OTHER_TIME, Message, PENDING_BITS, Request, Stage, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
 use crate::remote::is_dying;
-use crate::schedule::{set_state, state_of};
+use crate::schedule::{set_flag, set_state, state_of};
 use crate::{Cx, Me, Refusal};
 
 /// Longest way up a chain of calls that one entry goes.
@@ -230,6 +230,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             };
             if !awaits(hot) {
                 return Next::Done;
+            }
+            if state_of(hot) == State::AwaitRemote {
+                set_flag(hot, FLAG_OTHER_TIME, true);
             }
             match hot.lender.get(self.pin()) {
                 Some(next) => at = next,

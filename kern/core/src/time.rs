@@ -288,10 +288,27 @@ impl<'k, M: Machine> Cx<'k, M> {
         true
     }
 
-    /// A lender of this CPU keeps the time that it lent in its `sc`, too: a fast reply leaves it there.
-    fn note_lent(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
+    /// The lenders of this CPU keep the time that went through them in their `sc`, too: a fast reply leaves it
+    /// there. It may be another than they lent, if that was lost and time of somebody further down the chain
+    /// took its place.
+    pub fn note_lent(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
         if let Some(lender) = hot.lender.get(self.pin()).and_then(|t| self.task_hot(t)) {
-            lender.sc.set(Some(sc));
+            self.note_with_lenders(lender, sc);
+        }
+    }
+
+    /// The same for a lender and those above it, up to one that knows.
+    fn note_with_lenders(self, lender: &TaskHot, sc: Ref<'k, SchedContext>) {
+        let mut at = lender;
+        for _ in 0..CHAIN_LIMIT {
+            if at.sc.is(sc) {
+                return;
+            }
+            at.sc.set(Some(sc));
+            match at.lender.get(self.pin()).and_then(|t| self.task_hot(t)) {
+                Some(above) => at = above,
+                None => return,
+            }
         }
     }
 

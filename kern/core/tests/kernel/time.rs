@@ -180,3 +180,33 @@ fn a_forwarded_call_without_time_brings_nobody_elses() {
     s.w.does_and_run(&relay, Regs::message(Op::Forward, server_target, [1, 2, 3, 4]));
     assert!(server.hot().lender.is_null(), "it goes on with its own");
 }
+
+/// The time of a caller up the chain is fetched back from its far end; the time of one in the middle, which
+/// had rested, takes its place and comes back with the answers.
+#[test]
+fn time_from_the_middle_of_a_chain_is_known_to_all_above() {
+    let mut s = Scene::new(3);
+    let (end, end_target) = s.server(2, 20);
+    let (far, far_target) = s.server(1, 20);
+    s.delete(far.sc);
+    let (near, near_target) = s.server(0, 20);
+    let (middle, middle_target) = s.server(0, 20);
+    let (client, _) = s.running(0, 10);
+    let deadline = s.w.now() + 5000;
+    s.w.does_and_run(&client, call(middle_target).deadline(deadline));
+    s.w.does_and_run(&middle, call(near_target));
+    s.w.does_and_run(&near, call(far_target));
+    s.w.does_and_run(&far, call(end_target));
+    s.w.wait_until(deadline + 1);
+    assert_eq!(s.w.result(&client).error(), Some(Error::Timeout));
+    s.w.does_and_run(&client, Regs::op(Op::Recv, &[]));
+    let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
+    s.w.does_and_run(&end, answer);
+    assert!(s.w.runs(1, &far), "it has found time");
+    s.w.does_and_run(&far, answer);
+    let own = middle.hot().own_sc.addr();
+    assert!(s.w.runs(0, &near) && near.hot().sc.addr() == own, "on the time of its caller");
+    assert_eq!(middle.hot().sc.addr(), own, "who has it in mind, as a fast reply needs");
+    s.w.does_and_run(&near, answer);
+    assert!(s.w.runs(0, &middle) && middle.hot().sc.addr() == own);
+}

@@ -3,6 +3,7 @@
 use abi::{Cap, FLAG_NONBLOCK, Op, Target};
 
 use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, REPLIES, SPARES};
+use crate::world::check::view;
 use crate::world::make::at;
 use crate::world::{Regs, Tcb};
 
@@ -25,7 +26,13 @@ const LONGEST: u64 = 600;
 impl Cast {
     pub fn perform(&mut self, act: Act) {
         let [what, place, a, b] = act.0;
-        let n = usize::from(place) % self.world.cpus();
+        let mut n = usize::from(place) % self.world.cpus();
+        if what % 16 < 9 {
+            match self.where_something_runs(n) {
+                Some(there) => n = there,
+                None => return self.stir(a, b),
+            }
+        }
         match what % 16 {
             0..2 if self.busy_with_memory => self.program(n, what / 16, a, b),
             0..8 if self.busy_with_memory => self.deed(n, what / 16, a, b),
@@ -40,6 +47,36 @@ impl Cast {
                 self.touch(n, b);
             }
             _ => self.agent(n, what / 16, a, b),
+        }
+        self.look_at_all();
+    }
+
+    /// The CPU `n`, or else the next, that runs a program which the storm leads.
+    fn where_something_runs(&self, n: usize) -> Option<usize> {
+        let cpus = self.world.cpus();
+        let leads = |n: &usize| self.busy[*n].is_none() && (self.index_of(*n).is_some() || self.runs_wild(*n));
+        (n..n + cpus).map(|n| n % cpus).find(leads)
+    }
+
+    /// Nobody runs: something that waits to happen happens, or time passes, or somebody is told to go on.
+    fn stir(&mut self, a: u8, b: u8) {
+        let cpus = self.world.cpus();
+        let next = (0..cpus).map(|i| (i + usize::from(a)) % cpus).find(|n| self.world.has_event(*n) || self.busy[*n].is_some());
+        let timer = self.world.k.machine.hardware().timers.values().min().copied();
+        match (next, timer) {
+            (Some(n), _) if self.busy[n].is_some() => {
+                self.world.step(n);
+            }
+            (Some(n), _) => {
+                self.world.event(n);
+            }
+            (None, Some(at)) => self.world.advance(at.saturating_sub(self.world.now())),
+            (None, None) => {
+                let task = self.tasks[usize::from(a) % self.tasks.len()];
+                let op = if b.is_multiple_of(2) { Op::TaskResume } else { Op::TaskCancel };
+                self.hear(op, task);
+                self.begin(usize::from(b) % cpus, Regs::op(op, &[task.cap.arg()]));
+            }
         }
         self.look_at_all();
     }
@@ -79,13 +116,13 @@ impl Cast {
         }
         let serves = self.model.serves(task);
         match (what, serves) {
-            (0..5, None) | (0..3, Some(_)) => self.call(n, task, a, b),
-            (5..8, None) => self.receive(n, task, Op::Recv, a, b),
-            (3..5, Some(_)) => self.receive(n, task, Op::ReplyRecv, a, b),
-            (5..7, Some(number)) => self.reply(n, task, number, a),
-            (7, Some(_)) => self.receive(n, task, Op::Recv, a, b),
+            (0..5, None) | (0..2, Some(_)) => self.call(n, task, a, b),
+            (5..10, None) => self.receive(n, task, Op::Recv, a, b),
+            (2..4, Some(_)) => self.receive(n, task, Op::ReplyRecv, a, b),
+            (4..7, Some(number)) => self.reply(n, task, number, a),
+            (7, Some(_)) if b < 128 => self.receive(n, task, Op::Recv, a, b),
+            (7 | 9, Some(_)) => self.forward(n, task, a),
             (8, Some(_)) => self.save(n, task, a),
-            (9, Some(_)) => self.forward(n, task, a),
             (10, _) => self.reply_saved(n, task, a),
             (11, _) => self.does(n, task, Regs::op(Op::Notify, &[self.note(a), 1 << (b % 8)])),
             (12, _) => self.wait(n, task, a, b),
@@ -102,7 +139,7 @@ impl Cast {
 
     /// A deadline soon, or not; or no waiting at all.
     fn patience(&self, args: Regs, b: u8) -> Regs {
-        match b % 5 {
+        match b % 4 {
             0 => args.deadline(self.world.now() + u64::from(b) * LONGEST / 256),
             1 => args.flag(FLAG_NONBLOCK),
             _ => args,
@@ -110,12 +147,25 @@ impl Cast {
     }
 
     fn call(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
-        let to = usize::from(a) % self.tasks.len();
+        let to = self.callee(a, task);
         let number = self.model.number();
         let args = Regs::message(Op::Call, self.target(to), [number, 2, 3, 4]).words(b % 3);
         let args = self.patience(args, b / 3);
         self.model.calls(task, self.tasks[to].id, args);
         self.world.issue(n, args);
+    }
+
+    /// Whom a task calls: mostly one that receives, if there is any, and seldom itself.
+    fn callee(&self, a: u8, task: Tcb) -> usize {
+        let count = self.tasks.len();
+        let to = usize::from(a) % count;
+        let receives = |i: &usize| view(self.tasks[*i].object).receives();
+        let receiver = (0..count).map(|i| (to + i) % count).find(receives);
+        match receiver {
+            Some(receiver) if a < 192 => receiver,
+            _ if self.tasks[to] == task && a != 0 => (to + 1) % count,
+            _ => to,
+        }
     }
 
     fn receive(&mut self, n: usize, task: Tcb, op: Op, a: u8, b: u8) {
@@ -165,7 +215,7 @@ impl Cast {
     }
 
     fn forward(&mut self, n: usize, task: Tcb, a: u8) {
-        let to = usize::from(a) % self.tasks.len();
+        let to = self.callee(a, task);
         let Some(number) = self.model.serves(task) else { return };
         let args = Regs::message(Op::Forward, self.target(to), [number, 5, 6, 7]).words(a % 2);
         self.model.may_go_to(number, self.tasks[to].id);
@@ -296,7 +346,7 @@ fn control(b: u8) -> Op {
     match b % 16 {
         0..4 => Op::TaskCancel,
         4..8 => Op::TaskSuspend,
-        8 => Op::TaskKill,
+        8 if b < 32 => Op::TaskKill,
         _ => Op::TaskResume,
     }
 }
