@@ -39,7 +39,11 @@ fn a_frame_takes_the_place_of_a_dead_utcb() {
     let frame = s.w.make(0, ObjType::Frame, 12);
     s.w.must(0, Op::Map, &[s.process.vspace.arg(), frame.arg(), place, 0]);
     assert!(s.w.touch(1, place));
-    assert_eq!(s.w.remembered(1, place).map(|page| page.write), Some(false), "not the UTCB, which was writable");
+    assert_eq!(
+        s.w.remembered(1, place).map(|page| page.write),
+        Some(false),
+        "not the UTCB, which was writable"
+    );
 }
 
 #[test]

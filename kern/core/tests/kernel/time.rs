@@ -157,7 +157,10 @@ fn time_given_to_a_task_whose_call_is_far_away_rests_till_that_is_over() {
     let sc = s.time(10);
     s.w.must(0, Op::SchedBind, &[sc.arg(), near.cap.arg()]);
     s.w.does_and_run(&far, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
-    assert!(s.w.runs(0, &near) && near.hot().sc.addr() == client.hot().own_sc.addr(), "on the client's time again");
+    assert!(
+        s.w.runs(0, &near) && near.hot().sc.addr() == client.hot().own_sc.addr(),
+        "on the client's time again"
+    );
     s.w.does_and_run(&near, Regs::message(Op::ReplyRecv, Target(0), [9, 9, 9, 9]));
     assert!(s.w.runs(0, &client), "which it gave back");
     assert_eq!(s.w.result(&client).msg(), [9, 9, 9, 9]);

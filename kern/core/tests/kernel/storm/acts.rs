@@ -54,14 +54,17 @@ impl Cast {
     /// The CPU `n`, or else the next, that runs a program which the storm leads.
     fn where_something_runs(&self, n: usize) -> Option<usize> {
         let cpus = self.world.cpus();
-        let leads = |n: &usize| self.busy[*n].is_none() && (self.index_of(*n).is_some() || self.runs_wild(*n));
+        let leads =
+            |n: &usize| self.busy[*n].is_none() && (self.index_of(*n).is_some() || self.runs_wild(*n));
         (n..n + cpus).map(|n| n % cpus).find(leads)
     }
 
     /// Nobody runs: something that waits to happen happens, or time passes, or somebody is told to go on.
     fn stir(&mut self, a: u8, b: u8) {
         let cpus = self.world.cpus();
-        let next = (0..cpus).map(|i| (i + usize::from(a)) % cpus).find(|n| self.world.has_event(*n) || self.busy[*n].is_some());
+        let next = (0..cpus)
+            .map(|i| (i + usize::from(a)) % cpus)
+            .find(|n| self.world.has_event(*n) || self.busy[*n].is_some());
         let timer = self.world.k.machine.hardware().timers.values().min().copied();
         match (next, timer) {
             (Some(n), _) if self.busy[n].is_some() => {
@@ -126,7 +129,9 @@ impl Cast {
             (10, _) => self.reply_saved(n, task, a),
             (11, _) => self.does(n, task, Regs::op(Op::Notify, &[self.note(a), 1 << (b % 8)])),
             (12, _) => self.wait(n, task, a, b),
-            (13, _) => self.does(n, task, Regs::op(Op::YieldTo, &[self.target(usize::from(a) % self.tasks.len()).0])),
+            (13, _) => {
+                self.does(n, task, Regs::op(Op::YieldTo, &[self.target(usize::from(a) % self.tasks.len()).0]))
+            }
             (14, _) => self.does(n, task, Regs::op(Op::Yield, &[])),
             _ => self.meddle(n, task, a, b),
         }
@@ -172,7 +177,11 @@ impl Cast {
         let serves = self.model.serves(task);
         let token = self.model.number();
         let regs = [token, serves.unwrap_or(0), 0, 0];
-        let args = self.patience(Regs::message(op, Target(0), regs), b).words(if op == Op::ReplyRecv { a % 3 } else { 0 });
+        let args = self.patience(Regs::message(op, Target(0), regs), b).words(if op == Op::ReplyRecv {
+            a % 3
+        } else {
+            0
+        });
         if op == Op::ReplyRecv {
             self.model.answers(task, serves, token);
         } else {
@@ -282,7 +291,11 @@ impl Cast {
                 // Calls that find nobody there are told so.
                 self.model.deleted = true;
                 let exposure = Target::new(self.group, any as u32).0;
-                if b < 140 { (Op::Withdraw, vec![exposure]) } else { (Op::Expose, vec![exposure, task.cap.arg(), 0]) }
+                if b < 140 {
+                    (Op::Withdraw, vec![exposure])
+                } else {
+                    (Op::Expose, vec![exposure, task.cap.arg(), 0])
+                }
             }
             _ => (Op::TaskResume, vec![task.cap.arg()]),
         };
@@ -314,7 +327,8 @@ impl Cast {
     fn end_process(&mut self, n: usize, a: u8, b: u8) {
         let process = self.processes[usize::from(a) % self.processes.len()];
         let cap = [process.process, process.cnode, process.vspace][usize::from(b) % 3];
-        let tasks: Vec<Tcb> = self.tasks.iter().copied().filter(|t| self.belongs(*t, process.process)).collect();
+        let tasks: Vec<Tcb> =
+            self.tasks.iter().copied().filter(|t| self.belongs(*t, process.process)).collect();
         if b >= 30 {
             let faults = self.index_of(n).is_some_and(|i| tasks.contains(&self.tasks[i]));
             if faults {

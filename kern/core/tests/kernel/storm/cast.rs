@@ -4,8 +4,8 @@
 use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, Target};
 
 use super::model::Model;
-use crate::world::make::Proc;
 use crate::world::check::view;
+use crate::world::make::Proc;
 use crate::world::{Regs, Tcb, World};
 
 /// Slots of every process of the cast.

@@ -80,23 +80,32 @@ impl Cast {
             0..3 => {
                 let (kind, size) = KINDS[usize::from(b) % KINDS.len()];
                 let from = if a % 8 == 7 { of(ObjType::Untyped) } else { MEMORY };
-                Regs::op(Op::Retype, &[Target::new(from, kind as u32).0, size, free_place, 1 + u64::from(b / 200)])
+                Regs::op(
+                    Op::Retype,
+                    &[Target::new(from, kind as u32).0, size, free_place, 1 + u64::from(b / 200)],
+                )
             }
             3 => Regs::op(Op::CapCopy, &[slot(a).arg(), free_place, all, 0]),
             4 => Regs::op(Op::CapCopy, &[slot(a).arg(), inside, all, 0]),
-            5 => Regs::op(Op::CapMove, &[slot(a).arg(), if b.is_multiple_of(2) { free_place } else { inside }]),
+            5 => {
+                Regs::op(Op::CapMove, &[slot(a).arg(), if b.is_multiple_of(2) { free_place } else { inside }])
+            }
             6 => Regs::op(Op::CapDelete, &[if b.is_multiple_of(4) { inside } else { own(a) }]),
             7 => Regs::op(Op::CapRevoke, &[own(a)]),
-            8 if b < 100 => {
-                Regs::op(Op::UntypedReset, &[if b.is_multiple_of(2) { MEMORY } else { of(ObjType::Untyped) }.arg()])
-            }
+            8 if b < 100 => Regs::op(
+                Op::UntypedReset,
+                &[if b.is_multiple_of(2) { MEMORY } else { of(ObjType::Untyped) }.arg()],
+            ),
             8 | 9 => Regs::op(Op::Map, &[SPACE.arg(), of(ObjType::Frame).arg(), page, u64::from(b / 4 % 3)]),
             10 => Regs::op(Op::Unmap, &[SPACE.arg(), of(ObjType::Frame).arg(), page, 0]),
             11 => {
                 let (at, cpu) = (UTCBS + u64::from(a % 8) * 4096, u64::from(b) % self.world.cpus() as u64);
                 Regs::op(Op::TaskConfigure, &[of(ObjType::Task).arg(), SELF.arg(), at, cpu])
             }
-            12 => Regs::op(Op::SchedBind, &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()]),
+            12 => Regs::op(
+                Op::SchedBind,
+                &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()],
+            ),
             13 => Regs::op(Op::TaskResume, &[of(ObjType::Task).arg()]),
             14 => {
                 let kind = if b < 128 { ObjType::Task } else { ObjType::Notification };

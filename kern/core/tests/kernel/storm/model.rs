@@ -57,7 +57,8 @@ pub struct Model {
 
 impl Model {
     pub fn add(&mut self, task: Tcb) {
-        self.players.insert(task.id.raw(), Player { own_time: task.sc != abi::Cap::NULL, ..Player::default() });
+        self.players
+            .insert(task.id.raw(), Player { own_time: task.sc != abi::Cap::NULL, ..Player::default() });
     }
 
     fn player(&mut self, id: TaskId) -> &mut Player {
@@ -224,7 +225,10 @@ impl Model {
             Error::Gone => call.dropped || self.deleted,
             Error::NoExposure => self.deleted,
             Error::SelfCall => call.towards == [task.id],
-            Error::NoTime => self.deleted || call.towards.iter().any(|id| self.players.get(&id.raw()).is_none_or(|p| !p.own_time)),
+            Error::NoTime => {
+                self.deleted
+                    || call.towards.iter().any(|id| self.players.get(&id.raw()).is_none_or(|p| !p.own_time))
+            }
             _ => false,
         };
         assert!(right, "{task:?}: {error:?} from {:?} for {call:?} at {now}", regs.sender());

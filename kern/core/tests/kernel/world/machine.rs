@@ -177,7 +177,10 @@ impl Machine for Fake {
         assert!(stale.is_none(), "an address space ends while cpu{stale:?} remembers it");
         let left = hardware.cr3.iter().find(|(_, at)| **at == cr3);
         assert!(left.is_none(), "an address space ends while a CPU is in it: {left:?}");
-        assert!(cr3 & NO_FLUSH == 0 || hardware.pcids.remove(&(cr3 & PCID_MASK)), "a PCID is given back twice");
+        assert!(
+            cr3 & NO_FLUSH == 0 || hardware.pcids.remove(&(cr3 & PCID_MASK)),
+            "a PCID is given back twice"
+        );
     }
 
     fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error> {
@@ -188,7 +191,9 @@ impl Machine for Fake {
             *left = left.checked_sub(1).ok_or(Error::NoTables)?;
         }
         let space = vspace.cr3();
-        if hardware.overlaps(space, va, log2) || log2 == 21 && hardware.tables.contains(&(space, 21, va >> 21)) {
+        if hardware.overlaps(space, va, log2)
+            || log2 == 21 && hardware.tables.contains(&(space, 21, va >> 21))
+        {
             return Err(Error::Mapped);
         }
         let missing = hardware.missing_tables(space, va, log2);

@@ -353,7 +353,11 @@ impl World {
     /// Task `who`, which has to be running, makes a system call.
     pub fn does(&mut self, who: &Tcb, args: Regs) {
         let n = who.home();
-        assert!(self.runs(n, who), "{who:?} does not run on cpu{n}: {:?}", self.current(n).map(|t| t.get().id()));
+        assert!(
+            self.runs(n, who),
+            "{who:?} does not run on cpu{n}: {:?}",
+            self.current(n).map(|t| t.get().id())
+        );
         self.issue(n, args);
     }
 

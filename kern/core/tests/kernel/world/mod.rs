@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
 use kern_base::cpu::{CpuBlock, CpuEntry, Mail};
-use kern_base::task::{Task, TaskHot, State};
+use kern_base::task::{State, Task, TaskHot};
 use kern_core::entry::{Fault, Interrupt};
 use kern_core::schedule::state_of;
 use kern_core::{Cx, Kernel};
@@ -355,7 +355,10 @@ impl World {
         let number = regs.rax.get() as u8;
         if self.trace {
             let (op, who) = (Op::from_raw(number), check::view(before).name());
-            println!("  cpu{n} {who}: {op:?} {:x?}", [&regs.rax, &regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|r| r.get()));
+            println!(
+                "  cpu{n} {who}: {op:?} {:x?}",
+                [&regs.rax, &regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|r| r.get())
+            );
         }
         let cx = self.context(&entry);
         match Op::from_raw(number) {
@@ -384,7 +387,8 @@ impl World {
             self.leave(&mut entry);
         } else {
             let before = self.current(n);
-            let frame_full = |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
+            let frame_full =
+                |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
             frame_full(1);
             self.context(&entry).on_interrupt(what);
             handler(self.context(&entry));
@@ -579,8 +583,16 @@ impl World {
             let h = task.hot;
             println!(
                 "    {} at {} id {} msg cpu{} sc {} own {} lender {} caller {} callee {} msg.sc {} {}",
-                task.name(), hex(task.task.addr()), task.task.get().id().raw(), task.msg_home, hex(h.sc.addr()), hex(h.own_sc.addr()),
-                hex(h.lender.addr()), hex(h.caller.addr()), hex(task.msg.callee.addr()), hex(task.msg.sc.addr()),
+                task.name(),
+                hex(task.task.addr()),
+                task.task.get().id().raw(),
+                task.msg_home,
+                hex(h.sc.addr()),
+                hex(h.own_sc.addr()),
+                hex(h.lender.addr()),
+                hex(h.caller.addr()),
+                hex(task.msg.callee.addr()),
+                hex(task.msg.sc.addr()),
                 if task.is_suspended() { "suspended" } else { "" }
             );
         }

@@ -20,7 +20,10 @@ fn links(seen: &Seen) {
         let (next, prev) = (slot.get().next.get(pin), slot.get().prev.get(pin));
         if let Some(next) = next {
             hold!(next.get().prev.is(*slot), "slot {at:#x}: its next does not know it");
-            hold!(seen.slots.contains_key(&next.addr()), "slot {at:#x}: its next is in no table that can be found");
+            hold!(
+                seen.slots.contains_key(&next.addr()),
+                "slot {at:#x}: its next is in no table that can be found"
+            );
         }
         if let Some(prev) = prev {
             hold!(prev.get().next.is(*slot), "slot {at:#x}: its previous does not know it");
@@ -42,7 +45,9 @@ fn depths(world: &World, seen: &Seen) {
     for slot in seen.slots.values() {
         let depth = slot.get().depth();
         match slot.get().prev.get(pin) {
-            Some(prev) => hold!(depth <= prev.get().depth() + 1, "a slot is too deep for what stands before it"),
+            Some(prev) => {
+                hold!(depth <= prev.get().depth() + 1, "a slot is too deep for what stands before it")
+            }
             None => hold!(depth == 0, "the first slot of a tree has depth {depth}"),
         }
     }
@@ -58,7 +63,15 @@ fn references(seen: &Seen) {
         let Some((header, kind)) = header(*slot) else { continue };
         let slots = count[&slot.get().word.load(pin).addr()];
         hold!(header.refs() == slots, "a {kind:?} has {slots} slots and {} references", header.refs());
-        let ended_first = matches!(kind, Some(abi::ObjType::Task | abi::ObjType::SchedContext | abi::ObjType::Notification | abi::ObjType::Reply));
+        let ended_first = matches!(
+            kind,
+            Some(
+                abi::ObjType::Task
+                    | abi::ObjType::SchedContext
+                    | abi::ObjType::Notification
+                    | abi::ObjType::Reply
+            )
+        );
         hold!(ended_first || !header.has_flag(FLAG_DEAD), "a {kind:?} is dead with {slots} slots");
     }
 }

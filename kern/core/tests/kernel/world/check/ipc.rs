@@ -62,7 +62,11 @@ fn state(world: &World, task: &View) {
             hold!(callee.home == task.home, "{name} calls {} locally", callee.name());
             let known = known_as(task, &callee);
             let queued = task.state == State::Sending;
-            hold!(known.1 == queued && (known.0 || known.2) != queued, "{name} is known to {} as {known:?}", callee.name());
+            hold!(
+                known.1 == queued && (known.0 || known.2) != queued,
+                "{name} is known to {} as {known:?}",
+                callee.name()
+            );
             hold!(known.2 != task.msg.held.is_null(), "{name}: kept or not by {}", callee.name());
         }
         State::AwaitRemote => {
@@ -74,7 +78,10 @@ fn state(world: &World, task: &View) {
             let object = task.hot.waits_for.get(host_test::pin(task.home));
             let Some(object) = object else { panic!("invariant: {name} waits for no Notification") };
             let hot = object.get().hot.here(host_test::pin(task.home));
-            hold!(hot.waiter.is(task.task) && hot.bits.get() == 0, "{name} waits for bits that are there, or unknown");
+            hold!(
+                hot.waiter.is(task.task) && hot.bits.get() == 0,
+                "{name} waits for bits that are there, or unknown"
+            );
             hold!(!object.get().header.has_flag(FLAG_DEAD), "{name} waits for a dead Notification");
         }
         State::Restart => {
@@ -114,14 +121,21 @@ fn block(task: &View) {
     }
     let rests = matches!(task.msg.stage.get(), Stage::Queued | Stage::Owed | Stage::Mourning);
     if rests && !home {
-        hold!(task.task.get().msg_node.is_here(host_test::pin(task.msg_home)), "{name}: its node is not with its message");
+        hold!(
+            task.task.get().msg_node.is_here(host_test::pin(task.msg_home)),
+            "{name}: its node is not with its message"
+        );
     }
     if task.state == State::AwaitRemote && rests && !task.is_dying() {
         let Some(callee) = task.callee() else { panic!("invariant: {name} calls nobody") };
         hold!(callee.home == task.msg_home, "{name}: its message is not with {}", callee.name());
         let known = known_as(task, &callee);
         let queued = task.msg.stage.get() == Stage::Queued;
-        hold!(known.1 == queued && (known.0 || known.2) != queued, "{name} is known to {} as {known:?}", callee.name());
+        hold!(
+            known.1 == queued && (known.0 || known.2) != queued,
+            "{name} is known to {} as {known:?}",
+            callee.name()
+        );
     }
 }
 
@@ -148,7 +162,12 @@ fn clients(task: &View) {
         let caller = view(caller);
         hold!(caller.msg.callee.is(task.task), "{} has {}, which calls another", task.name(), caller.name());
         let ended = caller.is_dying() && caller.msg_home == caller.home && caller.home != task.home;
-        hold!(!ended && (caller.is_at_callee() || caller.is_dying()), "{} has {}", task.name(), caller.name());
+        hold!(
+            !ended && (caller.is_at_callee() || caller.is_dying()),
+            "{} has {}",
+            task.name(),
+            caller.name()
+        );
     }
     for reply in core::iter::successors(task.hot.replies.get(pin), |r| inside(*r).next.get(pin)) {
         hold!(inside(reply).server.is(task.task), "{} lists a Reply of another", task.name());
@@ -187,10 +206,18 @@ fn notification(object: Ref<'static, Notification>) {
     let pin = host_test::pin(home);
     let hot = object.get().hot.here(pin);
     if let Some(waiter) = hot.waiter.get(pin).map(view) {
-        hold!(waiter.state == State::WaitBits && waiter.hot.waits_for.is(object), "a Notification has {}", waiter.name());
+        hold!(
+            waiter.state == State::WaitBits && waiter.hot.waits_for.is(object),
+            "a Notification has {}",
+            waiter.name()
+        );
     }
     if let Some(bound) = hot.bound.get(pin).map(view) {
-        hold!(bound.home == home && bound.hot.bound.is(object), "a Notification is bound to {}", bound.name());
+        hold!(
+            bound.home == home && bound.hot.bound.is(object),
+            "a Notification is bound to {}",
+            bound.name()
+        );
     }
 }
 

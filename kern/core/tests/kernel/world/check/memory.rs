@@ -27,7 +27,11 @@ pub fn check(world: &World, seen: &Seen) {
     let hardware = world.k.machine.hardware();
     let spaces: Vec<u64> = seen.objects::<VSpace>().iter().map(|v| v.get().cr3()).collect();
     for (at, page) in hardware.pages.iter().filter(|((space, _), _)| spaces.contains(space)) {
-        hold!(expected.get(at) == Some(page), "{at:x?} maps {page:x?}, the records say {:x?}", expected.get(at));
+        hold!(
+            expected.get(at) == Some(page),
+            "{at:x?} maps {page:x?}, the records say {:x?}",
+            expected.get(at)
+        );
     }
     for (at, page) in &expected {
         hold!(hardware.pages.get(at) == Some(page), "{at:x?} should map {page:x?}");
@@ -65,7 +69,12 @@ fn utcbs(seen: &Seen) -> BTreeMap<Where, Page> {
     pages
 }
 
-fn mapping(frame: Ref<'static, Frame>, record: Ref<'static, Mapping>, expected: &mut BTreeMap<Where, Page>, going: &mut Vec<Where>) {
+fn mapping(
+    frame: Ref<'static, Frame>,
+    record: Ref<'static, Mapping>,
+    expected: &mut BTreeMap<Where, Page>,
+    going: &mut Vec<Where>,
+) {
     let pin = host_test::pin(0);
     let Some(vspace) = record.get().vspace.get(pin) else { return };
     hold!(record.get().frame.is(frame), "a record of one frame is another's");
@@ -75,7 +84,12 @@ fn mapping(frame: Ref<'static, Frame>, record: Ref<'static, Mapping>, expected: 
     let listed = core::iter::successors(list.get(pin), |r| r.get().next.get(pin)).any(|r| r == record);
     hold!(listed, "a mapping is not in the list of its address space");
     if word & GOING == 0 {
-        let page = Page { at: frame.get().base, log2: frame.get().log2, write: word & 1 != 0, execute: word & 2 != 0 };
+        let page = Page {
+            at: frame.get().base,
+            log2: frame.get().log2,
+            write: word & 1 != 0,
+            execute: word & 2 != 0,
+        };
         hold!(expected.insert(at, page).is_none(), "two records for {at:x?}");
     } else {
         going.push(at);
@@ -83,8 +97,10 @@ fn mapping(frame: Ref<'static, Frame>, record: Ref<'static, Mapping>, expected: 
 }
 
 fn counts(frame: Ref<'static, Frame>) {
-    let words = || records(frame).filter(|r| !r.get().vspace.is_null()).map(|r| r.get().address.load(Relaxed));
-    let (writable, executable) = (words().filter(|w| w & 1 != 0).count(), words().filter(|w| w & 2 != 0).count());
+    let words =
+        || records(frame).filter(|r| !r.get().vspace.is_null()).map(|r| r.get().address.load(Relaxed));
+    let (writable, executable) =
+        (words().filter(|w| w & 1 != 0).count(), words().filter(|w| w & 2 != 0).count());
     hold!(frame.get().writable.load(Relaxed) as usize == writable, "a frame's writable mappings");
     hold!(frame.get().executable.load(Relaxed) as usize == executable, "a frame's executable mappings");
     hold!(writable == 0 || executable == 0, "a frame is writable and executable");
@@ -101,7 +117,11 @@ fn untypeds(seen: &Seen) {
     for (at, word) in &seen.words {
         for (whole, low, high) in all.iter().map(used) {
             let carved = !whole.contains(at) || *at < low || *at >= high;
-            hold!(carved, "a {:?} stands at {at:#x}, which is not carved", abi::ObjType::from_raw(word.object_type()));
+            hold!(
+                carved,
+                "a {:?} stands at {at:#x}, which is not carved",
+                abi::ObjType::from_raw(word.object_type())
+            );
         }
     }
 }

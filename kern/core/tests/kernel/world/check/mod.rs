@@ -53,8 +53,10 @@ pub struct Seen {
 impl Seen {
     pub fn collect(world: &World) -> Seen {
         let pin = host_test::pin(0);
-        let mut seen = Seen { slots: BTreeMap::new(), empty: Vec::new(), tasks: Vec::new(), words: BTreeMap::new() };
-        let mut cnodes: Vec<Ref<'static, CNode>> = world.init_process().get().cnode.get(pin).into_iter().collect();
+        let mut seen =
+            Seen { slots: BTreeMap::new(), empty: Vec::new(), tasks: Vec::new(), words: BTreeMap::new() };
+        let mut cnodes: Vec<Ref<'static, CNode>> =
+            world.init_process().get().cnode.get(pin).into_iter().collect();
         let first_grave = world.k.graves.lock().get(pin);
         cnodes.extend(core::iter::successors(first_grave, |c| c.get().next_grave.get(pin)));
         let mut at = 0;
@@ -107,9 +109,10 @@ impl Seen {
 
     fn collect_tasks(&self, world: &World) -> Vec<Ref<'static, Task>> {
         let pin = host_test::pin(0);
-        let of_processes = self.objects::<Process>().into_iter().flat_map(|p| {
-            p.get().tasks.iter(pin).filter_map(|n| n.get().task.get(pin)).collect::<Vec<_>>()
-        });
+        let of_processes = self
+            .objects::<Process>()
+            .into_iter()
+            .flat_map(|p| p.get().tasks.iter(pin).filter_map(|n| n.get().task.get(pin)).collect::<Vec<_>>());
         let on_cpus = (0..world.cpus()).filter_map(|n| world.look(n).hot.current.get(host_test::pin(n)));
         let mut tasks = self.objects::<Task>();
         for task in of_processes.chain(on_cpus) {
@@ -159,7 +162,14 @@ pub fn view(task: Ref<'static, Task>) -> View {
 impl View {
     pub fn name(&self) -> String {
         let id = self.task.get().id();
-        format!("task {}.{} ({:?}, {:?}, cpu{})", id.process().number(), id.task(), self.state, self.msg.stage.get(), self.home)
+        format!(
+            "task {}.{} ({:?}, {:?}, cpu{})",
+            id.process().number(),
+            id.task(),
+            self.state,
+            self.msg.stage.get(),
+            self.home
+        )
     }
 
     pub fn is_suspended(&self) -> bool {

@@ -120,11 +120,17 @@ fn plain(world: &World, task: &View) {
     }
     let (name, pin) = (task.name(), host_test::pin(task.home));
     hold!(!world.look(task.home).hot.current.is(task.task), "{name} runs and is plain");
-    hold!(!task.hot.sc.is_null() && task.hot.regs.full.get() == 0, "{name} is plain, without time or its whole frame");
+    hold!(
+        !task.hot.sc.is_null() && task.hot.regs.full.get() == 0,
+        "{name} is plain, without time or its whole frame"
+    );
     match task.state {
         State::WaitBits => {
             hold!(!task.hot.deadline.is_queued(), "{name} is plain and has a deadline");
-            hold!(task.hot.sc.get(pin) == task.hot.own_sc.get(pin), "{name} is plain and waits with borrowed time");
+            hold!(
+                task.hot.sc.get(pin) == task.hot.own_sc.get(pin),
+                "{name} is plain and waits with borrowed time"
+            );
         }
         other => hold!(other == State::Ready, "{name} is plain in {other:?}"),
     }
