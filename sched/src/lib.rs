@@ -1,6 +1,6 @@
 //! Scheduling mechanism: what each CPU keeps in order, and the right to its time.
 //!
-//! * [`context`]: [`ScState`](context), the inside of a SchedContext: priority, slice, CPU time.
+//! * [`context`]: `ScState`, the inside of a SchedContext: priority, slice, CPU time.
 //! * [`run_queue`]: the SchedContexts that want this CPU, strict priorities, round robin within one.
 //! * [`prio_list`]: waiters by priority and in order within one (queued senders).
 //! * [`deadlines`]: who is to be woken when, soonest first.

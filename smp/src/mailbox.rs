@@ -22,10 +22,12 @@
 //! target is doing, in the kernel too; left out only where the target has advertised that it polls.
 //! The consumer's part of the bargain:
 //!
-//! * A CPU idles only after [`Mailbox::advertise`] said that there is nothing. While `head` is not null
+//! * A CPU idles only after [`Inbox::advertise`] said that there is nothing. While `head` is not null
 //!   it doesn't idle, even where a producer stands between exchange and link.
-//! * After [`Mailbox::retract`] it drains before it does anything else, since a producer may have
+//! * After [`Inbox::retract`] it drains before it does anything else, since a producer may have
 //!   left its interrupt out until then.
+//! * A message that was alone leaves the mailbox empty ([`Inbox::pop_only`]): the next push will interrupt, and
+//!   the consumer need not look again.
 //! * Nor does it return to user mode for good while a drain said [`Drained::More`]: later pushes find
 //!   the queue non-empty and won't interrupt. It comes back by itself (interrupts itself, or loops).
 //!

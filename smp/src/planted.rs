@@ -1,7 +1,7 @@
 //! Bugs that tests plant, to show that loom and the stress run find them.
 //!
 //! On the machine each is a cargo feature that no normal build turns on, so what stands here compiles
-//! to nothing. Under loom a test plants a bug for as long as it holds a [`Planted`]; the normal and the
+//! to nothing. Under loom a test plants a bug for as long as it holds a `Planted`; the normal and the
 //! broken protocol run in one process.
 
 /// What can be broken.
