@@ -12,8 +12,9 @@ use std::boxed::Box;
 use std::cell::RefCell;
 use std::vec::Vec;
 
-use crate::cpu::{CpuId, Entry, LocalEntry, PerCpu, Pin};
+use crate::cpu::{CpuId, Entry, Pin};
 use crate::door::{Ref, Region};
+use crate::percpu::{LocalEntry, PerCpu};
 
 /// The CPU numbered `n`; panics where the number is out of range.
 pub fn cpu(n: usize) -> CpuId {

@@ -5,6 +5,7 @@
 //! * [`door`]: [`Ref`](door::Ref), [`Link`](door::Link), [`Homed`](door::Homed), [`ObjWord`](door::ObjWord),
 //!   [`Region`](door::Region): how safe code holds, stores and makes kernel objects.
 //! * [`cpuset`]: sets of CPUs.
+//! * [`percpu`]: blocks of which each CPU has one, and the kernel entry that knows its own.
 //! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
 //! * [`coalesced`]: bits that anyone may raise and one message announces.
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
@@ -26,6 +27,7 @@ pub mod door;
 #[cfg(any(test, loom, feature = "host-test"))]
 pub mod host_test;
 pub mod mailbox;
+pub mod percpu;
 pub mod planted;
 pub mod quiesce;
 pub mod sync;

@@ -53,10 +53,11 @@
 use core::cell::Cell;
 
 use crate::chaos::{self, Point};
-use crate::cpu::{CpuId, Entry, LocalEntry, Pin};
+use crate::cpu::{CpuId, Entry, Pin};
 use crate::cpuset::CpuSet;
 use crate::door::{ObjWord, Quiet, RIGHTS_SHIFT, Ref, Table};
 use crate::mailbox::{Idle, Inbox, Mailbox, Node};
+use crate::percpu::LocalEntry;
 use crate::planted::{Fault, planted};
 use crate::sync::{
     AtomicU64, Ordering, const_unless_loom, fence, fence_after_exchange, fence_after_message, fence_of_iret,

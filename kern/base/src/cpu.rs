@@ -6,8 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Counter;
 use sched::{DeadlineQueue, NEVER, RunQueue};
-use smp::cpu::{CpuId, Here, LocalEntry, PerCpu};
+use smp::cpu::CpuId;
 use smp::door::{Link, Ptr, Table};
+use smp::percpu::{Here, LocalEntry, PerCpu};
 use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
 
 use crate::memory::VSpace;

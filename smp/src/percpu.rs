@@ -1,0 +1,142 @@
+//! Blocks of which each CPU has one, and the kernel entry that knows its own.
+//!
+//! A [`PerCpu`] has three parts: what its CPU alone may touch, its mailbox, and what all CPUs see. [`Here`] is one
+//! word that stands for two proofs, that of running on the block's CPU (a [`Pin`]) and that of being the mailbox's
+//! consumer. [`LocalEntry`] is an [`Entry`] that starts with that word, so nothing is compared afterwards.
+
+use core::marker::PhantomData;
+use core::ops::Deref;
+
+use crate::cpu::{CpuId, Entry, Pin};
+use crate::mailbox::{Inbox, Mailbox};
+use crate::sync::const_unless_loom;
+
+/// What each CPU has one of: `own` for that CPU alone, its mailbox, and `shared` for all.
+#[repr(C)]
+pub struct PerCpu<O, S, P> {
+    own: O,
+    id: CpuId,
+    mailbox: Mailbox<P>,
+    shared: S,
+}
+
+// SAFETY: `own` is reached only through a `Pin` of the CPU `id`, which never changes; so one CPU at a time
+// has access. It moves to that CPU after it was made, hence `Send`.
+unsafe impl<O: Send, S: Sync, P: Send> Sync for PerCpu<O, S, P> {}
+
+impl<O, S, P> PerCpu<O, S, P> {
+    /// Offset of `own`, for assembly.
+    pub const OWN_OFFSET: usize = core::mem::offset_of!(PerCpu<O, S, P>, own);
+    /// Offset of the CPU's number, for assembly.
+    pub const ID_OFFSET: usize = core::mem::offset_of!(PerCpu<O, S, P>, id);
+    /// Offset of `shared`, for assembly.
+    pub const SHARED_OFFSET: usize = core::mem::offset_of!(PerCpu<O, S, P>, shared);
+
+    const_unless_loom! {
+        pub fn new(id: CpuId, own: O, shared: S) -> PerCpu<O, S, P> {
+            PerCpu { own, id, mailbox: Mailbox::new(id), shared }
+        }
+    }
+
+    /// For those who send.
+    #[inline(always)]
+    pub fn mailbox(&self) -> &Mailbox<P> {
+        &self.mailbox
+    }
+
+    pub const fn id(&self) -> CpuId {
+        self.id
+    }
+
+    /// For the CPU whose it is.
+    #[inline(always)]
+    pub fn here<'k>(&'k self, pin: Pin<'k>) -> Option<Here<'k, O, S, P>> {
+        (self.id == pin.cpu()).then_some(Here { this: self, _here: PhantomData })
+    }
+}
+
+impl<O, S, P> Deref for PerCpu<O, S, P> {
+    type Target = S;
+    #[inline(always)]
+    fn deref(&self) -> &S {
+        &self.shared
+    }
+}
+
+/// A [`PerCpu`] of the CPU that runs this entry, and a [`Pin`] of that entry: both in one word.
+pub struct Here<'k, O, S, P> {
+    this: &'k PerCpu<O, S, P>,
+    _here: PhantomData<*const ()>,
+}
+
+impl<O, S, P> Clone for Here<'_, O, S, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<O, S, P> Copy for Here<'_, O, S, P> {}
+
+impl<'k, O, S, P> Here<'k, O, S, P> {
+    #[inline(always)]
+    pub fn pin(self) -> Pin<'k> {
+        // SAFETY: a `Here` is made for the CPU `id` only, from a pin or an entry that it is bound to.
+        unsafe { Pin::new(self.this.id) }
+    }
+
+    /// This CPU's end of its mailbox.
+    #[inline(always)]
+    pub fn inbox(self) -> Inbox<'k, P> {
+        Inbox::new(&self.this.mailbox)
+    }
+
+    #[inline(always)]
+    pub fn own(self) -> &'k O {
+        &self.this.own
+    }
+
+    #[inline(always)]
+    pub fn shared(self) -> &'k S {
+        &self.this.shared
+    }
+}
+
+impl<O, S, P> Deref for Here<'_, O, S, P> {
+    type Target = S;
+    #[inline(always)]
+    fn deref(&self) -> &S {
+        &self.this.shared
+    }
+}
+
+/// An [`Entry`] on the CPU of a [`PerCpu`], which it knows without looking.
+pub struct LocalEntry<O: 'static, S: 'static, P: 'static> {
+    entry: Entry,
+    block: &'static PerCpu<O, S, P>,
+}
+
+impl<O, S, P> LocalEntry<O, S, P> {
+    /// # Safety
+    /// As [`Entry::new`], for the CPU whose `block` is.
+    #[inline(always)]
+    pub const unsafe fn new(block: &'static PerCpu<O, S, P>) -> LocalEntry<O, S, P> {
+        // SAFETY: the caller's promise.
+        LocalEntry { entry: unsafe { Entry::new(block.id) }, block }
+    }
+
+    /// For one step of the entry, like [`Entry::pin`].
+    #[inline(always)]
+    pub fn here(&self) -> Here<'_, O, S, P> {
+        Here { this: self.block, _here: PhantomData }
+    }
+
+    #[inline(always)]
+    pub fn block(&self) -> &'static PerCpu<O, S, P> {
+        self.block
+    }
+
+    /// Everything loaded so far is given up: for a quiescent point.
+    #[inline(always)]
+    pub fn quiescent(&mut self) -> &mut Entry {
+        &mut self.entry
+    }
+}
