@@ -120,7 +120,8 @@ impl Baseline {
             if row.p50 <= limit.p50 {
                 findings.held += 1;
             } else {
-                let text = format!("{} CPUs: {} is {}, at most {} allowed", run.cpus, row.name, row.p50, limit.p50);
+                let text =
+                    format!("{} CPUs: {} is {}, at most {} allowed", run.cpus, row.name, row.p50, limit.p50);
                 findings.failures.push(text);
             }
         }

@@ -146,6 +146,10 @@ struct StressArgs {
     /// icount runs the chaos build and replays exactly
     #[arg(long, default_value = "tcg")]
     mode: Mode,
+    /// How idle CPUs wait (default: poll or mwait by the seed under icount, where halted ones may not replay;
+    /// else halt)
+    #[arg(long)]
+    idle: Option<stress::Idle>,
     /// Run every seed twice and compare the hashes (icount)
     #[arg(long)]
     replay: bool,
@@ -296,6 +300,7 @@ impl StressArgs {
             messages: self.messages,
             mode: self.mode,
             replay: self.replay,
+            idle: self.idle,
             variant: self.variant.clone(),
         }
     }

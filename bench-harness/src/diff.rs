@@ -55,7 +55,8 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
     let mut tally = Tally::default();
     let (mut steps, mut taken) = (0, BTreeMap::new());
     for seed in (0..wanted.seeds).map(|n| wanted.seed.wrapping_add(n)) {
-        let [with, without] = [play(lab, WITH, seed, wanted.steps, None)?, play(lab, WITHOUT, seed, wanted.steps, None)?];
+        let [with, without] =
+            [play(lab, WITH, seed, wanted.steps, None)?, play(lab, WITHOUT, seed, wanted.steps, None)?];
         steps += with.steps.len();
         for (name, count) in &with.taken {
             *taken.entry(name.clone()).or_insert(0) += count;
@@ -63,7 +64,8 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
         let same = explain(lab, seed, &with, &without)?;
         tally += Tally::one(same);
     }
-    let counts: Vec<String> = TAKEN.iter().map(|(name, _)| format!("{name}={}", count(&taken, name))).collect();
+    let counts: Vec<String> =
+        TAKEN.iter().map(|(name, _)| format!("{name}={}", count(&taken, name))).collect();
     println!(
         "diff: seeds={} operations={} states={steps} {} different={}",
         wanted.seeds,
@@ -81,7 +83,9 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
 pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let tally = diff(lab, wanted)?;
     if tally.failed > 0 {
-        return Err(Trouble::CheckFailed("the kernels differ, or not all fastpaths were taken".to_owned()).into());
+        return Err(
+            Trouble::CheckFailed("the kernels differ, or not all fastpaths were taken".to_owned()).into()
+        );
     }
     Ok(())
 }
@@ -102,9 +106,11 @@ fn count(taken: &BTreeMap<String, u64>, name: &str) -> u64 {
 fn enough(lab: &Lab, taken: &BTreeMap<String, u64>) -> bool {
     let least = |name: &str| TAKEN.iter().find(|(fast, _)| *fast == name).map_or(MISSED, |(_, least)| *least);
     let few = taken.iter().filter(|(name, count)| **count < least(name));
-    let few: Vec<String> = few.map(|(name, count)| format!("{name} {count} times of {}", least(name))).collect();
+    let few: Vec<String> =
+        few.map(|(name, count)| format!("{name} {count} times of {}", least(name))).collect();
     if !few.is_empty() {
-        lab.screen.say(&format!("diff: the games do not get about enough to prove anything: {}", few.join(", ")));
+        lab.screen
+            .say(&format!("diff: the games do not get about enough to prove anything: {}", few.join(", ")));
     }
     few.is_empty()
 }
@@ -137,7 +143,9 @@ impl Game {
             Event::Report { line, report: Report::Other(_) } => {
                 if line.starts_with("step ") {
                     self.steps.push(line.clone());
-                } else if let Some((name, value)) = line.strip_prefix("taken ").and_then(|rest| rest.split_once('=')) {
+                } else if let Some((name, value)) =
+                    line.strip_prefix("taken ").and_then(|rest| rest.split_once('='))
+                {
                     self.taken.insert(name.to_owned(), value.parse().unwrap_or(0));
                 }
             }
@@ -175,9 +183,13 @@ fn explain(lab: &Lab, seed: u32, with: &Game, without: &Game) -> Result<bool> {
     for (which, game) in [("fast", with), ("slow", without)] {
         println!("  {which}     {}", game.steps.get(at).map_or("(nothing)", String::as_str));
     }
-    let number = |game: &Game| game.steps.get(at).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    let number =
+        |game: &Game| game.steps.get(at).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
     if let (Some(one), Some(other)) = (number(with), number(without)) {
-        let states = [play(lab, WITH, seed, one, Some(one as usize))?, play(lab, WITHOUT, seed, other, Some(other as usize))?];
+        let states = [
+            play(lab, WITH, seed, one, Some(one as usize))?,
+            play(lab, WITHOUT, seed, other, Some(other as usize))?,
+        ];
         print_states(&states[0].state, &states[1].state);
     }
     Ok(false)
@@ -233,7 +245,8 @@ mod tests {
 
     #[test]
     fn only_words_that_differ_are_shown() {
-        let (a, b) = different_words("task1 state=recv caller=- pending=0", "task1 state=recv caller=task2 pending=0");
+        let (a, b) =
+            different_words("task1 state=recv caller=- pending=0", "task1 state=recv caller=task2 pending=0");
         assert_eq!((a.as_str(), b.as_str()), ("task1 caller=-", "task1 caller=task2"));
         let (a, _) = different_words("task1 x", "task2 x");
         assert_eq!(a, "task1 x");

@@ -39,7 +39,9 @@ impl Event {
     /// As a person reads it.
     pub fn text(&self) -> String {
         match self {
-            Event::Serial(line) | Event::Log(line) | Event::State(line) | Event::Report { line, .. } => line.clone(),
+            Event::Serial(line) | Event::Log(line) | Event::State(line) | Event::Report { line, .. } => {
+                line.clone()
+            }
             Event::Skipped(bytes) => format!("({bytes} bytes on the log port are no record)"),
         }
     }
@@ -205,7 +207,8 @@ impl Ear {
         if self.states_said.is_empty() {
             return Ok(());
         }
-        std::fs::write(path, self.states_said.join("\n") + "\n").with_context(|| format!("writing {}", path.display()))
+        std::fs::write(path, self.states_said.join("\n") + "\n")
+            .with_context(|| format!("writing {}", path.display()))
     }
 
     fn piece(&mut self, piece: Piece, listener: &mut dyn FnMut(&Event)) {

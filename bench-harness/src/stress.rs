@@ -1,6 +1,7 @@
 //! Stress runs: seeds, replays, and the line that sums a run up.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Wanted {
     pub mode: Mode,
     /// Run each seed twice and compare the hashes.
     pub replay: bool,
+    /// How idle CPUs wait; by default as the seed says under icount, and halted elsewhere.
+    pub idle: Option<Idle>,
     /// Build of the kernel; by default the chaos build under icount and the ordinary one elsewhere.
     pub variant: Option<String>,
 }
@@ -63,7 +66,7 @@ fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
     let job = Job {
         label: format!("stress-{mode}-{cpus}-{seed}"),
         variant: wanted.variant.clone().unwrap_or_else(|| usual.to_owned()),
-        command_line: command_line(mode, seed, messages),
+        command_line: command_line(wanted, seed),
         mode,
         cpus,
         trace: None,
@@ -75,13 +78,34 @@ fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
 }
 
 /// Under icount the seed decides what happens: the chaos build's disturbances, and how idle CPUs wait,
-/// because each way wakes up by another path. With a host thread per CPU the host decides; there, ticks
-/// would only hide an interrupt that is missing, and polling CPUs take the host's from those that work.
-fn command_line(mode: Mode, seed: u32, messages: u64) -> String {
-    let run = format!("run=stress seed={seed} messages={messages}");
-    match mode {
-        Mode::Icount => format!("{run} chaos={seed} idle={}", ["halt", "poll", "mwait"][seed as usize % 3]),
-        Mode::Tcg | Mode::Kvm => run,
+/// because each way wakes up by another path. They do not halt unless that is asked for: while all CPUs halt,
+/// another of QEMU's threads moves the clock, and which CPU then goes first is up to the host. With a host
+/// thread per CPU the host decides everything; there, ticks would only hide an interrupt that is missing, and
+/// polling CPUs take the host's from those that work.
+fn command_line(wanted: &Wanted, seed: u32) -> String {
+    let run = format!("run=stress seed={seed} messages={}", wanted.messages);
+    let by_seed = if seed.is_multiple_of(2) { Idle::Poll } else { Idle::Mwait };
+    match wanted.mode {
+        Mode::Icount => format!("{run} chaos={seed} idle={}", wanted.idle.unwrap_or(by_seed)),
+        Mode::Tcg | Mode::Kvm => format!("{run} idle={}", wanted.idle.unwrap_or(Idle::Halt)),
+    }
+}
+
+/// How idle CPUs wait: the kernel's boot option.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Idle {
+    Halt,
+    Poll,
+    Mwait,
+}
+
+impl fmt::Display for Idle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Idle::Halt => "halt",
+            Idle::Poll => "poll",
+            Idle::Mwait => "mwait",
+        })
     }
 }
 

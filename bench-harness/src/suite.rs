@@ -211,6 +211,7 @@ fn stress_runs(lab: &Lab) -> Result<Tally> {
             messages: STRESS_MESSAGES,
             mode,
             replay: true,
+            idle: None,
             variant: None,
         };
         let result = stress::stress(lab, &wanted);

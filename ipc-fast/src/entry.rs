@@ -17,8 +17,7 @@ pub trait Handlers: 'static {
     /// The running task `me` calls `callee`, which is of another CPU: the fastpath has made all checks of
     /// capability, member record and exposure, and left the message in the caller's message block. `tag`
     /// has the callee's generation in its upper half, and nothing else. Goes on as the task that runs then.
-    fn call_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, callee: Ptr<Task>, tag: u64, target: u64)
-    -> !;
+    fn call_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, callee: Ptr<Task>, tag: u64, target: u64) -> !;
     /// The running task `me` answers `caller`, of another CPU, whose time it has, and receives: nothing
     /// waits to be received. The answer is in the caller's message block. Goes on as the
     /// task that runs then.

@@ -28,6 +28,8 @@ pub enum Point {
     GraceStarted = 9,
     /// Word 0 of a slot was read and the words that belong to it not yet.
     SlotRead = 10,
+    /// State has a new home, and what it refers to not yet.
+    HomeSet = 11,
 }
 
 /// What the kernel does at a point.

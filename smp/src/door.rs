@@ -307,6 +307,17 @@ impl<T> Homed<T> {
         assert!(here == to || here == home, "{here:?} moved state from {home:?} to {to:?}: not its business");
         self.home.store(to.raw(), Ordering::Release);
     }
+
+    /// The same for state that refers to other state, which goes with it. The referring one goes first: so who
+    /// can open what is `referred` to can open what refers to it, and take the reference out.
+    #[inline(always)]
+    pub fn set_home_with<U>(&self, pin: Pin<'_>, referred: Option<&Homed<U>>, to: CpuId) {
+        self.set_home(pin, to);
+        chaos::point(Point::HomeSet);
+        if let Some(referred) = referred {
+            referred.set_home(pin, to);
+        }
+    }
 }
 
 /// The inside of a [`Homed`], held by its home CPU, which may make another CPU its home. Whatever else that
@@ -322,10 +333,12 @@ impl<T> Deref for Held<'_, T> {
 }
 
 impl<T> Held<'_, T> {
-    /// [`Homed::set_home`], by the present home.
+    /// [`Homed::set_home_with`], by the present home.
     #[inline(always)]
-    pub fn hand_to(self, to: CpuId) {
+    pub fn hand_to_with<U>(self, referred: Held<'_, U>, to: CpuId) {
         self.0.home.store(to.raw(), Ordering::Release);
+        chaos::point(Point::HomeSet);
+        referred.0.home.store(to.raw(), Ordering::Release);
     }
 }
 

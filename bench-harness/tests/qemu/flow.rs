@@ -78,6 +78,7 @@ fn a_stress_run_that_lost_something_fails() {
         messages: 10,
         mode: Mode::Icount,
         replay: true,
+        idle: None,
         variant: None,
     };
     for (lost, passes) in [(0, true), (1, false)] {

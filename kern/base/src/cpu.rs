@@ -134,32 +134,31 @@ impl From<GraceMail> for Mail {
 
 /// The block of a CPU that has come up and runs nothing yet. `pairs` has an element per CPU.
 pub fn new_block(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
-        let hot = CpuHot {
-            current: Link::null(),
-            recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
-            await_half: Cell::new(u64::from(state_half(State::Await, FLAG_NEVER, id))),
-            plain_half: Cell::new(u64::from(state_half(State::Ready, FLAG_NEVER, id) | u32::from(PLAIN))),
-            wait_half: Cell::new(u64::from(state_half(State::WaitBits, 0, id) | u32::from(PLAIN))),
-            recv_vector_half: Cell::new(u64::from(state_half(State::Recv, FLAG_VECTOR, id))),
-            await_vector_half: Cell::new(u64::from(state_half(State::Await, FLAG_VECTOR, id))),
-            scratch: Cell::new(0),
-            kernel_stack: Cell::new(0),
-            vspace: Link::null(),
-            vector_on: Cell::new(false),
-        };
-        let sched = CpuSched {
-            queue: RunQueue::new(),
-            current: Link::null(),
-            until: Cell::new(0),
-            stopped: Cell::new(0),
-            idle: Cell::new(true),
-            timer: Cell::new(NEVER),
-            deadlines: DeadlineQueue::new(),
-            grace: GraceState::new(),
-            grace_waiters: Link::null(),
-            more_mail: Cell::new(false),
-        };
-        let shared =
-            CpuShared { counters: Default::default(), grace: GracePort::new(pairs) };
-        PerCpu::new(id, CpuOwn { hot, sched }, shared)
+    let hot = CpuHot {
+        current: Link::null(),
+        recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
+        await_half: Cell::new(u64::from(state_half(State::Await, FLAG_NEVER, id))),
+        plain_half: Cell::new(u64::from(state_half(State::Ready, FLAG_NEVER, id) | u32::from(PLAIN))),
+        wait_half: Cell::new(u64::from(state_half(State::WaitBits, 0, id) | u32::from(PLAIN))),
+        recv_vector_half: Cell::new(u64::from(state_half(State::Recv, FLAG_VECTOR, id))),
+        await_vector_half: Cell::new(u64::from(state_half(State::Await, FLAG_VECTOR, id))),
+        scratch: Cell::new(0),
+        kernel_stack: Cell::new(0),
+        vspace: Link::null(),
+        vector_on: Cell::new(false),
+    };
+    let sched = CpuSched {
+        queue: RunQueue::new(),
+        current: Link::null(),
+        until: Cell::new(0),
+        stopped: Cell::new(0),
+        idle: Cell::new(true),
+        timer: Cell::new(NEVER),
+        deadlines: DeadlineQueue::new(),
+        grace: GraceState::new(),
+        grace_waiters: Link::null(),
+        more_mail: Cell::new(false),
+    };
+    let shared = CpuShared { counters: Default::default(), grace: GracePort::new(pairs) };
+    PerCpu::new(id, CpuOwn { hot, sched }, shared)
 }

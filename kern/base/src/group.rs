@@ -82,11 +82,7 @@ impl Default for Exposure {
 
 impl Exposure {
     pub const fn new() -> Exposure {
-        Exposure {
-            slot: Slot::new(),
-            tag: AtomicU64::new(0),
-            per_cpu: AtomicU32::new(0),
-        }
+        Exposure { slot: Slot::new(), tag: AtomicU64::new(0), per_cpu: AtomicU32::new(0) }
     }
 }
 

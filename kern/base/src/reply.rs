@@ -36,7 +36,12 @@ impl Reply {
             header: Header::new(ObjType::Reply, root),
             hot: Homed::new(
                 home,
-                ReplyHot { caller: Link::null(), server: Link::null(), next: Link::null(), prev: Link::null() },
+                ReplyHot {
+                    caller: Link::null(),
+                    server: Link::null(),
+                    next: Link::null(),
+                    prev: Link::null(),
+                },
             ),
         }
     }

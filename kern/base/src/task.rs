@@ -35,9 +35,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{MsgInfo, ObjType, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
+use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Homed, KernelObject, Link, Piece, Ptr, RawBytes, Ref};
-use smp::coalesced::CoalescedBits;
 use smp::mailbox::Node;
 
 use crate::cpu::Mail;

@@ -116,9 +116,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let entry = group.exposures.get(self.pin(), index as usize).ok_or(missing)?;
         match entry.get().per_cpu.load(Acquire) {
             0 => Ok(entry),
-            first => {
-                group.exposures.get(self.pin(), first as usize - 1 + self.id().index()).ok_or(missing)
-            }
+            first => group.exposures.get(self.pin(), first as usize - 1 + self.id().index()).ok_or(missing),
         }
     }
 
@@ -178,7 +176,11 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Whether a capability can be derived from this one: the tree is not endlessly deep.
     pub fn check_depth(self, parent: Ref<'k, Slot>) -> Result<()> {
-        if parent.get().depth() < DEPTH_MAX { Ok(()) } else { Err(Refusal::new(Error::Full, u64::from(DEPTH_MAX))) }
+        if parent.get().depth() < DEPTH_MAX {
+            Ok(())
+        } else {
+            Err(Refusal::new(Error::Full, u64::from(DEPTH_MAX)))
+        }
     }
 
     /// Fills a claimed slot with a new object's first capability. Its root's lock is held.
@@ -361,7 +363,12 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Ok(Answer::DONE);
         }
         let identity = word.addr().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
-        Ok(Answer::Values([u64::from(word.object_type()), u64::from(word.rights()), slot.get().badge(), identity]))
+        Ok(Answer::Values([
+            u64::from(word.object_type()),
+            u64::from(word.rights()),
+            slot.get().badge(),
+            identity,
+        ]))
     }
 }
 

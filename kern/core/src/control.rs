@@ -12,10 +12,10 @@ use kern_base::machine::Machine;
 use kern_base::task::{FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 
+use crate::Cx;
 use crate::answer::write_error;
 use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_flag, set_state, state_of};
-use crate::Cx;
 
 /// Deadlines that one entry looks after.
 const EXPIRE_BOUND: usize = 32;
@@ -100,7 +100,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Whether a task of this CPU has its message block: not with a call that is elsewhere, nor with a request.
     fn has_block(self, task: Ref<'k, Task>) -> bool {
-        let under_way = |stage| matches!(stage, Stage::Ask | Stage::AskDone | Stage::Mourning | Stage::Out | Stage::Back);
+        let under_way =
+            |stage| matches!(stage, Stage::Ask | Stage::AskDone | Stage::Mourning | Stage::Out | Stage::Back);
         task.get().msg.open(self.pin()).is_some_and(|msg| !under_way(msg.stage.get()))
     }
 
@@ -230,7 +231,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The next part of that. `wait_epoch` counts the task numbers that were looked at.
     fn tear_down(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        let Some(process) = hot.process.get(self.pin()).filter(|_| state_of(hot) == State::Faulted) else { return };
+        let Some(process) = hot.process.get(self.pin()).filter(|_| state_of(hot) == State::Faulted) else {
+            return;
+        };
         for _ in 0..TEARDOWN_BOUND {
             let at = hot.wait_epoch.get();
             let Some(number) = process.get().tasks.get(self.pin(), at as usize) else {

@@ -61,22 +61,30 @@ impl<'k, M: Machine> Cx<'k, M> {
         there: Ref<'k, CpuBlock>,
     ) {
         let to = there.get().id();
-        sc.hand_to(to);
-        msg.hand_to(to);
-        let wake = there.get().mailbox().push(self.pin(), task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
+        msg.hand_to_with(sc, to);
+        let wake =
+            there.get().mailbox().push(self.pin(), task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
         self.interrupt(to, wake);
     }
 
     /// What the fastpath of call does with a callee of another CPU; `target` as the caller named it.
     #[inline(always)]
     pub fn call_elsewhere(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64, target: u64) -> Left {
-        if self.express_call(me, callee, tag) { self.next() } else { self.start_over(Op::Call, me, me, target) }
+        if self.express_call(me, callee, tag) {
+            self.next()
+        } else {
+            self.start_over(Op::Call, me, me, target)
+        }
     }
 
     /// What the fastpath of reply_recv does with a caller of another CPU.
     #[inline(always)]
     pub fn reply_elsewhere(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> Left {
-        if self.express_reply(me, caller) { self.next() } else { self.start_over(Op::ReplyRecv, me, caller, 0) }
+        if self.express_reply(me, caller) {
+            self.next()
+        } else {
+            self.start_over(Op::ReplyRecv, me, caller, 0)
+        }
     }
 
     /// The running task has stopped: who goes on?

@@ -19,7 +19,14 @@ const PER_CPU: u64 = 1;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::GroupAdd`].
-    pub fn group_add(self, me: Me<'k>, group: Cap, process: Cap, rights: Rights, custom: u64) -> Result<Answer> {
+    pub fn group_add(
+        self,
+        me: Me<'k>,
+        group: Cap,
+        process: Cap,
+        rights: Rights,
+        custom: u64,
+    ) -> Result<Answer> {
         let slot = self.slot_of(me.process, group)?;
         let word = slot.get().word.load(self.pin());
         let object = self.typed::<Group>(word, group, Rights::ADD)?;
@@ -51,7 +58,13 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Who adds: any member with ADD, or whoever made the group and has put nobody in yet. Nobody passes on
     /// rights that it lacks.
-    fn check_may_add(self, me: Me<'k>, group: Ref<'k, Group>, slot: Ref<'k, Slot>, rights: Rights) -> Result<()> {
+    fn check_may_add(
+        self,
+        me: Me<'k>,
+        group: Ref<'k, Group>,
+        slot: Ref<'k, Slot>,
+        rights: Rights,
+    ) -> Result<()> {
         let excess = rights.minus(MEMBER_RIGHTS);
         if excess != Rights::NONE {
             return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
@@ -161,7 +174,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The entry of a task in an exposure with one task per CPU, whose entries start at `first`.
-    fn per_cpu_entry(self, group: &Group, word: RawWord<'k>, index: u32, first: u64) -> Result<Ref<'k, Exposure>> {
+    fn per_cpu_entry(
+        self,
+        group: &Group,
+        word: RawWord<'k>,
+        index: u32,
+        first: u64,
+    ) -> Result<Ref<'k, Exposure>> {
         let task = word.get::<Task>().ok_or(Refusal::new(Error::WrongType, u64::from(word.object_type())))?;
         let cpus = self.k.cpu_count() as u64;
         let head = self.entry(group, u64::from(index))?;
@@ -169,7 +188,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(2));
         }
         let present = head.get().per_cpu.load(Acquire);
-        if head.get().slot.word.load(self.pin()).object_type() != 0 || (present != 0 && u64::from(present) != first + 1) {
+        if head.get().slot.word.load(self.pin()).object_type() != 0
+            || (present != 0 && u64::from(present) != first + 1)
+        {
             return Err(Error::SlotOccupied.into());
         }
         self.entry(group, first + self.target_home(task) as u64)
@@ -219,7 +240,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = self.slot_of(me.process, target.cap())?;
         let word = slot.get().word.load(self.pin());
         self.typed::<Group>(word, target.cap(), Rights::NONE)?;
-        let need = if Rights(word.rights()).contains(Rights::REMOVE) { Rights::REMOVE } else { Rights::LISTEN };
+        let need =
+            if Rights(word.rights()).contains(Rights::REMOVE) { Rights::REMOVE } else { Rights::LISTEN };
         let group = self.group_for(me, target.cap(), need)?;
         let index = target.index();
         let missing = Refusal::new(Error::NoExposure, u64::from(index));

@@ -8,14 +8,14 @@
 //! the caller queues at the callee, by the priority of its time and in order within one. If the
 //! callee's home is another CPU, the message block travels there ([`crate::remote`]).
 
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId};
+use abi::{
+    Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
+};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
-use kern_base::task::{
-    FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_SENDERS, Stage, State, Task, TaskHot,
-};
+use kern_base::task::{FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_SENDERS, Stage, State, Task, TaskHot};
 use smp::door::Ref;
 
 use crate::answer::{write_error, write_values};
@@ -70,7 +70,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if deadline.is_some_and(|at| at <= self.k.machine.now()) {
             return Err(Refusal::new(Error::Timeout, 0));
         }
-        let from = From { sender: me.task.get().id(), exposure: Target(args.a0).index(), custom: dest.custom };
+        let from =
+            From { sender: me.task.get().id(), exposure: Target(args.a0).index(), custom: dest.custom };
         let nonblock = MsgInfo(args.info).has(FLAG_NONBLOCK);
         let Some(callee) = self.task_hot(dest.task) else {
             if nonblock {
@@ -125,7 +126,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Gives a call to a receiving task: message, reply link, ready.
     #[inline(always)]
-    pub fn deliver(self, callee: Ref<'k, Task>, hot: &'k TaskHot, caller: Ref<'k, Task>, words: Words, from: From) {
+    pub fn deliver(
+        self,
+        callee: Ref<'k, Task>,
+        hot: &'k TaskHot,
+        caller: Ref<'k, Task>,
+        words: Words,
+        from: From,
+    ) {
         if state_of(hot) == State::RecvTimed {
             self.clear_deadline(callee);
         }
@@ -291,7 +299,12 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The bits of the bound Notification, as a receive answers them.
     fn take_bound_bits(self, me: Me<'k>) {
-        let bits = me.hot.bound.get(self.pin()).and_then(|n| n.get().hot.open(self.pin())).map_or(0, |n| n.bits.take());
+        let bits = me
+            .hot
+            .bound
+            .get(self.pin())
+            .and_then(|n| n.get().hot.open(self.pin()))
+            .map_or(0, |n| n.bits.take());
         me.hot.pending.set(me.hot.pending.get() & !PENDING_BITS);
         write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
     }
@@ -408,7 +421,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         set_state(hot, State::Ready);
         match self.return_time(me.hot, caller, hot) {
-            Some(sc) if self.sched.current.is(sc) && !has_flag(hot, FLAG_SUSPENDED) => self.run_task(caller, hot),
+            Some(sc) if self.sched.current.is(sc) && !has_flag(hot, FLAG_SUSPENDED) => {
+                self.run_task(caller, hot)
+            }
             Some(sc) => {
                 self.withdraw(sc);
                 self.make_ready(caller, hot);

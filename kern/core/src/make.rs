@@ -56,7 +56,8 @@ pub struct Recipe {
 impl Recipe {
     /// Checks type and size; the error's detail is the argument's position.
     pub fn new(raw_type: u32, size: u64) -> Result<Recipe> {
-        let object_type = u8::try_from(raw_type).ok().and_then(ObjType::from_raw).ok_or(Refusal::argument(0))?;
+        let object_type =
+            u8::try_from(raw_type).ok().and_then(ObjType::from_raw).ok_or(Refusal::argument(0))?;
         let fits = match object_type {
             ObjType::Untyped => (12..=40).contains(&size),
             ObjType::Frame => size == 12 || size == 21,
@@ -66,7 +67,11 @@ impl Recipe {
             ObjType::Machine => false,
             ObjType::Task | ObjType::SchedContext | ObjType::Notification | ObjType::Reply => size == 0,
         };
-        if fits { Ok(Recipe { object_type, size }) } else { Err(Refusal::argument(if raw_type == ObjType::Machine as u32 { 0 } else { 1 })) }
+        if fits {
+            Ok(Recipe { object_type, size })
+        } else {
+            Err(Refusal::argument(if raw_type == ObjType::Machine as u32 { 0 } else { 1 }))
+        }
     }
 }
 
@@ -162,13 +167,21 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Carves one object and fills its first slot. The root lock is held.
-    pub fn make(self, untyped: &Untyped, recipe: Recipe, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Result<()> {
+    pub fn make(
+        self,
+        untyped: &Untyped,
+        recipe: Recipe,
+        slot: Ref<'k, Slot>,
+        parent: Ref<'k, Slot>,
+    ) -> Result<()> {
         let region = untyped.region();
         let full = || Refusal::new(Error::NoMemory, region.free());
         let root = untyped.header.root();
         let home = self.id();
         match recipe.object_type {
-            ObjType::Untyped => self.make_untyped(region, root, recipe.size as u8, slot, parent).ok_or_else(full),
+            ObjType::Untyped => {
+                self.make_untyped(region, root, recipe.size as u8, slot, parent).ok_or_else(full)
+            }
             ObjType::Frame => self.make_frame(region, root, recipe.size as u8, slot, parent).ok_or_else(full),
             ObjType::VSpace => self.make_vspace(region, root, recipe.size, slot, parent).ok_or_else(full),
             ObjType::CNode => {
@@ -222,7 +235,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         Some(())
     }
 
-    fn make_untyped(self, region: &Region, root: RootId, log2: u8, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+    fn make_untyped(
+        self,
+        region: &Region,
+        root: RootId,
+        log2: u8,
+        slot: Ref<'k, Slot>,
+        parent: Ref<'k, Slot>,
+    ) -> Option<()> {
         if !fits(region, &[size_of::<Untyped>() as u64], 1 << log2, 1 << log2) {
             return None;
         }
@@ -231,7 +251,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.place(head, Untyped::new(root, log2, block.into_region()), |o| &o.header, slot, parent)
     }
 
-    fn make_frame(self, region: &Region, root: RootId, log2: u8, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+    fn make_frame(
+        self,
+        region: &Region,
+        root: RootId,
+        log2: u8,
+        slot: Ref<'k, Slot>,
+        parent: Ref<'k, Slot>,
+    ) -> Option<()> {
         if !fits(region, &[size_of::<Frame>() as u64], 1 << log2, 1 << log2) {
             return None;
         }
@@ -242,7 +269,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.place(head, Frame::new(root, base, log2), |o| &o.header, slot, parent)
     }
 
-    fn make_vspace(self, region: &Region, root: RootId, pool: u64, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+    fn make_vspace(
+        self,
+        region: &Region,
+        root: RootId,
+        pool: u64,
+        slot: Ref<'k, Slot>,
+        parent: Ref<'k, Slot>,
+    ) -> Option<()> {
         let seen_bytes = self.k.cpu_count() as u64 * 8;
         if !fits(region, &[size_of::<VSpace>() as u64, seen_bytes], (1 + pool) * PAGE, PAGE) {
             return None;
@@ -258,7 +292,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.place(head, VSpace::new(root, cr3, first, pool as u32, seen), |o| &o.header, slot, parent)
     }
 
-    fn make_group(self, region: &Region, root: RootId, size: u64, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) -> Option<()> {
+    fn make_group(
+        self,
+        region: &Region,
+        root: RootId,
+        size: u64,
+        slot: Ref<'k, Slot>,
+        parent: Ref<'k, Slot>,
+    ) -> Option<()> {
         let (members, exposures) = (size & 0xffff, size >> 16);
         let member_bytes = (members * 8).next_multiple_of(64);
         let exposure_bytes = exposures * size_of::<Exposure>() as u64;
@@ -271,7 +312,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The first slot of a boot object: nothing is derived from anything yet.
-    pub fn fill_boot<T: KernelObject>(self, cnode: &CNode, cap: Cap, object: Ref<'k, T>, header: &Header, badge: u64) -> Option<()> {
+    pub fn fill_boot<T: KernelObject>(
+        self,
+        cnode: &CNode,
+        cap: Cap,
+        object: Ref<'k, T>,
+        header: &Header,
+        badge: u64,
+    ) -> Option<()> {
         let slot = cnode.slots.get(self.pin(), cap.0 as usize)?;
         slot.get().set_meta(badge, 0);
         header.add_ref();

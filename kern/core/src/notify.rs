@@ -1,6 +1,9 @@
 //! Notifications: raise, wait, bind.
 
-use abi::{Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target, task_rights};
+use abi::{
+    Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target,
+    task_rights,
+};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::notification::{Notification, NotificationHot};

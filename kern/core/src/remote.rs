@@ -129,10 +129,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Hands a message block, and the time in it, to another CPU.
     pub fn send_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
-        if let Some(sc) = msg.sc.get(self.pin()) {
-            sc.get().hot.set_home(self.pin(), to);
-        }
-        task.get().msg.set_home(self.pin(), to);
+        let sc = msg.sc.get(self.pin());
+        task.get().msg.set_home_with(self.pin(), sc.map(|sc| &sc.get().hot), to);
         self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
@@ -180,7 +178,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Sends a call on to another CPU, with the time that `msg` has.
-    fn send_call(self, caller: Ref<'k, Task>, msg: &Message, callee: Ref<'k, Task>, tag: u64, words: Words, from: From) {
+    fn send_call(
+        self,
+        caller: Ref<'k, Task>,
+        msg: &Message,
+        callee: Ref<'k, Task>,
+        tag: u64,
+        words: Words,
+        from: From,
+    ) {
         write_block(msg, words, from);
         msg.tag.set(tag);
         msg.callee.set(Some(callee));
@@ -190,7 +196,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// A forwarded call, whose caller's time rests, to a callee of another CPU.
-    pub fn forward_remote(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64, words: Words, from: From) {
+    pub fn forward_remote(
+        self,
+        caller: Ref<'k, Task>,
+        callee: Ref<'k, Task>,
+        tag: u64,
+        words: Words,
+        from: From,
+    ) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
@@ -215,7 +228,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A call from elsewhere: delivered, queued, or sent on to where its callee lives now.
     fn call_arrived(self, caller: Ref<'k, Task>, msg: &Message) {
-        let Some(callee) = msg.callee.get(self.pin()) else { return self.fail_remote(caller, Error::Gone, TaskId::NONE) };
+        let Some(callee) = msg.callee.get(self.pin()) else {
+            return self.fail_remote(caller, Error::Gone, TaskId::NONE);
+        };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
         let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
         let who = callee.get().id();
@@ -278,7 +293,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, who: TaskId) {
-        write_block(msg, Words { info: MsgInfo(0), regs: [0; 4] }, From { sender: who, exposure: 0, custom: 0 });
+        write_block(
+            msg,
+            Words { info: MsgInfo(0), regs: [0; 4] },
+            From { sender: who, exposure: 0, custom: 0 },
+        );
         let callee = msg.callee.take(self.pin());
         if let Some((callee, hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?))) {
             self.recover(caller, callee, hot);
@@ -404,7 +423,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Raises bits of a Notification of another CPU.
     pub fn raise_remote(self, object: Ref<'k, Notification>, bits: u64) {
         if bits != 0 {
-            self.raise_bits(object.get().hot.home(), object.map(|n| &n.remote), bits, Mail::Bits(object.ptr()));
+            self.raise_bits(
+                object.get().hot.home(),
+                object.map(|n| &n.remote),
+                bits,
+                Mail::Bits(object.ptr()),
+            );
         }
     }
 

@@ -158,7 +158,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Runs `task`, whose flags `word` has, on a context that [`Cx::make_way`] was called for.
     #[inline(always)]
-    pub fn take_over(self, sc: Ref<'k, SchedContext>, hot: &SchedHot, now: u64, task: Ref<'k, Task>, word: u64) {
+    pub fn take_over(
+        self,
+        sc: Ref<'k, SchedContext>,
+        hot: &SchedHot,
+        now: u64,
+        task: Ref<'k, Task>,
+        word: u64,
+    ) {
         self.charge_to(sc, hot, now);
         self.switch_task(task, word);
     }
@@ -273,7 +280,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let now = self.k.machine.now();
         self.expire_deadlines(now);
         let now = self.charge();
-        if let Some((_, hot)) = self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos")) {
+        if let Some((_, hot)) =
+            self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos"))
+        {
             if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
                 self.rotate();
             } else {

@@ -24,7 +24,11 @@ const RECORDS_BOUND: usize = 64;
 pub fn check_user_range(address: u64, size: u64) -> Result<()> {
     let end = address.checked_add(size);
     let inside = address >= PAGE_SIZE && end.is_some_and(|end| end <= USER_TOP);
-    if inside && address.is_multiple_of(size) { Ok(()) } else { Err(Refusal::new(Error::BadAddress, address)) }
+    if inside && address.is_multiple_of(size) {
+        Ok(())
+    } else {
+        Err(Refusal::new(Error::BadAddress, address))
+    }
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -42,7 +46,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Maps a frame; the frame remembers where, and that it is never writable and executable at once.
-    pub fn map_frame(self, vspace: Ref<'k, VSpace>, frame: Ref<'k, Frame>, address: u64, access: Access) -> Result<()> {
+    pub fn map_frame(
+        self,
+        vspace: Ref<'k, VSpace>,
+        frame: Ref<'k, Frame>,
+        address: u64,
+        access: Access,
+    ) -> Result<()> {
         check_user_range(address, 1 << frame.get().log2)?;
         for record in records(frame) {
             self.release_record(record);
@@ -56,7 +66,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         // Who destroys either of them marks it and then looks for mappings; here it is the other way round.
         fence(SeqCst);
         let dying = vspace.get().header.has_flag(FLAG_DYING) || frame.get().header.has_flag(FLAG_DYING);
-        let mapped = if dying { Err(Error::Dying.into()) } else { self.enter_page(vspace, frame, address, access) };
+        let mapped =
+            if dying { Err(Error::Dying.into()) } else { self.enter_page(vspace, frame, address, access) };
         if let Err(refusal) = mapped {
             record.get().vspace.set(None);
             return Err(refusal);
@@ -69,12 +80,21 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The page table's part of a mapping, and the frame's counts.
-    fn enter_page(self, vspace: Ref<'k, VSpace>, frame: Ref<'k, Frame>, address: u64, access: Access) -> Result<()> {
+    fn enter_page(
+        self,
+        vspace: Ref<'k, VSpace>,
+        frame: Ref<'k, Frame>,
+        address: u64,
+        access: Access,
+    ) -> Result<()> {
         let Frame { base, log2, .. } = *frame.get();
         self.count_access(frame.get(), access)?;
         self.k.machine.map(vspace.get(), address, base, log2, access).map_err(|error| {
             self.uncount_access(frame.get(), access);
-            if error == Error::Mapped && log2 == LARGE && self.k.machine.drop_empty_table(vspace.get(), address) {
+            if error == Error::Mapped
+                && log2 == LARGE
+                && self.k.machine.drop_empty_table(vspace.get(), address)
+            {
                 self.note_stale(vspace.get());
                 return Refusal::More;
             }
@@ -97,7 +117,11 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Waits until no CPU does: first thing where something is to be mapped.
     pub fn forget_stale(self, me: Me<'k>, vspace: &VSpace) -> Result<()> {
-        if self.is_stale(vspace) { self.forget_everywhere(me, vspace.stale.load(Acquire) - 1) } else { Ok(()) }
+        if self.is_stale(vspace) {
+            self.forget_everywhere(me, vspace.stale.load(Acquire) - 1)
+        } else {
+            Ok(())
+        }
     }
 
     fn link_record(self, list: &AtomicLink<Mapping>, record: Ref<'k, Mapping>) {
@@ -135,7 +159,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             frame.executable.fetch_add(1, AcqRel);
         }
         // Another CPU may have counted the other kind meanwhile: then neither stands.
-        if access.write && frame.executable.load(Acquire) != 0 || access.execute && frame.writable.load(Acquire) != 0 {
+        if access.write && frame.executable.load(Acquire) != 0
+            || access.execute && frame.writable.load(Acquire) != 0
+        {
             self.uncount_access(frame, access);
             return Err(Error::WriteExecute.into());
         }
@@ -205,7 +231,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.unlink_record(&vspace.get().going, record);
         if let Some(frame) = record.get().frame.get(self.pin()) {
-            self.uncount_access(frame.get(), Access { write: word & WRITE != 0, execute: word & EXECUTE != 0 });
+            self.uncount_access(
+                frame.get(),
+                Access { write: word & WRITE != 0, execute: word & EXECUTE != 0 },
+            );
         }
         record.get().address.store(0, Release);
         record.get().frame.set(None);

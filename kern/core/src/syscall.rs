@@ -199,7 +199,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             _ => return Err(Refusal::argument(2)),
         };
         let mut bytes = [0u8; abi::LOG_MAX];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip(&me.task.get().utcb(self.pin()).bulk).take(len.div_ceil(8)) {
+        for (chunk, word) in
+            bytes.chunks_exact_mut(8).zip(&me.task.get().utcb(self.pin()).bulk).take(len.div_ceil(8))
+        {
             chunk.copy_from_slice(&word.load(core::sync::atomic::Ordering::Relaxed).to_le_bytes());
         }
         self.k.machine.log(channel, &bytes[..len]);
@@ -234,4 +236,3 @@ impl<'k, M: Machine> Cx<'k, M> {
 
 /// The channel of report lines.
 const REPORT: u64 = 0x80;
-

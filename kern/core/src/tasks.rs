@@ -29,7 +29,14 @@ const FIXED_FLAGS: u64 = 0x202;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::ProcessConfigure`].
-    pub fn process_configure(self, me: Me<'k>, process: Cap, cnode: Cap, vspace: Cap, vector: u64) -> Result<Answer> {
+    pub fn process_configure(
+        self,
+        me: Me<'k>,
+        process: Cap,
+        cnode: Cap,
+        vspace: Cap,
+        vector: u64,
+    ) -> Result<Answer> {
         let process = self.find::<Process>(me, process, process_rights::CONFIGURE)?.object;
         let cnode = self.find::<CNode>(me, cnode, Rights::GRANT)?.object;
         let vspace = self.find::<VSpace>(me, vspace, Rights::MAP)?.object;
@@ -44,7 +51,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     ///
     /// Who destroys one of the three marks it and then looks for the others; here they are linked first and
     /// the marks looked at afterwards.
-    pub fn bind_process(self, process: Ref<'k, Process>, cnode: Ref<'k, CNode>, vspace: Ref<'k, VSpace>, vector: bool) -> Result<()> {
+    pub fn bind_process(
+        self,
+        process: Ref<'k, Process>,
+        cnode: Ref<'k, CNode>,
+        vspace: Ref<'k, VSpace>,
+        vector: bool,
+    ) -> Result<()> {
         if !process.get().cnode.claim(cnode) {
             return Err(Error::BadState.into());
         }
@@ -101,7 +114,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Binds a fresh task to a process, maps its UTCB, gives it an id.
-    pub fn bind_task(self, task: Ref<'k, Task>, process: Ref<'k, Process>, utcb: u64, cpu: CpuId) -> Result<TaskId> {
+    pub fn bind_task(
+        self,
+        task: Ref<'k, Task>,
+        process: Ref<'k, Process>,
+        utcb: u64,
+        cpu: CpuId,
+    ) -> Result<TaskId> {
         let Some(hot) = self.task_hot(task) else {
             return Err(Refusal::new(Error::WrongCpu, task.get().hot.home().index() as u64));
         };
@@ -128,7 +147,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };
         hot.process.set(Some(process));
         hot.start_on.set(cpu);
-        hot.state.set(u64::from(state_half(State::Ready, flags, self.id())) | (u64::from(id.generation()) << 32));
+        hot.state
+            .set(u64::from(state_half(State::Ready, flags, self.id())) | (u64::from(id.generation()) << 32));
         hot.regs.full.set(1);
         hot.regs.rflags.set(FIXED_FLAGS);
         self.k.machine.init_vector(task.get().vector(self.pin()));

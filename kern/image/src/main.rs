@@ -16,8 +16,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Counter, Op, TaskId};
 use kern_base::cpu::{CpuBlock, CpuEntry};
-use kern_core::entry::Interrupt;
+use kern_base::task::Task;
 use kern_core::Cx;
+use kern_core::entry::Interrupt;
 use kern_core::express::Left;
 use kern_core::schedule::Running;
 use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
@@ -26,7 +27,6 @@ use kern_hal::cpu::{context, percpu, syscall};
 use kern_hal::pc::Pc;
 use kern_hal::trap::{self, Fault};
 use kern_hal::{eprintln, println};
-use kern_base::task::Task;
 use smp::cpu::CpuId;
 use smp::door::Ptr;
 use smp::mailbox::Idle;

@@ -109,7 +109,9 @@ fn make_vspace(cx: Cx<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpa
 }
 
 fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {
-    region.carve((size_of::<T>() as u64).next_multiple_of(64), align_of::<T>().max(64) as u64)?.emplace(pin, object)
+    region
+        .carve((size_of::<T>() as u64).next_multiple_of(64), align_of::<T>().max(64) as u64)?
+        .emplace(pin, object)
 }
 
 /// The objects of process 1.
@@ -139,10 +141,7 @@ impl First<'_> {
         if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Why::BadElf("a segment does not start on a page"));
         }
-        let access = Access {
-            write: flags & elf::abi::PF_W != 0,
-            execute: flags & elf::abi::PF_X != 0,
-        };
+        let access = Access { write: flags & elf::abi::PF_W != 0, execute: flags & elf::abi::PF_X != 0 };
         let pages = size.div_ceil(PAGE_SIZE);
         for page in 0..pages {
             let start = (page * PAGE_SIZE) as usize;
@@ -168,15 +167,17 @@ impl First<'_> {
     }
 
     fn map_zeroed(&self, at: u64, size: u64, access: Access) -> Result<(), Why> {
-        (0..size / PAGE_SIZE).try_for_each(|page| self.map_page(at + page * PAGE_SIZE, &[], access).map(|_| ()))
+        (0..size / PAGE_SIZE)
+            .try_for_each(|page| self.map_page(at + page * PAGE_SIZE, &[], access).map(|_| ()))
     }
 
     fn map_archive(&self, start: u64, size: u64) -> Result<(), Why> {
         if !start.is_multiple_of(PAGE_SIZE) {
             return Err(Why::BadElf("the boot archive does not start on a page"));
         }
-        (0..size.div_ceil(PAGE_SIZE))
-            .try_for_each(|page| self.map(abi::ARCHIVE_VA + page * PAGE_SIZE, Phys(start + page * PAGE_SIZE), READ))
+        (0..size.div_ceil(PAGE_SIZE)).try_for_each(|page| {
+            self.map(abi::ARCHIVE_VA + page * PAGE_SIZE, Phys(start + page * PAGE_SIZE), READ)
+        })
     }
 
     fn map_boot_page(&self, boot: &Boot, made: &Made, archive_len: u64) -> Result<(), Why> {
@@ -209,7 +210,8 @@ impl First<'_> {
         let slots = slots.and_then(|p| p.emplace_slice(|_| Slot::new())).ok_or(Why::NoMemory)?;
         let cnode = carve(region, pin, CNode::new(BOOT_ROOT, slots)).ok_or(Why::NoMemory)?;
         let numbers = region.carve(TASK_NUMBERS * size_of::<TaskNumber>() as u64, 64);
-        let numbers = numbers.and_then(|p| p.emplace_slice(|_| TaskNumber::default())).ok_or(Why::NoMemory)?;
+        let numbers =
+            numbers.and_then(|p| p.emplace_slice(|_| TaskNumber::default())).ok_or(Why::NoMemory)?;
         let key = cx.k.processes.allocate(pin)?;
         let process = carve(region, pin, Process::new(BOOT_ROOT, key, numbers)).ok_or(Why::NoMemory)?;
         let task = region.carve(TASK_BYTES, PAGE_SIZE);
@@ -235,7 +237,9 @@ impl First<'_> {
         let Objects { process, task, sc } = objects;
         let cx = self.cx;
         cx.bind_task(task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
-        let (Some(hot), Some(sc_hot)) = (cx.task_hot(task), cx.sc_hot(sc)) else { return Err(Why::Kernel(Error::WrongCpu)) };
+        let (Some(hot), Some(sc_hot)) = (cx.task_hot(task), cx.sc_hot(sc)) else {
+            return Err(Why::Kernel(Error::WrongCpu));
+        };
         sc_hot.state.set_priority(PRIORITY);
         cx.bind_time(sc, task)?;
         hot.regs.rip.set(entry);

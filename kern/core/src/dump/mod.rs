@@ -164,7 +164,8 @@ impl<M: Machine> Dump<'_, '_, M> {
         text.flag("too-many", self.names.is_full());
         text.list("graves");
         let first = cx.k.graves.lock();
-        let graves = core::iter::successors(first.get(cx.pin()), |cnode| cnode.get().next_grave.get(cx.pin()));
+        let graves =
+            core::iter::successors(first.get(cx.pin()), |cnode| cnode.get().next_grave.get(cx.pin()));
         for cnode in graves.take(LIST_MAX) {
             text.gap();
             self.names.write(text, cnode.addr());

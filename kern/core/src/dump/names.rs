@@ -161,7 +161,9 @@ impl Names {
         *count += 1;
         self.objects[self.len] = Some(Entry { object, number: *count, in_tree: false });
         self.table[at] = self.len as u16;
-        if let (Object::CNode(_) | Object::Group(_), Some(place)) = (object, self.tables.get_mut(self.tables_len)) {
+        if let (Object::CNode(_) | Object::Group(_), Some(place)) =
+            (object, self.tables.get_mut(self.tables_len))
+        {
             *place = self.len as u16;
             self.tables_len += 1;
         }

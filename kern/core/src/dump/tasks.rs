@@ -69,9 +69,8 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         self.name(text, "own-time", hot.own_sc.addr());
         // While it waits in a call with which it lent its time on, `sc` says nothing: the fastpath leaves it as it
         // is, for the reply to find it so; the slow path does, too, but a chain of calls may have ended differently.
-        let lent = waits_here(hot) && self.callee_of(task).is_some_and(|callee| {
-            !receives(callee) && callee.lender.is(task)
-        });
+        let lent = waits_here(hot)
+            && self.callee_of(task).is_some_and(|callee| !receives(callee) && callee.lender.is(task));
         if lent {
             text.word("time=lent");
         } else {
@@ -136,8 +135,15 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
     fn all_registers(&self, text: &mut Text<'_, M>, regs: &RegFrame) {
         text.word("full");
         self.arguments(text, regs);
-        let rest = [("rbx", &regs.rbx), ("rcx", &regs.rcx), ("rbp", &regs.rbp), ("r11", &regs.r11), ("r12", &regs.r12)];
-        let last = [("r13", &regs.r13), ("r14", &regs.r14), ("r15", &regs.r15), ("fs", &regs.fs), ("gs", &regs.gs)];
+        let rest = [
+            ("rbx", &regs.rbx),
+            ("rcx", &regs.rcx),
+            ("rbp", &regs.rbp),
+            ("r11", &regs.r11),
+            ("r12", &regs.r12),
+        ];
+        let last =
+            [("r13", &regs.r13), ("r14", &regs.r14), ("r15", &regs.r15), ("fs", &regs.fs), ("gs", &regs.gs)];
         for (name, cell) in rest.into_iter().chain(last) {
             text.hex(name, cell.get());
         }
@@ -187,7 +193,8 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         if let Some(hot) = self.cx.task_hot(task) {
             match state_of(hot) {
                 State::Sending | State::AwaitRemote => {}
-                State::Restart if matches!(msg.stage.get(), Stage::Ask | Stage::AskDone | Stage::Mourning) => {}
+                State::Restart
+                    if matches!(msg.stage.get(), Stage::Ask | Stage::AskDone | Stage::Mourning) => {}
                 // Of one that was received, `stage` is "owed" if it was queued before, and else whatever it was.
                 _ => return,
             }

@@ -47,7 +47,9 @@ pub fn halt() -> u64 {
 fn pause() -> u64 {
     let came: u64;
     // SAFETY: as in `halt`. An interrupt that waits is taken behind NOP.
-    unsafe { core::arch::asm!("xor eax, eax", "sti", "nop", "pause", "cli", lateout("rax") came, clobber_abi("C")) }
+    unsafe {
+        core::arch::asm!("xor eax, eax", "sti", "nop", "pause", "cli", lateout("rax") came, clobber_abi("C"))
+    }
     came
 }
 
@@ -74,7 +76,9 @@ pub fn mwait_until(line: u64, done: impl Fn() -> bool) -> u64 {
         }
         let came: u64;
         // SAFETY: as in `halt`: MWAIT is the instruction behind STI, and takes its hints from EAX and ECX.
-        unsafe { core::arch::asm!("sti", "mwait", "cli", inlateout("rax") 0u64 => came, in("rcx") 0, clobber_abi("C")) }
+        unsafe {
+            core::arch::asm!("sti", "mwait", "cli", inlateout("rax") 0u64 => came, in("rcx") 0, clobber_abi("C"))
+        }
         let came = came | pause();
         if came != 0 {
             return came;

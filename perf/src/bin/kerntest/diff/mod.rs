@@ -89,7 +89,9 @@ fn play(lab: &mut Lab<'_>) -> Outcome {
     lab.done().wait()?;
     let (used, elapsed) = (game.used()? - used, arch::now() - began);
     let steps = board.get(Word::Step);
-    for (name, count) in counters()?.into_iter().zip(before).map(|((name, now), (_, then))| (name, now - then)) {
+    for (name, count) in
+        counters()?.into_iter().zip(before).map(|((name, now), (_, then))| (name, now - then))
+    {
         report!("taken {name}={count}");
     }
     report!("steps {steps}");
@@ -230,7 +232,8 @@ impl Game {
         loop {
             let index = self.board.below(u64::from(EXPOSURES) - 8) as u32;
             let args = abi::Target::new(group.cap(), index).0;
-            let answer = user_rt::arch::syscall(user_rt::arch::Args::plain(abi::Op::Expose, args, object.arg(), 0, 0));
+            let answer =
+                user_rt::arch::syscall(user_rt::arch::Args::plain(abi::Op::Expose, args, object.arg(), 0, 0));
             match answer.check() {
                 Ok(_) => return Ok(Where { second, index }),
                 Err(refusal) if refusal.error == abi::Error::SlotOccupied => {}

@@ -44,7 +44,8 @@ fn play(number: u64, first: Answer, dirt: u64) -> ! {
     let without_string = MEMBER_RIGHTS.minus(Rights::STRING | Rights::DELETE);
     let _ = copy_raw(GROUPS.nth(0), own::cnode().slot(GROUPS.weak()), without_string, 0);
     let got = Got { answer: first, dirt, vectors: 0, registers: 0 };
-    let mut player = Player { board, number, role, kind, serving: false, op: Op::Recv, got, silent: 0, trace: 0 };
+    let mut player =
+        Player { board, number, role, kind, serving: false, op: Op::Recv, got, silent: 0, trace: 0 };
     loop {
         player.serving = serves(player.serving, player.op, &player.got.answer);
         let step = board.get(Word::Step) + 1;
@@ -77,7 +78,8 @@ impl Player {
         let Player { board, role, kind, serving, .. } = *self;
         let player = self.number as u32;
         let rested = serving && self.op == Op::Wait && self.got.answer.info.status().is_ok();
-        let (args, words) = Choice { board, player, vector: kind != Kind::General, role, serving, rested }.next();
+        let (args, words) =
+            Choice { board, player, vector: kind != Kind::General, role, serving, rested }.next();
         for word in utcb::current().message().iter().take(words) {
             word.store(board.random(), Relaxed);
         }
@@ -95,9 +97,11 @@ impl Player {
         let (answer, dirt) = observed(&args);
         // First of all: whatever else is done here has a use for them.
         let vectors = fold(&peek(kind).0[..WORDS]);
-        self.got = Got { answer: comparable(self.op, answer), dirt, vectors, registers: registers_read(self.op) };
+        self.got =
+            Got { answer: comparable(self.op, answer), dirt, vectors, registers: registers_read(self.op) };
         let Answer { info, rdi, rsi, rdx, r8, r9, r10, r12 } = self.got.answer;
-        let results = [info.0, rdi, rsi, rdx, r8, r9, r10, r12, dirt, vectors, self.got.registers, self.op as u64];
+        let results =
+            [info.0, rdi, rsi, rdx, r8, r9, r10, r12, dirt, vectors, self.got.registers, self.op as u64];
         self.trace = fold(&[self.trace, fold(&results), message_words(), arch::gs_base()]);
     }
 

@@ -1,0 +1,46 @@
+//! State that changes its home together with state that it refers to: who can open what is referred to can open
+//! what refers to it, and so takes the reference out before it uses the other on its own.
+#![cfg(loom)]
+
+mod loom_common;
+
+use std::cell::Cell;
+
+use loom::thread;
+use loom_common::{Object, model};
+use smp::door::{Homed, Ref};
+use smp::host_test::{cpu, pin};
+
+type State = Homed<Cell<u64>>;
+
+/// CPU 0 hands both to CPU 1, which looks for what is referred to at any time: it is bound to a task there.
+fn explore(hand: fn(Ref<'static, State>, Ref<'static, State>)) {
+    model(4, move || {
+        let referring = Object::new(Homed::new(cpu(0), Cell::new(1)));
+        let referred = Object::new(Homed::new(cpu(0), Cell::new(2)));
+        let (from, to) = (referring.get(), referred.get());
+        let receiver = thread::spawn(move || {
+            if to.open(pin(1)).is_some() {
+                let Some(holder) = from.open(pin(1)) else { panic!("the reference cannot be taken out") };
+                assert_eq!(holder.replace(0), 1, "what was written before");
+            }
+        });
+        hand(from, to);
+        receiver.join().unwrap();
+        assert!(referring.get().open(pin(1)).is_some() && referred.get().open(pin(1)).is_some());
+    });
+}
+
+#[test]
+fn the_referring_one_first() {
+    explore(|from, to| from.set_home_with(pin(0), Some(to.get()), cpu(1)));
+}
+
+#[test]
+#[should_panic(expected = "the reference cannot be taken out")]
+fn caught_the_other_way_round() {
+    explore(|from, to| {
+        to.set_home(pin(0), cpu(1));
+        from.set_home(pin(0), cpu(1));
+    });
+}
