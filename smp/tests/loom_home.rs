@@ -37,6 +37,14 @@ fn the_referring_one_first() {
 }
 
 #[test]
+fn the_same_by_who_holds_both() {
+    explore(|from, to| match (from.get().hold(pin(0)), to.get().hold(pin(0))) {
+        (Some(referring), Some(referred)) => referring.hand_to_with(referred, cpu(1)),
+        _ => panic!("cpu 0 is the home of both"),
+    });
+}
+
+#[test]
 #[should_panic(expected = "the reference cannot be taken out")]
 fn caught_the_other_way_round() {
     explore(|from, to| {

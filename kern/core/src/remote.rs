@@ -58,7 +58,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Takes messages from this CPU's mailbox, a bounded number, and lets the best task run. Where all that
-    /// happened is that one message let one task run, and the CPU had nothing else to do: that task.
+    /// happened is that one message let one task run at once: that task, which ends its system call.
     #[inline(always)]
     pub fn take_mail(self) -> Option<Running<'k>> {
         match self.cpu.inbox().pop_only() {
