@@ -213,9 +213,6 @@ impl<T> AtomicLink<T> {
     }
 }
 
-/// In a home: the state is in a message to that CPU and nobody's meanwhile.
-const UNDER_WAY: u32 = 1 << 31;
-
 /// State that only its home CPU reads and writes; the home itself any CPU may read.
 #[repr(C)]
 pub struct Homed<T> {
@@ -244,8 +241,7 @@ impl<T> Homed<T> {
     /// Which CPU owns the inside, or will when it arrives there. May be stale by the time it is used on
     /// any other CPU.
     pub fn home(&self) -> CpuId {
-        let raw = self.home.load(Ordering::Relaxed) & !UNDER_WAY;
-        match CpuId::new(raw as usize) {
+        match CpuId::new(self.home.load(Ordering::Relaxed) as usize) {
             Some(cpu) => cpu,
             None => CpuId::BOOT,
         }
@@ -254,7 +250,7 @@ impl<T> Homed<T> {
     /// The element of the home CPU in a table that has one for each.
     #[inline(always)]
     pub fn at_home<'k, U>(&self, pin: Pin<'k>, table: &Table<U>) -> Option<Ref<'k, U>> {
-        table.get(pin, (self.home.load(Ordering::Relaxed) & !UNDER_WAY) as usize)
+        table.get(pin, self.home.load(Ordering::Relaxed) as usize)
     }
 
     /// The inside, for the home CPU; `None` elsewhere: then send a message.
@@ -285,19 +281,6 @@ impl<T> Homed<T> {
     #[inline(never)]
     fn not_here(&self, pin: Pin<'_>) -> ! {
         panic!("{:?} opened state whose home is {:?}", pin.cpu(), self.home());
-    }
-
-    /// The present home sends the inside to `to` in a message: until that is taken from the mailbox and
-    /// `to` has called [`Homed::set_home`], no CPU opens it. Panics for any CPU but the home.
-    pub fn send_to(&self, pin: Pin<'_>, to: CpuId) {
-        let (here, home) = (pin.cpu().raw(), self.home.load(Ordering::Relaxed));
-        assert!(here == home, "cpu{here} sent state away whose home is {:?}", self.home());
-        self.home.store(to.raw() | UNDER_WAY, Ordering::Release);
-    }
-
-    /// Whether the inside is in a message between two homes.
-    pub fn is_under_way(&self) -> bool {
-        self.home.load(Ordering::Relaxed) & UNDER_WAY != 0
     }
 
     /// Moves the inside to another home: by the present home before the object is in use there, or by

@@ -45,7 +45,7 @@ use core::mem::MaybeUninit;
 use core::ptr;
 
 use crate::chaos::{self, Point};
-use crate::cpu::{CpuId, Entry, Pin};
+use crate::cpu::{CpuId, Pin};
 use crate::door::Ref;
 use crate::planted::{Fault, drop_this_interrupt, planted};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, ProtocolCell, const_unless_loom, fence_after_exchange};
@@ -355,24 +355,6 @@ impl<P: Copy + Send> Mailbox<P> {
         }
         closed
     }
-
-    /// Hands at most `bound` messages to `sort`, each with a pin of its own.
-    pub fn drain(
-        &self,
-        entry: &mut Entry,
-        bound: usize,
-        mut sort: impl for<'k> FnMut(Pin<'k>, P),
-    ) -> Drained {
-        for _ in 0..bound {
-            let pin = entry.pin();
-            match self.inbox(pin).pop_patiently() {
-                Popped::Mail(payload) => sort(pin, payload),
-                Popped::Between => return Drained::More,
-                Popped::Empty => return Drained::Empty,
-            }
-        }
-        if self.has_mail() { Drained::More } else { Drained::Empty }
-    }
 }
 
 /// A mailbox as its owner has it, for one step of a kernel entry.
@@ -471,6 +453,19 @@ impl<P: Copy + Send> Inbox<'_, P> {
         }
         self.0.first.store(next, Ordering::Relaxed);
         Popped::Mail(self.open(node))
+    }
+
+    /// Hands at most `bound` messages to `sort`.
+    #[inline]
+    pub fn drain(self, bound: usize, mut sort: impl FnMut(P)) -> Drained {
+        for _ in 0..bound {
+            match self.pop_patiently() {
+                Popped::Mail(payload) => sort(payload),
+                Popped::Between => return Drained::More,
+                Popped::Empty => return Drained::Empty,
+            }
+        }
+        if self.0.has_mail() { Drained::More } else { Drained::Empty }
     }
 
     /// A pop that gives a producer between exchange and link a moment to go on.

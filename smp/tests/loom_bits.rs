@@ -29,7 +29,8 @@ struct Taker {
 impl Taker {
     fn drain(&mut self, entry: &mut Entry) {
         let (bits, got) = (self.bits, &mut self.got);
-        let drained = self.mailbox.drain(entry, 8, |pin, ()| got.push(bits.take(pin)));
+        let pin = entry.pin();
+        let drained = self.mailbox.inbox(pin).drain(8, |()| got.push(bits.take(pin)));
         if drained == Drained::More {
             self.line.raise();
         }

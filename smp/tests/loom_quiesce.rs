@@ -109,7 +109,8 @@ fn drain(system: &System, entry: &mut Entry, about: impl Fn()) {
     if !block.line.take() {
         return;
     }
-    let drained = block.mailbox.drain(entry, 8, |pin, mail| match mail {
+    let pin = entry.pin();
+    let drained = block.mailbox.inbox(pin).drain(8, |mail| match mail {
         Mail::Grace(mail) => quiesce::receive(system, pin, mail),
         Mail::About => about(),
     });

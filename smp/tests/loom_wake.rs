@@ -45,7 +45,7 @@ struct Consumer {
 impl Consumer {
     fn drain(&mut self, entry: &mut Entry) {
         let got = &mut self.got;
-        let drained = self.mailbox.drain(entry, 8, |_, n| got.push(n));
+        let drained = self.mailbox.inbox(entry.pin()).drain(8, |n| got.push(n));
         if drained == Drained::More && self.script != Script::Forgetful {
             self.line.raise();
         }

@@ -202,6 +202,10 @@ pub struct TaskHot {
     pub deadline: DeadlineLinks<Task>,
     /// Why its message was asked back, as `Error` number; 0 = it was not.
     pub recall: Cell<u8>,
+    /// While it waits in a call: a task down the calls from there looked for CPU time here, and found none.
+    pub wanted: Cell<bool>,
+    /// While it looks for CPU time itself: some may have come where it looked before.
+    pub look_again: Cell<bool>,
     /// How many messages it has sent to other CPUs.
     pub sent: Cell<u32>,
     /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are here.
@@ -281,8 +285,9 @@ pub enum Request {
     Disown(Ptr<SchedContext>),
     /// The asking task wants this time: its own, or that of a caller it serves.
     Fetch(Ptr<SchedContext>),
-    /// The same, for the time that this caller of the asking task was lent.
-    Seek(Ptr<Task>),
+    /// The same, for the time that this caller of the asking task has or was lent; and how many callers up from
+    /// there one may look.
+    Seek(Ptr<Task>, u8),
 }
 
 /// The message block of a task: its call, then its reply.
@@ -422,6 +427,8 @@ impl Task {
             waits_for: Link::null(),
             deadline: DeadlineLinks::new(),
             recall: Cell::new(0),
+            wanted: Cell::new(false),
+            look_again: Cell::new(false),
             sent: Cell::new(0),
             mourners: PrioList::new(),
             start_on: Cell::new(home),
@@ -463,4 +470,8 @@ pub mod ctl {
     pub const RECALL: u64 = 1 << 4;
     /// To a task that faulted: end more of its process.
     pub const TEAR_DOWN: u64 = 1 << 5;
+    /// To a task that is ready and has no time: look for some at its callers.
+    pub const SEEK: u64 = 1 << 7;
+    /// To the CPU that has the task's message: the task was given time, for whoever has none down the calls.
+    pub const TIME: u64 = 1 << 6;
 }

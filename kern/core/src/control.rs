@@ -145,6 +145,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if bits & ctl::CANCEL != 0 {
             self.fail_wait(task, hot, Error::Cancelled);
         }
+        if bits & ctl::SEEK != 0 {
+            self.look_for_time(task, hot);
+        }
     }
 
     /// Stops a task where it is. What it waits for goes on; its time rests with it.
@@ -255,7 +258,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(own) = hot.own_sc.take(self.pin()) else { return false };
         let Some(own_hot) = self.sc_hot(own) else {
             if let Some(msg) = task.get().msg.open(self.pin()) {
-                self.send_request(task, msg, own.get().hot.home(), Request::Disown(own.ptr()));
+                self.send_request(task, msg, own.get().hot.home(), Request::Disown(own.ptr()), None);
             }
             return true;
         };

@@ -124,8 +124,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.stop(&sc_hot);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::AwaitRemote as u64));
         hot.sc.set(None);
-        hot.sent.set(hot.sent.get().wrapping_add(1));
-        msg.number.set(hot.sent.get());
+        self.number_block(hot, &msg);
         msg.sc.set(Some(sc));
         msg.sender.set(me.get().id());
         msg.tag.set(tag);

@@ -243,11 +243,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
     ) -> Option<()> {
-        if !fits(region, &[size_of::<Untyped>() as u64], 1 << log2, 1 << log2) {
-            return None;
-        }
-        let head = region.carve_top(size_of::<Untyped>() as u64)?;
-        let block = region.carve(1 << log2, 1 << log2)?;
+        let (head, block) = carve_block::<Untyped>(region, log2)?;
         self.place(head, Untyped::new(root, log2, block.into_region()), |o| &o.header, slot, parent)
     }
 
@@ -259,11 +255,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
     ) -> Option<()> {
-        if !fits(region, &[size_of::<Frame>() as u64], 1 << log2, 1 << log2) {
-            return None;
-        }
-        let head = region.carve_top(size_of::<Frame>() as u64)?;
-        let mut block = region.carve(1 << log2, 1 << log2)?;
+        let (head, mut block) = carve_block::<Frame>(region, log2)?;
         block.zero();
         let base = self.k.machine.phys(block.base());
         self.place(head, Frame::new(root, base, log2), |o| &o.header, slot, parent)
@@ -330,6 +322,15 @@ impl<'k, M: Machine> Cx<'k, M> {
 
 fn carve_for<T>(region: &Region) -> Option<Piece> {
     region.carve((size_of::<T>() as u64).next_multiple_of(64), 64)
+}
+
+/// Room for a `T`, and a block of memory that it is to stand for.
+fn carve_block<T>(region: &Region, log2: u8) -> Option<(Piece, Piece)> {
+    let head = size_of::<T>() as u64;
+    if !fits(region, &[head], 1 << log2, 1 << log2) {
+        return None;
+    }
+    Some((region.carve_top(head)?, region.carve(1 << log2, 1 << log2)?))
 }
 
 /// Room for a `T` and, behind it, a table of `entries` `E`.

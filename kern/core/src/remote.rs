@@ -24,7 +24,7 @@ use kern_base::task::{FLAG_OTHER_TIME, Message, Stage, State, Task, TaskHot, ctl
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
-use smp::mailbox::{Node, Popped, Wake};
+use smp::mailbox::{Drained, Node, Wake};
 
 use crate::answer::{write_error, write_values};
 use crate::ipc::{From, Words};
@@ -72,18 +72,10 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     #[inline(never)]
     fn drain(self) {
-        self.sched.more_mail.set(false);
-        for _ in 0..DRAIN_BOUND {
-            match self.cpu.inbox().pop() {
-                Popped::Mail(mail) => {
-                    let _ = self.receive_mail(mail);
-                }
-                // A producer stands between exchange and link: give it a moment.
-                Popped::Between => core::hint::spin_loop(),
-                Popped::Empty => return,
-            }
-        }
-        self.sched.more_mail.set(true);
+        let drained = self.cpu.inbox().drain(DRAIN_BOUND, |mail| {
+            let _ = self.receive_mail(mail);
+        });
+        self.sched.more_mail.set(drained == Drained::More);
     }
 
     #[inline(always)]
@@ -134,11 +126,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
-    /// A block of this CPU's own task leaves: it gets a new number.
+    /// A block of this CPU's own task leaves: it gets a new number. Nobody has asked it back.
+    #[inline(always)]
     pub fn number_block(self, hot: &TaskHot, msg: &Message) {
+        debug_assert_eq!(hot.recall.get(), 0, "a recall is over before the next message leaves");
         hot.sent.set(hot.sent.get().wrapping_add(1));
         msg.number.set(hot.sent.get());
-        hot.recall.set(0);
     }
 
     // --- calls out -------------------------------------------------------------------------------
@@ -248,7 +241,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             if caller_hot.recall.get() != 0 {
                 return self.fail_remote_with(caller, msg, RECALLED, TaskId::NONE);
             }
-            self.time_is_home(caller_hot, msg);
+            self.time_is_home(caller, caller_hot, msg);
         }
         if self.lacks_time(caller, hot) {
             return self.fail_remote(caller, Error::NoTime, TaskId::NONE);
@@ -259,10 +252,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.pass_on(caller, msg, callee, hot, words, from);
     }
 
-    /// Time that came to this CPU in the block of a task of this CPU.
-    fn time_is_home(self, hot: &TaskHot, msg: &Message) {
+    /// A block of this CPU's own task is home: with it the time in it, or what the task was given meanwhile.
+    fn time_is_home(self, task: Ref<'k, Task>, hot: &TaskHot, msg: &Message) {
         if let Some(sc) = msg.sc.take(self.pin()) {
             hot.sc.set(Some(sc));
+        } else if let Some(own) = self.own_at_rest(task, hot) {
+            self.forget_lender(hot);
+            hot.sc.set(Some(own));
         }
         if has_flag(hot, FLAG_OTHER_TIME) {
             set_flag(hot, FLAG_OTHER_TIME, false);
@@ -323,7 +319,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if stage == Stage::AskDone {
             return self.request_done(task, hot, msg);
         }
-        self.time_is_home(hot, msg);
+        self.time_is_home(task, hot, msg);
         if is_dying(hot) {
             return self.go_on_dying(task, hot);
         }
@@ -352,11 +348,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn recall(self, task: Ref<'k, Task>, hot: &TaskHot, leave: bool) {
         let wanted = Wanted { number: hot.sent.get(), leave };
         task.get().recalled.store(wanted.raw(), Release);
-        self.raise_recall(task, task.get().msg.home());
+        self.raise_with_message(task, ctl::RECALL);
     }
 
-    fn raise_recall(self, task: Ref<'k, Task>, to: CpuId) {
-        self.raise_bits(to, task.map(|t| &t.ctl), ctl::RECALL, Mail::Control(task.ptr()));
+    /// Sends control bits to where a task's message block is.
+    pub fn raise_with_message(self, task: Ref<'k, Task>, bits: u64) {
+        self.raise_bits(task.get().msg.home(), task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
     }
 
     /// Sets control bits on a task, wherever it lives.
@@ -382,7 +379,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if bits & ctl::RECALL != 0 {
             self.recall_arrived(task);
         }
-        let rest = bits & !ctl::RECALL;
+        if bits & ctl::TIME != 0 && self.follow_message(task, ctl::TIME).is_some() {
+            self.time_arrived(task);
+        }
+        let rest = bits & !(ctl::RECALL | ctl::TIME);
         if rest != 0 {
             self.send_control(task, rest);
         }
@@ -394,21 +394,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.task_hot(task).is_some_and(|hot| hot.recall.get() == 0) {
             return;
         }
-        let Some(msg) = task.get().msg.open(self.pin()) else {
-            // It was sent on, or is on its way home.
-            let at = task.get().msg.home();
-            if at != task.get().hot.home() {
-                self.raise_recall(task, at);
-            }
-            return;
-        };
+        let Some(msg) = self.follow_message(task, ctl::RECALL) else { return };
         let wanted = Wanted::from_raw(task.get().recalled.load(Acquire));
         if msg.number.get() != wanted.number {
             return;
         }
         match msg.stage.get() {
             // Still in this CPU's own mailbox: look again behind it.
-            Stage::Out | Stage::Ask => self.raise_recall(task, self.id()),
+            Stage::Out | Stage::Ask => self.raise_with_message(task, ctl::RECALL),
             Stage::Queued | Stage::Owed => {
                 self.unlink_call(task, wanted.leave);
                 self.send_back(task, msg, RECALLED);
@@ -416,6 +409,16 @@ impl<'k, M: Machine> Cx<'k, M> {
             Stage::Mourning => self.stop_mourning(task, msg),
             Stage::Home | Stage::Back | Stage::AskDone => {}
         }
+    }
+
+    /// A task's message block, which control bits were sent after: they go on if it was sent on, and not if it
+    /// is on its way home.
+    fn follow_message(self, task: Ref<'k, Task>, bits: u64) -> Option<&'k Message> {
+        let msg = task.get().msg.open(self.pin());
+        if msg.is_none() && task.get().msg.home() != task.get().hot.home() {
+            self.raise_with_message(task, bits);
+        }
+        msg
     }
 
     // --- Notifications ---------------------------------------------------------------------------

@@ -17,10 +17,8 @@ use smp::door::Ref;
 
 use crate::remote::is_dying;
 use crate::schedule::{set_flag, set_state, state_of};
+use crate::time::Above;
 use crate::{Cx, Me, Refusal};
-
-/// Longest way up a chain of calls that one entry goes.
-const CHAIN_LIMIT: usize = 32;
 
 /// Where a request goes when it was served here.
 pub enum Next {
@@ -37,15 +35,23 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// the answer is back.
     pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
-        self.send_request(me.task, msg, to, request);
+        self.send_request(me.task, msg, to, request, None);
         Refusal::Again
     }
 
-    /// Sends a task's message block, which is home, with a request. No time goes with it.
-    pub fn send_request(self, task: Ref<'k, Task>, msg: &Message, to: CpuId, request: Request) {
+    /// Sends a task's message block, which is home, with a request. No time goes with it. `about` is whom it
+    /// concerns when the answer is back.
+    pub fn send_request(
+        self,
+        task: Ref<'k, Task>,
+        msg: &Message,
+        to: CpuId,
+        request: Request,
+        about: Option<Ref<'k, Task>>,
+    ) {
         msg.request.set(Some(request));
         msg.sc.set(None);
-        msg.callee.set(None);
+        msg.callee.set(about);
         msg.stage.set(Stage::Ask);
         if let Some(hot) = self.task_hot(task) {
             hot.sent.set(hot.sent.get().wrapping_add(1));
@@ -83,7 +89,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.at(sc.get().hot.home(), &sc.get().header, || self.disown(task, sc))
             }
             Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin())),
-            Request::Seek(lender) => self.serve_seek(msg, lender.get(self.pin())),
+            Request::Seek(caller, steps) => self.serve_seek(task, msg, caller.get(self.pin()), steps),
         }
     }
 
@@ -105,8 +111,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The answer is home: the task makes its system call again, or goes on with the time it asked for.
     pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
-        let time = msg.sc.take(self.pin());
-        let sought = matches!(msg.request.take(), Some(Request::Fetch(_) | Request::Seek(_)));
+        let (time, about) = (msg.sc.take(self.pin()), msg.callee.take(self.pin()));
+        let sought = matches!(msg.request.take(), Some(Request::Fetch(_) | Request::Seek(..)));
         if is_dying(hot) {
             if let Some(sc) = time.and_then(|sc| self.sc_hot(sc)) {
                 sc.task.set(None);
@@ -115,7 +121,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if sought {
             set_state(hot, State::Ready);
-            self.found_time(task, hot, time);
+            self.found_time(task, hot, time, about);
         } else {
             self.make_ready(task, hot);
         }
@@ -187,6 +193,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             hot.owner.set(None);
         }
         self.seize(sc, hot);
+        if let Some((owner, owner_hot)) = owner.and_then(|t| Some((t, self.task_hot(t)?))) {
+            // Who looked for it while it was dying finds that of others.
+            self.start_callee(owner, owner_hot);
+        }
         if let Some(owner) = hot.owner.get(self.pin()) {
             return Some(owner.get().hot.home());
         }
@@ -217,15 +227,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         Next::Done
     }
 
-    /// Goes up the chain of calls from a caller to the task whose own time was lent down it.
-    fn serve_seek(self, msg: &Message, lender: Ref<'k, Task>) -> Next {
-        let mut at = lender;
-        for _ in 0..CHAIN_LIMIT {
+    /// Goes up the chain of calls from a caller to CPU time that was lent down it, or could be. All on the way
+    /// know afterwards that time was looked for.
+    fn serve_seek(self, task: Ref<'k, Task>, msg: &Message, caller: Ref<'k, Task>, steps: u8) -> Next {
+        let mut at = caller;
+        for left in (0..steps).rev() {
             if at.get().header.has_flag(FLAG_DEAD) {
                 return Next::Done;
             }
             let Some(hot) = self.task_hot(at) else {
-                msg.request.set(Some(Request::Seek(at.ptr())));
+                msg.request.set(Some(Request::Seek(at.ptr(), left)));
                 return Next::Go(at.get().hot.home());
             };
             if !awaits(hot) {
@@ -233,18 +244,23 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             if state_of(hot) == State::AwaitRemote {
                 set_flag(hot, FLAG_OTHER_TIME, true);
+                hot.wanted.set(true);
             }
-            match hot.lender.get(self.pin()) {
-                Some(next) => at = next,
-                None => {
-                    let Some(own) = hot.own_sc.get(self.pin()) else { return Next::Done };
+            match self.time_above(hot) {
+                Above::Own(own) => {
                     msg.request.set(Some(Request::Fetch(own.ptr())));
                     return Next::Go(own.get().hot.home());
                 }
+                Above::Rested(sc, sc_hot) => {
+                    sc_hot.task.set(Some(task));
+                    msg.sc.set(Some(sc));
+                    return Next::Done;
+                }
+                Above::Caller(next) => at = next,
+                Above::Nobody => return Next::Done,
             }
         }
-        msg.request.set(Some(Request::Seek(at.ptr())));
-        Next::Go(self.id())
+        Next::Done
     }
 
     // --- Notifications, Replies ------------------------------------------------------------------

@@ -151,9 +151,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some((old, hot)) = self.running().filter(|(_, hot)| hot.state.priority() < priority) else {
             return false;
         };
-        self.stop(hot);
-        self.sched.queue.push_front(self.pin(), old, hot.state.priority());
+        self.set_aside(old, hot);
         true
+    }
+
+    /// Takes the running context off the CPU, which keeps its turn.
+    #[inline(always)]
+    fn set_aside(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
+        self.stop(hot);
+        self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
     }
 
     /// Runs `task`, whose flags `word` has, on a context that [`Cx::make_way`] was called for.
@@ -188,16 +194,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn dispatch(self) {
         match self.running() {
             Some((_, hot)) if !self.sched.queue.outranks(self.pin(), hot.state.priority()) => {}
-            Some((sc, hot)) => self.preempt(sc, hot),
+            Some((sc, hot)) => {
+                self.set_aside(sc, hot);
+                self.run_best();
+            }
             None => self.run_best(),
         }
-    }
-
-    /// Somebody outranks the running context, which keeps its turn.
-    fn preempt(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
-        self.stop_current();
-        self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
-        self.run_best();
     }
 
     /// Runs a context on a CPU that runs none. The clock is read once: it starts when the last one stopped,

@@ -332,7 +332,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         sc_hot.task.set(Some(task));
         hot.own_sc.set(Some(sc));
         // What a call took along to another CPU comes back, and goes to its lender. Till then this rests.
-        if hot.sc.is_null() && state_of(hot) != State::AwaitRemote {
+        if hot.sc.is_null() && state_of(hot) != State::AwaitRemote && self.lent_to(task, hot).is_none() {
             self.forget_lender(hot);
             hot.sc.set(Some(sc));
         }

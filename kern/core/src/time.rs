@@ -22,7 +22,7 @@
 
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
-use kern_base::task::{FLAG_SUSPENDED, Request, State, Task, TaskHot};
+use kern_base::task::{FLAG_SUSPENDED, Request, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
@@ -31,6 +31,15 @@ use crate::schedule::{has_flag, runnable, set_state, state_of};
 
 /// Longest chain of calls, or list of kept calls, that CPU time is followed along in one entry.
 const CHAIN_LIMIT: usize = 32;
+
+/// Where a task that waits in a call and has nothing to lend finds CPU time: its own, what had rested with a
+/// caller and is to go down the calls now, or what such a caller finds.
+pub enum Above<'k> {
+    Own(Ref<'k, SchedContext>),
+    Rested(Ref<'k, SchedContext>, &'k SchedHot),
+    Caller(Ref<'k, Task>),
+    Nobody,
+}
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// Who lent a task the time that it has or has lent on.
@@ -69,6 +78,12 @@ impl<'k, M: Machine> Cx<'k, M> {
             None => caller.get().msg.open(self.pin())?.sc.get(self.pin())?,
         };
         Some((sc, self.sc_hot(sc)?))
+    }
+
+    /// A task's own time, if it is here and with that task.
+    pub fn own_at_rest(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
+        let rests = |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(task));
+        hot.own_sc.get(self.pin()).filter(rests)
     }
 
     /// Lets time rest with a task of this CPU, or in the message block that a task of another has here.
@@ -187,13 +202,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The callee of this CPU to which a task's call has lent its time.
-    fn lent_to(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
+    pub fn lent_to(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
         if !matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
             return None;
         }
-        let callee = task.get().msg.open(self.pin())?.callee.get(self.pin())?;
-        let callee_hot = self.task_hot(callee)?;
-        (self.lender_of(callee_hot) == Some(task)).then_some((callee, callee_hot))
+        self.callee_here(task).filter(|(_, hot)| self.lender_of(hot) == Some(task))
     }
 
     /// Takes time from a task of this CPU that has it. Whether it still can run is the caller's care.
@@ -240,29 +253,86 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A task without time is runnable: its own comes back, or it goes on with a waiting caller's. Without
     /// either it stays ready until somebody calls it or gives it time.
     #[cold]
+    #[inline(never)]
     fn find_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if let Some(own) = hot.own_sc.get(self.pin()) {
             match self.sc_hot(own) {
                 Some(own_hot) => self.take_own(task, hot, own, own_hot),
-                None => self.seek(task, hot, own.get().hot.home(), Request::Fetch(own.ptr())),
+                None => self.seek(task, hot, own.get().hot.home(), Request::Fetch(own.ptr()), None),
             }
-        } else if !self.borrow(task, hot)
-            && let Some(lender) = hot.lender.get(self.pin())
-        {
-            self.seek(task, hot, lender.get().hot.home(), Request::Seek(lender.ptr()));
+        } else if !self.borrow(task, hot) && self.callers(hot).next().is_some() {
+            // By mail: it may be in the middle of a system call.
+            self.raise_control(task, ctl::SEEK);
         }
     }
 
-    /// A task that waits in a call was given time: a callee that has none goes on with it.
-    pub fn start_callee(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if !matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
-            return;
+    /// The same, that mail.
+    pub fn look_for_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        if runnable(hot) && hot.sc.is_null() && hot.own_sc.is_null() && !self.borrow(task, hot) {
+            self.ask_callers(task, hot, None);
         }
-        let callee = task.get().msg.open(self.pin()).and_then(|msg| msg.callee.get(self.pin()));
-        if let Some((callee, callee_hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?)))
-            && runnable(callee_hot)
-        {
-            self.start(callee, callee_hot);
+    }
+
+    /// Asks a task's callers for time, one after the other, that they or those above them have: the one after
+    /// `asked`. All are asked again if any of them was given some meanwhile.
+    #[cold]
+    fn ask_callers(self, task: Ref<'k, Task>, hot: &'k TaskHot, asked: Option<Ref<'k, Task>>) {
+        let asked = asked.filter(|_| !hot.look_again.take());
+        let asked = asked.and_then(|asked| self.callers(hot).position(|c| c == asked));
+        let Some(caller) = self.callers(hot).nth(asked.map_or(0, |at| at + 1)) else { return };
+        hot.look_again.set(false);
+        self.forget_lender(hot);
+        let request = Request::Seek(caller.ptr(), CHAIN_LIMIT as u8);
+        self.seek(task, hot, caller.get().hot.home(), request, Some(caller));
+    }
+
+    /// A task that waits in a call was given time, or a caller with some. If who could go on with it, down the
+    /// calls, has none: that one looks for it.
+    pub fn start_callee(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        let mut below = self.callee_below(task, hot);
+        for _ in 0..CHAIN_LIMIT {
+            let Some((callee, hot)) = below.filter(|(_, hot)| hot.sc.is_null()) else { return };
+            if runnable(hot) {
+                return self.start(callee, hot);
+            }
+            below = self.callee_below(callee, hot);
+        }
+    }
+
+    /// The callee of this CPU of a task that waits in a call. Where that is elsewhere, and asked for time: tells
+    /// it.
+    fn callee_below(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
+        match state_of(hot) {
+            State::Sending | State::Await | State::AwaitTimed => self.callee_here(task),
+            State::AwaitRemote => {
+                if hot.wanted.take() {
+                    self.raise_with_message(task, ctl::TIME);
+                }
+                None
+            }
+            State::Restart => {
+                hot.look_again.set(true);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Who has a task's call, or will receive it, on this CPU.
+    fn callee_here(self, task: Ref<'k, Task>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
+        let callee = task.get().msg.open(self.pin())?.callee.get(self.pin())?;
+        Some((callee, self.task_hot(callee)?))
+    }
+
+    /// The owner of a message block that is here was given time: as [`Cx::start_callee`].
+    pub fn time_arrived(self, caller: Ref<'k, Task>) {
+        let Some((callee, hot)) = self.callee_here(caller).filter(|(_, hot)| hot.sc.is_null()) else {
+            return;
+        };
+        if runnable(hot) {
+            self.start(callee, hot);
+        } else {
+            self.start_callee(callee, hot);
         }
     }
 
@@ -279,9 +349,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Goes on with the time that rests with a waiting caller: the one it serves, the best that is queued, or
     /// one whose call it keeps. Whether there was one.
     pub fn borrow(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        let queued = hot.senders.iter(self.pin()).map(|(_, caller)| caller).take(CHAIN_LIMIT);
-        let mut callers = hot.caller.get(self.pin()).into_iter().chain(queued).chain(self.kept(hot));
-        let Some((lender, sc, sc_hot)) = callers.find_map(|c| self.lendable(hot, c)) else { return false };
+        let Some((lender, sc, sc_hot)) = self.callers(hot).find_map(|c| self.lendable(hot, c)) else {
+            return false;
+        };
         self.forget_lender(hot);
         self.lend(sc, sc_hot, lender, task, hot);
         self.enqueue_once(sc);
@@ -320,14 +390,35 @@ impl<'k, M: Machine> Cx<'k, M> {
             let lender = self.lender_of(at).and_then(|t| Some((t, self.task_hot(t)?)));
             at.lender.set(None);
             let Some((lender, lender_hot)) = lender else { return };
-            let rests = |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(lender));
-            let own = lender_hot.own_sc.get(self.pin()).filter(rests);
+            let own = self.own_at_rest(lender, lender_hot);
             lender_hot.sc.set(own);
             if own.is_none() {
                 return;
             }
             at = lender_hot;
         }
+    }
+
+    /// What may serve those down the calls of a task that waits in one, now that all it had lent is lost.
+    pub fn time_above(self, hot: &TaskHot) -> Above<'k> {
+        if let Some(own) = hot.own_sc.get(self.pin()) {
+            self.forget_lender(hot);
+            return Above::Own(own);
+        }
+        if let Some((lender, sc, sc_hot)) = self.callers(hot).find_map(|c| self.lendable(hot, c)) {
+            self.forget_lender(hot);
+            hot.lender.set(Some(lender));
+            self.seize(sc, sc_hot);
+            return Above::Rested(sc, sc_hot);
+        }
+        let lender = hot.lender.get(self.pin());
+        lender.or_else(|| self.callers(hot).next()).map_or(Above::Nobody, Above::Caller)
+    }
+
+    /// The callers of a task: the one that it serves, those in the queue, the best first, those kept.
+    fn callers(self, hot: &TaskHot) -> impl Iterator<Item = Ref<'k, Task>> + use<'_, 'k, M> {
+        let queued = hot.senders.iter(self.pin()).map(|(_, caller)| caller).take(CHAIN_LIMIT);
+        hot.caller.get(self.pin()).into_iter().chain(queued).chain(self.kept(hot))
     }
 
     /// The callers whose calls a task keeps in Reply objects.
@@ -352,24 +443,40 @@ impl<'k, M: Machine> Cx<'k, M> {
         Some((caller, sc, sc_hot))
     }
 
-    /// A task that is ready to go on, with nothing to spend, asks another CPU for time that is its to
-    /// spend. Its message block, which carries the request, is home, since its call is over.
-    fn seek(self, task: Ref<'k, Task>, hot: &TaskHot, to: CpuId, request: Request) {
+    /// A task that is ready to go on, with nothing to spend, asks for time that is its to spend, or that `caller`
+    /// will have lent it. Its message block, which carries the request, is home, since its call is over.
+    fn seek(
+        self,
+        task: Ref<'k, Task>,
+        hot: &TaskHot,
+        to: CpuId,
+        request: Request,
+        caller: Option<Ref<'k, Task>>,
+    ) {
         let Some(msg) = task.get().msg.open(self.pin()) else { return };
         set_state(hot, State::Restart);
-        self.send_request(task, msg, to, request);
+        self.send_request(task, msg, to, request, caller);
     }
 
-    /// What was sought has come with the task's message block, or not.
-    pub fn found_time(self, task: Ref<'k, Task>, hot: &'k TaskHot, sc: Option<Ref<'k, SchedContext>>) {
+    /// What was sought has come with the task's message block, or not. `asked` is the caller that was asked, who
+    /// may be no more: it is only compared.
+    pub fn found_time(
+        self,
+        task: Ref<'k, Task>,
+        hot: &'k TaskHot,
+        sc: Option<Ref<'k, SchedContext>>,
+        asked: Option<Ref<'k, Task>>,
+    ) {
         if let Some((sc, sc_hot)) = sc.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
+            let lender = asked.filter(|asked| self.callers(hot).any(|c| c == *asked));
             if hot.own_sc.is(sc) {
                 hot.lender.set(None);
                 hot.sc.set(Some(sc));
-            } else if hot.lender.is_null() {
+            } else if lender.is_none() {
                 // Whose it was has gone meanwhile: it is not this task's to spend.
                 sc_hot.task.set(None);
             } else {
+                hot.lender.set(lender);
                 self.note_lent(hot, sc);
                 hot.sc.set(Some(sc));
             }
@@ -379,9 +486,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         match hot.sc.get(self.pin()) {
             Some(sc) => self.enqueue_once(sc),
-            None => {
-                let _ = self.borrow(task, hot);
-            }
+            None if self.borrow(task, hot) => {}
+            None => self.ask_callers(task, hot, asked),
         }
     }
 }

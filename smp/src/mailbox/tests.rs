@@ -2,7 +2,7 @@
 //! loom's business (`tests/loom_*.rs`).
 
 use super::*;
-use crate::host_test::{cpu, entry, leak, pin};
+use crate::host_test::{cpu, leak, pin};
 use crate::sync::AtomicBool;
 use std::thread;
 use std::vec::Vec;
@@ -98,27 +98,27 @@ fn polling_saves_the_interrupt_and_nothing_else_does() {
 
 #[test]
 fn a_drain_is_bounded_and_says_what_is_left() {
-    let (mailbox, mut entry) = (mailbox(0), entry(0));
+    let mailbox = mailbox(0);
     let mut got = Vec::new();
-    assert_eq!(mailbox.drain(&mut entry, 4, |_, n| got.push(n)), Drained::Empty);
+    assert_eq!(mailbox.inbox(pin(0)).drain(4, |n| got.push(n)), Drained::Empty);
     for n in 0..7 {
         let _ = mailbox.push(pin(1), letter(1), n);
     }
-    assert_eq!(mailbox.drain(&mut entry, 3, |_, n| got.push(n)), Drained::More);
-    assert_eq!(mailbox.drain(&mut entry, 4, |_, n| got.push(n)), Drained::Empty);
+    assert_eq!(mailbox.inbox(pin(0)).drain(3, |n| got.push(n)), Drained::More);
+    assert_eq!(mailbox.inbox(pin(0)).drain(4, |n| got.push(n)), Drained::Empty);
     assert_eq!(got, (0..7).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_producer_in_the_middle_is_seen() {
-    let (mailbox, mut entry, node) = (mailbox(0), entry(0), letter(1));
+    let (mailbox, node) = (mailbox(0), letter(1));
     // What a push has done between its exchange and its link.
     node.claim(1);
     let this = ptr::from_ref(node.get()).cast_mut();
     mailbox.head.store(this, Ordering::SeqCst);
     assert_eq!(mailbox.inbox(pin(0)).pop(), Popped::Between);
     assert!(!mailbox.inbox(pin(0)).advertise(Idle::Halt), "no CPU idles meanwhile");
-    assert_eq!(mailbox.drain(&mut entry, 8, |_, _| panic!("unreachable mail")), Drained::More);
+    assert_eq!(mailbox.inbox(pin(0)).drain(8, |_| panic!("unreachable mail")), Drained::More);
 }
 
 #[test]
@@ -168,10 +168,10 @@ fn threads_as_cpus() {
         }
     };
     let producers: Vec<_> = (0..PRODUCERS).map(|n| thread::spawn(move || producer(n))).collect();
-    let (mut entry, mut next, mut sleeps) = (entry(0), [0; PRODUCERS as usize], 0);
+    let (mut next, mut sleeps) = ([0; PRODUCERS as usize], 0);
     let all_came = |next: &[u32; PRODUCERS as usize]| next.iter().sum::<u32>() == EACH * PRODUCERS;
     while !all_came(&next) {
-        let drained = mailbox.drain(&mut entry, 16, |_, n| {
+        let drained = mailbox.inbox(pin(0)).drain(16, |n| {
             let (from, n) = (n / EACH, n % EACH);
             assert_eq!(core::mem::replace(&mut next[from as usize], n + 1), n, "order of producer {from}");
         });
@@ -181,13 +181,13 @@ fn threads_as_cpus() {
         }
         sleeps += 1;
         let how = if sleeps % 2 == 0 { Idle::Halt } else { Idle::Poll };
-        if mailbox.inbox(entry.pin()).advertise(how) {
+        if mailbox.inbox(pin(0)).advertise(how) {
             let polled = || how == Idle::Poll && mailbox.has_mail();
             while !interrupt.load(Ordering::SeqCst) && !polled() {
                 thread::yield_now();
             }
             interrupt.store(false, Ordering::SeqCst);
-            mailbox.inbox(entry.pin()).retract();
+            mailbox.inbox(pin(0)).retract();
         }
     }
     for producer in producers {

@@ -77,7 +77,8 @@ impl System {
     fn visit(&self, n: usize) -> Settled {
         let mut entry = entry(n);
         self.interrupts.borrow_mut().remove(cpu(n));
-        let drained = self.blocks[n].mailbox.drain(&mut entry, 100, |pin, mail| match mail {
+        let pin = entry.pin();
+        let drained = self.blocks[n].mailbox.inbox(pin).drain(100, |mail| match mail {
             Mail::Grace(mail) => receive(self, pin, mail),
             Mail::About(_) => {}
         });

@@ -143,7 +143,9 @@ impl Cpu {
             return false;
         }
         let mailbox = self.mailboxes[self.number];
-        if mailbox.drain(&mut entry(self.number), 8, |pin, mail| self.sort(pin, mail)) == Drained::More {
+        let mut entry = entry(self.number);
+        let pin = entry.pin();
+        if mailbox.inbox(pin).drain(8, |mail| self.sort(pin, mail)) == Drained::More {
             self.lines[self.number].raise();
         }
         true

@@ -233,7 +233,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
             Some(Request::Forget(tour)) => return text.number("forget", tour),
             Some(Request::Disown(sc)) => ("disown", sc.addr()),
             Some(Request::Fetch(sc)) => ("fetch", sc.addr()),
-            Some(Request::Seek(task)) => ("seek", task.addr()),
+            Some(Request::Seek(task, _)) => ("seek", task.addr()),
         };
         self.name(text, what, addr);
     }

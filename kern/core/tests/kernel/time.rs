@@ -193,6 +193,7 @@ fn time_from_the_middle_of_a_chain_is_known_to_all_above() {
     let (far, far_target) = s.server(1, 20);
     s.delete(far.sc);
     let (near, near_target) = s.server(0, 20);
+    s.delete(near.sc);
     let (middle, middle_target) = s.server(0, 20);
     let (client, _) = s.running(0, 10);
     let deadline = s.w.now() + 5000;
@@ -212,4 +213,190 @@ fn time_from_the_middle_of_a_chain_is_known_to_all_above() {
     assert_eq!(middle.hot().sc.addr(), own, "who has it in mind, as a fast reply needs");
     s.w.does_and_run(&near, answer);
     assert!(s.w.runs(0, &middle) && middle.hot().sc.addr() == own);
+}
+
+/// The time of a caller that timed out is taken from the end of the chain of calls, on another CPU. Who had it
+/// there goes on with the time of its own caller, which had rested.
+#[test]
+fn who_loses_lent_time_far_away_finds_its_callers_own() {
+    let mut s = Scene::new(2);
+    let (far, far_target) = s.server(1, 20);
+    s.delete(far.sc);
+    let (near, near_target) = s.server(0, 20);
+    let (client, _) = s.running(0, 10);
+    let deadline = s.w.now() + 5000;
+    s.w.does_and_run(&client, call(near_target).deadline(deadline));
+    s.w.does_and_run(&near, call(far_target));
+    assert!(s.w.runs(1, &far), "on the client's time");
+    s.w.wait_until(deadline + 1);
+    assert_eq!(s.w.result(&client).error(), Some(Error::Timeout));
+    assert!(s.w.runs(0, &client), "with its own time");
+    let own = near.hot().own_sc.addr();
+    assert!(s.w.runs(1, &far) && far.hot().sc.addr() == own, "on the time of its caller");
+    s.w.does_and_run(&client, Regs::op(Op::Recv, &[]));
+    s.w.does_and_run(&far, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
+    assert!(s.w.runs(0, &near) && near.hot().sc.addr() == own, "which comes back with the answer");
+    assert_eq!(s.w.result(&near).msg(), [5, 6, 7, 8]);
+}
+
+/// The time that a chain of calls spends is destroyed at its end. The time of a task in the middle rests.
+#[test]
+fn time_of_the_middle_serves_the_end_when_that_of_the_beginning_is_gone() {
+    let mut s = Scene::new(3);
+    let (far, far_target) = s.server(1, 20);
+    s.delete(far.sc);
+    let (near, near_target) = s.server(0, 20);
+    let (client, _) = s.running(0, 10);
+    s.w.does_and_run(&client, call(near_target));
+    s.w.does_and_run(&near, call(far_target));
+    s.w.must(2, Op::CapDelete, &[crate::world::make::at(client.sc)]);
+    s.w.run();
+    let own = near.hot().own_sc.addr();
+    assert!(s.w.runs(1, &far) && far.hot().sc.addr() == own, "on the time of its caller");
+    let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
+    s.w.does_and_run(&far, answer);
+    assert!(s.w.runs(0, &near));
+    s.w.does_and_run(&near, answer);
+    assert!(near.hot().sc.addr() == own, "and is nobody else's afterwards");
+    assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);
+}
+
+/// Three calls in a row over as many CPUs, and nobody has any time left: what the first is given is found by
+/// who could go on.
+#[test]
+fn time_given_at_the_beginning_of_a_chain_is_found_at_its_end() {
+    let mut s = Scene::new(3);
+    let (end, end_target) = s.server(2, 20);
+    let (far, far_target) = s.server(1, 20);
+    let (near, near_target) = s.server(0, 20);
+    let (client, _) = s.running(0, 10);
+    s.w.does_and_run(&client, call(near_target));
+    s.w.does_and_run(&near, call(far_target));
+    s.w.does_and_run(&far, call(end_target));
+    for task in [end, far, near, client] {
+        s.delete(task.sc);
+    }
+    assert!((0..3).all(|n| s.w.current(n).is_none()), "nobody has any time");
+    let sc = s.time(10);
+    s.w.must(0, Op::SchedBind, &[sc.arg(), client.cap.arg()]);
+    s.w.run();
+    let own = client.hot().own_sc.addr();
+    assert!(s.w.runs(2, &end) && end.hot().sc.addr() == own, "on the client's time");
+    let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
+    for (n, task) in [(2, end), (1, far), (0, near)] {
+        assert!(s.w.runs(n, &task) && task.hot().sc.addr() == own);
+        s.w.does_and_run(&task, answer);
+    }
+    assert!(s.w.runs(0, &client), "it has its time back");
+}
+
+/// The same for time that somebody else brings, who queues at a task in the middle.
+#[test]
+fn a_callers_time_serves_those_its_callee_waits_for() {
+    let mut s = Scene::new(2);
+    let (far, far_target) = s.server(1, 20);
+    let (near, near_target) = s.server(0, 20);
+    let (first, _) = s.running(0, 10);
+    s.w.does_and_run(&first, call(near_target));
+    s.w.does_and_run(&near, call(far_target));
+    for task in [far, near, first] {
+        s.delete(task.sc);
+    }
+    assert!(s.w.current(1).is_none());
+    let (second, _) = s.running(0, 10);
+    s.w.does_and_run(&second, call(near_target));
+    let own = second.hot().own_sc.addr();
+    assert!(s.w.runs(1, &far) && far.hot().sc.addr() == own, "on the time of who waits for its caller");
+    let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
+    s.w.does_and_run(&far, answer);
+    s.w.does_and_run(&near, answer);
+    assert_eq!(s.w.result(&first).msg(), [5, 6, 7, 8]);
+    assert!(s.w.runs(0, &near) && near.hot().sc.addr() == own, "it serves the second");
+    s.w.does_and_run(&near, answer);
+    assert!(s.w.runs(0, &second), "which has its time back");
+}
+
+/// Two tasks that call each other have no time; what somebody gives one of them helps nobody, and that is all.
+#[test]
+fn time_for_a_cycle_of_calls_keeps_no_cpu_busy() {
+    let mut s = Scene::new(2);
+    let (one, one_target) = s.running(0, 10);
+    let (other, other_target) = s.running(1, 10);
+    s.w.does_and_run(&one, call(other_target));
+    s.w.does_and_run(&other, call(one_target));
+    for task in [one, other] {
+        s.delete(task.sc);
+    }
+    let sc = s.time(10);
+    s.w.must(0, Op::SchedBind, &[sc.arg(), one.cap.arg()]);
+    s.w.run();
+    let (third, _) = s.running(0, 10);
+    s.w.does_and_run(&third, call(one_target));
+    assert!((0..2).all(|n| s.w.current(n).is_none()), "all wait");
+    s.kill(&other);
+    assert!(s.w.runs(0, &one), "told that its callee is dead");
+}
+
+/// The same where the callee is busy asking its callers when one gets time, at every moment of that.
+#[test]
+fn time_that_comes_while_a_callee_looks_for_it_is_found() {
+    for steps in 0..12 {
+        let mut s = Scene::new(2);
+        let (far, far_target) = s.server(1, 20);
+        let (one, _) = s.running(0, 10);
+        let (two, _) = s.running(0, 10);
+        let time = s.time(30);
+        for caller in [one, two] {
+            s.w.does_and_run(&caller, call(far_target));
+        }
+        for task in [far, one, two] {
+            s.delete(task.sc);
+        }
+        assert!(s.w.current(1).is_none(), "nobody has any time");
+        s.w.must(0, Op::TaskSuspend, &[far.cap.arg()]);
+        s.w.run();
+        s.w.must(0, Op::TaskResume, &[far.cap.arg()]);
+        for step in 0..steps {
+            s.w.step((step + 1) % 2);
+        }
+        s.w.must(0, Op::SchedBind, &[time.arg(), one.cap.arg()]);
+        s.w.run();
+        assert!(s.w.runs(1, &far), "the first caller has time, given after {steps} steps");
+    }
+}
+
+/// A call that was forwarded home again: what its caller was given meanwhile is there for its new callee.
+#[test]
+fn time_given_meanwhile_is_there_when_a_call_is_forwarded_home() {
+    let mut s = Scene::new(2);
+    let (server, server_target) = s.running(0, 20);
+    let (relay, relay_target) = s.server(1, 20);
+    s.w.must(0, Op::TaskSuspend, &[server.cap.arg()]);
+    let (client, _) = s.running(0, 10);
+    s.w.does_and_run(&client, call(relay_target));
+    s.delete(client.sc);
+    let sc = s.time(10);
+    s.w.must(0, Op::SchedBind, &[sc.arg(), client.cap.arg()]);
+    s.w.does_and_run(&relay, Regs::message(Op::Forward, server_target, [1, 2, 3, 4]));
+    s.w.resume(&server);
+    s.w.run();
+    s.delete(server.sc);
+    let own = client.hot().own_sc.addr();
+    assert!(s.w.runs(0, &server) && server.hot().sc.addr() == own, "on the time of who waits for it");
+}
+
+/// Time is looked for while that of a caller is being destroyed: another's, up the calls, serves as well.
+#[test]
+fn time_is_found_further_up_while_that_of_a_caller_is_destroyed() {
+    let mut s = Scene::new(3);
+    let (far, far_target) = s.server(0, 20);
+    s.delete(far.sc);
+    let (near, near_target) = s.running(1, 20);
+    let (client, _) = s.running(2, 10);
+    s.w.does_and_run(&near, call(far_target));
+    assert!(s.w.runs(0, &far), "on the time of its caller");
+    s.w.does_and_run(&client, call(near_target));
+    s.delete(near.sc);
+    let own = client.hot().own_sc.addr();
+    assert!(s.w.runs(0, &far) && far.hot().sc.addr() == own, "on the time of who waits for its caller");
 }

@@ -135,7 +135,9 @@ impl World {
     fn drain(&mut self, n: usize) {
         let (system, under_way) = (&self.system, &mut self.under_way);
         let player = &mut self.players[n];
-        let left = system.blocks[n].mailbox.drain(&mut entry(n), 2, |pin, mail| match mail {
+        let entry = entry(n);
+        let pin = entry.pin();
+        let left = system.blocks[n].mailbox.inbox(pin).drain(2, |mail| match mail {
             Mail::Grace(mail) => receive(system, pin, mail),
             Mail::About(object) => {
                 under_way[object] -= 1;

@@ -4,9 +4,9 @@
 //! costs seven instructions of its own (target, operation, four to save rbx and rbp, SYSCALL) and a
 //! server's loop seven (operation, four, SYSCALL, jump).
 
-use core::arch::asm;
-
 use abi::{MsgInfo, Op, Target};
+
+use super::syscall::enter_kernel;
 
 /// What came back: the message word and the message registers. Its status is to be looked at.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +25,7 @@ pub fn call(target: Target, regs: [u64; 4]) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
     // SAFETY: as in `super::syscall`; `Call` asks for nothing that changes mappings.
     unsafe {
-        asm!(
-            "push rbx",
-            "push rbp",
-            "syscall",
-            "pop rbp",
-            "pop rbx",
+        enter_kernel! {
             inlateout("rax") Op::Call as u64 => info,
             inlateout("rdi") target.0 => _,
             inlateout("rdx") regs[0] => rdx,
@@ -38,13 +33,8 @@ pub fn call(target: Target, regs: [u64; 4]) -> Short {
             inlateout("r9") regs[2] => r9,
             inlateout("r10") regs[3] => r10,
             lateout("rsi") _,
-            lateout("rcx") _,
-            lateout("r11") _,
             lateout("r12") _,
-            lateout("r13") _,
-            lateout("r14") _,
-            lateout("r15") _,
-        );
+        }
     }
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
@@ -55,12 +45,7 @@ pub fn reply_recv(regs: [u64; 4]) -> Short {
     let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
     // SAFETY: as in `super::syscall`; `ReplyRecv` asks for nothing that changes mappings.
     unsafe {
-        asm!(
-            "push rbx",
-            "push rbp",
-            "syscall",
-            "pop rbp",
-            "pop rbx",
+        enter_kernel! {
             inlateout("rax") Op::ReplyRecv as u64 => info,
             inlateout("rdx") regs[0] => rdx,
             inlateout("r8") regs[1] => r8,
@@ -68,13 +53,8 @@ pub fn reply_recv(regs: [u64; 4]) -> Short {
             inlateout("r10") regs[3] => r10,
             lateout("rdi") _,
             lateout("rsi") _,
-            lateout("rcx") _,
-            lateout("r11") _,
             lateout("r12") _,
-            lateout("r13") _,
-            lateout("r14") _,
-            lateout("r15") _,
-        );
+        }
     }
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
@@ -85,12 +65,7 @@ pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
     let (info, rdx): (u64, u64);
     // SAFETY: as in `super::syscall`.
     unsafe {
-        asm!(
-            "push rbx",
-            "push rbp",
-            "syscall",
-            "pop rbp",
-            "pop rbx",
+        enter_kernel! {
             inlateout("rax") op as u64 => info,
             inlateout("rdi") rdi => _,
             inlateout("rsi") rsi => _,
@@ -98,13 +73,8 @@ pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
             lateout("r8") _,
             lateout("r9") _,
             lateout("r10") _,
-            lateout("rcx") _,
-            lateout("r11") _,
             lateout("r12") _,
-            lateout("r13") _,
-            lateout("r14") _,
-            lateout("r15") _,
-        );
+        }
     }
     (MsgInfo(info), rdx)
 }
@@ -115,12 +85,7 @@ pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {
     let (info, rdx): (u64, u64);
     // SAFETY: as in `super::syscall`; whatever the other argument registers hold, the operation ignores.
     unsafe {
-        asm!(
-            "push rbx",
-            "push rbp",
-            "syscall",
-            "pop rbp",
-            "pop rbx",
+        enter_kernel! {
             inlateout("rax") op as u64 => info,
             inlateout("rdi") rdi => _,
             lateout("rdx") rdx,
@@ -128,13 +93,8 @@ pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {
             lateout("r8") _,
             lateout("r9") _,
             lateout("r10") _,
-            lateout("rcx") _,
-            lateout("r11") _,
             lateout("r12") _,
-            lateout("r13") _,
-            lateout("r14") _,
-            lateout("r15") _,
-        );
+        }
     }
     (MsgInfo(info), rdx)
 }
@@ -145,12 +105,7 @@ pub fn bare(op: Op) -> MsgInfo {
     let info: u64;
     // SAFETY: as in `super::syscall`; whatever the argument registers hold, the operation ignores.
     unsafe {
-        asm!(
-            "push rbx",
-            "push rbp",
-            "syscall",
-            "pop rbp",
-            "pop rbx",
+        enter_kernel! {
             inlateout("rax") op as u64 => info,
             lateout("rdi") _,
             lateout("rsi") _,
@@ -158,13 +113,8 @@ pub fn bare(op: Op) -> MsgInfo {
             lateout("r8") _,
             lateout("r9") _,
             lateout("r10") _,
-            lateout("rcx") _,
-            lateout("r11") _,
             lateout("r12") _,
-            lateout("r13") _,
-            lateout("r14") _,
-            lateout("r15") _,
-        );
+        }
     }
     MsgInfo(info)
 }

@@ -4,8 +4,6 @@
 //! compiler is told of that as clobbers, except for rbx and rbp, which it does not let assembly
 //! name: those two the stub saves itself.
 
-use core::arch::asm;
-
 use abi::{MsgInfo, Op, TaskId};
 
 use crate::{Refusal, Result};
@@ -65,6 +63,26 @@ impl Answer {
     }
 }
 
+/// SYSCALL with the operands given. All other registers are clobbers, or saved here.
+macro_rules! enter_kernel {
+    ($($operand:tt)*) => {
+        core::arch::asm!(
+            "push rbx",
+            "push rbp",
+            "syscall",
+            "pop rbp",
+            "pop rbx",
+            $($operand)*
+            lateout("rcx") _,
+            lateout("r11") _,
+            lateout("r13") _,
+            lateout("r14") _,
+            lateout("r15") _,
+        )
+    };
+}
+pub(super) use enter_kernel;
+
 /// Enters the kernel.
 #[inline(always)]
 pub fn syscall(args: Args) -> Answer {
@@ -73,12 +91,7 @@ pub fn syscall(args: Args) -> Answer {
     // asked to change mappings, about which the crate's documentation speaks. Every register that it
     // changes is an output or a clobber, or saved here (rbx, rbp).
     unsafe {
-        asm!(
-            "push rbx",
-            "push rbp",
-            "syscall",
-            "pop rbp",
-            "pop rbx",
+        enter_kernel! {
             inlateout("rax") args.info.0 => info,
             inlateout("rdi") args.rdi => rdi,
             inlateout("rsi") args.rsi => rsi,
@@ -87,12 +100,7 @@ pub fn syscall(args: Args) -> Answer {
             inlateout("r9") args.r9 => r9,
             inlateout("r10") args.r10 => r10,
             lateout("r12") r12,
-            lateout("rcx") _,
-            lateout("r11") _,
-            lateout("r13") _,
-            lateout("r14") _,
-            lateout("r15") _,
-        );
+        }
     }
     Answer { info: MsgInfo(info), rdi, rsi, rdx, r8, r9, r10, r12 }
 }

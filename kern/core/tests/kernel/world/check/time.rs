@@ -25,6 +25,11 @@ pub fn check(world: &World, seen: &Seen) {
     for n in 0..world.cpus() {
         running(world, n);
     }
+    if (0..world.cpus()).all(|n| !world.block(n).mailbox().has_mail()) {
+        for task in &seen.tasks {
+            neglected(&view(*task));
+        }
+    }
 }
 
 fn inside(sc: Ref<'static, SchedContext>) -> (usize, &'static SchedHot) {
@@ -93,17 +98,50 @@ fn lender(task: &View) {
     hold!(task.awaits() || !own, "{name} spends its own time as that of {of}");
 }
 
+/// The callers of a task, wherever they are.
+fn callers(task: &View) -> Vec<View> {
+    let pin = host_test::pin(task.home);
+    let kept_in = |r: Ref<'static, Reply>| r.get().hot.here(pin);
+    let kept = core::iter::successors(task.hot.replies.get(pin), |r| kept_in(*r).next.get(pin));
+    let callers = task.hot.caller.get(pin).into_iter().chain(task.hot.senders.iter(pin).map(|(_, t)| t));
+    callers.chain(kept.filter_map(|r| kept_in(r).caller.get(pin))).map(view).collect()
+}
+
+/// Ready, alive and without time.
+fn starves(task: &View) -> bool {
+    task.is_runnable() && task.hot.sc.is_null() && !task.is_dying()
+}
+
+/// With no mail under way: who starves can't get any time from whoever waits for it, directly or not, on any
+/// CPU.
+fn neglected(task: &View) {
+    if !starves(task) {
+        return;
+    }
+    let (mut found, mut at) = (vec![*task], 0);
+    while at < found.len() {
+        for caller in callers(&found[at]) {
+            let name = (task.name(), caller.name());
+            if let Some(own) = caller.hot.own_sc.get(host_test::pin(caller.home)) {
+                let rests = inside(own).1.task.is(caller.task) && !caller.is_dying();
+                hold!(!rests, "{} is ready without time, and {} up its calls has some", name.0, name.1);
+            }
+            if !found.iter().any(|known| known.task == caller.task) {
+                found.push(caller);
+            }
+        }
+        at += 1;
+    }
+}
+
 /// Who is ready and has no time can't get any here.
 fn starving(task: &View) {
-    if !task.is_runnable() || !task.hot.sc.is_null() || task.is_dying() {
+    if !starves(task) {
         return;
     }
     let pin = host_test::pin(task.home);
     hold!(task.hot.own_sc.is_null(), "{} is ready and has time, which it does not use", task.name());
-    let kept_in = |r: Ref<'static, Reply>| r.get().hot.here(pin);
-    let kept = core::iter::successors(task.hot.replies.get(pin), |r| kept_in(*r).next.get(pin));
-    let callers = task.hot.caller.get(pin).into_iter().chain(task.hot.senders.iter(pin).map(|(_, t)| t));
-    for caller in callers.chain(kept.filter_map(|r| kept_in(r).caller.get(pin))).map(view) {
+    for caller in callers(task) {
         let here = caller.home == task.home;
         let sc = if here { &caller.hot.sc } else { &caller.msg.sc };
         let own = caller.hot.own_sc.get(pin).filter(|_| here).map(inside);
