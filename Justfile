@@ -41,9 +41,9 @@ bench *args: build (_kernel "nofast" "--no-default-features")
 stress *args: build (_kernel "chaos" "--features chaos,dump")
     '{{harness}}' stress {{args}}
 
-# Stress a kernel with a planted bug, which it must find: `just planted <feature> --mode icount --seeds 20`
-planted feature *args: build (_kernel feature "--features chaos,dump," + feature)
-    '{{harness}}' stress --variant '{{feature}}' {{args}}
+# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall): `just planted torn-slot-read --mode icount --seeds 20`
+planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
+    '{{harness}}' stress --variant 'planted-{{bug}}' {{args}}
 
 # Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
 diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
