@@ -41,9 +41,28 @@ bench *args: build (_kernel "nofast" "--no-default-features")
 stress *args: build (_kernel "chaos" "--features chaos,dump")
     '{{harness}}' stress {{args}}
 
-# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall): `just planted torn-slot-read --mode icount --seeds 20`
+# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake): `just planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
     '{{harness}}' stress --variant 'planted-{{bug}}' {{args}}
+
+# Many seeds of stress or of the seeded tests, in shards; goes on where it was: `just campaign stress --seeds 1000 --shard 2/8 --out DIR` (see `just campaign --help`)
+campaign *args: (_campaign_kernels args)
+    '{{harness}}' campaign {{args}}
+
+# A campaign on GNU parallel: `just campaign-parallel 8 DIR stress --seeds 1000` (its own options in $PARALLEL: '--jobs 4')
+campaign-parallel shards out *args: (_campaign_kernels args)
+    mkdir -p '{{out}}'; status=0; \
+    seq {{shards}} | parallel --will-cite --line-buffer --tagstring 'shard {}' \
+        '{{harness}}' campaign {{args}} --shard '{}/{{shards}}' --out '{{out}}' || status=1; \
+    '{{harness}}' campaign merge '{{out}}' || status=1; exit $status
+
+# A campaign as a Slurm array: `just campaign-slurm 8 DIR stress --seeds 1000` (its own options in $SBATCH_…: SBATCH_PARTITION=long)
+campaign-slurm shards out *args: (_campaign_kernels args)
+    mkdir -p '{{out}}'; status=0; \
+    sbatch --wait --job-name aurora-campaign --array '1-{{shards}}' --requeue --open-mode append \
+        --output '{{out}}/slurm-%a.txt' \
+        --wrap "'{{harness}}' campaign {{args}} --shard \$SLURM_ARRAY_TASK_ID/{{shards}} --out '{{out}}'" || status=1; \
+    '{{harness}}' campaign merge '{{out}}' || status=1; exit $status
 
 # Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
 diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
@@ -93,6 +112,15 @@ gdb *args: build
     command -v gdb >/dev/null || { echo 'gdb is missing: apt-get install gdb' >&2; exit 1; }
     gdb '{{boot}}/aurora' -ex "target remote | exec $('{{harness}}' run --print {{args}}) -S -gdb stdio"
 
+# The kernels that campaigns run, and the one with a planted bug that the arguments name.
+_campaign_kernels args: build (_kernel "chaos" "--features chaos,dump") \
+    (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
+    for word in {{args}}; do \
+        case $word in planted-* | --variant=planted-*) bug=${word#--variant=}; \
+            '{{just_executable()}}' --justfile '{{justfile()}}' _kernel "$bug" "--features chaos,dump,$bug";; \
+        esac; \
+    done
+
 # The harness and its TCG plugin.
 _harness:
     {{cargo}} build --package bench-harness --package aurora-plugin
@@ -104,7 +132,9 @@ _kernel variant features:
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} build --release --target {{bare}} \
         --target-dir '{{target}}/kernel' --package kern-image {{features}}
     mkdir -p '{{boot}}'
-    cp '{{target}}/kernel/{{bare}}/release/aurora' '{{boot}}/aurora{{if variant == "" { "" } else { "-" + variant } }}'
+    built='{{target}}/kernel/{{bare}}/release/aurora'; \
+    kept='{{boot}}/aurora{{if variant == "" { "" } else { "-" + variant } }}'; \
+    cmp -s "$built" "$kept" || cp "$built" "$kept"
 
 # The user programs, packed in the boot archive.
 _programs: _harness

@@ -25,11 +25,18 @@ pub struct Program {
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     boot: PathBuf,
+    runs: PathBuf,
 }
 
 impl Artifacts {
     pub fn new(boot: &Path) -> Artifacts {
-        Artifacts { boot: boot.to_owned() }
+        let runs = boot.parent().unwrap_or(Path::new(".")).join("run");
+        Artifacts { boot: boot.to_owned(), runs }
+    }
+
+    /// The same with the output of runs below `runs`.
+    pub fn with_runs(&self, runs: &Path) -> Artifacts {
+        Artifacts { runs: runs.to_owned(), ..self.clone() }
     }
 
     pub fn boot_dir(&self) -> &Path {
@@ -63,7 +70,7 @@ impl Artifacts {
 
     /// An empty directory for the output of one run.
     pub fn run_dir(&self, label: &str) -> Result<PathBuf> {
-        let dir = self.boot.parent().unwrap_or(Path::new(".")).join("run").join(label);
+        let dir = self.runs.join(label);
         if dir.exists() {
             std::fs::remove_dir_all(&dir).with_context(|| format!("emptying {}", dir.display()))?;
         }

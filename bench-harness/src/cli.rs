@@ -12,7 +12,7 @@ use crate::machine::{Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
-use crate::{bench, diff, figures, iso, pack, probe, reference, stress, suite};
+use crate::{bench, campaign, diff, figures, iso, pack, probe, reference, stress, suite};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +20,7 @@ Examples:
   aurora-bench bench                          all figures on 1, 2 and 4 CPUs
   aurora-bench bench --mode icount --check    the exact ones, against the baseline
   aurora-bench stress --seed 7 --cpus 4       one stress run
+  aurora-bench campaign --help                many seeds, in shards
   aurora-bench probe                          which accelerator gives cycles here
 ";
 
@@ -61,6 +62,9 @@ enum Command {
     /// The same random operations on kernels with and without fastpaths: the same state
     #[command(after_help = "Example:\n  aurora-bench diff --seed 100 --seeds 50 --steps 1000")]
     Diff(DiffArgs),
+    /// Many seeds, in shards; what was killed goes on where it was
+    #[command(subcommand, after_help = campaign::args::EXAMPLES)]
+    Campaign(campaign::args::Command),
     /// Every kind of test; the last line is `N passed, N failed`
     Test(TestArgs),
     /// The kernel tests on Bochs's processor models
@@ -222,6 +226,7 @@ pub fn main() -> Result<()> {
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
         }
+        Command::Campaign(args) => run_campaign(&common, args),
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),
         Command::Probe => {
@@ -328,6 +333,13 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
     }
     lab.run_with(&job, &mut |event: &Event| println!("{}", event.text()))?.check_passed()?;
     Ok(())
+}
+
+fn run_campaign(common: &Common, args: campaign::args::Command) -> Result<()> {
+    match args.wanted(common.timeout)? {
+        campaign::args::Wanted::Run { plan, shard, out } => campaign::run(common.lab()?, &plan, shard, &out),
+        campaign::args::Wanted::Merge { dirs, out } => campaign::merge(&dirs, out.as_deref()),
+    }
 }
 
 fn print_figures(args: &FiguresArgs) -> Result<()> {

@@ -61,8 +61,11 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
         for (name, count) in &with.taken {
             *taken.entry(name.clone()).or_insert(0) += count;
         }
-        let same = explain(lab, seed, &with, &without)?;
-        tally += Tally::one(same);
+        let differences = explain(lab, seed, &with, &without)?;
+        if let Some(text) = &differences {
+            println!("diff: {text}");
+        }
+        tally += Tally::one(differences.is_none());
     }
     let counts: Vec<String> =
         TAKEN.iter().map(|(name, _)| format!("{name}={}", count(&taken, name))).collect();
@@ -77,6 +80,12 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
         tally += Tally::one(enough(lab, &taken));
     }
     Ok(tally)
+}
+
+/// Plays one game on both kernels; says what was different, if anything was.
+pub fn game(lab: &Lab, seed: u32, steps: u32) -> Result<Option<String>> {
+    let [with, without] = [play(lab, WITH, seed, steps, None)?, play(lab, WITHOUT, seed, steps, None)?];
+    explain(lab, seed, &with, &without)
 }
 
 /// The same as a command.
@@ -167,21 +176,20 @@ impl Game {
     }
 }
 
-/// Whether two games went the same way; if not, says what was different first.
-fn explain(lab: &Lab, seed: u32, with: &Game, without: &Game) -> Result<bool> {
+/// What was different first in two games, if anything was.
+fn explain(lab: &Lab, seed: u32, with: &Game, without: &Game) -> Result<Option<String>> {
     let strays: Vec<&str> =
         without.taken.iter().filter(|(_, count)| **count > 0).map(|(name, _)| name.as_str()).collect();
     if !strays.is_empty() {
-        println!("diff: seed {seed}: the kernel without fastpaths counts {}", strays.join(", "));
-        return Ok(false);
+        return Ok(Some(format!("seed {seed}: the kernel without fastpaths counts {}", strays.join(", "))));
     }
-    let Some(at) = first_difference(&with.steps, &without.steps) else { return Ok(true) };
-    println!("diff: seed {seed}: the kernels differ at line {} of {}", at + 1, with.steps.len());
+    let Some(at) = first_difference(&with.steps, &without.steps) else { return Ok(None) };
+    let mut text = format!("seed {seed}: the kernels differ at line {} of {}", at + 1, with.steps.len());
     for line in &with.steps[at.saturating_sub(BEFORE)..at.min(with.steps.len())] {
-        println!("  both     {line}");
+        text += &format!("\n  both     {line}");
     }
     for (which, game) in [("fast", with), ("slow", without)] {
-        println!("  {which}     {}", game.steps.get(at).map_or("(nothing)", String::as_str));
+        text += &format!("\n  {which}     {}", game.steps.get(at).map_or("(nothing)", String::as_str));
     }
     let number =
         |game: &Game| game.steps.get(at).and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
@@ -190,9 +198,9 @@ fn explain(lab: &Lab, seed: u32, with: &Game, without: &Game) -> Result<bool> {
             play(lab, WITH, seed, one, Some(one as usize))?,
             play(lab, WITHOUT, seed, other, Some(other as usize))?,
         ];
-        print_states(&states[0].state, &states[1].state);
+        text += &different_lines(&states[0].state, &states[1].state);
     }
-    Ok(false)
+    Ok(Some(text))
 }
 
 fn first_difference(one: &[String], other: &[String]) -> Option<usize> {
@@ -200,17 +208,20 @@ fn first_difference(one: &[String], other: &[String]) -> Option<usize> {
     (same < one.len().max(other.len())).then_some(same)
 }
 
-fn print_states(fast: &[String], slow: &[String]) {
+/// The lines of two states that differ, as lines to add.
+fn different_lines(fast: &[String], slow: &[String]) -> String {
+    let mut text = String::new();
     let differing = fast.iter().zip(slow).filter(|(a, b)| a != b);
     for (a, b) in differing.take(SHOWN) {
         let (a, b) = different_words(a, b);
-        println!("  fast     {a}\n  slow     {b}");
+        text += &format!("\n  fast     {a}\n  slow     {b}");
     }
     if fast.len() != slow.len() {
-        println!("  and one state has {} lines, the other {}", fast.len(), slow.len());
+        text += &format!("\n  and one state has {} lines, the other {}", fast.len(), slow.len());
     } else if fast == slow {
-        println!("  the state at that step is the same: it is what came of the last operation that differs");
+        text += "\n  the state at that step is the same: it is what came of the last operation that differs";
     }
+    text
 }
 
 /// Two lines about one object without the words that they have in common, but for the first.

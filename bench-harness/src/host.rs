@@ -42,6 +42,13 @@ pub fn rustc_version() -> String {
     first_line(&rustc, &["--version"])
 }
 
+/// The commit that is checked out, and whether anything was changed in it.
+pub fn commit() -> String {
+    let commit = first_line("git", &["rev-parse", "HEAD"]);
+    let changed = first_line("git", &["status", "--porcelain", "--untracked-files=no"]);
+    if ["", "unknown"].contains(&changed.as_str()) { commit } else { commit + " with changes" }
+}
+
 fn cpu_model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

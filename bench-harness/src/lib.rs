@@ -16,6 +16,7 @@ pub mod artifacts;
 pub mod baseline;
 pub mod bench;
 pub mod bochs;
+pub mod campaign;
 pub mod cli;
 pub mod diff;
 pub mod figures;

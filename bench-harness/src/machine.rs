@@ -2,7 +2,7 @@
 //!
 //! Output goes to files, which the session reads as they grow: nothing blocks on either side, and
 //! the raw bytes are still there afterwards. QEMU runs under `timeout -k`, so that it ends even if
-//! it ignores TERM (a replaying QEMU does) or this program dies first.
+//! it ignores TERM (a replaying QEMU does), and under `setpriv --pdeathsig`, so that it ends with this program.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::host::find_program;
 use crate::trouble::Trouble;
@@ -27,7 +28,8 @@ const MEMORY: &str = "512";
 const KILL_AFTER: &str = "5";
 
 /// How QEMU executes the guest, which decides what a time-stamp tick is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Emulated, one tick is one instruction, repeats exactly
     Icount,
@@ -205,7 +207,7 @@ impl Boot {
             .with_context(|| format!("creating {}", outputs.qemu.display()))?;
         // The session ends the run at the limit, with more to say; this is for when it cannot.
         let backstop = self.limit.as_secs() + 30;
-        let child = Command::new("timeout")
+        let child = ending_with_us("timeout")
             .args(["--foreground", "-k", KILL_AFTER, &backstop.to_string()])
             .arg(&qemu.program)
             .args(self.machine_arguments())
@@ -216,6 +218,15 @@ impl Boot {
             .spawn();
         child.map_err(|error| Trouble::NoMachine(format!("cannot start `timeout`: {error}")).into())
     }
+}
+
+/// A command whose process gets TERM when this one ends, be it killed: a campaign that somebody kills must
+/// not leave guests behind. Where there is no `setpriv`, the backstop ends them.
+fn ending_with_us(program: &str) -> Command {
+    let Some(setpriv) = find_program("setpriv") else { return Command::new(program) };
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "TERM", program]);
+    command
 }
 
 /// A path as the value of a QEMU option: commas are doubled there.

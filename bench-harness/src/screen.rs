@@ -2,6 +2,7 @@
 //!
 //! Everything here goes to standard error; standard output carries results only.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,6 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// The one line that moves, and the lines that stay.
 pub struct Screen {
     bar: ProgressBar,
+    /// Stands before each step.
+    headline: RefCell<String>,
 }
 
 impl Screen {
@@ -18,7 +21,17 @@ impl Screen {
         let look = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim} {elapsed}");
         bar.set_style(look.expect("the template is constant"));
         bar.enable_steady_tick(Duration::from_millis(120));
-        Screen { bar }
+        Screen { bar, headline: RefCell::default() }
+    }
+
+    /// Whether anybody sees what moves.
+    pub fn is_drawn(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// What all further steps are part of.
+    pub fn headline(&self, text: &str) {
+        *self.headline.borrow_mut() = format!("{text}  ");
     }
 
     /// A line that stays.
@@ -28,7 +41,7 @@ impl Screen {
 
     /// What is going on.
     pub fn step(&self, what: &str) {
-        self.bar.set_prefix(what.to_owned());
+        self.bar.set_prefix(format!("{}{what}", self.headline.borrow()));
         self.bar.set_message("");
         self.bar.reset_elapsed();
     }

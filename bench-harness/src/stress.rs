@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
@@ -40,14 +41,35 @@ pub struct Wanted {
 /// Runs every seed, printing a line for each.
 pub fn stress(lab: &Lab, wanted: &Wanted) -> Result<()> {
     for seed in seeds(wanted) {
-        let first = run_seed(lab, wanted, seed)?;
-        if wanted.replay && wanted.mode == Mode::Icount {
-            let second = run_seed(lab, wanted, seed)?;
-            first.same_as(&second)?;
+        let run = run_seed(lab, wanted, seed)?;
+        if let Some(outcome) = &run.outcome {
+            println!("{}", outcome.line());
         }
-        println!("{}", first.line());
+        run.trouble.map_or(Ok(()), Err)?;
     }
     Ok(())
+}
+
+/// What came of one seed. [`run_seed`] gives an error only where the seed could not be run.
+#[derive(Debug)]
+pub struct Run {
+    /// What the guest said, if it came to that.
+    pub outcome: Option<Outcome>,
+    /// Why the seed has failed, if it has.
+    pub trouble: Option<Trouble>,
+}
+
+/// Runs a seed; twice, comparing the hashes, if that is wanted.
+pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
+    let first = run_once(lab, wanted, seed)?;
+    if !wanted.replay || wanted.mode != Mode::Icount || first.trouble.is_some() {
+        return Ok(first);
+    }
+    let second = run_once(lab, wanted, seed)?;
+    match (&first.outcome, &second.outcome) {
+        (Some(one), Some(other)) => Ok(Run { trouble: one.same_as(other).err(), ..first }),
+        _ => Ok(second),
+    }
 }
 
 fn seeds(wanted: &Wanted) -> Vec<u32> {
@@ -60,21 +82,45 @@ fn seeds(wanted: &Wanted) -> Vec<u32> {
     }
 }
 
-fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
-    let Wanted { cpus, messages, mode, .. } = *wanted;
-    let usual = if mode == Mode::Icount { "chaos" } else { "" };
-    let job = Job {
+/// What to boot for a seed.
+pub fn job(wanted: &Wanted, seed: u32) -> Job {
+    let Wanted { cpus, mode, .. } = *wanted;
+    Job {
         label: format!("stress-{mode}-{cpus}-{seed}"),
-        variant: wanted.variant.clone().unwrap_or_else(|| usual.to_owned()),
+        variant: wanted.variant().to_owned(),
         command_line: command_line(wanted, seed),
         mode,
         cpus,
         trace: None,
         limit: LIMIT,
-    };
+    }
+}
+
+fn run_once(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
+    let job = job(wanted, seed);
     let session = lab.run(&job)?;
-    let outcome = Outcome::of(&session, &job, seed, messages);
-    judge(&session, outcome, &job.label)
+    let outcome = Outcome::of(&session, &job, seed, wanted.messages);
+    let trouble = match judge(&session, outcome.as_ref()) {
+        Err(Trouble::NoMachine(why)) => return Err(Trouble::NoMachine(why).into()),
+        verdict => verdict.err(),
+    };
+    Ok(Run { outcome, trouble })
+}
+
+/// The command that runs a seed as `wanted` has it, in a shell.
+pub fn command(wanted: &Wanted, seed: u32) -> String {
+    let Wanted { cpus, messages, mode, .. } = wanted;
+    let planted = wanted.variant.as_deref().and_then(|variant| variant.strip_prefix("planted-"));
+    let recipe = planted.map_or("stress".to_owned(), |bug| format!("planted {bug}"));
+    let mut line =
+        format!("./justw {recipe} --mode {mode} --seed {seed} --cpus {cpus} --messages {messages}");
+    if let Some(idle) = wanted.idle {
+        line += &format!(" --idle {idle}");
+    }
+    if let (Some(variant), None) = (&wanted.variant, planted) {
+        line += &format!(" --variant '{variant}'");
+    }
+    if wanted.replay { line + " --replay" } else { line }
 }
 
 /// Under icount the seed decides what happens: the chaos build's disturbances, and how idle CPUs wait,
@@ -92,7 +138,8 @@ fn command_line(wanted: &Wanted, seed: u32) -> String {
 }
 
 /// How idle CPUs wait: the kernel's boot option.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Idle {
     Halt,
     Poll,
@@ -110,19 +157,40 @@ impl fmt::Display for Idle {
 }
 
 /// A run passes if the guest ended well and every count that must be zero is there and zero.
-fn judge(session: &Session, outcome: Option<Outcome>, label: &str) -> Result<Outcome> {
-    let wrong = outcome.as_ref().map(Outcome::wrong).unwrap_or_default();
-    if let Some(outcome) = outcome.as_ref().filter(|_| !wrong.is_empty()) {
-        println!("{}", outcome.line());
-        return Err(Trouble::CheckFailed(format!("{label}: {}", wrong.join(", "))).into());
+fn judge(session: &Session, outcome: Option<&Outcome>) -> Result<(), Trouble> {
+    let label = &session.label;
+    let wrong = outcome.map(Outcome::wrong).unwrap_or_default();
+    if !wrong.is_empty() {
+        let complaints = complaints(session).map(|line| format!("\n  | {line}"));
+        let text = format!("{label}: {}{}", wrong.join(", "), complaints.collect::<String>());
+        return Err(Trouble::CheckFailed(text));
     }
     session.check_passed()?;
-    outcome.ok_or_else(|| Trouble::GuestDied(format!("{label}: the guest ended without a result")).into())
+    match outcome {
+        Some(_) => Ok(()),
+        None => Err(Trouble::GuestDied(format!("{label}: the guest ended without a result"))),
+    }
+}
+
+/// What the guest found wrong, in its words.
+fn complaints(session: &Session) -> impl Iterator<Item = &str> {
+    session.reports.iter().filter_map(|report| match report {
+        Report::Other(line) if line.starts_with("error ") => Some(line.as_str()),
+        _ => None,
+    })
+}
+
+impl Wanted {
+    /// The build of the kernel that is run.
+    pub fn variant(&self) -> &str {
+        let usual = if self.mode == Mode::Icount { "chaos" } else { "" };
+        self.variant.as_deref().unwrap_or(usual)
+    }
 }
 
 /// What the guest said of a run, under the harness's own names for what was asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Outcome {
+pub struct Outcome {
     mode: Mode,
     seed: u32,
     cpus: u32,
@@ -144,7 +212,7 @@ impl Outcome {
     }
 
     /// Only icount repeats the order of events; elsewhere a hash would mean nothing.
-    fn hash(&self) -> &str {
+    pub fn hash(&self) -> &str {
         if self.mode == Mode::Icount { self.said("hash") } else { "-" }
     }
 

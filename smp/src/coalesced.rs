@@ -47,7 +47,8 @@ impl<P: Copy + Send> Mailbox<P> {
     #[inline]
     pub fn raise(&self, _pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, bits: u64, payload: P) -> Wake {
         debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
-        if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 {
+        let was_up = planted(Fault::LostWake) && at.look_too_early();
+        if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 || was_up {
             return Wake::NotNeeded;
         }
         chaos::point(Point::BitsRaised);
@@ -76,6 +77,14 @@ impl<P: Copy + Send> CoalescedBits<P> {
         }
         self.node.set_free(pin);
         self.bits.swap(0, Ordering::AcqRel)
+    }
+
+    /// The planted bug: who takes the bits between this look and the raise has popped the node that the
+    /// raiser counts on.
+    fn look_too_early(&self) -> bool {
+        let was_up = self.bits.load(Ordering::Acquire) != 0;
+        chaos::point(Point::BitsRaised);
+        was_up
     }
 
     /// The bits that are up, taken by nobody yet. A glance: they may change at once.

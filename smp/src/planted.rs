@@ -19,6 +19,9 @@ pub enum Fault {
     /// Coalesced bits are taken by a load and a store: one that is set between is lost, and a recall
     /// with it. Feature `planted-lost-recall`.
     LostRecall,
+    /// Who finds bits up by a look takes it that their node is still on its way, and does not push it: a
+    /// wake-up is lost, and every later one. Feature `planted-lost-wake`.
+    LostWake,
     /// A slot is reusable one epoch too early. Loom only.
     HastyEpoch,
     /// Leaving the kernel is counted with no fence behind the count. Loom only.
@@ -40,6 +43,7 @@ pub(crate) const fn planted(fault: Fault) -> bool {
         Fault::DroppedInterrupt => cfg!(feature = "planted-dropped-interrupt"),
         Fault::TornSlotRead => cfg!(feature = "planted-torn-slot-read"),
         Fault::LostRecall => cfg!(feature = "planted-lost-recall"),
+        Fault::LostWake => cfg!(feature = "planted-lost-wake"),
         Fault::HastyEpoch
         | Fault::UnfencedExit
         | Fault::UnflushedMailboxes

@@ -109,3 +109,10 @@ fn caught_bits_taken_in_two_steps() {
     let _planted = Planted::new(Fault::LostRecall);
     explore(false, 8);
 }
+
+#[test]
+#[should_panic(expected = "a bit is lost or doubled")]
+fn caught_raise_that_trusts_an_earlier_look() {
+    let _planted = Planted::new(Fault::LostWake);
+    explore(false, 8);
+}

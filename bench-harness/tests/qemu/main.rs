@@ -1,5 +1,6 @@
 //! The harness on a real QEMU, with guests made for each test.
 
+mod campaign;
 mod endings;
 mod flow;
 mod guest;

@@ -1,0 +1,36 @@
+//! Campaigns: many seeds of one run, in shards, on as many machines as there are.
+//!
+//! ```text
+//! DIR/campaign.json          what is run (plan), and on which builds
+//! DIR/shard-2-of-8.jsonl     a line for each seed that is done; appended, never rewritten
+//! DIR/runs/<seed>/…          what the guest said, of seeds that failed
+//! DIR/index.html             the summary
+//! ```
+//!
+//! A shard that is killed goes on where it was: what its log has is done, a line that was cut off in the
+//! middle is dropped, and the seed whose result it was is run again. Shards may share a directory or have
+//! one each; [`merge`] makes one of several. Nothing is ever run twice at a time: a shard holds a lock on
+//! its log.
+//!
+//! A seed fails if its guest does not pass. What keeps a seed from being run at all (no QEMU, a full disk)
+//! is no result: it ends the campaign, which can be started again.
+
+pub mod args;
+mod gather;
+mod log;
+mod page;
+mod plan;
+mod run;
+
+pub use gather::merge;
+pub use plan::{Kind, Plan, Shard};
+pub use run::run;
+
+/// An empty directory for a test.
+#[cfg(test)]
+pub(crate) fn scratch(name: &str) -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!("aurora-campaign-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).expect("a directory for temporary files");
+    dir
+}
