@@ -177,12 +177,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         msg.callee.set(Some(callee));
         hot.senders.insert(self.pin(), caller, priority);
         hot.pending.set(hot.pending.get() | PENDING_SENDERS);
-        if hot.sc.is_null() {
-            if runnable(hot) {
-                self.start(callee, hot);
-            } else {
-                self.start_callee(callee, hot);
-            }
+        if !runnable(hot) || hot.sc.is_null() {
+            self.start_last(callee, hot);
         }
     }
 

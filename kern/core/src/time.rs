@@ -286,16 +286,26 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.seek(task, hot, caller.get().hot.home(), request, Some(caller));
     }
 
-    /// A task that waits in a call was given time, or a caller with some. If who could go on with it, down the
-    /// calls, has none: that one looks for it.
+    /// A task that waits in a call was given time, or a caller with some: for whoever has none down its calls.
     pub fn start_callee(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        let mut below = self.callee_below(task, hot);
+        if let Some((callee, hot)) = self.callee_below(task, hot) {
+            self.start_last(callee, hot);
+        }
+    }
+
+    /// A caller of `task` has time. Who could go on with it, `task` or the last down its calls, looks for it
+    /// unless it has some. What those in between have in `sc` says nothing.
+    pub fn start_last(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        let mut at = (task, hot);
         for _ in 0..CHAIN_LIMIT {
-            let Some((callee, hot)) = below.filter(|(_, hot)| hot.sc.is_null()) else { return };
-            if runnable(hot) {
-                return self.start(callee, hot);
+            if runnable(at.1) {
+                if at.1.sc.is_null() {
+                    self.start(at.0, at.1);
+                }
+                return;
             }
-            below = self.callee_below(callee, hot);
+            let Some(below) = self.callee_below(at.0, at.1) else { return };
+            at = below;
         }
     }
 
@@ -326,13 +336,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The owner of a message block that is here was given time: as [`Cx::start_callee`].
     pub fn time_arrived(self, caller: Ref<'k, Task>) {
-        let Some((callee, hot)) = self.callee_here(caller).filter(|(_, hot)| hot.sc.is_null()) else {
-            return;
-        };
-        if runnable(hot) {
-            self.start(callee, hot);
-        } else {
-            self.start_callee(callee, hot);
+        if let Some((callee, hot)) = self.callee_here(caller) {
+            self.start_last(callee, hot);
         }
     }
 

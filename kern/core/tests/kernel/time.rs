@@ -400,3 +400,41 @@ fn time_is_found_further_up_while_that_of_a_caller_is_destroyed() {
     let own = client.hot().own_sc.addr();
     assert!(s.w.runs(0, &far) && far.hot().sc.addr() == own, "on the time of who waits for its caller");
 }
+
+/// Where calls of one CPU lead to another, and the time that went there is lost: whoever gets time serves the end,
+/// however many calls are in between, whether its owner calls already or queues now.
+#[test]
+fn time_given_before_several_calls_of_one_cpu_is_found_at_their_far_end() {
+    for queues in [false, true] {
+        let mut s = Scene::new(2);
+        let (far, far_target) = s.server(1, 20);
+        let (near, near_target) = s.server(0, 20);
+        let (middle, middle_target) = s.server(0, 20);
+        let (client, _) = s.running(0, 10);
+        s.w.does_and_run(&client, call(middle_target));
+        s.w.does_and_run(&middle, call(near_target));
+        s.w.does_and_run(&near, call(far_target));
+        for task in [far, near, middle, client] {
+            s.delete(task.sc);
+        }
+        assert!(s.w.current(1).is_none(), "nobody has any time");
+        let owner = if queues {
+            let (second, _) = s.running(0, 10);
+            s.w.does_and_run(&second, call(middle_target));
+            second
+        } else {
+            let sc = s.time(10);
+            s.w.must(0, Op::SchedBind, &[sc.arg(), client.cap.arg()]);
+            s.w.run();
+            client
+        };
+        let own = owner.hot().own_sc.addr();
+        assert!(s.w.runs(1, &far) && far.hot().sc.addr() == own, "on that time; queues {queues}");
+        let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
+        for (n, task) in [(1, far), (0, near), (0, middle)] {
+            assert!(s.w.runs(n, &task) && task.hot().sc.addr() == own);
+            s.w.does_and_run(&task, answer);
+        }
+        assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);
+    }
+}
