@@ -1,6 +1,7 @@
 //! What may happen in a storm, one step at a time.
 
-use abi::{Cap, FLAG_NONBLOCK, Op, Target};
+use abi::{Cap, FLAG_NONBLOCK, ObjType, Op, Target};
+use kern_base::sched_context::SchedContext;
 
 use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, REPLIES, SPARES};
 use crate::world::check::view;
@@ -120,6 +121,7 @@ impl Cast {
         let serves = self.model.serves(task);
         match (what, serves) {
             (0..5, None) | (0..2, Some(_)) => self.call(n, task, a, b),
+            (2..6, Some(_)) if self.poor => self.call(n, task, a, if b < 64 { b } else { 6 + b % 6 }),
             (5..10, None) => self.receive(n, task, Op::Recv, a, b),
             (2..4, Some(_)) => self.receive(n, task, Op::ReplyRecv, a, b),
             (4..7, Some(number)) => self.reply(n, task, number, a),
@@ -275,6 +277,7 @@ impl Cast {
         let any = usize::from(a) % self.tasks.len();
         let task = self.tasks[any];
         let (op, args) = match what {
+            3..10 if self.poor => return self.time(n, any, what, b),
             0..10 => (control(b), vec![task.cap.arg()]),
             10 => (Op::SchedConfigure, vec![task.sc.arg(), u64::from(b % 40), 500]),
             11 if b < 60 => return self.delete(n, task.sc),
@@ -301,6 +304,26 @@ impl Cast {
         };
         self.hear(op, task);
         self.begin(n, Regs::op(op, &args));
+    }
+
+    /// Time is deleted, or made, or given to a task of this CPU, the next from `any` on.
+    fn time(&mut self, n: usize, any: usize, what: u8, b: u8) {
+        let spare = self.spares[n][usize::from(b) % SPARES];
+        if what < 7 {
+            return self.delete(n, if b < 128 { self.tasks[any].sc } else { spare });
+        }
+        let count = self.tasks.len();
+        let here = (any..any + count).map(|i| self.tasks[i % count]).find(|task| task.home() == n);
+        let args = match here {
+            Some(task) if self.world.object::<SchedContext>(spare).is_some() => {
+                Regs::op(Op::SchedBind, &[spare.arg(), task.cap.arg()])
+            }
+            _ => {
+                let kind = Target::new(self.memory, ObjType::SchedContext as u32).0;
+                Regs::op(Op::Retype, &[kind, 0, at(spare), 1])
+            }
+        };
+        self.begin(n, args);
     }
 
     fn begin(&mut self, n: usize, args: Regs) {

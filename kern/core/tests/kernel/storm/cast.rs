@@ -38,6 +38,8 @@ pub struct Cast {
     pub group: Cap,
     /// Most of what tasks do is with memory and capabilities, not messages.
     pub busy_with_memory: bool,
+    /// CPU time comes and goes: it is deleted, made and given away all the time.
+    pub poor: bool,
     /// A CPU that is long in noticing anything: its mail piles up.
     pub slow: Option<usize>,
     /// What the agent of each CPU is busy with.
@@ -84,6 +86,7 @@ impl Cast {
             spares: Vec::new(),
             group,
             busy_with_memory: dice.below(3) == 0,
+            poor: (seed >> 32).is_multiple_of(3),
             slow: if dice.below(2) == 0 { Some(dice.below(cpus)) } else { None },
         };
         cast.make_tasks(&mut dice);
@@ -94,7 +97,7 @@ impl Cast {
     }
 
     fn make_tasks(&mut self, dice: &mut Dice) {
-        for _ in 0..3 + dice.below(4) {
+        for _ in 0..if self.poor { 6 } else { 3 + dice.below(4) } {
             let of = self.processes[dice.below(self.processes.len())];
             let n = dice.below(self.world.cpus());
             let priority = [10, 10, 20, 30][dice.below(4)];
