@@ -70,7 +70,7 @@ pub enum State {
     /// Waiting for Notification bits.
     WaitBits = 8,
     /// Waiting for a grace period or another CPU's answer; then it goes on at its instruction pointer,
-    /// which was set back to a system call that has to be made again.
+    /// which was set back to a system call that has to be made again, unless it is CPU time that it waits for.
     Restart = 9,
     /// Stopped by a fault that nobody handles yet.
     Faulted = 10,
@@ -300,7 +300,7 @@ pub struct Message {
     pub held: Link<Reply>,
     pub info: Cell<MsgInfo>,
     pub regs: [Cell<u64>; 4],
-    /// As the receiver sees them: exposure index, sender, custom bits.
+    /// As the receiver sees them: exposure index, sender, custom bits. In a request `sender` is whom that is about.
     pub exposure: Cell<u32>,
     pub custom: Cell<u16>,
     pub sender: Cell<TaskId>,
@@ -365,7 +365,7 @@ pub struct Task {
     pub to_suspend: AtomicBool,
     /// Carries `msg` through mailboxes.
     pub msg_node: Node<Mail>,
-    /// Kill, suspend, cancel, migrate: bits and the node that carries them.
+    /// The bits of [`ctl`], and the node that carries them.
     pub ctl: CoalescedBits<Mail>,
     vector: Ptr<VectorArea>,
     /// Through the direct map.
@@ -470,8 +470,8 @@ pub mod ctl {
     pub const RECALL: u64 = 1 << 4;
     /// To a task that faulted: end more of its process.
     pub const TEAR_DOWN: u64 = 1 << 5;
-    /// To a task that is ready and has no time: look for some at its callers.
-    pub const SEEK: u64 = 1 << 7;
     /// To the CPU that has the task's message: the task was given time, for whoever has none down the calls.
     pub const TIME: u64 = 1 << 6;
+    /// To a task that is ready and has no time: look for some at its callers.
+    pub const SEEK: u64 = 1 << 7;
 }

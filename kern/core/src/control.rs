@@ -258,7 +258,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(own) = hot.own_sc.take(self.pin()) else { return false };
         let Some(own_hot) = self.sc_hot(own) else {
             if let Some(msg) = task.get().msg.open(self.pin()) {
-                self.send_request(task, msg, own.get().hot.home(), Request::Disown(own.ptr()), None);
+                self.send_request(task, msg, own.get().hot.home(), Request::Disown(own.ptr()), TaskId::NONE);
             }
             return true;
         };

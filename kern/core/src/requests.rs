@@ -4,6 +4,9 @@
 //!
 //! Whatever a request names is alive: its sender, or the reclaim that the sender is part of, holds it
 //! until the answer; and a request whose object has moved follows it only while the object is alive.
+//! [`Request::Seek`] and the [`Request::Fetch`] that it becomes are held by nobody: each hop names a task or
+//! time that was alive, and referred to, in the entry that sent it there, so it arrives before the memory
+//! can come back ([`crate::reclaim`]). Nothing but names goes further than that.
 
 use abi::{Error, TaskId};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
@@ -35,23 +38,24 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// the answer is back.
     pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
-        self.send_request(me.task, msg, to, request, None);
+        self.send_request(me.task, msg, to, request, TaskId::NONE);
         Refusal::Again
     }
 
     /// Sends a task's message block, which is home, with a request. No time goes with it. `about` is whom it
-    /// concerns when the answer is back.
+    /// concerns when the answer is back: by name, since that one may be gone by then.
     pub fn send_request(
         self,
         task: Ref<'k, Task>,
         msg: &Message,
         to: CpuId,
         request: Request,
-        about: Option<Ref<'k, Task>>,
+        about: TaskId,
     ) {
         msg.request.set(Some(request));
         msg.sc.set(None);
-        msg.callee.set(about);
+        msg.callee.set(None);
+        msg.sender.set(about);
         msg.stage.set(Stage::Ask);
         if let Some(hot) = self.task_hot(task) {
             hot.sent.set(hot.sent.get().wrapping_add(1));
@@ -111,7 +115,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The answer is home: the task makes its system call again, or goes on with the time it asked for.
     pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
-        let (time, about) = (msg.sc.take(self.pin()), msg.callee.take(self.pin()));
+        let time = msg.sc.take(self.pin());
         let sought = matches!(msg.request.take(), Some(Request::Fetch(_) | Request::Seek(..)));
         if is_dying(hot) {
             if let Some(sc) = time.and_then(|sc| self.sc_hot(sc)) {
@@ -121,7 +125,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if sought {
             set_state(hot, State::Ready);
-            self.found_time(task, hot, time, about);
+            self.found_time(task, hot, time, msg.sender.get());
         } else {
             self.make_ready(task, hot);
         }

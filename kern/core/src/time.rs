@@ -20,6 +20,7 @@
 //! Between CPUs time travels in message blocks: with a call, with the reply, or with a [`Request`] by
 //! which a task that went on otherwise than by a reply asks for what it had lent ([`Cx::seek`]).
 
+use abi::TaskId;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{FLAG_SUSPENDED, Request, State, Task, TaskHot, ctl};
@@ -258,7 +259,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(own) = hot.own_sc.get(self.pin()) {
             match self.sc_hot(own) {
                 Some(own_hot) => self.take_own(task, hot, own, own_hot),
-                None => self.seek(task, hot, own.get().hot.home(), Request::Fetch(own.ptr()), None),
+                None => self.seek(task, hot, own.get().hot.home(), Request::Fetch(own.ptr()), TaskId::NONE),
             }
         } else if !self.borrow(task, hot) && self.callers(hot).next().is_some() {
             // By mail: it may be in the middle of a system call.
@@ -266,24 +267,23 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// The same, that mail.
+    /// What that mail is for.
     pub fn look_for_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if runnable(hot) && hot.sc.is_null() && hot.own_sc.is_null() && !self.borrow(task, hot) {
-            self.ask_callers(task, hot, None);
+            self.ask_callers(task, hot, TaskId::NONE);
         }
     }
 
     /// Asks a task's callers for time, one after the other, that they or those above them have: the one after
     /// `asked`. All are asked again if any of them was given some meanwhile.
     #[cold]
-    fn ask_callers(self, task: Ref<'k, Task>, hot: &'k TaskHot, asked: Option<Ref<'k, Task>>) {
-        let asked = asked.filter(|_| !hot.look_again.take());
-        let asked = asked.and_then(|asked| self.callers(hot).position(|c| c == asked));
+    fn ask_callers(self, task: Ref<'k, Task>, hot: &'k TaskHot, asked: TaskId) {
+        let again = hot.look_again.take();
+        let asked = self.callers(hot).position(|c| !again && c.get().id() == asked);
         let Some(caller) = self.callers(hot).nth(asked.map_or(0, |at| at + 1)) else { return };
-        hot.look_again.set(false);
         self.forget_lender(hot);
         let request = Request::Seek(caller.ptr(), CHAIN_LIMIT as u8);
-        self.seek(task, hot, caller.get().hot.home(), request, Some(caller));
+        self.seek(task, hot, caller.get().hot.home(), request, caller.get().id());
     }
 
     /// A task that waits in a call was given time, or a caller with some: for whoever has none down its calls.
@@ -450,30 +450,23 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A task that is ready to go on, with nothing to spend, asks for time that is its to spend, or that `caller`
     /// will have lent it. Its message block, which carries the request, is home, since its call is over.
-    fn seek(
-        self,
-        task: Ref<'k, Task>,
-        hot: &TaskHot,
-        to: CpuId,
-        request: Request,
-        caller: Option<Ref<'k, Task>>,
-    ) {
+    fn seek(self, task: Ref<'k, Task>, hot: &TaskHot, to: CpuId, request: Request, caller: TaskId) {
         let Some(msg) = task.get().msg.open(self.pin()) else { return };
         set_state(hot, State::Restart);
         self.send_request(task, msg, to, request, caller);
     }
 
     /// What was sought has come with the task's message block, or not. `asked` is the caller that was asked, who
-    /// may be no more: it is only compared.
+    /// may be no more.
     pub fn found_time(
         self,
         task: Ref<'k, Task>,
         hot: &'k TaskHot,
         sc: Option<Ref<'k, SchedContext>>,
-        asked: Option<Ref<'k, Task>>,
+        asked: TaskId,
     ) {
         if let Some((sc, sc_hot)) = sc.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
-            let lender = asked.filter(|asked| self.callers(hot).any(|c| c == *asked));
+            let lender = self.callers(hot).find(|c| c.get().id() == asked);
             if hot.own_sc.is(sc) {
                 hot.lender.set(None);
                 hot.sc.set(Some(sc));

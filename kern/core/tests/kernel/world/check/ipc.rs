@@ -88,6 +88,10 @@ fn state(world: &World, task: &View) {
             let asks = matches!(task.msg.stage.get(), Stage::Ask | Stage::AskDone | Stage::Mourning);
             let waits = waits_for_grace(world, task);
             hold!(asks != waits, "{name}: asks {asks}, waits for a grace period {waits}");
+            hold!(
+                !asks || task.msg.callee.is_null(),
+                "{name} asks, with a reference to who may die meanwhile"
+            );
         }
         State::Recv | State::RecvTimed if !task.is_suspended() => {
             let nothing = task.hot.senders.is_empty();
