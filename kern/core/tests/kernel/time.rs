@@ -438,3 +438,43 @@ fn time_given_before_several_calls_of_one_cpu_is_found_at_their_far_end() {
         assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);
     }
 }
+
+/// Time is looked for over three CPUs while somebody on the way is stopped, ended or told to give up, at every moment
+/// of that: the time is its owner's again in the end.
+#[test]
+fn time_comes_back_whatever_happens_while_it_is_looked_for() {
+    let deeds = [Op::TaskKill, Op::TaskCancel, Op::TaskSuspend, Op::CapDelete];
+    for (deed, whom, steps) in (0..4 * 3 * 10).map(|i| (deeds[i % 4], i / 4 % 3, i / 12)) {
+        let mut s = Scene::new(4);
+        let (far, far_target) = s.server(2, 20);
+        let (near, near_target) = s.server(1, 20);
+        let (client, _) = s.running(0, 10);
+        s.w.does_and_run(&client, call(near_target));
+        s.w.does_and_run(&near, call(far_target));
+        for task in [far, near, client] {
+            s.delete(task.sc);
+        }
+        let sc = s.time(10);
+        s.w.begin(0, Regs::op(Op::SchedBind, &[sc.arg(), client.cap.arg()]));
+        s.w.dismiss(0);
+        for step in 0..steps {
+            s.w.step(step % 3);
+        }
+        let on = [client, near, far][whom];
+        let args = if deed == Op::CapDelete { crate::world::make::at(sc) } else { on.cap.arg() };
+        s.w.must(3, deed, &[args]);
+        s.w.run();
+        let what = format!("{deed:?} of {on:?} after {steps} steps");
+        if deed == Op::TaskSuspend {
+            s.w.must(3, Op::TaskResume, &[on.cap.arg()]);
+            s.w.run();
+            assert!(s.w.runs(2, &far), "{what}: it has the time");
+        }
+        for task in [far, near] {
+            let _ = s.w.ask(3, Op::TaskKill, &[task.cap.arg()]);
+            s.w.run();
+        }
+        let gone = deed == Op::CapDelete || whom == 0 && deed == Op::TaskKill;
+        assert_eq!(s.w.runs(0, &client), !gone, "{what}: it is told, and has its time");
+    }
+}
