@@ -37,6 +37,10 @@ run *args: build
 bench *args: build (_kernel "nofast" "--no-default-features")
     '{{harness}}' bench {{args}}
 
+# Every instruction of one operation of a bench row, by phase; what changed since a revision: `just explain call_reply_cross_as --diff HEAD~1` (see `just explain --help`)
+explain *args: build (_kernel "nofast" "--no-default-features")
+    '{{harness}}' explain --just '{{just_executable()}}' {{args}}
+
 # Random IPC across CPUs, nothing may be lost: `just stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
 stress *args: build (_kernel "chaos" "--features chaos,dump")
     '{{harness}}' stress {{args}}

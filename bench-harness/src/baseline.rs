@@ -89,6 +89,11 @@ impl Baseline {
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
     }
 
+    /// The committed median of a row, if there is one for this machine.
+    pub fn committed(&self, host: &Host, cpus: u32, row: &str) -> Option<u64> {
+        Some(self.exact.get(&key(host))?.get(&cpus)?.get(row)?.p50)
+    }
+
     /// Takes the figures of every number of CPUs measured as the exact ones of this key.
     pub fn update(&mut self, results: &Results) {
         let of_key = self.exact.entry(key(&results.host)).or_default();
@@ -224,6 +229,7 @@ mod tests {
             p99: p50,
             n: 100,
             overhead: 9,
+            operations: 1,
         }
     }
 
@@ -256,6 +262,8 @@ mod tests {
         let found = baseline().check(&results("rustc 1", 150, 150));
         assert_eq!(found.failures, Vec::<String>::new());
         assert!(found.exact > 20);
+        let committed = |row| baseline().committed(&Host::example("rustc 1"), 1, row);
+        assert_eq!((committed("call_reply_cross_as"), committed("no_row")), (Some(150), None));
         assert_eq!(found.held, 2);
         let found = baseline().check(&results("rustc 1", 151, 151));
         assert!(found.failures.iter().any(|f| f.contains("min 150 → 151, p50 150 → 151")), "{found:?}");

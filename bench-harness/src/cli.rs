@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::machine::{Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
-use crate::{bench, campaign, diff, figures, iso, pack, probe, reference, stress, suite};
+use crate::{bench, campaign, diff, explain, figures, iso, pack, probe, reference, stress, suite};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +22,7 @@ Examples:
   aurora-bench bench --mode icount --check    the exact ones, against the baseline
   aurora-bench stress --seed 7 --cpus 4       one stress run
   aurora-bench campaign --help                many seeds, in shards
+  aurora-bench explain null_syscall           its instructions, one by one
   aurora-bench probe                          which accelerator gives cycles here
 ";
 
@@ -65,6 +67,12 @@ enum Command {
     /// Many seeds, in shards; what was killed goes on where it was
     #[command(subcommand, after_help = campaign::args::EXAMPLES)]
     Campaign(campaign::args::Command),
+    /// Every instruction of one operation of a bench row, by phase
+    #[command(after_help = "Examples:\n  aurora-bench explain call_reply_cross_as\n  \
+        aurora-bench explain call_reply_cross_cpu_polled\n  \
+        aurora-bench explain yield_to --diff HEAD~1           what the last commit changed\n  \
+        aurora-bench explain call_reply_cross_as --diff kernel:nofast")]
+    Explain(ExplainArgs),
     /// Every kind of test; the last line is `N passed, N failed`
     Test(TestArgs),
     /// The kernel tests on Bochs's processor models
@@ -176,6 +184,27 @@ struct DiffArgs {
 }
 
 #[derive(Args, Debug)]
+struct ExplainArgs {
+    /// The row, as `bench` calls it
+    row: String,
+    /// Number of CPUs (default: as few as the row takes)
+    #[arg(long)]
+    cpus: Option<u32>,
+    /// What was added and removed since this git revision, or against `kernel:VARIANT` (nofast, ordinary)
+    #[arg(long, value_name = "BASE")]
+    diff: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// The committed figures
+    #[arg(long, default_value = "perf/baseline.json", value_name = "FILE")]
+    baseline: PathBuf,
+    /// Program that builds a revision
+    #[arg(long, default_value = "just", value_name = "PROGRAM")]
+    just: OsString,
+}
+
+#[derive(Args, Debug)]
 struct TestArgs {
     /// Only these kinds of tests
     #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
@@ -227,6 +256,7 @@ pub fn main() -> Result<()> {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
         }
         Command::Campaign(args) => run_campaign(&common, args),
+        Command::Explain(args) => explain::command(&common.lab()?, &args.wanted()),
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),
         Command::Probe => {
@@ -307,6 +337,19 @@ impl StressArgs {
             replay: self.replay,
             idle: self.idle,
             variant: self.variant.clone(),
+        }
+    }
+}
+
+impl ExplainArgs {
+    fn wanted(&self) -> explain::Wanted {
+        explain::Wanted {
+            row: self.row.clone(),
+            cpus: self.cpus,
+            diff: self.diff.clone(),
+            json: self.json,
+            baseline: self.baseline.clone(),
+            just: self.just.clone(),
         }
     }
 }

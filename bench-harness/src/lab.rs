@@ -1,6 +1,6 @@
 //! What every command that boots the kernel shares: the machine, the build, the screen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -49,7 +49,8 @@ impl Lab {
     pub fn boot(&self, job: &Job) -> Result<Boot> {
         let kernel = self.artifacts.kernel(&job.variant)?;
         let library = job.trace.is_some().then(|| self.artifacts.plugin()).transpose()?;
-        let plugin = library.zip(job.trace.clone()).map(|(library, output)| Plugin { library, output });
+        let watched = library.zip(job.trace.clone());
+        let plugin = watched.map(|(library, output)| Plugin { library, output, arguments: Vec::new() });
         Ok(Boot {
             label: job.label.clone(),
             medium: Medium::Kernel { kernel, archive: self.artifacts.archive()? },
@@ -77,6 +78,22 @@ impl Lab {
         }
         boot.cpu_model = GUEST_CPU_WITHOUT_CAPABILITIES;
         session::run(&self.qemu, &self.artifacts, &boot, listener)
+    }
+
+    /// Boots another build with this one's plugin, which is told `arguments` and writes to `output`.
+    pub fn record(
+        &self,
+        job: &Job,
+        build: &Artifacts,
+        output: &Path,
+        arguments: Vec<String>,
+    ) -> Result<Session> {
+        let lab = Lab { qemu: self.qemu.clone(), artifacts: build.clone(), screen: Screen::new(), ..*self };
+        let mut boot = lab.boot(job)?;
+        let plugin = Plugin { library: self.artifacts.plugin()?, output: output.to_owned(), arguments };
+        boot.plugin = Some(plugin);
+        self.screen.step(&job.label);
+        session::run(&self.qemu, build, &boot, &mut |event| self.show(event))
     }
 
     fn show(&self, event: &Event) {

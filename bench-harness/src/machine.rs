@@ -117,6 +117,8 @@ pub enum Medium {
 pub struct Plugin {
     pub library: PathBuf,
     pub output: PathBuf,
+    /// Further `key=value` words for it.
+    pub arguments: Vec<String>,
 }
 
 /// One boot of the machine.
@@ -178,7 +180,8 @@ impl Boot {
         }
         if let Some(plugin) = &self.plugin {
             let (library, output) = (option_value(&plugin.library), option_value(&plugin.output));
-            all.extend(["-plugin".into(), format!("file={library},out={output}").into()]);
+            let more: String = plugin.arguments.iter().map(|argument| format!(",{argument}")).collect();
+            all.extend(["-plugin".into(), format!("file={library},out={output}{more}").into()]);
         }
         all
     }
@@ -246,7 +249,11 @@ mod tests {
             mode: Mode::Icount,
             cpus: 4,
             cpu_model: GUEST_CPU,
-            plugin: Some(Plugin { library: "/p,q.so".into(), output: "/o".into() }),
+            plugin: Some(Plugin {
+                library: "/p,q.so".into(),
+                output: "/o".into(),
+                arguments: vec!["record=on".into()],
+            }),
             limit: Duration::from_secs(1),
         }
     }
@@ -259,7 +266,7 @@ mod tests {
         assert!(line.contains("-accel tcg,thread=single -icount shift=0,sleep=off"), "{line}");
         assert!(line.contains("-smp 4"), "{line}");
         assert!(line.contains("-kernel /k -initrd /a -append log=e9 run=test"), "{line}");
-        assert!(line.contains("-plugin file=/p,,q.so,out=/o"), "{line}");
+        assert!(line.contains("-plugin file=/p,,q.so,out=/o,record=on"), "{line}");
     }
 
     #[test]

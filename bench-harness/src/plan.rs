@@ -156,6 +156,7 @@ mod tests {
             p99: 1,
             n: 1,
             overhead: 0,
+            operations: 1,
         }
     }
 

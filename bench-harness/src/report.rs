@@ -20,6 +20,9 @@ pub struct Row {
     /// What was subtracted from every sample.
     #[serde(skip)]
     pub overhead: u64,
+    /// Operations of one sample, by which the figures were divided.
+    #[serde(skip)]
+    pub operations: u64,
 }
 
 /// A per-CPU event counter, since boot or while one row was measured.
@@ -100,6 +103,7 @@ fn row(fields: &Fields<'_>) -> Option<Row> {
         p99: number(fields, "p99")?,
         n: number(fields, "n")?,
         overhead: number(fields, "overhead").unwrap_or(0),
+        operations: number(fields, "operations").unwrap_or(1).max(1),
     })
 }
 
@@ -136,11 +140,11 @@ mod tests {
 
     #[test]
     fn rows_are_read_whatever_the_order_of_fields() {
-        let line = "row n=10 name=null_syscall scope=operation unit=instructions p99=26 p50=25 min=24 overhead=12 new=x";
+        let line = "row n=10 name=null_syscall scope=operation unit=instructions p99=26 p50=25 min=24 overhead=12 operations=2 new=x";
         let Report::Row(row) = Report::parse(line) else { panic!("not a row") };
         assert_eq!(
-            (row.name.as_str(), row.n, row.min, row.p50, row.p99, row.overhead),
-            ("null_syscall", 10, 24, 25, 26, 12)
+            (row.name.as_str(), row.n, row.min, row.p50, row.p99, row.overhead, row.operations),
+            ("null_syscall", 10, 24, 25, 26, 12, 2)
         );
     }
 

@@ -74,6 +74,7 @@ mod tests {
             p99: 26,
             n: 1000,
             overhead: 12,
+            operations: 1,
         };
         let run = Run { mode: Mode::Icount, cpus: 1, rows: vec![row], counters: Vec::new() };
         let text = Results::new(Host::example("r"), vec![run]).to_json().expect("serialises");

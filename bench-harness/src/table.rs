@@ -123,6 +123,7 @@ mod tests {
             p99: 600,
             n: 1000,
             overhead: 11,
+            operations: 1,
         };
         let name = Some("call_reply_64w");
         let counters = vec![

@@ -57,6 +57,7 @@ impl Region {
             p99: 0,
             n: self.sample.n,
             overhead: 0,
+            operations: 1,
         };
         if self.id == BUSY && self.sample.n > 0 {
             let Sample { n, min, p50, p99 } = self.sample;

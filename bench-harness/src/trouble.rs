@@ -29,6 +29,8 @@ Exit status:
 /// A failure with an exit status of its own. Everything else is [`status::HOST`].
 #[derive(Debug)]
 pub enum Trouble {
+    /// The command line asks for what there is not.
+    Usage(String),
     CheckFailed(String),
     GuestDied(String),
     TimedOut(String),
@@ -39,6 +41,7 @@ pub enum Trouble {
 impl Trouble {
     pub fn status(&self) -> u8 {
         match self {
+            Trouble::Usage(_) => status::USAGE,
             Trouble::CheckFailed(_) => status::CHECK_FAILED,
             Trouble::GuestDied(_) => status::GUEST_DIED,
             Trouble::TimedOut(_) => status::TIMED_OUT,
@@ -51,7 +54,8 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::CheckFailed(text)
+            Trouble::Usage(text)
+            | Trouble::CheckFailed(text)
             | Trouble::GuestDied(text)
             | Trouble::TimedOut(text)
             | Trouble::NoMachine(text)

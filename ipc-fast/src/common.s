@@ -1,5 +1,8 @@
 // What the fastpaths share (Intel syntax). All offsets are operands.
 //
+// Labels that begin with `phase.` say what the code behind them is for: `just explain` splits an operation by
+// them and by the other labels (bench-harness, explain::phase). Nothing jumps to them.
+//
 // Held throughout: r15 = CPU block, r14 = the task that entered, rbp = the task that leaves.
 
 // A miss: counts why, and takes the slow path with nothing changed.
@@ -18,6 +21,7 @@
 
 // Enters the address space of rbp's process where it is not process \old. Clobbers rbx, r13 (and rcx).
 .macro enter_space old
+phase.switch.\@:
     mov rbx, [rbp + {process}]
     cmp rbx, \old
     je 5f
@@ -29,6 +33,7 @@
     js 4f
 5:
     .pushsection .text.entry.cold,"ax",@progbits
+phase.switch.cold.\@:
 4:  // Another CPU may have changed this space since it last ran here: then its translations go.
     mov ecx, [r15 + {cpu_id}]
     shl ecx, 3
@@ -46,6 +51,7 @@
 
 // Loads what the leaving task goes on with, and its declared segment bases.
 .macro load_return
+phase.exit.\@:
     mov rbx, [rbp + {fs_base}]
     wrfsbase rbx
     mov rbx, [rbp + {gs_base}]

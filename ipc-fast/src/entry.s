@@ -26,6 +26,7 @@ syscall_slow:
     cmp ebx, {op_count}
     jae 2f
     call [AURORA_HANDLERS + rbx * 8]
+phase.exit.slow:
 4:  cmp [r15 + {current}], r14
     jne 3f
     mov rax, [r14 + {rax}]
@@ -45,8 +46,10 @@ syscall_slow:
     xor r14d, r14d
     xor r15d, r15d
     sysretq
+phase.entry.bad:
 2:  call [AURORA_HANDLERS + {bad}]
     jmp 4b
+phase.switch.slow:
 3:  mov rdi, r15
     call [AURORA_HANDLERS + {switch}]        // does not return
 

@@ -46,6 +46,7 @@
 
 // The committed half of a call. rbp = callee, r13 = caller's process, r12w = custom bits, edi = exposure.
 .macro commit_call words, vector
+phase.commit.\@:
     // ---- COMMIT: nothing below can fail ----
     save_return
     .if \words
@@ -77,6 +78,7 @@
 
 // The committed half of a reply. rbp = caller, rbx = its time.
 .macro commit_reply words, vector
+phase.commit.\@:
     // ---- COMMIT: nothing below can fail ----
     save_return
     .if \words
@@ -126,6 +128,7 @@
 
 // A whole call. rdi = target. With UTCB words it takes the right STRING too, of capability and member record.
 .macro fast_call words, cap_mask, cap_want, elsewhere
+phase.checks.\@:
     // ---- call: checks ----
     find_object rbp, \cap_want, \cap_mask, miss_call_cap, miss_call_cap
     read_member
@@ -150,6 +153,7 @@
     jne 13f
     commit_call \words, 0
 
+phase.checks.other.\@:
 12: // One task per CPU: this CPU's entry.
     mov ebp, [rbx + {exposure_per_cpu}]
     test ebp, ebp
@@ -179,6 +183,7 @@
 
 // A whole reply_recv.
 .macro fast_reply words, elsewhere
+phase.checks.\@:
     // ---- reply_recv: checks ----
     mov r14, [r15 + {current}]
     mov rbp, [r14 + {caller}]
@@ -194,6 +199,7 @@
     mov rbx, [r14 + {sc}]
     commit_reply \words, 0
 
+phase.checks.other.\@:
 21: test byte ptr [r14 + {state} + 1], {flag_vector}
     jz \elsewhere
     cmp rbx, [r15 + {await_vector_half}]
@@ -215,10 +221,12 @@ syscall_entry:
     jnz 20f
     fast_call 0, {cap_mask_send}, {cap_group_send}, call_elsewhere
 
+phase.entry.reply:
 20: cmp eax, {op_null}
     jae 30f
     fast_reply 0, reply_elsewhere
 
+phase.entry.light:
 30: je syscall_null
     cmp eax, {op_wait}
     jb fast_notify
@@ -237,6 +245,7 @@ syscall_entry:
     ja miss_call_message
     fast_call 1, {cap_mask_string}, {cap_group_string}, miss_call_other
 
+phase.entry.reply_words:
 50: mov ebx, eax
     shr ebx, 8
     cmp ebx, {words_max}
@@ -249,6 +258,7 @@ call_elsewhere:
     mov r13d, [rbp + {task_home}]
     cmp r13d, [r15 + {cpu_id}]
     je miss_call_other
+phase.commit.call_elsewhere:
     save_return
     save_message r14
     mov [r14 + {msg_exposure}], edi
@@ -270,6 +280,7 @@ reply_elsewhere:
     jne miss_reply_pending
     cmp [r14 + {lender}], rbp
     jne miss_reply_sched
+phase.commit.reply_elsewhere:
     save_return
     xor al, al
     save_message rbp

@@ -46,13 +46,16 @@ fast_notify:
     jnz 2f
     cmp qword ptr [rbp + {note_bound}], 0
     jne miss_notify
+phase.commit.notify:
     // ---- COMMIT: nothing below can fail ----
     or [rbp + {note_bits}], rsi
     inc qword ptr [r15 + {fast_notify}]
+phase.exit.notify:
     zero_answer
     zero_saved
     sysretq
 
+phase.checks.notify_waiter:
 2:  // Somebody waits: goes to the front of the run queue.
     mov ebx, [r12 + {state}]
     cmp ebx, [r15 + {wait_half}]             // waits, plain, home here, no vector state, not suspended
@@ -72,6 +75,7 @@ fast_notify:
     mov r8, [r15 + {until}]                  // an equal: the end of the caller's slice has to be enforced
     cmp r8, [r15 + {timer}]
     jb miss_notify
+phase.commit.notify_waiter:
 3:  // ---- COMMIT: nothing below can fail ----
     mov [r15 + {front}], rbx
     mov [rbx + {sc_place}], edx
@@ -80,10 +84,12 @@ fast_notify:
     mov byte ptr [r12 + {state}], {state_ready_plain}
     mov [r12 + {rdx}], rsi
     inc qword ptr [r15 + {fast_notify}]
+phase.exit.notify_waiter:
     zero_answer
     zero_saved
     sysretq
 
+phase.checks.notify_group:
 4:  // Through a group? rbp = the capability word, rbx = its slot.
     mov r12d, ebp
     and r12d, {cap_mask_notify}
@@ -131,6 +137,7 @@ fast_wait:
     mov edx, [rbp + {state}]
     cmp edx, [r15 + {plain_half}]            // plain, neither it nor the caller with vector state
     jne miss_wait
+phase.commit.wait:
     // ---- COMMIT: nothing below can fail ----
     save_return
     mov [r13 + {note_waiter}], r14
@@ -152,15 +159,18 @@ after_wait:
     mov [r15 + {until}], rax                 // ScState::start
     leave_plain
 
+phase.checks.wait_bits:
 2:  // There are bits, or somebody else waits or is bound, or it is dying.
     cmp qword ptr [r13 + {note_bits}], 0
     je miss_wait
     cmp qword ptr [r13 + {note_bound}], 0
     jne miss_wait
+phase.commit.wait_bits:
     // ---- COMMIT: nothing below can fail ----
     mov rdx, [r13 + {note_bits}]
     mov qword ptr [r13 + {note_bits}], 0
     inc qword ptr [r15 + {fast_wait}]
+phase.exit.wait_bits:
     zero_answer_but_rdx
     zero_saved
     sysretq
@@ -183,6 +193,7 @@ fast_yield:
     mov r13, [r15 + {until}]                 // whose end has to be enforced
     cmp r13, [r15 + {timer}]
     jb miss_yield
+phase.commit.yield:
     // ---- COMMIT: nothing below can fail ----
     save_return
     mov byte ptr [r14 + {state}], {state_ready_plain}

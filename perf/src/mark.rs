@@ -13,6 +13,8 @@ pub const SKIP: u8 = 4;
 
 /// Region of `call_reply_cross_cpu_busy`.
 pub const REGION_BUSY: u8 = 1;
+/// Region of every sample of every row.
+pub const REGION_SAMPLE: u8 = 2;
 /// Region of `pairs_local_N` is this plus N.
 pub const REGION_PAIRS: u8 = 0x10;
 

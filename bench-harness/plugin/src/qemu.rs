@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::counts::Counts;
-use crate::marker::{self, Marker};
+use crate::marker::Marker;
+use crate::recorder::{Access, Code, Recorder, Wanted};
 
 /// Opaque to plugins.
 #[repr(C)]
@@ -77,6 +78,7 @@ unsafe extern "C" {
     fn qemu_plugin_tb_get_insn(block: *const Block, index: usize) -> *mut Instruction;
     fn qemu_plugin_insn_size(instruction: *const Instruction) -> usize;
     fn qemu_plugin_insn_haddr(instruction: *const Instruction) -> *mut c_void;
+    fn qemu_plugin_insn_vaddr(instruction: *const Instruction) -> u64;
     /// Before version 3 it has the first argument only and returns a pointer to the bytes; the
     /// C calling convention lets both be called like this.
     fn qemu_plugin_insn_data(instruction: *const Instruction, to: *mut c_void, size: usize) -> usize;
@@ -111,6 +113,8 @@ extern "C" fn choose_version() {
 
 struct State {
     counts: Counts,
+    /// In place of counting.
+    recorder: Option<Recorder>,
     /// Host addresses of instructions in skipped stretches.
     skipped: HashSet<usize>,
     output: Option<String>,
@@ -118,8 +122,39 @@ struct State {
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(|| {
-    Mutex::new(State { counts: Counts::default(), skipped: HashSet::new(), output: None, version: 1 })
+    Mutex::new(State {
+        counts: Counts::default(),
+        recorder: None,
+        skipped: HashSet::new(),
+        output: None,
+        version: 1,
+    })
 });
+
+/// What the plugin was told to do.
+#[derive(Default)]
+struct Arguments {
+    output: Option<String>,
+    record: Option<Wanted>,
+}
+
+impl Arguments {
+    fn take(&mut self, argument: &str) -> Result<(), String> {
+        let usage = "it takes out=FILE, or with record=on also region=, skip= and ops=";
+        let unknown = || format!("unknown argument {argument}; {usage}");
+        match argument.split_once('=').ok_or_else(unknown)? {
+            ("out", path) => self.output = Some(path.to_owned()),
+            ("record", "on") => self.record = Some(Wanted::default()),
+            (key, value) => {
+                let wanted = self.record.as_mut().ok_or_else(unknown)?;
+                if !wanted.set(key, value) {
+                    return Err(unknown());
+                }
+            }
+        }
+        Ok(())
+    }
+}
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -137,24 +172,22 @@ pub unsafe extern "C" fn qemu_plugin_install(
     count: c_int,
     values: *const *const c_char,
 ) -> c_int {
-    let mut output = None;
+    let mut arguments = Arguments::default();
     for at in 0..usize::try_from(count).unwrap_or(0) {
         // SAFETY: the caller passes `count` valid C strings.
         let value = unsafe { CStr::from_ptr(*values.add(at)) }.to_string_lossy();
-        match value.strip_prefix("out=") {
-            Some(path) => output = Some(path.to_owned()),
-            None => {
-                eprintln!("aurora-plugin: unknown argument {value}; it takes out=FILE");
-                return 1;
-            }
+        if let Err(error) = arguments.take(&value) {
+            eprintln!("aurora-plugin: {error}");
+            return 1;
         }
     }
-    if output.is_none() {
+    if arguments.output.is_none() {
         eprintln!("aurora-plugin: say where to write: out=FILE");
         return 1;
     }
     let mut state = state();
-    state.output = output;
+    state.output = arguments.output;
+    state.recorder = arguments.record.map(Recorder::new);
     // SAFETY: the caller passes a valid description, which starts as `Info` does in every version.
     state.version = unsafe { (*info).version };
     drop(state);
@@ -182,16 +215,23 @@ extern "C" fn translate(_: PluginId, block: *mut Block) {
 fn translate_one(state: &mut State, instruction: *mut Instruction) {
     // SAFETY: `instruction` is valid during the translation callback that called this.
     let place = unsafe { qemu_plugin_insn_haddr(instruction) } as usize;
-    let marker = read_marker(state.version, instruction);
+    let bytes = read_bytes(state.version, instruction);
+    let marker = Marker::decode(&bytes);
     if let Some(Marker::Skip(length)) = marker {
         state.skipped.extend((place..place + usize::from(length)).filter(|_| place != 0));
     }
     if state.skipped.contains(&place) {
         return;
     }
-    let (callback, data) = match marker {
-        Some(marker) => (on_marker as ExecCallback, pack(marker)),
-        None => (on_instruction as ExecCallback, ptr::null_mut()),
+    let (callback, data) = match (marker, &mut state.recorder) {
+        (Some(marker), _) => (on_marker as ExecCallback, pack(marker)),
+        (None, None) => (on_instruction as ExecCallback, ptr::null_mut()),
+        (None, Some(recorder)) => {
+            // SAFETY: as above.
+            let pc = unsafe { qemu_plugin_insn_vaddr(instruction) };
+            let number = recorder.number(Code { pc, place: place as u64, bytes });
+            (on_recorded as ExecCallback, ptr::without_provenance_mut(number as usize))
+        }
     };
     // SAFETY: `instruction` is valid during translation; the callbacks have the types that QEMU
     // expects and live for ever; `data` is a number, handed back as it is.
@@ -207,21 +247,19 @@ fn translate_one(state: &mut State, instruction: *mut Instruction) {
     }
 }
 
-fn read_marker(version: c_int, instruction: *const Instruction) -> Option<Marker> {
-    let mut bytes = [0_u8; marker::LENGTH];
-    // SAFETY: `instruction` is valid during translation; the buffer is as long as is said, and
-    // is only read back if the instruction has that length.
+/// The instruction's bytes, of which there are 15 at most.
+fn read_bytes(version: c_int, instruction: *const Instruction) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // SAFETY: `instruction` is valid during translation; the buffer is as long as is said.
     unsafe {
-        if qemu_plugin_insn_size(instruction) != marker::LENGTH {
-            return None;
-        }
+        bytes.resize(qemu_plugin_insn_size(instruction), 0);
         let got = qemu_plugin_insn_data(instruction, bytes.as_mut_ptr().cast(), bytes.len());
         if version < VERSION_DATA_IS_COPIED {
-            // It was a pointer to the instruction's bytes, of which there are `LENGTH`.
+            // It was a pointer to the instruction's bytes, as many as its size says.
             ptr::copy_nonoverlapping(got as *const u8, bytes.as_mut_ptr(), bytes.len());
         }
     }
-    Marker::decode(&bytes)
+    bytes
 }
 
 /// A marker as callback data: a number in a pointer's place.
@@ -232,8 +270,17 @@ fn pack(marker: Marker) -> *mut c_void {
 
 extern "C" fn on_marker(cpu: c_uint, data: *mut c_void) {
     let [argument, kind, ..] = data.addr().to_le_bytes();
-    if let Some(marker) = Marker::from_parts(kind, argument) {
-        state().counts.mark(cpu as usize, marker);
+    let Some(marker) = Marker::from_parts(kind, argument) else { return };
+    let mut state = state();
+    match &mut state.recorder {
+        Some(recorder) => recorder.mark(cpu as u8, marker),
+        None => state.counts.mark(cpu as usize, marker),
+    }
+}
+
+extern "C" fn on_recorded(cpu: c_uint, data: *mut c_void) {
+    if let Some(recorder) = &mut state().recorder {
+        recorder.instruction(cpu as u8, data.addr() as u32);
     }
 }
 
@@ -243,28 +290,46 @@ extern "C" fn on_instruction(cpu: c_uint, _: *mut c_void) {
 
 extern "C" fn on_memory(cpu: c_uint, info: MemoryInfo, address: u64, _: *mut c_void) {
     let mut state = state();
-    if !state.counts.is_watched(cpu as usize) {
+    let State { counts, recorder, .. } = &mut *state;
+    let watched = match &recorder {
+        Some(recorder) => recorder.is_watched(cpu as u8),
+        None => counts.is_watched(cpu as usize),
+    };
+    if !watched {
         return;
     }
-    // SAFETY: `info` and `address` are this access's, and the handle is used within the callback.
-    let (physical, bytes, write) = unsafe {
+    let access = describe(info, address);
+    match recorder {
+        Some(recorder) => recorder.access(cpu as u8, access),
+        None if access.device => {}
+        None => counts.access(cpu as usize, access.address, 1 << access.log2, access.write),
+    }
+}
+
+/// What an access is, at its physical address if it is of memory.
+fn describe(info: MemoryInfo, address: u64) -> Access {
+    // SAFETY: `info` and `address` are those of the callback that this is called in, and the handle is
+    // used within it.
+    unsafe {
         let handle = qemu_plugin_get_hwaddr(info, address);
-        if handle.is_null() || qemu_plugin_hwaddr_is_io(handle) {
-            return;
+        let device = handle.is_null() || qemu_plugin_hwaddr_is_io(handle);
+        Access {
+            address: if device { address } else { qemu_plugin_hwaddr_phys_addr(handle) },
+            log2: qemu_plugin_mem_size_shift(info) as u8,
+            write: qemu_plugin_mem_is_store(info),
+            device,
         }
-        (
-            qemu_plugin_hwaddr_phys_addr(handle),
-            1_u64 << qemu_plugin_mem_size_shift(info),
-            qemu_plugin_mem_is_store(info),
-        )
-    };
-    state.counts.access(cpu as usize, physical, bytes, write);
+    }
 }
 
 extern "C" fn at_exit(_: PluginId, _: *mut c_void) {
     let state = state();
     let Some(path) = &state.output else { return };
-    if let Err(error) = std::fs::write(path, state.counts.to_json()) {
+    let written = match &state.recorder {
+        Some(recorder) => std::fs::write(path, recorder.file()),
+        None => std::fs::write(path, state.counts.to_json()),
+    };
+    if let Err(error) = written {
         eprintln!("aurora-plugin: writing {path}: {error}");
     }
 }

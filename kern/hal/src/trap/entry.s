@@ -158,6 +158,7 @@ trap_kernel:
     add rsp, 8
     push rax
     call {idle_interrupt}
+phase.exit.kernel:
     pop rcx
     or rax, rcx
     iretq
@@ -184,6 +185,7 @@ trap_stacked:
     popfq
     mov rdi, rsp
     call {kernel_trap}
+phase.exit.stacked:
     pop r15
     pop r14
     pop r13

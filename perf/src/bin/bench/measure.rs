@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, Counter, MsgInfo};
+use perf::mark::{BEGIN, END, REGION_SAMPLE, mark};
 use perf::shared;
 use user_rt::arch::timestamp;
 use user_rt::cap::{Group, Handle};
@@ -51,9 +52,11 @@ pub fn measure<R: Verdict>(block: Block, mut operation: impl FnMut() -> R) -> ! 
     shared::meet(Block::at(0).word(Word::Arrived), block.get(Word::Parties));
     read_counters(block, When::Before);
     for number in 0..block.get(Word::Samples) {
+        mark::<BEGIN, REGION_SAMPLE>();
         let start = timestamp();
         let answer = operation();
         let end = timestamp();
+        mark::<END, REGION_SAMPLE>();
         check(block, number, &answer);
         block.set_sample(number as usize, end - start);
     }

@@ -13,13 +13,14 @@ pub fn print(row: &Row, outcome: &mut Outcome) {
     // A row that was only traced has no samples of its own.
     if let Some(figures) = summarize(&mut outcome.samples, outcome.overhead, row.operations) {
         report!(
-            "row name={} unit=ticks scope={scope} n={} min={} p50={} p99={} overhead={}",
+            "row name={} unit=ticks scope={scope} n={} min={} p50={} p99={} overhead={} operations={}",
             row.name(),
             figures.n,
             figures.min,
             figures.p50,
             figures.p99,
-            figures.overhead
+            figures.overhead,
+            row.operations
         );
     }
     for (cpu, counted) in &outcome.counters {

@@ -1,0 +1,252 @@
+//! The phases of an operation, and which code belongs to which.
+//!
+//! One table for the assembly, by label: the nearest label at or before an instruction decides, and where a phase
+//! begins without one, there is a label `phase.…` for it. One table for Rust, by the path of the function: of an
+//! instruction in a function that was inlined into others the innermost function that the table knows decides, so
+//! that helpers of `core` or `smp::door` count for whoever uses them. An instruction that neither table knows is in
+//! no phase; that is reported, never hidden.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What a part of an operation is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The stubs of user programs, and what they do between two system calls.
+    User,
+    /// Into the kernel: entry slot, dispatch, saved registers.
+    Entry,
+    /// What is looked up and compared before anything changes.
+    Checks,
+    /// Writes that cannot fail.
+    Commit,
+    /// Rust: decoding a system call, capabilities, groups.
+    Serve,
+    /// Rust: the states of call, reply, receive, notify.
+    Ipc,
+    /// Rust: what crosses CPUs.
+    Mailbox,
+    /// Rust: who runs, and on whose time.
+    Schedule,
+    /// Rust: making and ending objects.
+    Objects,
+    /// Interrupt controller and timer.
+    Device,
+    /// Waiting for work.
+    Idle,
+    /// Another address space, another vector state.
+    Switch,
+    /// Out of the kernel.
+    Exit,
+}
+
+impl Phase {
+    /// In the order in which they are shown.
+    pub const ALL: &[Phase] = &[
+        Phase::User,
+        Phase::Entry,
+        Phase::Checks,
+        Phase::Commit,
+        Phase::Serve,
+        Phase::Ipc,
+        Phase::Mailbox,
+        Phase::Schedule,
+        Phase::Objects,
+        Phase::Device,
+        Phase::Idle,
+        Phase::Switch,
+        Phase::Exit,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::User => "user",
+            Phase::Entry => "entry",
+            Phase::Checks => "checks",
+            Phase::Commit => "commit",
+            Phase::Serve => "serve",
+            Phase::Ipc => "ipc",
+            Phase::Mailbox => "mailbox",
+            Phase::Schedule => "schedule",
+            Phase::Objects => "objects",
+            Phase::Device => "device",
+            Phase::Idle => "idle",
+            Phase::Switch => "switch",
+            Phase::Exit => "exit",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A phase, or that of the instruction before on the same CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Belongs {
+    To(Phase),
+    ToItsCaller,
+}
+
+use Belongs::{To, ToItsCaller};
+use Phase::{Checks, Commit, Device, Entry, Exit, Idle, Ipc, Mailbox, Objects, Schedule, Serve, Switch};
+
+/// Labels in assembly, by their beginnings; the longest that fits decides.
+const LABELS: &[(&str, Phase)] = &[
+    ("phase.entry.", Entry),
+    ("phase.checks.", Checks),
+    ("phase.commit.", Commit),
+    ("phase.switch.", Switch),
+    ("phase.exit.", Exit),
+    // ipc-fast
+    ("syscall_entry", Entry),
+    ("syscall_slow", Entry),
+    ("syscall_null", Exit),
+    ("call_elsewhere", Checks),
+    ("reply_elsewhere", Checks),
+    ("miss_", Checks),
+    ("fast_", Checks),
+    ("after_wait", Commit),
+    ("after_yield", Commit),
+    ("wait_overrun", Commit),
+    ("yield_overrun", Commit),
+    // kern-hal
+    ("trap_", Entry),
+    ("trap_resume", Exit),
+    ("trap_iret", Exit),
+];
+
+/// Functions in Rust, by the beginnings of their paths; the longest that fits decides.
+const FUNCTIONS: &[(&str, Belongs)] = &[
+    ("ipc_fast::entry", To(Entry)),
+    ("aurora::", To(Entry)),
+    ("kern_core::entry", To(Entry)),
+    ("kern_hal::trap", To(Entry)),
+    ("kern_hal::trap::entry::resume", To(Exit)),
+    ("kern_core::syscall", To(Serve)),
+    ("kern_core::answer", To(Serve)),
+    ("kern_core::caps", To(Serve)),
+    ("kern_core::groups", To(Serve)),
+    ("kern_core::ids", To(Serve)),
+    ("kern_core::tasks", To(Serve)),
+    ("kern_core::ipc", To(Ipc)),
+    ("kern_core::express", To(Ipc)),
+    ("kern_core::notify", To(Ipc)),
+    ("kern_core::control", To(Ipc)),
+    ("kern_base::task::TaskHot::spell_out", To(Ipc)),
+    ("kern_core::remote", To(Mailbox)),
+    ("kern_core::requests", To(Mailbox)),
+    ("smp::mailbox", To(Mailbox)),
+    ("smp::coalesced", To(Mailbox)),
+    ("smp::quiesce", To(Mailbox)),
+    ("kern_core::schedule", To(Schedule)),
+    ("kern_core::time", To(Schedule)),
+    ("sched::", To(Schedule)),
+    ("kern_core::make", To(Objects)),
+    ("kern_core::reclaim", To(Objects)),
+    ("kern_core::graves", To(Objects)),
+    ("kern_core::spaces", To(Objects)),
+    ("kern_core::forget", To(Objects)),
+    ("kern_hal::dev", To(Device)),
+    ("kern_hal::pc::Pc::set_timer", To(Device)),
+    ("kern_hal::pc::Pc::wake", To(Device)),
+    ("kern_hal::cpu::time", To(Device)),
+    ("kern_hal::cpu::idle", To(Idle)),
+    ("kern_hal::cpu::context", To(Switch)),
+    ("kern_hal::cpu::vector", To(Switch)),
+    ("kern_hal::mem::tlb", To(Switch)),
+    ("compiler_builtins::", ToItsCaller),
+];
+
+/// The phase of assembly behind this label.
+pub fn of_label(label: &str) -> Option<Phase> {
+    longest(LABELS, label)
+}
+
+/// Where a function's instructions belong, by its name as a debugger shows it.
+pub fn of_function(name: &str) -> Option<Belongs> {
+    longest(FUNCTIONS, &path(name))
+}
+
+fn longest<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
+    let fitting = table.iter().filter(|(start, _)| name.starts_with(start));
+    fitting.max_by_key(|(start, _)| start.len()).map(|(_, belongs)| *belongs)
+}
+
+/// `<a::B as c::D>::e::<F>` is `a::B::e`, `<a::B<C>>::e` too.
+fn path(name: &str) -> String {
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let Some(inner) = name.strip_prefix('<') else {
+        return name.chars().take_while(|&c| is_path(c)).collect();
+    };
+    let inner = inner.trim_start_matches(['&', '<', '*']);
+    let implementer: String = inner.chars().take_while(|&c| is_path(c)).collect();
+    let method = after_brackets(name).unwrap_or("");
+    implementer.trim_end_matches(':').to_owned()
+        + &method.chars().take_while(|&c| is_path(c)).collect::<String>()
+}
+
+/// What follows the bracket that closes the first one.
+fn after_brackets(name: &str) -> Option<&str> {
+    let mut depth = 0_i32;
+    for (at, c) in name.char_indices() {
+        match c {
+            '<' => depth += 1,
+            // `->` closes nothing.
+            '>' if !name[..at].ends_with('-') => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return name.get(at + 1..);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_reduced_to_paths() {
+        assert_eq!(path("kern_core::ipc::call::<kern_hal::pc::Pc>"), "kern_core::ipc::call::");
+        assert_eq!(path("<kern_hal::pc::Pc as kern_base::machine::Machine>::wake"), "kern_hal::pc::Pc::wake");
+        assert_eq!(
+            path("<sched::run_queue::RunQueue<T>>::take::{closure#0}"),
+            "sched::run_queue::RunQueue::take::"
+        );
+        assert_eq!(path("<a::B<fn(u8) -> u8>>::c"), "a::B::c");
+        assert_eq!(path("memcpy"), "memcpy");
+    }
+
+    #[test]
+    fn the_longest_entry_decides() {
+        assert_eq!(of_label("trap_resume_syscall"), Some(Phase::Exit));
+        assert_eq!(of_label("trap_common"), Some(Phase::Entry));
+        assert_eq!(of_label("phase.switch.cold.12"), Some(Phase::Switch));
+        assert_eq!(of_function("<kern_hal::pc::Pc as kern_base::machine::Machine>::wake"), Some(To(Device)));
+        assert_eq!(of_function("kern_core::ipc::call::<P>"), Some(To(Ipc)));
+        assert_eq!(of_function("compiler_builtins::mem::memcpy"), Some(ToItsCaller));
+    }
+
+    #[test]
+    fn what_no_table_knows_is_in_no_phase() {
+        assert_eq!(of_label("boot_start64"), None);
+        assert_eq!(of_function("core::slice::sort"), None);
+        assert_eq!(of_function("kern_hal::boot::machine::boot_main"), None);
+    }
+
+    #[test]
+    fn all_phases_are_shown() {
+        for (_, phase) in LABELS {
+            assert!(Phase::ALL.contains(phase));
+        }
+        for (_, belongs) in FUNCTIONS {
+            assert!(matches!(belongs, To(phase) if Phase::ALL.contains(phase)) || *belongs == ToItsCaller);
+        }
+    }
+}

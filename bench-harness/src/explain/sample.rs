@@ -1,0 +1,136 @@
+//! One operation out of a recording: what of it the bench row counts.
+//!
+//! Around a sample the recording has both time stamps whole. The row counts from the first RDTSC (included) to the
+//! second (excluded), and subtracts what that is with nothing in between. Those instructions are found here by what
+//! they are: the RDTSC, its fence, the two that put its halves together and the one that keeps the result; and
+//! the fence before the second RDTSC.
+
+use anyhow::{Result, bail};
+use iced_x86::Mnemonic;
+
+use super::decode::Decoded;
+use super::record::{Operation, Recording, Step};
+
+/// Kernel addresses have their top bit set.
+const KERNEL: u64 = 1 << 63;
+
+/// What belongs to the measurement before and after the operation: none of it may be missing.
+const BEFORE: &[Mnemonic] = &[Mnemonic::Rdtsc, Mnemonic::Lfence, Mnemonic::Shl, Mnemonic::Or];
+/// How many of the user's next instructions may be the one that keeps the first time stamp.
+const KEPT_WITHIN: usize = 8;
+
+/// The stretch that is counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sample {
+    pub steps: Vec<Step>,
+    /// Steps that are of the measurement, by index.
+    pub measuring: Vec<usize>,
+}
+
+/// How a row's operations are delimited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// By time stamps.
+    Stamps,
+    /// As they were recorded, from mark to mark.
+    Marks,
+}
+
+/// What of `operation` counts.
+pub fn cut(recording: &Recording, decoded: &[Decoded], operation: &Operation, cut: Cut) -> Result<Sample> {
+    if cut == Cut::Marks {
+        return Ok(Sample { steps: operation.steps.clone(), measuring: Vec::new() });
+    }
+    let is_own = |step: &Step| step.cpu == operation.owner && recording.code(step).pc & KERNEL == 0;
+    let mnemonic = |step: &Step| decoded[step.code as usize].mnemonic;
+    let is_stamp = |step: &Step| is_own(step) && mnemonic(step) == Mnemonic::Rdtsc;
+    let first = operation.steps.iter().position(is_stamp);
+    let last = operation.steps.iter().rposition(is_stamp);
+    let (Some(first), Some(last)) = (first, last) else { bail!("the operation has no time stamps") };
+    if first == last {
+        bail!("the operation has only one time stamp");
+    }
+    let steps = operation.steps[first..last].to_vec();
+    let own: Vec<usize> = (0..steps.len()).filter(|&at| is_own(&steps[at])).collect();
+    let begins = own.iter().map(|&at| mnemonic(&steps[at])).take(BEFORE.len()).eq(BEFORE.iter().copied());
+    let ends = own.last().is_some_and(|&at| mnemonic(&steps[at]) == Mnemonic::Lfence);
+    if !begins || !ends || own.len() <= BEFORE.len() {
+        bail!("the time stamps are not taken the way this program knows");
+    }
+    let mut measuring = own[..BEFORE.len()].to_vec();
+    let keeps = |at: &&usize| is_kept(&decoded[steps[**at].code as usize]);
+    measuring.extend(own[BEFORE.len()..].iter().take(KEPT_WITHIN).find(keeps));
+    measuring.extend(own.last());
+    Ok(Sample { steps, measuring })
+}
+
+/// Whether this copies the time stamp from RAX.
+fn is_kept(decoded: &Decoded) -> bool {
+    decoded.mnemonic == Mnemonic::Mov && decoded.shape.ends_with(" RAX")
+}
+
+/// The index of the operation to explain: the first of `wanted` length, else the median.
+pub fn typical(lengths: &[u64], wanted: Option<u64>) -> Option<usize> {
+    if let Some(index) = lengths.iter().position(|length| Some(*length) == wanted) {
+        return Some(index);
+    }
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&index| lengths[index]);
+    order.get(lengths.len().saturating_sub(1) / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::decode::decode;
+    use crate::explain::record::examples::recording;
+
+    const RDTSC: &[u8] = &[0x0f, 0x31];
+    const LFENCE: &[u8] = &[0x0f, 0xae, 0xe8];
+    const SHL: &[u8] = &[0x48, 0xc1, 0xe2, 0x20];
+    const OR: &[u8] = &[0x48, 0x09, 0xd0];
+    const KEEP: &[u8] = &[0x48, 0x89, 0x44, 0x24, 0x10]; // mov [rsp+0x10], rax
+    const NOP: &[u8] = &[0x90];
+    const IN_KERNEL: u64 = 0xffff_ffff_8000_0000;
+
+    fn cut_of(steps: &[(u8, u64, &[u8])]) -> Result<Sample> {
+        let recording = recording(steps);
+        let decoded: Vec<Decoded> = recording.codes.iter().map(|code| decode(code.pc, &code.bytes)).collect();
+        cut(&recording, &decoded, &recording.operations[0], Cut::Stamps)
+    }
+
+    #[test]
+    fn the_sample_is_between_the_time_stamps_less_the_empty_measurement() {
+        let sample = cut_of(&[
+            (0, 1, LFENCE),
+            (0, 2, RDTSC),
+            (0, 3, LFENCE),
+            (1, 4, RDTSC), // another CPU's
+            (0, 5, SHL),
+            (0, 6, OR),
+            (0, 7, NOP),
+            (0, 8, KEEP),
+            (0, IN_KERNEL, RDTSC),
+            (0, 9, LFENCE),
+            (0, 10, RDTSC),
+            (0, 11, LFENCE),
+        ])
+        .expect("is a sample");
+        assert_eq!(sample.steps.len(), 9);
+        assert_eq!(sample.measuring, [0, 1, 3, 4, 6, 8]);
+    }
+
+    #[test]
+    fn other_ways_to_measure_are_refused() {
+        assert!(cut_of(&[(0, 1, NOP)]).is_err());
+        assert!(cut_of(&[(0, 1, RDTSC), (0, 2, NOP)]).is_err());
+        assert!(cut_of(&[(0, 1, RDTSC), (0, 2, NOP), (0, 3, RDTSC)]).is_err());
+    }
+
+    #[test]
+    fn the_typical_operation_has_the_rows_figure_or_is_the_median() {
+        assert_eq!(typical(&[9, 8, 7], Some(7)), Some(2));
+        assert_eq!(typical(&[9, 1, 5, 2], Some(7)), Some(3));
+        assert_eq!(typical(&[], Some(7)), None);
+    }
+}
