@@ -250,6 +250,18 @@ fn arguments(text: &str) -> Vec<String> {
     all.iter().map(|argument| argument.trim().to_owned()).filter(|argument| !argument.is_empty()).collect()
 }
 
+/// All labels of the kernel's assembly, for the test of the phase table.
+#[cfg(test)]
+pub fn labels(root: &Path) -> Vec<String> {
+    let mut labels = Vec::new();
+    for file in PIECES.iter().copied().flatten() {
+        let content = std::fs::read_to_string(root.join(file)).expect("is there");
+        let found = content.lines().filter_map(|line| label(line.trim())).map(|(name, _)| name.to_owned());
+        labels.extend(found.filter(|name| !name.starts_with(|c: char| c.is_ascii_digit() || c == '\\')));
+    }
+    labels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

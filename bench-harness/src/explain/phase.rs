@@ -241,6 +241,15 @@ mod tests {
     }
 
     #[test]
+    fn every_label_of_the_kernels_paths_has_a_phase() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let labels = crate::explain::listing::labels(&root);
+        assert!(labels.len() > 40, "{labels:?}");
+        let unknown: Vec<_> = labels.iter().filter(|label| of_label(label).is_none()).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[test]
     fn all_phases_are_shown() {
         for (_, phase) in LABELS {
             assert!(Phase::ALL.contains(phase));

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 const MAGIC: &[u8] = b"AURREC1\n";
 /// Bits of an access's kind.
@@ -21,7 +22,7 @@ pub struct Code {
 }
 
 /// One access to memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Access {
     /// Physical; of a device: virtual.
     pub address: u64,

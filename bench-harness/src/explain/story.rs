@@ -34,7 +34,7 @@ pub struct Line {
     pub class: Class,
     /// A branch that was followed by something else than the next instruction.
     pub taken: bool,
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accesses: Vec<Access>,
     /// Where the code is in the host's memory.
     #[serde(skip)]
