@@ -80,4 +80,6 @@ pub mod cpu_features {
     pub const DUMP: u64 = 1 << 33;
     /// The kernel perturbs itself by seed (test build).
     pub const CHAOS: u64 = 1 << 34;
+    /// The kernel writes events into rings (tracing build).
+    pub const TRACE: u64 = 1 << 35;
 }

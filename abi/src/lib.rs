@@ -24,6 +24,7 @@ mod msg;
 mod named;
 mod object;
 mod syscall;
+pub mod trace;
 mod utcb;
 
 pub use boot::*;

@@ -288,6 +288,12 @@ syscalls! {
     /// In: rdi = FS base; rsi = GS base.
     /// Errors: BadAddress (detail: which, 0 or 1).
     SetBases = 42;
+    /// Write an event of one's own into the trace of this CPU. Only in tracing builds; all others refuse.
+    ///
+    /// In: rdi = Machine; rsi, rdx = two words, which mean what the program says.
+    /// Rights: LOG.
+    /// Errors: NotBuilt.
+    MachineTrace = 43;
 }
 
 macro_rules! counters {

@@ -64,6 +64,7 @@ phase.commit.\@:
     mov [rbx + {sc_task}], rbp
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_call}]
+    trace_call
     mov rsi, [r14 + {id}]
     enter_space r13
     .if \vector
@@ -93,6 +94,7 @@ phase.commit.\@:
     mov [r14 + {sc}], r12
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_reply}]
+    trace_reply
     enter_space "[r14 + {process}]"
     .if \vector
     reset_vector

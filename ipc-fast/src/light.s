@@ -50,6 +50,7 @@ phase.commit.notify:
     // ---- COMMIT: nothing below can fail ----
     or [rbp + {note_bits}], rsi
     inc qword ptr [r15 + {fast_notify}]
+    trace_notify
 phase.exit.notify:
     zero_answer
     zero_saved
@@ -84,6 +85,7 @@ phase.commit.notify_waiter:
     mov byte ptr [r12 + {state}], {state_ready_plain}
     mov [r12 + {rdx}], rsi
     inc qword ptr [r15 + {fast_notify}]
+    trace_notify_waiter
 phase.exit.notify_waiter:
     zero_answer
     zero_saved
@@ -149,6 +151,7 @@ phase.commit.wait:
     mov [r15 + {running}], rbx
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_wait}]
+    trace_wait
     read_clock
     mov rdx, [r15 + {until}]
     sub rdx, rax
@@ -170,6 +173,7 @@ phase.commit.wait_bits:
     mov rdx, [r13 + {note_bits}]
     mov qword ptr [r13 + {note_bits}], 0
     inc qword ptr [r15 + {fast_wait}]
+    trace_wait_bits
 phase.exit.wait_bits:
     zero_answer_but_rdx
     zero_saved
@@ -205,6 +209,7 @@ phase.commit.yield:
     mov [r15 + {running}], rbx
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_yield}]
+    trace_yield
     read_clock
     sub r13, rax                             // the rest of the slice
     jb yield_overrun

@@ -11,8 +11,10 @@
 
 use core::cell::Cell;
 
+use abi::trace::{Event, object_name};
 use smp::cpu::Pin;
 use smp::door::{Link, Ref};
+use smp::trace::record;
 
 /// An object that can stand in a [`RunQueue`].
 pub trait Queued: Sized {
@@ -177,6 +179,7 @@ impl<T: Queued> RunQueue<T> {
     #[inline]
     pub fn push_back(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
         let links = Self::claim(pin, item, priority);
+        note_queued(pin, item, priority, false);
         if self.enters_front(pin, item, priority) {
             return;
         }
@@ -199,6 +202,7 @@ impl<T: Queued> RunQueue<T> {
     #[inline]
     pub fn push_front(&self, pin: Pin<'_>, item: Ref<'_, T>, priority: u8) {
         Self::claim(pin, item, priority);
+        note_queued(pin, item, priority, true);
         if !self.enters_front(pin, item, priority) {
             self.enter_class_first(pin, item, priority);
         }
@@ -243,6 +247,7 @@ impl<T: Queued> RunQueue<T> {
     pub fn pop_highest<'k>(&self, pin: Pin<'k>) -> Option<Ref<'k, T>> {
         if let Some(front) = self.front.take(pin) {
             front.get().run_links(pin).place.set(0);
+            note_taken(pin, front);
             return Some(front);
         }
         self.pop_class(pin)
@@ -255,6 +260,7 @@ impl<T: Queued> RunQueue<T> {
         let item = class.first.get(pin)?;
         let links = item.get().run_links(pin);
         links.place.set(0);
+        note_taken(pin, item);
         match links.next.take(pin) {
             Some(next) => {
                 next.get().run_links(pin).prev.set(None);
@@ -277,6 +283,7 @@ impl<T: Queued> RunQueue<T> {
             return false;
         };
         links.place.set(0);
+        note_taken(pin, item);
         if self.front.is(item) {
             self.front.set(None);
         } else {
@@ -340,6 +347,18 @@ impl<T: Queued> RunQueue<T> {
         links.place.set(u32::from(priority) + 1);
         links
     }
+}
+
+/// For the trace.
+#[inline(always)]
+fn note_queued<T>(pin: Pin<'_>, item: Ref<'_, T>, priority: u8, before: bool) {
+    record(pin, || Event::Enqueued { context: object_name(item.addr()), priority, before });
+}
+
+/// For the trace.
+#[inline(always)]
+fn note_taken<T>(pin: Pin<'_>, item: Ref<'_, T>) {
+    record(pin, || Event::Dequeued { context: object_name(item.addr()) });
 }
 
 #[cold]

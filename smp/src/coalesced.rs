@@ -45,14 +45,14 @@ impl<P: Copy + Send> Mailbox<P> {
     ///
     /// The payload tells the target whose bits they are, so it is the same for every raise.
     #[inline]
-    pub fn raise(&self, _pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, bits: u64, payload: P) -> Wake {
+    pub fn raise(&self, pin: Pin<'_>, at: Ref<'_, CoalescedBits<P>>, bits: u64, payload: P) -> Wake {
         debug_assert!(bits != 0, "raising no bit would leave the node to nobody");
         let was_up = planted(Fault::LostWake) && at.look_too_early();
         if at.bits.fetch_or(bits, Ordering::AcqRel) != 0 || was_up {
             return Wake::NotNeeded;
         }
         chaos::point(Point::BitsRaised);
-        self.push_free(at.map(|at| &at.node), payload)
+        self.push_free(pin, at.map(|at| &at.node), payload)
     }
 
     /// Sends a popped node on with its bits up: they are for an object that has moved.

@@ -30,4 +30,6 @@ pub mod mailbox;
 pub mod percpu;
 pub mod planted;
 pub mod quiesce;
+pub mod ring;
 pub mod sync;
+pub mod trace;

@@ -44,11 +44,14 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr;
 
+use abi::trace::{Event, object_name};
+
 use crate::chaos::{self, Point};
 use crate::cpu::{CpuId, Pin};
 use crate::door::Ref;
 use crate::planted::{Fault, drop_this_interrupt, planted};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, ProtocolCell, const_unless_loom, fence_after_exchange};
+use crate::trace;
 
 /// `Node::owner`: in a mailbox.
 const QUEUED: u32 = u32::MAX;
@@ -297,18 +300,19 @@ impl<P: Copy + Send> Mailbox<P> {
     #[inline(always)]
     pub fn push(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
         node.claim(pin.cpu().raw());
-        self.enqueue(node, payload)
+        self.enqueue(pin, node, payload)
     }
 
     /// The same for a node that belongs to nobody and whose protocol lets the caller take it.
     #[inline]
-    pub(crate) fn push_free(&self, node: Ref<'_, Node<P>>, payload: P) -> Wake {
+    pub(crate) fn push_free(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
         node.claim(FREE);
-        self.enqueue(node, payload)
+        self.enqueue(pin, node, payload)
     }
 
     #[inline(always)]
-    fn enqueue(&self, node: Ref<'_, Node<P>>, payload: P) -> Wake {
+    fn enqueue(&self, pin: Pin<'_>, node: Ref<'_, Node<P>>, payload: P) -> Wake {
+        let began = trace::begin();
         // SAFETY: `claim` took the node from its owner, which is us (or, for a free node, nobody else
         // by the protocol of `CoalescedBits`); the consumer doesn't see it before the exchange.
         unsafe { node.payload.set(MaybeUninit::new(payload)) };
@@ -326,6 +330,12 @@ impl<P: Copy + Send> Mailbox<P> {
         }
         fence_after_exchange();
         chaos::point(Point::PushLinked);
+        trace::record_since(pin, began, || Event::MailPushed {
+            node: object_name(node.addr()),
+            to: self.owner.raw(),
+            empty: previous.is_null(),
+            polls: self.idle.load(Ordering::Relaxed) == POLLING,
+        });
         if previous.is_null() && self.idle.load(Ordering::Relaxed) != POLLING && !drop_this_interrupt() {
             Wake::Interrupt
         } else {
@@ -426,6 +436,9 @@ impl<P: Copy + Send> Inbox<'_, P> {
         // link, by which the node was found.
         let payload = unsafe { node.payload.get().assume_init() };
         node.owner.store(self.0.owner.raw(), Ordering::Relaxed);
+        // SAFETY: an inbox is used on its owner's CPU, in a kernel entry (`Inbox::new`).
+        let pin = unsafe { Pin::new(self.0.owner) };
+        trace::record(pin, || Event::MailTaken { node: object_name(ptr::from_ref(node).addr() as u64) });
         payload
     }
 

@@ -55,6 +55,9 @@ pub struct CpuHot {
     pub vspace: Link<VSpace>,
     /// CR0.TS is clear: vector instructions run.
     pub vector_on: Cell<bool>,
+    /// Where assembly keeps registers while it writes an event.
+    #[cfg(feature = "trace")]
+    pub spilled: [Cell<u64>; 3],
 }
 
 /// Scheduler state of one CPU.
@@ -76,6 +79,11 @@ pub struct CpuSched {
     pub grace_waiters: Link<Task>,
     /// The mailbox may still hold messages: the drain stopped at its bound.
     pub more_mail: Cell<bool>,
+    /// For the trace: who was stopped in this entry, and why (`abi::trace::Why`).
+    #[cfg(feature = "trace")]
+    pub stopped_task: Link<Task>,
+    #[cfg(feature = "trace")]
+    pub stopped_why: Cell<u8>,
 }
 
 /// What a CPU has for itself.
@@ -146,6 +154,8 @@ pub fn new_block(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
         kernel_stack: Cell::new(0),
         vspace: Link::null(),
         vector_on: Cell::new(false),
+        #[cfg(feature = "trace")]
+        spilled: Default::default(),
     };
     let sched = CpuSched {
         queue: RunQueue::new(),
@@ -158,6 +168,10 @@ pub fn new_block(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
         grace: GraceState::new(),
         grace_waiters: Link::null(),
         more_mail: Cell::new(false),
+        #[cfg(feature = "trace")]
+        stopped_task: Link::null(),
+        #[cfg(feature = "trace")]
+        stopped_why: Cell::new(0),
     };
     let shared = CpuShared { counters: Default::default(), grace: GracePort::new(pairs) };
     PerCpu::new(id, CpuOwn { hot, sched }, shared)

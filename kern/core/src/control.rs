@@ -5,6 +5,7 @@
 //! where its message is on another CPU it asks for it back first (recall), and what was asked is done
 //! when the message comes home: [`crate::remote`].
 
+use abi::trace::Event;
 use abi::{Error, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
@@ -70,6 +71,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         }
         hot.recall.set(0);
+        if matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
+            self.event(|| Event::CallOver { caller: task.get().id(), error: error as u8 });
+        }
         write_error(&hot.regs, error, 0, TaskId::NONE);
         self.make_ready(task, hot);
     }
@@ -215,6 +219,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         hot.recall.set(0);
         set_state(hot, State::Dead);
+        self.event(|| Event::TaskDead { task: task.get().id() });
         self.leave_process(task, hot);
         task.get().header.set_flag(FLAG_DEAD);
         self.tell_mourners(hot);
@@ -318,6 +323,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             msg.held.set(None);
             msg.stage.set(Stage::Home);
         }
+        self.event(|| Event::CallOver { caller: caller.get().id(), error: Error::Dead as u8 });
         self.recover(caller, dead, dead_hot);
         write_error(&hot.regs, Error::Dead, 0, who);
         self.make_ready(caller, hot);

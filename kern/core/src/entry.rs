@@ -1,5 +1,6 @@
 //! What the machine layer calls: system call, interrupt, fault, and the way out.
 
+use abi::trace::{Event, Irq};
 use abi::{Counter, Op, TaskId};
 use kern_base::machine::Machine;
 use kern_base::task::{FLAG_VECTOR, State};
@@ -35,6 +36,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Entry by interrupt.
     pub fn on_interrupt(self, what: Interrupt) {
         self.count(Counter::Interrupt);
+        self.note_interrupt(what);
         let before = self.hot.current.get(self.pin());
         match what {
             Interrupt::Timer => self.timer_fired(),
@@ -49,9 +51,22 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// An interrupt that came while the CPU was idle. The caller takes the mail afterwards.
     pub fn on_idle_interrupt(self, what: Interrupt) {
         self.count(Counter::Interrupt);
+        self.note_interrupt(what);
         if what == Interrupt::Timer {
             self.timer_fired();
         }
+    }
+
+    /// An interrupt was taken.
+    #[inline(always)]
+    pub fn note_interrupt(self, what: Interrupt) {
+        self.event(|| Event::Interrupt {
+            irq: match what {
+                Interrupt::Timer => Irq::Timer,
+                Interrupt::Mail => Irq::Mail,
+                Interrupt::Other => Irq::Other,
+            },
+        });
     }
 
     /// A preempted task's vector state goes to its save area before anybody else runs.
@@ -67,8 +82,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Entry by a fault of the running program: nobody handles it, so its process is torn down. Returns whose.
     pub fn on_fault(self, fault: Fault) -> Option<TaskId> {
         let me = self.current()?;
-        let _ = fault;
         let id = me.task.get().id();
+        self.event(|| Event::Fault { task: id, address: fault.address, vector: fault.vector });
         set_state(me.hot, State::Faulted);
         // The time rests with the task until the kill gives it back.
         self.stop_current();

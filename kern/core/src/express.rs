@@ -13,6 +13,7 @@
 //!
 //! Ownership, ordering and recall are those of [`crate::remote`].
 
+use abi::trace::{Event, How, Path};
 use abi::{MsgInfo, Op};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
@@ -121,6 +122,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !sc_hot.state.may_run_on(way.get().id()) {
             return false;
         }
+        self.event(|| {
+            let (caller, callee) = (me.get().id(), callee.get().id());
+            Event::Call { caller, callee, path: Path::Express, how: How::Sent }
+        });
         self.stop(&sc_hot);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::AwaitRemote as u64));
         hot.sc.set(None);
@@ -147,6 +152,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return None;
         }
         let now = self.make_way(sc_hot)?;
+        self.note_received(caller, callee);
         msg.stage.set(Stage::Owed);
         msg.sc.set(None);
         hot.caller.set(Some(caller));
@@ -170,6 +176,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(msg) = caller.get().msg.hold(self.pin()) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(caller) else { return false };
+        self.note_reply(caller, me, Path::Express, How::Sent, 0);
         self.stop(&sc_hot);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
         hot.caller.set(None);
@@ -195,6 +202,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return None;
         }
         let now = self.make_way(sc_hot)?;
+        self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
         msg.stage.set(Stage::Home);
         msg.sc.set(None);
         hot.sc.set(Some(sc));

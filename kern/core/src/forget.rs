@@ -11,6 +11,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst, fence};
 
+use abi::trace::Event;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::task::{Request, Task};
@@ -52,11 +53,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Ok(());
         }
         let number = tours.begun.fetch_add(1, SeqCst) + 1;
+        self.event(|| Event::TourBegun { number });
         self.forget_here();
         match self.next_stop(me.task, None) {
             Some(first) => Err(self.ask(me, first, Request::Forget(number))),
             None => {
                 tours.over.fetch_max(number, SeqCst);
+                self.event(|| Event::TourOver { number });
                 Ok(())
             }
         }
@@ -65,10 +68,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The tour of `task` has come here.
     pub fn serve_forget(self, task: Ref<'k, Task>, number: u64) -> Next {
         self.forget_here();
+        self.event(|| Event::TourStop { number });
         match self.next_stop(task, Some(self.id())) {
             Some(next) => Next::Go(next),
             None => {
                 self.k.tours.over.fetch_max(number, SeqCst);
+                self.event(|| Event::TourOver { number });
                 Next::Done
             }
         }

@@ -8,6 +8,7 @@
 //! the caller queues at the callee, by the priority of its time and in order within one. If the
 //! callee's home is another CPU, the message block travels there ([`crate::remote`]).
 
+use abi::trace::{Event, How, Path};
 use abi::{
     Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
 };
@@ -94,6 +95,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.set_deadline(me.task, at);
         }
         msg.callee.set(Some(dest.task));
+        let how = if receiving { How::Delivered } else { How::Queued };
+        self.event(|| {
+            let (caller, callee) = (me.task.get().id(), dest.task.get().id());
+            Event::Call { caller, callee, path: Path::Slow, how }
+        });
         if receiving {
             set_state(me.hot, if deadline.is_some() { State::AwaitTimed } else { State::Await });
             self.deliver(dest.task, callee, me.task, words, from);
@@ -305,6 +311,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             .get(self.pin())
             .and_then(|n| n.get().hot.open(self.pin()))
             .map_or(0, |n| n.bits.take());
+        if let Some(object) = me.hot.bound.get(self.pin()) {
+            self.note_bits(me.task, object);
+        }
         me.hot.pending.set(me.hot.pending.get() & !PENDING_BITS);
         write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
     }
@@ -324,6 +333,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
         let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
+        self.note_received(caller, me.task);
         self.copy_utcb(caller, me.task, words.info.words());
         self.write_message(me.hot, words, from);
         me.hot.caller.set(Some(caller));
@@ -391,6 +401,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.copy_utcb(me.task, caller, words.info.words());
         let from = From { sender: TaskId::NONE, exposure: 0, custom: 0 };
         self.write_message(hot, words, from);
+        self.note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
         self.end_call(me, caller, hot);
     }
 
@@ -405,6 +416,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         };
         write_error(&hot.regs, error, 0, me.task.get().id());
+        self.note_reply(caller, me.task, Path::Slow, How::Delivered, error as u8);
         self.end_call(me, caller, hot);
     }
 
@@ -524,6 +536,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if me.hot.lender.is(caller) {
             self.give_back(me.task, me.hot);
         }
+        self.event(|| Event::Forward { caller: sender, callee: dest.task.get().id() });
         match local {
             Some(callee) => self.pass_on(caller, msg, dest.task, callee, words, from),
             None => self.forward_remote(caller, dest.task, dest.tag, words, from),
@@ -553,6 +566,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.queue_call(caller, msg, callee, hot, words, from);
             return;
         }
+        self.note_received(caller, callee);
         msg.stage.set(Stage::Owed);
         if let Some(caller_hot) = self.task_hot(caller) {
             let timed = caller_hot.deadline.is_queued();

@@ -12,7 +12,7 @@
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
 //! [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`remote`]: mailbox messages, [`express`]: the
 //! common ones in few steps.
-//! [`syscall`]: the table. `dump`, in test builds: all of the kernel's state as text.
+//! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,7 @@ pub mod spaces;
 pub mod syscall;
 pub mod tasks;
 pub mod time;
+pub mod trace;
 
 use core::ops::Deref;
 use core::sync::atomic::AtomicU32;

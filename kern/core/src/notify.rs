@@ -1,5 +1,6 @@
 //! Notifications: raise, wait, bind.
 
+use abi::trace::{Event, object_name};
 use abi::{
     Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target,
     task_rights,
@@ -28,6 +29,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         } else {
             self.exposed_notification(me, target)?
         };
+        self.event(|| Event::Notified { object: object_name(object.addr()), bits: args.a1 });
         match object.get().hot.open(self.pin()) {
             Some(hot) => self.raise(hot, args.a1),
             None => self.raise_remote(object, args.a1),
@@ -58,7 +60,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn wake_waiter(self, waiter: Ref<'k, Task>, hot: &NotificationHot) {
         let Some(task) = self.task_hot(waiter) else { return };
-        task.waits_for.set(None);
+        if let Some(object) = task.waits_for.take(self.pin()) {
+            self.note_bits(waiter, object);
+        }
         if task.is_plain() {
             self.wake_plain(task, hot.bits.take());
             return;
@@ -97,6 +101,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         task.lender.set(None);
         task.pending.set(task.pending.get() & !PENDING_BITS);
+        if let Some(object) = task.bound.get(self.pin()) {
+            self.note_bits(bound, object);
+        }
         write_values(&task.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, hot.bits.take(), 0]);
         self.make_ready(bound, task);
         self.dispatch();
@@ -111,6 +118,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         let bits = hot.bits.take();
         if bits != 0 {
+            self.note_bits(me.task, object);
             self.clear_bound_pending(hot);
             return Ok(Answer::Values([0, 0, bits, 0]));
         }
@@ -142,6 +150,12 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.rest(me);
         }
         Ok(Answer::Settled)
+    }
+
+    /// A task got a Notification's bits.
+    #[inline(always)]
+    pub fn note_bits(self, task: Ref<'k, Task>, object: Ref<'k, Notification>) {
+        self.event(|| Event::BitsTaken { task: task.get().id(), object: object_name(object.addr()) });
     }
 
     fn clear_bound_pending(self, hot: &NotificationHot) {

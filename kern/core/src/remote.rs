@@ -13,6 +13,7 @@
 //! the reply comes first, and a RECALL that arrives later finds no block of that number. What was asked
 //! is carried out when the block is home.
 
+use abi::trace::{Event, How, Path};
 use abi::{Counter, Error, MsgInfo, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::cpu::Mail;
@@ -81,6 +82,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     fn receive_mail(self, mail: Mail) -> Option<Running<'k>> {
         self.count(Counter::MailTaken);
+        self.note_mail(mail);
         match mail {
             Mail::Message(task) => {
                 let task = task.get(self.pin());
@@ -150,6 +152,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(at) = deadline {
             self.set_deadline(me.task, at);
         }
+        self.event(|| {
+            let (caller, callee) = (me.task.get().id(), callee.get().id());
+            Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
+        });
         self.stop_current();
         set_state(me.hot, State::AwaitRemote);
         self.take_time_along(me.task, me.hot, msg, callee.get().hot.home());
@@ -275,6 +281,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn reply_remote(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         write_block(msg, words, From { sender: TaskId::NONE, exposure: 0, custom: 0 });
+        self.note_reply(caller, me.task, Path::Slow, How::Sent, 0);
         if me.hot.lender.is(caller) {
             self.give_back(me.task, me.hot);
         }
@@ -328,6 +335,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             (RECALLED, why) => (why, TaskId::NONE),
             (error, _) => (error, msg.sender.get()),
         };
+        self.event(|| Event::CallOver { caller: task.get().id(), error });
         match Error::from_raw(error) {
             Some(error) => write_error(&hot.regs, error, 0, who),
             None => {

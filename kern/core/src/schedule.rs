@@ -10,6 +10,7 @@
 //! The timer is programmed lazily: it may fire early (then it is set again), never late.
 
 use abi::Counter;
+use abi::trace::Why;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, PLAIN, State, Task, TaskHot, state_half};
@@ -95,6 +96,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     #[inline(always)]
     fn switch_task(self, task: Ref<'k, Task>, word: u64) {
+        self.note_run(task);
         self.hot.current.set(Some(task));
         // Poisoned exactly while a task with vector state runs: two bits, brought to one place.
         let differ = self.hot.recv_half.get() >> (FLAG_NEVER / FLAG_VECTOR).ilog2() ^ word;
@@ -115,6 +117,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes the running context off the CPU without queueing it. The caller dispatches afterwards.
     #[inline]
     pub fn stop_current(self) -> Option<Ref<'k, SchedContext>> {
+        self.note_stop();
         self.hot.current.set(None);
         let sc = self.sched.current.get(self.pin())?;
         if let Some(hot) = self.sc_hot(sc) {
@@ -126,6 +129,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`Cx::stop_current`] for a context that is open.
     #[inline(always)]
     pub fn stop(self, hot: &SchedHot) {
+        self.note_stop();
         self.hot.current.set(None);
         self.sched.current.set(None);
         let now = self.k.machine.now();
@@ -159,6 +163,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     fn set_aside(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
         self.stop(hot);
+        self.note_why(Why::Preempted);
         self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
     }
 
@@ -238,8 +243,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The running context goes behind its equals with a fresh slice.
-    pub fn rotate(self) {
+    pub fn rotate(self, why: Why) {
         if let Some(sc) = self.stop_current() {
+            self.note_why(why);
             if let Some(hot) = self.sc_hot(sc) {
                 hot.state.refill();
             }
@@ -286,7 +292,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos"))
         {
             if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
-                self.rotate();
+                self.rotate(Why::SliceOver);
             } else {
                 hot.state.refill();
                 self.sched.until.set(hot.state.start(now));
@@ -309,6 +315,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.sched.queue.remove(self.pin(), sc);
         self.sched.queue.push_back(self.pin(), old, old_hot.state.priority());
         self.sched.current.set(Some(sc));
+        self.note_stop();
+        self.note_why(Why::Yielded);
         self.run_task(task, hot);
         self.arm_timer_for_slice();
         self.dispatch();
@@ -316,6 +324,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Nothing to run: counts it. The caller idles the CPU.
     pub fn note_idle(self) {
+        self.note_nobody();
         self.sched.idle.set(true);
         self.count(Counter::Idle);
     }

@@ -1,5 +1,6 @@
 //! The system call table: decode, call, answer.
 
+use abi::trace::{Event, Why};
 use abi::{Cap, Counter, Error, MsgInfo, Op, Rights, Target, machine_rights};
 use kern_base::machine::Machine;
 use kern_base::slot::Found;
@@ -173,6 +174,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
             Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
             Op::SetBases => self.set_bases(me, args.a0, args.a1),
+            Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
         }
     }
@@ -180,7 +182,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`Op::Yield`].
     fn yield_now(self, me: Me<'k>) -> Result<Answer> {
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
-        self.rotate();
+        self.rotate(Why::Yielded);
         Ok(Answer::Settled)
     }
 
@@ -225,6 +227,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
         let counter = cpu.get().counters.get(number).ok_or(Refusal::argument(1))?;
         Ok(Answer::one(counter.racy()))
+    }
+
+    /// [`Op::MachineTrace`].
+    fn machine_trace(self, me: Me<'k>, cap: Cap, first: u64, second: u64) -> Result<Answer> {
+        self.find_machine(me, cap, machine_rights::LOG)?;
+        if !smp::trace::ENABLED {
+            return Err(Error::NotBuilt.into());
+        }
+        self.event(|| Event::User { first, second });
+        Ok(Answer::DONE)
     }
 
     #[cfg(not(feature = "dump"))]

@@ -1,5 +1,6 @@
 //! Operations on processes, tasks and SchedContexts: configure, registers, start, control.
 
+use abi::trace::{Event, Why};
 use abi::{Cap, Error, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights};
 use core::cell::Cell;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -152,6 +153,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.regs.full.set(1);
         hot.regs.rflags.set(FIXED_FLAGS);
         self.k.machine.init_vector(task.get().vector(self.pin()));
+        self.event(|| Event::TaskMade { task: id, cpu: cpu.raw() });
         Ok(id)
     }
 
@@ -297,7 +299,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.state.set_priority(priority);
         self.sched.queue.change_priority(self.pin(), sc, priority);
         if runs && self.sched.queue.outranks(self.pin(), priority) {
-            self.rotate();
+            self.rotate(Why::Preempted);
         }
         self.dispatch();
         self.arm_timer_for_slice();

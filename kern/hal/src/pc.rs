@@ -3,10 +3,11 @@
 use core::sync::atomic::Ordering;
 
 use abi::Error;
+use abi::trace::Event;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Phys, VSpace};
 use kern_base::task::VectorArea;
-use smp::cpu::CpuId;
+use smp::cpu::{CpuId, Pin};
 
 use crate::cpu::{percpu, time, vector};
 use crate::dev::{exit, lapic, logport};
@@ -57,6 +58,13 @@ impl Machine for Pc {
     }
 
     fn wake(&self, cpu: CpuId) {
+        if smp::trace::ENABLED
+            && let Some(this) = percpu::this()
+        {
+            // SAFETY: the CPU that runs this, in the kernel with interrupts off, for this statement.
+            let pin = unsafe { Pin::new(this.id) };
+            smp::trace::record(pin, || Event::IpiSent { to: cpu.raw() });
+        }
         if let Some(target) = percpu::of(cpu) {
             lapic::send(target.apic_id(), WAKE);
         }

@@ -121,9 +121,32 @@ pub fn make(boot: &'static Boot) -> Option<Made> {
     let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<AtomicU32>()) as u64, 64)?;
     let numbers = numbers.emplace_slice(|_| AtomicU32::new(0))?;
     KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers));
+    #[cfg(feature = "trace")]
+    make_rings(boot)?;
     let region = take(PROCESS_1_ROOM)?;
     let descriptors = take((BOOT_UNTYPED_MAX * size_of::<Untyped>()) as u64)?;
     Some(Made { region, untypeds: make_untypeds(&descriptors) })
+}
+
+/// Gives every CPU its ring of events: as many as the boot option `trace_events` says.
+#[cfg(feature = "trace")]
+fn make_rings(boot: &Boot) -> Option<()> {
+    use abi::trace::EVENT_WORDS;
+    use core::sync::atomic::AtomicU64;
+
+    const EVENTS: usize = 1 << 14;
+    const MOST: usize = 1 << 20;
+    let wanted = boot.option("trace_events").and_then(|events| events.parse().ok()).unwrap_or(EVENTS);
+    let words = wanted.clamp(EVENT_WORDS, MOST).next_power_of_two() * EVENT_WORDS;
+    for cpu in (0..boot.cpus).filter_map(CpuId::new) {
+        let range = kernel::take_pages((words * size_of::<u64>()) as u64, 4096)?;
+        // SAFETY: just taken from the free memory, which the direct map shows, for ever; any bytes are atomics.
+        let ring =
+            unsafe { core::slice::from_raw_parts((DIRECT_MAP + range.start()) as *const AtomicU64, words) };
+        smp::trace::provide(cpu, ring);
+    }
+    smp::trace::start();
+    Some(())
 }
 
 fn make_blocks(region: &Region, cpus: usize, pair_bytes: u64) -> Option<Table<CpuBlock>> {

@@ -14,6 +14,7 @@ mod process1;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use abi::trace::Event;
 use abi::{Counter, Op, TaskId};
 use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::task::Task;
@@ -139,6 +140,7 @@ fn idle_once(entry: &mut CpuEntry) {
     let came = wait_for_work(entry);
     if came & idle::WOKEN != 0 {
         context(entry).count(Counter::Interrupt);
+        context(entry).note_interrupt(Interrupt::Mail);
     }
     if came & idle::NOTED != 0 {
         take_interrupts(entry);
@@ -195,7 +197,9 @@ fn rest(entry: &mut CpuEntry, how: Idle, wait: impl FnOnce() -> u64) -> u64 {
     if !quiesce::park(entry, how) {
         return 0;
     }
+    context(entry).note_waiting(how);
     let came = wait();
+    context(entry).event(|| Event::Woken {});
     quiesce::unpark(entry);
     came
 }

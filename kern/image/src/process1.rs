@@ -276,6 +276,7 @@ fn features(cpu: Features) -> u64 {
         (cfg!(feature = "fastpath"), cpu_features::FASTPATH),
         (cfg!(feature = "dump"), cpu_features::DUMP),
         (cfg!(feature = "chaos"), cpu_features::CHAOS),
+        (cfg!(feature = "trace"), cpu_features::TRACE),
     ];
     built.iter().filter(|(on, _)| *on).fold(bits, |bits, (_, bit)| bits | bit)
 }

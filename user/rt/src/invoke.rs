@@ -280,6 +280,12 @@ impl Machine {
         Ok(syscall(Args::plain(Op::MachineCounter, rdi, counter as u64, 0, 0)).check()?.rdi)
     }
 
+    /// Writes an event of one's own into the trace of this CPU; refused by kernels that do not trace. What the two
+    /// words mean is the program's business.
+    pub fn trace(&self, first: u64, second: u64) -> Result<()> {
+        invoke(Op::MachineTrace, self.arg(), first, second, 0)
+    }
+
     /// Exports the kernel's state, or the hash of it alone; the hash.
     pub fn dump(&self, what: Dump) -> Result<u64> {
         Ok(syscall(Args::plain(Op::MachineDump, self.arg(), what.bits(), 0, 0)).check()?.rdi)

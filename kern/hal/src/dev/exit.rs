@@ -29,6 +29,8 @@ const BOCHS_SHUTDOWN: u16 = 0x8900;
 /// Ends the run. The last line on COM1 names the verdict, for machines without an exit status.
 pub fn exit(verdict: Exit) -> ! {
     serial::silence_others();
+    #[cfg(feature = "trace")]
+    super::rings::export();
     let lost = logport::refused() + deflog::dropped();
     if lost > 0 {
         serial::emergency(format_args!("aurora: {lost} log records were too long and are lost\n"));

@@ -7,4 +7,6 @@ pub mod exit;
 pub mod lapic;
 pub mod logport;
 pub mod port;
+#[cfg(feature = "trace")]
+pub mod rings;
 pub mod serial;

@@ -136,6 +136,9 @@ fn non_maskable(frame: &KernelFrame) {
             dump::backtrace(frame.rip, frame.rbp);
         }
     }
+    // Whoever presses the button of a tracing kernel wants to see what it did.
+    #[cfg(feature = "trace")]
+    exit::exit(exit::Exit::Fail)
 }
 
 /// A debug exception in kernel mode can only be left over from user code (MOV SS delays it past a

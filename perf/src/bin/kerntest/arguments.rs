@@ -98,6 +98,7 @@ const WANTS: &[Want] = &[
     want(Op::MachineExit, 0, MACHINE, machine_rights::EXIT),
     want(Op::MachineCounter, 0, MACHINE, machine_rights::INFO),
     want(Op::MachineDump, 0, MACHINE, machine_rights::DUMP),
+    want(Op::MachineTrace, 0, MACHINE, machine_rights::LOG),
 ];
 
 /// Operations that want no capability.

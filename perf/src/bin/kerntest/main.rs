@@ -29,6 +29,7 @@ mod quiet;
 mod registers;
 mod sched;
 mod suite;
+mod trace;
 mod turns;
 mod untyped;
 mod values;

@@ -102,6 +102,7 @@ pub const ALL: &[Module] = &[
     ("hostile", crate::hostile::TESTS),
     ("context", crate::context::TESTS),
     ("dump", crate::dump::TESTS),
+    ("trace", crate::trace::TESTS),
 ];
 
 /// Whether the command line wants this test.

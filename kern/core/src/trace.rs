@@ -1,0 +1,143 @@
+//! What the portable kernel says of itself in a tracing build; in others all of this compiles to nothing.
+//!
+//! # Who runs, why it stopped
+//! Within one entry the running task may change several times, and its state is settled only when the entry is
+//! nearly over. So a stop is only noted ([`Cx::note_stop`]); it is written when the next task runs or the CPU idles,
+//! with the state that the stopped task has by then. A task that goes on after all never stopped.
+
+use abi::trace::{Event, How, IdleHow, MailKind, Path, TaskState, Why, object_name};
+use kern_base::cpu::Mail;
+use kern_base::machine::Machine;
+use kern_base::task::{State, Task};
+use smp::door::Ref;
+use smp::mailbox::Idle;
+use smp::trace::record;
+
+use crate::Cx;
+
+const _: () = {
+    let mut i = 0;
+    while i < State::ALL.len() {
+        assert!(TaskState::ALL[i] as u8 == State::ALL[i] as u8, "the trace has the kernel's numbers");
+        i += 1;
+    }
+    assert!(TaskState::ALL.len() == State::ALL.len());
+};
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Writes an event into this CPU's ring.
+    #[inline(always)]
+    pub fn event(self, make: impl FnOnce() -> Event) {
+        record(self.pin(), make);
+    }
+
+    /// The running task is being stopped.
+    #[cfg(not(feature = "trace"))]
+    #[inline(always)]
+    pub fn note_stop(self) {}
+
+    /// Why that is, where it is not that the task blocks.
+    #[cfg(not(feature = "trace"))]
+    #[inline(always)]
+    pub fn note_why(self, _: Why) {}
+
+    /// `task` runs from here on.
+    #[cfg(not(feature = "trace"))]
+    #[inline(always)]
+    pub fn note_run(self, _task: Ref<'k, Task>) {}
+
+    /// Nothing runs.
+    #[cfg(not(feature = "trace"))]
+    #[inline(always)]
+    pub fn note_nobody(self) {}
+
+    #[cfg(feature = "trace")]
+    pub fn note_stop(self) {
+        if let Some(task) = self.hot.current.get(self.pin()) {
+            self.sched.stopped_task.set(Some(task));
+            self.sched.stopped_why.set(Why::Blocked as u8);
+        }
+    }
+
+    #[cfg(feature = "trace")]
+    pub fn note_why(self, why: Why) {
+        self.sched.stopped_why.set(why as u8);
+    }
+
+    /// Before `current` is changed.
+    #[cfg(feature = "trace")]
+    pub fn note_run(self, task: Ref<'k, Task>) {
+        if let Some(handed) =
+            self.hot.current.get(self.pin()).filter(|old| *old != task && !self.sched.stopped_task.is(*old))
+        {
+            self.sched.stopped_task.set(Some(handed));
+            self.sched.stopped_why.set(Why::HandedOver as u8);
+        }
+        let stopped = self.sched.stopped_task.get(self.pin());
+        if stopped == Some(task) {
+            self.sched.stopped_task.set(None);
+        } else {
+            self.note_nobody();
+        }
+        if let Some((sc, hot)) = self.running() {
+            let (context, priority) = (object_name(sc.addr()), hot.state.priority());
+            self.event(|| Event::Run { task: task.get().id(), context, priority });
+        }
+    }
+
+    #[cfg(feature = "trace")]
+    pub fn note_nobody(self) {
+        let Some(task) = self.sched.stopped_task.take(self.pin()) else { return };
+        // One whose home is another CPU by now was on its way there when it stopped.
+        let state = self.task_hot(task).map_or(State::Restart, crate::schedule::state_of);
+        let why = Why::from_number(self.sched.stopped_why.get()).unwrap_or(Why::Blocked);
+        let why = match (why, state) {
+            (Why::Blocked, State::Ready) => Why::Withdrawn,
+            (Why::HandedOver, State::Ready) => Why::Preempted,
+            (Why::Blocked, State::Faulted) => Why::Faulted,
+            _ => why,
+        };
+        let state = TaskState::from_number(state as u8).unwrap_or(TaskState::Ready);
+        self.event(|| Event::Stop { task: task.get().id(), why, state });
+    }
+
+    /// The CPU waits for work.
+    #[inline(always)]
+    pub fn note_waiting(self, how: Idle) {
+        self.event(|| Event::Idle {
+            how: match how {
+                Idle::Halt => IdleHow::Halt,
+                Idle::Poll => IdleHow::Poll,
+            },
+        });
+    }
+
+    /// A call that was queued or sent is received.
+    #[inline(always)]
+    pub fn note_received(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>) {
+        self.event(|| Event::Received { caller: caller.get().id(), callee: callee.get().id() });
+    }
+
+    /// A call is answered.
+    #[inline(always)]
+    pub fn note_reply(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, path: Path, how: How, error: u8) {
+        self.event(|| {
+            let (caller, callee) = (caller.get().id(), callee.get().id());
+            Event::Reply { caller, callee, path, how, error }
+        });
+    }
+
+    /// A message was taken from the mailbox.
+    #[inline(always)]
+    pub fn note_mail(self, mail: Mail) {
+        self.event(|| {
+            let (kind, about) = match mail {
+                Mail::Message(task) => (MailKind::Message, task.get(self.pin()).get().id().raw()),
+                Mail::Control(task) => (MailKind::Control, task.get(self.pin()).get().id().raw()),
+                Mail::Bits(object) => (MailKind::Bits, object_name(object.addr())),
+                Mail::Grace(_) => (MailKind::Grace, 0),
+            };
+            Event::MailOpened { about, kind }
+        });
+    }
+}

@@ -1,0 +1,71 @@
+//! How the rings of events leave the machine: as records on the log port, when it ends.
+//!
+//! The machine ends by itself, by a panic, or because the host lost patience and pressed the NMI button.
+//!
+//! First no CPU begins an event any more, and those that have begun one get the time to finish it; so what led to the
+//! end is not written over meanwhile. Each record has the beginning that [`RingPart`] describes; a ring's last record
+//! has no events.
+
+use abi::trace::{EVENT_BYTES, RingPart, TRACE_CHANNEL};
+use core::sync::atomic::{AtomicBool, Ordering};
+use smp::cpu::CpuId;
+use smp::ring::{Read, Reader};
+use smp::trace;
+
+use super::logport;
+use crate::cpu::{percpu, time};
+
+/// Events in one record: four KiB are the longest that the host believes.
+const EVENTS: usize = 126;
+const RECORD: usize = RingPart::BYTES + EVENTS * EVENT_BYTES;
+/// Turns of a loop that a CPU has to finish its event in.
+const PATIENCE: u32 = 100_000;
+
+/// Writes all rings to the log port. Another CPU that ends the machine meanwhile stops here, so that it does not cut
+/// them off.
+pub fn export() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::AcqRel) {
+        super::exit::halt();
+    }
+    let stopped = trace::stop();
+    (0..PATIENCE).for_each(|_| core::hint::spin_loop());
+    let tsc_hz = time::tsc_hz();
+    let mut record = [0; RECORD];
+    for cpu in (0..percpu::count()).filter_map(CpuId::new) {
+        export_ring(cpu, RingPart { cpu: cpu.raw(), events: 0, first: 0, tsc_hz, stopped }, &mut record);
+    }
+}
+
+/// Writes one ring, record by record.
+fn export_ring(cpu: CpuId, part: RingPart, record: &mut [u8; RECORD]) {
+    let mut reader = Reader::default();
+    loop {
+        let (first, events) = fill(cpu, &mut reader, &mut record[RingPart::BYTES..]);
+        let part = RingPart { first, events: events as u32, ..part };
+        record[..RingPart::BYTES].copy_from_slice(&part.encode());
+        logport::last_record(TRACE_CHANNEL, &record[..RingPart::BYTES + events * EVENT_BYTES]);
+        if events == 0 {
+            return;
+        }
+    }
+}
+
+/// Fills a record with events that follow each other: the number of the first, and how many.
+fn fill(cpu: CpuId, reader: &mut Reader, bytes: &mut [u8]) -> (u64, usize) {
+    let (mut first, mut events) = (reader.position(), 0);
+    for place in bytes.chunks_exact_mut(EVENT_BYTES) {
+        let entry = loop {
+            match trace::read(cpu, reader) {
+                Some(Read::Event(entry)) => break entry,
+                Some(Read::Lost(_)) if events == 0 => first = reader.position(),
+                Some(Read::Lost(_)) | None => return (first, events),
+            }
+        };
+        for (bytes, word) in place.chunks_exact_mut(8).zip(entry) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        events += 1;
+    }
+    (first, events)
+}

@@ -1,0 +1,78 @@
+//! Rings of fixed-size events: one writer, which never waits, and readers that come when they like.
+//!
+//! The writer is one CPU with interrupts off; it overwrites the oldest event once the ring is full. A reader on
+//! another CPU, or after the fact, gets each event whole and once, in order, and is told how many it came too late
+//! for.
+//!
+//! # Memory ordering
+//! Event number `n` stands in place `n % places`. The writer stores `n`'s words and then publishes `head = n + 1`
+//! with `Release`: who loads that with `Acquire` sees the words. Before it writes over an old event it makes a
+//! `Release` fence, and a reader an `Acquire` fence after it has copied: a reader that copied a word of event
+//! `n + places` then sees `head` at `n + places` or more, and so knows that its copy of `n` may be torn. Both fences
+//! are free on x86.
+
+use abi::trace::EVENT_WORDS;
+
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// An event, the time first.
+pub type Entry = [u64; EVENT_WORDS];
+
+/// Writes an event. `words` hold a power of two of events; `head` counts those written. Only their one writer
+/// calls this.
+#[inline(always)]
+pub fn write(words: &[AtomicU64], head: &AtomicU64, event: Entry) {
+    let number = head.load(Ordering::Relaxed);
+    let place = (number as usize * EVENT_WORDS) & (words.len() - 1);
+    fence(Ordering::Release);
+    for (word, value) in words[place..place + EVENT_WORDS].iter().zip(event) {
+        word.store(value, Ordering::Relaxed);
+    }
+    head.store(number + 1, Ordering::Release);
+}
+
+/// What a reader found next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    Event(Entry),
+    /// So many were written over before they could be read.
+    Lost(u64),
+}
+
+/// A way through a ring, from its oldest event to its newest.
+#[derive(Default)]
+pub struct Reader {
+    /// Number of the next event.
+    next: u64,
+}
+
+impl Reader {
+    /// Number of the event that is read next, as far as it is still there.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// Reads on; `None` at the newest event.
+    pub fn read(&mut self, words: &[AtomicU64], head: &AtomicU64) -> Option<Read> {
+        let places = (words.len() / EVENT_WORDS) as u64;
+        let published = head.load(Ordering::Acquire);
+        if self.next == published {
+            return None;
+        }
+        let place = (self.next as usize * EVENT_WORDS) & (words.len() - 1);
+        let event: Entry = core::array::from_fn(|i| words[place + i].load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        // While event `head` is being written, the one in its place is not whole.
+        let oldest = (head.load(Ordering::Relaxed) + 1).saturating_sub(places);
+        if self.next < oldest {
+            let lost = oldest - self.next;
+            self.next = oldest;
+            return Some(Read::Lost(lost));
+        }
+        self.next += 1;
+        Some(Read::Event(event))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,164 @@
+//! Tracing: a ring of events for each CPU. Without the feature `trace` all of this compiles to nothing.
+//!
+//! # Who writes
+//! A CPU writes its own ring alone, with interrupts off; the [`Pin`] proves both. The fastpaths write from assembly
+//! (`ipc-fast/src/trace.s`), by the same protocol ([`crate::ring`]): they find the ring at [`AURORA_TRACE`].
+//!
+//! # When it stops
+//! [`stop`] makes all CPUs leave off, so that what led to the end is not written over while it is read out. A CPU may
+//! still finish an event that it has begun.
+
+use abi::trace::Event;
+
+use crate::cpu::Pin;
+
+/// Whether this build has tracing. What is written only `if ENABLED` costs nothing in others.
+pub const ENABLED: bool = cfg!(feature = "trace");
+
+/// Writes an event into this CPU's ring. `make` is called only where there is one.
+#[cfg(not(feature = "trace"))]
+#[inline(always)]
+pub fn record(_: Pin<'_>, _make: impl FnOnce() -> Event) {}
+
+/// The time that something began which is recorded only when it is over: a mailbox push, so that its event comes
+/// before whatever the message brings about.
+#[cfg(not(feature = "trace"))]
+#[inline(always)]
+pub fn begin() -> u64 {
+    0
+}
+
+/// [`record`] for what began at a given time.
+#[cfg(not(feature = "trace"))]
+#[inline(always)]
+pub fn record_since(_: Pin<'_>, _began: u64, _make: impl FnOnce() -> Event) {}
+
+#[cfg(feature = "trace")]
+mod rings {
+    use core::mem::offset_of;
+    use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+
+    use abi::trace::{EVENT_WORDS, Event};
+
+    use crate::cpu::{CpuId, MAX_CPUS, Pin};
+    use crate::ring::{self, Read, Reader};
+
+    /// One CPU's ring: where it is, how long, how many events were written.
+    #[repr(C, align(64))]
+    pub struct Ring {
+        words: AtomicPtr<AtomicU64>,
+        /// Words less one; the number of words is a power of two.
+        mask: AtomicU64,
+        head: AtomicU64,
+    }
+
+    /// The rings, by CPU, and whether CPUs write into them.
+    #[repr(C)]
+    pub struct Rings {
+        rings: [Ring; MAX_CPUS],
+        on: AtomicBool,
+    }
+
+    #[unsafe(no_mangle)]
+    pub static AURORA_TRACE: Rings = Rings {
+        rings: [const {
+            Ring {
+                words: AtomicPtr::new(core::ptr::null_mut()),
+                mask: AtomicU64::new(0),
+                head: AtomicU64::new(0),
+            }
+        }; MAX_CPUS],
+        on: AtomicBool::new(false),
+    };
+
+    impl Rings {
+        /// For assembly.
+        pub const RINGS_OFFSET: usize = offset_of!(Rings, rings);
+        pub const ON_OFFSET: usize = offset_of!(Rings, on);
+        pub const RING_SHIFT: u32 = size_of::<Ring>().ilog2();
+        pub const WORDS_OFFSET: usize = offset_of!(Ring, words);
+        pub const MASK_OFFSET: usize = offset_of!(Ring, mask);
+        pub const HEAD_OFFSET: usize = offset_of!(Ring, head);
+    }
+
+    const _: () = assert!(size_of::<Ring>().is_power_of_two() && EVENT_WORDS.is_power_of_two());
+
+    impl Ring {
+        /// The ring's memory; none before [`provide`].
+        #[inline(always)]
+        fn words(&self) -> Option<&'static [AtomicU64]> {
+            let at = self.words.load(Ordering::Acquire);
+            let len = self.mask.load(Ordering::Relaxed) as usize + 1;
+            // SAFETY: not null: `provide` stored the address, after the length, of a slice that lives for ever.
+            (!at.is_null()).then(|| unsafe { core::slice::from_raw_parts(at, len) })
+        }
+
+        fn write(&self, time: u64, event: Event) {
+            if let Some(words) = self.words() {
+                let [kind, first, second] = event.encode();
+                ring::write(words, &self.head, [time, kind, first, second]);
+            }
+        }
+    }
+
+    fn ring(cpu: CpuId) -> &'static Ring {
+        &AURORA_TRACE.rings[cpu.index()]
+    }
+
+    fn now() -> u64 {
+        // SAFETY: reads the time-stamp counter, which every CPU of this machine has.
+        unsafe { core::arch::x86_64::_rdtsc() }
+    }
+
+    /// Gives a CPU the memory of its ring: a power of two of words, four at least. At boot, once each.
+    pub fn provide(cpu: CpuId, words: &'static [AtomicU64]) {
+        assert!(
+            words.len().is_power_of_two() && words.len() >= EVENT_WORDS,
+            "a ring of {} words",
+            words.len()
+        );
+        let ring = ring(cpu);
+        ring.mask.store(words.len() as u64 - 1, Ordering::Relaxed);
+        ring.words.store(words.as_ptr().cast_mut(), Ordering::Release);
+    }
+
+    /// From here on events are written.
+    pub fn start() {
+        AURORA_TRACE.on.store(true, Ordering::Release);
+    }
+
+    /// From here on no event begins; the time.
+    pub fn stop() -> u64 {
+        AURORA_TRACE.on.store(false, Ordering::SeqCst);
+        now()
+    }
+
+    /// Reads on in the ring of a CPU.
+    pub fn read(cpu: CpuId, reader: &mut Reader) -> Option<Read> {
+        let ring = ring(cpu);
+        reader.read(ring.words()?, &ring.head)
+    }
+
+    #[inline]
+    pub fn record(pin: Pin<'_>, make: impl FnOnce() -> Event) {
+        if AURORA_TRACE.on.load(Ordering::Relaxed) {
+            ring(pin.cpu()).write(now(), make());
+        }
+    }
+
+    /// 0: no events are written.
+    #[inline]
+    pub fn begin() -> u64 {
+        if AURORA_TRACE.on.load(Ordering::Relaxed) { now() } else { 0 }
+    }
+
+    #[inline]
+    pub fn record_since(pin: Pin<'_>, began: u64, make: impl FnOnce() -> Event) {
+        if began != 0 {
+            ring(pin.cpu()).write(began, make());
+        }
+    }
+}
+
+#[cfg(feature = "trace")]
+pub use rings::*;
