@@ -68,6 +68,14 @@ campaign-slurm shards out *args: (_campaign_kernels args)
         --wrap "'{{harness}}' campaign {{args}} --shard \$SLURM_ARRAY_TASK_ID/{{shards}} --out '{{out}}'" || status=1; \
     '{{harness}}' campaign merge '{{out}}' || status=1; exit $status
 
+# Trace a run, as JSON for ui.perfetto.dev: `just trace bench call_reply_cross_as`, `just trace --check stress --seed 7`, `just trace --query longest-wait` (see `just trace --help`)
+trace *args: build (_kernel "trace" "--features trace")
+    '{{harness}}' trace {{args}}
+
+# Trace and check a kernel with a planted bug: `just trace-planted dropped-interrupt --seed 1 --cpus 4`
+trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
+    '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' {{args}}
+
 # Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
 diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' diff {{args}}
@@ -94,6 +102,8 @@ lint:
     {{cargo}} clippy --all-targets -- -D warnings
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast -- -D warnings
+    {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
+        --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast --features kern-image/trace -- -D warnings
     {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
 

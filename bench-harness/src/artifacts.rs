@@ -68,9 +68,14 @@ impl Artifacts {
         serde_json::from_str(&text).with_context(|| format!("{} is not a list of programs", path.display()))
     }
 
+    /// Where the output of the last run of a label is.
+    pub fn run_path(&self, label: &str) -> PathBuf {
+        self.runs.join(label)
+    }
+
     /// An empty directory for the output of one run.
     pub fn run_dir(&self, label: &str) -> Result<PathBuf> {
-        let dir = self.runs.join(label);
+        let dir = self.run_path(label);
         if dir.exists() {
             std::fs::remove_dir_all(&dir).with_context(|| format!("emptying {}", dir.display()))?;
         }

@@ -13,7 +13,7 @@ use crate::machine::{Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
-use crate::{bench, campaign, diff, explain, figures, iso, pack, probe, reference, stress, suite};
+use crate::{bench, campaign, diff, events, explain, figures, iso, pack, probe, reference, stress, suite};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,6 +61,9 @@ enum Command {
     #[command(after_help = "Examples:\n  aurora-bench stress --cpus 4 --messages 1000000\n  \
         aurora-bench stress --mode icount --seeds 20 --replay")]
     Stress(StressArgs),
+    /// Trace a run: JSON for Perfetto, invariants, longest waits
+    #[command(after_help = events::command::EXAMPLES)]
+    Trace(events::command::TraceArgs),
     /// The same random operations on kernels with and without fastpaths: the same state
     #[command(after_help = "Example:\n  aurora-bench diff --seed 100 --seeds 50 --steps 1000")]
     Diff(DiffArgs),
@@ -142,7 +145,7 @@ struct FigureArgs {
 }
 
 #[derive(Args, Debug)]
-struct StressArgs {
+pub(crate) struct StressArgs {
     /// First seed (default: random)
     #[arg(long)]
     seed: Option<u32>,
@@ -252,6 +255,7 @@ pub fn main() -> Result<()> {
         Command::Run(args) => run(&common.lab()?, &args),
         Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
         Command::Stress(args) => stress::stress(&common.lab()?, &args.wanted()),
+        Command::Trace(args) => events::command::trace(&common.lab()?, &args),
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
         }
@@ -327,7 +331,7 @@ impl FigureArgs {
 }
 
 impl StressArgs {
-    fn wanted(&self) -> stress::Wanted {
+    pub(crate) fn wanted(&self) -> stress::Wanted {
         stress::Wanted {
             seed: self.seed,
             seeds: self.seeds,

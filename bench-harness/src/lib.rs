@@ -19,6 +19,7 @@ pub mod bochs;
 pub mod campaign;
 pub mod cli;
 pub mod diff;
+pub mod events;
 pub mod explain;
 pub mod figures;
 pub mod host;

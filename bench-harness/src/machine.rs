@@ -161,6 +161,11 @@ impl Outputs {
 }
 
 impl Boot {
+    /// Whether the guest was asked for its events: then it gets the time to let them out.
+    pub fn is_traced(&self) -> bool {
+        self.command_line.split_ascii_whitespace().any(|word| word.starts_with("trace_events="))
+    }
+
     /// QEMU's arguments, without where its output goes.
     pub fn machine_arguments(&self) -> Vec<OsString> {
         let mut all: Vec<OsString> = Vec::new();

@@ -18,6 +18,11 @@ pub fn where_are_the_cpus(socket: &Path, kernel: &Path) -> Vec<String> {
     cpus(&text).map(|cpu| cpu.describe(file.as_ref())).collect()
 }
 
+/// Presses the NMI button of every CPU: a tracing kernel then lets its events out and ends.
+pub fn press_nmi(socket: &Path) {
+    let _ = ask(socket, "nmi\n");
+}
+
 fn ask(socket: &Path, command: &str) -> Option<String> {
     const PROMPT: &str = "(qemu) ";
     let mut stream = UnixStream::connect(socket).ok()?;

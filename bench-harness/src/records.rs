@@ -2,7 +2,8 @@
 //!
 //! A record is `0xA5, channel: u8, length: u16 LE, payload`. Channel 0 is the kernel's log,
 //! 1 to 0x7f are the logs of the programs of the boot archive (in its order, from 1), 0x80 carries
-//! report lines, 0x81 the text of exported kernel state. Bytes outside records are skipped one at a time until a header fits again, and
+//! report lines, 0x81 the text of exported kernel state,
+//! 0x82 the events of a tracing kernel. Bytes outside records are skipped one at a time until a header fits again, and
 //! counted, so that a lost byte costs a record and not the rest of the run.
 
 /// First byte of every record.
@@ -13,6 +14,10 @@ pub const KERNEL: u8 = 0;
 pub const REPORT: u8 = 0x80;
 /// Channel of exported kernel state: records in a row are one text.
 pub const STATE: u8 = 0x81;
+/// Channel of traced events.
+pub const TRACE: u8 = abi::trace::TRACE_CHANNEL;
+/// Highest channel that there is.
+const HIGHEST: u8 = TRACE;
 /// Longest payload that is believed; guests build records in one page.
 pub const LONGEST: usize = 4096;
 
@@ -65,7 +70,7 @@ impl Iterator for Splitter {
         if *rest.first()? != MAGIC {
             return Some(self.skip());
         }
-        if *rest.get(1)? > STATE {
+        if *rest.get(1)? > HIGHEST {
             return Some(self.skip());
         }
         let header: [u8; HEADER] = rest.get(..HEADER)?.try_into().ok()?;
@@ -131,7 +136,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_chunking_gives_the_same_records(
-            records in prop::collection::vec((0u8..=STATE, prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+            records in prop::collection::vec((0u8..=HIGHEST, prop::collection::vec(any::<u8>(), 0..40)), 0..20),
             chunk in 1usize..17,
         ) {
             let bytes: Vec<u8> = records.iter().flat_map(|(c, p)| encode(*c, p)).collect();

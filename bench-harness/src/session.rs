@@ -81,6 +81,8 @@ const STATUS_FAIL: i32 = 35;
 const STATUS_PANIC: i32 = 37;
 
 const POLL: Duration = Duration::from_millis(5);
+/// Longest that a traced guest that did not end by itself may take to let its events out.
+const LAST_WISH: Duration = Duration::from_secs(60);
 /// Longest silence of a guest that is alive.
 pub const SILENCE: Duration = Duration::from_secs(120);
 const LAST_WORDS: usize = 40;
@@ -103,7 +105,7 @@ pub fn run(
     let mut ear = Ear::new(&outputs, Logs::new(&kernel, &artifacts.programs()?));
     let started = Instant::now();
     let mut child = boot.start(qemu, &outputs)?;
-    let mut ended_by_us = None;
+    let (mut ended_by_us, mut kill_at) = (None, None);
     let status = loop {
         let status = child.try_wait().context("waiting for QEMU")?;
         ear.listen(listener)?;
@@ -114,9 +116,16 @@ pub fn run(
             && let Some(ending) = ear.overdue(started, boot.limit)
         {
             ear.states = monitor::where_are_the_cpus(&outputs.monitor, &kernel);
+            ended_by_us = Some(ending);
+            kill_at = Some(Instant::now());
+            if boot.is_traced() {
+                monitor::press_nmi(&outputs.monitor);
+                kill_at = Some(Instant::now() + LAST_WISH);
+            }
+        }
+        if kill_at.take_if(|at| *at <= Instant::now()).is_some() {
             // To `timeout`, which passes it on and follows up with KILL.
             kill_process(Pid::from_child(&child), Signal::TERM).context("ending QEMU")?;
-            ended_by_us = Some(ending);
         }
         std::thread::sleep(POLL);
     };
@@ -225,6 +234,8 @@ impl Ear {
                     self.states_said.push(line);
                 }
             }
+            // Read from the file afterwards.
+            Piece::Record { channel: records::TRACE, .. } => {}
             Piece::Record { channel, payload } => {
                 for line in self.logs.render(channel, &payload) {
                     self.note(Event::Log(line), listener);

@@ -72,7 +72,7 @@ pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
     }
 }
 
-fn seeds(wanted: &Wanted) -> Vec<u32> {
+pub(crate) fn seeds(wanted: &Wanted) -> Vec<u32> {
     match wanted.seed {
         Some(first) => (0..wanted.seeds).map(|n| first.wrapping_add(n)).collect(),
         None => {

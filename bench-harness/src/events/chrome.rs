@@ -1,0 +1,300 @@
+//! A trace in the format of Chrome's trace viewer, which Perfetto reads, too.
+//!
+//! One track for each CPU: who runs, why it stopped; when the CPU idles. Calls, replies, wakes and interrupts are
+//! arrows (flow events) between them; mailbox depth, run queue length and tours under way are counters; user events,
+//! faults, and tasks that come and go are instants. `schema.json` beside this file says what is written.
+
+use std::collections::{BTreeMap, HashMap};
+
+use abi::trace::{Event, TaskState, Why};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::rings::{Stamped, Trace};
+use super::story::{At, Bits, Call, Mail, Rest, Span, Story, Wait};
+use super::task_name;
+
+/// The one process of the trace: the machine.
+const MACHINE: u32 = 1;
+
+/// One element of `traceEvents`.
+#[derive(Serialize, Clone, PartialEq, Debug)]
+struct Item {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cat: Option<&'static str>,
+    ph: &'static str,
+    /// Microseconds since the trace began.
+    ts: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dur: Option<f64>,
+    pid: u32,
+    tid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
+    /// Where an arrow ends: in the slice that encloses the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bp: Option<&'static str>,
+    /// Scope of an instant: its track.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s: Option<&'static str>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    args: Map<String, Value>,
+}
+
+/// Writes a trace as JSON.
+pub fn render(trace: &Trace, story: &Story) -> String {
+    let mut picture = Picture::new(trace, story);
+    picture.tracks(trace);
+    picture.slices(story);
+    picture.arrows(story);
+    picture.rest(&trace.in_order());
+    let whole = json!({
+        "displayTimeUnit": "ns",
+        "otherData": { "tsc_hz": trace.tsc_hz, "begin": story.begin, "end": story.end },
+        "traceEvents": picture.items,
+    });
+    whole.to_string()
+}
+
+struct Picture {
+    items: Vec<Item>,
+    begin: u64,
+    tsc_hz: u64,
+    arrows: u64,
+    /// When each task's spans begin, to find where an arrow to it ends.
+    runs: HashMap<u64, Vec<(u64, u32)>>,
+}
+
+fn args(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Why a task stopped, in its slice.
+fn reason(stopped: Option<(Why, TaskState)>) -> String {
+    match stopped {
+        None => "still running at the end".to_owned(),
+        Some((Why::Blocked | Why::HandedOver, state)) => state.text().to_owned(),
+        Some((why, _)) => why.text().to_owned(),
+    }
+}
+
+impl Picture {
+    fn new(trace: &Trace, story: &Story) -> Picture {
+        let mut runs: HashMap<u64, Vec<(u64, u32)>> = HashMap::new();
+        for span in &story.spans {
+            runs.entry(span.task.raw()).or_default().push((span.from, span.cpu));
+        }
+        Picture { items: Vec::new(), begin: story.begin, tsc_hz: trace.tsc_hz.max(1), arrows: 0, runs }
+    }
+
+    /// A TSC value in microseconds.
+    fn micros(&self, time: u64) -> f64 {
+        self.length(time.saturating_sub(self.begin))
+    }
+
+    fn length(&self, ticks: u64) -> f64 {
+        ticks as f64 * 1e6 / self.tsc_hz as f64
+    }
+
+    fn item(&self, name: &str, ph: &'static str, time: u64, cpu: u32) -> Item {
+        Item {
+            name: name.to_owned(),
+            cat: None,
+            ph,
+            ts: self.micros(time),
+            dur: None,
+            pid: MACHINE,
+            tid: cpu,
+            id: None,
+            bp: None,
+            s: None,
+            args: Map::new(),
+        }
+    }
+
+    /// Names of the tracks.
+    fn tracks(&mut self, trace: &Trace) {
+        let name = |mut item: Item, name: String| {
+            item.args = args(json!({ "name": name }));
+            item
+        };
+        self.items.push(name(self.item("process_name", "M", self.begin, 0), "Aurora".to_owned()));
+        for (&cpu, ring) in &trace.rings {
+            let title = match ring.lost {
+                0 => format!("cpu {cpu}"),
+                lost => format!("cpu {cpu} ({lost} events before the first are lost)"),
+            };
+            self.items.push(name(self.item("thread_name", "M", self.begin, cpu), title));
+        }
+    }
+
+    // --- slices ----------------------------------------------------------------------------------
+
+    fn slices(&mut self, story: &Story) {
+        for span in &story.spans {
+            let item = self.span(span);
+            self.items.push(item);
+        }
+        for &Rest { cpu, how, from, to } in &story.rests {
+            let mut item = self.item("idle", "X", from, cpu);
+            item.cat = Some("idle");
+            item.dur = Some(self.length(to - from));
+            item.args = args(json!({ "how": how.text() }));
+            self.items.push(item);
+        }
+    }
+
+    fn span(&self, span: &Span) -> Item {
+        let mut item = self.item(&task_name(span.task), "X", span.from, span.cpu);
+        item.cat = Some("task");
+        item.dur = Some(self.length(span.to - span.from));
+        item.args = args(json!({
+            "stopped": reason(span.stopped),
+            "priority": span.priority,
+            "context": format!("{:#x}", span.context),
+            "ticks": span.to - span.from,
+        }));
+        item
+    }
+
+    // --- arrows ----------------------------------------------------------------------------------
+
+    /// Where and when a task runs next.
+    fn next_run(&self, task: abi::TaskId, after: u64) -> Option<At> {
+        let runs = self.runs.get(&task.raw())?;
+        runs.get(runs.partition_point(|(from, _)| *from < after)).copied()
+    }
+
+    fn arrow(&mut self, name: &str, cat: &'static str, from: At, to: At) {
+        self.arrows += 1;
+        for (ph, (time, cpu), bp) in [("s", from, None), ("f", to, Some("e"))] {
+            let mut item = self.item(name, ph, time, cpu);
+            (item.cat, item.id, item.bp) = (Some(cat), Some(self.arrows), bp);
+            self.items.push(item);
+        }
+    }
+
+    fn arrows(&mut self, story: &Story) {
+        for call in &story.calls {
+            self.call(call);
+        }
+        for &Bits { raised, taken, task } in &story.bits {
+            if let Some(to) = self.next_run(task, taken.0) {
+                self.arrow("notify", "message", raised, to);
+            }
+        }
+        for &Mail { pushed, to, woken, .. } in &story.mails {
+            if let Some(woken) = woken {
+                self.arrow("wake", "wake", pushed, (woken, to));
+            }
+        }
+        for &Wait { cpu, from, to, task, .. } in &story.waits {
+            if let Some(run) = task.and_then(|task| self.next_run(task, to)).filter(|run| run.1 == cpu) {
+                self.arrow("queued", "queue", (from, cpu), run);
+            }
+        }
+    }
+
+    fn call(&mut self, call: &Call) {
+        if let Some(received) = call.received
+            && let Some(to) = self.next_run(call.callee, received.0)
+        {
+            self.arrow(&format!("call {}", task_name(call.callee)), "message", call.begun, to);
+        }
+        if let Some((replied, over)) = call.replied.zip(call.over)
+            && let Some(to) = self.next_run(call.caller, over.0)
+        {
+            self.arrow(&format!("reply to {}", task_name(call.caller)), "message", replied, to);
+        }
+    }
+
+    // --- counters, instants, interrupts ----------------------------------------------------------
+
+    fn rest(&mut self, events: &[Stamped]) {
+        let mut depth: BTreeMap<u32, i64> = BTreeMap::new();
+        let mut queue: BTreeMap<u32, i64> = BTreeMap::new();
+        let mut tours = 0i64;
+        let mut interrupts: BTreeMap<u32, At> = BTreeMap::new();
+        for at in events {
+            let (time, cpu) = (at.time, at.cpu);
+            match at.event {
+                Event::MailPushed { to, .. } => {
+                    self.count("mailbox", to, time, depth.entry(to).or_default(), 1)
+                }
+                Event::MailTaken { .. } => {
+                    self.count("mailbox", cpu, time, depth.entry(cpu).or_default(), -1);
+                }
+                Event::Enqueued { .. } => {
+                    self.count("run queue", cpu, time, queue.entry(cpu).or_default(), 1)
+                }
+                Event::Dequeued { .. } => {
+                    self.count("run queue", cpu, time, queue.entry(cpu).or_default(), -1)
+                }
+                Event::TourBegun { .. } | Event::TourOver { .. } => {
+                    let step = if matches!(at.event, Event::TourBegun { .. }) { 1 } else { -1 };
+                    tours = (tours + step).max(0);
+                    let mut item = self.item("tours", "C", time, 0);
+                    item.args = args(json!({ "under way": tours }));
+                    self.items.push(item);
+                }
+                Event::IpiSent { to } => {
+                    interrupts.insert(to, (time, cpu));
+                }
+                Event::Interrupt { irq } => {
+                    self.instant(&format!("{} interrupt", irq.text()), "interrupt", at, json!({}));
+                    if irq == abi::trace::Irq::Mail
+                        && let Some(sent) = interrupts.remove(&cpu)
+                    {
+                        self.arrow("interrupt", "interrupt", sent, (time, cpu));
+                    }
+                }
+                _ => self.incident(at),
+            }
+        }
+    }
+
+    /// A counter of each CPU. What was counted up before the trace began may be counted down in it.
+    fn count(&mut self, name: &str, cpu: u32, time: u64, value: &mut i64, step: i64) {
+        *value = (*value + step).max(0);
+        let mut item = self.item(&format!("{name} cpu {cpu}"), "C", time, cpu);
+        item.args = args(json!({ "n": *value }));
+        self.items.push(item);
+    }
+
+    fn instant(&mut self, name: &str, cat: &'static str, at: &Stamped, what: Value) {
+        let mut item = self.item(name, "i", at.time, at.cpu);
+        (item.cat, item.s, item.args) = (Some(cat), Some("t"), args(what));
+        self.items.push(item);
+    }
+
+    fn incident(&mut self, at: &Stamped) {
+        match at.event {
+            Event::User { first, second } => {
+                let what = json!({ "first": format!("{first:#x}"), "second": format!("{second:#x}") });
+                self.instant("user event", "user", at, what);
+            }
+            Event::Fault { task, address, vector } => {
+                let what = json!({ "vector": vector, "address": format!("{address:#x}") });
+                self.instant(&format!("{} faults", task_name(task)), "fault", at, what);
+            }
+            Event::TaskMade { task, cpu } => {
+                self.instant(&format!("{} is made", task_name(task)), "life", at, json!({ "cpu": cpu }));
+            }
+            Event::TaskDead { task } => {
+                self.instant(&format!("{} is dead", task_name(task)), "life", at, json!({}));
+            }
+            Event::TourStop { number } => {
+                self.instant("forgets translations", "tour", at, json!({ "tour": number }));
+            }
+            Event::Forward { caller, callee } => {
+                let name = format!("{}'s call goes on to {}", task_name(caller), task_name(callee));
+                self.instant(&name, "message", at, json!({}));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `just trace`: boots the tracing kernel with a workload, keeps its events, draws, checks and answers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use console::style;
+
+use super::check::{self, Findings};
+use super::chrome;
+use super::query::{self, Query};
+use super::rings::Trace;
+use super::story::Story;
+use crate::cli::StressArgs;
+use crate::lab::{Job, Lab};
+use crate::machine::Mode;
+use crate::session::Session;
+use crate::stress;
+use crate::trouble::Trouble;
+
+/// Time limit of one run.
+const LIMIT: Duration = Duration::from_secs(900);
+/// Build of the kernel that traces.
+const VARIANT: &str = "trace";
+/// Violations and waiting things that are printed.
+const SHOWN: usize = 20;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  aurora-bench trace bench call_reply_cross_as          one row of the bench
+  aurora-bench trace stress --seed 7 --cpus 4 --check   stress, and the invariants
+  aurora-bench trace test ipc --cpus 2                  kernel tests whose names begin so
+  aurora-bench trace run --cpus 2 run=test idle=poll    any boot
+  aurora-bench trace --check                            the invariants, in the last trace
+  aurora-bench trace --query longest-wait,busy          questions to the last trace
+Open the JSON file at https://ui.perfetto.dev or chrome://tracing.";
+
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    /// Verify scheduling invariants
+    #[arg(long, global = true)]
+    check: bool,
+    /// Answer these questions
+    #[arg(long, global = true, value_delimiter = ',', value_name = "QUERY,…")]
+    query: Vec<Query>,
+    /// Events that each CPU's ring keeps, a power of two
+    #[arg(long, global = true, default_value_t = 1 << 14)]
+    events: u32,
+    /// Where the JSON goes; the events themselves go beside it, as .bin
+    #[arg(long, global = true, default_value = "target/trace/latest.json", value_name = "FILE")]
+    output: PathBuf,
+    #[command(subcommand)]
+    workload: Option<Workload>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Workload {
+    /// Random IPC across CPUs
+    Stress(StressArgs),
+    /// Rows of the bench
+    Bench {
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Samples of each row
+        #[arg(long, default_value_t = 100)]
+        samples: u32,
+        /// Rows
+        #[arg(required = true)]
+        rows: Vec<String>,
+    },
+    /// Kernel tests
+    Test {
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Modules or single tests (default: all)
+        names: Vec<String>,
+    },
+    /// A plain boot
+    Run {
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Words for the kernel's command line
+        words: Vec<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+struct MachineArgs {
+    /// How QEMU executes the guest
+    #[arg(long, default_value = "icount")]
+    mode: Mode,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 2)]
+    cpus: u32,
+}
+
+impl Workload {
+    fn job(&self) -> Job {
+        let job = |label: &str, machine: &MachineArgs, command_line: String| Job {
+            label: format!("trace-{label}"),
+            variant: VARIANT.to_owned(),
+            command_line,
+            mode: machine.mode,
+            cpus: machine.cpus,
+            trace: None,
+            limit: LIMIT,
+        };
+        match self {
+            Workload::Stress(args) => {
+                let wanted = args.wanted();
+                let seed = stress::seeds(&wanted)[0];
+                let job = stress::job(&wanted, seed);
+                let variant = wanted.variant.unwrap_or_else(|| VARIANT.to_owned());
+                Job { variant, label: "trace-stress".to_owned(), limit: LIMIT, ..job }
+            }
+            Workload::Bench { machine, samples, rows } => {
+                let rows = rows.join(",");
+                job("bench", machine, format!("run=bench idle=halt n={samples} rows={rows}"))
+            }
+            Workload::Test { machine, names } => {
+                let only =
+                    if names.is_empty() { String::new() } else { format!(" only={}", names.join(",")) };
+                job("test", machine, format!("run=test{only}"))
+            }
+            Workload::Run { machine, words } => job("run", machine, words.join(" ")),
+        }
+    }
+}
+
+/// Traces the workload, or takes up the last trace; draws, checks, answers.
+pub fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
+    let raw = args.output.with_extension("bin");
+    let session = args.workload.as_ref().map(|workload| boot(lab, args, workload, &raw)).transpose()?;
+    let log = std::fs::read(&raw).with_context(|| {
+        format!(
+            "reading {}: nothing was traced yet; `just trace bench call_reply_cross_as` does",
+            raw.display()
+        )
+    })?;
+    let trace = with_session(Trace::read(&log), session.as_ref())?;
+    let story = Story::of(&trace);
+    trace.describe().iter().for_each(|line| println!("{line}"));
+    if session.is_some() {
+        write(&args.output, chrome::render(&trace, &story).as_bytes())?;
+        println!("{}: open it at https://ui.perfetto.dev", args.output.display());
+    }
+    for &query in &args.query {
+        query::answer(&trace, &story, query).iter().for_each(|line| println!("{line}"));
+    }
+    let checked = if args.check { judge(&check::check(&trace)) } else { Ok(()) };
+    if let Some(session) = session {
+        with_session(checked.map_err(Into::into), Some(&session))?;
+        session.check_passed()?;
+        return Ok(());
+    }
+    Ok(checked?)
+}
+
+/// An error says how the run ended, too: often that is why.
+fn with_session<T>(result: Result<T>, session: Option<&Session>) -> Result<T> {
+    match session.map(Session::check_passed) {
+        Some(Err(trouble)) => result.with_context(|| format!("the run did not pass, either: {trouble}")),
+        _ => result,
+    }
+}
+
+/// Boots the workload and keeps what it wrote to its log port.
+fn boot(lab: &Lab, args: &TraceArgs, workload: &Workload, raw: &Path) -> Result<Session> {
+    let mut job = workload.job();
+    job.command_line = format!("{} trace_events={}", job.command_line, args.events).trim_start().to_owned();
+    let session = lab.run(&job)?;
+    let log = lab.artifacts.run_path(&job.label).join("log.bin");
+    let bytes = std::fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
+    write(raw, &bytes)?;
+    Ok(session)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Prints what a check found.
+fn judge(found: &Findings) -> Result<(), Trouble> {
+    if !found.waiting.is_empty() {
+        println!("still waiting at the end: {}", found.waiting.len());
+        found.waiting.iter().take(SHOWN).for_each(|line| println!("  {line}"));
+    }
+    for violation in found.violations.iter().take(SHOWN) {
+        println!("{} {violation}", style("broken:").red());
+    }
+    let count = found.violations.len();
+    let summary = format!("check: {} events, {count} violations", found.events);
+    if count == 0 {
+        println!("{}", style(summary).green());
+        return Ok(());
+    }
+    println!("{summary}");
+    Err(Trouble::CheckFailed(format!("the trace breaks {count} rules, the first: {}", found.violations[0])))
+}
+
+/// For tests of the command's own words.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: TraceArgs,
+    }
+
+    fn job(words: &[&str]) -> Job {
+        let all = std::iter::once("trace").chain(words.iter().copied());
+        Cli::parse_from(all).args.workload.expect("a workload").job()
+    }
+
+    #[test]
+    fn workloads_are_boots() {
+        let bench = job(&["bench", "--cpus", "1", "call_reply_cross_as", "yield_to"]);
+        assert_eq!(bench.command_line, "run=bench idle=halt n=100 rows=call_reply_cross_as,yield_to");
+        assert_eq!((bench.cpus, bench.variant.as_str()), (1, "trace"));
+        assert_eq!(job(&["test", "ipc", "ends"]).command_line, "run=test only=ipc,ends");
+        assert_eq!(job(&["test"]).command_line, "run=test");
+        assert_eq!(job(&["run", "run=test", "idle=poll"]).command_line, "run=test idle=poll");
+        let stress = job(&["stress", "--seed", "7", "--cpus", "3", "--variant", "trace-planted-x"]);
+        assert!(stress.command_line.contains("run=stress seed=7"), "{}", stress.command_line);
+        assert_eq!((stress.cpus, stress.variant.as_str()), (3, "trace-planted-x"));
+    }
+
+    #[test]
+    fn options_stand_before_or_behind_the_workload() {
+        for words in [["trace", "--check", "test"], ["trace", "test", "--check"]] {
+            assert!(Cli::parse_from(words).args.check);
+        }
+    }
+}

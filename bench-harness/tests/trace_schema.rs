@@ -1,0 +1,98 @@
+//! What `just trace` writes validates against the schema of the format that is kept in the tree, and the schema
+//! refuses what the viewers would not show.
+
+use std::collections::HashMap;
+
+use bench_harness::events::chrome;
+use bench_harness::events::rings::Trace;
+use bench_harness::events::story::Story;
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+/// The rings of a real run: two CPUs, `just trace bench --samples 3 call_reply_cross_cpu`, cut to what the log port
+/// had of events.
+const RUN: &[u8] = include_bytes!("data/trace.bin");
+
+fn validator() -> Validator {
+    let schema: Value = serde_json::from_str(include_str!("../src/events/schema.json")).expect("JSON");
+    jsonschema::validator_for(&schema).expect("a schema")
+}
+
+fn picture() -> Value {
+    let trace = Trace::read(RUN).expect("the run left events");
+    serde_json::from_str(&chrome::render(&trace, &Story::of(&trace))).expect("JSON")
+}
+
+#[test]
+fn a_real_trace_validates() {
+    let picture = picture();
+    let errors: Vec<String> =
+        validator().iter_errors(&picture).take(5).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let events = picture["traceEvents"].as_array().expect("events");
+    let phases: HashMap<&str, usize> = events.iter().fold(HashMap::new(), |mut all, event| {
+        *all.entry(event["ph"].as_str().expect("a phase")).or_default() += 1;
+        all
+    });
+    assert!(["X", "M", "C", "i", "s", "f"].iter().all(|ph| phases.contains_key(ph)), "{phases:?}");
+    assert_eq!(phases["s"], phases["f"], "every arrow has two ends");
+}
+
+#[test]
+fn a_real_trace_breaks_no_rule() {
+    let found = bench_harness::events::check::check(&Trace::read(RUN).expect("events"));
+    assert_eq!(found.violations, []);
+    assert!(found.events > 100, "{}", found.events);
+}
+
+#[test]
+fn slices_of_a_track_do_not_overlap() {
+    let picture = picture();
+    let slices = picture["traceEvents"].as_array().expect("events").iter().filter(|event| event["ph"] == "X");
+    let mut tracks: HashMap<u64, Vec<(f64, f64)>> = HashMap::new();
+    for slice in slices {
+        let time = |key: &str| slice[key].as_f64().expect("a number");
+        let track = slice["tid"].as_u64().expect("a track");
+        tracks.entry(track).or_default().push((time("ts"), time("ts") + time("dur")));
+    }
+    for (track, mut slices) in tracks {
+        slices.sort_by(|a, b| a.partial_cmp(b).expect("numbers"));
+        let clash = slices.windows(2).find(|pair| pair[0].1 > pair[1].0 + 1e-6);
+        assert!(clash.is_none(), "track {track}: {clash:?}");
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_viewers_do_not_show() {
+    let validator = validator();
+    let event = |change: Value| {
+        let mut event =
+            json!({ "name": "p1.0", "cat": "task", "ph": "X", "ts": 1.5, "dur": 2.0, "pid": 1, "tid": 0 });
+        for (key, value) in change.as_object().expect("members") {
+            match value {
+                Value::Null => event.as_object_mut().expect("an object").remove(key),
+                value => event.as_object_mut().expect("an object").insert(key.clone(), value.clone()),
+            };
+        }
+        validator.is_valid(&json!({ "displayTimeUnit": "ns", "traceEvents": [event] }))
+    };
+    assert!(event(json!({})));
+    for wrong in [
+        json!({ "ph": "Q" }),
+        json!({ "dur": null }),
+        json!({ "dur": -1.0 }),
+        json!({ "ts": "1" }),
+        json!({ "tid": null }),
+        json!({ "colour": "red" }),
+        json!({ "ph": "s" }),
+        json!({ "ph": "s", "dur": null }),
+        json!({ "ph": "i", "dur": null }),
+        json!({ "ph": "C", "dur": null, "args": { "n": "one" } }),
+        json!({ "ph": "M", "dur": null, "name": "nonsense", "args": { "name": "x" } }),
+    ] {
+        assert!(!event(wrong.clone()), "{wrong}");
+    }
+    assert!(event(json!({ "ph": "s", "dur": null, "id": 1 })));
+    assert!(event(json!({ "ph": "C", "dur": null, "args": { "n": 1 } })));
+    assert!(!validator.is_valid(&json!({ "displayTimeUnit": "ns", "traceEvents": [] })), "an empty trace");
+}
