@@ -47,7 +47,8 @@ const fn cost(mnemonic: &'static str, with: &'static str, cycles: u64, from: Fro
     Cost { mnemonic, with, cycles, from }
 }
 
-const SKYBRIDGE: From = From::Published("Mi et al., SkyBridge, EuroSys 2019, section 2: Skylake (i7-6700K)");
+const SKYBRIDGE: From =
+    From::Published("Mi et al., SkyBridge, EuroSys 2019, doi 10.1145/3302424.3303946: Skylake");
 const FOG: From = From::Published("Fog, Instruction tables: Skylake-X");
 const INTEL: From =
     From::Published("Intel, Optimization Reference Manual: PAUSE takes up to 140 cycles on Skylake");
@@ -55,7 +56,8 @@ const SMALL: From = From::Assumed("microcoded, neither serialising nor waiting")
 const LARGE: From = From::Assumed("microcoded, serialising or of as much microcode");
 
 /// Cycles of instructions that are microcoded, serialising or privileged. The same for every model: the order of
-/// magnitude is what they are for. The first entry that fits is taken.
+/// magnitude is what they are for. The first entry that fits is taken. The figures stand here as their authors are
+/// remembered to have published them, not copied from the page: look there before a cycle more or less matters.
 const COSTS: &[Cost] = &[
     cost("syscall", "", 82, SKYBRIDGE),
     cost("sysretq", "", 75, SKYBRIDGE),

@@ -128,6 +128,8 @@ pub struct Answer {
     /// The committed figure, where there is one for this machine.
     pub committed: Option<u64>,
     pub estimate: Result<Vec<Estimate>, String>,
+    /// Of what it is compared with.
+    pub base_estimate: Vec<Estimate>,
     /// What it is compared with: its name, itself, and what differs.
     pub base: Option<(String, Explained, Difference)>,
 }
@@ -151,6 +153,10 @@ pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let answer = Answer {
         committed: baseline.committed(&host, target.cpus, &target.row),
         estimate: cycles::estimate(&now.lines).map_err(|error| format!("{error:#}")),
+        base_estimate: base
+            .as_ref()
+            .and_then(|(_, base, _)| cycles::estimate(&base.lines).ok())
+            .unwrap_or_default(),
         now,
         base,
     };
@@ -270,7 +276,13 @@ mod tests {
         assert_eq!(lost.total(), 9);
         let Err(Trouble::CheckFailed(text)) = lost.check() else { panic!("not reported") };
         assert!(text.contains("1 instructions are in no phase"), "{text}");
-        let answer = Answer { now: lost, committed: None, estimate: Err("none".to_owned()), base: None };
+        let answer = Answer {
+            now: lost,
+            committed: None,
+            estimate: Err("none".to_owned()),
+            base_estimate: Vec::new(),
+            base: None,
+        };
         let text = show::text(&answer);
         assert!(text.contains("in no phase") && text.ends_with("total: 9 instructions\n"), "{text}");
     }

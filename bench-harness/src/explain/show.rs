@@ -262,9 +262,11 @@ fn estimates(out: &mut String, answer: &Answer) {
         style("cycles").bold()
     );
     for estimate in estimates {
+        let base = answer.base_estimate.iter().find(|base| base.cpu == estimate.cpu);
+        let base = base.map_or(String::new(), |base| format!("; base {}", base.cycles()));
         let _ = writeln!(
             out,
-            "  {:<16} {:>6} = {} by llvm-mca + {} published + {} assumed",
+            "  {:<16} {:>6} = {} by llvm-mca + {} published + {} assumed{base}",
             estimate.cpu,
             estimate.cycles(),
             estimate.ordinary,
@@ -338,7 +340,8 @@ pub fn json(answer: &Answer) -> Result<String> {
         Err(why) => (json!(null), json!(why)),
     };
     let base = answer.base.as_ref().map(|(name, base, difference)| {
-        json!({"name": name, "total": base.total(), "changes": difference.changes})
+        let (changes, estimate) = (&difference.changes, &answer.base_estimate);
+        json!({"name": name, "total": base.total(), "changes": changes, "estimate": estimate})
     });
     let value = json!({
         "explained": answer.now,
@@ -378,7 +381,13 @@ mod tests {
             let difference = Difference::new(&base.lines, &now.lines);
             ("HEAD~1".to_owned(), base, difference)
         });
-        Answer { now, committed: Some(4), estimate: Err("no analyser".to_owned()), base }
+        Answer {
+            now,
+            committed: Some(4),
+            estimate: Err("no analyser".to_owned()),
+            base_estimate: Vec::new(),
+            base,
+        }
     }
 
     #[test]
@@ -399,6 +408,15 @@ mod tests {
         assert!(added.contains("checks") && added.contains("nop") && added.contains("a.s:9"), "{added}");
         assert!(text.contains("base: HEAD~1, 3 instructions"), "{text}");
         assert!(text.ends_with("total: 4 instructions\n"), "{text}");
+    }
+
+    #[test]
+    fn both_builds_are_estimated() {
+        let of = |ordinary| vec![cycles::Estimate { cpu: "Z", ordinary, published: 2, assumed: 1 }];
+        let answer = Answer { estimate: Ok(of(40)), base_estimate: of(30), ..answer(Some(explained(false))) };
+        let text = text(&answer);
+        assert!(text.contains("43 = 40 by llvm-mca + 2 published + 1 assumed; base 33"), "{text}");
+        assert!(text.contains("ESTIMATE"), "{text}");
     }
 
     #[test]
