@@ -20,6 +20,10 @@ use crate::TaskId;
 pub const EVENT_WORDS: usize = 4;
 /// Bytes of an event.
 pub const EVENT_BYTES: usize = 8 * EVENT_WORDS;
+/// Events that a ring keeps if the boot option `trace_events` does not say otherwise.
+pub const RING_EVENTS: u32 = 1 << 14;
+/// Most that it can keep.
+pub const RING_EVENTS_MAX: u32 = 1 << 20;
 /// The log port's channel that rings leave the machine on.
 pub const TRACE_CHANNEL: u8 = 0x82;
 

@@ -8,30 +8,33 @@
 //! [`stop`] makes all CPUs leave off, so that what led to the end is not written over while it is read out. A CPU may
 //! still finish an event that it has begun.
 
-use abi::trace::Event;
-
-use crate::cpu::Pin;
-
 /// Whether this build has tracing. What is written only `if ENABLED` costs nothing in others.
 pub const ENABLED: bool = cfg!(feature = "trace");
 
-/// Writes an event into this CPU's ring. `make` is called only where there is one.
 #[cfg(not(feature = "trace"))]
-#[inline(always)]
-pub fn record(_: Pin<'_>, _make: impl FnOnce() -> Event) {}
+mod off {
+    use abi::trace::Event;
 
-/// The time that something began which is recorded only when it is over: a mailbox push, so that its event comes
-/// before whatever the message brings about.
-#[cfg(not(feature = "trace"))]
-#[inline(always)]
-pub fn begin() -> u64 {
-    0
+    use crate::cpu::Pin;
+
+    /// Writes an event into this CPU's ring. `make` is called only where there is one.
+    #[inline(always)]
+    pub fn record(_: Pin<'_>, _make: impl FnOnce() -> Event) {}
+
+    /// The time that something begins which is recorded only when it is over: a mailbox push, so that its event comes
+    /// before whatever the message brings about. 0: no events are written.
+    #[inline(always)]
+    pub fn begin() -> u64 {
+        0
+    }
+
+    /// [`record`] for what began at a given time.
+    #[inline(always)]
+    pub fn record_since(_: Pin<'_>, _began: u64, _make: impl FnOnce() -> Event) {}
 }
 
-/// [`record`] for what began at a given time.
 #[cfg(not(feature = "trace"))]
-#[inline(always)]
-pub fn record_since(_: Pin<'_>, _began: u64, _make: impl FnOnce() -> Event) {}
+pub use off::*;
 
 #[cfg(feature = "trace")]
 mod rings {
@@ -139,6 +142,7 @@ mod rings {
         reader.read(ring.words()?, &ring.head)
     }
 
+    /// Writes an event into this CPU's ring. `make` is called only where there is one.
     #[inline]
     pub fn record(pin: Pin<'_>, make: impl FnOnce() -> Event) {
         if AURORA_TRACE.on.load(Ordering::Relaxed) {
@@ -146,12 +150,14 @@ mod rings {
         }
     }
 
-    /// 0: no events are written.
+    /// The time that something begins which is recorded only when it is over: a mailbox push, so that its event comes
+    /// before whatever the message brings about. 0: no events are written.
     #[inline]
     pub fn begin() -> u64 {
         if AURORA_TRACE.on.load(Ordering::Relaxed) { now() } else { 0 }
     }
 
+    /// [`record`] for what began at a given time.
     #[inline]
     pub fn record_since(pin: Pin<'_>, began: u64, make: impl FnOnce() -> Event) {
         if began != 0 {

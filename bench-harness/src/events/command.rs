@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use abi::trace::{RING_EVENTS, RING_EVENTS_MAX};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use console::style;
@@ -45,7 +46,8 @@ pub struct TraceArgs {
     #[arg(long, global = true, value_delimiter = ',', value_name = "QUERY,…")]
     query: Vec<Query>,
     /// Events that each CPU's ring keeps, a power of two
-    #[arg(long, global = true, default_value_t = 1 << 14)]
+    #[arg(long, global = true, default_value_t = RING_EVENTS,
+        value_parser = clap::value_parser!(u32).range(2..=i64::from(RING_EVENTS_MAX)))]
     events: u32,
     /// Where the JSON goes; the events themselves go beside it, as .bin
     #[arg(long, global = true, default_value = "target/trace/latest.json", value_name = "FILE")]
@@ -194,6 +196,9 @@ fn judge(found: &Findings) -> Result<(), Trouble> {
     }
     let count = found.violations.len();
     let summary = format!("check: {} events, {count} violations", found.events);
+    if found.events == 0 {
+        return Err(Trouble::CheckFailed("there is nothing to check: the trace has no events".to_owned()));
+    }
     if count == 0 {
         println!("{}", style(summary).green());
         return Ok(());
@@ -202,7 +207,6 @@ fn judge(found: &Findings) -> Result<(), Trouble> {
     Err(Trouble::CheckFailed(format!("the trace breaks {count} rules, the first: {}", found.violations[0])))
 }
 
-/// For tests of the command's own words.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +234,12 @@ mod tests {
         let stress = job(&["stress", "--seed", "7", "--cpus", "3", "--variant", "trace-planted-x"]);
         assert!(stress.command_line.contains("run=stress seed=7"), "{}", stress.command_line);
         assert_eq!((stress.cpus, stress.variant.as_str()), (3, "trace-planted-x"));
+    }
+
+    #[test]
+    fn nothing_to_check_is_no_success() {
+        assert!(judge(&Findings::default()).is_err());
+        assert!(judge(&Findings { events: 1, ..Findings::default() }).is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use abi::trace::{EVENT_BYTES, Event, RingPart, TRACE_CHANNEL};
+use abi::trace::{EVENT_BYTES, Event, RING_EVENTS_MAX, RingPart, TRACE_CHANNEL};
 use anyhow::{Result, bail};
 
 use crate::records::{Piece, Splitter};
@@ -128,7 +128,7 @@ impl Trace {
                 line += &format!(
                     ", {} before them were written over (a longer ring: --events {})",
                     ring.lost,
-                    (ring.lost + ring.events.len() as u64).next_power_of_two()
+                    (ring.lost + ring.events.len() as u64).next_power_of_two().min(RING_EVENTS_MAX.into())
                 );
             }
             if ring.unknown > 0 {

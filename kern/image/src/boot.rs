@@ -131,13 +131,11 @@ pub fn make(boot: &'static Boot) -> Option<Made> {
 /// Gives every CPU its ring of events: as many as the boot option `trace_events` says.
 #[cfg(feature = "trace")]
 fn make_rings(boot: &Boot) -> Option<()> {
-    use abi::trace::EVENT_WORDS;
+    use abi::trace::{EVENT_WORDS, RING_EVENTS, RING_EVENTS_MAX};
     use core::sync::atomic::AtomicU64;
 
-    const EVENTS: usize = 1 << 14;
-    const MOST: usize = 1 << 20;
-    let wanted = boot.option("trace_events").and_then(|events| events.parse().ok()).unwrap_or(EVENTS);
-    let words = wanted.clamp(EVENT_WORDS, MOST).next_power_of_two() * EVENT_WORDS;
+    let wanted = boot.option("trace_events").and_then(|events| events.parse().ok()).unwrap_or(RING_EVENTS);
+    let words = wanted.clamp(2, RING_EVENTS_MAX).next_power_of_two() as usize * EVENT_WORDS;
     for cpu in (0..boot.cpus).filter_map(CpuId::new) {
         let range = kernel::take_pages((words * size_of::<u64>()) as u64, 4096)?;
         // SAFETY: just taken from the free memory, which the direct map shows, for ever; any bytes are atomics.

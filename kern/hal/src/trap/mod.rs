@@ -131,7 +131,8 @@ fn non_maskable(frame: &KernelFrame) {
     if let Some(cpu) = percpu::this() {
         cpu.nmis.fetch_add(1, Ordering::Relaxed);
         let mode = if frame.from_user() { "user" } else { "kernel" };
-        eprintln!("aurora: NMI on {:?} in {mode} code at {:#x}, ignored", cpu.id, frame.rip);
+        let then = if cfg!(feature = "trace") { "the run ends" } else { "ignored" };
+        eprintln!("aurora: NMI on {:?} in {mode} code at {:#x}, {then}", cpu.id, frame.rip);
         if !frame.from_user() {
             dump::backtrace(frame.rip, frame.rbp);
         }
