@@ -1,11 +1,11 @@
 //! Tracing: a ring of events for each CPU. Without the feature `trace` all of this compiles to nothing.
 //!
 //! # Who writes
-//! A CPU writes its own ring alone, with interrupts off; the [`Pin`] proves both. The fastpaths write from assembly
-//! (`ipc-fast/src/trace.s`), by the same protocol ([`crate::ring`]): they find the ring at [`AURORA_TRACE`].
+//! A CPU writes its own ring alone, with interrupts off; the [`Pin`](crate::cpu::Pin) proves both. The fastpaths write from assembly
+//! (`ipc-fast/src/trace.s`), by the same protocol ([`crate::ring`]): they find the ring at `AURORA_TRACE`.
 //!
 //! # When it stops
-//! [`stop`] makes all CPUs leave off, so that what led to the end is not written over while it is read out. A CPU may
+//! `stop` makes all CPUs leave off, so that what led to the end is not written over while it is read out. A CPU may
 //! still finish an event that it has begun.
 
 /// Whether this build has tracing. What is written only `if ENABLED` costs nothing in others.
