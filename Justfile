@@ -121,10 +121,9 @@ reference: _harness
 figures: _harness
     '{{harness}}' figures --update README.md
 
-# Debug the kernel: gdb with QEMU behind it, stopped at its first instruction (`just gdb --cpus 2 run=test`)
-gdb *args: build
-    command -v gdb >/dev/null || { echo 'gdb is missing: apt-get install gdb' >&2; exit 1; }
-    gdb '{{boot}}/aurora' -ex "target remote | exec $('{{harness}}' run --print {{args}}) -S -gdb stdio"
+# Debug the kernel with helpers that know it: `just gdb run=test`, `just gdb --stress --seed 7 --stop-at 5000`, `just gdb --record run=test` (see `just gdb --help`)
+gdb *args: (_campaign_kernels args)
+    '{{harness}}' gdb {{args}}
 
 # The kernels that campaigns run, and the one with a planted bug that the arguments name.
 _campaign_kernels args: build (_kernel "chaos" "--features chaos,dump") \

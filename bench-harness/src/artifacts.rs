@@ -43,6 +43,11 @@ impl Artifacts {
         &self.boot
     }
 
+    /// Where the output of runs goes.
+    pub fn runs(&self) -> &Path {
+        &self.runs
+    }
+
     /// The kernel built as `variant`; the empty variant is the ordinary one.
     pub fn kernel(&self, variant: &str) -> Result<PathBuf> {
         let name = if variant.is_empty() { "aurora".to_owned() } else { format!("aurora-{variant}") };

@@ -74,6 +74,7 @@ pub fn run(artifacts: &Artifacts, model: &str, image: &Path, limit: Duration) ->
         ending,
         last_words: heard.last_words(),
         mitigations: Vec::new(),
+        events: None,
         reports: heard.reports,
         elapsed: started.elapsed(),
     })

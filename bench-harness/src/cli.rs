@@ -13,7 +13,9 @@ use crate::machine::{Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
-use crate::{bench, campaign, diff, events, explain, figures, iso, pack, probe, reference, stress, suite};
+use crate::{
+    bench, campaign, diff, events, explain, figures, gdb, iso, pack, probe, reference, stress, suite,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +27,16 @@ Examples:
   aurora-bench explain null_syscall           its instructions, one by one
   aurora-bench probe                          which accelerator gives cycles here
 ";
+
+const GDB_EXAMPLES: &str = "\
+Examples:
+  aurora-bench gdb run=test                                   stopped before the first instruction
+  aurora-bench gdb --stress --seed 7 --stop-at 5000           all CPUs stopped at event 5000 of seed 7
+  aurora-bench gdb --stress --seed 7 --stop-time 812345678    at its first event from that TSC on
+  aurora-bench gdb --record run=test only=ipc                 recorded, then replayed: reverse-stepi works
+  aurora-bench gdb --stress --seed 7 --stop-at 5000 --batch --ex 'aurora cpus'
+
+In gdb: `aurora help`.";
 
 #[derive(Parser, Debug)]
 #[command(version, about, after_help = format!("{EXAMPLES}\n{STATUS_HELP}"))]
@@ -76,6 +88,9 @@ enum Command {
         aurora-bench explain yield_to --diff HEAD~1           what the last commit changed\n  \
         aurora-bench explain call_reply_cross_as --diff kernel:nofast")]
     Explain(ExplainArgs),
+    /// gdb on the kernel: from its start, at an event of a stress seed, or on a recorded run
+    #[command(after_help = GDB_EXAMPLES)]
+    Gdb(GdbArgs),
     /// Every kind of test; the last line is `N passed, N failed`
     Test(TestArgs),
     /// The kernel tests on Bochs's processor models
@@ -174,6 +189,51 @@ pub(crate) struct StressArgs {
 }
 
 #[derive(Args, Debug)]
+struct GdbArgs {
+    /// A stress run under icount, instead of words for the command line
+    #[arg(long, conflicts_with = "words", requires = "seed")]
+    stress: bool,
+    /// Seed of the stress run
+    #[arg(long, requires = "stress")]
+    seed: Option<u32>,
+    /// Messages of the stress run: as many as the run to look at has, or it is another one
+    #[arg(long, default_value_t = 100_000)]
+    messages: u64,
+    /// How idle CPUs wait in the stress run (default: as `stress` has it)
+    #[arg(long)]
+    idle: Option<stress::Idle>,
+    /// Stop at event N of the seed; stress says how many there are
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "stress", hide_default_value = true)]
+    stop_at: u64,
+    /// Stop at the first event at or after this TSC, as stall reports have it
+    #[arg(long, default_value_t = 0, value_name = "TSC", requires = "stress", hide_default_value = true)]
+    stop_time: u64,
+    /// Record the run first, then replay it (one CPU): gdb can go backwards
+    #[arg(long)]
+    record: bool,
+    /// How QEMU executes the guest
+    #[arg(long, default_value = "icount")]
+    mode: Mode,
+    /// Number of CPUs (default: 4 for stress, else 1)
+    #[arg(long)]
+    cpus: Option<u32>,
+    /// Build of the kernel (default: chaos for stress, else the ordinary one)
+    #[arg(long)]
+    variant: Option<String>,
+    /// A command for gdb, once it has attached; may be given several times
+    #[arg(long = "ex", value_name = "COMMAND")]
+    commands: Vec<String>,
+    /// End gdb after these commands
+    #[arg(long)]
+    batch: bool,
+    /// The helper commands
+    #[arg(long, default_value = "kern/gdb/aurora.py", value_name = "FILE")]
+    script: PathBuf,
+    /// Words for the kernel's command line
+    words: Vec<String>,
+}
+
+#[derive(Args, Debug)]
 struct DiffArgs {
     /// First seed
     #[arg(long, default_value_t = diff::Wanted::USUAL.seed)]
@@ -259,6 +319,7 @@ pub fn main() -> Result<()> {
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
         }
+        Command::Gdb(args) => gdb::gdb(&common.lab()?, &args.wanted()),
         Command::Campaign(args) => run_campaign(&common, args),
         Command::Explain(args) => explain::command(&common.lab()?, &args.wanted()),
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
@@ -341,6 +402,44 @@ impl StressArgs {
             replay: self.replay,
             idle: self.idle,
             variant: self.variant.clone(),
+            stop: stress::Stop::default(),
+        }
+    }
+}
+
+impl GdbArgs {
+    fn wanted(self) -> gdb::Wanted {
+        let what = match self.seed.filter(|_| self.stress) {
+            Some(seed) => gdb::What::Stress {
+                wanted: stress::Wanted {
+                    seed: Some(seed),
+                    seeds: 1,
+                    cpus: self.cpus.unwrap_or(4),
+                    messages: self.messages,
+                    mode: Mode::Icount,
+                    replay: false,
+                    idle: self.idle,
+                    variant: self.variant,
+                    stop: stress::Stop { at: self.stop_at, time: self.stop_time },
+                },
+                seed,
+            },
+            None => gdb::What::Boot(Job {
+                label: "run".to_owned(),
+                variant: self.variant.unwrap_or_default(),
+                command_line: self.words.join(" "),
+                mode: self.mode,
+                cpus: self.cpus.unwrap_or(1),
+                trace: None,
+                limit: SILENCE * 10,
+            }),
+        };
+        gdb::Wanted {
+            what,
+            record: self.record,
+            commands: self.commands,
+            batch: self.batch,
+            script: self.script,
         }
     }
 }

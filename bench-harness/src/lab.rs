@@ -59,6 +59,7 @@ impl Lab {
             cpus: job.cpus,
             cpu_model: GUEST_CPU,
             plugin,
+            debug: None,
             limit: self.limit.unwrap_or(job.limit),
         })
     }

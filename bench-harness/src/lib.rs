@@ -22,6 +22,8 @@ pub mod diff;
 pub mod events;
 pub mod explain;
 pub mod figures;
+pub mod gdb;
+pub mod gdbtest;
 pub mod host;
 pub mod iso;
 pub mod lab;

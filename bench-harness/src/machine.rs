@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -121,6 +122,43 @@ pub struct Plugin {
     pub arguments: Vec<String>,
 }
 
+/// A debugger is to attach.
+#[derive(Clone, Debug)]
+pub struct Debug {
+    /// Unix socket of QEMU's gdb stub.
+    pub socket: PathBuf,
+    /// Wait before the first instruction.
+    pub hold: bool,
+    pub replay: Option<Replay>,
+}
+
+/// Recording or replaying: what came from outside, and a snapshot of the start.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// Else it is replayed.
+    pub recording: bool,
+    pub log: PathBuf,
+    pub disk: PathBuf,
+}
+
+impl Debug {
+    fn arguments(&self) -> Vec<OsString> {
+        let stub = format!("unix:{},server=on,wait=off", option_value(&self.socket));
+        let mut all: Vec<OsString> = vec!["-gdb".into(), stub.into()];
+        if self.hold {
+            all.push("-S".into());
+        }
+        if let Some(replay) = &self.replay {
+            let disk = format!("if=none,driver=qcow2,file={},id=snapshot", option_value(&replay.disk));
+            let how = if replay.recording { "record" } else { "replay" };
+            // The later one of two `-icount` adds to the first.
+            let log = format!("rr={how},rrfile={},rrsnapshot=start", option_value(&replay.log));
+            all.extend(["-drive".into(), disk.into(), "-icount".into(), log.into()]);
+        }
+        all
+    }
+}
+
 /// One boot of the machine.
 #[derive(Clone, Debug)]
 pub struct Boot {
@@ -132,6 +170,7 @@ pub struct Boot {
     pub cpus: u32,
     pub cpu_model: &'static str,
     pub plugin: Option<Plugin>,
+    pub debug: Option<Debug>,
     /// Ends the run whatever the guest says.
     pub limit: Duration,
 }
@@ -188,6 +227,7 @@ impl Boot {
             let more: String = plugin.arguments.iter().map(|argument| format!(",{argument}")).collect();
             all.extend(["-plugin".into(), format!("file={library},out={output}{more}").into()]);
         }
+        all.extend(self.debug.iter().flat_map(Debug::arguments));
         all
     }
 
@@ -214,8 +254,15 @@ impl Boot {
         let said = std::fs::File::create(&outputs.qemu)
             .with_context(|| format!("creating {}", outputs.qemu.display()))?;
         // The session ends the run at the limit, with more to say; this is for when it cannot.
-        let backstop = self.limit.as_secs() + 30;
-        let child = ending_with_us("timeout")
+        // A person with a debugger thinks for longer than a guest runs.
+        let patience = if self.debug.is_some() { 24 * 3600 } else { 30 };
+        let backstop = self.limit.as_secs() + patience;
+        let mut command = ending_with_us("timeout");
+        if self.debug.is_some() {
+            // An interrupt from the terminal is the debugger's.
+            command.process_group(0);
+        }
+        let child = command
             .args(["--foreground", "-k", KILL_AFTER, &backstop.to_string()])
             .arg(&qemu.program)
             .args(self.machine_arguments())
@@ -259,6 +306,7 @@ mod tests {
                 output: "/o".into(),
                 arguments: vec!["record=on".into()],
             }),
+            debug: None,
             limit: Duration::from_secs(1),
         }
     }

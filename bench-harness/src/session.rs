@@ -73,6 +73,8 @@ pub struct Session {
     pub elapsed: Duration,
     /// What the kernel says of speculative-execution mitigations, one entry for each attack.
     pub mitigations: Vec<String>,
+    /// How many events a chaos build counted.
+    pub events: Option<u64>,
 }
 
 /// Guest exit codes as QEMU statuses: (code << 1) | 1.
@@ -88,6 +90,8 @@ pub const SILENCE: Duration = Duration::from_secs(120);
 const LAST_WORDS: usize = 40;
 /// How the kernel's boot lines about mitigations start.
 const MITIGATION: &str = "aurora: mitigation ";
+/// How a chaos build's last line but one starts.
+const EVENTS: &str = "aurora: chaos: ";
 
 /// Boots once, telling `listener` what the guest says as it says it.
 pub fn run(
@@ -164,6 +168,7 @@ struct Ear {
     last_words: VecDeque<String>,
     states: Vec<String>,
     mitigations: Vec<String>,
+    events: Option<u64>,
 }
 
 impl Ear {
@@ -181,6 +186,7 @@ impl Ear {
             last_words: VecDeque::new(),
             states: Vec::new(),
             mitigations: Vec::new(),
+            events: None,
         }
     }
 
@@ -255,6 +261,8 @@ impl Ear {
             Event::Serial(line) => {
                 if let Some(text) = line.strip_prefix(MITIGATION) {
                     self.mitigations.push(text.to_owned());
+                } else if let Some(text) = line.strip_prefix(EVENTS) {
+                    self.events = text.split(' ').next().and_then(|number| number.parse().ok());
                 }
             }
             Event::Log(_) | Event::State(_) | Event::Skipped(_) => {}
@@ -273,7 +281,8 @@ impl Ear {
 
     fn into_session(self, label: String, ending: Ending, elapsed: Duration) -> Session {
         let last_words = self.last_words.into_iter().chain(self.states).collect();
-        Session { label, ending, reports: self.reports, last_words, elapsed, mitigations: self.mitigations }
+        let Ear { reports, mitigations, events, .. } = self;
+        Session { label, ending, reports, last_words, elapsed, mitigations, events }
     }
 }
 

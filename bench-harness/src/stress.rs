@@ -36,6 +36,22 @@ pub struct Wanted {
     pub idle: Option<Idle>,
     /// Build of the kernel; by default the chaos build under icount and the ordinary one elsewhere.
     pub variant: Option<String>,
+    /// Where to stop the machine, for a debugger.
+    pub stop: Stop,
+}
+
+/// Where a chaos build stops: at an event, or at the first one at or after a time; 0 is never. Written with as
+/// many digits whatever the numbers, because what the kernel does until then must not depend on them.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Stop {
+    pub at: u64,
+    pub time: u64,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stop_at={:016} stop_time={:016}", self.at, self.time)
+    }
 }
 
 /// Runs every seed, printing a line for each.
@@ -44,6 +60,9 @@ pub fn stress(lab: &Lab, wanted: &Wanted) -> Result<()> {
         let run = run_seed(lab, wanted, seed)?;
         if let Some(outcome) = &run.outcome {
             println!("{}", outcome.line());
+        }
+        if let Some(events) = run.events {
+            lab.screen.say(&format!("seed {seed} has {events} events; {}", stop_command(wanted, seed)));
         }
         run.trouble.map_or(Ok(()), Err)?;
     }
@@ -57,6 +76,8 @@ pub struct Run {
     pub outcome: Option<Outcome>,
     /// Why the seed has failed, if it has.
     pub trouble: Option<Trouble>,
+    /// How many events a chaos build counted.
+    pub events: Option<u64>,
 }
 
 /// Runs a seed; twice, comparing the hashes, if that is wanted.
@@ -104,7 +125,7 @@ fn run_once(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
         Err(Trouble::NoMachine(why)) => return Err(Trouble::NoMachine(why).into()),
         verdict => verdict.err(),
     };
-    Ok(Run { outcome, trouble })
+    Ok(Run { outcome, trouble, events: session.events })
 }
 
 /// The command that runs a seed as `wanted` has it, in a shell.
@@ -123,6 +144,15 @@ pub fn command(wanted: &Wanted, seed: u32) -> String {
     if wanted.replay { line + " --replay" } else { line }
 }
 
+/// How to look at the machine in the middle of it.
+fn stop_command(wanted: &Wanted, seed: u32) -> String {
+    let line = command(&Wanted { replay: false, mode: Mode::Icount, ..wanted.clone() }, seed);
+    let options = line.split_once("--seed").map_or("", |(_, rest)| rest);
+    let variant = wanted.variant.as_deref().map(|variant| format!(" --variant '{variant}'"));
+    let options = options.split(" --variant").next().unwrap_or_default();
+    format!("to stop at one: ./justw gdb --stress --seed{options}{} --stop-at N", variant.unwrap_or_default())
+}
+
 /// Under icount the seed decides what happens: the chaos build's disturbances, and how idle CPUs wait,
 /// because each way wakes up by another path. They do not halt unless that is asked for: while all CPUs halt,
 /// another of QEMU's threads moves the clock, and which CPU then goes first is up to the host. With a host
@@ -132,7 +162,9 @@ fn command_line(wanted: &Wanted, seed: u32) -> String {
     let run = format!("run=stress seed={seed} messages={}", wanted.messages);
     let by_seed = if seed.is_multiple_of(2) { Idle::Poll } else { Idle::Mwait };
     match wanted.mode {
-        Mode::Icount => format!("{run} chaos={seed} idle={}", wanted.idle.unwrap_or(by_seed)),
+        Mode::Icount => {
+            format!("{run} chaos={seed} idle={} {}", wanted.idle.unwrap_or(by_seed), wanted.stop)
+        }
         Mode::Tcg | Mode::Kvm => format!("{run} idle={}", wanted.idle.unwrap_or(Idle::Halt)),
     }
 }
@@ -276,6 +308,35 @@ mod tests {
     fn what_is_wrong_or_missing_is_named() {
         let outcome = outcome(Mode::Tcg, &GOOD.replace("lost=0", "lost=2").replace("corrupted=0 ", ""));
         assert_eq!(outcome.wrong(), ["lost=2", "corrupted=?"]);
+    }
+
+    fn wanted(variant: Option<&str>, stop: Stop) -> Wanted {
+        Wanted {
+            seed: Some(7),
+            seeds: 1,
+            cpus: 4,
+            messages: 1000,
+            mode: Mode::Icount,
+            replay: false,
+            idle: None,
+            variant: variant.map(str::to_owned),
+            stop,
+        }
+    }
+
+    #[test]
+    fn where_it_stops_does_not_change_the_length_of_the_line() {
+        let line = |at, time| command_line(&wanted(None, Stop { at, time }), 7);
+        assert!(line(0, 0).ends_with("idle=mwait stop_at=0000000000000000 stop_time=0000000000000000"));
+        assert_eq!(line(0, 0).len(), line(1_234_567, 9_999_999_999_999_999).len());
+    }
+
+    #[test]
+    fn it_says_how_to_stop() {
+        let text = stop_command(&wanted(Some("planted-lost-wake"), Stop::default()), 7);
+        let command = "./justw gdb --stress --seed 7 --cpus 4 --messages 1000 --variant 'planted-lost-wake' --stop-at N";
+        assert_eq!(text, format!("to stop at one: {command}"));
+        assert!(stop_command(&wanted(None, Stop::default()), 7).ends_with("--messages 1000 --stop-at N"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use crate::bench;
 use crate::bochs;
 use crate::diff;
+use crate::gdbtest;
 use crate::iso;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
@@ -34,6 +35,8 @@ pub enum Step {
     Guest,
     /// Kernels with and without fastpaths: the same state after the same operations
     Diff,
+    /// gdb's helpers say what the kernel says, and a stop is the same again; if gdb is there
+    Gdb,
     /// Short stress runs, replayed where the mode can
     Stress,
     /// icount figures against the baseline
@@ -94,6 +97,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--release"], Some("loom")),
         Step::Guest => guest_tests(lab),
         Step::Diff => diff_games(lab),
+        Step::Gdb => gdbtest::run(lab),
         Step::Stress => stress_runs(lab),
         Step::Bench => figures(lab, &wanted.bench),
         Step::Bochs => bochs_tests(lab),
@@ -213,6 +217,7 @@ fn stress_runs(lab: &Lab) -> Result<Tally> {
             replay: true,
             idle: None,
             variant: None,
+            stop: stress::Stop::default(),
         };
         let result = stress::stress(lab, &wanted);
         if let Err(error) = &result {

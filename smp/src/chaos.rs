@@ -3,6 +3,9 @@
 //! With the feature `chaos` the kernel sets a hook that, driven by a seed, executes PAUSEs or lets a
 //! timer tick come in, so that instruction-counted runs reach interleavings they never would by
 //! themselves. Without it a point compiles to nothing.
+//!
+//! Points are numbered in the order in which CPUs come by them: that number is an *event* of the seed.
+//! Where QEMU counts instructions the same event is the same point of the same run, every time.
 
 /// Where the protocols of this crate can be torn apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,15 +35,17 @@ pub enum Point {
     HomeSet = 11,
 }
 
-/// What the kernel does at a point.
+/// What the kernel does at a point, and which event that is.
 #[cfg(feature = "chaos")]
-pub type Hook = fn(Point);
+pub type Hook = fn(Point, u64);
 
 #[cfg(feature = "chaos")]
 mod hook {
     use super::{Hook, Point};
-    use core::sync::atomic::{AtomicPtr, Ordering};
+    use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+    /// Counted from when there is a hook.
+    static EVENTS: AtomicU64 = AtomicU64::new(0);
     static HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
     /// Sets what happens at the points from now on.
@@ -53,15 +58,20 @@ mod hook {
         if !hook.is_null() {
             // SAFETY: not null, so `set_hook` stored it, which takes nothing but a `Hook`.
             let hook: Hook = unsafe { core::mem::transmute::<*mut (), Hook>(hook) };
-            hook(point);
+            hook(point, EVENTS.fetch_add(1, Ordering::Relaxed) + 1);
         }
+    }
+
+    /// How many events there were.
+    pub fn events() -> u64 {
+        EVENTS.load(Ordering::Relaxed)
     }
 }
 
 #[cfg(feature = "chaos")]
 pub(crate) use hook::point;
 #[cfg(feature = "chaos")]
-pub use hook::set_hook;
+pub use hook::{events, set_hook};
 
 #[cfg(not(feature = "chaos"))]
 #[inline(always)]

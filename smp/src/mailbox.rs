@@ -56,7 +56,7 @@ use crate::trace;
 /// `Node::owner`: in a mailbox.
 const QUEUED: u32 = u32::MAX;
 /// `Node::owner`: belongs to nobody; [`CoalescedBits`] says who may take it.
-const FREE: u32 = u32::MAX - 1;
+pub const FREE: u32 = u32::MAX - 1;
 
 pub use crate::coalesced::CoalescedBits;
 

@@ -19,6 +19,8 @@ pub struct Record {
     pub failure: Option<Failure>,
     /// Of all that happened, where that repeats.
     pub hash: Option<String>,
+    /// How many events a chaos build counted.
+    pub events: Option<u64>,
     pub seconds: f64,
     /// Short name of the build.
     pub build: String,
@@ -117,7 +119,14 @@ pub mod tests {
             replay: format!("./justw stress --seed {seed}"),
             kept: format!("runs/{seed}"),
         });
-        Record { seed, failure, hash: Some("ab".to_owned()), seconds: 1.5, build: "b".to_owned() }
+        Record {
+            seed,
+            failure,
+            hash: Some("ab".to_owned()),
+            events: Some(9),
+            seconds: 1.5,
+            build: "b".to_owned(),
+        }
     }
 
     fn bytes(records: &[Record]) -> Vec<u8> {

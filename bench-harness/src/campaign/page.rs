@@ -105,7 +105,7 @@ fn cause(why: &str) -> String {
 fn failures(findings: &Findings) -> Markup {
     html! {
         table {
-            tr { th { "seed" } th { "why, and what replays it" } th { "hash" } th.number { "seconds" } th { "build" } }
+            tr { th { "seed" } th { "why, and what replays it" } th { "hash" } th.number { "events" } th.number { "seconds" } th { "build" } }
             @for (record, failure) in failing(findings) {
                 tr id={ "seed-" (record.seed) } {
                     td { (record.seed) }
@@ -115,6 +115,7 @@ fn failures(findings: &Findings) -> Markup {
                         a href={ (failure.kept) "/" } { "what the guest said" }
                     }
                     td { code { (record.hash.as_deref().unwrap_or("-")) } }
+                    td.number { (record.events.map_or("-".to_owned(), |events| events.to_string())) }
                     td.number { (format!("{:.1}", record.seconds)) }
                     td { code { (record.build) } }
                 }

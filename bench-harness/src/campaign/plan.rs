@@ -84,6 +84,7 @@ impl Plan {
             replay: *replay,
             idle: *idle,
             variant: variant.clone(),
+            stop: stress::Stop::default(),
         })
     }
 

@@ -89,6 +89,7 @@ struct Runner<'a> {
 struct Outcome {
     failure: Option<(Part, String)>,
     hash: Option<String>,
+    events: Option<u64>,
 }
 
 impl Runner<'_> {
@@ -105,20 +106,25 @@ impl Runner<'_> {
         if outcome.failure.is_none() {
             remove(&dir)?;
         }
-        let failure = outcome.failure.map(|(part, why)| Failure {
+        let failure = outcome.failure.as_ref().map(|(part, why)| Failure {
             why: why.chars().take(WHY_MAX).collect(),
-            replay: self.plan.replay(seed, part),
+            replay: self.plan.replay(seed, *part),
             kept,
         });
         let seconds = started.elapsed().as_secs_f64();
-        Ok(Record { seed, failure, hash: outcome.hash, seconds, build: self.build.clone() })
+        let Outcome { hash, events, .. } = outcome;
+        Ok(Record { seed, failure, hash, events, seconds, build: self.build.clone() })
     }
 
     fn stress(&self, seed: u32) -> Result<Outcome> {
         let wanted = self.plan.stress(1).context("a plan for stress")?;
         let run = stress::run_seed(&self.lab, &wanted, seed)?;
         let hash = run.outcome.map(|outcome| outcome.hash().to_owned()).filter(|hash| hash.len() > 1);
-        Ok(Outcome { failure: run.trouble.map(|trouble| (Part::Whole, trouble.to_string())), hash })
+        Ok(Outcome {
+            failure: run.trouble.map(|trouble| (Part::Whole, trouble.to_string())),
+            hash,
+            events: run.events,
+        })
     }
 
     fn test(&self, seed: u32, cpus: u32, steps: u32) -> Result<Outcome> {
@@ -126,7 +132,7 @@ impl Runner<'_> {
             Some(why) => Some((Part::Game, why)),
             None => self.kernel_test(seed, cpus)?.map(|why| (Part::Whole, why)),
         };
-        Ok(Outcome { failure, hash: None })
+        Ok(Outcome { failure, hash: None, events: None })
     }
 
     fn kernel_test(&self, seed: u32, cpus: u32) -> Result<Option<String>> {

@@ -80,6 +80,7 @@ fn a_stress_run_that_lost_something_fails() {
         replay: true,
         idle: None,
         variant: None,
+        stop: stress::Stop::default(),
     };
     for (lost, passes) in [(0, true), (1, false)] {
         let guest = Guest::default().report(&format!("stress kills=0 lost={lost} {counts}")).exit(0x10);

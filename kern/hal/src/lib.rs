@@ -28,3 +28,4 @@ pub mod dev;
 pub mod pc;
 #[cfg(target_os = "none")]
 pub mod trap;
+mod words;

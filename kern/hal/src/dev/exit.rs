@@ -35,6 +35,8 @@ pub fn exit(verdict: Exit) -> ! {
     if lost > 0 {
         serial::emergency(format_args!("aurora: {lost} log records were too long and are lost\n"));
     }
+    #[cfg(feature = "chaos")]
+    serial::emergency(format_args!("aurora: chaos: {} events\n", smp::chaos::events()));
     serial::emergency(format_args!("aurora: exit {}\n", verdict.text()));
     serial::drain();
     // SAFETY: ends the virtual machine, or goes to a port that nothing listens to.

@@ -177,6 +177,20 @@ pub fn begin_to_die(why: core::fmt::Arguments<'_>) {
     lapic::stop_others();
 }
 
+/// Stops all CPUs where they are, for a debugger to look at: this one here, the others by NMI, so that none of them
+/// executes another instruction of its own.
+pub fn freeze(why: core::fmt::Arguments<'_>) -> ! {
+    x86_64::instructions::interrupts::disable();
+    if DYING.swap(true, Ordering::AcqRel) {
+        exit::halt();
+    }
+    crate::dev::serial::silence_others();
+    lapic::stop_others();
+    eprintln!("aurora: {why}");
+    crate::dev::serial::drain();
+    exit::halt()
+}
+
 /// For the kernel's panic handler: says what happened, where, and ends the run.
 pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
     begin_to_die(format_args!("{info}"));

@@ -1,0 +1,596 @@
+"""Helpers that show Aurora's kernel in gdb by name: `aurora help`.
+
+Everything is read from the kernel's debug information: types, fields and enumerators by name, sizes and
+offsets as the compiler laid them out. How words are packed is read from the static `kern_hal::words::AURORA_WORDS`. So there
+is no layout number here, and a kernel of another layout needs no other script.
+
+Objects are named as MachineDump names them: by type and the order in which a walk comes by them. The walk
+begins at the running task of the lowest CPU that runs one (`aurora from TASK-ADDRESS` sets another), goes
+through its process, capability space and their derivation trees, and so on; further CPUs come after it.
+What is printed of an object are words that MachineDump prints of it, too, but for what only a debugger sees.
+A kernel that runs may be in the middle of a change: what does not fit is shown as it is.
+"""
+
+import re
+
+import gdb
+
+LIST_MAX = 4096
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+def number(value):
+    """The one word that a value is, however many wrappers are around it."""
+    memory = gdb.selected_inferior().read_memory(int(value.address), value.type.sizeof)
+    return int.from_bytes(bytes(memory), "little")
+
+
+def at(type_name, address):
+    """The object of a type at an address."""
+    return gdb.Value(address).cast(gdb.lookup_type(type_name).pointer()).dereference()
+
+
+def follow(value, path):
+    """A field of a field."""
+    for name in path.split("."):
+        value = value[name]
+    return value
+
+
+def read(value, path):
+    return number(follow(value, path))
+
+
+def variant(type_name, value):
+    """The name of an enumerator, as a dump writes it: RecvTimed is recv-timed."""
+    for field in gdb.lookup_type(type_name).fields():
+        if field.enumval == value:
+            return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", field.name.split("::")[-1]).lower()
+    return "%s-%d" % (type_name, value)
+
+
+def table(value, element):
+    """The elements of a smp::door::Table."""
+    base, count = number(value["base"]), number(value["len"])
+    size = gdb.lookup_type(element).sizeof
+    return [at(element, base + index * size) for index in range(count)]
+
+
+class Words:
+    """How words are packed."""
+
+    def __init__(self):
+        words = gdb.parse_and_eval("kern_hal::words::AURORA_WORDS")
+        for field in words.type.fields():
+            setattr(self, field.name, int(words[field.name]))
+
+    def object_type(self, word):
+        return word & self.type_mask
+
+    def rights(self, word):
+        return word >> self.rights_shift & (1 << self.rights_bits) - 1
+
+    def address(self, word):
+        signed = word - (1 << 64) if word >> 63 else word
+        return (signed >> self.addr_shift) % (1 << 64) & ~(self.object_align - 1)
+
+
+KINDS = {  # By ObjType: the type, and what a dump calls it.
+    "Untyped": ("kern_base::memory::Untyped", "untyped"),
+    "CNode": ("kern_base::slot::CNode", "cnode"),
+    "VSpace": ("kern_base::memory::VSpace", "vspace"),
+    "Frame": ("kern_base::memory::Frame", "frame"),
+    "Process": ("kern_base::process::Process", "process"),
+    "Task": ("kern_base::task::Task", "task"),
+    "SchedContext": ("kern_base::sched_context::SchedContext", "time"),
+    "Group": ("kern_base::group::Group", "group"),
+    "Notification": ("kern_base::notification::Notification", "note"),
+    "Reply": ("kern_base::reply::Reply", "reply"),
+    "Machine": ("kern_core::MachineObject", "machine"),
+}
+SLOT = "kern_base::slot::Slot"
+TASK = KINDS["Task"][0]
+TIME = KINDS["SchedContext"][0]
+
+
+def object_types():
+    fields = gdb.lookup_type("abi::object::ObjType").fields()
+    return {field.enumval: field.name.split("::")[-1] for field in fields}
+
+
+# --- the kernel ---------------------------------------------------------------------------------------------
+
+class Kernel:
+    """The kernel, and the objects that a walk finds, with their names."""
+
+    start = None
+
+    def __init__(self):
+        self.words = Words()
+        self.types = object_types()
+        kernel = gdb.lookup_type("kern_core::Kernel<kern_hal::pc::Pc>")
+        once = gdb.parse_and_eval("aurora::boot::KERNEL")
+        self.k = once["data"].address.cast(kernel.pointer()).dereference()
+        block = kernel_field_target(self.k["cpus"]["base"])
+        self.cpus = table(self.k["cpus"], block)
+        self.names = {}
+        self.objects = []
+        self.counts = {}
+        self.trees = set()
+        self.walk()
+
+    # -- naming --
+
+    def name(self, address):
+        return "-" if address == 0 else self.names.get(address, "?")
+
+    def add(self, kind, address):
+        if address == 0 or address in self.names:
+            return
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.names[address] = "%s%d" % (KINDS[kind][1], self.counts[kind])
+        self.objects.append((kind, address))
+
+    def walk(self):
+        starts = [self.start] if self.start else []
+        starts += [read(cpu, "own.hot.current") for cpu in self.cpus]
+        # Where all idle, whoever is queued or last had time.
+        starts += [address for cpu in self.cpus for address in self.idlers(cpu)]
+        done = 0
+        for start in starts:
+            self.add("Task", start)
+            while done < len(self.objects):
+                self.lead_on(*self.objects[done])
+                done += 1
+
+    def idlers(self, cpu):
+        for _, time in self.queue(cpu):
+            yield read(at(TIME, time), "hot.value.task")
+        vspace = read(cpu, "own.hot.vspace")
+        if vspace:
+            process = read(at(KINDS["VSpace"][0], vspace), "process")
+            if process:
+                for entry in table(at(KINDS["Process"][0], process)["tasks"], "kern_base::process::TaskNumber"):
+                    yield number(entry["task"])
+
+    def lead_on(self, kind, address):
+        value = at(KINDS[kind][0], address)
+        if kind == "CNode":
+            for slot in table(value["slots"], SLOT):
+                self.add_slot(slot)
+        elif kind == "Task":
+            self.add("Process", read(value, "hot.value.process"))
+        elif kind == "Process":
+            self.add("CNode", number(value["cnode"]))
+            self.add("VSpace", number(value["vspace"]))
+            for entry in table(value["tasks"], "kern_base::process::TaskNumber"):
+                self.add("Task", number(entry["task"]))
+
+    def add_slot(self, slot):
+        kind, address = self.target(slot)
+        if kind is None or address in self.trees:
+            return
+        for member in self.tree(slot):
+            kind, address = self.target(member)
+            if kind is not None:
+                self.add(kind, address)
+                self.trees.add(address)
+
+    def target(self, slot):
+        word = number(slot["word"])
+        kind = self.types.get(self.words.object_type(word))
+        return (kind, self.words.address(word)) if kind in KINDS else (None, 0)
+
+    def tree(self, slot):
+        """All slots of a derivation tree, in its order."""
+        while number(slot["prev"]):
+            slot = at(SLOT, number(slot["prev"]))
+        while True:
+            yield slot
+            following = number(slot["next"])
+            if not following:
+                return
+            slot = at(SLOT, following)
+
+    def of_kind(self, *kinds):
+        for kind, address in self.objects:
+            if kind in kinds:
+                yield self.name(address), at(KINDS[kind][0], address)
+
+    def find(self, name):
+        for kind, address in self.objects:
+            if self.names[address] == name:
+                return kind, at(KINDS[kind][0], address)
+        raise gdb.GdbError("no object is called %s: `aurora objects` lists all" % name)
+
+    # -- lists --
+
+    def queue(self, cpu):
+        """Who waits for a CPU: (priority, SchedContext), next first."""
+        queue = follow(cpu, "own.sched.queue")
+        links = "hot.value.state.links"
+        front = number(queue["front"])
+        if front:
+            yield read(at(TIME, front), links + ".place") - 1, front
+        for priority in range(255, -1, -1):
+            time = read(queue["classes"][priority], "first")
+            for _ in range(LIST_MAX):
+                if not time:
+                    break
+                yield priority, time
+                time = read(at(TIME, time), links + ".next")
+
+    def waiting(self, queue):
+        """Tasks of a PrioList: (priority, task)."""
+        task = number(queue["first"])
+        for _ in range(LIST_MAX):
+            if not task:
+                return
+            links = follow(at(TASK, task), "msg.value.queue")
+            yield number(links["priority"]), task
+            task = number(links["next"])
+
+    def mail(self, cpu):
+        """What is in a mailbox, oldest first: the addresses of nodes."""
+        mailbox = cpu["mailbox"]
+        node_type = kernel_field_target_of_atomic(mailbox["head"])
+        node, newest = number(mailbox["first"]), number(mailbox["head"])
+        if newest and not node:
+            yield None
+        for _ in range(LIST_MAX):
+            if not node:
+                return
+            value = at(node_type, node)
+            yield value
+            following = number(value["next"])
+            if not following and node != newest:
+                yield None
+            node = following
+
+    def node_owner(self, node):
+        """Of the objects that are known: whose node it is, and which."""
+        address = int(node.address)
+        for name, task in self.of_kind("Task"):
+            if address == int(task["msg_node"].address):
+                return name, "message"
+            if address == int(follow(task, "ctl.node").address):
+                return name, "control"
+        for name, note in self.of_kind("Notification"):
+            if address == int(follow(note, "remote.node").address):
+                return name, "bits"
+        return "?", "grace"
+
+
+def kernel_field_target(pointer):
+    """The name of the type that a pointer points to."""
+    return pointer.type.strip_typedefs().target().name
+
+
+def kernel_field_target_of_atomic(atomic):
+    """The same of an AtomicPtr."""
+    return re.search(r"AtomicPtr<(.*)>$", atomic.type.strip_typedefs().name).group(1)
+
+
+# --- lines --------------------------------------------------------------------------------------------------
+
+def listed(items):
+    return "[" + " ".join(items) + "]"
+
+
+def header_words(value):
+    return ["refs=%d" % read(value, "header.refs")]
+
+
+def cpu_line(k, cpu):
+    own = cpu["own"]
+    words = ["cpu=%d" % number(cpu["id"])]
+    if read(cpu, "mailbox.head"):
+        words.append("mail")
+    words += ["runs=" + k.name(read(own, "hot.current")), "with=" + k.name(read(own, "sched.current"))]
+    words.append("in=" + k.name(read(own, "hot.vspace")))
+    queued = ["%x:%s" % (priority, k.name(time)) for priority, time in k.queue(cpu)]
+    words.append("queued=" + listed(queued))
+    return words
+
+
+def task_line(k, name, task):
+    w, hot = k.words, follow(task, "hot.value")
+    word = number(hot["state"])
+    state = word & 0xff & ~w.state_plain
+    words = [name] + header_words(task)
+    words += ["id=%x" % number(task["id"]), "home=%d" % read(task, "hot.home")]
+    state_name = variant("kern_base::task::State", state)
+    words.append("state=%s#%d" % (state_name, word >> w.state_generation_shift))
+    words.append("on=%d" % (word >> w.state_home_shift & 0xffff))
+    flags = word >> w.state_flags_shift & 0xff
+    words += ["vector"] if flags & w.flag_vector else []
+    words += ["suspended"] if flags & w.flag_suspended else []
+    words.append("pending=%d" % number(hot["pending"]))
+    for key, field in [("process", "process"), ("own-time", "own_sc"), ("caller", "caller")]:
+        words.append("%s=%s" % (key, k.name(number(hot[field]))))
+    senders = ["%x:%s" % (priority, k.name(other)) for priority, other in k.waiting(hot["senders"])]
+    words.append("senders=" + listed(senders))
+    words += ["bound=" + k.name(number(hot["bound"])), "waits-for=" + k.name(number(hot["waits_for"]))]
+    words.append("callee=" + k.name(read(task, "msg.value.callee")))
+    return words
+
+
+def time_line(k, name, time):
+    hot = follow(time, "hot.value")
+    words = [name] + header_words(time) + ["priority=%d" % (read(hot, "state.rank") - 1)]
+    words += ["with=" + k.name(number(hot["task"])), "of=" + k.name(number(hot["owner"]))]
+    place = read(hot, "state.links.place")
+    return words + (["queued=%d" % (place - 1)] if place else [])
+
+
+def note_line(k, name, note):
+    hot = follow(note, "hot.value")
+    words = [name] + header_words(note) + ["remote=%x" % read(note, "remote.bits")]
+    words += ["bits=%x" % number(hot["bits"])]
+    return words + ["waiter=" + k.name(number(hot["waiter"])), "bound=" + k.name(number(hot["bound"]))]
+
+
+def reply_line(k, name, reply):
+    hot = follow(reply, "hot.value")
+    links = ["%s=%s" % (key, k.name(number(hot[key]))) for key in ("caller", "server", "next", "prev")]
+    return [name] + header_words(reply) + links
+
+
+def group_line(k, name, group):
+    members = ["%x:%x" % (index, number(record))
+               for index, record in enumerate(table(group["members"], member_type(group))) if number(record)]
+    exposed = []
+    for index, exposure in enumerate(table(group["exposures"], "kern_base::group::Exposure")):
+        kind, address = k.target(exposure["slot"])
+        first = number(exposure["per_cpu"])
+        if kind is None and not first:
+            continue
+        text = "%x:" % index + (" per-cpu=%d" % (first - 1) if first else "")
+        if kind is not None:
+            text += "%s tag=%x" % (k.name(address), number(exposure["tag"]))
+        exposed.append(text)
+    return [name] + header_words(group) + ["members=" + listed(members), "exposed=" + listed(exposed)]
+
+
+def member_type(group):
+    return kernel_field_target(group["members"]["base"])
+
+
+def process_line(k, name, process):
+    words = [name] + header_words(process) + ["key=%x" % (number(process["key_word"]) >> k.words.key_shift)]
+    words += ["cnode=" + k.name(number(process["cnode"])), "vspace=" + k.name(number(process["vspace"]))]
+    tasks = []
+    for index, entry in enumerate(table(process["tasks"], "kern_base::process::TaskNumber")):
+        generation = number(entry["generation"])
+        if generation:
+            tasks.append("%x:%x %s" % (index, generation, k.name(number(entry["task"]))))
+    return words + ["tasks=" + listed(tasks)]
+
+
+def vspace_line(k, name, vspace):
+    words = [name] + header_words(vspace) + ["of=" + k.name(number(vspace["process"]))]
+    words += ["tables=%d" % number(vspace["pool_used"]), "generation=%d" % number(vspace["generation"])]
+    mappings, mapping = [], number(vspace["mappings"])
+    while mapping and len(mappings) < LIST_MAX:
+        value = at("kern_base::memory::Mapping", mapping)
+        mappings.append("%x:%s" % (number(value["address"]), k.name(number(value["frame"]))))
+        mapping = number(value["next"])
+    return words + ["mappings=" + listed(mappings)]
+
+
+def slot_line(k, slot):
+    word, meta = number(slot["word"]), number(slot["meta"])
+    badge = meta & (1 << k.words.badge_bits) - 1
+    return ["depth=%d" % (meta >> k.words.badge_bits), k.name(k.words.address(word)),
+            "rights=%x" % k.words.rights(word), "badge=%x" % badge]
+
+
+def plain_line(_, name, value):
+    return [name] + header_words(value)
+
+
+LINES = {
+    "Task": task_line, "SchedContext": time_line, "Notification": note_line, "Reply": reply_line,
+    "Group": group_line, "Process": process_line, "VSpace": vspace_line,
+}
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+def say(words):
+    gdb.write(" ".join(words) + "\n")
+
+
+def show(k, *kinds):
+    for kind, address in k.objects:
+        if kind in kinds:
+            say(LINES.get(kind, plain_line)(k, k.name(address), at(KINDS[kind][0], address)))
+
+
+def cmd_cpus(k, _):
+    """CPUs: who runs, with whose time, in which address space, who is queued"""
+    for cpu in k.cpus:
+        say(cpu_line(k, cpu))
+
+
+def cmd_queues(k, _):
+    """run queues, the next first, with tasks"""
+    for cpu in k.cpus:
+        say(["cpu=%d" % number(cpu["id"])])
+        for priority, time in k.queue(cpu):
+            task = read(at(TIME, time), "hot.value.task")
+            say(["  priority=%d" % priority, k.name(time), "with=" + k.name(task)])
+
+
+def cmd_mailboxes(k, _):
+    """mailboxes: what is in them, oldest first, and who is idle"""
+    for cpu in k.cpus:
+        mailbox = cpu["mailbox"]
+        idle = {0: "running"}
+        for field in gdb.lookup_type("smp::mailbox::Idle").fields():
+            idle[field.enumval] = "idle-" + field.name.split("::")[-1].lower()
+        say(["cpu=%d" % number(cpu["id"]), idle.get(number(mailbox["idle"]), "?")])
+        for node in k.mail(cpu):
+            if node is None:
+                say(["  (a producer stands between exchange and link)"])
+                continue
+            name, what = k.node_owner(node)
+            say(["  %s of %s" % (what, name)])
+
+
+def cmd_tasks(k, _):
+    """tasks: state, home, callers, queues"""
+    show(k, "Task")
+
+
+def cmd_times(k, _):
+    """SchedContexts: priority, who has them"""
+    show(k, "SchedContext")
+
+
+def cmd_notes(k, _):
+    """Notifications and Replies"""
+    show(k, "Notification", "Reply")
+
+
+def cmd_groups(k, _):
+    """groups: members and exposures"""
+    show(k, "Group")
+
+
+def cmd_processes(k, _):
+    """processes with their tasks"""
+    show(k, "Process")
+
+
+def cmd_objects(k, _):
+    """all objects"""
+    show(k, *KINDS)
+
+
+def cmd_caps(k, argument):
+    """the capability space of a process, as `caps process2`; of all without an argument"""
+    for name, process in k.of_kind("Process"):
+        if argument and name != argument:
+            continue
+        cnode = number(process["cnode"])
+        say([name, "cnode=" + k.name(cnode)])
+        if cnode:
+            for index, slot in enumerate(table(at(KINDS["CNode"][0], cnode)["slots"], SLOT)):
+                if k.target(slot)[0] is not None:
+                    say(["  at=%d" % index] + slot_line(k, slot))
+
+
+def cmd_trees(k, _):
+    """derivation trees, slot by slot"""
+    for _, cnode in k.of_kind("CNode"):
+        for slot in table(cnode["slots"], SLOT):
+            if k.target(slot)[0] is not None and not number(slot["prev"]):
+                say(["tree"])
+                for member in k.tree(slot):
+                    say(slot_line(k, member))
+
+
+def cmd_vspaces(k, _):
+    """address spaces with their mappings"""
+    show(k, "VSpace")
+
+
+PRESENT, WRITE, USER, LARGE, NO_EXECUTE = 1 << 0, 1 << 1, 1 << 2, 1 << 7, 1 << 63
+FRAME = ((1 << 52) - 1) & ~0xfff
+
+
+def table_entries(k, frame):
+    memory = gdb.selected_inferior().read_memory(k.words.direct_map + frame, 4096)
+    return [int.from_bytes(bytes(memory[at:at + 8]), "little") for at in range(0, 4096, 8)]
+
+
+def walk_tables(k, frame, level, base):
+    """Mappings below a table, as the processor reads them: (address, entry, level)."""
+    for index, entry in enumerate(table_entries(k, frame)):
+        address = base | index << (12 + 9 * (level - 1))
+        if not entry & PRESENT:
+            continue
+        if level == 1 or (level < 4 and entry & LARGE):
+            yield address, entry, level
+        else:
+            yield from walk_tables(k, entry & FRAME, level - 1, address)
+
+
+def cmd_pages(k, argument):
+    """page tables of an address space, as the processor reads them: `pages vspace1`"""
+    if not argument:
+        raise gdb.GdbError("which one? `aurora vspaces` lists them; then: aurora pages vspace1")
+    kind, vspace = k.find(argument)
+    if kind != "VSpace":
+        raise gdb.GdbError("%s is no address space" % argument)
+    root = number(vspace["cr3"]) & FRAME
+    for index, entry in enumerate(table_entries(k, root)[:256]):
+        if not entry & PRESENT:
+            continue
+        for address, leaf, level in walk_tables(k, entry & FRAME, 3, index << 39):
+            may = "r" + ("w" if leaf & WRITE else "-") + ("-" if leaf & NO_EXECUTE else "x")
+            size = {1: "4K", 2: "2M", 3: "1G"}[level]
+            say(["%x" % address, "to=%x" % (leaf & FRAME), size, may, "" if leaf & USER else "kernel"])
+
+
+def announced(k):
+    """Addresses of all nodes that are in a mailbox."""
+    return {int(node.address) for cpu in k.cpus for node in k.mail(cpu) if node is not None}
+
+
+def cmd_check(k, _):
+    """bits that are up with nobody on the way to them (or a CPU that has raised them is about to push)"""
+    wrong, queued = 0, announced(k)
+    bits = [(name, task["ctl"]) for name, task in k.of_kind("Task")]
+    bits += [(name, note["remote"]) for name, note in k.of_kind("Notification")]
+    for name, coalesced in bits:
+        node = coalesced["node"]
+        if number(coalesced["bits"]) and int(node.address) not in queued:
+            free = number(node["owner"]) == k.words.node_free
+            wrong += free
+            state = "nobody will look" if free else "cpu%d has the node" % number(node["owner"])
+            say(["lost:" if free else "under way:", name, "bits=%x" % number(coalesced["bits"]), "are up;", state])
+    say(["check: %d wrong" % wrong])
+
+
+def cmd_from(_, argument):
+    """begin the walk at the task at an address; without an argument as usual"""
+    Kernel.start = int(gdb.parse_and_eval(argument)) if argument else None
+
+
+def cmd_help(_, __):
+    """this"""
+    for name, command in sorted(COMMANDS.items()):
+        gdb.write("aurora %-10s %s\n" % (name, command.__doc__))
+
+
+COMMANDS = {name[4:]: value for name, value in list(globals().items()) if name.startswith("cmd_")}
+WITHOUT_KERNEL = {"help", "from"}
+
+
+class Aurora(gdb.Command):
+    """Aurora's kernel by name: `aurora help`."""
+
+    def __init__(self):
+        super().__init__("aurora", gdb.COMMAND_DATA)
+
+    def invoke(self, argument, from_tty):
+        name, _, rest = argument.strip().partition(" ")
+        command = COMMANDS.get(name or "help")
+        if command is None:
+            raise gdb.GdbError("no such helper: aurora help")
+        # Names are Rust's wherever the processor stands just now.
+        language = gdb.parameter("language")
+        gdb.execute("set language rust", to_string=True)
+        try:
+            command(Kernel() if name and name not in WITHOUT_KERNEL else None, rest.strip())
+        finally:
+            gdb.execute("set language " + language, to_string=True)
+
+    def complete(self, text, word):
+        return sorted(name for name in COMMANDS if name.startswith(word))
+
+
+Aurora()
