@@ -16,6 +16,8 @@ import re
 import gdb
 
 LIST_MAX = 4096
+# Callers that are shown.
+DEPTH = 6
 
 
 # --- reading ------------------------------------------------------------------------------------------------
@@ -555,6 +557,59 @@ def cmd_check(k, _):
     say(["check: %d wrong" % wrong])
 
 
+def interrupted():
+    """Where the selected CPU was when an NMI stopped it, and its callers by frame pointers; where it is, if none did."""
+    frame, here = gdb.newest_frame(), []
+    while frame is not None and len(here) < DEPTH:
+        if frame.name() == "kern_hal::trap::kernel_trap":
+            stopped = frame.read_var("frame")
+            return [int(stopped["rip"])] + callers(int(stopped["rbp"]))
+        if frame.type() != gdb.INLINE_FRAME:
+            here.append(frame.pc())
+        frame = frame.older()
+    return here
+
+
+def callers(base):
+    """Return addresses up from a frame pointer, as long as they are the kernel's."""
+    inferior, found = gdb.selected_inferior(), []
+    while len(found) < DEPTH:
+        try:
+            pair = bytes(inferior.read_memory(base, 16))
+        except gdb.MemoryError:
+            break
+        base, pc = (int.from_bytes(pair[at:at + 8], "little") for at in (0, 8))
+        if gdb.block_for_pc(pc) is None:
+            break
+        found.append(pc)
+    return found
+
+
+def inlined_at(pc):
+    """The functions that an address is in, the innermost first."""
+    names, block = [], gdb.block_for_pc(pc)
+    while block is not None and not block.is_global and not block.is_static:
+        if block.function is not None:
+            names.append(block.function.print_name)
+        block = block.superblock
+    return names
+
+
+def cmd_where(_, __):
+    """where each CPU executes, or did when the stop's NMI came"""
+    selected = gdb.selected_thread()
+    for thread in sorted(gdb.selected_inferior().threads(), key=lambda thread: thread.num):
+        thread.switch()
+        say(["cpu=%d" % (thread.num - 1)])
+        for depth, pc in enumerate(interrupted()):
+            # A return address is behind the call.
+            pc -= depth > 0
+            line = gdb.find_pc_line(pc)
+            place = "%s:%d" % (line.symtab.filename, line.line) if line.symtab else "?"
+            say(["  %x" % pc, place, " <- ".join(inlined_at(pc)[:3])])
+    selected.switch()
+
+
 def cmd_from(_, argument):
     """begin the walk at the task at an address; without an argument as usual"""
     Kernel.start = int(gdb.parse_and_eval(argument)) if argument else None
@@ -567,7 +622,7 @@ def cmd_help(_, __):
 
 
 COMMANDS = {name[4:]: value for name, value in list(globals().items()) if name.startswith("cmd_")}
-WITHOUT_KERNEL = {"help", "from"}
+WITHOUT_KERNEL = {"help", "from", "where"}
 
 
 class Aurora(gdb.Command):
