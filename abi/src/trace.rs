@@ -257,7 +257,7 @@ macro_rules! events {
 }
 
 events! {
-    /// A task runs from here on, with a context of this priority.
+    /// A task runs from here on, with a context of this priority; or it goes on, and either is another now.
     Run = 1 { task: TaskId => First, context: u64 => Second, priority: u8 => A };
     /// The task that ran stopped.
     Stop = 2 { task: TaskId => First, why: Why => A, state: TaskState => B };

@@ -330,17 +330,15 @@ impl<P: Copy + Send> Mailbox<P> {
         }
         fence_after_exchange();
         chaos::point(Point::PushLinked);
+        // Looked at once: what the trace says is what decides.
+        let polls = previous.is_null() && self.idle.load(Ordering::Relaxed) == POLLING;
         trace::record_since(pin, began, || Event::MailPushed {
             node: object_name(node.addr()),
             to: self.owner.raw(),
             empty: previous.is_null(),
-            polls: self.idle.load(Ordering::Relaxed) == POLLING,
+            polls,
         });
-        if previous.is_null() && self.idle.load(Ordering::Relaxed) != POLLING && !drop_this_interrupt() {
-            Wake::Interrupt
-        } else {
-            Wake::NotNeeded
-        }
+        if previous.is_null() && !polls && !drop_this_interrupt() { Wake::Interrupt } else { Wake::NotNeeded }
     }
 
     #[inline(always)]

@@ -105,6 +105,12 @@ struct Now {
     raised: HashMap<u64, At>,
 }
 
+impl Now {
+    fn runs(&self, cpu: u32, task: TaskId) -> bool {
+        self.running.get(&cpu).is_some_and(|span| span.task == task)
+    }
+}
+
 impl Story {
     pub fn of(trace: &Trace) -> Story {
         let events = trace.in_order();
@@ -128,6 +134,13 @@ impl Story {
 
     fn scheduling(&mut self, now: &mut Now, &Stamped { time, cpu, event }: &Stamped) {
         match event {
+            // Not interrupted: it goes on with other time, or its time has another priority.
+            Event::Run { task, context, priority } if now.runs(cpu, task) => {
+                if let Some(span) = now.running.get_mut(&cpu) {
+                    (span.context, span.priority) = (context, priority);
+                }
+                now.left.remove(&(cpu, context));
+            }
             Event::Run { task, context, priority } => {
                 self.end_span(now, cpu, time, None);
                 now.running
@@ -160,7 +173,7 @@ impl Story {
         }
     }
 
-    /// What ran on a CPU stops; a task that goes on with other time is not interrupted by that.
+    /// What ran on a CPU stops.
     fn end_span(&mut self, now: &mut Now, cpu: u32, time: u64, stopped: Option<(Why, TaskState)>) {
         if let Some(span) = now.running.remove(&cpu) {
             self.spans.push(Span { to: time, stopped, ..span });

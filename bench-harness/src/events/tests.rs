@@ -139,6 +139,21 @@ fn outranked_when_the_next_entry_begins() {
 }
 
 #[test]
+fn outranked_no_more_with_another_priority() {
+    let rules = broken(|rings| {
+        rings[0].retain(|(time, _)| *time < 82);
+        rings[0].extend([(90, run(1, 0xa, 9)), (120, TIMER)]);
+    });
+    assert_eq!(rules, [""; 0]);
+    let [mut first, second] = good();
+    first.retain(|(time, _)| *time < 81);
+    first.extend([(82, run(1, 0xa, 9)), (90, stop(1, Why::Blocked, TaskState::Recv)), (91, HALT)]);
+    let story = Story::of(&trace(&[first, second]));
+    let last = story.spans.last().expect("spans");
+    assert_eq!((last.from, last.to, last.priority), (65, 90, 9), "one slice");
+}
+
+#[test]
 fn queued_twice_and_taken_from_nowhere() {
     assert_eq!(broken(|rings| rings[0].push((81, enqueued(0xb, 9)))), ["queue"]);
     assert_eq!(broken(|rings| without(&mut rings[0], 82)), ["queue"]);

@@ -297,6 +297,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.sched.until.set(hot.state.start(now));
         }
         hot.state.set_priority(priority);
+        if let Some(task) = self.hot.current.get(self.pin()).filter(|_| runs) {
+            self.note_run(task);
+        }
         self.sched.queue.change_priority(self.pin(), sc, priority);
         if runs && self.sched.queue.outranks(self.pin(), priority) {
             self.rotate(Why::Preempted);
