@@ -76,6 +76,10 @@ trace *args: build (_kernel "trace" "--features trace")
 trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
     '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' {{args}}
 
+# What one operation costs and shares as CPUs are added, 1 to 32: table, words, target/scale/scale.svg
+scale *args: build
+    '{{harness}}' scale {{args}}
+
 # Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
 diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' diff {{args}}

@@ -14,7 +14,7 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, campaign, diff, events, explain, figures, gdb, iso, pack, probe, reference, stress, suite,
+    bench, campaign, diff, events, explain, figures, gdb, iso, pack, probe, reference, scale, stress, suite,
 };
 
 const EXAMPLES: &str = "\
@@ -91,6 +91,9 @@ enum Command {
     /// gdb on the kernel: from its start, at an event of a stress seed, or on a recorded run
     #[command(after_help = GDB_EXAMPLES)]
     Gdb(GdbArgs),
+    /// What one operation costs and shares as CPUs are added: table, picture, words
+    #[command(after_help = "Example:\n  aurora-bench scale --cpus 1,2,4,8 --operations 200")]
+    Scale(ScaleArgs),
     /// Every kind of test; the last line is `N passed, N failed`
     Test(TestArgs),
     /// The kernel tests on Bochs's processor models
@@ -268,6 +271,22 @@ struct ExplainArgs {
 }
 
 #[derive(Args, Debug)]
+struct ScaleArgs {
+    /// Numbers of CPUs to count on
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,8,12,16,24,32", value_name = "N,…")]
+    cpus: Vec<u32>,
+    /// Operations of each client
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..))]
+    operations: u32,
+    /// How idle CPUs wait
+    #[arg(long, default_value = "halt")]
+    idle: stress::Idle,
+    /// Directory for scale.json and scale.svg
+    #[arg(long, default_value = "target/scale", value_name = "DIR")]
+    output: PathBuf,
+}
+
+#[derive(Args, Debug)]
 struct TestArgs {
     /// Only these kinds of tests
     #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
@@ -322,6 +341,9 @@ pub fn main() -> Result<()> {
         Command::Gdb(args) => gdb::gdb(&common.lab()?, &args.wanted()),
         Command::Campaign(args) => run_campaign(&common, args),
         Command::Explain(args) => explain::command(&common.lab()?, &args.wanted()),
+        Command::Scale(ScaleArgs { cpus, operations, idle, output }) => {
+            scale::command(&common.lab()?, &scale::Wanted { cpus, operations, idle, output })
+        }
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),
         Command::Probe => {

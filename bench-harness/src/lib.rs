@@ -37,6 +37,7 @@ pub mod records;
 pub mod reference;
 pub mod report;
 pub mod results;
+pub mod scale;
 pub mod screen;
 pub mod session;
 pub mod stress;

@@ -58,6 +58,8 @@ pub enum Report {
     },
     /// Result line of a stress run.
     Stress(BTreeMap<String, String>),
+    /// What a load of the `scale` program did.
+    Scale(BTreeMap<String, String>),
     Other(String),
 }
 
@@ -72,6 +74,7 @@ impl Report {
             "progress" => Some(Report::Progress(rest.to_owned())),
             "done" => done(&fields(rest)),
             "stress" => Some(Report::Stress(owned(&fields(rest)))),
+            "scale" => Some(Report::Scale(owned(&fields(rest)))),
             _ => None,
         };
         known.unwrap_or_else(|| Report::Other(line.to_owned()))

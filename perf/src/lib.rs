@@ -1,10 +1,12 @@
 //! What the programs that measure and test the kernel have in common.
 //!
+//! - [`echo`]: the message that comes back;
 //! - [`stats`]: samples to minimum, median and 99th percentile;
 //! - [`mark`]: points that the TCG plugin sees;
 //! - [`shared`]: memory that a program shares with processes it starts.
 #![cfg_attr(not(test), no_std)]
 
+pub mod echo;
 pub mod mark;
 pub mod shared;
 pub mod stats;

@@ -4,6 +4,7 @@
 //! nothing.
 
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
 
 /// Kinds of markers.
 pub const BEGIN: u8 = 1;
@@ -15,6 +16,12 @@ pub const SKIP: u8 = 4;
 pub const REGION_BUSY: u8 = 1;
 /// Region of every sample of every row.
 pub const REGION_SAMPLE: u8 = 2;
+/// Regions of the loads of `scale`.
+pub const REGION_LOCAL: u8 = 4;
+pub const REGION_PER_CPU: u8 = 5;
+pub const REGION_CROSSING: u8 = 6;
+pub const REGION_ALL_TO_ONE: u8 = 7;
+pub const REGION_STORM: u8 = 8;
 /// Region of `pairs_local_N` is this plus N.
 pub const REGION_PAIRS: u8 = 0x10;
 
@@ -45,6 +52,26 @@ pub fn mark_pairs<const KIND: u8>(cpus: u64) {
         };
     }
     cases!(1 2 3 4 5 6 7 8 10 12 16 24 32 48 64);
+}
+
+/// Waits, awake, until a word has come to `least`; not counted by the plugin.
+pub fn wait_uncounted(word: &AtomicU64, least: u64) {
+    // SAFETY: reads the word, which the reference keeps alive, and pauses. The marker's length is that of the
+    // marker (8 bytes), the pause (2), the comparison (3) and the short jump (2).
+    unsafe {
+        asm!(
+            "2:",
+            ".byte 0x0f, 0x1f, 0x84, 0x00, {length}, {kind}, 0x52, 0x41",
+            "pause",
+            "cmp qword ptr [rax], rcx",
+            "jb 2b",
+            length = const 15u8,
+            kind = const SKIP,
+            in("rax") word.as_ptr(),
+            in("rcx") least,
+            options(readonly, nostack)
+        );
+    }
 }
 
 /// Never returns: a loop of the kind that a busy user program is, not counted by the plugin.

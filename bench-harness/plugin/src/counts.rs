@@ -24,11 +24,18 @@ struct Region {
     /// Per CPU.
     instructions: Vec<u64>,
     total: u64,
-    /// `total` at the last operation's end.
-    last: Option<u64>,
+    /// What there was at the first and the last operation's end.
+    span: Option<[Sum; 2]>,
     samples: Vec<u64>,
     lines: HashMap<u64, Line>,
     /// Lines that changed hands.
+    moves: u64,
+}
+
+/// What a region came to so far.
+#[derive(Clone, Copy, Default)]
+struct Sum {
+    instructions: u64,
     moves: u64,
 }
 
@@ -109,10 +116,11 @@ impl Counts {
 impl Region {
     fn op(&mut self) {
         self.ops += 1;
-        if let Some(last) = self.last {
-            self.samples.push(self.total - last);
+        let now = Sum { instructions: self.total, moves: self.moves };
+        if let Some([_, last]) = self.span {
+            self.samples.push(now.instructions - last.instructions);
         }
-        self.last = Some(self.total);
+        self.span = Some([self.span.map_or(now, |[first, _]| first), now]);
     }
 
     fn instruction(&mut self, cpu: usize) {
@@ -148,9 +156,12 @@ impl Region {
         let mut text =
             format!("{{\"id\":{},\"ops\":{},\"instructions\":{:?},", self.id, self.ops, self.instructions);
         let min = samples.first().copied().unwrap_or(0);
+        let [first, last] = self.span.unwrap_or_default();
         let _ = write!(
             text,
-            "\"sample\":{{\"n\":{},\"min\":{min},\"p50\":{},\"p99\":{}}},\"lines\":{}}}",
+            "\"span\":{{\"instructions\":{},\"lines\":{}}},\"sample\":{{\"n\":{},\"min\":{min},\"p50\":{},\"p99\":{}}},\"lines\":{}}}",
+            last.instructions - first.instructions,
+            last.moves - first.moves,
             samples.len(),
             rank(50),
             rank(99),
@@ -185,12 +196,19 @@ mod tests {
             counts.instruction(7); // in no region
             counts.mark(0, Marker::Op(R));
         }
+        counts.access(0, 0x1000, 8, true);
+        counts.access(1, 0x1000, 8, true); // after the last operation
         counts.mark(1, Marker::End(R));
         counts.instruction(1);
         assert_eq!(counts.regions[0].samples, [151, 152, 153]);
         assert_eq!(counts.regions[0].instructions, [406, 200]);
         let json = counts.to_json();
-        assert!(json.contains(r#""sample":{"n":3,"min":151,"p50":152,"p99":153}"#), "{json}");
+        assert!(
+            json.contains(
+                r#""span":{"instructions":456,"lines":0},"sample":{"n":3,"min":151,"p50":152,"p99":153}"#
+            ),
+            "{json}"
+        );
     }
 
     #[test]

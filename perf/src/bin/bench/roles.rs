@@ -1,6 +1,7 @@
 //! The tasks of the scenarios: clients that are measured, and those that they talk to.
 
 use abi::{Cap, MSG_UTCB_WORDS, MsgInfo, Op, Target};
+use perf::echo::{WORDS, same_words};
 use perf::mark::{self, BEGIN, END, OP, REGION_BUSY, mark, mark_pairs};
 use user_rt::arch::fast::{self, Short};
 use user_rt::arch::{self, Args, syscall};
@@ -13,15 +14,6 @@ use crate::measure::{Verdict, measure, park, trace};
 
 /// Bit of the bench's Notification by which a server says that it is ready.
 pub const READY_BIT: u64 = 63;
-
-/// The words that clients send and expect back.
-const WORDS: [u64; 4] = [0x1111, 0x2222, 0x3333, 0x4444];
-
-/// Register by register: a comparison of arrays would store them in memory, between the time stamps.
-#[inline(always)]
-fn same_words([a, b, c, d]: [u64; 4]) -> bool {
-    (a ^ WORDS[0]) | (b ^ WORDS[1]) | (c ^ WORDS[2]) | (d ^ WORDS[3]) == 0
-}
 
 /// A reply that has to bring back what was sent.
 struct Echo(Short);

@@ -1,0 +1,279 @@
+//! How costs grow with the number of CPUs: boots the `scale` program on each number, under icount with the
+//! TCG plugin, and puts what both counted into a table, a file, a picture and words.
+//!
+//! Under icount CPUs take turns on one clock, so nothing here is speed: it is the *work* of one operation, summed
+//! up over all CPUs, and what it shares with others. Where that grows with the number of CPUs, no real machine
+//! can make up for it; where it stays, what limits a real machine is the cache lines that change hands.
+
+mod plot;
+mod words;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use console::style;
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+use crate::lab::{Job, Lab};
+use crate::machine::{GUEST_CPU, Mode};
+use crate::report::Report;
+use crate::session::Session;
+use crate::stress::Idle;
+use crate::trouble::Trouble;
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Loads of the program, with the plugin's region of each.
+const LOADS: [(&str, u8); 5] = [
+    ("pairs_local", 4),
+    ("server_per_cpu", 5),
+    ("pairs_crossing", 6),
+    ("server_for_all", 7),
+    ("notify_storm", 8),
+];
+
+/// What to run and where the results go.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub cpus: Vec<u32>,
+    /// Of each client.
+    pub operations: u32,
+    pub idle: Idle,
+    pub output: PathBuf,
+}
+
+/// One load on one number of CPUs, per operation.
+#[derive(Clone, PartialEq, Serialize, Debug)]
+pub struct Point {
+    pub load: String,
+    pub cpus: u32,
+    pub clients: u32,
+    pub operations: u64,
+    pub instructions: f64,
+    pub lines: f64,
+    /// What the kernel counted, by the name of its counter.
+    pub counted: BTreeMap<String, f64>,
+}
+
+impl Point {
+    pub fn counter(&self, name: &str) -> f64 {
+        self.counted.get(name).copied().unwrap_or(0.0)
+    }
+
+    pub fn interrupts(&self) -> f64 {
+        self.counter("interrupt")
+    }
+}
+
+/// The points of one load, by number of CPUs.
+#[derive(Clone, Serialize, Debug)]
+pub struct Series {
+    pub load: String,
+    pub points: Vec<Point>,
+    /// What the figures say.
+    pub words: String,
+}
+
+#[derive(Serialize, Debug)]
+struct Results {
+    schema: u32,
+    host: Host,
+    idle: String,
+    series: Vec<Series>,
+}
+
+/// Runs, prints, and writes `scale.json` and `scale.svg`.
+pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    let mut points = Vec::new();
+    let mut host = Host::look(&lab.qemu.version, GUEST_CPU);
+    for &cpus in &wanted.cpus {
+        let session = boot(lab, wanted, cpus)?;
+        host.mitigations.clone_from(&session.mitigations);
+        points.extend(of_boot(&session, &trace_file(lab, cpus), cpus)?);
+    }
+    let series = series(&points);
+    print!("{}", render(&series, wanted));
+    let results = Results { schema: 1, host, idle: wanted.idle.to_string(), series };
+    std::fs::create_dir_all(&wanted.output).with_context(|| format!("making {}", wanted.output.display()))?;
+    let write = |name: &str, text: &str| {
+        let path = wanted.output.join(name);
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    };
+    write("scale.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
+    write("scale.svg", &plot::svg(&results.series)?)?;
+    lab.screen.say(&format!("{}: scale.json, scale.svg", wanted.output.display()));
+    Ok(())
+}
+
+fn trace_file(lab: &Lab, cpus: u32) -> PathBuf {
+    lab.artifacts.boot_dir().join(format!("trace-scale-{cpus}.json"))
+}
+
+fn boot(lab: &Lab, wanted: &Wanted, cpus: u32) -> Result<Session> {
+    let job = Job {
+        label: format!("scale-{cpus}"),
+        variant: String::new(),
+        command_line: format!("run=scale n={} idle={}", wanted.operations, wanted.idle),
+        mode: Mode::Icount,
+        cpus,
+        trace: Some(trace_file(lab, cpus)),
+        limit: LIMIT,
+    };
+    let session = lab.run(&job)?;
+    session.check_passed()?;
+    Ok(session)
+}
+
+/// What the plugin wrote; the rest of the file is not needed here.
+#[derive(Deserialize, Debug)]
+struct Trace {
+    regions: Vec<Region>,
+}
+
+#[derive(Deserialize, Debug)]
+struct Region {
+    id: u8,
+    ops: u64,
+    /// Between the end of the first operation and that of the last.
+    span: Sum,
+}
+
+/// Of all CPUs.
+#[derive(Deserialize, Debug)]
+struct Sum {
+    instructions: u64,
+    /// Cache lines that changed hands.
+    lines: u64,
+}
+
+fn of_boot(session: &Session, trace: &Path, cpus: u32) -> Result<Vec<Point>> {
+    let text = std::fs::read_to_string(trace)
+        .with_context(|| format!("the plugin wrote nothing to {}", trace.display()))?;
+    let trace: Trace = serde_json::from_str(&text).context("what the plugin wrote")?;
+    points_of(&session.reports, &trace, cpus)
+}
+
+fn points_of(reports: &[Report], trace: &Trace, cpus: u32) -> Result<Vec<Point>> {
+    let said: Vec<_> =
+        reports.iter().filter_map(|r| if let Report::Scale(f) = r { Some(f) } else { None }).collect();
+    let mut points = Vec::new();
+    for (load, region) in LOADS {
+        let missing = |what: &str| Trouble::GuestDied(format!("scale on {cpus} CPUs: no {what} for {load}"));
+        let fields = said
+            .iter()
+            .find(|f| f.get("name").is_some_and(|n| n == load))
+            .ok_or_else(|| missing("result"))?;
+        let region =
+            trace.regions.iter().find(|r| r.id == region && r.ops > 1).ok_or_else(|| missing("region"))?;
+        let number = |key: &str| fields.get(key).and_then(|value| value.parse::<u64>().ok());
+        let operations =
+            number("ops").filter(|ops| *ops > 0).ok_or_else(|| missing("number of operations"))?;
+        let clients = number("clients").ok_or_else(|| missing("number of clients"))?;
+        let mut counted = BTreeMap::new();
+        for report in reports {
+            if let Report::Counter(counter) = report
+                && counter.row.as_deref() == Some(load)
+            {
+                *counted.entry(counter.name.clone()).or_insert(0.0) +=
+                    counter.value as f64 / operations as f64;
+            }
+        }
+        points.push(Point {
+            load: load.to_owned(),
+            cpus,
+            clients: clients as u32,
+            operations,
+            instructions: region.span.instructions as f64 / (region.ops - 1) as f64,
+            lines: region.span.lines as f64 / (region.ops - 1) as f64,
+            counted,
+        });
+    }
+    Ok(points)
+}
+
+fn series(points: &[Point]) -> Vec<Series> {
+    LOADS
+        .iter()
+        .map(|(load, _)| {
+            let points: Vec<Point> = points.iter().filter(|point| point.load == *load).cloned().collect();
+            Series { load: (*load).to_owned(), words: words::describe(&points), points }
+        })
+        .collect()
+}
+
+fn render(series: &[Series], wanted: &Wanted) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "icount, idle={}, {} operations a client; per operation, all CPUs together",
+        wanted.idle, wanted.operations
+    );
+    for Series { load, points, words } in series {
+        let heading = format!(
+            "\n{load:<16} {:>5} {:>8} {:>14} {:>12} {:>8} {:>8} {:>12}",
+            "CPUs", "clients", "instructions", "interrupts", "IPIs", "idle", "lines moved"
+        );
+        let _ = writeln!(text, "{}", style(heading).bold());
+        for point in points {
+            let _ = writeln!(
+                text,
+                "{:<16} {:>5} {:>8} {:>14.1} {:>12.3} {:>8.3} {:>8.3} {:>12.3}",
+                "",
+                point.cpus,
+                point.clients,
+                point.instructions,
+                point.interrupts(),
+                point.counter("ipi_sent"),
+                point.counter("idle"),
+                point.lines
+            );
+        }
+        let _ = writeln!(text, "  {words}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reports(ops: u64) -> Vec<Report> {
+        let mut lines: Vec<String> =
+            LOADS.iter().map(|(load, _)| format!("scale name={load} cpus=2 clients=2 ops={ops}")).collect();
+        lines.push("counter cpu=0 row=pairs_crossing name=interrupt value=500".to_owned());
+        lines.push("counter cpu=1 row=pairs_crossing name=interrupt value=500".to_owned());
+        lines.push("counter cpu=0 name=interrupt value=7777".to_owned());
+        lines.iter().map(|line| Report::parse(line)).collect()
+    }
+
+    fn trace() -> Trace {
+        let regions: Vec<String> = LOADS
+            .iter()
+            .map(|(_, id)| {
+                format!(r#"{{"id":{id},"ops":1000,"instructions":[1],"span":{{"instructions":151848,"lines":1998}},"lines":7}}"#)
+            })
+            .collect();
+        serde_json::from_str(&format!(r#"{{"regions":[{}]}}"#, regions.join(","))).expect("it parses")
+    }
+
+    #[test]
+    fn a_boot_gives_a_point_for_each_load() {
+        let points = points_of(&reports(1000), &trace(), 2).expect("all is there");
+        assert_eq!(points.len(), LOADS.len());
+        let crossing = points.iter().find(|point| point.load == "pairs_crossing").expect("it is there");
+        assert_eq!((crossing.instructions, crossing.lines, crossing.interrupts()), (152.0, 2.0, 1.0));
+        assert_eq!(points[0].interrupts(), 0.0, "counters since boot belong to no load");
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let error = points_of(&reports(1000)[1..], &trace(), 2).expect_err("a load is missing").to_string();
+        assert!(error.contains("no result for pairs_local"), "{error}");
+        let error = points_of(&reports(0), &trace(), 2).expect_err("nothing was done").to_string();
+        assert!(error.contains("number of operations"), "{error}");
+    }
+}

@@ -1,0 +1,95 @@
+//! The tasks: clients that are counted, and those that they talk to.
+
+use core::sync::atomic::Ordering::{AcqRel, Relaxed};
+
+use abi::{Cap, Counter, Op, Target};
+use perf::echo::{WORDS, same_words};
+use perf::mark::{self, BEGIN, END, OP, mark};
+use user_rt::arch::fast::{self, Short};
+use user_rt::cap::{Group, Handle};
+use user_rt::ipc;
+use user_rt::spawn::own;
+
+use crate::block::{Block, EXPOSURE_DONE, Word};
+
+/// Operations before counting.
+const WARMUP: u64 = 20;
+
+/// Calls its server again and again.
+pub extern "C" fn caller<const REGION: u8, const ENDS: bool>(index: u64) -> ! {
+    let block = Block::at(index);
+    let server = Target(block.get(Word::Target));
+    work::<REGION, ENDS>(block, || {
+        let Short { info, regs } = fast::call(server, WORDS);
+        info.0 == 0 && same_words(regs)
+    })
+}
+
+/// Raises a bit of its own again and again.
+pub extern "C" fn notifier<const REGION: u8>(index: u64) -> ! {
+    let block = Block::at(index);
+    let (target, bit) = (block.get(Word::Target), 1 << (index % 64));
+    work::<REGION, false>(block, || fast::plain(Op::Notify, target, bit).0.status().is_ok())
+}
+
+/// Answers with what it got. `BEGINS`: there is no client on this CPU that begins the region.
+pub extern "C" fn echo_server<const REGION: u8, const BEGINS: bool>(_: u64) -> ! {
+    if BEGINS {
+        mark::<BEGIN, REGION>();
+    }
+    let mut message = Short::EMPTY;
+    loop {
+        message = fast::reply_recv(message.regs);
+    }
+}
+
+/// Waits for bits, whatever they are.
+pub extern "C" fn hearer<const REGION: u8>(argument: u64) -> ! {
+    mark::<BEGIN, REGION>();
+    let slot = Cap(argument as u32).arg();
+    loop {
+        fast::on(Op::Wait, slot);
+    }
+}
+
+/// Warms up, meets the others, does its share between marks.
+///
+/// `ENDS`: after that nothing of this region happens on this CPU. Otherwise its CPU goes on serving others, so
+/// the region stays; what follows is then kept short.
+#[inline(always)]
+fn work<const REGION: u8, const ENDS: bool>(block: Block, mut operation: impl FnMut() -> bool) -> ! {
+    let operations = block.get(Word::Operations);
+    let parties = block.get(Word::Parties);
+    let mut wrong = (0..WARMUP).filter(|_| !operation()).count() as u64;
+    read_counters(block);
+    let arrived = Block::at(0).word(Word::Arrived);
+    arrived.fetch_add(1, AcqRel);
+    mark::<BEGIN, REGION>();
+    mark::wait_uncounted(arrived, parties);
+    for _ in 0..operations {
+        wrong += u64::from(!operation());
+        mark::<OP, REGION>();
+    }
+    if ENDS {
+        mark::<END, REGION>();
+    }
+    block.set(Word::Wrong, wrong);
+    if Block::at(0).word(Word::Finished).fetch_add(1, AcqRel) + 1 == parties {
+        let done = Group::at(Cap(block.get(Word::Group) as u32)).exposure(EXPOSURE_DONE);
+        // Refused: the program notices by its deadline.
+        let _ = done.notify(1);
+    }
+    loop {
+        let _ = ipc::recv();
+    }
+}
+
+/// What its CPUs counted so far.
+fn read_counters(block: Block) {
+    let first = block.get(Word::FirstCounted);
+    for &counter in Counter::ALL {
+        let cpus = first..first + block.get(Word::CountedCpus);
+        let read = |cpu| own::machine().counter(cpu as u32, counter).unwrap_or(0);
+        block.counter(counter).store(cpus.map(read).sum(), Relaxed);
+    }
+}
