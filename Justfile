@@ -1,6 +1,8 @@
 # Everything that CI does is a recipe here. `./justw <recipe>` sets the machine up first.
 
 set shell := ["sh", "-eu", "-c"]
+# Recipes get their arguments as "$@", too: words with blanks in them stay whole.
+set positional-arguments
 
 cargo := env("CARGO", "cargo")
 target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
@@ -127,12 +129,12 @@ figures: _harness
 
 # Debug the kernel with helpers that know it: `just gdb run=test`, `just gdb --stress --seed 7 --stop-at 5000`, `just gdb --record run=test` (see `just gdb --help`)
 gdb *args: (_campaign_kernels args)
-    '{{harness}}' gdb {{args}}
+    '{{harness}}' gdb "$@"
 
 # The kernels that campaigns run, and the one with a planted bug that the arguments name.
 _campaign_kernels args: build (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
-    for word in {{args}}; do \
+    for word in $1; do \
         case $word in planted-* | --variant=planted-*) bug=${word#--variant=}; \
             '{{just_executable()}}' --justfile '{{justfile()}}' _kernel "$bug" "--features chaos,dump,$bug";; \
         esac; \
