@@ -143,7 +143,7 @@ impl Cpu {
             return false;
         }
         let mailbox = self.mailboxes[self.number];
-        let mut entry = entry(self.number);
+        let entry = entry(self.number);
         let pin = entry.pin();
         if mailbox.inbox(pin).drain(8, |mail| self.sort(pin, mail)) == Drained::More {
             self.lines[self.number].raise();
