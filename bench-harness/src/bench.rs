@@ -15,7 +15,7 @@ use crate::report::{Counter, Report};
 use crate::results::{Results, Run};
 use crate::session::Session;
 use crate::table;
-use crate::trace;
+use crate::trace::Trace;
 use crate::trouble::Trouble;
 
 /// Time limit of one boot; a traced one takes longest.
@@ -130,7 +130,7 @@ fn measure_one(lab: &Lab, mode: Mode, cpus: u32, host: &mut Host) -> Result<Run>
             host.mitigations = session.mitigations.clone();
         }
         if planned.keep == Keep::Trace {
-            run.rows.extend(trace::rows(&trace, cpus)?);
+            run.rows.extend(Trace::read(&trace)?.rows(cpus));
         }
         collect(&mut run, &planned, session);
     }

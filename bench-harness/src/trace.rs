@@ -1,4 +1,4 @@
-//! What the TCG plugin counted, as rows.
+//! What the TCG plugin counted: its file, and as rows.
 
 use std::path::Path;
 
@@ -13,17 +13,28 @@ const BUSY: u8 = 1;
 /// Region of `pairs_local_N` is this plus N.
 const PAIRS: u8 = 0x10;
 
+/// The file's content.
 #[derive(Deserialize, Debug)]
-struct Trace {
-    regions: Vec<Region>,
+pub struct Trace {
+    pub regions: Vec<Region>,
 }
 
 #[derive(Deserialize, Debug)]
-struct Region {
-    id: u8,
-    ops: u64,
+pub struct Region {
+    pub id: u8,
+    pub ops: u64,
+    /// Between the end of the first operation and that of the last.
+    pub span: Sum,
     sample: Sample,
     lines: u64,
+}
+
+/// Of all CPUs.
+#[derive(Deserialize, Debug)]
+pub struct Sum {
+    pub instructions: u64,
+    /// Cache lines that changed hands.
+    pub lines: u64,
 }
 
 #[derive(Deserialize, Debug)]
@@ -34,16 +45,17 @@ struct Sample {
     p99: u64,
 }
 
-/// The rows of a traced boot on `cpus` CPUs.
-pub fn rows(path: &Path, cpus: u32) -> Result<Vec<Row>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("the plugin wrote nothing to {}", path.display()))?;
-    rows_in(&text, cpus).with_context(|| format!("what the plugin wrote to {}", path.display()))
-}
+impl Trace {
+    pub fn read(path: &Path) -> Result<Trace> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the plugin wrote nothing to {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("what the plugin wrote to {}", path.display()))
+    }
 
-fn rows_in(text: &str, cpus: u32) -> Result<Vec<Row>> {
-    let trace: Trace = serde_json::from_str(text)?;
-    Ok(trace.regions.iter().filter_map(|region| region.row(cpus)).collect())
+    /// The rows of a traced boot on `cpus` CPUs.
+    pub fn rows(&self, cpus: u32) -> Vec<Row> {
+        self.regions.iter().filter_map(|region| region.row(cpus)).collect()
+    }
 }
 
 impl Region {
@@ -85,10 +97,10 @@ mod tests {
     #[test]
     fn regions_become_rows() {
         let text = r#"{"regions":[
-            {"id":1,"ops":10,"instructions":[2600,3100],"sample":{"n":9,"min":570,"p50":571,"p99":580},"lines":120},
-            {"id":20,"ops":1000,"instructions":[1,1,1,1],"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":1},
-            {"id":18,"ops":1000,"instructions":[1,1],"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":0}]}"#;
-        let rows = rows_in(text, 4).expect("parses");
+            {"id":1,"ops":10,"instructions":[2600,3100],"span":{"instructions":0,"lines":0},"sample":{"n":9,"min":570,"p50":571,"p99":580},"lines":120},
+            {"id":20,"ops":1000,"instructions":[1,1,1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":1},
+            {"id":18,"ops":1000,"instructions":[1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":0}]}"#;
+        let rows = serde_json::from_str::<Trace>(text).expect("parses").rows(4);
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].name.as_str(), rows[0].p50, rows[0].n), (plan::BUSY, 571, 9));
         assert_eq!(

@@ -10,12 +10,12 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use console::style;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::host::Host;
 use crate::lab::{Job, Lab};
@@ -23,6 +23,7 @@ use crate::machine::{GUEST_CPU, Mode};
 use crate::report::Report;
 use crate::session::Session;
 use crate::stress::Idle;
+use crate::trace::Trace;
 use crate::trouble::Trouble;
 
 const LIMIT: Duration = Duration::from_secs(900);
@@ -93,7 +94,7 @@ pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     for &cpus in &wanted.cpus {
         let session = boot(lab, wanted, cpus)?;
         host.mitigations.clone_from(&session.mitigations);
-        points.extend(of_boot(&session, &trace_file(lab, cpus), cpus)?);
+        points.extend(points_of(&session.reports, &Trace::read(&trace_file(lab, cpus))?, cpus)?);
     }
     let series = series(&points);
     print!("{}", render(&series, wanted));
@@ -126,35 +127,6 @@ fn boot(lab: &Lab, wanted: &Wanted, cpus: u32) -> Result<Session> {
     let session = lab.run(&job)?;
     session.check_passed()?;
     Ok(session)
-}
-
-/// What the plugin wrote; the rest of the file is not needed here.
-#[derive(Deserialize, Debug)]
-struct Trace {
-    regions: Vec<Region>,
-}
-
-#[derive(Deserialize, Debug)]
-struct Region {
-    id: u8,
-    ops: u64,
-    /// Between the end of the first operation and that of the last.
-    span: Sum,
-}
-
-/// Of all CPUs.
-#[derive(Deserialize, Debug)]
-struct Sum {
-    instructions: u64,
-    /// Cache lines that changed hands.
-    lines: u64,
-}
-
-fn of_boot(session: &Session, trace: &Path, cpus: u32) -> Result<Vec<Point>> {
-    let text = std::fs::read_to_string(trace)
-        .with_context(|| format!("the plugin wrote nothing to {}", trace.display()))?;
-    let trace: Trace = serde_json::from_str(&text).context("what the plugin wrote")?;
-    points_of(&session.reports, &trace, cpus)
 }
 
 fn points_of(reports: &[Report], trace: &Trace, cpus: u32) -> Result<Vec<Point>> {
@@ -254,7 +226,8 @@ mod tests {
         let regions: Vec<String> = LOADS
             .iter()
             .map(|(_, id)| {
-                format!(r#"{{"id":{id},"ops":1000,"instructions":[1],"span":{{"instructions":151848,"lines":1998}},"lines":7}}"#)
+                format!(r#"{{"id":{id},"ops":1000,"instructions":[1],"span":{{"instructions":151848,"lines":1998}},
+                    "sample":{{"n":999,"min":1,"p50":1,"p99":1}},"lines":7}}"#)
             })
             .collect();
         serde_json::from_str(&format!(r#"{{"regions":[{}]}}"#, regions.join(","))).expect("it parses")
