@@ -74,7 +74,7 @@ campaign-slurm shards out *args: (_campaign_kernels args)
 trace *args: build (_kernel "trace" "--features trace")
     '{{harness}}' trace {{args}}
 
-# Trace and check a kernel with a planted bug: `just trace-planted dropped-interrupt --seed 1 --cpus 4`
+# Trace and check a kernel with a planted bug: `just trace-planted lost-wake --mode icount --seed 1 --cpus 4 --messages 4000 --events 131072`
 trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
     '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' {{args}}
 

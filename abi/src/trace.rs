@@ -289,8 +289,8 @@ events! {
     CallOver = 15 { caller: TaskId => First, error: u8 => C };
     /// A received call was handed on.
     Forward = 16 { caller: TaskId => First, callee: TaskId => Second };
-    /// Bits were raised in a Notification.
-    Notified = 17 { object: u64 => First, bits: u64 => Second };
+    /// Bits were raised in a Notification, or are about to be at one whose home is another CPU.
+    Notified = 17 { object: u64 => First, bits: u64 => Second, remote: bool => A };
     /// A task got bits of a Notification.
     BitsTaken = 18 { task: TaskId => First, object: u64 => Second };
     /// A tour of all CPUs, which makes them forget translations, began.
@@ -387,6 +387,7 @@ mod tests {
             Event::MailPushed { node: 7, to: 1023, empty: true, polls: false },
             Event::Call { caller: TASK, callee: TaskId::from_raw(1), path: Path::Slow, how: How::Sent },
             Event::Reply { caller: TASK, callee: TASK, path: Path::Fast, how: How::Delivered, error: 200 },
+            Event::Notified { object: 1, bits: u64::MAX, remote: true },
             Event::User { first: u64::MAX, second: 0 },
         ];
         for event in all {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use bench_harness::events::check::Violation;
 use bench_harness::events::chrome;
 use bench_harness::events::rings::Trace;
 use bench_harness::events::story::Story;
@@ -20,7 +21,8 @@ fn validator() -> Validator {
 
 fn picture() -> Value {
     let trace = Trace::read(RUN).expect("the run left events");
-    serde_json::from_str(&chrome::render(&trace, &Story::of(&trace))).expect("JSON")
+    let broken = [Violation { rule: "queue", time: trace.stopped, cpu: 1, what: "what is shown".to_owned() }];
+    serde_json::from_str(&chrome::render(&trace, &Story::of(&trace), &broken)).expect("JSON")
 }
 
 #[test]

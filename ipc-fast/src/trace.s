@@ -117,7 +117,7 @@
     event_run rbx
 .endm
 
-// rsi are raised in the Notification rbp.
+// rsi are raised in the Notification rbp, whose home is here.
 .macro trace_notify
     event_begin
     mov qword ptr [rcx + 8], {event_notified}

@@ -10,6 +10,7 @@
 //! | `no-interrupt` | a push into the empty mailbox of a CPU that does not poll is followed by an interrupt to it |
 //! | `sleeps-on-mail` | a CPU that idles with mail in its mailbox wakes up soon |
 //! | `mail-order` | every message taken was pushed, once, and those of a producer come in its order |
+//! | `lost-bits` | bits raised at another CPU's Notification come with a message to it, or find one on its way |
 //! | `call` | a task calls once at a time; what is received, answered or over was called before |
 //! | `caller-of-the-dead` | no call stays open whose callee is dead |
 //!
@@ -22,6 +23,7 @@ use std::fmt;
 use abi::TaskId;
 use abi::trace::{Event, How, IdleHow};
 
+use super::bits::Raises;
 use super::rings::{Stamped, Trace};
 use super::task_name;
 
@@ -101,6 +103,7 @@ struct Checker {
     known: HashSet<TaskId>,
     dead: HashMap<TaskId, u64>,
     pushed_before: BTreeSet<(u32, u64)>,
+    raises: Raises,
     complete: bool,
     patience: u64,
     found: Findings,
@@ -118,6 +121,7 @@ impl Checker {
             known: HashSet::new(),
             dead: HashMap::new(),
             pushed_before: BTreeSet::new(),
+            raises: Raises::new(trace.is_complete()),
             complete: trace.is_complete(),
             patience: patience(trace),
             found: Findings::default(),
@@ -136,6 +140,9 @@ impl Checker {
 
     fn step(&mut self, at: &Stamped) {
         self.debts(at);
+        if let Some(what) = self.raises.step(at) {
+            self.broken("lost-bits", at, what);
+        }
         match at.event {
             Event::Run { task, priority, .. } => self.run(at, task, priority),
             Event::Stop { task, .. } => self.stop(at, task),

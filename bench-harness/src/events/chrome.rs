@@ -2,7 +2,7 @@
 //!
 //! One track for each CPU: who runs, why it stopped; when the CPU idles. Calls, replies, wakes and interrupts are
 //! arrows (flow events) between them; mailbox depth, run queue length and tours under way are counters; user events,
-//! faults, and tasks that come and go are instants. `schema.json` beside this file says what is written.
+//! faults, tasks that come and go, and what breaks a rule are instants. `schema.json` beside this file says what is written.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,6 +10,7 @@ use abi::trace::{Event, TaskState, Why};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::check::Violation;
 use super::rings::{Stamped, Trace};
 use super::story::{At, Bits, Call, Mail, Rest, Span, Story, Wait};
 use super::task_name;
@@ -42,13 +43,14 @@ struct Item {
     args: Map<String, Value>,
 }
 
-/// Writes a trace as JSON.
-pub fn render(trace: &Trace, story: &Story) -> String {
+/// Writes a trace as JSON, with what its check found.
+pub fn render(trace: &Trace, story: &Story, violations: &[Violation]) -> String {
     let mut picture = Picture::new(trace, story);
     picture.tracks(trace);
     picture.slices(story);
     picture.arrows(story);
     picture.rest(&trace.in_order());
+    violations.iter().for_each(|violation| picture.broken(violation));
     let whole = json!({
         "displayTimeUnit": "ns",
         "otherData": { "tsc_hz": trace.tsc_hz, "begin": story.begin, "end": story.end },
@@ -268,6 +270,12 @@ impl Picture {
     fn instant(&mut self, name: &str, cat: &'static str, at: &Stamped, what: Value) {
         let mut item = self.item(name, "i", at.time, at.cpu);
         (item.cat, item.s, item.args) = (Some(cat), Some("t"), args(what));
+        self.items.push(item);
+    }
+
+    fn broken(&mut self, &Violation { rule, time, cpu, ref what }: &Violation) {
+        let mut item = self.item(&format!("broken: {rule}"), "i", time, cpu);
+        (item.cat, item.s, item.args) = (Some("broken"), Some("t"), args(json!({ "what": what })));
         self.items.push(item);
     }
 

@@ -142,15 +142,16 @@ pub fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
     })?;
     let trace = with_session(Trace::read(&log), session.as_ref())?;
     let story = Story::of(&trace);
+    let found = check::check(&trace);
     trace.describe().iter().for_each(|line| println!("{line}"));
     if session.is_some() {
-        write(&args.output, chrome::render(&trace, &story).as_bytes())?;
+        write(&args.output, chrome::render(&trace, &story, &found.violations).as_bytes())?;
         println!("{}: open it at https://ui.perfetto.dev", args.output.display());
     }
     for &query in &args.query {
         query::answer(&trace, &story, query).iter().for_each(|line| println!("{line}"));
     }
-    let checked = if args.check { judge(&check::check(&trace)) } else { Ok(()) };
+    let checked = if args.check { judge(&found) } else { Ok(()) };
     if let Some(session) = session {
         with_session(checked.map_err(Into::into), Some(&session))?;
         session.check_passed()?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   command ── chrome   JSON for Perfetto and chrome://tracing
-//!      │   ├── check    scheduling invariants, each by its name
+//!      │   ├── check    scheduling invariants, each by its name (bits: the one about raised bits)
 //!      │   └── query    the longest waits, calls, runs; who is busy
 //!    story             spans, calls, waits, wakes: what events mean together
 //!      │
@@ -11,6 +11,7 @@
 //!
 //! The events themselves are defined in `abi::trace`, once for kernel and host.
 
+mod bits;
 pub mod check;
 pub mod chrome;
 pub mod command;

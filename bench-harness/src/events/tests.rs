@@ -4,7 +4,7 @@
 use abi::trace::{Event, How, IdleHow, Irq, MailKind, Path, RingPart, TRACE_CHANNEL, TaskState, Why};
 use abi::{ProcessKey, TaskId};
 
-use super::check::{Findings, check};
+use super::check::{Findings, Violation, check};
 use super::query::{Query, answer};
 use super::rings::Trace;
 use super::story::Story;
@@ -227,6 +227,63 @@ fn mail_taken_twice_never_pushed_or_out_of_order() {
     assert_eq!(two([0x300, 0x200]), ["mail-order"]);
 }
 
+/// A Notification of cpu 1, raised by two others; its message is node 0x500.
+fn raises(first: &[(u64, Event)], second: &[(u64, Event)], home: &[(u64, Event)]) -> Vec<Violation> {
+    check(&trace(&[first.to_vec(), home.to_vec(), second.to_vec()])).violations
+}
+
+fn raised(time: u64) -> (u64, Event) {
+    (time, Event::Notified { object: 0x400, bits: 1, remote: true })
+}
+
+fn sent(time: u64) -> (u64, Event) {
+    (time, Event::MailPushed { node: 0x500, to: 1, empty: true, polls: true })
+}
+
+fn taken(time: u64) -> [(u64, Event); 3] {
+    let opened = Event::MailOpened { about: 0x400, kind: MailKind::Bits };
+    [(time, Event::MailTaken { node: 0x500 }), (time + 1, opened), (time + 3, TIMER)]
+}
+
+#[test]
+fn bits_that_come_with_a_message_or_find_one() {
+    let first = [raised(10), sent(12), (13, TIMER)];
+    // Before the first has pushed, while the message waits, and while it is opened.
+    for time in [11, 20, 32] {
+        assert_eq!(raises(&first, &[raised(time), (time + 1, TIMER)], &taken(30)), []);
+    }
+    // After it, with a message of its own; at home, where there is none; no bits at all.
+    assert_eq!(raises(&first, &[raised(40), sent(41), (42, TIMER)], &taken(30)), []);
+    let [local, none] = [(1, false), (0, true)]
+        .map(|(bits, remote)| [(40, Event::Notified { object: 0x400, bits, remote }), (41, TIMER)]);
+    assert_eq!(raises(&first, &local, &taken(30)), []);
+    assert_eq!(raises(&first, &none, &taken(30)), []);
+}
+
+#[test]
+fn bits_without_a_message() {
+    let first = [raised(10), sent(12), (13, TIMER)];
+    let found = raises(&first, &[raised(40), (41, TIMER), raised(50), (51, TIMER)], &taken(30));
+    assert_eq!(found.len(), 1, "said once");
+    assert_eq!((found[0].rule, found[0].cpu), ("lost-bits", 2));
+    assert!(found[0].what.ends_with("the last was taken by cpu 1 until 33"), "{}", found[0].what);
+    // The raise that lost them is named, too, whichever of the two CPUs was through first.
+    for over in [32, 39] {
+        let first = [raised(10), sent(12), raised(20), (over, TIMER)];
+        let found = raises(&first, &[raised(40), (41, TIMER)], &taken(30));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].what.ends_with("until 33, while cpu 0 was raising since 20"), "{}", found[0].what);
+    }
+    assert_eq!(raises(&[raised(10), (11, TIMER)], &[], &[]).len(), 1, "there never was a message");
+}
+
+#[test]
+fn messages_about_bits_may_be_older_than_the_trace() {
+    let mut trace = trace(&[vec![raised(10), (11, TIMER)], vec![(1, TIMER)]]);
+    trace.rings.get_mut(&1).expect("cpu 1").lost = 4;
+    assert_eq!(check(&trace).violations, []);
+}
+
 #[test]
 fn messages_of_no_call() {
     assert_eq!(broken(|rings| without(&mut rings[0], 20))[..1], ["call"]);
@@ -379,7 +436,7 @@ fn items(picture: &serde_json::Value, ph: &str, name: &str) -> Vec<serde_json::V
 #[test]
 fn the_picture_shows_it() {
     let trace = trace(&good());
-    let text = chrome::render(&trace, &Story::of(&trace));
+    let text = chrome::render(&trace, &Story::of(&trace), &[]);
     let picture: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let runs = items(&picture, "X", "p1.0");
     assert_eq!(runs[0]["args"]["stopped"], "awaiting a reply from another CPU");

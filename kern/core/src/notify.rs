@@ -29,8 +29,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         } else {
             self.exposed_notification(me, target)?
         };
-        self.event(|| Event::Notified { object: object_name(object.addr()), bits: args.a1 });
-        match object.get().hot.open(self.pin()) {
+        let hot = object.get().hot.open(self.pin());
+        self.event(|| Event::Notified {
+            object: object_name(object.addr()),
+            bits: args.a1,
+            remote: hot.is_none(),
+        });
+        match hot {
             Some(hot) => self.raise(hot, args.a1),
             None => self.raise_remote(object, args.a1),
         }
