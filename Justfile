@@ -88,7 +88,9 @@ diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--n
 
 # Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
 test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
-    (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
+    (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump") \
+    (_kernel "trace" "--features trace") \
+    (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake")
     '{{harness}}' test {{args}}
 
 # The kernel tests on Bochs's processor models, from the bootable image

@@ -46,4 +46,5 @@ pub mod table;
 pub mod tail;
 pub mod testsum;
 pub mod trace;
+mod tracetest;
 pub mod trouble;

@@ -22,6 +22,7 @@ use crate::report::{Report, Verdict};
 use crate::session::Session;
 use crate::stress;
 use crate::testsum::Tally;
+use crate::tracetest;
 use crate::trouble::Trouble;
 
 /// Kinds of tests, in the order in which they run.
@@ -37,6 +38,8 @@ pub enum Step {
     Diff,
     /// gdb's helpers say what the kernel says, and a stop is the same again; if gdb is there
     Gdb,
+    /// Traces of real runs: valid JSON, no rule broken, and a planted bug is found
+    Trace,
     /// Short stress runs, replayed where the mode can
     Stress,
     /// icount figures against the baseline
@@ -46,7 +49,7 @@ pub enum Step {
 }
 
 /// Time limit of one boot with kernel tests.
-const GUEST_LIMIT: Duration = Duration::from_secs(300);
+pub const GUEST_LIMIT: Duration = Duration::from_secs(300);
 const BOCHS_LIMIT: Duration = Duration::from_secs(300);
 /// Messages of a stress run in the suite.
 const STRESS_MESSAGES: u64 = 20_000;
@@ -98,6 +101,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Guest => guest_tests(lab),
         Step::Diff => diff_games(lab),
         Step::Gdb => gdbtest::run(lab),
+        Step::Trace => tracetest::run(lab),
         Step::Stress => stress_runs(lab),
         Step::Bench => figures(lab, &wanted.bench),
         Step::Bochs => bochs_tests(lab),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use bench_harness::events::SCHEMA;
 use bench_harness::events::check::Violation;
 use bench_harness::events::chrome;
 use bench_harness::events::rings::Trace;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 const RUN: &[u8] = include_bytes!("data/trace.bin");
 
 fn validator() -> Validator {
-    let schema: Value = serde_json::from_str(include_str!("../src/events/schema.json")).expect("JSON");
+    let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
     jsonschema::validator_for(&schema).expect("a schema")
 }
 

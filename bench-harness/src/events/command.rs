@@ -170,13 +170,18 @@ fn with_session<T>(result: Result<T>, session: Option<&Session>) -> Result<T> {
 
 /// Boots the workload and keeps what it wrote to its log port.
 fn boot(lab: &Lab, args: &TraceArgs, workload: &Workload, raw: &Path) -> Result<Session> {
-    let mut job = workload.job();
-    job.command_line = format!("{} trace_events={}", job.command_line, args.events).trim_start().to_owned();
+    let (session, log) = record(lab, workload.job(), args.events)?;
+    write(raw, &log)?;
+    Ok(session)
+}
+
+/// Boots a tracing kernel with rings of so many events; what it wrote to its log port.
+pub fn record(lab: &Lab, mut job: Job, events: u32) -> Result<(Session, Vec<u8>)> {
+    job.command_line = format!("{} trace_events={events}", job.command_line).trim_start().to_owned();
     let session = lab.run(&job)?;
     let log = lab.artifacts.run_path(&job.label).join("log.bin");
     let bytes = std::fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
-    write(raw, &bytes)?;
-    Ok(session)
+    Ok((session, bytes))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

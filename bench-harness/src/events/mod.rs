@@ -24,6 +24,9 @@ mod tests;
 
 use abi::TaskId;
 
+/// What is written of Chrome's Trace Event Format, as a JSON schema.
+pub const SCHEMA: &str = include_str!("schema.json");
+
 /// A task as a person reads it: process and number, and the generations if it is not the first of that name.
 pub fn task_name(task: TaskId) -> String {
     let name = format!("p{}.{}", task.process().number(), task.task());

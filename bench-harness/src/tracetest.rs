@@ -1,0 +1,130 @@
+//! Tests of tracing: what a tracing kernel writes is whole, the picture of it is in the format, and no rule is broken
+//! in it; and where a bug is planted, the check finds that one.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::events::check::{Findings, check};
+use crate::events::rings::Trace;
+use crate::events::story::Story;
+use crate::events::{SCHEMA, chrome, command};
+use crate::lab::{Job, Lab};
+use crate::machine::Mode;
+use crate::session::{Ending, Session};
+use crate::stress;
+use crate::suite::GUEST_LIMIT;
+use crate::testsum::Tally;
+
+const TRACED: &str = "trace";
+const PLANTED: &str = "trace-planted-lost-wake";
+/// What the planted bug breaks.
+const RULE: &str = "lost-bits";
+/// Runs that must break no rule, and their CPUs.
+const RUNS: [(&str, u32); 2] =
+    [("run=test only=notify", 2), ("run=stress seed=1 messages=1000 idle=halt", 4)];
+/// Each CPU keeps all of its events.
+const EVENTS: u32 = 1 << 17;
+/// Fewer say nothing.
+const ENOUGH: usize = 10_000;
+/// Seeds that the planted bug may take to show; about every second does.
+const SEEDS: u32 = 8;
+const MESSAGES: u64 = 4000;
+const CPUS: u32 = 4;
+
+pub fn run(lab: &Lab) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut count = |name: &str, wrong: Option<String>| {
+        if let Some(why) = &wrong {
+            lab.screen.say(&format!("trace: {name} FAILED {why}"));
+        }
+        tally += Tally::one(wrong.is_none());
+    };
+    for (command_line, cpus) in RUNS {
+        let Traced { session, trace, found } = traced(lab, plain(command_line, cpus))?;
+        let ended = session.check_passed().err().map(|trouble| trouble.to_string());
+        count(&format!("the run of {command_line}"), ended.or_else(|| too_little(&trace, &found)));
+        count(&format!("the rules in {command_line}"), first(&found));
+        let picture = chrome::render(&trace, &Story::of(&trace), &found.violations);
+        count(&format!("the picture of {command_line}"), malformed(&picture)?);
+    }
+    count("a planted bug", planted(lab)?);
+    Ok(tally)
+}
+
+struct Traced {
+    session: Session,
+    trace: Trace,
+    found: Findings,
+}
+
+fn traced(lab: &Lab, job: Job) -> Result<Traced> {
+    let (session, log) = command::record(lab, job, EVENTS)?;
+    let trace = Trace::read(&log)?;
+    let found = check(&trace);
+    Ok(Traced { session, trace, found })
+}
+
+fn plain(command_line: &str, cpus: u32) -> Job {
+    Job {
+        label: format!("test-trace-{cpus}"),
+        variant: TRACED.to_owned(),
+        command_line: command_line.to_owned(),
+        mode: Mode::Icount,
+        cpus,
+        trace: None,
+        limit: GUEST_LIMIT,
+    }
+}
+
+fn too_little(trace: &Trace, found: &Findings) -> Option<String> {
+    let whole = trace.is_complete() && found.events >= ENOUGH;
+    (!whole).then(|| format!("{} events of {}", found.events, trace.describe().join("; ")))
+}
+
+fn first(found: &Findings) -> Option<String> {
+    found.violations.first().map(ToString::to_string)
+}
+
+/// What the schema has against a picture.
+fn malformed(picture: &str) -> Result<Option<String>> {
+    let schema: Value = serde_json::from_str(SCHEMA).context("reading the schema")?;
+    let validator = jsonschema::validator_for(&schema).context("the schema")?;
+    let picture: Value = serde_json::from_str(picture).context("reading the picture")?;
+    Ok(validator.iter_errors(&picture).next().map(|error| format!("{}: {error}", error.instance_path())))
+}
+
+/// The seeds that pass break no rule; the first one that does not breaks the one that the bug is about, and no other.
+fn planted(lab: &Lab) -> Result<Option<String>> {
+    for seed in 1..=SEEDS {
+        let wanted = stress::Wanted {
+            seed: Some(seed),
+            seeds: 1,
+            cpus: CPUS,
+            messages: MESSAGES,
+            mode: Mode::Icount,
+            replay: false,
+            idle: None,
+            variant: Some(PLANTED.to_owned()),
+            stop: stress::Stop::default(),
+        };
+        let job = Job { label: "test-trace-planted".to_owned(), ..stress::job(&wanted, seed) };
+        let Traced { session, found, .. } = traced(lab, job)?;
+        match session.ending {
+            Ending::Pass if found.violations.is_empty() => {}
+            Ending::Pass => return Ok(first(&found).map(|first| format!("seed {seed} passes, and {first}"))),
+            Ending::Fail => return Ok(judge(seed, &found)),
+            _ => return Ok(session.check_ended().err().map(|trouble| trouble.to_string())),
+        }
+    }
+    Ok(Some(format!("none of {SEEDS} seeds has failed")))
+}
+
+fn judge(seed: u32, found: &Findings) -> Option<String> {
+    match found.violations.iter().find(|violation| violation.rule != RULE) {
+        Some(other) => Some(format!("seed {seed}: {other}")),
+        None if found.violations.is_empty() => {
+            Some(format!("seed {seed} fails, and its trace breaks no rule"))
+        }
+        None => None,
+    }
+}
