@@ -1,4 +1,4 @@
-//! An estimate in cycles: what llvm-mca says of ordinary instructions, and published costs of the others.
+//! An estimate in cycles: what llvm-mca says of ordinary instructions, and a table's costs of the others.
 //!
 //! The operation is cut at the instructions of [`COSTS`], which the analyser knows nothing of (it takes defaults for
 //! them); each stretch between two of them is analysed as it was executed, once, with all loads hitting the first
@@ -17,8 +17,8 @@ use super::story::Line;
 use crate::host::find_program;
 
 /// CPUs that the estimate is for: what people call them, and what LLVM does.
-const MODELS: &[(&str, &str)] =
-    &[("Skylake server", "skylake-avx512"), ("Ice Lake server", "icelake-server"), ("Zen 3", "znver3")];
+const MODELS: [(&str, &str); 3] =
+    [("Skylake server", "skylake-avx512"), ("Ice Lake server", "icelake-server"), ("Zen 3", "znver3")];
 /// Beyond this many instructions the analyser takes minutes.
 const LONGEST: usize = 20_000;
 /// Versions of LLVM whose analyser may be installed under a name of its own.
@@ -30,44 +30,61 @@ pub struct Cost {
     mnemonic: &'static str,
     /// Nothing, or what the text has to contain.
     with: &'static str,
-    cycles: u64,
+    cycles: Cycles,
     from: From,
 }
+
+/// Of each of [`MODELS`].
+type Cycles = [u64; MODELS.len()];
 
 /// Where a cost comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum From {
     /// Somebody measured it: who, where, on what.
     Published(&'static str),
-    /// Nobody known did: an order of magnitude, and why that one.
+    /// Nobody known did, or it was not looked up: an order of magnitude, and why that one.
     Assumed(&'static str),
 }
 
-const fn cost(mnemonic: &'static str, with: &'static str, cycles: u64, from: From) -> Cost {
-    Cost { mnemonic, with, cycles, from }
+const fn each(mnemonic: &'static str, cycles: Cycles, from: From) -> Cost {
+    Cost { mnemonic, with: "", cycles, from }
 }
 
-const SKYBRIDGE: From =
-    From::Published("Mi et al., SkyBridge, EuroSys 2019, doi 10.1145/3302424.3303946: Skylake");
-const FOG: From = From::Published("Fog, Instruction tables: Skylake-X");
-const INTEL: From =
-    From::Published("Intel, Optimization Reference Manual: PAUSE takes up to 140 cycles on Skylake");
+const fn cost(mnemonic: &'static str, with: &'static str, cycles: u64, from: From) -> Cost {
+    Cost { mnemonic, with, cycles: [cycles; MODELS.len()], from }
+}
+
+/// The repository InstLatx64/InstLatx64: GenuineIntel0050654_SkylakeXeon_20, GenuineIntel00606A6_ICX and
+/// AuthenticAMD0A20F10_K19_Vermeer, each _InstLatX64.txt. Rounded; POPFQ is what it takes after PUSHFQ.
+const INSTLAT: From = From::Published("InstLatx64: Xeon Platinum 8160, Xeon Gold 6330, Ryzen 9 5950X");
+/// lkml.iu.edu/hypermail/linux/kernel/1712.0/03977.html: "~350 cycles per-page".
+const HANSEN: From = From::Published("Hansen, linux-kernel, 5 December 2017: Skylake, one page");
+/// mail-archive.com/linux-kernel@vger.kernel.org/msg855963.html: 78 ns at 3 GHz, with what it pushes before.
+const VLASENKO: From = From::Published("Vlasenko, linux-kernel, 27 March 2015: to the same ring");
+/// github.com/AlessandroSangiuliano/Uros/issues/348.
+const UROS: From = From::Published("Uros, issue 348: IA32_SYSENTER_ESP on an Intel i7");
+const LLVM: From = From::Published("LLVM 14's model of Skylake server");
+const SKYBRIDGE: From = From::Assumed("as SkyBridge, EuroSys 2019, is remembered to say of Skylake");
 const SMALL: From = From::Assumed("microcoded, neither serialising nor waiting");
 const LARGE: From = From::Assumed("microcoded, serialising or of as much microcode");
 
-/// Cycles of instructions that are microcoded, serialising or privileged. The same for every model: the order of
-/// magnitude is what they are for. The first entry that fits is taken. The figures stand here as their authors are
-/// remembered to have published them, not copied from the page: look there before a cycle more or less matters.
+/// Cycles of instructions that are microcoded, serialising or privileged: an order of magnitude, to compare two paths
+/// with. What was published for one CPU stands for all. The first entry that fits is taken.
 const COSTS: &[Cost] = &[
+    each("rdtsc", [25, 27, 36], INSTLAT),
+    each("lfence", [4, 5, 10], INSTLAT),
+    each("mfence", [33, 36, 60], INSTLAT),
+    each("cpuid", [99, 104, 128], INSTLAT),
+    each("popfq", [24, 24, 21], INSTLAT),
+    each("pause", [140, 34, 65], INSTLAT),
+    cost("invpcid", "", 350, HANSEN),
+    cost("iretq", "", 230, VLASENKO),
+    cost("wrmsr", "", 144, UROS),
+    cost("xrstor64", "", 37, LLVM),
+    cost("xsaveopt64", "", 42, LLVM),
     cost("syscall", "", 82, SKYBRIDGE),
     cost("sysretq", "", 75, SKYBRIDGE),
     cost("mov", "mov cr3,", 186, SKYBRIDGE),
-    cost("rdtsc", "", 25, FOG),
-    cost("lfence", "", 4, FOG),
-    cost("mfence", "", 33, FOG),
-    cost("cpuid", "", 100, FOG),
-    cost("popfq", "", 20, FOG),
-    cost("pause", "", 140, INTEL),
     cost("wrfsbase", "", 20, SMALL),
     cost("wrgsbase", "", 20, SMALL),
     cost("rdfsbase", "", 20, SMALL),
@@ -77,17 +94,12 @@ const COSTS: &[Cost] = &[
     cost("cli", "", 20, SMALL),
     cost("xgetbv", "", 20, SMALL),
     cost("mov", "mov cr", 100, LARGE),
-    cost("wrmsr", "", 100, LARGE),
     cost("rdmsr", "", 100, LARGE),
-    cost("iretq", "", 100, LARGE),
     cost("hlt", "", 100, LARGE),
     cost("monitor", "", 100, LARGE),
     cost("mwait", "", 100, LARGE),
     cost("clts", "", 100, LARGE),
     cost("invlpg", "", 100, LARGE),
-    cost("invpcid", "", 100, LARGE),
-    cost("xrstor64", "", 100, LARGE),
-    cost("xsaveopt64", "", 100, LARGE),
 ];
 
 /// What the operation is estimated to take on one CPU model.
@@ -98,7 +110,7 @@ pub struct Estimate {
     pub ordinary: u64,
     /// By the table: what was measured and published.
     pub published: u64,
-    /// By the table: what nobody published.
+    /// By the table: what is assumed.
     pub assumed: u64,
 }
 
@@ -120,19 +132,26 @@ pub fn sources(lines: &[Line]) -> Vec<String> {
             None => cost.with.trim_end_matches(',').to_owned(),
         };
         match cost.from {
-            From::Published(by) => format!("{name} {} ({by})", cost.cycles),
-            From::Assumed(why) => format!("{name} {} (assumed: {why})", cost.cycles),
+            From::Published(by) => format!("{name} {} ({by})", in_words(&cost.cycles)),
+            From::Assumed(why) => format!("{name} {} (assumed: {why})", in_words(&cost.cycles)),
         }
     };
     used.map(text).collect()
+}
+
+/// One number, or one for each model.
+fn in_words(cycles: &Cycles) -> String {
+    let mut all: Vec<String> = cycles.iter().map(u64::to_string).collect();
+    all.dedup();
+    all.join("/")
 }
 
 /// The instructions of each CPU, cut at those that cost what the table says; and what these sum up to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Stretches {
     ordinary: Vec<String>,
-    published: u64,
-    assumed: u64,
+    published: Cycles,
+    assumed: Cycles,
 }
 
 /// The table's cost of an instruction, if it is of that kind.
@@ -141,7 +160,8 @@ fn tabled(line: &Line) -> Option<&'static Cost> {
 }
 
 fn stretches(lines: &[Line]) -> Stretches {
-    let mut all = Stretches { ordinary: Vec::new(), published: 0, assumed: 0 };
+    let mut all =
+        Stretches { ordinary: Vec::new(), published: [0; MODELS.len()], assumed: [0; MODELS.len()] };
     let mut cpus: Vec<u8> = lines.iter().map(|line| line.cpu).collect();
     cpus.sort_unstable();
     cpus.dedup();
@@ -155,10 +175,11 @@ fn stretches(lines: &[Line]) -> Stretches {
             }
             match tabled(line) {
                 Some(cost) => {
-                    match cost.from {
-                        From::Published(_) => all.published += cost.cycles,
-                        From::Assumed(_) => all.assumed += cost.cycles,
-                    }
+                    let sums = match cost.from {
+                        From::Published(_) => &mut all.published,
+                        From::Assumed(_) => &mut all.assumed,
+                    };
+                    sums.iter_mut().zip(cost.cycles).for_each(|(sum, cycles)| *sum += cycles);
                     all.ordinary.push(std::mem::take(&mut open));
                 }
                 None => {
@@ -190,10 +211,10 @@ pub fn estimate(lines: &[Line]) -> Result<Vec<Estimate>> {
         "llvm-mca is missing: `./justw explain` installs it, or apt-get install llvm, or set LLVM_MCA to one",
     )?;
     let Stretches { ordinary, published, assumed } = stretches(lines);
-    let estimate = |(cpu, model): &(&'static str, &str)| {
+    let estimate = |((cpu, model), (published, assumed))| {
         Ok(Estimate { cpu, ordinary: analyse(&analyser, model, &ordinary)?, published, assumed })
     };
-    MODELS.iter().map(estimate).collect()
+    MODELS.into_iter().zip(published.into_iter().zip(assumed)).map(estimate).collect()
 }
 
 fn analyse(analyser: &PathBuf, model: &str, stretches: &[String]) -> Result<u64> {
@@ -245,7 +266,7 @@ mod tests {
     use crate::explain::story::examples::line;
 
     fn cost_of(bytes: &[u8]) -> Option<u64> {
-        tabled(&line(0, 0, bytes, Phase::Switch)).map(|cost| cost.cycles)
+        tabled(&line(0, 0, bytes, Phase::Switch)).map(|cost| cost.cycles[0])
     }
 
     #[test]
@@ -263,12 +284,15 @@ mod tests {
             line(0, 0, &[0x90], Phase::User),
             line(1, 0, &[0x90], Phase::Idle),
             line(0, 1, &[0x0f, 0x05], Phase::User),
+            line(0, 2, &[0x0f, 0x31], Phase::User), // rdtsc
             line(0, 3, &[0x48, 0x89, 0xc3], Phase::Entry),
         ];
         let Stretches { ordinary, published, assumed } = stretches(&lines);
         assert_eq!(ordinary, ["nop\n", "mov %rax,%rbx\n", "nop\n"]);
-        assert_eq!((published, assumed), (82, 0));
-        assert_eq!(sources(&lines).len(), 1);
+        assert_eq!((published, assumed), ([25, 27, 36], [82, 82, 82]));
+        let sources = sources(&lines);
+        assert!(sources[0].starts_with("rdtsc 25/27/36 (InstLatx64"), "{sources:?}");
+        assert!(sources[1].starts_with("syscall 82 (assumed: "), "{sources:?}");
     }
 
     #[test]
@@ -289,7 +313,7 @@ mod tests {
     #[test]
     fn every_cost_says_where_it_comes_from() {
         for Cost { cycles, from: From::Published(text) | From::Assumed(text), .. } in COSTS {
-            assert!(*cycles > 0 && text.len() > 10);
+            assert!(cycles.iter().all(|cycles| *cycles > 0) && text.len() > 10);
         }
     }
 }
