@@ -82,6 +82,10 @@ trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace
 scale *args: build
     '{{harness}}' scale {{args}}
 
+# The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg (see `just mailbox --help`)
+mailbox *args: _harness
+    '{{harness}}' mailbox {{args}}
+
 # Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
 diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' diff {{args}}

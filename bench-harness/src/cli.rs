@@ -14,7 +14,8 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, campaign, diff, events, explain, figures, gdb, iso, pack, probe, reference, scale, stress, suite,
+    bench, campaign, diff, events, explain, figures, gdb, iso, mailbox, pack, probe, reference, scale,
+    stress, suite,
 };
 
 const EXAMPLES: &str = "\
@@ -94,6 +95,10 @@ enum Command {
     /// What one operation costs and shares as CPUs are added: table, picture, words
     #[command(after_help = "Example:\n  aurora-bench scale --cpus 1,2,4,8 --operations 200")]
     Scale(ScaleArgs),
+    /// The mailbox against other queues on this machine's cores: ranked table, picture
+    #[command(after_help = "Examples:\n  aurora-bench mailbox --runs 3\n  \
+        aurora-bench mailbox --again          the table of the last runs once more")]
+    Mailbox(MailboxArgs),
     /// Every kind of test; the last line is `N passed, N failed`
     Test(TestArgs),
     /// The kernel tests on Bochs's processor models
@@ -287,6 +292,22 @@ struct ScaleArgs {
 }
 
 #[derive(Args, Debug)]
+struct MailboxArgs {
+    /// Times that everything is measured
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Measure nothing: put together what the last runs have left
+    #[arg(long, conflicts_with = "runs")]
+    again: bool,
+    /// Cores of the machine that was measured (default: those that this process may use)
+    #[arg(long)]
+    cores: Option<u32>,
+    /// Directory for mailbox.json, mailbox.svg and criterion's files of each run
+    #[arg(long, default_value = "target/mailbox", value_name = "DIR")]
+    output: PathBuf,
+}
+
+#[derive(Args, Debug)]
 struct TestArgs {
     /// Only these kinds of tests
     #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
@@ -343,6 +364,9 @@ pub fn main() -> Result<()> {
         Command::Explain(args) => explain::command(&common.lab()?, &args.wanted()),
         Command::Scale(ScaleArgs { cpus, operations, idle, output }) => {
             scale::command(&common.lab()?, &scale::Wanted { cpus, operations, idle, output })
+        }
+        Command::Mailbox(MailboxArgs { runs, again, cores, output }) => {
+            mailbox::command(&mailbox::Wanted { runs, again, cores, output })
         }
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),

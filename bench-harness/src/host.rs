@@ -21,7 +21,7 @@ impl Host {
     pub fn look(qemu: &str, guest_cpu: &str) -> Host {
         Host {
             cpu: cpu_model(),
-            os: first_line("uname", &["-sr"]),
+            os: os(),
             rustc: rustc_version(),
             qemu: qemu.to_owned(),
             guest_cpu: guest_cpu.to_owned(),
@@ -49,7 +49,13 @@ pub fn commit() -> String {
     if ["", "unknown"].contains(&changed.as_str()) { commit } else { commit + " with changes" }
 }
 
-fn cpu_model() -> String {
+/// The operating system's name and release.
+pub fn os() -> String {
+    first_line("uname", &["-sr"])
+}
+
+/// What the processor calls itself.
+pub fn cpu_model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
