@@ -24,8 +24,8 @@ use abi::TaskId;
 use abi::trace::{Event, How, IdleHow};
 
 use super::bits::Raises;
+use super::names::Names;
 use super::rings::{Stamped, Trace};
-use super::task_name;
 
 /// Most violations that are kept; a broken kernel has as many as events.
 const MOST: usize = 100;
@@ -95,6 +95,7 @@ struct Open {
 }
 
 struct Checker {
+    names: Names,
     cpus: BTreeMap<u32, Cpu>,
     calls: HashMap<TaskId, Open>,
     /// Where every running task runs.
@@ -115,6 +116,7 @@ impl Checker {
             (n, Cpu { complete: ring.lost + ring.unknown == 0, ..Cpu::default() })
         };
         Checker {
+            names: trace.names.clone(),
             cpus: trace.rings.iter().map(cpu).collect(),
             calls: HashMap::new(),
             places: HashMap::new(),
@@ -168,10 +170,14 @@ impl Checker {
             self.places.remove(&old.0);
         }
         if let Some(place) = self.places.insert(task, at.cpu).filter(|place| *place != at.cpu) {
-            self.broken("two-places", at, format!("{} runs, and runs on cpu {place}, too", task_name(task)));
+            self.broken(
+                "two-places",
+                at,
+                format!("{} runs, and runs on cpu {place}, too", self.names.of(task)),
+            );
         }
         if self.dead.contains_key(&task) {
-            self.broken("two-places", at, format!("{} runs, and is dead", task_name(task)));
+            self.broken("two-places", at, format!("{} runs, and is dead", self.names.of(task)));
         }
     }
 
@@ -180,7 +186,7 @@ impl Checker {
         if let Some((who, _)) = running {
             self.places.remove(&who);
             if who != task {
-                let what = format!("{} stops where {} runs", task_name(task), task_name(who));
+                let what = format!("{} stops where {} runs", self.names.of(task), self.names.of(who));
                 self.broken("stop", at, what);
             }
         }
@@ -193,7 +199,7 @@ impl Checker {
         let queued: Vec<String> = cpu.queued.iter().map(|(sc, p)| format!("{sc:#x} of {p}")).collect();
         if let Some((task, _)) = running {
             self.places.remove(&task);
-            self.broken("stop", at, format!("idles, and {} has not stopped", task_name(task)));
+            self.broken("stop", at, format!("idles, and {} has not stopped", self.names.of(task)));
         }
         if !queued.is_empty() {
             self.broken("idle-with-work", at, format!("contexts in its queue: {}", queued.join(", ")));
@@ -217,14 +223,14 @@ impl Checker {
 
     /// Notes from when on who runs is outranked.
     fn rank(&mut self, at: &Stamped) {
-        let cpu = self.cpu(at.cpu);
+        let cpu = self.cpus.entry(at.cpu).or_default();
         let best = cpu.queued.iter().max_by_key(|(_, priority)| **priority);
         let outranked = cpu.running.zip(best).filter(|((_, priority), (_, best))| *best > priority);
         match outranked {
             Some(((task, priority), (context, best))) if cpu.outranked.is_none() => {
                 let what = format!(
                     "{} runs at priority {priority} while context {context:#x} of {best} is queued",
-                    task_name(task)
+                    self.names.of(task)
                 );
                 cpu.outranked = Some((at.time, what));
             }
@@ -315,7 +321,7 @@ impl Checker {
                 self.known.insert(caller);
                 let open = Open { callee, received: how == How::Delivered, since: at.time };
                 if self.calls.insert(caller, open).is_some() {
-                    self.broken("call", at, format!("{} calls, and waits in a call", task_name(caller)));
+                    self.broken("call", at, format!("{} calls, and waits in a call", self.names.of(caller)));
                 }
             }
             Event::Received { caller, callee } => self.of_call(at, caller, "receives", |open| {
@@ -357,7 +363,7 @@ impl Checker {
             None if known => "which there is not",
             None => return,
         };
-        self.broken("call", at, format!("somebody {does} a call of {}, {what}", task_name(caller)));
+        self.broken("call", at, format!("somebody {does} a call of {}, {what}", self.names.of(caller)));
     }
 
     // --- the end ---------------------------------------------------------------------------------
@@ -387,7 +393,7 @@ impl Checker {
         let mut calls: Vec<(&TaskId, &Open)> = self.calls.iter().collect();
         calls.sort_by_key(|(caller, _)| caller.raw());
         for (caller, open) in calls {
-            let (caller, callee) = (task_name(*caller), task_name(open.callee));
+            let (caller, callee) = (self.names.of(*caller), self.names.of(open.callee));
             let died = self.dead.get(&open.callee).filter(|died| end.saturating_sub(**died) > self.patience);
             if let Some(died) = died {
                 let what = format!("{caller} waits for {callee}, which died at {died}");

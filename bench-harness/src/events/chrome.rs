@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::check::Violation;
+use super::names::Names;
 use super::rings::{Stamped, Trace};
 use super::story::{At, Bits, Call, Mail, Rest, Span, Story, Wait};
-use super::task_name;
 
 /// The one process of the trace: the machine.
 const MACHINE: u32 = 1;
@@ -59,7 +59,8 @@ pub fn render(trace: &Trace, story: &Story, violations: &[Violation]) -> String 
     whole.to_string()
 }
 
-struct Picture {
+struct Picture<'a> {
+    names: &'a Names,
     items: Vec<Item>,
     begin: u64,
     tsc_hz: u64,
@@ -84,13 +85,24 @@ fn reason(stopped: Option<(Why, TaskState)>) -> String {
     }
 }
 
-impl Picture {
-    fn new(trace: &Trace, story: &Story) -> Picture {
+impl<'a> Picture<'a> {
+    fn new(trace: &'a Trace, story: &Story) -> Picture<'a> {
         let mut runs: HashMap<u64, Vec<(u64, u32)>> = HashMap::new();
         for span in &story.spans {
             runs.entry(span.task.raw()).or_default().push((span.from, span.cpu));
         }
-        Picture { items: Vec::new(), begin: story.begin, tsc_hz: trace.tsc_hz.max(1), arrows: 0, runs }
+        Picture {
+            names: &trace.names,
+            items: Vec::new(),
+            begin: story.begin,
+            tsc_hz: trace.tsc_hz.max(1),
+            arrows: 0,
+            runs,
+        }
+    }
+
+    fn name(&self, task: abi::TaskId) -> String {
+        self.names.of(task)
     }
 
     /// A TSC value in microseconds.
@@ -151,7 +163,7 @@ impl Picture {
     }
 
     fn span(&self, span: &Span) -> Item {
-        let mut item = self.item(&task_name(span.task), "X", span.from, span.cpu);
+        let mut item = self.item(&self.name(span.task), "X", span.from, span.cpu);
         item.cat = Some("task");
         item.dur = Some(self.length(span.to - span.from));
         item.args = args(json!({
@@ -205,12 +217,12 @@ impl Picture {
         if let Some(received) = call.received
             && let Some(to) = self.next_run(call.callee, received.0)
         {
-            self.arrow(&format!("call {}", task_name(call.callee)), "message", call.begun, to);
+            self.arrow(&format!("call {}", self.name(call.callee)), "message", call.begun, to);
         }
         if let Some((replied, over)) = call.replied.zip(call.over)
             && let Some(to) = self.next_run(call.caller, over.0)
         {
-            self.arrow(&format!("reply to {}", task_name(call.caller)), "message", replied, to);
+            self.arrow(&format!("reply to {}", self.name(call.caller)), "message", replied, to);
         }
     }
 
@@ -287,19 +299,19 @@ impl Picture {
             }
             Event::Fault { task, address, vector } => {
                 let what = json!({ "vector": vector, "address": format!("{address:#x}") });
-                self.instant(&format!("{} faults", task_name(task)), "fault", at, what);
+                self.instant(&format!("{} faults", self.name(task)), "fault", at, what);
             }
             Event::TaskMade { task, cpu } => {
-                self.instant(&format!("{} is made", task_name(task)), "life", at, json!({ "cpu": cpu }));
+                self.instant(&format!("{} is made", self.name(task)), "life", at, json!({ "cpu": cpu }));
             }
             Event::TaskDead { task } => {
-                self.instant(&format!("{} is dead", task_name(task)), "life", at, json!({}));
+                self.instant(&format!("{} is dead", self.name(task)), "life", at, json!({}));
             }
             Event::TourStop { number } => {
                 self.instant("forgets translations", "tour", at, json!({ "tour": number }));
             }
             Event::Forward { caller, callee } => {
-                let name = format!("{}'s call goes on to {}", task_name(caller), task_name(callee));
+                let name = format!("{}'s call goes on to {}", self.name(caller), self.name(callee));
                 self.instant(&name, "message", at, json!({}));
             }
             _ => {}

@@ -6,7 +6,7 @@
 //!      │   └── query    the longest waits, calls, runs; who is busy
 //!    story             spans, calls, waits, wakes: what events mean together
 //!      │
-//!    rings             records of the log port to events in order
+//!    rings ── names    records of the log port to events in order; programs of processes
 //! ```
 //!
 //! The events themselves are defined in `abi::trace`, once for kernel and host.
@@ -15,6 +15,7 @@ mod bits;
 pub mod check;
 pub mod chrome;
 pub mod command;
+mod names;
 pub mod query;
 pub mod rings;
 pub mod story;
@@ -22,13 +23,5 @@ pub mod story;
 #[cfg(test)]
 mod tests;
 
-use abi::TaskId;
-
 /// What is written of Chrome's Trace Event Format, as a JSON schema.
 pub const SCHEMA: &str = include_str!("schema.json");
-
-/// A task as a person reads it: process and number, and the generations if it is not the first of that name.
-pub fn task_name(task: TaskId) -> String {
-    let name = format!("p{}.{}", task.process().number(), task.task());
-    if task.generation() == 0 { name } else { format!("{name}#{:x}", task.generation()) }
-}

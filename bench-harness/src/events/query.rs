@@ -6,7 +6,6 @@ use clap::ValueEnum;
 
 use super::rings::Trace;
 use super::story::{Call, Mail, Span, Story, Wait};
-use super::task_name;
 
 /// What can be asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -51,6 +50,10 @@ struct View<'a> {
 }
 
 impl View<'_> {
+    fn name(&self, task: abi::TaskId) -> String {
+        self.trace.names.of(task)
+    }
+
     /// Ticks, and what they are in microseconds.
     fn ticks(&self, ticks: u64) -> String {
         format!("{ticks} ticks ({:.1} µs)", ticks as f64 * 1e6 / self.trace.tsc_hz.max(1) as f64)
@@ -81,7 +84,8 @@ impl View<'_> {
 
     fn longest_wait(&self) -> Vec<String> {
         let line = |wait: &Wait| {
-            let who = wait.task.map_or_else(|| format!("context {:#x}", wait.context), task_name);
+            let who =
+                wait.task.map_or_else(|| format!("context {:#x}", wait.context), |task| self.name(task));
             let end = if wait.over { "" } else { ", still waiting at the end" };
             let ran = self.ran_meanwhile(wait);
             format!(
@@ -107,7 +111,7 @@ impl View<'_> {
         shares.sort_by_key(|(_, share)| std::cmp::Reverse(*share));
         let whole = (wait.to - wait.from).max(1);
         let name = |(task, share): &(u64, u64)| {
-            format!("{} {} %", task_name(abi::TaskId::from_raw(*task)), share * 100 / whole)
+            format!("{} {} %", self.name(abi::TaskId::from_raw(*task)), share * 100 / whole)
         };
         let names: Vec<String> = shares.iter().take(3).map(name).collect();
         if names.is_empty() { "nobody".to_owned() } else { names.join(", ") }
@@ -132,8 +136,8 @@ impl View<'_> {
             let error = if call.error == 0 { String::new() } else { format!(", error {}", call.error) };
             format!(
                 "{} → {} from cpu {} {}: {}{error}",
-                task_name(call.caller),
-                task_name(call.callee),
+                self.name(call.caller),
+                self.name(call.callee),
                 call.begun.1,
                 self.at(call.begun.0),
                 parts.join(", ")
@@ -147,7 +151,7 @@ impl View<'_> {
             let end = span.stopped.map_or("still running at the end", |(why, _)| why.text());
             format!(
                 "{} on cpu {} {}, priority {}; then {end}",
-                task_name(span.task),
+                self.name(span.task),
                 span.cpu,
                 self.at(span.from),
                 span.priority
@@ -184,7 +188,7 @@ impl View<'_> {
             let share = *ticks as f64 * 100.0 / whole as f64;
             lines.push(format!(
                 "  {}: {share:.1} % of a CPU in {runs} runs",
-                task_name(abi::TaskId::from_raw(*task))
+                self.name(abi::TaskId::from_raw(*task))
             ));
         }
         lines
@@ -201,7 +205,7 @@ impl View<'_> {
         pairs.iter_mut().for_each(|(_, times)| times.sort_unstable());
         pairs.sort_by_key(|(_, times)| std::cmp::Reverse(times.len()));
         let line = |((caller, callee), times): &((u64, u64), Vec<u64>)| {
-            let name = |raw: u64| task_name(abi::TaskId::from_raw(raw));
+            let name = |raw: u64| self.name(abi::TaskId::from_raw(raw));
             let (least, most) = (times[0], times[times.len() - 1]);
             let median = times[times.len() / 2];
             format!(

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use abi::trace::{EVENT_BYTES, Event, RING_EVENTS_MAX, RingPart, TRACE_CHANNEL};
 use anyhow::{Result, bail};
 
-use crate::records::{Piece, Splitter};
+use super::names::Names;
+use crate::records::{self, Piece, Splitter};
 
 /// An event with its place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +44,7 @@ pub struct Trace {
     pub tsc_hz: u64,
     /// When tracing stopped.
     pub stopped: u64,
+    pub names: Names,
 }
 
 impl Trace {
@@ -52,10 +54,16 @@ impl Trace {
         splitter.push(log);
         let mut trace = Trace::default();
         for piece in splitter.by_ref() {
-            if let Piece::Record { channel: TRACE_CHANNEL, payload } = piece
-                && let Some((part, events)) = RingPart::decode(&payload)
-            {
-                trace.add(part, events);
+            match piece {
+                Piece::Record { channel: TRACE_CHANNEL, payload } => {
+                    if let Some((part, events)) = RingPart::decode(&payload) {
+                        trace.add(part, events);
+                    }
+                }
+                Piece::Record { channel: records::REPORT, payload } => {
+                    trace.names.learn(&String::from_utf8_lossy(&payload));
+                }
+                _ => {}
             }
         }
         if trace.rings.is_empty() {
@@ -93,7 +101,7 @@ impl Trace {
             |events: &&[(u64, Event)]| Ring { events: events.to_vec(), whole: true, ..Ring::default() };
         let rings: BTreeMap<u32, Ring> = (0..).zip(rings.iter().map(ring)).collect();
         let last = rings.values().filter_map(|ring| Some(ring.events.last()?.0)).max();
-        Trace { rings, tsc_hz, stopped: last.unwrap_or_default() + 1 }
+        Trace { rings, tsc_hz, stopped: last.unwrap_or_default() + 1, names: Names::default() }
     }
 
     /// Whether nothing of any CPU is missing.

@@ -5,10 +5,10 @@ use abi::trace::{Event, How, IdleHow, Irq, MailKind, Path, RingPart, TRACE_CHANN
 use abi::{ProcessKey, TaskId};
 
 use super::check::{Findings, Violation, check};
+use super::chrome;
 use super::query::{Query, answer};
 use super::rings::Trace;
 use super::story::Story;
-use super::{chrome, task_name};
 use crate::records;
 
 const HZ: u64 = 1_000;
@@ -319,7 +319,7 @@ fn what_is_under_way_at_the_end_is_listed() {
         [
             "mail 0x100 of cpu 0 in cpu 1's mailbox since 21",
             "context 0xe of priority 1 in cpu 1's run queue",
-            "p2.0 has not received the call of p1.0, made at 20",
+            "p2.0 has not received the call of p1.0 init, made at 20",
         ]
     );
 }
@@ -410,14 +410,14 @@ fn questions_are_answered() {
     let ask = |query| answer(&trace, &story, query).join("\n");
     let wait = ask(Query::LongestWait);
     let longest = wait.lines().nth(1).expect("a line");
-    assert!(longest.contains("17 ticks") && longest.contains("p1.0 on cpu 0"), "{wait}");
+    assert!(longest.contains("17 ticks") && longest.contains("p1.0 init on cpu 0"), "{wait}");
     assert!(longest.contains("meanwhile p3.0 76 %"), "{wait}");
     let call = ask(Query::LongestCall);
     assert!(call.contains("44 ticks") && call.contains("received 13, answered 17, home 14"), "{call}");
     assert!(ask(Query::LongestRun).lines().nth(1).is_some_and(|line| line.contains("19 ticks")));
     assert!(ask(Query::LongestWake).contains("cpu 1 for mail of cpu 0"));
     assert!(ask(Query::Busy).contains("cpu 0: 47."), "{}", ask(Query::Busy));
-    assert!(ask(Query::Calls).contains("p1.0 → p2.0: 1 calls, 44 / 44 / 44 ticks"));
+    assert!(ask(Query::Calls).contains("p1.0 init → p2.0: 1 calls, 44 / 44 / 44 ticks"));
 }
 
 #[test]
@@ -438,7 +438,7 @@ fn the_picture_shows_it() {
     let trace = trace(&good());
     let text = chrome::render(&trace, &Story::of(&trace), &[]);
     let picture: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let runs = items(&picture, "X", "p1.0");
+    let runs = items(&picture, "X", "p1.0 init");
     assert_eq!(runs[0]["args"]["stopped"], "awaiting a reply from another CPU");
     assert_eq!(runs[1]["args"]["stopped"], "preempted");
     assert_eq!((runs[0]["ts"].as_f64(), runs[0]["dur"].as_f64()), (Some(5_000.0), Some(13_000.0)));
@@ -447,7 +447,7 @@ fn the_picture_shows_it() {
     assert_eq!((begin[0]["tid"].as_u64(), end[0]["tid"].as_u64()), (Some(0), Some(1)));
     assert_eq!(begin[0]["id"], end[0]["id"]);
     assert_eq!(end[0]["ts"].as_f64(), Some(29_000.0));
-    assert_eq!(items(&picture, "f", "reply to p1.0")[0]["tid"], 0);
+    assert_eq!(items(&picture, "f", "reply to p1.0 init")[0]["tid"], 0);
     assert_eq!(items(&picture, "s", "interrupt").len(), 2);
     assert_eq!(items(&picture, "s", "wake").len(), 2);
     let depth: Vec<i64> =
@@ -455,10 +455,4 @@ fn the_picture_shows_it() {
     assert_eq!(depth, [1, 0]);
     assert_eq!(items(&picture, "i", "user event")[0]["args"]["first"], "0x1");
     assert_eq!(items(&picture, "M", "thread_name").len(), 2);
-}
-
-#[test]
-fn tasks_have_short_names() {
-    assert_eq!(task_name(task(3)), "p3.0");
-    assert_eq!(task_name(TaskId::new(ProcessKey::new(3, 1), 7, 2)), "p3.7#1002");
 }

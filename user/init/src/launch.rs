@@ -2,8 +2,7 @@
 
 use core::fmt;
 
-use abi::{Cap, Rights, machine_rights};
-use user_rt::boot;
+use abi::{Cap, Rights, cpu_features, machine_rights};
 use user_rt::cap::{Group, Handle, Untyped};
 use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::transfer;
@@ -12,6 +11,7 @@ use user_rt::spawn::{
     Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, TaskSpec, own, process, task,
 };
 use user_rt::supervisor::{Label, PARENT};
+use user_rt::{boot, report};
 
 use crate::archive::Program;
 
@@ -113,6 +113,9 @@ fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<
         argument: 0,
     };
     let first = at("making its first task", task(nursery, &child.home(), &first))?;
+    if boot::has(cpu_features::TRACE) {
+        report!("program task={:#x} name={}", first.id.raw(), program.name());
+    }
     at("exposing it", group.expose_task(CHILD, &first.task))?;
     let watcher = TaskSpec {
         index: 1,

@@ -1,12 +1,12 @@
 //! Making a task: its object, CPU time, stack, registers.
 
-use abi::{Error, PAGE_SIZE, RegIndex, TaskId};
+use abi::{Error, PAGE_SIZE, RegIndex, TaskId, cpu_features};
 
 use super::{Nursery, own};
 use crate::cap::{Access, CNode, Frame, Handle, Process, SchedContext, Task, VSpace};
 use crate::invoke::{copy, start_regs};
 use crate::layout::{TASK_STRIDE, TASKS_MAX, slot, stack_top, task_slot, utcb_va};
-use crate::{Refusal, Result, arch, boot};
+use crate::{Refusal, Result, arch, boot, utcb};
 
 /// What a task runs, other than the program's main function.
 pub type Entry = extern "C" fn(u64) -> !;
@@ -75,6 +75,10 @@ pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<S
     let task: Task = nursery.make(0)?;
     let sched: SchedContext = nursery.make(0)?;
     let id = task.configure(home.process, utcb_va(spec.index), spec.cpu)?;
+    if home.cnode.is_some() && boot::has(cpu_features::TRACE) {
+        // Whoever reads the trace knows of numbers only.
+        crate::report!("spawned task={:#x} by={:#x}", id.raw(), utcb::current().task_id().raw());
+    }
     sched.configure(spec.priority, slice())?;
     sched.bind(&task)?;
     map_stack(nursery, home.vspace, spec)?;
