@@ -2,9 +2,11 @@
 //!
 //! A scripted session stops where the kernel has just exported its state, lets every helper print what it sees,
 //! and goes on to the end. What a helper says of an object are words that the export says of it, too; so each
-//! of its lines is looked up there.
+//! of its lines is looked up there. Capability spaces and run queues are put together from the export; for the latter
+//! a game of the differential test is stopped, in which tasks are queued. An export says of a mailbox only whether
+//! there is something in it: that is compared at a stop with two CPUs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -25,8 +27,15 @@ const HELPERS: [(&str, &str); 8] = [
     ("vspaces", "vspace"),
     ("objects", ""),
 ];
+/// Tests beside those of [`HELPERS`].
+const OTHERS: u64 = 9;
 /// Helpers whose output is compared between two stops.
 const STATE: [&str; 6] = ["cpus", "queues", "mailboxes", "tasks", "times", "trees"];
+/// A game with tasks in the run queue when it is over.
+const GAME: [&str; 4] = ["run=diff", "seed=1", "steps=12", "show=12"];
+/// Stops of a stress run: when both CPUs are at work, and not much before.
+const AT_EVENT: [&str; 2] = ["--stop-at", "5000"];
+const AT_TIME: [&str; 2] = ["--stop-time", "86700000"];
 /// Before what a helper prints.
 const MARK: &str = "== ";
 
@@ -37,7 +46,7 @@ type Said = BTreeMap<String, Vec<String>>;
 pub fn run(lab: &Lab) -> Result<Tally> {
     if find_program("gdb").is_none() {
         lab.screen.say("tests of gdb's helpers left out: gdb is missing: apt-get install gdb");
-        return Ok(Tally { skipped: HELPERS.len() as u64 + 3, ..Tally::default() });
+        return Ok(Tally { skipped: HELPERS.len() as u64 + OTHERS, ..Tally::default() });
     }
     let mut tally = Tally::default();
     let mut count = |name: &str, wrong: Option<String>| {
@@ -46,29 +55,38 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         }
         tally += Tally::one(wrong.is_none());
     };
-    let (said, state) = exported(lab)?;
+    let helpers = HELPERS.iter().map(|(helper, _)| *helper);
+    let helpers: Vec<&str> = helpers.chain(["trees", "pages vspace1", "caps", "where", "check"]).collect();
+    let (said, state) = exported(lab, &["run=test", "only=state_is_exported"], &helpers)?;
     for (helper, kind) in HELPERS {
         count(
             helper,
             said.get(helper).map_or(Some("says nothing".to_owned()), |l| disagrees(l, &state, kind)),
         );
     }
-    count("trees", said.get("trees").and_then(|lines| trees_disagree(lines, &state)));
+    let lines = |helper: &str| said.get(helper).map(Vec::as_slice).unwrap_or_default();
+    count("trees", trees_disagree(lines("trees"), &state));
     count("pages", pages_disagree(&said));
-    let [one, other] = [stopped(lab)?, stopped(lab)?];
+    count("caps", caps_disagree(lines("caps"), &state));
+    count("where", is_elsewhere(lines("where")));
+    count("check", check_disagrees(lines("check"), &state));
+    let (said, state) = exported(lab, &GAME, &["queues"])?;
+    count("queues", queues_disagree(said.get("queues").map(Vec::as_slice).unwrap_or_default(), &state));
+    let [one, other] = [stopped(lab, AT_EVENT)?, stopped(lab, AT_EVENT)?];
+    count("mailboxes", mailboxes_disagree(&sections(&one)));
     count(
         "the same stop twice",
         (one != other || !one.contains("stopped at event")).then(|| diff(&one, &other)),
     );
+    count("a stop by time", not_in_time(&one, &stopped(lab, AT_TIME)?));
     Ok(tally)
 }
 
 /// What each helper says where a state was exported, and that state.
-fn exported(lab: &Lab) -> Result<(Said, Vec<String>)> {
-    let words = ["--variant", "dump", "run=test", "only=state_is_exported"];
+fn exported(lab: &Lab, run: &[&str], helpers: &[&str]) -> Result<(Said, Vec<String>)> {
+    let words: Vec<&str> = ["--variant", "dump"].iter().chain(run).copied().collect();
     let mut commands = vec!["hbreak kern_core::dump::exported".to_owned(), "continue".to_owned()];
-    let all = HELPERS.iter().map(|(helper, _)| *helper).chain(["trees", "pages vspace1"]);
-    commands.extend(all.flat_map(asked));
+    commands.extend(helpers.iter().copied().flat_map(asked));
     // A breakpoint is gone through once more, and the guest ends.
     commands.extend([format!("echo \\n{MARK}end\\n"), "delete".to_owned(), "continue".to_owned()]);
     let said = session(lab, &words, &commands)?;
@@ -84,8 +102,9 @@ fn asked(helper: &str) -> [String; 2] {
 }
 
 /// All that is said at a stop of a short stress run.
-fn stopped(lab: &Lab) -> Result<String> {
-    let words = ["--stress", "--seed", "1", "--cpus", "2", "--messages", "2000", "--stop-at", "4000"];
+fn stopped(lab: &Lab, stop: [&str; 2]) -> Result<String> {
+    let words: Vec<&str> = ["--stress", "--seed", "1", "--cpus", "2", "--messages", "2000"].into();
+    let words = [words, stop.into()].concat();
     let mut commands: Vec<String> = STATE.into_iter().flat_map(asked).collect();
     commands.push("thread apply all info registers".to_owned());
     session(lab, &words, &commands)
@@ -194,6 +213,104 @@ fn pages_disagree(said: &Said) -> Option<String> {
     lost.map(|address| format!("{address:x} is recorded and not in the tables"))
 }
 
+/// All capabilities of processes, slot by slot; an export has them in their trees.
+fn caps_disagree(lines: &[String], state: &[String]) -> Option<String> {
+    let (mut cnode, mut said) = ("", BTreeSet::new());
+    for line in lines {
+        match line.trim_start().split_once(' ') {
+            Some((place, rest)) if place.starts_with("at=") => {
+                said.insert(format!("{rest} in={cnode} {place}"));
+            }
+            Some((_, rest)) => cnode = rest.strip_prefix("cnode=").unwrap_or_default(),
+            None => return Some(format!("{line} says nothing")),
+        }
+    }
+    let there = state.iter().filter(|line| line.starts_with("depth=") && line.contains(" in=cnode")).cloned();
+    let there: BTreeSet<String> = there.collect();
+    if there.is_empty() {
+        return Some("the state has no capabilities".to_owned());
+    }
+    let differs = there.symmetric_difference(&said).next()?;
+    Some(format!(
+        "{differs} is only in {}",
+        if there.contains(differs) { "the state" } else { "what it says" }
+    ))
+}
+
+/// The first CPU stands where the state was exported.
+fn is_elsewhere(lines: &[String]) -> Option<String> {
+    let places = lines.iter().skip_while(|line| *line != "cpu=0").skip(1);
+    let first: Vec<&String> = places.take_while(|line| !line.starts_with("cpu=")).collect();
+    let is_there = |function: &str| first.iter().any(|line| line.contains(function));
+    let wanted = ["kern_core::dump::exported", "machine_dump", "on_system_call"];
+    wanted.into_iter().find(|function| !is_there(function)).map(|missing| format!("nobody is in {missing}"))
+}
+
+/// Bits that are up are those of the Notifications that the state shows with remote bits.
+fn check_disagrees(lines: &[String], state: &[String]) -> Option<String> {
+    let Some(last) = lines.last().filter(|line| line.starts_with("check: ")) else {
+        return Some("it does not end".to_owned());
+    };
+    let up = state.iter().filter(|line| line.starts_with("note") && !line.contains(" remote=0"));
+    let up: Vec<&str> = up.filter_map(|line| line.split(' ').next()).collect();
+    let named = |name: &&&str| lines.iter().any(|line| words(line).contains(*name));
+    match up.iter().find(|name| !named(name)) {
+        Some(name) => Some(format!("{name} has bits up and is not named")),
+        None => (up.is_empty() && last != "check: 0 wrong").then(|| format!("nothing is up, and {last}")),
+    }
+}
+
+/// Run queues, each context with its task.
+fn queues_disagree(lines: &[String], state: &[String]) -> Option<String> {
+    let word =
+        |line: &str, key: &str| words(line).into_iter().find_map(|w| w.strip_prefix(key)).map(str::to_owned);
+    let mut there = Vec::new();
+    for line in state.iter().filter(|line| line.starts_with("cpu=")) {
+        there.push(words(line)[0].to_owned());
+        let queued = word(line, "queued=[").unwrap_or_default();
+        for item in queued.trim_end_matches(']').split(' ').filter(|item| !item.is_empty()) {
+            let (priority, time) = item.split_once(':')?;
+            let with = state.iter().find(|line| words(line)[0] == time).and_then(|line| word(line, "with="));
+            there.push(format!("priority={} {time} with={}", hex(priority)?, with.unwrap_or_default()));
+        }
+    }
+    if there.iter().all(|line| line.starts_with("cpu=")) {
+        return Some("nothing is queued: another game is needed".to_owned());
+    }
+    let said: Vec<&str> = lines.iter().map(|line| line.trim_start()).collect();
+    (said != there).then(|| format!("{} and {}", said.join(", "), there.join(", ")))
+}
+
+/// Something is listed of just those mailboxes that are not empty.
+fn mailboxes_disagree(said: &Said) -> Option<String> {
+    let (boxes, cpus) = (said.get("mailboxes")?, said.get("cpus")?);
+    let full = |name: &str| {
+        let behind = boxes.iter().skip_while(|line| words(line)[0] != name).skip(1);
+        behind.take_while(|line| line.starts_with(' ')).count() > 0
+    };
+    let wrong = cpus.iter().map(|line| words(line)).find(|cpu| full(cpu[0]) != cpu.contains(&"mail"));
+    wrong.map(|cpu| format!("{} and {}", cpu.join(" "), boxes.join(", ")))
+}
+
+/// A stop by time is the first event at or after it, and is said like the one by event.
+fn not_in_time(by_event: &str, by_time: &str) -> Option<String> {
+    let number = |text: &str, before: &str| -> Option<u64> {
+        let digits = text.split_once(before)?.1.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    };
+    let at = |text: &str| Some((number(text, "stopped at event ")?, number(text, ", TSC ")?));
+    let wanted: u64 = AT_TIME[1].parse().ok()?;
+    match (at(by_event), at(by_time)) {
+        (Some((event, time)), Some((other, stopped))) => {
+            // Whatever comes first has the lower number.
+            let ordered = (other <= event) == (stopped <= time);
+            (stopped < wanted || !ordered)
+                .then(|| format!("event {other} at {stopped}, and {event} at {time}"))
+        }
+        _ => Some(format!("no stop: {by_time}")),
+    }
+}
+
 fn hex(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
@@ -250,6 +367,73 @@ mod tests {
         };
         assert_eq!(pages_disagree(&said(&["401000 to=1", "500000 to=2"])), None);
         assert!(pages_disagree(&said(&["401000 to=1"])).is_some_and(|why| why.starts_with("500000")));
+    }
+
+    #[test]
+    fn capability_spaces_are_compared_by_slot() {
+        let state = lines(&[
+            "depth=0 note1 rights=1 badge=0 in=cnode1 at=3",
+            "depth=0 frame1 rights=1 badge=0 nowhere",
+        ]);
+        let said = |cnode: &str| {
+            lines(&[&format!("process1 cnode={cnode}"), "  at=3 depth=0 note1 rights=1 badge=0"])
+        };
+        assert_eq!(caps_disagree(&said("cnode1"), &state), None);
+        assert!(caps_disagree(&said("cnode2"), &state).is_some());
+        assert!(caps_disagree(&said("cnode1")[..1], &state).is_some_and(|why| why.ends_with("the state")));
+        assert!(caps_disagree(&[], &[]).is_some());
+    }
+
+    #[test]
+    fn queues_are_put_together_from_cpus_and_times() {
+        let state = lines(&["cpu=0 queued=[1e:time5 2:time1]", "time1 with=task4", "time5 with=task3"]);
+        let good = lines(&["cpu=0", "  priority=30 time5 with=task3", "  priority=2 time1 with=task4"]);
+        assert_eq!(queues_disagree(&good, &state), None);
+        let swapped = [&good[..1], &good[2..], &good[1..2]].concat();
+        assert!(queues_disagree(&swapped, &state).is_some());
+        assert!(queues_disagree(&good[..1], &lines(&["cpu=0 queued=[]"])).is_some(), "proves nothing");
+    }
+
+    #[test]
+    fn mailboxes_are_full_where_cpus_have_mail() {
+        let said = |cpu: &str, boxes: &[&str]| {
+            BTreeMap::from([("cpus".to_owned(), lines(&[cpu])), ("mailboxes".to_owned(), lines(boxes))])
+        };
+        let full = ["cpu=0 running", "  message of task1", "cpu=1 running"];
+        assert_eq!(mailboxes_disagree(&said("cpu=0 mail runs=-", &full)), None);
+        assert_eq!(mailboxes_disagree(&said("cpu=1 runs=-", &full)), None);
+        assert!(mailboxes_disagree(&said("cpu=0 runs=-", &full)).is_some());
+        assert!(mailboxes_disagree(&said("cpu=1 mail runs=-", &full)).is_some());
+    }
+
+    #[test]
+    fn check_names_what_is_up_and_where_is_where_the_export_is() {
+        let (none, up) = (lines(&["note1 remote=0 bits=0"]), lines(&["note1 remote=4 bits=0"]));
+        let lost = lines(&["lost: note1 bits=4 are up; nobody will look", "check: 1 wrong"]);
+        assert_eq!(check_disagrees(&lines(&["check: 0 wrong"]), &none), None);
+        assert_eq!(check_disagrees(&lost, &up), None);
+        assert!(check_disagrees(&lost, &none).is_some());
+        assert!(check_disagrees(&lines(&["check: 0 wrong"]), &up).is_some());
+        assert!(check_disagrees(&[], &none).is_some());
+        let there = lines(&[
+            "cpu=0",
+            "  1 a kern_core::dump::exported",
+            "  2 b machine_dump",
+            "  3 c on_system_call",
+        ]);
+        assert_eq!(is_elsewhere(&there), None);
+        assert!(is_elsewhere(&there[..2]).is_some());
+    }
+
+    #[test]
+    fn a_stop_by_time_is_not_before_it() {
+        let stop =
+            |event: u32, time: u32| format!("aurora: stopped at event {event} (SlotRead), TSC {time}\n");
+        let by_event = stop(5000, 90_000_000);
+        assert_eq!(not_in_time(&by_event, &stop(4321, 86_700_001)), None);
+        assert!(not_in_time(&by_event, &stop(4321, 86_600_000)).is_some(), "too early");
+        assert!(not_in_time(&by_event, &stop(5001, 86_700_001)).is_some(), "out of order");
+        assert!(not_in_time(&by_event, "").is_some());
     }
 
     #[test]
