@@ -299,6 +299,9 @@ struct MailboxArgs {
     /// Measure nothing: put together what the last runs have left
     #[arg(long, conflicts_with = "runs")]
     again: bool,
+    /// Put the figures into this page, between its markers, and the picture beside it
+    #[arg(long, value_name = "FILE")]
+    update: Option<PathBuf>,
     /// Cores of the machine that was measured (default: those that this process may use)
     #[arg(long)]
     cores: Option<u32>,
@@ -365,8 +368,8 @@ pub fn main() -> Result<()> {
         Command::Scale(ScaleArgs { cpus, operations, idle, output }) => {
             scale::command(&common.lab()?, &scale::Wanted { cpus, operations, idle, output })
         }
-        Command::Mailbox(MailboxArgs { runs, again, cores, output }) => {
-            mailbox::command(&mailbox::Wanted { runs, again, cores, output })
+        Command::Mailbox(MailboxArgs { runs, again, update, cores, output }) => {
+            mailbox::command(&mailbox::Wanted { runs, again, update, cores, output })
         }
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),
@@ -539,7 +542,7 @@ fn print_figures(args: &FiguresArgs) -> Result<()> {
         .with_context(|| format!("reading {}: run `just bench` first", args.input.display()))?;
     let table = figures::render(&results)?;
     match &args.update {
-        Some(page) => figures::update(page, &table),
+        Some(page) => figures::update(page, figures::RECIPE, &table),
         None => {
             print!("{table}");
             Ok(())

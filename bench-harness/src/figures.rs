@@ -9,8 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// Where the table stands in a page.
-const BEGIN: &str = "<!-- figures: made by `just figures` -->";
+/// What makes the README's table.
+pub const RECIPE: &str = "just figures";
+/// Where a table ends in a page.
 const END: &str = "<!-- end of figures -->";
 
 /// A row of the table: which row of which number of CPUs, what it is, and seL4's figure for the same.
@@ -79,12 +80,13 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// Puts the table where the page has its markers.
-pub fn update(page: &Path, table: &str) -> Result<()> {
+/// Puts the table that a recipe makes where the page has markers for it.
+pub fn update(page: &Path, recipe: &str, table: &str) -> Result<()> {
+    let begin = format!("<!-- figures: made by `{recipe}` -->");
     let text = std::fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
-    let parts = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let Some((before, after)) = parts else { bail!("{} has no place for figures", page.display()) };
-    std::fs::write(page, format!("{before}{BEGIN}\n{table}{END}{after}"))
+    std::fs::write(page, format!("{before}{begin}\n{table}{END}{after}"))
         .with_context(|| format!("writing {}", page.display()))
 }
 

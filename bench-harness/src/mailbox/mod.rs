@@ -5,6 +5,7 @@
 //! neither is ahead share a place. Jobs of several threads are ranked only where each thread has a core of
 //! its own: beyond that the scheduler is measured as much as the queue.
 
+mod markdown;
 mod plot;
 pub mod read;
 mod table;
@@ -17,12 +18,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::host;
 use crate::screen::Screen;
+use crate::{figures, host};
 use read::{Figure, Group};
 
 /// The queue that this is about, as the bench calls it.
 const OURS: &str = "mailbox";
+/// What makes the figures in the book.
+const RECIPE: &str = "just mailbox --update";
 /// With more processes than this ready to run beside it, a measurement is disturbed.
 const QUIET: f64 = 0.5;
 
@@ -32,6 +35,8 @@ pub struct Wanted {
     pub runs: u32,
     /// Only put together what runs have left in `output`.
     pub again: bool,
+    /// A page of the book that gets the figures.
+    pub update: Option<PathBuf>,
     /// `None`: as many as this process may use.
     pub cores: Option<u32>,
     /// For `mailbox.json`, `mailbox.svg`, and a directory for each run.
@@ -69,16 +74,31 @@ pub fn command(wanted: &Wanted) -> Result<()> {
         runs: runs.len(),
         figures: &figures,
     };
-    println!("{}; {cores} cores; {}; {}; {} runs", results.cpu, results.os, results.rustc, runs.len());
+    println!("{}", results.machine());
     print!("{}", table::render(&figures, cores));
-    let write = |name: &str, text: &str| {
-        let path = wanted.output.join(name);
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-    };
-    write("mailbox.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
-    write("mailbox.svg", &plot::svg(&figures, cores)?)?;
+    let picture = plot::svg(&figures, cores)?;
+    write(&wanted.output.join("mailbox.json"), &(serde_json::to_string_pretty(&results)? + "\n"))?;
+    write(&wanted.output.join("mailbox.svg"), &picture)?;
     println!("{}: mailbox.json, mailbox.svg", wanted.output.display());
+    if let Some(page) = &wanted.update {
+        let text = format!("{}.\n\n{}", results.machine(), markdown::render(&figures, cores));
+        figures::update(page, RECIPE, &text)?;
+        write(&page.with_extension("svg"), &picture)?;
+    }
     Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+impl Results<'_> {
+    /// What was measured on, and how often.
+    fn machine(&self) -> String {
+        let Results { cpu, os, rustc, cores, runs, .. } = self;
+        let s = if *runs == 1 { "" } else { "s" };
+        format!("{cpu}, {cores} cores; {os}; {rustc}; {runs} run{s}")
+    }
 }
 
 fn run_dir(output: &Path, run: u32) -> PathBuf {
