@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use abi::trace::{Event, TaskState, Why};
+use abi::{ProcessKey, TaskId};
 use bench_harness::events::SCHEMA;
 use bench_harness::events::check::Violation;
 use bench_harness::events::chrome;
@@ -21,9 +23,12 @@ fn validator() -> Validator {
 }
 
 fn picture() -> Value {
-    let trace = Trace::read(RUN).expect("the run left events");
+    picture_of(&Trace::read(RUN).expect("the run left events"))
+}
+
+fn picture_of(trace: &Trace) -> Value {
     let broken = [Violation { rule: "queue", time: trace.stopped, cpu: 1, what: "what is shown".to_owned() }];
-    serde_json::from_str(&chrome::render(&trace, &Story::of(&trace), &broken)).expect("JSON")
+    serde_json::from_str(&chrome::render(trace, &Story::of(trace), &broken)).expect("JSON")
 }
 
 #[test]
@@ -48,19 +53,36 @@ fn a_real_trace_breaks_no_rule() {
     assert!(found.events > 100, "{}", found.events);
 }
 
+/// Perfetto counts in nanoseconds, and drops slices that overlap.
 #[test]
 fn slices_of_a_track_do_not_overlap() {
-    let picture = picture();
+    let task = TaskId::new(ProcessKey::new(2, 0), 0, 0);
+    let (why, state) = (Why::Blocked, TaskState::Recv);
+    let short = (0..1000).step_by(2).flat_map(|n| {
+        let runs = Event::Run { task, context: 1, priority: 1 };
+        [(n * n, runs), ((n + 2) * (n + 2), Event::Stop { task, why, state })]
+    });
+    let short: Vec<(u64, Event)> = short.collect();
+    for tsc_hz in [999_999_907, 2_596_121_963, 3_700_000_001] {
+        let run = Trace { tsc_hz, ..Trace::read(RUN).expect("the run left events") };
+        for trace in [run, Trace::of(tsc_hz, &[&short])] {
+            do_not_overlap(&picture_of(&trace));
+        }
+    }
+}
+
+fn do_not_overlap(picture: &Value) {
     let slices = picture["traceEvents"].as_array().expect("events").iter().filter(|event| event["ph"] == "X");
     let mut tracks: HashMap<u64, Vec<(f64, f64)>> = HashMap::new();
     for slice in slices {
-        let time = |key: &str| slice[key].as_f64().expect("a number");
+        let nanos = |key: &str| (slice[key].as_f64().expect("a number") * 1e3).round();
         let track = slice["tid"].as_u64().expect("a track");
-        tracks.entry(track).or_default().push((time("ts"), time("ts") + time("dur")));
+        tracks.entry(track).or_default().push((nanos("ts"), nanos("ts") + nanos("dur")));
     }
+    assert!(!tracks.is_empty());
     for (track, mut slices) in tracks {
         slices.sort_by(|a, b| a.partial_cmp(b).expect("numbers"));
-        let clash = slices.windows(2).find(|pair| pair[0].1 > pair[1].0 + 1e-6);
+        let clash = slices.windows(2).find(|pair| pair[0].1 > pair[1].0);
         assert!(clash.is_none(), "track {track}: {clash:?}");
     }
 }
@@ -70,7 +92,7 @@ fn the_schema_refuses_what_viewers_do_not_show() {
     let validator = validator();
     let event = |change: Value| {
         let mut event =
-            json!({ "name": "p1.0", "cat": "task", "ph": "X", "ts": 1.5, "dur": 2.0, "pid": 1, "tid": 0 });
+            json!({ "name": "p1.0", "cat": "task", "ph": "X", "ts": 1.5, "dur": 2.0, "pid": 1, "tid": 1 });
         for (key, value) in change.as_object().expect("members") {
             match value {
                 Value::Null => event.as_object_mut().expect("an object").remove(key),
@@ -86,6 +108,7 @@ fn the_schema_refuses_what_viewers_do_not_show() {
         json!({ "dur": -1.0 }),
         json!({ "ts": "1" }),
         json!({ "tid": null }),
+        json!({ "tid": 0 }),
         json!({ "colour": "red" }),
         json!({ "ph": "s" }),
         json!({ "ph": "s", "dur": null }),

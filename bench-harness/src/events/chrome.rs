@@ -69,6 +69,11 @@ struct Picture<'a> {
     runs: HashMap<u64, Vec<(u64, u32)>>,
 }
 
+/// A CPU's track. There is no track 0: that is what Perfetto takes idling for.
+fn track(cpu: u32) -> u32 {
+    cpu + 1
+}
+
 fn args(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
@@ -105,13 +110,19 @@ impl<'a> Picture<'a> {
         self.names.of(task)
     }
 
-    /// A TSC value in microseconds.
-    fn micros(&self, time: u64) -> f64 {
-        self.length(time.saturating_sub(self.begin))
+    /// A TSC value in nanoseconds. Whole ones, because the viewers' are: a slice whose rounded end lies behind the next
+    /// one's beginning would be dropped.
+    fn nanos(&self, time: u64) -> u64 {
+        let ticks = u128::from(time.saturating_sub(self.begin));
+        u64::try_from(ticks * 1_000_000_000 / u128::from(self.tsc_hz)).unwrap_or(u64::MAX)
     }
 
-    fn length(&self, ticks: u64) -> f64 {
-        ticks as f64 * 1e6 / self.tsc_hz as f64
+    fn micros(&self, time: u64) -> f64 {
+        self.nanos(time) as f64 / 1e3
+    }
+
+    fn length(&self, from: u64, to: u64) -> f64 {
+        self.nanos(to).saturating_sub(self.nanos(from)) as f64 / 1e3
     }
 
     fn item(&self, name: &str, ph: &'static str, time: u64, cpu: u32) -> Item {
@@ -122,7 +133,7 @@ impl<'a> Picture<'a> {
             ts: self.micros(time),
             dur: None,
             pid: MACHINE,
-            tid: cpu,
+            tid: track(cpu),
             id: None,
             bp: None,
             s: None,
@@ -156,7 +167,7 @@ impl<'a> Picture<'a> {
         for &Rest { cpu, how, from, to } in &story.rests {
             let mut item = self.item("idle", "X", from, cpu);
             item.cat = Some("idle");
-            item.dur = Some(self.length(to - from));
+            item.dur = Some(self.length(from, to));
             item.args = args(json!({ "how": how.text() }));
             self.items.push(item);
         }
@@ -165,7 +176,7 @@ impl<'a> Picture<'a> {
     fn span(&self, span: &Span) -> Item {
         let mut item = self.item(&self.name(span.task), "X", span.from, span.cpu);
         item.cat = Some("task");
-        item.dur = Some(self.length(span.to - span.from));
+        item.dur = Some(self.length(span.from, span.to));
         item.args = args(json!({
             "stopped": reason(span.stopped),
             "priority": span.priority,

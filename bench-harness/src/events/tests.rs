@@ -444,10 +444,10 @@ fn the_picture_shows_it() {
     assert_eq!((runs[0]["ts"].as_f64(), runs[0]["dur"].as_f64()), (Some(5_000.0), Some(13_000.0)));
     // An arrow from the caller's CPU to where the callee begins to run, and back.
     let [begin, end] = [items(&picture, "s", "call p2.0"), items(&picture, "f", "call p2.0")];
-    assert_eq!((begin[0]["tid"].as_u64(), end[0]["tid"].as_u64()), (Some(0), Some(1)));
+    assert_eq!((begin[0]["tid"].as_u64(), end[0]["tid"].as_u64()), (Some(1), Some(2)));
     assert_eq!(begin[0]["id"], end[0]["id"]);
     assert_eq!(end[0]["ts"].as_f64(), Some(29_000.0));
-    assert_eq!(items(&picture, "f", "reply to p1.0 init")[0]["tid"], 0);
+    assert_eq!(items(&picture, "f", "reply to p1.0 init")[0]["tid"], 1);
     assert_eq!(items(&picture, "s", "interrupt").len(), 2);
     assert_eq!(items(&picture, "s", "wake").len(), 2);
     let depth: Vec<i64> =
