@@ -69,7 +69,7 @@ struct Picture<'a> {
     runs: HashMap<u64, Vec<(u64, u32)>>,
 }
 
-/// A CPU's track. There is no track 0: that is what Perfetto takes idling for.
+/// A CPU's track. There is no track 0: Perfetto takes its slices for another track's, and drops those that overlap.
 fn track(cpu: u32) -> u32 {
     cpu + 1
 }
@@ -110,8 +110,8 @@ impl<'a> Picture<'a> {
         self.names.of(task)
     }
 
-    /// A TSC value in nanoseconds. Whole ones, because the viewers' are: a slice whose rounded end lies behind the next
-    /// one's beginning would be dropped.
+    /// A TSC value in nanoseconds. Whole ones, because the viewers' are: no slice's end is rounded to behind the next
+    /// one's beginning.
     fn nanos(&self, time: u64) -> u64 {
         let ticks = u128::from(time.saturating_sub(self.begin));
         u64::try_from(ticks * 1_000_000_000 / u128::from(self.tsc_hz)).unwrap_or(u64::MAX)
