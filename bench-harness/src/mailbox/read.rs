@@ -29,6 +29,8 @@ pub struct Figure {
     /// The smallest and the largest of them; criterion's confidence interval where there is one run.
     pub low: f64,
     pub high: f64,
+    /// The fastest sample of all runs, which was disturbed least.
+    pub best: f64,
     /// The median of each run.
     pub runs: Vec<f64>,
 }
@@ -46,6 +48,13 @@ struct Named {
 struct Throughput {
     #[serde(rename = "Elements")]
     elements: f64,
+}
+
+/// `sample.json`: nanoseconds and iterations of each sample.
+#[derive(Deserialize, Debug)]
+struct Samples {
+    times: Vec<f64>,
+    iters: Vec<f64>,
 }
 
 /// `estimates.json`.
@@ -75,7 +84,10 @@ pub fn figures(runs: &[PathBuf]) -> Result<Vec<Figure>> {
             let same =
                 |f: &&mut Figure| (f.group, f.parameter, &f.queue) == (one.group, one.parameter, &one.queue);
             match figures.iter_mut().find(same) {
-                Some(figure) => figure.runs.push(one.median),
+                Some(figure) => {
+                    figure.runs.push(one.median);
+                    figure.best = figure.best.min(one.best);
+                }
                 None => figures.push(one),
             }
         }
@@ -121,6 +133,8 @@ fn figures_of(run: &Path) -> Result<Vec<Figure>> {
 fn figure(measurement: &Path) -> Result<Figure> {
     let named: Named = json(&measurement.join("benchmark.json"))?;
     let estimates: Estimates = json(&measurement.join("estimates.json"))?;
+    let Samples { times, iters } = json(&measurement.join("sample.json"))?;
+    let samples = times.iter().zip(&iters).map(|(nanoseconds, iterations)| nanoseconds / iterations);
     let each = |nanoseconds: f64| nanoseconds / named.throughput.elements;
     let median = each(estimates.median.point_estimate);
     let interval = estimates.median.confidence_interval;
@@ -131,6 +145,7 @@ fn figure(measurement: &Path) -> Result<Figure> {
         median,
         low: each(interval.lower_bound),
         high: each(interval.upper_bound),
+        best: each(samples.fold(f64::INFINITY, f64::min)),
         runs: vec![median],
     })
 }
@@ -160,7 +175,13 @@ mod tests {
                 r#"{{"median":{{"confidence_interval":{{"confidence_level":0.95,"lower_bound":{low},
                     "upper_bound":{high}}},"point_estimate":{median},"standard_error":1.0}}}}"#
             );
+            let samples = format!(
+                r#"{{"sampling_mode":"Flat","iters":[10.0,10.0],"times":[{},{}]}}"#,
+                median * 20.0,
+                median * 9.0
+            );
             fs::write(new.join("benchmark.json"), benchmark).expect("a file");
+            fs::write(new.join("sample.json"), samples).expect("a file");
             fs::write(new.join("estimates.json"), estimates).expect("a file");
         }
         home
@@ -176,7 +197,7 @@ mod tests {
         let found = figures(&homes).expect("they are read");
         let told: Vec<_> = found.iter().map(|f| (f.queue.as_str(), f.median, f.low, f.high)).collect();
         assert_eq!(told, [("x", 82.0, 80.0, 100.0), ("y", 91.0, 90.0, 95.0)]);
-        assert_eq!(found[0].runs, [100.0, 80.0, 82.0]);
+        assert_eq!((found[0].runs.as_slice(), found[0].best), ([100.0, 80.0, 82.0].as_slice(), 72.0));
         homes.iter().for_each(|home| fs::remove_dir_all(home).expect("it was made here"));
     }
 

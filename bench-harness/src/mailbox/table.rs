@@ -21,6 +21,7 @@ pub fn render(figures: &[Figure], cores: u32) -> String {
         };
         let title = title(group, parameter);
         let _ = writeln!(text, "\n{}{note}", style(&title).bold());
+        let _ = writeln!(text, "{:<30}{:>9}  {:<20} {:>9}", "", "median", "range of runs", "best");
         for figure in job {
             let rank = if ranked { place(figure, job).to_string() } else { "–".to_owned() };
             let _ = writeln!(text, "  {rank:>2}  {}", row(figure));
@@ -43,13 +44,13 @@ fn title(group: Group, parameter: u32) -> String {
 }
 
 fn row(figure: &Figure) -> String {
-    let Figure { queue, median, low, high, .. } = figure;
+    let Figure { queue, median, low, high, best, .. } = figure;
     let range = format!("{low:.1} to {high:.1}");
     let rate = match figure.group {
         Group::Throughput => format!("{:>8.1} M/s", 1000.0 / median),
         _ => String::new(),
     };
-    format!("{queue:<24} {median:>9.1}  {range:<20}{rate}").trim_end().to_owned()
+    format!("{queue:<24} {median:>9.1}  {range:<20} {best:>9.1}{rate}").trim_end().to_owned()
 }
 
 /// Who is ahead of the mailbox, and whom it is ahead of.
@@ -87,7 +88,10 @@ mod tests {
             figure(Group::Throughput, 2, OURS, (10.0, 20.0, 30.0)),
         ];
         let text = render(&figures, 2);
-        assert!(text.contains("   2  mailbox                      110.0  100.0 to 120.0\n"), "{text}");
+        assert!(
+            text.contains("   2  mailbox                      110.0  100.0 to 120.0           100.0\n"),
+            "{text}"
+        );
         assert!(text.contains("   2  near"), "{text}");
         assert!(text.contains("   4  lock"), "{text}");
         let words = "the mailbox is ahead of: lock\n  level with: near\n  behind: ring\n";
