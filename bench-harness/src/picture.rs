@@ -138,10 +138,11 @@ impl Panel {
             chart.draw_series([word]).map_err(failed)?;
         }
         let whole = |at: &f64| format!("{at:.0}");
+        let short = |at: &f64| if *at < 1.0 { format!("{at:.2}") } else { whole(at) };
         let mut mesh = chart.configure_mesh();
         mesh.x_desc(&self.across).x_label_formatter(&whole);
         if self.height == Height::Doubling {
-            mesh.y_label_formatter(&whole);
+            mesh.y_label_formatter(&short);
         }
         mesh.draw().map_err(failed)?;
         for (line, colour) in self.lines.iter().zip(COLOURS) {
