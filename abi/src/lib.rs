@@ -19,6 +19,7 @@
 
 mod boot;
 mod error;
+mod fault;
 mod ids;
 mod msg;
 mod named;
@@ -29,6 +30,7 @@ mod utcb;
 
 pub use boot::*;
 pub use error::*;
+pub use fault::*;
 pub use ids::*;
 pub use msg::*;
 pub use named::*;

@@ -38,7 +38,7 @@ flags! {
     FLAG_NONBLOCK = 17;
     /// Told by the kernel: this is not a call but bits of the bound Notification, in message register 0.
     FLAG_NOTIFICATION = 18;
-    /// Told by the kernel: this is a fault of the sender, described in the UTCB. Not sent yet.
+    /// Told by the kernel: this is a fault of the sender, whose registers are in the UTCB's bulk words.
     FLAG_FAULT = 19;
 }
 

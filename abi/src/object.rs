@@ -152,7 +152,7 @@ control_rights! {
     task_rights {
         /// Suspend, resume, cancel.
         SUSPEND = 10;
-        /// Configure it; read and write its registers.
+        /// Configure it; read and write its registers; say who handles its faults.
         REGISTERS = 11;
         /// Bind CPU time or a Notification to it; yield to it.
         SCHEDULE = 12;
@@ -160,14 +160,14 @@ control_rights! {
         DESTROY = 13;
         /// Be told of what happens to it. No operation asks for it yet.
         OBSERVE = 14;
-        /// Read its memory, set hardware breakpoints. No operation asks for it yet.
+        /// Set hardware breakpoints.
         DEBUG = 15;
         /// Change its memory or binary while it is suspended. No operation asks for it yet.
         MODIFY = 16;
     }
     /// Control rights of a Process.
     process_rights {
-        /// Set CSpace, VSpace, accept slot; make tasks in it.
+        /// Set CSpace, VSpace, accept slot, fault exposure; make tasks in it.
         CONFIGURE = 10;
         /// Kill it. No operation asks for it yet: a process ends with its last capability.
         DESTROY = 13;

@@ -41,7 +41,8 @@ syscalls! {
     /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
     ///
     /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where flagged. Out: as Recv.
-    /// Errors: TooLong, before anything is done; those of Recv, after the reply has been sent.
+    /// Errors: TooLong and, where the current call is a fault, BadArgument (no such answer; detail: all ones) and
+    /// BadAddress (detail: which register), before anything is done; those of Recv, after the reply has been sent.
     ReplyRecv = 1;
     /// Nothing: the cost of an entry. (The first six are numbered in the order in which the entry tells them apart.)
     Null = 2;
@@ -76,12 +77,13 @@ syscalls! {
     ///
     /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers; UTCB words.
     /// Rights: SEND, in the Reply object's capability.
-    /// Errors: TooLong, Gone, WrongCpu (detail: the Reply object's).
+    /// Errors: TooLong, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
     Reply = 7;
     /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
     /// sender, and the forwarder's custom bits.
     ///
-    /// In: rdi = target; message registers; the number of UTCB words, whose contents are those in the caller's UTCB.
+    /// In: rdi = target; message registers; the number of UTCB words, whose contents are those in the caller's UTCB. A
+    /// fault stays one: its registers go along.
     /// Rights: as Call.
     /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead.
     Forward = 8;
@@ -183,7 +185,8 @@ syscalls! {
     /// Rights: REGISTERS; CONFIGURE of the process.
     /// Errors: NoCpu, WrongCpu, BadState, Dying, BadAddress, Full (no task number), Mapped, NoTables.
     TaskConfigure = 25;
-    /// Write the registers of a ready, suspended task of this CPU, from the UTCB's bulk words.
+    /// Write the registers of a ready, suspended task of this CPU, from the UTCB's bulk words. Of RFLAGS those that a
+    /// program may set itself count, TF (a step) among them, and RF.
     ///
     /// In: rdi = task.
     /// Rights: REGISTERS.
@@ -215,7 +218,8 @@ syscalls! {
     /// Rights: DESTROY.
     /// Errors: BadState (not configured, or dead).
     TaskKill = 30;
-    /// End what a task waits for, with Cancelled.
+    /// End what a task waits for, with Cancelled. A task whose fault is being handled waits for nothing that could end
+    /// so: nothing happens.
     ///
     /// In: rdi = task.
     /// Rights: SUSPEND.
@@ -294,6 +298,24 @@ syscalls! {
     /// Rights: LOG.
     /// Errors: NotBuilt.
     MachineTrace = 43;
+    /// Say who handles the faults of a task, or of all tasks of a process that have no handler of their own. Looked up
+    /// at each fault as the target of a call is, with the process's capabilities; where that fails, the process is torn
+    /// down.
+    ///
+    /// In: rdi = Process or Task; rsi = target in the CSpace of the process whose task faults, 0 for none.
+    /// Rights: of a process CONFIGURE, or one's own; of a task REGISTERS. At the fault: SEND and STRING, in capability
+    /// and member record.
+    /// Errors: BadState (the task is dead).
+    FaultHandler = 44;
+    /// Set the debug registers of a suspended task of this CPU: addresses at which, while it runs in user mode, it faults
+    /// with Watch.
+    ///
+    /// In: rdi = task; rsi, rdx, r8, r9 = DR0 to DR3, user addresses; r10 = DR7: enables, conditions and lengths, no
+    /// I/O; 0 for no breakpoints.
+    /// Rights: DEBUG.
+    /// Errors: WrongCpu (detail: the task's), BadState (not suspended, or dead), BadAddress (detail: which of the four),
+    /// BadArgument.
+    TaskDebug = 45;
 }
 
 macro_rules! counters {

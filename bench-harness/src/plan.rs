@@ -123,10 +123,11 @@ const ALWAYS: &[&str] = &[
     "call_reply_cross_as_vec",
     NOFAST,
     "call_reply_64w",
+    "fault_null",
 ];
 
 /// Rows that a run on several CPUs must have besides.
-const SEVERAL_CPUS: &[&str] = &[POLLED, HALTED, BUSY, "notify_wait_cross_cpu"];
+const SEVERAL_CPUS: &[&str] = &[POLLED, HALTED, BUSY, "fault_cross_cpu", "notify_wait_cross_cpu"];
 
 /// The rows that a run must have, missing ones being a failure of `--check`.
 pub fn expected(mode: Mode, cpus: u32) -> Vec<String> {

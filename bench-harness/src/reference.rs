@@ -6,7 +6,10 @@
 use std::fmt::Write;
 use std::mem::offset_of;
 
-use abi::{Counter, Error, MSG_FLAGS, Named, ObjType, Op, RegIndex, Rights, SizeMeaning, Utcb};
+use abi::{
+    Counter, Error, FaultAnswer, FaultKind, MSG_FLAGS, Named, ObjType, Op, RegIndex, Rights, SizeMeaning,
+    Utcb,
+};
 
 const INTRODUCTION: &str = "\
 # System calls
@@ -20,6 +23,7 @@ detail in `rdi` and, where the error is about a task, its id in `rsi`.
 
 const REGISTERS: &str = include_str!("../../abi/src/lib.rs");
 const OPERATIONS: &str = include_str!("../../abi/src/syscall.rs");
+const FAULTS: &str = include_str!("../../abi/src/fault.rs");
 
 /// The whole page.
 pub fn render() -> String {
@@ -28,6 +32,7 @@ pub fn render() -> String {
     page.push_str(&module_section(REGISTERS, "# Register convention"));
     message_word(&mut page);
     operations(&mut page);
+    faults(&mut page);
     errors(&mut page);
     object_types(&mut page);
     rights(&mut page);
@@ -97,6 +102,19 @@ fn entry(doc: &str) -> String {
         let _ = writeln!(text, "{}- **{name}:** {rest}", if i == 0 { "\n" } else { "" });
     }
     text
+}
+
+fn faults(page: &mut String) {
+    page.push_str("\n## Faults\n\n");
+    page.push_str(&module_section(FAULTS, ""));
+    page.push_str("\n| label | kind of fault | |\n|---|---|---|\n");
+    for &kind in FaultKind::ALL {
+        let _ = writeln!(page, "| {} | {kind:?} | {} |", kind.label(), one_line(kind.doc()));
+    }
+    page.push_str("\n| label | answer: the task… | |\n|---|---|---|\n");
+    for &answer in FaultAnswer::ALL {
+        let _ = writeln!(page, "| {} | {answer:?} | {} |", answer.label(), one_line(answer.doc()));
+    }
 }
 
 fn errors(page: &mut String) {

@@ -22,6 +22,9 @@ pub trait Handlers: 'static {
     /// waits to be received. The answer is in the caller's message block. Goes on as the
     /// task that runs then.
     fn reply_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, caller: Ptr<Task>) -> !;
+    /// The running task `me` answers the fault of `faulter`, whose time it has, and receives: nothing waits to be
+    /// received. The answer is in the faulter's message block. Goes on as the task that runs then.
+    fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> !;
     /// Another task is current than the one that entered, or none: loads the context of the one that
     /// is, idling until there is one.
     fn switch(entry: &mut CpuEntry) -> !;
@@ -39,6 +42,7 @@ pub struct Table {
     switch: extern "C" fn(&'static CpuBlock) -> !,
     pub(crate) call_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>, u64, u64) -> !,
     pub(crate) reply_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
+    pub(crate) answer_fault: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
 }
 
 /// Names the image's [`Handlers`] to the entry code.
@@ -63,11 +67,13 @@ pub const fn table<H: Handlers>() -> Table {
     Table {
         ops: serve_all!(H;
             0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21
-            22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43),
+            22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43
+            44 45),
         bad: bad::<H>,
         switch: switch::<H>,
         call_elsewhere: call_elsewhere::<H>,
         reply_elsewhere: reply_elsewhere::<H>,
+        answer_fault: answer_fault::<H>,
     }
 }
 
@@ -115,6 +121,12 @@ extern "C" fn reply_elsewhere<H: Handlers>(block: &'static CpuBlock, me: Ptr<Tas
     // SAFETY: in the table only.
     let mut entry = unsafe { entry_of(block) };
     H::reply_elsewhere(&mut entry, me, caller)
+}
+
+extern "C" fn answer_fault<H: Handlers>(block: &'static CpuBlock, me: Ptr<Task>, faulter: Ptr<Task>) -> ! {
+    // SAFETY: in the table only.
+    let mut entry = unsafe { entry_of(block) };
+    H::answer_fault(&mut entry, me, faulter)
 }
 
 /// From the CPU block to what its CPU owns.

@@ -16,7 +16,9 @@ use kern_base::notification::{Notification, NotificationHot};
 use kern_base::process::Process;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::slot::Slot;
-use kern_base::task::{FLAG_VECTOR, Message, PLAIN, RegFrame, State, Task, TaskHot};
+use kern_base::task::{
+    FLAG_IN_FAULT, FLAG_VECTOR, Message, PENDING_FAULT, PLAIN, RegFrame, State, Task, TaskHot,
+};
 use kern_hal::cpu::features::Features;
 use kern_hal::cpu::vector;
 use sched::{QueueLinks, RunQueue, ScState};
@@ -119,6 +121,8 @@ macro_rules! fastpaths {
             state_ready_plain = const State::Ready as u8 | PLAIN,
             state_wait_plain = const State::WaitBits as u8 | PLAIN,
             flag_vector = const FLAG_VECTOR,
+            flag_in_fault = const FLAG_IN_FAULT,
+            pending_fault = const PENDING_FAULT,
             pending = const TASK + offset_of!(TaskHot, pending),
             process = const TASK + offset_of!(TaskHot, process),
             sc = const TASK + offset_of!(TaskHot, sc),
@@ -134,6 +138,7 @@ macro_rules! fastpaths {
             kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
             call_elsewhere = const offset_of!(entry::Table, call_elsewhere),
             reply_elsewhere = const offset_of!(entry::Table, reply_elsewhere),
+            answer_fault = const offset_of!(entry::Table, answer_fault),
             waits_for = const TASK + offset_of!(TaskHot, waits_for),
             utcb = const Task::UTCB_OFFSET,
             sc_task = const SC + offset_of!(SchedHot, task),

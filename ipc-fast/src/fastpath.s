@@ -289,6 +289,20 @@ phase.commit.reply_elsewhere:
     inc qword ptr [r15 + {express_reply}]
     express {reply_elsewhere}
 
+// An answer to a fault. rbp = the faulter, which waits here, without deadline if its state is as Rust expects it.
+.balign 16
+reply_fault:
+    cmp eax, {op_reply_recv}
+    jne miss_reply_message
+    cmp qword ptr [r14 + {pending}], {pending_fault} // nothing waits to be received
+    jne miss_reply_pending
+    cmp [r14 + {lender}], rbp
+    jne miss_reply_sched
+phase.commit.reply_fault:
+    save_return
+    save_message rbp
+    express {answer_fault}
+
 .pushsection .text.entry.cold,"ax",@progbits
 // Either side's vector state, or the receiver. rbp = callee.
 miss_call_other:
@@ -298,8 +312,10 @@ miss_call_other:
     test bl, {flag_vector}
     jz miss_call_receiver
 miss miss_call_vector, {miss_call_vector}
-// The same, or the caller. ebx = low half of its state.
+// The same, or the caller, or it waits for more than a message. ebx = low half of its state.
 miss_reply_other:
+    test bh, {flag_in_fault}
+    jnz reply_fault
     shr ebx, 8
     xor bl, [r14 + {state} + 1]
     test bl, {flag_vector}

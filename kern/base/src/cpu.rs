@@ -36,7 +36,7 @@ pub struct CpuHot {
     /// The running task; null while idle.
     pub current: Link<Task>,
     /// Low half of the state word of a task that is receiving here, without vector state; poisoned
-    /// ([`crate::task::FLAG_NEVER`]) while the running task has vector state.
+    /// ([`crate::task::POISON_SHIFT`]) while the running task has vector state or debug registers.
     pub recv_half: Cell<u64>,
     /// The same of a task that awaits a reply here.
     pub await_half: Cell<u64>,
@@ -44,7 +44,7 @@ pub struct CpuHot {
     pub plain_half: Cell<u64>,
     /// The same of a task without vector state that waits for bits and is plain; never poisoned.
     pub wait_half: Cell<u64>,
-    /// The first two for tasks with vector state.
+    /// The first two for tasks with vector state; poisoned while the running task has debug registers.
     pub recv_vector_half: Cell<u64>,
     pub await_vector_half: Cell<u64>,
     /// Where assembly spills a word.
@@ -53,8 +53,9 @@ pub struct CpuHot {
     pub kernel_stack: Cell<u64>,
     /// The address space that CR3 has.
     pub vspace: Link<VSpace>,
-    /// CR0.TS is clear: vector instructions run.
-    pub vector_on: Cell<bool>,
+    /// What is on for user code, of [`crate::task::FLAGS_SPECIAL`]: vector instructions (CR0.TS is clear), debug
+    /// registers.
+    pub special_on: Cell<u8>,
     /// Where assembly keeps registers while it writes an event.
     #[cfg(feature = "trace")]
     pub spilled: [Cell<u64>; 3],
@@ -153,7 +154,7 @@ pub fn new_block(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
         scratch: Cell::new(0),
         kernel_stack: Cell::new(0),
         vspace: Link::null(),
-        vector_on: Cell::new(false),
+        special_on: Cell::new(0),
         #[cfg(feature = "trace")]
         spilled: Default::default(),
     };

@@ -1,7 +1,7 @@
 //! The machine, as the portable kernel sees it. `kern/hal` implements it for x86_64; host tests
 //! implement it with plain memory and a clock they turn by hand.
 
-use abi::Error;
+use abi::{Error, TaskId};
 use smp::cpu::CpuId;
 
 use crate::memory::{Phys, VSpace};
@@ -12,6 +12,18 @@ use crate::task::VectorArea;
 pub struct Access {
     pub write: bool,
     pub execute: bool,
+}
+
+/// A fault that nobody handled, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FaultEnd {
+    pub task: TaskId,
+    pub vector: u8,
+    pub error: u32,
+    pub address: u64,
+    pub rip: u64,
+    /// `None`: there is no handler. Else how the call to it ended.
+    pub why: Option<Error>,
 }
 
 /// What `kern/core` asks of the hardware. All methods act on the calling CPU unless they name one.
@@ -61,6 +73,9 @@ pub trait Machine: Sized + Sync + 'static {
 
     /// Writes the initial vector image to a save area.
     fn init_vector(&self, area: &VectorArea);
+
+    /// A fault that nobody handled ends a process: says so to whoever looks after the machine.
+    fn report_fault(&self, end: &FaultEnd);
 
     /// Writes one record to the log port.
     fn log(&self, channel: u8, bytes: &[u8]);

@@ -37,6 +37,8 @@ pub struct Process {
     pub vector: AtomicBool,
     /// Slot in which the process accepts the next membership; 0 = none.
     pub accept: AtomicU32,
+    /// Who handles the faults of its tasks: a [`Target`](abi::Target) in its CSpace; 0: nobody.
+    pub fault_handler: AtomicU64,
     pub tasks: Table<TaskNumber>,
 }
 
@@ -59,6 +61,7 @@ impl Process {
             cnode: AtomicLink::null(),
             vector: AtomicBool::new(false),
             accept: AtomicU32::new(0),
+            fault_handler: AtomicU64::new(0),
             tasks,
         }
     }

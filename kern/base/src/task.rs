@@ -131,8 +131,22 @@ pub const FLAG_VECTOR: u8 = 1 << 0;
 pub const FLAG_SUSPENDED: u8 = 1 << 1;
 /// Flag in the state word, while a call is on another CPU: the time that comes home may be other than what went.
 pub const FLAG_OTHER_TIME: u8 = 1 << 2;
-/// Flag in the state word, in expected values only: never matches.
-pub const FLAG_NEVER: u8 = 1 << 7;
+/// Flag in the state word: debug registers are to be loaded when it runs.
+pub const FLAG_DEBUG: u8 = 1 << 3;
+/// Flag in the state word: what it waits for, in a call's states, is the answer to its fault. Its frame has all its
+/// registers meanwhile.
+pub const FLAG_IN_FAULT: u8 = 1 << 5;
+/// The flags of a task that no CPU runs without special care, and that the fastpath takes for granted of nobody.
+pub const FLAGS_SPECIAL: u8 = FLAG_VECTOR | FLAG_DEBUG;
+/// From such a flag to one that no task has: in what a CPU expects of others while a task with the flag runs.
+pub const POISON_SHIFT: u32 = 4;
+/// Flag in expected values only, for the first of them: never matches.
+pub const FLAG_NEVER: u8 = FLAG_VECTOR << POISON_SHIFT;
+
+const _: () = {
+    let real = FLAGS_SPECIAL | FLAG_SUSPENDED | FLAG_OTHER_TIME | FLAG_IN_FAULT;
+    assert!(real & FLAGS_SPECIAL << POISON_SHIFT == 0 && FLAGS_SPECIAL >> (8 - POISON_SHIFT) == 0);
+};
 
 /// The low half of a state word.
 pub const fn state_half(state: State, flags: u8, home: CpuId) -> u32 {
@@ -216,6 +230,10 @@ pub struct TaskHot {
     pub wait_next: Link<Task>,
     /// The grace epoch it waits for.
     pub wait_epoch: Cell<u64>,
+    /// Its last fault: address, and what the third message register says of it.
+    pub fault: [Cell<u64>; 2],
+    /// Its debug registers: DR0 to DR3, DR7. All zero without [`FLAG_DEBUG`].
+    pub debug: [Cell<u64>; abi::DEBUG_ADDRESSES + 1],
 }
 
 impl TaskHot {
@@ -249,6 +267,9 @@ impl TaskHot {
 pub const PENDING_SENDERS: u64 = 1 << 0;
 /// `pending` bit: the bound Notification has bits.
 pub const PENDING_BITS: u64 = 1 << 1;
+/// `pending` bit: the caller that is being served has faulted, so a reply is more than a message. Here, because the
+/// fastpaths of a reply look for nothing else.
+pub const PENDING_FAULT: u64 = 1 << 2;
 
 /// Where a call stands, seen from its message block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -315,6 +336,8 @@ pub struct Message {
     /// The generation half of the callee's state word, for the callee's CPU to check.
     pub tag: Cell<u64>,
     pub request: Cell<Option<Request>>,
+    /// A faulter's registers, while its message is on another CPU than its frame; by [`abi::RegIndex`].
+    pub frame: [Cell<u64>; abi::REG_COUNT],
 }
 
 impl Message {
@@ -335,6 +358,7 @@ impl Message {
             queue: PrioLinks::new(),
             tag: Cell::new(0),
             request: Cell::new(None),
+            frame: Default::default(),
         }
     }
 }
@@ -363,6 +387,8 @@ pub struct Task {
     pub msg: Homed<Message>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     pub to_suspend: AtomicBool,
+    /// Who handles its faults: a [`Target`](abi::Target) in its process's CSpace; 0: whoever handles its process's.
+    pub fault_handler: AtomicU64,
     /// Carries `msg` through mailboxes.
     pub msg_node: Node<Mail>,
     /// The bits of [`ctl`], and the node that carries them.
@@ -434,6 +460,8 @@ impl Task {
             start_on: Cell::new(home),
             wait_next: Link::null(),
             wait_epoch: Cell::new(0),
+            fault: Default::default(),
+            debug: Default::default(),
         };
         Task {
             header: Header::new(ObjType::Task, root),
@@ -443,6 +471,7 @@ impl Task {
             hot: Homed::new(home, hot),
             msg: Homed::new(home, Message::new()),
             to_suspend: AtomicBool::new(false),
+            fault_handler: AtomicU64::new(0),
             msg_node: Node::new(home),
             ctl: CoalescedBits::new(),
             vector: vector.ptr(),

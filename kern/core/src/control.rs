@@ -10,7 +10,9 @@ use abi::{Error, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
-use kern_base::task::{FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{
+    FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
+};
 use smp::door::Ref;
 
 use crate::Cx;
@@ -63,7 +65,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             state_of(hot),
             State::Fresh | State::Ready | State::Faulted | State::Dead | State::Restart
         );
-        if !waits || is_dying(hot) {
+        if !waits || is_dying(hot) || error == Error::Cancelled && has_flag(hot, FLAG_IN_FAULT) {
             return;
         }
         hot.recall.set(error as u8);
@@ -73,6 +75,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.recall.set(0);
         if matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
             self.event(|| Event::CallOver { caller: task.get().id(), error: error as u8 });
+        }
+        if has_flag(hot, FLAG_IN_FAULT) {
+            return self.fault_failed(task, hot, error);
         }
         write_error(&hot.regs, error, 0, TaskId::NONE);
         self.make_ready(task, hot);
@@ -119,7 +124,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let Some((callee, hot)) = callee else { return };
         if hot.caller.is(caller) {
-            hot.caller.set(None);
+            self.take_caller(hot);
         } else if hot.senders.remove(self.pin(), caller) && hot.senders.is_empty() {
             hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
         }
@@ -228,13 +233,24 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A task has faulted and nobody handles that: its process ends, the task itself last. Until then it
     /// carries the work on, a bounded part of it an entry, by sending itself control bits.
     pub fn begin_teardown(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        self.prepare_teardown(hot);
+        self.tear_down(task, hot);
+    }
+
+    /// The same by mail: it may end the task that is in the middle of a system call.
+    pub fn tear_down_later(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        self.prepare_teardown(hot);
+        self.raise_control(task, ctl::TEAR_DOWN);
+    }
+
+    fn prepare_teardown(self, hot: &TaskHot) {
+        set_state(hot, State::Faulted);
         set_flag(hot, FLAG_SUSPENDED, true);
         hot.recall.set(Error::Dying as u8);
         hot.wait_epoch.set(0);
         if let Some(process) = hot.process.get(self.pin()) {
             process.get().header.set_flag(FLAG_DYING);
         }
-        self.tear_down(task, hot);
     }
 
     /// The next part of that. `wait_epoch` counts the task numbers that were looked at.
@@ -289,7 +305,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Callers of a dying task are told, with its name: whether that were all.
     fn fail_clients(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let who = task.get().id();
-        if let Some(caller) = hot.caller.take(self.pin()) {
+        if let Some(caller) = self.take_caller(hot) {
             self.fail_caller(task, hot, caller, who);
         }
         for _ in 0..CLIENTS_BOUND {
@@ -325,6 +341,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.event(|| Event::CallOver { caller: caller.get().id(), error: Error::Dead as u8 });
         self.recover(caller, dead, dead_hot);
+        if has_flag(hot, FLAG_IN_FAULT) {
+            return self.fault_failed(caller, hot, Error::Dead);
+        }
         write_error(&hot.regs, Error::Dead, 0, who);
         self.make_ready(caller, hot);
     }

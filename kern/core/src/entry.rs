@@ -1,19 +1,19 @@
-//! What the machine layer calls: system call, interrupt, fault, and the way out.
+//! What the machine layer calls: system call, interrupt, and the way out. Faults: [`crate::faults`].
 
 use abi::trace::{Event, Irq};
-use abi::{Counter, Op, TaskId};
+use abi::{Counter, Op};
 use kern_base::machine::Machine;
-use kern_base::task::{FLAG_VECTOR, State};
+use kern_base::task::FLAG_VECTOR;
 
 use crate::Cx;
-use crate::schedule::{has_flag, set_state};
+use crate::schedule::has_flag;
 
 /// A fault of the running program.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub vector: u8,
     pub error: u64,
-    /// CR2, for a page fault.
+    /// CR2, for a page fault; DR6, for a debug exception.
     pub address: u64,
 }
 
@@ -77,19 +77,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.task_hot(task).is_some_and(|hot| has_flag(hot, FLAG_VECTOR)) {
             self.k.machine.save_vector(task.get().vector(self.pin()));
         }
-    }
-
-    /// Entry by a fault of the running program: nobody handles it, so its process is torn down. Returns whose.
-    pub fn on_fault(self, fault: Fault) -> Option<TaskId> {
-        let me = self.current()?;
-        let id = me.task.get().id();
-        self.event(|| Event::Fault { task: id, address: fault.address, vector: fault.vector });
-        set_state(me.hot, State::Faulted);
-        // The time rests with the task until the kill gives it back.
-        self.stop_current();
-        self.begin_teardown(me.task, me.hot);
-        self.dispatch();
-        Some(id)
     }
 
     /// Before the return to user mode: if mail is left, nobody else will interrupt for it. This CPU

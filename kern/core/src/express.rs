@@ -12,13 +12,15 @@
 //! 4. [`Cx::express_return`]: the caller goes on.
 //!
 //! Ownership, ordering and recall are those of [`crate::remote`].
+//!
+//! Besides, the common answer to a fault of the own CPU: [`Cx::answer_fault_here`].
 
 use abi::trace::{Event, How, Path};
-use abi::{MsgInfo, Op};
+use abi::{FaultAnswer, MsgInfo, Op};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
-use kern_base::task::{FLAG_VECTOR, Message, Stage, State, Task, TaskHot, state_half};
+use kern_base::task::{FLAG_IN_FAULT, FLAG_VECTOR, Message, Stage, State, Task, TaskHot, state_half};
 use smp::door::{Held, Ref};
 
 use crate::Cx;
@@ -34,6 +36,9 @@ pub enum Left {
     Same,
 }
 
+/// Answers to a fault that need no more than a few steps.
+const RESUME: u32 = FaultAnswer::Resume.label();
+const RESUME_AT: u32 = FaultAnswer::ResumeAt.label();
 /// The vector flag in the state word.
 const VECTOR: u64 = (FLAG_VECTOR as u64) << 8;
 
@@ -86,6 +91,49 @@ impl<'k, M: Machine> Cx<'k, M> {
         } else {
             self.start_over(Op::ReplyRecv, me, caller, 0)
         }
+    }
+
+    /// What the fastpath of reply_recv does with the answer to a fault of this CPU.
+    #[inline(always)]
+    pub fn answer_fault_here(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> Left {
+        if self.express_answer(me, faulter) {
+            Left::Another
+        } else {
+            self.start_over(Op::ReplyRecv, me, faulter, 0)
+        }
+    }
+
+    /// Whether a task that faulted goes on, as it is or at another address, as the running task says, which
+    /// receives. It has the faulter's time, and nothing waits to be received.
+    #[inline(always)]
+    fn express_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
+        let Some((hot, faulter_hot)) = self.task_hot(me).zip(self.task_hot(faulter)) else { return false };
+        let Some(msg) = faulter.get().msg.open(self.pin()) else { return false };
+        let Some((sc, sc_hot)) = self.running() else { return false };
+        let word = faulter_hot.state.get();
+        let waits = u64::from(state_half(State::Await, FLAG_IN_FAULT, self.id()));
+        if (word & !VECTOR) as u32 != waits as u32 {
+            return false;
+        }
+        let rip = msg.regs[1].get();
+        match msg.info.get().label() {
+            RESUME => {}
+            RESUME_AT if rip < abi::USER_TOP => faulter_hot.regs.rip.set(rip),
+            _ => return false,
+        }
+        self.note_reply(faulter, me, Path::Express, How::Delivered, 0);
+        msg.callee.set(None);
+        msg.stage.set(Stage::Home);
+        hot.pending.set(0);
+        hot.caller.set(None);
+        hot.sc.set(hot.own_sc.get(self.pin()));
+        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
+        faulter_hot.sc.set(Some(sc));
+        sc_hot.task.set(Some(faulter));
+        let word = word ^ (u64::from(FLAG_IN_FAULT) << 8 | (State::Await as u64 ^ State::Ready as u64));
+        faulter_hot.state.set(word);
+        self.run_task(faulter, faulter_hot);
+        true
     }
 
     /// The running task has stopped: who goes on?

@@ -10,13 +10,17 @@
 
 use abi::trace::{Event, How, Path};
 use abi::{
-    Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
+    Error, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights,
+    Target, TaskId,
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
-use kern_base::task::{FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_SENDERS, Stage, State, Task, TaskHot};
+use kern_base::task::{
+    FLAG_IN_FAULT, FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task,
+    TaskHot,
+};
 use smp::door::Ref;
 
 use crate::answer::{write_error, write_values};
@@ -28,7 +32,7 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 /// A message on its way between register frames.
 #[derive(Clone, Copy)]
 pub struct Words {
-    /// Label and UTCB words; no operation, no flags.
+    /// Label and UTCB words; no operation, of flags [`FLAG_FAULT`] only.
     pub info: MsgInfo,
     pub regs: [u64; 4],
 }
@@ -126,7 +130,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    fn is_receiving(self, hot: &TaskHot) -> bool {
+    pub fn is_receiving(self, hot: &TaskHot) -> bool {
         matches!(state_of(hot), State::Recv | State::RecvTimed) && !has_flag(hot, FLAG_SUSPENDED)
     }
 
@@ -152,7 +156,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The running context goes with the call: the callee runs at once. No accounting: the time goes on
     /// being charged to the same context.
     #[inline(always)]
-    fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
+    pub fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
         let Some((sc, sc_hot)) = self.running() else { return };
         hot.sc.set(Some(sc));
         hot.lender.set(Some(me));
@@ -211,17 +215,29 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A task that receives again without having answered: its caller is told.
     fn drop_unanswered(self, me: Me<'k>) {
-        if let Some(caller) = me.hot.caller.take(self.pin()) {
+        if let Some(caller) = self.take_caller(me.hot) {
             self.fail_call(me, caller, Error::Gone);
         }
     }
 
+    /// Takes the current call away from a task that serves it.
+    pub fn take_caller(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
+        let caller = hot.caller.take(self.pin())?;
+        hot.pending.set(hot.pending.get() & !PENDING_FAULT);
+        Some(caller)
+    }
+
     /// The receive half: bits, then queued callers, else wait. The task may have no time any more.
-    #[inline(always)]
     fn receive(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         if me.hot.pending.get() != 0 && self.take_pending(me) {
             return Ok(Answer::Settled);
         }
+        self.await_call(me, args)
+    }
+
+    /// The same where nothing is there.
+    #[inline(always)]
+    fn await_call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         if MsgInfo(args.info).flags() != 0 {
             return self.receive_bounded(me, args);
         }
@@ -337,6 +353,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.copy_utcb(caller, me.task, words.info.words());
         self.write_message(me.hot, words, from);
         me.hot.caller.set(Some(caller));
+        if words.info.has(FLAG_FAULT) {
+            self.show_fault(caller, me.task, me.hot);
+        }
         msg.stage.set(Stage::Owed);
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
@@ -363,9 +382,29 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::ReplyRecv`].
     pub fn reply_recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        if me.hot.pending.get() != 0 {
+            return self.reply_recv_pending(me, args);
+        }
         let words = Words::new(args)?;
         if let Some(caller) = me.hot.caller.take(self.pin()) {
             self.answer_call(me, caller, words);
+        }
+        self.await_call(me, args)
+    }
+
+    /// The same where something waits to be received, or the call is a fault.
+    #[inline(never)]
+    fn reply_recv_pending(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?;
+        if let Some(caller) = me.hot.caller.get(self.pin()) {
+            if me.hot.pending.get() & PENDING_FAULT != 0 {
+                let answer = self.check_answer(me, caller, &words)?;
+                self.take_caller(me.hot);
+                self.answer_fault(me, caller, answer, words);
+            } else {
+                self.take_caller(me.hot);
+                self.answer_call(me, caller, words);
+            }
         }
         self.receive(me, args)
     }
@@ -373,15 +412,25 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Reply`].
     pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
-        let caller = if args.a0 == 0 {
-            me.hot.caller.take(self.pin())
-        } else {
-            let found = self.find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
-            self.take_saved(me, found.object)?
+        let saved = match args.a0 {
+            0 => None,
+            cap => Some(self.find::<Reply>(me, Target(cap).cap(), Rights::SEND)?.object),
+        };
+        let caller = match saved {
+            None => me.hot.caller.get(self.pin()),
+            Some(reply) => self.saved_caller(reply)?,
         };
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
+        let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
+        match saved {
+            None => drop(self.take_caller(me.hot)),
+            Some(reply) => self.take_saved(me, reply, caller),
+        }
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
-        self.answer_call(me, caller, words);
+        match answer {
+            Some(answer) => self.answer_fault(me, caller, answer, words),
+            None => self.answer_call(me, caller, words),
+        }
         if !self.hot.current.is(me.task) {
             self.make_ready(me.task, me.hot);
         }
@@ -415,14 +464,17 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.fail_remote(caller, error, me.task.get().id());
             return;
         };
-        write_error(&hot.regs, error, 0, me.task.get().id());
         self.note_reply(caller, me.task, Path::Slow, How::Delivered, error as u8);
+        if has_flag(hot, FLAG_IN_FAULT) {
+            return self.drop_fault(me, caller, hot, error);
+        }
+        write_error(&hot.regs, error, 0, me.task.get().id());
         self.end_call(me, caller, hot);
     }
 
     /// The caller's registers hold the outcome: give its time back and let it run.
     #[inline(always)]
-    fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
+    pub fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
         if state_of(hot) == State::AwaitTimed {
             self.clear_deadline(caller);
         }
@@ -456,7 +508,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if found.object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let Some(caller) = me.hot.caller.take(self.pin()) else { return Err(Error::Gone.into()) };
+        let Some(caller) = self.take_caller(me.hot) else { return Err(Error::Gone.into()) };
         reply.caller.set(Some(caller));
         reply.server.set(Some(me.task));
         let first = me.hot.replies.get(self.pin());
@@ -472,13 +524,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Takes the call out of a Reply object; `None` where it is empty. If another task saved it, that one
-    /// loses the caller's time.
-    fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
-        let Some(hot) = reply.get().hot.open(self.pin()) else {
-            return Err(Refusal::new(Error::WrongCpu, reply.get().hot.home().index() as u64));
-        };
-        let Some(caller) = hot.caller.get(self.pin()) else { return Ok(None) };
+    /// The caller that a Reply object holds; `None` where it is empty.
+    fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
+        match reply.get().hot.open(self.pin()) {
+            Some(hot) => Ok(hot.caller.get(self.pin())),
+            None => Err(Refusal::new(Error::WrongCpu, reply.get().hot.home().index() as u64)),
+        }
+    }
+
+    /// Takes `caller`'s call out of a Reply object. If another task saved it, that one loses the caller's time.
+    fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>, caller: Ref<'k, Task>) {
+        let Some(hot) = reply.get().hot.open(self.pin()) else { return };
         let server = hot.server.get(self.pin()).filter(|server| *server != me.task);
         self.unlink_reply(reply);
         if let Some(msg) = caller.get().msg.open(self.pin()) {
@@ -487,7 +543,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some((server, server_hot)) = server.and_then(|t| Some((t, self.task_hot(t)?))) {
             self.recover(caller, server, server_hot);
         }
-        Ok(Some(caller))
     }
 
     /// Empties a Reply object and takes it out of its server's list.
@@ -510,10 +565,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// [`abi::Op::Forward`]: the call goes on as its caller's, with the forwarder's registers and the
-    /// forwarder's standing in the group; UTCB words are those the caller sent.
+    /// forwarder's standing in the group; UTCB words are those the caller sent. A fault stays one.
     pub fn forward(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?;
-        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
+        let mut words = Words::new(args)?;
+        let fault = me.hot.pending.get() & PENDING_FAULT != 0;
+        if fault {
+            words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);
+        }
+        let need = if words.info.words() > 0 || fault { Rights::SEND | Rights::STRING } else { Rights::SEND };
         let dest = self.resolve_task(me, Target(args.a0), need)?;
         let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
         if dest.task == me.task || dest.task == caller {
@@ -531,7 +590,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Err(Error::NoTime.into());
             }
         }
-        me.hot.caller.set(None);
+        self.take_caller(me.hot);
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         if me.hot.lender.is(caller) {
             self.give_back(me.task, me.hot);
@@ -573,6 +632,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             set_state(caller_hot, if timed { State::AwaitTimed } else { State::Await });
         }
         self.deliver(callee, hot, caller, words, from);
+        if words.info.has(FLAG_FAULT) {
+            self.show_fault(caller, callee, hot);
+        }
         match self.resting_time(caller) {
             Some((sc, sc_hot)) => self.lend(sc, sc_hot, caller, callee, hot),
             None => hot.lender.set(None),

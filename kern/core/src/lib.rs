@@ -10,7 +10,7 @@
 //! # Modules
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
-//! [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`remote`]: mailbox messages, [`express`]: the
+//! [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the
 //! common ones in few steps.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
@@ -23,6 +23,7 @@ pub mod control;
 mod dump;
 pub mod entry;
 pub mod express;
+pub mod faults;
 pub mod forget;
 pub mod graves;
 pub mod groups;

@@ -14,20 +14,21 @@
 //! is carried out when the block is home.
 
 use abi::trace::{Event, How, Path};
-use abi::{Counter, Error, MsgInfo, TaskId};
+use abi::{Counter, Error, FLAG_FAULT, MsgInfo, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{FLAG_OTHER_TIME, Message, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_IN_FAULT, FLAG_OTHER_TIME, Message, Stage, State, Task, TaskHot, ctl};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::{Drained, Node, Wake};
 
 use crate::answer::{write_error, write_values};
+use crate::faults::{not_express, take_registers_along};
 use crate::ipc::{From, Words};
 use crate::schedule::{Running, has_flag, set_flag, set_state, state_of};
 use crate::{Answer, Cx, Me, Result};
@@ -165,6 +166,31 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::Settled)
     }
 
+    /// The fault of the running task goes to a handler of another CPU. (A function of its own: the one above is
+    /// part of the general path of a call.)
+    #[inline(never)]
+    pub fn fault_remote(
+        self,
+        me: Me<'k>,
+        msg: &Message,
+        callee: Ref<'k, Task>,
+        tag: u64,
+        words: Words,
+        from: From,
+    ) {
+        self.event(|| {
+            let (caller, callee) = (me.task.get().id(), callee.get().id());
+            Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
+        });
+        self.stop_current();
+        set_state(me.hot, State::AwaitRemote);
+        self.take_time_along(me.task, me.hot, msg, callee.get().hot.home());
+        take_registers_along(me.hot, msg);
+        self.number_block(me.hot, msg);
+        self.send_call(me.task, msg, callee, tag, words, from);
+        self.dispatch();
+    }
+
     /// A caller's resting time goes into its message block, if it may run there.
     fn take_time_along(self, caller: Ref<'k, Task>, hot: &TaskHot, msg: &Message, to: CpuId) {
         let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
@@ -187,7 +213,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         from: From,
     ) {
         write_block(msg, words, from);
-        msg.tag.set(tag);
+        msg.tag.set(if words.info.has(FLAG_FAULT) { not_express(tag) } else { tag });
         msg.callee.set(Some(callee));
         msg.held.set(None);
         msg.stage.set(Stage::Out);
@@ -207,6 +233,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
             self.take_time_along(caller, hot, msg, callee.get().hot.home());
+            take_registers_along(hot, msg);
             self.number_block(hot, msg);
         }
         self.send_call(caller, msg, callee, tag, words, from);
@@ -218,9 +245,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
             self.take_time_along(caller, hot, msg, to);
+            take_registers_along(hot, msg);
             self.number_block(hot, msg);
         }
-        msg.tag.set(word & !u64::from(u32::MAX));
+        let tag = word & !u64::from(u32::MAX);
+        msg.tag.set(if msg.info.get().has(FLAG_FAULT) { not_express(tag) } else { tag });
         msg.stage.set(Stage::Out);
         self.send_block(caller, msg, to);
     }
@@ -329,6 +358,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.time_is_home(task, hot, msg);
         if is_dying(hot) {
             return self.go_on_dying(task, hot);
+        }
+        if has_flag(hot, FLAG_IN_FAULT) {
+            self.event(|| Event::CallOver { caller: task.get().id(), error: msg.error.get() });
+            self.fault_is_over(task, hot, msg, Error::from_raw(msg.error.get()));
+            return self.dispatch();
         }
         let (error, who) = match (msg.error.get(), hot.recall.take()) {
             // Asked back by this side: nobody over there is to blame.

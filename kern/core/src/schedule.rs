@@ -13,7 +13,10 @@ use abi::Counter;
 use abi::trace::Why;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
-use kern_base::task::{FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, PLAIN, State, Task, TaskHot, state_half};
+use kern_base::task::{
+    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, PLAIN, POISON_SHIFT, State, Task, TaskHot,
+    state_half,
+};
 use sched::NEVER;
 use smp::door::Ref;
 
@@ -98,20 +101,26 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn switch_task(self, task: Ref<'k, Task>, word: u64) {
         self.note_run(task);
         self.hot.current.set(Some(task));
-        // Poisoned exactly while a task with vector state runs: two bits, brought to one place.
-        let differ = self.hot.recv_half.get() >> (FLAG_NEVER / FLAG_VECTOR).ilog2() ^ word;
-        if differ & (u64::from(FLAG_VECTOR) << 8) != 0 {
+        // Poisoned exactly as the task that runs is special: each two bits, brought to one place.
+        let differ = self.hot.recv_half.get() >> POISON_SHIFT ^ word;
+        if differ & (u64::from(FLAGS_SPECIAL) << 8) != 0 {
             self.expect(word);
         }
     }
 
-    /// Sets what the fastpath expects of tasks without vector state: nothing can be, while one with it runs.
+    /// Sets what the fastpath expects of others: without vector state nothing can be while a special task runs,
+    /// with it nothing while one with debug registers does.
     #[inline(always)]
     fn expect(self, word: u64) {
-        let poison = if word & (u64::from(FLAG_VECTOR) << 8) != 0 { FLAG_NEVER } else { 0 };
-        self.hot.recv_half.set(u64::from(state_half(State::Recv, poison, self.id())));
-        self.hot.await_half.set(u64::from(state_half(State::Await, poison, self.id())));
-        self.hot.plain_half.set(u64::from(state_half(State::Ready, poison, self.id()) | u32::from(PLAIN)));
+        let flags = (word >> 8) as u8;
+        let half = |state, flags| u64::from(state_half(state, flags, self.id()));
+        let poison = (flags & FLAGS_SPECIAL) << POISON_SHIFT;
+        self.hot.recv_half.set(half(State::Recv, poison));
+        self.hot.await_half.set(half(State::Await, poison));
+        self.hot.plain_half.set(half(State::Ready, poison) | u64::from(PLAIN));
+        let poison = FLAG_VECTOR | (flags & FLAG_DEBUG) << POISON_SHIFT;
+        self.hot.recv_vector_half.set(half(State::Recv, poison));
+        self.hot.await_vector_half.set(half(State::Await, poison));
     }
 
     /// Takes the running context off the CPU without queueing it. The caller dispatches afterwards.

@@ -174,6 +174,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
             Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
             Op::SetBases => self.set_bases(me, args.a0, args.a1),
+            Op::FaultHandler => self.set_fault_handler(me, args.cap(), args.a1),
+            Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
         }

@@ -17,16 +17,18 @@ use kern_base::task::{
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
+use crate::faults::{load_registers, read_registers};
 use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Generations a task number can have.
 const TASK_GENERATIONS: u16 = 1 << 12;
-/// RFLAGS bits that a program may set: the arithmetic flags, DF, TF, AC, ID, NT is not among them.
-const USER_FLAGS: u64 = 0x0024_0dd5;
+/// RFLAGS bits that may be written: what a program may set itself (the arithmetic flags, DF, TF, AC, ID, NT is not
+/// among them), and RF, by which it gets past a breakpoint.
+pub const USER_FLAGS: u64 = 0x0024_0dd5 | abi::RFLAGS_RESUME;
 /// Always one, and interrupts on.
-const FIXED_FLAGS: u64 = 0x202;
+pub const FIXED_FLAGS: u64 = 0x202;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::ProcessConfigure`].
@@ -184,11 +186,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The inside of a suspended task that is at home here.
-    fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
+    pub fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
         let Some(hot) = self.task_hot(task) else {
             return Err(Refusal::new(Error::WrongCpu, task.get().hot.home().index() as u64));
         };
-        if hot.process.is_null() || !has_flag(hot, FLAG_SUSPENDED) || state_of(hot) == State::Dead {
+        if hot.process.is_null() || !has_flag(hot, FLAG_SUSPENDED) || is_dying(hot) {
             return Err(Error::BadState.into());
         }
         Ok(hot)
@@ -199,25 +201,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn task_write_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
         let task = self.find::<Task>(me, task, task_rights::REGISTERS)?.object;
         let hot = self.suspended(task)?;
-        if !matches!(state_of(hot), State::Ready | State::Faulted) {
+        if state_of(hot) != State::Ready {
             return Err(Error::BadState.into());
         }
-        // Each word is read once: others may write them meanwhile.
-        let bulk = &me.task.get().utcb(self.pin()).bulk;
-        let words: [u64; abi::REG_COUNT] = core::array::from_fn(|i| bulk[i].load(Relaxed));
-        let word = |r: RegIndex| words[r as usize];
-        for address in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
-            if word(address) >= abi::USER_TOP {
-                return Err(Refusal::new(Error::BadAddress, address as u64));
-            }
-        }
-        for (register, cell) in registers(&hot.regs) {
-            cell.set(word(register));
-        }
-        hot.regs.rflags.set((word(RegIndex::Rflags) & USER_FLAGS) | FIXED_FLAGS);
-        hot.fs_base.set(word(RegIndex::FsBase));
-        hot.gs_base.set(word(RegIndex::GsBase));
-        hot.regs.full.set(1);
+        let words = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
+        load_registers(hot, |i| words[i]);
         set_state(hot, State::Ready);
         Ok(Answer::DONE)
     }
@@ -415,9 +403,10 @@ fn shown(hot: &TaskHot, register: RegIndex, cell: &Cell<u64>) -> u64 {
     }
 }
 
-/// The registers of a set that are plain values, by their place in the UTCB. RFLAGS and the declared
-/// bases are written apart; FS and GS as interrupted follow the declared ones.
-fn registers(regs: &RegFrame) -> [(RegIndex, &Cell<u64>); abi::REG_COUNT] {
+/// The registers of a set, by their place in the UTCB. RFLAGS as written is checked apart, and the declared bases
+/// follow FS and GS as interrupted.
+#[inline(always)]
+pub fn registers(regs: &RegFrame) -> [(RegIndex, &Cell<u64>); abi::REG_COUNT] {
     [
         (RegIndex::Rax, &regs.rax),
         (RegIndex::Rbx, &regs.rbx),

@@ -1,10 +1,11 @@
 //! The PC, as the portable kernel sees it: [`Machine`] by this crate's parts.
 
+use core::fmt;
 use core::sync::atomic::Ordering;
 
 use abi::Error;
 use abi::trace::Event;
-use kern_base::machine::{Access, Machine};
+use kern_base::machine::{Access, FaultEnd, Machine};
 use kern_base::memory::{Phys, VSpace};
 use kern_base::task::VectorArea;
 use smp::cpu::{CpuId, Pin};
@@ -44,6 +45,18 @@ fn error_of(error: MapError) -> Error {
         MapError::NoTable => Error::NoTables,
         MapError::NotMapped | MapError::BadAddress => Error::BadAddress,
         MapError::WriteAndExecute => Error::WriteExecute,
+    }
+}
+
+/// Why nobody handled a fault.
+struct Unhandled(Option<Error>);
+
+impl fmt::Display for Unhandled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("no handler"),
+            Some(error) => write!(f, "the call to its handler ended with {error:?}"),
+        }
     }
 }
 
@@ -146,6 +159,17 @@ impl Machine for Pc {
     fn init_vector(&self, area: &VectorArea) {
         // SAFETY: as in `save_vector`.
         unsafe { vector::init_area(area.as_ptr()) };
+    }
+
+    #[cold]
+    fn report_fault(&self, end: &FaultEnd) {
+        let FaultEnd { task, vector, error, address, rip, why } = *end;
+        crate::println!(
+            "aurora: process {} (task {}) ended: exception {vector} error {error:#x} address {address:#x} at {rip:#x}, {}",
+            task.process().number(),
+            task.task(),
+            Unhandled(why)
+        );
     }
 
     fn log(&self, channel: u8, bytes: &[u8]) {

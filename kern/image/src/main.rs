@@ -15,7 +15,7 @@ mod process1;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::trace::Event;
-use abi::{Counter, Op, TaskId};
+use abi::{Counter, Op};
 use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::task::Task;
 use kern_core::Cx;
@@ -25,9 +25,9 @@ use kern_core::schedule::Running;
 use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
 use kern_hal::cpu::idle::{self, IdleMode};
 use kern_hal::cpu::{context, percpu, syscall};
+use kern_hal::eprintln;
 use kern_hal::pc::Pc;
 use kern_hal::trap::{self, Fault};
-use kern_hal::{eprintln, println};
 use smp::cpu::CpuId;
 use smp::door::Ptr;
 use smp::mailbox::Idle;
@@ -79,6 +79,13 @@ impl ipc_fast::entry::Handlers for Handlers {
     fn reply_elsewhere(entry: &mut CpuEntry, me: Ptr<Task>, caller: Ptr<Task>) -> ! {
         let cx = context(entry);
         let left = cx.reply_elsewhere(me.get(cx.pin()), caller.get(cx.pin()));
+        go_on(entry, left)
+    }
+
+    #[inline(always)]
+    fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> ! {
+        let cx = context(entry);
+        let left = cx.answer_fault_here(me.get(cx.pin()), faulter.get(cx.pin()));
         go_on(entry, left)
     }
 
@@ -236,22 +243,11 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     quiesce::left_by_iret(boot::kernel(&entry), entry.quiescent());
 }
 
-/// User code faulted: its process is torn down, and the machine says what happened.
+/// User code faulted: whoever handles that goes on, or its process ends.
 fn on_fault(block: &'static CpuBlock, fault: Fault) {
     let mut entry = boot::entry_of(block);
-    let what = kern_core::entry::Fault { vector: fault.vector, error: fault.error, address: fault.address };
-    let cx = context(&entry);
-    let rip = cx.current().map_or(0, |me| me.hot.regs.rip.get());
-    let who = cx.on_fault(what).unwrap_or(TaskId::NONE);
-    println!(
-        "aurora: process {} (task {}) ended: exception {} error {:#x} address {:#x} at {:#x}",
-        who.process().number(),
-        who.task(),
-        fault.vector,
-        fault.error,
-        fault.address,
-        rip
-    );
+    let Fault { vector, error, address } = fault;
+    context(&entry).on_fault(kern_core::entry::Fault { vector, error, address });
     leave(&mut entry)
 }
 

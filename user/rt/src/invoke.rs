@@ -121,6 +121,11 @@ impl Process {
     pub fn accept(&self, slot: Cap) -> Result<()> {
         invoke(Op::ProcessAccept, self.arg(), u64::from(slot.0), 0, 0)
     }
+
+    /// Says who handles the faults of its tasks: a target in *its* CSpace; `None`: nobody.
+    pub fn fault_handler(&self, handler: Option<abi::Target>) -> Result<()> {
+        invoke(Op::FaultHandler, self.arg(), handler.map_or(0, |target| target.0), 0, 0)
+    }
 }
 
 impl Task {
@@ -158,6 +163,18 @@ impl Task {
     /// Ends what it waits for.
     pub fn cancel(&self) -> Result<()> {
         invoke(Op::TaskCancel, self.arg(), 0, 0, 0)
+    }
+
+    /// Says who handles its faults: a target in the CSpace of its process; `None`: who handles the process's.
+    pub fn fault_handler(&self, handler: Option<abi::Target>) -> Result<()> {
+        invoke(Op::FaultHandler, self.arg(), handler.map_or(0, |target| target.0), 0, 0)
+    }
+
+    /// Sets its debug registers while it is suspended: DR0 to DR3, and DR7, which says what they are for.
+    pub fn debug(&self, addresses: [u64; abi::DEBUG_ADDRESSES], control: u64) -> Result<()> {
+        let [rsi, rdx, r8, r9] = addresses;
+        let args = Args { rdi: self.arg(), rsi, rdx, r8, r9, r10: control, ..Args::new(Op::TaskDebug) };
+        syscall(args).done()
     }
 
     /// Gives it the rest of the slice.

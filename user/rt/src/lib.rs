@@ -31,6 +31,7 @@ pub mod cap;
 pub mod cmdline;
 pub mod elf;
 mod error;
+pub mod fault;
 #[allow(unsafe_code)]
 pub mod heap;
 pub mod invoke;

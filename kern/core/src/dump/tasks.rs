@@ -4,7 +4,10 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
-use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, Message, RegFrame, Request, Stage, State, Task, TaskHot};
+use kern_base::task::{
+    FLAG_DEBUG, FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, Message, RegFrame, Request, Stage, State, Task,
+    TaskHot,
+};
 use smp::door::Ref;
 
 use crate::dump::text::Text;
@@ -47,6 +50,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.number("on", hot.state.get() >> 16 & 0xffff);
         text.flag("vector", has_flag(hot, FLAG_VECTOR));
         text.flag("suspended", has_flag(hot, FLAG_SUSPENDED));
+        text.flag("in-fault", has_flag(hot, FLAG_IN_FAULT));
         text.number("pending", hot.pending.get());
         self.name(text, "process", hot.process.addr());
         self.task_time(text, task, hot);
@@ -61,6 +65,15 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.number("starts-on", hot.start_on.get().index() as u64);
         if state_of(hot) == State::Restart {
             text.number("for-epoch", hot.wait_epoch.get());
+        }
+        let handler = task.get().fault_handler.load(Relaxed);
+        if handler != 0 {
+            text.hex("fault-handler", handler);
+        }
+        if has_flag(hot, FLAG_DEBUG) {
+            for (name, register) in ["dr0", "dr1", "dr2", "dr3", "dr7"].into_iter().zip(&hot.debug) {
+                text.hex(name, register.get());
+            }
         }
         self.registers(text, task, hot);
     }
@@ -124,6 +137,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         match state_of(hot) {
             // The whole frame: written, or interrupted. Its vector state is for the machine alone to read.
             State::Ready | State::Faulted if regs.full.get() != 0 => self.all_registers(text, regs),
+            _ if has_flag(hot, FLAG_IN_FAULT) => self.all_registers(text, regs),
             State::Ready => self.answer(text, hot),
             // The system call will be made again.
             State::Restart => self.arguments(text, regs),

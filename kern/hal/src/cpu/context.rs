@@ -1,4 +1,4 @@
-//! The context of the task that runs next: address space and vector state. The registers themselves
+//! The context of the task that runs next: address space, vector state, debug registers. The other registers
 //! are loaded by the exit code (`trap/entry.s`).
 //!
 //! # Vector state
@@ -11,14 +11,14 @@ use core::sync::atomic::Ordering;
 
 use kern_base::cpu::{CpuHere, CpuHot};
 use kern_base::memory::VSpace;
-use kern_base::task::{FLAG_VECTOR, Task, TaskHot};
+use kern_base::task::{FLAG_DEBUG, FLAG_VECTOR, FLAGS_SPECIAL, Task, TaskHot};
 use smp::cpu::Pin;
 use smp::door::Ref;
 
-use super::{percpu, vector};
+use super::{debug, percpu, vector};
 use crate::mem::tlb;
 
-/// Makes the CPU's address space and vector state those of its current task; `false` where it has none.
+/// Makes the CPU's address space, vector state and debug registers those of its current task; `false` where it has none.
 ///
 /// Called when the current task is not the one whose context the CPU had on entry.
 #[inline(always)]
@@ -33,9 +33,9 @@ pub fn load(cpu: CpuHere<'_>) -> bool {
 pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
     let (pin, hot) = (cpu.pin(), &cpu.own().hot);
     enter_space(pin, hot, task_hot);
-    let wanted = task_hot.state.get() & (u64::from(FLAG_VECTOR) << 8) != 0;
-    if wanted | hot.vector_on.get() {
-        enter_vector(pin, hot, wanted, task, task_hot);
+    let wanted = (task_hot.state.get() >> 8) as u8 & FLAGS_SPECIAL;
+    if wanted | hot.special_on.get() != 0 {
+        enter_special(pin, hot, wanted, task, task_hot);
     }
 }
 
@@ -70,14 +70,23 @@ fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
     }
 }
 
-fn enter_vector(pin: Pin<'_>, hot: &CpuHot, wanted: bool, task: Ref<'_, Task>, task_hot: &TaskHot) {
-    if wanted != hot.vector_on.get() {
-        if wanted {
-            vector::clear_ts()
-        } else {
-            vector::set_ts()
-        }
-        hot.vector_on.set(wanted);
+/// Vector state and debug registers, of which either this task or the last one has some.
+#[inline(never)]
+fn enter_special(pin: Pin<'_>, hot: &CpuHot, wanted: u8, task: Ref<'_, Task>, task_hot: &TaskHot) {
+    let on = hot.special_on.replace(wanted);
+    if (wanted | on) & FLAG_VECTOR != 0 {
+        enter_vector(pin, on & FLAG_VECTOR != 0, wanted & FLAG_VECTOR != 0, task, task_hot);
+    }
+    if wanted & FLAG_DEBUG != 0 {
+        debug::load(&task_hot.debug);
+    } else if on & FLAG_DEBUG != 0 {
+        debug::off();
+    }
+}
+
+fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: Ref<'_, Task>, task_hot: &TaskHot) {
+    if wanted != is_on {
+        if wanted { vector::clear_ts() } else { vector::set_ts() }
     }
     if !wanted {
         return;

@@ -27,13 +27,9 @@ pub unsafe fn no_execute() {
 pub unsafe fn control_registers(features: Features) {
     let mut cr0 = Cr0::read();
     cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::NUMERIC_ERROR | Cr0Flags::MONITOR_COPROCESSOR);
-    cr0.insert(Cr0Flags::TASK_SWITCHED);
-    cr0.remove(
-        Cr0Flags::EMULATE_COPROCESSOR
-            | Cr0Flags::ALIGNMENT_MASK
-            | Cr0Flags::CACHE_DISABLE
-            | Cr0Flags::NOT_WRITE_THROUGH,
-    );
+    // With the alignment mask a program's own AC flag counts.
+    cr0.insert(Cr0Flags::TASK_SWITCHED | Cr0Flags::ALIGNMENT_MASK);
+    cr0.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::CACHE_DISABLE | Cr0Flags::NOT_WRITE_THROUGH);
     // SAFETY: paging and protection stay on; the kernel itself uses no vector registers.
     unsafe { Cr0::write(cr0) };
 

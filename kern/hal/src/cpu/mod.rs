@@ -5,6 +5,7 @@ pub mod mitigations;
 
 #[cfg(target_os = "none")]
 pub mod context;
+pub mod debug;
 #[cfg(target_os = "none")]
 pub mod enable;
 #[cfg(target_os = "none")]

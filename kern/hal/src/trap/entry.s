@@ -210,6 +210,8 @@ phase.exit.stacked:
 trap_bad_frame:
     mov r15, rdi
     mov rsp, [r15 + {kernel_stack}]
+    mov r14, [r15 + {current}]
+    mov qword ptr [r14 + {full}], 1
     xor ebp, ebp
     xor ecx, ecx
     call {user_fault}

@@ -19,7 +19,7 @@ use kern_base::cpu::CpuBlock;
 use x86_64::registers::control::Cr2;
 
 use crate::boot;
-use crate::cpu::{idle, percpu};
+use crate::cpu::{debug, idle, percpu};
 use crate::dev::{exit, lapic};
 use crate::eprintln;
 use frame::KernelFrame;
@@ -49,7 +49,7 @@ pub struct Fault {
     pub vector: u8,
     /// The CPU's error code, 0 for exceptions without.
     pub error: u64,
-    /// CR2: the address that faulted, for page faults.
+    /// CR2: the address that faulted, for page faults; what DR6 says, for debug exceptions.
     pub address: u64,
 }
 
@@ -61,7 +61,8 @@ extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     let vector = frame.vector as u8;
     match vector {
         NMI => non_maskable(frame),
-        DEBUG => stray_debug(),
+        // Left over from user code: MOV SS delays it past a kernel entry. Nobody is told.
+        DEBUG => drop(debug::take_status()),
         _ if entry::is_exit(frame.rip) => bad_exit(frame),
         _ => die_of_exception(frame),
     }
@@ -78,9 +79,12 @@ fn bad_exit(frame: &KernelFrame) -> ! {
 
 /// An exception in user mode. The registers are in the current task's frame.
 extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error: u64, address: u64) {
-    if vector as u8 == DEBUG {
-        stray_debug();
-    }
+    let address = match vector as u8 {
+        PAGE_FAULT => address,
+        // CR2 is of an earlier page fault, perhaps another task's.
+        DEBUG => debug::take_status(),
+        _ => 0,
+    };
     (boot::kernel().on_fault)(block, Fault { vector: vector as u8, error, address });
 }
 
@@ -140,15 +144,6 @@ fn non_maskable(frame: &KernelFrame) {
     // Whoever presses the button of a tracing kernel wants to see what it did.
     #[cfg(feature = "trace")]
     exit::exit(exit::Exit::Fail)
-}
-
-/// A debug exception in kernel mode can only be left over from user code (MOV SS delays it past a
-/// kernel entry): nothing in the kernel uses debug registers.
-fn stray_debug() {
-    // SAFETY: clears the status and disarms all breakpoints.
-    unsafe {
-        core::arch::asm!("mov dr6, {0}", "mov dr7, {0}", in(reg) 0u64, options(nomem, nostack, preserves_flags));
-    }
 }
 
 fn die_of_exception(frame: &KernelFrame) -> ! {

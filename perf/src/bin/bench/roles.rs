@@ -205,3 +205,17 @@ pub extern "C" fn long_server(_: u64) -> ! {
         args = Args { info, rdi: 0, rsi: 0, rdx, r8, r9, r10 };
     }
 }
+
+/// Reads page 0, where nothing is mapped, and goes on behind the instruction that did.
+pub extern "C" fn fault_client(index: u64) -> ! {
+    measure(Block::at(index), mark::fault_once)
+}
+
+/// Lets tasks that fault go on behind the instruction of [`fault_client`].
+pub extern "C" fn fault_server(_: u64) -> ! {
+    let mut rip = 0;
+    loop {
+        let [_, at, _, _] = fast::resume_at(rip).regs;
+        rip = at + mark::FAULT_LENGTH;
+    }
+}

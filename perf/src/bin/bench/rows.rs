@@ -67,6 +67,8 @@ pub struct Row {
     pub background: Option<Entry>,
     pub spaces: Spaces,
     pub cpus: Cpus,
+    /// The server handles the client's faults.
+    pub faults: bool,
 }
 
 impl Row {
@@ -86,6 +88,7 @@ impl Row {
             background: None,
             spaces: Spaces::Same,
             cpus: Cpus::Local,
+            faults: false,
         }
     }
 
@@ -130,6 +133,7 @@ fn local() -> Vec<Row> {
             ..Row::call("call_reply_cross_as_shuffled", call_client, echo_server)
         },
         Row::call("call_reply_64w", long_client, long_server),
+        Row { faults: true, ..Row::call("fault_null", fault_client, fault_server) },
     ]
     .into()
 }
@@ -142,6 +146,7 @@ fn cross_cpu() -> Vec<Row> {
             background: Some(busy_target),
             ..Row::call("call_reply_cross_cpu_busy", busy_client, echo_server)
         },
+        Row { cpus: Cpus::Cross, faults: true, ..Row::call("fault_cross_cpu", fault_client, fault_server) },
         Row {
             cpus: Cpus::Cross,
             server_reports: true,

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use abi::{Cap, Counter, Rights, machine_rights};
+use abi::{Cap, Counter, Rights, Target, machine_rights};
 use perf::shared::Shared;
 use user_rt::arch;
 use user_rt::boot;
@@ -167,6 +167,10 @@ fn run_once(
             let server = cast.add(stage, Side::Server, entry, pair, server_cpu)?;
             let exposure = placement.first_server + pair as u32;
             at("exposing a server", group.expose_task(exposure, &server.task))?;
+            if let Some([client, _]) = cast.processes.as_ref().filter(|_| row.faults) {
+                let handler = Target::new(placement.slot, exposure);
+                at("naming the handler", client.process.fault_handler(Some(handler)))?;
+            }
             Block::at(pair).set(Word::TaskServer, u64::from(server.task.cap().0));
             at("starting a server", server.task.resume())?;
         }

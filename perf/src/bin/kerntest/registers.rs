@@ -143,6 +143,20 @@ pub fn hold(kind: Kind, want: &Registers, spins: u64) -> Registers {
     got
 }
 
+/// The same with a fault in between, behind whose instruction of two bytes somebody lets it go on.
+pub fn hold_over_fault(kind: Kind, want: &Registers) -> Registers {
+    let mut got = Registers::EMPTY;
+    // SAFETY: as above.
+    unsafe {
+        match kind {
+            Kind::General => fault_general(want, &raw mut got, 0),
+            Kind::Sse => fault_sse(want, &raw mut got, 0),
+            Kind::Avx => fault_avx(want, &raw mut got, 0),
+        }
+    }
+    got
+}
+
 /// The vector part as it is now; nothing for a process without.
 pub fn peek(kind: Kind) -> Registers {
     let mut got = Registers::initial();
@@ -170,7 +184,7 @@ macro_rules! registers_asm {
 }
 
 macro_rules! holder {
-    ($name:ident, [$($load:expr),*], [$($store:expr),*]) => {
+    ($name:ident, [$($load:expr),*], [$($between:expr),*], [$($store:expr),*]) => {
         /// # Safety
         /// `want` and `got` are whole; the process has what is loaded.
         #[unsafe(naked)]
@@ -189,7 +203,7 @@ macro_rules! holder {
                 "mov rbp, [rdi + 40]", "mov r8, [rdi + 48]", "mov r9, [rdi + 56]", "mov r10, [rdi + 64]",
                 "mov r11, [rdi + 72]", "mov r12, [rdi + 80]", "mov r13, [rdi + 88]", "mov r14, [rdi + 96]",
                 "mov r15, [rdi + 104]", "mov rdi, [rdi + 32]",
-                "2:", "jrcxz 3f", "lea rcx, [rcx - 1]", "jmp 2b", "3:",
+                $($between,)*
                 "push rdi", "pushfq", "mov rdi, [rsp + 32]",
                 "mov [rdi], rax", "mov [rdi + 8], rbx", "mov [rdi + 16], rdx", "mov [rdi + 24], rsi",
                 "mov [rdi + 40], rbp", "mov [rdi + 48], r8", "mov [rdi + 56], r9", "mov [rdi + 64], r10",
@@ -260,17 +274,27 @@ macro_rules! vectors {
     };
 }
 
-holder!(hold_general, [], []);
-holder!(
-    hold_sse,
-    [x87_load!(), vectors!("movdqu", "xmm", "", load)],
-    [x87_store!(), vectors!("movdqu", "xmm", "", store)]
-);
-holder!(
-    hold_avx,
-    [x87_load!(), vectors!("vmovdqu", "ymm", "", load)],
-    [x87_store!(), vectors!("vmovdqu", "ymm", "", store)]
-);
+/// The holders of all kinds, by what they do while they hold.
+macro_rules! holders {
+    ($general:ident $sse:ident $avx:ident, $($between:expr),*) => {
+        holder!($general, [], [$($between),*], []);
+        holder!(
+            $sse,
+            [x87_load!(), vectors!("movdqu", "xmm", "", load)],
+            [$($between),*],
+            [x87_store!(), vectors!("movdqu", "xmm", "", store)]
+        );
+        holder!(
+            $avx,
+            [x87_load!(), vectors!("vmovdqu", "ymm", "", load)],
+            [$($between),*],
+            [x87_store!(), vectors!("vmovdqu", "ymm", "", store)]
+        );
+    };
+}
+
+holders!(hold_general hold_sse hold_avx, "2:", "jrcxz 3f", "lea rcx, [rcx - 1]", "jmp 2b", "3:");
+holders!(fault_general fault_sse fault_avx, "ud2");
 
 macro_rules! peeker {
     ($name:ident, $store:expr) => {

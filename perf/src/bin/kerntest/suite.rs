@@ -100,6 +100,8 @@ pub const ALL: &[Module] = &[
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),
     ("hostile", crate::hostile::TESTS),
+    ("faults", crate::faults::TESTS),
+    ("debug", crate::debug::TESTS),
     ("context", crate::context::TESTS),
     ("dump", crate::dump::TESTS),
     ("trace", crate::trace::TESTS),

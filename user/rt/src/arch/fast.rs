@@ -4,7 +4,7 @@
 //! costs seven instructions of its own (target, operation, four to save rbx and rbp, SYSCALL) and a
 //! server's loop seven (operation, four, SYSCALL, jump).
 
-use abi::{MsgInfo, Op, Target};
+use abi::{FaultAnswer, MsgInfo, Op, Target};
 
 use super::syscall::enter_kernel;
 
@@ -51,6 +51,26 @@ pub fn reply_recv(regs: [u64; 4]) -> Short {
             inlateout("r8") regs[1] => r8,
             inlateout("r9") regs[2] => r9,
             inlateout("r10") regs[3] => r10,
+            lateout("rdi") _,
+            lateout("rsi") _,
+            lateout("r12") _,
+        }
+    }
+    Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
+}
+
+/// [`Op::ReplyRecv`] that answers a fault by [`FaultAnswer::ResumeAt`].
+#[inline(always)]
+pub fn resume_at(rip: u64) -> Short {
+    let (info, rdx, r8, r9, r10): (u64, u64, u64, u64, u64);
+    // SAFETY: as in `super::syscall`; whatever the other message registers hold, the answer ignores.
+    unsafe {
+        enter_kernel! {
+            inlateout("rax") MsgInfo::new(FaultAnswer::ResumeAt.label(), 0).op(Op::ReplyRecv).0 => info,
+            inlateout("r8") rip => r8,
+            lateout("rdx") rdx,
+            lateout("r9") r9,
+            lateout("r10") r10,
             lateout("rdi") _,
             lateout("rsi") _,
             lateout("r12") _,

@@ -1,12 +1,13 @@
 //! What may happen in a storm, one step at a time.
 
-use abi::{Cap, FLAG_NONBLOCK, ObjType, Op, Target};
+use abi::{Cap, Error, FLAG_NONBLOCK, FaultAnswer, ObjType, Op, RegIndex, Target, TaskId};
+use core::sync::atomic::Ordering::Relaxed;
 use kern_base::sched_context::SchedContext;
 
 use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, REPLIES, SPARES};
 use crate::world::check::view;
 use crate::world::make::at;
-use crate::world::{Regs, Tcb};
+use crate::world::{AFTER, Regs, Tcb};
 
 /// Four numbers that say what happens: what, where, and two choices. Whatever they are, they mean
 /// something; so every part of a storm is a storm.
@@ -87,6 +88,7 @@ impl Cast {
 
     /// Whoever is back from a system call tells the model so.
     pub fn look_at_all(&mut self) {
+        self.look_at_fault_ends();
         let now = self.world.now();
         for task in self.tasks.clone() {
             if self.model.lives(task) && self.model.doing(task).is_some() && task.is_through() {
@@ -134,9 +136,71 @@ impl Cast {
             (13, _) => {
                 self.does(n, task, Regs::op(Op::YieldTo, &[self.target(usize::from(a) % self.tasks.len()).0]))
             }
-            (14, _) => self.does(n, task, Regs::op(Op::Yield, &[])),
+            (14, _) if b < 100 => self.does(n, task, Regs::op(Op::Yield, &[])),
+            (14, _) => self.fault(n, task),
             _ => self.meddle(n, task, a, b),
         }
+    }
+
+    /// A task faults. Its handler finds the number of that as the address.
+    fn fault(&mut self, n: usize, task: Tcb) {
+        let number = self.model.number();
+        let own = task.object.get().fault_handler.load(Relaxed);
+        let of = task.hot().process.get(task.pin());
+        let handler = if own != 0 { own } else { of.map_or(0, |p| p.get().fault_handler.load(Relaxed)) };
+        let to = self.tasks.get(Target(handler).index() as usize).filter(|_| handler != 0).map(|t| t.id);
+        self.model.faults(task, number, to);
+        self.world.fault(n, number);
+    }
+
+    /// Faults that ended processes since the last look.
+    fn look_at_fault_ends(&mut self) {
+        for end in self.world.take_fault_ends() {
+            self.model.fault_failed(end.task, end.why);
+            self.lose_process(end.task);
+        }
+    }
+
+    /// The process of a task has ended, or may.
+    fn lose_process(&mut self, of: TaskId) {
+        let same = |task: &Tcb| task.id.process() == of.process();
+        let tasks = self.tasks.iter().copied().filter(same).collect();
+        self.model.lose(tasks);
+    }
+
+    /// An answer to the fault `number`: label, and the second word.
+    fn verdict(&mut self, task: Tcb, number: u64, a: u8) -> (FaultAnswer, u64) {
+        let faulter = self.model.caller_of(number);
+        let answer = match a % 32 {
+            0..12 => FaultAnswer::Resume,
+            12..22 => FaultAnswer::ResumeAt,
+            22..25 => FaultAnswer::Step,
+            25..30 => FaultAnswer::Registers,
+            30 => FaultAnswer::Kill,
+            _ => FaultAnswer::TearDown,
+        };
+        match (answer, faulter) {
+            (FaultAnswer::Registers, _) => {
+                let bulk = &task.object.get().utcb(task.pin()).bulk;
+                bulk.iter().for_each(|word| word.store(0, Relaxed));
+                bulk[RegIndex::Rip as usize].store(AFTER, Relaxed);
+            }
+            (FaultAnswer::Kill, Some(faulter)) => self.model.lose_one(faulter),
+            (FaultAnswer::TearDown, Some(faulter)) => self.lose_process(faulter),
+            _ => {}
+        }
+        (answer, AFTER)
+    }
+
+    /// An answer that there is not: the call is still there.
+    fn nonsense(&mut self, n: usize, task: Tcb, a: u8) {
+        let label = if a.is_multiple_of(2) { 77 } else { FaultAnswer::ResumeAt.label() };
+        let mut args = Regs::message(Op::Reply, Target(0), [0, abi::USER_TOP, 0, 0]);
+        args.rax |= u64::from(label) << 32;
+        self.does(n, task, args);
+        let error = task.regs().error();
+        let right = matches!(error, Some(Error::BadArgument | Error::BadAddress | Error::Gone));
+        assert!(right, "{task:?} answers a fault by nonsense, and is told {error:?}");
     }
 
     fn does(&mut self, n: usize, task: Tcb, args: Regs) {
@@ -178,12 +242,9 @@ impl Cast {
     fn receive(&mut self, n: usize, task: Tcb, op: Op, a: u8, b: u8) {
         let serves = self.model.serves(task);
         let token = self.model.number();
-        let regs = [token, serves.unwrap_or(0), 0, 0];
-        let args = self.patience(Regs::message(op, Target(0), regs), b).words(if op == Op::ReplyRecv {
-            a % 3
-        } else {
-            0
-        });
+        let answers = serves.filter(|_| op == Op::ReplyRecv);
+        let args = self.answer(op, Target(0), task, answers, token, a);
+        let args = self.patience(args, b);
         if op == Op::ReplyRecv {
             self.model.answers(task, serves, token);
         } else {
@@ -193,10 +254,25 @@ impl Cast {
     }
 
     fn reply(&mut self, n: usize, task: Tcb, number: u64, a: u8) {
+        if self.model.is_fault(number) && a >= 240 {
+            return self.nonsense(n, task, a);
+        }
         let token = self.model.number();
-        let args = Regs::message(Op::Reply, Target(0), [token, number, 0, 0]).words(a % 3);
+        let args = self.answer(Op::Reply, Target(0), task, Some(number), token, a);
         self.model.answers(task, Some(number), token);
         self.does(n, task, args);
+    }
+
+    /// The answer to a call, or what is as good as one where there is none.
+    fn answer(&mut self, op: Op, to: Target, task: Tcb, number: Option<u64>, token: u64, a: u8) -> Regs {
+        if let Some(number) = number.filter(|number| self.model.is_fault(*number)) {
+            let (answer, rip) = self.verdict(task, number, a);
+            let mut args = Regs::message(op, to, [token, rip, 0, 0]);
+            args.rax |= u64::from(answer.label()) << 32;
+            return args;
+        }
+        let words = if number.is_some() { a % 3 } else { 0 };
+        Regs::message(op, to, [token, number.unwrap_or(0), 0, 0]).words(words)
     }
 
     /// The Reply objects of a CPU.
@@ -220,7 +296,7 @@ impl Cast {
         let (index, arg) = self.reply_slot(n, a);
         let token = self.model.number();
         let number = self.model.kept.remove(&index).flatten();
-        let args = Regs::message(Op::Reply, Target(arg), [token, number.unwrap_or(0), 0, 0]);
+        let args = self.answer(Op::Reply, Target(arg), task, number, token, a / 2);
         self.model.answers(task, number, token);
         self.does(n, task, args);
     }
@@ -285,6 +361,12 @@ impl Cast {
             13 if b < 60 => return self.delete(n, self.notes[usize::from(a) % self.notes.len()]),
             14 if b < 60 => return self.delete(n, task.cap),
             15 if b < 40 => return self.end_process(n, a, b),
+            15 if b < 140 => {
+                let handler =
+                    if b.is_multiple_of(8) { 0 } else { self.target(usize::from(b) % self.tasks.len()).0 };
+                let of = if b.is_multiple_of(2) { task.cap } else { self.process_of(task) };
+                return self.begin(n, Regs::op(Op::FaultHandler, &[of.arg(), handler]));
+            }
             11 | 12 => (Op::SchedBind, vec![self.spares[n][usize::from(b) % SPARES].arg(), task.cap.arg()]),
             13 => {
                 let note = self.notes[usize::from(b) % self.notes.len()];
@@ -346,22 +428,19 @@ impl Cast {
         self.begin(n, Regs::op(Op::CapRevoke, &[at(cap)]));
     }
 
-    /// A process ends: by its own end, by that of its CSpace or address space, or by a fault.
+    /// A process ends: by its own end, or by that of its CSpace or address space.
     fn end_process(&mut self, n: usize, a: u8, b: u8) {
         let process = self.processes[usize::from(a) % self.processes.len()];
         let cap = [process.process, process.cnode, process.vspace][usize::from(b) % 3];
         let tasks: Vec<Tcb> =
             self.tasks.iter().copied().filter(|t| self.belongs(*t, process.process)).collect();
-        if b >= 30 {
-            let faults = self.index_of(n).is_some_and(|i| tasks.contains(&self.tasks[i]));
-            if faults {
-                self.model.lose(tasks);
-                self.world.fault(n);
-            }
-            return;
-        }
         self.model.lose(tasks);
         self.delete(n, cap);
+    }
+
+    fn process_of(&self, task: Tcb) -> Cap {
+        let of = self.processes.iter().find(|p| self.belongs(task, p.process));
+        of.map_or(self.processes[0].process, |p| p.process)
     }
 
     fn belongs(&self, task: Tcb, process: Cap) -> bool {

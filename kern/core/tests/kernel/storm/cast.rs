@@ -157,6 +157,20 @@ impl Cast {
             }
             self.model.add(task);
         }
+        // Who handles whose faults: mostly somebody of the process, or another.
+        let count = self.tasks.len();
+        for of in self
+            .processes
+            .iter()
+            .map(|p| p.process)
+            .chain(self.tasks.iter().map(|t| t.cap))
+            .collect::<Vec<_>>()
+        {
+            if dice.below(3) != 0 {
+                let handler = self.target(dice.below(count)).0;
+                self.world.must(0, Op::FaultHandler, &[of.arg(), handler]);
+            }
+        }
         for task in self.tasks.clone() {
             if dice.below(6) != 0 {
                 self.world.resume(&task);
@@ -206,6 +220,7 @@ impl Cast {
                 self.model.killed(task);
                 assert!(killed.is_ok() || self.model.may_be_gone(task), "a task can't be killed: {killed:?}");
                 self.world.run();
+                self.look_at_all();
             }
         }
         self.look_at_all();

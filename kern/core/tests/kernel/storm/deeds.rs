@@ -132,6 +132,7 @@ impl Cast {
             0..5 => Regs::message(Op::Call, to, [0; 4]),
             5..8 => Regs::op(Op::Recv, &[]),
             8..10 => Regs::message(Op::Reply, Target(0), [0; 4]),
+            10 if b < 128 => return self.world.fault(n, 0),
             10 => Regs::op(Op::Yield, &[]),
             11 => return self.touch(n, b),
             _ => return self.deed(n, a % 16, b, a / 2),

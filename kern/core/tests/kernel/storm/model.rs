@@ -24,6 +24,8 @@ pub struct Call {
     pub dropped: bool,
     pub deadline: Option<u64>,
     pub nonblock: bool,
+    /// It is a fault: it has no outcome but that the task goes on, or ends.
+    pub fault: bool,
 }
 
 /// A task as the model knows it.
@@ -113,8 +115,54 @@ impl Model {
             dropped: false,
             deadline: has(FLAG_DEADLINE).then_some(args.rsi),
             nonblock: has(FLAG_NONBLOCK),
+            fault: false,
         };
         self.calls.insert(number, call);
+    }
+
+    /// It faults, with a handler or not.
+    pub fn faults(&mut self, task: Tcb, number: u64, handler: Option<TaskId>) {
+        let args = Regs::message(Op::Call, abi::Target(0), [number, 0, 0, 0]);
+        self.calls(task, handler.unwrap_or(TaskId::NONE), args);
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.fault = true;
+        }
+    }
+
+    pub fn is_fault(&self, number: u64) -> bool {
+        self.calls.get(&number).is_some_and(|call| call.fault)
+    }
+
+    pub fn caller_of(&self, number: u64) -> Option<TaskId> {
+        self.calls.get(&number).map(|call| call.caller)
+    }
+
+    /// The kernel says that nobody handles a task's fault.
+    pub fn fault_failed(&mut self, task: TaskId, why: Option<Error>) {
+        let number = self.players.get(&task.raw()).and_then(|p| p.call);
+        let Some(call) = number.and_then(|number| self.calls.get(&number)) else { return };
+        assert!(call.fault, "the fault of {task:?} failed, which is in {call:?}");
+        let dead = |id: &TaskId| self.players.get(&id.raw()).is_none_or(|p| p.dead || p.lost);
+        let right = match why {
+            None => call.towards == [TaskId::NONE],
+            Some(Error::SelfCall) => call.towards == [task],
+            Some(Error::Dead) => call.towards.iter().any(dead),
+            Some(Error::Gone) => call.dropped || self.deleted,
+            Some(Error::NoExposure | Error::NoCapability) => self.deleted,
+            Some(Error::NoTime) => true,
+            _ => false,
+        };
+        assert!(right, "the fault of {task:?} failed by {why:?}: {call:?}");
+    }
+
+    /// A task ends, if it has not ended yet.
+    pub fn lose_one(&mut self, id: TaskId) {
+        if let Some(player) = self.players.get_mut(&id.raw()) {
+            (player.dead, player.lost, player.doing, player.serves) = (true, true, None, None);
+            if let Some(number) = player.call.take() {
+                self.calls.remove(&number);
+            }
+        }
     }
 
     /// It answers the call it serves, with its number as second word. The kernel may find the caller gone.
@@ -210,6 +258,13 @@ impl Model {
     fn call_is_over(&mut self, task: Tcb, regs: Regs, now: u64, cancelled: bool) {
         let Some(number) = self.player(task.id).call.take() else { panic!("{task:?} is back from no call") };
         let Some(call) = self.calls.remove(&number) else { panic!("{task:?} is back from a call twice") };
+        if call.fault {
+            assert!(
+                !call.answers.is_empty(),
+                "{task:?} goes on after a fault that nobody answered: {call:?}"
+            );
+            return;
+        }
         let Some(error) = regs.error() else {
             assert!(call.answers.contains(&regs.rdx), "{task:?} was answered {:#x}: {call:?}", regs.rdx);
             assert_eq!(regs.r8, number, "{task:?} got the answer to another call");

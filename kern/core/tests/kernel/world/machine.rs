@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use abi::Error;
-use kern_base::machine::{Access, Machine};
+use kern_base::machine::{Access, FaultEnd, Machine};
 use kern_base::memory::{Phys, VSpace};
 use kern_base::task::VectorArea;
 use smp::cpu::CpuId;
@@ -49,6 +49,8 @@ pub struct Hardware {
     cr3: BTreeMap<usize, u64>,
     pcids: BTreeSet<u64>,
     pub log: Vec<(u8, Vec<u8>)>,
+    /// Faults that ended a process.
+    pub fault_ends: Vec<FaultEnd>,
     /// Lets that many calls of `map` succeed before one fails; `None`: none fails.
     pub map_fails_after: Option<usize>,
 }
@@ -242,6 +244,10 @@ impl Machine for Fake {
     fn save_vector(&self, _area: &VectorArea) {}
 
     fn init_vector(&self, _area: &VectorArea) {}
+
+    fn report_fault(&self, end: &FaultEnd) {
+        self.hardware().fault_ends.push(*end);
+    }
 
     fn log(&self, channel: u8, bytes: &[u8]) {
         self.hardware().log.push((channel, bytes.to_vec()));

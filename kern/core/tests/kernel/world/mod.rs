@@ -16,9 +16,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
 use kern_base::cpu::{CpuBlock, CpuEntry, Mail};
-use kern_base::task::{State, Task, TaskHot};
+use kern_base::machine::FaultEnd;
+use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, State, Task, TaskHot};
 use kern_core::entry::{Fault, Interrupt};
-use kern_core::schedule::state_of;
+use kern_core::schedule::{has_flag, state_of};
 use kern_core::{Cx, Kernel};
 use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
@@ -222,6 +223,27 @@ fn elsewhere(cx: Cx<'_, Fake>) -> bool {
     true
 }
 
+/// What the fastpath does with the answer to a fault of the own CPU: whether this was one.
+fn answers_fault(cx: Cx<'_, Fake>) -> bool {
+    let Some(me) = cx.current() else { return false };
+    let regs = &me.hot.regs;
+    let Some(caller) = me.hot.caller.get(cx.pin()).filter(|_| regs.rax.get() as u32 == Op::ReplyRecv as u32)
+    else {
+        return false;
+    };
+    let fault = cx.task_hot(caller).is_some_and(|hot| has_flag(hot, FLAG_IN_FAULT));
+    if !fault || me.hot.pending.get() != PENDING_FAULT || !me.hot.lender.is(caller) {
+        return false;
+    }
+    let msg = caller.get().msg.here(cx.pin());
+    msg.info.set(abi::MsgInfo(regs.rax.get()));
+    for (word, register) in msg.regs.iter().zip([&regs.rdx, &regs.r8, &regs.r9, &regs.r10]) {
+        word.set(register.get());
+    }
+    cx.answer_fault_here(me.task, caller);
+    true
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         *self.k.machine.hardware() = machine::Hardware::default();
@@ -362,7 +384,7 @@ impl World {
         }
         let cx = self.context(&entry);
         match Op::from_raw(number) {
-            Some(_) if self.fast && elsewhere(cx) => {}
+            Some(_) if self.fast && (elsewhere(cx) || answers_fault(cx)) => {}
             Some(op) => cx.on_system_call(op),
             None => cx.bad_system_call(),
         }
@@ -404,14 +426,27 @@ impl World {
         self.after_entry();
     }
 
-    /// The program on CPU `n` faults.
-    pub fn fault(&mut self, n: usize) {
+    /// The program on CPU `n`, which is in no system call, faults by an access to `address`.
+    pub fn fault(&mut self, n: usize, address: u64) {
+        self.fault_with(n, Fault { vector: 14, error: 4, address });
+    }
+
+    pub fn fault_with(&mut self, n: usize, fault: Fault) {
+        assert!(!self.must_restart(n), "cpu{n}: the last system call is not over");
         let mut entry = self.enter(n);
         let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
+        if self.trace {
+            println!("  cpu{n} {}: {fault:x?}", check::view(task).name());
+        }
         task.get().hot.here(host_test::pin(n)).regs.full.set(1);
-        self.context(&entry).on_fault(Fault { vector: 14, error: 4, address: 0x1234 });
+        self.context(&entry).on_fault(fault);
         self.leave(&mut entry);
         self.after_entry();
+    }
+
+    /// The faults that have ended a process since the last time.
+    pub fn take_fault_ends(&self) -> Vec<FaultEnd> {
+        core::mem::take(&mut self.k.machine.hardware().fault_ends)
     }
 
     /// The way out of the kernel, as the image goes it.

@@ -4,7 +4,7 @@ use abi::Error;
 use kern_base::header::FLAG_DEAD;
 use kern_base::notification::Notification;
 use kern_base::reply::{Reply, ReplyHot};
-use kern_base::task::{PENDING_BITS, PENDING_SENDERS, Stage, State};
+use kern_base::task::{PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State};
 use smp::door::Ref;
 use smp::host_test;
 
@@ -54,6 +54,10 @@ fn state(world: &World, task: &View) {
         hold!(!timed, "{name} is dying with a deadline");
         hold!(task.is_suspended() || task.state == State::Dead, "{name} is dying and may run");
         return;
+    }
+    if task.is_in_fault() {
+        hold!(task.awaits() && !timed, "{name} has faulted, and waits for no answer");
+        hold!(task.hot.regs.full.get() == 1, "{name} has faulted, and its frame is not whole");
     }
     match task.state {
         State::Sending | State::Await | State::AwaitTimed => {
@@ -152,6 +156,9 @@ fn pending(task: &View) {
     }
     let senders = !task.hot.senders.is_empty();
     hold!((pending & PENDING_SENDERS != 0) == senders, "{name}: pending senders, and queue {senders}");
+    let serves = task.hot.caller.get(host_test::pin(task.home)).map(view);
+    let fault = serves.is_some_and(|caller| caller.is_in_fault());
+    hold!((pending & PENDING_FAULT != 0) == fault, "{name}: a fault is pending, and it serves {fault}");
     let bound = task.hot.bound.get(host_test::pin(task.home));
     let bits = bound.map_or(0, |n| n.get().hot.here(host_test::pin(task.home)).bits.get());
     hold!((pending & PENDING_BITS != 0) == (bits != 0), "{name}: pending bits, and {bits:#x} are there");

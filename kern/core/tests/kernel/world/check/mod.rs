@@ -176,6 +176,11 @@ impl View {
         kern_core::schedule::has_flag(self.hot, kern_base::task::FLAG_SUSPENDED)
     }
 
+    /// It waits for the answer to its fault.
+    pub fn is_in_fault(&self) -> bool {
+        kern_core::schedule::has_flag(self.hot, kern_base::task::FLAG_IN_FAULT)
+    }
+
     pub fn is_dying(&self) -> bool {
         kern_core::remote::is_dying(self.hot)
     }

@@ -1,0 +1,422 @@
+//! Faults as messages: a fault is a call that the kernel makes for the task, and its answer says how the
+//! task goes on.
+//!
+//! The task waits in the states of a call, with [`FLAG_IN_FAULT`]. So its CPU time is lent, its handler may
+//! forward the message, keep it and die, and the task may be suspended and killed meanwhile, as with any call.
+//! What differs:
+//!
+//! * **Registers.** All of the task's stay in its frame (`full` is 1), its UTCB is left alone: it may have been
+//!   writing a message there. They are shown in the bulk words of whoever receives the message. Where that is on
+//!   another CPU, they travel in the message block ([`kern_base::task::Message::frame`]), which whoever has the
+//!   block owns; so do those that the answer brings.
+//! * **The answer** is checked before anything is done: a handler that answers nonsense is told so, and its
+//!   call is still there. [`PENDING_FAULT`] keeps the fastpaths away from it.
+//! * **An error** has nobody to be told: the process is torn down, as if there were no handler.
+//!
+//! A fault has no deadline, and cancelling it does nothing: who may suspend a task may not end it.
+
+use abi::trace::{Event, How, Path};
+use abi::{Cap, Error, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
+use abi::{RFLAGS_RESUME, RFLAGS_TRAP, process_rights, task_rights};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use kern_base::header::FLAG_DEAD;
+use kern_base::machine::{FaultEnd, Machine};
+use kern_base::process::Process;
+use kern_base::task::{
+    FLAG_DEBUG, FLAG_IN_FAULT, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, Message, PENDING_FAULT, State, Task,
+    TaskHot,
+};
+use smp::door::Ref;
+
+use crate::entry::Fault;
+use crate::ipc::{From, Words};
+use crate::remote::is_dying;
+use crate::schedule::{has_flag, set_flag, set_state};
+use crate::tasks::{FIXED_FLAGS, USER_FLAGS, registers};
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Exceptions that say more than their number.
+const DEBUG: u8 = 1;
+const PAGE_FAULT: u8 = 14;
+/// Page fault error bit: the page is there, and does not allow it.
+const PRESENT: u64 = 1 << 0;
+/// What DR6 says: a step; which breakpoints hit.
+const DR6_STEP: u64 = 1 << 14;
+const DR6_HITS: u64 = 0xf;
+/// `BadArgument`'s detail for an answer that there is not: it is no argument but the label.
+const NO_SUCH_ANSWER: u64 = u64::MAX;
+
+/// What DR7 says of one breakpoint: enabled; its condition and its length in bytes.
+fn breakpoint(dr7: u64, n: usize) -> (bool, u64, u64) {
+    let (condition, length) = (dr7 >> (16 + 4 * n) & 3, dr7 >> (18 + 4 * n) & 3);
+    (dr7 >> (2 * n) & 3 != 0, condition, [1, 2, 8, 4][length as usize])
+}
+
+/// Conditions of a breakpoint: before an instruction, at an access to a port.
+const ON_EXECUTE: u64 = 0;
+const ON_PORT: u64 = 2;
+
+/// Whether debug registers may be loaded: nothing of the kernel's is watched, nothing reserved is set.
+fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
+    if let Some(n) = addresses.iter().position(|at| *at >= abi::USER_TOP) {
+        return Err(Refusal::new(Error::BadAddress, n as u64));
+    }
+    let legal = |(n, at): (usize, &u64)| {
+        let (on, condition, length) = breakpoint(dr7, n);
+        !on || condition != ON_PORT && at % length == 0 && (condition != ON_EXECUTE || length == 1)
+    };
+    if dr7 & !abi::DEBUG_CONTROL != 0 || !addresses.iter().enumerate().all(legal) {
+        return Err(Refusal::argument(5));
+    }
+    Ok(())
+}
+
+/// Reads a register set from UTCB bulk words, each once. Refused where it could not be loaded; the detail says
+/// which register is no user address.
+pub fn read_registers(bulk: &[AtomicU64; 256]) -> Result<[u64; abi::REG_COUNT]> {
+    let words: [u64; abi::REG_COUNT] = core::array::from_fn(|i| bulk[i].load(Relaxed));
+    for address in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
+        if words[address as usize] >= abi::USER_TOP {
+            return Err(Refusal::new(Error::BadAddress, address as u64));
+        }
+    }
+    Ok(words)
+}
+
+/// Makes such a set a task's.
+pub fn load_registers(hot: &TaskHot, word: impl Fn(usize) -> u64) {
+    for (register, cell) in registers(&hot.regs) {
+        cell.set(word(register as usize));
+    }
+    hot.regs.rflags.set((hot.regs.rflags.get() & USER_FLAGS) | FIXED_FLAGS);
+    hot.fs_base.set(hot.regs.fs.get());
+    hot.gs_base.set(hot.regs.gs.get());
+    hot.regs.full.set(1);
+}
+
+/// The tag of a faulter's message to another CPU. The general path compares the callee's generation alone; the
+/// express path, which would deliver an ordinary message, all of it, and never finds it so.
+pub fn not_express(tag: u64) -> u64 {
+    tag | u64::from(FLAG_NEVER) << 8
+}
+
+/// A faulter's message leaves the CPU where its frame is: what the frame has goes along.
+pub fn take_registers_along(hot: &TaskHot, msg: &Message) {
+    if has_flag(hot, FLAG_IN_FAULT) {
+        for (register, cell) in registers(&hot.regs) {
+            msg.frame[register as usize].set(cell.get());
+        }
+    }
+}
+
+/// What kind of fault it is, of a task with these registers.
+fn kind_of(fault: &Fault, rsp: u64) -> FaultKind {
+    if fault.vector == PAGE_FAULT {
+        let near = fault.address.wrapping_sub(rsp).wrapping_add(abi::PAGE_SIZE) < 2 * abi::PAGE_SIZE;
+        return if near && fault.error & PRESENT == 0 { FaultKind::StackOverflow } else { FaultKind::Page };
+    }
+    match fault.vector {
+        0 => FaultKind::Divide,
+        DEBUG if fault.address & DR6_HITS != 0 => FaultKind::Watch,
+        DEBUG if fault.address & DR6_STEP != 0 => FaultKind::Step,
+        3 => FaultKind::Breakpoint,
+        6 => FaultKind::Instruction,
+        7 => FaultKind::NoVector,
+        10..=13 => FaultKind::Protection,
+        16 | 19 => FaultKind::Float,
+        17 => FaultKind::Alignment,
+        _ => FaultKind::Other,
+    }
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    // --- the call --------------------------------------------------------------------------------
+
+    /// The running task faulted, with all its registers in its frame: its handler is told, or its process is
+    /// torn down.
+    pub fn on_fault(self, fault: Fault) {
+        let Some(me) = self.current() else { return };
+        self.event(|| Event::Fault {
+            task: me.task.get().id(),
+            address: fault.address,
+            vector: fault.vector,
+        });
+        let details = u64::from(fault.vector) << 32 | fault.error & u64::from(u32::MAX);
+        let [address, about] = &me.hot.fault;
+        address.set(fault.address);
+        about.set(details);
+        if fault.vector == DEBUG {
+            settle_debug(me.hot, fault.address);
+        }
+        let regs = &me.hot.regs;
+        let info = MsgInfo::new(kind_of(&fault, regs.rsp.get()).label(), 0).flag(FLAG_FAULT);
+        let words = Words { info, regs: [fault.address, regs.rip.get(), details, regs.rsp.get()] };
+        if let Err(why) = self.tell_handler(me, words) {
+            self.end_of_fault(me, why);
+        }
+    }
+
+    /// Calls the handler; nothing was done where that fails.
+    #[inline(always)]
+    fn tell_handler(self, me: Me<'k>, words: Words) -> core::result::Result<(), Option<Error>> {
+        let target = match me.task.get().fault_handler.load(Relaxed) {
+            0 => me.process.get().fault_handler.load(Relaxed),
+            own => own,
+        };
+        if target == 0 {
+            return Err(None);
+        }
+        let dest = match self.resolve_task(me, Target(target), Rights::SEND | Rights::STRING) {
+            Ok(dest) => dest,
+            Err(Refusal::Error { error, .. }) => return Err(Some(error)),
+            Err(_) => return Err(Some(Error::BadState)),
+        };
+        if dest.task == me.task {
+            return Err(Some(Error::SelfCall));
+        }
+        let from = From { sender: me.task.get().id(), exposure: Target(target).index(), custom: dest.custom };
+        if has_flag(me.hot, FLAG_VECTOR) {
+            self.k.machine.save_vector(me.task.get().vector(self.pin()));
+        }
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Some(Error::BadState)) };
+        let Some(handler) = self.task_hot(dest.task) else {
+            set_flag(me.hot, FLAG_IN_FAULT, true);
+            self.fault_remote(me, msg, dest.task, dest.tag, words, from);
+            return Ok(());
+        };
+        let receiving = self.is_receiving(handler);
+        if handler.state.get() >> 32 != dest.tag >> 32 || !receiving && is_dying(handler) {
+            return Err(Some(Error::Dead));
+        }
+        set_flag(me.hot, FLAG_IN_FAULT, true);
+        msg.callee.set(Some(dest.task));
+        let how = if receiving { How::Delivered } else { How::Queued };
+        self.event(|| {
+            let (caller, callee) = (me.task.get().id(), dest.task.get().id());
+            Event::Call { caller, callee, path: Path::Slow, how }
+        });
+        if receiving {
+            set_state(me.hot, State::Await);
+            self.deliver(dest.task, handler, me.task, words, from);
+            self.show_fault(me.task, dest.task, handler);
+            self.pass_time(me.task, dest.task, handler);
+        } else {
+            set_state(me.hot, State::Sending);
+            self.stop_current();
+            self.queue_call(me.task, msg, dest.task, handler, words, from);
+            self.dispatch();
+        }
+        Ok(())
+    }
+
+    /// `handler` has just received the fault of `caller`: it sees all registers, and owes more than a message.
+    #[inline(always)]
+    pub fn show_fault(self, caller: Ref<'k, Task>, handler: Ref<'k, Task>, handler_hot: &TaskHot) {
+        handler_hot.pending.set(handler_hot.pending.get() | PENDING_FAULT);
+        let bulk = &handler.get().utcb(self.pin()).bulk;
+        if let Some(hot) = self.task_hot(caller) {
+            for (register, cell) in registers(&hot.regs) {
+                bulk[register as usize].store(cell.get(), Relaxed);
+            }
+        } else if let Some(msg) = caller.get().msg.open(self.pin()) {
+            for (word, cell) in bulk.iter().zip(&msg.frame) {
+                word.store(cell.get(), Relaxed);
+            }
+        }
+    }
+
+    /// The running task's fault can't be told to anybody.
+    #[cold]
+    fn end_of_fault(self, me: Me<'k>, why: Option<Error>) {
+        self.report_fault(me.task, me.hot, why);
+        set_state(me.hot, State::Faulted);
+        // The time rests with the task until the kill gives it back.
+        self.stop_current();
+        self.begin_teardown(me.task, me.hot);
+        self.dispatch();
+    }
+
+    fn report_fault(self, task: Ref<'k, Task>, hot: &TaskHot, why: Option<Error>) {
+        let [address, about] = &hot.fault;
+        self.k.machine.report_fault(&FaultEnd {
+            task: task.get().id(),
+            vector: (about.get() >> 32) as u8,
+            error: about.get() as u32,
+            address: address.get(),
+            rip: hot.regs.rip.get(),
+            why,
+        });
+    }
+
+    // --- the answer ------------------------------------------------------------------------------
+
+    /// Whether a caller whose call this CPU has is one whose fault it is.
+    pub fn is_fault(self, caller: Ref<'k, Task>) -> bool {
+        match self.task_hot(caller) {
+            Some(hot) => has_flag(hot, FLAG_IN_FAULT),
+            None => caller.get().msg.open(self.pin()).is_some_and(|msg| msg.info.get().has(FLAG_FAULT)),
+        }
+    }
+
+    /// Looks at an answer to `caller`'s fault. A register set that comes with it is taken into the message block.
+    #[inline(always)]
+    pub fn check_answer(self, me: Me<'k>, caller: Ref<'k, Task>, words: &Words) -> Result<FaultAnswer> {
+        let no_such = Refusal::new(Error::BadArgument, NO_SUCH_ANSWER);
+        let answer = FaultAnswer::from_label(words.info.label()).ok_or(no_such)?;
+        match answer {
+            FaultAnswer::ResumeAt if words.regs[1] >= abi::USER_TOP => {
+                return Err(Refusal::new(Error::BadAddress, RegIndex::Rip as u64));
+            }
+            FaultAnswer::Registers => self.take_register_set(me, caller)?,
+            _ => {}
+        }
+        Ok(answer)
+    }
+
+    #[inline(never)]
+    fn take_register_set(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
+        let set = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
+            for (cell, word) in msg.frame.iter().zip(set) {
+                cell.set(word);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out an answer that was checked.
+    #[inline(always)]
+    pub fn answer_fault(self, me: Me<'k>, caller: Ref<'k, Task>, answer: FaultAnswer, words: Words) {
+        let Some(hot) = self.task_hot(caller) else { return self.reply_remote(me, caller, words) };
+        self.note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
+        if goes_on(answer) {
+            self.apply(caller, hot, answer, words.regs[1]);
+            self.end_call(me, caller, hot);
+        } else {
+            self.stop_faulter(me, caller, hot);
+            self.finish_off(caller, hot, answer);
+        }
+    }
+
+    /// `me` has let `caller`'s fault go without an answer.
+    pub fn drop_fault(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
+        self.stop_faulter(me, caller, hot);
+        self.fault_failed(caller, hot, why);
+    }
+
+    /// Ends the call of a faulter that does not go on: it has its time, and does not run.
+    fn stop_faulter(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
+        set_flag(hot, FLAG_SUSPENDED, true);
+        self.end_call(me, caller, hot);
+    }
+
+    /// The task goes on, as the answer says.
+    #[inline(always)]
+    fn apply(self, task: Ref<'k, Task>, hot: &TaskHot, answer: FaultAnswer, rip: u64) {
+        set_flag(hot, FLAG_IN_FAULT, false);
+        match answer {
+            FaultAnswer::ResumeAt => hot.regs.rip.set(rip),
+            FaultAnswer::Step => hot.regs.rflags.set(hot.regs.rflags.get() | RFLAGS_TRAP),
+            FaultAnswer::Registers => {
+                if let Some(msg) = task.get().msg.open(self.pin()) {
+                    load_registers(hot, |i| msg.frame[i].get());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The task, which waits for nothing any more and is suspended, ends, as the answer says.
+    fn finish_off(self, task: Ref<'k, Task>, hot: &'k TaskHot, answer: FaultAnswer) {
+        set_flag(hot, FLAG_IN_FAULT, false);
+        set_state(hot, State::Ready);
+        if answer == FaultAnswer::TearDown {
+            self.tear_down_later(task, hot);
+        } else {
+            self.kill(task, hot);
+        }
+    }
+
+    /// The message of a faulter of this CPU, which lives, is home.
+    pub fn fault_is_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message, error: Option<Error>) {
+        let answer = FaultAnswer::from_label(msg.info.get().label()).unwrap_or(FaultAnswer::TearDown);
+        match error {
+            Some(error) => self.fault_failed(task, hot, error),
+            None if goes_on(answer) => {
+                self.apply(task, hot, answer, msg.regs[1].get());
+                self.make_ready(task, hot);
+            }
+            None => {
+                set_flag(hot, FLAG_SUSPENDED, true);
+                self.finish_off(task, hot, answer);
+            }
+        }
+    }
+
+    /// Nobody will answer a task's fault, for which it waits nowhere any more: its process ends.
+    #[cold]
+    pub fn fault_failed(self, task: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
+        set_flag(hot, FLAG_IN_FAULT, false);
+        self.report_fault(task, hot, Some(why));
+        self.tear_down_later(task, hot);
+    }
+
+    // --- operations ------------------------------------------------------------------------------
+
+    /// [`abi::Op::FaultHandler`].
+    pub fn set_fault_handler(self, me: Me<'k>, of: Cap, target: u64) -> Result<Answer> {
+        let slot = self.slot_of(me.process, of)?;
+        let word = slot.get().word.load(self.pin());
+        if word.get::<Process>().is_some() {
+            let process = self.typed::<Process>(word, of, Rights::NONE)?;
+            if process != me.process {
+                self.typed::<Process>(word, of, process_rights::CONFIGURE)?;
+            }
+            process.get().fault_handler.store(target, Relaxed);
+            return Ok(Answer::DONE);
+        }
+        let task = self.typed::<Task>(word, of, task_rights::REGISTERS)?;
+        if task.get().header.has_flag(FLAG_DEAD) {
+            return Err(Error::BadState.into());
+        }
+        task.get().fault_handler.store(target, Relaxed);
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::TaskDebug`].
+    pub fn task_debug(self, me: Me<'k>, task: Cap, addresses: [u64; 4], dr7: u64) -> Result<Answer> {
+        let task = self.find::<Task>(me, task, task_rights::DEBUG)?.object;
+        let hot = self.suspended(task)?;
+        check_debug(&addresses, dr7)?;
+        let on = (0..addresses.len()).any(|n| breakpoint(dr7, n).0);
+        for (cell, value) in hot.debug.iter().zip(addresses.into_iter().chain([dr7])) {
+            cell.set(if on { value } else { 0 });
+        }
+        // A plain task is one that the fastpath may run as it is.
+        hot.spell_out();
+        set_flag(hot, FLAG_DEBUG, on);
+        Ok(Answer::DONE)
+    }
+}
+
+/// A debug exception, by what DR6 said: a step is one, and a breakpoint before an instruction is not to hit
+/// again before it was executed.
+#[cold]
+fn settle_debug(hot: &TaskHot, dr6: u64) {
+    let flags = &hot.regs.rflags;
+    if dr6 & DR6_STEP != 0 {
+        flags.set(flags.get() & !RFLAGS_TRAP);
+    }
+    let dr7 = hot.debug[abi::DEBUG_ADDRESSES].get();
+    let hit = |n: usize| {
+        let (on, condition, _) = breakpoint(dr7, n);
+        on && condition == ON_EXECUTE && dr6 >> n & 1 != 0
+    };
+    if (0..abi::DEBUG_ADDRESSES).any(hit) {
+        flags.set(flags.get() | RFLAGS_RESUME);
+    }
+}
+
+fn goes_on(answer: FaultAnswer) -> bool {
+    !matches!(answer, FaultAnswer::Kill | FaultAnswer::TearDown)
+}

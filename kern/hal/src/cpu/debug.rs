@@ -1,0 +1,42 @@
+//! Debug registers: breakpoints of the user task that runs. Those that may be loaded name user addresses only
+//! (`kern_core::faults` checks that), of which the kernel touches none; so none hits in the kernel.
+
+use core::arch::asm;
+use core::cell::Cell;
+
+/// DR6 with nothing to say.
+const DR6_CLEAR: u64 = 0xffff_0ff0;
+/// What it may say of user code: a step; which breakpoints hit.
+const DR6_USER: u64 = 1 << 14 | 0xf;
+/// A bit of DR7 that is always one.
+const DR7_FIXED: u64 = 1 << 10;
+
+/// Loads a task's DR0 to DR3 and DR7.
+pub fn load(registers: &[Cell<u64>; abi::DEBUG_ADDRESSES + 1]) {
+    let [dr0, dr1, dr2, dr3, dr7] = registers.each_ref().map(Cell::get);
+    // SAFETY: only debug exceptions in user mode come of it: the addresses are of user memory, and DR7 enables
+    // neither breakpoints on ports nor the protection of these registers.
+    unsafe {
+        asm!(
+            "mov dr7, {off}", "mov dr0, {a}", "mov dr1, {b}", "mov dr2, {c}", "mov dr3, {d}", "mov dr7, {on}",
+            off = in(reg) DR7_FIXED, a = in(reg) dr0, b = in(reg) dr1, c = in(reg) dr2, d = in(reg) dr3,
+            on = in(reg) dr7 | DR7_FIXED, options(nomem, nostack, preserves_flags)
+        );
+    }
+}
+
+/// Disarms all breakpoints.
+pub fn off() {
+    // SAFETY: fewer debug exceptions.
+    unsafe { asm!("mov dr7, {}", in(reg) DR7_FIXED, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Why a debug exception came; the CPU does not clear that itself.
+pub fn take_status() -> u64 {
+    let status: u64;
+    // SAFETY: reads the status and clears it.
+    unsafe {
+        asm!("mov {0}, dr6", "mov dr6, {1}", out(reg) status, in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags));
+    }
+    status & DR6_USER
+}
