@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::baseline::{self, Baseline, Findings};
+use crate::counted::Counted;
 use crate::host::Host;
 use crate::lab::{Job, Lab};
 use crate::machine::{GUEST_CPU, Mode};
@@ -15,10 +16,9 @@ use crate::report::{Counter, Report};
 use crate::results::{Results, Run};
 use crate::session::Session;
 use crate::table;
-use crate::trace::Trace;
 use crate::trouble::Trouble;
 
-/// Time limit of one boot; a traced one takes longest.
+/// Time limit of one boot; one that the plugin counts takes longest.
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// What to measure and what to do with it.
@@ -114,14 +114,14 @@ fn modes(lab: &Lab, asked: Option<Mode>) -> Result<Vec<Mode>> {
 fn measure_one(lab: &Lab, mode: Mode, cpus: u32, host: &mut Host) -> Result<Run> {
     let mut run = Run { mode, cpus, rows: Vec::new(), counters: Vec::new() };
     for planned in plan::boots(mode, cpus) {
-        let trace = lab.artifacts.boot_dir().join(format!("trace-{cpus}.json"));
+        let counted = lab.artifacts.boot_dir().join(format!("counted-{cpus}.json"));
         let job = Job {
             label: format!("bench-{mode}-{cpus}-{}", planned.name),
             variant: planned.variant.to_owned(),
             command_line: planned.command_line.clone(),
             mode,
             cpus,
-            trace: (planned.keep == Keep::Trace).then(|| trace.clone()),
+            counted: (planned.keep == Keep::Counted).then(|| counted.clone()),
             limit: LIMIT,
         };
         let session = lab.run(&job)?;
@@ -129,8 +129,8 @@ fn measure_one(lab: &Lab, mode: Mode, cpus: u32, host: &mut Host) -> Result<Run>
         if host.mitigations.is_empty() {
             host.mitigations = session.mitigations.clone();
         }
-        if planned.keep == Keep::Trace {
-            run.rows.extend(Trace::read(&trace)?.rows(cpus));
+        if planned.keep == Keep::Counted {
+            run.rows.extend(Counted::read(&counted)?.rows(cpus));
         }
         collect(&mut run, &planned, session);
     }

@@ -126,9 +126,9 @@ struct RunArgs {
     /// Build of the kernel: nofast, chaos, … (default: the ordinary one)
     #[arg(long, default_value = "")]
     variant: String,
-    /// Let the TCG plugin watch and write this file
+    /// Let the TCG plugin count and write this file
     #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
+    counted: Option<PathBuf>,
     /// Print QEMU's command line instead of starting it
     #[arg(long)]
     print: bool,
@@ -479,7 +479,7 @@ impl GdbArgs {
                 command_line: self.words.join(" "),
                 mode: self.mode,
                 cpus: self.cpus.unwrap_or(1),
-                trace: None,
+                counted: None,
                 limit: SILENCE * 10,
             }),
         };
@@ -519,7 +519,7 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
         command_line: args.words.join(" "),
         mode: args.mode,
         cpus: args.cpus,
-        trace: args.trace.clone(),
+        counted: args.counted.clone(),
         limit: SILENCE * 10,
     };
     if args.print {

@@ -131,7 +131,7 @@ fn play(lab: &Lab, variant: &str, seed: u32, steps: u32, show: Option<usize>) ->
         command_line: format!("run=diff seed={seed} steps={steps} show={}", show.unwrap_or(0)),
         mode: Mode::Icount,
         cpus: 1,
-        trace: None,
+        counted: None,
         limit: LIMIT,
     };
     let mut game = Game::default();

@@ -31,8 +31,8 @@ pub struct Job {
     pub command_line: String,
     pub mode: Mode,
     pub cpus: u32,
-    /// Where the TCG plugin writes, if it is to watch.
-    pub trace: Option<PathBuf>,
+    /// Where the TCG plugin writes, if it is to count.
+    pub counted: Option<PathBuf>,
     /// Unless the user gave another.
     pub limit: Duration,
 }
@@ -48,8 +48,8 @@ impl Lab {
     /// The machine's description of a job.
     pub fn boot(&self, job: &Job) -> Result<Boot> {
         let kernel = self.artifacts.kernel(&job.variant)?;
-        let library = job.trace.is_some().then(|| self.artifacts.plugin()).transpose()?;
-        let watched = library.zip(job.trace.clone());
+        let library = job.counted.is_some().then(|| self.artifacts.plugin()).transpose()?;
+        let watched = library.zip(job.counted.clone());
         let plugin = watched.map(|(library, output)| Plugin { library, output, arguments: Vec::new() });
         Ok(Boot {
             label: job.label.clone(),

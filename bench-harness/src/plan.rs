@@ -23,7 +23,7 @@ pub enum Keep {
     /// One row, under its second name.
     One(&'static str, &'static str),
     /// What the plugin counted.
-    Trace,
+    Counted,
 }
 
 const CROSS_AS: &str = "call_reply_cross_as";
@@ -43,9 +43,9 @@ pub fn pairs_row(cpus: u32) -> String {
 
 /// The boots for one mode and number of CPUs.
 pub fn boots(mode: Mode, cpus: u32) -> Vec<Planned> {
-    let traced = mode == Mode::Icount && cpus > 1;
+    let counted = mode == Mode::Icount && cpus > 1;
     let mut others = vec![NOFAST, POLLED, SHARED_LINES];
-    if traced {
+    if counted {
         others.push(BUSY);
     }
     let mut boots = vec![
@@ -70,12 +70,12 @@ pub fn boots(mode: Mode, cpus: u32) -> Vec<Planned> {
             keep: Keep::One(CROSS_CPU, POLLED),
         });
     }
-    if traced {
+    if counted {
         boots.push(Planned {
-            name: "traced",
+            name: "counted",
             variant: "",
             command_line: format!("run=bench idle=halt trace=1 rows={BUSY},{}", pairs_row(cpus)),
-            keep: Keep::Trace,
+            keep: Keep::Counted,
         });
     }
     boots
@@ -94,7 +94,7 @@ impl Keep {
             Keep::Main { renamed: (from, to), .. } if reported == *from => Some((*to).to_owned()),
             Keep::Main { .. } => Some(reported.to_owned()),
             Keep::One(from, to) => (reported == *from || reported == *to).then(|| (*to).to_owned()),
-            Keep::Trace => None,
+            Keep::Counted => None,
         }
     }
 

@@ -71,7 +71,7 @@ fn calibrate(lab: &Lab, mode: Mode) -> Result<Measured> {
         command_line: "run=calibrate".to_owned(),
         mode,
         cpus: 1,
-        trace: None,
+        counted: None,
         limit: LIMIT,
     };
     let session = lab.run(&job)?;

@@ -112,7 +112,7 @@ pub fn job(wanted: &Wanted, seed: u32) -> Job {
         command_line: command_line(wanted, seed),
         mode,
         cpus,
-        trace: None,
+        counted: None,
         limit: LIMIT,
     }
 }

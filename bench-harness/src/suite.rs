@@ -151,7 +151,7 @@ fn guest_tests(lab: &Lab) -> Result<Tally> {
                 command_line: "run=test".to_owned(),
                 mode,
                 cpus,
-                trace: None,
+                counted: None,
                 limit: GUEST_LIMIT,
             };
             sum += judge(lab, &lab.run(&job)?);
@@ -200,7 +200,7 @@ fn diff_games(lab: &Lab) -> Result<Tally> {
         command_line: "run=test only=dump".to_owned(),
         mode: Mode::Icount,
         cpus: 1,
-        trace: None,
+        counted: None,
         limit: GUEST_LIMIT,
     };
     let tests = judge(lab, &lab.run(&job)?);

@@ -71,7 +71,7 @@ fn plain(command_line: &str, cpus: u32) -> Job {
         command_line: command_line.to_owned(),
         mode: Mode::Icount,
         cpus,
-        trace: None,
+        counted: None,
         limit: GUEST_LIMIT,
     }
 }

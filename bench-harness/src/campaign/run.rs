@@ -142,7 +142,7 @@ impl Runner<'_> {
             command_line: kernel_test(seed),
             mode: Mode::Icount,
             cpus,
-            trace: None,
+            counted: None,
             limit: TEST_LIMIT,
         };
         let verdict = self.lab.run(&job)?.check_passed();

@@ -45,7 +45,7 @@ pub struct TraceArgs {
     /// Answer these questions
     #[arg(long, global = true, value_delimiter = ',', value_name = "QUERY,…")]
     query: Vec<Query>,
-    /// Events that each CPU's ring keeps, a power of two
+    /// Events that each CPU's ring keeps, rounded up to a power of two
     #[arg(long, global = true, default_value_t = RING_EVENTS,
         value_parser = clap::value_parser!(u32).range(2..=i64::from(RING_EVENTS_MAX)))]
     events: u32,
@@ -105,7 +105,7 @@ impl Workload {
             command_line,
             mode: machine.mode,
             cpus: machine.cpus,
-            trace: None,
+            counted: None,
             limit: LIMIT,
         };
         match self {
@@ -132,7 +132,7 @@ impl Workload {
 
 /// Traces the workload, or takes up the last trace; draws, checks, answers.
 pub fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
-    let raw = args.output.with_extension("bin");
+    let raw = events_file(&args.output)?;
     let session = args.workload.as_ref().map(|workload| boot(lab, args, workload, &raw)).transpose()?;
     let log = std::fs::read(&raw).with_context(|| {
         format!(
@@ -158,6 +158,16 @@ pub fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
         return Ok(());
     }
     Ok(checked?)
+}
+
+/// Where the events themselves go: beside the JSON.
+fn events_file(output: &Path) -> Result<PathBuf, Trouble> {
+    let file = output.with_extension("bin");
+    if file == output || output.is_dir() {
+        let text = format!("--output {}: name the JSON file, as target/trace/mine.json", output.display());
+        return Err(Trouble::Usage(text));
+    }
+    Ok(file)
 }
 
 /// An error says how the run ended, too: often that is why.
@@ -246,6 +256,15 @@ mod tests {
     fn nothing_to_check_is_no_success() {
         assert!(judge(&Findings::default()).is_err());
         assert!(judge(&Findings { events: 1, ..Findings::default() }).is_ok());
+    }
+
+    #[test]
+    fn the_events_do_not_write_over_the_picture() {
+        assert_eq!(events_file(Path::new("a/b.json")).ok(), Some("a/b.bin".into()));
+        assert_eq!(events_file(Path::new("a/b")).ok(), Some("a/b.bin".into()));
+        for wrong in ["a/b.bin", "."] {
+            assert!(events_file(Path::new(wrong)).is_err(), "{wrong}");
+        }
     }
 
     #[test]

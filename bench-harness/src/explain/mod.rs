@@ -230,7 +230,7 @@ fn boot(lab: &Lab, tree: &Tree, target: &Target, output: &Path) -> Result<Option
         command_line: target.command_line.clone(),
         mode: Mode::Icount,
         cpus: target.cpus,
-        trace: None,
+        counted: None,
         limit: LIMIT,
     };
     let session = lab.record(&job, &tree.artifacts, output, target.plugin_arguments())?;

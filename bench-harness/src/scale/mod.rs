@@ -17,13 +17,13 @@ use anyhow::{Context, Result};
 use console::style;
 use serde::Serialize;
 
+use crate::counted::Counted;
 use crate::host::Host;
 use crate::lab::{Job, Lab};
 use crate::machine::{GUEST_CPU, Mode};
 use crate::report::Report;
 use crate::session::Session;
 use crate::stress::Idle;
-use crate::trace::Trace;
 use crate::trouble::Trouble;
 
 const LIMIT: Duration = Duration::from_secs(900);
@@ -94,7 +94,7 @@ pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     for &cpus in &wanted.cpus {
         let session = boot(lab, wanted, cpus)?;
         host.mitigations.clone_from(&session.mitigations);
-        points.extend(points_of(&session.reports, &Trace::read(&trace_file(lab, cpus))?, cpus)?);
+        points.extend(points_of(&session.reports, &Counted::read(&counted_file(lab, cpus))?, cpus)?);
     }
     let series = series(&points);
     print!("{}", render(&series, wanted));
@@ -110,8 +110,8 @@ pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-fn trace_file(lab: &Lab, cpus: u32) -> PathBuf {
-    lab.artifacts.boot_dir().join(format!("trace-scale-{cpus}.json"))
+fn counted_file(lab: &Lab, cpus: u32) -> PathBuf {
+    lab.artifacts.boot_dir().join(format!("counted-scale-{cpus}.json"))
 }
 
 fn boot(lab: &Lab, wanted: &Wanted, cpus: u32) -> Result<Session> {
@@ -121,7 +121,7 @@ fn boot(lab: &Lab, wanted: &Wanted, cpus: u32) -> Result<Session> {
         command_line: format!("run=scale n={} idle={}", wanted.operations, wanted.idle),
         mode: Mode::Icount,
         cpus,
-        trace: Some(trace_file(lab, cpus)),
+        counted: Some(counted_file(lab, cpus)),
         limit: LIMIT,
     };
     let session = lab.run(&job)?;
@@ -129,7 +129,7 @@ fn boot(lab: &Lab, wanted: &Wanted, cpus: u32) -> Result<Session> {
     Ok(session)
 }
 
-fn points_of(reports: &[Report], trace: &Trace, cpus: u32) -> Result<Vec<Point>> {
+fn points_of(reports: &[Report], plugin: &Counted, cpus: u32) -> Result<Vec<Point>> {
     let said: Vec<_> =
         reports.iter().filter_map(|r| if let Report::Scale(f) = r { Some(f) } else { None }).collect();
     let mut points = Vec::new();
@@ -140,7 +140,7 @@ fn points_of(reports: &[Report], trace: &Trace, cpus: u32) -> Result<Vec<Point>>
             .find(|f| f.get("name").is_some_and(|n| n == load))
             .ok_or_else(|| missing("result"))?;
         let region =
-            trace.regions.iter().find(|r| r.id == region && r.ops > 1).ok_or_else(|| missing("region"))?;
+            plugin.regions.iter().find(|r| r.id == region && r.ops > 1).ok_or_else(|| missing("region"))?;
         let number = |key: &str| fields.get(key).and_then(|value| value.parse::<u64>().ok());
         let operations =
             number("ops").filter(|ops| *ops > 0).ok_or_else(|| missing("number of operations"))?;
@@ -222,7 +222,7 @@ mod tests {
         lines.iter().map(|line| Report::parse(line)).collect()
     }
 
-    fn trace() -> Trace {
+    fn counted_regions() -> Counted {
         let regions: Vec<String> = LOADS
             .iter()
             .map(|(_, id)| {
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_boot_gives_a_point_for_each_load() {
-        let points = points_of(&reports(1000), &trace(), 2).expect("all is there");
+        let points = points_of(&reports(1000), &counted_regions(), 2).expect("all is there");
         assert_eq!(points.len(), LOADS.len());
         let crossing = points.iter().find(|point| point.load == "pairs_crossing").expect("it is there");
         assert_eq!((crossing.instructions, crossing.lines, crossing.interrupts()), (152.0, 2.0, 1.0));
@@ -244,9 +244,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let error = points_of(&reports(1000)[1..], &trace(), 2).expect_err("a load is missing").to_string();
+        let error =
+            points_of(&reports(1000)[1..], &counted_regions(), 2).expect_err("a load is missing").to_string();
         assert!(error.contains("no result for pairs_local"), "{error}");
-        let error = points_of(&reports(0), &trace(), 2).expect_err("nothing was done").to_string();
+        let error = points_of(&reports(0), &counted_regions(), 2).expect_err("nothing was done").to_string();
         assert!(error.contains("number of operations"), "{error}");
     }
 }

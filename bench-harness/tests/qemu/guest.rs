@@ -130,7 +130,7 @@ pub fn job(label: &str, mode: Mode) -> Job {
         command_line: String::new(),
         mode,
         cpus: 1,
-        trace: None,
+        counted: None,
         limit: std::time::Duration::from_secs(20),
     }
 }

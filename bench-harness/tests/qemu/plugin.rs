@@ -49,14 +49,14 @@ fn guest() -> Guest {
 fn instructions_between_markers_are_counted_exactly() {
     let Some(lab) = lab("plugin", &guest()) else { return };
     install(&lab);
-    let output = scratch("plugin").join("trace.json");
+    let output = scratch("plugin").join("counted.json");
     for mode in [Mode::Icount, Mode::Tcg] {
         let mut job = job("plugin", mode);
-        job.trace = Some(output.clone());
+        job.counted = Some(output.clone());
         lab.run(&job).expect("boots").check_passed().expect("passes");
         let text = std::fs::read_to_string(&output).expect("the plugin wrote its file");
-        let trace: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let region = &trace["regions"][0];
+        let counted: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let region = &counted["regions"][0];
         assert_eq!(region["ops"], 3);
         assert_eq!(region["instructions"], serde_json::json!([30]));
         assert_eq!(region["sample"], serde_json::json!({"n": 2, "min": 10, "p50": 10, "p99": 10}));

@@ -15,7 +15,7 @@ const PAIRS: u8 = 0x10;
 
 /// The file's content.
 #[derive(Deserialize, Debug)]
-pub struct Trace {
+pub struct Counted {
     pub regions: Vec<Region>,
 }
 
@@ -45,14 +45,14 @@ struct Sample {
     p99: u64,
 }
 
-impl Trace {
-    pub fn read(path: &Path) -> Result<Trace> {
+impl Counted {
+    pub fn read(path: &Path) -> Result<Counted> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("the plugin wrote nothing to {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("what the plugin wrote to {}", path.display()))
     }
 
-    /// The rows of a traced boot on `cpus` CPUs.
+    /// The rows of a boot that it watched on `cpus` CPUs.
     pub fn rows(&self, cpus: u32) -> Vec<Row> {
         self.regions.iter().filter_map(|region| region.row(cpus)).collect()
     }
@@ -100,7 +100,7 @@ mod tests {
             {"id":1,"ops":10,"instructions":[2600,3100],"span":{"instructions":0,"lines":0},"sample":{"n":9,"min":570,"p50":571,"p99":580},"lines":120},
             {"id":20,"ops":1000,"instructions":[1,1,1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":1},
             {"id":18,"ops":1000,"instructions":[1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":0}]}"#;
-        let rows = serde_json::from_str::<Trace>(text).expect("parses").rows(4);
+        let rows = serde_json::from_str::<Counted>(text).expect("parses").rows(4);
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].name.as_str(), rows[0].p50, rows[0].n), (plan::BUSY, 571, 9));
         assert_eq!(
