@@ -1,9 +1,11 @@
 //! Bits raised at another CPU's Notification: each raise sends the message about them, or finds one on its way.
 //!
 //! A raise begins with its event and is over before the next event of its CPU, which is the push of the message if
-//! it sends one. A message is on its way from the beginning of such a raise until the CPU that has opened it writes
-//! its next event: by then it has taken the bits. A raise that was under way while they were taken may have been
-//! right or wrong; if it was wrong, the bits stay up with no message, and the next raise is too late without doubt.
+//! it sends one. A message is on its way from the beginning of such a raise until it is opened. The CPU that opens it
+//! takes the bits before it writes its next event, which may be long after: a message that is pushed meanwhile was
+//! pushed when they had been taken, and is the next one. A raise that was under way while they were taken may have
+//! been right or wrong; if it was wrong, the bits stay up with no message, and the next raise is too late without
+//! doubt.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -100,7 +102,7 @@ impl Raises {
             Some(Begun::Raise { object, bits, since }) => self.over(at, object, bits, since),
             Some(Begun::Opened { object, since: from }) => {
                 let object = self.objects.entry(object).or_default();
-                (object.sent, object.said) = (false, false);
+                object.said = false;
                 object.taken = Some(Taken { from, until: at.time, cpu: at.cpu });
                 object.doubtful = None;
                 object.look_for_doubt();
@@ -120,6 +122,7 @@ impl Raises {
                 if let Some(node) = self.taken.remove(&at.cpu) {
                     self.nodes.insert(node, about);
                 }
+                self.objects.entry(about).or_default().sent = false;
                 self.begun.insert(at.cpu, Begun::Opened { object: about, since: at.time });
             }
             // Bits that are passed on to where their Notification has moved are raised by nobody.
@@ -138,7 +141,10 @@ impl Raises {
             self.nodes.insert(node, name);
             return None;
         }
-        let same = |begun: &Begun| matches!(begun, Begun::Raise { object, .. } if *object == name);
+        // About to push, or to take the bits.
+        let same = |begun: &Begun| match begun {
+            Begun::Raise { object, .. } | Begun::Opened { object, .. } => *object == name,
+        };
         let others = self.begun.values().any(same);
         let complete = self.complete;
         let object = self.objects.entry(name).or_default();

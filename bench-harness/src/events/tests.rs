@@ -252,6 +252,11 @@ fn bits_that_come_with_a_message_or_find_one() {
     for time in [11, 20, 32] {
         assert_eq!(raises(&first, &[raised(time), (time + 1, TIMER)], &taken(30)), []);
     }
+    // With a message of its own, pushed before the home writes on: the next raise finds that one.
+    let [taken_30, opened, _] = taken(30);
+    let home = [taken_30, opened, (60, TIMER)];
+    let own = [raised(40), sent(41), (42, TIMER), raised(70), (71, TIMER)];
+    assert_eq!(raises(&first, &own, &home), []);
     // After it, with a message of its own; at home, where there is none; no bits at all.
     assert_eq!(raises(&first, &[raised(40), sent(41), (42, TIMER)], &taken(30)), []);
     let [local, none] = [(1, false), (0, true)]
