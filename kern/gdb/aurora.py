@@ -15,7 +15,8 @@ import re
 
 import gdb
 
-LIST_MAX = 4096
+# Longer lists are cut off: what is in the middle of a change, or damaged, may go round in circles.
+LIST_MAX = 1 << 16
 # Callers that are shown.
 DEPTH = 6
 
@@ -186,9 +187,12 @@ class Kernel:
 
     def tree(self, slot):
         """All slots of a derivation tree, in its order."""
-        while number(slot["prev"]):
-            slot = at(SLOT, number(slot["prev"]))
-        while True:
+        for _ in range(LIST_MAX):
+            previous = number(slot["prev"])
+            if not previous:
+                break
+            slot = at(SLOT, previous)
+        for _ in range(LIST_MAX):
             yield slot
             following = number(slot["next"])
             if not following:
@@ -473,6 +477,8 @@ def cmd_objects(k, _):
 
 def cmd_caps(k, argument):
     """the capability space of a process, as `caps process2`; of all without an argument"""
+    if argument and k.find(argument)[0] != "Process":
+        raise gdb.GdbError("%s is no process: `aurora processes` lists them" % argument)
     for name, process in k.of_kind("Process"):
         if argument and name != argument:
             continue
@@ -526,7 +532,7 @@ def cmd_pages(k, argument):
         raise gdb.GdbError("which one? `aurora vspaces` lists them; then: aurora pages vspace1")
     kind, vspace = k.find(argument)
     if kind != "VSpace":
-        raise gdb.GdbError("%s is no address space" % argument)
+        raise gdb.GdbError("%s is no address space: `aurora vspaces` lists them" % argument)
     root = number(vspace["cr3"]) & FRAME
     for index, entry in enumerate(table_entries(k, root)[:256]):
         if not entry & PRESENT:
