@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+/// The ordinary kernel; the others have their variant behind it.
+const KERNEL: &str = "aurora";
+
 /// One program of the boot archive; its log channel is its position, from 1.
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq, Debug)]
 pub struct Program {
@@ -50,8 +53,25 @@ impl Artifacts {
 
     /// The kernel built as `variant`; the empty variant is the ordinary one.
     pub fn kernel(&self, variant: &str) -> Result<PathBuf> {
-        let name = if variant.is_empty() { "aurora".to_owned() } else { format!("aurora-{variant}") };
-        self.built(&name)
+        if variant.is_empty() {
+            return self.built(KERNEL);
+        }
+        self.built(&format!("{KERNEL}-{variant}")).with_context(|| match self.variants() {
+            none if none.is_empty() => format!("no build {variant} of the kernel"),
+            there => format!("no build {variant} of the kernel; there are: {}", there.join(", ")),
+        })
+    }
+
+    /// The builds of the kernel that are there, but for the ordinary one.
+    fn variants(&self) -> Vec<String> {
+        let names = std::fs::read_dir(&self.boot).into_iter().flatten().flatten();
+        let mut variants: Vec<String> = names
+            .filter_map(|entry| {
+                Some(entry.file_name().to_str()?.strip_prefix(KERNEL)?.strip_prefix('-')?.to_owned())
+            })
+            .collect();
+        variants.sort();
+        variants
     }
 
     pub fn archive(&self) -> Result<PathBuf> {
@@ -93,7 +113,7 @@ impl Artifacts {
         if !path.is_file() {
             bail!(
                 "{} has not been built: `./justw build` makes kernel and programs; \
-                 bench, stress and test make their own builds of the kernel too",
+                 bench, stress, trace and test make their own builds of the kernel too",
                 path.display()
             );
         }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::artifacts::Artifacts;
 use crate::lab::{Job, Lab};
-use crate::machine::{Mode, Qemu};
+use crate::machine::{CPUS_MAX, Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
@@ -121,7 +122,7 @@ struct RunArgs {
     #[arg(long, default_value = "tcg")]
     mode: Mode,
     /// Number of CPUs
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = cpus())]
     cpus: u32,
     /// Build of the kernel: nofast, chaos, … (default: the ordinary one)
     #[arg(long, default_value = "")]
@@ -157,7 +158,7 @@ struct BenchArgs {
 #[derive(Args, Debug)]
 struct FigureArgs {
     /// Numbers of CPUs to measure on
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,…")]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,…", value_parser = cpus())]
     cpus: Vec<u32>,
     /// The committed demands
     #[arg(long, default_value = "perf/baseline.json", value_name = "FILE")]
@@ -176,7 +177,7 @@ pub(crate) struct StressArgs {
     #[arg(long, default_value_t = 1)]
     seeds: u32,
     /// Number of CPUs
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = cpus())]
     cpus: u32,
     /// Messages in all
     #[arg(long, default_value_t = 100_000)]
@@ -223,7 +224,7 @@ struct GdbArgs {
     #[arg(long, default_value = "icount")]
     mode: Mode,
     /// Number of CPUs (default: 4 for stress, else 1)
-    #[arg(long)]
+    #[arg(long, value_parser = cpus())]
     cpus: Option<u32>,
     /// Build of the kernel (default: chaos for stress, else the ordinary one)
     #[arg(long)]
@@ -247,10 +248,10 @@ struct DiffArgs {
     #[arg(long, default_value_t = diff::Wanted::USUAL.seed)]
     seed: u32,
     /// How many seeds
-    #[arg(long, default_value_t = diff::Wanted::USUAL.seeds)]
+    #[arg(long, default_value_t = diff::Wanted::USUAL.seeds, value_parser = clap::value_parser!(u32).range(1..))]
     seeds: u32,
     /// Operations of each game
-    #[arg(long, default_value_t = diff::Wanted::USUAL.steps)]
+    #[arg(long, default_value_t = diff::Wanted::USUAL.steps, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 }
 
@@ -259,7 +260,7 @@ struct ExplainArgs {
     /// The row, as `bench` calls it
     row: String,
     /// Number of CPUs (default: as few as the row takes)
-    #[arg(long)]
+    #[arg(long, value_parser = cpus())]
     cpus: Option<u32>,
     /// What was added and removed since this git revision, or against `kernel:VARIANT` (nofast, ordinary)
     #[arg(long, value_name = "BASE")]
@@ -278,7 +279,8 @@ struct ExplainArgs {
 #[derive(Args, Debug)]
 struct ScaleArgs {
     /// Numbers of CPUs to count on
-    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,8,12,16,24,32", value_name = "N,…")]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,8,12,16,24,32", value_name = "N,…",
+        value_parser = cpus())]
     cpus: Vec<u32>,
     /// Operations of each client
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..))]
@@ -349,6 +351,11 @@ struct FiguresArgs {
     /// Put the table into this page, between its markers, instead of printing it
     #[arg(long, value_name = "FILE")]
     update: Option<PathBuf>,
+}
+
+/// A number of CPUs that the machine can have.
+pub(crate) fn cpus() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(CPUS_MAX))
 }
 
 /// Runs the command that the process was started with.
@@ -587,5 +594,16 @@ mod tests {
         let cli = Cli::parse_from(["aurora-bench", "bench", "--cpus", "1,3"]);
         let Command::Bench(args) = cli.command else { panic!("not bench") };
         assert_eq!(args.figures.cpus, [1, 3]);
+    }
+
+    #[test]
+    fn no_machine_has_no_cpu() {
+        for command in ["run", "bench", "stress", "scale", "gdb", "explain row", "trace test", "trace stress"]
+        {
+            for cpus in ["0", "256"] {
+                let words = ["aurora-bench"].into_iter().chain(command.split(' ')).chain(["--cpus", cpus]);
+                assert!(Cli::try_parse_from(words).is_err(), "{command} --cpus {cpus}");
+            }
+        }
     }
 }

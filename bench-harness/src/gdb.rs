@@ -57,7 +57,9 @@ pub fn gdb(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let program = find_program("gdb")
         .ok_or_else(|| Trouble::NoMachine("gdb is missing: apt-get install gdb".to_owned()))?;
     if !wanted.script.is_file() {
-        bail!("{} is not there: start it in the tree, or name it by --script", wanted.script.display());
+        let script = wanted.script.display();
+        let text = format!("{script} is not there: start it in the tree, or name it by --script");
+        return Err(Trouble::Usage(text).into());
     }
     let (job, stop) = match &wanted.what {
         What::Boot(job) => (job.clone(), Stop::default()),
@@ -106,9 +108,9 @@ fn arguments(wanted: &Wanted, kernel: &Path, socket: &Path) -> Vec<OsString> {
 /// Runs it to its end, so that it can be replayed.
 fn record(lab: &Lab, boot: &Boot, dir: &Path) -> Result<Replay> {
     if boot.cpus != 1 || boot.mode != Mode::Icount {
-        bail!(
-            "QEMU records and replays one CPU only, under icount: leave --cpus and --mode out, or --record"
-        );
+        let text =
+            "QEMU records and replays one CPU only, under icount: leave --cpus and --mode out, or --record";
+        return Err(Trouble::Usage(text.to_owned()).into());
     }
     let disk = dir.join("snapshot.qcow2");
     let image = find_program("qemu-img").ok_or_else(|| {

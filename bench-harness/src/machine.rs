@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::host::find_program;
 use crate::trouble::Trouble;
 
+/// CPUs that the machine can have: their interrupt controllers have numbers of eight bits.
+pub const CPUS_MAX: u32 = 255;
 /// Guest CPU model, part of the baseline's key.
 pub const GUEST_CPU: &str = "max";
 /// The same for a KVM that offers a register it then cannot set, as some nested ones do.

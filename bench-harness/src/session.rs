@@ -321,6 +321,17 @@ impl Session {
         Ok(())
     }
 
+    /// The same of a run of tests, and for one in which there was no test: a name may be misspelt.
+    pub fn check_tested(&self) -> Result<(), Trouble> {
+        self.check_passed()?;
+        let some = |report: &Report| matches!(report, Report::Done { passed: 1.., .. });
+        if !self.reports.iter().any(some) {
+            let text = format!("{}: no test was run: is there one of that name?", self.label);
+            return Err(Trouble::CheckFailed(text));
+        }
+        Ok(())
+    }
+
     fn with_words(&self, what: &str) -> String {
         let words = self.last_words.iter().map(|line| format!("\n  | {line}"));
         if self.last_words.is_empty() {

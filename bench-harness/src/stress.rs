@@ -56,6 +56,7 @@ impl fmt::Display for Stop {
 
 /// Runs every seed, printing a line for each.
 pub fn stress(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    wanted.check()?;
     for seed in seeds(wanted) {
         let run = run_seed(lab, wanted, seed)?;
         if let Some(outcome) = &run.outcome {
@@ -213,6 +214,15 @@ fn complaints(session: &Session) -> impl Iterator<Item = &str> {
 }
 
 impl Wanted {
+    /// Whether it can be done.
+    pub fn check(&self) -> Result<(), Trouble> {
+        if self.replay && self.mode != Mode::Icount {
+            let text = "only --mode icount replays: leave --replay out, or choose that";
+            return Err(Trouble::Usage(text.to_owned()));
+        }
+        Ok(())
+    }
+
     /// The build of the kernel that is run.
     pub fn variant(&self) -> &str {
         let usual = if self.mode == Mode::Icount { "chaos" } else { "" };

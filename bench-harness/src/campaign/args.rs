@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::campaign::plan::{Kind, Plan, Shard};
+use crate::cli::cpus;
 use crate::machine::Mode;
 use crate::stress::Idle;
 
@@ -54,7 +55,7 @@ pub struct StressArgs {
     #[arg(long, default_value = "icount")]
     mode: Mode,
     /// Number of CPUs
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = cpus())]
     cpus: u32,
     /// Messages of each seed
     #[arg(long, default_value_t = 100_000)]
@@ -75,10 +76,10 @@ pub struct TestArgs {
     #[command(flatten)]
     seeds: SeedArgs,
     /// Number of CPUs for the system calls; games are played on one
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = cpus())]
     cpus: u32,
     /// Operations of each game
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
 }
 

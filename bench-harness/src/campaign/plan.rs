@@ -16,6 +16,7 @@ use crate::host;
 use crate::lab::Lab;
 use crate::machine::Mode;
 use crate::stress::{self, Idle};
+use crate::trouble::Trouble;
 
 /// Version of the directory's layout.
 const SCHEMA: u32 = 1;
@@ -44,13 +45,18 @@ pub struct Plan {
 impl Plan {
     /// A plan whose seeds all are seeds.
     pub fn new(kind: Kind, first: u32, seeds: u32, timeout: Option<u64>) -> Result<Plan> {
-        ensure!(seeds > 0, "a campaign of no seeds: give --seeds");
-        ensure!(
-            first.checked_add(seeds - 1).is_some(),
-            "{seeds} seeds from {first} on go beyond the last, {}: give a lower --seed",
-            u32::MAX
-        );
-        Ok(Plan { kind, first, seeds, timeout })
+        if seeds == 0 {
+            return Err(Trouble::Usage("a campaign of no seeds: give --seeds".to_owned()).into());
+        }
+        if first.checked_add(seeds - 1).is_none() {
+            let last = u32::MAX;
+            let text =
+                format!("{seeds} seeds from {first} on go beyond the last, {last}: give a lower --seed");
+            return Err(Trouble::Usage(text).into());
+        }
+        let plan = Plan { kind, first, seeds, timeout };
+        plan.stress(seeds).map_or(Ok(()), |wanted| wanted.check())?;
+        Ok(plan)
     }
 
     pub fn all(&self) -> impl Iterator<Item = u32> {
@@ -325,7 +331,16 @@ mod tests {
         assert!(Plan::new(stress(None), u32::MAX, 1, None).is_ok());
         assert!(Plan::new(stress(None), u32::MAX, 2, None).is_err());
         assert!(Plan::new(stress(None), 1, 0, None).is_err());
+
         assert_eq!(plan(u32::MAX, 1).all().collect::<Vec<_>>(), [u32::MAX]);
+    }
+
+    #[test]
+    fn what_does_not_replay_is_not_replayed() {
+        let kind =
+            |mode| Kind::Stress { mode, cpus: 4, messages: 1000, idle: None, replay: true, variant: None };
+        assert!(Plan::new(kind(Mode::Icount), 1, 1, None).is_ok());
+        assert!(Plan::new(kind(Mode::Tcg), 1, 1, None).is_err());
     }
 
     #[test]

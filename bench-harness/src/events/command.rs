@@ -13,9 +13,10 @@ use super::chrome;
 use super::query::{self, Query};
 use super::rings::Trace;
 use super::story::Story;
-use crate::cli::StressArgs;
+use crate::cli::{StressArgs, cpus};
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
+use crate::report::Report;
 use crate::session::Session;
 use crate::stress;
 use crate::trouble::Trouble;
@@ -93,12 +94,12 @@ struct MachineArgs {
     #[arg(long, default_value = "icount")]
     mode: Mode,
     /// Number of CPUs
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = cpus())]
     cpus: u32,
 }
 
 impl Workload {
-    fn job(&self) -> Job {
+    fn job(&self) -> Result<Job, Trouble> {
         let job = |label: &str, machine: &MachineArgs, command_line: String| Job {
             label: format!("trace-{label}"),
             variant: VARIANT.to_owned(),
@@ -108,10 +109,15 @@ impl Workload {
             counted: None,
             limit: LIMIT,
         };
-        match self {
+        Ok(match self {
             Workload::Stress(args) => {
                 let wanted = args.wanted();
-                let seed = stress::seeds(&wanted)[0];
+                let [seed] = stress::seeds(&wanted)[..] else {
+                    return Err(Trouble::Usage("a trace is of one seed: leave --seeds out".to_owned()));
+                };
+                if wanted.replay {
+                    return Err(Trouble::Usage("a trace is of one run: leave --replay out".to_owned()));
+                }
                 let job = stress::job(&wanted, seed);
                 let variant = wanted.variant.unwrap_or_else(|| VARIANT.to_owned());
                 Job { variant, label: "trace-stress".to_owned(), limit: LIMIT, ..job }
@@ -126,6 +132,24 @@ impl Workload {
                 job("test", machine, format!("run=test{only}"))
             }
             Workload::Run { machine, words } => job("run", machine, words.join(" ")),
+        })
+    }
+
+    /// Whether the guest did what it was asked for: it leaves out rows and tests that it does not know.
+    fn check_done(&self, session: &Session) -> Result<(), Trouble> {
+        let rows = match self {
+            Workload::Bench { rows, .. } => rows,
+            Workload::Test { .. } => return session.check_tested(),
+            Workload::Stress(_) | Workload::Run { .. } => return Ok(()),
+        };
+        let measured = |row: &String| {
+            session.reports.iter().any(|report| matches!(report, Report::Row(known) if known.name == *row))
+        };
+        match rows.iter().find(|row| !measured(row)) {
+            Some(row) => Err(Trouble::CheckFailed(format!(
+                "the guest measured no row {row} on so many CPUs; `just bench` shows which there are"
+            ))),
+            None => Ok(()),
         }
     }
 }
@@ -155,7 +179,7 @@ pub fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
     if let Some(session) = session {
         with_session(checked.map_err(Into::into), Some(&session))?;
         session.check_passed()?;
-        return Ok(());
+        return Ok(args.workload.as_ref().map_or(Ok(()), |workload| workload.check_done(&session))?);
     }
     Ok(checked?)
 }
@@ -180,7 +204,10 @@ fn with_session<T>(result: Result<T>, session: Option<&Session>) -> Result<T> {
 
 /// Boots the workload and keeps what it wrote to its log port.
 fn boot(lab: &Lab, args: &TraceArgs, workload: &Workload, raw: &Path) -> Result<Session> {
-    let (session, log) = record(lab, workload.job(), args.events)?;
+    let job = workload.job()?;
+    // Before the run, which may take long.
+    make_room(raw)?;
+    let (session, log) = record(lab, job, args.events)?;
     write(raw, &log)?;
     Ok(session)
 }
@@ -194,10 +221,13 @@ pub fn record(lab: &Lab, mut job: Job, events: u32) -> Result<(Session, Vec<u8>)
     Ok((session, bytes))
 }
 
+/// Makes the directory that a file goes into.
+fn make_room(file: &Path) -> Result<()> {
+    let Some(dir) = file.parent() else { return Ok(()) };
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))
+}
+
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    }
     std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }
 
@@ -236,7 +266,7 @@ mod tests {
 
     fn job(words: &[&str]) -> Job {
         let all = std::iter::once("trace").chain(words.iter().copied());
-        Cli::parse_from(all).args.workload.expect("a workload").job()
+        Cli::parse_from(all).args.workload.expect("a workload").job().expect("a job")
     }
 
     #[test]
@@ -250,6 +280,15 @@ mod tests {
         let stress = job(&["stress", "--seed", "7", "--cpus", "3", "--variant", "trace-planted-x"]);
         assert!(stress.command_line.contains("run=stress seed=7"), "{}", stress.command_line);
         assert_eq!((stress.cpus, stress.variant.as_str()), (3, "trace-planted-x"));
+    }
+
+    #[test]
+    fn a_trace_is_of_one_run() {
+        for words in [["stress", "--seeds", "2"].as_slice(), &["stress", "--replay"]] {
+            let all = std::iter::once("trace").chain(words.iter().copied());
+            let job = Cli::parse_from(all).args.workload.expect("a workload").job();
+            assert!(matches!(job, Err(Trouble::Usage(_))), "{words:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which boot shows an operation of a row, and how its operations are told apart there.
 
 use crate::explain::sample::Cut;
+use crate::lab::Job;
 use crate::machine::Mode;
 use crate::plan;
 use crate::trouble::Trouble;
@@ -46,7 +47,7 @@ pub fn find(row: &str, cpus: Option<u32>) -> Result<Target, Trouble> {
         return Err(Trouble::Usage(text));
     }
     let pairs = row.strip_prefix(PAIRS).and_then(|count| count.parse::<u32>().ok());
-    if pairs.is_none() && !names().iter().any(|name| name == row) {
+    if pairs.is_none_or(|pairs| pairs == 0) && !names().iter().any(|name| name == row) {
         let text = format!("there is no row {row}; the rows are: {}", names().join(", "));
         return Err(Trouble::Usage(text));
     }
@@ -54,7 +55,8 @@ pub fn find(row: &str, cpus: Option<u32>) -> Result<Target, Trouble> {
     let least = pairs.unwrap_or(if crosses { 2 } else { 1 });
     let cpus = cpus.unwrap_or(least);
     if cpus < least || pairs.is_some_and(|pairs| pairs != cpus) {
-        return Err(Trouble::Usage(format!("{row} takes {least} CPUs, not {cpus}")));
+        let (least, cpus) = (Job::cpus_text(least), Job::cpus_text(cpus));
+        return Err(Trouble::Usage(format!("{row} takes {least}, not {cpus}")));
     }
     let boots = plan::boots(Mode::Icount, cpus);
     // The boot from which the bench keeps the row.
@@ -137,5 +139,6 @@ mod tests {
         assert!(text.contains("no row call_replay") && text.contains("yield_to, "), "{text}");
         assert!(matches!(find(plan::SHARED_LINES, None), Err(Trouble::Usage(_))));
         assert!(matches!(find(plan::BUSY, Some(1)), Err(Trouble::Usage(_))));
+        assert!(matches!(find("pairs_local_0", None), Err(Trouble::Usage(_))));
     }
 }

@@ -89,6 +89,7 @@ struct Results {
 
 /// Runs, prints, and writes `scale.json` and `scale.svg`.
 pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    std::fs::create_dir_all(&wanted.output).with_context(|| format!("making {}", wanted.output.display()))?;
     let mut points = Vec::new();
     let mut host = Host::look(&lab.qemu.version, GUEST_CPU);
     for &cpus in &wanted.cpus {
@@ -99,7 +100,6 @@ pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let series = series(&points);
     print!("{}", render(&series, wanted));
     let results = Results { schema: 1, host, idle: wanted.idle.to_string(), series };
-    std::fs::create_dir_all(&wanted.output).with_context(|| format!("making {}", wanted.output.display()))?;
     let write = |name: &str, text: &str| {
         let path = wanted.output.join(name);
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))

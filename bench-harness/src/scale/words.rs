@@ -1,6 +1,7 @@
 //! Figures into words: is it flat, where does it bend, and what changed with it.
 
 use super::Point;
+use crate::lab::Job;
 
 /// Figures that differ by less are the same.
 const SAME: f64 = 0.02;
@@ -15,7 +16,7 @@ const WORTH: f64 = 0.02;
 pub fn describe(points: &[Point]) -> String {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return "no figures".to_owned() };
     let range = if first.cpus == last.cpus {
-        format!("on {} CPUs", first.cpus)
+        format!("on {}", Job::cpus_text(first.cpus))
     } else {
         format!("from {} to {} CPUs", first.cpus, last.cpus)
     };
@@ -96,6 +97,12 @@ mod tests {
     fn what_stays_is_flat() {
         let text = describe(&[point(1, 154.0, 0.0, &[]), point(32, 154.5, 0.0, &[])]);
         assert_eq!(text, "flat: 154.5 instructions from 1 to 32 CPUs; no cache line changes hands");
+    }
+
+    #[test]
+    fn one_number_of_cpus_is_no_range() {
+        let text = describe(&[point(1, 154.0, 0.0, &[])]);
+        assert_eq!(text, "flat: 154.0 instructions on 1 CPU; no cache line changes hands");
     }
 
     #[test]
