@@ -360,12 +360,22 @@ fn a_waker_that_never_waits(lab: &mut Lab<'_>) -> Outcome {
     for turner in &turners {
         turner.sched.configure(PRIORITY, slice)?;
     }
+    let start = arch::now();
     resume(&turners)?;
-    a_while(lab);
-    let turns = [turners[0].turns(), turners[1].turns()];
-    // After each of the waker's slices, of which 40 have passed, the taker has the bits that woke it and
-    // those raised since.
-    expect!(turns[0] > 100 && turns[1] >= 20 && turns[1] <= 120, "waker and taker: {turns:?}");
+    let turns = || [turners[0].turns(), turners[1].turns()];
+    // An emulator's CPU may stand still for many slices on end.
+    for _ in 0..50 {
+        a_while(lab);
+        if turns()[1] >= 20 {
+            break;
+        }
+    }
+    // After each of the waker's slices the taker has the bits that woke it and those raised since.
+    let (turns, slices) = (turns(), (arch::now() - start) / slice);
+    expect!(
+        turns[0] > 100 && turns[1] >= 20 && turns[1] <= 3 * slices,
+        "waker and taker: {turns:?} in {slices} slices"
+    );
     expect_eq!(word(turners[0].block(), WRONG) + word(turners[1].block(), WRONG), 0, "turns that went wrong");
     Ok(())
 }
