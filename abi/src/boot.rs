@@ -28,8 +28,12 @@ pub const INIT_STACK_SIZE: u64 = 0x2_0000;
 
 /// Highest user address plus one: the last page of the lower half is never mapped.
 pub const USER_TOP: u64 = 0x0000_7fff_ffff_f000;
-pub const PAGE_SIZE: u64 = 4096;
-pub const LARGE_PAGE_SIZE: u64 = 2 << 20;
+pub const PAGE_LOG2: u8 = 12;
+pub const LARGE_PAGE_LOG2: u8 = 21;
+pub const PAGE_SIZE: u64 = 1 << PAGE_LOG2;
+pub const LARGE_PAGE_SIZE: u64 = 1 << LARGE_PAGE_LOG2;
+/// Most pages of 4 KiB that one frame has.
+pub const FRAME_PAGES_MAX: u32 = 512;
 
 /// Most Untypeds that process 1 is told of.
 pub const BOOT_UNTYPED_MAX: usize = 64;

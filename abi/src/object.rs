@@ -29,9 +29,10 @@ object_types! {
     Untyped = 1;
     /// A table of capability slots. `size` is how many, 1 to 65,536; slot 0 is never filled.
     CNode = 2;
-    /// An address space. `size` is how many page-table frames it gets besides its root table, 1 to 4,096.
+    /// An address space. `size` is how many page tables it gets besides its root table, 1 to 4,096; each takes 12 KiB.
     VSpace = 3;
-    /// Memory that can be mapped, cleared when made. `size` is 12 (4 KiB) or 21 (2 MiB).
+    /// Memory that can be mapped, cleared when made. `size` is 21 for a page of 2 MiB; or 12, plus 256 times the number
+    /// of pages (up to 512; 0 is one), for pages of 4 KiB in a row.
     Frame = 4;
     /// CSpace, VSpace and identity of a program. `size` is how many tasks it can have at a time, 1 to 65,536.
     Process = 5;

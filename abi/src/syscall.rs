@@ -249,17 +249,20 @@ syscalls! {
     /// Rights: LISTEN; SCHEDULE of the task.
     /// Errors: WrongCpu (detail: the task's), InUse (either is bound, or somebody waits), BadState.
     NotificationBind = 35;
-    /// Map a frame. No frame is mapped writable somewhere and executable somewhere at a time.
+    /// Map pages of a frame. No page is mapped writable somewhere and executable somewhere at a time. Pages mapped
+    /// before an error stay.
     ///
-    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute.
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute; r9 = first page; r10 = how many
+    /// pages, 0 for all from there on.
     /// Rights: MAP of both.
-    /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the frame is mapped six times).
+    /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped 32,768 times), Dying.
+    /// Detail of WriteExecute and Mapped: the address.
     Map = 36;
-    /// Unmap a frame, and wait until no CPU holds the translation.
+    /// Unmap pages of a frame, and wait until no CPU holds the translations. Pages unmapped before an error are.
     ///
-    /// In: rdi = VSpace; rsi = frame; rdx = address.
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = first page; r10 = how many, as in Map.
     /// Rights: MAP of both.
-    /// Errors: BadAddress (it is not mapped there).
+    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped).
     Unmap = 37;
     /// Write UTCB bulk bytes as one log record.
     ///
@@ -316,6 +319,13 @@ syscalls! {
     /// Errors: WrongCpu (detail: the task's), BadState (not suspended, or dead), BadAddress (detail: which of the four),
     /// BadArgument.
     TaskDebug = 45;
+    /// Change what mapped pages of a frame allow. It answers when no CPU goes by what they allowed before. Pages
+    /// changed before an error stay so.
+    ///
+    /// In: as Map.
+    /// Rights: MAP of both.
+    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), WriteExecute (detail: the address).
+    Protect = 46;
 }
 
 macro_rules! counters {

@@ -203,7 +203,7 @@ fn trees_disagree(lines: &[String], state: &[String]) -> Option<String> {
 fn pages_disagree(said: &Said) -> Option<String> {
     let pages: Vec<u64> = said.get("pages")?.iter().filter_map(|line| hex(line.split(' ').next()?)).collect();
     let line = said.get("vspaces")?.iter().find(|line| line.starts_with("vspace1 "))?;
-    let list = words(line).into_iter().find_map(|word| word.strip_prefix("mappings=["))?;
+    let list = words(line).into_iter().find_map(|word| word.strip_prefix("pages=["))?;
     let recorded: Vec<u64> =
         list.split(' ').filter_map(|item| Some(hex(item.split(':').next()?)? & !0xfff)).collect();
     if recorded.is_empty() {
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn pages_are_looked_up_by_address() {
         let said = |pages: &[&str]| {
-            let vspaces = lines(&["vspace1 mappings=[401002:frame1 500001:frame2]"]);
+            let vspaces = lines(&["vspace1 pages=[401002:frame1+0 500001:frame2+3]"]);
             BTreeMap::from([("pages".to_owned(), lines(pages)), ("vspaces".to_owned(), vspaces)])
         };
         assert_eq!(pages_disagree(&said(&["401000 to=1", "500000 to=2"])), None);

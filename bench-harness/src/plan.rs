@@ -124,6 +124,8 @@ const ALWAYS: &[&str] = &[
     NOFAST,
     "call_reply_64w",
     "fault_null",
+    "map_unmap_1p",
+    "map_unmap_512p",
 ];
 
 /// Rows that a run on several CPUs must have besides.

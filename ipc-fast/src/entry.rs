@@ -25,6 +25,9 @@ pub trait Handlers: 'static {
     /// The running task `me` answers the fault of `faulter`, whose time it has, and receives: nothing waits to be
     /// received. The answer is in the faulter's message block. Goes on as the task that runs then.
     fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> !;
+    /// The running task `me` makes a system call with these arguments (rdi, rsi, rdx, r8), which are in its frame,
+    /// too; r9 is 0, and r10 at most 1. Does it at once and ends with [`done`], or serves it as any other.
+    fn direct(entry: &mut CpuEntry, op: Op, me: Ptr<Task>, args: [u64; 4]) -> !;
     /// Another task is current than the one that entered, or none: loads the context of the one that
     /// is, idling until there is one.
     fn switch(entry: &mut CpuEntry) -> !;
@@ -43,7 +46,12 @@ pub struct Table {
     pub(crate) call_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>, u64, u64) -> !,
     pub(crate) reply_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
     pub(crate) answer_fault: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
+    pub(crate) map: DirectHandler,
+    pub(crate) unmap: DirectHandler,
 }
+
+/// The arguments of a direct system call as `direct.s` has them: rdi, rsi, rdx, the CPU block, r8, the task.
+type DirectHandler = extern "C" fn(u64, u64, u64, &'static CpuBlock, u64, Ptr<Task>) -> !;
 
 /// Names the image's [`Handlers`] to the entry code.
 #[macro_export]
@@ -68,12 +76,14 @@ pub const fn table<H: Handlers>() -> Table {
         ops: serve_all!(H;
             0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21
             22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43
-            44 45),
+            44 45 46),
         bad: bad::<H>,
         switch: switch::<H>,
         call_elsewhere: call_elsewhere::<H>,
         reply_elsewhere: reply_elsewhere::<H>,
         answer_fault: answer_fault::<H>,
+        map: direct::<H, { Op::Map as u8 }>,
+        unmap: direct::<H, { Op::Unmap as u8 }>,
     }
 }
 
@@ -127,6 +137,35 @@ extern "C" fn answer_fault<H: Handlers>(block: &'static CpuBlock, me: Ptr<Task>,
     // SAFETY: in the table only.
     let mut entry = unsafe { entry_of(block) };
     H::answer_fault(&mut entry, me, faulter)
+}
+
+extern "C" fn direct<H: Handlers, const OP: u8>(
+    rdi: u64,
+    rsi: u64,
+    rdx: u64,
+    block: &'static CpuBlock,
+    r8: u64,
+    me: Ptr<Task>,
+) -> ! {
+    // SAFETY: in the table only.
+    let mut entry = unsafe { entry_of(block) };
+    match const { Op::from_raw(OP) } {
+        Some(op) => H::direct(&mut entry, op, me, [rdi, rsi, rdx, r8]),
+        None => H::switch(&mut entry),
+    }
+}
+
+/// Leaves the kernel: `task` goes on at the end of a system call that has nothing to answer but its success.
+///
+/// # Safety
+/// `task` is this CPU's current one, entered the kernel by a system call in this entry, and is what the CPU's context
+/// is of. No kernel data that the abandoned stack holds is needed.
+#[inline(always)]
+pub unsafe fn done(task: &Task) -> ! {
+    // SAFETY: the caller's promise; `syscall_done` wants the task in r14 and leaves the stack.
+    unsafe {
+        core::arch::asm!("mov r14, {}", "jmp syscall_done", in(reg) core::ptr::from_ref(task), options(noreturn))
+    }
 }
 
 /// From the CPU block to what its CPU owns.

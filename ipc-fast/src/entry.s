@@ -55,6 +55,13 @@ phase.switch.slow:
 
 // A running task's `full` is 0, so the frame saved above is one of a system call.
 
+// The end of a system call that answers with nothing but success: r14 = the current task, which has been so.
+.global syscall_done
+syscall_done:
+    mov rcx, [r14 + {rip}]
+    mov r11, [r14 + {rflags}]
+    mov rsp, [r14 + {rsp}]
+
 // Op::Null: an ordinary number of the table that needs none of the above.
 syscall_null:
     xor eax, eax

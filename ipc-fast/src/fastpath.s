@@ -239,6 +239,10 @@ phase.entry.light:
     jz 40f
     cmp al, {op_reply_recv}
     je 50f
+    cmp eax, {op_map}
+    je direct_map
+    cmp eax, {op_unmap}
+    je direct_unmap
     jmp syscall_slow
 
 40: mov ebx, eax

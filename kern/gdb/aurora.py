@@ -93,8 +93,14 @@ KINDS = {  # By ObjType: the type, and what a dump calls it.
     "Machine": ("kern_core::MachineObject", "machine"),
 }
 SLOT = "kern_base::slot::Slot"
+INFO = "kern_base::frames::FrameInfo"
 TASK = KINDS["Task"][0]
 TIME = KINDS["SchedContext"][0]
+
+
+# The processor's, in entries of page tables.
+PRESENT, WRITE, USER, LARGE, NO_EXECUTE = 1 << 0, 1 << 1, 1 << 2, 1 << 7, 1 << 63
+FRAME = ((1 << 52) - 1) & ~0xfff
 
 
 def object_types():
@@ -180,8 +186,8 @@ class Kernel:
                 self.add(kind, address)
                 self.trees.add(address)
 
-    def target(self, slot):
-        word = number(slot["word"])
+    def target(self, holder, field="word"):
+        word = number(holder[field])
         kind = self.types.get(self.words.object_type(word))
         return (kind, self.words.address(word)) if kind in KINDS else (None, 0)
 
@@ -376,13 +382,40 @@ def process_line(k, name, process):
 
 def vspace_line(k, name, vspace):
     words = [name] + header_words(vspace) + ["of=" + k.name(number(vspace["process"]))]
-    words += ["tables=%d" % number(vspace["pool_used"]), "generation=%d" % number(vspace["generation"])]
-    mappings, mapping = [], number(vspace["mappings"])
-    while mapping and len(mappings) < LIST_MAX:
-        value = at("kern_base::memory::Mapping", mapping)
-        mappings.append("%x:%s" % (number(value["address"]), k.name(number(value["frame"]))))
-        mapping = number(value["next"])
-    return words + ["mappings=" + listed(mappings)]
+    words += ["tables=%d" % number(vspace["used"]), "generation=%d" % number(vspace["generation"])]
+    return words + ["pages=" + listed(space_pages(k, vspace))]
+
+
+def frame_info(k, address):
+    """What the frame table has of a physical address."""
+    frames = k.k["frames"]["__0"]
+    for index in range(frames.type.range()[1] + 1):
+        infos = frames[index]["infos"]
+        place = (address >> 12) - number(frames[index]["first"])
+        if 0 <= place < number(infos["len"]):
+            return at(INFO, number(infos["base"]) + place * gdb.lookup_type(INFO).sizeof)
+    return None
+
+
+def space_pages(k, vspace):
+    """What the tables of an address space map, as a dump writes it."""
+    pages, base = [], number(vspace["base"])
+    for table_number in range(1, number(vspace["used"])):
+        note = read(frame_info(k, base + table_number * 4096), "note")
+        level, first = note & k.words.table_level_mask, note & ~k.words.table_level_mask
+        for index, entry in enumerate(table_entries(k, base + table_number * 4096)):
+            if not entry & PRESENT or (level != 1 and not entry & LARGE):
+                continue
+            access = 2 if not entry & NO_EXECUTE else 1 if entry & WRITE else 0
+            text = "%x:" % (first + (index << 12 + 9 * (level - 1)) | access)
+            info = None if entry & k.words.page_plain else frame_info(k, entry & FRAME)
+            kind, frame = k.target(info, "owner") if info is not None else (None, 0)
+            if kind == "Frame":
+                value = at(KINDS[kind][0], frame)
+                page = (entry & FRAME) - number(value["base"]) >> number(value["log2"])
+                text += "%s+%d" % (k.name(frame), page)
+            pages.append(text)
+    return pages
 
 
 def slot_line(k, slot):
@@ -503,10 +536,6 @@ def cmd_trees(k, _):
 def cmd_vspaces(k, _):
     """address spaces with their mappings"""
     show(k, "VSpace")
-
-
-PRESENT, WRITE, USER, LARGE, NO_EXECUTE = 1 << 0, 1 << 1, 1 << 2, 1 << 7, 1 << 63
-FRAME = ((1 << 52) - 1) & ~0xfff
 
 
 def table_entries(k, frame):

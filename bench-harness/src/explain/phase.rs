@@ -111,6 +111,8 @@ const LABELS: &[(&str, Phase)] = &[
     ("reply_fault", Checks),
     ("miss_", Checks),
     ("fast_", Checks),
+    ("direct_", Entry),
+    ("syscall_done", Exit),
     ("after_wait", Commit),
     ("after_yield", Commit),
     ("wait_overrun", Commit),

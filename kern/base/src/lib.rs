@@ -9,17 +9,20 @@
 //! | [`notification::Notification`] inside | home CPU; its `remote` word by anyone, atomically | home CPU |
 //! | [`slot::Slot`], group tables | holder of the object's root lock | any CPU, word 0 once |
 //! | [`process::Process`] | whoever configures it, once; its destroyer | any CPU |
-//! | [`memory::VSpace`] | its page tables and mappings: holder of its lock | any CPU, hardware |
-//! | [`memory::Frame`] | mapping records: holder of the VSpace's lock; counts: anyone, atomically | any CPU |
+//! | [`memory::VSpace`] | holder of its lock | any CPU, hardware |
+//! | [`paging::Entry`] | holder of the VSpace's lock | any CPU, hardware |
+//! | [`frames::FrameInfo`], [`paging::Links`] | holder of the frame's lock | the same; counts by any CPU |
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod cpu;
+pub mod frames;
 pub mod group;
 pub mod header;
 pub mod machine;
 pub mod memory;
 pub mod notification;
+pub mod paging;
 pub mod process;
 pub mod reply;
 pub mod sched_context;

@@ -4,14 +4,37 @@
 use abi::{Error, TaskId};
 use smp::cpu::CpuId;
 
-use crate::memory::{Phys, VSpace};
+use crate::memory::Phys;
+use crate::paging::Pte;
 use crate::task::VectorArea;
 
-/// What a mapping allows besides reading.
+/// What a mapping allows. Nothing is ever mapped to be written and executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Access {
-    pub write: bool,
-    pub execute: bool,
+#[repr(u8)]
+pub enum Access {
+    Read = 0,
+    /// And to read.
+    Write = 1,
+    /// And to read.
+    Execute = 2,
+}
+
+impl Access {
+    /// From the number that system calls have for it.
+    #[inline(always)]
+    pub const fn from_raw(raw: u64) -> Option<Access> {
+        match raw {
+            0 => Some(Access::Read),
+            1 => Some(Access::Write),
+            2 => Some(Access::Execute),
+            _ => None,
+        }
+    }
+
+    /// What both allow.
+    pub const fn and(self, other: Access) -> Access {
+        if self as u8 == other as u8 { self } else { Access::Read }
+    }
 }
 
 /// A fault that nobody handled, and why.
@@ -43,23 +66,16 @@ pub trait Machine: Sized + Sync + 'static {
     /// Where the kernel reaches a physical address.
     fn virt(&self, at: Phys) -> u64;
 
-    /// Prepares an all-zero page as the root table of an address space: shares the kernel's half.
-    /// Returns what CR3 gets.
-    fn init_root_table(&self, root: Phys) -> u64;
+    /// Prepares an empty table, which is at `at`, as the root of an address space: lets `set` set the entries of
+    /// the kernel's half. Returns what CR3 gets.
+    fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64;
 
     /// An address space is gone: no CPU is in it or remembers translations of it.
     fn end_space(&self, cr3: u64);
 
-    /// Maps `1 << log2` bytes (4 KiB or 2 MiB) at `va`. Takes page-table frames from the VSpace's pool.
-    /// The caller holds the VSpace's lock and has checked alignment, range and W^X.
-    fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error>;
-
-    /// Removes the page table that stands where a mapping of 2 MiB at `va` would be, if that is empty;
-    /// whether it was. CPUs may go on using it until they forget translations.
-    fn drop_empty_table(&self, vspace: &VSpace, va: u64) -> bool;
-
-    /// Removes a mapping and its translation on this CPU; whether there was one.
-    fn unmap(&self, vspace: &VSpace, va: u64, log2: u8) -> bool;
+    /// Drops the translation of an address, and of tables on the way to it, in the address space that this CPU is
+    /// in.
+    fn forget_page(&self, address: u64);
 
     /// Drops every user translation this CPU may hold; with `leave`, also leaves the present address
     /// space for the kernel's own.

@@ -4,10 +4,12 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
+use smp::cpu::CpuId;
 use smp::door::{AtomicLink, KernelObject, Region, Table};
 use smp::quiesce::Ticket;
 
 use crate::header::{Header, RootId};
+use crate::paging::{Entry, EntryName, Links};
 use crate::process::Process;
 
 /// A physical address.
@@ -68,41 +70,18 @@ pub enum FrameKind {
     Device = 1,
 }
 
-/// Memory that can be mapped: 4 KiB or 2 MiB. The descriptor is carved from the top of its Untyped.
+/// Memory that can be mapped: one page of 2 MiB, or a run of pages of 4 KiB. The descriptor is carved from the
+/// top of its Untyped; how its pages are mapped stands in the [frame table](crate::frames).
 #[repr(C, align(64))]
 pub struct Frame {
     pub header: Header,
     pub base: Phys,
+    /// Of one page.
     pub log2: u8,
     pub kind: AtomicU8,
-    /// Mappings that may write, and that may execute: never both.
-    pub writable: AtomicU32,
-    pub executable: AtomicU32,
+    pub pages: u32,
     /// Pinned for DMA. Nothing pins yet.
     pub pins: AtomicU32,
-    /// Where it is mapped.
-    pub mappings: Mappings,
-}
-
-/// A frame's mapping records.
-pub type Mappings = [Mapping; FRAME_MAPPINGS];
-
-/// Mappings that one frame can have at a time.
-pub const FRAME_MAPPINGS: usize = 6;
-
-/// One mapping of a frame. Written under the lock of the VSpace; free while `vspace` is null. When it is
-/// taken away, the record stays until no CPU can hold its translation any more.
-#[derive(Default)]
-pub struct Mapping {
-    pub vspace: AtomicLink<VSpace>,
-    pub frame: AtomicLink<Frame>,
-    /// Neighbours in the list of the VSpace's mappings.
-    pub next: AtomicLink<Mapping>,
-    pub prev: AtomicLink<Mapping>,
-    /// Address; bit 0 = writable, bit 1 = executable, bit 2 = taken away.
-    pub address: AtomicU64,
-    /// Of one taken away: it is forgotten when a tour of a higher number than this is over.
-    pub stamp: AtomicU64,
 }
 
 impl KernelObject for Frame {
@@ -110,17 +89,20 @@ impl KernelObject for Frame {
 }
 
 impl Frame {
-    pub fn new(root: RootId, base: Phys, log2: u8) -> Frame {
+    pub fn new(root: RootId, base: Phys, log2: u8, pages: u32) -> Frame {
         Frame {
             header: Header::new(ObjType::Frame, root),
             base,
             log2,
             kind: AtomicU8::new(FrameKind::Normal as u8),
-            writable: AtomicU32::new(0),
-            executable: AtomicU32::new(0),
+            pages,
             pins: AtomicU32::new(0),
-            mappings: Default::default(),
         }
+    }
+
+    /// Where a page of it is.
+    pub fn page(&self, number: u64) -> Phys {
+        Phys(self.base.0 + (number << self.log2))
     }
 }
 
@@ -132,17 +114,16 @@ pub struct VSpace {
     cr3: AtomicU64,
     /// The one process that lives here.
     pub process: AtomicLink<Process>,
-    /// Physical base of the table pool, its length in frames, and how many are handed out.
-    pub pool: Phys,
-    pub pool_len: u32,
-    pub pool_used: AtomicU32,
-    /// All frames mapped here, and those taken away that are not forgotten yet.
-    pub mappings: AtomicLink<Mapping>,
-    pub going: AtomicLink<Mapping>,
+    /// The entries of all its page tables, one table behind the other, the root first; the links of each entry;
+    /// where the first stands, and how many tables are in use.
+    pub entries: Table<Entry>,
+    pub links: Table<Links>,
+    pub base: Phys,
+    pub used: AtomicU32,
     /// Of one that is destroyed: CPUs have left it when a tour of at least this number is over; 0 = not so far.
     pub leave: AtomicU64,
-    /// Of the last translation that went and nobody waits for (the UTCB of a task that died, a table that made
-    /// room): one more than its stamp. Nothing is mapped before all CPUs have forgotten it.
+    /// Of the last translation that went and that CPUs may remember: one more than its stamp; 0 = none; [`DYING`]:
+    /// the space is being destroyed. Nothing is mapped before all CPUs have forgotten it. Set under the lock.
     pub stale: AtomicU64,
     /// Serialises changes of the tables.
     pub lock: spin::Mutex<()>,
@@ -150,7 +131,19 @@ pub struct VSpace {
     pub generation: AtomicU64,
     /// For each CPU, the generation that it last saw. Each written by its CPU.
     pub seen: Table<AtomicU64>,
+    /// Only CPUs where a task of its process has, or had, its home can remember translations of it. One more than
+    /// the only such CPU; 0: there is none; [`MANY`]: several. Under the lock.
+    home: AtomicU32,
+    /// For the walk of the tables: the last page table that was used. Under the lock.
+    pub last_leaf: AtomicU64,
 }
+
+/// In [`VSpace`]'s `stale`: nothing is mapped any more.
+pub const DYING: u64 = u64::MAX;
+/// In [`VSpace`]'s `last_leaf`: none.
+pub const NO_LEAF: u64 = u64::MAX;
+/// In [`VSpace`]'s `home`.
+const MANY: u32 = u32::MAX;
 
 impl KernelObject for VSpace {
     const TYPE: u8 = ObjType::VSpace as u8;
@@ -161,23 +154,61 @@ impl VSpace {
     pub const GENERATION_OFFSET: usize = core::mem::offset_of!(VSpace, generation);
     pub const SEEN_OFFSET: usize = core::mem::offset_of!(VSpace, seen) + Table::<AtomicU64>::BASE_OFFSET;
 
-    /// `seen` has an element for each CPU.
-    pub fn new(root: RootId, cr3: u64, pool: Phys, pool_len: u32, seen: Table<AtomicU64>) -> VSpace {
+    /// `base` is where `entries` are. `seen` has an element for each CPU.
+    pub fn new(
+        root: RootId,
+        cr3: u64,
+        entries: Table<Entry>,
+        links: Table<Links>,
+        base: Phys,
+        seen: Table<AtomicU64>,
+    ) -> VSpace {
         VSpace {
             header: Header::new(ObjType::VSpace, root),
             cr3: AtomicU64::new(cr3),
             process: AtomicLink::null(),
-            pool,
-            pool_len,
-            pool_used: AtomicU32::new(0),
-            mappings: AtomicLink::null(),
-            going: AtomicLink::null(),
+            entries,
+            links,
+            base,
+            used: AtomicU32::new(1),
             leave: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             lock: spin::Mutex::new(()),
             generation: AtomicU64::new(0),
             seen,
+            home: AtomicU32::new(0),
+            last_leaf: AtomicU64::new(NO_LEAF),
         }
+    }
+
+    /// A task of its process will have its home on a CPU. Under the lock; before the task runs.
+    pub fn add_home(&self, cpu: CpuId) {
+        let (old, new) = (self.home.load(Ordering::Relaxed), cpu.index() as u32 + 1);
+        self.home.store(if old == 0 || old == new { new } else { MANY }, Ordering::Relaxed);
+    }
+
+    /// Whether no CPU but `cpu` can remember translations of it.
+    #[inline(always)]
+    pub fn is_alone(&self, cpu: CpuId) -> bool {
+        let home = self.home.load(Ordering::Relaxed);
+        home == cpu.index() as u32 + 1 || home == 0
+    }
+
+    /// Where a table is.
+    pub const fn place_of(&self, number: usize) -> Phys {
+        Phys(self.base.0 + ((number as u64) << abi::PAGE_LOG2))
+    }
+
+    /// Which of the entries is at a physical address.
+    #[inline(always)]
+    pub const fn index_at(&self, at: u64) -> usize {
+        at.wrapping_sub(self.base.0) as usize / size_of::<Entry>()
+    }
+
+    /// The name of an entry.
+    #[inline(always)]
+    pub const fn name_of(&self, index: usize) -> EntryName {
+        EntryName(self.base.0 + (index * size_of::<Entry>()) as u64)
     }
 
     /// What CR3 gets on a switch: root table, PCID, and with a PCID bit 63, which keeps translations.

@@ -78,6 +78,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Found { object, rights: Rights(word.rights()), badge: slot.get().badge() })
     }
 
+    /// The object of a capability in a CSpace's table, if it has the rights. Slot 0 is empty.
+    #[inline(always)]
+    pub fn object<T: KernelObject>(self, table: &CNode, cap: Cap, need: Rights) -> Option<Ref<'k, T>> {
+        table.slots.get(self.pin(), cap.0 as usize)?.get().word.load(self.pin()).get_with::<T>(need.0)
+    }
+
     /// The slot that a `CNode and slot` argument names.
     pub fn find_slot(self, me: Me<'k>, at: Target, need: Rights) -> Result<Place<'k>> {
         let own = me.process.get().cnode.get(self.pin());

@@ -296,8 +296,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(process) = hot.process.take(self.pin()) else { return };
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let _guard = vspace.get().lock.lock();
-            self.k.machine.unmap(vspace.get(), task.get().utcb_address.load(Relaxed), 12);
-            self.note_stale(vspace.get());
+            self.unmap_plain(vspace, task.get().utcb_address.load(Relaxed));
         }
         self.drop_number(process, task.get().id().task());
     }

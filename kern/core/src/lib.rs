@@ -46,6 +46,7 @@ use core::sync::atomic::AtomicU32;
 
 use abi::{Counter, ObjType};
 use kern_base::cpu::{CpuBlock, CpuHere, CpuOwn};
+use kern_base::frames::FrameTable;
 use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
@@ -85,6 +86,7 @@ pub struct Kernel<M: Machine> {
     /// One derivation tree a root, with its lock. Never two are held at once.
     pub roots: [spin::Mutex<Root>; MAX_ROOTS],
     pub tours: forget::Tours,
+    pub frames: FrameTable,
     /// CNodes that nobody refers to any more and that are being emptied: the first of a list.
     pub graves: spin::Mutex<AtomicLink<CNode>>,
 }
@@ -98,7 +100,12 @@ pub struct Root {
 
 impl<M: Machine> Kernel<M> {
     /// A kernel that has not run yet. `process_numbers` has an element for each process that can exist.
-    pub fn new(machine: M, cpus: Table<CpuBlock>, process_numbers: Table<AtomicU32>) -> Kernel<M> {
+    pub fn new(
+        machine: M,
+        cpus: Table<CpuBlock>,
+        process_numbers: Table<AtomicU32>,
+        frames: FrameTable,
+    ) -> Kernel<M> {
         Kernel {
             machine,
             cpus,
@@ -106,6 +113,7 @@ impl<M: Machine> Kernel<M> {
             processes: ids::ProcessIds::new(process_numbers),
             roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null() }) }; MAX_ROOTS],
             tours: forget::Tours::new(),
+            frames,
             graves: spin::Mutex::new(AtomicLink::null()),
         }
     }

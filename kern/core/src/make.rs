@@ -11,12 +11,13 @@ use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
+use kern_base::paging::{Entry, Links, TABLE_BYTES};
 use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
-use smp::door::{KernelObject, Piece, RawWord, Ref, Region};
+use smp::door::{KernelObject, Piece, RawWord, Ref, Region, Table};
 
 use crate::caps::Place;
 use crate::{Answer, Cx, MachineObject, Me, Refusal, Result};
@@ -46,6 +47,30 @@ pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
     })
 }
 
+/// The pages of a frame.
+#[derive(Clone, Copy)]
+struct Pages {
+    log2: u8,
+    count: u32,
+}
+
+impl Pages {
+    /// From a size: the base-2 logarithm of a page in the low byte, above it how many, 0 for one.
+    fn of(size: u64) -> Option<Pages> {
+        let (log2, count) = (size as u8, u32::try_from(size >> 8).ok()?.max(1));
+        let most = match log2 {
+            abi::PAGE_LOG2 => abi::FRAME_PAGES_MAX,
+            abi::LARGE_PAGE_LOG2 => 1,
+            _ => return None,
+        };
+        (count <= most).then_some(Pages { log2, count })
+    }
+
+    fn bytes(self) -> u64 {
+        u64::from(self.count) << self.log2
+    }
+}
+
 /// What to make.
 #[derive(Clone, Copy)]
 pub struct Recipe {
@@ -60,7 +85,7 @@ impl Recipe {
             u8::try_from(raw_type).ok().and_then(ObjType::from_raw).ok_or(Refusal::argument(0))?;
         let fits = match object_type {
             ObjType::Untyped => (12..=40).contains(&size),
-            ObjType::Frame => size == 12 || size == 21,
+            ObjType::Frame => Pages::of(size).is_some(),
             ObjType::CNode | ObjType::Process => (1..=ENTRIES_MAX).contains(&size),
             ObjType::VSpace => (1..=4096).contains(&size),
             ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
@@ -79,8 +104,8 @@ impl Recipe {
     /// Bytes that making one object writes, about.
     fn bytes(self) -> u64 {
         match self.object_type {
-            ObjType::Frame => 1 << self.size,
-            ObjType::VSpace => (1 + self.size) * PAGE,
+            ObjType::Frame => Pages::of(self.size).map_or(0, Pages::bytes),
+            ObjType::VSpace => (1 + self.size) * TABLE_BYTES,
             ObjType::CNode => self.size * size_of::<Slot>() as u64,
             ObjType::Process => self.size * size_of::<TaskNumber>() as u64,
             ObjType::Group => (self.size & 0xffff) * 8 + (self.size >> 16) * size_of::<Exposure>() as u64,
@@ -182,7 +207,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             ObjType::Untyped => {
                 self.make_untyped(region, root, recipe.size as u8, slot, parent).ok_or_else(full)
             }
-            ObjType::Frame => self.make_frame(region, root, recipe.size as u8, slot, parent).ok_or_else(full),
+            ObjType::Frame => {
+                let pages = Pages::of(recipe.size).ok_or(Refusal::argument(1))?;
+                self.make_frame(region, root, pages, slot, parent).ok_or_else(full)
+            }
             ObjType::VSpace => self.make_vspace(region, root, recipe.size, slot, parent).ok_or_else(full),
             ObjType::CNode => {
                 let (head, tail) = carve_pair::<CNode, Slot>(region, recipe.size).ok_or_else(full)?;
@@ -243,7 +271,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
     ) -> Option<()> {
-        let (head, block) = carve_block::<Untyped>(region, log2)?;
+        let (head, block) = carve_block::<Untyped>(region, 1 << log2, 1 << log2)?;
         self.place(head, Untyped::new(root, log2, block.into_region()), |o| &o.header, slot, parent)
     }
 
@@ -251,14 +279,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         self,
         region: &Region,
         root: RootId,
-        log2: u8,
+        pages: Pages,
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
     ) -> Option<()> {
-        let (head, mut block) = carve_block::<Frame>(region, log2)?;
+        let Pages { log2, count } = pages;
+        let (head, mut block) = carve_block::<Frame>(region, pages.bytes(), 1 << log2)?;
         block.zero();
         let base = self.k.machine.phys(block.base());
-        self.place(head, Frame::new(root, base, log2), |o| &o.header, slot, parent)
+        let frame = head.emplace(self.pin(), Frame::new(root, base, log2, count))?;
+        for info in (0..u64::from(count)).filter_map(|n| self.k.frames.get(self.pin(), frame.get().page(n))) {
+            info.get().give(frame, 0);
+        }
+        self.fill_first(slot, frame, &frame.get().header, parent);
+        Some(())
     }
 
     fn make_vspace(
@@ -270,18 +304,29 @@ impl<'k, M: Machine> Cx<'k, M> {
         parent: Ref<'k, Slot>,
     ) -> Option<()> {
         let seen_bytes = self.k.cpu_count() as u64 * 8;
-        if !fits(region, &[size_of::<VSpace>() as u64, seen_bytes], (1 + pool) * PAGE, PAGE) {
+        let tops = [size_of::<VSpace>() as u64, seen_bytes];
+        if !fits(region, &tops, (1 + pool) * TABLE_BYTES, PAGE) {
             return None;
         }
         let head = region.carve_top(size_of::<VSpace>() as u64)?;
-        let seen = region.carve_top(seen_bytes)?;
-        let seen = seen.emplace_slice(|_| AtomicU64::new(0))?;
-        let mut tables = region.carve((1 + pool) * PAGE, PAGE)?;
-        tables.zero();
-        let top = self.k.machine.phys(tables.base());
-        let cr3 = self.k.machine.init_root_table(top);
-        let first = kern_base::memory::Phys(top.0 + PAGE);
-        self.place(head, VSpace::new(root, cr3, first, pool as u32, seen), |o| &o.header, slot, parent)
+        let seen = region.carve_top(seen_bytes)?.emplace_slice(|_| AtomicU64::new(0))?;
+        let tables = region.carve((1 + pool) * TABLE_BYTES, PAGE)?;
+        let vspace = self.new_vspace(root, tables, seen)?;
+        self.place(head, vspace, |o| &o.header, slot, parent)
+    }
+
+    /// A VSpace whose tables and links fill a piece of memory.
+    pub fn new_vspace(self, root: RootId, mut piece: Piece, seen: Table<AtomicU64>) -> Option<VSpace> {
+        let base = self.k.machine.phys(piece.base());
+        let count = piece.size() / TABLE_BYTES;
+        let entries = piece.split(count * PAGE)?.emplace_slice(|_| Entry::default())?;
+        let links = piece.emplace_slice(|_| Links::default())?;
+        let cr3 = self.k.machine.init_root_table(base, &mut |index, entry| {
+            if let Some(slot) = entries.get(self.pin(), index) {
+                slot.get().store(entry);
+            }
+        });
+        Some(VSpace::new(root, cr3, entries, links, base, seen))
     }
 
     fn make_group(
@@ -325,12 +370,12 @@ fn carve_for<T>(region: &Region) -> Option<Piece> {
 }
 
 /// Room for a `T`, and a block of memory that it is to stand for.
-fn carve_block<T>(region: &Region, log2: u8) -> Option<(Piece, Piece)> {
+fn carve_block<T>(region: &Region, bytes: u64, align: u64) -> Option<(Piece, Piece)> {
     let head = size_of::<T>() as u64;
-    if !fits(region, &[head], 1 << log2, 1 << log2) {
+    if !fits(region, &[head], bytes, align) {
         return None;
     }
-    Some((region.carve_top(head)?, region.carve(1 << log2, 1 << log2)?))
+    Some((region.carve_top(head)?, region.carve(bytes, align)?))
 }
 
 /// Room for a `T` and, behind it, a table of `entries` `E`.

@@ -14,7 +14,7 @@
 //! deletes, revokes or resets next goes on from there.
 
 use abi::{Cap, Error, ObjType, Rights, Target};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::fence;
 use kern_base::cpu::Mail;
 use kern_base::group::Group;
@@ -345,30 +345,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(process) = vspace.get().process.get(self.pin()) {
             self.end_process(me, process)?;
         }
-        for _ in 0..WORK_BOUND {
-            match vspace.get().mappings.get(self.pin()) {
-                Some(record) => {
-                    self.take_away(record);
-                }
-                None => {
-                    let tours = &self.k.tours;
-                    let _ = vspace.get().leave.compare_exchange(0, tours.stamp() + 1, AcqRel, Relaxed);
-                    self.forget_everywhere(me, vspace.get().leave.load(Acquire) - 1)?;
-                    return self.release_going(vspace);
-                }
-            }
-        }
-        Err(Refusal::More)
-    }
-
-    fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
-        for record in crate::spaces::records(frame) {
-            if let Some(stamp) = self.take_away(record) {
-                self.forget_everywhere(me, stamp)?;
-                self.release_record(record);
-            }
-        }
-        Ok(())
+        self.end_mappings(me, vspace)
     }
 
     fn end_group(self, me: Me<'k>, group: Ref<'k, Group>) -> Result<()> {

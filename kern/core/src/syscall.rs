@@ -122,6 +122,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::Wait => self.wait(me, args),
             Op::Yield => self.yield_now(me),
             Op::YieldTo => self.yield_to(me, args.target()),
+            Op::Map => self.map(me).map(|()| Answer::DONE),
+            Op::Unmap => self.unmap(me).map(|()| Answer::DONE),
             Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
             _ => self.invoke_object(op, me, args),
         }
@@ -167,8 +169,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::SchedBind => self.sched_bind(me, args.cap(), args.cap1()),
             Op::SchedInfo => self.sched_info(me, args.cap()),
             Op::NotificationBind => self.notification_bind(me, args.cap(), args.cap1()),
-            Op::Map => self.map(me, args.cap(), args.cap1(), args.a2, args.a3),
-            Op::Unmap => self.unmap(me, args.cap(), args.cap1(), args.a2, args.a3),
+            Op::Protect => self.protect(me).map(|()| Answer::DONE),
             Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
             Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
             Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),

@@ -131,14 +131,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::BadState.into());
         }
         let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
-        crate::spaces::check_user_range(utcb, abi::UTCB_SIZE as u64)?;
+        crate::spaces::check_user_range(utcb, abi::UTCB_SIZE as u64, abi::UTCB_SIZE as u64)?;
         let (number, generation) = self.take_number(task, process)?;
         let id = TaskId::new(process.get().key(), number, generation);
         task.get().id.store(id.raw(), SeqCst);
         // Who destroys one of the two marks it and then looks for the other.
         fence(SeqCst);
         let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
-        let mapped = if dying { Err(Error::Dying.into()) } else { self.map_utcb(task, vspace, utcb) };
+        let mapped = if dying { Err(Error::Dying.into()) } else { self.map_utcb(task, vspace, utcb, cpu) };
         if let Err(refusal) = mapped {
             task.get().id.store(0, SeqCst);
             self.drop_number(process, number);
@@ -159,13 +159,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(id)
     }
 
-    fn map_utcb(self, task: Ref<'k, Task>, vspace: Ref<'k, VSpace>, at: u64) -> Result<()> {
+    fn map_utcb(self, task: Ref<'k, Task>, vspace: Ref<'k, VSpace>, at: u64, home: CpuId) -> Result<()> {
         let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin())).addr() as u64);
         let _guard = vspace.get().lock.lock();
         if self.is_stale(vspace.get()) {
             return Err(Refusal::More);
         }
-        Ok(self.k.machine.map(vspace.get(), at, page, 12, Access { write: true, execute: false })?)
+        vspace.get().add_home(home);
+        self.map_plain(vspace, at, page, Access::Write)
     }
 
     fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {

@@ -5,48 +5,21 @@ use core::sync::atomic::Ordering;
 
 use abi::Error;
 use abi::trace::Event;
-use kern_base::machine::{Access, FaultEnd, Machine};
-use kern_base::memory::{Phys, VSpace};
+use kern_base::machine::{FaultEnd, Machine};
+use kern_base::memory::Phys;
+use kern_base::paging::Pte;
 use kern_base::task::VectorArea;
 use smp::cpu::{CpuId, Pin};
 
 use crate::cpu::{percpu, time, vector};
 use crate::dev::{exit, lapic, logport};
-use crate::layout::{DIRECT_MAP, PAGE};
+use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
-use crate::mem::table::{DirectMap, MapError, TableMemory};
 use crate::mem::tlb;
-use crate::mem::user::{PageSize, Rights, UserSpace};
 use crate::trap::WAKE;
 
 /// The machine. All its state is the hardware's and this crate's.
 pub struct Pc;
-
-/// The user half of a VSpace. The caller holds its lock.
-fn space(vspace: &VSpace) -> UserSpace<'static, DirectMap> {
-    // SAFETY: a VSpace's root table lives as long as the VSpace and was prepared by
-    // `init_root_table`; `Machine` asks callers of map and unmap to hold its lock.
-    unsafe { UserSpace::open(&DirectMap, vspace.cr3() & !tlb::NO_FLUSH & !tlb::PCID_MASK) }
-}
-
-/// The next frame of a VSpace's table pool, zeroed since it was made.
-fn take_table(vspace: &VSpace) -> Option<u64> {
-    let next = vspace.pool_used.load(Ordering::Relaxed);
-    if next >= vspace.pool_len {
-        return None;
-    }
-    vspace.pool_used.store(next + 1, Ordering::Relaxed);
-    Some(vspace.pool.0 + u64::from(next) * PAGE)
-}
-
-fn error_of(error: MapError) -> Error {
-    match error {
-        MapError::Occupied => Error::Mapped,
-        MapError::NoTable => Error::NoTables,
-        MapError::NotMapped | MapError::BadAddress => Error::BadAddress,
-        MapError::WriteAndExecute => Error::WriteExecute,
-    }
-}
 
 /// Why nobody handled a fault.
 struct Unhandled(Option<Error>);
@@ -91,43 +64,21 @@ impl Machine for Pc {
         DIRECT_MAP + at.0
     }
 
-    fn init_root_table(&self, root: Phys) -> u64 {
-        // SAFETY: the caller hands a zeroed page of its own to become a root table.
-        let table = unsafe { DirectMap.table(root.0) };
-        for (entry, kernel) in table.0[256..].iter().zip(kernel::top_half()) {
-            entry.store(kernel.load(Ordering::Relaxed), Ordering::Relaxed);
+    fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64 {
+        for (index, kernel) in (256..).zip(kernel::top_half()) {
+            set(index, Pte(kernel.load(Ordering::Relaxed)));
         }
         let pcid = percpu::this().map_or(0, |cpu| tlb::take_pcid(cpu.features));
         let keep = if pcid != 0 { tlb::NO_FLUSH } else { 0 };
-        root.0 | u64::from(pcid) | keep
+        at.0 | u64::from(pcid) | keep
     }
 
     fn end_space(&self, cr3: u64) {
         tlb::give_pcid((cr3 & tlb::PCID_MASK) as u16);
     }
 
-    fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error> {
-        let size = PageSize::from_log2(log2).ok_or(Error::BadArgument)?;
-        let rights = Rights { write: access.write, execute: access.execute, device: false };
-        space(vspace).map(va, at.0, size, rights, &mut || take_table(vspace)).map_err(error_of)
-    }
-
-    fn drop_empty_table(&self, vspace: &VSpace, va: u64) -> bool {
-        space(vspace).drop_empty_table(va)
-    }
-
-    fn unmap(&self, vspace: &VSpace, va: u64, log2: u8) -> bool {
-        let Some(size) = PageSize::from_log2(log2) else { return false };
-        let was = space(vspace).unmap(va, size).is_ok();
-        if was {
-            let cr3 = vspace.cr3() & !tlb::NO_FLUSH;
-            if tlb::current() == cr3 {
-                tlb::flush_page(va);
-            } else if let Some(cpu) = percpu::this() {
-                tlb::flush_space(cpu.features, cr3);
-            }
-        }
-        was
+    fn forget_page(&self, address: u64) {
+        tlb::flush_page(address);
     }
 
     fn forget_translations(&self, leave: bool) {

@@ -3,6 +3,7 @@
 //! `kern/gdb/aurora.py` reads [`AURORA_WORDS`] by the names of its fields.
 
 use abi::ProcessKey;
+use kern_base::paging;
 use kern_base::slot::BADGE_BITS;
 use kern_base::task::PLAIN;
 use smp::door::{ADDR_SHIFT, OBJECT_ALIGN, RIGHTS_BITS, RIGHTS_SHIFT, TYPE_MASK};
@@ -29,6 +30,9 @@ pub struct Words {
     key_shift: u32,
     node_free: u32,
     direct_map: u64,
+    /// In an entry of a page table, and in the note of one.
+    page_plain: u64,
+    table_level_mask: u64,
 }
 
 // The word of a task's state is packed by `state_half`: these say the same, and are checked against it.
@@ -63,4 +67,6 @@ static AURORA_WORDS: Words = Words {
     key_shift: 64 - ProcessKey::BITS,
     node_free: smp::mailbox::FREE,
     direct_map: DIRECT_MAP,
+    page_plain: paging::PLAIN,
+    table_level_mask: paging::LEVEL_MASK,
 };

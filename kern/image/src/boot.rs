@@ -8,8 +8,9 @@ use core::sync::atomic::AtomicU32;
 
 use abi::BOOT_UNTYPED_MAX;
 use kern_base::cpu::{self, CpuBlock, CpuEntry, Mail};
+use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
-use kern_base::memory::Untyped;
+use kern_base::memory::{Phys, Untyped};
 use kern_base::task::Task;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
 use kern_hal::boot::Boot;
@@ -29,7 +30,7 @@ pub const BOOT_ROOT: RootId = RootId(MAX_ROOTS as u16 - 1);
 /// Processes that can exist at a time.
 const PROCESS_NUMBERS: usize = 1 << 16;
 /// Room for process 1 and what belongs to it: CNode, tables, stack, image.
-const PROCESS_1_ROOM: u64 = 4 << 20;
+const PROCESS_1_ROOM: u64 = 6 << 20;
 /// Smallest block that becomes an Untyped.
 const UNTYPED_MIN_LOG2: u32 = 16;
 
@@ -97,6 +98,13 @@ pub fn resume_call(_: &CpuEntry, task: Ref<'_, Task>) -> ! {
     unsafe { trap::entry::resume_call(task.get()) }
 }
 
+/// The same where the system call answers nothing but its success, and no other task has run since.
+#[inline(always)]
+pub fn done(_: &CpuEntry, task: Ref<'_, Task>) -> ! {
+    // SAFETY: as in `resume`; called for the task that entered, whose context is the CPU's.
+    unsafe { ipc_fast::entry::done(task.get()) }
+}
+
 /// The boot archive's bytes.
 pub fn archive_bytes(module: Range) -> &'static [u8] {
     // SAFETY: the loader put the archive there, the direct map shows it, boot keeps its range out of
@@ -120,12 +128,36 @@ pub fn make(boot: &'static Boot) -> Option<Made> {
     let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
     let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<AtomicU32>()) as u64, 64)?;
     let numbers = numbers.emplace_slice(|_| AtomicU32::new(0))?;
-    KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers));
+    let frames = make_frames()?;
+    KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers, frames));
     #[cfg(feature = "trace")]
     make_rings(boot)?;
     let region = take(PROCESS_1_ROOM)?;
     let descriptors = take((BOOT_UNTYPED_MAX * size_of::<Untyped>()) as u64)?;
     Some(Made { region, untypeds: make_untypeds(&descriptors) })
+}
+
+/// Makes the frame table of the memory that is free now, the largest range first.
+#[inline(never)]
+fn make_frames() -> Option<FrameTable> {
+    let mut free = heapless::Vec::<Range, RANGES_MAX>::new();
+    kernel::with_free_memory(|memory| {
+        for range in memory.ranges() {
+            let smaller = free.iter().position(|other| other.size() < range.size()).unwrap_or(free.len());
+            if free.is_full() {
+                free.pop();
+            }
+            // Of more ranges than there is room for, the smallest are left out, and become no Untypeds.
+            let _ = free.insert(smaller, *range);
+        }
+    });
+    let mut ranges = heapless::Vec::<FrameRange, RANGES_MAX>::new();
+    for range in free {
+        let bytes = range.size() / abi::PAGE_SIZE * size_of::<FrameInfo>() as u64;
+        let infos = take(bytes)?.carve(bytes, 64)?.emplace_slice(|_| FrameInfo::default())?;
+        ranges.push(FrameRange::new(Phys(range.start()), infos)).ok()?;
+    }
+    Some(FrameTable::new(ranges))
 }
 
 /// Gives every CPU its ring of events: as many as the boot option `trace_events` says.
@@ -176,7 +208,8 @@ fn make_untypeds(descriptors: &Region) -> heapless::Vec<Ref<'static, Untyped>, B
     });
     blocks.sort_unstable_by_key(|(log2, at)| (core::cmp::Reverse(*log2), *at));
     let mut untypeds = heapless::Vec::new();
-    for (log2, at) in blocks {
+    let known = |at| boot_context().is_some_and(|cx| cx.k.frames.get(cx.pin(), Phys(at)).is_some());
+    for &(log2, at) in blocks.iter().filter(|(_, at)| known(*at)) {
         let root = RootId(untypeds.len() as u16);
         // SAFETY: free memory after boot, each block once, shown by the direct map; nothing else takes from the
         // free list any more.

@@ -90,8 +90,31 @@ impl ipc_fast::entry::Handlers for Handlers {
     }
 
     #[inline(always)]
+    fn direct(entry: &mut CpuEntry, op: Op, me: Ptr<Task>, args: [u64; 4]) -> ! {
+        let cx = context(entry);
+        let me = me.get(cx.pin());
+        if cx.do_at_once(op, me, args).is_some() {
+            boot::done(entry, me);
+        }
+        do_at_leisure(entry, op)
+    }
+
+    #[inline(always)]
     fn switch(entry: &mut CpuEntry) -> ! {
         leave(entry)
+    }
+}
+
+/// Serves a system call as the entry code does, and leaves the kernel.
+#[cold]
+#[inline(never)]
+fn do_at_leisure(entry: &mut CpuEntry, op: Op) -> ! {
+    let cx = context(entry);
+    let before = cx.hot.current.get(cx.pin());
+    cx.on_system_call(op);
+    match before {
+        Some(me) if cx.hot.current.is(me) => boot::resume_call(entry, me),
+        _ => leave(entry),
     }
 }
 

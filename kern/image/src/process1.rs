@@ -11,6 +11,7 @@ use elf::ElfBytes;
 use elf::endian::LittleEndian;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Phys, VSpace};
+use kern_base::paging::TABLE_BYTES;
 use kern_base::process::{Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
@@ -83,14 +84,11 @@ pub fn start(boot: &'static Boot, made: &Made) -> Result<(), Why> {
     let first = First { cx, region: &made.region, vspace };
     let entry = first.load(find_init(archive)?)?;
     first.map_archive(module.start(), module.size())?;
-    first.map_zeroed(abi::INIT_STACK_TOP - abi::INIT_STACK_SIZE, abi::INIT_STACK_SIZE, WRITE)?;
+    first.map_zeroed(abi::INIT_STACK_TOP - abi::INIT_STACK_SIZE, abi::INIT_STACK_SIZE, Access::Write)?;
     first.map_boot_page(boot, made, archive.len() as u64)?;
     let objects = first.objects(made)?;
     first.start(objects, entry)
 }
-
-const READ: Access = Access { write: false, execute: false };
-const WRITE: Access = Access { write: true, execute: false };
 
 fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
     let archive = tar_no_std::TarArchiveRef::new(archive).map_err(|_| Why::NoArchive)?;
@@ -99,13 +97,9 @@ fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
 }
 
 fn make_vspace(cx: Cx<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpace>> {
-    let mut tables = region.carve((1 + TABLE_POOL) * PAGE_SIZE, PAGE_SIZE)?;
-    tables.zero();
-    let top = cx.k.machine.phys(tables.base());
-    let cr3 = cx.k.machine.init_root_table(top);
-    let pool = Phys(top.0 + PAGE_SIZE);
+    let tables = region.carve((1 + TABLE_POOL) * TABLE_BYTES, PAGE_SIZE)?;
     let seen = region.carve(cx.k.cpu_count() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
-    carve(region, cx.pin(), VSpace::new(BOOT_ROOT, cr3, pool, TABLE_POOL as u32, seen))
+    carve(region, cx.pin(), cx.new_vspace(BOOT_ROOT, tables, seen)?)
 }
 
 fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {
@@ -141,7 +135,12 @@ impl First<'_> {
         if !address.is_multiple_of(PAGE_SIZE) {
             return Err(Why::BadElf("a segment does not start on a page"));
         }
-        let access = Access { write: flags & elf::abi::PF_W != 0, execute: flags & elf::abi::PF_X != 0 };
+        let access = match (flags & elf::abi::PF_W != 0, flags & elf::abi::PF_X != 0) {
+            (false, false) => Access::Read,
+            (true, false) => Access::Write,
+            (false, true) => Access::Execute,
+            (true, true) => return Err(Why::BadElf("a segment is writable and executable")),
+        };
         let pages = size.div_ceil(PAGE_SIZE);
         for page in 0..pages {
             let start = (page * PAGE_SIZE) as usize;
@@ -163,7 +162,7 @@ impl First<'_> {
 
     fn map(&self, at: u64, phys: Phys, access: Access) -> Result<(), Why> {
         let _guard = self.vspace.get().lock.lock();
-        Ok(self.cx.k.machine.map(self.vspace.get(), at, phys, 12, access)?)
+        Ok(self.cx.map_plain(self.vspace, at, phys, access)?)
     }
 
     fn map_zeroed(&self, at: u64, size: u64, access: Access) -> Result<(), Why> {
@@ -176,7 +175,7 @@ impl First<'_> {
             return Err(Why::BadElf("the boot archive does not start on a page"));
         }
         (0..size.div_ceil(PAGE_SIZE)).try_for_each(|page| {
-            self.map(abi::ARCHIVE_VA + page * PAGE_SIZE, Phys(start + page * PAGE_SIZE), READ)
+            self.map(abi::ARCHIVE_VA + page * PAGE_SIZE, Phys(start + page * PAGE_SIZE), Access::Read)
         })
     }
 
@@ -201,7 +200,7 @@ impl First<'_> {
             page.cmdline[..line.len()].copy_from_slice(line);
         };
         piece.emplace_filled(self.cx.pin(), fill).ok_or(Why::NoMemory)?;
-        self.map(abi::BOOT_PAGE_VA, phys, READ)
+        self.map(abi::BOOT_PAGE_VA, phys, Access::Read)
     }
 
     fn objects(&self, made: &Made) -> Result<Objects, Why> {

@@ -237,13 +237,51 @@ impl Notification {
 }
 
 impl VSpace {
+    /// Maps all pages of a frame.
     pub fn map(&self, frame: &Frame, address: u64, access: Access) -> Result<()> {
-        invoke(Op::Map, self.arg(), frame.arg(), address, access.bits())
+        self.map_pages(frame, address, access, Pages::ALL)
     }
 
-    pub fn unmap(&self, frame: &Frame, address: u64) -> Result<()> {
-        invoke(Op::Unmap, self.arg(), frame.arg(), address, 0)
+    pub fn map_pages(&self, frame: &Frame, address: u64, access: Access, pages: Pages) -> Result<()> {
+        self.on_pages(Op::Map, frame, address, access.bits(), pages)
     }
+
+    /// Unmaps all pages of a frame. Afterwards no CPU sees them there.
+    pub fn unmap(&self, frame: &Frame, address: u64) -> Result<()> {
+        self.unmap_pages(frame, address, Pages::ALL)
+    }
+
+    pub fn unmap_pages(&self, frame: &Frame, address: u64, pages: Pages) -> Result<()> {
+        self.on_pages(Op::Unmap, frame, address, 0, pages)
+    }
+
+    /// Changes what all pages of a frame allow.
+    pub fn protect(&self, frame: &Frame, address: u64, access: Access) -> Result<()> {
+        self.protect_pages(frame, address, access, Pages::ALL)
+    }
+
+    pub fn protect_pages(&self, frame: &Frame, address: u64, access: Access, pages: Pages) -> Result<()> {
+        self.on_pages(Op::Protect, frame, address, access.bits(), pages)
+    }
+
+    fn on_pages(&self, op: Op, frame: &Frame, address: u64, how: u64, pages: Pages) -> Result<()> {
+        let mut args = Args::plain(op, self.arg(), frame.arg(), address, how);
+        args.r9 = pages.first;
+        args.r10 = pages.count;
+        syscall(args).check().map(|_| ())
+    }
+}
+
+/// Some pages of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pages {
+    pub first: u64,
+    /// 0: all from there on.
+    pub count: u64,
+}
+
+impl Pages {
+    pub const ALL: Pages = Pages { first: 0, count: 0 };
 }
 
 /// Where a record goes.

@@ -7,6 +7,7 @@ use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
+use kern_base::paging::Pte;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
@@ -14,9 +15,9 @@ use kern_base::slot::{CNode, Slot};
 use smp::door::Ref;
 
 use crate::caps::is_claimed;
+use crate::dump::Dump;
 use crate::dump::names::{Object, for_tree};
 use crate::dump::text::Text;
-use crate::dump::{Dump, LIST_MAX};
 
 impl<'k, M: Machine> Dump<'_, 'k, M> {
     pub fn describe(&self, text: &mut Text<'_, M>, object: Object) {
@@ -24,7 +25,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         match object {
             Object::Untyped(object) => self.untyped(text, object.get(pin).get()),
             Object::CNode(object) => self.cnode(text, object.get(pin).get()),
-            Object::VSpace(object) => self.vspace(text, object.get(pin).get()),
+            Object::VSpace(object) => self.vspace(text, object.get(pin)),
             Object::Frame(object) => self.frame(text, object.get(pin).get()),
             Object::Process(object) => self.process(text, object.get(pin).get()),
             Object::Task(object) => self.task(text, object.get(pin)),
@@ -67,30 +68,45 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.end_list();
     }
 
-    /// Tables are named by how many are in use: what they say stands in the list of mappings.
-    fn vspace(&self, text: &mut Text<'_, M>, vspace: &VSpace) {
-        self.header(text, &vspace.header);
-        self.name(text, "of", vspace.process.addr());
-        text.number("tables", u64::from(vspace.pool_used.load(Relaxed)));
-        text.number("generation", vspace.generation.load(Relaxed));
-        text.number("leave", vspace.leave.load(Relaxed));
-        let _guard = vspace.lock.lock();
-        for (key, first) in [("mappings", &vspace.mappings), ("going", &vspace.going)] {
-            text.list(key);
-            let pin = self.cx.pin();
-            for mapping in core::iter::successors(first.get(pin), |m| m.get().next.get(pin)).take(LIST_MAX) {
-                text.item(mapping.get().address.load(Relaxed));
-                self.names.write(text, mapping.get().frame.addr());
-            }
-            text.end_list();
+    /// Tables are named by how many are in use: what they say stands in the list of pages, with the Frame each is of
+    /// and the number of the page there.
+    fn vspace(&self, text: &mut Text<'_, M>, vspace: Ref<'k, VSpace>) {
+        let space = vspace.get();
+        self.header(text, &space.header);
+        self.name(text, "of", space.process.addr());
+        text.number("tables", u64::from(space.used.load(Relaxed)));
+        text.number("generation", space.generation.load(Relaxed));
+        text.number("leave", space.leave.load(Relaxed));
+        text.flag("stale", self.cx.is_stale(space));
+        let _guard = space.lock.lock();
+        text.list("pages");
+        for number in 0..space.used.load(Relaxed) as usize {
+            self.cx.pages_of(vspace, number, |address, spot| self.page(text, address, spot.load()));
+        }
+        text.end_list();
+    }
+
+    fn page(&self, text: &mut Text<'_, M>, address: u64, entry: Pte) {
+        text.item(address | entry.access() as u64);
+        let info = self.cx.k.frames.get(self.cx.pin(), entry.at()).filter(|_| !entry.is_plain());
+        if let Some(frame) = info.and_then(|info| info.get().owner.load(self.cx.pin()).get::<Frame>()) {
+            self.names.write(text, frame.addr());
+            text.named("+", (entry.at().0 - frame.get().base.0) >> frame.get().log2);
         }
     }
 
     fn frame(&self, text: &mut Text<'_, M>, frame: &Frame) {
         self.header(text, &frame.header);
         text.number("log2", u64::from(frame.log2));
-        text.number("writable", u64::from(frame.writable.load(Relaxed)));
-        text.number("executable", u64::from(frame.executable.load(Relaxed)));
+        text.number("pages", u64::from(frame.pages));
+        let counts = |n| self.cx.k.frames.get(self.cx.pin(), frame.page(n)).map(|info| info.get().glance());
+        let counts = (0..u64::from(frame.pages)).filter_map(counts);
+        let sums = counts.fold([0; 3], |[mapped, writable, executable], c| {
+            [mapped + c.mapped(), writable + c.writable(), executable + c.executable()]
+        });
+        for (key, sum) in ["mapped", "writable", "executable"].into_iter().zip(sums) {
+            text.number(key, sum);
+        }
     }
 
     fn process(&self, text: &mut Text<'_, M>, process: &Process) {

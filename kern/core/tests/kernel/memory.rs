@@ -1,10 +1,11 @@
 //! Address spaces, case by case: who may still remember what.
 
-use abi::{ObjType, Op};
+use abi::{Cap, ObjType, Op};
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::scene::Scene;
-use crate::world::Tcb;
+use crate::world::make::{INIT, at};
+use crate::world::{Regs, Tcb};
 
 const PAGE: u64 = 0x6000_0000;
 
@@ -53,13 +54,191 @@ fn an_empty_table_makes_room_for_a_large_page() {
     let space = s.process.vspace.arg();
     s.w.must(0, Op::Map, &[space, small.arg(), PAGE, 0]);
     let refused = s.w.ask(0, Op::Map, &[space, large.arg(), PAGE, 0]);
-    assert_eq!(refused, Err((abi::Error::Mapped, 0)), "a small page is there");
+    assert_eq!(refused, Err((abi::Error::Mapped, PAGE)), "a small page is there");
     s.w.must(0, Op::Unmap, &[space, small.arg(), PAGE, 0]);
     s.w.must(0, Op::Map, &[space, large.arg(), PAGE, 0]);
     let refused = s.w.ask(0, Op::Map, &[space, small.arg(), PAGE, 0]);
-    assert_eq!(refused, Err((abi::Error::Mapped, 0)), "a large page is there");
+    assert_eq!(refused, Err((abi::Error::Mapped, PAGE)), "a large page is there");
     s.w.must(0, Op::Unmap, &[space, large.arg(), PAGE, 0]);
     s.w.must(0, Op::Map, &[space, small.arg(), PAGE, 0]);
+}
+
+/// Maps page 0 of a frame somewhere, or not.
+fn map(s: &mut Scene, space: Cap, frame: Cap, at: u64, how: u64) -> Result<(), (abi::Error, u64)> {
+    s.w.ask(0, Op::Map, &[space.arg(), frame.arg(), at, how]).map(|_| ())
+}
+
+#[test]
+fn a_frame_is_found_wherever_it_is_mapped() {
+    let mut s = Scene::new(2);
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    let spaces = [s.process.vspace, s.w.process().vspace, s.w.process().vspace];
+    let places: Vec<(Cap, u64)> =
+        spaces.iter().flat_map(|space| (0..4).map(|n| (*space, PAGE + n * 4096))).collect();
+    for (space, at) in &places {
+        assert_eq!(map(&mut s, *space, frame, *at, 0), Ok(()));
+    }
+    // From the middle of the list, its head and its tail.
+    for n in [5, 11, 0, 6] {
+        let (space, at) = places[n];
+        s.w.must(0, Op::Unmap, &[space.arg(), frame.arg(), at, 0]);
+        assert_eq!(map(&mut s, space, frame, at, 0), Ok(()), "it is free again");
+    }
+    s.delete(frame);
+    let other = s.w.make(0, ObjType::Frame, 12);
+    for (space, at) in places {
+        assert_eq!(map(&mut s, space, other, at, 0), Ok(()), "nothing is mapped at {at:#x}");
+    }
+}
+
+#[test]
+fn a_run_is_mapped_in_parts() {
+    let mut s = Scene::new(2);
+    let frame = s.w.make(0, ObjType::Frame, 12 | 200 << 8);
+    let space = s.process.vspace.arg();
+    let start = 0x5fff_0000;
+    s.w.must(0, Op::Map, &[space, frame.arg(), start, 1]);
+    let middle = s.w.ask(0, Op::Map, &[space, frame.arg(), start - 4096, 1, 0, 2]);
+    assert_eq!(middle, Err((abi::Error::Mapped, start)), "the first page of it is mapped");
+    let past = s.w.ask(0, Op::Unmap, &[space, frame.arg(), start, 0, 1, 3]);
+    assert_eq!(past, Err((abi::Error::BadAddress, start)), "page 1 is not mapped there");
+    s.w.must(0, Op::Unmap, &[space, frame.arg(), start + 100 * 4096, 0, 100, 0]);
+    s.w.must(0, Op::Unmap, &[space, frame.arg(), start, 0, 0, 100]);
+    s.w.must(0, Op::Unmap, &[space, frame.arg(), start - 4096, 0, 0, 1]);
+    for (first, count, wrong) in [(200, 0, 4), (0, 201, 5), (199, 2, 5), (u64::MAX, 1, 4), (1, u64::MAX, 5)] {
+        let refused = s.w.ask(0, Op::Map, &[space, frame.arg(), PAGE, 0, first, count]);
+        assert_eq!(refused, Err((abi::Error::BadArgument, wrong)), "{count} pages from {first}");
+    }
+}
+
+#[test]
+fn nobody_writes_what_others_execute() {
+    let mut s = Scene::new(2);
+    let (writer, _) = s.running(1, 10);
+    assert!(s.w.runs(1, &writer));
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    let space = s.process.vspace;
+    assert_eq!(map(&mut s, space, frame, PAGE, 1), Ok(()));
+    assert!(s.w.touch(1, PAGE), "CPU 1 may write");
+    assert_eq!(map(&mut s, INIT.vspace, frame, PAGE, 2), Err((abi::Error::WriteExecute, PAGE)));
+    // The check after every entry watches that the other CPU has forgotten it in between.
+    s.w.must(0, Op::Protect, &[space.arg(), frame.arg(), PAGE, 2]);
+    assert_eq!(map(&mut s, INIT.vspace, frame, PAGE, 1), Err((abi::Error::WriteExecute, PAGE)));
+    assert_eq!(map(&mut s, INIT.vspace, frame, PAGE, 2), Ok(()));
+    let both = s.w.ask(0, Op::Protect, &[space.arg(), frame.arg(), PAGE, 1]);
+    assert_eq!(both, Err((abi::Error::WriteExecute, PAGE)), "it is executable elsewhere");
+    s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), frame.arg(), PAGE, 0]);
+    assert!(s.w.touch(1, PAGE));
+    s.w.must(0, Op::Protect, &[space.arg(), frame.arg(), PAGE, 1]);
+    assert!(s.w.touch(1, PAGE));
+    assert_eq!(s.w.remembered(1, PAGE).map(|page| (page.write, page.execute)), Some((true, false)));
+}
+
+#[test]
+fn a_long_run_is_protected_whole() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    assert!(s.w.runs(1, &user));
+    let frame = s.w.make(0, ObjType::Frame, 12 | 200 << 8);
+    let space = s.process.vspace.arg();
+    s.w.must(0, Op::Map, &[space, frame.arg(), PAGE, 1]);
+    let pages = || (0..200).map(|n| PAGE + n * 4096);
+    for (how, wanted) in [(2, (false, true)), (0, (false, false)), (1, (true, false)), (2, (false, true))] {
+        assert!(pages().all(|at| s.w.touch(1, at)));
+        s.w.must(0, Op::Protect, &[space, frame.arg(), PAGE, how]);
+        for at in pages() {
+            assert!(s.w.touch(1, at));
+            let seen = s.w.remembered(1, at).map(|page| (page.write, page.execute));
+            assert_eq!(seen, Some(wanted), "{at:#x} with access {how}");
+        }
+    }
+    assert!(pages().all(|at| s.w.touch(1, at)));
+    s.w.must(0, Op::Unmap, &[space, frame.arg(), PAGE, 0]);
+    assert!(pages().all(|at| !s.w.touch(1, at)), "nothing is left");
+}
+
+/// A frame that a program of CPU 1 can write, and remembers so.
+fn written(s: &mut Scene) -> Cap {
+    let (writer, _) = s.running(1, 10);
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    let space = s.process.vspace;
+    assert_eq!(map(s, space, frame, PAGE, 1), Ok(()));
+    assert!(s.w.runs(1, &writer) && s.w.touch(1, PAGE), "CPU 1 may write");
+    frame
+}
+
+#[test]
+fn nobody_executes_what_a_cpu_may_still_write() {
+    let mut s = Scene::new(3);
+    let frame = written(&mut s);
+    s.w.summon(0);
+    s.w.issue(0, Regs::op(Op::Unmap, &[s.process.vspace.arg(), frame.arg(), PAGE, 0]));
+    assert!(s.w.remembered(1, PAGE).is_some(), "CPU 1 has not heard of it");
+    s.w.summon(2);
+    // The check after every entry watches that it is not executable yet.
+    s.w.issue(2, Regs::op(Op::Map, &[INIT.vspace.arg(), frame.arg(), PAGE, 2]));
+    let other = s.w.agent(2);
+    assert!(!other.is_through(), "it waits");
+    s.w.run();
+    assert!(s.w.remembered(1, PAGE).is_none());
+    assert_eq!(s.w.result(&other).result().map(|_| ()), Ok(()));
+    s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), frame.arg(), PAGE, 0]);
+}
+
+#[test]
+fn two_protect_the_same_pages() {
+    let mut s = Scene::new(3);
+    let (user, _) = s.running(1, 10);
+    let frame = s.w.make(0, ObjType::Frame, 12 | 2 << 8);
+    let space = s.process.vspace.arg();
+    s.w.must(0, Op::Map, &[space, frame.arg(), PAGE, 1]);
+    assert!(s.w.runs(1, &user) && s.w.touch(1, PAGE) && s.w.touch(1, PAGE + 4096));
+    s.w.summon(0);
+    s.w.issue(0, Regs::op(Op::Protect, &[space, frame.arg(), PAGE + 4096, 0, 1, 1]));
+    // The first page has to be forgotten, and the second by another's doing.
+    s.w.summon(2);
+    s.w.issue(2, Regs::op(Op::Protect, &[space, frame.arg(), PAGE, 0]));
+    s.w.run();
+    for agent in [s.w.agent(0), s.w.agent(2)] {
+        assert_eq!(s.w.result(&agent).result().map(|_| ()), Ok(()));
+    }
+    assert!(s.w.remembered(1, PAGE).is_none() && s.w.remembered(1, PAGE + 4096).is_none());
+}
+
+#[test]
+fn a_frame_that_is_being_deleted_is_mapped_no_more() {
+    let mut s = Scene::new(3);
+    let frame = written(&mut s);
+    s.w.summon(0);
+    s.w.issue(0, Regs::op(Op::CapDelete, &[at(frame)]));
+    assert!(s.w.remembered(1, PAGE).is_some(), "CPU 1 has not heard of it");
+    s.w.summon(2);
+    s.w.issue(2, Regs::op(Op::Map, &[INIT.vspace.arg(), frame.arg(), PAGE, 0]));
+    let other = s.w.agent(2);
+    assert_eq!(s.w.result(&other).error(), Some(abi::Error::Dying));
+    s.w.run();
+    assert!(s.w.remembered(1, PAGE).is_none());
+}
+
+#[test]
+fn a_space_that_ends_lets_go_of_frames() {
+    let mut s = Scene::new(2);
+    let frames = [s.w.make(0, ObjType::Frame, 12 | 3 << 8), s.w.make(0, ObjType::Frame, 21)];
+    let other = s.w.process();
+    for (frame, at) in frames.into_iter().zip([PAGE, PAGE + (4 << 20)]) {
+        assert_eq!(map(&mut s, other.vspace, frame, at, 1), Ok(()));
+        assert_eq!(map(&mut s, INIT.vspace, frame, at, 1), Ok(()));
+        let refused = map(&mut s, INIT.vspace, frame, at + (8 << 20), 2);
+        assert_eq!(refused, Err((abi::Error::WriteExecute, at + (8 << 20))));
+        s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), frame.arg(), at, 0]);
+    }
+    s.delete(other.process);
+    s.delete(other.vspace);
+    for (frame, at) in frames.into_iter().zip([PAGE, PAGE + (4 << 20)]) {
+        assert_eq!(map(&mut s, INIT.vspace, frame, at, 2), Ok(()), "nobody writes it any more");
+        s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), frame.arg(), at, 0]);
+        s.delete(frame);
+    }
 }
 
 #[test]

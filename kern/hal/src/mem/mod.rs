@@ -3,7 +3,6 @@
 pub mod pcids;
 pub mod ranges;
 pub mod table;
-pub mod user;
 
 #[cfg(target_os = "none")]
 pub mod kernel;

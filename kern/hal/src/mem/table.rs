@@ -1,8 +1,8 @@
-//! Walking and changing page tables, for the kernel's own half and for user address spaces.
+//! Walking and changing page tables, for the kernel's own half. (Those of user address spaces are kernel objects:
+//! `kern_base::paging`.)
 //!
 //! A table is 512 atomic words, because the hardware reads them (and sets accessed and dirty bits)
-//! at any time. Who may change them is the caller's business: the boot CPU while booting, then the
-//! holder of the VSpace's lock. An entry is always written whole, so hardware sees old or new.
+//! at any time. Who may change them is the caller's business: the boot CPU while booting. An entry is always written whole, so hardware sees old or new.
 //!
 //! Nothing here flushes a TLB: the callers know who may hold what.
 
@@ -150,29 +150,6 @@ impl<'m, M: TableMemory> Space<'m, M> {
         Ok(())
     }
 
-    /// Takes the page at `at` (its first address) away.
-    pub fn unmap(&self, at: u64, level: u32) -> Result<Leaf, MapError> {
-        let entry = self.leaf_entry(at, level)?;
-        Ok(Leaf::new(entry.swap(0, Ordering::AcqRel), level))
-    }
-
-    /// Takes away the table that stands where a page of `level` at `at` would be, if it is empty; whether it
-    /// was. It may be used again once nobody walks it any more.
-    pub fn drop_empty(&self, at: u64, level: u32) -> bool {
-        let Ok(entry) = self.entry(at, level, None) else { return false };
-        let value = entry.load(Ordering::Acquire);
-        if !present(value) || is_leaf(value, level) {
-            return false;
-        }
-        // SAFETY: as in `lookup`.
-        let below = unsafe { self.mem.table(value & ADDRESS) };
-        let empty = below.0.iter().all(|entry| !present(entry.load(Ordering::Acquire)));
-        if empty {
-            entry.store(0, Ordering::Release);
-        }
-        empty
-    }
-
     /// Changes the flags of the page at `at`; gives the old ones.
     pub fn protect(&self, at: u64, level: u32, flags: Flags) -> Result<Leaf, MapError> {
         let entry = self.leaf_entry(at, level)?;
@@ -221,23 +198,6 @@ impl<'m, M: TableMemory> Space<'m, M> {
         }
     }
 
-    /// Shows every table below the first `slots` entries of the root, children first, root excluded;
-    /// `f` may free them once nothing walks the tables any more.
-    pub fn for_each_table(&self, slots: usize, f: &mut dyn FnMut(u64)) {
-        self.tables_below(self.root, 4, slots, f);
-    }
-
-    fn tables_below(&self, table: u64, level: u32, slots: usize, f: &mut dyn FnMut(u64)) {
-        for i in 0..slots {
-            // SAFETY: as in `lookup`.
-            let entry = unsafe { self.mem.table(table) }.0[i].load(Ordering::Acquire);
-            if present(entry) && !is_leaf(entry, level) {
-                self.tables_below(entry & ADDRESS, level - 1, 512, f);
-                f(entry & ADDRESS);
-            }
-        }
-    }
-
     /// The entry of `level` for `at`; makes the tables on the way where it may.
     fn entry(
         &self,
@@ -272,5 +232,79 @@ impl<'m, M: TableMemory> Space<'m, M> {
         let entry = self.entry(at, level, None).map_err(|_| MapError::NotMapped)?;
         let value = entry.load(Ordering::Relaxed);
         if present(value) && is_leaf(value, level) { Ok(entry) } else { Err(MapError::NotMapped) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    /// Tables in host memory; table `i` has physical address `i * 4096`.
+    struct Host {
+        tables: Vec<Box<Table>>,
+        used: Cell<u64>,
+    }
+
+    impl Host {
+        fn new(count: usize) -> Host {
+            let table = || Box::new(Table([const { AtomicU64::new(0) }; 512]));
+            Host { tables: (0..count).map(|_| table()).collect(), used: Cell::new(0) }
+        }
+
+        fn take(&self) -> Option<u64> {
+            self.used.set(self.used.get() + 1);
+            (self.used.get() < self.tables.len() as u64).then(|| self.used.get() * 4096)
+        }
+    }
+
+    impl TableMemory for Host {
+        unsafe fn table(&self, at: u64) -> &Table {
+            &self.tables[(at / 4096) as usize]
+        }
+    }
+
+    const FLAGS: Flags = Flags::WRITABLE.union(Flags::NO_EXECUTE);
+
+    #[test]
+    fn pages_of_two_sizes_do_not_overlap() {
+        let host = Host::new(8);
+        // SAFETY: table 0 of the host memory.
+        let space = unsafe { Space::open(&host, 0, Flags::PRESENT | Flags::WRITABLE) };
+        let mut take = || host.take();
+        space.map(0x20_0000, 0x40_0000, 2, FLAGS, &mut take).unwrap();
+        let leaf = space.lookup(0x20_1000).unwrap();
+        assert_eq!((leaf.frame, leaf.level), (0x40_0000, 2));
+        assert_eq!(space.map(0x20_1000, 0, 1, FLAGS, &mut take), Err(MapError::Occupied));
+        assert!(space.protect(0x20_0000, 2, Flags::NO_EXECUTE).unwrap().flags.contains(FLAGS));
+        assert!(!space.lookup(0x20_0000).unwrap().flags.contains(Flags::WRITABLE));
+        assert_eq!(space.protect(0x20_0000, 1, FLAGS), Err(MapError::NotMapped));
+        assert_eq!(space.map(0x1001, 0, 1, FLAGS, &mut take), Err(MapError::BadAddress));
+    }
+
+    #[test]
+    fn running_out_of_tables_is_an_error() {
+        let host = Host::new(3);
+        // SAFETY: table 0 of the host memory.
+        let space = unsafe { Space::open(&host, 0, Flags::PRESENT) };
+        assert_eq!(space.map(0x1000, 0, 1, FLAGS, &mut || host.take()), Err(MapError::NoTable));
+    }
+
+    #[test]
+    fn a_split_page_maps_the_same() {
+        let host = Host::new(8);
+        // SAFETY: table 0 of the host memory.
+        let space = unsafe { Space::open(&host, 0, Flags::PRESENT | Flags::WRITABLE) };
+        let mut take = || host.take();
+        let flags = Flags::WRITABLE | Flags::NO_EXECUTE | Flags::GLOBAL;
+        space.map(0x4000_0000, 0x8000_0000, 3, flags, &mut take).unwrap();
+        space.split(0x4020_3000, 1, &mut take).unwrap();
+        for (at, level) in [(0x4020_3000, 1), (0x4020_0000, 1), (0x4040_0000, 2), (0x4000_0000, 2)] {
+            let leaf = space.lookup(at).unwrap();
+            assert_eq!((leaf.frame, leaf.level), (at + 0x4000_0000, level));
+            assert!(leaf.flags.contains(flags));
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! found none free: a CR3 with it always flushes.
 
 use x86_64::VirtAddr;
-use x86_64::instructions::tlb::{self, InvPcidCommand, Pcid};
+use x86_64::instructions::tlb::{self, InvPcidCommand};
 use x86_64::registers::control::{Cr3, Cr4, Cr4Flags};
 
 use super::pcids::{PCIDS, Pcids};
@@ -74,32 +74,5 @@ pub fn flush_everything(features: Features) {
         }
     } else {
         flush_current();
-    }
-}
-
-/// Drops the translations of the address space with `cr3`, current or not.
-pub fn flush_space(features: Features, cr3: u64) {
-    let now = current();
-    if now == cr3 {
-        return flush_current();
-    }
-    let pcid = cr3 & PCID_MASK;
-    if pcid == 0 {
-        // Nothing of it can be left: whoever leaves or enters PCID 0 flushes it.
-        return;
-    }
-    match Pcid::new(pcid as u16) {
-        // SAFETY: INVPCID is there; dropping translations is always allowed.
-        Ok(pcid) if features.contains(Features::INVPCID) => unsafe {
-            tlb::flush_pcid(InvPcidCommand::Single(pcid));
-        },
-        _ => {
-            // SAFETY: through its tables and back. They exist as long as the PCID is taken, and the
-            // kernel's half is the same in both.
-            unsafe {
-                switch_to(cr3);
-                switch_to(now);
-            }
-        }
     }
 }

@@ -35,6 +35,8 @@ pub enum Word {
     TaskClient,
     /// An Untyped from which the server makes its own Notification.
     Untyped,
+    /// Slot of the client's frame.
+    Frame,
     ClientCpu,
     ServerCpu,
     /// Tasks that meet before measuring, and (in the first block) how many did.

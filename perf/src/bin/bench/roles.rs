@@ -6,6 +6,7 @@ use perf::mark::{self, BEGIN, END, OP, REGION_BUSY, mark, mark_pairs};
 use user_rt::arch::fast::{self, Short};
 use user_rt::arch::{self, Args, syscall};
 use user_rt::cap::{Group, Handle, Notification, Untyped};
+use user_rt::layout::SHARED_VA;
 use user_rt::spawn::own;
 use user_rt::utcb;
 
@@ -117,6 +118,34 @@ pub extern "C" fn yield_server(index: u64) -> ! {
     loop {
         fast::on(Op::YieldTo, other);
     }
+}
+
+/// What came of mapping a frame and of unmapping it.
+struct Mapped {
+    there: MsgInfo,
+    gone: MsgInfo,
+}
+
+impl Verdict for Mapped {
+    fn good(&self) -> bool {
+        self.there.0 | self.gone.0 == 0
+    }
+
+    fn info(&self) -> MsgInfo {
+        if self.there.0 == 0 { self.gone } else { self.there }
+    }
+}
+
+/// Where nothing else is, and a run of 512 pages fills one page table.
+const MAP_VA: u64 = SHARED_VA + 0x4000_0000;
+
+/// Maps a frame to be written, then unmaps it.
+pub extern "C" fn map_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let (space, frame) = (own::vspace().arg(), slot(block, Word::Frame));
+    let map = Args::plain(Op::Map, space, frame, MAP_VA, 1);
+    let unmap = Args::plain(Op::Unmap, space, frame, MAP_VA, 0);
+    measure(block, || Mapped { there: syscall(map).info, gone: syscall(unmap).info })
 }
 
 /// Calls with four words in registers.

@@ -65,6 +65,8 @@ pub struct Row {
     pub server_reports: bool,
     /// A task of low priority on the server's CPU.
     pub background: Option<Entry>,
+    /// Pages of 4 KiB of the frame that the client has; 0: it has none.
+    pub pages: u64,
     pub spaces: Spaces,
     pub cpus: Cpus,
     /// The server handles the client's faults.
@@ -86,6 +88,7 @@ impl Row {
             server,
             server_reports: false,
             background: None,
+            pages: 0,
             spaces: Spaces::Same,
             cpus: Cpus::Local,
             faults: false,
@@ -134,6 +137,8 @@ fn local() -> Vec<Row> {
         },
         Row::call("call_reply_64w", long_client, long_server),
         Row { faults: true, ..Row::call("fault_null", fault_client, fault_server) },
+        Row { pages: 1, ..Row::new("map_unmap_1p", operation, map_client, None) },
+        Row { pages: 512, ..Row::new("map_unmap_512p", operation, map_client, None) },
     ]
     .into()
 }

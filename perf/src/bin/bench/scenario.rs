@@ -7,7 +7,7 @@ use abi::{Cap, Counter, Rights, Target, machine_rights};
 use perf::shared::Shared;
 use user_rt::arch;
 use user_rt::boot;
-use user_rt::cap::{Group, Handle, Notification, Task, Untyped};
+use user_rt::cap::{Frame, Group, Handle, Notification, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::layout::{FREE_SLOTS, slot};
 use user_rt::spawn::{
@@ -313,6 +313,10 @@ fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowErr
     block.set(Word::NoteServer, u64::from(server_waits.0));
     let memory: Untyped = at("making an Untyped", stage.nursery.make(12))?;
     block.set(Word::Untyped, u64::from(memory.cap().0));
+    if row.pages > 0 {
+        let frame: Frame = at("making a frame", stage.nursery.make(12 | row.pages << 8))?;
+        block.set(Word::Frame, u64::from(frame.cap().0));
+    }
     Ok(())
 }
 

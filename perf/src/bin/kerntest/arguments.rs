@@ -94,6 +94,8 @@ const WANTS: &[Want] = &[
     want(Op::Map, 1, FRAME, Rights::MAP),
     want(Op::Unmap, 0, VSPACE, Rights::MAP),
     want(Op::Unmap, 1, FRAME, Rights::MAP),
+    want(Op::Protect, 0, VSPACE, Rights::MAP),
+    want(Op::Protect, 1, FRAME, Rights::MAP),
     want(Op::MachineLog, 0, MACHINE, machine_rights::LOG),
     want(Op::MachineExit, 0, MACHINE, machine_rights::EXIT),
     want(Op::MachineCounter, 0, MACHINE, machine_rights::INFO),

@@ -86,6 +86,18 @@ pub extern "C" fn keep_reading(number: u64) -> ! {
     }
 }
 
+/// Writes at an address for ever, and counts.
+pub extern "C" fn keep_writing(number: u64) -> ! {
+    let block = Block::at(number as u32);
+    let address = block.note(0).load(Relaxed) as *mut u8;
+    loop {
+        // SAFETY: as above.
+        unsafe { address.write_volatile(1) };
+        block.note(1).fetch_add(1, Relaxed);
+        arch::pause();
+    }
+}
+
 /// Writes ever further down its stack.
 pub extern "C" fn overflow(_: u64) -> ! {
     let mut place = 0u8;

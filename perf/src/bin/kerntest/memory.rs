@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::{Error, PAGE_SIZE, USER_TOP};
 use user_rt::arch::memory;
 use user_rt::cap::{Access, Frame, Handle, VSpace};
+use user_rt::invoke::Pages;
 use user_rt::layout::SHARED_VA;
 use user_rt::spawn::own;
 
@@ -16,8 +17,9 @@ use crate::{expect, expect_eq, tests};
 
 tests! {
     forbidden_addresses write_needs_write execute_needs_execute the_own_image_is_w_xor_x
-    a_frame_in_two_processes six_mappings_and_no_more tables_run_out large_frames
-    unmapping_reaches_every_cpu deleting_a_frame_unmaps_it the_utcb_is_data
+    a_frame_in_two_processes a_frame_in_many_places a_run_of_pages tables_run_out large_frames
+    unmapping_reaches_every_cpu protecting_reaches_every_cpu deleting_a_frame_unmaps_it the_utcb_is_data
+    what_is_protected
 }
 
 /// Holes in every process of this program.
@@ -109,19 +111,90 @@ fn a_frame_in_two_processes(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn six_mappings_and_no_more(lab: &mut Lab<'_>) -> Outcome {
+fn a_frame_in_many_places(lab: &mut Lab<'_>) -> Outcome {
+    const PLACES: u64 = 600;
     let frame: Frame = lab.nursery.make(12)?;
     let at = |n: u64| HOLE + n * PAGE_SIZE;
-    for n in 0..6 {
+    for n in 0..PLACES {
         own::vspace().map(&frame, at(n), Access::Read)?;
     }
-    let seventh = own::vspace().map(&frame, at(6), Access::Read).map_err(|r| (r.error, r.detail));
-    expect_eq!(seventh, Err((Error::Full, 6)), "a seventh mapping");
-    own::vspace().unmap(&frame, at(3))?;
-    own::vspace().map(&frame, at(6), Access::Read)?;
-    for n in [0, 1, 2, 4, 5, 6] {
+    let refused = own::vspace().map(&frame, at(PLACES), Access::Execute);
+    expect_eq!(refused, Ok(()), "executing what nobody writes");
+    let refused = own::vspace().map(&frame, at(PLACES + 1), Access::Write).map_err(|r| (r.error, r.detail));
+    expect_eq!(refused, Err((Error::WriteExecute, at(PLACES + 1))), "writing what somebody executes");
+    // In an order in which each has been first, last and in between.
+    for n in (0..=PLACES).map(|n| n * 7 % (PLACES + 1)) {
         own::vspace().unmap(&frame, at(n))?;
     }
+    own::vspace().map(&frame, at(0), Access::Write)?;
+    own::vspace().unmap(&frame, at(0))?;
+    Ok(())
+}
+
+fn a_run_of_pages(lab: &mut Lab<'_>) -> Outcome {
+    const COUNT: u64 = 512;
+    let frame: Frame = lab.nursery.make(12 | COUNT << 8)?;
+    let words_of = |at: u64, pages: u64| {
+        // SAFETY: mapped, writable, and unmapped only when nothing looks at it any more.
+        unsafe { memory::mapped_words(at, (pages * PAGE_SIZE / 8) as usize) }
+    };
+    own::vspace().map(&frame, HOLE, Access::Write)?;
+    let words = words_of(HOLE, COUNT);
+    expect!(words.iter().all(|word| word.load(Relaxed) == 0), "it is not clear");
+    for (n, page) in words.chunks_exact((PAGE_SIZE / 8) as usize).enumerate() {
+        page[n].store(n as u64 + 1, Relaxed);
+    }
+    // A part of it elsewhere, off the boundary of a page table.
+    let elsewhere = HOLE + LARGE - 5 * PAGE_SIZE;
+    let part = Pages { first: 100, count: 50 };
+    let refused =
+        own::vspace().map_pages(&frame, elsewhere, Access::Read, part).map_err(|r| (r.error, r.detail));
+    expect_eq!(refused, Err((Error::Mapped, elsewhere)), "over the end of the first");
+    own::vspace().unmap_pages(&frame, elsewhere, Pages { first: COUNT - 5, count: 5 })?;
+    own::vspace().map_pages(&frame, elsewhere, Access::Read, part)?;
+    for (n, page) in (100..).zip(words_of(elsewhere, 50).chunks_exact((PAGE_SIZE / 8) as usize)) {
+        expect_eq!(page[n].load(Relaxed), n as u64 + 1, "page {n}");
+    }
+    let wrong = own::vspace().unmap_pages(&frame, elsewhere, Pages { first: 99, count: 1 });
+    expect_eq!(
+        wrong.map_err(|r| (r.error, r.detail)),
+        Err((Error::BadAddress, elsewhere)),
+        "page 99 is not there"
+    );
+    own::cnode().delete(frame.cap())?;
+    let other: Frame = lab.nursery.make(12 | COUNT << 8)?;
+    own::vspace().map(&other, HOLE, Access::Write)?;
+    own::vspace().unmap(&other, HOLE)?;
+    Ok(())
+}
+
+fn what_is_protected(lab: &mut Lab<'_>) -> Outcome {
+    for (from, to, entry, wanted) in [
+        (Access::Write, Access::Read, fate::write as user_rt::spawn::Entry, Fate::Dead),
+        (Access::Read, Access::Write, fate::write, Fate::Alive),
+        (Access::Execute, Access::Read, fate::jump, Fate::Dead),
+        (Access::Write, Access::Execute, fate::jump, Fate::Alive),
+        (Access::Write, Access::Execute, fate::write, Fate::Dead),
+    ] {
+        let victim = victim(lab)?;
+        let frame: Frame = lab.nursery.make(12)?;
+        memory::with_frame(&own::vspace(), &frame, |bytes| bytes.fill(0xc3))?;
+        vspace(lab, &victim)?.map(&frame, HOLE, from)?;
+        vspace(lab, &victim)?.protect(&frame, HOLE, to)?;
+        expect_eq!(lab.fate(&victim, entry, HOLE + 100)?, wanted, "{from:?}, then {to:?}");
+        lab.reset()?;
+    }
+    let frame: Frame = lab.nursery.make(12)?;
+    own::vspace().map(&frame, HOLE, Access::Execute)?;
+    own::vspace().map(&frame, HOLE + PAGE_SIZE, Access::Read)?;
+    let refused =
+        own::vspace().protect(&frame, HOLE + PAGE_SIZE, Access::Write).map_err(|r| (r.error, r.detail));
+    expect_eq!(refused, Err((Error::WriteExecute, HOLE + PAGE_SIZE)), "what is executed elsewhere");
+    let refused =
+        own::vspace().protect(&frame, HOLE + 2 * PAGE_SIZE, Access::Read).map_err(|r| (r.error, r.detail));
+    expect_eq!(refused, Err((Error::BadAddress, HOLE + 2 * PAGE_SIZE)), "where nothing is mapped");
+    own::vspace().unmap(&frame, HOLE)?;
+    own::vspace().unmap(&frame, HOLE + PAGE_SIZE)?;
     Ok(())
 }
 
@@ -137,8 +210,7 @@ fn tables_run_out(lab: &mut Lab<'_>) -> Outcome {
                 Err(refusal) => break refusal.error,
             }
         };
-        let wanted = if mapped == 6 { Error::Full } else { Error::NoTables };
-        expect_eq!((mapped, refusal), (tables / 3, wanted), "with {tables} tables");
+        expect_eq!((mapped, refusal), (tables / 3, Error::NoTables), "with {tables} tables");
         own::cnode().delete(vspace.cap())?;
     }
     Ok(())
@@ -175,6 +247,16 @@ fn unmapping_reaches_every_cpu(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
+/// The same for a writer, and what it may do.
+fn protecting_reaches_every_cpu(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in 0..lab.cpus.min(4) {
+        stop(lab, cpu, Access::Write, fate::keep_writing, |lab, wanted, frame| {
+            Ok(vspace(lab, wanted)?.protect(frame, HOLE, Access::Read)?)
+        })?;
+    }
+    Ok(())
+}
+
 fn deleting_a_frame_unmaps_it(lab: &mut Lab<'_>) -> Outcome {
     for cpu in 0..lab.cpus.min(4) {
         stop_a_reader(lab, cpu, |_, _, frame| Ok(own::cnode().delete(frame.cap())?))?;
@@ -182,29 +264,36 @@ fn deleting_a_frame_unmaps_it(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-fn stop_a_reader(
+fn stop_a_reader(lab: &mut Lab<'_>, cpu: u32, end: impl Fn(&Lab<'_>, &Wanted, &Frame) -> Outcome) -> Outcome {
+    stop(lab, cpu, Access::Read, fate::keep_reading, end)
+}
+
+/// A task on a CPU that uses a page all the time is stopped by what `end` does.
+fn stop(
     lab: &mut Lab<'_>,
     cpu: u32,
-    stop: impl Fn(&Lab<'_>, &Wanted, &Frame) -> Outcome,
+    access: Access,
+    user: user_rt::spawn::Entry,
+    end: impl Fn(&Lab<'_>, &Wanted, &Frame) -> Outcome,
 ) -> Outcome {
     let wanted = Wanted { place: lab.process(false)?, cpu, ..Wanted::default() };
     let frame: Frame = lab.nursery.make(12)?;
-    vspace(lab, &wanted)?.map(&frame, HOLE, Access::Read)?;
+    vspace(lab, &wanted)?.map(&frame, HOLE, access)?;
     let number = PUPPETS_MAX - 1;
     let block = Block::at(number);
     block.clear();
     block.note(0).store(HOLE, Relaxed);
-    let task = lab.task(&wanted, fate::keep_reading, u64::from(number))?.task;
+    let task = lab.task(&wanted, user, u64::from(number))?.task;
     task.resume()?;
     let reads = || block.note(1).load(Relaxed);
     while reads() < 100 {
         lab.sleep(100_000);
     }
-    stop(lab, &wanted, &frame)?;
+    end(lab, &wanted, &frame)?;
     let after = reads();
     lab.sleep(1_000_000);
     // The one that was under way may still have been counted.
-    expect!(reads() <= after + 1, "on CPU {cpu}: {} reads after it was unmapped", reads() - after);
+    expect!(reads() <= after + 1, "on CPU {cpu}: {} uses after it was taken away", reads() - after);
     lab.reset()?;
     Ok(())
 }

@@ -57,7 +57,7 @@ fn every_type_fills_and_empties_it_the_same_way(lab: &mut Lab<'_>) -> Outcome {
     fills_twice::<Untyped>(lab, 12, 25)?;
     fills_twice::<Frame>(lab, 12, 25)?;
     fills_twice::<CNode>(lab, 64, 40)?;
-    fills_twice::<VSpace>(lab, 2, 8)?;
+    fills_twice::<VSpace>(lab, 2, 3)?;
     fills_twice::<Process>(lab, 16, 100)?;
     fills_twice::<Task>(lab, 0, 15)?;
     fills_twice::<SchedContext>(lab, 0, 200)?;

@@ -52,7 +52,7 @@ fn retype_sizes(lab: &mut Lab<'_>) -> Outcome {
     }
     let bad: &[(ObjType, &[u64])] = &[
         (ObjType::Untyped, &[0, 11, 41, 64, u64::MAX]),
-        (ObjType::Frame, &[0, 11, 13, 20, 22, 30, u64::MAX]),
+        (ObjType::Frame, &[0, 11, 13, 20, 22, 30, 12 | 513 << 8, 21 | 2 << 8, 12 | 1 << 40, u64::MAX]),
         (ObjType::CNode, &[0, 0x1_0001, u64::MAX]),
         (ObjType::VSpace, &[0, u64::MAX]),
         (ObjType::Process, &[0, u64::MAX]),
@@ -196,10 +196,10 @@ fn map_addresses(lab: &mut Lab<'_>) -> Outcome {
     let twice = lab.run(&puppet, &map(HOLE, 1))?;
     expect_eq!(twice.error(), Some(Error::Mapped), "mapping over a mapping");
     // Writable here, so executable nowhere; and the other way round.
-    refused(lab, &puppet, &map(HOLE + 0x1000, 2), Error::WriteExecute, 0)?;
+    refused(lab, &puppet, &map(HOLE + 0x1000, 2), Error::WriteExecute, HOLE + 0x1000)?;
     accepted(lab, &puppet, &unmap(HOLE))?;
     accepted(lab, &puppet, &map(HOLE, 2))?;
-    refused(lab, &puppet, &map(HOLE + 0x1000, 1), Error::WriteExecute, 0)?;
+    refused(lab, &puppet, &map(HOLE + 0x1000, 1), Error::WriteExecute, HOLE + 0x1000)?;
     accepted(lab, &puppet, &unmap(HOLE))
 }
 

@@ -14,7 +14,7 @@ const KINDS: [(ObjType, u64); 12] = [
     (ObjType::Reply, 0),
     (ObjType::SchedContext, 0),
     (ObjType::Frame, 12),
-    (ObjType::Frame, 12),
+    (ObjType::Frame, 12 | 3 << 8),
     (ObjType::CNode, 8),
     (ObjType::CNode, 8),
     (ObjType::Untyped, 13),
@@ -96,8 +96,15 @@ impl Cast {
                 Op::UntypedReset,
                 &[if b.is_multiple_of(2) { MEMORY } else { of(ObjType::Untyped) }.arg()],
             ),
-            8 | 9 => Regs::op(Op::Map, &[SPACE.arg(), of(ObjType::Frame).arg(), page, u64::from(b / 4 % 3)]),
-            10 => Regs::op(Op::Unmap, &[SPACE.arg(), of(ObjType::Frame).arg(), page, 0]),
+            8..11 => {
+                let frame = of(ObjType::Frame).arg();
+                let (access, first, count) = (u64::from(b / 4 % 3), u64::from(b / 16 % 3), u64::from(b / 64));
+                match what {
+                    10 if b % 16 < 6 => Regs::op(Op::Unmap, &[SPACE.arg(), frame, page, 0, first, count]),
+                    10 => Regs::op(Op::Protect, &[SPACE.arg(), frame, page, access, first, count]),
+                    _ => Regs::op(Op::Map, &[SPACE.arg(), frame, page, access, first, count]),
+                }
+            }
             11 => {
                 let (at, cpu) = (UTCBS + u64::from(a % 8) * 4096, u64::from(b) % self.world.cpus() as u64);
                 Regs::op(Op::TaskConfigure, &[of(ObjType::Task).arg(), SELF.arg(), at, cpu])

@@ -1,4 +1,5 @@
-//! The machine of the host tests: a clock turned by hand, page tables as a map, one TLB per CPU.
+//! The machine of the host tests: a clock turned by hand, and one TLB per CPU. Page tables are the kernel's own, in
+//! the test's memory.
 //!
 //! The TLB is tagged: it keeps translations by PCID, as hardware may, until it is told to drop them. There
 //! are few PCIDs, so that they change hands often and some address spaces have none.
@@ -7,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use abi::Error;
-use kern_base::machine::{Access, FaultEnd, Machine};
-use kern_base::memory::{Phys, VSpace};
+use kern_base::machine::{FaultEnd, Machine};
+use kern_base::memory::Phys;
+use kern_base::paging::Pte;
 use kern_base::task::VectorArea;
 use smp::cpu::CpuId;
 
@@ -40,9 +41,6 @@ pub struct Hardware {
     /// CPUs that were interrupted and have not taken the interrupt yet.
     pub wakes: BTreeSet<usize>,
     pub timers: BTreeMap<usize, u64>,
-    pub pages: BTreeMap<Where, Page>,
-    /// Table frames in use: space, level, first address.
-    tables: BTreeSet<(u64, u8, u64)>,
     /// What each CPU remembers of the tables.
     pub tlb: BTreeMap<usize, Tlb>,
     /// CR3 of each CPU, where it is that of a VSpace.
@@ -51,8 +49,6 @@ pub struct Hardware {
     pub log: Vec<(u8, Vec<u8>)>,
     /// Faults that ended a process.
     pub fault_ends: Vec<FaultEnd>,
-    /// Lets that many calls of `map` succeed before one fails; `None`: none fails.
-    pub map_fails_after: Option<usize>,
 }
 
 /// The machine; `cpu` is the CPU whose turn it is.
@@ -67,37 +63,20 @@ impl Fake {
         self.hardware.lock().unwrap_or_else(|broken| broken.into_inner())
     }
 
-    /// Prepares a root table for process 1.
-    pub fn init(&self, root: u64) -> u64 {
-        self.init_root_table(Phys(root))
-    }
-
     fn here(&self) -> usize {
         self.cpu.load(Relaxed)
     }
 }
 
 impl Hardware {
-    /// Tables that a page needs and does not have yet: one of each level below the root.
-    fn missing_tables(&self, space: u64, va: u64, log2: u8) -> Vec<(u64, u8, u64)> {
-        let levels: &[u8] = if log2 == 12 { &[39, 30, 21] } else { &[39, 30] };
-        levels.iter().map(|l| (space, *l, va >> l)).filter(|t| !self.tables.contains(t)).collect()
-    }
-
-    fn overlaps(&self, space: u64, va: u64, log2: u8) -> bool {
-        let end = va + (1 << log2);
-        self.pages.iter().any(|((s, at), page)| *s == space && *at < end && va < *at + (1 << page.log2))
-    }
-
-    /// A memory access of the program on `cpu`: fills the TLB.
-    pub fn touch(&mut self, cpu: usize, va: u64) -> bool {
+    /// A memory access of the program on `cpu`, for which the tables have `page`: fills the TLB.
+    pub fn touch(&mut self, cpu: usize, va: u64, page: Option<Page>) -> bool {
         let Some(space) = self.cr3.get(&cpu).copied() else { return false };
         let tlb = self.tlb.entry(cpu).or_default();
         if let Some((of, page)) = tlb.get(&(space & PCID_MASK, va)) {
             assert!(*of == space, "cpu{cpu} in {space:#x} sees {page:x?} of {of:#x}");
             return true;
         }
-        let page = self.pages.get(&(space, va)).copied();
         page.map(|page| tlb.insert((space & PCID_MASK, va), (space, page)));
         page.is_some()
     }
@@ -162,15 +141,12 @@ impl Machine for Fake {
         at.0
     }
 
-    fn init_root_table(&self, root: Phys) -> u64 {
+    fn init_root_table(&self, at: Phys, _set: &mut dyn FnMut(usize, Pte)) -> u64 {
         let mut hardware = self.hardware();
-        let same = |space: u64| space & !(PCID_MASK | NO_FLUSH) == root.0;
-        let stale = hardware.remembers(same);
+        let stale = hardware.remembers(|space| space & !(PCID_MASK | NO_FLUSH) == at.0);
         assert!(stale.is_none(), "cpu{stale:?} remembers what a new root table's predecessor mapped");
-        hardware.pages.retain(|(space, _), _| !same(*space));
-        hardware.tables.retain(|(space, ..)| !same(*space));
         let pcid = (1..=PCIDS).find(|pcid| hardware.pcids.insert(*pcid));
-        pcid.map_or(root.0, |pcid| root.0 | pcid | NO_FLUSH)
+        pcid.map_or(at.0, |pcid| at.0 | pcid | NO_FLUSH)
     }
 
     fn end_space(&self, cr3: u64) {
@@ -185,49 +161,11 @@ impl Machine for Fake {
         );
     }
 
-    fn map(&self, vspace: &VSpace, va: u64, at: Phys, log2: u8, access: Access) -> Result<(), Error> {
-        let mut hardware = self.hardware();
-        assert!(vspace.lock.is_locked(), "tables are changed without the lock");
-        assert!(!(access.write && access.execute), "writable and executable");
-        if let Some(left) = &mut hardware.map_fails_after {
-            *left = left.checked_sub(1).ok_or(Error::NoTables)?;
-        }
-        let space = vspace.cr3();
-        if hardware.overlaps(space, va, log2)
-            || log2 == 21 && hardware.tables.contains(&(space, 21, va >> 21))
-        {
-            return Err(Error::Mapped);
-        }
-        let missing = hardware.missing_tables(space, va, log2);
-        let used = vspace.pool_used.load(Relaxed);
-        if used + missing.len() as u32 > vspace.pool_len {
-            return Err(Error::NoTables);
-        }
-        vspace.pool_used.store(used + missing.len() as u32, Relaxed);
-        hardware.tables.extend(missing);
-        let page = Page { at, log2, write: access.write, execute: access.execute };
-        hardware.pages.insert((space, va), page);
-        Ok(())
-    }
-
-    fn drop_empty_table(&self, vspace: &VSpace, va: u64) -> bool {
-        assert!(vspace.lock.is_locked(), "tables are changed without the lock");
-        let mut hardware = self.hardware();
-        let space = vspace.cr3();
-        !hardware.overlaps(space, va, 21) && hardware.tables.remove(&(space, 21, va >> 21))
-    }
-
-    fn unmap(&self, vspace: &VSpace, va: u64, log2: u8) -> bool {
-        assert!(vspace.lock.is_locked(), "tables are changed without the lock");
-        let at = (vspace.cr3(), va);
+    fn forget_page(&self, va: u64) {
         let here = self.here();
         let mut hardware = self.hardware();
-        if hardware.pages.get(&at).is_none_or(|page| page.log2 != log2) {
-            return false;
-        }
-        hardware.pages.remove(&at);
-        hardware.tlb.entry(here).or_default().remove(&(at.0 & PCID_MASK, va));
-        true
+        let Some(space) = hardware.cr3.get(&here).copied() else { return };
+        hardware.tlb.entry(here).or_default().remove(&(space & PCID_MASK, va));
     }
 
     fn forget_translations(&self, leave: bool) {

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
 use kern_base::cpu::{CpuBlock, CpuEntry, Mail};
+use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
 use kern_base::machine::FaultEnd;
+use kern_base::memory::Phys;
 use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, State, Task, TaskHot};
 use kern_core::entry::{Fault, Interrupt};
 use kern_core::schedule::{has_flag, state_of};
@@ -257,14 +259,19 @@ fn table<T: 'static>(region: &Region, count: usize, make: impl FnMut(usize) -> T
 }
 
 /// The kernel and what it keeps of each CPU, in a region's memory.
-fn kernel(region: &Region, cpus: usize) -> Option<&'static Kernel<Fake>> {
+fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static Kernel<Fake>> {
     let pairs = |n| table(region, cpus, |_| Pair::<Mail>::new(host_test::cpu(n)));
     let mut pairs: Vec<Table<Pair<Mail>>> = (0..cpus).map(pairs).collect::<Option<_>>()?;
     let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Table::empty());
     let blocks = table(region, cpus, |n| kern_base::cpu::new_block(host_test::cpu(n), pairs_of(n)))?;
     let numbers = table(region, PROCESSES, |_| AtomicU32::new(0))?;
+    let range = |memory: &&Region| {
+        let infos = table(region, (memory.size() / abi::PAGE_SIZE) as usize, |_| FrameInfo::default())?;
+        Some(FrameRange::new(Phys(memory.base()), infos))
+    };
+    let frames = FrameTable::new(memory.iter().map(range).collect::<Option<Vec<_>>>()?);
     let piece = region.carve(size_of::<Kernel<Fake>>() as u64, 64)?;
-    Some(piece.emplace(host_test::pin(0), Kernel::new(Fake::default(), blocks, numbers))?.get())
+    Some(piece.emplace(host_test::pin(0), Kernel::new(Fake::default(), blocks, numbers, frames))?.get())
 }
 
 impl World {
@@ -277,8 +284,10 @@ impl World {
     pub fn with_memory(cpus: usize, bytes: u64) -> World {
         let shared = host_test::region(1 << 20, 4096);
         let own = host_test::region(1 << 20, 4096);
-        let memory = host_test::region(bytes, bytes.next_power_of_two().min(2 << 20));
-        let Some(k) = kernel(&shared, cpus) else { panic!("no room for the kernel's own memory") };
+        let memory = host_test::region(bytes, bytes.next_power_of_two().clamp(4096, 2 << 20));
+        let Some(k) = kernel(&shared, cpus, &[&memory, &own]) else {
+            panic!("no room for the kernel's own memory")
+        };
         k.machine.hardware().now = 1000;
         let mut world = World {
             k,
@@ -509,7 +518,16 @@ impl World {
 
     /// The program on CPU `n` reads memory.
     pub fn touch(&self, n: usize, address: u64) -> bool {
-        self.modes[n] == Mode::User && self.k.machine.hardware().touch(n, address)
+        let page = self.translation(n, address);
+        self.modes[n] == Mode::User && self.k.machine.hardware().touch(n, address, page)
+    }
+
+    /// What the tables say of an address of the space that CPU `n` is in.
+    fn translation(&self, n: usize, address: u64) -> Option<machine::Page> {
+        let cx = self.look(n);
+        let vspace = cx.hot.vspace.get(cx.pin())?;
+        let spot = cx.spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
+        check::memory::page(spot.or_else(|| cx.spot::<1>(vspace, address))?)
     }
 
     /// What CPU `n` remembers of an address of the space that it is in.

@@ -1,57 +1,80 @@
-//! Memory: page tables say what the mapping records say, no translation outlives them, objects stand
-//! where their Untyped has been carved.
+//! Memory: page tables and the frame table say the same, no translation outlives them, objects stand where their
+//! Untyped has been carved.
 
 use std::collections::BTreeMap;
 
-use kern_base::memory::{Frame, Mapping, Phys, Untyped, VSpace};
-use kern_core::spaces::records;
+use kern_base::frames::FrameInfo;
+use kern_base::machine::Access;
+use kern_base::memory::{Frame, Phys, Untyped, VSpace};
+use kern_base::paging::EntryName;
+use kern_core::spaces::tables::Spot;
 use smp::door::Ref;
 use smp::host_test;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Seen, hold, view};
-use crate::world::machine::{Page, Where};
+use crate::world::machine::{Hardware, Page, Where};
 use crate::world::{World, extent};
 
-const GOING: u64 = 4;
+/// What all page tables say.
+struct Tables {
+    pages: BTreeMap<Where, Page>,
+    /// Entries that map pages of Frames, by page.
+    by_frame: BTreeMap<Phys, Vec<(EntryName, Access)>>,
+}
 
 pub fn check(world: &World, seen: &Seen) {
-    let mut expected = utcbs(seen);
-    let mut going: Vec<Where> = Vec::new();
+    let spaces = seen.objects::<VSpace>();
+    let tables = Tables::of(world, &spaces, &utcbs(seen));
     for frame in seen.objects::<Frame>() {
-        counts(frame);
-        for record in records(frame) {
-            mapping(frame, record, &mut expected, &mut going);
+        for at in (0..u64::from(frame.get().pages)).map(|n| frame.get().page(n)) {
+            lists(world, frame, at, tables.by_frame.get(&at).map_or(&[], Vec::as_slice));
         }
     }
     let hardware = world.k.machine.hardware();
-    let spaces: Vec<u64> = seen.objects::<VSpace>().iter().map(|v| v.get().cr3()).collect();
-    for (at, page) in hardware.pages.iter().filter(|((space, _), _)| spaces.contains(space)) {
-        hold!(
-            expected.get(at) == Some(page),
-            "{at:x?} maps {page:x?}, the records say {:x?}",
-            expected.get(at)
-        );
+    for space in &spaces {
+        remembered(world, &hardware, &tables, *space);
     }
-    for (at, page) in &expected {
-        hold!(hardware.pages.get(at) == Some(page), "{at:x?} should map {page:x?}");
-    }
-    let stale = |v: &&Ref<'static, VSpace>| world.look(0).is_stale(v.get());
-    let stale: Vec<u64> = seen.objects::<VSpace>().iter().filter(stale).map(|v| v.get().cr3()).collect();
-    for (cpu, tlb) in &hardware.tlb {
-        for ((_, va), (space, page)) in tlb.iter().filter(|(_, (space, _))| spaces.contains(space)) {
-            let at = (*space, *va);
-            let fresh = hardware.pages.get(&at) == Some(page) || going.contains(&at);
-            let waited_for = stale.contains(space) && !hardware.pages.contains_key(&at);
-            hold!(fresh || waited_for, "cpu{cpu} remembers {at:x?} as {page:x?}, which nobody waits for");
-        }
-    }
+    one_kind_of_access(&hardware, &tables);
     for n in (0..world.cpus()).filter(|n| world.current(*n).is_some()) {
         let vspace = world.look(n).hot.vspace.get(host_test::pin(n)).map(|v| v.get().cr3());
         hold!(hardware.space(n) == vspace, "cpu{n} is not in the space of which it is: {vspace:x?}");
     }
     drop(hardware);
     untypeds(seen);
+}
+
+/// What an entry maps.
+pub fn page(spot: Spot<'_>) -> Option<Page> {
+    let entry = spot.load();
+    let (write, execute) = (entry.access() == Access::Write, entry.access() == Access::Execute);
+    let log2 = kern_base::paging::log2_of(spot.level);
+    (entry.is_present() && entry.is_page(spot.level)).then_some(Page { at: entry.at(), log2, write, execute })
+}
+
+impl Tables {
+    /// All pages of all spaces; those that no Frame stands for are UTCBs, each where its task says.
+    fn of(world: &World, spaces: &[Ref<'static, VSpace>], utcbs: &BTreeMap<Where, Page>) -> Tables {
+        let mut tables = Tables { pages: BTreeMap::new(), by_frame: BTreeMap::new() };
+        for space in spaces {
+            for number in 0..space.get().used.load(Relaxed) as usize {
+                world.look(0).pages_of(*space, number, |va, spot| {
+                    let (Some(page), at) = (page(spot), (space.get().cr3(), va)) else { return };
+                    hold!(tables.pages.insert(at, page).is_none(), "two entries for {at:x?}");
+                    if spot.load().is_plain() {
+                        hold!(utcbs.get(&at) == Some(&page), "{at:x?} maps {page:x?}, which is no UTCB");
+                    } else {
+                        let (name, access) = (spot.name(), spot.load().access());
+                        tables.by_frame.entry(page.at).or_default().push((name, access));
+                    }
+                });
+            }
+        }
+        for (at, utcb) in utcbs {
+            hold!(tables.pages.get(at) == Some(utcb), "{at:x?} should map the UTCB {utcb:x?}");
+        }
+        tables
+    }
 }
 
 /// Where tasks' UTCBs are mapped.
@@ -69,41 +92,68 @@ fn utcbs(seen: &Seen) -> BTreeMap<Where, Page> {
     pages
 }
 
-fn mapping(
-    frame: Ref<'static, Frame>,
-    record: Ref<'static, Mapping>,
-    expected: &mut BTreeMap<Where, Page>,
-    going: &mut Vec<Where>,
-) {
-    let pin = host_test::pin(0);
-    let Some(vspace) = record.get().vspace.get(pin) else { return };
-    hold!(record.get().frame.is(frame), "a record of one frame is another's");
-    let word = record.get().address.load(Relaxed);
-    let at = (vspace.get().cr3(), word & !0xfff);
-    let list = if word & GOING == 0 { &vspace.get().mappings } else { &vspace.get().going };
-    let listed = core::iter::successors(list.get(pin), |r| r.get().next.get(pin)).any(|r| r == record);
-    hold!(listed, "a mapping is not in the list of its address space");
-    if word & GOING == 0 {
-        let page = Page {
-            at: frame.get().base,
-            log2: frame.get().log2,
-            write: word & 1 != 0,
-            execute: word & 2 != 0,
-        };
-        hold!(expected.insert(at, page).is_none(), "two records for {at:x?}");
-    } else {
-        going.push(at);
+/// A page's list and counts, against the entries that map it.
+fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryName, Access)]) {
+    let cx = world.look(0);
+    let Some(info) = world.k.frames.get(cx.pin(), at) else { panic!("{at:x?} is in no frame table") };
+    let info: &FrameInfo = info.get();
+    let owner = info.owner.load(cx.pin()).get::<Frame>();
+    hold!(owner.is_none_or(|owner| owner == frame), "{at:x?} is of another frame");
+    let counts = info.glance();
+    let with = |kind| entries.iter().filter(|(_, access)| *access == kind).count() as u64;
+    let wanted = [entries.len() as u64, with(Access::Write), with(Access::Execute)];
+    hold!(
+        [counts.mapped(), counts.writable(), counts.executable()] == wanted,
+        "{at:x?} counts {counts:?}, its entries are {entries:x?}"
+    );
+    hold!(wanted[1] == 0 || wanted[2] == 0, "{at:x?} is writable and executable");
+    let mut listed = Vec::new();
+    let (mut name, mut prev) = (info.lock().first(), EntryName::NONE);
+    while !name.is_none() && listed.len() <= entries.len() {
+        let Some(spot) = cx.named(name) else { panic!("{name:x?} in the list of {at:x?} is no entry") };
+        hold!(cx.links(spot).prev() == prev, "{name:x?} in the list of {at:x?} has another neighbour");
+        listed.push(name);
+        (prev, name) = (name, cx.links(spot).next());
+    }
+    let mut mapped: Vec<EntryName> = entries.iter().map(|(name, _)| *name).collect();
+    listed.sort_by_key(|name| name.0);
+    mapped.sort_by_key(|name| name.0);
+    hold!(listed == mapped, "{at:x?} is listed with {listed:x?} and mapped by {mapped:x?}");
+}
+
+/// What CPUs remember of a space is true, or nobody goes by it: the space is stale, or the CPU forgets it when it
+/// enters.
+fn remembered(world: &World, hardware: &Hardware, tables: &Tables, space: Ref<'static, VSpace>) {
+    let cr3 = space.get().cr3();
+    if world.look(0).is_stale(space.get()) {
+        return;
+    }
+    for (cpu, tlb) in &hardware.tlb {
+        let generation = space.get().generation.load(Relaxed);
+        let seen = space.get().seen.get(host_test::pin(*cpu), *cpu).map(|seen| seen.get().load(Relaxed));
+        let keeps = cr3 >> 63 != 0 && seen == Some(generation);
+        if hardware.space(*cpu) != Some(cr3) && !keeps {
+            continue;
+        }
+        for ((_, va), (_, page)) in tlb.iter().filter(|(_, (of, _))| *of == cr3) {
+            let now = tables.pages.get(&(cr3, *va));
+            hold!(now == Some(page), "cpu{cpu} remembers {va:#x} of {cr3:#x} as {page:x?}: it is {now:x?}");
+        }
     }
 }
 
-fn counts(frame: Ref<'static, Frame>) {
-    let words =
-        || records(frame).filter(|r| !r.get().vspace.is_null()).map(|r| r.get().address.load(Relaxed));
-    let (writable, executable) =
-        (words().filter(|w| w & 1 != 0).count(), words().filter(|w| w & 2 != 0).count());
-    hold!(frame.get().writable.load(Relaxed) as usize == writable, "a frame's writable mappings");
-    hold!(frame.get().executable.load(Relaxed) as usize == executable, "a frame's executable mappings");
-    hold!(writable == 0 || executable == 0, "a frame is writable and executable");
+/// No page can be written by one CPU and executed by another, whatever is in their TLBs.
+fn one_kind_of_access(hardware: &Hardware, tables: &Tables) {
+    let in_tlbs = hardware.tlb.iter().flat_map(|(cpu, tlb)| {
+        let space = hardware.space(*cpu);
+        tlb.values().filter(move |(of, _)| Some(*of) == space).map(|(_, page)| page)
+    });
+    let mut kinds: BTreeMap<Phys, (bool, bool)> = BTreeMap::new();
+    for page in tables.pages.values().chain(in_tlbs) {
+        let kind = kinds.entry(page.at).or_default();
+        *kind = (kind.0 | page.write, kind.1 | page.execute);
+        hold!(*kind != (true, true), "{:x?} is writable and executable", page.at);
+    }
 }
 
 /// Every object of an Untyped's root stands in memory that was carved, each in its own.

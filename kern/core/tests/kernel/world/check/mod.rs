@@ -2,7 +2,7 @@
 
 mod caps;
 mod ipc;
-mod memory;
+pub mod memory;
 mod time;
 
 use std::collections::BTreeMap;

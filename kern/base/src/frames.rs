@@ -1,0 +1,254 @@
+//! The frame table: what the kernel knows of every 4 KiB of memory. Made at boot, one [`FrameInfo`] a page, so that
+//! it is found from a physical address alone.
+//!
+//! # Memory ordering
+//! A frame's lock is a bit of its `state` word; who holds it may change the counts, which are in the same word and
+//! are stored with the unlocking, and the list of mappings. Lock order: a VSpace's lock, then a frame's.
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use smp::cpu::Pin;
+use smp::door::{KernelObject, ObjWord, Ref, Table};
+
+use crate::machine::Access;
+use crate::memory::Phys;
+use crate::paging::EntryName;
+
+/// What is known of 4 KiB of memory; for a large frame, its first page's stands for all.
+#[repr(C, align(32))]
+pub struct FrameInfo {
+    /// The lock, and how often it is mapped.
+    state: AtomicU64,
+    /// Of a frame, the first entry in the list of those that map it. Under its lock.
+    first: AtomicU64,
+    /// What the memory is: a Frame's, or a page table of a VSpace.
+    pub owner: ObjWord,
+    /// Of a page table, what it is for. Of a frame, one more than the stamp of the last translation that went and
+    /// that CPUs may remember; 0 = none.
+    pub note: AtomicU64,
+}
+
+impl Default for FrameInfo {
+    fn default() -> Self {
+        FrameInfo {
+            state: AtomicU64::new(0),
+            first: AtomicU64::new(0),
+            owner: ObjWord::empty(),
+            note: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Somebody holds the lock, and the counts.
+const LOCKED: u64 = 1 << 0;
+/// CPUs may remember other mappings of the page than there are: since the stamp in `note`.
+const STALE: u64 = 1 << 1;
+/// Its frame is being destroyed, and what mapped the page is gone.
+const DYING: u64 = 1 << 2;
+const MAPPED_SHIFT: u32 = 16;
+const WRITABLE_SHIFT: u32 = 32;
+const EXECUTABLE_SHIFT: u32 = 48;
+const COUNT: u64 = 0xffff;
+/// Most mappings that a page can have. A power of two: who has as many has its bit set.
+pub const MAPPED_MAX: u64 = 0x8000;
+
+/// How often a page is mapped at all, to be written, and to be executed; and whether it may be mapped just now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts(u64);
+
+/// For each way to map a page (by [`Access`]): what it counts, and what must not be in the way.
+const ONE: [u64; 3] =
+    [1 << MAPPED_SHIFT, 1 << MAPPED_SHIFT | 1 << WRITABLE_SHIFT, 1 << MAPPED_SHIFT | 1 << EXECUTABLE_SHIFT];
+const NOT_NOW: u64 = STALE | DYING | MAPPED_MAX << MAPPED_SHIFT;
+const IN_THE_WAY: [u64; 3] =
+    [NOT_NOW, NOT_NOW | COUNT << EXECUTABLE_SHIFT, NOT_NOW | COUNT << WRITABLE_SHIFT];
+
+impl Counts {
+    pub const fn mapped(self) -> u64 {
+        self.0 >> MAPPED_SHIFT & COUNT
+    }
+
+    pub const fn writable(self) -> u64 {
+        self.0 >> WRITABLE_SHIFT & COUNT
+    }
+
+    pub const fn executable(self) -> u64 {
+        self.0 >> EXECUTABLE_SHIFT
+    }
+
+    #[must_use]
+    #[inline(always)]
+    pub const fn with(self, access: Access) -> Counts {
+        Counts(self.0 + ONE[access as usize])
+    }
+
+    #[must_use]
+    #[inline(always)]
+    pub const fn without(self, access: Access) -> Counts {
+        Counts(self.0 - ONE[access as usize])
+    }
+
+    /// Whether there may be one more such mapping now. Of writable and executable ones, never both.
+    #[inline(always)]
+    pub const fn allow(self, access: Access) -> bool {
+        self.0 & IN_THE_WAY[access as usize] == 0
+    }
+
+    /// Why there may not.
+    pub const fn why_not(self, access: Access) -> WhyNot {
+        if self.0 & DYING != 0 {
+            WhyNot::Dying
+        } else if self.0 & STALE != 0 {
+            WhyNot::Stale
+        } else if self.mapped() == MAPPED_MAX {
+            WhyNot::Full
+        } else if !self.allow(access) {
+            WhyNot::WriteExecute
+        } else {
+            WhyNot::ItMay
+        }
+    }
+}
+
+/// Why a page can't be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhyNot {
+    ItMay,
+    Dying,
+    /// Not before CPUs have forgotten what they may remember.
+    Stale,
+    Full,
+    WriteExecute,
+}
+
+/// A frame whose lock is held.
+pub struct LockedFrame<'a> {
+    info: &'a FrameInfo,
+    pub counts: Cell<Counts>,
+}
+
+impl FrameInfo {
+    /// Waits until the frame is free: its holders do little, and wait for nothing. Who has the lock has the counts,
+    /// which come back with it.
+    #[inline(always)]
+    pub fn lock(&self) -> LockedFrame<'_> {
+        loop {
+            let state = self.state.swap(LOCKED, Ordering::Acquire);
+            if state & LOCKED == 0 {
+                return LockedFrame { info: self, counts: Cell::new(Counts(state)) };
+            }
+            while self.state.load(Ordering::Relaxed) & LOCKED != 0 {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    /// The counts as they are just then.
+    pub fn glance(&self) -> Counts {
+        self.lock().counts.get()
+    }
+
+    /// The memory becomes a frame's, or a page table: it is mapped nowhere.
+    pub fn give<T: KernelObject>(&self, owner: Ref<'_, T>, note: u64) {
+        self.note.store(note, Ordering::Relaxed);
+        self.first.store(0, Ordering::Relaxed);
+        self.state.store(0, Ordering::Relaxed);
+        self.owner.set(owner, 0);
+    }
+
+    /// It is its owner's no more. That it is dying stays until somebody else has it.
+    pub fn take_back(&self) {
+        self.owner.set_empty(0);
+    }
+
+    /// The stamp of the last translation that went and that CPUs may remember.
+    pub fn stamp(&self) -> Option<u64> {
+        self.note.load(Ordering::Relaxed).checked_sub(1)
+    }
+}
+
+impl LockedFrame<'_> {
+    #[inline(always)]
+    pub fn first(&self) -> EntryName {
+        EntryName(self.info.first.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    pub fn set_first(&self, to: EntryName) {
+        self.info.first.store(to.0, Ordering::Relaxed);
+    }
+
+    /// CPUs may remember other mappings than there are, since a stamp; or none does any more.
+    pub fn set_stamp(&self, stamp: Option<u64>) {
+        self.info.note.store(stamp.map_or(0, |stamp| stamp + 1), Ordering::Relaxed);
+        let counts = self.counts.get().0 & !STALE;
+        self.counts.set(Counts(if stamp.is_some() { counts | STALE } else { counts }));
+    }
+
+    /// Nobody maps the page any more, from now on.
+    pub fn set_dying(&self) {
+        self.counts.set(Counts(self.counts.get().0 | DYING));
+    }
+}
+
+impl Drop for LockedFrame<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.info.state.store(self.counts.get().0, Ordering::Release);
+    }
+}
+
+/// The infos of a range of memory.
+pub struct FrameRange {
+    first: u64,
+    infos: Table<FrameInfo>,
+}
+
+impl FrameRange {
+    /// Of the memory from `at` on, which is the start of a page.
+    pub const fn new(at: Phys, infos: Table<FrameInfo>) -> FrameRange {
+        FrameRange { first: at.0 >> abi::PAGE_LOG2, infos }
+    }
+
+    const NONE: FrameRange = FrameRange::new(Phys(0), Table::empty());
+}
+
+/// Ranges of memory that a machine can have.
+pub const RANGES_MAX: usize = 16;
+
+/// All of them.
+pub struct FrameTable([FrameRange; RANGES_MAX]);
+
+impl FrameTable {
+    /// Of these ranges, of which the first is looked at first. More than [`RANGES_MAX`] are left out.
+    pub fn new(ranges: impl IntoIterator<Item = FrameRange>) -> FrameTable {
+        let mut table = FrameTable([const { FrameRange::NONE }; RANGES_MAX]);
+        table.0.iter_mut().zip(ranges).for_each(|(to, range)| *to = range);
+        table
+    }
+
+    /// What is known of the page at a physical address; `None` of memory that the machine does not have.
+    #[inline(always)]
+    pub fn get<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
+        let page = at.0 >> abi::PAGE_LOG2;
+        match self.0[0].get(pin, page) {
+            Some(info) => Some(info),
+            None => self.search(pin, page),
+        }
+    }
+
+    #[cold]
+    fn search<'k>(&self, pin: Pin<'k>, page: u64) -> Option<Ref<'k, FrameInfo>> {
+        self.0.iter().find_map(|range| range.get(pin, page))
+    }
+}
+
+impl FrameRange {
+    #[inline(always)]
+    fn get<'k>(&self, pin: Pin<'k>, page: u64) -> Option<Ref<'k, FrameInfo>> {
+        self.infos.get(pin, page.wrapping_sub(self.first) as usize)
+    }
+}
+
+const _: () = assert!(size_of::<FrameInfo>() == 32);

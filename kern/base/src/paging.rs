@@ -1,0 +1,230 @@
+//! Page tables as objects: what their entries say, and the links that lead from a frame to all entries that
+//! map it.
+//!
+//! An entry has the format of x86-64. The hardware reads entries at any time, and sets *accessed* and *dirty* in
+//! them, so each is an atomic word that is always written whole. The kernel changes them under the lock of their
+//! [`VSpace`](crate::memory::VSpace).
+//!
+//! # The way back
+//! All entries that map one frame are in a list, whose head is in the frame's
+//! [`FrameInfo`](crate::frames::FrameInfo). An entry's neighbours stand in its VSpace's [`Links`], at the same index,
+//! and are named by physical address ([`EntryName`]). Links change under the frame's lock. A frame
+//! that is mapped once, as most are, uses no links: both are zero.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::machine::Access;
+use crate::memory::Phys;
+
+/// Entries of a table.
+pub const ENTRIES: usize = 512;
+/// Levels of tables: the root is of level 4, and entries of level 1 map 4 KiB.
+pub const LEVELS: u32 = 4;
+
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const LARGE: u64 = 1 << 7;
+/// The kernel's own, in an entry: memory that no Frame stands for, so in no list.
+pub const PLAIN: u64 = 1 << 9;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// What entries that map a page have, by [`Access`].
+const ALLOW: [u64; 3] = [PRESENT | USER | NO_EXECUTE, PRESENT | USER | NO_EXECUTE | WRITE, PRESENT | USER];
+
+/// One entry of a page table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct Pte(pub u64);
+
+impl Pte {
+    pub const EMPTY: Pte = Pte(0);
+
+    /// Leads to a table. What it allows is left to the entries there.
+    pub const fn table(at: Phys) -> Pte {
+        Pte(at.0 | PRESENT | WRITE | USER)
+    }
+
+    /// Maps `1 << log2` bytes (4 KiB or 2 MiB) for user level.
+    #[inline(always)]
+    pub const fn page(at: Phys, log2: u8, access: Access) -> Pte {
+        let size = if log2 == abi::PAGE_LOG2 { 0 } else { LARGE };
+        Pte(at.0 | size | ALLOW[access as usize])
+    }
+
+    /// The same of memory that no Frame stands for.
+    pub const fn plain(self) -> Pte {
+        Pte(self.0 | PLAIN)
+    }
+
+    pub const fn is_present(self) -> bool {
+        self.0 & PRESENT != 0
+    }
+
+    pub const fn is_plain(self) -> bool {
+        self.0 & PLAIN != 0
+    }
+
+    /// Whether an entry of a table of this level maps memory, and does not lead to a table.
+    pub const fn is_page(self, level: u32) -> bool {
+        level == 1 || self.0 & LARGE != 0
+    }
+
+    /// Whether an entry of a table of this level maps the page of a Frame at `at`.
+    #[inline(always)]
+    pub const fn maps(self, at: Phys, level: u32) -> bool {
+        let size = if level == 1 { 0 } else { LARGE };
+        self.0 & (ADDRESS | PRESENT | PLAIN | size) == at.0 | PRESENT | size
+    }
+
+    pub const fn at(self) -> Phys {
+        Phys(self.0 & ADDRESS)
+    }
+
+    #[inline(always)]
+    pub const fn access(self) -> Access {
+        if self.0 & NO_EXECUTE == 0 {
+            Access::Execute
+        } else if self.0 & WRITE != 0 {
+            Access::Write
+        } else {
+            Access::Read
+        }
+    }
+
+    /// The same page with other access.
+    #[must_use]
+    pub const fn allowing(self, access: Access) -> Pte {
+        Pte(self.0 & !(WRITE | NO_EXECUTE) | ALLOW[access as usize])
+    }
+}
+
+/// An entry where it stands. A page table is 512 of them, at the start of a page.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Entry(AtomicU64);
+
+impl Entry {
+    #[inline(always)]
+    pub fn load(&self) -> Pte {
+        Pte(self.0.load(Ordering::Acquire))
+    }
+
+    /// Writes an entry whose present contents nobody needs: a bit that the hardware sets just then is lost.
+    #[inline(always)]
+    pub fn store(&self, entry: Pte) {
+        self.0.store(entry.0, Ordering::Release);
+    }
+
+    /// Changes an entry; what the hardware sets meanwhile stays.
+    pub fn update(&self, change: impl Fn(Pte) -> Pte) {
+        let mut old = self.0.load(Ordering::Relaxed);
+        while let Err(seen) =
+            self.0.compare_exchange_weak(old, change(Pte(old)).0, Ordering::AcqRel, Ordering::Relaxed)
+        {
+            old = seen;
+        }
+    }
+}
+
+/// Index of an address in a table of `level`.
+#[inline(always)]
+pub const fn index_of(address: u64, level: u32) -> usize {
+    (address >> (abi::PAGE_LOG2 as u32 + 9 * (level - 1))) as usize % ENTRIES
+}
+
+/// Bytes that an entry of a table of `level` maps, as a base-2 logarithm.
+pub const fn log2_of(level: u32) -> u8 {
+    abi::PAGE_LOG2 + 9 * (level as u8 - 1)
+}
+
+/// The level whose entries map pages of a size; `None` where there is no such page.
+pub const fn level_of(log2: u8) -> Option<u32> {
+    match log2 {
+        abi::PAGE_LOG2 => Some(1),
+        abi::LARGE_PAGE_LOG2 => Some(2),
+        _ => None,
+    }
+}
+
+/// What the frame table notes of a page table: its level, and the first address that it is for, which is a multiple
+/// of 2 MiB.
+#[derive(Clone, Copy)]
+pub struct TableNote(u64);
+
+/// The level, in a [`TableNote`].
+pub const LEVEL_MASK: u64 = 7;
+
+impl TableNote {
+    /// Of a table of a level that is for an address.
+    pub const fn new(level: u32, address: u64) -> TableNote {
+        let base = address & !((1 << log2_of(level + 1)) - 1);
+        TableNote(base | level as u64)
+    }
+
+    pub const fn from_raw(raw: u64) -> TableNote {
+        TableNote(raw)
+    }
+
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    pub const fn level(self) -> u32 {
+        (self.0 & LEVEL_MASK) as u32
+    }
+
+    /// The address that one of the VSpace's entries is for, which is of this table.
+    pub const fn address(self, index: usize) -> u64 {
+        (self.0 & !LEVEL_MASK) + (((index % ENTRIES) as u64) << log2_of(self.level()))
+    }
+}
+
+/// The name of an entry: its physical address. Zero names none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct EntryName(pub u64);
+
+impl EntryName {
+    pub const NONE: EntryName = EntryName(0);
+
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    pub const fn table(self) -> Phys {
+        Phys(self.0 & ADDRESS)
+    }
+}
+
+/// The neighbours of one entry in its frame's list.
+#[derive(Default)]
+#[repr(C)]
+pub struct Links {
+    next: AtomicU64,
+    prev: AtomicU64,
+}
+
+impl Links {
+    pub fn next(&self) -> EntryName {
+        EntryName(self.next.load(Ordering::Relaxed))
+    }
+
+    pub fn prev(&self) -> EntryName {
+        EntryName(self.prev.load(Ordering::Relaxed))
+    }
+
+    pub fn set_next(&self, to: EntryName) {
+        self.next.store(to.0, Ordering::Relaxed);
+    }
+
+    pub fn set_prev(&self, to: EntryName) {
+        self.prev.store(to.0, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of a page table with its links.
+pub const TABLE_BYTES: u64 = (ENTRIES * (size_of::<Entry>() + size_of::<Links>())) as u64;
+
+const _: () = assert!(TABLE_BYTES == 3 * abi::PAGE_SIZE);

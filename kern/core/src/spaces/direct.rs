@@ -1,0 +1,87 @@
+//! Mapping or unmapping a frame of one page of 4 KiB, in few steps: its page table is the one that was used last, and
+//! nothing is in the way. Whatever is otherwise is left, with nothing changed, to the operations in [`super`].
+
+use abi::{Op, PAGE_SIZE, Rights, Target, USER_TOP};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::frames::FrameInfo;
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::{Frame, Phys, VSpace};
+use kern_base::paging::Pte;
+use kern_base::process::Process;
+use kern_base::task::Task;
+use smp::door::Ref;
+
+use crate::Cx;
+
+/// The page, and where it is, or is to be.
+#[derive(Clone, Copy)]
+struct One<'k> {
+    vspace: Ref<'k, VSpace>,
+    info: &'k FrameInfo,
+    at: Phys,
+    address: u64,
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// A system call of the running task with its arguments (rdi, rsi, rdx, r8; no more than one page is asked for),
+    /// if it can be done at once: it is then, and has nothing to answer.
+    #[inline(always)]
+    pub fn do_at_once(self, op: Op, me: Ref<'k, Task>, args: [u64; 4]) -> Option<()> {
+        let process = self.task_hot(me)?.process.get(self.pin())?;
+        match op {
+            Op::Map => self.map_one(process, args),
+            Op::Unmap => self.unmap_one(process, args),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn map_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
+        let one = self.one_of(process, args)?;
+        let access = Access::from_raw(args[3])?;
+        let _guard = one.vspace.get().lock.lock();
+        if one.vspace.get().stale.load(Relaxed) != 0 {
+            return None;
+        }
+        let spot = self.spot_at_hand(one.vspace, one.address)?;
+        if spot.load() != Pte::EMPTY {
+            return None;
+        }
+        let locked = one.info.lock();
+        if !locked.counts.get().allow(access) {
+            return None;
+        }
+        self.add_mapping(&locked, spot, one.at, abi::PAGE_LOG2, access);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn unmap_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
+        let one = self.one_of(process, args)?;
+        let waits = args[3] != 0;
+        let _guard = one.vspace.get().lock.lock();
+        let spot = self.spot_at_hand(one.vspace, one.address)?;
+        let entry = spot.load();
+        if waits || !entry.maps(one.at, 1) || !one.vspace.get().is_alone(self.id()) {
+            return None;
+        }
+        self.take_away(spot, entry, one.info, one.address);
+        Some(())
+    }
+
+    /// What the arguments name.
+    #[inline(always)]
+    fn one_of(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<One<'k>> {
+        let [rdi, rsi, address, _] = args;
+        let table = process.get().cnode.get(self.pin())?.get();
+        let vspace = self.object::<VSpace>(table, Target(rdi).cap(), Rights::MAP)?;
+        let frame = self.object::<Frame>(table, Target(rsi).cap(), Rights::MAP)?;
+        let Frame { log2, pages, base: at, .. } = *frame.get();
+        // Turned, what is off the boundary of a page is larger than any page's number.
+        let page = address.wrapping_sub(PAGE_SIZE).rotate_right(u32::from(abi::PAGE_LOG2));
+        if pages != 1 || log2 != abi::PAGE_LOG2 || page >= (USER_TOP - PAGE_SIZE) / PAGE_SIZE {
+            return None;
+        }
+        Some(One { vspace, info: self.k.frames.get(self.pin(), at)?.get(), at, address })
+    }
+}

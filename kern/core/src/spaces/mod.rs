@@ -1,0 +1,412 @@
+//! Address spaces: mapping, unmapping and protecting the pages of frames.
+//!
+//! [`tables`] finds and writes entries, [`rmap`] keeps for each frame the list of entries that map it, [`stale`]
+//! knows which translations CPUs may remember; here are the operations, and what ends with a frame or a space.
+//! [`direct`] does the common ones in few steps.
+//!
+//! # Order of things
+//! An entry is emptied first; then, under the frame's lock, it leaves the frame's list and counts; then CPUs are
+//! made to forget it. Where they may not have yet, both the frame and the VSpace are *stale*: neither is mapped
+//! anew, or otherwise, before. So a frame is never writable for one CPU while it is executable for another, and
+//! nobody sees at an address what was there before.
+//!
+//! Who destroys a frame or a VSpace marks it and then goes through its mappings under their locks; who maps looks
+//! for the mark under the same locks. One of the two sees the other.
+
+pub mod direct;
+pub mod rmap;
+pub mod stale;
+pub mod tables;
+
+use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX, WhyNot};
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::{DYING, Frame, NO_LEAF, Phys, VSpace};
+use kern_base::paging::Pte;
+use smp::door::Ref;
+
+use crate::{Cx, Me, Refusal, Result};
+use tables::Spot;
+
+/// Pages that one entry maps, unmaps or protects.
+const PAGES_BOUND: u64 = 64;
+
+/// A page-aligned range that user level may map: not page 0, not the last page of the lower half.
+pub fn check_user_range(address: u64, size: u64, align: u64) -> Result<()> {
+    let end = address.checked_add(size);
+    let inside = address >= PAGE_SIZE && end.is_some_and(|end| end <= USER_TOP);
+    if inside && address.is_multiple_of(align) {
+        Ok(())
+    } else {
+        Err(Refusal::new(Error::BadAddress, address))
+    }
+}
+
+/// Some pages of a frame, and where in an address space they are, or are to be.
+#[derive(Clone, Copy)]
+struct Run<'k> {
+    vspace: Ref<'k, VSpace>,
+    frame: Ref<'k, Frame>,
+    address: u64,
+    first: u64,
+    count: u64,
+}
+
+/// One page of a run.
+#[derive(Clone, Copy)]
+struct Page<'k> {
+    info: &'k FrameInfo,
+    at: Phys,
+    address: u64,
+}
+
+/// The levels of tables whose entries map pages.
+const SMALL: u32 = 1;
+const LARGE: u32 = 2;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::Map`].
+    pub fn map(self, me: Me<'k>) -> Result<()> {
+        let run = self.run_of(me)?;
+        let access = access_of(me)?;
+        let guard = run.vspace.get().lock.lock();
+        if run.vspace.get().stale.load(Relaxed) != 0 {
+            drop(guard);
+            return Err(self.not_yet(me, run.vspace.get()));
+        }
+        self.each_of(me, run, true, |spot, page| {
+            let was = spot.load();
+            if was != Pte::EMPTY {
+                return Err(self.make_room(spot, was, page.address));
+            }
+            let locked = page.info.lock();
+            let why_not = locked.counts.get().why_not(access);
+            if why_not == WhyNot::ItMay {
+                self.add_mapping(&locked, spot, page.at, run.frame.get().log2, access);
+                return Ok(());
+            }
+            drop(locked);
+            Err(self.refusal_of(me, page, why_not))
+        })
+    }
+
+    #[inline(always)]
+    fn add_mapping(self, locked: &LockedFrame<'_>, spot: Spot<'k>, at: Phys, log2: u8, access: Access) {
+        self.link(locked, spot);
+        locked.counts.set(locked.counts.get().with(access));
+        spot.store(Pte::page(at, log2, access));
+    }
+
+    /// [`abi::Op::Unmap`]. The fourth argument is 0 at first; when the call starts again to wait it says, plus one,
+    /// when the last page was taken away.
+    pub fn unmap(self, me: Me<'k>) -> Result<()> {
+        let run = self.run_of(me)?;
+        let mark = me.hot.regs.r8.get();
+        if mark != 0 {
+            return self.wait_forgotten(me, mark);
+        }
+        let guard = run.vspace.get().lock.lock();
+        let mut stale = false;
+        let taken = self.each_of(me, run, false, |spot, page| {
+            let entry = mapping(spot, page)?;
+            stale |= self.take_away(spot, entry, page.info, page.address);
+            Ok(())
+        });
+        let stamp = stale.then(|| self.note_stale(run.vspace.get()));
+        drop(guard);
+        taken?;
+        let Some(stamp) = stamp else { return Ok(()) };
+        me.hot.regs.r8.set(stamp + 1);
+        self.wait_forgotten(me, stamp + 1)
+    }
+
+    /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.
+    pub fn protect(self, me: Me<'k>) -> Result<()> {
+        let run = self.run_of(me)?;
+        let access = access_of(me)?;
+        let guard = run.vspace.get().lock.lock();
+        let mut stale = false;
+        let changed = self.each_of(me, run, false, |spot, page| {
+            stale |= self.protect_page(me, spot, page, access)?;
+            Ok(())
+        });
+        let stamp = stale.then(|| self.note_stale(run.vspace.get()));
+        drop(guard);
+        match (stamp, changed) {
+            // When the pages of this entry are forgotten, the same ones once more.
+            (Some(stamp), Ok(()) | Err(Refusal::More)) => {
+                go_on(me, run, run.first, Refusal::More);
+                self.forget_everywhere(me, stamp)?;
+                Err(Refusal::More)
+            }
+            // It waits already.
+            (Some(_), Err(refusal)) => Err(go_on(me, run, run.first, refusal)),
+            (None, changed) => changed,
+        }
+    }
+
+    /// What the arguments name: rdi = VSpace, rsi = frame, rdx = address, r9 = first page, r10 = how many.
+    fn run_of(self, me: Me<'k>) -> Result<Run<'k>> {
+        let regs = &me.hot.regs;
+        let vspace = self.find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
+        let frame = self.find::<Frame>(me, Target(regs.rsi.get()).cap(), Rights::MAP)?.object;
+        let (address, first, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
+        let Frame { log2, pages, .. } = *frame.get();
+        let rest =
+            u64::from(pages).checked_sub(first).filter(|rest| *rest > 0).ok_or(Refusal::argument(4))?;
+        let count = if count == 0 { rest } else { count };
+        if count > rest {
+            return Err(Refusal::argument(5));
+        }
+        check_user_range(address, count << log2, 1 << log2)?;
+        Ok(Run { vspace, frame, address, first, count })
+    }
+
+    /// Does something with each page of a run, a bounded number; what is left is a system call of its own. With
+    /// `make`, page tables are made where there are none. The VSpace's lock is held.
+    #[inline(always)]
+    fn each_of(
+        self,
+        me: Me<'k>,
+        run: Run<'k>,
+        make: bool,
+        mut work: impl FnMut(Spot<'k>, Page<'k>) -> Result<()>,
+    ) -> Result<()> {
+        let log2 = run.frame.get().log2;
+        let spot_for = |address| match log2 {
+            abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make),
+            _ => self.spot_for::<LARGE>(run.vspace, address, make),
+        };
+        let end = run.first + run.count.min(PAGES_BOUND);
+        let mut page = self.first_page(run)?;
+        let mut spot = spot_for(page.address)?;
+        let mut number = run.first;
+        loop {
+            if let Err(refusal) = work(spot, page) {
+                return Err(go_on(me, run, number, refusal));
+            }
+            number += 1;
+            if number == end {
+                break;
+            }
+            let at = Phys(page.at.0 + (1 << log2));
+            page = Page { info: self.info(at)?, at, address: page.address + (1 << log2) };
+            spot = match self.next_spot(spot) {
+                Some(next) => next,
+                None => spot_for(page.address)?,
+            };
+        }
+        if number == run.first + run.count { Ok(()) } else { Err(go_on(me, run, number, Refusal::More)) }
+    }
+
+    #[inline(always)]
+    fn first_page(self, run: Run<'k>) -> Result<Page<'k>> {
+        let at = run.frame.get().page(run.first);
+        Ok(Page { info: self.info(at)?, at, address: run.address })
+    }
+
+    #[inline(always)]
+    fn spot_for<const LEVEL: u32>(
+        self,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+        make: bool,
+    ) -> Result<Spot<'k>> {
+        match self.spot::<LEVEL>(vspace, address) {
+            Some(spot) => Ok(spot),
+            None if make => self.grow::<LEVEL>(vspace, address),
+            None => Err(not_mapped(address)),
+        }
+    }
+
+    #[inline(always)]
+    fn info(self, at: Phys) -> Result<&'k FrameInfo> {
+        match self.k.frames.get(self.pin(), at) {
+            Some(info) => Ok(info.get()),
+            None => Err(Error::BadState.into()),
+        }
+    }
+
+    fn refusal_of(self, me: Me<'k>, page: Page<'k>, why_not: WhyNot) -> Refusal {
+        match why_not {
+            WhyNot::ItMay => Refusal::More,
+            WhyNot::Dying => Error::Dying.into(),
+            WhyNot::Stale => self.settle(me, page.info).err().unwrap_or(Refusal::More),
+            WhyNot::Full => Refusal::new(Error::Full, MAPPED_MAX),
+            WhyNot::WriteExecute => Refusal::new(Error::WriteExecute, page.address),
+        }
+    }
+
+    /// Something stands where a page is to be mapped. An empty table gives way to a large page.
+    #[cold]
+    fn make_room(self, spot: Spot<'k>, was: Pte, address: u64) -> Refusal {
+        if was.is_page(spot.level) || !self.is_empty_table(spot.vspace, was) {
+            return Refusal::new(Error::Mapped, address);
+        }
+        spot.store(Pte::EMPTY);
+        spot.vspace.get().last_leaf.store(NO_LEAF, Relaxed);
+        if self.forget(spot.vspace.get(), address) {
+            self.note_stale(spot.vspace.get());
+        }
+        Refusal::More
+    }
+
+    /// Takes an entry out of its table and of its frame's list: whether CPUs may still remember it. The VSpace's
+    /// lock is held.
+    #[inline(always)]
+    fn take_away(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
+        spot.store(Pte::EMPTY);
+        let locked = info.lock();
+        self.unlink(&locked, spot);
+        locked.counts.set(locked.counts.get().without(entry.access()));
+        let stale = self.forget(spot.vspace.get(), address);
+        if stale {
+            locked.set_stamp(Some(self.k.tours.stamp()));
+        }
+        stale
+    }
+
+    /// Whether CPUs may still remember what the page allowed before. From writable to executable, or back, it takes
+    /// two goes: nobody may write any more before anybody executes. Where it comes to allow more, a CPU that does not
+    /// know could fault.
+    fn protect_page(self, me: Me<'k>, spot: Spot<'k>, page: Page<'k>, access: Access) -> Result<bool> {
+        let old = mapping(spot, page)?.access();
+        self.settle(me, page.info)?;
+        if old == access {
+            return Ok(false);
+        }
+        let locked = page.info.lock();
+        let counts = locked.counts.get().without(old);
+        match counts.why_not(access) {
+            WhyNot::ItMay => {}
+            why_not => {
+                drop(locked);
+                return Err(self.refusal_of(me, page, why_not));
+            }
+        }
+        let less = old.and(access);
+        for next in [less, access].into_iter().skip(usize::from(less == old)) {
+            locked.counts.set(counts.with(next));
+            spot.allow(next);
+            if self.forget(spot.vspace.get(), page.address) {
+                locked.set_stamp(Some(self.k.tours.stamp()));
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    // --- memory that no Frame stands for -----------------------------------------------------------
+
+    /// Maps a page of the kernel's own giving: a UTCB, or a part of process 1's image. The lock is held.
+    pub fn map_plain(self, vspace: Ref<'k, VSpace>, address: u64, at: Phys, access: Access) -> Result<()> {
+        let spot = self.spot_for::<SMALL>(vspace, address, true)?;
+        if spot.load() != Pte::EMPTY {
+            return Err(Refusal::new(Error::Mapped, address));
+        }
+        spot.store(Pte::page(at, abi::PAGE_LOG2, access).plain());
+        Ok(())
+    }
+
+    /// Takes such a page away; nobody waits until CPUs have forgotten it. The lock is held.
+    pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64) {
+        let Some(spot) = self.spot::<SMALL>(vspace, address).filter(|spot| spot.load().is_plain()) else {
+            return;
+        };
+        spot.store(Pte::EMPTY);
+        if self.forget(vspace.get(), address) {
+            self.note_stale(vspace.get());
+        }
+    }
+
+    // --- what ends ---------------------------------------------------------------------------------
+
+    /// A frame is dying: all its mappings go. What it waited for is noted at its first page.
+    pub fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
+        let Frame { ref header, pages, .. } = *frame.get();
+        for _ in 0..PAGES_BOUND {
+            let number = header.swept() as u64;
+            if number >= u64::from(pages) {
+                return self.forget_frame(me, frame);
+            }
+            let at = frame.get().page(number);
+            let Some(info) = self.k.frames.get(self.pin(), at) else { return Ok(()) };
+            let Some(spot) = self.first_spot(info.get()) else {
+                header.sweep(number as usize);
+                continue;
+            };
+            let _guard = spot.vspace.get().lock.lock();
+            let entry = spot.load();
+            if entry.maps(at, spot.level) && self.take_away(spot, entry, info.get(), self.address_of(spot)) {
+                let stamp = self.note_stale(spot.vspace.get());
+                if let Some(first) = self.k.frames.get(self.pin(), frame.get().base) {
+                    first.get().lock().set_stamp(Some(stamp));
+                }
+            }
+        }
+        Err(Refusal::More)
+    }
+
+    /// Waits until no CPU remembers a page of a dying frame, all of whose mappings are gone.
+    fn forget_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
+        let infos = (0..u64::from(frame.get().pages))
+            .filter_map(|number| self.k.frames.get(self.pin(), frame.get().page(number)));
+        for (number, info) in infos.enumerate() {
+            if number == 0 {
+                self.settle(me, info.get())?;
+            }
+            info.get().take_back();
+        }
+        Ok(())
+    }
+
+    /// A VSpace is dying, and nobody maps there any more: all CPUs leave it, then its frames are let go.
+    pub fn end_mappings(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
+        let VSpace { ref header, ref leave, ref lock, ref used, .. } = *vspace.get();
+        {
+            let _guard = lock.lock();
+            vspace.get().stale.store(DYING, Release);
+        }
+        let _ = leave.compare_exchange(0, self.k.tours.stamp() + 1, AcqRel, Relaxed);
+        self.forget_everywhere(me, leave.load(Acquire) - 1)?;
+        let number = header.swept();
+        if number >= used.load(Relaxed) as usize {
+            return Ok(());
+        }
+        let _guard = lock.lock();
+        self.let_go(vspace, number);
+        header.sweep(number);
+        Err(Refusal::More)
+    }
+}
+
+/// The entry that maps a page, as it is now.
+fn mapping(spot: Spot<'_>, page: Page<'_>) -> Result<Pte> {
+    let entry = spot.load();
+    if entry.maps(page.at, spot.level) { Ok(entry) } else { Err(not_mapped(page.address)) }
+}
+
+/// Pages of a run before `number` are done. If it goes on later, it does with the rest.
+#[cold]
+fn go_on(me: Me<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
+    if !matches!(refusal, Refusal::Error { .. }) {
+        let (regs, done) = (&me.hot.regs, number - run.first);
+        regs.rdx.set(run.address + (done << run.frame.get().log2));
+        regs.r9.set(number);
+        regs.r10.set(run.count - done);
+    }
+    refusal
+}
+
+#[cold]
+fn not_mapped(address: u64) -> Refusal {
+    Refusal::new(Error::BadAddress, address)
+}
+
+/// What the fourth argument says.
+fn access_of(me: Me<'_>) -> Result<Access> {
+    let raw = me.hot.regs.r8.get();
+    let refusal = if raw == 3 { Error::WriteExecute.into() } else { Refusal::argument(3) };
+    Access::from_raw(raw).ok_or(refusal)
+}
