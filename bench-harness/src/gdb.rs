@@ -86,7 +86,7 @@ pub fn gdb(lab: &Lab, wanted: &Wanted) -> Result<()> {
             }
         }
     }
-    wait_for(&socket, &mut child)?;
+    wait_for(&socket, &mut child, &outputs)?;
     std::io::stdout().flush()?;
     Err(Command::new(program).args(arguments(wanted, &kernel, &socket)).exec()).context("starting gdb")
 }
@@ -154,7 +154,7 @@ fn wait_for_stop(child: &mut Child, outputs: &Outputs, kernel: &Path, limit: Dur
             return Ok(line.to_owned());
         }
         if ended.is_some() {
-            return Err(never_stopped(&said));
+            return Err(if said.is_empty() { did_not_start(outputs) } else { never_stopped(&said) });
         }
         if started.elapsed() > limit {
             return Err(Trouble::TimedOut(format!("no stop after {} s", limit.as_secs())).into());
@@ -186,17 +186,24 @@ fn never_stopped(said: &str) -> anyhow::Error {
 }
 
 /// Until QEMU's stub listens.
-fn wait_for(socket: &Path, child: &mut Child) -> Result<()> {
+fn wait_for(socket: &Path, child: &mut Child, outputs: &Outputs) -> Result<()> {
     let started = Instant::now();
     while !socket.exists() {
         if child.try_wait().context("waiting for QEMU")?.is_some()
             || started.elapsed() > Duration::from_secs(20)
         {
-            return Err(Trouble::NoMachine("QEMU did not start: see its qemu.txt".to_owned()).into());
+            return Err(did_not_start(outputs));
         }
         std::thread::sleep(POLL);
     }
     Ok(())
+}
+
+/// With what QEMU says of it.
+fn did_not_start(outputs: &Outputs) -> anyhow::Error {
+    let said = fs::read_to_string(&outputs.qemu).unwrap_or_default();
+    let said = if said.trim().is_empty() { "it says nothing" } else { said.trim() };
+    Trouble::NoMachine(format!("QEMU did not start: {said}")).into()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! it said last and where its CPUs are is part of the report.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ pub enum Ending {
     Reset,
     /// QEMU itself failed; what it printed.
     Broken(String),
+    /// The disk is full: what the guest said is cut off somewhere, whatever it was.
+    NoRoom(PathBuf),
     /// The time limit passed.
     TimedOut(Duration),
     /// The guest said nothing for so long.
@@ -85,6 +87,8 @@ const STATUS_PANIC: i32 = 37;
 const POLL: Duration = Duration::from_millis(5);
 /// Longest that a traced guest that did not end by itself may take to let its events out.
 const LAST_WISH: Duration = Duration::from_secs(60);
+/// Bytes whose place is looked for when the guest has ended: a block of most file systems.
+const PROBE: usize = 4096;
 /// Longest silence of a guest that is alive.
 pub const SILENCE: Duration = Duration::from_secs(120);
 const LAST_WORDS: usize = 40;
@@ -138,7 +142,16 @@ pub fn run(
     ear.keep_state(&dir.join("state.txt"))?;
     let _ = std::fs::remove_file(&outputs.monitor);
     let ending = ended_by_us.unwrap_or_else(|| ending_of(status, &outputs));
+    let ending = if has_room(&dir) { ending } else { Ending::NoRoom(dir) };
     Ok(ear.into_session(boot.label.clone(), ending, started.elapsed()))
+}
+
+/// Whether more can be written in a directory: QEMU does not say when its files stop growing.
+fn has_room(dir: &Path) -> bool {
+    let probe = dir.join("room");
+    let written = std::fs::write(&probe, [1; PROBE]);
+    let _ = std::fs::remove_file(&probe);
+    written.is_ok()
 }
 
 fn ending_of(status: ExitStatus, outputs: &Outputs) -> Ending {
@@ -300,6 +313,12 @@ impl Session {
                 Err(Trouble::GuestDied(self.with_words(&what)))
             }
             Ending::Broken(said) => Err(Trouble::NoMachine(format!("{label}: QEMU ended with {said}"))),
+            Ending::NoRoom(dir) => {
+                let dir = dir.display();
+                let text =
+                    format!("{label}: {dir} takes no more of what the guest says: make room on that disk");
+                Err(Trouble::NoMachine(text))
+            }
             Ending::TimedOut(limit) => {
                 let what = format!("{label}: no end after {} s", limit.as_secs());
                 Err(Trouble::TimedOut(self.with_words(&what)))
@@ -338,5 +357,29 @@ impl Session {
             return format!("{what}; it never said a word");
         }
         format!("{what}; its last words:{}", words.collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_takes_nothing_is_noticed() {
+        let dir = crate::campaign::scratch("room");
+        assert!(has_room(&dir));
+        assert_eq!(std::fs::read_dir(&dir).expect("a directory").count(), 0, "nothing is left of the look");
+        let gone = dir.join("gone");
+        assert!(!has_room(&gone));
+        let session = Session {
+            label: "x".to_owned(),
+            ending: Ending::NoRoom(gone),
+            reports: Vec::new(),
+            last_words: Vec::new(),
+            elapsed: Duration::ZERO,
+            mitigations: Vec::new(),
+            events: None,
+        };
+        assert!(matches!(session.check_passed(), Err(Trouble::NoMachine(_))), "no result of the guest's");
     }
 }
