@@ -67,7 +67,8 @@ pub fn decode(pc: u64, bytes: &[u8]) -> Decoded {
     }
 }
 
-/// Instructions that Intel's manual (volume 3, "Serializing Instructions") names, as far as a kernel has them.
+/// Instructions that Intel's manual (volume 3, "Serializing Instructions") names, as far as a kernel has them. That WRMSR
+/// does not serialise for some registers (the timer's deadline, x2APIC's) is not seen: RCX is not recorded.
 fn is_serialising(instruction: &iced_x86::Instruction) -> bool {
     use Mnemonic::{Cpuid, Invlpg, Invpcid, Iretq, Lfence, Lgdt, Lidt, Lldt, Ltr, Wbinvd, Wrmsr};
     matches!(
