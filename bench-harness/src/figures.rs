@@ -38,6 +38,7 @@ const LINES: &[Line] = &[
     line("call_reply_cross_as_nofast", 1, "the same without the fastpath", "–"),
     line("call_reply_64w", 1, "call and reply, 4 + 64 words", "1,572 (10 words)"),
     line("fault_null", 1, "fault to a handler in another process, and back", "1,212"),
+    line("fault_roundtrip", 1, "the same, with a page mapped", "1,947"),
     line("map_unmap_1p", 1, "map a page and unmap it", "1,302"),
     line("map_unmap_512p", 1, "the same with 512 pages", "–"),
     line("null_syscall", 1, "null system call", "89"),

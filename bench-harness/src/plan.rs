@@ -124,6 +124,8 @@ const ALWAYS: &[&str] = &[
     NOFAST,
     "call_reply_64w",
     "fault_null",
+    "fault_roundtrip",
+    "clear_page",
     "map_unmap_1p",
     "map_unmap_512p",
 ];

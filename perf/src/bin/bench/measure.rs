@@ -28,6 +28,17 @@ impl Verdict for MsgInfo {
     }
 }
 
+/// An operation that says itself.
+impl Verdict for bool {
+    fn good(&self) -> bool {
+        *self
+    }
+
+    fn info(&self) -> MsgInfo {
+        MsgInfo(0)
+    }
+}
+
 /// An operation that cannot go wrong.
 impl Verdict for () {
     fn good(&self) -> bool {

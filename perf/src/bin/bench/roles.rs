@@ -1,12 +1,12 @@
 //! The tasks of the scenarios: clients that are measured, and those that they talk to.
 
-use abi::{Cap, MSG_UTCB_WORDS, MsgInfo, Op, Target};
+use abi::{Cap, MSG_UTCB_WORDS, MsgInfo, Op, PAGE_SIZE, Target};
 use perf::echo::{WORDS, same_words};
 use perf::mark::{self, BEGIN, END, OP, REGION_BUSY, mark, mark_pairs};
 use user_rt::arch::fast::{self, Short};
 use user_rt::arch::{self, Args, syscall};
-use user_rt::cap::{Group, Handle, Notification, Untyped};
-use user_rt::layout::SHARED_VA;
+use user_rt::cap::{Access, Frame, Group, Handle, Notification, Untyped};
+use user_rt::layout::{FREE_SLOTS, SHARED_VA, slot};
 use user_rt::spawn::own;
 use user_rt::utcb;
 
@@ -34,7 +34,7 @@ fn server(block: Block) -> Target {
 }
 
 /// The slot that a word of the block names, as an argument.
-fn slot(block: Block, word: Word) -> u64 {
+fn named(block: Block, word: Word) -> u64 {
     Cap(block.get(word) as u32).arg()
 }
 
@@ -48,7 +48,7 @@ pub extern "C" fn null_client(index: u64) -> ! {
 
 pub extern "C" fn notify_client(index: u64) -> ! {
     let block = Block::at(index);
-    let note = slot(block, Word::NoteServer);
+    let note = named(block, Word::NoteServer);
     measure(block, || fast::plain(Op::Notify, note, 1).0)
 }
 
@@ -72,7 +72,7 @@ impl Verdict for Turn {
 /// Notifies the server, then waits to be notified.
 pub extern "C" fn notify_wait_client(index: u64) -> ! {
     let block = Block::at(index);
-    let (to, from) = (slot(block, Word::NoteServer), slot(block, Word::NoteClient));
+    let (to, from) = (named(block, Word::NoteServer), named(block, Word::NoteClient));
     measure(block, || {
         let sent = fast::plain(Op::Notify, to, 1).0;
         let (waited, bits) = fast::on(Op::Wait, from);
@@ -82,7 +82,7 @@ pub extern "C" fn notify_wait_client(index: u64) -> ! {
 
 pub extern "C" fn notify_wait_server(index: u64) -> ! {
     let block = Block::at(index);
-    let (from, to) = (slot(block, Word::NoteServer), slot(block, Word::NoteClient));
+    let (from, to) = (named(block, Word::NoteServer), named(block, Word::NoteClient));
     loop {
         fast::on(Op::Wait, from);
         fast::plain(Op::Notify, to, 1);
@@ -109,12 +109,12 @@ fn say_ready(block: Block) {
 
 pub extern "C" fn yield_client(index: u64) -> ! {
     let block = Block::at(index);
-    let other = slot(block, Word::TaskServer);
+    let other = named(block, Word::TaskServer);
     measure(block, || fast::on(Op::YieldTo, other).0)
 }
 
 pub extern "C" fn yield_server(index: u64) -> ! {
-    let other = slot(Block::at(index), Word::TaskClient);
+    let other = named(Block::at(index), Word::TaskClient);
     loop {
         fast::on(Op::YieldTo, other);
     }
@@ -142,10 +142,64 @@ const MAP_VA: u64 = SHARED_VA + 0x4000_0000;
 /// Maps a frame to be written, then unmaps it.
 pub extern "C" fn map_client(index: u64) -> ! {
     let block = Block::at(index);
-    let (space, frame) = (own::vspace().arg(), slot(block, Word::Frame));
+    let (space, frame) = (own::vspace().arg(), named(block, Word::Frame));
     let map = Args::plain(Op::Map, space, frame, MAP_VA, 1);
     let unmap = Args::plain(Op::Unmap, space, frame, MAP_VA, 0);
     measure(block, || Mapped { there: syscall(map).info, gone: syscall(unmap).info })
+}
+
+/// Where the pager has the address space that it pages, and its frames: behind the slots in which tasks of a process may
+/// find themselves.
+pub const PAGER_SPACE: Cap = Cap(FREE_SLOTS + 64);
+const PAGER_FRAMES: u32 = FREE_SLOTS + 65;
+/// Samples that its frames suffice for, besides the warm-up, and how many it makes at a time.
+pub const PAGER_SAMPLES: u64 = 800;
+const PAGER_PAGES: u32 = 960;
+const AT_A_TIME: u32 = 240;
+/// The memory that they take, as a base-2 logarithm.
+pub const PAGER_LOG2: u64 = 22;
+
+/// Reads the next page each time.
+pub extern "C" fn touch_client(index: u64) -> ! {
+    let mut at = MAP_VA as *const u64;
+    measure(Block::at(index), || {
+        // SAFETY: the pager maps a page that is clear where this faults.
+        let clear = unsafe { at.read_volatile() } == 0;
+        at = at.wrapping_byte_add(PAGE_SIZE as usize);
+        clear
+    })
+}
+
+/// Maps a page, of which it has some made, where its client faults.
+pub extern "C" fn pager_server(index: u64) -> ! {
+    let memory = Untyped::at(slot::UNTYPED);
+    for made in (0..PAGER_PAGES).step_by(AT_A_TIME as usize) {
+        let place = own::cnode().slot(Cap(PAGER_FRAMES + made));
+        if memory.retype::<Frame>(u64::from(abi::PAGE_LOG2), place, u64::from(AT_A_TIME)).is_err() {
+            park();
+        }
+    }
+    say_ready(Block::at(index));
+    let mut frames = PAGER_FRAMES..;
+    loop {
+        let [address, ..] = fast::reply_recv([0; 4]).regs;
+        let frame = frames.next().map_or(0, |slot| Cap(slot).arg());
+        // Refused: the client faults for ever, and the bench notices by its deadline.
+        let _ = syscall(Args::plain(Op::Map, PAGER_SPACE.arg(), frame, address & !(PAGE_SIZE - 1), 1));
+    }
+}
+
+/// Clears a page of its own.
+pub extern "C" fn clear_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let frame = Frame::at(Cap(block.get(Word::Frame) as u32));
+    if own::vspace().map(&frame, MAP_VA, Access::Write).is_err() {
+        park();
+    }
+    measure(block, || {
+        // SAFETY: just mapped, for good, and nobody else's.
+        unsafe { core::ptr::write_bytes(MAP_VA as *mut u8, 0, PAGE_SIZE as usize) }
+    })
 }
 
 /// Calls with four words in registers.

@@ -71,6 +71,8 @@ pub struct Row {
     pub cpus: Cpus,
     /// The server handles the client's faults.
     pub faults: bool,
+    /// It has memory of its own, and may map it in the client's address space.
+    pub maps: bool,
 }
 
 impl Row {
@@ -92,6 +94,7 @@ impl Row {
             spaces: Spaces::Same,
             cpus: Cpus::Local,
             faults: false,
+            maps: false,
         }
     }
 
@@ -137,6 +140,14 @@ fn local() -> Vec<Row> {
         },
         Row::call("call_reply_64w", long_client, long_server),
         Row { faults: true, ..Row::call("fault_null", fault_client, fault_server) },
+        Row {
+            faults: true,
+            maps: true,
+            server_reports: true,
+            samples_max: PAGER_SAMPLES,
+            ..Row::call("fault_roundtrip", touch_client, pager_server)
+        },
+        Row { pages: 1, ..Row::new("clear_page", operation, clear_client, None) },
         Row { pages: 1, ..Row::new("map_unmap_1p", operation, map_client, None) },
         Row { pages: 512, ..Row::new("map_unmap_512p", operation, map_client, None) },
     ]

@@ -9,13 +9,14 @@ use user_rt::arch;
 use user_rt::boot;
 use user_rt::cap::{Frame, Group, Handle, Notification, Task, Untyped};
 use user_rt::elf::Image;
+use user_rt::invoke::{copy, transfer};
 use user_rt::layout::{FREE_SLOTS, slot};
 use user_rt::spawn::{
     Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, end, process, task,
 };
 
 use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
-use crate::roles::READY_BIT;
+use crate::roles::{PAGER_LOG2, PAGER_SPACE, READY_BIT};
 use crate::rows::{Cpus, Row, Spaces};
 
 /// Clients and servers take turns at one priority, below the bench's own.
@@ -25,7 +26,7 @@ const STACK_PAGES: u32 = 4;
 /// Seconds (of the time-stamp counter) that a row may take.
 const LIMIT_SECONDS: u64 = 60;
 /// Slots and page tables of a process of a scenario.
-const CHILD_SLOTS: u32 = 1024;
+const CHILD_SLOTS: u32 = 2048;
 const CHILD_TABLES: u32 = 32;
 /// Places of tasks in an address space: servers, then clients, then the one in the background.
 /// Place 0 is the bench's own first task.
@@ -246,7 +247,13 @@ impl Cast {
                 prepare_own(stage, row, group)?;
                 None
             }
-            Spaces::Two { vector } => Some(two_processes(stage, image, vector, group, placement)?),
+            Spaces::Two { vector } => {
+                let both = two_processes(stage, image, vector, group, placement)?;
+                if row.maps {
+                    at("giving the server memory", give_memory(stage, &both))?;
+                }
+                Some(both)
+            }
             Spaces::Shuffled { .. } => Some(two_processes(stage, image, false, group, placement)?),
         };
         Ok(Cast { processes, next_index: FIRST_INDEX })
@@ -318,6 +325,13 @@ fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowErr
         block.set(Word::Frame, u64::from(frame.cap().0));
     }
     Ok(())
+}
+
+/// Gives the server memory, and the client's address space.
+fn give_memory(stage: &mut Stage, [client, server]: &[Child; 2]) -> user_rt::Result<()> {
+    let memory: Untyped = stage.nursery.make(PAGER_LOG2)?;
+    transfer(memory, server.cnode.slot(slot::UNTYPED))?;
+    copy(&client.vspace, server.cnode.slot(PAGER_SPACE), Rights::MAP, 0)
 }
 
 fn two_processes(
