@@ -58,12 +58,12 @@ fn by_cpu(lines: &[Line]) -> Vec<Line> {
     lines
 }
 
-/// Instructions with how often each comes in a row, without the measurement.
+/// Instructions with how often each comes in a row, without those that do not count.
 fn elements(lines: &[Line]) -> Vec<(usize, &Line)> {
     let of_block = |block: Block| {
         lines[block.start..block.start + block.period].iter().map(move |line| (block.turns, line))
     };
-    fold(lines).into_iter().flat_map(of_block).filter(|(_, line)| !line.measuring).collect()
+    fold(lines).into_iter().flat_map(of_block).filter(|(_, line)| line.counts()).collect()
 }
 
 fn key((turns, line): &(usize, &Line)) -> String {

@@ -125,7 +125,7 @@ impl Estimate {
 /// The kinds of instructions in these lines that the table knows: mnemonic, cycles, and where that is from.
 pub fn sources(lines: &[Line]) -> Vec<String> {
     let used = COSTS.iter().filter(|cost| {
-        lines.iter().filter(|line| !line.measuring).filter_map(tabled).any(|other| std::ptr::eq(*cost, other))
+        lines.iter().filter(|line| line.counts()).filter_map(tabled).any(|other| std::ptr::eq(*cost, other))
     });
     let text = |cost: &Cost| {
         let name = match cost.with.strip_prefix(", ") {
@@ -170,7 +170,7 @@ fn stretches(lines: &[Line]) -> Stretches {
     for cpu in cpus {
         let mut open = String::new();
         let mut before = None;
-        for line in lines.iter().filter(|line| line.cpu == cpu && !line.measuring) {
+        for line in lines.iter().filter(|line| line.cpu == cpu && line.counts()) {
             // QEMU counts each turn of a repeated string instruction; the analyser takes it for all of them.
             if before.replace(line.pc) == Some(line.pc) && line.text.starts_with("rep") {
                 continue;

@@ -31,7 +31,7 @@ pub fn fold(lines: &[Line]) -> Vec<Block> {
 /// How often the `period` instructions at `start` come in a row.
 fn turns(lines: &[Line], start: usize, period: usize) -> usize {
     let same =
-        |a: &Line, b: &Line| (a.cpu, a.pc, a.phase, a.measuring) == (b.cpu, b.pc, b.phase, b.measuring);
+        |a: &Line, b: &Line| (a.cpu, a.pc, a.phase, a.uncounted) == (b.cpu, b.pc, b.phase, b.uncounted);
     let rest = &lines[start..];
     let repeating = (period..rest.len()).take_while(|&at| same(&rest[at], &rest[at - period])).count();
     1 + repeating / period

@@ -48,7 +48,7 @@ use cycles::Estimate;
 use record::Recording;
 use rows::Target;
 use sample::Cut;
-use story::Line;
+use story::{Line, Uncounted};
 use symbols::Symbols;
 
 const LIMIT: Duration = Duration::from_secs(180);
@@ -82,12 +82,17 @@ pub struct Explained {
 impl Explained {
     /// The instructions that count.
     pub fn counted(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().filter(|line| !line.measuring)
+        self.lines.iter().filter(|line| line.counts())
     }
 
     /// Their number, for one operation.
     pub fn total(&self) -> u64 {
         (self.counted().count() as u64 + self.operations / 2) / self.operations
+    }
+
+    /// How many do not count for this reason.
+    pub fn uncounted(&self, why: Uncounted) -> u64 {
+        self.lines.iter().filter(|line| line.uncounted == Some(why)).count() as u64
     }
 
     pub fn without_phase(&self) -> impl Iterator<Item = &Line> {
@@ -104,7 +109,7 @@ impl Explained {
             );
             return Err(Trouble::CheckFailed(text));
         }
-        let measuring = self.lines.iter().filter(|line| line.measuring).count() as u64;
+        let measuring = self.uncounted(Uncounted::Measurement);
         if measuring != self.overhead {
             let text = format!(
                 "the empty measurement is {} instructions, of which {measuring} were found",
@@ -196,7 +201,7 @@ fn explain(lab: &Lab, tree: &Tree, target: &Target) -> Result<Explained> {
         .iter()
         .map(|operation| sample::cut(&recording, &decoded, operation, target.cut))
         .collect::<Result<Vec<_>>>()?;
-    let lengths: Vec<u64> = samples.iter().map(|sample| sample.steps.len() as u64).collect();
+    let lengths: Vec<u64> = samples.iter().map(sample::Sample::executed).collect();
     let (operations, overhead) = row.as_ref().map_or((1, 0), |row| (row.operations, row.overhead));
     let reported = row.as_ref().map(|row| row.p50 * operations + overhead);
     let typical = sample::typical(&lengths, reported).context("no operation was recorded")?;
@@ -256,7 +261,7 @@ mod tests {
 
     fn explained() -> Explained {
         let mut lines: Vec<Line> = (0..10).map(|at| line(0, at, &[0x90], Phase::Checks)).collect();
-        lines[0].measuring = true;
+        lines[0].uncounted = Some(Uncounted::Measurement);
         Explained { row: "r".to_owned(), cpus: 1, figure: 9, operations: 1, overhead: 1, lines }
     }
 

@@ -4,12 +4,18 @@
 //! second (excluded), and subtracts what that is with nothing in between. Those instructions are found here by what
 //! they are: the RDTSC, its fence, the two that put its halves together and the one that keeps the result; and
 //! the fence before the second RDTSC.
+//!
+//! An instruction that faults is recorded when it begins, and is not executed: icount does not count it. It is known
+//! by the access to memory that it did not make before its CPU was in the kernel.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use iced_x86::Mnemonic;
 
 use super::decode::Decoded;
 use super::record::{Operation, Recording, Step};
+use super::story::Uncounted;
 
 /// Kernel addresses have their top bit set.
 const KERNEL: u64 = 1 << 63;
@@ -25,6 +31,24 @@ pub struct Sample {
     pub steps: Vec<Step>,
     /// Steps that are of the measurement, by index.
     pub measuring: Vec<usize>,
+    /// Steps that faulted, by index.
+    pub faulted: Vec<usize>,
+}
+
+impl Sample {
+    /// How many instructions were executed, the measurement's too.
+    pub fn executed(&self) -> u64 {
+        (self.steps.len() - self.faulted.len()) as u64
+    }
+
+    /// Why a step does not count, if it does not.
+    pub fn uncounted(&self, step: usize) -> Option<Uncounted> {
+        if self.measuring.contains(&step) {
+            Some(Uncounted::Measurement)
+        } else {
+            self.faulted.contains(&step).then_some(Uncounted::Faulted)
+        }
+    }
 }
 
 /// How a row's operations are delimited.
@@ -39,7 +63,8 @@ pub enum Cut {
 /// What of `operation` counts.
 pub fn cut(recording: &Recording, decoded: &[Decoded], operation: &Operation, cut: Cut) -> Result<Sample> {
     if cut == Cut::Marks {
-        return Ok(Sample { steps: operation.steps.clone(), measuring: Vec::new() });
+        let steps = operation.steps.clone();
+        return Ok(Sample { faulted: faulted(recording, decoded, &steps), steps, measuring: Vec::new() });
     }
     let is_own = |step: &Step| step.cpu == operation.owner && recording.code(step).pc & KERNEL == 0;
     let mnemonic = |step: &Step| decoded[step.code as usize].mnemonic;
@@ -61,7 +86,24 @@ pub fn cut(recording: &Recording, decoded: &[Decoded], operation: &Operation, cu
     let keeps = |at: &&usize| is_kept(&decoded[steps[**at].code as usize]);
     measuring.extend(own[BEFORE.len()..].iter().take(KEPT_WITHIN).find(keeps));
     measuring.extend(own.last());
-    Ok(Sample { steps, measuring })
+    Ok(Sample { faulted: faulted(recording, decoded, &steps), steps, measuring })
+}
+
+/// Programs' accesses to memory that were not made, with the kernel behind them.
+fn faulted(recording: &Recording, decoded: &[Decoded], steps: &[Step]) -> Vec<usize> {
+    let in_kernel = |step: &Step| recording.code(step).pc & KERNEL != 0;
+    let mut next: BTreeMap<u8, bool> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (at, step) in steps.iter().enumerate().rev() {
+        let class = decoded[step.code as usize].class;
+        let made = !step.accesses.is_empty() || !(class.loads || class.stores);
+        let interrupted = next.insert(step.cpu, in_kernel(step)) == Some(true);
+        if interrupted && !made && !in_kernel(step) {
+            found.push(at);
+        }
+    }
+    found.reverse();
+    found
 }
 
 /// Whether this copies the time stamp from RAX.
@@ -83,6 +125,7 @@ pub fn typical(lengths: &[u64], wanted: Option<u64>) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::explain::decode::decode;
+    use crate::explain::record::Access;
     use crate::explain::record::examples::recording;
 
     const RDTSC: &[u8] = &[0x0f, 0x31];
@@ -118,6 +161,26 @@ mod tests {
         .expect("is a sample");
         assert_eq!(sample.steps.len(), 9);
         assert_eq!(sample.measuring, [0, 1, 3, 4, 6, 8]);
+    }
+
+    #[test]
+    fn what_faults_is_not_executed() {
+        const LOAD: &[u8] = &[0x8a, 0x07]; // mov al, [rdi]
+        let mut recording = recording(&[
+            (0, 1, LOAD), // made
+            (0, IN_KERNEL, NOP),
+            (0, 2, LOAD),         // faults
+            (1, 3, LOAD),         // the last of its CPU
+            (0, IN_KERNEL, LOAD), // goes on into a program
+            (0, 4, NOP),          // an interrupt behind it
+            (0, IN_KERNEL, NOP),
+        ]);
+        let operation = &mut recording.operations[0];
+        operation.steps[0].accesses.push(Access { address: 0, bytes: 1, write: false, device: false });
+        let decoded: Vec<Decoded> = recording.codes.iter().map(|code| decode(code.pc, &code.bytes)).collect();
+        let sample = cut(&recording, &decoded, &recording.operations[0], Cut::Marks).expect("is a sample");
+        assert_eq!((sample.faulted.as_slice(), sample.executed()), ([2].as_slice(), 6));
+        assert_eq!((sample.uncounted(2), sample.uncounted(3)), (Some(Uncounted::Faulted), None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::cycles;
 use super::fold::fold;
 use super::phase::Phase;
-use super::story::{Counts, Line, Shared};
+use super::story::{Counts, Line, Shared, Uncounted};
 use super::{Answer, Explained};
 use crate::lab::Job;
 
@@ -50,7 +50,11 @@ fn heading(out: &mut String, answer: &Answer) {
     };
     let head = format!("{}, {}: {figure}", now.row, Job::cpus_text(now.cpus));
     let _ = writeln!(out, "{}", style(head).bold());
-    let mut how = format!("{} instructions executed", now.lines.len());
+    let faulted = now.uncounted(Uncounted::Faulted);
+    let mut how = format!("{} instructions executed", now.lines.len() as u64 - faulted);
+    if faulted > 0 {
+        how += &format!(" and {faulted} that faulted");
+    }
     if now.overhead > 0 {
         how += &format!(", less {} of the empty measurement", now.overhead);
     }
@@ -71,15 +75,15 @@ fn listing(out: &mut String, now: &Explained) {
         }
         let body = &now.lines[block.start..block.start + block.period];
         for line in body {
-            if !line.measuring && before != Some((line.cpu, line.phase)) {
+            if line.counts() && before != Some((line.cpu, line.phase)) {
                 phase_heading(out, now.cpus, line);
                 before = Some((line.cpu, line.phase));
             }
-            let count = if line.measuring { "-".to_owned() } else { number.to_string() };
+            let count = if line.counts() { number.to_string() } else { "-".to_owned() };
             let _ = writeln!(out, "{count:>5} {}", instruction(line));
-            number += usize::from(!line.measuring);
+            number += usize::from(line.counts());
         }
-        let counted = body.iter().filter(|line| !line.measuring).count();
+        let counted = body.iter().filter(|line| line.counts()).count();
         number += counted * (block.turns - 1);
     }
     out.push('\n');
@@ -94,10 +98,14 @@ fn phase_heading(out: &mut String, cpus: u32, line: &Line) {
 fn instruction(line: &Line) -> String {
     let place = place(line);
     let source = line.source.as_deref().unwrap_or("");
-    let text = if line.measuring { format!("{} (measurement)", line.text) } else { line.text.clone() };
+    let text = match line.uncounted {
+        Some(Uncounted::Measurement) => format!("{} (measurement)", line.text),
+        Some(Uncounted::Faulted) => format!("{} (faults)", line.text),
+        None => line.text.clone(),
+    };
     let row = format!("{:<6} {text:<44} {place:<40} {source}", flags(line));
     let row = row.trim_end();
-    if line.measuring { style(row).dim().to_string() } else { row.to_owned() }
+    if line.counts() { row.to_owned() } else { style(row).dim().to_string() }
 }
 
 /// Symbol and offset, and what was inlined there, both without what precedes the last module.

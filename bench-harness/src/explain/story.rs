@@ -19,10 +19,9 @@ pub struct Line {
     pub cpu: u8,
     pub pc: u64,
     pub text: String,
-    /// `None`: in no phase.
+    /// `None`: in no phase, or not counted.
     pub phase: Option<Phase>,
-    /// Of the measurement: subtracted, in no phase.
-    pub measuring: bool,
+    pub uncounted: Option<Uncounted>,
     pub program: String,
     pub symbol: String,
     pub offset: u64,
@@ -47,6 +46,22 @@ pub struct Line {
     pub gas: String,
     #[serde(skip)]
     pub mnemonic: String,
+}
+
+/// Why an instruction does not count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Uncounted {
+    /// It is of the measurement, which is subtracted.
+    Measurement,
+    /// It faulted, and so was not executed.
+    Faulted,
+}
+
+impl Line {
+    pub fn counts(&self) -> bool {
+        self.uncounted.is_none()
+    }
 }
 
 /// What a set of instructions adds up to.
@@ -82,7 +97,6 @@ pub struct Shared {
 pub fn lines(recording: &Recording, decoded: &[Decoded], origins: &[Origin], sample: &Sample) -> Vec<Line> {
     let mut phases: BTreeMap<u8, Option<Phase>> = BTreeMap::new();
     let mut all: Vec<Line> = Vec::with_capacity(sample.steps.len());
-    let mut measuring = sample.measuring.iter().peekable();
     for (at, step) in sample.steps.iter().enumerate() {
         let (code, origin) = (recording.code(step), &origins[step.code as usize]);
         let decoded = &decoded[step.code as usize];
@@ -92,13 +106,13 @@ pub fn lines(recording: &Recording, decoded: &[Decoded], origins: &[Origin], sam
             None => None,
         };
         phases.insert(step.cpu, phase);
-        let is_measuring = measuring.next_if(|index| **index == at).is_some();
+        let uncounted = sample.uncounted(at);
         all.push(Line {
             cpu: step.cpu,
             pc: code.pc,
             text: decoded.text.clone(),
-            phase: phase.filter(|_| !is_measuring),
-            measuring: is_measuring,
+            phase: phase.filter(|_| uncounted.is_none()),
+            uncounted,
             program: origin.program.clone(),
             symbol: origin.symbol.clone(),
             offset: origin.offset,
@@ -211,7 +225,7 @@ pub mod examples {
             cpu,
             pc,
             phase: Some(phase),
-            measuring: false,
+            uncounted: None,
             program: "kernel".to_owned(),
             symbol: "syscall_entry".to_owned(),
             offset: pc,
@@ -262,11 +276,13 @@ mod tests {
             origin(Some(Belongs::ToItsCaller)),
             origin(None),
         ];
-        let sample = Sample { steps: recording.operations[0].steps.clone(), measuring: vec![1] };
+        let steps = recording.operations[0].steps.clone();
+        let sample = Sample { steps, measuring: vec![1], faulted: vec![3] };
         let lines = lines(&recording, &decoded, &origins, &sample);
         let phases: Vec<_> = lines.iter().map(|line| line.phase).collect();
         assert_eq!(phases, [Some(Phase::Ipc), None, Some(Phase::Ipc), None]);
-        assert!(lines[1].measuring && !lines[3].measuring);
+        let uncounted: Vec<_> = lines.iter().map(|line| line.uncounted).collect();
+        assert_eq!(uncounted, [None, Some(Uncounted::Measurement), None, Some(Uncounted::Faulted)]);
     }
 
     #[test]
