@@ -16,6 +16,7 @@ use crate::machine::Mode;
 use crate::plan;
 use crate::report::Row;
 use crate::results::{Results, Run};
+use crate::trouble::Trouble;
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 pub struct Baseline {
@@ -67,6 +68,21 @@ pub struct Findings {
     pub failures: Vec<String>,
     /// Remarks that are no failures.
     pub remarks: Vec<String>,
+}
+
+impl Findings {
+    /// An error if something is not as demanded, or nothing was: who asked for a check did not get one.
+    pub fn verdict(&self) -> Result<(), Trouble> {
+        if !self.failures.is_empty() {
+            let text = format!("{} figures are not as demanded", self.failures.len());
+            return Err(Trouble::CheckFailed(text));
+        }
+        if self.exact == 0 && self.held == 0 {
+            let text = "nothing is demanded of what was measured: check icount figures of 1, 2 or 4 CPUs";
+            return Err(Trouble::CheckFailed(text.to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// The key under which exact figures of this machine stand.
@@ -311,5 +327,17 @@ mod tests {
             "{text}"
         );
         assert_eq!(serde_json::from_str::<Baseline>(&text).expect("parses"), baseline);
+    }
+
+    #[test]
+    fn nothing_demanded_is_no_success() {
+        let findings = |exact, failures: &[&str]| Findings {
+            exact,
+            failures: failures.iter().map(|text| (*text).to_owned()).collect(),
+            ..Findings::default()
+        };
+        assert!(findings(1, &[]).verdict().is_ok());
+        assert!(findings(0, &[]).verdict().is_err());
+        assert!(findings(1, &["moved"]).verdict().is_err());
     }
 }

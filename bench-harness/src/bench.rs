@@ -48,11 +48,7 @@ pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
         update_baseline(lab, wanted, &results)?;
     }
     if wanted.check {
-        let findings = check(lab, wanted, &results)?;
-        if !findings.failures.is_empty() {
-            let text = format!("{} figures are not as demanded", findings.failures.len());
-            return Err(Trouble::CheckFailed(text).into());
-        }
+        check(lab, wanted, &results)?.verdict()?;
     }
     Ok(())
 }
