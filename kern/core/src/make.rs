@@ -17,6 +17,7 @@ use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
+use smp::cpu::CpuId;
 use smp::door::{KernelObject, Piece, RawWord, Ref, Region, Table};
 
 use crate::caps::Place;
@@ -116,6 +117,14 @@ impl Recipe {
     }
 }
 
+/// Where an object is made: of which memory, and where its first capability goes, derived from which.
+struct Site<'a, 'k> {
+    region: &'a Region,
+    root: RootId,
+    slot: Ref<'k, Slot>,
+    parent: Ref<'k, Slot>,
+}
+
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Retype`].
     pub fn retype(self, me: Me<'k>, source: Target, size: u64, to: Target, count: u64) -> Result<Answer> {
@@ -199,120 +208,66 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
     ) -> Result<()> {
-        let region = untyped.region();
-        let full = || Refusal::new(Error::NoMemory, region.free());
-        let root = untyped.header.root();
-        let home = self.id();
-        match recipe.object_type {
-            ObjType::Untyped => {
-                self.make_untyped(region, root, recipe.size as u8, slot, parent).ok_or_else(full)
-            }
-            ObjType::Frame => {
-                let pages = Pages::of(recipe.size).ok_or(Refusal::argument(1))?;
-                self.make_frame(region, root, pages, slot, parent).ok_or_else(full)
-            }
-            ObjType::VSpace => self.make_vspace(region, root, recipe.size, slot, parent).ok_or_else(full),
-            ObjType::CNode => {
-                let (head, tail) = carve_pair::<CNode, Slot>(region, recipe.size).ok_or_else(full)?;
-                let table = tail.emplace_slice(|_| Slot::new()).ok_or_else(full)?;
-                self.place(head, CNode::new(root, table), |o| &o.header, slot, parent).ok_or_else(full)
-            }
-            ObjType::Process => {
-                if !fits(region, &[], pair_size::<Process, TaskNumber>(recipe.size), 64) {
-                    return Err(full());
-                }
-                let key = self.k.processes.allocate(self.pin())?;
-                let (head, tail) = carve_pair::<Process, TaskNumber>(region, recipe.size).ok_or_else(full)?;
-                let table = tail.emplace_slice(|_| TaskNumber::default()).ok_or_else(full)?;
-                self.place(head, Process::new(root, key, table), |o| &o.header, slot, parent).ok_or_else(full)
-            }
-            ObjType::Group => self.make_group(region, root, recipe.size, slot, parent).ok_or_else(full),
-            ObjType::Task => {
-                let piece = region.carve(TASK_BYTES, PAGE).ok_or_else(full)?;
-                let task = Task::make(piece, self.pin(), root, home).ok_or_else(full)?;
-                self.fill_first(slot, task, &task.get().header, parent);
-                Ok(())
-            }
-            ObjType::SchedContext => {
-                let piece = carve_for::<SchedContext>(region).ok_or_else(full)?;
-                self.place(piece, SchedContext::new(root, home), |o| &o.header, slot, parent).ok_or_else(full)
-            }
-            ObjType::Notification => {
-                let piece = carve_for::<Notification>(region).ok_or_else(full)?;
-                self.place(piece, Notification::new(root, home), |o| &o.header, slot, parent).ok_or_else(full)
-            }
-            ObjType::Reply => {
-                let piece = carve_for::<Reply>(region).ok_or_else(full)?;
-                self.place(piece, Reply::new(root, home), |o| &o.header, slot, parent).ok_or_else(full)
-            }
-            ObjType::Machine => Err(Refusal::argument(0)),
-        }
+        let site = Site { region: untyped.region(), root: untyped.header.root(), slot, parent };
+        let Recipe { object_type, size } = recipe;
+        let made = match object_type {
+            ObjType::Untyped => self.make_untyped(&site, size as u8),
+            ObjType::Frame => Pages::of(size).and_then(|pages| self.make_frame(&site, pages)),
+            ObjType::VSpace => self.make_vspace(&site, size),
+            ObjType::CNode => self.make_cnode(&site, size),
+            ObjType::Process => self.make_process(&site, size)?,
+            ObjType::Group => self.make_group(&site, size),
+            ObjType::Task => self.make_task(&site),
+            ObjType::SchedContext => self.make_homed(&site, SchedContext::new, |o| &o.header),
+            ObjType::Notification => self.make_homed(&site, Notification::new, |o| &o.header),
+            ObjType::Reply => self.make_homed(&site, Reply::new, |o| &o.header),
+            ObjType::Machine => return Err(Refusal::argument(0)),
+        };
+        made.ok_or_else(|| Refusal::new(Error::NoMemory, site.region.free()))
     }
 
     /// Writes the object and its first capability.
     fn place<T: KernelObject>(
         self,
+        site: &Site<'_, 'k>,
         piece: Piece,
         object: T,
         header: impl Fn(&T) -> &Header,
-        slot: Ref<'k, Slot>,
-        parent: Ref<'k, Slot>,
     ) -> Option<()> {
         let object = piece.emplace(self.pin(), object)?;
-        self.fill_first(slot, object, header(object.get()), parent);
+        self.fill_first(site.slot, object, header(object.get()), site.parent);
         Some(())
     }
 
-    fn make_untyped(
-        self,
-        region: &Region,
-        root: RootId,
-        log2: u8,
-        slot: Ref<'k, Slot>,
-        parent: Ref<'k, Slot>,
-    ) -> Option<()> {
-        let (head, block) = carve_block::<Untyped>(region, 1 << log2, 1 << log2)?;
-        self.place(head, Untyped::new(root, log2, block.into_region()), |o| &o.header, slot, parent)
+    fn make_untyped(self, site: &Site<'_, 'k>, log2: u8) -> Option<()> {
+        let (head, block) = carve_block::<Untyped>(site.region, 1 << log2, 1 << log2)?;
+        self.place(site, head, Untyped::new(site.root, log2, block.into_region()), |o| &o.header)
     }
 
-    fn make_frame(
-        self,
-        region: &Region,
-        root: RootId,
-        pages: Pages,
-        slot: Ref<'k, Slot>,
-        parent: Ref<'k, Slot>,
-    ) -> Option<()> {
+    fn make_frame(self, site: &Site<'_, 'k>, pages: Pages) -> Option<()> {
         let Pages { log2, count } = pages;
-        let (head, mut block) = carve_block::<Frame>(region, pages.bytes(), 1 << log2)?;
+        let (head, mut block) = carve_block::<Frame>(site.region, pages.bytes(), 1 << log2)?;
         block.zero();
         let base = self.k.machine.phys(block.base());
-        let frame = head.emplace(self.pin(), Frame::new(root, base, log2, count))?;
+        let frame = head.emplace(self.pin(), Frame::new(site.root, base, log2, count))?;
         for info in (0..u64::from(count)).filter_map(|n| self.k.frames.get(self.pin(), frame.get().page(n))) {
             info.get().give(frame, 0);
         }
-        self.fill_first(slot, frame, &frame.get().header, parent);
+        self.fill_first(site.slot, frame, &frame.get().header, site.parent);
         Some(())
     }
 
-    fn make_vspace(
-        self,
-        region: &Region,
-        root: RootId,
-        pool: u64,
-        slot: Ref<'k, Slot>,
-        parent: Ref<'k, Slot>,
-    ) -> Option<()> {
+    fn make_vspace(self, site: &Site<'_, 'k>, tables: u64) -> Option<()> {
         let seen_bytes = self.k.cpu_count() as u64 * 8;
         let tops = [size_of::<VSpace>() as u64, seen_bytes];
-        if !fits(region, &tops, (1 + pool) * TABLE_BYTES, PAGE) {
+        if !fits(site.region, &tops, (1 + tables) * TABLE_BYTES, PAGE) {
             return None;
         }
-        let head = region.carve_top(size_of::<VSpace>() as u64)?;
-        let seen = region.carve_top(seen_bytes)?.emplace_slice(|_| AtomicU64::new(0))?;
-        let tables = region.carve((1 + pool) * TABLE_BYTES, PAGE)?;
-        let vspace = self.new_vspace(root, tables, seen)?;
-        self.place(head, vspace, |o| &o.header, slot, parent)
+        let head = site.region.carve_top(size_of::<VSpace>() as u64)?;
+        let seen = site.region.carve_top(seen_bytes)?.emplace_slice(|_| AtomicU64::new(0))?;
+        let tables = site.region.carve((1 + tables) * TABLE_BYTES, PAGE)?;
+        let vspace = self.new_vspace(site.root, tables, seen)?;
+        self.place(site, head, vspace, |o| &o.header)
     }
 
     /// A VSpace whose tables and links fill a piece of memory.
@@ -329,23 +284,54 @@ impl<'k, M: Machine> Cx<'k, M> {
         Some(VSpace::new(root, cr3, entries, links, base, seen))
     }
 
-    fn make_group(
+    fn make_cnode(self, site: &Site<'_, 'k>, slots: u64) -> Option<()> {
+        let (head, tail) = carve_pair::<CNode, Slot>(site.region, slots)?;
+        let table = tail.emplace_slice(|_| Slot::new())?;
+        self.place(site, head, CNode::new(site.root, table), |o| &o.header)
+    }
+
+    /// `None` where memory is too short; other reasons are errors.
+    fn make_process(self, site: &Site<'_, 'k>, tasks: u64) -> Result<Option<()>> {
+        if !fits(site.region, &[], pair_size::<Process, TaskNumber>(tasks), 64) {
+            return Ok(None);
+        }
+        let key = self.k.processes.allocate(self.pin())?;
+        let make = || {
+            let (head, tail) = carve_pair::<Process, TaskNumber>(site.region, tasks)?;
+            let table = tail.emplace_slice(|_| TaskNumber::default())?;
+            self.place(site, head, Process::new(site.root, key, table), |o| &o.header)
+        };
+        Ok(make())
+    }
+
+    fn make_task(self, site: &Site<'_, 'k>) -> Option<()> {
+        let piece = site.region.carve(TASK_BYTES, PAGE)?;
+        let task = Task::make(piece, self.pin(), site.root, self.id())?;
+        self.fill_first(site.slot, task, &task.get().header, site.parent);
+        Some(())
+    }
+
+    /// An object of fixed size, at home here.
+    fn make_homed<T: KernelObject>(
         self,
-        region: &Region,
-        root: RootId,
-        size: u64,
-        slot: Ref<'k, Slot>,
-        parent: Ref<'k, Slot>,
+        site: &Site<'_, 'k>,
+        new: impl Fn(RootId, CpuId) -> T,
+        header: impl Fn(&T) -> &Header,
     ) -> Option<()> {
+        let piece = site.region.carve((size_of::<T>() as u64).next_multiple_of(64), 64)?;
+        self.place(site, piece, new(site.root, self.id()), header)
+    }
+
+    fn make_group(self, site: &Site<'_, 'k>, size: u64) -> Option<()> {
         let (members, exposures) = (size & 0xffff, size >> 16);
         let member_bytes = (members * 8).next_multiple_of(64);
         let exposure_bytes = exposures * size_of::<Exposure>() as u64;
-        let mut piece = region.carve(size_of::<Group>() as u64 + member_bytes + exposure_bytes, 64)?;
+        let mut piece = site.region.carve(size_of::<Group>() as u64 + member_bytes + exposure_bytes, 64)?;
         let head = piece.split(size_of::<Group>() as u64)?;
         let mut member_piece = piece.split(member_bytes)?;
         let members = member_piece.split(members * 8)?.emplace_slice(|_| AtomicU64::new(0))?;
         let exposures = piece.emplace_slice(|_| Exposure::new())?;
-        self.place(head, Group::new(root, members, exposures), |o| &o.header, slot, parent)
+        self.place(site, head, Group::new(site.root, members, exposures), |o| &o.header)
     }
 
     /// The first slot of a boot object: nothing is derived from anything yet.
@@ -363,10 +349,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot.get().word.set(object, Rights::ALL.0);
         Some(())
     }
-}
-
-fn carve_for<T>(region: &Region) -> Option<Piece> {
-    region.carve((size_of::<T>() as u64).next_multiple_of(64), 64)
 }
 
 /// Room for a `T`, and a block of memory that it is to stand for.
