@@ -33,34 +33,34 @@ build: _harness (_kernel "" "") _programs
 
 # Boot and show all that the guest says: `just run --cpus 4 run=test` (see `just run --help`)
 run *args: build
-    '{{harness}}' run {{args}}
+    '{{harness}}' run "$@"
 
 # Measure: instruction and cycle tables on 1, 2 and 4 CPUs, into target/bench/latest.json (see `just bench --help`)
 bench *args: build (_kernel "nofast" "--no-default-features")
-    '{{harness}}' bench {{args}}
+    '{{harness}}' bench "$@"
 
 # Every instruction of one operation of a bench row, by phase; what changed since a revision: `just explain call_reply_cross_as --diff HEAD~1` (see `just explain --help`)
 explain *args: build (_kernel "nofast" "--no-default-features")
-    '{{harness}}' explain --just '{{just_executable()}}' {{args}}
+    '{{harness}}' explain --just '{{just_executable()}}' "$@"
 
 # Random IPC across CPUs, nothing may be lost: `just stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
 stress *args: build (_kernel "chaos" "--features chaos,dump")
-    '{{harness}}' stress {{args}}
+    '{{harness}}' stress "$@"
 
 # Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake): `just planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
-    '{{harness}}' stress --variant 'planted-{{bug}}' {{args}}
+    shift; '{{harness}}' stress --variant 'planted-{{bug}}' "$@"
 
 # Many seeds of stress or of the seeded tests, in shards; goes on where it was: `just campaign stress --seeds 1000 --shard 2/8 --out DIR` (see `just campaign --help`)
 campaign *args: (_campaign_kernels args)
-    '{{harness}}' campaign {{args}}
+    '{{harness}}' campaign "$@"
 
 # A campaign on GNU parallel: `just campaign-parallel 8 DIR stress --seeds 1000` (its own options in $PARALLEL: '--jobs 4')
 campaign-parallel shards out *args: (_campaign_kernels args)
-    mkdir -p '{{out}}'; status=0; \
-    seq {{shards}} | parallel --will-cite --line-buffer --tagstring 'shard {}' \
-        '{{harness}}' campaign {{args}} --shard '{}/{{shards}}' --out '{{out}}' || status=1; \
-    '{{harness}}' campaign merge '{{out}}' || status=1; exit $status
+    shards=$1; out=$2; shift 2; mkdir -p "$out"; status=0; \
+    seq "$shards" | parallel --will-cite --line-buffer --quote --tagstring 'shard {}' \
+        '{{harness}}' campaign "$@" --shard "{}/$shards" --out "$out" || status=1; \
+    '{{harness}}' campaign merge "$out" || status=1; exit $status
 
 # A campaign as a Slurm array: `just campaign-slurm 8 DIR stress --seeds 1000` (its own options in $SBATCH_…: SBATCH_PARTITION=long)
 campaign-slurm shards out *args: (_campaign_kernels args)
@@ -72,30 +72,30 @@ campaign-slurm shards out *args: (_campaign_kernels args)
 
 # Trace a run, as JSON for ui.perfetto.dev: `just trace bench call_reply_cross_as`, `just trace --check stress --seed 7`, `just trace --query longest-wait` (see `just trace --help`)
 trace *args: build (_kernel "trace" "--features trace")
-    '{{harness}}' trace {{args}}
+    '{{harness}}' trace "$@"
 
 # Trace and check a kernel with a planted bug: `just trace-planted lost-wake --mode icount --seed 1 --cpus 4 --messages 4000 --events 131072`
 trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
-    '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' {{args}}
+    shift; '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' "$@"
 
 # What one operation costs and shares as CPUs are added, 1 to 32: table, words, target/scale/scale.svg
 scale *args: build
-    '{{harness}}' scale {{args}}
+    '{{harness}}' scale "$@"
 
 # The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg (see `just mailbox --help`)
 mailbox *args: _harness
-    '{{harness}}' mailbox {{args}}
+    '{{harness}}' mailbox "$@"
 
 # Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
 diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
-    '{{harness}}' diff {{args}}
+    '{{harness}}' diff "$@"
 
 # Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
 test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump") \
     (_kernel "trace" "--features trace") \
     (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake")
-    '{{harness}}' test {{args}}
+    '{{harness}}' test "$@"
 
 # The kernel tests on Bochs's processor models, from the bootable image
 test-bochs: build
