@@ -27,6 +27,8 @@ Examples:
   aurora-bench stress --seed 7 --cpus 4       one stress run
   aurora-bench campaign --help                many seeds, in shards
   aurora-bench explain null_syscall           its instructions, one by one
+  aurora-bench trace test ipc --check         what ran when, and whether the rules held
+  aurora-bench gdb run=test                   the debugger, with helpers that know the kernel
   aurora-bench probe                          which accelerator gives cycles here
 ";
 
@@ -94,7 +96,8 @@ enum Command {
     #[command(after_help = GDB_EXAMPLES)]
     Gdb(GdbArgs),
     /// What one operation costs and shares as CPUs are added: table, picture, words
-    #[command(after_help = "Example:\n  aurora-bench scale --cpus 1,2,4,8 --operations 200")]
+    #[command(after_help = "Examples:\n  aurora-bench scale --cpus 1,2,4,8 --operations 200\n  \
+        aurora-bench scale --update docs/src/scaling.md     the book's table and picture")]
     Scale(ScaleArgs),
     /// The mailbox against other queues on this machine's cores: ranked table, picture
     #[command(after_help = "Examples:\n  aurora-bench mailbox --runs 3\n  \
@@ -291,6 +294,9 @@ struct ScaleArgs {
     /// Directory for scale.json and scale.svg
     #[arg(long, default_value = "target/scale", value_name = "DIR")]
     output: PathBuf,
+    /// Put the figures into this page, between its markers, and the picture beside it
+    #[arg(long, value_name = "FILE")]
+    update: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -372,8 +378,8 @@ pub fn main() -> Result<()> {
         Command::Gdb(args) => gdb::gdb(&common.lab()?, &args.wanted()),
         Command::Campaign(args) => run_campaign(&common, args),
         Command::Explain(args) => explain::command(&common.lab()?, &args.wanted()),
-        Command::Scale(ScaleArgs { cpus, operations, idle, output }) => {
-            scale::command(&common.lab()?, &scale::Wanted { cpus, operations, idle, output })
+        Command::Scale(ScaleArgs { cpus, operations, idle, output, update }) => {
+            scale::command(&common.lab()?, &scale::Wanted { cpus, operations, idle, output, update })
         }
         Command::Mailbox(MailboxArgs { runs, again, update, cores, output }) => {
             mailbox::command(&mailbox::Wanted { runs, again, update, cores, output })

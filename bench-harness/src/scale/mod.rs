@@ -5,6 +5,7 @@
 //! up over all CPUs, and what it shares with others. Where that grows with the number of CPUs, no real machine
 //! can make up for it; where it stays, what limits a real machine is the cache lines that change hands.
 
+mod markdown;
 mod plot;
 mod words;
 
@@ -18,6 +19,7 @@ use console::style;
 use serde::Serialize;
 
 use crate::counted::Counted;
+use crate::figures;
 use crate::host::Host;
 use crate::lab::{Job, Lab};
 use crate::machine::{GUEST_CPU, Mode};
@@ -26,6 +28,8 @@ use crate::session::Session;
 use crate::stress::Idle;
 use crate::trouble::Trouble;
 
+/// What makes the figures in the book.
+const RECIPE: &str = "just scale --update";
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Loads of the program, with the plugin's region of each.
@@ -45,6 +49,8 @@ pub struct Wanted {
     pub operations: u32,
     pub idle: Idle,
     pub output: PathBuf,
+    /// A page of the book that gets the figures.
+    pub update: Option<PathBuf>,
 }
 
 /// One load on one number of CPUs, per operation.
@@ -105,8 +111,17 @@ pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     };
     write("scale.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
-    write("scale.svg", &plot::svg(&results.series)?)?;
+    let picture = plot::svg(&results.series)?;
+    write("scale.svg", &picture)?;
     lab.screen.say(&format!("{}: scale.json, scale.svg", wanted.output.display()));
+    if let Some(page) = &wanted.update {
+        let Host { qemu, rustc, .. } = &results.host;
+        let table = markdown::render(&results.series);
+        let head = conditions(wanted);
+        figures::update(page, RECIPE, &format!("{head}; QEMU {qemu}, {rustc}.\n\n{table}"))?;
+        let beside = page.with_extension("svg");
+        std::fs::write(&beside, picture).with_context(|| format!("writing {}", beside.display()))?;
+    }
     Ok(())
 }
 
@@ -177,13 +192,15 @@ fn series(points: &[Point]) -> Vec<Series> {
         .collect()
 }
 
+/// What was counted, and how.
+fn conditions(wanted: &Wanted) -> String {
+    let Wanted { idle, operations, .. } = wanted;
+    format!("icount, idle={idle}, {operations} operations a client; per operation, all CPUs together")
+}
+
 fn render(series: &[Series], wanted: &Wanted) -> String {
     let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "icount, idle={}, {} operations a client; per operation, all CPUs together",
-        wanted.idle, wanted.operations
-    );
+    let _ = writeln!(text, "{}", conditions(wanted));
     for Series { load, points, words } in series {
         let heading = format!(
             "\n{load:<16} {:>5} {:>8} {:>14} {:>12} {:>8} {:>8} {:>12}",
