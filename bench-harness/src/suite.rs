@@ -211,18 +211,7 @@ fn diff_games(lab: &Lab) -> Result<Tally> {
 
 fn stress_runs(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
-    for (mode, cpus) in [(Mode::Icount, 2), (Mode::Icount, 4), (Mode::Tcg, 4)] {
-        let wanted = stress::Wanted {
-            seed: Some(1),
-            seeds: 1,
-            cpus,
-            messages: STRESS_MESSAGES,
-            mode,
-            replay: true,
-            idle: None,
-            variant: None,
-            stop: stress::Stop::default(),
-        };
+    for wanted in stress_wanted() {
         let result = stress::stress(lab, &wanted);
         if let Err(error) = &result {
             lab.screen.say(&format!("{error:#}"));
@@ -230,6 +219,21 @@ fn stress_runs(lab: &Lab) -> Result<Tally> {
         sum += Tally::one(result.is_ok());
     }
     Ok(sum)
+}
+
+/// Short runs, replayed where the mode can.
+fn stress_wanted() -> [stress::Wanted; 3] {
+    [(Mode::Icount, 2), (Mode::Icount, 4), (Mode::Tcg, 4)].map(|(mode, cpus)| stress::Wanted {
+        seed: Some(1),
+        seeds: 1,
+        cpus,
+        messages: STRESS_MESSAGES,
+        mode,
+        replay: mode == Mode::Icount,
+        idle: None,
+        variant: None,
+        stop: stress::Stop::default(),
+    })
 }
 
 /// Every exact row, limit and ratio is a test.
@@ -255,4 +259,16 @@ pub fn bochs_tests(lab: &Lab) -> Result<Tally> {
         sum += judge(lab, &bochs::run(&lab.artifacts, model, &image, limit)?);
     }
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stress_runs_can_be_done() {
+        for wanted in stress_wanted() {
+            assert!(wanted.check().is_ok(), "{:?} on {} CPUs", wanted.mode, wanted.cpus);
+        }
+    }
 }
