@@ -280,8 +280,8 @@ def kernel_field_target(pointer):
 
 
 def kernel_field_target_of_atomic(atomic):
-    """The same of an AtomicPtr."""
-    return re.search(r"AtomicPtr<(.*)>$", atomic.type.strip_typedefs().name).group(1)
+    """The same of an atomic pointer, which is an Atomic<*mut T> in later compilers."""
+    return re.search(r"Atomic(?:Ptr)?<(?:\*mut )?(.*)>$", atomic.type.strip_typedefs().name).group(1)
 
 
 # --- lines --------------------------------------------------------------------------------------------------
