@@ -11,7 +11,7 @@
 //! | [`process::Process`] | whoever configures it, once; its destroyer | any CPU |
 //! | [`memory::VSpace`] | holder of its lock | any CPU, hardware |
 //! | [`paging::Entry`] | holder of the VSpace's lock | any CPU, hardware |
-//! | [`frames::FrameInfo`], [`paging::Links`] | holder of the frame's lock | the same; counts by any CPU |
+//! | [`frames::FrameInfo`], [`paging::Links`] | holder of the frame's lock | the same |
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -139,15 +139,6 @@ pub const fn log2_of(level: u32) -> u8 {
     abi::PAGE_LOG2 + 9 * (level as u8 - 1)
 }
 
-/// The level whose entries map pages of a size; `None` where there is no such page.
-pub const fn level_of(log2: u8) -> Option<u32> {
-    match log2 {
-        abi::PAGE_LOG2 => Some(1),
-        abi::LARGE_PAGE_LOG2 => Some(2),
-        _ => None,
-    }
-}
-
 /// What the frame table notes of a page table: its level, and the first address that it is for, which is a multiple
 /// of 2 MiB.
 #[derive(Clone, Copy)]

@@ -2,7 +2,8 @@
 //! `kern_base::paging`.)
 //!
 //! A table is 512 atomic words, because the hardware reads them (and sets accessed and dirty bits)
-//! at any time. Who may change them is the caller's business: the boot CPU while booting. An entry is always written whole, so hardware sees old or new.
+//! at any time. Who may change them is the caller's business: the boot CPU while booting. An entry is always written
+//! whole, so hardware sees old or new.
 //!
 //! Nothing here flushes a TLB: the callers know who may hold what.
 
