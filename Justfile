@@ -93,7 +93,7 @@ diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--n
 # Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
 test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump") \
-    (_kernel "trace" "--features trace") \
+    (_kernel "trace" "--features trace") (_kernel "faults" "--features faults") \
     (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake")
     '{{harness}}' test "$@"
 
@@ -115,7 +115,7 @@ lint:
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast -- -D warnings
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
-        --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast --features kern-image/trace -- -D warnings
+        --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast --features kern-image/trace,kern-image/faults -- -D warnings
     {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
 

@@ -86,4 +86,6 @@ pub mod cpu_features {
     pub const CHAOS: u64 = 1 << 34;
     /// The kernel writes events into rings (tracing build).
     pub const TRACE: u64 = 1 << 35;
+    /// The kernel tries what its protections forbid (test build).
+    pub const ATTEMPTS: u64 = 1 << 36;
 }

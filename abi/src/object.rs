@@ -190,7 +190,7 @@ control_rights! {
         EXIT = 11;
         /// Read its counters.
         INFO = 14;
-        /// Export the kernel's state (test builds).
+        /// Export the kernel's state, and let it try what is forbidden (test builds).
         DUMP = 15;
     }
 }

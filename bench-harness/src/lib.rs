@@ -36,6 +36,7 @@ pub mod pack;
 pub mod picture;
 pub mod plan;
 pub mod probe;
+pub mod protection;
 pub mod records;
 pub mod reference;
 pub mod report;

@@ -18,6 +18,7 @@ use crate::gdbtest;
 use crate::iso;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
+use crate::protection;
 use crate::report::{Report, Verdict};
 use crate::session::Session;
 use crate::stress;
@@ -34,6 +35,8 @@ pub enum Step {
     Loom,
     /// The kernel tests in QEMU on 1, 2 and 4 CPUs
     Guest,
+    /// Protections of the machine, and that without each its tests fail
+    Protection,
     /// Kernels with and without fastpaths: the same state after the same operations
     Diff,
     /// gdb's helpers say what the kernel says, and a stop is the same again; if gdb is there
@@ -99,6 +102,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Host => cargo_test(lab, "host", &[], None),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--release"], Some("loom")),
         Step::Guest => guest_tests(lab),
+        Step::Protection => protection::run(lab),
         Step::Diff => diff_games(lab),
         Step::Gdb => gdbtest::run(lab),
         Step::Trace => tracetest::run(lab),
@@ -161,7 +165,7 @@ fn guest_tests(lab: &Lab) -> Result<Tally> {
 }
 
 /// The tests that a guest reported; its own death is one more failure.
-fn judge(lab: &Lab, session: &Session) -> Tally {
+pub fn judge(lab: &Lab, session: &Session) -> Tally {
     let mut tally = Tally::of_reports(&session.reports);
     for report in &session.reports {
         match report {

@@ -14,6 +14,7 @@ use smp::door::{KernelObject, ObjWord, Ref, Table};
 use crate::machine::Access;
 use crate::memory::Phys;
 use crate::paging::EntryName;
+use crate::protection::Protection;
 
 /// What is known of 4 KiB of memory; for a large frame, its first page's stands for all.
 #[repr(C, align(32))]
@@ -91,12 +92,14 @@ impl Counts {
 
     /// Whether there may be one more such mapping now. Of writable and executable ones, never both.
     #[inline(always)]
-    pub const fn allow(self, access: Access) -> bool {
-        self.0 & IN_THE_WAY[access as usize] == 0
+    pub fn allow(self, access: Access) -> bool {
+        let in_the_way =
+            if Protection::WriteXorExecute.is_off() { NOT_NOW } else { IN_THE_WAY[access as usize] };
+        self.0 & in_the_way == 0
     }
 
     /// Why there may not.
-    pub const fn why_not(self, access: Access) -> WhyNot {
+    pub fn why_not(self, access: Access) -> WhyNot {
         if self.0 & DYING != 0 {
             WhyNot::Dying
         } else if self.0 & STALE != 0 {

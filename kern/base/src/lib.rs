@@ -24,6 +24,7 @@ pub mod memory;
 pub mod notification;
 pub mod paging;
 pub mod process;
+pub mod protection;
 pub mod reply;
 pub mod sched_context;
 pub mod slot;

@@ -1,7 +1,7 @@
 //! The machine, as the portable kernel sees it. `kern/hal` implements it for x86_64; host tests
 //! implement it with plain memory and a clock they turn by hand.
 
-use abi::{Error, TaskId};
+use abi::{Attempt, Error, TaskId};
 use smp::cpu::CpuId;
 
 use crate::memory::Phys;
@@ -92,6 +92,12 @@ pub trait Machine: Sized + Sync + 'static {
 
     /// A fault that nobody handled ends a process: says so to whoever looks after the machine.
     fn report_fault(&self, end: &FaultEnd);
+
+    /// Tries what the machine's protections forbid, and goes on either way: 0 where it went through, else what stopped
+    /// it, as [`abi::Op::MachineAttempt`] answers. `None`: this build does not.
+    fn attempt(&self, _what: Attempt, _address: u64) -> Option<u64> {
+        None
+    }
 
     /// Writes one record to the log port.
     fn log(&self, channel: u8, bytes: &[u8]);

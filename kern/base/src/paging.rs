@@ -15,6 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::machine::Access;
 use crate::memory::Phys;
+use crate::protection::Protection;
 
 /// Entries of a table.
 pub const ENTRIES: usize = 512;
@@ -108,24 +109,47 @@ pub struct Entry(AtomicU64);
 impl Entry {
     #[inline(always)]
     pub fn load(&self) -> Pte {
-        Pte(self.0.load(Ordering::Acquire))
+        from_hardware(self.0.load(Ordering::Acquire))
     }
 
     /// Writes an entry whose present contents nobody needs: a bit that the hardware sets just then is lost.
     #[inline(always)]
     pub fn store(&self, entry: Pte) {
-        self.0.store(entry.0, Ordering::Release);
+        self.0.store(to_hardware(entry), Ordering::Release);
     }
 
     /// Changes an entry; what the hardware sets meanwhile stays.
     pub fn update(&self, change: impl Fn(Pte) -> Pte) {
         let mut old = self.0.load(Ordering::Relaxed);
-        while let Err(seen) =
-            self.0.compare_exchange_weak(old, change(Pte(old)).0, Ordering::AcqRel, Ordering::Relaxed)
-        {
+        while let Err(seen) = self.0.compare_exchange_weak(
+            old,
+            to_hardware(change(from_hardware(old))),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        ) {
             old = seen;
         }
     }
+}
+
+/// In an entry of a test build that leaves [`Protection::NoExecute`] off: that it should have had the bit.
+const MEANT_NO_EXECUTE: u64 = 1 << 10;
+
+/// What the hardware gets to see of an entry: the entry.
+#[inline(always)]
+fn to_hardware(entry: Pte) -> u64 {
+    if Protection::NoExecute.is_off() && entry.0 & NO_EXECUTE != 0 {
+        return entry.0 & !NO_EXECUTE | MEANT_NO_EXECUTE;
+    }
+    entry.0
+}
+
+#[inline(always)]
+fn from_hardware(entry: u64) -> Pte {
+    if Protection::NoExecute.is_off() && entry & MEANT_NO_EXECUTE != 0 {
+        return Pte(entry & !MEANT_NO_EXECUTE | NO_EXECUTE);
+    }
+    Pte(entry)
 }
 
 /// Index of an address in a table of `level`.

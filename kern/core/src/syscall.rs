@@ -1,7 +1,7 @@
 //! The system call table: decode, call, answer.
 
 use abi::trace::{Event, Why};
-use abi::{Cap, Counter, Error, MsgInfo, Op, Rights, Target, machine_rights};
+use abi::{Attempt, Cap, Counter, Error, MsgInfo, Op, Rights, Target, machine_rights};
 use kern_base::machine::Machine;
 use kern_base::slot::Found;
 use kern_base::task::{State, ctl};
@@ -178,6 +178,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::FaultHandler => self.set_fault_handler(me, args.cap(), args.a1),
             Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
+            Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
             _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
         }
     }
@@ -240,6 +241,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.event(|| Event::User { first, second });
         Ok(Answer::DONE)
+    }
+
+    /// [`Op::MachineAttempt`].
+    fn machine_attempt(self, me: Me<'k>, cap: Cap, what: u64, address: u64) -> Result<Answer> {
+        self.find_machine(me, cap, machine_rights::DUMP)?;
+        let what = Attempt::from_raw(what).ok_or(Refusal::argument(1))?;
+        self.k.machine.attempt(what, address).map(Answer::one).ok_or(Error::NotBuilt.into())
     }
 
     #[cfg(not(feature = "dump"))]

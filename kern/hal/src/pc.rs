@@ -123,6 +123,11 @@ impl Machine for Pc {
         );
     }
 
+    #[cfg(feature = "faults")]
+    fn attempt(&self, what: abi::Attempt, address: u64) -> Option<u64> {
+        Some(crate::trap::attempt::run(what, address))
+    }
+
     fn log(&self, channel: u8, bytes: &[u8]) {
         logport::record(channel, bytes);
     }

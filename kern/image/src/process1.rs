@@ -276,6 +276,7 @@ fn features(cpu: Features) -> u64 {
         (cfg!(feature = "dump"), cpu_features::DUMP),
         (cfg!(feature = "chaos"), cpu_features::CHAOS),
         (cfg!(feature = "trace"), cpu_features::TRACE),
+        (cfg!(feature = "faults"), cpu_features::ATTEMPTS),
     ];
     built.iter().filter(|(on, _)| *on).fold(bits, |bits, (_, bit)| bits | bit)
 }

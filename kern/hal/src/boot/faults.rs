@@ -1,4 +1,5 @@
-//! Test builds: the boot option `fault=KIND` makes the kernel fault on purpose, to see what it says.
+//! Test builds: the boot option `off=NAMES` leaves protections off ([`kern_base::protection`]), to see that it is they
+//! that stop what they stop; `fault=KIND` makes the kernel fault on purpose, to see what it says.
 //!
 //! | kind | what happens |
 //! |---|---|
@@ -13,9 +14,10 @@
 use core::arch::asm;
 use core::hint::black_box;
 
+use kern_base::protection::Protection;
 use smp::cpu::CpuId;
 
-use super::info;
+use super::info::{self, BootInfo};
 use crate::cpu::percpu;
 use crate::dev::lapic;
 use crate::layout::DIRECT_MAP;
@@ -23,6 +25,15 @@ use crate::mem::kernel;
 use crate::println;
 
 static CONSTANT: u64 = 1;
+
+/// Before page tables are built and control registers written.
+pub fn leave_protections_off(boot_info: &BootInfo) {
+    let Some(names) = info::option(boot_info.command_line(), "off") else { return };
+    println!("aurora: test: off={names}");
+    if !Protection::leave_off(names) {
+        println!("aurora: test: off= names something that is no protection");
+    }
+}
 
 /// Whether the option asks for `kind`.
 pub fn is(kind: &str) -> bool {

@@ -126,6 +126,8 @@ extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
         tables::init_interrupts();
     }
     let boot_info = read_info(magic, loader_info).unwrap_or_else(|e| give_up(format_args!("{e}")));
+    #[cfg(feature = "faults")]
+    super::faults::leave_protections_off(boot_info);
     kernel::find_free_memory(boot_info);
     if let Err(e) = kernel::build(boot_info, features) {
         give_up(format_args!("no memory for page tables ({e:?})"));

@@ -6,6 +6,8 @@ use core::arch::x86_64::_xsetbv;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::Msr;
 
+use kern_base::protection::Protection;
+
 use super::features::Features;
 
 const SYSENTER_CS: u32 = 0x174;
@@ -26,7 +28,8 @@ pub unsafe fn no_execute() {
 /// the page tables have the supervisor bit right (SMEP and SMAP apply at once).
 pub unsafe fn control_registers(features: Features) {
     let mut cr0 = Cr0::read();
-    cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::NUMERIC_ERROR | Cr0Flags::MONITOR_COPROCESSOR);
+    cr0.insert(Cr0Flags::NUMERIC_ERROR | Cr0Flags::MONITOR_COPROCESSOR);
+    cr0.set(Cr0Flags::WRITE_PROTECT, !Protection::KernelWrite.is_off());
     // With the alignment mask a program's own AC flag counts.
     cr0.insert(Cr0Flags::TASK_SWITCHED | Cr0Flags::ALIGNMENT_MASK);
     cr0.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::CACHE_DISABLE | Cr0Flags::NOT_WRITE_THROUGH);
@@ -57,9 +60,13 @@ fn control_register_4(features: Features) -> Cr4Flags {
         | Cr4Flags::OSXMMEXCPT_ENABLE
         | Cr4Flags::OSXSAVE
         | Cr4Flags::FSGSBASE;
-    cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.contains(Features::SMEP));
-    cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.contains(Features::SMAP));
-    cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.contains(Features::UMIP));
+    for (bit, feature, protection) in [
+        (Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, Features::SMEP, Protection::KernelExecute),
+        (Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, Features::SMAP, Protection::KernelAccess),
+        (Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, Features::UMIP, Protection::Instructions),
+    ] {
+        cr4.set(bit, features.contains(feature) && !protection.is_off());
+    }
     cr4.set(Cr4Flags::PCID, features.contains(Features::PCID));
     cr4
 }

@@ -9,6 +9,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use kern_base::protection::Protection;
 use x86_64::structures::paging::PageTableFlags as Flags;
 
 use crate::layout::{self, HUGE_PAGE, LARGE_PAGE, PAGE};
@@ -83,6 +84,12 @@ pub const fn page_size(level: u32) -> u64 {
     }
 }
 
+/// What an entry gets besides the address.
+fn present_bits(flags: Flags) -> u64 {
+    let off = if Protection::NoExecute.is_off() { Flags::NO_EXECUTE } else { Flags::empty() };
+    (flags | Flags::PRESENT).difference(off).bits()
+}
+
 fn present(entry: u64) -> bool {
     entry & Flags::PRESENT.bits() != 0
 }
@@ -125,7 +132,7 @@ impl<'m, M: TableMemory> Space<'m, M> {
             return Err(MapError::Occupied);
         }
         let size = if level > 1 { Flags::HUGE_PAGE } else { Flags::empty() };
-        entry.store(frame | (flags | size | Flags::PRESENT).bits(), Ordering::Release);
+        entry.store(frame | present_bits(flags | size), Ordering::Release);
         Ok(())
     }
 
@@ -156,7 +163,7 @@ impl<'m, M: TableMemory> Space<'m, M> {
         let entry = self.leaf_entry(at, level)?;
         let size = if level > 1 { Flags::HUGE_PAGE } else { Flags::empty() };
         let frame = Leaf::new(entry.load(Ordering::Relaxed), level).frame;
-        let old = entry.swap(frame | (flags | size | Flags::PRESENT).bits(), Ordering::AcqRel);
+        let old = entry.swap(frame | present_bits(flags | size), Ordering::AcqRel);
         Ok(Leaf::new(old, level))
     }
 

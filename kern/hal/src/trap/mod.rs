@@ -8,6 +8,8 @@
 //! * NMI and machine check, from anywhere, are handled on their own stacks without touching the task.
 //! * Any other exception in kernel mode is a bug: a dump, then the end of the run.
 
+#[cfg(feature = "faults")]
+pub mod attempt;
 pub mod dump;
 pub mod entry;
 mod epitaph;
@@ -59,6 +61,10 @@ static DYING: AtomicBool = AtomicBool::new(false);
 /// A trap that did not go to a task.
 extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     let vector = frame.vector as u8;
+    #[cfg(feature = "faults")]
+    if attempt::stopped(frame) {
+        return;
+    }
     match vector {
         NMI => non_maskable(frame),
         // Left over from user code: MOV SS delays it past a kernel entry. Nobody is told.

@@ -100,6 +100,7 @@ const WANTS: &[Want] = &[
     want(Op::MachineExit, 0, MACHINE, machine_rights::EXIT),
     want(Op::MachineCounter, 0, MACHINE, machine_rights::INFO),
     want(Op::MachineDump, 0, MACHINE, machine_rights::DUMP),
+    want(Op::MachineAttempt, 0, MACHINE, machine_rights::DUMP),
     want(Op::MachineTrace, 0, MACHINE, machine_rights::LOG),
     want(Op::FaultHandler, 0, &[ObjType::Task, ObjType::Process], task_rights::REGISTERS),
     want(Op::TaskDebug, 0, TASK, task_rights::DEBUG),

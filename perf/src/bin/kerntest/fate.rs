@@ -116,3 +116,18 @@ pub extern "C" fn jump_to_utcb(_: u64) -> ! {
     unsafe { (address as *mut u8).write_volatile(0xc3) };
     jump(address)
 }
+
+/// The same on its stack.
+pub extern "C" fn jump_to_stack(_: u64) -> ! {
+    let code = [0xc3u8; 16];
+    jump(core::hint::black_box(&code).as_ptr() as u64)
+}
+
+/// Asks the CPU where the kernel's interrupt table is.
+pub extern "C" fn read_interrupt_table(_: u64) -> ! {
+    let mut table = [0u8; 16];
+    // SAFETY: ten bytes of it are written.
+    unsafe { core::arch::asm!("sidt [{}]", in(reg) table.as_mut_ptr()) };
+    core::hint::black_box(&table);
+    survive()
+}

@@ -26,6 +26,7 @@ mod ipc;
 mod lab;
 mod memory;
 mod notify;
+mod protection;
 mod puppet;
 mod quiet;
 mod registers;

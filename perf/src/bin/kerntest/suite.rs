@@ -99,6 +99,7 @@ pub const ALL: &[Module] = &[
     ("sched", crate::sched::TESTS),
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),
+    ("protection", crate::protection::TESTS),
     ("hostile", crate::hostile::TESTS),
     ("faults", crate::faults::TESTS),
     ("debug", crate::debug::TESTS),

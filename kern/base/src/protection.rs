@@ -1,0 +1,62 @@
+//! The machine's protections, which test builds can leave off by name: what a test shows to be stopped goes through
+//! then, so that the test is known to look at the protection and at nothing else. In all other builds no protection is
+//! ever off, and nothing of this is compiled.
+
+#[cfg(feature = "faults")]
+use core::sync::atomic::{AtomicU8, Ordering};
+
+/// What keeps kernel and programs from doing what they must not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Protection {
+    /// SMEP: the kernel executes nothing of the user's.
+    KernelExecute,
+    /// SMAP: the kernel reads and writes nothing of the user's by the user's addresses.
+    KernelAccess,
+    /// CR0.WP: the kernel writes to nothing that is mapped to be read.
+    KernelWrite,
+    /// NX: nobody executes data.
+    NoExecute,
+    /// The frame table: no memory is mapped to be written and to be executed.
+    WriteXorExecute,
+    /// UMIP: programs do not learn where the kernel's tables are.
+    Instructions,
+}
+
+/// By the names that the boot option `off=` has for them.
+#[cfg(feature = "faults")]
+const NAMES: [(&str, Protection); 6] = [
+    ("smep", Protection::KernelExecute),
+    ("smap", Protection::KernelAccess),
+    ("wp", Protection::KernelWrite),
+    ("nx", Protection::NoExecute),
+    ("wx", Protection::WriteXorExecute),
+    ("umip", Protection::Instructions),
+];
+
+/// Bits by [`Protection`]. Set while booting, before any of them matters.
+#[cfg(feature = "faults")]
+static OFF: AtomicU8 = AtomicU8::new(0);
+
+impl Protection {
+    /// Whether it is left off.
+    #[inline(always)]
+    pub fn is_off(self) -> bool {
+        #[cfg(feature = "faults")]
+        return OFF.load(Ordering::Relaxed) & 1 << self as u8 != 0;
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    /// Leaves off what the option names (names with commas between); false where it has a name that nothing has.
+    #[cfg(feature = "faults")]
+    pub fn leave_off(names: &str) -> bool {
+        names.split(',').all(|wanted| {
+            let known = NAMES.iter().find(|(name, _)| *name == wanted);
+            if let Some((_, protection)) = known {
+                OFF.fetch_or(1 << *protection as u8, Ordering::Relaxed);
+            }
+            known.is_some()
+        })
+    }
+}

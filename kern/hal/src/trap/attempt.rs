@@ -1,0 +1,127 @@
+//! Test builds: the kernel tries what its protections forbid, and goes on when it is stopped ([`abi::Attempt`]).
+//!
+//! One CPU tries at a time. While it does, an exception on it ends the attempt: the trap handler moves it behind the
+//! forbidden instruction and notes what came. What is written and called is return instructions, so an attempt that goes through
+//! does no harm.
+
+use core::arch::{asm, naked_asm};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::Attempt;
+use spin::Mutex;
+
+use super::frame::KernelFrame;
+use super::{DEBUG, FIRST_INTERRUPT, MACHINE_CHECK, NMI};
+use crate::cpu::percpu;
+use crate::layout::DIRECT_MAP;
+use crate::mem::kernel;
+
+/// Where an attempt goes on when it is stopped. Written by the CPU that tries.
+#[repr(C)]
+struct Refuge {
+    /// 0: nobody tries.
+    rip: AtomicU64,
+    rsp: AtomicU64,
+    /// One more than the number of the CPU.
+    cpu: AtomicU64,
+    /// What stopped it; 0: nothing did.
+    cause: AtomicU64,
+}
+
+static REFUGE: Refuge = Refuge {
+    rip: AtomicU64::new(0),
+    rsp: AtomicU64::new(0),
+    cpu: AtomicU64::new(0),
+    cause: AtomicU64::new(0),
+};
+/// Held by who tries.
+static TRIES: Mutex<()> = Mutex::new(());
+
+const RETURN: u8 = 0xc3;
+static CONSTANT: [u8; 16] = [RETURN; 16];
+/// In the kernel's data, which is written.
+static DATA: AtomicU64 = AtomicU64::new(u64::from_le_bytes([RETURN; 8]));
+
+/// Text that nobody executes, so that nobody minds a write.
+#[unsafe(naked)]
+extern "C" fn text() {
+    naked_asm!("ret")
+}
+
+fn this_cpu() -> u64 {
+    percpu::this().map_or(0, |cpu| cpu.id.index() as u64 + 1)
+}
+
+/// Whether an exception ended an attempt, which goes on then.
+pub(super) fn stopped(frame: &mut KernelFrame) -> bool {
+    let vector = frame.vector as u8;
+    let rip = REFUGE.rip.load(Ordering::Relaxed);
+    if rip == 0
+        || REFUGE.cpu.load(Ordering::Relaxed) != this_cpu()
+        || matches!(vector, DEBUG | NMI | MACHINE_CHECK | FIRST_INTERRUPT..)
+    {
+        return false;
+    }
+    REFUGE.cause.store(frame.vector << 32 | frame.error, Ordering::Relaxed);
+    (frame.rip, frame.rsp) = (rip, REFUGE.rsp.load(Ordering::Relaxed));
+    true
+}
+
+/// Tries; 0, or what stopped it.
+pub fn run(what: Attempt, address: u64) -> u64 {
+    let _alone = TRIES.lock();
+    let alias = |at: *const u8| DIRECT_MAP + kernel::image_address(at);
+    let (text, data) = (text as *const () as *const u8, DATA.as_ptr().cast_const().cast::<u8>());
+    REFUGE.cause.store(0, Ordering::Relaxed);
+    REFUGE.cpu.store(this_cpu(), Ordering::Relaxed);
+    match what {
+        Attempt::Read => read(address),
+        Attempt::Write => write(address),
+        Attempt::Execute => execute(address),
+        Attempt::WriteText => write(text as u64),
+        Attempt::WriteTextAlias => write(alias(text)),
+        Attempt::WriteConstant => write(CONSTANT.as_ptr() as u64),
+        Attempt::ExecuteData => execute(data as u64),
+        Attempt::ExecuteDataAlias => execute(alias(data)),
+    }
+    REFUGE.cause.load(Ordering::Relaxed)
+}
+
+/// One instruction that may be stopped, with the refuge open just around it.
+macro_rules! attempt {
+    ($address:expr, $instruction:literal) => {
+        // SAFETY: what this does is forbidden: it is stopped, and goes on at `2:` with the stack as it was; or it goes
+        // through, and has changed nothing but registers that are named here.
+        unsafe {
+            asm!(
+                "lea rax, [rip + 2f]",
+                "mov [rcx + {rsp}], rsp",
+                "mov [rcx + {rip}], rax",
+                $instruction,
+                "2:",
+                "mov qword ptr [rcx + {rip}], 0",
+                rsp = const offset_of!(Refuge, rsp),
+                rip = const offset_of!(Refuge, rip),
+                in("rcx") &raw const REFUGE,
+                in("rdx") $address,
+                out("rax") _,
+            )
+        }
+    };
+}
+
+#[inline(never)]
+fn read(address: u64) {
+    attempt!(address, "mov al, [rdx]");
+}
+
+#[inline(never)]
+fn write(address: u64) {
+    attempt!(address, "mov byte ptr [rdx], 0xc3");
+}
+
+#[inline(never)]
+fn execute(address: u64) {
+    attempt!(address, "call rdx");
+}
