@@ -443,6 +443,12 @@ counters! {
     IpiSent = "ipi_sent";
     /// Messages taken from the mailbox.
     MailTaken = "mail_taken";
+    /// CPUs that a shootdown of this one sent its node to.
+    ShootdownSent = "shootdown_sent";
+    /// … that need not be asked, since they were not in the address space.
+    ShootdownAvoided = "shootdown_avoided";
+    /// … that were being asked already, and were then asked again, once for all.
+    ShootdownBatched = "shootdown_batched";
     /// Times the CPU went idle.
     Idle = "idle";
 }

@@ -199,6 +199,8 @@ choices! {
         Bits = 2 "bits",
         /// A grace period.
         Grace = 3 "grace",
+        /// A shootdown.
+        Shootdown = 4 "shootdown",
     }
     /// Which way a message took in the kernel.
     Path {
@@ -293,12 +295,12 @@ events! {
     Notified = 17 { object: u64 => First, bits: u64 => Second, remote: bool => A };
     /// A task got bits of a Notification.
     BitsTaken = 18 { task: TaskId => First, object: u64 => Second };
-    /// A tour of all CPUs, which makes them forget translations, began.
-    TourBegun = 19 { number: u64 => First };
-    /// A tour came to this CPU.
-    TourStop = 20 { number: u64 => First };
-    /// A tour is over.
-    TourOver = 21 { number: u64 => First };
+    /// A shootdown began, which makes CPUs forget translations: its stamp, and how many were asked.
+    ShootdownBegun = 19 { number: u64 => First, asked: u32 => C };
+    /// This CPU forgot what another asked it to.
+    ShootdownServed = 20 {};
+    /// Shootdowns of this CPU are over: all up to this stamp.
+    ShootdownOver = 21 { number: u64 => First };
     /// The running task faulted.
     Fault = 22 { task: TaskId => First, address: u64 => Second, vector: u8 => A };
     /// A task got its id, and the CPU where it will run.

@@ -91,7 +91,7 @@ macro_rules! fastpaths {
             recv_vector_half = const HOT + offset_of!(CpuHot, recv_vector_half),
             await_vector_half = const HOT + offset_of!(CpuHot, await_vector_half),
             scratch = const HOT + offset_of!(CpuHot, scratch),
-            vspace = const HOT + offset_of!(CpuHot, vspace),
+            vspace = const CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, vspace),
             front = const SCHED + offset_of!(CpuSched, queue) + RunQueue::<SchedContext>::FRONT_OFFSET,
             top = const SCHED + offset_of!(CpuSched, queue) + RunQueue::<SchedContext>::TOP_OFFSET,
             running = const SCHED + offset_of!(CpuSched, current),

@@ -9,6 +9,7 @@
 //! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
 //! * [`coalesced`]: bits that anyone may raise and one message announces.
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
+//! * [`shootdown`]: how CPUs are made to forget translations.
 //! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
 //! * [`chaos`], [`planted`]: perturbed runs and planted bugs, absent from normal builds.
 //!
@@ -31,5 +32,6 @@ pub mod percpu;
 pub mod planted;
 pub mod quiesce;
 pub mod ring;
+pub mod shootdown;
 pub mod sync;
 pub mod trace;

@@ -33,6 +33,8 @@ pub enum Fault {
     ParkedWithMail,
     /// No full fence between reading the epoch and looking who runs. Loom only.
     UnfencedRound,
+    /// No full fence between a change of a space and the look who is in it. Loom only.
+    UnfencedShootdown,
 }
 
 #[cfg(not(loom))]
@@ -48,7 +50,8 @@ pub(crate) const fn planted(fault: Fault) -> bool {
         | Fault::UnfencedExit
         | Fault::UnflushedMailboxes
         | Fault::ParkedWithMail
-        | Fault::UnfencedRound => false,
+        | Fault::UnfencedRound
+        | Fault::UnfencedShootdown => false,
     }
 }
 

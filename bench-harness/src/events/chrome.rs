@@ -1,7 +1,7 @@
 //! A trace in the format of Chrome's trace viewer, which Perfetto reads, too.
 //!
 //! One track for each CPU: who runs, why it stopped; when the CPU idles. Calls, replies, wakes and interrupts are
-//! arrows (flow events) between them; mailbox depth, run queue length and tours under way are counters; user events,
+//! arrows (flow events) between them; mailbox depth and run queue length are counters; shootdowns, user events,
 //! faults, tasks that come and go, and what breaks a rule are instants. `schema.json` beside this file says what is written.
 
 use std::collections::{BTreeMap, HashMap};
@@ -242,7 +242,6 @@ impl<'a> Picture<'a> {
     fn rest(&mut self, events: &[Stamped]) {
         let mut depth: BTreeMap<u32, i64> = BTreeMap::new();
         let mut queue: BTreeMap<u32, i64> = BTreeMap::new();
-        let mut tours = 0i64;
         let mut interrupts: BTreeMap<u32, At> = BTreeMap::new();
         for at in events {
             let (time, cpu) = (at.time, at.cpu);
@@ -258,13 +257,6 @@ impl<'a> Picture<'a> {
                 }
                 Event::Dequeued { .. } => {
                     self.count("run queue", cpu, time, queue.entry(cpu).or_default(), -1)
-                }
-                Event::TourBegun { .. } | Event::TourOver { .. } => {
-                    let step = if matches!(at.event, Event::TourBegun { .. }) { 1 } else { -1 };
-                    tours = (tours + step).max(0);
-                    let mut item = self.item("tours", "C", time, 0);
-                    item.args = args(json!({ "under way": tours }));
-                    self.items.push(item);
                 }
                 Event::IpiSent { to } => {
                     interrupts.insert(to, (time, cpu));
@@ -318,8 +310,20 @@ impl<'a> Picture<'a> {
             Event::TaskDead { task } => {
                 self.instant(&format!("{} is dead", self.name(task)), "life", at, json!({}));
             }
-            Event::TourStop { number } => {
-                self.instant("forgets translations", "tour", at, json!({ "tour": number }));
+            Event::ShootdownBegun { number, asked } => {
+                let what = json!({ "number": format!("{number:#x}"), "asked": asked });
+                self.instant("shootdown begins", "shootdown", at, what);
+            }
+            Event::ShootdownServed {} => {
+                self.instant("forgets translations", "shootdown", at, json!({}));
+            }
+            Event::ShootdownOver { number } => {
+                self.instant(
+                    "shootdown is over",
+                    "shootdown",
+                    at,
+                    json!({ "number": format!("{number:#x}") }),
+                );
             }
             Event::Forward { caller, callee } => {
                 let name = format!("{}'s call goes on to {}", self.name(caller), self.name(callee));

@@ -5,11 +5,12 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::Counter;
-use sched::{DeadlineQueue, NEVER, RunQueue};
+use sched::{DeadlineQueue, NEVER, PrioList, RunQueue};
 use smp::cpu::CpuId;
-use smp::door::{Link, Ptr, Table};
+use smp::door::{AtomicLink, Link, Piece, Ptr, Table};
 use smp::percpu::{Here, LocalEntry, PerCpu};
 use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
+use smp::shootdown::{ShootMail, ShootPair, ShootPort, What};
 
 use crate::memory::VSpace;
 use crate::notification::Notification;
@@ -28,6 +29,10 @@ pub enum Mail {
     Bits(Ptr<Notification>),
     /// A grace period passes.
     Grace(GraceMail),
+    /// A shootdown, of the space that the CPU is in.
+    Shoot(ShootMail),
+    /// One of everything.
+    ShootAll(ShootMail),
 }
 
 /// What assembly reads. One CPU's own.
@@ -51,8 +56,6 @@ pub struct CpuHot {
     pub scratch: Cell<u64>,
     /// Top of this CPU's kernel stack.
     pub kernel_stack: Cell<u64>,
-    /// The address space that CR3 has.
-    pub vspace: Link<VSpace>,
     /// What is on for user code, of [`crate::task::FLAGS_SPECIAL`]: vector instructions (CR0.TS is clear), debug
     /// registers.
     pub special_on: Cell<u8>,
@@ -78,6 +81,10 @@ pub struct CpuSched {
     pub grace: GraceState,
     /// Tasks that wait for the grace epoch, in no order.
     pub grace_waiters: Link<Task>,
+    /// Tasks whose message blocks wait here for the end of shootdowns that this CPU began.
+    pub forgetful: PrioList<Task>,
+    /// The next shootdown of this entry makes all CPUs forget everything.
+    pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound.
     pub more_mail: Cell<bool>,
     /// For the trace: who was stopped in this entry, and why (`abi::trace::Why`).
@@ -104,8 +111,12 @@ impl AsRef<GraceState> for CpuOwn {
 /// What all CPUs see of a CPU.
 #[repr(C)]
 pub struct CpuShared {
+    /// The address space that CR3 has, or is about to have. Written by its CPU, before CR3. In a line with counters
+    /// that the CPU writes as often.
+    pub vspace: AtomicLink<VSpace>,
     pub counters: [Count; Counter::ALL.len()],
     pub grace: GracePort<Mail>,
+    pub shoot: ShootPort<Mail>,
 }
 
 /// The per-CPU block.
@@ -129,6 +140,11 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
+    /// So many more.
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
+
     /// Its value, which the owner may be changing.
     pub fn racy(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -141,8 +157,42 @@ impl From<GraceMail> for Mail {
     }
 }
 
-/// The block of a CPU that has come up and runs nothing yet. `pairs` has an element per CPU.
-pub fn new_block(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
+impl From<(ShootMail, What)> for Mail {
+    fn from((mail, what): (ShootMail, What)) -> Mail {
+        match what {
+            What::Space => Mail::Shoot(mail),
+            What::Everything => Mail::ShootAll(mail),
+        }
+    }
+}
+
+/// What one CPU has for each other, as initiator: nodes of grace periods and of shootdowns.
+pub struct Pairs {
+    pub grace: Table<Pair<Mail>>,
+    pub shoot: Table<ShootPair<Mail>>,
+}
+
+impl Pairs {
+    /// None at all.
+    pub const NONE: Pairs = Pairs { grace: Table::empty(), shoot: Table::empty() };
+
+    /// Bytes for those of one CPU, in a machine of `cpus`.
+    pub const fn bytes(cpus: usize) -> usize {
+        (cpus * (size_of::<Pair<Mail>>() + size_of::<ShootPair<Mail>>())).next_multiple_of(64)
+    }
+
+    /// Those of `id`, in a piece of [`Pairs::bytes`]; `None` where it has less.
+    pub fn make(mut piece: Piece, id: CpuId, cpus: usize) -> Option<Pairs> {
+        let grace = piece.split((cpus * size_of::<Pair<Mail>>()) as u64)?.emplace_slice(|_| Pair::new(id))?;
+        let shoot = piece
+            .split((cpus * size_of::<ShootPair<Mail>>()) as u64)?
+            .emplace_slice(|_| ShootPair::new(id))?;
+        Some(Pairs { grace, shoot })
+    }
+}
+
+/// The block of a CPU that has come up and runs nothing yet. Its pairs have an element per CPU.
+pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
     let hot = CpuHot {
         current: Link::null(),
         recv_half: Cell::new(u64::from(state_half(State::Recv, FLAG_NEVER, id))),
@@ -153,7 +203,6 @@ pub fn new_block(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
         await_vector_half: Cell::new(u64::from(state_half(State::Await, FLAG_VECTOR, id))),
         scratch: Cell::new(0),
         kernel_stack: Cell::new(0),
-        vspace: Link::null(),
         special_on: Cell::new(0),
         #[cfg(feature = "trace")]
         spilled: Default::default(),
@@ -168,12 +217,19 @@ pub fn new_block(id: CpuId, pairs: Table<Pair<Mail>>) -> CpuBlock {
         deadlines: DeadlineQueue::new(),
         grace: GraceState::new(),
         grace_waiters: Link::null(),
+        forgetful: PrioList::new(),
+        shoot_wide: Cell::new(false),
         more_mail: Cell::new(false),
         #[cfg(feature = "trace")]
         stopped_task: Link::null(),
         #[cfg(feature = "trace")]
         stopped_why: Cell::new(0),
     };
-    let shared = CpuShared { counters: Default::default(), grace: GracePort::new(pairs) };
+    let shared = CpuShared {
+        vspace: AtomicLink::null(),
+        counters: Default::default(),
+        grace: GracePort::new(pairs.grace),
+        shoot: ShootPort::new(pairs.shoot),
+    };
     PerCpu::new(id, CpuOwn { hot, sched }, shared)
 }

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use smp::cpu::Pin;
 use smp::door::{KernelObject, ObjWord, Ref, Table};
+use smp::shootdown::Stamp;
 
 use crate::machine::Access;
 use crate::memory::Phys;
@@ -25,8 +26,8 @@ pub struct FrameInfo {
     first: AtomicU64,
     /// What the memory is: a Frame's, or a page table of a VSpace.
     pub owner: ObjWord,
-    /// Of a page table, what it is for. Of a frame, one more than the stamp of the last translation that went and
-    /// that CPUs may remember; 0 = none.
+    /// Of a page table, what it is for. Of a frame, the stamp of the last shootdown of a translation of it; 0 =
+    /// none that matters.
     pub note: AtomicU64,
 }
 
@@ -43,7 +44,7 @@ impl Default for FrameInfo {
 
 /// Somebody holds the lock, and the counts.
 const LOCKED: u64 = 1 << 0;
-/// CPUs may remember other mappings of the page than there are: since the stamp in `note`.
+/// CPUs may remember other mappings of the page than there are, until the shootdown that `note` has is over.
 const STALE: u64 = 1 << 1;
 /// Its frame is being destroyed, and what mapped the page is gone.
 const DYING: u64 = 1 << 2;
@@ -165,9 +166,9 @@ impl FrameInfo {
         self.owner.set_empty(0);
     }
 
-    /// The stamp of the last translation that went and that CPUs may remember.
-    pub fn stamp(&self) -> Option<u64> {
-        self.note.load(Ordering::Relaxed).checked_sub(1)
+    /// The stamp of the last shootdown of a translation of it.
+    pub fn stamp(&self) -> Option<Stamp> {
+        Stamp::from_raw(self.note.load(Ordering::Relaxed))
     }
 }
 
@@ -182,11 +183,16 @@ impl LockedFrame<'_> {
         self.info.first.store(to.0, Ordering::Relaxed);
     }
 
-    /// CPUs may remember other mappings than there are, since a stamp; or none does any more.
-    pub fn set_stamp(&self, stamp: Option<u64>) {
-        self.info.note.store(stamp.map_or(0, |stamp| stamp + 1), Ordering::Relaxed);
+    /// CPUs may remember other mappings than there are until that shootdown is over; or none does any more.
+    pub fn set_stamp(&self, stamp: Option<Stamp>) {
+        self.info.note.store(stamp.map_or(0, Stamp::raw), Ordering::Relaxed);
         let counts = self.counts.get().0 & !STALE;
         self.counts.set(Counts(if stamp.is_some() { counts | STALE } else { counts }));
+    }
+
+    /// See [`FrameInfo::stamp`].
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.info.stamp()
     }
 
     /// Nobody maps the page any more, from now on.

@@ -77,6 +77,9 @@ pub trait Machine: Sized + Sync + 'static {
     /// in.
     fn forget_page(&self, address: u64);
 
+    /// Drops every translation of the address space that this CPU is in.
+    fn forget_space(&self);
+
     /// Drops every user translation this CPU may hold; with `leave`, also leaves the present address
     /// space for the kernel's own.
     fn forget_translations(&self, leave: bool);

@@ -4,9 +4,11 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
-use smp::cpu::CpuId;
+use smp::cpu::{CpuId, Pin};
+use smp::cpuset::AtomicCpuSet;
 use smp::door::{AtomicLink, KernelObject, Region, Table};
 use smp::quiesce::Ticket;
+use smp::shootdown::Stamp;
 
 use crate::header::{Header, RootId};
 use crate::paging::{Entry, EntryName, Links};
@@ -22,8 +24,8 @@ pub struct Phys(pub u64);
 pub enum Reset {
     /// Nothing: there is none, or it is not so far yet.
     No,
-    /// That CPUs forget translations: a tour of a higher number than this.
-    Forget(u64),
+    /// That CPUs forget everything.
+    Forget(Stamp),
     /// That nothing refers to what was made here: a quiet period.
     Quiet(Ticket),
 }
@@ -120,10 +122,11 @@ pub struct VSpace {
     pub links: Table<Links>,
     pub base: Phys,
     pub used: AtomicU32,
-    /// Of one that is destroyed: CPUs have left it when a tour of at least this number is over; 0 = not so far.
+    /// Of one that is destroyed: CPUs have left it when the shootdown of this stamp is over; 0 = not so far. Set under
+    /// the lock.
     pub leave: AtomicU64,
-    /// Of the last translation that went and that CPUs may remember: one more than its stamp; 0 = none; [`DYING`]:
-    /// the space is being destroyed. Nothing is mapped before all CPUs have forgotten it. Set under the lock.
+    /// The stamp of the last shootdown that is about it; 0 = none that matters; [`DYING`]: the space is being
+    /// destroyed. Nothing is mapped before all CPUs have forgotten what went. Set under the lock.
     pub stale: AtomicU64,
     /// Serialises changes of the tables.
     pub lock: spin::Mutex<()>,
@@ -131,8 +134,9 @@ pub struct VSpace {
     pub generation: AtomicU64,
     /// For each CPU, the generation that it last saw. Each written by its CPU.
     pub seen: Table<AtomicU64>,
-    /// Only CPUs where a task of its process has, or had, its home can remember translations of it. One more than
-    /// the only such CPU; 0: there is none; [`MANY`]: several. Under the lock.
+    /// Only CPUs where a task of its process has, or had, its home can remember translations of it.
+    pub homes: AtomicCpuSet,
+    /// One more than the only such CPU; 0: there is none; [`MANY`]: several. Under the lock.
     home: AtomicU32,
     /// For the walk of the tables: the last page table that was used. Under the lock.
     pub last_leaf: AtomicU64,
@@ -176,6 +180,7 @@ impl VSpace {
             lock: spin::Mutex::new(()),
             generation: AtomicU64::new(0),
             seen,
+            homes: AtomicCpuSet::new(),
             home: AtomicU32::new(0),
             last_leaf: AtomicU64::new(NO_LEAF),
         }
@@ -183,6 +188,7 @@ impl VSpace {
 
     /// A task of its process will have its home on a CPU. Under the lock; before the task runs.
     pub fn add_home(&self, cpu: CpuId) {
+        self.homes.insert(cpu);
         let (old, new) = (self.home.load(Ordering::Relaxed), cpu.index() as u32 + 1);
         self.home.store(if old == 0 || old == new { new } else { MANY }, Ordering::Relaxed);
     }
@@ -192,6 +198,16 @@ impl VSpace {
     pub fn is_alone(&self, cpu: CpuId) -> bool {
         let home = self.home.load(Ordering::Relaxed);
         home == cpu.index() as u32 + 1 || home == 0
+    }
+
+    /// This CPU will have forgotten what was before `generation`: whether it had not.
+    pub fn see(&self, pin: Pin<'_>, generation: u64) -> bool {
+        let Some(seen) = self.seen.get(pin, pin.cpu().index()) else { return true };
+        let moved = seen.get().load(Ordering::Relaxed) != generation;
+        if moved {
+            seen.get().store(generation, Ordering::Relaxed);
+        }
+        moved
     }
 
     /// Where a table is.

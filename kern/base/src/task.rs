@@ -39,6 +39,7 @@ use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Homed, KernelObject, Link, Piece, Ptr, RawBytes, Ref};
 use smp::mailbox::Node;
+use smp::shootdown::Stamp;
 
 use crate::cpu::Mail;
 use crate::header::{Header, RootId};
@@ -289,7 +290,7 @@ pub enum Stage {
     Ask = 5,
     /// On its way back from that.
     AskDone = 6,
-    /// Kept by a dying task until it is dead.
+    /// Kept until what its request waits for has happened: a death, the end of a shootdown.
     Mourning = 7,
 }
 
@@ -300,8 +301,8 @@ pub enum Request {
     StopTime(Ptr<SchedContext>),
     StopBits(Ptr<Notification>),
     StopReply(Ptr<Reply>),
-    /// Drop translations, leave dying address spaces; then the next CPU does. The tour's number.
-    Forget(u64),
+    /// Keep this until a shootdown of the other's is over.
+    Forgotten(Stamp),
     /// The owner of this time is dying.
     Disown(Ptr<SchedContext>),
     /// The asking task wants this time: its own, or that of a caller it serves.

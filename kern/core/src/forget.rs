@@ -1,98 +1,169 @@
-//! Tours: how all CPUs are made to forget translations.
+//! Forgetting: the kernel's part in [shootdowns](smp::shootdown), and how tasks wait for their end.
 //!
-//! A tour begins with a number of its own and visits every CPU, each of which drops its translations of
-//! user memory and leaves a dying address space. Who takes a mapping out of the tables notes how many
-//! tours had begun by then; a tour of a higher number began afterwards, and when it is over no CPU holds
-//! the translation any more. Anybody's tour serves everybody.
-//!
-//! # Memory ordering
-//! Taking the mapping away comes before the reading of the count, the counting before the flushes of the
-//! tour: a fence on either side makes sure that one of the two sees the other.
+//! Who takes a mapping out of the tables knows the [`Stamp`] of the shootdown that it will begin before its entry ends
+//! ([`Cx::next_stamp`]), and notes it where the mapping was. A task that must wait for a shootdown does so on
+//! the CPU that began it: its message block goes there, as a [`Request::Forgotten`], and stays until then.
 
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst, fence};
-
+use abi::Counter;
 use abi::trace::Event;
+use kern_base::cpu::Mail;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
-use kern_base::task::{Request, Task};
-use smp::cpu::CpuId;
+use kern_base::memory::VSpace;
+use kern_base::task::{Message, Request, Stage, Task};
+use smp::cpu::{CpuId, Pin};
 use smp::door::Ref;
+use smp::shootdown::{self, Begun, Received, ShootMail, ShootPort, Stamp, What};
 
 use crate::requests::Next;
-use crate::{Cx, Me, Result};
+use crate::{Cx, Kernel, Me, Result};
 
-/// How many tours have begun, and the highest number of those that are over.
-#[derive(Default)]
-pub struct Tours {
-    begun: AtomicU64,
-    over: AtomicU64,
-}
-
-impl Tours {
-    pub const fn new() -> Tours {
-        Tours { begun: AtomicU64::new(0), over: AtomicU64::new(0) }
-    }
-
-    /// The stamp of something that was just taken away.
-    pub fn stamp(&self) -> u64 {
-        fence(SeqCst);
-        self.begun.load(SeqCst)
-    }
-
-    /// Whether every CPU has forgotten what was taken away at `stamp`.
-    pub fn have_forgotten(&self, stamp: u64) -> bool {
-        self.over.load(SeqCst) > stamp
+impl<M: Machine> shootdown::Cpus for Kernel<M> {
+    fn shoot_port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a ShootPort<Mail> {
+        &self.block(pin, cpu).shoot
     }
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// Waits until every CPU has forgotten what was taken away at `stamp`.
-    pub fn forget_everywhere(self, me: Me<'k>, stamp: u64) -> Result<()> {
-        let tours = &self.k.tours;
-        if tours.have_forgotten(stamp) {
-            return Ok(());
+    // --- beginning -------------------------------------------------------------------------------
+
+    /// The stamp of the shootdown that this CPU begins next.
+    pub fn next_stamp(self) -> Stamp {
+        shootdown::next_stamp(self.k, self.pin())
+    }
+
+    /// Makes the CPUs that are in a space look at it again, after its generation was bumped. Or, where this entry
+    /// has to wait for what others began ([`Cx::widen`]), makes all forget everything.
+    pub fn shoot_space(self, vspace: Ref<'k, VSpace>) -> Stamp {
+        if self.sched.shoot_wide.take() {
+            return self.shoot_everything(None);
         }
-        let number = tours.begun.fetch_add(1, SeqCst) + 1;
-        self.event(|| Event::TourBegun { number });
+        let is_there = |cpu| self.k.block(self.pin(), cpu).vspace.is(vspace);
+        let homes = vspace.get().homes.snapshot();
+        self.begun(shootdown::begin(self.k, self.pin(), What::Space, homes.iter(), is_there))
+    }
+
+    /// Makes CPUs forget everything, and leave spaces that are dying: those that can be in a space, or all.
+    pub fn shoot_everything(self, vspace: Option<Ref<'k, VSpace>>) -> Stamp {
         self.forget_here();
-        match self.next_stop(me.task, None) {
-            Some(first) => Err(self.ask(me, first, Request::Forget(number))),
-            None => {
-                tours.over.fetch_max(number, SeqCst);
-                self.event(|| Event::TourOver { number });
-                Ok(())
+        let is_home = |cpu: &CpuId| vspace.is_none_or(|vspace| vspace.get().homes.contains(*cpu));
+        let cpus = (0..self.k.cpu_count()).filter_map(CpuId::new).filter(is_home);
+        self.begun(shootdown::begin(self.k, self.pin(), What::Everything, cpus, |_| true))
+    }
+
+    fn begun(self, begun: Begun) -> Stamp {
+        let Begun { stamp, sent, batched, avoided } = begun;
+        self.event(|| Event::ShootdownBegun { number: stamp.raw(), asked: (sent + batched) as u32 });
+        self.add(Counter::ShootdownSent, sent);
+        self.add(Counter::ShootdownBatched, batched);
+        self.add(Counter::ShootdownAvoided, avoided);
+        stamp
+    }
+
+    /// The next shootdown of this entry has to cover one that another CPU began.
+    #[cold]
+    pub fn widen(self) {
+        self.sched.shoot_wide.set(true);
+    }
+
+    // --- being asked -----------------------------------------------------------------------------
+
+    /// A shootdown node came by.
+    #[inline(never)]
+    pub fn shoot_arrived(self, mail: ShootMail, what: What) {
+        match shootdown::receive(self.k, self.pin(), mail) {
+            Received::Question => {
+                match what {
+                    What::Space => self.look_again(),
+                    What::Everything => self.forget_here(),
+                }
+                self.event(|| Event::ShootdownServed {});
+                shootdown::answer(self.k, self.pin(), mail);
+            }
+            Received::Same => {}
+            Received::Advanced => {
+                self.event(|| Event::ShootdownOver {
+                    number: shootdown::last_over(self.k, self.pin()).raw(),
+                });
+                self.wake_forgotten();
             }
         }
     }
 
-    /// The tour of `task` has come here.
-    pub fn serve_forget(self, task: Ref<'k, Task>, number: u64) -> Next {
-        self.forget_here();
-        self.event(|| Event::TourStop { number });
-        match self.next_stop(task, Some(self.id())) {
-            Some(next) => Next::Go(next),
-            None => {
-                self.k.tours.over.fetch_max(number, SeqCst);
-                self.event(|| Event::TourOver { number });
-                Next::Done
-            }
+    /// Forgets the space that this CPU is in, if it has changed.
+    fn look_again(self) {
+        let Some(vspace) = self.cpu.vspace.get(self.pin()) else { return };
+        let generation = vspace.get().generation.load(core::sync::atomic::Ordering::Acquire);
+        if vspace.get().see(self.pin(), generation) {
+            self.k.machine.forget_space();
         }
     }
 
-    /// The CPU that a tour visits after another: all in their order, without that on which it began.
-    fn next_stop(self, task: Ref<'k, Task>, after: Option<CpuId>) -> Option<CpuId> {
-        let home = task.get().hot.home();
-        let first = after.map_or(0, |cpu| cpu.index() + 1);
-        (first..self.k.cpu_count()).filter(|n| *n != home.index()).find_map(CpuId::new)
-    }
-
-    /// This CPU's part of a tour.
+    /// Forgets everything, and leaves a space that is dying.
     fn forget_here(self) {
-        let dying = self.hot.vspace.get(self.pin()).is_some_and(|v| v.get().header.has_flag(FLAG_DYING));
+        let dying = self.cpu.vspace.get(self.pin()).is_some_and(|v| v.get().header.has_flag(FLAG_DYING));
         if dying {
-            self.hot.vspace.set(None);
+            self.cpu.vspace.set(None);
         }
         self.k.machine.forget_translations(dying);
-        fence(SeqCst);
+    }
+
+    // --- waiting ---------------------------------------------------------------------------------
+
+    /// Whether a shootdown is over.
+    #[inline(always)]
+    pub fn is_over(self, stamp: Stamp) -> bool {
+        shootdown::is_over(self.k, self.pin(), stamp)
+    }
+
+    /// Waits until a shootdown is over.
+    pub fn wait_over(self, me: Me<'k>, stamp: Stamp) -> Result<()> {
+        if self.is_over(stamp) {
+            return Ok(());
+        }
+        match stamp.by() {
+            Some(by) if by != self.id() => Err(self.ask(me, by, Request::Forgotten(stamp))),
+            _ => Err(self.stay(me, Request::Forgotten(stamp))),
+        }
+    }
+
+    /// A task waits for one of this CPU's.
+    pub fn serve_forgotten(self, task: Ref<'k, Task>, stamp: Stamp) -> Next {
+        if self.is_over(stamp) {
+            return Next::Done;
+        }
+        self.sched.forgetful.insert(self.pin(), task, 0);
+        Next::Stay
+    }
+
+    /// Such a task is wanted back.
+    pub fn stop_forgotten(self, task: Ref<'k, Task>) {
+        self.sched.forgetful.remove(self.pin(), task);
+    }
+
+    /// Shootdowns of this CPU are over: who waited for them goes on.
+    fn wake_forgotten(self) {
+        let waits_no_more = |task: &Ref<'k, Task>| {
+            let request = task.get().msg.open(self.pin()).and_then(|msg| msg.request.get());
+            matches!(request, Some(Request::Forgotten(stamp)) if self.is_over(stamp))
+        };
+        let list = &self.sched.forgetful;
+        while let Some(task) = list.iter(self.pin()).map(|(_, task)| task).find(waits_no_more) {
+            list.remove(self.pin(), task);
+            if let Some(msg) = task.get().msg.open(self.pin()) {
+                self.end_stay(task, msg);
+            }
+        }
+    }
+
+    /// A request that stayed here is served.
+    fn end_stay(self, task: Ref<'k, Task>, msg: &Message) {
+        match self.task_hot(task) {
+            Some(hot) => {
+                msg.stage.set(Stage::Home);
+                self.request_done(task, hot, msg);
+            }
+            None => self.answer_request(task, msg),
+        }
     }
 }

@@ -85,7 +85,6 @@ pub struct Kernel<M: Machine> {
     pub processes: ids::ProcessIds,
     /// One derivation tree a root, with its lock. Never two are held at once.
     pub roots: [spin::Mutex<Root>; MAX_ROOTS],
-    pub tours: forget::Tours,
     pub frames: FrameTable,
     /// CNodes that nobody refers to any more and that are being emptied: the first of a list.
     pub graves: spin::Mutex<AtomicLink<CNode>>,
@@ -112,7 +111,6 @@ impl<M: Machine> Kernel<M> {
             epoch: Epoch::new(),
             processes: ids::ProcessIds::new(process_numbers),
             roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null() }) }; MAX_ROOTS],
-            tours: forget::Tours::new(),
             frames,
             graves: spin::Mutex::new(AtomicLink::null()),
         }
@@ -168,6 +166,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn count(self, counter: Counter) {
         self.cpu.counters[counter as usize].bump();
+    }
+
+    pub fn add(self, counter: Counter, more: u64) {
+        self.cpu.counters[counter as usize].add(more);
     }
 
     /// The running task, opened.

@@ -395,15 +395,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         match progress.get() {
             Reset::No if !region.is_unused() => {
-                let stamp = self.k.tours.stamp();
+                let stamp = self.shoot_everything(None);
                 progress.set(Reset::Forget(stamp));
                 drop(root);
-                self.forget_everywhere(me, stamp)?;
+                self.wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
-            Reset::Forget(stamp) if !self.k.tours.have_forgotten(stamp) => {
+            Reset::Forget(stamp) if !self.is_over(stamp) => {
                 drop(root);
-                self.forget_everywhere(me, stamp)?;
+                self.wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
             Reset::Forget(_) => {

@@ -26,6 +26,7 @@ use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::{Drained, Node, Wake};
+use smp::shootdown::What;
 
 use crate::answer::{write_error, write_values};
 use crate::faults::{not_express, take_registers_along};
@@ -96,6 +97,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             Mail::Control(task) => self.control_arrived(task.get(self.pin())),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
             Mail::Grace(mail) => self.grace_arrived(mail),
+            Mail::Shoot(mail) => self.shoot_arrived(mail, What::Space),
+            Mail::ShootAll(mail) => self.shoot_arrived(mail, What::Everything),
         }
         None
     }

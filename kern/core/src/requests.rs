@@ -42,6 +42,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         Refusal::Again
     }
 
+    /// The same of this CPU itself, which keeps the request until what it waits for has happened.
+    pub fn stay(self, me: Me<'k>, request: Request) -> Refusal {
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
+        self.write_request(me.task, msg, request, TaskId::NONE);
+        match self.serve(me.task, msg, request) {
+            Next::Stay => {
+                msg.stage.set(Stage::Mourning);
+                Refusal::Again
+            }
+            Next::Done | Next::Go(_) => {
+                msg.stage.set(Stage::Home);
+                Refusal::More
+            }
+        }
+    }
+
     /// Sends a task's message block, which is home, with a request. No time goes with it. `about` is whom it
     /// concerns when the answer is back: by name, since that one may be gone by then.
     pub fn send_request(
@@ -52,6 +68,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         request: Request,
         about: TaskId,
     ) {
+        self.write_request(task, msg, request, about);
+        self.send_block(task, msg, to);
+    }
+
+    fn write_request(self, task: Ref<'k, Task>, msg: &Message, request: Request, about: TaskId) {
         msg.request.set(Some(request));
         msg.sc.set(None);
         msg.callee.set(None);
@@ -61,7 +82,6 @@ impl<'k, M: Machine> Cx<'k, M> {
             hot.sent.set(hot.sent.get().wrapping_add(1));
             msg.number.set(hot.sent.get());
         }
-        self.send_block(task, msg, to);
     }
 
     /// A request came in.
@@ -87,7 +107,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 let reply = reply.get(self.pin());
                 self.at(reply.get().hot.home(), &reply.get().header, || self.stop_reply(reply))
             }
-            Request::Forget(tour) => self.serve_forget(task, tour),
+            Request::Forgotten(stamp) => self.serve_forgotten(task, stamp),
             Request::Disown(sc) => {
                 let sc = sc.get(self.pin());
                 self.at(sc.get().hot.home(), &sc.get().header, || self.disown(task, sc))
@@ -108,7 +128,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Sends a block back whose request is served.
-    fn answer_request(self, task: Ref<'k, Task>, msg: &Message) {
+    pub fn answer_request(self, task: Ref<'k, Task>, msg: &Message) {
         msg.stage.set(Stage::AskDone);
         self.send_block(task, msg, task.get().hot.home());
     }
@@ -158,10 +178,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A mourner is itself wanted back.
     pub fn stop_mourning(self, mourner: Ref<'k, Task>, msg: &Message) {
-        if let Some(Request::Kill(victim)) = msg.request.get()
-            && let Some(hot) = self.task_hot(victim.get(self.pin()))
-        {
-            hot.mourners.remove(self.pin(), mourner);
+        match msg.request.get() {
+            Some(Request::Kill(victim)) => {
+                if let Some(hot) = self.task_hot(victim.get(self.pin())) {
+                    hot.mourners.remove(self.pin(), mourner);
+                }
+            }
+            Some(Request::Forgotten(_)) => self.stop_forgotten(mourner),
+            _ => {}
         }
         self.answer_request(mourner, msg);
     }

@@ -136,6 +136,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 Mail::Control(task) => (MailKind::Control, task.get(self.pin()).get().id().raw()),
                 Mail::Bits(object) => (MailKind::Bits, object_name(object.addr())),
                 Mail::Grace(_) => (MailKind::Grace, 0),
+                Mail::Shoot(_) | Mail::ShootAll(_) => (MailKind::Shootdown, 0),
             };
             Event::MailOpened { about, kind }
         });

@@ -81,6 +81,10 @@ impl Machine for Pc {
         tlb::flush_page(address);
     }
 
+    fn forget_space(&self) {
+        tlb::flush_current();
+    }
+
     fn forget_translations(&self, leave: bool) {
         if leave {
             // SAFETY: the kernel's own tables live for ever; PCID 0 flushes.

@@ -7,7 +7,7 @@
 use core::sync::atomic::AtomicU32;
 
 use abi::BOOT_UNTYPED_MAX;
-use kern_base::cpu::{self, CpuBlock, CpuEntry, Mail};
+use kern_base::cpu::{self, CpuBlock, CpuEntry, Mail, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::{Phys, Untyped};
@@ -22,7 +22,6 @@ use kern_hal::pc::Pc;
 use kern_hal::trap;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Ref, Region, Table};
-use smp::quiesce::Pair;
 use spin::Once;
 
 /// The root of everything made here: never reset.
@@ -122,7 +121,7 @@ fn take(size: u64) -> Option<Region> {
 /// Makes the kernel and the first Untypeds. `None` where memory is too short.
 pub fn make(boot: &'static Boot) -> Option<Made> {
     let cpus = boot.cpus;
-    let pair_bytes = (cpus * size_of::<Pair<Mail>>()).next_multiple_of(64);
+    let pair_bytes = Pairs::bytes(cpus);
     let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<AtomicU32>();
     let own_region = take(own as u64 + 4096)?;
     let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
@@ -181,16 +180,12 @@ fn make_rings(boot: &Boot) -> Option<()> {
 
 fn make_blocks(region: &Region, cpus: usize, pair_bytes: u64) -> Option<Table<CpuBlock>> {
     let blocks = region.carve((cpus * size_of::<CpuBlock>()) as u64, 64)?;
-    let pairs = |id: CpuId| -> Option<Table<Pair<Mail>>> {
-        let mut piece = region.carve(pair_bytes, 64)?;
-        piece.split((cpus * size_of::<Pair<Mail>>()) as u64)?.emplace_slice(|_| Pair::new(id))
-    };
     let mut complete = true;
     let table = blocks.emplace_slice(|n| {
         let id = CpuId::new(n).unwrap_or_default();
-        let pairs = pairs(id);
+        let pairs = region.carve(pair_bytes, 64).and_then(|piece| Pairs::make(piece, id, cpus));
         complete &= pairs.is_some();
-        cpu::new_block(id, pairs.unwrap_or(Table::empty()))
+        cpu::new_block(id, pairs.unwrap_or(Pairs::NONE))
     });
     table.filter(|_| complete)
 }

@@ -129,7 +129,7 @@ impl<M: Machine> Dump<'_, '_, M> {
         let (cx, sched, hot) = (self.cx, &self.cx.sched, &self.cx.hot);
         self.name(text, "runs", hot.current.addr());
         self.name(text, "with", sched.current.addr());
-        self.name(text, "in", hot.vspace.addr());
+        self.name(text, "in", cx.cpu.vspace.addr());
         // What the fastpath expects of others: that depends on the vector state of who runs.
         text.list("expects");
         for half in [&hot.recv_half, &hot.await_half, &hot.plain_half] {
@@ -169,7 +169,6 @@ impl<M: Machine> Dump<'_, '_, M> {
         let cx = self.cx;
         text.line();
         text.number("epoch", cx.k.epoch.now());
-        text.number("tours", cx.k.tours.stamp());
         #[cfg(feature = "chaos")]
         text.number("events", smp::chaos::events());
         text.number("objects", self.names.len() as u64);

@@ -244,7 +244,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
             Some(Request::StopTime(sc)) => ("stop-time", sc.addr()),
             Some(Request::StopBits(object)) => ("stop-bits", object.addr()),
             Some(Request::StopReply(reply)) => ("stop-reply", reply.addr()),
-            Some(Request::Forget(tour)) => return text.number("forget", tour),
+            Some(Request::Forgotten(stamp)) => return text.hex("forgotten", stamp.raw()),
             Some(Request::Disown(sc)) => ("disown", sc.addr()),
             Some(Request::Fetch(sc)) => ("fetch", sc.addr()),
             Some(Request::Seek(task, _)) => ("seek", task.addr()),

@@ -19,12 +19,13 @@ pub mod stale;
 pub mod tables;
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX, WhyNot};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{DYING, Frame, NO_LEAF, Phys, VSpace};
 use kern_base::paging::Pte;
 use smp::door::Ref;
+use smp::shootdown::Stamp;
 
 use crate::{Cx, Me, Refusal, Result};
 use tables::Spot;
@@ -98,8 +99,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         spot.store(Pte::page(at, log2, access));
     }
 
-    /// [`abi::Op::Unmap`]. The fourth argument is 0 at first; when the call starts again to wait it says, plus one,
-    /// when the last page was taken away.
+    /// [`abi::Op::Unmap`]. The fourth argument is 0 at first; when the call starts again to wait it is the stamp of
+    /// what it waits for.
     pub fn unmap(self, me: Me<'k>) -> Result<()> {
         let run = self.run_of(me)?;
         let mark = me.hot.regs.r8.get();
@@ -113,12 +114,12 @@ impl<'k, M: Machine> Cx<'k, M> {
             stale |= self.take_away(spot, entry, page.info, page.address);
             Ok(())
         });
-        let stamp = stale.then(|| self.note_stale(run.vspace.get()));
+        let stamp = stale.then(|| self.shoot(run.vspace));
         drop(guard);
         taken?;
         let Some(stamp) = stamp else { return Ok(()) };
-        me.hot.regs.r8.set(stamp + 1);
-        self.wait_forgotten(me, stamp + 1)
+        me.hot.regs.r8.set(stamp.raw());
+        self.wait_over(me, stamp)
     }
 
     /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.
@@ -131,13 +132,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             stale |= self.protect_page(me, spot, page, access)?;
             Ok(())
         });
-        let stamp = stale.then(|| self.note_stale(run.vspace.get()));
+        let stamp = stale.then(|| self.shoot(run.vspace));
         drop(guard);
         match (stamp, changed) {
             // When the pages of this entry are forgotten, the same ones once more.
             (Some(stamp), Ok(()) | Err(Refusal::More)) => {
                 go_on(me, run, run.first, Refusal::More);
-                self.forget_everywhere(me, stamp)?;
+                self.wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
             // It waits already.
@@ -247,7 +248,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         spot.store(Pte::EMPTY);
         spot.vspace.get().last_leaf.store(NO_LEAF, Relaxed);
         if self.forget(spot.vspace.get(), address) {
-            self.note_stale(spot.vspace.get());
+            self.shoot(spot.vspace);
         }
         Refusal::More
     }
@@ -262,7 +263,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         locked.counts.set(locked.counts.get().without(entry.access()));
         let stale = self.forget(spot.vspace.get(), address);
         if stale {
-            locked.set_stamp(Some(self.k.tours.stamp()));
+            self.stamp_frame(&locked);
         }
         stale
     }
@@ -290,7 +291,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             locked.counts.set(counts.with(next));
             spot.allow(next);
             if self.forget(spot.vspace.get(), page.address) {
-                locked.set_stamp(Some(self.k.tours.stamp()));
+                self.stamp_frame(&locked);
                 return Ok(true);
             }
         }
@@ -316,7 +317,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         spot.store(Pte::EMPTY);
         if self.forget(vspace.get(), address) {
-            self.note_stale(vspace.get());
+            self.shoot(vspace);
         }
     }
 
@@ -339,13 +340,18 @@ impl<'k, M: Machine> Cx<'k, M> {
             let _guard = spot.vspace.get().lock.lock();
             let entry = spot.load();
             if entry.maps(at, spot.level) && self.take_away(spot, entry, info.get(), self.address_of(spot)) {
-                let stamp = self.note_stale(spot.vspace.get());
-                if let Some(first) = self.k.frames.get(self.pin(), frame.get().base) {
-                    first.get().lock().set_stamp(Some(stamp));
-                }
+                self.stamp_first(frame);
+                self.shoot(spot.vspace);
             }
         }
         Err(Refusal::More)
+    }
+
+    /// A frame that goes is stale as long as one of its pages: the first has the stamp.
+    fn stamp_first(self, frame: Ref<'k, Frame>) {
+        if let Some(first) = self.k.frames.get(self.pin(), frame.get().base) {
+            self.stamp_frame(&first.get().lock());
+        }
     }
 
     /// Waits until no CPU remembers a page of a dying frame, all of whose mappings are gone.
@@ -367,9 +373,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         {
             let _guard = lock.lock();
             vspace.get().stale.store(DYING, Release);
+            if leave.load(Relaxed) == 0 {
+                leave.store(self.shoot_everything(Some(vspace)).raw(), Release);
+            }
         }
-        let _ = leave.compare_exchange(0, self.k.tours.stamp() + 1, AcqRel, Relaxed);
-        self.forget_everywhere(me, leave.load(Acquire) - 1)?;
+        Stamp::from_raw(leave.load(Acquire)).map_or(Ok(()), |stamp| self.wait_over(me, stamp))?;
         let number = header.swept();
         if number >= used.load(Relaxed) as usize {
             return Ok(());

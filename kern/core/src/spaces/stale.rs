@@ -2,14 +2,21 @@
 //!
 //! Only CPUs where a task of the VSpace's process has its home can. Where that is this one alone, a translation is
 //! forgotten on the spot: dropped, where the CPU is in the space, else by the space's generation, which the CPU
-//! compares when it enters. Otherwise a [tour](crate::forget) has to go round.
+//! compares when it enters. Otherwise a [shootdown](crate::forget) begins before the entry ends: frame and VSpace
+//! are *stale*, and have its stamp, until it is over.
+//!
+//! Of a VSpace, a later shootdown covers all earlier ones, whoever began them, since CPUs forget all that is behind
+//! its generation. Of a frame it does not where that was mapped in several VSpaces: who finds the stamp of another CPU's
+//! that is not over makes the own one a shootdown of everything, everywhere ([`Cx::widen`]).
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use abi::Error;
-use kern_base::frames::FrameInfo;
+use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::machine::Machine;
 use kern_base::memory::{DYING, VSpace};
+use smp::door::Ref;
+use smp::shootdown::{self, Stamp};
 
 use crate::{Cx, Me, Refusal, Result};
 
@@ -18,40 +25,60 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// lock is held, so a CPU that becomes a home of it later finds the entry as it is now.
     #[inline(always)]
     pub fn forget(self, vspace: &VSpace, address: u64) -> bool {
-        let here =
-            self.hot.vspace.get(self.pin()).is_some_and(|current| core::ptr::eq(current.get(), vspace));
+        let here = self.cpu.vspace.get(self.pin()).is_some_and(|at| core::ptr::eq(at.get(), vspace));
         if here {
             self.k.machine.forget_page(address);
         }
         let alone = vspace.is_alone(self.id());
         if !(here && alone) {
-            vspace.generation.store(vspace.generation.load(Relaxed) + 1, Release);
+            self.bump(vspace, here);
         }
         !alone
     }
 
-    /// Something went from a VSpace's tables that CPUs may remember: nothing is mapped there until they have
-    /// forgotten it. When that was. The lock is held.
-    pub fn note_stale(self, vspace: &VSpace) -> u64 {
-        let stamp = self.k.tours.stamp();
-        if vspace.stale.load(Relaxed) != DYING {
-            vspace.stale.store(stamp + 1, Release);
+    /// Translations of a space go. Where this CPU has dropped them already, it need not when it enters next.
+    #[inline(always)]
+    fn bump(self, vspace: &VSpace, dropped: bool) {
+        let old = vspace.generation.load(Relaxed);
+        vspace.generation.store(old + 1, Release);
+        if let Some(seen) = vspace.seen.get(self.pin(), self.id().index()).filter(|_| dropped)
+            && seen.get().load(Relaxed) == old
+        {
+            seen.get().store(old + 1, Relaxed);
+        }
+    }
+
+    /// Something went from a VSpace's tables that CPUs may remember: they are made to forget it, and nothing is
+    /// mapped there before. The lock is held.
+    pub fn shoot(self, vspace: Ref<'k, VSpace>) -> Stamp {
+        let stamp = self.shoot_space(vspace);
+        if vspace.get().stale.load(Relaxed) != DYING {
+            vspace.get().stale.store(stamp.raw(), Release);
         }
         stamp
     }
 
-    /// Whether a CPU may remember such a thing.
+    /// A page of a frame went so: its stamp is that of the shootdown with which this entry ends. The frame's lock is
+    /// held.
+    pub fn stamp_frame(self, frame: &LockedFrame<'_>) {
+        let stamp = self.next_stamp();
+        if frame.stamp().is_some_and(|old| old.by() != stamp.by() && !self.is_over(old)) {
+            self.widen();
+        }
+        frame.set_stamp(Some(stamp));
+    }
+
+    /// Whether a CPU may remember what is not there.
     pub fn is_stale(self, vspace: &VSpace) -> bool {
         let stale = vspace.stale.load(Acquire);
-        stale != 0 && stale != DYING && !self.k.tours.have_forgotten(stale - 1)
+        stale != DYING && Stamp::from_raw(stale).is_some_and(|stamp| !self.is_over(stamp))
     }
 
     /// Waits until no CPU does.
     pub fn forget_stale(self, me: Me<'k>, vspace: &VSpace) -> Result<()> {
         match vspace.stale.load(Acquire) {
-            0 => Ok(()),
             DYING => Err(Error::Dying.into()),
-            stale => self.forget_everywhere(me, stale - 1),
+            stale => Stamp::from_raw(stale).map_or(Ok(()), |stamp| self.wait_over(me, stamp)),
         }
     }
 
@@ -71,7 +98,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Waits until no CPU remembers another mapping of a page than there are now.
     pub fn settle(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
         let Some(stamp) = info.stamp() else { return Ok(()) };
-        self.forget_everywhere(me, stamp)?;
+        self.wait_over(me, stamp)?;
         let locked = info.lock();
         if info.stamp() == Some(stamp) {
             locked.set_stamp(None);
@@ -79,9 +106,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// Waits for what a system call has begun to forget before it was started again; its argument is one more than
-    /// the stamp. Nothing to wait for is what nobody has stamped.
+    /// Waits for what a system call has begun before it was started again; its argument is the stamp. There is nothing
+    /// to wait for where it is none.
     pub fn wait_forgotten(self, me: Me<'k>, mark: u64) -> Result<()> {
-        if mark <= self.k.tours.stamp() + 1 { self.forget_everywhere(me, mark - 1) } else { Ok(()) }
+        let begun = |stamp: &Stamp| shootdown::has_begun(self.k, self.pin(), *stamp);
+        Stamp::from_raw(mark).filter(begun).map_or(Ok(()), |stamp| self.wait_over(me, stamp))
     }
 }

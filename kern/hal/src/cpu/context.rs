@@ -32,7 +32,7 @@ pub fn load(cpu: CpuHere<'_>) -> bool {
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
     let (pin, hot) = (cpu.pin(), &cpu.own().hot);
-    enter_space(pin, hot, task_hot);
+    enter_space(cpu, task_hot);
     let wanted = (task_hot.state.get() >> 8) as u8 & FLAGS_SPECIAL;
     if wanted | hot.special_on.get() != 0 {
         enter_special(pin, hot, wanted, task, task_hot);
@@ -40,15 +40,16 @@ pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
 }
 
 #[inline(always)]
-fn enter_space(pin: Pin<'_>, hot: &CpuHot, task: &TaskHot) {
+fn enter_space(cpu: CpuHere<'_>, task: &TaskHot) {
+    let pin = cpu.pin();
     let Some(process) = task.process.get(pin) else { return };
     let Some(vspace) = process.get().vspace.get(pin) else { return };
-    if hot.vspace.is(vspace) {
+    if cpu.vspace.is(vspace) {
         return;
     }
-    // Published before the switch, so that whoever changes its tables knows that this CPU may hold
+    // Shown before the switch, so that whoever changes its tables knows that this CPU may hold
     // translations.
-    hot.vspace.set(Some(vspace));
+    cpu.vspace.set(Some(vspace));
     let cr3 = vspace.get().cr3();
     // SAFETY: the tables of a live VSpace share the kernel's half; a dying one is left by every CPU
     // before its memory is used again.
@@ -59,13 +60,10 @@ fn enter_space(pin: Pin<'_>, hot: &CpuHot, task: &TaskHot) {
 }
 
 /// Translations of the space just entered were kept: if it changed since it last ran here, they go.
-/// Checked after CR3 is loaded, so whoever changes it later finds it published here.
+/// Checked after CR3 is loaded, so whoever changes it later finds it shown here.
 #[cold]
 fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
-    let Some(seen) = vspace.seen.get(pin, pin.cpu().index()) else { return };
-    let generation = vspace.generation.load(Ordering::Acquire);
-    if seen.get().load(Ordering::Relaxed) != generation {
-        seen.get().store(generation, Ordering::Relaxed);
+    if vspace.see(pin, vspace.generation.load(Ordering::Acquire)) {
         tlb::flush_current();
     }
 }

@@ -168,6 +168,14 @@ impl Machine for Fake {
         hardware.tlb.entry(here).or_default().remove(&(space & PCID_MASK, va));
     }
 
+    fn forget_space(&self) {
+        let here = self.here();
+        let mut hardware = self.hardware();
+        if let Some(space) = hardware.cr3.get(&here).copied() {
+            hardware.flush_space(here, space);
+        }
+    }
+
     fn forget_translations(&self, leave: bool) {
         let here = self.here();
         let mut hardware = self.hardware();

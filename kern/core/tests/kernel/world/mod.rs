@@ -15,7 +15,7 @@ pub mod make;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
-use kern_base::cpu::{CpuBlock, CpuEntry, Mail};
+use kern_base::cpu::{CpuBlock, CpuEntry, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
 use kern_base::machine::FaultEnd;
 use kern_base::memory::Phys;
@@ -27,7 +27,7 @@ use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
 use smp::host_test;
 use smp::mailbox::Idle;
-use smp::quiesce::{self, Pair};
+use smp::quiesce;
 
 pub use machine::Fake;
 
@@ -260,9 +260,9 @@ fn table<T: 'static>(region: &Region, count: usize, make: impl FnMut(usize) -> T
 
 /// The kernel and what it keeps of each CPU, in a region's memory.
 fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static Kernel<Fake>> {
-    let pairs = |n| table(region, cpus, |_| Pair::<Mail>::new(host_test::cpu(n)));
-    let mut pairs: Vec<Table<Pair<Mail>>> = (0..cpus).map(pairs).collect::<Option<_>>()?;
-    let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Table::empty());
+    let pairs = |n| Pairs::make(region.carve(Pairs::bytes(cpus) as u64, 64)?, host_test::cpu(n), cpus);
+    let mut pairs: Vec<Pairs> = (0..cpus).map(pairs).collect::<Option<_>>()?;
+    let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Pairs::NONE);
     let blocks = table(region, cpus, |n| kern_base::cpu::new_block(host_test::cpu(n), pairs_of(n)))?;
     let numbers = table(region, PROCESSES, |_| AtomicU32::new(0))?;
     let range = |memory: &&Region| {
@@ -493,16 +493,12 @@ impl World {
         let vspace = hot.process.get(pin).and_then(|p| p.get().vspace.get(pin));
         let Some(vspace) = vspace else { panic!("cpu{n} runs a task without address space") };
         let look = self.look(n);
-        let cpu = &look.hot;
-        if cpu.vspace.is(vspace) {
+        if look.cpu.vspace.is(vspace) {
             return;
         }
-        cpu.vspace.set(Some(vspace));
+        look.cpu.vspace.set(Some(vspace));
         self.k.machine.hardware().switch_to(n, vspace.get().cr3());
-        let generation = vspace.get().generation.load(Relaxed);
-        if let Some(seen) = vspace.get().seen.get(pin, n)
-            && seen.get().swap(generation, Relaxed) != generation
-        {
+        if vspace.get().see(pin, vspace.get().generation.load(Relaxed)) {
             self.k.machine.hardware().flush_space(n, vspace.get().cr3());
         }
     }
@@ -525,7 +521,7 @@ impl World {
     /// What the tables say of an address of the space that CPU `n` is in.
     fn translation(&self, n: usize, address: u64) -> Option<machine::Page> {
         let cx = self.look(n);
-        let vspace = cx.hot.vspace.get(cx.pin())?;
+        let vspace = cx.cpu.vspace.get(cx.pin())?;
         let spot = cx.spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
         check::memory::page(spot.or_else(|| cx.spot::<1>(vspace, address))?)
     }

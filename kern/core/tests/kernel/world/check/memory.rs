@@ -37,7 +37,7 @@ pub fn check(world: &World, seen: &Seen) {
     }
     one_kind_of_access(&hardware, &tables);
     for n in (0..world.cpus()).filter(|n| world.current(*n).is_some()) {
-        let vspace = world.look(n).hot.vspace.get(host_test::pin(n)).map(|v| v.get().cr3());
+        let vspace = world.look(n).cpu.vspace.get(host_test::pin(n)).map(|v| v.get().cr3());
         hold!(hardware.space(n) == vspace, "cpu{n} is not in the space of which it is: {vspace:x?}");
     }
     drop(hardware);

@@ -1,0 +1,300 @@
+//! Shootdowns: how a CPU learns that others have forgotten translations.
+//!
+//! # Who is asked
+//! A CPU shows the others which address space it is in. Who has taken a translation away bumps the space's
+//! generation, and then asks those CPUs alone that show the space just then. Any other looks at the generation when
+//! it enters the space, and forgets there what it kept under the space's PCID.
+//!
+//! What is said is not *which* translation, but *look again*: the target compares the generation of the
+//! space that it is in with what it saw last, and forgets all of that space where it moved. So whoever asked first
+//! serves those who ask in the meantime, and one who asked often while its node was under way is answered
+//! once. Where more than one space is meant, or one that is going away, a CPU is told to forget
+//! [`Everything`](What::Everything).
+//!
+//! # Numbers
+//! Each CPU numbers the shootdowns that it begins. One is over when every CPU that it asked has answered; a
+//! [`Stamp`] says whose number is meant, so that anybody can look, or wait on the CPU that began it. They are
+//! over in order: with a number all lower ones of that CPU.
+//!
+//! One node for each pair of CPUs carries a question there and the answer back. While it is under way, further
+//! shootdowns note that the target is to be asked again ([`Begun::batched`]).
+//!
+//! # Memory ordering
+//! * Initiator: entry changed, generation bumped, *full fence*, look which space the target shows. Target: space
+//!   shown, CR3 written (*a full fence*), generation read. One of the two sees the other: the target is asked, or
+//!   finds the new generation.
+//! * A target that shows the space has the node by its mailbox, which orders the bump before its look at the
+//!   generation; its answer, by mail, comes after it has forgotten. `done` is a `Release` that whoever goes
+//!   by it `Acquire`s.
+
+use crate::cpu::{CpuId, Pin};
+use crate::door::{Ref, Table};
+use crate::mailbox::Node;
+use crate::planted::{Fault, planted};
+use crate::quiesce;
+use crate::sync::{AtomicU64, Ordering, const_unless_loom, fence};
+
+/// What a shootdown node says: `by` asks `at`. On its way back it says the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShootMail {
+    by: CpuId,
+    at: CpuId,
+}
+
+/// What the target is to forget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// What it remembers of the space that it is in, if that changed.
+    Space,
+    /// All user translations, of whatever space.
+    Everything,
+}
+
+/// How this module reaches what it needs of each CPU. Implemented once, by the kernel that owns the parts.
+pub trait Cpus: quiesce::Cpus<Mail: From<(ShootMail, What)>> {
+    fn shoot_port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a ShootPort<Self::Mail>;
+}
+
+/// What one CPU shows the others of the shootdowns that it began.
+#[repr(C)]
+pub struct ShootPort<P> {
+    /// All up to this number are over. Written by its CPU.
+    done: AtomicU64,
+    /// The highest number that has begun. Written by its CPU.
+    begun: AtomicU64,
+    /// Pairs whose node is under way. The CPU's own.
+    busy: AtomicU64,
+    /// For each CPU, what it sends there as initiator.
+    pairs: Table<ShootPair<P>>,
+}
+
+/// What one CPU, as initiator, has for another. All but the node is the initiator's own.
+#[repr(C)]
+pub struct ShootPair<P> {
+    node: Node<P>,
+    /// The lowest number that the node under way is about; 0 = it is here.
+    asked: AtomicU64,
+    /// The lowest number that came since, for which the target is asked again when the node is back; 0 = none.
+    again: AtomicU64,
+    /// What that is: whether everything.
+    everything: AtomicU64,
+}
+
+impl<P: Copy> ShootPair<P> {
+    const_unless_loom! {
+        /// For the table of `initiator`.
+        pub fn new(initiator: CpuId) -> ShootPair<P> {
+            ShootPair {
+                node: Node::new(initiator),
+                asked: AtomicU64::new(0),
+                again: AtomicU64::new(0),
+                everything: AtomicU64::new(0),
+            }
+        }
+    }
+}
+
+impl<P> ShootPort<P> {
+    const_unless_loom! {
+        /// `pairs` has one element for each CPU.
+        pub fn new(pairs: Table<ShootPair<P>>) -> ShootPort<P> {
+            ShootPort { done: AtomicU64::new(0), begun: AtomicU64::new(0), busy: AtomicU64::new(0), pairs }
+        }
+    }
+}
+
+/// Which shootdown: of which CPU, and its number there. Never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp(u64);
+
+const NUMBER_BITS: u32 = 48;
+
+impl Stamp {
+    fn new(by: CpuId, number: u64) -> Stamp {
+        Stamp((by.index() as u64) << NUMBER_BITS | number)
+    }
+
+    /// `None` of 0, which is no stamp.
+    pub const fn from_raw(raw: u64) -> Option<Stamp> {
+        if raw == 0 { None } else { Some(Stamp(raw)) }
+    }
+
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// Who began it; `None` where there is no such CPU.
+    pub fn by(self) -> Option<CpuId> {
+        CpuId::new((self.0 >> NUMBER_BITS) as usize)
+    }
+
+    const fn number(self) -> u64 {
+        self.0 & ((1 << NUMBER_BITS) - 1)
+    }
+}
+
+/// What became of a shootdown when it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Begun {
+    pub stamp: Stamp,
+    /// CPUs that were sent the node.
+    pub sent: u64,
+    /// CPUs that will be asked when the node, which is under way, is back.
+    pub batched: u64,
+    /// CPUs that need not be asked.
+    pub avoided: u64,
+}
+
+/// The stamp that the next shootdown of this CPU will have.
+pub fn next_stamp<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
+    let begun = cpus.shoot_port(pin, pin.cpu()).begun.load(Ordering::Relaxed);
+    Stamp::new(pin.cpu(), begun + 1)
+}
+
+/// Begins a shootdown: asks those of `among` (but not this CPU) that `must` be asked, which is found out after a
+/// full fence.
+pub fn begin<C: Cpus>(
+    cpus: &C,
+    pin: Pin<'_>,
+    what: What,
+    among: impl Iterator<Item = CpuId>,
+    must: impl Fn(CpuId) -> bool,
+) -> Begun {
+    let port = cpus.shoot_port(pin, pin.cpu());
+    let number = port.begun.load(Ordering::Relaxed) + 1;
+    port.begun.store(number, Ordering::Relaxed);
+    let mut begun = Begun { stamp: Stamp::new(pin.cpu(), number), sent: 0, batched: 0, avoided: 0 };
+    if !planted(Fault::UnfencedShootdown) {
+        fence(Ordering::SeqCst);
+    }
+    for at in among.filter(|at| *at != pin.cpu()) {
+        let Some(pair) = port.pairs.get(pin, at.index()) else { continue };
+        if !must(at) {
+            begun.avoided += 1;
+        } else if pair.get().asked.load(Ordering::Relaxed) == 0 {
+            begun.sent += 1;
+            port.busy.store(port.busy.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            ask(cpus, pin, pair, at, number, what);
+        } else {
+            begun.batched += 1;
+            pair.get().ask_again(number, what);
+        }
+    }
+    advance(port, pin);
+    begun
+}
+
+impl<P> ShootPair<P> {
+    fn ask_again(&self, number: u64, what: What) {
+        if self.again.load(Ordering::Relaxed) == 0 {
+            self.again.store(number, Ordering::Relaxed);
+            self.everything.store(0, Ordering::Relaxed);
+        }
+        if what == What::Everything {
+            self.everything.store(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Sends a node that is here.
+fn ask<C: Cpus>(
+    cpus: &C,
+    pin: Pin<'_>,
+    pair: Ref<'_, ShootPair<C::Mail>>,
+    at: CpuId,
+    number: u64,
+    what: What,
+) {
+    pair.get().asked.store(number, Ordering::Relaxed);
+    send(cpus, pin, pair, (ShootMail { by: pin.cpu(), at }, what), at);
+}
+
+fn send<C: Cpus>(
+    cpus: &C,
+    pin: Pin<'_>,
+    pair: Ref<'_, ShootPair<C::Mail>>,
+    mail: (ShootMail, What),
+    to: CpuId,
+) {
+    if cpus.mailbox(pin, to).push(pin, pair.map(|pair| &pair.node), mail.into()).is_needed() {
+        cpus.interrupt(to);
+    }
+}
+
+/// Says which numbers are over: whether that are more than before.
+fn advance<P>(port: &ShootPort<P>, pin: Pin<'_>) -> bool {
+    let done = if port.busy.load(Ordering::Relaxed) == 0 {
+        port.begun.load(Ordering::Relaxed)
+    } else {
+        let asked = port.pairs.iter(pin).map(|pair| pair.get().asked.load(Ordering::Relaxed));
+        asked.filter(|number| *number != 0).min().unwrap_or(1) - 1
+    };
+    let more = done > port.done.load(Ordering::Relaxed);
+    port.done.store(done, Ordering::Release);
+    more
+}
+
+/// What a node that the mailbox delivered asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "somebody waits for the answer"]
+pub enum Received {
+    /// This CPU is asked: it forgets, and then [answers](answer).
+    Question,
+    /// An answer: nothing is over that was not before.
+    Same,
+    /// An answer, and shootdowns of this CPU are over: look who waits for them.
+    Advanced,
+}
+
+/// Takes in a [`ShootMail`].
+pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) -> Received {
+    if mail.by != pin.cpu() {
+        return Received::Question;
+    }
+    let port = cpus.shoot_port(pin, pin.cpu());
+    let Some(pair) = port.pairs.get(pin, mail.at.index()) else { return Received::Same };
+    let (again, everything) = (&pair.get().again, pair.get().everything.load(Ordering::Relaxed) != 0);
+    match again.load(Ordering::Relaxed) {
+        0 => {
+            pair.get().asked.store(0, Ordering::Relaxed);
+            port.busy.store(port.busy.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        }
+        number => {
+            again.store(0, Ordering::Relaxed);
+            let what = if everything { What::Everything } else { What::Space };
+            ask(cpus, pin, pair, mail.at, number, what);
+        }
+    }
+    if advance(port, pin) { Received::Advanced } else { Received::Same }
+}
+
+/// Sends back the node of a question, when this CPU has forgotten what it asks for.
+pub fn answer<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: ShootMail) {
+    let Some(pair) = cpus.shoot_port(pin, mail.by).pairs.get(pin, mail.at.index()) else {
+        panic!("shootdown: {:?} has no pair for {:?}", mail.by, mail.at);
+    };
+    send(cpus, pin, pair, (mail, What::Space), mail.by);
+}
+
+/// Whether a shootdown is over. One that has not begun is not; nor one of no CPU, for which nobody waits
+/// ([`has_begun`]).
+#[inline(always)]
+pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
+    stamp
+        .by()
+        .filter(|by| by.index() < cpus.count())
+        .is_some_and(|by| cpus.shoot_port(pin, by).done.load(Ordering::Acquire) >= stamp.number())
+}
+
+/// The last of this CPU's that is over. For traces.
+pub fn last_over<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
+    Stamp::new(pin.cpu(), cpus.shoot_port(pin, pin.cpu()).done.load(Ordering::Relaxed))
+}
+
+/// Whether there is such a shootdown, or was.
+pub fn has_begun<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
+    stamp
+        .by()
+        .filter(|by| by.index() < cpus.count())
+        .is_some_and(|by| cpus.shoot_port(pin, by).begun.load(Ordering::Relaxed) >= stamp.number())
+}
