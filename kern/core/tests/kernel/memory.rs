@@ -186,6 +186,31 @@ fn nobody_executes_what_a_cpu_may_still_write() {
 }
 
 #[test]
+fn a_page_of_two_spaces_is_forgotten_in_both() {
+    let mut s = Scene::new(5);
+    let frame = written(&mut s);
+    let other = s.w.process();
+    let reader = s.w.start(other, 3, 10);
+    s.w.run();
+    assert_eq!(map(&mut s, other.vspace, frame, PAGE, 0), Ok(()));
+    assert!(s.w.runs(3, &reader) && s.w.touch(3, PAGE));
+    s.w.summon(0);
+    s.w.issue(0, Regs::op(Op::Unmap, &[s.process.vspace.arg(), frame.arg(), PAGE, 0]));
+    s.w.summon(2);
+    s.w.issue(2, Regs::op(Op::Unmap, &[other.vspace.arg(), frame.arg(), PAGE, 0]));
+    // The second unmapping is answered, the first is not: CPU 1 may still write.
+    while s.w.step(3) || s.w.step(2) {}
+    assert!(s.w.remembered(1, PAGE).is_some() && s.w.remembered(3, PAGE).is_none());
+    s.w.summon(4);
+    s.w.issue(4, Regs::op(Op::Map, &[INIT.vspace.arg(), frame.arg(), PAGE, 2]));
+    while s.w.step(4) {}
+    assert!(!s.w.agent(4).is_through(), "it waits");
+    s.w.run();
+    assert_eq!(s.w.result(&s.w.agent(4)).result().map(|_| ()), Ok(()));
+    s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), frame.arg(), PAGE, 0]);
+}
+
+#[test]
 fn two_protect_the_same_pages() {
     let mut s = Scene::new(3);
     let (user, _) = s.running(1, 10);
