@@ -211,6 +211,17 @@ impl<T> AtomicLink<T> {
     pub fn addr(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// As [`AtomicLink::is`], by a plain load.
+    ///
+    /// # Safety
+    /// Nobody but the calling CPU ever writes the link.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub unsafe fn is_own(&self, to: Ref<'_, T>) -> bool {
+        // SAFETY: no write is concurrent with it (caller); others' atomic loads do no harm.
+        unsafe { *self.0.as_ptr() == to.addr() }
+    }
 }
 
 /// State that only its home CPU reads and writes; the home itself any CPU may read.

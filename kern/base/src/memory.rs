@@ -201,6 +201,7 @@ impl VSpace {
     }
 
     /// This CPU will have forgotten what was before `generation`: whether it had not.
+    #[inline(always)]
     pub fn see(&self, pin: Pin<'_>, generation: u64) -> bool {
         let Some(seen) = self.seen.get(pin, pin.cpu().index()) else { return true };
         let moved = seen.get().load(Ordering::Relaxed) != generation;

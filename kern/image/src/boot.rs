@@ -7,7 +7,7 @@
 use core::sync::atomic::AtomicU32;
 
 use abi::BOOT_UNTYPED_MAX;
-use kern_base::cpu::{self, CpuBlock, CpuEntry, Mail, Pairs};
+use kern_base::cpu::{self, CpuBlock, CpuEntry, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::{Phys, Untyped};

@@ -44,7 +44,8 @@ fn enter_space(cpu: CpuHere<'_>, task: &TaskHot) {
     let pin = cpu.pin();
     let Some(process) = task.process.get(pin) else { return };
     let Some(vspace) = process.get().vspace.get(pin) else { return };
-    if cpu.vspace.is(vspace) {
+    // SAFETY: each CPU writes its own alone.
+    if unsafe { cpu.vspace.is_own(vspace) } {
         return;
     }
     // Shown before the switch, so that whoever changes its tables knows that this CPU may hold
