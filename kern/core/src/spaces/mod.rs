@@ -108,18 +108,34 @@ impl<'k, M: Machine> Cx<'k, M> {
             return self.wait_forgotten(me, mark);
         }
         let guard = run.vspace.get().lock.lock();
-        let mut stale = false;
+        let (mut stale, mut done) = (false, 0);
         let taken = self.each_of(me, run, false, |spot, page| {
             let entry = mapping(spot, page)?;
             stale |= self.take_away(spot, entry, page.info, page.address);
+            done += 1;
             Ok(())
         });
         let stamp = stale.then(|| self.shoot(run.vspace));
         drop(guard);
-        taken?;
+        if let Err(refusal) = taken {
+            return Err(self.after_waiting(me, run, run.first + done, refusal));
+        }
         let Some(stamp) = stamp else { return Ok(()) };
         me.hot.regs.r8.set(stamp.raw());
         self.wait_over(me, stamp)
+    }
+
+    /// Refuses a page, with those before it unmapped: an error is told when they are forgotten, by starting again with
+    /// that page.
+    #[cold]
+    fn after_waiting(self, me: Me<'k>, run: Run<'k>, number: u64, refusal: Refusal) -> Refusal {
+        if !matches!(refusal, Refusal::Error { .. }) {
+            return refusal;
+        }
+        match self.forget_stale(me, run.vspace.get()) {
+            Err(wait) if !matches!(wait, Refusal::Error { .. }) => go_on(me, run, number, wait),
+            _ => refusal,
+        }
     }
 
     /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.
@@ -135,8 +151,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let stamp = stale.then(|| self.shoot(run.vspace));
         drop(guard);
         match (stamp, changed) {
-            // When the pages of this entry are forgotten, the same ones once more.
-            (Some(stamp), Ok(()) | Err(Refusal::More)) => {
+            // When the pages of this entry are forgotten, the same ones once more; an error, too, is told only then.
+            (Some(stamp), Ok(()) | Err(Refusal::More | Refusal::Error { .. })) => {
                 go_on(me, run, run.first, Refusal::More);
                 self.wait_over(me, stamp)?;
                 Err(Refusal::More)

@@ -157,6 +157,38 @@ fn a_long_run_is_protected_whole() {
     assert!(pages().all(|at| !s.w.touch(1, at)), "nothing is left");
 }
 
+#[test]
+fn what_was_protected_before_an_error_is_so_everywhere() {
+    for (from, to, seen) in
+        [(0, 1, (true, false)), (1, 0, (false, false)), (2, 1, (true, false)), (1, 2, (false, true))]
+    {
+        let mut s = Scene::new(2);
+        let (user, _) = s.running(1, 10);
+        let frame = s.w.make(0, ObjType::Frame, 12 | 2 << 8);
+        let space = s.process.vspace.arg();
+        s.w.must(0, Op::Map, &[space, frame.arg(), PAGE, from, 0, 1]);
+        assert!(s.w.runs(1, &user) && s.w.touch(1, PAGE));
+        let error = s.w.ask(0, Op::Protect, &[space, frame.arg(), PAGE, to]);
+        assert_eq!(error, Err((abi::Error::BadAddress, PAGE + 4096)), "the second page is not mapped");
+        assert!(s.w.touch(1, PAGE));
+        let now = s.w.remembered(1, PAGE).map(|page| (page.write, page.execute));
+        assert_eq!(now, Some(seen), "from access {from} to {to}");
+    }
+}
+
+#[test]
+fn what_was_unmapped_before_an_error_is_gone_everywhere() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    let frame = s.w.make(0, ObjType::Frame, 12 | 3 << 8);
+    let space = s.process.vspace.arg();
+    s.w.must(0, Op::Map, &[space, frame.arg(), PAGE, 1, 0, 2]);
+    assert!(s.w.runs(1, &user) && s.w.touch(1, PAGE) && s.w.touch(1, PAGE + 4096));
+    let error = s.w.ask(0, Op::Unmap, &[space, frame.arg(), PAGE, 0]);
+    assert_eq!(error, Err((abi::Error::BadAddress, PAGE + 8192)), "the third page is not mapped");
+    assert!(!s.w.touch(1, PAGE) && !s.w.touch(1, PAGE + 4096), "the others are unmapped, for all CPUs");
+}
+
 /// A frame that a program of CPU 1 can write, and remembers so.
 fn written(s: &mut Scene) -> Cap {
     let (writer, _) = s.running(1, 10);
