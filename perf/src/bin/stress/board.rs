@@ -12,7 +12,7 @@ use abi::PAGE_SIZE;
 use perf::shared;
 use user_rt::{arch, report};
 
-use crate::random::mix;
+use perf::random::mix;
 
 /// Most seats of a run: with the supervisor's, their bits fit a Notification by twos.
 pub const SEATS_MAX: usize = 96;

@@ -12,8 +12,8 @@ use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, end, process, t
 
 use crate::board::{Board, DIRECTOR, Event, NOBODY, Of, Pair, SEATS_MAX, Total};
 use crate::director::{Failure, Plan};
-use crate::random::Random;
 use crate::worker::worker;
+use perf::random::Random;
 
 /// Most processes: the shared frames can be mapped in this many and in the director's.
 const PROCESSES_MAX: usize = 4;

@@ -14,7 +14,7 @@ use user_rt::{Refusal, boot, report};
 
 use crate::board::{Board, DIRECTOR, Event, NOBODY, Of, Pair, Total};
 use crate::cast::Cast;
-use crate::random::Random;
+use perf::random::Random;
 
 /// Mean time between two disturbances, in TSC ticks.
 const GAP: u64 = 100_000;

@@ -23,7 +23,6 @@ mod cast;
 mod director;
 mod judge;
 mod message;
-mod random;
 mod watchdog;
 mod worker;
 

@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use user_rt::ipc::Message;
 use user_rt::utcb;
 
-use crate::random::mix;
+use perf::random::mix;
 
 /// What a message asks of its receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,7 +17,7 @@ use crate::cast::{
 };
 use crate::judge::Standing;
 use crate::message::{Kind, Letter};
-use crate::random::{Random, mix};
+use perf::random::{Random, mix};
 
 /// Calls within calls that a seat makes at most.
 const DEPTH: u32 = 2;

@@ -1,4 +1,4 @@
-//! Pseudo-random numbers (splitmix64): every seat's own sequence, from the seed.
+//! Pseudo-random numbers (splitmix64): a sequence for everybody, from the seed.
 
 /// One mixing step.
 pub const fn mix(value: u64) -> u64 {

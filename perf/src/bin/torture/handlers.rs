@@ -1,0 +1,102 @@
+//! Whom faults are told: a task on every CPU, in the program's own process, so that every fault is a way out of the
+//! address space and back.
+
+use abi::{FaultKind, Rights, Target};
+use user_rt::cap::{Group, Task};
+use user_rt::fault::{Fault, Verdict, registers};
+use user_rt::invoke::yield_now;
+use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
+use user_rt::layout::slot;
+use user_rt::spawn::{Child, Home, Nursery, Run, TaskSpec, task};
+
+use crate::board::{Board, Total};
+use crate::probe;
+
+const PRIORITY: u8 = 150;
+const STACK_PAGES: u32 = 6;
+/// Places of the handlers in the address space, behind the program's first task and the watchdog.
+const FIRST_INDEX: u32 = 2;
+
+/// The group, and its handlers: exposure `n` is on CPU `n`.
+pub struct Handlers {
+    group: Group,
+    cpus: u32,
+}
+
+impl Handlers {
+    pub fn start(nursery: &mut Nursery, cpus: u32) -> user_rt::Result<Handlers> {
+        let group = nursery.make_group(crate::board::SPACES_MAX as u16 + 2, cpus as u16)?;
+        for cpu in 0..cpus {
+            let spec = TaskSpec {
+                index: FIRST_INDEX + cpu,
+                cpu,
+                priority: PRIORITY,
+                stack_pages: STACK_PAGES,
+                run: Run::Function(handler),
+                argument: 0,
+            };
+            let made = Home::own(|home| task(nursery, home, &spec))?;
+            group.expose_task(cpu, &made.task)?;
+            made.task.resume()?;
+        }
+        Ok(Handlers { group, cpus })
+    }
+
+    /// Makes a space's process a member; its index.
+    pub fn admit(&self, child: &Child, space: usize) -> user_rt::Result<u32> {
+        child.join(&self.group, slot::GROUPS, Rights(Rights::SEND.0 | Rights::STRING.0), space as u16)
+    }
+
+    pub fn dismiss(&self, member: u32) -> user_rt::Result<()> {
+        self.group.remove(member)
+    }
+
+    /// The handler on a CPU takes a task's faults.
+    pub fn take(&self, task: &Task, cpu: u32) -> user_rt::Result<()> {
+        task.fault_handler(Some(Target::new(slot::GROUPS, cpu % self.cpus)))
+    }
+}
+
+extern "C" fn handler(_: u64) -> ! {
+    let board = Board::open();
+    let mut event = recv();
+    loop {
+        event = match event {
+            Ok(Event::Call(call)) => match Fault::of(&call) {
+                Some(fault) => handle(board, &call, &fault).reply_recv(),
+                None => reply_recv(&Message::default()),
+            },
+            Ok(Event::Bits(_)) => recv(),
+            // Whoever faulted has gone.
+            Err(_) => {
+                let _ = yield_now();
+                recv()
+            }
+        }
+    }
+}
+
+fn handle(board: Board, call: &Received, fault: &Fault) -> Verdict {
+    let regs = registers();
+    let space = usize::from(call.custom) % crate::board::SPACES_MAX;
+    let probed = probe::of_registers(&regs);
+    if let Some((address, on)) = probed
+        && fault.address == address
+        && fault.kind == FaultKind::Page
+    {
+        return Verdict::ResumeAt(on);
+    }
+    // Where a space is destroyed, its tasks lose their memory while they run.
+    if board.era(space).is_some() {
+        let Fault { kind, address, rip, error, .. } = *fault;
+        let sender = call.sender.raw();
+        board.complain(
+            Total::Strange,
+            format_args!(
+                "task {sender:#x} of space {space}: {kind:?} at {address:#x}, error {error:#x}, rip {rip:#x}, \
+                 probing {probed:#x?}"
+            ),
+        );
+    }
+    probed.map_or(Verdict::Kill, |(_, on)| Verdict::ResumeAt(on))
+}

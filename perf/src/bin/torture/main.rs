@@ -1,0 +1,93 @@
+//! All operations on mapped memory, from all CPUs, against a model of what is mapped where: no access may see a
+//! translation that is no more, or other memory than the model has, and all memory comes back.
+//!
+//! Options: `seed=`, `ops=` (system calls on memory), `rounds=`.
+//!
+//! # Who does what
+//! *Workers* live in several address spaces: some share one, on different CPUs, some have one of their own. Each has
+//! memory of its own to make frames of, and owns a range of addresses in every space; there it maps, unmaps, protects,
+//! deletes, resets ([`ops`]), and all workers of the space look what they find ([`access`]). The [`board`] has for each
+//! page of each space a [`word`] that says what an access may meet; what stands in a page says whose it is
+//! ([`content`]). The [`director`] makes a round's spaces and workers ([`cast`]), destroys and makes them again of the
+//! same memory meanwhile, and counts the memory at the end. [`handlers`] take the faults of accesses. The
+//! [`watchdog`] reports a run in which nothing moves.
+//!
+//! # Further kinds of operations
+//! An entry in [`ops::KINDS`] and a function of the worker: it says in the words of all pages concerned what will be
+//! (`begin`), makes the system call, says what is (`settle`).
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+mod access;
+mod board;
+mod cast;
+mod content;
+mod director;
+mod handlers;
+mod objects;
+mod ops;
+mod probe;
+mod watchdog;
+mod word;
+mod worker;
+
+use user_rt::spawn::{Nursery, own};
+use user_rt::{boot, heap, report, supervisor};
+
+use board::{Board, Total};
+use director::{Director, Failure, Plan};
+use handlers::Handlers;
+use perf::shared::Shared;
+
+user_rt::program!(begin);
+
+/// Pages of heap: lists of spaces and tasks.
+const HEAP_PAGES: u32 = 8;
+/// Memory (as logarithm) and slots for all that a round makes.
+const ROUND_LOG2: u8 = 26;
+const ROUND_SLOTS: u32 = 2700;
+/// Operations of a round.
+const ROUND_OPS: u64 = 500_000;
+
+fn begin(_: u64) -> ! {
+    let plan = plan();
+    let outcome = prepare(plan).and_then(Director::run);
+    let board = Board::open();
+    if let Err(failure) = &outcome {
+        report!("error torture: {failure}");
+    }
+    let good = outcome.is_ok() && board.wrong() == 0;
+    board.set(Total::Over, 1);
+    board.print();
+    let (passed, failed) = if good { (1, 0) } else { (0, 1) };
+    report!("done passed={passed} failed={failed}");
+    supervisor::finish(passed, failed)
+}
+
+fn plan() -> Plan {
+    let options = boot::options();
+    let number = |key, default| {
+        options.number(key, default).unwrap_or_else(|bad| {
+            report!("note torture: {bad}");
+            default
+        })
+    };
+    let ops = number("ops", 100_000).max(1);
+    let rounds = number("rounds", (ops / ROUND_OPS).clamp(2, 64)).clamp(1, 1000);
+    Plan { seed: number("seed", 1), cpus: boot::facts().cpus.max(1) as u32, ops, rounds }
+}
+
+fn prepare(plan: Plan) -> Result<Director, Failure> {
+    let mut nursery = Nursery::of_program(0);
+    // The first half of the memory, before anything else is in it.
+    let round = nursery.split(ROUND_LOG2, ROUND_SLOTS)?;
+    heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
+    let shared = Shared::new(&mut nursery, board::PAGES)?;
+    let board = Board::open();
+    board.set(Total::Seed, plan.seed);
+    board.set(Total::Cpus, u64::from(plan.cpus));
+    watchdog::start(&mut nursery)?;
+    let handlers = Handlers::start(&mut nursery, plan.cpus)?;
+    Ok(Director::new(plan, round, shared, handlers))
+}

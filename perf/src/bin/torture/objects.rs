@@ -1,0 +1,132 @@
+//! The frames that a worker has, and runs of their pages at addresses.
+
+use abi::Cap;
+
+use crate::cast::{FRAMES, GLOBALS, frame_slot, global_slot};
+use crate::word::{GLOBAL, Thing};
+
+/// Pages of a frame of small pages, at most: a bit for each.
+pub const PAGES_MAX: u64 = 8;
+
+/// A frame that can be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Object {
+    pub id: u32,
+    pub cap: Cap,
+    pub large: bool,
+    /// Small pages; 1 of a large frame.
+    pub pages: u32,
+    /// Which of its pages are filled.
+    filled: u8,
+}
+
+impl Object {
+    pub fn thing(&self, page: u32) -> Thing {
+        Thing { id: self.id, page, large: self.large, filled: self.is_filled(page) }
+    }
+
+    pub fn is_filled(&self, page: u32) -> bool {
+        self.filled & 1 << page != 0
+    }
+
+    pub fn is_global(&self) -> bool {
+        self.id & GLOBAL != 0
+    }
+
+    /// One of the frames that all have.
+    pub fn global(which: usize) -> Object {
+        let pages = GLOBALS[which % GLOBALS.len()];
+        Object {
+            id: GLOBAL | which as u32,
+            cap: global_slot(which),
+            large: pages == 0,
+            pages: u32::from(pages.max(1)),
+            filled: u8::MAX,
+        }
+    }
+}
+
+/// A worker's own frames, by slot.
+pub struct Objects {
+    local: u32,
+    slots: [Option<Object>; FRAMES],
+    next: usize,
+}
+
+impl Objects {
+    pub fn new(local: u32) -> Objects {
+        Objects { local, slots: [None; FRAMES], next: 0 }
+    }
+
+    /// The next slot, if it is free: one that was emptied just now can be filled only after a while.
+    pub fn free(&self) -> Option<Cap> {
+        self.slots[self.next].is_none().then(|| frame_slot(self.local, self.next))
+    }
+
+    /// A frame was made in that slot.
+    pub fn put(&mut self, id: u32, large: bool, pages: u32) -> Object {
+        let object = Object { id, cap: frame_slot(self.local, self.next), large, pages, filled: 0 };
+        self.slots[self.next] = Some(object);
+        self.next = (self.next + 1) % FRAMES;
+        object
+    }
+
+    pub fn fill(&mut self, id: u32, page: u32) {
+        self.slots
+            .iter_mut()
+            .flatten()
+            .filter(|object| object.id == id)
+            .for_each(|object| object.filled |= 1 << page);
+    }
+
+    pub fn remove(&mut self, id: u32) {
+        self.slots
+            .iter_mut()
+            .filter(|slot| slot.is_some_and(|object| object.id == id))
+            .for_each(|slot| *slot = None);
+    }
+
+    pub fn clear(&mut self) {
+        self.slots = [None; FRAMES];
+    }
+
+    /// One of them, by a random number.
+    pub fn pick(&self, random: u64) -> Option<Object> {
+        let count = self.slots.iter().flatten().count() as u64;
+        if count == 0 {
+            return None;
+        }
+        self.slots.iter().flatten().nth((random % count) as usize).copied()
+    }
+
+    /// By its number, those that all have, too.
+    pub fn find(&self, id: u32) -> Option<Object> {
+        if id & GLOBAL != 0 {
+            return Some(Object::global((id & !GLOBAL) as usize));
+        }
+        self.slots.iter().flatten().find(|object| object.id == id).copied()
+    }
+}
+
+/// Pages of a frame at addresses of the worker's, in a space of some era.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub space: usize,
+    pub era: u64,
+    pub place: usize,
+    pub object: Object,
+    pub first: u32,
+    pub count: u32,
+}
+
+impl Run {
+    /// Its places, and what is, or is to be, mapped there.
+    pub fn pages(&self) -> impl Iterator<Item = (usize, Thing)> + use<> {
+        let Run { place, object, first, count, .. } = *self;
+        (0..count).map(move |n| (place + n as usize, object.thing(first + n)))
+    }
+
+    pub fn sub(&self, first: u32, count: u32) -> Run {
+        Run { place: self.place + first as usize, first: self.first + first, count, ..*self }
+    }
+}

@@ -1,0 +1,302 @@
+//! What is mapped at one page of one address space, in one word, and what an access there may meet.
+//!
+//! The word of a page is written by the page's *owner* alone: before a system call that changes the page ("changing",
+//! from one access to another), and after its answer ("is"). Everybody else reads it before an access and after it.
+//! If it stands still, the access must do exactly what it says; while it changes, what was or what will be; if it moved
+//! on by one or two steps, one of those states. A sequence number tells a word that stood still from one that came back.
+//!
+//! A word of another *era* than the address space's is from before the space was made anew: nothing is mapped there.
+
+/// What a page may be used for. Reading always goes along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Perm {
+    None = 0,
+    Read,
+    Write,
+    Execute,
+}
+
+impl Perm {
+    const fn from_raw(raw: u64) -> Perm {
+        match raw & 3 {
+            0 => Perm::None,
+            1 => Perm::Read,
+            2 => Perm::Write,
+            _ => Perm::Execute,
+        }
+    }
+
+    pub const fn allows(self, how: How) -> bool {
+        match how {
+            How::Read => !matches!(self, Perm::None),
+            How::Write => matches!(self, Perm::Write),
+            How::Execute => matches!(self, Perm::Execute),
+        }
+    }
+
+    /// Whether write xor execute keeps a page from being mapped like that and like `other` at the same time.
+    pub const fn excludes(self, other: Perm) -> bool {
+        matches!((self, other), (Perm::Write, Perm::Execute) | (Perm::Execute, Perm::Write))
+    }
+}
+
+/// What an access does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    Read,
+    Write,
+    Execute,
+}
+
+/// What it met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Met {
+    Fault,
+    /// What was read, or what executing returned; of a write, what was written.
+    Value(u64),
+}
+
+/// What is mapped: a page of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Thing {
+    /// Number of the frame, of all its owner ever made; or [`GLOBAL`] and the number of a frame that all share.
+    pub id: u32,
+    /// Its page; of a large frame 0.
+    pub page: u32,
+    pub large: bool,
+    /// The page has its content. Else it is clear, or being filled.
+    pub filled: bool,
+}
+
+/// Bit of a frame's number: made by the director for everybody.
+pub const GLOBAL: u32 = 1 << 23;
+/// Numbers of frames come round after so many.
+pub const IDS: u32 = GLOBAL;
+
+impl Thing {
+    pub const NOTHING: Thing = Thing { id: 0, page: 0, large: false, filled: false };
+}
+
+/// The word of a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Word(pub u64);
+
+const CHANGING: u64 = 1;
+const NOW_AT: u32 = 1;
+const NEXT_AT: u32 = 3;
+const FILLED: u64 = 1 << 5;
+const LARGE: u64 = 1 << 6;
+const PAGE_AT: u32 = 7;
+const PAGE_BITS: u64 = (1 << 9) - 1;
+const ERA_AT: u32 = 16;
+const ERA_BITS: u64 = (1 << 4) - 1;
+const ID_AT: u32 = 20;
+const ID_BITS: u64 = (1 << 24) - 1;
+const SEQUENCE_AT: u32 = 44;
+const SEQUENCE_BITS: u64 = (1 << 20) - 1;
+
+impl Word {
+    const fn sequence(self) -> u64 {
+        self.0 >> SEQUENCE_AT
+    }
+
+    pub const fn now(self) -> Perm {
+        Perm::from_raw(self.0 >> NOW_AT)
+    }
+
+    pub const fn next(self) -> Perm {
+        Perm::from_raw(self.0 >> NEXT_AT)
+    }
+
+    pub const fn changing(self) -> bool {
+        self.0 & CHANGING != 0
+    }
+
+    pub const fn era(self) -> u64 {
+        self.0 >> ERA_AT & ERA_BITS
+    }
+
+    pub const fn thing(self) -> Thing {
+        Thing {
+            id: (self.0 >> ID_AT & ID_BITS) as u32,
+            page: (self.0 >> PAGE_AT & PAGE_BITS) as u32,
+            large: self.0 & LARGE != 0,
+            filled: self.0 & FILLED != 0,
+        }
+    }
+
+    /// The word as it is in an era: nothing, if it is of another one.
+    pub const fn in_era(self, era: u64) -> Word {
+        if self.era() == era & ERA_BITS {
+            return self;
+        }
+        Word(self.0 & (SEQUENCE_BITS << SEQUENCE_AT) | (era & ERA_BITS) << ERA_AT)
+    }
+
+    const fn step(self, bits: u64, era: u64, thing: Thing) -> Word {
+        let sequence = (self.sequence() + 1) & SEQUENCE_BITS;
+        let flags = if thing.filled { FILLED } else { 0 } | if thing.large { LARGE } else { 0 };
+        let place = (era & ERA_BITS) << ERA_AT | (thing.page as u64 & PAGE_BITS) << PAGE_AT;
+        Word(sequence << SEQUENCE_AT | (thing.id as u64 & ID_BITS) << ID_AT | place | flags | bits)
+    }
+
+    /// The word that follows this one: it changes from what it is to `next`.
+    pub const fn change(self, era: u64, thing: Thing, next: Perm) -> Word {
+        let now = self.in_era(era).now() as u64;
+        self.step(CHANGING | now << NOW_AT | (next as u64) << NEXT_AT, era, thing)
+    }
+
+    /// The word that follows this one: it is so.
+    pub const fn settle(self, era: u64, thing: Thing, now: Perm) -> Word {
+        self.step((now as u64) << NOW_AT, era, if matches!(now, Perm::None) { Thing::NOTHING } else { thing })
+    }
+}
+
+impl core::fmt::Debug for Word {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Thing { id, page, large, filled } = self.thing();
+        write!(f, "[{} {:?}", self.sequence(), self.now())?;
+        if self.changing() {
+            write!(f, "->{:?}", self.next())?;
+        }
+        write!(f, " frame {id:#x}.{page}")?;
+        for (is, name) in [(large, " large"), (filled, " filled")] {
+            f.write_str(if is { name } else { "" })?;
+        }
+        write!(f, " era {}]", self.era())
+    }
+}
+
+/// What is wrong with an access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wrong {
+    /// It should have faulted, or saw something else than what is mapped there.
+    Stale,
+    /// It faulted where it should not have.
+    Lost,
+}
+
+/// Judges an access between two readings of the page's word, both in the era of the space; `fits` says whether a value
+/// can come from a page, or from any page of the owner's where none is named.
+pub fn judge(
+    before: Word,
+    after: Word,
+    how: How,
+    met: Met,
+    fits: impl Fn(Option<Thing>, u64) -> bool,
+) -> Option<Wrong> {
+    const NEAR: u64 = 2;
+    let steps = after.sequence().wrapping_sub(before.sequence()) & SEQUENCE_BITS;
+    if steps > NEAR {
+        // Who knows what was there meanwhile: but it was the owner's.
+        return match met {
+            Met::Value(value) if how != How::Write && !fits(None, value) => Some(Wrong::Stale),
+            _ => None,
+        };
+    }
+    let claims = |perm: &dyn Fn(Perm, Thing) -> bool| {
+        [before, after].into_iter().any(|word| {
+            perm(word.now(), word.thing()) || (word.changing() && perm(word.next(), word.thing()))
+        })
+    };
+    match met {
+        Met::Fault => (!claims(&|perm, _| !perm.allows(how))).then_some(Wrong::Lost),
+        Met::Value(value) => {
+            let fine =
+                claims(&|perm, thing| perm.allows(how) && (how == How::Write || fits(Some(thing), value)));
+            (!fine).then_some(Wrong::Stale)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THING: Thing = Thing { id: 7, page: 3, large: false, filled: true };
+    const ERA: u64 = 5;
+
+    fn start() -> Word {
+        Word(0).in_era(ERA)
+    }
+
+    /// Where only 70 fits, and 99 is another page's.
+    fn judged(before: Word, after: Word, how: How, met: Met) -> Option<Wrong> {
+        judge(before, after, how, met, |thing, value| match thing {
+            Some(thing) => thing == THING && value == 70,
+            None => value == 70 || value == 99,
+        })
+    }
+
+    fn still(word: Word, how: How, met: Met) -> Option<Wrong> {
+        judged(word, word, how, met)
+    }
+
+    #[test]
+    fn words_say_what_was_put_in() {
+        let changing = start().change(ERA, THING, Perm::Write);
+        assert_eq!((changing.now(), changing.next(), changing.changing()), (Perm::None, Perm::Write, true));
+        let word = changing.settle(ERA, THING, Perm::Write);
+        assert_eq!(
+            (word.now(), word.changing(), word.thing(), word.sequence()),
+            (Perm::Write, false, THING, 2)
+        );
+        let large = Thing { id: GLOBAL | 9, page: 0, large: true, filled: false };
+        assert_eq!(word.change(ERA, large, Perm::None).thing(), large);
+        assert_eq!(word.settle(ERA, THING, Perm::None).thing(), Thing::NOTHING);
+        let last = Word(SEQUENCE_BITS << SEQUENCE_AT);
+        assert_eq!(last.settle(ERA, THING, Perm::Read).sequence(), 0);
+    }
+
+    #[test]
+    fn what_stands_still_is_what_an_access_meets() {
+        let nothing = start();
+        for how in [How::Read, How::Write, How::Execute] {
+            assert_eq!(still(nothing, how, Met::Fault), None);
+            assert_eq!(still(nothing, how, Met::Value(70)), Some(Wrong::Stale));
+        }
+        let read = nothing.settle(ERA, THING, Perm::Read);
+        assert_eq!(still(read, How::Read, Met::Value(70)), None);
+        assert_eq!(still(read, How::Read, Met::Value(99)), Some(Wrong::Stale), "another page's content");
+        assert_eq!(still(read, How::Read, Met::Fault), Some(Wrong::Lost));
+        assert_eq!(still(read, How::Write, Met::Fault), None);
+        assert_eq!(still(read, How::Write, Met::Value(0)), Some(Wrong::Stale));
+        let write = nothing.settle(ERA, THING, Perm::Write);
+        assert_eq!(still(write, How::Write, Met::Value(0)), None);
+        assert_eq!(still(write, How::Write, Met::Fault), Some(Wrong::Lost));
+        assert_eq!(still(write, How::Execute, Met::Value(70)), Some(Wrong::Stale));
+        let execute = nothing.settle(ERA, THING, Perm::Execute);
+        assert_eq!(still(execute, How::Execute, Met::Value(70)), None);
+        assert_eq!(still(execute, How::Write, Met::Value(0)), Some(Wrong::Stale));
+    }
+
+    #[test]
+    fn what_changes_may_be_either() {
+        let mapped = start().settle(ERA, THING, Perm::Write);
+        let going = mapped.change(ERA, THING, Perm::Read);
+        let gone = going.settle(ERA, THING, Perm::Read);
+        for (before, after) in [(mapped, going), (going, going), (going, gone), (mapped, gone)] {
+            assert_eq!(judged(before, after, How::Write, Met::Value(0)), None);
+            assert_eq!(judged(before, after, How::Write, Met::Fault), None);
+            assert_eq!(judged(before, after, How::Read, Met::Fault), Some(Wrong::Lost), "both can be read");
+            assert_eq!(judged(before, after, How::Read, Met::Value(99)), Some(Wrong::Stale));
+        }
+        let unmapped = gone.change(ERA, THING, Perm::None).settle(ERA, THING, Perm::None);
+        assert_eq!(judged(gone, unmapped, How::Read, Met::Fault), None);
+        assert_eq!(judged(unmapped, unmapped, How::Read, Met::Value(70)), Some(Wrong::Stale));
+        // Too much has happened in between: but what it saw is still the owner's.
+        assert_eq!(judged(start(), unmapped, How::Read, Met::Value(99)), None);
+        assert_eq!(judged(start(), unmapped, How::Read, Met::Value(1)), Some(Wrong::Stale));
+        assert_eq!(judged(start(), unmapped, How::Write, Met::Value(1)), None);
+    }
+
+    #[test]
+    fn another_era_has_nothing() {
+        let mapped = start().settle(ERA, THING, Perm::Write);
+        let later = mapped.in_era(ERA + 1);
+        assert_eq!((later.now(), later.sequence()), (Perm::None, mapped.sequence()));
+        assert_eq!(still(later, How::Read, Met::Value(70)), Some(Wrong::Stale));
+        assert_eq!(mapped.change(ERA + 1, THING, Perm::Read).now(), Perm::None);
+    }
+}
