@@ -8,12 +8,15 @@
 //! 0x1000_0000  boot page (read-only); process 1 also has its UTCB and stack near here
 //! 0x2000_0000  archive: the boot archive, or the program's own ELF file (read-only)
 //! 0x4000_0000  tasks: 64 KiB each: guard, stack, UTCB
+//! 0x5000_0000  stacks and stacklets of a keeper
 //! 0x6000_0000  window: one frame at a time, while it is being filled
 //! 0x7000_0000  heap
 //! 0x8000_0000  memory shared between processes
 //! ```
 
 use abi::Cap;
+
+use crate::stack::Span;
 
 /// Capabilities every process is given, in the slots that process 1 has them in.
 pub mod slot {
@@ -46,6 +49,9 @@ pub const TASK_STRIDE: u64 = 0x1_0000;
 /// Tasks of one process that fit.
 pub const TASKS_MAX: u32 = 4096;
 
+/// Where a [keeper](crate::stack::Keeper) of stacks finds their places.
+pub const STACKS_VA: u64 = 0x5000_0000;
+pub const STACKS_END: u64 = WINDOW_VA;
 pub const WINDOW_VA: u64 = 0x6000_0000;
 pub const HEAP_VA: u64 = 0x7000_0000;
 pub const SHARED_VA: u64 = 0x8000_0000;
@@ -60,10 +66,15 @@ pub const fn stack_top(index: u32) -> u64 {
     utcb_va(index)
 }
 
+/// All that the stack of the task in place `index` can become without moving: its guard is below.
+pub const fn stack_span(index: u32) -> Span {
+    Span { low: TASKS_VA + index as u64 * TASK_STRIDE + abi::PAGE_SIZE, top: stack_top(index) }
+}
+
 /// Slot in its own process's CSpace of a task that another process made, so that it can end itself.
 pub const fn task_slot(index: u32) -> Cap {
     Cap(FREE_SLOTS + index)
 }
 
-const _: () = assert!(TASKS_VA + TASKS_MAX as u64 * TASK_STRIDE <= WINDOW_VA);
+const _: () = assert!(TASKS_VA + TASKS_MAX as u64 * TASK_STRIDE <= STACKS_VA);
 const _: () = assert!(abi::ARCHIVE_VA < TASKS_VA);

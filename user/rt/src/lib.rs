@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   spawn    processes and tasks out of Untyped         elf       what an image asks for
+//!   stack    stacks that grow, stacks in pieces         fault     faults of other tasks
 //!   ipc      calls, replies, forwards                   cap       handles, one type per object
 //!   log      defmt frames, report lines                 slots     free places in a CSpace
 //!     │                                                   │
@@ -42,6 +43,7 @@ pub mod log;
 mod panic;
 pub mod slots;
 pub mod spawn;
+pub mod stack;
 pub mod supervisor;
 #[allow(unsafe_code)]
 pub mod utcb;

@@ -31,6 +31,7 @@ mod puppet;
 mod quiet;
 mod registers;
 mod sched;
+mod stacks;
 mod suite;
 mod trace;
 mod turns;

@@ -102,6 +102,7 @@ pub const ALL: &[Module] = &[
     ("protection", crate::protection::TESTS),
     ("hostile", crate::hostile::TESTS),
     ("faults", crate::faults::TESTS),
+    ("stacks", crate::stacks::TESTS),
     ("debug", crate::debug::TESTS),
     ("context", crate::context::TESTS),
     ("dump", crate::dump::TESTS),

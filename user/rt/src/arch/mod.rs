@@ -3,6 +3,7 @@
 mod cpu;
 pub mod fast;
 pub mod memory;
+pub mod stack;
 #[cfg(target_os = "none")]
 mod start;
 mod syscall;

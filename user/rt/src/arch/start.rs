@@ -3,7 +3,8 @@
 //! The maker of a task passes, in the order of a C function's arguments: the address of the UTCB
 //! (rdi), what to run (rsi: 0 for the program's main function, else the address of an
 //! [`Entry`](crate::spawn::Entry) in the same image), its argument (rdx), and the slot of the task's
-//! own capability (rcx; 0 for [`slot::TASK`](crate::layout::slot::TASK)).
+//! own capability (rcx; 0 for [`slot::TASK`](crate::layout::slot::TASK)), the lowest address of its stack (r8).
+//! The kernel, which makes process 1's first task, passes zeros.
 
 use core::arch::naked_asm;
 
@@ -25,7 +26,7 @@ pub extern "C" fn _start() -> ! {
     naked_asm!("xor ebp, ebp", "and rsp, -16", "call {begin}", "ud2", begin = sym begin)
 }
 
-extern "C" fn begin(utcb_address: u64, entry: u64, argument: u64, own: u64) -> ! {
+extern "C" fn begin(utcb_address: u64, entry: u64, argument: u64, own: u64, stack_low: u64) -> ! {
     if super::fs_base() != utcb_address {
         // Only process 1's first task comes here without: the kernel made it. Should the kernel
         // refuse, the first use of the UTCB faults, which names this place.
@@ -33,6 +34,7 @@ extern "C" fn begin(utcb_address: u64, entry: u64, argument: u64, own: u64) -> !
     }
     let own = if own == 0 { slot::TASK } else { Cap(own as u32) };
     utcb::current().set_local(utcb::Local::OwnTask, u64::from(own.0));
+    utcb::current().set_local(utcb::Local::StackLow, stack_low);
     if entry == 0 {
         // SAFETY: the program defines it with this signature, by `program!`.
         unsafe { aurora_main(argument) }

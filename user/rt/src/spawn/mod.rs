@@ -10,7 +10,7 @@ mod task;
 
 pub use nursery::{Many, Nursery};
 pub use process::{Child, ProcessSpec, SpawnError, process};
-pub use task::{Entry, Home, Run, Spawned, TaskSpec, end, task};
+pub use task::{Entry, Home, Run, Spawned, TaskSpec, end, task, task_on};
 
 use crate::cap::{CNode, Handle, Machine, Process, Task, VSpace};
 use crate::layout::slot;

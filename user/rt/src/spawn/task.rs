@@ -5,7 +5,8 @@ use abi::{Error, PAGE_SIZE, RegIndex, TaskId, cpu_features};
 use super::{Nursery, own};
 use crate::cap::{Access, CNode, Frame, Handle, Process, SchedContext, Task, VSpace};
 use crate::invoke::{copy, start_regs};
-use crate::layout::{TASK_STRIDE, TASKS_MAX, slot, stack_top, task_slot, utcb_va};
+use crate::layout::{TASKS_MAX, slot, stack_span, task_slot, utcb_va};
+use crate::stack::Span;
 use crate::{Refusal, Result, arch, boot, utcb};
 
 /// What a task runs, other than the program's main function.
@@ -59,17 +60,25 @@ pub struct Spawned {
     pub id: TaskId,
 }
 
-/// Pages of a stack at most: the rest of a task's place is its guard and its UTCB.
-const STACK_PAGES_MAX: u32 = (TASK_STRIDE / PAGE_SIZE) as u32 - 2;
-
 /// Slice of a task: a hundredth of a second.
 fn slice() -> u64 {
     (boot::facts().tsc_hz / 100).max(1)
 }
 
-/// Makes a task with CPU time of its own.
+/// Makes a task with CPU time of its own, and its stack in its place: of so many pages, and no more.
 pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<Spawned> {
-    if spec.index >= TASKS_MAX || spec.stack_pages == 0 || spec.stack_pages > STACK_PAGES_MAX {
+    let bytes = u64::from(spec.stack_pages) * PAGE_SIZE;
+    let Span { low, top } = stack_span(spec.index);
+    if spec.index >= TASKS_MAX || bytes == 0 || bytes > top - low {
+        return Err(Refusal::local(Error::BadArgument, u64::from(spec.index)));
+    }
+    task_on(nursery, home, spec, Span { low: top - bytes, top })
+}
+
+/// The same with a stack that a [keeper](crate::stack::Keeper) of the process's looks after. Of that, this maps the
+/// uppermost `stack_pages` pages: none, where the keeper gave it.
+pub fn task_on(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec, stack: Span) -> Result<Spawned> {
+    if spec.index >= TASKS_MAX || u64::from(spec.stack_pages) * PAGE_SIZE > stack.top - stack.low {
         return Err(Refusal::local(Error::BadArgument, u64::from(spec.index)));
     }
     let task: Task = nursery.make(0)?;
@@ -81,12 +90,12 @@ pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<S
     }
     sched.configure(spec.priority, slice())?;
     sched.bind(&task)?;
-    map_stack(nursery, home.vspace, spec)?;
+    map_stack(nursery, home.vspace, spec.stack_pages, stack.top)?;
     let own_slot = match home.cnode {
         None => task.cap(),
         Some(cnode) => give_own(&task, &sched, cnode, spec.index)?,
     };
-    let mut regs = start_regs(home.start, stack_top(spec.index));
+    let mut regs = start_regs(home.start, stack.top);
     regs[RegIndex::Rdi as usize] = utcb_va(spec.index);
     regs[RegIndex::Rsi as usize] = match spec.run {
         Run::Main => 0,
@@ -94,6 +103,7 @@ pub fn task(nursery: &mut Nursery, home: &Home<'_>, spec: &TaskSpec) -> Result<S
     };
     regs[RegIndex::Rdx as usize] = spec.argument;
     regs[RegIndex::Rcx as usize] = u64::from(own_slot.0);
+    regs[RegIndex::R8 as usize] = stack.low;
     regs[RegIndex::FsBase as usize] = utcb_va(spec.index);
     task.write_regs(&regs)?;
     Ok(Spawned { task, sched, id })
@@ -108,9 +118,12 @@ pub fn end(task: &Task) -> Result<()> {
     own::cnode().delete(task.cap())
 }
 
-fn map_stack(nursery: &mut Nursery, vspace: &VSpace, spec: &TaskSpec) -> Result<()> {
-    let bottom = stack_top(spec.index) - u64::from(spec.stack_pages) * PAGE_SIZE;
-    let frames = nursery.make_pages(spec.stack_pages)?;
+fn map_stack(nursery: &mut Nursery, vspace: &VSpace, pages: u32, top: u64) -> Result<()> {
+    if pages == 0 {
+        return Ok(());
+    }
+    let bottom = top - u64::from(pages) * PAGE_SIZE;
+    let frames = nursery.make_pages(pages)?;
     for (page, frame) in (0u64..).zip(frames.iter::<Frame>()) {
         vspace.map(&frame, bottom + page * PAGE_SIZE, Access::Write)?;
     }

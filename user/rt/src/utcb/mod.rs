@@ -21,6 +21,11 @@ pub enum Local {
     OwnTask = 0,
     /// Bytes of the log record in the making.
     LogLength = 1,
+    /// Lowest address of the stack or stacklet that this task runs on; 0: process 1's first one.
+    StackLow = 2,
+    /// Lowest address and top of a stacklet that it has to spare; 0: none.
+    SpareLow = 3,
+    SpareTop = 4,
     /// First word that a program may use.
     Program = 8,
 }

@@ -1,0 +1,157 @@
+//! Stacks that grow, and stacks in pieces.
+//!
+//! A task's stack has as many pages as its maker mapped, and an empty page below: a guard, which ends its process. A
+//! [`Keeper`] does more. It is the fault handler of a process, as a task of that process or of another one, and
+//!
+//! * **lets stacks grow**: a stack has a *reserve* of address space, and gets a page of memory when it first touches
+//!   it. Beyond the reserve the process is torn down, with a report of whose stack it was;
+//! * **gives stacklets**: a task that is about to need more than its stack has left runs the next call on another piece
+//!   ([`Segments::call`]), which goes back when the call is over. No reserve bounds such a stack, nor has it to be in one
+//!   piece of address space.
+//!
+//! ```ignore
+//! let mut keeper: Keeper<32, 256> = Keeper::new(vspace, nursery);
+//! let mut event = recv();
+//! loop {
+//!     let Ok(Event::Call(call)) = event else { … };
+//!     event = match Fault::of(&call) {
+//!         Some(fault) => keeper.judge(&fault, call.sender).unwrap_or(Verdict::TearDown).reply_recv(),
+//!         None => reply_recv(&keeper.serve(&call).unwrap_or(NOT_UNDERSTOOD)),
+//!     };
+//! }
+//! ```
+
+pub mod area;
+mod keeper;
+
+pub use keeper::{Keeper, Overflow, Use, Why};
+
+use abi::{Error, INIT_STACK_SIZE, INIT_STACK_TOP};
+
+use crate::arch;
+use crate::cap::Exposure;
+use crate::ipc::Message;
+use crate::utcb::{self, Local};
+use crate::{Refusal, Result};
+
+/// The address space of a stack: from its lowest address to its top.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    pub low: u64,
+    pub top: u64,
+}
+
+/// Labels of the messages to a keeper. Its answers have the label 0, or an [`Error`]'s number with the detail in the
+/// first register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Label {
+    /// A stack of so many bytes at least; answered by its lowest address and its top.
+    Take = 0x5301,
+    /// The stack with this lowest address goes back.
+    Give = 0x5302,
+}
+
+impl Label {
+    pub const fn from_raw(raw: u32) -> Option<Label> {
+        match raw {
+            0x5301 => Some(Label::Take),
+            0x5302 => Some(Label::Give),
+            _ => None,
+        }
+    }
+}
+
+/// Bytes that this task's stack has left, pages that it would yet grow by included.
+pub fn room() -> u64 {
+    let low = match utcb::current().local(Local::StackLow) {
+        0 => INIT_STACK_TOP - INIT_STACK_SIZE,
+        low => low,
+    };
+    arch::stack::pointer().saturating_sub(low)
+}
+
+/// Least reserve of a stacklet.
+pub const STACKLET_MIN: u64 = 0x4000;
+/// What changing over takes, on either stack.
+const CHANGE: u64 = 512;
+
+/// Stacks in pieces, by a keeper of this process's stacks.
+#[derive(Clone, Copy, Debug)]
+pub struct Segments {
+    keeper: Exposure,
+}
+
+impl Segments {
+    /// `keeper` is where a [`Keeper`] of this address space serves messages.
+    pub const fn new(keeper: Exposure) -> Segments {
+        Segments { keeper }
+    }
+
+    /// Calls `work`, which takes no more than `bytes` of stack: here where there is that much, else on a stacklet. An
+    /// error says that there is none to be had; then nothing was called.
+    ///
+    /// The stacklet that comes back last is kept for the next time, so that a loop of calls around the end of a stack does
+    /// not ask the keeper twice a turn.
+    pub fn call<R>(&self, bytes: u64, work: impl FnOnce() -> R) -> Result<R> {
+        let bytes = bytes.saturating_add(CHANGE);
+        if room() >= bytes {
+            return Ok(work());
+        }
+        let stacklet = self.take(bytes)?;
+        let utcb = utcb::current();
+        let low = utcb.local(Local::StackLow);
+        utcb.set_local(Local::StackLow, stacklet.low);
+        let result = arch::stack::call_on(&stacklet, work);
+        utcb.set_local(Local::StackLow, low);
+        self.give(stacklet);
+        Ok(result)
+    }
+
+    /// The spare one where it is large enough.
+    fn take(&self, bytes: u64) -> Result<arch::stack::Piece> {
+        let utcb = utcb::current();
+        let (low, top) = (utcb.local(Local::SpareLow), utcb.local(Local::SpareTop));
+        if top - low >= bytes {
+            utcb.set_local(Local::SpareLow, 0);
+            utcb.set_local(Local::SpareTop, 0);
+            return Ok(arch::stack::Piece::new(low, top));
+        }
+        let [low, top] = self.ask(Label::Take, bytes.max(STACKLET_MIN))?;
+        Ok(arch::stack::Piece::new(low, top))
+    }
+
+    /// Keeps it as the spare one, or lets it go.
+    fn give(&self, stacklet: arch::stack::Piece) {
+        let utcb = utcb::current();
+        if utcb.local(Local::SpareTop) == 0 {
+            utcb.set_local(Local::SpareLow, stacklet.low);
+            utcb.set_local(Local::SpareTop, stacklet.top);
+            return;
+        }
+        // A keeper that is gone has no use for it.
+        let _ = self.ask(Label::Give, stacklet.low);
+    }
+
+    /// Gives the spare stacklet back.
+    pub fn trim(&self) -> Result<()> {
+        let utcb = utcb::current();
+        if utcb.local(Local::SpareTop) == 0 {
+            return Ok(());
+        }
+        utcb.set_local(Local::SpareTop, 0);
+        let low = utcb.local(Local::SpareLow);
+        utcb.set_local(Local::SpareLow, 0);
+        self.ask(Label::Give, low).map(|_| ())
+    }
+
+    fn ask(&self, label: Label, word: u64) -> Result<[u64; 2]> {
+        let answer = self.keeper.call(&Message::new(label as u32, [word, 0, 0, 0]))?;
+        let [first, second, ..] = answer.regs;
+        match answer.label {
+            0 => Ok([first, second]),
+            // An exposure of somebody else answers what it likes.
+            other => Err(Refusal::local(Error::from_raw(other as u8).unwrap_or(Error::BadArgument), first)),
+        }
+    }
+}
