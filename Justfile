@@ -10,7 +10,7 @@ boot := target / "boot"
 harness := target / "debug/aurora-bench"
 bare := "x86_64-unknown-none"
 # Packages of which every binary goes into the boot archive.
-programs := "init perf"
+programs := "init pager store oom perf"
 
 # Debian's compiler has no core for the target: it is built along.
 build_std := if env("AURORA_BUILD_STD", "") == "1" { "RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=core,alloc,compiler_builtins CARGO_UNSTABLE_BUILD_STD_FEATURES=compiler-builtins-mem" } else { "" }

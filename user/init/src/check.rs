@@ -10,7 +10,7 @@ use user_rt::layout::SHARED_VA;
 use user_rt::report;
 use user_rt::spawn::{Nursery, own};
 
-use crate::archive::Archive;
+use user_rt::archive::Archive;
 
 /// One report line for each program.
 pub fn list(archive: &Archive<'_>) {

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use abi::{Cap, Rights, cpu_features, machine_rights};
+use user_rt::arch::memory;
 use user_rt::cap::{Group, Handle, Untyped};
 use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::transfer;
@@ -13,7 +14,7 @@ use user_rt::spawn::{
 use user_rt::supervisor::{Label, PARENT};
 use user_rt::{boot, report};
 
-use crate::archive::Program;
+use user_rt::archive::Program;
 
 /// Exposures of the supervisor's group: where process 1 listens is [`PARENT`], and here is the
 /// program's first task.
@@ -78,9 +79,15 @@ fn share_memory() -> Result<(Nursery, Untyped, u8), LaunchError> {
     }
 }
 
+/// Programs that start other programs: they are given the boot archive in place of their own file.
+const STARTERS: [&str; 1] = ["paging"];
+
 /// Makes the program's process and starts its first task.
 pub fn launch(program: &Program<'_>) -> Result<(), LaunchError> {
-    let image = Image::parse(program.file).map_err(LaunchError::Image)?;
+    let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
+    if STARTERS.contains(&program.name()) {
+        image.file = memory::archive();
+    }
     let (mut nursery, share, share_log2) = share_memory()?;
     at("setting the own priority", set_own_priority())?;
     let spec = ProcessSpec {

@@ -8,7 +8,6 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
-mod archive;
 mod check;
 mod launch;
 mod supervise;
@@ -17,7 +16,7 @@ use user_rt::arch::memory;
 use user_rt::spawn::own;
 use user_rt::{boot, report};
 
-use archive::Archive;
+use user_rt::archive::Archive;
 
 user_rt::program!(begin);
 

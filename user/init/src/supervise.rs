@@ -5,7 +5,7 @@ use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::report;
 use user_rt::supervisor::Label;
 
-use crate::archive::Program;
+use user_rt::archive::Program;
 
 /// Whether the program passed.
 pub fn until_the_end(program: &Program<'_>) -> bool {
@@ -45,6 +45,10 @@ fn judge(name: &str, call: &Received) -> Option<bool> {
             );
             Some(false)
         }
+        Some(Label::Lost) => {
+            report!("note init: {name} lost task {first:#x} (reason {second}, address {third:#x})");
+            None
+        }
         None => {
             report!("note init: {name} said something unknown: label {}", call.message.label);
             None
@@ -65,5 +69,6 @@ mod tests {
     fn only_a_program_without_failures_passes() {
         assert_eq!(judge("x", &call(Label::Done as u32, [12, 0, 0, 0])), Some(true));
         assert_eq!(judge("x", &call(Label::Done as u32, [12, 1, 0, 0])), Some(false));
+        assert_eq!(judge("x", &call(Label::Lost as u32, [7, 5, 0, 0])), None, "its own affair");
     }
 }

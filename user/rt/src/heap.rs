@@ -10,15 +10,16 @@ use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use abi::PAGE_SIZE;
+use abi::{Error, PAGE_SIZE};
 use linked_list_allocator::Heap;
 
-use crate::Result;
 use crate::arch;
 use crate::cap::{Access, Frame, Handle, VSpace};
 use crate::invoke::yield_now;
 use crate::layout::HEAP_VA;
+use crate::paging::Region;
 use crate::spawn::Nursery;
+use crate::{Refusal, Result};
 
 /// Tries to get the lock before giving up.
 pub const PATIENCE: u32 = 1_000_000;
@@ -86,4 +87,18 @@ pub fn add(own: &VSpace, nursery: &mut Nursery, pages: u32) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Makes a region that a pager serves the heap of a program that has none yet. It is never given back.
+pub fn adopt(region: Region) -> Result<()> {
+    let bytes = region.pages() * PAGE_SIZE;
+    HEAP.with(|heap| {
+        if heap.size() != 0 {
+            return Err(Refusal::local(Error::BadState, heap.size() as u64));
+        }
+        // SAFETY: the region is this process's, writable as the caller had it made, and stays: it was given away here.
+        // If it cannot be written, or the pager fails, the access faults.
+        unsafe { heap.init(region.address() as *mut u8, bytes as usize) };
+        Ok(())
+    })
 }

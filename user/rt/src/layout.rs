@@ -12,6 +12,7 @@
 //! 0x6000_0000  window: one frame at a time, while it is being filled
 //! 0x7000_0000  heap
 //! 0x8000_0000  memory shared between processes
+//! 0x1_0000_0000  regions that a pager serves
 //! ```
 
 use abi::Cap;
@@ -33,6 +34,8 @@ pub mod slot {
     pub const SUPERVISOR: Cap = Cap(7);
     /// Groups that the parent makes the process a member of.
     pub const GROUPS: Cap = Cap(8);
+    /// The group in which the process's pager listens ([`crate::paging`]), where it has one.
+    pub const PAGER: Cap = Cap(15);
     /// First Untyped.
     pub const UNTYPED: Cap = abi::INIT_UNTYPED;
 }

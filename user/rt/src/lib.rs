@@ -6,6 +6,7 @@
 //!   stack    stacks that grow, stacks in pieces         fault     faults of other tasks
 //!   ipc      calls, replies, forwards                   cap       handles, one type per object
 //!   log      defmt frames, report lines                 slots     free places in a CSpace
+//!   paging   pagers, their stores and policies          archive   the boot archive
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
 //! ```
@@ -27,6 +28,7 @@ pub extern crate abi;
 
 #[allow(unsafe_code)]
 pub mod arch;
+pub mod archive;
 pub mod boot;
 pub mod cap;
 pub mod cmdline;
@@ -39,6 +41,7 @@ pub mod invoke;
 pub mod ipc;
 pub mod layout;
 pub mod log;
+pub mod paging;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod slots;

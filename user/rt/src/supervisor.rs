@@ -1,4 +1,5 @@
-//! What a program says to its parent: that it is done, or that one of its tasks panicked.
+//! What a program says to its parent: that it is done, that one of its tasks panicked, that a task which it started is
+//! no more.
 //!
 //! The parent listens at exposure 0 of a group that it made the program a member of
 //! ([`crate::layout::slot::SUPERVISOR`]); the member's custom bits tell it which child speaks.
@@ -21,6 +22,10 @@ pub enum Label {
     Panicked = 2,
     /// Within the parent: a watched task is no more; registers: error, its detail, the task's id.
     Died = 3,
+    /// A task of a process that the program started is no more; registers: its id, why (a [`Denial`] or 0), the address.
+    ///
+    /// [`Denial`]: crate::paging::Denial
+    Lost = 4,
 }
 
 impl Label {
@@ -29,6 +34,7 @@ impl Label {
             1 => Some(Label::Done),
             2 => Some(Label::Panicked),
             3 => Some(Label::Died),
+            4 => Some(Label::Lost),
             _ => None,
         }
     }
@@ -45,6 +51,11 @@ fn parent() -> Exposure {
 /// Tells the parent that the program is done. It may not answer: programs end by being ended.
 pub fn say_done(passed: u64, failed: u64) -> Result<()> {
     parent().call(&Message::new(Label::Done as u32, [passed, failed, 0, 0])).map(|_| ())
+}
+
+/// Tells the parent that a task of a process which this program started is no more.
+pub fn say_lost(task: abi::TaskId, reason: u64, address: u64) -> Result<()> {
+    parent().call(&Message::new(Label::Lost as u32, [task.raw(), reason, address, 0])).map(|_| ())
 }
 
 #[cfg(target_os = "none")]

@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use abi::{BootPage, Error, PAGE_SIZE};
 
 use crate::cap::{Frame, VSpace};
+use crate::invoke::Pages;
 use crate::layout::WINDOW_VA;
+use crate::paging::Region;
 use crate::{Refusal, Result};
 
 /// The page of facts that the program was started with.
@@ -39,22 +41,27 @@ static WINDOW_OPEN: AtomicBool = AtomicBool::new(false);
 ///
 /// [`Error::InUse`] where the window is open already (another task of this process uses it).
 pub fn with_frame<R>(own: &VSpace, frame: &Frame, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
+    with_page(own, frame, 0, fill)
+}
+
+/// The same with one page of a frame that has several.
+pub fn with_page<R>(own: &VSpace, frame: &Frame, page: u64, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
     if WINDOW_OPEN.swap(true, Ordering::Acquire) {
         return Err(Refusal::local(Error::InUse, WINDOW_VA));
     }
-    let shown = show(own, frame, fill);
+    let shown = show(own, frame, Pages { first: page, count: 1 }, fill);
     WINDOW_OPEN.store(false, Ordering::Release);
     shown
 }
 
-fn show<R>(own: &VSpace, frame: &Frame, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
-    own.map(frame, WINDOW_VA, crate::cap::Access::Write)?;
+fn show<R>(own: &VSpace, frame: &Frame, page: Pages, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
+    own.map_pages(frame, WINDOW_VA, crate::cap::Access::Write, page)?;
     // SAFETY: the mapping was just made (the kernel refuses to map over another), it spans a page,
     // `WINDOW_OPEN` keeps every other user away, and it goes only after `fill` is done with the slice.
     // Bytes of a frame that somebody else has mapped too may change under it: frames that are filled
-    // here are not shared yet, which the callers (all in `spawn`) see to.
+    // here are not shared yet, or nobody may write them, which the callers (`spawn`, and a pager) see to.
     let result = fill(unsafe { core::slice::from_raw_parts_mut(WINDOW_VA as *mut u8, PAGE_SIZE as usize) });
-    own.unmap(frame, WINDOW_VA)?;
+    own.unmap_pages(frame, WINDOW_VA, page)?;
     Ok(result)
 }
 
@@ -64,10 +71,21 @@ pub fn map_words(
     frames: impl Iterator<Item = Frame>,
     address: u64,
 ) -> Result<&'static [AtomicU64]> {
+    map_runs(own, frames, 1, address)
+}
+
+/// The same with frames of so many pages each.
+pub fn map_runs(
+    own: &VSpace,
+    frames: impl Iterator<Item = Frame>,
+    pages_each: u64,
+    address: u64,
+) -> Result<&'static [AtomicU64]> {
     let mut pages = 0;
     for frame in frames {
-        own.map(&frame, address + pages * PAGE_SIZE, crate::cap::Access::Write)?;
-        pages += 1;
+        let all = Pages { first: 0, count: pages_each };
+        own.map_pages(&frame, address + pages * PAGE_SIZE, crate::cap::Access::Write, all)?;
+        pages += pages_each;
     }
     // SAFETY: all pages were just mapped, writable, and nothing of this runtime ever unmaps them.
     // Words are atomics: others that have the frames may change them at any time.
@@ -82,4 +100,11 @@ pub fn map_words(
 pub unsafe fn mapped_words(address: u64, count: usize) -> &'static [AtomicU64] {
     // SAFETY: the caller says so.
     unsafe { core::slice::from_raw_parts(address as *const AtomicU64, count) }
+}
+
+/// The words of a region that a pager serves.
+pub fn region_words(region: &Region) -> &[AtomicU64] {
+    // SAFETY: the pager said that the region is there, for this process alone to give back, which takes the region by
+    // value. Whoever else has a view sees atomics, too. A pager that does not keep its word makes the access fault.
+    unsafe { mapped_words(region.address(), (region.pages() * PAGE_SIZE / 8) as usize) }
 }

@@ -9,6 +9,7 @@ mod process;
 mod task;
 
 pub use nursery::{Many, Nursery};
+pub(crate) use process::Step;
 pub use process::{Child, ProcessSpec, SpawnError, process};
 pub use task::{Entry, Home, Run, Spawned, TaskSpec, end, task, task_on};
 

@@ -46,7 +46,7 @@ impl fmt::Display for SpawnError {
 impl core::error::Error for SpawnError {}
 
 /// Names the step at which a refusal happened.
-trait Step<T> {
+pub(crate) trait Step<T> {
     fn step(self, step: &'static str) -> Result<T, SpawnError>;
 }
 

@@ -1,0 +1,95 @@
+//! Whether all is as it must be: for tests, and for whoever does not trust a figure.
+
+use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
+
+use user_rt::cap::Access;
+
+use crate::machine::Machine;
+use crate::slab::Id;
+use crate::state::{Page, PageId, Pager};
+
+macro_rules! hold {
+    ($so:expr, $what:literal) => {
+        if !$so {
+            return Err($what);
+        }
+    };
+}
+
+impl<M: Machine> Pager<M> {
+    /// What does not hold, if anything. Goes through all that there is.
+    pub fn audit(&self) -> Result<(), &'static str> {
+        let mut users: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+        for (_, object) in self.objects.iter() {
+            for entry in &object.entries {
+                let Some(page) = entry.page else {
+                    hold!(entry.pinned.is_none(), "a pinned entry has no page");
+                    continue;
+                };
+                hold!(self.pages.get(page).is_some(), "an entry's page is gone");
+                let count = users.entry(page.raw()).or_default();
+                *count = (count.0 + 1, count.1 + u32::from(entry.pinned.is_some()));
+            }
+        }
+        let mut frames: BTreeSet<_> = self.free.iter().copied().collect();
+        hold!(frames.len() == self.free.len(), "a frame is free twice");
+        for (id, page) in self.pages.iter() {
+            let (entries, pins) = users.get(&id.raw()).copied().unwrap_or_default();
+            hold!(
+                (entries, pins) == (page.users, page.pins) || self.counts.leaked > 0,
+                "a page's users are miscounted"
+            );
+            hold!(page.frame.is_none_or(|frame| frames.insert(frame)), "a frame is used twice");
+            self.audit_page(id, page)?;
+        }
+        let all = frames.len() as u64 + self.counts.leaked;
+        hold!(all >= self.counts.frames && frames.len() as u64 <= self.counts.frames, "a frame got lost");
+        self.audit_accounts()
+    }
+
+    fn audit_page(&self, id: PageId, page: &Page) -> Result<(), &'static str> {
+        hold!(page.frame.is_some() || page.copy.is_some(), "a page has no contents");
+        hold!(page.frame.is_some() || page.places.is_empty(), "a page without a frame is mapped");
+        hold!(page.frame.is_some() || page.pins == 0, "a pinned page has no frame");
+        hold!(page.frame.is_some() || page.charged.is_none(), "a page without a frame is charged");
+        let alone = page.users == 1 && page.copy.is_none();
+        let written = page.places.iter().any(|place| place.access == Access::Write);
+        hold!(alone || !written, "a page with copies or other users can be written");
+        for place in &page.places {
+            let object = self.objects.get(place.object).ok_or("a mapping's object is gone")?;
+            hold!(
+                object.entries.iter().any(|entry| entry.page == Some(id)),
+                "a mapping's object has not the page"
+            );
+        }
+        if page.frame.is_some() {
+            let ring = match page.charged {
+                Some(client) => &self.clients.get(&client).ok_or("a page is charged to nobody known")?.ring,
+                None => &self.common,
+            };
+            hold!(ring.contains(&id), "a page with a frame is in no ring");
+        }
+        Ok(())
+    }
+
+    fn audit_accounts(&self) -> Result<(), &'static str> {
+        for (client, account) in &self.clients {
+            let held = self.pages.iter().filter(|(_, page)| page.charged == Some(*client)).count();
+            hold!(held == account.held as usize, "an account's frames are miscounted");
+            hold!(account.held <= account.limits.frames, "an account is over its limit");
+            let entries = self.objects.iter().flat_map(|(_, object)| &object.entries);
+            let pinned = entries.filter(|entry| entry.pinned == Some(*client)).count();
+            hold!(pinned == account.pinned as usize, "an account's pins are miscounted");
+            hold!(account.pinned <= account.limits.pinned, "an account has pinned too much");
+            let pages: u32 = account.regions.values().map(|region| region.pages).sum();
+            hold!(
+                pages == account.pages && pages <= account.limits.pages,
+                "an account's pages are miscounted"
+            );
+            let known = |id: Id<_>| self.objects.get(id).is_some();
+            hold!(account.regions.values().all(|region| known(region.object)), "a region's object is gone");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Frames for those who need one: free ones, or those of pages that were not used lately; else the policy is asked.
+//!
+//! Each client has its ring of pages, and so have the pages that are charged to nobody. A look at a page that was used
+//! since the last look spares it, for as many looks as [`AGE`]; after these it goes.
+
+use alloc::vec::Vec;
+
+use user_rt::paging::{Advice, Denial, HOLDERS_MAX, Holder, Question, Shortage};
+
+use crate::Client;
+use crate::machine::{FrameId, Machine};
+use crate::state::{Copy, PageId, Pager};
+
+/// Looks for which a page that was used is spared.
+const AGE: u8 = 2;
+/// Pages that the store may refuse before somebody else's are tried.
+const REFUSALS_MAX: u32 = 8;
+/// Times that the policy is asked for one frame.
+const QUESTIONS_MAX: u32 = 16;
+
+impl<M: Machine> Pager<M> {
+    /// A frame that nobody uses, for a client that may have one more then. `keep`, which is about to be read, stays where it
+    /// is: it would have to come back at once.
+    pub(crate) fn take_frame(&mut self, client: Client, keep: Option<PageId>) -> Result<FrameId, Denial> {
+        let mut asked = 0;
+        loop {
+            let account = self.living(client)?;
+            let shortage = if account.held >= account.limits.frames {
+                if self.evict(Some(client), keep) {
+                    continue;
+                }
+                Shortage::Limit
+            } else {
+                if let Some(frame) = self.free.pop() {
+                    return Ok(frame);
+                }
+                if self.evict_anywhere(keep) {
+                    continue;
+                }
+                Shortage::Memory
+            };
+            if asked == QUESTIONS_MAX || !self.ask(shortage, client, asked, keep) {
+                return Err(if shortage == Shortage::Limit { Denial::Limit } else { Denial::Memory });
+            }
+            asked += 1;
+        }
+    }
+
+    /// Puts one page away: of nobody's first, then of those who hold most.
+    fn evict_anywhere(&mut self, keep: Option<PageId>) -> bool {
+        if self.evict(None, keep) {
+            return true;
+        }
+        let largest: Vec<Client> = self.holders().iter().map(|holder| holder.client).collect();
+        largest.into_iter().any(|client| self.evict(Some(client), keep))
+    }
+
+    /// Puts a page away that is charged to `of`; whether there was one that could be.
+    pub(crate) fn evict(&mut self, of: Option<Client>, keep: Option<PageId>) -> bool {
+        let mut refused = 0;
+        // Every page is looked at until it would not be spared any more.
+        for _ in 0..self.ring(of).len() * (usize::from(AGE) + 2) {
+            let Some(page) = self.ring(of).pop_front() else { return false };
+            if !self.in_ring(page, of) {
+                continue;
+            }
+            let may = Some(page) != keep && self.pages[page].pins == 0;
+            if may && !self.is_spared(page) {
+                if self.put_away(page) {
+                    return true;
+                }
+                refused += 1;
+            }
+            self.ring(of).push_back(page);
+            if refused == REFUSALS_MAX {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Whether a page was used lately.
+    fn is_spared(&mut self, page: PageId) -> bool {
+        let it = &mut self.pages[page];
+        let Some(frame) = it.frame else { return false };
+        let machine = &mut self.machine;
+        // All of them: each forgets.
+        let used = it.places.iter().fold(false, |used, place| machine.accessed(place.at, frame) | used);
+        it.age = if used { AGE } else { it.age.saturating_sub(1) };
+        self.counts.spared += u64::from(used);
+        it.age > 0
+    }
+
+    /// Takes a page's frame away, its contents being kept elsewhere.
+    fn put_away(&mut self, page: PageId) -> bool {
+        if !self.unmap(page, |_| true) {
+            return false;
+        }
+        let it = &mut self.pages[page];
+        let Some(frame) = it.frame else { return false };
+        match it.copy {
+            Some(_) => self.counts.dropped += 1,
+            None => match self.machine.put(frame) {
+                Ok(stored) => {
+                    it.copy = Some(Copy::Stored(stored));
+                    self.counts.stored += 1;
+                }
+                Err(_) => {
+                    self.counts.refused += 1;
+                    return false;
+                }
+            },
+        }
+        let freed = self.uncharge(page);
+        self.free.extend(freed);
+        true
+    }
+
+    /// Those who hold frames, who holds most first.
+    fn holders(&self) -> Vec<Holder> {
+        let mut holders: Vec<Holder> = self
+            .clients
+            .iter()
+            .filter(|(_, account)| account.held > 0)
+            .map(|(&client, account)| Holder {
+                client,
+                frames: account.held,
+                pinned: account.pinned,
+                limit: account.limits.frames,
+            })
+            .collect();
+        holders.sort_by_key(|holder| core::cmp::Reverse(holder.frames));
+        holders
+    }
+
+    /// Asks the policy, and does what it says; whether it is worth another try. The policy is told how often it was asked
+    /// before: what it said may have been of no use.
+    fn ask(&mut self, shortage: Shortage, asker: Client, before: u32, keep: Option<PageId>) -> bool {
+        let mut holders = self.holders();
+        holders.truncate(HOLDERS_MAX);
+        self.counts.asked += 1;
+        let question = Question { shortage, asker, before, holders: &holders };
+        let _useful = match self.machine.advise(&question) {
+            Advice::Refuse => return false,
+            Advice::Evict(client) => self.evict(Some(client), keep),
+            Advice::Kill(client) => self.end(client, Denial::Ended),
+        };
+        true
+    }
+}

@@ -1,0 +1,179 @@
+//! Faults: from an address to a mapped page.
+
+use user_rt::cap::Access;
+use user_rt::paging::Denial;
+
+use crate::Client;
+use crate::machine::{Bytes, Machine};
+use crate::state::{Backing, Copy, ObjectId, PageId, Pager, Place, Spot, covers};
+
+impl<M: Machine> Pager<M> {
+    /// Makes an address of a client allow what it wants, if it may have that.
+    pub fn fault(&mut self, client: Client, address: u64, need: Access) -> Result<(), Denial> {
+        self.counts.faults += 1;
+        if let Some(account) = self.clients.get_mut(&client) {
+            account.faults += 1;
+        }
+        let served = self.provide(client, address, need);
+        self.counts.denied += u64::from(served.is_err());
+        served
+    }
+
+    /// The same without counting.
+    pub(crate) fn provide(&mut self, client: Client, address: u64, need: Access) -> Result<(), Denial> {
+        let spot = self.spot(client, address)?;
+        if !covers(spot.access, need) {
+            return Err(Denial::Access);
+        }
+        let page = self.contents(spot, need)?;
+        self.bring_in(page, client)?;
+        if need == Access::Write {
+            self.forget_copy(page);
+        }
+        self.show(spot, page)
+    }
+
+    /// The page that the region has there: the client's own, if it wants to write.
+    fn contents(&mut self, spot: Spot, need: Access) -> Result<PageId, Denial> {
+        let page = match self.objects[spot.object].entries[spot.index].page {
+            Some(page) => page,
+            None => self.first_touch(spot)?,
+        };
+        if need == Access::Write && self.pages[page].users > 1 {
+            return self.separate(spot, page);
+        }
+        Ok(page)
+    }
+
+    /// What the backing has, in an entry that had no page.
+    fn first_touch(&mut self, spot: Spot) -> Result<PageId, Denial> {
+        let client = spot.at.client;
+        let page = match self.objects[spot.object].backing {
+            Backing::Zero => {
+                let frame = self.take_frame(client, None)?;
+                self.machine.clear(frame);
+                self.counts.zeroed += 1;
+                self.new_page(frame, None, client)
+            }
+            Backing::Object(below) => match self.objects[below].entries[spot.index].page {
+                Some(page) => page,
+                None => self.load(below, spot.index, client)?,
+            },
+            Backing::File(_) => return Err(Denial::NoRegion),
+        };
+        self.enter(spot.object, spot.index, page);
+        Ok(page)
+    }
+
+    /// A page of a file, which its object keeps from now on.
+    fn load(&mut self, object: ObjectId, index: usize, client: Client) -> Result<PageId, Denial> {
+        let Backing::File(bytes) = self.objects[object].backing else { return Err(Denial::NoRegion) };
+        let frame = self.take_frame(client, None)?;
+        let bytes = page_bytes(bytes, index);
+        self.machine.load(bytes, frame);
+        self.counts.loaded += 1;
+        let page = self.new_page(frame, Some(Copy::File(bytes)), client);
+        self.enter(object, index, page);
+        Ok(page)
+    }
+
+    /// A copy of its own for an object that is about to be written. The new page has no copy; views of the object see
+    /// it when they fault.
+    fn separate(&mut self, spot: Spot, page: PageId) -> Result<PageId, Denial> {
+        // A pinned page is paid by who pinned it.
+        let payer = self.objects[spot.object].entries[spot.index].pinned.unwrap_or(spot.at.client);
+        let frame = self.take_frame(payer, Some(page))?;
+        let filled = match (self.pages[page].frame, self.pages[page].copy) {
+            (Some(from), _) => {
+                self.machine.copy(from, frame);
+                Ok(())
+            }
+            (None, copy) => self.fill(copy, frame),
+        };
+        if let Err(denial) = filled {
+            self.free.push(frame);
+            return Err(denial);
+        }
+        if !self.unmap(page, |place| place.object == spot.object) {
+            self.free.push(frame);
+            return Err(Denial::Gone);
+        }
+        self.counts.copied += 1;
+        let own = self.new_page(frame, None, payer);
+        self.enter(spot.object, spot.index, own);
+        Ok(own)
+    }
+
+    /// Gives a page a frame, if it has none.
+    fn bring_in(&mut self, page: PageId, client: Client) -> Result<(), Denial> {
+        if self.pages[page].frame.is_some() {
+            return Ok(());
+        }
+        let frame = self.take_frame(client, Some(page))?;
+        if let Err(denial) = self.fill(self.pages[page].copy, frame) {
+            self.free.push(frame);
+            return Err(denial);
+        }
+        self.charge(page, frame, Some(client));
+        Ok(())
+    }
+
+    /// Fills a frame from a copy.
+    fn fill(&mut self, copy: Option<Copy>, frame: crate::FrameId) -> Result<(), Denial> {
+        match copy {
+            Some(Copy::Stored(stored)) => {
+                if self.machine.get(stored, frame).is_err() {
+                    self.counts.lost += 1;
+                    return Err(Denial::Lost);
+                }
+                self.counts.fetched += 1;
+            }
+            Some(Copy::File(bytes)) => {
+                self.machine.load(bytes, frame);
+                self.counts.loaded += 1;
+            }
+            // Never so: a page without a frame has a copy.
+            None => return Err(Denial::Lost),
+        }
+        Ok(())
+    }
+
+    /// The page is about to be written: copies are out of date.
+    fn forget_copy(&mut self, page: PageId) {
+        if let Some(Copy::Stored(stored)) = self.pages[page].copy.take() {
+            self.machine.free(stored);
+        }
+    }
+
+    /// Maps a page with a frame for a client, or makes the mapping that there is allow more.
+    fn show(&mut self, spot: Spot, page: PageId) -> Result<(), Denial> {
+        let it = &mut self.pages[page];
+        let Some(frame) = it.frame else { return Err(Denial::Lost) };
+        let writable = it.users == 1 && it.copy.is_none();
+        let access = match spot.access {
+            Access::Write if !writable => Access::Read,
+            access => access,
+        };
+        let place = Place { at: spot.at, access, object: spot.object };
+        match it.places.iter_mut().find(|place| place.at == spot.at) {
+            Some(old) if covers(old.access, access) => Ok(()),
+            Some(old) => {
+                self.machine.protect(spot.at, frame, access)?;
+                old.access = access;
+                Ok(())
+            }
+            None => {
+                self.machine.map(spot.at, frame, access)?;
+                it.places.push(place);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Bytes of a page of a file's region: none behind the region's end.
+pub fn page_bytes(region: Bytes, index: usize) -> Bytes {
+    let skip = (index as u64 * abi::PAGE_SIZE).min(region.count);
+    let count = (region.count - skip).min(abi::PAGE_SIZE);
+    Bytes { file: region.file, first: region.first + skip, count }
+}

@@ -1,0 +1,299 @@
+//! Regions: made, cloned, shared, pinned, given back.
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use abi::PAGE_SIZE;
+use user_rt::cap::Access;
+use user_rt::paging::{Denial, REGIONS_END, REGIONS_VA, access_from};
+
+use crate::Client;
+use crate::machine::{Bytes, Machine};
+use crate::slab::Id;
+use crate::state::{Account, Backing, Entry, Object, ObjectId, Pager, Region, covers};
+
+impl Account {
+    /// The first place for so many bytes: page tables that were used are used again. A page between two regions is
+    /// nobody's, so that running over the end of one is noticed.
+    fn hole(&self, bytes: u64) -> Option<u64> {
+        let mut start = REGIONS_VA;
+        for (&next, region) in self.regions.range(REGIONS_VA..) {
+            if next - start >= bytes + PAGE_SIZE {
+                break;
+            }
+            start = next + (u64::from(region.pages) + 1) * PAGE_SIZE;
+        }
+        (start + bytes <= REGIONS_END).then_some(start)
+    }
+}
+
+impl<M: Machine> Pager<M> {
+    /// A region of zeroes; its address.
+    pub fn anonymous(&mut self, client: Client, pages: u32, access: Access) -> Result<u64, Denial> {
+        let start = self.room(client, pages, None)?;
+        let object = self.add_object(pages, Backing::Zero);
+        self.add_region(client, start, object, access)
+    }
+
+    /// A region of a file's bytes, which the caller has checked to be there; at an address, or where there is room.
+    pub fn file(
+        &mut self,
+        client: Client,
+        bytes: Bytes,
+        pages: u32,
+        access: Access,
+        at: Option<u64>,
+    ) -> Result<u64, Denial> {
+        if bytes.count > u64::from(pages) * PAGE_SIZE {
+            return Err(Denial::BadRequest);
+        }
+        let start = self.room(client, pages, at)?;
+        let below = match self.files.get(&bytes).copied() {
+            // A longer region than the first has more zeroes.
+            Some(below) if self.objects[below].entries.len() >= pages as usize => below,
+            Some(below) => {
+                self.objects[below].entries.resize(pages as usize, Entry::default());
+                below
+            }
+            None => {
+                let below = self.add_object(pages, Backing::File(bytes));
+                self.files.insert(bytes, below);
+                below
+            }
+        };
+        self.objects[below].users += 1;
+        let object = self.add_object(pages, Backing::Object(below));
+        self.add_region(client, start, object, access)
+    }
+
+    /// A region with what another one has now.
+    pub fn clone_of(&mut self, client: Client, address: u64) -> Result<u64, Denial> {
+        let Region { object, pages, access } = self.region(client, address)?;
+        let start = self.room(client, pages, None)?;
+        let backing = self.objects[object].backing;
+        if let Backing::Object(below) = backing {
+            self.objects[below].users += 1;
+        }
+        let twin = self.add_object(pages, backing);
+        for index in 0..pages as usize {
+            let Some(page) = self.objects[object].entries[index].page else { continue };
+            self.enter(twin, index, page);
+            self.write_protect(page);
+        }
+        self.add_region(client, start, twin, access)
+    }
+
+    /// No mapping of the page allows writing any more. Where that cannot be said of one, it goes.
+    fn write_protect(&mut self, page: crate::state::PageId) {
+        let it = &mut self.pages[page];
+        let Some(frame) = it.frame else { return };
+        let machine = &mut self.machine;
+        for place in it.places.iter_mut().filter(|place| place.access == Access::Write) {
+            if machine.protect(place.at, frame, Access::Read).is_ok() {
+                place.access = Access::Read;
+            }
+        }
+        self.unmap(page, |place| place.access == Access::Write);
+    }
+
+    /// Lets another client attach a region; the key.
+    pub fn share(
+        &mut self,
+        client: Client,
+        address: u64,
+        with: Client,
+        access: Access,
+    ) -> Result<u64, Denial> {
+        let region = self.region(client, address)?;
+        if !covers(region.access, access) {
+            return Err(Denial::Access);
+        }
+        self.clients.get(&with).ok_or(Denial::NotShared)?;
+        self.objects[region.object].shared.insert(with, access.bits());
+        Ok(region.object.raw())
+    }
+
+    /// A view of what another client shares; where, and how many pages.
+    pub fn attach(&mut self, client: Client, key: u64) -> Result<(u64, u32), Denial> {
+        let id: ObjectId = Id::from_raw(key);
+        let object = self.objects.get(id).ok_or(Denial::NotShared)?;
+        let access = object.shared.get(&client).and_then(|raw| access_from(*raw)).ok_or(Denial::NotShared)?;
+        let pages = object.entries.len() as u32;
+        let start = self.room(client, pages, None)?;
+        Ok((self.add_region(client, start, id, access)?, pages))
+    }
+
+    /// Gives a region back.
+    pub fn give_back(&mut self, client: Client, address: u64) -> Result<(), Denial> {
+        self.region(client, address)?;
+        self.remove_region(client, address);
+        Ok(())
+    }
+
+    /// Brings pages in and keeps them, so that no access that the region allows faults. All of them or none.
+    pub fn pin(&mut self, client: Client, address: u64, pages: u32) -> Result<(), Denial> {
+        let mut new = Vec::new();
+        for page in 0..u64::from(pages) {
+            let at = address.checked_add(page * PAGE_SIZE).ok_or(Denial::NoRegion)?;
+            match self.pin_page(client, at) {
+                Ok(true) => new.push(at),
+                Ok(false) => {}
+                Err(denial) => {
+                    // What was pinned before stays so.
+                    for at in new {
+                        self.unpin(client, at, 1)?;
+                    }
+                    return Err(denial);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it was not pinned before.
+    fn pin_page(&mut self, client: Client, address: u64) -> Result<bool, Denial> {
+        let spot = self.spot(client, address)?;
+        match self.objects[spot.object].entries[spot.index].pinned {
+            Some(by) if by == client => return Ok(false),
+            Some(_) => return Err(Denial::Occupied),
+            None => {}
+        }
+        let account = self.living(client)?;
+        if account.pinned >= account.limits.pinned {
+            return Err(Denial::Limit);
+        }
+        self.provide(client, address, spot.access)?;
+        let Some(page) = self.objects[spot.object].entries[spot.index].page else { return Err(Denial::Lost) };
+        if self.pages[page].charged != Some(client) {
+            // Who pins, pays.
+            while self.living(client)?.held >= self.living(client)?.limits.frames {
+                if !self.evict(Some(client), Some(page)) {
+                    return Err(Denial::Limit);
+                }
+            }
+            if let Some(frame) = self.uncharge(page) {
+                self.charge(page, frame, Some(client));
+            }
+        }
+        self.objects[spot.object].entries[spot.index].pinned = Some(client);
+        self.pages[page].pins += 1;
+        self.living(client)?.pinned += 1;
+        Ok(true)
+    }
+
+    /// Lets pinned pages go again.
+    pub fn unpin(&mut self, client: Client, address: u64, pages: u32) -> Result<(), Denial> {
+        for page in 0..u64::from(pages) {
+            let at = address.checked_add(page * PAGE_SIZE).ok_or(Denial::NoRegion)?;
+            let spot = self.spot(client, at)?;
+            self.unpin_entry(client, spot.object, spot.index);
+        }
+        Ok(())
+    }
+
+    fn unpin_entry(&mut self, client: Client, object: ObjectId, index: usize) {
+        let entry = &mut self.objects[object].entries[index];
+        if entry.pinned != Some(client) {
+            return;
+        }
+        entry.pinned = None;
+        if let Some(page) = entry.page {
+            self.pages[page].pins -= 1;
+        }
+        if let Some(account) = self.clients.get_mut(&client) {
+            account.pinned -= 1;
+        }
+    }
+
+    // --- the parts ---------------------------------------------------------------------------------
+
+    fn region(&mut self, client: Client, address: u64) -> Result<Region, Denial> {
+        self.living(client)?.regions.get(&address).copied().ok_or(Denial::NoRegion)
+    }
+
+    /// Where a region of so many pages may be. Nothing is changed.
+    fn room(&mut self, client: Client, pages: u32, at: Option<u64>) -> Result<u64, Denial> {
+        let account = self.living(client)?;
+        if pages == 0 {
+            return Err(Denial::BadRequest);
+        }
+        if account.pages.checked_add(pages).is_none_or(|all| all > account.limits.pages) {
+            return Err(Denial::Limit);
+        }
+        let bytes = u64::from(pages) * PAGE_SIZE;
+        let start = match at {
+            Some(start) => start,
+            None => account.hole(bytes).ok_or(Denial::Full)?,
+        };
+        let end = start.checked_add(bytes).ok_or(Denial::BadRequest)?;
+        if !start.is_multiple_of(PAGE_SIZE) || start == 0 || end > abi::USER_TOP {
+            return Err(Denial::BadRequest);
+        }
+        let before = account.regions.range(..end).next_back();
+        if before.is_some_and(|(other, region)| other + u64::from(region.pages) * PAGE_SIZE > start) {
+            return Err(Denial::Occupied);
+        }
+        Ok(start)
+    }
+
+    fn add_object(&mut self, pages: u32, backing: Backing) -> ObjectId {
+        let entries: Vec<Entry> = vec![Entry::default(); pages as usize];
+        self.objects.add(Object { entries, backing, users: 0, shared: BTreeMap::new() })
+    }
+
+    fn add_region(
+        &mut self,
+        client: Client,
+        start: u64,
+        object: ObjectId,
+        access: Access,
+    ) -> Result<u64, Denial> {
+        let pages = self.objects[object].entries.len() as u32;
+        self.objects[object].users += 1;
+        let account = self.living(client)?;
+        account.regions.insert(start, Region { object, pages, access });
+        account.pages += pages;
+        Ok(start)
+    }
+
+    /// Takes a region away, and what only it had.
+    pub(crate) fn remove_region(&mut self, client: Client, start: u64) {
+        let Some(account) = self.clients.get_mut(&client) else { return };
+        let Some(Region { object, pages, .. }) = account.regions.remove(&start) else { return };
+        account.pages -= pages;
+        let range = start..start + u64::from(pages) * PAGE_SIZE;
+        for index in 0..pages as usize {
+            self.unpin_entry(client, object, index);
+            let Some(page) = self.objects[object].entries[index].page else { continue };
+            let here =
+                |place: &crate::state::Place| place.at.client == client && range.contains(&place.at.address);
+            if !self.unmap(page, here) {
+                // Somebody may see it for ever: it is never used for anything else.
+                self.pages[page].places.retain(|place| !here(place));
+                self.pages[page].users += 1;
+                self.counts.leaked += 1;
+            }
+        }
+        self.drop_object(object);
+    }
+
+    /// One user less.
+    fn drop_object(&mut self, object: ObjectId) {
+        self.objects[object].users -= 1;
+        if self.objects[object].users > 0 {
+            return;
+        }
+        let Some(gone) = self.objects.remove(object) else { return };
+        for page in gone.entries.iter().filter_map(|entry| entry.page) {
+            self.let_go(page);
+        }
+        match gone.backing {
+            Backing::Object(below) => self.drop_object(below),
+            Backing::File(bytes) => {
+                self.files.remove(&bytes);
+            }
+            Backing::Zero => {}
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What the pager knows.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use user_rt::cap::Access;
+use user_rt::paging::{Counts, Denial, Limits};
+
+use crate::Client;
+use crate::machine::{At, Bytes, FrameId, Machine, Stored};
+use crate::slab::{Id, Slab};
+
+pub type PageId = Id<Page>;
+pub type ObjectId = Id<Object>;
+
+/// The pager.
+pub struct Pager<M> {
+    pub machine: M,
+    pub(crate) clients: BTreeMap<Client, Account>,
+    pub(crate) objects: Slab<Object>,
+    pub(crate) pages: Slab<Page>,
+    /// What files that somebody uses have, by the bytes.
+    pub(crate) files: BTreeMap<Bytes, ObjectId>,
+    pub(crate) free: Vec<FrameId>,
+    /// Pages that are charged to nobody.
+    pub(crate) common: Ring,
+    /// Pages of regions that may still be promised to clients.
+    pub(crate) capacity: u32,
+    pub(crate) counts: Counts,
+}
+
+/// Pages with frames, the one to look at next first. It may name pages that are gone, charged to others or out.
+pub type Ring = VecDeque<PageId>;
+
+/// A client.
+pub(crate) struct Account {
+    pub limits: Limits,
+    /// By their first addresses.
+    pub regions: BTreeMap<u64, Region>,
+    /// Frames charged to it, and pages that it pinned.
+    pub held: u32,
+    pub pinned: u32,
+    /// Pages of its regions.
+    pub pages: u32,
+    pub ring: Ring,
+    /// Where the next fault that cannot be served is to continue.
+    pub on_error: Option<u64>,
+    /// Why it was ended, and where it faulted then.
+    pub fate: Option<(Denial, u64)>,
+    pub faults: u64,
+}
+
+/// Some address range of a client, which shows a whole object.
+#[derive(Clone, Copy)]
+pub(crate) struct Region {
+    pub object: ObjectId,
+    pub pages: u32,
+    pub access: Access,
+}
+
+/// Contents of a range.
+pub struct Object {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) backing: Backing,
+    /// Regions that show it, and objects that it is the backing of.
+    pub(crate) users: u32,
+    /// Who else may attach it, and for what.
+    pub(crate) shared: BTreeMap<Client, u64>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Entry {
+    pub page: Option<PageId>,
+    pub pinned: Option<Client>,
+}
+
+/// What an object has where it has no page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Backing {
+    Zero,
+    /// Bytes of a file: no region shows such an object, others take its pages.
+    File(Bytes),
+    /// The pages of that one, until they are written.
+    Object(ObjectId),
+}
+
+/// One page of contents.
+pub struct Page {
+    pub(crate) frame: Option<FrameId>,
+    pub(crate) copy: Option<Copy>,
+    /// Entries that have it, and of these the pinned ones.
+    pub(crate) users: u32,
+    pub(crate) pins: u32,
+    pub(crate) charged: Option<Client>,
+    pub(crate) places: Vec<Place>,
+    /// Looks for which it is spared.
+    pub(crate) age: u8,
+}
+
+/// The same contents elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Copy {
+    Stored(Stored),
+    File(Bytes),
+}
+
+/// A mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub at: At,
+    pub access: Access,
+    pub object: ObjectId,
+}
+
+/// One page of a region.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot {
+    pub at: At,
+    pub object: ObjectId,
+    pub index: usize,
+    pub access: Access,
+}
+
+/// Whether a mapping that allows the one allows the other.
+pub(crate) fn covers(have: Access, need: Access) -> bool {
+    need == Access::Read || have == need
+}
+
+impl<M: Machine> Pager<M> {
+    /// With frames that nobody else uses, and regions of no more than `capacity` pages in all.
+    pub fn new(machine: M, frames: impl IntoIterator<Item = FrameId>, capacity: u32) -> Pager<M> {
+        let free: Vec<FrameId> = frames.into_iter().collect();
+        let counts = Counts { frames: free.len() as u64, ..Counts::default() };
+        Pager {
+            machine,
+            clients: BTreeMap::new(),
+            objects: Slab::with_room(0),
+            // An entry of a region has one page at most, and one of its file's has another.
+            pages: Slab::with_room(2 * capacity),
+            files: BTreeMap::new(),
+            free,
+            common: Ring::new(),
+            capacity,
+            counts,
+        }
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts { free: self.free.len() as u64, ..self.counts }
+    }
+
+    /// A client that has not been ended.
+    pub(crate) fn living(&mut self, client: Client) -> Result<&mut Account, Denial> {
+        let account = self.clients.get_mut(&client).ok_or(Denial::NotYou)?;
+        if account.fate.is_some() { Err(Denial::Ended) } else { Ok(account) }
+    }
+
+    /// The page of a region that an address is in.
+    pub(crate) fn spot(&mut self, client: Client, address: u64) -> Result<Spot, Denial> {
+        let account = self.living(client)?;
+        let (&start, region) = account.regions.range(..=address).next_back().ok_or(Denial::NoRegion)?;
+        let index = (address - start) / abi::PAGE_SIZE;
+        if index >= region.pages.into() {
+            return Err(Denial::NoRegion);
+        }
+        let at = At { client, address: start + index * abi::PAGE_SIZE };
+        Ok(Spot { at, object: region.object, index: index as usize, access: region.access })
+    }
+
+    // --- places ------------------------------------------------------------------------------------
+
+    /// Unmaps a page wherever `which` says; whether that was possible everywhere.
+    pub(crate) fn unmap(&mut self, page: PageId, mut which: impl FnMut(&Place) -> bool) -> bool {
+        let it = &mut self.pages[page];
+        let Some(frame) = it.frame else { return true };
+        let machine = &mut self.machine;
+        let mut all = true;
+        it.places.retain(|place| {
+            let stays = which(place) && !machine.unmap(place.at, frame);
+            all &= !stays;
+            stays || !which(place)
+        });
+        all
+    }
+
+    // --- frames and charges -----------------------------------------------------------------------
+
+    /// The page has this frame from now on, and the client pays.
+    pub(crate) fn charge(&mut self, page: PageId, frame: FrameId, client: Option<Client>) {
+        let it = &mut self.pages[page];
+        (it.frame, it.charged, it.age) = (Some(frame), client, 0);
+        match client.and_then(|client| self.clients.get_mut(&client)) {
+            Some(account) => {
+                account.held += 1;
+                account.ring.push_back(page);
+            }
+            None => {
+                it.charged = None;
+                self.common.push_back(page);
+            }
+        }
+        self.tidy(client);
+    }
+
+    /// The page's frame, which it has not any more; nobody pays for it.
+    pub(crate) fn uncharge(&mut self, page: PageId) -> Option<FrameId> {
+        let it = &mut self.pages[page];
+        let frame = it.frame.take()?;
+        if let Some(account) = it.charged.take().and_then(|client| self.clients.get_mut(&client)) {
+            account.held -= 1;
+        }
+        Some(frame)
+    }
+
+    /// Whether a ring's entry says what is so.
+    pub(crate) fn in_ring(&self, page: PageId, of: Option<Client>) -> bool {
+        self.pages.get(page).is_some_and(|it| it.frame.is_some() && it.charged == of)
+    }
+
+    /// Lets a ring not grow by what is no more.
+    fn tidy(&mut self, of: Option<Client>) {
+        let held = of.and_then(|client| self.clients.get(&client)).map(|account| account.held as usize);
+        let most = 2 * held.unwrap_or(self.counts.frames as usize) + 16;
+        let mut ring = core::mem::take(self.ring(of));
+        if ring.len() > most {
+            ring.retain(|page| self.in_ring(*page, of));
+        }
+        *self.ring(of) = ring;
+    }
+
+    pub(crate) fn ring(&mut self, of: Option<Client>) -> &mut Ring {
+        match of.and_then(|client| self.clients.get_mut(&client)) {
+            Some(account) => &mut account.ring,
+            None => &mut self.common,
+        }
+    }
+
+    // --- entries and pages ------------------------------------------------------------------------
+
+    /// A page for a frame that was filled.
+    pub(crate) fn new_page(&mut self, frame: FrameId, copy: Option<Copy>, client: Client) -> PageId {
+        let page = Page { frame: None, copy, users: 0, pins: 0, charged: None, places: Vec::new(), age: 0 };
+        let page = self.pages.add(page);
+        self.charge(page, frame, Some(client));
+        page
+    }
+
+    /// Puts a page into an entry, and lets go of what was there. Pins stay with the entry.
+    pub(crate) fn enter(&mut self, object: ObjectId, index: usize, page: PageId) {
+        let pinned = u32::from(self.objects[object].entries[index].pinned.is_some());
+        let it = &mut self.pages[page];
+        (it.users, it.pins) = (it.users + 1, it.pins + pinned);
+        let old = self.objects[object].entries[index].page.replace(page);
+        if let Some(old) = old {
+            self.pages[old].pins -= pinned;
+            self.let_go(old);
+        }
+    }
+
+    /// One entry less has the page.
+    pub(crate) fn let_go(&mut self, page: PageId) {
+        self.pages[page].users -= 1;
+        if self.pages[page].users > 0 {
+            return;
+        }
+        let nobody_sees_it = self.unmap(page, |_| true);
+        if let Some(frame) = self.uncharge(page) {
+            if nobody_sees_it { self.free.push(frame) } else { self.counts.leaked += 1 }
+        }
+        if let Some(Page { copy: Some(Copy::Stored(stored)), .. }) = self.pages.remove(page) {
+            self.machine.free(stored);
+        }
+    }
+}

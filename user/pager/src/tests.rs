@@ -1,0 +1,519 @@
+//! The policy against a model: contents of regions, whatever is evicted, cloned, shared, pinned, failing or ended.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use user_rt::cap::Access;
+use user_rt::paging::{Advice, Denial, Limits, Question, StoreError};
+
+use crate::machine::{At, Bytes, FrameId, Machine, Stored};
+use crate::{Client, Pager};
+
+const FILE_BYTES: u64 = 5 * abi::PAGE_SIZE + 100;
+
+/// A machine whose pages hold one word.
+#[derive(Default)]
+struct Sim {
+    frames: BTreeMap<FrameId, u64>,
+    mapped: BTreeMap<At, (FrameId, Access)>,
+    used: BTreeMap<At, bool>,
+    store: BTreeMap<u64, u64>,
+    next_slot: u64,
+    room: usize,
+    /// Of the next operations of the store, those that fail.
+    puts_fail: u32,
+    gets_fail: u32,
+    advice: Option<Advice>,
+    asked: u32,
+}
+
+fn file_word(bytes: Bytes) -> u64 {
+    if bytes.count == 0 { 0 } else { 1 << 60 | bytes.first << 16 | bytes.count }
+}
+
+impl Machine for Sim {
+    fn map(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial> {
+        let other = |(_, (mapped, allowed)): (&At, &(FrameId, Access))| {
+            *mapped == frame
+                && (*allowed == Access::Write) != (access == Access::Write)
+                && (*allowed == Access::Execute || access == Access::Execute)
+        };
+        assert!(!self.mapped.iter().any(other), "written here and executed there");
+        assert!(self.mapped.insert(at, (frame, access)).is_none(), "mapped over another mapping");
+        Ok(())
+    }
+
+    fn protect(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial> {
+        let mapped = self.mapped.get_mut(&at).expect("a mapping to protect");
+        assert_eq!(mapped.0, frame);
+        mapped.1 = access;
+        Ok(())
+    }
+
+    fn unmap(&mut self, at: At, frame: FrameId) -> bool {
+        assert_eq!(
+            self.mapped.remove(&at).map(|(mapped, _)| mapped),
+            Some(frame),
+            "unmapped what was not there"
+        );
+        true
+    }
+
+    fn gone(&mut self, _: Client) {}
+
+    fn accessed(&mut self, at: At, _: FrameId) -> bool {
+        self.used.remove(&at).unwrap_or(false)
+    }
+
+    fn clear(&mut self, frame: FrameId) {
+        self.fill(frame, 0);
+    }
+
+    fn copy(&mut self, from: FrameId, to: FrameId) {
+        let word = self.frames[&from];
+        self.fill(to, word);
+    }
+
+    fn load(&mut self, bytes: Bytes, frame: FrameId) {
+        assert!(bytes.first + bytes.count <= FILE_BYTES);
+        self.fill(frame, file_word(bytes));
+    }
+
+    fn put(&mut self, frame: FrameId) -> Result<Stored, StoreError> {
+        self.unseen(frame);
+        if self.puts_fail > 0 {
+            self.puts_fail -= 1;
+            return Err(StoreError::Failed);
+        }
+        if self.store.len() == self.room {
+            return Err(StoreError::Full);
+        }
+        self.next_slot += 1;
+        self.store.insert(self.next_slot, self.frames[&frame]);
+        Ok(Stored { slot: self.next_slot, sum: 0 })
+    }
+
+    fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError> {
+        if self.gets_fail > 0 {
+            self.gets_fail -= 1;
+            return Err(StoreError::Failed);
+        }
+        let word = self.store[&stored.slot];
+        self.fill(frame, word);
+        Ok(())
+    }
+
+    fn free(&mut self, stored: Stored) {
+        assert!(self.store.remove(&stored.slot).is_some(), "freed twice");
+    }
+
+    fn advise(&mut self, question: &Question<'_>) -> Advice {
+        self.asked += 1;
+        assert!(!question.holders.is_empty());
+        self.advice.unwrap_or(Advice::Refuse)
+    }
+}
+
+impl Sim {
+    fn unseen(&self, frame: FrameId) {
+        assert!(!self.mapped.values().any(|(mapped, _)| *mapped == frame), "somebody sees {frame:?}");
+    }
+
+    fn fill(&mut self, frame: FrameId, word: u64) {
+        self.unseen(frame);
+        self.frames.insert(frame, word);
+    }
+}
+
+/// What the regions should hold.
+#[derive(Default)]
+struct Model {
+    /// Contents of objects.
+    objects: Vec<Vec<u64>>,
+    /// By client and address: which object, and what it may do there.
+    regions: BTreeMap<(Client, u64), (usize, Access)>,
+}
+
+struct World {
+    pager: Pager<Sim>,
+    model: Model,
+    next_word: u64,
+}
+
+impl World {
+    fn new(frames: u32, room: usize) -> World {
+        let sim = Sim { room, ..Sim::default() };
+        let pager = Pager::new(sim, (0..frames).map(FrameId), 10_000);
+        World { pager, model: Model::default(), next_word: 1 << 32 }
+    }
+
+    fn nth_region(&self, nth: usize) -> Option<(Client, u64)> {
+        let count = self.model.regions.len();
+        (count > 0).then(|| *self.model.regions.keys().nth(nth % count).expect("below the count"))
+    }
+
+    /// An access by the client's CPU, which faults until it may. What is there is what the model has.
+    fn touch(&mut self, client: Client, start: u64, page: usize, write: bool) -> Result<(), Denial> {
+        let (object, access) = self.model.regions[&(client, start)];
+        let page = page % self.model.objects[object].len();
+        let at = At { client, address: start + page as u64 * abi::PAGE_SIZE };
+        let need = if write { Access::Write } else { Access::Read };
+        for _ in 0..2 {
+            match self.pager.machine.mapped.get(&at).copied() {
+                Some((frame, allowed)) if !write || allowed == Access::Write => {
+                    let found = self.pager.machine.frames[&frame];
+                    assert_eq!(found, self.model.objects[object][page], "contents of page {page} at {at:?}");
+                    self.pager.machine.used.insert(at, true);
+                    if write {
+                        assert_eq!(access, Access::Write, "a read-only region was written");
+                        self.next_word += 1;
+                        self.pager.machine.frames.insert(frame, self.next_word);
+                        self.model.objects[object][page] = self.next_word;
+                    }
+                    return Ok(());
+                }
+                _ => self.pager.fault(client, at.address + 123, need)?,
+            }
+        }
+        panic!("a fault that was served is there again");
+    }
+
+    /// The model after a client's regions went.
+    fn forget(&mut self, client: Client) {
+        self.model.regions.retain(|(of, _), _| *of != client);
+    }
+
+    /// Everything that is there, read back.
+    fn read_all(&mut self) {
+        self.pager.machine.gets_fail = 0;
+        for (client, start) in self.model.regions.keys().copied().collect::<Vec<_>>() {
+            let (object, _) = self.model.regions[&(client, start)];
+            for page in 0..self.model.objects[object].len() {
+                match self.touch(client, start, page, false) {
+                    Ok(()) | Err(Denial::Memory | Denial::Limit) => {}
+                    Err(denial) => panic!("reading everything back: {denial:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Anonymous(Client, u32),
+    File(Client, u64, u64, bool),
+    Clone(usize),
+    Share(usize, Client, bool),
+    Drop(usize),
+    Touch(usize, usize, bool),
+    Pin(usize, usize, bool),
+    PutsFail(u32),
+    GetsFail(u32),
+    Forget(Client),
+    Advice(u8, Client),
+}
+
+const CLIENTS: Client = 3;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let client = || 1..=CLIENTS;
+    let step = prop_oneof![
+        3 => (client(), 1..8u32).prop_map(|(c, p)| Step::Anonymous(c, p)),
+        2 => (client(), 0..3u64, 1..5u64, any::<bool>()).prop_map(|(c, f, p, w)| Step::File(c, f, p, w)),
+        2 => any::<usize>().prop_map(Step::Clone),
+        2 => (any::<usize>(), client(), any::<bool>()).prop_map(|(r, c, w)| Step::Share(r, c, w)),
+        2 => any::<usize>().prop_map(Step::Drop),
+        40 => (any::<usize>(), any::<usize>(), any::<bool>()).prop_map(|(r, p, w)| Step::Touch(r, p, w)),
+        3 => (any::<usize>(), any::<usize>(), any::<bool>()).prop_map(|(r, p, on)| Step::Pin(r, p, on)),
+        1 => (0..4u32).prop_map(Step::PutsFail),
+        1 => (0..2u32).prop_map(Step::GetsFail),
+        1 => client().prop_map(Step::Forget),
+        1 => (0..3u8, client()).prop_map(|(what, c)| Step::Advice(what, c)),
+    ];
+    proptest::collection::vec(step, 1..150)
+}
+
+const LIMITS: Limits = Limits { frames: 6, pinned: 2, pages: 24 };
+
+fn carry_out(world: &mut World, step: &Step) {
+    let access = |write: bool| if write { Access::Write } else { Access::Read };
+    match *step {
+        Step::Anonymous(client, pages) => {
+            if let Ok(start) = world.pager.anonymous(client, pages, Access::Write) {
+                world.model.objects.push(vec![0; pages as usize]);
+                world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Write));
+            }
+        }
+        Step::File(client, first, pages, write) => {
+            let first = first * 1000;
+            let bytes = Bytes { file: 0, first, count: (pages * 4000).min(FILE_BYTES - first) };
+            let pages = bytes.count.div_ceil(abi::PAGE_SIZE) as u32 + 1;
+            if let Ok(start) = world.pager.file(client, bytes, pages, access(write), None) {
+                let words = (0..pages as usize).map(|page| file_word(crate::faults::page_bytes(bytes, page)));
+                world.model.objects.push(words.collect());
+                world.model.regions.insert((client, start), (world.model.objects.len() - 1, access(write)));
+            }
+        }
+        Step::Clone(nth) => {
+            let Some((client, start)) = world.nth_region(nth) else { return };
+            if let Ok(twin) = world.pager.clone_of(client, start) {
+                let (object, access) = world.model.regions[&(client, start)];
+                world.model.objects.push(world.model.objects[object].clone());
+                world.model.regions.insert((client, twin), (world.model.objects.len() - 1, access));
+            }
+        }
+        Step::Share(nth, with, write) => {
+            let Some((client, start)) = world.nth_region(nth) else { return };
+            let (object, may) = world.model.regions[&(client, start)];
+            match world.pager.share(client, start, with, access(write)) {
+                Ok(key) => {
+                    if let Ok((view, _)) = world.pager.attach(with, key) {
+                        world.model.regions.insert((with, view), (object, access(write)));
+                    }
+                }
+                Err(denial) => assert_eq!((denial, may, write), (Denial::Access, Access::Read, true)),
+            }
+        }
+        Step::Drop(nth) => {
+            let Some((client, start)) = world.nth_region(nth) else { return };
+            world.pager.give_back(client, start).expect("a region to give back");
+            world.model.regions.remove(&(client, start));
+        }
+        Step::Touch(nth, page, write) => {
+            let Some((client, start)) = world.nth_region(nth) else { return };
+            let (_, may) = world.model.regions[&(client, start)];
+            match world.touch(client, start, page, write) {
+                Ok(()) => {}
+                Err(Denial::Access) => assert!(write && may == Access::Read),
+                Err(Denial::Lost | Denial::Memory | Denial::Limit) => {}
+                Err(Denial::Ended) => {}
+                Err(denial) => panic!("a touch was denied: {denial:?}"),
+            }
+        }
+        Step::Pin(nth, page, on) => {
+            let Some((client, start)) = world.nth_region(nth) else { return };
+            let (object, _) = world.model.regions[&(client, start)];
+            let page = page % world.model.objects[object].len();
+            let address = start + page as u64 * abi::PAGE_SIZE;
+            if on {
+                let _ = world.pager.pin(client, address, 2);
+            } else {
+                let _ = world.pager.unpin(client, address, 1);
+            }
+        }
+        Step::PutsFail(count) => world.pager.machine.puts_fail = count,
+        Step::GetsFail(count) => world.pager.machine.gets_fail = count,
+        Step::Forget(client) => {
+            world.pager.forget(client).expect("a client to forget");
+            world.pager.register(client, LIMITS).expect("room for it again");
+            world.forget(client);
+        }
+        Step::Advice(what, client) => {
+            let advice = [Advice::Refuse, Advice::Evict(client), Advice::Kill(client)];
+            world.pager.machine.advice = Some(advice[usize::from(what)]);
+        }
+    }
+    // Those that the policy ended have nothing any more.
+    for client in 1..=CLIENTS {
+        if world.pager.fate(client).expect("known").reason.is_some() {
+            world.pager.forget(client).expect("known");
+            world.pager.register(client, LIMITS).expect("room for it again");
+            world.forget(client);
+        }
+    }
+}
+
+fn play(frames: u32, room: usize, steps: &[Step]) {
+    let mut world = World::new(frames, room);
+    for client in 1..=CLIENTS {
+        world.pager.register(client, LIMITS).expect("room");
+    }
+    for step in steps {
+        carry_out(&mut world, step);
+        if let Err(wrong) = world.pager.audit() {
+            panic!("after {step:?}: {wrong}");
+        }
+    }
+    world.pager.machine.advice = None;
+    world.read_all();
+    for client in 1..=CLIENTS {
+        world.pager.forget(client).expect("known");
+    }
+    world.pager.audit().expect("sound at the end");
+    assert_eq!(world.pager.counts().free, u64::from(frames), "every frame came back");
+    assert!(world.pager.machine.store.is_empty(), "every slot came back");
+    assert!(world.pager.machine.mapped.is_empty(), "nothing is mapped");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// Enough memory for all limits at once.
+    #[test]
+    fn contents_are_kept_within_limits(steps in steps()) {
+        play(20, 1000, &steps);
+    }
+
+    /// Fewer frames than the limits promise, and a store that gets full.
+    #[test]
+    fn contents_are_kept_when_memory_is_short(steps in steps(), frames in 8..14u32, room in 4..30usize) {
+        play(frames, room, &steps);
+    }
+}
+
+fn two_clients(frames: u32, room: usize) -> World {
+    let mut world = World::new(frames, room);
+    for client in 1..=2 {
+        world.pager.register(client, LIMITS).expect("room");
+    }
+    world
+}
+
+fn region(world: &mut World, client: Client, pages: u32) -> u64 {
+    let start = world.pager.anonymous(client, pages, Access::Write).expect("a region");
+    world.model.objects.push(vec![0; pages as usize]);
+    world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Write));
+    start
+}
+
+#[test]
+fn four_times_the_frames_one_may_hold() {
+    let mut world = two_clients(100, 1000);
+    let start = region(&mut world, 1, 24);
+    for round in 0..5 {
+        for page in 0..24 {
+            world.touch(1, start, page * 7 % 24, round != 4).expect("memory");
+        }
+    }
+    let counts = world.pager.counts();
+    assert!(counts.stored >= 24 * 3 && counts.fetched >= 24 * 3, "{counts:?}");
+    assert_eq!(world.pager.account(1).unwrap().frames, 6);
+}
+
+#[test]
+fn what_is_used_stays() {
+    let mut world = two_clients(100, 1000);
+    let start = region(&mut world, 1, 24);
+    for page in 0..6 {
+        world.touch(1, start, page, true).expect("memory");
+    }
+    for page in 6..24 {
+        // Page 0 is used between any two others.
+        world.touch(1, start, 0, false).expect("memory");
+        world.touch(1, start, page, true).expect("memory");
+    }
+    let at = At { client: 1, address: start };
+    assert!(world.pager.machine.mapped.contains_key(&at), "the page that was always used");
+    assert!(world.pager.counts().spared > 0);
+}
+
+#[test]
+fn a_clean_page_is_not_stored_twice() {
+    let mut world = two_clients(100, 1000);
+    let start = region(&mut world, 1, 12);
+    for page in 0..12 {
+        world.touch(1, start, page, true).expect("memory");
+    }
+    for page in 0..12 {
+        world.touch(1, start, page, false).expect("memory");
+    }
+    let stored = world.pager.counts().stored;
+    for page in (0..12).chain(0..12) {
+        world.touch(1, start, page, false).expect("memory");
+    }
+    assert!(world.pager.counts().stored <= stored + 6, "only what had not been stored yet");
+    assert!(world.pager.counts().dropped > 6);
+}
+
+#[test]
+fn a_store_that_takes_nothing_is_no_harm_until_memory_ends() {
+    let mut world = two_clients(100, 0);
+    let start = region(&mut world, 1, 24);
+    for page in 0..6 {
+        world.touch(1, start, page, true).expect("within the limit");
+    }
+    assert_eq!(world.touch(1, start, 6, true), Err(Denial::Limit));
+    assert_eq!(world.pager.machine.asked, 1, "the policy was asked");
+    for page in 0..6 {
+        world.touch(1, start, page, true).expect("what was there is there");
+    }
+    let other = region(&mut world, 2, 2);
+    world.touch(2, other, 0, true).expect("nobody else notices");
+}
+
+#[test]
+fn the_policy_ends_somebody_for_somebody_else() {
+    let mut world = two_clients(8, 0);
+    let (first, second) = (region(&mut world, 1, 6), region(&mut world, 2, 6));
+    for page in 0..6 {
+        world.touch(1, first, page, true).expect("memory");
+    }
+    world.touch(2, second, 0, true).expect("memory");
+    world.touch(2, second, 1, true).expect("memory");
+    assert_eq!(world.touch(2, second, 2, true), Err(Denial::Memory));
+    world.pager.machine.advice = Some(Advice::Kill(1));
+    world.touch(2, second, 2, true).expect("the other one's memory");
+    assert_eq!(world.pager.fault(1, first, Access::Read), Err(Denial::Ended));
+    assert_eq!(world.pager.deny(1, Denial::Ended, first), None);
+    assert_eq!(world.pager.fate(1).unwrap().reason, Some(Denial::Ended));
+    world.pager.machine.advice = Some(Advice::Kill(2));
+    for page in 3..6 {
+        world.touch(2, second, page, true).expect("memory");
+    }
+    let more = world.pager.anonymous(2, 6, Access::Write).unwrap();
+    assert_eq!(world.pager.fault(2, more, Access::Write), Err(Denial::Ended));
+}
+
+#[test]
+fn a_page_that_the_store_does_not_give_back_is_an_error_each_time() {
+    let mut world = two_clients(100, 1000);
+    let start = region(&mut world, 1, 8);
+    for page in 0..8 {
+        world.touch(1, start, page, true).expect("memory");
+    }
+    world.pager.machine.gets_fail = 1;
+    assert_eq!(world.touch(1, start, 0, false), Err(Denial::Lost));
+    world.touch(1, start, 0, false).expect("it was only once");
+    world.pager.on_error(1, 0x1234).unwrap();
+    assert_eq!(world.pager.deny(1, Denial::Lost, start), Some(0x1234));
+    assert_eq!(world.pager.deny(1, Denial::Lost, start), None, "once");
+    assert_eq!(world.pager.fate(1).unwrap().reason, Some(Denial::Lost));
+}
+
+#[test]
+fn limits_are_kept_and_refusals_change_nothing() {
+    let mut world = two_clients(100, 1000);
+    let limits = |frames, pinned, pages| Limits { frames, pinned, pages };
+    assert_eq!(world.pager.register(3, limits(3, 0, 1)), Err(Denial::BadRequest), "too few frames");
+    assert_eq!(world.pager.register(3, limits(6, 3, 1)), Err(Denial::BadRequest), "all frames pinned");
+    assert_eq!(
+        world.pager.register(3, limits(6, 2, 1_000_000)),
+        Err(Denial::Full),
+        "more than there is room for"
+    );
+    assert_eq!(world.pager.register(1, LIMITS), Err(Denial::Full), "the same again");
+    assert_eq!(world.pager.register(0, LIMITS), Err(Denial::BadRequest), "the manager");
+    assert_eq!(world.pager.anonymous(1, 25, Access::Write), Err(Denial::Limit));
+    assert_eq!(world.pager.anonymous(1, 0, Access::Write), Err(Denial::BadRequest));
+    assert_eq!(world.pager.anonymous(9, 1, Access::Write), Err(Denial::NotYou));
+    let start = world.pager.anonymous(1, 4, Access::Read).unwrap();
+    assert_eq!(world.pager.fault(1, start, Access::Write), Err(Denial::Access));
+    assert_eq!(world.pager.fault(1, start, Access::Execute), Err(Denial::Access));
+    assert_eq!(world.pager.fault(1, start + 4 * abi::PAGE_SIZE, Access::Read), Err(Denial::NoRegion));
+    assert_eq!(world.pager.fault(2, start, Access::Read), Err(Denial::NoRegion), "somebody else's");
+    assert_eq!(world.pager.share(1, start, 2, Access::Write), Err(Denial::Access));
+    let key = world.pager.share(1, start, 2, Access::Read).unwrap();
+    assert_eq!(world.pager.attach(1, key), Err(Denial::NotShared), "not with this one");
+    assert_eq!(world.pager.attach(2, key + 1), Err(Denial::NotShared));
+    assert_eq!(world.pager.pin(1, start, 3), Err(Denial::Limit));
+    assert_eq!(world.pager.pin(1, u64::MAX - 5, 3), Err(Denial::NoRegion));
+    world.pager.pin(1, start, 2).unwrap();
+    world.pager.audit().unwrap();
+    let bytes = Bytes { file: 0, first: 0, count: 10 };
+    assert_eq!(world.pager.file(1, bytes, 1, Access::Read, Some(start)), Err(Denial::Occupied));
+    assert_eq!(world.pager.file(1, bytes, 1, Access::Read, Some(start + 5)), Err(Denial::BadRequest));
+    assert_eq!(world.pager.file(1, bytes, 1, Access::Read, Some(0)), Err(Denial::BadRequest));
+    world.pager.file(1, bytes, 1, Access::Execute, Some(0x40_0000)).unwrap();
+    world.pager.fault(1, 0x40_0000, Access::Execute).unwrap();
+    world.pager.audit().unwrap();
+}

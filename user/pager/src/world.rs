@@ -1,0 +1,190 @@
+//! The pager's machine: frames made of its Untyped, the address spaces of its clients, the files of the boot archive,
+//! the store and the policy.
+//!
+//! A frame is mapped here only while it is filled or read, so that it can be executed elsewhere.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{Error, PAGE_LOG2, PAGE_SIZE};
+use pager_core::{At, Bytes, Client, FrameId, Machine, Stored};
+use user_rt::arch::memory;
+use user_rt::archive::Archive;
+use user_rt::cap::{Access, Frame, Group, Handle, VSpace};
+use user_rt::invoke::Pages;
+use user_rt::layout::SHARED_VA;
+use user_rt::paging::{Advice, Denial, FRAMES_TOGETHER, Policy, Question, Store, StoreError, pager_slot};
+use user_rt::spawn::{Many, Nursery, own};
+
+pub struct World {
+    runs: Many,
+    store: Store,
+    policy: Policy,
+    /// The page that the store sees, too; none without a store.
+    window: &'static [AtomicU64],
+    /// What is copied from one frame to another.
+    buffer: Vec<u8>,
+    archive: Option<Archive<'static>>,
+    /// Clients whose address spaces nobody uses any more.
+    gone: u128,
+}
+
+impl World {
+    pub fn new(nursery: &mut Nursery, frames: u32) -> user_rt::Result<World> {
+        let run = u64::from(PAGE_LOG2) | u64::from(FRAMES_TOGETHER) << 8;
+        let runs = nursery.make_many::<Frame>(run, frames.div_ceil(FRAMES_TOGETHER))?;
+        let window = core::iter::once(Frame::at(pager_slot::WINDOW));
+        Ok(World {
+            runs,
+            store: Store::of(&Group::at(pager_slot::STORE)),
+            policy: Policy::of(&Group::at(pager_slot::POLICY)),
+            window: memory::map_words(&own::vspace(), window, SHARED_VA).unwrap_or(&[]),
+            buffer: vec![0; PAGE_SIZE as usize],
+            archive: Archive::new(memory::archive()).ok(),
+            gone: 0,
+        })
+    }
+
+    /// A file's number, and its length.
+    pub fn open(&self, name: &str) -> Option<(u64, u64)> {
+        let found = self.archive.as_ref()?.programs().find(|file| file.name() == name)?;
+        Some((found.channel.into(), found.file.len() as u64))
+    }
+
+    /// The contents of a file by its number.
+    pub fn contents(&self, file: u64) -> Option<&'static [u8]> {
+        Some(self.archive.as_ref()?.programs().find(|found| u64::from(found.channel) == file)?.file)
+    }
+
+    /// Which pages of which frame object it is.
+    fn place(&self, frame: FrameId) -> (Frame, Pages) {
+        let run = Frame::at(self.runs.nth(frame.0 / FRAMES_TOGETHER));
+        (run, Pages { first: (frame.0 % FRAMES_TOGETHER).into(), count: 1 })
+    }
+
+    /// Shows a frame's bytes. It can be shown: the window's page table is there, and nobody else has a frame of the
+    /// pager's executable and in use at once.
+    fn with<R>(&self, frame: FrameId, work: impl FnOnce(&mut [u8]) -> R) -> R {
+        let (run, page) = self.place(frame);
+        memory::with_page(&own::vspace(), &run, page.first, work).expect("a frame that nobody has mapped")
+    }
+
+    fn is_gone(&self, client: Client) -> bool {
+        self.gone >> (client % 128) & 1 != 0
+    }
+
+    /// The address space of a client that is to be served.
+    pub fn comes(&mut self, client: Client) {
+        self.gone &= !(1 << (client % 128));
+    }
+}
+
+fn space(of: At) -> VSpace {
+    VSpace::at(pager_slot::vspace(of.client))
+}
+
+fn denial(refusal: user_rt::Refusal) -> Denial {
+    match refusal.error {
+        Error::NoTables => Denial::NoTables,
+        Error::Mapped => Denial::Occupied,
+        Error::Full => Denial::Full,
+        Error::WriteExecute => Denial::Access,
+        Error::BadAddress | Error::BadArgument => Denial::BadRequest,
+        _ => Denial::Gone,
+    }
+}
+
+/// Tells a page from others: each word counts, and where it is.
+fn sum_of(bytes: &[u8]) -> u64 {
+    bytes.as_chunks().0.iter().fold(0, |sum: u64, word| {
+        (sum.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
+}
+
+impl Machine for World {
+    fn map(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial> {
+        let (run, page) = self.place(frame);
+        space(at).map_pages(&run, at.address, access, page).map_err(denial)
+    }
+
+    fn protect(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial> {
+        let (run, page) = self.place(frame);
+        space(at).protect_pages(&run, at.address, access, page).map_err(denial)
+    }
+
+    fn unmap(&mut self, at: At, frame: FrameId) -> bool {
+        let (run, page) = self.place(frame);
+        match space(at).unmap_pages(&run, at.address, page) {
+            Ok(()) => true,
+            // Whoever took it away there waited, too, until nobody saw it.
+            Err(refusal) if refusal.error == Error::BadAddress => true,
+            Err(_) => self.is_gone(at.client),
+        }
+    }
+
+    fn gone(&mut self, client: Client) {
+        self.gone |= 1 << (client % 128);
+    }
+
+    fn accessed(&mut self, _: At, _: FrameId) -> bool {
+        false
+    }
+
+    fn clear(&mut self, frame: FrameId) {
+        self.with(frame, |bytes| bytes.fill(0));
+    }
+
+    fn copy(&mut self, from: FrameId, to: FrameId) {
+        let mut buffer = core::mem::take(&mut self.buffer);
+        self.with(from, |bytes| buffer.copy_from_slice(bytes));
+        self.with(to, |bytes| bytes.copy_from_slice(&buffer));
+        self.buffer = buffer;
+    }
+
+    fn load(&mut self, bytes: Bytes, frame: FrameId) {
+        let file = self.contents(bytes.file).unwrap_or(&[]);
+        let first = (bytes.first as usize).min(file.len());
+        let part = &file[first..(first + bytes.count as usize).min(file.len())];
+        self.with(frame, |to| {
+            to[..part.len()].copy_from_slice(part);
+            to[part.len()..].fill(0);
+        });
+    }
+
+    fn put(&mut self, frame: FrameId) -> Result<Stored, StoreError> {
+        let window = self.window;
+        if window.is_empty() {
+            return Err(StoreError::NoStore);
+        }
+        let sum = self.with(frame, |bytes| {
+            for (word, from) in window.iter().zip(bytes.as_chunks().0) {
+                word.store(u64::from_le_bytes(*from), Relaxed);
+            }
+            sum_of(bytes)
+        });
+        Ok(Stored { slot: self.store.put()?, sum })
+    }
+
+    fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError> {
+        self.store.get(stored.slot)?;
+        let window = self.window;
+        let sum = self.with(frame, |bytes| {
+            for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(window) {
+                *to = word.load(Relaxed).to_le_bytes();
+            }
+            sum_of(bytes)
+        });
+        if sum == stored.sum { Ok(()) } else { Err(StoreError::Failed) }
+    }
+
+    fn free(&mut self, stored: Stored) {
+        // A store that is no more keeps nothing either.
+        let _ = self.store.free(stored.slot);
+    }
+
+    fn advise(&mut self, question: &Question<'_>) -> Advice {
+        self.policy.ask(question)
+    }
+}

@@ -1,0 +1,120 @@
+//! What the manager of a pager asks: whoever started it, and its clients.
+
+use super::client::{ask, ask_with_words};
+use super::{Denial, Request, SERVER};
+use crate::cap::{Access, Exposure, Group};
+use crate::utcb;
+
+/// A pager, as its manager sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manager(Exposure);
+
+/// What a client may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Frames at a time.
+    pub frames: u32,
+    /// Of these, pinned.
+    pub pinned: u32,
+    /// Pages of all its regions, in memory or not.
+    pub pages: u32,
+}
+
+/// Why a client was ended, and where it faulted then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fate {
+    pub reason: Option<Denial>,
+    pub address: u64,
+    pub faults: u64,
+}
+
+macro_rules! counts {
+    ($($(#[doc = $doc:expr])* $name:ident,)*) => {
+        /// Figures of a pager.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct Counts { $($(#[doc = $doc])* pub $name: u64,)* }
+
+        impl Counts {
+            pub const WORDS: usize = [$(stringify!($name),)*].len();
+            pub const NAMES: [&'static str; Self::WORDS] = [$(stringify!($name),)*];
+
+            pub const fn words(&self) -> [u64; Self::WORDS] {
+                [$(self.$name,)*]
+            }
+
+            pub const fn of_words(words: [u64; Self::WORDS]) -> Counts {
+                let [$($name,)*] = words;
+                Counts { $($name,)* }
+            }
+        }
+    };
+}
+
+counts! {
+    /// Faults taken, and those of them that were not served.
+    faults,
+    denied,
+    /// Pages made of zeroes, read from files, copied because one side wrote.
+    zeroed,
+    loaded,
+    copied,
+    /// Pages put into the store and got back; pages given up whose contents were elsewhere, too.
+    stored,
+    fetched,
+    dropped,
+    /// What the store refused to take, and what it could not give back.
+    refused,
+    lost,
+    /// Times the policy was asked, and clients that it ended.
+    asked,
+    ended,
+    /// Pages that were kept because they had been used.
+    spared,
+    /// Frames that there are, that are free, and that were given up because somebody may still see them.
+    frames,
+    free,
+    leaked,
+}
+
+impl Manager {
+    pub fn of(group: &Group) -> Manager {
+        Manager(group.exposure(SERVER))
+    }
+
+    /// Admits a client, whose address space is in the pager's slot for it.
+    pub fn register(self, client: u16, limits: Limits) -> Result<(), Denial> {
+        let frames = u64::from(limits.frames) | u64::from(limits.pinned) << 32;
+        ask(self.0, Request::Register, [u64::from(client), frames, u64::from(limits.pages), 0]).map(|_| ())
+    }
+
+    pub fn forget(self, client: u16) -> Result<(), Denial> {
+        ask(self.0, Request::Forget, [u64::from(client), 0, 0, 0]).map(|_| ())
+    }
+
+    pub fn fate(self, client: u16) -> Result<Fate, Denial> {
+        let [reason, address, faults, _] = ask(self.0, Request::Fate, [u64::from(client), 0, 0, 0])?;
+        Ok(Fate { reason: Denial::from_raw(reason as u32), address, faults })
+    }
+
+    pub fn counts(self) -> Result<Counts, Denial> {
+        ask(self.0, Request::Counts, [0; 4])?;
+        let words = utcb::current().message();
+        let word = |index: usize| words[index].load(core::sync::atomic::Ordering::Relaxed);
+        Ok(Counts::of_words(core::array::from_fn(word)))
+    }
+
+    /// Puts a file's bytes, and zeroes behind them, at an address of a client.
+    pub fn place(
+        self,
+        client: u16,
+        address: u64,
+        (file, first, bytes): (u64, u64, u64),
+        pages: u64,
+        access: Access,
+    ) -> Result<(), Denial> {
+        let regs = [file, first, bytes, pages | access.bits() << 32];
+        ask_with_words(self.0, Request::Place, regs, &[u64::from(client), address]).map(|_| ())
+    }
+}
+
+const _: () = assert!(Counts::WORDS <= abi::MSG_UTCB_WORDS);

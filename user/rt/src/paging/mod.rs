@@ -1,0 +1,297 @@
+//! What pagers, paging stores and out-of-memory policies say to each other and to their clients. The programs are
+//! `user/pager`, `user/store` and `user/oom`; the book's chapter on the pager has the whole.
+//!
+//! ```text
+//!   client ──fault, request──▶ pager ──put, get, free──▶ store
+//!                                │
+//!   manager ──register, …──▶     └──────ask────────────▶ policy
+//! ```
+//!
+//! All of them are calls, answered at once. Who calls is told by the *custom bits* of the caller's member record,
+//! which whoever added it chose and nobody can forge: 0 is the manager, others are clients. So a member record is the
+//! capability of an account: to hold memory up to that account's limits.
+
+mod client;
+mod manager;
+mod oom;
+mod start;
+mod store;
+
+pub use client::{Account, Pager, Region};
+pub use manager::{Counts, Fate, Limits, Manager};
+pub use oom::{Advice, HOLDERS_MAX, Holder, Policy, Question, Shortage, advise, question};
+pub use start::{Service, ServiceSpec, connect_policy, connect_store, entrust, pager, policy, store};
+pub use store::{Faulty, Store, StoreCounts, StoreError, StoreRequest};
+
+use abi::Cap;
+
+use crate::cap::Access;
+use crate::layout::FREE_SLOTS;
+
+/// Exposure of the pager, the store, the policy in the group of each.
+pub const SERVER: u32 = 0;
+/// Custom bits of whoever registers clients with a pager and sets up a store.
+pub const MANAGER: u16 = 0;
+/// Clients of a pager: 1 to this.
+pub const CLIENTS_MAX: u16 = 64;
+/// Pagers of a store: 1 to this.
+pub const PAGERS_MAX: u16 = 4;
+
+/// Slots of a pager's CSpace that its maker fills.
+pub mod pager_slot {
+    use super::*;
+    use crate::layout::slot;
+
+    /// The store's group, and the policy's.
+    pub const STORE: Cap = slot::GROUPS;
+    pub const POLICY: Cap = Cap(slot::GROUPS.0 + 1);
+    /// The page that it shares with the store.
+    pub const WINDOW: Cap = Cap(slot::GROUPS.0 + 2);
+
+    /// The address space of a client.
+    pub const fn vspace(client: u16) -> Cap {
+        Cap(FREE_SLOTS + client as u32)
+    }
+
+    /// The first that is the pager's own.
+    pub const FREE: u32 = FREE_SLOTS + CLIENTS_MAX as u32 + 1;
+}
+
+/// What a pager is told when it is started: its main function's argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PagerSetup {
+    /// Frames that it makes of its Untyped and serves its clients from.
+    pub frames: u32,
+    /// Pages of its heap, of which [`HEAP_PER_PAGE`] bytes are needed for each page that clients' limits promise.
+    pub heap_pages: u16,
+    /// Its heap comes from a pager of its own.
+    pub paged: bool,
+}
+
+/// Heap that a pager needs for a page of a client's regions.
+pub const HEAP_PER_PAGE: u64 = 768;
+/// A pager makes so many frames at a time.
+pub const FRAMES_TOGETHER: u32 = 64;
+
+impl PagerSetup {
+    pub const fn argument(self) -> u64 {
+        self.frames as u64 | (self.heap_pages as u64) << 32 | (self.paged as u64) << 48
+    }
+
+    pub const fn of_argument(argument: u64) -> PagerSetup {
+        let heap_pages = (argument >> 32) as u16;
+        PagerSetup { frames: argument as u32, heap_pages, paged: argument >> 48 & 1 != 0 }
+    }
+
+    /// Pages of regions that its heap is enough for.
+    pub const fn capacity(self) -> u32 {
+        (self.heap_pages as u64 * abi::PAGE_SIZE / HEAP_PER_PAGE) as u32
+    }
+}
+
+/// What a store is told: its main function's argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreSetup {
+    /// Pages that it keeps.
+    pub slots: u32,
+    /// Pagers that use it, and have a window each.
+    pub pagers: u16,
+}
+
+impl StoreSetup {
+    pub const fn argument(self) -> u64 {
+        self.slots as u64 | (self.pagers as u64) << 32
+    }
+
+    pub const fn of_argument(argument: u64) -> StoreSetup {
+        StoreSetup { slots: argument as u32, pagers: (argument >> 32) as u16 }
+    }
+}
+
+/// Slots of a store's CSpace that its maker fills: the page that it shares with a pager.
+pub const fn store_window(pager: u16) -> Cap {
+    Cap(FREE_SLOTS + pager as u32)
+}
+
+/// The first slot that is the store's own.
+pub const STORE_FREE_SLOT: u32 = FREE_SLOTS + PAGERS_MAX as u32 + 1;
+
+/// Where a pager puts regions that do not say where they want to be.
+pub const REGIONS_VA: u64 = 0x1_0000_0000;
+pub const REGIONS_END: u64 = 0x10_0000_0000;
+
+macro_rules! numbered {
+    ($($(#[doc = $outer:expr])* $name:ident { $($(#[doc = $doc:expr])* $value:ident = $number:literal;)* })*) => {$(
+        $(#[doc = $outer])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum $name { $($(#[doc = $doc])* $value = $number,)* }
+
+        impl $name {
+            pub const ALL: &'static [$name] = &[$($name::$value,)*];
+
+            /// By its number; `None` where there is no such.
+            pub fn from_raw(raw: u32) -> Option<$name> {
+                Self::ALL.iter().copied().find(|one| *one as u32 == raw)
+            }
+        }
+    )*};
+}
+pub(crate) use numbered;
+
+numbered! {
+    /// What is asked of a pager: the label. Registers are numbered from 0; "access" is 0 read, 1 write, 2 execute.
+    Request {
+        /// A region of zeroes. 0: pages; 1: access. Out: 0: its address.
+        Anonymous = 1;
+        /// Find a file of the boot archive. UTCB words: the name, padded with zeroes. Out: 0: number; 1: bytes.
+        Open = 2;
+        /// A region with a file's bytes, and zeroes behind them; a writable one is the client's own. 0: file; 1: first
+        /// byte; 2: bytes; 3: pages, plus the access in the upper half. Out: 0: its address.
+        File = 3;
+        /// A region with what another one has now; pages are copied when one side writes. 0: address. Out: 0: its
+        /// address.
+        Clone = 4;
+        /// Let another client attach a region. 0: address; 1: client; 2: access. Out: 0: the key to attach it with.
+        Share = 5;
+        /// A view of a region that somebody shares. 0: key. Out: 0: its address; 1: pages.
+        Attach = 6;
+        /// Give a region back. 0: address.
+        Drop = 7;
+        /// Bring pages in and keep them. 0: address; 1: pages.
+        Pin = 8;
+        /// Let them go again. 0: address; 1: pages.
+        Unpin = 9;
+        /// Where the next fault that cannot be served is to continue, once, with its reason in RDI and the address in
+        /// RSI; 0: the process is torn down. 0: address.
+        OnError = 10;
+        /// What the account holds. Out: 0: frames held; 1: frames it may hold; 2: pages of all regions; 3: faults.
+        Account = 11;
+        /// Manager: admit a client, whose address space is in the pager's slot. 0: client; 1: frames, plus pinned ones
+        /// in the upper half; 2: pages of all its regions.
+        Register = 64;
+        /// Manager: a client is no more; its memory is free. 0: client.
+        Forget = 65;
+        /// Manager: why a client was ended. 0: client. Out: 0: the [`Denial`], 0 for none; 1: the address; 2: faults.
+        Fate = 66;
+        /// Manager: figures. Out: UTCB words, as in [`Counts`].
+        Counts = 67;
+        /// Manager: a region of a file at a place in a client, as File has it in its registers; UTCB words: client,
+        /// address.
+        Place = 68;
+    }
+
+    /// Why a pager does not do what was asked: the label of its answer, and what a client's error handler is told.
+    Denial {
+        /// There is no such request, or an argument is out of range.
+        BadRequest = 1;
+        /// The caller is not registered, or may not ask this.
+        NotYou = 2;
+        /// No region is there.
+        NoRegion = 3;
+        /// The region does not allow this access.
+        Access = 4;
+        /// The paging store lost the page, or gave back something else.
+        Lost = 5;
+        /// The account's limit.
+        Limit = 6;
+        /// There is no memory, and the policy said no.
+        Memory = 7;
+        /// The client was ended to make room.
+        Ended = 8;
+        /// No such file.
+        NoFile = 9;
+        /// No such key, or it is not shared with the caller.
+        NotShared = 10;
+        /// Something is mapped there that the pager did not map, or another region is there.
+        Occupied = 11;
+        /// The address space has no page table left.
+        NoTables = 12;
+        /// The address space is no more.
+        Gone = 13;
+        /// The same client again, or more than there is room for.
+        Full = 14;
+        /// The fault is none of memory.
+        NotMemory = 15;
+        /// The pager could not be reached, or did not answer.
+        NoPager = 16;
+    }
+}
+
+/// An access as it is in a request.
+pub fn access_from(raw: u64) -> Option<Access> {
+    [Access::Read, Access::Write, Access::Execute].into_iter().find(|access| access.bits() == raw)
+}
+
+impl core::fmt::Display for Denial {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl core::error::Error for Denial {}
+
+/// Longest name of a file.
+pub const NAME_MAX: usize = 32;
+/// Words that it takes.
+pub const NAME_WORDS: usize = NAME_MAX / 8;
+
+/// A name as words; `None` where it is too long.
+pub fn name_words(name: &str) -> Option<[u64; NAME_WORDS]> {
+    let mut bytes = [0; NAME_MAX];
+    bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+    let mut words = [0; NAME_WORDS];
+    for (word, chunk) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    Some(words)
+}
+
+/// The name that words hold.
+pub fn words_name(words: [u64; NAME_WORDS]) -> ([u8; NAME_MAX], usize) {
+    let mut bytes = [0; NAME_MAX];
+    for (chunk, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+        *chunk = word.to_le_bytes();
+    }
+    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(NAME_MAX);
+    (bytes, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_their_words() {
+        for name in ["", "init", "exactly-thirty-two-bytes-of-name"] {
+            let (bytes, length) = words_name(name_words(name).unwrap());
+            assert_eq!(&bytes[..length], name.as_bytes());
+        }
+        assert!(name_words("this name has more than thirty-two bytes").is_none());
+    }
+
+    #[test]
+    fn setups_survive_their_arguments() {
+        for setup in [
+            PagerSetup { frames: 4096, heap_pages: 512, paged: true },
+            PagerSetup { frames: u32::MAX, heap_pages: u16::MAX, paged: false },
+        ] {
+            assert_eq!(PagerSetup::of_argument(setup.argument()), setup);
+        }
+        let setup = StoreSetup { slots: 1 << 20, pagers: 3 };
+        assert_eq!(StoreSetup::of_argument(setup.argument()), setup);
+    }
+
+    #[test]
+    fn numbers_round_trip() {
+        for &request in Request::ALL {
+            assert_eq!(Request::from_raw(request as u32), Some(request));
+        }
+        for &denial in Denial::ALL {
+            assert_eq!(Denial::from_raw(denial as u32), Some(denial));
+        }
+        assert_eq!(Denial::from_raw(0), None, "no denial is success");
+        assert_eq!(access_from(3), None);
+        assert_eq!(access_from(2), Some(Access::Execute));
+    }
+}
