@@ -45,6 +45,8 @@ pub enum Step {
     Trace,
     /// Short stress runs, replayed where the mode can
     Stress,
+    /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers that are killed
+    Paging,
     /// icount figures against the baseline
     Bench,
     /// The kernel tests on Bochs, if it is there
@@ -53,6 +55,8 @@ pub enum Step {
 
 /// Time limit of one boot with kernel tests.
 pub const GUEST_LIMIT: Duration = Duration::from_secs(300);
+/// Time limit of one boot with the pager's scenarios.
+const PAGING_LIMIT: Duration = Duration::from_secs(120);
 const BOCHS_LIMIT: Duration = Duration::from_secs(300);
 /// Messages of a stress run in the suite.
 const STRESS_MESSAGES: u64 = 20_000;
@@ -107,6 +111,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Gdb => gdbtest::run(lab),
         Step::Trace => tracetest::run(lab),
         Step::Stress => stress_runs(lab),
+        Step::Paging => paging_runs(lab),
         Step::Bench => figures(lab, &wanted.bench),
         Step::Bochs => bochs_tests(lab),
     }
@@ -194,6 +199,24 @@ pub fn judge(lab: &Lab, session: &Session) -> Tally {
         session.elapsed.as_secs_f32()
     ));
     tally
+}
+
+/// Every scenario of the pager, on each number of CPUs.
+fn paging_runs(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for cpus in CPUS {
+        let job = Job {
+            label: format!("paging-{cpus}"),
+            variant: String::new(),
+            command_line: "run=paging".to_owned(),
+            mode: Mode::Tcg,
+            cpus,
+            counted: None,
+            limit: PAGING_LIMIT,
+        };
+        sum += judge(lab, &lab.run(&job)?);
+    }
+    Ok(sum)
 }
 
 /// The kernel tests of the export itself, then the games.

@@ -1,0 +1,64 @@
+//! Programs whose memory a pager serves: larger than what they may hold, with a store that fails, with pagers and
+//! programs that are killed in the middle of a fault. Every word that a worker reads is compared with what it wrote.
+//!
+//! [`stage`] makes processes: pagers, a store, a policy, workers. [`worker`] and [`kinds`]: what workers do.
+//! [`scenarios`]: what happens to them, and what must come of it. [`block`]: words that they share with this program.
+//!
+//! Options: `only=` a part of a scenario's name; `rounds=` how often all of them are run, each time with other seeds.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+mod block;
+mod kinds;
+mod scenarios;
+mod stage;
+mod worker;
+
+use user_rt::spawn::{Nursery, own};
+use user_rt::{boot, heap, report, supervisor};
+
+use stage::Stage;
+
+user_rt::program!(begin);
+
+const HEAP_PAGES: u32 = 16;
+
+fn begin(_: u64) -> ! {
+    let mut nursery = Nursery::of_program(0);
+    let ready = heap::add(&own::vspace(), &mut nursery, HEAP_PAGES).map_err(stage::Failure::from);
+    let cpus = boot::facts().cpus.max(1) as u32;
+    let (passed, failed) = match ready.and_then(|()| Stage::new(&mut nursery, cpus)) {
+        Ok(mut stage) => run(&mut stage),
+        Err(failure) => {
+            report!("error paging: {failure}");
+            (0, 1)
+        }
+    };
+    report!("done passed={passed} failed={failed}");
+    supervisor::finish(passed, failed)
+}
+
+fn run(stage: &mut Stage<'_>) -> (u64, u64) {
+    let options = boot::options();
+    let wanted = options.value("only").unwrap_or("");
+    let (mut passed, mut failed) = (0, 0);
+    for (name, scenario) in scenarios::ALL.iter().filter(|(name, _)| name.contains(wanted)) {
+        let outcome = scenario(stage);
+        let outcome = outcome.and_then(|()| stage.reset());
+        match outcome {
+            Ok(()) => {
+                report!("test name=paging::{name} ok");
+                passed += 1;
+            }
+            Err(failure) => {
+                report!("test name=paging::{name} FAILED {failure}");
+                failed += 1;
+                if stage.reset().is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    (passed, failed)
+}

@@ -1,0 +1,320 @@
+//! What happens to workers, and what must come of it.
+
+use abi::{PAGE_SIZE, TaskId};
+use user_rt::paging::{Denial, Faulty, Limits};
+use user_rt::spawn::end;
+use user_rt::{boot, report, supervisor};
+
+use crate::block::{Block, Word};
+use crate::expect;
+use crate::stage::{End, Failure, Result, SECOND, STORE_SLOTS, Stage, System, Task, outcome, tell};
+use crate::worker::{Job, Outcome, random_result, sort_result};
+
+type Scenario = fn(&mut Stage<'_>) -> Result;
+
+pub const ALL: &[(&str, Scenario)] = &[
+    ("four_times_the_frames", four_times_the_frames),
+    ("everything_once", everything_once),
+    ("heap_from_the_pager", heap_from_the_pager),
+    ("the_store_fails", the_store_fails),
+    ("the_store_lies_to_the_careless", the_store_lies_to_the_careless),
+    ("killed_in_a_fault", killed_in_a_fault),
+    ("the_pager_is_killed_in_a_fault", the_pager_is_killed_in_a_fault),
+    ("the_store_is_killed", the_store_is_killed),
+    ("memory_runs_out", memory_runs_out),
+    ("a_second_pager", a_second_pager),
+];
+
+const FRAMES: u32 = 24;
+/// Four times as many pages as frames.
+const PAGES: u32 = 4 * FRAMES;
+const LIMITS: Limits = Limits { frames: FRAMES, pinned: 4, pages: 4 * PAGES };
+/// Frames that the pager has, unless they are to run out.
+const PLENTY: u32 = 512;
+
+fn task(job: Job, cpu: u32) -> Task {
+    Task { job, cpu, pages: PAGES.into(), amount: 1_500, limits: LIMITS }
+}
+
+/// Waits for a worker and fails unless it came to the right result.
+fn expect_right(system: &System, number: usize, result: Option<u64>) -> Result {
+    let ended = system.end(number);
+    expect!(ended == End::Finished, "worker {number} is {ended:?}; {}", tell(number));
+    expect!(outcome(number) == Some(Outcome::Right), "{}", tell(number));
+    let found = Block::at(number as u32).get(Word::Result);
+    expect!(
+        result.is_none_or(|wanted| wanted == found),
+        "worker {number} worked out {found:#x}, not {result:x?}"
+    );
+    Ok(())
+}
+
+fn random_of(number: usize, pages: u32) -> u64 {
+    random_result(Block::at(number as u32).get(Word::Seed), pages as usize, task(Job::Random, 0).amount)
+}
+
+fn tell_counts(system: &System, what: &str) -> Result {
+    let counts = system.counts()?;
+    let checked: u64 =
+        (0..system.workers.len()).map(|number| Block::at(number as u32).get(Word::Checked)).sum();
+    report!(
+        "note paging: {what}: {} faults, {} pages stored, {} fetched, {} dropped clean, {} spared; {checked} words checked",
+        counts.faults,
+        counts.stored,
+        counts.fetched,
+        counts.dropped,
+        counts.spared
+    );
+    Ok(())
+}
+
+/// Workers whose memory is four times what they may hold work out the right results, and hold no more.
+fn four_times_the_frames(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    let jobs = [Job::Random, Job::Sort, Job::Random, Job::Random];
+    for (cpu, job) in (0..).zip(jobs) {
+        stage.worker(&mut system, None, &task(job, cpu))?;
+    }
+    for (number, job) in jobs.into_iter().enumerate() {
+        let result = match job {
+            Job::Sort => sort_result(Block::at(number as u32).get(Word::Seed), PAGES as usize),
+            _ => random_of(number, PAGES),
+        };
+        expect_right(&system, number, Some(result))?;
+    }
+    tell_counts(&system, "four times the frames")?;
+    let counts = system.counts()?;
+    expect!(counts.fetched > 4 * u64::from(PAGES), "only {} pages were fetched", counts.fetched);
+    let held = counts.frames - counts.free;
+    expect!(held <= 4 * u64::from(FRAMES), "{held} frames are held by four who may hold {FRAMES} each");
+    expect!(counts.denied + counts.leaked + counts.lost == 0, "{counts:?}");
+    // What they held comes back.
+    for worker in &system.workers {
+        end(&worker.first.task)?;
+        system.manager.forget(worker.client)?;
+    }
+    let counts = system.counts()?;
+    expect!(counts.free == counts.frames, "{} of {} frames came back", counts.free, counts.frames);
+    let used = system.store().counts()?.used;
+    expect!(used == 0, "{used} slots of the store are still used");
+    Ok(())
+}
+
+/// Clones, files, pins, limits, views: each thing once, with less memory than it takes.
+fn everything_once(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    stage.worker(&mut system, None, &task(Job::Kinds, 0))?;
+    stage.worker(&mut system, None, &task(Job::View, 1))?;
+    expect_right(&system, 0, None)?;
+    expect_right(&system, 1, None)?;
+    tell_counts(&system, "everything once")?;
+    let counts = system.counts()?;
+    expect!(counts.copied > 0 && counts.loaded > 0 && counts.dropped > 0, "{counts:?}");
+    Ok(())
+}
+
+/// The runtime's heap, served by the pager.
+fn heap_from_the_pager(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    stage.worker(&mut system, None, &task(Job::Heap, 1))?;
+    let words = u64::from(PAGES) * PAGE_SIZE / 8 * 3 / 4 / 512;
+    expect_right(&system, 0, Some(random_of(0, words as u32)))
+}
+
+/// A store that fails at random: who loses a page is told, nobody else notices. What it will not take is kept.
+fn the_store_fails(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    let at_most = 2;
+    let faulty = Faulty { gets: 4, spoiled: 4, puts: 200, seed: 5, at_most, ..Faulty::default() };
+    system.store().fail(faulty)?;
+    for cpu in 0..4 {
+        stage.worker(&mut system, None, &task(Job::Random, cpu))?;
+    }
+    let mut denied = 0;
+    for number in 0..4 {
+        let ended = system.end(number);
+        expect!(ended == End::Finished, "worker {number} is {ended:?}; {}", tell(number));
+        if outcome(number) == Some(Outcome::Denied) {
+            let why = Block::at(number as u32).get(Word::Why);
+            expect!(why == Denial::Lost as u64, "{}", tell(number));
+            denied += 1;
+        } else {
+            expect_right(&system, number, Some(random_of(number, PAGES)))?;
+        }
+    }
+    let failed = system.store().counts()?;
+    report!(
+        "note paging: the store failed {} gets and {} puts: {denied} workers were told, {} finished",
+        failed.gets_failed,
+        failed.puts_failed,
+        4 - denied
+    );
+    expect!(failed.gets_failed == at_most && denied == at_most, "{denied} were told of {failed:?}");
+    expect!(failed.puts_failed > 10, "{failed:?}");
+    expect!(system.counts()?.lost == at_most, "{:?}", system.counts()?);
+    Ok(())
+}
+
+/// A store that gives back something else, and workers without an error handler: they end, and it is known why.
+fn the_store_lies_to_the_careless(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    system.store().fail(Faulty { spoiled: 20, seed: 3, at_most: 1, ..Faulty::default() })?;
+    for cpu in 0..3 {
+        stage.worker(&mut system, None, &task(Job::Careless, cpu))?;
+    }
+    let mut dead = 0;
+    for number in 0..3 {
+        let fate = match system.end(number) {
+            End::Stuck => return Err(Failure(tell(number))),
+            End::Dead => {
+                dead += 1;
+                let fate = system.manager.fate(system.workers[number].client)?;
+                supervisor::say_lost(
+                    system.workers[number].first.id,
+                    fate.reason.map_or(0, |why| why as u64),
+                    fate.address,
+                )?;
+                fate.reason
+            }
+            End::Finished => {
+                expect_right(&system, number, Some(random_of(number, PAGES)))?;
+                None
+            }
+        };
+        expect!(matches!(fate, None | Some(Denial::Lost)), "worker {number} ended by {fate:?}");
+    }
+    expect!(dead == 1, "{dead} workers ended because the store lied once");
+    Ok(())
+}
+
+/// Ticks that make it all but certain that a worker which goes through its memory is in a fault.
+fn slow() -> u64 {
+    boot::facts().tsc_hz / 500
+}
+
+fn tell_process_1(id: TaskId) -> Result {
+    Ok(supervisor::say_lost(id, 0, 0)?)
+}
+
+/// Clients that are killed while the pager serves their faults: it goes on with the others, and has their memory back.
+fn killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    for cpu in 0..3 {
+        stage.worker(&mut system, None, &task(Job::Churn, cpu))?;
+    }
+    stage.worker(&mut system, None, &task(Job::Random, 3))?;
+    while (0..3).any(|number| Block::at(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
+        stage.wait(slow() / 10);
+    }
+    system.store().fail(Faulty { delay: slow(), ..Faulty::default() })?;
+    stage.wait(3 * slow());
+    for number in 0..3 {
+        expect!(outcome(number) == Some(Outcome::Running), "{}", tell(number));
+        let worker = &system.workers[number];
+        if number == 2 {
+            // Its last capability: all of its process goes first, the pager is told after.
+            end(&worker.first.task)?;
+        } else {
+            worker.first.task.kill()?;
+        }
+        let ended = system.end(number);
+        expect!(ended == End::Dead, "worker {number} is {ended:?} after it was killed");
+        tell_process_1(worker.first.id)?;
+        system.manager.forget(worker.client)?;
+    }
+    system.store().fail(Faulty::default())?;
+    expect_right(&system, 3, Some(random_of(3, PAGES)))?;
+    system.manager.forget(system.workers[3].client)?;
+    let counts = system.counts()?;
+    expect!(counts.free == counts.frames, "{} of {} frames came back", counts.free, counts.frames);
+    Ok(())
+}
+
+/// The pager is killed while faults wait for it: every client ends, nobody is stuck, the store is as it was.
+fn the_pager_is_killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    for cpu in 0..4 {
+        stage.worker(&mut system, None, &task(Job::Churn, cpu))?;
+    }
+    while (0..4).any(|number| Block::at(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
+        stage.wait(slow() / 10);
+    }
+    system.store().fail(Faulty { delay: slow(), ..Faulty::default() })?;
+    stage.wait(3 * slow());
+    system.pager.first.task.kill()?;
+    tell_process_1(system.pager.first.id)?;
+    for number in 0..4 {
+        let ended = system.end(number);
+        expect!(ended == End::Dead, "worker {number} is {ended:?} after its pager was killed");
+        tell_process_1(system.workers[number].first.id)?;
+    }
+    expect!(system.store().counts()?.used > 0, "the store lives");
+    expect!(system.manager.counts() == Err(Denial::NoPager), "the pager lives");
+    Ok(())
+}
+
+/// The store is killed: clients get errors where their pages were, the pager serves what needs no store.
+fn the_store_is_killed(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    for cpu in 0..2 {
+        stage.worker(&mut system, None, &task(Job::Churn, cpu))?;
+    }
+    while (0..2).any(|number| Block::at(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
+        stage.wait(slow() / 10);
+    }
+    system.kill_store()?;
+    for number in 0..2 {
+        let ended = system.end(number);
+        expect!(ended == End::Finished, "worker {number} is {ended:?}; {}", tell(number));
+        let why = Denial::from_raw(Block::at(number as u32).get(Word::Why) as u32);
+        let told = matches!(why, Some(Denial::Lost | Denial::Limit));
+        expect!(outcome(number) == Some(Outcome::Denied) && told, "{}", tell(number));
+    }
+    let small = Task { pages: u64::from(FRAMES) / 2, ..task(Job::Hoard, 0) };
+    stage.worker(&mut system, None, &small)?;
+    expect_right(&system, 2, None)
+}
+
+/// More is promised than there is: the policy ends the largest for a smaller one; who is as large as it is refused.
+fn memory_runs_out(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(64, 0)?;
+    let limits = |frames| Limits { frames, pinned: 0, pages: 200 };
+    let hoard = |pages: u32, cpu| Task { pages: pages.into(), limits: limits(100), ..task(Job::Hoard, cpu) };
+    stage.worker(&mut system, None, &hoard(60, 0))?;
+    expect_right(&system, 0, None)?;
+    stage.worker(&mut system, None, &hoard(20, 1))?;
+    expect_right(&system, 1, None)?;
+    let counts = system.counts()?;
+    expect!(counts.ended == 1 && counts.asked >= 1, "the policy was asked {} times", counts.asked);
+    expect!(system.manager.fate(1)?.reason == Some(Denial::Ended), "the largest was ended");
+    stage.worker(&mut system, None, &hoard(60, 2))?;
+    let ended = system.end(2);
+    expect!(ended == End::Finished && outcome(2) == Some(Outcome::Denied), "{}", tell(2));
+    let why = Block::at(2).get(Word::Why);
+    expect!(why == Denial::Memory as u64, "{}", tell(2));
+    expect!(system.manager.fate(2)?.reason.is_none(), "the smaller one was left alone");
+    Ok(())
+}
+
+/// A pager whose own heap another one serves, with fewer frames than that takes: its client knows nothing of the
+/// first, nor the first of it.
+fn a_second_pager(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    let (second, manager) = stage.second_pager(&system, 64)?;
+    stage.worker(&mut system, Some((&second, manager)), &task(Job::Random, 1))?;
+    stage.worker(&mut system, None, &task(Job::Random, 3))?;
+    expect_right(&system, 0, Some(random_of(0, PAGES)))?;
+    expect_right(&system, 1, Some(random_of(1, PAGES)))?;
+    expect!(system.manager.fate(1) == Err(Denial::NotYou), "the first pager knows the second one's client");
+    let (of_heap, of_client) = (system.manager.fate(SECOND)?.faults, manager.fate(1)?.faults);
+    report!("note paging: {of_client} faults at the second pager, {of_heap} of its own at the first");
+    expect!(of_client > u64::from(PAGES) && of_heap > 20, "{of_client} and {of_heap} faults");
+    // With the second pager goes its client, and nobody else.
+    stage.worker(&mut system, Some((&second, manager)), &task(Job::Churn, 0))?;
+    stage.worker(&mut system, None, &task(Job::Random, 2))?;
+    stage.wait(slow());
+    second.first.task.kill()?;
+    let ended = system.end(2);
+    expect!(ended == End::Dead, "the client of a killed pager is {ended:?}");
+    expect_right(&system, 3, Some(random_of(3, PAGES)))
+}
