@@ -333,6 +333,14 @@ syscalls! {
     /// Rights: DUMP.
     /// Errors: NotBuilt, BadArgument.
     MachineAttempt = 47;
+    /// Read and clear the accessed bits of mapped pages of a frame. A hint: no CPU is told, and one that still remembers a
+    /// translation does not note the next use. All pages are looked at or none.
+    ///
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r9 = first page; r10 = how many, as in Map, 64 at most. Out: rdi =
+    /// which were used, bit 0 the first; rsi = which were written since they were mapped, which is not cleared.
+    /// Rights: MAP of both.
+    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped).
+    Accessed = 48;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -25,6 +25,9 @@ pub const LEVELS: u32 = 4;
 const PRESENT: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
+/// Set by the hardware: the entry was used, and written through.
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 /// The kernel's own, in an entry: memory that no Frame stands for, so in no list.
 pub const PLAIN: u64 = 1 << 9;
@@ -61,6 +64,20 @@ impl Pte {
 
     pub const fn is_present(self) -> bool {
         self.0 & PRESENT != 0
+    }
+
+    pub const fn is_accessed(self) -> bool {
+        self.0 & ACCESSED != 0
+    }
+
+    pub const fn is_dirty(self) -> bool {
+        self.0 & DIRTY != 0
+    }
+
+    /// As the hardware leaves it after a use: for machines of tests.
+    #[must_use]
+    pub const fn used(self, written: bool) -> Pte {
+        Pte(self.0 | ACCESSED | if written { DIRTY } else { 0 })
     }
 
     pub const fn is_plain(self) -> bool {
@@ -116,6 +133,11 @@ impl Entry {
     #[inline(always)]
     pub fn store(&self, entry: Pte) {
         self.0.store(to_hardware(entry), Ordering::Release);
+    }
+
+    /// Clears the accessed bit; the entry as it was.
+    pub fn take_accessed(&self) -> Pte {
+        from_hardware(self.0.fetch_and(!ACCESSED, Ordering::AcqRel))
     }
 
     /// Changes an entry; what the hardware sets meanwhile stays.

@@ -170,6 +170,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::SchedInfo => self.sched_info(me, args.cap()),
             Op::NotificationBind => self.notification_bind(me, args.cap(), args.cap1()),
             Op::Protect => self.protect(me).map(|()| Answer::DONE),
+            Op::Accessed => self.accessed(me),
             Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
             Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
             Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),

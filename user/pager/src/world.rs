@@ -128,8 +128,9 @@ impl Machine for World {
         self.gone |= 1 << (client % 128);
     }
 
-    fn accessed(&mut self, _: At, _: FrameId) -> bool {
-        false
+    fn accessed(&mut self, at: At, frame: FrameId) -> bool {
+        let (run, page) = self.place(frame);
+        space(at).accessed(&run, at.address, page).is_ok_and(|(used, _)| used != 0)
     }
 
     fn clear(&mut self, frame: FrameId) {

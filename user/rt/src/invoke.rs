@@ -3,7 +3,7 @@
 use abi::{Cap, Counter, ObjType, Op, REG_COUNT, RegIndex, Rights, TaskId};
 
 use crate::Result;
-use crate::arch::{Args, syscall};
+use crate::arch::{Answer, Args, syscall};
 use crate::cap::{
     Access, CNode, Exposure, Frame, Group, Handle, Inspection, Machine, Notification, Place, Process,
     SchedContext, Task, Untyped, VSpace,
@@ -264,11 +264,22 @@ impl VSpace {
         self.on_pages(Op::Protect, frame, address, access.bits(), pages)
     }
 
+    /// Which of these pages, 64 at most, were used since this was asked last, as far as is known; which were written
+    /// since they were mapped.
+    pub fn accessed(&self, frame: &Frame, address: u64, pages: Pages) -> Result<(u64, u64)> {
+        let answer = self.ask_pages(Op::Accessed, frame, address, 0, pages)?;
+        Ok((answer.rdi, answer.rsi))
+    }
+
     fn on_pages(&self, op: Op, frame: &Frame, address: u64, how: u64, pages: Pages) -> Result<()> {
+        self.ask_pages(op, frame, address, how, pages).map(|_| ())
+    }
+
+    fn ask_pages(&self, op: Op, frame: &Frame, address: u64, how: u64, pages: Pages) -> Result<Answer> {
         let mut args = Args::plain(op, self.arg(), frame.arg(), address, how);
         args.r9 = pages.first;
         args.r10 = pages.count;
-        syscall(args).check().map(|_| ())
+        syscall(args).check()
     }
 }
 

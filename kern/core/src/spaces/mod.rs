@@ -17,6 +17,7 @@ pub mod direct;
 pub mod rmap;
 pub mod stale;
 pub mod tables;
+mod used;
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};

@@ -42,6 +42,11 @@ impl<'k> Spot<'k> {
         self.entry.get().update(|entry| entry.allowing(access));
     }
 
+    /// The entry, whose accessed bit is not set any more.
+    pub fn take_accessed(self) -> Pte {
+        self.entry.get().take_accessed()
+    }
+
     #[inline(always)]
     pub fn name(self) -> EntryName {
         self.vspace.get().name_of(self.index)

@@ -112,6 +112,33 @@ fn a_run_is_mapped_in_parts() {
 }
 
 #[test]
+fn what_was_used_is_told_once() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    assert!(s.w.runs(1, &user));
+    let frame = s.w.make(0, ObjType::Frame, 12 | 100 << 8);
+    let space = s.process.vspace.arg();
+    s.w.must(0, Op::Map, &[space, frame.arg(), PAGE, 1]);
+    let ask = |s: &mut Scene, first: u64, count| {
+        let at = PAGE + first * 4096;
+        s.w.ask(0, Op::Accessed, &[space, frame.arg(), at, 0, first, count]).map(|regs| (regs.rdi, regs.rsi))
+    };
+    assert_eq!(ask(&mut s, 0, 64), Ok((0, 0)), "nothing was used");
+    for page in [1, 3, 63, 70] {
+        assert!(s.w.touch(1, PAGE + page * 4096));
+    }
+    assert_eq!(ask(&mut s, 2, 2), Ok((2, 0)));
+    assert_eq!(ask(&mut s, 0, 64), Ok((1 << 63 | 2, 0)), "page 3 was told already");
+    assert!(s.w.touch(1, PAGE + 4096), "which CPU 1 remembers");
+    assert_eq!(ask(&mut s, 0, 64), Ok((0, 0)), "so nothing is noted");
+    assert_eq!(ask(&mut s, 0, 65), Err((abi::Error::BadArgument, 5)));
+    assert_eq!(ask(&mut s, 0, 0), Err((abi::Error::BadArgument, 5)), "all of them are too many");
+    s.w.must(0, Op::Unmap, &[space, frame.arg(), PAGE + 71 * 4096, 0, 71, 1]);
+    assert_eq!(ask(&mut s, 70, 2), Err((abi::Error::BadAddress, PAGE + 71 * 4096)));
+    assert_eq!(ask(&mut s, 70, 1), Ok((1, 0)), "what was refused changed nothing");
+}
+
+#[test]
 fn nobody_writes_what_others_execute() {
     let mut s = Scene::new(2);
     let (writer, _) = s.running(1, 10);

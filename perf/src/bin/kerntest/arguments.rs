@@ -96,6 +96,8 @@ const WANTS: &[Want] = &[
     want(Op::Unmap, 1, FRAME, Rights::MAP),
     want(Op::Protect, 0, VSPACE, Rights::MAP),
     want(Op::Protect, 1, FRAME, Rights::MAP),
+    want(Op::Accessed, 0, VSPACE, Rights::MAP),
+    want(Op::Accessed, 1, FRAME, Rights::MAP),
     want(Op::MachineLog, 0, MACHINE, machine_rights::LOG),
     want(Op::MachineExit, 0, MACHINE, machine_rights::EXIT),
     want(Op::MachineCounter, 0, MACHINE, machine_rights::INFO),

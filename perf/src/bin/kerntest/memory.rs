@@ -17,7 +17,7 @@ use crate::{expect, expect_eq, tests};
 
 tests! {
     forbidden_addresses write_needs_write execute_needs_execute the_own_image_is_w_xor_x
-    a_frame_in_two_processes a_frame_in_many_places a_run_of_pages tables_run_out large_frames
+    a_frame_in_two_processes a_frame_in_many_places a_run_of_pages what_was_used tables_run_out large_frames
     unmapping_reaches_every_cpu protecting_reaches_every_cpu deleting_a_frame_unmaps_it the_utcb_is_data
     what_is_protected
 }
@@ -51,6 +51,26 @@ fn forbidden_addresses(lab: &mut Lab<'_>) -> Outcome {
     // Below a stack is nothing.
     let wanted = victim(lab)?;
     expect_eq!(lab.fate(&wanted, fate::overflow, 0)?, Fate::Dead, "a stack that grows for ever");
+    Ok(())
+}
+
+/// The CPU notes what is read and what is written; it is told once.
+fn what_was_used(lab: &mut Lab<'_>) -> Outcome {
+    let frame: Frame = lab.nursery.make(12 | 4 << 8)?;
+    let space = own::vspace();
+    let words = memory::map_runs(&space, core::iter::once(frame.again()), 4, HOLE)?;
+    expect_eq!(space.accessed(&frame, HOLE, Pages::ALL)?, (0, 0), "before any use");
+    words[512].load(Relaxed);
+    words[3 * 512].store(1, Relaxed);
+    expect_eq!(space.accessed(&frame, HOLE, Pages::ALL)?, (0b1010, 0b1000), "one read, one written");
+    expect_eq!(space.accessed(&frame, HOLE, Pages::ALL)?, (0, 0b1000), "told already");
+    words[0].load(Relaxed);
+    let last = Pages { first: 0, count: 1 };
+    expect_eq!(space.accessed(&frame, HOLE, last)?, (1, 0), "one page of them");
+    // Where nobody remembers the translation, the next use is noted.
+    space.unmap(&frame, HOLE)?;
+    let refused = space.accessed(&frame, HOLE, Pages::ALL).map_err(|refusal| (refusal.error, refusal.detail));
+    expect_eq!(refused, Err((Error::BadAddress, HOLE)), "unmapped pages");
     Ok(())
 }
 

@@ -8,13 +8,14 @@ use user_rt::{boot, report, supervisor};
 use crate::block::{Block, Word};
 use crate::expect;
 use crate::stage::{End, Failure, Result, SECOND, STORE_SLOTS, Stage, System, Task, outcome, tell};
-use crate::worker::{Job, Outcome, random_result, sort_result};
+use crate::worker::{FAVOURITES, Job, Outcome, random_result, sort_result};
 
 type Scenario = fn(&mut Stage<'_>) -> Result;
 
 pub const ALL: &[(&str, Scenario)] = &[
     ("four_times_the_frames", four_times_the_frames),
     ("everything_once", everything_once),
+    ("what_is_used_stays", what_is_used_stays),
     ("heap_from_the_pager", heap_from_the_pager),
     ("the_store_fails", the_store_fails),
     ("the_store_lies_to_the_careless", the_store_lies_to_the_careless),
@@ -110,6 +111,21 @@ fn everything_once(stage: &mut Stage<'_>) -> Result {
     tell_counts(&system, "everything once")?;
     let counts = system.counts()?;
     expect!(counts.copied > 0 && counts.loaded > 0 && counts.dropped > 0, "{counts:?}");
+    Ok(())
+}
+
+/// Pages that are used all the time are not put away for those that are used once: the CPU says which are.
+fn what_is_used_stays(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    let wanted = task(Job::Favourites, 1);
+    stage.worker(&mut system, None, &wanted)?;
+    expect_right(&system, 0, None)?;
+    let faults = Block::at(0).get(Word::Result);
+    let amount = wanted.amount;
+    report!("note paging: {faults} faults for {amount} pages once and {FAVOURITES} others {amount} times");
+    // In the order in which they came, each favourite would go out and come back for every frame that there is.
+    let in_order = amount + amount * FAVOURITES as u64 / u64::from(FRAMES);
+    expect!(faults < amount + (in_order - amount) / 4, "{faults} faults, in order it would be {in_order}");
     Ok(())
 }
 

@@ -52,6 +52,8 @@ numbers! {
         Careless = 7,
         /// Touch as many pages as there are, each once, then wait.
         Hoard = 8,
+        /// Some pages all the time, the others one after the other.
+        Favourites = 9,
     }
 
     /// What came of it.
@@ -81,6 +83,7 @@ pub extern "C" fn worker(number: u64) -> ! {
         Some(Job::Sort) => prepared(|region| sort(block, region.words())),
         Some(Job::Churn) => prepared(|region| churn(block, region.words())),
         Some(Job::Hoard) => prepared(|region| hoard(block, region.words())),
+        Some(Job::Favourites) => prepared(|region| favourites(block, region.words())),
         Some(Job::Kinds) => crate::kinds::all(block),
         Some(Job::View) => crate::kinds::view(block),
         Some(Job::Heap) => crate::kinds::heap(block),
@@ -291,5 +294,24 @@ fn hoard(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
         write_page(words, page, block.get(Word::Seed), 1);
         block.add(Word::Progress, 1);
     }
+    Ok(())
+}
+
+/// Pages that [`favourites`] uses all the time.
+pub const FAVOURITES: usize = 8;
+
+/// Goes through the region's other pages, and looks at its favourites between any two of them. The result is how many
+/// faults that took.
+fn favourites(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+    let seed = block.get(Word::Seed);
+    let pages = words.len() / PAGE_WORDS;
+    (0..pages).for_each(|page| write_page(words, page, seed, 1));
+    let before = Pager::own().account()?.faults;
+    for step in 0..block.get(Word::Amount) as usize {
+        let page = FAVOURITES + step % (pages - FAVOURITES);
+        check_word(block, words, page, step % PAGE_WORDS, seed, 1);
+        (0..FAVOURITES).for_each(|page| check_word(block, words, page, step % PAGE_WORDS, seed, 1));
+    }
+    block.set(Word::Result, Pager::own().account()?.faults - before);
     Ok(())
 }

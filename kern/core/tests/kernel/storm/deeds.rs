@@ -100,6 +100,9 @@ impl Cast {
                 let frame = of(ObjType::Frame).arg();
                 let (access, first, count) = (u64::from(b / 4 % 3), u64::from(b / 16 % 3), u64::from(b / 64));
                 match what {
+                    10 if b % 16 == 15 => {
+                        Regs::op(Op::Accessed, &[SPACE.arg(), frame, page, 0, first, count])
+                    }
                     10 if b % 16 < 6 => Regs::op(Op::Unmap, &[SPACE.arg(), frame, page, 0, first, count]),
                     10 => Regs::op(Op::Protect, &[SPACE.arg(), frame, page, access, first, count]),
                     _ => Regs::op(Op::Map, &[SPACE.arg(), frame, page, access, first, count]),

@@ -515,7 +515,25 @@ impl World {
     /// The program on CPU `n` reads memory.
     pub fn touch(&self, n: usize, address: u64) -> bool {
         let page = self.translation(n, address);
-        self.modes[n] == Mode::User && self.k.machine.hardware().touch(n, address, page)
+        let remembered = self.remembered(n, address).is_some();
+        let reached = self.modes[n] == Mode::User && self.k.machine.hardware().touch(n, address, page);
+        if reached && !remembered {
+            self.note_use(n, address);
+        }
+        reached
+    }
+
+    /// What the hardware notes when it goes through the tables.
+    fn note_use(&self, n: usize, address: u64) {
+        let cx = self.look(n);
+        let Some(vspace) = cx.cpu.vspace.get(cx.pin()) else { return };
+        let spot = cx.spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
+        let Some(spot) = spot.or_else(|| cx.spot::<1>(vspace, address)) else { return };
+        let (name, space) = (spot.name(), vspace.get());
+        let index = space.index_at(name.table().0) + (name.0 - name.table().0) as usize / 8;
+        if let Some(entry) = space.entries.get(cx.pin(), index) {
+            entry.get().update(|entry| entry.used(false));
+        }
     }
 
     /// What the tables say of an address of the space that CPU `n` is in.
