@@ -47,9 +47,13 @@ explain *args: build (_kernel "nofast" "--no-default-features")
 stress *args: build (_kernel "chaos" "--features chaos,dump")
     '{{harness}}' stress "$@"
 
-# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake): `just planted torn-slot-read --mode icount --seeds 20`
+# All operations on mapped memory from all CPUs, every access checked: `just torture --seed 7 --cpus 4 --ops 10000000` (see `just torture --help`)
+torture *args: build (_kernel "chaos" "--features chaos,dump")
+    '{{harness}}' torture "$@"
+
+# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for): `just planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
-    shift; '{{harness}}' stress --variant 'planted-{{bug}}' "$@"
+    shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
 
 # Many seeds of stress or of the seeded tests, in shards; goes on where it was: `just campaign stress --seeds 1000 --shard 2/8 --out DIR` (see `just campaign --help`)
 campaign *args: (_campaign_kernels args)
@@ -94,7 +98,8 @@ diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--n
 test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump") \
     (_kernel "trace" "--features trace") (_kernel "faults" "--features faults") \
-    (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake")
+    (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake") \
+    (_kernel "planted-missing-flush" "--features chaos,dump,planted-missing-flush")
     '{{harness}}' test "$@"
 
 # The kernel tests on Bochs's processor models, from the bootable image

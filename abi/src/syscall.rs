@@ -320,7 +320,8 @@ syscalls! {
     /// BadArgument.
     TaskDebug = 45;
     /// Change what mapped pages of a frame allow. It answers when no CPU goes by what they allowed before. Pages
-    /// changed before an error stay so.
+    /// changed before an error stay so. From writable to executable, and back, the way is over neither: where somebody
+    /// maps a page otherwise meanwhile, that page and those behind it may be left so.
     ///
     /// In: as Map.
     /// Rights: MAP of both.

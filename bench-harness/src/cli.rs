@@ -16,7 +16,7 @@ use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, campaign, diff, events, explain, figures, gdb, iso, mailbox, pack, probe, reference, scale,
-    stress, suite,
+    stress, suite, torture,
 };
 
 const EXAMPLES: &str = "\
@@ -77,6 +77,11 @@ enum Command {
     #[command(after_help = "Examples:\n  aurora-bench stress --cpus 4 --messages 1000000\n  \
         aurora-bench stress --mode icount --seeds 20 --replay")]
     Stress(StressArgs),
+    /// All operations on mapped memory from all CPUs, every access checked
+    #[command(after_help = "Examples:\n  aurora-bench torture --cpus 4 --ops 10000000\n  \
+        aurora-bench torture --mode icount --seed 7 --cpus 2\n  \
+        aurora-bench torture --variant planted-missing-flush --cpus 2     must be caught")]
+    Torture(TortureArgs),
     /// Trace a run: JSON for Perfetto, invariants, longest waits
     #[command(after_help = events::command::EXAMPLES)]
     Trace(events::command::TraceArgs),
@@ -195,6 +200,28 @@ pub(crate) struct StressArgs {
     /// Run every seed twice and compare the hashes (icount)
     #[arg(long)]
     replay: bool,
+    /// Build of the kernel (default: chaos under icount, else the ordinary one)
+    #[arg(long)]
+    variant: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct TortureArgs {
+    /// First seed (default: random)
+    #[arg(long)]
+    seed: Option<u32>,
+    /// How many seeds to run, stopping at the first failure
+    #[arg(long, default_value_t = 1)]
+    seeds: u32,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 4, value_parser = cpus())]
+    cpus: u32,
+    /// System calls on memory in all
+    #[arg(long, default_value_t = 200_000)]
+    ops: u64,
+    /// icount runs the chaos build
+    #[arg(long, default_value = "tcg")]
+    mode: Mode,
     /// Build of the kernel (default: chaos under icount, else the ordinary one)
     #[arg(long)]
     variant: Option<String>,
@@ -371,6 +398,7 @@ pub fn main() -> Result<()> {
         Command::Run(args) => run(&common.lab()?, &args),
         Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
         Command::Stress(args) => stress::stress(&common.lab()?, &args.wanted()),
+        Command::Torture(args) => torture::torture(&common.lab()?, &args.wanted()),
         Command::Trace(args) => events::command::trace(&common.lab()?, &args),
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
@@ -466,6 +494,13 @@ impl StressArgs {
             variant: self.variant.clone(),
             stop: stress::Stop::default(),
         }
+    }
+}
+
+impl TortureArgs {
+    fn wanted(self) -> torture::Wanted {
+        let TortureArgs { seed, seeds, cpus, ops, mode, variant } = self;
+        torture::Wanted { seed, seeds, cpus, ops, mode, variant }
     }
 }
 
@@ -604,7 +639,8 @@ mod tests {
 
     #[test]
     fn no_machine_has_no_cpu() {
-        for command in ["run", "bench", "stress", "scale", "gdb", "explain row", "trace test", "trace stress"]
+        for command in
+            ["run", "bench", "stress", "torture", "scale", "gdb", "explain row", "trace test", "trace stress"]
         {
             for cpus in ["0", "256"] {
                 let words = ["aurora-bench"].into_iter().chain(command.split(' ')).chain(["--cpus", cpus]);

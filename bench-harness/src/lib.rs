@@ -49,5 +49,6 @@ pub mod suite;
 pub mod table;
 pub mod tail;
 pub mod testsum;
+pub mod torture;
 mod tracetest;
 pub mod trouble;

@@ -58,6 +58,8 @@ pub enum Report {
     },
     /// Result line of a stress run.
     Stress(BTreeMap<String, String>),
+    /// Result line of a torture run.
+    Torture(BTreeMap<String, String>),
     /// What a load of the `scale` program did.
     Scale(BTreeMap<String, String>),
     Other(String),
@@ -74,6 +76,7 @@ impl Report {
             "progress" => Some(Report::Progress(rest.to_owned())),
             "done" => done(&fields(rest)),
             "stress" => Some(Report::Stress(owned(&fields(rest)))),
+            "torture" => Some(Report::Torture(owned(&fields(rest)))),
             "scale" => Some(Report::Scale(owned(&fields(rest)))),
             _ => None,
         };

@@ -95,11 +95,16 @@ pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
 }
 
 pub(crate) fn seeds(wanted: &Wanted) -> Vec<u32> {
-    match wanted.seed {
-        Some(first) => (0..wanted.seeds).map(|n| first.wrapping_add(n)).collect(),
+    seeds_from(wanted.seed, wanted.seeds)
+}
+
+/// So many seeds, from the first on, or random ones.
+pub(crate) fn seeds_from(first: Option<u32>, count: u32) -> Vec<u32> {
+    match first {
+        Some(first) => (0..count).map(|n| first.wrapping_add(n)).collect(),
         None => {
             let random = RandomState::new();
-            (0..wanted.seeds).map(|n| random.hash_one(n) as u32).collect()
+            (0..count).map(|n| random.hash_one(n) as u32).collect()
         }
     }
 }
@@ -206,7 +211,7 @@ fn judge(session: &Session, outcome: Option<&Outcome>) -> Result<(), Trouble> {
 }
 
 /// What the guest found wrong, in its words.
-fn complaints(session: &Session) -> impl Iterator<Item = &str> {
+pub(crate) fn complaints(session: &Session) -> impl Iterator<Item = &str> {
     session.reports.iter().filter_map(|report| match report {
         Report::Other(line) if line.starts_with("error ") => Some(line.as_str()),
         _ => None,

@@ -23,6 +23,7 @@ use crate::report::{Report, Verdict};
 use crate::session::Session;
 use crate::stress;
 use crate::testsum::Tally;
+use crate::torture;
 use crate::tracetest;
 use crate::trouble::Trouble;
 
@@ -47,6 +48,8 @@ pub enum Step {
     Stress,
     /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers that are killed
     Paging,
+    /// Short torture runs; and one of a kernel that forgets to flush, which is caught
+    Torture,
     /// icount figures against the baseline
     Bench,
     /// The kernel tests on Bochs, if it is there
@@ -60,6 +63,11 @@ const PAGING_LIMIT: Duration = Duration::from_secs(120);
 const BOCHS_LIMIT: Duration = Duration::from_secs(300);
 /// Messages of a stress run in the suite.
 const STRESS_MESSAGES: u64 = 20_000;
+/// Operations of a torture run in the suite; and the runs, and their operations, in which a planted bug has to be
+/// caught.
+const TORTURE_OPS: u64 = 60_000;
+const TORTURE_SEEDS: u32 = 3;
+const PLANTED_OPS: u64 = 200_000;
 const CPUS: [u32; 3] = [1, 2, 4];
 
 /// What the suite needs to know beyond the lab.
@@ -112,6 +120,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Trace => tracetest::run(lab),
         Step::Stress => stress_runs(lab),
         Step::Paging => paging_runs(lab),
+        Step::Torture => torture_runs(lab),
         Step::Bench => figures(lab, &wanted.bench),
         Step::Bochs => bochs_tests(lab),
     }
@@ -261,6 +270,37 @@ fn stress_wanted() -> [stress::Wanted; 3] {
         variant: None,
         stop: stress::Stop::default(),
     })
+}
+
+fn torture_runs(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for cpus in CPUS {
+        let result = torture::torture(lab, &torture_wanted(cpus, TORTURE_OPS, None));
+        if let Err(error) = &result {
+            lab.screen.say(&format!("{error:#}"));
+        }
+        sum += Tally::one(result.is_ok());
+    }
+    sum += Tally::one(catches_missing_flush(lab)?);
+    Ok(sum)
+}
+
+/// Whether torture sees what a kernel does that sometimes forgets to make other CPUs forget.
+fn catches_missing_flush(lab: &Lab) -> Result<bool> {
+    let planted = torture_wanted(2, PLANTED_OPS, Some("planted-missing-flush"));
+    for seed in 1..=TORTURE_SEEDS {
+        if torture::run_seed(lab, &planted, seed)?.saw_stale() {
+            return Ok(true);
+        }
+    }
+    let runs = format!("{TORTURE_SEEDS} runs of {PLANTED_OPS} operations");
+    lab.screen.say(&format!("torture: {runs} saw nothing of a planted missing flush"));
+    Ok(false)
+}
+
+fn torture_wanted(cpus: u32, ops: u64, variant: Option<&str>) -> torture::Wanted {
+    let variant = variant.map(str::to_owned);
+    torture::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode: Mode::Tcg, variant }
 }
 
 /// Every exact row, limit and ratio is a test.

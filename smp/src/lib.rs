@@ -17,7 +17,7 @@
 #![no_std]
 #![cfg_attr(test, allow(clippy::undocumented_unsafe_blocks))]
 
-#[cfg(any(test, loom))]
+#[cfg(any(test, loom, feature = "host-test"))]
 extern crate std;
 
 pub mod chaos;

@@ -1,8 +1,8 @@
-//! Bugs that tests plant, to show that loom and the stress run find them.
+//! Bugs that tests plant, to show that loom, the simulated machine, stress and torture find them.
 //!
 //! On the machine each is a cargo feature that no normal build turns on, so what stands here compiles
-//! to nothing. Under loom a test plants a bug for as long as it holds a `Planted`; the normal and the
-//! broken protocol run in one process.
+//! to nothing. Under loom, and in host tests, a test plants a bug for as long as it holds a `Planted`;
+//! the normal and the broken protocol run in one process.
 
 /// What can be broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +22,12 @@ pub enum Fault {
     /// Who finds bits up by a look takes it that their node is still on its way, and does not push it: a
     /// wake-up is lost, and every later one. Feature `planted-lost-wake`.
     LostWake,
+    /// CPUs that are in a space of which translations go are sometimes not told. Feature
+    /// `planted-missing-flush`.
+    MissingFlush,
+    /// Who enters an address space with kept translations does not look whether it has changed since.
+    /// Host tests only: QEMU's TCG keeps none.
+    MissingPcidFlush,
     /// A slot is reusable one epoch too early. Loom only.
     HastyEpoch,
     /// Leaving the kernel is counted with no fence behind the count. Loom only.
@@ -37,16 +43,18 @@ pub enum Fault {
     UnfencedShootdown,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, feature = "host-test")))]
 #[inline(always)]
-pub(crate) const fn planted(fault: Fault) -> bool {
+pub const fn planted(fault: Fault) -> bool {
     match fault {
         Fault::MissingFence => cfg!(feature = "planted-missing-fence"),
         Fault::DroppedInterrupt => cfg!(feature = "planted-dropped-interrupt"),
         Fault::TornSlotRead => cfg!(feature = "planted-torn-slot-read"),
         Fault::LostRecall => cfg!(feature = "planted-lost-recall"),
         Fault::LostWake => cfg!(feature = "planted-lost-wake"),
-        Fault::HastyEpoch
+        Fault::MissingFlush => cfg!(feature = "planted-missing-flush"),
+        Fault::MissingPcidFlush
+        | Fault::HastyEpoch
         | Fault::UnfencedExit
         | Fault::UnflushedMailboxes
         | Fault::ParkedWithMail
@@ -57,38 +65,56 @@ pub(crate) const fn planted(fault: Fault) -> bool {
 
 /// With `planted-dropped-interrupt`: whether this interrupt is the one to drop. Every 61st once there
 /// were so many that programs have been started.
-#[cfg(not(loom))]
 #[inline(always)]
 pub(crate) fn drop_this_interrupt() -> bool {
-    use core::sync::atomic::{AtomicU32, Ordering};
-    static SENT: AtomicU32 = AtomicU32::new(0);
     const STARTED: u32 = 8192;
-    if !planted(Fault::DroppedInterrupt) {
-        return false;
-    }
-    let number = SENT.fetch_add(1, Ordering::Relaxed);
-    number > STARTED && number % 61 == 60
+    static SENT: Sometimes = Sometimes::new(STARTED, 61);
+    planted(Fault::DroppedInterrupt) && SENT.is_this_one()
 }
 
-#[cfg(loom)]
-mod under_loom {
+/// With `planted-missing-flush`: whether this is a change of a space that other CPUs are not told of.
+/// Every fourth.
+#[inline(always)]
+pub fn miss_this_flush() -> bool {
+    static MISSED: Sometimes = Sometimes::new(0, 4);
+    planted(Fault::MissingFlush) && MISSED.is_this_one()
+}
+
+/// Some of what happens: each of so many, once there were so many. Under loom and in host tests all.
+struct Sometimes {
+    count: core::sync::atomic::AtomicU32,
+    first: u32,
+    every: u32,
+}
+
+impl Sometimes {
+    const fn new(first: u32, every: u32) -> Sometimes {
+        Sometimes { count: core::sync::atomic::AtomicU32::new(0), first, every }
+    }
+
+    fn is_this_one(&self) -> bool {
+        let number = self.count.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        cfg!(any(loom, feature = "host-test"))
+            || (number > self.first && number % self.every == self.every - 1)
+    }
+}
+
+#[cfg(any(loom, feature = "host-test"))]
+mod at_run_time {
     extern crate std;
 
     use super::Fault;
     use core::cell::Cell;
 
-    // Loom's threads are coroutines of the thread that runs the model, so they all see this.
+    // Loom's threads are coroutines of the thread that runs the model, so they all see this; the simulated
+    // machine's CPUs are all in one thread.
     std::thread_local!(static PLANTED: Cell<Option<Fault>> = const { Cell::new(None) });
 
-    pub(crate) fn planted(fault: Fault) -> bool {
+    pub fn planted(fault: Fault) -> bool {
         PLANTED.get() == Some(fault)
     }
 
-    pub(crate) fn drop_this_interrupt() -> bool {
-        planted(Fault::DroppedInterrupt)
-    }
-
-    /// Keeps a bug planted in the models that this thread runs.
+    /// Keeps a bug planted in what this thread runs.
     pub struct Planted(());
 
     impl Planted {
@@ -105,7 +131,5 @@ mod under_loom {
     }
 }
 
-#[cfg(loom)]
-pub use under_loom::Planted;
-#[cfg(loom)]
-pub(crate) use under_loom::{drop_this_interrupt, planted};
+#[cfg(any(loom, feature = "host-test"))]
+pub use at_run_time::{Planted, planted};

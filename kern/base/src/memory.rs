@@ -7,6 +7,7 @@ use abi::ObjType;
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::AtomicCpuSet;
 use smp::door::{AtomicLink, KernelObject, Region, Table};
+use smp::planted::{Fault, planted};
 use smp::quiesce::Ticket;
 use smp::shootdown::Stamp;
 
@@ -209,6 +210,12 @@ impl VSpace {
             seen.get().store(generation, Ordering::Relaxed);
         }
         moved
+    }
+
+    /// This CPU has just entered it with kept translations: whether it has changed since those were remembered.
+    #[inline(always)]
+    pub fn has_changed(&self, pin: Pin<'_>) -> bool {
+        !planted(Fault::MissingPcidFlush) && self.see(pin, self.generation.load(Ordering::Acquire))
     }
 
     /// Where a table is.

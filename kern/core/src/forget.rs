@@ -13,6 +13,7 @@ use kern_base::memory::VSpace;
 use kern_base::task::{Message, Request, Stage, Task};
 use smp::cpu::{CpuId, Pin};
 use smp::door::Ref;
+use smp::planted::miss_this_flush;
 use smp::shootdown::{self, Begun, Received, ShootMail, ShootPort, Stamp, What};
 
 use crate::requests::Next;
@@ -38,7 +39,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.sched.shoot_wide.take() {
             return self.shoot_everything(None);
         }
-        let is_there = |cpu| self.k.block(self.pin(), cpu).vspace.is(vspace);
+        let missed = miss_this_flush();
+        let is_there = |cpu| !missed && self.k.block(self.pin(), cpu).vspace.is(vspace);
         let homes = vspace.get().homes.snapshot();
         self.begun(shootdown::begin(self.k, self.pin(), What::Space, homes.iter(), is_there))
     }

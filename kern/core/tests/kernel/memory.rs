@@ -2,6 +2,7 @@
 
 use abi::{Cap, ObjType, Op};
 use core::sync::atomic::Ordering::Relaxed;
+use smp::planted::{Fault, Planted};
 
 use crate::scene::Scene;
 use crate::world::make::{INIT, at};
@@ -214,6 +215,44 @@ fn what_was_unmapped_before_an_error_is_gone_everywhere() {
     let error = s.w.ask(0, Op::Unmap, &[space, frame.arg(), PAGE, 0]);
     assert_eq!(error, Err((abi::Error::BadAddress, PAGE + 8192)), "the third page is not mapped");
     assert!(!s.w.touch(1, PAGE) && !s.w.touch(1, PAGE + 4096), "the others are unmapped, for all CPUs");
+}
+
+/// Unmaps a page while CPU 1, which remembers it, is in another space; then CPU 1 comes back.
+fn unmapped_meanwhile() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    let space = s.process.vspace;
+    assert_eq!(map(&mut s, space, frame, PAGE, 1), Ok(()));
+    assert!(s.w.runs(1, &user) && s.w.touch(1, PAGE));
+    let other = s.w.process();
+    let passer = s.w.start(other, 1, 20);
+    assert!(s.w.runs(1, &passer), "another space, with the first one's translations kept");
+    s.w.must(0, Op::Unmap, &[space.arg(), frame.arg(), PAGE, 0]);
+    s.delete(passer.cap);
+    assert!(s.w.runs(1, &user) && !s.w.touch(1, PAGE), "it is unmapped");
+}
+
+#[test]
+fn who_comes_back_to_a_space_finds_it_as_it_is() {
+    unmapped_meanwhile();
+}
+
+#[test]
+#[should_panic(expected = "cpu1 remembers 0x60000000")]
+fn a_planted_missing_pcid_flush_is_caught() {
+    let _planted = Planted::new(Fault::MissingPcidFlush);
+    unmapped_meanwhile();
+}
+
+#[test]
+#[should_panic(expected = "cpu1 remembers 0x60000000")]
+fn a_planted_missing_flush_is_caught() {
+    let _planted = Planted::new(Fault::MissingFlush);
+    let mut s = Scene::new(2);
+    let frame = written(&mut s);
+    let space = s.process.vspace.arg();
+    s.w.must(0, Op::Unmap, &[space, frame.arg(), PAGE, 0]);
 }
 
 /// A frame that a program of CPU 1 can write, and remembers so.

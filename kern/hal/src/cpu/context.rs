@@ -7,8 +7,6 @@
 //! vector state is dead across those. What was live on the CPU was saved when its task was preempted,
 //! or is dead.
 
-use core::sync::atomic::Ordering;
-
 use kern_base::cpu::{CpuHere, CpuHot};
 use kern_base::memory::VSpace;
 use kern_base::task::{FLAG_DEBUG, FLAG_VECTOR, FLAGS_SPECIAL, Task, TaskHot};
@@ -64,7 +62,7 @@ fn enter_space(cpu: CpuHere<'_>, task: &TaskHot) {
 /// Checked after CR3 is loaded, so whoever changes it later finds it shown here.
 #[cold]
 fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
-    if vspace.see(pin, vspace.generation.load(Ordering::Acquire)) {
+    if vspace.has_changed(pin) {
         tlb::flush_current();
     }
 }

@@ -3,7 +3,7 @@
 use abi::PAGE_SIZE;
 use perf::random::Random;
 
-use crate::board::{Of, PLACES, Total, address};
+use crate::board::{LIKED, Of, PLACES, Total, address};
 use crate::content::{self, CODE_AT, MARKS_AT, Page, could_be, is_filled, large_page};
 use crate::probe::probe;
 use crate::word::{How, Met, Perm, Thing, Word, Wrong, judge};
@@ -12,7 +12,7 @@ use crate::worker::Worker;
 /// Pages tried for one where something is mapped.
 const TRIES: u64 = 6;
 /// Looks at the same page, at most, and those after it has changed.
-const STARES: u64 = 300;
+const STARES: u64 = 1000;
 const AFTERWARDS: u32 = 3;
 
 /// A word of a page, and what is done there.
@@ -33,7 +33,7 @@ impl Worker {
             let (owner, place) = self.pick_page();
             self.look(owner, place, None);
         }
-        if self.random.chance(12) {
+        if self.random.chance(20) {
             self.stare();
         }
     }
@@ -43,7 +43,7 @@ impl Worker {
         let workers = self.board.get(Total::Workers);
         let mut found = (0, 0);
         for _ in 0..=self.random.below(TRIES) {
-            found = (self.random.below(workers) as usize, self.random.below(PLACES as u64) as usize);
+            found = (self.random.below(workers) as usize, self.pick_place());
             if self.word_here(found.0, found.1).now() != Perm::None {
                 break;
             }
@@ -51,12 +51,19 @@ impl Worker {
         found
     }
 
+    /// Any place, or one of those that all like.
+    pub fn pick_place(&mut self) -> usize {
+        let liked = self.random.chance(40);
+        self.random.below(if liked { LIKED } else { PLACES } as u64) as usize
+    }
+
     fn word_here(&self, owner: usize, place: usize) -> Word {
         self.board.word(self.space, owner, place).in_era(self.era)
     }
 
-    /// Looks at a mapped page until its owner changes it, and then once more: a CPU that has forgotten what it should
-    /// not know any more says so now.
+    /// Looks at a mapped page until its owner, who likes to change what somebody stares at, changes it, and then at once
+    /// a few times more: what this CPU has not forgotten it still sees. Later it would not, since whatever else it does
+    /// makes it forget.
     fn stare(&mut self) {
         let (owner, place) = self.pick_page();
         let first = self.word_here(owner, place);
@@ -65,15 +72,29 @@ impl Worker {
         }
         let aim = self.aim(owner, place, first, None);
         let mut afterwards = AFTERWARDS;
+        self.board.set_of(self.me, Of::Staring, staring(owner, place));
         for _ in 0..self.random.below(STARES) {
             self.look_at(aim);
             if self.word_here(owner, place) != first {
                 afterwards -= 1;
             }
             if afterwards == 0 {
-                return;
+                break;
             }
         }
+        self.board.set_of(self.me, Of::Staring, 0);
+    }
+
+    /// A page of this worker's that somebody stares at: space, era and place.
+    pub fn pick_stared_at(&mut self) -> Option<(usize, u64, usize)> {
+        let workers = self.board.get(Total::Workers) as usize;
+        let start = self.random.below(workers as u64) as usize;
+        (start..workers).chain(0..start).find_map(|other| {
+            let (owner, place) = stared_at(self.board.of(other, Of::Staring))?;
+            let space = self.board.of(other, Of::Space) as usize;
+            let era = self.board.era(space).filter(|_| owner == self.me)?;
+            (self.my_word(space, place).in_era(era).now() != Perm::None).then_some((space, era, place))
+        })
     }
 
     /// One access to a page.
@@ -169,6 +190,15 @@ impl Worker {
             }
         }
     }
+}
+
+/// [`Of::Staring`].
+const fn staring(owner: usize, place: usize) -> u64 {
+    1 << 16 | (owner as u64) << 8 | place as u64
+}
+
+fn stared_at(word: u64) -> Option<(usize, usize)> {
+    (word != 0).then_some((word as usize >> 8 & 0xff, (word as usize & 0xff) % PLACES))
 }
 
 /// What to do at a page: mostly what it allows.

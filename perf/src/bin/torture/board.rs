@@ -21,6 +21,9 @@ pub const SMALL_PAGES: usize = 48;
 pub const LARGE: usize = SMALL_PAGES;
 pub const PLACES: usize = SMALL_PAGES + 1;
 
+/// Of those, the first few are liked by all, who change and who look: so that a page changes while others use it.
+pub const LIKED: usize = 3;
+
 const SMALL_VA: u64 = SHARED_VA + 0x1000_0000;
 const LARGE_VA: u64 = SHARED_VA + 0x2000_0000;
 pub const LARGE_SIZE: u64 = 2 << 20;
@@ -131,6 +134,8 @@ pub enum Of {
     Doing,
     Where,
     Task,
+    /// The owner and place of the page that it looks at all the time; 0 for none.
+    Staring,
 }
 
 #[derive(Clone, Copy)]

@@ -68,7 +68,7 @@ pub const fn frame_slot(local: u32, which: usize) -> Cap {
 
 /// Memory of a worker, as logarithm: so little that it is soon used again. The first worker of a space that several
 /// share can make a large frame.
-const MEMORY_LOG2: u8 = 16;
+const MEMORY_LOG2: u8 = 17;
 const LARGE_MEMORY_LOG2: u8 = 22;
 /// Memory (as logarithm) and slots of a space with so many workers.
 const SPACE_SLOTS: u32 = 320;
@@ -220,7 +220,7 @@ impl<'a> Cast<'a> {
     ) -> Result<(), Failure> {
         let Space { nursery, workers, .. } = &mut self.spaces[space];
         for local in 0..workers.len() as u32 {
-            let little = MEMORY_LOG2 + random.below(3) as u8;
+            let little = MEMORY_LOG2 + random.below(2) as u8;
             let memory = match large.take() {
                 Some(memory) => memory,
                 None => nursery.make(u64::from(little))?,
@@ -250,7 +250,7 @@ impl<'a> Cast<'a> {
                 argument: number as u64 | u64::from(local) << 8 | era << 16,
             };
             let made = task(nursery, &child.home(), &spec)?;
-            made.sched.configure(PRIORITY, 20_000 + random.below(1_000_000))?;
+            made.sched.configure(PRIORITY, 50_000 + random.below(4_000_000))?;
             let far = random.chance(FAR_HANDLERS);
             let handler = if far { random.below(u64::from(cpus)) as u32 } else { cpu };
             self.handlers.take(&made.task, handler)?;
@@ -260,6 +260,7 @@ impl<'a> Cast<'a> {
                 (Of::Task, made.id.raw()),
                 (Of::Done, 0),
                 (Of::Doing, u64::MAX),
+                (Of::Staring, 0),
                 (Of::Life, 2 * era),
             ] {
                 board.set_of(number, which, value);

@@ -18,6 +18,8 @@ use crate::handlers::Handlers;
 
 /// Operations between two ends of a space, on average.
 const GAP: u64 = 2500;
+/// Operations between two signs of life.
+const TELL_EVERY: u64 = 100_000;
 /// Who the director is in the sequence of random numbers, in its first round: no worker's argument.
 const DIRECTORS_NUMBER: u64 = u64::MAX;
 
@@ -136,8 +138,14 @@ impl Director {
             cast.make(space, random)?;
         }
         let mut next = self.board.get(Total::Ops) + random.below(2 * GAP);
+        let mut told = self.board.get(Total::Ops);
         while self.working(goal) {
             self.step(Step::Watching);
+            let ops = self.board.get(Total::Ops);
+            if ops >= told + TELL_EVERY {
+                report!("progress {ops} operations of {}", self.plan.ops);
+                told = ops;
+            }
             wait(&pause, boot::facts().tsc_hz / 500)?;
             if self.board.get(Total::Ops) >= next && self.working(goal) {
                 self.remake(&mut cast, random)?;

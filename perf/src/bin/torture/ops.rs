@@ -28,13 +28,13 @@ pub struct Kind {
 }
 
 pub const KINDS: &[Kind] = &[
-    Kind { name: "make a frame", weight: 8, run: |worker| _ = worker.make() },
-    Kind { name: "map", weight: 36, run: Worker::map },
-    Kind { name: "unmap", weight: 22, run: Worker::unmap },
-    Kind { name: "protect", weight: 22, run: Worker::protect },
-    Kind { name: "map over a mapping", weight: 2, run: Worker::map_over },
-    Kind { name: "map by a copy", weight: 2, run: Worker::map_by_copy },
-    Kind { name: "delete a frame", weight: 5, run: Worker::delete },
+    Kind { name: "make a frame", weight: 30, run: |worker| _ = worker.make() },
+    Kind { name: "map", weight: 160, run: Worker::map },
+    Kind { name: "unmap", weight: 110, run: Worker::unmap },
+    Kind { name: "protect", weight: 110, run: Worker::protect },
+    Kind { name: "map over a mapping", weight: 6, run: Worker::map_over },
+    Kind { name: "map by a copy", weight: 8, run: Worker::map_by_copy },
+    Kind { name: "delete a frame", weight: 16, run: Worker::delete },
     Kind { name: "reset", weight: 1, run: |worker| _ = worker.reset() },
     Kind { name: "other objects of the same memory", weight: 1, run: Worker::others },
 ];
@@ -115,7 +115,7 @@ impl Worker {
         let first = self.random.below(u64::from(object.pages - count + 1)) as u32;
         for _ in 0..8 {
             let large = object.large || (count == 1 && self.random.chance(4));
-            let place = if large { LARGE } else { self.random.below(SMALL_PAGES as u64) as usize };
+            let place = if large { LARGE } else { self.pick_place() % SMALL_PAGES };
             let run = Run { space, era, place, object, first, count };
             let end = place + count as usize;
             let empty = |place: usize| self.my_word(space, place).in_era(era).now() == Perm::None;
@@ -208,17 +208,15 @@ impl Worker {
         let answer = self.vspace(&run).protect_pages(&frame, self.address(&run), access(perm), pages(&run));
         self.count();
         let done = self.outcome(&run, perm, answer, "protect");
-        if done < run.count {
-            self.make_sure(&run.sub(done, 1), perm);
-        }
+        (done..run.count).for_each(|page| self.make_sure(&run.sub(page, 1), perm));
         self.settle(&run, done, perm);
         if run.space == self.space && done > 0 {
             self.look_after(&run.sub(0, done), perm);
         }
     }
 
-    /// A page that could not be made `perm`: on the way from writable to executable, or back, it may have become
-    /// neither. Its word still says that it changes from one to the other, which allows both to fail.
+    /// A page that could not be made `perm`, or is behind one: on the way from writable to executable, or back, it may
+    /// have become neither. Its word still says that it changes from one to the other, which allows both to fail.
     fn make_sure(&mut self, run: &Run, perm: Perm) {
         let word = self.my_word(run.space, run.place).in_era(run.era);
         if !word.now().excludes(perm) {

@@ -185,8 +185,11 @@ impl Worker {
 
     /// Mapped pages of this worker's: as many as stand together, or fewer.
     pub fn pick_mapped(&mut self) -> Option<Run> {
-        let (space, era) = self.pick_space();
-        let start = self.random.below(PLACES as u64) as usize;
+        let stared = if self.random.chance(60) { self.pick_stared_at() } else { None };
+        let (space, era, start) = stared.unwrap_or_else(|| {
+            let (space, era) = self.pick_space();
+            (space, era, self.pick_place())
+        });
         let mapped = |place: usize| {
             let word = self.my_word(space, place).in_era(era);
             (word.now() != Perm::None).then(|| word.thing())

@@ -15,6 +15,7 @@ mod model;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use smp::planted::{Fault, Planted};
 
 use acts::Act;
 use cast::Cast;
@@ -56,15 +57,8 @@ fn again() {
     cast.end();
 }
 
-#[test]
-fn storms() {
-    let config = Config {
-        cases: number("STORM_CASES", u64::from(CASES)) as u32,
-        failure_persistence: None,
-        max_shrink_iters: 4000,
-        max_shrink_time: 60_000,
-        ..Config::default()
-    };
+/// Runs so many storms; what is wrong with the first that fails.
+fn outcome(config: Config) -> Result<(), String> {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&number("STORM_SEED", 1).to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
@@ -75,7 +69,37 @@ fn storms() {
         run(cpus, seed, &acts);
         Ok(())
     });
-    if let Err(failure) = outcome {
+    outcome.map_err(|failure| failure.to_string())
+}
+
+#[test]
+fn storms() {
+    let config = Config {
+        cases: number("STORM_CASES", u64::from(CASES)) as u32,
+        failure_persistence: None,
+        max_shrink_iters: 4000,
+        max_shrink_time: 60_000,
+        ..Config::default()
+    };
+    if let Err(failure) = outcome(config) {
         panic!("{failure}");
     }
+}
+
+/// Storms find planted bugs of which the simulated TLBs know.
+fn is_found(fault: Fault) {
+    let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
+    let _planted = Planted::new(fault);
+    let Err(failure) = outcome(config) else { panic!("no storm found {fault:?}") };
+    assert!(failure.contains("remembers"), "{failure}");
+}
+
+#[test]
+fn storms_find_a_missing_flush() {
+    is_found(Fault::MissingFlush);
+}
+
+#[test]
+fn storms_find_a_missing_pcid_flush() {
+    is_found(Fault::MissingPcidFlush);
 }

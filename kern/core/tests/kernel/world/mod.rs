@@ -498,7 +498,7 @@ impl World {
         }
         look.cpu.vspace.set(Some(vspace));
         self.k.machine.hardware().switch_to(n, vspace.get().cr3());
-        if vspace.get().see(pin, vspace.get().generation.load(Relaxed)) {
+        if vspace.get().has_changed(pin) {
             self.k.machine.hardware().flush_space(n, vspace.get().cr3());
         }
     }
