@@ -29,9 +29,15 @@ impl Account {
 }
 
 impl<M: Machine> Pager<M> {
-    /// A region of zeroes; its address.
-    pub fn anonymous(&mut self, client: Client, pages: u32, access: Access) -> Result<u64, Denial> {
-        let start = self.room(client, pages, None)?;
+    /// A region of zeroes, at an address, or where there is room; where.
+    pub fn anonymous(
+        &mut self,
+        client: Client,
+        pages: u32,
+        access: Access,
+        at: Option<u64>,
+    ) -> Result<u64, Denial> {
+        let start = self.room(client, pages, at)?;
         let object = self.add_object(pages, Backing::Zero);
         self.add_region(client, start, object, access)
     }

@@ -90,7 +90,7 @@ impl Server {
         let (client, core) = (call.custom, &mut self.core);
         let [first, second, third, fourth] = call.message.regs;
         match request {
-            Request::Anonymous => regs(core.anonymous(client, pages(first)?, access(second)?)?, 0),
+            Request::Anonymous => regs(core.anonymous(client, pages(first)?, access(second)?, None)?, 0),
             Request::Open => self.open(call),
             Request::File => {
                 let (pages, access) = pages_and_access(fourth)?;
@@ -148,8 +148,12 @@ impl Server {
                 let words = utcb::current().message();
                 let (whose, address) = (words[0].load(Relaxed), words[1].load(Relaxed));
                 let (pages, access) = pages_and_access(fourth)?;
+                let (whose, at) = (client(whose)?, Some(address));
+                if (first, third) == (0, 0) {
+                    return regs(self.core.anonymous(whose, pages, access, at)?, 0);
+                }
                 let bytes = self.bytes(first, second, third)?;
-                regs(self.core.file(client(whose)?, bytes, pages, access, Some(address))?, 0)
+                regs(self.core.file(whose, bytes, pages, access, at)?, 0)
             }
             _ => Err(Denial::BadRequest),
         }

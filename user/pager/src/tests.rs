@@ -239,7 +239,7 @@ fn carry_out(world: &mut World, step: &Step) {
     let access = |write: bool| if write { Access::Write } else { Access::Read };
     match *step {
         Step::Anonymous(client, pages) => {
-            if let Ok(start) = world.pager.anonymous(client, pages, Access::Write) {
+            if let Ok(start) = world.pager.anonymous(client, pages, Access::Write, None) {
                 world.model.objects.push(vec![0; pages as usize]);
                 world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Write));
             }
@@ -346,7 +346,7 @@ fn play(frames: u32, room: usize, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Enough memory for all limits at once.
     #[test]
@@ -370,7 +370,7 @@ fn two_clients(frames: u32, room: usize) -> World {
 }
 
 fn region(world: &mut World, client: Client, pages: u32) -> u64 {
-    let start = world.pager.anonymous(client, pages, Access::Write).expect("a region");
+    let start = world.pager.anonymous(client, pages, Access::Write, None).expect("a region");
     world.model.objects.push(vec![0; pages as usize]);
     world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Write));
     start
@@ -460,7 +460,7 @@ fn the_policy_ends_somebody_for_somebody_else() {
     for page in 3..6 {
         world.touch(2, second, page, true).expect("memory");
     }
-    let more = world.pager.anonymous(2, 6, Access::Write).unwrap();
+    let more = world.pager.anonymous(2, 6, Access::Write, None).unwrap();
     assert_eq!(world.pager.fault(2, more, Access::Write), Err(Denial::Ended));
 }
 
@@ -493,10 +493,10 @@ fn limits_are_kept_and_refusals_change_nothing() {
     );
     assert_eq!(world.pager.register(1, LIMITS), Err(Denial::Full), "the same again");
     assert_eq!(world.pager.register(0, LIMITS), Err(Denial::BadRequest), "the manager");
-    assert_eq!(world.pager.anonymous(1, 25, Access::Write), Err(Denial::Limit));
-    assert_eq!(world.pager.anonymous(1, 0, Access::Write), Err(Denial::BadRequest));
-    assert_eq!(world.pager.anonymous(9, 1, Access::Write), Err(Denial::NotYou));
-    let start = world.pager.anonymous(1, 4, Access::Read).unwrap();
+    assert_eq!(world.pager.anonymous(1, 25, Access::Write, None), Err(Denial::Limit));
+    assert_eq!(world.pager.anonymous(1, 0, Access::Write, None), Err(Denial::BadRequest));
+    assert_eq!(world.pager.anonymous(9, 1, Access::Write, None), Err(Denial::NotYou));
+    let start = world.pager.anonymous(1, 4, Access::Read, None).unwrap();
     assert_eq!(world.pager.fault(1, start, Access::Write), Err(Denial::Access));
     assert_eq!(world.pager.fault(1, start, Access::Execute), Err(Denial::Access));
     assert_eq!(world.pager.fault(1, start + 4 * abi::PAGE_SIZE, Access::Read), Err(Denial::NoRegion));

@@ -64,11 +64,17 @@ impl World {
         (run, Pages { first: (frame.0 % FRAMES_TOGETHER).into(), count: 1 })
     }
 
-    /// Shows a frame's bytes. It can be shown: the window's page table is there, and nobody else has a frame of the
-    /// pager's executable and in use at once.
-    fn with<R>(&self, frame: FrameId, work: impl FnOnce(&mut [u8]) -> R) -> R {
+    /// Shows a frame's bytes to be written. That can be done: the window's page table is there, and nobody has a frame
+    /// mapped that is being filled.
+    fn fill<R>(&self, frame: FrameId, work: impl FnOnce(&mut [u8]) -> R) -> R {
         let (run, page) = self.place(frame);
         memory::with_page(&own::vspace(), &run, page.first, work).expect("a frame that nobody has mapped")
+    }
+
+    /// The same to be read: others may have it mapped to read or execute.
+    fn read<R>(&self, frame: FrameId, work: impl FnOnce(&[u8]) -> R) -> R {
+        let (run, page) = self.place(frame);
+        memory::read_page(&own::vspace(), &run, page.first, work).expect("a frame that can be read")
     }
 
     fn is_gone(&self, client: Client) -> bool {
@@ -134,13 +140,13 @@ impl Machine for World {
     }
 
     fn clear(&mut self, frame: FrameId) {
-        self.with(frame, |bytes| bytes.fill(0));
+        self.fill(frame, |bytes| bytes.fill(0));
     }
 
     fn copy(&mut self, from: FrameId, to: FrameId) {
         let mut buffer = core::mem::take(&mut self.buffer);
-        self.with(from, |bytes| buffer.copy_from_slice(bytes));
-        self.with(to, |bytes| bytes.copy_from_slice(&buffer));
+        self.read(from, |bytes| buffer.copy_from_slice(bytes));
+        self.fill(to, |bytes| bytes.copy_from_slice(&buffer));
         self.buffer = buffer;
     }
 
@@ -148,7 +154,7 @@ impl Machine for World {
         let file = self.contents(bytes.file).unwrap_or(&[]);
         let first = (bytes.first as usize).min(file.len());
         let part = &file[first..(first + bytes.count as usize).min(file.len())];
-        self.with(frame, |to| {
+        self.fill(frame, |to| {
             to[..part.len()].copy_from_slice(part);
             to[part.len()..].fill(0);
         });
@@ -159,7 +165,7 @@ impl Machine for World {
         if window.is_empty() {
             return Err(StoreError::NoStore);
         }
-        let sum = self.with(frame, |bytes| {
+        let sum = self.read(frame, |bytes| {
             for (word, from) in window.iter().zip(bytes.as_chunks().0) {
                 word.store(u64::from_le_bytes(*from), Relaxed);
             }
@@ -171,7 +177,7 @@ impl Machine for World {
     fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError> {
         self.store.get(stored.slot)?;
         let window = self.window;
-        let sum = self.with(frame, |bytes| {
+        let sum = self.fill(frame, |bytes| {
             for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(window) {
                 *to = word.load(Relaxed).to_le_bytes();
             }

@@ -66,6 +66,8 @@ pub struct Segment<'a> {
     address: u64,
     memory: u64,
     data: &'a [u8],
+    /// Where the data is in the file.
+    offset: u64,
     pub access: Access,
 }
 
@@ -81,6 +83,13 @@ impl<'a> Segment<'a> {
 
     pub fn pages(&self) -> u32 {
         ((self.end() - self.first_page()).div_ceil(PAGE_SIZE)) as u32
+    }
+
+    /// The bytes of the file that begin with its first page, behind which are zeroes: where, and how many. `None` where
+    /// the file does not have the beginning of that page.
+    pub fn in_file(&self) -> Option<(u64, u64)> {
+        let lead = self.address - self.first_page();
+        Some((self.offset.checked_sub(lead)?, lead + self.data.len() as u64))
     }
 
     /// What the file has for its page number `page`: offset in the page, and bytes. The rest is zero.
@@ -166,7 +175,7 @@ fn segment<'a>(
     if data.len() as u64 > memory {
         return Err(ImageError::BadSize);
     }
-    Ok(Segment { address, memory, data, access })
+    Ok(Segment { address, memory, data, offset: header.p_offset(LittleEndian), access })
 }
 
 #[cfg(test)]
@@ -219,6 +228,9 @@ mod tests {
         assert_eq!(data.page(1), (0, &bytes[4..4100]));
         assert_eq!(data.page(2), (0, &bytes[4100..]));
         assert_eq!(data.page(3), (0, &[][..]));
+        let text = image.segments().next().unwrap();
+        assert_eq!(text.in_file(), Some((176, 16)));
+        assert_eq!(data.in_file(), None, "the file does not have what is before it on its first page");
     }
 
     #[test]

@@ -119,7 +119,10 @@ fn files(block: Block, pager: Pager) -> Result<(), Denial> {
     let text = pager.file(file, 0, part, Access::Read)?;
     let own = pager.file(file, 0, part, Access::Write)?;
     hold!(text.words()[0].load(Relaxed) & 0xff_ffff_ffff == ELF & 0xff_ffff_ffff, line!());
-    let before = sum(text.words());
+    // The same pages to execute: what has them mapped so has to stand a copy's being made.
+    let code = pager.file(file, 0, part, Access::Execute)?;
+    let before = sum(code.words());
+    hold!(sum(text.words()) == before, line!());
     hold!(sum(own.words()) == before, line!());
     own.words().iter().step_by(512).for_each(|word| word.store(7, Relaxed));
     hold!(sum(text.words()) == before, line!());
@@ -130,7 +133,9 @@ fn files(block: Block, pager: Pager) -> Result<(), Denial> {
     hold!(sum(own.words()) == before, line!());
     let behind = text.pages() * PAGE_SIZE / 8 - 10;
     hold!(text.words()[behind as usize..].iter().all(|word| word.load(Relaxed) == 0), line!());
-    block.add(Word::Checked, 6 * part / 8);
+    hold!(sum(code.words()) == before, line!());
+    block.add(Word::Checked, 8 * part / 8);
+    pager.give_back(code)?;
     pager.give_back(text)?;
     pager.give_back(own)
 }

@@ -4,7 +4,8 @@
 //! [`stage`] makes processes: pagers, a store, a policy, workers. [`worker`] and [`kinds`]: what workers do.
 //! [`scenarios`]: what happens to them, and what must come of it. [`block`]: words that they share with this program.
 //!
-//! Options: `only=` a part of a scenario's name; `rounds=` how often all of them are run, each time with other seeds.
+//! Options: `only=` a part of a scenario's name; `seed=`; `rounds=` how often all of them are run, each time with the next
+//! seed.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -42,8 +43,13 @@ fn begin(_: u64) -> ! {
 fn run(stage: &mut Stage<'_>) -> (u64, u64) {
     let options = boot::options();
     let wanted = options.value("only").unwrap_or("");
+    let number = |key, default| options.number(key, default).unwrap_or(default);
     let (mut passed, mut failed) = (0, 0);
-    for (name, scenario) in scenarios::ALL.iter().filter(|(name, _)| name.contains(wanted)) {
+    let chosen = || scenarios::ALL.iter().filter(|(name, _)| name.contains(wanted));
+    for (round, (name, scenario)) in
+        (0..number("rounds", 1)).flat_map(|round| chosen().map(move |it| (round, it)))
+    {
+        stage.seed = number("seed", 1) + round;
         let outcome = scenario(stage);
         let outcome = outcome.and_then(|()| stage.reset());
         match outcome {

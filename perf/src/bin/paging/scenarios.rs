@@ -15,6 +15,7 @@ type Scenario = fn(&mut Stage<'_>) -> Result;
 pub const ALL: &[(&str, Scenario)] = &[
     ("four_times_the_frames", four_times_the_frames),
     ("everything_once", everything_once),
+    ("the_whole_program", the_whole_program),
     ("what_is_used_stays", what_is_used_stays),
     ("heap_from_the_pager", heap_from_the_pager),
     ("the_store_fails", the_store_fails),
@@ -34,7 +35,7 @@ const LIMITS: Limits = Limits { frames: FRAMES, pinned: 4, pages: 4 * PAGES };
 const PLENTY: u32 = 512;
 
 fn task(job: Job, cpu: u32) -> Task {
-    Task { job, cpu, pages: PAGES.into(), amount: 1_500, limits: LIMITS }
+    Task { job, cpu, pages: PAGES.into(), amount: 1_500, limits: LIMITS, whole: false }
 }
 
 /// Waits for a worker and fails unless it came to the right result.
@@ -101,6 +102,24 @@ fn four_times_the_frames(stage: &mut Stage<'_>) -> Result {
     Ok(())
 }
 
+/// Image and stack count, too: programs of which nothing is in memory but what the pager brings there.
+fn the_whole_program(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    let limits = Limits { pages: 2 * PAGES + 400, ..LIMITS };
+    for (cpu, job) in [(0, Job::Random), (1, Job::Sort), (2, Job::Random)] {
+        stage.worker(&mut system, None, &Task { whole: true, limits, ..task(job, cpu) })?;
+    }
+    expect_right(&system, 0, Some(random_of(0, PAGES)))?;
+    expect_right(&system, 1, Some(sort_result(Block::at(1).get(Word::Seed), PAGES as usize)))?;
+    expect_right(&system, 2, Some(random_of(2, PAGES)))?;
+    tell_counts(&system, "whole programs")?;
+    let counts = system.counts()?;
+    let held = counts.frames - counts.free;
+    expect!(held <= 3 * u64::from(FRAMES), "{held} frames are held by three who may hold {FRAMES} each");
+    expect!(counts.loaded > 5 && counts.denied == 0, "{counts:?}");
+    Ok(())
+}
+
 /// Clones, files, pins, limits, views: each thing once, with less memory than it takes.
 fn everything_once(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
@@ -141,7 +160,7 @@ fn heap_from_the_pager(stage: &mut Stage<'_>) -> Result {
 fn the_store_fails(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     let at_most = 2;
-    let faulty = Faulty { gets: 4, spoiled: 4, puts: 200, seed: 5, at_most, ..Faulty::default() };
+    let faulty = Faulty { gets: 4, spoiled: 4, puts: 200, seed: stage.seed, at_most, ..Faulty::default() };
     system.store().fail(faulty)?;
     for cpu in 0..4 {
         stage.worker(&mut system, None, &task(Job::Random, cpu))?;
@@ -174,7 +193,7 @@ fn the_store_fails(stage: &mut Stage<'_>) -> Result {
 /// A store that gives back something else, and workers without an error handler: they end, and it is known why.
 fn the_store_lies_to_the_careless(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
-    system.store().fail(Faulty { spoiled: 20, seed: 3, at_most: 1, ..Faulty::default() })?;
+    system.store().fail(Faulty { spoiled: 20, seed: stage.seed, at_most: 1, ..Faulty::default() })?;
     for cpu in 0..3 {
         stage.worker(&mut system, None, &task(Job::Careless, cpu))?;
     }
@@ -328,7 +347,9 @@ fn a_second_pager(stage: &mut Stage<'_>) -> Result {
     // With the second pager goes its client, and nobody else.
     stage.worker(&mut system, Some((&second, manager)), &task(Job::Churn, 0))?;
     stage.worker(&mut system, None, &task(Job::Random, 2))?;
-    stage.wait(slow());
+    while Block::at(2).get(Word::Progress) < u64::from(PAGES) {
+        stage.wait(slow() / 10);
+    }
     second.first.task.kill()?;
     let ended = system.end(2);
     expect!(ended == End::Dead, "the client of a killed pager is {ended:?}");

@@ -12,10 +12,13 @@ use user_rt::archive::Archive;
 use user_rt::cap::{Frame, Group, Notification};
 use user_rt::elf::Image;
 use user_rt::ipc::{Message, Patience};
+use user_rt::layout::stack_span;
 use user_rt::paging::{
     self, Counts, Denial, Limits, Manager, PagerSetup, Service, ServiceSpec, Store, StoreError,
 };
-use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, process, task};
+use user_rt::spawn::{
+    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, process, task, task_on, unloaded,
+};
 use user_rt::{Refusal, boot};
 
 use crate::block::{BLOCKS, Block, Word};
@@ -31,6 +34,8 @@ pub const STORE_SLOTS: u32 = 768;
 const HEAP_PAGES: u16 = 400;
 /// Frames that the second pager may hold for its heap.
 const HEAP_FRAMES: u32 = 6;
+/// The file of which workers are: this program's own.
+const WORKER: &str = "paging";
 /// Servers above their clients, all below the program itself.
 const PAGER_PRIORITY: u8 = 120;
 const STORE_PRIORITY: u8 = 130;
@@ -101,7 +106,7 @@ impl<'a> Images<'a> {
         // A pager serves the files of the archive.
         let mut pager = image("pager")?;
         pager.file = memory::archive();
-        Ok(Images { pager, store: image("store")?, policy: image("oom")?, worker: image("paging")? })
+        Ok(Images { pager, store: image("store")?, policy: image("oom")?, worker: image(WORKER)? })
     }
 }
 
@@ -113,6 +118,8 @@ pub struct Stage<'a> {
     /// Never raised.
     alarm: Notification,
     pub cpus: u32,
+    /// Of what is random in a scenario.
+    pub seed: u64,
 }
 
 /// A pager with what it uses.
@@ -141,6 +148,8 @@ pub struct Task {
     pub pages: u64,
     pub amount: u64,
     pub limits: Limits,
+    /// Its image and its stack are the pager's, too.
+    pub whole: bool,
 }
 
 /// How a worker ended, as far as anybody can tell.
@@ -156,7 +165,7 @@ impl<'a> Stage<'a> {
         let shared = Shared::new(nursery, BLOCKS)?;
         let alarm = nursery.make(0)?;
         let nursery = nursery.split(SCENARIO_LOG2, SCENARIO_SLOTS)?;
-        Ok(Stage { nursery, images: Images::load()?, shared, alarm, cpus })
+        Ok(Stage { nursery, images: Images::load()?, shared, alarm, cpus, seed: 1 })
     }
 
     pub fn cpu(&self, wanted: u32) -> u32 {
@@ -217,16 +226,21 @@ impl<'a> Stage<'a> {
     pub fn worker(&mut self, system: &mut System, of: Option<(&Service, Manager)>, wanted: &Task) -> Result {
         let number = system.workers.len() as u32;
         let client = number as u16 + 1;
-        let (child, first) = self.make_worker(number, wanted)?;
+        let child = self.make_worker(wanted)?;
         let (pager, manager) = of.unwrap_or((&system.pager, system.manager));
         paging::entrust(pager, &child, client)?;
         manager.register(client, wanted.limits)?;
+        if wanted.whole {
+            manager.place_image(client, WORKER, &self.images.worker)?;
+            manager.place_stack(client, stack_span(0))?;
+        }
+        let first = self.first_task(&child, number, wanted)?;
         system.group.expose_task(number, &first.task)?;
         let block = Block::at(number);
         block.clear();
         for (word, value) in [
             (Word::Job, wanted.job as u64),
-            (Word::Seed, 1000 + u64::from(number)),
+            (Word::Seed, 1000 * self.seed + u64::from(number)),
             (Word::Pages, wanted.pages),
             (Word::Amount, wanted.amount),
         ] {
@@ -237,7 +251,7 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn make_worker(&mut self, number: u32, wanted: &Task) -> Result<(Child, Spawned)> {
+    fn make_worker(&mut self, wanted: &Task) -> Result<Child> {
         let spec = ProcessSpec {
             image: &self.images.worker,
             vector: false,
@@ -247,19 +261,28 @@ impl<'a> Stage<'a> {
             with_file: false,
             untyped_log2: &[],
         };
-        let child = process(&mut self.nursery, &spec)?;
+        let nursery = &mut self.nursery;
+        let child = if wanted.whole { unloaded(nursery, &spec)? } else { process(nursery, &spec)? };
         self.shared.map_into(&child.vspace)?;
         child.give_machine(machine_rights::LOG, 0)?;
+        Ok(child)
+    }
+
+    fn first_task(&mut self, child: &Child, number: u32, wanted: &Task) -> Result<Spawned> {
         let first = TaskSpec {
             index: 0,
             cpu: self.cpu(wanted.cpu),
             priority: WORKER_PRIORITY,
-            stack_pages: STACK_PAGES,
+            stack_pages: if wanted.whole { 0 } else { STACK_PAGES },
             run: Run::Function(worker),
             argument: number.into(),
         };
-        let first = task(&mut self.nursery, &child.home(), &first)?;
-        Ok((child, first))
+        let nursery = &mut self.nursery;
+        Ok(if wanted.whole {
+            task_on(nursery, &child.home(), &first, stack_span(0))?
+        } else {
+            task(nursery, &child.home(), &first)?
+        })
     }
 
     /// Lets others run for some time.

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{BootPage, Error, PAGE_SIZE};
 
-use crate::cap::{Frame, VSpace};
+use crate::cap::{Access, Frame, VSpace};
 use crate::invoke::Pages;
 use crate::layout::WINDOW_VA;
 use crate::paging::Region;
@@ -46,21 +46,39 @@ pub fn with_frame<R>(own: &VSpace, frame: &Frame, fill: impl FnOnce(&mut [u8]) -
 
 /// The same with one page of a frame that has several.
 pub fn with_page<R>(own: &VSpace, frame: &Frame, page: u64, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
+    in_window(|| {
+        show(own, frame, Pages { first: page, count: 1 }, Access::Write, || {
+            // SAFETY: the page was just mapped there, writable (the kernel refuses to map over another mapping),
+            // `WINDOW_OPEN` keeps every other user away, and it goes only after `fill` is done with the slice.
+            // Bytes of a frame that somebody else has mapped too may change under it: frames that are filled
+            // here are not shared yet, which the callers (`spawn`, and a pager) see to.
+            fill(unsafe { core::slice::from_raw_parts_mut(WINDOW_VA as *mut u8, PAGE_SIZE as usize) })
+        })
+    })
+}
+
+/// Shows a page only to be read: it may be executable elsewhere.
+pub fn read_page<R>(own: &VSpace, frame: &Frame, page: u64, read: impl FnOnce(&[u8]) -> R) -> Result<R> {
+    in_window(|| {
+        show(own, frame, Pages { first: page, count: 1 }, Access::Read, || {
+            // SAFETY: as above, and nobody may write the page meanwhile, which the caller (a pager) sees to.
+            read(unsafe { core::slice::from_raw_parts(WINDOW_VA as *const u8, PAGE_SIZE as usize) })
+        })
+    })
+}
+
+fn in_window<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
     if WINDOW_OPEN.swap(true, Ordering::Acquire) {
         return Err(Refusal::local(Error::InUse, WINDOW_VA));
     }
-    let shown = show(own, frame, Pages { first: page, count: 1 }, fill);
+    let shown = work();
     WINDOW_OPEN.store(false, Ordering::Release);
     shown
 }
 
-fn show<R>(own: &VSpace, frame: &Frame, page: Pages, fill: impl FnOnce(&mut [u8]) -> R) -> Result<R> {
-    own.map_pages(frame, WINDOW_VA, crate::cap::Access::Write, page)?;
-    // SAFETY: the mapping was just made (the kernel refuses to map over another), it spans a page,
-    // `WINDOW_OPEN` keeps every other user away, and it goes only after `fill` is done with the slice.
-    // Bytes of a frame that somebody else has mapped too may change under it: frames that are filled
-    // here are not shared yet, or nobody may write them, which the callers (`spawn`, and a pager) see to.
-    let result = fill(unsafe { core::slice::from_raw_parts_mut(WINDOW_VA as *mut u8, PAGE_SIZE as usize) });
+fn show<R>(own: &VSpace, frame: &Frame, page: Pages, access: Access, work: impl FnOnce() -> R) -> Result<R> {
+    own.map_pages(frame, WINDOW_VA, access, page)?;
+    let result = work();
     own.unmap_pages(frame, WINDOW_VA, page)?;
     Ok(result)
 }
@@ -84,7 +102,7 @@ pub fn map_runs(
     let mut pages = 0;
     for frame in frames {
         let all = Pages { first: 0, count: pages_each };
-        own.map_pages(&frame, address + pages * PAGE_SIZE, crate::cap::Access::Write, all)?;
+        own.map_pages(&frame, address + pages * PAGE_SIZE, Access::Write, all)?;
         pages += pages_each;
     }
     // SAFETY: all pages were just mapped, writable, and nothing of this runtime ever unmaps them.

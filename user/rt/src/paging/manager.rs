@@ -1,8 +1,12 @@
 //! What the manager of a pager asks: whoever started it, and its clients.
 
+use abi::PAGE_SIZE;
+
 use super::client::{ask, ask_with_words};
-use super::{Denial, Request, SERVER};
+use super::{Denial, Request, SERVER, name_words};
 use crate::cap::{Access, Exposure, Group};
+use crate::elf::Image;
+use crate::stack::Span;
 use crate::utcb;
 
 /// A pager, as its manager sees it.
@@ -103,7 +107,31 @@ impl Manager {
         Ok(Counts::of_words(core::array::from_fn(word)))
     }
 
-    /// Puts a file's bytes, and zeroes behind them, at an address of a client.
+    /// A file of the boot archive: its number.
+    pub fn open(self, name: &str) -> Result<u64, Denial> {
+        let words = name_words(name).ok_or(Denial::NoFile)?;
+        let [file, ..] = ask_with_words(self.0, Request::Open, [0; 4], &words)?;
+        Ok(file)
+    }
+
+    /// Puts an image, which is the file of that name, at its addresses in a client.
+    pub fn place_image(self, client: u16, name: &str, image: &Image<'_>) -> Result<(), Denial> {
+        let file = self.open(name)?;
+        for segment in image.segments() {
+            let (first, bytes) = segment.in_file().ok_or(Denial::BadRequest)?;
+            let pages = segment.pages().into();
+            self.place(client, segment.first_page(), (file, first, bytes), pages, segment.access)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a stack at an address of a client.
+    pub fn place_stack(self, client: u16, stack: Span) -> Result<(), Denial> {
+        let pages = (stack.top - stack.low) / PAGE_SIZE;
+        self.place(client, stack.low, (0, 0, 0), pages, Access::Write)
+    }
+
+    /// Puts a file's bytes, and zeroes behind them, at an address of a client; of file 0, only zeroes.
     pub fn place(
         self,
         client: u16,

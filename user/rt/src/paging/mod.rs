@@ -176,8 +176,8 @@ numbered! {
         Fate = 66;
         /// Manager: figures. Out: UTCB words, as in [`Counts`].
         Counts = 67;
-        /// Manager: a region of a file at a place in a client, as File has it in its registers; UTCB words: client,
-        /// address.
+        /// Manager: a region of a file at a place in a client, as File has it in its registers, or of zeroes where file and
+        /// bytes are 0; UTCB words: client, address.
         Place = 68;
     }
 

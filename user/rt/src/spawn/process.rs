@@ -85,15 +85,21 @@ impl Child {
 
 /// Makes a process without tasks.
 pub fn process(nursery: &mut Nursery, spec: &ProcessSpec<'_>) -> Result<Child, SpawnError> {
+    let child = unloaded(nursery, spec)?;
+    for segment in spec.image.segments() {
+        load(nursery, &child.vspace, segment).step("loading its image")?;
+    }
+    Ok(child)
+}
+
+/// The same without the image, which somebody else puts there: a pager.
+pub fn unloaded(nursery: &mut Nursery, spec: &ProcessSpec<'_>) -> Result<Child, SpawnError> {
     let cnode: CNode = nursery.make(u64::from(spec.slots)).step("making its CNode")?;
     let vspace: VSpace = nursery.make(u64::from(spec.tables)).step("making its VSpace")?;
     let process: Process = nursery.make(u64::from(spec.tasks)).step("making its Process")?;
     process.configure(&cnode, &vspace, spec.vector).step("configuring it")?;
     let child = Child { process, vspace, cnode, start: spec.image.entry };
     give_own(&child).step("giving it its own capabilities")?;
-    for segment in spec.image.segments() {
-        load(nursery, &child.vspace, segment).step("loading its image")?;
-    }
     give_boot_page(nursery, &child.vspace, spec).step("giving it the boot page")?;
     if spec.with_file {
         give_file(nursery, &child.vspace, spec.image.file).step("giving it its file")?;
