@@ -274,8 +274,9 @@ fn stress_wanted() -> [stress::Wanted; 3] {
 
 fn torture_runs(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
-    for cpus in CPUS {
-        let result = torture::torture(lab, &torture_wanted(cpus, TORTURE_OPS, None));
+    for (mode, cpus) in [(Mode::Tcg, 1), (Mode::Tcg, 2), (Mode::Tcg, 4), (Mode::Icount, 2)] {
+        let wanted = torture::Wanted { mode, ..torture_wanted(cpus, TORTURE_OPS, None) };
+        let result = torture::torture(lab, &wanted);
         if let Err(error) = &result {
             lab.screen.say(&format!("{error:#}"));
         }

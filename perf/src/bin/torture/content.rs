@@ -12,6 +12,8 @@ use crate::word::{GLOBAL, Thing};
 pub const WORDS: u64 = PAGE_SIZE / 8;
 pub const CODE_AT: u64 = 504;
 pub const MARKS_AT: u64 = 506;
+/// Bytes of the function before its second instruction, which returns.
+pub const RETURN_AT: u64 = 10;
 /// Tags of a page.
 const TAGS: u64 = 4;
 /// Pages of a large frame, and every how manieth of them is filled.
@@ -132,8 +134,8 @@ mod tests {
     fn the_function_returns_its_tag() {
         let bytes: Vec<u8> = PAGE.code().iter().flat_map(|word| word.to_le_bytes()).collect();
         assert_eq!(bytes[..2], [0x48, 0xb8]);
-        assert_eq!(bytes[2..10], PAGE.returns().to_le_bytes());
-        assert_eq!(bytes[10], 0xc3);
+        assert_eq!(bytes[2..RETURN_AT as usize], PAGE.returns().to_le_bytes());
+        assert_eq!(bytes[RETURN_AT as usize], 0xc3);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use user_rt::layout::slot;
 use user_rt::spawn::{Child, Home, Nursery, Run, TaskSpec, task};
 
 use crate::board::{Board, Total};
+use crate::content::RETURN_AT;
 use crate::probe;
 
 const PRIORITY: u8 = 150;
@@ -80,8 +81,12 @@ fn handle(board: Board, call: &Received, fault: &Fault) -> Verdict {
     let regs = registers();
     let space = usize::from(call.custom) % crate::board::SPACES_MAX;
     let probed = probe::of_registers(&regs);
+    // What is executed may go between two instructions.
+    let there = |address| {
+        fault.address == address || (fault.rip == fault.address && fault.rip == address + RETURN_AT)
+    };
     if let Some((address, on)) = probed
-        && fault.address == address
+        && there(address)
         && fault.kind == FaultKind::Page
     {
         return Verdict::ResumeAt(on);

@@ -14,7 +14,7 @@ use user_rt::{Refusal, Result};
 
 use crate::board::{LARGE, LARGE_SIZE, Of, SMALL_PAGES, Total, address};
 use crate::cast::{GLOBALS, has_large, memory_slot, moment_slot};
-use crate::content::{LARGE_PAGES, MARKS_AT, Page, WORDS, is_filled, is_mark_of};
+use crate::content::{LARGE_PAGES, MARKS_AT, Page, WORDS, is_filled, is_mark_of, mark};
 use crate::objects::{Object, PAGES_MAX, Run};
 use crate::probe::probe;
 use crate::word::{GLOBAL, How, IDS, Met, Perm};
@@ -34,6 +34,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "protect", weight: 110, run: Worker::protect },
     Kind { name: "map over a mapping", weight: 6, run: Worker::map_over },
     Kind { name: "map by a copy", weight: 8, run: Worker::map_by_copy },
+    Kind { name: "ask what was used", weight: 10, run: Worker::accessed },
     Kind { name: "delete a frame", weight: 16, run: Worker::delete },
     Kind { name: "reset", weight: 1, run: |worker| _ = worker.reset() },
     Kind { name: "other objects of the same memory", weight: 1, run: Worker::others },
@@ -268,6 +269,25 @@ impl Worker {
         self.count();
         if run.space == self.space {
             self.look(self.me, run.place, None);
+        }
+    }
+
+    /// What was written just now is known to be written.
+    fn accessed(&mut self) {
+        let Some(run) = self.pick_mapped() else { return self.map() };
+        let word = self.my_word(run.space, run.place).in_era(run.era);
+        let at = self.address(&run) + MARKS_AT * 8;
+        let written = run.space == self.space && word.now() == Perm::Write;
+        if written && probe(How::Write, at, mark(self.me as u64, word.thing(), MARKS_AT)) == Met::Fault {
+            self.wrong(Total::Lost, format_args!("a fault writing {at:#x}, {run:?}"));
+        }
+        let frame = Frame::at(run.object.cap);
+        let answer = self.vspace(&run).accessed(&frame, self.address(&run), pages(&run));
+        self.count();
+        match answer {
+            Ok((used, dirty)) if (used | dirty) >> run.count == 0 && (!written || dirty & 1 != 0) => {}
+            Err(_) if self.is_gone(&run) => {}
+            answer => self.wrong(Total::Refused, format_args!("used at {at:#x}, {run:?}: {answer:x?}")),
         }
     }
 
