@@ -87,6 +87,10 @@ impl<M: Machine> Pager<M> {
                 pages == account.pages && pages <= account.limits.pages,
                 "an account's pages are miscounted"
             );
+            let shares = self.objects.iter().flat_map(|(_, object)| object.shared.values());
+            let shares = shares.filter(|(_, by)| by == client).count();
+            hold!(shares == account.shares as usize, "an account's shares are miscounted");
+            hold!(account.shares <= account.limits.pages, "an account shares too much");
             let known = |id: Id<_>| self.objects.get(id).is_some();
             hold!(account.regions.values().all(|region| known(region.object)), "a region's object is gone");
         }

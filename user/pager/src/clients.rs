@@ -29,6 +29,7 @@ impl<M: Machine> Pager<M> {
             held: 0,
             pinned: 0,
             pages: 0,
+            shares: 0,
             ring: Ring::new(),
             on_error: None,
             fate: None,
@@ -56,6 +57,7 @@ impl<M: Machine> Pager<M> {
         }
         self.machine.gone(client);
         self.take_regions(client);
+        self.forget_shares(client);
         // What others still use of its pages is paid by nobody.
         while let Some(page) = self.ring(Some(client)).pop_front() {
             if self.in_ring(page, Some(client)) {
@@ -66,10 +68,20 @@ impl<M: Machine> Pager<M> {
         if let Some(account) = self.clients.remove(&client) {
             self.capacity += account.limits.pages;
         }
-        for object in self.objects.iter().map(|(id, _)| id).collect::<alloc::vec::Vec<_>>() {
-            self.objects[object].shared.remove(&client);
-        }
         Ok(())
+    }
+
+    /// What was shared with a client, or by it, is not any more. Views that others have stay.
+    fn forget_shares(&mut self, client: Client) {
+        let objects: alloc::vec::Vec<_> = self.objects.iter().map(|(id, _)| id).collect();
+        for object in objects {
+            let shared = core::mem::take(&mut self.objects[object].shared);
+            let (gone, kept) =
+                shared.into_iter().partition(|(with, (_, by))| *with == client || *by == client);
+            self.objects[object].shared = kept;
+            let gone: alloc::collections::BTreeMap<Client, (user_rt::cap::Access, Client)> = gone;
+            gone.values().for_each(|(_, by)| self.unshare(*by));
+        }
     }
 
     fn take_regions(&mut self, client: Client) {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use abi::PAGE_SIZE;
 use user_rt::cap::Access;
-use user_rt::paging::{Denial, REGIONS_END, REGIONS_VA, access_from};
+use user_rt::paging::{Denial, REGIONS_END, REGIONS_VA};
 
 use crate::Client;
 use crate::machine::{Bytes, Machine};
@@ -116,7 +116,14 @@ impl<M: Machine> Pager<M> {
             return Err(Denial::Access);
         }
         self.clients.get(&with).ok_or(Denial::NotShared)?;
-        self.objects[region.object].shared.insert(with, access.bits());
+        let account = self.living(client)?;
+        if account.shares >= account.limits.pages {
+            return Err(Denial::Limit);
+        }
+        account.shares += 1;
+        if let Some((_, by)) = self.objects[region.object].shared.insert(with, (access, client)) {
+            self.unshare(by);
+        }
         Ok(region.object.raw())
     }
 
@@ -124,10 +131,17 @@ impl<M: Machine> Pager<M> {
     pub fn attach(&mut self, client: Client, key: u64) -> Result<(u64, u32), Denial> {
         let id: ObjectId = Id::from_raw(key);
         let object = self.objects.get(id).ok_or(Denial::NotShared)?;
-        let access = object.shared.get(&client).and_then(|raw| access_from(*raw)).ok_or(Denial::NotShared)?;
+        let (access, _) = *object.shared.get(&client).ok_or(Denial::NotShared)?;
         let pages = object.entries.len() as u32;
         let start = self.room(client, pages, None)?;
         Ok((self.add_region(client, start, id, access)?, pages))
+    }
+
+    /// A client lets one fewer attach something.
+    pub(crate) fn unshare(&mut self, client: Client) {
+        if let Some(account) = self.clients.get_mut(&client) {
+            account.shares -= 1;
+        }
     }
 
     /// Gives a region back.
@@ -291,6 +305,9 @@ impl<M: Machine> Pager<M> {
             return;
         }
         let Some(gone) = self.objects.remove(object) else { return };
+        for (_, by) in gone.shared.values() {
+            self.unshare(*by);
+        }
         for page in gone.entries.iter().filter_map(|entry| entry.page) {
             self.let_go(page);
         }

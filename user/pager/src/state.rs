@@ -40,8 +40,9 @@ pub(crate) struct Account {
     /// Frames charged to it, and pages that it pinned.
     pub held: u32,
     pub pinned: u32,
-    /// Pages of its regions.
+    /// Pages of its regions, and others that it lets attach one.
     pub pages: u32,
+    pub shares: u32,
     pub ring: Ring,
     /// Where the next fault that cannot be served is to continue.
     pub on_error: Option<u64>,
@@ -64,8 +65,8 @@ pub struct Object {
     pub(crate) backing: Backing,
     /// Regions that show it, and objects that it is the backing of.
     pub(crate) users: u32,
-    /// Who else may attach it, and for what.
-    pub(crate) shared: BTreeMap<Client, u64>,
+    /// Who else may attach it, for what, and who said so.
+    pub(crate) shared: BTreeMap<Client, (Access, Client)>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -134,8 +135,8 @@ impl<M: Machine> Pager<M> {
         Pager {
             machine,
             clients: BTreeMap::new(),
-            objects: Slab::with_room(0),
-            // An entry of a region has one page at most, and one of its file's has another.
+            // A region of one page has an object, and its file's bytes have another; each has a page.
+            objects: Slab::with_room(2 * capacity),
             pages: Slab::with_room(2 * capacity),
             files: BTreeMap::new(),
             free,

@@ -23,6 +23,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("killed_in_a_fault", killed_in_a_fault),
     ("the_pager_is_killed_in_a_fault", the_pager_is_killed_in_a_fault),
     ("the_store_is_killed", the_store_is_killed),
+    ("a_hostile_client", a_hostile_client),
     ("memory_runs_out", memory_runs_out),
     ("a_second_pager", a_second_pager),
 ];
@@ -30,9 +31,9 @@ pub const ALL: &[(&str, Scenario)] = &[
 const FRAMES: u32 = 24;
 /// Four times as many pages as frames.
 const PAGES: u32 = 4 * FRAMES;
-const LIMITS: Limits = Limits { frames: FRAMES, pinned: 4, pages: 4 * PAGES };
+const LIMITS: Limits = Limits { frames: FRAMES, pinned: 4, pages: 3 * PAGES };
 /// Frames that the pager has, unless they are to run out.
-const PLENTY: u32 = 512;
+const PLENTY: u32 = 384;
 
 fn task(job: Job, cpu: u32) -> Task {
     Task { job, cpu, pages: PAGES.into(), amount: 1_500, limits: LIMITS, whole: false }
@@ -105,7 +106,7 @@ fn four_times_the_frames(stage: &mut Stage<'_>) -> Result {
 /// Image and stack count, too: programs of which nothing is in memory but what the pager brings there.
 fn the_whole_program(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
-    let limits = Limits { pages: 2 * PAGES + 400, ..LIMITS };
+    let limits = Limits { pages: PAGES + 200, ..LIMITS };
     for (cpu, job) in [(0, Job::Random), (1, Job::Sort), (2, Job::Random)] {
         stage.worker(&mut system, None, &Task { whole: true, limits, ..task(job, cpu) })?;
     }
@@ -308,6 +309,27 @@ fn the_store_is_killed(stage: &mut Stage<'_>) -> Result {
     let small = Task { pages: u64::from(FRAMES) / 2, ..task(Job::Hoard, 0) };
     stage.worker(&mut system, None, &small)?;
     expect_right(&system, 2, None)
+}
+
+/// A client that asks for all it can get in the smallest pieces, and then for anything at all: the pager goes on for
+/// others, and has everything back in the end.
+fn a_hostile_client(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    stage.worker(&mut system, None, &task(Job::Random, 1))?;
+    let limits = Limits { pages: 9 * PAGES, ..LIMITS };
+    stage.worker(&mut system, None, &Task { amount: 10_000, limits, ..task(Job::Hostile, 2) })?;
+    expect_right(&system, 1, None)?;
+    expect_right(&system, 0, Some(random_of(0, PAGES)))?;
+    let regions = Block::at(1).get(Word::Result);
+    expect!(regions == limits.pages.into(), "only {regions} regions of one page");
+    for worker in &system.workers {
+        end(&worker.first.task)?;
+        system.manager.forget(worker.client)?;
+    }
+    let counts = system.counts()?;
+    expect!(counts.free == counts.frames && counts.leaked == 0, "{counts:?}");
+    expect!(system.store().counts()?.used == 0, "slots of the store are still used");
+    Ok(())
 }
 
 /// More is promised than there is: the policy ends the largest for a smaller one; who is as large as it is refused.

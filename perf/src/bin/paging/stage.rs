@@ -31,7 +31,7 @@ const SCENARIO_SLOTS: u32 = 3500;
 const PAGER_LOG2: u8 = 22;
 const STORE_LOG2: u8 = 22;
 pub const STORE_SLOTS: u32 = 768;
-const HEAP_PAGES: u16 = 400;
+const HEAP_PAGES: u16 = 450;
 /// Frames that the second pager may hold for its heap.
 const HEAP_FRAMES: u32 = 6;
 /// The file of which workers are: this program's own.

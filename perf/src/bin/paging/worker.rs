@@ -54,6 +54,8 @@ numbers! {
         Hoard = 8,
         /// Some pages all the time, the others one after the other.
         Favourites = 9,
+        /// Ask the pager for as much as it gives, then for nonsense.
+        Hostile = 10,
     }
 
     /// What came of it.
@@ -84,6 +86,7 @@ pub extern "C" fn worker(number: u64) -> ! {
         Some(Job::Churn) => prepared(|region| churn(block, region.words())),
         Some(Job::Hoard) => prepared(|region| hoard(block, region.words())),
         Some(Job::Favourites) => prepared(|region| favourites(block, region.words())),
+        Some(Job::Hostile) => crate::hostile::all(block),
         Some(Job::Kinds) => crate::kinds::all(block),
         Some(Job::View) => crate::kinds::view(block),
         Some(Job::Heap) => crate::kinds::heap(block),

@@ -68,8 +68,9 @@ pub struct PagerSetup {
     pub paged: bool,
 }
 
-/// Heap that a pager needs for a page of a client's regions.
-pub const HEAP_PER_PAGE: u64 = 768;
+/// Heap that a pager needs for a page of a client's regions, at most: a region and an object of its own, bytes of a file
+/// of its own with their object, two pages, a mapping, somebody whom it is shared with; and what gets lost between them.
+pub const HEAP_PER_PAGE: u64 = 1536;
 /// A pager makes so many frames at a time.
 pub const FRAMES_TOGETHER: u32 = 64;
 

@@ -1,0 +1,81 @@
+//! A client that wants the pager to fall over.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{MSG_UTCB_WORDS, PAGE_SIZE};
+use user_rt::cap::{Access, Group, Handle};
+use user_rt::ipc::Message;
+use user_rt::layout::slot;
+use user_rt::paging::{Denial, Pager, REGIONS_VA, Request, SERVER};
+use user_rt::utcb;
+
+use crate::block::{Block, Word};
+use crate::worker::{Outcome, leave};
+
+/// Who it shares everything with.
+const OTHER: u16 = 1;
+
+pub fn all(block: Block) -> Result<(), Denial> {
+    smallest_pieces(block)?;
+    nonsense(block);
+    Ok(())
+}
+
+/// Regions of one page, each of other bytes of a file, each touched and shared: what costs the pager most. The result is
+/// how many.
+fn smallest_pieces(block: Block) -> Result<(), Denial> {
+    let pager = Pager::own();
+    let (file, bytes) = pager.open("pager")?;
+    for first in (0..bytes - 8).step_by(8) {
+        let access = if first % 16 == 0 { Access::Read } else { Access::Write };
+        let region = match pager.file(file, first, 8, access) {
+            Ok(region) => region,
+            Err(Denial::Limit) => break,
+            Err(denial) => return Err(denial),
+        };
+        let word = &region.words()[0];
+        let found = word.load(Relaxed);
+        if access == Access::Write {
+            word.store(!found, Relaxed);
+        }
+        pager.share(&region, OTHER, Access::Read)?;
+        block.add(Word::Result, 1);
+        block.add(Word::Checked, 1);
+    }
+    Ok(())
+}
+
+/// Requests with whatever is in them. None of them may go unanswered.
+fn nonsense(block: Block) {
+    let mut random = oorandom::Rand64::new(block.get(Word::Seed).into());
+    let group = Group::at(slot::PAGER);
+    for _ in 0..block.get(Word::Amount) {
+        let label = match random.rand_range(0..10) {
+            0 => random.rand_u64() as u32,
+            _ => Request::ALL[random.rand_range(0..Request::ALL.len() as u64) as usize] as u32,
+        };
+        let regs = core::array::from_fn(|_| value(&mut random));
+        let words = utcb::current().message();
+        words.iter().take(8).for_each(|word| word.store(value(&mut random), Relaxed));
+        let count = [0, 2, 4, 8, MSG_UTCB_WORDS as u64][random.rand_range(0..5) as usize];
+        let message = Message::with_words(label, regs, count as u8);
+        if let Err(refusal) = group.exposure(SERVER).call(&message) {
+            return leave(Outcome::Wrong, refusal.error as u64, label.into(), refusal.detail);
+        }
+        block.add(Word::Progress, 1);
+    }
+}
+
+/// Numbers of which some mean something.
+fn value(random: &mut oorandom::Rand64) -> u64 {
+    let page = |number| REGIONS_VA + number * PAGE_SIZE;
+    match random.rand_range(0..8) {
+        0 => random.rand_u64(),
+        1 => u64::MAX - random.rand_range(0..PAGE_SIZE),
+        2 => 1 << random.rand_range(0..64),
+        3 => random.rand_range(0..4) << 32 | random.rand_range(0..4),
+        4 => page(2 * random.rand_range(0..1000)),
+        5 => page(random.rand_range(0..2000)),
+        _ => random.rand_range(0..70),
+    }
+}
