@@ -182,12 +182,21 @@ control_rights! {
         /// Read the time it used.
         OBSERVE = 14;
     }
+    /// Control rights of a Frame.
+    frame_rights {
+        /// Pin it for DMA, and learn where in physical memory it is.
+        DMA = 10;
+    }
     /// Control rights of the Machine.
     machine_rights {
         /// Write to the log channel of the badge.
         LOG = 10;
         /// End the machine.
         EXIT = 11;
+        /// Make frames of device memory.
+        DEVICE = 12;
+        /// Pin frames for DMA.
+        DMA = 13;
         /// Read its counters.
         INFO = 14;
         /// Export the kernel's state, and let it try what is forbidden (test builds).

@@ -123,11 +123,13 @@ syscalls! {
     ///
     /// In: rdi = CNode and slot.
     /// Rights: GRANT of the CNode where it is not the caller's own.
+    /// Errors: InUse (the calling task is, or lives in, what would end; or that is a frame that is pinned).
     CapDelete = 15;
     /// Delete all that was derived from a capability, at whatever depth and in whatever CSpace.
     ///
     /// In: rdi = CNode and slot.
     /// Rights: GRANT of the CNode where it is not the caller's own.
+    /// Errors: InUse, as of CapDelete; some are deleted then.
     CapRevoke = 16;
     /// Look at a slot.
     ///
@@ -136,8 +138,9 @@ syscalls! {
     CapInspect = 17;
     /// Revoke all that was made of an Untyped, wait until nothing refers to it, and start it again.
     ///
-    /// In: rdi = Untyped. Out: rdi = bytes free.
-    /// Errors: InUse (the calling task or its process was made of it).
+    /// In: rdi = Untyped; rsi = 0, or 1 to take back all pins of what was made of it: then no device may be using it any
+    /// more. Out: rdi = bytes free.
+    /// Errors: BadArgument, InUse (the calling task or its process was made of it; or a frame of it is pinned).
     UntypedReset = 18;
     /// Add a process to a group: a member record, and a group capability in the slot that the process offered.
     ///
@@ -342,6 +345,31 @@ syscalls! {
     /// Rights: MAP of both.
     /// Errors: BadArgument, BadAddress (detail: where the page is not mapped).
     Accessed = 48;
+    /// Keep a frame where it is, for a device to read or write: while it is pinned, its last capability can't be deleted,
+    /// and its memory is not used for anything else. Pins are counted.
+    ///
+    /// In: rdi = frame; rsi = Machine. Out: rdi = physical address of its first byte; its pages stand in a row. rsi = how
+    /// often it is pinned now.
+    /// Rights: DMA of both.
+    /// Errors: Dying, Full (it is pinned 2³² − 1 times).
+    FramePin = 49;
+    /// Take a pin back, anybody's: whoever does knows that no device uses the frame any more.
+    ///
+    /// In: rdi = frame. Out: rsi = how often it is still pinned.
+    /// Rights: DMA.
+    /// Errors: BadState (it is not pinned).
+    FrameUnpin = 50;
+    /// Make a frame of device memory: of physical pages that are no RAM, nor the interrupt controllers of the CPUs. It is
+    /// mapped uncached, not to be executed, and never cleared. The Untyped gives what the kernel needs to know of it, 32
+    /// bytes a page, and ends it when it is reset.
+    ///
+    /// In: rdi = Machine; rsi = Untyped; rdx = CNode and empty slot; r8 = physical address; r9 = size, as Retype has it
+    /// for a Frame. Out: rdi = bytes left in the Untyped.
+    /// Rights: DEVICE; GRANT of the CNode unless it is the own one.
+    /// Errors: BadArgument, BadAddress (off the boundary of a page, or not all of it is such memory), InUse (another
+    /// frame has a part of it), Full (the kernel has as many frames of device memory as it can), SlotOccupied, NoMemory
+    /// (detail: bytes left), Dying.
+    DeviceFrame = 51;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

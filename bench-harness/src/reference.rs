@@ -146,11 +146,12 @@ fn rights(page: &mut String) {
         "\n## Rights\n\nA capability has 17 rights: ten that mean the same for every type, seven of the type's own. A \
          group's member record has the first ten.\n\n| of | right | bit | |\n|---|---|---|---|\n",
     );
-    let sets: [(&str, &[Named<Rights>]); 5] = [
+    let sets: [(&str, &[Named<Rights>]); 6] = [
         ("all", Rights::SHARED),
         ("Task", abi::task_rights::ALL),
         ("Process", abi::process_rights::ALL),
         ("SchedContext", abi::sched_rights::ALL),
+        ("Frame", abi::frame_rights::ALL),
         ("Machine", abi::machine_rights::ALL),
     ];
     for (of, set) in sets {

@@ -1,6 +1,10 @@
 //! The frame table: what the kernel knows of every 4 KiB of memory. Made at boot, one [`FrameInfo`] a page, so that
 //! it is found from a physical address alone.
 //!
+//! Device memory has no place in the table: there are far more addresses than are ever used. What is known of its pages
+//! stands beside the [`Frame`] that somebody made of them, in that one's Untyped; the table has a list of those
+//! frames, each page being of one at most, and looks there last.
+//!
 //! # Memory ordering
 //! A frame's lock is a bit of its `state` word; who holds it may change the counts, which are in the same word and
 //! are stored with the unlocking, and the list of mappings. Lock order: a VSpace's lock, then a frame's.
@@ -9,11 +13,11 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use smp::cpu::Pin;
-use smp::door::{KernelObject, ObjWord, Ref, Table};
+use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};
 use smp::shootdown::Stamp;
 
 use crate::machine::Access;
-use crate::memory::Phys;
+use crate::memory::{Frame, Phys};
 use crate::paging::EntryName;
 use crate::protection::Protection;
 
@@ -226,24 +230,88 @@ impl FrameRange {
 /// Ranges of memory that a machine can have.
 pub const RANGES_MAX: usize = 16;
 
-/// All of them.
-pub struct FrameTable([FrameRange; RANGES_MAX]);
+/// Frames of device memory that there can be at a time.
+pub const DEVICES_MAX: usize = 64;
+
+/// All of them, and the frames of device memory.
+pub struct FrameTable([FrameRange; RANGES_MAX], Devices);
+
+struct Devices {
+    /// Held by who changes the list. Lock order: a root's, then this one.
+    lock: spin::Mutex<()>,
+    frames: [AtomicLink<Frame>; DEVICES_MAX],
+}
+
+/// Why there can't be a frame of some device memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoFrame {
+    /// Another one has a part of it.
+    Taken,
+    /// There are [`DEVICES_MAX`].
+    Full,
+    /// It could not be made.
+    NoMemory,
+}
 
 impl FrameTable {
     /// Of these ranges, of which the first is looked at first. More than [`RANGES_MAX`] are left out.
     pub fn new(ranges: impl IntoIterator<Item = FrameRange>) -> FrameTable {
-        let mut table = FrameTable([const { FrameRange::NONE }; RANGES_MAX]);
+        let devices =
+            Devices { lock: spin::Mutex::new(()), frames: [const { AtomicLink::null() }; DEVICES_MAX] };
+        let mut table = FrameTable([const { FrameRange::NONE }; RANGES_MAX], devices);
         table.0.iter_mut().zip(ranges).for_each(|(to, range)| *to = range);
         table
     }
 
-    /// What is known of the page at a physical address; `None` of memory that the machine does not have.
+    /// What is known of the page at a physical address; `None` of memory that the machine does not have, and of device
+    /// memory of which there is no frame.
     #[inline(always)]
     pub fn get<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
         let page = at.0 >> abi::PAGE_LOG2;
         match self.0[0].get(pin, page) {
             Some(info) => Some(info),
+            None => self.search(pin, page).or_else(|| self.search_devices(pin, at)),
+        }
+    }
+
+    /// The same of RAM alone.
+    #[inline(always)]
+    pub fn get_memory<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
+        let page = at.0 >> abi::PAGE_LOG2;
+        match self.0[0].get(pin, page) {
+            Some(info) => Some(info),
             None => self.search(pin, page),
+        }
+    }
+
+    #[cold]
+    fn search_devices<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
+        self.1.frames.iter().find_map(|link| link.get(pin)?.get().info(pin, at))
+    }
+
+    /// Makes a frame of a range of device memory, if there is none of any part of it, and can be another one.
+    pub fn add_device<'k>(
+        &self,
+        pin: Pin<'k>,
+        (at, bytes): (Phys, u64),
+        make: impl FnOnce() -> Option<Ref<'k, Frame>>,
+    ) -> Result<(), NoFrame> {
+        let _guard = self.1.lock.lock();
+        let meets =
+            |link: &AtomicLink<Frame>| link.get(pin).is_some_and(|frame| frame.get().meets(at, bytes));
+        if self.1.frames.iter().any(meets) {
+            return Err(NoFrame::Taken);
+        }
+        let free = self.1.frames.iter().find(|link| link.is_null()).ok_or(NoFrame::Full)?;
+        free.set(Some(make().ok_or(NoFrame::NoMemory)?));
+        Ok(())
+    }
+
+    /// A frame of device memory is no more: it is mapped nowhere, and nobody remembers that it was.
+    pub fn remove_device(&self, frame: Ref<'_, Frame>) {
+        let _guard = self.1.lock.lock();
+        if let Some(link) = self.1.frames.iter().find(|link| link.is(frame)) {
+            link.set(None);
         }
     }
 

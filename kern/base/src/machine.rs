@@ -66,6 +66,9 @@ pub trait Machine: Sized + Sync + 'static {
     /// Where the kernel reaches a physical address.
     fn virt(&self, at: Phys) -> u64;
 
+    /// Whether there is nothing but device memory in a range, none of it the kernel's own.
+    fn is_device(&self, at: Phys, bytes: u64) -> bool;
+
     /// Prepares an empty table, which is at `at`, as the root of an address space: lets `set` set the entries of
     /// the kernel's half. Returns what CR3 gets.
     fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64;

@@ -1,16 +1,17 @@
 //! Objects of memory: Untyped, Frame, VSpace.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::AtomicCpuSet;
-use smp::door::{AtomicLink, KernelObject, Region, Table};
+use smp::door::{AtomicLink, KernelObject, Ref, Region, Table};
 use smp::planted::{Fault, planted};
 use smp::quiesce::Ticket;
 use smp::shootdown::Stamp;
 
+use crate::frames::FrameInfo;
 use crate::header::{Header, RootId};
 use crate::paging::{Entry, EntryName, Links};
 use crate::process::Process;
@@ -74,17 +75,20 @@ pub enum FrameKind {
 }
 
 /// Memory that can be mapped: one page of 2 MiB, or a run of pages of 4 KiB. The descriptor is carved from the
-/// top of its Untyped; how its pages are mapped stands in the [frame table](crate::frames).
+/// top of its Untyped; how its pages are mapped stands in the [frame table](crate::frames), of device memory behind
+/// the descriptor.
 #[repr(C, align(64))]
 pub struct Frame {
     pub header: Header,
     pub base: Phys,
     /// Of one page.
     pub log2: u8,
-    pub kind: AtomicU8,
+    pub kind: FrameKind,
     pub pages: u32,
-    /// Pinned for DMA. Nothing pins yet.
-    pub pins: AtomicU32,
+    /// How often it is pinned for DMA. Changed under the root lock.
+    pins: AtomicU32,
+    /// What is known of its pages, where that is not in the frame table: of device memory.
+    infos: Table<FrameInfo>,
 }
 
 impl KernelObject for Frame {
@@ -97,10 +101,55 @@ impl Frame {
             header: Header::new(ObjType::Frame, root),
             base,
             log2,
-            kind: AtomicU8::new(FrameKind::Normal as u8),
+            kind: FrameKind::Normal,
             pages,
             pins: AtomicU32::new(0),
+            infos: Table::empty(),
         }
+    }
+
+    /// Of device memory; `infos` has an element a page.
+    pub fn of_device(root: RootId, base: Phys, log2: u8, infos: Table<FrameInfo>) -> Frame {
+        let pages = infos.len() as u32;
+        Frame { kind: FrameKind::Device, infos, ..Frame::new(root, base, log2, pages) }
+    }
+
+    #[inline(always)]
+    pub fn is_device(&self) -> bool {
+        self.kind == FrameKind::Device
+    }
+
+    /// What is known of its page at a physical address, where it knows that itself.
+    pub fn info<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
+        self.infos.get(pin, (at.0.checked_sub(self.base.0)? >> self.log2) as usize)
+    }
+
+    /// Whether some of its memory is in a range.
+    pub fn meets(&self, at: Phys, bytes: u64) -> bool {
+        let end = self.base.0 + (u64::from(self.pages) << self.log2);
+        at.0 < end && self.base.0 < at.0.saturating_add(bytes)
+    }
+
+    pub fn pins(&self) -> u32 {
+        self.pins.load(Ordering::Relaxed)
+    }
+
+    /// How often it is pinned now. The caller holds the root lock, here and below.
+    pub fn pin(&self) -> Option<u32> {
+        let pins = self.pins().checked_add(1)?;
+        self.pins.store(pins, Ordering::Relaxed);
+        Some(pins)
+    }
+
+    /// How often it is still pinned; `None`: it was not.
+    pub fn unpin(&self) -> Option<u32> {
+        let pins = self.pins().checked_sub(1)?;
+        self.pins.store(pins, Ordering::Relaxed);
+        Some(pins)
+    }
+
+    pub fn unpin_all(&self) {
+        self.pins.store(0, Ordering::Relaxed);
     }
 
     /// Where a page of it is.

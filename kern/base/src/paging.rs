@@ -28,6 +28,8 @@ const USER: u64 = 1 << 2;
 /// Set by the hardware: the entry was used, and written through.
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
+/// Write-through and no caching: as the reset value of the page attribute table has it, uncached.
+const UNCACHED: u64 = 1 << 3 | 1 << 4;
 const LARGE: u64 = 1 << 7;
 /// The kernel's own, in an entry: memory that no Frame stands for, so in no list.
 pub const PLAIN: u64 = 1 << 9;
@@ -55,6 +57,23 @@ impl Pte {
     pub const fn page(at: Phys, log2: u8, access: Access) -> Pte {
         let size = if log2 == abi::PAGE_LOG2 { 0 } else { LARGE };
         Pte(at.0 | size | ALLOW[access as usize])
+    }
+
+    /// The same of device memory.
+    #[must_use]
+    pub const fn uncached(self) -> Pte {
+        Pte(self.0 | UNCACHED)
+    }
+
+    /// Maps other memory in the same way.
+    #[must_use]
+    #[inline(always)]
+    pub const fn leading_to(self, at: Phys) -> Pte {
+        Pte(self.0 & !ADDRESS | at.0)
+    }
+
+    pub const fn is_uncached(self) -> bool {
+        self.0 & UNCACHED == UNCACHED
     }
 
     /// The same of memory that no Frame stands for.

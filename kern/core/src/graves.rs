@@ -14,7 +14,7 @@ use kern_base::slot::CNode;
 use smp::door::{AtomicLink, Ref, Region};
 
 use crate::caps::is_claimed;
-use crate::reclaim::is_inside;
+use crate::reclaim::{Pins, is_inside};
 use crate::{Cx, Me, Refusal, Result};
 
 /// Slots that one entry looks at.
@@ -29,7 +29,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Empties the CNodes that nobody refers to any more. What belongs to the task that does this it cannot
-    /// end: that is left to others.
+    /// end: that is left to others. So is a frame that is pinned, to whoever takes the pin or the memory back.
     pub fn empty_graves(self, me: Me<'k>) -> Result<()> {
         let mut work = 0;
         let mut at = self.first_grave();
@@ -64,7 +64,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Err(Refusal::More);
             }
             *work += 1;
-            self.delete_slot(me, slot)?;
+            self.delete_slot(me, slot, Pins::Hold)?;
             header.sweep(at);
         }
     }

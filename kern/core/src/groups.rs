@@ -11,6 +11,7 @@ use kern_base::task::{State, Task};
 use smp::door::{RawWord, Ref};
 
 use crate::caps::Place;
+use crate::reclaim::Pins;
 use crate::schedule::state_of;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -256,7 +257,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if need == Rights::LISTEN && !self.owns(me, word) {
             return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
         }
-        self.delete_slot(me, entry.map(|e| &e.slot))?;
+        self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
         Ok(Answer::DONE)
     }
 

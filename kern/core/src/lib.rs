@@ -19,6 +19,7 @@
 pub mod answer;
 pub mod caps;
 pub mod control;
+pub mod devices;
 #[cfg(feature = "dump")]
 mod dump;
 pub mod entry;

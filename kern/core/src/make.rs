@@ -50,14 +50,14 @@ pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
 
 /// The pages of a frame.
 #[derive(Clone, Copy)]
-struct Pages {
-    log2: u8,
-    count: u32,
+pub struct Pages {
+    pub log2: u8,
+    pub count: u32,
 }
 
 impl Pages {
     /// From a size: the base-2 logarithm of a page in the low byte, above it how many, 0 for one.
-    fn of(size: u64) -> Option<Pages> {
+    pub fn of(size: u64) -> Option<Pages> {
         let (log2, count) = (size as u8, u32::try_from(size >> 8).ok()?.max(1));
         let most = match log2 {
             abi::PAGE_LOG2 => abi::FRAME_PAGES_MAX,
@@ -67,7 +67,7 @@ impl Pages {
         (count <= most).then_some(Pages { log2, count })
     }
 
-    fn bytes(self) -> u64 {
+    pub fn bytes(self) -> u64 {
         u64::from(self.count) << self.log2
     }
 }
@@ -373,7 +373,7 @@ fn pair_size<T, E>(entries: u64) -> u64 {
 
 /// Whether a region has room for these pieces at its top and a block at its bottom: asked first where more
 /// than one piece is carved, so that nothing is lost if it has not.
-fn fits(region: &Region, tops: &[u64], size: u64, align: u64) -> bool {
+pub fn fits(region: &Region, tops: &[u64], size: u64, align: u64) -> bool {
     let (low, used) = region.used();
     let high = tops.iter().try_fold(region.size() - used, |high, top| Some(high.checked_sub(*top)? & !63));
     let at = (region.base() + low).checked_next_multiple_of(align).map(|at| at - region.base());

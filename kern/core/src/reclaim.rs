@@ -136,7 +136,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
-        self.delete_slot(me, slot)?;
+        self.delete_slot(me, slot, Pins::Hold)?;
         self.empty_graves(me)?;
         Ok(Answer::DONE)
     }
@@ -144,19 +144,19 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
-        self.revoke_slot(me, slot)?;
+        self.revoke_slot(me, slot, Pins::Hold)?;
         self.empty_graves(me)?;
         Ok(Answer::DONE)
     }
 
     /// Deletes all that was derived from a slot, leaves first.
-    fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>) -> Result<()> {
+    fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(()) };
         let mut from = slot;
         for _ in 0..WORK_BOUND {
             let Some((leaf, before)) = self.leaf_below(slot, word, header, from)? else { return Ok(()) };
-            self.delete_slot(me, leaf)?;
+            self.delete_slot(me, leaf, pins)?;
             from = before;
         }
         Err(Refusal::More)
@@ -184,8 +184,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Empties a slot; if it is its object's last, ends the object first. A task can't end what it is itself
-    /// part of, and be told so.
-    pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>) -> Result<()> {
+    /// part of, and be told so. A frame that is pinned does not end, unless the pins go too.
+    pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(()) };
         {
@@ -200,10 +200,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             if self.is_part_of(me, word) {
                 return Err(Error::InUse.into());
             }
+            if let Some(frame) = word.get::<Frame>() {
+                release(frame.get(), pins)?;
+            }
             header.set_flag(FLAG_DYING);
             fence(SeqCst);
         }
-        self.destroy(me, slot, word)?;
+        self.destroy(me, slot, word, pins)?;
         let root = self.lock_root(header);
         if slot.get().word.load(self.pin()) != word {
             return Ok(());
@@ -236,15 +239,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(vspace) = word.get::<VSpace>() {
             self.k.machine.end_space(vspace.get().cr3());
         }
+        if let Some(frame) = word.get::<Frame>().filter(|frame| frame.get().is_device()) {
+            self.k.frames.remove_device(frame);
+        }
         if let Some(header) = self.header_of(word) {
             header.set_flag(FLAG_DEAD);
         }
     }
 
     /// Makes a dying object inert. Idempotent; may have to wait.
-    fn destroy(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
+    fn destroy(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>, pins: Pins) -> Result<()> {
         match ObjType::from_raw(word.object_type()) {
-            Some(ObjType::Untyped) => self.revoke_slot(me, slot),
+            Some(ObjType::Untyped) => self.revoke_slot(me, slot, pins),
             Some(ObjType::Task) => word.get::<Task>().map_or(Ok(()), |t| self.end_task(me, t)),
             Some(ObjType::Process) => word.get::<Process>().map_or(Ok(()), |p| self.end_process(me, p)),
             Some(ObjType::CNode) => {
@@ -356,7 +362,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             if is_claimed(entry.get().slot.word.load(self.pin())) {
                 return Err(Refusal::More);
             }
-            self.delete_slot(me, entry.map(|e| &e.slot))?;
+            self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
             header.sweep(at);
         }
         Err(Refusal::More)
@@ -365,15 +371,20 @@ impl<'k, M: Machine> Cx<'k, M> {
     // --- reset -----------------------------------------------------------------------------------
 
     /// [`abi::Op::UntypedReset`].
-    pub fn untyped_reset(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
+    pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64) -> Result<Answer> {
         let slot = self.slot_of(me.process, cap)?;
         let word = slot.get().word.load(self.pin());
         let untyped = self.typed::<Untyped>(word, cap, Rights::NONE)?;
+        let pins = match pins {
+            0 => Pins::Hold,
+            1 => Pins::Go,
+            _ => return Err(Refusal::argument(1)),
+        };
         if self.lives_in(me, untyped.get()) {
             return Err(Error::InUse.into());
         }
         untyped.get().resetting.store(true, SeqCst);
-        let revoked = self.revoke_slot(me, slot).and_then(|()| self.empty_graves(me)).and_then(|()| {
+        let revoked = self.revoke_slot(me, slot, pins).and_then(|()| self.empty_graves(me)).and_then(|()| {
             if self.has_graves(untyped.get().region()) { Err(Error::InUse.into()) } else { Ok(()) }
         });
         if let Err(Refusal::Error { .. }) = revoked {
@@ -437,6 +448,27 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whether an Untyped may be carved just now.
     pub fn is_open(self, untyped: &Untyped) -> bool {
         !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING)
+    }
+}
+
+/// What becomes of the pins of frames that would end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pins {
+    /// They keep the frame.
+    Hold,
+    /// They end with it.
+    Go,
+}
+
+/// Lets a frame end. The root lock is held.
+fn release(frame: &Frame, pins: Pins) -> Result<()> {
+    match pins {
+        Pins::Hold if frame.pins() != 0 => Err(Error::InUse.into()),
+        Pins::Hold => Ok(()),
+        Pins::Go => {
+            frame.unpin_all();
+            Ok(())
+        }
     }
 }
 

@@ -145,7 +145,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::CapDelete => self.cap_delete(me, args.target()),
             Op::CapRevoke => self.cap_revoke(me, args.target()),
             Op::CapInspect => self.cap_inspect(me, args.target()),
-            Op::UntypedReset => self.untyped_reset(me, args.cap()),
+            Op::UntypedReset => self.untyped_reset(me, args.cap(), args.a1),
             Op::GroupAdd => self.group_add(me, args.cap(), args.cap1(), Rights(args.a2 as u32), args.a3),
             Op::GroupRemove => self.group_remove(me, args.target()),
             Op::Expose => self.expose(me, args.target(), args.cap1(), args.a2),
@@ -179,6 +179,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::FaultHandler => self.set_fault_handler(me, args.cap(), args.a1),
             Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
+            Op::FramePin => self.frame_pin(me, args.cap(), args.cap1()),
+            Op::FrameUnpin => self.frame_unpin(me, args.cap()),
+            Op::DeviceFrame => {
+                self.device_frame(me, [args.cap(), args.cap1()], Target(args.a2), args.a3, args.a4)
+            }
             Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
             _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
         }

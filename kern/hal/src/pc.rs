@@ -64,6 +64,10 @@ impl Machine for Pc {
         DIRECT_MAP + at.0
     }
 
+    fn is_device(&self, at: Phys, bytes: u64) -> bool {
+        crate::boot::is_device_memory(at.0, bytes)
+    }
+
     fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64 {
         for (index, kernel) in (256..).zip(kernel::top_half()) {
             set(index, Pte(kernel.load(Ordering::Relaxed)));

@@ -100,8 +100,12 @@ pub fn launch(program: &Program<'_>) -> Result<(), LaunchError> {
         untyped_log2: &[share_log2],
     };
     let child = process(&mut nursery, &spec).map_err(LaunchError::Spawn)?;
-    let logging = machine_rights::LOG | machine_rights::INFO | machine_rights::DUMP;
-    at("letting it log", child.give_machine(logging, program.channel))?;
+    let rights = machine_rights::LOG
+        | machine_rights::INFO
+        | machine_rights::DUMP
+        | machine_rights::DEVICE
+        | machine_rights::DMA;
+    at("giving it the machine", child.give_machine(rights, program.channel))?;
     at("giving it memory", transfer(share, child.cnode.slot(slot::UNTYPED)))?;
     start(&mut nursery, &child, program)
 }

@@ -31,6 +31,11 @@ impl Untyped {
     pub fn reset(&self) -> Result<()> {
         invoke(Op::UntypedReset, self.arg(), 0, 0, 0)
     }
+
+    /// The same where frames are pinned, too: no device may be using them any more.
+    pub fn reset_pinned(&self) -> Result<()> {
+        invoke(Op::UntypedReset, self.arg(), 1, 0, 0)
+    }
 }
 
 /// Copies a capability with fewer rights.
@@ -330,7 +335,25 @@ impl Dump {
     }
 }
 
+impl Frame {
+    /// Keeps it where it is, for a device; its physical address. `machine` is the right to do so.
+    pub fn pin(&self, machine: &Machine) -> Result<u64> {
+        Ok(syscall(Args::plain(Op::FramePin, self.arg(), machine.arg(), 0, 0)).check()?.rdi)
+    }
+
+    /// Takes one pin back; how many are left.
+    pub fn unpin(&self) -> Result<u64> {
+        Ok(syscall(Args::plain(Op::FrameUnpin, self.arg(), 0, 0, 0)).check()?.rsi)
+    }
+}
+
 impl Machine {
+    /// A frame of device memory; `size` as [`Untyped::retype`] has it for frames.
+    pub fn device_frame(&self, memory: &Untyped, at: u64, size: u64, to: Place) -> Result<()> {
+        let args = Args::plain(Op::DeviceFrame, self.arg(), memory.arg(), to.0.0, at);
+        syscall(Args { r9: size, ..args }).done()
+    }
+
     /// Sends the first `bytes` of the UTCB's bulk area as one record.
     pub fn log(&self, bytes: usize, channel: Channel) -> Result<()> {
         invoke(Op::MachineLog, self.arg(), bytes as u64, channel.number(), 0)

@@ -1,4 +1,4 @@
-//! Mapping or unmapping a frame of one page of 4 KiB, in few steps: its page table is the one that was used last, and
+//! Mapping or unmapping a frame of one page of 4 KiB of RAM, in few steps: its page table is the one that was used last, and
 //! nothing is in the way. Whatever is otherwise is left, with nothing changed, to the operations in [`super`].
 
 use abi::{Op, PAGE_SIZE, Rights, Target, USER_TOP};
@@ -51,7 +51,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !locked.counts.get().allow(access) {
             return None;
         }
-        self.add_mapping(&locked, spot, one.at, abi::PAGE_LOG2, access);
+        self.add_mapping(&locked, spot, Pte::page(one.at, abi::PAGE_LOG2, access), access);
         Some(())
     }
 
@@ -82,6 +82,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         if pages != 1 || log2 != abi::PAGE_LOG2 || page >= (USER_TOP - PAGE_SIZE) / PAGE_SIZE {
             return None;
         }
-        Some(One { vspace, info: self.k.frames.get(self.pin(), at)?.get(), at, address })
+        Some(One { vspace, info: self.k.frames.get_memory(self.pin(), at)?.get(), at, address })
     }
 }

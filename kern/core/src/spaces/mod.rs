@@ -71,12 +71,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Map`].
     pub fn map(self, me: Me<'k>) -> Result<()> {
         let run = self.run_of(me)?;
-        let access = access_of(me)?;
+        let access = access_of(me, run.frame.get())?;
         let guard = run.vspace.get().lock.lock();
         if run.vspace.get().stale.load(Relaxed) != 0 {
             drop(guard);
             return Err(self.not_yet(me, run.vspace.get()));
         }
+        let Frame { log2, base, .. } = *run.frame.get();
+        let like = Pte::page(base, log2, access);
+        let like = if run.frame.get().is_device() { like.uncached() } else { like };
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
             if was != Pte::EMPTY {
@@ -85,7 +88,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let locked = page.info.lock();
             let why_not = locked.counts.get().why_not(access);
             if why_not == WhyNot::ItMay {
-                self.add_mapping(&locked, spot, page.at, run.frame.get().log2, access);
+                self.add_mapping(&locked, spot, like.leading_to(page.at), access);
                 return Ok(());
             }
             drop(locked);
@@ -94,10 +97,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     #[inline(always)]
-    fn add_mapping(self, locked: &LockedFrame<'_>, spot: Spot<'k>, at: Phys, log2: u8, access: Access) {
+    fn add_mapping(self, locked: &LockedFrame<'_>, spot: Spot<'k>, entry: Pte, access: Access) {
         self.link(locked, spot);
         locked.counts.set(locked.counts.get().with(access));
-        spot.store(Pte::page(at, log2, access));
+        spot.store(entry);
     }
 
     /// [`abi::Op::Unmap`]. The fourth argument is 0 at first; when the call starts again to wait it is the stamp of
@@ -142,7 +145,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.
     pub fn protect(self, me: Me<'k>) -> Result<()> {
         let run = self.run_of(me)?;
-        let access = access_of(me)?;
+        let access = access_of(me, run.frame.get())?;
         let guard = run.vspace.get().lock.lock();
         let mut stale = false;
         let changed = self.each_of(me, run, false, |spot, page| {
@@ -429,9 +432,10 @@ fn not_mapped(address: u64) -> Refusal {
     Refusal::new(Error::BadAddress, address)
 }
 
-/// What the fourth argument says.
-fn access_of(me: Me<'_>) -> Result<Access> {
+/// What the fourth argument says. A device's memory is no program.
+fn access_of(me: Me<'_>, frame: &Frame) -> Result<Access> {
     let raw = me.hot.regs.r8.get();
     let refusal = if raw == 3 { Error::WriteExecute.into() } else { Refusal::argument(3) };
-    Access::from_raw(raw).ok_or(refusal)
+    let executes = |access: &Access| *access == Access::Execute && frame.is_device();
+    Access::from_raw(raw).filter(|access| !executes(access)).ok_or(refusal)
 }

@@ -1,5 +1,6 @@
 //! The portable kernel on a simulated machine.
 
+mod devices;
 mod faults;
 mod groups;
 mod memory;

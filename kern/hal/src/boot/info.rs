@@ -129,7 +129,24 @@ pub struct BootInfo {
     pub command_line_cut: bool,
 }
 
+/// Where CPUs see their own interrupt controller, unless it was moved, and where messages become interrupts.
+const INTERRUPTS: u64 = 0xfee0_0000;
+const INTERRUPTS_SIZE: u64 = 1 << 20;
+
 impl BootInfo {
+    /// Whether nothing in a range is memory, as far as the loader knows, nor where the CPUs' interrupt controllers are.
+    /// Reserved ranges may be a device's, too. A map that was cut short tells of nothing what it is not.
+    pub fn is_device(&self, range: Range) -> bool {
+        let is_memory = |region: &Region| {
+            (region.kind.is_ram() || region.kind == RegionKind::Bad)
+                && region.range.pages_around().overlaps(range)
+        };
+        let controllers = Range::sized(INTERRUPTS, INTERRUPTS_SIZE);
+        self.regions_lost == 0
+            && !self.regions.iter().any(is_memory)
+            && !controllers.is_some_and(|controllers| controllers.overlaps(range))
+    }
+
     pub const fn new() -> BootInfo {
         BootInfo {
             loader: Loader::None,
@@ -333,6 +350,35 @@ mod tests {
         for w in words {
             to.extend_from_slice(&w.to_le_bytes());
         }
+    }
+
+    #[test]
+    fn device_memory_is_what_is_no_ram() {
+        let mut info = BootInfo::new();
+        for (start, end, kind) in [
+            (0, 0x9_fc00, RegionKind::Usable),
+            (0x9_fc00, 0xa_0000, RegionKind::Reserved),
+            (0xf_0000, 0x10_0000, RegionKind::Reserved),
+            (0x10_0000, 0x1ffd_f000, RegionKind::Usable),
+            (0x1ffd_f000, 0x2000_0000, RegionKind::AcpiTables),
+            (0xb000_0000, 0xc000_0000, RegionKind::Reserved),
+        ] {
+            info.regions.push(Region { range: Range::new(start, end).unwrap(), kind }).ok().unwrap();
+        }
+        let device = |at: u64, pages: u64| info.is_device(Range::sized(at, pages * 0x1000).unwrap());
+        assert!(device(0xfed0_0000, 1) && device(0xfec0_0000, 1), "in no region");
+        assert!(device(0xb000_0000, 512), "reserved");
+        assert!(device(0xa_0000, 32), "the old screen");
+        assert!(!device(0x9_f000, 1), "a page of which a part is RAM");
+        assert!(!device(0x1000, 1) && !device(0x20_0000, 1) && !device(0x1fff_f000, 1));
+        assert!(!device(0x1fff_f000, 2), "the end of RAM is in it");
+        assert!(device(0x2000_0000, 1));
+        assert!(!device(0xfee0_0000, 1) && !device(0xfedf_f000, 2) && !device(0xfeef_f000, 1));
+        info.regions_lost = 1;
+        assert!(
+            !info.is_device(Range::sized(0xfed0_0000, 0x1000).unwrap()),
+            "nobody knows what else there is"
+        );
     }
 
     #[test]

@@ -278,6 +278,17 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     }
 }
 
+/// Whether a range is device memory that programs may have: no RAM, no interrupt controller of a CPU, and within what
+/// CPUs can address.
+pub fn is_device_memory(at: u64, bytes: u64) -> bool {
+    let bits =
+        CpuInfo::new().get_processor_capacity_feature_info().map_or(36, |info| info.physical_address_bits());
+    let Some(range) = Range::sized(at, bytes).filter(|range| range.end() <= 1 << bits) else { return false };
+    let own = Range::sized(lapic::physical_base(), 0x1000);
+    let known = READ_INFO.get().is_some_and(|info| info.is_device(range));
+    known && !own.is_some_and(|own| own.overlaps(range))
+}
+
 /// Lets the other CPUs into [`Kernel::ap_main`].
 pub fn release_cpus() {
     start::release();

@@ -95,11 +95,16 @@ fn local_apic() -> LocalApic {
     }
 }
 
+/// Where in physical memory CPUs see their own APIC.
+pub fn physical_base() -> u64 {
+    // SAFETY: reads IA32_APIC_BASE.
+    unsafe { xapic_base() }
+}
+
 /// Finds the APIC's registers; once, on the boot CPU, before [`init_cpu`].
 pub fn init(features: Features) -> Result<(), MapError> {
     if !features.contains(Features::X2APIC) {
-        // SAFETY: reads IA32_APIC_BASE.
-        let base = unsafe { xapic_base() };
+        let base = physical_base();
         REGISTERS.store(kernel::map_device(base, 0x1000, Access::Registers)?, Ordering::Relaxed);
     }
     DEADLINE_MODE.store(features.contains(Features::TSC_DEADLINE), Ordering::Relaxed);

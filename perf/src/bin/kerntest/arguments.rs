@@ -5,7 +5,7 @@
 //! right but for one, so that nothing it can do has an effect.
 
 use abi::{Cap, Error, FLAG_NONBLOCK, MsgInfo, ObjType, Op, Rights, Target};
-use abi::{machine_rights, process_rights, sched_rights, task_rights};
+use abi::{frame_rights, machine_rights, process_rights, sched_rights, task_rights};
 use user_rt::arch::Args;
 use user_rt::cap::{
     CNode, Frame, Group, Handle, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
@@ -102,6 +102,12 @@ const WANTS: &[Want] = &[
     want(Op::MachineExit, 0, MACHINE, machine_rights::EXIT),
     want(Op::MachineCounter, 0, MACHINE, machine_rights::INFO),
     want(Op::MachineDump, 0, MACHINE, machine_rights::DUMP),
+    want(Op::FramePin, 0, FRAME, frame_rights::DMA),
+    want(Op::FramePin, 1, MACHINE, machine_rights::DMA),
+    want(Op::FrameUnpin, 0, FRAME, frame_rights::DMA),
+    want(Op::DeviceFrame, 0, MACHINE, machine_rights::DEVICE),
+    want(Op::DeviceFrame, 1, UNTYPED, Rights::NONE),
+    want(Op::DeviceFrame, 2, CNODE, Rights::GRANT),
     want(Op::MachineAttempt, 0, MACHINE, machine_rights::DUMP),
     want(Op::MachineTrace, 0, MACHINE, machine_rights::LOG),
     want(Op::FaultHandler, 0, &[ObjType::Task, ObjType::Process], task_rights::REGISTERS),

@@ -15,6 +15,7 @@ mod block;
 mod caps;
 mod context;
 mod debug;
+mod devices;
 mod diff;
 mod dump;
 mod ends;

@@ -100,6 +100,7 @@ pub const ALL: &[Module] = &[
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),
     ("protection", crate::protection::TESTS),
+    ("devices", crate::devices::TESTS),
     ("hostile", crate::hostile::TESTS),
     ("faults", crate::faults::TESTS),
     ("stacks", crate::stacks::TESTS),

@@ -18,6 +18,8 @@ pub const OWN: Cap = Cap(1);
 pub const MEMORY: Cap = Cap(2);
 pub const SPACE: Cap = Cap(3);
 pub const SELF: Cap = Cap(4);
+/// The machine: to pin frames, and to make them of device memory.
+pub const MACHINE: Cap = Cap(6);
 /// Replies per CPU.
 pub const REPLIES: usize = 2;
 /// Spare SchedContexts per CPU.
@@ -124,6 +126,7 @@ impl Cast {
             self.world.must(0, Op::CapMove, &[memory.arg(), Target::new(process.cnode, MEMORY.0).0]);
             self.world.give(process.vspace, process, SPACE);
             self.world.give(process.process, process, SELF);
+            self.world.give(abi::INIT_MACHINE, process, MACHINE);
             for (i, reply) in self.replies.clone().into_iter().enumerate() {
                 self.world.give(reply, process, Cap(FIRST_REPLY + i as u32));
             }
@@ -225,7 +228,8 @@ impl Cast {
         }
         self.look_at_all();
         self.model.nobody_waits();
-        let reset = self.world.ask(0, Op::UntypedReset, &[self.memory.arg()]);
+        // Whatever is pinned.
+        let reset = self.world.ask(0, Op::UntypedReset, &[self.memory.arg(), 1]);
         let Ok(regs) = reset else { panic!("the memory does not come back: {reset:?}") };
         assert_eq!(regs.rdi, 1 << MEMORY_LOG2, "memory that came back");
         self.world.run();

@@ -3,8 +3,9 @@
 
 use abi::{Cap, ObjType, Op, Rights, Target};
 
-use super::cast::{Cast, GROUP, MEMORY, OWN, SELF, SPACE};
+use super::cast::{Cast, GROUP, MACHINE, MEMORY, OWN, SELF, SPACE};
 use crate::world::Regs;
+use crate::world::machine::DEVICES;
 
 /// Slots to play with, and what may be made in them.
 const FIRST: u32 = 42;
@@ -94,7 +95,10 @@ impl Cast {
             7 => Regs::op(Op::CapRevoke, &[own(a)]),
             8 if b < 100 => Regs::op(
                 Op::UntypedReset,
-                &[if b.is_multiple_of(2) { MEMORY } else { of(ObjType::Untyped) }.arg()],
+                &[
+                    if b.is_multiple_of(2) { MEMORY } else { of(ObjType::Untyped) }.arg(),
+                    u64::from(b / 2 % 2),
+                ],
             ),
             8..11 => {
                 let frame = of(ObjType::Frame).arg();
@@ -112,6 +116,13 @@ impl Cast {
                 let (at, cpu) = (UTCBS + u64::from(a % 8) * 4096, u64::from(b) % self.world.cpus() as u64);
                 Regs::op(Op::TaskConfigure, &[of(ObjType::Task).arg(), SELF.arg(), at, cpu])
             }
+            12 if b < 48 => {
+                let (base, pages) = (DEVICES + u64::from(a % 4) * 4096, 1 + u64::from(a / 4 % 3));
+                let args = [MACHINE.arg(), MEMORY.arg(), free_place, base, 12 | pages << 8];
+                Regs::op(Op::DeviceFrame, &args)
+            }
+            12 if b < 72 => Regs::op(Op::FramePin, &[of(ObjType::Frame).arg(), MACHINE.arg()]),
+            12 if b < 128 => Regs::op(Op::FrameUnpin, &[of(ObjType::Frame).arg()]),
             12 => Regs::op(
                 Op::SchedBind,
                 &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()],

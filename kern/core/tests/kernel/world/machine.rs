@@ -26,6 +26,10 @@ pub struct Page {
 /// Which page of which address space. A space is named by its CR3 value.
 pub type Where = (u64, u64);
 
+/// Device memory: where no memory of the test's is.
+pub const DEVICES: u64 = 1 << 50;
+pub const DEVICES_END: u64 = DEVICES + (1 << 30);
+
 /// PCIDs that there are besides 0.
 const PCIDS: u64 = 3;
 const PCID_MASK: u64 = 0xfff;
@@ -139,6 +143,10 @@ impl Machine for Fake {
 
     fn virt(&self, at: Phys) -> u64 {
         at.0
+    }
+
+    fn is_device(&self, at: Phys, bytes: u64) -> bool {
+        at.0 >= DEVICES && at.0.checked_add(bytes).is_some_and(|end| end <= DEVICES_END)
     }
 
     fn init_root_table(&self, at: Phys, _set: &mut dyn FnMut(usize, Pte)) -> u64 {

@@ -1,0 +1,106 @@
+//! Memory and devices: frames of device memory, and frames that a device reads and writes by itself.
+//!
+//! # Pins
+//! A frame that is pinned stays what it is: its last capability is not deleted ([`Pins::Hold`]), so its Untyped is not
+//! reset, and nobody else gets the memory while a device may write to it. Whoever owns the Untyped wins nevertheless, by
+//! a reset that says so ([`Pins::Go`]): it is up to him that the device is still then. A pin is set and the last capability
+//! is marked as going under the same lock, the root's; one of the two sees the other.
+//!
+//! [`Pins::Hold`]: crate::reclaim::Pins::Hold
+//! [`Pins::Go`]: crate::reclaim::Pins::Go
+
+use abi::{Cap, Error, Rights, Target, frame_rights, machine_rights};
+use core::mem::size_of;
+use kern_base::frames::{FrameInfo, NoFrame};
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::memory::{Frame, Phys, Untyped};
+use smp::door::Ref;
+
+use crate::make::{Pages, fits};
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::FramePin`].
+    pub fn frame_pin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
+        let frame = self.find::<Frame>(me, cap, frame_rights::DMA)?.object.get();
+        self.find_machine(me, machine, machine_rights::DMA)?;
+        let _root = self.lock_root(&frame.header);
+        if frame.header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        let pins = frame.pin().ok_or(Refusal::new(Error::Full, u64::from(u32::MAX)))?;
+        Ok(Answer::Values([frame.base.0, u64::from(pins), 0, 0]))
+    }
+
+    /// [`abi::Op::FrameUnpin`].
+    pub fn frame_unpin(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
+        let frame = self.find::<Frame>(me, cap, frame_rights::DMA)?.object.get();
+        let _root = self.lock_root(&frame.header);
+        let pins = frame.unpin().ok_or(Refusal::from(Error::BadState))?;
+        Ok(Answer::Values([0, u64::from(pins), 0, 0]))
+    }
+
+    /// [`abi::Op::DeviceFrame`].
+    pub fn device_frame(self, me: Me<'k>, caps: [Cap; 2], to: Target, at: u64, size: u64) -> Result<Answer> {
+        let [machine, source] = caps;
+        self.find_machine(me, machine, machine_rights::DEVICE)?;
+        let slot = self.slot_of(me.process, source)?;
+        let word = slot.get().word.load(self.pin());
+        let untyped = self.typed::<Untyped>(word, source, Rights::NONE)?;
+        let place = self.find_slot(me, to, Rights::GRANT)?;
+        let pages = Pages::of(size).ok_or(Refusal::argument(4))?;
+        let fits = at.is_multiple_of(1 << pages.log2) && self.k.machine.is_device(Phys(at), pages.bytes());
+        if !fits {
+            return Err(Refusal::new(Error::BadAddress, at));
+        }
+        self.claim(place)?;
+        let guard = self.lock_root(&untyped.get().header);
+        let open = slot.get().word.load(self.pin()) == word && self.is_open(untyped.get());
+        let ready = if open { self.check_depth(slot) } else { Err(Error::Dying.into()) };
+        let made = ready.and_then(|()| self.make_device(untyped.get(), Phys(at), pages));
+        match made {
+            Ok(frame) => {
+                self.fill_first(place.slot, frame, &frame.get().header, slot);
+                Ok(Answer::one(untyped.get().region().free()))
+            }
+            Err(refusal) => {
+                drop(guard);
+                self.unclaim(place.slot);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The frame, which no capability refers to yet. The root lock is held.
+    fn make_device(self, untyped: &Untyped, at: Phys, pages: Pages) -> Result<Ref<'k, Frame>> {
+        let region = untyped.region();
+        let (head, tail) =
+            (size_of::<Frame>() as u64, u64::from(pages.count) * size_of::<FrameInfo>() as u64);
+        let mut made = None;
+        let make = || {
+            if !fits(region, &[head, tail], 0, 1) {
+                return None;
+            }
+            let (head, tail) = (region.carve_top(head)?, region.carve_top(tail)?);
+            let infos = tail.emplace_slice(|_| FrameInfo::default())?;
+            let frame =
+                head.emplace(self.pin(), Frame::of_device(untyped.header.root(), at, pages.log2, infos))?;
+            for info in
+                (0..u64::from(pages.count)).filter_map(|n| frame.get().info(self.pin(), frame.get().page(n)))
+            {
+                info.get().give(frame, 0);
+            }
+            made = Some(frame);
+            made
+        };
+        let added = self.k.frames.add_device(self.pin(), (at, pages.bytes()), make);
+        let refusal = match added {
+            Ok(()) => return made.ok_or(Error::NoMemory.into()),
+            Err(NoFrame::Taken) => Error::InUse.into(),
+            Err(NoFrame::Full) => Refusal::new(Error::Full, kern_base::frames::DEVICES_MAX as u64),
+            Err(NoFrame::NoMemory) => Refusal::new(Error::NoMemory, region.free()),
+        };
+        Err(refusal)
+    }
+}

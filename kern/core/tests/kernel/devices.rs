@@ -1,0 +1,247 @@
+//! Device memory and pins, case by case.
+
+use abi::{Cap, Error, INIT_MACHINE, ObjType, Op, Rights, Target, frame_rights};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::frames::DEVICES_MAX;
+use kern_base::memory::{Frame, Phys};
+
+use crate::scene::Scene;
+use crate::world::machine::{DEVICES, DEVICES_END};
+use crate::world::make::{INIT, at};
+
+const PAGE: u64 = 0x6000_0000;
+
+/// A frame of device memory; where its capability is.
+fn device(s: &mut Scene, from: Cap, base: u64, size: u64) -> Result<Cap, (Error, u64)> {
+    let place = s.w.slot();
+    let args = [INIT_MACHINE.arg(), from.arg(), at(place), base, size];
+    s.w.ask(0, Op::DeviceFrame, &args).map(|_| place)
+}
+
+fn memory(s: &mut Scene) -> Cap {
+    s.w.make(0, ObjType::Untyped, 20)
+}
+
+/// The entries of all pages of the process's space that map a physical address: whether each is uncached.
+fn mapped(s: &Scene, base: u64) -> Vec<bool> {
+    let Some(space) = s.w.object::<kern_base::memory::VSpace>(s.process.vspace) else { panic!("no space") };
+    let mut found = Vec::new();
+    for number in 0..space.get().used.load(Relaxed) as usize {
+        s.w.look(0).pages_of(space, number, |_, spot| {
+            if spot.load().at() == Phys(base) {
+                found.push(spot.load().is_uncached());
+            }
+        });
+    }
+    found
+}
+
+#[test]
+fn device_memory_is_mapped_uncached() {
+    let mut s = Scene::new(2);
+    let from = memory(&mut s);
+    let space = s.process.vspace.arg();
+    for (size, step) in [(12, 4096), (21, 2 << 20)] {
+        let frame = device(&mut s, from, DEVICES, size).unwrap();
+        let place = PAGE + step;
+        s.w.must(0, Op::Map, &[space, frame.arg(), place, 1]);
+        assert_eq!(mapped(&s, DEVICES), [true]);
+        s.w.must(0, Op::Protect, &[space, frame.arg(), place, 0]);
+        assert_eq!(mapped(&s, DEVICES), [true], "whatever it allows");
+        for op in [Op::Map, Op::Protect] {
+            let refused = s.w.ask(0, op, &[space, frame.arg(), place, 2]);
+            assert_eq!(refused, Err((Error::BadArgument, 3)), "{op:?} to execute");
+        }
+        s.delete(frame);
+        assert!(mapped(&s, DEVICES).is_empty(), "it is gone");
+    }
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    s.w.must(0, Op::Map, &[space, frame.arg(), PAGE, 1]);
+    let base = s.w.object::<Frame>(frame).map(|frame| frame.get().base.0);
+    assert_eq!(mapped(&s, base.unwrap()), [false], "memory is cached");
+}
+
+#[test]
+fn what_is_no_device_is_refused() {
+    let mut s = Scene::new(1);
+    let from = memory(&mut s);
+    let ram = s.w.make(0, ObjType::Frame, 12);
+    let ram = s.w.object::<Frame>(ram).map_or(0, |frame| frame.get().base.0);
+    for (base, size) in [
+        (0, 12),
+        (ram, 12),
+        (DEVICES - 4096, 12),
+        (DEVICES - 4096, 12 | 2 << 8),
+        (DEVICES + 1, 12),
+        (DEVICES + 4096, 21),
+        (DEVICES_END, 12),
+        (DEVICES_END - 4096, 12 | 2 << 8),
+        (!4095, 12),
+        (!((2 << 20) - 1), 21),
+    ] {
+        assert_eq!(
+            device(&mut s, from, base, size),
+            Err((Error::BadAddress, base)),
+            "{base:#x}, size {size:#x}"
+        );
+    }
+    for size in [0, 11, 13, 20, 22, 21 | 2 << 8, 12 | 513 << 8, u64::MAX] {
+        assert_eq!(device(&mut s, from, DEVICES, size), Err((Error::BadArgument, 4)), "size {size:#x}");
+    }
+    let untyped = s.w.object::<kern_base::memory::Untyped>(from).unwrap();
+    assert!(untyped.get().region().is_unused(), "what is refused takes nothing");
+}
+
+#[test]
+fn no_page_is_of_two_device_frames() {
+    let mut s = Scene::new(2);
+    let from = memory(&mut s);
+    let frame = device(&mut s, from, DEVICES + 0x8000, 12 | 4 << 8).unwrap();
+    for (base, pages) in [(0x8000, 1), (0xb000, 1), (0x7000, 2), (0xb000, 2), (0, 64)] {
+        let refused = device(&mut s, from, DEVICES + base, 12 | pages << 8);
+        assert_eq!(refused, Err((Error::InUse, 0)), "{pages} pages from {base:#x}");
+    }
+    let refused = device(&mut s, from, DEVICES, 21);
+    assert_eq!(refused, Err((Error::InUse, 0)), "a large page around it");
+    let beside = [0x7000, 0xc000].map(|base| device(&mut s, from, DEVICES + base, 12).unwrap());
+    s.delete(frame);
+    device(&mut s, from, DEVICES + 0x8000, 12).unwrap();
+    assert_eq!(device(&mut s, from, DEVICES + 0x7000, 12), Err((Error::InUse, 0)));
+    s.delete(beside[0]);
+    // Its Untyped takes all of them along.
+    s.w.must(0, Op::UntypedReset, &[from.arg()]);
+    s.w.run();
+    device(&mut s, from, DEVICES, 21).unwrap();
+}
+
+#[test]
+fn there_are_only_so_many() {
+    let mut s = Scene::new(1);
+    let from = memory(&mut s);
+    let all: Vec<Cap> =
+        (0..DEVICES_MAX as u64).map(|n| device(&mut s, from, DEVICES + n * 4096, 12).unwrap()).collect();
+    let next = DEVICES + DEVICES_MAX as u64 * 4096;
+    assert_eq!(device(&mut s, from, next, 12), Err((Error::Full, DEVICES_MAX as u64)));
+    s.delete(all[17]);
+    device(&mut s, from, next, 12).unwrap();
+    let small = s.w.make(0, ObjType::Untyped, 12);
+    s.delete(all[18]);
+    let refused = device(&mut s, small, DEVICES + (1 << 21), 12 | 512 << 8);
+    assert_eq!(refused, Err((Error::NoMemory, 4096)), "32 bytes a page, and there are 4,096");
+}
+
+#[test]
+fn a_device_is_forgotten_like_memory() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    assert!(s.w.runs(1, &user));
+    let from = memory(&mut s);
+    let frame = device(&mut s, from, DEVICES, 12 | 2 << 8).unwrap();
+    for space in [s.process.vspace, INIT.vspace] {
+        s.w.must(0, Op::Map, &[space.arg(), frame.arg(), PAGE, 1]);
+    }
+    assert!(s.w.touch(1, PAGE) && s.w.touch(1, PAGE + 4096));
+    s.w.must(0, Op::UntypedReset, &[from.arg()]);
+    assert!(s.w.remembered(1, PAGE).is_none() && s.w.remembered(1, PAGE + 4096).is_none());
+    // One that goes with the address space where it is mapped.
+    let other = s.w.process();
+    let frame = device(&mut s, from, DEVICES, 12).unwrap();
+    s.w.must(0, Op::Map, &[other.vspace.arg(), frame.arg(), PAGE, 1]);
+    for cap in [other.process, other.vspace] {
+        s.delete(cap);
+    }
+    s.delete(frame);
+    device(&mut s, from, DEVICES, 12).unwrap();
+}
+
+fn pin(s: &mut Scene, frame: Cap) -> Result<(u64, u64), (Error, u64)> {
+    s.w.ask(0, Op::FramePin, &[frame.arg(), INIT_MACHINE.arg()]).map(|regs| (regs.rdi, regs.rsi))
+}
+
+fn unpin(s: &mut Scene, frame: Cap) -> Result<u64, (Error, u64)> {
+    s.w.ask(0, Op::FrameUnpin, &[frame.arg()]).map(|regs| regs.rsi)
+}
+
+#[test]
+fn a_pinned_frame_stays() {
+    let mut s = Scene::new(2);
+    let from = memory(&mut s);
+    let frame = s.w.make_of(0, from, ObjType::Frame, 12 | 3 << 8);
+    let base = s.w.object::<Frame>(frame).map_or(0, |frame| frame.get().base.0);
+    assert_eq!(unpin(&mut s, frame), Err((Error::BadState, 0)));
+    assert_eq!(pin(&mut s, frame), Ok((base, 1)));
+    assert_eq!(pin(&mut s, frame), Ok((base, 2)));
+    let copy = s.w.slot();
+    s.w.must(0, Op::CapCopy, &[frame.arg(), at(copy), u64::from(Rights::ALL.0), 0]);
+    s.delete(frame);
+    let held = |s: &mut Scene| {
+        for (op, arg) in
+            [(Op::CapDelete, at(copy)), (Op::CapRevoke, at(from)), (Op::UntypedReset, from.arg())]
+        {
+            assert_eq!(s.w.ask(0, op, &[arg]).map_err(|e| e.0), Err(Error::InUse), "{op:?}");
+        }
+    };
+    held(&mut s);
+    assert_eq!(unpin(&mut s, copy), Ok(1));
+    held(&mut s);
+    // It can be used as ever, and so can its Untyped.
+    s.w.must(0, Op::Map, &[s.process.vspace.arg(), copy.arg(), PAGE, 1]);
+    s.w.make_of(0, from, ObjType::Frame, 12);
+    assert_eq!(unpin(&mut s, copy), Ok(0));
+    s.delete(copy);
+    s.w.must(0, Op::UntypedReset, &[from.arg()]);
+}
+
+#[test]
+fn who_owns_the_memory_wins() {
+    let mut s = Scene::new(2);
+    let from = memory(&mut s);
+    let inner = s.w.make_of(0, from, ObjType::Untyped, 16);
+    for memory in [from, inner] {
+        let frame = s.w.make_of(0, memory, ObjType::Frame, 12);
+        pin(&mut s, frame).unwrap();
+    }
+    assert_eq!(s.w.ask(0, Op::UntypedReset, &[from.arg(), 2]), Err((Error::BadArgument, 1)));
+    assert_eq!(s.w.ask(0, Op::UntypedReset, &[from.arg(), 0]).map_err(|e| e.0), Err(Error::InUse));
+    assert_eq!(s.w.must(0, Op::UntypedReset, &[from.arg(), 1]).rdi, 1 << 20);
+}
+
+#[test]
+fn a_pin_outlives_the_cspace_of_who_pinned() {
+    let mut s = Scene::new(2);
+    let (from, tables) = (memory(&mut s), memory(&mut s));
+    let frame = s.w.make_of(0, from, ObjType::Frame, 12);
+    pin(&mut s, frame).unwrap();
+    let table = s.w.make_of(0, tables, ObjType::CNode, 16);
+    s.w.must(0, Op::CapMove, &[frame.arg(), Target::new(table, 3).0]);
+    // Nobody reaches the frame any more; others can delete what they like.
+    s.delete(table);
+    let other = s.w.make(0, ObjType::Frame, 12);
+    s.delete(other);
+    for memory in [tables, from] {
+        assert_eq!(s.w.ask(0, Op::UntypedReset, &[memory.arg(), 0]).map_err(|e| e.0), Err(Error::InUse));
+    }
+    s.w.must(0, Op::UntypedReset, &[from.arg(), 1]);
+    s.w.must(0, Op::UntypedReset, &[tables.arg(), 0]);
+}
+
+#[test]
+fn pinning_takes_two_rights() {
+    let mut s = Scene::new(1);
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    let dma = u64::from(frame_rights::DMA.0);
+    let weak = s.w.slot();
+    let rest = Rights::ALL.minus(frame_rights::DMA);
+    s.w.must(0, Op::CapCopy, &[frame.arg(), at(weak), u64::from(rest.0), 0]);
+    assert_eq!(pin(&mut s, weak), Err((Error::NoRight, dma)));
+    assert_eq!(unpin(&mut s, weak), Err((Error::NoRight, dma)));
+    let machine = s.w.slot();
+    let rest = Rights::ALL.minus(abi::machine_rights::DMA).minus(abi::machine_rights::DEVICE);
+    s.w.must(0, Op::CapCopy, &[INIT_MACHINE.arg(), at(machine), u64::from(rest.0), 0]);
+    let refused = s.w.ask(0, Op::FramePin, &[frame.arg(), machine.arg()]);
+    assert_eq!(refused, Err((Error::NoRight, u64::from(abi::machine_rights::DMA.0))));
+    let (from, place) = (memory(&mut s), s.w.slot());
+    let refused = s.w.ask(0, Op::DeviceFrame, &[machine.arg(), from.arg(), at(place), DEVICES, 12]);
+    assert_eq!(refused, Err((Error::NoRight, u64::from(abi::machine_rights::DEVICE.0))));
+    assert_eq!(s.w.object::<Frame>(frame).map(|frame| frame.get().pins()), Some(0));
+}
