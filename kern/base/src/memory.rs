@@ -175,9 +175,8 @@ pub struct VSpace {
     /// Of one that is destroyed: CPUs have left it when the shootdown of this stamp is over; 0 = not so far. Set under
     /// the lock.
     pub leave: AtomicU64,
-    /// The stamp of the last shootdown that is about it; 0 = none that matters; [`DYING`]: the space is being
-    /// destroyed. Nothing is mapped before all CPUs have forgotten what went. Set under the lock.
-    pub stale: AtomicU64,
+    /// It is being destroyed: nothing is mapped any more. Set under the lock.
+    pub dying: AtomicBool,
     /// Serialises changes of the tables.
     pub lock: spin::Mutex<()>,
     /// Bumped when a translation goes; a switch that finds another value than it saw last flushes.
@@ -192,8 +191,6 @@ pub struct VSpace {
     pub last_leaf: AtomicU64,
 }
 
-/// In [`VSpace`]'s `stale`: nothing is mapped any more.
-pub const DYING: u64 = u64::MAX;
 /// In [`VSpace`]'s `last_leaf`: none.
 pub const NO_LEAF: u64 = u64::MAX;
 /// In [`VSpace`]'s `home`.
@@ -226,7 +223,7 @@ impl VSpace {
             base,
             used: AtomicU32::new(1),
             leave: AtomicU64::new(0),
-            stale: AtomicU64::new(0),
+            dying: AtomicBool::new(false),
             lock: spin::Mutex::new(()),
             generation: AtomicU64::new(0),
             seen,

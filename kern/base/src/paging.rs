@@ -5,6 +5,10 @@
 //! them, so each is an atomic word that is always written whole. The kernel changes them under the lock of their
 //! [`VSpace`](crate::memory::VSpace).
 //!
+//! # What is not there
+//! Where nothing is mapped an entry is empty, or *gone*: a page went that CPUs may remember, until the shootdown is over
+//! whose stamp the entry has. Nothing takes its place before.
+//!
 //! # The way back
 //! All entries that map one frame are in a list, whose head is in the frame's
 //! [`FrameInfo`](crate::frames::FrameInfo). An entry's neighbours stand in its VSpace's [`Links`], at the same index,
@@ -12,6 +16,8 @@
 //! that is mapped once, as most are, uses no links: both are zero.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+
+use smp::shootdown::Stamp;
 
 use crate::machine::Access;
 use crate::memory::Phys;
@@ -23,6 +29,10 @@ pub const ENTRIES: usize = 512;
 pub const LEVELS: u32 = 4;
 
 const PRESENT: u64 = 1 << 0;
+/// In an entry that is not present: what went there may be remembered.
+const GONE: u64 = 1 << 1;
+/// In such an entry, where the stamp begins.
+const STAMP_SHIFT: u32 = 3;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 /// Set by the hardware: the entry was used, and written through.
@@ -79,6 +89,16 @@ impl Pte {
     /// The same of memory that no Frame stands for.
     pub const fn plain(self) -> Pte {
         Pte(self.0 | PLAIN)
+    }
+
+    /// What was there went, and CPUs may remember it until that shootdown is over.
+    pub const fn gone(stamp: Stamp) -> Pte {
+        Pte(stamp.raw() << STAMP_SHIFT | GONE)
+    }
+
+    /// The shootdown of what went, where CPUs may remember something.
+    pub const fn shootdown(self) -> Option<Stamp> {
+        if self.0 & (PRESENT | GONE) == GONE { Stamp::from_raw(self.0 >> STAMP_SHIFT) } else { None }
     }
 
     pub const fn is_present(self) -> bool {

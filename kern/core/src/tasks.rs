@@ -109,16 +109,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         let cpus = self.k.cpu_count();
         let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
         let cpu = usize::try_from(cpu).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
-        if let Some(vspace) = process.get().vspace.get(self.pin()) {
-            self.forget_stale(me, vspace.get())?;
-        }
-        let id = self.bind_task(task, process, utcb, cpu)?;
+        let id = self.bind_task(Some(me), task, process, utcb, cpu)?;
         Ok(Answer::one(id.raw()))
     }
 
-    /// Binds a fresh task to a process, maps its UTCB, gives it an id.
+    /// Binds a fresh task to a process, maps its UTCB, gives it an id. At boot for nobody who could wait.
     pub fn bind_task(
         self,
+        me: Option<Me<'k>>,
         task: Ref<'k, Task>,
         process: Ref<'k, Process>,
         utcb: u64,
@@ -138,7 +136,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         // Who destroys one of the two marks it and then looks for the other.
         fence(SeqCst);
         let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
-        let mapped = if dying { Err(Error::Dying.into()) } else { self.map_utcb(task, vspace, utcb, cpu) };
+        let mapped =
+            if dying { Err(Error::Dying.into()) } else { self.map_utcb(me, task, vspace, utcb, cpu) };
         if let Err(refusal) = mapped {
             task.get().id.store(0, SeqCst);
             self.drop_number(process, number);
@@ -159,14 +158,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(id)
     }
 
-    fn map_utcb(self, task: Ref<'k, Task>, vspace: Ref<'k, VSpace>, at: u64, home: CpuId) -> Result<()> {
+    fn map_utcb(
+        self,
+        me: Option<Me<'k>>,
+        task: Ref<'k, Task>,
+        vspace: Ref<'k, VSpace>,
+        at: u64,
+        home: CpuId,
+    ) -> Result<()> {
         let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin())).addr() as u64);
         let _guard = vspace.get().lock.lock();
-        if self.is_stale(vspace.get()) {
-            return Err(Refusal::More);
-        }
         vspace.get().add_home(home);
-        self.map_plain(vspace, at, page, Access::Write)
+        self.map_plain(me, vspace, at, page, Access::Write)
     }
 
     fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {

@@ -162,7 +162,7 @@ impl First<'_> {
 
     fn map(&self, at: u64, phys: Phys, access: Access) -> Result<(), Why> {
         let _guard = self.vspace.get().lock.lock();
-        Ok(self.cx.map_plain(self.vspace, at, phys, access)?)
+        Ok(self.cx.map_plain(None, self.vspace, at, phys, access)?)
     }
 
     fn map_zeroed(&self, at: u64, size: u64, access: Access) -> Result<(), Why> {
@@ -235,7 +235,7 @@ impl First<'_> {
     fn start(&self, objects: Objects, entry: u64) -> Result<(), Why> {
         let Objects { process, task, sc } = objects;
         let cx = self.cx;
-        cx.bind_task(task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
+        cx.bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
         let (Some(hot), Some(sc_hot)) = (cx.task_hot(task), cx.sc_hot(sc)) else {
             return Err(Why::Kernel(Error::WrongCpu));
         };

@@ -40,7 +40,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let one = self.one_of(process, args)?;
         let access = Access::from_raw(args[3])?;
         let _guard = one.vspace.get().lock.lock();
-        if one.vspace.get().stale.load(Relaxed) != 0 {
+        if one.vspace.get().dying.load(Relaxed) {
             return None;
         }
         let spot = self.spot_at_hand(one.vspace, one.address)?;

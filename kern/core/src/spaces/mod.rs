@@ -6,8 +6,8 @@
 //!
 //! # Order of things
 //! An entry is emptied first; then, under the frame's lock, it leaves the frame's list and counts; then CPUs are
-//! made to forget it. Where they may not have yet, both the frame and the VSpace are *stale*: neither is mapped
-//! anew, or otherwise, before. So a frame is never writable for one CPU while it is executable for another, and
+//! made to forget it. Where they may not have yet, the page is *stale*, and the entry *gone*: neither is used for
+//! another mapping before. So a frame is never writable for one CPU while it is executable for another, and
 //! nobody sees at an address what was there before.
 //!
 //! Who destroys a frame or a VSpace marks it and then goes through its mappings under their locks; who maps looks
@@ -23,7 +23,7 @@ use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX, WhyNot};
 use kern_base::machine::{Access, Machine};
-use kern_base::memory::{DYING, Frame, NO_LEAF, Phys, VSpace};
+use kern_base::memory::{Frame, NO_LEAF, Phys, VSpace};
 use kern_base::paging::Pte;
 use smp::door::Ref;
 use smp::shootdown::Stamp;
@@ -72,18 +72,17 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn map(self, me: Me<'k>) -> Result<()> {
         let run = self.run_of(me)?;
         let access = access_of(me, run.frame.get())?;
-        let guard = run.vspace.get().lock.lock();
-        if run.vspace.get().stale.load(Relaxed) != 0 {
-            drop(guard);
-            return Err(self.not_yet(me, run.vspace.get()));
+        let _guard = run.vspace.get().lock.lock();
+        if run.vspace.get().dying.load(Relaxed) {
+            return Err(Error::Dying.into());
         }
         let Frame { log2, base, .. } = *run.frame.get();
         let like = Pte::page(base, log2, access);
         let like = if run.frame.get().is_device() { like.uncached() } else { like };
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
-            if was != Pte::EMPTY {
-                return Err(self.make_room(spot, was, page.address));
+            if !self.is_free(was) {
+                return Err(self.make_room(me, spot, was, page.address));
             }
             let locked = page.info.lock();
             let why_not = locked.counts.get().why_not(access);
@@ -119,7 +118,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             done += 1;
             Ok(())
         });
-        let stamp = stale.then(|| self.shoot(run.vspace));
+        let stamp = stale.then(|| self.shoot_space(run.vspace));
         drop(guard);
         if let Err(refusal) = taken {
             return Err(self.after_waiting(me, run, run.first + done, refusal));
@@ -152,7 +151,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             stale |= self.protect_page(me, spot, page, access)?;
             Ok(())
         });
-        let stamp = stale.then(|| self.shoot(run.vspace));
+        let stamp = stale.then(|| self.shoot_space(run.vspace));
         drop(guard);
         match (stamp, changed) {
             // When the pages of this entry are forgotten, the same ones once more; an error, too, is told only then.
@@ -196,8 +195,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Result<()> {
         let log2 = run.frame.get().log2;
         let spot_for = |address| match log2 {
-            abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make),
-            _ => self.spot_for::<LARGE>(run.vspace, address, make),
+            abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make.then_some(Some(me))),
+            _ => self.spot_for::<LARGE>(run.vspace, address, make.then_some(Some(me))),
         };
         let end = run.first + run.count.min(PAGES_BOUND);
         let mut page = self.first_page(run)?;
@@ -227,17 +226,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Page { info: self.info(at)?, at, address: run.address })
     }
 
+    /// The entry for an address. With `make`, tables that are missing are made, for whom it may be.
     #[inline(always)]
     fn spot_for<const LEVEL: u32>(
         self,
         vspace: Ref<'k, VSpace>,
         address: u64,
-        make: bool,
+        make: Option<Option<Me<'k>>>,
     ) -> Result<Spot<'k>> {
-        match self.spot::<LEVEL>(vspace, address) {
-            Some(spot) => Ok(spot),
-            None if make => self.grow::<LEVEL>(vspace, address),
-            None => Err(not_mapped(address)),
+        match (self.spot::<LEVEL>(vspace, address), make) {
+            (Some(spot), _) => Ok(spot),
+            (None, Some(me)) => self.grow::<LEVEL>(me, vspace, address),
+            (None, None) => Err(not_mapped(address)),
         }
     }
 
@@ -261,27 +261,47 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Something stands where a page is to be mapped. An empty table gives way to a large page.
     #[cold]
-    fn make_room(self, spot: Spot<'k>, was: Pte, address: u64) -> Refusal {
-        if was.is_page(spot.level) || !self.is_empty_table(spot.vspace, was) {
+    fn make_room(self, me: Me<'k>, spot: Spot<'k>, was: Pte, address: u64) -> Refusal {
+        if let Some(stamp) = was.shootdown() {
+            return self.wait_free(Some(me), stamp);
+        }
+        if was.is_page(spot.level) {
             return Refusal::new(Error::Mapped, address);
         }
-        spot.store(Pte::EMPTY);
-        spot.vspace.get().last_leaf.store(NO_LEAF, Relaxed);
-        if self.forget(spot.vspace.get(), address) {
-            self.shoot(spot.vspace);
+        match self.first_taken(spot.vspace, was) {
+            Some(entry) => match entry.shootdown() {
+                Some(stamp) => self.wait_free(Some(me), stamp),
+                None => Refusal::new(Error::Mapped, address),
+            },
+            None => {
+                spot.vspace.get().last_leaf.store(NO_LEAF, Relaxed);
+                if self.clear(spot, address) {
+                    self.shoot_space(spot.vspace);
+                }
+                Refusal::More
+            }
         }
-        Refusal::More
+    }
+
+    /// Empties an entry; says whether CPUs may still remember what it said. Then they have to be asked.
+    #[inline(always)]
+    fn clear(self, spot: Spot<'k>, address: u64) -> bool {
+        spot.store(Pte::EMPTY);
+        let stale = self.forget(spot.vspace.get(), address);
+        if stale {
+            spot.store(Pte::gone(self.next_stamp()));
+        }
+        stale
     }
 
     /// Takes an entry out of its table and of its frame's list: whether CPUs may still remember it. The VSpace's
     /// lock is held.
     #[inline(always)]
     fn take_away(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
-        spot.store(Pte::EMPTY);
+        let stale = self.clear(spot, address);
         let locked = info.lock();
         self.unlink(&locked, spot);
         locked.counts.set(locked.counts.get().without(entry.access()));
-        let stale = self.forget(spot.vspace.get(), address);
         if stale {
             self.stamp_frame(&locked);
         }
@@ -321,10 +341,20 @@ impl<'k, M: Machine> Cx<'k, M> {
     // --- memory that no Frame stands for -----------------------------------------------------------
 
     /// Maps a page of the kernel's own giving: a UTCB, or a part of process 1's image. The lock is held.
-    pub fn map_plain(self, vspace: Ref<'k, VSpace>, address: u64, at: Phys, access: Access) -> Result<()> {
-        let spot = self.spot_for::<SMALL>(vspace, address, true)?;
-        if spot.load() != Pte::EMPTY {
-            return Err(Refusal::new(Error::Mapped, address));
+    pub fn map_plain(
+        self,
+        me: Option<Me<'k>>,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+        at: Phys,
+        access: Access,
+    ) -> Result<()> {
+        let spot = self.spot_for::<SMALL>(vspace, address, Some(me))?;
+        if !self.is_free(spot.load()) {
+            return Err(match spot.load().shootdown() {
+                Some(stamp) => self.wait_free(me, stamp),
+                None => Refusal::new(Error::Mapped, address),
+            });
         }
         spot.store(Pte::page(at, abi::PAGE_LOG2, access).plain());
         Ok(())
@@ -335,9 +365,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(spot) = self.spot::<SMALL>(vspace, address).filter(|spot| spot.load().is_plain()) else {
             return;
         };
-        spot.store(Pte::EMPTY);
-        if self.forget(vspace.get(), address) {
-            self.shoot(vspace);
+        if self.clear(spot, address) {
+            self.shoot_space(vspace);
         }
     }
 
@@ -361,7 +390,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let entry = spot.load();
             if entry.maps(at, spot.level) && self.take_away(spot, entry, info.get(), self.address_of(spot)) {
                 self.stamp_first(frame);
-                self.shoot(spot.vspace);
+                self.shoot_space(spot.vspace);
             }
         }
         Err(Refusal::More)
@@ -392,7 +421,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let VSpace { ref header, ref leave, ref lock, ref used, .. } = *vspace.get();
         {
             let _guard = lock.lock();
-            vspace.get().stale.store(DYING, Release);
+            vspace.get().dying.store(true, Release);
             if leave.load(Relaxed) == 0 {
                 leave.store(self.shoot_everything(Some(vspace)).raw(), Release);
             }

@@ -2,20 +2,19 @@
 //!
 //! Only CPUs where a task of the VSpace's process has its home can. Where that is this one alone, a translation is
 //! forgotten on the spot: dropped, where the CPU is in the space, else by the space's generation, which the CPU
-//! compares when it enters. Otherwise a [shootdown](crate::forget) begins before the entry ends: frame and VSpace
-//! are *stale*, and have its stamp, until it is over.
+//! compares when it enters. Otherwise a [shootdown](crate::forget) begins before the entry ends. Until it is over, page
+//! and entry have its stamp: the page is *stale*, the entry *gone*.
 //!
-//! Of a VSpace, a later shootdown covers all earlier ones, whoever began them, since CPUs forget all that is behind
-//! its generation. Of a frame it does not where that was mapped in several VSpaces: who finds the stamp of another CPU's
-//! that is not over makes the own one a shootdown of everything, everywhere ([`Cx::widen`]).
+//! Of an entry, a later shootdown covers all earlier ones, whoever began them, since CPUs forget all that is behind
+//! its space's generation. Of a page it does not where that was mapped in several VSpaces: who finds the stamp of another
+//! CPU's that is not over makes the own one a shootdown of everything, everywhere ([`Cx::widen`]).
 
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Relaxed, Release};
 
-use abi::Error;
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::machine::Machine;
-use kern_base::memory::{DYING, VSpace};
-use smp::door::Ref;
+use kern_base::memory::VSpace;
+use kern_base::paging::Pte;
 use smp::shootdown::{self, Stamp};
 
 use crate::{Cx, Me, Refusal, Result};
@@ -48,16 +47,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Something went from a VSpace's tables that CPUs may remember: they are made to forget it, and nothing is
-    /// mapped there before. The lock is held.
-    pub fn shoot(self, vspace: Ref<'k, VSpace>) -> Stamp {
-        let stamp = self.shoot_space(vspace);
-        if vspace.get().stale.load(Relaxed) != DYING {
-            vspace.get().stale.store(stamp.raw(), Release);
-        }
-        stamp
-    }
-
     /// A page of a frame went so: its stamp is that of the shootdown with which this entry ends. The frame's lock is
     /// held.
     pub fn stamp_frame(self, frame: &LockedFrame<'_>) {
@@ -68,31 +57,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         frame.set_stamp(Some(stamp));
     }
 
-    /// Whether a CPU may remember what is not there.
-    pub fn is_stale(self, vspace: &VSpace) -> bool {
-        let stale = vspace.stale.load(Acquire);
-        stale != DYING && Stamp::from_raw(stale).is_some_and(|stamp| !self.is_over(stamp))
+    /// Whether something may be mapped where an entry is so: no CPU remembers what was there.
+    #[inline(always)]
+    pub fn is_free(self, entry: Pte) -> bool {
+        entry == Pte::EMPTY || entry.shootdown().is_some_and(|stamp| self.is_over(stamp))
     }
 
-    /// Waits until no CPU does.
-    pub fn forget_stale(self, me: Me<'k>, vspace: &VSpace) -> Result<()> {
-        match vspace.stale.load(Acquire) {
-            DYING => Err(Error::Dying.into()),
-            stale => Stamp::from_raw(stale).map_or(Ok(()), |stamp| self.wait_over(me, stamp)),
-        }
-    }
-
-    /// Why nothing may be mapped in a space, or not yet: then the system call begins again. The lock is not held.
-    pub fn not_yet(self, me: Me<'k>, vspace: &VSpace) -> Refusal {
-        if let Err(refusal) = self.forget_stale(me, vspace) {
-            return refusal;
-        }
-        let _guard = vspace.lock.lock();
-        let stale = vspace.stale.load(Relaxed);
-        if stale != DYING && !self.is_stale(vspace) {
-            vspace.stale.store(0, Relaxed);
-        }
-        Refusal::More
+    /// Waits until such an entry, where something went, is free. Without a task it can't.
+    #[cold]
+    pub fn wait_free(self, me: Option<Me<'k>>, stamp: Stamp) -> Refusal {
+        me.and_then(|me| self.wait_over(me, stamp).err()).unwrap_or(Refusal::More)
     }
 
     /// Waits until no CPU remembers another mapping of a page than there are now.

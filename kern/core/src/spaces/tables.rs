@@ -10,7 +10,7 @@ use kern_base::memory::{Phys, VSpace};
 use kern_base::paging::{ENTRIES, Entry, EntryName, LEVELS, Links, Pte, TableNote, index_of};
 use smp::door::Ref;
 
-use crate::{Cx, Refusal, Result};
+use crate::{Cx, Me, Refusal, Result};
 
 /// The last page table that was used: its number, and above these bits which 2 MiB it is for.
 const LEAF_BITS: u32 = 16;
@@ -105,11 +105,19 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// As [`Cx::spot`]; makes the tables that are missing.
     #[cold]
-    pub fn grow<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Result<Spot<'k>> {
+    pub fn grow<const LEVEL: u32>(
+        self,
+        me: Option<Me<'k>>,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+    ) -> Result<Spot<'k>> {
         let mut table = 0;
         for level in (LEVEL + 1..=LEVELS).rev() {
             let index = table + index_of(address, level);
             let spot = self.spot_at(vspace, index, level).ok_or(Error::NoTables)?;
+            if let Some(stamp) = spot.load().shootdown().filter(|stamp| !self.is_over(*stamp)) {
+                return Err(self.wait_free(me, stamp));
+            }
             if !spot.load().is_present() {
                 let at = self.take_table(vspace, level - 1, address).ok_or(Error::NoTables)?;
                 spot.store(Pte::table(at));
@@ -151,14 +159,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Whether the table that an entry leads to maps nothing.
-    pub fn is_empty_table(self, vspace: Ref<'k, VSpace>, entry: Pte) -> bool {
+    /// Of the table that an entry leads to, the first entry that is not free.
+    pub fn first_taken(self, vspace: Ref<'k, VSpace>, entry: Pte) -> Option<Pte> {
         let first = vspace.get().index_at(entry.at().0);
-        let is_empty = |index| {
-            let entry = vspace.get().entries.get(self.pin(), index);
-            entry.is_some_and(|entry| entry.get().load() == Pte::EMPTY)
-        };
-        (first..first + ENTRIES).all(is_empty)
+        let entries =
+            (first..first + ENTRIES).filter_map(|index| vspace.get().entries.get(self.pin(), index));
+        entries.map(|entry| entry.get().load()).find(|entry| !self.is_free(*entry))
     }
 
     /// The address that an entry is for.

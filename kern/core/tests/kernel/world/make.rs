@@ -109,7 +109,7 @@ impl World {
         cx.fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0)?;
         cx.fill_boot(node, abi::INIT_UNTYPED, untyped, &untyped.get().header, 0)?;
         cx.bind_process(process, cnode, vspace, false).ok()?;
-        cx.bind_task(task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
+        cx.bind_task(None, task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
         cx.sc_hot(sc)?.state.set_priority(AGENT_PRIORITY as u8);
         cx.bind_time(sc, task).ok()?;
         let hot = cx.task_hot(task)?;

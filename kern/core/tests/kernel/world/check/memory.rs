@@ -121,13 +121,9 @@ fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryN
     hold!(listed == mapped, "{at:x?} is listed with {listed:x?} and mapped by {mapped:x?}");
 }
 
-/// What CPUs remember of a space is true, or nobody goes by it: the space is stale, or the CPU forgets it when it
-/// enters.
+/// What CPUs remember of a space is true, or is about to be forgotten: the CPU is asked to, or forgets it when it enters.
 fn remembered(world: &World, hardware: &Hardware, tables: &Tables, space: Ref<'static, VSpace>) {
     let cr3 = space.get().cr3();
-    if world.look(0).is_stale(space.get()) {
-        return;
-    }
     for (cpu, tlb) in &hardware.tlb {
         let generation = space.get().generation.load(Relaxed);
         let seen = space.get().seen.get(host_test::pin(*cpu), *cpu).map(|seen| seen.get().load(Relaxed));
@@ -137,9 +133,25 @@ fn remembered(world: &World, hardware: &Hardware, tables: &Tables, space: Ref<'s
         }
         for ((_, va), (_, page)) in tlb.iter().filter(|(_, (of, _))| *of == cr3) {
             let now = tables.pages.get(&(cr3, *va));
+            if now != Some(page) && is_going(world, space, *va, page.at) {
+                continue;
+            }
             hold!(now == Some(page), "cpu{cpu} remembers {va:#x} of {cr3:#x} as {page:x?}: it is {now:x?}");
         }
     }
+}
+
+/// Whether what CPUs remember of an address is being shot down: what was mapped there, or what that allowed.
+fn is_going(world: &World, space: Ref<'static, VSpace>, va: u64, at: Phys) -> bool {
+    let cx = world.look(0);
+    let spots = [cx.spot::<1>(space, va), cx.spot::<2>(space, va)];
+    spots.into_iter().flatten().map(|spot| spot.load()).any(|entry| match entry.shootdown() {
+        Some(stamp) => !cx.is_over(stamp),
+        None => {
+            let info = cx.k.frames.get(cx.pin(), at).filter(|_| entry.is_present() && entry.at() == at);
+            info.and_then(|info| info.get().stamp()).is_some_and(|stamp| !cx.is_over(stamp))
+        }
+    })
 }
 
 /// No page can be written by one CPU and executed by another, whatever is in their TLBs.
