@@ -284,6 +284,26 @@ fn nobody_executes_what_a_cpu_may_still_write() {
 }
 
 #[test]
+fn nothing_takes_the_place_of_what_a_cpu_may_still_see() {
+    let mut s = Scene::new(3);
+    let frame = written(&mut s);
+    let space = s.process.vspace;
+    let [other, elsewhere] = [0, 1].map(|_| s.w.make(2, ObjType::Frame, 12));
+    s.w.summon(0);
+    s.w.issue(0, Regs::op(Op::Unmap, &[space.arg(), frame.arg(), PAGE, 0]));
+    assert!(s.w.remembered(1, PAGE).is_some(), "CPU 1 has not heard of it");
+    s.w.summon(2);
+    s.w.issue(2, Regs::op(Op::Map, &[space.arg(), elsewhere.arg(), PAGE + 4096, 0]));
+    assert!(s.w.agent(2).is_through(), "other addresses do not wait");
+    s.w.issue(2, Regs::op(Op::Map, &[space.arg(), other.arg(), PAGE, 0]));
+    while s.w.step(2) {}
+    assert!(!s.w.agent(2).is_through(), "it waits");
+    s.w.run();
+    assert_eq!(s.w.result(&s.w.agent(2)).result().map(|_| ()), Ok(()));
+    assert!(s.w.touch(1, PAGE), "it sees the other frame");
+}
+
+#[test]
 fn a_page_of_two_spaces_is_forgotten_in_both() {
     let mut s = Scene::new(5);
     let frame = written(&mut s);
