@@ -109,6 +109,10 @@ errors! {
     Dying = 30, blame State;
     /// This kernel was built without what was asked for.
     NotBuilt = 31, blame State;
+    /// The receiver made no room for the pages of the message; detail: the address that is taken, or bytes wanted.
+    NoRoom = 32, blame Peer;
+    /// There is no page there that a message could carry, or not in that way; detail: the address.
+    NoPage = 33, blame Caller;
 }
 
 impl core::fmt::Display for Error {

@@ -40,6 +40,9 @@ flags! {
     FLAG_NOTIFICATION = 18;
     /// Told by the kernel: this is a fault of the sender, whose registers are in the UTCB's bulk words.
     FLAG_FAULT = 19;
+    /// Asked of the kernel: the message carries the page ranges that the UTCB lists. Told by the kernel: such arrived,
+    /// and the UTCB lists where.
+    FLAG_PAGES = 20;
 }
 
 impl MsgInfo {

@@ -35,13 +35,15 @@ syscalls! {
     /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words, which are copied when the
     /// callee receives them. Out: the reply.
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
+    /// With page ranges: MAP, likewise.
     /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
-    /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled.
+    /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled. With page ranges: NoPage,
+    /// BadAddress, NoRoom, InUse (a page is on its way elsewhere), Full.
     Call = 0;
     /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
     ///
     /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where flagged. Out: as Recv.
-    /// Errors: TooLong and, where the current call is a fault, BadArgument (no such answer; detail: all ones) and
+    /// Errors: TooLong, those about page ranges as Call, and, where the current call is a fault, BadArgument (no such answer; detail: all ones) and
     /// BadAddress (detail: which register), before anything is done; those of Recv, after the reply has been sent.
     ReplyRecv = 1;
     /// Nothing: the cost of an entry. (The first six are numbered in the order in which the entry tells them apart.)
@@ -77,7 +79,7 @@ syscalls! {
     ///
     /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers; UTCB words.
     /// Rights: SEND, in the Reply object's capability.
-    /// Errors: TooLong, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
+    /// Errors: TooLong, those about page ranges as Call, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
     Reply = 7;
     /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
     /// sender, and the forwarder's custom bits.
@@ -85,7 +87,8 @@ syscalls! {
     /// In: rdi = target; message registers; the number of UTCB words, whose contents are those in the caller's UTCB. A
     /// fault stays one: its registers go along.
     /// Rights: as Call.
-    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead.
+    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead, NoPage
+    /// (it carries no page ranges: what came with the call is the forwarder's).
     Forward = 8;
     /// Keep the current call in an empty Reply object, to answer it later.
     ///
@@ -253,19 +256,22 @@ syscalls! {
     /// Errors: WrongCpu (detail: the task's), InUse (either is bound, or somebody waits), BadState.
     NotificationBind = 35;
     /// Map pages of a frame. No page is mapped writable somewhere and executable somewhere at a time. Pages mapped
-    /// before an error stay.
+    /// before an error stay. Into the pool of the space come only pages that nothing else maps; then no capability maps
+    /// them until no pool has them any more, and then they are cleared first.
     ///
-    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute; r9 = first page; r10 = how many
-    /// pages, 0 for all from there on.
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute, bit 2 into the pool (not with bit
+    /// 1); r9 = first page; r10 = how many pages, 0 for all from there on.
     /// Rights: MAP of both.
-    /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped 32,768 times), Dying.
-    /// Detail of WriteExecute and Mapped: the address.
+    /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped 32,768 times), InUse (a
+    /// pool has it, or it is to come into one and is mapped), Dying. Detail of WriteExecute, Mapped and InUse: the
+    /// address.
     Map = 36;
     /// Unmap pages of a frame, and wait until no CPU holds the translations. Pages unmapped before an error are.
     ///
-    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = first page; r10 = how many, as in Map.
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = first page; r10 = how many, as in Map. Or, for pages of
+    /// the pool, rsi = 0; r9 = 1 for pages of 2 MiB, else 0; r10 = how many.
     /// Rights: MAP of both.
-    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped).
+    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), NoPage (the same, of the pool).
     Unmap = 37;
     /// Write UTCB bulk bytes as one log record.
     ///
@@ -326,9 +332,11 @@ syscalls! {
     /// changed before an error stay so. From writable to executable, and back, the way is over neither: where somebody
     /// maps a page otherwise meanwhile, that page and those behind it may be left so.
     ///
-    /// In: as Map.
+    /// In: as Map. Or, for pages of the pool, r8 = bit 0 write, the rest as in Unmap: pages that are in transit come
+    /// back.
     /// Rights: MAP of both.
-    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), WriteExecute (detail: the address).
+    /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), WriteExecute (detail: the address), NoPage
+    /// (the first, of the pool), InUse (to be written, while others see it).
     Protect = 46;
     /// Let the kernel try something that its protections forbid. Only in test builds; all others refuse.
     ///
@@ -370,6 +378,23 @@ syscalls! {
     /// frame has a part of it), Full (the kernel has as many frames of device memory as it can), SlotOccupied, NoMemory
     /// (detail: bytes left), Dying.
     DeviceFrame = 51;
+    /// Give a copy-on-write page of a pool a copy: a page of a frame, which comes into the pool in its place with the
+    /// same contents, to be written. Where nobody else sees the page any more, it can be written itself.
+    ///
+    /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = which page of the frame. Out: rdi = 1 where the
+    /// frame's page was used, else 0.
+    /// Rights: MAP of both.
+    /// Errors: BadArgument, BadAddress, NoPage (no page of that size there that is to be copied), InUse (the frame's
+    /// page is mapped), Dying.
+    PageCopy = 52;
+    /// Take pages of one pool to another, or let both see them, as a message would.
+    ///
+    /// In: rdi = VSpace that has them; rsi = VSpace; rdx, r9 = the pages, as the words of a [`PageRange`](crate::PageRange);
+    /// r8 = address there.
+    /// Rights: MAP of both.
+    /// Errors: BadArgument, BadAddress, NoPage (detail: the address), NoRoom (detail: the address that is taken, or
+    /// has no table), InUse (a page is on its way elsewhere), Full, Dying.
+    PageTransfer = 53;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -4,12 +4,14 @@
 
 use core::sync::atomic::AtomicU64;
 
-use crate::MSG_UTCB_WORDS;
+use crate::{MSG_UTCB_WORDS, RANGES_MAX};
 
 /// Bytes of a UTCB: one page.
 pub const UTCB_SIZE: usize = 4096;
 /// Bytes that [`Op::MachineLog`](crate::Op::MachineLog) takes from [`Utcb::bulk`] at most.
 pub const LOG_MAX: usize = 1024;
+
+const USER_WORDS: usize = 512 - MSG_UTCB_WORDS - 8 - 256 - 2 * RANGES_MAX;
 
 /// Layout of the page. All words are atomics because both sides write; `Relaxed` is enough, the
 /// system call orders them.
@@ -23,11 +25,17 @@ pub struct Utcb {
     pub task_id: AtomicU64,
     /// This task's home CPU, written when it is configured.
     pub home_cpu: AtomicU64,
-    _reserved: [AtomicU64; 5],
+    /// Where pages of messages may arrive: address and bytes, both multiples of 4 KiB.
+    pub window: [AtomicU64; 2],
+    /// How many of `ranges` there are.
+    pub range_count: AtomicU64,
+    _reserved: [AtomicU64; 2],
     /// Register sets, log text and other long arguments and results.
     pub bulk: [AtomicU64; 256],
+    /// Pages of the message: see [`PageRange`](crate::PageRange).
+    pub ranges: [[AtomicU64; 2]; RANGES_MAX],
     /// For the process: thread-local storage.
-    pub user: [AtomicU64; 512 - MSG_UTCB_WORDS - 8 - 256],
+    pub user: [AtomicU64; USER_WORDS],
 }
 
 const _: () = assert!(core::mem::size_of::<Utcb>() == UTCB_SIZE);
@@ -46,9 +54,12 @@ impl Utcb {
             preempt_pending: AtomicU64::new(0),
             task_id: AtomicU64::new(0),
             home_cpu: AtomicU64::new(0),
-            _reserved: [const { AtomicU64::new(0) }; 5],
+            window: [const { AtomicU64::new(0) }; 2],
+            range_count: AtomicU64::new(0),
+            _reserved: [const { AtomicU64::new(0) }; 2],
             bulk: [const { AtomicU64::new(0) }; 256],
-            user: [const { AtomicU64::new(0) }; 512 - MSG_UTCB_WORDS - 8 - 256],
+            ranges: [const { [const { AtomicU64::new(0) }; 2] }; RANGES_MAX],
+            user: [const { AtomicU64::new(0) }; USER_WORDS],
         }
     }
 }

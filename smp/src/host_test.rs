@@ -42,6 +42,18 @@ pub fn local_entry<O, S, P>(block: &'static PerCpu<O, S, P>) -> LocalEntry<O, S,
     unsafe { LocalEntry::new(block) }
 }
 
+/// Clears memory of a [`region`].
+pub fn clear(at: u64, bytes: usize) {
+    // SAFETY: as the module says: the test's own memory, in which nothing that it uses is just now.
+    unsafe { core::ptr::write_bytes(at as *mut u8, 0, bytes) }
+}
+
+/// Copies from one place of a [`region`] to another.
+pub fn copy(from: u64, to: u64, bytes: usize) {
+    // SAFETY: as for `clear`.
+    unsafe { core::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) }
+}
+
 /// An object that lives for ever.
 pub fn leak<T>(object: T) -> Ref<'static, T> {
     Ref::from_static(Box::leak(Box::new(object)))

@@ -52,6 +52,10 @@ const LOCKED: u64 = 1 << 0;
 const STALE: u64 = 1 << 1;
 /// Its frame is being destroyed, and what mapped the page is gone.
 const DYING: u64 = 1 << 2;
+/// Spaces have it in their pools: no capability maps it.
+const POOLED: u64 = 1 << 3;
+/// It was in somebody's pool: cleared before it is mapped again.
+const UNCLEAN: u64 = 1 << 4;
 const MAPPED_SHIFT: u32 = 16;
 const WRITABLE_SHIFT: u32 = 32;
 const EXECUTABLE_SHIFT: u32 = 48;
@@ -66,7 +70,7 @@ pub struct Counts(u64);
 /// For each way to map a page (by [`Access`]): what it counts, and what must not be in the way.
 const ONE: [u64; 3] =
     [1 << MAPPED_SHIFT, 1 << MAPPED_SHIFT | 1 << WRITABLE_SHIFT, 1 << MAPPED_SHIFT | 1 << EXECUTABLE_SHIFT];
-const NOT_NOW: u64 = STALE | DYING | MAPPED_MAX << MAPPED_SHIFT;
+const NOT_NOW: u64 = STALE | DYING | POOLED | UNCLEAN | MAPPED_MAX << MAPPED_SHIFT;
 const IN_THE_WAY: [u64; 3] =
     [NOT_NOW, NOT_NOW | COUNT << EXECUTABLE_SHIFT, NOT_NOW | COUNT << WRITABLE_SHIFT];
 
@@ -103,12 +107,32 @@ impl Counts {
         self.0 & in_the_way == 0
     }
 
+    /// Why it can't become a page of the pool, which nobody else may map.
+    pub fn why_not_pool(self) -> WhyNot {
+        match self.why_not(Access::Read) {
+            WhyNot::ItMay if self.mapped() != 0 => WhyNot::Pooled,
+            why_not => why_not,
+        }
+    }
+
+    pub const fn is_pooled(self) -> bool {
+        self.0 & POOLED != 0
+    }
+
+    pub const fn is_dying(self) -> bool {
+        self.0 & DYING != 0
+    }
+
     /// Why there may not.
     pub fn why_not(self, access: Access) -> WhyNot {
         if self.0 & DYING != 0 {
             WhyNot::Dying
         } else if self.0 & STALE != 0 {
             WhyNot::Stale
+        } else if self.0 & POOLED != 0 {
+            WhyNot::Pooled
+        } else if self.0 & UNCLEAN != 0 {
+            WhyNot::Unclean
         } else if self.mapped() == MAPPED_MAX {
             WhyNot::Full
         } else if !self.allow(access) {
@@ -128,6 +152,10 @@ pub enum WhyNot {
     Stale,
     Full,
     WriteExecute,
+    /// Pools have it.
+    Pooled,
+    /// Not before it is cleared.
+    Unclean,
 }
 
 /// A frame whose lock is held.
@@ -150,6 +178,20 @@ impl FrameInfo {
                 core::hint::spin_loop();
             }
         }
+    }
+
+    /// Whether one pool has it, and nobody else ever had since, and nothing is under way: `access` is what the entry
+    /// allows. Asked by who has the lock of that space: then it stays so, but that its frame may come to die.
+    #[inline(always)]
+    pub fn is_exclusive(&self, access: Access) -> bool {
+        self.state.load(Ordering::Relaxed) == POOLED | ONE[access as usize]
+    }
+
+    /// The only entry that maps such a page is another from now on. Whoever looks for it under its lock finds the
+    /// one or the other, and then asks under the lock of that space.
+    #[inline(always)]
+    pub fn move_to(&self, to: EntryName) {
+        self.first.store(to.0, Ordering::Relaxed);
     }
 
     /// The counts as they are just then.
@@ -192,6 +234,16 @@ impl LockedFrame<'_> {
         self.info.note.store(stamp.map_or(0, Stamp::raw), Ordering::Relaxed);
         let counts = self.counts.get().0 & !STALE;
         self.counts.set(Counts(if stamp.is_some() { counts | STALE } else { counts }));
+    }
+
+    /// It is in pools, or no more: then it is cleared before it is mapped again.
+    pub fn set_pooled(&self, pooled: bool) {
+        let counts = self.counts.get().0 & !(POOLED | UNCLEAN);
+        self.counts.set(Counts(counts | if pooled { POOLED } else { UNCLEAN }));
+    }
+
+    pub fn set_clean(&self) {
+        self.counts.set(Counts(self.counts.get().0 & !UNCLEAN));
     }
 
     /// See [`FrameInfo::stamp`].

@@ -9,6 +9,13 @@ use abi::ObjType;
 #[repr(transparent)]
 pub struct RootId(pub u16);
 
+impl RootId {
+    /// Its place in tables of what there is one a root.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Being destroyed: no new reference may be made to the object.
 pub const FLAG_DYING: u16 = 1 << 0;
 /// Destroyed: an inert shell until its Untyped is reset.

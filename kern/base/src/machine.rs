@@ -87,6 +87,12 @@ pub trait Machine: Sized + Sync + 'static {
     /// space for the kernel's own.
     fn forget_translations(&self, leave: bool);
 
+    /// Clears `1 << log2` bytes that nobody uses.
+    fn clear(&self, at: Phys, log2: u8);
+
+    /// Copies as many from one page to another; nobody writes either.
+    fn copy(&self, from: Phys, to: Phys, log2: u8);
+
     /// Sets the FS and GS bases of the running program.
     fn set_bases(&self, fs: u64, gs: u64);
 

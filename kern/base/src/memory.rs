@@ -41,6 +41,8 @@ pub struct Untyped {
     pub resetting: AtomicBool,
     /// How far the reset has come, once everything is revoked. Under the root lock.
     pub reset: Cell<Reset>,
+    /// How many of its pages were looked for in pools, by the revoke that is under way.
+    pub swept: AtomicU64,
     region: Region,
 }
 
@@ -56,6 +58,7 @@ impl Untyped {
             log2,
             resetting: AtomicBool::new(false),
             reset: Cell::new(Reset::No),
+            swept: AtomicU64::new(0),
             region,
         }
     }

@@ -9,6 +9,10 @@
 //! Where nothing is mapped an entry is empty, or *gone*: a page went that CPUs may remember, until the shootdown is over
 //! whose stamp the entry has. Nothing takes its place before.
 //!
+//! # Pages of the pool
+//! Memory that messages carry ([`Pte::pooled`]) has no mapping but those of pools. On its way out of a space an entry
+//! is *in transit*: not present, but still the page's place.
+//!
 //! # The way back
 //! All entries that map one frame are in a list, whose head is in the frame's
 //! [`FrameInfo`](crate::frames::FrameInfo). An entry's neighbours stand in its VSpace's [`Links`], at the same index,
@@ -43,6 +47,17 @@ const UNCACHED: u64 = 1 << 3 | 1 << 4;
 const LARGE: u64 = 1 << 7;
 /// The kernel's own, in an entry: memory that no Frame stands for, so in no list.
 pub const PLAIN: u64 = 1 << 9;
+/// The kernel's own: a page of the space's pool.
+const POOL: u64 = 1 << 52;
+/// Of the pool: who writes it gets a copy.
+const COPY: u64 = 1 << 53;
+/// Of the pool: it could be written before it was shared.
+const LENT: u64 = 1 << 54;
+/// In an entry that is not present: a page of the pool on its way out; and whether it could be written.
+const TRANSIT: u64 = 1 << 55;
+const TRANSIT_WRITE: u64 = 1 << 56;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -132,7 +147,12 @@ impl Pte {
     #[inline(always)]
     pub const fn maps(self, at: Phys, level: u32) -> bool {
         let size = if level == 1 { 0 } else { LARGE };
-        self.0 & (ADDRESS | PRESENT | PLAIN | size) == at.0 | PRESENT | size
+        self.0 & (ADDRESS | PRESENT | PLAIN | POOL | size) == at.0 | PRESENT | size
+    }
+
+    /// Whether an entry of a table of this level is the place of a page: maps it, or has it in transit.
+    pub const fn has_page(self, level: u32) -> bool {
+        self.is_present() && self.is_page(level) || self.is_in_transit()
     }
 
     pub const fn at(self) -> Phys {
@@ -148,6 +168,86 @@ impl Pte {
         } else {
             Access::Read
         }
+    }
+
+    /// The same as a page of the pool.
+    #[must_use]
+    pub const fn pooled(self) -> Pte {
+        Pte(self.0 | POOL)
+    }
+
+    /// Whether it is the place of a page of the pool, there or in transit.
+    pub const fn is_pooled(self) -> bool {
+        self.0 & POOL != 0 && (self.is_present() || self.is_in_transit())
+    }
+
+    pub const fn is_in_transit(self) -> bool {
+        self.0 & (PRESENT | GONE | TRANSIT) == TRANSIT
+    }
+
+    /// A page of the pool, no longer there, but on its way.
+    #[must_use]
+    pub const fn in_transit(self) -> Pte {
+        let write = if self.0 & WRITE != 0 { TRANSIT_WRITE } else { 0 };
+        Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | TRANSIT | write)
+    }
+
+    /// What a page of the pool allows, or did before it was in transit.
+    pub const fn pool_access(self) -> Access {
+        if self.0 & (if self.is_in_transit() { TRANSIT_WRITE } else { WRITE }) != 0 {
+            Access::Write
+        } else {
+            Access::Read
+        }
+    }
+
+    /// A page of the pool, there or in transit, as it is there with some access.
+    #[must_use]
+    pub const fn arrived(self, access: Access) -> Pte {
+        Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | ALLOW[access as usize])
+    }
+
+    /// A page of the pool as it is while others see it too: read-only, and copied on a write if so asked.
+    #[must_use]
+    pub const fn shared(self, copy: bool) -> Pte {
+        let lent = if self.0 & WRITE != 0 { LENT } else { 0 };
+        let copy = if copy { COPY } else { 0 };
+        Pte(self.0 & !WRITE | lent | copy)
+    }
+
+    /// The same for another space, which had no part in what it could be before.
+    #[must_use]
+    pub const fn view(self, copy: bool) -> Pte {
+        let copy = if copy { COPY } else { 0 };
+        Pte(self.0 & (ADDRESS | POOL | LARGE) | ALLOW[Access::Read as usize] | copy)
+    }
+
+    /// The same page as one that nobody else sees.
+    #[must_use]
+    pub const fn unshared(self) -> Pte {
+        Pte(self.0 & !(COPY | LENT))
+    }
+
+    pub const fn is_copied_on_write(self) -> bool {
+        self.0 & COPY != 0
+    }
+
+    /// Whether it could be written before it was shared.
+    pub const fn is_lent(self) -> bool {
+        self.0 & LENT != 0
+    }
+
+    /// Whether it maps a page of the pool of 4 KiB, or of 2 MiB if so asked, that was never shared.
+    #[inline(always)]
+    pub const fn is_own(self, large: bool) -> bool {
+        let size = if large { LARGE } else { 0 };
+        self.0 & (PRESENT | POOL | COPY | LENT | LARGE) == PRESENT | POOL | size
+    }
+
+    /// Such a page in another place: nobody has used it there.
+    #[inline(always)]
+    pub const fn moved(self) -> Pte {
+        Pte(self.0 & !(ACCESSED | DIRTY))
     }
 
     /// The same page with other access.

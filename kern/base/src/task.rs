@@ -37,12 +37,13 @@ use abi::{MsgInfo, ObjType, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, Pin};
-use smp::door::{Homed, KernelObject, Link, Piece, Ptr, RawBytes, Ref};
+use smp::door::{AtomicLink, Homed, KernelObject, Link, Piece, Ptr, RawBytes, Ref};
 use smp::mailbox::Node;
 use smp::shootdown::Stamp;
 
 use crate::cpu::Mail;
 use crate::header::{Header, RootId};
+use crate::memory::VSpace;
 use crate::notification::Notification;
 use crate::process::Process;
 use crate::reply::Reply;
@@ -221,6 +222,8 @@ pub struct TaskHot {
     pub wanted: Cell<bool>,
     /// While it looks for CPU time itself: some may have come where it looked before.
     pub look_again: Cell<bool>,
+    /// It has lent pages to a message, which may not have gone.
+    pub lends: Cell<bool>,
     /// How many messages it has sent to other CPUs.
     pub sent: Cell<u32>,
     /// Tasks whose [`Request::Kill`] of this one is not answered yet: their message blocks are here.
@@ -386,6 +389,8 @@ pub struct Task {
     pub recalled: AtomicU64,
     pub hot: Homed<TaskHot>,
     pub msg: Homed<Message>,
+    /// The address space of its process, while it is of one: any CPU may want to know.
+    pub space: AtomicLink<VSpace>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     pub to_suspend: AtomicBool,
     /// Who handles its faults: a [`Target`](abi::Target) in its process's CSpace; 0: whoever handles its process's.
@@ -456,6 +461,7 @@ impl Task {
             recall: Cell::new(0),
             wanted: Cell::new(false),
             look_again: Cell::new(false),
+            lends: Cell::new(false),
             sent: Cell::new(0),
             mourners: PrioList::new(),
             start_on: Cell::new(home),
@@ -471,6 +477,7 @@ impl Task {
             recalled: AtomicU64::new(0),
             hot: Homed::new(home, hot),
             msg: Homed::new(home, Message::new()),
+            space: AtomicLink::null(),
             to_suspend: AtomicBool::new(false),
             fault_handler: AtomicU64::new(0),
             msg_node: Node::new(home),

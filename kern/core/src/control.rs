@@ -15,10 +15,10 @@ use kern_base::task::{
 };
 use smp::door::Ref;
 
-use crate::Cx;
 use crate::answer::write_error;
 use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_flag, set_state, state_of};
+use crate::{Cx, Refusal};
 
 /// Deadlines that one entry looks after.
 const EXPIRE_BOUND: usize = 32;
@@ -79,6 +79,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if has_flag(hot, FLAG_IN_FAULT) {
             return self.fault_failed(task, hot, error);
         }
+        self.take_pages_back(task, hot);
         write_error(&hot.regs, error, 0, TaskId::NONE);
         self.make_ready(task, hot);
     }
@@ -222,6 +223,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(n) = hot.bound.take(self.pin()).and_then(|n| n.get().hot.open(self.pin())) {
             n.bound.set(None);
         }
+        self.take_pages_back(task, hot);
         hot.recall.set(0);
         set_state(hot, State::Dead);
         self.event(|| Event::TaskDead { task: task.get().id() });
@@ -294,6 +296,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A dead task's UTCB is unmapped and its number is free for the next generation.
     fn leave_process(self, task: Ref<'k, Task>, hot: &TaskHot) {
         let Some(process) = hot.process.take(self.pin()) else { return };
+        task.get().space.set(None);
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let _guard = vspace.get().lock.lock();
             self.unmap_plain(vspace, task.get().utcb_address.load(Relaxed));
@@ -326,8 +329,25 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// One caller of a task that died: wakes with [`Error::Dead`] and the name of the dead, its time back.
     fn fail_caller(self, dead: Ref<'k, Task>, dead_hot: &'k TaskHot, caller: Ref<'k, Task>, who: TaskId) {
+        self.end_caller(dead, dead_hot, caller, Refusal::Error { error: Error::Dead, detail: 0, who });
+    }
+
+    /// A call that was taken out of a task's queue is not received: its caller wakes with the error.
+    pub fn refuse_caller(
+        self,
+        callee: Ref<'k, Task>,
+        callee_hot: &'k TaskHot,
+        caller: Ref<'k, Task>,
+        error: Error,
+        detail: u64,
+    ) {
+        self.end_caller(callee, callee_hot, caller, Refusal::Error { error, detail, who: TaskId::NONE });
+    }
+
+    fn end_caller(self, callee: Ref<'k, Task>, callee_hot: &'k TaskHot, caller: Ref<'k, Task>, why: Refusal) {
+        let Refusal::Error { error, detail, who } = why else { return };
         let Some(hot) = self.task_hot(caller) else {
-            self.fail_remote(caller, Error::Dead, who);
+            self.fail_remote(caller, error, who);
             return;
         };
         if hot.deadline.is_queued() {
@@ -338,12 +358,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             msg.held.set(None);
             msg.stage.set(Stage::Home);
         }
-        self.event(|| Event::CallOver { caller: caller.get().id(), error: Error::Dead as u8 });
-        self.recover(caller, dead, dead_hot);
+        self.event(|| Event::CallOver { caller: caller.get().id(), error: error as u8 });
+        self.recover(caller, callee, callee_hot);
         if has_flag(hot, FLAG_IN_FAULT) {
-            return self.fault_failed(caller, hot, Error::Dead);
+            return self.fault_failed(caller, hot, error);
         }
-        write_error(&hot.regs, Error::Dead, 0, who);
+        self.take_pages_back(caller, hot);
+        write_error(&hot.regs, error, detail, who);
         self.make_ready(caller, hot);
     }
 }

@@ -10,8 +10,8 @@
 
 use abi::trace::{Event, How, Path};
 use abi::{
-    Error, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MSG_UTCB_WORDS, MsgInfo, Rights,
-    Target, TaskId,
+    Error, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MSG_UTCB_WORDS, MsgInfo,
+    Rights, Target, TaskId,
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::header::FLAG_DYING;
@@ -32,7 +32,7 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 /// A message on its way between register frames.
 #[derive(Clone, Copy)]
 pub struct Words {
-    /// Label and UTCB words; no operation, of flags [`FLAG_FAULT`] only.
+    /// Label and UTCB words; no operation, of flags [`FLAG_FAULT`] and [`FLAG_PAGES`] only.
     pub info: MsgInfo,
     pub regs: [u64; 4],
 }
@@ -55,6 +55,11 @@ impl Words {
         }
         Ok(Words { info, regs: args.message() })
     }
+
+    /// The same with page ranges.
+    fn with_pages(self) -> Words {
+        Words { info: self.info.flag(FLAG_PAGES), ..self }
+    }
 }
 
 /// The deadline an operation asked for.
@@ -65,8 +70,32 @@ fn deadline_of(args: &Args) -> Option<u64> {
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Call`].
     pub fn call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?;
-        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
+        if MsgInfo(args.info).has(FLAG_PAGES) {
+            return self.call_with_pages(me, args);
+        }
+        self.make_call::<false>(me, args, Words::new(args)?, Rights::NONE)
+    }
+
+    /// A call that does not come to be made leaves the caller its pages.
+    #[inline(never)]
+    fn call_with_pages(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?.with_pages();
+        let answer = self.make_call::<true>(me, args, words, Rights::MAP);
+        if let Err(Refusal::Error { .. }) = answer {
+            self.take_pages_back(me.task, me.hot);
+        }
+        answer
+    }
+
+    #[inline(always)]
+    fn make_call<const PAGES: bool>(
+        self,
+        me: Me<'k>,
+        args: &Args,
+        words: Words,
+        more: Rights,
+    ) -> Result<Answer> {
+        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND } | more;
         let dest = self.resolve_task(me, Target(args.a0), need)?;
         if dest.task == me.task {
             return Err(Refusal::new(Error::SelfCall, 0));
@@ -82,6 +111,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             if nonblock {
                 return Err(Refusal::new(Error::WouldBlock, 0));
             }
+            if PAGES {
+                self.lend_pages(me)?;
+            }
             return self.call_remote(me, dest.task, dest.tag, words, from, deadline);
         };
         if callee.state.get() >> 32 != dest.tag >> 32 {
@@ -93,6 +125,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if !receiving && is_dying(callee) {
             return Err(Refusal::dead(dest.task.get().id()));
+        }
+        if PAGES {
+            self.send_pages(me, dest.task, receiving)?;
         }
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
         if let Some(at) = deadline {
@@ -336,12 +371,34 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes the best queued call, if there is one.
     fn accept_next(self, me: Me<'k>) -> bool {
-        let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
-        if me.hot.senders.is_empty() {
-            me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
+        loop {
+            let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
+            if me.hot.senders.is_empty() {
+                me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
+            }
+            if self.brings_pages(caller, me.task, me.hot) {
+                self.accept(me, caller);
+                return true;
+            }
         }
-        self.accept(me, caller);
-        true
+    }
+
+    /// Takes the pages of a call that is about to be received, where it has some. Where that can't be, the call fails.
+    #[inline(always)]
+    fn brings_pages(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+        let carries = caller.get().msg.open(self.pin()).is_some_and(|msg| msg.info.get().has(FLAG_PAGES));
+        !carries || self.take_pages(caller, to, hot)
+    }
+
+    #[inline(never)]
+    fn take_pages(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+        let Err(refusal) = self.pass_pages(caller, to) else { return true };
+        let (error, detail) = match refusal {
+            Refusal::Error { error, detail, .. } => (error, detail),
+            _ => (Error::NoRoom, 0),
+        };
+        self.refuse_caller(to, hot, caller, error, detail);
+        false
     }
 
     /// Takes a queued call: the receiver goes on with the caller's time.
@@ -386,19 +443,37 @@ impl<'k, M: Machine> Cx<'k, M> {
             return self.reply_recv_pending(me, args);
         }
         let words = Words::new(args)?;
+        if MsgInfo(args.info).has(FLAG_PAGES) {
+            return self.reply_recv_pages(me, args, words);
+        }
         if let Some(caller) = me.hot.caller.take(self.pin()) {
             self.answer_call(me, caller, words);
         }
         self.await_call(me, args)
     }
 
+    #[inline(never)]
+    fn reply_recv_pages(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+        if let Some(caller) = me.hot.caller.get(self.pin()) {
+            self.reply_pages(me, caller)?;
+            self.take_caller(me.hot);
+            self.answer_call(me, caller, words.with_pages());
+        }
+        self.receive(me, args)
+    }
+
     /// The same where something waits to be received, or the call is a fault.
     #[inline(never)]
     fn reply_recv_pending(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?;
+        let mut words = Words::new(args)?;
         if let Some(caller) = me.hot.caller.get(self.pin()) {
-            if me.hot.pending.get() & PENDING_FAULT != 0 {
-                let answer = self.check_answer(me, caller, &words)?;
+            let fault = me.hot.pending.get() & PENDING_FAULT != 0;
+            let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
+            if MsgInfo(args.info).has(FLAG_PAGES) {
+                self.reply_pages(me, caller)?;
+                words = words.with_pages();
+            }
+            if let Some(answer) = answer {
                 self.take_caller(me.hot);
                 self.answer_fault(me, caller, answer, words);
             } else {
@@ -411,7 +486,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::Reply`].
     pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?;
+        let mut words = Words::new(args)?;
         let saved = match args.a0 {
             0 => None,
             cap => Some(self.find::<Reply>(me, Target(cap).cap(), Rights::SEND)?.object),
@@ -422,6 +497,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
         let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
+        if MsgInfo(args.info).has(FLAG_PAGES) {
+            self.reply_pages(me, caller)?;
+            words = words.with_pages();
+        }
         match saved {
             None => drop(self.take_caller(me.hot)),
             Some(reply) => self.take_saved(me, reply, caller),
@@ -568,6 +647,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// forwarder's standing in the group; UTCB words are those the caller sent. A fault stays one.
     pub fn forward(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let mut words = Words::new(args)?;
+        if MsgInfo(args.info).has(FLAG_PAGES) {
+            return Err(Refusal::new(Error::NoPage, 0));
+        }
         let fault = me.hot.pending.get() & PENDING_FAULT != 0;
         if fault {
             words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);
@@ -623,6 +705,9 @@ impl<'k, M: Machine> Cx<'k, M> {
                 set_state(caller_hot, State::Sending);
             }
             self.queue_call(caller, msg, callee, hot, words, from);
+            return;
+        }
+        if words.info.has(FLAG_PAGES) && !self.take_pages(caller, callee, hot) {
             return;
         }
         self.note_received(caller, callee);

@@ -146,6 +146,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
         self.revoke_slot(me, slot, Pins::Hold)?;
         self.empty_graves(me)?;
+        if let Some(untyped) = slot.get().word.load(self.pin()).get::<Untyped>() {
+            self.sweep_pools(untyped)?;
+        }
         Ok(Answer::DONE)
     }
 
@@ -393,6 +396,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             untyped.get().resetting.store(false, SeqCst);
         }
         revoked?;
+        self.sweep_pools(untyped)?;
         self.finish_reset(me, untyped)
     }
 

@@ -14,7 +14,7 @@
 //! is carried out when the block is home.
 
 use abi::trace::{Event, How, Path};
-use abi::{Counter, Error, FLAG_FAULT, MsgInfo, TaskId};
+use abi::{Counter, Error, FLAG_FAULT, FLAG_PAGES, MsgInfo, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
@@ -216,7 +216,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         from: From,
     ) {
         write_block(msg, words, from);
-        msg.tag.set(if words.info.has(FLAG_FAULT) { not_express(tag) } else { tag });
+        msg.tag.set(if words.info.has(FLAG_FAULT | FLAG_PAGES) { not_express(tag) } else { tag });
         msg.callee.set(Some(callee));
         msg.held.set(None);
         msg.stage.set(Stage::Out);
@@ -252,7 +252,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.number_block(hot, msg);
         }
         let tag = word & !u64::from(u32::MAX);
-        msg.tag.set(if msg.info.get().has(FLAG_FAULT) { not_express(tag) } else { tag });
+        msg.tag.set(if msg.info.get().has(FLAG_FAULT | FLAG_PAGES) { not_express(tag) } else { tag });
         msg.stage.set(Stage::Out);
         self.send_block(caller, msg, to);
     }
@@ -374,7 +374,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         self.event(|| Event::CallOver { caller: task.get().id(), error });
         match Error::from_raw(error) {
-            Some(error) => write_error(&hot.regs, error, 0, who),
+            Some(error) => {
+                self.take_pages_back(task, hot);
+                write_error(&hot.regs, error, 0, who);
+            }
             None => {
                 let regs = &hot.regs;
                 write_values(regs, msg.info.get(), [0, 0, msg.regs[0].get(), msg.regs[1].get()]);

@@ -177,6 +177,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
             Op::SetBases => self.set_bases(me, args.a0, args.a1),
             Op::FaultHandler => self.set_fault_handler(me, args.cap(), args.a1),
+            Op::PageCopy => self.page_copy(me, args),
+            Op::PageTransfer => self.page_transfer(me, args),
             Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::FramePin => self.frame_pin(me, args.cap(), args.cap1()),

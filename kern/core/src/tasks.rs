@@ -144,6 +144,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         task.get().utcb_address.store(utcb, Relaxed);
+        task.get().space.set(Some(vspace));
         task.get().utcb(self.pin()).task_id.store(id.raw(), Relaxed);
         task.get().utcb(self.pin()).home_cpu.store(cpu.index() as u64, Relaxed);
         let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };

@@ -99,6 +99,18 @@ impl Machine for Pc {
         }
     }
 
+    fn clear(&self, at: Phys, log2: u8) {
+        // SAFETY: memory of a Frame that nobody uses (caller), through the direct map.
+        unsafe { core::ptr::write_bytes(self.virt(at) as *mut u8, 0, 1 << log2) }
+    }
+
+    fn copy(&self, from: Phys, to: Phys, log2: u8) {
+        // SAFETY: pages of two Frames, which nobody writes (caller), through the direct map.
+        unsafe {
+            core::ptr::copy_nonoverlapping(self.virt(from) as *const u8, self.virt(to) as *mut u8, 1 << log2);
+        }
+    }
+
     fn set_bases(&self, fs: u64, gs: u64) {
         // SAFETY: FSGSBASE is a required feature; the kernel itself uses neither base, and both are
         // canonical (the caller checked them against the end of the user half).

@@ -2,7 +2,8 @@
 //!
 //! [`tables`] finds and writes entries, [`rmap`] keeps for each frame the list of entries that map it, [`stale`]
 //! knows which translations CPUs may remember; here are the operations, and what ends with a frame or a space.
-//! [`direct`] does the common ones in few steps.
+//! [`direct`] does the common ones in few steps. [`pool`]: pages that messages carry; [`transfer`]: how they go from one
+//! space to another.
 //!
 //! # Order of things
 //! An entry is emptied first; then, under the frame's lock, it leaves the frame's list and counts; then CPUs are
@@ -14,13 +15,15 @@
 //! for the mark under the same locks. One of the two sees the other.
 
 pub mod direct;
+pub mod pool;
 pub mod rmap;
 pub mod stale;
 pub mod tables;
 mod used;
+pub mod transfer;
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX, WhyNot};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, Phys, VSpace};
@@ -60,7 +63,17 @@ struct Run<'k> {
 struct Page<'k> {
     info: &'k FrameInfo,
     at: Phys,
+    log2: u8,
     address: u64,
+}
+
+impl Run<'_> {
+    /// What maps a page of it.
+    #[inline(always)]
+    fn entry(&self, at: Phys, access: Access, pool: bool) -> Pte {
+        let entry = Pte::page(at, self.frame.get().log2, access);
+        if pool { entry.pooled() } else { entry }
+    }
 }
 
 /// The levels of tables whose entries map pages.
@@ -71,7 +84,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Map`].
     pub fn map(self, me: Me<'k>) -> Result<()> {
         let run = self.run_of(me)?;
-        let access = access_of(me, run.frame.get())?;
+        let (access, pool) = kind_of(me, run.frame.get())?;
         let _guard = run.vspace.get().lock.lock();
         if run.vspace.get().dying.load(Relaxed) {
             return Err(Error::Dying.into());
@@ -79,15 +92,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Frame { log2, base, .. } = *run.frame.get();
         let like = Pte::page(base, log2, access);
         let like = if run.frame.get().is_device() { like.uncached() } else { like };
+        let like = if pool { like.pooled() } else { like };
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
             if !self.is_free(was) {
                 return Err(self.make_room(me, spot, was, page.address));
             }
             let locked = page.info.lock();
-            let why_not = locked.counts.get().why_not(access);
+            let counts = locked.counts.get();
+            let why_not = if pool { counts.why_not_pool() } else { counts.why_not(access) };
             if why_not == WhyNot::ItMay {
                 self.add_mapping(&locked, spot, like.leading_to(page.at), access);
+                if pool {
+                    self.note_pooled(run.frame, &locked);
+                }
                 return Ok(());
             }
             drop(locked);
@@ -102,9 +120,21 @@ impl<'k, M: Machine> Cx<'k, M> {
         spot.store(entry);
     }
 
+    /// A page of a frame is in a pool from now on.
+    fn note_pooled(self, frame: Ref<'k, Frame>, locked: &LockedFrame<'_>) {
+        locked.set_pooled(true);
+        let pooled = &self.k.pooled[frame.get().header.root().index()];
+        if !pooled.load(Relaxed) {
+            pooled.store(true, SeqCst);
+        }
+    }
+
     /// [`abi::Op::Unmap`]. The fourth argument is 0 at first; when the call starts again to wait it is the stamp of
     /// what it waits for.
     pub fn unmap(self, me: Me<'k>) -> Result<()> {
+        if me.hot.regs.rsi.get() == 0 {
+            return self.drop_pages(me);
+        }
         let run = self.run_of(me)?;
         let mark = me.hot.regs.r8.get();
         if mark != 0 {
@@ -143,6 +173,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.
     pub fn protect(self, me: Me<'k>) -> Result<()> {
+        if me.hot.regs.rsi.get() == 0 {
+            return self.protect_pages(me);
+        }
         let run = self.run_of(me)?;
         let access = access_of(me, run.frame.get())?;
         let guard = run.vspace.get().lock.lock();
@@ -211,7 +244,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 break;
             }
             let at = Phys(page.at.0 + (1 << log2));
-            page = Page { info: self.info(at)?, at, address: page.address + (1 << log2) };
+            page = Page { info: self.info(at)?, at, log2, address: page.address + (1 << log2) };
             spot = match self.next_spot(spot) {
                 Some(next) => next,
                 None => spot_for(page.address)?,
@@ -223,7 +256,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     fn first_page(self, run: Run<'k>) -> Result<Page<'k>> {
         let at = run.frame.get().page(run.first);
-        Ok(Page { info: self.info(at)?, at, address: run.address })
+        Ok(Page { info: self.info(at)?, at, log2: run.frame.get().log2, address: run.address })
     }
 
     /// The entry for an address. With `make`, tables that are missing are made, for whom it may be.
@@ -249,14 +282,27 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
+    #[cold]
     fn refusal_of(self, me: Me<'k>, page: Page<'k>, why_not: WhyNot) -> Refusal {
         match why_not {
             WhyNot::ItMay => Refusal::More,
+            WhyNot::Pooled => Refusal::new(Error::InUse, page.address),
+            WhyNot::Unclean => self.clean(page),
             WhyNot::Dying => Error::Dying.into(),
             WhyNot::Stale => self.settle(me, page.info).err().unwrap_or(Refusal::More),
             WhyNot::Full => Refusal::new(Error::Full, MAPPED_MAX),
             WhyNot::WriteExecute => Refusal::new(Error::WriteExecute, page.address),
         }
+    }
+
+    /// A page was in a pool: nobody is to see what is in it. Then the system call goes on.
+    fn clean(self, page: Page<'k>) -> Refusal {
+        let locked = page.info.lock();
+        if locked.counts.get().why_not(Access::Read) == WhyNot::Unclean {
+            self.k.machine.clear(page.at, page.log2);
+            locked.set_clean();
+        }
+        Refusal::More
     }
 
     /// Something stands where a page is to be mapped. An empty table gives way to a large page.
@@ -459,6 +505,15 @@ fn go_on(me: Me<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
 #[cold]
 fn not_mapped(address: u64) -> Refusal {
     Refusal::new(Error::BadAddress, address)
+}
+
+/// What the fourth argument of `Map` says: access, and whether into the pool, where a device's memory does not go.
+fn kind_of(me: Me<'_>, frame: &Frame) -> Result<(Access, bool)> {
+    let raw = me.hot.regs.r8.get();
+    if raw & !1 == abi::MAP_POOL && !frame.is_device() {
+        return Ok((if raw & 1 == 0 { Access::Read } else { Access::Write }, true));
+    }
+    access_of(me, frame).map(|access| (access, false))
 }
 
 /// What the fourth argument says. A device's memory is no program.

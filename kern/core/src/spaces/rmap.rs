@@ -44,10 +44,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         links.set_prev(EntryName::NONE);
     }
 
-    /// An entry that maps a page of a dying frame; `None`, and never one again, when there is none left. Until the
-    /// lock of its VSpace is taken, it may come to map something else.
+    /// An entry that maps a page of a dying frame; `None`, and never one again, when there is none left, or when pools
+    /// have it, where it stays. Until the lock of its VSpace is taken, it may come to map something else.
     pub fn first_spot(self, info: &FrameInfo) -> Option<Spot<'k>> {
         let locked = info.lock();
+        if locked.counts.get().is_pooled() {
+            return None;
+        }
         locked.set_dying();
         let first = locked.first();
         if first.is_none() { None } else { self.named(first) }

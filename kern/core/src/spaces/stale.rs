@@ -37,7 +37,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Translations of a space go. Where this CPU has dropped them already, it need not when it enters next.
     #[inline(always)]
-    fn bump(self, vspace: &VSpace, dropped: bool) {
+    pub fn bump(self, vspace: &VSpace, dropped: bool) {
         let old = vspace.generation.load(Relaxed);
         vspace.generation.store(old + 1, Release);
         if let Some(seen) = vspace.seen.get(self.pin(), self.id().index()).filter(|_| dropped)

@@ -178,7 +178,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let first = number * ENTRIES;
         for spot in (first..first + ENTRIES).filter_map(|index| self.spot_at(vspace, index, note.level())) {
             let entry = spot.load();
-            if entry.is_present() && entry.is_page(spot.level) {
+            if entry.has_page(spot.level) {
                 show(note.address(spot.index), spot);
             }
         }
@@ -193,7 +193,12 @@ impl<'k, M: Machine> Cx<'k, M> {
             {
                 let locked = info.get().lock();
                 self.unlink(&locked, spot);
-                locked.counts.set(locked.counts.get().without(entry.access()));
+                let pooled = entry.is_pooled();
+                let access = if pooled { entry.pool_access() } else { entry.access() };
+                locked.counts.set(locked.counts.get().without(access));
+                if pooled && locked.counts.get().mapped() == 0 {
+                    locked.set_pooled(false);
+                }
             }
             spot.store(Pte::EMPTY);
         });

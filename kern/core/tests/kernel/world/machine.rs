@@ -13,6 +13,7 @@ use kern_base::memory::Phys;
 use kern_base::paging::Pte;
 use kern_base::task::VectorArea;
 use smp::cpu::CpuId;
+use smp::host_test;
 
 /// A translation: where it leads, how large it is, what it allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,6 +192,14 @@ impl Machine for Fake {
         if leave {
             hardware.cr3.remove(&here);
         }
+    }
+
+    fn clear(&self, at: Phys, log2: u8) {
+        host_test::clear(at.0, 1 << log2);
+    }
+
+    fn copy(&self, from: Phys, to: Phys, log2: u8) {
+        host_test::copy(from.0, to.0, 1 << log2);
     }
 
     fn set_bases(&self, _fs: u64, _gs: u64) {}

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::Access;
 use kern_base::memory::{Frame, Phys, Untyped, VSpace};
-use kern_base::paging::EntryName;
+use kern_base::paging::{EntryName, Pte};
 use kern_core::spaces::tables::Spot;
 use smp::door::Ref;
 use smp::host_test;
@@ -19,8 +19,8 @@ use crate::world::{World, extent};
 /// What all page tables say.
 struct Tables {
     pages: BTreeMap<Where, Page>,
-    /// Entries that map pages of Frames, by page.
-    by_frame: BTreeMap<Phys, Vec<(EntryName, Access)>>,
+    /// Entries that are the place of pages of Frames, by page: what they allow, and whether they are of a pool.
+    by_frame: BTreeMap<Phys, Vec<(EntryName, Access, bool)>>,
 }
 
 pub fn check(world: &World, seen: &Seen) {
@@ -59,13 +59,16 @@ impl Tables {
         for space in spaces {
             for number in 0..space.get().used.load(Relaxed) as usize {
                 world.look(0).pages_of(*space, number, |va, spot| {
-                    let (Some(page), at) = (page(spot), (space.get().cr3(), va)) else { return };
-                    hold!(tables.pages.insert(at, page).is_none(), "two entries for {at:x?}");
-                    if spot.load().is_plain() {
-                        hold!(utcbs.get(&at) == Some(&page), "{at:x?} maps {page:x?}, which is no UTCB");
-                    } else {
-                        let (name, access) = (spot.name(), spot.load().access());
-                        tables.by_frame.entry(page.at).or_default().push((name, access));
+                    let (entry, at) = (spot.load(), (space.get().cr3(), va));
+                    if let Some(page) = page(spot) {
+                        hold!(tables.pages.insert(at, page).is_none(), "two entries for {at:x?}");
+                        let plain = !entry.is_plain() || utcbs.get(&at) == Some(&page);
+                        hold!(plain, "{at:x?} maps {page:x?}, which is no UTCB");
+                    }
+                    if !entry.is_plain() {
+                        let access = if entry.is_pooled() { entry.pool_access() } else { entry.access() };
+                        let pooled = entry.is_pooled();
+                        tables.by_frame.entry(entry.at()).or_default().push((spot.name(), access, pooled));
                     }
                 });
             }
@@ -93,20 +96,23 @@ fn utcbs(seen: &Seen) -> BTreeMap<Where, Page> {
 }
 
 /// A page's list and counts, against the entries that map it.
-fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryName, Access)]) {
+fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryName, Access, bool)]) {
     let cx = world.look(0);
     let Some(info) = world.k.frames.get(cx.pin(), at) else { panic!("{at:x?} is in no frame table") };
     let info: &FrameInfo = info.get();
     let owner = info.owner.load(cx.pin()).get::<Frame>();
     hold!(owner.is_none_or(|owner| owner == frame), "{at:x?} is of another frame");
     let counts = info.glance();
-    let with = |kind| entries.iter().filter(|(_, access)| *access == kind).count() as u64;
+    let with = |kind| entries.iter().filter(|(_, access, _)| *access == kind).count() as u64;
     let wanted = [entries.len() as u64, with(Access::Write), with(Access::Execute)];
     hold!(
         [counts.mapped(), counts.writable(), counts.executable()] == wanted,
         "{at:x?} counts {counts:?}, its entries are {entries:x?}"
     );
     hold!(wanted[1] == 0 || wanted[2] == 0, "{at:x?} is writable and executable");
+    let pooled = entries.iter().filter(|(_, _, pooled)| *pooled).count();
+    hold!(pooled == if counts.is_pooled() { entries.len() } else { 0 }, "{at:x?} is in pools, or is not");
+    hold!(pooled < 2 || wanted[1] == 0, "{at:x?} is shared, and can be written");
     let mut listed = Vec::new();
     let (mut name, mut prev) = (info.lock().first(), EntryName::NONE);
     while !name.is_none() && listed.len() <= entries.len() {
@@ -115,7 +121,7 @@ fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryN
         listed.push(name);
         (prev, name) = (name, cx.links(spot).next());
     }
-    let mut mapped: Vec<EntryName> = entries.iter().map(|(name, _)| *name).collect();
+    let mut mapped: Vec<EntryName> = entries.iter().map(|(name, ..)| *name).collect();
     listed.sort_by_key(|name| name.0);
     mapped.sort_by_key(|name| name.0);
     hold!(listed == mapped, "{at:x?} is listed with {listed:x?} and mapped by {mapped:x?}");
@@ -148,7 +154,7 @@ fn is_going(world: &World, space: Ref<'static, VSpace>, va: u64, at: Phys) -> bo
     spots.into_iter().flatten().map(|spot| spot.load()).any(|entry| match entry.shootdown() {
         Some(stamp) => !cx.is_over(stamp),
         None => {
-            let info = cx.k.frames.get(cx.pin(), at).filter(|_| entry.is_present() && entry.at() == at);
+            let info = cx.k.frames.get(cx.pin(), at).filter(|_| entry != Pte::EMPTY);
             info.and_then(|info| info.get().stamp()).is_some_and(|stamp| !cx.is_over(stamp))
         }
     })

@@ -1,0 +1,105 @@
+//! Pages in messages: what a sender says of them, and what a receiver finds.
+//!
+//! A call or a reply with [`FLAG_PAGES`](crate::FLAG_PAGES) carries the ranges that the sender's UTCB lists in
+//! [`Utcb::ranges`](crate::Utcb::ranges), as many as [`Utcb::range_count`](crate::Utcb::range_count) says. They arrive
+//! one behind the other in the window that the receiver's UTCB names ([`Utcb::window`](crate::Utcb::window)), each on
+//! the next boundary of its pages; the receiver's list then says where. The sender's count is 0 as soon as they have gone.
+//!
+//! Only pages of the sender's pool can be sent: such as were mapped into it by [`Op::Map`](crate::Op::Map) with
+//! [`MAP_POOL`], or came by message. All arrive or none.
+
+/// Ranges that a message can have.
+pub const RANGES_MAX: usize = 8;
+/// Pages that a message can have, of whatever size.
+pub const MESSAGE_PAGES_MAX: u64 = 512;
+
+/// In the access of [`Op::Map`](crate::Op::Map): into the pool of the space, of which messages carry pages.
+pub const MAP_POOL: u64 = 1 << 2;
+
+/// How pages go to the receiver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub enum PageMode {
+    /// The sender has them no more.
+    Move = 0,
+    /// Both see them, and nobody writes them as long as more than one does.
+    Share = 1,
+    /// The same, but who writes one may get a copy: [`Op::PageCopy`](crate::Op::PageCopy).
+    Copy = 2,
+}
+
+impl PageMode {
+    pub const ALL: [PageMode; 3] = [PageMode::Move, PageMode::Share, PageMode::Copy];
+}
+
+/// Some pages: where, how many, and how they go. Two words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageRange {
+    pub address: u64,
+    pub count: u64,
+    /// Of 2 MiB; else of 4 KiB.
+    pub large: bool,
+    pub mode: PageMode,
+}
+
+const MODE: u64 = 3;
+const LARGE: u64 = 1 << 2;
+const LOW: u64 = crate::PAGE_SIZE - 1;
+
+impl PageRange {
+    /// Pages of 4 KiB.
+    pub const fn new(mode: PageMode, address: u64, count: u64) -> PageRange {
+        PageRange { address, count, large: false, mode }
+    }
+
+    /// Address, mode in bits 0 and 1, size in bit 2; then the count.
+    pub const fn words(self) -> [u64; 2] {
+        [self.address | self.mode as u64 | if self.large { LARGE } else { 0 }, self.count]
+    }
+
+    /// `None` of what [`PageRange::words`] does not make of any range.
+    pub const fn from_words(words: [u64; 2]) -> Option<PageRange> {
+        let [first, count] = words;
+        let (large, address) = (first & LARGE != 0, first & !LOW);
+        let mode = match first & MODE {
+            0 => PageMode::Move,
+            1 => PageMode::Share,
+            2 => PageMode::Copy,
+            _ => return None,
+        };
+        let range = PageRange { address, count, large, mode };
+        let fits = first & LOW & !(MODE | LARGE) == 0 && address & (range.page_size() - 1) == 0;
+        if fits && count >= 1 && count <= MESSAGE_PAGES_MAX { Some(range) } else { None }
+    }
+
+    pub const fn log2(self) -> u8 {
+        if self.large { crate::LARGE_PAGE_LOG2 } else { crate::PAGE_LOG2 }
+    }
+
+    pub const fn page_size(self) -> u64 {
+        1 << self.log2()
+    }
+
+    pub const fn bytes(self) -> u64 {
+        self.count << self.log2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_survive_being_words() {
+        for mode in PageMode::ALL {
+            for large in [false, true] {
+                let range = PageRange { address: 0x4020_0000, count: 5, large, mode };
+                assert_eq!(PageRange::from_words(range.words()), Some(range));
+            }
+        }
+        let wrong = [[0x1003, 1], [0x1008, 1], [0x1004, 1], [0x1000, 0], [0x1000, MESSAGE_PAGES_MAX + 1]];
+        for words in wrong {
+            assert_eq!(PageRange::from_words(words), None, "{words:x?}");
+        }
+    }
+}

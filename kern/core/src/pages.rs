@@ -1,0 +1,174 @@
+//! Pages in messages, and between spaces of which somebody has both.
+//!
+//! # When they go
+//! Where the receiver waits on this CPU and the sender's space is this CPU's alone, pages go from table to table when the
+//! message does. Else the sender lends them first: its system call starts again until no CPU can use them any more,
+//! and then the call is queued or sent, with its pages in transit. They go when the call is received, on whatever CPU that
+//! is. A call that ends without that has its pages back; so has one whose receiver made no room, which fails.
+//!
+//! A reply's pages go before it does: the replier's system call is refused where they can't.
+
+use abi::{Error, MESSAGE_PAGES_MAX, PageRange, RANGES_MAX, Rights, Target};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::machine::Machine;
+use kern_base::memory::VSpace;
+use kern_base::task::{Task, TaskHot};
+use smp::door::Ref;
+
+use crate::spaces::check_user_range;
+use crate::spaces::transfer::{Row, no_room};
+use crate::syscall::Args;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// What a message carries: ranges as the sender said, with the rows of pages that they are.
+struct Load<'k> {
+    ranges: heapless::Vec<PageRange, RANGES_MAX>,
+    rows: heapless::Vec<Row<'k>, RANGES_MAX>,
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// The ranges that a task's UTCB lists. Each word is read once.
+    fn ranges_of(self, task: Ref<'k, Task>) -> Result<heapless::Vec<PageRange, RANGES_MAX>> {
+        let utcb = task.get().utcb(self.pin());
+        let count = utcb.range_count.load(Relaxed);
+        let count = usize::try_from(count).ok().filter(|count| *count <= RANGES_MAX);
+        let count = count.ok_or(Refusal::new(Error::TooLong, RANGES_MAX as u64))?;
+        let mut ranges = heapless::Vec::new();
+        let mut pages = 0;
+        for words in &utcb.ranges[..count] {
+            let words = [0, 1].map(|n: usize| words[n].load(Relaxed));
+            let range = PageRange::from_words(words).ok_or(Refusal::new(Error::NoPage, words[0]))?;
+            check_user_range(range.address, range.bytes(), range.page_size())?;
+            pages += range.count;
+            let _ = ranges.push(range);
+        }
+        if pages > MESSAGE_PAGES_MAX {
+            return Err(Refusal::new(Error::TooLong, MESSAGE_PAGES_MAX));
+        }
+        Ok(ranges)
+    }
+
+    fn space_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, VSpace>> {
+        task.get().space.get(self.pin()).ok_or(Error::Dying.into())
+    }
+
+    /// What a task's message carries, and where in the receiver's window that goes.
+    fn load_of(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<Load<'k>> {
+        let ranges = self.ranges_of(sender)?;
+        let (from, to) = (self.space_of(sender)?, self.space_of(receiver)?);
+        let [start, bytes] = [0, 1].map(|n: usize| receiver.get().utcb(self.pin()).window[n].load(Relaxed));
+        let end = start.checked_add(bytes).ok_or(no_room(start))?;
+        let mut rows = heapless::Vec::new();
+        let mut target = start;
+        for range in &ranges {
+            let PageRange { address: source, count, large, mode } = *range;
+            let at = target.checked_next_multiple_of(range.page_size());
+            let at = at.filter(|at| end.checked_sub(*at).is_some_and(|room| room >= range.bytes()));
+            target = at.ok_or(Refusal::new(Error::NoRoom, range.bytes()))?;
+            check_user_range(target, range.bytes(), range.page_size()).map_err(|_| no_room(target))?;
+            let _ = rows.push(Row { from, to, source, target, count, large, mode });
+            target += range.bytes();
+        }
+        Ok(Load { ranges, rows })
+    }
+
+    /// The pages of a message go to its receiver, or none does.
+    pub fn pass_pages(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<()> {
+        let load = self.load_of(sender, receiver)?;
+        self.hand_over(&load.rows)?;
+        sender.get().utcb(self.pin()).range_count.store(0, Relaxed);
+        let utcb = receiver.get().utcb(self.pin());
+        for ((range, row), words) in load.ranges.iter().zip(&load.rows).zip(&utcb.ranges) {
+            let there = PageRange { address: row.target, ..*range }.words();
+            words.iter().zip(there).for_each(|(word, value)| word.store(value, Relaxed));
+        }
+        utcb.range_count.store(load.rows.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    /// The first half of that, where it can't be done at once: nobody uses the pages any more. The running task, which
+    /// sends them, may have to wait.
+    pub fn lend_pages(self, me: Me<'k>) -> Result<()> {
+        let ranges = self.ranges_of(me.task)?;
+        let from = self.space_of(me.task)?;
+        me.hot.lends.set(true);
+        for range in &ranges {
+            let PageRange { address: source, count, large, mode } = *range;
+            let row = Row { from, to: from, source, target: source, count, large, mode };
+            if let Some(stamp) = self.lend_row(row)? {
+                self.wait_over(me, stamp)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages that a task of this CPU lent and that did not go are its space's again.
+    #[cold]
+    pub fn take_pages_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        if !hot.lends.take() {
+            return;
+        }
+        let (Ok(ranges), Ok(space)) = (self.ranges_of(task), self.space_of(task)) else { return };
+        for range in &ranges {
+            self.take_range_back(space, range);
+        }
+    }
+
+    fn take_range_back(self, space: Ref<'k, VSpace>, range: &PageRange) {
+        let _guard = space.get().lock.lock();
+        for address in (0..range.count).map(|number| range.address + (number << range.log2())) {
+            if let Some(spot) = self.spot_of(space, address, range.large) {
+                self.take_back_page(spot);
+            }
+        }
+    }
+
+    /// Before a call with pages is made: they have gone with it where it is received at once, else they are lent.
+    pub fn send_pages(self, me: Me<'k>, callee: Ref<'k, Task>, at_once: bool) -> Result<()> {
+        if at_once && self.space_of(me.task)?.get().is_alone(self.id()) {
+            return self.pass_pages(me.task, callee);
+        }
+        self.lend_pages(me)
+    }
+
+    /// Before a reply with pages is sent: they have gone to the caller.
+    pub fn reply_pages(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
+        let sent = if self.space_of(me.task)?.get().is_alone(self.id()) {
+            self.pass_pages(me.task, caller)
+        } else {
+            self.lend_pages(me).and_then(|()| self.pass_pages(me.task, caller))
+        };
+        if let Err(Refusal::Error { .. }) = sent {
+            self.take_pages_back(me.task, me.hot);
+        } else if sent.is_ok() {
+            me.hot.lends.set(false);
+        }
+        sent
+    }
+
+    // --- between spaces ----------------------------------------------------------------------------
+
+    /// [`abi::Op::PageTransfer`].
+    pub fn page_transfer(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let from = self.find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
+        let to = self.find::<VSpace>(me, Target(args.a1).cap(), Rights::MAP)?.object;
+        let words = [args.a2, args.a4];
+        let range = PageRange::from_words(words).ok_or(Refusal::argument(2))?;
+        let PageRange { address: source, count, large, mode } = range;
+        let target = args.a3;
+        check_user_range(source, range.bytes(), range.page_size())?;
+        check_user_range(target, range.bytes(), range.page_size())?;
+        let row = Row { from, to, source, target, count, large, mode };
+        let gone = if from.get().is_alone(self.id()) {
+            self.hand_over(&[row])
+        } else {
+            let lent =
+                self.lend_row(row).and_then(|stamp| stamp.map_or(Ok(()), |stamp| self.wait_over(me, stamp)));
+            lent.and_then(|()| self.hand_over(&[row]))
+        };
+        if let Err(Refusal::Error { .. }) = gone {
+            self.take_range_back(from, &range);
+        }
+        gone.map(|()| Answer::DONE)
+    }
+}

@@ -1,0 +1,329 @@
+//! Pages of the pool: the memory of a space that messages carry.
+//!
+//! A Frame's page comes into a pool by `Map`, where nothing else maps it; from then on no capability does, and its
+//! place is where pools have it. One pool has it, or, read-only, several. When the last lets go of it, it is the Frame's
+//! again, and cleared before it is mapped.
+//!
+//! The Frame's last capability may go meanwhile: that takes no page out of a pool. The end of the memory does, by
+//! a revoke or reset of its Untyped ([`Cx::sweep_pools`]).
+
+use abi::{Error, PAGE_SIZE, Rights, Target};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::frames::{FrameInfo, WhyNot};
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::{Frame, Phys, Untyped, VSpace};
+use kern_base::paging::Pte;
+use smp::door::Ref;
+
+use super::tables::Spot;
+use super::{LARGE, PAGES_BOUND, Page, SMALL, check_user_range};
+use crate::syscall::Args;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Infos that one entry looks at.
+const INFOS_BOUND: u64 = 1024;
+
+/// Some pages of a pool.
+#[derive(Clone, Copy)]
+struct PoolRun<'k> {
+    vspace: Ref<'k, VSpace>,
+    address: u64,
+    count: u64,
+    large: bool,
+}
+
+/// There is no such page.
+pub fn no_page(address: u64) -> Refusal {
+    Refusal::new(Error::NoPage, address)
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// What the arguments name: rdi = VSpace, rdx = address, r9 = 1 for pages of 2 MiB, r10 = how many.
+    fn pool_run(self, me: Me<'k>) -> Result<PoolRun<'k>> {
+        let regs = &me.hot.regs;
+        let vspace = self.find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
+        let (address, size, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
+        let large = match size {
+            0 => false,
+            1 => true,
+            _ => return Err(Refusal::argument(4)),
+        };
+        if count == 0 || count > abi::USER_TOP / PAGE_SIZE {
+            return Err(Refusal::argument(5));
+        }
+        let log2 = if large { abi::LARGE_PAGE_LOG2 } else { abi::PAGE_LOG2 };
+        check_user_range(address, count << log2, 1 << log2)?;
+        Ok(PoolRun { vspace, address, count, large })
+    }
+
+    /// The entry for a page of a space.
+    #[inline(always)]
+    pub fn spot_of(self, vspace: Ref<'k, VSpace>, address: u64, large: bool) -> Option<Spot<'k>> {
+        if large { self.spot::<LARGE>(vspace, address) } else { self.spot::<SMALL>(vspace, address) }
+    }
+
+    /// Does something with each page of a run, a bounded number; what is left is a system call of its own.
+    fn each_pooled(
+        self,
+        me: Me<'k>,
+        run: PoolRun<'k>,
+        mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<()>,
+    ) -> Result<()> {
+        let log2 = if run.large { abi::LARGE_PAGE_LOG2 } else { abi::PAGE_LOG2 };
+        let regs = &me.hot.regs;
+        for number in 0..run.count.min(PAGES_BOUND) {
+            let address = run.address + (number << log2);
+            let spot = self.spot_of(run.vspace, address, run.large).ok_or(no_page(address))?;
+            let entry = spot.load();
+            if !entry.is_pooled() || !entry.has_page(spot.level) {
+                return Err(no_page(address));
+            }
+            work(spot, entry, self.info(entry.at())?, address)?;
+            // In this order, so that what is done is not done again.
+            regs.rdx.set(address + (1 << log2));
+            regs.r10.set(run.count - number - 1);
+        }
+        if run.count > PAGES_BOUND { Err(Refusal::More) } else { Ok(()) }
+    }
+
+    /// `Unmap` of pages of the pool. When nothing is left but to wait, the fourth argument says for what.
+    pub fn drop_pages(self, me: Me<'k>) -> Result<()> {
+        let mark = me.hot.regs.r8.get();
+        if mark != 0 {
+            return self.wait_forgotten(me, mark);
+        }
+        let run = self.pool_run(me)?;
+        let guard = run.vspace.get().lock.lock();
+        let mut stale = false;
+        let dropped = self.each_pooled(me, run, |spot, entry, info, address| {
+            stale |= self.drop_pooled(spot, entry, info, address);
+            Ok(())
+        });
+        let stamp = stale.then(|| self.shoot_space(run.vspace));
+        drop(guard);
+        dropped?;
+        let Some(stamp) = stamp else { return Ok(()) };
+        me.hot.regs.r8.set(stamp.raw());
+        self.wait_over(me, stamp)
+    }
+
+    /// Takes a page out of a space's pool: whether CPUs may still remember it. The VSpace's lock is held.
+    pub fn drop_pooled(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
+        let stale = if entry.is_present() {
+            self.clear(spot, address)
+        } else {
+            let remembered = info.stamp().filter(|stamp| !self.is_over(*stamp));
+            spot.store(remembered.map_or(Pte::EMPTY, Pte::gone));
+            false
+        };
+        let locked = info.lock();
+        self.unlink(&locked, spot);
+        locked.counts.set(locked.counts.get().without(entry.pool_access()));
+        if locked.counts.get().mapped() == 0 {
+            locked.set_pooled(false);
+        }
+        if stale {
+            self.stamp_frame(&locked);
+        }
+        stale
+    }
+
+    /// `Protect` of pages of the pool; those that are in transit come back.
+    pub fn protect_pages(self, me: Me<'k>) -> Result<()> {
+        let run = self.pool_run(me)?;
+        let access = match me.hot.regs.r8.get() {
+            0 => Access::Read,
+            1 => Access::Write,
+            2 | 3 => return Err(Error::WriteExecute.into()),
+            _ => return Err(Refusal::argument(3)),
+        };
+        let guard = run.vspace.get().lock.lock();
+        let mut stale = false;
+        let changed = self.each_pooled(me, run, |spot, entry, info, address| {
+            stale |= self.protect_pooled(spot, entry, info, address, access)?;
+            Ok(())
+        });
+        let stamp = stale.then(|| self.shoot_space(run.vspace));
+        drop(guard);
+        match (stamp, changed) {
+            (Some(stamp), Ok(()) | Err(Refusal::More)) if me.hot.regs.r10.get() == 0 => {
+                self.wait_over(me, stamp)
+            }
+            (_, changed) => changed,
+        }
+    }
+
+    /// Whether CPUs may still remember what the page allowed before. Only a page that one pool alone has can be
+    /// written.
+    fn protect_pooled(
+        self,
+        spot: Spot<'k>,
+        entry: Pte,
+        info: &FrameInfo,
+        address: u64,
+        access: Access,
+    ) -> Result<bool> {
+        let locked = info.lock();
+        let counts = locked.counts.get();
+        if access == Access::Write && counts.mapped() > 1 {
+            return Err(Refusal::new(Error::InUse, address));
+        }
+        locked.counts.set(counts.without(entry.pool_access()).with(access));
+        let entry = entry.arrived(access);
+        let old = spot.load();
+        spot.store(if access == Access::Write { entry.unshared() } else { entry });
+        let stale =
+            old.is_present() && old.pool_access() != access && self.forget(spot.vspace.get(), address);
+        if stale {
+            self.stamp_frame(&locked);
+        }
+        Ok(stale)
+    }
+
+    /// [`abi::Op::PageCopy`]. The fourth argument is the stamp of what it waits for when it starts again.
+    pub fn page_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let vspace = self.find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
+        let frame = self.find::<Frame>(me, Target(args.a1).cap(), Rights::MAP)?.object;
+        let (address, number) = (args.a2, args.a4);
+        let log2 = frame.get().log2;
+        if number >= u64::from(frame.get().pages) {
+            return Err(Refusal::argument(4));
+        }
+        check_user_range(address, 1 << log2, 1 << log2)?;
+        if args.a3 != 0 {
+            self.wait_forgotten(me, args.a3)?;
+        }
+        let at = frame.get().page(number);
+        let _guard = vspace.get().lock.lock();
+        let large = log2 != abi::PAGE_LOG2;
+        let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
+        let entry = spot.load();
+        let info = self.info(entry.at())?;
+        if args.a3 != 0 && entry.is_in_transit() && entry.at() == at {
+            self.protect_pooled(spot, entry, info, address, Access::Write)?;
+            return Ok(Answer::one(1));
+        }
+        if !entry.is_pooled() || !entry.has_page(spot.level) || !entry.is_copied_on_write() {
+            return Err(no_page(address));
+        }
+        if info.glance().mapped() == 1 {
+            let stale = self.protect_pooled(spot, entry, info, address, Access::Write)?;
+            let stamp = stale.then(|| self.shoot_space(vspace));
+            return stamp.map_or(Ok(()), |stamp| self.wait_over(me, stamp)).map(|()| Answer::one(0));
+        }
+        self.replace_page(me, frame, at, spot, address)?;
+        Ok(Answer::one(1))
+    }
+
+    /// A page of a frame, with the same contents, takes the place of one that others see, too. The VSpace's lock is
+    /// held.
+    fn replace_page(
+        self,
+        me: Me<'k>,
+        frame: Ref<'k, Frame>,
+        at: Phys,
+        spot: Spot<'k>,
+        address: u64,
+    ) -> Result<()> {
+        let (old, log2) = (spot.load(), frame.get().log2);
+        let (old_info, info) = (self.info(old.at())?, self.info(at)?);
+        {
+            let locked = info.lock();
+            match locked.counts.get().why_not_pool() {
+                WhyNot::ItMay | WhyNot::Unclean => {}
+                why_not => {
+                    drop(locked);
+                    return Err(self.refusal_of(me, Page { info, at, log2, address }, why_not));
+                }
+            }
+            self.note_pooled(frame, &locked);
+            locked.counts.set(locked.counts.get().with(Access::Write));
+        }
+        self.k.machine.copy(old.at(), at, log2);
+        let new = Pte::page(at, log2, Access::Write).pooled();
+        spot.store(new.in_transit());
+        let stale = self.forget(spot.vspace.get(), address);
+        {
+            let locked = old_info.lock();
+            self.unlink(&locked, spot);
+            locked.counts.set(locked.counts.get().without(Access::Read));
+            if stale {
+                self.stamp_frame(&locked);
+            }
+        }
+        let locked = info.lock();
+        self.link(&locked, spot);
+        if !stale {
+            spot.store(new);
+            return Ok(());
+        }
+        self.stamp_frame(&locked);
+        drop(locked);
+        let stamp = self.shoot_space(spot.vspace);
+        me.hot.regs.r8.set(stamp.raw());
+        self.wait_over(me, stamp)?;
+        // It was over at once: the second half comes now.
+        Err(Refusal::More)
+    }
+
+    /// A page that is in transit, or was made read-only to be shared, and that did not go, is as it was. The VSpace's
+    /// lock is held.
+    pub fn take_back_page(self, spot: Spot<'k>) {
+        let entry = spot.load();
+        let Ok(info) = self.info(entry.at()) else { return };
+        if entry.is_in_transit() {
+            spot.store(entry.arrived(entry.pool_access()));
+        } else if entry.is_pooled() && entry.is_lent() {
+            let locked = info.lock();
+            let counts = locked.counts.get();
+            if counts.mapped() == 1 {
+                locked.counts.set(counts.without(Access::Read).with(Access::Write));
+                spot.store(entry.arrived(Access::Write).unshared());
+            }
+        }
+    }
+
+    /// All pages of an Untyped's memory leave the pools that have them: whoever looks there faults. A bounded number
+    /// an entry.
+    pub fn sweep_pools(self, untyped: Ref<'k, Untyped>) -> Result<()> {
+        let Untyped { ref header, ref swept, .. } = *untyped.get();
+        if !self.k.pooled[header.root().index()].load(Relaxed) {
+            return Ok(());
+        }
+        let (base, pages) = {
+            let _root = self.lock_root(header);
+            let region = untyped.get().region();
+            (self.k.machine.phys(region.base()), region.size() / PAGE_SIZE)
+        };
+        for _ in 0..INFOS_BOUND {
+            let number = swept.load(Relaxed);
+            if number >= pages {
+                swept.store(0, Relaxed);
+                return Ok(());
+            }
+            if !self.sweep_page(Phys(base.0 + number * PAGE_SIZE)) {
+                swept.store(number + 1, Relaxed);
+            }
+        }
+        Err(Refusal::More)
+    }
+
+    /// Takes a page out of one pool: whether there may be another.
+    fn sweep_page(self, at: Phys) -> bool {
+        let Some(info) = self.k.frames.get(self.pin(), at).map(Ref::get) else { return false };
+        let locked = info.lock();
+        let (counts, first) = (locked.counts.get(), locked.first());
+        drop(locked);
+        if !counts.is_pooled() || first.is_none() {
+            return false;
+        }
+        let Some(spot) = self.named(first) else { return true };
+        let _guard = spot.vspace.get().lock.lock();
+        let entry = spot.load();
+        if entry.is_pooled() && entry.at() == at && self.drop_pooled(spot, entry, info, self.address_of(spot))
+        {
+            self.shoot_space(spot.vspace);
+        }
+        true
+    }
+}

@@ -1,0 +1,293 @@
+//! Pages on their way from one pool to another: moved, or seen by both.
+//!
+//! # Two halves
+//! The first is the giving space's: pages to be moved are taken out of it ([in transit](Pte::in_transit)), pages to
+//! be shared become read-only; where CPUs may remember otherwise, whoever sends waits for the shootdown
+//! ([`Cx::lend_row`]). The second puts them into the taking space ([`Cx::hand_over`]): under both locks it first
+//! looks at all of them, and changes nothing where one is not as it should be. A page whose shootdown is not over does
+//! not go, whoever asks.
+//!
+//! Where the giving space is this CPU's alone, both are done in one: no CPU can use the page between its leaving the
+//! one table and its standing in the other, nor after, since this CPU forgets it before it leaves the kernel.
+//!
+//! # Cost
+//! A page that one pool has alone, and that nobody has shared before, is moved with five stores and no lock of its own:
+//! under the locks of both spaces nobody else changes what is known of it.
+
+use abi::{Error, PageMode};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::frames::FrameInfo;
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::VSpace;
+use kern_base::paging::Pte;
+use smp::door::Ref;
+use smp::shootdown::Stamp;
+
+use super::pool::no_page;
+use super::tables::Spot;
+use super::{LARGE, SMALL};
+use crate::{Cx, Refusal, Result};
+
+/// Pages of one space, and where in another they go. All of one size.
+#[derive(Clone, Copy)]
+pub struct Row<'k> {
+    pub from: Ref<'k, VSpace>,
+    pub to: Ref<'k, VSpace>,
+    pub source: u64,
+    pub target: u64,
+    pub count: u64,
+    pub large: bool,
+    pub mode: PageMode,
+}
+
+impl Row<'_> {
+    const fn log2(&self) -> u8 {
+        if self.large { abi::LARGE_PAGE_LOG2 } else { abi::PAGE_LOG2 }
+    }
+}
+
+/// Pages up to which a CPU forgets each by itself, and not all of the space.
+const FORGET_EACH: u64 = 8;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// The first half, of pages that are there: what has to be over before the second, if anything.
+    pub fn lend_row(self, row: Row<'k>) -> Result<Option<Stamp>> {
+        let _guard = row.from.get().lock.lock();
+        let (mut stale, mut before) = (false, None);
+        let mut lend = |number: u64| {
+            let address = row.source + (number << row.log2());
+            let spot = self.spot_of(row.from, address, row.large).ok_or(no_page(address))?;
+            let (went, other) = self.lend_page(spot, row.mode, address)?;
+            stale |= went;
+            before = before.or(other);
+            Ok(())
+        };
+        let lent = (0..row.count).try_for_each(&mut lend);
+        let stamp = stale.then(|| self.shoot_space(row.from));
+        lent.map(|()| stamp.or(before))
+    }
+
+    /// Whether CPUs may still remember what the page was; and a shootdown before this that is not over.
+    fn lend_page(self, spot: Spot<'k>, mode: PageMode, address: u64) -> Result<(bool, Option<Stamp>)> {
+        let entry = spot.load();
+        if !entry.is_pooled()
+            || !entry.has_page(spot.level)
+            || entry.is_in_transit() && mode != PageMode::Move
+        {
+            return Err(no_page(address));
+        }
+        let info = self.info(entry.at())?;
+        if entry.is_in_transit() || mode != PageMode::Move && entry.access() == Access::Read {
+            return Ok((false, info.stamp().filter(|stamp| !self.is_over(*stamp))));
+        }
+        let locked = info.lock();
+        if mode == PageMode::Move {
+            spot.store(entry.in_transit());
+        } else {
+            spot.store(entry.shared(mode == PageMode::Copy));
+            locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
+        }
+        let stale = self.forget(spot.vspace.get(), address);
+        if stale {
+            self.stamp_frame(&locked);
+        }
+        Ok((stale, None))
+    }
+
+    /// Both halves where the giving space is this CPU's alone; else the second. All rows are of the same two spaces.
+    pub fn hand_over(self, rows: &[Row<'k>]) -> Result<()> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        no_page_twice(rows)?;
+        let (from, to) = (first.from, first.to);
+        let (low, high) = if from.addr() <= to.addr() { (from, to) } else { (to, from) };
+        let _low = low.get().lock.lock();
+        let _high = (low != high).then(|| high.get().lock.lock());
+        if from.get().dying.load(Relaxed) || to.get().dying.load(Relaxed) {
+            return Err(Error::Dying.into());
+        }
+        let alone = from.get().is_alone(self.id());
+        for row in rows {
+            self.each_pair(row, |source, target, number| {
+                self.check_pair(row, source, target, number, alone)
+            })?;
+        }
+        for row in rows {
+            self.each_pair(row, |source, target, _| {
+                self.pass_page(row, source, target);
+                Ok(())
+            })?;
+        }
+        if alone {
+            self.forget_rows(rows);
+        }
+        Ok(())
+    }
+
+    /// Does something with each page of a row: its entry there, and the entry where it goes.
+    #[inline(always)]
+    fn each_pair(
+        self,
+        row: &Row<'k>,
+        mut work: impl FnMut(Spot<'k>, Spot<'k>, u64) -> Result<()>,
+    ) -> Result<()> {
+        let (mut source, mut target) = self.pair_at(row, 0)?;
+        for number in 0..row.count {
+            work(source, target, number)?;
+            if number + 1 < row.count {
+                (source, target) = match self.next_spot(source).zip(self.next_spot(target)) {
+                    Some(next) => next,
+                    None => self.pair_at(row, number + 1)?,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a page of a row. Tables that the taking space lacks are made.
+    #[inline(never)]
+    fn pair_at(self, row: &Row<'k>, number: u64) -> Result<(Spot<'k>, Spot<'k>)> {
+        let offset = number << row.log2();
+        let (source, target) = (row.source + offset, row.target + offset);
+        let spot = self.spot_of(row.from, source, row.large).ok_or(no_page(source))?;
+        let place = match self.spot_of(row.to, target, row.large) {
+            Some(place) => place,
+            None if row.large => self.grow::<LARGE>(None, row.to, target).map_err(|_| no_room(target))?,
+            None => self.grow::<SMALL>(None, row.to, target).map_err(|_| no_room(target))?,
+        };
+        Ok((spot, place))
+    }
+
+    /// Whether a page may go, now.
+    #[inline(always)]
+    fn check_pair(
+        self,
+        row: &Row<'k>,
+        source: Spot<'k>,
+        target: Spot<'k>,
+        number: u64,
+        alone: bool,
+    ) -> Result<()> {
+        let entry = source.load();
+        if entry.is_own(row.large)
+            && alone
+            && self
+                .k
+                .frames
+                .get(self.pin(), entry.at())
+                .is_some_and(|info| info.get().is_exclusive(entry.access()))
+            && target.load() == Pte::EMPTY
+        {
+            return Ok(());
+        }
+        self.check_rare(row, source, target, number, alone)
+    }
+
+    #[inline(never)]
+    fn check_rare(
+        self,
+        row: &Row<'k>,
+        source: Spot<'k>,
+        target: Spot<'k>,
+        number: u64,
+        alone: bool,
+    ) -> Result<()> {
+        let offset = number << row.log2();
+        let (from, to) = (row.source + offset, row.target + offset);
+        let entry = source.load();
+        if !entry.is_pooled()
+            || !entry.has_page(source.level)
+            || entry.is_in_transit() && row.mode != PageMode::Move
+        {
+            return Err(no_page(from));
+        }
+        // What the first half had to do, and has not.
+        let as_it_was = entry.is_present() && (row.mode == PageMode::Move || entry.access() == Access::Write);
+        let info = self.info(entry.at())?;
+        let counts = info.glance();
+        let stale = info.stamp().is_some_and(|stamp| !self.is_over(stamp));
+        if as_it_was && !alone || stale || counts.is_dying() {
+            return Err(Refusal::new(Error::InUse, from));
+        }
+        if row.mode != PageMode::Move && counts.mapped() == kern_base::frames::MAPPED_MAX {
+            return Err(Error::Full.into());
+        }
+        if self.is_free(target.load()) { Ok(()) } else { Err(no_room(to)) }
+    }
+
+    /// One page goes: it was looked at, and cannot fail.
+    #[inline(always)]
+    fn pass_page(self, row: &Row<'k>, source: Spot<'k>, target: Spot<'k>) {
+        let entry = source.load();
+        let Some(info) = self.k.frames.get(self.pin(), entry.at()).map(Ref::get) else { return };
+        if row.mode == PageMode::Move && entry.is_own(row.large) && info.is_exclusive(entry.access()) {
+            source.store(Pte::EMPTY);
+            target.store(entry.moved());
+            info.move_to(target.name());
+        } else {
+            self.pass_rare(row, source, target, info);
+        }
+    }
+
+    #[inline(never)]
+    fn pass_rare(self, row: &Row<'k>, source: Spot<'k>, target: Spot<'k>, info: &FrameInfo) {
+        let entry = source.load();
+        let locked = info.lock();
+        if row.mode == PageMode::Move {
+            source.store(Pte::EMPTY);
+            self.unlink(&locked, source);
+            // As of no list for a moment, so that the next link makes it the first again.
+            self.link(&locked, target);
+            target.store(entry.arrived(entry.pool_access()));
+            locked.set_stamp(None);
+            return;
+        }
+        let copy = row.mode == PageMode::Copy;
+        let mut counts = locked.counts.get();
+        if entry.access() == Access::Write {
+            source.store(entry.shared(copy));
+            counts = counts.without(Access::Write).with(Access::Read);
+        }
+        self.link(&locked, target);
+        target.store(entry.view(copy));
+        locked.counts.set(counts.with(Access::Read));
+        locked.set_stamp(None);
+    }
+
+    /// This CPU forgets what rows changed in the giving space, which it has alone.
+    fn forget_rows(self, rows: &[Row<'k>]) {
+        let Some(from) = rows.first().map(|row| row.from) else { return };
+        let pages: u64 = rows.iter().map(|row| row.count).sum();
+        if pages > FORGET_EACH {
+            let here = self.cpu.vspace.is(from);
+            if here {
+                self.k.machine.forget_space();
+            }
+            self.bump(from.get(), here);
+            return;
+        }
+        for row in rows {
+            for number in 0..row.count {
+                self.forget(from.get(), row.source + (number << row.log2()));
+            }
+        }
+    }
+}
+
+/// A page goes once.
+fn no_page_twice(rows: &[Row<'_>]) -> Result<()> {
+    for (number, row) in rows.iter().enumerate() {
+        let overlaps = |other: &&Row<'_>| {
+            row.source < other.source + (other.count << other.log2())
+                && other.source < row.source + (row.count << row.log2())
+        };
+        if let Some(other) = rows[..number].iter().find(overlaps) {
+            return Err(no_page(row.source.max(other.source)));
+        }
+    }
+    Ok(())
+}
+
+/// The taking space has no room there.
+pub fn no_room(address: u64) -> Refusal {
+    Refusal::new(Error::NoRoom, address)
+}
