@@ -48,6 +48,18 @@ pub fn clear(at: u64, bytes: usize) {
     unsafe { core::ptr::write_bytes(at as *mut u8, 0, bytes) }
 }
 
+/// Fills it.
+pub fn fill(at: u64, value: u8, bytes: usize) {
+    // SAFETY: as for `clear`.
+    unsafe { core::ptr::write_bytes(at as *mut u8, value, bytes) }
+}
+
+/// What is in it just now.
+pub fn bytes(at: u64, bytes: usize) -> Vec<u8> {
+    // SAFETY: as for `clear`.
+    unsafe { core::slice::from_raw_parts(at as *const u8, bytes) }.to_vec()
+}
+
 /// Copies from one place of a [`region`] to another.
 pub fn copy(from: u64, to: u64, bytes: usize) {
     // SAFETY: as for `clear`.

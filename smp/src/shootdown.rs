@@ -286,6 +286,12 @@ pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
         .is_some_and(|by| cpus.shoot_port(pin, by).done.load(Ordering::Acquire) >= stamp.number())
 }
 
+/// The last that this CPU began, if any.
+pub fn last_begun<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Option<Stamp> {
+    let number = cpus.shoot_port(pin, pin.cpu()).begun.load(Ordering::Relaxed);
+    if number == 0 { None } else { Some(Stamp::new(pin.cpu(), number)) }
+}
+
 /// The last of this CPU's that is over. For traces.
 pub fn last_over<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Stamp {
     Stamp::new(pin.cpu(), cpus.shoot_port(pin, pin.cpu()).done.load(Ordering::Relaxed))

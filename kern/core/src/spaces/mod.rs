@@ -165,10 +165,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !matches!(refusal, Refusal::Error { .. }) {
             return refusal;
         }
-        match self.forget_stale(me, run.vspace.get()) {
-            Err(wait) if !matches!(wait, Refusal::Error { .. }) => go_on(me, run, number, wait),
-            _ => refusal,
-        }
+        self.wait_begun(me).err().map_or(refusal, |wait| go_on(me, run, number, wait))
     }
 
     /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.

@@ -32,6 +32,12 @@ struct PoolRun<'k> {
     large: bool,
 }
 
+impl PoolRun<'_> {
+    const fn page_size(&self) -> u64 {
+        if self.large { abi::LARGE_PAGE_SIZE } else { PAGE_SIZE }
+    }
+}
+
 /// There is no such page.
 pub fn no_page(address: u64) -> Refusal {
     Refusal::new(Error::NoPage, address)
@@ -51,9 +57,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if count == 0 || count > abi::USER_TOP / PAGE_SIZE {
             return Err(Refusal::argument(5));
         }
-        let log2 = if large { abi::LARGE_PAGE_LOG2 } else { abi::PAGE_LOG2 };
-        check_user_range(address, count << log2, 1 << log2)?;
-        Ok(PoolRun { vspace, address, count, large })
+        let run = PoolRun { vspace, address, count, large };
+        check_user_range(address, count * run.page_size(), run.page_size())?;
+        Ok(run)
     }
 
     /// The entry for a page of a space.
@@ -62,28 +68,50 @@ impl<'k, M: Machine> Cx<'k, M> {
         if large { self.spot::<LARGE>(vspace, address) } else { self.spot::<SMALL>(vspace, address) }
     }
 
-    /// Does something with each page of a run, a bounded number; what is left is a system call of its own.
+    /// Does something with each page of a run, a bounded number; what is left is a system call of its own. `work` says
+    /// whether CPUs may still remember the page as it was: they are asked. An error about one page is told when that is
+    /// over for those before it.
     fn each_pooled(
         self,
         me: Me<'k>,
         run: PoolRun<'k>,
-        mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<()>,
+        mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<bool>,
     ) -> Result<()> {
-        let log2 = if run.large { abi::LARGE_PAGE_LOG2 } else { abi::PAGE_LOG2 };
-        let regs = &me.hot.regs;
+        let guard = run.vspace.get().lock.lock();
+        let (mut stale, mut outcome) = (false, Ok(()));
         for number in 0..run.count.min(PAGES_BOUND) {
-            let address = run.address + (number << log2);
-            let spot = self.spot_of(run.vspace, address, run.large).ok_or(no_page(address))?;
-            let entry = spot.load();
-            if !entry.is_pooled() || !entry.has_page(spot.level) {
-                return Err(no_page(address));
+            let address = run.address + number * run.page_size();
+            match self
+                .pooled_at(run, address)
+                .and_then(|(spot, entry, info)| work(spot, entry, info, address))
+            {
+                Ok(went) => stale |= went,
+                Err(refusal) => {
+                    outcome = Err(refusal);
+                    break;
+                }
             }
-            work(spot, entry, self.info(entry.at())?, address)?;
-            // In this order, so that what is done is not done again.
-            regs.rdx.set(address + (1 << log2));
-            regs.r10.set(run.count - number - 1);
+            me.hot.regs.rdx.set(address + run.page_size());
+            me.hot.regs.r10.set(run.count - number - 1);
         }
-        if run.count > PAGES_BOUND { Err(Refusal::More) } else { Ok(()) }
+        if stale {
+            self.shoot_space(run.vspace);
+        }
+        drop(guard);
+        match outcome {
+            Ok(()) if run.count > PAGES_BOUND => Err(Refusal::More),
+            Err(Refusal::Error { .. }) => self.wait_begun(me).and(outcome),
+            _ => outcome,
+        }
+    }
+
+    fn pooled_at(self, run: PoolRun<'k>, address: u64) -> Result<(Spot<'k>, Pte, &'k FrameInfo)> {
+        let spot = self.spot_of(run.vspace, address, run.large).ok_or(no_page(address))?;
+        let entry = spot.load();
+        if !entry.is_pooled() || !entry.has_page(spot.level) {
+            return Err(no_page(address));
+        }
+        Ok((spot, entry, self.info(entry.at())?))
     }
 
     /// `Unmap` of pages of the pool. When nothing is left but to wait, the fourth argument says for what.
@@ -93,18 +121,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             return self.wait_forgotten(me, mark);
         }
         let run = self.pool_run(me)?;
-        let guard = run.vspace.get().lock.lock();
-        let mut stale = false;
-        let dropped = self.each_pooled(me, run, |spot, entry, info, address| {
-            stale |= self.drop_pooled(spot, entry, info, address);
-            Ok(())
-        });
-        let stamp = stale.then(|| self.shoot_space(run.vspace));
-        drop(guard);
-        dropped?;
-        let Some(stamp) = stamp else { return Ok(()) };
-        me.hot.regs.r8.set(stamp.raw());
-        self.wait_over(me, stamp)
+        self.each_pooled(me, run, |spot, entry, info, address| {
+            Ok(self.drop_pooled(spot, entry, info, address))
+        })?;
+        if let Some(stamp) = self.last_begun() {
+            me.hot.regs.r8.set(stamp.raw());
+            self.wait_over(me, stamp)?;
+        }
+        Ok(())
     }
 
     /// Takes a page out of a space's pool: whether CPUs may still remember it. The VSpace's lock is held.
@@ -137,20 +161,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             2 | 3 => return Err(Error::WriteExecute.into()),
             _ => return Err(Refusal::argument(3)),
         };
-        let guard = run.vspace.get().lock.lock();
-        let mut stale = false;
-        let changed = self.each_pooled(me, run, |spot, entry, info, address| {
-            stale |= self.protect_pooled(spot, entry, info, address, access)?;
-            Ok(())
-        });
-        let stamp = stale.then(|| self.shoot_space(run.vspace));
-        drop(guard);
-        match (stamp, changed) {
-            (Some(stamp), Ok(()) | Err(Refusal::More)) if me.hot.regs.r10.get() == 0 => {
-                self.wait_over(me, stamp)
-            }
-            (_, changed) => changed,
-        }
+        self.each_pooled(me, run, |spot, entry, info, address| {
+            self.protect_pooled(spot, entry, info, address, access)
+        })?;
+        // When it starts again, the last page is as it should be.
+        let regs = &me.hot.regs;
+        regs.rdx.set(regs.rdx.get() - run.page_size());
+        regs.r10.set(1);
+        self.wait_begun(me)
     }
 
     /// Whether CPUs may still remember what the page allowed before. Only a page that one pool alone has can be

@@ -4,6 +4,7 @@ mod devices;
 mod faults;
 mod groups;
 mod memory;
+mod pages;
 mod recall;
 mod reclaim;
 mod scene;
