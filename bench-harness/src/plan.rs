@@ -128,6 +128,23 @@ const ALWAYS: &[&str] = &[
     "clear_page",
     "map_unmap_1p",
     "map_unmap_512p",
+    "remap_move_1p",
+    "remap_move_4p",
+    "remap_move_16p",
+    "remap_move_64p",
+    "remap_move_512p",
+    "remap_move_2m",
+    "remap_cow_1p",
+    "remap_cow_16p",
+    "remap_cow_512p",
+    "share_ro_1p",
+    "share_ro_16p",
+    "share_ro_512p",
+    "copy_1p",
+    "copy_4p",
+    "copy_16p",
+    "copy_64p",
+    "copy_512p",
 ];
 
 /// Rows that a run on several CPUs must have besides.
@@ -139,6 +156,7 @@ pub fn expected(mode: Mode, cpus: u32) -> Vec<String> {
     if cpus > 1 {
         names.extend(SEVERAL_CPUS.iter().map(|name| (*name).to_owned()));
         names.push(pairs_row(cpus));
+        names.push(format!("shootdown_{cpus}cpu"));
         if mode == Mode::Icount {
             names.push(SHARED_LINES.to_owned());
         }

@@ -719,6 +719,17 @@ impl<T> Table<T> {
         self.len == 0
     }
 
+    /// Elements `first` to `first + count - 1`.
+    #[inline(always)]
+    pub fn row<'k>(&self, pin: Pin<'k>, first: usize, count: usize) -> Option<&'k [T]> {
+        if count == 0 || first.checked_add(count)? > self.len {
+            return None;
+        }
+        let start = self.get(pin, first)?.get();
+        // SAFETY: the elements are one array, and these are in it; what `get` promises of one holds of all.
+        Some(unsafe { core::slice::from_raw_parts(start, count) })
+    }
+
     #[inline(always)]
     pub fn get<'k>(&self, _pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
         if index >= self.len {

@@ -143,6 +143,10 @@ impl Counts {
     }
 }
 
+/// See [`FrameInfo::exclusive`].
+#[derive(Clone, Copy)]
+pub struct Exclusive(u64);
+
 /// Why a page can't be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhyNot {
@@ -180,11 +184,15 @@ impl FrameInfo {
         }
     }
 
-    /// Whether one pool has it, and nobody else ever had since, and nothing is under way: `access` is what the entry
-    /// allows. Asked by who has the lock of that space: then it stays so, but that its frame may come to die.
+    /// How a page is that one pool has alone, and with which nothing is under way: `access` is what the entry allows.
+    pub const fn exclusive(access: Access) -> Exclusive {
+        Exclusive(POOLED | ONE[access as usize])
+    }
+
+    /// Whether it is so. Asked by who has the lock of that space: then it stays so.
     #[inline(always)]
-    pub fn is_exclusive(&self, access: Access) -> bool {
-        self.state.load(Ordering::Relaxed) == POOLED | ONE[access as usize]
+    pub fn is(&self, exclusive: Exclusive) -> bool {
+        self.state.load(Ordering::Relaxed) == exclusive.0
     }
 
     /// The only entry that maps such a page is another from now on. Whoever looks for it under its lock finds the
@@ -334,6 +342,13 @@ impl FrameTable {
             Some(info) => Some(info),
             None => self.search(pin, page),
         }
+    }
+
+    /// The first range: its first page's number, and the infos.
+    #[inline(always)]
+    pub fn main<'k>(&self, pin: Pin<'k>) -> (u64, &'k [FrameInfo]) {
+        let range = &self.0[0];
+        (range.first, range.infos.row(pin, 0, range.infos.len()).unwrap_or(&[]))
     }
 
     #[cold]

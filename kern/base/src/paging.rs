@@ -64,6 +64,22 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// What entries that map a page have, by [`Access`].
 const ALLOW: [u64; 3] = [PRESENT | USER | NO_EXECUTE, PRESENT | USER | NO_EXECUTE | WRITE, PRESENT | USER];
 
+/// A kind of pages of a pool: see [`Pte::own_kind`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnKind(u64);
+
+impl OwnKind {
+    /// Where the page of an entry of that kind is, and below a page anything.
+    #[inline(always)]
+    pub const fn at(self, entry: Pte) -> Phys {
+        Phys(entry.0 ^ self.0)
+    }
+
+    pub const fn access(self) -> Access {
+        Pte(self.0).access()
+    }
+}
+
 /// One entry of a page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
@@ -237,17 +253,20 @@ impl Pte {
         self.0 & LENT != 0
     }
 
-    /// Whether it maps a page of the pool of 4 KiB, or of 2 MiB if so asked, that was never shared.
+    /// What it is but for its address and what the hardware notes, where it maps a page of the pool of 4 KiB, or of 2 MiB
+    /// if so asked, that was never shared.
     #[inline(always)]
-    pub const fn is_own(self, large: bool) -> bool {
+    pub const fn own_kind(self, large: bool) -> Option<OwnKind> {
         let size = if large { LARGE } else { 0 };
-        self.0 & (PRESENT | POOL | COPY | LENT | LARGE) == PRESENT | POOL | size
+        let own = self.0 & (PRESENT | POOL | COPY | LENT | LARGE) == PRESENT | POOL | size;
+        if own { Some(OwnKind(self.0 & !(ADDRESS | ACCESSED | DIRTY))) } else { None }
     }
 
-    /// Such a page in another place: nobody has used it there.
+    /// Where the page is, and below a page anything, if it maps one of that kind.
     #[inline(always)]
-    pub const fn moved(self) -> Pte {
-        Pte(self.0 & !(ACCESSED | DIRTY))
+    pub const fn own_at(self, kind: OwnKind) -> Option<Phys> {
+        let at = kind.at(self);
+        if at.0 & !(ADDRESS | ACCESSED | DIRTY) == 0 { Some(at) } else { None }
     }
 
     /// The same page with other access.
@@ -371,6 +390,12 @@ impl EntryName {
 
     pub const fn table(self) -> Phys {
         Phys(self.0 & ADDRESS)
+    }
+
+    /// Of the entry behind it.
+    #[must_use]
+    pub const fn next(self) -> EntryName {
+        EntryName(self.0 + size_of::<Entry>() as u64)
     }
 }
 

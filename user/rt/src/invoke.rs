@@ -248,7 +248,7 @@ impl VSpace {
     }
 
     pub fn map_pages(&self, frame: &Frame, address: u64, access: Access, pages: Pages) -> Result<()> {
-        self.on_pages(Op::Map, frame, address, access.bits(), pages)
+        self.on_pages(Op::Map, frame.arg(), address, access.bits(), pages)
     }
 
     /// Unmaps all pages of a frame. Afterwards no CPU sees them there.
@@ -257,7 +257,7 @@ impl VSpace {
     }
 
     pub fn unmap_pages(&self, frame: &Frame, address: u64, pages: Pages) -> Result<()> {
-        self.on_pages(Op::Unmap, frame, address, 0, pages)
+        self.on_pages(Op::Unmap, frame.arg(), address, 0, pages)
     }
 
     /// Changes what all pages of a frame allow.
@@ -266,22 +266,22 @@ impl VSpace {
     }
 
     pub fn protect_pages(&self, frame: &Frame, address: u64, access: Access, pages: Pages) -> Result<()> {
-        self.on_pages(Op::Protect, frame, address, access.bits(), pages)
+        self.on_pages(Op::Protect, frame.arg(), address, access.bits(), pages)
     }
 
     /// Which of these pages, 64 at most, were used since this was asked last, as far as is known; which were written
     /// since they were mapped.
     pub fn accessed(&self, frame: &Frame, address: u64, pages: Pages) -> Result<(u64, u64)> {
-        let answer = self.ask_pages(Op::Accessed, frame, address, 0, pages)?;
+        let answer = self.ask_pages(Op::Accessed, frame.arg(), address, 0, pages)?;
         Ok((answer.rdi, answer.rsi))
     }
 
-    fn on_pages(&self, op: Op, frame: &Frame, address: u64, how: u64, pages: Pages) -> Result<()> {
+    pub(crate) fn on_pages(&self, op: Op, frame: u64, address: u64, how: u64, pages: Pages) -> Result<()> {
         self.ask_pages(op, frame, address, how, pages).map(|_| ())
     }
 
-    fn ask_pages(&self, op: Op, frame: &Frame, address: u64, how: u64, pages: Pages) -> Result<Answer> {
-        let mut args = Args::plain(op, self.arg(), frame.arg(), address, how);
+    fn ask_pages(&self, op: Op, frame: u64, address: u64, how: u64, pages: Pages) -> Result<Answer> {
+        let mut args = Args::plain(op, self.arg(), frame, address, how);
         args.r9 = pages.first;
         args.r10 = pages.count;
         syscall(args).check()
@@ -330,7 +330,7 @@ pub struct Dump {
 impl Dump {
     pub const ALL: Dump = Dump { text: true, memory: true };
 
-    const fn bits(self) -> u64 {
+    pub(crate) const fn bits(self) -> u64 {
         !self.text as u64 | (!self.memory as u64) << 1
     }
 }

@@ -3,7 +3,7 @@
 //! The words of a message beyond four are in the UTCB ([`crate::utcb::Current::message`]): write
 //! them, then say how many. [`crate::arch::fast`] has the leanest stubs for register messages.
 
-use abi::{FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, TaskId};
+use abi::{FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MsgInfo, Op, TaskId};
 
 use crate::Result;
 use crate::arch::{Answer, Args, syscall};
@@ -17,20 +17,29 @@ pub struct Message {
     /// Words in the UTCB.
     pub words: u8,
     pub regs: [u64; 4],
+    /// It carries pages: those that the UTCB lists ([`crate::pages`]).
+    pub pages: bool,
 }
 
 impl Message {
     pub const fn new(label: u32, regs: [u64; 4]) -> Message {
-        Message { label, words: 0, regs }
+        Message { label, words: 0, regs, pages: false }
     }
 
     pub const fn with_words(label: u32, regs: [u64; 4], words: u8) -> Message {
-        Message { label, words, regs }
+        Message { label, words, regs, pages: false }
+    }
+
+    /// The same with the pages that the UTCB lists.
+    pub const fn with_pages(self) -> Message {
+        Message { pages: true, ..self }
     }
 
     fn args(&self, op: Op, rdi: u64) -> Args {
         let [rdx, r8, r9, r10] = self.regs;
-        Args { info: MsgInfo::new(self.label, self.words).op(op), rdi, rsi: 0, rdx, r8, r9, r10 }
+        let info = MsgInfo::new(self.label, self.words).op(op);
+        let info = if self.pages { info.flag(FLAG_PAGES) } else { info };
+        Args { info, rdi, rsi: 0, rdx, r8, r9, r10 }
     }
 
     fn of(answer: &Answer) -> Message {
@@ -38,6 +47,7 @@ impl Message {
             label: answer.info.label(),
             words: answer.info.words() as u8,
             regs: answer.message_registers(),
+            pages: answer.info.has(FLAG_PAGES),
         }
     }
 }

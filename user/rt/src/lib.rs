@@ -41,6 +41,7 @@ pub mod invoke;
 pub mod ipc;
 pub mod layout;
 pub mod log;
+pub mod pages;
 pub mod paging;
 #[cfg(target_os = "none")]
 mod panic;

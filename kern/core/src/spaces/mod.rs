@@ -67,15 +67,6 @@ struct Page<'k> {
     address: u64,
 }
 
-impl Run<'_> {
-    /// What maps a page of it.
-    #[inline(always)]
-    fn entry(&self, at: Phys, access: Access, pool: bool) -> Pte {
-        let entry = Pte::page(at, self.frame.get().log2, access);
-        if pool { entry.pooled() } else { entry }
-    }
-}
-
 /// The levels of tables whose entries map pages.
 const SMALL: u32 = 1;
 const LARGE: u32 = 2;
@@ -92,7 +83,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Frame { log2, base, .. } = *run.frame.get();
         let like = Pte::page(base, log2, access);
         let like = if run.frame.get().is_device() { like.uncached() } else { like };
-        let like = if pool { like.pooled() } else { like };
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
             if !self.is_free(was) {
@@ -100,17 +90,37 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             let locked = page.info.lock();
             let counts = locked.counts.get();
-            let why_not = if pool { counts.why_not_pool() } else { counts.why_not(access) };
-            if why_not == WhyNot::ItMay {
+            if !pool && counts.allow(access) {
                 self.add_mapping(&locked, spot, like.leading_to(page.at), access);
-                if pool {
-                    self.note_pooled(run.frame, &locked);
-                }
                 return Ok(());
             }
-            drop(locked);
-            Err(self.refusal_of(me, page, why_not))
+            if !pool {
+                drop(locked);
+                return Err(self.refusal_of(me, page, counts.why_not(access)));
+            }
+            self.add_pooled(me, run.frame, locked, spot, page, access)
         })
+    }
+
+    /// Maps a page into the pool.
+    #[inline(never)]
+    fn add_pooled(
+        self,
+        me: Me<'k>,
+        frame: Ref<'k, Frame>,
+        locked: LockedFrame<'_>,
+        spot: Spot<'k>,
+        page: Page<'k>,
+        access: Access,
+    ) -> Result<()> {
+        let why_not = locked.counts.get().why_not_pool();
+        if why_not != WhyNot::ItMay {
+            drop(locked);
+            return Err(self.refusal_of(me, page, why_not));
+        }
+        self.note_pooled(frame, &locked);
+        self.add_mapping(&locked, spot, Pte::page(page.at, page.log2, access).pooled(), access);
+        Ok(())
     }
 
     #[inline(always)]

@@ -103,6 +103,19 @@ impl<'k, M: Machine> Cx<'k, M> {
         if next.is_multiple_of(ENTRIES) { None } else { self.spot_at(spot.vspace, next, spot.level) }
     }
 
+    /// The entry some places behind, which is of the same table.
+    #[inline(always)]
+    pub fn spot_behind(self, spot: Spot<'k>, places: usize) -> Option<Spot<'k>> {
+        self.spot_at(spot.vspace, spot.index + places, spot.level)
+    }
+
+    /// Up to `count` entries from one on, of the same table.
+    #[inline(always)]
+    pub fn row_from(self, spot: Spot<'k>, count: usize) -> &'k [Entry] {
+        let count = count.min(ENTRIES - spot.index % ENTRIES);
+        spot.vspace.get().entries.row(self.pin(), spot.index, count).unwrap_or(&[])
+    }
+
     /// As [`Cx::spot`]; makes the tables that are missing.
     #[cold]
     pub fn grow<const LEVEL: u32>(

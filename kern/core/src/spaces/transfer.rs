@@ -19,7 +19,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
-use kern_base::paging::Pte;
+use kern_base::paging::{Entry, OwnKind, Pte};
 use smp::door::Ref;
 use smp::shootdown::Stamp;
 
@@ -43,6 +43,22 @@ pub struct Row<'k> {
 impl Row<'_> {
     const fn log2(&self) -> u8 {
         if self.large { abi::LARGE_PAGE_LOG2 } else { abi::PAGE_LOG2 }
+    }
+}
+
+/// Entries of a row that are in one table on either side.
+struct Part<'k> {
+    source: Spot<'k>,
+    target: Spot<'k>,
+    sources: &'k [Entry],
+    targets: &'k [Entry],
+}
+
+impl Part<'_> {
+    /// What the first page is, if that is a page of this pool that was never shared.
+    #[inline(always)]
+    fn kind(&self, large: bool) -> Option<OwnKind> {
+        self.sources.first()?.load().own_kind(large)
     }
 }
 
@@ -106,14 +122,17 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::Dying.into());
         }
         let alone = from.get().is_alone(self.id());
+        let mut plain = alone;
         for row in rows {
-            self.each_pair(row, |source, target, number| {
-                self.check_pair(row, source, target, number, alone)
-            })?;
+            plain &= self.check_row(row, alone)?;
         }
         for row in rows {
-            self.each_pair(row, |source, target, _| {
-                self.pass_page(row, source, target);
+            self.each_part(row, |part, _| {
+                if plain {
+                    self.pass_plain(row.large, &part)
+                } else {
+                    self.pass_rare(row, &part)
+                }
                 Ok(())
             })?;
         }
@@ -123,22 +142,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// Does something with each page of a row: its entry there, and the entry where it goes.
+    /// Does something with each part of a row that is in one table on either side; `number` pages are before it.
     #[inline(always)]
-    fn each_pair(
-        self,
-        row: &Row<'k>,
-        mut work: impl FnMut(Spot<'k>, Spot<'k>, u64) -> Result<()>,
-    ) -> Result<()> {
-        let (mut source, mut target) = self.pair_at(row, 0)?;
-        for number in 0..row.count {
-            work(source, target, number)?;
-            if number + 1 < row.count {
-                (source, target) = match self.next_spot(source).zip(self.next_spot(target)) {
-                    Some(next) => next,
-                    None => self.pair_at(row, number + 1)?,
-                };
-            }
+    fn each_part(self, row: &Row<'k>, mut work: impl FnMut(Part<'k>, u64) -> Result<()>) -> Result<()> {
+        let mut number = 0;
+        while number < row.count {
+            let (source, target) = self.pair_at(row, number)?;
+            let targets = self.row_from(target, (row.count - number) as usize);
+            let sources = self.row_from(source, targets.len());
+            let targets = &targets[..sources.len().min(targets.len())];
+            work(Part { source, target, sources, targets }, number)?;
+            number += targets.len().max(1) as u64;
         }
         Ok(())
     }
@@ -157,29 +171,52 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok((spot, place))
     }
 
-    /// Whether a page may go, now.
-    #[inline(always)]
-    fn check_pair(
-        self,
-        row: &Row<'k>,
-        source: Spot<'k>,
-        target: Spot<'k>,
-        number: u64,
-        alone: bool,
-    ) -> Result<()> {
-        let entry = source.load();
-        if entry.is_own(row.large)
-            && alone
-            && self
-                .k
-                .frames
-                .get(self.pin(), entry.at())
-                .is_some_and(|info| info.get().is_exclusive(entry.access()))
-            && target.load() == Pte::EMPTY
-        {
-            return Ok(());
+    /// Whether the pages of a row may go, now; and whether all are plain ones, and so are their places.
+    fn check_row(self, row: &Row<'k>, alone: bool) -> Result<bool> {
+        let mut plain = alone && row.mode == PageMode::Move;
+        self.each_part(row, |part, number| {
+            let first = if plain { self.plain_pages(row.large, &part) } else { 0 };
+            for at in first..part.sources.len() {
+                plain = false;
+                let pair = self.spot_behind(part.source, at).zip(self.spot_behind(part.target, at));
+                let (source, target) = pair.ok_or(Error::BadState)?;
+                self.check_rare(row, source, target, number + at as u64, alone)?;
+            }
+            Ok(())
+        })?;
+        Ok(plain)
+    }
+
+    /// How many pages from the first on are of one kind, and of this pool alone, and find their places empty.
+    #[inline(never)]
+    fn plain_pages(self, large: bool, part: &Part<'k>) -> usize {
+        let Some(kind) = part.kind(large) else { return 0 };
+        let exclusive = FrameInfo::exclusive(kind.access());
+        let (first, infos) = self.k.frames.main(self.pin());
+        let is_plain = |source: &Entry, target: &Entry| {
+            let Some(at) = source.load().own_at(kind) else { return false };
+            let info = infos.get((at.0 >> abi::PAGE_LOG2).wrapping_sub(first) as usize);
+            info.is_some_and(|info| info.is(exclusive)) && target.load() == Pte::EMPTY
+        };
+        let mut pairs = part.sources.iter().zip(part.targets);
+        pairs.position(|(source, target)| !is_plain(source, target)).unwrap_or(part.sources.len())
+    }
+
+    /// Pages that were found plain go.
+    #[inline(never)]
+    fn pass_plain(self, large: bool, part: &Part<'k>) {
+        let Some(kind) = part.kind(large) else { return };
+        let (first, infos) = self.k.frames.main(self.pin());
+        let mut name = part.target.name();
+        for (source, target) in part.sources.iter().zip(part.targets) {
+            let entry = source.load();
+            let number = (kind.at(entry).0 >> abi::PAGE_LOG2).wrapping_sub(first);
+            let Some(info) = infos.get(number as usize) else { return };
+            source.store(Pte::EMPTY);
+            target.store(entry);
+            info.move_to(name);
+            name = name.next();
         }
-        self.check_rare(row, source, target, number, alone)
     }
 
     #[inline(never)]
@@ -214,22 +251,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.is_free(target.load()) { Ok(()) } else { Err(no_room(to)) }
     }
 
-    /// One page goes: it was looked at, and cannot fail.
-    #[inline(always)]
-    fn pass_page(self, row: &Row<'k>, source: Spot<'k>, target: Spot<'k>) {
-        let entry = source.load();
-        let Some(info) = self.k.frames.get(self.pin(), entry.at()).map(Ref::get) else { return };
-        if row.mode == PageMode::Move && entry.is_own(row.large) && info.is_exclusive(entry.access()) {
-            source.store(Pte::EMPTY);
-            target.store(entry.moved());
-            info.move_to(target.name());
-        } else {
-            self.pass_rare(row, source, target, info);
+    /// Pages of any kind go: they were looked at, and cannot fail.
+    #[inline(never)]
+    fn pass_rare(self, row: &Row<'k>, part: &Part<'k>) {
+        for at in 0..part.sources.len() {
+            let pair = self.spot_behind(part.source, at).zip(self.spot_behind(part.target, at));
+            if let Some((source, target)) = pair
+                && let Some(info) = self.k.frames.get(self.pin(), source.load().at())
+            {
+                self.pass_page(row, source, target, info.get());
+            }
         }
     }
 
-    #[inline(never)]
-    fn pass_rare(self, row: &Row<'k>, source: Spot<'k>, target: Spot<'k>, info: &FrameInfo) {
+    fn pass_page(self, row: &Row<'k>, source: Spot<'k>, target: Spot<'k>, info: &FrameInfo) {
         let entry = source.load();
         let locked = info.lock();
         if row.mode == PageMode::Move {

@@ -37,6 +37,8 @@ pub enum Word {
     Untyped,
     /// Slot of the client's frame.
     Frame,
+    /// What messages carry: [`crate::carry::Carried`].
+    Carried,
     ClientCpu,
     ServerCpu,
     /// Tasks that meet before measuring, and (in the first block) how many did.

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod block;
+mod carry;
 mod measure;
 mod report;
 mod roles;

@@ -75,6 +75,34 @@ pub fn measure<R: Verdict>(block: Block, mut operation: impl FnMut() -> R) -> ! 
     finish(block)
 }
 
+/// The same of an operation that has to be undone before the next: that is not measured.
+#[inline(always)]
+pub fn measure_undone<R: Verdict>(
+    block: Block,
+    mut operation: impl FnMut() -> R,
+    mut undo: impl FnMut(),
+) -> ! {
+    set_overhead(block);
+    for number in 0..block.get(Word::Warmup) {
+        let answer = operation();
+        check(block, number, &answer);
+        undo();
+    }
+    read_counters(block, When::Before);
+    for number in 0..block.get(Word::Samples) {
+        mark::<BEGIN, REGION_SAMPLE>();
+        let start = timestamp();
+        let answer = operation();
+        let end = timestamp();
+        mark::<END, REGION_SAMPLE>();
+        check(block, number, &answer);
+        block.set_sample(number as usize, end - start);
+        undo();
+    }
+    read_counters(block, When::After);
+    finish(block)
+}
+
 /// The same without time stamps, between marks for the TCG plugin.
 #[inline(always)]
 pub fn trace<R: Verdict>(

@@ -29,7 +29,7 @@ impl Verdict for Echo {
     }
 }
 
-fn server(block: Block) -> Target {
+pub fn server(block: Block) -> Target {
     Group::at(Cap(block.get(Word::Group) as u32)).exposure(block.get(Word::Server) as u32).0
 }
 
@@ -137,7 +137,7 @@ impl Verdict for Mapped {
 }
 
 /// Where nothing else is, and a run of 512 pages fills one page table.
-const MAP_VA: u64 = SHARED_VA + 0x4000_0000;
+pub const MAP_VA: u64 = SHARED_VA + 0x4000_0000;
 
 /// Maps a frame to be written, then unmaps it.
 pub extern "C" fn map_client(index: u64) -> ! {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use user_rt::spawn::Entry;
 
+use crate::carry::*;
 use crate::roles::*;
 
 /// The row that shows what a tick of the clock is.
@@ -48,6 +49,8 @@ pub enum Cpus {
     Cross,
     /// A pair on every CPU.
     Every,
+    /// Client on CPU 0, a server on each other one.
+    Around,
 }
 
 /// A row.
@@ -67,6 +70,8 @@ pub struct Row {
     pub background: Option<Entry>,
     /// Pages of 4 KiB of the frame that the client has; 0: it has none.
     pub pages: u64,
+    /// What the client's messages carry.
+    pub carried: Option<Carried>,
     pub spaces: Spaces,
     pub cpus: Cpus,
     /// The server handles the client's faults.
@@ -91,6 +96,7 @@ impl Row {
             server_reports: false,
             background: None,
             pages: 0,
+            carried: None,
             spaces: Spaces::Same,
             cpus: Cpus::Local,
             faults: false,
@@ -114,8 +120,14 @@ pub fn all(cpus: u64) -> Vec<Row> {
         cpus: Cpus::Every,
         ..Row::call(&format!("pairs_local_{cpus}"), pairs_client, echo_server)
     });
+    rows.extend(carrying());
     if cpus > 1 {
         rows.extend(cross_cpu());
+        rows.push(Row {
+            pages: 1,
+            cpus: Cpus::Around,
+            ..Row::new(&format!("shootdown_{cpus}cpu"), Scope::Operation, shoot_client, Some(idle_server))
+        });
     }
     rows
 }
@@ -152,6 +164,29 @@ fn local() -> Vec<Row> {
         Row { pages: 512, ..Row::new("map_unmap_512p", operation, map_client, None) },
     ]
     .into()
+}
+
+/// Messages with pages, by how they go, and copying.
+fn carrying() -> Vec<Row> {
+    use abi::PageMode::{Copy, Move, Share};
+    let row = |name: &str, carried: Carried| Row {
+        carried: Some(carried),
+        samples_max: if carried.pages < 64 { u64::MAX } else { 100 },
+        ..Row::call(name, if carried.mode.is_some() { carry_client } else { copy_client }, carry_server)
+    };
+    let kinds: [(&str, Option<abi::PageMode>, &[u64]); 4] = [
+        ("remap_move", Some(Move), &[1, 4, 16, 64, 512]),
+        ("remap_cow", Some(Copy), &[1, 16, 512]),
+        ("share_ro", Some(Share), &[1, 16, 512]),
+        ("copy", None, &[1, 4, 16, 64, 512]),
+    ];
+    let mut rows: Vec<Row> = kinds
+        .iter()
+        .flat_map(|(name, mode, sizes)| sizes.iter().map(move |pages| (name, *mode, *pages)))
+        .map(|(name, mode, pages)| row(&format!("{name}_{pages}p"), Carried::new(mode, pages)))
+        .collect();
+    rows.push(row("remap_move_2m", Carried { pages: 1, large: true, mode: Some(Move) }));
+    rows
 }
 
 fn cross_cpu() -> Vec<Row> {

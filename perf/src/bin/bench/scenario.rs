@@ -7,7 +7,7 @@ use abi::{Cap, Counter, Rights, Target, machine_rights};
 use perf::shared::Shared;
 use user_rt::arch;
 use user_rt::boot;
-use user_rt::cap::{Frame, Group, Handle, Notification, Task, Untyped};
+use user_rt::cap::{Access, Frame, Group, Handle, Notification, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::invoke::{copy, transfer};
 use user_rt::layout::{FREE_SLOTS, slot};
@@ -16,7 +16,8 @@ use user_rt::spawn::{
 };
 
 use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
-use crate::roles::{PAGER_LOG2, PAGER_SPACE, READY_BIT};
+use crate::carry::{COPY_VA, Carried};
+use crate::roles::{MAP_VA, PAGER_LOG2, PAGER_SPACE, READY_BIT};
 use crate::rows::{Cpus, Row, Spaces};
 
 /// Clients and servers take turns at one priority, below the bench's own.
@@ -175,6 +176,14 @@ fn run_once(
             Block::at(pair).set(Word::TaskServer, u64::from(server.task.cap().0));
             at("starting a server", server.task.resume())?;
         }
+        if row.cpus == Cpus::Around
+            && let Some(entry) = row.server
+        {
+            for cpu in 2..stage.cpus as u32 {
+                let more = cast.add(stage, Side::Server, entry, pair, cpu)?;
+                at("starting a server", more.task.resume())?;
+            }
+        }
         if let Some(entry) = row.background {
             let background = cast.add(stage, Side::Background, entry, pair, server_cpu)?;
             at("starting the background", background.task.resume())?;
@@ -194,7 +203,9 @@ fn prepare_block(stage: &Stage, row: &Row, pair: u64, pairs: u64, placement: &Pl
         Cpus::Local => (0, 0),
         Cpus::Cross => (0, 1),
         Cpus::Every => (pair, pair),
+        Cpus::Around => (0, 1),
     };
+    block.set(Word::Carried, row.carried.map_or(0, Carried::word));
     let samples = match row.spaces {
         Spaces::Shuffled { times } => stage.settings.samples.div_ceil(u64::from(times)),
         _ => stage.settings.samples,
@@ -249,6 +260,9 @@ impl Cast {
             }
             Spaces::Two { vector } => {
                 let both = two_processes(stage, image, vector, group, placement)?;
+                if let Some(carried) = row.carried {
+                    at("making pages to send", give_pages(stage, &both[0], carried))?;
+                }
                 if row.maps {
                     at("giving the server memory", give_memory(stage, &both))?;
                 }
@@ -327,6 +341,19 @@ fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowErr
     Ok(())
 }
 
+/// Maps pages for the client to send, or to copy.
+fn give_pages(stage: &mut Stage, client: &Child, carried: Carried) -> user_rt::Result<()> {
+    let log2 = u64::from(if carried.large { abi::LARGE_PAGE_LOG2 } else { abi::PAGE_LOG2 });
+    let size = if carried.large { log2 } else { log2 | carried.pages << 8 };
+    let frame: Frame = stage.nursery.make(size)?;
+    if carried.mode.is_some() {
+        return client.vspace.map_pool(&frame, MAP_VA);
+    }
+    client.vspace.map(&frame, MAP_VA, Access::Write)?;
+    let copy: Frame = stage.nursery.make(size)?;
+    client.vspace.map(&copy, COPY_VA, Access::Write)
+}
+
 /// Gives the server memory, and the client's address space.
 fn give_memory(stage: &mut Stage, [client, server]: &[Child; 2]) -> user_rt::Result<()> {
     let memory: Untyped = stage.nursery.make(PAGER_LOG2)?;
@@ -353,7 +380,7 @@ fn two_processes(
     let mut make = || -> Result<Child, RowError> {
         let child = process(&mut stage.nursery, &spec).map_err(RowError::Spawn)?;
         at("sharing memory", stage.shared.map_into(&child.vspace))?;
-        let rights = Rights::SEND | Rights::NOTIFY | Rights::STRING;
+        let rights = Rights::SEND | Rights::NOTIFY | Rights::STRING | Rights::MAP;
         at("joining the group", child.join(group, placement.slot, rights, 0))?;
         at("letting it count", child.give_machine(machine_rights::INFO, 0))?;
         Ok(child)

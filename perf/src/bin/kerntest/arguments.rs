@@ -98,6 +98,10 @@ const WANTS: &[Want] = &[
     want(Op::Protect, 1, FRAME, Rights::MAP),
     want(Op::Accessed, 0, VSPACE, Rights::MAP),
     want(Op::Accessed, 1, FRAME, Rights::MAP),
+    want(Op::PageCopy, 0, VSPACE, Rights::MAP),
+    want(Op::PageCopy, 1, FRAME, Rights::MAP),
+    want(Op::PageTransfer, 0, VSPACE, Rights::MAP),
+    want(Op::PageTransfer, 1, VSPACE, Rights::MAP),
     want(Op::MachineLog, 0, MACHINE, machine_rights::LOG),
     want(Op::MachineExit, 0, MACHINE, machine_rights::EXIT),
     want(Op::MachineCounter, 0, MACHINE, machine_rights::INFO),
@@ -236,8 +240,11 @@ fn refused(
 }
 
 fn null_slots(lab: &mut Lab<'_>) -> Outcome {
-    // Reply takes 0 as "the current call".
-    each(lab, |_, wanted| (wanted.op != Op::Reply).then_some((Cap::NULL, Error::NoCapability, 0)))
+    // Reply takes 0 as "the current call", Unmap and Protect as "pages of the pool".
+    let means_more = |wanted: &Want| {
+        wanted.op == Op::Reply || wanted.position == 1 && matches!(wanted.op, Op::Unmap | Op::Protect)
+    };
+    each(lab, |_, wanted| (!means_more(wanted)).then_some((Cap::NULL, Error::NoCapability, 0)))
 }
 
 fn outside_slots(lab: &mut Lab<'_>) -> Outcome {

@@ -188,7 +188,7 @@ fn map_addresses(lab: &mut Lab<'_>) -> Outcome {
         refused(lab, &puppet, &map(address, 0), Error::BadAddress, address)?;
     }
     refused(lab, &puppet, &map(HOLE, 3), Error::WriteExecute, 0)?;
-    for how in [4, 8, 1 << 63, u64::MAX] {
+    for how in [6, 7, 8, 1 << 63, u64::MAX] {
         refused(lab, &puppet, &map(HOLE, how), Error::BadArgument, 3)?;
     }
     refused(lab, &puppet, &unmap(HOLE), Error::BadAddress, HOLE)?;

@@ -9,7 +9,7 @@ mod defmt_sink;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{LOG_MAX, MSG_UTCB_WORDS, TaskId, Utcb};
+use abi::{LOG_MAX, MSG_UTCB_WORDS, PageRange, RANGES_MAX, TaskId, Utcb};
 
 use crate::arch;
 
@@ -66,6 +66,30 @@ impl Current {
 
     pub fn set_local(self, word: Local, value: u64) {
         self.page.user[word as usize].store(value, Relaxed);
+    }
+
+    /// Pages of messages may arrive in these bytes.
+    pub fn open_window(self, address: u64, bytes: u64) {
+        let [start, length] = &self.page.window;
+        start.store(address, Relaxed);
+        length.store(bytes, Relaxed);
+    }
+
+    /// What the next message with pages carries: at most [`abi::RANGES_MAX`] ranges.
+    pub fn send_ranges(self, ranges: &[PageRange]) {
+        for (range, words) in ranges.iter().zip(&self.page.ranges) {
+            let [address, count] = range.words();
+            words[0].store(address, Relaxed);
+            words[1].store(count, Relaxed);
+        }
+        self.page.range_count.store(ranges.len().min(RANGES_MAX) as u64, Relaxed);
+    }
+
+    /// What the last message with pages brought, and where it is.
+    pub fn ranges(self) -> impl Iterator<Item = PageRange> {
+        let count = self.page.range_count.load(Relaxed).min(RANGES_MAX as u64) as usize;
+        let words = |n: usize| [0, 1].map(|word: usize| self.page.ranges[n][word].load(Relaxed));
+        (0..count).filter_map(move |n| PageRange::from_words(words(n)))
     }
 
     pub fn write_bulk(self, words: &[u64]) {

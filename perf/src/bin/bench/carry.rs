@@ -1,0 +1,137 @@
+//! Messages that carry pages, and copying by hand, to compare.
+
+use abi::{FLAG_PAGES, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange};
+use user_rt::arch::{Args, syscall};
+use user_rt::cap::{Access, Handle};
+use user_rt::pages::Pooled;
+use user_rt::spawn::own;
+use user_rt::utcb;
+
+use crate::block::{Block, Word};
+use crate::measure::{measure_undone, park};
+use crate::roles::{MAP_VA, server};
+
+/// What a row's messages carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Carried {
+    pub pages: u64,
+    /// Of 2 MiB.
+    pub large: bool,
+    /// `None`: they are copied by hand, and the message carries nothing.
+    pub mode: Option<PageMode>,
+}
+
+/// Where the copy goes.
+pub const COPY_VA: u64 = MAP_VA + 0x100_0000;
+
+impl Carried {
+    pub const fn new(mode: Option<PageMode>, pages: u64) -> Carried {
+        Carried { pages, large: false, mode }
+    }
+
+    /// As a word of a block.
+    pub fn word(self) -> u64 {
+        let mode = self.mode.map_or(0, |mode| 1 + mode as u64);
+        self.pages | u64::from(self.large) << 32 | mode << 40
+    }
+
+    fn from_word(word: u64) -> Carried {
+        let mode = PageMode::ALL.into_iter().find(|mode| 1 + *mode as u64 == word >> 40);
+        Carried { pages: u64::from(word as u32), large: word >> 32 & 1 != 0, mode }
+    }
+
+    /// In the client's space, or in the server's window.
+    fn range(self) -> PageRange {
+        let mode = self.mode.unwrap_or(PageMode::Move);
+        PageRange { address: MAP_VA, count: self.pages, large: self.large, mode }
+    }
+}
+
+/// What the client asks of the server when it is not measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    Nothing = 0,
+    /// The pages come back with the reply.
+    Return = 1,
+    /// The server lets go of what it sees.
+    Drop = 2,
+}
+
+/// Sends pages each time.
+pub extern "C" fn carry_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let carried = Carried::from_word(block.get(Word::Carried));
+    let range = carried.range();
+    let utcb = utcb::current();
+    utcb.open_window(MAP_VA, range.bytes());
+    let call = |what: Undo, flags: u64| {
+        let info = MsgInfo::new(what as u32, 0).op(Op::Call).flag(flags);
+        syscall(Args { info, rdi: server(block).0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }).info
+    };
+    let undo = || match range.mode {
+        PageMode::Move => drop(call(Undo::Return, 0)),
+        PageMode::Share | PageMode::Copy => {
+            call(Undo::Drop, 0);
+            // Refused: the next message carries what is read-only already, and costs less than it should.
+            if own::vspace().protect_pooled(Pooled::of(&range), Access::Write).is_err() {
+                park();
+            }
+        }
+    };
+    let send = || {
+        utcb.send_ranges(&[range]);
+        call(Undo::Nothing, FLAG_PAGES)
+    };
+    measure_undone(block, send, undo)
+}
+
+/// Takes what comes, and does with it what it is told.
+pub extern "C" fn carry_server(index: u64) -> ! {
+    let carried = Carried::from_word(Block::at(index).get(Word::Carried));
+    let range = carried.range();
+    let utcb = utcb::current();
+    utcb.open_window(MAP_VA, range.bytes());
+    let mut info = MsgInfo(0).op(Op::ReplyRecv);
+    loop {
+        let got = syscall(Args { info, rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }).info;
+        info = MsgInfo(0).op(Op::ReplyRecv);
+        if got.label() == Undo::Return as u32 {
+            utcb.send_ranges(&[range]);
+            info = info.flag(FLAG_PAGES);
+        } else if got.label() == Undo::Drop as u32 && own::vspace().drop_pages(Pooled::of(&range)).is_err() {
+            park();
+        }
+    }
+}
+
+/// Copies the pages where the server could see them, and calls.
+pub extern "C" fn copy_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let bytes = (Carried::from_word(block.get(Word::Carried)).pages * PAGE_SIZE) as usize;
+    let copy_and_call = || {
+        // SAFETY: the bench has mapped as many pages to either place, for nobody else.
+        unsafe { core::ptr::copy_nonoverlapping(MAP_VA as *const u8, COPY_VA as *mut u8, bytes) };
+        user_rt::arch::fast::call(server(block), [0; 4]).info
+    };
+    measure_undone(block, copy_and_call, || ())
+}
+
+/// Unmaps a page of a space in which other CPUs are.
+pub extern "C" fn shoot_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let (space, frame) =
+        (own::vspace().arg(), user_rt::cap::Frame::at(abi::Cap(block.get(Word::Frame) as u32)));
+    let map = || {
+        if own::vspace().map(&frame, MAP_VA, Access::Write).is_err() {
+            park();
+        }
+    };
+    map();
+    let unmap = Args::plain(Op::Unmap, space, frame.arg(), MAP_VA, 0);
+    measure_undone(block, || syscall(unmap).info, map)
+}
+
+/// Leaves its CPU idle, in the space of its process.
+pub extern "C" fn idle_server(_: u64) -> ! {
+    park()
+}

@@ -1,0 +1,78 @@
+//! Pages in messages: the pool of an address space, what a message carries, where such may arrive.
+//!
+//! ```text
+//! space.map_pool(&frame, address)?;                        // once
+//! utcb::current().send_ranges(&[PageRange::new(PageMode::Move, address, 3)]);
+//! exposure.call(&message.with_pages())?;                   // the receiver has them now
+//! ```
+//! A receiver opens a window before it receives ([`open_window`](crate::utcb::Current::open_window)), and finds in
+//! [`ranges`](crate::utcb::Current::ranges) where what came with a message is
+//! ([`Message::pages`](crate::ipc::Message::pages)).
+
+use abi::{MAP_POOL, Op, PageRange};
+
+use crate::Result;
+use crate::arch::{Args, syscall};
+use crate::cap::{Access, Frame, Handle, VSpace};
+use crate::invoke::Pages;
+
+/// Pages of a pool: where, how many, and of which size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pooled {
+    pub address: u64,
+    pub count: u64,
+    /// Of 2 MiB; else of 4 KiB.
+    pub large: bool,
+}
+
+impl Pooled {
+    /// Pages of 4 KiB.
+    pub const fn new(address: u64, count: u64) -> Pooled {
+        Pooled { address, count, large: false }
+    }
+
+    pub const fn of(range: &PageRange) -> Pooled {
+        Pooled { address: range.address, count: range.count, large: range.large }
+    }
+}
+
+impl VSpace {
+    /// Maps all pages of a frame into the pool, to be written.
+    pub fn map_pool(&self, frame: &Frame, address: u64) -> Result<()> {
+        self.map_pool_pages(frame, address, Pages::ALL)
+    }
+
+    pub fn map_pool_pages(&self, frame: &Frame, address: u64, pages: Pages) -> Result<()> {
+        self.on_pages(Op::Map, frame.arg(), address, MAP_POOL | Access::Write.bits(), pages)
+    }
+
+    /// Lets go of pages. Their frame can be mapped again when no pool has them; they are cleared then.
+    pub fn drop_pages(&self, pages: Pooled) -> Result<()> {
+        self.on_pooled(Op::Unmap, 0, pages)
+    }
+
+    /// Changes what pages allow: to be written, only those that nobody else sees.
+    pub fn protect_pooled(&self, pages: Pooled, access: Access) -> Result<()> {
+        self.on_pooled(Op::Protect, access.bits(), pages)
+    }
+
+    fn on_pooled(&self, op: Op, how: u64, pages: Pooled) -> Result<()> {
+        let sizes = Pages { first: u64::from(pages.large), count: pages.count };
+        self.on_pages(op, 0, pages.address, how, sizes)
+    }
+
+    /// Gives a copy-on-write page a copy: page `number` of a frame. Whether that was used.
+    pub fn copy_page(&self, frame: &Frame, address: u64, number: u64) -> Result<bool> {
+        let mut args = Args::plain(Op::PageCopy, self.arg(), frame.arg(), address, 0);
+        args.r9 = number;
+        Ok(syscall(args).check()?.rdi == 1)
+    }
+
+    /// Takes pages from this pool to another, or lets both see them.
+    pub fn transfer(&self, range: PageRange, to: &VSpace, address: u64) -> Result<()> {
+        let [words, count] = range.words();
+        let mut args = Args::plain(Op::PageTransfer, self.arg(), to.arg(), words, address);
+        args.r9 = count;
+        syscall(args).check().map(|_| ())
+    }
+}
