@@ -56,8 +56,6 @@ const LENT: u64 = 1 << 54;
 /// In an entry that is not present: a page of the pool on its way out; and whether it could be written.
 const TRANSIT: u64 = 1 << 55;
 const TRANSIT_WRITE: u64 = 1 << 56;
-const ACCESSED: u64 = 1 << 5;
-const DIRTY: u64 = 1 << 6;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 

@@ -19,8 +19,8 @@ pub mod pool;
 pub mod rmap;
 pub mod stale;
 pub mod tables;
-mod used;
 pub mod transfer;
+mod used;
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
