@@ -263,7 +263,7 @@ syscalls! {
     /// 1); r9 = first page; r10 = how many pages, 0 for all from there on.
     /// Rights: MAP of both.
     /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped 32,768 times), InUse (a
-    /// pool has it, or it is to come into one and is mapped), Dying. Detail of WriteExecute, Mapped and InUse: the
+    /// pool has it, or it is to come into one and is mapped or pinned), Dying. Detail of WriteExecute, Mapped and InUse: the
     /// address.
     Map = 36;
     /// Unmap pages of a frame, and wait until no CPU holds the translations. Pages unmapped before an error are.
@@ -359,7 +359,7 @@ syscalls! {
     /// In: rdi = frame; rsi = Machine. Out: rdi = physical address of its first byte; its pages stand in a row. rsi = how
     /// often it is pinned now.
     /// Rights: DMA of both.
-    /// Errors: Dying, Full (it is pinned 2³² − 1 times).
+    /// Errors: Dying, Full (it is pinned 2³² − 1 times), InUse (a pool has a page of it).
     FramePin = 49;
     /// Take a pin back, anybody's: whoever does knows that no device uses the frame any more.
     ///

@@ -30,6 +30,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::Dying.into());
         }
         let pins = frame.pin().ok_or(Refusal::new(Error::Full, u64::from(u32::MAX)))?;
+        // Counted before they are looked at: `Cx::why_not_pool`.
+        let mut infos =
+            (0..u64::from(frame.pages)).filter_map(|n| self.k.frames.get(self.pin(), frame.page(n)));
+        if infos.any(|info| info.get().glance().is_pooled()) {
+            let _ = frame.unpin();
+            return Err(Error::InUse.into());
+        }
         Ok(Answer::Values([frame.base.0, u64::from(pins), 0, 0]))
     }
 

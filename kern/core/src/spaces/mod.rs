@@ -113,7 +113,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         page: Page<'k>,
         access: Access,
     ) -> Result<()> {
-        let why_not = locked.counts.get().why_not_pool();
+        let why_not = self.why_not_pool(frame, &locked);
         if why_not != WhyNot::ItMay {
             drop(locked);
             return Err(self.refusal_of(me, page, why_not));
@@ -121,6 +121,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.note_pooled(frame, &locked);
         self.add_mapping(&locked, spot, Pte::page(page.at, page.log2, access).pooled(), access);
         Ok(())
+    }
+
+    /// Why a page of a frame can't come into a pool. A device may use those of a pinned frame: who pins it counts the pin
+    /// and then looks at each page under its lock, so one of the two sees the other.
+    fn why_not_pool(self, frame: Ref<'k, Frame>, locked: &LockedFrame<'_>) -> WhyNot {
+        match locked.counts.get().why_not_pool() {
+            WhyNot::ItMay | WhyNot::Unclean if frame.get().pins() != 0 => WhyNot::Pooled,
+            why_not => why_not,
+        }
     }
 
     #[inline(always)]

@@ -247,7 +247,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let (old_info, info) = (self.info(old.at())?, self.info(at)?);
         {
             let locked = info.lock();
-            match locked.counts.get().why_not_pool() {
+            match self.why_not_pool(frame, &locked) {
                 WhyNot::ItMay | WhyNot::Unclean => {}
                 why_not => {
                     drop(locked);

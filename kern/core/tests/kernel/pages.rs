@@ -79,6 +79,26 @@ fn a_page_of_a_pool_is_nobody_elses() {
 }
 
 #[test]
+fn a_pool_has_no_page_that_a_device_may_use() {
+    let mut s = Scene::new(2);
+    let space = s.process.vspace;
+    let frame = pooled(&mut s, space, FROM, 2);
+    s.w.must(0, Op::Unmap, &[space.arg(), 0, FROM, 0, 0, 1]);
+    let pin = [frame.arg(), abi::INIT_MACHINE.arg()];
+    assert_eq!(
+        s.w.ask(0, Op::FramePin, &pin).map(|_| ()),
+        Err((Error::InUse, 0)),
+        "its second page is in the pool"
+    );
+    s.w.must(0, Op::Unmap, &[space.arg(), 0, FROM + PAGE, 0, 0, 1]);
+    s.w.must(0, Op::FramePin, &pin);
+    let pooled = s.w.ask(0, Op::Map, &[space.arg(), frame.arg(), FROM, POOL]);
+    assert_eq!(pooled, Err((Error::InUse, FROM)));
+    s.w.must(0, Op::FrameUnpin, &[frame.arg()]);
+    s.w.must(0, Op::Map, &[space.arg(), frame.arg(), FROM, POOL]);
+}
+
+#[test]
 fn what_was_in_a_pool_is_cleared() {
     let mut s = Scene::new(2);
     let space = s.process.vspace;

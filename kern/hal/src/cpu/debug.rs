@@ -6,8 +6,8 @@ use core::cell::Cell;
 
 /// DR6 with nothing to say.
 const DR6_CLEAR: u64 = 0xffff_0ff0;
-/// What it may say of user code: a step; which breakpoints hit.
-const DR6_USER: u64 = 1 << 14 | 0xf;
+/// What it may say of user code: a step; and which breakpoints hit, the first four bits.
+const DR6_STEP: u64 = 1 << 14;
 /// A bit of DR7 that is always one.
 const DR7_FIXED: u64 = 1 << 10;
 
@@ -31,12 +31,28 @@ pub fn off() {
     unsafe { asm!("mov dr7, {}", in(reg) DR7_FIXED, options(nomem, nostack, preserves_flags)) };
 }
 
-/// Why a debug exception came; the CPU does not clear that itself.
+/// Why a debug exception came; the CPU does not clear that itself. It may also say that a breakpoint hit which is not
+/// armed: that is left out.
 pub fn take_status() -> u64 {
-    let status: u64;
-    // SAFETY: reads the status and clears it.
+    let (status, control): (u64, u64);
+    // SAFETY: reads the status and clears it; reads what is armed.
     unsafe {
         asm!("mov {0}, dr6", "mov dr6, {1}", out(reg) status, in(reg) DR6_CLEAR, options(nomem, nostack, preserves_flags));
+        asm!("mov {}, dr7", out(reg) control, options(nomem, nostack, preserves_flags));
     }
-    status & DR6_USER
+    status & (DR6_STEP | armed(control))
+}
+
+/// The bits of DR6 for the breakpoints that DR7 arms, for this task or for all.
+fn armed(control: u64) -> u64 {
+    (0..abi::DEBUG_ADDRESSES).filter(|n| control >> (2 * n) & 3 != 0).fold(0, |bits, n| bits | 1 << n)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_armed_breakpoints_hit() {
+        assert_eq!(super::armed(super::DR7_FIXED), 0);
+        assert_eq!(super::armed(super::DR7_FIXED | 0b01_00_10_00), 0b1010);
+    }
 }
