@@ -1,6 +1,6 @@
 //! The bench: boots by plan, collects rows, prints, stores and checks them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::lab::{Job, Lab};
 use crate::machine::{GUEST_CPU, Mode};
 use crate::plan::{self, Keep, Planned};
+use crate::plot;
 use crate::probe;
 use crate::report::{Counter, Report};
 use crate::results::{Results, Run};
@@ -31,6 +32,8 @@ pub struct Wanted {
     pub json: bool,
     pub check: bool,
     pub update_baseline: bool,
+    /// Draw what pages in messages cost.
+    pub plot: bool,
     pub baseline: PathBuf,
     pub output: PathBuf,
 }
@@ -43,6 +46,10 @@ pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
         print!("{}", results.to_json()?);
     } else {
         print!("{}", table::render(&results));
+    }
+    if wanted.plot {
+        let directory = wanted.output.parent().unwrap_or(Path::new("."));
+        plot::draw(&results, directory)?.iter().for_each(|line| lab.screen.say(line));
     }
     if wanted.update_baseline {
         update_baseline(lab, wanted, &results)?;

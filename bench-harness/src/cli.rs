@@ -71,7 +71,7 @@ enum Command {
     Run(RunArgs),
     /// Measure, print the table, write the result file
     #[command(after_help = "Examples:\n  aurora-bench bench --mode icount --cpus 1\n  \
-        aurora-bench bench --check\n  aurora-bench bench --mode icount --update-baseline")]
+        aurora-bench bench --check\n  aurora-bench bench --cpus 1,2 --plot                  target/bench/pages-*.svg\n  aurora-bench bench --mode icount --update-baseline")]
     Bench(BenchArgs),
     /// Hammer random IPC across CPUs and count what got lost
     #[command(after_help = "Examples:\n  aurora-bench stress --cpus 4 --messages 1000000\n  \
@@ -161,6 +161,9 @@ struct BenchArgs {
     /// Take the icount figures as the baseline for this compiler and QEMU
     #[arg(long, conflicts_with = "check")]
     update_baseline: bool,
+    /// Draw cost against number of pages for copied, moved, shared and copy-on-write: SVG beside the result file
+    #[arg(long)]
+    plot: bool,
 }
 
 #[derive(Args, Debug)]
@@ -461,6 +464,7 @@ impl BenchArgs {
             json: self.json,
             check: self.check,
             update_baseline: self.update_baseline,
+            plot: self.plot,
             ..self.figures.wanted()
         }
     }
@@ -473,6 +477,7 @@ impl FigureArgs {
             mode: Some(Mode::Icount),
             cpus: self.cpus.clone(),
             json: false,
+            plot: false,
             check: false,
             update_baseline: false,
             baseline: self.baseline.clone(),

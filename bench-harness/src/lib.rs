@@ -35,6 +35,7 @@ pub mod monitor;
 pub mod pack;
 pub mod picture;
 pub mod plan;
+pub mod plot;
 pub mod probe;
 pub mod protection;
 pub mod records;

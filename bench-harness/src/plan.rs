@@ -157,6 +157,7 @@ pub fn expected(mode: Mode, cpus: u32) -> Vec<String> {
         names.extend(SEVERAL_CPUS.iter().map(|name| (*name).to_owned()));
         names.push(pairs_row(cpus));
         names.push(format!("shootdown_{cpus}cpu"));
+        names.extend([1, 4, 16, 64, 512].map(|pages| format!("remap_move_{pages}p_2cpu")));
         if mode == Mode::Icount {
             names.push(SHARED_LINES.to_owned());
         }

@@ -154,6 +154,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::reclaim", To(Objects)),
     ("kern_core::graves", To(Objects)),
     ("kern_core::spaces", To(Objects)),
+    ("kern_core::pages", To(Objects)),
     ("kern_core::forget", To(Objects)),
     ("kern_hal::dev", To(Device)),
     ("kern_hal::pc::Pc::set_timer", To(Device)),

@@ -72,6 +72,8 @@ pub struct Row {
     pub pages: u64,
     /// What the client's messages carry.
     pub carried: Option<Carried>,
+    /// Another task of the client's process has left CPU 1 idle, in its address space.
+    pub seen: bool,
     pub spaces: Spaces,
     pub cpus: Cpus,
     /// The server handles the client's faults.
@@ -97,6 +99,7 @@ impl Row {
             background: None,
             pages: 0,
             carried: None,
+            seen: false,
             spaces: Spaces::Same,
             cpus: Cpus::Local,
             faults: false,
@@ -123,6 +126,10 @@ pub fn all(cpus: u64) -> Vec<Row> {
     rows.extend(carrying());
     if cpus > 1 {
         rows.extend(cross_cpu());
+        rows.extend(carrying().into_iter().filter_map(|row| {
+            let name = row.name.strip_prefix("remap_move_").filter(|name| name.ends_with('p'))?;
+            Some(Row { name: format!("remap_move_{name}_2cpu"), seen: true, ..row })
+        }));
         rows.push(Row {
             pages: 1,
             cpus: Cpus::Around,

@@ -16,7 +16,7 @@ use user_rt::spawn::{
 };
 
 use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
-use crate::carry::{COPY_VA, Carried};
+use crate::carry::{COPY_VA, Carried, idle_server};
 use crate::roles::{MAP_VA, PAGER_LOG2, PAGER_SPACE, READY_BIT};
 use crate::rows::{Cpus, Row, Spaces};
 
@@ -183,6 +183,10 @@ fn run_once(
                 let more = cast.add(stage, Side::Server, entry, pair, cpu)?;
                 at("starting a server", more.task.resume())?;
             }
+        }
+        if row.seen {
+            let idle = cast.add(stage, Side::Client, idle_server, pair, 1)?;
+            at("starting another task", idle.task.resume())?;
         }
         if let Some(entry) = row.background {
             let background = cast.add(stage, Side::Background, entry, pair, server_cpu)?;
