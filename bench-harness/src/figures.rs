@@ -41,6 +41,10 @@ const LINES: &[Line] = &[
     line("fault_roundtrip", 1, "the same, with a page mapped", "1,947"),
     line("map_unmap_1p", 1, "map a page and unmap it", "1,302"),
     line("map_unmap_512p", 1, "the same with 512 pages", "–"),
+    line("remap_move_1p", 1, "call that moves a page, and reply", "–"),
+    line("remap_move_512p", 1, "the same with 512 pages of 4 KiB", "662,016 (unmap 575 + map 718 a page)"),
+    line("share_ro_512p", 1, "call that shares 512 pages read-only, and reply", "–"),
+    line("copy_512p", 1, "512 pages copied by hand, call and reply", "–"),
     line("null_syscall", 1, "null system call", "89"),
     line("yield_to", 1, "yield to a task, one switch", "262 (half of two)"),
     line("notify_no_waiter", 1, "notify, nobody waits", "370"),
@@ -48,6 +52,7 @@ const LINES: &[Line] = &[
     line("call_reply_cross_cpu_polled", 2, "call and reply across CPUs, idle CPUs poll", "–"),
     line("call_reply_cross_cpu_halted", 2, "the same, idle CPUs halt", "2,777"),
     line("call_reply_cross_cpu_busy", 2, "the same, the target's CPU runs user code", "–"),
+    line("shootdown_2cpu", 2, "unmap a page that another CPU may remember", "–"),
 ];
 
 /// The table, as Markdown, from the text of a result file.

@@ -125,23 +125,24 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Before a call with pages is made: they have gone with it where it is received at once, else they are lent.
     pub fn send_pages(self, me: Me<'k>, callee: Ref<'k, Task>, at_once: bool) -> Result<()> {
-        if at_once && self.space_of(me.task)?.get().is_alone(self.id()) {
-            return self.pass_pages(me.task, callee);
+        if at_once { self.give_pages(me, callee) } else { self.lend_pages(me) }
+    }
+
+    /// Pages go now: in one, or in two halves.
+    fn give_pages(self, me: Me<'k>, receiver: Ref<'k, Task>) -> Result<()> {
+        if !self.space_of(me.task)?.get().is_alone(self.id()) {
+            self.lend_pages(me)?;
         }
-        self.lend_pages(me)
+        self.pass_pages(me.task, receiver)?;
+        me.hot.lends.set(false);
+        Ok(())
     }
 
     /// Before a reply with pages is sent: they have gone to the caller.
     pub fn reply_pages(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
-        let sent = if self.space_of(me.task)?.get().is_alone(self.id()) {
-            self.pass_pages(me.task, caller)
-        } else {
-            self.lend_pages(me).and_then(|()| self.pass_pages(me.task, caller))
-        };
+        let sent = self.give_pages(me, caller);
         if let Err(Refusal::Error { .. }) = sent {
             self.take_pages_back(me.task, me.hot);
-        } else if sent.is_ok() {
-            me.hot.lends.set(false);
         }
         sent
     }

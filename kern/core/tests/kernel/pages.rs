@@ -259,6 +259,27 @@ fn pages_come_with_calls_and_replies() {
 }
 
 #[test]
+fn pages_that_another_cpu_has_seen_come_too() {
+    let mut s = Scene::new(2);
+    let (_, server, target) = receiver(&mut s, 0);
+    let [(client, _), (other, _)] = [0, 1].map(|n| s.running(n, 10));
+    let space = s.process.vspace;
+    pooled(&mut s, space, FROM, 2);
+    s.w.run();
+    assert!(s.w.runs(1, &other) && s.w.touch(1, FROM));
+    for mode in [PageMode::Share, PageMode::Move] {
+        lists(&client, &[PageRange::new(mode, FROM, 2)]);
+        opens(&server, WINDOW + 4 * PAGE * mode as u64, 2 * PAGE);
+        s.w.does_and_run(&client, call(target));
+        assert_eq!(arrived(&server), [PageRange::new(mode, WINDOW + 4 * PAGE * mode as u64, 2)]);
+        assert!(s.w.runs(0, &server) && s.w.touch(0, WINDOW + 4 * PAGE * mode as u64));
+        assert_eq!(s.w.touch(1, FROM), mode == PageMode::Share);
+        s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]));
+        assert!(s.w.runs(0, &client));
+    }
+}
+
+#[test]
 fn a_queued_call_has_its_pages_in_transit() {
     let mut s = Scene::new(3);
     let (_, server, target) = receiver(&mut s, 1);

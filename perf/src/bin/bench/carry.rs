@@ -10,6 +10,7 @@ use user_rt::utcb;
 use crate::block::{Block, Word};
 use crate::measure::{measure_undone, park};
 use crate::roles::{MAP_VA, server};
+use perf::shared;
 
 /// What a row's messages carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,13 +70,10 @@ pub extern "C" fn carry_client(index: u64) -> ! {
         syscall(Args { info, rdi: server(block).0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }).info
     };
     let undo = || match range.mode {
-        PageMode::Move => drop(call(Undo::Return, 0)),
+        PageMode::Move => call(Undo::Return, 0).has(FLAG_PAGES) && utcb.ranges().eq([range]),
         PageMode::Share | PageMode::Copy => {
-            call(Undo::Drop, 0);
-            // Refused: the next message carries what is read-only already, and costs less than it should.
-            if own::vspace().protect_pooled(Pooled::of(&range), Access::Write).is_err() {
-                park();
-            }
+            call(Undo::Drop, 0).0 == 0
+                && own::vspace().protect_pooled(Pooled::of(&range), Access::Write).is_ok()
         }
     };
     let send = || {
@@ -113,7 +111,7 @@ pub extern "C" fn copy_client(index: u64) -> ! {
         unsafe { core::ptr::copy_nonoverlapping(MAP_VA as *const u8, COPY_VA as *mut u8, bytes) };
         user_rt::arch::fast::call(server(block), [0; 4]).info
     };
-    measure_undone(block, copy_and_call, || ())
+    measure_undone(block, copy_and_call, || true)
 }
 
 /// Unmaps a page of a space in which other CPUs are.
@@ -121,17 +119,14 @@ pub extern "C" fn shoot_client(index: u64) -> ! {
     let block = Block::at(index);
     let (space, frame) =
         (own::vspace().arg(), user_rt::cap::Frame::at(abi::Cap(block.get(Word::Frame) as u32)));
-    let map = || {
-        if own::vspace().map(&frame, MAP_VA, Access::Write).is_err() {
-            park();
-        }
-    };
+    let map = || own::vspace().map(&frame, MAP_VA, Access::Write).is_ok();
     map();
     let unmap = Args::plain(Op::Unmap, space, frame.arg(), MAP_VA, 0);
     measure_undone(block, || syscall(unmap).info, map)
 }
 
 /// Leaves its CPU idle, in the space of its process.
-pub extern "C" fn idle_server(_: u64) -> ! {
+pub extern "C" fn idle_server(index: u64) -> ! {
+    shared::meet(Block::at(0).word(Word::Arrived), Block::at(index).get(Word::Parties));
     park()
 }

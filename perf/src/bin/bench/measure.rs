@@ -75,19 +75,20 @@ pub fn measure<R: Verdict>(block: Block, mut operation: impl FnMut() -> R) -> ! 
     finish(block)
 }
 
-/// The same of an operation that has to be undone before the next: that is not measured.
+/// The same of an operation that has to be undone before the next: that is not measured, and says whether all was well.
 #[inline(always)]
 pub fn measure_undone<R: Verdict>(
     block: Block,
     mut operation: impl FnMut() -> R,
-    mut undo: impl FnMut(),
+    mut undo: impl FnMut() -> bool,
 ) -> ! {
     set_overhead(block);
     for number in 0..block.get(Word::Warmup) {
         let answer = operation();
         check(block, number, &answer);
-        undo();
+        check(block, number, &undo());
     }
+    shared::meet(Block::at(0).word(Word::Arrived), block.get(Word::Parties));
     read_counters(block, When::Before);
     for number in 0..block.get(Word::Samples) {
         mark::<BEGIN, REGION_SAMPLE>();
@@ -97,7 +98,7 @@ pub fn measure_undone<R: Verdict>(
         mark::<END, REGION_SAMPLE>();
         check(block, number, &answer);
         block.set_sample(number as usize, end - start);
-        undo();
+        check(block, number, &undo());
     }
     read_counters(block, When::After);
     finish(block)

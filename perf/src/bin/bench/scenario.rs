@@ -221,7 +221,12 @@ fn prepare_block(stage: &Stage, row: &Row, pair: u64, pairs: u64, placement: &Pl
     block.set(Word::DoneBit, pair);
     block.set(Word::ClientCpu, client_cpu);
     block.set(Word::ServerCpu, server_cpu);
-    block.set(Word::Parties, pairs);
+    let parties = match row.cpus {
+        Cpus::Around => stage.cpus,
+        _ if row.seen => 2,
+        _ => pairs,
+    };
+    block.set(Word::Parties, parties);
 }
 
 /// Waits until all these bits were raised.
