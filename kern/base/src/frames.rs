@@ -147,6 +147,14 @@ impl Counts {
 #[derive(Clone, Copy)]
 pub struct Exclusive(u64);
 
+impl Exclusive {
+    /// The same of a page that CPUs may remember, or could until its stamp was over.
+    #[must_use]
+    pub const fn stale(self) -> Exclusive {
+        Exclusive(self.0 | STALE)
+    }
+}
+
 /// Why a page can't be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhyNot {

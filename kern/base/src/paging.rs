@@ -206,6 +206,14 @@ impl Pte {
         Pte(self.0 & (ADDRESS | POOL | LARGE | COPY | LENT) | TRANSIT | write)
     }
 
+    /// Whether it has a page in transit of 4 KiB, or of 2 MiB if so asked, that was never shared, as `like` has.
+    #[inline(always)]
+    pub const fn is_lent_like(self, like: Pte, large: bool) -> bool {
+        let size = if large { LARGE } else { 0 };
+        let wanted = like.0 & TRANSIT_WRITE | POOL | TRANSIT | size;
+        self.0 & !ADDRESS == wanted
+    }
+
     /// What a page of the pool allows, or did before it was in transit.
     pub const fn pool_access(self) -> Access {
         if self.0 & (if self.is_in_transit() { TRANSIT_WRITE } else { WRITE }) != 0 {

@@ -62,6 +62,22 @@ impl Part<'_> {
     }
 }
 
+/// How all pages of a message are, where few steps do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plain {
+    /// There, in this pool alone, and never shared.
+    There,
+    /// Lent as such.
+    Lent,
+    No,
+}
+
+/// What the first half has come to: whether entries changed, and which shootdown has to be over.
+struct Lent {
+    changed: bool,
+    stamp: Option<Stamp>,
+}
+
 /// Pages up to which a CPU forgets each by itself, and not all of the space.
 const FORGET_EACH: u64 = 8;
 
@@ -69,22 +85,67 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The first half, of pages that are there: what has to be over before the second, if anything.
     pub fn lend_row(self, row: Row<'k>) -> Result<Option<Stamp>> {
         let _guard = row.from.get().lock.lock();
-        let (mut stale, mut before) = (false, None);
-        let mut lend = |number: u64| {
-            let address = row.source + (number << row.log2());
-            let spot = self.spot_of(row.from, address, row.large).ok_or(no_page(address))?;
-            let (went, other) = self.lend_page(spot, row.mode, address)?;
-            stale |= went;
-            before = before.or(other);
-            Ok(())
-        };
-        let lent = (0..row.count).try_for_each(&mut lend);
-        let stamp = stale.then(|| self.shoot_space(row.from));
-        lent.map(|()| stamp.or(before))
+        let mut lent = Lent { changed: false, stamp: None };
+        let outcome = self.lend_pages_of(&row, &mut lent);
+        if lent.changed {
+            self.forget_rows(&[row]);
+            if !row.from.get().is_alone(self.id()) {
+                lent.stamp = Some(self.shoot_space(row.from));
+            }
+        }
+        outcome.map(|()| lent.stamp)
     }
 
-    /// Whether CPUs may still remember what the page was; and a shootdown before this that is not over.
-    fn lend_page(self, spot: Spot<'k>, mode: PageMode, address: u64) -> Result<(bool, Option<Stamp>)> {
+    fn lend_pages_of(self, row: &Row<'k>, lent: &mut Lent) -> Result<()> {
+        let alone = row.from.get().is_alone(self.id());
+        let mut number = 0;
+        while number < row.count {
+            let address = row.source + (number << row.log2());
+            let first = self.spot_of(row.from, address, row.large).ok_or(no_page(address))?;
+            let entries = self.row_from(first, (row.count - number) as usize);
+            let plain =
+                if row.mode == PageMode::Move { self.lend_plain(row.large, entries, alone) } else { 0 };
+            lent.changed |= plain > 0;
+            for at in plain..entries.len() {
+                let spot = self.spot_behind(first, at).ok_or(Error::BadState)?;
+                self.lend_page(spot, row.mode, address + ((at as u64) << row.log2()), alone, lent)?;
+            }
+            number += entries.len().max(1) as u64;
+        }
+        Ok(())
+    }
+
+    /// Takes pages out, from the first on, as long as they are of one kind, and of this pool alone: how many.
+    #[inline(never)]
+    fn lend_plain(self, large: bool, entries: &[Entry], alone: bool) -> usize {
+        let Some(kind) = entries.first().and_then(|entry| entry.load().own_kind(large)) else { return 0 };
+        let exclusive = FrameInfo::exclusive(kind.access());
+        let (first, infos) = self.k.frames.main(self.pin());
+        let stamp = self.next_stamp();
+        for (number, entry) in entries.iter().enumerate() {
+            let was = entry.load();
+            let info = was
+                .own_at(kind)
+                .and_then(|at| infos.get((at.0 >> abi::PAGE_LOG2).wrapping_sub(first) as usize));
+            let Some(info) = info.filter(|info| info.is(exclusive)) else { return number };
+            entry.store(was.in_transit());
+            if !alone {
+                info.lock().set_stamp(Some(stamp));
+            }
+        }
+        entries.len()
+    }
+
+    /// One page, whose address the CPUs are made to forget afterwards.
+    #[inline(always)]
+    fn lend_page(
+        self,
+        spot: Spot<'k>,
+        mode: PageMode,
+        address: u64,
+        alone: bool,
+        lent: &mut Lent,
+    ) -> Result<()> {
         let entry = spot.load();
         if !entry.is_pooled()
             || !entry.has_page(spot.level)
@@ -94,7 +155,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let info = self.info(entry.at())?;
         if entry.is_in_transit() || mode != PageMode::Move && entry.access() == Access::Read {
-            return Ok((false, info.stamp().filter(|stamp| !self.is_over(*stamp))));
+            let before = info.stamp().filter(|stamp| !self.is_over(*stamp));
+            lent.stamp = lent.stamp.or(before);
+            return Ok(());
         }
         let locked = info.lock();
         if mode == PageMode::Move {
@@ -103,11 +166,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             spot.store(entry.shared(mode == PageMode::Copy));
             locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
         }
-        let stale = self.forget(spot.vspace.get(), address);
-        if stale {
+        lent.changed = true;
+        if !alone {
             self.stamp_frame(&locked);
         }
-        Ok((stale, None))
+        Ok(())
     }
 
     /// Both halves where the giving space is this CPU's alone; else the second. All rows are of the same two spaces.
@@ -122,16 +185,16 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::Dying.into());
         }
         let alone = from.get().is_alone(self.id());
-        let mut plain = alone;
+        let mut plain = if alone { Plain::There } else { Plain::Lent };
         for row in rows {
-            plain &= self.check_row(row, alone)?;
+            plain = self.check_row(row, alone, plain)?;
         }
         for row in rows {
             self.each_part(row, |part, _| {
-                if plain {
-                    self.pass_plain(row.large, &part)
-                } else {
-                    self.pass_rare(row, &part)
+                match plain {
+                    Plain::There => self.pass_plain(row.large, &part),
+                    Plain::Lent => self.pass_lent(&part),
+                    Plain::No => self.pass_rare(row, &part),
                 }
                 Ok(())
             })?;
@@ -171,13 +234,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok((spot, place))
     }
 
-    /// Whether the pages of a row may go, now; and whether all are plain ones, and so are their places.
-    fn check_row(self, row: &Row<'k>, alone: bool) -> Result<bool> {
-        let mut plain = alone && row.mode == PageMode::Move;
+    /// Whether the pages of a row may go, now; and whether all are `plain`, and so are their places.
+    fn check_row(self, row: &Row<'k>, alone: bool, plain: Plain) -> Result<Plain> {
+        let mut plain = if row.mode == PageMode::Move { plain } else { Plain::No };
         self.each_part(row, |part, number| {
-            let first = if plain { self.plain_pages(row.large, &part) } else { 0 };
+            let first = match plain {
+                Plain::There => self.plain_pages(row.large, &part),
+                Plain::Lent => self.lent_pages(row.large, &part),
+                Plain::No => 0,
+            };
             for at in first..part.sources.len() {
-                plain = false;
+                plain = Plain::No;
                 let pair = self.spot_behind(part.source, at).zip(self.spot_behind(part.target, at));
                 let (source, target) = pair.ok_or(Error::BadState)?;
                 self.check_rare(row, source, target, number + at as u64, alone)?;
@@ -251,6 +318,46 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.is_free(target.load()) { Ok(()) } else { Err(no_room(to)) }
     }
 
+    /// How many pages from the first on were lent as such pages at a time, which all CPUs have forgotten, and find their
+    /// places empty.
+    #[inline(never)]
+    fn lent_pages(self, large: bool, part: &Part<'k>) -> usize {
+        let (first, infos) = self.k.frames.main(self.pin());
+        let info_of = |entry: Pte| infos.get((entry.at().0 >> abi::PAGE_LOG2).wrapping_sub(first) as usize);
+        let Some(entry) = part.sources.first().map(|entry| entry.load()) else { return 0 };
+        let Some(stamp) = info_of(entry).and_then(FrameInfo::stamp).filter(|stamp| self.is_over(*stamp))
+        else {
+            return 0;
+        };
+        let lent = FrameInfo::exclusive(entry.pool_access()).stale();
+        let is_lent = |source: &Entry, target: &Entry| {
+            let other = source.load();
+            other.is_lent_like(entry, large)
+                && info_of(other).is_some_and(|info| info.is(lent) && info.stamp() == Some(stamp))
+                && target.load() == Pte::EMPTY
+        };
+        let mut pairs = part.sources.iter().zip(part.targets);
+        pairs.position(|(source, target)| !is_lent(source, target)).unwrap_or(part.sources.len())
+    }
+
+    /// Pages that were found so go.
+    #[inline(never)]
+    fn pass_lent(self, part: &Part<'k>) {
+        let (first, infos) = self.k.frames.main(self.pin());
+        let mut name = part.target.name();
+        for (source, target) in part.sources.iter().zip(part.targets) {
+            let entry = source.load();
+            let number = (entry.at().0 >> abi::PAGE_LOG2).wrapping_sub(first);
+            let Some(info) = infos.get(number as usize) else { return };
+            source.store(Pte::EMPTY);
+            let locked = info.lock();
+            locked.set_stamp(None);
+            locked.set_first(name);
+            target.store(entry.arrived(entry.pool_access()));
+            name = name.next();
+        }
+    }
+
     /// Pages of any kind go: they were looked at, and cannot fail.
     #[inline(never)]
     fn pass_rare(self, row: &Row<'k>, part: &Part<'k>) {
@@ -288,7 +395,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         locked.set_stamp(None);
     }
 
-    /// This CPU forgets what rows changed in the giving space, which it has alone.
+    /// This CPU forgets what rows changed in the giving space, and others find its generation moved.
     fn forget_rows(self, rows: &[Row<'k>]) {
         let Some(from) = rows.first().map(|row| row.from) else { return };
         let pages: u64 = rows.iter().map(|row| row.count).sum();
