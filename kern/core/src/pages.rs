@@ -20,20 +20,17 @@ use crate::spaces::transfer::{Row, no_room};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
-/// What a message carries: ranges as the sender said, with the rows of pages that they are.
-struct Load<'k> {
-    ranges: heapless::Vec<PageRange, RANGES_MAX>,
-    rows: heapless::Vec<Row<'k>, RANGES_MAX>,
-}
+/// Ranges as a sender said, and the rows of pages that they are. Filled in place: they are long.
+type Ranges = heapless::Vec<PageRange, RANGES_MAX>;
+type Rows<'k> = heapless::Vec<Row<'k>, RANGES_MAX>;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// The ranges that a task's UTCB lists. Each word is read once.
-    fn ranges_of(self, task: Ref<'k, Task>) -> Result<heapless::Vec<PageRange, RANGES_MAX>> {
+    fn ranges_of(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<()> {
         let utcb = task.get().utcb(self.pin());
         let count = utcb.range_count.load(Relaxed);
         let count = usize::try_from(count).ok().filter(|count| *count <= RANGES_MAX);
         let count = count.ok_or(Refusal::new(Error::TooLong, RANGES_MAX as u64))?;
-        let mut ranges = heapless::Vec::new();
         let mut pages = 0;
         for words in &utcb.ranges[..count] {
             let words = [0, 1].map(|n: usize| words[n].load(Relaxed));
@@ -45,22 +42,26 @@ impl<'k, M: Machine> Cx<'k, M> {
         if pages > MESSAGE_PAGES_MAX {
             return Err(Refusal::new(Error::TooLong, MESSAGE_PAGES_MAX));
         }
-        Ok(ranges)
+        Ok(())
     }
 
     fn space_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, VSpace>> {
         task.get().space.get(self.pin()).ok_or(Error::Dying.into())
     }
 
-    /// What a task's message carries, and where in the receiver's window that goes.
-    fn load_of(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<Load<'k>> {
-        let ranges = self.ranges_of(sender)?;
+    /// Where the pages of some ranges go in the receiver's window.
+    fn lay_out(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        ranges: &Ranges,
+        rows: &mut Rows<'k>,
+    ) -> Result<()> {
         let (from, to) = (self.space_of(sender)?, self.space_of(receiver)?);
         let [start, bytes] = [0, 1].map(|n: usize| receiver.get().utcb(self.pin()).window[n].load(Relaxed));
         let end = start.checked_add(bytes).ok_or(no_room(start))?;
-        let mut rows = heapless::Vec::new();
         let mut target = start;
-        for range in &ranges {
+        for range in ranges {
             let PageRange { address: source, count, large, mode } = *range;
             let at = target.checked_next_multiple_of(range.page_size());
             let at = at.filter(|at| end.checked_sub(*at).is_some_and(|room| room >= range.bytes()));
@@ -69,27 +70,30 @@ impl<'k, M: Machine> Cx<'k, M> {
             let _ = rows.push(Row { from, to, source, target, count, large, mode });
             target += range.bytes();
         }
-        Ok(Load { ranges, rows })
+        Ok(())
     }
 
     /// The pages of a message go to its receiver, or none does.
     pub fn pass_pages(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<()> {
-        let load = self.load_of(sender, receiver)?;
-        self.hand_over(&load.rows)?;
+        let (mut ranges, mut rows) = (Ranges::new(), Rows::new());
+        self.ranges_of(sender, &mut ranges)?;
+        self.lay_out(sender, receiver, &ranges, &mut rows)?;
+        self.hand_over(&rows)?;
         sender.get().utcb(self.pin()).range_count.store(0, Relaxed);
         let utcb = receiver.get().utcb(self.pin());
-        for ((range, row), words) in load.ranges.iter().zip(&load.rows).zip(&utcb.ranges) {
+        for ((range, row), words) in ranges.iter().zip(&rows).zip(&utcb.ranges) {
             let there = PageRange { address: row.target, ..*range }.words();
             words.iter().zip(there).for_each(|(word, value)| word.store(value, Relaxed));
         }
-        utcb.range_count.store(load.rows.len() as u64, Relaxed);
+        utcb.range_count.store(rows.len() as u64, Relaxed);
         Ok(())
     }
 
     /// The first half of that, where it can't be done at once: nobody uses the pages any more. The running task, which
     /// sends them, may have to wait.
     pub fn lend_pages(self, me: Me<'k>) -> Result<()> {
-        let ranges = self.ranges_of(me.task)?;
+        let mut ranges = Ranges::new();
+        self.ranges_of(me.task, &mut ranges)?;
         let from = self.space_of(me.task)?;
         me.hot.lends.set(true);
         for range in &ranges {
@@ -108,7 +112,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !hot.lends.take() {
             return;
         }
-        let (Ok(ranges), Ok(space)) = (self.ranges_of(task), self.space_of(task)) else { return };
+        let mut ranges = Ranges::new();
+        // What there was before a range that is none was lent.
+        let _ = self.ranges_of(task, &mut ranges);
+        let Ok(space) = self.space_of(task) else { return };
         for range in &ranges {
             self.take_range_back(space, range);
         }

@@ -65,7 +65,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The entry for a page of a space.
     #[inline(always)]
     pub fn spot_of(self, vspace: Ref<'k, VSpace>, address: u64, large: bool) -> Option<Spot<'k>> {
-        if large { self.spot::<LARGE>(vspace, address) } else { self.spot::<SMALL>(vspace, address) }
+        if large {
+            return self.spot::<LARGE>(vspace, address);
+        }
+        self.spot_at_hand(vspace, address).or_else(|| self.spot::<SMALL>(vspace, address))
     }
 
     /// Does something with each page of a run, a bounded number; what is left is a system call of its own. `work` says

@@ -310,6 +310,33 @@ fn a_queued_call_has_its_pages_in_transit() {
 }
 
 #[test]
+fn a_page_that_was_lent_twice_does_not_go_too_early() {
+    let mut s = Scene::new(4);
+    let (_, server, target) = receiver(&mut s, 1);
+    let [(client, _), (other, _)] = [0, 2].map(|n| s.running(n, 10));
+    let (space, elsewhere) = (s.process.vspace, s.w.process().vspace);
+    pooled(&mut s, space, FROM, 1);
+    let (busy, _) = s.running(1, 10);
+    s.w.does_and_run(&busy, crate::scene::call(target));
+    let page = PageRange::new(PageMode::Move, FROM, 1);
+    lists(&client, &[page]);
+    s.w.does_and_run(&client, call(target));
+    // While the call is queued, somebody brings the page back, uses it, and begins to send it elsewhere.
+    s.w.must(3, Op::Protect, &[space.arg(), 0, FROM, 1, 0, 1]);
+    assert!(s.w.runs(2, &other) && s.w.touch(2, FROM));
+    s.w.summon(3);
+    let [words, count] = page.words();
+    s.w.issue(3, Regs::op(Op::PageTransfer, &[space.arg(), elsewhere.arg(), words, WINDOW, count]));
+    while s.w.step(3) {}
+    assert!(s.w.remembered(2, FROM).is_some() && !s.w.agent(3).is_through(), "CPU 2 has not heard of it");
+    // Now the call is received. The check after the entry watches that the page is not delivered.
+    s.w.does(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]));
+    s.w.run();
+    assert_eq!(s.w.result(&client).error(), Some(Error::InUse));
+    assert_eq!(s.w.result(&s.w.agent(3)).result().map(|_| ()), Ok(()));
+}
+
+#[test]
 fn a_killed_caller_leaves_its_pages_to_its_process() {
     let mut s = Scene::new(2);
     let (_, server, target) = receiver(&mut s, 1);
