@@ -31,6 +31,7 @@ fn wanted(name: &str) -> Wanted {
         json: false,
         check: false,
         update_baseline: false,
+        plot: false,
         baseline: scratch(name).join("baseline.json"),
         output: scratch(name).join("latest.json"),
     }
