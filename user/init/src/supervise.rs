@@ -1,5 +1,7 @@
 //! Waiting for a program's end, and judging it.
 
+use core::fmt;
+
 use abi::{Error, TaskId};
 use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::report;
@@ -13,7 +15,7 @@ pub fn until_the_end(program: &Program<'_>) -> bool {
     loop {
         match event {
             Ok(Event::Call(call)) => {
-                if let Some(pass) = judge(program.name(), &call) {
+                if let Some(pass) = judge(program.name(), &call, |text| report!("{text}")) {
                     return pass;
                 }
                 event = reply_recv(&Message::default());
@@ -27,30 +29,30 @@ pub fn until_the_end(program: &Program<'_>) -> bool {
     }
 }
 
-/// What a message means for the run; `None`: nothing, go on.
-fn judge(name: &str, call: &Received) -> Option<bool> {
+/// What a message means for the run; `None`: nothing, go on. What is to be known of it is said.
+fn judge(name: &str, call: &Received, say: impl Fn(fmt::Arguments<'_>)) -> Option<bool> {
     let [first, second, third, _] = call.message.regs;
     match Label::from_raw(call.message.label) {
         Some(Label::Done) => Some(second == 0),
         Some(Label::Panicked) => {
-            report!("died program={name}: task {first:#x} panicked");
+            say(format_args!("died program={name}: task {first:#x} panicked"));
             Some(false)
         }
         Some(Label::Died) => {
             let error = Error::from_raw(first as u8);
             let who = TaskId::from_raw(third);
-            report!(
+            say(format_args!(
                 "died program={name}: its first task {:#x} is no more ({error:?}, {second:#x})",
                 who.raw()
-            );
+            ));
             Some(false)
         }
         Some(Label::Lost) => {
-            report!("note init: {name} lost task {first:#x} (reason {second}, address {third:#x})");
+            say(format_args!("note init: {name} lost task {first:#x} (reason {second}, address {third:#x})"));
             None
         }
         None => {
-            report!("note init: {name} said something unknown: label {}", call.message.label);
+            say(format_args!("note init: {name} said something unknown: label {}", call.message.label));
             None
         }
     }
@@ -67,8 +69,8 @@ mod tests {
 
     #[test]
     fn only_a_program_without_failures_passes() {
-        assert_eq!(judge("x", &call(Label::Done as u32, [12, 0, 0, 0])), Some(true));
-        assert_eq!(judge("x", &call(Label::Done as u32, [12, 1, 0, 0])), Some(false));
-        assert_eq!(judge("x", &call(Label::Lost as u32, [7, 5, 0, 0])), None, "its own affair");
+        assert_eq!(judge("x", &call(Label::Done as u32, [12, 0, 0, 0]), |_| ()), Some(true));
+        assert_eq!(judge("x", &call(Label::Done as u32, [12, 1, 0, 0]), |_| ()), Some(false));
+        assert_eq!(judge("x", &call(Label::Lost as u32, [7, 5, 0, 0]), |_| ()), None, "its own affair");
     }
 }
