@@ -96,6 +96,7 @@ fn malformed(picture: &str) -> Result<Option<String>> {
 /// Nobody breaks another rule than the one that the bug is about, and the first seed that fails breaks that. One that
 /// passes may have: the next notification makes up for a lost one.
 fn planted(lab: &Lab) -> Result<Option<String>> {
+    let mut unseen = 0;
     for seed in 1..=SEEDS {
         let wanted = stress::Wanted {
             seed: Some(seed),
@@ -115,12 +116,11 @@ fn planted(lab: &Lab) -> Result<Option<String>> {
         }
         match session.ending {
             Ending::Pass => {}
-            Ending::Fail => {
-                let unseen = || format!("seed {seed} fails, and its trace breaks no rule");
-                return Ok(found.violations.is_empty().then(unseen));
-            }
+            // The rule is about bits of Notifications. The bug loses control bits as well, of which no event speaks.
+            Ending::Fail if found.violations.is_empty() => unseen += 1,
+            Ending::Fail => return Ok(None),
             _ => return Ok(session.check_ended().err().map(|trouble| trouble.to_string())),
         }
     }
-    Ok(Some(format!("none of {SEEDS} seeds has failed")))
+    Ok(Some(format!("of {SEEDS} seeds {unseen} have failed, and the trace of none breaks the rule")))
 }

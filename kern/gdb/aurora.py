@@ -156,7 +156,7 @@ class Kernel:
     def idlers(self, cpu):
         for _, time in self.queue(cpu):
             yield read(at(TIME, time), "hot.value.task")
-        vspace = read(cpu, "own.hot.vspace")
+        vspace = read(cpu, "shared.vspace")
         if vspace:
             process = read(at(KINDS["VSpace"][0], vspace), "process")
             if process:
@@ -300,7 +300,7 @@ def cpu_line(k, cpu):
     if read(cpu, "mailbox.head"):
         words.append("mail")
     words += ["runs=" + k.name(read(own, "hot.current")), "with=" + k.name(read(own, "sched.current"))]
-    words.append("in=" + k.name(read(own, "hot.vspace")))
+    words.append("in=" + k.name(read(cpu, "shared.vspace")))
     queued = ["%x:%s" % (priority, k.name(time)) for priority, time in k.queue(cpu)]
     words.append("queued=" + listed(queued))
     return words
