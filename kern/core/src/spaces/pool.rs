@@ -220,17 +220,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
         let entry = spot.load();
         let info = self.info(entry.at())?;
-        if args.a3 != 0 && entry.is_in_transit() && entry.at() == at {
-            self.protect_pooled(spot, entry, info, address, Access::Write)?;
-            return Ok(Answer::one(1));
+        let is_page = entry.is_pooled() && entry.has_page(spot.level);
+        if args.a3 != 0 && is_page && !entry.is_copied_on_write() && entry.pool_access() == Access::Write {
+            // It starts again, and the page is its own by now.
+            let used = entry.at() == at;
+            if used && entry.is_in_transit() {
+                self.protect_pooled(spot, entry, info, address, Access::Write)?;
+            }
+            return Ok(Answer::one(u64::from(used)));
         }
-        if !entry.is_pooled() || !entry.has_page(spot.level) || !entry.is_copied_on_write() {
+        if !is_page || !entry.is_copied_on_write() {
             return Err(no_page(address));
         }
         if info.glance().mapped() == 1 {
-            let stale = self.protect_pooled(spot, entry, info, address, Access::Write)?;
-            let stamp = stale.then(|| self.shoot_space(vspace));
-            return stamp.map_or(Ok(()), |stamp| self.wait_over(me, stamp)).map(|()| Answer::one(0));
+            if self.protect_pooled(spot, entry, info, address, Access::Write)? {
+                let stamp = self.shoot_space(vspace);
+                me.hot.regs.r8.set(stamp.raw());
+                self.wait_over(me, stamp)?;
+            }
+            return Ok(Answer::one(0));
         }
         self.replace_page(me, frame, at, spot, address)?;
         Ok(Answer::one(1))

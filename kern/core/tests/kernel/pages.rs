@@ -209,6 +209,23 @@ fn who_writes_a_shared_page_gets_a_copy() {
     assert!(can_map(&mut s, copy), "page 0 of the frame was not used");
 }
 
+#[test]
+fn whoever_is_left_alone_needs_no_copy() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    let (a, b) = (s.process.vspace, s.w.process().vspace);
+    pooled(&mut s, a, FROM, 1);
+    assert_eq!(transfer(&mut s, a, b, PageRange::new(PageMode::Copy, FROM, 1), WINDOW), Ok(()));
+    assert!(s.w.runs(1, &user) && s.w.touch(1, FROM));
+    s.w.must(0, Op::Unmap, &[b.arg(), 0, WINDOW, 0, 0, 1]);
+    let copy = s.w.make(0, ObjType::Frame, 12);
+    // CPU 1 remembers that it can't be written, so this waits.
+    assert_eq!(s.w.must(0, Op::PageCopy, &[a.arg(), copy.arg(), FROM]).rdi, 0);
+    assert!(s.w.touch(1, FROM));
+    assert_eq!(s.w.remembered(1, FROM).map(|page| page.write), Some(true));
+    assert!(can_map(&mut s, copy));
+}
+
 /// A process with a task that receives on CPU `n`, and where it does.
 fn receiver(s: &mut Scene, n: usize) -> (Proc, Tcb, Target) {
     let process = s.w.process();
