@@ -27,6 +27,7 @@ mod ipc;
 mod lab;
 mod memory;
 mod notify;
+mod pages;
 mod protection;
 mod puppet;
 mod quiet;

@@ -99,6 +99,7 @@ pub const ALL: &[Module] = &[
     ("sched", crate::sched::TESTS),
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),
+    ("pages", crate::pages::TESTS),
     ("protection", crate::protection::TESTS),
     ("devices", crate::devices::TESTS),
     ("hostile", crate::hostile::TESTS),
