@@ -166,7 +166,7 @@ fn guest_tests(lab: &Lab) -> Result<Tally> {
             let job = Job {
                 label: format!("test-{mode}-{cpus}"),
                 variant: String::new(),
-                command_line: "run=test".to_owned(),
+                command_line: if mode == Mode::Icount { "run=test turns=1" } else { "run=test" }.to_owned(),
                 mode,
                 cpus,
                 counted: None,

@@ -4,7 +4,8 @@
 //! calls that are tested and show all that came back. Everything a test makes is made in one nursery,
 //! which is reset after it: a test that leaves something behind that cannot be taken away fails.
 //!
-//! Options: `only=ipc,caps` (modules or names), `seed=`. With `run=diff` it plays for the differential test
+//! Options: `only=ipc,caps` (modules or names), `seed=`; `turns=1` where CPUs take turns, so that nothing is to be seen of
+//! one that attacks what another does. With `run=diff` it plays for the differential test
 //! ([`diff`]) instead: `seed=`, `steps=`, `show=`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

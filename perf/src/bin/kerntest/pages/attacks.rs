@@ -75,6 +75,9 @@ fn attacked_cpus(lab: &Lab<'_>) -> Result<[u32; 2], Failure> {
     if lab.cpus < 2 {
         return Err(Failure::Lacks("a second CPU"));
     }
+    if boot::options().value("turns").is_some() {
+        return Err(Failure::Lacks("CPUs that run at the same time"));
+    }
     Ok([0, lab.cpus - 1])
 }
 
