@@ -260,7 +260,7 @@ extern "C" fn keep_listing(number: u64) -> ! {
             1 => [random.rand_u64(), random.rand_range(0..4)],
             2 => [WINDOW, 1],
             3 => [0xffff_8000_0000_0000, 1],
-            n => [address | n % 3, if n % 2 == 0 { 1 } else { count }],
+            n => [address | (n % 3), if n % 2 == 0 { 1 } else { count }],
         };
         words[0].store(first, Relaxed);
         words[1].store(count, Relaxed);

@@ -85,7 +85,7 @@ impl Command {
 
 /// What word `word` of a page has.
 pub const fn pattern(seed: u64, word: u64) -> u64 {
-    (seed << 32 | word + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    ((seed << 32) | (word + 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 // --- what agents do ------------------------------------------------------------------------------------
