@@ -332,7 +332,8 @@ fn to_hardware(entry: Pte) -> u64 {
 
 #[inline(always)]
 fn from_hardware(entry: u64) -> Pte {
-    if Protection::NoExecute.is_off() && entry & MEANT_NO_EXECUTE != 0 {
+    // What is not present has other things to say there.
+    if Protection::NoExecute.is_off() && entry & (PRESENT | MEANT_NO_EXECUTE) == PRESENT | MEANT_NO_EXECUTE {
         return Pte(entry & !MEANT_NO_EXECUTE | NO_EXECUTE);
     }
     Pte(entry)

@@ -11,7 +11,7 @@
 //! one table and its standing in the other, nor after, since this CPU forgets it before it leaves the kernel.
 //!
 //! # Cost
-//! A page that one pool has alone, and that nobody has shared before, is moved with five stores and no lock of its own:
+//! A page that one pool has alone, and that nobody has shared before, is moved with three stores and no lock of its own:
 //! under the locks of both spaces nobody else changes what is known of it.
 
 use abi::{Error, PageMode};
