@@ -319,7 +319,7 @@ pub fn bochs_tests(lab: &Lab) -> Result<Tally> {
         return Ok(Tally { skipped: bochs::MODELS.len() as u64, ..Tally::default() });
     }
     let image = lab.artifacts.boot_dir().join("test.iso");
-    iso::make(&lab.artifacts, "", "log=com2 run=test", &image)?;
+    iso::make(&lab.artifacts, "", "log=com2 run=test turns=1", &image)?;
     let mut sum = Tally::default();
     for model in bochs::MODELS {
         lab.screen.step(model);

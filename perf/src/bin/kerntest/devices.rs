@@ -178,13 +178,17 @@ fn a_driver_loses_its_device(lab: &mut Lab<'_>) -> Outcome {
         let driver = Wanted { place: lab.process(false)?, cpu, ..Wanted::default() };
         let vspace = lab.child(driver.place)?.vspace.again();
         vspace.map(&frame, HOLE, Access::Read)?;
-        expect_eq!(lab.fate(&driver, fate::read, HOLE)?, Fate::Alive, "a driver on CPU {cpu}");
+        expect_eq!(lab.fate(&driver, fate::read_register, HOLE)?, Fate::Alive, "a driver on CPU {cpu}");
     }
     let late = Wanted { place: lab.process(false)?, ..Wanted::default() };
     let vspace = lab.child(late.place)?.vspace.again();
     vspace.map(&frame, HOLE, Access::Read)?;
     own::cnode().delete(frame.cap())?;
-    expect_eq!(lab.fate(&late, fate::read, HOLE)?, Fate::Dead, "a driver whose device is taken away");
+    expect_eq!(
+        lab.fate(&late, fate::read_register, HOLE)?,
+        Fate::Dead,
+        "a driver whose device is taken away"
+    );
     // One that ends with the device mapped.
     let (frame, _) = hpet(lab)?;
     let driver = lab.process(false)?;

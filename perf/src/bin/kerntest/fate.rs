@@ -60,6 +60,13 @@ pub extern "C" fn read(address: u64) -> ! {
     survive()
 }
 
+/// Reads 32 bits, as devices want it.
+pub extern "C" fn read_register(address: u64) -> ! {
+    // SAFETY: as above.
+    unsafe { (address as *const u32).read_volatile() };
+    survive()
+}
+
 /// Writes a byte.
 pub extern "C" fn write(address: u64) -> ! {
     // SAFETY: as above; it is memory that this program has no other use for, or the write faults.
