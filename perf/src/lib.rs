@@ -2,12 +2,14 @@
 //!
 //! - [`echo`]: the message that comes back;
 //! - [`stats`]: samples to minimum, median and 99th percentile;
+//! - [`failure`]: why a run cannot go on;
 //! - [`mark`]: points that the TCG plugin sees;
 //! - [`random`]: sequences of numbers from a seed;
 //! - [`shared`]: memory that a program shares with processes it starts.
 #![cfg_attr(not(test), no_std)]
 
 pub mod echo;
+pub mod failure;
 pub mod mark;
 pub mod random;
 pub mod shared;

@@ -54,25 +54,8 @@ impl Verdict for () {
 ///
 /// Inlined into each client, so that `operation` stands between the time stamps as it is.
 #[inline(always)]
-pub fn measure<R: Verdict>(block: Block, mut operation: impl FnMut() -> R) -> ! {
-    set_overhead(block);
-    for number in 0..block.get(Word::Warmup) {
-        let answer = operation();
-        check(block, number, &answer);
-    }
-    shared::meet(Block::at(0).word(Word::Arrived), block.get(Word::Parties));
-    read_counters(block, When::Before);
-    for number in 0..block.get(Word::Samples) {
-        mark::<BEGIN, REGION_SAMPLE>();
-        let start = timestamp();
-        let answer = operation();
-        let end = timestamp();
-        mark::<END, REGION_SAMPLE>();
-        check(block, number, &answer);
-        block.set_sample(number as usize, end - start);
-    }
-    read_counters(block, When::After);
-    finish(block)
+pub fn measure<R: Verdict>(block: Block, operation: impl FnMut() -> R) -> ! {
+    measure_undone(block, operation, || true)
 }
 
 /// The same of an operation that has to be undone before the next: that is not measured, and says whether all was well.

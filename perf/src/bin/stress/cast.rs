@@ -11,8 +11,9 @@ use user_rt::layout::{FREE_SLOTS, slot};
 use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, end, process, task};
 
 use crate::board::{Board, DIRECTOR, Event, NOBODY, Of, Pair, SEATS_MAX, Total};
-use crate::director::{Failure, Plan};
+use crate::director::Plan;
 use crate::worker::worker;
+use perf::failure::Failure;
 use perf::random::Random;
 
 /// Most processes: the shared frames can be mapped in this many and in the director's.

@@ -1,16 +1,16 @@
 //! Runs the rounds: fills the seats, disturbs them until the messages are sent, checks what they did,
 //! destroys everything, and counts the memory that comes back.
 
-use core::fmt;
 use core::sync::atomic::Ordering::Acquire;
 
 use abi::{Error, Op, PAGE_SIZE};
+use perf::failure::Failure;
 use perf::shared::Shared;
 use user_rt::arch::{self, Args, memory, syscall};
 use user_rt::cap::{Handle, Notification};
 use user_rt::elf::Image;
-use user_rt::spawn::{Nursery, SpawnError};
-use user_rt::{Refusal, boot, report};
+use user_rt::spawn::Nursery;
+use user_rt::{boot, report};
 
 use crate::board::{Board, DIRECTOR, Event, NOBODY, Of, Pair, Total};
 use crate::cast::Cast;
@@ -31,40 +31,6 @@ pub struct Plan {
     pub rounds: u64,
     /// The same seed gives the same events.
     pub replays: bool,
-}
-
-/// Why a run cannot go on.
-#[derive(Debug)]
-pub enum Failure {
-    /// At which line, and what the kernel said.
-    Refused(&'static core::panic::Location<'static>, Refusal),
-    Spawn(SpawnError),
-    Image(user_rt::elf::ImageError),
-}
-
-impl From<Refusal> for Failure {
-    #[track_caller]
-    fn from(refusal: Refusal) -> Failure {
-        Failure::Refused(core::panic::Location::caller(), refusal)
-    }
-}
-
-impl From<SpawnError> for Failure {
-    fn from(error: SpawnError) -> Failure {
-        Failure::Spawn(error)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Refused(place, refusal) => {
-                write!(f, "{}:{}: {refusal}", place.file(), place.line())
-            }
-            Failure::Spawn(error) => write!(f, "making a process: {error}"),
-            Failure::Image(error) => write!(f, "its own file: {error}"),
-        }
-    }
 }
 
 pub struct Director {

@@ -73,7 +73,7 @@ fn plan() -> Plan {
     Plan { replays, seed: number("seed", 1), cpus: cpus as u32, messages, seats: seats as usize, rounds }
 }
 
-fn prepare(plan: &Plan) -> Result<Director, director::Failure> {
+fn prepare(plan: &Plan) -> Result<Director, perf::failure::Failure> {
     let mut nursery = Nursery::of_program(0);
     heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
     let shared = Shared::new(&mut nursery, board::PAGES)?;

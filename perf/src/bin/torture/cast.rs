@@ -14,11 +14,11 @@ use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, end, own, proce
 
 use crate::board::{Board, LARGE_SIZE, Of, OfSpace, PLACES, SPACES_MAX, Total, WORKERS_MAX, address};
 use crate::content::{DIRECTOR, LARGE_PAGES, Page, is_filled};
-use crate::director::Failure;
 use crate::handlers::Handlers;
 use crate::probe::probe;
 use crate::word::{GLOBAL, How};
 use crate::worker::worker;
+use perf::failure::Failure;
 
 /// Workers of a space that several share, at most; spaces with one worker.
 const SHARERS_MAX: u32 = 16;

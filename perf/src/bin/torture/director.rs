@@ -1,16 +1,15 @@
 //! Runs the rounds: makes spaces and workers, destroys some and makes them again while the others work, lets all look
 //! at everything at the end, destroys all and counts the memory that comes back.
 
-use core::fmt;
-
 use abi::{Error, Op, PAGE_SIZE};
+use perf::failure::Failure;
 use perf::random::Random;
 use perf::shared::Shared;
 use user_rt::arch::{self, Args, memory, syscall};
 use user_rt::cap::{Handle, Notification};
 use user_rt::elf::Image;
-use user_rt::spawn::{Nursery, SpawnError};
-use user_rt::{Refusal, boot, report};
+use user_rt::spawn::Nursery;
+use user_rt::{boot, report};
 
 use crate::board::{Board, Of, Stage, Total};
 use crate::cast::Cast;
@@ -30,38 +29,6 @@ pub struct Plan {
     pub cpus: u32,
     pub ops: u64,
     pub rounds: u64,
-}
-
-/// Why a run cannot go on.
-#[derive(Debug)]
-pub enum Failure {
-    /// At which line, and what the kernel said.
-    Refused(&'static core::panic::Location<'static>, Refusal),
-    Spawn(SpawnError),
-    Image(user_rt::elf::ImageError),
-}
-
-impl From<Refusal> for Failure {
-    #[track_caller]
-    fn from(refusal: Refusal) -> Failure {
-        Failure::Refused(core::panic::Location::caller(), refusal)
-    }
-}
-
-impl From<SpawnError> for Failure {
-    fn from(error: SpawnError) -> Failure {
-        Failure::Spawn(error)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Refused(place, refusal) => write!(f, "{}:{}: {refusal}", place.file(), place.line()),
-            Failure::Spawn(error) => write!(f, "making a process: {error}"),
-            Failure::Image(error) => write!(f, "its own file: {error}"),
-        }
-    }
 }
 
 /// What the director does, for the report of a run that stalls.

@@ -36,8 +36,9 @@ use user_rt::spawn::{Nursery, own};
 use user_rt::{boot, heap, report, supervisor};
 
 use board::{Board, Total};
-use director::{Director, Failure, Plan};
+use director::{Director, Plan};
 use handlers::Handlers;
+use perf::failure::Failure;
 use perf::shared::Shared;
 
 user_rt::program!(begin);
