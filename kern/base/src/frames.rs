@@ -310,6 +310,21 @@ struct Devices {
     frames: [AtomicLink<Frame>; DEVICES_MAX],
 }
 
+/// What is known of the pages of the first range, where nearly all memory is.
+#[derive(Clone, Copy)]
+pub struct MainInfos<'k> {
+    /// The first page's number.
+    first: u64,
+    infos: &'k [FrameInfo],
+}
+
+impl<'k> MainInfos<'k> {
+    #[inline(always)]
+    pub fn at(self, at: Phys) -> Option<&'k FrameInfo> {
+        self.infos.get((at.0 >> abi::PAGE_LOG2).wrapping_sub(self.first) as usize)
+    }
+}
+
 /// Why there can't be a frame of some device memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoFrame {
@@ -352,11 +367,12 @@ impl FrameTable {
         }
     }
 
-    /// The first range: its first page's number, and the infos.
+    /// The first range, for who looks at many pages.
     #[inline(always)]
-    pub fn main<'k>(&self, pin: Pin<'k>) -> (u64, &'k [FrameInfo]) {
+    pub fn main<'k>(&self, pin: Pin<'k>) -> MainInfos<'k> {
         let range = &self.0[0];
-        (range.first, range.infos.row(pin, 0, range.infos.len()).unwrap_or(&[]))
+        let infos = range.infos.row(pin, 0, range.infos.len()).unwrap_or(&[]);
+        MainInfos { first: range.first, infos }
     }
 
     #[cold]

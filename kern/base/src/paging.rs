@@ -190,7 +190,7 @@ impl Pte {
         Pte(self.0 | POOL)
     }
 
-    /// Whether it is the place of a page of the pool, there or in transit.
+    /// Whether it is the place of a page of the pool, there or in transit. No entry of a table is one.
     pub const fn is_pooled(self) -> bool {
         self.0 & POOL != 0 && (self.is_present() || self.is_in_transit())
     }

@@ -76,15 +76,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.make_call::<false>(me, args, Words::new(args)?, Rights::NONE)
     }
 
-    /// A call that does not come to be made leaves the caller its pages.
     #[inline(never)]
     fn call_with_pages(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?.with_pages();
-        let answer = self.make_call::<true>(me, args, words, Rights::MAP);
-        if let Err(Refusal::Error { .. }) = answer {
-            self.take_pages_back(me.task, me.hot);
-        }
-        answer
+        self.make_call::<true>(me, args, Words::new(args)?.with_pages(), Rights::MAP)
     }
 
     #[inline(always)]
@@ -458,6 +452,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.reply_pages(me, caller)?;
             self.take_caller(me.hot);
             self.answer_call(me, caller, words.with_pages());
+        } else {
+            self.take_pages_back(me.task, me.hot);
         }
         self.receive(me, args)
     }
@@ -480,6 +476,8 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.take_caller(me.hot);
                 self.answer_call(me, caller, words);
             }
+        } else {
+            self.take_pages_back(me.task, me.hot);
         }
         self.receive(me, args)
     }

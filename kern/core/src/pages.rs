@@ -106,12 +106,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// Pages that a task of this CPU lent and that did not go are its space's again.
-    #[cold]
+    /// Pages that a task of this CPU lent and that did not go are its space's again: where its system call is
+    /// refused, its call ends otherwise, or there is nobody any more to reply to.
+    #[inline(always)]
     pub fn take_pages_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        if !hot.lends.take() {
-            return;
+        if hot.lends.get() {
+            self.take_lent_back(task, hot);
         }
+    }
+
+    #[cold]
+    fn take_lent_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        hot.lends.set(false);
         let mut ranges = Ranges::new();
         // What there was before a range that is none was lent.
         let _ = self.ranges_of(task, &mut ranges);
@@ -147,11 +153,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Before a reply with pages is sent: they have gone to the caller.
     pub fn reply_pages(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
-        let sent = self.give_pages(me, caller);
-        if let Err(Refusal::Error { .. }) = sent {
-            self.take_pages_back(me.task, me.hot);
-        }
-        sent
+        self.give_pages(me, caller)
     }
 
     // --- between spaces ----------------------------------------------------------------------------

@@ -83,6 +83,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         match refusal {
             // It may have ended others, or itself, before it came to that.
             Refusal::Error { error, detail, who } => {
+                // A message that is refused leaves its pages with the sender.
+                self.take_pages_back(me.task, me.hot);
                 write_error(&me.hot.regs, error, detail, who);
                 self.dispatch();
             }

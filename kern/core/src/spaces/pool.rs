@@ -111,7 +111,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn pooled_at(self, run: PoolRun<'k>, address: u64) -> Result<(Spot<'k>, Pte, &'k FrameInfo)> {
         let spot = self.spot_of(run.vspace, address, run.large).ok_or(no_page(address))?;
         let entry = spot.load();
-        if !entry.is_pooled() || !entry.has_page(spot.level) {
+        if !entry.is_pooled() {
             return Err(no_page(address));
         }
         Ok((spot, entry, self.info(entry.at())?))
@@ -220,7 +220,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
         let entry = spot.load();
         let info = self.info(entry.at())?;
-        let is_page = entry.is_pooled() && entry.has_page(spot.level);
+        let is_page = entry.is_pooled();
         if args.a3 != 0 && is_page && !entry.is_copied_on_write() && entry.pool_access() == Access::Write {
             // It starts again, and the page is its own by now.
             let used = entry.at() == at;

@@ -120,14 +120,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn lend_plain(self, large: bool, entries: &[Entry], alone: bool) -> usize {
         let Some(kind) = entries.first().and_then(|entry| entry.load().own_kind(large)) else { return 0 };
         let exclusive = FrameInfo::exclusive(kind.access());
-        let (first, infos) = self.k.frames.main(self.pin());
+        let infos = self.k.frames.main(self.pin());
         let stamp = self.next_stamp();
         for (number, entry) in entries.iter().enumerate() {
             let was = entry.load();
-            let info = was
-                .own_at(kind)
-                .and_then(|at| infos.get((at.0 >> abi::PAGE_LOG2).wrapping_sub(first) as usize));
-            let Some(info) = info.filter(|info| info.is(exclusive)) else { return number };
+            let info = was.own_at(kind).and_then(|at| infos.at(at)).filter(|info| info.is(exclusive));
+            let Some(info) = info else { return number };
             entry.store(was.in_transit());
             if !alone {
                 info.lock().set_stamp(Some(stamp));
@@ -147,10 +145,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         lent: &mut Lent,
     ) -> Result<()> {
         let entry = spot.load();
-        if !entry.is_pooled()
-            || !entry.has_page(spot.level)
-            || entry.is_in_transit() && mode != PageMode::Move
-        {
+        if !may_go(entry, mode) {
             return Err(no_page(address));
         }
         let info = self.info(entry.at())?;
@@ -259,10 +254,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn plain_pages(self, large: bool, part: &Part<'k>) -> usize {
         let Some(kind) = part.kind(large) else { return 0 };
         let exclusive = FrameInfo::exclusive(kind.access());
-        let (first, infos) = self.k.frames.main(self.pin());
+        let infos = self.k.frames.main(self.pin());
         let is_plain = |source: &Entry, target: &Entry| {
-            let Some(at) = source.load().own_at(kind) else { return false };
-            let info = infos.get((at.0 >> abi::PAGE_LOG2).wrapping_sub(first) as usize);
+            let info = source.load().own_at(kind).and_then(|at| infos.at(at));
             info.is_some_and(|info| info.is(exclusive)) && target.load() == Pte::EMPTY
         };
         let mut pairs = part.sources.iter().zip(part.targets);
@@ -273,12 +267,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     fn pass_plain(self, large: bool, part: &Part<'k>) {
         let Some(kind) = part.kind(large) else { return };
-        let (first, infos) = self.k.frames.main(self.pin());
+        let infos = self.k.frames.main(self.pin());
         let mut name = part.target.name();
         for (source, target) in part.sources.iter().zip(part.targets) {
             let entry = source.load();
-            let number = (kind.at(entry).0 >> abi::PAGE_LOG2).wrapping_sub(first);
-            let Some(info) = infos.get(number as usize) else { return };
+            let Some(info) = infos.at(kind.at(entry)) else { return };
             source.store(Pte::EMPTY);
             target.store(entry);
             info.move_to(name);
@@ -298,10 +291,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let offset = number << row.log2();
         let (from, to) = (row.source + offset, row.target + offset);
         let entry = source.load();
-        if !entry.is_pooled()
-            || !entry.has_page(source.level)
-            || entry.is_in_transit() && row.mode != PageMode::Move
-        {
+        if !may_go(entry, row.mode) {
             return Err(no_page(from));
         }
         // What the first half had to do, and has not.
@@ -322,18 +312,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// places empty.
     #[inline(never)]
     fn lent_pages(self, large: bool, part: &Part<'k>) -> usize {
-        let (first, infos) = self.k.frames.main(self.pin());
-        let info_of = |entry: Pte| infos.get((entry.at().0 >> abi::PAGE_LOG2).wrapping_sub(first) as usize);
+        let infos = self.k.frames.main(self.pin());
         let Some(entry) = part.sources.first().map(|entry| entry.load()) else { return 0 };
-        let Some(stamp) = info_of(entry).and_then(FrameInfo::stamp).filter(|stamp| self.is_over(*stamp))
-        else {
-            return 0;
-        };
+        let stamp = infos.at(entry.at()).and_then(FrameInfo::stamp).filter(|stamp| self.is_over(*stamp));
+        let Some(stamp) = stamp else { return 0 };
         let lent = FrameInfo::exclusive(entry.pool_access()).stale();
         let is_lent = |source: &Entry, target: &Entry| {
             let other = source.load();
             other.is_lent_like(entry, large)
-                && info_of(other).is_some_and(|info| info.is(lent) && info.stamp() == Some(stamp))
+                && infos.at(other.at()).is_some_and(|info| info.is(lent) && info.stamp() == Some(stamp))
                 && target.load() == Pte::EMPTY
         };
         let mut pairs = part.sources.iter().zip(part.targets);
@@ -343,12 +330,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Pages that were found so go.
     #[inline(never)]
     fn pass_lent(self, part: &Part<'k>) {
-        let (first, infos) = self.k.frames.main(self.pin());
+        let infos = self.k.frames.main(self.pin());
         let mut name = part.target.name();
         for (source, target) in part.sources.iter().zip(part.targets) {
             let entry = source.load();
-            let number = (entry.at().0 >> abi::PAGE_LOG2).wrapping_sub(first);
-            let Some(info) = infos.get(number as usize) else { return };
+            let Some(info) = infos.at(entry.at()) else { return };
             source.store(Pte::EMPTY);
             let locked = info.lock();
             locked.set_stamp(None);
@@ -413,6 +399,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
         }
     }
+}
+
+/// Whether it is a page of the pool that can go so. One in transit goes nowhere but where it is moved.
+fn may_go(entry: Pte, mode: PageMode) -> bool {
+    entry.is_pooled() && (mode == PageMode::Move || entry.is_present())
 }
 
 /// A page goes once.

@@ -354,6 +354,38 @@ fn a_page_that_was_lent_twice_does_not_go_too_early() {
 }
 
 #[test]
+fn a_replier_who_loses_its_caller_keeps_its_pages() {
+    for receives in [false, true] {
+        let mut s = Scene::new(3);
+        let (there, server, target) = receiver(&mut s, 0);
+        let (client, _) = s.running(2, 10);
+        let other = s.w.start(there, 1, 10);
+        pooled(&mut s, there.vspace, FROM, 1);
+        opens(&client, WINDOW, 1 << 20);
+        s.w.run();
+        assert!(s.w.runs(1, &other) && s.w.touch(1, FROM));
+        s.w.does_and_run(&client, crate::scene::call(target));
+        assert!(s.w.runs(0, &server));
+        lists(&server, &[PageRange::new(PageMode::Move, FROM, 1)]);
+        let op = if receives { Op::ReplyRecv } else { Op::Reply };
+        s.w.does(&server, Regs::message(op, Target(0), [0; 4]).flag(FLAG_PAGES));
+        while s.w.step(0) {}
+        assert!(!server.is_through() && s.w.remembered(1, FROM).is_some(), "CPU 1 has not forgotten it");
+        s.w.summon(2);
+        s.w.issue(2, Regs::op(Op::TaskCancel, &[client.cap.arg()]));
+        while s.w.step(2) || s.w.step(0) {}
+        assert_eq!(s.w.result(&client).error(), Some(Error::Cancelled));
+        s.w.run();
+        if receives {
+            assert!(!server.is_through(), "it waits for the next call");
+        } else {
+            assert_eq!(s.w.result(&server).error(), Some(Error::Gone));
+        }
+        assert!(s.w.runs(1, &other) && s.w.touch(1, FROM), "the page is not on its way any more");
+    }
+}
+
+#[test]
 fn a_killed_caller_leaves_its_pages_to_its_process() {
     let mut s = Scene::new(2);
     let (_, server, target) = receiver(&mut s, 1);
