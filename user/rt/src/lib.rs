@@ -7,6 +7,7 @@
 //!   ipc      calls, replies, forwards                   cap       handles, one type per object
 //!   log      defmt frames, report lines                 slots     free places in a CSpace
 //!   paging   pagers, their stores and policies          archive   the boot archive
+//!   pages    messages with pages                       parcel    bytes, copied or with their pages
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
 //! ```
@@ -45,6 +46,7 @@ pub mod pages;
 pub mod paging;
 #[cfg(target_os = "none")]
 mod panic;
+pub mod parcel;
 pub mod slots;
 pub mod spawn;
 pub mod stack;

@@ -1,5 +1,6 @@
 //! What takes machine instructions: system calls, time stamps, program entry, memory by address.
 
+mod buffer;
 mod cpu;
 pub mod fast;
 pub mod memory;
@@ -8,6 +9,8 @@ pub mod stack;
 mod start;
 mod syscall;
 
+pub use buffer::Buffer;
+pub(crate) use buffer::moved_here;
 pub use cpu::*;
 pub use syscall::{Answer, Args, syscall};
 

@@ -92,6 +92,11 @@ impl Current {
         (0..count).filter_map(move |n| PageRange::from_words(words(n)))
     }
 
+    /// Whether the ranges of the last message are still to be sent.
+    pub fn has_ranges(self) -> bool {
+        self.page.range_count.load(Relaxed) != 0
+    }
+
     pub fn write_bulk(self, words: &[u64]) {
         for (to, from) in self.page.bulk.iter().zip(words) {
             to.store(*from, Relaxed);

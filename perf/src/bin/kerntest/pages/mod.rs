@@ -2,6 +2,7 @@
 
 mod attacks;
 mod pair;
+mod parcels;
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -19,12 +20,14 @@ use attacks::{
     ranges_that_somebody_keeps_changing,
 };
 use pair::*;
+use parcels::{parcels_are_copied_or_moved, parcels_without_room_stay, what_is_no_parcel_is_refused};
 
 tests! {
     moved_pages_arrive_and_come_back shared_pages_are_written_by_nobody a_writer_gets_a_copy large_pages_arrive
     refused_pages_stay pages_that_somebody_keeps_writing pages_that_somebody_keeps_taking_back
     ranges_that_somebody_keeps_changing
-    a_view_outlives_its_source_and_not_its_memory
+    a_view_outlives_its_source_and_not_its_memory parcels_are_copied_or_moved parcels_without_room_stay
+    what_is_no_parcel_is_refused
 }
 
 // --- contents --------------------------------------------------------------------------------------------

@@ -1,0 +1,58 @@
+//! Pages that one process has alone, as bytes.
+
+use abi::PAGE_SIZE;
+
+use crate::Result;
+use crate::cap::{Frame, VSpace};
+use crate::pages::Pooled;
+
+/// Pages of 4 KiB in the pool of this process, which nobody else has and no other value speaks of.
+///
+/// It is not given back by being dropped: whoever has it sends it on, or gives it to [`Buffer::give_back`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Buffer {
+    address: u64,
+    pages: u64,
+}
+
+impl Buffer {
+    /// Puts all pages of a frame of 4 KiB pages into the pool, at `address`.
+    pub fn make(own: &VSpace, frame: &Frame, pages: u64, address: u64) -> Result<Buffer> {
+        own.map_pool_pages(frame, address, crate::invoke::Pages { first: 0, count: pages })?;
+        Ok(Buffer { address, pages })
+    }
+
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: they are there, and nobody else writes them: the kernel lets no capability map a page of a pool, and
+        // one that others see cannot be written, nor moved here. They go with `self`. If their memory is taken away by
+        // a revoke the access faults.
+        unsafe { core::slice::from_raw_parts(self.address as *const u8, (self.pages * PAGE_SIZE) as usize) }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed alone.
+        unsafe { core::slice::from_raw_parts_mut(self.address as *mut u8, (self.pages * PAGE_SIZE) as usize) }
+    }
+
+    /// Lets go of the pages. Their frame can be mapped again.
+    pub fn give_back(self, own: &VSpace) -> Result<()> {
+        own.drop_pages(self.pooled())
+    }
+
+    pub const fn pooled(&self) -> Pooled {
+        Pooled::new(self.address, self.pages)
+    }
+}
+
+/// Pages of 4 KiB that a message has just moved here: so the kernel says, and only once. What calls this keeps to that.
+pub(crate) fn moved_here(pages: Pooled) -> Buffer {
+    Buffer { address: pages.address, pages: pages.count }
+}

@@ -1,0 +1,312 @@
+//! Parcels: any number of bytes from one process to another, by a call. Few are copied, many go with their pages.
+//!
+//! Two processes that want to exchange parcels have a *tray* together, memory that both may write. What is not worth
+//! moving ([`REMAP_FROM`]) is copied there, and the receiver copies it out before it looks at it, since the sender may still
+//! write; more is moved ([`PageMode::Move`]) and read where it came, which nobody else can write.
+//!
+//! ```text
+//! let sent = Post::new(exposure, tray, Seen::ByThisCpu).send(buffer, bytes, label, [0; 3])?;
+//!
+//! intake.open()?;                                      // before each receive
+//! let parcel = intake.take(&call.message)?;            // Copied, or Moved
+//! ```
+//! The message's first register says how many bytes there are; label and other registers are the caller's own.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use abi::{Error, MESSAGE_PAGES_MAX, PAGE_SIZE, PageMode, PageRange};
+
+use crate::Refusal;
+use crate::arch::Buffer;
+use crate::cap::{Exposure, VSpace};
+use crate::ipc::{Message, Patience};
+use crate::pages::Pooled;
+use crate::utcb;
+
+/// Most bytes of a parcel.
+pub const BYTES_MAX: u64 = MESSAGE_PAGES_MAX * PAGE_SIZE;
+
+/// From how many pages on moving them is cheaper than copying, in instructions: `just bench --plot` measures it, and the
+/// book's page on pages in messages has the figures. Sending less moved would be no error, only slower.
+pub const REMAP_FROM: u64 = 3;
+/// The same where other CPUs have to forget the pages.
+pub const REMAP_FROM_SEEN: u64 = 11;
+
+/// Who may remember translations of the sender's address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// All tasks of its process have this CPU as their home.
+    ByThisCpu,
+    ByOthers,
+}
+
+/// Where parcels are sent from.
+#[derive(Clone, Copy, Debug)]
+pub struct Post {
+    to: Exposure,
+    tray: &'static [AtomicU64],
+    remap_from: u64,
+}
+
+/// A parcel that has been answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub reply: Message,
+    /// The buffer, where its bytes were copied; else its pages are the receiver's.
+    pub kept: Option<Buffer>,
+}
+
+/// A parcel that has not been answered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unsent {
+    pub refusal: Refusal,
+    /// The buffer, where it has not gone: the receiver may have died, or time may have run out, when it had arrived.
+    pub kept: Option<Buffer>,
+}
+
+impl Post {
+    /// With fewer pages in the tray more is moved.
+    pub fn new(to: Exposure, tray: &'static [AtomicU64], seen: Seen) -> Post {
+        let worth = match seen {
+            Seen::ByThisCpu => REMAP_FROM,
+            Seen::ByOthers => REMAP_FROM_SEEN,
+        };
+        Post { to, tray, remap_from: worth.min(1 + tray.len() as u64 * 8 / PAGE_SIZE) }
+    }
+
+    /// Whether so many bytes are moved.
+    pub const fn moves(&self, bytes: u64) -> bool {
+        bytes.div_ceil(PAGE_SIZE) >= self.remap_from
+    }
+
+    /// Sends the first `bytes` of a buffer, and waits for the reply. Of a buffer that is moved, pages behind those are
+    /// the receiver's, too.
+    pub fn send(&self, buffer: Buffer, bytes: u64, label: u32, regs: [u64; 3]) -> Result<Sent, Unsent> {
+        self.send_within(buffer, bytes, label, regs, Patience::Forever)
+    }
+
+    pub fn send_within(
+        &self,
+        buffer: Buffer,
+        bytes: u64,
+        label: u32,
+        regs: [u64; 3],
+        patience: Patience,
+    ) -> Result<Sent, Unsent> {
+        if bytes > buffer.pages() * PAGE_SIZE || buffer.pages() > MESSAGE_PAGES_MAX {
+            let refusal = Refusal::local(Error::TooLong, buffer.pages() * PAGE_SIZE);
+            return Err(Unsent { refusal, kept: Some(buffer) });
+        }
+        let message = Message::new(label, [bytes, regs[0], regs[1], regs[2]]);
+        if !self.moves(bytes) {
+            put(self.tray, &buffer.bytes()[..bytes as usize]);
+            return match self.to.call_within(&message, patience) {
+                Ok(reply) => Ok(Sent { reply, kept: Some(buffer) }),
+                Err(refusal) => Err(Unsent { refusal, kept: Some(buffer) }),
+            };
+        }
+        let utcb = utcb::current();
+        utcb.send_ranges(&[PageRange::new(PageMode::Move, buffer.address(), buffer.pages())]);
+        match self.to.call_within(&message.with_pages(), patience) {
+            Ok(reply) => Ok(Sent { reply, kept: None }),
+            // The kernel empties the list when the pages have gone.
+            Err(refusal) => Err(Unsent { refusal, kept: utcb.has_ranges().then_some(buffer) }),
+        }
+    }
+}
+
+/// Copies bytes to words. Behind the last one the last word has zeroes.
+fn put(tray: &[AtomicU64], bytes: &[u8]) {
+    for (to, from) in tray.iter().zip(bytes.chunks(8)) {
+        let mut word = [0; 8];
+        word[..from.len()].copy_from_slice(from);
+        to.store(u64::from_le_bytes(word), Relaxed);
+    }
+}
+
+/// Places for parcels that come: each has room for the largest.
+pub const PLACES_MAX: usize = 64;
+
+/// Where parcels are received.
+#[derive(Debug)]
+pub struct Intake {
+    tray: &'static [AtomicU64],
+    /// The first place, and how many there are.
+    first: u64,
+    places: usize,
+    /// A bit for each that has something.
+    taken: u64,
+}
+
+/// What came.
+#[derive(Debug)]
+pub enum Parcel<'a> {
+    /// So many bytes in the tray, where the sender may still write.
+    Copied(Tray<'a>),
+    /// The first so many bytes of a buffer.
+    Moved(Buffer, u64),
+}
+
+/// Bytes in a tray: to be copied before anything is concluded from them.
+#[derive(Clone, Copy, Debug)]
+pub struct Tray<'a> {
+    words: &'a [AtomicU64],
+    bytes: u64,
+}
+
+impl Tray<'_> {
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Copies them to the front of `to`; how many there were room for.
+    pub fn copy_to(&self, to: &mut [u8]) -> usize {
+        let length = (self.bytes as usize).min(to.len());
+        for (part, word) in to[..length].chunks_mut(8).zip(self.words) {
+            part.copy_from_slice(&word.load(Relaxed).to_le_bytes()[..part.len()]);
+        }
+        length
+    }
+}
+
+/// What came is no parcel. What pages it brought are gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoParcel;
+
+impl Intake {
+    /// With up to [`PLACES_MAX`] places of [`BYTES_MAX`] each, from `first` on, where nothing is mapped.
+    pub fn new(tray: &'static [AtomicU64], first: u64, places: usize) -> Intake {
+        Intake { tray, first, places: places.min(PLACES_MAX), taken: 0 }
+    }
+
+    fn place(&self, number: usize) -> u64 {
+        self.first + number as u64 * BYTES_MAX
+    }
+
+    fn free_place(&self) -> Option<usize> {
+        (0..self.places).find(|number| self.taken >> number & 1 == 0)
+    }
+
+    /// Opens the task's window for what comes next. [`Error::NoRoom`] where all places are taken.
+    pub fn open(&self) -> crate::Result<()> {
+        let number = self.free_place().ok_or(Refusal::local(Error::NoRoom, self.places as u64))?;
+        utcb::current().open_window(self.place(number), BYTES_MAX);
+        Ok(())
+    }
+
+    /// What a message that was just received brought.
+    pub fn take(&mut self, own: &VSpace, message: &Message) -> Result<Parcel<'_>, NoParcel> {
+        let bytes = message.regs[0];
+        if !message.pages {
+            let fits = bytes <= self.tray.len() as u64 * 8;
+            let tray = Tray { words: self.tray, bytes };
+            return if fits { Ok(Parcel::Copied(tray)) } else { Err(NoParcel) };
+        }
+        let ranges = utcb::current().ranges();
+        match self.free_place().and_then(|number| Some((number, moved(ranges, self.place(number), bytes)?))) {
+            Some((number, pages)) => {
+                self.taken |= 1 << number;
+                Ok(Parcel::Moved(crate::arch::moved_here(pages), bytes))
+            }
+            None => {
+                for range in utcb::current().ranges() {
+                    let _ = own.drop_pages(Pooled::of(&range));
+                }
+                Err(NoParcel)
+            }
+        }
+    }
+
+    /// A buffer that came is no longer needed.
+    pub fn give_back(&mut self, own: &VSpace, buffer: Buffer) -> crate::Result<()> {
+        let address = buffer.address();
+        buffer.give_back(own)?;
+        self.vacate(address);
+        Ok(())
+    }
+
+    /// A buffer that came there was sent on.
+    pub fn vacate(&mut self, address: u64) {
+        if let Some(offset) = address.checked_sub(self.first)
+            && let number @ 0..64 = offset / BYTES_MAX
+        {
+            self.taken &= !(1 << number);
+        }
+    }
+}
+
+/// The pages of a parcel: one range, moved, enough for the bytes, at the front of the window.
+fn moved(mut ranges: impl Iterator<Item = PageRange>, at: u64, bytes: u64) -> Option<Pooled> {
+    let range = ranges.next()?;
+    let whole = ranges.next().is_none()
+        && range.mode == PageMode::Move
+        && !range.large
+        && range.address == at
+        && bytes <= range.bytes();
+    whole.then_some(Pooled::of(&range))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(count: usize) -> &'static [AtomicU64] {
+        std::vec::Vec::leak((0..count).map(|_| AtomicU64::new(u64::MAX)).collect())
+    }
+
+    #[test]
+    fn bytes_survive_the_tray() {
+        let tray = words(4);
+        for length in 0..=32u8 {
+            let bytes: std::vec::Vec<u8> = (1..=length).collect();
+            put(tray, &bytes);
+            let copied = Tray { words: tray, bytes: u64::from(length) };
+            let mut out = [0xee; 33];
+            assert_eq!(copied.copy_to(&mut out), bytes.len());
+            assert_eq!(out[..bytes.len()], bytes);
+            assert!(out[bytes.len()..].iter().all(|byte| *byte == 0xee), "nothing behind");
+            let mut few = [0; 5];
+            assert_eq!(copied.copy_to(&mut few), bytes.len().min(5));
+        }
+    }
+
+    #[test]
+    fn what_is_moved_depends_on_who_sees_it_and_on_the_tray() {
+        let to = Exposure(abi::Target(0));
+        let from = |tray_pages: usize, seen| {
+            let post = Post::new(to, words(tray_pages * 512), seen);
+            (0..=20).find(|pages| post.moves(pages * PAGE_SIZE)).unwrap()
+        };
+        assert_eq!(from(16, Seen::ByThisCpu), REMAP_FROM);
+        assert_eq!(from(16, Seen::ByOthers), REMAP_FROM_SEEN);
+        assert_eq!(from(1, Seen::ByOthers), 2, "what does not fit the tray is moved");
+        let post = Post::new(to, words(512), Seen::ByThisCpu);
+        assert!(!post.moves(PAGE_SIZE) && post.moves(PAGE_SIZE + 1));
+    }
+
+    #[test]
+    fn only_what_post_sends_is_a_parcel() {
+        let range = PageRange::new(PageMode::Move, 0x10_0000, 4);
+        let good = |range: PageRange, bytes| moved([range].into_iter(), 0x10_0000, bytes);
+        assert_eq!(good(range, 4 * PAGE_SIZE), Some(Pooled::new(0x10_0000, 4)));
+        assert_eq!(good(range, 4 * PAGE_SIZE + 1), None, "more than came");
+        assert_eq!(good(PageRange { mode: PageMode::Share, ..range }, 1), None, "others see it");
+        assert_eq!(good(PageRange { large: true, ..range }, 1), None);
+        assert_eq!(good(PageRange { address: 0x20_0000, ..range }, 1), None);
+        assert_eq!(moved([range, range].into_iter(), 0x10_0000, 1), None);
+        assert_eq!(moved([].into_iter(), 0x10_0000, 0), None);
+    }
+
+    #[test]
+    fn places_are_reused() {
+        let mut intake = Intake::new(words(1), 0x4000_0000, 3);
+        intake.taken = 0b101;
+        assert_eq!(intake.free_place(), Some(1));
+        intake.vacate(0x4000_0000 + 2 * BYTES_MAX);
+        intake.vacate(0x3fff_0000);
+        intake.vacate(u64::MAX);
+        assert_eq!(intake.taken, 0b001);
+        intake.taken = 0b111;
+        assert_eq!(intake.free_place(), None);
+    }
+}
