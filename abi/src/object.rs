@@ -186,6 +186,8 @@ control_rights! {
     frame_rights {
         /// Pin it for DMA, and learn where in physical memory it is.
         DMA = 10;
+        /// Map it to be written, or into a pool.
+        WRITE = 11;
     }
     /// Control rights of the Machine.
     machine_rights {

@@ -261,7 +261,7 @@ syscalls! {
     ///
     /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = bit 0 write, bit 1 execute, bit 2 into the pool (not with bit
     /// 1); r9 = first page; r10 = how many pages, 0 for all from there on.
-    /// Rights: MAP of both.
+    /// Rights: MAP of both; WRITE of the frame, to write or into the pool.
     /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped 32,768 times), InUse (a
     /// pool has it, or it is to come into one and is mapped or pinned), Dying. Detail of WriteExecute, Mapped and InUse: the
     /// address.
@@ -334,7 +334,7 @@ syscalls! {
     ///
     /// In: as Map. Or, for pages of the pool, r8 = bit 0 write, the rest as in Unmap: pages that are in transit come
     /// back.
-    /// Rights: MAP of both.
+    /// Rights: as Map.
     /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), WriteExecute (detail: the address), NoPage
     /// (the first, of the pool), InUse (to be written, while others see it).
     Protect = 46;
@@ -383,7 +383,7 @@ syscalls! {
     ///
     /// In: rdi = VSpace; rsi = frame; rdx = address; r8 = 0; r9 = which page of the frame. Out: rdi = 1 where the
     /// frame's page was used, else 0.
-    /// Rights: MAP of both.
+    /// Rights: MAP of both; WRITE of the frame.
     /// Errors: BadArgument, BadAddress, NoPage (no page of that size there that is to be copied), InUse (the frame's
     /// page is mapped), Dying.
     PageCopy = 52;

@@ -11,6 +11,7 @@ use kern_base::process::Process;
 use kern_base::task::Task;
 use smp::door::Ref;
 
+use super::TO_WRITE;
 use crate::Cx;
 
 /// The page, and where it is, or is to be.
@@ -75,7 +76,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let [rdi, rsi, address, _] = args;
         let table = process.get().cnode.get(self.pin())?.get();
         let vspace = self.object::<VSpace>(table, Target(rdi).cap(), Rights::MAP)?;
-        let frame = self.object::<Frame>(table, Target(rsi).cap(), Rights::MAP)?;
+        // Who may only read it goes the longer way.
+        let frame = self.object::<Frame>(table, Target(rsi).cap(), TO_WRITE)?;
         let Frame { log2, pages, base: at, .. } = *frame.get();
         // Turned, what is off the boundary of a page is larger than any page's number.
         let page = address.wrapping_sub(PAGE_SIZE).rotate_right(u32::from(abi::PAGE_LOG2));

@@ -22,7 +22,7 @@ pub mod tables;
 pub mod transfer;
 mod used;
 
-use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
+use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX, WhyNot};
 use kern_base::machine::{Access, Machine};
@@ -67,6 +67,9 @@ struct Page<'k> {
     address: u64,
 }
 
+/// Rights of a frame to map it writable.
+pub const TO_WRITE: Rights = Rights(Rights::MAP.0 | frame_rights::WRITE.0);
+
 /// The levels of tables whose entries map pages.
 const SMALL: u32 = 1;
 const LARGE: u32 = 2;
@@ -74,7 +77,7 @@ const LARGE: u32 = 2;
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Map`].
     pub fn map(self, me: Me<'k>) -> Result<()> {
-        let run = self.run_of(me)?;
+        let run = self.run_of(me, rights_for(me))?;
         let (access, pool) = kind_of(me, run.frame.get())?;
         let _guard = run.vspace.get().lock.lock();
         if run.vspace.get().dying.load(Relaxed) {
@@ -154,7 +157,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if me.hot.regs.rsi.get() == 0 {
             return self.drop_pages(me);
         }
-        let run = self.run_of(me)?;
+        let run = self.run_of(me, Rights::MAP)?;
         let mark = me.hot.regs.r8.get();
         if mark != 0 {
             return self.wait_forgotten(me, mark);
@@ -192,7 +195,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if me.hot.regs.rsi.get() == 0 {
             return self.protect_pages(me);
         }
-        let run = self.run_of(me)?;
+        let run = self.run_of(me, rights_for(me))?;
         let access = access_of(me, run.frame.get())?;
         let guard = run.vspace.get().lock.lock();
         let mut stale = false;
@@ -216,10 +219,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// What the arguments name: rdi = VSpace, rsi = frame, rdx = address, r9 = first page, r10 = how many.
-    fn run_of(self, me: Me<'k>) -> Result<Run<'k>> {
+    /// The frame's capability has the rights.
+    fn run_of(self, me: Me<'k>, of_frame: Rights) -> Result<Run<'k>> {
         let regs = &me.hot.regs;
         let vspace = self.find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
-        let frame = self.find::<Frame>(me, Target(regs.rsi.get()).cap(), Rights::MAP)?.object;
+        let frame = self.find::<Frame>(me, Target(regs.rsi.get()).cap(), of_frame)?.object;
         let (address, first, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
         let Frame { log2, pages, .. } = *frame.get();
         let rest =
@@ -521,6 +525,11 @@ fn go_on(me: Me<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
 #[cold]
 fn not_mapped(address: u64) -> Refusal {
     Refusal::new(Error::BadAddress, address)
+}
+
+/// What a frame's capability has to allow for what the fourth argument wants. From a pool, pages may come to be written.
+fn rights_for(me: Me<'_>) -> Rights {
+    if me.hot.regs.r8.get() & (1 | abi::MAP_POOL) == 0 { Rights::MAP } else { TO_WRITE }
 }
 
 /// What the fourth argument of `Map` says: access, and whether into the pool, where a device's memory does not go.

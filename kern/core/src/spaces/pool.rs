@@ -16,7 +16,7 @@ use kern_base::paging::Pte;
 use smp::door::Ref;
 
 use super::tables::Spot;
-use super::{LARGE, PAGES_BOUND, Page, SMALL, check_user_range};
+use super::{LARGE, PAGES_BOUND, Page, SMALL, TO_WRITE, check_user_range};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -204,7 +204,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::PageCopy`]. The fourth argument is the stamp of what it waits for when it starts again.
     pub fn page_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let vspace = self.find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
-        let frame = self.find::<Frame>(me, Target(args.a1).cap(), Rights::MAP)?.object;
+        let frame = self.find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
         let (address, number) = (args.a2, args.a4);
         let log2 = frame.get().log2;
         if number >= u64::from(frame.get().pages) {

@@ -4,6 +4,7 @@
 //! page looks unused for as long as that stays. So what is answered is a hint, good enough to choose which page to put
 //! away; nothing that has to be true hangs on it, and no CPU is stopped for it.
 
+use abi::Rights;
 use kern_base::machine::Machine;
 
 use super::{PAGES_BOUND, mapping};
@@ -13,7 +14,7 @@ use crate::{Cx, Me, Refusal, Result};
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Accessed`]. One entry does it all.
     pub fn accessed(self, me: Me<'k>) -> Result<Answer> {
-        let run = self.run_of(me)?;
+        let run = self.run_of(me, Rights::MAP)?;
         if run.count > PAGES_BOUND {
             return Err(Refusal::argument(5));
         }

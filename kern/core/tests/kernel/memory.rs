@@ -113,6 +113,28 @@ fn a_run_is_mapped_in_parts() {
 }
 
 #[test]
+fn who_may_read_a_frame_does_not_write_it() {
+    let mut s = Scene::new(1);
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    let weak = s.w.slot();
+    let write = abi::frame_rights::WRITE;
+    s.w.must(0, Op::CapCopy, &[frame.arg(), at(weak), u64::from(abi::Rights::ALL.minus(write).0), 0]);
+    let space = s.process.vspace;
+    let refused = Err((abi::Error::NoRight, u64::from(write.0)));
+    for how in [1, abi::MAP_POOL, abi::MAP_POOL | 1] {
+        assert_eq!(map(&mut s, space, weak, PAGE, how), refused, "mapping it with {how}");
+    }
+    assert_eq!(map(&mut s, space, weak, PAGE, 0), Ok(()));
+    let args = [space.arg(), weak.arg(), PAGE, 1];
+    assert_eq!(s.w.ask(0, Op::Protect, &args).map(|_| ()), refused, "and then letting it be written");
+    s.w.must(0, Op::Protect, &[space.arg(), weak.arg(), PAGE, 2]);
+    let args = [space.arg(), weak.arg(), PAGE, 0, 0];
+    assert_eq!(s.w.ask(0, Op::PageCopy, &args).map(|_| ()), refused, "as a copy");
+    s.w.must(0, Op::Unmap, &[space.arg(), weak.arg(), PAGE, 0]);
+    assert_eq!(map(&mut s, space, frame, PAGE, 1), Ok(()), "the other capability has all rights");
+}
+
+#[test]
 fn what_was_used_is_told_once() {
     let mut s = Scene::new(2);
     let (user, _) = s.running(1, 10);

@@ -100,6 +100,7 @@ const WANTS: &[Want] = &[
     want(Op::Accessed, 1, FRAME, Rights::MAP),
     want(Op::PageCopy, 0, VSPACE, Rights::MAP),
     want(Op::PageCopy, 1, FRAME, Rights::MAP),
+    want(Op::PageCopy, 1, FRAME, frame_rights::WRITE),
     want(Op::PageTransfer, 0, VSPACE, Rights::MAP),
     want(Op::PageTransfer, 1, VSPACE, Rights::MAP),
     want(Op::MachineLog, 0, MACHINE, machine_rights::LOG),
