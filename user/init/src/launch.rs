@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use abi::{Cap, Rights, cpu_features, machine_rights};
+use abi::{Cap, Rights, cpu_features};
 use user_rt::arch::memory;
 use user_rt::cap::{Group, Handle, Untyped};
 use user_rt::elf::{Image, ImageError};
@@ -12,9 +12,12 @@ use user_rt::spawn::{
     Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, TaskSpec, own, process, task,
 };
 use user_rt::supervisor::{Label, PARENT};
+use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
 use user_rt::{boot, report};
 
 use user_rt::archive::Program;
+
+use crate::programs;
 
 /// Exposures of the supervisor's group: where process 1 listens is [`PARENT`], and here is the
 /// program's first task.
@@ -79,13 +82,17 @@ fn share_memory() -> Result<(Nursery, Untyped, u8), LaunchError> {
     }
 }
 
-/// Programs that start other programs: they are given the boot archive in place of their own file.
-const STARTERS: [&str; 1] = ["paging"];
+/// A program that runs, and the views that are kept for it.
+pub struct Launched {
+    pub child: Child,
+    pub views: Views<Frames>,
+}
 
 /// Makes the program's process and starts its first task.
-pub fn launch(program: &Program<'_>) -> Result<(), LaunchError> {
+pub fn launch(program: &Program<'_>) -> Result<Launched, LaunchError> {
+    let description = programs::of(program.name());
     let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
-    if STARTERS.contains(&program.name()) {
+    if description.starts_others {
         image.file = memory::archive();
     }
     let (mut nursery, share, share_log2) = share_memory()?;
@@ -100,14 +107,11 @@ pub fn launch(program: &Program<'_>) -> Result<(), LaunchError> {
         untyped_log2: &[share_log2],
     };
     let child = process(&mut nursery, &spec).map_err(LaunchError::Spawn)?;
-    let rights = machine_rights::LOG
-        | machine_rights::INFO
-        | machine_rights::DUMP
-        | machine_rights::DEVICE
-        | machine_rights::DMA;
-    at("giving it the machine", child.give_machine(rights, program.channel))?;
+    at("giving it the machine", child.give_machine(description.machine, program.channel))?;
     at("giving it memory", transfer(share, child.cnode.slot(slot::UNTYPED)))?;
-    start(&mut nursery, &child, program)
+    let frames = at("memory for views", nursery.split(NURSERY_LOG2, NURSERY_SLOTS))?;
+    start(&mut nursery, &child, program)?;
+    Ok(Launched { child, views: Views::new(Frames::new(frames)) })
 }
 
 fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<(), LaunchError> {

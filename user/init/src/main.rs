@@ -2,6 +2,8 @@
 //! memory, and ends the machine with its verdict. Without a name it lists the programs of the boot
 //! archive and checks the few things that starting one takes.
 //!
+//! It keeps the views of sensitive memory, and lends them to programs whose description allows it ([`programs`]).
+//!
 //! A run passes only if the program says so. A program that dies without a word fails it: a second
 //! task of process 1 waits in a call to the program's first task, which only the death of that task
 //! ends.
@@ -10,6 +12,7 @@
 
 mod check;
 mod launch;
+mod programs;
 mod supervise;
 
 use user_rt::arch::memory;
@@ -46,7 +49,7 @@ fn run() -> bool {
         return complain(format_args!("run={wanted}: no program {name} in the boot archive"));
     };
     match launch::launch(&program) {
-        Ok(()) => supervise::until_the_end(&program),
+        Ok(mut launched) => supervise::until_the_end(&program, &mut launched),
         Err(error) => complain(format_args!("cannot start {name}: {error}")),
     }
 }

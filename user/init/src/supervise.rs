@@ -1,20 +1,45 @@
-//! Waiting for a program's end, and judging it.
+//! Serving a program until its end, and judging it.
 
 use core::fmt;
 
 use abi::{Error, TaskId};
 use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::report;
-use user_rt::supervisor::Label;
+use user_rt::supervisor::{Label, serve_views};
 
 use user_rt::archive::Program;
 
+use crate::launch::Launched;
+use crate::programs;
+
 /// Whether the program passed.
-pub fn until_the_end(program: &Program<'_>) -> bool {
+pub fn until_the_end(program: &Program<'_>, launched: &mut Launched) -> bool {
+    let pass = serve(program, launched);
+    // Nobody uses a device for it any more.
+    match launched.views.ended(program.channel.into(), true) {
+        Ok(0) => pass,
+        Ok(taken) => {
+            report!("note init: {} had {taken} views", program.name());
+            pass
+        }
+        Err(denial) => {
+            report!("error init: taking back the views of {}: {denial}", program.name());
+            false
+        }
+    }
+}
+
+fn serve(program: &Program<'_>, launched: &mut Launched) -> bool {
+    let granted = programs::of(program.name()).views;
+    let Launched { child, views } = launched;
     let mut event = recv();
     loop {
         match event {
             Ok(Event::Call(call)) => {
+                if let Some(answer) = serve_views(views, &call, granted, |slot| child.cnode.slot(slot)) {
+                    event = reply_recv(&answer);
+                    continue;
+                }
                 if let Some(pass) = judge(program.name(), &call, |text| report!("{text}")) {
                     return pass;
                 }
@@ -51,7 +76,7 @@ fn judge(name: &str, call: &Received, say: impl Fn(fmt::Arguments<'_>)) -> Optio
             say(format_args!("note init: {name} lost task {first:#x} (reason {second}, address {third:#x})"));
             None
         }
-        None => {
+        _ => {
             say(format_args!("note init: {name} said something unknown: label {}", call.message.label));
             None
         }

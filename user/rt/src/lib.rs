@@ -8,6 +8,7 @@
 //!   log      defmt frames, report lines                 slots     free places in a CSpace
 //!   paging   pagers, their stores and policies          archive   the boot archive
 //!   pages    messages with pages                       parcel    bytes, copied or with their pages
+//!   views    device memory that is lent                 boot      facts that it was started with
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
 //! ```
@@ -53,6 +54,7 @@ pub mod stack;
 pub mod supervisor;
 #[allow(unsafe_code)]
 pub mod utcb;
+pub mod views;
 
 pub use error::{Refusal, Result};
 

@@ -93,6 +93,18 @@ pub extern "C" fn keep_reading(number: u64) -> ! {
     }
 }
 
+/// The same with 32 bits, as devices want it.
+pub extern "C" fn keep_reading_register(number: u64) -> ! {
+    let block = Block::at(number as u32);
+    let address = block.note(0).load(Relaxed) as *const u32;
+    loop {
+        // SAFETY: as above.
+        unsafe { address.read_volatile() };
+        block.note(1).fetch_add(1, Relaxed);
+        arch::pause();
+    }
+}
+
 /// Writes at an address for ever, and counts.
 pub extern "C" fn keep_writing(number: u64) -> ! {
     let block = Block::at(number as u32);

@@ -40,6 +40,7 @@ mod trace;
 mod turns;
 mod untyped;
 mod values;
+mod views;
 
 use user_rt::elf::Image;
 use user_rt::{arch, boot, report, supervisor};

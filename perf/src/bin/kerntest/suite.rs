@@ -102,6 +102,7 @@ pub const ALL: &[Module] = &[
     ("pages", crate::pages::TESTS),
     ("protection", crate::protection::TESTS),
     ("devices", crate::devices::TESTS),
+    ("views", crate::views::TESTS),
     ("hostile", crate::hostile::TESTS),
     ("faults", crate::faults::TESTS),
     ("stacks", crate::stacks::TESTS),

@@ -1,8 +1,11 @@
 //! What happens to workers, and what must come of it.
 
-use abi::{PAGE_SIZE, TaskId};
+use abi::{Error, PAGE_SIZE, TaskId};
+use user_rt::cap::Access;
+use user_rt::layout::SHARED_VA;
 use user_rt::paging::{Denial, Faulty, Limits};
-use user_rt::spawn::end;
+use user_rt::spawn::{end, own};
+use user_rt::views::{Allows, Range, ViewDenial, Wanted};
 use user_rt::{boot, report, supervisor};
 
 use crate::block::{Block, Word};
@@ -26,6 +29,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("a_hostile_client", a_hostile_client),
     ("memory_runs_out", memory_runs_out),
     ("a_second_pager", a_second_pager),
+    ("a_view_from_process_1", a_view_from_process_1),
 ];
 
 const FRAMES: u32 = 24;
@@ -376,4 +380,41 @@ fn a_second_pager(stage: &mut Stage<'_>) -> Result {
     let ended = system.end(2);
     expect!(ended == End::Dead, "the client of a killed pager is {ended:?}");
     expect_right(&system, 3, Some(random_of(3, PAGES)))
+}
+
+/// The timer that every PC has, which process 1's description of this program lets it read; the first interrupt
+/// controller, which it does not; and where nothing is of this program.
+const HPET: Range = Range::at(0xfed0_0000, 1);
+const IOAPIC: Range = Range::at(0xfec0_0000, 1);
+const HOLE: u64 = SHARED_VA + 0x1000_0000;
+
+/// Sensitive memory comes from process 1, as far as its description of this program goes, and goes back to it.
+fn a_view_from_process_1(stage: &mut Stage<'_>) -> Result {
+    let slot = stage.nursery.take_slot()?;
+    let may = Wanted::new(HPET, Allows::READ);
+    for refused in [Wanted::new(IOAPIC, Allows::READ), Wanted::new(HPET, Allows::WRITE)] {
+        let why = supervisor::view(refused, slot).err();
+        expect!(why == Some(ViewDenial::NotAllowed), "process 1 about {refused:x?}: {why:?}");
+    }
+    let why = supervisor::view(may, user_rt::layout::slot::CNODE).err();
+    expect!(why == Some(ViewDenial::BadSlot), "into a slot that has something: {why:?}");
+    let made =
+        own::machine().device_frame(stage.nursery.untyped(), HPET.address(), 12, own::cnode().slot(slot));
+    expect!(made.is_err_and(|refusal| refusal.error == Error::NoRight), "this program makes frames itself");
+    for _ in 0..3 {
+        let frame = supervisor::view(may, slot)?;
+        let why = supervisor::view(may, stage.nursery.take_slot()?).err();
+        expect!(why == Some(ViewDenial::InUse), "once more: {why:?}");
+        let written = own::vspace().map(&frame, HOLE, Access::Write);
+        expect!(written.is_err_and(|refusal| refusal.error == Error::NoRight), "it can be written");
+        own::vspace().map(&frame, HOLE, Access::Read)?;
+        // SAFETY: a page of registers was just mapped there; nobody else maps anything there. What it says depends on the
+        // machine.
+        let period = unsafe { ((HOLE + 4) as *const u32).read_volatile() };
+        supervisor::give_back(HPET)?;
+        expect!(period != 0, "the timer's period");
+        expect!(own::cnode().inspect(slot)?.is_none(), "the frame is here still");
+        expect!(supervisor::give_back(HPET) == Err(ViewDenial::NotHeld), "given back twice");
+    }
+    Ok(())
 }

@@ -19,6 +19,7 @@ use user_rt::paging::{
 use user_rt::spawn::{
     Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, process, task, task_on, unloaded,
 };
+use user_rt::views::ViewDenial;
 use user_rt::{Refusal, boot};
 
 use crate::block::{BLOCKS, Block, Word};
@@ -67,7 +68,7 @@ macro_rules! failure_from {
         }
     )*};
 }
-failure_from!(Refusal: "the kernel", Denial: "the pager", StoreError: "the store");
+failure_from!(Refusal: "the kernel", Denial: "the pager", StoreError: "the store", ViewDenial: "process 1");
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -100,6 +100,11 @@ impl Nursery {
         self.slots.take(1)
     }
 
+    /// The same, several that stand in a row; the first.
+    pub fn take_slots(&mut self, count: u32) -> Result<Cap> {
+        self.slots.take(count)
+    }
+
     /// A nursery of its own, of `1 << log2` bytes and `slots` slots.
     pub fn split(&mut self, log2: u8, slots: u32) -> Result<Nursery> {
         let untyped = self.make::<Untyped>(u64::from(log2))?;

@@ -1,0 +1,62 @@
+//! What each program is given of the machine: a table, until a system's description says it.
+
+use abi::{Rights, machine_rights};
+use user_rt::views::{Allows, Grant, Range};
+
+/// What a program may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    pub name: &'static str,
+    /// With the machine.
+    pub machine: Rights,
+    /// Views of sensitive memory that it may ask for.
+    pub views: &'static [Grant],
+    /// It starts other programs: it is given the boot archive in place of its own file.
+    pub starts_others: bool,
+}
+
+/// Log and read counters.
+const COUNTS: Rights = machine_rights::LOG.union(machine_rights::INFO);
+/// And export the kernel's state.
+const DUMPS: Rights = COUNTS.union(machine_rights::DUMP);
+
+/// A program that is not in the table.
+const OTHERS: Description = Description { name: "", machine: COUNTS, views: &[], starts_others: false };
+
+/// Where a PC has its timer, of which a scenario reads a register.
+const HPET: Range = Range::at(0xfed0_0000, 1);
+
+const TABLE: [Description; 4] = [
+    // Its tests make frames of device memory, and pin frames.
+    Description {
+        name: "kerntest",
+        machine: DUMPS.union(machine_rights::DEVICE).union(machine_rights::DMA),
+        ..OTHERS
+    },
+    Description { name: "stress", machine: DUMPS, ..OTHERS },
+    Description { name: "torture", machine: DUMPS, ..OTHERS },
+    Description {
+        name: "paging",
+        views: &[Grant { range: HPET, allows: Allows::READ }],
+        starts_others: true,
+        ..OTHERS
+    },
+];
+
+pub fn of(name: &str) -> &'static Description {
+    TABLE.iter().find(|description| description.name == name).unwrap_or(&OTHERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_kernels_tests_have_all_devices() {
+        let devices = machine_rights::DEVICE.union(machine_rights::DMA).union(machine_rights::EXIT);
+        for name in ["bench", "scale", "stress", "torture", "paging", "pager", "anything"] {
+            assert_eq!(of(name).machine.minus(devices), of(name).machine, "{name}");
+        }
+        assert!(of("bench").views.is_empty());
+    }
+}

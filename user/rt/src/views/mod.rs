@@ -1,0 +1,340 @@
+//! Views of sensitive memory: the registers and memory of devices, which one process keeps and lends to others.
+//!
+//! The *keeper* of views is whoever may make frames of device memory: process 1, or a parent that it trusts with that. It
+//! never lets go of such a frame: a *holder* gets a copy with the rights that it asked for and may have. What a
+//! holder may have is a list of [`Grant`]s, which comes from its description and not from itself.
+//!
+//! # What holds
+//! - No two views have a page in common.
+//! - A view has one holder at a time, or several that only read and all said that they would share it.
+//! - When the last holder gives a view back, or is no more, the frame is made anew: every copy that came of the
+//!   holder's is gone, wherever it went, and so is every mapping, on every CPU. Then the keeper has the view again.
+//! - A view with a page that is pinned stays its holder's until the keeper says that the device is still.
+//!
+//! Of several that share a view, one that leaves loses its capability and all that came of it at once. Where it had mapped
+//! the view into an address space other than its own, that can be read until the last one has left.
+//!
+//! [`Views`] is the table, for any [`Keeper`]; [`Frames`] is the one that asks the kernel.
+
+mod frames;
+#[cfg(test)]
+mod tests;
+
+pub use frames::{Frames, NURSERY_LOG2, NURSERY_SLOTS};
+
+use crate::paging::numbered;
+
+/// Views that are kept at a time, and holders of one.
+pub const VIEWS_MAX: usize = 16;
+pub const HOLDERS_MAX: usize = 8;
+/// Pages of a view.
+pub const PAGES_MAX: u32 = 512;
+/// Physical pages that a number may name: more than any CPU can address.
+const FRAMES_END: u64 = 1 << 40;
+
+numbered! {
+    /// Why there is no view: the label of the answer.
+    ViewDenial {
+        /// No pages, too many, or none that there could be; or to be shared and written.
+        BadRequest = 1;
+        /// The program's description does not have it.
+        NotAllowed = 2;
+        /// Somebody has a page of it.
+        InUse = 3;
+        /// It is memory, or the CPUs' interrupt controllers.
+        NoDevice = 4;
+        /// There are as many views as there can be, or as many holders of this one.
+        Full = 5;
+        /// The slot is not empty, or there is no such slot.
+        BadSlot = 6;
+        /// A page is pinned for a device.
+        Pinned = 7;
+        /// It is not the caller's.
+        NotHeld = 8;
+        /// The parent keeps no views, or could not be reached.
+        NoKeeper = 9;
+        /// The kernel refused for another reason.
+        Refused = 10;
+    }
+}
+
+impl core::fmt::Display for ViewDenial {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl core::error::Error for ViewDenial {}
+
+/// Physical pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Range {
+    /// Number of the first.
+    pub first: u64,
+    pub pages: u32,
+}
+
+impl Range {
+    /// Pages from a physical address on.
+    pub const fn at(address: u64, pages: u32) -> Range {
+        Range { first: address / abi::PAGE_SIZE, pages }
+    }
+
+    pub const fn address(self) -> u64 {
+        self.first * abi::PAGE_SIZE
+    }
+
+    /// The first page behind it, of a range that may be one.
+    const fn end(self) -> u64 {
+        self.first + self.pages as u64
+    }
+
+    const fn is_sound(self) -> bool {
+        let fits = self.first < FRAMES_END && self.first + self.pages as u64 <= FRAMES_END;
+        fits && self.pages > 0 && self.pages <= PAGES_MAX
+    }
+
+    const fn overlaps(self, other: Range) -> bool {
+        self.first < other.end() && other.first < self.end()
+    }
+
+    const fn covers(self, other: Range) -> bool {
+        self.first <= other.first && other.end() <= self.end()
+    }
+}
+
+/// What a view allows, besides reading.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Allows {
+    pub write: bool,
+    /// Pinning for another device.
+    pub dma: bool,
+}
+
+impl Allows {
+    pub const READ: Allows = Allows { write: false, dma: false };
+    pub const WRITE: Allows = Allows { write: true, dma: false };
+
+    const fn covers(self, other: Allows) -> bool {
+        (self.write || !other.write) && (self.dma || !other.dma)
+    }
+}
+
+/// What somebody may ask for: any part of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grant {
+    pub range: Range,
+    pub allows: Allows,
+}
+
+/// What somebody asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    pub range: Range,
+    pub allows: Allows,
+    /// Others who only read it may have it, too.
+    pub shared: bool,
+}
+
+impl Wanted {
+    pub const fn new(range: Range, allows: Allows) -> Wanted {
+        Wanted { range, allows, shared: false }
+    }
+
+    /// To be read, also by others.
+    pub const fn shared(range: Range) -> Wanted {
+        Wanted { range, allows: Allows::READ, shared: true }
+    }
+
+    /// As registers of a message: first page, how many, what it allows.
+    pub const fn regs(self) -> [u64; 3] {
+        let Allows { write, dma } = self.allows;
+        [
+            self.range.first,
+            self.range.pages as u64,
+            write as u64 | (dma as u64) << 1 | (self.shared as u64) << 2,
+        ]
+    }
+
+    /// What registers of a message say.
+    pub fn of_regs([first, pages, how]: [u64; 3]) -> Result<Wanted, ViewDenial> {
+        let range = Range { first, pages: u32::try_from(pages).map_err(|_| ViewDenial::BadRequest)? };
+        let allows = Allows { write: how & 1 != 0, dma: how & 2 != 0 };
+        let wanted = Wanted { range, allows, shared: how & 4 != 0 };
+        if how < 8 && wanted.is_sound() { Ok(wanted) } else { Err(ViewDenial::BadRequest) }
+    }
+
+    fn is_sound(self) -> bool {
+        self.range.is_sound() && !(self.shared && self.allows != Allows::READ)
+    }
+}
+
+/// Who makes frames and copies of them. Views and leases are numbered as in the table.
+pub trait Keeper {
+    /// Where a holder wants its capability.
+    type Place: Copy;
+
+    /// Makes a view's frame.
+    fn make(&mut self, view: usize, range: Range) -> Result<(), ViewDenial>;
+    /// Ends it: no copy and no mapping of it is left. Pins stop that, unless all devices are still.
+    fn unmake(&mut self, view: usize, devices_are_still: bool) -> Result<(), ViewDenial>;
+    /// Gives a copy to a holder; on an error nothing is left of it.
+    fn lend(&mut self, view: usize, lease: usize, allows: Allows, to: Self::Place) -> Result<(), ViewDenial>;
+    /// Takes that copy, and all that came of it.
+    fn recall(&mut self, view: usize, lease: usize) -> Result<(), ViewDenial>;
+}
+
+/// A view that there is.
+#[derive(Clone, Copy)]
+struct View {
+    range: Range,
+    shared: bool,
+    holders: [Option<u16>; HOLDERS_MAX],
+}
+
+impl View {
+    fn is_held(&self) -> bool {
+        self.holders.iter().any(Option::is_some)
+    }
+
+    fn lease_of(&self, holder: u16) -> Option<usize> {
+        self.holders.iter().position(|one| *one == Some(holder))
+    }
+}
+
+/// The views that a process keeps, and who has them.
+pub struct Views<K> {
+    keeper: K,
+    table: [Option<View>; VIEWS_MAX],
+}
+
+impl<K: Keeper> Views<K> {
+    pub const fn new(keeper: K) -> Views<K> {
+        Views { keeper, table: [None; VIEWS_MAX] }
+    }
+
+    /// Lends a view to a holder that may have what it was granted.
+    pub fn lend(
+        &mut self,
+        holder: u16,
+        wanted: &Wanted,
+        granted: &[Grant],
+        to: K::Place,
+    ) -> Result<(), ViewDenial> {
+        if !wanted.is_sound() {
+            return Err(ViewDenial::BadRequest);
+        }
+        let fits = |grant: &Grant| grant.range.covers(wanted.range) && grant.allows.covers(wanted.allows);
+        if !granted.iter().any(fits) {
+            return Err(ViewDenial::NotAllowed);
+        }
+        let (view, lease) = self.room_for(holder, wanted)?;
+        self.keeper.lend(view, lease, wanted.allows, to)?;
+        if let Some(it) = &mut self.table[view] {
+            it.shared = wanted.shared;
+            it.holders[lease] = Some(holder);
+        }
+        Ok(())
+    }
+
+    /// Takes a view back that its holder does not want any more.
+    pub fn give_back(&mut self, holder: u16, range: Range) -> Result<(), ViewDenial> {
+        let held = |view: &View| view.range == range && view.lease_of(holder).is_some();
+        let view = self.position(held).ok_or(ViewDenial::NotHeld)?;
+        self.take_back(view, holder, false)
+    }
+
+    /// A holder is no more: takes back all that it had, and answers how many views that were. What cannot be taken back
+    /// stays its; the first reason is told.
+    pub fn ended(&mut self, holder: u16, devices_are_still: bool) -> Result<usize, ViewDenial> {
+        let (mut taken, mut failed) = (0, None);
+        for view in 0..VIEWS_MAX {
+            if self.table[view].is_none_or(|it| it.lease_of(holder).is_none()) {
+                continue;
+            }
+            match self.take_back(view, holder, devices_are_still) {
+                Ok(()) => taken += 1,
+                Err(denial) => failed = failed.or(Some(denial)),
+            }
+        }
+        failed.map_or(Ok(taken), Err)
+    }
+
+    /// Gives up the frames that nobody has, so that others who may can make theirs.
+    pub fn drop_idle(&mut self) -> Result<(), ViewDenial> {
+        for view in 0..VIEWS_MAX {
+            self.drop_if_idle(view)?;
+        }
+        Ok(())
+    }
+
+    /// Who has a view of just these pages.
+    pub fn holders(&self, range: Range) -> impl Iterator<Item = u16> {
+        let views = self.table.iter().flatten().filter(move |view| view.range == range);
+        views.flat_map(|view| view.holders.iter().flatten().copied())
+    }
+
+    /// Whether the keeper has the frame of a view that nobody else has.
+    pub fn is_idle(&self, range: Range) -> bool {
+        self.table.iter().flatten().any(|view| view.range == range && !view.is_held())
+    }
+
+    // --- the parts ---------------------------------------------------------------------------------
+
+    fn position(&self, so: impl Fn(&View) -> bool) -> Option<usize> {
+        self.table.iter().position(|view| view.as_ref().is_some_and(&so))
+    }
+
+    /// The view that is wanted, made if need be, and a free lease of it.
+    fn room_for(&mut self, holder: u16, wanted: &Wanted) -> Result<(usize, usize), ViewDenial> {
+        for view in self.table.iter().flatten().filter(|view| view.is_held()) {
+            let together = view.range == wanted.range && view.shared && wanted.shared;
+            let twice = view.lease_of(holder).is_some();
+            if view.range.overlaps(wanted.range) && (!together || twice) {
+                return Err(ViewDenial::InUse);
+            }
+        }
+        if let Some(view) = self.position(|view| view.range == wanted.range) {
+            let lease = self.table[view].and_then(|it| it.holders.iter().position(Option::is_none));
+            return Ok((view, lease.ok_or(ViewDenial::Full)?));
+        }
+        // Those that nobody has make way.
+        while let Some(view) = self.position(|view| view.range.overlaps(wanted.range)) {
+            self.drop_if_idle(view)?;
+        }
+        let view = match self.table.iter().position(Option::is_none) {
+            Some(view) => view,
+            None => {
+                let idle = self.position(|view| !view.is_held()).ok_or(ViewDenial::Full)?;
+                self.drop_if_idle(idle)?;
+                idle
+            }
+        };
+        self.keeper.make(view, wanted.range)?;
+        self.table[view] = Some(View { range: wanted.range, shared: false, holders: [None; HOLDERS_MAX] });
+        Ok((view, 0))
+    }
+
+    fn drop_if_idle(&mut self, view: usize) -> Result<(), ViewDenial> {
+        if self.table[view].is_some_and(|it| !it.is_held()) {
+            self.keeper.unmake(view, false)?;
+            self.table[view] = None;
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, view: usize, holder: u16, devices_are_still: bool) -> Result<(), ViewDenial> {
+        let Some(mut it) = self.table[view] else { return Err(ViewDenial::NotHeld) };
+        let lease = it.lease_of(holder).ok_or(ViewDenial::NotHeld)?;
+        it.holders[lease] = None;
+        if it.is_held() {
+            self.keeper.recall(view, lease)?;
+            self.table[view] = Some(it);
+            return Ok(());
+        }
+        self.keeper.unmake(view, devices_are_still)?;
+        // Should somebody else have been faster, it is his.
+        self.table[view] = self.keeper.make(view, it.range).is_ok().then_some(it);
+        Ok(())
+    }
+}
