@@ -4,10 +4,13 @@ use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 
 use user_rt::cap::Access;
+use user_rt::paging::Limits;
 
 use crate::machine::Machine;
 use crate::slab::Id;
-use crate::state::{Page, PageId, Pager};
+use crate::state::{Account, Page, PageId, Pager, Usage};
+use crate::tree::DEPTH_MAX;
+use crate::{Client, FRAMES_MIN};
 
 macro_rules! hold {
     ($so:expr, $what:literal) => {
@@ -76,24 +79,51 @@ impl<M: Machine> Pager<M> {
     fn audit_accounts(&self) -> Result<(), &'static str> {
         for (client, account) in &self.clients {
             let held = self.pages.iter().filter(|(_, page)| page.charged == Some(*client)).count();
-            hold!(held == account.held as usize, "an account's frames are miscounted");
-            hold!(account.held <= account.limits.frames, "an account is over its limit");
             let entries = self.objects.iter().flat_map(|(_, object)| &object.entries);
             let pinned = entries.filter(|entry| entry.pinned == Some(*client)).count();
-            hold!(pinned == account.pinned as usize, "an account's pins are miscounted");
-            hold!(account.pinned <= account.limits.pinned, "an account has pinned too much");
             let pages: u32 = account.regions.values().map(|region| region.pages).sum();
-            hold!(
-                pages == account.pages && pages <= account.limits.pages,
-                "an account's pages are miscounted"
-            );
             let shares = self.objects.iter().flat_map(|(_, object)| object.shared.values());
             let shares = shares.filter(|(_, by)| by == client).count();
-            hold!(shares == account.shares as usize, "an account's shares are miscounted");
-            hold!(account.shares <= account.limits.pages, "an account shares too much");
+            let [frames, pinned, shares] = [held, pinned, shares].map(|count| count as u32);
+            hold!(
+                account.own == Usage { frames, pinned, pages, shares },
+                "what an account has is miscounted"
+            );
             let known = |id: Id<_>| self.objects.get(id).is_some();
             hold!(account.regions.values().all(|region| known(region.object)), "a region's object is gone");
+            self.audit_tree(*client, account)?;
         }
+        Ok(())
+    }
+
+    fn audit_tree(&self, client: Client, account: &Account) -> Result<(), &'static str> {
+        let tree = self.tree_of(client);
+        let mut all = Usage::default();
+        for part in tree.iter().filter_map(|part| self.clients.get(part)) {
+            all.frames += part.own.frames;
+            all.pinned += part.own.pinned;
+            all.pages += part.own.pages;
+            all.shares += part.own.shares;
+        }
+        hold!(account.all == all, "what an account and its parts have is miscounted");
+        hold!(account.accounts as usize == tree.len(), "an account's parts are miscounted");
+        let Limits { frames, pinned, pages } = account.limits;
+        hold!(all.frames <= frames, "an account is over its limit");
+        hold!(all.pinned <= pinned, "an account has pinned too much");
+        hold!(all.pages <= pages, "an account has too many pages");
+        hold!(all.shares <= pages, "an account shares too much");
+        let left = all.pinned + FRAMES_MIN * account.accounts <= frames;
+        hold!(left || account.fate.is_some(), "pins leave too little to go on with");
+        hold!(self.line(client).count() <= DEPTH_MAX, "parts of parts of parts");
+        let Some(whole) = account.parent else { return Ok(()) };
+        hold!(account.promised == 0, "a part was promised memory");
+        let whole = self.clients.get(&whole).ok_or("a part of nothing")?;
+        hold!(whole.admitted, "a part of what nobody uses");
+        hold!(whole.fate.is_none() || account.fate.is_some(), "a part has outlived the whole");
+        hold!(
+            frames <= whole.limits.frames && pages <= whole.limits.pages,
+            "a part is larger than the whole"
+        );
         Ok(())
     }
 }

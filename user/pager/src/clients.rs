@@ -1,13 +1,12 @@
 //! Clients: admitted with limits, ended, forgotten.
 
-use alloc::collections::BTreeMap;
-
 use user_rt::paging::{Account as Figures, Fate};
 use user_rt::paging::{CLIENTS_MAX, Denial, Limits, MANAGER};
 
+use crate::Client;
 use crate::machine::Machine;
-use crate::state::{Account, Pager, Ring};
-use crate::{Client, FRAMES_MIN};
+use crate::state::{Account, Pager, Usage};
+use crate::tree::are_sound;
 
 impl<M: Machine> Pager<M> {
     /// Admits a client.
@@ -15,60 +14,53 @@ impl<M: Machine> Pager<M> {
         if client == MANAGER || client > CLIENTS_MAX {
             return Err(Denial::BadRequest);
         }
-        let most = limits.frames.checked_sub(FRAMES_MIN).ok_or(Denial::BadRequest)?;
-        if limits.pinned > most {
+        if !are_sound(limits) {
             return Err(Denial::BadRequest);
         }
         if self.clients.contains_key(&client) {
             return Err(Denial::Full);
         }
         self.capacity = self.capacity.checked_sub(limits.pages).ok_or(Denial::Full)?;
-        let account = Account {
-            limits,
-            regions: BTreeMap::new(),
-            held: 0,
-            pinned: 0,
-            pages: 0,
-            shares: 0,
-            ring: Ring::new(),
-            on_error: None,
-            fate: None,
-            faults: 0,
-        };
-        self.clients.insert(client, account);
+        self.clients.insert(client, Account::new(limits, None));
         Ok(())
     }
 
-    /// Takes a client's memory back. It stays known, and gets nothing any more. Whether there was something to take.
+    /// Takes a client's memory back, and that of all its parts. They stay known, and get nothing any more. Whether there
+    /// was something to take.
     pub fn end(&mut self, client: Client, why: Denial) -> bool {
-        let Some(account) = self.clients.get_mut(&client).filter(|account| account.fate.is_none()) else {
-            return false;
-        };
-        account.fate = Some((why, 0));
-        self.counts.ended += 1;
-        self.take_regions(client);
-        true
+        let mut something = false;
+        for part in self.tree_of(client) {
+            let Some(account) = self.clients.get_mut(&part) else { continue };
+            something |= account.fate.is_none() || account.own != Usage::default();
+            account.fate = account.fate.or(Some((why, 0)));
+            self.let_all_go(part);
+        }
+        something
     }
 
-    /// A client is no more: its address space has been destroyed, or no task runs in it any more.
+    /// A client is no more: its address space has been destroyed, or no task runs in it any more. Its parts end with it.
     pub fn forget(&mut self, client: Client) -> Result<(), Denial> {
-        if !self.clients.contains_key(&client) {
+        if self.clients.get(&client).is_none_or(|account| !account.admitted) {
             return Err(Denial::NotYou);
         }
         self.machine.gone(client);
+        self.end(client, Denial::Closed);
+        self.cut_off(client);
+        self.remove(client);
+        Ok(())
+    }
+
+    /// Regions, what was shared, and what others still use of its pages: that is paid by nobody.
+    fn let_all_go(&mut self, client: Client) {
         self.take_regions(client);
         self.forget_shares(client);
-        // What others still use of its pages is paid by nobody.
         while let Some(page) = self.ring(Some(client)).pop_front() {
             if self.in_ring(page, Some(client)) {
                 self.pages[page].charged = None;
+                self.count(client, |usage| usage.frames -= 1);
                 self.common.push_back(page);
             }
         }
-        if let Some(account) = self.clients.remove(&client) {
-            self.capacity += account.limits.pages;
-        }
-        Ok(())
     }
 
     /// What was shared with a client, or by it, is not any more. Views that others have stay.
@@ -121,9 +113,9 @@ impl<M: Machine> Pager<M> {
     pub fn account(&self, client: Client) -> Result<Figures, Denial> {
         let account = self.clients.get(&client).ok_or(Denial::NotYou)?;
         Ok(Figures {
-            frames: account.held.into(),
+            frames: account.all.frames.into(),
             limit: account.limits.frames.into(),
-            pages: account.pages.into(),
+            pages: account.all.pages.into(),
             faults: account.faults,
         })
     }

@@ -24,9 +24,9 @@ impl<M: Machine> Pager<M> {
     pub(crate) fn take_frame(&mut self, client: Client, keep: Option<PageId>) -> Result<FrameId, Denial> {
         let mut asked = 0;
         loop {
-            let account = self.living(client)?;
-            let shortage = if account.held >= account.limits.frames {
-                if self.evict(Some(client), keep) {
+            self.living(client)?;
+            let shortage = if let Some(full) = self.full(client, None) {
+                if self.evict_within(full, keep) {
                     continue;
                 }
                 Shortage::Limit
@@ -53,6 +53,20 @@ impl<M: Machine> Pager<M> {
         }
         let largest: Vec<Client> = self.holders().iter().map(|holder| holder.client).collect();
         largest.into_iter().any(|client| self.evict(Some(client), keep))
+    }
+
+    /// The same among an account and its parts.
+    pub(crate) fn evict_within(&mut self, whole: Client, keep: Option<PageId>) -> bool {
+        if self.clients.get(&whole).is_some_and(|account| account.accounts == 1) {
+            return self.evict(Some(whole), keep);
+        }
+        let unpinned = |client: &Client| {
+            let own = self.clients.get(client).map(|account| account.own).unwrap_or_default();
+            core::cmp::Reverse(own.frames - own.pinned)
+        };
+        let mut tree = self.tree_of(whole);
+        tree.sort_by_key(unpinned);
+        tree.into_iter().any(|client| self.evict(Some(client), keep))
     }
 
     /// Puts a page away that is charged to `of`; whether there was one that could be.
@@ -121,11 +135,11 @@ impl<M: Machine> Pager<M> {
         let mut holders: Vec<Holder> = self
             .clients
             .iter()
-            .filter(|(_, account)| account.held > 0)
+            .filter(|(_, account)| account.own.frames > 0)
             .map(|(&client, account)| Holder {
                 client,
-                frames: account.held,
-                pinned: account.pinned,
+                frames: account.own.frames,
+                pinned: account.own.pinned,
                 limit: account.limits.frames,
             })
             .collect();
@@ -143,7 +157,11 @@ impl<M: Machine> Pager<M> {
         let _useful = match self.machine.advise(&question) {
             Advice::Refuse => return false,
             Advice::Evict(client) => self.evict(Some(client), keep),
-            Advice::Kill(client) => self.end(client, Denial::Ended),
+            Advice::Kill(client) => {
+                let ended = self.end(client, Denial::Ended);
+                self.counts.ended += u64::from(ended);
+                ended
+            }
         };
         true
     }

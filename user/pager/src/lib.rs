@@ -15,7 +15,8 @@
 //!   who writes, writes for himself and his views.
 //! - Every mapping is known by its page, as a *place*. A frame is used for something else only after the machine has
 //!   said of each of its places that nobody sees it there any more.
-//! - A frame in use is *charged* to the client that brought it in, and nobody is charged more than its limit. Frames of
+//! - A frame in use is *charged* to the client that brought it in and to all accounts that its own is a part of
+//!   ([`tree`]), and nobody is charged more than its limit. Frames of
 //!   clients that have gone, and that others still use, are charged to nobody and are the first to go.
 //! - A pinned page has a frame.
 //!
@@ -37,6 +38,7 @@ mod slab;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 pub use machine::{At, Bytes, FrameId, Machine, Stored};
 pub use state::Pager;

@@ -116,11 +116,10 @@ impl<M: Machine> Pager<M> {
             return Err(Denial::Access);
         }
         self.clients.get(&with).ok_or(Denial::NotShared)?;
-        let account = self.living(client)?;
-        if account.shares >= account.limits.pages {
+        if !self.may_share(client) {
             return Err(Denial::Limit);
         }
-        account.shares += 1;
+        self.count(client, |usage| usage.shares += 1);
         if let Some((_, by)) = self.objects[region.object].shared.insert(with, (access, client)) {
             self.unshare(by);
         }
@@ -139,9 +138,7 @@ impl<M: Machine> Pager<M> {
 
     /// A client lets one fewer attach something.
     pub(crate) fn unshare(&mut self, client: Client) {
-        if let Some(account) = self.clients.get_mut(&client) {
-            account.shares -= 1;
-        }
+        self.count(client, |usage| usage.shares -= 1);
     }
 
     /// Gives a region back.
@@ -179,16 +176,15 @@ impl<M: Machine> Pager<M> {
             Some(_) => return Err(Denial::Occupied),
             None => {}
         }
-        let account = self.living(client)?;
-        if account.pinned >= account.limits.pinned {
+        if !self.may_pin(client) {
             return Err(Denial::Limit);
         }
         self.provide(client, address, spot.access)?;
         let Some(page) = self.objects[spot.object].entries[spot.index].page else { return Err(Denial::Lost) };
         if self.pages[page].charged != Some(client) {
             // Who pins, pays.
-            while self.living(client)?.held >= self.living(client)?.limits.frames {
-                if !self.evict(Some(client), Some(page)) {
+            while let Some(full) = self.full(client, self.pages[page].charged) {
+                if !self.evict_within(full, Some(page)) {
                     return Err(Denial::Limit);
                 }
             }
@@ -198,7 +194,7 @@ impl<M: Machine> Pager<M> {
         }
         self.objects[spot.object].entries[spot.index].pinned = Some(client);
         self.pages[page].pins += 1;
-        self.living(client)?.pinned += 1;
+        self.count(client, |usage| usage.pinned += 1);
         Ok(true)
     }
 
@@ -221,9 +217,7 @@ impl<M: Machine> Pager<M> {
         if let Some(page) = entry.page {
             self.pages[page].pins -= 1;
         }
-        if let Some(account) = self.clients.get_mut(&client) {
-            account.pinned -= 1;
-        }
+        self.count(client, |usage| usage.pinned -= 1);
     }
 
     // --- the parts ---------------------------------------------------------------------------------
@@ -234,13 +228,14 @@ impl<M: Machine> Pager<M> {
 
     /// Where a region of so many pages may be. Nothing is changed.
     fn room(&mut self, client: Client, pages: u32, at: Option<u64>) -> Result<u64, Denial> {
-        let account = self.living(client)?;
+        self.living(client)?;
         if pages == 0 {
             return Err(Denial::BadRequest);
         }
-        if account.pages.checked_add(pages).is_none_or(|all| all > account.limits.pages) {
+        if !self.may_have(client, pages) {
             return Err(Denial::Limit);
         }
+        let account = self.living(client)?;
         let bytes = u64::from(pages) * PAGE_SIZE;
         let start = match at {
             Some(start) => start,
@@ -273,7 +268,7 @@ impl<M: Machine> Pager<M> {
         self.objects[object].users += 1;
         let account = self.living(client)?;
         account.regions.insert(start, Region { object, pages, access });
-        account.pages += pages;
+        self.count(client, |usage| usage.pages += pages);
         Ok(start)
     }
 
@@ -281,7 +276,7 @@ impl<M: Machine> Pager<M> {
     pub(crate) fn remove_region(&mut self, client: Client, start: u64) {
         let Some(account) = self.clients.get_mut(&client) else { return };
         let Some(Region { object, pages, .. }) = account.regions.remove(&start) else { return };
-        account.pages -= pages;
+        self.count(client, |usage| usage.pages -= pages);
         let range = start..start + u64::from(pages) * PAGE_SIZE;
         for index in 0..pages as usize {
             self.unpin_entry(client, object, index);

@@ -110,6 +110,14 @@ impl Server {
             Request::Pin => core.pin(client, first, pages(second)?).and_then(|()| regs(0, 0)),
             Request::Unpin => core.unpin(client, first, pages(second)?).and_then(|()| regs(0, 0)),
             Request::OnError => core.on_error(client, first).and_then(|()| regs(0, 0)),
+            Request::Split => {
+                let limits = Limits::of_words([first, second]).ok_or(Denial::Limit)?;
+                regs(core.split(client, limits)?.into(), 0)
+            }
+            Request::Close => {
+                let part = Client::try_from(first).map_err(|_| Denial::NotYou)?;
+                core.close(client, part).and_then(|()| regs(0, 0))
+            }
             Request::Account => {
                 let account = core.account(client)?;
                 Ok(([account.frames, account.limit, account.pages, account.faults], 0))
@@ -123,12 +131,13 @@ impl Server {
         let client = |raw: u64| Client::try_from(raw).map_err(|_| Denial::BadRequest);
         match request {
             Request::Register => {
-                let limits = Limits {
-                    frames: second as u32,
-                    pinned: (second >> 32) as u32,
-                    pages: u32::try_from(third).map_err(|_| Denial::Full)?,
-                };
+                let limits = Limits::of_words([second, third]).ok_or(Denial::Full)?;
                 self.core.register(client(first)?, limits)?;
+                self.core.machine.comes(client(first)?);
+                regs(0, 0)
+            }
+            Request::Admit => {
+                self.core.admit(client(first)?, client(second)?)?;
                 self.core.machine.comes(client(first)?);
                 regs(0, 0)
             }

@@ -32,23 +32,59 @@ pub struct Pager<M> {
 /// Pages with frames, the one to look at next first. It may name pages that are gone, charged to others or out.
 pub type Ring = VecDeque<PageId>;
 
+/// What an account has, and what is bounded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Usage {
+    /// Frames that are charged, and of these the pinned ones.
+    pub frames: u32,
+    pub pinned: u32,
+    /// Pages of regions, and others that may attach one.
+    pub pages: u32,
+    pub shares: u32,
+}
+
 /// A client.
 pub(crate) struct Account {
     pub limits: Limits,
+    /// What it is a part of ([`crate::tree`]).
+    pub parent: Option<Client>,
+    /// There is a process that uses it.
+    pub admitted: bool,
+    /// Accounts of its tree, itself included.
+    pub accounts: u32,
+    /// Pages that the pager has promised to it: none to a part.
+    pub promised: u32,
+    /// What it has itself, and with all its parts.
+    pub own: Usage,
+    pub all: Usage,
     /// By their first addresses.
     pub regions: BTreeMap<u64, Region>,
-    /// Frames charged to it, and pages that it pinned.
-    pub held: u32,
-    pub pinned: u32,
-    /// Pages of its regions, and others that it lets attach one.
-    pub pages: u32,
-    pub shares: u32,
     pub ring: Ring,
     /// Where the next fault that cannot be served is to continue.
     pub on_error: Option<u64>,
     /// Why it was ended, and where it faulted then.
     pub fate: Option<(Denial, u64)>,
     pub faults: u64,
+}
+
+impl Account {
+    /// One that has nothing: a whole one, or a part.
+    pub fn new(limits: Limits, parent: Option<Client>) -> Account {
+        Account {
+            limits,
+            parent,
+            admitted: parent.is_none(),
+            accounts: 1,
+            promised: if parent.is_none() { limits.pages } else { 0 },
+            own: Usage::default(),
+            all: Usage::default(),
+            regions: BTreeMap::new(),
+            ring: Ring::new(),
+            on_error: None,
+            fate: None,
+            faults: 0,
+        }
+    }
 }
 
 /// Some address range of a client, which shows a whole object.
@@ -152,8 +188,13 @@ impl<M: Machine> Pager<M> {
 
     /// A client that has not been ended.
     pub(crate) fn living(&mut self, client: Client) -> Result<&mut Account, Denial> {
-        let account = self.clients.get_mut(&client).ok_or(Denial::NotYou)?;
-        if account.fate.is_some() { Err(Denial::Ended) } else { Ok(account) }
+        let account =
+            self.clients.get_mut(&client).filter(|account| account.admitted).ok_or(Denial::NotYou)?;
+        match account.fate {
+            Some((Denial::Closed, _)) => Err(Denial::Closed),
+            Some(_) => Err(Denial::Ended),
+            None => Ok(account),
+        }
     }
 
     /// The page of a region that an address is in.
@@ -190,16 +231,11 @@ impl<M: Machine> Pager<M> {
     pub(crate) fn charge(&mut self, page: PageId, frame: FrameId, client: Option<Client>) {
         let it = &mut self.pages[page];
         (it.frame, it.charged, it.age) = (Some(frame), client, 0);
-        match client.and_then(|client| self.clients.get_mut(&client)) {
-            Some(account) => {
-                account.held += 1;
-                account.ring.push_back(page);
-            }
-            None => {
-                it.charged = None;
-                self.common.push_back(page);
-            }
+        match client.filter(|client| self.clients.contains_key(client)) {
+            Some(client) => self.count(client, |usage| usage.frames += 1),
+            None => it.charged = None,
         }
+        self.ring(client).push_back(page);
         self.tidy(client);
     }
 
@@ -207,8 +243,8 @@ impl<M: Machine> Pager<M> {
     pub(crate) fn uncharge(&mut self, page: PageId) -> Option<FrameId> {
         let it = &mut self.pages[page];
         let frame = it.frame.take()?;
-        if let Some(account) = it.charged.take().and_then(|client| self.clients.get_mut(&client)) {
-            account.held -= 1;
+        if let Some(client) = it.charged.take() {
+            self.count(client, |usage| usage.frames -= 1);
         }
         Some(frame)
     }
@@ -220,7 +256,7 @@ impl<M: Machine> Pager<M> {
 
     /// Lets a ring not grow by what is no more.
     fn tidy(&mut self, of: Option<Client>) {
-        let held = of.and_then(|client| self.clients.get(&client)).map(|account| account.held as usize);
+        let held = of.and_then(|client| self.clients.get(&client)).map(|account| account.own.frames as usize);
         let most = 2 * held.unwrap_or(self.counts.frames as usize) + 16;
         let mut ring = core::mem::take(self.ring(of));
         if ring.len() > most {

@@ -9,6 +9,8 @@ use user_rt::paging::{Advice, Denial, Limits, Question, StoreError};
 use crate::machine::{At, Bytes, FrameId, Machine, Stored};
 use crate::{Client, Pager};
 
+/// Pages that all clients may have.
+const CAPACITY: u32 = 10_000;
 const FILE_BYTES: u64 = 5 * abi::PAGE_SIZE + 100;
 
 /// A machine whose pages hold one word.
@@ -143,7 +145,7 @@ struct World {
 impl World {
     fn new(frames: u32, room: usize) -> World {
         let sim = Sim { room, ..Sim::default() };
-        let pager = Pager::new(sim, (0..frames).map(FrameId), 10_000);
+        let pager = Pager::new(sim, (0..frames).map(FrameId), CAPACITY);
         World { pager, model: Model::default(), next_word: 1 << 32 }
     }
 
@@ -200,99 +202,193 @@ impl World {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Anonymous(Client, u32),
-    File(Client, u64, u64, bool),
+    Anonymous(usize, u32),
+    File(usize, u64, u64, bool),
     Clone(usize),
-    Share(usize, Client, bool),
+    Share(usize, usize, bool),
     Drop(usize),
     Touch(usize, usize, bool),
     Pin(usize, usize, bool),
     PutsFail(u32),
     GetsFail(u32),
-    Forget(Client),
-    Advice(u8, Client),
+    Forget(usize),
+    Advice(u8, usize),
+    Split(usize, Limits),
+    Admit(usize, usize),
+    Close(usize, usize),
 }
 
+/// Clients that have accounts of their own.
 const CLIENTS: Client = 3;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let client = || 1..=CLIENTS;
+    let any = any::<usize>;
+    let limits = (3..8u32, 0..4u32, 1..30u32);
+    let limits = limits.prop_map(|(frames, pinned, pages)| Limits { frames, pinned, pages });
     let step = prop_oneof![
-        3 => (client(), 1..8u32).prop_map(|(c, p)| Step::Anonymous(c, p)),
-        2 => (client(), 0..3u64, 1..5u64, any::<bool>()).prop_map(|(c, f, p, w)| Step::File(c, f, p, w)),
-        2 => any::<usize>().prop_map(Step::Clone),
-        2 => (any::<usize>(), client(), any::<bool>()).prop_map(|(r, c, w)| Step::Share(r, c, w)),
-        2 => any::<usize>().prop_map(Step::Drop),
-        40 => (any::<usize>(), any::<usize>(), any::<bool>()).prop_map(|(r, p, w)| Step::Touch(r, p, w)),
-        3 => (any::<usize>(), any::<usize>(), any::<bool>()).prop_map(|(r, p, on)| Step::Pin(r, p, on)),
+        3 => (any(), 1..8u32).prop_map(|(c, p)| Step::Anonymous(c, p)),
+        2 => (any(), 0..3u64, 1..5u64, proptest::bool::ANY).prop_map(|(c, f, p, w)| Step::File(c, f, p, w)),
+        2 => any().prop_map(Step::Clone),
+        2 => (any(), any(), proptest::bool::ANY).prop_map(|(r, c, w)| Step::Share(r, c, w)),
+        2 => any().prop_map(Step::Drop),
+        40 => (any(), any(), proptest::bool::ANY).prop_map(|(r, p, w)| Step::Touch(r, p, w)),
+        3 => (any(), any(), proptest::bool::ANY).prop_map(|(r, p, on)| Step::Pin(r, p, on)),
         1 => (0..4u32).prop_map(Step::PutsFail),
         1 => (0..2u32).prop_map(Step::GetsFail),
-        1 => client().prop_map(Step::Forget),
-        1 => (0..3u8, client()).prop_map(|(what, c)| Step::Advice(what, c)),
+        1 => any().prop_map(Step::Forget),
+        1 => (0..3u8, any()).prop_map(|(what, c)| Step::Advice(what, c)),
+        3 => (any(), limits).prop_map(|(c, limits)| Step::Split(c, limits)),
+        3 => (any(), any()).prop_map(|(part, c)| Step::Admit(part, c)),
+        1 => (any(), any()).prop_map(|(c, part)| Step::Close(c, part)),
     ];
     proptest::collection::vec(step, 1..150)
 }
 
 const LIMITS: Limits = Limits { frames: 6, pinned: 2, pages: 24 };
+/// Of an account that has room for parts.
+const ROOMY: Limits = Limits { frames: 14, pinned: 4, pages: 60 };
+
+impl World {
+    /// Some number that the pager knows, or one that it does not.
+    fn nth_number(&self, nth: usize) -> Client {
+        let nth = nth % (self.pager.clients.len() + 1);
+        self.pager.clients.keys().copied().nth(nth).unwrap_or(30)
+    }
+
+    /// Some client that has a process.
+    fn nth_client(&self, nth: usize) -> Client {
+        let admitted = self.pager.clients.iter().filter(|(_, account)| account.admitted);
+        let all: Vec<Client> = admitted.map(|(client, _)| *client).collect();
+        all[nth % all.len()]
+    }
+
+    /// Those that were ended have nothing any more: the manager forgets them.
+    fn bury(&mut self) {
+        let dead = |world: &World| {
+            let mut all = world.pager.clients.iter();
+            all.find(|(_, account)| account.admitted && account.fate.is_some()).map(|(client, _)| *client)
+        };
+        while let Some(client) = dead(self) {
+            self.pager.forget(client).expect("known");
+            self.forget(client);
+        }
+        for client in 1..=CLIENTS {
+            if !self.pager.clients.contains_key(&client) {
+                self.pager.register(client, limits_of(client)).expect("room for it again");
+                if let Ok(part) = self.pager.split(client, PART) {
+                    self.pager.admit(part, client).expect("a client for it");
+                }
+            }
+        }
+    }
+}
+
+fn limits_of(client: Client) -> Limits {
+    if client == 1 { ROOMY } else { LIMITS }
+}
 
 fn carry_out(world: &mut World, step: &Step) {
-    let access = |write: bool| if write { Access::Write } else { Access::Read };
     match *step {
-        Step::Anonymous(client, pages) => {
+        Step::Anonymous(nth, pages) => {
+            let client = world.nth_client(nth);
             if let Ok(start) = world.pager.anonymous(client, pages, Access::Write, None) {
                 world.model.objects.push(vec![0; pages as usize]);
                 world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Write));
             }
         }
-        Step::File(client, first, pages, write) => {
+        Step::File(nth, first, pages, write) => {
+            let (client, access) = (world.nth_client(nth), access(write));
             let first = first * 1000;
             let bytes = Bytes { file: 0, first, count: (pages * 4000).min(FILE_BYTES - first) };
             let pages = bytes.count.div_ceil(abi::PAGE_SIZE) as u32 + 1;
-            if let Ok(start) = world.pager.file(client, bytes, pages, access(write), None) {
+            if let Ok(start) = world.pager.file(client, bytes, pages, access, None) {
                 let words = (0..pages as usize).map(|page| file_word(crate::faults::page_bytes(bytes, page)));
                 world.model.objects.push(words.collect());
-                world.model.regions.insert((client, start), (world.model.objects.len() - 1, access(write)));
+                world.model.regions.insert((client, start), (world.model.objects.len() - 1, access));
             }
         }
-        Step::Clone(nth) => {
-            let Some((client, start)) = world.nth_region(nth) else { return };
+        Step::PutsFail(count) => world.pager.machine.puts_fail = count,
+        Step::GetsFail(count) => world.pager.machine.gets_fail = count,
+        Step::Forget(nth) => {
+            let client = world.nth_client(nth);
+            world.pager.forget(client).expect("a client to forget");
+            world.forget(client);
+        }
+        Step::Advice(what, nth) => {
+            let client = world.nth_client(nth);
+            let advice = [Advice::Refuse, Advice::Evict(client), Advice::Kill(client)];
+            world.pager.machine.advice = Some(advice[usize::from(what)]);
+        }
+        Step::Split(nth, limits) => {
+            let whole = world.nth_number(nth);
+            match world.pager.split(whole, limits) {
+                Ok(part) => assert!(part > CLIENTS, "a number that the manager uses"),
+                Err(Denial::Limit | Denial::BadRequest | Denial::NotYou) => {}
+                Err(denial) => panic!("splitting was denied: {denial:?}"),
+            }
+        }
+        Step::Admit(part, whole) => {
+            let (part, whole) = (world.nth_number(part), world.nth_number(whole));
+            let empty =
+                world.pager.clients.get(&part).is_some_and(|it| !it.admitted && it.parent == Some(whole));
+            assert_eq!(world.pager.admit(part, whole).is_ok(), empty);
+        }
+        Step::Close(whole, part) => {
+            let (whole, part) = (world.nth_number(whole), world.nth_number(part));
+            let its = world.pager.clients.get(&part).is_some_and(|it| it.parent == Some(whole));
+            assert_eq!(world.pager.close(whole, part).is_ok(), its);
+        }
+        ref other => of_a_region(world, other),
+    }
+    world.bury();
+}
+
+fn access(write: bool) -> Access {
+    if write { Access::Write } else { Access::Read }
+}
+
+fn of_a_region(world: &mut World, step: &Step) {
+    let (Step::Clone(nth)
+    | Step::Share(nth, ..)
+    | Step::Drop(nth)
+    | Step::Touch(nth, ..)
+    | Step::Pin(nth, ..)) = *step
+    else {
+        return;
+    };
+    let Some((client, start)) = world.nth_region(nth) else { return };
+    let (object, may) = world.model.regions[&(client, start)];
+    match *step {
+        Step::Clone(_) => {
             if let Ok(twin) = world.pager.clone_of(client, start) {
-                let (object, access) = world.model.regions[&(client, start)];
                 world.model.objects.push(world.model.objects[object].clone());
-                world.model.regions.insert((client, twin), (world.model.objects.len() - 1, access));
+                world.model.regions.insert((client, twin), (world.model.objects.len() - 1, may));
             }
         }
-        Step::Share(nth, with, write) => {
-            let Some((client, start)) = world.nth_region(nth) else { return };
-            let (object, may) = world.model.regions[&(client, start)];
+        Step::Share(_, with, write) => {
+            let with = world.nth_client(with);
             match world.pager.share(client, start, with, access(write)) {
                 Ok(key) => {
                     if let Ok((view, _)) = world.pager.attach(with, key) {
                         world.model.regions.insert((with, view), (object, access(write)));
                     }
                 }
+                Err(Denial::Limit) => {}
                 Err(denial) => assert_eq!((denial, may, write), (Denial::Access, Access::Read, true)),
             }
         }
-        Step::Drop(nth) => {
-            let Some((client, start)) = world.nth_region(nth) else { return };
+        Step::Drop(_) => {
             world.pager.give_back(client, start).expect("a region to give back");
             world.model.regions.remove(&(client, start));
         }
-        Step::Touch(nth, page, write) => {
-            let Some((client, start)) = world.nth_region(nth) else { return };
-            let (_, may) = world.model.regions[&(client, start)];
-            match world.touch(client, start, page, write) {
-                Ok(()) => {}
-                Err(Denial::Access) => assert!(write && may == Access::Read),
-                Err(Denial::Lost | Denial::Memory | Denial::Limit) => {}
-                Err(Denial::Ended) => {}
-                Err(denial) => panic!("a touch was denied: {denial:?}"),
-            }
-        }
-        Step::Pin(nth, page, on) => {
-            let Some((client, start)) = world.nth_region(nth) else { return };
-            let (object, _) = world.model.regions[&(client, start)];
+        Step::Touch(_, page, write) => match world.touch(client, start, page, write) {
+            Ok(()) => {}
+            Err(Denial::Access) => assert!(write && may == Access::Read),
+            Err(Denial::Lost | Denial::Memory | Denial::Limit) => {}
+            Err(Denial::Ended) => {}
+            Err(denial) => panic!("a touch was denied: {denial:?}"),
+        },
+        Step::Pin(_, page, on) => {
             let page = page % world.model.objects[object].len();
             let address = start + page as u64 * abi::PAGE_SIZE;
             if on {
@@ -301,33 +397,13 @@ fn carry_out(world: &mut World, step: &Step) {
                 let _ = world.pager.unpin(client, address, 1);
             }
         }
-        Step::PutsFail(count) => world.pager.machine.puts_fail = count,
-        Step::GetsFail(count) => world.pager.machine.gets_fail = count,
-        Step::Forget(client) => {
-            world.pager.forget(client).expect("a client to forget");
-            world.pager.register(client, LIMITS).expect("room for it again");
-            world.forget(client);
-        }
-        Step::Advice(what, client) => {
-            let advice = [Advice::Refuse, Advice::Evict(client), Advice::Kill(client)];
-            world.pager.machine.advice = Some(advice[usize::from(what)]);
-        }
-    }
-    // Those that the policy ended have nothing any more.
-    for client in 1..=CLIENTS {
-        if world.pager.fate(client).expect("known").reason.is_some() {
-            world.pager.forget(client).expect("known");
-            world.pager.register(client, LIMITS).expect("room for it again");
-            world.forget(client);
-        }
+        _ => {}
     }
 }
 
 fn play(frames: u32, room: usize, steps: &[Step]) {
     let mut world = World::new(frames, room);
-    for client in 1..=CLIENTS {
-        world.pager.register(client, LIMITS).expect("room");
-    }
+    world.bury();
     for step in steps {
         carry_out(&mut world, step);
         if let Err(wrong) = world.pager.audit() {
@@ -336,11 +412,14 @@ fn play(frames: u32, room: usize, steps: &[Step]) {
     }
     world.pager.machine.advice = None;
     world.read_all();
-    for client in 1..=CLIENTS {
+    while let Some(client) = world.pager.clients.iter().find(|(_, it)| it.admitted).map(|(client, _)| *client)
+    {
         world.pager.forget(client).expect("known");
     }
+    assert!(world.pager.clients.is_empty(), "parts that nobody was admitted to go with the whole");
     world.pager.audit().expect("sound at the end");
     assert_eq!(world.pager.counts().free, u64::from(frames), "every frame came back");
+    assert_eq!(world.pager.capacity, CAPACITY, "and so did what was promised");
     assert!(world.pager.machine.store.is_empty(), "every slot came back");
     assert!(world.pager.machine.mapped.is_empty(), "nothing is mapped");
 }
@@ -351,7 +430,7 @@ proptest! {
     /// Enough memory for all limits at once.
     #[test]
     fn contents_are_kept_within_limits(steps in steps()) {
-        play(20, 1000, &steps);
+        play(28, 1000, &steps);
     }
 
     /// Fewer frames than the limits promise, and a store that gets full.
@@ -516,4 +595,131 @@ fn limits_are_kept_and_refusals_change_nothing() {
     world.pager.file(1, bytes, 1, Access::Execute, Some(0x40_0000)).unwrap();
     world.pager.fault(1, 0x40_0000, Access::Execute).unwrap();
     world.pager.audit().unwrap();
+}
+
+const PART: Limits = Limits { frames: 8, pinned: 1, pages: 24 };
+
+/// A client that has split off two parts, with a process in each.
+fn two_parts(room: usize) -> (World, Client, Client) {
+    let mut world = World::new(100, room);
+    world.pager.register(1, ROOMY).expect("room");
+    world.pager.register(2, LIMITS).expect("room");
+    let [first, second] = [0, 1].map(|_| {
+        let part = world.pager.split(1, PART).expect("a part");
+        world.pager.admit(part, 1).expect("a client for it");
+        part
+    });
+    (world, first, second)
+}
+
+#[test]
+fn what_parts_hold_the_whole_holds() {
+    let (mut world, first, second) = two_parts(1000);
+    let regions = [1, first, second].map(|client| (client, region(&mut world, client, 16)));
+    for round in 0..6 {
+        for page in 0..16 {
+            for (client, start) in regions {
+                world.touch(client, start, page, round % 2 == 0).expect("memory");
+                let all = world.pager.account(1).unwrap().frames;
+                assert!(all <= ROOMY.frames.into(), "{all} frames are held together");
+                world.pager.audit().unwrap();
+            }
+        }
+    }
+    for client in [first, second] {
+        assert!(world.pager.account(client).unwrap().frames >= 4, "enough to go on with");
+    }
+    assert_eq!(world.pager.account(1).unwrap().pages, 48);
+    assert_eq!(world.pager.anonymous(first, 9, Access::Write, None), Err(Denial::Limit), "its own limit");
+    world.pager.anonymous(first, 8, Access::Write, None).unwrap();
+    assert_eq!(
+        world.pager.anonymous(second, 5, Access::Write, None),
+        Err(Denial::Limit),
+        "the whole's limit"
+    );
+}
+
+#[test]
+fn pins_of_parts_leave_enough_for_each() {
+    let (mut world, first, second) = two_parts(1000);
+    let regions = [1, first, second].map(|client| (client, region(&mut world, client, 8)));
+    // Two frames of fourteen are left over when each of three accounts has four.
+    assert_eq!(world.pager.pin(first, regions[1].1, 2), Err(Denial::Limit), "its own limit");
+    world.pager.pin(first, regions[1].1, 1).unwrap();
+    world.pager.pin(1, regions[0].1, 1).unwrap();
+    assert_eq!(world.pager.pin(second, regions[2].1, 1), Err(Denial::Limit));
+    assert_eq!(world.pager.split(1, PART), Err(Denial::Limit), "no room for a fourth");
+    for page in 0..8 {
+        for (client, start) in regions {
+            world.touch(client, start, page, true).expect("memory");
+        }
+    }
+    world.pager.unpin(1, regions[0].1, 1).unwrap();
+    world.pager.pin(second, regions[2].1, 1).unwrap();
+    world.pager.audit().unwrap();
+}
+
+#[test]
+fn parts_are_no_larger_than_the_whole_and_not_too_many() {
+    let (mut world, first, _) = two_parts(1000);
+    let part = |frames, pinned, pages| Limits { frames, pinned, pages };
+    for too_much in [part(15, 0, 1), part(14, 5, 1), part(14, 0, 61)] {
+        assert_eq!(world.pager.split(1, too_much), Err(Denial::Limit), "{too_much:?}");
+    }
+    assert_eq!(world.pager.split(1, part(3, 0, 1)), Err(Denial::BadRequest));
+    assert_eq!(world.pager.split(1, part(5, 2, 1)), Err(Denial::BadRequest));
+    assert_eq!(world.pager.split(9, part(4, 0, 1)), Err(Denial::NotYou));
+    assert_eq!(
+        world.pager.split(first, part(8, 0, 1)),
+        Err(Denial::Limit),
+        "there are three of fourteen frames"
+    );
+    world.pager.register(3, part(1000, 0, 100)).unwrap();
+    let mut line = vec![3];
+    while let Ok(part) = world.pager.split(line[line.len() - 1], part(900, 0, 50)) {
+        assert_eq!(world.pager.anonymous(part, 1, Access::Read, None), Err(Denial::NotYou), "nobody yet");
+        world.pager.admit(part, line[line.len() - 1]).unwrap();
+        line.push(part);
+    }
+    assert_eq!(line.len(), crate::tree::DEPTH_MAX);
+    let more = core::iter::from_fn(|| world.pager.split(3, part(10, 0, 1)).ok()).count();
+    assert_eq!(more + line.len(), crate::tree::ACCOUNTS_MAX as usize, "so many and no more");
+    world.pager.audit().unwrap();
+    world.pager.forget(3).unwrap();
+    world.pager.audit().unwrap();
+    assert!(line[1..].iter().all(|part| world.pager.fate(*part).unwrap().reason == Some(Denial::Closed)));
+}
+
+#[test]
+fn a_part_ends_by_its_whole_and_with_it() {
+    let (mut world, first, second) = two_parts(1000);
+    let [mine, one, two] = [1, first, second].map(|client| region(&mut world, client, 8));
+    for page in 0..4 {
+        world.touch(1, mine, page, true).unwrap();
+        world.touch(first, one, page, true).unwrap();
+        world.touch(second, two, page, true).unwrap();
+    }
+    assert_eq!(world.pager.close(2, first), Err(Denial::NotYou), "somebody else's");
+    assert_eq!(world.pager.close(first, second), Err(Denial::NotYou), "a sister's");
+    assert_eq!(world.pager.close(1, 1), Err(Denial::NotYou), "the whole itself");
+    let before = world.pager.account(1).unwrap();
+    world.pager.close(1, first).unwrap();
+    let after = world.pager.account(1).unwrap();
+    assert!(after.frames < before.frames && after.pages == before.pages - 8, "its memory came back");
+    assert_eq!(world.pager.fault(first, one, Access::Read), Err(Denial::Closed));
+    assert_eq!(world.pager.anonymous(first, 1, Access::Read, None), Err(Denial::Closed));
+    assert_eq!(world.pager.split(first, Limits { frames: 4, pinned: 0, pages: 1 }), Err(Denial::Closed));
+    world.touch(second, two, 0, false).expect("the other part's");
+    // Its number is not used again before the manager has forgotten it.
+    world.pager.forget(second).unwrap();
+    let third = world.pager.split(1, PART).unwrap();
+    assert_eq!(third, second);
+    world.pager.close(1, third).unwrap();
+    assert_eq!(world.pager.admit(third, 1), Err(Denial::NotYou), "there was nobody in it");
+    world.pager.end(1, Denial::Ended);
+    world.pager.audit().unwrap();
+    assert_eq!(world.pager.fate(first).unwrap().reason, Some(Denial::Closed), "it was before");
+    world.pager.forget(1).unwrap();
+    world.pager.forget(first).unwrap();
+    assert_eq!(world.pager.counts().free, 100);
 }

@@ -32,6 +32,8 @@ pub enum Word {
     Checked,
     /// What it worked out.
     Result,
+    /// What it may go on with: a number that goes up.
+    Command,
 }
 
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Programs whose memory a pager serves: larger than what they may hold, with a store that fails, with pagers and
 //! programs that are killed in the middle of a fault. Every word that a worker reads is compared with what it wrote.
 //!
-//! [`stage`] makes processes: pagers, a store, a policy, workers. [`worker`], [`kinds`] and [`hostile`]: what workers do.
+//! [`stage`] makes processes: pagers, a store, a policy, workers. [`worker`], [`kinds`], [`parts`] and [`hostile`]: what workers do.
 //! [`scenarios`]: what happens to them, and what must come of it. [`block`]: words that they share with this program.
 //!
 //! Options: `only=` a part of a scenario's name; `seed=`; `rounds=` how often all of them are run, each time with the next
@@ -13,6 +13,7 @@ extern crate alloc;
 mod block;
 mod hostile;
 mod kinds;
+mod parts;
 mod scenarios;
 mod stage;
 mod worker;

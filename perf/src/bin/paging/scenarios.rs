@@ -29,6 +29,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("a_hostile_client", a_hostile_client),
     ("memory_runs_out", memory_runs_out),
     ("a_second_pager", a_second_pager),
+    ("parts_of_an_account", parts_of_an_account),
     ("a_view_from_process_1", a_view_from_process_1),
 ];
 
@@ -380,6 +381,65 @@ fn a_second_pager(stage: &mut Stage<'_>) -> Result {
     let ended = system.end(2);
     expect!(ended == End::Dead, "the client of a killed pager is {ended:?}");
     expect_right(&system, 3, Some(random_of(3, PAGES)))
+}
+
+/// A worker splits parts off its account: whoever works in them takes of what it may hold, and ends by it or with it.
+fn parts_of_an_account(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    stage.worker(&mut system, None, &task(Job::Whole, 0))?;
+    let whole = Block::at(0);
+    while whole.get(Word::Key) == 0 {
+        expect!(outcome(0) == Some(Outcome::Running), "{}", tell(0));
+        stage.wait(slow() / 10);
+    }
+    let parts = [0, 16].map(|shift| (whole.get(Word::Key) >> shift) as u16);
+    let small = Task { pages: PAGES.into(), ..task(Job::Random, 1) };
+    for (part, of) in [(parts[0], 2), (parts[0], parts[1]), (9, 1)] {
+        let denied = stage.worker_in(&mut system, part, of, &small)?;
+        expect!(denied == Err(Denial::NotYou), "a client of part {part} of {of}: {denied:?}");
+    }
+    for (part, of) in [(1, 1), (1, 2), (0, 0), (500, 1)] {
+        let denied = system.manager.admit(part, of);
+        expect!(denied == Err(Denial::NotYou), "a client of part {part} of {of}: {denied:?}");
+    }
+    for (part, job) in parts.into_iter().zip([Job::Random, Job::Churn]) {
+        stage.worker_in(&mut system, part, 1, &Task { job, ..small })??;
+        expect!(system.manager.admit(part, 1) == Err(Denial::NotYou), "two clients in a part");
+    }
+    let mut most = 0;
+    while outcome(1) == Some(Outcome::Running) || whole.get(Word::Progress) < small.amount {
+        let counts = system.counts()?;
+        most = most.max(counts.frames - counts.free);
+        expect!(outcome(0) == Some(Outcome::Running), "{}", tell(0));
+        expect!(outcome(2) == Some(Outcome::Running), "{}", tell(2));
+        stage.wait(slow() / 10);
+    }
+    expect_right(&system, 1, Some(random_of(1, PAGES)))?;
+    expect!(most <= FRAMES.into(), "{most} frames were held by a whole that may hold {FRAMES}");
+    whole.set(Word::Command, 1);
+    let ended = system.end(2);
+    expect!(ended == End::Dead, "the client of a closed part is {ended:?}");
+    let fate = system.manager.fate(parts[1])?.reason;
+    expect!(fate == Some(Denial::Closed), "and ended by {fate:?}");
+    whole.set(Word::Command, 2);
+    expect_right(&system, 0, Some(random_of(0, PAGES)))?;
+    report!(
+        "note paging: {most} frames held by a whole and its parts; {} after it closed one",
+        whole.get(Word::Found)
+    );
+    // The other part ends with the whole.
+    end(&system.workers[0].first.task)?;
+    system.manager.forget(1)?;
+    let fate = system.manager.fate(parts[0])?.reason;
+    expect!(fate == Some(Denial::Closed), "the client of a part of what is no more ended by {fate:?}");
+    let counts = system.counts()?;
+    expect!(counts.free == counts.frames && counts.leaked == 0, "{counts:?}");
+    expect!(system.store().counts()?.used == 0, "slots of the store are still used");
+    for part in parts {
+        system.manager.forget(part)?;
+    }
+    expect!(system.manager.forget(parts[0]) == Err(Denial::NotYou), "forgotten twice");
+    Ok(())
 }
 
 /// The timer that every PC has, which process 1's description of this program lets it read; the first interrupt

@@ -225,17 +225,43 @@ impl<'a> Stage<'a> {
 
     /// Adds a worker, a client of the system's pager or of another, and starts it.
     pub fn worker(&mut self, system: &mut System, of: Option<(&Service, Manager)>, wanted: &Task) -> Result {
-        let number = system.workers.len() as u32;
-        let client = number as u16 + 1;
+        let client = system.workers.len() as u16 + 1;
         let child = self.make_worker(wanted)?;
         let (pager, manager) = of.unwrap_or((&system.pager, system.manager));
         paging::entrust(pager, &child, client)?;
         manager.register(client, wanted.limits)?;
+        self.start(system, manager, &child, client, wanted)
+    }
+
+    /// The same, in a part of another worker's account, or why the pager denies that.
+    pub fn worker_in(
+        &mut self,
+        system: &mut System,
+        part: u16,
+        of: u16,
+        wanted: &Task,
+    ) -> Result<core::result::Result<(), Denial>> {
+        let child = self.make_worker(wanted)?;
+        match paging::entrust_part(&system.pager, &child, part, of)? {
+            Ok(manager) => self.start(system, manager, &child, part, wanted).map(Ok),
+            Err(denial) => Ok(Err(denial)),
+        }
+    }
+
+    fn start(
+        &mut self,
+        system: &mut System,
+        manager: Manager,
+        child: &Child,
+        client: u16,
+        wanted: &Task,
+    ) -> Result {
+        let number = system.workers.len() as u32;
         if wanted.whole {
             manager.place_image(client, WORKER, &self.images.worker)?;
             manager.place_stack(client, stack_span(0))?;
         }
-        let first = self.first_task(&child, number, wanted)?;
+        let first = self.first_task(child, number, wanted)?;
         system.group.expose_task(number, &first.task)?;
         let block = Block::at(number);
         block.clear();

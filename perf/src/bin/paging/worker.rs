@@ -56,6 +56,8 @@ numbers! {
         Favourites = 9,
         /// Ask the pager for as much as it gives, then for nonsense.
         Hostile = 10,
+        /// As Random, with parts of the account split off for others.
+        Whole = 11,
     }
 
     /// What came of it.
@@ -86,6 +88,7 @@ pub extern "C" fn worker(number: u64) -> ! {
         Some(Job::Churn) => prepared(|region| churn(block, region.words())),
         Some(Job::Hoard) => prepared(|region| hoard(block, region.words())),
         Some(Job::Favourites) => prepared(|region| favourites(block, region.words())),
+        Some(Job::Whole) => prepared(|region| crate::parts::whole(block, region.words())),
         Some(Job::Hostile) => crate::hostile::all(block),
         Some(Job::Kinds) => crate::kinds::all(block),
         Some(Job::View) => crate::kinds::view(block),

@@ -4,7 +4,7 @@ use core::sync::atomic::AtomicU64;
 
 use abi::PAGE_SIZE;
 
-use super::{Denial, NAME_WORDS, Request, SERVER, name_words};
+use super::{Denial, Limits, NAME_WORDS, Request, SERVER, name_words};
 use crate::arch::memory;
 use crate::cap::{Access, Exposure, Group, Handle};
 use crate::ipc::Message;
@@ -22,7 +22,7 @@ pub struct Region {
     pages: u64,
 }
 
-/// What an account holds.
+/// What an account holds, with all its parts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Account {
     /// Frames that it holds, and may hold.
@@ -141,6 +141,18 @@ impl Pager {
     /// [`Denial`]'s number and the address.
     pub fn on_error(self, handler: extern "C" fn(u64, u64) -> !) -> Result<(), Denial> {
         ask(self.0, Request::OnError, [handler as *const () as u64, 0, 0, 0]).map(|_| ())
+    }
+
+    /// Splits off a part of the account: its number, by which the manager admits a process ([`super::entrust_part`]).
+    pub fn split(self, part: Limits) -> Result<u16, Denial> {
+        let [frames, pages] = part.words();
+        let [number, ..] = ask(self.0, Request::Split, [frames, pages, 0, 0])?;
+        Ok(number as u16)
+    }
+
+    /// Ends a part. Whoever uses it loses all its memory.
+    pub fn close(self, part: u16) -> Result<(), Denial> {
+        ask(self.0, Request::Close, [part.into(), 0, 0, 0]).map(|_| ())
     }
 
     pub fn account(self) -> Result<Account, Denial> {

@@ -24,6 +24,19 @@ pub struct Limits {
     pub pages: u32,
 }
 
+impl Limits {
+    /// As words of a message.
+    pub const fn words(self) -> [u64; 2] {
+        [self.frames as u64 | (self.pinned as u64) << 32, self.pages as u64]
+    }
+
+    /// What words of a message say; `None` of more pages than can be counted.
+    pub fn of_words([frames, pages]: [u64; 2]) -> Option<Limits> {
+        let pages = u32::try_from(pages).ok()?;
+        Some(Limits { frames: frames as u32, pinned: (frames >> 32) as u32, pages })
+    }
+}
+
 /// Why a client was ended, and where it faulted then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fate {
@@ -87,8 +100,14 @@ impl Manager {
 
     /// Admits a client, whose address space is in the pager's slot for it.
     pub fn register(self, client: u16, limits: Limits) -> Result<(), Denial> {
-        let frames = u64::from(limits.frames) | u64::from(limits.pinned) << 32;
-        ask(self.0, Request::Register, [u64::from(client), frames, u64::from(limits.pages), 0]).map(|_| ())
+        let [frames, pages] = limits.words();
+        ask(self.0, Request::Register, [u64::from(client), frames, pages, 0]).map(|_| ())
+    }
+
+    /// Admits a client to a part of the account of another, which split it off. The address space is in the pager's slot
+    /// for it.
+    pub fn admit(self, part: u16, of: u16) -> Result<(), Denial> {
+        ask(self.0, Request::Admit, [u64::from(part), u64::from(of), 0, 0]).map(|_| ())
     }
 
     pub fn forget(self, client: u16) -> Result<(), Denial> {

@@ -20,7 +20,9 @@ mod store;
 pub use client::{Account, Pager, Region};
 pub use manager::{Counts, Fate, Limits, Manager};
 pub use oom::{Advice, HOLDERS_MAX, Holder, Policy, Question, Shortage, advise, question};
-pub use start::{Service, ServiceSpec, connect_policy, connect_store, entrust, pager, policy, store};
+pub use start::{
+    Service, ServiceSpec, connect_policy, connect_store, entrust, entrust_part, pager, policy, store,
+};
 pub use store::{Faulty, Store, StoreCounts, StoreError, StoreRequest};
 
 use abi::Cap;
@@ -168,6 +170,12 @@ numbered! {
         OnError = 10;
         /// What the account holds. Out: 0: frames held; 1: frames it may hold; 2: pages of all regions; 3: faults.
         Account = 11;
+        /// Split off a part of the account, for another process: whatever that has counts here, too. 0: frames, plus
+        /// pinned ones in the upper half; 1: pages of all regions. Out: 0: the part's number, by which the manager makes
+        /// a process a client.
+        Split = 12;
+        /// End a part, and whatever was split off of it. 0: its number.
+        Close = 13;
         /// Manager: admit a client, whose address space is in the pager's slot. 0: client; 1: frames, plus pinned ones
         /// in the upper half; 2: pages of all its regions.
         Register = 64;
@@ -180,6 +188,8 @@ numbered! {
         /// Manager: a region of a file at a place in a client, as File has it in its registers, or of zeroes where file and
         /// bytes are 0; UTCB words: client, address.
         Place = 68;
+        /// Manager: a process was made a client, by the number of a part. 0: the number; 1: the client that split it off.
+        Admit = 69;
     }
 
     /// Why a pager does not do what was asked: the label of its answer, and what a client's error handler is told.
@@ -216,6 +226,8 @@ numbered! {
         NotMemory = 15;
         /// The pager could not be reached, or did not answer.
         NoPager = 16;
+        /// The account was a part of one that closed it, or is no more.
+        Closed = 17;
     }
 }
 

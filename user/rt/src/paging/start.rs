@@ -5,7 +5,7 @@
 
 use abi::{Cap, Rights, Target, machine_rights};
 
-use super::{Manager, PagerSetup, SERVER, StoreSetup, pager_slot, store_window};
+use super::{Denial, Manager, PagerSetup, SERVER, StoreSetup, pager_slot, store_window};
 use crate::cap::{Frame, Group, Untyped};
 use crate::elf::Image;
 use crate::invoke::{copy, transfer};
@@ -76,9 +76,9 @@ fn service(
 }
 
 impl Service {
-    /// Makes a process a client, by these custom bits.
-    fn admit(&self, client: &Child, place: Cap, custom: u16) -> Result<(), SpawnError> {
-        client.join(&self.group, place, CLIENT_RIGHTS, custom).step("making a client").map(|_| ())
+    /// Makes a process a client, by these custom bits; its number as a member.
+    fn admit(&self, client: &Child, place: Cap, custom: u16) -> Result<u32, SpawnError> {
+        client.join(&self.group, place, CLIENT_RIGHTS, custom).step("making a client")
     }
 }
 
@@ -121,21 +121,43 @@ pub fn connect_store(
 ) -> Result<(), SpawnError> {
     copy(window, pager.child.cnode.slot(pager_slot::WINDOW), Rights::ALL, 0)
         .step("giving a pager its window")?;
-    store.admit(&pager.child, pager_slot::STORE, number)
+    store.admit(&pager.child, pager_slot::STORE, number).map(|_| ())
 }
 
 /// Gives a pager, before it runs, a policy.
 pub fn connect_policy(pager: &Service, policy: &Service, number: u16) -> Result<(), SpawnError> {
-    policy.admit(&pager.child, pager_slot::POLICY, number)
+    policy.admit(&pager.child, pager_slot::POLICY, number).map(|_| ())
 }
 
 /// Makes a process, before it runs, a client of a pager, which serves its faults and its requests once the manager
 /// that is returned has registered it.
 pub fn entrust(pager: &Service, client: &Child, number: u16) -> Result<Manager, SpawnError> {
+    make_client(pager, client, number).map(|_| Manager::of(&pager.group))
+}
+
+/// The same by the number of a part, which the client `of` split off its account; it is registered then. Where the pager
+/// denies that, the process is no client.
+pub fn entrust_part(
+    pager: &Service,
+    client: &Child,
+    part: u16,
+    of: u16,
+) -> Result<Result<Manager, Denial>, SpawnError> {
+    let member = make_client(pager, client, part)?;
+    let manager = Manager::of(&pager.group);
+    let Err(denial) = manager.admit(part, of) else { return Ok(Ok(manager)) };
+    pager.group.remove(member).step("removing a client")?;
+    client.process.fault_handler(None).step("naming no fault handler")?;
+    pager.child.cnode.delete(pager_slot::vspace(part)).step("taking an address space from a pager")?;
+    Ok(Err(denial))
+}
+
+/// The client's number as a member of the pager's group.
+fn make_client(pager: &Service, client: &Child, number: u16) -> Result<u32, SpawnError> {
     let place = pager.child.cnode.slot(pager_slot::vspace(number));
     copy(&client.vspace, place, Rights::MAP, 0).step("giving a pager an address space")?;
-    pager.admit(client, slot::PAGER, number)?;
+    let member = pager.admit(client, slot::PAGER, number)?;
     let handler = Target::new(slot::PAGER, SERVER);
     client.process.fault_handler(Some(handler)).step("naming a fault handler")?;
-    Ok(Manager::of(&pager.group))
+    Ok(member)
 }

@@ -1,0 +1,190 @@
+//! Accounts as a tree: what one holds is charged to all that it is a part of.
+//!
+//! A client can split off a part of its account for somebody else. The part has limits of its own, none above those of
+//! the whole, and whatever is charged to it is charged to every account above it, too. So parts may promise more
+//! together than the whole allows; the whole's limit holds all the same, and pages of its parts go for one another, those of
+//! whoever holds most first. [`FRAMES_MIN`] frames for each account of a tree are always left over by pins, so that
+//! each goes on.
+//!
+//! A part has a number and no process until the manager admits one ([`Pager::admit`]), which names the account that it
+//! is to be a part of: a number that was given to somebody else meanwhile is refused. A part ends when who split it off
+//! closes it, or with it.
+
+use alloc::vec::Vec;
+
+use user_rt::paging::{CLIENTS_MAX, Denial, Limits};
+
+use crate::machine::Machine;
+use crate::state::{Account, Pager, Usage};
+use crate::{Client, FRAMES_MIN};
+
+/// Accounts of a tree: so nobody takes all numbers.
+pub const ACCOUNTS_MAX: u32 = 9;
+/// Accounts from the whole to the smallest part: what has to be looked at for each frame.
+pub const DEPTH_MAX: usize = 4;
+
+/// Limits under which a client can go on: frames for an instruction are never pinned.
+pub(crate) fn are_sound(limits: Limits) -> bool {
+    limits.frames.checked_sub(FRAMES_MIN).is_some_and(|most| limits.pinned <= most)
+}
+
+impl Account {
+    /// Pages that may be pinned by all accounts of its tree, if there are so many of them.
+    fn pins_max(&self, accounts: u32) -> u32 {
+        self.limits.pinned.min(self.limits.frames.saturating_sub(FRAMES_MIN * accounts))
+    }
+
+    /// Whether a tree with one account more leaves enough for each.
+    fn bears_another(&self) -> bool {
+        let accounts = self.accounts + 1;
+        accounts * FRAMES_MIN <= self.limits.frames
+            && self.all.pinned <= self.limits.frames - accounts * FRAMES_MIN
+            && (self.parent.is_some() || accounts <= ACCOUNTS_MAX)
+    }
+
+    /// Whether it is a part that nobody was admitted to yet.
+    fn is_empty_part(&self) -> bool {
+        self.parent.is_some() && !self.admitted
+    }
+}
+
+impl<M: Machine> Pager<M> {
+    /// Splits off a part of a client's account; the part's number.
+    pub fn split(&mut self, client: Client, limits: Limits) -> Result<Client, Denial> {
+        let whole = self.living(client)?.limits;
+        if !are_sound(limits) {
+            return Err(Denial::BadRequest);
+        }
+        let most =
+            [(limits.frames, whole.frames), (limits.pinned, whole.pinned), (limits.pages, whole.pages)];
+        let fits = most.iter().all(|(part, whole)| part <= whole);
+        let line: Vec<&Account> = self.line(client).collect();
+        if !fits || line.len() >= DEPTH_MAX || !line.iter().all(|account| account.bears_another()) {
+            return Err(Denial::Limit);
+        }
+        let free = |number: &Client| !self.clients.contains_key(number);
+        let number = (1..=CLIENTS_MAX).rev().find(free).ok_or(Denial::Full)?;
+        self.clients.insert(number, Account::new(limits, Some(client)));
+        self.each_above(Some(client), |account| account.accounts += 1);
+        Ok(number)
+    }
+
+    /// The manager has made a process a client by the number of a part, which `whole` split off.
+    pub fn admit(&mut self, client: Client, whole: Client) -> Result<(), Denial> {
+        let part = self.clients.get_mut(&client).ok_or(Denial::NotYou)?;
+        if part.parent != Some(whole) || part.admitted {
+            return Err(Denial::NotYou);
+        }
+        part.admitted = true;
+        Ok(())
+    }
+
+    /// Ends a part that a client split off, and all parts of it.
+    pub fn close(&mut self, client: Client, part: Client) -> Result<(), Denial> {
+        self.living(client)?;
+        if self.clients.get(&part).is_none_or(|part| part.parent != Some(client)) {
+            return Err(Denial::NotYou);
+        }
+        self.end(part, Denial::Closed);
+        self.remove_empty(part);
+        Ok(())
+    }
+
+    /// A part of a tree that goes is a tree of its own, until the manager forgets it; of those that nobody was admitted
+    /// to, nobody knows.
+    pub(crate) fn cut_off(&mut self, whole: Client) {
+        for part in self.parts_of(whole) {
+            self.remove_empty(part);
+        }
+        for part in self.clients.values_mut().filter(|account| account.parent == Some(whole)) {
+            part.parent = None;
+        }
+    }
+
+    fn remove_empty(&mut self, client: Client) {
+        if self.clients.get(&client).is_some_and(Account::is_empty_part) {
+            self.remove(client);
+        }
+    }
+
+    /// Takes an account that has nothing, and no parts, off its tree.
+    pub(crate) fn remove(&mut self, client: Client) {
+        let Some(account) = self.clients.remove(&client) else { return };
+        self.capacity += account.promised;
+        self.each_above(account.parent, |above| above.accounts -= account.accounts);
+    }
+
+    // --- up and down the tree ------------------------------------------------------------------------
+
+    /// A client's account and those above it.
+    pub(crate) fn line(&self, client: Client) -> impl Iterator<Item = &Account> {
+        let first = self.clients.get(&client);
+        core::iter::successors(first, |account| self.clients.get(&account.parent?))
+    }
+
+    /// Whether an account is a part of another, or that one.
+    pub(crate) fn is_within(&self, client: Client, whole: Client) -> bool {
+        client == whole || self.line(client).any(|account| account.parent == Some(whole))
+    }
+
+    /// An account's tree, itself included, smaller parts behind those that they are parts of.
+    pub(crate) fn tree_of(&self, whole: Client) -> Vec<Client> {
+        let mut tree: Vec<Client> =
+            self.clients.keys().copied().filter(|client| self.is_within(*client, whole)).collect();
+        tree.sort_by_key(|client| self.line(*client).count());
+        tree
+    }
+
+    /// The same without itself, smaller parts first.
+    fn parts_of(&self, whole: Client) -> Vec<Client> {
+        self.tree_of(whole).into_iter().skip(1).rev().collect()
+    }
+
+    fn each_above(&mut self, from: Option<Client>, mut change: impl FnMut(&mut Account)) {
+        let mut at = from;
+        while let Some(account) = at.and_then(|client| self.clients.get_mut(&client)) {
+            change(account);
+            at = account.parent;
+        }
+    }
+
+    /// Changes what a client has, and with it all that it is a part of.
+    pub(crate) fn count(&mut self, client: Client, change: impl Fn(&mut Usage)) {
+        if let Some(account) = self.clients.get_mut(&client) {
+            change(&mut account.own);
+        }
+        self.each_above(Some(client), |account| change(&mut account.all));
+    }
+
+    /// The smallest account among a client's and those above that may have no frame more. What is charged to `payer`
+    /// already is so for those that it is a part of, too.
+    pub(crate) fn full(&self, client: Client, payer: Option<Client>) -> Option<Client> {
+        let mut at = Some(client);
+        while let Some(client) = at {
+            let account = self.clients.get(&client)?;
+            if payer.is_some_and(|payer| self.is_within(payer, client)) {
+                return None;
+            }
+            if account.all.frames >= account.limits.frames {
+                return Some(client);
+            }
+            at = account.parent;
+        }
+        None
+    }
+
+    /// Whether a client may pin one page more.
+    pub(crate) fn may_pin(&self, client: Client) -> bool {
+        self.line(client).all(|account| account.all.pinned < account.pins_max(account.accounts))
+    }
+
+    /// Whether a client's regions may have so many pages more, and whether it may let one more attach something.
+    pub(crate) fn may_have(&self, client: Client, pages: u32) -> bool {
+        let fits = |have: u32, more: u32, most| have.checked_add(more).is_some_and(|all| all <= most);
+        self.line(client).all(|account| fits(account.all.pages, pages, account.limits.pages))
+    }
+
+    pub(crate) fn may_share(&self, client: Client) -> bool {
+        self.line(client).all(|account| account.all.shares < account.limits.pages)
+    }
+}
