@@ -20,7 +20,11 @@ impl<M: Machine> Pager<M> {
         if self.clients.contains_key(&client) {
             return Err(Denial::Full);
         }
+        if self.capacity < limits.pages {
+            self.reap_all();
+        }
         self.capacity = self.capacity.checked_sub(limits.pages).ok_or(Denial::Full)?;
+        self.buried.remove(&client);
         self.clients.insert(client, Account::new(limits, None));
         Ok(())
     }
@@ -33,20 +37,28 @@ impl<M: Machine> Pager<M> {
             let Some(account) = self.clients.get_mut(&part) else { continue };
             something |= account.fate.is_none() || account.own != Usage::default();
             account.fate = account.fate.or(Some((why, 0)));
-            self.let_all_go(part);
+            if self.is_out_of_reach(part) {
+                // It may see its pages still. Should it be no more, that will be noticed.
+                self.suspects.insert(part);
+            } else {
+                self.let_all_go(part);
+            }
         }
         something
     }
 
     /// A client is no more: its address space has been destroyed, or no task runs in it any more. Its parts end with it.
+    /// That may have been noticed before.
     pub fn forget(&mut self, client: Client) -> Result<(), Denial> {
         if self.clients.get(&client).is_none_or(|account| !account.admitted) {
-            return Err(Denial::NotYou);
+            return self.buried.remove(&client).map(|_| ()).ok_or(Denial::NotYou);
         }
         self.machine.gone(client);
+        self.let_all_go(client);
         self.end(client, Denial::Closed);
-        self.cut_off(client);
+        let left = self.cut_off(client);
         self.remove(client);
+        left.into_iter().for_each(|part| self.promise(part));
         Ok(())
     }
 
@@ -95,16 +107,21 @@ impl<M: Machine> Pager<M> {
 
     /// A fault cannot be served: where the client is to continue; `None`: it has to end, and why is kept.
     pub fn deny(&mut self, client: Client, why: Denial, address: u64) -> Option<u64> {
-        let account = self.clients.get_mut(&client)?;
+        let account = self.clients.get_mut(&client).filter(|account| account.admitted)?;
         if let Some(place) = account.on_error.take().filter(|_| account.fate.is_none()) {
             return Some(place);
         }
         let reason = account.fate.map_or(why, |(reason, _)| reason);
         account.fate = Some((reason, address));
+        // It is torn down, and with it goes what it has.
+        self.end(client, reason);
         None
     }
 
     pub fn fate(&self, client: Client) -> Result<Fate, Denial> {
+        if let Some(fate) = self.buried.get(&client) {
+            return Ok(*fate);
+        }
         let account = self.clients.get(&client).ok_or(Denial::NotYou)?;
         let (reason, address) = account.fate.map_or((None, 0), |(reason, address)| (Some(reason), address));
         Ok(Fate { reason, address, faults: account.faults })

@@ -24,9 +24,10 @@ impl<M: Machine> Pager<M> {
     pub(crate) fn take_frame(&mut self, client: Client, keep: Option<PageId>) -> Result<FrameId, Denial> {
         let mut asked = 0;
         loop {
+            self.reap();
             self.living(client)?;
             let shortage = if let Some(full) = self.full(client, None) {
-                if self.evict_within(full, keep) {
+                if self.evict_within(full, keep) || self.reap() {
                     continue;
                 }
                 Shortage::Limit
@@ -34,7 +35,7 @@ impl<M: Machine> Pager<M> {
                 if let Some(frame) = self.free.pop() {
                     return Ok(frame);
                 }
-                if self.evict_anywhere(keep) {
+                if self.evict_anywhere(keep) || self.reap() {
                     continue;
                 }
                 Shortage::Memory
@@ -71,6 +72,10 @@ impl<M: Machine> Pager<M> {
 
     /// Puts a page away that is charged to `of`; whether there was one that could be.
     pub(crate) fn evict(&mut self, of: Option<Client>, keep: Option<PageId>) -> bool {
+        // Whom a policy names need not be anybody.
+        if of.is_some_and(|client| !self.clients.contains_key(&client)) {
+            return false;
+        }
         let mut refused = 0;
         // Every page is looked at until it would not be spared any more.
         for _ in 0..self.ring(of).len() * (usize::from(AGE) + 2) {

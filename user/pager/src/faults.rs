@@ -27,6 +27,8 @@ impl<M: Machine> Pager<M> {
         }
         let page = self.contents(spot, need)?;
         self.bring_in(page, client)?;
+        // Whoever paid may have lived longer.
+        self.living(client)?;
         if need == Access::Write {
             self.forget_copy(page);
         }
@@ -81,7 +83,8 @@ impl<M: Machine> Pager<M> {
     /// it when they fault.
     fn separate(&mut self, spot: Spot, page: PageId) -> Result<PageId, Denial> {
         // A pinned page is paid by who pinned it.
-        let payer = self.objects[spot.object].entries[spot.index].pinned.unwrap_or(spot.at.client);
+        let client = spot.at.client;
+        let payer = self.objects[spot.object].entries[spot.index].pinned.unwrap_or(client);
         let frame = self.take_frame(payer, Some(page))?;
         let filled = match (self.pages[page].frame, self.pages[page].copy) {
             (Some(from), _) => {
@@ -94,7 +97,9 @@ impl<M: Machine> Pager<M> {
             self.free.push(frame);
             return Err(denial);
         }
-        if !self.unmap(page, |place| place.object == spot.object) {
+        let views = |place: &Place| place.object == spot.object;
+        let unseen = self.unmap(page, views) || self.reap_for(&[client, payer]) && self.unmap(page, views);
+        if !unseen {
             self.free.push(frame);
             return Err(Denial::Gone);
         }
@@ -155,19 +160,21 @@ impl<M: Machine> Pager<M> {
             access => access,
         };
         let place = Place { at: spot.at, access, object: spot.object };
-        match it.places.iter_mut().find(|place| place.at == spot.at) {
+        let shown = match it.places.iter_mut().find(|place| place.at == spot.at) {
             Some(old) if covers(old.access, access) => Ok(()),
             Some(old) => {
-                self.machine.protect(spot.at, frame, access)?;
-                old.access = access;
-                Ok(())
+                let done = self.machine.protect(spot.at, frame, access);
+                done.map(|()| old.access = access)
             }
             None => {
-                self.machine.map(spot.at, frame, access)?;
-                it.places.push(place);
-                Ok(())
+                let done = self.machine.map(spot.at, frame, access);
+                done.map(|()| it.places.push(place))
             }
+        };
+        if shown == Err(Denial::Gone) {
+            self.suspects.insert(spot.at.client);
         }
+        shown
     }
 }
 

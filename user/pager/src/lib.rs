@@ -32,6 +32,7 @@ mod audit;
 mod clients;
 mod evict;
 mod faults;
+mod gone;
 mod machine;
 mod regions;
 mod slab;

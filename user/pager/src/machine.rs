@@ -38,8 +38,12 @@ pub trait Machine {
     fn protect(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial>;
     /// Unmaps it: whether it is certain that nobody sees it there any more.
     fn unmap(&mut self, at: At, frame: FrameId) -> bool;
-    /// The manager says that nobody uses a client's address space any more: where unmapping cannot be done, it need not.
+    /// Nobody uses a client's address space any more: where unmapping cannot be done, it need not.
     fn gone(&mut self, client: Client);
+    /// Whether there is no way to a client's address space any more. It may still be there.
+    fn is_lost(&mut self, client: Client) -> bool;
+    /// Whether it is certain that nobody at all sees a frame. Its contents may be lost then.
+    fn is_unseen(&mut self, frame: FrameId) -> bool;
     /// Whether it was used through this mapping since this was asked last.
     fn accessed(&mut self, at: At, frame: FrameId) -> bool;
 

@@ -77,6 +77,14 @@ impl<M: Machine> Pager<M> {
     pub fn clone_of(&mut self, client: Client, address: u64) -> Result<u64, Denial> {
         let Region { object, pages, access } = self.region(client, address)?;
         let start = self.room(client, pages, None)?;
+        for index in 0..pages as usize {
+            if let Some(page) = self.objects[object].entries[index].page
+                && !self.write_protect(page)
+                && !(self.reap_for(&[client]) && self.write_protect(page))
+            {
+                return Err(Denial::Gone);
+            }
+        }
         let backing = self.objects[object].backing;
         if let Backing::Object(below) = backing {
             self.objects[below].users += 1;
@@ -85,22 +93,21 @@ impl<M: Machine> Pager<M> {
         for index in 0..pages as usize {
             let Some(page) = self.objects[object].entries[index].page else { continue };
             self.enter(twin, index, page);
-            self.write_protect(page);
         }
         self.add_region(client, start, twin, access)
     }
 
-    /// No mapping of the page allows writing any more. Where that cannot be said of one, it goes.
-    fn write_protect(&mut self, page: crate::state::PageId) {
+    /// No mapping of the page allows writing any more: whether that can be said. Where it cannot of one, that goes.
+    fn write_protect(&mut self, page: crate::state::PageId) -> bool {
         let it = &mut self.pages[page];
-        let Some(frame) = it.frame else { return };
+        let Some(frame) = it.frame else { return true };
         let machine = &mut self.machine;
         for place in it.places.iter_mut().filter(|place| place.access == Access::Write) {
             if machine.protect(place.at, frame, Access::Read).is_ok() {
                 place.access = Access::Read;
             }
         }
-        self.unmap(page, |place| place.access == Access::Write);
+        self.unmap(page, |place| place.access == Access::Write)
     }
 
     /// Lets another client attach a region; the key.
@@ -184,7 +191,7 @@ impl<M: Machine> Pager<M> {
         if self.pages[page].charged != Some(client) {
             // Who pins, pays.
             while let Some(full) = self.full(client, self.pages[page].charged) {
-                if !self.evict_within(full, Some(page)) {
+                if !self.evict_within(full, Some(page)) && !self.reap_for(&[client]) {
                     return Err(Denial::Limit);
                 }
             }

@@ -1,10 +1,10 @@
 //! What the pager knows.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use user_rt::cap::Access;
-use user_rt::paging::{Counts, Denial, Limits};
+use user_rt::paging::{Counts, Denial, Fate, Limits};
 
 use crate::Client;
 use crate::machine::{At, Bytes, FrameId, Machine, Stored};
@@ -27,6 +27,9 @@ pub struct Pager<M> {
     /// Pages of regions that may still be promised to clients.
     pub(crate) capacity: u32,
     pub(crate) counts: Counts,
+    /// Clients whose address spaces may be no more, and the fates of those that were ([`crate::gone`]).
+    pub(crate) suspects: BTreeSet<Client>,
+    pub(crate) buried: BTreeMap<Client, Fate>,
 }
 
 /// Pages with frames, the one to look at next first. It may name pages that are gone, charged to others or out.
@@ -41,6 +44,15 @@ pub(crate) struct Usage {
     /// Pages of regions, and others that may attach one.
     pub pages: u32,
     pub shares: u32,
+}
+
+impl Usage {
+    pub fn take(&mut self, part: Usage) {
+        self.frames -= part.frames;
+        self.pinned -= part.pinned;
+        self.pages -= part.pages;
+        self.shares -= part.shares;
+    }
 }
 
 /// A client.
@@ -179,6 +191,8 @@ impl<M: Machine> Pager<M> {
             common: Ring::new(),
             capacity,
             counts,
+            suspects: BTreeSet::new(),
+            buried: BTreeMap::new(),
         }
     }
 
@@ -215,10 +229,13 @@ impl<M: Machine> Pager<M> {
     pub(crate) fn unmap(&mut self, page: PageId, mut which: impl FnMut(&Place) -> bool) -> bool {
         let it = &mut self.pages[page];
         let Some(frame) = it.frame else { return true };
-        let machine = &mut self.machine;
+        let (machine, suspects) = (&mut self.machine, &mut self.suspects);
         let mut all = true;
         it.places.retain(|place| {
             let stays = which(place) && !machine.unmap(place.at, frame);
+            if stays {
+                suspects.insert(place.at.client);
+            }
             all &= !stays;
             stays || !which(place)
         });
@@ -231,9 +248,10 @@ impl<M: Machine> Pager<M> {
     pub(crate) fn charge(&mut self, page: PageId, frame: FrameId, client: Option<Client>) {
         let it = &mut self.pages[page];
         (it.frame, it.charged, it.age) = (Some(frame), client, 0);
-        match client.filter(|client| self.clients.contains_key(client)) {
-            Some(client) => self.count(client, |usage| usage.frames += 1),
-            None => it.charged = None,
+        let client = client.filter(|client| self.clients.contains_key(client));
+        it.charged = client;
+        if let Some(client) = client {
+            self.count(client, |usage| usage.frames += 1);
         }
         self.ring(client).push_back(page);
         self.tidy(client);
@@ -265,6 +283,8 @@ impl<M: Machine> Pager<M> {
         *self.ring(of) = ring;
     }
 
+    /// A client's ring, or of those that are charged to nobody, as is what was charged to a client that is not known any
+    /// more.
     pub(crate) fn ring(&mut self, of: Option<Client>) -> &mut Ring {
         match of.and_then(|client| self.clients.get_mut(&client)) {
             Some(account) => &mut account.ring,

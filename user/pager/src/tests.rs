@@ -1,12 +1,13 @@
 //! The policy against a model: contents of regions, whatever is evicted, cloned, shared, pinned, failing or ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use user_rt::cap::Access;
 use user_rt::paging::{Advice, Denial, Limits, Question, StoreError};
 
 use crate::machine::{At, Bytes, FrameId, Machine, Stored};
+use crate::state::Account;
 use crate::{Client, Pager};
 
 /// Pages that all clients may have.
@@ -27,6 +28,11 @@ struct Sim {
     gets_fail: u32,
     advice: Option<Advice>,
     asked: u32,
+    /// Clients whose address spaces cannot be reached; those that are said to be no more.
+    lost: BTreeSet<Client>,
+    gone: BTreeSet<Client>,
+    /// The manager forgets somebody, and knows what it does.
+    vouched: bool,
 }
 
 fn file_word(bytes: Bytes) -> u64 {
@@ -35,6 +41,9 @@ fn file_word(bytes: Bytes) -> u64 {
 
 impl Machine for Sim {
     fn map(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial> {
+        if self.lost.contains(&at.client) {
+            return Err(Denial::Gone);
+        }
         let other = |(_, (mapped, allowed)): (&At, &(FrameId, Access))| {
             *mapped == frame
                 && (*allowed == Access::Write) != (access == Access::Write)
@@ -46,6 +55,9 @@ impl Machine for Sim {
     }
 
     fn protect(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial> {
+        if self.lost.contains(&at.client) {
+            return Err(Denial::Gone);
+        }
         let mapped = self.mapped.get_mut(&at).expect("a mapping to protect");
         assert_eq!(mapped.0, frame);
         mapped.1 = access;
@@ -53,6 +65,9 @@ impl Machine for Sim {
     }
 
     fn unmap(&mut self, at: At, frame: FrameId) -> bool {
+        if self.lost.contains(&at.client) {
+            return self.gone.contains(&at.client);
+        }
         assert_eq!(
             self.mapped.remove(&at).map(|(mapped, _)| mapped),
             Some(frame),
@@ -61,7 +76,26 @@ impl Machine for Sim {
         true
     }
 
-    fn gone(&mut self, _: Client) {}
+    fn gone(&mut self, client: Client) {
+        self.gone.insert(client);
+        if self.lost.contains(&client) {
+            let sees = self.mapped.keys().any(|at| at.client == client);
+            assert!(self.vouched || !sees, "{client} sees its pages");
+            self.mapped.retain(|at, _| at.client != client);
+        }
+    }
+
+    fn is_lost(&mut self, client: Client) -> bool {
+        self.lost.contains(&client)
+    }
+
+    fn is_unseen(&mut self, frame: FrameId) -> bool {
+        let unseen = !self.mapped.values().any(|(mapped, _)| *mapped == frame);
+        if unseen {
+            self.frames.insert(frame, 0xdead);
+        }
+        unseen
+    }
 
     fn accessed(&mut self, at: At, _: FrameId) -> bool {
         self.used.remove(&at).unwrap_or(false)
@@ -117,6 +151,20 @@ impl Machine for Sim {
 }
 
 impl Sim {
+    /// The capability of an address space is taken away; with it, or without, goes the address space.
+    fn lose(&mut self, client: Client, destroyed: bool) {
+        self.lost.insert(client);
+        if destroyed {
+            self.mapped.retain(|at, _| at.client != client);
+        }
+    }
+
+    /// There is an address space for a client.
+    fn comes(&mut self, client: Client) {
+        self.lost.remove(&client);
+        self.gone.remove(&client);
+    }
+
     fn unseen(&self, frame: FrameId) {
         assert!(!self.mapped.values().any(|(mapped, _)| *mapped == frame), "somebody sees {frame:?}");
     }
@@ -193,6 +241,9 @@ impl World {
             for page in 0..self.model.objects[object].len() {
                 match self.touch(client, start, page, false) {
                     Ok(()) | Err(Denial::Memory | Denial::Limit) => {}
+                    // With what it was a part of.
+                    Err(Denial::Closed) => break,
+                    Err(Denial::Gone) if !self.pager.machine.lost.is_empty() => {}
                     Err(denial) => panic!("reading everything back: {denial:?}"),
                 }
             }
@@ -216,6 +267,7 @@ enum Step {
     Split(usize, Limits),
     Admit(usize, usize),
     Close(usize, usize),
+    Lose(usize, bool),
 }
 
 /// Clients that have accounts of their own.
@@ -240,6 +292,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (any(), limits).prop_map(|(c, limits)| Step::Split(c, limits)),
         3 => (any(), any()).prop_map(|(part, c)| Step::Admit(part, c)),
         1 => (any(), any()).prop_map(|(c, part)| Step::Close(c, part)),
+        1 => (any(), proptest::bool::ANY).prop_map(|(c, destroyed)| Step::Lose(c, destroyed)),
     ];
     proptest::collection::vec(step, 1..150)
 }
@@ -255,19 +308,30 @@ impl World {
         self.pager.clients.keys().copied().nth(nth).unwrap_or(30)
     }
 
-    /// Some client that has a process.
+    /// Some client that has a process which can do something.
     fn nth_client(&self, nth: usize) -> Client {
-        let admitted = self.pager.clients.iter().filter(|(_, account)| account.admitted);
-        let all: Vec<Client> = admitted.map(|(client, _)| *client).collect();
-        all[nth % all.len()]
+        let lost = &self.pager.machine.lost;
+        let runs = |(client, account): &(&Client, &Account)| account.admitted && !lost.contains(client);
+        let all: Vec<Client> = self.pager.clients.iter().filter(runs).map(|(client, _)| *client).collect();
+        if all.is_empty() { 30 } else { all[nth % all.len()] }
     }
 
-    /// Those that were ended have nothing any more: the manager forgets them.
+    /// Those that were ended have nothing any more: the manager forgets them. Of those that are lost it knows nothing.
     fn bury(&mut self) {
         let dead = |world: &World| {
             let mut all = world.pager.clients.iter();
-            all.find(|(_, account)| account.admitted && account.fate.is_some()).map(|(client, _)| *client)
+            let lost = &world.pager.machine.lost;
+            let dead = |(client, account): &(&Client, &Account)| {
+                account.admitted && account.fate.is_some() && !lost.contains(client)
+            };
+            all.find(dead).map(|(client, _)| *client)
         };
+        let noticed: Vec<Client> = self.pager.buried.keys().copied().collect();
+        for client in noticed {
+            assert!(self.pager.machine.lost.contains(&client), "{client} was not lost");
+            self.pager.forget(client).expect("its fate is known");
+            self.forget(client);
+        }
         while let Some(client) = dead(self) {
             self.pager.forget(client).expect("known");
             self.forget(client);
@@ -275,8 +339,10 @@ impl World {
         for client in 1..=CLIENTS {
             if !self.pager.clients.contains_key(&client) {
                 self.pager.register(client, limits_of(client)).expect("room for it again");
+                self.pager.machine.comes(client);
                 if let Ok(part) = self.pager.split(client, PART) {
                     self.pager.admit(part, client).expect("a client for it");
+                    self.pager.machine.comes(part);
                 }
             }
         }
@@ -310,9 +376,13 @@ fn carry_out(world: &mut World, step: &Step) {
         Step::PutsFail(count) => world.pager.machine.puts_fail = count,
         Step::GetsFail(count) => world.pager.machine.gets_fail = count,
         Step::Forget(nth) => {
-            let client = world.nth_client(nth);
-            world.pager.forget(client).expect("a client to forget");
-            world.forget(client);
+            // Lost or not.
+            let client = world.nth_number(nth);
+            world.pager.machine.vouched = true;
+            if world.pager.forget(client).is_ok() {
+                world.forget(client);
+            }
+            world.pager.machine.vouched = false;
         }
         Step::Advice(what, nth) => {
             let client = world.nth_client(nth);
@@ -324,6 +394,8 @@ fn carry_out(world: &mut World, step: &Step) {
             match world.pager.split(whole, limits) {
                 Ok(part) => assert!(part > CLIENTS, "a number that the manager uses"),
                 Err(Denial::Limit | Denial::BadRequest | Denial::NotYou) => {}
+                // Some of the lost are ended already, or closed.
+                Err(Denial::Ended | Denial::Closed) => {}
                 Err(denial) => panic!("splitting was denied: {denial:?}"),
             }
         }
@@ -332,11 +404,20 @@ fn carry_out(world: &mut World, step: &Step) {
             let empty =
                 world.pager.clients.get(&part).is_some_and(|it| !it.admitted && it.parent == Some(whole));
             assert_eq!(world.pager.admit(part, whole).is_ok(), empty);
+            if empty {
+                world.pager.machine.comes(part);
+            }
         }
         Step::Close(whole, part) => {
             let (whole, part) = (world.nth_number(whole), world.nth_number(part));
             let its = world.pager.clients.get(&part).is_some_and(|it| it.parent == Some(whole));
-            assert_eq!(world.pager.close(whole, part).is_ok(), its);
+            let living = world.pager.living(whole).is_ok();
+            assert_eq!(world.pager.close(whole, part).is_ok(), its && living);
+        }
+        Step::Lose(nth, destroyed) => {
+            let client = world.nth_client(nth);
+            world.pager.machine.lose(client, destroyed);
+            world.forget(client);
         }
         ref other => of_a_region(world, other),
     }
@@ -385,7 +466,9 @@ fn of_a_region(world: &mut World, step: &Step) {
             Ok(()) => {}
             Err(Denial::Access) => assert!(write && may == Access::Read),
             Err(Denial::Lost | Denial::Memory | Denial::Limit) => {}
-            Err(Denial::Ended) => {}
+            // Meanwhile: by the policy, or with what it was a part of.
+            Err(Denial::Ended | Denial::Closed) => {}
+            Err(Denial::Gone) => assert!(!world.pager.machine.lost.is_empty(), "nobody is lost"),
             Err(denial) => panic!("a touch was denied: {denial:?}"),
         },
         Step::Pin(_, page, on) => {
@@ -412,6 +495,7 @@ fn play(frames: u32, room: usize, steps: &[Step]) {
     }
     world.pager.machine.advice = None;
     world.read_all();
+    world.pager.machine.vouched = true;
     while let Some(client) = world.pager.clients.iter().find(|(_, it)| it.admitted).map(|(client, _)| *client)
     {
         world.pager.forget(client).expect("known");
@@ -722,4 +806,106 @@ fn a_part_ends_by_its_whole_and_with_it() {
     world.pager.forget(1).unwrap();
     world.pager.forget(first).unwrap();
     assert_eq!(world.pager.counts().free, 100);
+}
+
+#[test]
+fn who_is_destroyed_is_noticed_when_memory_is_wanted() {
+    let mut world = two_clients(8, 0);
+    let (first, second) = (region(&mut world, 1, 6), region(&mut world, 2, 6));
+    for page in 0..6 {
+        world.touch(1, first, page, true).expect("memory");
+    }
+    world.pager.machine.lose(1, true);
+    world.forget(1);
+    for page in 0..6 {
+        world.touch(2, second, page, true).expect("the other one's memory");
+    }
+    assert_eq!(world.pager.machine.asked, 0, "no policy was asked");
+    assert_eq!(world.pager.counts().noticed, 1);
+    assert_eq!(world.pager.fate(1).unwrap().reason, Some(Denial::Gone));
+    world.pager.audit().unwrap();
+    world.pager.forget(1).unwrap();
+    assert_eq!(world.pager.forget(1), Err(Denial::NotYou));
+    assert_eq!(world.pager.fate(1), Err(Denial::NotYou));
+}
+
+#[test]
+fn who_cannot_be_reached_keeps_what_it_sees() {
+    let mut world = two_clients(8, 0);
+    let (first, second) = (region(&mut world, 1, 6), region(&mut world, 2, 6));
+    for page in 0..6 {
+        world.touch(1, first, page, true).expect("memory");
+    }
+    world.pager.machine.lose(1, false);
+    world.touch(2, second, 0, true).expect("a free frame");
+    world.touch(2, second, 1, true).expect("a free frame");
+    assert_eq!(world.touch(2, second, 2, true), Err(Denial::Memory));
+    assert!(world.pager.end(1, Denial::Ended), "the policy would end it");
+    assert_eq!(world.touch(2, second, 2, true), Err(Denial::Memory), "which does not help");
+    assert_eq!((world.pager.counts().noticed, world.pager.counts().leaked), (0, 0));
+    world.pager.audit().unwrap();
+    // Now it goes.
+    world.pager.machine.lose(1, true);
+    world.touch(2, second, 2, true).expect("its memory");
+    assert_eq!(world.pager.fate(1).unwrap().reason, Some(Denial::Ended));
+    assert_eq!(world.pager.counts().free, 8 - 3);
+}
+
+#[test]
+fn pages_that_others_use_say_who_is_gone_only_if_they_are_elsewhere_too() {
+    let mut world = two_clients(12, 0);
+    let bytes = Bytes { file: 0, first: 0, count: 8000 };
+    let file = |world: &mut World, client| {
+        let start = world.pager.file(client, bytes, 2, Access::Read, None).expect("a region");
+        let words = (0..2).map(|page| file_word(crate::faults::page_bytes(bytes, page)));
+        world.model.objects.push(words.collect());
+        world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Read));
+        start
+    };
+    let (first, second) = (file(&mut world, 1), file(&mut world, 2));
+    world.touch(1, first, 0, false).unwrap();
+    world.touch(2, second, 0, false).unwrap();
+    world.pager.machine.lose(1, true);
+    world.forget(1);
+    assert!(!world.pager.reap_all(), "only a page that the other one sees");
+    world.pager.machine.lost.clear();
+    // One that the other could have, but has not mapped.
+    let mut world = two_clients(12, 0);
+    let (first, second) = (file(&mut world, 1), file(&mut world, 2));
+    world.touch(2, second, 1, false).unwrap();
+    world.touch(1, first, 0, false).unwrap();
+    world.pager.machine.lose(1, true);
+    world.forget(1);
+    assert!(world.pager.reap_all(), "a page that is in the file");
+    world.pager.audit().unwrap();
+    world.touch(2, second, 0, false).expect("it is read again");
+    world.touch(2, second, 1, false).expect("it was there all the time");
+}
+
+#[test]
+fn what_was_promised_to_the_destroyed_is_promised_again() {
+    let mut world = two_clients(12, 0);
+    region(&mut world, 1, 6);
+    let most = Limits { pages: CAPACITY - LIMITS.pages, ..LIMITS };
+    assert_eq!(world.pager.register(3, most), Err(Denial::Full));
+    world.pager.machine.lose(1, true);
+    world.pager.register(3, most).expect("what the first one had");
+    world.pager.audit().unwrap();
+}
+
+#[test]
+fn who_is_torn_down_has_nothing_any_more() {
+    let mut world = two_clients(100, 1000);
+    let start = region(&mut world, 1, 6);
+    for page in 0..6 {
+        world.touch(1, start, page, true).expect("memory");
+    }
+    assert_eq!(world.pager.fault(1, start - 1, Access::Read), Err(Denial::NoRegion));
+    assert_eq!(world.pager.deny(1, Denial::NoRegion, start - 1), None);
+    assert_eq!(world.pager.counts().free, 100, "its memory is free at once");
+    let fate = world.pager.fate(1).unwrap();
+    assert_eq!((fate.reason, fate.address), (Some(Denial::NoRegion), start - 1));
+    assert_eq!(world.pager.fault(1, start, Access::Read), Err(Denial::Ended), "another task of it");
+    assert_eq!(world.pager.deny(1, Denial::Ended, start), None);
+    assert_eq!(world.pager.fate(1).unwrap().reason, Some(Denial::NoRegion), "what was first");
 }

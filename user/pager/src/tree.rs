@@ -62,7 +62,8 @@ impl<M: Machine> Pager<M> {
         if !fits || line.len() >= DEPTH_MAX || !line.iter().all(|account| account.bears_another()) {
             return Err(Denial::Limit);
         }
-        let free = |number: &Client| !self.clients.contains_key(number);
+        // A number of which the manager still has something to say is not free.
+        let free = |number: &Client| !self.clients.contains_key(number) && !self.buried.contains_key(number);
         let number = (1..=CLIENTS_MAX).rev().find(free).ok_or(Denial::Full)?;
         self.clients.insert(number, Account::new(limits, Some(client)));
         self.each_above(Some(client), |account| account.accounts += 1);
@@ -90,14 +91,32 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// A part of a tree that goes is a tree of its own, until the manager forgets it; of those that nobody was admitted
-    /// to, nobody knows.
-    pub(crate) fn cut_off(&mut self, whole: Client) {
+    /// The parts of an account that goes are trees of their own, until the manager forgets them; of those that nobody was
+    /// admitted to, nobody knows. Which are left.
+    pub(crate) fn cut_off(&mut self, whole: Client) -> Vec<Client> {
+        let mut left = Vec::new();
         for part in self.parts_of(whole) {
             self.remove_empty(part);
+            let Some(account) = self.clients.get_mut(&part).filter(|account| account.parent == Some(whole))
+            else {
+                continue;
+            };
+            account.parent = None;
+            let (all, accounts) = (account.all, account.accounts);
+            self.each_above(Some(whole), |above| {
+                above.all.take(all);
+                above.accounts -= accounts;
+            });
+            left.push(part);
         }
-        for part in self.clients.values_mut().filter(|account| account.parent == Some(whole)) {
-            part.parent = None;
+        left
+    }
+
+    /// What a tree has that was cut off, and that cannot be taken from it, it was promised.
+    pub(crate) fn promise(&mut self, whole: Client) {
+        if let Some(account) = self.clients.get_mut(&whole) {
+            account.promised = account.all.pages.min(self.capacity);
+            self.capacity -= account.promised;
         }
     }
 

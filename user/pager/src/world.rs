@@ -14,9 +14,13 @@ use user_rt::arch::memory;
 use user_rt::archive::Archive;
 use user_rt::cap::{Access, Frame, Group, Handle, VSpace};
 use user_rt::invoke::Pages;
-use user_rt::layout::SHARED_VA;
+use user_rt::layout::{SHARED_VA, WINDOW_VA};
+use user_rt::pages::Pooled;
 use user_rt::paging::{Advice, Denial, FRAMES_TOGETHER, Policy, Question, Store, StoreError, pager_slot};
 use user_rt::spawn::{Many, Nursery, own};
+
+/// Where a frame is mapped to see whether somebody else has it mapped: beside the window, in the same page table.
+const PROBE_VA: u64 = WINDOW_VA + PAGE_SIZE;
 
 pub struct World {
     runs: Many,
@@ -132,6 +136,17 @@ impl Machine for World {
 
     fn gone(&mut self, client: Client) {
         self.gone |= 1 << (client % 128);
+    }
+
+    fn is_lost(&mut self, client: Client) -> bool {
+        matches!(own::cnode().inspect(pager_slot::vspace(client)), Ok(None))
+    }
+
+    /// A page comes into a pool only if nothing at all maps it.
+    fn is_unseen(&mut self, frame: FrameId) -> bool {
+        let (run, page) = self.place(frame);
+        let alone = own::vspace().map_pool_pages(&run, PROBE_VA, page).is_ok();
+        alone && own::vspace().drop_pages(Pooled::new(PROBE_VA, 1)).is_ok()
     }
 
     fn accessed(&mut self, at: At, frame: FrameId) -> bool {

@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicU64;
 use user_rt::paging::{CLIENTS_MAX, Denial, Limits, Pager};
 
 use crate::block::{Block, Word};
-use crate::worker::{Outcome, leave, random};
+use crate::worker::{Outcome, leave, random, wait_for};
 
 /// Frames and pages of each part.
 pub const PART: Limits = Limits { frames: 10, pinned: 1, pages: 96 };
@@ -39,10 +39,4 @@ pub fn whole(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
     block.set(Word::Found, pager.account()?.frames);
     wait_for(block, 2);
     Ok(())
-}
-
-fn wait_for(block: Block, command: u64) {
-    while block.get(Word::Command) < command {
-        let _ = user_rt::invoke::yield_now();
-    }
 }

@@ -30,6 +30,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("memory_runs_out", memory_runs_out),
     ("a_second_pager", a_second_pager),
     ("parts_of_an_account", parts_of_an_account),
+    ("destroyed_and_nobody_says_so", destroyed_and_nobody_says_so),
     ("a_view_from_process_1", a_view_from_process_1),
 ];
 
@@ -439,6 +440,44 @@ fn parts_of_an_account(stage: &mut Stage<'_>) -> Result {
         system.manager.forget(part)?;
     }
     expect!(system.manager.forget(parts[0]) == Err(Denial::NotYou), "forgotten twice");
+    Ok(())
+}
+
+/// Whether the pager notices by itself which clients are no more, when memory is wanted; and which only seem so.
+fn destroyed_and_nobody_says_so(stage: &mut Stage<'_>) -> Result {
+    // Enough for two of three that put nothing away.
+    let mut system = stage.system(64, 0)?;
+    let all = |job, cpu| Task { pages: FRAMES.into(), ..task(job, cpu) };
+    let hoarded = |number| Block::at(number).get(Word::Progress) >= u64::from(FRAMES);
+    stage.worker(&mut system, None, &all(Job::Hoard, 0))?;
+    stage.worker(&mut system, None, &all(Job::Keep, 1))?;
+    while !hoarded(0) || !hoarded(1) {
+        stage.wait(slow() / 10);
+    }
+    // Of the one the pager has no address space any more. It runs on, and has what it had.
+    system.take_space(2)?;
+    stage.worker(&mut system, None, &all(Job::Hoard, 2))?;
+    expect!(system.end(2) == End::Finished && outcome(2) == Some(Outcome::Denied), "{}", tell(2));
+    expect!(Block::at(2).get(Word::Why) == Denial::Memory as u64, "{}", tell(2));
+    system.workers[0].destroy()?;
+    tell_process_1(system.workers[0].first.id)?;
+    stage.worker(&mut system, None, &all(Job::Hoard, 3))?;
+    expect_right(&system, 3, None)?;
+    let fate = system.manager.fate(1)?.reason;
+    expect!(fate == Some(Denial::Gone), "the destroyed one ended by {fate:?}");
+    let counts = system.counts()?;
+    expect!(counts.noticed == 1 && counts.leaked == 0, "{counts:?}");
+    Block::at(1).set(Word::Command, 1);
+    expect_right(&system, 1, None)?;
+    // There is nothing left to forget, but whoever does may.
+    system.manager.forget(1)?;
+    expect!(system.manager.forget(1) == Err(Denial::NotYou), "forgotten twice");
+    for number in 1..4 {
+        system.workers[number].destroy()?;
+        system.manager.forget(system.workers[number].client)?;
+    }
+    let counts = system.counts()?;
+    expect!(counts.free == counts.frames && counts.leaked == 0, "{counts:?}");
     Ok(())
 }
 

@@ -9,15 +9,16 @@ use abi::{Error, machine_rights};
 use perf::shared::Shared;
 use user_rt::arch::{self, memory};
 use user_rt::archive::Archive;
-use user_rt::cap::{Frame, Group, Notification};
+use user_rt::cap::{Frame, Group, Handle, Notification};
 use user_rt::elf::Image;
 use user_rt::ipc::{Message, Patience};
 use user_rt::layout::stack_span;
 use user_rt::paging::{
-    self, Counts, Denial, Limits, Manager, PagerSetup, Service, ServiceSpec, Store, StoreError,
+    self, Counts, Denial, Limits, Manager, PagerSetup, Service, ServiceSpec, Store, StoreError, pager_slot,
 };
 use user_rt::spawn::{
-    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, process, task, task_on, unloaded,
+    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, end, own, process, task, task_on,
+    unloaded,
 };
 use user_rt::views::ViewDenial;
 use user_rt::{Refusal, boot};
@@ -136,6 +137,7 @@ pub struct System {
 
 /// A worker.
 pub struct Worker {
+    child: Child,
     pub first: Spawned,
     /// Its number with its pager; its block is the one with its index in [`System::workers`].
     pub client: u16,
@@ -230,7 +232,7 @@ impl<'a> Stage<'a> {
         let (pager, manager) = of.unwrap_or((&system.pager, system.manager));
         paging::entrust(pager, &child, client)?;
         manager.register(client, wanted.limits)?;
-        self.start(system, manager, &child, client, wanted)
+        self.start(system, manager, child, client, wanted)
     }
 
     /// The same, in a part of another worker's account, or why the pager denies that.
@@ -243,7 +245,7 @@ impl<'a> Stage<'a> {
     ) -> Result<core::result::Result<(), Denial>> {
         let child = self.make_worker(wanted)?;
         match paging::entrust_part(&system.pager, &child, part, of)? {
-            Ok(manager) => self.start(system, manager, &child, part, wanted).map(Ok),
+            Ok(manager) => self.start(system, manager, child, part, wanted).map(Ok),
             Err(denial) => Ok(Err(denial)),
         }
     }
@@ -252,7 +254,7 @@ impl<'a> Stage<'a> {
         &mut self,
         system: &mut System,
         manager: Manager,
-        child: &Child,
+        child: Child,
         client: u16,
         wanted: &Task,
     ) -> Result {
@@ -261,7 +263,7 @@ impl<'a> Stage<'a> {
             manager.place_image(client, WORKER, &self.images.worker)?;
             manager.place_stack(client, stack_span(0))?;
         }
-        let first = self.first_task(child, number, wanted)?;
+        let first = self.first_task(&child, number, wanted)?;
         system.group.expose_task(number, &first.task)?;
         let block = Block::at(number);
         block.clear();
@@ -274,7 +276,7 @@ impl<'a> Stage<'a> {
             block.set(word, value);
         }
         first.task.resume()?;
-        system.workers.push(Worker { first, client });
+        system.workers.push(Worker { child, first, client });
         Ok(())
     }
 
@@ -329,7 +331,24 @@ impl<'a> Stage<'a> {
 /// The second pager's number with the first.
 pub const SECOND: u16 = 40;
 
+impl Worker {
+    /// Destroys its process and its address space, and tells nobody.
+    pub fn destroy(&self) -> Result {
+        end(&self.first.task)?;
+        for cap in [self.child.process.cap(), self.child.vspace.cap()] {
+            own::cnode().revoke(cap)?;
+            own::cnode().delete(cap)?;
+        }
+        Ok(())
+    }
+}
+
 impl System {
+    /// Takes the address space of a client from the pager.
+    pub fn take_space(&self, client: u16) -> Result {
+        Ok(self.pager.child.cnode.delete(pager_slot::vspace(client))?)
+    }
+
     pub fn store(&self) -> Store {
         Store::of(&self.store.group)
     }

@@ -58,6 +58,8 @@ numbers! {
         Hostile = 10,
         /// As Random, with parts of the account split off for others.
         Whole = 11,
+        /// As Hoard; then wait for a command, and see whether everything is there still.
+        Keep = 12,
     }
 
     /// What came of it.
@@ -87,6 +89,7 @@ pub extern "C" fn worker(number: u64) -> ! {
         Some(Job::Sort) => prepared(|region| sort(block, region.words())),
         Some(Job::Churn) => prepared(|region| churn(block, region.words())),
         Some(Job::Hoard) => prepared(|region| hoard(block, region.words())),
+        Some(Job::Keep) => prepared(|region| keep(block, region.words())),
         Some(Job::Favourites) => prepared(|region| favourites(block, region.words())),
         Some(Job::Whole) => prepared(|region| crate::parts::whole(block, region.words())),
         Some(Job::Hostile) => crate::hostile::all(block),
@@ -301,6 +304,21 @@ fn hoard(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
         block.add(Word::Progress, 1);
     }
     Ok(())
+}
+
+/// The same, and looks at them once more when it is told to.
+fn keep(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+    hoard(block, words)?;
+    wait_for(block, 1);
+    (0..words.len() / PAGE_WORDS).for_each(|page| check_page(block, words, page, block.get(Word::Seed), 1));
+    Ok(())
+}
+
+/// Waits until the block has this command.
+pub fn wait_for(block: Block, command: u64) {
+    while block.get(Word::Command) < command {
+        let _ = user_rt::invoke::yield_now();
+    }
 }
 
 /// Pages that [`favourites`] uses all the time.

@@ -85,6 +85,8 @@ counts! {
     /// Times the policy was asked, and clients that it ended.
     asked,
     ended,
+    /// Clients that it noticed to be no more.
+    noticed,
     /// Pages that were kept because they had been used.
     spared,
     /// Frames that there are, that are free, and that were given up because somebody may still see them.

@@ -1,0 +1,89 @@
+//! Clients that are no more, of which nobody has said so.
+//!
+//! When a process is destroyed, its address space goes, and the pager's capability of that with it. That the capability is
+//! gone is not enough: whoever made the pager may have taken it away, and the client runs on. But the pager's frames are
+//! mapped by nobody else, and the kernel knows of each whether anything maps it. So if a frame that the pager mapped for a
+//! client, and for it alone, is mapped nowhere any more, then the kernel has taken the address space down, which it
+//! does after all CPUs have left it. One such frame speaks for all others.
+//!
+//! A client is *suspected* when something could not be mapped, changed or unmapped in its address space. It is looked at
+//! once for that, when a frame is wanted next.
+
+use alloc::vec::Vec;
+
+use user_rt::paging::{Denial, Fate};
+
+use crate::Client;
+use crate::machine::Machine;
+use crate::state::{Page, PageId, Pager};
+
+impl<M: Machine> Pager<M> {
+    /// Forgets those of the suspected that are no more; whether there were any.
+    pub(crate) fn reap(&mut self) -> bool {
+        let mut some = false;
+        while let Some(client) = self.suspects.pop_first() {
+            some |= self.bury(client);
+        }
+        some
+    }
+
+    /// The same; whether there were any, and these here are not among those that ended with them.
+    pub(crate) fn reap_for(&mut self, clients: &[Client]) -> bool {
+        self.reap() && clients.iter().all(|client| self.living(*client).is_ok())
+    }
+
+    /// The same with all clients that cannot be reached.
+    pub(crate) fn reap_all(&mut self) -> bool {
+        let admitted = self.clients.iter().filter(|(_, account)| account.admitted);
+        self.suspects = admitted.map(|(client, _)| *client).collect();
+        self.reap()
+    }
+
+    /// Forgets a client if its address space is no more. The manager may ask for its fate, until it forgets it, too.
+    fn bury(&mut self, client: Client) -> bool {
+        let Ok(fate) = self.fate(client) else { return false };
+        if !self.is_out_of_reach(client) || !self.is_destroyed(client) || self.forget(client).is_err() {
+            return false;
+        }
+        self.counts.noticed += 1;
+        self.buried.insert(client, Fate { reason: fate.reason.or(Some(Denial::Gone)), ..fate });
+        true
+    }
+
+    /// Whether nothing can be done in a client's address space, and nobody has said that it is no more.
+    pub(crate) fn is_out_of_reach(&mut self, client: Client) -> bool {
+        self.clients.get(&client).is_some_and(|account| account.admitted) && self.machine.is_lost(client)
+    }
+
+    /// Whether nobody sees anything in a client's address space, which is out of reach.
+    fn is_destroyed(&mut self, client: Client) -> bool {
+        let mapped = |page: &Page| page.places.iter().any(|place| place.at.client == client);
+        let pages: Vec<PageId> =
+            self.pages.iter().filter(|(_, page)| mapped(page)).map(|(page, _)| page).collect();
+        if pages.is_empty() {
+            return true;
+        }
+        let Some(witness) = pages.into_iter().find(|page| self.speaks_for(client, *page)) else {
+            return false;
+        };
+        let Some(frame) = self.pages[witness].frame else { return false };
+        if !self.machine.is_unseen(frame) {
+            return false;
+        }
+        // What was in the frame is lost. Who else has the page finds it elsewhere.
+        if self.pages[witness].copy.is_some() {
+            self.pages[witness].places.clear();
+            let freed = self.uncharge(witness);
+            self.free.extend(freed);
+        }
+        true
+    }
+
+    /// Whether a page is mapped for a client alone, and nobody else needs what is in its frame.
+    fn speaks_for(&self, client: Client, page: PageId) -> bool {
+        let it = &self.pages[page];
+        let alone = |object| it.users == 1 && self.objects[object].users == 1;
+        it.places.iter().all(|place| place.at.client == client)
+            && (it.copy.is_some() && it.pins == 0 || it.places.iter().all(|place| alone(place.object)))
+    }
+}
