@@ -51,7 +51,7 @@ pub const PLAIN: u64 = 1 << 9;
 const POOL: u64 = 1 << 52;
 /// Of the pool: who writes it gets a copy.
 const COPY: u64 = 1 << 53;
-/// Of the pool: it could be written before it was shared.
+/// Of the pool: it could be written before a message was to share it, which has not gone yet.
 const LENT: u64 = 1 << 54;
 /// In an entry that is not present: a page of the pool on its way out; and whether it could be written.
 const TRANSIT: u64 = 1 << 55;
@@ -244,6 +244,12 @@ impl Pte {
         Pte(self.0 & (ADDRESS | POOL | LARGE) | ALLOW[Access::Read as usize] | copy)
     }
 
+    /// The same page when no message is to share it any more: it has gone, or somebody has said what it is to allow.
+    #[must_use]
+    pub const fn given(self) -> Pte {
+        Pte(self.0 & !LENT)
+    }
+
     /// The same page as one that nobody else sees.
     #[must_use]
     pub const fn unshared(self) -> Pte {
@@ -254,7 +260,7 @@ impl Pte {
         self.0 & COPY != 0
     }
 
-    /// Whether it could be written before it was shared.
+    /// Whether it could be written before a message was to share it that has not gone yet.
     pub const fn is_lent(self) -> bool {
         self.0 & LENT != 0
     }

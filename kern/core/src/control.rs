@@ -347,7 +347,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn end_caller(self, callee: Ref<'k, Task>, callee_hot: &'k TaskHot, caller: Ref<'k, Task>, why: Refusal) {
         let Refusal::Error { error, detail, who } = why else { return };
         let Some(hot) = self.task_hot(caller) else {
-            self.fail_remote(caller, error, who);
+            self.refuse_remote(caller, error, detail, who);
             return;
         };
         if hot.deadline.is_queued() {

@@ -146,7 +146,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !self.space_of(me.task)?.get().is_alone(self.id()) {
             self.lend_pages(me)?;
         }
-        self.pass_pages(me.task, receiver)?;
+        let mut passed = self.pass_pages(me.task, receiver);
+        if is_in_use(&passed) {
+            // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
+            self.lend_pages(me)?;
+            passed = self.pass_pages(me.task, receiver);
+        }
+        passed?;
         me.hot.lends.set(false);
         Ok(())
     }
@@ -161,24 +167,35 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::PageTransfer`].
     pub fn page_transfer(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let from = self.find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
-        let to = self.find::<VSpace>(me, Target(args.a1).cap(), Rights::MAP)?.object;
-        let words = [args.a2, args.a4];
-        let range = PageRange::from_words(words).ok_or(Refusal::argument(2))?;
+        let range = PageRange::from_words([args.a2, args.a4]);
+        let to = self.find::<VSpace>(me, Target(args.a1).cap(), Rights::MAP).inspect_err(|_| {
+            // It may have gone while this waited, with the pages lent.
+            let lent = range.filter(|range| check_user_range(range.address, range.bytes(), 1).is_ok());
+            lent.iter().for_each(|range| self.take_range_back(from, range));
+        });
+        let to = to?.object;
+        let range = range.ok_or(Refusal::argument(2))?;
         let PageRange { address: source, count, large, mode } = range;
         let target = args.a3;
         check_user_range(source, range.bytes(), range.page_size())?;
         check_user_range(target, range.bytes(), range.page_size())?;
         let row = Row { from, to, source, target, count, large, mode };
-        let gone = if from.get().is_alone(self.id()) {
-            self.hand_over(&[row])
-        } else {
+        let in_two = || {
             let lent =
                 self.lend_row(row).and_then(|stamp| stamp.map_or(Ok(()), |stamp| self.wait_over(me, stamp)));
             lent.and_then(|()| self.hand_over(&[row]))
         };
+        let at_once = if from.get().is_alone(self.id()) { Some(self.hand_over(&[row])) } else { None };
+        // As of a message, what may be remembered elsewhere is waited for.
+        let gone = at_once.filter(|gone| !is_in_use(gone)).unwrap_or_else(in_two);
         if let Err(Refusal::Error { .. }) = gone {
             self.take_range_back(from, &range);
         }
         gone.map(|()| Answer::DONE)
     }
+}
+
+/// Whether a page could not go because of what another space did to it.
+fn is_in_use<T>(outcome: &Result<T>) -> bool {
+    matches!(outcome, Err(Refusal::Error { error: Error::InUse, .. }))
 }

@@ -277,7 +277,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(caller_hot) = self.task_hot(caller) {
             // Forwarded back to its caller's own CPU: it was home again, unless it is wanted there.
             if caller_hot.recall.get() != 0 {
-                return self.fail_remote_with(caller, msg, RECALLED, TaskId::NONE);
+                return self.fail_remote_with(caller, msg, RECALLED, 0, TaskId::NONE);
             }
             self.time_is_home(caller, caller_hot, msg);
         }
@@ -322,15 +322,20 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Ends the call of a caller on another CPU with an error.
     pub fn fail_remote(self, caller: Ref<'k, Task>, error: Error, who: TaskId) {
+        self.refuse_remote(caller, error, 0, who);
+    }
+
+    /// The same with a detail, which the first word of the block carries.
+    pub fn refuse_remote(self, caller: Ref<'k, Task>, error: Error, detail: u64, who: TaskId) {
         if let Some(msg) = caller.get().msg.open(self.pin()) {
-            self.fail_remote_with(caller, msg, error as u8, who);
+            self.fail_remote_with(caller, msg, error as u8, detail, who);
         }
     }
 
-    fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, who: TaskId) {
+    fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, detail: u64, who: TaskId) {
         write_block(
             msg,
-            Words { info: MsgInfo(0), regs: [0; 4] },
+            Words { info: MsgInfo(0), regs: [detail, 0, 0, 0] },
             From { sender: who, exposure: 0, custom: 0 },
         );
         let callee = msg.callee.take(self.pin());
@@ -367,16 +372,16 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.fault_is_over(task, hot, msg, Error::from_raw(msg.error.get()));
             return self.dispatch();
         }
-        let (error, who) = match (msg.error.get(), hot.recall.take()) {
+        let (error, detail, who) = match (msg.error.get(), hot.recall.take()) {
             // Asked back by this side: nobody over there is to blame.
-            (RECALLED, why) => (why, TaskId::NONE),
-            (error, _) => (error, msg.sender.get()),
+            (RECALLED, why) => (why, 0, TaskId::NONE),
+            (error, _) => (error, msg.regs[0].get(), msg.sender.get()),
         };
         self.event(|| Event::CallOver { caller: task.get().id(), error });
         match Error::from_raw(error) {
             Some(error) => {
                 self.take_pages_back(task, hot);
-                write_error(&hot.regs, error, 0, who);
+                write_error(&hot.regs, error, detail, who);
             }
             None => {
                 let regs = &hot.regs;

@@ -190,7 +190,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::new(Error::InUse, address));
         }
         locked.counts.set(counts.without(entry.pool_access()).with(access));
-        let entry = entry.arrived(access);
+        let entry = entry.arrived(access).given();
         let old = spot.load();
         spot.store(if access == Access::Write { entry.unshared() } else { entry });
         let stale =
@@ -231,6 +231,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if !is_page || !entry.is_copied_on_write() {
             return Err(no_page(address));
+        }
+        if entry.at() == at {
+            // No page is its own copy.
+            return Err(Refusal::new(Error::InUse, address));
         }
         if info.glance().mapped() == 1 {
             if self.protect_pooled(spot, entry, info, address, Access::Write)? {
@@ -308,6 +312,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             if counts.mapped() == 1 {
                 locked.counts.set(counts.without(Access::Read).with(Access::Write));
                 spot.store(entry.arrived(Access::Write).unshared());
+            } else {
+                // Another message has shared it.
+                spot.store(entry.given());
             }
         }
     }

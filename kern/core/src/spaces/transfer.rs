@@ -149,9 +149,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(no_page(address));
         }
         let info = self.info(entry.at())?;
+        // Of what another space that has it did to it.
+        let before = info.stamp().filter(|stamp| !self.is_over(*stamp));
+        lent.stamp = lent.stamp.or(before);
         if entry.is_in_transit() || mode != PageMode::Move && entry.access() == Access::Read {
-            let before = info.stamp().filter(|stamp| !self.is_over(*stamp));
-            lent.stamp = lent.stamp.or(before);
             return Ok(());
         }
         let locked = info.lock();
@@ -372,8 +373,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let copy = row.mode == PageMode::Copy;
         let mut counts = locked.counts.get();
         if entry.access() == Access::Write {
-            source.store(entry.shared(copy));
+            source.store(entry.shared(copy).given());
             counts = counts.without(Access::Write).with(Access::Read);
+        } else {
+            source.store(entry.given());
         }
         self.link(&locked, target);
         target.store(entry.view(copy));

@@ -162,6 +162,53 @@ fn nobody_sees_a_page_that_has_moved() {
 }
 
 #[test]
+fn a_transfer_whose_target_goes_leaves_the_pages() {
+    let mut s = Scene::new(3);
+    let (user, _) = s.running(1, 10);
+    let (a, b) = (s.process.vspace, s.w.process().vspace);
+    let copied = s.w.slot();
+    s.w.must(0, Op::CapCopy, &[b.arg(), at(copied), u64::from(abi::Rights::ALL.0), 0]);
+    pooled(&mut s, a, FROM, 2);
+    assert!(s.w.runs(1, &user) && s.w.touch(1, FROM));
+    s.w.summon(0);
+    let [words, count] = PageRange::new(PageMode::Move, FROM, 2).words();
+    s.w.issue(0, Regs::op(Op::PageTransfer, &[a.arg(), copied.arg(), words, WINDOW, count]));
+    while s.w.step(0) {}
+    assert!(!s.w.agent(0).is_through(), "it waits for CPU 1");
+    s.w.summon(2);
+    s.w.issue(2, Regs::op(Op::CapDelete, &[at(copied)]));
+    while s.w.step(2) {}
+    s.w.run();
+    let refused = s.w.result(&s.w.agent(0)).result().map(|_| ());
+    assert!(matches!(refused, Err((Error::NoCapability, _))), "{refused:?}");
+    assert!(s.w.runs(1, &user) && (0..2).all(|n| s.w.touch(1, FROM + n * PAGE)));
+}
+
+#[test]
+fn pages_wait_for_what_another_space_did_to_them() {
+    let mut s = Scene::new(3);
+    let (user, _) = s.running(1, 10);
+    let (a, alone) = (s.process.vspace, s.w.process().vspace);
+    pooled(&mut s, a, FROM, 1);
+    let page = PageRange::new(PageMode::Copy, FROM, 1);
+    assert_eq!(transfer(&mut s, a, alone, page, WINDOW), Ok(()));
+    assert!(s.w.runs(1, &user) && s.w.touch(1, FROM));
+    // CPU 1 is to forget the page, and has not heard of it.
+    s.w.summon(0);
+    let [words, count] = taken_at(FROM).words();
+    s.w.issue(0, Regs::op(Op::PageTransfer, &[a.arg(), a.arg(), words, WINDOW, count]));
+    while s.w.step(0) {}
+    s.w.summon(2);
+    let [words, count] = taken_at(WINDOW).words();
+    s.w.issue(2, Regs::op(Op::PageTransfer, &[alone.arg(), alone.arg(), words, FROM, count]));
+    while s.w.step(2) {}
+    s.w.run();
+    for n in [0, 2] {
+        assert_eq!(s.w.result(&s.w.agent(n)).result().map(|_| ()), Ok(()), "on CPU {n}");
+    }
+}
+
+#[test]
 fn shared_pages_are_written_by_nobody() {
     let mut s = Scene::new(2);
     let (user, _) = s.running(1, 10);
@@ -190,6 +237,37 @@ fn shared_pages_are_written_by_nobody() {
 }
 
 #[test]
+fn a_page_that_did_not_go_is_as_it_was() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    let (a, b) = (s.process.vspace, s.w.process().vspace);
+    pooled(&mut s, a, FROM, 2);
+    pooled(&mut s, b, WINDOW + PAGE, 1);
+    assert!(s.w.runs(1, &user));
+    let fails = |s: &mut Scene, mode, written| {
+        let refused = transfer(s, a, b, PageRange::new(mode, FROM, 2), WINDOW);
+        assert_eq!(refused, Err((Error::NoRoom, WINDOW + PAGE)));
+        for at in [FROM, FROM + PAGE] {
+            assert!(s.w.touch(1, at));
+            assert_eq!(s.w.remembered(1, at).map(|page| page.write), Some(written), "{mode:?}");
+        }
+    };
+    PageMode::ALL.iter().for_each(|mode| fails(&mut s, *mode, true));
+    // Somebody saw them, and does no more; or it is said that nobody is to write them.
+    for seen in [true, false] {
+        if seen {
+            let place = WINDOW + (1 << 20);
+            assert_eq!(transfer(&mut s, a, b, PageRange::new(PageMode::Share, FROM, 2), place), Ok(()));
+            s.w.must(0, Op::Unmap, &[b.arg(), 0, place, 0, 0, 2]);
+        } else {
+            s.w.must(0, Op::Protect, &[a.arg(), 0, FROM, 1, 0, 2]);
+            s.w.must(0, Op::Protect, &[a.arg(), 0, FROM, 0, 0, 2]);
+        }
+        PageMode::ALL.iter().for_each(|mode| fails(&mut s, *mode, false));
+    }
+}
+
+#[test]
 fn who_writes_a_shared_page_gets_a_copy() {
     let mut s = Scene::new(2);
     let (user, _) = s.running(1, 10);
@@ -207,6 +285,10 @@ fn who_writes_a_shared_page_gets_a_copy() {
     let done = s.w.ask(0, Op::PageCopy, &[b.arg(), copy.arg(), WINDOW, 0, 0]);
     assert_eq!(done, Err((Error::NoPage, WINDOW)));
     assert!(can_map(&mut s, copy), "page 0 of the frame was not used");
+    let place = WINDOW + (1 << 20);
+    assert_eq!(transfer(&mut s, a, b, PageRange::new(PageMode::Copy, FROM, 1), place), Ok(()));
+    let itself = s.w.ask(0, Op::PageCopy, &[a.arg(), copy.arg(), FROM, 0, 1]).map(|_| ());
+    assert_eq!(itself, Err((Error::InUse, FROM)), "a page is not its own copy");
 }
 
 #[test]
@@ -414,13 +496,16 @@ fn pages_that_find_no_room_stay() {
         pooled(&mut s, space, FROM, 3);
         s.w.run();
         let range = PageRange::new(PageMode::Move, FROM, 3);
-        for (address, bytes) in
-            [(WINDOW, 2 * PAGE), (u64::MAX - PAGE, PAGE), (0, 1 << 20), (WINDOW | 1, 3 * PAGE)]
+        let too_small = [(WINDOW, 2 * PAGE), (u64::MAX - PAGE, PAGE), (WINDOW | 1, 3 * PAGE)];
+        let none = [(0, 1 << 20, 0)];
+        for (address, bytes, detail) in
+            too_small.map(|(at, bytes)| (at, bytes, 3 * PAGE)).into_iter().chain(none)
         {
             opens(&server, address, bytes);
             lists(&client, &[range]);
             s.w.does_and_run(&client, call(target));
-            assert_eq!(s.w.result(&client).error(), Some(Error::NoRoom), "window {address:#x}, {bytes}");
+            let refused = s.w.result(&client).result().map(|_| ());
+            assert_eq!(refused, Err((Error::NoRoom, detail)), "window {address:#x}, {bytes}");
             assert!(s.w.runs(0, &client) && s.w.touch(0, FROM), "it has its pages");
             assert!(!server.is_through(), "the server hears nothing");
         }
@@ -428,7 +513,8 @@ fn pages_that_find_no_room_stay() {
         pooled(&mut s, there.vspace, WINDOW + 2 * PAGE, 1);
         lists(&client, &[range]);
         s.w.does_and_run(&client, call(target));
-        assert_eq!(s.w.result(&client).error(), Some(Error::NoRoom), "a page is there");
+        let refused = s.w.result(&client).result().map(|_| ());
+        assert_eq!(refused, Err((Error::NoRoom, WINDOW + 2 * PAGE)), "a page is there");
         let twice = [range, PageRange::new(PageMode::Share, FROM + PAGE, 1)];
         opens(&server, WINDOW + (1 << 20), 1 << 20);
         lists(&client, &twice);
