@@ -68,6 +68,12 @@ pub enum Total {
     Director,
     Resets,
     Remade,
+    /// Rows of pages that went from one pool to another, and those that were refused as they had to be; calls with pages
+    /// that were late; copies made.
+    Passed,
+    Stayed,
+    Late,
+    Copies,
     Complaints,
     /// An access saw what is mapped no more, or something else than what is.
     Stale,
@@ -116,7 +122,13 @@ pub enum OfSpace {
     Era = 0,
     /// It is being destroyed.
     Dying,
+    /// Of each porter: by which worker it is taken, plus one.
+    Porters,
 }
+
+/// Porters of a space.
+pub const PORTERS: usize = 2;
+const _: () = assert!(OfSpace::Porters as usize + PORTERS <= SPACE_WORDS);
 
 /// Words of a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,6 +193,20 @@ impl Board {
         (self.space(space, OfSpace::Dying).load(SeqCst) == 0).then_some(era)
     }
 
+    /// By whom a porter of a space is taken, plus one.
+    fn porter(self, space: usize, number: usize) -> &'static AtomicU64 {
+        &self.words[SPACES_AT + space * SPACE_WORDS + OfSpace::Porters as usize + number]
+    }
+
+    /// Takes a porter, if nobody else has it.
+    pub fn take_porter(self, worker: usize, space: usize, number: usize) -> bool {
+        self.porter(space, number).compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
+    }
+
+    pub fn leave_porter(self, worker: usize, space: usize, number: usize) {
+        let _ = self.porter(space, number).compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
+    }
+
     pub fn worker(self, worker: usize, which: Of) -> &'static AtomicU64 {
         &self.words[WORKERS_AT + worker * WORKER_WORDS + which as usize]
     }
@@ -210,9 +236,10 @@ impl Board {
         self.page(space, worker, place).store(word.0, SeqCst);
     }
 
-    /// Nothing of a worker's is mapped anywhere: it has ended, and its frames with it.
+    /// Nothing of a worker's is mapped anywhere, and it calls nobody: it has ended, and its frames with it.
     pub fn clear_worker(self, worker: usize) {
         for space in 0..SPACES_MAX {
+            (0..PORTERS).for_each(|number| self.leave_porter(worker, space, number));
             for place in 0..PLACES {
                 let word = self.word(space, worker, place);
                 self.set_word(space, worker, place, word.settle(word.era(), Thing::NOTHING, Perm::None));
@@ -282,6 +309,15 @@ impl Board {
             get(Total::Faults),
             get(Total::Resets),
             get(Total::Remade),
+        );
+    }
+
+    /// What came of pages that were to go.
+    pub fn print_passed(self) {
+        let [passed, stayed, late, copies] =
+            [Total::Passed, Total::Stayed, Total::Late, Total::Copies].map(|which| self.get(which));
+        report!(
+            "note torture: rows of pages: {passed} went, {stayed} could not; {late} calls were late; {copies} copies"
         );
     }
 

@@ -8,13 +8,16 @@ use perf::random::Random;
 use perf::shared::Shared;
 use user_rt::cap::{Access, Frame, Task, Untyped, VSpace};
 use user_rt::elf::Image;
-use user_rt::invoke::{Pages, copy, transfer};
+use user_rt::invoke::{Pages, copy, transfer, yield_now};
 use user_rt::layout::{FREE_SLOTS, SHARED_VA};
 use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, end, own, process, task};
 
-use crate::board::{Board, LARGE_SIZE, Of, OfSpace, PLACES, SPACES_MAX, Total, WORKERS_MAX, address};
+use crate::board::{
+    Board, LARGE_SIZE, Of, OfSpace, PLACES, PORTERS, SPACES_MAX, Total, WORKERS_MAX, address,
+};
 use crate::content::{DIRECTOR, LARGE_PAGES, Page, is_filled};
 use crate::handlers::Handlers;
+use crate::porter::{cpu_of, porter};
 use crate::probe::probe;
 use crate::word::{GLOBAL, How};
 use crate::worker::worker;
@@ -33,7 +36,7 @@ const FILL_VA: u64 = SHARED_VA + 0x3000_0000;
 
 // Slots in every process. An address space's capability is in another slot in each era, so that who still goes by an
 // older one finds nothing.
-const SPACES_AT: u32 = FREE_SLOTS + SHARERS_MAX + 2;
+const SPACES_AT: u32 = FREE_SLOTS + SHARERS_MAX + PORTERS as u32 + 2;
 const ERAS: u64 = 4;
 const GLOBALS_AT: u32 = SPACES_AT + SPACES_MAX as u32 * ERAS as u32;
 const WORKERS_AT: u32 = GLOBALS_AT + GLOBALS.len() as u32;
@@ -91,7 +94,8 @@ pub const fn has_large(space: usize, local: u32) -> bool {
 }
 
 const PRIORITY: u8 = 50;
-const STACK_PAGES: u32 = 5;
+const STACK_PAGES: u32 = 6;
+const PORTER_STACK_PAGES: u32 = 3;
 /// Times in a hundred that a worker's faults go to another CPU.
 const FAR_HANDLERS: u64 = 15;
 
@@ -136,6 +140,7 @@ impl<'a> Cast<'a> {
         handlers: &'a Handlers,
     ) -> Result<Cast<'a>, Failure> {
         let board = Board::open();
+        (0..WORKERS_MAX).for_each(|worker| board.clear_worker(worker));
         let mut globals = Vec::new();
         for (which, pages) in GLOBALS.into_iter().enumerate() {
             globals.push(make_global(nursery, which, pages)?);
@@ -180,17 +185,19 @@ impl<'a> Cast<'a> {
         };
         let child = process(nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
-        child.give_machine(machine_rights::LOG | machine_rights::INFO, 0)?;
+        child.give_machine(machine_rights::LOG | machine_rights::INFO | machine_rights::DMA, 0)?;
         let member = self.handlers.admit(&child, space)?;
         for (which, frame) in self.globals.iter().enumerate() {
             copy::<Frame>(frame, child.cnode.slot(global_slot(which)), Rights::ALL, 0)?;
         }
         self.introduce(space, era, &child)?;
+        // All can call them as soon as they know that the space is there.
+        let mut tasks = self.make_porters(space, era, &child, random)?;
         board.clear_space(space, era);
         board.space(space, OfSpace::Era).store(era, SeqCst);
         board.space(space, OfSpace::Dying).store(0, SeqCst);
         self.give_memory(space, large, &child, random)?;
-        let tasks = self.make_workers(space, era, &child, random)?;
+        tasks.extend(self.make_workers(space, era, &child, random)?);
         for task in &tasks {
             task.resume()?;
         }
@@ -228,6 +235,35 @@ impl<'a> Cast<'a> {
             transfer::<Untyped>(memory, child.cnode.slot(memory_slot(local)))?;
         }
         Ok(())
+    }
+
+    fn make_porters(
+        &mut self,
+        space: usize,
+        era: u64,
+        child: &Child,
+        random: &mut Random,
+    ) -> Result<Vec<Task>, Failure> {
+        let cpus = self.cpus;
+        let Space { nursery, workers, .. } = &mut self.spaces[space];
+        let mut tasks = Vec::new();
+        for number in 0..PORTERS {
+            let cpu = cpu_of(space, era, number, cpus);
+            let spec = TaskSpec {
+                index: (1 + workers.len() + number) as u32,
+                cpu,
+                // They may stop the workers there, or wait for their turn.
+                priority: PRIORITY + 10 * random.below(2) as u8,
+                stack_pages: PORTER_STACK_PAGES,
+                run: Run::Function(porter),
+                argument: 0,
+            };
+            let made = task(nursery, &child.home(), &spec)?;
+            self.handlers.take(&made.task, cpu)?;
+            self.handlers.expose(space, number, &made.task)?;
+            tasks.push(made.task);
+        }
+        Ok(tasks)
     }
 
     fn make_workers(
@@ -284,7 +320,8 @@ impl<'a> Cast<'a> {
                 end(task)?;
             }
         }
-        nursery.reset()?;
+        self.handlers.withdraw(space);
+        reset(nursery)?;
         self.handlers.dismiss(member)?;
         for number in 0..self.spaces[space].workers.len() {
             let worker = self.spaces[space].workers[number].0;
@@ -328,12 +365,30 @@ impl<'a> Cast<'a> {
             for (number, _) in &self.spaces[space].workers {
                 board.set_of(*number, Of::Life, board.of(*number, Of::Life) | 1);
             }
+            self.handlers.withdraw(space);
             if let Some(made) = &self.spaces[space].made {
                 self.handlers.dismiss(made.member)?;
             }
         }
         Ok(())
     }
+}
+
+/// Takes everything back that was made there, pinned or not.
+pub fn reset(nursery: &mut Nursery) -> user_rt::Result<()> {
+    const TRIES: u32 = 100_000;
+    for _ in 0..TRIES {
+        match nursery.untyped().reset_pinned() {
+            Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {
+                yield_now()?;
+            }
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
+    nursery.reset()
 }
 
 /// A frame that all have, filled.

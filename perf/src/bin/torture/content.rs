@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn everybody_has_the_directors_frames() {
-        let thing = Thing { id: GLOBAL | 2, page: 0, large: false, filled: true };
+        let thing = Thing { id: GLOBAL | 2, filled: true, ..Thing::NOTHING };
         assert_eq!(Page::of(3, thing, 0), Page::of(4, thing, 0));
     }
 }

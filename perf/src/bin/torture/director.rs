@@ -79,6 +79,7 @@ impl Director {
             let count = self.board.kind(kind).load(core::sync::atomic::Ordering::Acquire);
             report!("note torture: {count} times {name}");
         }
+        self.board.print_passed();
         Ok(())
     }
 
@@ -90,7 +91,7 @@ impl Director {
     /// Destroys everything that was made; the bytes that are free then.
     fn reset(&mut self) -> Result<u64, Failure> {
         self.step(Step::Resetting);
-        self.nursery.reset()?;
+        crate::cast::reset(&mut self.nursery)?;
         let again = Args::plain(Op::UntypedReset, self.nursery.untyped().cap().arg(), 0, 0, 0);
         Ok(syscall(again).check()?.rdi)
     }

@@ -9,7 +9,7 @@ use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::layout::slot;
 use user_rt::spawn::{Child, Home, Nursery, Run, TaskSpec, task};
 
-use crate::board::{Board, Total};
+use crate::board::{Board, PORTERS, SPACES_MAX, Total};
 use crate::content::RETURN_AT;
 use crate::probe;
 
@@ -18,7 +18,12 @@ const STACK_PAGES: u32 = 6;
 /// Places of the handlers in the address space, behind the program's first task and the watchdog.
 const FIRST_INDEX: u32 = 2;
 
-/// The group, and its handlers: exposure `n` is on CPU `n`.
+/// Where the group exposes a space's porter: behind the handlers.
+pub const fn porter_index(cpus: u32, space: usize, number: usize) -> u32 {
+    cpus + (space * PORTERS + number) as u32
+}
+
+/// The group, and its handlers: exposure `n` is on CPU `n`; behind them are the spaces' porters.
 pub struct Handlers {
     group: Group,
     cpus: u32,
@@ -26,7 +31,7 @@ pub struct Handlers {
 
 impl Handlers {
     pub fn start(nursery: &mut Nursery, cpus: u32) -> user_rt::Result<Handlers> {
-        let group = nursery.make_group(crate::board::SPACES_MAX as u16 + 2, cpus as u16)?;
+        let group = nursery.make_group(SPACES_MAX as u16 + 2, porter_index(cpus, SPACES_MAX, 0) as u16)?;
         for cpu in 0..cpus {
             let spec = TaskSpec {
                 index: FIRST_INDEX + cpu,
@@ -45,11 +50,24 @@ impl Handlers {
 
     /// Makes a space's process a member; its index.
     pub fn admit(&self, child: &Child, space: usize) -> user_rt::Result<u32> {
-        child.join(&self.group, slot::GROUPS, Rights(Rights::SEND.0 | Rights::STRING.0), space as u16)
+        let rights = Rights(Rights::SEND.0 | Rights::STRING.0 | Rights::MAP.0);
+        child.join(&self.group, slot::GROUPS, rights, space as u16)
     }
 
     pub fn dismiss(&self, member: u32) -> user_rt::Result<()> {
         self.group.remove(member)
+    }
+
+    /// Lets all call a porter of a space.
+    pub fn expose(&self, space: usize, number: usize, task: &Task) -> user_rt::Result<()> {
+        self.group.expose_task(porter_index(self.cpus, space, number), task)
+    }
+
+    /// Nobody is there any more.
+    pub fn withdraw(&self, space: usize) {
+        for number in 0..PORTERS {
+            let _ = self.group.withdraw(porter_index(self.cpus, space, number));
+        }
     }
 
     /// The handler on a CPU takes a task's faults.
@@ -79,7 +97,7 @@ extern "C" fn handler(_: u64) -> ! {
 
 fn handle(board: Board, call: &Received, fault: &Fault) -> Verdict {
     let regs = registers();
-    let space = usize::from(call.custom) % crate::board::SPACES_MAX;
+    let space = usize::from(call.custom) % SPACES_MAX;
     let probed = probe::of_registers(&regs);
     // What is executed may go between two instructions.
     let there = |address| {

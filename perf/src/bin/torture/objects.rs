@@ -3,7 +3,7 @@
 use abi::Cap;
 
 use crate::cast::{FRAMES, GLOBALS, frame_slot, global_slot};
-use crate::word::{GLOBAL, Thing};
+use crate::word::{GLOBAL, Pool, Thing};
 
 /// Pages of a frame of small pages, at most: a bit for each.
 pub const PAGES_MAX: u64 = 8;
@@ -18,15 +18,34 @@ pub struct Object {
     pub pages: u32,
     /// Which of its pages are filled.
     filled: u8,
+    /// Which of its pages are in pools, as far as is known. What stands in those the words of their places say.
+    pooled: u8,
+    /// Which of its pages a pool may have of which nothing is known: its space ended just then.
+    doubtful: u8,
+    /// Which of its pages ever were in a pool.
+    cleared: u8,
 }
 
 impl Object {
     pub fn thing(&self, page: u32) -> Thing {
-        Thing { id: self.id, page, large: self.large, filled: self.is_filled(page) }
+        Thing { id: self.id, page, large: self.large, filled: self.is_filled(page), pool: Pool::No }
     }
 
+    /// A page that may just have left all pools is clear, or will be.
     pub fn is_filled(&self, page: u32) -> bool {
-        self.filled & 1 << page != 0
+        self.filled & !self.pooled & !self.doubtful & 1 << page != 0
+    }
+
+    pub fn may_be_pooled(&self, page: u32) -> bool {
+        (self.pooled | self.doubtful) & 1 << page != 0
+    }
+
+    pub fn is_doubtful(&self, page: u32) -> bool {
+        self.doubtful & 1 << page != 0
+    }
+
+    pub fn was_cleared(&self, page: u32) -> bool {
+        self.cleared & 1 << page != 0
     }
 
     pub fn is_global(&self) -> bool {
@@ -42,6 +61,9 @@ impl Object {
             large: pages == 0,
             pages: u32::from(pages.max(1)),
             filled: u8::MAX,
+            pooled: 0,
+            doubtful: 0,
+            cleared: 0,
         }
     }
 }
@@ -65,18 +87,38 @@ impl Objects {
 
     /// A frame was made in that slot.
     pub fn put(&mut self, id: u32, large: bool, pages: u32) -> Object {
-        let object = Object { id, cap: frame_slot(self.local, self.next), large, pages, filled: 0 };
+        let cap = frame_slot(self.local, self.next);
+        let object = Object { id, cap, large, pages, filled: 0, pooled: 0, doubtful: 0, cleared: 0 };
         self.slots[self.next] = Some(object);
         self.next = (self.next + 1) % FRAMES;
         object
     }
 
+    fn change(&mut self, id: u32, change: impl Fn(&mut Object)) {
+        self.slots.iter_mut().flatten().filter(|object| object.id == id).for_each(change);
+    }
+
     pub fn fill(&mut self, id: u32, page: u32) {
-        self.slots
-            .iter_mut()
-            .flatten()
-            .filter(|object| object.id == id)
-            .for_each(|object| object.filled |= 1 << page);
+        self.change(id, |object| object.filled |= 1 << page);
+    }
+
+    /// A page has come into a pool.
+    pub fn enter_pool(&mut self, id: u32, page: u32) {
+        self.change(id, |object| object.pooled |= 1 << page);
+    }
+
+    /// A page has come into a pool, or not.
+    pub fn doubt(&mut self, id: u32, page: u32) {
+        self.change(id, |object| object.doubtful |= 1 << page);
+    }
+
+    /// No pool has a page any more: what was in it is nobody's.
+    pub fn leave_pools(&mut self, id: u32, page: u32) {
+        let bit = 1 << page;
+        self.change(id, |object| {
+            (object.filled, object.pooled) = (object.filled & !bit, object.pooled & !bit);
+            object.cleared |= bit;
+        });
     }
 
     pub fn remove(&mut self, id: u32) {
@@ -117,13 +159,15 @@ pub struct Run {
     pub object: Object,
     pub first: u32,
     pub count: u32,
+    /// In the pool of the space, or to be.
+    pub pool: Pool,
 }
 
 impl Run {
     /// Its places, and what is, or is to be, mapped there.
     pub fn pages(&self) -> impl Iterator<Item = (usize, Thing)> + use<> {
-        let Run { place, object, first, count, .. } = *self;
-        (0..count).map(move |n| (place + n as usize, object.thing(first + n)))
+        let Run { place, object, first, count, pool, .. } = *self;
+        (0..count).map(move |n| (place + n as usize, Thing { pool, ..object.thing(first + n) }))
     }
 
     pub fn sub(&self, first: u32, count: u32) -> Run {

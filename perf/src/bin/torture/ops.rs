@@ -17,7 +17,7 @@ use crate::cast::{GLOBALS, has_large, memory_slot, moment_slot};
 use crate::content::{LARGE_PAGES, MARKS_AT, Page, WORDS, is_filled, is_mark_of, mark};
 use crate::objects::{Object, PAGES_MAX, Run};
 use crate::probe::probe;
-use crate::word::{GLOBAL, How, IDS, Met, Perm};
+use crate::word::{GLOBAL, How, IDS, Met, Perm, Pool, Thing};
 use crate::worker::Worker;
 
 /// A kind of operation: how often, of all weights, it is done.
@@ -37,7 +37,19 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "ask what was used", weight: 10, run: Worker::accessed },
     Kind { name: "delete a frame", weight: 16, run: Worker::delete },
     Kind { name: "reset", weight: 1, run: |worker| _ = worker.reset() },
+    Kind { name: "revoke", weight: 1, run: Worker::revoke },
     Kind { name: "other objects of the same memory", weight: 1, run: Worker::others },
+    Kind { name: "map into the pool", weight: 70, run: Worker::map_pool },
+    Kind { name: "unmap pages of the pool", weight: 30, run: Worker::drop_pooled },
+    Kind { name: "protect pages of the pool", weight: 50, run: Worker::protect_pooled },
+    Kind { name: "transfer pages", weight: 70, run: Worker::transfer },
+    Kind { name: "copy a shared page", weight: 25, run: Worker::copy_page },
+    Kind { name: "use pooled pages by their frame", weight: 8, run: Worker::use_by_frame },
+    Kind { name: "watch a shared page", weight: 15, run: Worker::watch },
+    Kind { name: "pin a frame", weight: 6, run: Worker::pin },
+    Kind { name: "pages in a call", weight: 60, run: Worker::send },
+    Kind { name: "pages in a reply", weight: 40, run: Worker::ask },
+    Kind { name: "keep a porter busy", weight: 5, run: Worker::keep_busy },
 ];
 
 /// What else a worker does.
@@ -71,12 +83,12 @@ const RESET_TRIES: u32 = 100_000;
 const SPARE_TASKS: u32 = 64;
 
 impl Worker {
-    fn memory(&self) -> Untyped {
+    pub fn memory(&self) -> Untyped {
         Untyped::at(memory_slot(self.local))
     }
 
     /// A frame, of what memory is left; all is reset where nothing is.
-    fn make(&mut self) -> Option<Object> {
+    pub fn make(&mut self) -> Option<Object> {
         let Some(cap) = self.objects.free() else {
             self.delete();
             return None;
@@ -100,24 +112,31 @@ impl Worker {
         None
     }
 
-    fn pick_object(&mut self) -> Option<Object> {
+    pub fn pick_object(&mut self) -> Option<Object> {
         if self.random.chance(25) {
             return Some(Object::global(self.random.below(GLOBALS.len() as u64) as usize));
         }
         let random = self.random.next();
-        self.objects.pick(random).or_else(|| self.make())
+        match self.objects.pick(random) {
+            Some(object) => Some(self.refresh(object)),
+            None => self.make(),
+        }
     }
 
     /// Some pages of a frame, and a place where nothing is mapped.
     fn pick_empty(&mut self) -> Option<Run> {
         let object = self.pick_object()?;
+        self.pick_empty_for(object)
+    }
+
+    pub fn pick_empty_for(&mut self, object: Object) -> Option<Run> {
         let (space, era) = self.pick_space();
         let count = 1 + self.random.below(u64::from(object.pages)) as u32;
         let first = self.random.below(u64::from(object.pages - count + 1)) as u32;
         for _ in 0..8 {
             let large = object.large || (count == 1 && self.random.chance(4));
             let place = if large { LARGE } else { self.pick_place() % SMALL_PAGES };
-            let run = Run { space, era, place, object, first, count };
+            let run = Run { space, era, place, object, first, count, pool: Pool::No };
             let end = place + count as usize;
             let empty = |place: usize| self.my_word(space, place).in_era(era).now() == Perm::None;
             if (large || end <= SMALL_PAGES) && (place..end).all(empty) {
@@ -149,6 +168,10 @@ impl Worker {
         self.count();
         let done = self.outcome(run, perm, mapped, "map");
         self.settle(run, done, perm);
+        // What the kernel has mapped is in no pool any more.
+        for page in (run.first..run.first + done).filter(|page| run.object.may_be_pooled(*page)) {
+            self.objects.leave_pools(run.object.id, page);
+        }
         if run.space == self.space && done > 0 {
             self.look_after(&run.sub(0, done), perm);
         }
@@ -165,6 +188,9 @@ impl Worker {
                 if perm != Perm::Read && (0..run.count).any(|page| self.conflicts(run, page, perm).0) {
                     wrong(&"write and execute at the same time");
                 }
+                if run.pages().any(|(_, thing)| self.held(thing.id, thing.page).certain > 0) {
+                    wrong(&"pages that a pool has");
+                }
                 return run.count;
             }
             Err(refusal) => refusal,
@@ -174,6 +200,13 @@ impl Worker {
             _ if self.is_gone(run) => 0,
             Error::WriteExecute => match self.pages_before(run, detail) {
                 Some(done) if self.conflicts(run, done, perm).1 => done,
+                _ => {
+                    wrong(&refusal);
+                    0
+                }
+            },
+            Error::InUse => match self.pages_before(run, detail) {
+                Some(done) if run.object.may_be_pooled(run.first + done) => done,
                 _ => {
                     wrong(&refusal);
                     0
@@ -294,21 +327,27 @@ impl Worker {
     fn delete(&mut self) {
         let random = self.random.next();
         let Some(object) = self.objects.pick(random) else { return };
-        self.begin_end(|id| id == object.id);
+        // Pools keep what they have.
+        let ends = |thing: Thing| thing.id == object.id && !thing.is_pooled();
+        self.begin_end(ends);
         let done = own::cnode().delete(object.cap);
         self.count();
         if let Err(refusal) = done {
             self.wrong(Total::Refused, format_args!("deleting frame {:#x}: {refusal}", object.id));
         }
-        self.settle_end(|id| id == object.id);
+        self.settle_end(ends);
         self.objects.remove(object.id);
     }
 
     /// Takes back all memory, mapped or not: every time the same bytes.
     fn reset(&mut self) -> bool {
-        let own = |id: u32| id & GLOBAL == 0;
-        self.begin_end(own);
-        let again = Args::plain(Op::UntypedReset, self.memory().arg(), 0, 0, 0);
+        self.reset_with(false)
+    }
+
+    /// The same where frames are pinned, or are not.
+    pub fn reset_with(&mut self, pins: bool) -> bool {
+        self.begin_end(is_own);
+        let again = Args::plain(Op::UntypedReset, self.memory().arg(), u64::from(pins), 0, 0);
         let mut answer = syscall(again).check();
         for _ in 0..RESET_TRIES {
             match &answer {
@@ -321,7 +360,7 @@ impl Worker {
         }
         self.count();
         self.board.add(Total::Resets, 1);
-        self.settle_end(own);
+        self.settle_end(is_own);
         self.objects.clear();
         match answer {
             Ok(answer) => {
@@ -341,15 +380,27 @@ impl Worker {
         }
     }
 
+    /// Everything made of the memory ends. The memory itself is not used again before it is reset.
+    fn revoke(&mut self) {
+        self.begin_end(is_own);
+        let done = own::cnode().revoke(self.memory().cap());
+        self.count();
+        self.settle_end(is_own);
+        self.objects.clear();
+        if let Err(refusal) = done {
+            self.wrong(Total::Refused, format_args!("revoke: {refusal}"));
+        }
+    }
+
     /// What was mapped here just now: new pages are clear, and what may be written is filled, once.
     fn look_after(&mut self, run: &Run, perm: Perm) {
         for page in 0..run.count {
             let one = run.sub(page, 1);
             let object = self.objects.find(run.object.id).unwrap_or(run.object);
             if !object.is_filled(one.first) {
-                self.expect_clear(&one);
-                if perm == Perm::Write && self.random.chance(80) {
-                    self.fill(&one);
+                self.expect_clear(&Run { object, ..one });
+                if perm == Perm::Write && self.random.chance(80) && self.fill(one.place) {
+                    self.objects.fill(object.id, one.first);
                 }
             }
         }
@@ -358,11 +409,21 @@ impl Worker {
     }
 
     /// Looks at some words, at times at all words, of a page that nobody has filled.
-    fn expect_clear(&mut self, run: &Run) {
-        let all = self.random.chance(6) && !run.object.large;
+    pub fn expect_clear(&mut self, run: &Run) {
+        if run.object.is_doubtful(run.first) {
+            return;
+        }
+        let cleared = run.object.was_cleared(run.first);
+        let all = self.random.chance(if cleared { 30 } else { 6 }) && !run.object.large;
         let looks = if all { WORDS } else { 12 };
+        // What it had before is found soonest there.
+        let had = Page::of(self.me as u64, run.object.thing(run.first), 0);
         for number in 0..looks {
-            let word = if all { number } else { self.random.below(WORDS) };
+            let word = match number {
+                _ if all => number,
+                0..4 if cleared => had.place(number),
+                _ => self.random.below(WORDS),
+            };
             let page = if run.object.large { self.random.below(LARGE_PAGES) } else { 0 };
             let at = self.address(run) + page * PAGE_SIZE + word * 8;
             self.accesses += 1;
@@ -384,24 +445,24 @@ impl Worker {
         }
     }
 
-    fn fill(&mut self, run: &Run) {
-        let Run { object, first, .. } = *run;
-        let count = if object.large { LARGE_PAGES } else { 1 };
-        for page in (0..count).filter(|page| is_filled(object.large, *page)) {
-            let content = Page::of(self.me as u64, object.thing(first), page);
-            let base = self.address(run) + page * PAGE_SIZE;
-            for (word, value) in content.contents() {
-                if probe(How::Write, base + word * 8, value) == Met::Fault {
-                    let at = base + word * 8;
-                    self.wrong(Total::Lost, format_args!("a fault writing {at:#x}, {run:?}"));
-                    return;
+    /// Fills the page at a place in this space, which can be written.
+    pub fn fill(&mut self, place: usize) -> bool {
+        let word = self.my_word(self.space, place).in_era(self.era);
+        let thing = word.thing();
+        let count = if thing.large { LARGE_PAGES } else { 1 };
+        for page in (0..count).filter(|page| is_filled(thing.large, *page)) {
+            let base = address(self.me, place) + page * PAGE_SIZE;
+            for (number, value) in Page::of(self.me as u64, thing, page).contents() {
+                let at = base + number * 8;
+                if probe(How::Write, at, value) == Met::Fault {
+                    self.wrong(Total::Lost, format_args!("a fault writing {at:#x}, {word:?}"));
+                    return false;
                 }
             }
         }
-        self.objects.fill(object.id, first);
-        if let Some(object) = self.objects.find(object.id) {
-            self.settle(&Run { object, ..*run }, 1, Perm::Write);
-        }
+        let filled = Thing { filled: true, ..thing };
+        self.board.set_word(self.space, self.me, place, word.settle(self.era, filled, Perm::Write));
+        true
     }
 
     /// The same memory as frames, then as kernel objects, which must be new, then as frames again.
@@ -497,7 +558,11 @@ impl Worker {
     }
 }
 
-const fn access(perm: Perm) -> Access {
+fn is_own(thing: Thing) -> bool {
+    thing.id & GLOBAL == 0
+}
+
+pub const fn access(perm: Perm) -> Access {
     match perm {
         Perm::None | Perm::Read => Access::Read,
         Perm::Write => Access::Write,
@@ -505,7 +570,7 @@ const fn access(perm: Perm) -> Access {
     }
 }
 
-fn pages(run: &Run) -> Pages {
+pub fn pages(run: &Run) -> Pages {
     if run.object.large {
         return Pages::ALL;
     }

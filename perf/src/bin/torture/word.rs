@@ -67,6 +67,28 @@ pub struct Thing {
     pub large: bool,
     /// The page has its content. Else it is clear, or being filled.
     pub filled: bool,
+    /// Whether it is a page of the space's pool. Then this says what stands in it, which may be a copy of another.
+    pub pool: Pool,
+}
+
+/// How a page is in the pool of a space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Pool {
+    No = 0,
+    Has,
+    /// Who writes it may get a copy.
+    CopyOnWrite,
+}
+
+impl Pool {
+    const fn from_raw(raw: u64) -> Pool {
+        match raw & 3 {
+            0 => Pool::No,
+            1 => Pool::Has,
+            _ => Pool::CopyOnWrite,
+        }
+    }
 }
 
 /// Bit of a frame's number: made by the director for everybody.
@@ -75,7 +97,11 @@ pub const GLOBAL: u32 = 1 << 23;
 pub const IDS: u32 = GLOBAL;
 
 impl Thing {
-    pub const NOTHING: Thing = Thing { id: 0, page: 0, large: false, filled: false };
+    pub const NOTHING: Thing = Thing { id: 0, page: 0, large: false, filled: false, pool: Pool::No };
+
+    pub const fn is_pooled(self) -> bool {
+        !matches!(self.pool, Pool::No)
+    }
 }
 
 /// The word of a page.
@@ -88,7 +114,10 @@ const NEXT_AT: u32 = 3;
 const FILLED: u64 = 1 << 5;
 const LARGE: u64 = 1 << 6;
 const PAGE_AT: u32 = 7;
-const PAGE_BITS: u64 = (1 << 9) - 1;
+const PAGE_BITS: u64 = (1 << 5) - 1;
+const POOL_AT: u32 = 12;
+/// While it changes, there may be nothing at all.
+const TRANSIT: u64 = 1 << 14;
 const ERA_AT: u32 = 16;
 const ERA_BITS: u64 = (1 << 4) - 1;
 const ID_AT: u32 = 20;
@@ -123,7 +152,13 @@ impl Word {
             page: (self.0 >> PAGE_AT & PAGE_BITS) as u32,
             large: self.0 & LARGE != 0,
             filled: self.0 & FILLED != 0,
+            pool: Pool::from_raw(self.0 >> POOL_AT),
         }
+    }
+
+    /// Whether what is there, or will be, may be out of reach meanwhile.
+    const fn in_transit(self) -> bool {
+        self.0 & TRANSIT != 0
     }
 
     /// The word as it is in an era: nothing, if it is of another one.
@@ -138,6 +173,7 @@ impl Word {
         let sequence = (self.sequence() + 1) & SEQUENCE_BITS;
         let flags = if thing.filled { FILLED } else { 0 } | if thing.large { LARGE } else { 0 };
         let place = (era & ERA_BITS) << ERA_AT | (thing.page as u64 & PAGE_BITS) << PAGE_AT;
+        let flags = flags | (thing.pool as u64) << POOL_AT;
         Word(sequence << SEQUENCE_AT | (thing.id as u64 & ID_BITS) << ID_AT | place | flags | bits)
     }
 
@@ -145,6 +181,11 @@ impl Word {
     pub const fn change(self, era: u64, thing: Thing, next: Perm) -> Word {
         let now = self.in_era(era).now() as u64;
         self.step(CHANGING | now << NOW_AT | (next as u64) << NEXT_AT, era, thing)
+    }
+
+    /// The same where nobody may reach the page for a while.
+    pub const fn change_in_transit(self, era: u64, thing: Thing, next: Perm) -> Word {
+        Word(self.change(era, thing, next).0 | TRANSIT)
     }
 
     /// The word that follows this one: it is so.
@@ -155,13 +196,21 @@ impl Word {
 
 impl core::fmt::Debug for Word {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let Thing { id, page, large, filled } = self.thing();
+        let Thing { id, page, large, filled, pool } = self.thing();
         write!(f, "[{} {:?}", self.sequence(), self.now())?;
         if self.changing() {
             write!(f, "->{:?}", self.next())?;
         }
         write!(f, " frame {id:#x}.{page}")?;
-        for (is, name) in [(large, " large"), (filled, " filled")] {
+        let copied = pool == Pool::CopyOnWrite;
+        let flags = [
+            (large, " large"),
+            (filled, " filled"),
+            (pool == Pool::Has, " pooled"),
+            (copied, " copy-on-write"),
+            (self.in_transit(), " in transit"),
+        ];
+        for (is, name) in flags {
             f.write_str(if is { name } else { "" })?;
         }
         write!(f, " era {}]", self.era())
@@ -201,6 +250,7 @@ pub fn judge(
         })
     };
     match met {
+        Met::Fault if before.in_transit() || after.in_transit() => None,
         Met::Fault => (!claims(&|perm, _| !perm.allows(how))).then_some(Wrong::Lost),
         Met::Value(value) => {
             let fine =
@@ -214,7 +264,7 @@ pub fn judge(
 mod tests {
     use super::*;
 
-    const THING: Thing = Thing { id: 7, page: 3, large: false, filled: true };
+    const THING: Thing = Thing { id: 7, page: 3, large: false, filled: true, pool: Pool::No };
     const ERA: u64 = 5;
 
     fn start() -> Word {
@@ -242,7 +292,7 @@ mod tests {
             (word.now(), word.changing(), word.thing(), word.sequence()),
             (Perm::Write, false, THING, 2)
         );
-        let large = Thing { id: GLOBAL | 9, page: 0, large: true, filled: false };
+        let large = Thing { id: GLOBAL | 9, page: 0, large: true, filled: false, pool: Pool::CopyOnWrite };
         assert_eq!(word.change(ERA, large, Perm::None).thing(), large);
         assert_eq!(word.settle(ERA, THING, Perm::None).thing(), Thing::NOTHING);
         let last = Word(SEQUENCE_BITS << SEQUENCE_AT);
@@ -289,6 +339,19 @@ mod tests {
         assert_eq!(judged(start(), unmapped, How::Read, Met::Value(99)), None);
         assert_eq!(judged(start(), unmapped, How::Read, Met::Value(1)), Some(Wrong::Stale));
         assert_eq!(judged(start(), unmapped, How::Write, Met::Value(1)), None);
+    }
+
+    #[test]
+    fn what_is_in_transit_may_be_missed_and_nothing_else() {
+        let shared = Thing { pool: Pool::CopyOnWrite, ..THING };
+        let read = start().settle(ERA, shared, Perm::Read);
+        let copied = read.change_in_transit(ERA, shared, Perm::Write);
+        for how in [How::Read, How::Write, How::Execute] {
+            assert_eq!(still(copied, how, Met::Fault), None);
+        }
+        assert_eq!(still(copied, How::Execute, Met::Value(70)), Some(Wrong::Stale));
+        assert_eq!(still(read, How::Read, Met::Fault), Some(Wrong::Lost));
+        assert_eq!(copied.settle(ERA, shared, Perm::Write).thing(), shared);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::board::{Board, Of, PLACES, Stage, Total, address};
 use crate::cast::space_slot;
 use crate::objects::{Object, Objects, Run};
 use crate::ops;
-use crate::word::{Perm, Word};
+use crate::pool::Origins;
+use crate::word::{Perm, Pool, Thing, Word};
 use user_rt::cap::{Handle, VSpace};
 
 /// Operations after which the counts are written down.
@@ -25,6 +26,7 @@ pub struct Worker {
     pub era: u64,
     pub random: Random,
     pub objects: Objects,
+    pub origins: Origins,
     /// Bytes that a reset gives back, once known.
     pub bytes: Option<u64>,
     pub accesses: u64,
@@ -45,6 +47,7 @@ pub extern "C" fn worker(argument: u64) -> ! {
         era: argument >> 16,
         random: Random::new(board.get(Total::Seed), argument),
         objects: Objects::new(local),
+        origins: Origins::new(),
         bytes: None,
         accesses: 0,
         faults: 0,
@@ -131,7 +134,11 @@ impl Worker {
 
     /// Whether the space of a run was destroyed since: then the kernel may refuse anything there.
     pub fn is_gone(&self, run: &Run) -> bool {
-        self.board.era(run.space) != Some(run.era)
+        self.is_over(run.space, run.era)
+    }
+
+    pub fn is_over(&self, space: usize, era: u64) -> bool {
+        self.board.era(space) != Some(era)
     }
 
     pub fn my_word(&self, space: usize, place: usize) -> Word {
@@ -163,27 +170,27 @@ impl Worker {
         }
     }
 
-    /// Before the frames of some numbers end: their pages, wherever they are mapped.
-    pub fn begin_end(&self, whose: impl Fn(u32) -> bool) {
+    /// Before some things end, wherever they are mapped.
+    pub fn begin_end(&self, whose: impl Fn(Thing) -> bool) {
         self.each_mapped(&whose, |word| word.change(word.era(), word.thing(), Perm::None));
     }
 
-    pub fn settle_end(&self, whose: impl Fn(u32) -> bool) {
+    pub fn settle_end(&self, whose: impl Fn(Thing) -> bool) {
         self.each_mapped(&whose, |word| word.settle(word.era(), word.thing(), Perm::None));
     }
 
-    fn each_mapped(&self, whose: &impl Fn(u32) -> bool, then: impl Fn(Word) -> Word) {
+    fn each_mapped(&self, whose: &impl Fn(Thing) -> bool, then: impl Fn(Word) -> Word) {
         for space in 0..self.board.get(Total::Spaces) as usize {
             for place in 0..PLACES {
                 let word = self.my_word(space, place);
-                if word.now() != Perm::None && whose(word.thing().id) {
+                if word.now() != Perm::None && whose(word.thing()) {
                     self.board.set_word(space, self.me, place, then(word));
                 }
             }
         }
     }
 
-    /// Mapped pages of this worker's: as many as stand together, or fewer.
+    /// Mapped pages of this worker's, not of the pool: as many as stand together, or fewer.
     pub fn pick_mapped(&mut self) -> Option<Run> {
         let stared = if self.random.chance(60) { self.pick_stared_at() } else { None };
         let (space, era, start) = stared.unwrap_or_else(|| {
@@ -192,12 +199,13 @@ impl Worker {
         });
         let mapped = |place: usize| {
             let word = self.my_word(space, place).in_era(era);
-            (word.now() != Perm::None).then(|| word.thing())
+            let thing = word.thing();
+            (word.now() != Perm::None && !thing.is_pooled()).then_some(thing)
         };
         let place = (start..PLACES).chain(0..start).find(|place| mapped(*place).is_some())?;
         let thing = mapped(place)?;
         let object: Object = self.objects.find(thing.id)?;
-        let mut run = Run { space, era, place, object, first: thing.page, count: 1 };
+        let mut run = Run { space, era, place, object, first: thing.page, count: 1, pool: Pool::No };
         while place != crate::board::LARGE
             && place + (run.count as usize) < crate::board::SMALL_PAGES
             && mapped(place + run.count as usize)
@@ -221,7 +229,8 @@ impl Worker {
                 let word = self.my_word(space, place);
                 let thing = word.thing();
                 let itself = space == run.space && place == run.place + number as usize;
-                if itself || thing.id != id || thing.page != page || !word.now().excludes(perm) {
+                let same = thing.id == id && thing.page == page && !thing.is_pooled();
+                if itself || !same || !word.now().excludes(perm) {
                     continue;
                 }
                 found.1 = true;
