@@ -4,8 +4,12 @@ use user_rt::cap::Access;
 use user_rt::paging::Denial;
 
 use crate::Client;
-use crate::machine::{Bytes, Machine};
+use crate::machine::{At, Bytes, Machine};
 use crate::state::{Backing, Copy, ObjectId, PageId, Pager, Place, Spot, covers};
+
+/// Pages of a file that are mapped together: those of a row, on its boundary, that are in memory.
+const AROUND: usize = 8;
+const PAGE: usize = abi::PAGE_SIZE as usize;
 
 impl<M: Machine> Pager<M> {
     /// Makes an address of a client allow what it wants, if it may have that.
@@ -32,7 +36,36 @@ impl<M: Machine> Pager<M> {
         if need == Access::Write {
             self.forget_copy(page);
         }
-        self.show(spot, page)
+        self.show(spot, page)?;
+        if spot.access != Access::Write {
+            self.show_beside(spot);
+        }
+        Ok(())
+    }
+
+    /// Maps pages of the same file around a page, which are in memory anyway, so that they need no faults. Nobody pays
+    /// for that.
+    fn show_beside(&mut self, spot: Spot) {
+        let Backing::Object(below) = self.objects[spot.object].backing else { return };
+        let first = spot.index - spot.index % AROUND;
+        let last = (first + AROUND).min(self.objects[spot.object].entries.len());
+        for index in (first..last).filter(|index| *index != spot.index) {
+            let here = self.objects[spot.object].entries[index].page;
+            let Some(page) = here.or(self.objects[below].entries[index].page) else { continue };
+            let address = spot.at.address - (spot.index * PAGE) as u64 + (index * PAGE) as u64;
+            let beside = Spot { at: At { address, ..spot.at }, index, ..spot };
+            let it = &self.pages[page];
+            if it.frame.is_none() || it.places.iter().any(|place| place.at == beside.at) {
+                continue;
+            }
+            if here.is_none() {
+                self.enter(spot.object, index, page);
+            }
+            if self.show(beside, page).is_err() {
+                return;
+            }
+            self.counts.beside += 1;
+        }
     }
 
     /// The page that the region has there: the client's own, if it wants to write.

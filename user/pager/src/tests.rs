@@ -851,18 +851,38 @@ fn who_cannot_be_reached_keeps_what_it_sees() {
     assert_eq!(world.pager.counts().free, 8 - 3);
 }
 
+/// A region of so many pages of the file, to be read.
+fn file(world: &mut World, client: Client, pages: u32) -> u64 {
+    let bytes = Bytes { file: 0, first: 0, count: (u64::from(pages) * abi::PAGE_SIZE).min(FILE_BYTES) };
+    let start = world.pager.file(client, bytes, pages, Access::Read, None).expect("a region");
+    let words = (0..pages as usize).map(|page| file_word(crate::faults::page_bytes(bytes, page)));
+    world.model.objects.push(words.collect());
+    world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Read));
+    start
+}
+
+#[test]
+fn what_is_in_memory_of_a_file_comes_together() {
+    let mut world = World::new(100, 0);
+    for client in 1..=3 {
+        world.pager.register(client, ROOMY).expect("room");
+    }
+    let regions = [1, 2, 3].map(|client| (client, file(&mut world, client, 12)));
+    let mut faults = Vec::new();
+    for (client, start) in regions {
+        let before = world.pager.counts().faults;
+        (0..12).for_each(|page| world.touch(client, start, page, false).expect("memory"));
+        faults.push(world.pager.counts().faults - before);
+        world.pager.audit().unwrap();
+    }
+    assert_eq!(faults, [12, 2, 2], "one for each row of eight");
+    assert_eq!(world.pager.account(2).unwrap().frames, 0, "which cost the others nothing");
+}
+
 #[test]
 fn pages_that_others_use_say_who_is_gone_only_if_they_are_elsewhere_too() {
     let mut world = two_clients(12, 0);
-    let bytes = Bytes { file: 0, first: 0, count: 8000 };
-    let file = |world: &mut World, client| {
-        let start = world.pager.file(client, bytes, 2, Access::Read, None).expect("a region");
-        let words = (0..2).map(|page| file_word(crate::faults::page_bytes(bytes, page)));
-        world.model.objects.push(words.collect());
-        world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Read));
-        start
-    };
-    let (first, second) = (file(&mut world, 1), file(&mut world, 2));
+    let (first, second) = (file(&mut world, 1, 2), file(&mut world, 2, 2));
     world.touch(1, first, 0, false).unwrap();
     world.touch(2, second, 0, false).unwrap();
     world.pager.machine.lose(1, true);
@@ -871,7 +891,7 @@ fn pages_that_others_use_say_who_is_gone_only_if_they_are_elsewhere_too() {
     world.pager.machine.lost.clear();
     // One that the other could have, but has not mapped.
     let mut world = two_clients(12, 0);
-    let (first, second) = (file(&mut world, 1), file(&mut world, 2));
+    let (first, second) = (file(&mut world, 1, 2), file(&mut world, 2, 2));
     world.touch(2, second, 1, false).unwrap();
     world.touch(1, first, 0, false).unwrap();
     world.pager.machine.lose(1, true);

@@ -19,6 +19,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("four_times_the_frames", four_times_the_frames),
     ("everything_once", everything_once),
     ("the_whole_program", the_whole_program),
+    ("the_same_program_again", the_same_program_again),
     ("what_is_used_stays", what_is_used_stays),
     ("heap_from_the_pager", heap_from_the_pager),
     ("the_store_fails", the_store_fails),
@@ -124,6 +125,23 @@ fn the_whole_program(stage: &mut Stage<'_>) -> Result {
     let held = counts.frames - counts.free;
     expect!(held <= 3 * u64::from(FRAMES), "{held} frames are held by three who may hold {FRAMES} each");
     expect!(counts.loaded > 5 && counts.denied == 0, "{counts:?}");
+    Ok(())
+}
+
+/// A program that runs already: its text is in memory, and comes several pages at a time.
+fn the_same_program_again(stage: &mut Stage<'_>) -> Result {
+    let mut system = stage.system(PLENTY, STORE_SLOTS)?;
+    let limits = Limits { pages: PAGES + 200, ..LIMITS };
+    let mut faults = [0; 3];
+    for (number, faults) in faults.iter_mut().enumerate() {
+        let small = Task { whole: true, limits, pages: 8, ..task(Job::Hoard, number as u32) };
+        stage.worker(&mut system, None, &small)?;
+        expect_right(&system, number, None)?;
+        *faults = system.manager.fate(system.workers[number].client)?.faults;
+    }
+    let beside = system.counts()?.beside;
+    expect!(faults[1] < faults[0] && faults[2] < faults[0], "{faults:?} faults");
+    report!("note paging: {faults:?} faults for the same again; {beside} pages came beside others");
     Ok(())
 }
 

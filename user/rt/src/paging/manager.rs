@@ -89,6 +89,8 @@ counts! {
     noticed,
     /// Pages that were kept because they had been used.
     spared,
+    /// Pages that were mapped beside one that was wanted.
+    beside,
     /// Frames that there are, that are free, and that were given up because somebody may still see them.
     frames,
     free,
