@@ -129,10 +129,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn take_range_back(self, space: Ref<'k, VSpace>, range: &PageRange) {
         let _guard = space.get().lock.lock();
+        let mut stale = false;
         for address in (0..range.count).map(|number| range.address + (number << range.log2())) {
             if let Some(spot) = self.spot_of(space, address, range.large) {
-                self.take_back_page(spot);
+                stale |= self.take_back_page(spot, address);
             }
+        }
+        if stale {
+            self.shoot_space(space);
         }
     }
 

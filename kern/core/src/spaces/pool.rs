@@ -299,11 +299,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         Err(Refusal::More)
     }
 
-    /// A page that is in transit, or was made read-only to be shared, and that did not go, is as it was. The VSpace's
-    /// lock is held.
-    pub fn take_back_page(self, spot: Spot<'k>) {
+    /// A page that is in transit, or was made read-only to be shared, and that did not go, is as it was. Whether CPUs may
+    /// remember that it could not be written: they are asked to forget that, and nobody waits for it. The VSpace's lock is
+    /// held.
+    pub fn take_back_page(self, spot: Spot<'k>, address: u64) -> bool {
         let entry = spot.load();
-        let Ok(info) = self.info(entry.at()) else { return };
+        let Ok(info) = self.info(entry.at()) else { return false };
         if entry.is_in_transit() {
             spot.store(entry.arrived(entry.pool_access()));
         } else if entry.is_pooled() && entry.is_lent() {
@@ -312,11 +313,16 @@ impl<'k, M: Machine> Cx<'k, M> {
             if counts.mapped() == 1 {
                 locked.counts.set(counts.without(Access::Read).with(Access::Write));
                 spot.store(entry.arrived(Access::Write).unshared());
-            } else {
-                // Another message has shared it.
-                spot.store(entry.given());
+                let stale = self.forget(spot.vspace.get(), address);
+                if stale {
+                    self.stamp_frame(&locked);
+                }
+                return stale;
             }
+            // Another message has shared it.
+            spot.store(entry.given());
         }
+        false
     }
 
     /// All pages of an Untyped's memory leave the pools that have them: whoever looks there faults. A bounded number

@@ -268,6 +268,27 @@ fn a_page_that_did_not_go_is_as_it_was() {
 }
 
 #[test]
+fn a_page_that_did_not_go_can_be_written_by_who_saw_it_lent() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    let (a, b) = (s.process.vspace, s.w.process().vspace);
+    pooled(&mut s, a, FROM, 1);
+    pooled(&mut s, b, WINDOW, 1);
+    assert!(s.w.runs(1, &user) && s.w.touch(1, FROM));
+    s.w.summon(0);
+    let [words, count] = PageRange::new(PageMode::Share, FROM, 1).words();
+    s.w.issue(0, Regs::op(Op::PageTransfer, &[a.arg(), b.arg(), words, WINDOW, count]));
+    while s.w.step(0) {}
+    while s.w.step(1) {}
+    assert!(s.w.runs(1, &user) && s.w.touch(1, FROM));
+    assert_eq!(s.w.remembered(1, FROM).map(|page| page.write), Some(false), "it is lent");
+    s.w.run();
+    assert_eq!(s.w.result(&s.w.agent(0)).error(), Some(Error::NoRoom));
+    assert!(s.w.touch(1, FROM));
+    assert_eq!(s.w.remembered(1, FROM).map(|page| page.write), Some(true));
+}
+
+#[test]
 fn who_writes_a_shared_page_gets_a_copy() {
     let mut s = Scene::new(2);
     let (user, _) = s.running(1, 10);

@@ -1,8 +1,9 @@
 //! Who plays in a storm: processes, tasks on all CPUs, and what they share. All of it is made of one
 //! Untyped, so that one reset ends it.
 
-use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, Target};
+use abi::{Cap, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, Target};
 
+use super::deeds::{FIRST, PAGES};
 use super::model::Model;
 use crate::world::check::view;
 use crate::world::make::Proc;
@@ -20,11 +21,15 @@ pub const SPACE: Cap = Cap(3);
 pub const SELF: Cap = Cap(4);
 /// The machine: to pin frames, and to make them of device memory.
 pub const MACHINE: Cap = Cap(6);
+/// The space of another process, where there is one.
+pub const OTHER: Cap = Cap(7);
 /// Replies per CPU.
 pub const REPLIES: usize = 2;
 /// Spare SchedContexts per CPU.
 pub const SPARES: usize = 2;
 const MEMORY_LOG2: u64 = 20;
+/// Pages of a pool in the beginning.
+const POOLED: u64 = 3;
 
 pub struct Cast {
     pub world: World,
@@ -120,7 +125,10 @@ impl Cast {
             let spares = (0..SPARES).map(|_| self.spare(n)).collect();
             self.spares.push(spares);
         }
-        for process in self.processes.clone() {
+        let spaces: Vec<Cap> = self.processes.iter().map(|process| process.vspace).collect();
+        for (number, process) in self.processes.clone().into_iter().enumerate() {
+            self.world.give(spaces[(number + 1) % spaces.len()], process, OTHER);
+            self.fill_pool(process);
             let memory = self.world.make_of(0, self.memory, ObjType::Untyped, 16);
             self.world.give(process.cnode, process, OWN);
             self.world.must(0, Op::CapMove, &[memory.arg(), Target::new(process.cnode, MEMORY.0).0]);
@@ -137,6 +145,14 @@ impl Cast {
                 self.world.give(task.cap, process, Cap(FIRST_TASK + i as u32));
             }
         }
+    }
+
+    /// A process has some pages in its pool from the beginning.
+    fn fill_pool(&mut self, process: Proc) {
+        let frame = self.world.make_of(0, self.memory, ObjType::Frame, 12 | POOLED << 8);
+        let how = MAP_POOL | 1;
+        self.world.must(0, Op::Map, &[process.vspace.arg(), frame.arg(), PAGES, how]);
+        self.world.must(0, Op::CapMove, &[frame.arg(), Target::new(process.cnode, FIRST).0]);
     }
 
     fn spare(&mut self, n: usize) -> Cap {

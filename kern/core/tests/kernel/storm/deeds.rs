@@ -1,14 +1,15 @@
 //! What tasks do with memory and capabilities: make, copy, move, map, delete, revoke, reset, start tasks of
 //! their own. Nothing of it is judged, except that the invariants hold and that it comes to an end.
 
-use abi::{Cap, ObjType, Op, Rights, Target};
+use abi::{Cap, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
+use core::sync::atomic::Ordering::Relaxed;
 
-use super::cast::{Cast, GROUP, MACHINE, MEMORY, OWN, SELF, SPACE};
-use crate::world::Regs;
+use super::cast::{Cast, GROUP, MACHINE, MEMORY, OTHER, OWN, SELF, SPACE};
 use crate::world::machine::DEVICES;
+use crate::world::{Regs, Tcb};
 
 /// Slots to play with, and what may be made in them.
-const FIRST: u32 = 42;
+pub const FIRST: u32 = 42;
 const COUNT: u32 = 12;
 const KINDS: [(ObjType, u64); 12] = [
     (ObjType::Notification, 0),
@@ -24,7 +25,9 @@ const KINDS: [(ObjType, u64); 12] = [
     (ObjType::Task, 0),
     (ObjType::Process, 2),
 ];
-const PAGES: u64 = 0x6000_0000;
+pub const PAGES: u64 = 0x6000_0000;
+/// Places of pages of pools, the first of which are those of other pages, too.
+const PLACES: u8 = 6;
 const UTCBS: u64 = 0x7000_0000;
 
 fn slot(x: u8) -> Cap {
@@ -34,6 +37,16 @@ fn slot(x: u8) -> Cap {
 /// A slot of the own CNode.
 fn own(x: u8) -> u64 {
     Target::new(OWN, slot(x).0).0
+}
+
+fn place(x: u8) -> u64 {
+    PAGES + u64::from(x % PLACES) * 4096
+}
+
+/// One or two pages.
+fn range(b: u8) -> PageRange {
+    let mode = PageMode::ALL[usize::from(b / 32 % 3)];
+    PageRange::new(mode, place(b), 1 + u64::from(b / 128))
 }
 
 impl Cast {
@@ -100,6 +113,7 @@ impl Cast {
                     u64::from(b / 2 % 2),
                 ],
             ),
+            8..11 if a.is_multiple_of(2) => self.pool(a / 2, b, of(ObjType::Frame)),
             8..11 => {
                 let frame = of(ObjType::Frame).arg();
                 let (access, first, count) = (u64::from(b / 4 % 3), u64::from(b / 16 % 3), u64::from(b / 64));
@@ -140,10 +154,47 @@ impl Cast {
         }
     }
 
+    /// Something with pages of pools, the own one and another's.
+    fn pool(&self, a: u8, b: u8, frame: Cap) -> Regs {
+        let space = |other: u8| if other.is_multiple_of(2) { SPACE } else { OTHER }.arg();
+        let (from, to) = (space(b / 8), space(b / 16));
+        match a % 8 {
+            0 => Regs::op(
+                Op::Map,
+                &[from, frame.arg(), place(b), MAP_POOL | u64::from(b / 128), u64::from(b / 32 % 3), 1],
+            ),
+            1 => Regs::op(Op::Unmap, &[from, 0, place(b), 0, 0, 1 + u64::from(b / 128)]),
+            2 => {
+                Regs::op(Op::Protect, &[from, 0, place(b), u64::from(b / 32 % 2), 0, 1 + u64::from(b / 128)])
+            }
+            3 => Regs::op(Op::PageCopy, &[from, frame.arg(), place(b), 0, u64::from(b / 32 % 3)]),
+            _ => {
+                let [first, count] = range(b).words();
+                Regs::op(Op::PageTransfer, &[from, to, first, place(a / 8), count])
+            }
+        }
+    }
+
+    /// What a task sends with its next message, and where pages may come to it.
+    pub fn lists(&self, task: Tcb, b: u8) {
+        let utcb = task.object.get().utcb(task.pin());
+        let ranges = [range(b), range(b.rotate_left(4))];
+        for (range, words) in ranges.iter().zip(&utcb.ranges) {
+            words.iter().zip(range.words()).for_each(|(word, value)| word.store(value, Relaxed));
+        }
+        utcb.range_count.store(1 + u64::from(b / 128), Relaxed);
+    }
+
+    pub fn opens(&self, task: Tcb, b: u8) {
+        let [start, bytes] = &task.object.get().utcb(task.pin()).window;
+        start.store(place(b), Relaxed);
+        bytes.store((1 + u64::from(b / 64)) * 4096, Relaxed);
+    }
+
     /// The program that runs on a CPU reads memory, if it may.
     pub fn touch(&mut self, n: usize, b: u8) {
         let base = if b < 192 { PAGES } else { UTCBS };
-        self.world.touch(n, base + u64::from(b % 4) * 4096);
+        self.world.touch(n, base + u64::from(b % PLACES) * 4096);
     }
 
     /// A task that nobody judges goes on.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, Op, TaskId};
+use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, Op, TaskId};
 
 use crate::world::{Regs, Tcb};
 
@@ -24,6 +24,8 @@ pub struct Call {
     pub dropped: bool,
     pub deadline: Option<u64>,
     pub nonblock: bool,
+    /// It carries pages.
+    pub pages: bool,
     /// It is a fault: it has no outcome but that the task goes on, or ends.
     pub fault: bool,
 }
@@ -115,6 +117,7 @@ impl Model {
             dropped: false,
             deadline: has(FLAG_DEADLINE).then_some(args.rsi),
             nonblock: has(FLAG_NONBLOCK),
+            pages: has(FLAG_PAGES),
             fault: false,
         };
         self.calls.insert(number, call);
@@ -247,12 +250,28 @@ impl Model {
         if regs.error() == Some(Error::Cancelled) {
             player.cancels = player.cancels.saturating_sub(1);
         }
+        if args.info().has(FLAG_PAGES) && regs.error().is_some_and(is_of_pages) {
+            self.pages_stayed(task, args);
+        }
         match Op::from_raw(args.rax as u8) {
             Some(Op::Call) => self.call_is_over(task, regs, now, cancelled),
             Some(Op::Recv | Op::ReplyRecv) => self.received(task, args, regs, now, cancelled),
             Some(Op::Wait) => waited(args, regs, now, cancelled, self.deleted),
             _ => {}
         }
+    }
+
+    /// An answer's pages could not go, so the call is not answered.
+    fn pages_stayed(&mut self, task: Tcb, args: Regs) {
+        let (token, number) = (args.rdx, args.r8);
+        if !matches!(Op::from_raw(args.rax as u8), Some(Op::Reply | Op::ReplyRecv)) {
+            return;
+        }
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.answers.retain(|answer| *answer != token);
+            call.with = Some(task.id);
+        }
+        self.player(task.id).serves = Some(number);
     }
 
     fn call_is_over(&mut self, task: Tcb, regs: Regs, now: u64, cancelled: bool) {
@@ -280,6 +299,7 @@ impl Model {
             Error::Gone => call.dropped || self.deleted,
             Error::NoExposure => self.deleted,
             Error::SelfCall => call.towards == [task.id],
+            error if is_of_pages(error) => call.pages,
             Error::NoTime => {
                 self.deleted
                     || call.towards.iter().any(|id| self.players.get(&id.raw()).is_none_or(|p| !p.own_time))
@@ -295,6 +315,7 @@ impl Model {
                 Error::Timeout => args.info().has(FLAG_DEADLINE) && args.rsi <= now,
                 Error::WouldBlock => args.info().has(FLAG_NONBLOCK),
                 Error::Cancelled => cancelled,
+                error if is_of_pages(error) => args.info().has(FLAG_PAGES),
                 _ => false,
             };
             assert!(right, "{task:?}: {error:?} from {args:?} at {now}");
@@ -322,6 +343,11 @@ impl Model {
             assert!(!waits, "call {number} was never answered: {call:?}");
         }
     }
+}
+
+/// Why pages may not go.
+const fn is_of_pages(error: Error) -> bool {
+    matches!(error, Error::NoPage | Error::NoRoom | Error::InUse | Error::Full | Error::Dying)
 }
 
 fn waited(args: Regs, regs: Regs, now: u64, cancelled: bool, deleted: bool) {
