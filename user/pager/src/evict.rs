@@ -3,9 +3,10 @@
 //! Each client has its ring of pages, and so have the pages that are charged to nobody. A look at a page that was used
 //! since the last look spares it, for as many looks as [`AGE`]; after these it goes.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
-use user_rt::paging::{Advice, Denial, HOLDERS_MAX, Holder, Question, Shortage};
+use user_rt::paging::{Advice, Denial, HOLDERS_MAX, Holder, Question, Shortage, WINDOW_PAGES};
 
 use crate::Client;
 use crate::machine::{FrameId, Machine};
@@ -15,6 +16,8 @@ use crate::state::{Copy, PageId, Pager};
 const AGE: u8 = 2;
 /// Pages that the store may refuse before somebody else's are tried.
 const REFUSALS_MAX: u32 = 8;
+/// Pages that are looked at for others that could go to the store with one.
+const LOOKED_AT: usize = 16;
 /// Times that the policy is asked for one frame.
 const QUESTIONS_MAX: u32 = 16;
 
@@ -85,7 +88,7 @@ impl<M: Machine> Pager<M> {
             }
             let may = Some(page) != keep && self.pages[page].pins == 0;
             if may && !self.is_spared(page) {
-                if self.put_away(page) {
+                if self.put_away(page, of, keep) {
                     return true;
                 }
                 refused += 1;
@@ -111,28 +114,49 @@ impl<M: Machine> Pager<M> {
     }
 
     /// Takes a page's frame away, its contents being kept elsewhere.
-    fn put_away(&mut self, page: PageId) -> bool {
+    fn put_away(&mut self, page: PageId, of: Option<Client>, keep: Option<PageId>) -> bool {
         if !self.unmap(page, |_| true) {
             return false;
         }
-        let it = &mut self.pages[page];
-        let Some(frame) = it.frame else { return false };
-        match it.copy {
-            Some(_) => self.counts.dropped += 1,
-            None => match self.machine.put(frame) {
-                Ok(stored) => {
-                    it.copy = Some(Copy::Stored(stored));
-                    self.counts.stored += 1;
-                }
-                Err(_) => {
-                    self.counts.refused += 1;
-                    return false;
-                }
-            },
+        if self.pages[page].copy.is_some() {
+            self.counts.dropped += 1;
+        } else if !self.store(page, of, keep) {
+            self.counts.refused += 1;
+            return false;
         }
         let freed = self.uncharge(page);
         self.free.extend(freed);
         true
+    }
+
+    /// Puts a page into the store, which nobody sees any more, and with it some of those that would go next: they stay
+    /// in memory, but will need no store if they go as they are. Whether the page is kept.
+    fn store(&mut self, page: PageId, of: Option<Client>, keep: Option<PageId>) -> bool {
+        let mut pages = vec![page];
+        for index in 0..self.ring(of).len().min(LOOKED_AT) {
+            if pages.len() == WINDOW_PAGES {
+                break;
+            }
+            let next = self.ring(of)[index];
+            let may = Some(next) != keep && !pages.contains(&next) && self.in_ring(next, of);
+            if may && self.is_idle(next) && self.write_protect(next) {
+                pages.push(next);
+            }
+        }
+        let frames: Vec<FrameId> = pages.iter().filter_map(|page| self.pages[*page].frame).collect();
+        self.counts.puts += 1;
+        let Ok(stored) = self.machine.put(&frames) else { return false };
+        self.counts.stored += stored.len() as u64;
+        for (page, stored) in pages.iter().zip(&stored) {
+            self.pages[*page].copy = Some(Copy::Stored(*stored));
+        }
+        !stored.is_empty()
+    }
+
+    /// Whether a page that has no copy would go if it were looked at now.
+    fn is_idle(&mut self, page: PageId) -> bool {
+        let it = &self.pages[page];
+        it.pins == 0 && it.copy.is_none() && it.age <= 1 && !self.is_spared(page)
     }
 
     /// Those who hold frames, who holds most first.

@@ -1,5 +1,7 @@
 //! What the policy needs of the world: address spaces, frames, files, a store, an out-of-memory policy.
 
+use alloc::vec::Vec;
+
 use user_rt::cap::Access;
 use user_rt::paging::{Advice, Denial, Question, StoreError};
 
@@ -53,8 +55,9 @@ pub trait Machine {
     fn copy(&mut self, from: FrameId, to: FrameId);
     fn load(&mut self, bytes: Bytes, frame: FrameId);
 
-    /// Puts a frame's contents into the store.
-    fn put(&mut self, frame: FrameId) -> Result<Stored, StoreError>;
+    /// Puts the contents of up to [`WINDOW_PAGES`](user_rt::paging::WINDOW_PAGES) frames into the store, or of some of them
+    /// from the first on.
+    fn put(&mut self, frames: &[FrameId]) -> Result<Vec<Stored>, StoreError>;
     /// Gets them back. What is not what was put fails.
     fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError>;
     fn free(&mut self, stored: Stored);

@@ -98,7 +98,7 @@ impl<M: Machine> Pager<M> {
     }
 
     /// No mapping of the page allows writing any more: whether that can be said. Where it cannot of one, that goes.
-    fn write_protect(&mut self, page: crate::state::PageId) -> bool {
+    pub(crate) fn write_protect(&mut self, page: crate::state::PageId) -> bool {
         let it = &mut self.pages[page];
         let Some(frame) = it.frame else { return true };
         let machine = &mut self.machine;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use user_rt::cap::Access;
-use user_rt::paging::{Advice, Denial, Limits, Question, StoreError};
+use user_rt::paging::{Advice, Denial, Limits, Question, StoreError, WINDOW_PAGES};
 
 use crate::machine::{At, Bytes, FrameId, Machine, Stored};
 use crate::state::Account;
@@ -115,18 +115,26 @@ impl Machine for Sim {
         self.fill(frame, file_word(bytes));
     }
 
-    fn put(&mut self, frame: FrameId) -> Result<Stored, StoreError> {
-        self.unseen(frame);
-        if self.puts_fail > 0 {
-            self.puts_fail -= 1;
-            return Err(StoreError::Failed);
+    fn put(&mut self, frames: &[FrameId]) -> Result<Vec<Stored>, StoreError> {
+        assert!((1..=WINDOW_PAGES).contains(&frames.len()));
+        self.unseen(frames[0]);
+        let mut stored = Vec::new();
+        for frame in frames {
+            let writes = |(mapped, access): &(FrameId, Access)| mapped == frame && *access == Access::Write;
+            assert!(!self.mapped.values().any(writes), "somebody writes {frame:?}");
+            let fails = self.puts_fail > 0;
+            self.puts_fail -= u32::from(fails);
+            match (fails || self.store.len() == self.room, stored.is_empty()) {
+                (true, true) if fails => return Err(StoreError::Failed),
+                (true, true) => return Err(StoreError::Full),
+                (true, false) => break,
+                (false, _) => {}
+            }
+            self.next_slot += 1;
+            self.store.insert(self.next_slot, self.frames[frame]);
+            stored.push(Stored { slot: self.next_slot, sum: 0 });
         }
-        if self.store.len() == self.room {
-            return Err(StoreError::Full);
-        }
-        self.next_slot += 1;
-        self.store.insert(self.next_slot, self.frames[&frame]);
-        Ok(Stored { slot: self.next_slot, sum: 0 })
+        Ok(stored)
     }
 
     fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError> {
@@ -550,6 +558,7 @@ fn four_times_the_frames_one_may_hold() {
     }
     let counts = world.pager.counts();
     assert!(counts.stored >= 24 * 3 && counts.fetched >= 24 * 3, "{counts:?}");
+    assert!(counts.puts * 3 < counts.stored, "several pages go by one call: {counts:?}");
     assert_eq!(world.pager.account(1).unwrap().frames, 6);
 }
 

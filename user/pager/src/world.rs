@@ -16,17 +16,21 @@ use user_rt::cap::{Access, Frame, Group, Handle, VSpace};
 use user_rt::invoke::Pages;
 use user_rt::layout::{SHARED_VA, WINDOW_VA};
 use user_rt::pages::Pooled;
-use user_rt::paging::{Advice, Denial, FRAMES_TOGETHER, Policy, Question, Store, StoreError, pager_slot};
+use user_rt::paging::{
+    Advice, Denial, FRAMES_TOGETHER, Policy, Question, Store, StoreError, WINDOW_PAGES, pager_slot,
+};
 use user_rt::spawn::{Many, Nursery, own};
 
 /// Where a frame is mapped to see whether somebody else has it mapped: beside the window, in the same page table.
 const PROBE_VA: u64 = WINDOW_VA + PAGE_SIZE;
 
+const PAGE_WORDS: usize = PAGE_SIZE as usize / 8;
+
 pub struct World {
     runs: Many,
     store: Store,
     policy: Policy,
-    /// The page that the store sees, too; none without a store.
+    /// Pages that the store sees, too; none without a store.
     window: &'static [AtomicU64],
     /// What is copied from one frame to another.
     buffer: Vec<u8>,
@@ -40,11 +44,12 @@ impl World {
         let run = u64::from(PAGE_LOG2) | u64::from(FRAMES_TOGETHER) << 8;
         let runs = nursery.make_many::<Frame>(run, frames.div_ceil(FRAMES_TOGETHER))?;
         let window = core::iter::once(Frame::at(pager_slot::WINDOW));
+        let window = memory::map_runs(&own::vspace(), window, WINDOW_PAGES as u64, SHARED_VA);
         Ok(World {
             runs,
             store: Store::of(&Group::at(pager_slot::STORE)),
             policy: Policy::of(&Group::at(pager_slot::POLICY)),
-            window: memory::map_words(&own::vspace(), window, SHARED_VA).unwrap_or(&[]),
+            window: window.unwrap_or(&[]),
             buffer: vec![0; PAGE_SIZE as usize],
             archive: Archive::new(memory::archive()).ok(),
             gone: 0,
@@ -175,18 +180,22 @@ impl Machine for World {
         });
     }
 
-    fn put(&mut self, frame: FrameId) -> Result<Stored, StoreError> {
-        let window = self.window;
+    fn put(&mut self, frames: &[FrameId]) -> Result<Vec<Stored>, StoreError> {
+        let window: &[[AtomicU64; PAGE_WORDS]] = self.window.as_chunks().0;
         if window.is_empty() {
             return Err(StoreError::NoStore);
         }
-        let sum = self.read(frame, |bytes| {
-            for (word, from) in window.iter().zip(bytes.as_chunks().0) {
-                word.store(u64::from_le_bytes(*from), Relaxed);
-            }
-            sum_of(bytes)
-        });
-        Ok(Stored { slot: self.store.put()?, sum })
+        let fill = |(page, frame): (&[AtomicU64; PAGE_WORDS], &FrameId)| {
+            self.read(*frame, |bytes| {
+                for (word, from) in page.iter().zip(bytes.as_chunks().0) {
+                    word.store(u64::from_le_bytes(*from), Relaxed);
+                }
+                sum_of(bytes)
+            })
+        };
+        let sums: Vec<u64> = window.iter().zip(frames).map(fill).collect();
+        let slots = self.store.put(sums.len())?;
+        Ok(slots.zip(sums).map(|(slot, sum)| Stored { slot, sum }).collect())
     }
 
     fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError> {

@@ -20,7 +20,7 @@ use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::layout::{PROGRAM_SLOTS, SHARED_VA, slot};
 use user_rt::paging::{
     Faulty, MANAGER, PAGERS_MAX, REGIONS_VA, STORE_FREE_SLOT, StoreError, StoreRequest, StoreSetup,
-    store_window,
+    WINDOW_PAGES, store_window,
 };
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
@@ -43,7 +43,7 @@ struct Store {
     /// The pages of the slots.
     memory: &'static [[AtomicU64; PAGE_WORDS]],
     /// Those shared with pagers 1, 2, ….
-    windows: &'static [[AtomicU64; PAGE_WORDS]],
+    windows: &'static [[[AtomicU64; PAGE_WORDS]; WINDOW_PAGES]],
     table: Table,
     fails: Fails,
 }
@@ -71,10 +71,10 @@ impl Store {
         let frames = nursery.make_many::<Frame>(run, runs)?;
         let memory = memory::map_runs(&vspace, frames.iter::<Frame>(), TOGETHER.into(), REGIONS_VA)?;
         let windows = (1..=setup.pagers.min(PAGERS_MAX)).map(|pager| Frame::at(store_window(pager)));
-        let windows = memory::map_words(&vspace, windows, SHARED_VA)?;
+        let windows = memory::map_runs(&vspace, windows, WINDOW_PAGES as u64, SHARED_VA)?;
         Ok(Store {
             memory: memory.as_chunks().0,
-            windows: windows.as_chunks().0,
+            windows: windows.as_chunks().0.as_chunks().0,
             table: Table::new(setup.slots),
             fails: Fails::default(),
         })
@@ -82,50 +82,68 @@ impl Store {
 
     fn serve(&mut self, call: &Received) -> Message {
         match self.answer(call) {
-            Ok(regs) => Message::new(0, regs),
+            Ok((regs, words)) => Message::with_words(0, regs, words),
             Err(error) => Message::new(error as u32, [0; 4]),
         }
     }
 
-    fn answer(&mut self, call: &Received) -> Result<[u64; 4], StoreError> {
+    /// Registers, and how many UTCB words go with them.
+    fn answer(&mut self, call: &Received) -> Result<([u64; 4], u8), StoreError> {
         let request = StoreRequest::from_raw(call.message.label).filter(|_| !call.fault);
         let [first, second, third, fourth] = call.message.regs;
         match request.ok_or(StoreError::BadRequest)? {
-            StoreRequest::Put => self.put(call.custom).map(|slot| [slot, 0, 0, 0]),
-            StoreRequest::Get => self.get(call.custom, first).map(|()| [0; 4]),
-            StoreRequest::Free => self.table.free(call.custom, first).map(|()| [0; 4]),
+            StoreRequest::Put => self.put(call.custom, first).map(|kept| ([kept, 0, 0, 0], kept as u8)),
+            StoreRequest::Get => self.get(call.custom, first).map(|()| ([0; 4], 0)),
+            StoreRequest::Free => self.table.free(call.custom, first).map(|()| ([0; 4], 0)),
             StoreRequest::Fail if call.custom == MANAGER && call.message.words >= 2 => {
                 let words = utcb::current().message();
                 let (seed, at_most) = (words[0].load(Relaxed), words[1].load(Relaxed));
                 let how = Faulty { gets: first, puts: second, spoiled: third, delay: fourth, seed, at_most };
                 self.fails.set(how);
-                Ok([0; 4])
+                Ok(([0; 4], 0))
             }
             StoreRequest::Counts if call.custom == MANAGER => {
                 let (used, all) = self.table.used();
-                Ok([used, all, self.fails.gets, self.fails.puts])
+                Ok(([used, all, self.fails.gets, self.fails.puts], 0))
             }
             _ => Err(StoreError::BadRequest),
         }
     }
 
-    fn window(&self, pager: u16) -> Result<Page<'static>, StoreError> {
+    fn window(&self, pager: u16) -> Result<&'static [[AtomicU64; PAGE_WORDS]; WINDOW_PAGES], StoreError> {
         let index = usize::from(pager).checked_sub(1).ok_or(StoreError::BadRequest)?;
         self.windows.get(index).ok_or(StoreError::BadRequest)
     }
 
-    fn put(&mut self, pager: u16) -> Result<u64, StoreError> {
+    /// How many pages of the window were kept; their slots are in the UTCB.
+    fn put(&mut self, pager: u16, pages: u64) -> Result<u64, StoreError> {
         let window = self.window(pager)?;
+        let wanted = usize::try_from(pages).ok().filter(|pages| (1..=WINDOW_PAGES).contains(pages));
+        let words = utcb::current().message();
+        let mut kept = 0;
+        for (page, word) in window.iter().zip(words).take(wanted.ok_or(StoreError::BadRequest)?) {
+            match self.put_page(pager, page) {
+                Ok(slot) => word.store(slot, Relaxed),
+                // Those before are kept.
+                Err(_) if kept > 0 => break,
+                Err(error) => return Err(error),
+            }
+            kept += 1;
+        }
+        Ok(kept)
+    }
+
+    fn put_page(&mut self, pager: u16, page: Page<'_>) -> Result<u64, StoreError> {
         if self.fails.put() {
             return Err(StoreError::Failed);
         }
         let slot = self.table.take(pager)?;
-        copy(window, &self.memory[slot as usize]);
+        copy(page, &self.memory[slot as usize]);
         Ok(slot)
     }
 
     fn get(&mut self, pager: u16, slot: u64) -> Result<(), StoreError> {
-        let window = self.window(pager)?;
+        let [page, ..] = self.window(pager)?;
         self.table.check(pager, slot)?;
         let until = arch::now().saturating_add(self.fails.delay());
         while arch::now() < until {
@@ -136,9 +154,9 @@ impl Store {
         if outcome == Get::Fails {
             return Err(StoreError::Failed);
         }
-        copy(&self.memory[slot as usize], window);
+        copy(&self.memory[slot as usize], page);
         if let Get::Spoils(word) = outcome {
-            window[word % PAGE_WORDS].fetch_xor(1 << (word % 64), Relaxed);
+            page[word % PAGE_WORDS].fetch_xor(1 << (word % 64), Relaxed);
         }
         Ok(())
     }

@@ -68,9 +68,10 @@ fn tell_counts(system: &System, what: &str) -> Result {
     let checked: u64 =
         (0..system.workers.len()).map(|number| Block::at(number as u32).get(Word::Checked)).sum();
     report!(
-        "note paging: {what}: {} faults, {} pages stored, {} fetched, {} dropped clean, {} spared; {checked} words checked",
+        "note paging: {what}: {} faults, {} pages stored by {} calls, {} fetched, {} dropped clean, {} spared; {checked} words checked",
         counts.faults,
         counts.stored,
+        counts.puts,
         counts.fetched,
         counts.dropped,
         counts.spared

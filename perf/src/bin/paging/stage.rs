@@ -187,7 +187,7 @@ impl<'a> Stage<'a> {
         };
         let mut windows = Vec::new();
         for _ in 0..2 {
-            windows.push(nursery.make(abi::PAGE_LOG2.into())?);
+            windows.push(nursery.make(paging::WINDOW_SIZE)?);
         }
         let store_spec = spec(&self.images.store, STORE_LOG2, 2, STORE_PRIORITY);
         let store = paging::store(nursery, &store_spec, slots, &windows)?;

@@ -75,6 +75,8 @@ counts! {
     zeroed,
     loaded,
     copied,
+    /// Calls by which pages were put into the store.
+    puts,
     /// Pages put into the store and got back; pages given up whose contents were elsewhere, too.
     stored,
     fetched,

@@ -36,6 +36,10 @@ pub const SERVER: u32 = 0;
 pub const MANAGER: u16 = 0;
 /// Clients of a pager: 1 to this.
 pub const CLIENTS_MAX: u16 = 64;
+/// Pages that go to a store at a time: those of a window.
+pub const WINDOW_PAGES: usize = 8;
+/// What a window is made of: the size of its frame.
+pub const WINDOW_SIZE: u64 = abi::PAGE_LOG2 as u64 | (WINDOW_PAGES as u64) << 8;
 /// Pagers of a store: 1 to this.
 pub const PAGERS_MAX: u16 = 4;
 

@@ -1,4 +1,5 @@
-//! What a pager asks of a paging store. A page travels in the window, a frame that both have mapped.
+//! What a pager asks of a paging store. Pages travel in the window, a frame of [`WINDOW_PAGES`](super::WINDOW_PAGES) that
+//! both have mapped.
 
 use super::{SERVER, numbered};
 use crate::cap::{Exposure, Group};
@@ -7,9 +8,10 @@ use crate::ipc::Message;
 numbered! {
     /// What is asked of a store: the label.
     StoreRequest {
-        /// Keep what is in the window. Out: 0: slot.
+        /// Keep pages of the window. 0: how many, from its first on. Out: 0: how many of these are kept, from the first on,
+        /// and at least that; UTCB words: their slots.
         Put = 1;
-        /// Put the contents of a slot into the window. 0: slot.
+        /// Put the contents of a slot into the window's first page. 0: slot.
         Get = 2;
         /// A slot is not needed any more. 0: slot.
         Free = 3;
@@ -78,10 +80,12 @@ impl Store {
         }
     }
 
-    /// Keeps what is in the window; where.
-    pub fn put(self) -> Result<u64, StoreError> {
-        let [slot, ..] = self.ask(StoreRequest::Put, [0; 4], &[])?;
-        Ok(slot)
+    /// Keeps so many pages of the window, or some of them from the first on; where.
+    pub fn put(self, pages: usize) -> Result<impl Iterator<Item = u64>, StoreError> {
+        let [kept, ..] = self.ask(StoreRequest::Put, [pages as u64, 0, 0, 0], &[])?;
+        let words = crate::utcb::current().message();
+        let kept = usize::try_from(kept).map_or(pages, |kept| kept.min(pages));
+        Ok(words.iter().take(kept).map(|word| word.load(core::sync::atomic::Ordering::Relaxed)))
     }
 
     /// Puts it into the window.
