@@ -72,8 +72,8 @@ errors! {
     WouldBlock = 12, blame State;
     /// A task called itself, which could never return.
     SelfCall = 13, blame Caller;
-    /// No CPU time may be used where the callee runs: the time may not go there and it has none. Not answered yet:
-    /// SchedContexts may go everywhere.
+    /// The callee has no CPU time, and the call brings none: it was made on the time of others, who took that back, and
+    /// then forwarded.
     NoTime = 14, blame Resources;
     /// The destination slot is in use.
     SlotOccupied = 15, blame Caller;

@@ -37,8 +37,8 @@ syscalls! {
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
     /// With page ranges: MAP, likewise.
     /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
-    /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled. With page ranges: NoPage,
-    /// BadAddress, NoRoom, InUse (a page is on its way elsewhere), Full.
+    /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled, NoTime (the call was forwarded).
+    /// With page ranges: NoPage, BadAddress, NoRoom, InUse (a page is on its way elsewhere), Full.
     Call = 0;
     /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
     ///
@@ -87,8 +87,9 @@ syscalls! {
     /// In: rdi = target; message registers; the number of UTCB words, whose contents are those in the caller's UTCB. A
     /// fault stays one: its registers go along.
     /// Rights: as Call.
-    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead, NoPage
-    /// (it carries no page ranges: what came with the call is the forwarder's).
+    /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead and
+    /// NoTime (of a target on another CPU the caller is told, instead), NoPage (it carries no page ranges: what came with
+    /// the call is the forwarder's).
     Forward = 8;
     /// Keep the current call in an empty Reply object, to answer it later.
     ///

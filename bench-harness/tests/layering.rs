@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cargo_metadata::{Metadata, MetadataCommand, Package, TargetKind};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, TargetKind};
 
 /// What one crate may do.
 struct Rule {
@@ -38,11 +38,13 @@ const fn rule(directory: &'static str, depends: &'static [&'static str], code: C
 /// The first rule that fits a crate's directory is its rule.
 const RULES: &[Rule] = &[
     rule("abi", &[], Safe),
+    rule("model", &["abi"], Safe),
     rule("smp", &["abi"], Unsafe),
     rule("sched", &["abi", "smp"], Safe),
     rule("kern/base", &["abi", "smp", "sched"], Safe),
     rule("kern/hal", &["abi", "smp", "sched", "kern-base"], UnsafeAndAsm),
-    rule("kern/core", &["abi", "smp", "sched", "kern-base"], Safe),
+    // The model only for tests: see below.
+    rule("kern/core", &["abi", "smp", "sched", "kern-base", "model"], Safe),
     rule("ipc-fast", &["abi", "smp", "sched", "kern-base", "kern-hal"], UnsafeAndAsm),
     rule(
         "kern/image",
@@ -160,6 +162,15 @@ fn each_crate_depends_only_on_what_the_table_allows() {
         }
     }
     assert!(wrong.is_empty(), "edges that the table does not have:\n{}", wrong.join("\n"));
+}
+
+/// What it is to be judged by is no part of the kernel.
+#[test]
+fn only_tests_use_the_model() {
+    let metadata = metadata();
+    let dependencies = metadata.packages.iter().flat_map(|package| &package.dependencies);
+    let uses: Vec<_> = dependencies.filter(|dependency| dependency.name == "model").collect();
+    assert!(uses.iter().all(|dependency| dependency.kind == DependencyKind::Development), "{uses:?}");
 }
 
 #[test]

@@ -277,7 +277,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes bits or a queued call, if the task may have them now.
     fn take_pending(self, me: Me<'k>) -> bool {
-        let own_time = me.hot.sc.get(self.pin()).is_some();
+        // On a waiting caller's time it takes the call.
+        let own_time = !me.hot.sc.is_null() && !me.hot.own_sc.is_null();
         if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
             self.take_bound_bits(me);
             self.make_ready(me.task, me.hot);

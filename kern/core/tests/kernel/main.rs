@@ -1,6 +1,7 @@
 //! The portable kernel on a simulated machine.
 
 mod devices;
+mod differ;
 mod faults;
 mod groups;
 mod memory;

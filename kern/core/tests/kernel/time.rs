@@ -1,6 +1,6 @@
 //! CPU time, case by case: who goes on with whose.
 
-use abi::{Error, Op, Target};
+use abi::{Error, ObjType, Op, Target};
 
 use crate::scene::{Scene, call};
 use crate::world::Regs;
@@ -477,4 +477,26 @@ fn time_comes_back_whatever_happens_while_it_is_looked_for() {
         let gone = deed == Op::CapDelete || whom == 0 && deed == Op::TaskKill;
         assert_eq!(s.w.runs(0, &client), !gone, "{what}: it is told, and has its time");
     }
+}
+
+#[test]
+fn bits_do_not_come_on_a_callers_time() {
+    let mut s = Scene::new(1);
+    let (server, target) = s.task(0, 10, false);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    s.w.must(0, Op::NotificationBind, &[note.arg(), server.cap.arg()]);
+    s.w.resume(&server);
+    let (first, _) = s.running(0, 10);
+    s.w.does_and_run(&first, call(target));
+    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    assert_eq!(s.w.result(&server).sender(), first.id);
+    s.w.must(0, Op::Notify, &[note.arg(), 1]);
+    let (second, _) = s.running(0, 10);
+    s.w.does_and_run(&server, Regs::op(Op::Yield, &[]));
+    s.w.does_and_run(&second, call(target));
+    s.w.does_and_run(&server, Regs::op(Op::Reply, &[]));
+    s.w.does_and_run(&first, call(target));
+    // It has the second caller's time, and none of its own.
+    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    assert_eq!(s.w.result(&server).sender(), second.id, "a call, not the bits");
 }

@@ -19,7 +19,7 @@ use kern_base::cpu::{CpuBlock, CpuEntry, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
 use kern_base::machine::FaultEnd;
 use kern_base::memory::Phys;
-use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, State, Task, TaskHot};
+use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, RegFrame, State, Task, TaskHot};
 use kern_core::entry::{Fault, Interrupt};
 use kern_core::schedule::{has_flag, state_of};
 use kern_core::{Cx, Kernel};
@@ -96,6 +96,17 @@ impl Regs {
         TaskId::from_raw(self.rsi)
     }
 
+    /// Into a frame; r12 is no argument.
+    fn write(&self, regs: &RegFrame) {
+        regs.rax.set(self.rax);
+        regs.rdi.set(self.rdi);
+        regs.rsi.set(self.rsi);
+        regs.rdx.set(self.rdx);
+        regs.r8.set(self.r8);
+        regs.r9.set(self.r9);
+        regs.r10.set(self.r10);
+    }
+
     /// The outcome as a result: `Err` with the error and its detail.
     pub fn result(self) -> Result<Regs, (Error, u64)> {
         match self.error() {
@@ -153,6 +164,17 @@ impl Tcb {
             r10: r.r10.get(),
             r12: r.r12.get(),
         }
+    }
+
+    /// Puts back what it was answered, after it was made to do something that does not count.
+    pub fn put_regs(&self, answered: &Regs) {
+        answered.write(&self.hot().regs);
+        self.hot().regs.r12.set(answered.r12);
+    }
+
+    /// Whether it is ready to make its system call again, when it has its turn.
+    pub fn must_restart(&self) -> bool {
+        self.state() == State::Ready && self.hot().regs.rip.get() == PC
     }
 
     /// Whether its last system call is over.
@@ -365,14 +387,7 @@ impl World {
     pub fn issue(&mut self, n: usize, args: Regs) {
         assert!(!self.must_restart(n), "cpu{n}: the last system call is not over");
         let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
-        let regs = &task.get().hot.here(host_test::pin(n)).regs;
-        regs.rax.set(args.rax);
-        regs.rdi.set(args.rdi);
-        regs.rsi.set(args.rsi);
-        regs.rdx.set(args.rdx);
-        regs.r8.set(args.r8);
-        regs.r9.set(args.r9);
-        regs.r10.set(args.r10);
+        args.write(&task.get().hot.here(host_test::pin(n)).regs);
         self.syscall(n);
     }
 

@@ -1,0 +1,161 @@
+//! What a sequence begins with: two processes with tasks on some CPUs, groups in which they meet, and capabilities of
+//! all that, some with fewer rights. Process 1 makes it by system calls, which the model makes too.
+
+use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
+use model::Id;
+use model::tasks::ENDLESS;
+
+use super::Dice;
+use super::pair::{Outcome, Pair};
+use crate::world::make::at;
+
+/// Slots that every process begins with.
+pub const OWN: Cap = Cap(1);
+pub const MEMORY: Cap = Cap(2);
+/// Slots of a process's CSpace.
+pub const SLOTS: u32 = 48;
+/// The priority of all.
+pub const PRIORITY: u64 = 10;
+const EXPOSURES: u64 = 8;
+const UTCBS: u64 = 0x5000_0000;
+
+/// What process 1 has of a process.
+#[derive(Clone, Copy)]
+struct Made {
+    process: Cap,
+    cnode: Cap,
+    vspace: Cap,
+    /// The next slot that is empty.
+    next: u32,
+}
+
+impl Pair {
+    /// Makes an object in a new slot of process 1.
+    fn make(&mut self, n: usize, what: ObjType, size: u64) -> Outcome<Cap> {
+        let slot = self.world.slot();
+        let from = Target::new(self.playground, what as u32).0;
+        self.must(n, Op::Retype, [from, size, at(slot), 1, 0, 0])?;
+        self.made.push(slot);
+        Ok(slot)
+    }
+
+    pub fn set_up(&mut self, dice: &mut Dice) -> Outcome {
+        let mut processes = Vec::new();
+        for _ in 0..2 {
+            processes.push(self.make_process()?);
+        }
+        let groups = [self.make_group()?, self.make_group()?];
+        let mut shared = vec![abi::INIT_MACHINE, groups[0]];
+        let mut tasks = Vec::new();
+        for index in 0..3 + dice.below(3) as u64 {
+            let of = processes[if index < 2 { index as usize } else { dice.below(2) }];
+            let task = self.make_task(of, index, dice)?;
+            tasks.push(task);
+        }
+        shared.extend(&tasks);
+        for _ in 0..2 {
+            let n = dice.below(self.world.cpus());
+            shared.push(self.make(n, ObjType::Reply, 0)?);
+            shared.push(self.make(n, ObjType::Notification, 0)?);
+        }
+        let spare = self.make(0, ObjType::SchedContext, 0)?;
+        self.must(0, Op::SchedConfigure, [spare.arg(), PRIORITY, ENDLESS, 0, 0, 0])?;
+        let frame = self.make(0, ObjType::Frame, 12 | 2 << 8)?;
+        shared.extend([spare, frame]);
+        // What one of them can make a process of.
+        for (what, size) in
+            [(ObjType::CNode, 9), (ObjType::VSpace, 4), (ObjType::Process, 2), (ObjType::Task, 0)]
+        {
+            shared.push(self.make(0, what, size)?);
+        }
+        shared.extend(processes.iter().flat_map(|it| [it.process, it.cnode, it.vspace]));
+        for mut process in processes {
+            self.furnish(&mut process, &groups, &shared, dice)?;
+        }
+        for (index, task) in tasks.iter().enumerate() {
+            self.expose(groups[0], index as u64, *task, dice)?;
+        }
+        for task in tasks {
+            if !dice.once_in(10) {
+                self.must(0, Op::TaskResume, [task.arg(), 0, 0, 0, 0, 0])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_process(&mut self) -> Outcome<Made> {
+        let cnode = self.make(0, ObjType::CNode, u64::from(SLOTS))?;
+        let vspace = self.make(0, ObjType::VSpace, 5)?;
+        let process = self.make(0, ObjType::Process, 5)?;
+        self.must(0, Op::ProcessConfigure, [process.arg(), cnode.arg(), vspace.arg(), 0, 0, 0])?;
+        Ok(Made { process, cnode, vspace, next: 3 })
+    }
+
+    fn make_group(&mut self) -> Outcome<Cap> {
+        self.make(0, ObjType::Group, 3 | EXPOSURES << 16)
+    }
+
+    fn make_task(&mut self, of: Made, index: u64, dice: &mut Dice) -> Outcome<Cap> {
+        let n = dice.below(self.world.cpus()) as u64;
+        let task = self.make(0, ObjType::Task, 0)?;
+        let time = self.make(0, ObjType::SchedContext, 0)?;
+        let utcb = UTCBS + index * abi::PAGE_SIZE;
+        self.must(0, Op::TaskConfigure, [task.arg(), of.process.arg(), utcb, n, 0, 0])?;
+        self.must(0, Op::SchedConfigure, [time.arg(), PRIORITY, ENDLESS, 0, 0, 0])?;
+        self.must(0, Op::SchedBind, [time.arg(), task.arg(), 0, 0, 0, 0])?;
+        Ok(task)
+    }
+
+    /// At an index; sometimes as its CPU's.
+    fn expose(&mut self, group: Cap, index: u64, task: Cap, dice: &mut Dice) -> Outcome {
+        let first = EXPOSURES - self.world.cpus() as u64;
+        let how = if index < first && dice.once_in(4) { 1 | first << 32 } else { 0 };
+        let target = Target::new(group, index as u32).0;
+        let args = model::Args([target, task.arg(), how, 0, 0, 0], abi::MsgInfo(0));
+        self.agent(0, Op::Expose, &args).map(drop)
+    }
+
+    fn furnish(&mut self, of: &mut Made, groups: &[Cap], shared: &[Cap], dice: &mut Dice) -> Outcome {
+        let own = Target::new(of.cnode, OWN.0).0;
+        self.must(0, Op::CapCopy, [of.cnode.arg(), own, u64::from(Rights::ALL.0), 0, 0, 0])?;
+        let memory = self.make(0, ObjType::Untyped, 15 + dice.below(2) as u64)?;
+        self.must(0, Op::CapMove, [memory.arg(), Target::new(of.cnode, MEMORY.0).0, 0, 0, 0, 0])?;
+        for group in groups {
+            let rights = some_of(dice, MEMBER_RIGHTS);
+            self.must(0, Op::ProcessAccept, [of.process.arg(), u64::from(of.next), 0, 0, 0, 0])?;
+            let custom = dice.word() & 0xffff;
+            let args = [group.arg(), of.process.arg(), u64::from(rights.0), custom, 0, 0];
+            self.must(0, Op::GroupAdd, args)?;
+            of.next += 1;
+        }
+        for cap in shared {
+            let rights = some_of(dice, Rights::ALL);
+            let badge = if dice.once_in(3) { dice.word() >> 20 & 0xffff } else { 0 };
+            let to = Target::new(of.cnode, of.next).0;
+            self.must(0, Op::CapCopy, [cap.arg(), to, u64::from(rights.0), badge, 0, 0])?;
+            of.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Everything ends, and all memory is back.
+    pub fn end(&mut self) -> Outcome {
+        self.audit()?;
+        let args = [self.playground.arg(), 1, 0, 0, 0, 0];
+        self.must(0, Op::UntypedReset, args)?;
+        let memory = self.model.untyped(Id(4));
+        if memory.free() != memory.size {
+            return Err("the model has lost memory".to_owned());
+        }
+        self.audit()
+    }
+}
+
+/// Mostly all rights, else some.
+pub fn some_of(dice: &mut Dice, most: Rights) -> Rights {
+    match dice.below(6) {
+        0 => Rights(dice.word() as u32).and(most),
+        1 => most.minus(Rights(1 << dice.below(17))),
+        _ => most,
+    }
+}

@@ -1,0 +1,181 @@
+//! The kernel and the [`model`] of it, side by side: random system calls of several tasks in several processes, each run to
+//! its end or to where it waits, on both. After each, every task's state and every register that it was answered must be
+//! the same; in the end every capability, member, exposure and byte.
+//!
+//! `MODEL_CASES` says how many sequences there are, `MODEL_SEED` which. A sequence that diverges is made shorter by
+//! leaving steps out, and told; [`again`] plays it once more.
+//!
+//! [`pair`]: both sides and how they are compared. [`cast`]: what a sequence begins with. [`pick`]: which system call
+//! is next. [`audit`]: the comparison of everything.
+
+mod audit;
+mod cast;
+mod pair;
+mod pick;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use abi::Op;
+use pair::{Pair, Tally};
+
+/// Sequences in a normal test run.
+const CASES: u64 = 4000;
+/// Steps of the longest.
+const STEPS: usize = 120;
+
+/// A small generator.
+#[derive(Clone, Copy)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        let mut dice = Dice(seed ^ 0x9e37_79b9_7f4a_7c15);
+        dice.word();
+        dice
+    }
+
+    pub fn word(&mut self) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let a = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let b = (a ^ (a >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        b ^ (b >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.word() >> 33) as usize % n.max(1)
+    }
+
+    /// Once in `n` times.
+    pub fn once_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn of<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+/// A sequence: what it begins with, and the steps, each of which decides by its number and what there is.
+#[derive(Clone)]
+struct Sequence {
+    seed: u64,
+    steps: Vec<u64>,
+}
+
+impl Sequence {
+    fn new(seed: u64) -> Sequence {
+        let mut dice = Dice::new(seed);
+        let count = 1 + dice.below(STEPS);
+        Sequence { seed, steps: (0..count).map(|_| dice.word() >> 32).collect() }
+    }
+
+    /// Plays it: what diverged, if anything. The kernel's panics count.
+    fn play(&self, tell: bool) -> Result<Tally, String> {
+        let played = catch_unwind(AssertUnwindSafe(|| {
+            let mut pair = Pair::new(self.seed, tell)?;
+            for step in &self.steps {
+                pair.play(*step)?;
+            }
+            pair.end()?;
+            Ok(std::mem::take(&mut pair.tally))
+        }));
+        played.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            Err(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned())
+        })
+    }
+
+    /// As few of the steps as still diverge.
+    fn shorter(&self) -> Sequence {
+        let mut least = self.clone();
+        let mut size = least.steps.len().div_ceil(2).max(1);
+        loop {
+            let mut at = 0;
+            while at < least.steps.len() {
+                let mut less = least.clone();
+                less.steps.drain(at..(at + size).min(less.steps.len()));
+                if less.play(false).is_err() { least = less } else { at += size }
+            }
+            if size == 1 {
+                return least;
+            }
+            size = size.div_ceil(2);
+        }
+    }
+
+    fn describe(&self) -> String {
+        let steps: Vec<String> = self.steps.iter().map(u64::to_string).collect();
+        format!("MODEL_AGAIN=\"{} {}\"", self.seed, steps.join(" "))
+    }
+}
+
+fn number(name: &str, normal: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(normal)
+}
+
+/// A sequence that diverges, made short.
+struct Divergence {
+    /// After how many.
+    count: u64,
+    sequence: Sequence,
+    why: String,
+}
+
+/// Plays so many sequences: how often they did what, or the first that diverges.
+fn play(cases: u64) -> Result<Tally, Divergence> {
+    let first = number("MODEL_SEED", 1).wrapping_mul(1 << 32);
+    let mut tally = Tally::new();
+    for case in 0..cases {
+        let sequence = Sequence::new(first.wrapping_add(case));
+        match sequence.play(false) {
+            Ok(played) => {
+                for (op, [done, refused]) in played {
+                    let all = tally.entry(op).or_default();
+                    (all[0], all[1]) = (all[0] + done, all[1] + refused);
+                }
+            }
+            Err(why) => {
+                let sequence = sequence.shorter();
+                let why = sequence.play(false).err().unwrap_or(why);
+                return Err(Divergence { count: case + 1, sequence, why });
+            }
+        }
+    }
+    Ok(tally)
+}
+
+/// What no sequence gets done: the tests' kernel has no such thing.
+const NEVER: [Op; 3] = [Op::MachineTrace, Op::MachineDump, Op::MachineAttempt];
+
+#[test]
+fn the_kernel_does_what_the_model_says() {
+    let cases = number("MODEL_CASES", CASES);
+    let tally = play(cases).unwrap_or_else(|Divergence { count, sequence, why }| {
+        let _ = sequence.play(true);
+        panic!("sequence {count} diverges: {why}\n{}", sequence.describe());
+    });
+    let (done, refused) = tally.values().fold((0, 0), |all, [done, refused]| (all.0 + done, all.1 + refused));
+    let seed = number("MODEL_SEED", 1);
+    println!("model: seed={seed} sequences={cases} done={done} refused={refused} divergences=0");
+    // Sequences that are refused everything would show nothing.
+    let of = |op: &Op| tally.get(&(*op as u8)).copied().unwrap_or_default();
+    let known = Op::ALL.iter().filter(|op| model::Model::knows(**op));
+    for op in known.filter(|_| cases >= CASES) {
+        let ([done, refused], can) = (of(op), !NEVER.contains(op));
+        println!("  {op:?}: {done} done, {refused} refused");
+        assert!((done > 0) == can && done + refused > 0, "{op:?} was done {done} times");
+    }
+    assert!(cases < CASES || done > refused, "most are refused");
+}
+
+/// One sequence, told step by step: `MODEL_AGAIN="seed step step …"`.
+#[test]
+fn again() {
+    let Ok(text) = std::env::var("MODEL_AGAIN") else { return };
+    let mut words = text.split_whitespace().map(|word| word.parse().expect("a number"));
+    let seed = words.next().expect("a seed");
+    if let Err(why) = (Sequence { seed, steps: words.collect() }).play(true) {
+        panic!("{why}");
+    }
+}

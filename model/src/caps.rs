@@ -1,0 +1,196 @@
+//! Capabilities: where they are, what they allow, and what was derived from what.
+
+use abi::{Cap, Error, ObjType, Rights, Target};
+
+use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
+
+/// Where a capability can be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Place {
+    /// A slot of a CNode.
+    Slot(Id, u32),
+    /// An exposure of a group.
+    Exposure(Id, u32),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capability {
+    pub object: Id,
+    pub rights: Rights,
+    pub badge: u64,
+    /// What it was derived from.
+    pub parent: Option<Place>,
+    /// What was derived from it, the last first.
+    pub children: Vec<Place>,
+}
+
+/// A capability that was looked up, with its rights checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    pub place: Place,
+    pub object: Id,
+    pub rights: Rights,
+    pub badge: u64,
+}
+
+/// Bits of a badge.
+const BADGE_BITS: u32 = 48;
+
+impl Model {
+    // --- looking up ------------------------------------------------------------------------------
+
+    /// The slot of a capability in a process's CSpace.
+    pub fn slot_of(&self, process: Id, cap: Cap) -> Result<Place> {
+        let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
+        let cnode = self.process(process).cnode.ok_or(missing)?;
+        self.slot_in(cnode, cap.0).ok_or(missing)
+    }
+
+    fn slot_in(&self, cnode: Id, index: u32) -> Option<Place> {
+        (index != 0 && index < self.cnode(cnode).slots).then_some(Place::Slot(cnode, index))
+    }
+
+    /// Whatever a task's capability refers to.
+    pub fn find_any(&self, me: Id, cap: Cap) -> Result<Found> {
+        let place = self.slot_of(self.process_of(me), cap)?;
+        let it = self.slots.get(&place).ok_or(Refusal::new(Error::NoCapability, u64::from(cap.0)))?;
+        Ok(Found { place, object: it.object, rights: it.rights, badge: it.badge })
+    }
+
+    /// The same of a type, with rights.
+    pub fn find(&self, me: Id, cap: Cap, of: ObjType, need: Rights) -> Result<Found> {
+        let found = self.find_any(me, cap)?;
+        let object_type = self.object_type(found.object);
+        if object_type != of {
+            return Err(Refusal::new(Error::WrongType, object_type as u64));
+        }
+        has(found.rights, need)?;
+        Ok(found)
+    }
+
+    /// The slot that a `CNode and slot` argument names. One's own CNode needs no right.
+    pub fn find_slot(&self, me: Id, at: Target, need: Rights) -> Result<Place> {
+        let cnode = self.find(me, at.cap(), ObjType::CNode, Rights::NONE)?;
+        if self.process(self.process_of(me)).cnode != Some(cnode.object) {
+            has(cnode.rights, need)?;
+        }
+        let missing = Refusal::new(Error::NoCapability, u64::from(at.index()));
+        self.slot_in(cnode.object, at.index()).ok_or(missing)
+    }
+
+    /// How many capabilities an object has.
+    pub fn references(&self, object: Id) -> usize {
+        self.slots.values().filter(|it| it.object == object).count()
+    }
+
+    // --- the tree --------------------------------------------------------------------------------
+
+    /// Whether a slot can be filled.
+    pub fn check_empty(&self, place: Place) -> Result<()> {
+        if self.slots.contains_key(&place) {
+            return Err(Error::SlotOccupied.into());
+        }
+        let (Place::Slot(table, _) | Place::Exposure(table, _)) = place;
+        if self.is_dying(table) { Err(Error::Dying.into()) } else { Ok(()) }
+    }
+
+    /// Fills an empty slot with a capability derived from `parent`.
+    pub fn derive(&mut self, place: Place, parent: Place, object: Id, rights: Rights, badge: u64) {
+        let it = Capability { object, rights, badge, parent: Some(parent), children: Vec::new() };
+        self.slots.insert(place, it);
+        self.cap_mut(parent).children.insert(0, place);
+    }
+
+    pub fn cap_mut(&mut self, place: Place) -> &mut Capability {
+        self.slots.get_mut(&place).expect("a full slot")
+    }
+
+    /// Where a capability stands among its siblings.
+    fn siblings(&mut self, place: Place) -> Option<(&mut Vec<Place>, usize)> {
+        let parent = self.slots[&place].parent?;
+        let children = &mut self.cap_mut(parent).children;
+        let at = children.iter().position(|child| *child == place).expect("a child of its parent");
+        Some((children, at))
+    }
+
+    /// Empties a slot: its children take its place among its siblings. Whether it was the object's last.
+    pub fn unlink(&mut self, place: Place) -> bool {
+        let children = self.slots[&place].children.clone();
+        if let Some((siblings, at)) = self.siblings(place) {
+            siblings.splice(at..=at, children.iter().copied());
+        }
+        let it = self.slots.remove(&place).expect("a full slot");
+        for child in children {
+            self.cap_mut(child).parent = it.parent;
+        }
+        self.references(it.object) == 0
+    }
+
+    /// The first to go of all that was derived from a capability.
+    pub fn first_leaf(&self, place: Place) -> Option<Place> {
+        let mut at = *self.slots.get(&place)?.children.first()?;
+        while let Some(child) = self.slots[&at].children.first() {
+            at = *child;
+        }
+        Some(at)
+    }
+
+    // --- operations ------------------------------------------------------------------------------
+
+    pub fn cap_copy(&mut self, me: Id, args: &Args) -> Result {
+        let source = self.slot_of(self.process_of(me), args.cap(0))?;
+        let to = self.find_slot(me, args.target(1), Rights::GRANT)?;
+        let from = self.find_any(me, args.cap(0))?;
+        let rights = Rights(args.0[2] as u32);
+        let excess = rights.minus(from.rights);
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        if let Kind::Untyped(_) = self.objects[from.object.0].kind {
+            return Err(Refusal::new(Error::WrongType, ObjType::Untyped as u64));
+        }
+        if args.0[3] >> BADGE_BITS != 0 {
+            return Err(Refusal::argument(3));
+        }
+        self.check_empty(to)?;
+        if self.is_dying(from.object) {
+            return Err(Error::Dying.into());
+        }
+        let keeps = from.badge != 0 || self.object_type(from.object) == ObjType::Group;
+        self.derive(to, source, from.object, rights, if keeps { from.badge } else { args.0[3] });
+        Ok(Answer::DONE)
+    }
+
+    pub fn cap_move(&mut self, me: Id, args: &Args) -> Result {
+        let source = self.slot_of(self.process_of(me), args.cap(0))?;
+        let to = self.find_slot(me, args.target(1), Rights::GRANT)?;
+        let from = self.find_any(me, args.cap(0))?;
+        self.check_empty(to)?;
+        if self.is_dying(from.object) {
+            return Err(Error::Dying.into());
+        }
+        if let Some((siblings, at)) = self.siblings(source) {
+            siblings[at] = to;
+        }
+        let it = self.slots.remove(&source).expect("a full slot");
+        for child in &it.children {
+            self.cap_mut(*child).parent = Some(to);
+        }
+        self.slots.insert(to, it);
+        Ok(Answer::DONE)
+    }
+
+    /// The identity says nothing but which object it is; this is how the kernel makes it of the address.
+    pub fn cap_inspect(&mut self, me: Id, args: &Args) -> Result {
+        let place = self.find_slot(me, args.target(0), Rights::NONE)?;
+        let Some(it) = self.slots.get(&place) else { return Ok(Answer::DONE) };
+        let identity = self.objects[it.object.0].at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        Ok(Answer::Values([self.object_type(it.object) as u64, u64::from(it.rights.0), it.badge, identity]))
+    }
+}
+
+/// Whether rights are enough.
+pub fn has(rights: Rights, need: Rights) -> Result<()> {
+    let missing = need.minus(rights);
+    if missing == Rights::NONE { Ok(()) } else { Err(Refusal::new(Error::NoRight, u64::from(missing.0))) }
+}

@@ -1,0 +1,204 @@
+//! Groups: members and exposures.
+
+use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Rights, Target, TaskId};
+
+use crate::caps::{Found, has};
+use crate::object::{Member, State};
+use crate::reclaim::Pins;
+use crate::{Answer, Args, Id, Model, Place, Refusal, Result};
+
+/// Who may not act in a group; which rights the record lacks, where it is the caller's.
+fn not_member(detail: Option<u64>) -> Refusal {
+    Refusal { error: Error::NotMember, detail, who: TaskId::NONE }
+}
+
+impl Model {
+    /// The member record that a group capability names: the caller's own, with the rights.
+    fn record(&self, me: Id, found: Found, need: Rights) -> Result<Member> {
+        let index = (found.badge as u32 / 8) as usize;
+        let members = &self.group(found.object).members;
+        let record = members.get(index).ok_or(not_member(Some(0)))?;
+        let Some(member) = record.filter(|it| it.process == self.process_of(me)) else {
+            return Err(not_member(None));
+        };
+        let missing = need.minus(member.rights);
+        if missing != Rights::NONE {
+            return Err(not_member(Some(u64::from(missing.0))));
+        }
+        Ok(member)
+    }
+
+    /// A group by capability and member record: both have to hold the rights.
+    pub fn find_group(&self, me: Id, cap: Cap, need: Rights) -> Result<(Id, Member)> {
+        let found = self.find(me, cap, ObjType::Group, need)?;
+        Ok((found.object, self.record(me, found, need)?))
+    }
+
+    /// The same for those who act on the group itself: whoever made it has DELETE and needs no record.
+    fn group_for(&self, me: Id, cap: Cap, need: Rights) -> Result<Id> {
+        let found = self.find(me, cap, ObjType::Group, need)?;
+        if !found.rights.contains(Rights::DELETE) {
+            self.record(me, found, need)?;
+        }
+        Ok(found.object)
+    }
+
+    /// What is exposed at an index, for a task of a CPU.
+    pub fn exposed(&self, group: Id, index: u32, cpu: usize) -> Option<Id> {
+        let exposure = self.group(group).exposures.get(index as usize)?;
+        let at = exposure.per_cpu.map_or(index, |first| first + cpu as u32);
+        Some(self.slots.get(&Place::Exposure(group, at))?.object)
+    }
+
+    /// The task that a target names, and what its receiver learns of the sender's standing.
+    pub fn resolve_task(&self, me: Id, target: Target, need: Rights) -> Result<(Id, u16)> {
+        let (group, member) = self.find_group(me, target.cap(), need)?;
+        let exposed = self.exposed(group, target.index(), self.task(me).home);
+        match exposed.filter(|it| self.object_type(*it) == ObjType::Task) {
+            Some(task) => Ok((task, member.custom)),
+            None => Err(Refusal::new(Error::NoExposure, u64::from(target.index()))),
+        }
+    }
+
+    pub fn group_add(&mut self, me: Id, args: &Args) -> Result {
+        let [_, _, rights, custom, ..] = args.0;
+        let found = self.find(me, args.cap(0), ObjType::Group, Rights::ADD)?;
+        let addee = self.find(me, args.cap(1), ObjType::Process, Rights::NONE)?.object;
+        let rights = Rights(rights as u32);
+        self.check_may_add(me, found, rights)?;
+        let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
+        let place = match self.process(addee).accept {
+            0 => return Err(Error::NoConsent.into()),
+            slot => self.slot_of(addee, Cap(slot)).map_err(|_| Error::NoConsent)?,
+        };
+        self.check_empty(place)?;
+        if self.is_dying(found.object) {
+            return Err(Error::Dying.into());
+        }
+        let members = &mut self.group_mut(found.object).members;
+        let free = members.iter().position(Option::is_none).ok_or(Error::Full)?;
+        members[free] = Some(Member { process: addee, rights, custom });
+        // Its capability does in the group what its record says, and nothing to the group itself.
+        let rights = rights.and(found.rights).minus(Rights::DELETE);
+        self.derive(place, found.place, found.object, rights, free as u64 * 8);
+        self.process_mut(addee).accept = 0;
+        Ok(Answer::one(free as u64))
+    }
+
+    /// Nobody passes on rights that it lacks.
+    fn check_may_add(&self, me: Id, found: Found, rights: Rights) -> Result<()> {
+        let mut most = MEMBER_RIGHTS;
+        let amplifies = |most: Rights| match rights.minus(most) {
+            Rights::NONE => Ok(()),
+            excess => Err(Refusal::new(Error::Amplifies, u64::from(excess.0))),
+        };
+        amplifies(most)?;
+        if !found.rights.contains(Rights::DELETE) {
+            most = self.record(me, found, Rights::ADD)?.rights;
+        }
+        amplifies(most)
+    }
+
+    pub fn group_remove(&mut self, me: Id, args: &Args) -> Result {
+        let group = self.group_for(me, args.cap(0), Rights::REMOVE)?;
+        let index = args.target(0).index();
+        let record = self.group_mut(group).members.get_mut(index as usize).ok_or(Refusal::argument(0))?;
+        match record.take() {
+            Some(_) => Ok(Answer::DONE),
+            None => Err(not_member(Some(u64::from(index)))),
+        }
+    }
+
+    pub fn expose(&mut self, me: Id, args: &Args) -> Result {
+        let (index, how) = (args.target(0).index(), args.0[2]);
+        let group = self.group_for(me, args.cap(0), Rights::LISTEN)?;
+        let source = self.find_any(me, args.cap(1))?;
+        match self.object_type(source.object) {
+            ObjType::Task | ObjType::Notification => has(source.rights, Rights::LISTEN)?,
+            other => return Err(Refusal::new(Error::WrongType, other as u64)),
+        }
+        self.check_index(group, u64::from(index))?;
+        let entry = match how as u32 {
+            0 if how == 0 => index,
+            1 => self.per_cpu_entry(me, group, source, index, how >> 32)?,
+            _ => return Err(Refusal::argument(2)),
+        };
+        self.fill_exposure(group, entry, source)?;
+        if how != 0 {
+            self.group_mut(group).exposures[index as usize].per_cpu = Some((how >> 32) as u32);
+        }
+        Ok(Answer::DONE)
+    }
+
+    fn check_index(&self, group: Id, index: u64) -> Result<()> {
+        if index < self.group(group).exposures.len() as u64 {
+            Ok(())
+        } else {
+            Err(Refusal::new(Error::NoExposure, index))
+        }
+    }
+
+    /// The entry of a task in an exposure with one task per CPU, whose entries start at `first`.
+    fn per_cpu_entry(&self, me: Id, group: Id, source: Found, index: u32, first: u64) -> Result<u32> {
+        if self.object_type(source.object) != ObjType::Task {
+            return Err(Refusal::new(Error::WrongType, self.object_type(source.object) as u64));
+        }
+        let exposures = &self.group(group).exposures;
+        let entries = first..first + self.cpus as u64;
+        if entries.end > exposures.len() as u64 || entries.contains(&u64::from(index)) {
+            return Err(Refusal::argument(2));
+        }
+        let other = exposures[index as usize].per_cpu.is_some_and(|at| u64::from(at) != first);
+        if other || self.slots.contains_key(&Place::Exposure(group, index)) {
+            return Err(Error::SlotOccupied.into());
+        }
+        let task = self.task(source.object);
+        // One that has not run yet will run elsewhere; its CPU until then knows that.
+        let starts = matches!(task.state, State::Fresh | State::Ready) && task.home == self.task(me).home;
+        Ok(first as u32 + if starts { task.start_on } else { task.home } as u32)
+    }
+
+    fn fill_exposure(&mut self, group: Id, index: u32, source: Found) -> Result<()> {
+        let place = Place::Exposure(group, index);
+        if self.group(group).exposures[index as usize].per_cpu.is_some() {
+            return Err(Error::SlotOccupied.into());
+        }
+        let is_task = self.object_type(source.object) == ObjType::Task;
+        if is_task && self.task(source.object).id == TaskId::NONE {
+            return Err(Error::BadState.into());
+        }
+        self.check_empty(place)?;
+        if self.is_dying(source.object) {
+            return Err(Error::Dying.into());
+        }
+        self.derive(place, source.place, source.object, Rights::NONE, 0);
+        Ok(())
+    }
+
+    pub fn withdraw(&mut self, me: Id, args: &Args) -> Result {
+        let index = args.target(0).index();
+        let found = self.find(me, args.cap(0), ObjType::Group, Rights::NONE)?;
+        let may_all = found.rights.contains(Rights::REMOVE);
+        let group = self.group_for(me, args.cap(0), if may_all { Rights::REMOVE } else { Rights::LISTEN })?;
+        self.check_index(group, u64::from(index))?;
+        let place = Place::Exposure(group, index);
+        let Some(it) = self.slots.get(&place) else {
+            let per_cpu = self.group_mut(group).exposures[index as usize].per_cpu.take();
+            return match per_cpu {
+                Some(_) => Ok(Answer::DONE),
+                None => Err(Refusal::new(Error::NoExposure, u64::from(index))),
+            };
+        };
+        if !may_all && !self.owns(me, it.object) {
+            return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
+        }
+        self.delete(me, place, Pins::Hold)?;
+        Ok(Answer::DONE)
+    }
+
+    /// Whether what is exposed is a Notification, or a task of the caller's own process.
+    fn owns(&self, me: Id, object: Id) -> bool {
+        self.object_type(object) != ObjType::Task
+            || self.task(object).id.process() == self.task(me).id.process()
+    }
+}

@@ -1,0 +1,112 @@
+//! What the kernel does, without how: an executable model of capabilities, groups, messages, memory accounting and
+//! reclaim, as plain data.
+//!
+//! [`Model::step`] is one system call of one task, from its argument registers to the registers of everybody whom it
+//! concerns. There are no locks, no CPUs that work at the same time, no grace periods and no restarts: a step is over
+//! at once. What remains of CPUs is what a program sees of them: an object that has a home answers
+//! [`WrongCpu`](abi::Error::WrongCpu) elsewhere, and an exposure can have a task on each.
+//!
+//! # Reading it
+//! [`object`]: what there is. [`caps`]: slots, rights, the derivation tree. [`memory`]: Retype, byte by byte.
+//! [`reclaim`]: delete, revoke, reset. [`groups`]: members and exposures. [`tasks`]: processes, tasks, CPU time.
+//! [`ipc`] and [`notify`]: messages and bits. [`spaces`]: mappings. [`step`]: the table of operations.
+//!
+//! # Adding an operation
+//! A function `fn operation(&mut self, me: Id, args: &Args) -> Result` where its like stand, which first looks at
+//! everything and then changes what it changes; a line in [`step`]'s table.
+//!
+//! # What it leaves to others
+//! It does not say who runs: any task that is ready may make the next step. It does not say which numbers new tasks and
+//! processes get, only that no identity is given twice ([`Model::named`]). Time that was used, counters and the like
+//! are free ([`Regs::free`]).
+#![forbid(unsafe_code)]
+
+pub mod caps;
+pub mod groups;
+pub mod ipc;
+pub mod memory;
+pub mod notify;
+pub mod object;
+pub mod reclaim;
+pub mod spaces;
+pub mod step;
+pub mod tasks;
+
+use std::collections::BTreeMap;
+
+use abi::{Error, TaskId};
+
+pub use caps::{Capability, Place};
+pub use object::{Id, Kind, Object, Sizes};
+pub use step::{Args, Regs};
+
+/// The whole system.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// Every object that was ever made; an [`Id`] is its place here. None is ever taken out.
+    pub objects: Vec<Object>,
+    /// The capabilities: what is in every full slot.
+    pub slots: BTreeMap<Place, Capability>,
+    /// CNodes without capability that are not empty yet, because a slot of theirs keeps what can't end now. Last first.
+    pub graves: Vec<Id>,
+    pub sizes: Sizes,
+    pub cpus: usize,
+    /// How many processes there can be.
+    pub process_numbers: usize,
+    /// The time in ticks: it passes only when somebody says so.
+    pub now: u64,
+    /// Every identity that a task ever had.
+    pub ids_given: Vec<TaskId>,
+}
+
+/// Why an operation was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub error: Error,
+    /// `None`: it means nothing.
+    pub detail: Option<u64>,
+    /// Whom it is about.
+    pub who: TaskId,
+}
+
+impl Refusal {
+    pub fn new(error: Error, detail: u64) -> Refusal {
+        Refusal { error, detail: Some(detail), who: TaskId::NONE }
+    }
+
+    /// The argument at this position is out of range.
+    pub fn argument(position: u64) -> Refusal {
+        Refusal::new(Error::BadArgument, position)
+    }
+
+    pub fn dead(who: TaskId) -> Refusal {
+        Refusal { error: Error::Dead, detail: Some(0), who }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::new(error, 0)
+    }
+}
+
+/// What a step answers: up to four values, or nothing, since registers are written or the task waits.
+pub type Result<T = Answer> = std::result::Result<T, Refusal>;
+
+/// How a step ended that was not refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Values([u64; 4]),
+    /// Values of which the first are not the model's to say.
+    Free([u64; 4], usize),
+    /// The caller's registers are written, or it waits.
+    Settled,
+}
+
+impl Answer {
+    pub const DONE: Answer = Answer::Values([0; 4]);
+
+    pub fn one(value: u64) -> Answer {
+        Answer::Values([value, 0, 0, 0])
+    }
+}

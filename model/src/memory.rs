@@ -1,0 +1,201 @@
+//! Retype: what is carved from which end of an Untyped.
+
+use abi::{Error, ObjType, Rights, Target};
+
+use crate::object::{
+    CNode, Exposure, Frame, Group, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
+};
+use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
+
+/// Most objects that one system call makes.
+const RETYPE_MAX: u64 = 256;
+const ENTRIES_MAX: u64 = 1 << 16;
+const LINE: u64 = 64;
+const PAGE: u64 = abi::PAGE_SIZE;
+/// A slot, a page table with its links, a task, a task number, a member record, an exposure.
+const SLOT: u64 = 32;
+const TABLE: u64 = 3 * PAGE;
+const TASK: u64 = 2 * PAGE;
+const TASK_NUMBER: u64 = 16;
+const MEMBER: u64 = 8;
+const EXPOSURE: u64 = 64;
+
+impl Untyped {
+    pub fn free(&self) -> u64 {
+        self.high - self.low
+    }
+
+    /// Pieces from the top, each on a cache line, then a block from the bottom; all or nothing. Where they are.
+    fn carve(&mut self, tops: &[u64], size: u64, align: u64) -> Option<(Vec<u64>, u64)> {
+        let mut high = self.high;
+        let mut at_top = Vec::new();
+        for top in tops {
+            high = high.checked_sub(*top)? & !(LINE - 1);
+            at_top.push(self.base + high);
+        }
+        let at = (self.base + self.low).checked_next_multiple_of(align)? - self.base;
+        let end = at.checked_add(size).filter(|end| *end <= high)?;
+        (self.low, self.high) = (end, high);
+        Some((at_top, self.base + at))
+    }
+}
+
+/// The pages of a frame by its size: the base-2 logarithm of one, and how many.
+pub fn pages(size: u64) -> Option<(u8, u64)> {
+    let (log2, count) = (size as u8, (size >> 8).max(1));
+    let most = match log2 {
+        abi::PAGE_LOG2 => u64::from(abi::FRAME_PAGES_MAX),
+        abi::LARGE_PAGE_LOG2 => 1,
+        _ => return None,
+    };
+    (count <= most).then_some((log2, count))
+}
+
+/// What is to be made: refused with the position of what is wrong.
+fn recipe(raw: u32, size: u64) -> Result<ObjType> {
+    let what = u8::try_from(raw).ok().and_then(ObjType::from_raw).ok_or(Refusal::argument(0))?;
+    let fits = match what {
+        ObjType::Machine => return Err(Refusal::argument(0)),
+        ObjType::Untyped => (12..=40).contains(&size),
+        ObjType::Frame => pages(size).is_some(),
+        ObjType::CNode | ObjType::Process => (1..=ENTRIES_MAX).contains(&size),
+        ObjType::VSpace => (1..=4096).contains(&size),
+        ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
+        ObjType::Task | ObjType::SchedContext | ObjType::Notification | ObjType::Reply => size == 0,
+    };
+    if fits { Ok(what) } else { Err(Refusal::argument(1)) }
+}
+
+impl Model {
+    pub fn retype(&mut self, me: Id, args: &Args) -> Result {
+        let [_, size, _, count, ..] = args.0;
+        let source = self.find(me, args.cap(0), ObjType::Untyped, Rights::NONE)?;
+        let what = recipe(args.target(0).index(), size)?;
+        if count == 0 || count > RETYPE_MAX {
+            return Err(Refusal::argument(3));
+        }
+        let to = args.target(2);
+        let mut places = Vec::new();
+        for i in 0..count {
+            let index = u64::from(to.index()) + i;
+            let index = u32::try_from(index).map_err(|_| Refusal::new(Error::NoCapability, index))?;
+            let place = self.find_slot(me, Target::new(to.cap(), index), Rights::GRANT)?;
+            if self.slots.contains_key(&place) {
+                return Err(Error::SlotOccupied.into());
+            }
+            places.push(place);
+        }
+        if self.is_dying(source.object) {
+            return Err(Error::Dying.into());
+        }
+        for place in places {
+            self.make(me, source.object, what, size, place, source.place)?;
+        }
+        Ok(Answer::one(self.untyped(source.object).free()))
+    }
+
+    /// One object, and its first capability, which has all rights.
+    fn make(
+        &mut self,
+        me: Id,
+        from: Id,
+        what: ObjType,
+        size: u64,
+        place: Place,
+        parent: Place,
+    ) -> Result<()> {
+        let home = self.task(me).home;
+        let no_memory = Refusal::new(Error::NoMemory, self.untyped(from).free());
+        let (tops, bytes, align) = self.bytes_of(what, size);
+        let (tops, block) = {
+            // A number is taken only where there is memory.
+            let mut room = self.untyped(from).clone();
+            room.carve(&tops, bytes, align).ok_or(no_memory)?
+        };
+        if what == ObjType::Process && self.live_processes() == self.process_numbers {
+            return Err(Error::Retired.into());
+        }
+        let (top_sizes, bytes, align) = self.bytes_of(what, size);
+        self.untyped_mut(from).carve(&top_sizes, bytes, align);
+        let at = tops.first().copied().unwrap_or(block);
+        let kind = match what {
+            ObjType::Untyped => Kind::Untyped(Untyped { base: block, size: bytes, low: 0, high: bytes }),
+            ObjType::Frame => {
+                let (log2, pages) = pages(size).expect("a size that was checked");
+                Kind::Frame(Frame { base: block, log2, pages, pins: 0 })
+            }
+            ObjType::VSpace => Kind::VSpace(VSpace {
+                process: None,
+                tables: size,
+                used: Default::default(),
+                pages: Default::default(),
+            }),
+            ObjType::CNode => Kind::CNode(CNode { slots: size as u32, process: None }),
+            ObjType::Process => Kind::Process(Process {
+                cnode: None,
+                vspace: None,
+                tasks: vec![None; size as usize],
+                accept: 0,
+            }),
+            ObjType::Group => Kind::Group(Group {
+                members: vec![None; size as usize & 0xffff],
+                exposures: vec![Exposure::default(); size as usize >> 16],
+            }),
+            ObjType::Task => Kind::Task(Box::new(Task {
+                home,
+                start_on: home,
+                utcb: vec![0; abi::MSG_UTCB_WORDS],
+                ..Task::default()
+            })),
+            ObjType::SchedContext => {
+                Kind::SchedContext(SchedContext { home, priority: 0, slice: self.sizes.slice, owner: None })
+            }
+            ObjType::Notification => {
+                Kind::Notification(Notification { home, bits: 0, waiter: None, bound: None })
+            }
+            ObjType::Reply => Kind::Reply(Reply { home, caller: None, server: None }),
+            ObjType::Machine => return Err(Refusal::argument(0)),
+        };
+        let object = self.add(at, Some(from), kind);
+        self.derive(place, parent, object, Rights::ALL, 0);
+        Ok(())
+    }
+
+    /// What an object takes: pieces at the top of its Untyped, and a block, with its alignment, at the bottom. It is
+    /// at the first piece, or where the block begins.
+    fn bytes_of(&self, what: ObjType, size: u64) -> (Vec<u64>, u64, u64) {
+        let Model { sizes, cpus, .. } = self;
+        let whole = |bytes: u64| (vec![], bytes.next_multiple_of(LINE), LINE);
+        match what {
+            ObjType::Untyped => (vec![sizes.untyped], 1 << size, 1 << size),
+            ObjType::Frame => {
+                let (log2, count) = pages(size).expect("a size that was checked");
+                (vec![sizes.frame], count << log2, 1 << log2)
+            }
+            ObjType::VSpace => (vec![sizes.vspace, *cpus as u64 * 8], (1 + size) * TABLE, PAGE),
+            ObjType::CNode => (vec![], sizes.cnode + size * SLOT, LINE),
+            ObjType::Process => (vec![], sizes.process + size * TASK_NUMBER, LINE),
+            ObjType::Group => {
+                let members = ((size & 0xffff) * MEMBER).next_multiple_of(LINE);
+                (vec![], sizes.group + members + (size >> 16) * EXPOSURE, LINE)
+            }
+            ObjType::Task => (vec![], TASK, PAGE),
+            ObjType::SchedContext => whole(sizes.sched_context),
+            ObjType::Notification => whole(sizes.notification),
+            ObjType::Reply => whole(sizes.reply),
+            ObjType::Machine => (vec![], 0, LINE),
+        }
+    }
+
+    fn live_processes(&self) -> usize {
+        let is_live =
+            |id: &Id| !self.objects[id.0].ended && matches!(self.objects[id.0].kind, Kind::Process(_));
+        self.ids().filter(is_live).count()
+    }
+
+    /// Whether an object is in the memory of an Untyped, at whatever depth.
+    pub fn is_inside(&self, object: Id, untyped: Id) -> bool {
+        let made_of = |id: &Id| self.objects[id.0].made_of;
+        std::iter::successors(made_of(&object), made_of).any(|of| of == untyped)
+    }
+}

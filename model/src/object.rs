@@ -1,0 +1,300 @@
+//! What there is: objects, and the state that each has.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use abi::{ObjType, Rights, TaskId};
+
+use crate::{Model, Regs};
+
+/// An object: its place in [`Model::objects`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Id(pub usize);
+
+/// Bytes that the kernel's own part of each object takes. Its entries' sizes are documented; these are not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    pub untyped: u64,
+    pub cnode: u64,
+    pub vspace: u64,
+    pub frame: u64,
+    pub process: u64,
+    pub sched_context: u64,
+    pub group: u64,
+    pub notification: u64,
+    pub reply: u64,
+    /// Not bytes: the slice of new CPU time.
+    pub slice: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Where it is.
+    pub at: u64,
+    /// The Untyped that it was made of; none made what was there at boot.
+    pub made_of: Option<Id>,
+    pub kind: Kind,
+    /// Its end was begun and could not go on, or its process has come to an end: nothing new refers to it.
+    pub dying: bool,
+    /// It has no capability any more, and is nothing but the memory it takes.
+    pub ended: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Kind {
+    Untyped(Untyped),
+    CNode(CNode),
+    VSpace(VSpace),
+    Frame(Frame),
+    Process(Process),
+    Task(Box<Task>),
+    SchedContext(SchedContext),
+    Group(Group),
+    Notification(Notification),
+    Reply(Reply),
+    Machine,
+}
+
+/// A block of memory: carved from the bottom up to `low`, and from the top down to `high`.
+#[derive(Clone, Debug)]
+pub struct Untyped {
+    pub base: u64,
+    pub size: u64,
+    pub low: u64,
+    pub high: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct CNode {
+    pub slots: u32,
+    pub process: Option<Id>,
+}
+
+#[derive(Clone, Debug)]
+pub struct VSpace {
+    pub process: Option<Id>,
+    /// Page tables that it can have, its root table not counted, and those that it has: level and which.
+    pub tables: u64,
+    pub used: BTreeSet<(u32, u64)>,
+    /// Pages by address.
+    pub pages: BTreeMap<u64, Mapping>,
+}
+
+/// What a page of an address space is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mapping {
+    Utcb(Id),
+    Page { frame: Id, number: u64, access: Access },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    Read,
+    Write,
+    Execute,
+}
+
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub base: u64,
+    pub log2: u8,
+    pub pages: u64,
+    pub pins: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub cnode: Option<Id>,
+    pub vspace: Option<Id>,
+    /// Task numbers that are in use.
+    pub tasks: Vec<Option<Id>>,
+    /// The slot offered for the next membership; 0: none.
+    pub accept: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Task {
+    pub id: TaskId,
+    pub process: Option<Id>,
+    pub home: usize,
+    /// Where it will run from its first resume on.
+    pub start_on: usize,
+    pub state: State,
+    pub suspended: bool,
+    /// What its last system call answered.
+    pub regs: Regs,
+    /// Message words of its UTCB.
+    pub utcb: Vec<u64>,
+    pub utcb_address: u64,
+    /// CPU time of its own.
+    pub time: Option<Id>,
+    /// The Notification that is bound to it.
+    pub bound: Option<Id>,
+    /// Callers that it has not taken yet: first the first.
+    pub senders: VecDeque<Id>,
+    /// The call that it serves.
+    pub caller: Option<Id>,
+    /// Its own call, while it is under way.
+    pub call: Option<Call>,
+    /// When what it waits for ends with Timeout.
+    pub deadline: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum State {
+    /// Made, not configured.
+    #[default]
+    Fresh,
+    Ready,
+    Receiving,
+    /// Its call is under way.
+    Calling,
+    /// It waits for the bits of a Notification.
+    Waiting(Id),
+    Dead,
+}
+
+/// A call under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub words: Words,
+    pub exposure: u32,
+    pub custom: u16,
+    pub at: CallAt,
+}
+
+/// What a message says.
+#[derive(Clone, Copy, Debug)]
+pub struct Words {
+    pub label: u32,
+    /// How many UTCB words.
+    pub count: usize,
+    pub regs: [u64; 4],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallAt {
+    /// Among the callers that a task has not taken yet.
+    Queued(Id),
+    /// Served by a task.
+    Served(Id),
+    /// Kept in a Reply object.
+    Kept(Id),
+}
+
+#[derive(Clone, Debug)]
+pub struct SchedContext {
+    pub home: usize,
+    pub priority: u8,
+    pub slice: u64,
+    pub owner: Option<Id>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub members: Vec<Option<Member>>,
+    pub exposures: Vec<Exposure>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member {
+    pub process: Id,
+    pub rights: Rights,
+    pub custom: u16,
+}
+
+/// An index of a group. What is exposed there is a capability ([`crate::Place::Exposure`]).
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Exposure {
+    /// For a task per CPU: where the entries start.
+    pub per_cpu: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Notification {
+    pub home: usize,
+    pub bits: u64,
+    pub waiter: Option<Id>,
+    pub bound: Option<Id>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub home: usize,
+    pub caller: Option<Id>,
+    /// Who keeps the call here.
+    pub server: Option<Id>,
+}
+
+impl Kind {
+    pub fn object_type(&self) -> ObjType {
+        match self {
+            Kind::Untyped(_) => ObjType::Untyped,
+            Kind::CNode(_) => ObjType::CNode,
+            Kind::VSpace(_) => ObjType::VSpace,
+            Kind::Frame(_) => ObjType::Frame,
+            Kind::Process(_) => ObjType::Process,
+            Kind::Task(_) => ObjType::Task,
+            Kind::SchedContext(_) => ObjType::SchedContext,
+            Kind::Group(_) => ObjType::Group,
+            Kind::Notification(_) => ObjType::Notification,
+            Kind::Reply(_) => ObjType::Reply,
+            Kind::Machine => ObjType::Machine,
+        }
+    }
+}
+
+/// The state of an object whose type was looked at.
+macro_rules! views {
+    ($($kind:ident: $get:ident, $change:ident;)*) => {
+        impl Model {
+            $(
+                pub fn $get(&self, id: Id) -> &$kind {
+                    match &self.objects[id.0].kind {
+                        Kind::$kind(it) => it,
+                        other => panic!("{id:?} is no {}: {other:?}", stringify!($kind)),
+                    }
+                }
+
+                pub fn $change(&mut self, id: Id) -> &mut $kind {
+                    match &mut self.objects[id.0].kind {
+                        Kind::$kind(it) => it,
+                        other => panic!("{id:?} is no {}: {other:?}", stringify!($kind)),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+views! {
+    Untyped: untyped, untyped_mut;
+    CNode: cnode, cnode_mut;
+    VSpace: vspace, vspace_mut;
+    Frame: frame, frame_mut;
+    Process: process, process_mut;
+    Task: task, task_mut;
+    SchedContext: sched_context, sched_context_mut;
+    Group: group, group_mut;
+    Notification: notification, notification_mut;
+    Reply: reply_object, reply_object_mut;
+}
+
+impl Model {
+    pub fn object_type(&self, id: Id) -> ObjType {
+        self.objects[id.0].kind.object_type()
+    }
+
+    pub fn is_dying(&self, id: Id) -> bool {
+        self.objects[id.0].dying || self.objects[id.0].ended
+    }
+
+    pub fn add(&mut self, at: u64, made_of: Option<Id>, kind: Kind) -> Id {
+        self.objects.push(Object { at, made_of, kind, dying: false, ended: false });
+        Id(self.objects.len() - 1)
+    }
+
+    /// Everything of a type that was ever made.
+    pub fn ids(&self) -> impl Iterator<Item = Id> + use<> {
+        (0..self.objects.len()).map(Id)
+    }
+}

@@ -1,0 +1,226 @@
+//! How objects end: delete, revoke, reset.
+//!
+//! A capability goes at once unless it is its object's last. The last ends the object first. A task can't end what it
+//! runs in, and nobody ends a frame that is pinned: then what was begun stays begun, and the object is *dying*.
+
+use abi::{Error, ObjType, Rights};
+
+use crate::object::CallAt;
+use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
+
+/// Whether pins keep a frame, or end with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pins {
+    Hold,
+    Go,
+}
+
+impl Model {
+    // --- operations ------------------------------------------------------------------------------
+
+    pub fn cap_delete(&mut self, me: Id, args: &Args) -> Result {
+        let place = self.find_slot(me, args.target(0), Rights::GRANT)?;
+        self.delete(me, place, Pins::Hold)?;
+        self.empty_graves(me);
+        Ok(Answer::DONE)
+    }
+
+    pub fn cap_revoke(&mut self, me: Id, args: &Args) -> Result {
+        let place = self.find_slot(me, args.target(0), Rights::GRANT)?;
+        self.revoke(me, place, Pins::Hold)?;
+        self.empty_graves(me);
+        Ok(Answer::DONE)
+    }
+
+    pub fn untyped_reset(&mut self, me: Id, args: &Args) -> Result {
+        let found = self.find(me, args.cap(0), ObjType::Untyped, Rights::NONE)?;
+        let pins = match args.0[1] {
+            0 => Pins::Hold,
+            1 => Pins::Go,
+            _ => return Err(Refusal::argument(1)),
+        };
+        let process = self.process(self.process_of(me));
+        let home = [Some(me), Some(self.process_of(me)), process.cnode, process.vspace];
+        if home.into_iter().flatten().any(|it| self.is_inside(it, found.object)) {
+            return Err(Error::InUse.into());
+        }
+        self.revoke(me, found.place, pins)?;
+        self.empty_graves(me);
+        if self.graves.iter().any(|cnode| self.is_inside(*cnode, found.object)) {
+            return Err(Error::InUse.into());
+        }
+        let untyped = self.untyped_mut(found.object);
+        (untyped.low, untyped.high) = (0, untyped.size);
+        Ok(Answer::one(untyped.size))
+    }
+
+    // --- deleting --------------------------------------------------------------------------------
+
+    /// Everything that was derived from a capability goes, leaves first.
+    fn revoke(&mut self, me: Id, place: Place, pins: Pins) -> Result<()> {
+        while let Some(leaf) = self.first_leaf(place) {
+            self.delete(me, leaf, pins)?;
+        }
+        Ok(())
+    }
+
+    pub fn delete(&mut self, me: Id, place: Place, pins: Pins) -> Result<()> {
+        let Some(object) = self.slots.get(&place).map(|it| it.object) else { return Ok(()) };
+        if self.references(object) > 1 {
+            self.unlink(place);
+            return Ok(());
+        }
+        if self.is_part_of(me, object) {
+            return Err(Error::InUse.into());
+        }
+        if let Kind::Frame(frame) = &mut self.objects[object.0].kind {
+            match pins {
+                Pins::Hold if frame.pins != 0 => return Err(Error::InUse.into()),
+                Pins::Hold => {}
+                Pins::Go => frame.pins = 0,
+            }
+        }
+        self.objects[object.0].dying = true;
+        self.end(me, place, object, pins)?;
+        self.unlink(place);
+        match self.objects[object.0].kind {
+            // It ends when it is empty.
+            Kind::CNode(_) => self.graves.insert(0, object),
+            _ => self.objects[object.0].ended = true,
+        }
+        Ok(())
+    }
+
+    /// Whether a task is, or runs in, an object.
+    fn is_part_of(&self, me: Id, object: Id) -> bool {
+        let process = self.process_of(me);
+        let spaces = self.process(process);
+        [Some(me), Some(process), spaces.cnode, spaces.vspace].contains(&Some(object))
+    }
+
+    /// Makes an object inert that has one capability left.
+    fn end(&mut self, me: Id, place: Place, object: Id, pins: Pins) -> Result<()> {
+        match self.object_type(object) {
+            ObjType::Untyped => self.revoke(me, place, pins)?,
+            ObjType::Task => self.kill(object),
+            ObjType::Process => self.end_process(object),
+            ObjType::CNode => {
+                if let Some(process) = self.cnode(object).process {
+                    self.end_process(process);
+                }
+            }
+            ObjType::VSpace => {
+                if let Some(process) = self.vspace(object).process {
+                    self.end_process(process);
+                }
+                self.vspace_mut(object).pages.clear();
+            }
+            ObjType::Frame => self.unmap_everywhere(object),
+            ObjType::Group => {
+                for index in 0..self.group(object).exposures.len() as u32 {
+                    self.delete(me, Place::Exposure(object, index), Pins::Hold)?;
+                }
+            }
+            ObjType::SchedContext => self.end_time(object),
+            ObjType::Notification => self.end_notification(object),
+            ObjType::Reply => self.end_reply(object),
+            ObjType::Machine => {}
+        }
+        Ok(())
+    }
+
+    /// A process without spaces and tasks. It is no good for anything any more.
+    fn end_process(&mut self, process: Id) {
+        self.objects[process.0].dying = true;
+        for task in self.process(process).tasks.clone().into_iter().flatten() {
+            self.kill(task);
+        }
+        if let Some(cnode) = self.process_mut(process).cnode.take() {
+            self.cnode_mut(cnode).process = None;
+        }
+        if let Some(vspace) = self.process_mut(process).vspace.take() {
+            self.vspace_mut(vspace).process = None;
+        }
+    }
+
+    fn end_time(&mut self, time: Id) {
+        if let Some(owner) = self.sched_context_mut(time).owner.take() {
+            self.task_mut(owner).time = None;
+        }
+    }
+
+    fn end_notification(&mut self, object: Id) {
+        if let Some(waiter) = self.notification_mut(object).waiter.take() {
+            self.fail(waiter, Error::Gone.into());
+        }
+        if let Some(bound) = self.notification_mut(object).bound.take() {
+            self.task_mut(bound).bound = None;
+        }
+    }
+
+    fn end_reply(&mut self, object: Id) {
+        if let Some(caller) = self.reply_object(object).caller {
+            self.fail(caller, Error::Gone.into());
+        }
+    }
+
+    /// Empties the CNodes that nobody refers to any more, as far as that goes.
+    fn empty_graves(&mut self, me: Id) {
+        let mut at = 0;
+        while let Some(cnode) = self.graves.get(at).copied() {
+            let slots = self.cnode(cnode).slots;
+            let emptied = (1..slots).try_for_each(|n| self.delete(me, Place::Slot(cnode, n), Pins::Hold));
+            at = match emptied {
+                Ok(()) => {
+                    self.graves.retain(|it| *it != cnode);
+                    self.objects[cnode.0].ended = true;
+                    0
+                }
+                // What it has of the caller's own is left to others.
+                Err(_) => self.graves.iter().position(|it| *it == cnode).expect("it is still there") + 1,
+            };
+        }
+    }
+
+    // --- tasks -----------------------------------------------------------------------------------
+
+    /// Ends a task: whoever waits for its answer is told, and its number is free.
+    pub fn kill(&mut self, task: Id) {
+        use crate::object::State;
+        if matches!(self.task(task).state, State::Dead | State::Fresh) {
+            return;
+        }
+        self.unwait(task);
+        let dead = Refusal::dead(self.task(task).id);
+        for client in self.clients(task) {
+            self.fail(client, dead);
+        }
+        if let Some(object) = self.task_mut(task).bound.take() {
+            self.notification_mut(object).bound = None;
+        }
+        if let Some(time) = self.task_mut(task).time.take() {
+            self.sched_context_mut(time).owner = None;
+        }
+        let process = self.process_of(task);
+        let (number, address) = (self.task(task).id.task(), self.task(task).utcb_address);
+        if let Some(vspace) = self.process(process).vspace {
+            self.vspace_mut(vspace).pages.remove(&address);
+        }
+        self.process_mut(process).tasks[usize::from(number)] = None;
+        let it = self.task_mut(task);
+        (it.state, it.suspended, it.process) = (State::Dead, true, None);
+    }
+
+    /// Everybody who waits for a task's answer.
+    pub fn clients(&self, task: Id) -> Vec<Id> {
+        let waits = |id: &Id| {
+            let Kind::Task(it) = &self.objects[id.0].kind else { return false };
+            match it.call.map(|call| call.at) {
+                Some(CallAt::Queued(callee) | CallAt::Served(callee)) => callee == task,
+                Some(CallAt::Kept(reply)) => self.reply_object(reply).server == Some(task),
+                None => false,
+            }
+        };
+        self.ids().filter(waits).collect()
+    }
+}

@@ -1,0 +1,295 @@
+//! Processes, tasks and CPU time: configure, control, look.
+
+use abi::{Cap, Error, ObjType, Rights, TaskId, process_rights, sched_rights, task_rights};
+
+use crate::object::{Access, Mapping, State};
+use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
+
+/// A slice that never ends, and so no timer.
+pub const ENDLESS: u64 = u64::MAX;
+
+fn elsewhere(home: usize) -> Refusal {
+    Refusal::new(Error::WrongCpu, home as u64)
+}
+
+impl Model {
+    /// The process of a task that lives.
+    pub fn process_of(&self, task: Id) -> Id {
+        self.task(task).process.expect("a task with a process")
+    }
+
+    /// Whether a task can make a step: nothing keeps it but others of its CPU. One without CPU time of its own may run on
+    /// that of its callers, living or dead; the model does not say when.
+    pub fn acts(&self, task: Id) -> bool {
+        let it = self.task(task);
+        it.state == State::Ready && !it.suspended && it.time.is_some()
+    }
+
+    /// A new task has got its identity, which nobody ever had before.
+    pub fn named(&mut self, task: Id, id: TaskId) {
+        assert!(!self.ids_given.contains(&id), "{id:?} is given twice");
+        let process = self.process_of(task);
+        let others = self.process(process).tasks.iter().flatten().filter(|other| **other != task);
+        for other in others {
+            assert_eq!(self.task(*other).id.process(), id.process(), "two keys of one process");
+        }
+        let is_foreign = |other: &Id| matches!(&self.objects[other.0].kind, Kind::Task(it) if it.process.is_some_and(|of| of != process));
+        for other in self.ids().filter(is_foreign) {
+            assert_ne!(self.task(other).id.process(), id.process(), "two processes have one key");
+        }
+        self.ids_given.push(id);
+        let numbers = &mut self.process_mut(process).tasks;
+        let at = numbers.iter().position(|it| *it == Some(task)).expect("its number");
+        numbers.swap(at, usize::from(id.task()));
+        self.task_mut(task).id = id;
+    }
+
+    // --- processes -------------------------------------------------------------------------------
+
+    pub fn process_configure(&mut self, me: Id, args: &Args) -> Result {
+        let process = self.find(me, args.cap(0), ObjType::Process, process_rights::CONFIGURE)?.object;
+        let cnode = self.find(me, args.cap(1), ObjType::CNode, Rights::GRANT)?.object;
+        let vspace = self.find(me, args.cap(2), ObjType::VSpace, Rights::MAP)?.object;
+        if args.0[3] > 1 {
+            return Err(Refusal::argument(3));
+        }
+        if self.process(process).cnode.is_some() {
+            return Err(Error::BadState.into());
+        }
+        if self.cnode(cnode).process.is_some() || self.vspace(vspace).process.is_some() {
+            return Err(Error::InUse.into());
+        }
+        if [process, cnode, vspace].into_iter().any(|it| self.is_dying(it)) {
+            return Err(Error::Dying.into());
+        }
+        self.cnode_mut(cnode).process = Some(process);
+        self.vspace_mut(vspace).process = Some(process);
+        let it = self.process_mut(process);
+        (it.cnode, it.vspace) = (Some(cnode), Some(vspace));
+        Ok(Answer::DONE)
+    }
+
+    /// A process may act on itself with whatever capability of itself.
+    fn find_process(&self, me: Id, cap: Cap) -> Result<Id> {
+        let found = self.find(me, cap, ObjType::Process, Rights::NONE)?.object;
+        if found != self.process_of(me) {
+            self.find(me, cap, ObjType::Process, process_rights::CONFIGURE)?;
+        }
+        Ok(found)
+    }
+
+    pub fn process_accept(&mut self, me: Id, args: &Args) -> Result {
+        let process = self.find_process(me, args.cap(0))?;
+        let slot = u32::try_from(args.0[1]).map_err(|_| Refusal::argument(1))?;
+        if slot != 0 {
+            self.slot_of(process, Cap(slot))?;
+        }
+        self.process_mut(process).accept = slot;
+        Ok(Answer::DONE)
+    }
+
+    pub fn fault_handler(&mut self, me: Id, args: &Args) -> Result {
+        let found = self.find_any(me, args.cap(0))?;
+        if self.object_type(found.object) == ObjType::Process {
+            self.find_process(me, args.cap(0))?;
+            return Ok(Answer::DONE);
+        }
+        let task = self.find(me, args.cap(0), ObjType::Task, task_rights::REGISTERS)?.object;
+        if self.task(task).state == State::Dead { Err(Error::BadState.into()) } else { Ok(Answer::DONE) }
+    }
+
+    // --- tasks -----------------------------------------------------------------------------------
+
+    /// Its identity is the kernel's to choose: see [`Model::named`].
+    pub fn task_configure(&mut self, me: Id, args: &Args) -> Result {
+        let [_, _, utcb, cpu, ..] = args.0;
+        let task = self.find(me, args.cap(0), ObjType::Task, task_rights::REGISTERS)?.object;
+        let process = self.find(me, args.cap(1), ObjType::Process, process_rights::CONFIGURE)?.object;
+        if cpu >= self.cpus as u64 {
+            return Err(Refusal::new(Error::NoCpu, self.cpus as u64));
+        }
+        self.is_here(me, task)?;
+        let vspace = self.process(process).vspace.filter(|_| self.task(task).state == State::Fresh);
+        let vspace = vspace.ok_or(Error::BadState)?;
+        crate::spaces::check_range(utcb, abi::UTCB_SIZE as u64, abi::PAGE_SIZE)?;
+        let numbers = &self.process(process).tasks;
+        let number = numbers.iter().position(Option::is_none);
+        let number = number.ok_or(Refusal::new(Error::Full, numbers.len() as u64))?;
+        if self.is_dying(process) || self.is_dying(task) {
+            return Err(Error::Dying.into());
+        }
+        self.map_page(vspace, utcb, Mapping::Utcb(task), Access::Write)?;
+        self.process_mut(process).tasks[number] = Some(task);
+        let it = self.task_mut(task);
+        (it.process, it.state, it.suspended) = (Some(process), State::Ready, true);
+        (it.start_on, it.utcb_address) = (cpu as usize, utcb);
+        Ok(Answer::Free([0; 4], 1))
+    }
+
+    fn is_here(&self, me: Id, task: Id) -> Result<()> {
+        let home = self.task(task).home;
+        if home == self.task(me).home { Ok(()) } else { Err(elsewhere(home)) }
+    }
+
+    /// A suspended task of the caller's CPU.
+    fn suspended(&self, me: Id, cap: Cap, need: Rights) -> Result<Id> {
+        let task = self.find(me, cap, ObjType::Task, need)?.object;
+        self.is_here(me, task)?;
+        let it = self.task(task);
+        if it.process.is_none() || !it.suspended {
+            return Err(Error::BadState.into());
+        }
+        Ok(task)
+    }
+
+    /// Which registers is not the model's business: the program that runs the task knows.
+    pub fn task_write_regs(&mut self, me: Id, args: &Args) -> Result {
+        let task = self.suspended(me, args.cap(0), task_rights::REGISTERS)?;
+        if self.task(task).state != State::Ready {
+            return Err(Error::BadState.into());
+        }
+        self.task_mut(task).regs = crate::Regs::unknown();
+        Ok(Answer::DONE)
+    }
+
+    pub fn task_read_regs(&mut self, me: Id, args: &Args) -> Result {
+        self.suspended(me, args.cap(0), task_rights::REGISTERS)?;
+        Ok(Answer::Free([0; 4], 1))
+    }
+
+    /// No breakpoint, where the arguments are none.
+    pub fn task_debug(&mut self, me: Id, args: &Args) -> Result {
+        self.suspended(me, args.cap(0), task_rights::DEBUG)?;
+        Ok(Answer::DONE)
+    }
+
+    /// A task that a capability lets somebody control: configured, and not dead.
+    fn controlled(&self, me: Id, args: &Args, need: Rights) -> Result<Id> {
+        let task = self.find(me, args.cap(0), ObjType::Task, need)?.object;
+        match self.task(task).state {
+            State::Fresh | State::Dead => Err(Error::BadState.into()),
+            _ => Ok(task),
+        }
+    }
+
+    pub fn task_resume(&mut self, me: Id, args: &Args) -> Result {
+        let task = self.controlled(me, args, task_rights::SUSPEND)?;
+        if self.task(task).suspended {
+            self.move_to_start(task);
+            self.task_mut(task).suspended = false;
+            self.receive_what_came(task);
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// The first time a task runs, it moves to its CPU, with what is its own.
+    fn move_to_start(&mut self, task: Id) {
+        let (to, time, bound) = (self.task(task).start_on, self.task(task).time, self.task(task).bound);
+        self.task_mut(task).home = to;
+        if let Some(time) = time {
+            self.sched_context_mut(time).home = to;
+        }
+        if let Some(bound) = bound {
+            self.notification_mut(bound).home = to;
+        }
+    }
+
+    pub fn task_suspend(&mut self, me: Id, args: &Args) -> Result {
+        let task = self.controlled(me, args, task_rights::SUSPEND)?;
+        self.task_mut(task).suspended = true;
+        Ok(Answer::DONE)
+    }
+
+    pub fn task_kill(&mut self, me: Id, args: &Args) -> Result {
+        let task = self.controlled(me, args, task_rights::DESTROY)?;
+        self.kill(task);
+        Ok(Answer::DONE)
+    }
+
+    pub fn task_cancel(&mut self, me: Id, args: &Args) -> Result {
+        let task = self.controlled(me, args, task_rights::SUSPEND)?;
+        if self.task(task).state != State::Ready {
+            self.fail(task, Error::Cancelled.into());
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// A task that is ready gets the CPU; who runs is not the model's business.
+    pub fn yield_to(&mut self, me: Id, args: &Args) -> Result {
+        let found = self.find_any(me, args.cap(0))?;
+        let task = match self.object_type(found.object) {
+            ObjType::Task => self.find(me, args.cap(0), ObjType::Task, task_rights::SCHEDULE)?.object,
+            _ => self.resolve_task(me, args.target(0), Rights::SEND)?.0,
+        };
+        self.is_here(me, task)?;
+        if task == me {
+            return Err(Error::SelfCall.into());
+        }
+        if self.acts(task) { Ok(Answer::DONE) } else { Err(Error::WouldBlock.into()) }
+    }
+
+    pub fn who_am_i(&mut self, me: Id) -> Result {
+        Ok(Answer::Values([self.task(me).id.raw(), self.task(me).home as u64, 0, 0]))
+    }
+
+    pub fn set_bases(&mut self, args: &Args) -> Result {
+        let high = |base: &u64| *base >= abi::USER_TOP;
+        match args.0[..2].iter().position(high) {
+            Some(which) => Err(Refusal::new(Error::BadAddress, which as u64)),
+            None => Ok(Answer::DONE),
+        }
+    }
+
+    // --- CPU time --------------------------------------------------------------------------------
+
+    fn time_here(&self, me: Id, cap: Cap, need: Rights) -> Result<Id> {
+        let time = self.find(me, cap, ObjType::SchedContext, need)?.object;
+        self.time_is_here(me, time)?;
+        Ok(time)
+    }
+
+    fn time_is_here(&self, me: Id, time: Id) -> Result<()> {
+        let home = self.sched_context(time).home;
+        if home == self.task(me).home { Ok(()) } else { Err(elsewhere(home)) }
+    }
+
+    pub fn sched_configure(&mut self, me: Id, args: &Args) -> Result {
+        let [_, priority, slice, ..] = args.0;
+        let time = self.find(me, args.cap(0), ObjType::SchedContext, sched_rights::CONFIGURE)?.object;
+        let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
+        if slice == 0 {
+            return Err(Refusal::argument(2));
+        }
+        self.time_is_here(me, time)?;
+        let it = self.sched_context_mut(time);
+        (it.priority, it.slice) = (priority, slice);
+        Ok(Answer::DONE)
+    }
+
+    pub fn sched_bind(&mut self, me: Id, args: &Args) -> Result {
+        let time = self.find(me, args.cap(0), ObjType::SchedContext, sched_rights::CONFIGURE)?.object;
+        let task = self.find(me, args.cap(1), ObjType::Task, task_rights::SCHEDULE)?.object;
+        self.time_is_here(me, time)?;
+        self.is_here(me, task)?;
+        if self.sched_context(time).owner.is_some() || self.task(task).time.is_some() {
+            return Err(Error::InUse.into());
+        }
+        if matches!(self.task(task).state, State::Fresh | State::Dead) {
+            return Err(Error::BadState.into());
+        }
+        if self.is_dying(time) {
+            return Err(Error::Dying.into());
+        }
+        self.sched_context_mut(time).owner = Some(task);
+        self.task_mut(task).time = Some(time);
+        // Bits may have waited for that.
+        self.receive_what_came(task);
+        Ok(Answer::DONE)
+    }
+
+    pub fn sched_info(&mut self, me: Id, args: &Args) -> Result {
+        let time = self.time_here(me, args.cap(0), sched_rights::OBSERVE)?;
+        let it = self.sched_context(time);
+        Ok(Answer::Free([0, u64::from(it.priority), it.slice, 0], 1))
+    }
+}
