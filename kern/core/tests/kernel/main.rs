@@ -8,6 +8,7 @@ mod memory;
 mod pages;
 mod recall;
 mod reclaim;
+mod rights;
 mod scene;
 mod storm;
 mod time;

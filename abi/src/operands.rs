@@ -1,0 +1,293 @@
+//! Which capabilities an operation takes, and the rights that each needs: the table behind the "Rights" lines of the
+//! reference. The rights matrix is made of it: every operation is tried with each of them missing.
+
+use crate::{ObjType, Op, Rights};
+use crate::{frame_rights, machine_rights, process_rights, sched_rights, task_rights};
+
+/// A capability among the arguments of an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operand {
+    /// In which argument: 0 is rdi.
+    pub position: usize,
+    /// What it may be.
+    pub types: &'static [ObjType],
+    /// The rights that it needs.
+    pub rights: Rights,
+    pub check: Check,
+}
+
+/// What is checked besides the type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// The capability's rights.
+    Capability,
+    /// The same, with a slot in the lower half. The caller's own CNode needs none.
+    Slot,
+    /// The same. The caller's own process needs none.
+    UnlessOwn,
+    /// The rights of the capability and of the caller's member record.
+    Member,
+    /// The same; a capability with DELETE needs no record.
+    MemberOrMaker,
+}
+
+/// One way to ask for an operation. Those that take different capabilities have several.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Form {
+    /// When it is this one; empty where there is no other.
+    pub when: &'static str,
+    pub operands: &'static [Operand],
+}
+
+const fn operand(position: usize, types: &'static [ObjType], rights: Rights, check: Check) -> Operand {
+    Operand { position, types, rights, check }
+}
+
+const fn of(position: usize, types: &'static [ObjType], rights: Rights) -> Operand {
+    operand(position, types, rights, Check::Capability)
+}
+
+const fn slot(position: usize, rights: Rights) -> Operand {
+    operand(position, &[ObjType::CNode], rights, Check::Slot)
+}
+
+const fn member(rights: Rights) -> Operand {
+    operand(0, &[ObjType::Group], rights, Check::Member)
+}
+
+const fn maker(rights: Rights) -> Operand {
+    operand(0, &[ObjType::Group], rights, Check::MemberOrMaker)
+}
+
+const fn process(position: usize, rights: Rights) -> Operand {
+    of(position, &[ObjType::Process], rights)
+}
+
+const fn task(position: usize, rights: Rights) -> Operand {
+    of(position, &[ObjType::Task], rights)
+}
+
+const fn time(rights: Rights) -> Operand {
+    of(0, &[ObjType::SchedContext], rights)
+}
+
+const fn bits(rights: Rights) -> Operand {
+    of(0, &[ObjType::Notification], rights)
+}
+
+const fn reply(rights: Rights) -> Operand {
+    of(0, &[ObjType::Reply], rights)
+}
+
+const fn machine(position: usize, rights: Rights) -> Operand {
+    of(position, &[ObjType::Machine], rights)
+}
+
+const fn untyped(position: usize) -> Operand {
+    of(position, &[ObjType::Untyped], Rights::NONE)
+}
+
+const fn space(position: usize) -> Operand {
+    of(position, &[ObjType::VSpace], Rights::MAP)
+}
+
+const fn frame(position: usize, rights: Rights) -> Operand {
+    of(position, &[ObjType::Frame], rights)
+}
+
+const OWN_PROCESS: Operand = operand(0, &[ObjType::Process], process_rights::CONFIGURE, Check::UnlessOwn);
+const WORDS: Rights = Rights::SEND.union(Rights::STRING);
+const PAGES: Rights = Rights::SEND.union(Rights::MAP);
+const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE);
+
+/// All types but Untyped, which has one capability.
+const COPIED: &[ObjType] = &[
+    ObjType::CNode,
+    ObjType::VSpace,
+    ObjType::Frame,
+    ObjType::Process,
+    ObjType::Task,
+    ObjType::SchedContext,
+    ObjType::Group,
+    ObjType::Notification,
+    ObjType::Reply,
+    ObjType::Machine,
+];
+
+/// `[operands]`, or several with their conditions.
+macro_rules! forms {
+    ($([$($operand:expr),* $(,)?] $(when $when:literal)?),* $(,)?) => {
+        const { &[$(Form { when: concat!($($when)?), operands: const { &[$($operand),*] } }),*] }
+    };
+}
+
+impl Op {
+    /// The ways to ask for it, and the capabilities that each takes.
+    pub const fn forms(self) -> &'static [Form] {
+        match self {
+            Op::Call => forms!(
+                [member(Rights::SEND)],
+                [member(WORDS)] when "with UTCB words",
+                [member(PAGES)] when "with page ranges",
+            ),
+            Op::Forward => forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words"),
+            Op::ReplyRecv | Op::Recv | Op::Null | Op::Yield | Op::WhoAmI | Op::SetBases => forms!([]),
+            Op::Reply => forms!([], [reply(Rights::SEND)] when "to a kept call"),
+            Op::SaveReply => forms!([reply(Rights::SEND)]),
+            Op::Notify => forms!(
+                [member(Rights::NOTIFY)] when "through a group",
+                [bits(Rights::NOTIFY)] when "of a Notification",
+            ),
+            Op::Wait => forms!([bits(Rights::LISTEN)]),
+            Op::NotificationBind => forms!([bits(Rights::LISTEN), task(1, task_rights::SCHEDULE)]),
+            Op::YieldTo => forms!(
+                [member(Rights::SEND)] when "through a group",
+                [task(0, task_rights::SCHEDULE)] when "to a Task",
+            ),
+            Op::Retype => forms!([untyped(0), slot(2, Rights::GRANT)]),
+            Op::CapCopy => forms!([of(0, COPIED, Rights::NONE), slot(1, Rights::GRANT)]),
+            Op::CapMove => forms!([of(0, ObjType::ALL, Rights::NONE), slot(1, Rights::GRANT)]),
+            Op::CapDelete | Op::CapRevoke => forms!([slot(0, Rights::GRANT)]),
+            Op::CapInspect => forms!([slot(0, Rights::NONE)]),
+            Op::UntypedReset => forms!([untyped(0)]),
+            Op::GroupAdd => forms!([maker(Rights::ADD), process(1, Rights::NONE)]),
+            Op::GroupRemove => forms!([maker(Rights::REMOVE)]),
+            Op::Expose => forms!([
+                maker(Rights::LISTEN),
+                of(1, &[ObjType::Task, ObjType::Notification], Rights::LISTEN)
+            ],),
+            Op::Withdraw => forms!(
+                [maker(Rights::REMOVE)] when "of whatever",
+                [maker(Rights::LISTEN)] when "of a Notification or an own task",
+            ),
+            Op::ProcessConfigure => forms!([
+                process(0, process_rights::CONFIGURE),
+                of(1, &[ObjType::CNode], Rights::GRANT),
+                space(2),
+            ]),
+            Op::ProcessAccept => forms!([OWN_PROCESS]),
+            Op::FaultHandler => forms!(
+                [OWN_PROCESS] when "of a process",
+                [task(0, task_rights::REGISTERS)] when "of a task",
+            ),
+            _ => self.forms_of_rest(),
+        }
+    }
+
+    const fn forms_of_rest(self) -> &'static [Form] {
+        match self {
+            Op::TaskConfigure => {
+                forms!([task(0, task_rights::REGISTERS), process(1, process_rights::CONFIGURE)])
+            }
+            Op::TaskWriteRegs | Op::TaskReadRegs => forms!([task(0, task_rights::REGISTERS)]),
+            Op::TaskResume | Op::TaskSuspend | Op::TaskCancel => forms!([task(0, task_rights::SUSPEND)]),
+            Op::TaskKill => forms!([task(0, task_rights::DESTROY)]),
+            Op::TaskDebug => forms!([task(0, task_rights::DEBUG)]),
+            Op::SchedConfigure => forms!([time(sched_rights::CONFIGURE)]),
+            Op::SchedBind => forms!([time(sched_rights::CONFIGURE), task(1, task_rights::SCHEDULE)]),
+            Op::SchedInfo => forms!([time(sched_rights::OBSERVE)]),
+            Op::Map => forms!(
+                [space(0), frame(1, Rights::MAP)],
+                [space(0), frame(1, TO_WRITE)] when "to write",
+                [space(0), frame(1, TO_WRITE)] when "into the pool",
+            ),
+            Op::Protect => forms!(
+                [space(0), frame(1, Rights::MAP)],
+                [space(0), frame(1, TO_WRITE)] when "to write",
+                [space(0)] when "in the pool",
+            ),
+            Op::Unmap => forms!([space(0), frame(1, Rights::MAP)], [space(0)] when "in the pool"),
+            Op::Accessed => forms!([space(0), frame(1, Rights::MAP)]),
+            Op::PageCopy => forms!([space(0), frame(1, TO_WRITE)]),
+            Op::PageTransfer => forms!([space(0), space(1)]),
+            Op::FramePin => forms!([frame(0, frame_rights::DMA), machine(1, machine_rights::DMA)]),
+            Op::FrameUnpin => forms!([frame(0, frame_rights::DMA)]),
+            Op::DeviceFrame => {
+                forms!([machine(0, machine_rights::DEVICE), untyped(1), slot(2, Rights::GRANT)])
+            }
+            Op::MachineLog | Op::MachineTrace => forms!([machine(0, machine_rights::LOG)]),
+            Op::MachineExit => forms!([machine(0, machine_rights::EXIT)]),
+            Op::MachineCounter => forms!([machine(0, machine_rights::INFO)]),
+            Op::MachineDump | Op::MachineAttempt => forms!([machine(0, machine_rights::DUMP)]),
+            // Those of `forms`. Whoever adds an operation says what it takes: the tests ask for it.
+            _ => forms!(),
+        }
+    }
+}
+
+impl ObjType {
+    /// The type's own rights.
+    pub const fn control_rights(self) -> &'static [crate::Named<Rights>] {
+        match self {
+            ObjType::Task => task_rights::ALL,
+            ObjType::Process => process_rights::ALL,
+            ObjType::SchedContext => sched_rights::ALL,
+            ObjType::Frame => frame_rights::ALL,
+            ObjType::Machine => machine_rights::ALL,
+            _ => &[],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::string::String;
+
+    /// The names of an operand's rights: shared ones, and those of its type.
+    fn names(operand: &Operand) -> BTreeSet<&'static str> {
+        let own = operand.types.iter().flat_map(|of| of.control_rights());
+        let known: std::vec::Vec<_> = Rights::SHARED.iter().chain(own).collect();
+        let all = known.iter().fold(Rights::NONE, |all, right| all.union(right.value));
+        assert!(all.contains(operand.rights), "{operand:?} needs a right that no such object has");
+        known.iter().filter(|right| operand.rights.contains(right.value)).map(|right| right.name).collect()
+    }
+
+    /// The rights that the documentation names, in its paragraph about them.
+    fn documented(op: Op) -> BTreeSet<String> {
+        let paragraph = op.doc().lines().map(str::trim);
+        let begins = |line: &&str| line.starts_with("Rights:");
+        let ends = |line: &&str| !line.starts_with("Errors:") && !line.is_empty();
+        let lines = paragraph.skip_while(|line| !begins(line)).take_while(ends);
+        let words = lines.flat_map(|line| line.split(|c: char| !c.is_ascii_uppercase()));
+        let is_right = |word: &&str| {
+            let named = |rights: &[crate::Named<Rights>]| rights.iter().any(|right| right.name == *word);
+            named(Rights::SHARED) || ObjType::ALL.iter().any(|of| named(of.control_rights()))
+        };
+        words.filter(is_right).map(String::from).collect()
+    }
+
+    #[test]
+    fn every_operation_says_what_it_takes() {
+        for op in Op::ALL {
+            assert!(!op.forms().is_empty(), "{op:?} is not in the table");
+        }
+    }
+
+    #[test]
+    fn the_reference_names_the_rights_of_the_table() {
+        // "As Call", "as Map", and what a fault asks for later.
+        let elsewhere = |op| match op {
+            Op::Forward => Some(Op::Call),
+            Op::Protect => Some(Op::Map),
+            _ => None,
+        };
+        for op in Op::ALL.iter().copied().filter(|op| elsewhere(*op).is_none()) {
+            let operands = op.forms().iter().flat_map(|form| form.operands);
+            let table: BTreeSet<String> = operands.flat_map(names).map(String::from).collect();
+            let ignored: &[&str] = match op {
+                Op::FaultHandler => &["SEND", "STRING"],
+                // The maker's, and what is compared with.
+                Op::GroupAdd | Op::GroupRemove | Op::Expose | Op::Withdraw => &["DELETE", "ADD"],
+                _ => &[],
+            };
+            let known = |names: BTreeSet<String>| -> BTreeSet<String> {
+                names.into_iter().filter(|name| !ignored.contains(&name.as_str())).collect()
+            };
+            assert_eq!(known(documented(op)), known(table), "{op:?}: the reference, the table");
+        }
+    }
+}
