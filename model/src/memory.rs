@@ -147,9 +147,13 @@ impl Model {
                 utcb: vec![0; abi::MSG_UTCB_WORDS],
                 ..Task::default()
             })),
-            ObjType::SchedContext => {
-                Kind::SchedContext(SchedContext { home, priority: 0, slice: self.sizes.slice, owner: None })
-            }
+            ObjType::SchedContext => Kind::SchedContext(SchedContext {
+                home,
+                priority: 0,
+                slice: self.sizes.slice,
+                owner: None,
+                left: false,
+            }),
             ObjType::Notification => {
                 Kind::Notification(Notification { home, bits: 0, waiter: None, bound: None })
             }

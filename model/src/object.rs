@@ -187,6 +187,8 @@ pub struct SchedContext {
     pub priority: u8,
     pub slice: u64,
     pub owner: Option<Id>,
+    /// Its owner died in a call: who had the call keeps the time, for how long the model does not say.
+    pub left: bool,
 }
 
 #[derive(Clone, Debug)]

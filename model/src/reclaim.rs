@@ -5,7 +5,7 @@
 
 use abi::{Error, ObjType, Rights};
 
-use crate::object::CallAt;
+use crate::object::{CallAt, State};
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
 /// Whether pins keep a frame, or end with it.
@@ -186,10 +186,10 @@ impl Model {
 
     /// Ends a task: whoever waits for its answer is told, and its number is free.
     pub fn kill(&mut self, task: Id) {
-        use crate::object::State;
         if matches!(self.task(task).state, State::Dead | State::Fresh) {
             return;
         }
+        let calls = self.task(task).state == State::Calling;
         self.unwait(task);
         let dead = Refusal::dead(self.task(task).id);
         for client in self.clients(task) {
@@ -199,7 +199,8 @@ impl Model {
             self.notification_mut(object).bound = None;
         }
         if let Some(time) = self.task_mut(task).time.take() {
-            self.sched_context_mut(time).owner = None;
+            let it = self.sched_context_mut(time);
+            (it.owner, it.left) = (None, it.left || calls);
         }
         let process = self.process_of(task);
         let (number, address) = (self.task(task).id.task(), self.task(task).utcb_address);

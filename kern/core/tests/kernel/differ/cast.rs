@@ -86,7 +86,7 @@ impl Pair {
     fn make_process(&mut self) -> Outcome<Made> {
         let cnode = self.make(0, ObjType::CNode, u64::from(SLOTS))?;
         let vspace = self.make(0, ObjType::VSpace, 5)?;
-        let process = self.make(0, ObjType::Process, 5)?;
+        let process = self.make(0, ObjType::Process, 4)?;
         self.must(0, Op::ProcessConfigure, [process.arg(), cnode.arg(), vspace.arg(), 0, 0, 0])?;
         Ok(Made { process, cnode, vspace, next: 3 })
     }

@@ -35,7 +35,7 @@ const OPERATIONS: &[(usize, Op)] = &[
     (3, Op::Withdraw),
     (2, Op::ProcessConfigure),
     (4, Op::ProcessAccept),
-    (3, Op::TaskConfigure),
+    (6, Op::TaskConfigure),
     (1, Op::TaskWriteRegs),
     (1, Op::TaskReadRegs),
     (4, Op::TaskResume),
@@ -145,7 +145,7 @@ impl Pair {
         let is_used = |position: usize| {
             let time = self.model.find_any(me, args.cap(position)).ok();
             time.is_some_and(|it| match &self.model.objects[it.object.0].kind {
-                Kind::SchedContext(time) => time.owner.is_some(),
+                Kind::SchedContext(time) => time.owner.is_some() || time.left,
                 _ => false,
             })
         };
@@ -323,7 +323,9 @@ impl Pick<'_> {
             Op::TaskConfigure => {
                 let cpu = self.dice.below(self.pair.world.cpus() + 1) as u64;
                 let task = self.cap_where(ObjType::Task, |model, it| model.task(it).state == State::Fresh);
-                [task, self.cap(ObjType::Process), self.dice.of(PAGES), cpu, 0, 0]
+                let process =
+                    self.cap_where(ObjType::Process, |model, it| model.process(it).vspace.is_some());
+                [task, process, self.dice.of(PAGES), cpu, 0, 0]
             }
             Op::TaskWriteRegs | Op::TaskReadRegs | Op::TaskResume | Op::TaskSuspend => [task, 0, 0, 0, 0, 0],
             Op::TaskKill | Op::TaskCancel | Op::TaskDebug => [task, 0, 0, 0, 0, 0],
