@@ -46,7 +46,7 @@ impl Model {
         let it = self.task_mut(me);
         (it.state, it.deadline) = (State::Calling, deadline);
         let exposure = args.target(0).index();
-        self.arrive(me, Call { words, exposure, custom, at: CallAt::Queued(callee) }, callee);
+        self.arrive(me, words, exposure, custom, callee);
         Ok(Answer::Settled)
     }
 
@@ -103,7 +103,7 @@ impl Model {
         }
         self.unlink_call(caller);
         let exposure = args.target(0).index();
-        self.arrive(caller, Call { words, exposure, custom, at: CallAt::Queued(callee) }, callee);
+        self.arrive(caller, words, exposure, custom, callee);
         Ok(Answer::DONE)
     }
 
@@ -146,7 +146,9 @@ impl Model {
     }
 
     /// A call comes to a task: which takes it now, or later.
-    fn arrive(&mut self, caller: Id, call: Call, callee: Id) {
+    fn arrive(&mut self, caller: Id, words: Words, exposure: u32, custom: u16, callee: Id) {
+        let timed = self.task(caller).time.is_some();
+        let call = Call { words, exposure, custom, at: CallAt::Queued(callee), timed };
         self.task_mut(caller).call = Some(call);
         if self.is_receiving(callee) {
             self.deliver(caller, callee);

@@ -160,6 +160,9 @@ pub struct Call {
     pub exposure: u32,
     pub custom: u16,
     pub at: CallAt,
+    /// Its caller had CPU time of its own when it came. Callers without wait behind those with time, also when they get
+    /// some later.
+    pub timed: bool,
 }
 
 /// What a message says.

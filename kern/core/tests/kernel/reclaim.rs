@@ -62,3 +62,18 @@ fn memory_with_an_unfinished_cnode_is_not_reset() {
     assert_eq!(refused.map_err(|e| e.0), Err(Error::InUse));
     s.w.run();
 }
+
+#[test]
+fn memory_that_could_not_end_for_its_caller_stays_dying() {
+    let mut s = Scene::new(1);
+    let memory = s.w.make(0, ObjType::Untyped, 18);
+    let process = s.w.process_of(memory, 2, 16);
+    let inhabitant = s.w.start(process, 0, 10);
+    s.w.give(process.cnode, process, OWN);
+    s.w.must(0, Op::CapMove, &[memory.arg(), Target::new(process.cnode, PLACE.index()).0]);
+    s.w.does_and_run(&inhabitant, Regs::op(Op::CapDelete, &[PLACE.0]));
+    assert_eq!(s.w.result(&inhabitant).error(), Some(Error::InUse));
+    let from = Target::new(Cap(PLACE.index()), ObjType::Notification as u32).0;
+    s.w.does_and_run(&inhabitant, Regs::op(Op::Retype, &[from, 0, Target::new(OWN, 9).0, 1]));
+    assert_eq!(s.w.result(&inhabitant).error(), Some(Error::Dying));
+}

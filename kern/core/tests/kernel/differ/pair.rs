@@ -291,13 +291,16 @@ impl Pair {
         Ok(())
     }
 
-    /// The same callers wait, in the same order. It may be another where a caller has no time of its own, or has it on
-    /// another CPU and has lost that of its own callers: such calls have the least priority.
+    /// The same callers wait, in the same order. It may be another where a caller has no time of its own, or had none
+    /// when it called, or has it on another CPU and has lost that of its own callers: such calls have the least priority.
     fn compare_queue(&mut self, id: Id, tcb: &Tcb) -> Outcome {
         let at = |id: &Id| self.model.objects[id.0].at;
         let found: Vec<u64> = tcb.hot().senders.iter(tcb.pin()).map(|(_, task)| task.addr()).collect();
         let mut senders: Vec<Id> = self.model.task(id).senders.iter().copied().collect();
-        let has_time = |id: &Id| self.model.task(*id).time.is_some();
+        let has_time = |id: &Id| {
+            let it = self.model.task(*id);
+            it.time.is_some() && it.call.is_some_and(|call| call.timed)
+        };
         if self.model.cpus > 1 || !senders.iter().all(has_time) {
             senders.sort_by_key(|id| found.iter().position(|it| *it == at(id)));
         }
