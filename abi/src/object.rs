@@ -1,8 +1,23 @@
 //! Object types and the rights of each.
 //!
-//! A capability's rights are 17 bits. The ten lower ones mean the same wherever they apply; the
-//! upper seven are the type's own control rights, so each type has its own enum-like set here and a
-//! wrong pairing does not compile.
+//! A capability's rights are 17 bits. The ten lower ones mean the same wherever they apply; the upper seven are the
+//! type's own control rights. Each type has a set type of its own ([`TaskRights`] and its like), which only its own
+//! constants and the shared ones make; who looks an object up, or copies its capability, takes that. So a wrong pairing
+//! does not compile:
+//!
+//! ```
+//! let of_task: abi::TaskRights = abi::task_rights::SUSPEND | abi::Rights::LISTEN;
+//! let of_group: abi::SharedRights = abi::Rights::ADD.into();
+//! ```
+//! ```compile_fail
+//! let of_time: abi::SchedRights = abi::task_rights::SUSPEND.into();
+//! ```
+//! ```compile_fail
+//! let of_group: abi::SharedRights = abi::task_rights::SUSPEND.into();
+//! ```
+//! ```compile_fail
+//! let mixed = abi::task_rights::OBSERVE | abi::sched_rights::CONFIGURE;
+//! ```
 
 use crate::Named;
 
@@ -134,23 +149,91 @@ shared_rights! {
     STREAM = 9;
 }
 
-macro_rules! control_rights {
-    ($($(#[$doc:meta])* $module:ident { $($(#[doc = $rdoc:expr])* $name:ident = $bit:literal;)* })*) => {
-        $($(#[$doc])* pub mod $module {
-            use super::{Named, Rights};
-            $($(#[doc = $rdoc])* pub const $name: Rights = Rights(1 << $bit);)*
+/// A set of rights of objects of one kind.
+macro_rules! rights_of {
+    ($(#[$doc:meta])* $set:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+        #[repr(transparent)]
+        pub struct $set(Rights);
 
-            /// All of them.
-            pub const ALL: &[Named<Rights>] = &[$(Named {
-                name: stringify!($name), value: $name, doc: concat!($($rdoc, "\n",)*),
-            },)*];
-        })*
+        impl $set {
+            /// As it stands in a capability.
+            pub const fn rights(self) -> Rights {
+                self.0
+            }
+
+            pub const fn union(self, other: $set) -> $set {
+                $set(self.0.union(other.0))
+            }
+
+            /// Those of `self` that `other` lacks.
+            pub const fn minus(self, other: $set) -> $set {
+                $set(self.0.minus(other.0))
+            }
+        }
+
+        impl From<$set> for Rights {
+            #[inline(always)]
+            fn from(set: $set) -> Rights {
+                set.0
+            }
+        }
+
+        /// For shared rights, and for those that a capability was found to have.
+        impl From<Rights> for $set {
+            #[inline(always)]
+            fn from(rights: Rights) -> $set {
+                $set(rights)
+            }
+        }
+
+        impl core::ops::BitOr<$set> for Rights {
+            type Output = $set;
+            fn bitor(self, other: $set) -> $set {
+                other.union($set(self))
+            }
+        }
+
+        impl<R: Into<$set>> core::ops::BitOr<R> for $set {
+            type Output = $set;
+            fn bitor(self, other: R) -> $set {
+                self.union(other.into())
+            }
+        }
+    };
+}
+
+rights_of! {
+    /// Rights of an object of a type that has no control rights.
+    SharedRights
+}
+
+macro_rules! control_rights {
+    ($(
+        $(#[$doc:meta])*
+        $module:ident, $set:ident { $($(#[doc = $rdoc:expr])* $name:ident = $bit:literal;)* }
+    )*) => {
+        $(
+            rights_of! { $(#[$doc])* $set }
+
+            $(#[$doc])*
+            pub mod $module {
+                use super::{Named, Rights, $set};
+                $($(#[doc = $rdoc])* pub const $name: $set = $set(Rights(1 << $bit));)*
+
+                /// All of them.
+                pub const ALL: &[Named<Rights>] = &[$(Named {
+                    name: stringify!($name), value: $name.rights(), doc: concat!($($rdoc, "\n",)*),
+                },)*];
+            }
+        )*
     };
 }
 
 control_rights! {
     /// Control rights of a Task.
-    task_rights {
+    task_rights, TaskRights {
         /// Suspend, resume, cancel.
         SUSPEND = 10;
         /// Configure it; read and write its registers; say who handles its faults.
@@ -167,7 +250,7 @@ control_rights! {
         MODIFY = 16;
     }
     /// Control rights of a Process.
-    process_rights {
+    process_rights, ProcessRights {
         /// Set CSpace, VSpace, accept slot, fault exposure; make tasks in it.
         CONFIGURE = 10;
         /// Kill it. No operation asks for it yet: a process ends with its last capability.
@@ -176,21 +259,21 @@ control_rights! {
         OBSERVE = 14;
     }
     /// Control rights of a SchedContext.
-    sched_rights {
+    sched_rights, SchedRights {
         /// Set priority and slice; bind it to a task.
         CONFIGURE = 10;
         /// Read the time it used.
         OBSERVE = 14;
     }
     /// Control rights of a Frame.
-    frame_rights {
+    frame_rights, FrameRights {
         /// Pin it for DMA, and learn where in physical memory it is.
         DMA = 10;
         /// Map it to be written, or into a pool.
         WRITE = 11;
     }
     /// Control rights of the Machine.
-    machine_rights {
+    machine_rights, MachineRights {
         /// Write to the log channel of the badge.
         LOG = 10;
         /// End the machine.

@@ -95,10 +95,11 @@ const fn frame(position: usize, rights: Rights) -> Operand {
     of(position, &[ObjType::Frame], rights)
 }
 
-const OWN_PROCESS: Operand = operand(0, &[ObjType::Process], process_rights::CONFIGURE, Check::UnlessOwn);
+const OWN_PROCESS: Operand =
+    operand(0, &[ObjType::Process], process_rights::CONFIGURE.rights(), Check::UnlessOwn);
 const WORDS: Rights = Rights::SEND.union(Rights::STRING);
 const PAGES: Rights = Rights::SEND.union(Rights::MAP);
-const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE);
+const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
 
 /// All types but Untyped, which has one capability.
 const COPIED: &[ObjType] = &[
@@ -139,10 +140,10 @@ impl Op {
                 [bits(Rights::NOTIFY)] when "of a Notification",
             ),
             Op::Wait => forms!([bits(Rights::LISTEN)]),
-            Op::NotificationBind => forms!([bits(Rights::LISTEN), task(1, task_rights::SCHEDULE)]),
+            Op::NotificationBind => forms!([bits(Rights::LISTEN), task(1, task_rights::SCHEDULE.rights())]),
             Op::YieldTo => forms!(
                 [member(Rights::SEND)] when "through a group",
-                [task(0, task_rights::SCHEDULE)] when "to a Task",
+                [task(0, task_rights::SCHEDULE.rights())] when "to a Task",
             ),
             Op::Retype => forms!([untyped(0), slot(2, Rights::GRANT)]),
             Op::CapCopy => forms!([of(0, COPIED, Rights::NONE), slot(1, Rights::GRANT)]),
@@ -161,14 +162,14 @@ impl Op {
                 [maker(Rights::LISTEN)] when "of a Notification or an own task",
             ),
             Op::ProcessConfigure => forms!([
-                process(0, process_rights::CONFIGURE),
+                process(0, process_rights::CONFIGURE.rights()),
                 of(1, &[ObjType::CNode], Rights::GRANT),
                 space(2),
             ]),
             Op::ProcessAccept => forms!([OWN_PROCESS]),
             Op::FaultHandler => forms!(
                 [OWN_PROCESS] when "of a process",
-                [task(0, task_rights::REGISTERS)] when "of a task",
+                [task(0, task_rights::REGISTERS.rights())] when "of a task",
             ),
             _ => self.forms_of_rest(),
         }
@@ -177,15 +178,22 @@ impl Op {
     const fn forms_of_rest(self) -> &'static [Form] {
         match self {
             Op::TaskConfigure => {
-                forms!([task(0, task_rights::REGISTERS), process(1, process_rights::CONFIGURE)])
+                forms!([
+                    task(0, task_rights::REGISTERS.rights()),
+                    process(1, process_rights::CONFIGURE.rights())
+                ])
             }
-            Op::TaskWriteRegs | Op::TaskReadRegs => forms!([task(0, task_rights::REGISTERS)]),
-            Op::TaskResume | Op::TaskSuspend | Op::TaskCancel => forms!([task(0, task_rights::SUSPEND)]),
-            Op::TaskKill => forms!([task(0, task_rights::DESTROY)]),
-            Op::TaskDebug => forms!([task(0, task_rights::DEBUG)]),
-            Op::SchedConfigure => forms!([time(sched_rights::CONFIGURE)]),
-            Op::SchedBind => forms!([time(sched_rights::CONFIGURE), task(1, task_rights::SCHEDULE)]),
-            Op::SchedInfo => forms!([time(sched_rights::OBSERVE)]),
+            Op::TaskWriteRegs | Op::TaskReadRegs => forms!([task(0, task_rights::REGISTERS.rights())]),
+            Op::TaskResume | Op::TaskSuspend | Op::TaskCancel => {
+                forms!([task(0, task_rights::SUSPEND.rights())])
+            }
+            Op::TaskKill => forms!([task(0, task_rights::DESTROY.rights())]),
+            Op::TaskDebug => forms!([task(0, task_rights::DEBUG.rights())]),
+            Op::SchedConfigure => forms!([time(sched_rights::CONFIGURE.rights())]),
+            Op::SchedBind => {
+                forms!([time(sched_rights::CONFIGURE.rights()), task(1, task_rights::SCHEDULE.rights())])
+            }
+            Op::SchedInfo => forms!([time(sched_rights::OBSERVE.rights())]),
             Op::Map => forms!(
                 [space(0), frame(1, Rights::MAP)],
                 [space(0), frame(1, TO_WRITE)] when "to write",
@@ -200,15 +208,17 @@ impl Op {
             Op::Accessed => forms!([space(0), frame(1, Rights::MAP)]),
             Op::PageCopy => forms!([space(0), frame(1, TO_WRITE)]),
             Op::PageTransfer => forms!([space(0), space(1)]),
-            Op::FramePin => forms!([frame(0, frame_rights::DMA), machine(1, machine_rights::DMA)]),
-            Op::FrameUnpin => forms!([frame(0, frame_rights::DMA)]),
-            Op::DeviceFrame => {
-                forms!([machine(0, machine_rights::DEVICE), untyped(1), slot(2, Rights::GRANT)])
+            Op::FramePin => {
+                forms!([frame(0, frame_rights::DMA.rights()), machine(1, machine_rights::DMA.rights())])
             }
-            Op::MachineLog | Op::MachineTrace => forms!([machine(0, machine_rights::LOG)]),
-            Op::MachineExit => forms!([machine(0, machine_rights::EXIT)]),
-            Op::MachineCounter => forms!([machine(0, machine_rights::INFO)]),
-            Op::MachineDump | Op::MachineAttempt => forms!([machine(0, machine_rights::DUMP)]),
+            Op::FrameUnpin => forms!([frame(0, frame_rights::DMA.rights())]),
+            Op::DeviceFrame => {
+                forms!([machine(0, machine_rights::DEVICE.rights()), untyped(1), slot(2, Rights::GRANT)])
+            }
+            Op::MachineLog | Op::MachineTrace => forms!([machine(0, machine_rights::LOG.rights())]),
+            Op::MachineExit => forms!([machine(0, machine_rights::EXIT.rights())]),
+            Op::MachineCounter => forms!([machine(0, machine_rights::INFO.rights())]),
+            Op::MachineDump | Op::MachineAttempt => forms!([machine(0, machine_rights::DUMP.rights())]),
             // Those of `forms`. Whoever adds an operation says what it takes: the tests ask for it.
             _ => forms!(),
         }

@@ -58,13 +58,13 @@ impl Model {
     }
 
     /// The same of a type, with rights.
-    pub fn find(&self, me: Id, cap: Cap, of: ObjType, need: Rights) -> Result<Found> {
+    pub fn find(&self, me: Id, cap: Cap, of: ObjType, need: impl Into<Rights>) -> Result<Found> {
         let found = self.find_any(me, cap)?;
         let object_type = self.object_type(found.object);
         if object_type != of {
             return Err(Refusal::new(Error::WrongType, object_type as u64));
         }
-        has(found.rights, need)?;
+        has(found.rights, need.into())?;
         Ok(found)
     }
 

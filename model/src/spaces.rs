@@ -2,7 +2,7 @@
 //!
 //! Pools, pages in messages and accessed bits are left out.
 
-use abi::{Error, ObjType, PAGE_SIZE, Rights, USER_TOP, frame_rights, machine_rights};
+use abi::{Error, FrameRights, ObjType, PAGE_SIZE, Rights, USER_TOP, frame_rights, machine_rights};
 
 use crate::object::{Access, Mapping};
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
@@ -46,8 +46,8 @@ fn access(raw: u64) -> Result<Access> {
 }
 
 /// To be mapped as the argument says, a frame's capability needs these.
-fn rights_for(raw: u64) -> Rights {
-    if raw & 1 == 0 { Rights::MAP } else { Rights::MAP | frame_rights::WRITE }
+fn rights_for(raw: u64) -> FrameRights {
+    if raw & 1 == 0 { Rights::MAP.into() } else { Rights::MAP | frame_rights::WRITE }
 }
 
 impl Model {
@@ -88,9 +88,9 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    fn run_of(&self, me: Id, args: &Args, of_frame: Rights) -> Result<Run> {
+    fn run_of(&self, me: Id, args: &Args, of_frame: impl Into<FrameRights>) -> Result<Run> {
         let vspace = self.find(me, args.cap(0), ObjType::VSpace, Rights::MAP)?.object;
-        let frame = self.find(me, args.cap(1), ObjType::Frame, of_frame)?.object;
+        let frame = self.find(me, args.cap(1), ObjType::Frame, of_frame.into())?.object;
         let [_, _, address, _, first, count] = args.0;
         let (log2, pages) = (self.frame(frame).log2, self.frame(frame).pages);
         let rest = pages.checked_sub(first).filter(|rest| *rest > 0).ok_or(Refusal::argument(4))?;

@@ -1,7 +1,7 @@
 //! One system call: the table of operations, and what stands in registers before and after.
 
 use abi::{Attempt, Cap, Counter, Error, FLAG_DEADLINE, LOG_MAX, MsgInfo, ObjType, Op};
-use abi::{Rights, Target, TaskId, machine_rights};
+use abi::{MachineRights, Target, TaskId, machine_rights};
 
 use crate::object::Words;
 use crate::{Answer, Id, Model, Refusal, Result};
@@ -164,7 +164,7 @@ impl Model {
         Ok(Answer::Free([0; 4], 1))
     }
 
-    fn not_built(&mut self, me: Id, args: &Args, need: Rights) -> Result {
+    fn not_built(&mut self, me: Id, args: &Args, need: MachineRights) -> Result {
         self.find(me, args.cap(0), ObjType::Machine, need)?;
         Err(Error::NotBuilt.into())
     }

@@ -1,6 +1,8 @@
 //! Processes, tasks and CPU time: configure, control, look.
 
-use abi::{Cap, Error, ObjType, Rights, TaskId, process_rights, sched_rights, task_rights};
+use abi::{
+    Cap, Error, ObjType, Rights, SchedRights, TaskId, TaskRights, process_rights, sched_rights, task_rights,
+};
 
 use crate::object::{Access, Mapping, State};
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
@@ -132,7 +134,7 @@ impl Model {
     }
 
     /// A suspended task of the caller's CPU.
-    fn suspended(&self, me: Id, cap: Cap, need: Rights) -> Result<Id> {
+    fn suspended(&self, me: Id, cap: Cap, need: TaskRights) -> Result<Id> {
         let task = self.find(me, cap, ObjType::Task, need)?.object;
         self.is_here(me, task)?;
         let it = self.task(task);
@@ -164,7 +166,7 @@ impl Model {
     }
 
     /// A task that a capability lets somebody control: configured, and not dead.
-    fn controlled(&self, me: Id, args: &Args, need: Rights) -> Result<Id> {
+    fn controlled(&self, me: Id, args: &Args, need: TaskRights) -> Result<Id> {
         let task = self.find(me, args.cap(0), ObjType::Task, need)?.object;
         match self.task(task).state {
             State::Fresh | State::Dead => Err(Error::BadState.into()),
@@ -242,7 +244,7 @@ impl Model {
 
     // --- CPU time --------------------------------------------------------------------------------
 
-    fn time_here(&self, me: Id, cap: Cap, need: Rights) -> Result<Id> {
+    fn time_here(&self, me: Id, cap: Cap, need: SchedRights) -> Result<Id> {
         let time = self.find(me, cap, ObjType::SchedContext, need)?.object;
         self.time_is_here(me, time)?;
         Ok(time)

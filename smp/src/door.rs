@@ -340,6 +340,8 @@ impl<T> Held<'_, T> {
 /// [`ObjWord`]; `kern/base` holds the list and a test that no two agree.
 pub trait KernelObject: Sized + 'static {
     const TYPE: u8;
+    /// What a capability of such an object can allow.
+    type Rights: Into<abi::Rights>;
 }
 
 /// Word 0 of a capability slot: object pointer, rights and type in one atomic word.

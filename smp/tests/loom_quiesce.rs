@@ -131,6 +131,7 @@ struct Thing;
 
 impl KernelObject for Thing {
     const TYPE: u8 = 1;
+    type Rights = abi::SharedRights;
 }
 
 /// A capability slot: the word, and another word that belongs to it.

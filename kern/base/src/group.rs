@@ -96,6 +96,7 @@ pub struct Group {
 
 impl KernelObject for Group {
     const TYPE: u8 = ObjType::Group as u8;
+    type Rights = abi::SharedRights;
 }
 
 impl Group {

@@ -49,6 +49,7 @@ pub struct Untyped {
 // The region's marks are cells: `Untyped` is only ever opened by the holder of the root lock.
 impl KernelObject for Untyped {
     const TYPE: u8 = ObjType::Untyped as u8;
+    type Rights = abi::SharedRights;
 }
 
 impl Untyped {
@@ -96,6 +97,7 @@ pub struct Frame {
 
 impl KernelObject for Frame {
     const TYPE: u8 = ObjType::Frame as u8;
+    type Rights = abi::FrameRights;
 }
 
 impl Frame {
@@ -201,6 +203,7 @@ const MANY: u32 = u32::MAX;
 
 impl KernelObject for VSpace {
     const TYPE: u8 = ObjType::VSpace as u8;
+    type Rights = abi::SharedRights;
 }
 
 impl VSpace {

@@ -33,6 +33,7 @@ pub struct Notification {
 
 impl KernelObject for Notification {
     const TYPE: u8 = ObjType::Notification as u8;
+    type Rights = abi::SharedRights;
 }
 
 impl Notification {

@@ -44,6 +44,7 @@ pub struct Process {
 
 impl KernelObject for Process {
     const TYPE: u8 = ObjType::Process as u8;
+    type Rights = abi::ProcessRights;
 }
 
 impl Process {

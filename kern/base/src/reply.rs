@@ -28,6 +28,7 @@ pub struct Reply {
 
 impl KernelObject for Reply {
     const TYPE: u8 = ObjType::Reply as u8;
+    type Rights = abi::SharedRights;
 }
 
 impl Reply {

@@ -36,6 +36,7 @@ pub struct SchedContext {
 
 impl KernelObject for SchedContext {
     const TYPE: u8 = ObjType::SchedContext as u8;
+    type Rights = abi::SchedRights;
 }
 
 impl Queued for SchedContext {

@@ -78,6 +78,7 @@ pub struct CNode {
 
 impl KernelObject for CNode {
     const TYPE: u8 = ObjType::CNode as u8;
+    type Rights = abi::SharedRights;
 }
 
 impl CNode {

@@ -495,6 +495,7 @@ const _: () = assert!(
 
 impl KernelObject for Task {
     const TYPE: u8 = ObjType::Task as u8;
+    type Rights = abi::TaskRights;
 }
 
 /// Control bits in [`Task::ctl`].

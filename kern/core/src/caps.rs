@@ -55,7 +55,13 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Reads a word as a `T` with rights.
     #[inline(always)]
-    pub fn typed<T: KernelObject>(self, word: RawWord<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, T>> {
+    pub fn typed<T: KernelObject>(
+        self,
+        word: RawWord<'k>,
+        cap: Cap,
+        need: impl Into<T::Rights>,
+    ) -> Result<Ref<'k, T>> {
+        let need: Rights = need.into().into();
         let Some(object) = word.get::<T>() else {
             return Err(match word.object_type() {
                 0 => Refusal::new(Error::NoCapability, u64::from(cap.0)),
@@ -71,7 +77,12 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The object of a capability, with its rights checked.
     #[inline(always)]
-    pub fn find<T: KernelObject>(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Found<'k, T>> {
+    pub fn find<T: KernelObject>(
+        self,
+        me: Me<'k>,
+        cap: Cap,
+        need: impl Into<T::Rights>,
+    ) -> Result<Found<'k, T>> {
         let slot = self.slot_of(me.process, cap)?;
         let word = slot.get().word.load(self.pin());
         let object = self.typed::<T>(word, cap, need)?;
@@ -80,7 +91,13 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The object of a capability in a CSpace's table, if it has the rights. Slot 0 is empty.
     #[inline(always)]
-    pub fn object<T: KernelObject>(self, table: &CNode, cap: Cap, need: Rights) -> Option<Ref<'k, T>> {
+    pub fn object<T: KernelObject>(
+        self,
+        table: &CNode,
+        cap: Cap,
+        need: impl Into<T::Rights>,
+    ) -> Option<Ref<'k, T>> {
+        let need: Rights = need.into().into();
         table.slots.get(self.pin(), cap.0 as usize)?.get().word.load(self.pin()).get_with::<T>(need.0)
     }
 

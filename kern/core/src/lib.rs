@@ -71,6 +71,7 @@ pub struct MachineObject {
 
 impl KernelObject for MachineObject {
     const TYPE: u8 = ObjType::Machine as u8;
+    type Rights = abi::MachineRights;
 }
 
 impl MachineObject {

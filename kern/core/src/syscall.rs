@@ -1,7 +1,7 @@
 //! The system call table: decode, call, answer.
 
 use abi::trace::{Event, Why};
-use abi::{Attempt, Cap, Counter, Error, MsgInfo, Op, Rights, Target, machine_rights};
+use abi::{Attempt, Cap, Counter, Error, MachineRights, MsgInfo, Op, Rights, Target, machine_rights};
 use kern_base::machine::Machine;
 use kern_base::slot::Found;
 use kern_base::task::{State, ctl};
@@ -200,7 +200,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::Settled)
     }
 
-    pub(crate) fn find_machine(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Found<'k, MachineObject>> {
+    pub(crate) fn find_machine(
+        self,
+        me: Me<'k>,
+        cap: Cap,
+        need: MachineRights,
+    ) -> Result<Found<'k, MachineObject>> {
         self.find::<MachineObject>(me, cap, need)
     }
 

@@ -24,6 +24,7 @@ struct Thing {
 
 impl KernelObject for Thing {
     const TYPE: u8 = 3;
+    type Rights = abi::SharedRights;
 }
 
 #[repr(C, align(64))]
@@ -31,6 +32,7 @@ struct Other;
 
 impl KernelObject for Other {
     const TYPE: u8 = 4;
+    type Rights = abi::SharedRights;
 }
 
 fn thing<'k>(region: &Region, number: u64) -> Ref<'k, Thing> {

@@ -1,6 +1,6 @@
 //! What each program is given of the machine: a table, until a system's description says it.
 
-use abi::{Rights, machine_rights};
+use abi::{MachineRights, machine_rights};
 use user_rt::views::{Allows, Grant, Range};
 
 /// What a program may do.
@@ -8,7 +8,7 @@ use user_rt::views::{Allows, Grant, Range};
 pub struct Description {
     pub name: &'static str,
     /// With the machine.
-    pub machine: Rights,
+    pub machine: MachineRights,
     /// Views of sensitive memory that it may ask for.
     pub views: &'static [Grant],
     /// It starts other programs: it is given the boot archive in place of its own file.
@@ -16,9 +16,9 @@ pub struct Description {
 }
 
 /// Log and read counters.
-const COUNTS: Rights = machine_rights::LOG.union(machine_rights::INFO);
+const COUNTS: MachineRights = machine_rights::LOG.union(machine_rights::INFO);
 /// And export the kernel's state.
-const DUMPS: Rights = COUNTS.union(machine_rights::DUMP);
+const DUMPS: MachineRights = COUNTS.union(machine_rights::DUMP);
 
 /// A program that is not in the table.
 const OTHERS: Description = Description { name: "", machine: COUNTS, views: &[], starts_others: false };

@@ -9,6 +9,8 @@ use abi::{Cap, ObjType, Rights, Target};
 /// What all handles have in common.
 pub trait Handle: Sized + private::Sealed {
     const TYPE: ObjType;
+    /// What a capability of such an object can allow.
+    type Rights: Into<Rights> + From<Rights>;
 
     /// Claims that the slot holds a capability of this type.
     fn at(cap: Cap) -> Self;
@@ -32,7 +34,7 @@ mod private {
 }
 
 macro_rules! handles {
-    ($($(#[$doc:meta])* $name:ident)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $rights:ident)*) => {$(
         $(#[$doc])*
         #[derive(Debug, PartialEq, Eq)]
         pub struct $name(Cap);
@@ -41,6 +43,7 @@ macro_rules! handles {
 
         impl Handle for $name {
             const TYPE: ObjType = ObjType::$name;
+            type Rights = abi::$rights;
 
             fn at(cap: Cap) -> $name {
                 $name(cap)
@@ -55,27 +58,27 @@ macro_rules! handles {
 
 handles! {
     /// Memory from which objects are made.
-    Untyped
+    Untyped: SharedRights
     /// A table of capability slots.
-    CNode
+    CNode: SharedRights
     /// An address space.
-    VSpace
+    VSpace: SharedRights
     /// Memory that can be mapped.
-    Frame
+    Frame: FrameRights
     /// A process.
-    Process
+    Process: ProcessRights
     /// A task.
-    Task
+    Task: TaskRights
     /// The right to CPU time.
-    SchedContext
+    SchedContext: SchedRights
     /// A group, with this process's member record in it.
-    Group
+    Group: SharedRights
     /// Bits that wake a task.
-    Notification
+    Notification: SharedRights
     /// Keeps a call for a later answer.
-    Reply
+    Reply: SharedRights
     /// Log, exit, counters.
-    Machine
+    Machine: MachineRights
 }
 
 /// One slot of a CNode.

@@ -39,8 +39,8 @@ impl Untyped {
 }
 
 /// Copies a capability with fewer rights.
-pub fn copy<T: Handle>(source: &T, to: Place, rights: Rights, badge: u64) -> Result<()> {
-    copy_raw(source.cap(), to, rights, badge)
+pub fn copy<T: Handle>(source: &T, to: Place, rights: impl Into<T::Rights>, badge: u64) -> Result<()> {
+    copy_raw(source.cap(), to, rights.into().into(), badge)
 }
 
 /// The same for a capability of whatever type.

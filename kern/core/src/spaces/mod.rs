@@ -68,7 +68,7 @@ struct Page<'k> {
 }
 
 /// Rights of a frame to map it writable.
-pub const TO_WRITE: Rights = Rights(Rights::MAP.0 | frame_rights::WRITE.0);
+pub const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
 
 /// The levels of tables whose entries map pages.
 const SMALL: u32 = 1;

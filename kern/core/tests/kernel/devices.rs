@@ -229,19 +229,20 @@ fn a_pin_outlives_the_cspace_of_who_pinned() {
 fn pinning_takes_two_rights() {
     let mut s = Scene::new(1);
     let frame = s.w.make(0, ObjType::Frame, 12);
-    let dma = u64::from(frame_rights::DMA.0);
+    let dma = u64::from(frame_rights::DMA.rights().0);
     let weak = s.w.slot();
-    let rest = Rights::ALL.minus(frame_rights::DMA);
+    let rest = Rights::ALL.minus(frame_rights::DMA.rights());
     s.w.must(0, Op::CapCopy, &[frame.arg(), at(weak), u64::from(rest.0), 0]);
     assert_eq!(pin(&mut s, weak), Err((Error::NoRight, dma)));
     assert_eq!(unpin(&mut s, weak), Err((Error::NoRight, dma)));
     let machine = s.w.slot();
-    let rest = Rights::ALL.minus(abi::machine_rights::DMA).minus(abi::machine_rights::DEVICE);
+    let rest =
+        Rights::ALL.minus(abi::machine_rights::DMA.rights()).minus(abi::machine_rights::DEVICE.rights());
     s.w.must(0, Op::CapCopy, &[INIT_MACHINE.arg(), at(machine), u64::from(rest.0), 0]);
     let refused = s.w.ask(0, Op::FramePin, &[frame.arg(), machine.arg()]);
-    assert_eq!(refused, Err((Error::NoRight, u64::from(abi::machine_rights::DMA.0))));
+    assert_eq!(refused, Err((Error::NoRight, u64::from(abi::machine_rights::DMA.rights().0))));
     let (from, place) = (memory(&mut s), s.w.slot());
     let refused = s.w.ask(0, Op::DeviceFrame, &[machine.arg(), from.arg(), at(place), DEVICES, 12]);
-    assert_eq!(refused, Err((Error::NoRight, u64::from(abi::machine_rights::DEVICE.0))));
+    assert_eq!(refused, Err((Error::NoRight, u64::from(abi::machine_rights::DEVICE.rights().0))));
     assert_eq!(s.w.object::<Frame>(frame).map(|frame| frame.get().pins()), Some(0));
 }

@@ -117,7 +117,7 @@ fn who_may_read_a_frame_does_not_write_it() {
     let mut s = Scene::new(1);
     let frame = s.w.make(0, ObjType::Frame, 12);
     let weak = s.w.slot();
-    let write = abi::frame_rights::WRITE;
+    let write = abi::frame_rights::WRITE.rights();
     s.w.must(0, Op::CapCopy, &[frame.arg(), at(weak), u64::from(abi::Rights::ALL.minus(write).0), 0]);
     let space = s.process.vspace;
     let refused = Err((abi::Error::NoRight, u64::from(write.0)));

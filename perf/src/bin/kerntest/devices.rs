@@ -265,13 +265,21 @@ fn pinned_by_the_dead(lab: &mut Lab<'_>) -> Outcome {
     // A right of the frame and one of the machine.
     let (_, frame) = lent(lab, 12)?;
     let slot = lab.nursery.take_slot()?;
-    copy(&frame, own::cnode().slot(slot), Rights::ALL.minus(frame_rights::DMA), 0)?;
+    copy(&frame, own::cnode().slot(slot), Rights::ALL.minus(frame_rights::DMA.rights()), 0)?;
     let refused = Frame::at(slot).pin(&own::machine()).map_err(|r| (r.error, r.detail));
-    expect_eq!(refused, Err((Error::NoRight, u64::from(frame_rights::DMA.0))), "without the frame's right");
+    expect_eq!(
+        refused,
+        Err((Error::NoRight, u64::from(frame_rights::DMA.rights().0))),
+        "without the frame's right"
+    );
     let slot = lab.nursery.take_slot()?;
     copy(&own::machine(), own::cnode().slot(slot), machine_rights::LOG, 0)?;
     let refused = frame.pin(&Machine::at(slot)).map_err(|r| (r.error, r.detail));
     own::cnode().delete(slot)?;
-    expect_eq!(refused, Err((Error::NoRight, u64::from(machine_rights::DMA.0))), "without the machine's");
+    expect_eq!(
+        refused,
+        Err((Error::NoRight, u64::from(machine_rights::DMA.rights().0))),
+        "without the machine's"
+    );
     Ok(())
 }

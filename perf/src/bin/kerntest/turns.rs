@@ -145,7 +145,7 @@ fn give<T: Handle>(
     place: Place,
     slot: u32,
     object: &T,
-    rights: Rights,
+    rights: impl Into<T::Rights>,
 ) -> Result<u64, Failure> {
     if place == Place::Own {
         return Ok(object.arg());

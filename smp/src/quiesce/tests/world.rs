@@ -10,6 +10,7 @@ struct Thing;
 
 impl KernelObject for Thing {
     const TYPE: u8 = 1;
+    type Rights = abi::SharedRights;
 }
 
 /// A small generator of its own, so that a seed means the same for ever (xorshift*).

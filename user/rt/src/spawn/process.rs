@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use abi::{BootPage, PAGE_SIZE, Rights};
+use abi::{BootPage, MachineRights, PAGE_SIZE, Rights};
 
 use super::{Home, Nursery, own};
 use crate::arch::memory;
@@ -78,7 +78,7 @@ impl Child {
     }
 
     /// Lets it log, on this channel.
-    pub fn give_machine(&self, rights: Rights, channel: u8) -> crate::Result<()> {
+    pub fn give_machine(&self, rights: MachineRights, channel: u8) -> crate::Result<()> {
         copy(&own::machine(), self.cnode.slot(slot::MACHINE), rights, u64::from(channel))
     }
 }

@@ -1,6 +1,6 @@
 //! The kernel's frames of device memory: each view has an Untyped of its own, whose reset ends everything.
 
-use abi::{Cap, Error, PAGE_LOG2, Rights, frame_rights};
+use abi::{Cap, Error, FrameRights, PAGE_LOG2, Rights, frame_rights};
 
 use super::{Allows, HOLDERS_MAX, Keeper, PAGES_MAX, Range, VIEWS_MAX, ViewDenial};
 use crate::cap::{Frame, Handle, Place, Untyped};
@@ -62,9 +62,9 @@ fn denial(refusal: Refusal) -> ViewDenial {
     }
 }
 
-fn rights_of(allows: Allows) -> Rights {
+fn rights_of(allows: Allows) -> FrameRights {
     let Allows { write, dma } = allows;
-    let optional = |wanted: bool, right: Rights| if wanted { right } else { Rights::NONE };
+    let optional = |wanted: bool, right: FrameRights| if wanted { right } else { Rights::NONE.into() };
     Rights::MAP | optional(write, frame_rights::WRITE) | optional(dma, frame_rights::DMA)
 }
 

@@ -200,7 +200,13 @@ impl Game {
     }
 
     /// A copy in every process.
-    fn give<T: Handle>(&self, lab: &Lab<'_>, object: &T, slot: abi::Cap, rights: Rights) -> Outcome {
+    fn give<T: Handle>(
+        &self,
+        lab: &Lab<'_>,
+        object: &T,
+        slot: abi::Cap,
+        rights: impl Into<T::Rights> + Copy,
+    ) -> Outcome {
         for place in self.places {
             copy(object, lab.child(place)?.cnode.slot(slot), rights, 0)?;
         }
