@@ -105,21 +105,27 @@ impl Model {
         parent: Place,
     ) -> Result<()> {
         let home = self.task(me).home;
-        let no_memory = Refusal::new(Error::NoMemory, self.untyped(from).free());
         let (tops, bytes, align) = self.bytes_of(what, size);
-        let (tops, block) = {
-            // A number is taken only where there is memory.
-            let mut room = self.untyped(from).clone();
-            room.carve(&tops, bytes, align).ok_or(no_memory)?
-        };
+        let mut left = self.untyped(from).clone();
+        let no_memory = Refusal::new(Error::NoMemory, left.free());
+        let (tops, block) = left.carve(&tops, bytes, align).ok_or(no_memory)?;
         if what == ObjType::Process && self.live_processes() == self.process_numbers {
             return Err(Error::Retired.into());
         }
-        let (top_sizes, bytes, align) = self.bytes_of(what, size);
-        self.untyped_mut(from).carve(&top_sizes, bytes, align);
+        *self.untyped_mut(from) = left;
         let at = tops.first().copied().unwrap_or(block);
-        let kind = match what {
-            ObjType::Untyped => Kind::Untyped(Untyped { base: block, size: bytes, low: 0, high: bytes }),
+        let object = self.add(at, Some(from), self.fresh(what, size, home, block));
+        self.derive(place, parent, object, Rights::ALL, 0);
+        Ok(())
+    }
+
+    /// An object as it is made. `block` is the memory that it stands for.
+    fn fresh(&self, what: ObjType, size: u64, home: usize, block: u64) -> Kind {
+        match what {
+            ObjType::Untyped => {
+                let bytes = 1 << size;
+                Kind::Untyped(Untyped { base: block, size: bytes, low: 0, high: bytes })
+            }
             ObjType::Frame => {
                 let (log2, pages) = pages(size).expect("a size that was checked");
                 Kind::Frame(Frame { base: block, log2, pages, pins: 0 })
@@ -141,28 +147,20 @@ impl Model {
                 members: vec![None; size as usize & 0xffff],
                 exposures: vec![Exposure::default(); size as usize >> 16],
             }),
-            ObjType::Task => Kind::Task(Box::new(Task {
-                home,
-                start_on: home,
-                utcb: vec![0; abi::MSG_UTCB_WORDS],
-                ..Task::default()
-            })),
-            ObjType::SchedContext => Kind::SchedContext(SchedContext {
-                home,
-                priority: 0,
-                slice: self.sizes.slice,
-                owner: None,
-                left: false,
-            }),
+            ObjType::Task => {
+                let utcb = vec![0; abi::MSG_UTCB_WORDS];
+                Kind::Task(Box::new(Task { home, start_on: home, utcb, ..Task::default() }))
+            }
+            ObjType::SchedContext => {
+                let slice = self.sizes.slice;
+                Kind::SchedContext(SchedContext { home, priority: 0, slice, owner: None, left: false })
+            }
             ObjType::Notification => {
                 Kind::Notification(Notification { home, bits: 0, waiter: None, bound: None })
             }
             ObjType::Reply => Kind::Reply(Reply { home, caller: None, server: None }),
-            ObjType::Machine => return Err(Refusal::argument(0)),
-        };
-        let object = self.add(at, Some(from), kind);
-        self.derive(place, parent, object, Rights::ALL, 0);
-        Ok(())
+            ObjType::Machine => Kind::Machine,
+        }
     }
 
     /// What an object takes: pieces at the top of its Untyped, and a block, with its alignment, at the bottom. It is

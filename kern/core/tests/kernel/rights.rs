@@ -43,8 +43,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let mut w = World::with_memory(1, 1 << 20);
-        w.checked = false;
+        let mut w = World::unchecked(1, 1 << 20);
         let process = w.process();
         let me = w.start(process, 0, 10);
         Scene { w, process, me }

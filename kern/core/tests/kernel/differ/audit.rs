@@ -18,8 +18,8 @@ impl Pair {
     pub fn audit(&self) -> Outcome {
         let places = self.locate();
         let at: BTreeMap<u64, Place> = places.iter().map(|(place, slot)| (slot.addr(), *place)).collect();
-        for (place, slot) in &places {
-            self.audit_slot(*place, *slot, &at).map_err(|why| format!("{place:?}: {why}"))?;
+        for place in places.keys() {
+            self.audit_slot(*place, &places, &at).map_err(|why| format!("{place:?}: {why}"))?;
         }
         for (index, object) in self.model.objects.iter().enumerate() {
             let Some(slot) = self.reach(&places, Id(index)) else { continue };
@@ -35,8 +35,13 @@ impl Pair {
         places.keys().find(refers).map(|place| places[place])
     }
 
-    fn audit_slot(&self, place: Place, slot: Ref<'static, Slot>, at: &BTreeMap<u64, Place>) -> Outcome {
-        let pin = host_test::pin(0);
+    fn audit_slot(
+        &self,
+        place: Place,
+        places: &BTreeMap<Place, Ref<'static, Slot>>,
+        at: &BTreeMap<u64, Place>,
+    ) -> Outcome {
+        let (pin, slot) = (host_test::pin(0), places[&place]);
         let word = slot.get().word.load(pin);
         let Some(it) = self.model.slots.get(&place) else {
             return match word.object_type() {
@@ -58,7 +63,7 @@ impl Pair {
         let mut above = before.filter(|other| other.get().depth() < slot.get().depth());
         let parent = above.next().and_then(|slot| at.get(&slot.addr())).copied();
         // Nobody reaches what only stands in a table that nobody reaches.
-        let expected = it.parent.filter(|expected| at.values().any(|place| place == expected));
+        let expected = it.parent.filter(|expected| places.contains_key(expected));
         if parent != expected {
             return Err(format!("has parent {expected:?} in the model, {parent:?} in the kernel"));
         }

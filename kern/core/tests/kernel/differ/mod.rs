@@ -19,7 +19,7 @@ use abi::Op;
 use pair::{Pair, Tally};
 
 /// Sequences in a normal test run.
-const CASES: u64 = 4000;
+const CASES: u64 = 16_000;
 /// Steps of the longest.
 const STEPS: usize = 120;
 

@@ -304,6 +304,15 @@ impl World {
 
     /// The same with `bytes` of Untyped memory.
     pub fn with_memory(cpus: usize, bytes: u64) -> World {
+        World::make_world(cpus, bytes, true)
+    }
+
+    /// The same, whose invariants nobody checks: for tests that make many.
+    pub fn unchecked(cpus: usize, bytes: u64) -> World {
+        World::make_world(cpus, bytes, false)
+    }
+
+    fn make_world(cpus: usize, bytes: u64, checked: bool) -> World {
         let shared = host_test::region(1 << 20, 4096);
         let own = host_test::region(1 << 20, 4096);
         let memory = host_test::region(bytes, bytes.next_power_of_two().clamp(4096, 2 << 20));
@@ -317,7 +326,7 @@ impl World {
             modes: vec![Mode::User; cpus],
             idle: Idle::Halt,
             made: make::Made::default(),
-            checked: true,
+            checked,
             trace: false,
             fast: true,
         };
