@@ -37,8 +37,8 @@ syscalls! {
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
     /// With page ranges: MAP, likewise.
     /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
-    /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled, NoTime (the call was forwarded).
-    /// With page ranges: NoPage, BadAddress, NoRoom, InUse (a page is on its way elsewhere), Full.
+    /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled, NoTime (the call was forwarded,
+    /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (a page is on its way elsewhere), Full.
     Call = 0;
     /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
     ///

@@ -121,6 +121,9 @@ impl Pair {
         if able.is_empty() || dice.once_in(12) {
             let n = dice.below(self.world.cpus());
             let (op, args) = self.order(&mut dice);
+            if !self.is_clear(self.agents[n], op, &args) {
+                return Ok(());
+            }
             return self.agent(n, op, &args).map(drop);
         }
         let me = dice.of(&able);
@@ -151,6 +154,15 @@ impl Pair {
         };
         match op {
             Op::SchedConfigure | Op::SchedInfo | Op::SchedBind => !is_used(0),
+            // A call that brings no time is refused by a callee without that moves to its CPU.
+            Op::TaskResume => {
+                let named = self.model.find_any(me, args.cap(0)).map(|found| found.object);
+                let moves_poor = |id: Id| match &self.model.objects[id.0].kind {
+                    Kind::Task(it) => it.home != it.start_on && it.time.is_none() && !it.senders.is_empty(),
+                    _ => false,
+                };
+                !named.is_ok_and(moves_poor)
+            }
             Op::YieldTo | Op::Forward => {
                 let named = self.model.find_any(me, args.cap(0)).map(|found| found.object);
                 let exposed = self.model.resolve_task(me, args.target(0), Rights::SEND).map(|(task, _)| task);
@@ -163,7 +175,8 @@ impl Pair {
             Op::CapDelete | Op::CapRevoke | Op::UntypedReset => {
                 let mut after = self.model.clone();
                 let _ = after.step(me, op, args);
-                after.task(me).time.is_some()
+                // Process 1 has time that the model knows nothing of.
+                self.agents.contains(&me) || after.task(me).time.is_some()
             }
             _ => true,
         }
@@ -213,8 +226,10 @@ impl Pick<'_> {
         if matches!(op, Op::Call | Op::ReplyRecv | Op::Recv | Op::Reply | Op::Forward | Op::Wait) {
             self.message(op, &mut args);
         }
-        // Pools, which Map knows by an argument, and the others by the lack of a frame, are left out.
-        if self.dice.once_in(20) && !matches!(op, Op::Map | Op::Unmap | Op::Protect | Op::TaskDebug) {
+        // Pools, which Map knows by an argument, and the others by the lack of a frame, are left out. Nobody has a
+        // priority as high as process 1's.
+        let only_own = [Op::Map, Op::Unmap, Op::Protect, Op::TaskDebug, Op::SchedConfigure];
+        if self.dice.once_in(20) && !only_own.contains(&op) {
             args.0[self.dice.below(4)] = self.dice.of(WILD);
         }
         (op, args)
@@ -273,6 +288,10 @@ impl Pick<'_> {
                 [self.anything(), self.empty(), u64::from(rights.0), badge, 0, 0]
             }
             Op::CapMove => [self.anything(), self.empty(), 0, 0, 0, 0],
+            // With what it exposes.
+            Op::CapDelete if self.dice.once_in(5) => {
+                [Target::new(OWN, self.cap_of(ObjType::Group).0).0, 0, 0, 0, 0, 0]
+            }
             Op::CapDelete | Op::CapRevoke | Op::CapInspect => [self.full(), 0, 0, 0, 0, 0],
             Op::UntypedReset => [self.cap(ObjType::Untyped), self.dice.of(&[0, 0, 1, 2]), 0, 0, 0, 0],
             _ => self.arguments_of_groups(op),
