@@ -332,24 +332,24 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.end_caller(dead, dead_hot, caller, Refusal::Error { error: Error::Dead, detail: 0, who });
     }
 
-    /// A call that was taken out of a task's queue is not received: its caller wakes with the error.
+    /// A call that was taken out of a task's queue is not received: its caller wakes with the error, or to make the call
+    /// again.
     pub fn refuse_caller(
         self,
         callee: Ref<'k, Task>,
         callee_hot: &'k TaskHot,
         caller: Ref<'k, Task>,
-        error: Error,
-        detail: u64,
+        why: Refusal,
     ) {
-        self.end_caller(callee, callee_hot, caller, Refusal::Error { error, detail, who: TaskId::NONE });
+        self.end_caller(callee, callee_hot, caller, why);
     }
 
     fn end_caller(self, callee: Ref<'k, Task>, callee_hot: &'k TaskHot, caller: Ref<'k, Task>, why: Refusal) {
-        let Refusal::Error { error, detail, who } = why else { return };
         let Some(hot) = self.task_hot(caller) else {
-            self.refuse_remote(caller, error, detail, who);
+            self.refuse_remote(caller, why);
             return;
         };
+        let error = if let Refusal::Error { error, .. } = why { error as u8 } else { 0 };
         if hot.deadline.is_queued() {
             self.clear_deadline(caller);
         }
@@ -358,13 +358,18 @@ impl<'k, M: Machine> Cx<'k, M> {
             msg.held.set(None);
             msg.stage.set(Stage::Home);
         }
-        self.event(|| Event::CallOver { caller: caller.get().id(), error: error as u8 });
+        self.event(|| Event::CallOver { caller: caller.get().id(), error });
         self.recover(caller, callee, callee_hot);
-        if has_flag(hot, FLAG_IN_FAULT) {
-            return self.fault_failed(caller, hot, error);
+        match why {
+            Refusal::Error { error, .. } if has_flag(hot, FLAG_IN_FAULT) => {
+                return self.fault_failed(caller, hot, error);
+            }
+            Refusal::Error { error, detail, who } => {
+                self.take_pages_back(caller, hot);
+                write_error(&hot.regs, error, detail, who);
+            }
+            _ => self.rewind(hot),
         }
-        self.take_pages_back(caller, hot);
-        write_error(&hot.regs, error, detail, who);
         self.make_ready(caller, hot);
     }
 }

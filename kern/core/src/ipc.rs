@@ -378,7 +378,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Takes the pages of a call that is about to be received, where it has some. Where that can't be, the call fails.
+    /// Takes the pages of a call that is about to be received, where it has some. Where that can't be, the call fails, or
+    /// is made again.
     #[inline(always)]
     fn brings_pages(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let carries = caller.get().msg.open(self.pin()).is_some_and(|msg| msg.info.get().has(FLAG_PAGES));
@@ -388,11 +389,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     fn take_pages(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         let Err(refusal) = self.pass_pages(caller, to) else { return true };
-        let (error, detail) = match refusal {
-            Refusal::Error { error, detail, .. } => (error, detail),
-            _ => (Error::NoRoom, 0),
-        };
-        self.refuse_caller(to, hot, caller, error, detail);
+        self.refuse_caller(to, hot, caller, refusal);
         false
     }
 

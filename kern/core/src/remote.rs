@@ -32,7 +32,7 @@ use crate::answer::{write_error, write_values};
 use crate::faults::{not_express, take_registers_along};
 use crate::ipc::{From, Words};
 use crate::schedule::{Running, has_flag, set_flag, set_state, state_of};
-use crate::{Answer, Cx, Me, Result};
+use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Most messages that one entry takes from the mailbox.
 const DRAIN_BOUND: usize = 32;
@@ -322,13 +322,17 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Ends the call of a caller on another CPU with an error.
     pub fn fail_remote(self, caller: Ref<'k, Task>, error: Error, who: TaskId) {
-        self.refuse_remote(caller, error, 0, who);
+        self.refuse_remote(caller, Refusal::Error { error, detail: 0, who });
     }
 
-    /// The same with a detail, which the first word of the block carries.
-    pub fn refuse_remote(self, caller: Ref<'k, Task>, error: Error, detail: u64, who: TaskId) {
-        if let Some(msg) = caller.get().msg.open(self.pin()) {
-            self.fail_remote_with(caller, msg, error as u8, detail, who);
+    /// The same with a detail, which the first word of the block carries; or it is to be made again.
+    pub fn refuse_remote(self, caller: Ref<'k, Task>, why: Refusal) {
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        match why {
+            Refusal::Error { error, detail, who } => {
+                self.fail_remote_with(caller, msg, error as u8, detail, who);
+            }
+            _ => self.fail_remote_with(caller, msg, AGAIN, 0, TaskId::NONE),
         }
     }
 
@@ -375,6 +379,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         let (error, detail, who) = match (msg.error.get(), hot.recall.take()) {
             // Asked back by this side: nobody over there is to blame.
             (RECALLED, why) => (why, 0, TaskId::NONE),
+            (AGAIN, 0) => {
+                self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
+                self.rewind(hot);
+                self.make_ready(task, hot);
+                return self.dispatch();
+            }
+            (AGAIN, why) => (why, 0, TaskId::NONE),
             (error, _) => (error, msg.regs[0].get(), msg.sender.get()),
         };
         self.event(|| Event::CallOver { caller: task.get().id(), error });
@@ -521,6 +532,8 @@ impl Wanted {
 
 /// `Message::error` of a block that came back because it was recalled.
 const RECALLED: u8 = u8::MAX;
+/// That of a call which could not be received just now: its caller makes it again.
+const AGAIN: u8 = u8::MAX - 1;
 
 /// Being killed, with something left to wait for.
 pub fn is_dying(hot: &TaskHot) -> bool {

@@ -4,7 +4,7 @@ use abi::trace::{Event, Why};
 use abi::{Attempt, Cap, Counter, Error, MachineRights, MsgInfo, Op, Rights, Target, machine_rights};
 use kern_base::machine::Machine;
 use kern_base::slot::Found;
-use kern_base::task::{State, ctl};
+use kern_base::task::{State, TaskHot, ctl};
 
 use crate::answer::{write_error, write_values};
 use crate::schedule::set_state;
@@ -89,15 +89,15 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.dispatch();
             }
             Refusal::Restart { epoch } => {
-                self.rewind(me);
+                self.rewind(me.hot);
                 self.wait_for_grace(me, epoch);
             }
             Refusal::More => {
-                self.rewind(me);
+                self.rewind(me.hot);
                 self.dispatch();
             }
             Refusal::Again => {
-                self.rewind(me);
+                self.rewind(me.hot);
                 set_state(me.hot, State::Restart);
                 self.park(me);
             }
@@ -105,9 +105,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The system call will be made again: its arguments are still in the frame.
-    fn rewind(self, me: Me<'k>) {
+    pub fn rewind(self, hot: &TaskHot) {
         const SYSCALL_INSTRUCTION: u64 = 2;
-        me.hot.regs.rip.set(me.hot.regs.rip.get() - SYSCALL_INSTRUCTION);
+        hot.regs.rip.set(hot.regs.rip.get() - SYSCALL_INSTRUCTION);
     }
 
     #[inline(always)]

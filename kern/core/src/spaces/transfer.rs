@@ -170,6 +170,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Both halves where the giving space is this CPU's alone; else the second. All rows are of the same two spaces.
+    /// [`Refusal::More`] where the taking space is just forgetting what was there: that is over soon.
     pub fn hand_over(self, rows: &[Row<'k>]) -> Result<()> {
         let Some(first) = rows.first() else { return Ok(()) };
         no_page_twice(rows)?;
@@ -224,8 +225,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let spot = self.spot_of(row.from, source, row.large).ok_or(no_page(source))?;
         let place = match self.spot_of(row.to, target, row.large) {
             Some(place) => place,
-            None if row.large => self.grow::<LARGE>(None, row.to, target).map_err(|_| no_room(target))?,
-            None => self.grow::<SMALL>(None, row.to, target).map_err(|_| no_room(target))?,
+            None if row.large => {
+                self.grow::<LARGE>(None, row.to, target).map_err(|why| no_table(why, target))?
+            }
+            None => self.grow::<SMALL>(None, row.to, target).map_err(|why| no_table(why, target))?,
         };
         Ok((spot, place))
     }
@@ -306,7 +309,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         if row.mode != PageMode::Move && counts.mapped() == kern_base::frames::MAPPED_MAX {
             return Err(Error::Full.into());
         }
-        if self.is_free(target.load()) { Ok(()) } else { Err(no_room(to)) }
+        match target.load() {
+            there if self.is_free(there) => Ok(()),
+            // Something went from there, and some CPU may remember it for a moment yet.
+            there if there.shootdown().is_some() => Err(Refusal::More),
+            _ => Err(no_room(to)),
+        }
     }
 
     /// How many pages from the first on were lent as such pages at a time, which all CPUs have forgotten, and find their
@@ -421,6 +429,11 @@ fn no_page_twice(rows: &[Row<'_>]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same where no table can be had, for now or for good.
+fn no_table(why: Refusal, address: u64) -> Refusal {
+    if let Refusal::More = why { why } else { no_room(address) }
 }
 
 /// The taking space has no room there.

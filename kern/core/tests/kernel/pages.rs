@@ -488,6 +488,50 @@ fn a_replier_who_loses_its_caller_keeps_its_pages() {
     }
 }
 
+/// A place of the window that was emptied a moment ago, and that some CPU still remembers, is no reason to refuse.
+#[test]
+fn pages_wait_for_a_place_that_is_being_forgotten() {
+    for (client_cpu, server_cpu, queued) in
+        [(0, 0, false), (0, 0, true), (0, 1, false), (0, 1, true), (1, 0, true)]
+    {
+        let mut s = Scene::new(4);
+        let (there, server, target) = receiver(&mut s, server_cpu);
+        let witness = s.w.start(there, 2, 10);
+        let space = s.process.vspace;
+        pooled(&mut s, space, FROM, 1);
+        pooled(&mut s, there.vspace, WINDOW, 1);
+        s.w.run();
+        if queued {
+            let (busy, _) = s.running(server_cpu, 20);
+            s.w.does_and_run(&busy, crate::scene::call(target));
+        }
+        let (client, _) = s.running(client_cpu, 30);
+        assert!(s.w.runs(2, &witness) && s.w.touch(2, WINDOW));
+        s.w.summon(3);
+        s.w.issue(3, Regs::op(Op::Unmap, &[there.vspace.arg(), 0, WINDOW, 0, 0, 1]));
+        while s.w.step(3) {}
+        assert!(s.w.remembered(2, WINDOW).is_some() && !s.w.agent(3).is_through());
+        let others = |w: &mut crate::world::World| {
+            for _ in 0..20 {
+                for n in [0, 1, 3] {
+                    w.step(n);
+                }
+            }
+        };
+        lists(&client, &[PageRange::new(PageMode::Move, FROM, 1)]);
+        s.w.does(&client, call(target));
+        others(&mut s.w);
+        if queued {
+            s.w.does(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]));
+            others(&mut s.w);
+        }
+        assert!(!client.is_through(), "it is not refused");
+        s.w.run();
+        assert_eq!(arrived(&server), [PageRange::new(PageMode::Move, WINDOW, 1)]);
+        assert!(!client.is_through(), "it waits for the answer");
+    }
+}
+
 #[test]
 fn a_killed_caller_leaves_its_pages_to_its_process() {
     let mut s = Scene::new(2);
