@@ -113,6 +113,8 @@ errors! {
     NoRoom = 32, blame Peer;
     /// There is no page there that a message could carry, or not in that way; detail: the address.
     NoPage = 33, blame Caller;
+    /// The process of the task that is exposed there has no event pool; detail: the index.
+    NoPool = 34, blame Peer;
 }
 
 impl core::fmt::Display for Error {

@@ -19,6 +19,7 @@
 
 mod boot;
 mod error;
+pub mod events;
 mod fault;
 mod ids;
 mod msg;

@@ -43,6 +43,8 @@ flags! {
     /// Asked of the kernel: the message carries the page ranges that the UTCB lists. Told by the kernel: such arrived,
     /// and the UTCB lists where.
     FLAG_PAGES = 20;
+    /// In the kernel: a [`Send`](Op::Send) that waits for room. User level never sees it.
+    FLAG_EVENT = 21;
 }
 
 impl MsgInfo {

@@ -64,6 +64,9 @@ object_types! {
     Reply = 10;
     /// The machine itself: log channel, exit, counters. One object, made at boot; cannot be retyped.
     Machine = 11;
+    /// A process's ring of received events. `size` is the base-2 logarithm of its cells of 64 bytes, 6 to 14; two to five
+    /// pages more.
+    EventPool = 12;
 }
 
 impl ObjType {
@@ -129,7 +132,7 @@ macro_rules! shared_rights {
 shared_rights! {
     /// Call through it, reply through it.
     SEND = 0;
-    /// Wait for it or bind it; expose it in a group; in a group, expose there.
+    /// Wait for it, bind it or read from it; expose it in a group; in a group, expose there.
     LISTEN = 1;
     /// Add members to a group.
     ADD = 2;
@@ -301,6 +304,8 @@ pub enum SizeMeaning {
     Log2Bytes,
     /// `size` is a count of entries.
     Entries,
+    /// `size` is the base-2 logarithm of the number of cells.
+    Log2Cells,
     /// Two counts: low 16 bits members, next 16 bits exposures.
     Group,
 }
@@ -310,6 +315,7 @@ impl ObjType {
         match self {
             ObjType::Untyped | ObjType::Frame => SizeMeaning::Log2Bytes,
             ObjType::CNode | ObjType::VSpace | ObjType::Process => SizeMeaning::Entries,
+            ObjType::EventPool => SizeMeaning::Log2Cells,
             ObjType::Group => SizeMeaning::Group,
             _ => SizeMeaning::Fixed,
         }

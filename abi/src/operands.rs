@@ -79,6 +79,10 @@ const fn reply(rights: Rights) -> Operand {
     of(0, &[ObjType::Reply], rights)
 }
 
+const fn pool(rights: Rights) -> Operand {
+    of(0, &[ObjType::EventPool], rights)
+}
+
 const fn machine(position: usize, rights: Rights) -> Operand {
     of(position, &[ObjType::Machine], rights)
 }
@@ -113,6 +117,7 @@ const COPIED: &[ObjType] = &[
     ObjType::Notification,
     ObjType::Reply,
     ObjType::Machine,
+    ObjType::EventPool,
 ];
 
 /// `[operands]`, or several with their conditions.
@@ -211,6 +216,13 @@ impl Op {
             Op::FramePin => {
                 forms!([frame(0, frame_rights::DMA.rights()), machine(1, machine_rights::DMA.rights())])
             }
+            Op::Send => forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words"),
+            Op::PoolBind => forms!([
+                pool(Rights::LISTEN),
+                process(1, process_rights::CONFIGURE.rights()),
+                task(2, task_rights::SCHEDULE.rights())
+            ]),
+            Op::PoolRoom => forms!([pool(Rights::LISTEN)]),
             Op::FrameUnpin => forms!([frame(0, frame_rights::DMA.rights())]),
             Op::DeviceFrame => {
                 forms!([machine(0, machine_rights::DEVICE.rights()), untyped(1), slot(2, Rights::GRANT)])

@@ -396,6 +396,30 @@ syscalls! {
     /// Errors: BadArgument, BadAddress, NoPage (detail: the address), NoRoom (detail: the address that is taken, or
     /// has no table), InUse (a page is on its way elsewhere), Full, Dying.
     PageTransfer = 53;
+    /// Give a process an event pool: its pages are mapped there, and events sent to any task of the process come into it.
+    /// One task reads: bits are raised in the Notification that is bound to it, and senders wait at its CPU where there is
+    /// no room. The pool stays the process's until one of the two ends.
+    ///
+    /// In: rdi = EventPool; rsi = Process; rdx = Task; r8 = address; r9 = bits, not 0.
+    /// Rights: LISTEN; CONFIGURE of the process; SCHEDULE of the task.
+    /// Errors: BadArgument, BadAddress, BadState (the task is not one of the process's; the process has no address
+    /// space), InUse (the pool has a process, or the process has a pool), Mapped, NoTables, Full, Dying.
+    PoolBind = 54;
+    /// Copy a message into the event pool of the process of the task that is exposed there: registers and UTCB words. Where the
+    /// pool is full it waits, behind those who wait already, until the reader has made room.
+    ///
+    /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words.
+    /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
+    /// Errors: TooLong, NotMember, NoExposure, NoPool, NoPage (events carry no pages yet), Dead (the task exposed
+    /// there, or where the pool is full its reader), Gone (the pool is full, and nobody reads it; or it ended), Timeout,
+    /// WouldBlock, Cancelled.
+    Send = 55;
+    /// Let senders that wait for room in: what whoever reads a pool calls when it has read something and
+    /// [`EventState::waiting`](crate::events::EventState::waiting) is not 0.
+    ///
+    /// In: rdi = EventPool.
+    /// Rights: LISTEN.
+    PoolRoom = 56;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -134,6 +134,7 @@ fn object_types(page: &mut String) {
         let size = match object.size_meaning() {
             SizeMeaning::Fixed => "0",
             SizeMeaning::Log2Bytes => "log2 of bytes",
+            SizeMeaning::Log2Cells => "log2 of cells",
             SizeMeaning::Entries => "entries",
             SizeMeaning::Group => "members, exposures",
         };

@@ -26,7 +26,7 @@ pub trait Handlers: 'static {
     /// received. The answer is in the faulter's message block. Goes on as the task that runs then.
     fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> !;
     /// The running task `me` makes a system call with these arguments (rdi, rsi, rdx, r8), which are in its frame,
-    /// too; r9 is 0, and r10 at most 1. Does it at once and ends with [`done`], or serves it as any other.
+    /// too, as are the others; where it maps, r9 is 0, and r10 at most 1. Does it at once and ends with [`done`], or serves it as any other.
     fn direct(entry: &mut CpuEntry, op: Op, me: Ptr<Task>, args: [u64; 4]) -> !;
     /// Another task is current than the one that entered, or none: loads the context of the one that
     /// is, idling until there is one.
@@ -48,6 +48,7 @@ pub struct Table {
     pub(crate) answer_fault: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
     pub(crate) map: DirectHandler,
     pub(crate) unmap: DirectHandler,
+    pub(crate) send: DirectHandler,
 }
 
 /// The arguments of a direct system call as `direct.s` has them: rdi, rsi, rdx, the CPU block, r8, the task.
@@ -76,7 +77,7 @@ pub const fn table<H: Handlers>() -> Table {
         ops: serve_all!(H;
             0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21
             22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43
-            44 45 46 47 48 49 50 51 52 53),
+            44 45 46 47 48 49 50 51 52 53 54 55 56),
         bad: bad::<H>,
         switch: switch::<H>,
         call_elsewhere: call_elsewhere::<H>,
@@ -84,6 +85,7 @@ pub const fn table<H: Handlers>() -> Table {
         answer_fault: answer_fault::<H>,
         map: direct::<H, { Op::Map as u8 }>,
         unmap: direct::<H, { Op::Unmap as u8 }>,
+        send: direct::<H, { Op::Send as u8 }>,
     }
 }
 

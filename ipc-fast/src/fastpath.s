@@ -243,6 +243,8 @@ phase.entry.light:
     je direct_map
     cmp eax, {op_unmap}
     je direct_unmap
+    cmp eax, {op_send}                       // no flags, and registers only
+    je direct_send
     jmp syscall_slow
 
 40: mov ebx, eax

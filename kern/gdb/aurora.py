@@ -91,6 +91,7 @@ KINDS = {  # By ObjType: the type, and what a dump calls it.
     "Notification": ("kern_base::notification::Notification", "note"),
     "Reply": ("kern_base::reply::Reply", "reply"),
     "Machine": ("kern_core::MachineObject", "machine"),
+    "EventPool": ("kern_base::events::EventPool", "pool"),
 }
 SLOT = "kern_base::slot::Slot"
 INFO = "kern_base::frames::FrameInfo"
@@ -173,6 +174,7 @@ class Kernel:
         elif kind == "Process":
             self.add("CNode", number(value["cnode"]))
             self.add("VSpace", number(value["vspace"]))
+            self.add("EventPool", number(value["pool"]))
             for entry in table(value["tasks"], "kern_base::process::TaskNumber"):
                 self.add("Task", number(entry["task"]))
 
@@ -323,6 +325,8 @@ def task_line(k, name, task):
         words.append("%s=%s" % (key, k.name(number(hot[field]))))
     senders = ["%x:%s" % (priority, k.name(other)) for priority, other in k.waiting(hot["senders"])]
     words.append("senders=" + listed(senders))
+    posters = ["%x:%s" % (priority, k.name(other)) for priority, other in k.waiting(hot["posters"])]
+    words.append("posters=" + listed(posters))
     words += ["bound=" + k.name(number(hot["bound"])), "waits-for=" + k.name(number(hot["waits_for"]))]
     words.append("callee=" + k.name(read(task, "msg.value.callee")))
     return words
@@ -349,6 +353,17 @@ def reply_line(k, name, reply):
     return [name] + header_words(reply) + links
 
 
+def pool_line(k, name, pool):
+    reserved = number(pool["reserved"]["__0"])
+    words = [name] + header_words(pool) + ["log2=%d" % number(pool["cells_log2"])]
+    words.append("reserved=%d" % (reserved & ~(1 << 63)))
+    if reserved >> 63:
+        words.append("closed")
+    _, reader = k.target(pool["reader"])
+    words += ["of=" + k.name(number(pool["process"])), "reader=" + k.name(reader or 0)]
+    return words + ["bits=%x" % number(pool["bits"])]
+
+
 def group_line(k, name, group):
     members = ["%x:%x" % (index, number(record))
                for index, record in enumerate(table(group["members"], member_type(group))) if number(record)]
@@ -372,6 +387,7 @@ def member_type(group):
 def process_line(k, name, process):
     words = [name] + header_words(process) + ["key=%x" % (number(process["key_word"]) >> k.words.key_shift)]
     words += ["cnode=" + k.name(number(process["cnode"])), "vspace=" + k.name(number(process["vspace"]))]
+    words.append("pool=" + k.name(number(process["pool"])))
     tasks = []
     for index, entry in enumerate(table(process["tasks"], "kern_base::process::TaskNumber")):
         generation = number(entry["generation"])
@@ -431,7 +447,7 @@ def plain_line(_, name, value):
 
 LINES = {
     "Task": task_line, "SchedContext": time_line, "Notification": note_line, "Reply": reply_line,
-    "Group": group_line, "Process": process_line, "VSpace": vspace_line,
+    "Group": group_line, "EventPool": pool_line, "Process": process_line, "VSpace": vspace_line,
 }
 
 

@@ -1,5 +1,6 @@
 //! Retype: what is carved from which end of an Untyped.
 
+use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
 use abi::{Error, ObjType, Rights, Target};
 
 use crate::object::{
@@ -61,6 +62,7 @@ fn recipe(raw: u32, size: u64) -> Result<ObjType> {
         ObjType::CNode | ObjType::Process => (1..=ENTRIES_MAX).contains(&size),
         ObjType::VSpace => (1..=4096).contains(&size),
         ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
+        ObjType::EventPool => (CELLS_LOG2_MIN.into()..=CELLS_LOG2_MAX.into()).contains(&size),
         ObjType::Task | ObjType::SchedContext | ObjType::Notification | ObjType::Reply => size == 0,
     };
     if fits { Ok(what) } else { Err(Refusal::argument(1)) }
@@ -159,6 +161,7 @@ impl Model {
                 Kind::Notification(Notification { home, bits: 0, waiter: None, bound: None })
             }
             ObjType::Reply => Kind::Reply(Reply { home, caller: None, server: None }),
+            ObjType::EventPool => Kind::EventPool,
             ObjType::Machine => Kind::Machine,
         }
     }
@@ -185,6 +188,7 @@ impl Model {
             ObjType::SchedContext => whole(sizes.sched_context),
             ObjType::Notification => whole(sizes.notification),
             ObjType::Reply => whole(sizes.reply),
+            ObjType::EventPool => (vec![sizes.event_pool], pool_pages(size as u8) * PAGE, PAGE),
             ObjType::Machine => (vec![], 0, LINE),
         }
     }

@@ -22,6 +22,7 @@ pub struct Sizes {
     pub group: u64,
     pub notification: u64,
     pub reply: u64,
+    pub event_pool: u64,
     /// Not bytes: the slice of new CPU time.
     pub slice: u64,
 }
@@ -51,6 +52,8 @@ pub enum Kind {
     Group(Group),
     Notification(Notification),
     Reply(Reply),
+    /// What it holds, and sends into it, are not modelled.
+    EventPool,
     Machine,
 }
 
@@ -243,6 +246,7 @@ impl Kind {
             Kind::Group(_) => ObjType::Group,
             Kind::Notification(_) => ObjType::Notification,
             Kind::Reply(_) => ObjType::Reply,
+            Kind::EventPool => ObjType::EventPool,
             Kind::Machine => ObjType::Machine,
         }
     }

@@ -124,7 +124,7 @@ impl Model {
             ObjType::SchedContext => self.end_time(object),
             ObjType::Notification => self.end_notification(object),
             ObjType::Reply => self.end_reply(object),
-            ObjType::Machine => {}
+            ObjType::EventPool | ObjType::Machine => {}
         }
         Ok(())
     }

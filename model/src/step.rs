@@ -64,9 +64,9 @@ impl Regs {
 impl Model {
     /// Whether the model has an operation. It leaves out what it says nothing about.
     pub fn knows(op: Op) -> bool {
-        let left_out =
-            [Op::MachineExit, Op::Accessed, Op::DeviceFrame, Op::PageCopy, Op::PageTransfer].contains(&op);
-        !left_out
+        let pools = matches!(op, Op::PoolBind | Op::PoolRoom | Op::Send);
+        let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
+        !(pools || pages || op == Op::MachineExit)
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -139,7 +139,14 @@ impl Model {
                 Attempt::from_raw(args.0[1]).ok_or(Refusal::argument(1))?;
                 Err(Error::NotBuilt.into())
             }
-            Op::MachineExit | Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer => {
+            Op::MachineExit
+            | Op::Accessed
+            | Op::DeviceFrame
+            | Op::PageCopy
+            | Op::PageTransfer
+            | Op::PoolBind
+            | Op::PoolRoom
+            | Op::Send => {
                 panic!("the model leaves out {op:?}")
             }
         }

@@ -523,6 +523,12 @@ unsafe impl Zeroed for abi::BootPage {}
 // SAFETY: integers, all of them atomic.
 #[cfg(not(loom))]
 unsafe impl Zeroed for abi::Utcb {}
+// SAFETY: as above.
+#[cfg(not(loom))]
+unsafe impl Zeroed for abi::events::EventControl {}
+// SAFETY: as above.
+#[cfg(not(loom))]
+unsafe impl Zeroed for abi::events::EventState {}
 
 /// An exclusive claim on a range of raw memory, carved from both ends: aligned blocks from the
 /// bottom, small descriptors from the top. Owned by an Untyped object and used under its root lock.

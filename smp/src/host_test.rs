@@ -60,6 +60,12 @@ pub fn bytes(at: u64, bytes: usize) -> Vec<u8> {
     unsafe { core::slice::from_raw_parts(at as *const u8, bytes) }.to_vec()
 }
 
+/// What is in it, as words that somebody else may write, too.
+pub fn words(at: u64, count: usize) -> &'static [core::sync::atomic::AtomicU64] {
+    // SAFETY: as for `clear`; whoever uses this memory at the same time does so by atomics.
+    unsafe { core::slice::from_raw_parts(at as *const core::sync::atomic::AtomicU64, count) }
+}
+
 /// Copies from one place of a [`region`] to another.
 pub fn copy(from: u64, to: u64, bytes: usize) {
     // SAFETY: as for `clear`.

@@ -9,6 +9,7 @@
 //! * [`mailbox`]: the intrusive multi-producer queue that each CPU owns, with its wake rule.
 //! * [`coalesced`]: bits that anyone may raise and one message announces.
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
+//! * [`events`]: how events come into a pool from any CPU.
 //! * [`shootdown`]: how CPUs are made to forget translations.
 //! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
 //! * [`chaos`], [`planted`]: perturbed runs and planted bugs, absent from normal builds.
@@ -25,6 +26,7 @@ pub mod coalesced;
 pub mod cpu;
 pub mod cpuset;
 pub mod door;
+pub mod events;
 #[cfg(any(test, loom, feature = "host-test"))]
 pub mod host_test;
 pub mod mailbox;

@@ -48,6 +48,12 @@ impl Member {
         ProcessKey::from_raw(self.0 >> MEMBER_KEY_SHIFT)
     }
 
+    /// Whether it is of the process with this key, shifted to its place, and has SEND.
+    #[inline(always)]
+    pub const fn may_send(self, key_word: u64) -> bool {
+        self.0 ^ key_word <= MEMBER_SEND_LIMIT
+    }
+
     pub fn rights(self) -> Rights {
         let send = if self.0 & MEMBER_NO_SEND == 0 { Rights::SEND.0 } else { 0 };
         Rights(send | (((self.0 >> MEMBER_RIGHTS_SHIFT) as u32 & 0x1ff) << 1))

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cpu;
+pub mod events;
 pub mod frames;
 pub mod group;
 pub mod header;

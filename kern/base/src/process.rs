@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use abi::{ObjType, ProcessKey};
 use smp::door::{AtomicLink, KernelObject, Table};
 
+use crate::events::EventPool;
 use crate::group::MEMBER_KEY_SHIFT;
 use crate::header::{Header, RootId};
 use crate::memory::VSpace;
@@ -34,6 +35,8 @@ pub struct Process {
     cspace_len: AtomicU64,
     pub vspace: AtomicLink<VSpace>,
     pub cnode: AtomicLink<CNode>,
+    /// Where events for its tasks go.
+    pub pool: AtomicLink<EventPool>,
     pub vector: AtomicBool,
     /// Slot in which the process accepts the next membership; 0 = none.
     pub accept: AtomicU32,
@@ -60,6 +63,7 @@ impl Process {
             cspace_len: AtomicU64::new(0),
             vspace: AtomicLink::null(),
             cnode: AtomicLink::null(),
+            pool: AtomicLink::null(),
             vector: AtomicBool::new(false),
             accept: AtomicU32::new(0),
             fault_handler: AtomicU64::new(0),

@@ -209,6 +209,8 @@ pub struct TaskHot {
     pub regs: RegFrame,
     /// Callers queued at this task.
     pub senders: PrioList<Task>,
+    /// Senders of events that wait for room in the pool that this task reads.
+    pub posters: PrioList<Task>,
     /// First of the Reply objects that hold callers of this task.
     pub replies: Link<Reply>,
     /// The Notification whose bits Recv returns.
@@ -389,7 +391,8 @@ pub struct Task {
     pub recalled: AtomicU64,
     pub hot: Homed<TaskHot>,
     pub msg: Homed<Message>,
-    /// The address space of its process, while it is of one: any CPU may want to know.
+    /// Its process and that one's address space, while it is of one: any CPU may want to know.
+    pub owner: AtomicLink<Process>,
     pub space: AtomicLink<VSpace>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     pub to_suspend: AtomicBool,
@@ -454,6 +457,7 @@ impl Task {
             gs_base: Cell::new(0),
             regs: RegFrame::default(),
             senders: PrioList::new(),
+            posters: PrioList::new(),
             replies: Link::null(),
             bound: Link::null(),
             waits_for: Link::null(),
@@ -477,6 +481,7 @@ impl Task {
             recalled: AtomicU64::new(0),
             hot: Homed::new(home, hot),
             msg: Homed::new(home, Message::new()),
+            owner: AtomicLink::null(),
             space: AtomicLink::null(),
             to_suspend: AtomicBool::new(false),
             fault_handler: AtomicU64::new(0),
@@ -512,4 +517,8 @@ pub mod ctl {
     pub const TIME: u64 = 1 << 6;
     /// To a task that is ready and has no time: look for some at its callers.
     pub const SEEK: u64 = 1 << 7;
+    /// To the reader of an event pool that was armed: there is an event.
+    pub const EVENT: u64 = 1 << 8;
+    /// To the reader of an event pool: there may be room for those who wait for it.
+    pub const ROOM: u64 = 1 << 9;
 }

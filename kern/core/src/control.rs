@@ -6,7 +6,7 @@
 //! when the message comes home: [`crate::remote`].
 
 use abi::trace::Event;
-use abi::{Error, TaskId};
+use abi::{Error, FLAG_EVENT, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
@@ -126,6 +126,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some((callee, hot)) = callee else { return };
         if hot.caller.is(caller) {
             self.take_caller(hot);
+        } else if msg.info.get().has(FLAG_EVENT) {
+            hot.posters.remove(self.pin(), caller);
         } else if hot.senders.remove(self.pin(), caller) && hot.senders.is_empty() {
             hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
         }
@@ -157,6 +159,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if bits & ctl::SEEK != 0 {
             self.look_for_time(task, hot);
+        }
+        if bits & ctl::EVENT != 0 {
+            self.tell_reader(hot);
+        }
+        if bits & ctl::ROOM != 0 {
+            self.let_posters_in(task, hot);
         }
     }
 
@@ -296,10 +304,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A dead task's UTCB is unmapped and its number is free for the next generation.
     fn leave_process(self, task: Ref<'k, Task>, hot: &TaskHot) {
         let Some(process) = hot.process.take(self.pin()) else { return };
+        task.get().owner.set(None);
         task.get().space.set(None);
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let _guard = vspace.get().lock.lock();
-            self.unmap_plain(vspace, task.get().utcb_address.load(Relaxed));
+            self.unmap_plain(vspace, task.get().utcb_address.load(Relaxed), 1);
         }
         self.drop_number(process, task.get().id().task());
     }
@@ -311,7 +320,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.fail_caller(task, hot, caller, who);
         }
         for _ in 0..CLIENTS_BOUND {
-            if let Some(caller) = hot.senders.pop_highest(self.pin()) {
+            let queued = hot.senders.pop_highest(self.pin()).or_else(|| hot.posters.pop_highest(self.pin()));
+            if let Some(caller) = queued {
                 self.fail_caller(task, hot, caller, who);
             } else if let Some(reply) = hot.replies.get(self.pin()) {
                 let caller = reply.get().hot.open(self.pin()).and_then(|r| r.caller.get(self.pin()));

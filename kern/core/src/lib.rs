@@ -23,8 +23,9 @@ pub mod devices;
 #[cfg(feature = "dump")]
 mod dump;
 pub mod entry;
+pub mod events;
 pub mod express;
-pub mod faults;
+mod faults;
 pub mod forget;
 pub mod graves;
 pub mod groups;

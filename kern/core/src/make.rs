@@ -3,9 +3,11 @@
 //! First everything is checked and the destination slots are claimed, then objects are carved. A
 //! failure in between gives the claims back; what was already made stays, as if asked for alone.
 
+use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
 use abi::{Cap, Error, ObjType, Rights, Target};
 use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
+use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
@@ -45,6 +47,7 @@ pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
         ObjType::Notification => &word.get::<Notification>()?.get().header,
         ObjType::Reply => &word.get::<Reply>()?.get().header,
         ObjType::Machine => &word.get::<MachineObject>()?.get().header,
+        ObjType::EventPool => &word.get::<EventPool>()?.get().header,
     })
 }
 
@@ -90,6 +93,7 @@ impl Recipe {
             ObjType::CNode | ObjType::Process => (1..=ENTRIES_MAX).contains(&size),
             ObjType::VSpace => (1..=4096).contains(&size),
             ObjType::Group => size >> 32 == 0 && size & 0xffff != 0 && size >> 16 != 0,
+            ObjType::EventPool => (u64::from(CELLS_LOG2_MIN)..=u64::from(CELLS_LOG2_MAX)).contains(&size),
             ObjType::Machine => false,
             ObjType::Task | ObjType::SchedContext | ObjType::Notification | ObjType::Reply => size == 0,
         };
@@ -111,6 +115,7 @@ impl Recipe {
             ObjType::Process => self.size * size_of::<TaskNumber>() as u64,
             ObjType::Group => (self.size & 0xffff) * 8 + (self.size >> 16) * size_of::<Exposure>() as u64,
             ObjType::Task => TASK_BYTES,
+            ObjType::EventPool => pool_pages(self.size as u8) * PAGE,
             _ => 64,
         }
         .max(64)
@@ -221,6 +226,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             ObjType::SchedContext => self.make_homed(&site, SchedContext::new, |o| &o.header),
             ObjType::Notification => self.make_homed(&site, Notification::new, |o| &o.header),
             ObjType::Reply => self.make_homed(&site, Reply::new, |o| &o.header),
+            ObjType::EventPool => self.make_pool(&site, size as u8),
             ObjType::Machine => return Err(Refusal::argument(0)),
         };
         made.ok_or_else(|| Refusal::new(Error::NoMemory, site.region.free()))
@@ -320,6 +326,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Option<()> {
         let piece = site.region.carve((size_of::<T>() as u64).next_multiple_of(64), 64)?;
         self.place(site, piece, new(site.root, self.id()), header)
+    }
+
+    fn make_pool(self, site: &Site<'_, 'k>, cells_log2: u8) -> Option<()> {
+        let (head, block) = carve_block::<EventPool>(site.region, pool_pages(cells_log2) * PAGE, PAGE)?;
+        let base = self.k.machine.phys(block.base());
+        let pool = EventPool::new(site.root, base, block, cells_log2, self.pin())?;
+        self.place(site, head, pool, |o| &o.header)
     }
 
     fn make_group(self, site: &Site<'_, 'k>, size: u64) -> Option<()> {

@@ -17,6 +17,7 @@ use abi::{Cap, Error, ObjType, Rights, Target};
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::fence;
 use kern_base::cpu::Mail;
+use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
@@ -264,6 +265,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Some(ObjType::Frame) => word.get::<Frame>().map_or(Ok(()), |f| self.end_frame(me, f)),
             Some(ObjType::Group) => word.get::<Group>().map_or(Ok(()), |g| self.end_group(me, g)),
             Some(ObjType::SchedContext | ObjType::Notification | ObjType::Reply) => self.end_homed(me, word),
+            Some(ObjType::EventPool) => word.get::<EventPool>().map_or(Ok(()), |p| self.end_pool(me, p)),
             Some(ObjType::Machine) | None => Ok(()),
         }
     }
@@ -339,6 +341,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn take_spaces(self, process: Ref<'k, Process>) {
+        if let Some(pool) = process.get().pool.get(self.pin()) {
+            self.part_pool(pool);
+        }
         process.get().publish_cspace(0, 0);
         if let Some(cnode) = process.get().cnode.get(self.pin()) {
             process.get().cnode.set(None);

@@ -14,7 +14,7 @@
 //! is carried out when the block is home.
 
 use abi::trace::{Event, How, Path};
-use abi::{Counter, Error, FLAG_FAULT, FLAG_PAGES, MsgInfo, TaskId};
+use abi::{Counter, Error, FLAG_EVENT, FLAG_FAULT, FLAG_PAGES, MsgInfo, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
@@ -34,6 +34,8 @@ use crate::ipc::{From, Words};
 use crate::schedule::{Running, has_flag, set_flag, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
+/// Flags of messages that are more than a call's registers and words.
+const SPECIAL: u64 = FLAG_FAULT | FLAG_PAGES | FLAG_EVENT;
 /// Most messages that one entry takes from the mailbox.
 const DRAIN_BOUND: usize = 32;
 
@@ -216,7 +218,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         from: From,
     ) {
         write_block(msg, words, from);
-        msg.tag.set(if words.info.has(FLAG_FAULT | FLAG_PAGES) { not_express(tag) } else { tag });
+        msg.tag.set(if words.info.has(SPECIAL) { not_express(tag) } else { tag });
         msg.callee.set(Some(callee));
         msg.held.set(None);
         msg.stage.set(Stage::Out);
@@ -252,7 +254,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.number_block(hot, msg);
         }
         let tag = word & !u64::from(u32::MAX);
-        msg.tag.set(if msg.info.get().has(FLAG_FAULT | FLAG_PAGES) { not_express(tag) } else { tag });
+        msg.tag.set(if msg.info.get().has(SPECIAL) { not_express(tag) } else { tag });
         msg.stage.set(Stage::Out);
         self.send_block(caller, msg, to);
     }
@@ -280,6 +282,9 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return self.fail_remote_with(caller, msg, RECALLED, 0, TaskId::NONE);
             }
             self.time_is_home(caller, caller_hot, msg);
+        }
+        if words.info.has(FLAG_EVENT) {
+            return self.event_arrived(caller, msg, callee, hot);
         }
         if self.lacks_time(caller, hot) {
             return self.fail_remote(caller, Error::NoTime, TaskId::NONE);
@@ -349,7 +354,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.send_back(caller, msg, error);
     }
 
-    fn send_back(self, caller: Ref<'k, Task>, msg: &Message, error: u8) {
+    pub fn send_back(self, caller: Ref<'k, Task>, msg: &Message, error: u8) {
         msg.error.set(error);
         msg.callee.set(None);
         msg.held.set(None);
@@ -540,7 +545,7 @@ pub fn is_dying(hot: &TaskHot) -> bool {
     hot.recall.get() == Error::Dying as u8 || state_of(hot) == State::Dead
 }
 
-fn write_block(msg: &Message, words: Words, from: From) {
+pub fn write_block(msg: &Message, words: Words, from: From) {
     msg.info.set(words.info);
     for (cell, value) in msg.regs.iter().zip(words.regs) {
         cell.set(value);

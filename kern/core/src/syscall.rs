@@ -34,15 +34,15 @@ impl Args {
         Target(self.a0)
     }
 
-    fn cap(&self) -> Cap {
+    pub fn cap(&self) -> Cap {
         self.target().cap()
     }
 
-    fn cap1(&self) -> Cap {
+    pub fn cap1(&self) -> Cap {
         Target(self.a1).cap()
     }
 
-    fn cap2(&self) -> Cap {
+    pub fn cap2(&self) -> Cap {
         Target(self.a2).cap()
     }
 }
@@ -181,6 +181,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::FaultHandler => self.set_fault_handler(me, args.cap(), args.a1),
             Op::PageCopy => self.page_copy(me, args),
             Op::PageTransfer => self.page_transfer(me, args),
+            Op::PoolBind => self.pool_bind(me, args),
+            Op::Send => self.send(me, args),
+            Op::PoolRoom => self.pool_room(me, args),
             Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::FramePin => self.frame_pin(me, args.cap(), args.cap1()),

@@ -144,6 +144,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         task.get().utcb_address.store(utcb, Relaxed);
+        task.get().owner.set(Some(process));
         task.get().space.set(Some(vspace));
         task.get().utcb(self.pin()).task_id.store(id.raw(), Relaxed);
         task.get().utcb(self.pin()).home_cpu.store(cpu.index() as u64, Relaxed);
@@ -255,6 +256,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.send_after(caller, to, hot.state.get());
         }
         hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
+        while let Some(sender) = hot.posters.pop_highest(self.pin()) {
+            self.send_after(sender, to, hot.state.get());
+        }
         if let Some(sc) = hot.own_sc.get(self.pin())
             && self.sc_hot(sc).is_some_and(|sc| sc.task.is(task))
         {

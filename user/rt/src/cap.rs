@@ -79,6 +79,8 @@ handles! {
     Reply: SharedRights
     /// Log, exit, counters.
     Machine: MachineRights
+    /// A process's ring of events.
+    EventPool: SharedRights
 }
 
 /// One slot of a CNode.

@@ -35,7 +35,7 @@ impl Message {
         Message { pages: true, ..self }
     }
 
-    fn args(&self, op: Op, rdi: u64) -> Args {
+    pub(crate) fn args(&self, op: Op, rdi: u64) -> Args {
         let [rdx, r8, r9, r10] = self.regs;
         let info = MsgInfo::new(self.label, self.words).op(op);
         let info = if self.pages { info.flag(FLAG_PAGES) } else { info };
@@ -63,7 +63,7 @@ pub enum Patience {
 }
 
 impl Patience {
-    fn apply(self, args: &mut Args) {
+    pub(crate) fn apply(self, args: &mut Args) {
         match self {
             Patience::Forever => {}
             Patience::Until(deadline) => {

@@ -7,6 +7,7 @@
 //!   ipc      calls, replies, forwards                   cap       handles, one type per object
 //!   log      defmt frames, report lines                 slots     free places in a CSpace
 //!   paging   pagers, their stores and policies          archive   the boot archive
+//!   events   event pools, and sending to them
 //!   pages    messages with pages                       parcel    bytes, copied or with their pages
 //!   views    device memory that is lent                 boot      facts that it was started with
 //!     │                                                   │
@@ -36,6 +37,7 @@ pub mod cap;
 pub mod cmdline;
 pub mod elf;
 mod error;
+pub mod events;
 pub mod fault;
 #[allow(unsafe_code)]
 pub mod heap;

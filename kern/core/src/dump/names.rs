@@ -5,6 +5,7 @@
 //! comes first has the lower number; so two kernels with the same trees call the same object the same.
 
 use abi::ObjType;
+use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::Header;
 use kern_base::machine::Machine;
@@ -23,9 +24,9 @@ use crate::{Cx, MachineObject, Me};
 /// Objects that are named; further ones are `?`.
 const OBJECTS_MAX: usize = 1 << 14;
 const TABLE_SIZE: usize = 2 * OBJECTS_MAX;
-const TYPES: usize = 12;
+const TYPES: usize = 13;
 const NOTHING: u16 = u16::MAX;
-/// CNodes and Groups, which have the slots.
+/// CNodes, Groups and EventPools, which have the slots.
 const TABLES_MAX: usize = 512;
 
 macro_rules! objects {
@@ -69,6 +70,7 @@ objects! {
     Notification = Notification, "note";
     Reply = Reply, "reply";
     Machine = MachineObject, "machine";
+    EventPool = EventPool, "pool";
 }
 
 impl Object {
@@ -161,7 +163,7 @@ impl Names {
         *count += 1;
         self.objects[self.len] = Some(Entry { object, number: *count, in_tree: false });
         self.table[at] = self.len as u16;
-        if let (Object::CNode(_) | Object::Group(_), Some(place)) =
+        if let (Object::CNode(_) | Object::Group(_) | Object::EventPool(_), Some(place)) =
             (object, self.tables.get_mut(self.tables_len))
         {
             *place = self.len as u16;
@@ -175,7 +177,7 @@ impl Names {
         self.objects[usize::from(self.table[at])].as_mut()
     }
 
-    /// The CNodes and Groups.
+    /// Those that have slots.
     pub fn tables(&self) -> impl Iterator<Item = Object> {
         self.tables[..self.tables_len].iter().filter_map(|at| self.get(usize::from(*at)))
     }
@@ -220,6 +222,9 @@ impl Names {
                 }
                 if let Some(vspace) = process.vspace.get(cx.pin()) {
                     self.add(Object::VSpace(vspace.ptr()));
+                }
+                if let Some(pool) = process.pool.get(cx.pin()) {
+                    self.add(Object::EventPool(pool.ptr()));
                 }
                 for number in process.tasks.iter(cx.pin()) {
                     if let Some(task) = number.get().task.get(cx.pin()) {

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
@@ -33,6 +34,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
             Object::Group(object) => self.group(text, object.get(pin).get()),
             Object::Notification(object) => self.notification(text, object.get(pin).get()),
             Object::Reply(object) => self.reply(text, object.get(pin).get()),
+            Object::EventPool(object) => self.pool(text, object.get(pin).get()),
             Object::Machine(object) => self.header(text, &object.get(pin).get().header),
         }
     }
@@ -114,6 +116,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.hex("key", process.key().raw());
         self.name(text, "cnode", process.cnode.addr());
         self.name(text, "vspace", process.vspace.addr());
+        self.name(text, "pool", process.pool.addr());
         text.flag("vector", process.vector.load(Relaxed));
         text.number("accepts", u64::from(process.accept.load(Relaxed)));
         text.list("tasks");
@@ -208,6 +211,16 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         }
     }
 
+    fn pool(&self, text: &mut Text<'_, M>, pool: &EventPool) {
+        self.header(text, &pool.header);
+        text.number("log2", u64::from(pool.cells_log2));
+        text.number("reserved", pool.reserved.position());
+        text.flag("closed", pool.reserved.is_closed());
+        self.name(text, "of", pool.process.addr());
+        self.name(text, "reader", pool.reader.word.load(self.cx.pin()).addr());
+        text.hex("bits", pool.bits.load(Relaxed));
+    }
+
     // --- derivation trees --------------------------------------------------------------------------
 
     /// Every tree with all its slots, in order. A tree is known by its first slot, which is in some CNode.
@@ -248,7 +261,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.end();
     }
 
-    /// The CNode or Group that has the slot at an address, and where.
+    /// The CNode, Group or EventPool that has the slot at an address, and where.
     fn table_of(&self, addr: u64) -> Option<(u64, u64)> {
         let pin = self.cx.pin();
         let tables = self.names.tables().filter_map(|table| match table {
@@ -259,6 +272,9 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
             Object::Group(group) => {
                 let exposures = &group.get(pin).get().exposures;
                 Some((group.addr(), exposures.get(pin, 0)?.addr(), size_of::<Exposure>(), exposures.len()))
+            }
+            Object::EventPool(pool) => {
+                Some((pool.addr(), pool.get(pin).map(|p| &p.reader).addr(), size_of::<Slot>(), 1))
             }
             _ => None,
         });

@@ -101,7 +101,8 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
 
     /// Who waits for it, next first.
     fn queues(&self, text: &mut Text<'_, M>, hot: &TaskHot) {
-        for (key, list) in [("senders", &hot.senders), ("mourners", &hot.mourners)] {
+        for (key, list) in [("senders", &hot.senders), ("posters", &hot.posters), ("mourners", &hot.mourners)]
+        {
             text.list(key);
             for (priority, task) in list.iter(self.cx.pin()).take(LIST_MAX) {
                 text.item(u64::from(priority));

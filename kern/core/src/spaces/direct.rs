@@ -28,8 +28,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// if it can be done at once: it is then, and has nothing to answer.
     #[inline(always)]
     pub fn do_at_once(self, op: Op, me: Ref<'k, Task>, args: [u64; 4]) -> Option<()> {
-        let process = self.task_hot(me)?.process.get(self.pin())?;
+        let hot = self.task_hot(me)?;
+        let process = hot.process.get(self.pin())?;
         match op {
+            Op::Send => self.send_one(me, hot, process.get(), args[0]),
             Op::Map => self.map_one(process, args),
             Op::Unmap => self.unmap_one(process, args),
             _ => None,

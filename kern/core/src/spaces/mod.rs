@@ -426,12 +426,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// Takes such a page away; nobody waits until CPUs have forgotten it. The lock is held.
-    pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64) {
-        let Some(spot) = self.spot::<SMALL>(vspace, address).filter(|spot| spot.load().is_plain()) else {
-            return;
-        };
-        if self.clear(spot, address) {
+    /// Takes such pages away; nobody waits until CPUs have forgotten them. The lock is held.
+    pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64, pages: u64) {
+        let mut stale = false;
+        for address in (0..pages).map(|number| address + number * PAGE_SIZE) {
+            if let Some(spot) = self.spot::<SMALL>(vspace, address).filter(|spot| spot.load().is_plain()) {
+                stale |= self.clear(spot, address);
+            }
+        }
+        if stale {
             self.shoot_space(vspace);
         }
     }

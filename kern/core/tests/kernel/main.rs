@@ -2,6 +2,7 @@
 
 mod devices;
 mod differ;
+mod events;
 mod faults;
 mod groups;
 mod memory;

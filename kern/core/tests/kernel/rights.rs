@@ -97,6 +97,7 @@ fn size(of: ObjType) -> u64 {
         ObjType::CNode => 8,
         ObjType::VSpace | ObjType::Process => 2,
         ObjType::Frame => 12,
+        ObjType::EventPool => 6,
         _ => 0,
     }
 }

@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod block;
 mod carry;
+mod events;
 mod measure;
 mod report;
 mod roles;

@@ -101,7 +101,7 @@ pub extern "C" fn notify_wait_far_server(index: u64) -> ! {
     notify_wait_server(index)
 }
 
-fn say_ready(block: Block) {
+pub fn say_ready(block: Block) {
     let bench = Group::at(Cap(block.get(Word::Group) as u32)).exposure(EXPOSURE_DONE);
     // Refused: the bench notices by its deadline.
     let _ = bench.notify(1 << READY_BIT);

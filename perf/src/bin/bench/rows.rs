@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use user_rt::spawn::Entry;
 
 use crate::carry::*;
+use crate::events::*;
 use crate::roles::*;
 
 /// The row that shows what a tick of the clock is.
@@ -166,6 +167,19 @@ fn local() -> Vec<Row> {
             samples_max: PAGER_SAMPLES,
             ..Row::call("fault_roundtrip", touch_client, pager_server)
         },
+        Row {
+            scope: operation,
+            maps: true,
+            server_reports: true,
+            ..Row::call("send_event", send_client, pool_server)
+        },
+        Row {
+            scope: operation,
+            maps: true,
+            server_reports: true,
+            ..Row::call("send_event_wake", send_wake_client, waiting_pool_server)
+        },
+        Row::new("event_receive", operation, receive_client, Some(echo_server)),
         Row { pages: 1, ..Row::new("clear_page", operation, clear_client, None) },
         Row { pages: 1, ..Row::new("map_unmap_1p", operation, map_client, None) },
         Row { pages: 512, ..Row::new("map_unmap_512p", operation, map_client, None) },

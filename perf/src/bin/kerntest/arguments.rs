@@ -10,7 +10,7 @@ use abi::{
 };
 use user_rt::arch::Args;
 use user_rt::cap::{
-    CNode, Frame, Group, Handle, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
+    CNode, EventPool, Frame, Group, Handle, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
 };
 use user_rt::invoke::copy_raw;
 use user_rt::layout::{PROGRAM_SLOTS, slot};
@@ -65,6 +65,7 @@ impl Fixture {
             (ObjType::Notification, n.make::<Notification>(0)?.cap()),
             (ObjType::Reply, n.make::<Reply>(0)?.cap()),
             (ObjType::Machine, slot::MACHINE),
+            (ObjType::EventPool, n.make::<EventPool>(6)?.cap()),
         ];
         for (object, cap) in made {
             caps[object as usize] = cap;

@@ -20,6 +20,7 @@ mod devices;
 mod diff;
 mod dump;
 mod ends;
+mod events;
 mod fate;
 mod faults;
 mod groups;

@@ -96,6 +96,7 @@ pub const ALL: &[Module] = &[
     ("ipc", crate::ipc::TESTS),
     ("ends", crate::ends::TESTS),
     ("notify", crate::notify::TESTS),
+    ("events", crate::events::TESTS),
     ("sched", crate::sched::TESTS),
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),

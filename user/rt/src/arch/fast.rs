@@ -39,6 +39,26 @@ pub fn call(target: Target, regs: [u64; 4]) -> Short {
     Short { info: MsgInfo(info), regs: [rdx, r8, r9, r10] }
 }
 
+/// [`Op::Send`] with an empty label.
+#[inline(always)]
+pub fn send(target: Target, regs: [u64; 4]) -> MsgInfo {
+    let info: u64;
+    // SAFETY: as in `super::syscall`.
+    unsafe {
+        enter_kernel! {
+            inlateout("rax") Op::Send as u64 => info,
+            inlateout("rdi") target.0 => _,
+            inlateout("rdx") regs[0] => _,
+            inlateout("r8") regs[1] => _,
+            inlateout("r9") regs[2] => _,
+            inlateout("r10") regs[3] => _,
+            lateout("rsi") _,
+            lateout("r12") _,
+        }
+    }
+    MsgInfo(info)
+}
+
 /// [`Op::ReplyRecv`] with an empty label.
 #[inline(always)]
 pub fn reply_recv(regs: [u64; 4]) -> Short {

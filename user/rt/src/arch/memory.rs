@@ -1,11 +1,13 @@
 //! Memory by its address: what a parent mapped before the program began, frames seen through the
 //! window, and memory shared with other processes.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use abi::events::{EventControl, EventState};
 use abi::{BootPage, Error, PAGE_SIZE};
 
 use crate::cap::{Access, Frame, VSpace};
+use crate::events::Cell;
 use crate::invoke::Pages;
 use crate::layout::WINDOW_VA;
 use crate::paging::Region;
@@ -118,6 +120,32 @@ pub fn map_runs(
 pub unsafe fn mapped_words(address: u64, count: usize) -> &'static [AtomicU64] {
     // SAFETY: the caller says so.
     unsafe { core::slice::from_raw_parts(address as *const AtomicU64, count) }
+}
+
+/// The pages of an event pool.
+#[derive(Clone, Copy, Debug)]
+pub struct EventPages {
+    pub control: &'static EventControl,
+    pub state: &'static EventState,
+    pub stamps: &'static [AtomicU32],
+    pub cells: &'static [Cell],
+}
+
+/// Those of a pool that the kernel has just mapped at `address`: for good, as long as the runtime goes.
+pub(crate) fn event_pages(address: u64, cells_log2: u8) -> EventPages {
+    let (told, cells) = (address + EventControl::PAGES * PAGE_SIZE, 1 << cells_log2);
+    let stamps = told + size_of::<EventState>() as u64;
+    let first = told + EventState::pages(cells_log2) * PAGE_SIZE;
+    // SAFETY: `PoolBind` maps these pages, laid out so, and answers when they are there; nobody unmaps them but the
+    // end of the pool, behind which an access faults. All of it is atomics, which the kernel writes at any time.
+    unsafe {
+        EventPages {
+            control: &*(address as *const EventControl),
+            state: &*(told as *const EventState),
+            stamps: core::slice::from_raw_parts(stamps as *const AtomicU32, cells),
+            cells: core::slice::from_raw_parts(first as *const Cell, cells),
+        }
+    }
 }
 
 /// The words of a region that a pager serves.

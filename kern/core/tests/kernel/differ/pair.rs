@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use abi::{Cap, MsgInfo, ObjType, Op, TaskId};
+use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
@@ -68,6 +69,7 @@ fn sizes() -> Sizes {
         group: size_of::<Group>() as u64,
         notification: line(size_of::<Notification>()),
         reply: line(size_of::<Reply>()),
+        event_pool: size_of::<EventPool>() as u64,
         slice: DEFAULT_SLICE,
     }
 }

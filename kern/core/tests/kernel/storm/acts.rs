@@ -4,7 +4,7 @@ use abi::{Cap, Error, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, ObjType, Op, RegIn
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::sched_context::SchedContext;
 
-use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, REPLIES, SPARES};
+use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, POOL, REPLIES, SPARES};
 use crate::world::check::view;
 use crate::world::make::at;
 use crate::world::{AFTER, Regs, Tcb};
@@ -136,7 +136,12 @@ impl Cast {
             (13, _) => {
                 self.does(n, task, Regs::op(Op::YieldTo, &[self.target(usize::from(a) % self.tasks.len()).0]))
             }
-            (14, _) if b < 100 => self.does(n, task, Regs::op(Op::Yield, &[])),
+            (14, _) if b < 40 => self.does(n, task, Regs::op(Op::Yield, &[])),
+            (14, _) if b < 60 => {
+                self.read_events(n, b);
+                self.does(n, task, Regs::op(Op::PoolRoom, &[POOL.arg()]));
+            }
+            (14, _) if b < 220 => self.send(n, task, a, b),
             (14, _) => self.fault(n, task),
             _ => self.meddle(n, task, a, b),
         }
@@ -206,6 +211,15 @@ impl Cast {
     fn does(&mut self, n: usize, task: Tcb, args: Regs) {
         self.model.makes(task, args);
         self.world.issue(n, args);
+    }
+
+    /// Sends an event to whatever task. Whoever is in the middle of a call that others wait for does not wait.
+    fn send(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
+        let to = self.target(usize::from(a) % self.tasks.len());
+        let args = Regs::message(Op::Send, to, [self.model.number(), 0, 0, 0]).words(b % 65);
+        let args =
+            if self.model.serves(task).is_some() { args.flag(FLAG_NONBLOCK) } else { self.patience(args, b) };
+        self.does(n, task, args);
     }
 
     /// A deadline soon, or not; or no waiting at all.

@@ -4,6 +4,9 @@
 use abi::{Cap, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, Target};
 
 use super::deeds::{FIRST, PAGES};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::events::EventPool;
+
 use super::model::Model;
 use crate::world::check::view;
 use crate::world::make::Proc;
@@ -14,6 +17,8 @@ pub const GROUP: Cap = Cap(5);
 pub const FIRST_REPLY: u32 = 10;
 pub const FIRST_NOTE: u32 = 20;
 pub const FIRST_TASK: u32 = 30;
+/// Its event pool.
+pub const POOL: Cap = Cap(8);
 /// A process's own CNode, an Untyped, its VSpace, itself.
 pub const OWN: Cap = Cap(1);
 pub const MEMORY: Cap = Cap(2);
@@ -30,6 +35,7 @@ pub const SPARES: usize = 2;
 const MEMORY_LOG2: u64 = 20;
 /// Pages of a pool in the beginning.
 const POOLED: u64 = 3;
+const POOL_VA: u64 = 0x7c00_0000;
 
 pub struct Cast {
     pub world: World,
@@ -98,6 +104,7 @@ impl Cast {
         };
         cast.make_tasks(&mut dice);
         cast.make_shared();
+        cast.give_pools(&mut dice);
         cast.set_going(&mut dice);
         cast.world.checked = true;
         cast
@@ -153,6 +160,28 @@ impl Cast {
         let how = MAP_POOL | 1;
         self.world.must(0, Op::Map, &[process.vspace.arg(), frame.arg(), PAGES, how]);
         self.world.must(0, Op::CapMove, &[frame.arg(), Target::new(process.cnode, FIRST).0]);
+    }
+
+    /// Most processes have an event pool, which some task of theirs reads.
+    fn give_pools(&mut self, dice: &mut Dice) {
+        for process in self.processes.clone() {
+            let key =
+                self.world.object::<kern_base::process::Process>(process.process).map(|p| p.get().key());
+            let own: Vec<Tcb> = self.tasks.iter().copied().filter(|t| Some(t.id.process()) == key).collect();
+            if own.is_empty() || dice.below(4) == 0 {
+                continue;
+            }
+            let reader = own[dice.below(own.len())];
+            let pool = self.world.make_of(0, self.memory, ObjType::EventPool, 6);
+            let args = [pool.arg(), process.process.arg(), reader.cap.arg(), POOL_VA, 1 << 40];
+            self.world.must(0, Op::PoolBind, &args);
+            self.world.give(pool, process, POOL);
+            // Nearly full.
+            let first = self.world.object::<EventPool>(pool).and_then(|pool| pool.get().pages().next());
+            if let Some([head]) = first.map(|(at, _)| smp::host_test::words(at.0, 1)) {
+                head.store(0u64.wrapping_sub(60), Relaxed);
+            }
+        }
     }
 
     fn spare(&mut self, n: usize) -> Cap {

@@ -1,7 +1,7 @@
 //! What tasks do with memory and capabilities: make, copy, move, map, delete, revoke, reset, start tasks of
 //! their own. Nothing of it is judged, except that the invariants hold and that it comes to an end.
 
-use abi::{Cap, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
+use abi::{Cap, FLAG_NONBLOCK, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::cast::{Cast, GROUP, MACHINE, MEMORY, OTHER, OWN, SELF, SPACE};
@@ -11,7 +11,7 @@ use crate::world::{Regs, Tcb};
 /// Slots to play with, and what may be made in them.
 pub const FIRST: u32 = 42;
 const COUNT: u32 = 12;
-const KINDS: [(ObjType, u64); 12] = [
+const KINDS: [(ObjType, u64); 13] = [
     (ObjType::Notification, 0),
     (ObjType::Reply, 0),
     (ObjType::SchedContext, 0),
@@ -24,11 +24,13 @@ const KINDS: [(ObjType, u64); 12] = [
     (ObjType::Task, 0),
     (ObjType::Task, 0),
     (ObjType::Process, 2),
+    (ObjType::EventPool, 6),
 ];
 pub const PAGES: u64 = 0x6000_0000;
 /// Places of pages of pools, the first of which are those of other pages, too.
 const PLACES: u8 = 6;
 const UTCBS: u64 = 0x7000_0000;
+const POOLS: u64 = 0x7800_0000;
 
 fn slot(x: u8) -> Cap {
     Cap(FIRST + u32::from(x) % COUNT)
@@ -141,7 +143,8 @@ impl Cast {
                 Op::SchedBind,
                 &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()],
             ),
-            13 => Regs::op(Op::TaskResume, &[of(ObjType::Task).arg()]),
+            13 if b < 128 => Regs::op(Op::TaskResume, &[of(ObjType::Task).arg()]),
+            13 => self.with_pool(n, a, b),
             14 => {
                 let kind = if b < 128 { ObjType::Task } else { ObjType::Notification };
                 Regs::op(Op::Expose, &[Target::new(GROUP, 16 + u32::from(b % 8)).0, of(kind).arg(), 0])
@@ -175,6 +178,26 @@ impl Cast {
         }
     }
 
+    /// Something with event pools.
+    fn with_pool(&mut self, n: usize, a: u8, b: u8) -> Regs {
+        let pool = self.one_with(n, a, Some(ObjType::EventPool));
+        match b % 4 {
+            0 => {
+                let task = self.one_with(n, b, Some(ObjType::Task));
+                let at = POOLS + u64::from(a % 4) * (1 << 16);
+                Regs::op(Op::PoolBind, &[pool.arg(), SELF.arg(), task.arg(), at, 1 + u64::from(b)])
+            }
+            1 => {
+                self.read_events(n, b);
+                Regs::op(Op::PoolRoom, &[pool.arg()])
+            }
+            _ => {
+                let to = Target::new(GROUP, 16 + u32::from(a % 8));
+                Regs::message(Op::Send, to, [0; 4]).words(b / 4).flag(FLAG_NONBLOCK)
+            }
+        }
+    }
+
     /// What a task sends with its next message, and where pages may come to it.
     pub fn lists(&self, task: Tcb, b: u8) {
         let utcb = task.object.get().utcb(task.pin());
@@ -191,6 +214,19 @@ impl Cast {
         bytes.store((1 + u64::from(b / 64)) * 4096, Relaxed);
     }
 
+    /// The program that runs on a CPU reads some events of its process's pool, or says something that cannot be, and
+    /// wants to be told of the next. There is room for one event or two then.
+    pub fn read_events(&mut self, n: usize, b: u8) {
+        let pin = smp::host_test::pin(n);
+        let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process.get(pin));
+        let Some(pool) = process.and_then(|process| process.get().pool.get(pin)) else { return };
+        let Some((first, _)) = pool.get().pages().next() else { return };
+        let [head, armed] = smp::host_test::words(first.0, 2) else { return };
+        let lie = if b < 16 { u64::from(b) << 40 } else { 0 };
+        head.store(pool.get().reserved.position().wrapping_sub(u64::from(50 + b % 14)) ^ lie, Relaxed);
+        armed.store(u64::from(b), Relaxed);
+    }
+
     /// The program that runs on a CPU reads memory, if it may.
     pub fn touch(&mut self, n: usize, b: u8) {
         let base = if b < 192 { PAGES } else { UTCBS };
@@ -201,7 +237,8 @@ impl Cast {
     pub fn wild(&mut self, n: usize, what: u8, a: u8, b: u8) {
         let to = self.target(usize::from(a) % self.tasks.len());
         let args = match what {
-            0..5 => Regs::message(Op::Call, to, [0; 4]),
+            0..4 => Regs::message(Op::Call, to, [0; 4]),
+            4 => Regs::message(Op::Send, to, [0; 4]).words(b % 65),
             5..8 => Regs::op(Op::Recv, &[]),
             8..10 => Regs::message(Op::Reply, Target(0), [0; 4]),
             10 if b < 128 => return self.world.fault(n, 0),

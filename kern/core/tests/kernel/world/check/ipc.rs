@@ -41,7 +41,8 @@ fn inside(reply: Ref<'static, Reply>) -> &'static ReplyHot {
 fn known_as(caller: &View, callee: &View) -> (bool, bool, bool) {
     let pin = host_test::pin(callee.home);
     let served = callee.hot.caller.is(caller.task);
-    let queued = callee.hot.senders.iter(pin).any(|(_, t)| t == caller.task);
+    let queues = [&callee.hot.senders, &callee.hot.posters];
+    let queued = queues.iter().any(|queue| queue.iter(pin).any(|(_, t)| t == caller.task));
     let kept = core::iter::successors(callee.hot.replies.get(pin), |r| inside(*r).next.get(pin))
         .any(|r| inside(r).caller.is(caller.task));
     (served, queued, kept)
@@ -168,7 +169,7 @@ fn pending(task: &View) {
 fn clients(task: &View) {
     let pin = host_test::pin(task.home);
     let served = task.hot.caller.get(pin).into_iter();
-    let queued = task.hot.senders.iter(pin).map(|(_, t)| t);
+    let queued = task.hot.senders.iter(pin).chain(task.hot.posters.iter(pin)).map(|(_, t)| t);
     for caller in served.chain(queued) {
         let caller = view(caller);
         hold!(caller.msg.callee.is(task.task), "{} has {}, which calls another", task.name(), caller.name());
@@ -194,6 +195,7 @@ fn dead(task: &View) {
     let linked = [hot.process.is_null(), hot.sc.is_null(), hot.own_sc.is_null(), hot.caller.is_null()];
     hold!(linked.iter().all(|null| *null), "{name} is linked: {linked:?}");
     hold!(hot.replies.is_null() && hot.senders.is_empty() && hot.mourners.is_empty(), "{name} has clients");
+    hold!(hot.posters.is_empty(), "{name} has senders that wait for room");
     hold!(hot.bound.is_null() && hot.waits_for.is_null(), "{name} has Notifications");
     hold!(task.msg_home == task.home, "{name}: its message is away");
     hold!(task.task.get().header.has_flag(FLAG_DEAD), "{name} is not marked");

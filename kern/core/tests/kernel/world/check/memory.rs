@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use kern_base::events::EventPool;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::Access;
 use kern_base::memory::{Frame, Phys, Untyped, VSpace};
@@ -25,7 +26,7 @@ struct Tables {
 
 pub fn check(world: &World, seen: &Seen) {
     let spaces = seen.objects::<VSpace>();
-    let tables = Tables::of(world, &spaces, &utcbs(seen));
+    let tables = Tables::of(world, &spaces, &plain_pages(seen));
     for frame in seen.objects::<Frame>() {
         for at in (0..u64::from(frame.get().pages)).map(|n| frame.get().page(n)) {
             lists(world, frame, at, tables.by_frame.get(&at).map_or(&[], Vec::as_slice));
@@ -53,8 +54,8 @@ pub fn page(spot: Spot<'_>) -> Option<Page> {
 }
 
 impl Tables {
-    /// All pages of all spaces; those that no Frame stands for are UTCBs, each where its task says.
-    fn of(world: &World, spaces: &[Ref<'static, VSpace>], utcbs: &BTreeMap<Where, Page>) -> Tables {
+    /// All pages of all spaces; those that no Frame stands for are UTCBs and event pools, each where its owner says.
+    fn of(world: &World, spaces: &[Ref<'static, VSpace>], plain: &BTreeMap<Where, Page>) -> Tables {
         let mut tables = Tables { pages: BTreeMap::new(), by_frame: BTreeMap::new() };
         for space in spaces {
             for number in 0..space.get().used.load(Relaxed) as usize {
@@ -62,8 +63,8 @@ impl Tables {
                     let (entry, at) = (spot.load(), (space.get().cr3(), va));
                     if let Some(page) = page(spot) {
                         hold!(tables.pages.insert(at, page).is_none(), "two entries for {at:x?}");
-                        let plain = !entry.is_plain() || utcbs.get(&at) == Some(&page);
-                        hold!(plain, "{at:x?} maps {page:x?}, which is no UTCB");
+                        let known = !entry.is_plain() || plain.get(&at) == Some(&page);
+                        hold!(known, "{at:x?} maps {page:x?}, which is no UTCB, and of no pool");
                     }
                     if !entry.is_plain() {
                         let access = if entry.is_pooled() { entry.pool_access() } else { entry.access() };
@@ -73,15 +74,15 @@ impl Tables {
                 });
             }
         }
-        for (at, utcb) in utcbs {
-            hold!(tables.pages.get(at) == Some(utcb), "{at:x?} should map the UTCB {utcb:x?}");
+        for (at, page) in plain {
+            hold!(tables.pages.get(at) == Some(page), "{at:x?} should map {page:x?}, of a UTCB or pool");
         }
         tables
     }
 }
 
-/// Where tasks' UTCBs are mapped.
-fn utcbs(seen: &Seen) -> BTreeMap<Where, Page> {
+/// Where tasks' UTCBs and processes' event pools are mapped.
+fn plain_pages(seen: &Seen) -> BTreeMap<Where, Page> {
     let mut pages = BTreeMap::new();
     for task in &seen.tasks {
         let pin = host_test::pin(task.get().hot.home().index());
@@ -90,6 +91,17 @@ fn utcbs(seen: &Seen) -> BTreeMap<Where, Page> {
             let at = Phys(core::ptr::from_ref(task.get().utcb(pin)).addr() as u64);
             let page = Page { at, log2: 12, write: true, execute: false };
             pages.insert((vspace.get().cr3(), task.get().utcb_address.load(Relaxed)), page);
+        }
+    }
+    for pool in seen.objects::<EventPool>() {
+        let pin = host_test::pin(0);
+        let Some(process) = pool.get().process.get(pin) else { continue };
+        hold!(process.get().pool.is(pool), "a pool is of a process that has another, or none");
+        let Some(vspace) = process.get().vspace.get(pin) else { continue };
+        let mut address = pool.get().address.load(Relaxed);
+        for (at, write) in pool.get().pages() {
+            pages.insert((vspace.get().cr3(), address), Page { at, log2: 12, write, execute: false });
+            address += abi::PAGE_SIZE;
         }
     }
     pages

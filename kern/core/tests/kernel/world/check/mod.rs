@@ -8,6 +8,7 @@ mod time;
 use std::collections::BTreeMap;
 
 use abi::ObjType;
+use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::Header;
 use kern_base::process::Process;
@@ -43,7 +44,7 @@ pub fn all(world: &World) {
 /// Everything that can be found from process 1's capabilities, from CNodes that are being emptied, and from
 /// the tables of processes.
 pub struct Seen {
-    /// Full slots by address: CNodes' and exposures'.
+    /// Full slots by address: CNodes', exposures' and pools'.
     pub slots: BTreeMap<u64, Ref<'static, Slot>>,
     pub empty: Vec<Ref<'static, Slot>>,
     pub tasks: Vec<Ref<'static, Task>>,
@@ -96,6 +97,12 @@ impl Seen {
             && !cnodes.contains(&cnode)
         {
             cnodes.push(cnode);
+        }
+        if let Some(pool) = word.get::<EventPool>() {
+            let reader = pool.map(|pool| &pool.reader);
+            if !self.slots.contains_key(&reader.addr()) {
+                self.slot(reader, cnodes);
+            }
         }
         if let Some(group) = word.get::<Group>() {
             for entry in group.get().exposures.iter(pin) {

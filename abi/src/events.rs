@@ -1,0 +1,153 @@
+//! Event pools: what of them a process sees, and how it reads events.
+//!
+//! A pool's memory is mapped in its process as a whole: a page that the process writes ([`EventControl`]), then, read-only,
+//! what the kernel says ([`EventState`] and the stamps behind it), then the *cells*, 64 bytes each, a power of two of
+//! them. An event is a header cell and, behind it, its words, eight a cell; the cell after the last is the first.
+//!
+//! # Reading
+//! Positions count cells, from 0 on and for ever. The event at position `p` is there when the stamp of cell
+//! `p % cells` is [`stamp`]`(p)`: load it with `Acquire`. When the event has been read, [`EventControl::head`] becomes the position
+//! behind it (`Release`).
+//!
+//! **To wait**: store 1 to [`EventControl::armed`], a full fence, look at the stamp again; if there is still none, wait for the
+//! Notification that is bound to the pool's reader. The kernel raises its bits for the next event, and disarms.
+//!
+//! **To make room for those who wait**: after `head`, a full fence, then load [`EventState::waiting`]: if it is not 0,
+//! [`Op::PoolRoom`](crate::Op::PoolRoom).
+//!
+//! The kernel believes nothing of what the process writes: a head that cannot be is one of a full pool.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::{MSG_UTCB_WORDS, MsgInfo, PAGE_SIZE, TaskId};
+
+/// Base-2 logarithm of the number of cells: at least, and at most.
+pub const CELLS_LOG2_MIN: u8 = 6;
+pub const CELLS_LOG2_MAX: u8 = 14;
+/// Words of a cell.
+pub const CELL_WORDS: usize = 8;
+const CELL_BYTES: u64 = 64;
+
+/// What the process writes. One page.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct EventControl {
+    /// The position of the first event that was not read yet.
+    pub head: AtomicU64,
+    /// Not 0: the reader is to be told of the next event.
+    pub armed: AtomicU64,
+    _reserved: [AtomicU64; 510],
+}
+
+/// What the kernel writes, before the stamps.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct EventState {
+    /// Not 0: senders wait for room.
+    pub waiting: AtomicU64,
+    /// Base-2 logarithm of the number of cells.
+    pub cells_log2: AtomicU64,
+    _reserved: [AtomicU64; 6],
+}
+
+const _: () = assert!(size_of::<EventControl>() as u64 == PAGE_SIZE && size_of::<EventState>() == 64);
+
+impl EventControl {
+    /// Pages that the process may write: the first ones.
+    pub const PAGES: u64 = 1;
+}
+
+impl EventState {
+    /// Pages of state and stamps.
+    pub const fn pages(cells_log2: u8) -> u64 {
+        (size_of::<EventState>() as u64 + (4 << cells_log2)).div_ceil(PAGE_SIZE)
+    }
+}
+
+/// Pages of a whole pool.
+pub const fn pool_pages(cells_log2: u8) -> u64 {
+    EventControl::PAGES + EventState::pages(cells_log2) + (CELL_BYTES << cells_log2) / PAGE_SIZE
+}
+
+/// What the stamp of its first cell says when the event at a position is there: which round of the pool it is, from 1 on.
+pub const fn stamp(position: u64, cells_log2: u8) -> u32 {
+    (position >> cells_log2) as u32 + 1
+}
+
+/// Cells of an event with so many words.
+pub const fn cells(words: usize) -> u64 {
+    1 + words.div_ceil(CELL_WORDS) as u64
+}
+
+/// Most cells of an event.
+pub const EVENT_CELLS_MAX: u64 = cells(MSG_UTCB_WORDS);
+
+/// An event's header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// Label and words.
+    pub info: MsgInfo,
+    pub sender: TaskId,
+    /// Through which exposure it came.
+    pub exposure: u32,
+    /// The sender's custom bits in that group.
+    pub custom: u16,
+    pub regs: [u64; 4],
+}
+
+impl Event {
+    /// Writes a cell.
+    #[inline(always)]
+    pub fn write(self, cell: &[AtomicU64; CELL_WORDS]) {
+        let [info, sender, way, free, regs @ ..] = cell;
+        info.store(self.info.0, Relaxed);
+        sender.store(self.sender.raw(), Relaxed);
+        way.store(u64::from(self.exposure) | u64::from(self.custom) << 32, Relaxed);
+        free.store(0, Relaxed);
+        let [a, b, c, d] = regs;
+        a.store(self.regs[0], Relaxed);
+        b.store(self.regs[1], Relaxed);
+        c.store(self.regs[2], Relaxed);
+        d.store(self.regs[3], Relaxed);
+    }
+
+    /// What a cell says.
+    pub fn from_cell(cell: &[AtomicU64; CELL_WORDS]) -> Event {
+        let word = |n: usize| cell[n].load(Relaxed);
+        Event {
+            info: MsgInfo(word(0)),
+            sender: TaskId::from_raw(word(1)),
+            exposure: word(2) as u32,
+            custom: (word(2) >> 32) as u16,
+            regs: [word(4), word(5), word(6), word(7)],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_survive_their_cells() {
+        let event = Event {
+            info: MsgInfo::new(7, 3),
+            sender: TaskId::from_raw(0x1234_5678_9abc_def0),
+            exposure: u32::MAX,
+            custom: 0xbeef,
+            regs: [1, 2, 3, 4],
+        };
+        let cell = [const { AtomicU64::new(u64::MAX) }; CELL_WORDS];
+        event.write(&cell);
+        assert_eq!(Event::from_cell(&cell), event);
+    }
+
+    #[test]
+    fn sizes_are_whole_pages() {
+        assert_eq!(pool_pages(6), 1 + 1 + 1);
+        assert_eq!(pool_pages(10), 1 + 2 + 16);
+        assert_eq!((cells(0), cells(1), cells(8), cells(9), EVENT_CELLS_MAX), (1, 2, 2, 3, 9));
+        assert_eq!((stamp(63, 6), stamp(64, 6)), (1, 2));
+        const { assert!(EVENT_CELLS_MAX < 1 << CELLS_LOG2_MIN) };
+    }
+}

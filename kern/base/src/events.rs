@@ -1,0 +1,165 @@
+//! Event pools: the object, and the memory that its process sees. The protocol is [`smp::events`]'s, the layout
+//! [`abi::events`]'s.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use abi::ObjType;
+use abi::events::{CELL_WORDS, Event, EventControl, EventState, pool_pages, stamp};
+use smp::cpu::Pin;
+use smp::door::{AtomicLink, KernelObject, Piece, Ptr, Table};
+use smp::events::{Reserved, Shown};
+
+use crate::header::{Header, RootId};
+use crate::memory::Phys;
+use crate::process::Process;
+use crate::slot::Slot;
+
+/// One cell of a pool.
+type Cell = [AtomicU64; CELL_WORDS];
+
+/// A process's pool. Its pages are written by the kernel through the direct map, on whatever CPU; who is to be told of
+/// events, and where senders wait for room, is the reader's home CPU.
+#[repr(C, align(64))]
+pub struct EventPool {
+    pub header: Header,
+    pub cells_log2: u8,
+    pub reserved: Reserved,
+    /// Held by who changes `process` and what is mapped there. Lock order: this one, then the VSpace's.
+    pub binding: spin::Mutex<()>,
+    /// Whose it is.
+    pub process: AtomicLink<Process>,
+    /// The task that reads, a real capability slot: a task that ends leaves it empty.
+    pub reader: Slot,
+    /// What is raised in the Notification that is bound to the reader.
+    pub bits: AtomicU64,
+    /// Where the pages are in the process.
+    pub address: AtomicU64,
+    base: Phys,
+    control: Ptr<EventControl>,
+    state: Ptr<EventState>,
+    stamps: Table<AtomicU32>,
+    cells: Table<Cell>,
+}
+
+impl KernelObject for EventPool {
+    type Rights = abi::SharedRights;
+    const TYPE: u8 = ObjType::EventPool as u8;
+}
+
+impl EventPool {
+    /// Of a piece of memory of [`pool_pages`], at `base`.
+    pub fn new(
+        root: RootId,
+        base: Phys,
+        mut piece: Piece,
+        cells_log2: u8,
+        pin: Pin<'_>,
+    ) -> Option<EventPool> {
+        let control =
+            piece.split(EventControl::PAGES * abi::PAGE_SIZE)?.emplace_zeroed::<EventControl>(pin)?;
+        let mut told = piece.split(EventState::pages(cells_log2) * abi::PAGE_SIZE)?;
+        let state = told.split(size_of::<EventState>() as u64)?.emplace_zeroed::<EventState>(pin)?;
+        state.get().cells_log2.store(u64::from(cells_log2), Relaxed);
+        Some(EventPool {
+            header: Header::new(ObjType::EventPool, root),
+            cells_log2,
+            reserved: Reserved::new(),
+            binding: spin::Mutex::new(()),
+            process: AtomicLink::null(),
+            reader: Slot::new(),
+            bits: AtomicU64::new(0),
+            address: AtomicU64::new(0),
+            base,
+            control: control.ptr(),
+            state: state.ptr(),
+            stamps: told.emplace_slice(|_| AtomicU32::new(0))?,
+            cells: piece.emplace_slice(|_| Cell::default())?,
+        })
+    }
+
+    /// Its pages, in order: where in memory, and whether the process may write it.
+    pub fn pages(&self) -> impl Iterator<Item = (Phys, bool)> + use<> {
+        let base = self.base;
+        (0..pool_pages(self.cells_log2))
+            .map(move |n| (Phys(base.0 + n * abi::PAGE_SIZE), n < EventControl::PAGES))
+    }
+
+    /// As its process sees it.
+    #[inline(always)]
+    pub fn shown<'k>(&'k self, pin: Pin<'k>) -> ShownPool<'k> {
+        ShownPool { pool: self, pin }
+    }
+}
+
+/// A pool as its process sees it.
+#[derive(Clone, Copy)]
+pub struct ShownPool<'k> {
+    pool: &'k EventPool,
+    pin: Pin<'k>,
+}
+
+impl<'k> ShownPool<'k> {
+    fn cell(self, position: u64) -> Option<&'k Cell> {
+        let at = position & (self.cells() - 1);
+        Some(self.pool.cells.get(self.pin, at as usize)?.get())
+    }
+
+    /// Writes an event without words to a reserved cell.
+    #[inline(always)]
+    pub fn write_header(self, position: u64, event: Event) {
+        if let Some(cell) = self.cell(position) {
+            event.write(cell);
+        }
+    }
+
+    /// Whether the reader wants to be told of the next event.
+    #[inline(always)]
+    pub fn is_armed(self) -> bool {
+        self.pool.control.get(self.pin).get().armed.load(Relaxed) != 0
+    }
+
+    /// Writes an event to reserved cells, with its words.
+    #[inline]
+    pub fn write(self, position: u64, event: Event, words: impl Iterator<Item = u64>) {
+        self.write_header(position, event);
+        for (number, word) in words.take(event.info.words()).enumerate() {
+            if let Some(cell) = self.cell(position + 1 + (number / CELL_WORDS) as u64) {
+                cell[number % CELL_WORDS].store(word, Relaxed);
+            }
+        }
+    }
+}
+
+impl Shown for ShownPool<'_> {
+    #[inline(always)]
+    fn cells(&self) -> u64 {
+        1 << self.pool.cells_log2
+    }
+
+    #[inline(always)]
+    fn head(&self) -> u64 {
+        self.pool.control.get(self.pin).get().head.load(Acquire)
+    }
+
+    #[inline(always)]
+    fn stamp(&self, position: u64) {
+        let at = position & (self.cells() - 1);
+        if let Some(word) = self.pool.stamps.get(self.pin, at as usize) {
+            word.get().swap(stamp(position, self.pool.cells_log2), Release);
+        }
+    }
+
+    #[inline(always)]
+    fn disarm(&self) -> bool {
+        let armed = self.is_armed();
+        if armed {
+            self.pool.control.get(self.pin).get().armed.store(0, Relaxed);
+        }
+        armed
+    }
+
+    fn show_waiting(&self, waiting: bool) {
+        self.pool.state.get(self.pin).get().waiting.swap(u64::from(waiting), Release);
+    }
+}

@@ -1,0 +1,409 @@
+//! Event pools: sending without waiting for an answer, and what binds a pool to its process.
+//!
+//! # A send
+//! Capability, member record and exposure are those of a call; the event goes into the pool of the exposed task's process, on
+//! whatever CPU that is, without a message to it ([`smp::events`]). Where the pool's reader has armed it, the reader's home
+//! CPU raises the bits of its Notification.
+//!
+//! # Without room
+//! A sender that finds the pool full waits as a caller does whose callee is busy: its message block is queued at the reader,
+//! on that one's home CPU, and all that can end a call can end that ([`crate::remote`], [`crate::control`]). The queue is
+//! the reader's `posters`, by priority and in order within one, and no reader receives from it: the kernel itself takes the
+//! first as soon as it has room.
+//!
+//! # Who may touch what
+//! A pool's `process`, and what is mapped where, changes under its lock `binding`, taken before the VSpace's.
+
+use abi::events::Event;
+use abi::trace::{self, How, Path};
+use abi::{
+    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, PAGE_SIZE, Rights, Target, TaskId,
+    process_rights, task_rights,
+};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::fence;
+use kern_base::events::EventPool;
+use kern_base::group::Group;
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::VSpace;
+use kern_base::process::Process;
+use kern_base::task::{Message, Stage, State, Task, TaskHot, ctl};
+use smp::door::Ref;
+use smp::events::Turn;
+
+use crate::answer::write_values;
+use crate::caps::{Place, is_claimed};
+use crate::ipc::{From, Words};
+use crate::reclaim::Pins;
+use crate::remote::{is_dying, write_block};
+use crate::schedule::set_state;
+use crate::spaces::check_user_range;
+use crate::syscall::Args;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Waiting senders that one entry lets in.
+const POSTERS_BOUND: usize = 16;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::Send`].
+    pub fn send(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?;
+        if MsgInfo(args.info).has(FLAG_PAGES) {
+            return Err(Refusal::new(Error::NoPage, 0));
+        }
+        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
+        let dest = self.resolve_task(me, Target(args.a0), need)?;
+        if dest.task.get().header.has_flag(FLAG_DEAD) {
+            return Err(Refusal::dead(dest.task.get().id()));
+        }
+        let exposure = Target(args.a0).index();
+        let pool = dest.task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(exposure)))?;
+        let from = From { sender: me.task.get().id(), exposure, custom: dest.custom };
+        if self.put_event(pool, me.task, words, from, Turn::Any) {
+            return Ok(Answer::DONE);
+        }
+        self.wait_for_room(me, args, pool, words, from)
+    }
+
+    /// Puts an event into a pool, and tells the reader if it wants to be told. Whether there was room.
+    #[inline(always)]
+    fn put_event(
+        self,
+        pool: Ref<'k, EventPool>,
+        sender: Ref<'k, Task>,
+        words: Words,
+        from: From,
+        turn: Turn,
+    ) -> bool {
+        let From { sender: who, exposure, custom } = from;
+        let info = MsgInfo::new(words.info.label(), words.info.words() as u8);
+        let (shown, reserved) = (pool.get().shown(self.pin()), &pool.get().reserved);
+        let Ok(at) = reserved.reserve(&shown, abi::events::cells(info.words()), turn) else { return false };
+        let event = Event { info, sender: who, exposure, custom, regs: words.regs };
+        let text = &sender.get().utcb(self.pin()).msg;
+        shown.write(at, event, text.iter().map(|word| word.load(Relaxed)));
+        if reserved.publish(&shown, at) {
+            self.call_reader(pool);
+        }
+        true
+    }
+
+    /// The common case, in few steps: registers only, nobody to be told, an exposure of one task, and room. Whatever is
+    /// otherwise is left, with nothing changed, to [`Cx::send`].
+    #[inline(always)]
+    pub fn send_one(self, me: Ref<'k, Task>, hot: &TaskHot, process: &Process, target: u64) -> Option<()> {
+        let target = Target(target);
+        let slot = process.cnode.get(self.pin())?.get().slots.get(self.pin(), target.cap().0 as usize)?.get();
+        let group = slot.word.load(self.pin()).get_with::<Group>(Rights::SEND.0)?.get();
+        let member = group.member(self.pin(), (slot.badge() as u32 / 8) as usize)?;
+        if !member.may_send(process.key_word()) {
+            return None;
+        }
+        let entry = group.exposures.get(self.pin(), target.index() as usize)?.get();
+        let task = entry.slot.word.load(self.pin()).get::<Task>()?.get();
+        let pool = task.owner.get(self.pin())?.get().pool.get(self.pin())?;
+        let shown = pool.get().shown(self.pin());
+        if entry.per_cpu.load(Relaxed) != 0 || task.header.has_flag(FLAG_DEAD) || shown.is_armed() {
+            return None;
+        }
+        let regs = &hot.regs;
+        let at = pool.get().reserved.reserve(&shown, 1, Turn::Any).ok()?;
+        let event = Event {
+            info: MsgInfo::new(MsgInfo(regs.rax.get()).label(), 0),
+            sender: me.get().id(),
+            exposure: target.index(),
+            custom: member.custom(),
+            regs: [regs.rdx.get(), regs.r8.get(), regs.r9.get(), regs.r10.get()],
+        };
+        shown.write_header(at, event);
+        if pool.get().reserved.publish(&shown, at)
+            && let Some(reader) = self.reader_of(pool)
+        {
+            // It was armed just now. By mail also where it is of this CPU: the caller goes on.
+            self.raise_control(reader, ctl::EVENT);
+        }
+        Some(())
+    }
+
+    fn reader_of(self, pool: Ref<'k, EventPool>) -> Option<Ref<'k, Task>> {
+        pool.get().reader.word.load(self.pin()).get::<Task>()
+    }
+
+    #[inline]
+    fn call_reader(self, pool: Ref<'k, EventPool>) {
+        let Some(reader) = self.reader_of(pool) else { return };
+        match self.task_hot(reader) {
+            Some(hot) => self.tell_reader(hot),
+            None => self.raise_control(reader, ctl::EVENT),
+        }
+    }
+
+    /// A task of this CPU that reads a pool is told of an event.
+    pub fn tell_reader(self, hot: &TaskHot) {
+        let pool = hot.process.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        let object = hot.bound.get(self.pin()).and_then(|n| n.get().hot.open(self.pin()));
+        if let Some((pool, object)) = pool.zip(object) {
+            self.raise(object, pool.get().bits.load(Relaxed));
+        }
+    }
+
+    // --- full pools --------------------------------------------------------------------------------
+
+    #[cold]
+    fn wait_for_room(
+        self,
+        me: Me<'k>,
+        args: &Args,
+        pool: Ref<'k, EventPool>,
+        words: Words,
+        from: From,
+    ) -> Result<Answer> {
+        let info = MsgInfo(args.info);
+        if info.has(FLAG_NONBLOCK) {
+            return Err(Error::WouldBlock.into());
+        }
+        let deadline = info.has(FLAG_DEADLINE).then_some(args.a1);
+        if deadline.is_some_and(|at| at <= self.k.machine.now()) {
+            return Err(Error::Timeout.into());
+        }
+        let reader = self.reader_of(pool).ok_or(Refusal::from(Error::Gone))?;
+        let id = reader.get().id();
+        if reader == me.task {
+            return Err(Error::SelfCall.into());
+        }
+        if reader.get().header.has_flag(FLAG_DEAD) {
+            return Err(Refusal::dead(id));
+        }
+        let words = Words { info: words.info.flag(FLAG_EVENT), ..words };
+        let Some(hot) = self.task_hot(reader) else {
+            return self.call_remote(me, reader, u64::from(id.generation()) << 32, words, from, deadline);
+        };
+        if is_dying(hot) {
+            return Err(Refusal::dead(id));
+        }
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
+        if let Some(at) = deadline {
+            self.set_deadline(me.task, at);
+        }
+        self.event(|| {
+            let caller = me.task.get().id();
+            trace::Event::Call { caller, callee: id, path: Path::Slow, how: How::Queued }
+        });
+        set_state(me.hot, State::Sending);
+        self.stop_current();
+        write_block(msg, words, from);
+        self.queue_poster(me.task, msg, reader, hot);
+        self.dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// The same that comes from another CPU.
+    pub fn event_arrived(
+        self,
+        sender: Ref<'k, Task>,
+        msg: &Message,
+        reader: Ref<'k, Task>,
+        hot: &'k TaskHot,
+    ) {
+        if let Some(sender_hot) = self.task_hot(sender) {
+            set_state(sender_hot, State::Sending);
+        }
+        self.queue_poster(sender, msg, reader, hot);
+    }
+
+    /// A sender queues at the reader, unless there is room by now and nobody else waits.
+    fn queue_poster(self, sender: Ref<'k, Task>, msg: &Message, reader: Ref<'k, Task>, hot: &'k TaskHot) {
+        let priority = self.resting_time(sender).map_or(0, |(_, sc)| sc.state.priority());
+        msg.stage.set(Stage::Queued);
+        msg.callee.set(Some(reader));
+        hot.posters.insert(self.pin(), sender, priority);
+        if let Some(pool) = self.pool_read_by(reader, hot) {
+            pool.get().reserved.close(&pool.get().shown(self.pin()));
+        }
+        self.let_posters_in(reader, hot);
+    }
+
+    /// The pool that a task of this CPU reads.
+    fn pool_read_by(self, reader: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, EventPool>> {
+        let pool = hot.process.get(self.pin())?.get().pool.get(self.pin())?;
+        (self.reader_of(pool) == Some(reader)).then_some(pool)
+    }
+
+    /// Lets those in that wait for room in the pool of a reader of this CPU, as far as there is; all are told where
+    /// there is no pool any more. A bounded number: then it sends itself the bits again.
+    pub fn let_posters_in(self, reader: Ref<'k, Task>, hot: &'k TaskHot) {
+        let pool = self.pool_read_by(reader, hot);
+        for _ in 0..POSTERS_BOUND {
+            let Some(sender) = hot.posters.first(self.pin()) else {
+                if let Some(pool) = pool {
+                    pool.get().reserved.open(&pool.get().shown(self.pin()));
+                }
+                return;
+            };
+            let Some(pool) = pool else {
+                hot.posters.remove(self.pin(), sender);
+                self.refuse_caller(reader, hot, sender, Error::Gone.into());
+                continue;
+            };
+            let Some(msg) = sender.get().msg.open(self.pin()) else { return };
+            let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
+            let from =
+                From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
+            if !self.put_event(pool, sender, words, from, Turn::Waiting) {
+                return;
+            }
+            hot.posters.remove(self.pin(), sender);
+            self.has_been_sent(sender, msg);
+        }
+        self.raise_control(reader, ctl::ROOM);
+    }
+
+    /// A sender's event is in the pool: it goes on.
+    fn has_been_sent(self, sender: Ref<'k, Task>, msg: &Message) {
+        let Some(hot) = self.task_hot(sender) else {
+            let nothing = Words { info: MsgInfo(0), regs: [0; 4] };
+            write_block(msg, nothing, From { sender: TaskId::NONE, exposure: 0, custom: 0 });
+            self.send_back(sender, msg, 0);
+            return;
+        };
+        if hot.deadline.is_queued() {
+            self.clear_deadline(sender);
+        }
+        msg.callee.set(None);
+        msg.stage.set(Stage::Home);
+        self.event(|| trace::Event::CallOver { caller: sender.get().id(), error: 0 });
+        write_values(&hot.regs, MsgInfo(0), [0; 4]);
+        self.make_ready(sender, hot);
+    }
+
+    /// [`abi::Op::PoolRoom`].
+    pub fn pool_room(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let pool = self.find::<EventPool>(me, args.cap(), Rights::LISTEN)?.object;
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        if let Some(reader) = self.reader_of(pool).filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
+            self.send_control(reader, ctl::ROOM);
+        }
+        self.dispatch();
+        Ok(Answer::Settled)
+    }
+
+    // --- whose a pool is ---------------------------------------------------------------------------
+
+    /// [`abi::Op::PoolBind`].
+    pub fn pool_bind(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let pool = self.find::<EventPool>(me, args.cap(), Rights::LISTEN)?.object;
+        let process = self.find::<Process>(me, args.cap1(), process_rights::CONFIGURE)?.object;
+        let cap = args.cap2();
+        let source = self.slot_of(me.process, cap)?;
+        let word = source.get().word.load(self.pin());
+        let reader = self.typed::<Task>(word, cap, task_rights::SCHEDULE)?;
+        let (address, bits) = (args.a3, args.a4);
+        if bits == 0 {
+            return Err(Refusal::argument(4));
+        }
+        let bytes = abi::events::pool_pages(pool.get().cells_log2) * PAGE_SIZE;
+        check_user_range(address, bytes, PAGE_SIZE)?;
+        if !reader.get().owner.is(process) {
+            return Err(Error::BadState.into());
+        }
+        let slot = pool.map(|p| &p.reader);
+        self.claim(Place { slot, table: &pool.get().header }).map_err(|refusal| match refusal {
+            Refusal::Error { error: Error::SlotOccupied, .. } => Error::InUse.into(),
+            other => other,
+        })?;
+        if let Err(refusal) = self.give_pool(me, pool, process, address, bits) {
+            self.unclaim(slot);
+            return Err(refusal);
+        }
+        let header = &reader.get().header;
+        let root = self.lock_root(header);
+        let gone = source.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
+        let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(source) };
+        if let Err(refusal) = refused {
+            drop(root);
+            self.part_pool(pool);
+            self.unclaim(slot);
+            return Err(refusal);
+        }
+        self.fill_derived(slot, source, word, Rights::NONE, 0);
+        Ok(Answer::DONE)
+    }
+
+    /// Makes a pool a process's own, and maps it there.
+    fn give_pool(
+        self,
+        me: Me<'k>,
+        pool: Ref<'k, EventPool>,
+        process: Ref<'k, Process>,
+        address: u64,
+        bits: u64,
+    ) -> Result<()> {
+        let _binding = pool.get().binding.lock();
+        if !pool.get().process.is_null() || !process.get().pool.claim(pool) {
+            return Err(Error::InUse.into());
+        }
+        pool.get().process.set(Some(process));
+        pool.get().bits.store(bits, Relaxed);
+        // Who ends one of the two marks it and then looks for the other.
+        fence(SeqCst);
+        let headers = [&process.get().header, &pool.get().header];
+        let dying = headers.iter().any(|header| header.has_flag(FLAG_DYING));
+        let mapped = match process.get().vspace.get(self.pin()) {
+            _ if dying => Err(Error::Dying.into()),
+            None => Err(Error::BadState.into()),
+            Some(vspace) => self.map_pool_pages(me, pool.get(), vspace, address),
+        };
+        if mapped.is_err() {
+            process.get().pool.set(None);
+            pool.get().process.set(None);
+        }
+        mapped
+    }
+
+    fn map_pool_pages(
+        self,
+        me: Me<'k>,
+        pool: &EventPool,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+    ) -> Result<()> {
+        let _guard = vspace.get().lock.lock();
+        for (number, (at, write)) in (0..).zip(pool.pages()) {
+            let access = if write { Access::Write } else { Access::Read };
+            let mapped = self.map_plain(Some(me), vspace, address + number * PAGE_SIZE, at, access);
+            if let Err(refusal) = mapped {
+                self.unmap_plain(vspace, address, number);
+                return Err(refusal);
+            }
+        }
+        pool.address.store(address, Relaxed);
+        Ok(())
+    }
+
+    /// A pool is nobody's any more: nobody sees its pages.
+    pub fn part_pool(self, pool: Ref<'k, EventPool>) {
+        let _binding = pool.get().binding.lock();
+        let Some(process) = pool.get().process.get(self.pin()) else { return };
+        if let Some(vspace) = process.get().vspace.get(self.pin()) {
+            let pages = abi::events::pool_pages(pool.get().cells_log2);
+            let _guard = vspace.get().lock.lock();
+            self.unmap_plain(vspace, pool.get().address.load(Relaxed), pages);
+        }
+        process.get().pool.set(None);
+        pool.get().process.set(None);
+    }
+
+    /// A pool is dying: who waits for room in it is told.
+    pub fn end_pool(self, me: Me<'k>, pool: Ref<'k, EventPool>) -> Result<()> {
+        self.part_pool(pool);
+        if is_claimed(pool.get().reader.word.load(self.pin())) {
+            return Err(Refusal::More);
+        }
+        if let Some(reader) = self.reader_of(pool).filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
+            self.raise_control(reader, ctl::ROOM);
+        }
+        self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold)
+    }
+}

@@ -1,0 +1,117 @@
+//! Events: sending them, with and without a reader that waits, and reading them.
+
+use abi::{Cap, MsgInfo};
+use perf::echo::{WORDS, same_words};
+use user_rt::arch::fast;
+use user_rt::cap::{EventPool, Exposure, Handle, Notification, Task, Untyped};
+use user_rt::events::Pool;
+use user_rt::invoke::yield_now;
+use user_rt::ipc::{Event, Message, recv, reply_recv};
+use user_rt::layout::{FREE_SLOTS, slot};
+use user_rt::spawn::own;
+use user_rt::utcb::{self, Local};
+
+use crate::block::{Block, Word};
+use crate::measure::{Verdict, measure_undone, park};
+use crate::roles::{MAP_VA, say_ready, server};
+
+const CELLS_LOG2: u8 = 6;
+/// Behind the slots in which tasks of a process may find themselves.
+const POOL: Cap = Cap(FREE_SLOTS + 66);
+const NOTE: Cap = Cap(FREE_SLOTS + 67);
+
+/// A pool for the running task's process, which it reads, of some memory.
+fn pool_of(memory: &Untyped, at: Cap, reader: &Task) -> Option<Pool> {
+    memory.retype::<EventPool>(u64::from(CELLS_LOG2), own::cnode().slot(at), 1).ok()?;
+    Pool::bind(EventPool::at(at), CELLS_LOG2, &own::process(), reader, MAP_VA, 1).ok()
+}
+
+fn own_pool() -> Pool {
+    let reader = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
+    pool_of(&Untyped::at(slot::UNTYPED), POOL, &reader).unwrap_or_else(|| park())
+}
+
+/// Reads all that is there: how many, and whether they are what was sent.
+fn read_all(pool: &mut Pool) -> u64 {
+    let mut good = 0;
+    while let Some(came) = pool.read() {
+        good += u64::from(same_words(came.event.regs));
+    }
+    good
+}
+
+/// Reads when it is called, and answers how many events came.
+pub extern "C" fn pool_server(index: u64) -> ! {
+    let mut pool = own_pool();
+    say_ready(Block::at(index));
+    let mut event = recv();
+    while let Ok(Event::Call(_)) = event {
+        event = reply_recv(&Message::new(0, [read_all(&mut pool), 0, 0, 0]));
+    }
+    park()
+}
+
+/// Sends four words into a pool that nobody waits for.
+pub extern "C" fn send_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let to = server(block);
+    let read = || Exposure(to).call(&Message::default()).is_ok_and(|reply| reply.regs[0] == 1);
+    measure_undone(block, || fast::send(to, WORDS), read)
+}
+
+/// Waits for events, one by one.
+pub extern "C" fn waiting_pool_server(index: u64) -> ! {
+    let mut pool = own_pool();
+    let place = own::cnode().slot(NOTE);
+    let note = Notification::at(NOTE);
+    let reader = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
+    if Untyped::at(slot::UNTYPED).retype::<Notification>(0, place, 1).is_err() || note.bind(&reader).is_err()
+    {
+        park();
+    }
+    say_ready(Block::at(index));
+    loop {
+        read_all(&mut pool);
+        if pool.arm() && note.wait().is_err() {
+            park();
+        }
+    }
+}
+
+/// Sends four words to a reader that waits: it is told, and runs when this one yields.
+pub extern "C" fn send_wake_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let to = server(block);
+    measure_undone(block, || fast::send(to, WORDS), || yield_now().is_ok())
+}
+
+/// An event that was read, with its four words.
+struct Read(Option<[u64; 4]>);
+
+impl Verdict for Read {
+    fn good(&self) -> bool {
+        self.0.is_some_and(same_words)
+    }
+
+    fn info(&self) -> MsgInfo {
+        MsgInfo(0)
+    }
+}
+
+/// Reads an event of its own process's pool, which it has sent itself.
+pub extern "C" fn receive_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let named = |word| Cap(block.get(word) as u32);
+    let pool = pool_of(
+        &Untyped::at(named(Word::Untyped)),
+        named(Word::EventPool),
+        &Task::at(named(Word::TaskClient)),
+    );
+    let mut pool = pool.unwrap_or_else(|| park());
+    let to = server(block);
+    let send = || fast::send(to, WORDS).0 == 0;
+    if !send() {
+        park();
+    }
+    measure_undone(block, || Read(pool.read().map(|came| came.event.regs)), send)
+}

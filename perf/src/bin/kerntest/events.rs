@@ -1,0 +1,192 @@
+//! Event pools: what puppets send comes into another process's pool, read there without the kernel.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use abi::{Cap, Error, FLAG_NONBLOCK, MsgInfo, Op, Target};
+use user_rt::arch::Args;
+use user_rt::cap::{EventPool, Handle, Notification, Task};
+use user_rt::events::Pool;
+use user_rt::invoke::{copy, transfer};
+use user_rt::layout::SHARED_VA;
+use user_rt::spawn::own;
+use user_rt::utcb::{self, Local};
+
+use crate::block::Block;
+use crate::lab::{CHILD_FREE, Lab, PUPPETS_MAX, Puppet, Wanted};
+use crate::suite::{Failure, Outcome};
+use crate::{expect, expect_eq, tests};
+
+tests! { events_arrive_in_order a_full_pool_makes_senders_wait a_pool_is_read_only_to_its_process }
+
+const CELLS_LOG2: u8 = 6;
+const POOL_VA: u64 = SHARED_VA + 0x3000_0000;
+const POOL: Cap = Cap(CHILD_FREE);
+const NOTE: Cap = Cap(CHILD_FREE + 1);
+const READER: u32 = PUPPETS_MAX + 8;
+const READER_BLOCK: u32 = PUPPETS_MAX - 6;
+/// Bits of the reader's Notification: events, and what it waits for at first.
+const EVENTS: u64 = 1;
+const GO: u64 = 2;
+
+/// Words of its block: whether it is ready; how many events it has read, how many of them wrong; how often it was woken.
+const READY: usize = 0;
+const COUNT: usize = 1;
+const WRONG: usize = 2;
+const WAKES: usize = 3;
+/// By sender: the number that comes next.
+const NEXT: usize = 16;
+
+/// Word `n` of event `number` of a sender.
+const fn word(sender: u64, number: u64, n: u64) -> u64 {
+    (sender << 56 | number << 8 | n).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Makes itself a pool, waits to be let go, then reads for ever. With `argument` 1 it writes a page that it may not.
+extern "C" fn reader(argument: u64) -> ! {
+    let block = Block::at(READER_BLOCK);
+    let task = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
+    let note = Notification::at(NOTE);
+    let pool = Pool::bind(EventPool::at(POOL), CELLS_LOG2, &own::process(), &task, POOL_VA, EVENTS);
+    let mut pool = pool.unwrap_or_else(|refusal| panic!("the reader has no pool: {refusal}"));
+    if argument == 1 {
+        block.note(READY).store(1, Release);
+        // SAFETY: not that it is: nobody may write there, and the process ends.
+        unsafe { core::ptr::write_volatile((POOL_VA + abi::PAGE_SIZE) as *mut u64, 1) };
+        block.note(READY).store(2, Release);
+    }
+    block.note(READY).store(1, Release);
+    while note.wait().is_ok_and(|bits| bits & GO == 0) {}
+    loop {
+        while let Some(came) = pool.read() {
+            let [sender, number, ..] = came.event.regs;
+            let due = block.note(NEXT + sender as usize);
+            let right = due.load(Relaxed) == number
+                && came.event.info.words() as u64 == number % 20
+                && came.words().zip(0..).all(|(got, n)| got == word(sender, number, n));
+            block.note(WRONG).fetch_add(u64::from(!right), Relaxed);
+            due.store(number + 1, Relaxed);
+            block.note(COUNT).fetch_add(1, Release);
+        }
+        if pool.arm() {
+            block.note(WAKES).fetch_add(1, Relaxed);
+            if note.wait().is_err() {
+                panic!("the reader cannot wait");
+            }
+        }
+    }
+}
+
+/// Starts the reader in a process of its own on a CPU: its Notification.
+fn start_reader(lab: &mut Lab<'_>, cpu: u32, argument: u64) -> Result<Notification, Failure> {
+    Block::at(READER_BLOCK).clear();
+    let place = lab.process(false)?;
+    let pool: EventPool = lab.nursery.make(u64::from(CELLS_LOG2))?;
+    let note: Notification = lab.nursery.make(0)?;
+    let cnode = &lab.child(place)?.cnode;
+    transfer(pool, cnode.slot(POOL))?;
+    copy(&note, cnode.slot(NOTE), abi::Rights::ALL, 0)?;
+    let wanted = Wanted { place, cpu, ..Wanted::default() };
+    let task = lab.task(&wanted, reader, argument)?.task;
+    lab.group()?.expose_task(READER, &task)?;
+    // It moves to the reader's CPU with it.
+    note.bind(&task)?;
+    task.resume()?;
+    for _ in 0..10_000 {
+        if Block::at(READER_BLOCK).note(READY).load(Acquire) != 0 {
+            break;
+        }
+        lab.sleep(100_000);
+    }
+    expect_eq!(Block::at(READER_BLOCK).note(READY).load(Acquire), 1, "the reader is ready");
+    Ok(note)
+}
+
+fn send(puppet: &Puppet, sender: u64, number: u64) -> (Args, [u64; 20]) {
+    let target = Target::new(puppet.group, READER).0;
+    let info = MsgInfo::new(0, (number % 20) as u8).op(Op::Send);
+    let words = core::array::from_fn(|n| word(sender, number, n as u64));
+    (Args { info, rdi: target, rsi: 0, rdx: sender, r8: number, r9: 0, r10: 0 }, words)
+}
+
+fn sends(lab: &Lab<'_>, puppet: &Puppet, sender: u64, number: u64) -> Outcome {
+    let (args, words) = send(puppet, sender, number);
+    lab.ask_with_words(puppet, &args, &words[..number as usize % 20])?;
+    let shown = lab.answer(puppet)?;
+    expect_eq!((shown.error(), shown.dirt), (None, 0), "sending event {number} of {sender}");
+    Ok(())
+}
+
+/// Waits until the reader has read so many.
+fn are_read(lab: &Lab<'_>, count: u64) -> Outcome {
+    let block = Block::at(READER_BLOCK);
+    for _ in 0..10_000 {
+        if block.note(COUNT).load(Acquire) >= count {
+            break;
+        }
+        lab.sleep(100_000);
+    }
+    let read = [COUNT, WRONG].map(|n| block.note(n).load(Acquire));
+    expect_eq!(read, [count, 0], "events read, and wrong ones");
+    Ok(())
+}
+
+fn events_arrive_in_order(lab: &mut Lab<'_>) -> Outcome {
+    const EACH: u64 = 60;
+    for cpu in [0, lab.cpus - 1].into_iter().take(if lab.cpus > 1 { 2 } else { 1 }) {
+        let mut puppets = alloc::vec::Vec::new();
+        for n in 0..lab.cpus.min(4) {
+            puppets.push(lab.puppet(&Wanted { cpu: n, ..Wanted::default() })?);
+        }
+        let note = start_reader(lab, cpu, 0)?;
+        note.notify(GO)?;
+        for number in 0..EACH {
+            for (sender, puppet) in (0..).zip(&puppets) {
+                sends(lab, puppet, sender, number)?;
+            }
+        }
+        are_read(lab, EACH * puppets.len() as u64)?;
+        expect!(Block::at(READER_BLOCK).note(WAKES).load(Relaxed) > 0, "the reader was never told");
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+fn a_full_pool_makes_senders_wait(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in [0, lab.cpus - 1].into_iter().take(if lab.cpus > 1 { 2 } else { 1 }) {
+        let (first, second) = (lab.puppet(&Wanted::default())?, lab.puppet(&Wanted::default())?);
+        let note = start_reader(lab, cpu, 0)?;
+        let mut number = 0;
+        loop {
+            let (mut args, words) = send(&first, 0, number);
+            args.info = args.info.flag(FLAG_NONBLOCK);
+            lab.ask_with_words(&first, &args, &words[..number as usize % 20])?;
+            match lab.answer(&first)?.error() {
+                None => number += 1,
+                Some(error) => {
+                    expect_eq!(error, Error::WouldBlock, "event {number} of a pool that is full");
+                    break;
+                }
+            }
+        }
+        for (sender, puppet, number) in [(0, &first, number), (1, &second, 0)] {
+            let (args, words) = send(puppet, sender, number);
+            lab.ask_with_words(puppet, &args, &words[..number as usize % 20])?;
+            lab.stays_blocked(puppet)?;
+        }
+        note.notify(GO)?;
+        for puppet in [&first, &second] {
+            expect_eq!(lab.answer(puppet)?.error(), None, "on CPU {cpu}: it has been sent");
+        }
+        are_read(lab, number + 2)?;
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+fn a_pool_is_read_only_to_its_process(lab: &mut Lab<'_>) -> Outcome {
+    let started = start_reader(lab, 0, 1);
+    lab.settle();
+    expect!(started.is_ok(), "the reader could not begin");
+    expect_eq!(Block::at(READER_BLOCK).note(READY).load(Acquire), 1, "it wrote what only the kernel may");
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The order in which events come into a pool, from any CPU, without a lock.
+//!
+//! # Protocol
+//! Positions count cells and never wrap. A sender **reserves** cells by moving `reserved` on, if the reader's head leaves
+//! room; writes them; **publishes** the event by a stamp on its first cell that names the round, which only the kernel can
+//! write; and, after a full fence, looks whether the reader wants to be told. So readers see whole events only, in the
+//! order of reservation, and one that arms itself, fences and looks again misses none.
+//!
+//! **Full.** The home CPU of the pool's reader queues senders that found no room. While there are some the ring is
+//! *closed*: the bit in `reserved` makes every other reservation fail, so nobody overtakes them. Closing shows the reader
+//! that somebody waits, then fences, and looks at the head again; the reader moves its head, fences, and looks whether
+//! somebody waits: one of the two sees the other. Only that CPU opens and closes.
+//!
+//! # What the reader writes
+//! Its head is only believed as far as it makes sense: between nothing and everything read. One that lies loses its own
+//! events.
+
+use crate::sync::{AtomicU64, Ordering, const_unless_loom, fence_after_exchange};
+
+/// In `reserved`: senders wait, and nobody else may reserve.
+const CLOSED: u64 = 1 << 63;
+
+/// The pages that the pool's process sees.
+pub trait Shown {
+    /// Number of cells.
+    fn cells(&self) -> u64;
+    /// The reader's head (`Acquire`).
+    fn head(&self) -> u64;
+    /// Puts the stamp on the first cell of the event at `position`, by an atomic exchange: everything written before is
+    /// seen by who sees it.
+    fn stamp(&self, position: u64);
+    /// Whether the reader wants to be told; it is not armed any more then.
+    fn disarm(&self) -> bool;
+    /// Says whether senders wait, by an atomic exchange.
+    fn show_waiting(&self, waiting: bool);
+}
+
+/// There is no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// Who reserves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// Anybody: not while others wait.
+    Any,
+    /// The first of those who wait.
+    Waiting,
+}
+
+/// How far cells are given to senders.
+#[derive(Debug)]
+pub struct Reserved(AtomicU64);
+
+impl Default for Reserved {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Reserved {
+    const_unless_loom! {
+        pub fn new() -> Reserved {
+            Reserved(AtomicU64::new(0))
+        }
+    }
+
+    /// Takes cells: the position of the first.
+    #[inline(always)]
+    pub fn reserve(&self, shown: &impl Shown, cells: u64, turn: Turn) -> Result<u64, Full> {
+        let mut word = self.0.load(Ordering::Relaxed);
+        loop {
+            if word & CLOSED != 0 && turn == Turn::Any {
+                return Err(Full);
+            }
+            let at = word & !CLOSED;
+            // A head ahead of all that is there makes a huge number.
+            let used = at.wrapping_sub(shown.head());
+            if used > shown.cells() || shown.cells() - used < cells {
+                return Err(Full);
+            }
+            match self.0.compare_exchange(word, word + cells, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Ok(at),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// The event at a position is written: whether the reader has to be told.
+    #[inline(always)]
+    pub fn publish(&self, shown: &impl Shown, position: u64) -> bool {
+        shown.stamp(position);
+        fence_after_exchange();
+        shown.disarm()
+    }
+
+    /// Somebody waits from here on. There may be room by now: try once more.
+    pub fn close(&self, shown: &impl Shown) {
+        self.0.fetch_or(CLOSED, Ordering::AcqRel);
+        shown.show_waiting(true);
+        fence_after_exchange();
+    }
+
+    /// Nobody waits.
+    pub fn open(&self, shown: &impl Shown) {
+        shown.show_waiting(false);
+        self.0.fetch_and(!CLOSED, Ordering::AcqRel);
+    }
+
+    /// How far cells are given out.
+    pub fn position(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) & !CLOSED
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & CLOSED != 0
+    }
+}

@@ -1,0 +1,130 @@
+//! Event pools: what others send to this process without waiting for an answer.
+//!
+//! ```text
+//! let mut pool = Pool::bind(object, log2, &own_process, &reader, address, bits)?;   // once
+//! loop {
+//!     while let Some(event) = pool.read() { … }         // no system call, unless senders wait for room
+//!     if pool.arm() { note.wait()?; }                    // the Notification bound to the reader
+//! }
+//! ```
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicU64, fence};
+
+use abi::events::{CELL_WORDS, Event, cells, stamp};
+use abi::{MSG_UTCB_WORDS, Op};
+
+use crate::Result;
+use crate::arch::memory::{EventPages, event_pages};
+use crate::arch::{Args, syscall};
+use crate::cap::{EventPool, Exposure, Handle, Process, Task};
+use crate::ipc::{Message, Patience};
+
+/// This process's event pool, for the task that reads it.
+#[derive(Debug)]
+pub struct Pool {
+    object: EventPool,
+    pages: EventPages,
+    cells_log2: u8,
+    /// Position of the next event.
+    head: u64,
+    /// Cells of the event that was read last, which are still its own.
+    held: u64,
+}
+
+/// An event that was read: its words stay in the pool until the next one is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Came<'a> {
+    pub event: Event,
+    pages: &'a EventPages,
+    /// Position behind its header, and what to do with it.
+    at: u64,
+    mask: u64,
+}
+
+impl Came<'_> {
+    /// Words besides the registers.
+    pub fn words(&self) -> impl Iterator<Item = u64> {
+        let count = self.event.info.words().min(MSG_UTCB_WORDS);
+        (0..count).map(|n| {
+            let cell = (self.at + (n / CELL_WORDS) as u64) & self.mask;
+            self.pages.cells[cell as usize][n % CELL_WORDS].load(Relaxed)
+        })
+    }
+}
+
+impl Pool {
+    /// Makes a pool that is nobody's yet this process's own: `reader` is one of its tasks, and `bits` are raised in the
+    /// Notification that is bound to that one. The pool's pages appear at `address`.
+    pub fn bind(
+        object: EventPool,
+        cells_log2: u8,
+        process: &Process,
+        reader: &Task,
+        address: u64,
+        bits: u64,
+    ) -> Result<Pool> {
+        let args = Args::plain(Op::PoolBind, object.arg(), process.arg(), reader.arg(), address);
+        syscall(Args { r9: bits, ..args }).done()?;
+        Ok(Pool { object, pages: event_pages(address, cells_log2), cells_log2, head: 0, held: 0 })
+    }
+
+    /// The next event, if one is there. What was read before it is gone.
+    #[inline]
+    pub fn read(&mut self) -> Option<Came<'_>> {
+        self.release();
+        let mask = (1 << self.cells_log2) - 1;
+        let cell = (self.head & mask) as usize;
+        if self.pages.stamps[cell].load(Acquire) != stamp(self.head, self.cells_log2) {
+            return None;
+        }
+        let event = Event::from_cell(&self.pages.cells[cell]);
+        self.held = cells(event.info.words().min(MSG_UTCB_WORDS));
+        Some(Came { event, pages: &self.pages, at: self.head + 1, mask })
+    }
+
+    /// Gives the cells of the last event back; those who wait for room are let in.
+    #[inline]
+    fn release(&mut self) {
+        if self.held == 0 {
+            return;
+        }
+        self.head += self.held;
+        self.held = 0;
+        self.pages.control.head.store(self.head, Release);
+        fence(SeqCst);
+        if self.pages.state.waiting.load(Relaxed) != 0 {
+            // Refused: the pool has ended, and nobody waits.
+            let _ = syscall(Args::plain(Op::PoolRoom, self.object.arg(), 0, 0, 0));
+        }
+    }
+
+    /// Asks to be told of the next event: whether to wait, or there is one already.
+    pub fn arm(&mut self) -> bool {
+        self.release();
+        self.pages.control.armed.store(1, Relaxed);
+        fence(SeqCst);
+        let cell = self.head & ((1 << self.cells_log2) - 1);
+        self.pages.stamps[cell as usize].load(Acquire) != stamp(self.head, self.cells_log2)
+    }
+
+    pub fn object(&self) -> &EventPool {
+        &self.object
+    }
+}
+
+impl Exposure {
+    /// Sends an event to the process of the task that is exposed here. Waits only for room.
+    pub fn send(self, message: &Message) -> Result<()> {
+        self.send_within(message, Patience::Forever)
+    }
+
+    pub fn send_within(self, message: &Message, patience: Patience) -> Result<()> {
+        let mut args = message.args(Op::Send, self.0.0);
+        patience.apply(&mut args);
+        syscall(args).done()
+    }
+}
+
+/// One cell.
+pub type Cell = [AtomicU64; CELL_WORDS];
