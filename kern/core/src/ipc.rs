@@ -315,15 +315,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !bits && hot.senders.is_empty() {
             return;
         }
-        if hot.deadline.is_queued() {
-            self.clear_deadline(task);
-        }
         hot.lender.set(None);
-        if bits {
+        let received = if bits {
             self.take_bound_bits(me);
             self.make_ready(task, hot);
+            true
         } else {
-            self.accept_next(me);
+            self.accept_next(me)
+        };
+        // It goes on waiting, as long as it wanted to, where none of the calls could be received.
+        if received && hot.deadline.is_queued() {
+            self.clear_deadline(task);
         }
     }
 

@@ -532,6 +532,31 @@ fn pages_wait_for_a_place_that_is_being_forgotten() {
     }
 }
 
+/// Who receives with a deadline, and finds on being resumed only calls that it has no room for, still waits no longer.
+#[test]
+fn a_receiver_without_room_keeps_its_deadline() {
+    let mut s = Scene::new(2);
+    let (_, server, target) = receiver(&mut s, 0);
+    let (client, _) = s.running(1, 10);
+    s.w.does_and_run(&client, crate::scene::call(target));
+    let soon = s.w.now() + 1000;
+    s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]).deadline(soon));
+    opens(&server, WINDOW, 0);
+    s.w.must(0, Op::TaskSuspend, &[server.cap.arg()]);
+    let space = s.process.vspace;
+    pooled(&mut s, space, FROM, 1);
+    lists(&client, &[PageRange::new(PageMode::Move, FROM, 1)]);
+    s.w.does_and_run(&client, call(target));
+    assert!(!client.is_through());
+    s.w.must(0, Op::TaskResume, &[server.cap.arg()]);
+    s.w.run();
+    assert_eq!(s.w.result(&client).error(), Some(Error::NoRoom));
+    assert!(!server.is_through());
+    s.w.wait_until(soon + 1);
+    s.w.run();
+    assert_eq!(s.w.result(&server).error(), Some(Error::Timeout));
+}
+
 #[test]
 fn a_killed_caller_leaves_its_pages_to_its_process() {
     let mut s = Scene::new(2);
