@@ -188,9 +188,12 @@ impl Word {
         Word(self.change(era, thing, next).0 | TRANSIT)
     }
 
-    /// The word that follows this one: it is so.
+    /// The word that follows this one: it is so. That it may have been in transit before stays in it, for who looked before
+    /// that.
     pub const fn settle(self, era: u64, thing: Thing, now: Perm) -> Word {
-        self.step((now as u64) << NOW_AT, era, if matches!(now, Perm::None) { Thing::NOTHING } else { thing })
+        let was = if self.changing() { self.0 & TRANSIT } else { 0 };
+        let thing = if matches!(now, Perm::None) { Thing::NOTHING } else { thing };
+        self.step((now as u64) << NOW_AT | was, era, thing)
     }
 }
 
@@ -250,7 +253,8 @@ pub fn judge(
         })
     };
     match met {
-        Met::Fault if before.in_transit() || after.in_transit() => None,
+        Met::Fault if before.changing() && before.in_transit() => None,
+        Met::Fault if after.in_transit() && after.sequence() != before.sequence() => None,
         Met::Fault => (!claims(&|perm, _| !perm.allows(how))).then_some(Wrong::Lost),
         Met::Value(value) => {
             let fine =
@@ -351,7 +355,13 @@ mod tests {
         }
         assert_eq!(still(copied, How::Execute, Met::Value(70)), Some(Wrong::Stale));
         assert_eq!(still(read, How::Read, Met::Fault), Some(Wrong::Lost));
-        assert_eq!(copied.settle(ERA, shared, Perm::Write).thing(), shared);
+        let own = copied.settle(ERA, shared, Perm::Write);
+        assert_eq!(own.thing(), shared);
+        assert_eq!(judged(read, own, How::Read, Met::Fault), None, "it was in transit in between");
+        assert_eq!(judged(copied, own, How::Read, Met::Fault), None);
+        assert_eq!(still(own, How::Read, Met::Fault), Some(Wrong::Lost), "and is not any more");
+        let next = own.change(ERA, shared, Perm::Write).settle(ERA, shared, Perm::Write);
+        assert_eq!(judged(own, next, How::Read, Met::Fault), Some(Wrong::Lost));
     }
 
     #[test]
