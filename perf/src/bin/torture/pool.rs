@@ -17,7 +17,7 @@ use crate::content::{MARKS_AT, WORDS, is_mark_of};
 use crate::objects::{Object, Run};
 use crate::ops::{access, pages};
 use crate::probe::probe;
-use crate::word::{How, Met, Perm, Pool, Thing, Word};
+use crate::word::{How, Met, Perm, Pool, Thing, Word, passed};
 use crate::worker::Worker;
 
 /// Places in a row that one operation is about, at most.
@@ -473,23 +473,15 @@ impl Worker {
             }
             return;
         }
+        // What arrived, the receiving places say since the call began: the giving space may have ended since then, and
+        // the words of its places have been cleared.
         for (source, target) in from.places().zip(to.places()) {
             let (id, page) = self.origin(from, source);
             self.set_origin(to.space, target, id, page);
             let given = self.word_at(from.space, from.era, source);
             let word = self.word_at(to.space, to.era, target);
-            let (was, thing) = (given.now(), given.thing());
-            let as_copy =
-                |copy: bool| Thing { pool: if copy { Pool::CopyOnWrite } else { Pool::Has }, ..thing };
-            let copy = mode == PageMode::Copy;
-            let (arrived, perm, left) = match mode {
-                PageMode::Move => (thing, was, given.settle(from.era, Thing::NOTHING, Perm::None)),
-                _ => {
-                    let kept = if was == Perm::Write { as_copy(copy) } else { thing };
-                    (as_copy(copy), Perm::Read, given.settle(from.era, kept, Perm::Read))
-                }
-            };
-            self.board.set_word(to.space, self.me, target, word.settle(to.era, arrived, perm));
+            let (arrived, left) = passed(given, word, from.era, mode);
+            self.board.set_word(to.space, self.me, target, word.settle(to.era, arrived, word.next()));
             self.board.set_word(from.space, self.me, source, left);
         }
     }

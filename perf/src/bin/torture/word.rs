@@ -7,6 +7,8 @@
 //!
 //! A word of another *era* than the address space's is from before the space was made anew: nothing is mapped there.
 
+use abi::PageMode;
+
 /// What a page may be used for. Reading always goes along.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u64)]
@@ -220,6 +222,17 @@ impl core::fmt::Debug for Word {
     }
 }
 
+/// A page went from one pool to another: what has arrived where `word` changes, and the word of the place it was given
+/// from. That may have been cleared since, with its space.
+pub fn passed(given: Word, word: Word, era: u64, mode: PageMode) -> (Thing, Word) {
+    if mode == PageMode::Move {
+        return (word.thing(), given.settle(era, Thing::NOTHING, Perm::None));
+    }
+    let pool = if mode == PageMode::Copy { Pool::CopyOnWrite } else { Pool::Has };
+    let kept = if given.now() == Perm::Write { Thing { pool, ..given.thing() } } else { given.thing() };
+    (Thing { pool, ..word.thing() }, given.settle(era, kept, Perm::Read))
+}
+
 /// What is wrong with an access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wrong {
@@ -371,5 +384,21 @@ mod tests {
         assert_eq!((later.now(), later.sequence()), (Perm::None, mapped.sequence()));
         assert_eq!(still(later, How::Read, Met::Value(70)), Some(Wrong::Stale));
         assert_eq!(mapped.change(ERA + 1, THING, Perm::Read).now(), Perm::None);
+    }
+
+    #[test]
+    fn a_page_arrives_though_the_space_that_gave_it_is_gone() {
+        let pooled = |pool| Thing { pool, ..THING };
+        let has = start().settle(ERA, pooled(Pool::Has), Perm::Write);
+        for (mode, arrived) in
+            [(PageMode::Move, Pool::Has), (PageMode::Share, Pool::Has), (PageMode::Copy, Pool::CopyOnWrite)]
+        {
+            let target = start().change(ERA, has.thing(), Perm::Read);
+            let (thing, left) = passed(has, target, ERA, mode);
+            assert_eq!(thing, pooled(arrived), "{mode:?}");
+            assert_eq!(left.thing().is_pooled(), mode != PageMode::Move);
+            let (thing, _) = passed(has.in_era(ERA + 1), target, ERA, mode);
+            assert_eq!(thing, pooled(arrived), "{mode:?}, and the giver's space is another");
+        }
     }
 }
