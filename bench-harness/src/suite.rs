@@ -68,6 +68,8 @@ const STRESS_MESSAGES: u64 = 20_000;
 const TORTURE_OPS: u64 = 60_000;
 const TORTURE_SEEDS: u32 = 3;
 const PLANTED_OPS: u64 = 200_000;
+/// Sequences of random system calls that the host tests play on the kernel and on the model of it.
+const MODEL_CASES: u32 = 100_000;
 const CPUS: [u32; 3] = [1, 2, 4];
 
 /// What the suite needs to know beyond the lab.
@@ -132,6 +134,9 @@ fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> 
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new(cargo);
     command.args(["test", "--no-fail-fast"]).args(arguments);
+    if std::env::var_os("MODEL_CASES").is_none() {
+        command.env("MODEL_CASES", MODEL_CASES.to_string());
+    }
     if let Some(cfg) = cfg {
         let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
         command.env("RUSTFLAGS", format!("{flags} --cfg {cfg}").trim_start());
