@@ -82,6 +82,16 @@ pub const fn cells(words: usize) -> u64 {
 /// Most cells of an event.
 pub const EVENT_CELLS_MAX: u64 = cells(MSG_UTCB_WORDS);
 
+/// The words of an event's first cell: label and words; the sender; exposure and, above it, custom bits; nothing; the
+/// message registers.
+pub const INFO: usize = 0;
+pub const SENDER: usize = 1;
+pub const WAY: usize = 2;
+pub const FREE: usize = 3;
+pub const REGS: usize = 4;
+/// Where in [`WAY`] the custom bits are.
+pub const CUSTOM_SHIFT: u32 = 32;
+
 /// An event's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Event {
@@ -99,27 +109,25 @@ impl Event {
     /// Writes a cell.
     #[inline(always)]
     pub fn write(self, cell: &[AtomicU64; CELL_WORDS]) {
-        let [info, sender, way, free, regs @ ..] = cell;
-        info.store(self.info.0, Relaxed);
-        sender.store(self.sender.raw(), Relaxed);
-        way.store(u64::from(self.exposure) | u64::from(self.custom) << 32, Relaxed);
-        free.store(0, Relaxed);
-        let [a, b, c, d] = regs;
-        a.store(self.regs[0], Relaxed);
-        b.store(self.regs[1], Relaxed);
-        c.store(self.regs[2], Relaxed);
-        d.store(self.regs[3], Relaxed);
+        let way = u64::from(self.exposure) | u64::from(self.custom) << CUSTOM_SHIFT;
+        cell[INFO].store(self.info.0, Relaxed);
+        cell[SENDER].store(self.sender.raw(), Relaxed);
+        cell[WAY].store(way, Relaxed);
+        cell[FREE].store(0, Relaxed);
+        for (word, value) in cell[REGS..].iter().zip(self.regs) {
+            word.store(value, Relaxed);
+        }
     }
 
     /// What a cell says.
     pub fn from_cell(cell: &[AtomicU64; CELL_WORDS]) -> Event {
         let word = |n: usize| cell[n].load(Relaxed);
         Event {
-            info: MsgInfo(word(0)),
-            sender: TaskId::from_raw(word(1)),
-            exposure: word(2) as u32,
-            custom: (word(2) >> 32) as u16,
-            regs: [word(4), word(5), word(6), word(7)],
+            info: MsgInfo(word(INFO)),
+            sender: TaskId::from_raw(word(SENDER)),
+            exposure: word(WAY) as u32,
+            custom: (word(WAY) >> CUSTOM_SHIFT) as u16,
+            regs: [word(REGS), word(REGS + 1), word(REGS + 2), word(REGS + 3)],
         }
     }
 }

@@ -48,6 +48,9 @@ impl TaskId {
     /// No task: the sender of kernel-made messages.
     pub const NONE: TaskId = TaskId(0);
 
+    /// Both generations: the low bits.
+    pub const GENERATION_BITS: u32 = 24;
+
     pub const fn new(process: ProcessKey, task: u16, generation: u16) -> TaskId {
         TaskId(
             ((process.number() as u64) << 40)

@@ -487,6 +487,8 @@ counters! {
     FastWait = "fast_wait";
     /// …
     FastYield = "fast_yield";
+    /// Sends taken by the fastpath.
+    FastSend = "fast_send";
     /// Calls to tasks of other CPUs, sent by the fastpath and the express path behind it.
     ExpressCall = "express_call";
     /// Replies to callers of other CPUs, likewise.
@@ -522,6 +524,9 @@ counters! {
     /// YieldTo that took the slow path: no right, or a task that is not the best ready one, or that has vector state
     /// or was preempted.
     MissYield = "miss_yield";
+    /// Send that took the slow path: UTCB words, flags, no right, nobody or no single task exposed, no pool, no room, or
+    /// two that came at the same moment.
+    MissSend = "miss_send";
     /// Entries by system call that the Rust path served.
     SlowEntry = "slow_entry";
     /// Entries by interrupt.

@@ -1,4 +1,4 @@
-// Mapping and unmapping one page, sending an event in registers (Intel syntax): besides being saved in the frame, the arguments stay in registers, all
+// Mapping and unmapping one page (Intel syntax): besides being saved in the frame, the arguments stay in registers, all
 // the way into a function that does not come back. What that cannot do at once it serves as any other system call:
 // crate::entry::Handlers::direct.
 
@@ -36,6 +36,3 @@ direct_map:
 direct_unmap:
     of_one_page
     direct {unmap}
-.balign 16
-direct_send:
-    direct {send}

@@ -5,6 +5,7 @@ use core::mem::offset_of;
 
 use abi::Op;
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHot, CpuOwn};
+use kern_base::events::EventPool;
 use kern_base::task::{RegFrame, Task, TaskHot};
 use smp::door::{Homed, Ptr};
 
@@ -28,6 +29,9 @@ pub trait Handlers: 'static {
     /// The running task `me` makes a system call with these arguments (rdi, rsi, rdx, r8), which are in its frame,
     /// too, as are the others; where it maps, r9 is 0, and r10 at most 1. Does it at once and ends with [`done`], or serves it as any other.
     fn direct(entry: &mut CpuEntry, op: Op, me: Ptr<Task>, args: [u64; 4]) -> !;
+    /// The running task `me` has sent an event into `pool`, whose reader wants to be told of it. Tells that one, and ends the
+    /// system call, which has succeeded.
+    fn tell_reader(entry: &mut CpuEntry, me: Ptr<Task>, pool: Ptr<EventPool>) -> !;
     /// Another task is current than the one that entered, or none: loads the context of the one that
     /// is, idling until there is one.
     fn switch(entry: &mut CpuEntry) -> !;
@@ -48,7 +52,7 @@ pub struct Table {
     pub(crate) answer_fault: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
     pub(crate) map: DirectHandler,
     pub(crate) unmap: DirectHandler,
-    pub(crate) send: DirectHandler,
+    pub(crate) tell_reader: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<EventPool>) -> !,
 }
 
 /// The arguments of a direct system call as `direct.s` has them: rdi, rsi, rdx, the CPU block, r8, the task.
@@ -85,7 +89,7 @@ pub const fn table<H: Handlers>() -> Table {
         answer_fault: answer_fault::<H>,
         map: direct::<H, { Op::Map as u8 }>,
         unmap: direct::<H, { Op::Unmap as u8 }>,
-        send: direct::<H, { Op::Send as u8 }>,
+        tell_reader: tell_reader::<H>,
     }
 }
 
@@ -139,6 +143,12 @@ extern "C" fn answer_fault<H: Handlers>(block: &'static CpuBlock, me: Ptr<Task>,
     // SAFETY: in the table only.
     let mut entry = unsafe { entry_of(block) };
     H::answer_fault(&mut entry, me, faulter)
+}
+
+extern "C" fn tell_reader<H: Handlers>(block: &'static CpuBlock, me: Ptr<Task>, pool: Ptr<EventPool>) -> ! {
+    // SAFETY: in the table only.
+    let mut entry = unsafe { entry_of(block) };
+    H::tell_reader(&mut entry, me, pool)
 }
 
 extern "C" fn direct<H: Handlers, const OP: u8>(

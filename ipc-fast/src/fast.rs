@@ -1,16 +1,18 @@
-//! The fastpaths: the offsets of `fastpath.s` (call, reply_recv) and `light.s` (notify, wait, yield_to), and
+//! The fastpaths: the offsets of `fastpath.s` (call, reply_recv), `light.s` (notify, wait, yield_to) and `send.s`, and
 //! what they are told at boot.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use abi::events::{self, EventControl};
 #[cfg(feature = "trace")]
 use abi::trace::{EVENT_WORDS, FIELD_A, How, Kind, Path, TaskState, Why, message_word, stop_word};
-use abi::{Counter, MSG_UTCB_WORDS, ObjType, Op, Rights, Utcb, task_rights};
+use abi::{Counter, MSG_UTCB_WORDS, ObjType, Op, Rights, TaskId, Utcb, task_rights};
 use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuOwn, CpuSched, CpuShared};
+use kern_base::events::{Cell, EventPool};
 use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, MEMBER_SEND_LIMIT, Member};
-use kern_base::header::{FLAG_DYING, Header};
+use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::memory::VSpace;
 use kern_base::notification::{Notification, NotificationHot};
 use kern_base::process::Process;
@@ -44,6 +46,11 @@ const fn counter(which: Counter) -> usize {
     CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, counters) + which as usize * size_of::<Count>()
 }
 
+/// Of a word of an event's first cell.
+const fn cell(word: usize) -> usize {
+    word * size_of::<u64>()
+}
+
 /// Of a capability word: the type and these rights.
 const fn mask(rights: Rights) -> u32 {
     TYPE_MASK as u32 | (rights.0 << RIGHTS_SHIFT)
@@ -73,13 +80,14 @@ macro_rules! fastpaths {
             include_str!("common.s"),
             include_str!("fastpath.s"),
             include_str!("light.s"),
+            include_str!("send.s"),
             include_str!("direct.s"),
             op_map = const Op::Map as u8,
             op_unmap = const Op::Unmap as u8,
             op_send = const Op::Send as u8,
             map = const offset_of!(entry::Table, map),
             unmap = const offset_of!(entry::Table, unmap),
-            send = const offset_of!(entry::Table, send),
+            tell_reader = const offset_of!(entry::Table, tell_reader),
             op_reply_recv = const Op::ReplyRecv as u8,
             op_null = const Op::Null as u8,
             op_wait = const Op::Wait as u8,
@@ -105,6 +113,7 @@ macro_rules! fastpaths {
             express_call = const counter(Counter::ExpressCall),
             express_reply = const counter(Counter::ExpressReply),
             fast_notify = const counter(Counter::FastNotify),
+            fast_send = const counter(Counter::FastSend),
             fast_wait = const counter(Counter::FastWait),
             fast_yield = const counter(Counter::FastYield),
             miss_call_message = const counter(Counter::MissCallMessage),
@@ -119,6 +128,7 @@ macro_rules! fastpaths {
             miss_reply_sched = const counter(Counter::MissReplySched),
             miss_reply_vector = const counter(Counter::MissReplyVector),
             miss_notify = const counter(Counter::MissNotify),
+            miss_send = const counter(Counter::MissSend),
             miss_wait = const counter(Counter::MissWait),
             miss_yield = const counter(Counter::MissYield),
             state = const TASK + offset_of!(TaskHot, state),
@@ -160,6 +170,27 @@ macro_rules! fastpaths {
             note_waiter = const NOTE + offset_of!(NotificationHot, waiter),
             note_bound = const NOTE + offset_of!(NotificationHot, bound),
             id = const offset_of!(Task, id),
+            id_other_bits = const u32::BITS - TaskId::GENERATION_BITS,
+            owner = const offset_of!(Task, owner),
+            task_flags = const offset_of!(Task, header) + Header::FLAGS_OFFSET,
+            flag_dead = const FLAG_DEAD,
+            pool_of = const offset_of!(Process, pool),
+            pool_reserved = const offset_of!(EventPool, reserved),
+            pool_cells_log2 = const offset_of!(EventPool, cells_log2),
+            pool_control = const EventPool::CONTROL_OFFSET,
+            pool_stamps = const EventPool::STAMPS_OFFSET,
+            pool_cells = const EventPool::CELLS_OFFSET,
+            pool_cells_len = const EventPool::CELLS_LEN_OFFSET,
+            control_head = const offset_of!(EventControl, head),
+            control_armed = const offset_of!(EventControl, armed),
+            stamp_size = const EventPool::STAMP_SIZE,
+            cell_shift = const size_of::<Cell>().ilog2(),
+            cell_info = const cell(events::INFO),
+            cell_sender = const cell(events::SENDER),
+            cell_exposure = const cell(events::WAY),
+            cell_custom = const cell(events::WAY) + events::CUSTOM_SHIFT as usize / 8,
+            cell_free = const cell(events::FREE),
+            cell_regs = const cell(events::REGS),
             fs_base = const TASK + offset_of!(TaskHot, fs_base),
             gs_base = const TASK + offset_of!(TaskHot, gs_base),
             cspace_base = const Process::CSPACE_BASE_OFFSET,
@@ -192,6 +223,7 @@ macro_rules! fastpaths {
             exposure_shift = const size_of::<Exposure>().ilog2(),
             exposure_word = const offset_of!(Exposure, slot) + offset_of!(Slot, word),
             exposure_tag = const offset_of!(Exposure, tag),
+            exposure_generation = const offset_of!(Exposure, tag) + size_of::<u32>(),
             exposure_per_cpu = const offset_of!(Exposure, per_cpu),
             type_task = const ObjType::Task as u8,
             type_notification = const ObjType::Notification as u8,
@@ -246,10 +278,11 @@ fastpaths! {
 }
 
 const _: () = {
-    assert!(FLAG_DYING < 256 && cfg!(target_endian = "little"), "looked for in one byte");
+    assert!(FLAG_DYING < 256 && FLAG_DEAD < 256 && cfg!(target_endian = "little"), "looked for in one byte");
     assert!(Op::Call as u8 == 0 && Op::ReplyRecv as u8 == 1, "the entry takes them to be that");
     assert!(Op::Null as u8 == 2 && Op::Notify as u8 == 3 && Op::Wait as u8 == 4, "compared in this order");
     assert!(offset_of!(Utcb, msg) == 0 && MSG_UTCB_WORDS < 256, "copied from the start, counted in a byte");
+    assert!(smp::events::CLOSED == 1 << 63, "looked for as the sign");
     assert!(size_of::<Slot>().is_power_of_two() && size_of::<Exposure>().is_power_of_two());
     assert!(MEMBER_SEND_LIMIT <= i32::MAX as u64, "the comparison takes a sign-extended immediate");
 };

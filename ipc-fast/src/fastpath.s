@@ -244,7 +244,7 @@ phase.entry.light:
     cmp eax, {op_unmap}
     je direct_unmap
     cmp eax, {op_send}                       // no flags, and registers only
-    je direct_send
+    je fast_send
     jmp syscall_slow
 
 40: mov ebx, eax

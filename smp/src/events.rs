@@ -17,8 +17,8 @@
 
 use crate::sync::{AtomicU64, Ordering, const_unless_loom, fence_after_exchange};
 
-/// In `reserved`: senders wait, and nobody else may reserve.
-const CLOSED: u64 = 1 << 63;
+/// In `reserved`: senders wait, and nobody else may reserve. The sign, for assembly.
+pub const CLOSED: u64 = 1 << 63;
 
 /// The pages that the pool's process sees.
 pub trait Shown {
@@ -50,6 +50,7 @@ pub enum Turn {
 
 /// How far cells are given to senders.
 #[derive(Debug)]
+#[repr(transparent)]
 pub struct Reserved(AtomicU64);
 
 impl Default for Reserved {

@@ -115,6 +115,7 @@ const LABELS: &[(&str, Phase)] = &[
     ("syscall_done", Exit),
     ("after_wait", Commit),
     ("after_yield", Commit),
+    ("tell_reader", Commit),
     ("wait_overrun", Commit),
     ("yield_overrun", Commit),
     // kern-hal

@@ -16,7 +16,7 @@ use crate::process::Process;
 use crate::slot::Slot;
 
 /// One cell of a pool.
-type Cell = [AtomicU64; CELL_WORDS];
+pub type Cell = [AtomicU64; CELL_WORDS];
 
 /// A process's pool. Its pages are written by the kernel through the direct map, on whatever CPU; who is to be told of
 /// events, and where senders wait for room, is the reader's home CPU.
@@ -48,6 +48,14 @@ impl KernelObject for EventPool {
 }
 
 impl EventPool {
+    /// For the fastpath of send: the page that the process writes, the stamps, the cells and their number.
+    pub const CONTROL_OFFSET: usize = core::mem::offset_of!(EventPool, control);
+    pub const STAMPS_OFFSET: usize =
+        core::mem::offset_of!(EventPool, stamps) + Table::<AtomicU32>::BASE_OFFSET;
+    pub const STAMP_SIZE: usize = size_of::<AtomicU32>();
+    pub const CELLS_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<Cell>::BASE_OFFSET;
+    pub const CELLS_LEN_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<Cell>::LEN_OFFSET;
+
     /// Of a piece of memory of [`pool_pages`], at `base`.
     pub fn new(
         root: RootId,

@@ -23,14 +23,13 @@ use abi::{
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::fence;
 use kern_base::events::EventPool;
-use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::task::{Message, Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
-use smp::events::Turn;
+use smp::events::{Shown, Turn};
 
 use crate::answer::write_values;
 use crate::caps::{Place, is_claimed};
@@ -90,41 +89,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         true
     }
 
-    /// The common case, in few steps: registers only, nobody to be told, an exposure of one task, and room. Whatever is
-    /// otherwise is left, with nothing changed, to [`Cx::send`].
+    /// The rest of a send that the fastpath made: the reader wanted to be told of what is in the pool by now. Another task
+    /// may run then.
     #[inline(always)]
-    pub fn send_one(self, me: Ref<'k, Task>, hot: &TaskHot, process: &Process, target: u64) -> Option<()> {
-        let target = Target(target);
-        let slot = process.cnode.get(self.pin())?.get().slots.get(self.pin(), target.cap().0 as usize)?.get();
-        let group = slot.word.load(self.pin()).get_with::<Group>(Rights::SEND.0)?.get();
-        let member = group.member(self.pin(), (slot.badge() as u32 / 8) as usize)?;
-        if !member.may_send(process.key_word()) {
-            return None;
+    pub fn tell_of_event(self, me: Ref<'k, Task>, pool: Ref<'k, EventPool>) {
+        if let Some(hot) = self.task_hot(me) {
+            write_values(&hot.regs, MsgInfo(0), [0; 4]);
         }
-        let entry = group.exposures.get(self.pin(), target.index() as usize)?.get();
-        let task = entry.slot.word.load(self.pin()).get::<Task>()?.get();
-        let pool = task.owner.get(self.pin())?.get().pool.get(self.pin())?;
-        let shown = pool.get().shown(self.pin());
-        if entry.per_cpu.load(Relaxed) != 0 || task.header.has_flag(FLAG_DEAD) || shown.is_armed() {
-            return None;
+        if pool.get().shown(self.pin()).disarm() {
+            self.call_reader(pool);
         }
-        let regs = &hot.regs;
-        let at = pool.get().reserved.reserve(&shown, 1, Turn::Any).ok()?;
-        let event = Event {
-            info: MsgInfo::new(MsgInfo(regs.rax.get()).label(), 0),
-            sender: me.get().id(),
-            exposure: target.index(),
-            custom: member.custom(),
-            regs: [regs.rdx.get(), regs.r8.get(), regs.r9.get(), regs.r10.get()],
-        };
-        shown.write_header(at, event);
-        if pool.get().reserved.publish(&shown, at)
-            && let Some(reader) = self.reader_of(pool)
-        {
-            // It was armed just now. By mail also where it is of this CPU: the caller goes on.
-            self.raise_control(reader, ctl::EVENT);
-        }
-        Some(())
+        self.dispatch();
     }
 
     fn reader_of(self, pool: Ref<'k, EventPool>) -> Option<Ref<'k, Task>> {

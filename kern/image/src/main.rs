@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use abi::trace::Event;
 use abi::{Counter, Op};
 use kern_base::cpu::{CpuBlock, CpuEntry};
+use kern_base::events::EventPool;
 use kern_base::task::Task;
 use kern_core::Cx;
 use kern_core::entry::Interrupt;
@@ -97,6 +98,17 @@ impl ipc_fast::entry::Handlers for Handlers {
             boot::done(entry, me);
         }
         do_at_leisure(entry, op)
+    }
+
+    #[inline(always)]
+    fn tell_reader(entry: &mut CpuEntry, me: Ptr<Task>, pool: Ptr<EventPool>) -> ! {
+        let cx = context(entry);
+        let me = me.get(cx.pin());
+        cx.tell_of_event(me, pool.get(cx.pin()));
+        if cx.hot.current.is(me) {
+            boot::done(entry, me);
+        }
+        leave(entry)
     }
 
     #[inline(always)]

@@ -31,7 +31,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         let hot = self.task_hot(me)?;
         let process = hot.process.get(self.pin())?;
         match op {
-            Op::Send => self.send_one(me, hot, process.get(), args[0]),
             Op::Map => self.map_one(process, args),
             Op::Unmap => self.unmap_one(process, args),
             _ => None,
