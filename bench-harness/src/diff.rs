@@ -27,8 +27,14 @@ const WITHOUT: &str = "nofast-dump";
 const LIMIT: Duration = Duration::from_secs(600);
 /// How often all games together have to take each fastpath, and each of its ways out to the slow path, which is where a
 /// check that is missing would be seen. Fewer games than [`ENOUGH`] need not.
-const TAKEN: [(&str, u64); 5] =
-    [("fast_call", 100), ("fast_reply", 100), ("fast_notify", 100), ("fast_wait", 30), ("fast_yield", 10)];
+const TAKEN: [(&str, u64); 6] = [
+    ("fast_call", 100),
+    ("fast_reply", 100),
+    ("fast_notify", 100),
+    ("fast_wait", 30),
+    ("fast_yield", 10),
+    ("fast_send", 50),
+];
 const MISSED: u64 = 2;
 const ENOUGH: u32 = 8;
 /// Lines before a difference that are shown.

@@ -4,7 +4,7 @@ use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, Op, Rights, Target};
 use user_rt::arch::Args;
 
 use super::board::{Board, PLAYERS, Where, Word};
-use super::props::{BOUND, CNODE, GROUPS, NOTES, OUTSIDE, REPLIES, SPARE, Set, TASKS, TIMES};
+use super::props::{BOUND, CNODE, GROUPS, NOTES, OUTSIDE, POOLS, REPLIES, SPARE, Set, TASKS, TIMES};
 
 /// What a player mostly does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +55,7 @@ const SERVING: Weights = &[
     (Op::Forward, 6),
     (Op::SaveReply, 6),
     (Op::Call, 12),
+    (Op::Send, 8),
     (Op::Recv, 2),
     (Op::Notify, 4),
     (Op::Wait, 20),
@@ -66,6 +67,7 @@ const SERVER: Weights = &[
     (Op::ReplyRecv, 14),
     (Op::Reply, 8),
     (Op::Call, 8),
+    (Op::Send, 8),
     (Op::Notify, 8),
     (Op::Wait, 4),
     (Op::YieldTo, 6),
@@ -73,6 +75,7 @@ const SERVER: Weights = &[
 ];
 const CLIENT: Weights = &[
     (Op::Call, 60),
+    (Op::Send, 12),
     (Op::Notify, 10),
     (Op::Wait, 4),
     (Op::YieldTo, 4),
@@ -86,6 +89,7 @@ const TURNS: Weights = &[
     (Op::Wait, 26),
     (Op::YieldTo, 24),
     (Op::Call, 5),
+    (Op::Send, 10),
     (Op::Recv, 3),
     (Op::Yield, 2),
     (Op::Null, 10),
@@ -122,6 +126,7 @@ const RARE: Weights = &[
     (Op::CapMove, 2),
     (Op::CapDelete, 5),
     (Op::CapRevoke, 2),
+    (Op::PoolRoom, 12),
 ];
 
 impl Choice {
@@ -163,7 +168,7 @@ impl Choice {
 
     fn arguments(&self, op: Op) -> Args {
         match op {
-            Op::Call | Op::Forward => self.message(self.callee()),
+            Op::Call | Op::Forward | Op::Send => self.message(self.callee()),
             Op::ReplyRecv | Op::Recv => self.message(0),
             Op::Reply => {
                 let saved = self.board.chance(if self.serving { 20 } else { 85 });
@@ -309,6 +314,7 @@ impl Choice {
                 let priority = if board.chance(4) { 256 } else { 20 + 10 * board.below(3) };
                 Args { rsi: priority, rdx: slice, ..self.on(self.one_of(TIMES)) }
             }
+            Op::PoolRoom => self.on(self.one_of(POOLS)),
             Op::SchedInfo => self.on(self.one_of(TIMES)),
             Op::SchedBind => Args { rsi: self.player().arg(), ..self.on(self.one_of(TIMES)) },
             Op::NotificationBind => Args { rsi: self.player().arg(), ..self.on(self.note()) },

@@ -14,6 +14,7 @@
 mod board;
 mod choice;
 mod player;
+mod pool;
 mod props;
 
 use abi::{Counter, MEMBER_RIGHTS, Rights, sched_rights};
@@ -194,6 +195,7 @@ impl Game {
         self.give(lab, &self.made[0].sched, TIMES.weak(), sched_rights::OBSERVE)?;
         self.give(lab, &self.made[0].task, TASKS.weak(), Rights::NONE)?;
         self.give_notes(lab)?;
+        self.give_pools(lab)?;
         let fixer = lab.child(self.places[HOMES[FIXER]])?;
         copy(lab.done(), fixer.cnode.slot(DONE), Rights::NOTIFY, 0)?;
         Ok(())

@@ -11,6 +11,7 @@ use user_rt::{report, utcb};
 
 use super::board::{Board, Of, Word};
 use super::choice::{Choice, Role};
+use super::pool::{self, OwnPool};
 use super::props::{DONE, GROUPS, TASKS};
 use crate::puppet::observed;
 use crate::registers::{Kind, Registers, WORDS, hold, peek};
@@ -83,11 +84,15 @@ impl Player {
         for word in utcb::current().message().iter().take(words) {
             word.store(board.random(), Relaxed);
         }
+        let pool = pool::has_one(self.number as usize).then(OwnPool::open);
+        if let Some(pool) = pool {
+            pool.tend(board);
+        }
         // A report is two entries by the slow path. So that fast ones follow each other, too, some steps have none.
         if self.silent < SILENT_MAX && board.chance(SILENT) {
             self.silent += 1;
         } else {
-            self.say(step, state(board, step), &args);
+            self.say(step, state(board, step), pool.map_or(0, OwnPool::hash), &args);
             (self.silent, self.trace) = (0, 0);
         }
         self.op = Op::from_raw(args.info.0 as u8).unwrap_or(Op::Null);
@@ -106,7 +111,7 @@ impl Player {
     }
 
     /// What came of the last operations, and what comes next.
-    fn say(&self, step: u64, state: u64, args: &Args) {
+    fn say(&self, step: u64, state: u64, pool: u64, args: &Args) {
         let Player { number, op, silent, trace, .. } = *self;
         let a = &self.got.answer;
         let registers = [a.info.0, a.rdi, a.rsi, a.rdx, a.r8, a.r9, a.r10, a.r12, self.got.dirt];
@@ -116,7 +121,7 @@ impl Player {
         let arguments = [args.info.0, args.rdi, args.rsi, args.rdx, args.r8, args.r9, args.r10];
         report!(
             "step {step} player={number} silent={silent} trace={trace:x} last={op:?} got={registers:x?} gs={gs:x} \
-             vectors={vectors:x} words={words:x} read={read:x} state={state:x} next={next:?} {arguments:x?}"
+             vectors={vectors:x} words={words:x} read={read:x} pool={pool:x} state={state:x} next={next:?} {arguments:x?}"
         );
     }
 }
@@ -165,7 +170,7 @@ fn registers_read(op: Op) -> u64 {
     fold(&registers)
 }
 
-fn fold(words: &[u64]) -> u64 {
+pub fn fold(words: &[u64]) -> u64 {
     let mix = |hash: u64, word: &u64| (hash.rotate_left(7) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     words.iter().fold(0, mix)
 }

@@ -42,12 +42,14 @@ pub const TASKS: Set = Set::after(REPLIES, super::board::PLAYERS as u32);
 pub const TIMES: Set = Set::after(TASKS, super::board::PLAYERS as u32 - 1);
 /// Empty at first. Weak: where a membership with fewer rights came to, if there is one.
 pub const SPARE: Set = Set::after(TIMES, 6);
+/// Event pools. Weak: no right.
+pub const POOLS: Set = Set::after(SPARE, 3);
 /// The director's Notification, for the fixer. Out of the way of chance.
 pub const DONE: Cap = Cap(500);
 /// Outside of every CSpace.
 pub const OUTSIDE: Cap = Cap(100_000);
 
-const _: () = assert!(SPARE.weak().0 < DONE.0 && DONE.0 < crate::lab::CHILD_SLOTS);
+const _: () = assert!(POOLS.weak().0 < DONE.0 && DONE.0 < crate::lab::CHILD_SLOTS);
 
 /// The own CNode.
 pub const CNODE: Cap = slot::CNODE;
