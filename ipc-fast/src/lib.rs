@@ -1,4 +1,4 @@
-//! System call entry, and the assembly fastpaths: call and reply_recv; notify, wait and yield_to.
+//! System call entry, and the assembly fastpaths: call and reply_recv; notify, wait and yield_to; send.
 //!
 //! # Entry
 //! Each CPU's LSTAR points to a slot of its own that loads r15 with the CPU's block and jumps to
@@ -22,6 +22,7 @@
 //! | call, reply_recv | 0 | 0 | 0 | 1 if the address space changes | WRFSBASE, WRGSBASE |
 //! | … with vector state | 0 | 0 | 0 | the same | STMXCSR, XGETBV; XRSTOR unless all is initial |
 //! | … with UTCB words | 0 | 0 | 0 | the same | one REP MOVSQ |
+//! | send | 2 | 0 | 0 | 0 | |
 //! | wait that lets another task run, yield_to | 0 | 0 | 0 | the same | WRFSBASE, WRGSBASE, one RDTSC |
 //!
 //! # Why no interrupt can see a half-entered kernel

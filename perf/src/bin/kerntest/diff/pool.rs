@@ -85,12 +85,12 @@ impl OwnPool {
 
     /// Sometimes reads everything, arms the pool, or writes what makes no sense.
     pub fn tend(self, board: Board) {
-        match board.below(40) {
-            0..=2 => self.0[HEAD].store(self.end(), Relaxed),
-            3 => self.0[HEAD].store(self.end().saturating_sub(board.below(CELLS as u64)), Relaxed),
-            4 => self.0[HEAD].store(board.below(500), Relaxed),
-            5 => self.0[HEAD].store(board.random(), Relaxed),
-            6..=11 => self.0[ARMED].store(1 + board.below(2) * (1 << 40), Relaxed),
+        match board.below(100) {
+            0..=14 => self.0[HEAD].store(self.end(), Relaxed),
+            15..=18 => self.0[HEAD].store(self.end().saturating_sub(board.below(CELLS as u64)), Relaxed),
+            19 => self.0[HEAD].store(board.below(500), Relaxed),
+            20 => self.0[HEAD].store(board.random(), Relaxed),
+            21..=32 => self.0[ARMED].store(1 + board.below(2) * (1 << 40), Relaxed),
             _ => {}
         }
     }
