@@ -17,6 +17,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod boot;
 mod error;
 pub mod events;

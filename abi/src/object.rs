@@ -235,6 +235,11 @@ macro_rules! control_rights {
 }
 
 control_rights! {
+    /// Control rights of a CNode.
+    cnode_rights, CNodeRights {
+        /// Look at its slots. One's own CNode needs no right.
+        OBSERVE = 14;
+    }
     /// Control rights of a Task.
     task_rights, TaskRights {
         /// Suspend, resume, cancel.
@@ -258,7 +263,7 @@ control_rights! {
         CONFIGURE = 10;
         /// Kill it. No operation asks for it yet: a process ends with its last capability.
         DESTROY = 13;
-        /// Enumerate and verify its capabilities. No operation asks for it yet.
+        /// Enumerate and verify its capabilities.
         OBSERVE = 14;
     }
     /// Control rights of a SchedContext.

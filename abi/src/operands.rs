@@ -2,7 +2,7 @@
 //! reference. The rights matrix is made of it: every operation is tried with each of them missing.
 
 use crate::{ObjType, Op, Rights};
-use crate::{frame_rights, machine_rights, process_rights, sched_rights, task_rights};
+use crate::{cnode_rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
 
 /// A capability among the arguments of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,7 +154,7 @@ impl Op {
             Op::CapCopy => forms!([of(0, COPIED, Rights::NONE), slot(1, Rights::GRANT)]),
             Op::CapMove => forms!([of(0, ObjType::ALL, Rights::NONE), slot(1, Rights::GRANT)]),
             Op::CapDelete | Op::CapRevoke => forms!([slot(0, Rights::GRANT)]),
-            Op::CapInspect => forms!([slot(0, Rights::NONE)]),
+            Op::CapInspect => forms!([slot(0, cnode_rights::OBSERVE.rights())]),
             Op::UntypedReset => forms!([untyped(0)]),
             Op::GroupAdd => forms!([maker(Rights::ADD), process(1, Rights::NONE)]),
             Op::GroupRemove => forms!([maker(Rights::REMOVE)]),
@@ -223,6 +223,13 @@ impl Op {
                 task(2, task_rights::SCHEDULE.rights())
             ]),
             Op::PoolRoom => forms!([pool(Rights::LISTEN)]),
+            Op::CapVerify => {
+                forms!([process(0, process_rights::OBSERVE.rights()), of(1, ObjType::ALL, Rights::NONE),])
+            }
+            Op::CapList => forms!(
+                [slot(0, cnode_rights::OBSERVE.rights())] when "of a CNode",
+                [process(0, process_rights::OBSERVE.rights())] when "of a process",
+            ),
             Op::FrameUnpin => forms!([frame(0, frame_rights::DMA.rights())]),
             Op::DeviceFrame => {
                 forms!([machine(0, machine_rights::DEVICE.rights()), untyped(1), slot(2, Rights::GRANT)])
@@ -241,6 +248,7 @@ impl ObjType {
     /// The type's own rights.
     pub const fn control_rights(self) -> &'static [crate::Named<Rights>] {
         match self {
+            ObjType::CNode => cnode_rights::ALL,
             ObjType::Task => task_rights::ALL,
             ObjType::Process => process_rights::ALL,
             ObjType::SchedContext => sched_rights::ALL,

@@ -138,7 +138,8 @@ syscalls! {
     /// Look at a slot.
     ///
     /// In: rdi = CNode and slot. Out: rdi = type (0: empty); rsi = rights; rdx = badge; r8 = the object's identity,
-    /// which tells objects apart and says nothing of its address.
+    /// which no other object ever had or gets, and which says nothing of its address.
+    /// Rights: OBSERVE of the CNode where it is not the caller's own.
     CapInspect = 17;
     /// Revoke all that was made of an Untyped, wait until nothing refers to it, and start it again.
     ///
@@ -420,6 +421,24 @@ syscalls! {
     /// In: rdi = EventPool.
     /// Rights: LISTEN.
     PoolRoom = 56;
+    /// Whether a process holds a capability: of the same object as one that the caller holds, with these rights or more,
+    /// wherever in its CSpace. A group's counts with the rights that it has in that process: those of its member record,
+    /// too; with DELETE the maker's. The answer is true of the moment in which that slot was looked at; one that is moved
+    /// meanwhile may be missed. Slots are looked at a bounded number at a time; `r8` says from where on it goes on.
+    ///
+    /// In: rdi = Process; rsi = capability; rdx = rights; r8 = first slot, 0 for all. Out: rdi = slot in the process's
+    /// CSpace, 0 where there is none.
+    /// Rights: OBSERVE.
+    /// Errors: BadArgument, BadState (it has no CSpace).
+    CapVerify = 57;
+    /// List the capabilities of a CSpace: what its full slots hold, from one on, into the UTCB's bulk words. Looks at a
+    /// bounded number of slots: who wants the rest asks again from where it ended.
+    ///
+    /// In: rdi = Process or CNode, and first slot. Out: rdi = slot at which to go on, 0 at the end; rsi = how many, in bulk
+    /// words each as [`CapEntry`](crate::audit::CapEntry) has it.
+    /// Rights: OBSERVE; one's own CNode needs none.
+    /// Errors: BadState (the process has no CSpace).
+    CapList = 58;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

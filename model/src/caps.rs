@@ -1,6 +1,7 @@
 //! Capabilities: where they are, what they allow, and what was derived from what.
 
-use abi::{Cap, Error, ObjType, Rights, Target};
+use abi::audit::CAP_LIST_MAX;
+use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
 
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
 
@@ -69,10 +70,10 @@ impl Model {
     }
 
     /// The slot that a `CNode and slot` argument names. One's own CNode needs no right.
-    pub fn find_slot(&self, me: Id, at: Target, need: Rights) -> Result<Place> {
+    pub fn find_slot(&self, me: Id, at: Target, need: impl Into<Rights>) -> Result<Place> {
         let cnode = self.find(me, at.cap(), ObjType::CNode, Rights::NONE)?;
         if self.process(self.process_of(me)).cnode != Some(cnode.object) {
-            has(cnode.rights, need)?;
+            has(cnode.rights, need.into())?;
         }
         let missing = Refusal::new(Error::NoCapability, u64::from(at.index()));
         self.slot_in(cnode.object, at.index()).ok_or(missing)
@@ -180,12 +181,66 @@ impl Model {
         Ok(Answer::DONE)
     }
 
-    /// The identity says nothing but which object it is; this is how the kernel makes it of the address.
+    /// Identities are the kernel's to choose.
     pub fn cap_inspect(&mut self, me: Id, args: &Args) -> Result {
-        let place = self.find_slot(me, args.target(0), Rights::NONE)?;
+        const IDENTITY: u8 = 1 << 3;
+        let place = self.find_slot(me, args.target(0), cnode_rights::OBSERVE)?;
         let Some(it) = self.slots.get(&place) else { return Ok(Answer::DONE) };
-        let identity = self.objects[it.object.0].at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
-        Ok(Answer::Values([self.object_type(it.object) as u64, u64::from(it.rights.0), it.badge, identity]))
+        let values = [self.object_type(it.object) as u64, u64::from(it.rights.0), it.badge, 0];
+        Ok(Answer::Free(values, IDENTITY))
+    }
+
+    pub fn cap_verify(&mut self, me: Id, args: &Args) -> Result {
+        let process = self.find(me, args.cap(0), ObjType::Process, process_rights::OBSERVE)?.object;
+        let wanted = self.find_any(me, args.cap(1))?.object;
+        let rights = u32::try_from(args.0[2]).map(Rights).map_err(|_| Refusal::argument(2))?;
+        let first = u32::try_from(args.0[3]).map_err(|_| Refusal::argument(3))?;
+        let cnode = self.process(process).cnode.ok_or(Refusal::from(Error::BadState))?;
+        let holds = |n: &u32| {
+            let it = self.slots.get(&Place::Slot(cnode, *n)).filter(|it| it.object == wanted);
+            it.and_then(|it| self.in_effect(process, it)).is_some_and(|held| held.contains(rights))
+        };
+        let found = (first.max(1)..self.cnode(cnode).slots).find(holds);
+        Ok(Answer::one(u64::from(found.unwrap_or(0))))
+    }
+
+    /// What a capability lets a process do that has it: a group's nothing but as its maker or member.
+    fn in_effect(&self, process: Id, it: &Capability) -> Option<Rights> {
+        if self.object_type(it.object) != ObjType::Group {
+            return Some(it.rights);
+        }
+        let is_maker = it.rights.contains(Rights::DELETE);
+        let maker = Rights::DELETE | Rights::ADD | Rights::REMOVE | Rights::LISTEN;
+        let members = &self.group(it.object).members;
+        let record = members.get((it.badge / 8) as usize).copied().flatten();
+        match record.filter(|record| record.process == process) {
+            Some(record) if is_maker => Some(it.rights.and(record.rights | maker)),
+            Some(record) => Some(it.rights.and(record.rights)),
+            None => is_maker.then(|| it.rights.and(maker)),
+        }
+    }
+
+    /// How many it tells of, and where it ends; the entries are the kernel's.
+    pub fn cap_list(&mut self, me: Id, args: &Args) -> Result {
+        const SLOTS: u32 = 256;
+        let found = self.find_any(me, args.cap(0))?;
+        let cnode = if let Kind::Process(process) = &self.objects[found.object.0].kind {
+            has(found.rights, process_rights::OBSERVE.into())?;
+            process.cnode.ok_or(Refusal::from(Error::BadState))?
+        } else {
+            let cnode = self.find(me, args.cap(0), ObjType::CNode, Rights::NONE)?;
+            if self.process(self.process_of(me)).cnode != Some(cnode.object) {
+                has(cnode.rights, cnode_rights::OBSERVE.into())?;
+            }
+            cnode.object
+        };
+        let (first, slots) = (args.target(0).index().max(1), self.cnode(cnode).slots);
+        let end = slots.min(first.saturating_add(SLOTS)).max(first);
+        let full: Vec<u32> =
+            (first..end).filter(|n| self.slots.contains_key(&Place::Slot(cnode, *n))).collect();
+        let at = full.get(CAP_LIST_MAX - 1).map_or(end, |last| last + 1);
+        let next = if at < slots { at } else { 0 };
+        Ok(Answer::Values([u64::from(next), full.len().min(CAP_LIST_MAX) as u64, 0, 0]))
     }
 }
 

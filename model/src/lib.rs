@@ -97,8 +97,8 @@ pub type Result<T = Answer> = std::result::Result<T, Refusal>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     Values([u64; 4]),
-    /// Values of which the first are not the model's to say.
-    Free([u64; 4], usize),
+    /// Values of which some, a bit each, are not the model's to say.
+    Free([u64; 4], u8),
     /// The caller's registers are written, or it waits.
     Settled,
 }

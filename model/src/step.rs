@@ -75,9 +75,7 @@ impl Model {
         let answer = self.operate(me, op, args);
         let regs = match answer {
             Ok(Answer::Values(values)) => Regs::values(MsgInfo(0), values),
-            Ok(Answer::Free(values, first)) => {
-                Regs { free: ((1 << first) - 1) << 1, ..Regs::values(MsgInfo(0), values) }
-            }
+            Ok(Answer::Free(values, free)) => Regs { free: free << 1, ..Regs::values(MsgInfo(0), values) },
             Ok(Answer::Settled) => return answer,
             Err(why) => Regs::error(why),
         };
@@ -104,6 +102,8 @@ impl Model {
             Op::CapDelete => self.cap_delete(me, args),
             Op::CapRevoke => self.cap_revoke(me, args),
             Op::CapInspect => self.cap_inspect(me, args),
+            Op::CapVerify => self.cap_verify(me, args),
+            Op::CapList => self.cap_list(me, args),
             Op::UntypedReset => self.untyped_reset(me, args),
             Op::GroupAdd => self.group_add(me, args),
             Op::GroupRemove => self.group_remove(me, args),

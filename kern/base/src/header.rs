@@ -1,6 +1,6 @@
 //! The header that every kernel object starts with.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use abi::ObjType;
 
@@ -28,9 +28,12 @@ pub struct Header {
     flags: AtomicU16,
     /// Capability slots that refer to the object, exposures included.
     refs: AtomicU32,
-    /// Security label; 0 = none. Nothing sets or checks it yet.
-    label: AtomicU64,
+    /// Security label; 0 = none. Nothing checks it yet.
+    label: AtomicU32,
+    /// Which of its root's objects it is, in two parts: see [`Header::identity`].
+    serial_low: AtomicU32,
     root: RootId,
+    serial_high: AtomicU16,
     /// How far the destruction of the object's table has come: nothing is left below.
     swept: AtomicU32,
 }
@@ -44,8 +47,10 @@ impl Header {
             object_type: object_type as u16,
             flags: AtomicU16::new(0),
             refs: AtomicU32::new(0),
-            label: AtomicU64::new(0),
+            label: AtomicU32::new(0),
+            serial_low: AtomicU32::new(0),
             root,
+            serial_high: AtomicU16::new(0),
             swept: AtomicU32::new(0),
         }
     }
@@ -58,8 +63,22 @@ impl Header {
         self.root
     }
 
-    pub fn label(&self) -> u64 {
+    pub fn label(&self) -> u32 {
         self.label.load(Ordering::Relaxed)
+    }
+
+    /// What tells the object from every other that there ever was: its root, and its number among the root's objects
+    /// (48 bits, from 1). It says nothing of its address.
+    pub fn identity(&self) -> u64 {
+        let high = u64::from(self.serial_high.load(Ordering::Relaxed));
+        let serial = high << 32 | u64::from(self.serial_low.load(Ordering::Relaxed));
+        u64::from(self.root.0) << 48 | serial
+    }
+
+    /// Gives it its number, before its first capability is there.
+    pub fn number(&self, serial: u64) {
+        self.serial_low.store(serial as u32, Ordering::Relaxed);
+        self.serial_high.store((serial >> 32) as u16, Ordering::Relaxed);
     }
 
     pub fn refs(&self) -> u32 {

@@ -78,7 +78,7 @@ pub struct CNode {
 
 impl KernelObject for CNode {
     const TYPE: u8 = ObjType::CNode as u8;
-    type Rights = abi::SharedRights;
+    type Rights = abi::CNodeRights;
 }
 
 impl CNode {

@@ -6,7 +6,7 @@
 //! word 0 is read once, and the words that belong to it stay put for the rest of the entry because an
 //! emptied slot is filled again only after a grace period.
 
-use abi::{Cap, Error, ObjType, Rights, Target};
+use abi::{CNodeRights, Cap, Error, ObjType, Rights, Target};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use core::sync::atomic::fence;
 use kern_base::group::{Exposure, Group};
@@ -102,10 +102,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The slot that a `CNode and slot` argument names.
-    pub fn find_slot(self, me: Me<'k>, at: Target, need: Rights) -> Result<Place<'k>> {
+    pub fn find_slot(self, me: Me<'k>, at: Target, need: impl Into<CNodeRights>) -> Result<Place<'k>> {
         let own = me.process.get().cnode.get(self.pin());
         let cnode = self.find::<CNode>(me, at.cap(), Rights::NONE)?;
-        let missing = need.minus(cnode.rights);
+        let missing = need.into().rights().minus(cnode.rights);
         if own != Some(cnode.object) && missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
@@ -206,7 +206,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Fills a claimed slot with a new object's first capability. Its root's lock is held.
+    /// Fills a claimed slot with a new object's first capability, and numbers the object. Its root's lock is held.
     pub fn fill_first<T: KernelObject>(
         self,
         slot: Ref<'k, Slot>,
@@ -216,8 +216,17 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) {
         self.link_after(slot, parent);
         slot.get().set_meta(0, parent.get().depth() + 1);
+        self.number(header);
         header.add_ref();
         slot.get().word.set(object, Rights::ALL.0);
+    }
+
+    /// Gives a new object its number among those of its root, whose lock is held.
+    pub fn number(self, header: &Header) {
+        let made = &self.k.made[header.root().index().min(crate::MAX_ROOTS - 1)];
+        let serial = made.load(Relaxed) + 1;
+        made.store(serial, Relaxed);
+        header.number(serial);
     }
 
     /// Fills a claimed slot with a child of `parent`. The root lock is held and `word` was read from
@@ -376,22 +385,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         from.get().prev.set(None);
         self.k.epoch.retire(&from.get().word);
         slot.get().word.set_raw(word, word.rights());
-    }
-
-    /// [`abi::Op::CapInspect`].
-    pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let slot = self.find_slot(me, at, Rights::NONE)?.slot;
-        let word = slot.get().word.load(self.pin());
-        if word.object_type() == 0 {
-            return Ok(Answer::DONE);
-        }
-        let identity = word.addr().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
-        Ok(Answer::Values([
-            u64::from(word.object_type()),
-            u64::from(word.rights()),
-            slot.get().badge(),
-            identity,
-        ]))
     }
 }
 

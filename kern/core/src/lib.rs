@@ -10,7 +10,7 @@
 //! # Modules
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
-//! [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`pages`]: pages in messages. [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the
+//! [`holdings`]: who holds what. [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`pages`]: pages in messages. [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the
 //! common ones in few steps.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
@@ -29,6 +29,7 @@ mod faults;
 pub mod forget;
 pub mod graves;
 pub mod groups;
+pub mod holdings;
 pub mod ids;
 pub mod ipc;
 pub mod make;
@@ -45,7 +46,7 @@ pub mod time;
 pub mod trace;
 
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicU32};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use abi::{Counter, ObjType};
 use kern_base::cpu::{CpuBlock, CpuHere, CpuOwn};
@@ -90,6 +91,8 @@ pub struct Kernel<M: Machine> {
     /// One derivation tree a root, with its lock. Never two are held at once.
     pub roots: [spin::Mutex<Root>; MAX_ROOTS],
     pub frames: FrameTable,
+    /// By root: how many objects were ever made of its memory. Changed under its lock.
+    pub made: [AtomicU64; MAX_ROOTS],
     /// By root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes that nobody refers to any more and that are being emptied: the first of a list.
@@ -118,6 +121,7 @@ impl<M: Machine> Kernel<M> {
             processes: ids::ProcessIds::new(process_numbers),
             roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null() }) }; MAX_ROOTS],
             frames,
+            made: [const { AtomicU64::new(0) }; MAX_ROOTS],
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: spin::Mutex::new(AtomicLink::null()),
         }

@@ -358,6 +358,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Option<()> {
         let slot = cnode.slots.get(self.pin(), cap.0 as usize)?;
         slot.get().set_meta(badge, 0);
+        self.number(header);
         header.add_ref();
         slot.get().word.set(object, Rights::ALL.0);
         Some(())

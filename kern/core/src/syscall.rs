@@ -184,6 +184,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::PoolBind => self.pool_bind(me, args),
             Op::Send => self.send(me, args),
             Op::PoolRoom => self.pool_room(me, args),
+            Op::CapVerify => self.cap_verify(me, args),
+            Op::CapList => self.cap_list(me, args.target()),
             Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::FramePin => self.frame_pin(me, args.cap(), args.cap1()),

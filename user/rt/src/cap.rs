@@ -60,7 +60,7 @@ handles! {
     /// Memory from which objects are made.
     Untyped: SharedRights
     /// A table of capability slots.
-    CNode: SharedRights
+    CNode: CNodeRights
     /// An address space.
     VSpace: SharedRights
     /// Memory that can be mapped.
@@ -129,6 +129,6 @@ pub struct Inspection {
     pub object: ObjType,
     pub rights: Rights,
     pub badge: u64,
-    /// The same for two capabilities of one object, and for no others.
+    /// The same for two capabilities of one object, and for no other object that ever was or will be.
     pub identity: u64,
 }

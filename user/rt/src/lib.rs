@@ -41,6 +41,7 @@ pub mod events;
 pub mod fault;
 #[allow(unsafe_code)]
 pub mod heap;
+pub mod holdings;
 pub mod invoke;
 pub mod ipc;
 pub mod layout;

@@ -5,6 +5,7 @@ mod differ;
 mod events;
 mod faults;
 mod groups;
+mod holdings;
 mod memory;
 mod pages;
 mod recall;

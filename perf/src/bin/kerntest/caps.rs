@@ -164,6 +164,10 @@ fn foreign_cspaces(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(refused, Err((Error::NoRight, u64::from(Rights::GRANT.0))), "filling");
     expect_eq!(weak.delete(slot).map_err(|r| r.error), Err(Error::NoRight), "emptying");
     expect_eq!(weak.inspect(slot)?.map(|seen| seen.rights), Some(Rights::NOTIFY), "looking");
+    let blind = lab.nursery.take_slot()?;
+    copy(&cnode, own::cnode().slot(blind), Rights::ALL.minus(abi::cnode_rights::OBSERVE.rights()), 0)?;
+    let blind = user_rt::cap::CNode::at(blind);
+    expect_eq!(blind.inspect(slot).map_err(|r| r.error), Err(Error::NoRight), "looking without OBSERVE");
     own::cnode().revoke(note.cap())?;
     expect_eq!(lab.run(&puppet, &notify)?.error(), Some(Error::NoCapability), "after the revoke");
     Ok(())

@@ -24,6 +24,7 @@ mod events;
 mod fate;
 mod faults;
 mod groups;
+mod holdings;
 mod hostile;
 mod ipc;
 mod lab;

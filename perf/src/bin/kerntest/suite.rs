@@ -91,6 +91,7 @@ pub const ALL: &[Module] = &[
     ("arguments", crate::arguments::TESTS),
     ("values", crate::values::TESTS),
     ("caps", crate::caps::TESTS),
+    ("holdings", crate::holdings::TESTS),
     ("untyped", crate::untyped::TESTS),
     ("groups", crate::groups::TESTS),
     ("ipc", crate::ipc::TESTS),

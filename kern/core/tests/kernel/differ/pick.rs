@@ -28,6 +28,8 @@ const OPERATIONS: &[(usize, Op)] = &[
     (3, Op::CapDelete),
     (1, Op::CapRevoke),
     (3, Op::CapInspect),
+    (2, Op::CapVerify),
+    (1, Op::CapList),
     (1, Op::UntypedReset),
     (4, Op::GroupAdd),
     (2, Op::GroupRemove),
@@ -293,6 +295,17 @@ impl Pick<'_> {
                 [Target::new(OWN, self.cap_of(ObjType::Group).0).0, 0, 0, 0, 0, 0]
             }
             Op::CapDelete | Op::CapRevoke | Op::CapInspect => [self.full(), 0, 0, 0, 0, 0],
+            Op::CapVerify => {
+                let configured = |model: &Model, it| model.process(it).cnode.is_some();
+                let rights = self.rights_to_give().and(self.rights_to_give());
+                let process = self.cap_where(ObjType::Process, configured);
+                [process, self.anything(), u64::from(rights.0), self.dice.of(&[0, 0, 0, 7, 99]), 0, 0]
+            }
+            Op::CapList => {
+                let kind = self.dice.of(&[ObjType::CNode, ObjType::Process]);
+                let table = self.cap_of(kind);
+                [Target::new(table, self.dice.of(&[0, 0, 5, 99])).0, 0, 0, 0, 0, 0]
+            }
             Op::UntypedReset => [self.cap(ObjType::Untyped), self.dice.of(&[0, 0, 1, 2]), 0, 0, 0, 0],
             _ => self.arguments_of_groups(op),
         }
