@@ -38,7 +38,7 @@ syscalls! {
     /// With page ranges: MAP, likewise.
     /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
     /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled, NoTime (the call was forwarded,
-    /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (a page is on its way elsewhere), Full.
+    /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (the memory of a page is being given back), Full.
     Call = 0;
     /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
     ///
@@ -395,7 +395,7 @@ syscalls! {
     /// r8 = address there.
     /// Rights: MAP of both.
     /// Errors: BadArgument, BadAddress, NoPage (detail: the address), NoRoom (detail: the address that is taken, or
-    /// has no table), InUse (a page is on its way elsewhere), Full, Dying.
+    /// has no table), InUse (the memory of a page is being given back), Full, Dying.
     PageTransfer = 53;
     /// Give a process an event pool: its pages are mapped there, and events sent to any task of the process come into it.
     /// One task reads: bits are raised in the Notification that is bound to it, and senders wait at its CPU where there is

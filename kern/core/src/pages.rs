@@ -151,7 +151,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.lend_pages(me)?;
         }
         let mut passed = self.pass_pages(me.task, receiver);
-        if is_in_use(&passed) {
+        if is_early(&passed) {
             // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
             self.lend_pages(me)?;
             passed = self.pass_pages(me.task, receiver);
@@ -191,7 +191,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         let at_once = if from.get().is_alone(self.id()) { Some(self.hand_over(&[row])) } else { None };
         // As of a message, what may be remembered elsewhere is waited for.
-        let gone = at_once.filter(|gone| !is_in_use(gone)).unwrap_or_else(in_two);
+        let gone = at_once.filter(|gone| !is_early(gone)).unwrap_or_else(in_two);
         if let Err(Refusal::Error { .. }) = gone {
             self.take_range_back(from, &range);
         }
@@ -199,7 +199,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 }
 
-/// Whether a page could not go because of what another space did to it.
-fn is_in_use<T>(outcome: &Result<T>) -> bool {
-    matches!(outcome, Err(Refusal::Error { error: Error::InUse, .. }))
+/// Whether pages could not go yet.
+fn is_early<T>(outcome: &Result<T>) -> bool {
+    matches!(outcome, Err(Refusal::More))
 }

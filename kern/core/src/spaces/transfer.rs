@@ -170,7 +170,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Both halves where the giving space is this CPU's alone; else the second. All rows are of the same two spaces.
-    /// [`Refusal::More`] where the taking space is just forgetting what was there: that is over soon.
+    /// [`Refusal::More`] where that is to be tried again, first half first: CPUs may remember a page for a moment yet, from
+    /// what another space that has it did since; or what was where it is to go.
     pub fn hand_over(self, rows: &[Row<'k>]) -> Result<()> {
         let Some(first) = rows.first() else { return Ok(()) };
         no_page_twice(rows)?;
@@ -303,8 +304,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         let info = self.info(entry.at())?;
         let counts = info.glance();
         let stale = info.stamp().is_some_and(|stamp| !self.is_over(stamp));
-        if as_it_was && !alone || stale || counts.is_dying() {
+        if counts.is_dying() {
             return Err(Refusal::new(Error::InUse, from));
+        }
+        if as_it_was && !alone || stale {
+            return Err(Refusal::More);
         }
         if row.mode != PageMode::Move && counts.mapped() == kern_base::frames::MAPPED_MAX {
             return Err(Error::Full.into());
