@@ -35,8 +35,8 @@ pub enum Word {
     TaskClient,
     /// An Untyped from which the server makes its own Notification.
     Untyped,
-    /// An empty slot for the client's event pool.
-    EventPool,
+    /// The first of the empty slots that the client may fill.
+    Slots,
     /// Slot of the client's frame.
     Frame,
     /// What messages carry: [`crate::carry::Carried`].

@@ -102,11 +102,8 @@ impl Verdict for Read {
 pub extern "C" fn receive_client(index: u64) -> ! {
     let block = Block::at(index);
     let named = |word| Cap(block.get(word) as u32);
-    let pool = pool_of(
-        &Untyped::at(named(Word::Untyped)),
-        named(Word::EventPool),
-        &Task::at(named(Word::TaskClient)),
-    );
+    let pool =
+        pool_of(&Untyped::at(named(Word::Untyped)), named(Word::Slots), &Task::at(named(Word::TaskClient)));
     let mut pool = pool.unwrap_or_else(|| park());
     let to = server(block);
     let send = || fast::send(to, WORDS).0 == 0;

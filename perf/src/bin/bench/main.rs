@@ -12,6 +12,7 @@ extern crate alloc;
 mod block;
 mod carry;
 mod events;
+mod life;
 mod measure;
 mod report;
 mod roles;

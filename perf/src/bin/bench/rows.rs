@@ -8,6 +8,7 @@ use user_rt::spawn::Entry;
 
 use crate::carry::*;
 use crate::events::*;
+use crate::life::*;
 use crate::roles::*;
 
 /// The row that shows what a tick of the clock is.
@@ -71,6 +72,9 @@ pub struct Row {
     pub background: Option<Entry>,
     /// Pages of 4 KiB of the frame that the client has; 0: it has none.
     pub pages: u64,
+    /// Memory and empty slots that the client of a row of one process has; the former as a base-2 logarithm.
+    pub memory_log2: u64,
+    pub slots: u32,
     /// What the client's messages carry.
     pub carried: Option<Carried>,
     /// Another task of the client's process has left CPU 1 idle, in its address space.
@@ -99,6 +103,8 @@ impl Row {
             server_reports: false,
             background: None,
             pages: 0,
+            memory_log2: 15,
+            slots: 1,
             carried: None,
             seen: false,
             spaces: Spaces::Same,
@@ -125,6 +131,7 @@ pub fn all(cpus: u64) -> Vec<Row> {
         ..Row::call(&format!("pairs_local_{cpus}"), pairs_client, echo_server)
     });
     rows.extend(carrying());
+    rows.extend(lives());
     if cpus > 1 {
         rows.extend(cross_cpu());
         rows.extend(carrying().into_iter().filter_map(|row| {
@@ -183,6 +190,23 @@ fn local() -> Vec<Row> {
         Row { pages: 1, ..Row::new("clear_page", operation, clear_client, None) },
         Row { pages: 1, ..Row::new("map_unmap_1p", operation, map_client, None) },
         Row { pages: 512, ..Row::new("map_unmap_512p", operation, map_client, None) },
+    ]
+    .into()
+}
+
+/// Of capabilities and objects.
+fn lives() -> Vec<Row> {
+    let row = |name: &str, client: Entry, slots: u32| Row {
+        slots,
+        ..Row::new(name, Scope::Operation, client, None)
+    };
+    [
+        row("cap_copy", cap_copy_client, FRESH_SLOTS),
+        row("cap_delete", cap_delete_client, FRESH_SLOTS),
+        Row { memory_log2: NOTES_LOG2, ..row("retype_notification", retype_client, FRESH_SLOTS) },
+        Row { samples_max: 50, ..row("cap_revoke_1000", revoke_client, TREE_SLOTS) },
+        Row { memory_log2: TASK_LOG2, ..row("task_create_destroy", task_client, OBJECT_SLOTS) },
+        Row { memory_log2: PROCESS_LOG2, ..row("process_create_destroy", process_client, OBJECT_SLOTS) },
     ]
     .into()
 }

@@ -341,10 +341,10 @@ fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowErr
         at("making a Notification", stage.nursery.make::<Notification>(0))?.cap()
     };
     block.set(Word::NoteServer, u64::from(server_waits.0));
-    let memory: Untyped = at("making an Untyped", stage.nursery.make(15))?;
+    let memory: Untyped = at("making an Untyped", stage.nursery.make(row.memory_log2))?;
     block.set(Word::Untyped, u64::from(memory.cap().0));
-    let pool = at("finding a slot", stage.nursery.take_slot())?;
-    block.set(Word::EventPool, u64::from(pool.0));
+    let slots = at("finding slots", stage.nursery.take_slots(row.slots))?;
+    block.set(Word::Slots, u64::from(slots.0));
     if row.pages > 0 {
         let frame: Frame = at("making a frame", stage.nursery.make(12 | row.pages << 8))?;
         block.set(Word::Frame, u64::from(frame.cap().0));

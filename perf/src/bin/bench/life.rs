@@ -1,0 +1,137 @@
+//! The life of capabilities and objects: copy, delete, revoke, retype; a process and a task from the first object to the
+//! memory that is back.
+
+use abi::{Cap, Error, ObjType, Op, RegIndex, Rights, Target};
+use user_rt::arch::{Args, syscall};
+use user_rt::cap::{CNode, Handle, Notification, Process, SchedContext, Task, Untyped, VSpace};
+use user_rt::invoke::{copy, start_regs};
+use user_rt::layout::{slot, utcb_va};
+use user_rt::spawn::own;
+
+use crate::block::{Block, Word};
+use crate::measure::{measure, measure_undone, park};
+
+/// Samples and warm-up of the rows that take a fresh slot each time.
+pub const FRESH_SLOTS: u32 = 1200;
+/// Copies in the subtree that [`revoke_client`] takes away, and slots for that and its top.
+const COPIES: u32 = 1000;
+pub const TREE_SLOTS: u32 = COPIES + 1;
+/// Slots of the objects of a process, or of a task.
+pub const OBJECT_SLOTS: u32 = 3;
+/// The memory that these rows have, as base-2 logarithms.
+pub const NOTES_LOG2: u64 = 18;
+pub const TASK_LOG2: u64 = 14;
+pub const PROCESS_LOG2: u64 = 17;
+
+/// A place in the address space where no task of the bench is, and less than what the client runs with.
+const PLACE: u32 = 60;
+const PRIORITY: u8 = 10;
+/// What the process of a row has: slots, page tables, tasks.
+const SLOTS: u64 = 64;
+const TABLES: u64 = 8;
+const TASKS: u64 = 8;
+
+fn named(block: Block, word: Word) -> Cap {
+    Cap(block.get(word) as u32)
+}
+
+/// The row's slots, one after the other, as a target of the own CNode.
+fn slots(block: Block) -> impl FnMut() -> u64 {
+    let mut next = named(block, Word::Slots).0..;
+    move || next.next().map_or(0, |at| Target::new(slot::CNODE, at).0)
+}
+
+/// Copies a capability with all rights into a slot that was never used.
+pub extern "C" fn cap_copy_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let (source, mut slot) = (named(block, Word::NoteServer).arg(), slots(block));
+    measure(block, || syscall(Args::plain(Op::CapCopy, source, slot(), u64::from(Rights::ALL.0), 0)).info)
+}
+
+/// Deletes a copy.
+pub extern "C" fn cap_delete_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let source = Notification::at(named(block, Word::NoteServer));
+    let first = named(block, Word::Slots).0;
+    let all = block.get(Word::Warmup) + block.get(Word::Samples);
+    for at in first..first + all as u32 {
+        if copy(&source, own::cnode().slot(Cap(at)), Rights::ALL, 0).is_err() {
+            park();
+        }
+    }
+    let mut slot = slots(block);
+    measure(block, || syscall(Args::plain(Op::CapDelete, slot(), 0, 0, 0)).info)
+}
+
+/// Makes a Notification in a slot that was never used.
+pub extern "C" fn retype_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let memory = Target::new(named(block, Word::Untyped), ObjType::Notification as u32).0;
+    let mut slot = slots(block);
+    measure(block, || syscall(Args::plain(Op::Retype, memory, 0, slot(), 1)).info)
+}
+
+/// Revokes a capability of which there are many copies.
+pub extern "C" fn revoke_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let first = named(block, Word::Slots).0;
+    let place = |at: u32| own::cnode().slot(Cap(first + at));
+    let top = Notification::at(Cap(first));
+    let fill = || (1..=COPIES).all(|at| copy(&top, place(at), Rights::ALL, 0).is_ok());
+    let source = Notification::at(named(block, Word::NoteServer));
+    if copy(&source, place(0), Rights::ALL, 0).is_err() || !fill() {
+        park();
+    }
+    let revoke = Args::plain(Op::CapRevoke, Target::new(slot::CNODE, first).0, 0, 0, 0);
+    measure_undone(block, || syscall(revoke).info, fill)
+}
+
+/// Makes a task of the own process with CPU time of its own, lets it go, and takes its memory back before it has run.
+pub extern "C" fn task_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let memory = Untyped::at(named(block, Word::Untyped));
+    let first = named(block, Word::Slots).0;
+    let mut regs = start_regs(0, 0);
+    regs[RegIndex::FsBase as usize] = utcb_va(PLACE);
+    measure(block, || {
+        let cnode = own::cnode();
+        let (task, sched) = (Task::at(Cap(first)), SchedContext::at(Cap(first + 1)));
+        let made = memory
+            .retype::<Task>(0, cnode.slot(task.cap()), 1)
+            .and_then(|_| memory.retype::<SchedContext>(0, cnode.slot(sched.cap()), 1))
+            .and_then(|_| task.configure(&own::process(), utcb_va(PLACE), 0))
+            .and_then(|_| sched.configure(PRIORITY, u64::MAX))
+            .and_then(|()| sched.bind(&task))
+            .and_then(|()| task.write_regs(&regs))
+            .and_then(|()| task.resume());
+        made.and_then(|()| take_back(&memory)).is_ok()
+    })
+}
+
+/// Makes a process with a CSpace and an address space, and takes its memory back.
+pub extern "C" fn process_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let memory = Untyped::at(named(block, Word::Untyped));
+    let first = named(block, Word::Slots).0;
+    measure(block, || {
+        let own = own::cnode();
+        let cnode = CNode::at(Cap(first));
+        let (vspace, process) = (VSpace::at(Cap(first + 1)), Process::at(Cap(first + 2)));
+        let made = memory
+            .retype::<CNode>(SLOTS, own.slot(cnode.cap()), 1)
+            .and_then(|_| memory.retype::<VSpace>(TABLES, own.slot(vspace.cap()), 1))
+            .and_then(|_| memory.retype::<Process>(TASKS, own.slot(process.cap()), 1))
+            .and_then(|_| process.configure(&cnode, &vspace, false));
+        made.and_then(|()| take_back(&memory)).is_ok()
+    })
+}
+
+/// All of it: the kernel may say that it is not through yet.
+fn take_back(memory: &Untyped) -> user_rt::Result<()> {
+    loop {
+        match memory.reset() {
+            Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {}
+            other => return other,
+        }
+    }
+}
