@@ -21,6 +21,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::{MSG_UTCB_WORDS, MsgInfo, PAGE_SIZE, TaskId};
 
+/// As an event's exposure: it was sent to all that listen in a group.
+pub const BROADCAST: u32 = u32::MAX;
+
 /// Base-2 logarithm of the number of cells: at least, and at most.
 pub const CELLS_LOG2_MIN: u8 = 6;
 pub const CELLS_LOG2_MAX: u8 = 14;
@@ -82,15 +85,40 @@ pub const fn cells(words: usize) -> u64 {
 /// Most cells of an event.
 pub const EVENT_CELLS_MAX: u64 = cells(MSG_UTCB_WORDS);
 
-/// The words of an event's first cell: label and words; the sender; exposure and, above it, custom bits; nothing; the
-/// message registers.
+/// The words of an event's first cell: label and words; the sender; exposure and, above it, custom bits; of a
+/// broadcast, in which group; the message registers.
 pub const INFO: usize = 0;
 pub const SENDER: usize = 1;
 pub const WAY: usize = 2;
-pub const FREE: usize = 3;
+pub const GROUP: usize = 3;
 pub const REGS: usize = 4;
 /// Where in [`WAY`] the custom bits are.
 pub const CUSTOM_SHIFT: u32 = 32;
+
+/// How far a broadcast has come: the lower half of its first argument. Where it stops it tells how it is to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// The member that comes next.
+    pub next: u16,
+    /// How many have got the message.
+    pub sent: u16,
+}
+
+impl Progress {
+    pub const fn from_raw(raw: u32) -> Progress {
+        Progress { next: raw as u16, sent: (raw >> 16) as u16 }
+    }
+
+    pub const fn raw(self) -> u32 {
+        self.next as u32 | (self.sent as u32) << 16
+    }
+
+    /// The next member got it, or is none that listens.
+    #[must_use]
+    pub const fn past(self, sent: bool) -> Progress {
+        Progress { next: self.next.wrapping_add(1), sent: self.sent.wrapping_add(sent as u16) }
+    }
+}
 
 /// An event's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,10 +126,12 @@ pub struct Event {
     /// Label and words.
     pub info: MsgInfo,
     pub sender: TaskId,
-    /// Through which exposure it came.
+    /// Through which exposure it came; [`BROADCAST`]: through none.
     pub exposure: u32,
     /// The sender's custom bits in that group.
     pub custom: u16,
+    /// Of a broadcast: in which group, by the identity that [`Op::CapInspect`](crate::Op::CapInspect) tells. Else 0.
+    pub group: u64,
     pub regs: [u64; 4],
 }
 
@@ -113,7 +143,7 @@ impl Event {
         cell[INFO].store(self.info.0, Relaxed);
         cell[SENDER].store(self.sender.raw(), Relaxed);
         cell[WAY].store(way, Relaxed);
-        cell[FREE].store(0, Relaxed);
+        cell[GROUP].store(self.group, Relaxed);
         for (word, value) in cell[REGS..].iter().zip(self.regs) {
             word.store(value, Relaxed);
         }
@@ -127,6 +157,7 @@ impl Event {
             sender: TaskId::from_raw(word(SENDER)),
             exposure: word(WAY) as u32,
             custom: (word(WAY) >> CUSTOM_SHIFT) as u16,
+            group: word(GROUP),
             regs: [word(REGS), word(REGS + 1), word(REGS + 2), word(REGS + 3)],
         }
     }
@@ -143,6 +174,7 @@ mod tests {
             sender: TaskId::from_raw(0x1234_5678_9abc_def0),
             exposure: u32::MAX,
             custom: 0xbeef,
+            group: 0x77,
             regs: [1, 2, 3, 4],
         };
         let cell = [const { AtomicU64::new(u64::MAX) }; CELL_WORDS];

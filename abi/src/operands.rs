@@ -216,7 +216,9 @@ impl Op {
             Op::FramePin => {
                 forms!([frame(0, frame_rights::DMA.rights()), machine(1, machine_rights::DMA.rights())])
             }
-            Op::Send => forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words"),
+            Op::Send | Op::Broadcast => {
+                forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words")
+            }
             Op::PoolBind => forms!([
                 pool(Rights::LISTEN),
                 process(1, process_rights::CONFIGURE.rights()),

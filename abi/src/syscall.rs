@@ -439,6 +439,17 @@ syscalls! {
     /// Rights: OBSERVE; one's own CNode needs none.
     /// Errors: BadState (the process has no CSpace).
     CapList = 58;
+    /// Send a message to every process that listens in a group: that is a member with LISTEN and has an event pool. Not to the
+    /// caller's own. In the order of member records, each at most once. Where a pool is full the call waits there, as Send
+    /// does, and then goes on. Whoever is a member all the time gets it, or the call stops and says where.
+    ///
+    /// In: rdi = group (index: [`Progress`](crate::events::Progress), 0 to begin); rsi = deadline where flagged; message
+    /// registers; UTCB words. Out: rdi = how many got it.
+    /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
+    /// Errors: TooLong, NotMember, NoPage (events carry no pages yet). And, with the [`Progress`](crate::events::Progress) so far
+    /// as detail, from which another call can go on, at the next member or the one behind: WouldBlock, Timeout,
+    /// Cancelled, Gone (nobody reads that member's pool, which is full), Dead (its reader, which rsi names).
+    Broadcast = 59;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -134,6 +134,8 @@ const ALWAYS: &[&str] = &[
     "retype_notification",
     "task_create_destroy",
     "process_create_destroy",
+    "broadcast_8",
+    "broadcast_64",
     "clear_page",
     "map_unmap_1p",
     "map_unmap_512p",

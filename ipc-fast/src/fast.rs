@@ -189,7 +189,7 @@ macro_rules! fastpaths {
             cell_sender = const cell(events::SENDER),
             cell_exposure = const cell(events::WAY),
             cell_custom = const cell(events::WAY) + events::CUSTOM_SHIFT as usize / 8,
-            cell_free = const cell(events::FREE),
+            cell_free = const cell(events::GROUP),
             cell_regs = const cell(events::REGS),
             fs_base = const TASK + offset_of!(TaskHot, fs_base),
             gs_base = const TASK + offset_of!(TaskHot, gs_base),

@@ -64,7 +64,7 @@ impl Regs {
 impl Model {
     /// Whether the model has an operation. It leaves out what it says nothing about.
     pub fn knows(op: Op) -> bool {
-        let pools = matches!(op, Op::PoolBind | Op::PoolRoom | Op::Send);
+        let pools = matches!(op, Op::PoolBind | Op::PoolRoom | Op::Send | Op::Broadcast);
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         !(pools || pages || op == Op::MachineExit)
     }
@@ -146,7 +146,8 @@ impl Model {
             | Op::PageTransfer
             | Op::PoolBind
             | Op::PoolRoom
-            | Op::Send => {
+            | Op::Send
+            | Op::Broadcast => {
                 panic!("the model leaves out {op:?}")
             }
         }

@@ -96,7 +96,7 @@ impl EventPool {
     /// As its process sees it.
     #[inline(always)]
     pub fn shown<'k>(&'k self, pin: Pin<'k>) -> ShownPool<'k> {
-        ShownPool { pool: self, pin }
+        ShownPool { pool: self, pin, control: self.control.get(pin).get(), cells_log2: self.cells_log2 }
     }
 }
 
@@ -105,6 +105,8 @@ impl EventPool {
 pub struct ShownPool<'k> {
     pool: &'k EventPool,
     pin: Pin<'k>,
+    control: &'k EventControl,
+    cells_log2: u8,
 }
 
 impl<'k> ShownPool<'k> {
@@ -124,7 +126,7 @@ impl<'k> ShownPool<'k> {
     /// Whether the reader wants to be told of the next event.
     #[inline(always)]
     pub fn is_armed(self) -> bool {
-        self.pool.control.get(self.pin).get().armed.load(Relaxed) != 0
+        self.control.armed.load(Relaxed) != 0
     }
 
     /// Writes an event to reserved cells, with its words.
@@ -142,19 +144,19 @@ impl<'k> ShownPool<'k> {
 impl Shown for ShownPool<'_> {
     #[inline(always)]
     fn cells(&self) -> u64 {
-        1 << self.pool.cells_log2
+        1 << self.cells_log2
     }
 
     #[inline(always)]
     fn head(&self) -> u64 {
-        self.pool.control.get(self.pin).get().head.load(Acquire)
+        self.control.head.load(Acquire)
     }
 
     #[inline(always)]
     fn stamp(&self, position: u64) {
         let at = position & (self.cells() - 1);
         if let Some(word) = self.pool.stamps.get(self.pin, at as usize) {
-            word.get().swap(stamp(position, self.pool.cells_log2), Release);
+            word.get().swap(stamp(position, self.cells_log2), Release);
         }
     }
 
@@ -162,7 +164,7 @@ impl Shown for ShownPool<'_> {
     fn disarm(&self) -> bool {
         let armed = self.is_armed();
         if armed {
-            self.pool.control.get(self.pin).get().armed.store(0, Relaxed);
+            self.control.armed.store(0, Relaxed);
         }
         armed
     }

@@ -54,6 +54,18 @@ impl Member {
         self.0 ^ key_word <= MEMBER_SEND_LIMIT
     }
 
+    /// Whether it is of the process with this key, shifted to its place.
+    #[inline(always)]
+    pub const fn is_of(self, key_word: u64) -> bool {
+        (self.0 ^ key_word) >> MEMBER_KEY_SHIFT == 0
+    }
+
+    /// Whether the member listens, and is another than the process with this key.
+    #[inline(always)]
+    pub const fn listens_besides(self, key_word: u64) -> bool {
+        self.0 as u32 & Member::right_bit(Rights::LISTEN) != 0 && !self.is_of(key_word)
+    }
+
     pub fn rights(self) -> Rights {
         let send = if self.0 & MEMBER_NO_SEND == 0 { Rights::SEND.0 } else { 0 };
         Rights(send | (((self.0 >> MEMBER_RIGHTS_SHIFT) as u32 & 0x1ff) << 1))

@@ -331,6 +331,8 @@ pub struct Message {
     pub exposure: Cell<u32>,
     pub custom: Cell<u16>,
     pub sender: Cell<TaskId>,
+    /// Of a broadcast that waits: the identity of its group.
+    pub group: Cell<u64>,
     /// For a reply on its way: `Error` number, or 0.
     pub error: Cell<u8>,
     /// The CPU time that travels along, while the callee does not have it.
@@ -357,6 +359,7 @@ impl Message {
             exposure: Cell::new(0),
             custom: Cell::new(0),
             sender: Cell::new(TaskId::NONE),
+            group: Cell::new(0),
             error: Cell::new(0),
             sc: Link::null(),
             priority: Cell::new(0),

@@ -16,6 +16,7 @@ use kern_base::task::{
 use smp::door::Ref;
 
 use crate::answer::write_error;
+use crate::broadcast::progress_of;
 use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_flag, set_state, state_of};
 use crate::{Cx, Refusal};
@@ -68,6 +69,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !waits || is_dying(hot) || error == Error::Cancelled && has_flag(hot, FLAG_IN_FAULT) {
             return;
         }
+        let detail = if self.waits_in_broadcast(task) { progress_of(hot) } else { 0 };
         hot.recall.set(error as u8);
         if self.unwait(task, hot, false) == Unwait::Recalled {
             return;
@@ -80,7 +82,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return self.fault_failed(task, hot, error);
         }
         self.take_pages_back(task, hot);
-        write_error(&hot.regs, error, 0, TaskId::NONE);
+        write_error(&hot.regs, error, detail, TaskId::NONE);
         self.make_ready(task, hot);
     }
 
@@ -359,6 +361,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.refuse_remote(caller, why);
             return;
         };
+        // A member that is gone does not end a broadcast, which looks at it once more.
+        let why = if self.waits_in_broadcast(caller) { Refusal::More } else { why };
         let error = if let Refusal::Error { error, .. } = why { error as u8 } else { 0 };
         if hot.deadline.is_queued() {
             self.clear_deadline(caller);

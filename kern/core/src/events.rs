@@ -32,10 +32,11 @@ use smp::door::Ref;
 use smp::events::{Shown, Turn};
 
 use crate::answer::write_values;
+use crate::broadcast::is_broadcast;
 use crate::caps::{Place, is_claimed};
 use crate::ipc::{From, Words};
 use crate::reclaim::Pins;
-use crate::remote::{is_dying, write_block};
+use crate::remote::{SENT, is_dying, write_block};
 use crate::schedule::set_state;
 use crate::spaces::check_user_range;
 use crate::syscall::Args;
@@ -60,7 +61,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let pool = dest.task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(exposure)))?;
         let from = From { sender: me.task.get().id(), exposure, custom: dest.custom };
-        if self.put_event(pool, me.task, words, from, Turn::Any) {
+        if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {
             return Ok(Answer::DONE);
         }
         self.wait_for_room(me, args, pool, words, from)
@@ -68,21 +69,31 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Puts an event into a pool, and tells the reader if it wants to be told. Whether there was room.
     #[inline(always)]
-    fn put_event(
+    pub fn put_event(
         self,
         pool: Ref<'k, EventPool>,
         sender: Ref<'k, Task>,
-        words: Words,
-        from: From,
+        event: Event,
         turn: Turn,
     ) -> bool {
-        let From { sender: who, exposure, custom } = from;
-        let info = MsgInfo::new(words.info.label(), words.info.words() as u8);
         let (shown, reserved) = (pool.get().shown(self.pin()), &pool.get().reserved);
-        let Ok(at) = reserved.reserve(&shown, abi::events::cells(info.words()), turn) else { return false };
-        let event = Event { info, sender: who, exposure, custom, regs: words.regs };
+        let Ok(at) = reserved.reserve(&shown, abi::events::cells(event.info.words()), turn) else {
+            return false;
+        };
         let text = &sender.get().utcb(self.pin()).msg;
         shown.write(at, event, text.iter().map(|word| word.load(Relaxed)));
+        if reserved.publish(&shown, at) {
+            self.call_reader(pool);
+        }
+        true
+    }
+
+    /// The same of an event without words, if nobody waits before it.
+    #[inline(always)]
+    pub fn put_registers(self, pool: Ref<'k, EventPool>, event: Event) -> bool {
+        let (shown, reserved) = (pool.get().shown(self.pin()), &pool.get().reserved);
+        let Ok(at) = reserved.reserve(&shown, 1, Turn::Any) else { return false };
+        shown.write_header(at, event);
         if reserved.publish(&shown, at) {
             self.call_reader(pool);
         }
@@ -102,7 +113,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.dispatch();
     }
 
-    fn reader_of(self, pool: Ref<'k, EventPool>) -> Option<Ref<'k, Task>> {
+    pub fn reader_of(self, pool: Ref<'k, EventPool>) -> Option<Ref<'k, Task>> {
         pool.get().reader.word.load(self.pin()).get::<Task>()
     }
 
@@ -127,7 +138,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     // --- full pools --------------------------------------------------------------------------------
 
     #[cold]
-    fn wait_for_room(
+    pub fn wait_for_room(
         self,
         me: Me<'k>,
         args: &Args,
@@ -226,7 +237,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
             let from =
                 From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
-            if !self.put_event(pool, sender, words, from, Turn::Waiting) {
+            let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
+            if !self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting) {
                 return;
             }
             hot.posters.remove(self.pin(), sender);
@@ -237,7 +249,11 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A sender's event is in the pool: it goes on.
     fn has_been_sent(self, sender: Ref<'k, Task>, msg: &Message) {
+        let broadcasts = is_broadcast(msg);
         let Some(hot) = self.task_hot(sender) else {
+            if broadcasts {
+                return self.send_back(sender, msg, SENT);
+            }
             let nothing = Words { info: MsgInfo(0), regs: [0; 4] };
             write_block(msg, nothing, From { sender: TaskId::NONE, exposure: 0, custom: 0 });
             self.send_back(sender, msg, 0);
@@ -249,7 +265,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         msg.callee.set(None);
         msg.stage.set(Stage::Home);
         self.event(|| trace::Event::CallOver { caller: sender.get().id(), error: 0 });
-        write_values(&hot.regs, MsgInfo(0), [0; 4]);
+        if broadcasts {
+            self.go_on_behind(hot);
+        } else {
+            write_values(&hot.regs, MsgInfo(0), [0; 4]);
+        }
         self.make_ready(sender, hot);
     }
 

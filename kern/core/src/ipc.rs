@@ -56,6 +56,14 @@ impl Words {
         Ok(Words { info, regs: args.message() })
     }
 
+    /// The same as an event; for a broadcast with the identity of the group.
+    #[inline(always)]
+    pub fn as_event(self, from: From, group: u64) -> abi::events::Event {
+        let From { sender, exposure, custom } = from;
+        let info = MsgInfo::new(self.info.label(), self.info.words() as u8);
+        abi::events::Event { info, sender, exposure, custom, group, regs: self.regs }
+    }
+
     /// The same with page ranges.
     fn with_pages(self) -> Words {
         Words { info: self.info.flag(FLAG_PAGES), ..self }

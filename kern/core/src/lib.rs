@@ -9,6 +9,7 @@
 //!
 //! # Modules
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
+//! [`events`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
 //! [`holdings`]: who holds what. [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`pages`]: pages in messages. [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the
 //! common ones in few steps.
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod broadcast;
 pub mod caps;
 pub mod control;
 pub mod devices;
@@ -46,7 +48,7 @@ pub mod time;
 pub mod trace;
 
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use abi::{Counter, ObjType};
 use kern_base::cpu::{CpuBlock, CpuHere, CpuOwn};
@@ -111,7 +113,7 @@ impl<M: Machine> Kernel<M> {
     pub fn new(
         machine: M,
         cpus: Table<CpuBlock>,
-        process_numbers: Table<AtomicU32>,
+        process_numbers: Table<ids::ProcessNumber>,
         frames: FrameTable,
     ) -> Kernel<M> {
         Kernel {

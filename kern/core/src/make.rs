@@ -305,7 +305,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let make = || {
             let (head, tail) = carve_pair::<Process, TaskNumber>(site.region, tasks)?;
             let table = tail.emplace_slice(|_| TaskNumber::default())?;
-            self.place(site, head, Process::new(site.root, key, table), |o| &o.header)
+            let process = head.emplace(self.pin(), Process::new(site.root, key, table))?;
+            self.k.processes.enter(self.pin(), process);
+            self.fill_first(site.slot, process, &process.get().header, site.parent);
+            Some(())
         };
         Ok(make())
     }

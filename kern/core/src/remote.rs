@@ -29,6 +29,7 @@ use smp::mailbox::{Drained, Node, Wake};
 use smp::shootdown::What;
 
 use crate::answer::{write_error, write_values};
+use crate::broadcast::{is_broadcast, progress_of};
 use crate::faults::{not_express, take_registers_along};
 use crate::ipc::{From, Words};
 use crate::schedule::{Running, has_flag, set_flag, set_state, state_of};
@@ -334,7 +335,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn refuse_remote(self, caller: Ref<'k, Task>, why: Refusal) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         match why {
-            Refusal::Error { error, detail, who } => {
+            Refusal::Error { error, detail, who } if !is_broadcast(msg) => {
                 self.fail_remote_with(caller, msg, error as u8, detail, who);
             }
             _ => self.fail_remote_with(caller, msg, AGAIN, 0, TaskId::NONE),
@@ -342,10 +343,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, detail: u64, who: TaskId) {
+        // Whether it was a broadcast is still to be seen.
+        let (kind, exposure) = (msg.info.get().flags() & FLAG_EVENT, msg.exposure.get());
         write_block(
             msg,
-            Words { info: MsgInfo(0), regs: [detail, 0, 0, 0] },
-            From { sender: who, exposure: 0, custom: 0 },
+            Words { info: MsgInfo(kind), regs: [detail, 0, 0, 0] },
+            From { sender: who, exposure, custom: 0 },
         );
         let callee = msg.callee.take(self.pin());
         if let Some((callee, hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?))) {
@@ -381,16 +384,23 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.fault_is_over(task, hot, msg, Error::from_raw(msg.error.get()));
             return self.dispatch();
         }
+        let progress = if is_broadcast(msg) { progress_of(hot) } else { 0 };
         let (error, detail, who) = match (msg.error.get(), hot.recall.take()) {
+            (SENT, _) => {
+                self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
+                self.go_on_behind(hot);
+                self.make_ready(task, hot);
+                return self.dispatch();
+            }
             // Asked back by this side: nobody over there is to blame.
-            (RECALLED, why) => (why, 0, TaskId::NONE),
+            (RECALLED, why) => (why, progress, TaskId::NONE),
             (AGAIN, 0) => {
                 self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
                 self.rewind(hot);
                 self.make_ready(task, hot);
                 return self.dispatch();
             }
-            (AGAIN, why) => (why, 0, TaskId::NONE),
+            (AGAIN, why) => (why, progress, TaskId::NONE),
             (error, _) => (error, msg.regs[0].get(), msg.sender.get()),
         };
         self.event(|| Event::CallOver { caller: task.get().id(), error });
@@ -539,6 +549,8 @@ impl Wanted {
 const RECALLED: u8 = u8::MAX;
 /// That of a call which could not be received just now: its caller makes it again.
 const AGAIN: u8 = u8::MAX - 1;
+/// That of a broadcast which waited for room, and has been sent to that member.
+pub const SENT: u8 = u8::MAX - 2;
 
 /// Being killed, with something left to wait for.
 pub fn is_dying(hot: &TaskHot) -> bool {

@@ -4,14 +4,13 @@
 //! covers. Everything left over becomes process 1's Untypeds.
 #![allow(unsafe_code, reason = "the one module of the image that may")]
 
-use core::sync::atomic::AtomicU32;
-
 use abi::BOOT_UNTYPED_MAX;
 use kern_base::cpu::{self, CpuBlock, CpuEntry, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::{Phys, Untyped};
 use kern_base::task::Task;
+use kern_core::ids::ProcessNumber;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
 use kern_hal::boot::Boot;
 use kern_hal::cpu::syscall;
@@ -122,11 +121,11 @@ fn take(size: u64) -> Option<Region> {
 pub fn make(boot: &'static Boot) -> Option<Made> {
     let cpus = boot.cpus;
     let pair_bytes = Pairs::bytes(cpus);
-    let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<AtomicU32>();
+    let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<ProcessNumber>();
     let own_region = take(own as u64 + 4096)?;
     let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
-    let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<AtomicU32>()) as u64, 64)?;
-    let numbers = numbers.emplace_slice(|_| AtomicU32::new(0))?;
+    let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<ProcessNumber>()) as u64, 64)?;
+    let numbers = numbers.emplace_slice(|_| ProcessNumber::default())?;
     let frames = make_frames()?;
     KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers, frames));
     #[cfg(feature = "trace")]

@@ -213,6 +213,7 @@ impl First<'_> {
             numbers.and_then(|p| p.emplace_slice(|_| TaskNumber::default())).ok_or(Why::NoMemory)?;
         let key = cx.k.processes.allocate(pin)?;
         let process = carve(region, pin, Process::new(BOOT_ROOT, key, numbers)).ok_or(Why::NoMemory)?;
+        cx.k.processes.enter(pin, process);
         let task = region.carve(TASK_BYTES, PAGE_SIZE);
         let task = task.and_then(|p| Task::make(p, pin, BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let sc = carve(region, pin, SchedContext::new(BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;

@@ -11,13 +11,13 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicU64, fence};
 
-use abi::events::{CELL_WORDS, Event, cells, stamp};
+use abi::events::{CELL_WORDS, Event, Progress, cells, stamp};
 use abi::{MSG_UTCB_WORDS, Op};
 
 use crate::Result;
 use crate::arch::memory::{EventPages, event_pages};
 use crate::arch::{Args, syscall};
-use crate::cap::{EventPool, Exposure, Handle, Process, Task};
+use crate::cap::{EventPool, Exposure, Group, Handle, Process, Task};
 use crate::ipc::{Message, Patience};
 
 /// This process's event pool, for the task that reads it.
@@ -123,6 +123,16 @@ impl Exposure {
         let mut args = message.args(Op::Send, self.0.0);
         patience.apply(&mut args);
         syscall(args).done()
+    }
+}
+
+impl Group {
+    /// Sends an event to every other process that listens in the group: how many got it. `from` is where to begin. What is
+    /// refused half-way says as its detail how far it came: [`Progress`].
+    pub fn broadcast(&self, message: &Message, from: Progress, patience: Patience) -> Result<u64> {
+        let mut args = message.args(Op::Broadcast, self.exposure(from.raw()).0.0);
+        patience.apply(&mut args);
+        Ok(syscall(args).check()?.rdi)
     }
 }
 

@@ -11,22 +11,31 @@ use smp::host_test;
 
 use crate::scene::{GROUP, Scene};
 use crate::world::make::{INIT, Proc, at};
-use crate::world::{Regs, Tcb};
+use crate::world::{Regs, Tcb, World};
 
-const POOL_VA: u64 = 0x5800_0000;
-const LOG2: u8 = 6;
+pub const POOL_VA: u64 = 0x5800_0000;
+pub const LOG2: u8 = 6;
 const CELLS: u64 = 1 << LOG2;
-const BITS: u64 = 0x30;
+pub const BITS: u64 = 0x30;
 
 /// A pool as its process reads it: by the layout of `abi`, from the memory itself.
-struct Reader {
-    cap: Cap,
+pub struct Reader {
+    pub cap: Cap,
     at: u64,
-    next: u64,
+    pub next: u64,
 }
 
 impl Reader {
-    fn word(&self, byte: u64) -> &'static AtomicU64 {
+    /// A new pool for a process, which a task of it reads.
+    pub fn bind(w: &mut World, process: Proc, task: &Tcb) -> Reader {
+        let cap = w.make(0, ObjType::EventPool, u64::from(LOG2));
+        w.must(0, Op::PoolBind, &[cap.arg(), process.process.arg(), task.cap.arg(), POOL_VA, BITS]);
+        let Some(object) = w.object::<EventPool>(cap) else { panic!("no pool") };
+        let Some((first, _)) = object.get().pages().next() else { panic!("no pages") };
+        Reader { cap, at: first.0, next: 0 }
+    }
+
+    pub fn word(&self, byte: u64) -> &'static AtomicU64 {
         &host_test::words(self.at + byte, 1)[0]
     }
 
@@ -42,7 +51,7 @@ impl Reader {
     }
 
     /// The next event, with its words, if it is there.
-    fn read(&mut self) -> Option<(Event, Vec<u64>)> {
+    pub fn read(&mut self) -> Option<(Event, Vec<u64>)> {
         if self.stamp(self.next) != stamp(self.next, LOG2) {
             return None;
         }
@@ -55,7 +64,7 @@ impl Reader {
         Some((event, words))
     }
 
-    fn arm(&self) {
+    pub fn arm(&self) {
         self.word(8).store(1, Relaxed);
     }
 
@@ -64,7 +73,7 @@ impl Reader {
         self.word(EventControl::PAGES * PAGE_SIZE).load(Relaxed) != 0
     }
 
-    fn registers(&mut self) -> Vec<u64> {
+    pub fn registers(&mut self) -> Vec<u64> {
         std::iter::from_fn(|| self.read()).map(|(event, _)| event.regs[0]).collect()
     }
 }
@@ -82,11 +91,7 @@ fn receiver(s: &mut Scene, n: usize) -> (Proc, Tcb, Target, Reader) {
 fn pool_for(s: &mut Scene, process: Proc, task: &Tcb, index: u32) -> (Target, Reader) {
     let group = s.group;
     s.w.expose(group, index, task.cap);
-    let cap = s.w.make(0, ObjType::EventPool, u64::from(LOG2));
-    s.w.must(0, Op::PoolBind, &[cap.arg(), process.process.arg(), task.cap.arg(), POOL_VA, BITS]);
-    let Some(object) = s.w.object::<EventPool>(cap) else { panic!("no pool") };
-    let Some((first, _)) = object.get().pages().next() else { panic!("no pages") };
-    (Target::new(GROUP, index), Reader { cap, at: first.0, next: 0 })
+    (Target::new(GROUP, index), Reader::bind(&mut s.w, process, task))
 }
 
 fn send(target: Target, value: u64) -> Regs {

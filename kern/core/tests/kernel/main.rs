@@ -1,5 +1,6 @@
 //! The portable kernel on a simulated machine.
 
+mod broadcast;
 mod devices;
 mod differ;
 mod events;

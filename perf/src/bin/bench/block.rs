@@ -41,6 +41,8 @@ pub enum Word {
     Frame,
     /// What messages carry: [`crate::carry::Carried`].
     Carried,
+    /// How many processes listen in the group.
+    Listeners,
     ClientCpu,
     ServerCpu,
     /// Tasks that meet before measuring, and (in the first block) how many did.

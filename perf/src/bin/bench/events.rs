@@ -3,7 +3,7 @@
 use abi::{Cap, MsgInfo};
 use perf::echo::{WORDS, same_words};
 use user_rt::arch::fast;
-use user_rt::cap::{EventPool, Exposure, Handle, Notification, Task, Untyped};
+use user_rt::cap::{EventPool, Exposure, Group, Handle, Notification, Task, Untyped};
 use user_rt::events::Pool;
 use user_rt::invoke::yield_now;
 use user_rt::ipc::{Event, Message, recv, reply_recv};
@@ -12,10 +12,15 @@ use user_rt::spawn::own;
 use user_rt::utcb::{self, Local};
 
 use crate::block::{Block, Word};
-use crate::measure::{Verdict, measure_undone, park};
+use crate::measure::{Verdict, measure, measure_undone, park};
 use crate::roles::{MAP_VA, say_ready, server};
 
 const CELLS_LOG2: u8 = 6;
+/// Of a process that only listens. Nobody reads there: room for all that is sent.
+pub const LISTENER_CELLS_LOG2: u8 = 10;
+/// Broadcasts that are measured, and at most as many before that.
+pub const BROADCAST_SAMPLES: u64 = 400;
+const _: () = assert!(2 * BROADCAST_SAMPLES < 1 << LISTENER_CELLS_LOG2);
 /// Behind the slots in which tasks of a process may find themselves.
 const POOL: Cap = Cap(FREE_SLOTS + 66);
 const NOTE: Cap = Cap(FREE_SLOTS + 67);
@@ -57,6 +62,27 @@ pub extern "C" fn send_client(index: u64) -> ! {
     let to = server(block);
     let read = || Exposure(to).call(&Message::default()).is_ok_and(|reply| reply.regs[0] == 1);
     measure_undone(block, || fast::send(to, WORDS), read)
+}
+
+/// A broadcast that has to reach everybody who listens.
+struct Heard((MsgInfo, u64), u64);
+
+impl Verdict for Heard {
+    fn good(&self) -> bool {
+        (self.0.0.0, self.0.1) == (0, self.1)
+    }
+
+    fn info(&self) -> MsgInfo {
+        self.0.0
+    }
+}
+
+/// Sends four words to all that listen, into pools that have room and that nobody waits for.
+pub extern "C" fn broadcast_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let group = Group::at(Cap(block.get(Word::Group) as u32)).exposure(0).0;
+    let listeners = block.get(Word::Listeners);
+    measure(block, || Heard(fast::broadcast(group, WORDS), listeners))
 }
 
 /// Waits for events, one by one.

@@ -83,6 +83,8 @@ pub struct Row {
     pub cpus: Cpus,
     /// The server handles the client's faults.
     pub faults: bool,
+    /// Processes that listen in the row's group.
+    pub listeners: u64,
     /// It has memory of its own, and may map it in the client's address space.
     pub maps: bool,
 }
@@ -110,6 +112,7 @@ impl Row {
             spaces: Spaces::Same,
             cpus: Cpus::Local,
             faults: false,
+            listeners: 0,
             maps: false,
         }
     }
@@ -187,6 +190,16 @@ fn local() -> Vec<Row> {
             ..Row::call("send_event_wake", send_wake_client, waiting_pool_server)
         },
         Row::new("event_receive", operation, receive_client, Some(echo_server)),
+        Row {
+            listeners: 8,
+            samples_max: BROADCAST_SAMPLES,
+            ..Row::new("broadcast_8", operation, broadcast_client, None)
+        },
+        Row {
+            listeners: 64,
+            samples_max: BROADCAST_SAMPLES,
+            ..Row::new("broadcast_64", operation, broadcast_client, None)
+        },
         Row { pages: 1, ..Row::new("clear_page", operation, clear_client, None) },
         Row { pages: 1, ..Row::new("map_unmap_1p", operation, map_client, None) },
         Row { pages: 512, ..Row::new("map_unmap_512p", operation, map_client, None) },

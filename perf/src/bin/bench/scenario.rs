@@ -7,16 +7,20 @@ use abi::{Cap, Counter, Rights, Target, machine_rights};
 use perf::shared::Shared;
 use user_rt::arch;
 use user_rt::boot;
-use user_rt::cap::{Access, Frame, Group, Handle, Notification, Task, Untyped};
+use user_rt::cap::{
+    Access, CNode, EventPool, Frame, Group, Handle, Notification, Process, Task, Untyped, VSpace,
+};
 use user_rt::elf::Image;
+use user_rt::events::Pool;
 use user_rt::invoke::{copy, transfer};
-use user_rt::layout::{FREE_SLOTS, slot};
+use user_rt::layout::{FREE_SLOTS, slot, utcb_va};
 use user_rt::spawn::{
     Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, end, process, task,
 };
 
 use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
 use crate::carry::{COPY_VA, Carried, idle_server};
+use crate::events::LISTENER_CELLS_LOG2;
 use crate::roles::{MAP_VA, PAGER_LOG2, PAGER_SPACE, READY_BIT};
 use crate::rows::{Cpus, Row, Spaces};
 
@@ -29,6 +33,8 @@ const LIMIT_SECONDS: u64 = 60;
 /// Slots and page tables of a process of a scenario.
 const CHILD_SLOTS: u32 = 2048;
 const CHILD_TABLES: u32 = 32;
+/// Page tables of one that only has an event pool and a task's UTCB.
+const LISTENER_TABLES: u64 = 8;
 /// Places of tasks in an address space: servers, then clients, then the one in the background.
 /// Place 0 is the bench's own first task.
 const FIRST_INDEX: u32 = 1;
@@ -159,8 +165,8 @@ fn run_once(
     for pair in 0..pairs {
         prepare_block(stage, row, pair, pairs, placement);
     }
-    let group: Group =
-        at("making the group", stage.nursery.make_group(placement.members, placement.exposures))?;
+    let members = placement.members + row.listeners as u16;
+    let group: Group = at("making the group", stage.nursery.make_group(members, placement.exposures))?;
     at("exposing the end", group.expose_notification(EXPOSURE_DONE, &stage.done))?;
     let mut cast = Cast::new(stage, image, row, &group, placement)?;
     for pair in 0..pairs {
@@ -218,6 +224,7 @@ fn prepare_block(stage: &Stage, row: &Row, pair: u64, pairs: u64, placement: &Pl
     block.set(Word::Warmup, stage.settings.warmup.min(row.samples_max));
     block.set(Word::Trace, u64::from(stage.settings.trace));
     block.set(Word::Server, u64::from(placement.first_server) + pair);
+    block.set(Word::Listeners, row.listeners);
     block.set(Word::DoneBit, pair);
     block.set(Word::ClientCpu, client_cpu);
     block.set(Word::ServerCpu, server_cpu);
@@ -265,6 +272,9 @@ impl Cast {
         let processes = match row.spaces {
             Spaces::Same => {
                 prepare_own(stage, row, group)?;
+                for _ in 0..row.listeners {
+                    at("making a process that listens", listener(stage, group))?;
+                }
                 None
             }
             Spaces::Two { vector } => {
@@ -349,6 +359,21 @@ fn prepare_own(stage: &mut Stage, row: &Row, group: &Group) -> Result<(), RowErr
         let frame: Frame = at("making a frame", stage.nursery.make(12 | row.pages << 8))?;
         block.set(Word::Frame, u64::from(frame.cap().0));
     }
+    Ok(())
+}
+
+/// A process that listens in a group, whose events nobody reads.
+fn listener(stage: &mut Stage, group: &Group) -> user_rt::Result<()> {
+    let nursery = &mut stage.nursery;
+    let (cnode, vspace): (CNode, VSpace) = (nursery.make(16)?, nursery.make(LISTENER_TABLES)?);
+    let process: Process = nursery.make(1)?;
+    process.configure(&cnode, &vspace, false)?;
+    let task: Task = nursery.make(0)?;
+    task.configure(&process, utcb_va(0), 0)?;
+    let pool: EventPool = nursery.make(u64::from(LISTENER_CELLS_LOG2))?;
+    Pool::bind(pool, LISTENER_CELLS_LOG2, &process, &task, MAP_VA, 1)?;
+    process.accept(Cap(1))?;
+    group.add(&process, Rights::LISTEN, 0)?;
     Ok(())
 }
 

@@ -59,6 +59,26 @@ pub fn send(target: Target, regs: [u64; 4]) -> MsgInfo {
     MsgInfo(info)
 }
 
+/// [`Op::Broadcast`] with an empty label: the message word, and how many got it.
+#[inline(always)]
+pub fn broadcast(group: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
+    let (info, sent): (u64, u64);
+    // SAFETY: as in `super::syscall`.
+    unsafe {
+        enter_kernel! {
+            inlateout("rax") Op::Broadcast as u64 => info,
+            inlateout("rdi") group.0 => sent,
+            inlateout("rdx") regs[0] => _,
+            inlateout("r8") regs[1] => _,
+            inlateout("r9") regs[2] => _,
+            inlateout("r10") regs[3] => _,
+            lateout("rsi") _,
+            lateout("r12") _,
+        }
+    }
+    (MsgInfo(info), sent)
+}
+
 /// [`Op::ReplyRecv`] with an empty label.
 #[inline(always)]
 pub fn reply_recv(regs: [u64; 4]) -> Short {

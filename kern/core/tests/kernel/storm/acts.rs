@@ -4,7 +4,7 @@ use abi::{Cap, Error, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, ObjType, Op, RegIn
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::sched_context::SchedContext;
 
-use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, POOL, REPLIES, SPARES};
+use super::cast::{Cast, FIRST_NOTE, FIRST_REPLY, FIRST_TASK, GROUP, POOL, REPLIES, SPARES};
 use crate::world::check::view;
 use crate::world::make::at;
 use crate::world::{AFTER, Regs, Tcb};
@@ -216,7 +216,12 @@ impl Cast {
     /// Sends an event to whatever task. Whoever is in the middle of a call that others wait for does not wait.
     fn send(&mut self, n: usize, task: Tcb, a: u8, b: u8) {
         let to = self.target(usize::from(a) % self.tasks.len());
-        let args = Regs::message(Op::Send, to, [self.model.number(), 0, 0, 0]).words(b % 65);
+        let words = [self.model.number(), 0, 0, 0];
+        let args = match a % 3 {
+            0 => Regs::message(Op::Broadcast, Target::new(GROUP, u32::from(b / 16 % 4)), words),
+            _ => Regs::message(Op::Send, to, words),
+        };
+        let args = args.words(b % 65);
         let args =
             if self.model.serves(task).is_some() { args.flag(FLAG_NONBLOCK) } else { self.patience(args, b) };
         self.does(n, task, args);

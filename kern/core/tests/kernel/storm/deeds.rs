@@ -238,6 +238,7 @@ impl Cast {
         let to = self.target(usize::from(a) % self.tasks.len());
         let args = match what {
             0..4 => Regs::message(Op::Call, to, [0; 4]),
+            4 if b < 100 => Regs::message(Op::Broadcast, Target::new(GROUP, 0), [0; 4]).words(b % 65),
             4 => Regs::message(Op::Send, to, [0; 4]).words(b % 65),
             5..8 => Regs::op(Op::Recv, &[]),
             8..10 => Regs::message(Op::Reply, Target(0), [0; 4]),

@@ -94,6 +94,7 @@ impl World {
         let numbers = numbers.emplace_slice(|_| TaskNumber::default())?;
         let key = cx.k.processes.allocate(pin).ok()?;
         let process = piece::<Process>(region)?.emplace(pin, Process::new(BOOT_ROOT, key, numbers))?;
+        cx.k.processes.enter(pin, process);
         self.made.init = Some(process);
         let task = Task::make(region.carve(TASK_BYTES, 4096)?, pin, BOOT_ROOT, cx.id())?;
         let sc = piece::<SchedContext>(region)?.emplace(pin, SchedContext::new(BOOT_ROOT, cx.id()))?;

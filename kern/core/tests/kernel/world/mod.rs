@@ -12,7 +12,7 @@ pub mod check;
 pub mod machine;
 pub mod make;
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
 use kern_base::cpu::{CpuBlock, CpuEntry, Pairs};
@@ -21,6 +21,7 @@ use kern_base::machine::FaultEnd;
 use kern_base::memory::Phys;
 use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, RegFrame, State, Task, TaskHot};
 use kern_core::entry::{Fault, Interrupt};
+use kern_core::ids::ProcessNumber;
 use kern_core::schedule::{has_flag, state_of};
 use kern_core::{Cx, Kernel};
 use smp::cpu::Pin;
@@ -286,7 +287,7 @@ fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static K
     let mut pairs: Vec<Pairs> = (0..cpus).map(pairs).collect::<Option<_>>()?;
     let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Pairs::NONE);
     let blocks = table(region, cpus, |n| kern_base::cpu::new_block(host_test::cpu(n), pairs_of(n)))?;
-    let numbers = table(region, PROCESSES, |_| AtomicU32::new(0))?;
+    let numbers = table(region, PROCESSES, |_| ProcessNumber::default())?;
     let range = |memory: &&Region| {
         let infos = table(region, (memory.size() / abi::PAGE_SIZE) as usize, |_| FrameInfo::default())?;
         Some(FrameRange::new(Phys(memory.base()), infos))
