@@ -2,7 +2,8 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use abi::{Cap, Error, FLAG_NONBLOCK, MsgInfo, Op, Target};
+use abi::events::Progress;
+use abi::{Cap, Error, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
 use user_rt::arch::Args;
 use user_rt::cap::{EventPool, Handle, Notification, Task};
 use user_rt::events::Pool;
@@ -12,18 +13,24 @@ use user_rt::spawn::own;
 use user_rt::utcb::{self, Local};
 
 use crate::block::Block;
-use crate::lab::{CHILD_FREE, Lab, PUPPETS_MAX, Puppet, Wanted};
+use crate::lab::{CHILD_FREE, Lab, PUPPETS_MAX, Place, Puppet, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
 
-tests! { events_arrive_in_order a_full_pool_makes_senders_wait a_pool_is_read_only_to_its_process }
+tests! {
+    events_arrive_in_order a_full_pool_makes_senders_wait a_pool_is_read_only_to_its_process
+    broadcasts_reach_all_that_listen a_broadcast_outlives_listeners broadcasts_are_refused
+}
 
 const CELLS_LOG2: u8 = 6;
 const POOL_VA: u64 = SHARED_VA + 0x3000_0000;
 const POOL: Cap = Cap(CHILD_FREE);
 const NOTE: Cap = Cap(CHILD_FREE + 1);
 const READER: u32 = PUPPETS_MAX + 8;
+/// Blocks of the readers, up to the puppets' last.
 const READER_BLOCK: u32 = PUPPETS_MAX - 6;
+/// Beside a reader's number: it writes a page that it may not.
+const WRITES: u64 = 1 << 8;
 /// Bits of the reader's Notification: events, and what it waits for at first.
 const EVENTS: u64 = 1;
 const GO: u64 = 2;
@@ -41,14 +48,14 @@ const fn word(sender: u64, number: u64, n: u64) -> u64 {
     (sender << 56 | number << 8 | n).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Makes itself a pool, waits to be let go, then reads for ever. With `argument` 1 it writes a page that it may not.
+/// Makes itself a pool, waits to be let go, then reads for ever.
 extern "C" fn reader(argument: u64) -> ! {
-    let block = Block::at(READER_BLOCK);
+    let block = block_of(argument as u32 & 0xff);
     let task = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
     let note = Notification::at(NOTE);
     let pool = Pool::bind(EventPool::at(POOL), CELLS_LOG2, &own::process(), &task, POOL_VA, EVENTS);
     let mut pool = pool.unwrap_or_else(|refusal| panic!("the reader has no pool: {refusal}"));
-    if argument == 1 {
+    if argument & WRITES != 0 {
         block.note(READY).store(1, Release);
         // SAFETY: not that it is: nobody may write there, and the process ends.
         unsafe { core::ptr::write_volatile((POOL_VA + abi::PAGE_SIZE) as *mut u64, 1) };
@@ -76,9 +83,20 @@ extern "C" fn reader(argument: u64) -> ! {
     }
 }
 
+fn block_of(reader: u32) -> Block {
+    Block::at(READER_BLOCK + reader)
+}
+
 /// Starts the reader in a process of its own on a CPU: its Notification.
 fn start_reader(lab: &mut Lab<'_>, cpu: u32, argument: u64) -> Result<Notification, Failure> {
-    Block::at(READER_BLOCK).clear();
+    Ok(start_reader_in(lab, cpu, argument)?.1)
+}
+
+/// One of several, and its process.
+fn start_reader_in(lab: &mut Lab<'_>, cpu: u32, argument: u64) -> Result<(Place, Notification), Failure> {
+    let number = argument as u32 & 0xff;
+    let block = block_of(number);
+    block.clear();
     let place = lab.process(false)?;
     let pool: EventPool = lab.nursery.make(u64::from(CELLS_LOG2))?;
     let note: Notification = lab.nursery.make(0)?;
@@ -87,18 +105,20 @@ fn start_reader(lab: &mut Lab<'_>, cpu: u32, argument: u64) -> Result<Notificati
     copy(&note, cnode.slot(NOTE), abi::Rights::ALL, 0)?;
     let wanted = Wanted { place, cpu, ..Wanted::default() };
     let task = lab.task(&wanted, reader, argument)?.task;
-    lab.group()?.expose_task(READER, &task)?;
+    if number == 0 {
+        lab.group()?.expose_task(READER, &task)?;
+    }
     // It moves to the reader's CPU with it.
     note.bind(&task)?;
     task.resume()?;
     for _ in 0..10_000 {
-        if Block::at(READER_BLOCK).note(READY).load(Acquire) != 0 {
+        if block.note(READY).load(Acquire) != 0 {
             break;
         }
         lab.sleep(100_000);
     }
-    expect_eq!(Block::at(READER_BLOCK).note(READY).load(Acquire), 1, "the reader is ready");
-    Ok(note)
+    expect_eq!(block.note(READY).load(Acquire), 1, "the reader is ready");
+    Ok((place, note))
 }
 
 fn send(puppet: &Puppet, sender: u64, number: u64) -> (Args, [u64; 20]) {
@@ -118,7 +138,11 @@ fn sends(lab: &Lab<'_>, puppet: &Puppet, sender: u64, number: u64) -> Outcome {
 
 /// Waits until the reader has read so many.
 fn are_read(lab: &Lab<'_>, count: u64) -> Outcome {
-    let block = Block::at(READER_BLOCK);
+    are_read_by(lab, 0, count)
+}
+
+fn are_read_by(lab: &Lab<'_>, reader: u32, count: u64) -> Outcome {
+    let block = block_of(reader);
     for _ in 0..10_000 {
         if block.note(COUNT).load(Acquire) >= count {
             break;
@@ -184,9 +208,116 @@ fn a_full_pool_makes_senders_wait(lab: &mut Lab<'_>) -> Outcome {
 }
 
 fn a_pool_is_read_only_to_its_process(lab: &mut Lab<'_>) -> Outcome {
-    let started = start_reader(lab, 0, 1);
+    let started = start_reader(lab, 0, WRITES);
     lab.settle();
     expect!(started.is_ok(), "the reader could not begin");
     expect_eq!(Block::at(READER_BLOCK).note(READY).load(Acquire), 1, "it wrote what only the kernel may");
+    Ok(())
+}
+
+// --- broadcasts ------------------------------------------------------------------------------------
+
+/// Readers of a test about broadcasts.
+const READERS: u32 = 5;
+
+/// The same event to all that listen.
+fn broadcast(puppet: &Puppet, sender: u64, number: u64) -> (Args, [u64; 20]) {
+    let (args, words) = send(puppet, sender, number);
+    let rdi = Target::new(puppet.group, 0).0;
+    (Args { info: args.info.op(Op::Broadcast), rdi, ..args }, words)
+}
+
+fn readers(lab: &mut Lab<'_>) -> Result<alloc::vec::Vec<(Place, Notification)>, Failure> {
+    (0..READERS).map(|n| start_reader_in(lab, n % lab.cpus, u64::from(n))).collect()
+}
+
+/// From all CPUs at once to readers on all CPUs, into pools that are soon full: each of them gets all, in order, once.
+fn broadcasts_reach_all_that_listen(lab: &mut Lab<'_>) -> Outcome {
+    const EACH: u64 = 40;
+    let readers = readers(lab)?;
+    let mut puppets = alloc::vec::Vec::new();
+    for cpu in 0..lab.cpus.min(4) {
+        puppets.push(lab.puppet(&Wanted { cpu, ..Wanted::default() })?);
+    }
+    for number in 0..EACH {
+        for (sender, puppet) in (0..).zip(&puppets) {
+            let (args, words) = broadcast(puppet, sender, number);
+            lab.ask_with_words(puppet, &args, &words[..number as usize % 20])?;
+        }
+        // Before that nobody reads: some have to wait.
+        if number >= 8 {
+            readers.iter().try_for_each(|(_, note)| note.notify(GO))?;
+        }
+        for puppet in &puppets {
+            let shown = lab.answer(puppet)?;
+            expect_eq!((shown.error(), shown.dirt), (None, 0), "broadcast {number}");
+            expect_eq!(shown.answer.rdi, u64::from(READERS), "broadcast {number}: who got it");
+        }
+    }
+    for reader in 0..READERS {
+        are_read_by(lab, reader, EACH * puppets.len() as u64)?;
+    }
+    Ok(())
+}
+
+/// Who waits for room at a reader whose process ends goes on with the others.
+fn a_broadcast_outlives_listeners(lab: &mut Lab<'_>) -> Outcome {
+    let readers = readers(lab)?;
+    let puppet = lab.puppet(&Wanted { cpu: lab.cpus - 1, ..Wanted::default() })?;
+    let mut number = 0;
+    let progress = loop {
+        let (mut args, words) = broadcast(&puppet, 0, number);
+        args.info = args.info.flag(FLAG_NONBLOCK);
+        lab.ask_with_words(&puppet, &args, &words[..number as usize % 20])?;
+        let shown = lab.answer(&puppet)?;
+        if let Some(error) = shown.error() {
+            expect_eq!(error, Error::WouldBlock, "broadcast {number} to pools that are full");
+            break Progress::from_raw(shown.answer.rdi as u32);
+        }
+        number += 1;
+    };
+    expect_eq!(progress.sent, 0, "all of them are full");
+    let (args, words) = broadcast(&puppet, 0, number);
+    lab.ask_with_words(&puppet, &args, &words[..number as usize % 20])?;
+    lab.stays_blocked(&puppet)?;
+    let Place::Child(first) = readers[0].0 else { return Err(Failure::Of("no child".into())) };
+    let process = lab.children[first].process.cap();
+    own::cnode().revoke(process)?;
+    own::cnode().delete(process)?;
+    lab.stays_blocked(&puppet)?;
+    for (_, note) in &readers[1..] {
+        note.notify(GO)?;
+    }
+    let shown = lab.answer(&puppet)?;
+    expect_eq!((shown.error(), shown.answer.rdi), (None, u64::from(READERS) - 1), "who got it");
+    for reader in 1..READERS {
+        are_read_by(lab, reader, number + 1)?;
+    }
+    Ok(())
+}
+
+/// Who is no member, who was removed, and who lacks the right.
+fn broadcasts_are_refused(lab: &mut Lab<'_>) -> Outcome {
+    let place = lab.process_with(false, MEMBER_RIGHTS.minus(Rights::SEND), 0)?;
+    let weak = lab.puppet(&Wanted { place, ..Wanted::default() })?;
+    let ask = |lab: &Lab<'_>, puppet: &Puppet, group: Cap, words: u8| {
+        let info = MsgInfo::new(0, words).op(Op::Broadcast);
+        let shown = lab.run(puppet, &Args { info, rdi: group.arg(), ..Args::new(Op::Broadcast) })?;
+        Ok::<_, Failure>((shown.error(), shown.answer.rdi))
+    };
+    let missing = u64::from(Rights::SEND.0);
+    expect_eq!(ask(lab, &weak, weak.group, 0)?, (Some(Error::NoRight), missing), "without SEND");
+    let place = lab.process(false)?;
+    let puppet = lab.puppet(&Wanted { place, ..Wanted::default() })?;
+    expect_eq!(ask(lab, &puppet, puppet.group, 9)?, (None, 0), "nobody listens");
+    expect_eq!(ask(lab, &puppet, puppet.group, 65)?, (Some(Error::TooLong), 64), "too long");
+    // Another's group, whose capability it was given: it is no member.
+    let other = lab.nursery.make_group(2, 2)?;
+    copy(&other, lab.child(place)?.cnode.slot(Cap(CHILD_FREE)), Rights::ALL, 0)?;
+    expect_eq!(ask(lab, &puppet, Cap(CHILD_FREE), 0)?.0, Some(Error::NotMember), "no member");
+    expect_eq!(ask(lab, &puppet, Cap(CHILD_FREE + 1), 0)?.0, Some(Error::NoCapability), "no capability");
+    // The own process was the first, the weak one the second.
+    lab.group()?.remove(2)?;
+    expect_eq!(ask(lab, &puppet, puppet.group, 0)?, (Some(Error::NotMember), 0), "removed");
     Ok(())
 }
