@@ -261,7 +261,7 @@ control_rights! {
     process_rights, ProcessRights {
         /// Set CSpace, VSpace, accept slot, fault exposure; make tasks in it.
         CONFIGURE = 10;
-        /// Kill it. No operation asks for it yet: a process ends with its last capability.
+        /// Kill it.
         DESTROY = 13;
         /// Enumerate and verify its capabilities.
         OBSERVE = 14;

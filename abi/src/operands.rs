@@ -225,6 +225,7 @@ impl Op {
                 task(2, task_rights::SCHEDULE.rights())
             ]),
             Op::PoolRoom => forms!([pool(Rights::LISTEN)]),
+            Op::ProcessKill => forms!([process(0, process_rights::DESTROY.rights())]),
             Op::CapVerify => {
                 forms!([process(0, process_rights::OBSERVE.rights()), of(1, ObjType::ALL, Rights::NONE),])
             }

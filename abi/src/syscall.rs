@@ -450,6 +450,14 @@ syscalls! {
     /// as detail, from which another call can go on, at the next member or the one behind: WouldBlock, Timeout,
     /// Cancelled, Gone (nobody reads that member's pool, which is full), Dead (its reader, which rsi names).
     Broadcast = 59;
+    /// End all tasks of a process, on whatever CPUs: nothing runs in it any more, and whoever waits for an answer of
+    /// theirs wakes with Dead. It leaves the groups that its CSpace names, as member and with its exposures, and gives its
+    /// spaces back; who kills the process that it runs in keeps those until the process is deleted. Killing a dead one is
+    /// no error: what is left undone is done.
+    ///
+    /// In: rdi = Process.
+    /// Rights: DESTROY.
+    ProcessKill = 60;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -118,6 +118,8 @@ pub struct Process {
 pub struct Task {
     pub id: TaskId,
     pub process: Option<Id>,
+    /// Whose it is or was.
+    pub born_in: Option<Id>,
     pub home: usize,
     /// Where it will run from its first resume on.
     pub start_on: usize,

@@ -3,7 +3,7 @@
 //! A capability goes at once unless it is its object's last. The last ends the object first. A task can't end what it
 //! runs in, and nobody ends a frame that is pinned: then what was begun stays begun, and the object is *dying*.
 
-use abi::{Error, ObjType, Rights};
+use abi::{Error, ObjType, Rights, process_rights};
 
 use crate::object::{CallAt, State};
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
@@ -140,6 +140,48 @@ impl Model {
         }
         if let Some(vspace) = self.process_mut(process).vspace.take() {
             self.vspace_mut(vspace).process = None;
+        }
+    }
+
+    pub fn process_kill(&mut self, me: Id, args: &Args) -> Result {
+        let process = self.find(me, args.cap(0), ObjType::Process, process_rights::DESTROY)?.object;
+        if process == self.process_of(me) {
+            self.leave_groups(me, process);
+            self.objects[process.0].dying = true;
+            for task in self.process(process).tasks.clone().into_iter().flatten() {
+                self.kill(task);
+            }
+            return Ok(Answer::Settled);
+        }
+        self.objects[process.0].dying = true;
+        for task in self.process(process).tasks.clone().into_iter().flatten() {
+            self.kill(task);
+        }
+        self.leave_groups(me, process);
+        self.end_process(process);
+        Ok(Answer::DONE)
+    }
+
+    /// A process is no member any more of the groups that its CSpace names, and its tasks are not exposed there.
+    fn leave_groups(&mut self, me: Id, process: Id) {
+        let Some(cnode) = self.process(process).cnode else { return };
+        for n in 1..self.cnode(cnode).slots {
+            let Some(it) = self.slots.get(&Place::Slot(cnode, n)) else { continue };
+            let (group, index) = (it.object, (it.badge / 8) as usize);
+            if self.object_type(group) != ObjType::Group {
+                continue;
+            }
+            let record = self.group_mut(group).members.get_mut(index);
+            if let Some(record) = record.filter(|it| it.is_some_and(|it| it.process == process)) {
+                *record = None;
+            }
+            for index in 0..self.group(group).exposures.len() as u32 {
+                let place = Place::Exposure(group, index);
+                let exposed = self.slots.get(&place).map(|it| &self.objects[it.object.0].kind);
+                if matches!(exposed, Some(Kind::Task(task)) if task.born_in == Some(process)) {
+                    let _ = self.delete(me, place, Pins::Hold);
+                }
+            }
         }
     }
 

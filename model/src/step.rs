@@ -118,6 +118,7 @@ impl Model {
             Op::TaskSuspend => self.task_suspend(me, args),
             Op::TaskKill => self.task_kill(me, args),
             Op::TaskCancel => self.task_cancel(me, args),
+            Op::ProcessKill => self.process_kill(me, args),
             Op::SchedConfigure => self.sched_configure(me, args),
             Op::SchedBind => self.sched_bind(me, args),
             Op::SchedInfo => self.sched_info(me, args),

@@ -124,7 +124,7 @@ impl Model {
         self.process_mut(process).tasks[number] = Some(task);
         let it = self.task_mut(task);
         (it.process, it.state, it.suspended) = (Some(process), State::Ready, true);
-        (it.start_on, it.utcb_address) = (cpu as usize, utcb);
+        (it.start_on, it.utcb_address, it.born_in) = (cpu as usize, utcb, Some(process));
         Ok(Answer::Free([0; 4], 1))
     }
 

@@ -42,6 +42,9 @@ pub struct Process {
     pub accept: AtomicU32,
     /// Who handles the faults of its tasks: a [`Target`](abi::Target) in its CSpace; 0: nobody.
     pub fault_handler: AtomicU64,
+    /// How far the killed process has parted with groups: the slot of its CSpace in the upper half, the exposure there in
+    /// the lower.
+    pub left: AtomicU64,
     pub tasks: Table<TaskNumber>,
 }
 
@@ -67,6 +70,7 @@ impl Process {
             vector: AtomicBool::new(false),
             accept: AtomicU32::new(0),
             fault_handler: AtomicU64::new(0),
+            left: AtomicU64::new(0),
             tasks,
         }
     }

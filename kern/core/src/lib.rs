@@ -11,7 +11,7 @@
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
 //! [`events`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
-//! [`holdings`]: who holds what. [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`pages`]: pages in messages. [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the
+//! [`holdings`]: who holds what. [`kill`]: how processes end by force. [`groups`], [`tasks`], [`spaces`]: operations on those objects. [`pages`]: pages in messages. [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the
 //! common ones in few steps.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
@@ -34,6 +34,7 @@ pub mod groups;
 pub mod holdings;
 pub mod ids;
 pub mod ipc;
+pub mod kill;
 pub mod make;
 pub mod notify;
 pub mod pages;

@@ -319,15 +319,19 @@ impl<'k, M: Machine> Cx<'k, M> {
         if process == me.process {
             return Err(Error::InUse.into());
         }
+        self.end_tasks(me, process)?;
+        self.take_spaces(process);
+        Ok(())
+    }
+
+    /// Ends the tasks of a process, which is not the caller's. It gets no others.
+    pub fn end_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
         let header = &process.get().header;
         header.set_flag(FLAG_DYING);
         fence(SeqCst);
         for _ in 0..WORK_BOUND {
             let at = header.swept();
-            let Some(number) = process.get().tasks.get(self.pin(), at) else {
-                self.take_spaces(process);
-                return Ok(());
-            };
+            let Some(number) = process.get().tasks.get(self.pin(), at) else { return Ok(()) };
             if let Some(task) = number.get().task.get(self.pin()) {
                 if task.get().id() == abi::TaskId::NONE {
                     // Another CPU is just about to bind it, and will see that the process is dying.
@@ -340,7 +344,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         Err(Refusal::More)
     }
 
-    fn take_spaces(self, process: Ref<'k, Process>) {
+    pub fn take_spaces(self, process: Ref<'k, Process>) {
         if let Some(pool) = process.get().pool.get(self.pin()) {
             self.part_pool(pool);
         }

@@ -127,6 +127,11 @@ impl Process {
         invoke(Op::ProcessAccept, self.arg(), u64::from(slot.0), 0, 0)
     }
 
+    /// Ends all of its tasks. Of another process they are dead then; from the own one this does not come back.
+    pub fn kill(&self) -> Result<()> {
+        invoke(Op::ProcessKill, self.arg(), 0, 0, 0)
+    }
+
     /// Says who handles the faults of its tasks: a target in *its* CSpace; `None`: nobody.
     pub fn fault_handler(&self, handler: Option<abi::Target>) -> Result<()> {
         invoke(Op::FaultHandler, self.arg(), handler.map_or(0, |target| target.0), 0, 0)

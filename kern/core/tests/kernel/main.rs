@@ -7,6 +7,7 @@ mod events;
 mod faults;
 mod groups;
 mod holdings;
+mod kill;
 mod memory;
 mod pages;
 mod recall;

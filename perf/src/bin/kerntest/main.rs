@@ -27,6 +27,7 @@ mod groups;
 mod holdings;
 mod hostile;
 mod ipc;
+mod kills;
 mod lab;
 mod memory;
 mod notify;

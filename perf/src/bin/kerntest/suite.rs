@@ -96,6 +96,7 @@ pub const ALL: &[Module] = &[
     ("groups", crate::groups::TESTS),
     ("ipc", crate::ipc::TESTS),
     ("ends", crate::ends::TESTS),
+    ("kills", crate::kills::TESTS),
     ("notify", crate::notify::TESTS),
     ("events", crate::events::TESTS),
     ("sched", crate::sched::TESTS),

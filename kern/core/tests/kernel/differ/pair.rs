@@ -150,6 +150,7 @@ impl Pair {
             let task = object::Task {
                 id: agent.id,
                 process: Some(Id(2)),
+                born_in: Some(Id(2)),
                 home: n,
                 start_on: n,
                 state: ModelState::Ready,

@@ -43,6 +43,7 @@ const OPERATIONS: &[(usize, Op)] = &[
     (4, Op::TaskResume),
     (2, Op::TaskSuspend),
     (1, Op::TaskKill),
+    (1, Op::ProcessKill),
     (2, Op::TaskCancel),
     (2, Op::SchedConfigure),
     (2, Op::SchedBind),
@@ -192,6 +193,7 @@ impl Pair {
         let (op, args) = match dice.below(24) {
             0 => (Op::CapDelete, [place, 0, 0]),
             1 => (Op::CapRevoke, [place, 0, 0]),
+            2 if dice.once_in(3) => (Op::ProcessKill, [cap.arg(), 0, 0]),
             2 => (Op::TaskKill, [task.arg(), 0, 0]),
             3..5 => (Op::TaskSuspend, [task.arg(), 0, 0]),
             5..10 => (Op::TaskResume, [task.arg(), 0, 0]),
@@ -361,6 +363,7 @@ impl Pick<'_> {
             }
             Op::TaskWriteRegs | Op::TaskReadRegs | Op::TaskResume | Op::TaskSuspend => [task, 0, 0, 0, 0, 0],
             Op::TaskKill | Op::TaskCancel | Op::TaskDebug => [task, 0, 0, 0, 0, 0],
+            Op::ProcessKill => [self.cap(ObjType::Process), 0, 0, 0, 0, 0],
             Op::FaultHandler if self.dice.once_in(2) => [task, self.target(), 0, 0, 0, 0],
             Op::FaultHandler => [self.cap(ObjType::Process), 0, 0, 0, 0, 0],
             Op::SchedConfigure => {

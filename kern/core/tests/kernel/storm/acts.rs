@@ -396,7 +396,8 @@ impl Cast {
             12 if b < 60 => return self.delete(n, self.replies[usize::from(a) % self.replies.len()]),
             13 if b < 60 => return self.delete(n, self.notes[usize::from(a) % self.notes.len()]),
             14 if b < 60 => return self.delete(n, task.cap),
-            15 if b < 40 => return self.end_process(n, a, b),
+            15 if b < 30 => return self.end_process(n, a, b),
+            15 if b < 40 => return self.kill_process(n, a),
             15 if b < 140 => {
                 let handler =
                     if b.is_multiple_of(8) { 0 } else { self.target(usize::from(b) % self.tasks.len()).0 };
@@ -472,6 +473,16 @@ impl Cast {
             self.tasks.iter().copied().filter(|t| self.belongs(*t, process.process)).collect();
         self.model.lose(tasks);
         self.delete(n, cap);
+    }
+
+    /// A process is killed, and nothing of it deleted.
+    fn kill_process(&mut self, n: usize, a: u8) {
+        let process = self.processes[usize::from(a) % self.processes.len()].process;
+        let tasks: Vec<Tcb> = self.tasks.iter().copied().filter(|t| self.belongs(*t, process)).collect();
+        self.model.lose(tasks);
+        // Calls that find nobody there are told so; members that are gone, too.
+        self.model.deleted = true;
+        self.begin(n, Regs::op(Op::ProcessKill, &[process.arg()]));
     }
 
     fn process_of(&self, task: Tcb) -> Cap {

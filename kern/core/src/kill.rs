@@ -1,0 +1,108 @@
+//! Killing a process: its tasks, then what it is in groups.
+//!
+//! Tasks end as by TaskKill, each at its home, and whoever waits for one is told. A process of somebody else's is dead when
+//! the system call is over. One's own is by the time that anybody could ask: its tasks are sent for, and the calling one
+//! goes last, as when a process faults and nobody handles it ([`crate::control`]); till then nothing can stop it.
+//!
+//! What is left is what a process is that has no task: an object with capabilities, which deleting ends. How far it has
+//! come stands in the process, so whoever kills it next goes on from there.
+
+use abi::{Cap, Error, process_rights};
+use core::sync::atomic::Ordering::{Relaxed, Release};
+use kern_base::group::{Group, Member};
+use kern_base::machine::Machine;
+use kern_base::process::Process;
+use kern_base::slot::Slot;
+use kern_base::task::{State, Task};
+use smp::door::Ref;
+
+use crate::reclaim::Pins;
+use crate::schedule::set_state;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Slots and exposures that one entry looks at.
+const LOOK_BOUND: u32 = 256;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::ProcessKill`].
+    pub fn process_kill(self, me: Me<'k>, process: Cap) -> Result<Answer> {
+        let process = self.find::<Process>(me, process, process_rights::DESTROY)?.object;
+        if process == me.process {
+            return self.kill_own(me);
+        }
+        self.end_tasks(me, process)?;
+        self.leave_groups(me, process)?;
+        self.take_spaces(process);
+        Ok(Answer::DONE)
+    }
+
+    fn kill_own(self, me: Me<'k>) -> Result<Answer> {
+        self.leave_groups(me, me.process)?;
+        set_state(me.hot, State::Faulted);
+        self.stop_current();
+        self.begin_teardown(me.task, me.hot);
+        Ok(Answer::Settled)
+    }
+
+    /// A process is no member any more of the groups that its CSpace names, and its tasks are not exposed there.
+    fn leave_groups(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
+        let Some(cnode) = process.get().cnode.get(self.pin()) else { return Ok(()) };
+        let progress = &process.get().left;
+        let mut looked = 0;
+        while looked < LOOK_BOUND {
+            let at = progress.load(Relaxed);
+            let Some(slot) = cnode.get().slots.get(self.pin(), (at >> 32) as usize) else {
+                // Who kills it once more looks at all again.
+                progress.store(0, Relaxed);
+                return Ok(());
+            };
+            looked += 1;
+            if let Some(group) = slot.get().word.load(self.pin()).get::<Group>() {
+                self.leave_group(me, process, slot, group, &mut looked)?;
+            }
+            progress.fetch_max(((at >> 32) + 1) << 32, Relaxed);
+        }
+        Err(Refusal::More)
+    }
+
+    fn leave_group(
+        self,
+        me: Me<'k>,
+        process: Ref<'k, Process>,
+        slot: Ref<'k, Slot>,
+        group: Ref<'k, Group>,
+        looked: &mut u32,
+    ) -> Result<()> {
+        let progress = &process.get().left;
+        let at = progress.load(Relaxed);
+        if at as u32 == 0 {
+            self.drop_member(process, slot, group);
+        }
+        for (index, entry) in group.get().exposures.iter(self.pin()).enumerate().skip(at as u32 as usize) {
+            if *looked >= LOOK_BOUND {
+                return Err(Refusal::More);
+            }
+            *looked += 1;
+            let task = entry.get().slot.word.load(self.pin()).get::<Task>();
+            if task.is_some_and(|task| task.get().id().process() == process.get().key()) {
+                match self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold) {
+                    // The calling task's last capability: it can't end in the middle of this.
+                    Err(Refusal::Error { error: Error::InUse, .. }) => {}
+                    done => done?,
+                }
+            }
+            progress.fetch_max((at & !0xffff_ffff) + index as u64 + 1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Empties the member record that a group's capability names, if it is the process's.
+    fn drop_member(self, process: Ref<'k, Process>, slot: Ref<'k, Slot>, group: Ref<'k, Group>) {
+        let index = (slot.get().badge() as u32 / 8) as usize;
+        let _root = self.lock_root(&group.get().header);
+        let Some(record) = group.get().members.get(self.pin(), index) else { return };
+        if Member(record.get().load(Relaxed)).key() == process.get().key() {
+            record.get().store(Member::EMPTY.0, Release);
+        }
+    }
+}
