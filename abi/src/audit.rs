@@ -1,6 +1,22 @@
-//! What is told of who holds what: entries of [`Op::CapList`](crate::Op::CapList).
+//! Accountability: entries of [`Op::CapList`](crate::Op::CapList), which tell who holds what; security labels.
 
 use crate::{ObjType, Rights};
+
+/// Security labels that there are, 0, which is none, among them.
+pub const LABELS: u32 = 32;
+
+/// What a rule of [`Op::LabelRule`](crate::Op::LabelRule) allows subjects of a label with objects of another: a set of bits.
+pub mod may {
+    /// Get a capability of it from elsewhere into its CSpace, or have it made there.
+    pub const GRANT: u8 = 1 << 0;
+    /// Become a member of it, a group.
+    pub const JOIN: u8 = 1 << 1;
+    /// Map it, a frame.
+    pub const READ: u8 = 1 << 2;
+    /// Map it to be written; READ goes with that.
+    pub const WRITE: u8 = 1 << 3;
+    pub const ALL: u8 = GRANT | JOIN | READ | WRITE;
+}
 
 /// Words of a [`CapEntry`].
 pub const CAP_ENTRY_WORDS: usize = 4;

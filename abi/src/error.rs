@@ -115,6 +115,8 @@ errors! {
     NoPage = 33, blame Caller;
     /// The process of the task that is exposed there has no event pool; detail: the index.
     NoPool = 34, blame Peer;
+    /// The security labels do not allow it; detail: the subject's label in the upper half, the object's in the lower.
+    Forbidden = 35, blame Caller;
 }
 
 impl core::fmt::Display for Error {

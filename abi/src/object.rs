@@ -142,8 +142,7 @@ shared_rights! {
     DELETE = 4;
     /// Map a frame; map into an address space, or give it to a process.
     MAP = 5;
-    /// Store into a CNode that is not the own one, or take out of it; give it to a process. In a group: send
-    /// capabilities. Of any type: a message may carry a copy.
+    /// Store into a CNode that is not the own one, or take out of it; give it to a process.
     GRANT = 6;
     /// Raise Notification bits.
     NOTIFY = 7;
@@ -295,6 +294,8 @@ control_rights! {
         INFO = 14;
         /// Export the kernel's state, and let it try what is forbidden (test builds).
         DUMP = 15;
+        /// Set security labels, and say what they allow.
+        SECURITY = 16;
     }
 }
 

@@ -103,7 +103,6 @@ const OWN_PROCESS: Operand =
     operand(0, &[ObjType::Process], process_rights::CONFIGURE.rights(), Check::UnlessOwn);
 const WORDS: Rights = Rights::SEND.union(Rights::STRING);
 const PAGES: Rights = Rights::SEND.union(Rights::MAP);
-const CAPS: Rights = Rights::SEND.union(Rights::GRANT);
 const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
 
 /// All types but Untyped, which has one capability.
@@ -136,7 +135,6 @@ impl Op {
                 [member(Rights::SEND)],
                 [member(WORDS)] when "with UTCB words",
                 [member(PAGES)] when "with page ranges",
-                [member(CAPS)] when "with capabilities",
             ),
             Op::Forward => forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words"),
             Op::ReplyRecv | Op::Recv | Op::Null | Op::Yield | Op::WhoAmI | Op::SetBases => forms!([]),
@@ -227,6 +225,10 @@ impl Op {
                 task(2, task_rights::SCHEDULE.rights())
             ]),
             Op::PoolRoom => forms!([pool(Rights::LISTEN)]),
+            Op::LabelSet => {
+                forms!([machine(0, machine_rights::SECURITY.rights()), of(1, ObjType::ALL, Rights::NONE)])
+            }
+            Op::LabelRule => forms!([machine(0, machine_rights::SECURITY.rights())]),
             Op::ProcessKill => forms!([process(0, process_rights::DESTROY.rights())]),
             Op::CapVerify => {
                 forms!([process(0, process_rights::OBSERVE.rights()), of(1, ObjType::ALL, Rights::NONE),])

@@ -35,17 +35,16 @@ syscalls! {
     /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words, which are copied when the
     /// callee receives them. Out: the reply.
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
-    /// With page ranges: MAP, likewise. With capabilities: GRANT, likewise, and GRANT of each that is copied.
+    /// With page ranges: MAP, likewise.
     /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
     /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled, NoTime (the call was forwarded,
-    /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (the memory of a page is being given back), Full.
-    /// With capabilities: BadArgument (detail: 8 and which of the list), NoCapability, WrongType (an Untyped is not
-    /// copied), NoRight, Amplifies, Full (derivations from derivations).
+    /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (the memory of a page is being given back), Full,
+    /// Forbidden (by the labels of the receiver and of a page's object).
     Call = 0;
     /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
     ///
     /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where flagged. Out: as Recv.
-    /// Errors: TooLong, those about page ranges and capabilities as Call, and, where the current call is a fault, BadArgument (no such answer; detail: all ones) and
+    /// Errors: TooLong, those about page ranges as Call, and, where the current call is a fault, BadArgument (no such answer; detail: all ones) and
     /// BadAddress (detail: which register), before anything is done; those of Recv, after the reply has been sent.
     ReplyRecv = 1;
     /// Nothing: the cost of an entry. (The first six are numbered in the order in which the entry tells them apart.)
@@ -81,7 +80,7 @@ syscalls! {
     ///
     /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers; UTCB words.
     /// Rights: SEND, in the Reply object's capability.
-    /// Errors: TooLong, those about page ranges and capabilities as Call, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
+    /// Errors: TooLong, those about page ranges as Call, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
     Reply = 7;
     /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
     /// sender, and the forwarder's custom bits.
@@ -91,7 +90,7 @@ syscalls! {
     /// Rights: as Call.
     /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead and
     /// NoTime (of a target on another CPU the caller is told, instead), NoPage (it carries no page ranges: what came with
-    /// the call is the forwarder's), NoCapability (nor capabilities).
+    /// the call is the forwarder's).
     Forward = 8;
     /// Keep the current call in an empty Reply object, to answer it later.
     ///
@@ -110,20 +109,20 @@ syscalls! {
     /// In: rdi = Untyped (index: type); rsi = size, whose meaning the type gives; rdx = CNode and first slot; r8 =
     /// count, 1 to 256. Out: rdi = bytes left.
     /// Rights: GRANT of the CNode where it is not the caller's own.
-    /// Errors: BadArgument, SlotOccupied, NoMemory, Retired, Dying (it is being reset).
+    /// Errors: BadArgument, SlotOccupied, NoMemory, Retired, Dying (it is being reset), Forbidden.
     Retype = 12;
     /// Derive a capability: the copy is a child of the source, with the same rights or fewer.
     ///
     /// In: rdi = source; rsi = CNode and slot; rdx = rights; r8 = badge, 48 bits, kept where the source has one and
     /// where it is of a Group.
     /// Rights: GRANT of the CNode where it is not the caller's own.
-    /// Errors: Amplifies, WrongType (an Untyped has one capability), BadArgument, SlotOccupied, Dying.
+    /// Errors: Amplifies, WrongType (an Untyped has one capability), BadArgument, SlotOccupied, Dying, Forbidden.
     CapCopy = 13;
     /// Move a capability, with its place in the tree.
     ///
     /// In: rdi = source; rsi = CNode and slot.
     /// Rights: GRANT of the CNode where it is not the caller's own.
-    /// Errors: SlotOccupied, Dying.
+    /// Errors: SlotOccupied, Dying, Forbidden.
     CapMove = 14;
     /// Empty a slot; what was derived from it moves up. The last capability of an object destroys it.
     ///
@@ -154,7 +153,7 @@ syscalls! {
     /// In: rdi = group; rsi = capability of the process; rdx = rights of the member, no more than the caller's own
     /// record has; r8 = custom bits, 16. Out: rdi = member index.
     /// Rights: ADD, in capability and member record; with DELETE the record is not asked.
-    /// Errors: NotMember, Amplifies, BadArgument, NoConsent, SlotOccupied, Full, Dying.
+    /// Errors: NotMember, Amplifies, BadArgument, NoConsent, SlotOccupied, Full, Dying, Forbidden.
     GroupAdd = 19;
     /// Remove a member. Its capability stays, and is inert.
     ///
@@ -179,7 +178,7 @@ syscalls! {
     ///
     /// In: rdi = process; rsi = CNode; rdx = VSpace; r8 = 1 for vector state, 0 without.
     /// Rights: CONFIGURE; GRANT of the CNode; MAP of the VSpace.
-    /// Errors: BadArgument, BadState (it has spaces), InUse (a space serves another), Dying.
+    /// Errors: BadArgument, BadState (it has spaces), InUse (a space serves another), Dying, Forbidden.
     ProcessConfigure = 23;
     /// Offer a slot for the next group membership.
     ///
@@ -267,8 +266,8 @@ syscalls! {
     /// 1); r9 = first page; r10 = how many pages, 0 for all from there on.
     /// Rights: MAP of both; WRITE of the frame, to write or into the pool.
     /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped 32,768 times), InUse (a
-    /// pool has it, or it is to come into one and is mapped or pinned), Dying. Detail of WriteExecute, Mapped and InUse: the
-    /// address.
+    /// pool has it, or it is to come into one and is mapped or pinned), Dying, Forbidden. Detail of WriteExecute, Mapped
+    /// and InUse: the address.
     Map = 36;
     /// Unmap pages of a frame, and wait until no CPU holds the translations. Pages unmapped before an error are.
     ///
@@ -340,7 +339,7 @@ syscalls! {
     /// back.
     /// Rights: as Map.
     /// Errors: BadArgument, BadAddress (detail: where the page is not mapped), WriteExecute (detail: the address), NoPage
-    /// (the first, of the pool), InUse (to be written, while others see it).
+    /// (the first, of the pool), InUse (to be written, while others see it), Forbidden.
     Protect = 46;
     /// Let the kernel try something that its protections forbid. Only in test builds; all others refuse.
     ///
@@ -380,7 +379,7 @@ syscalls! {
     /// Rights: DEVICE; GRANT of the CNode unless it is the own one.
     /// Errors: BadArgument, BadAddress (off the boundary of a page, or not all of it is such memory), InUse (another
     /// frame has a part of it), Full (the kernel has as many frames of device memory as it can), SlotOccupied, NoMemory
-    /// (detail: bytes left), Dying.
+    /// (detail: bytes left), Dying, Forbidden.
     DeviceFrame = 51;
     /// Give a copy-on-write page of a pool a copy: a page of a frame, which comes into the pool in its place with the
     /// same contents, to be written. Where nobody else sees the page any more, it can be written itself.
@@ -389,7 +388,7 @@ syscalls! {
     /// frame's page was used, else 0.
     /// Rights: MAP of both; WRITE of the frame.
     /// Errors: BadArgument, BadAddress, NoPage (no page of that size there that is to be copied), InUse (the frame's
-    /// page is mapped), Dying.
+    /// page is mapped), Dying, Forbidden.
     PageCopy = 52;
     /// Take pages of one pool to another, or let both see them, as a message would.
     ///
@@ -397,7 +396,7 @@ syscalls! {
     /// r8 = address there.
     /// Rights: MAP of both.
     /// Errors: BadArgument, BadAddress, NoPage (detail: the address), NoRoom (detail: the address that is taken, or
-    /// has no table), InUse (the memory of a page is being given back), Full, Dying.
+    /// has no table), InUse (the memory of a page is being given back), Full, Dying, Forbidden.
     PageTransfer = 53;
     /// Give a process an event pool: its pages are mapped there, and events sent to any task of the process come into it.
     /// One task reads: bits are raised in the Notification that is bound to it, and senders wait at its CPU where there is
@@ -406,7 +405,7 @@ syscalls! {
     /// In: rdi = EventPool; rsi = Process; rdx = Task; r8 = address; r9 = bits, not 0.
     /// Rights: LISTEN; CONFIGURE of the process; SCHEDULE of the task.
     /// Errors: BadArgument, BadAddress, BadState (the task is not one of the process's; the process has no address
-    /// space), InUse (the pool has a process, or the process has a pool), Mapped, NoTables, Full, Dying.
+    /// space), InUse (the pool has a process, or the process has a pool), Mapped, NoTables, Full, Dying, Forbidden.
     PoolBind = 54;
     /// Copy a message into the event pool of the process of the task that is exposed there: registers and UTCB words. Where the
     /// pool is full it waits, behind those who wait already, until the reader has made room.
@@ -460,6 +459,21 @@ syscalls! {
     /// In: rdi = Process.
     /// Rights: DESTROY.
     ProcessKill = 60;
+    /// Set the security label of an object; of a process also that of its CSpace and address space. What it holds, or has
+    /// mapped, stays.
+    ///
+    /// In: rdi = Machine; rsi = capability of the object; rdx = label, below [`LABELS`](crate::audit::LABELS); 0: none.
+    /// Rights: SECURITY.
+    /// Errors: BadArgument, Dying.
+    LabelSet = 61;
+    /// Say what subjects of a label may do with objects of another. At first they may do everything. Subjects without
+    /// label are not confined. Checks that are under way on other CPUs at that moment may go by the old rule.
+    ///
+    /// In: rdi = Machine; rsi = label of subjects, not 0; rdx = label of objects; r8 = what they may, of
+    /// [`may`](crate::audit::may). Out: rdi = what they could.
+    /// Rights: SECURITY.
+    /// Errors: BadArgument.
+    LabelRule = 62;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -66,7 +66,7 @@ impl Model {
     pub fn knows(op: Op) -> bool {
         let pools = matches!(op, Op::PoolBind | Op::PoolRoom | Op::Send | Op::Broadcast);
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
-        !(pools || pages || op == Op::MachineExit)
+        !(pools || pages || op == Op::MachineExit || matches!(op, Op::LabelSet | Op::LabelRule))
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -141,6 +141,8 @@ impl Model {
                 Err(Error::NotBuilt.into())
             }
             Op::MachineExit
+            | Op::LabelSet
+            | Op::LabelRule
             | Op::Accessed
             | Op::DeviceFrame
             | Op::PageCopy

@@ -28,7 +28,7 @@ pub struct Header {
     flags: AtomicU16,
     /// Capability slots that refer to the object, exposures included.
     refs: AtomicU32,
-    /// Security label; 0 = none. Nothing checks it yet.
+    /// Security label; 0 = none.
     label: AtomicU32,
     /// Which of its root's objects it is, in two parts: see [`Header::identity`].
     serial_low: AtomicU32,
@@ -65,6 +65,10 @@ impl Header {
 
     pub fn label(&self) -> u32 {
         self.label.load(Ordering::Relaxed)
+    }
+
+    pub fn set_label(&self, label: u32) {
+        self.label.store(label, Ordering::Release);
     }
 
     /// What tells the object from every other that there ever was: its root, and its number among the root's objects

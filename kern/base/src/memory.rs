@@ -1,7 +1,7 @@
 //! Objects of memory: Untyped, Frame, VSpace.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
 use smp::cpu::{CpuId, Pin};
@@ -180,8 +180,8 @@ pub struct VSpace {
     /// Of one that is destroyed: CPUs have left it when the shootdown of this stamp is over; 0 = not so far. Set under
     /// the lock.
     pub leave: AtomicU64,
-    /// It is being destroyed: nothing is mapped any more. Set under the lock.
-    pub dying: AtomicBool,
+    /// What Map has to look at: [`SPACE_DYING`], [`SPACE_LABELLED`].
+    state: AtomicU8,
     /// Serialises changes of the tables.
     pub lock: spin::Mutex<()>,
     /// Bumped when a translation goes; a switch that finds another value than it saw last flushes.
@@ -196,6 +196,10 @@ pub struct VSpace {
     pub last_leaf: AtomicU64,
 }
 
+/// In [`VSpace`]'s `state`: it is being destroyed; nothing is mapped any more.
+const SPACE_DYING: u8 = 1 << 0;
+/// It has a security label: what is mapped there is checked.
+const SPACE_LABELLED: u8 = 1 << 1;
 /// In [`VSpace`]'s `last_leaf`: none.
 pub const NO_LEAF: u64 = u64::MAX;
 /// In [`VSpace`]'s `home`.
@@ -229,13 +233,37 @@ impl VSpace {
             base,
             used: AtomicU32::new(1),
             leave: AtomicU64::new(0),
-            dying: AtomicBool::new(false),
+            state: AtomicU8::new(0),
             lock: spin::Mutex::new(()),
             generation: AtomicU64::new(0),
             seen,
             homes: AtomicCpuSet::new(),
             home: AtomicU32::new(0),
             last_leaf: AtomicU64::new(NO_LEAF),
+        }
+    }
+
+    /// Nothing is to be looked at before something is mapped: it is not dying, and has no label.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == 0
+    }
+
+    pub fn is_dying(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & SPACE_DYING != 0
+    }
+
+    /// It is being destroyed. Under the lock.
+    pub fn begin_dying(&self) {
+        self.state.fetch_or(SPACE_DYING, Ordering::Release);
+    }
+
+    /// Its header says which label it has.
+    pub fn set_labelled(&self, labelled: bool) {
+        if labelled {
+            self.state.fetch_or(SPACE_LABELLED, Ordering::Release);
+        } else {
+            self.state.fetch_and(!SPACE_LABELLED, Ordering::Release);
         }
     }
 

@@ -16,9 +16,8 @@ use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};
 
 use crate::header::{Header, RootId};
 
-/// The rest of a badge's word is the slot's depth in the tree.
-pub use abi::BADGE_BITS;
-
+/// Bits of a badge; the rest of its word is the slot's depth in the tree.
+pub const BADGE_BITS: u32 = 48;
 const BADGE_MASK: u64 = (1 << BADGE_BITS) - 1;
 
 /// One capability.

@@ -206,17 +206,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Fills a claimed slot with a new object's first capability, and numbers the object. Its root's lock is held.
+    /// Fills a claimed slot with a new object's first capability; the object gets its number and label. Its root's lock is
+    /// held.
     pub fn fill_first<T: KernelObject>(
         self,
         slot: Ref<'k, Slot>,
         object: Ref<'k, T>,
         header: &Header,
         parent: Ref<'k, Slot>,
+        label: u32,
     ) {
         self.link_after(slot, parent);
         slot.get().set_meta(0, parent.get().depth() + 1);
         self.number(header);
+        if label != 0 {
+            header.set_label(label);
+        }
         header.add_ref();
         slot.get().word.set(object, Rights::ALL.0);
     }
@@ -323,10 +328,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = at.slot;
         let word = from.get().word.load(self.pin());
         let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
-        self.check_copy(word, rights)?;
+        let excess = rights.minus(Rights(word.rights()));
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        if word.object_type() == ObjType::Untyped as u8 {
+            // Two capabilities of one Untyped could not tell whose objects a reset would end.
+            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
+        }
         if badge >> kern_base::slot::BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
+        self.may_grant(me, at, header)?;
         self.claim(at)?;
         let guard = self.lock_root(header);
         let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
@@ -336,36 +349,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.unclaim(slot);
             return Err(refusal);
         }
-        self.fill_copy(slot, from, word, rights, badge);
-        Ok(Answer::DONE)
-    }
-
-    /// Whether there can be such a copy of what a slot has.
-    pub fn check_copy(self, word: RawWord<'k>, rights: Rights) -> Result<()> {
-        let excess = rights.minus(Rights(word.rights()));
-        if excess != Rights::NONE {
-            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
-        }
-        if word.object_type() == ObjType::Untyped as u8 {
-            // Two capabilities of one Untyped could not tell whose objects a reset would end.
-            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
-        }
-        Ok(())
-    }
-
-    /// Fills a claimed slot with a copy. As [`Cx::fill_derived`], which it is with the badge that a copy has.
-    pub fn fill_copy(
-        self,
-        slot: Ref<'k, Slot>,
-        from: Ref<'k, Slot>,
-        word: RawWord<'k>,
-        rights: Rights,
-        badge: u64,
-    ) {
         // A group capability's badge is its member record, which no copy may choose; the fastpath relies on it.
         let keep = word.object_type() == ObjType::Group as u8 || from.get().badge() != 0;
         let badge = if keep { from.get().badge() } else { badge };
         self.fill_derived(slot, from, word, rights, badge);
+        Ok(Answer::DONE)
     }
 
     /// [`abi::Op::CapMove`].
@@ -374,6 +362,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let at = self.find_slot(me, to, Rights::GRANT)?;
         let word = from.get().word.load(self.pin());
         let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
+        self.may_grant(me, at, header)?;
         self.claim(at)?;
         let root = self.lock_root(header);
         let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
@@ -388,7 +377,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Puts `slot` in the place of `from`, which becomes empty. The root lock is held and the tree settled.
-    pub fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
+    fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
         let (next, prev) = (from.get().next.get(self.pin()), from.get().prev.get(self.pin()));
         slot.get().set_meta(from.get().badge(), from.get().depth());
         slot.get().next.set(next);

@@ -61,6 +61,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !fits {
             return Err(Refusal::new(Error::BadAddress, at));
         }
+        let label = self.label_of_new(me, &untyped.get().header);
+        self.may_grant_new(me, place, label)?;
         self.claim(place)?;
         let guard = self.lock_root(&untyped.get().header);
         let open = slot.get().word.load(self.pin()) == word && self.is_open(untyped.get());
@@ -68,7 +70,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let made = ready.and_then(|()| self.make_device(untyped.get(), Phys(at), pages));
         match made {
             Ok(frame) => {
-                self.fill_first(place.slot, frame, &frame.get().header, slot);
+                self.fill_first(place.slot, frame, &frame.get().header, slot, label);
                 Ok(Answer::one(untyped.get().region().free()))
             }
             Err(refusal) => {

@@ -1,5 +1,6 @@
 //! Groups: members and exposures.
 
+use abi::audit::may;
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Rights, Target};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use kern_base::group::{Exposure, Group, Member};
@@ -34,6 +35,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let addee = self.find::<Process>(me, process, Rights::NONE)?.object;
         self.check_may_add(me, object, slot, rights)?;
         let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
+        self.may(&addee.get().header, &object.get().header, may::JOIN)?;
         let accept = addee.get().accept.load(Acquire);
         if accept == 0 {
             return Err(Error::NoConsent.into());

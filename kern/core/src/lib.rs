@@ -11,9 +11,9 @@
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
 //! [`events`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
-//! [`holdings`]: who holds what. [`kill`]: how processes end by force. [`groups`], [`tasks`], [`spaces`]: operations
-//! on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`]. [`faults`]: faults as calls. [`remote`]:
-//! mailbox messages, [`express`]: the common ones in few steps.
+//! [`holdings`]: who holds what. [`labels`]: what may be held. [`kill`]: how processes end by force. [`groups`],
+//! [`tasks`], [`spaces`]: operations on those objects. [`pages`]: pages in messages. [`faults`]: faults as calls.
+//! [`remote`]: mailbox messages, [`express`]: the common ones in few steps.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -21,7 +21,6 @@
 pub mod answer;
 pub mod broadcast;
 pub mod caps;
-pub mod carry;
 pub mod control;
 pub mod devices;
 #[cfg(feature = "dump")]
@@ -31,13 +30,13 @@ pub mod events;
 pub mod express;
 mod faults;
 pub mod forget;
-pub mod grants;
 pub mod graves;
 pub mod groups;
 pub mod holdings;
 pub mod ids;
 pub mod ipc;
 pub mod kill;
+pub mod labels;
 pub mod make;
 pub mod notify;
 pub mod pages;
@@ -97,6 +96,7 @@ pub struct Kernel<M: Machine> {
     /// One derivation tree a root, with its lock. Never two are held at once.
     pub roots: [spin::Mutex<Root>; MAX_ROOTS],
     pub frames: FrameTable,
+    pub rules: labels::Rules,
     /// By root: how many objects were ever made of its memory. Changed under its lock.
     pub made: [AtomicU64; MAX_ROOTS],
     /// By root: whether a page of its memory was ever in a pool.
@@ -127,6 +127,7 @@ impl<M: Machine> Kernel<M> {
             processes: ids::ProcessIds::new(process_numbers),
             roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null() }) }; MAX_ROOTS],
             frames,
+            rules: labels::Rules::new(),
             made: [const { AtomicU64::new(0) }; MAX_ROOTS],
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: spin::Mutex::new(AtomicLink::null()),

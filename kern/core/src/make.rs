@@ -128,6 +128,7 @@ struct Site<'a, 'k> {
     root: RootId,
     slot: Ref<'k, Slot>,
     parent: Ref<'k, Slot>,
+    label: u32,
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -150,8 +151,10 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Err(Error::SlotOccupied.into());
             }
         }
+        let label = self.label_of_new(me, &untyped.get().header);
+        self.may_grant_new(me, dest(0)?, label)?;
         let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
-        self.retype_some(untyped, recipe, slot, word, &dest, now)?;
+        self.retype_some(untyped, recipe, slot, word, &dest, now, label)?;
         if now < count {
             // The rest is a system call of its own.
             me.hot.regs.rdx.set(Target::new(to.cap(), to.index() + now as u32).0);
@@ -162,6 +165,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Makes objects in the first `count` of the destination slots.
+    #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
     fn retype_some(
         self,
         untyped: Ref<'k, Untyped>,
@@ -170,6 +174,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         word: RawWord<'k>,
         dest: &impl Fn(u64) -> Result<Place<'k>>,
         count: u64,
+        label: u32,
     ) -> Result<()> {
         for i in 0..count {
             let claimed = dest(i).and_then(|s| self.claim(s));
@@ -187,7 +192,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         for i in 0..count {
-            let made = dest(i).and_then(|s| self.make(untyped.get(), recipe, s.slot, slot));
+            let made = dest(i).and_then(|s| self.make(untyped.get(), recipe, s.slot, slot, label));
             if let Err(refusal) = made {
                 drop(guard);
                 self.unclaim_run(dest, i, count);
@@ -212,8 +217,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         recipe: Recipe,
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
+        label: u32,
     ) -> Result<()> {
-        let site = Site { region: untyped.region(), root: untyped.header.root(), slot, parent };
+        let site = Site { region: untyped.region(), root: untyped.header.root(), slot, parent, label };
         let Recipe { object_type, size } = recipe;
         let made = match object_type {
             ObjType::Untyped => self.make_untyped(&site, size as u8),
@@ -241,7 +247,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         header: impl Fn(&T) -> &Header,
     ) -> Option<()> {
         let object = piece.emplace(self.pin(), object)?;
-        self.fill_first(site.slot, object, header(object.get()), site.parent);
+        self.fill_first(site.slot, object, header(object.get()), site.parent, site.label);
         Some(())
     }
 
@@ -259,7 +265,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         for info in (0..u64::from(count)).filter_map(|n| self.k.frames.get(self.pin(), frame.get().page(n))) {
             info.get().give(frame, 0);
         }
-        self.fill_first(site.slot, frame, &frame.get().header, site.parent);
+        self.fill_first(site.slot, frame, &frame.get().header, site.parent, site.label);
         Some(())
     }
 
@@ -273,6 +279,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let seen = site.region.carve_top(seen_bytes)?.emplace_slice(|_| AtomicU64::new(0))?;
         let tables = site.region.carve((1 + tables) * TABLE_BYTES, PAGE)?;
         let vspace = self.new_vspace(site.root, tables, seen)?;
+        vspace.set_labelled(site.label != 0);
         self.place(site, head, vspace, |o| &o.header)
     }
 
@@ -307,7 +314,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let table = tail.emplace_slice(|_| TaskNumber::default())?;
             let process = head.emplace(self.pin(), Process::new(site.root, key, table))?;
             self.k.processes.enter(self.pin(), process);
-            self.fill_first(site.slot, process, &process.get().header, site.parent);
+            self.fill_first(site.slot, process, &process.get().header, site.parent, site.label);
             Some(())
         };
         Ok(make())
@@ -316,7 +323,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn make_task(self, site: &Site<'_, 'k>) -> Option<()> {
         let piece = site.region.carve(TASK_BYTES, PAGE)?;
         let task = Task::make(piece, self.pin(), site.root, self.id())?;
-        self.fill_first(site.slot, task, &task.get().header, site.parent);
+        self.fill_first(site.slot, task, &task.get().header, site.parent, site.label);
         Some(())
     }
 

@@ -184,6 +184,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::PoolBind => self.pool_bind(me, args),
             Op::Send => self.send(me, args),
             Op::PoolRoom => self.pool_room(me, args),
+            Op::LabelSet => self.label_set(me, args.cap(), args.cap1(), args.a2),
+            Op::LabelRule => self.label_rule(me, args),
             Op::ProcessKill => self.process_kill(me, args.cap()),
             Op::CapVerify => self.cap_verify(me, args),
             Op::CapList => self.cap_list(me, args.target()),

@@ -46,6 +46,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if vector > 1 {
             return Err(Refusal::argument(3));
         }
+        self.same_label([&process.get().header, &cnode.get().header, &vspace.get().header])?;
         self.bind_process(process, cnode, vspace, vector != 0)?;
         Ok(Answer::DONE)
     }

@@ -27,10 +27,13 @@ const OTHERS: Description = Description { name: "", machine: COUNTS, views: &[],
 const HPET: Range = Range::at(0xfed0_0000, 1);
 
 const TABLE: [Description; 4] = [
-    // Its tests make frames of device memory, and pin frames.
+    // Its tests make frames of device memory, pin frames, and set labels.
     Description {
         name: "kerntest",
-        machine: DUMPS.union(machine_rights::DEVICE).union(machine_rights::DMA),
+        machine: DUMPS
+            .union(machine_rights::DEVICE)
+            .union(machine_rights::DMA)
+            .union(machine_rights::SECURITY),
         ..OTHERS
     },
     Description { name: "stress", machine: DUMPS, ..OTHERS },
@@ -54,7 +57,10 @@ mod tests {
 
     #[test]
     fn only_the_kernels_tests_have_all_devices() {
-        let devices = machine_rights::DEVICE.union(machine_rights::DMA).union(machine_rights::EXIT);
+        let devices = machine_rights::DEVICE
+            .union(machine_rights::DMA)
+            .union(machine_rights::EXIT)
+            .union(machine_rights::SECURITY);
         for name in ["bench", "scale", "stress", "paging", "pager", "anything"] {
             assert_eq!(of(name).machine.minus(devices), of(name).machine, "{name}");
         }

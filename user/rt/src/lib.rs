@@ -7,7 +7,7 @@
 //!   ipc      calls, replies, forwards                   cap       handles, one type per object
 //!   log      defmt frames, report lines                 slots     free places in a CSpace
 //!   paging   pagers, their stores and policies          archive   the boot archive
-//!   events   event pools, and sending to them           grants    messages with capabilities
+//!   events   event pools, and sending to them
 //!   pages    messages with pages                       parcel    bytes, copied or with their pages
 //!   views    device memory that is lent                 boot      facts that it was started with
 //!     │                                                   │
@@ -39,12 +39,12 @@ pub mod elf;
 mod error;
 pub mod events;
 pub mod fault;
-pub mod grants;
 #[allow(unsafe_code)]
 pub mod heap;
 pub mod holdings;
 pub mod invoke;
 pub mod ipc;
+pub mod labels;
 pub mod layout;
 pub mod log;
 pub mod pages;

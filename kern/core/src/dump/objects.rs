@@ -79,7 +79,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.number("tables", u64::from(space.used.load(Relaxed)));
         text.number("generation", space.generation.load(Relaxed));
         text.number("leave", space.leave.load(Relaxed));
-        text.flag("dying", space.dying.load(Relaxed));
+        text.flag("dying", space.is_dying());
         let _guard = space.lock.lock();
         text.list("pages");
         for number in 0..space.used.load(Relaxed) as usize {

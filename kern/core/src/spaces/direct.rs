@@ -2,7 +2,6 @@
 //! nothing is in the way. Whatever is otherwise is left, with nothing changed, to the operations in [`super`].
 
 use abi::{Op, PAGE_SIZE, Rights, Target, USER_TOP};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Phys, VSpace};
@@ -42,7 +41,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let one = self.one_of(process, args)?;
         let access = Access::from_raw(args[3])?;
         let _guard = one.vspace.get().lock.lock();
-        if one.vspace.get().dying.load(Relaxed) {
+        if !one.vspace.get().is_plain() {
             return None;
         }
         let spot = self.spot_at_hand(one.vspace, one.address)?;

@@ -80,8 +80,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let run = self.run_of(me, rights_for(me))?;
         let (access, pool) = kind_of(me, run.frame.get())?;
         let _guard = run.vspace.get().lock.lock();
-        if run.vspace.get().dying.load(Relaxed) {
-            return Err(Error::Dying.into());
+        if !run.vspace.get().is_plain() {
+            self.may_still_map(run, access)?;
         }
         let Frame { log2, base, .. } = *run.frame.get();
         let like = Pte::page(base, log2, access);
@@ -103,6 +103,15 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             self.add_pooled(me, run.frame, locked, spot, page, access)
         })
+    }
+
+    /// Of a space that is dying, or has a label.
+    #[cold]
+    fn may_still_map(self, run: Run<'k>, access: Access) -> Result<()> {
+        if run.vspace.get().is_dying() {
+            return Err(Error::Dying.into());
+        }
+        self.may_map(run.vspace.get(), &run.frame.get().header, access)
     }
 
     /// Maps a page into the pool.
@@ -197,6 +206,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let run = self.run_of(me, rights_for(me))?;
         let access = access_of(me, run.frame.get())?;
+        if !run.vspace.get().is_plain() {
+            self.may_map(run.vspace.get(), &run.frame.get().header, access)?;
+        }
         let guard = run.vspace.get().lock.lock();
         let mut stale = false;
         let changed = self.each_of(me, run, false, |spot, page| {
@@ -490,7 +502,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let VSpace { ref header, ref leave, ref lock, ref used, .. } = *vspace.get();
         {
             let _guard = lock.lock();
-            vspace.get().dying.store(true, Release);
+            vspace.get().begin_dying();
             if leave.load(Relaxed) == 0 {
                 leave.store(self.shoot_everything(Some(vspace)).raw(), Release);
             }

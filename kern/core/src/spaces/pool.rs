@@ -184,6 +184,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         address: u64,
         access: Access,
     ) -> Result<bool> {
+        if !spot.vspace.get().is_plain() {
+            self.may_see(spot.vspace.get(), info, access)?;
+        }
         let locked = info.lock();
         let counts = locked.counts.get();
         if access == Access::Write && counts.mapped() > 1 {
@@ -215,6 +218,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.wait_forgotten(me, args.a3)?;
         }
         let at = frame.get().page(number);
+        if !vspace.get().is_plain() {
+            self.may_map(vspace.get(), &frame.get().header, Access::Write)?;
+        }
         let _guard = vspace.get().lock.lock();
         let large = log2 != abi::PAGE_LOG2;
         let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;

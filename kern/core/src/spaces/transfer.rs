@@ -15,7 +15,6 @@
 //! under the locks of both spaces nobody else changes what is known of it.
 
 use abi::{Error, PageMode};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
@@ -179,8 +178,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let (low, high) = if from.addr() <= to.addr() { (from, to) } else { (to, from) };
         let _low = low.get().lock.lock();
         let _high = (low != high).then(|| high.get().lock.lock());
-        if from.get().dying.load(Relaxed) || to.get().dying.load(Relaxed) {
-            return Err(Error::Dying.into());
+        if !(from.get().is_plain() && to.get().is_plain()) {
+            self.may_hand_over(rows, from.get(), to.get())?;
         }
         let alone = from.get().is_alone(self.id());
         let mut plain = if alone { Plain::There } else { Plain::Lent };
@@ -199,6 +198,28 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if alone {
             self.forget_rows(rows);
+        }
+        Ok(())
+    }
+
+    /// Where one of the spaces is dying, or has a label.
+    #[cold]
+    fn may_hand_over(self, rows: &[Row<'k>], from: &VSpace, to: &VSpace) -> Result<()> {
+        if from.is_dying() || to.is_dying() {
+            return Err(Error::Dying.into());
+        }
+        if to.header.label() == 0 {
+            return Ok(());
+        }
+        for row in rows {
+            for at in (0..row.count).map(|number| row.source + (number << row.log2())) {
+                let entry = self.spot_of(row.from, at, row.large).ok_or(no_page(at))?.load();
+                if !may_go(entry, row.mode) {
+                    return Err(no_page(at));
+                }
+                let access = if row.mode == PageMode::Move { entry.pool_access() } else { Access::Read };
+                self.may_see(to, self.info(entry.at())?, access)?;
+            }
         }
         Ok(())
     }

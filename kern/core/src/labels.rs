@@ -1,0 +1,173 @@
+//! Security labels: the mandatory check.
+//!
+//! Every object has a label; 0 is none. An object gets that of the Untyped that it is made of, or where that has none that
+//! of its maker. A process's label is that of its CSpace and its address space, too. Subjects without label are not
+//! confined: whoever has none may do what its capabilities let it do. So all of this is off until somebody sets a label,
+//! and then it costs the others one load.
+//!
+//! # Where it is asked
+//! [`Cx::may`] is the one place. It is asked where a process comes to hold or see something: a capability that comes into
+//! its CSpace from elsewhere, a group that it joins, a page that comes into its space, by mapping or with a message. Never
+//! where it uses what it has: words of IPC through a group need no check, since joining was one.
+//!
+//! # Memory ordering
+//! A rule is one byte. Whoever changes it stores with `Release`, a check loads with `Acquire`, no CPU is stopped, and
+//! nothing else hangs on it. A check that begins on another CPU after it has learned (by a message, say) that the rule was
+//! set goes by the new one. One that is under way at that moment may still go by the old one: that is over when every CPU
+//! has left the kernel once, as after any system call that waits for a grace period. What was granted before stays; to
+//! take it back is what revoke is for.
+
+use abi::audit::{LABELS, may};
+use abi::{Cap, Error, machine_rights};
+use core::sync::atomic::AtomicU8;
+use core::sync::atomic::Ordering::{Acquire, Release};
+use kern_base::frames::FrameInfo;
+use kern_base::header::{FLAG_DYING, Header};
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::VSpace;
+use kern_base::process::Process;
+
+use crate::caps::Place;
+use crate::syscall::Args;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+const COUNT: usize = LABELS as usize;
+
+/// What subjects of one label may not do with objects of another.
+pub struct Rules {
+    forbidden: [AtomicU8; COUNT * COUNT],
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules::new()
+    }
+}
+
+impl Rules {
+    /// Everything is allowed.
+    pub const fn new() -> Rules {
+        Rules { forbidden: [const { AtomicU8::new(0) }; COUNT * COUNT] }
+    }
+
+    fn of(&self, subject: u32, object: u32) -> Option<&AtomicU8> {
+        if subject >= LABELS || object >= LABELS {
+            return None;
+        }
+        self.forbidden.get((subject * LABELS + object) as usize)
+    }
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Whether a subject may come by an object in a way ([`may`]): asked by whatever brings that about, before it does.
+    #[inline(always)]
+    pub fn may(self, subject: &Header, object: &Header, what: u8) -> Result<()> {
+        if subject.label() == 0 { Ok(()) } else { self.may_label(subject.label(), object.label(), what) }
+    }
+
+    #[cold]
+    fn may_label(self, subject: u32, object: u32, what: u8) -> Result<()> {
+        let forbidden = self.k.rules.of(subject, object).map_or(may::ALL, |rule| rule.load(Acquire));
+        if forbidden & what == 0 {
+            return Ok(());
+        }
+        Err(Refusal::new(Error::Forbidden, u64::from(subject) << 32 | u64::from(object)))
+    }
+
+    /// Whether a capability of an object may come to a slot. Within one CSpace it may.
+    #[inline(always)]
+    pub fn may_grant(self, me: Me<'k>, to: Place<'k>, object: &Header) -> Result<()> {
+        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me, to, object.label()) }
+    }
+
+    /// The same of an object with a label that is not made yet.
+    pub fn may_grant_new(self, me: Me<'k>, to: Place<'k>, label: u32) -> Result<()> {
+        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me, to, label) }
+    }
+
+    #[cold]
+    fn may_grant_label(self, me: Me<'k>, to: Place<'k>, label: u32) -> Result<()> {
+        let own = me.process.get().cnode.get(self.pin());
+        if own.is_some_and(|own| core::ptr::eq(&raw const own.get().header, to.table)) {
+            return Ok(());
+        }
+        self.may_label(to.table.label(), label, may::GRANT)
+    }
+
+    /// Whether a space that has a label may map the pages of an object.
+    #[cold]
+    pub fn may_map(self, space: &VSpace, object: &Header, access: Access) -> Result<()> {
+        let what = if access == Access::Write { may::READ | may::WRITE } else { may::READ };
+        self.may(&space.header, object, what)
+    }
+
+    /// The same of a page, whosever it is.
+    #[cold]
+    pub fn may_see(self, space: &VSpace, page: &FrameInfo, access: Access) -> Result<()> {
+        match self.header_of(page.owner.load(self.pin())) {
+            Some(owner) => self.may_map(space, owner, access),
+            None => Ok(()),
+        }
+    }
+
+    /// The label of what is made of an Untyped.
+    pub fn label_of_new(self, me: Me<'k>, untyped: &Header) -> u32 {
+        match untyped.label() {
+            0 => me.process.get().header.label(),
+            own => own,
+        }
+    }
+
+    /// [`abi::Op::LabelSet`].
+    pub fn label_set(self, me: Me<'k>, machine: Cap, object: Cap, label: u64) -> Result<Answer> {
+        self.find_machine(me, machine, machine_rights::SECURITY)?;
+        let word = self.slot_of(me.process, object)?.get().word.load(self.pin());
+        let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
+        let label = u32::try_from(label).ok().filter(|label| *label < LABELS);
+        let label = label.ok_or(Refusal::argument(2))?;
+        if header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        header.set_label(label);
+        if let Some(space) = word.get::<VSpace>() {
+            space.get().set_labelled(label != 0);
+        }
+        if let Some(process) = word.get::<Process>() {
+            if let Some(cnode) = process.get().cnode.get(self.pin()) {
+                cnode.get().header.set_label(label);
+            }
+            if let Some(space) = process.get().vspace.get(self.pin()) {
+                space.get().header.set_label(label);
+                space.get().set_labelled(label != 0);
+            }
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::LabelRule`].
+    pub fn label_rule(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
+        let label = |raw: u64, position| u32::try_from(raw).map_err(|_| Refusal::argument(position));
+        let (subject, object) = (label(args.a1, 1)?, label(args.a2, 2)?);
+        if subject == 0 {
+            return Err(Refusal::argument(1));
+        }
+        let allowed = u8::try_from(args.a3).ok().filter(|allowed| allowed & !may::ALL == 0);
+        let forbidden = may::ALL & !allowed.ok_or(Refusal::argument(3))?;
+        let position = if subject >= LABELS { 1 } else { 2 };
+        let rule = self.k.rules.of(subject, object).ok_or(Refusal::argument(position))?;
+        let before = rule.load(Acquire);
+        rule.store(forbidden, Release);
+        Ok(Answer::one(u64::from(may::ALL & !before)))
+    }
+
+    /// The three that make up a process have one label.
+    pub fn same_label(self, headers: [&Header; 3]) -> Result<()> {
+        let [process, cnode, space] = headers.map(Header::label);
+        if process == cnode && process == space {
+            return Ok(());
+        }
+        let other = if process == cnode { space } else { cnode };
+        Err(Refusal::new(Error::Forbidden, u64::from(process) << 32 | u64::from(other)))
+    }
+}

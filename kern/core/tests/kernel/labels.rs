@@ -1,0 +1,232 @@
+//! Security labels, case by case.
+
+use abi::audit::{CapEntry, LABELS, may};
+use abi::{Cap, Error, ObjType, Op, PageMode, PageRange, Rights, Target};
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::scene::Scene;
+use crate::world::make::{INIT, Proc, at};
+use crate::world::{Regs, World};
+
+const SUBJECT: u64 = 3;
+const SECRET: u64 = 7;
+const SPACE: u64 = 0x6000_0000;
+
+/// What Forbidden says of a subject and an object.
+const fn forbidden(subject: u64, object: u64) -> Result<(), (Error, u64)> {
+    Err((Error::Forbidden, subject << 32 | object))
+}
+
+fn set(w: &mut World, object: Cap, label: u64) {
+    w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), object.arg(), label]);
+}
+
+fn rule(w: &mut World, subject: u64, object: u64, allowed: u8) -> u64 {
+    w.must(0, Op::LabelRule, &[abi::INIT_MACHINE.arg(), subject, object, u64::from(allowed)]).rdi
+}
+
+fn ask(w: &mut World, op: Op, args: &[u64]) -> Result<(), (Error, u64)> {
+    w.ask(0, op, args).map(drop)
+}
+
+/// The label that a list tells of a slot of process 1.
+fn label(w: &mut World, cap: Cap) -> u32 {
+    let answer = w.must(0, Op::CapList, &[Target::new(abi::INIT_CNODE, cap.0).0]);
+    assert_ne!(answer.rsi, 0);
+    let agent = w.agent(0);
+    let bulk = &agent.object.get().utcb(agent.pin()).bulk;
+    let entry = CapEntry::from_words(std::array::from_fn(|i| bulk[i].load(Relaxed))).expect("an entry");
+    assert_eq!(entry.slot, cap.0);
+    entry.label
+}
+
+/// A process with a label.
+fn confined(w: &mut World) -> Proc {
+    let memory = w.make(0, ObjType::Untyped, 18);
+    set(w, memory, SUBJECT);
+    w.process_of(memory, 4, 32)
+}
+
+fn copy(w: &mut World, cap: Cap, to: Proc, slot: u32) -> Result<(), (Error, u64)> {
+    ask(w, Op::CapCopy, &[cap.arg(), Target::new(to.cnode, slot).0, u64::from(Rights::ALL.0), 0])
+}
+
+#[test]
+fn objects_get_the_label_of_their_memory_or_their_maker() {
+    let mut s = Scene::new(1);
+    let child = confined(&mut s.w);
+    for cap in [child.process, child.cnode, child.vspace] {
+        assert_eq!(u64::from(label(&mut s.w, cap)), SUBJECT);
+    }
+    // Made by a subject with a label of memory without one.
+    let (memory, task) = (s.w.make(0, ObjType::Untyped, 16), s.w.start(child, 0, 10));
+    s.w.give(child.cnode, child, Cap(2));
+    s.w.must(0, Op::CapMove, &[memory.arg(), Target::new(child.cnode, 3).0]);
+    let notification = Target::new(Cap(3), ObjType::Notification as u32).0;
+    s.w.does_and_run(&task, Regs::op(Op::Retype, &[notification, 0, Target::new(Cap(2), 4).0, 1]));
+    assert_eq!(s.w.result(&task).error(), None);
+    s.w.does_and_run(&task, Regs::op(Op::CapList, &[Target::new(Cap(2), 4).0]));
+    assert_eq!(s.w.result(&task).rsi, 1);
+    let bulk = &task.object.get().utcb(task.pin()).bulk;
+    assert_eq!(bulk[0].load(Relaxed), 4 | SUBJECT << 32);
+}
+
+#[test]
+fn grants_are_checked() {
+    let mut s = Scene::new(1);
+    let child = confined(&mut s.w);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    set(&mut s.w, note, SECRET);
+    assert_eq!(rule(&mut s.w, SUBJECT, SECRET, may::ALL & !may::GRANT), u64::from(may::ALL));
+    assert_eq!(copy(&mut s.w, note, child, 4), forbidden(SUBJECT, SECRET));
+    let to = Target::new(child.cnode, 4).0;
+    assert_eq!(ask(&mut s.w, Op::CapMove, &[note.arg(), to]), forbidden(SUBJECT, SECRET));
+    // Made there of memory with that label.
+    let memory = s.w.make(0, ObjType::Untyped, 16);
+    set(&mut s.w, memory, SECRET);
+    let kind = Target::new(memory, ObjType::Notification as u32).0;
+    assert_eq!(ask(&mut s.w, Op::Retype, &[kind, 0, to, 1]), forbidden(SUBJECT, SECRET));
+    // To others, and of other labels, all goes on.
+    let other = s.w.process();
+    assert_eq!(copy(&mut s.w, note, other, 4), Ok(()));
+    let plain = s.w.make(0, ObjType::Notification, 0);
+    assert_eq!(copy(&mut s.w, plain, child, 4), Ok(()));
+    // The rule is taken back.
+    assert_eq!(rule(&mut s.w, SUBJECT, SECRET, may::ALL), u64::from(may::ALL & !may::GRANT));
+    assert_eq!(copy(&mut s.w, note, child, 5), Ok(()));
+    // What it has it may move about itself, whatever the rule.
+    rule(&mut s.w, SUBJECT, SECRET, 0);
+    let task = s.w.start(child, 0, 10);
+    s.w.give(child.cnode, child, Cap(2));
+    let own = |slot| Target::new(Cap(2), slot).0;
+    s.w.does_and_run(&task, Regs::op(Op::CapCopy, &[Cap(5).arg(), own(6), 0, 0]));
+    assert_eq!(s.w.result(&task).error(), None);
+    s.w.does_and_run(&task, Regs::op(Op::CapMove, &[Cap(5).arg(), own(7)]));
+    assert_eq!(s.w.result(&task).error(), None);
+}
+
+#[test]
+fn memberships_are_checked() {
+    let mut s = Scene::new(1);
+    let child = confined(&mut s.w);
+    set(&mut s.w, s.group, SECRET);
+    rule(&mut s.w, SUBJECT, SECRET, may::ALL & !may::JOIN);
+    s.w.must(0, Op::ProcessAccept, &[child.process.arg(), 9]);
+    let args = [s.group.arg(), child.process.arg(), u64::from(Rights::SEND.0), 0];
+    assert_eq!(ask(&mut s.w, Op::GroupAdd, &args), forbidden(SUBJECT, SECRET));
+    rule(&mut s.w, SUBJECT, SECRET, may::JOIN);
+    // It still offers the slot.
+    assert_eq!(ask(&mut s.w, Op::GroupAdd, &args), Ok(()));
+}
+
+#[test]
+fn mappings_are_checked() {
+    let mut s = Scene::new(1);
+    let child = confined(&mut s.w);
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    set(&mut s.w, frame, SECRET);
+    let map = |access: u64| [child.vspace.arg(), frame.arg(), SPACE, access, 0, 1];
+    rule(&mut s.w, SUBJECT, SECRET, 0);
+    for access in [0, 1, 2, 1 | abi::MAP_POOL] {
+        assert_eq!(ask(&mut s.w, Op::Map, &map(access)), forbidden(SUBJECT, SECRET), "{access}");
+    }
+    // To be read only.
+    rule(&mut s.w, SUBJECT, SECRET, may::READ);
+    assert_eq!(ask(&mut s.w, Op::Map, &map(1)), forbidden(SUBJECT, SECRET));
+    assert_eq!(ask(&mut s.w, Op::Map, &map(0)), Ok(()));
+    assert_eq!(ask(&mut s.w, Op::Protect, &map(1)), forbidden(SUBJECT, SECRET));
+    rule(&mut s.w, SUBJECT, SECRET, may::READ | may::WRITE);
+    assert_eq!(ask(&mut s.w, Op::Protect, &map(1)), Ok(()));
+    s.w.must(0, Op::Unmap, &map(0));
+    // A space without label maps what it likes.
+    rule(&mut s.w, SUBJECT, SECRET, 0);
+    set(&mut s.w, child.process, 0);
+    assert_eq!(ask(&mut s.w, Op::Map, &map(1)), Ok(()));
+}
+
+#[test]
+fn pages_that_are_handed_over_are_checked() {
+    let mut s = Scene::new(1);
+    let child = confined(&mut s.w);
+    let frame = s.w.make(0, ObjType::Frame, 12 | 2 << 8);
+    set(&mut s.w, frame, SECRET);
+    s.w.must(0, Op::Map, &[INIT.vspace.arg(), frame.arg(), SPACE, 1 | abi::MAP_POOL]);
+    let transfer = |mode| {
+        let [words, count] = PageRange { address: SPACE, count: 2, large: false, mode }.words();
+        [INIT.vspace.arg(), child.vspace.arg(), words, SPACE, count]
+    };
+    rule(&mut s.w, SUBJECT, SECRET, 0);
+    for mode in [PageMode::Move, PageMode::Share, PageMode::Copy] {
+        assert_eq!(ask(&mut s.w, Op::PageTransfer, &transfer(mode)), forbidden(SUBJECT, SECRET), "{mode:?}");
+    }
+    // To be read only: what can be written does not move there, and a view stays one.
+    rule(&mut s.w, SUBJECT, SECRET, may::READ);
+    let moved = ask(&mut s.w, Op::PageTransfer, &transfer(PageMode::Move));
+    assert_eq!(moved, forbidden(SUBJECT, SECRET));
+    assert_eq!(ask(&mut s.w, Op::PageTransfer, &transfer(PageMode::Copy)), Ok(()));
+    let own = s.w.make(0, ObjType::Frame, 12);
+    set(&mut s.w, own, SECRET);
+    let copy = [child.vspace.arg(), own.arg(), SPACE];
+    assert_eq!(ask(&mut s.w, Op::PageCopy, &copy), forbidden(SUBJECT, SECRET));
+    set(&mut s.w, own, 0);
+    assert_eq!(ask(&mut s.w, Op::PageCopy, &copy), Ok(()));
+    s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), 0, SPACE, 0, 0, 2]);
+    let alone = [child.vspace.arg(), 0, SPACE + abi::PAGE_SIZE, 1, 0, 1];
+    assert_eq!(ask(&mut s.w, Op::Protect, &alone), forbidden(SUBJECT, SECRET));
+    rule(&mut s.w, SUBJECT, SECRET, may::READ | may::WRITE);
+    assert_eq!(ask(&mut s.w, Op::Protect, &alone), Ok(()));
+}
+
+#[test]
+fn event_pools_are_checked() {
+    let mut s = Scene::new(1);
+    let child = confined(&mut s.w);
+    let reader = s.w.start(child, 0, 10);
+    let pool = s.w.make(0, ObjType::EventPool, 6);
+    set(&mut s.w, pool, SECRET);
+    let bind = [pool.arg(), child.process.arg(), reader.cap.arg(), SPACE, 1];
+    rule(&mut s.w, SUBJECT, SECRET, may::ALL & !may::WRITE);
+    assert_eq!(ask(&mut s.w, Op::PoolBind, &bind), forbidden(SUBJECT, SECRET));
+    rule(&mut s.w, SUBJECT, SECRET, may::READ | may::WRITE);
+    assert_eq!(ask(&mut s.w, Op::PoolBind, &bind), Ok(()));
+}
+
+#[test]
+fn the_parts_of_a_process_have_one_label() {
+    let mut s = Scene::new(1);
+    let (cnode, vspace) = (s.w.make(0, ObjType::CNode, 8), s.w.make(0, ObjType::VSpace, 4));
+    let process = s.w.make(0, ObjType::Process, 1);
+    set(&mut s.w, process, SUBJECT);
+    let args = [process.arg(), cnode.arg(), vspace.arg(), 0];
+    assert_eq!(ask(&mut s.w, Op::ProcessConfigure, &args), forbidden(SUBJECT, 0));
+    set(&mut s.w, cnode, SUBJECT);
+    assert_eq!(ask(&mut s.w, Op::ProcessConfigure, &args), forbidden(SUBJECT, 0));
+    set(&mut s.w, vspace, SUBJECT);
+    assert_eq!(ask(&mut s.w, Op::ProcessConfigure, &args), Ok(()));
+    // A new label is that of all three.
+    set(&mut s.w, process, SECRET);
+    for cap in [process, cnode, vspace] {
+        assert_eq!(u64::from(label(&mut s.w, cap)), SECRET);
+    }
+}
+
+#[test]
+fn labels_and_rules_are_in_range_and_take_a_right() {
+    let mut s = Scene::new(1);
+    let machine = abi::INIT_MACHINE.arg();
+    let (note, beyond) = (s.w.make(0, ObjType::Notification, 0), u64::from(LABELS));
+    let bad = |position| Err((Error::BadArgument, position));
+    for label in [beyond, 1 << 32, u64::MAX] {
+        assert_eq!(ask(&mut s.w, Op::LabelSet, &[machine, note.arg(), label]), bad(2));
+        assert_eq!(ask(&mut s.w, Op::LabelRule, &[machine, label, 0, 0]), bad(1));
+        assert_eq!(ask(&mut s.w, Op::LabelRule, &[machine, 1, label, 0]), bad(2));
+    }
+    assert_eq!(ask(&mut s.w, Op::LabelRule, &[machine, 0, 1, 0]), bad(1));
+    assert_eq!(ask(&mut s.w, Op::LabelRule, &[machine, 1, 1, u64::from(may::ALL) + 1]), bad(3));
+    let weak = s.w.slot();
+    let rights = u64::from(Rights::ALL.minus(abi::machine_rights::SECURITY.rights()).0);
+    s.w.must(0, Op::CapCopy, &[machine, at(weak), rights, 0]);
+    let missing = Err((Error::NoRight, u64::from(abi::machine_rights::SECURITY.rights().0)));
+    assert_eq!(ask(&mut s.w, Op::LabelSet, &[weak.arg(), note.arg(), 1]), missing);
+    assert_eq!(ask(&mut s.w, Op::LabelRule, &[weak.arg(), 1, 1, 0]), missing);
+}
