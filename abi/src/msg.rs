@@ -45,6 +45,9 @@ flags! {
     FLAG_PAGES = 20;
     /// In the kernel: a [`Send`](Op::Send) that waits for room. User level never sees it.
     FLAG_EVENT = 21;
+    /// Asked of the kernel: the message carries the capabilities that the UTCB lists. Told by the kernel: such came, and
+    /// the UTCB lists what became of each.
+    FLAG_CAPS = 22;
 }
 
 impl MsgInfo {

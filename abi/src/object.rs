@@ -142,7 +142,8 @@ shared_rights! {
     DELETE = 4;
     /// Map a frame; map into an address space, or give it to a process.
     MAP = 5;
-    /// Store into a CNode that is not the own one, or take out of it; give it to a process.
+    /// Store into a CNode that is not the own one, or take out of it; give it to a process. In a group: send
+    /// capabilities. Of any type: a message may carry a copy.
     GRANT = 6;
     /// Raise Notification bits.
     NOTIFY = 7;

@@ -103,6 +103,7 @@ const OWN_PROCESS: Operand =
     operand(0, &[ObjType::Process], process_rights::CONFIGURE.rights(), Check::UnlessOwn);
 const WORDS: Rights = Rights::SEND.union(Rights::STRING);
 const PAGES: Rights = Rights::SEND.union(Rights::MAP);
+const CAPS: Rights = Rights::SEND.union(Rights::GRANT);
 const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
 
 /// All types but Untyped, which has one capability.
@@ -135,6 +136,7 @@ impl Op {
                 [member(Rights::SEND)],
                 [member(WORDS)] when "with UTCB words",
                 [member(PAGES)] when "with page ranges",
+                [member(CAPS)] when "with capabilities",
             ),
             Op::Forward => forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words"),
             Op::ReplyRecv | Op::Recv | Op::Null | Op::Yield | Op::WhoAmI | Op::SetBases => forms!([]),

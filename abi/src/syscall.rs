@@ -35,16 +35,19 @@ syscalls! {
     /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words, which are copied when the
     /// callee receives them. Out: the reply.
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
-    /// With page ranges: MAP, likewise.
+    /// With page ranges: MAP, likewise. With capabilities: GRANT, likewise, and GRANT of each that is copied.
     /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
     /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled, NoTime (the call was forwarded,
     /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (the memory of a page is being given back), Full,
     /// Forbidden (by the labels of the receiver and of a page's object).
+    /// With capabilities: BadArgument (detail: 8 and which of the list), NoCapability, WrongType (an Untyped is not
+    /// copied), NoRight, Amplifies, Full (derivations from derivations), Forbidden (by the labels of the receiver's
+    /// CSpace and of an object).
     Call = 0;
     /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
     ///
     /// In: message registers and UTCB words of the reply; rsi = deadline of the receive where flagged. Out: as Recv.
-    /// Errors: TooLong, those about page ranges as Call, and, where the current call is a fault, BadArgument (no such answer; detail: all ones) and
+    /// Errors: TooLong, those about page ranges and capabilities as Call, and, where the current call is a fault, BadArgument (no such answer; detail: all ones) and
     /// BadAddress (detail: which register), before anything is done; those of Recv, after the reply has been sent.
     ReplyRecv = 1;
     /// Nothing: the cost of an entry. (The first six are numbered in the order in which the entry tells them apart.)
@@ -80,7 +83,7 @@ syscalls! {
     ///
     /// In: rdi = 0: to the current call; else the capability of a Reply object; message registers; UTCB words.
     /// Rights: SEND, in the Reply object's capability.
-    /// Errors: TooLong, those about page ranges as Call, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
+    /// Errors: TooLong, those about page ranges and capabilities as Call, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
     Reply = 7;
     /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
     /// sender, and the forwarder's custom bits.
@@ -90,7 +93,7 @@ syscalls! {
     /// Rights: as Call.
     /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead and
     /// NoTime (of a target on another CPU the caller is told, instead), NoPage (it carries no page ranges: what came with
-    /// the call is the forwarder's).
+    /// the call is the forwarder's), NoCapability (nor capabilities).
     Forward = 8;
     /// Keep the current call in an empty Reply object, to answer it later.
     ///

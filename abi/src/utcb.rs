@@ -4,14 +4,14 @@
 
 use core::sync::atomic::AtomicU64;
 
-use crate::{MSG_UTCB_WORDS, RANGES_MAX};
+use crate::{GRANTS_MAX, MSG_UTCB_WORDS, RANGES_MAX};
 
 /// Bytes of a UTCB: one page.
 pub const UTCB_SIZE: usize = 4096;
 /// Bytes that [`Op::MachineLog`](crate::Op::MachineLog) takes from [`Utcb::bulk`] at most.
 pub const LOG_MAX: usize = 1024;
 
-const USER_WORDS: usize = 512 - MSG_UTCB_WORDS - 8 - 256 - 2 * RANGES_MAX;
+const USER_WORDS: usize = 512 - MSG_UTCB_WORDS - 8 - 256 - 2 * RANGES_MAX - 2 - 2 * GRANTS_MAX;
 
 /// Layout of the page. All words are atomics because both sides write; `Relaxed` is enough, the
 /// system call orders them.
@@ -29,11 +29,19 @@ pub struct Utcb {
     pub window: [AtomicU64; 2],
     /// How many of `ranges` there are.
     pub range_count: AtomicU64,
-    _reserved: [AtomicU64; 2],
+    /// How many of `grants` there are.
+    pub grant_count: AtomicU64,
+    /// Where capabilities of messages may arrive: see [`Listening`](crate::Listening).
+    pub listening: AtomicU64,
     /// Register sets, log text and other long arguments and results.
     pub bulk: [AtomicU64; 256],
     /// Pages of the message: see [`PageRange`](crate::PageRange).
     pub ranges: [[AtomicU64; 2]; RANGES_MAX],
+    /// Capabilities of the message: see [`Grant`](crate::Grant), and [`Received`](crate::Received).
+    pub grants: [[AtomicU64; 2]; GRANTS_MAX],
+    /// What became of those that this task has sent: a byte each, a [`Fate`](crate::Fate) or 0.
+    pub grant_fates: AtomicU64,
+    _reserved: AtomicU64,
     /// For the process: thread-local storage.
     pub user: [AtomicU64; USER_WORDS],
 }
@@ -56,9 +64,13 @@ impl Utcb {
             home_cpu: AtomicU64::new(0),
             window: [const { AtomicU64::new(0) }; 2],
             range_count: AtomicU64::new(0),
-            _reserved: [const { AtomicU64::new(0) }; 2],
+            grant_count: AtomicU64::new(0),
+            listening: AtomicU64::new(0),
             bulk: [const { AtomicU64::new(0) }; 256],
             ranges: [const { [const { AtomicU64::new(0) }; 2] }; RANGES_MAX],
+            grants: [const { [const { AtomicU64::new(0) }; 2] }; GRANTS_MAX],
+            grant_fates: AtomicU64::new(0),
+            _reserved: AtomicU64::new(0),
             user: [const { AtomicU64::new(0) }; USER_WORDS],
         }
     }

@@ -16,8 +16,9 @@ use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};
 
 use crate::header::{Header, RootId};
 
-/// Bits of a badge; the rest of its word is the slot's depth in the tree.
-pub const BADGE_BITS: u32 = 48;
+/// The rest of a badge's word is the slot's depth in the tree.
+pub use abi::BADGE_BITS;
+
 const BADGE_MASK: u64 = (1 << BADGE_BITS) - 1;
 
 /// One capability.

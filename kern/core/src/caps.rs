@@ -328,14 +328,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = at.slot;
         let word = from.get().word.load(self.pin());
         let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
-        let excess = rights.minus(Rights(word.rights()));
-        if excess != Rights::NONE {
-            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
-        }
-        if word.object_type() == ObjType::Untyped as u8 {
-            // Two capabilities of one Untyped could not tell whose objects a reset would end.
-            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
-        }
+        self.check_copy(word, rights)?;
         if badge >> kern_base::slot::BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
@@ -349,11 +342,36 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.unclaim(slot);
             return Err(refusal);
         }
+        self.fill_copy(slot, from, word, rights, badge);
+        Ok(Answer::DONE)
+    }
+
+    /// Whether there can be such a copy of what a slot has.
+    pub fn check_copy(self, word: RawWord<'k>, rights: Rights) -> Result<()> {
+        let excess = rights.minus(Rights(word.rights()));
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        if word.object_type() == ObjType::Untyped as u8 {
+            // Two capabilities of one Untyped could not tell whose objects a reset would end.
+            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
+        }
+        Ok(())
+    }
+
+    /// Fills a claimed slot with a copy. As [`Cx::fill_derived`], which it is with the badge that a copy has.
+    pub fn fill_copy(
+        self,
+        slot: Ref<'k, Slot>,
+        from: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        rights: Rights,
+        badge: u64,
+    ) {
         // A group capability's badge is its member record, which no copy may choose; the fastpath relies on it.
         let keep = word.object_type() == ObjType::Group as u8 || from.get().badge() != 0;
         let badge = if keep { from.get().badge() } else { badge };
         self.fill_derived(slot, from, word, rights, badge);
-        Ok(Answer::DONE)
     }
 
     /// [`abi::Op::CapMove`].
@@ -377,7 +395,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Puts `slot` in the place of `from`, which becomes empty. The root lock is held and the tree settled.
-    fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
+    pub fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
         let (next, prev) = (from.get().next.get(self.pin()), from.get().prev.get(self.pin()));
         slot.get().set_meta(from.get().badge(), from.get().depth());
         slot.get().next.set(next);

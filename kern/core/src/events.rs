@@ -17,8 +17,8 @@
 use abi::events::Event;
 use abi::trace::{self, How, Path};
 use abi::{
-    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, PAGE_SIZE, Rights, Target, TaskId,
-    process_rights, task_rights,
+    Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, PAGE_SIZE, Rights,
+    Target, TaskId, process_rights, task_rights,
 };
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::fence;
@@ -51,6 +51,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let words = Words::new(args)?;
         if MsgInfo(args.info).has(FLAG_PAGES) {
             return Err(Refusal::new(Error::NoPage, 0));
+        }
+        if MsgInfo(args.info).has(FLAG_CAPS) {
+            return Err(Refusal::new(Error::NoCapability, 0));
         }
         let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
         let dest = self.resolve_task(me, Target(args.a0), need)?;

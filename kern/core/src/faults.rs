@@ -16,7 +16,7 @@
 //! A fault has no deadline, and cancelling it does nothing: who may suspend a task may not end it.
 
 use abi::trace::{Event, How, Path};
-use abi::{Cap, Error, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
+use abi::{Cap, Error, FLAG_CAPS, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
 use abi::{RFLAGS_RESUME, RFLAGS_TRAP, process_rights, task_rights};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kern_base::header::FLAG_DEAD;
@@ -263,6 +263,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn check_answer(self, me: Me<'k>, caller: Ref<'k, Task>, words: &Words) -> Result<FaultAnswer> {
         let no_such = Refusal::new(Error::BadArgument, NO_SUCH_ANSWER);
         let answer = FaultAnswer::from_label(words.info.label()).ok_or(no_such)?;
+        if words.info.has(FLAG_CAPS) {
+            // It did not ask for any.
+            return Err(no_such);
+        }
         match answer {
             FaultAnswer::ResumeAt if words.regs[1] >= abi::USER_TOP => {
                 return Err(Refusal::new(Error::BadAddress, RegIndex::Rip as u64));

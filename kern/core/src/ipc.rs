@@ -10,8 +10,8 @@
 
 use abi::trace::{Event, How, Path};
 use abi::{
-    Error, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MSG_UTCB_WORDS, MsgInfo,
-    Rights, Target, TaskId,
+    Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES,
+    MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::header::FLAG_DYING;
@@ -24,6 +24,7 @@ use kern_base::task::{
 use smp::door::Ref;
 
 use crate::answer::{write_error, write_values};
+use crate::carry::CARRIES;
 use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::syscall::Args;
@@ -32,7 +33,7 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 /// A message on its way between register frames.
 #[derive(Clone, Copy)]
 pub struct Words {
-    /// Label and UTCB words; no operation, of flags [`FLAG_FAULT`] and [`FLAG_PAGES`] only.
+    /// Label and UTCB words; no operation, of flags [`FLAG_FAULT`] and [those of what it carries](CARRIES) only.
     pub info: MsgInfo,
     pub regs: [u64; 4],
 }
@@ -64,9 +65,9 @@ impl Words {
         abi::events::Event { info, sender, exposure, custom, group, regs: self.regs }
     }
 
-    /// The same with page ranges.
-    fn with_pages(self) -> Words {
-        Words { info: self.info.flag(FLAG_PAGES), ..self }
+    /// The same with what the arguments say that it carries.
+    fn carrying(self, args: &Args) -> Words {
+        Words { info: self.info.flag(args.info & CARRIES), ..self }
     }
 }
 
@@ -78,19 +79,22 @@ fn deadline_of(args: &Args) -> Option<u64> {
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Call`].
     pub fn call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        if MsgInfo(args.info).has(FLAG_PAGES) {
-            return self.call_with_pages(me, args);
+        if MsgInfo(args.info).has(CARRIES) {
+            return self.call_with_load(me, args);
         }
         self.make_call::<false>(me, args, Words::new(args)?, Rights::NONE)
     }
 
     #[inline(never)]
-    fn call_with_pages(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        self.make_call::<true>(me, args, Words::new(args)?.with_pages(), Rights::MAP)
+    fn call_with_load(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?.carrying(args);
+        let pages = if words.info.has(FLAG_PAGES) { Rights::MAP } else { Rights::NONE };
+        let caps = if words.info.has(FLAG_CAPS) { Rights::GRANT } else { Rights::NONE };
+        self.make_call::<true>(me, args, words, pages | caps)
     }
 
     #[inline(always)]
-    fn make_call<const PAGES: bool>(
+    fn make_call<const LOAD: bool>(
         self,
         me: Me<'k>,
         args: &Args,
@@ -113,8 +117,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             if nonblock {
                 return Err(Refusal::new(Error::WouldBlock, 0));
             }
-            if PAGES {
-                self.lend_pages(me)?;
+            if LOAD {
+                self.send_load(me, dest.task, words.info, false)?;
             }
             return self.call_remote(me, dest.task, dest.tag, words, from, deadline);
         };
@@ -128,8 +132,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !receiving && is_dying(callee) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
-        if PAGES {
-            self.send_pages(me, dest.task, receiving)?;
+        if LOAD {
+            self.send_load(me, dest.task, words.info, receiving)?;
         }
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
         if let Some(at) = deadline {
@@ -381,24 +385,24 @@ impl<'k, M: Machine> Cx<'k, M> {
             if me.hot.senders.is_empty() {
                 me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
             }
-            if self.brings_pages(caller, me.task, me.hot) {
+            if self.brings_load(caller, me.task, me.hot) {
                 self.accept(me, caller);
                 return true;
             }
         }
     }
 
-    /// Takes the pages of a call that is about to be received, where it has some. Where that can't be, the call fails, or
-    /// is made again.
+    /// Takes what a call that is about to be received carries, if anything. Where that can't be, the call fails, or is
+    /// made again.
     #[inline(always)]
-    fn brings_pages(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
-        let carries = caller.get().msg.open(self.pin()).is_some_and(|msg| msg.info.get().has(FLAG_PAGES));
-        !carries || self.take_pages(caller, to, hot)
+    fn brings_load(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+        let info = caller.get().msg.open(self.pin()).map_or(MsgInfo(0), |msg| msg.info.get());
+        !info.has(CARRIES) || self.take_load(caller, to, hot, info)
     }
 
     #[inline(never)]
-    fn take_pages(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
-        let Err(refusal) = self.pass_pages(caller, to) else { return true };
+    fn take_load(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot, info: MsgInfo) -> bool {
+        let Err(refusal) = self.pass_waiting_load(caller, to, info) else { return true };
         self.refuse_caller(to, hot, caller, refusal);
         false
     }
@@ -445,8 +449,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             return self.reply_recv_pending(me, args);
         }
         let words = Words::new(args)?;
-        if MsgInfo(args.info).has(FLAG_PAGES) {
-            return self.reply_recv_pages(me, args, words);
+        if MsgInfo(args.info).has(CARRIES) {
+            return self.reply_recv_load(me, args, words);
         }
         if let Some(caller) = me.hot.caller.take(self.pin()) {
             self.answer_call(me, caller, words);
@@ -455,11 +459,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     #[inline(never)]
-    fn reply_recv_pages(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+    fn reply_recv_load(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
         if let Some(caller) = me.hot.caller.get(self.pin()) {
-            self.reply_pages(me, caller)?;
+            let words = words.carrying(args);
+            self.give_load(me, caller, words.info)?;
             self.take_caller(me.hot);
-            self.answer_call(me, caller, words.with_pages());
+            self.answer_call(me, caller, words);
         } else {
             self.take_pages_back(me.task, me.hot);
         }
@@ -469,13 +474,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The same where something waits to be received, or the call is a fault.
     #[inline(never)]
     fn reply_recv_pending(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let mut words = Words::new(args)?;
+        let words = Words::new(args)?.carrying(args);
         if let Some(caller) = me.hot.caller.get(self.pin()) {
             let fault = me.hot.pending.get() & PENDING_FAULT != 0;
             let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
-            if MsgInfo(args.info).has(FLAG_PAGES) {
-                self.reply_pages(me, caller)?;
-                words = words.with_pages();
+            if words.info.has(CARRIES) {
+                self.give_load(me, caller, words.info)?;
             }
             if let Some(answer) = answer {
                 self.take_caller(me.hot);
@@ -492,7 +496,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::Reply`].
     pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let mut words = Words::new(args)?;
+        let words = Words::new(args)?.carrying(args);
         let saved = match args.a0 {
             0 => None,
             cap => Some(self.find::<Reply>(me, Target(cap).cap(), Rights::SEND)?.object),
@@ -503,9 +507,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
         let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
-        if MsgInfo(args.info).has(FLAG_PAGES) {
-            self.reply_pages(me, caller)?;
-            words = words.with_pages();
+        if words.info.has(CARRIES) {
+            self.give_load(me, caller, words.info)?;
         }
         match saved {
             None => drop(self.take_caller(me.hot)),
@@ -656,6 +659,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if MsgInfo(args.info).has(FLAG_PAGES) {
             return Err(Refusal::new(Error::NoPage, 0));
         }
+        if MsgInfo(args.info).has(FLAG_CAPS) {
+            return Err(Refusal::new(Error::NoCapability, 0));
+        }
         let fault = me.hot.pending.get() & PENDING_FAULT != 0;
         if fault {
             words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);
@@ -713,7 +719,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.queue_call(caller, msg, callee, hot, words, from);
             return;
         }
-        if words.info.has(FLAG_PAGES) && !self.take_pages(caller, callee, hot) {
+        if words.info.has(CARRIES) && !self.take_load(caller, callee, hot, words.info) {
             return;
         }
         self.note_received(caller, callee);

@@ -12,8 +12,8 @@
 //! [`events`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
 //! [`holdings`]: who holds what. [`labels`]: what may be held. [`kill`]: how processes end by force. [`groups`],
-//! [`tasks`], [`spaces`]: operations on those objects. [`pages`]: pages in messages. [`faults`]: faults as calls.
-//! [`remote`]: mailbox messages, [`express`]: the common ones in few steps.
+//! [`tasks`], [`spaces`]: operations on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
+//! [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the common ones in few steps.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -21,6 +21,7 @@
 pub mod answer;
 pub mod broadcast;
 pub mod caps;
+pub mod carry;
 pub mod control;
 pub mod devices;
 #[cfg(feature = "dump")]
@@ -30,6 +31,7 @@ pub mod events;
 pub mod express;
 mod faults;
 pub mod forget;
+pub mod grants;
 pub mod graves;
 pub mod groups;
 pub mod holdings;

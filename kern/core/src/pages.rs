@@ -8,7 +8,7 @@
 //!
 //! A reply's pages go before it does: the replier's system call is refused where they can't.
 
-use abi::{Error, MESSAGE_PAGES_MAX, PageRange, RANGES_MAX, Rights, Target};
+use abi::{Error, MESSAGE_PAGES_MAX, MsgInfo, PageRange, RANGES_MAX, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
@@ -140,30 +140,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Before a call with pages is made: they have gone with it where it is received at once, else they are lent.
-    pub fn send_pages(self, me: Me<'k>, callee: Ref<'k, Task>, at_once: bool) -> Result<()> {
-        if at_once { self.give_pages(me, callee) } else { self.lend_pages(me) }
-    }
-
-    /// Pages go now: in one, or in two halves.
-    fn give_pages(self, me: Me<'k>, receiver: Ref<'k, Task>) -> Result<()> {
+    /// Pages go now, and what else the message carries: in one, or in two halves.
+    pub fn give_pages(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         if !self.space_of(me.task)?.get().is_alone(self.id()) {
             self.lend_pages(me)?;
         }
-        let mut passed = self.pass_pages(me.task, receiver);
+        let mut passed = self.pass_load(me.task, receiver, info);
         if is_early(&passed) {
             // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
             self.lend_pages(me)?;
-            passed = self.pass_pages(me.task, receiver);
+            passed = self.pass_load(me.task, receiver, info);
         }
         passed?;
         me.hot.lends.set(false);
         Ok(())
-    }
-
-    /// Before a reply with pages is sent: they have gone to the caller.
-    pub fn reply_pages(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
-        self.give_pages(me, caller)
     }
 
     // --- between spaces ----------------------------------------------------------------------------

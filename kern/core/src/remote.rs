@@ -14,7 +14,7 @@
 //! is carried out when the block is home.
 
 use abi::trace::{Event, How, Path};
-use abi::{Counter, Error, FLAG_EVENT, FLAG_FAULT, FLAG_PAGES, MsgInfo, TaskId};
+use abi::{Counter, Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, TaskId};
 use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
@@ -30,13 +30,14 @@ use smp::shootdown::What;
 
 use crate::answer::{write_error, write_values};
 use crate::broadcast::{is_broadcast, progress_of};
+use crate::carry::CARRIES;
 use crate::faults::{not_express, take_registers_along};
 use crate::ipc::{From, Words};
 use crate::schedule::{Running, has_flag, set_flag, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Flags of messages that are more than a call's registers and words.
-const SPECIAL: u64 = FLAG_FAULT | FLAG_PAGES | FLAG_EVENT;
+const SPECIAL: u64 = FLAG_FAULT | CARRIES | FLAG_EVENT;
 /// Most messages that one entry takes from the mailbox.
 const DRAIN_BOUND: usize = 32;
 

@@ -5,6 +5,7 @@ mod devices;
 mod differ;
 mod events;
 mod faults;
+mod grants;
 mod groups;
 mod holdings;
 mod kill;

@@ -6,7 +6,8 @@
 
 use abi::Target;
 use abi::{
-    Cap, Check, Error, FLAG_NONBLOCK, FLAG_PAGES, Form, MAP_POOL, MsgInfo, ObjType, Op, Operand, Rights,
+    Cap, Check, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, Form, MAP_POOL, MsgInfo, ObjType, Op, Operand,
+    Rights,
 };
 use user_rt::arch::Args;
 use user_rt::cap::{
@@ -96,6 +97,7 @@ impl Fixture {
             (_, "into the pool") => args.r8 = MAP_POOL,
             (_, "with UTCB words") => args.info = MsgInfo::new(0, 1).op(op).flag(FLAG_NONBLOCK),
             (_, "with page ranges") => args.info = args.info.flag(FLAG_PAGES),
+            (_, "with capabilities") => args.info = args.info.flag(FLAG_CAPS),
             _ => {}
         }
         args

@@ -1,6 +1,8 @@
 //! What may happen in a storm, one step at a time.
 
-use abi::{Cap, Error, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, ObjType, Op, RegIndex, Target, TaskId};
+use abi::{
+    Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, ObjType, Op, RegIndex, Target, TaskId,
+};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::sched_context::SchedContext;
 
@@ -241,18 +243,23 @@ impl Cast {
         let number = self.model.number();
         let args = Regs::message(Op::Call, self.target(to), [number, 2, 3, 4]).words(b % 3);
         let args = self.patience(args, b / 3);
-        let args = self.with_pages(args, task, a, b);
+        self.listens(task, a.rotate_left(2) ^ b);
+        let args = self.with_load(args, task, a, b);
         self.model.calls(task, self.tasks[to].id, args);
         self.world.issue(n, args);
     }
 
-    /// The same, at times with pages.
-    fn with_pages(&self, args: Regs, task: Tcb, a: u8, b: u8) -> Regs {
-        if !(a ^ b).is_multiple_of(4) {
-            return args;
+    /// The same, at times with pages, capabilities or both.
+    fn with_load(&self, mut args: Regs, task: Tcb, a: u8, b: u8) -> Regs {
+        if (a ^ b).is_multiple_of(4) {
+            self.lists(task, b ^ a.rotate_left(3));
+            args = args.flag(FLAG_PAGES);
         }
-        self.lists(task, b ^ a.rotate_left(3));
-        args.flag(FLAG_PAGES)
+        if (a ^ (b / 4)) % 4 == 1 {
+            self.gives(task, b.wrapping_mul(5) ^ a);
+            args = args.flag(FLAG_CAPS);
+        }
+        args
     }
 
     /// Whom a task calls: mostly one that receives, if there is any, and seldom itself.
@@ -270,6 +277,7 @@ impl Cast {
 
     fn receive(&mut self, n: usize, task: Tcb, op: Op, a: u8, b: u8) {
         self.opens(task, a ^ b.rotate_left(3));
+        self.listens(task, b ^ a.rotate_left(5));
         let serves = self.model.serves(task);
         let token = self.model.number();
         let answers = serves.filter(|_| op == Op::ReplyRecv);
@@ -303,9 +311,9 @@ impl Cast {
         }
         let words = if number.is_some() { a % 3 } else { 0 };
         let args = Regs::message(op, to, [token, number.unwrap_or(0), 0, 0]).words(words);
-        // Whoever answers a kept call with pages that can't go has it kept.
+        // Whoever answers a kept call with what can't go has it kept.
         if number.is_some() && to == Target(0) {
-            self.with_pages(args, task, a, a.rotate_left(3))
+            self.with_load(args, task, a, a.rotate_left(3))
         } else {
             args
         }

@@ -1,7 +1,7 @@
 //! What tasks do with memory and capabilities: make, copy, move, map, delete, revoke, reset, start tasks of
 //! their own. Nothing of it is judged, except that the invariants hold and that it comes to an end.
 
-use abi::{Cap, FLAG_NONBLOCK, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
+use abi::{Cap, FLAG_NONBLOCK, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::cast::{Cast, GROUP, MACHINE, MEMORY, OTHER, OWN, SELF, SPACE};
@@ -206,6 +206,27 @@ impl Cast {
             words.iter().zip(range.words()).for_each(|(word, value)| word.store(value, Relaxed));
         }
         utcb.range_count.store(1 + u64::from(b / 128), Relaxed);
+    }
+
+    /// The same with capabilities.
+    pub fn gives(&self, task: Tcb, b: u8) {
+        let utcb = task.object.get().utcb(task.pin());
+        let grant = |b: u8| match b % 8 {
+            0..3 => Grant::Copy { cap: slot(b / 8), rights: Rights::ALL, badge: 0 },
+            7 if b < 32 => Grant::Dispose { cap: slot(b / 8) },
+            _ => Grant::Move { cap: slot(b / 8) },
+        };
+        for (n, words) in (0..).zip(&utcb.grants) {
+            let grant = grant(b.rotate_left(n));
+            words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));
+        }
+        utcb.grant_count.store(1 + u64::from(b % 4), Relaxed);
+    }
+
+    /// Some offer slots, full or empty, and some do not.
+    pub fn listens(&self, task: Tcb, b: u8) {
+        let offer = Listening { next: slot(b), count: u32::from(b / 16 % 5) };
+        task.object.get().utcb(task.pin()).listening.store(offer.word(), Relaxed);
     }
 
     pub fn opens(&self, task: Tcb, b: u8) {

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, Op, TaskId};
+use abi::{
+    Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MsgInfo, Op, TaskId,
+};
 
 use crate::world::{Regs, Tcb};
 
@@ -24,8 +26,8 @@ pub struct Call {
     pub dropped: bool,
     pub deadline: Option<u64>,
     pub nonblock: bool,
-    /// It carries pages.
-    pub pages: bool,
+    /// What it carries, in flags.
+    pub load: MsgInfo,
     /// It is a fault: it has no outcome but that the task goes on, or ends.
     pub fault: bool,
 }
@@ -117,7 +119,7 @@ impl Model {
             dropped: false,
             deadline: has(FLAG_DEADLINE).then_some(args.rsi),
             nonblock: has(FLAG_NONBLOCK),
-            pages: has(FLAG_PAGES),
+            load: args.info(),
             fault: false,
         };
         self.calls.insert(number, call);
@@ -250,8 +252,8 @@ impl Model {
         if regs.error() == Some(Error::Cancelled) {
             player.cancels = player.cancels.saturating_sub(1);
         }
-        if args.info().has(FLAG_PAGES) && regs.error().is_some_and(is_of_pages) {
-            self.pages_stayed(task, args);
+        if regs.error().is_some_and(|error| is_of_load(error, args.info())) {
+            self.load_stayed(task, args);
         }
         match Op::from_raw(args.rax as u8) {
             Some(Op::Call) => self.call_is_over(task, regs, now, cancelled),
@@ -261,8 +263,8 @@ impl Model {
         }
     }
 
-    /// An answer's pages could not go, so the call is not answered.
-    fn pages_stayed(&mut self, task: Tcb, args: Regs) {
+    /// What an answer carried could not go, so the call is not answered.
+    fn load_stayed(&mut self, task: Tcb, args: Regs) {
         let (token, number) = (args.rdx, args.r8);
         if !matches!(Op::from_raw(args.rax as u8), Some(Op::Reply | Op::ReplyRecv)) {
             return;
@@ -299,7 +301,7 @@ impl Model {
             Error::Gone => call.dropped || self.deleted,
             Error::NoExposure => self.deleted,
             Error::SelfCall => call.towards == [task.id],
-            error if is_of_pages(error) => call.pages,
+            error if is_of_load(error, call.load) => true,
             Error::NoTime => {
                 self.deleted
                     || call.towards.iter().any(|id| self.players.get(&id.raw()).is_none_or(|p| !p.own_time))
@@ -315,7 +317,7 @@ impl Model {
                 Error::Timeout => args.info().has(FLAG_DEADLINE) && args.rsi <= now,
                 Error::WouldBlock => args.info().has(FLAG_NONBLOCK),
                 Error::Cancelled => cancelled,
-                error if is_of_pages(error) => args.info().has(FLAG_PAGES),
+                error if is_of_load(error, args.info()) => true,
                 _ => false,
             };
             assert!(right, "{task:?}: {error:?} from {args:?} at {now}");
@@ -345,9 +347,12 @@ impl Model {
     }
 }
 
-/// Why pages may not go.
-const fn is_of_pages(error: Error) -> bool {
-    matches!(error, Error::NoPage | Error::NoRoom | Error::InUse | Error::Full | Error::Dying)
+/// Whether that is why what a message carries may not go.
+const fn is_of_load(error: Error, load: MsgInfo) -> bool {
+    use Error::{Amplifies, Dying, Full, InUse, NoCapability, NoPage, NoRight, NoRoom, WrongType};
+    let pages = matches!(error, NoPage | NoRoom | InUse | Full | Dying);
+    let caps = matches!(error, NoCapability | WrongType | NoRight | Amplifies | Full | Dying);
+    pages && load.has(FLAG_PAGES) || caps && load.has(FLAG_CAPS)
 }
 
 fn waited(args: Regs, regs: Regs, now: u64, cancelled: bool, deleted: bool) {

@@ -1,0 +1,81 @@
+//! What messages carry besides words: [pages](crate::pages) and [capabilities](crate::grants).
+//!
+//! All that can fail about either comes first: a message arrives with all it carries, or not at all. A capability that
+//! its receiver does not listen for is no failure: the message tells.
+
+use abi::{FLAG_CAPS, FLAG_PAGES, MsgInfo};
+use kern_base::machine::Machine;
+use kern_base::task::Task;
+use smp::door::Ref;
+use smp::quiesce;
+
+use crate::grants::Prepared;
+use crate::{Cx, Me, Refusal, Result};
+
+/// Flags of a message that carries something.
+pub const CARRIES: u64 = FLAG_PAGES | FLAG_CAPS;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// All that a message carries goes to its receiver, or nothing does.
+    pub fn pass_load(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+        if info.has(FLAG_CAPS) {
+            return self.pass_with_grants(sender, receiver, info);
+        }
+        self.pass_pages(sender, receiver)
+    }
+
+    #[inline(never)]
+    fn pass_with_grants(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+        let mut prepared = Prepared::none();
+        self.prepare_grants(sender, receiver, &mut prepared)?;
+        if info.has(FLAG_PAGES)
+            && let Err(refusal) = self.pass_pages(sender, receiver)
+        {
+            self.unprepare_grants(&prepared);
+            return Err(refusal);
+        }
+        self.pass_grants(sender, receiver, prepared);
+        Ok(())
+    }
+
+    /// The same of a message that has waited. What has to wait for a grace period is tried again later, by its
+    /// sender: [`Refusal::More`].
+    pub fn pass_waiting_load(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        info: MsgInfo,
+    ) -> Result<()> {
+        self.pass_load(sender, receiver, info).map_err(|refusal| match refusal {
+            Refusal::Restart { epoch } => {
+                quiesce::request_epoch(self.k, self.pin(), epoch);
+                Refusal::More
+            }
+            other => other,
+        })
+    }
+
+    /// Before a call is made: what it carries has gone where it is received at once. Else pages are lent, and
+    /// capabilities looked at.
+    pub fn send_load(self, me: Me<'k>, callee: Ref<'k, Task>, info: MsgInfo, at_once: bool) -> Result<()> {
+        if at_once {
+            return self.give_load(me, callee, info);
+        }
+        if info.has(FLAG_CAPS) {
+            self.dispose_grants(me)?;
+            self.check_grants(me.task)?;
+        }
+        if info.has(FLAG_PAGES) { self.lend_pages(me) } else { Ok(()) }
+    }
+
+    /// What the running task's message carries goes now. Before a reply is sent, too: a replier hears what is wrong.
+    pub fn give_load(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+        if info.has(FLAG_CAPS) {
+            self.dispose_grants(me)?;
+        }
+        if info.has(FLAG_PAGES) {
+            return self.give_pages(me, receiver, info);
+        }
+        self.pass_load(me.task, receiver, info)
+    }
+}

@@ -1,0 +1,287 @@
+//! Capabilities in messages.
+//!
+//! # Where they are
+//! In the sender's slots, until the message is received: nothing of them is in the message but the list in the sender's
+//! UTCB, which is read then, on the receiver's CPU. So a sender that dies, is cancelled or gives up has lost nothing, a
+//! revoke finds them, and what is wrong by then is the sender's error.
+//!
+//! # Two halves
+//! [`Cx::prepare_grants`] looks at everything and claims the receiver's slots; then nothing can fail.
+//! [`Cx::pass_grants`] fills them, each under the root lock of its object, after one more look: what has gone meanwhile
+//! has gone, and its slot is given back. No two root locks are held together.
+//!
+//! # Who does not listen
+//! A copy for which there is no slot is not made. A capability that was to be moved is disposed of by the sender itself:
+//! its list is marked ([`Grant::Dispose`]), its system call made again, and that begins with deleting what is
+//! marked. So what the end of an object takes, however long, is the sender's work, and can wait as any delete can.
+
+use abi::{Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::process::Process;
+use kern_base::slot::Slot;
+use kern_base::task::Task;
+use smp::door::{RawWord, Ref};
+
+use crate::caps::Place;
+use crate::reclaim::Pins;
+use crate::{Cx, Me, Refusal, Result};
+
+/// What a sender's UTCB lists.
+type Grants = heapless::Vec<Grant, GRANTS_MAX>;
+
+/// Detail of a list that says what is none: this and which of them.
+const LIST: u64 = 8;
+
+/// A capability about to go.
+struct Going<'k> {
+    grant: Grant,
+    /// What was found in the sender's slot.
+    from: Option<(Ref<'k, Slot>, RawWord<'k>)>,
+    /// The receiver's slot, which is claimed, or what else becomes of it.
+    to: core::result::Result<Place<'k>, Fate>,
+    /// Its number.
+    number: u32,
+}
+
+/// All of a message, with the receiver's slots claimed.
+pub struct Prepared<'k> {
+    going: heapless::Vec<Going<'k>, GRANTS_MAX>,
+    /// What is left of the receiver's offer.
+    offer: Listening,
+}
+
+impl Prepared<'_> {
+    /// Nothing.
+    pub const fn none() -> Self {
+        Prepared { going: heapless::Vec::new(), offer: Listening::NOT }
+    }
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// The capabilities that a task's UTCB lists. Each word is read once.
+    fn grants_of(self, task: Ref<'k, Task>, grants: &mut Grants) -> Result<()> {
+        let utcb = task.get().utcb(self.pin());
+        let count = usize::try_from(utcb.grant_count.load(Relaxed)).ok().filter(|count| *count <= GRANTS_MAX);
+        let count = count.ok_or(Refusal::new(Error::TooLong, GRANTS_MAX as u64))?;
+        for (place, words) in (0..).zip(&utcb.grants[..count]) {
+            let words = [0, 1].map(|n: usize| words[n].load(Relaxed));
+            let _ = grants.push(Grant::from_words(words).ok_or(Refusal::argument(LIST + place))?);
+        }
+        Ok(())
+    }
+
+    fn process_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, Process>> {
+        task.get().owner.get(self.pin()).ok_or(Error::Dying.into())
+    }
+
+    /// A capability that may go so, in its sender's slot.
+    fn source_of(self, process: Ref<'k, Process>, grant: Grant) -> Result<(Ref<'k, Slot>, RawWord<'k>)> {
+        let (Grant::Copy { cap, .. }
+        | Grant::Move { cap }
+        | Grant::Dispose { cap }
+        | Grant::Settled { cap, .. }) = grant;
+        let slot = self.slot_of(process, cap)?;
+        let word = slot.get().word.load(self.pin());
+        if word.object_type() == 0 {
+            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
+        }
+        let Grant::Copy { rights, .. } = grant else { return Ok((slot, word)) };
+        self.check_copy(word, rights)?;
+        let missing = Rights::GRANT.minus(Rights(word.rights()));
+        if missing != Rights::NONE {
+            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
+        }
+        self.check_depth(slot)?;
+        Ok((slot, word))
+    }
+
+    /// Before a message waits, or goes to another CPU: what is wrong already is told.
+    pub fn check_grants(self, sender: Ref<'k, Task>) -> Result<()> {
+        let mut grants = Grants::new();
+        self.grants_of(sender, &mut grants)?;
+        let process = self.process_of(sender)?;
+        for grant in grants {
+            if matches!(grant, Grant::Copy { .. } | Grant::Move { .. }) {
+                self.source_of(process, grant)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first half: nothing is changed where it is refused.
+    pub fn prepare_grants(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        prepared: &mut Prepared<'k>,
+    ) -> Result<()> {
+        let outcome = self.prepare_each(sender, receiver, prepared);
+        if outcome.is_err() {
+            self.unprepare_grants(prepared);
+        }
+        outcome
+    }
+
+    fn prepare_each(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        prepared: &mut Prepared<'k>,
+    ) -> Result<()> {
+        let mut grants = Grants::new();
+        self.grants_of(sender, &mut grants)?;
+        let process = self.process_of(sender)?;
+        let listening = &receiver.get().utcb(self.pin()).listening;
+        prepared.offer = Listening::from_word(listening.load(Relaxed));
+        let mut dispose = false;
+        for (place, grant) in grants.into_iter().enumerate() {
+            let (from, to, number) = match grant {
+                Grant::Settled { fate, .. } => (None, Err(fate), 0),
+                Grant::Dispose { .. } => {
+                    dispose = true;
+                    continue;
+                }
+                Grant::Copy { .. } | Grant::Move { .. } => {
+                    let (slot, word) = self.source_of(process, grant)?;
+                    let (to, number) = match self.receiving_slot(receiver, &mut prepared.offer)? {
+                        Some((place, number)) => (Ok(place), number),
+                        None => (Err(fate_of(grant, word)), 0),
+                    };
+                    if let (Grant::Move { cap }, Err(Fate::Disposed)) = (grant, &to) {
+                        self.mark(sender, place, Grant::Dispose { cap });
+                        dispose = true;
+                    }
+                    (Some((slot, word)), to, number)
+                }
+            };
+            let _ = prepared.going.push(Going { grant, from, to, number });
+        }
+        if dispose { Err(Refusal::More) } else { Ok(()) }
+    }
+
+    /// The next slot that a receiver has offered, claimed, and its number. `None`: it has none, or one that is full.
+    fn receiving_slot(
+        self,
+        receiver: Ref<'k, Task>,
+        offer: &mut Listening,
+    ) -> Result<Option<(Place<'k>, u32)>> {
+        let Some(cap) = offer.take() else { return Ok(None) };
+        let cnode = receiver.get().owner.get(self.pin()).and_then(|p| p.get().cnode.get(self.pin()));
+        let slot = cnode.and_then(|cnode| {
+            let slot = cnode.get().slots.get(self.pin(), cap.0 as usize).filter(|_| cap != abi::Cap::NULL)?;
+            Some(Place { slot, table: &cnode.get().header })
+        });
+        let Some(place) = slot else { return Ok(None) };
+        match self.claim(place) {
+            Ok(()) => Ok(Some((place, cap.0))),
+            // It is full, or its table ends.
+            Err(Refusal::Error { .. }) => Ok(None),
+            Err(later) => Err(later),
+        }
+    }
+
+    /// Nothing goes: the receiver's slots are given back.
+    pub fn unprepare_grants(self, prepared: &Prepared<'k>) {
+        for place in prepared.going.iter().filter_map(|going| going.to.as_ref().ok()) {
+            self.unclaim(place.slot);
+        }
+    }
+
+    /// The second half: they go, and both sides are told.
+    pub fn pass_grants(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, prepared: Prepared<'k>) {
+        let (from, to) = (sender.get().utcb(self.pin()), receiver.get().utcb(self.pin()));
+        let (mut fates, count) = (0, prepared.going.len());
+        for (place, (going, words)) in prepared.going.into_iter().zip(&to.grants).enumerate() {
+            let received = self.pass_grant(going);
+            fates |= received.fate.word(place);
+            words.iter().zip(received.words()).for_each(|(word, value)| word.store(value, Relaxed));
+        }
+        to.listening.store(prepared.offer.word(), Relaxed);
+        from.grant_count.store(0, Relaxed);
+        to.grant_count.store(count as u64, Relaxed);
+        from.grant_fates.store(fates, Relaxed);
+    }
+
+    fn pass_grant(self, going: Going<'k>) -> Received {
+        let not = |fate| Received { fate, cap: abi::Cap::NULL, rights: Rights::NONE, object: None };
+        let place = match going.to {
+            Ok(place) => place,
+            Err(fate) => return not(fate),
+        };
+        let Some((from, word)) = going.from else { return not(Fate::Gone) };
+        let passed = self.fill_claimed(going.grant, from, word, place.slot);
+        match passed {
+            Ok(rights) => Received {
+                fate: Fate::Arrived,
+                cap: abi::Cap(going.number),
+                rights,
+                object: ObjType::from_raw(word.object_type()),
+            },
+            Err(fate) => {
+                self.unclaim(place.slot);
+                not(fate)
+            }
+        }
+    }
+
+    fn fill_claimed(
+        self,
+        grant: Grant,
+        from: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        slot: Ref<'k, Slot>,
+    ) -> core::result::Result<Rights, Fate> {
+        let header = self.header_of(word).ok_or(Fate::Gone)?;
+        let root = self.lock_root(header);
+        if from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING) {
+            return Err(Fate::Gone);
+        }
+        if let Grant::Copy { rights, badge, .. } = grant {
+            self.fill_copy(slot, from, word, rights, badge);
+            return Ok(rights);
+        }
+        // Another CPU takes a slot with many children out of the tree just now: rare, and no reason to wait here.
+        self.settle_tree(&root).map_err(|_| Fate::Kept)?;
+        self.replace_slot(from, slot, word);
+        Ok(Rights(word.rights()))
+    }
+
+    /// What the last look at a sender's list has found to be disposed of is deleted, by the sender itself. Then its system
+    /// call begins anew: whatever it has found until now may have ended.
+    pub fn dispose_grants(self, me: Me<'k>) -> Result<()> {
+        let mut grants = Grants::new();
+        let mut disposed = false;
+        self.grants_of(me.task, &mut grants)?;
+        for (place, grant) in grants.into_iter().enumerate() {
+            let Grant::Dispose { cap } = grant else { continue };
+            let deleted = self
+                .slot_of(me.process, cap)
+                .and_then(|slot| self.delete_slot(me, slot, Pins::Hold))
+                .and_then(|()| self.empty_graves(me));
+            let fate = match deleted {
+                Ok(()) => Fate::Disposed,
+                Err(Refusal::Error { .. }) => Fate::Kept,
+                Err(later) => return Err(later),
+            };
+            self.mark(me.task, place, Grant::Settled { cap, fate });
+            disposed = true;
+        }
+        if disposed { Err(Refusal::More) } else { Ok(()) }
+    }
+
+    fn mark(self, sender: Ref<'k, Task>, place: usize, grant: Grant) {
+        let words = &sender.get().utcb(self.pin()).grants[place];
+        words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));
+    }
+}
+
+/// What becomes of a capability whose receiver does not listen.
+fn fate_of(grant: Grant, word: RawWord<'_>) -> Fate {
+    let disposal = ObjType::from_raw(word.object_type()).map(ObjType::disposal);
+    match (grant, disposal) {
+        (Grant::Move { .. }, Some(Disposal::Keep)) => Fate::Kept,
+        _ => Fate::Disposed,
+    }
+}
