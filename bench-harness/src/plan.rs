@@ -128,6 +128,7 @@ const ALWAYS: &[&str] = &[
     "send_event",
     "send_event_wake",
     "event_receive",
+    "grant_cap_in_call",
     "cap_copy",
     "cap_delete",
     "cap_revoke_1000",

@@ -17,6 +17,7 @@ pub const CARRIES: u64 = FLAG_PAGES | FLAG_CAPS;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// All that a message carries goes to its receiver, or nothing does.
+    #[inline(always)]
     pub fn pass_load(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         if info.has(FLAG_CAPS) {
             return self.pass_with_grants(sender, receiver, info);
@@ -57,6 +58,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Before a call is made: what it carries has gone where it is received at once. Else pages are lent, and
     /// capabilities looked at.
+    #[inline(always)]
     pub fn send_load(self, me: Me<'k>, callee: Ref<'k, Task>, info: MsgInfo, at_once: bool) -> Result<()> {
         if at_once {
             return self.give_load(me, callee, info);
@@ -69,6 +71,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// What the running task's message carries goes now. Before a reply is sent, too: a replier hears what is wrong.
+    #[inline(always)]
     pub fn give_load(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         if info.has(FLAG_CAPS) {
             self.dispose_grants(me)?;

@@ -98,6 +98,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Before a message waits, or goes to another CPU: what is wrong already is told.
+    #[inline(never)]
     pub fn check_grants(self, sender: Ref<'k, Task>) -> Result<()> {
         let mut grants = Grants::new();
         self.grants_of(sender, &mut grants)?;
@@ -250,6 +251,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// What the last look at a sender's list has found to be disposed of is deleted, by the sender itself. Then its system
     /// call begins anew: whatever it has found until now may have ended.
+    #[inline(never)]
     pub fn dispose_grants(self, me: Me<'k>) -> Result<()> {
         let mut grants = Grants::new();
         let mut disposed = false;

@@ -3,7 +3,7 @@
 //! The words of a message beyond four are in the UTCB ([`crate::utcb::Current::message`]): write
 //! them, then say how many. [`crate::arch::fast`] has the leanest stubs for register messages.
 
-use abi::{FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MsgInfo, Op, TaskId};
+use abi::{FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MsgInfo, Op, TaskId};
 
 use crate::Result;
 use crate::arch::{Answer, Args, syscall};
@@ -19,15 +19,17 @@ pub struct Message {
     pub regs: [u64; 4],
     /// It carries pages: those that the UTCB lists ([`crate::pages`]).
     pub pages: bool,
+    /// It carries capabilities: those that the UTCB lists ([`crate::grants`]).
+    pub caps: bool,
 }
 
 impl Message {
     pub const fn new(label: u32, regs: [u64; 4]) -> Message {
-        Message { label, words: 0, regs, pages: false }
+        Message::with_words(label, regs, 0)
     }
 
     pub const fn with_words(label: u32, regs: [u64; 4], words: u8) -> Message {
-        Message { label, words, regs, pages: false }
+        Message { label, words, regs, pages: false, caps: false }
     }
 
     /// The same with the pages that the UTCB lists.
@@ -35,10 +37,16 @@ impl Message {
         Message { pages: true, ..self }
     }
 
+    /// The same with the capabilities that the UTCB lists.
+    pub const fn with_caps(self) -> Message {
+        Message { caps: true, ..self }
+    }
+
     pub(crate) fn args(&self, op: Op, rdi: u64) -> Args {
         let [rdx, r8, r9, r10] = self.regs;
         let info = MsgInfo::new(self.label, self.words).op(op);
         let info = if self.pages { info.flag(FLAG_PAGES) } else { info };
+        let info = if self.caps { info.flag(FLAG_CAPS) } else { info };
         Args { info, rdi, rsi: 0, rdx, r8, r9, r10 }
     }
 
@@ -48,6 +56,7 @@ impl Message {
             words: answer.info.words() as u8,
             regs: answer.message_registers(),
             pages: answer.info.has(FLAG_PAGES),
+            caps: answer.info.has(FLAG_CAPS),
         }
     }
 }

@@ -7,7 +7,7 @@
 //!   ipc      calls, replies, forwards                   cap       handles, one type per object
 //!   log      defmt frames, report lines                 slots     free places in a CSpace
 //!   paging   pagers, their stores and policies          archive   the boot archive
-//!   events   event pools, and sending to them
+//!   events   event pools, and sending to them           grants    messages with capabilities
 //!   pages    messages with pages                       parcel    bytes, copied or with their pages
 //!   views    device memory that is lent                 boot      facts that it was started with
 //!     │                                                   │
@@ -39,6 +39,7 @@ pub mod elf;
 mod error;
 pub mod events;
 pub mod fault;
+pub mod grants;
 #[allow(unsafe_code)]
 pub mod heap;
 pub mod holdings;

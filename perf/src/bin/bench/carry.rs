@@ -1,14 +1,19 @@
-//! Messages that carry pages, and copying by hand, to compare.
+//! Messages that carry pages or capabilities, and copying pages by hand, to compare.
 
-use abi::{FLAG_PAGES, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange};
+use abi::{
+    Cap, FLAG_CAPS, FLAG_PAGES, Fate, Grant, Listening, MsgInfo, Op, PAGE_SIZE, PageMode, PageRange,
+    process_rights,
+};
 use user_rt::arch::{Args, syscall};
 use user_rt::cap::{Access, Handle};
+use user_rt::layout::{FREE_SLOTS, slot};
 use user_rt::pages::Pooled;
 use user_rt::spawn::own;
 use user_rt::utcb;
 
 use crate::block::{Block, Word};
-use crate::measure::{measure_undone, park};
+use crate::life::FRESH_SLOTS;
+use crate::measure::{Verdict, measure, measure_undone, park};
 use crate::roles::{MAP_VA, server};
 use perf::shared;
 
@@ -99,6 +104,41 @@ pub extern "C" fn carry_server(index: u64) -> ! {
         } else if got.label() == Undo::Drop as u32 && own::vspace().drop_pages(Pooled::of(&range)).is_err() {
             park();
         }
+    }
+}
+
+/// A call that has to have brought its capability there.
+struct Granted(MsgInfo);
+
+impl Verdict for Granted {
+    fn good(&self) -> bool {
+        self.0.0 == 0 && utcb::current().fate(0) == Some(Fate::Arrived)
+    }
+
+    fn info(&self) -> MsgInfo {
+        self.0
+    }
+}
+
+/// Sends a copy of a capability each time, with one right.
+pub extern "C" fn grant_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let rights = process_rights::OBSERVE.rights();
+    let grant = Grant::Copy { cap: slot::PROCESS, rights, badge: 0 };
+    let info = MsgInfo(0).op(Op::Call).flag(FLAG_CAPS);
+    measure(block, || {
+        utcb::current().send_grants(&[grant]);
+        Granted(syscall(Args { info, rdi: server(block).0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 }).info)
+    })
+}
+
+/// Takes each in a slot that was never used.
+pub extern "C" fn grant_server(_: u64) -> ! {
+    // Behind the slots in which tasks of a process may find themselves.
+    utcb::current().listen(Listening { next: Cap(FREE_SLOTS + 64), count: FRESH_SLOTS });
+    let info = MsgInfo(0).op(Op::ReplyRecv);
+    loop {
+        syscall(Args { info, rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 });
     }
 }
 

@@ -200,6 +200,7 @@ fn local() -> Vec<Row> {
             samples_max: BROADCAST_SAMPLES,
             ..Row::new("broadcast_64", operation, broadcast_client, None)
         },
+        Row::call("grant_cap_in_call", grant_client, grant_server),
         Row { pages: 1, ..Row::new("clear_page", operation, clear_client, None) },
         Row { pages: 1, ..Row::new("map_unmap_1p", operation, map_client, None) },
         Row { pages: 512, ..Row::new("map_unmap_512p", operation, map_client, None) },

@@ -416,7 +416,7 @@ fn two_processes(
     let mut make = || -> Result<Child, RowError> {
         let child = process(&mut stage.nursery, &spec).map_err(RowError::Spawn)?;
         at("sharing memory", stage.shared.map_into(&child.vspace))?;
-        let rights = Rights::SEND | Rights::NOTIFY | Rights::STRING | Rights::MAP;
+        let rights = Rights::SEND | Rights::NOTIFY | Rights::STRING | Rights::MAP | Rights::GRANT;
         at("joining the group", child.join(group, placement.slot, rights, 0))?;
         at("letting it count", child.give_machine(machine_rights::INFO, 0))?;
         Ok(child)

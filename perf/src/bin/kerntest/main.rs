@@ -23,6 +23,7 @@ mod ends;
 mod events;
 mod fate;
 mod faults;
+mod grants;
 mod groups;
 mod holdings;
 mod hostile;

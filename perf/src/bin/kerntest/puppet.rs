@@ -57,6 +57,7 @@ fn carry_out(block: Block) {
         block.set(Word::Scribble, 0);
         scribble();
     }
+    block.put_grants(own_utcb());
     let words = utcb::current().message();
     let count = (block.get(Word::Sent) as usize).min(MSG_UTCB_WORDS);
     for (to, from) in words.iter().zip(block.sent()).take(count) {
@@ -66,15 +67,20 @@ fn carry_out(block: Block) {
     for (to, from) in block.got().iter().zip(words) {
         to.store(from.load(Relaxed), Relaxed);
     }
+    block.show_grants(own_utcb());
     block.set_answer(&answer);
     block.set(Word::Dirt, dirt);
 }
 
-/// Overwrites all of the UTCB but the words that are the program's own.
-fn scribble() {
+fn own_utcb() -> &'static Utcb {
     let utcb = user_rt::arch::fs_base() as *const Utcb;
     // SAFETY: the FS base is this task's UTCB, whose words are atomics.
-    let utcb = unsafe { &*utcb };
+    unsafe { &*utcb }
+}
+
+/// Overwrites all of the UTCB but the words that are the program's own.
+fn scribble() {
+    let utcb = own_utcb();
     let own = [&utcb.preempt_pending, &utcb.task_id, &utcb.home_cpu];
     for word in utcb.msg.iter().chain(own).chain(&utcb.bulk) {
         word.store(0xdead_beef_dead_beef, Relaxed);

@@ -95,6 +95,7 @@ pub const ALL: &[Module] = &[
     ("untyped", crate::untyped::TESTS),
     ("groups", crate::groups::TESTS),
     ("ipc", crate::ipc::TESTS),
+    ("grants", crate::grants::TESTS),
     ("ends", crate::ends::TESTS),
     ("kills", crate::kills::TESTS),
     ("labels", crate::labels::TESTS),

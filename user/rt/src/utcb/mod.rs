@@ -9,7 +9,10 @@ mod defmt_sink;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{LOG_MAX, MSG_UTCB_WORDS, PageRange, RANGES_MAX, TaskId, Utcb};
+use abi::{
+    Fate, GRANTS_MAX, Grant, LOG_MAX, Listening, MSG_UTCB_WORDS, PageRange, RANGES_MAX, Received, TaskId,
+    Utcb,
+};
 
 use crate::arch;
 
@@ -95,6 +98,36 @@ impl Current {
     /// Whether the ranges of the last message are still to be sent.
     pub fn has_ranges(self) -> bool {
         self.page.range_count.load(Relaxed) != 0
+    }
+
+    /// What the next message with capabilities carries: at most [`abi::GRANTS_MAX`].
+    pub fn send_grants(self, grants: &[Grant]) {
+        for (grant, words) in grants.iter().zip(&self.page.grants) {
+            words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));
+        }
+        self.page.grant_count.store(grants.len().min(GRANTS_MAX) as u64, Relaxed);
+    }
+
+    /// Where capabilities may arrive. What has come is off the offer.
+    pub fn listen(self, offer: Listening) {
+        self.page.listening.store(offer.word(), Relaxed);
+    }
+
+    /// What is left of the offer.
+    pub fn listening(self) -> Listening {
+        Listening::from_word(self.page.listening.load(Relaxed))
+    }
+
+    /// What became of the capabilities of the last message that had some.
+    pub fn received(self) -> impl Iterator<Item = Received> {
+        let count = self.page.grant_count.load(Relaxed).min(GRANTS_MAX as u64) as usize;
+        let words = |n: usize| [0, 1].map(|word: usize| self.page.grants[n][word].load(Relaxed));
+        (0..count).filter_map(move |n| Received::from_words(words(n)))
+    }
+
+    /// What became of the capability at a place of the list that was sent last.
+    pub fn fate(self, place: usize) -> Option<Fate> {
+        Fate::in_word(self.page.grant_fates.load(Relaxed), place)
     }
 
     pub fn write_bulk(self, words: &[u64]) {
