@@ -146,10 +146,11 @@ impl<'k, M: Machine> Cx<'k, M> {
                 }
                 Grant::Copy { .. } | Grant::Move { .. } => {
                     let (slot, word) = self.source_of(process, grant)?;
-                    let (to, number) = match self.receiving_slot(receiver, &mut prepared.offer)? {
-                        Some((place, number)) => (Ok(place), number),
-                        None => (Err(fate_of(grant, word)), 0),
-                    };
+                    let (to, number) =
+                        match self.receiving_slot(process, word, receiver, &mut prepared.offer)? {
+                            Some((place, number)) => (Ok(place), number),
+                            None => (Err(fate_of(grant, word)), 0),
+                        };
                     if let (Grant::Move { cap }, Err(Fate::Disposed)) = (grant, &to) {
                         self.mark(sender, place, Grant::Dispose { cap });
                         dispose = true;
@@ -165,6 +166,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The next slot that a receiver has offered, claimed, and its number. `None`: it has none, or one that is full.
     fn receiving_slot(
         self,
+        from: Ref<'k, Process>,
+        word: RawWord<'k>,
         receiver: Ref<'k, Task>,
         offer: &mut Listening,
     ) -> Result<Option<(Place<'k>, u32)>> {
@@ -175,6 +178,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             Some(Place { slot, table: &cnode.get().header })
         });
         let Some(place) = slot else { return Ok(None) };
+        if let Some(header) = self.header_of(word) {
+            self.may_send(from, place, header)?;
+        }
         match self.claim(place) {
             Ok(()) => Ok(Some((place, cap.0))),
             // It is full, or its table ends.

@@ -26,6 +26,7 @@ use kern_base::header::{FLAG_DYING, Header};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
+use smp::door::Ref;
 
 use crate::caps::Place;
 use crate::syscall::Args;
@@ -77,17 +78,23 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whether a capability of an object may come to a slot. Within one CSpace it may.
     #[inline(always)]
     pub fn may_grant(self, me: Me<'k>, to: Place<'k>, object: &Header) -> Result<()> {
-        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me, to, object.label()) }
+        self.may_send(me.process, to, object)
+    }
+
+    /// The same of one that a process sends.
+    #[inline(always)]
+    pub fn may_send(self, from: Ref<'k, Process>, to: Place<'k>, object: &Header) -> Result<()> {
+        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(from, to, object.label()) }
     }
 
     /// The same of an object with a label that is not made yet.
     pub fn may_grant_new(self, me: Me<'k>, to: Place<'k>, label: u32) -> Result<()> {
-        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me, to, label) }
+        if to.table.label() == 0 { Ok(()) } else { self.may_grant_label(me.process, to, label) }
     }
 
     #[cold]
-    fn may_grant_label(self, me: Me<'k>, to: Place<'k>, label: u32) -> Result<()> {
-        let own = me.process.get().cnode.get(self.pin());
+    fn may_grant_label(self, from: Ref<'k, Process>, to: Place<'k>, label: u32) -> Result<()> {
+        let own = from.get().cnode.get(self.pin());
         if own.is_some_and(|own| core::ptr::eq(&raw const own.get().header, to.table)) {
             return Ok(());
         }

@@ -573,3 +573,38 @@ fn the_senders_time_is_disposed_of() {
     s.w.does_and_run(&server, reply());
     assert_eq!(s.w.result(&client).msg(), [9; 4]);
 }
+
+/// What the receiver's label forbids it to hold is the sender's error.
+#[test]
+fn labels_forbid_what_a_receiver_may_not_hold() {
+    for server_cpu in [0, 1] {
+        let mut s = Scene::new(2);
+        let (process, server, target) = receiver(&mut s, server_cpu);
+        let (client, _) = s.running(0, 10);
+        let note = s.w.make(0, ObjType::Notification, 0);
+        s.w.give(note, s.process, MINE);
+        owned(&mut s, ObjType::Reply, 0, Cap(21));
+        let machine = abi::INIT_MACHINE.arg();
+        let label =
+            |s: &mut Scene, cap: Cap, label: u64| s.w.must(0, Op::LabelSet, &[machine, cap.arg(), label]);
+        label(&mut s, process.process, 3);
+        label(&mut s, process.cnode, 3);
+        label(&mut s, note, 7);
+        let rule = |s: &mut Scene, allowed: u8| {
+            s.w.must(0, Op::LabelRule, &[machine, 3, 7, u64::from(allowed)]);
+        };
+        rule(&mut s, abi::audit::may::ALL & !abi::audit::may::GRANT);
+        let list = [Grant::Move { cap: Cap(21) }, copy(MINE)];
+        lists(&client, &list);
+        s.w.does_and_run(&client, call(target));
+        let told = s.w.result(&client).result().map(|_| ());
+        assert_eq!(told, Err((Error::Forbidden, 3 << 32 | 7)), "on cpu{server_cpu}");
+        let sender = s.process;
+        assert_eq!(holds(&mut s, sender, Cap(21)), Some((ObjType::Reply, ALL, 0)), "nothing has gone");
+        assert_eq!(holds(&mut s, process, OFFER), None);
+        rule(&mut s, abi::audit::may::ALL);
+        lists(&client, &list);
+        s.w.does_and_run(&client, call(target));
+        assert_eq!(came(&server).len(), 2);
+    }
+}
