@@ -186,7 +186,7 @@ impl<'a> Cast<'a> {
         let child = process(nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
         child.give_machine(machine_rights::LOG | machine_rights::INFO | machine_rights::DMA, 0)?;
-        let member = self.handlers.admit(&child, space)?;
+        let member = self.handlers.admit(&child, space, era)?;
         for (which, frame) in self.globals.iter().enumerate() {
             copy::<Frame>(frame, child.cnode.slot(global_slot(which)), Rights::ALL, 0)?;
         }

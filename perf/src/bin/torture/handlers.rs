@@ -23,6 +23,30 @@ pub const fn porter_index(cpus: u32, space: usize, number: usize) -> u32 {
     cpus + (space * PORTERS + number) as u32
 }
 
+/// What a member's custom bits say of it: its space, and the low bits of the space's era.
+#[derive(Clone, Copy)]
+struct Whose {
+    space: usize,
+    era: u8,
+}
+
+impl Whose {
+    const fn custom(self) -> u16 {
+        self.space as u16 | (self.era as u16) << 8
+    }
+
+    const fn of(custom: u16) -> Whose {
+        Whose { space: custom as u8 as usize % SPACES_MAX, era: (custom >> 8) as u8 }
+    }
+
+    /// Whether the space is still the one that it was, and nobody is destroying it.
+    fn is_whole(self, board: Board) -> bool {
+        board.era(self.space).is_some_and(|era| era as u8 == self.era)
+    }
+}
+
+const _: () = assert!(SPACES_MAX <= 1 << 8, "a space's number does not fit beside its era");
+
 /// The group, and its handlers: exposure `n` is on CPU `n`; behind them are the spaces' porters.
 pub struct Handlers {
     group: Group,
@@ -49,9 +73,9 @@ impl Handlers {
     }
 
     /// Makes a space's process a member; its index.
-    pub fn admit(&self, child: &Child, space: usize) -> user_rt::Result<u32> {
+    pub fn admit(&self, child: &Child, space: usize, era: u64) -> user_rt::Result<u32> {
         let rights = Rights(Rights::SEND.0 | Rights::STRING.0 | Rights::MAP.0);
-        child.join(&self.group, slot::GROUPS, rights, space as u16)
+        child.join(&self.group, slot::GROUPS, rights, Whose { space, era: era as u8 }.custom())
     }
 
     pub fn dismiss(&self, member: u32) -> user_rt::Result<()> {
@@ -97,7 +121,7 @@ extern "C" fn handler(_: u64) -> ! {
 
 fn handle(board: Board, call: &Received, fault: &Fault) -> Verdict {
     let regs = registers();
-    let space = usize::from(call.custom) % SPACES_MAX;
+    let whose = Whose::of(call.custom);
     let probed = probe::of_registers(&regs);
     // What is executed may go between two instructions.
     let there = |address| {
@@ -109,15 +133,16 @@ fn handle(board: Board, call: &Received, fault: &Fault) -> Verdict {
     {
         return Verdict::ResumeAt(on);
     }
-    // Where a space is destroyed, its tasks lose their memory while they run.
-    if board.era(space).is_some() {
+    // Where a space is destroyed, its tasks lose their memory while they run. By now it may have been made again.
+    if whose.is_whole(board) {
         let Fault { kind, address, rip, error, .. } = *fault;
         let sender = call.sender.raw();
         board.complain(
             Total::Strange,
             format_args!(
-                "task {sender:#x} of space {space}: {kind:?} at {address:#x}, error {error:#x}, rip {rip:#x}, \
-                 probing {probed:#x?}"
+                "task {sender:#x} of space {}: {kind:?} at {address:#x}, error {error:#x}, rip {rip:#x}, \
+                 probing {probed:#x?}",
+                whose.space
             ),
         );
     }
