@@ -165,6 +165,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             _ => return Err(Refusal::argument(3)),
         };
         self.each_pooled(me, run, |spot, entry, info, address| {
+            // One that comes back may be remembered as it was before it was lent. Waiting comes first: who lends it
+            // waits for the same, so both come to an end.
+            self.settle(me, info)?;
             self.protect_pooled(spot, entry, info, address, access)
         })?;
         // When it starts again, the last page is as it should be.

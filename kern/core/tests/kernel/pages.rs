@@ -161,6 +161,29 @@ fn nobody_sees_a_page_that_has_moved() {
     assert!((0..4).all(|n| !s.w.touch(1, FROM + n * PAGE)));
 }
 
+/// A page on its way out comes back by Protect, read-only, or has gone: when that answers, no CPU goes by what the page
+/// allowed before.
+#[test]
+fn a_page_that_is_called_back_read_only_is_so_everywhere() {
+    let mut s = Scene::new(3);
+    let (user, _) = s.running(1, 10);
+    let (a, b) = (s.process.vspace, s.w.process().vspace);
+    pooled(&mut s, a, FROM, 1);
+    assert!(s.w.runs(1, &user) && s.w.touch(1, FROM));
+    s.w.summon(0);
+    let [words, count] = PageRange::new(PageMode::Move, FROM, 1).words();
+    s.w.issue(0, Regs::op(Op::PageTransfer, &[a.arg(), b.arg(), words, WINDOW, count]));
+    s.w.summon(2);
+    s.w.issue(2, Regs::op(Op::Protect, &[a.arg(), 0, FROM, 0, 0, 1]));
+    while s.w.step(2) {}
+    let writes = s.w.remembered(1, FROM).is_some_and(|page| page.write);
+    assert!(!(writes && s.w.agent(2).is_through()), "CPU 1 has not heard of it");
+    s.w.run();
+    let [moved, back] = [0, 2].map(|n| s.w.result(&s.w.agent(n)).result().map(|_| ()));
+    assert_eq!(moved, Ok(()));
+    assert!(matches!(back, Ok(()) | Err((Error::NoPage, FROM))), "{back:?}");
+}
+
 #[test]
 fn a_transfer_whose_target_goes_leaves_the_pages() {
     let mut s = Scene::new(3);
