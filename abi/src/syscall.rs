@@ -336,7 +336,8 @@ syscalls! {
     TaskDebug = 45;
     /// Change what mapped pages of a frame allow. It answers when no CPU goes by what they allowed before. Pages
     /// changed before an error stay so. From writable to executable, and back, the way is over neither: where somebody
-    /// maps a page otherwise meanwhile, that page and those behind it may be left so.
+    /// maps a page otherwise meanwhile, that page and those behind it may be left so. No page behind one that is refused
+    /// comes to allow more.
     ///
     /// In: as Map. Or, for pages of the pool, r8 = bit 0 write, the rest as in Unmap: pages that are in transit come
     /// back.

@@ -212,7 +212,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let guard = run.vspace.get().lock.lock();
         let mut stale = false;
         let changed = self.each_of(me, run, false, |spot, page| {
-            stale |= self.protect_page(me, spot, page, access)?;
+            stale |= self.protect_page(me, spot, page, access, stale)?;
             Ok(())
         });
         let stamp = stale.then(|| self.shoot_space(run.vspace));
@@ -388,8 +388,16 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Whether CPUs may still remember what the page allowed before. From writable to executable, or back, it takes
     /// two goes: nobody may write any more before anybody executes. Where it comes to allow more, a CPU that does not
-    /// know could fault.
-    fn protect_page(self, me: Me<'k>, spot: Spot<'k>, page: Page<'k>, access: Access) -> Result<bool> {
+    /// know could fault. With `behind`, a page before this one is on its way, and may yet be refused: this one then
+    /// comes to allow less, and not more before its turn.
+    fn protect_page(
+        self,
+        me: Me<'k>,
+        spot: Spot<'k>,
+        page: Page<'k>,
+        access: Access,
+        behind: bool,
+    ) -> Result<bool> {
         let old = mapping(spot, page)?.access();
         self.settle(me, page.info)?;
         if old == access {
@@ -405,7 +413,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
         }
         let less = old.and(access);
-        for next in [less, access].into_iter().skip(usize::from(less == old)) {
+        let steps = if behind { &[less][..] } else { &[less, access] };
+        for &next in steps.iter().skip(usize::from(less == old)) {
             locked.counts.set(counts.with(next));
             spot.allow(next);
             if self.forget(spot.vspace.get(), page.address) {

@@ -438,3 +438,36 @@ fn a_cpu_leaves_a_space_that_ends() {
         s.w.run();
     }
 }
+
+/// On the way from executable to writable the first page is neither, and its call has to wait for what another CPU does to
+/// that page. Then somebody executes it elsewhere: the call fails there, and no page behind it may allow more than before.
+#[test]
+fn pages_behind_one_that_is_refused_do_not_come_to_allow_more() {
+    let mut s = Scene::new(4);
+    let (user, _) = s.running(1, 10);
+    let frame = s.w.make(0, ObjType::Frame, 12 | 2 << 8);
+    let space = s.process.vspace.arg();
+    let pages = [PAGE, PAGE + 4096];
+    s.w.must(0, Op::Map, &[space, frame.arg(), pages[0], 2, 0, 1]);
+    s.w.must(0, Op::Map, &[space, frame.arg(), pages[1], 0, 1, 1]);
+    s.w.must(0, Op::Map, &[INIT.vspace.arg(), frame.arg(), PAGE, 0, 0, 1]);
+    (2..4).for_each(|cpu| s.w.summon(cpu));
+    assert!(s.w.runs(1, &user) && s.w.touch(3, PAGE));
+    assert!(pages.iter().all(|at| s.w.touch(1, *at)));
+    s.w.summon(0);
+    s.w.issue(0, Regs::op(Op::Protect, &[space, frame.arg(), PAGE, 1]));
+    s.w.issue(2, Regs::op(Op::Unmap, &[INIT.vspace.arg(), frame.arg(), PAGE, 0, 0, 1]));
+    for cpu in [1, 3, 0, 2] {
+        while s.w.step(cpu) {}
+    }
+    s.w.issue(2, Regs::op(Op::Map, &[INIT.vspace.arg(), frame.arg(), PAGE, 2, 0, 1]));
+    while s.w.step(2) {}
+    assert_eq!(s.w.result(&s.w.agent(2)).result().map(|_| ()), Ok(()), "nobody may write it yet");
+    s.w.run();
+    let protected = s.w.result(&s.w.agent(0)).result().map(|_| ());
+    assert_eq!(protected, Err((abi::Error::WriteExecute, PAGE)));
+    for at in pages {
+        assert!(s.w.touch(1, at));
+        assert_eq!(s.w.remembered(1, at).map(|page| page.write), Some(false), "{at:#x}");
+    }
+}
