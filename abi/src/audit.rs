@@ -1,6 +1,7 @@
-//! Accountability: entries of [`Op::CapList`](crate::Op::CapList), which tell who holds what; security labels.
+//! Accountability: entries of [`Op::CapList`](crate::Op::CapList), which tell who holds what; security labels; records of
+//! the audit ring, which tell how it came to that.
 
-use crate::{ObjType, Rights};
+use crate::{Error, ObjType, Op, Rights, TaskId};
 
 /// Security labels that there are, 0, which is none, among them.
 pub const LABELS: u32 = 32;
@@ -51,6 +52,147 @@ impl CapEntry {
     }
 }
 
+/// Words of a [`Record`].
+pub const RECORD_WORDS: usize = 8;
+/// Most that one system call answers: what the UTCB's bulk words have room for.
+pub const AUDIT_READ_MAX: usize = 32;
+/// Records that the ring of one CPU can have room for: the base-2 logarithm, least and most.
+pub const AUDIT_LOG2: core::ops::RangeInclusive<u8> = 4..=12;
+/// Bytes that all rings together can have.
+pub const AUDIT_BYTES_MAX: u64 = 2 << 20;
+
+macro_rules! events {
+    ($($(#[doc = $doc:literal])* $name:ident = $number:literal;)*) => {
+        /// What a [`Record`] tells of.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        pub enum AuditEvent {
+            $($(#[doc = $doc])* $name = $number,)*
+        }
+
+        impl AuditEvent {
+            pub const ALL: &'static [AuditEvent] = &[$(AuditEvent::$name),*];
+
+            pub const fn from_raw(raw: u8) -> Option<AuditEvent> {
+                match raw {
+                    $($number => Some(AuditEvent::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+events! {
+    /// The audit began. Detail: records that the ring of each CPU has room for.
+    Began = 1;
+    /// A capability of the object came into the CSpace `to`, which is not the actor's own: copied, moved, made there, or
+    /// received with a message, which its sender does. Detail: its badge.
+    Grant = 2;
+    /// The process `to` became a member of the object, a group, with these rights. Detail: the member's index.
+    Join = 3;
+    /// A member was removed from the object, a group. Detail: the member's index.
+    Leave = 4;
+    /// The object is exposed in the group `to`. Detail: the exposure's index.
+    Expose = 5;
+    /// An exposure of the object, a group, was taken back. Detail: its index.
+    Withdraw = 6;
+    /// A capability of the object was deleted from the CSpace `to`, which is not the actor's own.
+    Take = 7;
+    /// All that was derived from a capability of the object is gone.
+    Revoke = 8;
+    /// The object, an Untyped, was reset.
+    Reset = 9;
+    /// A system call was refused for want of a right, a membership or consent, or by the labels. Detail: the error's, and
+    /// in `to` its first argument.
+    Denial = 10;
+    /// The object, a task or process, is being killed. Without an operation: the actor has faulted, nobody handles that,
+    /// and the object is its process.
+    Kill = 11;
+    /// The last capability of the object, a task or process, has gone, and so has it.
+    End = 12;
+    /// The actor, a task, is dead.
+    Death = 13;
+    /// The object has another security label. Detail: it, and in the upper half what it was.
+    Label = 14;
+    /// A rule has changed. Detail: what it allows, and in the upper half what it did; in `to` the subject's label in the
+    /// upper half, the object's in the lower.
+    Rule = 15;
+}
+
+/// One event of the audit ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// TSC ticks.
+    pub time: u64,
+    pub event: AuditEvent,
+    /// The operation that brought it about, if one did.
+    pub op: Option<Op>,
+    /// The error of a denial.
+    pub error: Option<Error>,
+    /// Whose doing it is, and its process's security label.
+    pub actor: TaskId,
+    pub label: u32,
+    /// Type and identity of the object; none and 0 where there is none.
+    pub object: Option<ObjType>,
+    pub identity: u64,
+    /// What the capability, or member, may do.
+    pub rights: Rights,
+    /// Identity of what the event says.
+    pub to: u64,
+    pub detail: u64,
+}
+
+/// In a record's second word: no operation.
+const NO_OP: u8 = u8::MAX;
+
+impl Record {
+    /// As it stands in the ring and in the bulk words. The last word is 0.
+    pub const fn words(&self) -> [u64; RECORD_WORDS] {
+        let op = match self.op {
+            Some(op) => op as u8,
+            None => NO_OP,
+        };
+        let error = match self.error {
+            Some(error) => error as u8,
+            None => 0,
+        };
+        let object = match self.object {
+            Some(object) => object as u8,
+            None => 0,
+        };
+        let what = self.event as u64 | (op as u64) << 8 | (error as u64) << 16 | (object as u64) << 24;
+        [
+            self.time,
+            what | (self.rights.0 as u64) << 32,
+            self.actor.raw(),
+            self.identity,
+            self.to,
+            self.detail,
+            self.label as u64,
+            0,
+        ]
+    }
+
+    pub const fn from_words(words: [u64; RECORD_WORDS]) -> Option<Record> {
+        let [time, what, actor, identity, to, detail, label, _] = words;
+        let Some(event) = AuditEvent::from_raw(what as u8) else { return None };
+        Some(Record {
+            time,
+            event,
+            op: Op::from_raw((what >> 8) as u8),
+            error: Error::from_raw((what >> 16) as u8),
+            actor: TaskId::from_raw(actor),
+            label: label as u32,
+            object: ObjType::from_raw((what >> 24) as u8),
+            identity,
+            rights: Rights((what >> 32) as u32),
+            to,
+            detail,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +204,27 @@ mod tests {
             CapEntry { slot: 77, object, rights, badge: 1 << 47 | 3, identity: u64::MAX - 4, label: 9 };
         assert_eq!(CapEntry::from_words(entry.words()), Some(entry));
         assert_eq!(CapEntry::from_words([0; CAP_ENTRY_WORDS]), None);
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let record = Record {
+            time: 5,
+            event: AuditEvent::Denial,
+            op: Some(Op::CapCopy),
+            error: Some(Error::Forbidden),
+            actor: TaskId::from_raw(u64::MAX - 7),
+            label: 31,
+            object: Some(ObjType::EventPool),
+            identity: 1 << 63 | 2,
+            rights: Rights::ALL,
+            to: 3,
+            detail: u64::MAX,
+        };
+        assert_eq!(Record::from_words(record.words()), Some(record));
+        let none = Record { op: None, error: None, object: None, ..record };
+        assert_eq!(Record::from_words(none.words()), Some(none));
+        assert_eq!(Record::from_words([0; RECORD_WORDS]), None);
+        assert!(AuditEvent::ALL.iter().all(|event| AuditEvent::from_raw(*event as u8) == Some(*event)));
     }
 }

@@ -295,7 +295,7 @@ control_rights! {
         INFO = 14;
         /// Export the kernel's state, and let it try what is forbidden (test builds).
         DUMP = 15;
-        /// Set security labels, and say what they allow.
+        /// Set security labels, and say what they allow; keep and read the audit.
         SECURITY = 16;
     }
 }

@@ -230,6 +230,10 @@ impl Op {
             Op::LabelSet => {
                 forms!([machine(0, machine_rights::SECURITY.rights()), of(1, ObjType::ALL, Rights::NONE)])
             }
+            Op::AuditStart => {
+                forms!([machine(0, machine_rights::SECURITY.rights()), untyped(1)])
+            }
+            Op::AuditRead => forms!([machine(0, machine_rights::SECURITY.rights())]),
             Op::LabelRule => forms!([machine(0, machine_rights::SECURITY.rights())]),
             Op::ProcessKill => forms!([process(0, process_rights::DESTROY.rights())]),
             Op::CapVerify => {

@@ -478,6 +478,23 @@ syscalls! {
     /// Rights: SECURITY.
     /// Errors: BadArgument.
     LabelRule = 62;
+    /// Record every grant, revoke, denial and kill from now on ([`AuditEvent`](crate::audit::AuditEvent)), in memory of an
+    /// Untyped: a ring for each CPU, which loses its oldest records when it is full. It ends when the Untyped, or one around
+    /// it, is reset.
+    ///
+    /// In: rdi = Machine; rsi = Untyped; rdx = base-2 logarithm of the records that each ring has room for, 4 to 12, of 64
+    /// bytes; all rings together have 2 MiB at most. Out: rdi = how many CPUs.
+    /// Rights: SECURITY.
+    /// Errors: BadArgument, InUse (there is an audit already), NoMemory (detail: bytes left), Dying.
+    AuditStart = 63;
+    /// Read records of a CPU's ring, in order, 32 at most, into the UTCB's bulk words: eight words each
+    /// ([`Record`](crate::audit::Record)).
+    ///
+    /// In: rdi = Machine (index: CPU); rsi = number of the first record wanted, from 0. Out: rdi = how many there are; rsi =
+    /// the number to go on with; rdx = how many before them were written over already.
+    /// Rights: SECURITY.
+    /// Errors: NoCpu, BadState (there is no audit).
+    AuditRead = 64;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -66,7 +66,8 @@ impl Model {
     pub fn knows(op: Op) -> bool {
         let pools = matches!(op, Op::PoolBind | Op::PoolRoom | Op::Send | Op::Broadcast);
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
-        !(pools || pages || op == Op::MachineExit || matches!(op, Op::LabelSet | Op::LabelRule))
+        let security = matches!(op, Op::LabelSet | Op::LabelRule | Op::AuditStart | Op::AuditRead);
+        !(pools || pages || op == Op::MachineExit || security)
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -143,6 +144,8 @@ impl Model {
             Op::MachineExit
             | Op::LabelSet
             | Op::LabelRule
+            | Op::AuditStart
+            | Op::AuditRead
             | Op::Accessed
             | Op::DeviceFrame
             | Op::PageCopy

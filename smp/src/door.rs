@@ -200,6 +200,12 @@ impl<T> AtomicLink<T> {
         self.0.compare_exchange(0, to.addr(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// Makes it null where it refers to what is `at` an address; whether it did.
+    pub fn cut(&self, at: u64) -> bool {
+        self.0.compare_exchange(at, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline(always)]
     pub fn is_null(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }

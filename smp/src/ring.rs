@@ -15,17 +15,17 @@ use abi::trace::EVENT_WORDS;
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
-/// An event, the time first.
-pub type Entry = [u64; EVENT_WORDS];
+/// An event, the time first: a power of two of words.
+pub type Entry<const WORDS: usize = EVENT_WORDS> = [u64; WORDS];
 
 /// Writes an event. `words` hold a power of two of events; `head` counts those written. Only their one writer
 /// calls this.
 #[inline(always)]
-pub fn write(words: &[AtomicU64], head: &AtomicU64, event: Entry) {
+pub fn write<const WORDS: usize>(words: &[AtomicU64], head: &AtomicU64, event: Entry<WORDS>) {
     let number = head.load(Ordering::Relaxed);
-    let place = (number as usize * EVENT_WORDS) & (words.len() - 1);
+    let place = (number as usize * WORDS) & (words.len() - 1);
     fence(Ordering::Release);
-    for (word, value) in words[place..place + EVENT_WORDS].iter().zip(event) {
+    for (word, value) in words[place..place + WORDS].iter().zip(event) {
         word.store(value, Ordering::Relaxed);
     }
     head.store(number + 1, Ordering::Release);
@@ -33,8 +33,8 @@ pub fn write(words: &[AtomicU64], head: &AtomicU64, event: Entry) {
 
 /// What a reader found next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Read {
-    Event(Entry),
+pub enum Read<const WORDS: usize = EVENT_WORDS> {
+    Event(Entry<WORDS>),
     /// So many were written over before they could be read.
     Lost(u64),
 }
@@ -47,20 +47,25 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// One that begins with event number `next`, which others have read up to.
+    pub const fn at(next: u64) -> Reader {
+        Reader { next }
+    }
+
     /// Number of the event that is read next, as far as it is still there.
     pub fn position(&self) -> u64 {
         self.next
     }
 
     /// Reads on; `None` at the newest event.
-    pub fn read(&mut self, words: &[AtomicU64], head: &AtomicU64) -> Option<Read> {
-        let places = (words.len() / EVENT_WORDS) as u64;
+    pub fn read<const WORDS: usize>(&mut self, words: &[AtomicU64], head: &AtomicU64) -> Option<Read<WORDS>> {
+        let places = (words.len() / WORDS) as u64;
         let published = head.load(Ordering::Acquire);
-        if self.next == published {
+        if self.next >= published {
             return None;
         }
-        let place = (self.next as usize * EVENT_WORDS) & (words.len() - 1);
-        let event: Entry = core::array::from_fn(|i| words[place + i].load(Ordering::Relaxed));
+        let place = (self.next as usize * WORDS) & (words.len() - 1);
+        let event: Entry<WORDS> = core::array::from_fn(|i| words[place + i].load(Ordering::Relaxed));
         fence(Ordering::Acquire);
         // While event `head` is being written, the one in its place is not whole.
         let oldest = (head.load(Ordering::Relaxed) + 1).saturating_sub(places);

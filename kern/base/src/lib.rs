@@ -15,6 +15,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod cpu;
 pub mod events;
 pub mod frames;

@@ -6,7 +6,7 @@
 //! word 0 is read once, and the words that belong to it stay put for the rest of the entry because an
 //! emptied slot is filled again only after a grace period.
 
-use abi::{CNodeRights, Cap, Error, ObjType, Rights, Target};
+use abi::{CNodeRights, Cap, Error, ObjType, Op, Rights, Target};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use core::sync::atomic::fence;
 use kern_base::group::{Exposure, Group};
@@ -343,6 +343,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         self.fill_copy(slot, from, word, rights, badge);
+        self.audit_grant(me.task, Some(Op::CapCopy), at);
         Ok(Answer::DONE)
     }
 
@@ -391,6 +392,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         self.replace_slot(from, at.slot, word);
+        self.audit_grant(me.task, Some(Op::CapMove), at);
         Ok(Answer::DONE)
     }
 

@@ -237,6 +237,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.recall.set(0);
         set_state(hot, State::Dead);
         self.event(|| Event::TaskDead { task: task.get().id() });
+        self.audit_death(task);
         self.leave_process(task, hot);
         task.get().header.set_flag(FLAG_DEAD);
         self.tell_mourners(hot);
@@ -379,6 +380,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return self.fault_failed(caller, hot, error);
             }
             Refusal::Error { error, detail, who } => {
+                self.audit_refusal(caller, None, error, detail, 0);
                 self.take_pages_back(caller, hot);
                 write_error(&hot.regs, error, detail, who);
             }

@@ -9,7 +9,7 @@
 //! [`Pins::Hold`]: crate::reclaim::Pins::Hold
 //! [`Pins::Go`]: crate::reclaim::Pins::Go
 
-use abi::{Cap, Error, Rights, Target, frame_rights, machine_rights};
+use abi::{Cap, Error, Op, Rights, Target, frame_rights, machine_rights};
 use core::mem::size_of;
 use kern_base::frames::{FrameInfo, NoFrame};
 use kern_base::header::FLAG_DYING;
@@ -71,6 +71,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         match made {
             Ok(frame) => {
                 self.fill_first(place.slot, frame, &frame.get().header, slot, label);
+                self.audit_grant(me.task, Some(Op::DeviceFrame), place);
                 Ok(Answer::one(untyped.get().region().free()))
             }
             Err(refusal) => {

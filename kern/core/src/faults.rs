@@ -237,6 +237,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn report_fault(self, task: Ref<'k, Task>, hot: &TaskHot, why: Option<Error>) {
+        self.audit_teardown(task);
         let [address, about] = &hot.fault;
         self.k.machine.report_fault(&FaultEnd {
             task: task.get().id(),
@@ -335,8 +336,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         set_flag(hot, FLAG_IN_FAULT, false);
         set_state(hot, State::Ready);
         if answer == FaultAnswer::TearDown {
+            self.audit_teardown(task);
             self.tear_down_later(task, hot);
         } else {
+            self.audit_fault(task, Some(&task.get().header));
             self.kill(task, hot);
         }
     }

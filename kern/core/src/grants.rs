@@ -201,7 +201,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let (from, to) = (sender.get().utcb(self.pin()), receiver.get().utcb(self.pin()));
         let (mut fates, count) = (0, prepared.going.len());
         for (place, (going, words)) in prepared.going.into_iter().zip(&to.grants).enumerate() {
-            let received = self.pass_grant(going);
+            let received = self.pass_grant(sender, going);
             fates |= received.fate.word(place);
             words.iter().zip(received.words()).for_each(|(word, value)| word.store(value, Relaxed));
         }
@@ -211,7 +211,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         from.grant_fates.store(fates, Relaxed);
     }
 
-    fn pass_grant(self, going: Going<'k>) -> Received {
+    fn pass_grant(self, sender: Ref<'k, Task>, going: Going<'k>) -> Received {
         let not = |fate| Received { fate, cap: abi::Cap::NULL, rights: Rights::NONE, object: None };
         let place = match going.to {
             Ok(place) => place,
@@ -219,6 +219,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         let Some((from, word)) = going.from else { return not(Fate::Gone) };
         let passed = self.fill_claimed(going.grant, from, word, place.slot);
+        if passed.is_ok() {
+            self.audit_grant(sender, None, place);
+        }
         match passed {
             Ok(rights) => Received {
                 fate: Fate::Arrived,

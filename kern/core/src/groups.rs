@@ -1,7 +1,7 @@
 //! Groups: members and exposures.
 
-use abi::audit::may;
-use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Rights, Target};
+use abi::audit::{AuditEvent, may};
+use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use kern_base::group::{Exposure, Group, Member};
 use kern_base::header::FLAG_DYING;
@@ -50,6 +50,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         match done {
             Ok(index) => {
                 let _ = addee.get().accept.compare_exchange(accept, 0, AcqRel, Relaxed);
+                self.audit_join(object.get(), addee.get(), rights, index);
                 Ok(Answer::one(index))
             }
             Err(refusal) => {
@@ -130,6 +131,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if record.get().swap(Member::EMPTY.0, AcqRel) == Member::EMPTY.0 {
             return Err(Refusal::new(Error::NotMember, u64::from(target.index())));
         }
+        let index = u64::from(target.index());
+        self.audit_object(AuditEvent::Leave, Op::GroupRemove, &group.get().header, index);
         Ok(Answer::DONE)
     }
 
@@ -151,6 +154,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let head = self.entry(group.get(), u64::from(target.index()))?;
         if how == 0 {
             self.fill_exposure(group.get(), head, source, word)?;
+            self.audit_expose(group.get(), word, target.index());
             return Ok(Answer::DONE);
         }
         if how & u64::from(u32::MAX) != PER_CPU {
@@ -160,6 +164,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
         self.fill_exposure(group.get(), entry, source, word)?;
         head.get().per_cpu.store(first as u32 + 1, Release);
+        self.audit_expose(group.get(), word, target.index());
         Ok(Answer::DONE)
     }
 
@@ -260,6 +265,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
         }
         self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
+        self.audit_object(AuditEvent::Withdraw, Op::Withdraw, &group.get().header, u64::from(index));
         Ok(Answer::DONE)
     }
 

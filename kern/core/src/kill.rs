@@ -7,7 +7,8 @@
 //! What is left is what a process is that has no task: an object with capabilities, which deleting ends. How far it has
 //! come stands in the process, so whoever kills it next goes on from there.
 
-use abi::{Cap, Error, process_rights};
+use abi::audit::AuditEvent;
+use abi::{Cap, Error, Op, process_rights};
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use kern_base::group::{Group, Member};
 use kern_base::machine::Machine;
@@ -33,11 +34,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.end_tasks(me, process)?;
         self.leave_groups(me, process)?;
         self.take_spaces(process);
+        self.audit_object(AuditEvent::Kill, Op::ProcessKill, &process.get().header, 0);
         Ok(Answer::DONE)
     }
 
     fn kill_own(self, me: Me<'k>) -> Result<Answer> {
         self.leave_groups(me, me.process)?;
+        self.audit_object(AuditEvent::Kill, Op::ProcessKill, &me.process.get().header, 0);
         set_state(me.hot, State::Faulted);
         self.stop_current();
         self.begin_teardown(me.task, me.hot);

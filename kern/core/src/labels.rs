@@ -17,8 +17,8 @@
 //! has left the kernel once, as after any system call that waits for a grace period. What was granted before stays; to
 //! take it back is what revoke is for.
 
-use abi::audit::{LABELS, may};
-use abi::{Cap, Error, machine_rights};
+use abi::audit::{AuditEvent, LABELS, Record, may};
+use abi::{Cap, Error, Op, machine_rights};
 use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::frames::FrameInfo;
@@ -94,8 +94,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     #[cold]
     fn may_grant_label(self, from: Ref<'k, Process>, to: Place<'k>, label: u32) -> Result<()> {
-        let own = from.get().cnode.get(self.pin());
-        if own.is_some_and(|own| core::ptr::eq(&raw const own.get().header, to.table)) {
+        if self.is_own(from, to.table) {
             return Ok(());
         }
         self.may_label(to.table.label(), label, may::GRANT)
@@ -135,7 +134,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         if header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
+        let before = header.label();
         header.set_label(label);
+        self.audit_object(
+            AuditEvent::Label,
+            Op::LabelSet,
+            header,
+            u64::from(before) << 32 | u64::from(label),
+        );
         if let Some(space) = word.get::<VSpace>() {
             space.get().set_labelled(label != 0);
         }
@@ -165,6 +171,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         let rule = self.k.rules.of(subject, object).ok_or(Refusal::argument(position))?;
         let before = rule.load(Acquire);
         rule.store(forbidden, Release);
+        self.audit(AuditEvent::Rule, |record| Record {
+            op: Some(Op::LabelRule),
+            to: u64::from(subject) << 32 | u64::from(object),
+            detail: u64::from(may::ALL & !before) << 32 | u64::from(may::ALL & !forbidden),
+            ..record
+        });
         Ok(Answer::one(u64::from(may::ALL & !before)))
     }
 

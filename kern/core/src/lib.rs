@@ -11,7 +11,7 @@
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
 //! [`events`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
-//! [`holdings`]: who holds what. [`labels`]: what may be held. [`kill`]: how processes end by force. [`groups`],
+//! [`holdings`]: who holds what. [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`],
 //! [`tasks`], [`spaces`]: operations on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
 //! [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the common ones in few steps.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod audit;
 pub mod broadcast;
 pub mod caps;
 pub mod carry;
@@ -56,6 +57,7 @@ use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use abi::{Counter, ObjType};
+use kern_base::audit::Audit;
 use kern_base::cpu::{CpuBlock, CpuHere, CpuOwn};
 use kern_base::frames::FrameTable;
 use kern_base::header::{Header, RootId};
@@ -99,6 +101,8 @@ pub struct Kernel<M: Machine> {
     pub roots: [spin::Mutex<Root>; MAX_ROOTS],
     pub frames: FrameTable,
     pub rules: labels::Rules,
+    /// Where grants, refusals and kills are recorded, if they are.
+    pub audit: AtomicLink<Audit>,
     /// By root: how many objects were ever made of its memory. Changed under its lock.
     pub made: [AtomicU64; MAX_ROOTS],
     /// By root: whether a page of its memory was ever in a pool.
@@ -130,6 +134,7 @@ impl<M: Machine> Kernel<M> {
             roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null() }) }; MAX_ROOTS],
             frames,
             rules: labels::Rules::new(),
+            audit: AtomicLink::null(),
             made: [const { AtomicU64::new(0) }; MAX_ROOTS],
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: spin::Mutex::new(AtomicLink::null()),

@@ -4,7 +4,7 @@
 //! failure in between gives the claims back; what was already made stays, as if asked for alone.
 
 use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
-use abi::{Cap, Error, ObjType, Rights, Target};
+use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
 use kern_base::events::EventPool;
@@ -154,7 +154,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let label = self.label_of_new(me, &untyped.get().header);
         self.may_grant_new(me, dest(0)?, label)?;
         let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
-        self.retype_some(untyped, recipe, slot, word, &dest, now, label)?;
+        self.retype_some(me, untyped, recipe, slot, word, &dest, now, label)?;
         if now < count {
             // The rest is a system call of its own.
             me.hot.regs.rdx.set(Target::new(to.cap(), to.index() + now as u32).0);
@@ -168,6 +168,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
     fn retype_some(
         self,
+        me: Me<'k>,
         untyped: Ref<'k, Untyped>,
         recipe: Recipe,
         slot: Ref<'k, Slot>,
@@ -192,7 +193,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         for i in 0..count {
-            let made = dest(i).and_then(|s| self.make(untyped.get(), recipe, s.slot, slot, label));
+            let made = dest(i).and_then(|to| {
+                self.make(untyped.get(), recipe, to.slot, slot, label)?;
+                self.audit_grant(me.task, Some(Op::Retype), to);
+                Ok(())
+            });
             if let Err(refusal) = made {
                 drop(guard);
                 self.unclaim_run(dest, i, count);

@@ -13,7 +13,8 @@
 //! starts again. Progress is in the objects, so nothing is lost when the caller dies half-way: whoever
 //! deletes, revokes or resets next goes on from there.
 
-use abi::{Cap, Error, ObjType, Rights, Target};
+use abi::audit::AuditEvent;
+use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::fence;
 use kern_base::cpu::Mail;
@@ -136,8 +137,12 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
-        self.delete_slot(me, slot, Pins::Hold)?;
+        let place = self.find_slot(me, at, Rights::GRANT)?;
+        if self.is_audited() {
+            self.delete_audited(me, place)?;
+        } else {
+            self.delete_slot(me, place.slot, Pins::Hold)?;
+        }
         self.empty_graves(me)?;
         Ok(Answer::DONE)
     }
@@ -149,6 +154,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.empty_graves(me)?;
         if let Some(untyped) = slot.get().word.load(self.pin()).get::<Untyped>() {
             self.sweep_pools(untyped)?;
+        }
+        if let Some(object) = self.header_of(slot.get().word.load(self.pin())) {
+            self.audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
         }
         Ok(Answer::DONE)
     }
@@ -217,6 +225,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.unlink_slot(&root, slot, word)?;
         drop(root);
+        self.audit_end(word);
         self.after_last(word);
         Ok(())
     }
@@ -406,7 +415,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         revoked?;
         self.sweep_pools(untyped)?;
-        self.finish_reset(me, untyped)
+        self.end_audit(untyped.get().region());
+        let reset = self.finish_reset(me, untyped)?;
+        self.audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
+        Ok(reset)
     }
 
     /// Everything is revoked: waits until nothing refers to it, then starts the region again.

@@ -66,7 +66,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         match self.invoke(op, me, &args) {
             Ok(Answer::Settled) => {}
             Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
-            Err(refusal) => self.refuse(me, refusal),
+            Err(refusal) => self.refuse(me, Some(op), refusal),
         }
     }
 
@@ -74,15 +74,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn bad_system_call(self) {
         if let Some(me) = self.current() {
             self.count(Counter::SlowEntry);
-            self.refuse(me, Refusal::new(Error::BadSyscall, Op::COUNT as u64));
+            self.refuse(me, None, Refusal::new(Error::BadSyscall, Op::COUNT as u64));
         }
     }
 
     #[cold]
-    fn refuse(self, me: Me<'k>, refusal: Refusal) {
+    fn refuse(self, me: Me<'k>, op: Option<Op>, refusal: Refusal) {
         match refusal {
             // It may have ended others, or itself, before it came to that.
             Refusal::Error { error, detail, who } => {
+                self.audit_refusal(me.task, op, error, detail, me.hot.regs.rdi.get());
                 // A message that is refused leaves its pages with the sender.
                 self.take_pages_back(me.task, me.hot);
                 write_error(&me.hot.regs, error, detail, who);
@@ -186,6 +187,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::PoolRoom => self.pool_room(me, args),
             Op::LabelSet => self.label_set(me, args.cap(), args.cap1(), args.a2),
             Op::LabelRule => self.label_rule(me, args),
+            Op::AuditStart => self.audit_start(me, args.cap(), args.cap1(), args.a2),
+            Op::AuditRead => self.audit_read(me, args),
             Op::ProcessKill => self.process_kill(me, args.cap()),
             Op::CapVerify => self.cap_verify(me, args),
             Op::CapList => self.cap_list(me, args.target()),

@@ -1,7 +1,8 @@
 //! Operations on processes, tasks and SchedContexts: configure, registers, start, control.
 
+use abi::audit::AuditEvent;
 use abi::trace::{Event, Why};
-use abi::{Cap, Error, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights};
+use abi::{Cap, Error, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights};
 use core::cell::Cell;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::fence;
@@ -238,6 +239,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
             task.get().to_suspend.store(bits == ctl::SUSPEND, Release);
+        }
+        if bits == ctl::KILL {
+            self.audit_object(AuditEvent::Kill, Op::TaskKill, &task.get().header, 0);
         }
         crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
         self.send_control(task, bits);

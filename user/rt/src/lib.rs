@@ -32,6 +32,7 @@ pub extern crate abi;
 #[allow(unsafe_code)]
 pub mod arch;
 pub mod archive;
+pub mod audit;
 pub mod boot;
 pub mod cap;
 pub mod cmdline;

@@ -1,5 +1,6 @@
 //! The portable kernel on a simulated machine.
 
+mod audit;
 mod broadcast;
 mod devices;
 mod differ;

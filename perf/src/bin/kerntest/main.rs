@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod arguments;
+mod audit;
 mod block;
 mod caps;
 mod context;

@@ -99,6 +99,7 @@ pub const ALL: &[Module] = &[
     ("ends", crate::ends::TESTS),
     ("kills", crate::kills::TESTS),
     ("labels", crate::labels::TESTS),
+    ("audit", crate::audit::TESTS),
     ("notify", crate::notify::TESTS),
     ("events", crate::events::TESTS),
     ("sched", crate::sched::TESTS),

@@ -1,0 +1,66 @@
+//! The memory of the audit: one ring of records for each CPU, by the protocol of [`smp::ring`].
+//!
+//! It is carved from an Untyped that somebody gave for it, as objects are, and no capability refers to it: the kernel does,
+//! until the Untyped, or one that it is part of, is reset.
+
+use core::sync::atomic::AtomicU64;
+
+use abi::audit::{RECORD_WORDS, Record};
+use smp::cpu::{CpuId, Pin};
+use smp::door::{Piece, Ref, Table};
+use smp::ring::{Read, Reader, write};
+
+/// One CPU's ring.
+#[repr(C, align(64))]
+struct Ring {
+    /// Records that were written. Only that CPU does.
+    head: AtomicU64,
+}
+
+/// All rings.
+#[repr(C, align(64))]
+pub struct Audit {
+    rings: Table<Ring>,
+    words: Table<AtomicU64>,
+    log2: u8,
+}
+
+impl Audit {
+    /// Bytes for the rings of so many CPUs, with room for `1 << log2` records each.
+    pub const fn bytes(cpus: usize, log2: u8) -> u64 {
+        let ring = ((RECORD_WORDS as u64) << log2) * 8;
+        size_of::<Audit>() as u64 + cpus as u64 * (size_of::<Ring>() as u64 + ring)
+    }
+
+    /// In a piece of so many bytes.
+    pub fn make<'k>(mut piece: Piece, pin: Pin<'k>, cpus: usize, log2: u8) -> Option<Ref<'k, Audit>> {
+        let head = piece.split(size_of::<Audit>() as u64)?;
+        let rings = piece.split(cpus as u64 * size_of::<Ring>() as u64)?;
+        let rings = rings.emplace_slice(|_| Ring { head: AtomicU64::new(0) })?;
+        head.emplace(pin, Audit { rings, words: piece.emplace_slice(|_| AtomicU64::new(0))?, log2 })
+    }
+
+    /// Records that a ring has room for.
+    pub fn places(&self) -> u64 {
+        1 << self.log2
+    }
+
+    fn ring<'k>(&'k self, pin: Pin<'k>, cpu: CpuId) -> Option<(&'k Ring, &'k [AtomicU64])> {
+        let words = RECORD_WORDS << self.log2;
+        let ring = self.rings.get(pin, cpu.index())?.get();
+        Some((ring, self.words.row(pin, cpu.index() * words, words)?))
+    }
+
+    /// Writes a record into this CPU's ring; over the oldest, if it is full.
+    pub fn write(&self, pin: Pin<'_>, record: &Record) {
+        if let Some((ring, words)) = self.ring(pin, pin.cpu()) {
+            write(words, &ring.head, record.words());
+        }
+    }
+
+    /// Reads on in the ring of a CPU.
+    pub fn read(&self, pin: Pin<'_>, cpu: CpuId, reader: &mut Reader) -> Option<Read<RECORD_WORDS>> {
+        let (ring, words) = self.ring(pin, cpu)?;
+        reader.read(words, &ring.head)
+    }
+}

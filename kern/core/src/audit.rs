@@ -1,0 +1,275 @@
+//! The audit: a record of every grant, revoke, denial and kill, for whoever has the right SECURITY of the machine.
+//!
+//! # Where it is written
+//! Where the thing is done, once that cannot fail any more, by the CPU that does it into its own ring: no lock, no atomic
+//! instruction, no wait. A ring that is full loses its oldest records; who reads is told how many. Without an audit all
+//! of this is one load where a record would be. Fastpaths have none: they neither grant nor refuse.
+//!
+//! # How it ends
+//! The rings live in an Untyped. Reset of that Untyped, or of one around it, first takes the kernel's reference away
+//! ([`Cx::end_audit`]), and then waits, as for everything that was made there, until no CPU can still write.
+
+use abi::audit::{AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record};
+use abi::{Cap, Error, ObjType, Op, Rights, TaskId, machine_rights};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::audit::Audit;
+use kern_base::group::Group;
+use kern_base::header::Header;
+use kern_base::machine::Machine;
+use kern_base::memory::Untyped;
+use kern_base::process::Process;
+use kern_base::task::Task;
+use smp::cpu::CpuId;
+use smp::door::{RawWord, Ref, Region};
+use smp::ring::{Read, Reader};
+
+use crate::caps::Place;
+use crate::reclaim::{Pins, is_inside};
+use crate::syscall::Args;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Records, those that are lost among them, that one entry looks at.
+const LOOK_BOUND: usize = 2 * AUDIT_READ_MAX;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Whether there is an audit.
+    #[inline(always)]
+    pub fn is_audited(self) -> bool {
+        !self.k.audit.is_null()
+    }
+
+    /// Writes a record, if there is an audit. What `make` leaves out is filled in.
+    #[inline(always)]
+    pub fn audit(self, event: AuditEvent, make: impl FnOnce(Record) -> Record) {
+        if self.is_audited() {
+            self.write_record(event, make);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_record(self, event: AuditEvent, make: impl FnOnce(Record) -> Record) {
+        let Some(audit) = self.k.audit.get(self.pin()) else { return };
+        let current = self.hot.current.get(self.pin());
+        let record = make(Record {
+            time: self.k.machine.now(),
+            event,
+            op: None,
+            error: None,
+            actor: current.map_or(TaskId::NONE, |task| task.get().id()),
+            label: current.map_or(0, |task| self.label_of(task)),
+            object: None,
+            identity: 0,
+            rights: Rights::NONE,
+            to: 0,
+            detail: 0,
+        });
+        audit.get().write(self.pin(), &record);
+    }
+
+    /// The label of a task's process.
+    fn label_of(self, task: Ref<'k, Task>) -> u32 {
+        task.get().owner.get(self.pin()).map_or(0, |process| process.get().header.label())
+    }
+
+    /// Something happened to the object of a header, by an operation.
+    #[inline(always)]
+    pub fn audit_object(self, event: AuditEvent, op: Op, object: &Header, detail: u64) {
+        self.audit(event, |record| Record { op: Some(op), detail, ..about(record, object) });
+    }
+
+    /// A capability has come to a slot by the doing of a task. Within one CSpace it is no grant.
+    #[inline(always)]
+    pub fn audit_grant(self, actor: Ref<'k, Task>, op: Option<Op>, to: Place<'k>) {
+        if self.is_audited() {
+            self.write_grant(actor, op, to);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_grant(self, actor: Ref<'k, Task>, op: Option<Op>, to: Place<'k>) {
+        let word = to.slot.get().word.load(self.pin());
+        let is_own = actor.get().owner.get(self.pin()).is_some_and(|from| self.is_own(from, to.table));
+        let Some(object) = self.header_of(word).filter(|_| !is_own) else { return };
+        self.audit(AuditEvent::Grant, |record| {
+            let (rights, detail) = (Rights(word.rights()), to.slot.get().badge());
+            let (actor, label) = (actor.get().id(), self.label_of(actor));
+            let record = Record { op, rights, actor, label, to: to.table.identity(), detail, ..record };
+            about(record, object)
+        });
+    }
+
+    /// Deletes a capability, and tells where it was in somebody else's CSpace.
+    #[cold]
+    #[inline(never)]
+    pub fn delete_audited(self, me: Me<'k>, from: Place<'k>) -> Result<()> {
+        let word = from.slot.get().word.load(self.pin());
+        self.delete_slot(me, from.slot, Pins::Hold)?;
+        let is_own = self.is_own(me.process, from.table);
+        let Some(object) = self.header_of(word).filter(|_| !is_own) else { return Ok(()) };
+        self.audit(AuditEvent::Take, |record| {
+            let (rights, to) = (Rights(word.rights()), from.table.identity());
+            about(Record { op: Some(Op::CapDelete), rights, to, ..record }, object)
+        });
+        Ok(())
+    }
+
+    /// Whether a table is a process's own CSpace.
+    pub fn is_own(self, process: Ref<'k, Process>, table: &Header) -> bool {
+        let own = process.get().cnode.get(self.pin());
+        own.is_some_and(|own| core::ptr::eq(&raw const own.get().header, table))
+    }
+
+    /// A process became a member of a group.
+    #[inline(always)]
+    pub fn audit_join(self, group: &Group, process: &Process, rights: Rights, index: u64) {
+        self.audit(AuditEvent::Join, |record| {
+            let to = process.header.identity();
+            let record = Record { op: Some(Op::GroupAdd), rights, to, detail: index, ..record };
+            about(record, &group.header)
+        });
+    }
+
+    /// An object was exposed in a group.
+    #[inline(always)]
+    pub fn audit_expose(self, group: &Group, word: RawWord<'k>, index: u32) {
+        self.audit(AuditEvent::Expose, |record| {
+            let (to, detail) = (group.header.identity(), u64::from(index));
+            let record = Record { op: Some(Op::Expose), to, detail, ..record };
+            self.header_of(word).map_or(record, |object| about(record, object))
+        });
+    }
+
+    /// A system call of a task is refused.
+    #[inline(always)]
+    pub fn audit_refusal(self, caller: Ref<'k, Task>, op: Option<Op>, error: Error, detail: u64, to: u64) {
+        if is_denial(error) {
+            self.audit(AuditEvent::Denial, |record| {
+                let (actor, label) = (caller.get().id(), self.label_of(caller));
+                Record { op, error: Some(error), actor, label, to, detail, ..record }
+            });
+        }
+    }
+
+    /// A task faulted, and for that it ends, or its process does.
+    #[inline(always)]
+    pub fn audit_fault(self, task: Ref<'k, Task>, object: Option<&Header>) {
+        self.audit(AuditEvent::Kill, |record| {
+            let record = Record { actor: task.get().id(), label: self.label_of(task), ..record };
+            object.map_or(record, |object| about(record, object))
+        });
+    }
+
+    /// A task faulted, and its process is torn down.
+    #[inline(always)]
+    pub fn audit_teardown(self, task: Ref<'k, Task>) {
+        if self.is_audited() {
+            self.audit_fault(task, task.get().owner.get(self.pin()).map(|process| &process.get().header));
+        }
+    }
+
+    /// A task is dead. Its process is still known.
+    #[inline(always)]
+    pub fn audit_death(self, task: Ref<'k, Task>) {
+        self.audit(AuditEvent::Death, |record| {
+            let record = Record { actor: task.get().id(), label: self.label_of(task), ..record };
+            about(record, &task.get().header)
+        });
+    }
+
+    /// A task or process has lost its last capability.
+    #[inline(always)]
+    pub fn audit_end(self, word: RawWord<'k>) {
+        let ends =
+            [ObjType::Task as u8, ObjType::Process as u8].contains(&word.object_type()) && self.is_audited();
+        if let Some(object) = self.header_of(word).filter(|_| ends) {
+            self.audit(AuditEvent::End, |record| about(record, object));
+        }
+    }
+
+    /// [`Op::AuditStart`].
+    pub fn audit_start(self, me: Me<'k>, machine: Cap, source: Cap, log2: u64) -> Result<Answer> {
+        self.find_machine(me, machine, machine_rights::SECURITY)?;
+        let slot = self.slot_of(me.process, source)?;
+        let word = slot.get().word.load(self.pin());
+        let untyped = self.typed::<Untyped>(word, source, Rights::NONE)?.get();
+        let cpus = self.k.cpu_count();
+        let log2 = u8::try_from(log2).ok().filter(|log2| AUDIT_LOG2.contains(log2));
+        let log2 = log2.filter(|log2| Audit::bytes(cpus, *log2) <= AUDIT_BYTES_MAX);
+        let log2 = log2.ok_or(Refusal::argument(2))?;
+        {
+            let _root = self.lock_root(&untyped.header);
+            if slot.get().word.load(self.pin()) != word || !self.is_open(untyped) {
+                return Err(Error::Dying.into());
+            }
+            if self.is_audited() {
+                return Err(Error::InUse.into());
+            }
+            let region = untyped.region();
+            let piece = region.carve(Audit::bytes(cpus, log2), 64);
+            let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
+            let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
+            // Of another root somebody may have been sooner; then this memory lies idle until it is reset.
+            if !self.k.audit.claim(audit) {
+                return Err(Error::InUse.into());
+            }
+        }
+        let places = 1 << log2;
+        self.audit_object(AuditEvent::Began, Op::AuditStart, &untyped.header, places);
+        Ok(Answer::one(cpus as u64))
+    }
+
+    /// Memory that is about to be reset has no audit any more.
+    pub fn end_audit(self, region: &Region) {
+        let at = self.k.audit.addr();
+        if is_inside(region, at) {
+            self.k.audit.cut(at);
+        }
+    }
+
+    /// [`Op::AuditRead`].
+    pub fn audit_read(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
+        let number = abi::Target(args.a0).index();
+        let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
+        let cpu = self.k.cpus.get(self.pin(), number as usize).ok_or(no_cpu)?.get().id();
+        let audit = self.k.audit.get(self.pin()).ok_or(Refusal::from(Error::BadState))?.get();
+        let (count, lost, next) = self.copy_records(me, audit, cpu, args.a1);
+        Ok(Answer::Values([count, next, lost, 0]))
+    }
+
+    /// Copies records of a CPU's ring to the caller's bulk words: how many, how many were written over, and where it is
+    /// to go on.
+    fn copy_records(self, me: Me<'k>, audit: &Audit, cpu: CpuId, first: u64) -> (u64, u64, u64) {
+        let mut reader = Reader::at(first);
+        let (mut count, mut lost) = (0, 0);
+        let mut places = me.task.get().utcb(self.pin()).bulk.chunks_exact(RECORD_WORDS).take(AUDIT_READ_MAX);
+        for _ in 0..LOOK_BOUND {
+            if count == AUDIT_READ_MAX as u64 {
+                break;
+            }
+            match audit.read(self.pin(), cpu, &mut reader) {
+                Some(Read::Lost(more)) => lost += more,
+                Some(Read::Event(words)) => {
+                    let place = places.next().unwrap_or_default();
+                    place.iter().zip(words).for_each(|(word, value)| word.store(value, Relaxed));
+                    count += 1;
+                }
+                None => break,
+            }
+        }
+        (count, lost, reader.position())
+    }
+}
+
+/// A record of an object.
+fn about(record: Record, object: &Header) -> Record {
+    Record { object: object.object_type(), identity: object.identity(), ..record }
+}
+
+/// Whether that error says that somebody lacks authority.
+const fn is_denial(error: Error) -> bool {
+    use Error::{Amplifies, Forbidden, NoConsent, NoRight, NotMember};
+    matches!(error, Amplifies | Forbidden | NoConsent | NoRight | NotMember)
+}

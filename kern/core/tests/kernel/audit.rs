@@ -1,0 +1,285 @@
+//! The audit, case by case.
+
+use abi::audit::{AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record, may};
+use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::scene::{GROUP, Scene, call};
+use crate::world::make::at;
+use crate::world::{Regs, World};
+
+const LOG2: u64 = 6;
+
+/// A world with an audit, and the memory that it is in.
+fn audited(cpus: usize) -> (Scene, Cap) {
+    let mut s = Scene::new(cpus);
+    let memory = s.w.make(0, ObjType::Untyped, 17);
+    let begun = s.w.must(0, Op::AuditStart, &[abi::INIT_MACHINE.arg(), memory.arg(), LOG2]);
+    assert_eq!(begun.rdi, cpus as u64);
+    (s, memory)
+}
+
+/// What the ring of a CPU has from a record on, how many were written over before, and where to go on.
+fn read(w: &mut World, cpu: u32, first: u64) -> (Vec<Record>, u64, u64) {
+    let answer = w.must(0, Op::AuditRead, &[Target::new(abi::INIT_MACHINE, cpu).0, first]);
+    let agent = w.agent(0);
+    let bulk = &agent.object.get().utcb(agent.pin()).bulk;
+    let record = |n: usize| {
+        let words = std::array::from_fn(|i| bulk[n * RECORD_WORDS + i].load(Relaxed));
+        Record::from_words(words).expect("a record")
+    };
+    ((0..answer.rdi as usize).map(record).collect(), answer.rdx, answer.rsi)
+}
+
+/// All of a ring.
+fn all(w: &mut World, cpu: u32) -> Vec<Record> {
+    let (mut found, mut next) = (Vec::new(), 0);
+    loop {
+        let (records, lost, then) = read(w, cpu, next);
+        assert_eq!(lost, 0);
+        if records.is_empty() {
+            return found;
+        }
+        found.extend(records);
+        next = then;
+    }
+}
+
+/// What has come since, of CPU 0.
+fn since(w: &mut World, next: &mut u64) -> Vec<Record> {
+    let (records, lost, then) = read(w, 0, *next);
+    assert_eq!((lost, then - *next), (0, records.len() as u64));
+    *next = then;
+    records
+}
+
+fn identity(w: &mut World, cap: Cap) -> u64 {
+    w.must(0, Op::CapInspect, &[at(cap)]).r8
+}
+
+/// Event, operation, object, what it went to.
+fn gist(record: &Record) -> (AuditEvent, Option<Op>, u64, u64) {
+    (record.event, record.op, record.identity, record.to)
+}
+
+#[test]
+fn grants_and_what_takes_them_back_are_told() {
+    let (mut s, memory) = audited(1);
+    let mut next = 0;
+    let began = since(&mut s.w, &mut next);
+    assert_eq!(began.len(), 1);
+    assert_eq!(gist(&began[0]).0, AuditEvent::Began);
+    assert_eq!((began[0].detail, began[0].identity), (1 << LOG2, identity(&mut s.w, memory)));
+    assert_eq!(began[0].actor, s.w.agent(0).id);
+    let child = s.w.process();
+    let (process, cnode) = (identity(&mut s.w, child.process), identity(&mut s.w, child.cnode));
+    let note = s.w.make(0, ObjType::Notification, 0);
+    let of_note = identity(&mut s.w, note);
+    assert_eq!(since(&mut s.w, &mut next), [], "what it makes for itself is no grant");
+    let to = |slot| Target::new(child.cnode, slot).0;
+    s.w.must(0, Op::CapCopy, &[note.arg(), to(3), u64::from(Rights::NOTIFY.0), 55]);
+    s.w.must(0, Op::CapMove, &[note.arg(), to(4)]);
+    let made = Target::new(abi::INIT_UNTYPED, ObjType::Notification as u32).0;
+    s.w.must(0, Op::Retype, &[made, 0, to(6), 2]);
+    let grants = since(&mut s.w, &mut next);
+    let of = |n: usize| gist(&grants[n]);
+    assert_eq!(of(0), (AuditEvent::Grant, Some(Op::CapCopy), of_note, cnode));
+    assert_eq!((grants[0].rights, grants[0].detail), (Rights::NOTIFY, 55));
+    assert_eq!(of(1), (AuditEvent::Grant, Some(Op::CapMove), of_note, cnode));
+    assert!(grants[2..].iter().all(|it| it.op == Some(Op::Retype) && it.to == cnode));
+    assert_eq!(grants.len(), 4);
+    assert!(grants.iter().all(|it| it.object == Some(ObjType::Notification)));
+    s.w.must(0, Op::CapDelete, &[to(3)]);
+    s.w.must(0, Op::CapRevoke, &[to(4)]);
+    let taken = since(&mut s.w, &mut next);
+    assert_eq!(gist(&taken[0]), (AuditEvent::Take, Some(Op::CapDelete), of_note, cnode));
+    assert_eq!(gist(&taken[1]), (AuditEvent::Revoke, Some(Op::CapRevoke), of_note, 0));
+    // Groups.
+    let group = s.w.make(0, ObjType::Group, 2 | 2 << 16);
+    let of_group = identity(&mut s.w, group);
+    s.w.must(0, Op::ProcessAccept, &[child.process.arg(), 9]);
+    s.w.must(0, Op::GroupAdd, &[group.arg(), child.process.arg(), u64::from(Rights::SEND.0), 0]);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    let of_note = identity(&mut s.w, note);
+    s.w.must(0, Op::Expose, &[Target::new(group, 1).0, note.arg(), 0]);
+    s.w.must(0, Op::Withdraw, &[Target::new(group, 1).0]);
+    s.w.must(0, Op::GroupRemove, &[group.arg()]);
+    let found: Vec<_> = since(&mut s.w, &mut next).iter().map(gist).collect();
+    let expected = [
+        (AuditEvent::Join, Some(Op::GroupAdd), of_group, process),
+        (AuditEvent::Expose, Some(Op::Expose), of_note, of_group),
+        (AuditEvent::Withdraw, Some(Op::Withdraw), of_group, 0),
+        (AuditEvent::Leave, Some(Op::GroupRemove), of_group, 0),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn refusals_are_told_with_who_and_why() {
+    let (mut s, _) = audited(2);
+    let (task, _) = s.running(1, 10);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    s.w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), s.process.process.arg(), 3]);
+    s.w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), note.arg(), 4]);
+    s.w.must(0, Op::LabelRule, &[abi::INIT_MACHINE.arg(), 3, 4, u64::from(may::READ)]);
+    let changes: Vec<_> = all(&mut s.w, 0).iter().map(|it| (it.event, it.to, it.detail)).collect();
+    assert_eq!(changes[1].0, AuditEvent::Expose, "the task's");
+    assert_eq!(
+        changes[2..],
+        [
+            (AuditEvent::Label, 0, 3),
+            (AuditEvent::Label, 0, 4),
+            (AuditEvent::Rule, 3 << 32 | 4, u64::from(may::ALL) << 32 | u64::from(may::READ)),
+        ]
+    );
+    // Nothing there, which is no denial, and more rights than it has.
+    s.w.does_and_run(&task, call(Target::new(GROUP, 15)));
+    assert_eq!(s.w.result(&task).error(), Some(Error::NoExposure));
+    let (cnode, process) = (s.process.cnode, s.process);
+    s.w.give(cnode, process, Cap(2));
+    let to = Target::new(Cap(2), 20).0;
+    s.w.does_and_run(&task, Regs::op(Op::CapCopy, &[GROUP.arg(), to, u64::from(Rights::ALL.0), 0]));
+    let refused = s.w.result(&task);
+    let denials = all(&mut s.w, 1);
+    assert_eq!(denials.len(), 1, "{denials:?}");
+    let denial = denials[0];
+    assert_eq!((denial.event, denial.op), (AuditEvent::Denial, Some(Op::CapCopy)));
+    assert_eq!((denial.error, denial.detail), (refused.error(), refused.rdi));
+    assert_eq!((denial.actor, denial.label, denial.to), (task.id, 3, GROUP.arg()));
+    // By the labels, of process 1, which is not confined: the CSpace is.
+    let args = [note.arg(), Target::new(s.process.cnode, 30).0, 0, 0];
+    assert_eq!(s.w.ask(0, Op::CapCopy, &args).map(drop), Err((Error::Forbidden, 3 << 32 | 4)));
+    let last = *all(&mut s.w, 0).last().expect("a record");
+    assert_eq!((last.error, last.actor, last.label), (Some(Error::Forbidden), s.w.agent(0).id, 0));
+}
+
+#[test]
+fn kills_and_ends_are_told() {
+    let (mut s, _) = audited(2);
+    let victim = s.w.process();
+    let (a, b) = (s.w.start(victim, 0, 10), s.w.start(victim, 1, 10));
+    let [of_a, of_b, process] = [a.cap, b.cap, victim.process].map(|cap| identity(&mut s.w, cap));
+    s.w.must(0, Op::TaskKill, &[a.cap.arg()]);
+    s.w.run();
+    s.w.must(0, Op::ProcessKill, &[victim.process.arg()]);
+    s.delete(b.cap);
+    s.delete(victim.process);
+    let agent = s.w.agent(0).id;
+    let told = |records: Vec<Record>| -> Vec<_> {
+        let kills = records.into_iter().filter(|it| it.event != AuditEvent::Began);
+        kills.map(|it| (it.event, it.op, it.identity, it.actor)).collect()
+    };
+    let here = told(all(&mut s.w, 0));
+    assert_eq!(
+        here,
+        [
+            (AuditEvent::Kill, Some(Op::TaskKill), of_a, agent),
+            (AuditEvent::Death, None, of_a, a.id),
+            (AuditEvent::Kill, Some(Op::ProcessKill), process, agent),
+            (AuditEvent::End, None, of_b, agent),
+            (AuditEvent::End, None, process, agent),
+        ]
+    );
+    assert_eq!(told(all(&mut s.w, 1)), [(AuditEvent::Death, None, of_b, b.id)], "where it lived");
+}
+
+#[test]
+fn what_is_written_over_is_counted() {
+    let (mut s, _) = audited(1);
+    let denied = [abi::INIT_MACHINE.arg(), s.group.arg(), u64::from(Rights::ALL.0), 0];
+    let weak = s.w.slot();
+    s.w.must(0, Op::CapCopy, &[abi::INIT_MACHINE.arg(), at(weak), 0, 0]);
+    let deny = |s: &mut Scene, times: u64| {
+        for _ in 0..times {
+            assert!(s.w.ask(0, Op::LabelSet, &[weak.arg(), denied[1], 0]).is_err());
+        }
+    };
+    deny(&mut s, 300);
+    let (records, lost, next) = read(&mut s.w, 0, 0);
+    // The place of the next record is not read: it may be on the way.
+    let places = 1 << LOG2;
+    assert_eq!((records.len(), lost), (AUDIT_READ_MAX, 301 - (places - 1)));
+    let (rest, lost, next) = read(&mut s.w, 0, next);
+    assert_eq!((rest.len() as u64, lost, next), (places - 1 - 32, 0, 301));
+    assert_eq!(read(&mut s.w, 0, next), (vec![], 0, next));
+    assert_eq!(read(&mut s.w, 0, u64::MAX), (vec![], 0, u64::MAX), "beyond the end");
+    deny(&mut s, 5);
+    assert_eq!(read(&mut s.w, 0, next).0.len(), 5);
+}
+
+#[test]
+fn an_audit_ends_with_its_memory() {
+    let (mut s, memory) = audited(1);
+    let machine = abi::INIT_MACHINE.arg();
+    let ask = |s: &mut Scene, op, args: &[u64]| s.w.ask(0, op, args).map(drop);
+    let other = s.w.make(0, ObjType::Untyped, 17);
+    assert_eq!(ask(&mut s, Op::AuditStart, &[machine, other.arg(), LOG2]), Err((Error::InUse, 0)));
+    s.w.must(0, Op::UntypedReset, &[other.arg()]);
+    assert_eq!(ask(&mut s, Op::AuditRead, &[machine, 0]), Ok(()), "another's memory is reset");
+    s.w.must(0, Op::UntypedReset, &[memory.arg()]);
+    assert_eq!(ask(&mut s, Op::AuditRead, &[machine, 0]), Err((Error::BadState, 0)));
+    // In an Untyped whose capability has gone it goes on until the one around it is reset.
+    let inner = s.w.make_of(0, memory, ObjType::Untyped, 15);
+    s.w.must(0, Op::AuditStart, &[machine, inner.arg(), 4]);
+    s.delete(inner);
+    assert_eq!(ask(&mut s, Op::AuditRead, &[machine, 0]), Ok(()));
+    s.w.must(0, Op::UntypedReset, &[memory.arg()]);
+    assert_eq!(ask(&mut s, Op::AuditRead, &[machine, 0]), Err((Error::BadState, 0)));
+    s.w.must(0, Op::AuditStart, &[machine, other.arg(), LOG2]);
+}
+
+#[test]
+fn an_audit_takes_right_numbers_and_room() {
+    let mut s = Scene::new(2);
+    let (machine, small) = (abi::INIT_MACHINE.arg(), s.w.make(0, ObjType::Untyped, 12));
+    for log2 in [0, 3, 13, 64, 1 << 32 | 6] {
+        let refused = s.w.ask(0, Op::AuditStart, &[machine, small.arg(), log2]).map(drop);
+        assert_eq!(refused, Err((Error::BadArgument, 2)), "{log2}");
+    }
+    let refused = s.w.ask(0, Op::AuditStart, &[machine, small.arg(), 6]).map(drop);
+    assert_eq!(refused, Err((Error::NoMemory, 1 << 12)));
+    s.w.must(0, Op::AuditStart, &[machine, small.arg(), 4]);
+    let beyond = Target::new(abi::INIT_MACHINE, 2).0;
+    assert_eq!(s.w.ask(0, Op::AuditRead, &[beyond, 0]).map(drop), Err((Error::NoCpu, 2)));
+}
+
+#[test]
+fn capabilities_in_messages_are_grants_of_their_senders() {
+    for server_cpu in [0, 1] {
+        let (mut s, _) = audited(2);
+        let receiver = s.w.process();
+        s.w.join_all(s.group, receiver, GROUP);
+        let server = s.w.start(receiver, server_cpu, 10);
+        s.w.expose(s.group, 12, server.cap);
+        let offer = Listening { next: Cap(40), count: 1 };
+        server.object.get().utcb(server.pin()).listening.store(offer.word(), Relaxed);
+        s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+        let (client, _) = s.running(0, 10);
+        let (note, sender) = (s.w.make(0, ObjType::Notification, 0), s.process);
+        s.w.give(note, sender, Cap(20));
+        let rights = Rights::NOTIFY;
+        let list = Grant::Copy { cap: Cap(20), rights, badge: 9 };
+        let utcb = client.object.get().utcb(client.pin());
+        utcb.grant_count.store(1, Relaxed);
+        utcb.grants[0].iter().zip(list.words()).for_each(|(word, value)| word.store(value, Relaxed));
+        let [of_note, cnode] = [note, receiver.cnode].map(|cap| identity(&mut s.w, cap));
+        s.w.does_and_run(&client, call(Target::new(GROUP, 12)).flag(FLAG_CAPS));
+        let record = *all(&mut s.w, server_cpu as u32).last().expect("a record");
+        assert_eq!(gist(&record), (AuditEvent::Grant, None, of_note, cnode));
+        assert_eq!((record.actor, record.rights, record.detail), (client.id, rights, 9));
+    }
+}
+
+#[test]
+fn who_faults_and_is_torn_down_is_told() {
+    let (mut s, _) = audited(1);
+    let process = s.w.process();
+    let (of_process, task) = (identity(&mut s.w, process.process), s.w.start(process, 0, 10));
+    s.w.fault(0, 0x1234);
+    s.w.run();
+    let told: Vec<_> = all(&mut s.w, 0).iter().map(|it| (it.event, it.op, it.identity, it.actor)).collect();
+    let of_task = identity(&mut s.w, task.cap);
+    let expected =
+        [(AuditEvent::Kill, None, of_process, task.id), (AuditEvent::Death, None, of_task, task.id)];
+    assert_eq!(told[told.len() - 2..], expected);
+}
