@@ -1,12 +1,14 @@
-// Mapping and unmapping one page (Intel syntax): besides being saved in the frame, the arguments stay in registers, all
-// the way into a function that does not come back. What that cannot do at once it serves as any other system call:
-// crate::entry::Handlers::direct.
+// Operations that are asked for often and mostly done at once (Intel syntax): their arguments stay in registers, all the
+// way into a function that does not come back. What that cannot do at once it serves as any other system call:
+// crate::entry::Handlers::at_once, at_leisure.
+//
+// The entry comes here through the table AURORA_DIRECT, by operation number, where there are neither UTCB words nor flags
+// nor a label; most operations have `syscall_slow` in it.
 
-// rdi, rsi, rdx, r8 = arguments, rcx = CPU block, r9 = the task.
+// rdi, rsi, rdx, r8 = arguments, rcx = CPU block, r9 = the process. Besides they are in the frame, but for rax.
 .macro direct handler
     mov r14, [r15 + {current}]
     save_return
-    mov [r14 + {rax}], rax
     mov [r14 + {rdi}], rdi
     mov [r14 + {rsi}], rsi
     mov [r14 + {rdx}], rdx
@@ -15,7 +17,7 @@
     mov [r14 + {r10}], r10
     mov rsp, [r15 + {kernel_stack}]
     mov rcx, r15
-    mov r9, r14
+    mov r9, [r14 + {process}]
     xor ebp, ebp                             // the end of frame pointers
     call [AURORA_HANDLERS + \handler]        // does not return
 .endm
@@ -29,10 +31,24 @@
 .endm
 
 .balign 16
+.global direct_map
 direct_map:
     of_one_page
     direct {map}
 .balign 16
+.global direct_unmap
 direct_unmap:
     of_one_page
     direct {unmap}
+.balign 16
+.global direct_copy
+direct_copy:
+    direct {cap_copy}
+.balign 16
+.global direct_delete
+direct_delete:
+    direct {cap_delete}
+.balign 16
+.global direct_retype
+direct_retype:
+    direct {retype}

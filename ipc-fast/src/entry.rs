@@ -6,6 +6,7 @@ use core::mem::offset_of;
 use abi::Op;
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHot, CpuOwn};
 use kern_base::events::EventPool;
+use kern_base::process::Process;
 use kern_base::task::{RegFrame, Task, TaskHot};
 use smp::door::{Homed, Ptr};
 
@@ -26,9 +27,11 @@ pub trait Handlers: 'static {
     /// The running task `me` answers the fault of `faulter`, whose time it has, and receives: nothing waits to be
     /// received. The answer is in the faulter's message block. Goes on as the task that runs then.
     fn answer_fault(entry: &mut CpuEntry, me: Ptr<Task>, faulter: Ptr<Task>) -> !;
-    /// The running task `me` makes a system call with these arguments (rdi, rsi, rdx, r8), which are in its frame,
-    /// too, as are the others; where it maps, r9 is 0, and r10 at most 1. Does it at once and ends with [`done`], or serves it as any other.
-    fn direct(entry: &mut CpuEntry, op: Op, me: Ptr<Task>, args: [u64; 4]) -> !;
+    /// The running task, of `process`, makes a system call without flags with these arguments (rdi, rsi, rdx, r8). Where it
+    /// maps, r9 is 0, and r10 at most 1. Does it if that takes few steps: what it answers in rdi; else changes nothing.
+    fn at_once(entry: &CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> Option<u64>;
+    /// What could not be done at once: serves it as any other. The arguments are in the frame, but for the operation.
+    fn at_leisure(entry: &mut CpuEntry, op: Op) -> !;
     /// The running task `me` has sent an event into `pool`, whose reader wants to be told of it. Tells that one, and ends the
     /// system call, which has succeeded.
     fn tell_reader(entry: &mut CpuEntry, me: Ptr<Task>, pool: Ptr<EventPool>) -> !;
@@ -52,11 +55,14 @@ pub struct Table {
     pub(crate) answer_fault: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
     pub(crate) map: DirectHandler,
     pub(crate) unmap: DirectHandler,
+    pub(crate) cap_copy: DirectHandler,
+    pub(crate) cap_delete: DirectHandler,
+    pub(crate) retype: DirectHandler,
     pub(crate) tell_reader: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<EventPool>) -> !,
 }
 
-/// The arguments of a direct system call as `direct.s` has them: rdi, rsi, rdx, the CPU block, r8, the task.
-type DirectHandler = extern "C" fn(u64, u64, u64, &'static CpuBlock, u64, Ptr<Task>) -> !;
+/// The arguments of a direct system call as `direct.s` has them: rdi, rsi, rdx, the CPU block, r8, the process.
+type DirectHandler = extern "C" fn(u64, u64, u64, &'static CpuBlock, u64, Ptr<Process>) -> !;
 
 /// Names the image's [`Handlers`] to the entry code.
 #[macro_export]
@@ -89,6 +95,9 @@ pub const fn table<H: Handlers>() -> Table {
         answer_fault: answer_fault::<H>,
         map: direct::<H, { Op::Map as u8 }>,
         unmap: direct::<H, { Op::Unmap as u8 }>,
+        cap_copy: direct::<H, { Op::CapCopy as u8 }>,
+        cap_delete: direct::<H, { Op::CapDelete as u8 }>,
+        retype: direct::<H, { Op::Retype as u8 }>,
         tell_reader: tell_reader::<H>,
     }
 }
@@ -157,26 +166,57 @@ extern "C" fn direct<H: Handlers, const OP: u8>(
     rdx: u64,
     block: &'static CpuBlock,
     r8: u64,
-    me: Ptr<Task>,
+    process: Ptr<Process>,
 ) -> ! {
-    // SAFETY: in the table only.
+    let op = const { Op::from_raw(OP).expect("an operation of the table") };
+    let done = {
+        // SAFETY: in the table only.
+        let entry = unsafe { entry_of(block) };
+        H::at_once(&entry, op, process, [rdi, rsi, rdx, r8])
+    };
+    match done {
+        // SAFETY: `syscall_done` wants the block in rcx and the answer in rdi, and leaves the stack, of which nothing is
+        // needed any more; nothing has changed what is current.
+        Some(answer) => unsafe { done_by(block, answer) },
+        None => at_leisure::<H, OP>(block),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn at_leisure<H: Handlers, const OP: u8>(block: &'static CpuBlock) -> ! {
+    // SAFETY: called by `direct` only, as its last act.
     let mut entry = unsafe { entry_of(block) };
     match const { Op::from_raw(OP) } {
-        Some(op) => H::direct(&mut entry, op, me, [rdi, rsi, rdx, r8]),
+        Some(op) => H::at_leisure(&mut entry, op),
         None => H::switch(&mut entry),
     }
 }
 
-/// Leaves the kernel: `task` goes on at the end of a system call that has nothing to answer but its success.
+/// Leaves the kernel: the current task of the CPU of `entry` goes on at the end of a system call that succeeded, and
+/// answers nothing but this in rdi.
 ///
 /// # Safety
-/// `task` is this CPU's current one, entered the kernel by a system call in this entry, and is what the CPU's context
-/// is of. No kernel data that the abandoned stack holds is needed.
+/// The task entered the kernel by a system call in this entry, and is what the CPU's context is of. No kernel data that
+/// the abandoned stack holds is needed.
 #[inline(always)]
-pub unsafe fn done(task: &Task) -> ! {
-    // SAFETY: the caller's promise; `syscall_done` wants the task in r14 and leaves the stack.
+pub unsafe fn done(entry: &CpuEntry, answer: u64) -> ! {
+    // SAFETY: the caller's promise.
+    unsafe { done_by(entry.block(), answer) }
+}
+
+/// # Safety
+/// As [`done`], of the CPU whose block this is.
+#[inline(always)]
+unsafe fn done_by(block: &CpuBlock, answer: u64) -> ! {
+    // SAFETY: the caller's promise; `syscall_done` wants the block in rcx and the answer in rdi, and leaves the stack.
     unsafe {
-        core::arch::asm!("mov r14, {}", "jmp syscall_done", in(reg) core::ptr::from_ref(task), options(noreturn))
+        core::arch::asm!(
+            "jmp syscall_done",
+            in("rcx") core::ptr::from_ref(block),
+            in("rdi") answer,
+            options(noreturn)
+        )
     }
 }
 

@@ -55,17 +55,8 @@ phase.switch.slow:
 
 // A running task's `full` is 0, so the frame saved above is one of a system call.
 
-// The end of a system call that answers with nothing but success: r14 = the current task, which has been so.
-.global syscall_done
-syscall_done:
-    mov rcx, [r14 + {rip}]
-    mov r11, [r14 + {rflags}]
-    mov rsp, [r14 + {rsp}]
-
-// Op::Null: an ordinary number of the table that needs none of the above.
-syscall_null:
+.macro zero_all_but_rdi
     xor eax, eax
-    xor edi, edi
     xor esi, esi
     xor edx, edx
     xor r8d, r8d
@@ -77,4 +68,20 @@ syscall_null:
     xor r13d, r13d
     xor r14d, r14d
     xor r15d, r15d
+.endm
+
+// The end of a system call that answers with nothing but what rdi has: rcx = CPU block, whose current task made it.
+.global syscall_done
+syscall_done:
+    mov r14, [rcx + {current}]
+    mov rcx, [r14 + {rip}]
+    mov r11, [r14 + {rflags}]
+    mov rsp, [r14 + {rsp}]
+    zero_all_but_rdi
+    sysretq
+
+// Op::Null: an ordinary number of the table that needs none of the above.
+syscall_null:
+    xor edi, edi
+    zero_all_but_rdi
     sysretq

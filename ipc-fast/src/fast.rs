@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use abi::events::{self, EventControl};
 #[cfg(feature = "trace")]
 use abi::trace::{EVENT_WORDS, FIELD_A, How, Kind, Path, TaskState, Why, message_word, stop_word};
-use abi::{Counter, MSG_UTCB_WORDS, ObjType, Op, Rights, TaskId, Utcb, task_rights};
+use abi::{Counter, MSG_UTCB_WORDS, MsgInfo, ObjType, Op, Rights, TaskId, Utcb, task_rights};
 use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuOwn, CpuSched, CpuShared};
 use kern_base::events::{Cell, EventPool};
 use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, MEMBER_SEND_LIMIT, Member};
@@ -70,6 +70,35 @@ pub fn set_features(features: Features) {
     AURORA_XGETBV1.store(features.contains(Features::XGETBV1), Ordering::Relaxed);
 }
 
+unsafe extern "C" {
+    fn syscall_slow();
+    fn direct_map();
+    fn direct_unmap();
+    fn direct_copy();
+    fn direct_delete();
+    fn direct_retype();
+    fn fast_send();
+}
+
+/// A place in the entry assembly, which Rust never calls.
+type Place = unsafe extern "C" fn();
+
+/// As many as a message word's byte for the operation can name: what is above has words, flags or a label.
+const DIRECT_LEN: usize = MsgInfo::new(0, 1).0 as usize;
+
+/// Where an operation without words, flags and label is served, by its number, if not by one of the comparisons before.
+#[unsafe(no_mangle)]
+static AURORA_DIRECT: [Place; DIRECT_LEN] = {
+    let mut table: [Place; DIRECT_LEN] = [syscall_slow; DIRECT_LEN];
+    table[Op::Map as usize] = direct_map;
+    table[Op::Unmap as usize] = direct_unmap;
+    table[Op::CapCopy as usize] = direct_copy;
+    table[Op::CapDelete as usize] = direct_delete;
+    table[Op::Retype as usize] = direct_retype;
+    table[Op::Send as usize] = fast_send;
+    table
+};
+
 /// Assembles the fastpaths: first what they say in traces, if they do, then they themselves. Operands of the former
 /// come last.
 macro_rules! fastpaths {
@@ -82,9 +111,11 @@ macro_rules! fastpaths {
             include_str!("light.s"),
             include_str!("send.s"),
             include_str!("direct.s"),
-            op_map = const Op::Map as u8,
-            op_unmap = const Op::Unmap as u8,
             op_send = const Op::Send as u8,
+            direct_len = const DIRECT_LEN,
+            cap_copy = const offset_of!(entry::Table, cap_copy),
+            cap_delete = const offset_of!(entry::Table, cap_delete),
+            retype = const offset_of!(entry::Table, retype),
             map = const offset_of!(entry::Table, map),
             unmap = const offset_of!(entry::Table, unmap),
             tell_reader = const offset_of!(entry::Table, tell_reader),
@@ -92,7 +123,7 @@ macro_rules! fastpaths {
             op_null = const Op::Null as u8,
             op_wait = const Op::Wait as u8,
             op_yield_to = const Op::YieldTo as u8,
-            words_max = const MSG_UTCB_WORDS,
+            words_end = const MsgInfo::new(0, MSG_UTCB_WORDS as u8 + 1).0,
             current = const HOT + offset_of!(CpuHot, current),
             recv_half = const HOT + offset_of!(CpuHot, recv_half),
             await_half = const HOT + offset_of!(CpuHot, await_half),
@@ -232,7 +263,6 @@ macro_rules! fastpaths {
             seen = const VSpace::SEEN_OFFSET,
             initial_mxcsr = const vector::INITIAL_MXCSR,
             initial_vector = sym vector::INITIAL,
-            rax = const REGS + offset_of!(RegFrame, rax),
             rdi = const REGS + offset_of!(RegFrame, rdi),
             rsi = const REGS + offset_of!(RegFrame, rsi),
             rdx = const REGS + offset_of!(RegFrame, rdx),
@@ -281,7 +311,7 @@ const _: () = {
     assert!(FLAG_DYING < 256 && FLAG_DEAD < 256 && cfg!(target_endian = "little"), "looked for in one byte");
     assert!(Op::Call as u8 == 0 && Op::ReplyRecv as u8 == 1, "the entry takes them to be that");
     assert!(Op::Null as u8 == 2 && Op::Notify as u8 == 3 && Op::Wait as u8 == 4, "compared in this order");
-    assert!(offset_of!(Utcb, msg) == 0 && MSG_UTCB_WORDS < 256, "copied from the start, counted in a byte");
+    assert!(offset_of!(Utcb, msg) == 0 && MSG_UTCB_WORDS < 255, "copied from the start, counted in a byte");
     assert!(smp::events::CLOSED == 1 << 63, "looked for as the sign");
     assert!(size_of::<Slot>().is_power_of_two() && size_of::<Exposure>().is_power_of_two());
     assert!(MEMBER_SEND_LIMIT <= i32::MAX as u64, "the comparison takes a sign-extended immediate");

@@ -235,29 +235,27 @@ phase.entry.light:
     je fast_wait
     cmp eax, {op_yield_to}
     je fast_yield
-    test al, al
+    cmp rax, {direct_len}
+    jae 35f
+    movzx eax, al                            // however the branch was predicted, the index is one of the table
+    jmp [AURORA_DIRECT + rax * 8]
+
+phase.entry.long:
+35: test al, al
     jz 40f
     cmp al, {op_reply_recv}
     je 50f
-    cmp eax, {op_map}
-    je direct_map
-    cmp eax, {op_unmap}
-    je direct_unmap
-    cmp eax, {op_send}                       // no flags, and registers only
+    cmp eax, {op_send}                       // with a label
     je fast_send
     jmp syscall_slow
 
-40: mov ebx, eax
-    shr ebx, 8
-    cmp ebx, {words_max}                     // no flags, and not too long
-    ja miss_call_message
+40: cmp eax, {words_end}                     // no flags, and not too long
+    jae miss_call_message
     fast_call 1, {cap_mask_string}, {cap_group_string}, miss_call_other
 
 phase.entry.reply_words:
-50: mov ebx, eax
-    shr ebx, 8
-    cmp ebx, {words_max}
-    ja miss_reply_message
+50: cmp eax, {words_end}
+    jae miss_reply_message
     fast_reply 1, miss_reply_other
 
 // Does the callee live on another CPU? rbp = callee, upper half of rbx = its generation, r12w = custom bits.

@@ -23,6 +23,7 @@
 // rsi is no argument of a send without flags: free, like rbx, rbp, r12, r13, r14.
 
 .balign 64
+.global fast_send
 fast_send:
     // ---- checks ----
     find_object rbp, {cap_group_send}, {cap_mask_send}, miss_send, miss_send

@@ -461,6 +461,13 @@ impl ObjWord {
                 .is_ok()
     }
 
+    /// The same of a word that was read as empty since `stamp`: it fails where the word has an object.
+    #[inline(always)]
+    pub fn claim_since(&self, stamp: u64, value: u64) -> bool {
+        let (from, to) = (stamp << RIGHTS_SHIFT, value << RIGHTS_SHIFT);
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Changes the note of an empty word, by the CPU that emptied it: no fence.
     pub fn set_note(&self, value: u64) {
         self.0.store(value << RIGHTS_SHIFT, Ordering::Release);
@@ -749,9 +756,12 @@ impl<T> Table<T> {
         if index >= self.len {
             return None;
         }
-        // SAFETY: in bounds of the table that `emplace_slice` made; it lives as long as the object
-        // that holds the handle, which a `Ref` of this entry led to (rule 1).
-        Some(Ref(unsafe { &*self.base.add(index) }))
+        // SAFETY: in bounds of the table that `emplace_slice` made, which is not at address 0; it lives as long as the
+        // object that holds the handle, which a `Ref` of this entry led to (rule 1).
+        unsafe {
+            core::hint::assert_unchecked(!self.base.is_null());
+            Some(Ref(&*self.base.add(index)))
+        }
     }
 
     pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, T>> + use<'_, 'k, T>

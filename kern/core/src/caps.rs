@@ -7,8 +7,7 @@
 //! emptied slot is filled again only after a grace period.
 
 use abi::{CNodeRights, Cap, Error, ObjType, Op, Rights, Target};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use core::sync::atomic::fence;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::machine::Machine;
@@ -16,6 +15,7 @@ use kern_base::process::Process;
 use kern_base::slot::{CNode, Found, Slot};
 use kern_base::task::Task;
 use smp::door::{KernelObject, RawWord, Ref};
+use smp::sync::fence_after_exchange;
 
 use crate::{Answer, Cx, Me, Refusal, Result, Root};
 
@@ -184,7 +184,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !at.slot.get().word.claim(word, CLAIMED) {
             return Err(Error::SlotOccupied.into());
         }
-        fence(SeqCst);
+        fence_after_exchange();
         if at.table.has_flag(FLAG_DYING) {
             self.unclaim(at.slot);
             return Err(Error::Dying.into());
@@ -216,13 +216,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         parent: Ref<'k, Slot>,
         label: u32,
     ) {
-        self.link_after(slot, parent);
-        slot.get().set_meta(0, parent.get().depth() + 1);
         self.number(header);
         if label != 0 {
             header.set_label(label);
         }
-        header.add_ref();
+        self.fill(slot, parent, 0, header);
         slot.get().word.set(object, Rights::ALL.0);
     }
 
@@ -244,15 +242,23 @@ impl<'k, M: Machine> Cx<'k, M> {
         rights: Rights,
         badge: u64,
     ) {
-        self.link_after(slot, parent);
-        slot.get().set_meta(badge, parent.get().depth() + 1);
         if let Some(header) = self.header_of(word) {
-            header.add_ref();
+            self.fill(slot, parent, badge, header);
+            slot.get().word.set_raw(word, rights.0);
         }
-        slot.get().word.set_raw(word, rights.0);
     }
 
-    fn link_after(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) {
+    /// All but the word of a slot that becomes a child of `parent`, with one more reference to the object. The root lock
+    /// is held.
+    #[inline(always)]
+    pub fn fill(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>, badge: u64, header: &Header) {
+        self.link_after(slot, parent);
+        slot.get().set_meta(badge, parent.get().depth() + 1);
+        header.add_ref();
+    }
+
+    #[inline(always)]
+    pub fn link_after(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) {
         let next = parent.get().next.get(self.pin());
         slot.get().prev.set(Some(parent));
         slot.get().next.set(next);
@@ -272,6 +278,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.settle_tree(root)?;
         root.leaving.set(Some(slot));
         self.settle_tree(root)?;
+        self.take_out(slot);
+        Ok(self.header_of(word).is_some_and(Header::drop_ref))
+    }
+
+    /// Takes a slot from which nothing is derived out of a settled tree and empties it. The root lock is held.
+    #[inline(always)]
+    pub fn take_out(self, slot: Ref<'k, Slot>) {
         let (next, prev) = (slot.get().next.get(self.pin()), slot.get().prev.get(self.pin()));
         if let Some(prev) = prev {
             prev.get().next.set(next);
@@ -282,7 +295,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot.get().next.set(None);
         slot.get().prev.set(None);
         self.k.epoch.retire(&slot.get().word);
-        Ok(self.header_of(word).is_some_and(Header::drop_ref))
     }
 
     /// Lets the slot that is on its way out of a tree get past its children, a bounded number.
@@ -301,6 +313,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The slot behind, where it was derived from this one. The root lock is held and the tree settled.
+    #[inline(always)]
     pub fn child_of(self, slot: Ref<'k, Slot>) -> Option<Ref<'k, Slot>> {
         slot.get().next.get(self.pin()).filter(|next| next.get().depth() > slot.get().depth())
     }
@@ -416,9 +429,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 }
 
 /// What an empty word says while somebody fills it.
-const CLAIMED: u64 = (1 << 59) - 2;
+pub const CLAIMED: u64 = (1 << 59) - 2;
 /// Derivations from derivations, at most.
-const DEPTH_MAX: u16 = 4095;
+pub const DEPTH_MAX: u16 = 4095;
 /// Children that one entry moves up in a tree.
 const CHILDREN_BOUND: usize = 64;
 

@@ -33,22 +33,18 @@ const ENTRY_BYTES: u64 = 64 << 10;
 const ENTRIES_MAX: u64 = 1 << 16;
 const PAGE: u64 = abi::PAGE_SIZE;
 
-/// The header of whatever a word refers to.
+/// The header of whatever a word refers to. All types have it in the same place: the comparisons become one.
+#[inline(always)]
 pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
-    Some(match ObjType::from_raw(word.object_type())? {
-        ObjType::Untyped => &word.get::<Untyped>()?.get().header,
-        ObjType::CNode => &word.get::<CNode>()?.get().header,
-        ObjType::VSpace => &word.get::<VSpace>()?.get().header,
-        ObjType::Frame => &word.get::<Frame>()?.get().header,
-        ObjType::Process => &word.get::<Process>()?.get().header,
-        ObjType::Task => &word.get::<Task>()?.get().header,
-        ObjType::SchedContext => &word.get::<SchedContext>()?.get().header,
-        ObjType::Group => &word.get::<Group>()?.get().header,
-        ObjType::Notification => &word.get::<Notification>()?.get().header,
-        ObjType::Reply => &word.get::<Reply>()?.get().header,
-        ObjType::Machine => &word.get::<MachineObject>()?.get().header,
-        ObjType::EventPool => &word.get::<EventPool>()?.get().header,
-    })
+    macro_rules! of {
+        ($($object:ty)*) => {
+            $(if let Some(object) = word.get::<$object>() {
+                return Some(&object.get().header);
+            })*
+        };
+    }
+    of!(Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool);
+    None
 }
 
 /// The pages of a frame.

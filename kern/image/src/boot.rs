@@ -96,11 +96,11 @@ pub fn resume_call(_: &CpuEntry, task: Ref<'_, Task>) -> ! {
     unsafe { trap::entry::resume_call(task.get()) }
 }
 
-/// The same where the system call answers nothing but its success, and no other task has run since.
+/// The same where the current task's system call answers nothing but its success, and no other task has run since.
 #[inline(always)]
-pub fn done(_: &CpuEntry, task: Ref<'_, Task>) -> ! {
+pub fn done(entry: &CpuEntry) -> ! {
     // SAFETY: as in `resume`; called for the task that entered, whose context is the CPU's.
-    unsafe { ipc_fast::entry::done(task.get()) }
+    unsafe { ipc_fast::entry::done(entry, 0) }
 }
 
 /// The boot archive's bytes.

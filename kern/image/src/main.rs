@@ -18,6 +18,7 @@ use abi::trace::Event;
 use abi::{Counter, Op};
 use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::events::EventPool;
+use kern_base::process::Process;
 use kern_base::task::Task;
 use kern_core::Cx;
 use kern_core::entry::Interrupt;
@@ -91,13 +92,22 @@ impl ipc_fast::entry::Handlers for Handlers {
     }
 
     #[inline(always)]
-    fn direct(entry: &mut CpuEntry, op: Op, me: Ptr<Task>, args: [u64; 4]) -> ! {
+    fn at_once(entry: &CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> Option<u64> {
         let cx = context(entry);
-        let me = me.get(cx.pin());
-        if cx.do_at_once(op, me, args).is_some() {
-            boot::done(entry, me);
+        cx.do_at_once(op, process.get(cx.pin()), args)
+    }
+
+    fn at_leisure(entry: &mut CpuEntry, op: Op) -> ! {
+        let cx = context(entry);
+        let before = cx.hot.current.get(cx.pin());
+        if let Some(me) = cx.current() {
+            me.hot.regs.rax.set(op as u64);
         }
-        do_at_leisure(entry, op)
+        cx.on_system_call(op);
+        match before {
+            Some(me) if cx.hot.current.is(me) => boot::resume_call(entry, me),
+            _ => leave(entry),
+        }
     }
 
     #[inline(always)]
@@ -106,7 +116,7 @@ impl ipc_fast::entry::Handlers for Handlers {
         let me = me.get(cx.pin());
         cx.tell_of_event(me, pool.get(cx.pin()));
         if cx.hot.current.is(me) {
-            boot::done(entry, me);
+            boot::done(entry);
         }
         leave(entry)
     }
@@ -114,19 +124,6 @@ impl ipc_fast::entry::Handlers for Handlers {
     #[inline(always)]
     fn switch(entry: &mut CpuEntry) -> ! {
         leave(entry)
-    }
-}
-
-/// Serves a system call as the entry code does, and leaves the kernel.
-#[cold]
-#[inline(never)]
-fn do_at_leisure(entry: &mut CpuEntry, op: Op) -> ! {
-    let cx = context(entry);
-    let before = cx.hot.current.get(cx.pin());
-    cx.on_system_call(op);
-    match before {
-        Some(me) if cx.hot.current.is(me) => boot::resume_call(entry, me),
-        _ => leave(entry),
     }
 }
 

@@ -1,13 +1,12 @@
 //! Mapping or unmapping a frame of one page of 4 KiB of RAM, in few steps: its page table is the one that was used last, and
 //! nothing is in the way. Whatever is otherwise is left, with nothing changed, to the operations in [`super`].
 
-use abi::{Op, PAGE_SIZE, Rights, Target, USER_TOP};
+use abi::{PAGE_SIZE, Rights, Target, USER_TOP};
 use kern_base::frames::FrameInfo;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Phys, VSpace};
 use kern_base::paging::Pte;
 use kern_base::process::Process;
-use kern_base::task::Task;
 use smp::door::Ref;
 
 use super::TO_WRITE;
@@ -23,21 +22,9 @@ struct One<'k> {
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// A system call of the running task with its arguments (rdi, rsi, rdx, r8; no more than one page is asked for),
-    /// if it can be done at once: it is then, and has nothing to answer.
+    /// [`abi::Op::Map`].
     #[inline(always)]
-    pub fn do_at_once(self, op: Op, me: Ref<'k, Task>, args: [u64; 4]) -> Option<()> {
-        let hot = self.task_hot(me)?;
-        let process = hot.process.get(self.pin())?;
-        match op {
-            Op::Map => self.map_one(process, args),
-            Op::Unmap => self.unmap_one(process, args),
-            _ => None,
-        }
-    }
-
-    #[inline(always)]
-    fn map_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
+    pub fn map_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
         let one = self.one_of(process, args)?;
         let access = Access::from_raw(args[3])?;
         let _guard = one.vspace.get().lock.lock();
@@ -56,8 +43,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         Some(())
     }
 
+    /// [`abi::Op::Unmap`].
     #[inline(always)]
-    fn unmap_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
+    pub fn unmap_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
         let one = self.one_of(process, args)?;
         let waits = args[3] != 0;
         let _guard = one.vspace.get().lock.lock();

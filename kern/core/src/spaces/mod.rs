@@ -263,24 +263,28 @@ impl<'k, M: Machine> Cx<'k, M> {
             abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make.then_some(Some(me))),
             _ => self.spot_for::<LARGE>(run.vspace, address, make.then_some(Some(me))),
         };
+        let step = if log2 == abi::PAGE_LOG2 { PAGE_SIZE } else { abi::LARGE_PAGE_SIZE };
         let end = run.first + run.count.min(PAGES_BOUND);
         let mut page = self.first_page(run)?;
-        let mut spot = spot_for(page.address)?;
         let mut number = run.first;
-        loop {
-            if let Err(refusal) = work(spot, page) {
-                return Err(go_on(me, run, number, refusal));
+        while number < end {
+            let mut spot = spot_for(page.address).map_err(|refusal| go_on(me, run, number, refusal))?;
+            let table_end = end.min(number + spot.left_in_table() as u64);
+            loop {
+                if let Err(refusal) = work(spot, page) {
+                    return Err(go_on(me, run, number, refusal));
+                }
+                number += 1;
+                if number == end {
+                    break;
+                }
+                let at = Phys(page.at.0 + step);
+                page = Page { info: self.info(at)?, at, log2, address: page.address + step };
+                match self.spot_behind(spot, 1) {
+                    Some(next) if number != table_end => spot = next,
+                    _ => break,
+                }
             }
-            number += 1;
-            if number == end {
-                break;
-            }
-            let at = Phys(page.at.0 + (1 << log2));
-            page = Page { info: self.info(at)?, at, log2, address: page.address + (1 << log2) };
-            spot = match self.next_spot(spot) {
-                Some(next) => next,
-                None => spot_for(page.address)?,
-            };
         }
         if number == run.first + run.count { Ok(()) } else { Err(go_on(me, run, number, Refusal::More)) }
     }

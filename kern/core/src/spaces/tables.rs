@@ -47,6 +47,12 @@ impl<'k> Spot<'k> {
         self.entry.get().take_accessed()
     }
 
+    /// Entries of its table from this one on.
+    #[inline(always)]
+    pub fn left_in_table(self) -> usize {
+        ENTRIES - self.index % ENTRIES
+    }
+
     #[inline(always)]
     pub fn name(self) -> EntryName {
         self.vspace.get().name_of(self.index)
@@ -96,13 +102,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         Some(Spot { vspace, entry: vspace.get().entries.get(self.pin(), index)?, index, level })
     }
 
-    /// The next entry, if it is of the same table.
-    #[inline(always)]
-    pub fn next_spot(self, spot: Spot<'k>) -> Option<Spot<'k>> {
-        let next = spot.index + 1;
-        if next.is_multiple_of(ENTRIES) { None } else { self.spot_at(spot.vspace, next, spot.level) }
-    }
-
     /// The entry some places behind, which is of the same table.
     #[inline(always)]
     pub fn spot_behind(self, spot: Spot<'k>, places: usize) -> Option<Spot<'k>> {
@@ -112,7 +111,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Up to `count` entries from one on, of the same table.
     #[inline(always)]
     pub fn row_from(self, spot: Spot<'k>, count: usize) -> &'k [Entry] {
-        let count = count.min(ENTRIES - spot.index % ENTRIES);
+        let count = count.min(spot.left_in_table());
         spot.vspace.get().entries.row(self.pin(), spot.index, count).unwrap_or(&[])
     }
 

@@ -2,7 +2,7 @@
 //! memory that is back.
 
 use abi::{Cap, Error, ObjType, Op, RegIndex, Rights, Target};
-use user_rt::arch::{Args, syscall};
+use user_rt::arch::{Args, fast, syscall};
 use user_rt::cap::{CNode, Handle, Notification, Process, SchedContext, Task, Untyped, VSpace};
 use user_rt::invoke::{copy, start_regs};
 use user_rt::layout::{slot, utcb_va};
@@ -45,7 +45,7 @@ fn slots(block: Block) -> impl FnMut() -> u64 {
 pub extern "C" fn cap_copy_client(index: u64) -> ! {
     let block = Block::at(index);
     let (source, mut slot) = (named(block, Word::NoteServer).arg(), slots(block));
-    measure(block, || syscall(Args::plain(Op::CapCopy, source, slot(), u64::from(Rights::ALL.0), 0)).info)
+    measure(block, || fast::order(Op::CapCopy, [source, slot(), u64::from(Rights::ALL.0), 0]))
 }
 
 /// Deletes a copy.
@@ -60,7 +60,7 @@ pub extern "C" fn cap_delete_client(index: u64) -> ! {
         }
     }
     let mut slot = slots(block);
-    measure(block, || syscall(Args::plain(Op::CapDelete, slot(), 0, 0, 0)).info)
+    measure(block, || fast::on(Op::CapDelete, slot()).0)
 }
 
 /// Makes a Notification in a slot that was never used.
@@ -68,7 +68,7 @@ pub extern "C" fn retype_client(index: u64) -> ! {
     let block = Block::at(index);
     let memory = Target::new(named(block, Word::Untyped), ObjType::Notification as u32).0;
     let mut slot = slots(block);
-    measure(block, || syscall(Args::plain(Op::Retype, memory, 0, slot(), 1)).info)
+    measure(block, || fast::order(Op::Retype, [memory, 0, slot(), 1]))
 }
 
 /// Revokes a capability of which there are many copies.

@@ -139,6 +139,26 @@ pub fn plain(op: Op, rdi: u64, rsi: u64) -> (MsgInfo, u64) {
     (MsgInfo(info), rdx)
 }
 
+/// An operation on four plain arguments that answers nothing: the message word.
+#[inline(always)]
+pub fn order(op: Op, [rdi, rsi, rdx, r8]: [u64; 4]) -> MsgInfo {
+    let info: u64;
+    // SAFETY: as in `super::syscall`; whatever the other argument registers hold, the operation ignores.
+    unsafe {
+        enter_kernel! {
+            inlateout("rax") op as u64 => info,
+            inlateout("rdi") rdi => _,
+            inlateout("rsi") rsi => _,
+            inlateout("rdx") rdx => _,
+            inlateout("r8") r8 => _,
+            lateout("r9") _,
+            lateout("r10") _,
+            lateout("r12") _,
+        }
+    }
+    MsgInfo(info)
+}
+
 /// An operation on one plain argument: the message word, and rdx of the answer.
 #[inline(always)]
 pub fn on(op: Op, rdi: u64) -> (MsgInfo, u64) {

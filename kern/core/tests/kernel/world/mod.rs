@@ -20,6 +20,7 @@ use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
 use kern_base::machine::FaultEnd;
 use kern_base::memory::Phys;
 use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, RegFrame, State, Task, TaskHot};
+use kern_core::answer::write_values;
 use kern_core::entry::{Fault, Interrupt};
 use kern_core::ids::ProcessNumber;
 use kern_core::schedule::{has_flag, state_of};
@@ -269,6 +270,20 @@ fn answers_fault(cx: Cx<'_, Fake>) -> bool {
     true
 }
 
+/// What the entry does with an operation that can be done in few steps: whether this was one.
+fn is_done_at_once(cx: Cx<'_, Fake>, op: Op) -> bool {
+    let Some(me) = cx.current() else { return false };
+    let regs = &me.hot.regs;
+    let one_page = regs.r9.get() == 0 && regs.r10.get() <= 1;
+    if regs.rax.get() != op as u64 || matches!(op, Op::Map | Op::Unmap) && !one_page {
+        return false;
+    }
+    let args = [&regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|register| register.get());
+    let Some(answer) = cx.do_at_once(op, me.process, args) else { return false };
+    write_values(regs, MsgInfo(0), [answer, 0, 0, 0]);
+    true
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         *self.k.machine.hardware() = machine::Hardware::default();
@@ -418,7 +433,7 @@ impl World {
         }
         let cx = self.context(&entry);
         match Op::from_raw(number) {
-            Some(_) if self.fast && (elsewhere(cx) || answers_fault(cx)) => {}
+            Some(op) if self.fast && (elsewhere(cx) || answers_fault(cx) || is_done_at_once(cx, op)) => {}
             Some(op) => cx.on_system_call(op),
             None => cx.bad_system_call(),
         }
