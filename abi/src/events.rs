@@ -12,6 +12,12 @@
 //! **To wait**: store 1 to [`EventControl::armed`], a full fence, look at the stamp again; if there is still none, wait for the
 //! Notification that is bound to the pool's reader. The kernel raises its bits for the next event, and disarms.
 //!
+//! **To take capabilities and pages**: [`EventControl::listening`] offers slots ([`Listening`](crate::Listening)),
+//! [`EventControl::window`] addresses ([`Window`]). What comes with an event takes the first of them, and the kernel takes
+//! that off by compare-and-exchange. An offer may be made longer in the same way, or be replaced by one with another
+//! beginning, of slots and pages that are free. Behind its words such an event has a cell that says what became of each
+//! capability, and two with the page ranges and where they are: see [`caps_at`] and [`pages_at`].
+//!
 //! **To make room for those who wait**: after `head`, a full fence, then load [`EventState::waiting`]: if it is not 0,
 //! [`Op::PoolRoom`](crate::Op::PoolRoom).
 //!
@@ -19,7 +25,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{MSG_UTCB_WORDS, MsgInfo, PAGE_SIZE, TaskId};
+use crate::{FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, MSG_UTCB_WORDS, MsgInfo, PAGE_SIZE, RANGES_MAX, TaskId};
 
 /// As an event's exposure: it was sent to all that listen in a group.
 pub const BROADCAST: u32 = u32::MAX;
@@ -39,7 +45,11 @@ pub struct EventControl {
     pub head: AtomicU64,
     /// Not 0: the reader is to be told of the next event.
     pub armed: AtomicU64,
-    _reserved: [AtomicU64; 510],
+    /// Where capabilities may arrive.
+    pub listening: AtomicU64,
+    /// Where pages may arrive.
+    pub window: AtomicU64,
+    _reserved: [AtomicU64; 508],
 }
 
 /// What the kernel writes, before the stamps.
@@ -82,8 +92,62 @@ pub const fn cells(words: usize) -> u64 {
     1 + words.div_ceil(CELL_WORDS) as u64
 }
 
+/// Cells of the list of capabilities, and of that of page ranges: two words each.
+const CAPS_CELLS: u64 = (2 * GRANTS_MAX / CELL_WORDS) as u64;
+const PAGES_CELLS: u64 = (2 * RANGES_MAX / CELL_WORDS) as u64;
+const _: () = assert!(2 * GRANTS_MAX == CELL_WORDS && 2 * RANGES_MAX == 2 * CELL_WORDS);
+
+/// Cells of an event with such a message word.
+#[inline]
+pub const fn cells_of(info: MsgInfo) -> u64 {
+    if !info.has(FLAG_CAPS | FLAG_PAGES) {
+        return cells(info.words());
+    }
+    pages_at(info) + if info.has(FLAG_PAGES) { PAGES_CELLS } else { 0 }
+}
+
+/// Behind its first cell, where an event that carries capabilities says what became of them:
+/// [`Received`](crate::Received) each, zeros behind the last.
+pub const fn caps_at(info: MsgInfo) -> u64 {
+    cells(info.words())
+}
+
+/// The same of page ranges, as they are there now: [`PageRange`](crate::PageRange) each.
+pub const fn pages_at(info: MsgInfo) -> u64 {
+    caps_at(info) + if info.has(FLAG_CAPS) { CAPS_CELLS } else { 0 }
+}
+
 /// Most cells of an event.
-pub const EVENT_CELLS_MAX: u64 = cells(MSG_UTCB_WORDS);
+pub const EVENT_CELLS_MAX: u64 = cells(MSG_UTCB_WORDS) + CAPS_CELLS + PAGES_CELLS;
+
+/// Addresses where pages may arrive: the first, and how many of 4 KiB there are. One word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    pub address: u64,
+    pub pages: u64,
+}
+
+impl Window {
+    const PAGES_BITS: u32 = 28;
+
+    pub const fn word(self) -> u64 {
+        (self.address / PAGE_SIZE) << Window::PAGES_BITS | self.pages & ((1 << Window::PAGES_BITS) - 1)
+    }
+
+    pub const fn from_word(word: u64) -> Window {
+        Window {
+            address: (word >> Window::PAGES_BITS) * PAGE_SIZE,
+            pages: word & ((1 << Window::PAGES_BITS) - 1),
+        }
+    }
+
+    /// What is left behind so many bytes.
+    #[must_use]
+    pub const fn behind(self, bytes: u64) -> Window {
+        let pages = bytes.div_ceil(PAGE_SIZE);
+        Window { address: self.address + pages * PAGE_SIZE, pages: self.pages.saturating_sub(pages) }
+    }
+}
 
 /// The words of an event's first cell: label and words; the sender; exposure and, above it, custom bits; of a
 /// broadcast, in which group; the message registers.
@@ -183,10 +247,22 @@ mod tests {
     }
 
     #[test]
+    fn windows_survive_being_words() {
+        let window = Window { address: crate::USER_TOP - 7 * PAGE_SIZE, pages: 1 << 27 };
+        assert_eq!(Window::from_word(window.word()), window);
+        let behind = Window { address: 0x7000_0000, pages: 5 }.behind(PAGE_SIZE + 1);
+        assert_eq!(behind, Window { address: 0x7000_2000, pages: 3 });
+        assert_eq!(behind.behind(1 << 20).pages, 0);
+    }
+
+    #[test]
     fn sizes_are_whole_pages() {
         assert_eq!(pool_pages(6), 1 + 1 + 1);
         assert_eq!(pool_pages(10), 1 + 2 + 16);
-        assert_eq!((cells(0), cells(1), cells(8), cells(9), EVENT_CELLS_MAX), (1, 2, 2, 3, 9));
+        assert_eq!((cells(0), cells(1), cells(8), cells(9), EVENT_CELLS_MAX), (1, 2, 2, 3, 12));
+        let carries = MsgInfo::new(0, 9).flag(FLAG_CAPS | FLAG_PAGES);
+        assert_eq!((caps_at(carries), pages_at(carries), cells_of(carries)), (3, 4, 6));
+        assert_eq!(cells_of(MsgInfo::new(7, 9)), 3);
         assert_eq!((stamp(63, 6), stamp(64, 6)), (1, 2));
         const { assert!(EVENT_CELLS_MAX < 1 << CELLS_LOG2_MIN) };
     }

@@ -132,7 +132,7 @@ impl Op {
     /// The ways to ask for it, and the capabilities that each takes.
     pub const fn forms(self) -> &'static [Form] {
         match self {
-            Op::Call => forms!(
+            Op::Call | Op::Send => forms!(
                 [member(Rights::SEND)],
                 [member(WORDS)] when "with UTCB words",
                 [member(PAGES)] when "with page ranges",
@@ -218,9 +218,7 @@ impl Op {
             Op::FramePin => {
                 forms!([frame(0, frame_rights::DMA.rights()), machine(1, machine_rights::DMA.rights())])
             }
-            Op::Send | Op::Broadcast => {
-                forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words")
-            }
+            Op::Broadcast => forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words"),
             Op::PoolBind => forms!([
                 pool(Rights::LISTEN),
                 process(1, process_rights::CONFIGURE.rights()),

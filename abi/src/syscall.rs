@@ -411,14 +411,16 @@ syscalls! {
     /// Errors: BadArgument, BadAddress, BadState (the task is not one of the process's; the process has no address
     /// space), InUse (the pool has a process, or the process has a pool), Mapped, NoTables, Full, Dying, Forbidden.
     PoolBind = 54;
-    /// Copy a message into the event pool of the process of the task that is exposed there: registers and UTCB words. Where the
+    /// Put a message into the event pool of the process of the task that is exposed there: registers and UTCB words, pages
+    /// and capabilities, which go where the pool's first page says. Where the
     /// pool is full it waits, behind those who wait already, until the reader has made room.
     ///
     /// In: rdi = target; rsi = deadline where flagged; message registers; UTCB words.
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
-    /// Errors: TooLong, NotMember, NoExposure, NoPool, NoPage (events carry no pages yet), Dead (the task exposed
+    /// With page ranges: MAP, likewise. With capabilities: GRANT, likewise, and GRANT of each that is copied.
+    /// Errors: TooLong, NotMember, NoExposure, NoPool, Dead (the task exposed
     /// there, or where the pool is full its reader), Gone (the pool is full, and nobody reads it; or it ended), Timeout,
-    /// WouldBlock, Cancelled.
+    /// WouldBlock, Cancelled; those about page ranges and capabilities as Call.
     Send = 55;
     /// Let senders that wait for room in: what whoever reads a pool calls when it has read something and
     /// [`EventState::waiting`](crate::events::EventState::waiting) is not 0.

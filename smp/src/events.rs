@@ -87,6 +87,14 @@ impl Reserved {
         }
     }
 
+    /// Whether there is room now.
+    pub fn has_room(&self, shown: &impl Shown, cells: u64, turn: Turn) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        let used = (word & !CLOSED).wrapping_sub(shown.head());
+        let open = word & CLOSED == 0 || turn == Turn::Waiting;
+        open && used <= shown.cells() && shown.cells() - used >= cells
+    }
+
     /// The event at a position is written: whether the reader has to be told.
     #[inline(always)]
     pub fn publish(&self, shown: &impl Shown, position: u64) -> bool {

@@ -27,6 +27,9 @@ pub struct EventPool {
     pub reserved: Reserved,
     /// Held by who changes `process` and what is mapped there. Lock order: this one, then the VSpace's.
     pub binding: spin::Mutex<()>,
+    /// Held by who puts an event there that carries something: what the process offers is taken by one after the
+    /// other. Before every other lock.
+    pub taking: spin::Mutex<()>,
     /// Whose it is.
     pub process: AtomicLink<Process>,
     /// The task that reads, a real capability slot: a task that ends leaves it empty.
@@ -74,6 +77,7 @@ impl EventPool {
             cells_log2,
             reserved: Reserved::new(),
             binding: spin::Mutex::new(()),
+            taking: spin::Mutex::new(()),
             process: AtomicLink::null(),
             reader: Slot::new(),
             bits: AtomicU64::new(0),
@@ -127,6 +131,20 @@ impl<'k> ShownPool<'k> {
     #[inline(always)]
     pub fn is_armed(self) -> bool {
         self.control.armed.load(Relaxed) != 0
+    }
+
+    /// What the process offers: slots, and addresses.
+    pub fn offers(self) -> [&'k AtomicU64; 2] {
+        [&self.control.listening, &self.control.window]
+    }
+
+    /// Writes whole cells, from a reserved one on.
+    pub fn write_list(self, position: u64, words: &[[u64; 2]]) {
+        for (number, word) in words.iter().flatten().enumerate() {
+            if let Some(cell) = self.cell(position + (number / CELL_WORDS) as u64) {
+                cell[number % CELL_WORDS].store(*word, Relaxed);
+            }
+        }
     }
 
     /// Writes an event to reserved cells, with its words.

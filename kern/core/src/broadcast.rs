@@ -11,7 +11,7 @@
 //! message is in the pool the register is moved on, on the caller's CPU; whatever else ends the wait leaves it.
 
 use abi::events::{BROADCAST, Progress};
-use abi::{Error, FLAG_EVENT, FLAG_PAGES, MsgInfo, Rights, Target};
+use abi::{Error, FLAG_CAPS, FLAG_EVENT, FLAG_PAGES, MsgInfo, Rights, Target};
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::header::FLAG_DYING;
@@ -60,6 +60,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let words = Words::new(args)?;
         if MsgInfo(args.info).has(FLAG_PAGES) {
             return Err(Refusal::new(Error::NoPage, 0));
+        }
+        if MsgInfo(args.info).has(FLAG_CAPS) {
+            return Err(Refusal::new(Error::NoCapability, 0));
         }
         let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
         let InGroup { group, custom } = self.find_group(me, args.cap(), need)?;

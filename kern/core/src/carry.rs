@@ -3,7 +3,9 @@
 //! All that can fail about either comes first: a message arrives with all it carries, or not at all. A capability that
 //! its receiver does not listen for is no failure: the message tells.
 
-use abi::{FLAG_CAPS, FLAG_PAGES, MsgInfo};
+use abi::{FLAG_CAPS, FLAG_PAGES, Listening, MsgInfo, Rights};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::Machine;
 use kern_base::task::Task;
 use smp::door::Ref;
@@ -14,6 +16,21 @@ use crate::{Cx, Me, Refusal, Result};
 
 /// Flags of a message that carries something.
 pub const CARRIES: u64 = FLAG_PAGES | FLAG_CAPS;
+
+/// Rights that a message takes, in the capability and in the member record.
+pub fn rights_of(info: MsgInfo) -> Rights {
+    let given = [
+        (info.words() > 0, Rights::STRING),
+        (info.has(FLAG_PAGES), Rights::MAP),
+        (info.has(FLAG_CAPS), Rights::GRANT),
+    ];
+    given.into_iter().filter(|(carries, _)| *carries).fold(Rights::SEND, |all, (_, right)| all | right)
+}
+
+/// Writes two words of a list.
+pub fn store(to: &[AtomicU64; 2], words: [u64; 2]) {
+    to.iter().zip(words).for_each(|(word, value)| word.store(value, Relaxed));
+}
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// All that a message carries goes to its receiver, or nothing does.
@@ -28,14 +45,18 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     fn pass_with_grants(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         let mut prepared = Prepared::none();
-        self.prepare_grants(sender, receiver, &mut prepared)?;
+        let (to, utcb) = (receiver.get().owner.get(self.pin()), receiver.get().utcb(self.pin()));
+        self.prepare_grants(sender, to, Listening::from_word(utcb.listening.load(Relaxed)), &mut prepared)?;
         if info.has(FLAG_PAGES)
             && let Err(refusal) = self.pass_pages(sender, receiver)
         {
             self.unprepare_grants(&prepared);
             return Err(refusal);
         }
-        self.pass_grants(sender, receiver, prepared);
+        let (count, left) =
+            self.pass_grants(sender, prepared, |place, words| store(&utcb.grants[place], words));
+        utcb.listening.store(left.word(), Relaxed);
+        utcb.grant_count.store(count, Relaxed);
         Ok(())
     }
 
@@ -47,13 +68,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         receiver: Ref<'k, Task>,
         info: MsgInfo,
     ) -> Result<()> {
-        self.pass_load(sender, receiver, info).map_err(|refusal| match refusal {
+        self.pass_load(sender, receiver, info).map_err(|refusal| self.later(refusal))
+    }
+
+    /// What has to wait is tried again by the sender, which is not running.
+    pub fn later(self, refusal: Refusal) -> Refusal {
+        match refusal {
             Refusal::Restart { epoch } => {
                 quiesce::request_epoch(self.k, self.pin(), epoch);
                 Refusal::More
             }
             other => other,
-        })
+        }
     }
 
     /// Before a call is made: what it carries has gone where it is received at once. Else pages are lent, and

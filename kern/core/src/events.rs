@@ -5,6 +5,8 @@
 //! whatever CPU that is, without a message to it ([`smp::events`]). Where the pool's reader has armed it, the reader's home
 //! CPU raises the bits of its Notification.
 //!
+//! An event that carries pages or capabilities goes another way: [`crate::loaded`].
+//!
 //! # Without room
 //! A sender that finds the pool full waits as a caller does whose callee is busy: its message block is queued at the reader,
 //! on that one's home CPU, and all that can end a call can end that ([`crate::remote`], [`crate::control`]). The queue is
@@ -17,8 +19,8 @@
 use abi::events::Event;
 use abi::trace::{self, How, Path};
 use abi::{
-    Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, FLAG_PAGES, MsgInfo, PAGE_SIZE, Rights,
-    Target, TaskId, process_rights, task_rights,
+    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, PAGE_SIZE, Rights, Target, TaskId,
+    process_rights, task_rights,
 };
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::fence;
@@ -34,6 +36,7 @@ use smp::events::{Shown, Turn};
 use crate::answer::write_values;
 use crate::broadcast::is_broadcast;
 use crate::caps::{Place, is_claimed};
+use crate::carry::CARRIES;
 use crate::ipc::{From, Words};
 use crate::reclaim::Pins;
 use crate::remote::{SENT, is_dying, write_block};
@@ -49,13 +52,20 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Send`].
     pub fn send(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
-        if MsgInfo(args.info).has(FLAG_PAGES) {
-            return Err(Refusal::new(Error::NoPage, 0));
-        }
-        if MsgInfo(args.info).has(FLAG_CAPS) {
-            return Err(Refusal::new(Error::NoCapability, 0));
+        if MsgInfo(args.info).has(CARRIES) {
+            return self.send_loaded(me, args, words.carrying(args));
         }
         let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
+        let (pool, from) = self.pool_of_target(me, args, need)?;
+        if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {
+            return Ok(Answer::DONE);
+        }
+        self.wait_for_room(me, args, pool, words, from)
+    }
+
+    /// The pool that an event goes to, and what it says of its sender.
+    #[inline(always)]
+    pub fn pool_of_target(self, me: Me<'k>, args: &Args, need: Rights) -> Result<(Ref<'k, EventPool>, From)> {
         let dest = self.resolve_task(me, Target(args.a0), need)?;
         if dest.task.get().header.has_flag(FLAG_DEAD) {
             return Err(Refusal::dead(dest.task.get().id()));
@@ -63,11 +73,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let exposure = Target(args.a0).index();
         let pool = dest.task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
         let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(exposure)))?;
-        let from = From { sender: me.task.get().id(), exposure, custom: dest.custom };
-        if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {
-            return Ok(Answer::DONE);
-        }
-        self.wait_for_room(me, args, pool, words, from)
+        Ok((pool, From { sender: me.task.get().id(), exposure, custom: dest.custom }))
     }
 
     /// Puts an event into a pool, and tells the reader if it wants to be told. Whether there was room.
@@ -121,7 +127,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     #[inline]
-    fn call_reader(self, pool: Ref<'k, EventPool>) {
+    pub fn call_reader(self, pool: Ref<'k, EventPool>) {
         let Some(reader) = self.reader_of(pool) else { return };
         match self.task_hot(reader) {
             Some(hot) => self.tell_reader(hot),
@@ -241,11 +247,18 @@ impl<'k, M: Machine> Cx<'k, M> {
             let from =
                 From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
             let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
-            if !self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting) {
+            let put = match words.info.has(CARRIES) {
+                true => self.put_waiting_load(pool, sender, words, from),
+                false => Ok(self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting)),
+            };
+            if matches!(put, Ok(false)) {
                 return;
             }
             hot.posters.remove(self.pin(), sender);
-            self.has_been_sent(sender, msg);
+            match put {
+                Ok(_) => self.has_been_sent(sender, msg),
+                Err(refusal) => self.refuse_caller(reader, hot, sender, refusal),
+            }
         }
         self.raise_control(reader, ctl::ROOM);
     }

@@ -111,14 +111,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// The first half: nothing is changed where it is refused.
+    /// The first half: nothing is changed where it is refused. They go to a process that offers these slots.
     pub fn prepare_grants(
         self,
         sender: Ref<'k, Task>,
-        receiver: Ref<'k, Task>,
+        to: Option<Ref<'k, Process>>,
+        offer: Listening,
         prepared: &mut Prepared<'k>,
     ) -> Result<()> {
-        let outcome = self.prepare_each(sender, receiver, prepared);
+        prepared.offer = offer;
+        let outcome = self.prepare_each(sender, to, prepared);
         if outcome.is_err() {
             self.unprepare_grants(prepared);
         }
@@ -128,17 +130,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn prepare_each(
         self,
         sender: Ref<'k, Task>,
-        receiver: Ref<'k, Task>,
+        to: Option<Ref<'k, Process>>,
         prepared: &mut Prepared<'k>,
     ) -> Result<()> {
         let mut grants = Grants::new();
         self.grants_of(sender, &mut grants)?;
         let process = self.process_of(sender)?;
-        let listening = &receiver.get().utcb(self.pin()).listening;
-        prepared.offer = Listening::from_word(listening.load(Relaxed));
         let mut dispose = false;
         for (place, grant) in grants.into_iter().enumerate() {
-            let (from, to, number) = match grant {
+            let (from, there, number) = match grant {
                 Grant::Settled { fate, .. } => (None, Err(fate), 0),
                 Grant::Dispose { .. } => {
                     dispose = true;
@@ -146,19 +146,18 @@ impl<'k, M: Machine> Cx<'k, M> {
                 }
                 Grant::Copy { .. } | Grant::Move { .. } => {
                     let (slot, word) = self.source_of(process, grant)?;
-                    let (to, number) =
-                        match self.receiving_slot(process, word, receiver, &mut prepared.offer)? {
-                            Some((place, number)) => (Ok(place), number),
-                            None => (Err(fate_of(grant, word)), 0),
-                        };
-                    if let (Grant::Move { cap }, Err(Fate::Disposed)) = (grant, &to) {
+                    let (there, number) = match self.receiving_slot(process, word, to, &mut prepared.offer)? {
+                        Some((place, number)) => (Ok(place), number),
+                        None => (Err(fate_of(grant, word)), 0),
+                    };
+                    if let (Grant::Move { cap }, Err(Fate::Disposed)) = (grant, &there) {
                         self.mark(sender, place, Grant::Dispose { cap });
                         dispose = true;
                     }
-                    (Some((slot, word)), to, number)
+                    (Some((slot, word)), there, number)
                 }
             };
-            let _ = prepared.going.push(Going { grant, from, to, number });
+            let _ = prepared.going.push(Going { grant, from, to: there, number });
         }
         if dispose { Err(Refusal::More) } else { Ok(()) }
     }
@@ -168,11 +167,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         self,
         from: Ref<'k, Process>,
         word: RawWord<'k>,
-        receiver: Ref<'k, Task>,
+        to: Option<Ref<'k, Process>>,
         offer: &mut Listening,
     ) -> Result<Option<(Place<'k>, u32)>> {
         let Some(cap) = offer.take() else { return Ok(None) };
-        let cnode = receiver.get().owner.get(self.pin()).and_then(|p| p.get().cnode.get(self.pin()));
+        let cnode = to.and_then(|process| process.get().cnode.get(self.pin()));
         let slot = cnode.and_then(|cnode| {
             let slot = cnode.get().slots.get(self.pin(), cap.0 as usize).filter(|_| cap != abi::Cap::NULL)?;
             Some(Place { slot, table: &cnode.get().header })
@@ -196,19 +195,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// The second half: they go, and both sides are told.
-    pub fn pass_grants(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, prepared: Prepared<'k>) {
-        let (from, to) = (sender.get().utcb(self.pin()), receiver.get().utcb(self.pin()));
+    /// The second half: they go, and the sender is told. What the receiver is to be told: of each, then how many there
+    /// were and what is left of its offer.
+    #[inline(always)]
+    pub fn pass_grants(
+        self,
+        sender: Ref<'k, Task>,
+        prepared: Prepared<'k>,
+        mut tell: impl FnMut(usize, [u64; 2]),
+    ) -> (u64, Listening) {
         let (mut fates, count) = (0, prepared.going.len());
-        for (place, (going, words)) in prepared.going.into_iter().zip(&to.grants).enumerate() {
+        for (place, going) in prepared.going.into_iter().enumerate() {
             let received = self.pass_grant(sender, going);
             fates |= received.fate.word(place);
-            words.iter().zip(received.words()).for_each(|(word, value)| word.store(value, Relaxed));
+            tell(place, received.words());
         }
-        to.listening.store(prepared.offer.word(), Relaxed);
+        let from = sender.get().utcb(self.pin());
         from.grant_count.store(0, Relaxed);
-        to.grant_count.store(count as u64, Relaxed);
         from.grant_fates.store(fates, Relaxed);
+        (count as u64, prepared.offer)
     }
 
     fn pass_grant(self, sender: Ref<'k, Task>, going: Going<'k>) -> Received {

@@ -66,7 +66,7 @@ impl Words {
     }
 
     /// The same with what the arguments say that it carries.
-    fn carrying(self, args: &Args) -> Words {
+    pub fn carrying(self, args: &Args) -> Words {
         Words { info: self.info.flag(args.info & CARRIES), ..self }
     }
 }

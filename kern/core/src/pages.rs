@@ -15,6 +15,7 @@ use kern_base::memory::VSpace;
 use kern_base::task::{Task, TaskHot};
 use smp::door::Ref;
 
+use crate::carry::store;
 use crate::spaces::check_user_range;
 use crate::spaces::transfer::{Row, no_room};
 use crate::syscall::Args;
@@ -23,6 +24,13 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 /// Ranges as a sender said, and the rows of pages that they are. Filled in place: they are long.
 type Ranges = heapless::Vec<PageRange, RANGES_MAX>;
 type Rows<'k> = heapless::Vec<Row<'k>, RANGES_MAX>;
+
+/// Where pages of messages arrive.
+pub struct Landing<'k> {
+    pub space: Ref<'k, VSpace>,
+    pub start: u64,
+    pub bytes: u64,
+}
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// The ranges that a task's UTCB lists. Each word is read once.
@@ -45,20 +53,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    fn space_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, VSpace>> {
+    pub fn space_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, VSpace>> {
         task.get().space.get(self.pin()).ok_or(Error::Dying.into())
     }
 
-    /// Where the pages of some ranges go in the receiver's window.
+    /// Where the pages of some ranges go in the receiver's window. The end of the last.
+    #[inline(always)]
     fn lay_out(
         self,
-        sender: Ref<'k, Task>,
-        receiver: Ref<'k, Task>,
+        from: Ref<'k, VSpace>,
+        to: &Landing<'k>,
         ranges: &Ranges,
         rows: &mut Rows<'k>,
-    ) -> Result<()> {
-        let (from, to) = (self.space_of(sender)?, self.space_of(receiver)?);
-        let [start, bytes] = [0, 1].map(|n: usize| receiver.get().utcb(self.pin()).window[n].load(Relaxed));
+    ) -> Result<u64> {
+        let Landing { space: to, start, bytes } = *to;
         let end = start.checked_add(bytes).ok_or(no_room(start))?;
         let mut target = start;
         for range in ranges {
@@ -70,23 +78,39 @@ impl<'k, M: Machine> Cx<'k, M> {
             let _ = rows.push(Row { from, to, source, target, count, large, mode });
             target += range.bytes();
         }
-        Ok(())
+        Ok(target)
     }
 
     /// The pages of a message go to its receiver, or none does.
     pub fn pass_pages(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<()> {
+        let utcb = receiver.get().utcb(self.pin());
+        let [start, bytes] = [0, 1].map(|n: usize| utcb.window[n].load(Relaxed));
+        let to = Landing { space: self.space_of(receiver)?, start, bytes };
+        let tell = |place: usize, words| store(&utcb.ranges[place], words);
+        let (count, _) = self.pass_pages_to(sender, &to, || Ok(()), tell)?;
+        utcb.range_count.store(count, Relaxed);
+        Ok(())
+    }
+
+    /// The same where the receiver is told otherwise, of each range. `last` comes when nothing else can fail. How many
+    /// there are, and where the last ends.
+    #[inline(always)]
+    pub fn pass_pages_to(
+        self,
+        sender: Ref<'k, Task>,
+        to: &Landing<'k>,
+        last: impl FnOnce() -> Result<()>,
+        mut tell: impl FnMut(usize, [u64; 2]),
+    ) -> Result<(u64, u64)> {
         let (mut ranges, mut rows) = (Ranges::new(), Rows::new());
         self.ranges_of(sender, &mut ranges)?;
-        self.lay_out(sender, receiver, &ranges, &mut rows)?;
-        self.hand_over(&rows)?;
+        let end = self.lay_out(self.space_of(sender)?, to, &ranges, &mut rows)?;
+        self.hand_over_after(&rows, last)?;
         sender.get().utcb(self.pin()).range_count.store(0, Relaxed);
-        let utcb = receiver.get().utcb(self.pin());
-        for ((range, row), words) in ranges.iter().zip(&rows).zip(&utcb.ranges) {
-            let there = PageRange { address: row.target, ..*range }.words();
-            words.iter().zip(there).for_each(|(word, value)| word.store(value, Relaxed));
+        for (place, (range, row)) in ranges.iter().zip(&rows).enumerate() {
+            tell(place, PageRange { address: row.target, ..*range }.words());
         }
-        utcb.range_count.store(rows.len() as u64, Relaxed);
-        Ok(())
+        Ok((rows.len() as u64, end))
     }
 
     /// The first half of that, where it can't be done at once: nobody uses the pages any more. The running task, which
@@ -190,6 +214,6 @@ impl<'k, M: Machine> Cx<'k, M> {
 }
 
 /// Whether pages could not go yet.
-fn is_early<T>(outcome: &Result<T>) -> bool {
+pub fn is_early<T>(outcome: &Result<T>) -> bool {
     matches!(outcome, Err(Refusal::More))
 }

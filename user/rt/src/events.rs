@@ -11,8 +11,10 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicU64, fence};
 
-use abi::events::{CELL_WORDS, Event, Progress, cells, stamp};
-use abi::{MSG_UTCB_WORDS, Op};
+use abi::events::{CELL_WORDS, Event, Progress, Window, caps_at, cells_of, pages_at, stamp};
+use abi::{
+    FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, Listening, MSG_UTCB_WORDS, Op, PageRange, RANGES_MAX, Received,
+};
 
 use crate::Result;
 use crate::arch::memory::{EventPages, event_pages};
@@ -37,7 +39,7 @@ pub struct Pool {
 pub struct Came<'a> {
     pub event: Event,
     pages: &'a EventPages,
-    /// Position behind its header, and what to do with it.
+    /// Position of its header, and what to do with it.
     at: u64,
     mask: u64,
 }
@@ -46,10 +48,29 @@ impl Came<'_> {
     /// Words besides the registers.
     pub fn words(&self) -> impl Iterator<Item = u64> {
         let count = self.event.info.words().min(MSG_UTCB_WORDS);
-        (0..count).map(|n| {
-            let cell = (self.at + (n / CELL_WORDS) as u64) & self.mask;
-            self.pages.cells[cell as usize][n % CELL_WORDS].load(Relaxed)
-        })
+        (0..count).map(|n| self.word(1, n))
+    }
+
+    /// What became of the capabilities that it carries.
+    pub fn received(&self) -> impl Iterator<Item = Received> {
+        let count = if self.event.info.has(FLAG_CAPS) { GRANTS_MAX } else { 0 };
+        (0..count).map_while(|n| Received::from_words(self.pair(caps_at(self.event.info), n)))
+    }
+
+    /// Where the pages are that it carries.
+    pub fn ranges(&self) -> impl Iterator<Item = PageRange> {
+        let count = if self.event.info.has(FLAG_PAGES) { RANGES_MAX } else { 0 };
+        (0..count).map_while(|n| PageRange::from_words(self.pair(pages_at(self.event.info), n)))
+    }
+
+    fn pair(&self, first: u64, n: usize) -> [u64; 2] {
+        [2 * n, 2 * n + 1].map(|word| self.word(first, word))
+    }
+
+    /// A word, counted from one of its cells on.
+    fn word(&self, first: u64, n: usize) -> u64 {
+        let cell = (self.at + first + (n / CELL_WORDS) as u64) & self.mask;
+        self.pages.cells[cell as usize][n % CELL_WORDS].load(Relaxed)
     }
 }
 
@@ -79,8 +100,8 @@ impl Pool {
             return None;
         }
         let event = Event::from_cell(&self.pages.cells[cell]);
-        self.held = cells(event.info.words().min(MSG_UTCB_WORDS));
-        Some(Came { event, pages: &self.pages, at: self.head + 1, mask })
+        self.held = cells_of(event.info);
+        Some(Came { event, pages: &self.pages, at: self.head, mask })
     }
 
     /// Gives the cells of the last event back; those who wait for room are let in.
@@ -106,6 +127,17 @@ impl Pool {
         fence(SeqCst);
         let cell = self.head & ((1 << self.cells_log2) - 1);
         self.pages.stamps[cell as usize].load(Acquire) != stamp(self.head, self.cells_log2)
+    }
+
+    /// Where capabilities of events may arrive from now on; what was left of the last such offer. A new one has no slot
+    /// of that.
+    pub fn listen(&self, offer: Listening) -> Listening {
+        Listening::from_word(self.pages.control.listening.swap(offer.word(), Relaxed))
+    }
+
+    /// The same of pages.
+    pub fn open_window(&self, window: Window) -> Window {
+        Window::from_word(self.pages.control.window.swap(window.word(), Relaxed))
     }
 
     pub fn object(&self) -> &EventPool {

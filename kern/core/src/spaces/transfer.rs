@@ -172,7 +172,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`Refusal::More`] where that is to be tried again, first half first: CPUs may remember a page for a moment yet, from
     /// what another space that has it did since; or what was where it is to go.
     pub fn hand_over(self, rows: &[Row<'k>]) -> Result<()> {
-        let Some(first) = rows.first() else { return Ok(()) };
+        self.hand_over_after(rows, || Ok(()))
+    }
+
+    /// The same where something else comes last that may be refused.
+    #[inline(always)]
+    pub fn hand_over_after(self, rows: &[Row<'k>], last: impl FnOnce() -> Result<()>) -> Result<()> {
+        let Some(first) = rows.first() else { return last() };
         no_page_twice(rows)?;
         let (from, to) = (first.from, first.to);
         let (low, high) = if from.addr() <= to.addr() { (from, to) } else { (to, from) };
@@ -186,6 +192,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         for row in rows {
             plain = self.check_row(row, alone, plain)?;
         }
+        last()?;
         for row in rows {
             self.each_part(row, |part, _| {
                 match plain {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use abi::events::{BROADCAST, Progress};
-use abi::{Cap, Error, FLAG_NONBLOCK, FLAG_PAGES, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
+use abi::{Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::task::State;
 
 use crate::events::{BITS, LOG2, Reader};
@@ -152,6 +152,8 @@ fn who_may_not_is_refused() {
     refused(None, 0, Error::NotMember, 0);
     m.says(say(1).flag(FLAG_PAGES));
     assert_eq!(m.w.result(&m.sender).error(), Some(Error::NoPage));
+    m.says(say(1).flag(FLAG_CAPS));
+    assert_eq!(m.w.result(&m.sender).error(), Some(Error::NoCapability));
     m.says(say(1).words(65));
     assert_eq!(m.w.result(&m.sender).error(), Some(Error::TooLong));
     m.says(Regs::message(Op::Broadcast, Target::new(Cap(77), 0), [0; 4]));

@@ -3,8 +3,13 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use abi::events::{CELL_WORDS, Event, EventControl, EventState, cells, pool_pages, stamp};
-use abi::{Cap, Error, FLAG_NONBLOCK, FLAG_PAGES, ObjType, Op, PAGE_SIZE, Rights, Target};
+use abi::events::{
+    CELL_WORDS, Event, EventControl, EventState, Window, caps_at, cells_of, pages_at, pool_pages, stamp,
+};
+use abi::{
+    Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, Listening, ObjType, Op, PAGE_SIZE, PageRange, Received,
+    Rights, Target,
+};
 use kern_base::events::EventPool;
 use kern_base::task::State;
 use smp::host_test;
@@ -59,9 +64,35 @@ impl Reader {
         let word =
             |n: usize| self.cell(self.next + 1 + (n / CELL_WORDS) as u64)[n % CELL_WORDS].load(Relaxed);
         let words: Vec<u64> = (0..event.info.words()).map(word).collect();
-        self.next += cells(words.len());
+        self.next += cells_of(event.info);
         self.word(0).store(self.next, Relaxed);
         Some((event, words))
+    }
+
+    /// The same of an event that carries something: the event, the capabilities and the pages.
+    pub fn read_loaded(&mut self) -> Option<(Event, Vec<Received>, Vec<PageRange>)> {
+        let at = self.next;
+        let (event, _) = self.read()?;
+        let list = |cells: std::ops::Range<u64>| {
+            let words = cells.flat_map(|cell| self.cell(at + cell)).map(|word| word.load(Relaxed));
+            let words: Vec<u64> = words.collect();
+            words.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect::<Vec<_>>()
+        };
+        let (caps, pages) = (caps_at(event.info), pages_at(event.info));
+        let caps = if event.info.has(FLAG_CAPS) { list(caps..caps + 1) } else { Vec::new() };
+        let pages = if event.info.has(FLAG_PAGES) { list(pages..pages + 2) } else { Vec::new() };
+        let caps = caps.into_iter().map_while(Received::from_words).collect();
+        Some((event, caps, pages.into_iter().map_while(PageRange::from_words).collect()))
+    }
+
+    /// Where capabilities and pages may come, and what is left of that.
+    pub fn offers(&self, slots: Listening, window: Window) {
+        self.word(16).store(slots.word(), Relaxed);
+        self.word(24).store(window.word(), Relaxed);
+    }
+
+    pub fn left(&self) -> (Listening, Window) {
+        (Listening::from_word(self.word(16).load(Relaxed)), Window::from_word(self.word(24).load(Relaxed)))
     }
 
     pub fn arm(&self) {
@@ -79,7 +110,7 @@ impl Reader {
 }
 
 /// A process with a pool, its reader, exposed, which receives on CPU `n`.
-fn receiver(s: &mut Scene, n: usize) -> (Proc, Tcb, Target, Reader) {
+pub fn receiver(s: &mut Scene, n: usize) -> (Proc, Tcb, Target, Reader) {
     let process = s.w.process();
     let task = s.w.start(process, n, 20);
     let (target, reader) = pool_for(s, process, &task, 10 + n as u32);
@@ -94,12 +125,12 @@ fn pool_for(s: &mut Scene, process: Proc, task: &Tcb, index: u32) -> (Target, Re
     (Target::new(GROUP, index), Reader::bind(&mut s.w, process, task))
 }
 
-fn send(target: Target, value: u64) -> Regs {
+pub fn send(target: Target, value: u64) -> Regs {
     Regs::message(Op::Send, target, [value, value + 1, value + 2, value + 3])
 }
 
 /// Sends until there is no room.
-fn fill(s: &mut Scene, sender: &Tcb, target: Target) -> u64 {
+pub fn fill(s: &mut Scene, sender: &Tcb, target: Target) -> u64 {
     for count in 0.. {
         s.w.does_and_run(sender, send(target, count).flag(FLAG_NONBLOCK));
         match s.w.result(sender).error() {
@@ -154,8 +185,6 @@ fn nothing_is_sent_where_nothing_may_come() {
     let (sender, other) = s.running(0, 10);
     s.w.does_and_run(&sender, send(other, 1));
     assert_eq!(s.w.result(&sender).result().map(|_| ()), Err((Error::NoPool, u64::from(other.index()))));
-    s.w.does_and_run(&sender, send(target, 1).flag(FLAG_PAGES));
-    assert_eq!(s.w.result(&sender).error(), Some(Error::NoPage));
     s.w.does_and_run(&sender, send(target, 1).words(65));
     assert_eq!(s.w.result(&sender).error(), Some(Error::TooLong));
     let stranger = s.w.process();

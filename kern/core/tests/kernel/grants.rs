@@ -15,12 +15,12 @@ use crate::world::{Regs, Tcb};
 
 const ALL: Rights = Rights::ALL;
 /// Slots that the sender has capabilities in.
-const MINE: Cap = Cap(20);
+pub const MINE: Cap = Cap(20);
 /// Slots that receivers offer.
-const OFFER: Cap = Cap(40);
+pub const OFFER: Cap = Cap(40);
 
 /// What a task sends with its next message.
-fn lists(task: &Tcb, grants: &[Grant]) {
+pub fn lists(task: &Tcb, grants: &[Grant]) {
     let utcb = task.object.get().utcb(task.pin());
     utcb.grant_count.store(grants.len() as u64, Relaxed);
     for (grant, words) in grants.iter().zip(&utcb.grants) {
@@ -42,20 +42,20 @@ fn came(task: &Tcb) -> Vec<Received> {
 }
 
 /// What became of what a task has sent.
-fn fates(task: &Tcb) -> Vec<Fate> {
+pub fn fates(task: &Tcb) -> Vec<Fate> {
     let word = task.object.get().utcb(task.pin()).grant_fates.load(Relaxed);
     (0..8).map_while(|place| Fate::in_word(word, place)).collect()
 }
 
-fn arrived(slot: u32, rights: Rights, object: ObjType) -> Received {
+pub fn arrived(slot: u32, rights: Rights, object: ObjType) -> Received {
     Received { fate: Fate::Arrived, cap: Cap(slot), rights, object: Some(object) }
 }
 
-fn not(fate: Fate) -> Received {
+pub fn not(fate: Fate) -> Received {
     Received { fate, cap: Cap::NULL, rights: Rights::NONE, object: None }
 }
 
-fn copy(cap: Cap) -> Grant {
+pub fn copy(cap: Cap) -> Grant {
     Grant::Copy { cap, rights: ALL, badge: 0 }
 }
 
@@ -68,7 +68,7 @@ fn reply() -> Regs {
 }
 
 /// What a slot of a process has: type, rights, badge.
-fn holds(s: &mut Scene, of: Proc, slot: Cap) -> Option<(ObjType, Rights, u64)> {
+pub fn holds(s: &mut Scene, of: Proc, slot: Cap) -> Option<(ObjType, Rights, u64)> {
     let r = s.w.must(0, Op::CapInspect, &[Target::new(of.cnode, slot.0).0]);
     ObjType::from_raw(r.rdi as u8).map(|object| (object, Rights(r.rsi as u32), r.rdx))
 }
@@ -88,7 +88,7 @@ fn receiver(s: &mut Scene, n: usize) -> (Proc, Tcb, Target) {
 }
 
 /// A new object, whose only capability the senders' process has.
-fn owned(s: &mut Scene, what: ObjType, size: u64, slot: Cap) {
+pub fn owned(s: &mut Scene, what: ObjType, size: u64, slot: Cap) {
     let made = s.w.make(0, what, size);
     let to = Target::new(s.process.cnode, slot.0).0;
     s.w.must(0, Op::CapMove, &[made.arg(), to]);

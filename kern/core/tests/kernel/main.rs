@@ -11,6 +11,7 @@ mod groups;
 mod holdings;
 mod kill;
 mod labels;
+mod loaded;
 mod memory;
 mod pages;
 mod recall;

@@ -32,6 +32,7 @@ mod ipc;
 mod kills;
 mod lab;
 mod labels;
+mod loaded;
 mod memory;
 mod notify;
 mod pages;

@@ -102,6 +102,7 @@ pub const ALL: &[Module] = &[
     ("audit", crate::audit::TESTS),
     ("notify", crate::notify::TESTS),
     ("events", crate::events::TESTS),
+    ("loaded", crate::loaded::TESTS),
     ("sched", crate::sched::TESTS),
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),

@@ -221,7 +221,7 @@ impl Cast {
         let words = [self.model.number(), 0, 0, 0];
         let args = match a % 3 {
             0 => Regs::message(Op::Broadcast, Target::new(GROUP, u32::from(b / 16 % 4)), words),
-            _ => Regs::message(Op::Send, to, words),
+            _ => self.with_load(Regs::message(Op::Send, to, words), task, a.rotate_left(1), b),
         };
         let args = args.words(b % 65);
         let args =

@@ -1,6 +1,7 @@
 //! What tasks do with memory and capabilities: make, copy, move, map, delete, revoke, reset, start tasks of
 //! their own. Nothing of it is judged, except that the invariants hold and that it comes to an end.
 
+use abi::events::Window;
 use abi::{Cap, FLAG_NONBLOCK, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -242,10 +243,12 @@ impl Cast {
         let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process.get(pin));
         let Some(pool) = process.and_then(|process| process.get().pool.get(pin)) else { return };
         let Some((first, _)) = pool.get().pages().next() else { return };
-        let [head, armed] = smp::host_test::words(first.0, 2) else { return };
+        let [head, armed, slots, window] = smp::host_test::words(first.0, 4) else { return };
         let lie = if b < 16 { u64::from(b) << 40 } else { 0 };
         head.store(pool.get().reserved.position().wrapping_sub(u64::from(50 + b % 14)) ^ lie, Relaxed);
         armed.store(u64::from(b), Relaxed);
+        slots.store(Listening { next: slot(b), count: u32::from(b % 7) }.word(), Relaxed);
+        window.store(Window { address: place(b), pages: u64::from(b / 64) }.word(), Relaxed);
     }
 
     /// The program that runs on a CPU reads memory, if it may.

@@ -4,7 +4,7 @@
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::events::{CELL_WORDS, EventControl, EventState, INFO, cells, pool_pages};
+use abi::events::{CELL_WORDS, EventControl, EventState, INFO, cells_of, pool_pages};
 use abi::{MsgInfo, Op, PAGE_SIZE};
 use user_rt::arch::{Args, syscall};
 use user_rt::cap::{EventPool, Handle};
@@ -80,7 +80,7 @@ impl OwnPool {
             return 0;
         }
         let info = MsgInfo(self.word(FIRST_CELL + last * CELL_WORDS + INFO));
-        (round - 1) * CELLS as u64 + last as u64 + cells(info.words())
+        (round - 1) * CELLS as u64 + last as u64 + cells_of(info)
     }
 
     /// Sometimes reads everything, arms the pool, or writes what makes no sense.

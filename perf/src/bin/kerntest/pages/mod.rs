@@ -1,7 +1,7 @@
 //! Pages in messages: contents arrive, nobody writes what somebody else was given, and what goes wrong has an error.
 
 mod attacks;
-mod pair;
+pub mod pair;
 mod parcels;
 
 use core::sync::atomic::Ordering::Relaxed;

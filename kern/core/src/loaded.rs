@@ -1,0 +1,189 @@
+//! Events that carry pages and capabilities.
+//!
+//! What a process takes is offered in its pool's first page, as a task's is in its UTCB: slots, and addresses. Any CPU may
+//! put events there, so all that carry something go one after the other, under the pool's lock `taking`: from the first
+//! look at the offers until they are what is left.
+//!
+//! # Order
+//! A reservation cannot be given back. So it is the last of all that can fail: slots are claimed, pages looked at under
+//! the locks of both spaces, then the cells are reserved; what follows cannot fail. An event that finds no room has changed
+//! nothing, and nothing that it carries is disposed of before there is some.
+//!
+//! # Waiting
+//! As any event waits, its capabilities in the sender's slots and its pages lent. It is tried again on the CPU of the pool's
+//! reader. Its sender hears of what cannot go by then, and sends once more what has to wait for something else.
+
+use abi::events::{Event, Window, caps_at, cells_of, pages_at};
+use abi::{Cap, Error, FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, Listening, PAGE_SIZE, RANGES_MAX};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::events::EventPool;
+use kern_base::machine::Machine;
+use kern_base::task::Task;
+use smp::door::Ref;
+use smp::events::Turn;
+
+use crate::carry::{CARRIES, rights_of};
+use crate::grants::Prepared;
+use crate::ipc::{From, Words};
+use crate::pages::{Landing, is_early};
+use crate::syscall::Args;
+use crate::{Answer, Cx, Me, Result};
+
+/// How often an offer that its process changes meanwhile is looked at again.
+const TRIES: usize = 4;
+
+/// An event, and where it goes.
+struct Loaded<'k> {
+    pool: Ref<'k, EventPool>,
+    sender: Ref<'k, Task>,
+    event: Event,
+    turn: Turn,
+}
+
+/// Page ranges as the reader finds them.
+type Ranges = [[u64; 2]; RANGES_MAX];
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// [`abi::Op::Send`] of a message that carries something.
+    #[inline(never)]
+    pub fn send_loaded(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+        if words.info.has(FLAG_CAPS) {
+            self.dispose_grants(me)?;
+        }
+        let (pool, from) = self.pool_of_target(me, args, rights_of(words.info))?;
+        let pages = words.info.has(FLAG_PAGES);
+        if pages && !self.space_of(me.task)?.get().is_alone(self.id()) {
+            self.lend_pages(me)?;
+        }
+        let loaded = Loaded { pool, sender: me.task, event: loaded_event(words, from), turn: Turn::Any };
+        let mut put = self.put_loaded(&loaded);
+        if pages && is_early(&put) {
+            // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
+            self.lend_pages(me)?;
+            put = self.put_loaded(&loaded);
+        }
+        if put? {
+            me.hot.lends.set(false);
+            return Ok(Answer::DONE);
+        }
+        if pages {
+            self.lend_pages(me)?;
+        }
+        self.wait_for_room(me, args, pool, words, from)
+    }
+
+    /// The same of a message that has waited for room.
+    #[inline(never)]
+    pub fn put_waiting_load(
+        self,
+        pool: Ref<'k, EventPool>,
+        sender: Ref<'k, Task>,
+        words: Words,
+        from: From,
+    ) -> Result<bool> {
+        let loaded = Loaded { pool, sender, event: loaded_event(words, from), turn: Turn::Waiting };
+        self.put_loaded(&loaded).map_err(|refusal| self.later(refusal))
+    }
+
+    /// Puts an event into a pool with all that it carries, or does nothing. Whether there was room.
+    fn put_loaded(self, loaded: &Loaded<'k>) -> Result<bool> {
+        let Loaded { pool, sender, event, turn } = *loaded;
+        let _taking = pool.get().taking.lock();
+        let shown = pool.get().shown(self.pin());
+        if !pool.get().reserved.has_room(&shown, cells_of(event.info), turn) {
+            return Ok(false);
+        }
+        let [slots, _] = shown.offers();
+        let offer = Listening::from_word(slots.load(Relaxed));
+        let mut prepared = Prepared::none();
+        if event.info.has(FLAG_CAPS) {
+            self.prepare_grants(sender, pool.get().process.get(self.pin()), offer, &mut prepared)?;
+        }
+        let mut ranges: Ranges = [[0; 2]; RANGES_MAX];
+        let at = match self.reserve_and_pass_pages(loaded, &mut ranges) {
+            Ok(Some(at)) => at,
+            otherwise => {
+                self.unprepare_grants(&prepared);
+                return otherwise.map(|_| false);
+            }
+        };
+        if event.info.has(FLAG_CAPS) {
+            let mut list = [[0; 2]; GRANTS_MAX];
+            let (_, left) = self.pass_grants(sender, prepared, |place, words| list[place] = words);
+            take_slots(slots, offer, left);
+            shown.write_list(at + caps_at(event.info), &list);
+        }
+        if event.info.has(FLAG_PAGES) {
+            shown.write_list(at + pages_at(event.info), &ranges);
+        }
+        let text = &sender.get().utcb(self.pin()).msg;
+        shown.write(at, event, text.iter().map(|word| word.load(Relaxed)));
+        if pool.get().reserved.publish(&shown, at) {
+            self.call_reader(pool);
+        }
+        Ok(true)
+    }
+
+    /// Cells for an event, when its pages have gone. `None`: there is no room, and they have not.
+    fn reserve_and_pass_pages(self, loaded: &Loaded<'k>, ranges: &mut Ranges) -> Result<Option<u64>> {
+        let Loaded { pool, sender, event, turn } = *loaded;
+        let shown = pool.get().shown(self.pin());
+        let reserve = || pool.get().reserved.reserve(&shown, cells_of(event.info), turn).ok();
+        if !event.info.has(FLAG_PAGES) {
+            return Ok(reserve());
+        }
+        let process = pool.get().process.get(self.pin()).ok_or(Error::Gone)?;
+        let space = process.get().vspace.get(self.pin()).ok_or(Error::Gone)?;
+        let [_, addresses] = shown.offers();
+        let window = Window::from_word(addresses.load(Relaxed));
+        let to = Landing { space, start: window.address, bytes: window.pages * PAGE_SIZE };
+        let mut reserved = None;
+        let last = || match reserved.insert(reserve()) {
+            Some(_) => Ok(()),
+            None => Err(Error::WouldBlock.into()),
+        };
+        let passed = self.pass_pages_to(sender, &to, last, |place, words| ranges[place] = words);
+        match (passed, reserved) {
+            (Ok((_, end)), Some(at)) => {
+                take_pages(addresses, window, end);
+                Ok(at)
+            }
+            (Err(_), Some(None)) => Ok(None),
+            (Err(refusal), _) => Err(refusal),
+            (Ok(_), None) => Ok(None),
+        }
+    }
+}
+
+fn loaded_event(words: Words, from: From) -> Event {
+    let event = words.as_event(from, 0);
+    Event { info: event.info.flag(words.info.0 & CARRIES), ..event }
+}
+
+/// Takes off an offer what was used: of whatever has the same beginning, for its process may have made it longer.
+fn take_off(offer: &AtomicU64, behind: impl Fn(u64) -> Option<u64>) {
+    for _ in 0..TRIES {
+        let word = offer.load(Relaxed);
+        let Some(left) = behind(word) else { return };
+        if offer.compare_exchange(word, left, Relaxed, Relaxed).is_ok() {
+            return;
+        }
+    }
+}
+
+fn take_slots(offer: &AtomicU64, was: Listening, left: Listening) {
+    let taken = left.next.0.wrapping_sub(was.next.0);
+    take_off(offer, |word| {
+        let Listening { next, count } = Listening::from_word(word);
+        let behind = Listening { next: Cap(next.0.wrapping_add(taken)), count: count.saturating_sub(taken) };
+        (next == was.next).then(|| behind.word())
+    });
+}
+
+fn take_pages(offer: &AtomicU64, was: Window, end: u64) {
+    take_off(offer, |word| {
+        let window = Window::from_word(word);
+        (window.address == was.address).then(|| window.behind(end - was.address).word())
+    });
+}
