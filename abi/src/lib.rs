@@ -24,6 +24,7 @@ pub mod events;
 mod fault;
 mod grants;
 mod ids;
+pub mod membership;
 mod msg;
 mod named;
 mod object;

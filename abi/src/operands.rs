@@ -160,6 +160,7 @@ impl Op {
             Op::UntypedReset => forms!([untyped(0)]),
             Op::GroupAdd => forms!([maker(Rights::ADD), process(1, Rights::NONE)]),
             Op::GroupRemove => forms!([maker(Rights::REMOVE)]),
+            Op::GroupMember => forms!([maker(Rights::LISTEN)]),
             Op::Expose => forms!([
                 maker(Rights::LISTEN),
                 of(1, &[ObjType::Task, ObjType::Notification], Rights::LISTEN)
@@ -322,7 +323,9 @@ mod tests {
             let ignored: &[&str] = match op {
                 Op::FaultHandler => &["SEND", "STRING"],
                 // The maker's, and what is compared with.
-                Op::GroupAdd | Op::GroupRemove | Op::Expose | Op::Withdraw => &["DELETE", "ADD"],
+                Op::GroupAdd | Op::GroupRemove | Op::GroupMember | Op::Expose | Op::Withdraw => {
+                    &["DELETE", "ADD"]
+                }
                 _ => &[],
             };
             let known = |names: BTreeSet<String>| -> BTreeSet<String> {

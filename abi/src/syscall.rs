@@ -158,16 +158,18 @@ syscalls! {
     /// Rights: ADD, in capability and member record; with DELETE the record is not asked.
     /// Errors: NotMember, Amplifies, BadArgument, NoConsent, SlotOccupied, Full, Dying, Forbidden.
     GroupAdd = 19;
-    /// Remove a member. Its capability stays, and is inert.
+    /// Remove a member. Its capability stays, and is inert. A process that ends is removed from all groups.
     ///
     /// In: rdi = group (index: member).
     /// Rights: REMOVE, as ADD in GroupAdd.
     /// Errors: NotMember, BadArgument.
     GroupRemove = 20;
-    /// Expose a Task or Notification at an index of a group.
+    /// Expose a Task or Notification at an index of a group. Or let a Notification watch the group: it gets the bits of
+    /// [`membership`](crate::membership) when members come and go, and exposures are taken back.
     ///
-    /// In: rdi = group (index: exposure); rsi = its capability; rdx = 0, or `1 | first << 32` to put a task as its
-    /// CPU's of a per-CPU exposure, whose entries (as many as there are CPUs) start at `first`.
+    /// In: rdi = group (index: exposure, of a watcher below 64); rsi = its capability; rdx = 0; or `1 | first << 32` to put
+    /// a task as its CPU's of a per-CPU exposure, whose entries (as many as there are CPUs) start at `first`; or
+    /// `2 | shift << 32` for a watcher, whose bits are shifted by 60 at most.
     /// Rights: LISTEN, as ADD in GroupAdd; LISTEN of the object.
     /// Errors: NotMember, NoExposure, SlotOccupied, BadState (a task that is not configured), BadArgument, Dying.
     Expose = 21;
@@ -458,9 +460,9 @@ syscalls! {
     /// Cancelled, Gone (nobody reads that member's pool, which is full), Dead (its reader, which rsi names).
     Broadcast = 59;
     /// End all tasks of a process, on whatever CPUs: nothing runs in it any more, and whoever waits for an answer of
-    /// theirs wakes with Dead. It leaves the groups that its CSpace names, as member and with its exposures, and gives its
-    /// spaces back; who kills the process that it runs in keeps those until the process is deleted. Killing a dead one is
-    /// no error: what is left undone is done.
+    /// theirs wakes with Dead. It is a member of no group any more, its tasks are not exposed in those that its CSpace
+    /// names, and it gives its spaces back; who kills the process that it runs in keeps those until the process is
+    /// deleted. Killing a dead one is no error: what is left undone is done.
     ///
     /// In: rdi = Process.
     /// Rights: DESTROY.
@@ -497,6 +499,14 @@ syscalls! {
     /// Rights: SECURITY.
     /// Errors: NoCpu, BadState (there is no audit).
     AuditRead = 64;
+    /// Tell of a member of a group: the first from an index on. Looks at a bounded number of records at a time; `rdi` says
+    /// from where on it goes on.
+    ///
+    /// In: rdi = group (index: member). Out: rdi = its process, 0 where there is none from there on; rsi = index; rdx =
+    /// rights; r8 = custom bits.
+    /// Rights: LISTEN, as ADD in GroupAdd.
+    /// Errors: NotMember.
+    GroupMember = 65;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

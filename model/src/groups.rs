@@ -5,7 +5,7 @@ use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Rights, Target, TaskId};
 use crate::caps::{Found, has};
 use crate::object::{Member, State};
 use crate::reclaim::Pins;
-use crate::{Answer, Args, Id, Model, Place, Refusal, Result};
+use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
 /// Who may not act in a group; which rights the record lacks, where it is the caller's.
 fn not_member(detail: Option<u64>) -> Refusal {
@@ -75,14 +75,39 @@ impl Model {
         if self.is_dying(found.object) {
             return Err(Error::Dying.into());
         }
+        let dying = self.is_dying(addee);
         let members = &mut self.group_mut(found.object).members;
         let free = members.iter().position(Option::is_none).ok_or(Error::Full)?;
+        if dying {
+            return Err(Error::Dying.into());
+        }
         members[free] = Some(Member { process: addee, rights, custom });
         // Its capability does in the group what its record says, and nothing to the group itself.
         let rights = rights.and(found.rights).minus(Rights::DELETE);
         self.derive(place, found.place, found.object, rights, free as u64 * 8);
         self.process_mut(addee).accept = 0;
         Ok(Answer::one(free as u64))
+    }
+
+    /// A process that ends is a member of nothing.
+    pub fn leave_groups(&mut self, process: Id) {
+        for object in &mut self.objects {
+            let Kind::Group(group) = &mut object.kind else { continue };
+            for record in &mut group.members {
+                *record = record.take().filter(|member| member.process != process);
+            }
+        }
+    }
+
+    pub fn group_member(&self, me: Id, args: &Args) -> Result {
+        let group = self.group_for(me, args.cap(0), Rights::LISTEN)?;
+        let from = args.target(0).index() as usize;
+        let members = self.group(group).members.iter().enumerate().skip(from);
+        let Some((index, member)) = members.flat_map(|(index, it)| Some((index, (*it)?))).next() else {
+            return Ok(Answer::DONE);
+        };
+        let (rights, custom) = (u64::from(member.rights.0), u64::from(member.custom));
+        Ok(Answer::Free([0, index as u64, rights, custom], 1))
     }
 
     /// Nobody passes on rights that it lacks.

@@ -19,6 +19,7 @@ const TABLE: u64 = 3 * PAGE;
 const TASK: u64 = 2 * PAGE;
 const TASK_NUMBER: u64 = 16;
 const MEMBER: u64 = 8;
+const MEMBERSHIP: u64 = 32;
 const EXPOSURE: u64 = 64;
 
 impl Untyped {
@@ -182,7 +183,8 @@ impl Model {
             ObjType::Process => (vec![], sizes.process + size * TASK_NUMBER, LINE),
             ObjType::Group => {
                 let members = ((size & 0xffff) * MEMBER).next_multiple_of(LINE);
-                (vec![], sizes.group + members + (size >> 16) * EXPOSURE, LINE)
+                let memberships = ((size & 0xffff) * MEMBERSHIP).next_multiple_of(LINE);
+                (vec![], sizes.group + members + memberships + (size >> 16) * EXPOSURE, LINE)
             }
             ObjType::Task => (vec![], TASK, PAGE),
             ObjType::SchedContext => whole(sizes.sched_context),

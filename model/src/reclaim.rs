@@ -135,6 +135,7 @@ impl Model {
         for task in self.process(process).tasks.clone().into_iter().flatten() {
             self.kill(task);
         }
+        self.leave_groups(process);
         if let Some(cnode) = self.process_mut(process).cnode.take() {
             self.cnode_mut(cnode).process = None;
         }
@@ -146,7 +147,8 @@ impl Model {
     pub fn process_kill(&mut self, me: Id, args: &Args) -> Result {
         let process = self.find(me, args.cap(0), ObjType::Process, process_rights::DESTROY)?.object;
         if process == self.process_of(me) {
-            self.leave_groups(me, process);
+            self.withdraw_tasks(me, process);
+            self.leave_groups(process);
             self.objects[process.0].dying = true;
             for task in self.process(process).tasks.clone().into_iter().flatten() {
                 self.kill(task);
@@ -157,23 +159,19 @@ impl Model {
         for task in self.process(process).tasks.clone().into_iter().flatten() {
             self.kill(task);
         }
-        self.leave_groups(me, process);
+        self.withdraw_tasks(me, process);
         self.end_process(process);
         Ok(Answer::DONE)
     }
 
-    /// A process is no member any more of the groups that its CSpace names, and its tasks are not exposed there.
-    fn leave_groups(&mut self, me: Id, process: Id) {
+    /// A process's tasks are not exposed any more in the groups that its CSpace names.
+    fn withdraw_tasks(&mut self, me: Id, process: Id) {
         let Some(cnode) = self.process(process).cnode else { return };
         for n in 1..self.cnode(cnode).slots {
             let Some(it) = self.slots.get(&Place::Slot(cnode, n)) else { continue };
-            let (group, index) = (it.object, (it.badge / 8) as usize);
+            let group = it.object;
             if self.object_type(group) != ObjType::Group {
                 continue;
-            }
-            let record = self.group_mut(group).members.get_mut(index);
-            if let Some(record) = record.filter(|it| it.is_some_and(|it| it.process == process)) {
-                *record = None;
             }
             for index in 0..self.group(group).exposures.len() as u32 {
                 let place = Place::Exposure(group, index);

@@ -108,6 +108,7 @@ impl Model {
             Op::UntypedReset => self.untyped_reset(me, args),
             Op::GroupAdd => self.group_add(me, args),
             Op::GroupRemove => self.group_remove(me, args),
+            Op::GroupMember => self.group_member(me, args),
             Op::Expose => self.expose(me, args),
             Op::Withdraw => self.withdraw(me, args),
             Op::ProcessConfigure => self.process_configure(me, args),

@@ -17,7 +17,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{ObjType, ProcessKey, Rights};
-use smp::door::{KernelObject, Table};
+use smp::door::{AtomicLink, KernelObject, Table};
 
 use crate::header::{Header, RootId};
 use crate::slot::Slot;
@@ -81,6 +81,18 @@ impl Member {
     }
 }
 
+/// A member record's place among those of its process. It changes under the group's root lock and the process's
+/// [`memberships`](crate::process::Process::memberships).
+#[repr(C)]
+#[derive(Default)]
+pub struct Membership {
+    /// Null where the record is empty.
+    pub group: AtomicLink<Group>,
+    pub index: AtomicU32,
+    pub next: AtomicLink<Membership>,
+    pub prev: AtomicLink<Membership>,
+}
+
 /// One exposure: index → Task, one Task per CPU, or Notification.
 #[repr(C, align(64))]
 pub struct Exposure {
@@ -90,6 +102,9 @@ pub struct Exposure {
     pub tag: AtomicU64,
     /// For one task per CPU: index of the first of its entries, plus one; else 0.
     pub per_cpu: AtomicU32,
+    /// For a Notification that watches the group: by how much its bits are shifted, plus one; else 0. Stable while
+    /// `slot` is full.
+    pub watch: AtomicU32,
 }
 
 impl Default for Exposure {
@@ -100,7 +115,12 @@ impl Default for Exposure {
 
 impl Exposure {
     pub const fn new() -> Exposure {
-        Exposure { slot: Slot::new(), tag: AtomicU64::new(0), per_cpu: AtomicU32::new(0) }
+        Exposure {
+            slot: Slot::new(),
+            tag: AtomicU64::new(0),
+            per_cpu: AtomicU32::new(0),
+            watch: AtomicU32::new(0),
+        }
     }
 }
 
@@ -110,6 +130,12 @@ pub struct Group {
     pub header: Header,
     pub members: Table<AtomicU64>,
     pub exposures: Table<Exposure>,
+    /// By member.
+    pub memberships: Table<Membership>,
+    /// How many members there are. Under the root lock.
+    pub count: AtomicU32,
+    /// Which exposures may be watchers: a bit each.
+    pub watched: AtomicU64,
 }
 
 impl KernelObject for Group {
@@ -118,8 +144,15 @@ impl KernelObject for Group {
 }
 
 impl Group {
-    pub fn new(root: RootId, members: Table<AtomicU64>, exposures: Table<Exposure>) -> Group {
-        Group { header: Header::new(ObjType::Group, root), members, exposures }
+    pub fn new(
+        root: RootId,
+        members: Table<AtomicU64>,
+        exposures: Table<Exposure>,
+        memberships: Table<Membership>,
+    ) -> Group {
+        let header = Header::new(ObjType::Group, root);
+        let (count, watched) = (AtomicU32::new(0), AtomicU64::new(0));
+        Group { header, members, exposures, memberships, count, watched }
     }
 
     /// The record at `index`, read once.

@@ -6,7 +6,7 @@ use abi::{ObjType, ProcessKey};
 use smp::door::{AtomicLink, KernelObject, Table};
 
 use crate::events::EventPool;
-use crate::group::MEMBER_KEY_SHIFT;
+use crate::group::{MEMBER_KEY_SHIFT, Membership};
 use crate::header::{Header, RootId};
 use crate::memory::VSpace;
 use crate::slot::CNode;
@@ -46,6 +46,8 @@ pub struct Process {
     /// the lower.
     pub left: AtomicU64,
     pub tasks: Table<TaskNumber>,
+    /// The first of its memberships: a list. Lock order: a group's root, then this one.
+    pub memberships: spin::Mutex<AtomicLink<Membership>>,
 }
 
 impl KernelObject for Process {
@@ -72,6 +74,7 @@ impl Process {
             fault_handler: AtomicU64::new(0),
             left: AtomicU64::new(0),
             tasks,
+            memberships: spin::Mutex::new(AtomicLink::null()),
         }
     }
 

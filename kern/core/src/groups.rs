@@ -1,6 +1,7 @@
 //! Groups: members and exposures.
 
 use abi::audit::{AuditEvent, may};
+use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, WITHDRAWN};
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use kern_base::group::{Exposure, Group, Member};
@@ -15,9 +16,6 @@ use crate::caps::Place;
 use crate::reclaim::Pins;
 use crate::schedule::state_of;
 use crate::{Answer, Cx, Me, Refusal, Result};
-
-/// How an object is exposed: the low bit of the third argument of [`abi::Op::Expose`].
-const PER_CPU: u64 = 1;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::GroupAdd`].
@@ -49,6 +47,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         drop(guard);
         match done {
             Ok(index) => {
+                self.has_joined(object.get());
                 let _ = addee.get().accept.compare_exchange(accept, 0, AcqRel, Relaxed);
                 self.audit_join(object.get(), addee.get(), rights, index);
                 Ok(Answer::one(index))
@@ -108,9 +107,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let free = (0..members.len())
             .find(|i| members.get(self.pin(), *i).is_some_and(|m| m.load(Relaxed) == Member::EMPTY.0))
             .ok_or(Refusal::from(Error::Full))?;
-        if let Some(record) = members.get(self.pin(), free) {
-            record.get().store(Member::new(addee.get().key(), rights, custom).0, Release);
-        }
+        self.enter_group(group, free, addee, Member::new(addee.get().key(), rights, custom))?;
         // The member's capability may do in the group what its record says, and nothing to the group itself.
         let cap_rights = rights.and(Rights(word.rights())).minus(Rights::DELETE);
         self.fill_derived(to, slot, word, cap_rights, free as u64 * 8);
@@ -125,14 +122,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !Rights(word.rights()).contains(Rights::DELETE) {
             self.find_group(me, target.cap(), Rights::REMOVE)?;
         }
-        let _guard = self.lock_root(&group.get().header);
-        let record = group.get().members.get(self.pin(), target.index() as usize);
-        let record = record.ok_or(Refusal::argument(0))?;
-        if record.get().swap(Member::EMPTY.0, AcqRel) == Member::EMPTY.0 {
-            return Err(Refusal::new(Error::NotMember, u64::from(target.index())));
+        let index = target.index() as usize;
+        if index >= group.get().members.len() {
+            return Err(Refusal::argument(0));
         }
-        let index = u64::from(target.index());
-        self.audit_object(AuditEvent::Leave, Op::GroupRemove, &group.get().header, index);
+        let guard = self.lock_root(&group.get().header);
+        let told = self.leave_group(group, index);
+        drop(guard);
+        let bits = told.ok_or(Refusal::new(Error::NotMember, u64::from(target.index())))?;
+        self.tell_watchers(group.get(), bits);
+        self.audit_object(AuditEvent::Leave, Op::GroupRemove, &group.get().header, u64::from(target.index()));
         Ok(Answer::DONE)
     }
 
@@ -152,19 +151,40 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
         let head = self.entry(group.get(), u64::from(target.index()))?;
-        if how == 0 {
-            self.fill_exposure(group.get(), head, source, word)?;
-            self.audit_expose(group.get(), word, target.index());
-            return Ok(Answer::DONE);
-        }
-        if how & u64::from(u32::MAX) != PER_CPU {
-            return Err(Refusal::argument(2));
-        }
         let first = how >> 32;
+        match how as u32 {
+            0 if how == 0 => {
+                self.fill_exposure(group.get(), head, source, word, 0)?;
+                self.audit_expose(group.get(), word, target.index());
+                return Ok(Answer::DONE);
+            }
+            EXPOSE_PER_CPU => {}
+            EXPOSE_WATCH => return self.expose_watcher(group, target.index(), source, word, first),
+            _ => return Err(Refusal::argument(2)),
+        }
         let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
-        self.fill_exposure(group.get(), entry, source, word)?;
+        self.fill_exposure(group.get(), entry, source, word, 0)?;
         head.get().per_cpu.store(first as u32 + 1, Release);
         self.audit_expose(group.get(), word, target.index());
+        Ok(Answer::DONE)
+    }
+
+    fn expose_watcher(
+        self,
+        group: Ref<'k, Group>,
+        index: u32,
+        source: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        shift: u64,
+    ) -> Result<Answer> {
+        if word.object_type() != ObjType::Notification as u8 {
+            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
+        }
+        let watch = self.watch_of(index, shift)?;
+        let entry = self.entry(group.get(), u64::from(index))?;
+        self.fill_exposure(group.get(), entry, source, word, watch)?;
+        self.mark_watcher(group.get(), index);
+        self.audit_expose(group.get(), word, index);
         Ok(Answer::DONE)
     }
 
@@ -173,7 +193,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The creator of a group acts in it by its DELETE right; everybody else by the member record.
-    fn group_for(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, Group>> {
+    pub fn group_for(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, Group>> {
         let found = self.find::<Group>(me, cap, need)?;
         if found.rights.contains(Rights::DELETE) {
             return Ok(found.object);
@@ -218,6 +238,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         entry: Ref<'k, Exposure>,
         source: Ref<'k, Slot>,
         word: RawWord<'k>,
+        watch: u32,
     ) -> Result<()> {
         let exposure = entry.get();
         if exposure.per_cpu.load(Acquire) != 0 {
@@ -238,6 +259,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.unclaim(slot);
             return Err(refusal);
         }
+        exposure.watch.store(watch, Release);
         exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
         self.fill_derived(slot, source, word, Rights::NONE, 0);
         Ok(())
@@ -257,6 +279,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let word = entry.get().slot.word.load(self.pin());
         if word.object_type() == 0 {
             if entry.get().per_cpu.swap(0, AcqRel) != 0 {
+                self.tell_watchers(group.get(), WITHDRAWN);
                 return Ok(Answer::DONE);
             }
             return Err(missing);
@@ -265,6 +288,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
         }
         self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
+        self.tell_watchers(group.get(), WITHDRAWN);
         self.audit_object(AuditEvent::Withdraw, Op::Withdraw, &group.get().header, u64::from(index));
         Ok(Answer::DONE)
     }

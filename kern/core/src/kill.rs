@@ -1,4 +1,4 @@
-//! Killing a process: its tasks, then what it is in groups.
+//! Killing a process: its tasks, then what they are in groups.
 //!
 //! Tasks end as by TaskKill, each at its home, and whoever waits for one is told. A process of somebody else's is dead when
 //! the system call is over. One's own is by the time that anybody could ask: its tasks are sent for, and the calling one
@@ -9,11 +9,10 @@
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op, process_rights};
-use core::sync::atomic::Ordering::{Relaxed, Release};
-use kern_base::group::{Group, Member};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::group::Group;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
-use kern_base::slot::Slot;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
 
@@ -32,14 +31,15 @@ impl<'k, M: Machine> Cx<'k, M> {
             return self.kill_own(me);
         }
         self.end_tasks(me, process)?;
-        self.leave_groups(me, process)?;
+        self.withdraw_tasks(me, process)?;
+        self.leave_groups(process)?;
         self.take_spaces(process);
         self.audit_object(AuditEvent::Kill, Op::ProcessKill, &process.get().header, 0);
         Ok(Answer::DONE)
     }
 
     fn kill_own(self, me: Me<'k>) -> Result<Answer> {
-        self.leave_groups(me, me.process)?;
+        self.withdraw_tasks(me, me.process)?;
         self.audit_object(AuditEvent::Kill, Op::ProcessKill, &me.process.get().header, 0);
         set_state(me.hot, State::Faulted);
         self.stop_current();
@@ -47,8 +47,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// A process is no member any more of the groups that its CSpace names, and its tasks are not exposed there.
-    fn leave_groups(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
+    /// A process's tasks are not exposed any more in the groups that its CSpace names.
+    fn withdraw_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
         let Some(cnode) = process.get().cnode.get(self.pin()) else { return Ok(()) };
         let progress = &process.get().left;
         let mut looked = 0;
@@ -61,26 +61,22 @@ impl<'k, M: Machine> Cx<'k, M> {
             };
             looked += 1;
             if let Some(group) = slot.get().word.load(self.pin()).get::<Group>() {
-                self.leave_group(me, process, slot, group, &mut looked)?;
+                self.withdraw_from(me, process, group, &mut looked)?;
             }
             progress.fetch_max(((at >> 32) + 1) << 32, Relaxed);
         }
         Err(Refusal::More)
     }
 
-    fn leave_group(
+    fn withdraw_from(
         self,
         me: Me<'k>,
         process: Ref<'k, Process>,
-        slot: Ref<'k, Slot>,
         group: Ref<'k, Group>,
         looked: &mut u32,
     ) -> Result<()> {
         let progress = &process.get().left;
         let at = progress.load(Relaxed);
-        if at as u32 == 0 {
-            self.drop_member(process, slot, group);
-        }
         for (index, entry) in group.get().exposures.iter(self.pin()).enumerate().skip(at as u32 as usize) {
             if *looked >= LOOK_BOUND {
                 return Err(Refusal::More);
@@ -97,15 +93,5 @@ impl<'k, M: Machine> Cx<'k, M> {
             progress.fetch_max((at & !0xffff_ffff) + index as u64 + 1, Relaxed);
         }
         Ok(())
-    }
-
-    /// Empties the member record that a group's capability names, if it is the process's.
-    fn drop_member(self, process: Ref<'k, Process>, slot: Ref<'k, Slot>, group: Ref<'k, Group>) {
-        let index = (slot.get().badge() as u32 / 8) as usize;
-        let _root = self.lock_root(&group.get().header);
-        let Some(record) = group.get().members.get(self.pin(), index) else { return };
-        if Member(record.get().load(Relaxed)).key() == process.get().key() {
-            record.get().store(Member::EMPTY.0, Release);
-        }
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! # Modules
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
-//! [`events`], [`loaded`] and [`broadcast`]: messages into pools.
+//! [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
 //! [`at_once`]: the common of these in few steps. [`holdings`]: who holds what. [`labels`]: what may be held.
 //! [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`], [`spaces`]: operations on those
@@ -44,6 +44,7 @@ pub mod kill;
 pub mod labels;
 pub mod loaded;
 pub mod make;
+pub mod membership;
 pub mod notify;
 pub mod pages;
 pub mod reclaim;

@@ -8,7 +8,7 @@ use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use core::mem::size_of;
 use core::sync::atomic::AtomicU64;
 use kern_base::events::EventPool;
-use kern_base::group::{Exposure, Group};
+use kern_base::group::{Exposure, Group, Membership};
 use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
@@ -109,7 +109,10 @@ impl Recipe {
             ObjType::VSpace => (1 + self.size) * TABLE_BYTES,
             ObjType::CNode => self.size * size_of::<Slot>() as u64,
             ObjType::Process => self.size * size_of::<TaskNumber>() as u64,
-            ObjType::Group => (self.size & 0xffff) * 8 + (self.size >> 16) * size_of::<Exposure>() as u64,
+            ObjType::Group => {
+                (self.size & 0xffff) * (8 + size_of::<Membership>() as u64)
+                    + (self.size >> 16) * size_of::<Exposure>() as u64
+            }
             ObjType::Task => TASK_BYTES,
             ObjType::EventPool => pool_pages(self.size as u8) * PAGE,
             _ => 64,
@@ -348,14 +351,20 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn make_group(self, site: &Site<'_, 'k>, size: u64) -> Option<()> {
         let (members, exposures) = (size & 0xffff, size >> 16);
+        let count = members;
         let member_bytes = (members * 8).next_multiple_of(64);
         let exposure_bytes = exposures * size_of::<Exposure>() as u64;
-        let mut piece = site.region.carve(size_of::<Group>() as u64 + member_bytes + exposure_bytes, 64)?;
+        let place_bytes = (members * size_of::<Membership>() as u64).next_multiple_of(64);
+        let bytes = size_of::<Group>() as u64 + member_bytes + place_bytes + exposure_bytes;
+        let mut piece = site.region.carve(bytes, 64)?;
         let head = piece.split(size_of::<Group>() as u64)?;
         let mut member_piece = piece.split(member_bytes)?;
         let members = member_piece.split(members * 8)?.emplace_slice(|_| AtomicU64::new(0))?;
+        let mut place_piece = piece.split(place_bytes)?;
+        let places = place_piece.split(count * size_of::<Membership>() as u64)?;
+        let places = places.emplace_slice(|_| Membership::default())?;
         let exposures = piece.emplace_slice(|_| Exposure::new())?;
-        self.place(site, head, Group::new(site.root, members, exposures), |o| &o.header)
+        self.place(site, head, Group::new(site.root, members, exposures, places), |o| &o.header)
     }
 
     /// The first slot of a boot object: nothing is derived from anything yet.

@@ -329,6 +329,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::InUse.into());
         }
         self.end_tasks(me, process)?;
+        self.leave_groups(process)?;
         self.take_spaces(process);
         Ok(())
     }
@@ -379,7 +380,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         let header = &group.get().header;
         for _ in 0..WORK_BOUND {
             let at = header.swept();
-            let Some(entry) = group.get().exposures.get(self.pin(), at) else { return Ok(()) };
+            let Some(entry) = group.get().exposures.get(self.pin(), at) else {
+                let index = at - group.get().exposures.len();
+                if index >= group.get().members.len() {
+                    return Ok(());
+                }
+                let _root = self.lock_root(header);
+                let _ = self.leave_group(group, index);
+                header.sweep(at);
+                continue;
+            };
             if is_claimed(entry.get().slot.word.load(self.pin())) {
                 return Err(Refusal::More);
             }

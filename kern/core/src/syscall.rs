@@ -193,6 +193,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::CapVerify => self.cap_verify(me, args),
             Op::CapList => self.cap_list(me, args.target()),
             Op::Broadcast => self.broadcast(me, args),
+            Op::GroupMember => self.group_member(me, args.target()),
             Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::FramePin => self.frame_pin(me, args.cap(), args.cap1()),

@@ -1,6 +1,6 @@
 //! Operations on objects: each system call once, on the handle it belongs to.
 
-use abi::{Cap, Counter, ObjType, Op, REG_COUNT, RegIndex, Rights, TaskId};
+use abi::{Cap, Counter, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rights, TaskId};
 
 use crate::Result;
 use crate::arch::{Answer, Args, syscall};
@@ -74,6 +74,15 @@ impl CNode {
     }
 }
 
+/// A member of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member {
+    pub process: ProcessKey,
+    pub index: u32,
+    pub rights: Rights,
+    pub custom: u16,
+}
+
 impl Group {
     /// Adds a process that offered a slot; its member index.
     pub fn add(&self, process: &Process, rights: Rights, custom: u16) -> Result<u32> {
@@ -98,6 +107,31 @@ impl Group {
 
     pub fn expose_notification(&self, index: u32, notification: &Notification) -> Result<()> {
         invoke(Op::Expose, self.exposure(index).0.0, notification.arg(), 0, 0)
+    }
+
+    /// Lets a Notification watch the group: it gets the bits of [`abi::membership`], shifted. `index` is below 64.
+    pub fn watch(&self, index: u32, notification: &Notification, shift: u32) -> Result<()> {
+        let how = abi::membership::watch(shift);
+        invoke(Op::Expose, self.exposure(index).0.0, notification.arg(), how, 0)
+    }
+
+    /// The first member from an index on.
+    pub fn member(&self, from: u32) -> Result<Option<Member>> {
+        let a = syscall(Args::plain(Op::GroupMember, self.exposure(from).0.0, 0, 0, 0)).check()?;
+        let process = ProcessKey::from_raw(a.rdi);
+        let member =
+            Member { process, index: a.rsi as u32, rights: Rights(a.rdx as u32), custom: a.r8 as u16 };
+        Ok((a.rdi != 0).then_some(member))
+    }
+
+    /// All members, in the order of their records.
+    pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let member = self.member(from).ok()??;
+            from = member.index + 1;
+            Some(member)
+        })
     }
 
     pub fn withdraw(&self, index: u32) -> Result<()> {

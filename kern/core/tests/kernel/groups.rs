@@ -1,9 +1,11 @@
 //! Groups, case by case.
 
-use abi::{Error, Op, Target};
+use abi::membership::{ALONE, JOINED, LEFT, WITHDRAWN, watch};
+use abi::{Cap, Error, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 
 use crate::scene::{GROUP, Scene, call};
-use crate::world::Regs;
+use crate::world::make::{Proc, at};
+use crate::world::{Regs, World};
 
 /// How an exposure with one task per CPU is asked for: its entries start at `first`.
 fn per_cpu(first: u64) -> u64 {
@@ -27,4 +29,146 @@ fn a_refused_exposure_per_cpu_changes_nothing() {
     s.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
     s.w.does_and_run(&client, call(Target::new(GROUP, 8)));
     assert!(s.w.runs(1, &task), "it is found there");
+}
+
+/// A group with a watcher, process 1's, whose bits are shifted by 8.
+struct Watched {
+    w: World,
+    group: Cap,
+    note: Cap,
+}
+
+impl Watched {
+    fn new(cpus: usize, members: u64) -> Watched {
+        let mut w = World::new(cpus);
+        let group = w.make(0, ObjType::Group, members | 8 << 16);
+        let note = w.make(0, ObjType::Notification, 0);
+        w.must(0, Op::Expose, &[Target::new(group, 3).0, note.arg(), watch(8)]);
+        Watched { w, group, note }
+    }
+
+    fn join(&mut self, process: Proc, rights: Rights) {
+        self.w.join(self.group, process, Cap(5), rights, 9);
+    }
+
+    /// What it was told since it was last asked.
+    fn told(&mut self) -> u64 {
+        self.w.run();
+        let args = Regs::op(Op::Wait, &[self.note.arg()]).flag(FLAG_NONBLOCK);
+        match self.w.call(0, args).result() {
+            Ok(regs) => regs.rdx >> 8,
+            Err(why) => {
+                assert_eq!(why, (Error::WouldBlock, 0));
+                0
+            }
+        }
+    }
+
+    /// Index, rights and custom bits of all members.
+    fn members(&mut self) -> Vec<(u64, u64, u64)> {
+        let mut members = Vec::new();
+        let mut from = 0;
+        loop {
+            let it = self.w.must(0, Op::GroupMember, &[Target::new(self.group, from).0]);
+            if it.rdi == 0 {
+                return members;
+            }
+            members.push((it.rsi, it.rdx, it.r8));
+            from = it.rsi as u32 + 1;
+        }
+    }
+}
+
+#[test]
+fn watchers_are_told_of_members_that_come_and_go() {
+    let mut t = Watched::new(2, 4);
+    let [a, b, c] = [0; 3].map(|_| t.w.process());
+    let listen = u64::from(Rights::LISTEN.0);
+    t.join(a, Rights::LISTEN);
+    assert_eq!((t.told(), t.told()), (JOINED, 0));
+    t.join(b, Rights::SEND);
+    t.join(c, Rights::LISTEN);
+    assert_eq!(t.told(), JOINED);
+    assert_eq!(t.members(), [(0, listen, 9), (1, u64::from(Rights::SEND.0), 9), (2, listen, 9)]);
+    t.w.must(0, Op::GroupRemove, &[Target::new(t.group, 1).0]);
+    assert_eq!(t.told(), LEFT);
+    assert_eq!(t.members(), [(0, listen, 9), (2, listen, 9)]);
+    // The process ends: its record is taken away, and only one is left.
+    t.w.must(0, Op::CapDelete, &[at(a.process)]);
+    assert_eq!(t.told(), LEFT | ALONE);
+    assert_eq!(t.members(), [(2, listen, 9)]);
+    t.w.join(t.group, b, Cap(6), Rights::SEND, 0);
+    assert_eq!(t.told(), JOINED, "the record of the dead one is free");
+    t.w.must(0, Op::GroupRemove, &[Target::new(t.group, 2).0]);
+    t.w.must(0, Op::GroupRemove, &[Target::new(t.group, 0).0]);
+    assert_eq!((t.told(), t.members()), (LEFT | ALONE, vec![]));
+    let refused = t.w.ask(0, Op::GroupRemove, &[Target::new(t.group, 0).0]);
+    assert_eq!((refused.map(drop), t.told()), (Err((Error::NotMember, 0)), 0));
+}
+
+#[test]
+fn watchers_are_told_of_crashes_and_of_exposures() {
+    let mut t = Watched::new(2, 4);
+    let [a, b] = [0; 2].map(|_| t.w.process());
+    t.join(a, MEMBER_RIGHTS);
+    t.join(b, MEMBER_RIGHTS);
+    let task = t.w.start(a, 1, 10);
+    t.w.run();
+    t.w.must(0, Op::Expose, &[Target::new(t.group, 1).0, task.cap.arg(), 0]);
+    assert_eq!(t.told(), JOINED);
+    t.w.must(0, Op::Withdraw, &[Target::new(t.group, 1).0]);
+    assert_eq!(t.told(), WITHDRAWN);
+    // Nobody handles its fault: the process is torn down, though somebody has its capability.
+    t.w.fault(1, 0x1000);
+    assert_eq!(t.told(), LEFT | ALONE);
+    assert_eq!(t.members().len(), 1);
+    t.w.must(0, Op::Withdraw, &[Target::new(t.group, 3).0]);
+    t.w.must(0, Op::GroupRemove, &[Target::new(t.group, 1).0]);
+    assert_eq!(t.told(), 0, "it watches no more");
+}
+
+#[test]
+fn a_process_leaves_many_groups_and_groups_end() {
+    let mut w = World::new(1);
+    let memory = w.make(0, ObjType::Untyped, 18);
+    let (process, other) = (w.process(), w.process());
+    let groups: Vec<Cap> = (0..40).map(|_| w.make_of(0, memory, ObjType::Group, 2 | 1 << 16)).collect();
+    for (slot, group) in (10..).zip(&groups) {
+        w.join(*group, process, Cap(slot), Rights::SEND, 0);
+    }
+    // Some end first, from anywhere in the list.
+    for group in [0, 20, 39] {
+        w.must(0, Op::CapRevoke, &[at(groups[group])]);
+        w.must(0, Op::CapDelete, &[at(groups[group])]);
+    }
+    w.join(groups[5], other, Cap(5), Rights::SEND, 0);
+    w.must(0, Op::CapDelete, &[at(process.process)]);
+    for group in [1, 5, 38] {
+        let first = w.must(0, Op::GroupMember, &[Target::new(groups[group], 0).0]);
+        assert_eq!((first.rdi != 0, first.rsi), if group == 5 { (true, 1) } else { (false, 0) });
+    }
+    w.must(0, Op::CapRevoke, &[at(memory)]);
+    w.must(0, Op::UntypedReset, &[memory.arg()]);
+    w.must(0, Op::CapDelete, &[at(other.process)]);
+}
+
+#[test]
+fn who_may_not_watch_is_refused() {
+    let mut t = Watched::new(1, 300);
+    let process = t.w.process();
+    let task = t.w.start(process, 0, 10);
+    t.join(process, Rights::SEND);
+    let note = t.w.make(0, ObjType::Notification, 0);
+    let mut expose = |index: u32, object: Cap, how: u64| {
+        t.w.ask(0, Op::Expose, &[Target::new(t.group, index).0, object.arg(), how]).map(drop)
+    };
+    assert_eq!(expose(1, task.cap, watch(0)), Err((Error::WrongType, ObjType::Task as u64)));
+    assert_eq!(expose(1, note, watch(61)), Err((Error::BadArgument, 2)));
+    assert_eq!(expose(3, note, watch(0)), Err((Error::SlotOccupied, 0)));
+    assert_eq!(expose(8, note, watch(0)), Err((Error::NoExposure, 8)));
+    assert_eq!(expose(1, note, 3), Err((Error::BadArgument, 2)));
+    t.w.run();
+    t.w.does_and_run(&task, Regs::op(Op::GroupMember, &[Cap(5).arg()]));
+    assert_eq!(t.w.result(&task).error(), Some(Error::NoRight), "a member without LISTEN");
+    assert_eq!(t.members().len(), 1, "over more records than an entry looks at");
 }

@@ -1,5 +1,6 @@
 //! Groups: who may do what in them, and what becomes of those who leave.
 
+use abi::membership::{ALONE, JOINED, LEFT, WITHDRAWN};
 use abi::{Error, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
 use user_rt::arch::Args;
 use user_rt::cap::{Group, Handle, Notification, Process};
@@ -7,7 +8,7 @@ use user_rt::invoke::copy;
 use user_rt::spawn::own;
 
 use crate::ipc::{answered, call, is_call_of, message, receive, regs, reply};
-use crate::lab::{CHILD_FREE, Lab, Puppet, Wanted};
+use crate::lab::{CHILD_FREE, Lab, Place, Puppet, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect_eq, tests};
 
@@ -15,6 +16,7 @@ tests! {
     member_rights_decide custom_bits_come_with_calls removed_members_are_out
     a_capability_in_other_hands_is_inert members_cannot_give_what_they_lack
     withdrawn_exposures_are_empty one_task_per_cpu a_deleted_group_is_gone
+    watchers_are_told_of_members
 }
 
 fn child_puppet(lab: &mut Lab<'_>, rights: Rights, custom: u16) -> Result<Puppet, Failure> {
@@ -189,4 +191,61 @@ fn a_deleted_group_is_gone(lab: &mut Lab<'_>) -> Outcome {
     is_call_of(&lab.run(&server, &Args::new(Op::Recv))?, &server, &client, 3)?;
     reply(lab, &server, 4)?;
     answered(lab, &client, 4)
+}
+
+/// Reads a page that is not there.
+extern "C" fn crashes(_: u64) -> ! {
+    // SAFETY: not that it is: nothing is there, and the process ends.
+    unsafe { core::ptr::read_volatile(0x10 as *const u64) };
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// Members that come, are removed, crash on whatever CPU, and end.
+fn watchers_are_told_of_members(lab: &mut Lab<'_>) -> Outcome {
+    const SHIFT: u32 = 20;
+    for cpu in 0..lab.cpus.min(4) {
+        let group = lab.nursery.make_group(8, 4)?;
+        let note: Notification = lab.nursery.make(0)?;
+        group.watch(1, &note, SHIFT)?;
+        let told = |lab: &Lab<'_>, wanted: u64, what: &str| {
+            // What happens on other CPUs takes a while.
+            let mut bits = 0;
+            for _ in 0..1_000 {
+                bits |= note.poll().unwrap_or(0) >> SHIFT;
+                if bits == wanted {
+                    break;
+                }
+                lab.sleep(100_000);
+            }
+            expect_eq!(bits, wanted, "{what}, CPU {cpu}");
+            Ok::<(), Failure>(())
+        };
+        let indices = (0..3).map(|_| lab.process_alone(false)).collect::<Result<alloc::vec::Vec<_>, _>>()?;
+        for index in &indices {
+            lab.children[*index].join(&group, user_rt::layout::slot::GROUPS, Rights::SEND, 5)?;
+        }
+        told(lab, JOINED, "three joined")?;
+        let members: alloc::vec::Vec<_> =
+            group.members().map(|it| (it.index, it.rights, it.custom)).collect();
+        let sender = |index| (index, Rights::SEND, 5);
+        expect_eq!(members, [(0, MEMBER_RIGHTS, 0), sender(1), sender(2), sender(3)], "members");
+        group.remove(2)?;
+        told(lab, LEFT, "one was removed")?;
+        let wanted = Wanted { place: Place::Child(indices[0]), cpu, ..Wanted::default() };
+        let task = lab.task(&wanted, crashes, 0)?.task;
+        group.expose_task(2, &task)?;
+        group.withdraw(2)?;
+        told(lab, WITHDRAWN, "an exposure was taken back")?;
+        task.resume()?;
+        told(lab, LEFT, "one crashed")?;
+        let process = lab.children[indices[2]].process.cap();
+        own::cnode().revoke(process)?;
+        own::cnode().delete(process)?;
+        told(lab, LEFT | ALONE, "one ended, and this process is left")?;
+        expect_eq!(group.members().map(|it| it.index).collect::<alloc::vec::Vec<_>>(), [0], "members left");
+        lab.reset()?;
+    }
+    Ok(())
 }

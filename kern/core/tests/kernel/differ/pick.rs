@@ -33,6 +33,7 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::UntypedReset),
     (4, Op::GroupAdd),
     (2, Op::GroupRemove),
+    (1, Op::GroupMember),
     (6, Op::Expose),
     (3, Op::Withdraw),
     (2, Op::ProcessConfigure),
@@ -322,12 +323,14 @@ impl Pick<'_> {
                 let willing = |model: &Model, it| model.process(it).accept != 0;
                 [group.arg(), self.cap_where(ObjType::Process, willing), rights, custom, 0, 0]
             }
-            Op::GroupRemove => [Target::new(group, self.dice.below(4) as u32).0, 0, 0, 0, 0, 0],
+            Op::GroupRemove | Op::GroupMember => {
+                [Target::new(group, self.dice.below(4) as u32).0, 0, 0, 0, 0, 0]
+            }
             Op::Expose => {
                 let kind = self.dice.of(&[ObjType::Task, ObjType::Notification]);
                 let how = match self.dice.below(5) {
                     0 => 1 | (self.dice.below(8) as u64) << 32,
-                    1 if self.dice.once_in(4) => 2,
+                    1 if self.dice.once_in(4) => 3,
                     _ => 0,
                 };
                 [self.target_with(None), self.cap(kind), how, 0, 0, 0]

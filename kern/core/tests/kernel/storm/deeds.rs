@@ -148,7 +148,8 @@ impl Cast {
             13 => self.with_pool(n, a, b),
             14 => {
                 let kind = if b < 128 { ObjType::Task } else { ObjType::Notification };
-                Regs::op(Op::Expose, &[Target::new(GROUP, 16 + u32::from(b % 8)).0, of(kind).arg(), 0])
+                let how = if b > 192 { abi::membership::watch(u32::from(a % 61)) } else { 0 };
+                Regs::op(Op::Expose, &[Target::new(GROUP, 16 + u32::from(b % 8)).0, of(kind).arg(), how])
             }
             _ => {
                 let op = [Op::TaskKill, Op::TaskSuspend, Op::TaskCancel, Op::Withdraw][usize::from(b) % 4];

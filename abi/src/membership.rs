@@ -1,0 +1,26 @@
+//! What a watcher of a group is told: a Notification that is exposed there as one gets these bits, shifted as was asked.
+//! They say that something of the kind has happened, once or more often; what is so now, [`Op::GroupMember`](crate::Op::GroupMember)
+//! says.
+
+/// Low half of the third argument of [`Op::Expose`](crate::Op::Expose): as a task of its CPU.
+pub const EXPOSE_PER_CPU: u32 = 1;
+/// As a watcher of the group.
+pub const EXPOSE_WATCH: u32 = 2;
+/// Exposures of a group that can be watchers: the first ones.
+pub const WATCHERS: u32 = 64;
+
+/// There is a new member.
+pub const JOINED: u64 = 1 << 0;
+/// A member was removed, or its process ended.
+pub const LEFT: u64 = 1 << 1;
+/// Only one member is left. With [`LEFT`].
+pub const ALONE: u64 = 1 << 2;
+/// An exposure was taken back.
+pub const WITHDRAWN: u64 = 1 << 3;
+/// How far the bits can be shifted.
+pub const SHIFT_MAX: u64 = 60;
+
+/// The third argument of [`Op::Expose`](crate::Op::Expose) for a watcher.
+pub const fn watch(shift: u32) -> u64 {
+    EXPOSE_WATCH as u64 | (shift as u64) << 32
+}

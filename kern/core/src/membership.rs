@@ -1,0 +1,163 @@
+//! Who is a member of which groups, and who is told of it.
+//!
+//! # Records and lists
+//! A member record names its process by key. Beside each stands a [`Membership`], linked in a list of its process's, so that a
+//! process which ends leaves all groups: whoever ends it takes the records away, a bounded number an entry. Both change together,
+//! under the root lock of the group and the lock of the list, in this order; one who begins at the list reads where the first
+//! record is, and looks at it anew under the group's lock. Keys are given once, so a record with the key is the process's.
+//!
+//! # Watchers
+//! A Notification that is exposed in a group as a watcher gets bits when something has changed ([`abi::membership`]). They go by
+//! mail, through its coalescing node: that needs no room, so nothing can be lost. What they mean is to be looked at:
+//! members are listed by [`abi::Op::GroupMember`]. Who changes a record fences and then looks for watchers; one that is exposed
+//! marks itself and fences before the system call ends, after which members are listed. One of the two sees the other.
+
+use abi::membership::{ALONE, JOINED, LEFT, SHIFT_MAX, WATCHERS};
+use abi::{Error, Rights, Target};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::fence;
+use kern_base::group::{Group, Member, Membership};
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::notification::Notification;
+use kern_base::process::Process;
+use smp::door::Ref;
+
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Memberships that one entry ends.
+const LEAVE_BOUND: usize = 32;
+/// Member records that one entry looks at.
+const RECORDS_BOUND: u32 = 128;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// A process becomes a member at a free index. The group's root lock is held.
+    pub fn enter_group(
+        self,
+        group: Ref<'k, Group>,
+        index: usize,
+        process: Ref<'k, Process>,
+        member: Member,
+    ) -> Result<()> {
+        let full = Refusal::from(Error::Full);
+        let place = group.get().memberships.get(self.pin(), index).ok_or(full)?;
+        let record = group.get().members.get(self.pin(), index).ok_or(full)?;
+        {
+            let list = process.get().memberships.lock();
+            if process.get().header.has_flag(FLAG_DYING) {
+                return Err(Error::Dying.into());
+            }
+            let next = list.get(self.pin());
+            place.get().group.set(Some(group));
+            place.get().index.store(index as u32, Relaxed);
+            place.get().prev.set(None);
+            place.get().next.set(next);
+            if let Some(next) = next {
+                next.get().prev.set(Some(place));
+            }
+            list.set(Some(place));
+        }
+        record.get().store(member.0, Release);
+        group.get().count.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// A member is none any more: what watchers are to be told, if it was one. The group's root lock is held.
+    pub fn leave_group(self, group: Ref<'k, Group>, index: usize) -> Option<u64> {
+        let record = group.get().members.get(self.pin(), index)?;
+        let member = Member(record.get().swap(Member::EMPTY.0, AcqRel));
+        if member == Member::EMPTY {
+            return None;
+        }
+        let place = group.get().memberships.get(self.pin(), index)?;
+        if let Some(process) = self.k.processes.process(self.pin(), member.key()) {
+            self.unlink_membership(process.get(), place);
+        }
+        let left = group.get().count.fetch_sub(1, Relaxed) - 1;
+        Some(if left == 1 { LEFT | ALONE } else { LEFT })
+    }
+
+    fn unlink_membership(self, process: &Process, place: Ref<'k, Membership>) {
+        let list = process.memberships.lock();
+        let (next, prev) = (place.get().next.get(self.pin()), place.get().prev.get(self.pin()));
+        match prev {
+            Some(prev) => prev.get().next.set(next),
+            None => list.set(next),
+        }
+        if let Some(next) = next {
+            next.get().prev.set(prev);
+        }
+        place.get().group.set(None);
+        place.get().next.set(None);
+        place.get().prev.set(None);
+    }
+
+    /// A process that is dying leaves its groups, a bounded number of them.
+    pub fn leave_groups(self, process: Ref<'k, Process>) -> Result<()> {
+        for _ in 0..LEAVE_BOUND {
+            let first = process.get().memberships.lock().get(self.pin());
+            let Some(place) = first else { return Ok(()) };
+            let Some(group) = place.get().group.get(self.pin()) else { continue };
+            let index = place.get().index.load(Relaxed) as usize;
+            let told = {
+                let _root = self.lock_root(&group.get().header);
+                let record = group.get().member(self.pin(), index);
+                let is_its = record.is_some_and(|member| member.is_of(process.get().key_word()));
+                if is_its { self.leave_group(group, index) } else { None }
+            };
+            if let Some(bits) = told {
+                self.tell_watchers(group.get(), bits);
+            }
+        }
+        Err(Refusal::More)
+    }
+
+    /// Watchers of a group get bits. By mail also where they are of this CPU: whoever makes the change goes on.
+    pub fn tell_watchers(self, group: &Group, bits: u64) {
+        fence(SeqCst);
+        let mut watched = group.watched.load(Relaxed);
+        while watched != 0 {
+            let index = watched.trailing_zeros() as usize;
+            watched &= watched - 1;
+            let Some(entry) = group.exposures.get(self.pin(), index) else { return };
+            let note = entry.get().slot.word.load(self.pin()).get::<Notification>();
+            let shift = entry.get().watch.load(Acquire).checked_sub(1);
+            if let Some((note, shift)) = note.zip(shift) {
+                self.raise_remote(note, bits << shift);
+            }
+        }
+    }
+
+    /// What an exposure of a watcher at an index has as its `watch`.
+    pub fn watch_of(self, index: u32, shift: u64) -> Result<u32> {
+        if index >= WATCHERS {
+            return Err(Refusal::argument(0));
+        }
+        if shift > SHIFT_MAX { Err(Refusal::argument(2)) } else { Ok(shift as u32 + 1) }
+    }
+
+    /// A watcher is exposed: it is told of all that changes from here on.
+    pub fn mark_watcher(self, group: &Group, index: u32) {
+        group.watched.fetch_or(1 << (index % WATCHERS), SeqCst);
+    }
+
+    /// A process has become a member.
+    pub fn has_joined(self, group: &Group) {
+        self.tell_watchers(group, JOINED);
+    }
+
+    /// [`abi::Op::GroupMember`].
+    pub fn group_member(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        let group = self.group_for(me, target.cap(), Rights::LISTEN)?.get();
+        let first = target.index();
+        for index in first..first.saturating_add(RECORDS_BOUND) {
+            let Some(member) = group.member(self.pin(), index as usize) else { return Ok(Answer::DONE) };
+            if member != Member::EMPTY {
+                let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
+                return Ok(Answer::Values([member.key().raw(), u64::from(index), rights, custom]));
+            }
+        }
+        me.hot.regs.rdi.set(Target::new(target.cap(), first.saturating_add(RECORDS_BOUND)).0);
+        Err(Refusal::More)
+    }
+}
