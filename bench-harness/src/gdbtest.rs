@@ -31,8 +31,8 @@ const HELPERS: [(&str, &str); 8] = [
 const OTHERS: u64 = 9;
 /// Helpers whose output is compared between two stops.
 const STATE: [&str; 6] = ["cpus", "queues", "mailboxes", "tasks", "times", "trees"];
-/// A game with tasks in the run queue when it is over.
-const GAME: [&str; 4] = ["run=diff", "seed=1", "steps=12", "show=12"];
+/// Games to look for one with tasks in a run queue when it is over: what a game plays changes with what the model knows.
+const GAMES: u64 = 16;
 /// Stops of a stress run: when both CPUs are at work, and not much before.
 const AT_EVENT: [&str; 2] = ["--stop-at", "5000"];
 const AT_TIME: [&str; 2] = ["--stop-time", "86700000"];
@@ -70,8 +70,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     count("caps", caps_disagree(lines("caps"), &state));
     count("where", is_elsewhere(lines("where")));
     count("check", check_disagrees(lines("check"), &state));
-    let (said, state) = exported(lab, &GAME, &["queues"])?;
-    count("queues", queues_disagree(said.get("queues").map(Vec::as_slice).unwrap_or_default(), &state));
+    count("queues", no_game_is_right(lab)?);
     let [one, other] = [stopped(lab, AT_EVENT)?, stopped(lab, AT_EVENT)?];
     count("mailboxes", mailboxes_disagree(&sections(&one)));
     count(
@@ -260,8 +259,27 @@ fn check_disagrees(lines: &[String], state: &[String]) -> Option<String> {
     }
 }
 
+/// The first game that leaves a task in a run queue is shown as it is.
+fn no_game_is_right(lab: &Lab) -> Result<Option<String>> {
+    for seed in 1..=GAMES {
+        let seed = format!("seed={seed}");
+        let (said, state) = exported(lab, &["run=diff", &seed, "steps=12", "show=12"], &["queues"])?;
+        if queued(&state).iter().any(|line| !line.starts_with("cpu=")) {
+            return Ok(queues_disagree(said.get("queues").map(Vec::as_slice).unwrap_or_default(), &state));
+        }
+    }
+    Ok(Some(format!("nothing is queued after any of {GAMES} games")))
+}
+
 /// Run queues, each context with its task.
 fn queues_disagree(lines: &[String], state: &[String]) -> Option<String> {
+    let there = queued(state);
+    let said: Vec<&str> = lines.iter().map(|line| line.trim_start()).collect();
+    (said != there).then(|| format!("{} and {}", said.join(", "), there.join(", ")))
+}
+
+/// The same as they are in a state.
+fn queued(state: &[String]) -> Vec<String> {
     let word =
         |line: &str, key: &str| words(line).into_iter().find_map(|w| w.strip_prefix(key)).map(str::to_owned);
     let mut there = Vec::new();
@@ -269,16 +287,13 @@ fn queues_disagree(lines: &[String], state: &[String]) -> Option<String> {
         there.push(words(line)[0].to_owned());
         let queued = word(line, "queued=[").unwrap_or_default();
         for item in queued.trim_end_matches(']').split(' ').filter(|item| !item.is_empty()) {
-            let (priority, time) = item.split_once(':')?;
+            let Some((priority, time)) = item.split_once(':') else { continue };
             let with = state.iter().find(|line| words(line)[0] == time).and_then(|line| word(line, "with="));
-            there.push(format!("priority={} {time} with={}", hex(priority)?, with.unwrap_or_default()));
+            let Some(priority) = hex(priority) else { continue };
+            there.push(format!("priority={priority} {time} with={}", with.unwrap_or_default()));
         }
     }
-    if there.iter().all(|line| line.starts_with("cpu=")) {
-        return Some("nothing is queued: another game is needed".to_owned());
-    }
-    let said: Vec<&str> = lines.iter().map(|line| line.trim_start()).collect();
-    (said != there).then(|| format!("{} and {}", said.join(", "), there.join(", ")))
+    there
 }
 
 /// Something is listed of just those mailboxes that are not empty.
@@ -391,7 +406,7 @@ mod tests {
         assert_eq!(queues_disagree(&good, &state), None);
         let swapped = [&good[..1], &good[2..], &good[1..2]].concat();
         assert!(queues_disagree(&swapped, &state).is_some());
-        assert!(queues_disagree(&good[..1], &lines(&["cpu=0 queued=[]"])).is_some(), "proves nothing");
+        assert_eq!(queued(&lines(&["cpu=0 queued=[]"])), ["cpu=0"]);
     }
 
     #[test]
