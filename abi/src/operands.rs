@@ -175,6 +175,7 @@ impl Op {
                 space(2),
             ]),
             Op::ProcessAccept => forms!([OWN_PROCESS]),
+            Op::CSpaceGrow => forms!([OWN_PROCESS, of(1, &[ObjType::CNode], Rights::GRANT)]),
             Op::FaultHandler => forms!(
                 [OWN_PROCESS] when "of a process",
                 [task(0, task_rights::REGISTERS.rights())] when "of a task",

@@ -507,6 +507,14 @@ syscalls! {
     /// Rights: LISTEN, as ADD in GroupAdd.
     /// Errors: NotMember.
     GroupMember = 65;
+    /// Add a CNode to a process's CSpace, for as long as the process lives. Its slots are numbered on from those that are
+    /// there; the first, slot 0 of the CNode, stays empty.
+    ///
+    /// In: rdi = Process; rsi = CNode. Out: rdi = number of its slot 1 in the CSpace.
+    /// Rights: CONFIGURE, or one's own process; GRANT of the CNode.
+    /// Errors: BadState (the process has no CSpace), InUse (the CNode serves a process), Full (the CSpace has 16), Forbidden
+    /// (they have different labels), Dying.
+    CSpaceGrow = 66;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

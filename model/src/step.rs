@@ -67,7 +67,8 @@ impl Model {
         let pools = matches!(op, Op::PoolBind | Op::PoolRoom | Op::Send | Op::Broadcast);
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let security = matches!(op, Op::LabelSet | Op::LabelRule | Op::AuditStart | Op::AuditRead);
-        !(pools || pages || op == Op::MachineExit || security)
+        let grows = op == Op::CSpaceGrow;
+        !(pools || pages || op == Op::MachineExit || security || grows)
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -147,6 +148,7 @@ impl Model {
             | Op::LabelRule
             | Op::AuditStart
             | Op::AuditRead
+            | Op::CSpaceGrow
             | Op::Accessed
             | Op::DeviceFrame
             | Op::PageCopy

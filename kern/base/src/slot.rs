@@ -104,8 +104,10 @@ impl Meta {
 pub struct CNode {
     pub header: Header,
     pub slots: Table<Slot>,
-    /// The one process whose CSpace this is.
+    /// The one process whose CSpace this is, or is a part of.
     pub process: AtomicLink<crate::process::Process>,
+    /// The table whose slots are numbered on from these, in the CSpace.
+    pub more: AtomicLink<CNode>,
     /// Next in the kernel's list of CNodes that are being emptied.
     pub next_grave: AtomicLink<CNode>,
 }
@@ -121,6 +123,7 @@ impl CNode {
             header: Header::new(ObjType::CNode, root),
             slots,
             process: AtomicLink::null(),
+            more: AtomicLink::null(),
             next_grave: AtomicLink::null(),
         }
     }

@@ -117,8 +117,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Whether a table is a process's own CSpace.
     pub fn is_own(self, process: Ref<'k, Process>, table: &Header) -> bool {
-        let own = process.get().cnode.get(self.pin());
-        own.is_some_and(|own| core::ptr::eq(&raw const own.get().header, table))
+        let own = process.get().cnode.get(self.pin()).into_iter().flat_map(|first| self.tables(first));
+        own.into_iter().any(|own| core::ptr::eq(&raw const own.get().header, table))
     }
 
     /// A process became a member of a group.

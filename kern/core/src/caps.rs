@@ -50,7 +50,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if cap == Cap::NULL {
             return Err(missing);
         }
-        cnode.get().slots.get(self.pin(), cap.0 as usize).ok_or(missing)
+        self.slot_in(cnode, cap.0 as usize).map(|place| place.slot).ok_or(missing)
     }
 
     /// Reads a word as a `T` with rights.
@@ -113,9 +113,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if index == 0 {
             return Err(Refusal::new(Error::NoCapability, 0));
         }
-        let slot = cnode.object.get().slots.get(self.pin(), index);
-        let slot = slot.ok_or(Refusal::new(Error::NoCapability, index as u64))?;
-        Ok(Place { slot, table: &cnode.object.get().header })
+        self.slot_in(cnode.object, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
     /// A group by capability and member record: both have to hold the rights.

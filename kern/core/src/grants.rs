@@ -171,11 +171,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         offer: &mut Listening,
     ) -> Result<Option<(Place<'k>, u32)>> {
         let Some(cap) = offer.take() else { return Ok(None) };
-        let cnode = to.and_then(|process| process.get().cnode.get(self.pin()));
-        let slot = cnode.and_then(|cnode| {
-            let slot = cnode.get().slots.get(self.pin(), cap.0 as usize).filter(|_| cap != abi::Cap::NULL)?;
-            Some(Place { slot, table: &cnode.get().header })
-        });
+        let slot = to.and_then(|process| self.place_of(process, cap));
         let Some(place) = slot else { return Ok(None) };
         if let Some(header) = self.header_of(word) {
             self.may_send(from, place, header)?;

@@ -39,9 +39,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::NoConsent.into());
         }
         let no_consent = Refusal::from(Error::NoConsent);
-        let to = self.slot_of(addee, Cap(accept)).map_err(|_| no_consent)?;
-        let cnode = addee.get().cnode.get(self.pin()).ok_or(no_consent)?;
-        self.claim(Place { slot: to, table: &cnode.get().header })?;
+        let place = self.place_of(addee, Cap(accept)).ok_or(no_consent)?;
+        let to = place.slot;
+        self.claim(place)?;
         let guard = self.lock_root(&object.get().header);
         let done = self.add_member(slot, word, object, addee, rights, custom, to);
         drop(guard);

@@ -53,15 +53,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let rights = u32::try_from(args.a2).map(Rights).map_err(|_| Refusal::argument(2))?;
         let first = u32::try_from(args.a3).map_err(|_| Refusal::argument(3))? as usize;
-        let slots = &self.cspace_of(process)?.get().slots;
-        let end = slots.len().min(first.saturating_add(LOOK_BOUND));
+        let cnode = self.cspace_of(process)?;
+        let slots = self.slots_from(cnode);
+        let end = slots.min(first.saturating_add(LOOK_BOUND));
         for at in first.max(1)..end {
-            let Some(slot) = slots.get(self.pin(), at) else { break };
-            if self.holds(process, slot, wanted, rights) {
+            let slot = self.slot_in(cnode, at).map(|place| place.slot);
+            if slot.is_some_and(|slot| self.holds(process, slot, wanted, rights)) {
                 return Ok(Answer::one(at as u64));
             }
         }
-        if end < slots.len() {
+        if end < slots {
             me.hot.regs.r8.set(end as u64);
             return Err(Refusal::More);
         }
@@ -98,14 +99,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapList`].
     pub fn cap_list(self, me: Me<'k>, from: Target) -> Result<Answer> {
         let cnode = self.listed(me, from.cap())?;
-        let slots = &cnode.get().slots;
+        let slots = self.slots_from(cnode);
         let bulk = &me.task.get().utcb(self.pin()).bulk;
         let first = (from.index() as usize).max(1);
-        let end = slots.len().min(first.saturating_add(LOOK_BOUND));
+        let end = slots.min(first.saturating_add(LOOK_BOUND));
         let (mut at, mut count) = (first, 0);
         let mut places = bulk.chunks_exact(abi::audit::CAP_ENTRY_WORDS).take(CAP_LIST_MAX);
         while at < end && count < CAP_LIST_MAX {
-            let entry = slots.get(self.pin(), at).and_then(|slot| self.entry_of(slot, at as u32));
+            let entry = self.slot_in(cnode, at).and_then(|place| self.entry_of(place.slot, at as u32));
             at += 1;
             let Some(entry) = entry else { continue };
             let Some(place) = places.next() else { break };
@@ -114,7 +115,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             count += 1;
         }
-        let next = if at < slots.len() { at } else { 0 };
+        let next = if at < slots { at } else { 0 };
         Ok(Answer::Values([next as u64, count as u64, 0, 0]))
     }
 

@@ -54,13 +54,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         let mut looked = 0;
         while looked < LOOK_BOUND {
             let at = progress.load(Relaxed);
-            let Some(slot) = cnode.get().slots.get(self.pin(), (at >> 32) as usize) else {
+            let number = (at >> 32) as usize;
+            if number >= self.slots_from(cnode) {
                 // Who kills it once more looks at all again.
                 progress.store(0, Relaxed);
                 return Ok(());
-            };
+            }
             looked += 1;
-            if let Some(group) = slot.get().word.load(self.pin()).get::<Group>() {
+            let slot = self.slot_in(cnode, number).map(|place| place.slot);
+            if let Some(slot) = slot
+                && let Some(group) = slot.get().word.load(self.pin()).get::<Group>()
+            {
                 self.withdraw_from(me, process, group, &mut looked)?;
             }
             progress.fetch_max(((at >> 32) + 1) << 32, Relaxed);

@@ -146,8 +146,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             space.get().set_labelled(label != 0);
         }
         if let Some(process) = word.get::<Process>() {
-            if let Some(cnode) = process.get().cnode.get(self.pin()) {
-                cnode.get().header.set_label(label);
+            let cspace = process.get().cnode.get(self.pin()).into_iter();
+            for table in cspace.flat_map(|first| self.tables(first)) {
+                table.get().header.set_label(label);
             }
             if let Some(space) = process.get().vspace.get(self.pin()) {
                 space.get().header.set_label(label);

@@ -11,9 +11,9 @@
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
 //! [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
-//! [`at_once`]: the common of these in few steps. [`holdings`]: who holds what. [`labels`]: what may be held.
-//! [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`], [`spaces`]: operations on those
-//! objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
+//! [`at_once`]: the common of these in few steps. [`growth`]: CSpaces of several tables. [`holdings`]: who holds what.
+//! [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`],
+//! [`spaces`]: operations on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
 //! [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the common ones in few steps.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
@@ -37,6 +37,7 @@ pub mod forget;
 pub mod grants;
 pub mod graves;
 pub mod groups;
+pub mod growth;
 pub mod holdings;
 pub mod ids;
 pub mod ipc;

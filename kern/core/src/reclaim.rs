@@ -235,7 +235,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let process = me.process.get();
         word.get::<Task>() == Some(me.task)
             || word.get::<Process>() == Some(me.process)
-            || word.get::<CNode>().is_some_and(|c| process.cnode.is(c))
+            || word.get::<CNode>().is_some_and(|c| c.get().process.is(me.process))
             || word.get::<VSpace>().is_some_and(|v| process.vspace.is(v))
     }
 
@@ -361,7 +361,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         process.get().publish_cspace(0, 0);
         if let Some(cnode) = process.get().cnode.get(self.pin()) {
             process.get().cnode.set(None);
-            cnode.get().process.set(None);
+            self.part_tables(cnode);
         }
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             process.get().vspace.set(None);
@@ -476,8 +476,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whether the caller itself was made of an Untyped: it can't end itself and be told so.
     fn lives_in(self, me: Me<'k>, untyped: &Untyped) -> bool {
         let process = me.process.get();
-        let spaces = [process.cnode.addr(), process.vspace.addr()];
-        [me.task.addr(), me.process.addr()].iter().chain(&spaces).any(|at| is_inside(untyped.region(), *at))
+        let tables = process.cnode.get(self.pin()).into_iter().flat_map(|first| self.tables(first));
+        let parts = [me.task.addr(), me.process.addr(), process.vspace.addr()];
+        parts.into_iter().chain(tables.map(Ref::addr)).any(|at| is_inside(untyped.region(), at))
     }
 
     /// Whether an Untyped may be carved just now.

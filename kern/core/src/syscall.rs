@@ -189,6 +189,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::LabelRule => self.label_rule(me, args),
             Op::AuditStart => self.audit_start(me, args.cap(), args.cap1(), args.a2),
             Op::AuditRead => self.audit_read(me, args),
+            Op::CSpaceGrow => self.cspace_grow(me, args.cap(), args.cap1()),
             Op::ProcessKill => self.process_kill(me, args.cap()),
             Op::CapVerify => self.cap_verify(me, args),
             Op::CapList => self.cap_list(me, args.target()),

@@ -156,6 +156,13 @@ impl Process {
         invoke(Op::ProcessConfigure, self.arg(), cnode.arg(), vspace.arg(), u64::from(vector))
     }
 
+    /// Adds a table to its CSpace, for as long as it lives: the number that slot 1 of the table has there. Slots behind
+    /// it are numbered on.
+    pub fn grow(&self, table: &CNode) -> Result<Cap> {
+        let first = syscall(Args::plain(Op::CSpaceGrow, self.arg(), table.arg(), 0, 0)).check()?.rdi;
+        Ok(Cap(first as u32))
+    }
+
     /// Offers a slot of its CSpace for the next membership.
     pub fn accept(&self, slot: Cap) -> Result<()> {
         invoke(Op::ProcessAccept, self.arg(), u64::from(slot.0), 0, 0)

@@ -61,6 +61,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
     fn cnode(&self, text: &mut Text<'_, M>, cnode: &CNode) {
         self.header(text, &cnode.header);
         self.name(text, "of", cnode.process.addr());
+        self.name(text, "more", cnode.more.addr());
         text.list("claimed");
         for (index, slot) in cnode.slots.iter(self.cx.pin()).enumerate() {
             if is_claimed(slot.get().word.load(self.cx.pin())) {

@@ -8,6 +8,7 @@ mod events;
 mod faults;
 mod grants;
 mod groups;
+mod growth;
 mod holdings;
 mod kill;
 mod labels;

@@ -26,6 +26,7 @@ mod fate;
 mod faults;
 mod grants;
 mod groups;
+mod growth;
 mod holdings;
 mod hostile;
 mod ipc;

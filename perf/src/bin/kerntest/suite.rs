@@ -98,6 +98,7 @@ pub const ALL: &[Module] = &[
     ("grants", crate::grants::TESTS),
     ("ends", crate::ends::TESTS),
     ("kills", crate::kills::TESTS),
+    ("growth", crate::growth::TESTS),
     ("labels", crate::labels::TESTS),
     ("audit", crate::audit::TESTS),
     ("notify", crate::notify::TESTS),

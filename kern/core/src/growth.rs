@@ -1,0 +1,118 @@
+//! CSpaces that grow: a CNode is added to a process's CSpace, and its slots are numbered on from those that are there.
+//!
+//! The tables stand in a chain, from the one that the process was configured with; each knows the process. What is in the
+//! first is found as before, by fastpaths too; they leave what is beyond to the slow path. Tables are only added: the
+//! chain ends with the process, and any of its tables that ends, ends the process, as the first does.
+//!
+//! # Who may touch what
+//! Who adds claims the new table for the process, links it behind the last, and then looks whether anything is dying. Who
+//! ends the process, or a table, marks it and then looks at the links. One of the two sees the other.
+//!
+//! Slot 0 of a table is never filled. So the first number of one that was added is a hole.
+
+use abi::{Cap, Error, Rights, process_rights};
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::fence;
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::process::Process;
+use kern_base::slot::CNode;
+use smp::door::Ref;
+
+use crate::caps::Place;
+use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Tables of a CSpace, at most.
+pub const TABLES_MAX: usize = 16;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// The tables that follow each other, from one on.
+    pub fn tables(self, first: Ref<'k, CNode>) -> impl Iterator<Item = Ref<'k, CNode>> {
+        core::iter::successors(Some(first), move |table| table.get().more.get(self.pin())).take(TABLES_MAX)
+    }
+
+    /// How many slots they have together.
+    pub fn slots_from(self, first: Ref<'k, CNode>) -> usize {
+        self.tables(first).map(|table| table.get().slots.len()).sum()
+    }
+
+    /// A slot by its number.
+    #[inline(always)]
+    pub fn slot_in(self, first: Ref<'k, CNode>, number: usize) -> Option<Place<'k>> {
+        match first.get().slots.get(self.pin(), number) {
+            Some(slot) => Some(Place { slot, table: &first.get().header }),
+            None => self.slot_beyond(first, number),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn slot_beyond(self, first: Ref<'k, CNode>, mut number: usize) -> Option<Place<'k>> {
+        for table in self.tables(first) {
+            if let Some(slot) = table.get().slots.get(self.pin(), number) {
+                return Some(Place { slot, table: &table.get().header }).filter(|_| number != 0);
+            }
+            number -= table.get().slots.len();
+        }
+        None
+    }
+
+    /// The slot of a capability in a process's CSpace, and whose table it is in.
+    pub fn place_of(self, process: Ref<'k, Process>, cap: Cap) -> Option<Place<'k>> {
+        if cap == Cap::NULL {
+            return None;
+        }
+        self.slot_in(process.get().cnode.get(self.pin())?, cap.0 as usize)
+    }
+
+    /// [`abi::Op::CSpaceGrow`].
+    pub fn cspace_grow(self, me: Me<'k>, process: Cap, table: Cap) -> Result<Answer> {
+        let found = self.find::<Process>(me, process, Rights::NONE)?.object;
+        if found != me.process {
+            self.find::<Process>(me, process, process_rights::CONFIGURE)?;
+        }
+        let table = self.find::<CNode>(me, table, Rights::GRANT)?.object;
+        let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
+        self.same_label([&found.get().header, &first.get().header, &table.get().header])?;
+        if !table.get().process.claim(found) {
+            return Err(Error::InUse.into());
+        }
+        let linked = self.link_table(first, table);
+        if linked.is_err() {
+            table.get().process.cut(found.addr());
+        }
+        let (last, number) = linked?;
+        fence(SeqCst);
+        let headers = [&found.get().header, &first.get().header, &table.get().header];
+        if headers.iter().any(|header| header.has_flag(FLAG_DYING)) {
+            last.get().more.cut(table.addr());
+            table.get().process.cut(found.addr());
+            return Err(Error::Dying.into());
+        }
+        Ok(Answer::one(number as u64 + 1))
+    }
+
+    /// Puts a table behind the last: that one, and the number of the new one's slot 0.
+    fn link_table(self, first: Ref<'k, CNode>, table: Ref<'k, CNode>) -> Result<(Ref<'k, CNode>, usize)> {
+        let (mut last, mut number) = (first, 0);
+        for _ in 1..TABLES_MAX {
+            number += last.get().slots.len();
+            if last.get().more.claim(table) {
+                return Ok((last, number));
+            }
+            // The process may be ending.
+            last = last.get().more.get(self.pin()).ok_or(Refusal::More)?;
+        }
+        Err(Refusal::new(Error::Full, TABLES_MAX as u64))
+    }
+
+    /// Its process ends: no table follows another.
+    pub fn part_tables(self, first: Ref<'k, CNode>) {
+        let mut at = Some(first);
+        while let Some(table) = at {
+            at = table.get().more.get(self.pin());
+            table.get().more.set(None);
+            table.get().process.set(None);
+        }
+    }
+}
