@@ -192,7 +192,9 @@ impl Op {
                     process(1, process_rights::CONFIGURE.rights())
                 ])
             }
-            Op::TaskWriteRegs | Op::TaskReadRegs => forms!([task(0, task_rights::REGISTERS.rights())]),
+            Op::TaskWriteRegs | Op::TaskReadRegs | Op::TaskRewind => {
+                forms!([task(0, task_rights::REGISTERS.rights())])
+            }
             Op::TaskResume | Op::TaskSuspend | Op::TaskCancel => {
                 forms!([task(0, task_rights::SUSPEND.rights())])
             }

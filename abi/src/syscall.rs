@@ -515,6 +515,16 @@ syscalls! {
     /// Errors: BadState (the process has no CSpace), InUse (the CNode serves a process), Full (the CSpace has 16), Forbidden
     /// (they have different labels), Dying.
     CSpaceGrow = 66;
+    /// Take a suspended task of this CPU out of the system call it waits in, as if that had not been made: its registers are
+    /// then those with which it is made again, by the task itself or by another that has them. Of a call whose message
+    /// is on another CPU the answer is first that it has been asked back; a call that somebody has received stays one,
+    /// until its reply has become part of the task's registers and UTCB.
+    ///
+    /// In: rdi = task; rsi = 0. Out: rdi = number of a [`Rewound`](crate::Rewound).
+    /// Rights: REGISTERS.
+    /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended), NoCapability (its process has no capability
+    /// any more by which it could wait again), BadArgument.
+    TaskRewind = 67;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -181,7 +181,7 @@ macro_rules! fastpaths {
             task_home = const offset_of!(Task, hot) + Homed::<TaskHot>::HOME_OFFSET,
             msg_info = const MSG + offset_of!(Message, info),
             msg_regs = const MSG + offset_of!(Message, regs),
-            msg_exposure = const MSG + offset_of!(Message, exposure),
+            msg_target = const MSG + offset_of!(Message, target),
             msg_custom = const MSG + offset_of!(Message, custom),
             kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
             call_elsewhere = const offset_of!(entry::Table, call_elsewhere),

@@ -267,7 +267,7 @@ call_elsewhere:
 phase.commit.call_elsewhere:
     save_return
     save_message r14
-    mov [r14 + {msg_exposure}], edi
+    mov [r14 + {msg_target}], rdi
     mov [r14 + {msg_custom}], r12w
     mov r8, rdi
     shr rbx, 32

@@ -67,8 +67,8 @@ impl Model {
         let pools = matches!(op, Op::PoolBind | Op::PoolRoom | Op::Send | Op::Broadcast);
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let security = matches!(op, Op::LabelSet | Op::LabelRule | Op::AuditStart | Op::AuditRead);
-        let grows = op == Op::CSpaceGrow;
-        !(pools || pages || op == Op::MachineExit || security || grows)
+        let others = matches!(op, Op::MachineExit | Op::TaskRewind | Op::CSpaceGrow);
+        !(pools || pages || security || others)
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -154,6 +154,7 @@ impl Model {
             | Op::PageCopy
             | Op::PageTransfer
             | Op::PoolBind
+            | Op::TaskRewind
             | Op::PoolRoom
             | Op::Send
             | Op::Broadcast => {

@@ -33,7 +33,7 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use abi::{MsgInfo, ObjType, TaskId, Utcb};
+use abi::{MsgInfo, ObjType, Target, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, Pin};
@@ -327,8 +327,10 @@ pub struct Message {
     pub held: Link<Reply>,
     pub info: Cell<MsgInfo>,
     pub regs: [Cell<u64>; 4],
-    /// As the receiver sees them: exposure index, sender, custom bits. In a request `sender` is whom that is about.
-    pub exposure: Cell<u32>,
+    /// Where it was sent: the receiver sees the exposure's index. Its capability is the caller's, or null where
+    /// somebody else sent the call on, who had received it.
+    pub target: Cell<Target>,
+    /// As the receiver sees them: sender, custom bits. In a request `sender` is whom that is about.
     pub custom: Cell<u16>,
     pub sender: Cell<TaskId>,
     /// Of a broadcast that waits: the identity of its group.
@@ -356,7 +358,7 @@ impl Message {
             held: Link::null(),
             info: Cell::new(MsgInfo(0)),
             regs: Default::default(),
-            exposure: Cell::new(0),
+            target: Cell::new(Target(0)),
             custom: Cell::new(0),
             sender: Cell::new(TaskId::NONE),
             group: Cell::new(0),

@@ -32,7 +32,7 @@ const RECORDS_BOUND: usize = 128;
 
 /// Whether a message block, which is queued or has come back, is of a broadcast.
 pub fn is_broadcast(msg: &Message) -> bool {
-    msg.info.get().has(FLAG_EVENT) && msg.exposure.get() == BROADCAST
+    msg.info.get().has(FLAG_EVENT) && msg.target.get().index() == BROADCAST
 }
 
 /// How far the broadcast of a task has come: what its errors tell.
@@ -66,7 +66,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
         let InGroup { group, custom } = self.find_group(me, args.cap(), need)?;
-        let from = From { sender: me.task.get().id(), exposure: BROADCAST, custom };
+        let from = From { sender: me.task.get().id(), target: Target::new(args.cap(), BROADCAST), custom };
         let begun = Progress::from_raw(Target(args.a0).index());
         let (part, progress) = self.send_to_some(me, group, words, from, begun);
         set_progress(me.hot, progress);

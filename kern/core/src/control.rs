@@ -88,7 +88,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes a task out of what it waits for. It is left in its state, linked nowhere. With `leave`, the time
     /// that its call lent stays with whoever has it.
-    fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
+    pub fn unwait(self, task: Ref<'k, Task>, hot: &'k TaskHot, leave: bool) -> Unwait {
         if hot.deadline.is_queued() {
             self.clear_deadline(task);
         }

@@ -70,10 +70,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if dest.task.get().header.has_flag(FLAG_DEAD) {
             return Err(Refusal::dead(dest.task.get().id()));
         }
-        let exposure = Target(args.a0).index();
         let pool = dest.task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
-        let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(exposure)))?;
-        Ok((pool, From { sender: me.task.get().id(), exposure, custom: dest.custom }))
+        let target = Target(args.a0);
+        let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(target.index())))?;
+        Ok((pool, From { sender: me.task.get().id(), target, custom: dest.custom }))
     }
 
     /// Puts an event into a pool, and tells the reader if it wants to be told. Whether there was room.
@@ -244,8 +244,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             };
             let Some(msg) = sender.get().msg.open(self.pin()) else { return };
             let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
-            let from =
-                From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
+            let from = From { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
             let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
             let put = match words.info.has(CARRIES) {
                 true => self.put_waiting_load(pool, sender, words, from),
@@ -271,7 +270,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return self.send_back(sender, msg, SENT);
             }
             let nothing = Words { info: MsgInfo(0), regs: [0; 4] };
-            write_block(msg, nothing, From { sender: TaskId::NONE, exposure: 0, custom: 0 });
+            write_block(msg, nothing, From { sender: TaskId::NONE, target: Target(0), custom: 0 });
             self.send_back(sender, msg, 0);
             return;
         };

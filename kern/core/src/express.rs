@@ -210,7 +210,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.state.set(word ^ (State::Recv as u64 ^ State::Ready as u64));
         self.take_over(sc, sc_hot, now, callee, word);
         self.write_registers(hot, msg);
-        hot.regs.rdi.set(u64::from(msg.exposure.get()));
+        hot.regs.rdi.set(u64::from(msg.target.get().index()));
         hot.regs.rsi.set(msg.sender.get().raw());
         hot.regs.r12.set(u64::from(msg.custom.get()));
         Some(Running { task: callee, hot })

@@ -174,7 +174,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if dest.task == me.task {
             return Err(Some(Error::SelfCall));
         }
-        let from = From { sender: me.task.get().id(), exposure: Target(target).index(), custom: dest.custom };
+        let from = From { sender: me.task.get().id(), target: Target(target), custom: dest.custom };
         if has_flag(me.hot, FLAG_VECTOR) {
             self.k.machine.save_vector(me.task.get().vector(self.pin()));
         }

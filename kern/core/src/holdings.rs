@@ -17,7 +17,7 @@ use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Slots that one entry looks at.
-const LOOK_BOUND: usize = 256;
+pub const LOOK_BOUND: usize = 256;
 /// What a group's capability with DELETE may do where its process has no member record.
 const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0 | Rights::LISTEN.0);
 
@@ -69,7 +69,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::DONE)
     }
 
-    fn cspace_of(self, process: Ref<'k, Process>) -> Result<Ref<'k, CNode>> {
+    pub fn cspace_of(self, process: Ref<'k, Process>) -> Result<Ref<'k, CNode>> {
         process.get().cnode.get(self.pin()).ok_or(Error::BadState.into())
     }
 

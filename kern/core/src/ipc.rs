@@ -10,7 +10,7 @@
 
 use abi::trace::{Event, How, Path};
 use abi::{
-    Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES,
+    Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES,
     MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
 };
 use core::sync::atomic::Ordering::Relaxed;
@@ -42,7 +42,7 @@ pub struct Words {
 #[derive(Clone, Copy)]
 pub struct From {
     pub sender: TaskId,
-    pub exposure: u32,
+    pub target: Target,
     pub custom: u16,
 }
 
@@ -60,9 +60,9 @@ impl Words {
     /// The same as an event; for a broadcast with the identity of the group.
     #[inline(always)]
     pub fn as_event(self, from: From, group: u64) -> abi::events::Event {
-        let From { sender, exposure, custom } = from;
+        let From { sender, target, custom } = from;
         let info = MsgInfo::new(self.info.label(), self.info.words() as u8);
-        abi::events::Event { info, sender, exposure, custom, group, regs: self.regs }
+        abi::events::Event { info, sender, exposure: target.index(), custom, group, regs: self.regs }
     }
 
     /// The same with what the arguments say that it carries.
@@ -110,8 +110,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if deadline.is_some_and(|at| at <= self.k.machine.now()) {
             return Err(Refusal::new(Error::Timeout, 0));
         }
-        let from =
-            From { sender: me.task.get().id(), exposure: Target(args.a0).index(), custom: dest.custom };
+        let from = From { sender: me.task.get().id(), target: Target(args.a0), custom: dest.custom };
         let nonblock = MsgInfo(args.info).has(FLAG_NONBLOCK);
         let Some(callee) = self.task_hot(dest.task) else {
             if nonblock {
@@ -220,7 +219,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         for (cell, value) in msg.regs.iter().zip(words.regs) {
             cell.set(value);
         }
-        msg.exposure.set(from.exposure);
+        msg.target.set(from.target);
         msg.custom.set(from.custom);
         msg.sender.set(from.sender);
         let priority = self.resting_time(caller).map_or(0, |(_, sc)| sc.state.priority());
@@ -238,7 +237,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn write_message(self, hot: &TaskHot, words: Words, from: From) {
         let regs = &hot.regs;
         regs.rax.set(words.info.0);
-        regs.rdi.set(u64::from(from.exposure));
+        regs.rdi.set(u64::from(from.target.index()));
         regs.rsi.set(from.sender.raw());
         regs.rdx.set(words.regs[0]);
         regs.r8.set(words.regs[1]);
@@ -411,7 +410,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn accept(self, me: Me<'k>, caller: Ref<'k, Task>) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
-        let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
+        let from = From { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
         self.note_received(caller, me.task);
         self.copy_utcb(caller, me.task, words.info.words());
         self.write_message(me.hot, words, from);
@@ -536,7 +535,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         };
         self.copy_utcb(me.task, caller, words.info.words());
-        let from = From { sender: TaskId::NONE, exposure: 0, custom: 0 };
+        let from = From { sender: TaskId::NONE, target: Target(0), custom: 0 };
         self.write_message(hot, words, from);
         self.note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
         self.end_call(me, caller, hot);
@@ -674,7 +673,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let Some(msg) = caller.get().msg.open(self.pin()) else { return Err(Error::Gone.into()) };
         let sender = caller.get().id();
-        let from = From { sender, exposure: Target(args.a0).index(), custom: dest.custom };
+        let target = Target::new(Cap::NULL, Target(args.a0).index());
+        let from = From { sender, target, custom: dest.custom };
         let local = self.task_hot(dest.task);
         if let Some(callee) = local {
             if callee.state.get() >> 32 != dest.tag >> 32 || is_dying(callee) {

@@ -15,6 +15,7 @@
 //! [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`],
 //! [`spaces`]: operations on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
 //! [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the common ones in few steps.
+//! `rewind`: out of a system call, as if it had not been made.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -51,6 +52,7 @@ pub mod pages;
 pub mod reclaim;
 pub mod remote;
 pub mod requests;
+mod rewind;
 pub mod schedule;
 pub mod spaces;
 pub mod syscall;

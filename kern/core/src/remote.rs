@@ -14,8 +14,8 @@
 //! is carried out when the block is home.
 
 use abi::trace::{Event, How, Path};
-use abi::{Counter, Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, TaskId};
-use core::sync::atomic::Ordering::{Acquire, Release};
+use abi::{Cap, Counter, Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, Target, TaskId};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
@@ -37,7 +37,7 @@ use crate::schedule::{Running, has_flag, set_flag, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Flags of messages that are more than a call's registers and words.
-const SPECIAL: u64 = FLAG_FAULT | CARRIES | FLAG_EVENT;
+pub const SPECIAL: u64 = FLAG_FAULT | CARRIES | FLAG_EVENT;
 /// Most messages that one entry takes from the mailbox.
 const DRAIN_BOUND: usize = 32;
 
@@ -267,7 +267,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return self.fail_remote(caller, Error::Gone, TaskId::NONE);
         };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
-        let from = From { sender: msg.sender.get(), exposure: msg.exposure.get(), custom: msg.custom.get() };
+        let from = From { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
         let who = callee.get().id();
         if callee.get().header.has_flag(FLAG_DEAD) {
             return self.fail_remote(caller, Error::Dead, who);
@@ -280,7 +280,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if let Some(caller_hot) = self.task_hot(caller) {
             // Forwarded back to its caller's own CPU: it was home again, unless it is wanted there.
-            if caller_hot.recall.get() != 0 {
+            if self.is_wanted_back(caller_hot, msg) {
                 return self.fail_remote_with(caller, msg, RECALLED, 0, TaskId::NONE);
             }
             self.time_is_home(caller, caller_hot, msg);
@@ -319,7 +319,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// back with it.
     pub fn reply_remote(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
-        write_block(msg, words, From { sender: TaskId::NONE, exposure: 0, custom: 0 });
+        write_block(msg, words, From { sender: TaskId::NONE, target: Target(0), custom: 0 });
         self.note_reply(caller, me.task, Path::Slow, How::Sent, 0);
         if me.hot.lender.is(caller) {
             self.give_back(me.task, me.hot);
@@ -345,11 +345,11 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, detail: u64, who: TaskId) {
         // Whether it was a broadcast is still to be seen.
-        let (kind, exposure) = (msg.info.get().flags() & FLAG_EVENT, msg.exposure.get());
+        let (kind, target) = (msg.info.get().flags() & FLAG_EVENT, msg.target.get());
         write_block(
             msg,
             Words { info: MsgInfo(kind), regs: [detail, 0, 0, 0] },
-            From { sender: who, exposure, custom: 0 },
+            From { sender: who, target, custom: 0 },
         );
         let callee = msg.callee.take(self.pin());
         if let Some((callee, hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?))) {
@@ -370,7 +370,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn block_is_home(self, task: Ref<'k, Task>, msg: &Message) {
         let Some(hot) = self.task_hot(task) else { return };
         let stage = msg.stage.replace(Stage::Home);
-        if hot.deadline.is_queued() {
+        let timed = hot.deadline.is_queued();
+        if timed {
             self.clear_deadline(task);
         }
         if stage == Stage::AskDone {
@@ -387,6 +388,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let progress = if is_broadcast(msg) { progress_of(hot) } else { 0 };
         let (error, detail, who) = match (msg.error.get(), hot.recall.take()) {
+            (RECALLED, REWOUND) => return self.call_unmade(task, hot, msg, timed),
             (SENT, _) => {
                 self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
                 self.go_on_behind(hot);
@@ -395,7 +397,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             // Asked back by this side: nobody over there is to blame.
             (RECALLED, why) => (why, progress, TaskId::NONE),
-            (AGAIN, 0) => {
+            (AGAIN, 0 | REWOUND) => {
                 self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
                 self.rewind(hot);
                 self.make_ready(task, hot);
@@ -426,9 +428,28 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Asks for a task's message block back from wherever it is; `hot.recall` says why. With `leave`, its
     /// time stays with whoever has it there.
     pub fn recall(self, task: Ref<'k, Task>, hot: &TaskHot, leave: bool) {
-        let wanted = Wanted { number: hot.sent.get(), leave };
+        self.recall_so(task, hot, if leave { Wish::Leave } else { Wish::Back });
+    }
+
+    /// The same as `wish` says.
+    pub fn recall_so(self, task: Ref<'k, Task>, hot: &TaskHot, wish: Wish) {
+        let wanted = Wanted { number: hot.sent.get(), wish };
         task.get().recalled.store(wanted.raw(), Release);
         self.raise_with_message(task, ctl::RECALL);
+    }
+
+    /// Whether [`Wish::Unreceived`] of the last block that left found it received.
+    pub fn is_received_there(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
+        let received = Wanted { number: hot.sent.get(), wish: Wish::Received };
+        task.get().recalled.load(Acquire) == received.raw()
+    }
+
+    /// Whether a block that comes by its home is wanted there. A call that somebody has received is not withdrawn.
+    fn is_wanted_back(self, hot: &TaskHot, msg: &Message) -> bool {
+        if hot.recall.get() == REWOUND && msg.target.get().cap() == Cap::NULL {
+            hot.recall.set(0);
+        }
+        hot.recall.get() != 0
     }
 
     /// Sends control bits to where a task's message block is.
@@ -482,8 +503,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         match msg.stage.get() {
             // Still in this CPU's own mailbox: look again behind it.
             Stage::Out | Stage::Ask => self.raise_with_message(task, ctl::RECALL),
+            Stage::Queued | Stage::Owed if wanted.wish == Wish::Unreceived && was_received(msg) => {
+                // Where something else is wanted by now, that comes behind this.
+                let received = Wanted { wish: Wish::Received, ..wanted };
+                let _ = task.get().recalled.compare_exchange(wanted.raw(), received.raw(), AcqRel, Acquire);
+            }
             Stage::Queued | Stage::Owed => {
-                self.unlink_call(task, wanted.leave);
+                self.unlink_call(task, wanted.wish == Wish::Leave);
                 self.send_back(task, msg, RECALLED);
             }
             Stage::Mourning => self.stop_mourning(task, msg),
@@ -532,18 +558,42 @@ impl<'k, M: Machine> Cx<'k, M> {
 struct Wanted {
     /// Which block: the task's messages to other CPUs are numbered.
     number: u32,
-    /// The time that came with it stays.
-    leave: bool,
+    wish: Wish,
+}
+
+/// How a message block is wanted back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Wish {
+    /// With the time that came with it.
+    Back = 0,
+    /// The time stays.
+    Leave,
+    /// With its time, if nobody has received the call.
+    Unreceived,
+    /// The answer to that, if somebody has.
+    Received,
 }
 
 impl Wanted {
-    fn raw(self) -> u64 {
-        u64::from(self.number) << 1 | u64::from(self.leave)
+    const fn raw(self) -> u64 {
+        (self.number as u64) << 2 | self.wish as u64
     }
 
-    fn from_raw(raw: u64) -> Wanted {
-        Wanted { number: (raw >> 1) as u32, leave: raw & 1 != 0 }
+    const fn from_raw(raw: u64) -> Wanted {
+        let wish = match raw & 3 {
+            0 => Wish::Back,
+            1 => Wish::Leave,
+            2 => Wish::Unreceived,
+            _ => Wish::Received,
+        };
+        Wanted { number: (raw >> 2) as u32, wish }
     }
+}
+
+/// Whether somebody has received the call in a block: who has it now, or who sent it on.
+pub fn was_received(msg: &Message) -> bool {
+    msg.stage.get() != Stage::Queued || msg.target.get().cap() == Cap::NULL
 }
 
 /// `Message::error` of a block that came back because it was recalled.
@@ -552,6 +602,8 @@ const RECALLED: u8 = u8::MAX;
 const AGAIN: u8 = u8::MAX - 1;
 /// That of a broadcast which waited for room, and has been sent to that member.
 pub const SENT: u8 = u8::MAX - 2;
+/// `TaskHot::recall` of a task whose call is to be as if it had not been made.
+pub const REWOUND: u8 = u8::MAX - 3;
 
 /// Being killed, with something left to wait for.
 pub fn is_dying(hot: &TaskHot) -> bool {
@@ -563,7 +615,7 @@ pub fn write_block(msg: &Message, words: Words, from: From) {
     for (cell, value) in msg.regs.iter().zip(words.regs) {
         cell.set(value);
     }
-    msg.exposure.set(from.exposure);
+    msg.target.set(from.target);
     msg.custom.set(from.custom);
     msg.sender.set(from.sender);
 }

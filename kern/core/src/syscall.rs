@@ -158,6 +158,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::TaskConfigure => self.task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
             Op::TaskWriteRegs => self.task_write_regs(me, args.cap()),
             Op::TaskReadRegs => self.task_read_regs(me, args.cap()),
+            Op::TaskRewind => self.task_rewind(me, args),
             Op::TaskResume => self.task_control(me, args.cap(), ctl::RESUME),
             Op::TaskSuspend => self.task_control(me, args.cap(), ctl::SUSPEND),
             Op::TaskKill => self.task_control(me, args.cap(), ctl::KILL),

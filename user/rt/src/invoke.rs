@@ -1,6 +1,6 @@
 //! Operations on objects: each system call once, on the handle it belongs to.
 
-use abi::{Cap, Counter, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rights, TaskId};
+use abi::{Cap, Counter, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rewound, Rights, TaskId};
 
 use crate::Result;
 use crate::arch::{Answer, Args, syscall};
@@ -197,6 +197,12 @@ impl Task {
         let mut regs = [0; REG_COUNT];
         utcb::current().read_bulk(&mut regs);
         Ok(regs)
+    }
+
+    /// Takes it, suspended, out of what it waits in: then its registers say all of it.
+    pub fn rewind(&self) -> Result<Rewound> {
+        let answer = syscall(Args::plain(Op::TaskRewind, self.arg(), 0, 0, 0)).check()?;
+        Ok(Rewound::from_raw(answer.rdi).unwrap_or(Rewound::Received))
     }
 
     pub fn resume(&self) -> Result<()> {

@@ -233,7 +233,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         for (name, cell) in ["mr0", "mr1", "mr2", "mr3"].into_iter().zip(&msg.regs) {
             text.hex(name, cell.get());
         }
-        text.hex("exposure", u64::from(msg.exposure.get()));
+        text.hex("exposure", u64::from(msg.target.get().index()));
         text.hex("custom", u64::from(msg.custom.get()));
         text.hex("sender", msg.sender.get().raw());
     }

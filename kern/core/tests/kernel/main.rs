@@ -17,6 +17,7 @@ mod memory;
 mod pages;
 mod recall;
 mod reclaim;
+mod rewind;
 mod rights;
 mod scene;
 mod storm;

@@ -41,6 +41,7 @@ mod protection;
 mod puppet;
 mod quiet;
 mod registers;
+mod rewind;
 mod sched;
 mod stacks;
 mod suite;

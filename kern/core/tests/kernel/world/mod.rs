@@ -231,7 +231,7 @@ fn elsewhere(cx: Cx<'_, Fake>) -> bool {
             }
             leave_message(me.task, regs.rax.get());
             let msg = me.task.get().msg.here(cx.pin());
-            msg.exposure.set(target.index());
+            msg.target.set(target);
             msg.custom.set(dest.custom);
             cx.call_elsewhere(me.task, dest.task, dest.tag >> 32 << 32, target.0);
         }
