@@ -10,6 +10,8 @@ use crate::report::Row;
 
 /// Region of `call_reply_cross_cpu_busy`.
 const BUSY: u8 = 1;
+/// Region around every sample of every row.
+const SAMPLES: u8 = 2;
 /// Region of `pairs_local_N` is this plus N.
 const PAIRS: u8 = 0x10;
 
@@ -27,6 +29,9 @@ pub struct Region {
     pub span: Sum,
     sample: Sample,
     lines: u64,
+    /// Instructions that a CPU executed in the kernel on end, interrupts off.
+    #[serde(default)]
+    longest_off: u64,
 }
 
 /// Of all CPUs.
@@ -75,6 +80,17 @@ impl Region {
             let Sample { n, min, p50, p99 } = self.sample;
             return Some(Row { n, min, p50, p99, ..row(plan::BUSY, "instructions") });
         }
+        if self.id == SAMPLES && self.longest_off > 0 {
+            let longest = self.longest_off;
+            return Some(Row {
+                n: 1,
+                min: longest,
+                p50: longest,
+                p99: longest,
+                scope: "operation".to_owned(),
+                ..row(plan::INTERRUPTS_OFF, "instructions")
+            });
+        }
         if u32::from(self.id) == u32::from(PAIRS) + cpus && self.ops > 0 {
             // Rounded up: one line that changes hands once must not vanish.
             let lines = self.lines.div_ceil(self.ops);
@@ -99,9 +115,11 @@ mod tests {
         let text = r#"{"regions":[
             {"id":1,"ops":10,"instructions":[2600,3100],"span":{"instructions":0,"lines":0},"sample":{"n":9,"min":570,"p50":571,"p99":580},"lines":120},
             {"id":20,"ops":1000,"instructions":[1,1,1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":1},
+            {"id":2,"ops":0,"instructions":[1],"span":{"instructions":0,"lines":0},"sample":{"n":0,"min":0,"p50":0,"p99":0},"lines":0,"longest_off":77},
             {"id":18,"ops":1000,"instructions":[1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":0}]}"#;
         let rows = serde_json::from_str::<Counted>(text).expect("parses").rows(4);
-        assert_eq!(rows.len(), 2);
+        assert_eq!(rows.len(), 3);
+        assert_eq!((rows[2].name.as_str(), rows[2].p50), (plan::INTERRUPTS_OFF, 77));
         assert_eq!((rows[0].name.as_str(), rows[0].p50, rows[0].n), (plan::BUSY, 571, 9));
         assert_eq!(
             (rows[1].name.as_str(), rows[1].p50, rows[1].unit.as_str()),

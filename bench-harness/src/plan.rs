@@ -36,6 +36,9 @@ pub const BUSY: &str = "call_reply_cross_cpu_busy";
 /// Counted by the plugin under icount.
 pub const SHARED_LINES: &str = "shared_lines_per_rt";
 
+/// Counted by the plugin under icount.
+pub const INTERRUPTS_OFF: &str = "max_interrupts_off";
+
 /// The row of N pairs, one for each CPU.
 pub fn pairs_row(cpus: u32) -> String {
     format!("pairs_local_{cpus}")
@@ -75,6 +78,14 @@ pub fn boots(mode: Mode, cpus: u32) -> Vec<Planned> {
             name: "counted",
             variant: "",
             command_line: format!("run=bench idle=halt trace=1 rows={BUSY},{}", pairs_row(cpus)),
+            keep: Keep::Counted,
+        });
+    }
+    if mode == Mode::Icount && cpus == 1 {
+        boots.push(Planned {
+            name: "entries",
+            variant: "",
+            command_line: "run=bench idle=halt n=10 warmup=5".to_owned(),
             keep: Keep::Counted,
         });
     }
@@ -165,6 +176,9 @@ const SEVERAL_CPUS: &[&str] = &[POLLED, HALTED, BUSY, "fault_cross_cpu", "notify
 /// The rows that a run must have, missing ones being a failure of `--check`.
 pub fn expected(mode: Mode, cpus: u32) -> Vec<String> {
     let mut names: Vec<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
+    if mode == Mode::Icount && cpus == 1 {
+        names.push(INTERRUPTS_OFF.to_owned());
+    }
     if cpus > 1 {
         names.extend(SEVERAL_CPUS.iter().map(|name| (*name).to_owned()));
         names.push(pairs_row(cpus));
@@ -219,7 +233,7 @@ mod tests {
 
     #[test]
     fn one_cpu_has_no_cross_cpu_boots() {
-        assert_eq!(boots(Mode::Icount, 1).len(), 2);
+        assert_eq!((boots(Mode::Icount, 1).len(), boots(Mode::Tcg, 1).len()), (3, 2));
         assert!(expected(Mode::Icount, 1).iter().all(|name| !name.contains("cross_cpu")));
     }
 

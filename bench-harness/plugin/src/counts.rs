@@ -30,6 +30,19 @@ struct Region {
     lines: HashMap<u64, Line>,
     /// Lines that changed hands.
     moves: u64,
+    /// Per CPU: instructions since interrupts were on.
+    off: Vec<u64>,
+    /// The most of these.
+    longest_off: u64,
+}
+
+/// What an instruction is to interrupts. The kernel keeps them off, but where it waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Where {
+    User,
+    Kernel,
+    /// In the kernel, and interrupts are on behind it.
+    KernelOpens,
 }
 
 /// What a region came to so far.
@@ -86,9 +99,9 @@ impl Counts {
     }
 
     /// A CPU executed an instruction that is no marker.
-    pub fn instruction(&mut self, cpu: usize) {
+    pub fn instruction(&mut self, cpu: usize, place: Where) {
         if let Some(region) = *self.working_for(cpu) {
-            self.regions[region].instruction(cpu);
+            self.regions[region].instruction(cpu, place);
         }
     }
 
@@ -123,12 +136,16 @@ impl Region {
         self.span = Some([self.span.map_or(now, |[first, _]| first), now]);
     }
 
-    fn instruction(&mut self, cpu: usize) {
+    fn instruction(&mut self, cpu: usize, place: Where) {
         if self.instructions.len() <= cpu {
             self.instructions.resize(cpu + 1, 0);
+            self.off.resize(cpu + 1, 0);
         }
         self.instructions[cpu] += 1;
         self.total += 1;
+        let off = if place == Where::User { 0 } else { self.off[cpu] + 1 };
+        self.longest_off = self.longest_off.max(off);
+        self.off[cpu] = if place == Where::KernelOpens { 0 } else { off };
     }
 
     fn access(&mut self, cpu: usize, line: u64, write: bool) {
@@ -159,13 +176,14 @@ impl Region {
         let [first, last] = self.span.unwrap_or_default();
         let _ = write!(
             text,
-            "\"span\":{{\"instructions\":{},\"lines\":{}}},\"sample\":{{\"n\":{},\"min\":{min},\"p50\":{},\"p99\":{}}},\"lines\":{}}}",
+            "\"span\":{{\"instructions\":{},\"lines\":{}}},\"sample\":{{\"n\":{},\"min\":{min},\"p50\":{},\"p99\":{}}},\"lines\":{},\"longest_off\":{}}}",
             last.instructions - first.instructions,
             last.moves - first.moves,
             samples.len(),
             rank(50),
             rank(99),
-            self.moves
+            self.moves,
+            self.longest_off
         );
         text
     }
@@ -191,15 +209,15 @@ mod tests {
     fn an_operation_costs_what_all_cpus_did_since_the_last() {
         let mut counts = started(2);
         for round in 0..4 {
-            (0..100 + round).for_each(|_| counts.instruction(0));
-            (0..50).for_each(|_| counts.instruction(1));
-            counts.instruction(7); // in no region
+            (0..100 + round).for_each(|_| counts.instruction(0, Where::User));
+            (0..50).for_each(|_| counts.instruction(1, Where::User));
+            counts.instruction(7, Where::User); // in no region
             counts.mark(0, Marker::Op(R));
         }
         counts.access(0, 0x1000, 8, true);
         counts.access(1, 0x1000, 8, true); // after the last operation
         counts.mark(1, Marker::End(R));
-        counts.instruction(1);
+        counts.instruction(1, Where::User);
         assert_eq!(counts.regions[0].samples, [151, 152, 153]);
         assert_eq!(counts.regions[0].instructions, [406, 200]);
         let json = counts.to_json();
@@ -242,6 +260,21 @@ mod tests {
         counts.access(1, 0x103c, 4, false);
         counts.access(1, 0x1040, 4, false);
         assert_eq!(moves(&counts), 2);
+    }
+
+    #[test]
+    fn interrupts_are_off_from_entry_to_exit_or_to_where_the_kernel_waits() {
+        let mut counts = started(2);
+        let mut run = |cpu, place, times| (0..times).for_each(|_| counts.instruction(cpu, place));
+        run(0, Where::User, 9);
+        run(0, Where::Kernel, 3);
+        run(1, Where::Kernel, 2); // another CPU's are its own
+        run(0, Where::User, 1);
+        run(0, Where::Kernel, 4);
+        run(0, Where::KernelOpens, 1);
+        run(0, Where::Kernel, 4);
+        assert_eq!(counts.regions[0].longest_off, 5);
+        assert!(counts.to_json().contains(r#""longest_off":5"#));
     }
 
     #[test]

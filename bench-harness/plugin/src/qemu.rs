@@ -12,7 +12,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use crate::counts::Counts;
+use crate::counts::{Counts, Where};
 use crate::marker::Marker;
 use crate::recorder::{Access, Code, Recorder, Wanted};
 
@@ -225,7 +225,11 @@ fn translate_one(state: &mut State, instruction: *mut Instruction) {
     }
     let (callback, data) = match (marker, &mut state.recorder) {
         (Some(marker), _) => (on_marker as ExecCallback, pack(marker)),
-        (None, None) => (on_instruction as ExecCallback, ptr::null_mut()),
+        (None, None) => {
+            // SAFETY: as above.
+            let pc = unsafe { qemu_plugin_insn_vaddr(instruction) };
+            (on_instruction as ExecCallback, ptr::without_provenance_mut(where_is(pc, &bytes) as usize))
+        }
         (None, Some(recorder)) => {
             // SAFETY: as above.
             let pc = unsafe { qemu_plugin_insn_vaddr(instruction) };
@@ -284,8 +288,19 @@ extern "C" fn on_recorded(cpu: c_uint, data: *mut c_void) {
     }
 }
 
-extern "C" fn on_instruction(cpu: c_uint, _: *mut c_void) {
-    state().counts.instruction(cpu as usize);
+/// Whether an instruction is the kernel's, and lets interrupts in: STI, HLT.
+fn where_is(pc: u64, bytes: &[u8]) -> Where {
+    match bytes {
+        _ if pc >> 63 == 0 => Where::User,
+        [0xfb | 0xf4] => Where::KernelOpens,
+        _ => Where::Kernel,
+    }
+}
+
+extern "C" fn on_instruction(cpu: c_uint, data: *mut c_void) {
+    let places = [Where::User, Where::Kernel, Where::KernelOpens];
+    let place = places.into_iter().find(|place| *place as usize == data.addr()).unwrap_or(Where::User);
+    state().counts.instruction(cpu as usize, place);
 }
 
 extern "C" fn on_memory(cpu: c_uint, info: MemoryInfo, address: u64, _: *mut c_void) {
