@@ -162,7 +162,16 @@ fn exposures(lab: &mut Lab<'_>) -> Outcome {
     };
     refused(lab, &puppet, &expose(2, note.cap(), 0), Error::NoExposure, 2)?;
     refused(lab, &puppet, &expose(u32::MAX, note.cap(), 0), Error::NoExposure, u64::from(u32::MAX))?;
-    refused(lab, &puppet, &expose(0, note.cap(), 2), Error::BadArgument, 2)?;
+    refused(lab, &puppet, &expose(0, note.cap(), 3), Error::BadArgument, 2)?;
+    let watch = |shift: u64| 2 | shift << 32;
+    refused(lab, &puppet, &expose(0, note.cap(), watch(64)), Error::BadArgument, 2)?;
+    refused(
+        lab,
+        &puppet,
+        &expose(0, own::process().cap(), watch(0)),
+        Error::WrongType,
+        ObjType::Process as u64,
+    )?;
     refused(lab, &puppet, &expose(0, fresh.cap(), 0), Error::BadState, 0)?;
     accepted(lab, &puppet, &expose(0, note.cap(), 0))?;
     refused(lab, &puppet, &expose(0, note.cap(), 0), Error::SlotOccupied, 0)?;
