@@ -118,7 +118,14 @@ impl<M: Machine> Pager<M> {
         // A pinned page is paid by who pinned it.
         let client = spot.at.client;
         let payer = self.objects[spot.object].entries[spot.index].pinned.unwrap_or(client);
-        let frame = self.take_frame(payer, Some(page))?;
+        let frame = match self.take_frame(payer, Some(page)) {
+            Err(Denial::NotYou) if payer != client => {
+                // Who pinned it is no more, which was noticed just now. Its pin has gone with it.
+                self.living(client)?;
+                return self.contents(spot, Access::Write);
+            }
+            taken => taken?,
+        };
         let filled = match (self.pages[page].frame, self.pages[page].copy) {
             (Some(from), _) => {
                 self.machine.copy(from, frame);

@@ -535,3 +535,33 @@ proptest! {
         play(frames, room, &steps);
     }
 }
+
+/// Who pinned a page is found to be no more while its page is copied for another: whoever writes there gets the copy.
+#[test]
+fn who_pinned_a_page_ends_while_it_is_copied() {
+    use Step::{Anonymous, Clone, Drop, Lose, Pin, PutsFail, Share, Touch};
+    let steps = [
+        Lose(0, false),
+        Lose(0, false),
+        Anonymous(852240911279277264, 5),
+        Pin(0, 5627082159745921752, true),
+        Anonymous(0, 1),
+        Clone(984272024265433622),
+        Anonymous(7840015852276370579, 1),
+        Share(5922083747046057218, 6831618747575987828, true),
+        Share(7045758828450303910, 11617213910311618223, true),
+        Touch(0, 0, false),
+        Touch(0, 0, false),
+        Touch(12278561309317567904, 713369510495717699, false),
+        Touch(13391692600427936317, 0, false),
+        Drop(7364636837256469784),
+        Touch(5881938375118822317, 541597022219870165, false),
+        Touch(34150299904, 17050257088371758560, false),
+        Share(9770402706664244891, 5905301124435080587, false),
+        Touch(655319789236696596, 10365058898168323250, true),
+        Lose(10027598485541302292, true),
+        PutsFail(3),
+        Touch(1951869194361519577, 18352553818573496188, true),
+    ];
+    play(9, 21, &steps);
+}
