@@ -210,9 +210,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.may_map(run.vspace.get(), &run.frame.get().header, access)?;
         }
         let guard = run.vspace.get().lock.lock();
-        let mut stale = false;
+        let (mut stale, mut behind) = (false, false);
         let changed = self.each_of(me, run, false, |spot, page| {
-            stale |= self.protect_page(me, spot, page, access, stale)?;
+            stale |= self.protect_page(me, spot, page, access, behind)?;
+            behind |= stale && mapping(spot, page)?.access() != access;
             Ok(())
         });
         let stamp = stale.then(|| self.shoot_space(run.vspace));

@@ -246,6 +246,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::new(Error::InUse, address));
         }
         if info.glance().mapped() == 1 {
+            // Another space may just have let go of it, and its CPUs still see it.
+            self.settle(me, info)?;
             if self.protect_pooled(spot, entry, info, address, Access::Write)? {
                 let stamp = self.shoot_space(vspace);
                 me.hot.regs.r8.set(stamp.raw());

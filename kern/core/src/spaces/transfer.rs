@@ -15,7 +15,7 @@
 //! under the locks of both spaces nobody else changes what is known of it.
 
 use abi::{Error, PageMode};
-use kern_base::frames::FrameInfo;
+use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::paging::{Entry, OwnKind, Pte};
@@ -406,8 +406,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.unlink(&locked, source);
             // As of no list for a moment, so that the next link makes it the first again.
             self.link(&locked, target);
-            target.store(entry.arrived(entry.pool_access()));
-            locked.set_stamp(None);
+            // What another message was to do with it in the giving space is that space's.
+            target.store(entry.arrived(entry.pool_access()).given());
+            self.unstamp(&locked);
             return;
         }
         let copy = row.mode == PageMode::Copy;
@@ -421,7 +422,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.link(&locked, target);
         target.store(entry.view(copy));
         locked.counts.set(counts.with(Access::Read));
-        locked.set_stamp(None);
+        self.unstamp(&locked);
+    }
+
+    /// Of a page that was found fresh: a third space may have let go of it since.
+    fn unstamp(self, locked: &LockedFrame<'_>) {
+        if locked.stamp().is_some_and(|stamp| self.is_over(stamp)) {
+            locked.set_stamp(None);
+        }
     }
 
     /// This CPU forgets what rows changed in the giving space, and others find its generation moved.

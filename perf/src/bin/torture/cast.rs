@@ -109,7 +109,6 @@ struct Space {
 struct Made {
     child: Child,
     tasks: Vec<Task>,
-    member: u32,
 }
 
 pub struct Cast<'a> {
@@ -186,7 +185,7 @@ impl<'a> Cast<'a> {
         let child = process(nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
         child.give_machine(machine_rights::LOG | machine_rights::INFO | machine_rights::DMA, 0)?;
-        let member = self.handlers.admit(&child, space, era)?;
+        self.handlers.admit(&child, space, era)?;
         for (which, frame) in self.globals.iter().enumerate() {
             copy::<Frame>(frame, child.cnode.slot(global_slot(which)), Rights::ALL, 0)?;
         }
@@ -201,7 +200,7 @@ impl<'a> Cast<'a> {
         for task in &tasks {
             task.resume()?;
         }
-        self.spaces[space].made = Some(Made { child, tasks, member });
+        self.spaces[space].made = Some(Made { child, tasks });
         Ok(())
     }
 
@@ -310,7 +309,7 @@ impl<'a> Cast<'a> {
     pub fn unmake(&mut self, space: usize, random: &mut Random) -> Result<(), Failure> {
         let board = self.board;
         let Space { nursery, workers, made } = &mut self.spaces[space];
-        let Some(Made { tasks, member, .. }) = made.take() else { return Ok(()) };
+        let Some(Made { tasks, .. }) = made.take() else { return Ok(()) };
         for &(number, _) in workers.iter() {
             board.set_of(number, Of::Life, board.of(number, Of::Life) | 1);
         }
@@ -322,7 +321,6 @@ impl<'a> Cast<'a> {
         }
         self.handlers.withdraw(space);
         reset(nursery)?;
-        self.handlers.dismiss(member)?;
         for number in 0..self.spaces[space].workers.len() {
             let worker = self.spaces[space].workers[number].0;
             self.unmap_globals(worker)?;
@@ -366,9 +364,6 @@ impl<'a> Cast<'a> {
                 board.set_of(*number, Of::Life, board.of(*number, Of::Life) | 1);
             }
             self.handlers.withdraw(space);
-            if let Some(made) = &self.spaces[space].made {
-                self.handlers.dismiss(made.member)?;
-            }
         }
         Ok(())
     }

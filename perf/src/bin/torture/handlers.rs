@@ -72,14 +72,11 @@ impl Handlers {
         Ok(Handlers { group, cpus })
     }
 
-    /// Makes a space's process a member; its index.
-    pub fn admit(&self, child: &Child, space: usize, era: u64) -> user_rt::Result<u32> {
+    /// Makes a space's process a member, until it ends.
+    pub fn admit(&self, child: &Child, space: usize, era: u64) -> user_rt::Result<()> {
         let rights = Rights(Rights::SEND.0 | Rights::STRING.0 | Rights::MAP.0);
-        child.join(&self.group, slot::GROUPS, rights, Whose { space, era: era as u8 }.custom())
-    }
-
-    pub fn dismiss(&self, member: u32) -> user_rt::Result<()> {
-        self.group.remove(member)
+        child.join(&self.group, slot::GROUPS, rights, Whose { space, era: era as u8 }.custom())?;
+        Ok(())
     }
 
     /// Lets all call a porter of a space.
