@@ -498,7 +498,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Waits until no CPU remembers a page of a dying frame, all of whose mappings are gone.
+    /// Waits until no CPU remembers a page of a dying frame, all of whose mappings are gone. Pages that pools have stay
+    /// its own, so that they keep its label, until the last lets go of them ([`Cx::leave_pool`]).
     fn forget_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let infos = (0..u64::from(frame.get().pages))
             .filter_map(|number| self.k.frames.get(self.pin(), frame.get().page(number)));
@@ -506,7 +507,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             if number == 0 {
                 self.settle(me, info.get())?;
             }
-            info.get().take_back();
+            let locked = info.get().lock();
+            if !locked.counts.get().is_pooled() {
+                info.get().take_back();
+            }
         }
         Ok(())
     }

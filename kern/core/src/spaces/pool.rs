@@ -9,7 +9,8 @@
 
 use abi::{Error, PAGE_SIZE, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
-use kern_base::frames::{FrameInfo, WhyNot};
+use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
+use kern_base::header::FLAG_DYING;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Phys, Untyped, VSpace};
 use kern_base::paging::Pte;
@@ -145,14 +146,23 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         let locked = info.lock();
         self.unlink(&locked, spot);
-        locked.counts.set(locked.counts.get().without(entry.pool_access()));
-        if locked.counts.get().mapped() == 0 {
-            locked.set_pooled(false);
-        }
+        self.leave_pool(info, &locked, entry);
         if stale {
             self.stamp_frame(&locked);
         }
         stale
+    }
+
+    /// One pool less has a page. With the last it is its Frame's again, or nobody's where that has gone.
+    pub fn leave_pool(self, info: &FrameInfo, locked: &LockedFrame<'_>, entry: Pte) {
+        locked.counts.set(locked.counts.get().without(entry.pool_access()));
+        if locked.counts.get().mapped() != 0 {
+            return;
+        }
+        locked.set_pooled(false);
+        if self.header_of(info.owner.load(self.pin())).is_some_and(|frame| frame.has_flag(FLAG_DYING)) {
+            info.take_back();
+        }
     }
 
     /// `Protect` of pages of the pool; those that are in transit come back.
@@ -319,19 +329,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         if entry.is_in_transit() {
             spot.store(entry.arrived(entry.pool_access()));
         } else if entry.is_pooled() && entry.is_lent() {
+            // Nobody else has had it since: what another message shares, none is to share any more.
             let locked = info.lock();
-            let counts = locked.counts.get();
-            if counts.mapped() == 1 {
-                locked.counts.set(counts.without(Access::Read).with(Access::Write));
-                spot.store(entry.arrived(Access::Write).unshared());
-                let stale = self.forget(spot.vspace.get(), address);
-                if stale {
-                    self.stamp_frame(&locked);
-                }
-                return stale;
+            locked.counts.set(locked.counts.get().without(Access::Read).with(Access::Write));
+            spot.store(entry.arrived(Access::Write).unshared());
+            let stale = self.forget(spot.vspace.get(), address);
+            if stale {
+                self.stamp_frame(&locked);
             }
-            // Another message has shared it.
-            spot.store(entry.given());
+            return stale;
         }
         false
     }
@@ -367,8 +373,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         let locked = info.lock();
         let (counts, first) = (locked.counts.get(), locked.first());
         drop(locked);
-        if !counts.is_pooled() || first.is_none() {
+        if !counts.is_pooled() {
             return false;
+        }
+        if first.is_none() {
+            // `PageCopy` is just about to put it where another page was.
+            return counts.mapped() != 0;
         }
         let Some(spot) = self.named(first) else { return true };
         let _guard = spot.vspace.get().lock.lock();

@@ -205,11 +205,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             {
                 let locked = info.get().lock();
                 self.unlink(&locked, spot);
-                let pooled = entry.is_pooled();
-                let access = if pooled { entry.pool_access() } else { entry.access() };
-                locked.counts.set(locked.counts.get().without(access));
-                if pooled && locked.counts.get().mapped() == 0 {
-                    locked.set_pooled(false);
+                if entry.is_pooled() {
+                    self.leave_pool(info.get(), &locked, entry);
+                } else {
+                    locked.counts.set(locked.counts.get().without(entry.access()));
                 }
             }
             spot.store(Pte::EMPTY);

@@ -178,6 +178,20 @@ fn pages_that_are_handed_over_are_checked() {
 }
 
 #[test]
+fn a_page_keeps_its_label_when_its_frame_has_gone() {
+    let mut s = Scene::new(1);
+    let child = confined(&mut s.w);
+    let frame = s.w.make(0, ObjType::Frame, 12 | 2 << 8);
+    set(&mut s.w, frame, SECRET);
+    s.w.must(0, Op::Map, &[INIT.vspace.arg(), frame.arg(), SPACE, 1 | abi::MAP_POOL]);
+    s.delete(frame);
+    rule(&mut s.w, SUBJECT, SECRET, 0);
+    let [words, count] = PageRange { address: SPACE, count: 2, large: false, mode: PageMode::Move }.words();
+    let moved = [INIT.vspace.arg(), child.vspace.arg(), words, SPACE, count];
+    assert_eq!(ask(&mut s.w, Op::PageTransfer, &moved), forbidden(SUBJECT, SECRET));
+}
+
+#[test]
 fn event_pools_are_checked() {
     let mut s = Scene::new(1);
     let child = confined(&mut s.w);

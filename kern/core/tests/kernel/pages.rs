@@ -335,6 +335,24 @@ fn who_writes_a_shared_page_gets_a_copy() {
     assert_eq!(itself, Err((Error::InUse, FROM)), "a page is not its own copy");
 }
 
+/// Its page is nowhere for a moment, although a pool counts it.
+#[test]
+fn a_revoke_finds_a_copy_that_is_just_being_made() {
+    let mut s = Scene::new(2);
+    let (a, b) = (INIT.vspace, s.w.process().vspace);
+    pooled(&mut s, a, FROM, 1);
+    assert_eq!(transfer(&mut s, a, b, PageRange::new(PageMode::Copy, FROM, 1), WINDOW), Ok(()));
+    let memory = s.w.make(0, ObjType::Untyped, 16);
+    let copy = s.w.make_of(0, memory, ObjType::Frame, 12);
+    let revoke = Regs::op(Op::CapRevoke, &[at(memory)]);
+    (0..2).for_each(|n| s.w.summon(n));
+    s.w.while_copying(1, revoke, |w| w.issue(0, Regs::op(Op::PageCopy, &[a.arg(), copy.arg(), FROM])));
+    s.w.run();
+    assert_eq!(s.w.result(&s.w.agent(1)).error(), None);
+    let arrived = s.w.ask(0, Op::Protect, &[a.arg(), 0, FROM, 1, 0, 1]).map(|_| ());
+    assert_eq!(arrived, Err((Error::NoPage, FROM)), "its memory is gone");
+}
+
 #[test]
 fn whoever_is_left_alone_needs_no_copy() {
     let mut s = Scene::new(2);

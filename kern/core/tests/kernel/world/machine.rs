@@ -56,11 +56,16 @@ pub struct Hardware {
     pub fault_ends: Vec<FaultEnd>,
 }
 
+/// What happens on another CPU in the middle of a kernel entry.
+pub type Meanwhile = Box<dyn FnOnce() + Send>;
+
 /// The machine; `cpu` is the CPU whose turn it is.
 #[derive(Default)]
 pub struct Fake {
     hardware: Mutex<Hardware>,
     pub cpu: AtomicUsize,
+    /// While the kernel copies a page, the next time it does.
+    pub while_copying: Mutex<Option<Meanwhile>>,
 }
 
 impl Fake {
@@ -199,6 +204,10 @@ impl Machine for Fake {
     }
 
     fn copy(&self, from: Phys, to: Phys, log2: u8) {
+        let meanwhile = self.while_copying.lock().unwrap_or_else(|broken| broken.into_inner()).take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
         host_test::copy(from.0, to.0, 1 << log2);
     }
 

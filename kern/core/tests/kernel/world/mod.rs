@@ -443,6 +443,30 @@ impl World {
         self.after_entry();
     }
 
+    /// While the kernel copies a page in what `work` does on another CPU, CPU `n` enters it with a system call.
+    pub fn while_copying(&mut self, n: usize, args: Regs, work: impl FnOnce(&mut World)) {
+        let (k, block) = (self.k, self.block(n));
+        let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
+        let meanwhile = move || {
+            let (pin, here) = (host_test::pin(n), k.machine.cpu.swap(n, Relaxed));
+            let regs = &task.get().hot.here(pin).regs;
+            args.write(regs);
+            regs.rip.set(AFTER);
+            if let (Some(cpu), Some(op)) = (block.here(pin), Op::from_raw(args.rax as u8)) {
+                Cx { k, cpu }.on_system_call(op);
+            }
+            k.machine.cpu.store(here, Relaxed);
+        };
+        *self.k.machine.while_copying.lock().unwrap_or_else(|broken| broken.into_inner()) =
+            Some(Box::new(meanwhile));
+        let checked = std::mem::take(&mut self.checked);
+        work(self);
+        self.checked = checked;
+        let mut entry = self.enter(n);
+        self.leave(&mut entry);
+        self.after_entry();
+    }
+
     /// An interrupt on CPU `n`; `handler` is what its handler does besides.
     pub fn interrupt(&mut self, n: usize, what: Interrupt, handler: impl FnOnce(Cx<'_, Fake>)) {
         let mut entry = self.enter(n);

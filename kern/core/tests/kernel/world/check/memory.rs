@@ -20,8 +20,8 @@ use crate::world::{World, extent};
 /// What all page tables say.
 struct Tables {
     pages: BTreeMap<Where, Page>,
-    /// Entries that are the place of pages of Frames, by page: what they allow, and whether they are of a pool.
-    by_frame: BTreeMap<Phys, Vec<(EntryName, Access, bool)>>,
+    /// Entries that are the place of pages of Frames, by page.
+    by_frame: BTreeMap<Phys, Vec<(EntryName, Pte)>>,
 }
 
 pub fn check(world: &World, seen: &Seen) {
@@ -67,9 +67,7 @@ impl Tables {
                         hold!(known, "{at:x?} maps {page:x?}, which is no UTCB, and of no pool");
                     }
                     if !entry.is_plain() {
-                        let access = if entry.is_pooled() { entry.pool_access() } else { entry.access() };
-                        let pooled = entry.is_pooled();
-                        tables.by_frame.entry(entry.at()).or_default().push((spot.name(), access, pooled));
+                        tables.by_frame.entry(entry.at()).or_default().push((spot.name(), entry));
                     }
                 });
             }
@@ -108,23 +106,26 @@ fn plain_pages(seen: &Seen) -> BTreeMap<Where, Page> {
 }
 
 /// A page's list and counts, against the entries that map it.
-fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryName, Access, bool)]) {
+fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryName, Pte)]) {
     let cx = world.look(0);
     let Some(info) = world.k.frames.get(cx.pin(), at) else { panic!("{at:x?} is in no frame table") };
     let info: &FrameInfo = info.get();
     let owner = info.owner.load(cx.pin()).get::<Frame>();
     hold!(owner.is_none_or(|owner| owner == frame), "{at:x?} is of another frame");
     let counts = info.glance();
-    let with = |kind| entries.iter().filter(|(_, access, _)| *access == kind).count() as u64;
+    let access = |entry: Pte| if entry.is_pooled() { entry.pool_access() } else { entry.access() };
+    let with = |kind| entries.iter().filter(|(_, entry)| access(*entry) == kind).count() as u64;
     let wanted = [entries.len() as u64, with(Access::Write), with(Access::Execute)];
     hold!(
         [counts.mapped(), counts.writable(), counts.executable()] == wanted,
         "{at:x?} counts {counts:?}, its entries are {entries:x?}"
     );
     hold!(wanted[1] == 0 || wanted[2] == 0, "{at:x?} is writable and executable");
-    let pooled = entries.iter().filter(|(_, _, pooled)| *pooled).count();
+    let pooled = entries.iter().filter(|(_, entry)| entry.is_pooled()).count();
     hold!(pooled == if counts.is_pooled() { entries.len() } else { 0 }, "{at:x?} is in pools, or is not");
     hold!(pooled < 2 || wanted[1] == 0, "{at:x?} is shared, and can be written");
+    let lent = entries.iter().any(|(_, entry)| entry.is_pooled() && entry.is_lent());
+    hold!(!lent || entries.len() == 1, "{at:x?} is lent, and another space has it, too");
     let mut listed = Vec::new();
     let (mut name, mut prev) = (info.lock().first(), EntryName::NONE);
     while !name.is_none() && listed.len() <= entries.len() {
