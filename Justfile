@@ -134,6 +134,12 @@ doc:
 reference: _harness
     '{{harness}}' reference > docs/src/syscalls.md
 
+# Compile the schemas of `protocols/` anew; takes capnp, Debian's package capnproto
+schemas:
+    cd protocols/schema && capnp compile -o- *.capnp > ../schema.request
+    touch protocols/schema.request
+    AURORA_SCHEMA_SUM=write {{cargo}} build --package protocols
+
 # Put the figures of the last bench run into the README
 figures: _harness
     '{{harness}}' figures --update README.md

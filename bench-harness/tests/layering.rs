@@ -38,6 +38,7 @@ const fn rule(directory: &'static str, depends: &'static [&'static str], code: C
 /// The first rule that fits a crate's directory is its rule.
 const RULES: &[Rule] = &[
     rule("abi", &[], Safe),
+    rule("protocols", &[], Safe),
     rule("model", &["abi"], Safe),
     rule("smp", &["abi"], Unsafe),
     rule("sched", &["abi", "smp"], Safe),
@@ -51,12 +52,12 @@ const RULES: &[Rule] = &[
         &["abi", "smp", "sched", "kern-base", "kern-hal", "kern-core", "ipc-fast"],
         Modules(&["boot"]),
     ),
-    rule("user/rt", &["abi"], Modules(&["arch", "heap", "utcb"])),
-    rule("user/*", &["abi", "user-rt"], Safe),
+    rule("user/rt", &["abi", "protocols"], Modules(&["arch", "heap", "utcb"])),
+    rule("user/*", &["abi", "protocols", "user-rt"], Safe),
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe),
     rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
-    rule("perf", &["abi", "user-rt"], UnsafeAndAsm),
-    rule("bench-harness", &["abi"], Safe),
+    rule("perf", &["abi", "protocols", "user-rt"], UnsafeAndAsm),
+    rule("bench-harness", &["abi", "protocols"], Safe),
     rule("bench-harness/plugin", &[], Modules(&["qemu"])),
 ];
 

@@ -1,0 +1,352 @@
+//! Clients and servers of protocols, as Rust text.
+//!
+//! A schema file is a protocol when it has the structs `Request` and `Answer` and the enum `Refusal`:
+//!
+//! - each member of `Request`'s union is a method: a group of its arguments, or Void where it has none. A `Request`
+//!   without union is one method, named as what answers it;
+//! - `Answer` has a union with a member of the same name for each, a group or Void, and `refused :Refusal`;
+//! - `Refusal` has `badRequest`, which is what malformed messages are answered with.
+
+use std::error::Error;
+use std::fmt::Write;
+
+use capnp::message::ReaderOptions;
+use capnp::schema_capnp::{code_generator_request, field, node, type_};
+use capnp::serialize;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Nodes<'a> = capnp::struct_list::Reader<'a, node::Owned>;
+type Structure<'a> = node::struct_::Reader<'a>;
+
+/// A method: its name in Rust, what the schema says about it, and whether there are arguments and results.
+struct Method {
+    snake: String,
+    camel: String,
+    doc: String,
+    asks: bool,
+    answers: bool,
+    /// Words of the request and of the answer, where these are known.
+    request: Option<u32>,
+    answer: Option<u32>,
+}
+
+struct Protocol {
+    name: String,
+    request_id: u64,
+    answer_id: u64,
+    has_union: bool,
+    /// Words of a refusal.
+    least: u32,
+    methods: Vec<Method>,
+}
+
+/// The text for all schema files of a compiler's request.
+pub fn generate(request: &[u8]) -> Result<String> {
+    let message = serialize::read_message(request, ReaderOptions::new())?;
+    let request = message.get_root::<code_generator_request::Reader<'_>>()?;
+    let mut text = String::from("// Made from the schemas by build/stubs.rs.\n");
+    let mut names = Vec::new();
+    for file in request.get_requested_files()? {
+        let name = file.get_filename()?.to_str()?.trim_end_matches(".capnp").replace('-', "_");
+        let protocol = read(request, file.get_id(), name)?;
+        protocol.write(&mut text)?;
+        names.push(protocol.name);
+    }
+    let roots: Vec<String> = names.iter().map(|name| format!("{name}::ROOTS[0], {name}::ROOTS[1]")).collect();
+    writeln!(text, "/// What a message of any protocol can begin with.")?;
+    writeln!(text, "pub const ROOTS: &[crate::Root] = &[{}];", roots.join(", "))?;
+    Ok(text)
+}
+
+fn by_id(nodes: Nodes<'_>, id: u64) -> Result<node::Reader<'_>> {
+    nodes.iter().find(|node| node.get_id() == id).ok_or_else(|| "a node is missing".into())
+}
+
+fn structure(node: node::Reader<'_>) -> Result<Structure<'_>> {
+    match node.which()? {
+        node::Struct(structure) => Ok(structure),
+        _ => Err("Request and Answer are structs".into()),
+    }
+}
+
+fn nested(nodes: Nodes<'_>, file: u64, wanted: &str) -> Result<u64> {
+    for nested in by_id(nodes, file)?.get_nested_nodes()? {
+        if nested.get_name()? == wanted {
+            return Ok(nested.get_id());
+        }
+    }
+    Err(format!("a protocol has no {wanted}").into())
+}
+
+fn in_union<'a>(structure: Structure<'a>) -> Result<Vec<(usize, field::Reader<'a>)>> {
+    let fields = structure.get_fields()?.iter().enumerate();
+    Ok(fields.filter(|(_, field)| field.get_discriminant_value() != field::NO_DISCRIMINANT).collect())
+}
+
+fn read(request: code_generator_request::Reader<'_>, file: u64, name: String) -> Result<Protocol> {
+    let nodes = request.get_nodes()?;
+    let (request_id, answer_id) = (nested(nodes, file, "Request")?, nested(nodes, file, "Answer")?);
+    nested(nodes, file, "Refusal")?;
+    let (asked, answer) = (structure(by_id(nodes, request_id)?)?, structure(by_id(nodes, answer_id)?)?);
+    let mut answers = Vec::new();
+    for (_, field) in in_union(answer)? {
+        let name = field.get_name()?.to_string()?;
+        if name != "refused" {
+            answers.push((name, field));
+        }
+    }
+    let members = in_union(asked)?;
+    let (has_union, least) = (!members.is_empty(), size(answer));
+    let mut protocol = Protocol { name, request_id, answer_id, has_union, least, methods: Vec::new() };
+    if members.is_empty() {
+        let [(name, field)] = answers.as_slice() else {
+            return Err(format!("{}: a Request without union has one answer", protocol.name).into());
+        };
+        let doc = doc_of(request, request_id, None)?;
+        let words = (!has_pointers(nodes, asked)?).then(|| size(asked));
+        protocol.methods.push(method(nodes, name, doc, (true, words), *field, answer)?);
+        return Ok(protocol);
+    }
+    for (index, field) in members {
+        let name = field.get_name()?.to_string()?;
+        let other = answers.iter().find(|(other, _)| *other == name);
+        let (_, other) = other.ok_or_else(|| format!("{}: nothing answers {name}", protocol.name))?;
+        let doc = doc_of(request, request_id, Some(index))?;
+        let asks = group(nodes, field)?;
+        let words = words(nodes, asked, asks)?;
+        protocol.methods.push(method(nodes, &name, doc, (asks.is_some(), words), *other, answer)?);
+    }
+    Ok(protocol)
+}
+
+fn method(
+    nodes: Nodes<'_>,
+    name: &str,
+    doc: String,
+    (asks, request): (bool, Option<u32>),
+    answered: field::Reader<'_>,
+    answer: Structure<'_>,
+) -> Result<Method> {
+    let results = group(nodes, answered)?;
+    let mut camel = name.to_owned();
+    camel[..1].make_ascii_uppercase();
+    let snake = name.chars().fold(String::new(), |mut snake, letter| {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+        snake
+    });
+    let answer = words(nodes, answer, results)?;
+    Ok(Method { snake, camel, doc, asks, answers: results.is_some(), request, answer })
+}
+
+/// The group that a union's member is; `None` where it is Void.
+fn group<'a>(nodes: Nodes<'a>, field: field::Reader<'a>) -> Result<Option<Structure<'a>>> {
+    match field.which()? {
+        field::Group(group) => structure(by_id(nodes, group.get_type_id())?).map(Some),
+        field::Slot(slot) => match slot.get_type()?.which()? {
+            type_::Void(()) => Ok(None),
+            _ => Err(format!("{} is neither a group nor Void", field.get_name()?.to_str()?).into()),
+        },
+    }
+}
+
+/// Words of a message with this root, whose only content are these members of it; `None` where that depends.
+fn words(nodes: Nodes<'_>, root: Structure<'_>, members: Option<Structure<'_>>) -> Result<Option<u32>> {
+    let depends = members.map_or(Ok(false), |members| has_pointers(nodes, members))?;
+    Ok((!depends).then(|| size(root)))
+}
+
+fn size(root: Structure<'_>) -> u32 {
+    1 + u32::from(root.get_data_word_count()) + u32::from(root.get_pointer_count())
+}
+
+fn has_pointers(nodes: Nodes<'_>, members: Structure<'_>) -> Result<bool> {
+    for field in members.get_fields()? {
+        let pointer = match field.which()? {
+            field::Group(group) => has_pointers(nodes, structure(by_id(nodes, group.get_type_id())?)?)?,
+            field::Slot(slot) => matches!(
+                slot.get_type()?.which()?,
+                type_::Text(())
+                    | type_::Data(())
+                    | type_::List(_)
+                    | type_::Struct(_)
+                    | type_::Interface(_)
+                    | type_::AnyPointer(_)
+            ),
+        };
+        if pointer {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What the schema says about a node, or a member of it.
+fn doc_of(request: code_generator_request::Reader<'_>, id: u64, member: Option<usize>) -> Result<String> {
+    for info in request.get_source_info()? {
+        if info.get_id() != id {
+            continue;
+        }
+        return Ok(match member {
+            None => info.get_doc_comment()?.to_string()?,
+            Some(member) => info.get_members()?.get(member as u32).get_doc_comment()?.to_string()?,
+        });
+    }
+    Ok(String::new())
+}
+
+impl Protocol {
+    fn write(&self, text: &mut String) -> Result<()> {
+        let Protocol { name, request_id, answer_id, .. } = self;
+        writeln!(
+            text,
+            "/// The protocol of `schema/{name}.capnp`.\n\
+             pub mod {name} {{\n\
+             pub use crate::{name}_capnp::*;\n\
+             use crate::{{Failure, Transport, compose, compose_plain, label_of, open}};\n\
+             /// Labels of its messages.\n\
+             pub const LABEL: u32 = label_of({request_id:#x});\n\
+             pub const ANSWER: u32 = label_of({answer_id:#x});\n\
+             /// What its messages begin with.\n\
+             pub const ROOTS: [crate::Root; 2] = [\n\
+             crate::Root {{ protocol: \"{name}\", name: \"Request\", label: LABEL, read: \
+             |root| Ok(root.get_as::<request::Reader<'_>>()?.into()) }},\n\
+             crate::Root {{ protocol: \"{name}\", name: \"Answer\", label: ANSWER, read: \
+             |root| Ok(root.get_as::<answer::Reader<'_>>()?.into()) }},\n];\n\
+             impl From<capnp::Error> for Refusal {{\n\
+             fn from(_: capnp::Error) -> Refusal {{ Refusal::BadRequest }}\n}}\n\
+             impl From<capnp::NotInSchema> for Refusal {{\n\
+             fn from(_: capnp::NotInSchema) -> Refusal {{ Refusal::BadRequest }}\n}}"
+        )?;
+        self.client(text)?;
+        self.server(text)?;
+        writeln!(text, "}}")?;
+        Ok(())
+    }
+
+    fn client(&self, text: &mut String) -> Result<()> {
+        writeln!(
+            text,
+            "/// Whoever asks.\n#[derive(Clone, Copy, Debug)]\npub struct Client<T>(pub T);\n\
+             impl<T: Transport> Client<T> {{"
+        )?;
+        for method in &self.methods {
+            let Method { snake, camel, request, .. } = method;
+            let built = if self.has_union {
+                format!("request::{snake}::Builder<'_>")
+            } else {
+                "request::Builder<'_>".into()
+            };
+            let fill = if method.asks { format!("fill: impl FnOnce({built}), ") } else { String::new() };
+            let set = match (self.has_union, method.asks) {
+                (false, _) => "fill(request)".to_owned(),
+                (true, true) => format!("fill(request.init_{snake}())"),
+                (true, false) => format!("{{ let mut request = request; request.set_{snake}(()); }}"),
+            };
+            let (generic, read, result, got) = if method.answers {
+                let read = format!("read: impl FnOnce(answer::{snake}::Reader<'_>) -> capnp::Result<R>");
+                ("<R>", read, "R", format!("{camel}(results) => Ok(read(results)?)"))
+            } else {
+                ("", String::new(), "()", format!("{camel}(()) => Ok(())"))
+            };
+            docs(text, &method.doc)?;
+            writeln!(
+                text,
+                "pub fn {snake}{generic}(&self, {fill}{read}) -> Result<{result}, Failure<Refusal, T::Error>> {{\n\
+                 let call = |message: &[u8]| self.0.call(LABEL, message, |label, came: &[u8]| {{\n\
+                 if label != ANSWER {{ return Err(Failure::Malformed); }}\n\
+                 let came = open(came);\n\
+                 match came.get_root::<answer::Reader<'_>>()?.which()? {{\n\
+                 answer::{got},\n\
+                 answer::Refused(refusal) => Err(Failure::Refused(refusal?)),\n\
+                 {others}}}\n}});\n\
+                 compose_plain::<request::Owned, {words}, _>(|request| {set}, call).map_err(Failure::Transport)?\n}}",
+                others = if self.methods.len() > 1 { "_ => Err(Failure::Malformed),\n" } else { "" },
+                words = capacity(*request),
+            )?;
+        }
+        writeln!(text, "}}")?;
+        Ok(())
+    }
+
+    fn server(&self, text: &mut String) -> Result<()> {
+        writeln!(text, "/// Whoever answers callers of type `F`.\npub trait Server<F: ?Sized> {{")?;
+        for method in &self.methods {
+            let Method { snake, .. } = method;
+            let asked = match (method.asks, self.has_union) {
+                (false, _) => String::new(),
+                (true, true) => format!(", asked: request::{snake}::Reader<'_>"),
+                (true, false) => ", asked: request::Reader<'_>".into(),
+            };
+            let answer = if method.answers {
+                format!(", answer: answer::{snake}::Builder<'_>")
+            } else {
+                String::new()
+            };
+            docs(text, &method.doc)?;
+            writeln!(text, "fn {snake}(&mut self, from: &F{asked}{answer}) -> Result<(), Refusal>;")?;
+        }
+        writeln!(
+            text,
+            "}}\n/// Answers a message: `emit` is given the answer, whose label is [`ANSWER`].\n\
+             pub fn serve<F: ?Sized, S: Server<F>, E>(server: &mut S, from: &F, label: u32, message: &[u8], \
+             emit: impl FnOnce(&[u8]) -> E) -> E {{\n\
+             let refuse = |refusal, emit| compose_plain::<answer::Owned, {least}, E>(\n\
+             |mut answer| answer.set_refused(refusal), emit);\n\
+             let message = open(message);\n\
+             let request = match message.get_root::<request::Reader<'_>>() {{\n\
+             Ok(request) if label == LABEL => request,\n\
+             _ => return refuse(Refusal::BadRequest, emit),\n}};\n\
+             let done = ",
+            least = self.least,
+        )?;
+        if self.has_union {
+            writeln!(text, "match request.which() {{")?;
+        }
+        for method in &self.methods {
+            self.arm(text, method)?;
+        }
+        if self.has_union {
+            writeln!(text, "Err(_) => Err((Refusal::BadRequest, emit)),\n}}")?;
+        }
+        writeln!(text, ";\ndone.unwrap_or_else(|(refusal, emit)| refuse(refusal, emit))\n}}")?;
+        Ok(())
+    }
+
+    /// What is done for one method.
+    fn arm(&self, text: &mut String, method: &Method) -> Result<()> {
+        let Method { snake, camel, answer, .. } = method;
+        let (bound, passed) = match (method.asks, self.has_union) {
+            (false, _) => ("()", ""),
+            (true, true) => ("asked", ", asked"),
+            (true, false) => ("", ", request"),
+        };
+        let built = if method.answers {
+            format!("|answer| server.{snake}(from{passed}, answer.init_{snake}())")
+        } else {
+            format!("|mut answer| {{ answer.set_{snake}(()); server.{snake}(from{passed}) }}")
+        };
+        if self.has_union {
+            write!(text, "Ok(request::{camel}({bound})) => ")?;
+        }
+        let words = capacity(*answer);
+        write!(text, "compose::<answer::Owned, {words}, Refusal, E, _>({built}, emit)")?;
+        if self.has_union {
+            writeln!(text, ",")?;
+        }
+        Ok(())
+    }
+}
+
+fn capacity(words: Option<u32>) -> String {
+    words.map_or("{ crate::WORDS_MAX }".into(), |words| words.to_string())
+}
+
+fn docs(text: &mut String, doc: &str) -> Result<()> {
+    for line in doc.lines() {
+        writeln!(text, "/// {line}")?;
+    }
+    Ok(())
+}

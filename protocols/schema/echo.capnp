@@ -1,0 +1,68 @@
+# For tests: every kind of field, short messages and long ones, and a capability.
+@0xf119d8ccfa8fb964;
+
+struct Request {
+  union {
+    add :group {
+      # Short: it travels in registers.
+      left @0 :UInt32;
+      right @1 :UInt32;
+    }
+    letter :group {
+      # Of any length.
+      letter @2 :Letter;
+    }
+    keep :group {
+      # Carries a capability.
+      what @3 :Capability;
+    }
+    nothing @4 :Void;
+  }
+}
+
+struct Answer {
+  union {
+    refused @0 :Refusal;
+    add :group {
+      sum @1 :UInt32;
+    }
+    letter :group {
+      # What came: how many lines and bytes, and their sum.
+      lines @2 :UInt32;
+      bytes @3 :UInt64;
+      sum @4 :UInt64;
+    }
+    keep :group {
+      identity @5 :UInt64;
+      # Of the object that the capability stands for.
+    }
+    nothing @6 :Void;
+  }
+}
+
+enum Refusal {
+  badRequest @0;
+  overflow @1;
+}
+
+enum Urgency {
+  whenever @0;
+  soon @1;
+  now @2;
+}
+
+struct Letter {
+  subject @0 :Text;
+  urgency @1 :Urgency;
+  lines @2 :List(Line);
+  attachment @3 :Data;
+  replies @4 :List(Letter);
+  weights @5 :List(UInt16);
+  signed @6 :Bool;
+  offset @7 :Int32 = -1;
+}
+
+struct Line {
+  number @0 :UInt32;
+  text @1 :Text;
+}
