@@ -11,7 +11,7 @@ use user_rt::layout::{PROGRAM_SLOTS, slot};
 use user_rt::spawn::{
     Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, TaskSpec, own, process, task,
 };
-use user_rt::supervisor::{Label, PARENT};
+use user_rt::supervisor::{PARENT, say_died};
 use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
 use user_rt::{boot, report};
 
@@ -153,12 +153,7 @@ fn set_own_priority() -> user_rt::Result<()> {
 /// Waits in a call that nobody answers, until the called task is no more; then says so.
 extern "C" fn watch(group: u64) -> ! {
     let group = Group::at(Cap(group as u32));
-    let message = user_rt::ipc::Message::default();
-    let end = group.exposure(CHILD).call(&message);
-    let regs = match end {
-        Ok(_) => [0; 4],
-        Err(refusal) => [refusal.error as u64, refusal.detail, refusal.who.raw(), 0],
-    };
-    let told = group.exposure(PARENT).call(&user_rt::ipc::Message::new(Label::Died as u32, regs));
+    let end = group.exposure(CHILD).call(&user_rt::ipc::Message::default()).err();
+    let told = say_died(group.exposure(PARENT), end);
     panic!("the supervisor went on after its program's end: {told:?}");
 }

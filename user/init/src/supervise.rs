@@ -3,9 +3,13 @@
 use core::fmt;
 
 use abi::{Error, TaskId};
+use protocols::supervisor::{self as protocol, Refusal, Server, request};
 use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::report;
-use user_rt::supervisor::{Label, serve_views};
+use user_rt::spawn::Child;
+use user_rt::supervisor::{lend, take_back};
+use user_rt::talk::{put, with_bytes};
+use user_rt::views::{Frames, Grant, Views};
 
 use user_rt::archive::Program;
 
@@ -30,20 +34,19 @@ pub fn until_the_end(program: &Program<'_>, launched: &mut Launched) -> bool {
 }
 
 fn serve(program: &Program<'_>, launched: &mut Launched) -> bool {
-    let granted = programs::of(program.name()).views;
     let Launched { child, views } = launched;
+    let granted = programs::of(program.name()).views;
+    let judge = Judge { name: program.name(), say: |text| report!("{text}"), pass: None };
+    let mut parent = Parent { judge, child, views, granted };
     let mut event = recv();
     loop {
         match event {
             Ok(Event::Call(call)) => {
-                if let Some(answer) = serve_views(views, &call, granted, |slot| child.cnode.slot(slot)) {
-                    event = reply_recv(&answer);
-                    continue;
-                }
-                if let Some(pass) = judge(program.name(), &call, |text| report!("{text}")) {
+                let answer = parent.answer(&call);
+                if let Some(pass) = parent.judge.pass {
                     return pass;
                 }
-                event = reply_recv(&Message::default());
+                event = reply_recv(&answer);
             }
             Ok(Event::Bits(_)) => event = recv(),
             Err(refusal) => {
@@ -54,32 +57,98 @@ fn serve(program: &Program<'_>, launched: &mut Launched) -> bool {
     }
 }
 
-/// What a message means for the run; `None`: nothing, go on. What is to be known of it is said.
-fn judge(name: &str, call: &Received, say: impl Fn(fmt::Arguments<'_>)) -> Option<bool> {
-    let [first, second, third, _] = call.message.regs;
-    match Label::from_raw(call.message.label) {
-        Some(Label::Done) => Some(second == 0),
-        Some(Label::Panicked) => {
-            say(format_args!("died program={name}: task {first:#x} panicked"));
-            Some(false)
+/// What a program's parent keeps for it.
+struct Parent<'a> {
+    judge: Judge<'a>,
+    child: &'a Child,
+    views: &'a mut Views<Frames>,
+    granted: &'a [Grant],
+}
+
+impl Parent<'_> {
+    fn answer(&mut self, call: &Received) -> Message {
+        let label = call.message.label;
+        if label != protocol::LABEL {
+            self.judge
+                .say(format_args!("note init: {} said something unknown: label {label}", self.judge.name));
         }
-        Some(Label::Died) => {
-            let error = Error::from_raw(first as u8);
-            let who = TaskId::from_raw(third);
-            say(format_args!(
-                "died program={name}: its first task {:#x} is no more ({error:?}, {second:#x})",
-                who.raw()
-            ));
-            Some(false)
-        }
-        Some(Label::Lost) => {
-            say(format_args!("note init: {name} lost task {first:#x} (reason {second}, address {third:#x})"));
-            None
-        }
-        _ => {
-            say(format_args!("note init: {name} said something unknown: label {}", call.message.label));
-            None
-        }
+        with_bytes(&call.message, |bytes| {
+            protocol::serve(self, call, label, bytes, |answer| put(protocol::ANSWER, answer))
+        })
+    }
+}
+
+type Done = Result<(), Refusal>;
+
+impl Server<Received> for Parent<'_> {
+    fn done(&mut self, _: &Received, asked: request::done::Reader<'_>) -> Done {
+        self.judge.done(asked.get_failed());
+        Ok(())
+    }
+
+    fn panicked(&mut self, _: &Received, asked: request::panicked::Reader<'_>) -> Done {
+        self.judge.panicked(asked.get_task());
+        Ok(())
+    }
+
+    fn died(&mut self, _: &Received, asked: request::died::Reader<'_>) -> Done {
+        self.judge.died(asked.get_error(), asked.get_detail(), TaskId::from_raw(asked.get_task()));
+        Ok(())
+    }
+
+    fn lost(&mut self, _: &Received, asked: request::lost::Reader<'_>) -> Done {
+        self.judge.lost(asked.get_task(), asked.get_reason(), asked.get_address());
+        Ok(())
+    }
+
+    fn view(&mut self, from: &Received, asked: request::view::Reader<'_>) -> Done {
+        let cnode = &self.child.cnode;
+        lend(self.views, from.custom, asked, self.granted, |slot| cnode.slot(slot))
+    }
+
+    fn view_back(&mut self, from: &Received, asked: request::view_back::Reader<'_>) -> Done {
+        take_back(self.views, from.custom, asked)
+    }
+}
+
+/// What messages mean for the run. What is to be known of one is said.
+struct Judge<'a> {
+    name: &'a str,
+    say: fn(fmt::Arguments<'_>),
+    /// Whether the program passed, once that is known.
+    pass: Option<bool>,
+}
+
+impl Judge<'_> {
+    fn say(&self, what: fmt::Arguments<'_>) {
+        (self.say)(what);
+    }
+
+    fn done(&mut self, failed: u64) {
+        self.pass = Some(failed == 0);
+    }
+
+    fn panicked(&mut self, task: u64) {
+        self.say(format_args!("died program={}: task {task:#x} panicked", self.name));
+        self.pass = Some(false);
+    }
+
+    fn died(&mut self, error: u8, detail: u64, who: TaskId) {
+        let error = Error::from_raw(error);
+        self.say(format_args!(
+            "died program={}: its first task {:#x} is no more ({error:?}, {detail:#x})",
+            self.name,
+            who.raw()
+        ));
+        self.pass = Some(false);
+    }
+
+    /// Its own affair.
+    fn lost(&mut self, task: u64, reason: u16, address: u64) {
+        self.say(format_args!(
+            "note init: {} lost task {task:#x} (reason {reason}, address {address:#x})",
+            self.name
+        ));
     }
 }
 
@@ -87,15 +156,17 @@ fn judge(name: &str, call: &Received, say: impl Fn(fmt::Arguments<'_>)) -> Optio
 mod tests {
     use super::*;
 
-    fn call(label: u32, regs: [u64; 4]) -> Received {
-        let message = Message::new(label, regs);
-        Received { message, exposure: 0, sender: TaskId::NONE, custom: 0, fault: false }
-    }
-
     #[test]
     fn only_a_program_without_failures_passes() {
-        assert_eq!(judge("x", &call(Label::Done as u32, [12, 0, 0, 0]), |_| ()), Some(true));
-        assert_eq!(judge("x", &call(Label::Done as u32, [12, 1, 0, 0]), |_| ()), Some(false));
-        assert_eq!(judge("x", &call(Label::Lost as u32, [7, 5, 0, 0]), |_| ()), None, "its own affair");
+        let judged = |what: fn(&mut Judge<'_>)| {
+            let mut judge = Judge { name: "x", say: |_| (), pass: None };
+            what(&mut judge);
+            judge.pass
+        };
+        assert_eq!(judged(|judge| judge.done(0)), Some(true));
+        assert_eq!(judged(|judge| judge.done(1)), Some(false));
+        assert_eq!(judged(|judge| judge.panicked(7)), Some(false));
+        assert_eq!(judged(|judge| judge.died(1, 2, TaskId::NONE)), Some(false));
+        assert_eq!(judged(|judge| judge.lost(7, 5, 0)), None, "its own affair");
     }
 }

@@ -4,8 +4,10 @@
 
 mod policy;
 
+use protocols::oom::{self, Refusal, answer, request};
 use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
-use user_rt::paging::{Advice, HOLDERS_MAX, Holder, advise, question};
+use user_rt::paging::{HOLDERS_MAX, Holder, advise, question};
+use user_rt::talk::{put, with_bytes};
 
 user_rt::program!(begin);
 
@@ -20,7 +22,22 @@ fn begin(_: u64) -> ! {
 }
 
 fn answer(call: &Received) -> Message {
-    let mut holders = [Holder::default(); HOLDERS_MAX];
-    let asked = question(call, &mut holders).filter(|_| !call.fault);
-    advise(asked.map_or(Advice::Refuse, |question| policy::advice(&question)))
+    with_bytes(&call.message, |bytes| {
+        oom::serve(&mut Rule, call, call.message.label, bytes, |answer| put(oom::ANSWER, answer))
+    })
+}
+
+struct Rule;
+
+impl oom::Server<Received> for Rule {
+    fn advice(
+        &mut self,
+        _: &Received,
+        asked: request::Reader<'_>,
+        answer: answer::advice::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        let mut holders = [Holder::default(); HOLDERS_MAX];
+        advise(policy::advice(&question(asked, &mut holders)?), answer);
+        Ok(())
+    }
 }

@@ -9,6 +9,7 @@
 //!   paging   pagers, their stores and policies          archive   the boot archive
 //!   events   event pools, and sending to them           grants    messages with capabilities
 //!   pages    messages with pages                       parcel    bytes, copied or with their pages
+//!   talk     messages that describe themselves
 //!   views    device memory that is lent                 boot      facts that it was started with
 //!     │                                                   │
 //!   utcb     this task's page                           arch      SYSCALL, time stamps, entry
@@ -28,6 +29,7 @@
 #![deny(unsafe_code)]
 
 pub extern crate abi;
+pub extern crate protocols;
 
 #[allow(unsafe_code)]
 pub mod arch;
@@ -58,6 +60,7 @@ pub mod slots;
 pub mod spawn;
 pub mod stack;
 pub mod supervisor;
+pub mod talk;
 #[allow(unsafe_code)]
 pub mod utcb;
 pub mod views;

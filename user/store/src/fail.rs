@@ -37,18 +37,19 @@ impl Fails {
 
     /// Whether a put fails.
     pub fn put(&mut self) -> bool {
-        let fails = self.how.puts > 0 && self.random.rand_range(0..1000) < self.how.puts;
+        let fails = self.how.puts > 0 && self.random.rand_range(0..1000) < self.how.puts.into();
         self.puts += u64::from(fails);
         fails
     }
 
     pub fn get(&mut self) -> Get {
-        if self.gets >= self.how.at_most || self.how.gets + self.how.spoiled == 0 {
+        if self.gets >= self.how.at_most || (self.how.gets, self.how.spoiled) == (0, 0) {
             return Get::Works;
         }
+        let (fail, spoil) = (u64::from(self.how.gets), u64::from(self.how.spoiled));
         let outcome = match self.random.rand_range(0..1000) {
-            drawn if drawn < self.how.gets => Get::Fails,
-            drawn if drawn < self.how.gets + self.how.spoiled => Get::Spoils(self.random.rand_u64() as usize),
+            drawn if drawn < fail => Get::Fails,
+            drawn if drawn < fail + spoil => Get::Spoils(self.random.rand_u64() as usize),
             _ => Get::Works,
         };
         self.gets += u64::from(outcome != Get::Works);

@@ -14,17 +14,18 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{PAGE_LOG2, PAGE_SIZE};
+use protocols::store::{self, Refusal, answer, request};
 use user_rt::arch::{self, memory};
 use user_rt::cap::{Frame, Handle, Untyped};
+use user_rt::heap;
 use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::layout::{PROGRAM_SLOTS, SHARED_VA, slot};
 use user_rt::paging::{
-    Faulty, MANAGER, PAGERS_MAX, REGIONS_VA, STORE_FREE_SLOT, StoreError, StoreRequest, StoreSetup,
-    WINDOW_PAGES, store_window,
+    Faulty, MANAGER, PAGERS_MAX, REGIONS_VA, STORE_FREE_SLOT, StoreSetup, WINDOW_PAGES, store_window,
 };
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
-use user_rt::{heap, utcb};
+use user_rt::talk::{put, with_bytes};
 
 use fail::{Fails, Get};
 use slots::Table;
@@ -81,68 +82,27 @@ impl Store {
     }
 
     fn serve(&mut self, call: &Received) -> Message {
-        match self.answer(call) {
-            Ok((regs, words)) => Message::with_words(0, regs, words),
-            Err(error) => Message::new(error as u32, [0; 4]),
-        }
+        with_bytes(&call.message, |bytes| {
+            // A fault is no message of anybody's: it has no label.
+            store::serve(self, call, call.message.label, bytes, |answer| put(store::ANSWER, answer))
+        })
     }
 
-    /// Registers, and how many UTCB words go with them.
-    fn answer(&mut self, call: &Received) -> Result<([u64; 4], u8), StoreError> {
-        let request = StoreRequest::from_raw(call.message.label).filter(|_| !call.fault);
-        let [first, second, third, fourth] = call.message.regs;
-        match request.ok_or(StoreError::BadRequest)? {
-            StoreRequest::Put => self.put(call.custom, first).map(|kept| ([kept, 0, 0, 0], kept as u8)),
-            StoreRequest::Get => self.get(call.custom, first).map(|()| ([0; 4], 0)),
-            StoreRequest::Free => self.table.free(call.custom, first).map(|()| ([0; 4], 0)),
-            StoreRequest::Fail if call.custom == MANAGER && call.message.words >= 2 => {
-                let words = utcb::current().message();
-                let (seed, at_most) = (words[0].load(Relaxed), words[1].load(Relaxed));
-                let how = Faulty { gets: first, puts: second, spoiled: third, delay: fourth, seed, at_most };
-                self.fails.set(how);
-                Ok(([0; 4], 0))
-            }
-            StoreRequest::Counts if call.custom == MANAGER => {
-                let (used, all) = self.table.used();
-                Ok(([used, all, self.fails.gets, self.fails.puts], 0))
-            }
-            _ => Err(StoreError::BadRequest),
-        }
+    fn window(&self, pager: u16) -> Result<&'static [[AtomicU64; PAGE_WORDS]; WINDOW_PAGES], Refusal> {
+        let index = usize::from(pager).checked_sub(1).ok_or(Refusal::BadRequest)?;
+        self.windows.get(index).ok_or(Refusal::BadRequest)
     }
 
-    fn window(&self, pager: u16) -> Result<&'static [[AtomicU64; PAGE_WORDS]; WINDOW_PAGES], StoreError> {
-        let index = usize::from(pager).checked_sub(1).ok_or(StoreError::BadRequest)?;
-        self.windows.get(index).ok_or(StoreError::BadRequest)
-    }
-
-    /// How many pages of the window were kept; their slots are in the UTCB.
-    fn put(&mut self, pager: u16, pages: u64) -> Result<u64, StoreError> {
-        let window = self.window(pager)?;
-        let wanted = usize::try_from(pages).ok().filter(|pages| (1..=WINDOW_PAGES).contains(pages));
-        let words = utcb::current().message();
-        let mut kept = 0;
-        for (page, word) in window.iter().zip(words).take(wanted.ok_or(StoreError::BadRequest)?) {
-            match self.put_page(pager, page) {
-                Ok(slot) => word.store(slot, Relaxed),
-                // Those before are kept.
-                Err(_) if kept > 0 => break,
-                Err(error) => return Err(error),
-            }
-            kept += 1;
-        }
-        Ok(kept)
-    }
-
-    fn put_page(&mut self, pager: u16, page: Page<'_>) -> Result<u64, StoreError> {
+    fn put_page(&mut self, pager: u16, page: Page<'_>) -> Result<u64, Refusal> {
         if self.fails.put() {
-            return Err(StoreError::Failed);
+            return Err(Refusal::Failed);
         }
         let slot = self.table.take(pager)?;
         copy(page, &self.memory[slot as usize]);
         Ok(slot)
     }
 
-    fn get(&mut self, pager: u16, slot: u64) -> Result<(), StoreError> {
+    fn get_page(&mut self, pager: u16, slot: u64) -> Result<(), Refusal> {
         let [page, ..] = self.window(pager)?;
         self.table.check(pager, slot)?;
         let until = arch::now().saturating_add(self.fails.delay());
@@ -152,7 +112,7 @@ impl Store {
         }
         let outcome = self.fails.get();
         if outcome == Get::Fails {
-            return Err(StoreError::Failed);
+            return Err(Refusal::Failed);
         }
         copy(&self.memory[slot as usize], page);
         if let Get::Spoils(word) = outcome {
@@ -160,6 +120,70 @@ impl Store {
         }
         Ok(())
     }
+}
+
+impl store::Server<Received> for Store {
+    fn put(
+        &mut self,
+        from: &Received,
+        asked: request::put::Reader<'_>,
+        answer: answer::put::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        let window = self.window(from.custom)?;
+        let wanted = usize::from(asked.get_pages());
+        let pages = window.get(..wanted).filter(|pages| !pages.is_empty()).ok_or(Refusal::BadRequest)?;
+        let mut slots = [0; WINDOW_PAGES];
+        let mut kept = 0;
+        for (page, slot) in pages.iter().zip(&mut slots) {
+            match self.put_page(from.custom, page) {
+                Ok(taken) => *slot = taken,
+                // Those before are kept.
+                Err(_) if kept > 0 => break,
+                Err(refusal) => return Err(refusal),
+            }
+            kept += 1;
+        }
+        let mut list = answer.init_slots(kept);
+        (0..kept).zip(slots).for_each(|(index, slot)| list.set(index, slot));
+        Ok(())
+    }
+
+    fn get(&mut self, from: &Received, asked: request::get::Reader<'_>) -> Result<(), Refusal> {
+        self.get_page(from.custom, asked.get_slot())
+    }
+
+    fn free(&mut self, from: &Received, asked: request::free::Reader<'_>) -> Result<(), Refusal> {
+        self.table.free(from.custom, asked.get_slot())
+    }
+
+    fn fail(&mut self, from: &Received, asked: request::fail::Reader<'_>) -> Result<(), Refusal> {
+        manager(from)?;
+        let how = asked.get_how()?;
+        self.fails.set(Faulty {
+            gets: how.get_gets(),
+            puts: how.get_puts(),
+            spoiled: how.get_spoiled(),
+            delay: how.get_delay(),
+            seed: how.get_seed(),
+            at_most: how.get_at_most(),
+        });
+        Ok(())
+    }
+
+    fn counts(&mut self, from: &Received, answer: answer::counts::Builder<'_>) -> Result<(), Refusal> {
+        manager(from)?;
+        let (used, slots) = self.table.used();
+        let mut figures = answer.init_figures();
+        figures.set_used(used);
+        figures.set_slots(slots);
+        figures.set_gets_failed(self.fails.gets);
+        figures.set_puts_failed(self.fails.puts);
+        Ok(())
+    }
+}
+
+fn manager(from: &Received) -> Result<(), Refusal> {
+    if from.custom == MANAGER { Ok(()) } else { Err(Refusal::BadRequest) }
 }
 
 /// Only one side of a window works at a time: the system call between them orders what they do.

@@ -23,7 +23,7 @@ pub use oom::{Advice, HOLDERS_MAX, Holder, Policy, Question, Shortage, advise, q
 pub use start::{
     Service, ServiceSpec, connect_policy, connect_store, entrust, entrust_part, pager, policy, store,
 };
-pub use store::{Faulty, Store, StoreCounts, StoreError, StoreRequest};
+pub use store::{Faulty, Store, StoreCounts, StoreError};
 
 use abi::Cap;
 

@@ -1,30 +1,16 @@
-//! What a pager asks an out-of-memory policy before it refuses memory.
+//! What a pager asks an out-of-memory policy before it refuses memory: the protocol of `schema/oom.capnp`.
 
-use core::sync::atomic::Ordering::Relaxed;
+use protocols::capnp;
+use protocols::oom::{self, answer, request};
 
-use abi::MSG_UTCB_WORDS;
-
-use super::{SERVER, numbered};
+use super::SERVER;
 use crate::cap::{Exposure, Group};
-use crate::ipc::{Message, Received};
-use crate::utcb;
+use crate::talk::Line;
 
-numbered! {
-    /// What there is not enough of.
-    Shortage {
-        /// Every frame that the client may hold is pinned, or cannot be put away.
-        Limit = 1;
-        /// No frame of anybody's can be put away.
-        Memory = 2;
-    }
-}
+pub use protocols::oom::Shortage;
 
-/// Words that describe one holder, and how many fit into a question.
-const HOLDER_WORDS: usize = 4;
-pub const HOLDERS_MAX: usize = MSG_UTCB_WORDS / HOLDER_WORDS;
-
-/// Label of the question.
-const ASK: u32 = 1;
+/// How many fit into a question.
+pub const HOLDERS_MAX: usize = 16;
 
 /// Somebody who holds memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -59,59 +45,75 @@ pub enum Advice {
 }
 
 /// An out-of-memory policy.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Policy(Exposure);
+#[derive(Clone, Copy, Debug)]
+pub struct Policy(oom::Client<Line>);
 
 impl Policy {
     pub fn of(group: &Group) -> Policy {
-        Policy(group.exposure(SERVER))
+        Policy::at(group.exposure(SERVER))
+    }
+
+    pub fn at(exposure: Exposure) -> Policy {
+        Policy(oom::Client(Line::to(exposure)))
     }
 
     /// Asks it. A policy that is no more, or says what nobody understands, refuses.
     pub fn ask(self, question: &Question<'_>) -> Advice {
-        let words = utcb::current().message().as_chunks::<HOLDER_WORDS>().0;
-        let count = question.holders.len().min(HOLDERS_MAX);
-        for (to, holder) in words.iter().zip(question.holders) {
-            let values =
-                [u64::from(holder.client), holder.frames.into(), holder.pinned.into(), holder.limit.into()];
-            for (word, value) in to.iter().zip(values) {
-                word.store(value, Relaxed);
-            }
-        }
-        let regs = [question.shortage as u64, question.asker.into(), question.before.into(), count as u64];
-        match self.0.call(&Message::with_words(ASK, regs, (count * HOLDER_WORDS) as u8)) {
-            Ok(Message { label: 2, regs: [client, ..], .. }) => Advice::Evict(client as u16),
-            Ok(Message { label: 3, regs: [client, ..], .. }) => Advice::Kill(client as u16),
-            _ => Advice::Refuse,
-        }
+        self.0.advice(|request| put(question, request), read).unwrap_or(Advice::Refuse)
     }
 }
 
-/// The question that was received, its holders put into `holders`; `None` where it is none.
-pub fn question<'a>(call: &Received, holders: &'a mut [Holder; HOLDERS_MAX]) -> Option<Question<'a>> {
-    let [shortage, asker, before, count] = call.message.regs;
-    if call.message.label != ASK || count as usize * HOLDER_WORDS > call.message.words.into() {
-        return None;
+fn put(question: &Question<'_>, mut request: request::Builder<'_>) {
+    request.set_shortage(question.shortage);
+    request.set_asker(question.asker);
+    request.set_before(question.before);
+    let holders = &question.holders[..question.holders.len().min(HOLDERS_MAX)];
+    let mut list = request.init_holders(holders.len() as u32);
+    for (index, holder) in (0..).zip(holders) {
+        let mut to = list.reborrow().get(index);
+        to.set_client(holder.client);
+        to.set_frames(holder.frames);
+        to.set_pinned(holder.pinned);
+        to.set_limit(holder.limit);
     }
-    let words = utcb::current().message().as_chunks::<HOLDER_WORDS>().0;
-    for (holder, from) in holders.iter_mut().zip(words).take(count as usize) {
-        let [client, frames, pinned, limit] = core::array::from_fn(|index| from[index].load(Relaxed));
-        let (frames, pinned, limit) = (frames as u32, pinned as u32, limit as u32);
-        *holder = Holder { client: client as u16, frames, pinned, limit };
-    }
-    Some(Question {
-        shortage: Shortage::from_raw(shortage as u32)?,
-        asker: asker as u16,
-        before: before as u32,
-        holders: holders.get(..count as usize)?,
+}
+
+fn read(advice: answer::advice::Reader<'_>) -> capnp::Result<Advice> {
+    Ok(match advice.which()? {
+        answer::advice::Refuse(()) => Advice::Refuse,
+        answer::advice::Evict(client) => Advice::Evict(client),
+        answer::advice::Kill(client) => Advice::Kill(client),
     })
 }
 
-/// The answer to a question.
-pub fn advise(advice: Advice) -> Message {
+/// The question that was received, its holders put into `holders`, as many as there is room for.
+pub fn question<'a>(
+    asked: request::Reader<'_>,
+    holders: &'a mut [Holder; HOLDERS_MAX],
+) -> capnp::Result<Question<'a>> {
+    let list = asked.get_holders()?;
+    let count = (list.len() as usize).min(HOLDERS_MAX);
+    for (to, holder) in holders.iter_mut().zip(list) {
+        *to = Holder {
+            client: holder.get_client(),
+            frames: holder.get_frames(),
+            pinned: holder.get_pinned(),
+            limit: holder.get_limit(),
+        };
+    }
+    Ok(Question {
+        shortage: asked.get_shortage()?,
+        asker: asked.get_asker(),
+        before: asked.get_before(),
+        holders: &holders[..count],
+    })
+}
+
+/// Puts the answer to a question.
+pub fn advise(advice: Advice, mut answer: answer::advice::Builder<'_>) {
     match advice {
-        Advice::Refuse => Message::new(1, [0; 4]),
-        Advice::Evict(client) => Message::new(2, [client.into(), 0, 0, 0]),
-        Advice::Kill(client) => Message::new(3, [client.into(), 0, 0, 0]),
+        Advice::Refuse => answer.set_refuse(()),
+        Advice::Evict(client) => answer.set_evict(client),
+        Advice::Kill(client) => answer.set_kill(client),
     }
 }

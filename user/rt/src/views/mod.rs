@@ -33,7 +33,7 @@ pub const PAGES_MAX: u32 = 512;
 const FRAMES_END: u64 = 1 << 40;
 
 numbered! {
-    /// Why there is no view: the label of the answer.
+    /// Why there is no view.
     ViewDenial {
         /// No pages, too many, or none that there could be; or to be shared and written.
         BadRequest = 1;
@@ -146,22 +146,9 @@ impl Wanted {
         Wanted { range, allows: Allows::READ, shared: true }
     }
 
-    /// As registers of a message: first page, how many, what it allows.
-    pub const fn regs(self) -> [u64; 3] {
-        let Allows { write, dma } = self.allows;
-        [
-            self.range.first,
-            self.range.pages as u64,
-            write as u64 | (dma as u64) << 1 | (self.shared as u64) << 2,
-        ]
-    }
-
-    /// What registers of a message say.
-    pub fn of_regs([first, pages, how]: [u64; 3]) -> Result<Wanted, ViewDenial> {
-        let range = Range { first, pages: u32::try_from(pages).map_err(|_| ViewDenial::BadRequest)? };
-        let allows = Allows { write: how & 1 != 0, dma: how & 2 != 0 };
-        let wanted = Wanted { range, allows, shared: how & 4 != 0 };
-        if how < 8 && wanted.is_sound() { Ok(wanted) } else { Err(ViewDenial::BadRequest) }
+    /// It, if it can be asked for at all.
+    pub fn sound(self) -> Result<Wanted, ViewDenial> {
+        if self.is_sound() { Ok(self) } else { Err(ViewDenial::BadRequest) }
     }
 
     fn is_sound(self) -> bool {

@@ -164,7 +164,7 @@ fn refusals_leave_nothing() {
     {
         let wanted = Wanted::new(range, Allows::READ);
         assert_eq!(views.lend(1, &wanted, ALL, 1), Err(ViewDenial::BadRequest), "{range:?}");
-        assert_eq!(Wanted::of_regs(wanted.regs()), Err(ViewDenial::BadRequest));
+        assert_eq!(wanted.sound(), Err(ViewDenial::BadRequest));
     }
 }
 
@@ -185,18 +185,11 @@ fn as_many_as_there_can_be() {
 }
 
 #[test]
-fn wishes_survive_their_registers() {
-    for wanted in [
-        Wanted::shared(HPET),
-        Wanted::new(SCREEN, Allows { write: true, dma: false }),
-        Wanted::new(SCREEN, Allows { write: false, dma: true }),
-    ] {
-        assert_eq!(Wanted::of_regs(wanted.regs()), Ok(wanted));
-    }
-    assert_eq!(Wanted::of_regs([1, 1, 8]), Err(ViewDenial::BadRequest));
-    assert_eq!(Wanted::of_regs([1, 1 << 32, 0]), Err(ViewDenial::BadRequest));
+fn denials_survive_the_way_to_the_holder() {
+    use protocols::{Failure, supervisor::Refusal};
     for &denial in ViewDenial::ALL {
-        assert_eq!(ViewDenial::from_raw(denial as u32), Some(denial));
+        let failure: Failure<_, crate::Refusal> = Failure::Refused(Refusal::from(denial));
+        assert_eq!(ViewDenial::from(failure), denial);
     }
 }
 
