@@ -15,8 +15,8 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, campaign, diff, events, explain, figures, gdb, iso, mailbox, pack, probe, reference, scale,
-    stress, suite, torture,
+    bench, campaign, diff, events, explain, figures, gdb, iso, mailbox, message, pack, probe, reference,
+    scale, stress, suite, torture,
 };
 
 const EXAMPLES: &str = "\
@@ -29,6 +29,7 @@ Examples:
   aurora-bench explain null_syscall           its instructions, one by one
   aurora-bench trace test ipc --check         what ran when, and whether the rules held
   aurora-bench gdb run=test                   the debugger, with helpers that know the kernel
+  aurora-bench message --help                 what a captured message says
   aurora-bench probe                          which accelerator gives cycles here
 ";
 
@@ -120,6 +121,13 @@ enum Command {
     Pack(PackArgs),
     /// Print the system call reference, a page of the book
     Reference,
+    /// Print captured messages, field by field
+    #[command(
+        after_help = "Examples:\n  aurora-bench run run=test only=messages messages=show | aurora-bench message\n  \
+        aurora-bench message --as store.Request capture.bin    bytes, or words in hexadecimal\n  \
+        aurora-bench message --list                            labels and what messages with them begin with"
+    )]
+    Message(MessageArgs),
     /// The README's table of figures, from the last bench run
     Figures(FiguresArgs),
 }
@@ -380,6 +388,18 @@ struct PackArgs {
 }
 
 #[derive(Args, Debug)]
+struct MessageArgs {
+    /// What was captured: a run's output, bytes, or words in hexadecimal (default: standard input)
+    file: Option<PathBuf>,
+    /// What a message without a label begins with
+    #[arg(long = "as", value_name = "PROTOCOL.STRUCT")]
+    begins: Option<String>,
+    /// Only list the protocols that are known
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Args, Debug)]
 struct FiguresArgs {
     /// The result file of a bench run
     #[arg(long, default_value = "target/bench/latest.json", value_name = "FILE")]
@@ -430,6 +450,9 @@ pub fn main() -> Result<()> {
         Command::Reference => {
             print!("{}", reference::render());
             Ok(())
+        }
+        Command::Message(MessageArgs { file, begins, list }) => {
+            message::command(&message::Wanted { file, begins, list })
         }
         Command::Figures(args) => print_figures(&args),
         Command::Pack(args) => {

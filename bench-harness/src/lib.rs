@@ -31,6 +31,7 @@ pub mod lab;
 pub mod logs;
 pub mod machine;
 pub mod mailbox;
+pub mod message;
 pub mod monitor;
 pub mod pack;
 pub mod picture;
