@@ -11,7 +11,7 @@
 //! message is in the pool the register is moved on, on the caller's CPU; whatever else ends the wait leaves it.
 
 use abi::events::{BROADCAST, Progress};
-use abi::{Error, FLAG_CAPS, FLAG_EVENT, FLAG_PAGES, MsgInfo, Rights, Target};
+use abi::{Error, FLAG_CAPS, FLAG_EVENT, FLAG_PAGES, MsgInfo, Target};
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::header::FLAG_DYING;
@@ -21,6 +21,7 @@ use smp::door::Ref;
 use smp::events::Turn;
 
 use crate::caps::InGroup;
+use crate::carry::rights_of_words;
 use crate::ipc::{From, Words};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -64,8 +65,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if MsgInfo(args.info).has(FLAG_CAPS) {
             return Err(Refusal::new(Error::NoCapability, 0));
         }
-        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
-        let InGroup { group, custom } = self.find_group(me, args.cap(), need)?;
+        let InGroup { group, custom } = self.find_group(me, args.cap(), rights_of_words(words.info))?;
         let from = From { sender: me.task.get().id(), target: Target::new(args.cap(), BROADCAST), custom };
         let begun = Progress::from_raw(Target(args.a0).index());
         let (part, progress) = self.send_to_some(me, group, words, from, begun);

@@ -19,12 +19,15 @@ pub const CARRIES: u64 = FLAG_PAGES | FLAG_CAPS;
 
 /// Rights that a message takes, in the capability and in the member record.
 pub fn rights_of(info: MsgInfo) -> Rights {
-    let given = [
-        (info.words() > 0, Rights::STRING),
-        (info.has(FLAG_PAGES), Rights::MAP),
-        (info.has(FLAG_CAPS), Rights::GRANT),
-    ];
-    given.into_iter().filter(|(carries, _)| *carries).fold(Rights::SEND, |all, (_, right)| all | right)
+    let given = [(FLAG_PAGES, Rights::MAP), (FLAG_CAPS, Rights::GRANT)];
+    let carried = given.into_iter().filter(|(flag, _)| info.has(*flag));
+    carried.fold(rights_of_words(info), |all, (_, right)| all | right)
+}
+
+/// The same of one that carries nothing.
+#[inline(always)]
+pub fn rights_of_words(info: MsgInfo) -> Rights {
+    if info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND }
 }
 
 /// Writes two words of a list.

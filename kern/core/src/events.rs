@@ -36,7 +36,7 @@ use smp::events::{Shown, Turn};
 use crate::answer::write_values;
 use crate::broadcast::is_broadcast;
 use crate::caps::{Place, is_claimed};
-use crate::carry::CARRIES;
+use crate::carry::{CARRIES, rights_of_words};
 use crate::ipc::{From, Words};
 use crate::reclaim::Pins;
 use crate::remote::{SENT, is_dying, write_block};
@@ -55,8 +55,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if MsgInfo(args.info).has(CARRIES) {
             return self.send_loaded(me, args, words.carrying(args));
         }
-        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND };
-        let (pool, from) = self.pool_of_target(me, args, need)?;
+        let (pool, from) = self.pool_of_target(me, args, rights_of_words(words.info))?;
         if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {
             return Ok(Answer::DONE);
         }

@@ -24,7 +24,7 @@ use kern_base::task::{
 use smp::door::Ref;
 
 use crate::answer::{write_error, write_values};
-use crate::carry::CARRIES;
+use crate::carry::{CARRIES, rights_of, rights_of_words};
 use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::syscall::Args;
@@ -82,26 +82,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         if MsgInfo(args.info).has(CARRIES) {
             return self.call_with_load(me, args);
         }
-        self.make_call::<false>(me, args, Words::new(args)?, Rights::NONE)
+        self.make_call::<false>(me, args, Words::new(args)?)
     }
 
     #[inline(never)]
     fn call_with_load(self, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let words = Words::new(args)?.carrying(args);
-        let pages = if words.info.has(FLAG_PAGES) { Rights::MAP } else { Rights::NONE };
-        let caps = if words.info.has(FLAG_CAPS) { Rights::GRANT } else { Rights::NONE };
-        self.make_call::<true>(me, args, words, pages | caps)
+        self.make_call::<true>(me, args, Words::new(args)?.carrying(args))
     }
 
     #[inline(always)]
-    fn make_call<const LOAD: bool>(
-        self,
-        me: Me<'k>,
-        args: &Args,
-        words: Words,
-        more: Rights,
-    ) -> Result<Answer> {
-        let need = if words.info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND } | more;
+    fn make_call<const LOAD: bool>(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+        let need = if LOAD { rights_of(words.info) } else { rights_of_words(words.info) };
         let dest = self.resolve_task(me, Target(args.a0), need)?;
         if dest.task == me.task {
             return Err(Refusal::new(Error::SelfCall, 0));

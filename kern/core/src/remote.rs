@@ -281,7 +281,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(caller_hot) = self.task_hot(caller) {
             // Forwarded back to its caller's own CPU: it was home again, unless it is wanted there.
             if self.is_wanted_back(caller_hot, msg) {
-                return self.fail_remote_with(caller, msg, RECALLED, 0, TaskId::NONE);
+                return self.send_back(caller, msg, RECALLED);
             }
             self.time_is_home(caller, caller_hot, msg);
         }

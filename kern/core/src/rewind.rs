@@ -51,8 +51,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn rewind_wait(self, me: Me<'k>, task: Ref<'k, Task>, hot: &'k TaskHot, first: u64) -> Result<Rewound> {
-        // Without the plain bit it came by the slow path.
-        let cap = if hot.is_plain() { Some(self.waited_cap(me, hot, first)?) } else { None };
+        // By the slow path its arguments are there; by the fastpath not, whether or not the frame was spelled out since.
+        let is_there = !hot.is_plain() && Op::from_raw(hot.regs.rax.get() as u8) == Some(Op::Wait);
+        let cap = if is_there { None } else { Some(self.waited_cap(me, hot, first)?) };
         let _ = self.unwait(task, hot, false);
         if let Some(cap) = cap {
             hot.spell_out();

@@ -80,7 +80,13 @@ fn who_has_replied_receives() {
 
 #[test]
 fn who_waits_for_bits() {
-    for (timed, early) in [(false, false), (false, true), (true, false)] {
+    for (timed, early, read) in [
+        (false, false, false),
+        (false, true, false),
+        (true, false, false),
+        (false, false, true),
+        (true, false, true),
+    ] {
         let mut s = Scene::new(1);
         let bell = s.w.make(0, ObjType::Notification, 0);
         let process = s.process;
@@ -90,6 +96,11 @@ fn who_waits_for_bits() {
         let wait = Regs::op(Op::Wait, &[BELL.arg()]);
         s.w.does_and_run(&task, if timed { wait.deadline(deadline) } else { wait });
         assert_eq!(task.state(), State::WaitBits);
+        if read {
+            // Reading a task's registers out changes nothing.
+            suspend(&mut s, &task);
+            s.w.must(0, Op::TaskReadRegs, &[task.cap.arg()]);
+        }
         rewind_whole(&mut s, &task);
         if early {
             // What comes between belongs to nobody yet.
@@ -239,4 +250,28 @@ fn what_is_asked_back_may_be_cancelled() {
         s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
         assert_eq!(s.w.result(&server).msg(), [1, 2, 3, 4]);
     }
+}
+
+/// A call that is asked back while it comes to its own CPU, after a callee that was started there.
+#[test]
+fn a_call_that_follows_its_callee_home_keeps_its_words() {
+    let mut s = Scene::new(2);
+    let (server, target) = s.task(1, 20, true);
+    // CPU 1 is never idle, so it looks into its mailbox only when the test says so.
+    let _ = s.running(1, 5);
+    let (client, _) = s.running(1, 10);
+    s.w.does(&client, call(target));
+    s.w.begin(1, Regs::op(Op::TaskSuspend, &[client.cap.arg()]));
+    s.w.begin(0, Regs::op(Op::TaskResume, &[server.cap.arg()]));
+    s.w.issue(1, Regs::op(Op::TaskRewind, &[client.cap.arg(), 0]));
+    assert_eq!(s.w.result(&s.w.agent(1)).rdi, Rewound::Asked as u64);
+    s.w.dismiss(1);
+    s.w.finish(0);
+    s.w.run();
+    let again = s.w.must(1, Op::TaskRewind, &[client.cap.arg(), 0]).rdi;
+    assert_eq!(again, Rewound::Done as u64);
+    s.w.must(1, Op::TaskResume, &[client.cap.arg()]);
+    s.w.run();
+    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    assert_eq!(s.w.result(&server).msg(), [1, 2, 3, 4]);
 }

@@ -42,32 +42,24 @@ pub fn call(target: Target, regs: [u64; 4]) -> Short {
 /// [`Op::Send`] with an empty label.
 #[inline(always)]
 pub fn send(target: Target, regs: [u64; 4]) -> MsgInfo {
-    let info: u64;
-    // SAFETY: as in `super::syscall`.
-    unsafe {
-        enter_kernel! {
-            inlateout("rax") Op::Send as u64 => info,
-            inlateout("rdi") target.0 => _,
-            inlateout("rdx") regs[0] => _,
-            inlateout("r8") regs[1] => _,
-            inlateout("r9") regs[2] => _,
-            inlateout("r10") regs[3] => _,
-            lateout("rsi") _,
-            lateout("r12") _,
-        }
-    }
-    MsgInfo(info)
+    message(Op::Send, target, regs).0
 }
 
 /// [`Op::Broadcast`] with an empty label: the message word, and how many got it.
 #[inline(always)]
 pub fn broadcast(group: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
-    let (info, sent): (u64, u64);
+    message(Op::Broadcast, group, regs)
+}
+
+/// A message to which none comes back: the message word, and rdi of the answer.
+#[inline(always)]
+fn message(op: Op, target: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
+    let (info, rdi): (u64, u64);
     // SAFETY: as in `super::syscall`.
     unsafe {
         enter_kernel! {
-            inlateout("rax") Op::Broadcast as u64 => info,
-            inlateout("rdi") group.0 => sent,
+            inlateout("rax") op as u64 => info,
+            inlateout("rdi") target.0 => rdi,
             inlateout("rdx") regs[0] => _,
             inlateout("r8") regs[1] => _,
             inlateout("r9") regs[2] => _,
@@ -76,7 +68,7 @@ pub fn broadcast(group: Target, regs: [u64; 4]) -> (MsgInfo, u64) {
             lateout("r12") _,
         }
     }
-    (MsgInfo(info), sent)
+    (MsgInfo(info), rdi)
 }
 
 /// [`Op::ReplyRecv`] with an empty label.
