@@ -25,6 +25,9 @@ struct Method {
     doc: String,
     asks: bool,
     answers: bool,
+    /// Whether capabilities go with the request, with the answer.
+    gives: bool,
+    returns: bool,
     /// Words of the request and of the answer, where these are known.
     request: Option<u32>,
     answer: Option<u32>,
@@ -38,6 +41,16 @@ struct Protocol {
     /// Words of a refusal.
     least: u32,
     methods: Vec<Method>,
+    caps: Vec<CapField>,
+}
+
+/// A field of type Capability: the module of the struct that has it, that struct's id, the field's name and which of the
+/// struct's pointers it is.
+struct CapField {
+    path: String,
+    id: u64,
+    name: String,
+    number: u32,
 }
 
 /// The text for all schema files of a compiler's request.
@@ -46,15 +59,19 @@ pub fn generate(request: &[u8]) -> Result<String> {
     let request = message.get_root::<code_generator_request::Reader<'_>>()?;
     let mut text = String::from("// Made from the schemas by build/stubs.rs.\n");
     let mut names = Vec::new();
+    let mut caps = Vec::new();
     for file in request.get_requested_files()? {
         let name = file.get_filename()?.to_str()?.trim_end_matches(".capnp").replace('-', "_");
         let protocol = read(request, file.get_id(), name)?;
         protocol.write(&mut text)?;
+        caps.extend(protocol.caps.iter().map(|field| field.entry(&protocol.name)));
         names.push(protocol.name);
     }
     let roots: Vec<String> = names.iter().map(|name| format!("{name}::ROOTS[0], {name}::ROOTS[1]")).collect();
     writeln!(text, "/// What a message of any protocol can begin with.")?;
     writeln!(text, "pub const ROOTS: &[crate::Root] = &[{}];", roots.join(", "))?;
+    writeln!(text, "/// The fields of all protocols that point to capabilities.")?;
+    writeln!(text, "pub const CAP_FIELDS: &[crate::CapField] = &[{}];", caps.join(", "))?;
     Ok(text)
 }
 
@@ -97,14 +114,19 @@ fn read(request: code_generator_request::Reader<'_>, file: u64, name: String) ->
     }
     let members = in_union(asked)?;
     let (has_union, least) = (!members.is_empty(), size(answer));
-    let mut protocol = Protocol { name, request_id, answer_id, has_union, least, methods: Vec::new() };
+    let mut caps = Vec::new();
+    for nested in by_id(nodes, file)?.get_nested_nodes()? {
+        cap_fields(nodes, nested.get_id(), &snake(nested.get_name()?.to_str()?), &mut caps)?;
+    }
+    let mut protocol = Protocol { name, request_id, answer_id, has_union, least, methods: Vec::new(), caps };
     if members.is_empty() {
         let [(name, field)] = answers.as_slice() else {
             return Err(format!("{}: a Request without union has one answer", protocol.name).into());
         };
         let doc = doc_of(request, request_id, None)?;
         let words = (!has_pointers(nodes, asked)?).then(|| size(asked));
-        protocol.methods.push(method(nodes, name, doc, (true, words), *field, answer)?);
+        let asked = Asked { asks: true, gives: carries(nodes, asked, &mut Vec::new())?, words };
+        protocol.methods.push(method(nodes, name, doc, asked, *field, answer)?);
         return Ok(protocol);
     }
     for (index, field) in members {
@@ -112,33 +134,134 @@ fn read(request: code_generator_request::Reader<'_>, file: u64, name: String) ->
         let other = answers.iter().find(|(other, _)| *other == name);
         let (_, other) = other.ok_or_else(|| format!("{}: nothing answers {name}", protocol.name))?;
         let doc = doc_of(request, request_id, Some(index))?;
-        let asks = group(nodes, field)?;
-        let words = words(nodes, asked, asks)?;
-        protocol.methods.push(method(nodes, &name, doc, (asks.is_some(), words), *other, answer)?);
+        let arguments = group(nodes, field)?;
+        let gives = arguments.map_or(Ok(false), |arguments| carries(nodes, arguments, &mut Vec::new()))?;
+        let asked = Asked { asks: arguments.is_some(), gives, words: words(nodes, asked, arguments)? };
+        protocol.methods.push(method(nodes, &name, doc, asked, *other, answer)?);
     }
     Ok(protocol)
+}
+
+/// What is known of a method's request.
+struct Asked {
+    asks: bool,
+    gives: bool,
+    words: Option<u32>,
 }
 
 fn method(
     nodes: Nodes<'_>,
     name: &str,
     doc: String,
-    (asks, request): (bool, Option<u32>),
+    asked: Asked,
     answered: field::Reader<'_>,
     answer: Structure<'_>,
 ) -> Result<Method> {
     let results = group(nodes, answered)?;
     let mut camel = name.to_owned();
     camel[..1].make_ascii_uppercase();
-    let snake = name.chars().fold(String::new(), |mut snake, letter| {
-        if letter.is_ascii_uppercase() {
+    let answer = words(nodes, answer, results)?;
+    let returns = results.map_or(Ok(false), |results| carries(nodes, results, &mut Vec::new()))?;
+    let Asked { asks, gives, words: request } = asked;
+    let snake = snake(name);
+    Ok(Method { snake, camel, doc, asks, answers: results.is_some(), gives, returns, request, answer })
+}
+
+fn snake(name: &str) -> String {
+    name.chars().fold(String::new(), |mut snake, letter| {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
             snake.push('_');
         }
         snake.push(letter.to_ascii_lowercase());
         snake
-    });
-    let answer = words(nodes, answer, results)?;
-    Ok(Method { snake, camel, doc, asks, answers: results.is_some(), request, answer })
+    })
+}
+
+fn is_capability(of: type_::Reader<'_>) -> Result<bool> {
+    let type_::AnyPointer(any) = of.which()? else { return Ok(false) };
+    let type_::any_pointer::Unconstrained(any) = any.which()? else { return Ok(false) };
+    Ok(matches!(any.which()?, type_::any_pointer::unconstrained::Capability(())))
+}
+
+/// Whether such a struct can have capabilities, itself or by what it points to.
+fn carries(nodes: Nodes<'_>, of: Structure<'_>, seen: &mut Vec<u64>) -> Result<bool> {
+    for field in of.get_fields()? {
+        let carries = match field.which()? {
+            field::Group(group) => carries(nodes, structure(by_id(nodes, group.get_type_id())?)?, seen)?,
+            field::Slot(slot) => type_carries(nodes, slot.get_type()?, seen)?,
+        };
+        if carries {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn type_carries(nodes: Nodes<'_>, of: type_::Reader<'_>, seen: &mut Vec<u64>) -> Result<bool> {
+    match of.which()? {
+        type_::Struct(of) if !seen.contains(&of.get_type_id()) => {
+            seen.push(of.get_type_id());
+            carries(nodes, structure(by_id(nodes, of.get_type_id())?)?, seen)
+        }
+        type_::List(list) => type_carries(nodes, list.get_element_type()?, seen),
+        _ => is_capability(of),
+    }
+}
+
+/// The fields of type Capability in a struct, in its groups, and in the structs that are defined in it.
+fn cap_fields(nodes: Nodes<'_>, id: u64, path: &str, found: &mut Vec<CapField>) -> Result<()> {
+    let node = by_id(nodes, id)?;
+    let node::Struct(structure) = node.which()? else { return Ok(()) };
+    for field in structure.get_fields()? {
+        let name = field.get_name()?.to_string()?;
+        match field.which()? {
+            field::Group(group) => {
+                cap_fields(nodes, group.get_type_id(), &format!("{path}::{}", snake(&name)), found)?;
+            }
+            field::Slot(slot) if is_capability(slot.get_type()?)? => {
+                found.push(CapField { path: path.to_owned(), id, name, number: slot.get_offset() });
+            }
+            field::Slot(_) => {}
+        }
+    }
+    for nested in node.get_nested_nodes()? {
+        cap_fields(
+            nodes,
+            nested.get_id(),
+            &format!("{path}::{}", snake(nested.get_name()?.to_str()?)),
+            found,
+        )?;
+    }
+    Ok(())
+}
+
+impl CapField {
+    /// Its functions.
+    fn write(&self, text: &mut String) -> Result<()> {
+        let CapField { path, name, number, .. } = self;
+        let snake = snake(name);
+        writeln!(
+            text,
+            "impl {path}::Reader<'_> {{\n\
+             /// Which of the capabilities that came along `{name}` is, by its place.\n\
+             pub fn granted_{snake}(self) -> Option<u32> {{ crate::capability::of_field(self, {number}) }}\n}}\n\
+             impl {path}::Builder<'_> {{\n\
+             /// Gives a capability along as `{name}`.\n\
+             pub fn grant_{snake}<G>(&mut self, given: &mut Given<G>, grant: G) -> Result<(), crate::Full> {{\n\
+             given.point(self.reborrow_as_reader(), {number}, grant)\n}}\n}}"
+        )?;
+        Ok(())
+    }
+
+    /// As whoever prints messages finds it.
+    fn entry(&self, protocol: &str) -> String {
+        let CapField { path, id, name, .. } = self;
+        format!(
+            "crate::CapField {{ id: {id:#x}, name: \"{name}\", place: \
+             |of| of.downcast::<{protocol}::{path}::Owned>().granted_{}() }}",
+            snake(name)
+        )
+    }
 }
 
 /// The group that a union's member is; `None` where it is Void.
@@ -205,7 +328,8 @@ impl Protocol {
             "/// The protocol of `schema/{name}.capnp`.\n\
              pub mod {name} {{\n\
              pub use crate::{name}_capnp::*;\n\
-             use crate::{{Failure, Transport, compose, compose_plain, label_of, open}};\n\
+             #[allow(unused_imports)]\n\
+             use crate::{{Failure, Given, Transport, compose, compose_giving, compose_plain, label_of, open}};\n\
              /// Labels of its messages.\n\
              pub const LABEL: u32 = label_of({request_id:#x});\n\
              pub const ANSWER: u32 = label_of({answer_id:#x});\n\
@@ -218,8 +342,11 @@ impl Protocol {
              impl From<capnp::Error> for Refusal {{\n\
              fn from(_: capnp::Error) -> Refusal {{ Refusal::BadRequest }}\n}}\n\
              impl From<capnp::NotInSchema> for Refusal {{\n\
-             fn from(_: capnp::NotInSchema) -> Refusal {{ Refusal::BadRequest }}\n}}"
+             fn from(_: capnp::NotInSchema) -> Refusal {{ Refusal::BadRequest }}\n}}\n\
+             impl From<crate::Full> for Refusal {{\n\
+             fn from(_: crate::Full) -> Refusal {{ Refusal::BadRequest }}\n}}"
         )?;
+        self.caps.iter().try_for_each(|field| field.write(text))?;
         self.client(text)?;
         self.server(text)?;
         writeln!(text, "}}")?;
@@ -232,47 +359,90 @@ impl Protocol {
             "/// Whoever asks.\n#[derive(Clone, Copy, Debug)]\npub struct Client<T>(pub T);\n\
              impl<T: Transport> Client<T> {{"
         )?;
-        for method in &self.methods {
-            let Method { snake, camel, request, .. } = method;
-            let built = if self.has_union {
-                format!("request::{snake}::Builder<'_>")
-            } else {
-                "request::Builder<'_>".into()
-            };
-            let fill = if method.asks { format!("fill: impl FnOnce({built}), ") } else { String::new() };
-            let set = match (self.has_union, method.asks) {
-                (false, _) => "fill(request)".to_owned(),
-                (true, true) => format!("fill(request.init_{snake}())"),
-                (true, false) => format!("{{ let mut request = request; request.set_{snake}(()); }}"),
-            };
-            let (generic, read, result, got) = if method.answers {
-                let read = format!("read: impl FnOnce(answer::{snake}::Reader<'_>) -> capnp::Result<R>");
-                ("<R>", read, "R", format!("{camel}(results) => Ok(read(results)?)"))
-            } else {
-                ("", String::new(), "()", format!("{camel}(()) => Ok(())"))
-            };
-            docs(text, &method.doc)?;
-            writeln!(
-                text,
-                "pub fn {snake}{generic}(&self, {fill}{read}) -> Result<{result}, Failure<Refusal, T::Error>> {{\n\
-                 let call = |message: &[u8]| self.0.call(LABEL, message, |label, came: &[u8]| {{\n\
-                 if label != ANSWER {{ return Err(Failure::Malformed); }}\n\
-                 let came = open(came);\n\
-                 match came.get_root::<answer::Reader<'_>>()?.which()? {{\n\
-                 answer::{got},\n\
-                 answer::Refused(refusal) => Err(Failure::Refused(refusal?)),\n\
-                 {others}}}\n}});\n\
-                 compose_plain::<request::Owned, {words}, _>(|request| {set}, call).map_err(Failure::Transport)?\n}}",
-                others = if self.methods.len() > 1 { "_ => Err(Failure::Malformed),\n" } else { "" },
-                words = capacity(*request),
-            )?;
-        }
+        self.methods.iter().try_for_each(|method| self.ask(text, method))?;
         writeln!(text, "}}")?;
         Ok(())
     }
 
+    /// A client's side of a method.
+    fn ask(&self, text: &mut String, method: &Method) -> Result<()> {
+        let Method { snake, camel, request, gives, .. } = method;
+        let built = if self.has_union {
+            format!("request::{snake}::Builder<'_>")
+        } else {
+            "request::Builder<'_>".into()
+        };
+        let fill = match (method.asks, gives) {
+            (false, _) => String::new(),
+            (true, false) => format!("fill: impl FnOnce({built}), "),
+            (true, true) => {
+                format!("fill: impl FnOnce({built}, &mut Given<T::Grant>) -> Result<(), crate::Full>, ")
+            }
+        };
+        let set = match (self.has_union, method.asks) {
+            (false, _) => "fill(request".to_owned(),
+            (true, true) => format!("fill(request.init_{snake}()"),
+            (true, false) => format!("{{ let mut request = request; request.set_{snake}(()); }}"),
+        };
+        let (read, result, got) = match (method.answers, method.returns) {
+            (false, _) => (String::new(), "()", format!("{camel}(()) => Ok(())")),
+            (true, false) => {
+                let read = format!("read: impl FnOnce(answer::{snake}::Reader<'_>) -> capnp::Result<R>");
+                (read, "R", format!("{camel}(results) => Ok(read(results)?)"))
+            }
+            (true, true) => {
+                let read = format!(
+                    "read: impl FnOnce(answer::{snake}::Reader<'_>, &mut T::Caps) -> capnp::Result<R>"
+                );
+                (read, "R", format!("{camel}(results) => Ok(read(results, caps)?)"))
+            }
+        };
+        let generic = if method.answers { "<R>" } else { "" };
+        let caps = if method.returns { "caps" } else { "_" };
+        let others = if self.methods.len() > 1 { "_ => Err(Failure::Malformed),\n" } else { "" };
+        let words = capacity(*request);
+        docs(text, &method.doc)?;
+        writeln!(
+            text,
+            "pub fn {snake}{generic}(&self, {fill}{read}) -> Result<{result}, Failure<Refusal, T::Error>> {{\n\
+             let call = |message: &[u8], grants: &[T::Grant]| self.0.call(LABEL, message, grants, \
+             |label, came: &[u8], {caps}: &mut T::Caps| {{\n\
+             if label != ANSWER {{ return Err(Failure::Malformed); }}\n\
+             let came = open(came);\n\
+             match came.get_root::<answer::Reader<'_>>()?.which()? {{\n\
+             answer::{got},\n\
+             answer::Refused(refusal) => Err(Failure::Refused(refusal?)),\n\
+             {others}}}\n}});"
+        )?;
+        if *gives {
+            writeln!(
+                text,
+                "match compose_giving::<request::Owned, T::Grant, {words}, _, _, _>(|request, given| {set}, given), \
+                 call) {{\n\
+                 Ok(done) => done.map_err(Failure::Transport)?,\n\
+                 Err((crate::Full, _)) => Err(Failure::Malformed),\n}}\n}}"
+            )?;
+        } else {
+            let end = if method.asks { ")" } else { "" };
+            writeln!(
+                text,
+                "compose_plain::<request::Owned, {words}, _>(|request| {set}{end}, |message| call(message, &[]))\
+                 .map_err(Failure::Transport)?\n}}"
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Whether any answer gives capabilities.
+    fn returns(&self) -> bool {
+        self.methods.iter().any(|method| method.returns)
+    }
+
     fn server(&self, text: &mut String) -> Result<()> {
         writeln!(text, "/// Whoever answers callers of type `F`.\npub trait Server<F: ?Sized> {{")?;
+        if self.returns() {
+            writeln!(text, "/// How a capability is given: what the kernel is told.\ntype Grant;")?;
+        }
         for method in &self.methods {
             let Method { snake, .. } = method;
             let asked = match (method.asks, self.has_union) {
@@ -280,27 +450,31 @@ impl Protocol {
                 (true, true) => format!(", asked: request::{snake}::Reader<'_>"),
                 (true, false) => ", asked: request::Reader<'_>".into(),
             };
-            let answer = if method.answers {
-                format!(", answer: answer::{snake}::Builder<'_>")
-            } else {
-                String::new()
-            };
+            let mut answer = String::new();
+            if method.answers {
+                write!(answer, ", answer: answer::{snake}::Builder<'_>")?;
+            }
+            if method.returns {
+                answer += ", given: &mut Given<Self::Grant>";
+            }
             docs(text, &method.doc)?;
             writeln!(text, "fn {snake}(&mut self, from: &F{asked}{answer}) -> Result<(), Refusal>;")?;
         }
         writeln!(
             text,
             "}}\n/// Answers a message: `emit` is given the answer, whose label is [`ANSWER`].\n\
-             pub fn serve<F: ?Sized, S: Server<F>, E>(server: &mut S, from: &F, label: u32, message: &[u8], \
-             emit: impl FnOnce(&[u8]) -> E) -> E {{\n\
-             let refuse = |refusal, emit| compose_plain::<answer::Owned, {least}, E>(\n\
-             |mut answer| answer.set_refused(refusal), emit);\n\
+             pub fn serve<F: ?Sized, S: Server<F>, E, X>(server: &mut S, from: &F, label: u32, message: &[u8], \
+             emit: X) -> E where X: FnOnce(&[u8]{grants}) -> E {{\n\
+             let refuse = |refusal, emit: X| compose_plain::<answer::Owned, {least}, E>(\n\
+             |mut answer| answer.set_refused(refusal), {emitted});\n\
              let message = open(message);\n\
              let request = match message.get_root::<request::Reader<'_>>() {{\n\
              Ok(request) if label == LABEL => request,\n\
              _ => return refuse(Refusal::BadRequest, emit),\n}};\n\
              let done = ",
             least = self.least,
+            grants = if self.returns() { ", &[S::Grant]" } else { "" },
+            emitted = if self.returns() { "|answer: &[u8]| emit(answer, &[])" } else { "emit" },
         )?;
         if self.has_union {
             writeln!(text, "match request.which() {{")?;
@@ -323,16 +497,25 @@ impl Protocol {
             (true, true) => ("asked", ", asked"),
             (true, false) => ("", ", request"),
         };
-        let built = if method.answers {
-            format!("|answer| server.{snake}(from{passed}, answer.init_{snake}())")
+        let given = if method.returns { ", given" } else { "" };
+        let done = if method.answers {
+            format!("server.{snake}(from{passed}, answer.init_{snake}(){given})")
         } else {
-            format!("|mut answer| {{ answer.set_{snake}(()); server.{snake}(from{passed}) }}")
+            format!("{{ let mut answer = answer; answer.set_{snake}(()); server.{snake}(from{passed}) }}")
         };
         if self.has_union {
             write!(text, "Ok(request::{camel}({bound})) => ")?;
         }
         let words = capacity(*answer);
-        write!(text, "compose::<answer::Owned, {words}, Refusal, E, _>({built}, emit)")?;
+        if self.returns() {
+            let given = if method.returns { "given" } else { "_" };
+            write!(
+                text,
+                "compose_giving::<answer::Owned, S::Grant, {words}, Refusal, E, _>(|answer, {given}| {done}, emit)"
+            )?;
+        } else {
+            write!(text, "compose::<answer::Owned, {words}, Refusal, E, _>(|answer| {done}, emit)")?;
+        }
         if self.has_union {
             writeln!(text, ",")?;
         }

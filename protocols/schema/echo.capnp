@@ -17,6 +17,8 @@ struct Request {
       what @3 :Capability;
     }
     nothing @4 :Void;
+    fetch @5 :Void;
+    # It is answered with a capability.
   }
 }
 
@@ -31,12 +33,21 @@ struct Answer {
       lines @2 :UInt32;
       bytes @3 :UInt64;
       sum @4 :UInt64;
+      again @8 :UInt64;
+      # The sum once more, when whoever sent it has had time to write there.
+      place @9 :UInt64;
+      # Address at which the attachment was read.
+      denied @10 :UInt8;
+      # What kept somebody from writing there: an error of the kernel's, or 0.
     }
     keep :group {
-      identity @5 :UInt64;
-      # Of the object that the capability stands for.
+      used @5 :UInt64;
+      # Bits that it was notified of, by that capability.
     }
     nothing @6 :Void;
+    fetch :group {
+      what @7 :Capability;
+    }
   }
 }
 
@@ -60,6 +71,7 @@ struct Letter {
   weights @5 :List(UInt16);
   signed @6 :Bool;
   offset @7 :Int32 = -1;
+  enclosed @8 :Capability;
 }
 
 struct Line {

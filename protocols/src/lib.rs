@@ -21,8 +21,9 @@ pub mod show;
 
 use capnp::message::{Builder, Reader, ReaderOptions, ReaderSegments, SingleSegmentAllocator};
 use capnp::traits::{HasStructSize, Owned};
-use capnp::{Word, any_pointer, dynamic_value};
+use capnp::{Word, any_pointer, dynamic_struct, dynamic_value};
 
+pub use capability::{Full, Given};
 pub use capnp;
 
 macro_rules! generated {
@@ -58,13 +59,18 @@ const VISITS_PER_WORD: usize = 8;
 /// Asks somebody.
 pub trait Transport {
     type Error;
+    /// How a capability is given: what the kernel is told.
+    type Grant;
+    /// The capabilities that came with an answer, by their places.
+    type Caps;
 
-    /// Sends a message and waits for what answers it, which is read where it came.
+    /// Sends a message, with capabilities, and waits for what answers it, which is read where it came.
     fn call<R>(
         &self,
         label: u32,
         message: &[u8],
-        read: impl FnOnce(u32, &[u8]) -> R,
+        grants: &[Self::Grant],
+        read: impl FnOnce(u32, &[u8], &mut Self::Caps) -> R,
     ) -> Result<R, Self::Error>;
 }
 
@@ -100,6 +106,16 @@ pub struct Root {
     pub label: u32,
     /// It, as what can tell the names of its fields.
     pub read: for<'a> fn(any_pointer::Reader<'a>) -> capnp::Result<dynamic_value::Reader<'a>>,
+}
+
+/// A field that points to a capability.
+#[derive(Clone, Copy)]
+pub struct CapField {
+    /// Of the struct that has it, and its name there.
+    pub id: u64,
+    pub name: &'static str,
+    /// The place that it says.
+    pub place: fn(dynamic_struct::Reader<'_>) -> Option<u32>,
 }
 
 /// The label of messages that begin with the struct of this id. Ids have their highest bit set, and so have labels:
@@ -167,8 +183,8 @@ pub fn words_of(message: &[u8]) -> impl ExactSizeIterator<Item = u64> {
     message.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word))
 }
 
-/// Builds a message of up to `N` words on the stack, and hands it on; one that turns out to be an error is none, and `emit`
-/// comes back.
+/// Builds a message of up to `N` words on the stack, and hands it on; one that turns out to be an error is none, and
+/// `emit` comes back.
 ///
 /// # Panics
 /// Where it gets longer: whoever fills it limits what has no fixed size.
@@ -182,28 +198,66 @@ where
     F: FnOnce(&[u8]) -> E,
 {
     let mut buffer = Words::<N>::zeroed();
-    compose_in::<T, R, E, F>(buffer.bytes_mut(), fill, emit)
+    match compose_in::<T, R>(buffer.bytes_mut(), fill) {
+        Ok(bytes) => Ok(emit(&buffer.bytes()[..bytes])),
+        Err(error) => Err((error, emit)),
+    }
 }
 
-/// The same in a buffer that is given, of whole and aligned words: it is cleared first and last.
-pub fn compose_in<T, R, E, F>(
-    buffer: &mut [u8],
-    fill: impl FnOnce(T::Builder<'_>) -> Result<(), R>,
+/// The same of one that gives capabilities: `emit` gets these, too.
+pub fn compose_giving<T, G, const N: usize, R, E, F>(
+    fill: impl FnOnce(T::Builder<'_>, &mut Given<G>) -> Result<(), R>,
     emit: F,
 ) -> Result<E, (R, F)>
 where
     T: Owned,
     for<'a> T::Builder<'a>: HasStructSize,
-    F: FnOnce(&[u8]) -> E,
+    F: FnOnce(&[u8], &[G]) -> E,
 {
-    let mut message = Builder::new(SingleSegmentAllocator::new(buffer));
-    match fill(message.init_root::<T::Builder<'_>>()) {
-        Ok(()) => Ok(emit(message.get_segments_for_output().first().copied().unwrap_or_default())),
+    let mut buffer = Words::<N>::zeroed();
+    let mut given = Given::nothing();
+    match compose_giving_in::<T, G, R>(buffer.bytes_mut(), &mut given, fill) {
+        Ok(bytes) => Ok(emit(&buffer.bytes()[..bytes], given.grants())),
         Err(error) => Err((error, emit)),
     }
 }
 
-/// The same of what cannot fail.
+/// Builds a message in a buffer of whole and aligned words, and leaves it there, at the front: how many bytes it has.
+///
+/// # Panics
+/// Where it gets longer than the buffer.
+pub fn compose_in<T, R>(
+    buffer: &mut [u8],
+    fill: impl FnOnce(T::Builder<'_>) -> Result<(), R>,
+) -> Result<usize, R>
+where
+    T: Owned,
+    for<'a> T::Builder<'a>: HasStructSize,
+{
+    let mut message = Builder::new(SingleSegmentAllocator::new(buffer));
+    fill(message.init_root::<T::Builder<'_>>())?;
+    let bytes = message.get_segments_for_output().first().map_or(0, |segment| segment.len());
+    // Dropping it would clear the buffer.
+    core::mem::forget(message);
+    Ok(bytes)
+}
+
+/// The same of one that gives capabilities.
+pub fn compose_giving_in<T, G, R>(
+    buffer: &mut [u8],
+    given: &mut Given<G>,
+    fill: impl FnOnce(T::Builder<'_>, &mut Given<G>) -> Result<(), R>,
+) -> Result<usize, R>
+where
+    T: Owned,
+    for<'a> T::Builder<'a>: HasStructSize,
+{
+    let bytes = compose_in::<T, R>(buffer, |root| fill(root, given))?;
+    given.write(&mut buffer[..bytes]);
+    Ok(bytes)
+}
+
+/// Builds what cannot fail.
 pub fn compose_plain<T, const N: usize, E>(
     fill: impl FnOnce(T::Builder<'_>),
     emit: impl FnOnce(&[u8]) -> E,
@@ -212,12 +266,11 @@ where
     T: Owned,
     for<'a> T::Builder<'a>: HasStructSize,
 {
-    let mut buffer = Words::<N>::zeroed();
     let filled = |root: T::Builder<'_>| -> Result<(), core::convert::Infallible> {
         fill(root);
         Ok(())
     };
-    match compose_in::<T, _, E, _>(buffer.bytes_mut(), filled, emit) {
+    match compose::<T, N, _, E, _>(filled, emit) {
         Ok(done) => done,
         Err((never, _)) => match never {},
     }

@@ -77,8 +77,8 @@ impl Walk<'_> {
             }
             1 => self.list(at, word, depth, f),
             2 => writeln!(f, "in another segment ({word:#018x})"),
-            _ => match capability::index(word) {
-                Some(index) => writeln!(f, "capability {index} of those that came along"),
+            _ => match capability::place(word) {
+                Some(place) => writeln!(f, "capability {place} of those that came along"),
                 None => writeln!(f, "no pointer that is known ({word:#018x})"),
             },
         }

@@ -5,7 +5,7 @@ use core::fmt::{self, Formatter, Write};
 
 use capnp::{dynamic_list, dynamic_struct, dynamic_value};
 
-use crate::{ROOTS, Root, open, raw};
+use crate::{CAP_FIELDS, CapField, ROOTS, Root, open, raw};
 
 /// Elements of a list, and bytes of data, that are shown.
 const ELEMENTS_MAX: u32 = 64;
@@ -65,6 +65,10 @@ fn structure(of: dynamic_struct::Reader<'_>, depth: usize, f: &mut Formatter<'_>
         let name = field.get_proto().get_name().ok().and_then(|name| name.to_str().ok()).unwrap_or("?");
         indent(depth, f)?;
         f.write_str(name)?;
+        if let Some(known) = cap_field(schema.get_proto().get_id(), name) {
+            capability((known.place)(of), of.has(field).unwrap_or(true), f)?;
+            continue;
+        }
         whole &= match of.get(field) {
             Ok(found) => value(found, depth, f)?,
             Err(error) => {
@@ -74,6 +78,18 @@ fn structure(of: dynamic_struct::Reader<'_>, depth: usize, f: &mut Formatter<'_>
         };
     }
     Ok(whole)
+}
+
+fn cap_field(id: u64, name: &str) -> Option<&'static CapField> {
+    CAP_FIELDS.iter().find(|field| field.id == id && field.name == name)
+}
+
+fn capability(place: Option<u32>, some: bool, f: &mut Formatter<'_>) -> fmt::Result {
+    match place {
+        Some(place) => writeln!(f, " = capability {place} of those that came along"),
+        None if some => f.write_str(" = <no capability>\n"),
+        None => f.write_str(" = nothing\n"),
+    }
 }
 
 /// What follows a field's name.
@@ -117,7 +133,7 @@ fn value(of: dynamic_value::Reader<'_>, depth: usize, f: &mut Formatter<'_>) -> 
         Reader::Float64(of) => writeln!(f, " = {of}")?,
         Reader::AnyPointer(of) if of.is_null() => f.write_str(" = nothing\n")?,
         Reader::AnyPointer(_) | Reader::Capability(_) => {
-            f.write_str(" = a capability, or what no schema tells\n")?;
+            f.write_str(" = something that no schema tells\n")?;
         }
     }
     Ok(true)

@@ -7,12 +7,17 @@ use proptest::prelude::*;
 use protocols::capnp::traits::{HasStructSize, Owned};
 use protocols::echo::{self, Refusal, Urgency, answer, request};
 use protocols::show::Captured;
-use protocols::{Failure, ROOTS, Transport, Words, compose_in, compose_plain, oom, open, store, supervisor};
+use protocols::{
+    Failure, Full, Given, ROOTS, Transport, Words, compose_giving_in, compose_in, compose_plain, oom, open,
+    store, supervisor,
+};
 
 /// Answers as the schema says.
 struct Echo;
 
 impl echo::Server<()> for Echo {
+    type Grant = u32;
+
     fn add(
         &mut self,
         _: &(),
@@ -46,42 +51,67 @@ impl echo::Server<()> for Echo {
         &mut self,
         _: &(),
         asked: request::keep::Reader<'_>,
-        _: answer::keep::Builder<'_>,
+        mut answer: answer::keep::Builder<'_>,
     ) -> Result<(), Refusal> {
-        let _ = asked.get_what();
-        Err(Refusal::BadRequest)
+        answer.set_used(asked.granted_what().ok_or(Refusal::BadRequest)?.into());
+        Ok(())
     }
 
     fn nothing(&mut self, _: &()) -> Result<(), Refusal> {
         Ok(())
     }
+
+    fn fetch(
+        &mut self,
+        _: &(),
+        mut answer: answer::fetch::Builder<'_>,
+        given: &mut Given<u32>,
+    ) -> Result<(), Refusal> {
+        answer.grant_what(given, FETCHED)?;
+        Ok(())
+    }
 }
+
+/// What [`Echo`] gives.
+const FETCHED: u32 = 77;
 
 /// Hands messages to a server here, as a spoiler changes them.
 struct Here<S> {
     server: RefCell<S>,
     spoil: Option<(usize, u8)>,
     sent: Cell<usize>,
+    given: RefCell<Vec<u32>>,
 }
 
 impl<S> Here<S> {
     fn new(server: S) -> Here<S> {
-        Here { server: RefCell::new(server), spoil: None, sent: Cell::new(0) }
+        Here { server: RefCell::new(server), spoil: None, sent: Cell::new(0), given: RefCell::default() }
     }
 }
 
-impl<S: echo::Server<()>> Transport for &Here<S> {
+impl<S: echo::Server<(), Grant = u32>> Transport for &Here<S> {
     type Error = ();
+    type Grant = u32;
+    type Caps = Vec<u32>;
 
-    fn call<R>(&self, label: u32, message: &[u8], read: impl FnOnce(u32, &[u8]) -> R) -> Result<R, ()> {
+    fn call<R>(
+        &self,
+        label: u32,
+        message: &[u8],
+        grants: &[u32],
+        read: impl FnOnce(u32, &[u8], &mut Vec<u32>) -> R,
+    ) -> Result<R, ()> {
         self.sent.set(message.len() / 8);
+        self.given.replace(grants.to_vec());
         let server = &mut *self.server.borrow_mut();
         let words = |bytes: &[u8]| Words::<1024>::of(protocols::words_of(bytes));
-        let mut answer = echo::serve(server, &(), label, message, |answer| (answer.len(), words(answer)));
+        let (length, mut answer, mut caps) = echo::serve(server, &(), label, message, |answer, grants| {
+            (answer.len(), words(answer), grants.to_vec())
+        });
         if let Some((at, flip)) = self.spoil {
-            answer.1.bytes_mut()[at % answer.0] ^= flip;
+            answer.bytes_mut()[at % length] ^= flip;
         }
-        Ok(read(echo::ANSWER, &answer.1.bytes()[..answer.0]))
+        Ok(read(echo::ANSWER, &answer.bytes()[..length], &mut caps))
     }
 }
 
@@ -111,8 +141,8 @@ where
         fill(root);
         Ok::<(), ()>(())
     };
-    let words = |bytes: &[u8]| protocols::words_of(bytes).collect();
-    compose_in::<T, _, _, _>(buffer.bytes_mut(), filled, words).map_err(|_| ()).expect("it cannot fail")
+    let bytes = compose_in::<T, _>(buffer.bytes_mut(), filled).expect("it cannot fail");
+    protocols::words_of(&buffer.bytes()[..bytes]).collect()
 }
 
 fn a_letter(lines: &[String], data: &[u8], weights: &[u16]) -> Vec<u64> {
@@ -123,8 +153,9 @@ fn a_letter(lines: &[String], data: &[u8], weights: &[u16]) -> Vec<u64> {
 fn take(label: u32, words: &[u64]) {
     let bytes = Words::<512>::of(words.iter().copied());
     let bytes = &bytes.bytes()[..words.len().min(512) * 8];
-    let answer =
-        echo::serve(&mut Echo, &(), label, bytes, |answer| protocols::words_of(answer).collect::<Vec<_>>());
+    let answer = echo::serve(&mut Echo, &(), label, bytes, |answer, _| {
+        protocols::words_of(answer).collect::<Vec<_>>()
+    });
     assert!(!answer.is_empty(), "there is always an answer");
     for root in ROOTS {
         let text = Captured { label: root.label, bytes }.to_string();
@@ -150,10 +181,95 @@ fn what_is_asked_is_answered() {
     assert_eq!(client.nothing(), Ok(()));
     let lines = ["one".to_owned(), "and another".to_owned()];
     let got = client.letter(
-        |letter| letter_of(&lines, &[1, 2, 3], &[10, 20], letter.init_letter()),
+        |letter, _| {
+            letter_of(&lines, &[1, 2, 3], &[10, 20], letter.init_letter());
+            Ok(())
+        },
         |answer| Ok((answer.get_lines(), answer.get_bytes(), answer.get_sum())),
     );
     assert_eq!(got, Ok((2, 17, 30)));
+}
+
+#[test]
+fn capabilities_are_places_in_the_table() {
+    let here = Here::new(Echo);
+    let client = echo::Client(&here);
+    let keep = |grants: &[u32]| {
+        let fill = |mut keep: request::keep::Builder<'_>, given: &mut Given<u32>| {
+            grants.iter().try_for_each(|grant| keep.grant_what(given, *grant))
+        };
+        client.keep(fill, |answer| Ok(answer.get_used()))
+    };
+    assert_eq!(keep(&[5]), Ok(0));
+    assert_eq!(*here.given.borrow(), [5]);
+    assert_eq!(keep(&[5, 6]), Ok(0), "the same pointer again");
+    assert_eq!(*here.given.borrow(), [6]);
+    assert_eq!(keep(&[]), Err(Failure::Refused(Refusal::BadRequest)), "no pointer");
+    let fetched = client.fetch(|answer, caps| Ok((answer.granted_what(), caps.clone())));
+    assert_eq!(fetched, Ok((Some(0), vec![FETCHED])));
+    assert_eq!(client.nothing(), Ok(()));
+    assert_eq!(*here.given.borrow(), [0; 0], "nothing is given where nothing is");
+}
+
+/// A pointer by hand: any place, and what is a pointer of another kind.
+#[test]
+fn capability_pointers_say_what_they_say() {
+    let mut buffer = Words::<8>::zeroed();
+    let mut given = Given::<u32>::nothing();
+    let fill =
+        |request: request::Builder<'_>, given: &mut Given<u32>| request.init_keep().grant_what(given, 9);
+    let bytes = compose_giving_in::<request::Owned, u32, Full>(buffer.bytes_mut(), &mut given, fill).unwrap();
+    let words: Vec<u64> = protocols::words_of(&buffer.bytes()[..bytes]).collect();
+    let at = words.iter().position(|word| *word == 3).expect("a pointer to place 0");
+    for (word, place) in [
+        (3 | 2 << 32, Some(2)),
+        (3 | u64::from(u32::MAX) << 32, Some(u32::MAX)),
+        (7, None),
+        (0, None),
+        (1, None),
+    ] {
+        let mut words = words.clone();
+        words[at] = word;
+        let message = Words::<8>::of(words.iter().copied());
+        let message = &message.bytes()[..bytes];
+        let opened = open(message);
+        let Ok(request::Keep(keep)) = opened.get_root::<request::Reader<'_>>().unwrap().which() else {
+            panic!("another member")
+        };
+        assert_eq!(keep.granted_what(), place, "{word:#x}");
+        let shown = Captured { label: echo::LABEL, bytes: message }.to_string();
+        let says = match place {
+            Some(place) => format!("what = capability {place} of those that came along\n"),
+            None if word == 0 => "what = nothing\n".into(),
+            None => "what = <no capability>\n".into(),
+        };
+        assert!(shown.contains(&says), "{word:#x}: {shown}");
+    }
+}
+
+#[test]
+fn a_table_has_room_for_four() {
+    let mut buffer = Words::<64>::zeroed();
+    let mut given = Given::nothing();
+    let letters = |many: u32| {
+        move |request: request::Builder<'_>, given: &mut Given<u32>| {
+            let mut replies = request.init_letter().init_letter().init_replies(many);
+            (0..many).try_for_each(|n| replies.reborrow().get(n).grant_enclosed(given, n))
+        }
+    };
+    let five = compose_giving_in::<request::Owned, _, _>(buffer.bytes_mut(), &mut given, letters(5));
+    assert_eq!(five, Err(Full));
+    let mut given = Given::nothing();
+    let bytes =
+        compose_giving_in::<request::Owned, _, _>(buffer.bytes_mut(), &mut given, letters(4)).unwrap();
+    let opened = open(&buffer.bytes()[..bytes]);
+    let Ok(request::Letter(letter)) = opened.get_root::<request::Reader<'_>>().unwrap().which() else {
+        panic!("another member")
+    };
+    let replies = letter.get_letter().unwrap().get_replies().unwrap();
+    let places: Vec<_> = replies.iter().map(|reply| reply.granted_enclosed()).collect();
+    assert_eq!(places, [Some(0), Some(1), Some(2), Some(3)], "in a list of structs, too");
+    assert_eq!(given.grants(), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -212,7 +328,7 @@ fn reading_ends() {
     for at in back..loops.len() {
         let mut spoilt = loops.clone();
         // A struct pointer one word back, with the letter's own shape.
-        spoilt[at] = 0xffff_fffc | 2 << 32 | 5 << 48;
+        spoilt[at] = 0xffff_fffc | 2 << 32 | 6 << 48;
         take(echo::LABEL, &spoilt);
         // A list of 2^29 - 1 elements of no size.
         spoilt[at] = 1 | 0x1fff_ffff << 35;
@@ -303,6 +419,6 @@ proptest! {
         let client = echo::Client(&here);
         let _ = client.nothing();
         let _ = client.add(|_| {}, |sum| Ok(sum.get_sum()));
-        let _ = client.letter(|_| {}, |answer| Ok(answer.get_sum()));
+        let _ = client.letter(|_, _| Ok(()), |answer| Ok(answer.get_sum()));
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Two processes that want to exchange parcels have a *tray* together, memory that both may write. What is not worth
 //! moving ([`REMAP_FROM`]) is copied there, and the receiver copies it out before it looks at it, since the sender may still
-//! write; more is moved ([`PageMode::Move`]) and read where it came, which nobody else can write.
+//! write; more is moved ([`PageMode::Move`]) and read where it came, which nobody else can write. A sender that wants to
+//! go on reading [shares](Post::share) its pages ([`PageMode::Share`]): then neither side writes.
 //!
 //! ```text
 //! let sent = Post::new(exposure, tray, Seen::ByThisCpu).send(buffer, bytes, label, [0; 3])?;
 //!
 //! intake.open()?;                                      // before each receive
-//! let parcel = intake.take(&call.message)?;            // Copied, or Moved
+//! let parcel = intake.take(&call.message)?;            // Copied, Moved or Shared
 //! ```
 //! The message's first register says how many bytes there are; label and other registers are the caller's own.
 
@@ -17,7 +18,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use abi::{Error, MESSAGE_PAGES_MAX, PAGE_SIZE, PageMode, PageRange};
 
 use crate::Refusal;
-use crate::arch::Buffer;
+use crate::arch::{Buffer, View, moved_here, shared_here};
 use crate::cap::{Exposure, VSpace};
 use crate::ipc::{Message, Patience};
 use crate::pages::Pooled;
@@ -46,6 +47,7 @@ pub struct Post {
     to: Exposure,
     tray: &'static [AtomicU64],
     remap_from: u64,
+    caps: bool,
 }
 
 /// A parcel that has been answered.
@@ -64,6 +66,13 @@ pub struct Unsent {
     pub kept: Option<Buffer>,
 }
 
+/// A parcel that was shared and has not been answered. The pages can be read, and may be seen by the receiver.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unshared {
+    pub refusal: Refusal,
+    pub kept: View,
+}
+
 impl Post {
     /// With fewer pages in the tray more is moved.
     pub fn new(to: Exposure, tray: &'static [AtomicU64], seen: Seen) -> Post {
@@ -71,7 +80,16 @@ impl Post {
             Seen::ByThisCpu => REMAP_FROM,
             Seen::ByOthers => REMAP_FROM_SEEN,
         };
-        Post { to, tray, remap_from: worth.min(1 + tray.len() as u64 * 8 / PAGE_SIZE) }
+        Post { to, tray, remap_from: worth.min(1 + tray.len() as u64 * 8 / PAGE_SIZE), caps: false }
+    }
+
+    /// The same with the capabilities that the UTCB lists.
+    pub const fn with_caps(self) -> Post {
+        Post { caps: true, ..self }
+    }
+
+    fn message(&self, bytes: u64, label: u32, regs: [u64; 3]) -> Message {
+        Message { caps: self.caps, ..Message::new(label, [bytes, regs[0], regs[1], regs[2]]) }
     }
 
     /// Whether so many bytes are moved.
@@ -97,7 +115,7 @@ impl Post {
             let refusal = Refusal::local(Error::TooLong, buffer.pages() * PAGE_SIZE);
             return Err(Unsent { refusal, kept: Some(buffer) });
         }
-        let message = Message::new(label, [bytes, regs[0], regs[1], regs[2]]);
+        let message = self.message(bytes, label, regs);
         if !self.moves(bytes) {
             put(self.tray, &buffer.bytes()[..bytes as usize]);
             return match self.to.call_within(&message, patience) {
@@ -111,6 +129,29 @@ impl Post {
             Ok(reply) => Ok(Sent { reply, kept: None }),
             // The kernel empties the list when the pages have gone.
             Err(refusal) => Err(Unsent { refusal, kept: utcb.has_ranges().then_some(buffer) }),
+        }
+    }
+
+    /// Lets the receiver read the first `bytes` of a buffer where they are, and waits for the reply. Until it has let go
+    /// of them, nobody can write there.
+    pub fn share(
+        &self,
+        buffer: Buffer,
+        bytes: u64,
+        label: u32,
+        regs: [u64; 3],
+    ) -> Result<(Message, View), Unshared> {
+        let kept = shared_here(buffer.pooled());
+        if bytes > buffer.pages() * PAGE_SIZE || buffer.pages() > MESSAGE_PAGES_MAX {
+            return Err(Unshared {
+                refusal: Refusal::local(Error::TooLong, buffer.pages() * PAGE_SIZE),
+                kept,
+            });
+        }
+        utcb::current().send_ranges(&[PageRange::new(PageMode::Share, buffer.address(), buffer.pages())]);
+        match self.to.call(&self.message(bytes, label, regs).with_pages()) {
+            Ok(reply) => Ok((reply, kept)),
+            Err(refusal) => Err(Unshared { refusal, kept }),
         }
     }
 }
@@ -145,6 +186,8 @@ pub enum Parcel<'a> {
     Copied(Tray<'a>),
     /// The first so many bytes of a buffer.
     Moved(Buffer, u64),
+    /// The first so many bytes of pages that the sender may read, too, and nobody can write.
+    Shared(View, u64),
 }
 
 /// Bytes in a tray: to be copied before anything is concluded from them.
@@ -203,10 +246,13 @@ impl Intake {
             return if fits { Ok(Parcel::Copied(tray)) } else { Err(NoParcel) };
         }
         let ranges = utcb::current().ranges();
-        match self.free_place().and_then(|number| Some((number, moved(ranges, self.place(number), bytes)?))) {
-            Some((number, pages)) => {
+        match self.free_place().and_then(|number| Some((number, whole(ranges, self.place(number), bytes)?))) {
+            Some((number, (mode, pages))) => {
                 self.taken |= 1 << number;
-                Ok(Parcel::Moved(crate::arch::moved_here(pages), bytes))
+                Ok(match mode {
+                    PageMode::Move => Parcel::Moved(moved_here(pages), bytes),
+                    _ => Parcel::Shared(shared_here(pages), bytes),
+                })
             }
             None => {
                 for range in utcb::current().ranges() {
@@ -225,6 +271,14 @@ impl Intake {
         Ok(())
     }
 
+    /// The same of what was shared.
+    pub fn give_back_view(&mut self, own: &VSpace, view: View) -> crate::Result<()> {
+        let address = view.address();
+        view.give_back(own)?;
+        self.vacate(address);
+        Ok(())
+    }
+
     /// A buffer that came there was sent on.
     pub fn vacate(&mut self, address: u64) {
         if let Some(offset) = address.checked_sub(self.first)
@@ -235,15 +289,15 @@ impl Intake {
     }
 }
 
-/// The pages of a parcel: one range, moved, enough for the bytes, at the front of the window.
-fn moved(mut ranges: impl Iterator<Item = PageRange>, at: u64, bytes: u64) -> Option<Pooled> {
+/// The pages of a parcel: one range, moved or shared, enough for the bytes, at the front of the window.
+fn whole(mut ranges: impl Iterator<Item = PageRange>, at: u64, bytes: u64) -> Option<(PageMode, Pooled)> {
     let range = ranges.next()?;
     let whole = ranges.next().is_none()
-        && range.mode == PageMode::Move
+        && matches!(range.mode, PageMode::Move | PageMode::Share)
         && !range.large
         && range.address == at
         && bytes <= range.bytes();
-    whole.then_some(Pooled::of(&range))
+    whole.then_some((range.mode, Pooled::of(&range)))
 }
 
 #[cfg(test)]
@@ -287,14 +341,17 @@ mod tests {
     #[test]
     fn only_what_post_sends_is_a_parcel() {
         let range = PageRange::new(PageMode::Move, 0x10_0000, 4);
-        let good = |range: PageRange, bytes| moved([range].into_iter(), 0x10_0000, bytes);
-        assert_eq!(good(range, 4 * PAGE_SIZE), Some(Pooled::new(0x10_0000, 4)));
+        let good = |range: PageRange, bytes| whole([range].into_iter(), 0x10_0000, bytes);
+        assert_eq!(good(range, 4 * PAGE_SIZE), Some((PageMode::Move, Pooled::new(0x10_0000, 4))));
         assert_eq!(good(range, 4 * PAGE_SIZE + 1), None, "more than came");
-        assert_eq!(good(PageRange { mode: PageMode::Share, ..range }, 1), None, "others see it");
+        let shared = good(PageRange { mode: PageMode::Share, ..range }, 1);
+        assert_eq!(shared, Some((PageMode::Share, Pooled::new(0x10_0000, 4))));
+        let copied = PageRange { mode: PageMode::Copy, ..range };
+        assert_eq!(good(copied, 1), None, "that is for those who write");
         assert_eq!(good(PageRange { large: true, ..range }, 1), None);
         assert_eq!(good(PageRange { address: 0x20_0000, ..range }, 1), None);
-        assert_eq!(moved([range, range].into_iter(), 0x10_0000, 1), None);
-        assert_eq!(moved([].into_iter(), 0x10_0000, 0), None);
+        assert_eq!(whole([range, range].into_iter(), 0x10_0000, 1), None);
+        assert_eq!(whole([].into_iter(), 0x10_0000, 0), None);
     }
 
     #[test]

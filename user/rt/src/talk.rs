@@ -1,29 +1,40 @@
-//! Messages of [`protocols`], by calls: four words in registers, up to 64 behind them in the UTCB; longer ones by
-//! [parcels](crate::parcel).
+//! Messages of [`protocols`], by calls: four words in registers, up to 64 behind them in the UTCB; longer ones in pages,
+//! as [parcels](crate::parcel). Capabilities go along in either.
 //!
 //! ```text
 //! let store = store::Client(Line::to(exposure));
 //! store.get(|mut get| get.set_slot(7))?;                        // ask
 //!
-//! with_bytes(&call.message, |bytes| {                             // answer
+//! let mut caps = Caps::of(&call.message);                         // answer
+//! let answer = with_bytes(&call.message, |bytes| {
 //!     store::serve(&mut server, &call, call.message.label, bytes, |answer| put(store::ANSWER, answer))
-//! })
+//! });
+//! caps.discard();
 //! ```
 //!
 //! # Where messages are read
-//! Words that came in registers and in the UTCB are the receiver's own only until its next system call, so they are copied,
-//! as many as came, before they are read. A parcel whose pages moved is read [where it came](crate::parcel::Parcel::Moved):
-//! nobody else can write there, so it is plain memory. One that was copied to a tray is copied out of it first
-//! ([`crate::parcel::Tray::copy_to`]): its sender may still write there.
+//! - Words that came in registers and in the UTCB are copied, as many as came, before they are read: they are the
+//!   receiver's own only until its next system call.
+//! - A parcel whose pages were moved here, or shared read-only, is read where it came ([`with_parcel`]): nobody else can
+//!   write there, so it is plain memory.
+//! - One that was copied to a tray is copied out of it first: its sender may still write there.
 
 use core::fmt;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
-use protocols::{REGISTERS, Transport, UTCB_WORDS, WORDS_MAX, Words, words_of};
+use protocols::capnp::traits::{HasStructSize, Owned};
+use protocols::{
+    Full, Given, REGISTERS, Transport, UTCB_WORDS, WORDS_MAX, Words, compose_giving_in, words_of,
+};
 
+use abi::Grant;
+
+use crate::arch::Buffer;
 use crate::cap::Exposure;
+use crate::grants::Caps;
 use crate::ipc::{Message, Patience};
+use crate::parcel::Parcel;
 use crate::{Refusal, report, utcb};
 
 const _: () = assert!(UTCB_WORDS == abi::MSG_UTCB_WORDS);
@@ -45,12 +56,25 @@ impl Line {
     }
 }
 
+/// Whoever wants capabilities in an answer [listens](crate::utcb::Current::listen) first. Those that are not taken while
+/// it is read are deleted.
 impl Transport for Line {
     type Error = Refusal;
+    type Grant = Grant;
+    type Caps = Caps;
 
-    fn call<R>(&self, label: u32, message: &[u8], read: impl FnOnce(u32, &[u8]) -> R) -> Result<R, Refusal> {
-        let answer = self.to.call_within(&put(label, message), self.patience)?;
-        Ok(with_bytes(&answer, |bytes| read(answer.label, bytes)))
+    fn call<R>(
+        &self,
+        label: u32,
+        message: &[u8],
+        grants: &[Grant],
+        read: impl FnOnce(u32, &[u8], &mut Caps) -> R,
+    ) -> Result<R, Refusal> {
+        let answer = self.to.call_within(&put_giving(label, message, grants), self.patience)?;
+        let mut caps = Caps::of(&answer);
+        let done = with_bytes(&answer, |bytes| read(answer.label, bytes, &mut caps));
+        caps.discard();
+        Ok(done)
     }
 }
 
@@ -97,6 +121,50 @@ pub fn put(label: u32, message: &[u8]) -> Message {
         }
     }
     Message::with_words(label, regs, rest as u8)
+}
+
+/// The same with capabilities.
+pub fn put_giving(label: u32, message: &[u8], grants: &[Grant]) -> Message {
+    let message = put(label, message);
+    if grants.is_empty() {
+        return message;
+    }
+    utcb::current().send_grants(grants);
+    message.with_caps()
+}
+
+/// Builds a message of any length in pages, from which it can be [sent](crate::parcel::Post): how many bytes it has. The
+/// capabilities that it gives are put where the next system call finds them; whether there are any is the other result.
+///
+/// # Panics
+/// Where it gets longer than the buffer.
+pub fn write<T>(
+    buffer: &mut Buffer,
+    fill: impl FnOnce(T::Builder<'_>, &mut Given<Grant>) -> Result<(), Full>,
+) -> Result<(u64, bool), Full>
+where
+    T: Owned,
+    for<'a> T::Builder<'a>: HasStructSize,
+{
+    let mut given = Given::nothing();
+    let bytes = compose_giving_in::<T, Grant, Full>(buffer.bytes_mut(), &mut given, fill)?;
+    utcb::current().send_grants(given.grants());
+    Ok((bytes as u64, !given.grants().is_empty()))
+}
+
+/// The message in a parcel: where it came, if nobody else can write there; else copied to `copy` first. `None` where that
+/// is too small.
+pub fn with_parcel<R>(parcel: &Parcel<'_>, copy: &mut [u8], read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    let bytes = match parcel {
+        Parcel::Moved(buffer, bytes) => &buffer.bytes()[..*bytes as usize],
+        Parcel::Shared(view, bytes) => &view.bytes()[..*bytes as usize],
+        Parcel::Copied(tray) if tray.bytes() <= copy.len() as u64 => {
+            let length = tray.copy_to(copy);
+            &copy[..length]
+        }
+        Parcel::Copied(_) => return None,
+    };
+    Some(read(bytes))
 }
 
 /// The words of a message that has just come, copied.

@@ -35,6 +35,7 @@ mod lab;
 mod labels;
 mod loaded;
 mod memory;
+mod messages;
 mod notify;
 mod pages;
 mod protection;

@@ -108,6 +108,7 @@ pub const ALL: &[Module] = &[
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),
     ("pages", crate::pages::TESTS),
+    ("messages", crate::messages::TESTS),
     ("protection", crate::protection::TESTS),
     ("devices", crate::devices::TESTS),
     ("views", crate::views::TESTS),

@@ -3,7 +3,7 @@
 use abi::PAGE_SIZE;
 
 use crate::Result;
-use crate::cap::{Frame, VSpace};
+use crate::cap::{Access, Frame, VSpace};
 use crate::pages::Pooled;
 
 /// Pages of 4 KiB in the pool of this process, which nobody else has and no other value speaks of.
@@ -50,6 +50,51 @@ impl Buffer {
     pub const fn pooled(&self) -> Pooled {
         Pooled::new(self.address, self.pages)
     }
+}
+
+/// Pages of 4 KiB in the pool of this process, which others see, too, but nobody can write.
+///
+/// Like a [`Buffer`] it is not given back by being dropped.
+#[derive(Debug, PartialEq, Eq)]
+pub struct View {
+    address: u64,
+    pages: u64,
+}
+
+impl View {
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub const fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: they are there, and nobody writes them: no capability maps a page of a pool, one that several pools see
+        // is read-only in all of them, and the kernel makes it writable for nobody as long as this pool sees it with
+        // others. If it is the only one by now, only this process could ask for that, and whoever holds this value does
+        // not. If their memory is taken away by a revoke the access faults.
+        unsafe { core::slice::from_raw_parts(self.address as *const u8, (self.pages * PAGE_SIZE) as usize) }
+    }
+
+    /// Where nobody else sees them any more, they can be written again.
+    pub fn into_buffer(self, own: &VSpace) -> core::result::Result<Buffer, View> {
+        match own.protect_pooled(Pooled::new(self.address, self.pages), Access::Write) {
+            Ok(()) => Ok(Buffer { address: self.address, pages: self.pages }),
+            Err(_) => Err(self),
+        }
+    }
+
+    /// Lets go of the pages.
+    pub fn give_back(self, own: &VSpace) -> Result<()> {
+        own.drop_pages(Pooled::new(self.address, self.pages))
+    }
+}
+
+/// Pages of 4 KiB that a message has just shared read-only: with this process, or by it.
+pub(crate) fn shared_here(pages: Pooled) -> View {
+    View { address: pages.address, pages: pages.count }
 }
 
 /// Pages of 4 KiB that a message has just moved here: so the kernel says, and only once. What calls this keeps to that.

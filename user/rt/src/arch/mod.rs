@@ -9,8 +9,8 @@ pub mod stack;
 mod start;
 mod syscall;
 
-pub use buffer::Buffer;
-pub(crate) use buffer::moved_here;
+pub use buffer::{Buffer, View};
+pub(crate) use buffer::{moved_here, shared_here};
 pub use cpu::*;
 pub use syscall::{Answer, Args, syscall};
 

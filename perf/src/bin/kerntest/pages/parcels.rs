@@ -88,10 +88,10 @@ fn send([pages, bytes, seed, seen]: [u64; 4]) -> [u64; 4] {
     }
 }
 
-/// Says that it is a parcel, but only lets the receiver see the pages.
+/// Says that it is a parcel, but lets the receiver have copies of the pages when it writes them.
 fn send_shared() -> [u64; 4] {
     let Ok(buffer) = Buffer::make(&own::vspace(), &Frame::at(BUFFER), 4, FROM) else { return [0; 4] };
-    utcb::current().send_ranges(&[PageRange::new(PageMode::Share, FROM, 4)]);
+    utcb::current().send_ranges(&[PageRange::new(PageMode::Copy, FROM, 4)]);
     let message = Message::new(PARCEL, [4 * PAGE_SIZE, 0, 0, 0]).with_pages();
     let answer = Exposure(Target::new(CHILD_GROUP, TAKER.index)).call(&message);
     // Nobody else sees them by now.
@@ -129,6 +129,7 @@ extern "C" fn receiver(_: u64) -> ! {
                     place.map_or_else(|| panic!("more places than there are"), |place| *place = Some(buffer));
                     [MOVED, wrong, bytes, 0]
                 }
+                Ok(Parcel::Shared(..)) => panic!("nobody shares parcels here"),
                 Err(NoParcel) => [NONE, 0, 0, 0],
             },
             _ => {
@@ -226,14 +227,14 @@ pub fn parcels_without_room_stay(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
-/// Pages that others see are no parcel: the receiver says so, and lets go of them.
+/// Pages to be copied by whoever writes them are no parcel: the receiver says so, and lets go of them.
 pub fn what_is_no_parcel_is_refused(lab: &mut Lab<'_>) -> Outcome {
     for cpu in taker_cpus(lab) {
         let exchange = exchange(lab, cpu)?;
         let frame: Frame = lab.nursery.make(12 | 4 << 8)?;
         transfer(frame, lab.child(exchange.home)?.cnode.slot(BUFFER))?;
         let [how, ended, ..] = exchange.sender.call(&Message::new(SEND_SHARED, [0; 4]))?.regs;
-        expect_eq!((how, ended), (NONE, 1), "pages that were only shared, CPU {cpu}");
+        expect_eq!((how, ended), (NONE, 1), "pages to be copied, CPU {cpu}");
         let there = lab.children.last().map(|child| child.vspace.drop_pages(Pooled::new(WINDOW, 1)));
         let dropped = there.and_then(Result::err).map(|refusal| refusal.error);
         expect_eq!(dropped, Some(Error::NoPage), "the receiver has let go of them");

@@ -1,0 +1,500 @@
+//! Messages that describe themselves: by stubs made from `protocols/schema/echo.capnp`, with capabilities that are used
+//! where they come, in words, in pages that are read where they are, and out of memory that their sender still writes.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use abi::{Cap, Error, Fate, Grant, PAGE_SIZE, Rights};
+use protocols::echo::{self, Refusal, answer, letter, request};
+use protocols::{Failure, Full, Given, Words, capnp, compose_giving_in, open};
+use user_rt::arch::{Buffer, memory};
+use user_rt::cap::{Access, Frame, Group, Handle, Notification, Process};
+use user_rt::grants::{Caps, copied, moved, offer};
+use user_rt::invoke::copy;
+use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
+use user_rt::layout::SHARED_VA;
+use user_rt::pages::Pooled;
+use user_rt::parcel::{BYTES_MAX, Intake, Parcel, Post, REMAP_FROM_SEEN, Seen};
+use user_rt::spawn::own;
+use user_rt::talk::{Line, put_giving, with_bytes, with_parcel, write};
+use user_rt::utcb;
+
+use crate::lab::{CHILD_FREE, CHILD_GROUP, Lab, PUPPETS_MAX, Place, Wanted};
+use crate::suite::{Failure as Wrong, Outcome};
+use crate::{expect, expect_eq, tests};
+
+tests! {
+    typed_messages_carry_capabilities pointers_without_capabilities_are_refused letters_in_words
+    letters_in_pages_are_read_where_they_are letters_that_are_still_written_are_copied_first
+}
+
+/// Where the keeper listens for words and for parcels, and whoever writes where a letter came from.
+const TALK: u32 = PUPPETS_MAX + 10;
+const MAIL: u32 = PUPPETS_MAX + 11;
+const SCRIBBLER: u32 = PUPPETS_MAX + 12;
+/// Holes in every process of this program: letters are written, memory is shared, parcels come.
+const FROM: u64 = SHARED_VA + 0x1000_0000;
+const TRAY: u64 = SHARED_VA + 0x2800_0000;
+const WINDOW: u64 = SHARED_VA + 0x1800_0000;
+const TRAY_PAGES: u64 = REMAP_FROM_SEEN + 1;
+/// The keeper's: slots that it offers, and the frame that it copies parcels to.
+const SLOTS: Cap = Cap(CHILD_FREE);
+const SLOT_COUNT: u32 = 64;
+const COPY: Cap = Cap(CHILD_FREE + SLOT_COUNT);
+
+/// Bits by which the keeper uses what it is given.
+const USED: u64 = 0x50;
+const ENCLOSED: u64 = 0x60;
+
+fn tray() -> &'static [AtomicU64] {
+    // SAFETY: the test mapped as many pages there, in both processes, for as long as these live.
+    unsafe { memory::mapped_words(TRAY, (TRAY_PAGES * PAGE_SIZE / 8) as usize) }
+}
+
+// --- the keeper ------------------------------------------------------------------------------------------
+
+/// What it does for one call.
+struct Keeper<'a> {
+    caps: &'a mut Caps,
+    kept: &'a mut Option<Notification>,
+}
+
+/// Lines, bytes and sum of a letter, and where its attachment is.
+fn digest(letter: letter::Reader<'_>) -> capnp::Result<[u64; 4]> {
+    let mut bytes = 0;
+    let lines = letter.get_lines()?;
+    for line in lines {
+        bytes += line.get_text()?.len() as u64;
+    }
+    let attachment = letter.get_attachment()?;
+    let sum = attachment.iter().zip(1..).map(|(byte, at): (_, u64)| u64::from(*byte) * at).sum();
+    Ok([u64::from(lines.len()), bytes + attachment.len() as u64, sum, attachment.as_ptr() as u64])
+}
+
+impl echo::Server<Received> for Keeper<'_> {
+    type Grant = Grant;
+
+    fn add(
+        &mut self,
+        _: &Received,
+        asked: request::add::Reader<'_>,
+        mut answer: answer::add::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        answer.set_sum(asked.get_left().checked_add(asked.get_right()).ok_or(Refusal::Overflow)?);
+        Ok(())
+    }
+
+    fn letter(
+        &mut self,
+        from: &Received,
+        asked: request::letter::Reader<'_>,
+        mut answer: answer::letter::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        let letter = asked.get_letter()?;
+        let [lines, bytes, sum, place] = digest(letter)?;
+        if let Some(enclosed) = letter.granted_enclosed() {
+            let note: Notification = self.caps.take(enclosed, Rights::NOTIFY).ok_or(Refusal::BadRequest)?;
+            note.notify(ENCLOSED).map_err(|_| Refusal::BadRequest)?;
+        }
+        if from.exposure == MAIL {
+            let scribbler = Group::at(CHILD_GROUP).exposure(SCRIBBLER);
+            let done = scribbler.call(&Message::default()).map_err(|_| Refusal::BadRequest)?;
+            answer.set_denied(done.regs[0] as u8);
+        }
+        answer.set_lines(lines as u32);
+        answer.set_bytes(bytes);
+        answer.set_sum(sum);
+        answer.set_place(place);
+        answer.set_again(digest(letter)?[2]);
+        Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        _: &Received,
+        asked: request::keep::Reader<'_>,
+        mut answer: answer::keep::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        let place = asked.granted_what().ok_or(Refusal::BadRequest)?;
+        let note: Notification = self.caps.take(place, Rights::NOTIFY).ok_or(Refusal::BadRequest)?;
+        note.notify(USED).map_err(|_| Refusal::BadRequest)?;
+        answer.set_used(USED);
+        *self.kept = Some(note);
+        Ok(())
+    }
+
+    fn nothing(&mut self, _: &Received) -> Result<(), Refusal> {
+        *self.kept = None;
+        Ok(())
+    }
+
+    fn fetch(
+        &mut self,
+        _: &Received,
+        mut answer: answer::fetch::Builder<'_>,
+        given: &mut Given<Grant>,
+    ) -> Result<(), Refusal> {
+        let note = self.kept.as_ref().ok_or(Refusal::BadRequest)?;
+        answer.grant_what(given, copied(note, Rights::NOTIFY, 0))?;
+        Ok(())
+    }
+}
+
+/// Answers messages at one exposure, parcels at the other, and gives back what it does not need.
+extern "C" fn keeper(_: u64) -> ! {
+    let (space, mut intake) = (own::vspace(), Intake::new(tray(), WINDOW, 2));
+    let copy = Buffer::make(&space, &Frame::at(COPY), TRAY_PAGES, FROM);
+    let Ok(mut copy) = copy else { panic!("no memory to copy to: {copy:?}") };
+    let mut kept: Option<Notification> = None;
+    // Each message finds slots that were never used: no call waits for one to be empty.
+    let mut slots = (0..).map(|n| offer(Cap(SLOTS.0 + n * 4 % SLOT_COUNT), 4));
+    let mut answer = None;
+    loop {
+        utcb::current().listen(slots.next().unwrap_or(abi::Listening::NOT));
+        let opened = intake.open();
+        let event = match &answer {
+            None => recv(),
+            Some(message) => reply_recv(message),
+        };
+        let (Ok(Event::Call(call)), Ok(())) = (event, opened) else { panic!("the keeper heard {event:?}") };
+        let mut caps = Caps::of(&call.message);
+        let mut before = kept.as_ref().map(Handle::again);
+        let mut keeper = Keeper { caps: &mut caps, kept: &mut kept };
+        let reply = if call.exposure == MAIL {
+            let Ok(parcel) = intake.take(&space, &call.message) else { panic!("no parcel: {call:?}") };
+            let reply = with_parcel(&parcel, copy.bytes_mut(), |bytes| serve(&mut keeper, &call, bytes));
+            let given_back = match parcel {
+                Parcel::Copied(_) => Ok(()),
+                Parcel::Moved(buffer, _) => intake.give_back(&space, buffer),
+                Parcel::Shared(view, _) => intake.give_back_view(&space, view),
+            };
+            assert!(given_back.is_ok(), "giving back: {given_back:?}");
+            reply.unwrap_or_else(|| panic!("a parcel is longer than the tray"))
+        } else {
+            with_bytes(&call.message, |bytes| serve(&mut keeper, &call, bytes))
+        };
+        // What it had kept and has not any more is deleted, as is what it was sent and did not take.
+        if let Some(old) = before.take_if(|old| kept.as_ref() != Some(old)) {
+            let _ = own::cnode().delete(old.cap());
+        }
+        caps.discard();
+        answer = Some(reply);
+    }
+}
+
+fn serve(keeper: &mut Keeper<'_>, call: &Received, bytes: &[u8]) -> Message {
+    echo::serve(keeper, call, call.message.label, bytes, |answer, grants| {
+        put_giving(echo::ANSWER, answer, grants)
+    })
+}
+
+/// Writes all of the tray, tries to be allowed to write where a letter was sent from, and says what that came to.
+extern "C" fn scribbler(_: u64) -> ! {
+    let mut event = recv();
+    loop {
+        let Ok(Event::Call(_)) = event else { panic!("the scribbler heard {event:?}") };
+        tray().iter().for_each(|word| word.store(u64::MAX, Relaxed));
+        let allowed = own::vspace().protect_pooled(Pooled::new(FROM, 1), Access::Write);
+        let error = allowed.err().map_or(0, |refusal| refusal.error as u64);
+        event = reply_recv(&Message::new(0, [error, 0, 0, 0]));
+    }
+}
+
+// --- the tests -------------------------------------------------------------------------------------------
+
+struct Stage {
+    group: Group,
+    keeper: Process,
+}
+
+impl Stage {
+    fn client(&self) -> echo::Client<Line> {
+        echo::Client(Line::to(self.group.exposure(TALK)))
+    }
+
+    /// Whether the keeper's process has a capability of this object.
+    fn has(&self, note: &Notification) -> Result<bool, Wrong> {
+        Ok(self.keeper.holds(note, Rights::NONE)?.is_some())
+    }
+}
+
+fn stage(lab: &mut Lab<'_>, cpu: u32) -> Result<Stage, Wrong> {
+    let place = lab.process(false)?;
+    let group = lab.group()?;
+    let tray: Frame = lab.nursery.make(12 | TRAY_PAGES << 8)?;
+    own::vspace().map(&tray, TRAY, Access::Write)?;
+    let child = lab.child(place)?;
+    child.vspace.map(&tray, TRAY, Access::Write)?;
+    let keeper_process = child.process.again();
+    let room: Frame = lab.nursery.make(12 | TRAY_PAGES << 8)?;
+    user_rt::invoke::transfer(room, lab.child(place)?.cnode.slot(COPY))?;
+    let task = lab.task(&Wanted { place, cpu, ..Wanted::default() }, keeper, 0)?.task;
+    group.expose_task(TALK, &task)?;
+    group.expose_task(MAIL, &task)?;
+    task.resume()?;
+    let wanted = Wanted { place: Place::Own, cpu: lab.cpus - 1 - cpu, ..Wanted::default() };
+    let task = lab.task(&wanted, scribbler, 0)?.task;
+    group.expose_task(SCRIBBLER, &task)?;
+    task.resume()?;
+    Ok(Stage { group, keeper: keeper_process })
+}
+
+/// Where the keeper is tried.
+fn cpus(lab: &Lab<'_>) -> impl Iterator<Item = u32> + use<> {
+    [0, lab.cpus - 1].into_iter().take(if lab.cpus > 1 { 2 } else { 1 })
+}
+
+fn heard<R>(answer: Result<R, Failure<Refusal, user_rt::Refusal>>) -> Result<R, Wrong> {
+    answer.map_err(|failure| Wrong::Of(alloc::format!("the keeper: {failure:?}")))
+}
+
+/// Has the keeper keep what is given: the bits that it says it used it with.
+fn keep(stage: &Stage, grant: Grant) -> Result<u64, Failure<Refusal, user_rt::Refusal>> {
+    stage.client().keep(|mut keep, given| keep.grant_what(given, grant), |answer| Ok(answer.get_used()))
+}
+
+fn typed_messages_carry_capabilities(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in cpus(lab) {
+        let stage = stage(lab, cpu)?;
+        let sum = stage.client().add(
+            |mut add| {
+                add.set_left(40);
+                add.set_right(2);
+            },
+            |answer| Ok(answer.get_sum()),
+        );
+        expect_eq!(heard(sum)?, 42, "on CPU {cpu}: words alone");
+        let note: Notification = lab.nursery.make(0)?;
+        let used = keep(&stage, copied(&note, Rights::NOTIFY | Rights::GRANT, 0));
+        expect_eq!(heard(used)?, USED, "on CPU {cpu}: a copy");
+        expect_eq!(note.poll()?, USED, "on CPU {cpu}: what the copy was used for");
+        expect!(stage.has(&note)?, "the keeper has kept the copy");
+        // It comes back by an answer.
+        let slot = lab.nursery.take_slot()?;
+        utcb::current().listen(offer(slot, 1));
+        let fetched: Option<Notification> = heard(stage.client().fetch(|answer, caps| {
+            Ok(answer.granted_what().and_then(|place| caps.take(place, Rights::NOTIFY)))
+        }))?;
+        expect_eq!(fetched, Some(Notification::at(slot)), "on CPU {cpu}: what was fetched");
+        Notification::at(slot).notify(3)?;
+        expect_eq!(note.poll()?, 3, "on CPU {cpu}: it is a capability of the same object");
+        // One that is moved is the sender's no more.
+        let other = lab.nursery.take_slot()?;
+        copy(&note, own::cnode().slot(other), Rights::ALL, 0)?;
+        expect_eq!(heard(keep(&stage, moved(Notification::at(other))))?, USED, "on CPU {cpu}: moved");
+        expect!(own::cnode().inspect(other)?.is_none(), "on CPU {cpu}: where it was");
+        expect_eq!(note.poll()?, USED, "on CPU {cpu}: what was moved has been used");
+        heard(stage.client().nothing())?;
+        expect!(!stage.has(&note)?, "on CPU {cpu}: it has nothing any more");
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+/// A request to keep something, its pointer as it is here, with these capabilities: whether it was refused.
+fn forged(stage: &Stage, pointer: u64, grants: &[Grant]) -> Result<bool, Wrong> {
+    let mut buffer = Words::<8>::zeroed();
+    let mut given = Given::nothing();
+    let fill =
+        |request: request::Builder<'_>, given: &mut Given<()>| request.init_keep().grant_what(given, ());
+    let bytes = compose_giving_in::<request::Owned, (), Full>(buffer.bytes_mut(), &mut given, fill);
+    let bytes = bytes.map_err(|Full| Wrong::Of("one capability is too many".into()))?;
+    let words = protocols::words_of(&buffer.bytes()[..bytes]);
+    let honest = protocols::capability::pointer(0);
+    let forged = Words::<8>::of(words.map(|word| if word == honest { pointer } else { word }));
+    let reply =
+        stage.group.exposure(TALK).call(&put_giving(echo::LABEL, &forged.bytes()[..bytes], grants))?;
+    let refused = with_bytes(&reply, |bytes| -> Result<bool, capnp::Error> {
+        let message = open(bytes);
+        let answer = message.get_root::<answer::Reader<'_>>()?;
+        Ok(matches!(answer.which(), Ok(answer::Refused(Ok(Refusal::BadRequest)))))
+    });
+    refused.map_err(|error| Wrong::Of(alloc::format!("an answer that is none: {:?}", error.kind)))
+}
+
+fn pointers_without_capabilities_are_refused(lab: &mut Lab<'_>) -> Outcome {
+    let place = protocols::capability::pointer;
+    for cpu in cpus(lab) {
+        let stage = stage(lab, cpu)?;
+        let note: Notification = lab.nursery.make(0)?;
+        let frame: Frame = lab.nursery.make(12)?;
+        let good = copied(&note, Rights::NOTIFY | Rights::GRANT, 0);
+        for (what, pointer, grants) in [
+            ("nothing came", place(0), &[] as &[Grant]),
+            ("a place behind those that came", place(1), &[good]),
+            ("the last place that there could be", place(u32::MAX), &[good]),
+            ("no pointer", 0, &[good]),
+            ("a pointer to itself", 0xffff_fffc, &[good]),
+            ("an object of another type", place(0), &[copied(&frame, Rights::ALL, 0)]),
+            ("a right that is missing", place(0), &[copied(&note, Rights::GRANT, 0)]),
+        ] {
+            expect!(forged(&stage, pointer, grants)?, "on CPU {cpu}: {what} was taken for a capability");
+            let kept = !grants.is_empty() && utcb::current().fate(0) != Some(Fate::Arrived);
+            expect!(!kept, "on CPU {cpu}: {what}: it did not arrive");
+            expect!(!stage.has(&note)?, "on CPU {cpu}: {what}: it is still there");
+            expect_eq!(stage.keeper.holds(&frame, Rights::NONE)?, None, "on CPU {cpu}: {what}");
+            expect_eq!(
+                note.poll().err().map(|refusal| refusal.error),
+                Some(Error::WouldBlock),
+                "on CPU {cpu}: {what}: it was used"
+            );
+        }
+        // What came with the message before is not at any place of this one.
+        expect!(!forged(&stage, place(0), &[good])?, "on CPU {cpu}: an honest one");
+        expect!(forged(&stage, place(0), &[])?, "on CPU {cpu}: a place in the list before");
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+/// Writes a letter: as many lines, an attachment of so many bytes, and a capability.
+fn compose(
+    letter: letter::Builder<'_>,
+    given: &mut Given<Grant>,
+    (lines, bytes): (u32, u32),
+    note: Option<&Notification>,
+) -> Result<(), Full> {
+    let mut letter = letter;
+    letter.set_subject("of pages");
+    if let Some(note) = note {
+        letter.grant_enclosed(given, copied(note, Rights::NOTIFY, 0))?;
+    }
+    let mut list = letter.reborrow().init_lines(lines);
+    for number in 0..lines {
+        let mut line = list.reborrow().get(number);
+        line.set_number(number);
+        line.set_text("four words of text");
+    }
+    letter.init_attachment(bytes).iter_mut().zip(0..).for_each(|(to, at): (_, u32)| *to = byte(at));
+    Ok(())
+}
+
+fn byte(at: u32) -> u8 {
+    (at.wrapping_mul(0x9e37_79b1) >> 24) as u8
+}
+
+/// What the keeper says of a letter: lines, bytes, sum twice, where it was read, who was kept from writing.
+type Told = ([u64; 4], u64, u64);
+
+fn told(letter: answer::letter::Reader<'_>) -> Told {
+    let sums = [u64::from(letter.get_lines()), letter.get_bytes(), letter.get_sum(), letter.get_again()];
+    (sums, letter.get_place(), u64::from(letter.get_denied()))
+}
+
+fn should(lines: u32, bytes: u32) -> [u64; 4] {
+    let sum = (0..bytes).map(|at| u64::from(byte(at)) * u64::from(at + 1)).sum();
+    [u64::from(lines), u64::from(lines) * 18 + u64::from(bytes), sum, sum]
+}
+
+fn letters_in_words(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in cpus(lab) {
+        let stage = stage(lab, cpu)?;
+        let note: Notification = lab.nursery.make(0)?;
+        for (lines, bytes) in [(0, 0), (1, 9), (5, 100), (7, 64)] {
+            let fill = |letter: request::letter::Builder<'_>, given: &mut Given<Grant>| {
+                compose(letter.init_letter(), given, (lines, bytes), Some(&note))
+            };
+            let (sums, ..) = heard(stage.client().letter(fill, |answer| Ok(told(answer))))?;
+            expect_eq!(sums, should(lines, bytes), "on CPU {cpu}: {lines} lines and {bytes} bytes");
+            expect_eq!(note.poll()?, ENCLOSED, "on CPU {cpu}: what was enclosed");
+        }
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+/// What the keeper answered to a parcel.
+fn read_answer(reply: &Message) -> Result<Told, Wrong> {
+    let answer = with_bytes(reply, |bytes| -> Result<Option<Told>, capnp::Error> {
+        let message = open(bytes);
+        match message.get_root::<answer::Reader<'_>>()?.which()? {
+            answer::Letter(letter) => Ok(Some(told(letter))),
+            _ => Ok(None),
+        }
+    });
+    match answer {
+        Ok(Some(told)) => Ok(told),
+        other => Err(Wrong::Of(alloc::format!("not the answer to a letter: {}", other.is_ok()))),
+    }
+}
+
+/// What a line of a letter takes.
+const LINE_BYTES: u32 = 40;
+
+/// How a letter goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Moved,
+    Shared,
+    Tray,
+}
+
+/// Sends a letter that nearly fills its pages, with a capability: what the keeper says of it, and what it should.
+fn mail(lab: &mut Lab<'_>, stage: &Stage, way: Way, note: &Notification) -> Result<(Told, [u64; 4]), Wrong> {
+    let pages = if way == Way::Tray { REMAP_FROM_SEEN - 1 } else { REMAP_FROM_SEEN };
+    let frame: Frame = lab.nursery.make(12 | pages << 8)?;
+    let mut buffer = Buffer::make(&own::vspace(), &frame, pages, FROM)?;
+    let (lines, bytes) = (200, (pages - 1) as u32 * PAGE_SIZE as u32 - 200 * LINE_BYTES + 1000);
+    let fill = |request: request::Builder<'_>, given: &mut Given<Grant>| {
+        compose(request.init_letter().init_letter(), given, (lines, bytes), Some(note))
+    };
+    let written = write::<request::Owned>(&mut buffer, fill);
+    let Ok((length, true)) = written else { return Err(Wrong::Of("the letter has nothing".into())) };
+    expect!(length > (pages - 1) * PAGE_SIZE, "{length} bytes are {pages} pages");
+    let post = Post::new(stage.group.exposure(MAIL), tray(), Seen::ByOthers).with_caps();
+    let reply = if way == Way::Shared {
+        match post.share(buffer, length, echo::LABEL, [0; 3]) {
+            Ok((reply, view)) => {
+                // The keeper has let go of it: it can be written again.
+                let Ok(buffer) = view.into_buffer(&own::vspace()) else {
+                    return Err(Wrong::Of("it is still shared".into()));
+                };
+                buffer.give_back(&own::vspace())?;
+                reply
+            }
+            Err(unshared) => return Err(unshared.refusal.into()),
+        }
+    } else {
+        let sent = post.send(buffer, length, echo::LABEL, [0; 3]).map_err(|unsent| unsent.refusal)?;
+        expect_eq!(sent.kept.is_some(), way == Way::Tray, "whether the sender has its buffer");
+        if let Some(buffer) = sent.kept {
+            buffer.give_back(&own::vspace())?;
+        }
+        sent.reply
+    };
+    Ok((read_answer(&reply)?, should(lines, bytes)))
+}
+
+fn letters_in_pages_are_read_where_they_are(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in cpus(lab) {
+        let stage = stage(lab, cpu)?;
+        let note: Notification = lab.nursery.make(0)?;
+        for (way, denied) in [(Way::Moved, Error::NoPage), (Way::Shared, Error::InUse)] {
+            let ((sums, place, hindrance), wanted) = mail(lab, &stage, way, &note)?;
+            expect_eq!(sums, wanted, "on CPU {cpu}: {way:?}");
+            expect!((WINDOW..WINDOW + BYTES_MAX).contains(&place), "{way:?}: it was read at {place:#x}");
+            expect_eq!(hindrance, denied as u64, "on CPU {cpu}: {way:?}: writing where it came from");
+            expect_eq!(note.poll()?, ENCLOSED, "on CPU {cpu}: {way:?}: what was enclosed");
+        }
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+/// While the keeper reads it, the sender's process overwrites the memory that it came by.
+fn letters_that_are_still_written_are_copied_first(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in cpus(lab) {
+        let stage = stage(lab, cpu)?;
+        let note: Notification = lab.nursery.make(0)?;
+        let ((sums, place, hindrance), wanted) = mail(lab, &stage, Way::Tray, &note)?;
+        expect_eq!(sums, wanted, "on CPU {cpu}");
+        expect!((FROM..FROM + TRAY_PAGES * PAGE_SIZE).contains(&place), "it was read at {place:#x}");
+        expect_eq!(hindrance, 0, "on CPU {cpu}: the sender has its pages");
+        expect!(
+            tray().iter().all(|word| word.load(Relaxed) == u64::MAX),
+            "on CPU {cpu}: the memory that it came by was not overwritten"
+        );
+        expect_eq!(note.poll()?, ENCLOSED, "on CPU {cpu}: what was enclosed");
+        lab.reset()?;
+    }
+    Ok(())
+}
