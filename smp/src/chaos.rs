@@ -4,6 +4,8 @@
 //! timer tick come in, so that instruction-counted runs reach interleavings they never would by
 //! themselves. Without it a point compiles to nothing.
 //!
+//! In host tests a test may let other CPUs act at a point: [`crate::host_test::at_points`].
+//!
 //! Points are numbered in the order in which CPUs come by them: that number is an *event* of the seed.
 //! Where QEMU counts instructions the same event is the same point of the same run, every time.
 
@@ -33,6 +35,8 @@ pub enum Point {
     SlotRead = 10,
     /// State has a new home, and what it refers to not yet.
     HomeSet = 11,
+    /// A null reference was set by whoever came first.
+    LinkClaimed = 12,
 }
 
 /// What the kernel does at a point, and which event that is.
@@ -73,6 +77,9 @@ pub(crate) use hook::point;
 #[cfg(feature = "chaos")]
 pub use hook::{events, set_hook};
 
-#[cfg(not(feature = "chaos"))]
+#[cfg(all(not(feature = "chaos"), feature = "host-test", not(loom)))]
+pub(crate) use crate::host_test::point;
+
+#[cfg(not(any(feature = "chaos", all(feature = "host-test", not(loom)))))]
 #[inline(always)]
 pub(crate) fn point(_point: Point) {}

@@ -197,7 +197,9 @@ impl<T> AtomicLink<T> {
 
     /// Stores `to` where it was null; whether it did.
     pub fn claim(&self, to: Ref<'_, T>) -> bool {
-        self.0.compare_exchange(0, to.addr(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        let claimed = self.0.compare_exchange(0, to.addr(), Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        chaos::point(Point::LinkClaimed);
+        claimed
     }
 
     /// Makes it null where it refers to what is `at` an address; whether it did.

@@ -9,9 +9,10 @@ extern crate std;
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::boxed::Box;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::vec::Vec;
 
+use crate::chaos::Point;
 use crate::cpu::{CpuId, Entry, Pin};
 use crate::door::{Ref, Region};
 use crate::percpu::{LocalEntry, PerCpu};
@@ -125,4 +126,36 @@ pub fn give_back(base: u64) {
         Some(memory) => memory.free = true,
         None => panic!("a test gave back {base:#x}, which it does not have"),
     });
+}
+
+/// What happens at a labelled point: a test's closure, for as long as [`at_points`] keeps it here.
+type Hook = *mut dyn FnMut(Point);
+
+std::thread_local! {
+    static HOOK: Cell<Option<Hook>> = const { Cell::new(None) };
+}
+
+/// Calls `hook` at each labelled point that `run` comes by, in the middle of whatever that does. What the hook itself
+/// does has no points.
+pub fn at_points<R>(hook: &mut dyn FnMut(Point), run: impl FnOnce() -> R) -> R {
+    struct Clear;
+    impl Drop for Clear {
+        fn drop(&mut self) {
+            HOOK.set(None);
+        }
+    }
+    let hook: *mut (dyn FnMut(Point) + '_) = hook;
+    // SAFETY: the types differ in their lifetime only. The hook is called only while it is in `HOOK`, from which it is
+    // gone when this function ends, in whatever way; so the caller's exclusive reference lasts for longer.
+    let hook = unsafe { core::mem::transmute::<*mut (dyn FnMut(Point) + '_), Hook>(hook) };
+    let _clear = Clear;
+    HOOK.set(Some(hook));
+    run()
+}
+
+pub(crate) fn point(point: Point) {
+    let Some(hook) = HOOK.take() else { return };
+    // SAFETY: see `at_points`; nobody else has it, since it was taken out, and this thread is the only one that could.
+    unsafe { (*hook)(point) };
+    HOOK.set(Some(hook));
 }

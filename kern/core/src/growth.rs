@@ -5,14 +5,12 @@
 //! chain ends with the process, and any of its tables that ends, ends the process, as the first does.
 //!
 //! # Who may touch what
-//! Who adds claims the new table for the process, links it behind the last, and then looks whether anything is dying. Who
-//! ends the process, or a table, marks it and then looks at the links. One of the two sees the other.
+//! Which tables a process has changes under the lock of all [spaces](crate::Kernel::spaces); anybody reads it. Who ends the
+//! process, or a table, marks it and then looks under that lock; who adds one looks for marks under it.
 //!
 //! Slot 0 of a table is never filled. So the first number of one that was added is a hole.
 
 use abi::{Cap, Error, Rights, process_rights};
-use core::sync::atomic::Ordering::SeqCst;
-use core::sync::atomic::fence;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
@@ -72,43 +70,38 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.find::<Process>(me, process, process_rights::CONFIGURE)?;
         }
         let table = self.find::<CNode>(me, table, Rights::GRANT)?.object;
+        let _spaces = self.k.spaces.lock();
         let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
-        self.same_label([&found.get().header, &first.get().header, &table.get().header])?;
-        if !table.get().process.claim(found) {
+        let headers = [&found.get().header, &first.get().header, &table.get().header];
+        self.same_label(headers)?;
+        if !table.get().process.is_null() {
             return Err(Error::InUse.into());
         }
-        let linked = self.link_table(first, table);
-        if linked.is_err() {
-            table.get().process.cut(found.addr());
-        }
-        let (last, number) = linked?;
-        fence(SeqCst);
-        let headers = [&found.get().header, &first.get().header, &table.get().header];
+        let (last, number) = self.last_table(first)?;
         if headers.iter().any(|header| header.has_flag(FLAG_DYING)) {
-            last.get().more.cut(table.addr());
-            table.get().process.cut(found.addr());
             return Err(Error::Dying.into());
         }
+        table.get().process.set(Some(found));
+        last.get().more.set(Some(table));
         Ok(Answer::one(number as u64 + 1))
     }
 
-    /// Puts a table behind the last: that one, and the number of the new one's slot 0.
-    fn link_table(self, first: Ref<'k, CNode>, table: Ref<'k, CNode>) -> Result<(Ref<'k, CNode>, usize)> {
-        let (mut last, mut number) = (first, 0);
-        for _ in 1..TABLES_MAX {
-            number += last.get().slots.len();
-            if last.get().more.claim(table) {
-                return Ok((last, number));
-            }
-            // The process may be ending.
-            last = last.get().more.get(self.pin()).ok_or(Refusal::More)?;
+    /// The last table, and the number of the next one's slot 0. The lock of spaces is held, here and below.
+    fn last_table(self, first: Ref<'k, CNode>) -> Result<(Ref<'k, CNode>, usize)> {
+        let (mut last, mut count, mut number) = (first, 0, 0);
+        for table in self.tables(first) {
+            (last, count, number) = (table, count + 1, number + table.get().slots.len());
         }
-        Err(Refusal::new(Error::Full, TABLES_MAX as u64))
+        if count == TABLES_MAX {
+            return Err(Refusal::new(Error::Full, TABLES_MAX as u64));
+        }
+        Ok((last, number))
     }
 
-    /// Its process ends: no table follows another.
-    pub fn part_tables(self, first: Ref<'k, CNode>) {
-        let mut at = Some(first);
+    /// A process ends: its tables are nobody's, and none follows another.
+    pub fn part_tables(self, process: Ref<'k, Process>) {
+        let mut at = process.get().cnode.get(self.pin());
+        process.get().cnode.set(None);
         while let Some(table) = at {
             at = table.get().more.get(self.pin());
             table.get().more.set(None);

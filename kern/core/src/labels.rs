@@ -26,7 +26,7 @@ use kern_base::header::{FLAG_DYING, Header};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
-use smp::door::Ref;
+use smp::door::{RawWord, Ref};
 
 use crate::caps::Place;
 use crate::syscall::Args;
@@ -134,14 +134,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         if header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let before = header.label();
-        header.set_label(label);
+        let before = self.put_label(word, header, label);
         self.audit_object(
             AuditEvent::Label,
             Op::LabelSet,
             header,
             u64::from(before) << 32 | u64::from(label),
         );
+        Ok(Answer::DONE)
+    }
+
+    /// Labels an object, and of a process its spaces, too. A process that gets one just then gets it before, with the
+    /// others, or finds that the labels differ.
+    fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) -> u32 {
+        let _spaces = self.k.spaces.lock();
+        let before = header.label();
+        header.set_label(label);
         if let Some(space) = word.get::<VSpace>() {
             space.get().set_labelled(label != 0);
         }
@@ -155,7 +163,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 space.get().set_labelled(label != 0);
             }
         }
-        Ok(Answer::DONE)
+        before
     }
 
     /// [`abi::Op::LabelRule`].
@@ -181,7 +189,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::one(u64::from(may::ALL & !before)))
     }
 
-    /// The three that make up a process have one label.
+    /// The three that make up a process have one label. The lock of spaces is held.
     pub fn same_label(self, headers: [&Header; 3]) -> Result<()> {
         let [process, cnode, space] = headers.map(Header::label);
         if process == cnode && process == space {

@@ -116,6 +116,9 @@ pub struct Kernel<M: Machine> {
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes that nobody refers to any more and that are being emptied: the first of a list.
     pub graves: spin::Mutex<AtomicLink<CNode>>,
+    /// Which process has which CNodes and which address space: held by whoever changes that. Nothing else is locked
+    /// meanwhile.
+    pub spaces: spin::Mutex<()>,
 }
 
 /// What there is to a derivation tree besides its slots.
@@ -145,6 +148,7 @@ impl<M: Machine> Kernel<M> {
             made: [const { AtomicU64::new(0) }; MAX_ROOTS],
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: spin::Mutex::new(AtomicLink::null()),
+            spaces: spin::Mutex::new(()),
         }
     }
 

@@ -30,7 +30,7 @@ use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{Request, State, Task, TaskHot, ctl};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{RawWord, Ref, Region};
+use smp::door::{AtomicLink, RawWord, Ref, Region};
 use smp::mailbox::Mailbox;
 use smp::quiesce::{self, Cpus, Epoch, GraceMail, GracePort, GraceState};
 
@@ -267,7 +267,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Some(ObjType::Task) => word.get::<Task>().map_or(Ok(()), |t| self.end_task(me, t)),
             Some(ObjType::Process) => word.get::<Process>().map_or(Ok(()), |p| self.end_process(me, p)),
             Some(ObjType::CNode) => {
-                let process = word.get::<CNode>().and_then(|c| c.get().process.get(self.pin()));
+                let process = word.get::<CNode>().and_then(|c| self.lives_there(&c.get().process));
                 process.map_or(Ok(()), |p| self.end_process(me, p))
             }
             Some(ObjType::VSpace) => word.get::<VSpace>().map_or(Ok(()), |v| self.end_vspace(me, v)),
@@ -358,11 +358,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(pool) = process.get().pool.get(self.pin()) {
             self.part_pool(pool);
         }
+        let _spaces = self.k.spaces.lock();
         process.get().publish_cspace(0, 0);
-        if let Some(cnode) = process.get().cnode.get(self.pin()) {
-            process.get().cnode.set(None);
-            self.part_tables(cnode);
-        }
+        self.part_tables(process);
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             process.get().vspace.set(None);
             vspace.get().process.set(None);
@@ -370,10 +368,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn end_vspace(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
-        if let Some(process) = vspace.get().process.get(self.pin()) {
+        if let Some(process) = self.lives_there(&vspace.get().process) {
             self.end_process(me, process)?;
         }
         self.end_mappings(me, vspace)
+    }
+
+    /// The process of a space that is dying: it gets no other.
+    fn lives_there(self, process: &AtomicLink<Process>) -> Option<Ref<'k, Process>> {
+        let _spaces = self.k.spaces.lock();
+        process.get(self.pin())
     }
 
     fn end_group(self, me: Me<'k>, group: Ref<'k, Group>) -> Result<()> {

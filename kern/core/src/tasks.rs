@@ -47,15 +47,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         if vector > 1 {
             return Err(Refusal::argument(3));
         }
-        self.same_label([&process.get().header, &cnode.get().header, &vspace.get().header])?;
         self.bind_process(process, cnode, vspace, vector != 0)?;
         Ok(Answer::DONE)
     }
 
     /// Gives a process its spaces; each serves one process only.
     ///
-    /// Who destroys one of the three marks it and then looks for the others; here they are linked first and
-    /// the marks looked at afterwards.
+    /// Who destroys one of the three marks it and then looks for the others, under the lock that is held here: so
+    /// either the mark is seen here, or there what is linked here.
     pub fn bind_process(
         self,
         process: Ref<'k, Process>,
@@ -63,27 +62,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         vspace: Ref<'k, VSpace>,
         vector: bool,
     ) -> Result<()> {
-        if !process.get().cnode.claim(cnode) {
+        let _spaces = self.k.spaces.lock();
+        let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
+        self.same_label(headers)?;
+        if !process.get().cnode.is_null() {
             return Err(Error::BadState.into());
         }
-        if !cnode.get().process.claim(process) {
-            process.get().cnode.set(None);
+        if !cnode.get().process.is_null() || !vspace.get().process.is_null() {
             return Err(Error::InUse.into());
         }
-        if !vspace.get().process.claim(process) {
-            cnode.get().process.set(None);
-            process.get().cnode.set(None);
-            return Err(Error::InUse.into());
-        }
-        fence(SeqCst);
-        let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
         if headers.iter().any(|header| header.has_flag(FLAG_DYING)) {
-            vspace.get().process.set(None);
-            cnode.get().process.set(None);
-            process.get().cnode.set(None);
             return Err(Error::Dying.into());
         }
+        cnode.get().process.set(Some(process));
+        vspace.get().process.set(Some(process));
         process.get().vector.store(vector, Relaxed);
+        process.get().cnode.set(Some(cnode));
         process.get().vspace.set(Some(vspace));
         let slots = &cnode.get().slots;
         process.get().publish_cspace(slots.get(self.pin(), 0).map_or(0, Ref::addr), slots.len());

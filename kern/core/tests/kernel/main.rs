@@ -22,6 +22,7 @@ mod rights;
 mod scene;
 mod storm;
 mod time;
+mod torn;
 mod world;
 
 use abi::{Cap, Op, Target};

@@ -206,6 +206,8 @@ pub struct World {
     pub trace: bool,
     /// Whether what the fastpath hands on goes that way.
     pub fast: bool,
+    /// The CPU in the middle of whose system call others act.
+    torn: Option<usize>,
     /// The memory in which all this stands.
     regions: [u64; 3],
 }
@@ -284,6 +286,16 @@ fn is_done_at_once(cx: Cx<'_, Fake>, op: Op) -> bool {
     true
 }
 
+/// The system call that is in the frame of the running task.
+fn serve(cx: Cx<'_, Fake>, fast: bool) {
+    let Some(me) = cx.current() else { return };
+    match Op::from_raw(me.hot.regs.rax.get() as u8) {
+        Some(op) if fast && (elsewhere(cx) || answers_fault(cx) || is_done_at_once(cx, op)) => {}
+        Some(op) => cx.on_system_call(op),
+        None => cx.bad_system_call(),
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         *self.k.machine.hardware() = machine::Hardware::default();
@@ -345,6 +357,7 @@ impl World {
             checked,
             trace: false,
             fast: true,
+            torn: None,
         };
         world.boot(own, memory);
         world
@@ -418,27 +431,59 @@ impl World {
 
     /// The SYSCALL instruction, with whatever is in the frame of the task that runs on CPU `n`.
     pub fn syscall(&mut self, n: usize) {
-        let mut entry = self.enter(n);
+        let (mut entry, before) = self.take_in(n);
+        serve(self.context(&entry), self.fast);
+        self.take_out(&mut entry, before);
+    }
+
+    /// The agent of CPU `n` makes a system call, in the middle of which other CPUs act: at the labelled point with
+    /// number `at`, counted from 0, of those at which it holds no lock that others may want. Whether there was such a
+    /// point. The system call may have to be [finished](World::finish).
+    pub fn torn(&mut self, n: usize, args: Regs, at: usize, others: impl FnOnce(&mut World)) -> bool {
+        self.summon(n);
+        args.write(&self.agent(n).hot().regs);
+        let (mut entry, before) = self.take_in(n);
+        let (cx, fast, k) = (self.context(&entry), self.fast, self.k);
+        let (mut passed, mut others) = (0, Some(others));
+        let checked = core::mem::take(&mut self.checked);
+        let mut hook = |_| {
+            if k.roots.iter().any(spin::Mutex::is_locked) || k.graves.is_locked() || k.spaces.is_locked() {
+                return;
+            }
+            if let Some(others) = others.take_if(|_| passed == at) {
+                self.torn = Some(n);
+                others(self);
+                self.torn = None;
+                self.k.machine.cpu.store(n, Relaxed);
+            }
+            passed += 1;
+        };
+        host_test::at_points(&mut hook, || serve(cx, fast));
+        let found = others.is_none();
+        self.checked = checked;
+        self.take_out(&mut entry, before);
+        found
+    }
+
+    fn take_in(&mut self, n: usize) -> (CpuEntry, Ref<'static, Task>) {
+        let entry = self.enter(n);
         let Some(before) = self.current(n) else { panic!("cpu{n} runs nothing") };
         let regs = &before.get().hot.here(host_test::pin(n)).regs;
         regs.rip.set(AFTER);
         regs.full.set(0);
-        let number = regs.rax.get() as u8;
         if self.trace {
-            let (op, who) = (Op::from_raw(number), check::view(before).name());
+            let (op, who) = (Op::from_raw(regs.rax.get() as u8), check::view(before).name());
             println!(
                 "  cpu{n} {who}: {op:?} {:x?}",
                 [&regs.rax, &regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|r| r.get())
             );
         }
-        let cx = self.context(&entry);
-        match Op::from_raw(number) {
-            Some(op) if self.fast && (elsewhere(cx) || answers_fault(cx) || is_done_at_once(cx, op)) => {}
-            Some(op) => cx.on_system_call(op),
-            None => cx.bad_system_call(),
-        }
-        if !self.look(n).hot.current.is(before) {
-            self.leave(&mut entry);
+        (entry, before)
+    }
+
+    fn take_out(&mut self, entry: &mut CpuEntry, before: Ref<'static, Task>) {
+        if !self.look(entry.block().id().index()).hot.current.is(before) {
+            self.leave(entry);
         }
         self.after_entry();
     }
@@ -663,6 +708,9 @@ impl World {
 
     /// One step on a CPU that the kernel owes: an event, or a system call that has to be made again.
     pub fn step(&mut self, n: usize) -> bool {
+        if self.torn == Some(n) {
+            return false;
+        }
         if self.event(n) {
             return true;
         }

@@ -1,8 +1,12 @@
-//! The derivation trees: well-formed, and every reference counted.
+//! The derivation trees: well-formed, and every reference counted. Processes and their spaces know each other.
 
 use std::collections::BTreeMap;
 
 use kern_base::header::FLAG_DEAD;
+use kern_base::memory::VSpace;
+use kern_base::process::Process;
+use kern_base::slot::CNode;
+use kern_core::caps::is_claimed;
 use smp::host_test;
 
 use super::{Seen, header, hold};
@@ -12,6 +16,38 @@ pub fn check(world: &World, seen: &Seen) {
     links(seen);
     depths(world, seen);
     references(seen);
+    spaces(world, seen);
+    let claimed =
+        seen.empty.iter().filter(|slot| is_claimed(slot.get().word.load(host_test::pin(0)))).count();
+    hold!(claimed == 0, "{claimed} slots are claimed, and nobody fills them");
+}
+
+fn spaces(world: &World, seen: &Seen) {
+    let (pin, look) = (host_test::pin(0), world.look(0));
+    for process in seen.objects::<Process>() {
+        let first = process.get().cnode.get(pin).into_iter();
+        for table in first.flat_map(|first| look.tables(first)) {
+            hold!(table.get().process.is(process), "a process has a CNode that is not its own");
+        }
+        let space = process.get().vspace.get(pin);
+        hold!(
+            space.is_none_or(|space| space.get().process.is(process)),
+            "a process has an address space that is not its own"
+        );
+    }
+    for table in seen.objects::<CNode>() {
+        let process = table.get().process.get(pin);
+        let mut tables =
+            process.and_then(|p| p.get().cnode.get(pin)).into_iter().flat_map(|c| look.tables(c));
+        hold!(process.is_none() || tables.any(|of| of == table), "a CNode's process does not know it");
+    }
+    for space in seen.objects::<VSpace>() {
+        let process = space.get().process.get(pin);
+        hold!(
+            process.is_none_or(|p| p.get().vspace.is(space)),
+            "an address space's process does not know it"
+        );
+    }
 }
 
 fn links(seen: &Seen) {

@@ -1,0 +1,126 @@
+//! System calls in the middle of which other CPUs act: at each point in turn, in a world of its own.
+
+use abi::{ObjType, Op};
+use kern_base::process::Process;
+use kern_base::slot::CNode;
+
+use crate::scene::Scene;
+use crate::world::make::{Proc, at};
+use crate::world::{Regs, World};
+
+/// The agent of CPU 0 does what `begin` says after it has set the scene, and in the middle of that the agent of CPU 1 does
+/// what the other part says; both come to their end, and then `end` looks. So at every point.
+fn at_every_point<T>(begin: impl Fn(&mut World) -> (Regs, Regs, T), end: impl Fn(&mut World, T)) {
+    for at in 0.. {
+        let mut w = Scene::new(2).w;
+        let (own, others, things) = begin(&mut w);
+        let torn = w.torn(0, own, at, |w| {
+            w.begin(1, others);
+            while w.step(1) {}
+        });
+        w.finish(0);
+        if !torn {
+            assert!(at > 0, "there is no such point");
+            return;
+        }
+        w.finish(1);
+        end(&mut w, things);
+    }
+}
+
+/// The parts of a process that are not put together yet.
+fn parts(w: &mut World) -> Proc {
+    let process = w.make(0, ObjType::Process, 1);
+    Proc { process, cnode: w.make(0, ObjType::CNode, 8), vspace: w.make(0, ObjType::VSpace, 4) }
+}
+
+fn configure(of: Proc) -> Regs {
+    Regs::op(Op::ProcessConfigure, &[of.process.arg(), of.cnode.arg(), of.vspace.arg(), 0])
+}
+
+fn delete(cap: abi::Cap) -> Regs {
+    Regs::op(Op::CapDelete, &[at(cap)])
+}
+
+#[test]
+fn a_cnode_stays_with_its_process_whatever_others_try() {
+    let begin = |w: &mut World| {
+        let (owner, other) = (w.process(), parts(w));
+        let wrong = Proc { cnode: owner.cnode, ..other };
+        (configure(wrong), delete(other.process), owner)
+    };
+    at_every_point(begin, |w, owner| {
+        let process = w.object::<Process>(owner.process).expect("the process");
+        let cnode = w.object::<CNode>(owner.cnode).expect("its CNode");
+        assert!(process.get().cnode.is(cnode) && cnode.get().process.is(process));
+    });
+}
+
+#[test]
+fn a_process_is_whole_or_none_when_a_part_of_it_ends() {
+    for part in 0..3 {
+        let begin = |w: &mut World| {
+            let new = parts(w);
+            (configure(new), delete([new.process, new.cnode, new.vspace][part]), new)
+        };
+        // The check after every entry looks whether all that is left fits.
+        at_every_point(begin, |w, new| {
+            let process = w.object::<Process>(new.process);
+            assert!(process.is_none_or(|p| p.get().cnode.is_null() && p.get().vspace.is_null()));
+            // What is left serves others.
+            let mut next = parts(w);
+            next.cnode = if part == 1 { next.cnode } else { new.cnode };
+            next.vspace = if part == 2 { next.vspace } else { new.vspace };
+            assert_eq!(w.call(0, configure(next)).error(), None);
+        });
+    }
+}
+
+#[test]
+fn a_table_is_added_or_not_when_a_part_of_its_process_ends() {
+    for part in 0..3 {
+        let begin = |w: &mut World| {
+            let (process, table) = (w.process(), w.make(0, ObjType::CNode, 8));
+            let own = Regs::op(Op::CSpaceGrow, &[process.process.arg(), table.arg()]);
+            (own, delete([process.process, process.cnode, table][part]), table)
+        };
+        at_every_point(begin, |w, table| {
+            if part != 2 {
+                let other = w.process();
+                assert!(w.ask(0, Op::CSpaceGrow, &[other.process.arg(), table.arg()]).is_ok());
+            }
+        });
+    }
+}
+
+/// Label of what is labelled.
+const LABEL: u32 = 5;
+
+#[test]
+fn the_parts_of_a_process_have_one_label_also_when_it_gets_them_just_then() {
+    for grows in [false, true] {
+        let begin = |w: &mut World| {
+            let (mut new, table) = (parts(w), w.make(0, ObjType::CNode, 8));
+            if grows {
+                new = w.process();
+            }
+            let own = Regs::op(Op::CSpaceGrow, &[new.process.arg(), table.arg()]);
+            let label = [abi::INIT_MACHINE.arg(), new.process.arg(), u64::from(LABEL)];
+            let own = if grows { own } else { configure(new) };
+            (own, Regs::op(Op::LabelSet, &label), (new, table))
+        };
+        at_every_point(begin, |w, (new, table)| {
+            let process = w.object::<Process>(new.process).expect("the process").get();
+            assert_eq!(process.header.label(), LABEL);
+            let pin = smp::host_test::pin(0);
+            if let Some(cnode) = process.cnode.get(pin) {
+                assert!(w.look(0).tables(cnode).all(|table| table.get().header.label() == LABEL));
+            }
+            if let Some(space) = process.vspace.get(pin) {
+                assert_eq!(space.get().header.label(), LABEL);
+            }
+            let table = w.object::<CNode>(table).expect("the table").get();
+            assert!(!grows || table.process.is_null() || table.header.label() == LABEL);
+        });
+    }
+}
