@@ -103,17 +103,27 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The slot that a `CNode and slot` argument names.
     pub fn find_slot(self, me: Me<'k>, at: Target, need: impl Into<CNodeRights>) -> Result<Place<'k>> {
+        let (cnode, index) = self.find_cnode(me, at, need)?;
+        self.slot_in(cnode, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
+    }
+
+    /// The CNode that such an argument names, and the number of the slot, which is not 0.
+    pub fn find_cnode(
+        self,
+        me: Me<'k>,
+        at: Target,
+        need: impl Into<CNodeRights>,
+    ) -> Result<(Ref<'k, CNode>, usize)> {
         let own = me.process.get().cnode.get(self.pin());
         let cnode = self.find::<CNode>(me, at.cap(), Rights::NONE)?;
         let missing = need.into().rights().minus(cnode.rights);
         if own != Some(cnode.object) && missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
-        let index = at.index() as usize;
-        if index == 0 {
-            return Err(Refusal::new(Error::NoCapability, 0));
+        match at.index() {
+            0 => Err(Refusal::new(Error::NoCapability, 0)),
+            index => Ok((cnode.object, index as usize)),
         }
-        self.slot_in(cnode.object, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
     /// A group by capability and member record: both have to hold the rights.

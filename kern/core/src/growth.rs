@@ -45,12 +45,20 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     #[cold]
     #[inline(never)]
-    fn slot_beyond(self, first: Ref<'k, CNode>, mut number: usize) -> Option<Place<'k>> {
+    fn slot_beyond(self, first: Ref<'k, CNode>, number: usize) -> Option<Place<'k>> {
+        let (table, number) = self.table_with(first, number)?;
+        let slot = table.get().slots.get(self.pin(), number)?;
+        Some(Place { slot, table: &table.get().header })
+    }
+
+    /// The table that has a slot, and the slot's number there, which is not 0.
+    pub fn table_with(self, first: Ref<'k, CNode>, mut number: usize) -> Option<(Ref<'k, CNode>, usize)> {
         for table in self.tables(first) {
-            if let Some(slot) = table.get().slots.get(self.pin(), number) {
-                return Some(Place { slot, table: &table.get().header }).filter(|_| number != 0);
+            let len = table.get().slots.len();
+            if number < len {
+                return Some((table, number)).filter(|_| number != 0);
             }
-            number -= table.get().slots.len();
+            number -= len;
         }
         None
     }

@@ -121,6 +121,14 @@ impl Recipe {
     }
 }
 
+/// Where new capabilities go: slots that follow each other in one table, which stay what they are whatever becomes of the
+/// capability by which the table was found.
+#[derive(Clone, Copy)]
+struct Run<'k> {
+    table: Ref<'k, CNode>,
+    first: usize,
+}
+
 /// Where an object is made: of which memory, and where its first capability goes, derived from which.
 struct Site<'a, 'k> {
     region: &'a Region,
@@ -140,20 +148,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         if count == 0 || count > RETYPE_MAX {
             return Err(Refusal::argument(3));
         }
-        let dest = |i: u64| {
-            let index = u64::from(to.index()) + i;
-            let index = u32::try_from(index).map_err(|_| Refusal::new(Error::NoCapability, index))?;
-            self.find_slot(me, Target::new(to.cap(), index), Rights::GRANT)
-        };
-        for i in 0..count {
-            if dest(i)?.slot.get().word.load(self.pin()).object_type() != 0 {
-                return Err(Error::SlotOccupied.into());
-            }
-        }
+        let dest = self.find_run(me, to, count)?;
         let label = self.label_of_new(me, &untyped.get().header);
-        self.may_grant_new(me, dest(0)?, label)?;
+        self.may_grant_new(me, self.place_in(dest, 0)?, label)?;
         let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
-        self.retype_some(me, untyped, recipe, slot, word, &dest, now, label)?;
+        self.retype_some(me, untyped, recipe, slot, word, dest, now, label)?;
         if now < count {
             // The rest is a system call of its own.
             me.hot.regs.rdx.set(Target::new(to.cap(), to.index() + now as u32).0);
@@ -161,6 +160,27 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::More);
         }
         Ok(Answer::one(untyped.get().region().free()))
+    }
+
+    /// So many slots from a `CNode and slot` argument on, all of one table, none of them full.
+    fn find_run(self, me: Me<'k>, to: Target, count: u64) -> Result<Run<'k>> {
+        let (cnode, number) = self.find_cnode(me, to, Rights::GRANT)?;
+        let missing = |i: u64| Refusal::new(Error::NoCapability, number as u64 + i);
+        let (table, first) = self.table_with(cnode, number).ok_or(missing(0))?;
+        let run = Run { table, first };
+        for i in 0..count {
+            let place = self.place_in(run, i).map_err(|_| missing(i))?;
+            if place.slot.get().word.load(self.pin()).object_type() != 0 {
+                return Err(Error::SlotOccupied.into());
+            }
+        }
+        Ok(run)
+    }
+
+    fn place_in(self, run: Run<'k>, i: u64) -> Result<Place<'k>> {
+        let Run { table, first } = run;
+        let slot = table.get().slots.get(self.pin(), first + i as usize);
+        slot.map(|slot| Place { slot, table: &table.get().header }).ok_or(Error::NoCapability.into())
     }
 
     /// Makes objects in the first `count` of the destination slots.
@@ -172,12 +192,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         recipe: Recipe,
         slot: Ref<'k, Slot>,
         word: RawWord<'k>,
-        dest: &impl Fn(u64) -> Result<Place<'k>>,
+        dest: Run<'k>,
         count: u64,
         label: u32,
     ) -> Result<()> {
         for i in 0..count {
-            let claimed = dest(i).and_then(|s| self.claim(s));
+            let claimed = self.place_in(dest, i).and_then(|s| self.claim(s));
             if let Err(refusal) = claimed {
                 self.unclaim_run(dest, 0, i);
                 return Err(refusal);
@@ -192,7 +212,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         for i in 0..count {
-            let made = dest(i).and_then(|to| {
+            let made = self.place_in(dest, i).and_then(|to| {
                 self.make(untyped.get(), recipe, to.slot, slot, label)?;
                 self.audit_grant(me.task, Some(Op::Retype), to);
                 Ok(())
@@ -206,9 +226,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    fn unclaim_run(self, dest: &impl Fn(u64) -> Result<Place<'k>>, from: u64, to: u64) {
+    fn unclaim_run(self, dest: Run<'k>, from: u64, to: u64) {
         for i in from..to {
-            if let Ok(place) = dest(i) {
+            if let Ok(place) = self.place_in(dest, i) {
                 self.unclaim(place.slot);
             }
         }
