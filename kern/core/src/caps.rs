@@ -310,7 +310,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(slot) = root.leaving.get(self.pin()) else { return Ok(()) };
         for _ in 0..CHILDREN_BOUND {
             match self.child_of(slot) {
-                Some(child) => self.pass_child(slot, child),
+                Some(child) => {
+                    root.passed.set(root.passed.get() + 1);
+                    self.pass_child(slot, child);
+                }
                 None => {
                     root.leaving.set(None);
                     return Ok(());

@@ -60,6 +60,7 @@ pub mod tasks;
 pub mod time;
 pub mod trace;
 
+use core::cell::Cell;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -126,6 +127,8 @@ pub struct Kernel<M: Machine> {
 pub struct Root {
     /// A slot that is on its way out of the tree, past its children.
     pub leaving: AtomicLink<Slot>,
+    /// How often a slot has got past a child on its way out.
+    pub passed: Cell<u64>,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -141,7 +144,8 @@ impl<M: Machine> Kernel<M> {
             cpus,
             epoch: Epoch::new(),
             processes: ids::ProcessIds::new(process_numbers),
-            roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null() }) }; MAX_ROOTS],
+            roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null(), passed: Cell::new(0) }) };
+                MAX_ROOTS],
             frames,
             rules: labels::Rules::new(),
             audit: AtomicLink::null(),

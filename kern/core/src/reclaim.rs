@@ -165,34 +165,40 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(()) };
-        let mut from = slot;
+        let mut from = None;
         for _ in 0..WORK_BOUND {
             let Some((leaf, before)) = self.leaf_below(slot, word, header, from)? else { return Ok(()) };
             self.delete_slot(me, leaf, pins)?;
-            from = before;
+            from = Some(before);
         }
         Err(Refusal::More)
     }
 
-    /// A slot that was derived from this one, directly or not, and from which nothing is derived; and the slot
-    /// before it. The depth of a tree is bounded, and the search goes on `from` where it last was.
+    /// A slot that was derived from this one, directly or not, and from which nothing is derived; and what stands before
+    /// it. The depth of a tree is bounded, and the search goes on `from` where it last was.
     fn leaf_below(
         self,
         slot: Ref<'k, Slot>,
         word: RawWord<'k>,
         header: &Header,
-        from: Ref<'k, Slot>,
-    ) -> Result<Option<(Ref<'k, Slot>, Ref<'k, Slot>)>> {
+        from: Option<Before<'k>>,
+    ) -> Result<Option<(Ref<'k, Slot>, Before<'k>)>> {
         let root = self.lock_root(header);
         if slot.get().word.load(self.pin()) != word {
             return Ok(None);
         }
         self.settle_tree(&root)?;
         let deepest = |top| core::iter::successors(self.child_of(top), |child| self.child_of(*child)).last();
-        // What stood before the last leaf is its parent, or a leaf itself, unless somebody has moved it.
-        let in_tree = from != slot && from.get().word.load(self.pin()).object_type() != 0;
-        let leaf = if in_tree { Some(deepest(from).unwrap_or(from)) } else { deepest(slot) };
-        Ok(leaf.map(|leaf| (leaf, leaf.get().prev.get(self.pin()).unwrap_or(slot))))
+        // What stood before the last leaf is its parent, or a leaf itself, unless somebody has moved it. Where any slot of
+        // the tree has left its children, it may be the one from which that one descended.
+        let from = from.filter(|from| from.slot != slot && from.passed == root.passed.get());
+        let from = from.filter(|from| from.slot.get().word.load(self.pin()).object_type() != 0);
+        let leaf = from.map_or_else(|| deepest(slot), |from| Some(deepest(from.slot).unwrap_or(from.slot)));
+        let before = |leaf: Ref<'k, Slot>| Before {
+            slot: leaf.get().prev.get(self.pin()).unwrap_or(slot),
+            passed: root.passed.get(),
+        };
+        Ok(leaf.map(|leaf| (leaf, before(leaf))))
     }
 
     /// Empties a slot; if it is its object's last, ends the object first. A task can't end what it is itself
@@ -430,14 +436,24 @@ impl<'k, M: Machine> Cx<'k, M> {
         revoked?;
         self.sweep_pools(untyped)?;
         self.end_audit(untyped.get().region());
-        let reset = self.finish_reset(me, untyped)?;
+        let reset = self.finish_reset(me, slot, word)?;
         self.audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
         Ok(reset)
     }
 
-    /// Everything is revoked: waits until nothing refers to it, then starts the region again.
-    fn finish_reset(self, me: Me<'k>, untyped: Ref<'k, Untyped>) -> Result<Answer> {
+    /// Everything is revoked: waits until nothing refers to it, then starts the region again. What was waited for counts
+    /// only as long as nothing can have been made meanwhile.
+    fn finish_reset(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<Answer> {
+        let Some(untyped) = word.get::<Untyped>() else { return Ok(Answer::DONE) };
         let root = self.lock_root(&untyped.get().header);
+        self.settle_tree(&root)?;
+        let is_there = slot.get().word.load(self.pin()) == word;
+        if !is_there || self.child_of(slot).is_some() || !untyped.get().resetting.load(SeqCst) {
+            // Another task moves its capability, so that nothing was revoked, or has given a reset of its own up.
+            untyped.get().reset.set(Reset::No);
+            untyped.get().resetting.store(false, SeqCst);
+            return Err(Refusal::More);
+        }
         let progress = &untyped.get().reset;
         let region = untyped.get().region();
         if region.is_unused() {
@@ -489,6 +505,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn is_open(self, untyped: &Untyped) -> bool {
         !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING)
     }
+}
+
+/// Where a search for descendants of a slot was last.
+#[derive(Clone, Copy)]
+struct Before<'k> {
+    slot: Ref<'k, Slot>,
+    /// [`crate::Root::passed`] at that time.
+    passed: u64,
 }
 
 /// What becomes of the pins of frames that would end.

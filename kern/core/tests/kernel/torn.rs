@@ -1,6 +1,7 @@
 //! System calls in the middle of which other CPUs act: at each point in turn, in a world of its own.
 
 use abi::{ObjType, Op, Rights, Target};
+use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
 
@@ -14,13 +15,18 @@ const STEPS: usize = 100;
 /// The agent of CPU 0 does what `begin` says after it has set the scene, and in the middle of that the agent of CPU 1 does
 /// what the other part says; both come to their end, and then `end` looks. So at every point.
 fn at_every_point<T>(begin: impl Fn(&mut World) -> (Regs, Regs, T), end: impl Fn(&mut World, T)) {
+    in_steps(STEPS, begin, end);
+}
+
+/// The same where the other CPU comes only so far in the middle.
+fn in_steps<T>(steps: usize, begin: impl Fn(&mut World) -> (Regs, Regs, T), end: impl Fn(&mut World, T)) {
     for at in 0.. {
         let mut w = Scene::new(2).w;
         let (own, others, things) = begin(&mut w);
         let torn = w.torn(0, own, at, |w| {
             w.begin(1, others);
             // It may begin again and again until the other is done.
-            let _ = (0..STEPS).all(|_| w.step(1));
+            let _ = (0..steps).all(|_| w.step(1));
         });
         w.finish(0);
         if !torn {
@@ -147,4 +153,48 @@ fn new_objects_are_there_or_their_slots_are_free_when_the_capability_of_the_tabl
             assert!(!alias || [0, 3].contains(&held.count()));
         });
     }
+}
+
+#[test]
+fn memory_does_not_start_again_while_its_capability_moves() {
+    let begin = |w: &mut World| {
+        let memory = w.make(0, ObjType::Untyped, 13);
+        let note = w.make_of(1, memory, ObjType::Notification, 0);
+        let to = w.slot();
+        (
+            Regs::op(Op::UntypedReset, &[memory.arg()]),
+            Regs::op(Op::CapMove, &[memory.arg(), at(to)]),
+            (to, note),
+        )
+    };
+    // The check after every entry looks at what waits to start again.
+    at_every_point(begin, |w, (memory, note)| {
+        assert!(w.ask(0, Op::UntypedReset, &[memory.arg()]).is_ok());
+        assert!(w.object::<Notification>(note).is_none());
+        w.make_of(0, memory, ObjType::Notification, 0);
+    });
+}
+
+#[test]
+fn a_revoke_goes_no_further_than_what_descends_from_a_capability_that_is_deleted() {
+    /// More than one entry lets a leaving slot pass.
+    const CHILDREN: usize = 100;
+    let begin = |w: &mut World| {
+        let parent = w.make(0, ObjType::Notification, 0);
+        let mut copy = |of: abi::Cap| {
+            let to = w.slot();
+            w.must(0, Op::CapCopy, &[of.arg(), at(to), 0, 0]);
+            to
+        };
+        // What is derived last stands first: the elder right before the one that is revoked and deleted.
+        let top = copy(parent);
+        let elder = copy(parent);
+        (1..CHILDREN).for_each(|_| _ = copy(top));
+        let child = copy(top);
+        let _ = [copy(child), copy(child)];
+        (Regs::op(Op::CapRevoke, &[at(top)]), delete(top), [parent, elder])
+    };
+    in_steps(0, begin, |w, kept| {
+        assert!(kept.iter().all(|cap| w.object::<Notification>(*cap).is_some()));
+    });
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kern_base::header::FLAG_DEAD;
-use kern_base::memory::VSpace;
+use kern_base::memory::{Reset, Untyped, VSpace};
 use kern_base::process::Process;
 use kern_base::slot::CNode;
 use kern_core::caps::is_claimed;
@@ -17,6 +17,7 @@ pub fn check(world: &World, seen: &Seen) {
     depths(world, seen);
     references(seen);
     spaces(world, seen);
+    resets(seen);
     let claimed =
         seen.empty.iter().filter(|slot| is_claimed(slot.get().word.load(host_test::pin(0)))).count();
     hold!(claimed == 0, "{claimed} slots are claimed, and nobody fills them");
@@ -47,6 +48,17 @@ fn spaces(world: &World, seen: &Seen) {
             process.is_none_or(|p| p.get().vspace.is(space)),
             "an address space's process does not know it"
         );
+    }
+}
+
+/// What waits to start again has nothing that was made of it.
+fn resets(seen: &Seen) {
+    let pin = host_test::pin(0);
+    for slot in seen.slots.values() {
+        let untyped = slot.get().word.load(pin).get::<Untyped>();
+        let waits = untyped.is_some_and(|untyped| untyped.get().reset.get() != Reset::No);
+        let next = slot.get().next.get(pin).filter(|next| next.get().depth() > slot.get().depth());
+        hold!(!waits || next.is_none(), "an Untyped that is to start again has descendants");
     }
 }
 
