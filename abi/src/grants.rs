@@ -34,7 +34,8 @@ pub enum Grant {
     /// It was to be moved to somebody who does not listen. The kernel writes this, makes the sender's system call anew,
     /// and disposes of the capability in the sender's name.
     Dispose { cap: Cap },
-    /// Nothing goes any more: that is known already.
+    /// Nothing goes any more: that is known already. The kernel writes this after [`Grant::Dispose`]; the fate is
+    /// [`Fate::Disposed`] or [`Fate::Kept`].
     Settled { cap: Cap, fate: Fate },
 }
 
@@ -134,7 +135,7 @@ impl Grant {
         match (code, Fate::from_raw((code & !SETTLED) as u8)) {
             (MOVE, _) => Some(Grant::Move { cap }),
             (DISPOSE, _) => Some(Grant::Dispose { cap }),
-            (SETTLED.., Some(fate)) => Some(Grant::Settled { cap, fate }),
+            (SETTLED.., Some(fate @ (Fate::Disposed | Fate::Kept))) => Some(Grant::Settled { cap, fate }),
             _ => None,
         }
     }
@@ -204,7 +205,7 @@ mod tests {
     fn grants_survive_being_words() {
         let cap = Cap(0xdead_beef);
         let copy = Grant::Copy { cap, rights: Rights::ALL, badge: (1 << BADGE_BITS) - 1 };
-        let settled = Fate::ALL.map(|fate| Grant::Settled { cap, fate });
+        let settled = [Fate::Disposed, Fate::Kept].map(|fate| Grant::Settled { cap, fate });
         for grant in [copy, Grant::Move { cap }, Grant::Dispose { cap }].into_iter().chain(settled) {
             assert_eq!(Grant::from_words(grant.words()), Some(grant));
         }
@@ -216,6 +217,8 @@ mod tests {
             [1 | code(MOVE) | 1 << 32, 0],
             [1 | code(3), 0],
             [1 | code(SETTLED), 0],
+            [1 | code(SETTLED | Fate::Arrived as u64), 0],
+            [1 | code(SETTLED | Fate::Gone as u64), 0],
             [1 | code(SETTLED | 5), 0],
             [1 | code(0xff), 0],
             [1 | code(17), 0],

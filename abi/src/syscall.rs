@@ -42,7 +42,7 @@ syscalls! {
     /// Forbidden (by the labels of the receiver and of a page's object).
     /// With capabilities: BadArgument (detail: 8 and which of the list), NoCapability, WrongType (an Untyped is not
     /// copied), NoRight, Amplifies, Full (derivations from derivations), Forbidden (by the labels of the receiver's
-    /// CSpace and of an object).
+    /// CSpace and of an object), Dying (the receiver's CSpace).
     Call = 0;
     /// Reply to the current call, then receive. Without a current call, or with a caller that is gone, just receive.
     ///

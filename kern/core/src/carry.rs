@@ -48,11 +48,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     fn pass_with_grants(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
         let mut prepared = Prepared::none();
-        let (to, utcb) = (receiver.get().owner.get(self.pin()), receiver.get().utcb(self.pin()));
+        let (to, utcb) = (self.process_of(receiver)?, receiver.get().utcb(self.pin()));
         self.prepare_grants(sender, to, Listening::from_word(utcb.listening.load(Relaxed)), &mut prepared)?;
-        if info.has(FLAG_PAGES)
-            && let Err(refusal) = self.pass_pages(sender, receiver)
-        {
+        let last = || self.mark_disposals(sender, &prepared);
+        let ready = if info.has(FLAG_PAGES) { self.pass_pages_after(sender, receiver, last) } else { last() };
+        if let Err(refusal) = ready {
             self.unprepare_grants(&prepared);
             return Err(refusal);
         }

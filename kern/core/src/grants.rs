@@ -14,8 +14,10 @@
 //! A copy for which there is no slot is not made. A capability that was to be moved is disposed of by the sender itself:
 //! its list is marked ([`Grant::Dispose`]), its system call made again, and that begins with deleting what is
 //! marked. So what the end of an object takes, however long, is the sender's work, and can wait as any delete can.
+//! Marking is the last of all ([`Cx::mark_disposals`]): a message that is refused, for whatever it carries, has no marks. Who
+//! is ending does not count as somebody who does not listen: that is an error.
 
-use abi::{Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
+use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
@@ -50,12 +52,14 @@ pub struct Prepared<'k> {
     going: heapless::Vec<Going<'k>, GRANTS_MAX>,
     /// What is left of the receiver's offer.
     offer: Listening,
+    /// Places in the sender's list, a bit each, of what was to be moved and has to be disposed of first.
+    disposals: u32,
 }
 
 impl Prepared<'_> {
     /// Nothing.
     pub const fn none() -> Self {
-        Prepared { going: heapless::Vec::new(), offer: Listening::NOT }
+        Prepared { going: heapless::Vec::new(), offer: Listening::NOT, disposals: 0 }
     }
 }
 
@@ -72,7 +76,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    fn process_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, Process>> {
+    pub fn process_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, Process>> {
         task.get().owner.get(self.pin()).ok_or(Error::Dying.into())
     }
 
@@ -115,7 +119,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn prepare_grants(
         self,
         sender: Ref<'k, Task>,
-        to: Option<Ref<'k, Process>>,
+        to: Ref<'k, Process>,
         offer: Listening,
         prepared: &mut Prepared<'k>,
     ) -> Result<()> {
@@ -130,36 +134,44 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn prepare_each(
         self,
         sender: Ref<'k, Task>,
-        to: Option<Ref<'k, Process>>,
+        to: Ref<'k, Process>,
         prepared: &mut Prepared<'k>,
     ) -> Result<()> {
         let mut grants = Grants::new();
         self.grants_of(sender, &mut grants)?;
         let process = self.process_of(sender)?;
-        let mut dispose = false;
         for (place, grant) in grants.into_iter().enumerate() {
             let (from, there, number) = match grant {
                 Grant::Settled { fate, .. } => (None, Err(fate), 0),
-                Grant::Dispose { .. } => {
-                    dispose = true;
-                    continue;
-                }
+                // Marked when it was looked at before; its sender deletes that first.
+                Grant::Dispose { .. } => return Err(Refusal::More),
                 Grant::Copy { .. } | Grant::Move { .. } => {
                     let (slot, word) = self.source_of(process, grant)?;
                     let (there, number) = match self.receiving_slot(process, word, to, &mut prepared.offer)? {
                         Some((place, number)) => (Ok(place), number),
                         None => (Err(fate_of(grant, word)), 0),
                     };
-                    if let (Grant::Move { cap }, Err(Fate::Disposed)) = (grant, &there) {
-                        self.mark(sender, place, Grant::Dispose { cap });
-                        dispose = true;
+                    if let (Grant::Move { .. }, Err(Fate::Disposed)) = (grant, &there) {
+                        prepared.disposals |= 1 << place;
                     }
                     (Some((slot, word)), there, number)
                 }
             };
             let _ = prepared.going.push(Going { grant, from, to: there, number });
         }
-        if dispose { Err(Refusal::More) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Between the halves, once nothing else can be refused: what has to be disposed of is marked in the sender's list, and
+    /// then its system call is made again.
+    pub fn mark_disposals(self, sender: Ref<'k, Task>, prepared: &Prepared<'k>) -> Result<()> {
+        let marked = |place: &usize| prepared.disposals & 1 << place != 0;
+        for (place, going) in prepared.going.iter().enumerate().filter(|(place, _)| marked(place)) {
+            if let Grant::Move { cap } = going.grant {
+                self.mark(sender, place, Grant::Dispose { cap });
+            }
+        }
+        if prepared.disposals == 0 { Ok(()) } else { Err(Refusal::More) }
     }
 
     /// The next slot that a receiver has offered, claimed, and its number. `None`: it has none, or one that is full.
@@ -167,20 +179,21 @@ impl<'k, M: Machine> Cx<'k, M> {
         self,
         from: Ref<'k, Process>,
         word: RawWord<'k>,
-        to: Option<Ref<'k, Process>>,
+        to: Ref<'k, Process>,
         offer: &mut Listening,
     ) -> Result<Option<(Place<'k>, u32)>> {
-        let Some(cap) = offer.take() else { return Ok(None) };
-        let slot = to.and_then(|process| self.place_of(process, cap));
-        let Some(place) = slot else { return Ok(None) };
+        let ending = Refusal::from(Error::Dying);
+        let cspace = to.get().cnode.get(self.pin()).ok_or(ending)?;
+        let Some(cap) = offer.take().filter(|cap| *cap != Cap::NULL) else { return Ok(None) };
+        let Some(place) = self.slot_in(cspace, cap.0 as usize) else { return Ok(None) };
         if let Some(header) = self.header_of(word) {
             self.may_send(from, place, header)?;
         }
         match self.claim(place) {
             Ok(()) => Ok(Some((place, cap.0))),
-            // It is full, or its table ends.
-            Err(Refusal::Error { .. }) => Ok(None),
-            Err(later) => Err(later),
+            // It is full.
+            Err(Refusal::Error { error: Error::SlotOccupied, .. }) => Ok(None),
+            Err(other) => Err(other),
         }
     }
 
@@ -213,7 +226,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn pass_grant(self, sender: Ref<'k, Task>, going: Going<'k>) -> Received {
-        let not = |fate| Received { fate, cap: abi::Cap::NULL, rights: Rights::NONE, object: None };
+        let not = |fate| Received { fate, cap: Cap::NULL, rights: Rights::NONE, object: None };
         let place = match going.to {
             Ok(place) => place,
             Err(fate) => return not(fate),
@@ -226,7 +239,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         match passed {
             Ok(rights) => Received {
                 fate: Fate::Arrived,
-                cap: abi::Cap(going.number),
+                cap: Cap(going.number),
                 rights,
                 object: ObjType::from_raw(word.object_type()),
             },

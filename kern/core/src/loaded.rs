@@ -98,10 +98,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         let offer = Listening::from_word(slots.load(Relaxed));
         let mut prepared = Prepared::none();
         if event.info.has(FLAG_CAPS) {
-            self.prepare_grants(sender, pool.get().process.get(self.pin()), offer, &mut prepared)?;
+            let to = pool.get().process.get(self.pin()).ok_or(Error::Gone)?;
+            self.prepare_grants(sender, to, offer, &mut prepared)?;
         }
         let mut ranges: Ranges = [[0; 2]; RANGES_MAX];
-        let at = match self.reserve_and_pass_pages(loaded, &mut ranges) {
+        let at = match self.reserve_and_pass_pages(loaded, &prepared, &mut ranges) {
             Ok(Some(at)) => at,
             otherwise => {
                 self.unprepare_grants(&prepared);
@@ -126,11 +127,17 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Cells for an event, when its pages have gone. `None`: there is no room, and they have not.
-    fn reserve_and_pass_pages(self, loaded: &Loaded<'k>, ranges: &mut Ranges) -> Result<Option<u64>> {
+    fn reserve_and_pass_pages(
+        self,
+        loaded: &Loaded<'k>,
+        prepared: &Prepared<'k>,
+        ranges: &mut Ranges,
+    ) -> Result<Option<u64>> {
         let Loaded { pool, sender, event, turn } = *loaded;
         let shown = pool.get().shown(self.pin());
         let reserve = || pool.get().reserved.reserve(&shown, cells_of(event.info), turn).ok();
         if !event.info.has(FLAG_PAGES) {
+            self.mark_disposals(sender, prepared)?;
             return Ok(reserve());
         }
         let process = pool.get().process.get(self.pin()).ok_or(Error::Gone)?;
@@ -139,9 +146,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let window = Window::from_word(addresses.load(Relaxed));
         let to = Landing { space, start: window.address, bytes: window.pages * PAGE_SIZE };
         let mut reserved = None;
-        let last = || match reserved.insert(reserve()) {
-            Some(_) => Ok(()),
-            None => Err(Error::WouldBlock.into()),
+        let last = || {
+            self.mark_disposals(sender, prepared)?;
+            reserved.insert(reserve()).map(drop).ok_or(Error::WouldBlock.into())
         };
         let passed = self.pass_pages_to(sender, &to, last, |place, words| ranges[place] = words);
         match (passed, reserved) {

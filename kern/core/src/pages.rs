@@ -83,11 +83,22 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The pages of a message go to its receiver, or none does.
     pub fn pass_pages(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<()> {
+        self.pass_pages_after(sender, receiver, || Ok(()))
+    }
+
+    /// The same where there is something to come when nothing else can fail.
+    #[inline(always)]
+    pub fn pass_pages_after(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        last: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let utcb = receiver.get().utcb(self.pin());
         let [start, bytes] = [0, 1].map(|n: usize| utcb.window[n].load(Relaxed));
         let to = Landing { space: self.space_of(receiver)?, start, bytes };
         let tell = |place: usize, words| store(&utcb.ranges[place], words);
-        let (count, _) = self.pass_pages_to(sender, &to, || Ok(()), tell)?;
+        let (count, _) = self.pass_pages_to(sender, &to, last, tell)?;
         utcb.range_count.store(count, Relaxed);
         Ok(())
     }

@@ -424,10 +424,16 @@ fn pages_and_capabilities_come_together_or_not_at_all() {
             lists(&client, &[Grant::Move { cap: MINE }]);
             s.w.does_and_run(&client, call(target).flag(FLAG_PAGES));
         };
-        sends(&mut s);
-        assert_eq!(s.w.result(&client).error(), Some(Error::NoRoom));
         let sender = s.process;
-        assert!(holds(&mut s, sender, MINE).is_some() && holds(&mut s, process, OFFER).is_none());
+        // Whether it listens or not, there is no room: nothing is disposed of, and nothing marked.
+        for count in [0, 8] {
+            listens(&server, OFFER, count);
+            sends(&mut s);
+            assert_eq!(s.w.result(&client).error(), Some(Error::NoRoom));
+            assert!(holds(&mut s, sender, MINE).is_some() && holds(&mut s, process, OFFER).is_none());
+            let listed = client.object.get().utcb(client.pin()).grants[0][0].load(Relaxed);
+            assert_eq!(listed, Grant::Move { cap: MINE }.words()[0]);
+        }
         let window = &server.object.get().utcb(server.pin()).window;
         window[0].store(WINDOW, Relaxed);
         window[1].store(abi::PAGE_SIZE, Relaxed);
@@ -606,5 +612,28 @@ fn labels_forbid_what_a_receiver_may_not_hold() {
         lists(&client, &list);
         s.w.does_and_run(&client, call(target));
         assert_eq!(came(&server).len(), 2);
+    }
+}
+
+#[test]
+fn a_list_that_is_refused_half_way_is_as_it_was() {
+    for server_cpu in [0, 1] {
+        let mut s = Scene::new(2);
+        let (_, server, target) = receiver(&mut s, server_cpu);
+        listens(&server, OFFER, 0);
+        let (client, _) = s.running(0, 10);
+        owned(&mut s, ObjType::Reply, 0, MINE);
+        let grants = [Grant::Move { cap: MINE }, copy(Cap(29))];
+        lists(&client, &grants);
+        s.w.does_and_run(&client, call(target));
+        assert_eq!(s.w.result(&client).result(), Err((Error::NoCapability, 29)));
+        let listed = client.object.get().utcb(client.pin()).grants[0][0].load(Relaxed);
+        assert_eq!(listed, grants[0].words()[0], "on cpu{server_cpu}");
+        let sender = s.process;
+        assert!(holds(&mut s, sender, MINE).is_some());
+        // Nobody but the kernel says that something has arrived.
+        lists(&client, &[Grant::Settled { cap: MINE, fate: Fate::Arrived }]);
+        s.w.does_and_run(&client, call(target));
+        assert_eq!(s.w.result(&client).result(), Err((Error::BadArgument, 8)));
     }
 }

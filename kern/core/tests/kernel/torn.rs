@@ -1,12 +1,16 @@
 //! System calls in the middle of which other CPUs act: at each point in turn, in a world of its own.
 
-use abi::{ObjType, Op, Rights, Target};
+use abi::events::Window;
+use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
+use core::sync::atomic::Ordering::Relaxed;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
 
+use crate::events::Reader;
+use crate::grants::lists;
 use crate::scene::Scene;
-use crate::world::make::{Proc, at};
+use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, World};
 
 /// Steps that the other CPU takes in the middle, at most.
@@ -14,12 +18,19 @@ const STEPS: usize = 100;
 
 /// The agent of CPU 0 does what `begin` says after it has set the scene, and in the middle of that the agent of CPU 1 does
 /// what the other part says; both come to their end, and then `end` looks. So at every point.
-fn at_every_point<T>(begin: impl Fn(&mut World) -> (Regs, Regs, T), end: impl Fn(&mut World, T)) {
+fn at_every_point<T>(
+    begin: impl Fn(&mut World) -> (Regs, Regs, T),
+    end: impl Fn(&mut World, T, Option<Error>),
+) {
     in_steps(STEPS, begin, end);
 }
 
 /// The same where the other CPU comes only so far in the middle.
-fn in_steps<T>(steps: usize, begin: impl Fn(&mut World) -> (Regs, Regs, T), end: impl Fn(&mut World, T)) {
+fn in_steps<T>(
+    steps: usize,
+    begin: impl Fn(&mut World) -> (Regs, Regs, T),
+    end: impl Fn(&mut World, T, Option<Error>),
+) {
     for at in 0.. {
         let mut w = Scene::new(2).w;
         let (own, others, things) = begin(&mut w);
@@ -28,13 +39,13 @@ fn in_steps<T>(steps: usize, begin: impl Fn(&mut World) -> (Regs, Regs, T), end:
             // It may begin again and again until the other is done.
             let _ = (0..steps).all(|_| w.step(1));
         });
-        w.finish(0);
+        let outcome = w.finish(0).error();
         if !torn {
             assert!(at > 0, "there is no such point");
             return;
         }
         w.finish(1);
-        end(&mut w, things);
+        end(&mut w, things, outcome);
     }
 }
 
@@ -48,7 +59,7 @@ fn configure(of: Proc) -> Regs {
     Regs::op(Op::ProcessConfigure, &[of.process.arg(), of.cnode.arg(), of.vspace.arg(), 0])
 }
 
-fn delete(cap: abi::Cap) -> Regs {
+fn delete(cap: Cap) -> Regs {
     Regs::op(Op::CapDelete, &[at(cap)])
 }
 
@@ -59,7 +70,7 @@ fn a_cnode_stays_with_its_process_whatever_others_try() {
         let wrong = Proc { cnode: owner.cnode, ..other };
         (configure(wrong), delete(other.process), owner)
     };
-    at_every_point(begin, |w, owner| {
+    at_every_point(begin, |w, owner, _| {
         let process = w.object::<Process>(owner.process).expect("the process");
         let cnode = w.object::<CNode>(owner.cnode).expect("its CNode");
         assert!(process.get().cnode.is(cnode) && cnode.get().process.is(process));
@@ -74,7 +85,7 @@ fn a_process_is_whole_or_none_when_a_part_of_it_ends() {
             (configure(new), delete([new.process, new.cnode, new.vspace][part]), new)
         };
         // The check after every entry looks whether all that is left fits.
-        at_every_point(begin, |w, new| {
+        at_every_point(begin, |w, new, _| {
             let process = w.object::<Process>(new.process);
             assert!(process.is_none_or(|p| p.get().cnode.is_null() && p.get().vspace.is_null()));
             // What is left serves others.
@@ -94,7 +105,7 @@ fn a_table_is_added_or_not_when_a_part_of_its_process_ends() {
             let own = Regs::op(Op::CSpaceGrow, &[process.process.arg(), table.arg()]);
             (own, delete([process.process, process.cnode, table][part]), table)
         };
-        at_every_point(begin, |w, table| {
+        at_every_point(begin, |w, table, _| {
             if part != 2 {
                 let other = w.process();
                 assert!(w.ask(0, Op::CSpaceGrow, &[other.process.arg(), table.arg()]).is_ok());
@@ -119,7 +130,7 @@ fn the_parts_of_a_process_have_one_label_also_when_it_gets_them_just_then() {
             let own = if grows { own } else { configure(new) };
             (own, Regs::op(Op::LabelSet, &label), (new, table))
         };
-        at_every_point(begin, |w, (new, table)| {
+        at_every_point(begin, |w, (new, table), _| {
             let process = w.object::<Process>(new.process).expect("the process").get();
             assert_eq!(process.header.label(), LABEL);
             let pin = smp::host_test::pin(0);
@@ -148,7 +159,7 @@ fn new_objects_are_there_or_their_slots_are_free_when_the_capability_of_the_tabl
             (Regs::op(Op::Retype, &[from, 0, Target::new(by, 3).0, 3]), delete(by), table)
         };
         // The check after every entry sees what is claimed.
-        at_every_point(begin, |w, table| {
+        at_every_point(begin, |w, table, _| {
             let held = (3..6).filter(|n| w.must(0, Op::CapInspect, &[Target::new(table, *n).0]).rdi != 0);
             assert!(!alias || [0, 3].contains(&held.count()));
         });
@@ -168,7 +179,7 @@ fn memory_does_not_start_again_while_its_capability_moves() {
         )
     };
     // The check after every entry looks at what waits to start again.
-    at_every_point(begin, |w, (memory, note)| {
+    at_every_point(begin, |w, (memory, note), _| {
         assert!(w.ask(0, Op::UntypedReset, &[memory.arg()]).is_ok());
         assert!(w.object::<Notification>(note).is_none());
         w.make_of(0, memory, ObjType::Notification, 0);
@@ -181,7 +192,7 @@ fn a_revoke_goes_no_further_than_what_descends_from_a_capability_that_is_deleted
     const CHILDREN: usize = 100;
     let begin = |w: &mut World| {
         let parent = w.make(0, ObjType::Notification, 0);
-        let mut copy = |of: abi::Cap| {
+        let mut copy = |of: Cap| {
             let to = w.slot();
             w.must(0, Op::CapCopy, &[of.arg(), at(to), 0, 0]);
             to
@@ -194,7 +205,41 @@ fn a_revoke_goes_no_further_than_what_descends_from_a_capability_that_is_deleted
         let _ = [copy(child), copy(child)];
         (Regs::op(Op::CapRevoke, &[at(top)]), delete(top), [parent, elder])
     };
-    in_steps(0, begin, |w, kept| {
+    in_steps(0, begin, |w, kept, _| {
         assert!(kept.iter().all(|cap| w.object::<Notification>(*cap).is_some()));
     });
+}
+
+/// A process of CPU 1 with a pool, which offers slots, and whose reader process 1 can reach with capabilities: it, and where
+/// the reader is.
+fn listener(w: &mut World) -> (Proc, Target) {
+    const GROUP: Cap = Cap(60);
+    let process = w.process();
+    let task = w.start(process, 1, 20);
+    let group = w.group(4, 16);
+    w.join_all(group, INIT, GROUP);
+    w.expose(group, 1, task.cap);
+    let reader = Reader::bind(w, process, &task);
+    reader.offers(Listening { next: Cap(20), count: 4 }, Window { address: 0, pages: 0 });
+    task.object.get().utcb(task.pin()).listening.store(Listening { next: Cap(20), count: 4 }.word(), Relaxed);
+    w.run();
+    (process, Target::new(GROUP, 1))
+}
+
+#[test]
+fn what_was_to_move_to_a_process_that_ends_goes_there_or_stays() {
+    for kills in [false, true] {
+        let begin = |w: &mut World| {
+            let (process, target) = listener(w);
+            let note = w.make(0, ObjType::Notification, 0);
+            lists(&w.agent(0), &[Grant::Move { cap: note }]);
+            let sends = Regs::message(Op::Send, target, [1; 4]).flag(FLAG_CAPS);
+            let kill = Regs::op(Op::ProcessKill, &[process.process.arg()]);
+            (sends, if kills { kill } else { delete(process.cnode) }, note)
+        };
+        at_every_point(begin, |w, note, outcome| {
+            let stays = w.object::<Notification>(note).is_some();
+            assert_eq!(stays, outcome.is_some(), "{outcome:?}");
+        });
+    }
 }
