@@ -51,6 +51,10 @@ stress *args: build (_kernel "chaos" "--features chaos,dump")
 torture *args: build (_kernel "chaos" "--features chaos,dump")
     '{{harness}}' torture "$@"
 
+# Random system calls from all CPUs, on objects that they share, their history checked against the model: `just fuzz --seed 7 --cpus 4 --ops 10000000` (see `just fuzz --help`)
+fuzz *args: build (_kernel "chaos" "--features chaos,dump")
+    '{{harness}}' fuzz "$@"
+
 # Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for): `just planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"

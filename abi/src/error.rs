@@ -19,6 +19,11 @@ macro_rules! errors {
                 match raw { $($value => Some(Error::$name),)* _ => None }
             }
 
+            /// Its name, as in the source.
+            pub const fn name(self) -> &'static str {
+                match self { $(Error::$name => stringify!($name),)* }
+            }
+
             /// Who has to change something.
             pub const fn blame(self) -> Blame {
                 match self { $(Error::$name => Blame::$blame,)* }

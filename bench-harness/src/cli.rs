@@ -15,8 +15,8 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, campaign, diff, events, explain, figures, gdb, iso, mailbox, message, pack, probe, reference,
-    scale, stress, suite, torture,
+    bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, mailbox, message, pack, probe,
+    reference, scale, stress, suite, torture,
 };
 
 const EXAMPLES: &str = "\
@@ -83,6 +83,11 @@ enum Command {
         aurora-bench torture --mode icount --seed 7 --cpus 2\n  \
         aurora-bench torture --variant planted-missing-flush --cpus 2     must be caught")]
     Torture(TortureArgs),
+    /// Random system calls from all CPUs, on objects that they share; their history checked against the model
+    #[command(after_help = "Examples:\n  aurora-bench fuzz --cpus 4 --ops 10000000 --seed 1 --seeds 5\n  \
+        aurora-bench fuzz --mode icount --seed 7 --cpus 2     the chaos build, which replays\n  \
+        aurora-bench fuzz --storm revoke --ops 1000000        capabilities revoked in use, a million times")]
+    Fuzz(FuzzArgs),
     /// Trace a run: JSON for Perfetto, invariants, longest waits
     #[command(after_help = events::command::EXAMPLES)]
     Trace(events::command::TraceArgs),
@@ -236,6 +241,31 @@ struct TortureArgs {
     /// Build of the kernel (default: chaos under icount, else the ordinary one)
     #[arg(long)]
     variant: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct FuzzArgs {
+    /// First seed (default: random)
+    #[arg(long)]
+    seed: Option<u32>,
+    /// How many seeds to run, stopping at the first failure
+    #[arg(long, default_value_t = 1)]
+    seeds: u32,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 4, value_parser = cpus())]
+    cpus: u32,
+    /// System calls in all; rounds of a storm
+    #[arg(long, default_value_t = 200_000)]
+    ops: u64,
+    /// icount runs the chaos build
+    #[arg(long, default_value = "tcg")]
+    mode: Mode,
+    /// Build of the kernel (default: chaos under icount, else the ordinary one)
+    #[arg(long)]
+    variant: Option<String>,
+    /// A storm of one thing, over and over, instead
+    #[arg(long)]
+    storm: Option<fuzz::Storm>,
 }
 
 #[derive(Args, Debug)]
@@ -422,6 +452,9 @@ pub fn main() -> Result<()> {
         Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
         Command::Stress(args) => stress::stress(&common.lab()?, &args.wanted()),
         Command::Torture(args) => torture::torture(&common.lab()?, &args.wanted()),
+        Command::Fuzz(FuzzArgs { seed, seeds, cpus, ops, mode, variant, storm }) => {
+            fuzz::fuzz(&common.lab()?, &fuzz::Wanted { seed, seeds, cpus, ops, mode, variant, storm })
+        }
         Command::Trace(args) => events::command::trace(&common.lab()?, &args),
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
@@ -667,9 +700,18 @@ mod tests {
 
     #[test]
     fn no_machine_has_no_cpu() {
-        for command in
-            ["run", "bench", "stress", "torture", "scale", "gdb", "explain row", "trace test", "trace stress"]
-        {
+        for command in [
+            "run",
+            "bench",
+            "stress",
+            "torture",
+            "fuzz",
+            "scale",
+            "gdb",
+            "explain row",
+            "trace test",
+            "trace stress",
+        ] {
             for cpus in ["0", "256"] {
                 let words = ["aurora-bench"].into_iter().chain(command.split(' ')).chain(["--cpus", cpus]);
                 assert!(Cli::try_parse_from(words).is_err(), "{command} --cpus {cpus}");

@@ -23,6 +23,7 @@ pub mod diff;
 pub mod events;
 pub mod explain;
 pub mod figures;
+pub mod fuzz;
 pub mod gdb;
 pub mod gdbtest;
 pub mod host;

@@ -60,6 +60,8 @@ pub enum Report {
     Stress(BTreeMap<String, String>),
     /// Result line of a torture run.
     Torture(BTreeMap<String, String>),
+    /// Result line of a fuzz run, or of a storm.
+    Fuzz(BTreeMap<String, String>),
     /// What a load of the `scale` program did.
     Scale(BTreeMap<String, String>),
     Other(String),
@@ -77,6 +79,7 @@ impl Report {
             "done" => done(&fields(rest)),
             "stress" => Some(Report::Stress(owned(&fields(rest)))),
             "torture" => Some(Report::Torture(owned(&fields(rest)))),
+            "fuzz" | "storm" => Some(Report::Fuzz(owned(&fields(rest)))),
             "scale" => Some(Report::Scale(owned(&fields(rest)))),
             _ => None,
         };

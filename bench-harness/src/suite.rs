@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use crate::bench;
 use crate::bochs;
 use crate::diff;
+use crate::fuzz;
 use crate::gdbtest;
 use crate::iso;
 use crate::lab::{Job, Lab};
@@ -50,6 +51,8 @@ pub enum Step {
     Paging,
     /// Short torture runs; and one of a kernel that forgets to flush, which is caught
     Torture,
+    /// Short fuzz runs: histories of all CPUs checked against the model
+    Fuzz,
     /// icount figures against the baseline
     Bench,
     /// The kernel tests on Bochs, if it is there
@@ -70,6 +73,10 @@ const TORTURE_SEEDS: u32 = 3;
 const PLANTED_OPS: u64 = 200_000;
 /// Sequences of random system calls that the host tests play on the kernel and on the model of it.
 const MODEL_CASES: u32 = 100_000;
+/// Operations of a fuzz run in the suite.
+const FUZZ_OPS: u64 = 150_000;
+/// Rounds of a storm of revokes in the suite.
+const STORM_ROUNDS: u64 = 5_000;
 const CPUS: [u32; 3] = [1, 2, 4];
 
 /// What the suite needs to know beyond the lab.
@@ -123,6 +130,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Stress => stress_runs(lab),
         Step::Paging => paging_runs(lab),
         Step::Torture => torture_runs(lab),
+        Step::Fuzz => fuzz_runs(lab),
         Step::Bench => figures(lab, &wanted.bench),
         Step::Bochs => bochs_tests(lab),
     }
@@ -288,6 +296,25 @@ fn torture_runs(lab: &Lab) -> Result<Tally> {
         sum += Tally::one(result.is_ok());
     }
     sum += Tally::one(catches_missing_flush(lab)?);
+    Ok(sum)
+}
+
+fn fuzz_runs(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    let storm = Some(fuzz::Storm::Revoke);
+    for (mode, cpus, ops, storm) in [
+        (Mode::Tcg, 4, FUZZ_OPS, None),
+        (Mode::Tcg, 1, FUZZ_OPS / 3, None),
+        (Mode::Icount, 2, FUZZ_OPS / 5, None),
+        (Mode::Tcg, 4, STORM_ROUNDS, storm),
+    ] {
+        let wanted = fuzz::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode, variant: None, storm };
+        let result = fuzz::fuzz(lab, &wanted);
+        if let Err(error) = &result {
+            lab.screen.say(&format!("{error:#}"));
+        }
+        sum += Tally::one(result.is_ok());
+    }
     Ok(sum)
 }
 

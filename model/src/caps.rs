@@ -1,5 +1,7 @@
 //! Capabilities: where they are, what they allow, and what was derived from what.
 
+use alloc::vec::Vec;
+
 use abi::audit::CAP_LIST_MAX;
 use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
 
@@ -14,6 +16,14 @@ pub enum Place {
     Exposure(Id, u32),
 }
 
+impl Place {
+    pub fn index(self) -> u32 {
+        match self {
+            Place::Slot(_, index) | Place::Exposure(_, index) => index,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capability {
     pub object: Id,
@@ -26,7 +36,7 @@ pub struct Capability {
 }
 
 /// A capability that was looked up, with its rights checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
     pub place: Place,
     pub object: Id,
@@ -141,9 +151,21 @@ impl Model {
     pub fn cap_copy(&mut self, me: Id, args: &Args) -> Result {
         let source = self.slot_of(self.process_of(me), args.cap(0))?;
         let to = self.find_slot(me, args.target(1), Rights::GRANT)?;
+        let from = self.look_copy(me, args)?;
+        self.check_empty(to)?;
+        if self.is_dying(from.object) {
+            return Err(Error::Dying.into());
+        }
+        let keeps = from.badge != 0 || self.object_type(from.object) == ObjType::Group;
+        let badge = if keeps { from.badge } else { args.0[3] };
+        self.derive(to, source, from.object, Rights(args.0[2] as u32), badge);
+        Ok(Answer::DONE)
+    }
+
+    /// What is to be copied, where it may be as the arguments say.
+    pub(crate) fn look_copy(&self, me: Id, args: &Args) -> Result<Found> {
         let from = self.find_any(me, args.cap(0))?;
-        let rights = Rights(args.0[2] as u32);
-        let excess = rights.minus(from.rights);
+        let excess = Rights(args.0[2] as u32).minus(from.rights);
         if excess != Rights::NONE {
             return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
         }
@@ -153,13 +175,7 @@ impl Model {
         if args.0[3] >> BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
-        self.check_empty(to)?;
-        if self.is_dying(from.object) {
-            return Err(Error::Dying.into());
-        }
-        let keeps = from.badge != 0 || self.object_type(from.object) == ObjType::Group;
-        self.derive(to, source, from.object, rights, if keeps { from.badge } else { args.0[3] });
-        Ok(Answer::DONE)
+        Ok(from)
     }
 
     pub fn cap_move(&mut self, me: Id, args: &Args) -> Result {
@@ -170,6 +186,12 @@ impl Model {
         if self.is_dying(from.object) {
             return Err(Error::Dying.into());
         }
+        self.move_to(source, to);
+        Ok(Answer::DONE)
+    }
+
+    /// A capability is in another slot, in its place in the tree.
+    pub(crate) fn move_to(&mut self, source: Place, to: Place) {
         if let Some((siblings, at)) = self.siblings(source) {
             siblings[at] = to;
         }
@@ -178,7 +200,6 @@ impl Model {
             self.cap_mut(*child).parent = Some(to);
         }
         self.slots.insert(to, it);
-        Ok(Answer::DONE)
     }
 
     /// Identities are the kernel's to choose.

@@ -35,7 +35,7 @@ impl Model {
     }
 
     /// The same for those who act on the group itself: whoever made it has DELETE and needs no record.
-    fn group_for(&self, me: Id, cap: Cap, need: Rights) -> Result<Id> {
+    pub(crate) fn group_for(&self, me: Id, cap: Cap, need: Rights) -> Result<Id> {
         let found = self.find(me, cap, ObjType::Group, need)?;
         if !found.rights.contains(Rights::DELETE) {
             self.record(me, found, need)?;
@@ -61,12 +61,7 @@ impl Model {
     }
 
     pub fn group_add(&mut self, me: Id, args: &Args) -> Result {
-        let [_, _, rights, custom, ..] = args.0;
-        let found = self.find(me, args.cap(0), ObjType::Group, Rights::ADD)?;
-        let addee = self.find(me, args.cap(1), ObjType::Process, Rights::NONE)?.object;
-        let rights = Rights(rights as u32);
-        self.check_may_add(me, found, rights)?;
-        let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
+        let (found, addee, member) = self.look_add(me, args)?;
         let place = match self.process(addee).accept {
             0 => return Err(Error::NoConsent.into()),
             slot => self.slot_of(addee, Cap(slot)).map_err(|_| Error::NoConsent)?,
@@ -75,18 +70,35 @@ impl Model {
         if self.is_dying(found.object) {
             return Err(Error::Dying.into());
         }
-        let dying = self.is_dying(addee);
-        let members = &mut self.group_mut(found.object).members;
+        let free = self.put_member(found.object, member)?;
+        // Its capability does in the group what its record says, and nothing to the group itself.
+        let rights = member.rights.and(found.rights).minus(Rights::DELETE);
+        self.derive(place, found.place, found.object, rights, free * 8);
+        self.process_mut(addee).accept = 0;
+        Ok(Answer::one(free))
+    }
+
+    /// The group, who is to be added, and as what, where the caller may.
+    pub(crate) fn look_add(&self, me: Id, args: &Args) -> Result<(Found, Id, Member)> {
+        let [_, _, rights, custom, ..] = args.0;
+        let found = self.find(me, args.cap(0), ObjType::Group, Rights::ADD)?;
+        let process = self.find(me, args.cap(1), ObjType::Process, Rights::NONE)?.object;
+        let rights = Rights(rights as u32);
+        self.check_may_add(me, found, rights)?;
+        let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
+        Ok((found, process, Member { process, rights, custom }))
+    }
+
+    /// Writes the first record that is free; which.
+    pub(crate) fn put_member(&mut self, group: Id, member: Member) -> Result<u64> {
+        let dying = self.is_dying(member.process);
+        let members = &mut self.group_mut(group).members;
         let free = members.iter().position(Option::is_none).ok_or(Error::Full)?;
         if dying {
             return Err(Error::Dying.into());
         }
-        members[free] = Some(Member { process: addee, rights, custom });
-        // Its capability does in the group what its record says, and nothing to the group itself.
-        let rights = rights.and(found.rights).minus(Rights::DELETE);
-        self.derive(place, found.place, found.object, rights, free as u64 * 8);
-        self.process_mut(addee).accept = 0;
-        Ok(Answer::one(free as u64))
+        members[free] = Some(member);
+        Ok(free as u64)
     }
 
     /// A process that ends is a member of nothing.
@@ -126,7 +138,10 @@ impl Model {
 
     pub fn group_remove(&mut self, me: Id, args: &Args) -> Result {
         let group = self.group_for(me, args.cap(0), Rights::REMOVE)?;
-        let index = args.target(0).index();
+        self.take_member(group, args.target(0).index())
+    }
+
+    pub(crate) fn take_member(&mut self, group: Id, index: u32) -> Result {
         let record = self.group_mut(group).members.get_mut(index as usize).ok_or(Refusal::argument(0))?;
         match record.take() {
             Some(_) => Ok(Answer::DONE),
@@ -136,13 +151,7 @@ impl Model {
 
     pub fn expose(&mut self, me: Id, args: &Args) -> Result {
         let (index, how) = (args.target(0).index(), args.0[2]);
-        let group = self.group_for(me, args.cap(0), Rights::LISTEN)?;
-        let source = self.find_any(me, args.cap(1))?;
-        match self.object_type(source.object) {
-            ObjType::Task | ObjType::Notification => has(source.rights, Rights::LISTEN)?,
-            other => return Err(Refusal::new(Error::WrongType, other as u64)),
-        }
-        self.check_index(group, u64::from(index))?;
+        let (group, source) = self.look_expose(me, args)?;
         let entry = match how as u32 {
             0 if how == 0 => index,
             1 => self.per_cpu_entry(me, group, source, index, how >> 32)?,
@@ -153,6 +162,18 @@ impl Model {
             self.group_mut(group).exposures[index as usize].per_cpu = Some((how >> 32) as u32);
         }
         Ok(Answer::DONE)
+    }
+
+    /// The group, and what is to be exposed there.
+    pub(crate) fn look_expose(&self, me: Id, args: &Args) -> Result<(Id, Found)> {
+        let group = self.group_for(me, args.cap(0), Rights::LISTEN)?;
+        let source = self.find_any(me, args.cap(1))?;
+        match self.object_type(source.object) {
+            ObjType::Task | ObjType::Notification => has(source.rights, Rights::LISTEN)?,
+            other => return Err(Refusal::new(Error::WrongType, other as u64)),
+        }
+        self.check_index(group, u64::from(args.target(0).index()))?;
+        Ok((group, source))
     }
 
     fn check_index(&self, group: Id, index: u64) -> Result<()> {
@@ -201,24 +222,37 @@ impl Model {
     }
 
     pub fn withdraw(&mut self, me: Id, args: &Args) -> Result {
+        match self.look_withdraw(me, args) {
+            Ok(place) => {
+                self.delete(me, place, Pins::Hold)?;
+                Ok(Answer::DONE)
+            }
+            // Nothing is there: one with a task per CPU is no more one.
+            Err(Refusal { error: Error::NoExposure, detail: Some(index), .. }) => {
+                let group = self.find(me, args.cap(0), ObjType::Group, Rights::NONE)?.object;
+                let exposure = self.group_mut(group).exposures.get_mut(index as usize);
+                match exposure.and_then(|it| it.per_cpu.take()) {
+                    Some(_) => Ok(Answer::DONE),
+                    None => Err(Refusal::new(Error::NoExposure, index)),
+                }
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// What is to be taken back, where the caller may and there is something.
+    pub(crate) fn look_withdraw(&self, me: Id, args: &Args) -> Result<Place> {
         let index = args.target(0).index();
         let found = self.find(me, args.cap(0), ObjType::Group, Rights::NONE)?;
         let may_all = found.rights.contains(Rights::REMOVE);
         let group = self.group_for(me, args.cap(0), if may_all { Rights::REMOVE } else { Rights::LISTEN })?;
         self.check_index(group, u64::from(index))?;
         let place = Place::Exposure(group, index);
-        let Some(it) = self.slots.get(&place) else {
-            let per_cpu = self.group_mut(group).exposures[index as usize].per_cpu.take();
-            return match per_cpu {
-                Some(_) => Ok(Answer::DONE),
-                None => Err(Refusal::new(Error::NoExposure, u64::from(index))),
-            };
-        };
+        let it = self.slots.get(&place).ok_or(Refusal::new(Error::NoExposure, u64::from(index)))?;
         if !may_all && !self.owns(me, it.object) {
             return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
         }
-        self.delete(me, place, Pins::Hold)?;
-        Ok(Answer::DONE)
+        Ok(place)
     }
 
     /// Whether what is exposed is a Notification, or a task of the caller's own process.

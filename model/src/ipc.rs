@@ -3,6 +3,8 @@
 //! A caller whose call is under way is in one place, which its [`Call`] names: in the queue of a task, served by one, or
 //! kept in a Reply object. All links between tasks follow from that.
 
+use alloc::vec::Vec;
+
 use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MSG_UTCB_WORDS, MsgInfo};
 use abi::{ObjType, Rights, Target, TaskId};
 
@@ -230,7 +232,7 @@ impl Model {
     fn take_bound_bits(&mut self, task: Id) -> Option<u64> {
         let it = self.task(task);
         let bound = it.bound.filter(|_| it.time.is_some())?;
-        let bits = std::mem::take(&mut self.notification_mut(bound).bits);
+        let bits = core::mem::take(&mut self.notification_mut(bound).bits);
         (bits != 0).then_some(bits)
     }
 

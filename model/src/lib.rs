@@ -19,20 +19,26 @@
 //! It does not say who runs: any task that is ready may make the next step. It does not say which numbers new tasks and
 //! processes get, only that no identity is given twice ([`Model::named`]). Time that was used, counters and the like
 //! are free ([`Regs::free`]).
+#![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 pub mod caps;
 pub mod groups;
 pub mod ipc;
+pub mod linear;
 pub mod memory;
 pub mod notify;
 pub mod object;
+pub mod parts;
 pub mod reclaim;
 pub mod spaces;
 pub mod step;
 pub mod tasks;
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use abi::{Error, TaskId};
 
@@ -91,7 +97,7 @@ impl From<Error> for Refusal {
 }
 
 /// What a step answers: up to four values, or nothing, since registers are written or the task waits.
-pub type Result<T = Answer> = std::result::Result<T, Refusal>;
+pub type Result<T = Answer> = core::result::Result<T, Refusal>;
 
 /// How a step ended that was not refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,13 @@
 //! Retype: what is carved from which end of an Untyped.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
 use abi::{Error, ObjType, Rights, Target};
 
+use crate::caps::Found;
 use crate::object::{
     CNode, Exposure, Frame, Group, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
 };
@@ -72,11 +77,7 @@ fn recipe(raw: u32, size: u64) -> Result<ObjType> {
 impl Model {
     pub fn retype(&mut self, me: Id, args: &Args) -> Result {
         let [_, size, _, count, ..] = args.0;
-        let source = self.find(me, args.cap(0), ObjType::Untyped, Rights::NONE)?;
-        let what = recipe(args.target(0).index(), size)?;
-        if count == 0 || count > RETYPE_MAX {
-            return Err(Refusal::argument(3));
-        }
+        let (source, what) = self.look_retype(me, args)?;
         let to = args.target(2);
         let mut places = Vec::new();
         for i in 0..count {
@@ -97,8 +98,19 @@ impl Model {
         Ok(Answer::one(self.untyped(source.object).free()))
     }
 
+    /// Of what, and what, is to be made.
+    pub(crate) fn look_retype(&self, me: Id, args: &Args) -> Result<(Found, ObjType)> {
+        let [_, size, _, count, ..] = args.0;
+        let source = self.find(me, args.cap(0), ObjType::Untyped, Rights::NONE)?;
+        let what = recipe(args.target(0).index(), size)?;
+        if count == 0 || count > RETYPE_MAX {
+            return Err(Refusal::argument(3));
+        }
+        Ok((source, what))
+    }
+
     /// One object, and its first capability, which has all rights.
-    fn make(
+    pub(crate) fn make(
         &mut self,
         me: Id,
         from: Id,
@@ -204,6 +216,6 @@ impl Model {
     /// Whether an object is in the memory of an Untyped, at whatever depth.
     pub fn is_inside(&self, object: Id, untyped: Id) -> bool {
         let made_of = |id: &Id| self.objects[id.0].made_of;
-        std::iter::successors(made_of(&object), made_of).any(|of| of == untyped)
+        core::iter::successors(made_of(&object), made_of).any(|of| of == untyped)
     }
 }

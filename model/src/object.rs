@@ -1,6 +1,8 @@
 //! What there is: objects, and the state that each has.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
 
 use abi::{ObjType, Rights, TaskId};
 

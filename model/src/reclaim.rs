@@ -3,6 +3,8 @@
 //! A capability goes at once unless it is its object's last. The last ends the object first. A task can't end what it
 //! runs in, and nobody ends a frame that is pinned: then what was begun stays begun, and the object is *dying*.
 
+use alloc::vec::Vec;
+
 use abi::{Error, ObjType, Rights, process_rights};
 
 use crate::object::{CallAt, State};
@@ -99,7 +101,7 @@ impl Model {
     }
 
     /// Makes an object inert that has one capability left.
-    fn end(&mut self, me: Id, place: Place, object: Id, pins: Pins) -> Result<()> {
+    pub(crate) fn end(&mut self, me: Id, place: Place, object: Id, pins: Pins) -> Result<()> {
         match self.object_type(object) {
             ObjType::Untyped => self.revoke(me, place, pins)?,
             ObjType::Task => self.kill(object),

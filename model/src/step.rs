@@ -7,7 +7,7 @@ use crate::object::Words;
 use crate::{Answer, Id, Model, Refusal, Result};
 
 /// The argument registers rdi, rsi, rdx, r8, r9, r10; and rax.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Args(pub [u64; 6], pub MsgInfo);
 
 impl Args {
@@ -25,7 +25,7 @@ impl Args {
 }
 
 /// What a task finds in its registers: rax, rdi, rsi, rdx, r8, r9, r10, r12.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Regs {
     pub values: [u64; 8],
     /// Those of which the model does not say what they are: a bit each.

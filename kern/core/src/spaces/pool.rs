@@ -238,9 +238,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         let large = log2 != abi::PAGE_LOG2;
         let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
         let entry = spot.load();
+        if !entry.is_pooled() {
+            return Err(no_page(address));
+        }
         let info = self.info(entry.at())?;
-        let is_page = entry.is_pooled();
-        if args.a3 != 0 && is_page && !entry.is_copied_on_write() && entry.pool_access() == Access::Write {
+        if args.a3 != 0 && !entry.is_copied_on_write() && entry.pool_access() == Access::Write {
             // It starts again, and the page is its own by now.
             let used = entry.at() == at;
             if used && entry.is_in_transit() {
@@ -248,7 +250,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             return Ok(Answer::one(u64::from(used)));
         }
-        if !is_page || !entry.is_copied_on_write() {
+        if !entry.is_copied_on_write() {
             return Err(no_page(address));
         }
         if entry.at() == at {

@@ -333,6 +333,9 @@ fn who_writes_a_shared_page_gets_a_copy() {
     assert_eq!(transfer(&mut s, a, b, PageRange::new(PageMode::Copy, FROM, 1), place), Ok(()));
     let itself = s.w.ask(0, Op::PageCopy, &[a.arg(), copy.arg(), FROM, 0, 1]).map(|_| ());
     assert_eq!(itself, Err((Error::InUse, FROM)), "a page is not its own copy");
+    let beside = FROM + (1 << 12);
+    let nothing = s.w.ask(0, Op::PageCopy, &[a.arg(), copy.arg(), beside, 0, 0]).map(|_| ());
+    assert_eq!(nothing, Err((Error::NoPage, beside)), "nothing is there, in a table that is");
 }
 
 /// Its page is nowhere for a moment, although a pool counts it.

@@ -1,0 +1,281 @@
+//! The checker of histories, on histories that can be and on some that cannot.
+
+use abi::{Cap, FLAG_NONBLOCK, MsgInfo, ObjType, Op, Rights, Target};
+use model::linear::{Call, History, Verdict};
+use model::object::{self, State};
+use model::parts::System;
+use model::{Args, Capability, Id, Kind, Model, Place, Sizes};
+
+const OWN: Cap = Cap(1);
+const MEMORY: Cap = Cap(2);
+const PROCESS: Cap = Cap(3);
+const GROUP: Cap = Cap(20);
+/// Slots that are played with.
+const FIRST: u32 = 8;
+const SLOTS: u32 = 6;
+
+fn at(slot: u32) -> u64 {
+    Target::new(OWN, slot).0
+}
+
+/// A process with a task on each of two CPUs, and memory.
+fn world() -> (Model, [Id; 2]) {
+    let sizes = Sizes { notification: 64, group: 64, ..Sizes::default() };
+    let mut model = Model { sizes, cpus: 2, process_numbers: 9, ..Model::default() };
+    let cnode = model.add(0, None, Kind::CNode(object::CNode { slots: 64, process: None }));
+    let of = object::Process { cnode: Some(cnode), vspace: None, tasks: vec![], accept: 0 };
+    let process = model.add(1 << 20, None, Kind::Process(of));
+    model.cnode_mut(cnode).process = Some(process);
+    let memory = object::Untyped { base: 1 << 30, size: 4096, low: 0, high: 4096 };
+    let memory = model.add(2 << 20, None, Kind::Untyped(memory));
+    for (slot, object) in [(OWN, cnode), (MEMORY, memory), (PROCESS, process)] {
+        let it = Capability { object, rights: Rights::ALL, badge: 0, parent: None, children: vec![] };
+        model.slots.insert(Place::Slot(cnode, slot.0), it);
+    }
+    let tasks = [0, 1].map(|home| {
+        let task = object::Task {
+            process: Some(process),
+            home,
+            state: State::Ready,
+            time: Some(memory),
+            ..object::Task::default()
+        };
+        model.add((3 + home as u64) << 20, None, Kind::Task(Box::new(task)))
+    });
+    (model, tasks)
+}
+
+/// Calls by one task after the other, as the model itself answers them.
+struct Past {
+    model: Model,
+    before: Model,
+    tasks: [Id; 2],
+    calls: Vec<Call>,
+    clock: u64,
+}
+
+impl Past {
+    fn new() -> Past {
+        let (model, tasks) = world();
+        Past { before: model.clone(), model, tasks, calls: Vec::new(), clock: 0 }
+    }
+
+    fn call(&mut self, task: usize, op: Op, args: [u64; 6]) -> usize {
+        self.call_with(task, op, args, 0)
+    }
+
+    fn call_with(&mut self, task: usize, op: Op, args: [u64; 6], flags: u64) -> usize {
+        let (me, args) = (self.tasks[task], Args(args, MsgInfo(op as u64 | flags)));
+        let _ = self.model.step(me, op, &args);
+        let mut found = self.model.task(me).regs.values;
+        if op == Op::CapInspect {
+            // The model leaves identities to the kernel.
+            let held = self.model.slots.get(&Place::Slot(Id(0), args.target(0).index()));
+            found[4] = held.map_or(0, |it| it.object.0 as u64);
+        }
+        self.clock += 2;
+        self.calls.push(Call { me, op, args, found, began: self.clock, ended: self.clock + 1 });
+        self.calls.len() - 1
+    }
+
+    fn retype(&mut self, task: usize, slot: u32) -> usize {
+        let what = Target::new(MEMORY, ObjType::Notification as u32).0;
+        self.call(task, Op::Retype, [what, 0, at(slot), 1, 0, 0])
+    }
+
+    fn copy(&mut self, task: usize, from: u32, to: u32, rights: Rights) -> usize {
+        self.call(task, Op::CapCopy, [Cap(from).arg(), at(to), u64::from(rights.0), 0, 0, 0])
+    }
+
+    fn inspect(&mut self, slot: u32) -> usize {
+        self.call(0, Op::CapInspect, [at(slot), 0, 0, 0, 0, 0])
+    }
+
+    fn poll(&mut self, slot: u32) -> usize {
+        self.call_with(0, Op::Wait, [Cap(slot).arg(), 0, 0, 0, 0, 0], FLAG_NONBLOCK)
+    }
+
+    /// These calls were all under way at the same time.
+    fn overlap(&mut self, calls: &[usize]) {
+        let began = calls.iter().map(|call| self.calls[*call].began).min().unwrap();
+        let ended = calls.iter().map(|call| self.calls[*call].ended).max().unwrap();
+        for call in calls {
+            (self.calls[*call].began, self.calls[*call].ended) = (began, ended);
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let before = System::new(self.before.clone());
+        History { before: &before, calls: &self.calls, settled: self.clock - 1 }.check(100_000)
+    }
+
+    #[track_caller]
+    fn diverges(&self) {
+        assert!(matches!(self.verdict(), Verdict::Diverges { .. }), "{:?}", self.verdict());
+    }
+
+    #[track_caller]
+    fn fits(&self) {
+        assert_eq!(self.verdict(), Verdict::Fits);
+    }
+}
+
+fn dice(state: &mut u64, below: u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % below
+}
+
+/// A random call of those that the checker takes apart.
+fn random_call(past: &mut Past, seed: &mut u64) {
+    let mut slot = || FIRST + dice(seed, u64::from(SLOTS)) as u32;
+    let (a, b) = (slot(), slot());
+    let (task, index) = (dice(seed, 2) as usize, dice(seed, 4) as u32);
+    let group = if dice(seed, 2) == 0 { GROUP } else { Cap(a) };
+    let _ = match dice(seed, 16) {
+        0 | 1 => past.retype(task, a),
+        2 | 3 => past.copy(task, a, b, Rights(dice(seed, 1 << 17) as u32)),
+        4 => past.call(task, Op::CapMove, [Cap(a).arg(), at(b), 0, 0, 0, 0]),
+        5 => past.call(task, Op::CapDelete, [at(a), 0, 0, 0, 0, 0]),
+        6 => past.call(task, Op::CapRevoke, [at(a), 0, 0, 0, 0, 0]),
+        7 => past.call(task, Op::Notify, [Cap(a).arg(), 1 << index, 0, 0, 0, 0]),
+        8 => past.poll(a),
+        9 => past.inspect(a),
+        10 => past.call(task, Op::ProcessAccept, [PROCESS.arg(), u64::from(a), 0, 0, 0, 0]),
+        11 => {
+            let rights = u64::from((Rights::NOTIFY | Rights::ADD | Rights::REMOVE).0);
+            past.call(task, Op::GroupAdd, [group.arg(), PROCESS.arg(), rights, 5, 0, 0])
+        }
+        12 => past.call(task, Op::GroupRemove, [Target::new(group, index).0, 0, 0, 0, 0, 0]),
+        13 => {
+            let args = [Target::new(group, index).0, Cap(a).arg(), 0, 0, 0, 0];
+            past.call(task, Op::Expose, args)
+        }
+        14 => past.call(task, Op::Withdraw, [Target::new(group, index).0, 0, 0, 0, 0, 0]),
+        _ if dice(seed, 4) > 0 => {
+            past.call(task, Op::Notify, [Target::new(group, index).0, 1 << index, 0, 0, 0, 0])
+        }
+        _ => past.call(task, Op::UntypedReset, [MEMORY.arg(), 0, 0, 0, 0, 0]),
+    };
+}
+
+fn random_past(seed: u64) -> Past {
+    let mut past = Past::new();
+    let what = Target::new(MEMORY, ObjType::Group as u32).0;
+    past.call(0, Op::Retype, [what, 2 | 3 << 16, at(GROUP.0), 1, 0, 0]);
+    let mut state = seed;
+    for _ in 0..60 {
+        random_call(&mut past, &mut state);
+    }
+    past
+}
+
+/// Part by part and without others in between, an operation does what the model does at once.
+#[test]
+fn parts_alone_do_what_a_step_does() {
+    for seed in 0..2_000 {
+        let past = random_past(seed);
+        assert_eq!(past.verdict(), Verdict::Fits, "seed {seed}");
+    }
+}
+
+/// Calls that are said to have overlapped can still have been one after the other.
+#[test]
+fn what_fits_in_order_fits_when_it_overlaps() {
+    for seed in 0..500 {
+        let mut past = random_past(seed);
+        let mut state = seed;
+        for first in (1..55).step_by(6) {
+            let count = 2 + dice(&mut state, 4) as usize;
+            past.overlap(&(first..first + count).collect::<Vec<_>>());
+        }
+        assert_eq!(past.verdict(), Verdict::Fits, "seed {seed}");
+    }
+}
+
+/// An answer that was changed is seen, nearly always: some say nothing that anything else depends on.
+#[test]
+fn a_changed_answer_is_seen() {
+    let mut seen = 0;
+    for seed in 0..400 {
+        let mut past = random_past(seed);
+        let which = 30 + seed as usize % 30;
+        past.calls[which].found[0] ^= 1;
+        seen += u32::from(past.verdict() != Verdict::Fits);
+    }
+    assert!(seen > 390, "{seen} of 400");
+}
+
+#[test]
+fn rights_that_grow_are_seen() {
+    let mut past = Past::new();
+    past.retype(0, 8);
+    past.copy(1, 8, 9, Rights::NOTIFY);
+    let look = past.inspect(9);
+    past.fits();
+    past.calls[look].found[2] |= u64::from(Rights::LISTEN.0);
+    past.diverges();
+}
+
+#[test]
+fn a_copy_that_revoke_leaves_is_seen() {
+    let mut past = Past::new();
+    past.retype(0, 8);
+    past.copy(0, 8, 9, Rights::ALL);
+    let look = past.inspect(9);
+    let found = past.calls[look].found;
+    past.call(0, Op::CapRevoke, [at(8), 0, 0, 0, 0, 0]);
+    let look = past.inspect(9);
+    past.fits();
+    past.calls[look].found = found;
+    past.diverges();
+}
+
+#[test]
+fn bits_come_later_from_another_cpu_but_come() {
+    let mut past = Past::new();
+    past.retype(0, 8);
+    past.call(1, Op::Notify, [Cap(8).arg(), 4, 0, 0, 0, 0]);
+    let early = past.poll(8);
+    let bits = past.calls[early].found;
+    let late = past.poll(8);
+    past.fits();
+    // They were on their way at the first look.
+    past.calls[early].found = past.calls[late].found;
+    past.calls[late].found = bits;
+    past.fits();
+    // They never came.
+    past.calls[late].found = past.calls[early].found;
+    past.diverges();
+}
+
+#[test]
+fn a_slot_has_one_capability() {
+    let mut past = Past::new();
+    past.retype(0, 8);
+    let first = past.copy(0, 8, 9, Rights::ALL);
+    let second = past.copy(1, 8, 9, Rights::NOTIFY);
+    past.overlap(&[first, second]);
+    past.fits();
+    past.calls[second].found = past.calls[first].found;
+    past.diverges();
+}
+
+/// Who claimed the slot finds its source gone; meanwhile somebody else was told that the slot is taken.
+#[test]
+fn a_claim_in_vain_is_seen_by_others() {
+    let mut past = Past::new();
+    past.retype(0, 8);
+    past.retype(0, 10);
+    past.copy(0, 8, 11, Rights::ALL);
+    let vain = past.copy(0, 11, 9, Rights::ALL);
+    let delete = past.call(1, Op::CapDelete, [at(11), 0, 0, 0, 0, 0]);
+    let told = past.copy(1, 10, 9, Rights::ALL);
+    past.overlap(&[vain, delete, told]);
+    past.calls[vain].found = [abi::Error::Dying as u64, 0, 0, 0, 0, 0, 0, 0];
+    past.calls.truncate(told + 1);
+    past.fits();
+    // One after the other that cannot be.
+    past.calls[told].began = past.calls[vain].ended + 1;
+    past.calls[told].ended = past.calls[told].began + 1;
+    past.diverges();
+}

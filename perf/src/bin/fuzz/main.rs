@@ -1,0 +1,138 @@
+//! Random system calls, all of them, of workers on all CPUs, in three processes: on objects of their own, and on objects
+//! that all operate on at the same time, whose history is checked against the executable model.
+//!
+//! Options: `seed=`, `ops=`; `storm=revoke` for the [`storm`] of that many rounds instead.
+//!
+//! # Who does what
+//! A [`worker`] operates in windows between barriers. Of its own it has an [`arena`]. All share [`clusters`]: each call
+//! there is stamped before and after, and written down with its answer on the [`board`]. After a window the cluster's
+//! keeper, as a [`clerk`], checks that the history is one that the model allows ([`model::linear`]). The director (here)
+//! makes the processes ([`cast`]), looks through what they hold ([`audit`]), destroys everything in the end and counts
+//! the memory that comes back. A [`watchdog`] reports a run in which nothing moves.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+mod arena;
+mod audit;
+mod board;
+mod cast;
+mod clerk;
+mod clusters;
+mod storm;
+mod watchdog;
+mod worker;
+
+use abi::{Op, PAGE_SIZE};
+use perf::failure::Failure;
+use perf::shared::Shared;
+use user_rt::arch::{self, Args, syscall};
+use user_rt::cap::{Handle, Notification};
+use user_rt::spawn::{Nursery, own};
+use user_rt::{boot, heap, report, supervisor};
+
+use audit::Audit;
+use board::{Board, Total, WORKERS_MAX};
+use cast::Cast;
+
+user_rt::program!(begin);
+
+/// Pages of heap: what is held, by slot.
+const HEAP_PAGES: u32 = 120;
+/// Memory (as logarithm) and slots for all that a run makes.
+const RUN_LOG2: u8 = 26;
+const RUN_SLOTS: u32 = 3000;
+
+fn begin(_: u64) -> ! {
+    let outcome = run();
+    let board = Board::open();
+    if let Err(failure) = &outcome {
+        report!("error fuzz: {failure}");
+    }
+    let good = outcome.is_ok() && board.wrong() == 0;
+    board.set(Total::Silent, 1);
+    board.print();
+    let (passed, failed) = if good { (1, 0) } else { (0, 1) };
+    report!("done passed={passed} failed={failed}");
+    supervisor::finish(passed, failed)
+}
+
+fn number(key: &str, default: u64) -> u64 {
+    boot::options().number(key, default).unwrap_or_else(|bad| {
+        report!("note fuzz: {bad}");
+        default
+    })
+}
+
+fn run() -> Result<(), Failure> {
+    let mut nursery = Nursery::of_program(0);
+    let mut run = nursery.split(RUN_LOG2, RUN_SLOTS)?;
+    heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
+    let shared = Shared::new(&mut nursery, board::PAGES)?;
+    let board = Board::open();
+    let cpus = boot::facts().cpus.max(1);
+    board.set(Total::Seed, number("seed", 1));
+    board.set(Total::Cpus, cpus);
+    board.set(Total::Goal, number("ops", 100_000).max(1));
+    board.set(Total::Storm, u64::from(boot::options().value("storm") == Some("revoke")));
+    board.set(Total::Workers, (2 * cpus).max(6).min(WORKERS_MAX as u64));
+    let (notification, group) = cast::measure(&mut nursery)?;
+    board.set(Total::NotificationSize, notification);
+    board.set(Total::GroupSize, group);
+    watchdog::start(&mut nursery)?;
+    let before = free(&mut run)?;
+    let waker: Notification = nursery.make(0)?;
+    fuzz(board, &mut run, &shared, &waker)?;
+    let leaked = before.saturating_sub(free(&mut run)?).div_ceil(PAGE_SIZE);
+    board.add(Total::LeakedPages, leaked);
+    Ok(())
+}
+
+fn pause(waker: &Notification) {
+    let _ = waker.wait_until(arch::now() + boot::facts().tsc_hz / 50);
+}
+
+/// Destroys everything that was made; the bytes that are free then.
+fn free(run: &mut Nursery) -> Result<u64, Failure> {
+    run.reset()?;
+    let again = Args::plain(Op::UntypedReset, run.untyped().cap().arg(), 0, 0, 0);
+    Ok(syscall(again).check()?.rdi)
+}
+
+fn fuzz(board: Board, run: &mut Nursery, shared: &Shared, waker: &Notification) -> Result<(), Failure> {
+    let workers = board.get(Total::Workers);
+    let wakers = run.make_group(board::PROCESSES as u16 + 1, workers as u16 + 1)?;
+    wakers.expose_notification(workers as u32, waker)?;
+    let cast = Cast::new(board, run, shared, &wakers)?;
+    waker.wait()?;
+    let audit = Audit::new(board, &cast);
+    worker::release(board, &wakers, None);
+    let goal = board.get(Total::Goal);
+    let storms = board.get(Total::Storm) != 0;
+    let mut told = 0;
+    while board.get(Total::Over) == 0 {
+        if storms {
+            pause(waker);
+        } else {
+            waker.wait()?;
+            audit.look(&cast);
+        }
+        let done = board.get(Total::Ops);
+        if done * 10 / goal > told {
+            told = done * 10 / goal;
+            report!("progress {done} of {goal} operations, {} windows", board.get(Total::Windows));
+        }
+        if done >= goal || board.wrong() > 0 {
+            board.set(Total::Over, 1);
+        }
+        if !storms {
+            worker::release(board, &wakers, None);
+        }
+    }
+    let works = |worker| board.of(worker, board::Of::Phase) != u64::MAX;
+    while (0..workers as usize).any(works) {
+        pause(waker);
+    }
+    audit.look(&cast);
+    Ok(())
+}
