@@ -29,26 +29,30 @@ struct Answer {
       sum @1 :UInt32;
     }
     letter :group {
-      # What came: how many lines and bytes, and their sum.
-      lines @2 :UInt32;
-      bytes @3 :UInt64;
-      sum @4 :UInt64;
-      again @8 :UInt64;
-      # The sum once more, when whoever sent it has had time to write there.
-      place @9 :UInt64;
-      # Address at which the attachment was read.
-      denied @10 :UInt8;
-      # What kept somebody from writing there: an error of the kernel's, or 0.
+      digest @2 :Digest;
     }
     keep :group {
-      used @5 :UInt64;
+      used @3 :UInt64;
       # Bits that it was notified of, by that capability.
     }
-    nothing @6 :Void;
+    nothing @4 :Void;
     fetch :group {
-      what @7 :Capability;
+      what @5 :Capability;
     }
   }
+}
+
+struct Digest {
+  # What came: how many lines and bytes, and their sum.
+  lines @0 :UInt32;
+  bytes @1 :UInt64;
+  sum @2 :UInt64;
+  again @3 :UInt64;
+  # The sum once more, when whoever sent it has had time to write there.
+  place @4 :UInt64;
+  # Address at which the attachment was read.
+  denied @5 :UInt8;
+  # What kept somebody from writing there: an error of the kernel's, or 0.
 }
 
 enum Refusal {

@@ -35,7 +35,7 @@ macro_rules! generated {
     )*};
 }
 
-generated! { echo_capnp oom_capnp store_capnp supervisor_capnp }
+generated! { echo_capnp oom_capnp pager_capnp store_capnp supervisor_capnp }
 
 #[allow(clippy::all)]
 mod stubs {

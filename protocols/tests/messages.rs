@@ -9,7 +9,7 @@ use protocols::echo::{self, Refusal, Urgency, answer, request};
 use protocols::show::Captured;
 use protocols::{
     Failure, Full, Given, ROOTS, Transport, Words, compose_giving_in, compose_in, compose_plain, oom, open,
-    store, supervisor,
+    pager, store, supervisor,
 };
 
 /// Answers as the schema says.
@@ -32,8 +32,9 @@ impl echo::Server<()> for Echo {
         &mut self,
         _: &(),
         asked: request::letter::Reader<'_>,
-        mut answer: answer::letter::Builder<'_>,
+        answer: answer::letter::Builder<'_>,
     ) -> Result<(), Refusal> {
+        let mut answer = answer.init_digest();
         let letter = asked.get_letter()?;
         let (mut lines, mut bytes) = (0, 0);
         for line in letter.get_lines()? {
@@ -185,7 +186,10 @@ fn what_is_asked_is_answered() {
             letter_of(&lines, &[1, 2, 3], &[10, 20], letter.init_letter());
             Ok(())
         },
-        |answer| Ok((answer.get_lines(), answer.get_bytes(), answer.get_sum())),
+        |answer| {
+            let digest = answer.get_digest()?;
+            Ok((digest.get_lines(), digest.get_bytes(), digest.get_sum()))
+        },
     );
     assert_eq!(got, Ok((2, 17, 30)));
 }
@@ -292,6 +296,11 @@ fn short_messages_are_short() {
     assert_eq!(view, 4);
     let get = compose_plain::<store::request::Owned, 8, _>(|request| request.init_get().set_slot(7), words);
     assert_eq!(get, 4);
+    let pin = compose_plain::<pager::request::Owned, 8, _>(|request| request.init_pin().set_pages(3), words);
+    assert_eq!(pin, 4);
+    let region =
+        compose_plain::<pager::answer::Owned, 8, _>(|answer| answer.init_attach().set_pages(3), words);
+    assert_eq!(region, 4);
     let kept = compose_plain::<store::answer::Owned, 8, _>(|mut answer| answer.set_get(()), words);
     assert!(kept <= 4);
 }
@@ -419,6 +428,6 @@ proptest! {
         let client = echo::Client(&here);
         let _ = client.nothing();
         let _ = client.add(|_| {}, |sum| Ok(sum.get_sum()));
-        let _ = client.letter(|_, _| Ok(()), |answer| Ok(answer.get_sum()));
+        let _ = client.letter(|_, _| Ok(()), |answer| Ok(answer.get_digest()?.get_sum()));
     }
 }

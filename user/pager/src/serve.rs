@@ -1,14 +1,15 @@
-//! Requests and faults, as messages: read, done, answered.
-
-use core::sync::atomic::Ordering::Relaxed;
+//! Requests and faults, as messages: read, done, answered. Requests are those of `schema/pager.capnp`; what the kernel says
+//! of a fault is its own.
 
 use abi::{FaultKind, PAGE_SIZE, RegIndex};
 use pager_core::{Bytes, Client, Pager as Core};
+use protocols::pager::{self, Refusal, answer, bytes, request};
 use user_rt::cap::Access;
 use user_rt::fault::{Fault, Verdict, registers};
-use user_rt::ipc::{Event, Message, Received, reply_recv};
-use user_rt::paging::{Counts, Denial, Limits, MANAGER, NAME_WORDS, Request, access_from, words_name};
-use user_rt::{report, utcb};
+use user_rt::ipc::{Event, Received, reply_recv};
+use user_rt::paging::{Denial, Limits, MANAGER};
+use user_rt::report;
+use user_rt::talk::{put, with_bytes};
 
 use crate::world::World;
 
@@ -23,13 +24,6 @@ pub struct Server {
     core: Core<World>,
 }
 
-/// Registers of an answer, and how many UTCB words go with them.
-type Answer = Result<([u64; 4], u8), Denial>;
-
-fn regs(first: u64, second: u64) -> Answer {
-    Ok(([first, second, 0, 0], 0))
-}
-
 impl Server {
     pub fn new(core: Core<World>) -> Server {
         Server { core }
@@ -40,10 +34,10 @@ impl Server {
         if call.fault {
             return self.fault(call).reply_recv();
         }
-        reply_recv(&match self.answer(call) {
-            Ok((regs, words)) => Message::with_words(0, regs, words),
-            Err(denial) => Message::new(denial as u32, [0; 4]),
-        })
+        let answer = with_bytes(&call.message, |bytes| {
+            pager::serve(self, call, call.message.label, bytes, |answer| put(pager::ANSWER, answer))
+        });
+        reply_recv(&answer)
     }
 
     // --- faults ------------------------------------------------------------------------------------
@@ -81,109 +75,191 @@ impl Server {
 
     // --- requests ----------------------------------------------------------------------------------
 
-    fn answer(&mut self, call: &Received) -> Answer {
-        let request = Request::from_raw(call.message.label).ok_or(Denial::BadRequest)?;
-        if call.custom == MANAGER { self.manage(request, call) } else { self.request(request, call) }
-    }
-
-    fn request(&mut self, request: Request, call: &Received) -> Answer {
-        let (client, core) = (call.custom, &mut self.core);
-        let [first, second, third, fourth] = call.message.regs;
-        match request {
-            Request::Anonymous => regs(core.anonymous(client, pages(first)?, access(second)?, None)?, 0),
-            Request::Open => self.open(call),
-            Request::File => {
-                let (pages, access) = pages_and_access(fourth)?;
-                let bytes = self.bytes(first, second, third)?;
-                regs(self.core.file(client, bytes, pages, access, None)?, 0)
-            }
-            Request::Clone => regs(core.clone_of(client, first)?, 0),
-            Request::Share => {
-                let with = Client::try_from(second).map_err(|_| Denial::NotShared)?;
-                regs(core.share(client, first, with, access(third)?)?, 0)
-            }
-            Request::Attach => {
-                let (address, pages) = core.attach(client, first)?;
-                regs(address, pages.into())
-            }
-            Request::Drop => core.give_back(client, first).and_then(|()| regs(0, 0)),
-            Request::Pin => core.pin(client, first, pages(second)?).and_then(|()| regs(0, 0)),
-            Request::Unpin => core.unpin(client, first, pages(second)?).and_then(|()| regs(0, 0)),
-            Request::OnError => core.on_error(client, first).and_then(|()| regs(0, 0)),
-            Request::Split => {
-                let limits = Limits::of_words([first, second]).ok_or(Denial::Limit)?;
-                regs(core.split(client, limits)?.into(), 0)
-            }
-            Request::Close => {
-                let part = Client::try_from(first).map_err(|_| Denial::NotYou)?;
-                core.close(client, part).and_then(|()| regs(0, 0))
-            }
-            Request::Account => {
-                let account = core.account(client)?;
-                Ok(([account.frames, account.limit, account.pages, account.faults], 0))
-            }
-            _ => Err(Denial::NotYou),
-        }
-    }
-
-    fn manage(&mut self, request: Request, call: &Received) -> Answer {
-        let [first, second, third, fourth] = call.message.regs;
-        let client = |raw: u64| Client::try_from(raw).map_err(|_| Denial::BadRequest);
-        match request {
-            Request::Register => {
-                let limits = Limits::of_words([second, third]).ok_or(Denial::Full)?;
-                self.core.register(client(first)?, limits)?;
-                self.core.machine.comes(client(first)?);
-                regs(0, 0)
-            }
-            Request::Admit => {
-                self.core.admit(client(first)?, client(second)?)?;
-                self.core.machine.comes(client(first)?);
-                regs(0, 0)
-            }
-            Request::Forget => self.core.forget(client(first)?).and_then(|()| regs(0, 0)),
-            Request::Fate => {
-                let fate = self.core.fate(client(first)?)?;
-                Ok(([fate.reason.map_or(0, |reason| reason as u64), fate.address, fate.faults, 0], 0))
-            }
-            Request::Counts => {
-                for (word, count) in utcb::current().message().iter().zip(self.core.counts().words()) {
-                    word.store(count, Relaxed);
-                }
-                Ok(([0; 4], Counts::WORDS as u8))
-            }
-            Request::Open => self.open(call),
-            Request::Place if call.message.words >= 2 => {
-                let words = utcb::current().message();
-                let (whose, address) = (words[0].load(Relaxed), words[1].load(Relaxed));
-                let (pages, access) = pages_and_access(fourth)?;
-                let (whose, at) = (client(whose)?, Some(address));
-                if (first, third) == (0, 0) {
-                    return regs(self.core.anonymous(whose, pages, access, at)?, 0);
-                }
-                let bytes = self.bytes(first, second, third)?;
-                regs(self.core.file(whose, bytes, pages, access, at)?, 0)
-            }
-            _ => Err(Denial::BadRequest),
-        }
-    }
-
-    fn open(&self, call: &Received) -> Answer {
-        if usize::from(call.message.words) < NAME_WORDS {
-            return Err(Denial::BadRequest);
-        }
-        let words = utcb::current().message();
-        let (name, length) = words_name(core::array::from_fn(|index| words[index].load(Relaxed)));
-        let name = core::str::from_utf8(&name[..length]).map_err(|_| Denial::NoFile)?;
-        let (file, bytes) = self.core.machine.open(name).ok_or(Denial::NoFile)?;
-        regs(file, bytes)
-    }
-
     /// Bytes of a file that are there.
-    fn bytes(&self, file: u64, first: u64, count: u64) -> Result<Bytes, Denial> {
+    fn bytes(&self, of: bytes::Reader<'_>) -> Result<Bytes, Denial> {
+        let (file, first, count) = (of.get_file(), of.get_first(), of.get_count());
         let length = self.core.machine.contents(file).ok_or(Denial::NoFile)?.len() as u64;
         let end = first.checked_add(count).ok_or(Denial::BadRequest)?;
         if end > length { Err(Denial::BadRequest) } else { Ok(Bytes { file, first, count }) }
+    }
+}
+
+/// The client that asks, if it is one.
+fn client(from: &Received) -> Result<Client, Denial> {
+    if from.custom == MANAGER { Err(Denial::BadRequest) } else { Ok(from.custom) }
+}
+
+fn manager(from: &Received) -> Result<(), Denial> {
+    if from.custom == MANAGER { Ok(()) } else { Err(Denial::NotYou) }
+}
+
+type Done = Result<(), Refusal>;
+
+impl pager::Server<Received> for Server {
+    fn anonymous(
+        &mut self,
+        from: &Received,
+        asked: request::anonymous::Reader<'_>,
+        mut answer: answer::anonymous::Builder<'_>,
+    ) -> Done {
+        let (client, access) = (client(from)?, asked.get_access()?.into());
+        answer.set_address(self.core.anonymous(client, pages(asked.get_pages())?, access, None)?);
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        _: &Received,
+        asked: request::open::Reader<'_>,
+        answer: answer::open::Builder<'_>,
+    ) -> Done {
+        let name = asked.get_name()?.to_str().map_err(|_| Refusal::NoFile)?;
+        let (number, bytes) = self.core.machine.open(name).ok_or(Refusal::NoFile)?;
+        let mut file = answer.init_file();
+        file.set_number(number);
+        file.set_bytes(bytes);
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        from: &Received,
+        asked: request::file::Reader<'_>,
+        mut answer: answer::file::Builder<'_>,
+    ) -> Done {
+        let (client, access) = (client(from)?, asked.get_access()?.into());
+        let bytes = self.bytes(asked.get_bytes()?)?;
+        answer.set_address(self.core.file(client, bytes, pages(asked.get_pages())?, access, None)?);
+        Ok(())
+    }
+
+    fn clone_of(
+        &mut self,
+        from: &Received,
+        asked: request::clone_of::Reader<'_>,
+        mut answer: answer::clone_of::Builder<'_>,
+    ) -> Done {
+        answer.set_address(self.core.clone_of(client(from)?, asked.get_address())?);
+        Ok(())
+    }
+
+    fn share(
+        &mut self,
+        from: &Received,
+        asked: request::share::Reader<'_>,
+        mut answer: answer::share::Builder<'_>,
+    ) -> Done {
+        let access = asked.get_access()?.into();
+        answer.set_key(self.core.share(client(from)?, asked.get_address(), asked.get_with(), access)?);
+        Ok(())
+    }
+
+    fn attach(
+        &mut self,
+        from: &Received,
+        asked: request::attach::Reader<'_>,
+        mut answer: answer::attach::Builder<'_>,
+    ) -> Done {
+        let (address, pages) = self.core.attach(client(from)?, asked.get_key())?;
+        answer.set_address(address);
+        answer.set_pages(pages);
+        Ok(())
+    }
+
+    fn give_back(&mut self, from: &Received, asked: request::give_back::Reader<'_>) -> Done {
+        Ok(self.core.give_back(client(from)?, asked.get_address())?)
+    }
+
+    fn pin(&mut self, from: &Received, asked: request::pin::Reader<'_>) -> Done {
+        Ok(self.core.pin(client(from)?, asked.get_address(), pages(asked.get_pages())?)?)
+    }
+
+    fn unpin(&mut self, from: &Received, asked: request::unpin::Reader<'_>) -> Done {
+        Ok(self.core.unpin(client(from)?, asked.get_address(), pages(asked.get_pages())?)?)
+    }
+
+    fn on_error(&mut self, from: &Received, asked: request::on_error::Reader<'_>) -> Done {
+        Ok(self.core.on_error(client(from)?, asked.get_handler())?)
+    }
+
+    fn account(&mut self, from: &Received, answer: answer::account::Builder<'_>) -> Done {
+        let account = self.core.account(client(from)?)?;
+        let mut to = answer.init_account();
+        to.set_frames(account.frames);
+        to.set_limit(account.limit);
+        to.set_pages(account.pages);
+        to.set_faults(account.faults);
+        Ok(())
+    }
+
+    fn split(
+        &mut self,
+        from: &Received,
+        asked: request::split::Reader<'_>,
+        mut answer: answer::split::Builder<'_>,
+    ) -> Done {
+        answer.set_part(self.core.split(client(from)?, Limits::read(asked.get_limits()?))?);
+        Ok(())
+    }
+
+    fn close(&mut self, from: &Received, asked: request::close::Reader<'_>) -> Done {
+        Ok(self.core.close(client(from)?, asked.get_part())?)
+    }
+
+    fn register(&mut self, from: &Received, asked: request::register::Reader<'_>) -> Done {
+        manager(from)?;
+        self.core.register(asked.get_client(), Limits::read(asked.get_limits()?))?;
+        self.core.machine.comes(asked.get_client());
+        Ok(())
+    }
+
+    fn admit(&mut self, from: &Received, asked: request::admit::Reader<'_>) -> Done {
+        manager(from)?;
+        self.core.admit(asked.get_part(), asked.get_of())?;
+        self.core.machine.comes(asked.get_part());
+        Ok(())
+    }
+
+    fn forget(&mut self, from: &Received, asked: request::forget::Reader<'_>) -> Done {
+        manager(from)?;
+        Ok(self.core.forget(asked.get_client())?)
+    }
+
+    fn fate(
+        &mut self,
+        from: &Received,
+        asked: request::fate::Reader<'_>,
+        answer: answer::fate::Builder<'_>,
+    ) -> Done {
+        manager(from)?;
+        let fate = self.core.fate(asked.get_client())?;
+        let mut to = answer.init_fate();
+        if let Some(reason) = fate.reason {
+            to.set_ended(true);
+            to.set_reason(reason.into());
+        }
+        to.set_address(fate.address);
+        to.set_faults(fate.faults);
+        Ok(())
+    }
+
+    fn counts(&mut self, from: &Received, answer: answer::counts::Builder<'_>) -> Done {
+        manager(from)?;
+        self.core.counts().put(answer.init_counts());
+        Ok(())
+    }
+
+    fn place(&mut self, from: &Received, asked: request::place::Reader<'_>) -> Done {
+        manager(from)?;
+        let (client, access, at) = (asked.get_client(), asked.get_access()?.into(), asked.get_at()?);
+        let (pages, address) = (pages(asked.get_pages())?, Some(at.get_address()));
+        if at.has_bytes() {
+            let bytes = self.bytes(at.get_bytes()?)?;
+            self.core.file(client, bytes, pages, access, address)?;
+        } else {
+            self.core.anonymous(client, pages, access, address)?;
+        }
+        Ok(())
     }
 }
 
@@ -196,17 +272,9 @@ fn need(error: u32) -> Access {
     }
 }
 
-fn pages(raw: u64) -> Result<u32, Denial> {
+fn pages(wanted: u32) -> Result<u32, Denial> {
     // More than this no address space has.
-    u32::try_from(raw).ok().filter(|pages| *pages <= (abi::USER_TOP / PAGE_SIZE) as u32).ok_or(Denial::Limit)
-}
-
-fn access(raw: u64) -> Result<Access, Denial> {
-    access_from(raw).ok_or(Denial::BadRequest)
-}
-
-fn pages_and_access(raw: u64) -> Result<(u32, Access), Denial> {
-    Ok((raw as u32, access(raw >> 32)?))
+    if wanted <= (abi::USER_TOP / PAGE_SIZE) as u32 { Ok(wanted) } else { Err(Denial::Limit) }
 }
 
 #[cfg(test)]
@@ -218,13 +286,5 @@ mod tests {
         assert_eq!(need(4), Access::Read);
         assert_eq!(need(7), Access::Write);
         assert_eq!(need(0x15), Access::Execute);
-    }
-
-    #[test]
-    fn arguments_are_checked() {
-        assert_eq!(pages(1 << 40), Err(Denial::Limit));
-        assert_eq!(access(3), Err(Denial::BadRequest));
-        assert_eq!(pages_and_access(7 | 2 << 32), Ok((7, Access::Execute)));
-        assert_eq!(pages_and_access(7 | 9 << 32), Err(Denial::BadRequest));
     }
 }

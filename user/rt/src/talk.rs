@@ -20,7 +20,7 @@
 //! - One that was copied to a tray is copied out of it first: its sender may still write there.
 
 use core::fmt;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU8;
 use core::sync::atomic::Ordering::Relaxed;
 
 use protocols::capnp::traits::{HasStructSize, Owned};
@@ -35,7 +35,7 @@ use crate::cap::Exposure;
 use crate::grants::Caps;
 use crate::ipc::{Message, Patience};
 use crate::parcel::Parcel;
-use crate::{Refusal, report, utcb};
+use crate::{Refusal, boot, report, utcb};
 
 const _: () = assert!(UTCB_WORDS == abi::MSG_UTCB_WORDS);
 
@@ -78,20 +78,56 @@ impl Transport for Line {
     }
 }
 
-/// Whether messages are reported.
-static SHOWN: AtomicBool = AtomicBool::new(false);
+/// Whether messages are reported: not known yet, no, yes.
+static SHOWN: AtomicU8 = AtomicU8::new(UNKNOWN);
+const UNKNOWN: u8 = 0;
+const SILENT: u8 = 1;
+const SAID: u8 = 2;
 /// Words in a reported line.
 const LINE_WORDS: usize = 16;
 
-/// From now on all messages that this process sends are reported, as lines that `aurora-bench message` understands.
-pub fn report_all() {
-    SHOWN.store(true, Relaxed);
+/// The command line says `talk=show`: all messages that programs send are reported, as lines that `aurora-bench message`
+/// understands.
+fn is_shown() -> bool {
+    match SHOWN.load(Relaxed) {
+        UNKNOWN => {
+            let shown = boot::options().value("talk") == Some("show");
+            SHOWN.store(if shown { SAID } else { SILENT }, Relaxed);
+            shown
+        }
+        known => known == SAID,
+    }
 }
 
-/// Reports a message.
-pub fn show(label: u32, message: &[u8]) {
+/// Reports a message, and what it gives.
+pub fn show(label: u32, message: &[u8], grants: &[Grant]) {
+    let utcb = utcb::current();
+    // A fault's registers may be where records are put together.
+    let mut kept = [0; abi::LOG_MAX / size_of::<u64>()];
+    utcb.read_bulk(&mut kept);
+    let task = utcb.task_id().raw();
     for (line, at) in message.chunks(LINE_WORDS * size_of::<u64>()).zip((0..).step_by(LINE_WORDS)) {
-        report!("message label={label:#x} at={at} words={}", Hex(line));
+        let grants = Grants(if at == 0 { grants } else { &[] });
+        report!("message task={task:#x} label={label:#x} at={at} words={}{grants}", Hex(line));
+    }
+    utcb.write_bulk(&kept);
+}
+
+/// Capabilities that a message gives.
+struct Grants<'a>(&'a [Grant]);
+
+impl fmt::Display for Grants<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (grant, n) in self.0.iter().zip(0..) {
+            f.write_str(if n == 0 { " caps=" } else { "," })?;
+            match grant {
+                Grant::Copy { cap, rights, badge } => write!(f, "copy:{}:{:x}:{badge:x}", cap.0, rights.0)?,
+                Grant::Move { cap } | Grant::Dispose { cap } | Grant::Settled { cap, .. } => {
+                    write!(f, "move:{}", cap.0)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -109,8 +145,13 @@ impl fmt::Display for Hex<'_> {
 
 /// Puts a message where the next system call finds it: all of [`WORDS_MAX`] words at most, the rest is left out.
 pub fn put(label: u32, message: &[u8]) -> Message {
-    if SHOWN.load(Relaxed) {
-        show(label, message);
+    put_giving(label, message, &[])
+}
+
+/// The same with capabilities.
+pub fn put_giving(label: u32, message: &[u8], grants: &[Grant]) -> Message {
+    if is_shown() {
+        show(label, message, grants);
     }
     let mut words = words_of(message);
     let regs = core::array::from_fn::<_, REGISTERS, _>(|_| words.next().unwrap_or(0));
@@ -120,25 +161,22 @@ pub fn put(label: u32, message: &[u8]) -> Message {
             to.store(word, Relaxed);
         }
     }
-    Message::with_words(label, regs, rest as u8)
-}
-
-/// The same with capabilities.
-pub fn put_giving(label: u32, message: &[u8], grants: &[Grant]) -> Message {
-    let message = put(label, message);
+    let put = Message::with_words(label, regs, rest as u8);
     if grants.is_empty() {
-        return message;
+        return put;
     }
     utcb::current().send_grants(grants);
-    message.with_caps()
+    put.with_caps()
 }
 
 /// Builds a message of any length in pages, from which it can be [sent](crate::parcel::Post): how many bytes it has. The
 /// capabilities that it gives are put where the next system call finds them; whether there are any is the other result.
+/// The label is the one that it is going to be sent with.
 ///
 /// # Panics
 /// Where it gets longer than the buffer.
 pub fn write<T>(
+    label: u32,
     buffer: &mut Buffer,
     fill: impl FnOnce(T::Builder<'_>, &mut Given<Grant>) -> Result<(), Full>,
 ) -> Result<(u64, bool), Full>
@@ -148,6 +186,9 @@ where
 {
     let mut given = Given::nothing();
     let bytes = compose_giving_in::<T, Grant, Full>(buffer.bytes_mut(), &mut given, fill)?;
+    if is_shown() {
+        show(label, &buffer.bytes()[..bytes], given.grants());
+    }
     utcb::current().send_grants(given.grants());
     Ok((bytes as u64, !given.grants().is_empty()))
 }

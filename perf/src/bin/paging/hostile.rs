@@ -3,15 +3,18 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{MSG_UTCB_WORDS, PAGE_SIZE};
+use protocols::pager;
 use user_rt::cap::{Access, Group, Handle};
 use user_rt::ipc::Message;
 use user_rt::layout::slot;
-use user_rt::paging::{Denial, Pager, REGIONS_VA, Request, SERVER};
+use user_rt::paging::{Denial, Pager, REGIONS_VA, SERVER};
 use user_rt::utcb;
 
 use crate::block::{Block, Word};
 use crate::worker::{Outcome, leave};
 
+/// Kinds of requests, and one that is none.
+const KINDS: u64 = 20;
 /// Who it shares everything with.
 const OTHER: u16 = 1;
 
@@ -52,9 +55,18 @@ fn nonsense(block: Block) {
     for _ in 0..block.get(Word::Amount) {
         let label = match random.rand_range(0..10) {
             0 => random.rand_u64() as u32,
-            _ => Request::ALL[random.rand_range(0..Request::ALL.len() as u64) as usize] as u32,
+            _ => pager::LABEL,
         };
-        let regs = core::array::from_fn(|_| value(&mut random));
+        let mut regs: [u64; 4] = core::array::from_fn(|_| value(&mut random));
+        if random.rand_range(0..4) > 0 {
+            // A struct of two words and a pointer, as all requests are, of some kind, with numbers that may mean something.
+            let mut small = |least: u64, most| random.rand_range(least..most);
+            let (kind, who, how) = (small(0, KINDS), small(0, 70), small(0, 4));
+            let pointer = [1 | 2 << 32 | small(0, 20) << 35, 2 << 32 | 1 << 48, 3 << 32, regs[3]];
+            let pointer = pointer[small(0, 4) as usize];
+            let about = if small(0, 2) == 0 { regs[1] } else { regs[1] & 0xffff_ffff | how << 32 };
+            regs = [2 << 32 | 1 << 48, about, kind | who << 16 | how << 32, pointer];
+        }
         let words = utcb::current().message();
         words.iter().take(8).for_each(|word| word.store(value(&mut random), Relaxed));
         let count = [0, 2, 4, 8, MSG_UTCB_WORDS as u64][random.rand_range(0..5) as usize];

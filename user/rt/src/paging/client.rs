@@ -1,19 +1,19 @@
-//! What a client asks of its pager.
+//! What a client asks of its pager: its part of the protocol of `schema/pager.capnp`.
 
 use core::sync::atomic::AtomicU64;
 
 use abi::PAGE_SIZE;
+use protocols::pager::{self, bytes};
 
-use super::{Denial, Limits, NAME_WORDS, Request, SERVER, name_words};
+use super::{Denial, Limits, NAME_MAX, SERVER};
 use crate::arch::memory;
-use crate::cap::{Access, Exposure, Group, Handle};
-use crate::ipc::Message;
+use crate::cap::{Access, Group, Handle};
 use crate::layout::slot;
-use crate::utcb;
+use crate::talk::Line;
 
 /// A pager, as one of its clients sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Pager(Exposure);
+#[derive(Clone, Copy, Debug)]
+pub struct Pager(pager::Client<Line>);
 
 /// Memory that the pager serves, at an address of this process. It is given back by [`Pager::give_back`] only.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,26 +49,30 @@ impl Region {
     }
 }
 
-/// Asks a server at an exposure of a group.
-pub(super) fn ask(of: Exposure, request: Request, regs: [u64; 4]) -> Result<[u64; 4], Denial> {
-    ask_with_words(of, request, regs, &[])
+/// A number of pages, as requests have it.
+pub(super) fn count(pages: u64) -> Result<u32, Denial> {
+    u32::try_from(pages).map_err(|_| Denial::Limit)
 }
 
-pub(super) fn ask_with_words(
-    of: Exposure,
-    request: Request,
-    regs: [u64; 4],
-    words: &[u64],
-) -> Result<[u64; 4], Denial> {
-    for (to, from) in utcb::current().message().iter().zip(words) {
-        to.store(*from, core::sync::atomic::Ordering::Relaxed);
+pub(super) fn put_bytes(mut to: bytes::Builder<'_>, (file, first, count): (u64, u64, u64)) {
+    to.set_file(file);
+    to.set_first(first);
+    to.set_count(count);
+}
+
+/// A file of the boot archive: its number, and how many bytes it has.
+pub(super) fn open(of: &pager::Client<Line>, name: &str) -> Result<(u64, u64), Denial> {
+    if name.len() > NAME_MAX {
+        return Err(Denial::NoFile);
     }
-    let message = Message::with_words(request as u32, regs, words.len() as u8);
-    let answer = of.call(&message).map_err(|_| Denial::NoPager)?;
-    match answer.label {
-        0 => Ok(answer.regs),
-        label => Err(Denial::from_raw(label).unwrap_or(Denial::NoPager)),
-    }
+    let found = of.open(
+        |mut open| open.set_name(name),
+        |answer| {
+            let file = answer.get_file()?;
+            Ok((file.get_number(), file.get_bytes()))
+        },
+    )?;
+    Ok(found)
 }
 
 impl Pager {
@@ -79,84 +83,116 @@ impl Pager {
 
     /// The one that is exposed in a group.
     pub fn of(group: &Group) -> Pager {
-        Pager(group.exposure(SERVER))
-    }
-
-    fn region(self, request: Request, pages: u64, regs: [u64; 4]) -> Result<Region, Denial> {
-        let [address, ..] = ask(self.0, request, regs)?;
-        Ok(Region { address, pages })
+        Pager(pager::Client(Line::to(group.exposure(SERVER))))
     }
 
     /// Zeroes.
     pub fn anonymous(self, pages: u64, access: Access) -> Result<Region, Denial> {
-        self.region(Request::Anonymous, pages, [pages, access.bits(), 0, 0])
+        let wanted = count(pages)?;
+        let address = self.0.anonymous(
+            |mut ask| {
+                ask.set_pages(wanted);
+                ask.set_access(access.into());
+            },
+            |answer| Ok(answer.get_address()),
+        )?;
+        Ok(Region { address, pages })
     }
 
     /// A file of the boot archive: its number, and how many bytes it has.
     pub fn open(self, name: &str) -> Result<(u64, u64), Denial> {
-        let words: [u64; NAME_WORDS] = name_words(name).ok_or(Denial::NoFile)?;
-        let [file, bytes, ..] = ask_with_words(self.0, Request::Open, [0; 4], &words)?;
-        Ok((file, bytes))
+        open(&self.0, name)
     }
 
     /// Bytes of a file, and zeroes up to the end of the last page. Where it may be written, what is written is this
     /// client's own.
     pub fn file(self, file: u64, first: u64, bytes: u64, access: Access) -> Result<Region, Denial> {
         let pages = bytes.div_ceil(PAGE_SIZE).max(1);
-        self.region(Request::File, pages, [file, first, bytes, pages | access.bits() << 32])
+        let wanted = count(pages)?;
+        let address = self.0.file(
+            |mut ask| {
+                ask.set_pages(wanted);
+                ask.set_access(access.into());
+                put_bytes(ask.init_bytes(), (file, first, bytes));
+            },
+            |answer| Ok(answer.get_address()),
+        )?;
+        Ok(Region { address, pages })
     }
 
     /// What the region has now.
     pub fn clone_of(self, region: &Region) -> Result<Region, Denial> {
-        self.region(Request::Clone, region.pages, [region.address, 0, 0, 0])
+        let address =
+            self.0.clone_of(|mut ask| ask.set_address(region.address), |answer| Ok(answer.get_address()))?;
+        Ok(Region { address, pages: region.pages })
     }
 
     /// Lets another client attach it by the key.
     pub fn share(self, region: &Region, with: u16, access: Access) -> Result<u64, Denial> {
-        let [key, ..] = ask(self.0, Request::Share, [region.address, u64::from(with), access.bits(), 0])?;
+        let key = self.0.share(
+            |mut ask| {
+                ask.set_address(region.address);
+                ask.set_with(with);
+                ask.set_access(access.into());
+            },
+            |answer| Ok(answer.get_key()),
+        )?;
         Ok(key)
     }
 
     /// A view of what another client shares.
     pub fn attach(self, key: u64) -> Result<Region, Denial> {
-        let [address, pages, ..] = ask(self.0, Request::Attach, [key, 0, 0, 0])?;
-        Ok(Region { address, pages })
+        let region = self.0.attach(
+            |mut ask| ask.set_key(key),
+            |answer| Ok(Region { address: answer.get_address(), pages: answer.get_pages().into() }),
+        )?;
+        Ok(region)
     }
 
     /// Gives it back.
     pub fn give_back(self, region: Region) -> Result<(), Denial> {
-        ask(self.0, Request::Drop, [region.address, 0, 0, 0]).map(|_| ())
+        Ok(self.0.give_back(|mut ask| ask.set_address(region.address))?)
     }
 
     /// Brings pages in and keeps them.
     pub fn pin(self, region: &Region, first: u64, pages: u64) -> Result<(), Denial> {
-        ask(self.0, Request::Pin, [region.address + first * PAGE_SIZE, pages, 0, 0]).map(|_| ())
+        let wanted = count(pages)?;
+        Ok(self.0.pin(|mut ask| {
+            ask.set_address(region.address + first * PAGE_SIZE);
+            ask.set_pages(wanted);
+        })?)
     }
 
     pub fn unpin(self, region: &Region, first: u64, pages: u64) -> Result<(), Denial> {
-        ask(self.0, Request::Unpin, [region.address + first * PAGE_SIZE, pages, 0, 0]).map(|_| ())
+        let wanted = count(pages)?;
+        Ok(self.0.unpin(|mut ask| {
+            ask.set_address(region.address + first * PAGE_SIZE);
+            ask.set_pages(wanted);
+        })?)
     }
 
     /// Where the next fault that cannot be served continues, in the task that faulted and on its stack: with the
     /// [`Denial`]'s number and the address.
     pub fn on_error(self, handler: extern "C" fn(u64, u64) -> !) -> Result<(), Denial> {
-        ask(self.0, Request::OnError, [handler as *const () as u64, 0, 0, 0]).map(|_| ())
+        Ok(self.0.on_error(|mut ask| ask.set_handler(handler as *const () as u64))?)
     }
 
     /// Splits off a part of the account: its number, by which the manager admits a process ([`super::entrust_part`]).
     pub fn split(self, part: Limits) -> Result<u16, Denial> {
-        let [frames, pages] = part.words();
-        let [number, ..] = ask(self.0, Request::Split, [frames, pages, 0, 0])?;
-        Ok(number as u16)
+        Ok(self.0.split(|ask| part.put(ask.init_limits()), |answer| Ok(answer.get_part()))?)
     }
 
     /// Ends a part. Whoever uses it loses all its memory.
     pub fn close(self, part: u16) -> Result<(), Denial> {
-        ask(self.0, Request::Close, [part.into(), 0, 0, 0]).map(|_| ())
+        Ok(self.0.close(|mut ask| ask.set_part(part))?)
     }
 
     pub fn account(self) -> Result<Account, Denial> {
-        let [frames, limit, pages, faults] = ask(self.0, Request::Account, [0; 4])?;
-        Ok(Account { frames, limit, pages, faults })
+        let account = self.0.account(|answer| {
+            let it = answer.get_account()?;
+            let (frames, limit) = (it.get_frames(), it.get_limit());
+            Ok(Account { frames, limit, pages: it.get_pages(), faults: it.get_faults() })
+        })?;
+        Ok(account)
     }
 }

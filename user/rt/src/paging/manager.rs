@@ -1,17 +1,19 @@
-//! What the manager of a pager asks: whoever started it, and its clients.
+//! What the manager of a pager asks, who started it, and admits its clients: its part of the protocol of
+//! `schema/pager.capnp`.
 
 use abi::PAGE_SIZE;
+use protocols::pager::{self, counts, limits};
 
-use super::client::{ask, ask_with_words};
-use super::{Denial, Request, SERVER, name_words};
-use crate::cap::{Access, Exposure, Group};
+use super::client::{count, open, put_bytes};
+use super::{Denial, SERVER};
+use crate::cap::{Access, Group};
 use crate::elf::Image;
 use crate::stack::Span;
-use crate::utcb;
+use crate::talk::Line;
 
 /// A pager, as its manager sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Manager(Exposure);
+#[derive(Clone, Copy, Debug)]
+pub struct Manager(pager::Client<Line>);
 
 /// What a client may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -25,15 +27,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As words of a message.
-    pub const fn words(self) -> [u64; 2] {
-        [self.frames as u64 | (self.pinned as u64) << 32, self.pages as u64]
+    /// As a request has them.
+    pub(super) fn put(self, mut to: limits::Builder<'_>) {
+        to.set_frames(self.frames);
+        to.set_pinned(self.pinned);
+        to.set_pages(self.pages);
     }
 
-    /// What words of a message say; `None` of more pages than can be counted.
-    pub fn of_words([frames, pages]: [u64; 2]) -> Option<Limits> {
-        let pages = u32::try_from(pages).ok()?;
-        Some(Limits { frames: frames as u32, pinned: (frames >> 32) as u32, pages })
+    /// What a request says.
+    pub fn read(from: limits::Reader<'_>) -> Limits {
+        Limits { frames: from.get_frames(), pinned: from.get_pinned(), pages: from.get_pages() }
     }
 }
 
@@ -46,22 +49,26 @@ pub struct Fate {
 }
 
 macro_rules! counts {
-    ($($(#[doc = $doc:expr])* $name:ident,)*) => {
+    ($($(#[doc = $doc:expr])* $name:ident $get:ident $set:ident,)*) => {
         /// Figures of a pager.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct Counts { $($(#[doc = $doc])* pub $name: u64,)* }
 
         impl Counts {
-            pub const WORDS: usize = [$(stringify!($name),)*].len();
-            pub const NAMES: [&'static str; Self::WORDS] = [$(stringify!($name),)*];
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
 
-            pub const fn words(&self) -> [u64; Self::WORDS] {
+            /// In the order of their names.
+            pub fn all(&self) -> [u64; Self::NAMES.len()] {
                 [$(self.$name,)*]
             }
 
-            pub const fn of_words(words: [u64; Self::WORDS]) -> Counts {
-                let [$($name,)*] = words;
-                Counts { $($name,)* }
+            /// As an answer has them.
+            pub fn put(&self, mut to: counts::Builder<'_>) {
+                $(to.$set(self.$name);)*
+            }
+
+            fn read(from: counts::Reader<'_>) -> Counts {
+                Counts { $($name: from.$get(),)* }
             }
         }
     };
@@ -69,74 +76,81 @@ macro_rules! counts {
 
 counts! {
     /// Faults taken, and those of them that were not served.
-    faults,
-    denied,
+    faults get_faults set_faults,
+    denied get_denied set_denied,
     /// Pages made of zeroes, read from files, copied because one side wrote.
-    zeroed,
-    loaded,
-    copied,
+    zeroed get_zeroed set_zeroed,
+    loaded get_loaded set_loaded,
+    copied get_copied set_copied,
     /// Calls by which pages were put into the store.
-    puts,
+    puts get_puts set_puts,
     /// Pages put into the store and got back; pages given up whose contents were elsewhere, too.
-    stored,
-    fetched,
-    dropped,
+    stored get_stored set_stored,
+    fetched get_fetched set_fetched,
+    dropped get_dropped set_dropped,
     /// What the store refused to take, and what it could not give back.
-    refused,
-    lost,
+    refused get_refused set_refused,
+    lost get_lost set_lost,
     /// Times the policy was asked, and clients that it ended.
-    asked,
-    ended,
+    asked get_asked set_asked,
+    ended get_ended set_ended,
     /// Clients that it noticed to be no more.
-    noticed,
+    noticed get_noticed set_noticed,
     /// Pages that were kept because they had been used.
-    spared,
+    spared get_spared set_spared,
     /// Pages that were mapped beside one that was wanted.
-    beside,
+    beside get_beside set_beside,
     /// Frames that there are, that are free, and that were given up because somebody may still see them.
-    frames,
-    free,
-    leaked,
+    frames get_frames set_frames,
+    free get_free set_free,
+    leaked get_leaked set_leaked,
 }
 
 impl Manager {
     pub fn of(group: &Group) -> Manager {
-        Manager(group.exposure(SERVER))
+        Manager(pager::Client(Line::to(group.exposure(SERVER))))
     }
 
     /// Admits a client, whose address space is in the pager's slot for it.
     pub fn register(self, client: u16, limits: Limits) -> Result<(), Denial> {
-        let [frames, pages] = limits.words();
-        ask(self.0, Request::Register, [u64::from(client), frames, pages, 0]).map(|_| ())
+        Ok(self.0.register(|mut ask| {
+            ask.set_client(client);
+            limits.put(ask.init_limits());
+        })?)
     }
 
     /// Admits a client to a part of the account of another, which split it off. The address space is in the pager's slot
     /// for it.
     pub fn admit(self, part: u16, of: u16) -> Result<(), Denial> {
-        ask(self.0, Request::Admit, [u64::from(part), u64::from(of), 0, 0]).map(|_| ())
+        Ok(self.0.admit(|mut ask| {
+            ask.set_part(part);
+            ask.set_of(of);
+        })?)
     }
 
     pub fn forget(self, client: u16) -> Result<(), Denial> {
-        ask(self.0, Request::Forget, [u64::from(client), 0, 0, 0]).map(|_| ())
+        Ok(self.0.forget(|mut ask| ask.set_client(client))?)
     }
 
     pub fn fate(self, client: u16) -> Result<Fate, Denial> {
-        let [reason, address, faults, _] = ask(self.0, Request::Fate, [u64::from(client), 0, 0, 0])?;
-        Ok(Fate { reason: Denial::from_raw(reason as u32), address, faults })
+        let fate = self.0.fate(
+            |mut ask| ask.set_client(client),
+            |answer| {
+                let fate = answer.get_fate()?;
+                let reason = if fate.get_ended() { Some(fate.get_reason()?.into()) } else { None };
+                Ok(Fate { reason, address: fate.get_address(), faults: fate.get_faults() })
+            },
+        )?;
+        Ok(fate)
     }
 
     pub fn counts(self) -> Result<Counts, Denial> {
-        ask(self.0, Request::Counts, [0; 4])?;
-        let words = utcb::current().message();
-        let word = |index: usize| words[index].load(core::sync::atomic::Ordering::Relaxed);
-        Ok(Counts::of_words(core::array::from_fn(word)))
+        Ok(self.0.counts(|answer| Ok(Counts::read(answer.get_counts()?)))?)
     }
 
     /// A file of the boot archive: its number.
     pub fn open(self, name: &str) -> Result<u64, Denial> {
-        let words = name_words(name).ok_or(Denial::NoFile)?;
-        let [file, ..] = ask_with_words(self.0, Request::Open, [0; 4], &words)?;
-        Ok(file)
+        Ok(open(&self.0, name)?.0)
     }
 
     /// Puts an image, which is the file of that name, at its addresses in a client.
@@ -161,13 +175,20 @@ impl Manager {
         self,
         client: u16,
         address: u64,
-        (file, first, bytes): (u64, u64, u64),
+        bytes: (u64, u64, u64),
         pages: u64,
         access: Access,
     ) -> Result<(), Denial> {
-        let regs = [file, first, bytes, pages | access.bits() << 32];
-        ask_with_words(self.0, Request::Place, regs, &[u64::from(client), address]).map(|_| ())
+        let pages = count(pages)?;
+        Ok(self.0.place(|mut ask| {
+            ask.set_client(client);
+            ask.set_access(access.into());
+            ask.set_pages(pages);
+            let mut at = ask.init_at();
+            at.set_address(address);
+            if bytes != (0, 0, 0) {
+                put_bytes(at.init_bytes(), bytes);
+            }
+        })?)
     }
 }
-
-const _: () = assert!(Counts::WORDS <= abi::MSG_UTCB_WORDS);

@@ -26,7 +26,9 @@ pub use start::{
 pub use store::{Faulty, Store, StoreCounts, StoreError};
 
 use abi::Cap;
+use protocols::{Failure, pager};
 
+use crate::Refusal;
 use crate::cap::Access;
 use crate::layout::FREE_SLOTS;
 
@@ -147,56 +149,7 @@ macro_rules! numbered {
 pub(crate) use numbered;
 
 numbered! {
-    /// What is asked of a pager: the label. Registers are numbered from 0; "access" is 0 read, 1 write, 2 execute.
-    Request {
-        /// A region of zeroes. 0: pages; 1: access. Out: 0: its address.
-        Anonymous = 1;
-        /// Find a file of the boot archive. UTCB words: the name, padded with zeroes. Out: 0: number; 1: bytes.
-        Open = 2;
-        /// A region with a file's bytes, and zeroes behind them; a writable one is the client's own. 0: file; 1: first
-        /// byte; 2: bytes; 3: pages, plus the access in the upper half. Out: 0: its address.
-        File = 3;
-        /// A region with what another one has now; pages are copied when one side writes. 0: address. Out: 0: its
-        /// address.
-        Clone = 4;
-        /// Let another client attach a region. 0: address; 1: client; 2: access. Out: 0: the key to attach it with.
-        Share = 5;
-        /// A view of a region that somebody shares. 0: key. Out: 0: its address; 1: pages.
-        Attach = 6;
-        /// Give a region back. 0: address.
-        Drop = 7;
-        /// Bring pages in and keep them. 0: address; 1: pages.
-        Pin = 8;
-        /// Let them go again. 0: address; 1: pages.
-        Unpin = 9;
-        /// Where the next fault that cannot be served is to continue, once, with its reason in RDI and the address in
-        /// RSI; 0: the process is torn down. 0: address.
-        OnError = 10;
-        /// What the account holds. Out: 0: frames held; 1: frames it may hold; 2: pages of all regions; 3: faults.
-        Account = 11;
-        /// Split off a part of the account, for another process: whatever that has counts here, too. 0: frames, plus
-        /// pinned ones in the upper half; 1: pages of all regions. Out: 0: the part's number, by which the manager makes
-        /// a process a client.
-        Split = 12;
-        /// End a part, and whatever was split off of it. 0: its number.
-        Close = 13;
-        /// Manager: admit a client, whose address space is in the pager's slot. 0: client; 1: frames, plus pinned ones
-        /// in the upper half; 2: pages of all its regions.
-        Register = 64;
-        /// Manager: a client is no more; its memory is free. 0: client.
-        Forget = 65;
-        /// Manager: why a client was ended. 0: client. Out: 0: the [`Denial`], 0 for none; 1: the address; 2: faults.
-        Fate = 66;
-        /// Manager: figures. Out: UTCB words, as in [`Counts`].
-        Counts = 67;
-        /// Manager: a region of a file at a place in a client, as File has it in its registers, or of zeroes where file and
-        /// bytes are 0; UTCB words: client, address.
-        Place = 68;
-        /// Manager: a process was made a client, by the number of a part. 0: the number; 1: the client that split it off.
-        Admit = 69;
-    }
-
-    /// Why a pager does not do what was asked: the label of its answer, and what a client's error handler is told.
+    /// Why a pager does not do what was asked; its number is what a client's error handler is told.
     Denial {
         /// There is no such request, or an argument is out of range.
         BadRequest = 1;
@@ -235,9 +188,54 @@ numbered! {
     }
 }
 
-/// An access as it is in a request.
-pub fn access_from(raw: u64) -> Option<Access> {
-    [Access::Read, Access::Write, Access::Execute].into_iter().find(|access| access.bits() == raw)
+macro_rules! refusals {
+    ($($name:ident)*) => {
+        impl From<Denial> for pager::Refusal {
+            fn from(denial: Denial) -> pager::Refusal {
+                match denial { $(Denial::$name => pager::Refusal::$name,)* }
+            }
+        }
+
+        impl From<pager::Refusal> for Denial {
+            fn from(refusal: pager::Refusal) -> Denial {
+                match refusal { $(pager::Refusal::$name => Denial::$name,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    BadRequest NotYou NoRegion Access Lost Limit Memory Ended NoFile NotShared Occupied NoTables Gone Full NotMemory NoPager
+    Closed
+}
+
+impl From<Failure<pager::Refusal, Refusal>> for Denial {
+    fn from(failure: Failure<pager::Refusal, Refusal>) -> Denial {
+        match failure {
+            Failure::Refused(refusal) => refusal.into(),
+            Failure::Malformed | Failure::Transport(_) => Denial::NoPager,
+        }
+    }
+}
+
+impl From<Access> for pager::Access {
+    fn from(access: Access) -> pager::Access {
+        match access {
+            Access::Read => pager::Access::Read,
+            Access::Write => pager::Access::Write,
+            Access::Execute => pager::Access::Execute,
+        }
+    }
+}
+
+impl From<pager::Access> for Access {
+    fn from(access: pager::Access) -> Access {
+        match access {
+            pager::Access::Read => Access::Read,
+            pager::Access::Write => Access::Write,
+            pager::Access::Execute => Access::Execute,
+        }
+    }
 }
 
 impl core::fmt::Display for Denial {
@@ -250,42 +248,10 @@ impl core::error::Error for Denial {}
 
 /// Longest name of a file.
 pub const NAME_MAX: usize = 32;
-/// Words that it takes.
-pub const NAME_WORDS: usize = NAME_MAX / 8;
-
-/// A name as words; `None` where it is too long.
-pub fn name_words(name: &str) -> Option<[u64; NAME_WORDS]> {
-    let mut bytes = [0; NAME_MAX];
-    bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
-    let mut words = [0; NAME_WORDS];
-    for (word, chunk) in words.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u64::from_le_bytes(*chunk);
-    }
-    Some(words)
-}
-
-/// The name that words hold.
-pub fn words_name(words: [u64; NAME_WORDS]) -> ([u8; NAME_MAX], usize) {
-    let mut bytes = [0; NAME_MAX];
-    for (chunk, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
-        *chunk = word.to_le_bytes();
-    }
-    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(NAME_MAX);
-    (bytes, length)
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_survive_their_words() {
-        for name in ["", "init", "exactly-thirty-two-bytes-of-name"] {
-            let (bytes, length) = words_name(name_words(name).unwrap());
-            assert_eq!(&bytes[..length], name.as_bytes());
-        }
-        assert!(name_words("this name has more than thirty-two bytes").is_none());
-    }
 
     #[test]
     fn setups_survive_their_arguments() {
@@ -301,14 +267,13 @@ mod tests {
 
     #[test]
     fn numbers_round_trip() {
-        for &request in Request::ALL {
-            assert_eq!(Request::from_raw(request as u32), Some(request));
-        }
         for &denial in Denial::ALL {
             assert_eq!(Denial::from_raw(denial as u32), Some(denial));
+            assert_eq!(Denial::from(pager::Refusal::from(denial)), denial);
         }
         assert_eq!(Denial::from_raw(0), None, "no denial is success");
-        assert_eq!(access_from(3), None);
-        assert_eq!(access_from(2), Some(Access::Execute));
+        for access in [Access::Read, Access::Write, Access::Execute] {
+            assert_eq!(Access::from(pager::Access::from(access)), access);
+        }
     }
 }

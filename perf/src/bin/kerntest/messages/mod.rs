@@ -1,6 +1,8 @@
 //! Messages that describe themselves: by stubs made from `protocols/schema/echo.capnp`, with capabilities that are used
 //! where they come, in words, in pages that are read where they are, and out of memory that their sender still writes.
 
+mod costs;
+
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::{Cap, Error, Fate, Grant, PAGE_SIZE, Rights};
@@ -21,10 +23,12 @@ use user_rt::utcb;
 use crate::lab::{CHILD_FREE, CHILD_GROUP, Lab, PUPPETS_MAX, Place, Wanted};
 use crate::suite::{Failure as Wrong, Outcome};
 use crate::{expect, expect_eq, tests};
+use costs::what_typed_messages_cost;
 
 tests! {
     typed_messages_carry_capabilities pointers_without_capabilities_are_refused letters_in_words
     letters_in_pages_are_read_where_they_are letters_that_are_still_written_are_copied_first
+    what_typed_messages_cost
 }
 
 /// Where the keeper listens for words and for parcels, and whoever writes where a letter came from.
@@ -87,8 +91,9 @@ impl echo::Server<Received> for Keeper<'_> {
         &mut self,
         from: &Received,
         asked: request::letter::Reader<'_>,
-        mut answer: answer::letter::Builder<'_>,
+        answer: answer::letter::Builder<'_>,
     ) -> Result<(), Refusal> {
+        let mut answer = answer.init_digest();
         let letter = asked.get_letter()?;
         let [lines, bytes, sum, place] = digest(letter)?;
         if let Some(enclosed) = letter.granted_enclosed() {
@@ -375,9 +380,10 @@ fn byte(at: u32) -> u8 {
 /// What the keeper says of a letter: lines, bytes, sum twice, where it was read, who was kept from writing.
 type Told = ([u64; 4], u64, u64);
 
-fn told(letter: answer::letter::Reader<'_>) -> Told {
-    let sums = [u64::from(letter.get_lines()), letter.get_bytes(), letter.get_sum(), letter.get_again()];
-    (sums, letter.get_place(), u64::from(letter.get_denied()))
+fn told(answer: answer::letter::Reader<'_>) -> capnp::Result<Told> {
+    let digest = answer.get_digest()?;
+    let sums = [u64::from(digest.get_lines()), digest.get_bytes(), digest.get_sum(), digest.get_again()];
+    Ok((sums, digest.get_place(), u64::from(digest.get_denied())))
 }
 
 fn should(lines: u32, bytes: u32) -> [u64; 4] {
@@ -393,7 +399,7 @@ fn letters_in_words(lab: &mut Lab<'_>) -> Outcome {
             let fill = |letter: request::letter::Builder<'_>, given: &mut Given<Grant>| {
                 compose(letter.init_letter(), given, (lines, bytes), Some(&note))
             };
-            let (sums, ..) = heard(stage.client().letter(fill, |answer| Ok(told(answer))))?;
+            let (sums, ..) = heard(stage.client().letter(fill, told))?;
             expect_eq!(sums, should(lines, bytes), "on CPU {cpu}: {lines} lines and {bytes} bytes");
             expect_eq!(note.poll()?, ENCLOSED, "on CPU {cpu}: what was enclosed");
         }
@@ -407,7 +413,7 @@ fn read_answer(reply: &Message) -> Result<Told, Wrong> {
     let answer = with_bytes(reply, |bytes| -> Result<Option<Told>, capnp::Error> {
         let message = open(bytes);
         match message.get_root::<answer::Reader<'_>>()?.which()? {
-            answer::Letter(letter) => Ok(Some(told(letter))),
+            answer::Letter(letter) => Ok(Some(told(letter)?)),
             _ => Ok(None),
         }
     });
@@ -437,7 +443,7 @@ fn mail(lab: &mut Lab<'_>, stage: &Stage, way: Way, note: &Notification) -> Resu
     let fill = |request: request::Builder<'_>, given: &mut Given<Grant>| {
         compose(request.init_letter().init_letter(), given, (lines, bytes), Some(note))
     };
-    let written = write::<request::Owned>(&mut buffer, fill);
+    let written = write::<request::Owned>(echo::LABEL, &mut buffer, fill);
     let Ok((length, true)) = written else { return Err(Wrong::Of("the letter has nothing".into())) };
     expect!(length > (pages - 1) * PAGE_SIZE, "{length} bytes are {pages} pages");
     let post = Post::new(stage.group.exposure(MAIL), tray(), Seen::ByOthers).with_caps();
