@@ -19,6 +19,19 @@ use crate::{
     reference, scale, stress, suite, torture,
 };
 
+const MESSAGE_EXAMPLES: &str = "\
+Where messages come from:
+  a run with talk=show    programs report each message of the system's protocols that they send
+  a kernel's dump         has the calls that are queued or on their way, without words beyond four
+  gdb                     dump binary memory FILE FROM TO; then --as, since bytes do not say what they are
+
+Examples:
+  aurora-bench run run=test only=messages talk=show > run.txt; aurora-bench message run.txt
+  aurora-bench message --as store.Request capture.bin    bytes, or words in hexadecimal
+  echo 0001000200000000 1 7 0 | aurora-bench message --as store.Request
+  aurora-bench message --list                            labels and what messages with them begin with
+";
+
 const EXAMPLES: &str = "\
 Examples:
   aurora-bench run --cpus 4 run=test          boot, show everything it says
@@ -128,9 +141,7 @@ enum Command {
     Reference,
     /// Print captured messages, field by field
     #[command(
-        after_help = "Examples:\n  aurora-bench run run=test only=messages messages=show | aurora-bench message\n  \
-        aurora-bench message --as store.Request capture.bin    bytes, or words in hexadecimal\n  \
-        aurora-bench message --list                            labels and what messages with them begin with"
+        after_help = MESSAGE_EXAMPLES
     )]
     Message(MessageArgs),
     /// The README's table of figures, from the last bench run
@@ -419,7 +430,7 @@ struct PackArgs {
 
 #[derive(Args, Debug)]
 struct MessageArgs {
-    /// What was captured: a run's output, bytes, or words in hexadecimal (default: standard input)
+    /// What was captured: what a run or a dump says, bytes, or words in hexadecimal (default: standard input)
     file: Option<PathBuf>,
     /// What a message without a label begins with
     #[arg(long = "as", value_name = "PROTOCOL.STRUCT")]

@@ -1,8 +1,11 @@
 //! Captured messages as text: with the names that the compiled-in schemas give their fields.
 //!
-//! Programs report a message that they send as lines `message label=… at=… words=…` ([`user_rt::talk::show`] there); such
-//! lines are found in whatever a run said. A message may also be bytes, or words in hexadecimal, of which the label is
-//! not known: then it has to be told what it begins with, or its structure is all that can be said.
+//! Where they come from:
+//! - programs of a run with `talk=show` report each message that they send as lines `message task=… label=… at=…
+//!   words=… caps=…` ([`user_rt::talk::show`] there); such lines are found in whatever the run said;
+//! - a dump of the kernel's state says of each call that is queued or on its way to another CPU `info=… mr0=… mr1=…`;
+//! - bytes, or words in hexadecimal: of these the label is not known, so it has to be told what they begin with, or their
+//!   structure is all that can be said.
 //!
 //! [`user_rt::talk::show`]: ../user_rt/talk/fn.show.html
 
@@ -11,9 +14,10 @@ use std::fs;
 use std::io::{Read, stdin};
 use std::path::PathBuf;
 
+use abi::MsgInfo;
 use anyhow::{Context, Result, bail, ensure};
 use protocols::capnp::Word;
-use protocols::show::Captured;
+use protocols::show::{self, Captured};
 use protocols::{ROOTS, word, words_of};
 
 /// Words of a message that is shown: 8 MiB.
@@ -33,9 +37,15 @@ pub struct Wanted {
 /// A message as it was captured.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Message {
+    /// Who sent it, if that is known.
+    pub from: String,
     /// 0: it is not known.
     pub label: u32,
     pub words: Vec<u64>,
+    /// Words behind those that were not captured.
+    pub missing: usize,
+    /// The capabilities that it gives, in words.
+    pub caps: Vec<String>,
 }
 
 /// Prints all messages in what it is given.
@@ -67,12 +77,13 @@ fn label_of(name: &str) -> Result<u32> {
     })
 }
 
-/// The messages in reported lines, or else the one that the bytes or the hexadecimal words are.
+/// The messages in lines of a run or a dump, or else the one that the bytes or the hexadecimal words are.
 pub fn read(bytes: &[u8], label: Option<u32>) -> Result<Vec<Message>> {
     let text = std::str::from_utf8(bytes).ok();
-    let lines = text.map(reported).transpose()?.unwrap_or_default();
-    if !lines.is_empty() {
-        return Ok(lines);
+    let mut found = text.map(reported).transpose()?.unwrap_or_default();
+    found.extend(text.iter().flat_map(|text| text.lines()).filter_map(in_dump));
+    if !found.is_empty() {
+        return Ok(found);
     }
     let words = match text.map(hexadecimal) {
         Some(Some(words)) => words,
@@ -82,7 +93,7 @@ pub fn read(bytes: &[u8], label: Option<u32>) -> Result<Vec<Message>> {
         }
     };
     ensure!(!words.is_empty(), "there is no message");
-    Ok(vec![Message { label: label.unwrap_or(0), words }])
+    Ok(vec![Message { label: label.unwrap_or(0), words, ..Message::default() }])
 }
 
 /// Words separated by blanks or commas.
@@ -92,39 +103,76 @@ fn hexadecimal(text: &str) -> Option<Vec<u64>> {
     parts.map(|part| u64::from_str_radix(part.trim_start_matches("0x"), 16).ok()).collect()
 }
 
-/// Lines that programs report. Long messages have several, in order.
+/// The value of `name=value` in a line.
+fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.split_whitespace().find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn number(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+}
+
+/// Lines that programs report. Long messages have several, in order, with those of others between them.
 fn reported(text: &str) -> Result<Vec<Message>> {
     let mut messages: Vec<Message> = Vec::new();
     for line in text.lines() {
-        let Some((_, fields)) = line.split_once("message label=") else { continue };
-        let mut fields = fields.split_whitespace();
-        let field = |name: &str, field: Option<&str>| {
-            let value = field.and_then(|field| field.strip_prefix(name)).map(str::to_owned);
-            value.with_context(|| format!("a line without {name} {line}"))
-        };
-        let label = field("", fields.next())?;
-        let label = u32::from_str_radix(label.trim_start_matches("0x"), 16).context("a label")?;
-        let at: usize = field("at=", fields.next())?.parse().context("a place in a message")?;
-        let words =
-            hexadecimal(&field("words=", fields.next())?).with_context(|| format!("no words: {line}"))?;
-        match messages.last_mut() {
-            Some(last) if at > 0 => {
-                ensure!(last.label == label && last.words.len() == at, "a line is missing before: {line}");
-                last.words.extend(words);
-            }
-            None if at > 0 => bail!("a message has no beginning: {line}"),
-            _ => messages.push(Message { label, words }),
+        let Some((_, fields)) = line.split_once("message task=") else { continue };
+        let field = |name| value(line, name).with_context(|| format!("a line without {name}: {line}"));
+        let from = format!("task {}", fields.split_whitespace().next().unwrap_or("?"));
+        let label = number(field("label")?).and_then(|label| u32::try_from(label).ok()).context("a label")?;
+        let at: usize = field("at")?.parse().context("a place in a message")?;
+        let words = hexadecimal(field("words")?).with_context(|| format!("no words: {line}"))?;
+        if at == 0 {
+            let caps =
+                value(line, "caps").map_or(Ok(Vec::new()), |caps| caps.split(',').map(given).collect())?;
+            messages.push(Message { from, label, words, missing: 0, caps });
+            continue;
+        }
+        match messages.iter_mut().rev().find(|message| message.from == from) {
+            Some(last) if last.label == label && last.words.len() == at => last.words.extend(words),
+            Some(_) => bail!("a line is missing before: {line}"),
+            None => bail!("a message has no beginning: {line}"),
         }
     }
     Ok(messages)
 }
 
+/// A capability as a reported line has it, in words.
+fn given(text: &str) -> Result<String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts.as_slice() {
+        ["move", slot] => Ok(format!("slot {slot}, moved")),
+        ["copy", slot, rights, badge] => Ok(format!("a copy of slot {slot}, rights {rights}, badge {badge}")),
+        _ => bail!("{text} is no capability"),
+    }
+}
+
+/// A call on its way, as a dump of the kernel's state says it; others than the system's protocols are passed over.
+fn in_dump(line: &str) -> Option<Message> {
+    let info = MsgInfo(number(value(line, "info")?)?);
+    show::root(info.label())?;
+    let words: Option<Vec<u64>> =
+        ["mr0", "mr1", "mr2", "mr3"].iter().map(|name| number(value(line, name)?)).collect();
+    let from = line.split_whitespace().next().unwrap_or("?").to_owned();
+    Some(Message { from, label: info.label(), words: words?, missing: info.words(), caps: Vec::new() })
+}
+
 /// A message as text.
 pub fn shown(message: &Message) -> Result<String> {
-    ensure!(message.words.len() <= WORDS_MAX, "{} words are more than a message has", message.words.len());
-    let words: Vec<Word> = message.words.iter().copied().map(word).collect();
+    let Message { from, label, words, missing, caps } = message;
+    ensure!(words.len() <= WORDS_MAX, "{} words are more than a message has", words.len());
+    let words: Vec<Word> = words.iter().copied().map(word).collect();
     let mut text = String::new();
-    write!(text, "{}", Captured { label: message.label, bytes: Word::words_to_bytes(&words) })?;
+    if !from.is_empty() {
+        writeln!(text, "{from} sends")?;
+    }
+    write!(text, "{}", Captured { label: *label, bytes: Word::words_to_bytes(&words) })?;
+    for (cap, place) in caps.iter().zip(0..) {
+        writeln!(text, "  capability {place}: {cap}")?;
+    }
+    if *missing > 0 {
+        writeln!(text, "  {missing} words more were not captured")?;
+    }
     Ok(text)
 }
 
@@ -141,24 +189,61 @@ mod tests {
             |request| request.init_get().set_slot(7),
             |bytes| words_of(bytes).collect(),
         );
-        Message { label: store::LABEL, words }
+        Message { label: store::LABEL, words, ..Message::default() }
     }
 
     fn line(message: &Message, range: std::ops::Range<usize>) -> String {
         let words: Vec<String> =
             message.words[range.clone()].iter().map(|word| format!("{word:x}")).collect();
-        format!("[test] message label={:#x} at={} words={}\n", message.label, range.start, words.join(","))
+        let Message { from, label, .. } = message;
+        format!(
+            "[test] message {} label={label:#x} at={} words={}\n",
+            from.replace(' ', "="),
+            range.start,
+            words.join(",")
+        )
     }
 
     #[test]
     fn messages_are_found_in_what_a_run_says() {
-        let message = get();
-        let text =
-            format!("boot\n{}noise\n{}{}", line(&message, 0..4), line(&message, 0..2), line(&message, 2..4));
-        assert_eq!(read(text.as_bytes(), None).unwrap(), [message.clone(), message.clone()]);
-        let cut = format!("{}{}", line(&message, 0..1), line(&message, 2..4));
+        let one = Message { from: "task 0x1".into(), ..get() };
+        let other = Message { from: "task 0x2".into(), ..get() };
+        // Two tasks at the same time.
+        let text = format!("boot\n{}noise\n{}{}", line(&one, 0..2), line(&other, 0..4), line(&one, 2..4));
+        assert_eq!(read(text.as_bytes(), None).unwrap(), [one.clone(), other]);
+        let cut = format!("{}{}", line(&one, 0..1), line(&one, 2..4));
         assert!(read(cut.as_bytes(), None).is_err());
-        assert!(shown(&message).unwrap().contains("get:\n    slot = 7\n"));
+        let text = shown(&one).unwrap();
+        assert!(text.starts_with("task 0x1 sends\nstore.Request "), "{text}");
+        assert!(text.contains("get:\n    slot = 7\n"), "{text}");
+    }
+
+    #[test]
+    fn capabilities_are_said() {
+        let message = Message { from: "task 0x1".into(), ..get() };
+        let text = line(&message, 0..4).replace('\n', " caps=move:17,copy:18:1:2a\n");
+        let found = read(text.as_bytes(), None).unwrap();
+        let text = shown(&found[0]).unwrap();
+        assert!(text.contains("  capability 0: slot 17, moved\n"), "{text}");
+        assert!(text.contains("  capability 1: a copy of slot 18, rights 1, badge 2a\n"), "{text}");
+        assert!(given("copy:1").is_err());
+    }
+
+    #[test]
+    fn calls_on_their_way_are_found_in_a_dump() {
+        let message = get();
+        let info = MsgInfo::new(store::LABEL, 3).0;
+        let regs: Vec<String> =
+            message.words.iter().zip(0..).map(|(word, n)| format!("mr{n}={word:x}")).collect();
+        let dump = format!(
+            "cpu0 runs=task1\ntask3 callee=task4 queued1 info={info:x} {} exposure=0\n\
+             task5 info={:x} mr0=1 mr1=2 mr2=3 mr3=4\n",
+            regs.join(" "),
+            MsgInfo::new(7, 0).0
+        );
+        let found = read(dump.as_bytes(), None).unwrap();
+        assert_eq!(found, [Message { from: "task3".into(), missing: 3, ..message }]);
+        assert!(shown(&found[0]).unwrap().ends_with("  3 words more were not captured\n"));
     }
 
     #[test]
