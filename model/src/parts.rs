@@ -622,7 +622,11 @@ struct Digest(u64);
 impl Digest {
     fn words(&mut self, words: &[u64]) {
         for word in words {
-            self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+            // Splitmix64's: words that are nearly the same give numbers that are not.
+            let mut it = (self.0 ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            it = (it ^ it >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            it = (it ^ it >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            self.0 = it ^ it >> 31;
         }
     }
 
@@ -636,12 +640,16 @@ impl Digest {
 }
 
 impl Running {
-    /// A number for where it is.
-    pub fn digest(&self) -> u64 {
-        let mut all = Digest(0x9e37_79b9_7f4a_7c15);
+    /// A number for where it is, another one for each of those that can be there.
+    pub fn digest(&self, number: usize) -> u64 {
+        let mut all = Digest(number as u64);
         let at = match &self.at {
             At::Begun => [1, 0, 0],
-            At::Fill { seen, claimed, .. } => [2, u64::from(*claimed), seen.object.0 as u64],
+            At::Fill { seen, claimed, to, from, .. } => {
+                all.place(Some(*to));
+                all.place(Some(*from));
+                [2, u64::from(*claimed), seen.object.0 as u64 | u64::from(seen.rights.0) << 32]
+            }
             At::Offer { .. } => [3, 0, 0],
             At::Added { index, accept, .. } => [4, *index, u64::from(*accept)],
             At::Raise { .. } => [5, 0, 0],
