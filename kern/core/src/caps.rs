@@ -129,15 +129,29 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A group by capability and member record: both have to hold the rights.
     #[inline(always)]
     pub fn find_group(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<InGroup<'k>> {
-        let found = self.find::<Group>(me, cap, need)?;
+        let slot = self.slot_of(me.process, cap)?;
+        self.group_in(me, slot, slot.get().word.load(self.pin()), cap, need)
+    }
+
+    /// The same of a slot whose word was read: it is read once, since others may fill the slot meanwhile.
+    #[inline(always)]
+    pub fn group_in(
+        self,
+        me: Me<'k>,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        cap: Cap,
+        need: Rights,
+    ) -> Result<InGroup<'k>> {
+        let group = self.typed::<Group>(word, cap, need)?;
         // The badge's low half is the record's byte offset.
-        let index = (found.badge as u32 / 8) as usize;
-        let member = found.object.get().member(self.pin(), index).ok_or(Refusal::from(Error::NotMember))?;
+        let index = (slot.get().badge() as u32 / 8) as usize;
+        let member = group.get().member(self.pin(), index).ok_or(Refusal::from(Error::NotMember))?;
         let missing = need.minus(member.rights());
         if member.key() != me.process.get().key() || missing != Rights::NONE {
             return Err(Refusal::new(Error::NotMember, u64::from(missing.0)));
         }
-        Ok(InGroup { group: found.object, custom: member.custom() })
+        Ok(InGroup { group, custom: member.custom() })
     }
 
     /// The entry of an exposure; for one task per CPU, this CPU's.

@@ -5,6 +5,7 @@ use abi::{
     Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target,
     task_rights,
 };
+use kern_base::group::Group;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::notification::{Notification, NotificationHot};
@@ -27,7 +28,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let object = if word.object_type() == ObjType::Notification as u8 {
             self.typed::<Notification>(word, target.cap(), Rights::NOTIFY)?
         } else {
-            self.exposed_notification(me, target)?
+            let group = self.group_in(me, slot, word, target.cap(), Rights::NOTIFY)?.group;
+            self.exposed_notification(group, target.index())?
         };
         let hot = object.get().hot.open(self.pin());
         self.event(|| Event::Notified {
@@ -42,11 +44,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::DONE)
     }
 
-    fn exposed_notification(self, me: Me<'k>, target: Target) -> Result<Ref<'k, Notification>> {
-        let group = self.find_group(me, target.cap(), Rights::NOTIFY)?.group;
-        let entry = self.exposure(group.get(), target.index())?;
+    fn exposed_notification(self, group: Ref<'k, Group>, index: u32) -> Result<Ref<'k, Notification>> {
+        let entry = self.exposure(group.get(), index)?;
         let word = entry.get().slot.word.load(self.pin());
-        word.get::<Notification>().ok_or(Refusal::new(Error::NoExposure, u64::from(target.index())))
+        word.get::<Notification>().ok_or(Refusal::new(Error::NoExposure, u64::from(index)))
     }
 
     /// Raises bits of a Notification whose home is here.

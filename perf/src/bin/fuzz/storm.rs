@@ -141,7 +141,10 @@ impl Storm<'_> {
 
     /// Uses whatever another worker gives just now.
     fn use_one(&mut self) {
-        let other = self.some_lane();
+        let Some(other) = self.some_lane() else {
+            let _ = yield_now();
+            return;
+        };
         let board = self.board;
         let words = |which| board.worker(other, which).load(SeqCst);
         // Closed first: what is closed now was closed when the call began.
@@ -174,18 +177,18 @@ impl Storm<'_> {
         self.board.add(if status.is_ok() { Total::Done } else { Total::Refused }, 1);
     }
 
-    /// A lane: mostly one in which there is something for this process just now.
-    fn some_lane(&mut self) -> usize {
+    /// A lane: mostly one in which there is something for this process just now, if there is one.
+    fn some_lane(&mut self) -> Option<usize> {
         let first = self.random.below(self.workers as u64) as usize;
-        if self.random.chance(20) {
-            return first;
+        if self.random.chance(5) {
+            return Some(first);
         }
         let word = |worker, which| self.board.worker(worker, which).load(Relaxed);
         let is_open = |worker: &usize| {
             let (given, closing) = (word(*worker, Of::Given), word(*worker, Of::Closing));
             given > closing && *worker != self.me && self.gets_from(*worker)
         };
-        (first..first + self.workers).map(|it| it % self.workers).find(is_open).unwrap_or(first)
+        (first..first + self.workers).map(|it| it % self.workers).find(is_open)
     }
 
     /// Whether the process is given what the worker makes.
