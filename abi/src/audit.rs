@@ -91,7 +91,8 @@ events! {
     Grant = 2;
     /// The process `to` became a member of the object, a group, with these rights. Detail: the member's index.
     Join = 3;
-    /// A member was removed from the object, a group. Detail: the member's index.
+    /// A member was removed from the object, a group; without an operation: the process `to`, which was one, ends. Detail:
+    /// the member's index.
     Leave = 4;
     /// The object is exposed in the group `to`. Detail: the exposure's index.
     Expose = 5;
@@ -109,7 +110,8 @@ events! {
     /// The object, a task or process, is being killed. Without an operation: the actor has faulted, nobody handles that,
     /// and the object is its process.
     Kill = 11;
-    /// The last capability of the object, a task or process, has gone, and so has it.
+    /// The last capability of the object, a task, process or group, has gone, and so has it; a group with all that was
+    /// exposed there and who were members.
     End = 12;
     /// The actor, a task, is dead.
     Death = 13;

@@ -176,7 +176,8 @@ syscalls! {
     /// Take an exposure back.
     ///
     /// In: rdi = group (index: exposure).
-    /// Rights: REMOVE, as ADD in GroupAdd; LISTEN does for a Notification and for a task of the own process.
+    /// Rights: REMOVE, as ADD in GroupAdd; LISTEN does for a Notification, for a task of the own process, and for
+    /// a per-CPU exposure whose entries have no other tasks.
     /// Errors: NotMember, NoExposure.
     Withdraw = 22;
     /// Give a process its spaces, once. Each serves one process only.

@@ -131,6 +131,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         });
     }
 
+    /// A process is a member of a group no more, since it ends by the doing of a task.
+    #[inline(always)]
+    pub fn audit_leave(self, group: &Group, index: usize, process: &Process, actor: Ref<'k, Task>) {
+        self.audit(AuditEvent::Leave, |record| {
+            let (to, detail) = (process.header.identity(), index as u64);
+            let (actor, label) = (actor.get().id(), self.label_of(actor));
+            about(Record { actor, label, to, detail, ..record }, &group.header)
+        });
+    }
+
     /// An object was exposed in a group.
     #[inline(always)]
     pub fn audit_expose(self, group: &Group, word: RawWord<'k>, index: u32) {
@@ -178,11 +188,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         });
     }
 
-    /// A task or process has lost its last capability.
+    /// A task, process or group has lost its last capability.
     #[inline(always)]
     pub fn audit_end(self, word: RawWord<'k>) {
-        let ends =
-            [ObjType::Task as u8, ObjType::Process as u8].contains(&word.object_type()) && self.is_audited();
+        const TOLD: [u8; 3] = [ObjType::Task as u8, ObjType::Process as u8, ObjType::Group as u8];
+        let ends = TOLD.contains(&word.object_type()) && self.is_audited();
         if let Some(object) = self.header_of(word).filter(|_| ends) {
             self.audit(AuditEvent::End, |record| about(record, object));
         }

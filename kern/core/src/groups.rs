@@ -277,20 +277,32 @@ impl<'k, M: Machine> Cx<'k, M> {
         let missing = Refusal::new(Error::NoExposure, u64::from(index));
         let entry = self.entry(group.get(), u64::from(index))?;
         let word = entry.get().slot.word.load(self.pin());
-        if word.object_type() == 0 {
-            if entry.get().per_cpu.swap(0, AcqRel) != 0 {
-                self.tell_watchers(group.get(), WITHDRAWN);
-                return Ok(Answer::DONE);
-            }
+        let per_cpu = entry.get().per_cpu.load(Acquire);
+        if word.object_type() == 0 && per_cpu == 0 {
             return Err(missing);
         }
-        if need == Rights::LISTEN && !self.owns(me, word) {
+        let owns = match word.object_type() {
+            0 => self.owns_entries(me, group.get(), per_cpu as usize - 1),
+            _ => self.owns(me, word),
+        };
+        if need == Rights::LISTEN && !owns {
             return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
         }
-        self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
+        if word.object_type() != 0 {
+            self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
+        } else if entry.get().per_cpu.compare_exchange(per_cpu, 0, AcqRel, Relaxed).is_err() {
+            // Somebody else has just taken it back.
+            return Err(Refusal::More);
+        }
         self.tell_watchers(group.get(), WITHDRAWN);
         self.audit_object(AuditEvent::Withdraw, Op::Withdraw, &group.get().header, u64::from(index));
         Ok(Answer::DONE)
+    }
+
+    /// Whether all tasks of a per-CPU exposure, whose entries start at `first`, are of the caller's own process.
+    fn owns_entries(self, me: Me<'k>, group: &'k Group, first: usize) -> bool {
+        let entries = group.exposures.iter(self.pin()).skip(first).take(self.k.cpu_count());
+        entries.map(|entry| entry.get().slot.word.load(self.pin())).all(|word| self.owns(me, word))
     }
 
     /// Whether an exposed task is of the caller's own process.

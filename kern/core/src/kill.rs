@@ -32,7 +32,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.end_tasks(me, process)?;
         self.withdraw_tasks(me, process)?;
-        self.leave_groups(process)?;
+        self.leave_groups(process, me.task)?;
         self.take_spaces(process);
         self.audit_object(AuditEvent::Kill, Op::ProcessKill, &process.get().header, 0);
         Ok(Answer::DONE)
@@ -91,7 +91,11 @@ impl<'k, M: Machine> Cx<'k, M> {
                 match self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold) {
                     // The calling task's last capability: it can't end in the middle of this.
                     Err(Refusal::Error { error: Error::InUse, .. }) => {}
-                    done => done?,
+                    done => {
+                        done?;
+                        let header = &group.get().header;
+                        self.audit_object(AuditEvent::Withdraw, Op::ProcessKill, header, index as u64);
+                    }
                 }
             }
             progress.fetch_max((at & !0xffff_ffff) + index as u64 + 1, Relaxed);

@@ -21,6 +21,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
+use kern_base::task::Task;
 use smp::door::Ref;
 
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -92,8 +93,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         place.get().prev.set(None);
     }
 
-    /// A process that is dying leaves its groups, a bounded number of them.
-    pub fn leave_groups(self, process: Ref<'k, Process>) -> Result<()> {
+    /// A process that is dying leaves its groups, a bounded number of them. It ends by the doing of a task.
+    pub fn leave_groups(self, process: Ref<'k, Process>, actor: Ref<'k, Task>) -> Result<()> {
         for _ in 0..LEAVE_BOUND {
             let first = process.get().memberships.lock().get(self.pin());
             let Some(place) = first else { return Ok(()) };
@@ -107,6 +108,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             };
             if let Some(bits) = told {
                 self.tell_watchers(group.get(), bits);
+                self.audit_leave(group.get(), index, process.get(), actor);
             }
         }
         Err(Refusal::More)
@@ -150,14 +152,18 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn group_member(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?.get();
         let first = target.index();
-        for index in first..first.saturating_add(RECORDS_BOUND) {
+        if first as usize >= group.members.len() {
+            return Ok(Answer::DONE);
+        }
+        // There are fewer than 2¹⁶.
+        for index in first..first + RECORDS_BOUND {
             let Some(member) = group.member(self.pin(), index as usize) else { return Ok(Answer::DONE) };
             if member != Member::EMPTY {
                 let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
                 return Ok(Answer::Values([member.key().raw(), u64::from(index), rights, custom]));
             }
         }
-        me.hot.regs.rdi.set(Target::new(target.cap(), first.saturating_add(RECORDS_BOUND)).0);
+        me.hot.regs.rdi.set(Target::new(target.cap(), first + RECORDS_BOUND).0);
         Err(Refusal::More)
     }
 }

@@ -335,7 +335,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::InUse.into());
         }
         self.end_tasks(me, process)?;
-        self.leave_groups(process)?;
+        self.leave_groups(process, me.task)?;
         self.take_spaces(process);
         Ok(())
     }

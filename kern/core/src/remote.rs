@@ -409,6 +409,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.event(|| Event::CallOver { caller: task.get().id(), error });
         match Error::from_raw(error) {
             Some(error) => {
+                self.audit_refusal(task, None, error, detail, 0);
                 self.take_pages_back(task, hot);
                 write_error(&hot.regs, error, detail, who);
             }

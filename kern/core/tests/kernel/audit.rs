@@ -4,6 +4,7 @@ use abi::audit::{AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record, may};
 use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::grants::lists;
 use crate::scene::{GROUP, Scene, call};
 use crate::world::make::at;
 use crate::world::{Regs, World};
@@ -282,4 +283,58 @@ fn who_faults_and_is_torn_down_is_told() {
     let expected =
         [(AuditEvent::Kill, None, of_process, task.id), (AuditEvent::Death, None, of_task, task.id)];
     assert_eq!(told[told.len() - 2..], expected);
+}
+
+#[test]
+fn what_ends_with_a_process_and_with_a_group_is_told() {
+    let (mut s, _) = audited(2);
+    let victim = s.w.process();
+    s.w.join_all(s.group, victim, GROUP);
+    let task = s.w.start(victim, 0, 10);
+    s.w.run();
+    s.w.expose(s.group, 3, task.cap);
+    let second = s.w.make(0, ObjType::Group, 2 | 8 << 16);
+    s.w.join_all(second, victim, Cap(9));
+    let per_cpu = Target::new(second, 1).0;
+    s.w.must(0, Op::Expose, &[per_cpu, task.cap.arg(), 1 | 4 << 32]);
+    let [of_group, of_second, process] = [s.group, second, victim.process].map(|cap| identity(&mut s.w, cap));
+    let mut next = all(&mut s.w, 0).len() as u64;
+    s.w.must(0, Op::Withdraw, &[per_cpu]);
+    s.w.must(0, Op::ProcessKill, &[victim.process.arg()]);
+    s.w.must(0, Op::CapRevoke, &[at(second)]);
+    s.w.must(0, Op::CapDelete, &[at(second)]);
+    let gist = |it: &Record| (it.event, it.op, it.identity, it.to, it.detail);
+    let told: Vec<_> = since(&mut s.w, &mut next).iter().map(gist).collect();
+    let has = |event, op, of, to, detail| assert!(told.contains(&(event, op, of, to, detail)), "{told:?}");
+    has(AuditEvent::Withdraw, Some(Op::Withdraw), of_second, 0, 1);
+    has(AuditEvent::Withdraw, Some(Op::ProcessKill), of_group, 0, 3);
+    has(AuditEvent::Withdraw, Some(Op::ProcessKill), of_second, 0, 4);
+    // Process 1 is no member of either.
+    has(AuditEvent::Leave, None, of_second, process, 0);
+    has(AuditEvent::Leave, None, of_group, process, 1);
+    has(AuditEvent::End, None, of_second, 0, 0);
+}
+
+#[test]
+fn who_calls_elsewhere_and_is_refused_there_is_told_of() {
+    let (mut s, _) = audited(2);
+    let (server, target) = s.running(1, 10);
+    let (client, _) = s.running(0, 10);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    let held = Target::new(s.process.cnode, 20).0;
+    let give = |s: &mut Scene, rights: Rights| {
+        s.w.must(0, Op::CapCopy, &[note.arg(), held, u64::from(rights.0), 0]);
+    };
+    give(&mut s, Rights::GRANT);
+    lists(&client, &[Grant::Copy { cap: Cap(20), rights: Rights::NONE, badge: 0 }]);
+    s.w.does_and_run(&client, call(target).flag(FLAG_CAPS));
+    // Before it is received what it lists is less.
+    s.w.must(0, Op::CapDelete, &[held]);
+    give(&mut s, Rights::NOTIFY);
+    let mut next = all(&mut s.w, 0).len() as u64;
+    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    assert_eq!(s.w.result(&client).error(), Some(Error::NoRight));
+    let told = since(&mut s.w, &mut next);
+    let denials: Vec<_> = told.iter().map(|it| (it.event, it.error, it.actor)).collect();
+    assert_eq!(denials, [(AuditEvent::Denial, Some(Error::NoRight), client.id)]);
 }

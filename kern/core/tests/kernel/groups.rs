@@ -172,3 +172,34 @@ fn who_may_not_watch_is_refused() {
     assert_eq!(t.w.result(&task).error(), Some(Error::NoRight), "a member without LISTEN");
     assert_eq!(t.members().len(), 1, "over more records than an entry looks at");
 }
+
+#[test]
+fn who_listens_takes_back_only_its_own_tasks_exposure_per_cpu() {
+    let mut s = Scene::new(2);
+    let other = s.w.process();
+    s.w.join(s.group, other, GROUP, Rights::LISTEN | Rights::SEND, 0);
+    let (worker, _) = s.running(1, 10);
+    let stranger = s.w.start(other, 0, 5);
+    s.w.run();
+    let head = Target::new(GROUP, 8).0;
+    s.w.must(0, Op::Expose, &[Target::new(s.group, 8).0, worker.cap.arg(), per_cpu(10)]);
+    s.w.does_and_run(&stranger, Regs::op(Op::Withdraw, &[head]));
+    let missing = u64::from(Rights::REMOVE.0);
+    assert_eq!(s.w.result(&stranger).result(), Err((Error::NoRight, missing)));
+    // Of its own it does, also where some CPUs have none.
+    s.w.must(0, Op::Withdraw, &[Target::new(s.group, 11).0]);
+    s.w.must(0, Op::Expose, &[Target::new(s.group, 8).0, stranger.cap.arg(), per_cpu(10)]);
+    s.w.does_and_run(&stranger, Regs::op(Op::Withdraw, &[head]));
+    assert_eq!(s.w.result(&stranger).error(), None);
+    s.w.does_and_run(&stranger, Regs::op(Op::Withdraw, &[head]));
+    assert_eq!(s.w.result(&stranger).result(), Err((Error::NoExposure, 8)));
+}
+
+#[test]
+fn a_list_of_members_that_begins_behind_the_last_is_empty() {
+    let mut w = World::new(1);
+    let group = w.make(0, ObjType::Group, 200 | 1 << 16);
+    for index in [200, u32::MAX - 1, u32::MAX] {
+        assert_eq!(w.must(0, Op::GroupMember, &[Target::new(group, index).0]).rdi, 0);
+    }
+}
