@@ -87,7 +87,8 @@ impl Findings {
 
 /// The key under which exact figures of this machine stand.
 pub fn key(host: &Host) -> String {
-    format!("{} | QEMU {} | {}", host.rustc, host.qemu, host.guest_cpu)
+    let key = format!("{} | QEMU {} | {}", host.rustc, host.qemu, host.guest_cpu);
+    if host.options.is_empty() { key } else { format!("{key} | {}", host.options) }
 }
 
 fn icount(results: &Results) -> impl Iterator<Item = &Run> {
@@ -131,6 +132,22 @@ impl Baseline {
         }
         self.check_ratios(results, &mut findings);
         self.check_exact(results, &mut findings);
+        findings
+    }
+
+    /// The rows of a number of CPUs that have a limit.
+    pub fn limited(&self, cpus: u32) -> Vec<&str> {
+        self.limits
+            .iter()
+            .filter(|limit| limit.cpus.contains(&cpus))
+            .map(|limit| limit.row.as_str())
+            .collect()
+    }
+
+    /// The limits of what one run measured.
+    pub fn check_one(&self, run: &Run) -> Findings {
+        let mut findings = Findings::default();
+        self.check_limits(run, &mut findings);
         findings
     }
 

@@ -28,6 +28,8 @@ pub struct Wanted {
     /// None: icount, and the better of KVM and TCG.
     pub mode: Option<Mode>,
     pub cpus: Vec<u32>,
+    /// More words for the command line of every boot.
+    pub options: String,
     /// Print the results as JSON instead of a table.
     pub json: bool,
     pub check: bool,
@@ -63,7 +65,7 @@ pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
 /// Runs every mode on every number of CPUs.
 pub fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
     let modes = modes(lab, wanted.mode)?;
-    let mut host = Host::look(&lab.qemu.version, GUEST_CPU);
+    let mut host = Host { options: wanted.options.clone(), ..Host::look(&lab.qemu.version, GUEST_CPU) };
     let mut runs = Vec::new();
     for mode in modes {
         for &cpus in &wanted.cpus {
@@ -121,7 +123,7 @@ fn measure_one(lab: &Lab, mode: Mode, cpus: u32, host: &mut Host) -> Result<Run>
         let job = Job {
             label: format!("bench-{mode}-{cpus}-{}", planned.name),
             variant: planned.variant.to_owned(),
-            command_line: planned.command_line.clone(),
+            command_line: format!("{} {}", planned.command_line, host.options).trim_end().to_owned(),
             mode,
             cpus,
             counted: (planned.keep == Keep::Counted).then(|| counted.clone()),

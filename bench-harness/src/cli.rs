@@ -185,6 +185,9 @@ struct BenchArgs {
     /// Take the icount figures as the baseline for this compiler and QEMU
     #[arg(long, conflicts_with = "check")]
     update_baseline: bool,
+    /// More words for the kernel's command line, as label=1; figures are then compared with limits only
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    options: String,
     /// Draw cost against number of pages for copied, moved, shared and copy-on-write: SVG beside the result file
     #[arg(long)]
     plot: bool,
@@ -532,6 +535,7 @@ impl BenchArgs {
             check: self.check,
             update_baseline: self.update_baseline,
             plot: self.plot,
+            options: self.options.clone(),
             ..self.figures.wanted()
         }
     }
@@ -543,6 +547,7 @@ impl FigureArgs {
         bench::Wanted {
             mode: Some(Mode::Icount),
             cpus: self.cpus.clone(),
+            options: String::new(),
             json: false,
             plot: false,
             check: false,

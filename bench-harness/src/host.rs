@@ -15,6 +15,9 @@ pub struct Host {
     pub guest_cpu: String,
     /// What the kernel said of each attack at boot.
     pub mitigations: Vec<String>,
+    /// What else the command line of every boot had.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub options: String,
 }
 
 impl Host {
@@ -26,6 +29,7 @@ impl Host {
             qemu: qemu.to_owned(),
             guest_cpu: guest_cpu.to_owned(),
             mitigations: Vec::new(),
+            options: String::new(),
         }
     }
 

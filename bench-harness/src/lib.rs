@@ -38,6 +38,7 @@ pub mod pack;
 pub mod picture;
 pub mod plan;
 pub mod plot;
+mod policy;
 pub mod probe;
 pub mod protection;
 pub mod records;

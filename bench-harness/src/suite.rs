@@ -19,6 +19,7 @@ use crate::gdbtest;
 use crate::iso;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
+use crate::policy;
 use crate::protection;
 use crate::report::{Report, Verdict};
 use crate::session::Session;
@@ -55,6 +56,8 @@ pub enum Step {
     Fuzz,
     /// icount figures against the baseline
     Bench,
+    /// A program with a security label: the same limits; what a rule forbids is refused, and the audit tells of it
+    Policy,
     /// The kernel tests on Bochs, if it is there
     Bochs,
 }
@@ -132,6 +135,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Torture => torture_runs(lab),
         Step::Fuzz => fuzz_runs(lab),
         Step::Bench => figures(lab, &wanted.bench),
+        Step::Policy => policy::run(lab, &wanted.bench.baseline),
         Step::Bochs => bochs_tests(lab),
     }
 }

@@ -18,6 +18,9 @@ pub fn render(results: &Results) -> String {
     if !host.mitigations.is_empty() {
         let _ = writeln!(text, "mitigations: {}", host.mitigations.join("; "));
     }
+    if !host.options.is_empty() {
+        let _ = writeln!(text, "options: {}", host.options);
+    }
     for run in &results.runs {
         text.push('\n');
         render_run(&mut text, run);

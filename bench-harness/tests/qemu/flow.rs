@@ -28,6 +28,7 @@ fn wanted(name: &str) -> Wanted {
     Wanted {
         mode: Some(Mode::Icount),
         cpus: vec![1, 2],
+        options: String::new(),
         json: false,
         check: false,
         update_baseline: false,

@@ -2,7 +2,7 @@
 //! operation looks at, and changes nothing unless it does all of it; whatever is otherwise is left to that operation.
 //! Mapping one page: [`crate::spaces`].
 //!
-//! Capabilities stay within one CSpace here, so [labels](crate::labels) have no say, and for the [audit](crate::audit) it
+//! Capabilities stay within one CSpace here, so [labels](crate::labels) have no say but where a page is mapped, and for the [audit](crate::audit) it
 //! is neither a grant nor an end.
 //!
 //! A place in a CSpace is claimed last, as it is another root's matter; if the capability is gone under the lock, the claim
@@ -146,13 +146,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         if Target(rdi).index() != ObjType::Notification as u32 || size != 0 || count != 1 {
             return None;
         }
-        // What gets a label.
-        if untyped.header.label() | process.header.label() != 0 {
-            return None;
-        }
         let at = self.place_at_hand(own, Target(to))?;
         self.claim_at_hand(at)?;
-        let made = self.make_notification(untyped, parent, word, at.slot);
+        let made = self.make_notification(
+            untyped,
+            parent,
+            word,
+            at.slot,
+            self.label_of_new(process, &untyped.header),
+        );
         if made.is_none() {
             self.unclaim(at.slot);
         }
@@ -167,6 +169,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         parent: Ref<'k, Slot>,
         word: RawWord<'k>,
         slot: Ref<'k, Slot>,
+        label: u32,
     ) -> Option<u64> {
         let _root = self.lock_tree(&untyped.header)?;
         let there = parent.get().word.load(self.pin()) == word;
@@ -177,6 +180,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let piece = region.carve(size_of::<Notification>() as u64, OBJECT_ALIGN as u64)?;
         let object = piece.emplace(self.pin(), Notification::new(untyped.header.root(), self.id()))?;
         self.number(&object.get().header);
+        object.get().header.set_label(label);
         self.fill(slot, parent, 0, &object.get().header);
         slot.get().word.set(object, Rights::ALL.0);
         Some(region.free())

@@ -61,7 +61,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !fits {
             return Err(Refusal::new(Error::BadAddress, at));
         }
-        let label = self.label_of_new(me, &untyped.get().header);
+        let label = self.label_of_new(me.process.get(), &untyped.get().header);
         self.may_grant_new(me, place, label)?;
         self.claim(place)?;
         let guard = self.lock_root(&untyped.get().header);

@@ -11,7 +11,7 @@
 //! where it uses what it has: words of IPC through a group need no check, since joining was one.
 //!
 //! # Memory ordering
-//! A rule is one byte. Whoever changes it stores with `Release`, a check loads with `Acquire`, no CPU is stopped, and
+//! A rule is one byte; what all rules of a subject forbid together, another, written after it. Whoever changes it stores with `Release`, a check loads with `Acquire`, no CPU is stopped, and
 //! nothing else hangs on it. A check that begins on another CPU after it has learned (by a message, say) that the rule was
 //! set goes by the new one. One that is under way at that moment may still go by the old one: that is over when every CPU
 //! has left the kernel once, as after any system call that waits for a grace period. What was granted before stays; to
@@ -37,6 +37,10 @@ const COUNT: usize = LABELS as usize;
 /// What subjects of one label may not do with objects of another.
 pub struct Rules {
     forbidden: [AtomicU8; COUNT * COUNT],
+    /// Of each subject, what it may not do with objects of some label: so that it costs those nothing whom no rule confines.
+    confined: [AtomicU8; COUNT],
+    /// Held by who changes a rule.
+    changing: spin::Mutex<()>,
 }
 
 impl Default for Rules {
@@ -48,7 +52,27 @@ impl Default for Rules {
 impl Rules {
     /// Everything is allowed.
     pub const fn new() -> Rules {
-        Rules { forbidden: [const { AtomicU8::new(0) }; COUNT * COUNT] }
+        Rules {
+            forbidden: [const { AtomicU8::new(0) }; COUNT * COUNT],
+            confined: [const { AtomicU8::new(0) }; COUNT],
+            changing: spin::Mutex::new(()),
+        }
+    }
+
+    /// Whether there are objects with which subjects of a label may not do something.
+    pub fn confine(&self, subject: u32, what: u8) -> bool {
+        self.confined.get(subject as usize).is_none_or(|confined| confined.load(Acquire) & what != 0)
+    }
+
+    /// Forbids subjects of one label some things with objects of another, and allows the others: what was forbidden.
+    fn change(&self, subject: u32, object: u32, forbidden: u8) -> Option<u8> {
+        let _guard = self.changing.lock();
+        let before = self.of(subject, object)?.load(Acquire);
+        self.of(subject, object)?.store(forbidden, Release);
+        let all = (0..LABELS).filter_map(|object| self.of(subject, object));
+        let confined = all.fold(0, |all, rule| all | rule.load(Acquire));
+        self.confined.get(subject as usize)?.store(confined, Release);
+        Some(before)
     }
 
     fn of(&self, subject: u32, object: u32) -> Option<&AtomicU8> {
@@ -68,6 +92,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     #[cold]
     fn may_label(self, subject: u32, object: u32, what: u8) -> Result<()> {
+        if !self.k.rules.confine(subject, what) {
+            return Ok(());
+        }
         let forbidden = self.k.rules.of(subject, object).map_or(may::ALL, |rule| rule.load(Acquire));
         if forbidden & what == 0 {
             return Ok(());
@@ -103,13 +130,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whether a space that has a label may map the pages of an object.
     #[cold]
     pub fn may_map(self, space: &VSpace, object: &Header, access: Access) -> Result<()> {
-        let what = if access == Access::Write { may::READ | may::WRITE } else { may::READ };
-        self.may(&space.header, object, what)
+        self.may(&space.header, object, to_map(access))
     }
 
     /// The same of a page, whosever it is.
     #[cold]
     pub fn may_see(self, space: &VSpace, page: &FrameInfo, access: Access) -> Result<()> {
+        if !self.k.rules.confine(space.header.label(), to_map(access)) {
+            return Ok(());
+        }
         match self.header_of(page.owner.load(self.pin())) {
             Some(owner) => self.may_map(space, owner, access),
             None => Ok(()),
@@ -117,9 +146,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The label of what is made of an Untyped.
-    pub fn label_of_new(self, me: Me<'k>, untyped: &Header) -> u32 {
+    #[inline(always)]
+    pub fn label_of_new(self, maker: &Process, untyped: &Header) -> u32 {
         match untyped.label() {
-            0 => me.process.get().header.label(),
+            0 => maker.header.label(),
             own => own,
         }
     }
@@ -177,9 +207,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let allowed = u8::try_from(args.a3).ok().filter(|allowed| allowed & !may::ALL == 0);
         let forbidden = may::ALL & !allowed.ok_or(Refusal::argument(3))?;
         let position = if subject >= LABELS { 1 } else { 2 };
-        let rule = self.k.rules.of(subject, object).ok_or(Refusal::argument(position))?;
-        let before = rule.load(Acquire);
-        rule.store(forbidden, Release);
+        let before = self.k.rules.change(subject, object, forbidden).ok_or(Refusal::argument(position))?;
         self.audit(AuditEvent::Rule, |record| Record {
             op: Some(Op::LabelRule),
             to: u64::from(subject) << 32 | u64::from(object),
@@ -197,5 +225,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let other = if process == cnode { space } else { cnode };
         Err(Refusal::new(Error::Forbidden, u64::from(process) << 32 | u64::from(other)))
+    }
+}
+
+/// What a mapping asks for.
+const fn to_map(access: Access) -> u8 {
+    match access {
+        Access::Write => may::READ | may::WRITE,
+        Access::Read | Access::Execute => may::READ,
     }
 }

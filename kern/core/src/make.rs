@@ -149,7 +149,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(3));
         }
         let dest = self.find_run(me, to, count)?;
-        let label = self.label_of_new(me, &untyped.get().header);
+        let label = self.label_of_new(me.process.get(), &untyped.get().header);
         self.may_grant_new(me, self.place_in(dest, 0)?, label)?;
         let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
         self.retype_some(me, untyped, recipe, slot, word, dest, now, label)?;

@@ -18,6 +18,7 @@ use user_rt::{boot, report};
 use user_rt::archive::Program;
 
 use crate::programs;
+use crate::security::Policy;
 
 /// Exposures of the supervisor's group: where process 1 listens is [`PARENT`], and here is the
 /// program's first task.
@@ -89,13 +90,14 @@ pub struct Launched {
 }
 
 /// Makes the program's process and starts its first task.
-pub fn launch(program: &Program<'_>) -> Result<Launched, LaunchError> {
+pub fn launch(program: &Program<'_>, policy: &Policy<'_>) -> Result<Launched, LaunchError> {
     let description = programs::of(program.name());
     let mut image = Image::parse(program.file).map_err(LaunchError::Image)?;
     if description.starts_others {
         image.file = memory::archive();
     }
     let (mut nursery, share, share_log2) = share_memory()?;
+    at("setting rules and starting the audit", policy.begin(&mut nursery, boot::facts().cpus))?;
     at("setting the own priority", set_own_priority())?;
     let spec = ProcessSpec {
         image: &image,
@@ -107,6 +109,7 @@ pub fn launch(program: &Program<'_>) -> Result<Launched, LaunchError> {
         untyped_log2: &[share_log2],
     };
     let child = process(&mut nursery, &spec).map_err(LaunchError::Spawn)?;
+    at("setting its label", policy.confine(&child.process, &share))?;
     at("giving it the machine", child.give_machine(description.machine, program.channel))?;
     at("giving it memory", transfer(share, child.cnode.slot(slot::UNTYPED)))?;
     let frames = at("memory for views", nursery.split(NURSERY_LOG2, NURSERY_SLOTS))?;

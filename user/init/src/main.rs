@@ -2,6 +2,8 @@
 //! memory, and ends the machine with its verdict. Without a name it lists the programs of the boot
 //! archive and checks the few things that starting one takes.
 //!
+//! Words of the command line give the program a security label, or ask for an audit ([`security`]).
+//!
 //! It keeps the views of sensitive memory, and lends them to programs whose description allows it ([`programs`]).
 //!
 //! A run passes only if the program says so. A program that dies without a word fails it: a second
@@ -13,6 +15,7 @@
 mod check;
 mod launch;
 mod programs;
+mod security;
 mod supervise;
 
 use user_rt::arch::memory;
@@ -20,6 +23,8 @@ use user_rt::spawn::own;
 use user_rt::{boot, report};
 
 use user_rt::archive::Archive;
+
+use security::Policy;
 
 user_rt::program!(begin);
 
@@ -48,10 +53,16 @@ fn run() -> bool {
         check::list(&archive);
         return complain(format_args!("run={wanted}: no program {name} in the boot archive"));
     };
-    match launch::launch(&program) {
+    let policy = match Policy::of(&boot::options()) {
+        Ok(policy) => policy,
+        Err(bad) => return complain(format_args!("{bad}")),
+    };
+    let pass = match launch::launch(&program, &policy) {
         Ok(mut launched) => supervise::until_the_end(&program, &mut launched),
         Err(error) => complain(format_args!("cannot start {name}: {error}")),
-    }
+    };
+    policy.tell(facts.cpus);
+    pass
 }
 
 fn program_name(wanted: &str) -> &str {

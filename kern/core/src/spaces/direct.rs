@@ -28,7 +28,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let one = self.one_of(process, args)?;
         let access = Access::from_raw(args[3])?;
         let _guard = one.vspace.get().lock.lock();
-        if !one.vspace.get().is_plain() {
+        if !one.vspace.get().is_plain() && !self.may_still_see(one, access) {
             return None;
         }
         let spot = self.spot_at_hand(one.vspace, one.address)?;
@@ -41,6 +41,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.add_mapping(&locked, spot, Pte::page(one.at, abi::PAGE_LOG2, access), access);
         Some(())
+    }
+
+    /// Of a space that is dying, or has a label.
+    #[cold]
+    fn may_still_see(self, one: One<'k>, access: Access) -> bool {
+        let space = one.vspace.get();
+        !space.is_dying() && self.may_see(space, one.info, access).is_ok()
     }
 
     /// [`abi::Op::Unmap`].

@@ -14,6 +14,7 @@
 //! A page that one pool has alone, and that nobody has shared before, is moved with three stores and no lock of its own:
 //! under the locks of both spaces nobody else changes what is known of it.
 
+use abi::audit::may;
 use abi::{Error, PageMode};
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::machine::{Access, Machine};
@@ -215,17 +216,34 @@ impl<'k, M: Machine> Cx<'k, M> {
         if from.is_dying() || to.is_dying() {
             return Err(Error::Dying.into());
         }
-        if to.header.label() == 0 {
+        if to.header.label() == 0 || !self.k.rules.confine(to.header.label(), may::READ | may::WRITE) {
             return Ok(());
         }
-        for row in rows {
-            for at in (0..row.count).map(|number| row.source + (number << row.log2())) {
-                let entry = self.spot_of(row.from, at, row.large).ok_or(no_page(at))?.load();
+        rows.iter().try_for_each(|row| self.may_take_row(row, to))
+    }
+
+    /// One page after the other; of those of one frame the first says it.
+    fn may_take_row(self, row: &Row<'k>, to: &VSpace) -> Result<()> {
+        let (mut number, mut allowed) = (0, None);
+        while number < row.count {
+            let address = |number| row.source + (number << row.log2());
+            let first = self.spot_of(row.from, address(number), row.large).ok_or(no_page(address(number)))?;
+            let entries = self.row_from(first, (row.count - number) as usize);
+            if entries.is_empty() {
+                return Err(Error::BadState.into());
+            }
+            for entry in entries.iter().map(|entry| entry.load()) {
                 if !may_go(entry, row.mode) {
-                    return Err(no_page(at));
+                    return Err(no_page(address(number)));
                 }
                 let access = if row.mode == PageMode::Move { entry.pool_access() } else { Access::Read };
-                self.may_see(to, self.info(entry.at())?, access)?;
+                let info = self.info(entry.at())?;
+                let such = Some((info.owner.load(self.pin()), access));
+                if allowed != such {
+                    self.may_see(to, info, access)?;
+                    allowed = such;
+                }
+                number += 1;
             }
         }
         Ok(())

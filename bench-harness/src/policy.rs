@@ -1,0 +1,65 @@
+//! What process 1 does with labels and audit where the command line asks for them: a program with a label keeps the
+//! limits, what a rule forbids is refused, and the audit tells of it.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::baseline::Baseline;
+use crate::lab::{Job, Lab};
+use crate::machine::Mode;
+use crate::report::{Report, Row};
+use crate::results::Run;
+use crate::session::Session;
+use crate::suite::GUEST_LIMIT;
+use crate::testsum::Tally;
+
+const CPUS: u32 = 1;
+
+pub fn run(lab: &Lab, baseline: &Path) -> Result<Tally> {
+    let mut sum = limits_hold(lab, &Baseline::read(baseline)?)?;
+    let forbidden = lab.run(&job("forbidden", "run=bench rows=null_syscall label=3 rules=3:0:- audit=5"))?;
+    let refused = forbidden.check_ended().is_ok() && forbidden.check_passed().is_err();
+    sum += told(lab, &forbidden, refused, &["cannot start bench", "event=Denial", "error=Forbidden"]);
+    let audited = lab.run(&job("audited", "run=bench rows=null_syscall label=3 audit=12"))?;
+    let passed = audited.check_passed().is_ok();
+    sum += told(lab, &audited, passed, &["event=Label", "event=Join", "event=Expose"]);
+    Ok(sum)
+}
+
+fn job(name: &str, command_line: &str) -> Job {
+    Job {
+        label: format!("policy-{name}"),
+        variant: String::new(),
+        command_line: command_line.to_owned(),
+        mode: Mode::Icount,
+        cpus: CPUS,
+        counted: None,
+        limit: GUEST_LIMIT,
+    }
+}
+
+/// Of what one ordinary boot measures, with a label that no rule confines.
+fn limits_hold(lab: &Lab, baseline: &Baseline) -> Result<Tally> {
+    let rows = baseline.limited(CPUS).join(",");
+    let session = lab.run(&job("limits", &format!("run=bench idle=halt label=1 rows={rows}")))?;
+    session.check_passed()?;
+    let row = |report: &Report| if let Report::Row(row) = report { Some(row.clone()) } else { None };
+    let rows: Vec<Row> = session.reports.iter().filter_map(row).collect();
+    let run = Run { mode: Mode::Icount, cpus: CPUS, rows, counters: Vec::new() };
+    let findings = baseline.check_one(&run);
+    findings.failures.iter().for_each(|failure| lab.screen.say(&format!("with a label: {failure}")));
+    Ok(Tally { passed: findings.held as u64, failed: findings.failures.len() as u64, skipped: 0 })
+}
+
+/// Whether a boot ended as it should and said all of this.
+fn told(lab: &Lab, session: &Session, ended: bool, wanted: &[&str]) -> Tally {
+    let said = |text: &str| {
+        session.reports.iter().any(|report| matches!(report, Report::Other(line) if line.contains(text)))
+    };
+    let missing: Vec<_> = wanted.iter().filter(|text| !said(text)).collect();
+    if !ended || !missing.is_empty() {
+        lab.screen.say(&format!("{}: ended as it should: {ended}; not said: {missing:?}", session.label));
+    }
+    Tally::one(ended && missing.is_empty())
+}
