@@ -229,12 +229,17 @@ impl Model {
             }
             // Nothing is there: one with a task per CPU is no more one.
             Err(Refusal { error: Error::NoExposure, detail: Some(index), .. }) => {
-                let group = self.find(me, args.cap(0), ObjType::Group, Rights::NONE)?.object;
-                let exposure = self.group_mut(group).exposures.get_mut(index as usize);
-                match exposure.and_then(|it| it.per_cpu.take()) {
-                    Some(_) => Ok(Answer::DONE),
-                    None => Err(Refusal::new(Error::NoExposure, index)),
+                let found = self.find(me, args.cap(0), ObjType::Group, Rights::NONE)?;
+                let group = found.object;
+                let head = self.group(group).exposures.get(index as usize);
+                let first = head.and_then(|it| it.per_cpu).ok_or(Refusal::new(Error::NoExposure, index))?;
+                let entries = (first..first + self.cpus as u32).map(|at| Place::Exposure(group, at));
+                let mut tasks = entries.filter_map(|place| self.slots.get(&place));
+                if !found.rights.contains(Rights::REMOVE) && !tasks.all(|it| self.owns(me, it.object)) {
+                    return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
                 }
+                self.group_mut(group).exposures[index as usize].per_cpu = None;
+                Ok(Answer::DONE)
             }
             Err(why) => Err(why),
         }
