@@ -50,7 +50,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let mut prepared = Prepared::none();
         let (to, utcb) = (self.process_of(receiver)?, receiver.get().utcb(self.pin()));
         self.prepare_grants(sender, to, Listening::from_word(utcb.listening.load(Relaxed)), &mut prepared)?;
-        let last = || self.mark_disposals(sender, &prepared);
+        let marked = &prepared;
+        let last = move || self.mark_disposals(sender, marked);
         let ready = if info.has(FLAG_PAGES) { self.pass_pages_after(sender, receiver, last) } else { last() };
         if let Err(refusal) = ready {
             self.unprepare_grants(&prepared);

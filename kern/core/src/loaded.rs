@@ -146,9 +146,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let window = Window::from_word(addresses.load(Relaxed));
         let to = Landing { space, start: window.address, bytes: window.pages * PAGE_SIZE };
         let mut reserved = None;
-        let last = || {
+        let place = &mut reserved;
+        let last = move || {
             self.mark_disposals(sender, prepared)?;
-            reserved.insert(reserve()).map(drop).ok_or(Error::WouldBlock.into())
+            place.insert(reserve()).map(drop).ok_or(Error::WouldBlock.into())
         };
         let passed = self.pass_pages_to(sender, &to, last, |place, words| ranges[place] = words);
         match (passed, reserved) {
