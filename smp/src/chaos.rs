@@ -37,6 +37,8 @@ pub enum Point {
     HomeSet = 11,
     /// A null reference was set by whoever came first.
     LinkClaimed = 12,
+    /// An epoch is wanted, and what it is now is not yet looked at.
+    EpochWanted = 13,
 }
 
 /// What the kernel does at a point, and which event that is.

@@ -248,6 +248,7 @@ pub struct Ticket {
 
 /// Asks for the epoch to reach `target` (a stamp + 2). Then [`settle`] before the entry ends.
 pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
+    chaos::point(Point::EpochWanted);
     let now = cpus.epoch().now();
     if now >= target {
         return;

@@ -77,10 +77,11 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Parks the running task until the epoch gets there, which it may have done already.
     pub fn wait_for_grace(self, me: Me<'k>, epoch: u64) {
+        quiesce::request_epoch(self.k, self.pin(), epoch);
+        // Looked at behind the request, which is none where another CPU's round has got there: nobody would wake it then.
         if self.k.epoch.now() >= epoch {
             return;
         }
-        quiesce::request_epoch(self.k, self.pin(), epoch);
         set_state(me.hot, State::Restart);
         me.hot.wait_epoch.set(epoch);
         me.hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));

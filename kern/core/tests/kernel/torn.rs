@@ -210,6 +210,36 @@ fn a_revoke_goes_no_further_than_what_descends_from_a_capability_that_is_deleted
     });
 }
 
+#[test]
+fn who_waits_for_an_epoch_that_another_cpus_round_has_just_brought_goes_on() {
+    for at_point in 0.. {
+        let mut w = Scene::new(2).w;
+        let note = w.make(0, ObjType::Notification, 0);
+        let emptied = [w.slot(), w.slot()];
+        for to in emptied {
+            w.must(0, Op::CapCopy, &[note.arg(), at(to), 0, 0]);
+        }
+        let _ = emptied.map(|slot| w.must(0, Op::CapDelete, &[at(slot)]));
+        let [own, others] = emptied.map(|to| Regs::op(Op::CapCopy, &[note.arg(), at(to), 0, 0]));
+        // The second round of CPU 1 is answered, which CPU 1 has not seen yet.
+        let before = w.k.epoch.now();
+        // It runs, so it has to be asked.
+        w.begin(0, Regs::op(Op::Null, &[]));
+        w.begin(1, others);
+        while w.k.epoch.now() == before {
+            let _ = (w.step(0), w.step(1));
+        }
+        while w.step(0) {}
+        assert_eq!(w.k.epoch.now(), before + 1);
+        let torn = w.torn(0, own, at_point, |w| while w.step(1) {});
+        assert_eq!(w.finish(0).error(), None);
+        if !torn {
+            assert!(at_point > 0, "there is no such point");
+            return;
+        }
+    }
+}
+
 /// A process of CPU 1 with a pool, which offers slots, and whose reader process 1 can reach with capabilities: it, and where
 /// the reader is.
 fn listener(w: &mut World) -> (Proc, Target) {

@@ -98,6 +98,7 @@ impl Arena {
         if !window.is_multiple_of(RENEWED) {
             return;
         }
+        self.does(Op::UntypedReset, self.cap(2).arg());
         let free = syscall(Args::plain(Op::UntypedReset, self.cap(2).arg(), 0, 0, 0)).check();
         let free = free.map(|answer| answer.rdi);
         if free != Ok(1 << PLAYED_LOG2) {
@@ -109,6 +110,7 @@ impl Arena {
         for (number, (what, size)) in (TOYS..).zip(KINDS) {
             let to = own::cnode().slot(self.cap(number)).0.0;
             let from = Target::new(self.cap(2), what as u32).0;
+            self.does(Op::Retype, from);
             let made = syscall(Args::plain(Op::Retype, from, size, to, 1)).check();
             if let Err(refusal) = made {
                 let what = format_args!("worker {} making a {what:?}: {refusal}", self.me);
@@ -118,6 +120,13 @@ impl Arena {
         let to = own::cnode().slot(self.cap(TOYS + KINDS.len() as u32)).0.0;
         let rights = u64::from(MACHINE_RIGHTS.0);
         let _ = syscall(Args::plain(Op::CapCopy, slot::MACHINE.arg(), to, rights, 0));
+    }
+
+    /// Says what comes next, for the [`crate::watchdog`].
+    fn does(&self, op: Op, first: u64) {
+        self.board.set_of(self.me, Of::Doing, op as u64);
+        self.board.set_of(self.me, Of::First, first);
+        self.board.set_of(self.me, Of::Second, 0);
     }
 
     /// Empties a slot. Only the Machine's capability can still be there.

@@ -133,7 +133,7 @@ impl Worker {
         self.board.set_of(self.me, Of::Phase, self.phase);
         if self.board.total(Total::Arrived).fetch_add(1, AcqRel) + 1 == self.workers as u64 {
             if looks {
-                let _ = Group::at(WAKERS).exposure(self.workers as u32).notify(1);
+                wake(self.board, &Group::at(WAKERS), self.workers);
             } else {
                 release(self.board, &Group::at(WAKERS), Some(self.me));
             }
@@ -156,7 +156,14 @@ pub fn release(board: Board, wakers: &Group, me: Option<usize>) {
     board.set(Total::Arrived, 0);
     board.add(Total::Phase, 1);
     for other in (0..board.get(Total::Workers) as usize).filter(|other| Some(*other) != me) {
-        let _ = wakers.exposure(other as u32).notify(1);
+        wake(board, wakers, other);
+    }
+}
+
+/// Wakes a worker, or the director behind them.
+fn wake(board: Board, wakers: &Group, who: usize) {
+    if let Err(refusal) = wakers.exposure(who as u32).notify(1) {
+        board.complain(Total::Divergences, format_args!("worker {who} cannot be woken: {refusal}"));
     }
 }
 
