@@ -10,33 +10,44 @@ use object::{Object, ObjectSymbol, SymbolMapName};
 /// Longest that a stuck QEMU may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// One line for each CPU: where it executes and whether it is halted. Empty if QEMU does not answer.
+/// Longest that it may take to write the guest's memory.
+const DUMP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Stops the machine, since QEMU does not know the registers of a CPU that runs. One line for each CPU: where it executes
+/// and whether it is halted. Empty if QEMU does not answer.
 pub fn where_are_the_cpus(socket: &Path, kernel: &Path) -> Vec<String> {
-    let Some(text) = ask(socket, "info registers -a\n") else { return Vec::new() };
+    let Some(text) = ask(socket, &["stop", "info registers -a"], PATIENCE) else { return Vec::new() };
     let elf = std::fs::read(kernel).unwrap_or_default();
     let file = object::File::parse(&*elf).ok();
     cpus(&text).map(|cpu| cpu.describe(file.as_ref())).collect()
 }
 
-/// Presses the NMI button of every CPU: a tracing kernel then lets its events out and ends.
-pub fn press_nmi(socket: &Path) {
-    let _ = ask(socket, "nmi\n");
+/// Writes the memory of a machine that was stopped, and its registers, as an ELF core file. A line that says where it is.
+pub fn keep_memory(socket: &Path, file: &Path) -> Option<String> {
+    ask(socket, &[&format!("dump-guest-memory {}", file.display())], DUMP_PATIENCE)?;
+    file.is_file().then(|| format!("its memory, for gdb: {}", file.display()))
 }
 
-fn ask(socket: &Path, command: &str) -> Option<String> {
+/// Lets a stopped machine go on, with the NMI button of every CPU pressed: a tracing kernel then lets its events out and
+/// ends.
+pub fn press_nmi(socket: &Path) {
+    let _ = ask(socket, &["nmi", "cont"], PATIENCE);
+}
+
+fn ask(socket: &Path, commands: &[&str], patience: Duration) -> Option<String> {
     const PROMPT: &str = "(qemu) ";
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(Duration::from_millis(200))).ok()?;
-    stream.write_all(command.as_bytes()).ok()?;
+    stream.write_all((commands.join("\n") + "\n").as_bytes()).ok()?;
     let started = Instant::now();
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
-    while started.elapsed() < PATIENCE {
+    while started.elapsed() < patience {
         if let Ok(n @ 1..) = stream.read(&mut chunk) {
             text.extend_from_slice(&chunk[..n]);
         }
-        // One prompt greets, one precedes nothing: the answer is complete.
-        if String::from_utf8_lossy(&text).matches(PROMPT).count() >= 2 {
+        // One prompt greets, and one follows each answer.
+        if String::from_utf8_lossy(&text).matches(PROMPT).count() > commands.len() {
             break;
         }
     }

@@ -129,6 +129,8 @@ pub fn run(
             if boot.is_traced() {
                 monitor::press_nmi(&outputs.monitor);
                 kill_at = Some(Instant::now() + LAST_WISH);
+            } else {
+                ear.states.extend(monitor::keep_memory(&outputs.monitor, &dir.join("memory.elf")));
             }
         }
         if kill_at.take_if(|at| *at <= Instant::now()).is_some() {
