@@ -5,7 +5,8 @@
 //! - [`failure`]: why a run cannot go on;
 //! - [`mark`]: points that the TCG plugin sees;
 //! - [`random`]: sequences of numbers from a seed;
-//! - [`shared`]: memory that a program shares with processes it starts.
+//! - [`shared`]: memory that a program shares with processes it starts;
+//! - [`watchdog`]: notices when nothing moves any more.
 #![cfg_attr(not(test), no_std)]
 
 pub mod echo;
@@ -14,3 +15,4 @@ pub mod mark;
 pub mod random;
 pub mod shared;
 pub mod stats;
+pub mod watchdog;

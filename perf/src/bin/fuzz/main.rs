@@ -79,7 +79,7 @@ fn run() -> Result<(), Failure> {
     let (notification, group) = cast::measure(&mut nursery)?;
     board.set(Total::NotificationSize, notification);
     board.set(Total::GroupSize, group);
-    watchdog::start(&mut nursery)?;
+    perf::watchdog::start::<watchdog::Fuzz>(&mut nursery)?;
     let before = free(&mut run)?;
     let waker: Notification = nursery.make(0)?;
     fuzz(board, &mut run, &shared, &waker)?;

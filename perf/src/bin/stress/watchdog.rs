@@ -6,6 +6,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, cpu_features};
+use perf::watchdog::{self, PRIORITY, STACK_PAGES, Watched};
 use user_rt::cap::{Handle, Notification, Untyped};
 use user_rt::invoke::Dump;
 use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
@@ -13,28 +14,14 @@ use user_rt::{arch, boot, report, supervisor};
 
 use crate::board::{Board, Of, Total};
 
-/// Above everybody but process 1.
-const PRIORITY: u8 = 240;
-const STACK_PAGES: u32 = 6;
 /// Places of the tellers in the address space: out of the way of the others.
 const FIRST_TELLER: u32 = 3000;
 /// Slots of the tellers' Notifications, by CPU.
 static TELLERS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
-/// Looks that have to see the same before it gives up.
-const LOOKS: u32 = 8;
 
 /// Starts it, in the program's own process.
 pub fn start(nursery: &mut Nursery) -> user_rt::Result<()> {
-    let alarm: Notification = nursery.make(0)?;
-    let spec = TaskSpec {
-        index: 1,
-        cpu: 0,
-        priority: PRIORITY,
-        stack_pages: STACK_PAGES,
-        run: Run::Function(watch as Entry),
-        argument: u64::from(alarm.cap().0),
-    };
-    Home::own(|home| task(nursery, home, &spec))?.task.resume()?;
+    let alarm = watchdog::start::<Stress>(nursery)?;
     if boot::has(cpu_features::DUMP) {
         for cpu in 0..boot::facts().cpus as u32 {
             start_teller(nursery, cpu, &alarm)?;
@@ -85,44 +72,36 @@ fn tell_all(alarm: &Notification) {
     }
 }
 
-/// How long without a sign of life is too long: where instructions are counted, four seconds of the
-/// guest; elsewhere its CPUs share the host's with others.
-fn patience() -> u64 {
-    let seconds = if Board::open().get(Total::Hashing) != 0 { 4 } else { 30 };
-    seconds * boot::facts().tsc_hz
-}
+struct Stress;
 
-extern "C" fn watch(alarm: u64) -> ! {
-    let alarm = Notification::at(Cap(alarm as u32));
-    let board = Board::open();
-    let mut same = 0;
-    let mut last = 0;
-    loop {
-        let _ = alarm.wait_until(arch::now() + patience() / u64::from(LOOKS));
-        let life = board.get(Total::Life);
-        same = if life == last { same + 1 } else { 0 };
-        last = life;
-        if board.get(Total::Over) != 0 {
-            // The director has the last word.
-            let _ = alarm.wait();
-        }
-        if same >= LOOKS {
-            give_up(board, &alarm);
-        }
+impl Watched for Stress {
+    /// Where instructions are counted, four seconds of the guest; elsewhere its CPUs share the host's with others.
+    fn patience() -> u64 {
+        let seconds = if Board::open().get(Total::Hashing) != 0 { 4 } else { 30 };
+        seconds * boot::facts().tsc_hz
     }
-}
 
-fn give_up(board: Board, alarm: &Notification) -> ! {
-    report!("error stress: nothing has moved for {} ticks", patience());
-    board.print_director();
-    let seats = board.seats();
-    (0..seats).for_each(|seat| board.print_seat(seat));
-    if boot::has(cpu_features::DUMP) {
-        tell_all(alarm);
+    fn life() -> u64 {
+        Board::open().get(Total::Life)
     }
-    let stuck = (0..seats).filter(|seat| board.of(*seat, Of::Finished) == 0).count();
-    board.set(Total::Unanswered, board.get(Total::Unanswered) + stuck.max(1) as u64);
-    board.print();
-    report!("done passed=0 failed=1");
-    supervisor::finish(0, 1)
+
+    fn is_over() -> bool {
+        Board::open().get(Total::Over) != 0
+    }
+
+    fn give_up(alarm: &Notification) -> ! {
+        let board = Board::open();
+        report!("error stress: nothing has moved for {} ticks", Stress::patience());
+        board.print_director();
+        let seats = board.seats();
+        (0..seats).for_each(|seat| board.print_seat(seat));
+        if boot::has(cpu_features::DUMP) {
+            tell_all(alarm);
+        }
+        let stuck = (0..seats).filter(|seat| board.of(*seat, Of::Finished) == 0).count();
+        board.set(Total::Unanswered, board.get(Total::Unanswered) + stuck.max(1) as u64);
+        board.print();
+        report!("done passed=0 failed=1");
+        supervisor::finish(0, 1)
+    }
 }

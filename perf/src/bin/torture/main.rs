@@ -91,7 +91,7 @@ fn prepare(plan: Plan) -> Result<Director, Failure> {
     let board = Board::open();
     board.set(Total::Seed, plan.seed);
     board.set(Total::Cpus, u64::from(plan.cpus));
-    watchdog::start(&mut nursery)?;
+    perf::watchdog::start::<watchdog::Torture>(&mut nursery)?;
     let handlers = Handlers::start(&mut nursery, plan.cpus)?;
     Ok(Director::new(plan, round, shared, handlers))
 }
