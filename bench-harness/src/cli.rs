@@ -16,7 +16,7 @@ use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, mailbox, message, pack, probe,
-    reference, scale, stress, suite, torture,
+    reference, scale, seeded, stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -95,12 +95,12 @@ enum Command {
     #[command(after_help = "Examples:\n  aurora-bench torture --cpus 4 --ops 10000000\n  \
         aurora-bench torture --mode icount --seed 7 --cpus 2\n  \
         aurora-bench torture --variant planted-missing-flush --cpus 2     must be caught")]
-    Torture(TortureArgs),
+    Torture(seeded::Wanted),
     /// Random system calls from all CPUs, on objects that they share; their history checked against the model
     #[command(after_help = "Examples:\n  aurora-bench fuzz --cpus 4 --ops 10000000 --seed 1 --seeds 5\n  \
         aurora-bench fuzz --mode icount --seed 7 --cpus 2     the chaos build, which replays\n  \
         aurora-bench fuzz --storm revoke --ops 1000000        capabilities revoked in use, a million times")]
-    Fuzz(FuzzArgs),
+    Fuzz(fuzz::Wanted),
     /// Trace a run: JSON for Perfetto, invariants, longest waits
     #[command(after_help = events::command::EXAMPLES)]
     Trace(events::command::TraceArgs),
@@ -233,53 +233,6 @@ pub(crate) struct StressArgs {
     /// Build of the kernel (default: chaos under icount, else the ordinary one)
     #[arg(long)]
     variant: Option<String>,
-}
-
-#[derive(Args, Debug)]
-struct TortureArgs {
-    /// First seed (default: random)
-    #[arg(long)]
-    seed: Option<u32>,
-    /// How many seeds to run, stopping at the first failure
-    #[arg(long, default_value_t = 1)]
-    seeds: u32,
-    /// Number of CPUs
-    #[arg(long, default_value_t = 4, value_parser = cpus())]
-    cpus: u32,
-    /// System calls on memory in all
-    #[arg(long, default_value_t = 200_000)]
-    ops: u64,
-    /// icount runs the chaos build
-    #[arg(long, default_value = "tcg")]
-    mode: Mode,
-    /// Build of the kernel (default: chaos under icount, else the ordinary one)
-    #[arg(long)]
-    variant: Option<String>,
-}
-
-#[derive(Args, Debug)]
-struct FuzzArgs {
-    /// First seed (default: random)
-    #[arg(long)]
-    seed: Option<u32>,
-    /// How many seeds to run, stopping at the first failure
-    #[arg(long, default_value_t = 1)]
-    seeds: u32,
-    /// Number of CPUs
-    #[arg(long, default_value_t = 4, value_parser = cpus())]
-    cpus: u32,
-    /// System calls in all; rounds of a storm
-    #[arg(long, default_value_t = 200_000)]
-    ops: u64,
-    /// icount runs the chaos build
-    #[arg(long, default_value = "tcg")]
-    mode: Mode,
-    /// Build of the kernel (default: chaos under icount, else the ordinary one)
-    #[arg(long)]
-    variant: Option<String>,
-    /// A storm of one thing, over and over, instead
-    #[arg(long)]
-    storm: Option<fuzz::Storm>,
 }
 
 #[derive(Args, Debug)]
@@ -465,10 +418,8 @@ pub fn main() -> Result<()> {
         Command::Run(args) => run(&common.lab()?, &args),
         Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
         Command::Stress(args) => stress::stress(&common.lab()?, &args.wanted()),
-        Command::Torture(args) => torture::torture(&common.lab()?, &args.wanted()),
-        Command::Fuzz(FuzzArgs { seed, seeds, cpus, ops, mode, variant, storm }) => {
-            fuzz::fuzz(&common.lab()?, &fuzz::Wanted { seed, seeds, cpus, ops, mode, variant, storm })
-        }
+        Command::Torture(wanted) => torture::torture(&common.lab()?, &wanted),
+        Command::Fuzz(wanted) => fuzz::fuzz(&common.lab()?, &wanted),
         Command::Trace(args) => events::command::trace(&common.lab()?, &args),
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
@@ -571,13 +522,6 @@ impl StressArgs {
             variant: self.variant.clone(),
             stop: stress::Stop::default(),
         }
-    }
-}
-
-impl TortureArgs {
-    fn wanted(self) -> torture::Wanted {
-        let TortureArgs { seed, seeds, cpus, ops, mode, variant } = self;
-        torture::Wanted { seed, seeds, cpus, ops, mode, variant }
     }
 }
 

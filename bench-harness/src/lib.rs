@@ -47,6 +47,7 @@ pub mod report;
 pub mod results;
 pub mod scale;
 pub mod screen;
+pub mod seeded;
 pub mod session;
 pub mod stress;
 pub mod suite;

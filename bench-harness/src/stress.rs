@@ -1,8 +1,6 @@
 //! Stress runs: seeds, replays, and the line that sums a run up.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
 use crate::report::Report;
+use crate::seeded::{Said, seeds_from, usual_variant};
 use crate::session::Session;
 use crate::trouble::Trouble;
 
@@ -57,7 +56,7 @@ impl fmt::Display for Stop {
 /// Runs every seed, printing a line for each.
 pub fn stress(lab: &Lab, wanted: &Wanted) -> Result<()> {
     wanted.check()?;
-    for seed in seeds(wanted) {
+    for seed in seeds_from(wanted.seed, wanted.seeds) {
         let run = run_seed(lab, wanted, seed)?;
         if let Some(outcome) = &run.outcome {
             println!("{}", outcome.line());
@@ -94,21 +93,6 @@ pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
     }
 }
 
-pub(crate) fn seeds(wanted: &Wanted) -> Vec<u32> {
-    seeds_from(wanted.seed, wanted.seeds)
-}
-
-/// So many seeds, from the first on, or random ones.
-pub(crate) fn seeds_from(first: Option<u32>, count: u32) -> Vec<u32> {
-    match first {
-        Some(first) => (0..count).map(|n| first.wrapping_add(n)).collect(),
-        None => {
-            let random = RandomState::new();
-            (0..count).map(|n| random.hash_one(n) as u32).collect()
-        }
-    }
-}
-
 /// What to boot for a seed.
 pub fn job(wanted: &Wanted, seed: u32) -> Job {
     let Wanted { cpus, mode, .. } = *wanted;
@@ -127,10 +111,11 @@ fn run_once(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
     let job = job(wanted, seed);
     let session = lab.run(&job)?;
     let outcome = Outcome::of(&session, &job, seed, wanted.messages);
-    let trouble = match judge(&session, outcome.as_ref()) {
+    let trouble = match outcome.said.judge(&session, &outcome.said.not_zero(WRONG)) {
         Err(Trouble::NoMachine(why)) => return Err(Trouble::NoMachine(why).into()),
         verdict => verdict.err(),
     };
+    let outcome = (!outcome.said.is_empty()).then_some(outcome);
     Ok(Run { outcome, trouble, events: session.events })
 }
 
@@ -194,30 +179,6 @@ impl fmt::Display for Idle {
     }
 }
 
-/// A run passes if the guest ended well and every count that must be zero is there and zero.
-fn judge(session: &Session, outcome: Option<&Outcome>) -> Result<(), Trouble> {
-    let label = &session.label;
-    let wrong = outcome.map(Outcome::wrong).unwrap_or_default();
-    if !wrong.is_empty() {
-        let complaints = complaints(session).map(|line| format!("\n  | {line}"));
-        let text = format!("{label}: {}{}", wrong.join(", "), complaints.collect::<String>());
-        return Err(Trouble::CheckFailed(text));
-    }
-    session.check_passed()?;
-    match outcome {
-        Some(_) => Ok(()),
-        None => Err(Trouble::GuestDied(format!("{label}: the guest ended without a result"))),
-    }
-}
-
-/// What the guest found wrong, in its words.
-pub(crate) fn complaints(session: &Session) -> impl Iterator<Item = &str> {
-    session.reports.iter().filter_map(|report| match report {
-        Report::Other(line) if line.starts_with("error ") => Some(line.as_str()),
-        _ => None,
-    })
-}
-
 impl Wanted {
     /// Whether it can be done.
     pub fn check(&self) -> Result<(), Trouble> {
@@ -230,8 +191,7 @@ impl Wanted {
 
     /// The build of the kernel that is run.
     pub fn variant(&self) -> &str {
-        let usual = if self.mode == Mode::Icount { "chaos" } else { "" };
-        self.variant.as_deref().unwrap_or(usual)
+        self.variant.as_deref().unwrap_or(usual_variant(self.mode))
     }
 }
 
@@ -242,44 +202,27 @@ pub struct Outcome {
     seed: u32,
     cpus: u32,
     messages: u64,
-    said: BTreeMap<String, String>,
+    said: Said,
 }
 
 impl Outcome {
-    fn of(session: &Session, job: &Job, seed: u32, messages: u64) -> Option<Outcome> {
-        let said = session.reports.iter().rev().find_map(|report| match report {
-            Report::Stress(fields) => Some(fields.clone()),
+    fn of(session: &Session, job: &Job, seed: u32, messages: u64) -> Outcome {
+        let said = Said::of(session, |report| match report {
+            Report::Stress(fields) => Some(fields),
             _ => None,
-        })?;
-        Some(Outcome { mode: job.mode, seed, cpus: job.cpus, messages, said })
-    }
-
-    fn said(&self, key: &str) -> &str {
-        self.said.get(key).map_or("?", String::as_str)
+        });
+        Outcome { mode: job.mode, seed, cpus: job.cpus, messages, said }
     }
 
     /// Only icount repeats the order of events; elsewhere a hash would mean nothing.
     pub fn hash(&self) -> &str {
-        if self.mode == Mode::Icount { self.said("hash") } else { "-" }
+        if self.mode == Mode::Icount { self.said.get("hash") } else { "-" }
     }
 
     fn line(&self) -> String {
-        let counts: Vec<String> = WRONG.iter().map(|key| format!("{key}={}", self.said(key))).collect();
-        format!(
-            "stress: seed={} cpus={} messages={} kills={} {} hash={}",
-            self.seed,
-            self.cpus,
-            self.messages,
-            self.said("kills"),
-            counts.join(" "),
-            self.hash()
-        )
-    }
-
-    /// The counts that are not zero, or not there.
-    fn wrong(&self) -> Vec<String> {
-        let bad = WRONG.iter().filter(|key| self.said(key) != "0");
-        bad.map(|key| format!("{key}={}", self.said(key))).collect()
+        let Outcome { seed, cpus, messages, said, .. } = self;
+        let counts = format!("{} {}", said.count("kills"), said.counts(WRONG));
+        format!("stress: seed={seed} cpus={cpus} messages={messages} {counts} hash={}", self.hash())
     }
 
     fn same_as(&self, again: &Outcome) -> Result<(), Trouble> {
@@ -298,7 +241,7 @@ mod tests {
 
     fn outcome(mode: Mode, line: &str) -> Outcome {
         let Report::Stress(said) = Report::parse(line) else { panic!("not a stress line") };
-        Outcome { mode, seed: 7, cpus: 4, messages: 1000, said }
+        Outcome { mode, seed: 7, cpus: 4, messages: 1000, said: said.into() }
     }
 
     const GOOD: &str = "stress kills=3 lost=0 duplicated=0 reordered=0 corrupted=0 unanswered=0 leaked_pages=0 hash=0123abcd";
@@ -311,7 +254,7 @@ mod tests {
             "stress: seed=7 cpus=4 messages=1000 kills=3 lost=0 duplicated=0 reordered=0 corrupted=0 \
              unanswered=0 leaked_pages=0 hash=0123abcd"
         );
-        assert!(outcome.wrong().is_empty());
+        assert!(outcome.said.not_zero(WRONG).is_empty());
     }
 
     #[test]
@@ -322,7 +265,7 @@ mod tests {
     #[test]
     fn what_is_wrong_or_missing_is_named() {
         let outcome = outcome(Mode::Tcg, &GOOD.replace("lost=0", "lost=2").replace("corrupted=0 ", ""));
-        assert_eq!(outcome.wrong(), ["lost=2", "corrupted=?"]);
+        assert_eq!(outcome.said.not_zero(WRONG), ["lost=2", "corrupted=?"]);
     }
 
     fn wanted(variant: Option<&str>, stop: Stop) -> Wanted {

@@ -22,6 +22,7 @@ use crate::machine::Mode;
 use crate::policy;
 use crate::protection;
 use crate::report::{Report, Verdict};
+use crate::seeded;
 use crate::session::Session;
 use crate::stress;
 use crate::testsum::Tally;
@@ -292,7 +293,7 @@ fn stress_wanted() -> [stress::Wanted; 3] {
 fn torture_runs(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for (mode, cpus) in [(Mode::Tcg, 1), (Mode::Tcg, 2), (Mode::Tcg, 4), (Mode::Icount, 2)] {
-        let wanted = torture::Wanted { mode, ..torture_wanted(cpus, TORTURE_OPS, None) };
+        let wanted = seeded_wanted(mode, cpus, TORTURE_OPS, None);
         let result = torture::torture(lab, &wanted);
         if let Err(error) = &result {
             lab.screen.say(&format!("{error:#}"));
@@ -312,7 +313,7 @@ fn fuzz_runs(lab: &Lab) -> Result<Tally> {
         (Mode::Icount, 2, FUZZ_OPS / 5, None),
         (Mode::Tcg, 4, STORM_ROUNDS, storm),
     ] {
-        let wanted = fuzz::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode, variant: None, storm };
+        let wanted = fuzz::Wanted { seeded: seeded_wanted(mode, cpus, ops, None), storm };
         let result = fuzz::fuzz(lab, &wanted);
         if let Err(error) = &result {
             lab.screen.say(&format!("{error:#}"));
@@ -324,7 +325,7 @@ fn fuzz_runs(lab: &Lab) -> Result<Tally> {
 
 /// Whether torture sees what a kernel does that sometimes forgets to make other CPUs forget.
 fn catches_missing_flush(lab: &Lab) -> Result<bool> {
-    let planted = torture_wanted(2, PLANTED_OPS, Some("planted-missing-flush"));
+    let planted = seeded_wanted(Mode::Tcg, 2, PLANTED_OPS, Some("planted-missing-flush"));
     for seed in 1..=TORTURE_SEEDS {
         if torture::run_seed(lab, &planted, seed)?.saw_stale() {
             return Ok(true);
@@ -335,9 +336,9 @@ fn catches_missing_flush(lab: &Lab) -> Result<bool> {
     Ok(false)
 }
 
-fn torture_wanted(cpus: u32, ops: u64, variant: Option<&str>) -> torture::Wanted {
+fn seeded_wanted(mode: Mode, cpus: u32, ops: u64, variant: Option<&str>) -> seeded::Wanted {
     let variant = variant.map(str::to_owned);
-    torture::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode: Mode::Tcg, variant }
+    seeded::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode, variant }
 }
 
 /// Every exact row, limit and ratio is a test.

@@ -17,6 +17,7 @@ use crate::cli::{StressArgs, cpus};
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
 use crate::report::Report;
+use crate::seeded::seeds_from;
 use crate::session::Session;
 use crate::stress;
 use crate::trouble::Trouble;
@@ -112,7 +113,7 @@ impl Workload {
         Ok(match self {
             Workload::Stress(args) => {
                 let wanted = args.wanted();
-                let [seed] = stress::seeds(&wanted)[..] else {
+                let [seed] = seeds_from(wanted.seed, wanted.seeds)[..] else {
                     return Err(Trouble::Usage("a trace is of one seed: leave --seeds out".to_owned()));
                 };
                 if wanted.replay {

@@ -1,0 +1,145 @@
+//! Programs whose choices come from a seed: their options, what to boot, what the guest said and how that is judged.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::cpus;
+use crate::lab::Job;
+use crate::machine::Mode;
+use crate::report::Report;
+use crate::session::Session;
+use crate::trouble::Trouble;
+
+/// Time limit of one run, and what more it may take for each million operations: on a host with fewer CPUs than the
+/// guest they take minutes.
+const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT_OF_A_MILLION: Duration = Duration::from_secs(600);
+
+/// What to run.
+#[derive(Args, Clone, Debug)]
+#[group(id = "seeded")]
+pub struct Wanted {
+    /// First seed (default: random)
+    #[arg(long)]
+    pub seed: Option<u32>,
+    /// How many seeds to run, stopping at the first failure
+    #[arg(long, default_value_t = 1)]
+    pub seeds: u32,
+    /// Number of CPUs
+    #[arg(long, default_value_t = 4, value_parser = cpus())]
+    pub cpus: u32,
+    /// System calls in all (of a storm: rounds)
+    #[arg(long, default_value_t = 200_000)]
+    pub ops: u64,
+    /// icount runs the chaos build
+    #[arg(long, default_value = "tcg")]
+    pub mode: Mode,
+    /// Build of the kernel (default: chaos under icount, else the ordinary one)
+    #[arg(long)]
+    pub variant: Option<String>,
+}
+
+impl Wanted {
+    pub(crate) fn seeds(&self) -> Vec<u32> {
+        seeds_from(self.seed, self.seeds)
+    }
+
+    /// What to boot for a seed: a program, and words for it.
+    pub(crate) fn job(&self, program: &str, words: &str, seed: u32) -> Job {
+        let Wanted { cpus, mode, ops, .. } = *self;
+        // Under icount the kernel perturbs itself by the seed. Elsewhere idle CPUs leave the host to those that work.
+        let how =
+            if mode == Mode::Icount { format!("chaos={seed} idle=poll") } else { "idle=halt".to_owned() };
+        Job {
+            label: format!("{program}-{mode}-{cpus}-{seed}"),
+            variant: self.variant.clone().unwrap_or_else(|| usual_variant(mode).to_owned()),
+            command_line: format!("run={program} seed={seed} ops={ops} {words}{how}"),
+            mode,
+            cpus,
+            counted: None,
+            limit: LIMIT + LIMIT_OF_A_MILLION * (ops / 1_000_000) as u32,
+        }
+    }
+}
+
+/// The build of the kernel that is run if none is named: where a run replays, the one that perturbs itself.
+pub(crate) fn usual_variant(mode: Mode) -> &'static str {
+    if mode == Mode::Icount { "chaos" } else { "" }
+}
+
+/// So many seeds, from the first on, or random ones.
+pub(crate) fn seeds_from(first: Option<u32>, count: u32) -> Vec<u32> {
+    match first {
+        Some(first) => (0..count).map(|n| first.wrapping_add(n)).collect(),
+        None => {
+            let random = RandomState::new();
+            (0..count).map(|n| random.hash_one(n) as u32).collect()
+        }
+    }
+}
+
+/// The counts that a guest ended with: none if it did not come to that.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Said(BTreeMap<String, String>);
+
+impl Said {
+    /// The last report that `pick` takes.
+    pub fn of(session: &Session, pick: impl Fn(&Report) -> Option<&BTreeMap<String, String>>) -> Said {
+        Said(session.reports.iter().rev().find_map(pick).cloned().unwrap_or_default())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn get(&self, key: &str) -> &str {
+        self.0.get(key).map_or("?", String::as_str)
+    }
+
+    /// Those that are not zero, or not there.
+    pub fn not_zero(&self, keys: &[&str]) -> Vec<String> {
+        let bad = keys.iter().filter(|key| self.get(key) != "0");
+        bad.map(|key| self.count(key)).collect()
+    }
+
+    pub fn count(&self, key: &str) -> String {
+        format!("{key}={}", self.get(key))
+    }
+
+    pub fn counts(&self, keys: &[&str]) -> String {
+        keys.iter().map(|key| self.count(key)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// A run passes if the guest ended well and nothing that it said is `wrong`.
+    pub fn judge(&self, session: &Session, wrong: &[String]) -> Result<(), Trouble> {
+        let label = &session.label;
+        if !self.is_empty() && !wrong.is_empty() {
+            let complaints = complaints(session).map(|line| format!("\n  | {line}"));
+            let text = format!("{label}: {}{}", wrong.join(", "), complaints.collect::<String>());
+            return Err(Trouble::CheckFailed(text));
+        }
+        session.check_passed()?;
+        if self.is_empty() {
+            return Err(Trouble::GuestDied(format!("{label}: the guest ended without a result")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl From<BTreeMap<String, String>> for Said {
+    fn from(said: BTreeMap<String, String>) -> Said {
+        Said(said)
+    }
+}
+
+/// What the guest found wrong, in its words.
+fn complaints(session: &Session) -> impl Iterator<Item = &str> {
+    session.reports.iter().filter_map(|report| match report {
+        Report::Other(line) if line.starts_with("error ") => Some(line.as_str()),
+        _ => None,
+    })
+}
