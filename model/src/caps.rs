@@ -203,7 +203,7 @@ impl Model {
     }
 
     /// Identities are the kernel's to choose.
-    pub fn cap_inspect(&mut self, me: Id, args: &Args) -> Result {
+    pub fn look_inspect(&self, me: Id, args: &Args) -> Result {
         const IDENTITY: u8 = 1 << 3;
         let place = self.find_slot(me, args.target(0), cnode_rights::OBSERVE)?;
         let Some(it) = self.slots.get(&place) else { return Ok(Answer::DONE) };

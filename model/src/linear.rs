@@ -3,7 +3,7 @@
 //! was over by then.
 //!
 //! The search goes depth first, in the order of the stamps as long as that fits; else what the next call to end depends
-//! on goes before it. States that led nowhere are remembered. Most histories fit at once. For others much depends on
+//! on goes before it. What ends a call and changes nothing is done at once, and nothing else is tried there. States that led nowhere are remembered. Most histories fit at once. For others much depends on
 //! which choice is the first, so that it begins anew with other choices, each time with more patience, and gives up after
 //! a number of steps. First it leaves out what is seldom so: that a call has tried a short way in vain.
 
@@ -78,21 +78,45 @@ struct Attempt {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Move {
     Part(usize, Part),
-    Arrive(usize),
+    /// So many of the bits on their way to a Notification arrive.
+    Arrive(Id, usize),
 }
 
 impl Move {
     /// A number that says nothing, another one for each `salt`.
     fn shuffled(&self, salt: u64) -> u64 {
         let number = match self {
-            Move::Arrive(nth) => *nth as u64,
+            Move::Arrive(object, count) => 500_000 + object.0 as u64 + ((*count as u64) << 10),
             Move::Part(call, Part::Pick(place)) => 1000 + *call as u64 + (u64::from(place.index()) << 8),
             Move::Part(call, _) => 500 + *call as u64,
         };
-        (number ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-            .wrapping_mul(0xd134_2543_de82_ef95)
-            .rotate_left(29)
+        shuffle(number ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
+}
+
+impl Attempt {
+    /// Whether a call that has begun goes on before others do anything. What removes many is an entry to the kernel soon
+    /// after its stamp, others do what they do once, at any time before they end. After the first attempts that is by
+    /// chance, for a call or from time to time.
+    fn is_eager(&self, call: usize, op: Op, done: u64, midway: bool) -> bool {
+        let removes = matches!(op, Op::CapDelete | Op::CapRevoke | Op::UntypedReset);
+        let chance = |salt: u64| shuffle(self.number << 32 | salt << 8 | call as u64) >> 61;
+        match (self.number / 2, chance(0)) {
+            (0, _) => false,
+            (1, _) | (_, 0..3) => midway && removes,
+            (_, 3) => midway,
+            (_, 4) => false,
+            _ => chance(1 + done / 6) < if midway { 4 } else { 1 },
+        }
+    }
+}
+
+/// A number that says nothing.
+fn shuffle(number: u64) -> u64 {
+    (number ^ number >> 29)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+        .wrapping_mul(0xd134_2543_de82_ef95)
 }
 
 impl History<'_> {
@@ -111,7 +135,7 @@ impl History<'_> {
                 continue;
             }
             alive();
-            let steps = PATIENCE << (number / 4).min(32);
+            let steps = PATIENCE << (number / 8).min(32);
             let (verdict, steps) = self.attempt(Attempt { number, lenient, steps: steps.min(limit - sum) });
             sum += steps;
             match verdict {
@@ -173,58 +197,109 @@ impl History<'_> {
     /// What can happen next: the most likely last.
     fn moves(&self, state: &State, by_end: &[usize], attempt: Attempt) -> Vec<Move> {
         let mut moves = Vec::new();
-        let arrivals = || (0..state.system.on_their_way()).map(Move::Arrive);
         let left = || by_end.iter().copied().filter(|call| state.done >> call & 1 == 0);
         // Nothing that began later than this can go before what ended then.
         let Some(bound) = left().next().map(|call| self.calls[call].ended) else { return moves };
-        let on_their_way = state.system.on_their_way() > 0;
-        let mut parts = Vec::new();
-        let mut of = |call: usize, moves: &mut Vec<Move>| {
-            parts.clear();
-            match state.active.iter().find(|(it, _)| *it == call) {
-                Some((_, running)) => state.system.parts(running, &mut parts),
-                None if self.calls[call].began > self.settled && on_their_way => {}
-                None => parts.push(Part::Next),
-            }
-            let is_late = self.calls[call].status() == Some(Error::Timeout);
-            parts.retain(|part| match part {
-                Part::Timeout => is_late,
-                Part::Again => attempt.lenient,
-                _ => true,
-            });
-            moves.extend(parts.iter().rev().map(|part| Move::Part(call, *part)));
-        };
-        // What is next by the stamps is tried first, be it a begin or an end; then what is under way, then what
-        // could begin. The last that is pushed goes first.
-        let is_active = |call: &usize| state.active.iter().any(|(it, _)| it == call);
         let end = left().next();
-        let begin = left().filter(|call| !is_active(call) && self.calls[*call].began < bound);
-        let begin = begin.min_by_key(|call| self.calls[*call].began).filter(|call| Some(*call) != end);
-        let is_other = |call: &usize| Some(*call) != end && Some(*call) != begin;
-        let others = || left().filter(|call| self.calls[*call].began < bound && is_other(call)).rev();
-        others().filter(|call| !is_active(call)).for_each(|call| of(call, &mut moves));
-        others().filter(is_active).for_each(|call| of(call, &mut moves));
-        moves.extend(arrivals());
-        let concerns = |it: &Move| match (it, end) {
-            (Move::Part(call, part), Some(end)) => {
-                let Call { me, op, args, .. } = &self.calls[end];
-                let running = state.active.iter().find(|(it, _)| it == call);
-                let places = state.system.named(*me, *op, args);
-                running.is_some_and(|(_, running)| state.system.concerns(running, *part, &places))
-            }
-            _ => false,
-        };
-        // What the next to end depends on goes before the rest.
-        let count = state.done.count_ones() as u64;
-        let at_random =
-            |it: &Move| if attempt.number < 2 { 0 } else { it.shuffled(attempt.number << 8 | count) };
-        moves.sort_by_cached_key(|it| (concerns(it), at_random(it)));
-        let mut next = [end, begin];
-        if attempt.number % 4 > 1 {
-            next.reverse();
+        // All that was on its way has arrived before what comes in the end: in which order does not matter then.
+        if end.is_some_and(|call| self.calls[call].began > self.settled)
+            && let Some((object, count)) = state.system.on_their_way().next()
+        {
+            return [Move::Arrive(object, count)].into();
         }
-        next.into_iter().flatten().for_each(|call| of(call, &mut moves));
+        let candidates = || left().filter(|call| self.calls[*call].began < bound);
+        if let Some(call) = candidates().find(|call| self.is_harmless(state, *call, attempt.lenient)) {
+            return [Move::Part(call, Part::Next)].into();
+        }
+        let is_active = |call: &usize| state.active.iter().any(|(it, _)| it == call);
+        let begin = candidates().filter(|call| !is_active(call));
+        let begin = begin.min_by_key(|call| self.calls[*call].began);
+        for call in candidates() {
+            self.parts_of(state, call, attempt, &mut moves);
+        }
+        self.arrivals(state, candidates(), &mut moves);
+        let places = end.map_or([None; 2], |end| {
+            let Call { me, op, args, .. } = &self.calls[end];
+            state.system.named(*me, *op, args)
+        });
+        let concerns = |call: usize, part: Part| {
+            let running = state.active.iter().find(|(it, _)| *it == call);
+            running.is_some_and(|(_, running)| state.system.concerns(running, part, &places))
+        };
+        let count = u64::from(state.done.count_ones());
+        let is_eager = |call: usize| {
+            let running = state.active.iter().find(|(it, _)| *it == call);
+            running.is_some_and(|(_, running)| {
+                attempt.is_eager(call, running.op, count, state.system.is_midway(running))
+            })
+        };
+        let rank = |it: &Move| match *it {
+            Move::Arrive(..) => 1,
+            Move::Part(call, _) if is_eager(call) => 6,
+            Move::Part(call, _) if Some(call) == end => 5 - u64::from(attempt.number / 2 % 2),
+            Move::Part(call, _) if Some(call) == begin => 4 + u64::from(attempt.number / 2 % 2),
+            // What the next to end depends on goes before the rest; what is under way before what is not.
+            Move::Part(call, part) if concerns(call, part) => 3,
+            Move::Part(call, _) if is_active(&call) => 2,
+            Move::Part(..) => 0,
+        };
+        let salt = attempt.number << 8 | count;
+        let at_random = |it: &Move| if attempt.number < 2 { 0 } else { it.shuffled(salt) };
+        // The last is tried first.
+        moves.reverse();
+        moves.sort_by_cached_key(|it| (rank(it), at_random(it)));
         moves
+    }
+
+    /// The parts that a call can do next.
+    fn parts_of(&self, state: &State, call: usize, attempt: Attempt, moves: &mut Vec<Move>) {
+        let mut parts = Vec::new();
+        match state.active.iter().find(|(it, _)| *it == call) {
+            Some((_, running)) => state.system.parts(running, &mut parts),
+            None => parts.push(Part::Next),
+        }
+        let is_late = self.calls[call].status() == Some(Error::Timeout);
+        parts.retain(|part| match part {
+            Part::Timeout => is_late,
+            Part::Again => attempt.lenient,
+            _ => true,
+        });
+        moves.extend(parts.into_iter().map(|part| Move::Part(call, part)));
+    }
+
+    /// What arrives matters only where somebody takes it next, or waits for it.
+    fn arrivals(&self, state: &State, candidates: impl Iterator<Item = usize>, moves: &mut Vec<Move>) {
+        let takes: Vec<Id> =
+            candidates.filter_map(|call| self.with(state, call, System::takes_from)).collect();
+        for (object, count) in state.system.on_their_way().filter(|(object, _)| takes.contains(object)) {
+            moves.extend((1..=count).map(|count| Move::Arrive(object, count)));
+        }
+    }
+
+    /// Asks about a call, be it under way or not.
+    fn with<T>(&self, state: &State, call: usize, ask: impl Fn(&System, &Running) -> T) -> T {
+        match state.active.iter().find(|(it, _)| *it == call) {
+            Some((_, running)) => ask(&state.system, running),
+            None => {
+                let Call { me, op, args, .. } = self.calls[call];
+                ask(&state.system, &Running::new(me, op, args))
+            }
+        }
+    }
+
+    /// Whether a call can end now as it was found to, and change nothing by that. Then it may as well do so at once: what
+    /// could have come before it can come behind it.
+    fn is_harmless(&self, state: &State, call: usize, lenient: bool) -> bool {
+        let it = &self.calls[call];
+        let Some(answer) = self.with(state, call, |system, running| system.harmless(running, lenient)) else {
+            return false;
+        };
+        let is_known = |place| state.system.is_known_as(place, it.found[4]);
+        let place = match it.op {
+            Op::CapInspect if it.status().is_none() => self.with(state, call, System::inspected),
+            _ => None,
+        };
+        answer.allow(it.found) && place.is_none_or(is_known)
     }
 
     /// Makes a move; whether what was found agrees with it.
@@ -239,8 +314,8 @@ impl History<'_> {
 
     fn advance(&self, state: &mut State, next: Move, lenient: bool) -> bool {
         let (call, part) = match next {
-            Move::Arrive(nth) => {
-                state.system.arrive(nth);
+            Move::Arrive(object, count) => {
+                state.system.arrive(object, count);
                 return true;
             }
             Move::Part(call, part) => (call, part),

@@ -48,19 +48,28 @@ impl Model {
     }
 
     pub fn wait(&mut self, me: Id, args: &Args) -> Result {
-        let object = self.find(me, args.cap(0), ObjType::Notification, Rights::LISTEN)?.object;
-        let it = self.notification_mut(object);
-        let home = it.home;
-        let bits = it.bits;
-        let taken = it.waiter.is_some() || it.bound.is_some_and(|bound| bound != me);
-        if home != self.task(me).home {
-            return Err(Refusal::new(Error::WrongCpu, home as u64));
-        }
+        let object = self.look_wait(me, args)?;
+        let bits = core::mem::take(&mut self.notification_mut(object).bits);
         if bits != 0 {
-            self.notification_mut(object).bits = 0;
             return Ok(Answer::Values([0, 0, bits, 0]));
         }
-        if taken {
+        self.notification_mut(object).waiter = Some(me);
+        let it = self.task_mut(me);
+        (it.state, it.deadline) = (State::Waiting(object), args.deadline());
+        Ok(Answer::Settled)
+    }
+
+    /// The Notification that has bits, or for which the caller may wait.
+    pub(crate) fn look_wait(&self, me: Id, args: &Args) -> Result<Id> {
+        let object = self.find(me, args.cap(0), ObjType::Notification, Rights::LISTEN)?.object;
+        let it = self.notification(object);
+        if it.home != self.task(me).home {
+            return Err(Refusal::new(Error::WrongCpu, it.home as u64));
+        }
+        if it.bits != 0 {
+            return Ok(object);
+        }
+        if it.waiter.is_some() || it.bound.is_some_and(|bound| bound != me) {
             return Err(Error::InUse.into());
         }
         if self.is_dying(object) {
@@ -70,10 +79,7 @@ impl Model {
             return Err(Error::WouldBlock.into());
         }
         self.check_deadline(args)?;
-        self.notification_mut(object).waiter = Some(me);
-        let it = self.task_mut(me);
-        (it.state, it.deadline) = (State::Waiting(object), args.deadline());
-        Ok(Answer::Settled)
+        Ok(object)
     }
 
     pub fn notification_bind(&mut self, me: Id, args: &Args) -> Result {

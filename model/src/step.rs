@@ -103,7 +103,7 @@ impl Model {
             Op::CapMove => self.cap_move(me, args),
             Op::CapDelete => self.cap_delete(me, args),
             Op::CapRevoke => self.cap_revoke(me, args),
-            Op::CapInspect => self.cap_inspect(me, args),
+            Op::CapInspect => self.look_inspect(me, args),
             Op::CapVerify => self.cap_verify(me, args),
             Op::CapList => self.cap_list(me, args),
             Op::UntypedReset => self.untyped_reset(me, args),

@@ -41,8 +41,9 @@ pub enum Total {
     Contended,
     Overlapping,
     Windows,
-    /// Steps of the checker.
+    /// Those that were checked, and the most steps that one took.
     Histories,
+    Hardest,
     Divergences,
     LeakedPages,
     Escapes,
@@ -256,7 +257,7 @@ impl Board {
         let (ops, contended) = (get(Total::Ops), get(Total::Contended));
         report!(
             "fuzz seed={} cpus={} ops={ops} contended={} divergences={} leaked_pages={} escapes={} \
-             undocumented={} overlapping={} windows={} histories={}",
+             undocumented={} overlapping={} windows={} histories={} hardest={}",
             get(Total::Seed),
             get(Total::Cpus),
             contended * 100 / ops.max(1),
@@ -267,6 +268,7 @@ impl Board {
             get(Total::Overlapping) * 100 / ops.max(1),
             get(Total::Windows),
             get(Total::Histories),
+            get(Total::Hardest),
         );
     }
 }

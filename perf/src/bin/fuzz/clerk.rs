@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::Acquire;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use abi::{Cap, Op, Rights};
 use model::linear::{Call, History, Verdict};
@@ -87,7 +87,8 @@ pub fn check(board: Board, cluster: usize, owner: usize) {
     }
     let history = History { before: &system, calls: &calls, settled: word(In::Settled) };
     board.add(Total::Histories, 1);
-    let (verdict, _) = history.search(LIMIT, || _ = board.add(Total::Life, 1));
+    let (verdict, steps) = history.search(LIMIT, || _ = board.add(Total::Life, 1));
+    board.total(Total::Hardest).fetch_max(steps, Relaxed);
     match verdict {
         Verdict::Fits => {}
         verdict => complain(board, cluster, taken, verdict),

@@ -15,8 +15,14 @@
 //! - *Commit*: what was looked at is as it was and not dying, else `Dying`. Or, where the kernel tried a copy or a Retype
 //!   the short way, it gives the slot back and looks again.
 //! - Delete: the last capability of an object makes it *dying*, then the object is ended where it has its home, then
-//!   the slot is emptied. Revoke and reset pick the first to go of those below, and delete that; they are over when there
-//!   is none.
+//!   the slot is emptied ([`remove`]). Revoke and reset pick the first to go of those below, and delete that; they are
+//!   over when there is none. Who has waited for another CPU begins anew, and looks for the first to go again: so one
+//!   revoke can have made several objects dying.
+//! - Bits for another CPU arrive in the order in which they were raised, those that have come together at once. When,
+//!   matters only to who takes them: nothing is tried before.
+
+mod digest;
+mod remove;
 
 use alloc::vec::Vec;
 
@@ -24,8 +30,9 @@ use abi::{Cap, Error, ObjType, Op, Rights, Target};
 
 use crate::caps::{Found, has};
 use crate::object::{Member, State};
-use crate::reclaim::Pins;
-use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Regs, Result};
+use crate::{Answer, Args, Id, Model, Place, Refusal, Regs, Result};
+
+use remove::Removal;
 
 /// The model, and what operations under way have done to it that it has no place for.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +40,8 @@ pub struct System {
     pub model: Model,
     /// Slots that somebody is about to fill.
     claimed: Vec<Place>,
-    /// Bits on their way to another CPU: those for one Notification arrive together.
-    raised: Vec<(Id, u64)>,
+    /// Bits on their way to another CPU, by Notification, in the order in which they were raised.
+    raised: Vec<(Id, Vec<u64>)>,
     /// Untypeds that are being reset: nothing is made of them.
     resetting: Vec<Id>,
     /// Objects that were ended, but still have their last capability.
@@ -87,19 +94,24 @@ enum At {
         group: Id,
         index: u32,
     },
-    Withdraw {
-        place: Place,
-        seen: Seen,
-    },
     /// A slot is being emptied; its object may be dying by this.
     Delete {
-        place: Place,
+        removal: Removal,
     },
-    /// All below a slot is; one of it just now.
+    /// All below a slot is, as long as it has what was `seen` there; one of it just now.
     Below {
         place: Place,
-        victim: Option<Place>,
+        seen: Option<Seen>,
+        victim: Option<Removal>,
+        /// Where the search for the next goes on, if that still stands.
+        before: Option<Place>,
         reset: Option<Id>,
+    },
+    /// Nothing was found below it any more: an Untyped is started again if that is so.
+    Emptied {
+        place: Place,
+        seen: Option<Seen>,
+        untyped: Id,
     },
     /// An object was made; how much is left is asked when it is.
     Made {
@@ -135,9 +147,7 @@ pub enum Part {
     Pick(Place),
     /// What it waits for has taken too long.
     Timeout,
-    /// It began anew, and says again that the Untyped is being reset.
-    Mark,
-    /// It was tried the short way, in vain: the slot is given back, and it begins anew.
+    /// It begins anew: it was tried the short way, in vain, or waited for what others have done meanwhile.
     Again,
 }
 
@@ -176,7 +186,7 @@ impl Running {
             At::Offer { .. } => true,
             At::Fill { claimed: false, .. } => error != NoConsent,
             At::Fill { claimed: true, .. } => error != NoConsent && error != SlotOccupied,
-            At::Added { .. } | At::Made { .. } | At::Withdraw { .. } => false,
+            At::Added { .. } | At::Made { .. } => false,
             _ => true,
         }
     }
@@ -208,10 +218,21 @@ impl System {
     /// The parts that an operation can do next; none where it waits for others.
     pub fn parts(&self, running: &Running, parts: &mut Vec<Part>) {
         match running.at {
-            At::Below { place, victim: None, reset } => {
-                parts.push(self.model.first_leaf(place).map_or(Part::Next, Part::Pick));
-                if reset.is_some_and(|untyped| !self.resetting.contains(&untyped)) {
-                    parts.push(Part::Mark);
+            At::Below { place, seen, victim: None, before, .. } => {
+                let [first, other] = self.first_to_go(place, seen, before);
+                parts.push(first.map_or(Part::Next, Part::Pick));
+                parts.extend(other.map(Part::Pick));
+            }
+            At::Below { victim: Some(removal), .. } | At::Delete { removal } => {
+                parts.push(Part::Next);
+                if self.waited_in_vain(running.me, &removal) {
+                    parts.push(Part::Again);
+                }
+            }
+            At::Emptied { place, seen, untyped } => {
+                parts.push(Part::Next);
+                if !self.is_empty(place, seen, untyped) {
+                    parts.push(Part::Again);
                 }
             }
             At::Fill {
@@ -230,6 +251,17 @@ impl System {
             At::Waits if self.model.task(running.me).deadline.is_some() => parts.push(Part::Timeout),
             At::Waits => {}
             _ => parts.push(Part::Next),
+        }
+    }
+
+    /// Whether an operation is in the middle of an entry to the kernel, and does not wait.
+    pub fn is_midway(&self, running: &Running) -> bool {
+        match &running.at {
+            At::Begun | At::Waits => false,
+            At::Below { victim: Some(removal), .. } | At::Delete { removal } => {
+                !self.waits_elsewhere(running.me, removal)
+            }
+            _ => true,
         }
     }
 
@@ -258,7 +290,8 @@ impl System {
         match (&running.at, part) {
             (_, Part::Pick(place)) => has(&place),
             (
-                At::Below { victim: Some(place), .. } | At::Delete { place } | At::Withdraw { place, .. },
+                At::Below { victim: Some(Removal { place, .. }), .. }
+                | At::Delete { removal: Removal { place, .. } },
                 _,
             ) => has(place),
             (At::Fill { to, from, .. }, _) => has(to) || has(from),
@@ -331,34 +364,12 @@ impl System {
                 self.raise(running.me, object, bits)
             }
             At::Remove { group, index } => self.model.take_member(group, index)?,
-            At::Withdraw { place, seen } => {
-                if self.sees(place, seen) {
-                    self.model.unlink(place);
+            At::Delete { .. } | At::Below { .. } | At::Emptied { .. } => {
+                match self.go_on_removing(running, part) {
+                    Some(answer) => answer,
+                    None => return Ok(None),
                 }
-                Answer::DONE
             }
-            At::Delete { place } => match self.delete(running.me, place)? {
-                true => Answer::DONE,
-                false => return Ok(None),
-            },
-            At::Below { place, victim: Some(victim), reset } => {
-                if self.delete(running.me, victim)? {
-                    running.at = At::Below { place, victim: None, reset };
-                }
-                return Ok(None);
-            }
-            At::Below { place, victim: None, reset } => match (part, reset) {
-                (Part::Mark, Some(untyped)) => {
-                    self.resetting.push(untyped);
-                    return Ok(None);
-                }
-                (Part::Pick(victim), _) => {
-                    running.at = At::Below { place, victim: Some(victim), reset };
-                    return Ok(None);
-                }
-                (_, Some(untyped)) => self.start_again(untyped),
-                (_, None) => Answer::DONE,
-            },
             At::Waits => return Ok(Some(self.model.task(running.me).regs)),
         };
         Ok(Some(regs(Ok(answer))))
@@ -366,8 +377,26 @@ impl System {
 
     /// The first part: whatever the operation looks at before it changes something.
     fn begin(&mut self, running: &mut Running) -> Result<Option<Regs>> {
+        match running.op {
+            Op::Notify => return self.begin_notify(running),
+            Op::UntypedReset => {
+                let at = self.look(running)?;
+                if let At::Below { reset: Some(untyped), .. } = at {
+                    self.resetting.retain(|it| *it != untyped);
+                    self.resetting.push(untyped);
+                }
+                running.at = at;
+            }
+            op if is_in_parts(op, &running.args) => running.at = self.look(running)?,
+            _ => return Ok(self.at_once(running)),
+        }
+        Ok(None)
+    }
+
+    /// What an operation that comes in parts looks at, and where it is then.
+    fn look(&self, running: &Running) -> Result<At> {
         let me = running.me;
-        running.at = match running.op {
+        Ok(match running.op {
             Op::CapCopy => self.look_copy(running)?,
             Op::CapMove => {
                 let from = self.model.slot_of(self.model.process_of(me), running.cap(0))?;
@@ -375,7 +404,7 @@ impl System {
                 let found = self.model.find_any(me, running.cap(0))?;
                 filled(Fill::Move, Found { place: from, ..found }, to)
             }
-            Op::Expose if running.args.0[2] == 0 => {
+            Op::Expose => {
                 let (group, source) = self.model.look_expose(me, &running.args)?;
                 filled(Fill::Expose, source, Place::Exposure(group, running.target(0).index()))
             }
@@ -390,28 +419,29 @@ impl System {
             }
             Op::Withdraw => {
                 let place = self.model.look_withdraw(me, &running.args)?;
-                let it = &self.model.slots[&place];
-                At::Withdraw { place, seen: Seen { object: it.object, rights: it.rights } }
+                At::Delete { removal: Removal::of(place) }
             }
             Op::CapDelete => {
-                At::Delete { place: self.model.find_slot(me, running.target(0), Rights::GRANT)? }
+                let place = self.model.find_slot(me, running.target(0), Rights::GRANT)?;
+                At::Delete { removal: Removal::of(place) }
             }
             Op::CapRevoke => {
                 let place = self.model.find_slot(me, running.target(0), Rights::GRANT)?;
-                At::Below { place, victim: None, reset: None }
+                self.below(place, None)
             }
             Op::UntypedReset => {
                 let found = self.model.find(me, running.cap(0), ObjType::Untyped, Rights::NONE)?;
                 if running.args.0[1] > 1 {
                     return Err(Refusal::argument(1));
                 }
-                self.resetting.push(found.object);
-                At::Below { place: found.place, victim: None, reset: Some(found.object) }
+                self.below(found.place, Some(found.object))
             }
-            Op::Notify => return self.look_notify(running),
-            _ => return Ok(self.at_once(running)),
-        };
-        Ok(None)
+            Op::Notify => {
+                let (group, _) = self.look_notify(running)?;
+                At::Raise { group, index: running.target(0).index(), bits: running.args.0[1] }
+            }
+            op => unreachable!("{op:?} is done at once"),
+        })
     }
 
     /// An operation that is one part, or that waits from there on.
@@ -443,31 +473,70 @@ impl System {
         Ok(filled(Fill::Make { what, size: running.args.0[1] }, found, to))
     }
 
-    fn look_notify(&mut self, running: &mut Running) -> Result<Option<Regs>> {
-        let (me, target, bits) = (running.me, running.target(0), running.args.0[1]);
+    fn begin_notify(&mut self, running: &mut Running) -> Result<Option<Regs>> {
+        let (object, is_group) = self.look_notify(running)?;
+        let bits = running.args.0[1];
+        if is_group {
+            running.at = At::Raise { group: object, index: running.target(0).index(), bits };
+            return Ok(None);
+        }
+        let answer = self.raise(running.me, object, bits);
+        Ok(Some(regs(Ok(answer))))
+    }
+
+    /// The Notification that is raised, or the group through which; whether it is a group.
+    fn look_notify(&self, running: &Running) -> Result<(Id, bool)> {
+        let (me, target) = (running.me, running.target(0));
         let found = self.model.find_any(me, target.cap())?;
         if self.model.object_type(found.object) == ObjType::Notification {
             has(found.rights, Rights::NOTIFY)?;
-            let answer = self.raise(me, found.object, bits);
-            return Ok(Some(regs(Ok(answer))));
+            return Ok((found.object, false));
         }
         let (group, _) = self.model.find_group(me, target.cap(), Rights::NOTIFY)?;
-        running.at = At::Raise { group, index: target.index(), bits };
-        Ok(None)
+        Ok((group, true))
+    }
+
+    /// What an operation answers if its next part ends it, and whatever answers so changes nothing: to do that at once
+    /// spoils nothing. Not so for a delete of what is not there, which could delete later; nor, if one is to be `lenient`,
+    /// for what can have claimed a slot in vain before it is refused.
+    pub fn harmless(&self, running: &Running, lenient: bool) -> Option<Regs> {
+        let me = running.me;
+        if lenient && matches!(running.op, Op::CapCopy | Op::Retype) {
+            return None;
+        }
+        let answer = match &running.at {
+            At::Begun => match running.op {
+                Op::CapInspect => self.model.look_inspect(me, &running.args),
+                Op::Wait => Err(self.model.look_wait(me, &running.args).err()?),
+                Op::Notify => Err(self.look_notify(running).err()?),
+                op if is_in_parts(op, &running.args) => Err(self.look(running).err()?),
+                _ => return None,
+            },
+            At::Fill { to, claimed: false, .. } => Err(self.check_claim(*to).err()?),
+            _ => return None,
+        };
+        Some(regs(answer))
     }
 
     // --- parts -----------------------------------------------------------------------------------
 
-    fn sees(&self, place: Place, seen: Seen) -> bool {
-        let now = self.model.slots.get(&place);
-        now.is_some_and(|it| Seen { object: it.object, rights: it.rights } == seen)
+    fn now(&self, place: Place) -> Option<Seen> {
+        self.model.slots.get(&place).map(|it| Seen { object: it.object, rights: it.rights })
     }
 
-    fn claim(&mut self, to: Place) -> Result<()> {
+    fn sees(&self, place: Place, seen: Seen) -> bool {
+        self.now(place) == Some(seen)
+    }
+
+    fn check_claim(&self, to: Place) -> Result<()> {
         if self.claimed.contains(&to) {
             return Err(Error::SlotOccupied.into());
         }
-        self.model.check_empty(to)?;
+        self.model.check_empty(to)
+    }
+
+    fn claim(&mut self, to: Place) -> Result<()> {
+        self.check_claim(to)?;
         self.claimed.push(to);
         Ok(())
     }
@@ -510,104 +579,43 @@ impl System {
             self.model.raise(object, bits);
         } else if bits != 0 {
             match self.raised.iter_mut().find(|(of, _)| *of == object) {
-                Some((_, raised)) => *raised |= bits,
-                None => self.raised.push((object, bits)),
+                Some((_, raised)) => raised.push(bits),
+                None if self.model.objects[object.0].ended => {}
+                None => self.raised.push((object, [bits].into())),
             }
         }
         Answer::DONE
     }
 
-    /// For how many Notifications bits are on their way.
-    pub fn on_their_way(&self) -> usize {
-        self.raised.len()
+    /// The Notifications for which bits are on their way, and how often some were raised.
+    pub fn on_their_way(&self) -> impl Iterator<Item = (Id, usize)> {
+        self.raised.iter().map(|(object, bits)| (*object, bits.len()))
     }
 
-    /// Those of the `nth` of them arrive.
-    pub fn arrive(&mut self, nth: usize) {
-        let (object, bits) = self.raised.remove(nth);
+    /// The first `count` of those for a Notification arrive.
+    pub fn arrive(&mut self, object: Id, count: usize) {
+        let Some(at) = self.raised.iter().position(|(of, _)| *of == object) else { return };
+        let bits = self.raised[at].1.drain(..count).fold(0, |all, bits| all | bits);
+        if self.raised[at].1.is_empty() {
+            self.raised.remove(at);
+        }
         self.model.raise(object, bits);
     }
 
-    /// A part of deleting what is in a slot. Whether that is over.
-    fn delete(&mut self, me: Id, place: Place) -> Result<bool> {
-        let Some(object) = self.model.slots.get(&place).map(|it| it.object) else { return Ok(true) };
-        if self.model.references(object) > 1 {
-            self.model.unlink(place);
-            return Ok(true);
-        }
-        if !self.model.objects[object.0].dying {
-            self.model.objects[object.0].dying = true;
-            return Ok(false);
-        }
-        if !self.inert.contains(&object) {
-            self.model.end(me, place, object, Pins::Hold)?;
-            self.inert.push(object);
-            return Ok(false);
-        }
-        self.inert.retain(|it| *it != object);
-        self.model.unlink(place);
-        self.model.objects[object.0].ended = true;
-        Ok(true)
-    }
-
-    /// Nothing is left that was made of it.
-    fn start_again(&mut self, untyped: Id) -> Answer {
-        self.resetting.retain(|it| *it != untyped);
-        let it = self.model.untyped_mut(untyped);
-        (it.low, it.high) = (0, it.size);
-        Answer::one(it.size)
-    }
-
-    // --- comparing -------------------------------------------------------------------------------
-
-    /// Whether what a slot was found to hold is known by that identity, and nothing else that lives is. Remembers it.
-    pub fn is_called(&mut self, place: Place, identity: u64) -> bool {
-        let Some(object) = self.model.slots.get(&place).map(|it| it.object) else { return identity == 0 };
-        if let Some((_, known)) = self.names.iter().find(|(it, _)| *it == object) {
-            return *known == identity;
-        }
-        let lives = |id: Id| !self.model.objects[id.0].ended;
-        if self.names.iter().any(|(it, known)| *known == identity && lives(*it)) {
-            return false;
-        }
-        self.names.push((object, identity));
-        true
-    }
-
-    /// The slot that a CapInspect looks at.
-    pub fn inspected(&self, running: &Running) -> Option<Place> {
-        self.model.find_slot(running.me, running.target(0), Rights::NONE).ok()
-    }
-
-    /// A number for the state, the same for the same state.
-    pub fn digest(&self) -> u64 {
-        let mut all = Digest(0xcbf2_9ce4_8422_2325);
-        for (place, it) in &self.model.slots {
-            all.place(Some(*place));
-            all.words(&[it.object.0 as u64, u64::from(it.rights.0), it.badge]);
-            all.place(it.parent);
-        }
-        for (index, object) in self.model.objects.iter().enumerate() {
-            all.words(&[index as u64, u64::from(object.dying) | u64::from(object.ended) << 1]);
-            match &object.kind {
-                Kind::Untyped(it) => all.words(&[it.low, it.high]),
-                Kind::Process(it) => all.words(&[u64::from(it.accept)]),
-                Kind::Notification(it) => all.words(&[it.bits, it.waiter.map_or(0, |id| id.0 as u64)]),
-                Kind::Group(it) => {
-                    for member in &it.members {
-                        let word = |it: Member| it.process.0 as u64 | u64::from(it.rights.0) << 32;
-                        all.words(&[member.map_or(0, word)]);
-                    }
-                }
-                _ => {}
+    /// The Notification whose bits an operation takes next, or for which it waits.
+    pub fn takes_from(&self, running: &Running) -> Option<Id> {
+        match (running.op, &running.at) {
+            (Op::Wait, At::Begun) => {
+                let found =
+                    self.model.find(running.me, running.cap(0), ObjType::Notification, Rights::LISTEN);
+                Some(found.ok()?.object)
             }
+            (_, At::Waits) => match self.model.task(running.me).state {
+                State::Waiting(object) => Some(object),
+                _ => None,
+            },
+            _ => None,
         }
-        self.names.iter().for_each(|(id, name)| all.words(&[id.0 as u64, *name, 9]));
-        self.claimed.iter().for_each(|place| all.place(Some(*place)));
-        self.raised.iter().for_each(|(id, bits)| all.words(&[id.0 as u64, *bits]));
-        self.resetting.iter().for_each(|id| all.words(&[id.0 as u64, 5]));
-        self.inert.iter().for_each(|id| all.words(&[id.0 as u64, 7]));
-        all.0
     }
 }
 
@@ -617,53 +625,12 @@ fn filled(what: Fill, found: Found, to: Place) -> At {
     At::Fill { what, from: found.place, seen, to, claimed: false }
 }
 
-struct Digest(u64);
-
-impl Digest {
-    fn words(&mut self, words: &[u64]) {
-        for word in words {
-            // Splitmix64's: words that are nearly the same give numbers that are not.
-            let mut it = (self.0 ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            it = (it ^ it >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            it = (it ^ it >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            self.0 = it ^ it >> 31;
-        }
-    }
-
-    fn place(&mut self, place: Option<Place>) {
-        match place {
-            None => self.words(&[1]),
-            Some(Place::Slot(id, slot)) => self.words(&[2, id.0 as u64, u64::from(slot)]),
-            Some(Place::Exposure(id, index)) => self.words(&[3, id.0 as u64, u64::from(index)]),
-        }
-    }
-}
-
-impl Running {
-    /// A number for where it is, another one for each of those that can be there.
-    pub fn digest(&self, number: usize) -> u64 {
-        let mut all = Digest(number as u64);
-        let at = match &self.at {
-            At::Begun => [1, 0, 0],
-            At::Fill { seen, claimed, to, from, .. } => {
-                all.place(Some(*to));
-                all.place(Some(*from));
-                [2, u64::from(*claimed), seen.object.0 as u64 | u64::from(seen.rights.0) << 32]
-            }
-            At::Offer { .. } => [3, 0, 0],
-            At::Added { index, accept, .. } => [4, *index, u64::from(*accept)],
-            At::Raise { .. } => [5, 0, 0],
-            At::Remove { .. } => [6, 0, 0],
-            At::Withdraw { seen, .. } => [7, seen.object.0 as u64, 0],
-            At::Delete { .. } => [8, 0, 0],
-            At::Below { victim, .. } => {
-                all.place(*victim);
-                [9, 0, 0]
-            }
-            At::Made { .. } => [10, 0, 0],
-            At::Waits => [11, 0, 0],
-        };
-        all.words(&at);
-        all.0
+/// Whether an operation is done in parts; others are done at once, or wait.
+fn is_in_parts(op: Op, args: &Args) -> bool {
+    match op {
+        Op::Expose => args.0[2] == 0,
+        Op::CapCopy | Op::CapMove | Op::CapDelete | Op::CapRevoke | Op::UntypedReset | Op::Retype => true,
+        Op::GroupAdd | Op::GroupRemove | Op::Withdraw => true,
+        _ => false,
     }
 }

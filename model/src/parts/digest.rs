@@ -1,0 +1,158 @@
+//! States of histories told apart: by numbers, and by the identities that programs found.
+
+use abi::Rights;
+
+use super::{At, Removal, Running, Seen, System};
+use crate::object::Member;
+use crate::{Id, Kind, Place};
+
+impl System {
+    /// Whether what a slot was found to hold is known by that identity, and nothing else that lives is. Remembers it.
+    pub fn is_called(&mut self, place: Place, identity: u64) -> bool {
+        let Some(object) = self.model.slots.get(&place).map(|it| it.object) else { return identity == 0 };
+        if let Some((_, known)) = self.names.iter().find(|(it, _)| *it == object) {
+            return *known == identity;
+        }
+        let lives = |id: Id| !self.model.objects[id.0].ended;
+        if self.names.iter().any(|(it, known)| *known == identity && lives(*it)) {
+            return false;
+        }
+        self.names.push((object, identity));
+        true
+    }
+
+    /// Whether a slot's object is known by this identity already, or there is none.
+    pub fn is_known_as(&self, place: Place, identity: u64) -> bool {
+        match self.model.slots.get(&place) {
+            Some(it) => self.names.contains(&(it.object, identity)),
+            None => identity == 0,
+        }
+    }
+
+    /// The slot that a CapInspect looks at.
+    pub fn inspected(&self, running: &Running) -> Option<Place> {
+        self.model.find_slot(running.me, running.target(0), Rights::NONE).ok()
+    }
+
+    /// A number for the state, the same for the same state.
+    pub fn digest(&self) -> u64 {
+        let mut all = Digest(0xcbf2_9ce4_8422_2325);
+        for (place, it) in &self.model.slots {
+            all.place(Some(*place));
+            all.words(&[it.object.0 as u64, u64::from(it.rights.0), it.badge]);
+            all.place(it.parent);
+            it.children.iter().for_each(|child| all.place(Some(*child)));
+        }
+        for (index, object) in self.model.objects.iter().enumerate() {
+            if object.ended {
+                continue;
+            }
+            all.words(&[index as u64, u64::from(object.dying)]);
+            match &object.kind {
+                Kind::Untyped(it) => all.words(&[it.low, it.high]),
+                Kind::Process(it) => all.words(&[u64::from(it.accept)]),
+                Kind::Notification(it) => all.words(&[it.bits, it.waiter.map_or(0, |id| id.0 as u64)]),
+                Kind::Group(it) => {
+                    for member in &it.members {
+                        let word = |it: Member| it.process.0 as u64 | u64::from(it.rights.0) << 32;
+                        all.words(&[member.map_or(0, word)]);
+                    }
+                }
+                _ => {}
+            }
+        }
+        all.0.wrapping_add(self.rest())
+    }
+
+    /// The same of what has no order.
+    fn rest(&self) -> u64 {
+        let one = |kind: u64, id: Id, word: u64| Digest::of(&[kind, id.0 as u64, word]);
+        let sum = |all: u64, one: u64| all.wrapping_add(one);
+        let lives = |id: &Id| !self.model.objects[id.0].ended;
+        let names = self.names.iter().filter(|(id, _)| lives(id)).map(|(id, name)| one(1, *id, *name));
+        let resetting = self.resetting.iter().map(|id| one(2, *id, 0));
+        let inert = self.inert.iter().map(|id| one(3, *id, 0));
+        let raised = self.raised.iter().map(|(id, bits)| one(4, *id, Digest::of(bits)));
+        let claimed = self.claimed.iter().map(|place| {
+            let mut all = Digest(5);
+            all.place(Some(*place));
+            all.0
+        });
+        names.chain(resetting).chain(inert).chain(raised).chain(claimed).fold(0, sum)
+    }
+}
+
+struct Digest(u64);
+
+impl Digest {
+    fn of(words: &[u64]) -> u64 {
+        let mut all = Digest(0x9e37_79b9_7f4a_7c15);
+        all.words(words);
+        all.0
+    }
+
+    fn seen(&mut self, seen: Option<Seen>) {
+        self.words(&[seen.map_or(0, |it| it.object.0 as u64 | u64::from(it.rights.0) << 32)]);
+    }
+
+    fn removal(&mut self, removal: &Removal) {
+        self.place(Some(removal.place));
+        self.seen(removal.marked);
+    }
+
+    fn words(&mut self, words: &[u64]) {
+        for word in words {
+            // Splitmix64's: words that are nearly the same give numbers that are not.
+            let mut it = (self.0 ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            it = (it ^ it >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            it = (it ^ it >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            self.0 = it ^ it >> 31;
+        }
+    }
+
+    fn place(&mut self, place: Option<Place>) {
+        match place {
+            None => self.words(&[1]),
+            Some(Place::Slot(id, slot)) => self.words(&[2, id.0 as u64, u64::from(slot)]),
+            Some(Place::Exposure(id, index)) => self.words(&[3, id.0 as u64, u64::from(index)]),
+        }
+    }
+}
+
+impl Running {
+    /// A number for where it is, another one for each of those that can be there.
+    pub fn digest(&self, number: usize) -> u64 {
+        let mut all = Digest(number as u64);
+        let at = match &self.at {
+            At::Begun => [1, 0, 0],
+            At::Fill { seen, claimed, to, from, .. } => {
+                all.place(Some(*to));
+                all.place(Some(*from));
+                all.seen(Some(*seen));
+                [2, u64::from(*claimed), 0]
+            }
+            At::Offer { found, .. } => [3, found.object.0 as u64, u64::from(found.rights.0)],
+            At::Added { index, accept, .. } => [4, *index, u64::from(*accept)],
+            At::Raise { group, .. } => [5, group.0 as u64, 0],
+            At::Remove { group, .. } => [6, group.0 as u64, 0],
+            At::Delete { removal } => {
+                all.removal(removal);
+                [8, 0, 0]
+            }
+            At::Below { seen, victim, before, .. } => {
+                all.seen(*seen);
+                victim.iter().for_each(|removal| all.removal(removal));
+                all.place(*before);
+                [9, 0, 0]
+            }
+            At::Emptied { seen, .. } => {
+                all.seen(*seen);
+                [12, 0, 0]
+            }
+            At::Made { untyped } => [10, untyped.0 as u64, 0],
+            At::Waits => [11, 0, 0],
+        };
+        all.words(&at);
+        all.0
+    }
+}

@@ -1,0 +1,131 @@
+//! Histories that the fuzzer recorded in the booted kernel, on 4 CPUs: some that were hard to find an order for, one that was
+//! thought to have none, and one of a kernel that had a bug.
+//!
+//! They are as `./justw fuzz` prints them: a call in a line, with its stamps, its arguments and what it answered. What there was before is
+//! as in the fuzzer: three processes, with CNodes and an Untyped.
+
+use abi::{Cap, Error, MsgInfo, Op, Rights, cnode_rights, process_rights};
+use model::linear::{Call, History, Verdict};
+use model::object::{self, State};
+use model::parts::System;
+use model::{Args, Capability, Id, Kind, Model, Place, Sizes};
+
+const CPUS: usize = 4;
+const WORKERS: usize = 8;
+const PROCESSES: usize = 3;
+/// Where the fuzzer has what its processes were given.
+const OWN_CNODE: Cap = Cap(1);
+const PEER_CNODES: u32 = 400;
+const PEER_PROCESSES: u32 = 404;
+const MEMORY: Cap = Cap(408);
+/// Steps that the search may take: of a history with some 90 calls.
+const LIMIT: u64 = 30_000;
+
+fn process_of(worker: usize) -> usize {
+    (worker + worker / CPUS * (CPUS % 3)) % PROCESSES
+}
+
+fn before(owner: usize) -> (System, Vec<Id>) {
+    let sizes = Sizes { notification: 128, group: 64, ..Sizes::default() };
+    let mut model = Model { sizes, cpus: CPUS, process_numbers: 64, ..Model::default() };
+    let add = |model: &mut Model, kind: Kind| model.add((model.objects.len() as u64) << 20, None, kind);
+    let mut processes = Vec::new();
+    for _ in 0..PROCESSES {
+        let cnode = add(&mut model, Kind::CNode(object::CNode { slots: 4096, process: None }));
+        let of = object::Process { cnode: Some(cnode), vspace: None, tasks: vec![], accept: 0 };
+        let process = add(&mut model, Kind::Process(of));
+        model.cnode_mut(cnode).process = Some(process);
+        processes.push((cnode, process));
+    }
+    let give = |model: &mut Model, process: usize, slot: Cap, object: Id, rights: Rights| {
+        let it = Capability { object, rights, badge: 0, parent: None, children: vec![] };
+        model.slots.insert(Place::Slot(processes[process].0, slot.0), it);
+    };
+    let look = cnode_rights::OBSERVE.rights();
+    for (of, (cnode, process)) in processes.iter().enumerate() {
+        give(&mut model, of, OWN_CNODE, *cnode, Rights::ALL);
+        for who in 0..PROCESSES {
+            let rights = if (of + 1) % PROCESSES == who { look } else { Rights::GRANT | look };
+            give(&mut model, who, Cap(PEER_CNODES + of as u32), *cnode, rights);
+            let rights = process_rights::CONFIGURE.rights();
+            give(&mut model, who, Cap(PEER_PROCESSES + of as u32), *process, rights);
+        }
+    }
+    let memory = object::Untyped { base: 1 << 30, size: 4096, low: 0, high: 4096 };
+    let memory = add(&mut model, Kind::Untyped(memory));
+    give(&mut model, owner, MEMORY, memory, Rights::ALL);
+    let task = |worker: usize| object::Task {
+        process: Some(processes[process_of(worker)].1),
+        home: worker % CPUS,
+        state: State::Ready,
+        time: Some(memory),
+        ..object::Task::default()
+    };
+    let tasks = (0..WORKERS).map(|worker| add(&mut model, Kind::Task(Box::new(task(worker))))).collect();
+    (System::new(model), tasks)
+}
+
+fn hex(word: &str) -> u64 {
+    u64::from_str_radix(word.trim_start_matches("0x"), 16).unwrap()
+}
+
+/// A line: `began..ended worker N Op [info X] args -> [Error] values`; the worker.
+fn call(line: &str, tasks: &[Id]) -> (Call, usize) {
+    let (asked, answered) = line.split_once(" ->").unwrap();
+    let mut words = asked.split_whitespace();
+    let (began, ended) = words.next().unwrap().split_once("..").unwrap();
+    let worker: usize = words.nth(1).unwrap().parse().unwrap();
+    let name = words.next().unwrap();
+    let op = *Op::ALL.iter().find(|op| format!("{op:?}") == name).unwrap();
+    let mut words = words.peekable();
+    let info = words.next_if_eq(&"info").map_or(op as u64, |_| hex(words.next().unwrap()));
+    let mut args = [0; 6];
+    args.iter_mut().zip(words).for_each(|(arg, word)| *arg = hex(word));
+    let mut found = [0; 8];
+    let mut words = answered.split_whitespace().peekable();
+    if let Some(name) = words.next_if(|word| !word.starts_with("0x")) {
+        found[0] = *Error::ALL.iter().find(|error| error.name() == name).unwrap() as u64;
+    }
+    found[1..].iter_mut().zip(words).for_each(|(value, word)| *value = hex(word));
+    let (began, ended) = (began.parse().unwrap(), ended.parse().unwrap());
+    (Call { me: tasks[worker], op, args: Args(args, MsgInfo(info)), found, began, ended }, worker)
+}
+
+fn verdict(text: &str, owner: usize) -> (Verdict, u64) {
+    let (system, tasks) = before(owner);
+    let calls: Vec<(Call, usize)> = text.lines().map(|line| call(line, &tasks)).collect();
+    // In the end one worker looks what there is.
+    let looks = |it: &&(Call, usize)| {
+        matches!(it.0.op, Op::CapInspect | Op::Wait) && it.1 == calls[calls.len() - 1].1
+    };
+    let settled = calls.iter().rev().take_while(looks).last().unwrap().0.began - 1;
+    let calls: Vec<Call> = calls.into_iter().map(|(call, _)| call).collect();
+    History { before: &system, calls: &calls, settled }.search(LIMIT, || ())
+}
+
+#[track_caller]
+fn fits(text: &str, owner: usize) {
+    let (verdict, steps) = verdict(text, owner);
+    assert_eq!(verdict, Verdict::Fits, "after {steps} steps");
+}
+
+/// One revoke made two objects dying: it began anew when the first had been ended by its CPU, and found a newer one.
+#[test]
+fn a_revoke_has_two_dying_at_once() {
+    fits(include_str!("recorded/revoke_of_two.txt"), 2);
+}
+
+/// The search gave up on these after 200,000 steps, when it did not try what is in the middle of an entry first.
+#[test]
+fn what_was_hard_is_found() {
+    fits(include_str!("recorded/search_1.txt"), 2);
+    fits(include_str!("recorded/search_2.txt"), 0);
+    fits(include_str!("recorded/search_3.txt"), 0);
+}
+
+/// Of a kernel whose Notify read the slot twice, and answered `WrongType` of a Notification.
+#[test]
+fn a_bug_is_seen() {
+    let (verdict, _) = verdict(include_str!("recorded/notify_read_twice.txt"), 2);
+    assert!(matches!(verdict, Verdict::Diverges { .. }), "{verdict:?}");
+}
