@@ -236,8 +236,8 @@ impl History<'_> {
         let rank = |it: &Move| match *it {
             Move::Arrive(..) => 1,
             Move::Part(call, _) if is_eager(call) => 6,
-            Move::Part(call, _) if Some(call) == end => 5 - u64::from(attempt.number / 2 % 2),
-            Move::Part(call, _) if Some(call) == begin => 4 + u64::from(attempt.number / 2 % 2),
+            Move::Part(call, _) if Some(call) == end => 5 - attempt.number / 2 % 2,
+            Move::Part(call, _) if Some(call) == begin => 4 + attempt.number / 2 % 2,
             // What the next to end depends on goes before the rest; what is under way before what is not.
             Move::Part(call, part) if concerns(call, part) => 3,
             Move::Part(call, _) if is_active(&call) => 2,
