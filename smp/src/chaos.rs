@@ -39,6 +39,8 @@ pub enum Point {
     LinkClaimed = 12,
     /// An epoch is wanted, and what it is now is not yet looked at.
     EpochWanted = 13,
+    /// A page is about to be copied: a point of the simulated machine, not of this crate.
+    PageCopying = 14,
 }
 
 /// What the kernel does at a point, and which event that is.

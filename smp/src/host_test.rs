@@ -153,7 +153,8 @@ pub fn at_points<R>(hook: &mut dyn FnMut(Point), run: impl FnOnce() -> R) -> R {
     run()
 }
 
-pub(crate) fn point(point: Point) {
+/// Comes by a labelled point: also for machines that tests simulate.
+pub fn point(point: Point) {
     let Some(hook) = HOOK.take() else { return };
     // SAFETY: see `at_points`; nobody else has it, since it was taken out, and this thread is the only one that could.
     unsafe { (*hook)(point) };

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::scene::Scene;
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb};
+use smp::chaos::Point;
 
 const FROM: u64 = 0x6000_0000;
 const WINDOW: u64 = 0x7000_0000;
@@ -349,7 +350,8 @@ fn a_revoke_finds_a_copy_that_is_just_being_made() {
     let copy = s.w.make_of(0, memory, ObjType::Frame, 12);
     let revoke = Regs::op(Op::CapRevoke, &[at(memory)]);
     (0..2).for_each(|n| s.w.summon(n));
-    s.w.while_copying(1, revoke, |w| w.issue(0, Regs::op(Op::PageCopy, &[a.arg(), copy.arg(), FROM])));
+    let of_page = Regs::op(Op::PageCopy, &[a.arg(), copy.arg(), FROM]);
+    assert!(s.w.torn_where(0, of_page, |point| point == Point::PageCopying, |w| w.issue(1, revoke)));
     s.w.run();
     assert_eq!(s.w.result(&s.w.agent(1)).error(), None);
     let arrived = s.w.ask(0, Op::Protect, &[a.arg(), 0, FROM, 1, 0, 1]).map(|_| ());

@@ -12,6 +12,7 @@ use kern_base::machine::{FaultEnd, Machine};
 use kern_base::memory::Phys;
 use kern_base::paging::Pte;
 use kern_base::task::VectorArea;
+use smp::chaos::Point;
 use smp::cpu::CpuId;
 use smp::host_test;
 
@@ -56,16 +57,11 @@ pub struct Hardware {
     pub fault_ends: Vec<FaultEnd>,
 }
 
-/// What happens on another CPU in the middle of a kernel entry.
-pub type Meanwhile = Box<dyn FnOnce() + Send>;
-
 /// The machine; `cpu` is the CPU whose turn it is.
 #[derive(Default)]
 pub struct Fake {
     hardware: Mutex<Hardware>,
     pub cpu: AtomicUsize,
-    /// While the kernel copies a page, the next time it does.
-    pub while_copying: Mutex<Option<Meanwhile>>,
 }
 
 impl Fake {
@@ -204,10 +200,7 @@ impl Machine for Fake {
     }
 
     fn copy(&self, from: Phys, to: Phys, log2: u8) {
-        let meanwhile = self.while_copying.lock().unwrap_or_else(|broken| broken.into_inner()).take();
-        if let Some(meanwhile) = meanwhile {
-            meanwhile();
-        }
+        host_test::point(Point::PageCopying);
         host_test::copy(from.0, to.0, 1 << log2);
     }
 

@@ -25,6 +25,7 @@ use kern_core::entry::{Fault, Interrupt};
 use kern_core::ids::ProcessNumber;
 use kern_core::schedule::{has_flag, state_of};
 use kern_core::{Cx, Kernel};
+use smp::chaos::Point;
 use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
 use smp::host_test;
@@ -440,23 +441,34 @@ impl World {
     /// number `at`, counted from 0, of those at which it holds no lock that others may want. Whether there was such a
     /// point. The system call may have to be [finished](World::finish).
     pub fn torn(&mut self, n: usize, args: Regs, at: usize, others: impl FnOnce(&mut World)) -> bool {
+        let mut points = 0..;
+        self.torn_where(n, args, |_| points.next() == Some(at), others)
+    }
+
+    /// As [`torn`](World::torn), at the first point that `here` takes.
+    pub fn torn_where(
+        &mut self,
+        n: usize,
+        args: Regs,
+        mut here: impl FnMut(Point) -> bool,
+        others: impl FnOnce(&mut World),
+    ) -> bool {
         self.summon(n);
         args.write(&self.agent(n).hot().regs);
         let (mut entry, before) = self.take_in(n);
         let (cx, fast, k) = (self.context(&entry), self.fast, self.k);
-        let (mut passed, mut others) = (0, Some(others));
+        let mut others = Some(others);
         let checked = core::mem::take(&mut self.checked);
-        let mut hook = |_| {
+        let mut hook = |point| {
             if k.roots.iter().any(spin::Mutex::is_locked) || k.graves.is_locked() || k.spaces.is_locked() {
                 return;
             }
-            if let Some(others) = others.take_if(|_| passed == at) {
+            if let Some(others) = others.take_if(|_| here(point)) {
                 self.torn = Some(n);
                 others(self);
                 self.torn = None;
                 self.k.machine.cpu.store(n, Relaxed);
             }
-            passed += 1;
         };
         host_test::at_points(&mut hook, || serve(cx, fast));
         let found = others.is_none();
@@ -485,30 +497,6 @@ impl World {
         if !self.look(entry.block().id().index()).hot.current.is(before) {
             self.leave(entry);
         }
-        self.after_entry();
-    }
-
-    /// While the kernel copies a page in what `work` does on another CPU, CPU `n` enters it with a system call.
-    pub fn while_copying(&mut self, n: usize, args: Regs, work: impl FnOnce(&mut World)) {
-        let (k, block) = (self.k, self.block(n));
-        let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
-        let meanwhile = move || {
-            let (pin, here) = (host_test::pin(n), k.machine.cpu.swap(n, Relaxed));
-            let regs = &task.get().hot.here(pin).regs;
-            args.write(regs);
-            regs.rip.set(AFTER);
-            if let (Some(cpu), Some(op)) = (block.here(pin), Op::from_raw(args.rax as u8)) {
-                Cx { k, cpu }.on_system_call(op);
-            }
-            k.machine.cpu.store(here, Relaxed);
-        };
-        *self.k.machine.while_copying.lock().unwrap_or_else(|broken| broken.into_inner()) =
-            Some(Box::new(meanwhile));
-        let checked = std::mem::take(&mut self.checked);
-        work(self);
-        self.checked = checked;
-        let mut entry = self.enter(n);
-        self.leave(&mut entry);
         self.after_entry();
     }
 
