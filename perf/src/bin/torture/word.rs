@@ -112,6 +112,7 @@ pub struct Word(pub u64);
 
 const CHANGING: u64 = 1;
 const NOW_AT: u32 = 1;
+/// What it changes to; of a word that does not change, what the last change was to.
 const NEXT_AT: u32 = 3;
 const FILLED: u64 = 1 << 5;
 const LARGE: u64 = 1 << 6;
@@ -190,10 +191,10 @@ impl Word {
         Word(self.change(era, thing, next).0 | TRANSIT)
     }
 
-    /// The word that follows this one: it is so. That it may have been in transit before stays in it, for who looked before
-    /// that.
+    /// The word that follows this one: it is so. What it was to be, and that it may have been in transit, stays in it, for
+    /// who looked before that: pages of a message that was refused in the end were away for a while.
     pub const fn settle(self, era: u64, thing: Thing, now: Perm) -> Word {
-        let was = if self.changing() { self.0 & TRANSIT } else { 0 };
+        let was = if self.changing() { self.0 & (TRANSIT | 3 << NEXT_AT) } else { (now as u64) << NEXT_AT };
         let thing = if matches!(now, Perm::None) { Thing::NOTHING } else { thing };
         self.step((now as u64) << NOW_AT | was, era, thing)
     }
@@ -268,6 +269,7 @@ pub fn judge(
     match met {
         Met::Fault if before.changing() && before.in_transit() => None,
         Met::Fault if after.in_transit() && after.sequence() != before.sequence() => None,
+        Met::Fault if steps > 0 && !after.next().allows(how) => None,
         Met::Fault => (!claims(&|perm, _| !perm.allows(how))).then_some(Wrong::Lost),
         Met::Value(value) => {
             let fine =
@@ -375,6 +377,22 @@ mod tests {
         assert_eq!(still(own, How::Read, Met::Fault), Some(Wrong::Lost), "and is not any more");
         let next = own.change(ERA, shared, Perm::Write).settle(ERA, shared, Perm::Write);
         assert_eq!(judged(own, next, How::Read, Met::Fault), Some(Wrong::Lost));
+    }
+
+    #[test]
+    fn a_page_may_be_away_with_a_message_that_is_refused() {
+        let mapped = start().change(ERA, THING, Perm::Write).settle(ERA, THING, Perm::Write);
+        let moved = mapped.change(ERA, THING, Perm::None);
+        let back = moved.settle(ERA, THING, Perm::Write);
+        for (before, after) in [(mapped, moved), (moved, moved), (moved, back), (mapped, back)] {
+            assert_eq!(judged(before, after, How::Read, Met::Fault), None);
+        }
+        assert_eq!(still(back, How::Read, Met::Fault), Some(Wrong::Lost), "and is back");
+        assert_eq!(judged(mapped, back, How::Read, Met::Value(99)), Some(Wrong::Stale));
+        let shared = back.change(ERA, THING, Perm::Read);
+        let own = shared.settle(ERA, THING, Perm::Write);
+        assert_eq!(judged(back, own, How::Write, Met::Fault), None, "it was read-only in between");
+        assert_eq!(judged(back, own, How::Read, Met::Fault), Some(Wrong::Lost), "but could be read");
     }
 
     #[test]
