@@ -649,4 +649,52 @@ counters! {
     ShootdownBatched = "shootdown_batched";
     /// Times the CPU went idle.
     Idle = "idle";
+    /// Kills, by what they found the task in: running, or ready to.
+    KillReady = "kill_ready";
+    /// … receiving.
+    KillReceiving = "kill_receiving";
+    /// … waiting for the bits of a Notification.
+    KillWaiting = "kill_waiting";
+    /// … waiting for a grace period.
+    KillGrace = "kill_grace";
+    /// … its call queued at a task of this CPU.
+    KillQueued = "kill_queued";
+    /// … its event waiting for room in a pool that a task of this CPU reads.
+    KillPosting = "kill_posting";
+    /// … its call received by a task of this CPU.
+    KillOwed = "kill_owed";
+    /// … its call or event in the mailbox of another CPU.
+    KillOut = "kill_out";
+    /// … its call or event taken by another CPU.
+    KillThere = "kill_there";
+    /// … the answer to its call in this CPU's mailbox.
+    KillBack = "kill_back";
+    /// … its request in the mailbox of another CPU.
+    KillAsk = "kill_ask";
+    /// … its request taken by another CPU.
+    KillAsked = "kill_asked";
+    /// … its request kept by this CPU until what it waits for has happened.
+    KillKept = "kill_kept";
+    /// … the answer to its request in this CPU's mailbox.
+    KillAskDone = "kill_ask_done";
+    /// Of these kills, those of tasks that waited for the answer to a fault.
+    KillInFault = "kill_in_fault";
+    /// … that had lent pages to a message.
+    KillLending = "kill_lending";
+    /// … that served a call, or kept one in a Reply.
+    KillServing = "kill_serving";
+    /// … at which others were queued.
+    KillCalled = "kill_called";
+    /// … that were asked for on another CPU.
+    KillMailed = "kill_mailed";
+    /// Messages asked back for a kill that were found still in the mailbox: the kill had overtaken them.
+    RecallOut = "recall_out";
+    /// … queued at a task.
+    RecallQueued = "recall_queued";
+    /// … received by a task.
+    RecallOwed = "recall_owed";
+    /// … kept until what they wait for has happened.
+    RecallKept = "recall_kept";
+    /// … gone: they were on their way home.
+    RecallGone = "recall_gone";
 }

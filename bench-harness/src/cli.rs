@@ -99,7 +99,8 @@ enum Command {
     /// Random system calls from all CPUs, on objects that they share; their history checked against the model
     #[command(after_help = "Examples:\n  aurora-bench fuzz --cpus 4 --ops 10000000 --seed 1 --seeds 5\n  \
         aurora-bench fuzz --mode icount --seed 7 --cpus 2     the chaos build, which replays\n  \
-        aurora-bench fuzz --storm revoke --ops 1000000        capabilities revoked in use, a million times")]
+        aurora-bench fuzz --storm revoke --ops 1000000        capabilities revoked in use, a million times\n  \
+        aurora-bench fuzz --storm kill --ops 100000           tasks and processes killed, whatever they are about")]
     Fuzz(fuzz::Wanted),
     /// Trace a run: JSON for Perfetto, invariants, longest waits
     #[command(after_help = events::command::EXAMPLES)]

@@ -1,5 +1,7 @@
 //! Fuzz runs: seeds, and the line that sums a run up.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -12,6 +14,16 @@ use crate::trouble::Trouble;
 /// Counts that must be zero. Panics are the harness's own.
 const WRONG: &[&str] = &["divergences", "leaked_pages", "escapes", "undocumented"];
 const WRONG_IN_STORM: &[&str] = &["stale", "leaked_pages", "escapes"];
+const WRONG_IN_KILLS: &[&str] = &["wrong", "stuck", "leaked_pages", "escapes"];
+/// What has to be among the killed: on any number of CPUs, and on several.
+const KILLED: &[&str] = &["callers", "callees", "queued", "faulting", "sending", "lending", "moved", "woken"];
+/// Stages that there are on one CPU, too.
+const STAGES_HERE: &[&str] = &["ready", "receiving", "waiting", "queued", "posting", "owed"];
+/// Kills from which on all of that is asked for, the rarer stages too.
+const ENOUGH_KILLS: u64 = 1_000;
+const MANY_KILLS: u64 = 50_000;
+/// What more time a kill may take than another operation.
+const LIMIT_OF_A_KILL: Duration = Duration::from_millis(40);
 /// Operations on contended objects, of a hundred, at least.
 const CONTENDED: u64 = 20;
 
@@ -30,13 +42,23 @@ pub struct Wanted {
 pub enum Storm {
     /// Capabilities are revoked while others use them, and the memory is used again at once
     Revoke,
+    /// Tasks and processes are killed in the midst of all that they can be in the midst of
+    Kill,
 }
 
 /// Runs every seed, printing a line for each.
 pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
-    let words = wanted.storm.map_or("", |Storm::Revoke| "storm=revoke ");
+    let words = match wanted.storm {
+        None => "",
+        Some(Storm::Revoke) => "storm=revoke ",
+        Some(Storm::Kill) => "storm=kill ",
+    };
     for seed in wanted.seeded.seeds() {
-        let session = lab.run(&wanted.seeded.job("fuzz", words, seed))?;
+        let mut job = wanted.seeded.job("fuzz", words, seed);
+        if wanted.storm == Some(Storm::Kill) {
+            job.limit += LIMIT_OF_A_KILL * wanted.seeded.ops as u32;
+        }
+        let session = lab.run(&job)?;
         let outcome = Outcome::of(&session, wanted, seed);
         let verdict = outcome.said.judge(&session, &outcome.wrong());
         if let Err(Trouble::NoMachine(why)) = verdict {
@@ -71,8 +93,10 @@ impl Outcome {
 
     /// What is not as it must be: counts that are not there or not zero, and too little that was contended.
     fn wrong(&self) -> Vec<String> {
-        if self.storm.is_some() {
-            return self.said.not_zero(WRONG_IN_STORM);
+        match self.storm {
+            Some(Storm::Revoke) => return self.said.not_zero(WRONG_IN_STORM),
+            Some(Storm::Kill) => return self.wrong_in_kills(),
+            None => {}
         }
         let mut bad = self.said.not_zero(WRONG);
         let busy = self.said.get("contended").parse().is_ok_and(|share: u64| share >= CONTENDED);
@@ -80,10 +104,41 @@ impl Outcome {
         bad
     }
 
+    /// The same of a storm of kills: where there were enough, nobody and no stage may be missing among the killed.
+    fn wrong_in_kills(&self) -> Vec<String> {
+        let said = &self.said;
+        let mut bad = said.not_zero(WRONG_IN_KILLS);
+        let kills = said.get("kills").parse().unwrap_or(0);
+        if kills < ENOUGH_KILLS {
+            return bad;
+        }
+        bad.extend(
+            KILLED.iter().filter(|kind| matches!(said.get(kind), "0" | "?")).map(|kind| said.count(kind)),
+        );
+        let stages = said.get("stages").split(',').filter_map(|stage| stage.split_once(':'));
+        let asked_for = |stage: &str| match self.cpus {
+            1 => STAGES_HERE.contains(&stage),
+            _ => kills >= MANY_KILLS || STAGES_HERE.contains(&stage),
+        };
+        let missing = stages.filter(|(stage, count)| *count == "0" && asked_for(stage));
+        bad.extend(missing.map(|(stage, _)| format!("stage {stage}=0")));
+        bad
+    }
+
     /// The result line.
     fn line(&self) -> String {
         let Outcome { seed, cpus, said, .. } = self;
         let panics = u32::from(self.panicked);
+        if self.storm == Some(Storm::Kill) {
+            let first =
+                said.counts(&["kills", "callers", "callees", "queued", "faulting", "sending", "lending"]);
+            let ways = said.counts(&["by_process", "by_reset", "torn", "moved", "stages"]);
+            let last = said.counts(&["woken", "answered", "wrong", "stuck"]);
+            let memory = said.counts(&["leaked_pages", "escapes"]);
+            return format!(
+                "kill-storm: seed={seed} cpus={cpus} {first} {ways} {last} panics={panics} {memory}"
+            );
+        }
         if self.storm.is_some() {
             let first = said.counts(&["rounds", "uses", "refused", "stale"]);
             let last = said.counts(&["leaked_pages", "escapes"]);
@@ -138,6 +193,25 @@ mod tests {
             "revoke-storm: seed=7 cpus=4 rounds=9 uses=20 refused=3 stale=0 panics=0 leaked_pages=0 escapes=0"
         );
         assert!(outcome.wrong().is_empty());
+    }
+
+    #[test]
+    fn who_is_missing_among_the_killed_is_named() {
+        let said = "storm seed=7 cpus=4 kills=60000 callers=9 callees=8 queued=7 faulting=6 sending=5 lending=4 by_process=3 \
+                    by_reset=2 torn=1 moved=11 stages=ready:12,back:3 woken=13 answered=14 wrong=0 stuck=0 \
+                    leaked_pages=0 escapes=0";
+        let outcome = |said: &str| {
+            let Report::Fuzz(said) = Report::parse(said) else { panic!("not a storm line") };
+            Outcome { seed: 7, cpus: 4, panicked: false, storm: Some(Storm::Kill), said: said.into() }
+        };
+        let line = said.replace("storm ", "kill-storm: ").replace("stuck=0 ", "stuck=0 panics=0 ");
+        assert_eq!(outcome(said).line(), line);
+        assert!(outcome(said).wrong().is_empty());
+        let few = said.replace("back:3", "back:0");
+        assert_eq!(outcome(&few).wrong(), ["stage back=0"]);
+        assert!(outcome(&few.replace("60000", "6000")).wrong().is_empty());
+        assert_eq!(outcome(&said.replace("faulting=6", "faulting=0")).wrong(), ["faulting=0"]);
+        assert_eq!(outcome(&said.replace("stuck=0 ", "")).wrong(), ["stuck=?"]);
     }
 
     #[test]

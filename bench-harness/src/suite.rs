@@ -81,6 +81,8 @@ const MODEL_CASES: u32 = 100_000;
 const FUZZ_OPS: u64 = 150_000;
 /// Rounds of a storm of revokes in the suite.
 const STORM_ROUNDS: u64 = 5_000;
+/// Kills of a storm of kills in the suite.
+const KILLS: u64 = 2_000;
 const CPUS: [u32; 3] = [1, 2, 4];
 
 /// What the suite needs to know beyond the lab.
@@ -306,12 +308,14 @@ fn torture_runs(lab: &Lab) -> Result<Tally> {
 
 fn fuzz_runs(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
-    let storm = Some(fuzz::Storm::Revoke);
+    let (revokes, kills) = (Some(fuzz::Storm::Revoke), Some(fuzz::Storm::Kill));
     for (mode, cpus, ops, storm) in [
         (Mode::Tcg, 4, FUZZ_OPS, None),
         (Mode::Tcg, 1, FUZZ_OPS / 3, None),
         (Mode::Icount, 2, FUZZ_OPS / 5, None),
-        (Mode::Tcg, 4, STORM_ROUNDS, storm),
+        (Mode::Tcg, 4, STORM_ROUNDS, revokes),
+        (Mode::Tcg, 4, KILLS, kills),
+        (Mode::Tcg, 2, KILLS, kills),
     ] {
         let wanted = fuzz::Wanted { seeded: seeded_wanted(mode, cpus, ops, None), storm };
         let result = fuzz::fuzz(lab, &wanted);

@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::PAGE_SIZE;
+use abi::{Cap, PAGE_SIZE};
 use user_rt::arch::{self, memory};
 use user_rt::cap::{Access, Frame, VSpace};
 use user_rt::layout::SHARED_VA;
@@ -24,6 +24,11 @@ impl Shared {
         let frames = nursery.make_pages(pages)?;
         let words = memory::map_words(&own::vspace(), frames.iter::<Frame>(), SHARED_VA)?;
         Ok(Shared { frames, words })
+    }
+
+    /// Capability of its first page's frame; those of the others follow.
+    pub fn first(&self) -> Cap {
+        self.frames.nth(0)
     }
 
     /// Maps it in another process, at the same address.

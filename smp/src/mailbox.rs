@@ -106,6 +106,11 @@ impl<P> Node<P> {
         self.owner.load(Ordering::Relaxed) == pin.cpu().raw()
     }
 
+    /// Whether it is in a mailbox. A glance: it may be taken out at once.
+    pub fn is_queued(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == QUEUED
+    }
+
     /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells `to`
     /// of the move orders this before `to`'s use of the node.
     pub fn hand_to(&self, pin: Pin<'_>, to: CpuId) {

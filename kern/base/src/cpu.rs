@@ -227,7 +227,7 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
     };
     let shared = CpuShared {
         vspace: AtomicLink::null(),
-        counters: Default::default(),
+        counters: [const { Count(AtomicU64::new(0)) }; Counter::ALL.len()],
         grace: GracePort::new(pairs.grace),
         shoot: ShootPort::new(pairs.shoot),
     };

@@ -205,6 +205,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Ends a task: out of what it waits for, everybody who waits for it told, never to run again.
     pub fn kill(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if !is_dying(hot) {
+            self.count_kill(task, hot);
             if runnable(hot) {
                 self.stop_running(hot);
             }

@@ -43,6 +43,7 @@ pub mod holdings;
 pub mod ids;
 pub mod ipc;
 pub mod kill;
+mod killed;
 pub mod labels;
 pub mod loaded;
 pub mod make;

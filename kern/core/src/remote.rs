@@ -434,14 +434,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The same as `wish` says.
     pub fn recall_so(self, task: Ref<'k, Task>, hot: &TaskHot, wish: Wish) {
-        let wanted = Wanted { number: hot.sent.get(), wish };
+        let wanted = Wanted { number: hot.sent.get(), wish, dying: is_dying(hot) };
         task.get().recalled.store(wanted.raw(), Release);
         self.raise_with_message(task, ctl::RECALL);
     }
 
     /// Whether [`Wish::Unreceived`] of the last block that left found it received.
     pub fn is_received_there(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        let received = Wanted { number: hot.sent.get(), wish: Wish::Received };
+        let received = Wanted { number: hot.sent.get(), wish: Wish::Received, dying: false };
         task.get().recalled.load(Acquire) == received.raw()
     }
 
@@ -476,7 +476,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn control_arrived(self, task: Ref<'k, Task>) {
         let bits = task.get().ctl.take(self.pin());
         if task.get().header.has_flag(FLAG_DEAD) {
+            if bits & ctl::RECALL != 0 && Wanted::from_raw(task.get().recalled.load(Acquire)).dying {
+                self.count_recall(None);
+            }
             return;
+        }
+        if bits & ctl::KILL != 0 && self.task_hot(task).is_some_and(|hot| !is_dying(hot)) {
+            self.count(Counter::KillMailed);
         }
         if bits & ctl::RECALL != 0 {
             self.recall_arrived(task);
@@ -498,7 +504,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let Some(msg) = self.follow_message(task, ctl::RECALL) else { return };
         let wanted = Wanted::from_raw(task.get().recalled.load(Acquire));
-        if msg.number.get() != wanted.number {
+        let stage = Some(msg.stage.get()).filter(|_| msg.number.get() == wanted.number);
+        if wanted.dying {
+            self.count_recall(stage);
+        }
+        if stage.is_none() {
             return;
         }
         match msg.stage.get() {
@@ -560,6 +570,8 @@ struct Wanted {
     /// Which block: the task's messages to other CPUs are numbered.
     number: u32,
     wish: Wish,
+    /// The task is being killed.
+    dying: bool,
 }
 
 /// How a message block is wanted back.
@@ -578,7 +590,7 @@ pub enum Wish {
 
 impl Wanted {
     const fn raw(self) -> u64 {
-        (self.number as u64) << 2 | self.wish as u64
+        (self.number as u64) << 3 | (self.dying as u64) << 2 | self.wish as u64
     }
 
     const fn from_raw(raw: u64) -> Wanted {
@@ -588,7 +600,7 @@ impl Wanted {
             2 => Wish::Unreceived,
             _ => Wish::Received,
         };
-        Wanted { number: (raw >> 2) as u32, wish }
+        Wanted { number: (raw >> 3) as u32, wish, dying: raw & 4 != 0 }
     }
 }
 

@@ -11,6 +11,7 @@ mod groups;
 mod growth;
 mod holdings;
 mod kill;
+mod killed;
 mod labels;
 mod loaded;
 mod memory;

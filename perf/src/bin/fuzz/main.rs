@@ -1,7 +1,8 @@
 //! Random system calls, all of them, of workers on all CPUs, in three processes: on objects of their own, and on objects
 //! that all operate on at the same time, whose history is checked against the executable model.
 //!
-//! Options: `seed=`, `ops=`; `storm=revoke` for the [`storm`] of that many rounds instead.
+//! Options: `seed=`, `ops=`; `storm=revoke` for the [`storm`] of that many rounds instead, `storm=kill` for that of
+//! [`kill`]s.
 //!
 //! # Who does what
 //! A [`worker`] operates in windows between barriers. Of its own it has an [`arena`]. All share [`clusters`]: each call
@@ -19,6 +20,7 @@ mod board;
 mod cast;
 mod clerk;
 mod clusters;
+mod kill;
 mod storm;
 mod watchdog;
 mod worker;
@@ -44,6 +46,9 @@ const RUN_LOG2: u8 = 26;
 const RUN_SLOTS: u32 = 3000;
 
 fn begin(_: u64) -> ! {
+    if boot::options().value("storm") == Some("kill") {
+        kill::begin();
+    }
     let outcome = run();
     let board = Board::open();
     if let Err(failure) = &outcome {
