@@ -134,6 +134,8 @@ pub struct Group {
     pub memberships: Table<Membership>,
     /// How many members there are. Under the root lock.
     pub count: AtomicU32,
+    /// All records before this one are in use. Under the root lock.
+    pub free: AtomicU32,
     /// Which exposures may be watchers: a bit each.
     pub watched: AtomicU64,
 }
@@ -151,8 +153,8 @@ impl Group {
         memberships: Table<Membership>,
     ) -> Group {
         let header = Header::new(ObjType::Group, root);
-        let (count, watched) = (AtomicU32::new(0), AtomicU64::new(0));
-        Group { header, members, exposures, memberships, count, watched }
+        let (count, free, watched) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU64::new(0));
+        Group { header, members, exposures, memberships, count, free, watched }
     }
 
     /// The record at `index`, read once.

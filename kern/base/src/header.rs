@@ -108,6 +108,11 @@ impl Header {
         self.flags.fetch_or(flag, Ordering::AcqRel) & flag == 0
     }
 
+    /// Clears the flag.
+    pub fn clear_flag(&self, flag: u16) {
+        self.flags.fetch_and(!flag, Ordering::AcqRel);
+    }
+
     pub fn swept(&self) -> usize {
         self.swept.load(Ordering::Relaxed) as usize
     }

@@ -39,6 +39,8 @@ pub struct Untyped {
     pub log2: u8,
     /// A reset is under way: nothing is carved meanwhile.
     pub resetting: AtomicBool,
+    /// CNodes that could not be emptied were tried again, by the reset that is under way.
+    pub retried: AtomicBool,
     /// How far the reset has come, once everything is revoked. Under the root lock.
     pub reset: Cell<Reset>,
     /// How many of its pages were looked for in pools, by the revoke that is under way.
@@ -59,6 +61,7 @@ impl Untyped {
             log2,
             resetting: AtomicBool::new(false),
             reset: Cell::new(Reset::No),
+            retried: AtomicBool::new(false),
             swept: AtomicU64::new(0),
             region,
         }

@@ -38,6 +38,8 @@ pub struct Process {
     /// Where events for its tasks go.
     pub pool: AtomicLink<EventPool>,
     pub vector: AtomicBool,
+    /// All task numbers below this one are in use, or used up. Under the lock of [`Process::memberships`].
+    pub free_number: AtomicU16,
     /// Slot in which the process accepts the next membership; 0 = none.
     pub accept: AtomicU32,
     /// Who handles the faults of its tasks: a [`Target`](abi::Target) in its CSpace; 0: nobody.
@@ -70,6 +72,7 @@ impl Process {
             cnode: AtomicLink::null(),
             pool: AtomicLink::null(),
             vector: AtomicBool::new(false),
+            free_number: AtomicU16::new(0),
             accept: AtomicU32::new(0),
             fault_handler: AtomicU64::new(0),
             left: AtomicU64::new(0),

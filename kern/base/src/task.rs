@@ -526,4 +526,6 @@ pub mod ctl {
     pub const EVENT: u64 = 1 << 8;
     /// To the reader of an event pool: there may be room for those who wait for it.
     pub const ROOM: u64 = 1 << 9;
+    /// To a task that waits for calls, after many that could not be received: there are more.
+    pub const RECEIVE: u64 = 1 << 10;
 }

@@ -123,7 +123,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = self.place_at_hand(own, Target(rdi))?.slot;
         let word = slot.get().word.load(self.pin());
         let header = header_of(word)?;
-        if !self.k.graves.lock().is_null() {
+        if !self.k.graves.lock().is_empty() {
             return None;
         }
         let root = self.lock_tree(header)?;

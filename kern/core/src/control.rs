@@ -168,6 +168,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if bits & ctl::ROOM != 0 {
             self.let_posters_in(task, hot);
         }
+        if bits & ctl::RECEIVE != 0 {
+            self.receive_pending(task, hot);
+        }
     }
 
     /// Stops a task where it is. What it waits for goes on; its time rests with it.

@@ -47,6 +47,8 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Waiting senders that one entry lets in.
 const POSTERS_BOUND: usize = 16;
+/// As how many of those one counts that carries pages or capabilities.
+const LOADED_WORK: usize = 8;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Send`].
@@ -229,7 +231,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// there is no pool any more. A bounded number: then it sends itself the bits again.
     pub fn let_posters_in(self, reader: Ref<'k, Task>, hot: &'k TaskHot) {
         let pool = self.pool_read_by(reader, hot);
-        for _ in 0..POSTERS_BOUND {
+        let mut work = 0;
+        while work < POSTERS_BOUND {
             let Some(sender) = hot.posters.first(self.pin()) else {
                 if let Some(pool) = pool {
                     pool.get().reserved.open(&pool.get().shown(self.pin()));
@@ -237,6 +240,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return;
             };
             let Some(pool) = pool else {
+                work += 1;
                 hot.posters.remove(self.pin(), sender);
                 self.refuse_caller(reader, hot, sender, Error::Gone.into());
                 continue;
@@ -245,6 +249,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
             let from = From { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
             let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
+            work += if words.info.has(CARRIES) { LOADED_WORK } else { 1 };
             let put = match words.info.has(CARRIES) {
                 true => self.put_waiting_load(pool, sender, words, from),
                 false => Ok(self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting)),

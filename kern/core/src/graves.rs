@@ -6,6 +6,11 @@
 //! empties what is listed, a bounded number of slots at a time. How far a CNode has come stands in its
 //! header; so if the task that works on it dies, the next one goes on. A reset of memory goes through
 //! only when none of the CNodes in it is listed any more.
+//!
+//! # What cannot be emptied
+//! What belongs to the task that works on it that task cannot end, and a frame that is pinned nobody. A CNode with such a
+//! thing goes to a second list. It is tried again by whoever finds the first list empty when its system call begins (or begins
+//! anew), and by a reset. So a system call comes to its end however many there are.
 
 use abi::Error;
 use kern_base::header::FLAG_DEAD;
@@ -23,36 +28,38 @@ const SLOTS_BOUND: usize = 256;
 impl<'k, M: Machine> Cx<'k, M> {
     /// A CNode whose last capability is gone: it will be emptied.
     pub fn bury(self, cnode: Ref<'k, CNode>) {
-        let first = self.k.graves.lock();
-        cnode.get().next_grave.set(first.get(self.pin()));
-        first.set(Some(cnode));
+        self.put_grave(&self.k.graves.lock().open, cnode);
     }
 
-    /// Empties the CNodes that nobody refers to any more. What belongs to the task that does this it cannot
-    /// end: that is left to others. So is a frame that is pinned, to whoever takes the pin or the memory back.
+    fn put_grave(self, list: &AtomicLink<CNode>, cnode: Ref<'k, CNode>) {
+        cnode.get().next_grave.set(list.get(self.pin()));
+        list.set(Some(cnode));
+    }
+
+    /// Empties the CNodes that nobody refers to any more, except where that is not for this task to do.
     pub fn empty_graves(self, me: Me<'k>) -> Result<()> {
+        self.retry_graves();
         let mut work = 0;
-        let mut at = self.first_grave();
-        while let Some(cnode) = at {
+        loop {
+            let first = self.k.graves.lock().open.get(self.pin());
+            let Some(cnode) = first else { return Ok(()) };
             match self.empty(me, cnode, &mut work) {
-                Ok(()) => {
-                    self.close_grave(cnode);
-                    at = self.first_grave();
+                Ok(()) => self.take_grave(cnode, |_| _ = cnode.get().header.set_flag(FLAG_DEAD)),
+                Err(Refusal::Error { error: Error::InUse, .. }) => {
+                    self.take_grave(cnode, |graves| self.put_grave(&graves.refused, cnode));
                 }
-                Err(Refusal::Error { error: Error::InUse, .. }) => at = self.next_grave(cnode),
                 Err(refusal) => return Err(refusal),
             }
         }
-        Ok(())
     }
 
-    fn first_grave(self) -> Option<Ref<'k, CNode>> {
-        self.k.graves.lock().get(self.pin())
-    }
-
-    fn next_grave(self, cnode: Ref<'k, CNode>) -> Option<Ref<'k, CNode>> {
-        let _guard = self.k.graves.lock();
-        cnode.get().next_grave.get(self.pin())
+    /// What could not be emptied before is tried again, unless there is other work.
+    pub fn retry_graves(self) {
+        let graves = self.k.graves.lock();
+        if graves.open.is_null() {
+            graves.open.set(graves.refused.get(self.pin()));
+            graves.refused.set(None);
+        }
     }
 
     fn empty(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
@@ -69,15 +76,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// An empty CNode leaves the list, unless another CPU was first.
-    fn close_grave(self, cnode: Ref<'k, CNode>) {
-        let first = self.k.graves.lock();
-        let mut link: &AtomicLink<CNode> = &first;
-        while let Some(at) = link.get(self.pin()) {
+    /// A CNode leaves the list, unless another CPU was first. It is the first, but for what others have buried since.
+    fn take_grave(self, cnode: Ref<'k, CNode>, then: impl FnOnce(&Graves)) {
+        let graves = self.k.graves.lock();
+        let mut link: &AtomicLink<CNode> = &graves.open;
+        for _ in 0..SLOTS_BOUND {
+            let Some(at) = link.get(self.pin()) else { return };
             if at == cnode {
                 link.set(cnode.get().next_grave.get(self.pin()));
-                cnode.get().header.set_flag(FLAG_DEAD);
-                return;
+                return then(&graves);
             }
             link = &at.get().next_grave;
         }
@@ -85,8 +92,27 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Whether a CNode in this memory is still being emptied.
     pub fn has_graves(self, region: &Region) -> bool {
-        let first = self.k.graves.lock();
-        core::iter::successors(first.get(self.pin()), |cnode| cnode.get().next_grave.get(self.pin()))
+        let graves = self.k.graves.lock();
+        let all = [&graves.open, &graves.refused].map(|list| list.get(self.pin()));
+        let next = |cnode: &Ref<'k, CNode>| cnode.get().next_grave.get(self.pin());
+        all.into_iter()
+            .flat_map(|first| core::iter::successors(first, next))
             .any(|cnode| is_inside(region, cnode.addr()))
+    }
+}
+
+/// CNodes that nobody refers to any more: the first of each list.
+#[derive(Default)]
+pub struct Graves {
+    /// They are being emptied.
+    pub open: AtomicLink<CNode>,
+    /// That was refused.
+    pub refused: AtomicLink<CNode>,
+}
+
+impl Graves {
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.open.addr() | self.refused.addr() == 0
     }
 }

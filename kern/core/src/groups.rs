@@ -103,10 +103,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::Dying.into());
         }
         self.check_depth(slot)?;
-        let members = &group.get().members;
-        let free = (0..members.len())
-            .find(|i| members.get(self.pin(), *i).is_some_and(|m| m.load(Relaxed) == Member::EMPTY.0))
-            .ok_or(Refusal::from(Error::Full))?;
+        let free = self.free_record(group.get())?;
         self.enter_group(group, free, addee, Member::new(addee.get().key(), rights, custom))?;
         // The member's capability may do in the group what its record says, and nothing to the group itself.
         let cap_rights = rights.and(Rights(word.rights())).minus(Rights::DELETE);

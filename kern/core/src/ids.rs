@@ -10,44 +10,52 @@ use smp::door::{AtomicLink, Ref, Table};
 /// The numbers of all processes. The table is made at boot; number 0 is never given.
 pub struct ProcessIds {
     numbers: Table<ProcessNumber>,
-    /// Where the last search ended. Who gives a number out, or takes it back, holds this.
-    cursor: spin::Mutex<usize>,
+    /// Who gives a number out, or takes it back, holds this.
+    free: spin::Mutex<Free>,
+}
+
+/// Which numbers are free: those that were never given, then those that were given back, in order.
+struct Free {
+    /// The first that was never given.
+    fresh: u32,
+    /// The first and the last of those that were given back; 0: none.
+    first: u32,
+    last: u32,
 }
 
 /// A number.
 #[derive(Default)]
 pub struct ProcessNumber {
-    /// Bit 31: in use; below it the generations given so far.
+    /// The generations given so far.
     given: AtomicU32,
+    /// The next one that was given back; 0: none.
+    next: AtomicU32,
     /// Whose it is, while that one lives.
     process: AtomicLink<Process>,
 }
 
 /// Generations a number can have.
 const GENERATIONS: u32 = 1 << 12;
-const USED: u32 = 1 << 31;
 
 impl ProcessIds {
     pub fn new(numbers: Table<ProcessNumber>) -> ProcessIds {
-        ProcessIds { numbers, cursor: spin::Mutex::new(0) }
+        ProcessIds { numbers, free: spin::Mutex::new(Free { fresh: 1, first: 0, last: 0 }) }
     }
 
     /// A key that was never given before.
     pub fn allocate(&self, pin: Pin<'_>) -> Result<ProcessKey, Error> {
-        let mut cursor = self.cursor.lock();
-        let len = self.numbers.len();
-        for step in 1..=len {
-            let at = (*cursor + step) % len;
-            let Some(number) = self.numbers.get(pin, at) else { continue };
-            let value = number.given.load(Relaxed);
-            if at == 0 || value & USED != 0 || value >= GENERATIONS {
-                continue;
-            }
-            number.given.store(USED | (value + 1), Relaxed);
-            *cursor = at;
-            return Ok(ProcessKey::new(at as u32, value as u16));
+        let mut free = self.free.lock();
+        let is_fresh = (free.fresh as usize) < self.numbers.len();
+        let at = if is_fresh { free.fresh } else { free.first };
+        let number = self.numbers.get(pin, at as usize).filter(|_| at != 0).ok_or(Error::Retired)?.get();
+        if is_fresh {
+            free.fresh += 1;
+        } else {
+            free.first = number.next.load(Relaxed);
         }
-        Err(Error::Retired)
+        let generation = number.given.load(Relaxed);
+        number.given.store(generation + 1, Relaxed);
+        Ok(ProcessKey::new(at, generation as u16))
     }
 
     /// A process that nobody can reach yet is found by its number from here on.
@@ -63,12 +71,19 @@ impl ProcessIds {
         self.numbers.get(pin, key.number() as usize)?.get().process.get(pin)
     }
 
-    /// Gives a number back; it will be used again with the next generation, or retired.
+    /// Gives a number back; it will be used again with the next generation, or is retired.
     pub fn release(&self, pin: Pin<'_>, key: ProcessKey) {
-        let _cursor = self.cursor.lock();
-        if let Some(number) = self.numbers.get(pin, key.number() as usize) {
-            number.get().process.set(None);
-            number.given.store(number.given.load(Relaxed) & !USED, Relaxed);
+        let mut free = self.free.lock();
+        let Some(number) = self.numbers.get(pin, key.number() as usize) else { return };
+        number.get().process.set(None);
+        if number.get().given.load(Relaxed) >= GENERATIONS {
+            return;
         }
+        number.get().next.store(0, Relaxed);
+        match self.numbers.get(pin, free.last as usize).filter(|_| free.first != 0) {
+            Some(last) => last.get().next.store(key.number(), Relaxed),
+            None => free.first = key.number(),
+        }
+        free.last = key.number();
     }
 }

@@ -19,7 +19,7 @@ use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task,
-    TaskHot,
+    TaskHot, ctl,
 };
 use smp::door::Ref;
 
@@ -29,6 +29,9 @@ use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// Queued calls that one receive refuses before it lets others go on.
+const REFUSED_BOUND: usize = 16;
 
 /// A message on its way between register frames.
 #[derive(Clone, Copy)]
@@ -368,9 +371,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
     }
 
-    /// Takes the best queued call, if there is one.
+    /// Takes the best queued call that can be received, if there is one. After so many that can't, it goes on with the rest
+    /// by mail: until then the task waits.
     fn accept_next(self, me: Me<'k>) -> bool {
-        loop {
+        for _ in 0..REFUSED_BOUND {
             let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
             if me.hot.senders.is_empty() {
                 me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
@@ -380,6 +384,10 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return true;
             }
         }
+        if !me.hot.senders.is_empty() {
+            self.raise_control(me.task, ctl::RECEIVE);
+        }
+        false
     }
 
     /// Takes what a call that is about to be received carries, if anything. Where that can't be, the call fails, or is

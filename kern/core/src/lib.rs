@@ -72,13 +72,14 @@ use kern_base::frames::FrameTable;
 use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
-use kern_base::slot::{CNode, Slot};
+use kern_base::slot::Slot;
 use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, KernelObject, Ref, Table};
 use smp::quiesce::Epoch;
 
 pub use answer::{Answer, Refusal, Result};
+pub use graves::Graves;
 
 /// Roots of derivation that a machine can have: one lock each.
 pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
@@ -116,8 +117,8 @@ pub struct Kernel<M: Machine> {
     pub made: [AtomicU64; MAX_ROOTS],
     /// By root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
-    /// CNodes that nobody refers to any more and that are being emptied: the first of a list.
-    pub graves: spin::Mutex<AtomicLink<CNode>>,
+    /// CNodes that nobody refers to any more and that are being emptied.
+    pub graves: spin::Mutex<Graves>,
     /// Which process has which CNodes and which address space: held by whoever changes that. Nothing else is locked
     /// meanwhile.
     pub spaces: spin::Mutex<()>,
@@ -152,7 +153,7 @@ impl<M: Machine> Kernel<M> {
             audit: AtomicLink::null(),
             made: [const { AtomicU64::new(0) }; MAX_ROOTS],
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
-            graves: spin::Mutex::new(AtomicLink::null()),
+            graves: spin::Mutex::new(Graves::default()),
             spaces: spin::Mutex::new(()),
         }
     }

@@ -63,6 +63,21 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
+    /// The first free index. The group's root lock is held. What was looked at in vain is not looked at again, so one entry
+    /// looks at a bounded number of records.
+    pub fn free_record(self, group: &Group) -> Result<usize> {
+        let (first, len) = (group.free.load(Relaxed) as usize, group.members.len());
+        let end = len.min(first + RECORDS_BOUND as usize);
+        let is_free = |i: &usize| group.member(self.pin(), *i) == Some(Member::EMPTY);
+        let found = (first..end).find(is_free);
+        group.free.store(found.unwrap_or(end) as u32, Relaxed);
+        match found {
+            Some(index) => Ok(index),
+            None if end == len => Err(Error::Full.into()),
+            None => Err(Refusal::More),
+        }
+    }
+
     /// A member is none any more: what watchers are to be told, if it was one. The group's root lock is held.
     pub fn leave_group(self, group: Ref<'k, Group>, index: usize) -> Option<u64> {
         let record = group.get().members.get(self.pin(), index)?;
@@ -74,6 +89,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(process) = self.k.processes.process(self.pin(), member.key()) {
             self.unlink_membership(process.get(), place);
         }
+        group.get().free.fetch_min(index as u32, Relaxed);
         let left = group.get().count.fetch_sub(1, Relaxed) - 1;
         Some(if left == 1 { LEFT | ALONE } else { LEFT })
     }

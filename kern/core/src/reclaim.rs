@@ -15,7 +15,7 @@
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::fence;
 use kern_base::cpu::Mail;
 use kern_base::events::EventPool;
@@ -225,10 +225,23 @@ impl<'k, M: Machine> Cx<'k, M> {
             header.set_flag(FLAG_DYING);
             fence(SeqCst);
         }
-        self.destroy(me, slot, word, pins)?;
+        let destroyed = self.destroy(me, slot, word, pins);
+        if matches!(destroyed, Err(Refusal::Error { .. })) && word.get::<Untyped>().is_some() {
+            // Something in that memory does not end now: it serves on.
+            header.clear_flag(FLAG_DYING);
+        }
+        destroyed?;
         let root = self.lock_root(header);
         if slot.get().word.load(self.pin()) != word {
             return Ok(());
+        }
+        if word.get::<Untyped>().is_some() {
+            // Another task that tried to end it at the same time may have been refused, so that it served on.
+            self.settle_tree(&root)?;
+            if self.child_of(slot).is_some() {
+                return Err(Refusal::More);
+            }
+            header.set_flag(FLAG_DYING);
         }
         self.unlink_slot(&root, slot, word)?;
         drop(root);
@@ -244,6 +257,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             || word.get::<Process>() == Some(me.process)
             || word.get::<CNode>().is_some_and(|c| c.get().process.is(me.process))
             || word.get::<VSpace>().is_some_and(|v| process.vspace.is(v))
+            || word.get::<Untyped>().is_some_and(|u| self.lives_in(me, u.get()))
     }
 
     /// What is left to do when an object's last slot is empty.
@@ -426,9 +440,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::InUse.into());
         }
         untyped.get().resetting.store(true, SeqCst);
-        let revoked = self.revoke_slot(me, slot, pins).and_then(|()| self.empty_graves(me)).and_then(|()| {
-            if self.has_graves(untyped.get().region()) { Err(Error::InUse.into()) } else { Ok(()) }
-        });
+        let revoked = self
+            .revoke_slot(me, slot, pins)
+            .and_then(|()| self.empty_graves(me))
+            .and_then(|()| self.no_graves(untyped.get()));
         if let Err(Refusal::Error { .. }) = revoked {
             let _root = self.lock_root(&untyped.get().header);
             untyped.get().reset.set(Reset::No);
@@ -440,6 +455,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         let reset = self.finish_reset(me, slot, word)?;
         self.audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
         Ok(reset)
+    }
+
+    /// No CNode in some memory is still being emptied, after those that could not be were tried once more.
+    fn no_graves(self, untyped: &Untyped) -> Result<()> {
+        if !self.has_graves(untyped.region()) {
+            untyped.retried.store(false, Relaxed);
+            return Ok(());
+        }
+        if untyped.retried.swap(true, Relaxed) {
+            untyped.retried.store(false, Relaxed);
+            return Err(Error::InUse.into());
+        }
+        self.retry_graves();
+        Err(Refusal::More)
     }
 
     /// Everything is revoked: waits until nothing refers to it, then starts the region again. What was waited for counts

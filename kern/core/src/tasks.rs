@@ -23,6 +23,8 @@ use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
+/// Task numbers that one entry looks at.
+const NUMBERS_BOUND: usize = 256;
 /// Generations a task number can have.
 const TASK_GENERATIONS: u16 = 1 << 12;
 /// RFLAGS bits that may be written: what a program may set itself (the arithmetic flags, DF, TF, AC, ID, NT is not
@@ -170,12 +172,24 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.map_plain(me, vspace, at, page, Access::Write)
     }
 
+    /// A free task number, with its next generation. One entry looks at a bounded number: what was looked at in vain is
+    /// not looked at again.
     fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {
         let numbers = &process.get().tasks;
-        for (i, number) in numbers.iter(self.pin()).enumerate() {
+        let _lock = process.get().memberships.lock();
+        let first = usize::from(process.get().free_number.load(Relaxed));
+        let end = numbers.len().min(first + NUMBERS_BOUND);
+        let look_from = |at: usize| process.get().free_number.store(at.min(0xffff) as u16, Relaxed);
+        for i in first..end {
+            let Some(number) = numbers.get(self.pin(), i) else { continue };
             if number.get().generation.load(Relaxed) < TASK_GENERATIONS && number.get().task.claim(task) {
+                look_from(i + 1);
                 return Ok((i as u16, number.get().generation.fetch_add(1, AcqRel)));
             }
+        }
+        look_from(end);
+        if end < numbers.len() {
+            return Err(Refusal::More);
         }
         Err(Refusal::new(Error::Full, numbers.len() as u64))
     }
@@ -183,7 +197,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Gives a task number back.
     pub fn drop_number(self, process: Ref<'k, Process>, number: u16) {
         if let Some(entry) = process.get().tasks.get(self.pin(), usize::from(number)) {
+            let _lock = process.get().memberships.lock();
             entry.get().task.set(None);
+            process.get().free_number.fetch_min(number, Relaxed);
         }
     }
 

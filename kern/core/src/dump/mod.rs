@@ -174,9 +174,10 @@ impl<M: Machine> Dump<'_, '_, M> {
         text.number("objects", self.names.len() as u64);
         text.flag("too-many", self.names.is_full());
         text.list("graves");
-        let first = cx.k.graves.lock();
-        let graves =
-            core::iter::successors(first.get(cx.pin()), |cnode| cnode.get().next_grave.get(cx.pin()));
+        let lists = cx.k.graves.lock();
+        let graves = [&lists.open, &lists.refused].map(|list| list.get(cx.pin())).into_iter();
+        let graves = graves
+            .flat_map(|first| core::iter::successors(first, |cnode| cnode.get().next_grave.get(cx.pin())));
         for cnode in graves.take(LIST_MAX) {
             text.gap();
             self.names.write(text, cnode.addr());

@@ -637,3 +637,33 @@ fn a_list_that_is_refused_half_way_is_as_it_was() {
         assert_eq!(s.w.result(&client).result(), Err((Error::BadArgument, 8)));
     }
 }
+
+#[test]
+fn a_receiver_refuses_a_bounded_number_at_a_time() {
+    const CALLERS: usize = 20;
+    let mut s = Scene::new(1);
+    let (server, target) = s.running(0, 10);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    let sender = s.w.process_of(abi::INIT_UNTYPED, 32, 64);
+    s.w.join_all(s.group, sender, GROUP);
+    s.w.give(note, sender, MINE);
+    let callers: Vec<_> = (0..=CALLERS).map(|n| s.w.task_with(sender, 0, 60 - n as u64, true)).collect();
+    for caller in &callers[..CALLERS] {
+        s.w.resume(caller);
+        lists(caller, &[copy(MINE)]);
+        s.w.does_and_run(caller, call(target));
+    }
+    s.w.resume(&callers[CALLERS]);
+    s.w.does_and_run(&callers[CALLERS], plain_call(target));
+    // What they list goes: none of them can be received, but the last.
+    s.w.must(0, Op::CapDelete, &[Target::new(sender.cnode, MINE.0).0]);
+    s.w.does(&server, Regs::op(Op::Recv, &[]));
+    let waiting = |callers: &[Tcb]| callers.iter().filter(|caller| caller.state() == State::Sending).count();
+    assert_eq!(waiting(&callers), CALLERS + 1 - 16, "as many as an entry may");
+    s.w.run();
+    assert_eq!(s.w.result(&server).msg(), [1, 2, 3, 4]);
+    assert_eq!(waiting(&callers), 0);
+    for caller in &callers[..CALLERS] {
+        assert_eq!(caller.regs().error(), Some(Error::NoCapability));
+    }
+}

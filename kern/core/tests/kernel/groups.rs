@@ -4,7 +4,7 @@ use abi::membership::{ALONE, JOINED, LEFT, WITHDRAWN, watch};
 use abi::{Cap, Error, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::{Proc, at};
+use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, World};
 
 /// How an exposure with one task per CPU is asked for: its entries start at `first`.
@@ -196,10 +196,29 @@ fn who_listens_takes_back_only_its_own_tasks_exposure_per_cpu() {
 }
 
 #[test]
-fn a_list_of_members_that_begins_behind_the_last_is_empty() {
+fn members_are_looked_for_a_bounded_number_at_a_time() {
+    const MEMBERS: u64 = 200;
     let mut w = World::new(1);
-    let group = w.make(0, ObjType::Group, 200 | 1 << 16);
-    for index in [200, u32::MAX - 1, u32::MAX] {
+    let group = w.make(0, ObjType::Group, MEMBERS | 1 << 16);
+    let first = w.slots(MEMBERS as u32 + 1);
+    for n in 0..MEMBERS as u32 {
+        assert_eq!(w.join(group, INIT, Cap(first.0 + n), Rights::SEND, 0), u64::from(n));
+    }
+    w.must(0, Op::ProcessAccept, &[INIT.process.arg(), first.0 as u64 + MEMBERS]);
+    let add = Regs::op(Op::GroupAdd, &[group.arg(), INIT.process.arg(), u64::from(Rights::SEND.0), 0]);
+    assert_eq!(w.call(0, add).result().map(drop), Err((Error::Full, 0)));
+    // The lowest that is free, wherever it is.
+    for index in [150, 3] {
+        w.must(0, Op::GroupRemove, &[Target::new(group, index).0]);
+    }
+    assert_eq!(w.call(0, add).rdi, 3);
+    w.must(0, Op::CapDelete, &[at(Cap(first.0 + MEMBERS as u32))]);
+    w.must(0, Op::ProcessAccept, &[INIT.process.arg(), first.0 as u64 + MEMBERS]);
+    w.begin(0, add);
+    assert!(!w.is_over(0), "it looks at more than an entry may");
+    assert_eq!(w.finish(0).rdi, 150);
+    // A list that begins behind the last is empty.
+    for index in [MEMBERS as u32, u32::MAX - 1, u32::MAX] {
         assert_eq!(w.must(0, Op::GroupMember, &[Target::new(group, index).0]).rdi, 0);
     }
 }

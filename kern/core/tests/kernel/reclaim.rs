@@ -1,11 +1,13 @@
 //! Reclaim, case by case.
 
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
+use kern_base::header::FLAG_DEAD;
+use kern_base::notification::Notification;
 use kern_core::entry::Interrupt;
 
 use crate::scene::{GROUP, Scene};
-use crate::world::Regs;
 use crate::world::make::at;
+use crate::world::{Regs, World};
 
 /// A process's own CNode, and a slot of it.
 const OWN: Cap = Cap(1);
@@ -64,16 +66,50 @@ fn memory_with_an_unfinished_cnode_is_not_reset() {
 }
 
 #[test]
-fn memory_that_could_not_end_for_its_caller_stays_dying() {
+fn memory_that_could_not_end_serves_on() {
     let mut s = Scene::new(1);
     let memory = s.w.make(0, ObjType::Untyped, 18);
     let process = s.w.process_of(memory, 2, 16);
     let inhabitant = s.w.start(process, 0, 10);
     s.w.give(process.cnode, process, OWN);
     s.w.must(0, Op::CapMove, &[memory.arg(), Target::new(process.cnode, PLACE.index()).0]);
+    let note = s.w.slot();
     s.w.does_and_run(&inhabitant, Regs::op(Op::CapDelete, &[PLACE.0]));
     assert_eq!(s.w.result(&inhabitant).error(), Some(Error::InUse));
     let from = Target::new(Cap(PLACE.index()), ObjType::Notification as u32).0;
     s.w.does_and_run(&inhabitant, Regs::op(Op::Retype, &[from, 0, Target::new(OWN, 9).0, 1]));
-    assert_eq!(s.w.result(&inhabitant).error(), Some(Error::Dying));
+    assert_eq!(s.w.result(&inhabitant).error(), None);
+    // A pinned frame keeps it, too, and what is not gone by then.
+    let own = s.w.make(0, ObjType::Untyped, 16);
+    let frame = s.w.make_of(0, own, ObjType::Frame, 12);
+    s.w.must(0, Op::FramePin, &[frame.arg(), abi::INIT_MACHINE.arg()]);
+    assert_eq!(s.w.ask(0, Op::CapDelete, &[at(own)]).map(drop), Err((Error::InUse, 0)));
+    let from = Target::new(own, ObjType::Notification as u32).0;
+    s.w.must(0, Op::Retype, &[from, 0, at(note), 1]);
+    s.w.must(0, Op::FrameUnpin, &[frame.arg()]);
+    s.w.must(0, Op::CapDelete, &[at(own)]);
+}
+
+#[test]
+fn deletes_end_however_many_cnodes_cannot_be_emptied() {
+    /// More than slots that one entry looks at.
+    const PINNED: u64 = 300;
+    let mut w = World::with_memory(1, 32 << 20);
+    let memory = w.make(0, ObjType::Untyped, 22);
+    for _ in 0..PINNED {
+        let table = w.make_of(0, memory, ObjType::CNode, 2);
+        let frame = w.make_of(0, memory, ObjType::Frame, 12);
+        w.must(0, Op::FramePin, &[frame.arg(), abi::INIT_MACHINE.arg()]);
+        w.must(0, Op::CapMove, &[frame.arg(), Target::new(table, 1).0]);
+        w.must(0, Op::CapDelete, &[at(table)]);
+    }
+    // What can be emptied is.
+    let table = w.make(0, ObjType::CNode, 2);
+    let note = w.make(0, ObjType::Notification, 0);
+    let object = w.object::<Notification>(note).expect("the Notification").get();
+    w.must(0, Op::CapMove, &[note.arg(), Target::new(table, 1).0]);
+    w.must(0, Op::CapDelete, &[at(table)]);
+    assert!(object.header.has_flag(FLAG_DEAD));
+    assert_eq!(w.ask(0, Op::UntypedReset, &[memory.arg(), 0]).map(drop), Err((Error::InUse, 0)));
+    w.must(0, Op::UntypedReset, &[memory.arg(), 1]);
 }

@@ -4,7 +4,7 @@ use abi::Error;
 use kern_base::header::FLAG_DEAD;
 use kern_base::notification::Notification;
 use kern_base::reply::{Reply, ReplyHot};
-use kern_base::task::{PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State};
+use kern_base::task::{PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, ctl};
 use smp::door::Ref;
 use smp::host_test;
 
@@ -99,7 +99,9 @@ fn state(world: &World, task: &View) {
             );
         }
         State::Recv | State::RecvTimed if !task.is_suspended() => {
-            let nothing = task.hot.senders.is_empty();
+            // Unless it has refused many, and goes on by mail.
+            let goes_on = task.task.get().ctl.glance() & ctl::RECEIVE != 0;
+            let nothing = task.hot.senders.is_empty() || goes_on;
             hold!(nothing, "{name} receives while callers are queued");
             let bits = task.hot.pending.get() & PENDING_BITS != 0;
             hold!(!bits || task.hot.sc.is_null(), "{name} receives while its Notification has bits");

@@ -58,8 +58,11 @@ impl Seen {
             Seen { slots: BTreeMap::new(), empty: Vec::new(), tasks: Vec::new(), words: BTreeMap::new() };
         let mut cnodes: Vec<Ref<'static, CNode>> =
             world.init_process().get().cnode.get(pin).into_iter().collect();
-        let first_grave = world.k.graves.lock().get(pin);
-        cnodes.extend(core::iter::successors(first_grave, |c| c.get().next_grave.get(pin)));
+        let graves = world.k.graves.lock();
+        for first in [&graves.open, &graves.refused] {
+            cnodes.extend(core::iter::successors(first.get(pin), |c| c.get().next_grave.get(pin)));
+        }
+        drop(graves);
         let mut at = 0;
         loop {
             while at < cnodes.len() {
