@@ -41,9 +41,7 @@ impl Model {
             1 => Pins::Go,
             _ => return Err(Refusal::argument(1)),
         };
-        let process = self.process(self.process_of(me));
-        let home = [Some(me), Some(self.process_of(me)), process.cnode, process.vspace];
-        if home.into_iter().flatten().any(|it| self.is_inside(it, found.object)) {
+        if self.lives_in(me, found.object) {
             return Err(Error::InUse.into());
         }
         self.revoke(me, found.place, pins)?;
@@ -83,7 +81,11 @@ impl Model {
             }
         }
         self.objects[object.0].dying = true;
-        self.end(me, place, object, pins)?;
+        if let Err(refusal) = self.end(me, place, object, pins) {
+            // Memory in which something does not end now serves on.
+            self.objects[object.0].dying = self.object_type(object) != ObjType::Untyped;
+            return Err(refusal);
+        }
         self.unlink(place);
         match self.objects[object.0].kind {
             // It ends when it is empty.
@@ -95,9 +97,18 @@ impl Model {
 
     /// Whether a task is, or runs in, an object.
     fn is_part_of(&self, me: Id, object: Id) -> bool {
+        self.home(me).contains(&Some(object))
+            || self.object_type(object) == ObjType::Untyped && self.lives_in(me, object)
+    }
+
+    fn lives_in(&self, me: Id, untyped: Id) -> bool {
+        self.home(me).into_iter().flatten().any(|it| self.is_inside(it, untyped))
+    }
+
+    fn home(&self, me: Id) -> [Option<Id>; 4] {
         let process = self.process_of(me);
         let spaces = self.process(process);
-        [Some(me), Some(process), spaces.cnode, spaces.vspace].contains(&Some(object))
+        [Some(me), Some(process), spaces.cnode, spaces.vspace]
     }
 
     /// Makes an object inert that has one capability left.
