@@ -222,7 +222,11 @@ impl Op {
             Op::FramePin => {
                 forms!([frame(0, frame_rights::DMA.rights()), machine(1, machine_rights::DMA.rights())])
             }
-            Op::Broadcast => forms!([member(Rights::SEND)], [member(WORDS)] when "with UTCB words"),
+            Op::Broadcast => forms!(
+                [member(Rights::SEND)],
+                [member(WORDS)] when "with UTCB words",
+                [member(PAGES)] when "with page ranges",
+            ),
             Op::PoolBind => forms!([
                 pool(Rights::LISTEN),
                 process(1, process_rights::CONFIGURE.rights()),

@@ -452,13 +452,18 @@ syscalls! {
     /// Send a message to every process that listens in a group: that is a member with LISTEN and has an event pool. Not to the
     /// caller's own. In the order of member records, each at most once. Where a pool is full the call waits there, as Send
     /// does, and then goes on. Whoever is a member all the time gets it, or the call stops and says where.
+    /// Each gets its share of the pages that the message carries: copy-on-write, or to be read only.
     ///
     /// In: rdi = group (index: [`Progress`](crate::events::Progress), 0 to begin); rsi = deadline where flagged; message
     /// registers; UTCB words. Out: rdi = how many got it.
     /// Rights: SEND, with UTCB words STRING too; each in the capability and in the member record.
-    /// Errors: TooLong, NotMember, NoPage (events carry no pages yet). And, with the [`Progress`](crate::events::Progress) so far
+    /// With page ranges: MAP, likewise.
+    /// Errors: TooLong, NotMember, NoCapability (it carries none), BadAddress, NoPage (there is none, or it is to be moved). And,
+    /// with the [`Progress`](crate::events::Progress) so far
     /// as detail, from which another call can go on, at the next member or the one behind: WouldBlock, Timeout,
-    /// Cancelled, Gone (nobody reads that member's pool, which is full), Dead (its reader, which rsi names).
+    /// Cancelled, Gone (nobody reads that member's pool, which is full), Dead (its reader, which rsi names), NoRoom (its
+    /// window is too small for the pages, or something is mapped there), Full (a page has as many mappings as it can),
+    /// InUse (the memory of a page is being given back), Forbidden, Dying (its address space, or the own one).
     Broadcast = 59;
     /// End all tasks of a process, on whatever CPUs: nothing runs in it any more, and whoever waits for an answer of
     /// theirs wakes with Dead. It is a member of no group any more, its tasks are not exposed in those that its CSpace

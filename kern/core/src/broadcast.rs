@@ -9,9 +9,17 @@
 //!
 //! A caller that waits for room does so as in a [send](crate::events), its message block queued at the pool's reader. When the
 //! message is in the pool the register is moved on, on the caller's CPU; whatever else ends the wait leaves it.
+//!
+//! # Pages
+//! Each member that opened a window gets its share of the pages that the message names, as of an event that carries
+//! pages ([`crate::loaded`]); none can be moved. They are lent once: what the first member's share made read-only is so
+//! for all. So only the first waits for a shootdown, and nobody gets anything before that is over. Shares of one entry are
+//! as many as one message may have, or one member's.
 
 use abi::events::{BROADCAST, Progress};
-use abi::{Error, FLAG_CAPS, FLAG_EVENT, FLAG_PAGES, MsgInfo, Target};
+use abi::{Error, FLAG_CAPS, FLAG_EVENT, MESSAGE_PAGES_MAX, MsgInfo, Rights, Target};
+use core::convert::Infallible;
+use core::sync::atomic::Ordering::Relaxed;
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::header::FLAG_DYING;
@@ -21,7 +29,7 @@ use smp::door::Ref;
 use smp::events::Turn;
 
 use crate::caps::InGroup;
-use crate::carry::rights_of_words;
+use crate::carry::{CARRIES, rights_of, rights_of_words};
 use crate::ipc::{From, Words};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -45,30 +53,43 @@ fn set_progress(hot: &TaskHot, progress: Progress) {
     hot.regs.rdi.set(Target::new(Target(hot.regs.rdi.get()).cap(), progress.raw()).0);
 }
 
+/// What the next member is to blame for says how far the broadcast came. What is wrong with the pages themselves says where.
+fn of_member(refusal: Refusal, progress: Progress) -> Refusal {
+    match refusal {
+        Refusal::Error { error: Error::NoPage | Error::TooLong | Error::BadAddress, .. } => refusal,
+        Refusal::Error { error, who, .. } => Refusal::Error { error, detail: u64::from(progress.raw()), who },
+        other => other,
+    }
+}
+
 /// How the part of a broadcast ended that one entry does.
-enum Part<'k> {
+enum Part<'k, R> {
     /// There are no more members.
     Over,
     /// There may be.
     More,
     /// The next member has no room.
     Full(Ref<'k, EventPool>),
+    /// The next member cannot get what the message carries, or not yet.
+    Refused(R),
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Broadcast`].
     pub fn broadcast(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let words = Words::new(args)?;
-        if MsgInfo(args.info).has(FLAG_PAGES) {
-            return Err(Refusal::new(Error::NoPage, 0));
+        if MsgInfo(args.info).has(CARRIES) {
+            return self.broadcast_loaded(me, args, words.carrying(args));
         }
-        if MsgInfo(args.info).has(FLAG_CAPS) {
-            return Err(Refusal::new(Error::NoCapability, 0));
-        }
-        let InGroup { group, custom } = self.find_group(me, args.cap(), rights_of_words(words.info))?;
-        let from = From { sender: me.task.get().id(), target: Target::new(args.cap(), BROADCAST), custom };
+        let (group, from) = self.group_to_tell(me, args, rights_of_words(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());
-        let (part, progress) = self.send_to_some(me, group, words, from, begun);
+        let event = words.as_event(from, group.get().header.identity());
+        let plain = event.info.words() == 0;
+        let put = |pool| match plain {
+            true => Ok(self.put_registers(pool, event)),
+            false => Ok(self.put_event(pool, me.task, event, Turn::Any)),
+        };
+        let (part, progress) = self.send_to_some::<Infallible>(me, group, begun, SENT_BOUND, put);
         set_progress(me.hot, progress);
         match part {
             Part::Over => Ok(Answer::one(u64::from(progress.sent))),
@@ -79,17 +100,62 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Sends to the next members, a bounded number.
-    fn send_to_some(
+    /// The same of a message that carries pages.
+    #[inline(never)]
+    fn broadcast_loaded(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+        if words.info.has(FLAG_CAPS) {
+            return Err(Refusal::new(Error::NoCapability, 0));
+        }
+        let (group, from) = self.group_to_tell(me, args, rights_of(words.info))?;
+        let begun = Progress::from_raw(Target(args.a0).index());
+        let pages = self.pages_to_share(me.task)?.max(1);
+        let bound = (MESSAGE_PAGES_MAX / pages).clamp(1, u64::from(SENT_BOUND)) as u16;
+        let identity = group.get().header.identity();
+        let put = |pool| self.put_shares(pool, me.task, words, from, identity);
+        let (part, progress) = self.send_to_some(me, group, begun, bound, put);
+        set_progress(me.hot, progress);
+        let went_on = progress != begun;
+        match part {
+            Part::Over if went_on && me.hot.lends.get() => Err(Refusal::More),
+            Part::Over => {
+                // Of pages that were lent some may have gone to nobody.
+                self.take_pages_back(me.task, me.hot);
+                me.task.get().utcb(self.pin()).range_count.store(0, Relaxed);
+                Ok(Answer::one(u64::from(progress.sent)))
+            }
+            Part::More => Err(Refusal::More),
+            Part::Full(_) | Part::Refused(Refusal::More) if went_on => Err(Refusal::More),
+            Part::Full(pool) => {
+                self.lend_pages(me)?;
+                self.wait_for_member(me, args, group, pool, words, from, progress)
+            }
+            Part::Refused(Refusal::More) => {
+                self.lend_pages(me)?;
+                Err(Refusal::More)
+            }
+            Part::Refused(refusal) => Err(of_member(refusal, progress)),
+        }
+    }
+
+    /// The group whose listeners are sent to, and what they learn of the sender.
+    #[inline(always)]
+    fn group_to_tell(self, me: Me<'k>, args: &Args, need: Rights) -> Result<(Ref<'k, Group>, From)> {
+        let InGroup { group, custom } = self.find_group(me, args.cap(), need)?;
+        let target = Target::new(args.cap(), BROADCAST);
+        Ok((group, From { sender: me.task.get().id(), target, custom }))
+    }
+
+    /// Sends to the next members, at most `bound`. `put` says whether there was room.
+    #[inline(always)]
+    fn send_to_some<R>(
         self,
         me: Me<'k>,
         group: Ref<'k, Group>,
-        words: Words,
-        from: From,
         begun: Progress,
-    ) -> (Part<'k>, Progress) {
-        let event = words.as_event(from, group.get().header.identity());
-        let (plain, own) = (event.info.words() == 0, me.process.get().key_word());
+        bound: u16,
+        put: impl Fn(Ref<'k, EventPool>) -> core::result::Result<bool, R>,
+    ) -> (Part<'k, R>, Progress) {
+        let own = me.process.get().key_word();
         let (first, mut sent) = (usize::from(begun.next), 0);
         let at = |next: usize, sent: u16| Progress { next: next as u16, sent: begun.sent.wrapping_add(sent) };
         for next in first..first + RECORDS_BOUND {
@@ -100,17 +166,14 @@ impl<'k, M: Machine> Cx<'k, M> {
                 continue;
             }
             let Some(pool) = self.pool_of_member(member) else { continue };
-            if sent == SENT_BOUND {
+            if sent == bound {
                 return (Part::More, at(next, sent));
             }
-            let has_room = match plain {
-                true => self.put_registers(pool, event),
-                false => self.put_event(pool, me.task, event, Turn::Any),
-            };
-            if !has_room {
-                return (Part::Full(pool), at(next, sent));
+            match put(pool) {
+                Ok(true) => sent += 1,
+                Ok(false) => return (Part::Full(pool), at(next, sent)),
+                Err(refusal) => return (Part::Refused(refusal), at(next, sent)),
             }
-            sent += 1;
         }
         (Part::More, at(first + RECORDS_BOUND, sent))
     }
@@ -144,12 +207,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(msg) = me.task.get().msg.open(self.pin()) {
             msg.group.set(group.get().header.identity());
         }
-        self.wait_for_room(me, args, pool, words, from).map_err(|refusal| match refusal {
-            Refusal::Error { error, who, .. } => {
-                Refusal::Error { error, detail: u64::from(progress.raw()), who }
-            }
-            other => other,
-        })
+        self.wait_for_room(me, args, pool, words, from).map_err(|refusal| of_member(refusal, progress))
     }
 
     /// The message of a task that waited for room is where it was to go: the task goes on with the next member.

@@ -251,7 +251,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
             work += if words.info.has(CARRIES) { LOADED_WORK } else { 1 };
             let put = match words.info.has(CARRIES) {
-                true => self.put_waiting_load(pool, sender, words, from),
+                true => self.put_waiting_load(pool, sender, words, from, group),
                 false => Ok(self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting)),
             };
             if matches!(put, Ok(false)) {

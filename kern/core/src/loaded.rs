@@ -13,7 +13,7 @@
 //! As any event waits, its capabilities in the sender's slots and its pages lent. It is tried again on the CPU of the pool's
 //! reader. Its sender hears of what cannot go by then, and sends once more what has to wait for something else.
 
-use abi::events::{Event, Window, caps_at, cells_of, pages_at};
+use abi::events::{BROADCAST, Event, Window, caps_at, cells_of, pages_at};
 use abi::{Cap, Error, FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, Listening, PAGE_SIZE, RANGES_MAX};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -56,7 +56,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if pages && !self.space_of(me.task)?.get().is_alone(self.id()) {
             self.lend_pages(me)?;
         }
-        let loaded = Loaded { pool, sender: me.task, event: loaded_event(words, from), turn: Turn::Any };
+        let loaded = Loaded { pool, sender: me.task, event: loaded_event(words, from, 0), turn: Turn::Any };
         let mut put = self.put_loaded(&loaded);
         if pages && is_early(&put) {
             // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
@@ -81,9 +81,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         sender: Ref<'k, Task>,
         words: Words,
         from: From,
+        group: u64,
     ) -> Result<bool> {
-        let loaded = Loaded { pool, sender, event: loaded_event(words, from), turn: Turn::Waiting };
+        let loaded = Loaded { pool, sender, event: loaded_event(words, from, group), turn: Turn::Waiting };
         self.put_loaded(&loaded).map_err(|refusal| self.later(refusal))
+    }
+
+    /// One member's part of a broadcast with pages.
+    pub fn put_shares(
+        self,
+        pool: Ref<'k, EventPool>,
+        sender: Ref<'k, Task>,
+        words: Words,
+        from: From,
+        group: u64,
+    ) -> Result<bool> {
+        self.put_loaded(&Loaded { pool, sender, event: loaded_event(words, from, group), turn: Turn::Any })
     }
 
     /// Puts an event into a pool with all that it carries, or does nothing. Whether there was room.
@@ -144,7 +157,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let space = process.get().vspace.get(self.pin()).ok_or(Error::Gone)?;
         let [_, addresses] = shown.offers();
         let window = Window::from_word(addresses.load(Relaxed));
-        let to = Landing { space, start: window.address, bytes: window.pages * PAGE_SIZE };
+        let shared = event.exposure == BROADCAST;
+        let to = Landing { space, start: window.address, bytes: window.pages * PAGE_SIZE, shared };
         let mut reserved = None;
         let place = &mut reserved;
         let last = move || {
@@ -164,8 +178,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 }
 
-fn loaded_event(words: Words, from: From) -> Event {
-    let event = words.as_event(from, 0);
+fn loaded_event(words: Words, from: From, group: u64) -> Event {
+    let event = words.as_event(from, group);
     Event { info: event.info.flag(words.info.0 & CARRIES), ..event }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! A reply's pages go before it does: the replier's system call is refused where they can't.
 
-use abi::{Error, MESSAGE_PAGES_MAX, MsgInfo, PageRange, RANGES_MAX, Rights, Target};
+use abi::{Error, MESSAGE_PAGES_MAX, MsgInfo, PageMode, PageRange, RANGES_MAX, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
@@ -17,6 +17,7 @@ use smp::door::Ref;
 
 use crate::carry::store;
 use crate::spaces::check_user_range;
+use crate::spaces::pool::no_page;
 use crate::spaces::transfer::{Row, no_room};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -30,6 +31,8 @@ pub struct Landing<'k> {
     pub space: Ref<'k, VSpace>,
     pub start: u64,
     pub bytes: u64,
+    /// Others are to get the same pages: none of them moves, and the sender's list stays.
+    pub shared: bool,
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -53,6 +56,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
+    /// How many pages a task's UTCB lists, none of which is to be moved.
+    pub fn pages_to_share(self, task: Ref<'k, Task>) -> Result<u64> {
+        let mut ranges = Ranges::new();
+        self.ranges_of(task, &mut ranges)?;
+        match ranges.iter().find(|range| range.mode == PageMode::Move) {
+            Some(range) => Err(no_page(range.address)),
+            None => Ok(ranges.iter().map(|range| range.count).sum()),
+        }
+    }
+
     pub fn space_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, VSpace>> {
         task.get().space.get(self.pin()).ok_or(Error::Dying.into())
     }
@@ -66,11 +79,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         ranges: &Ranges,
         rows: &mut Rows<'k>,
     ) -> Result<u64> {
-        let Landing { space: to, start, bytes } = *to;
+        let Landing { space: to, start, bytes, shared } = *to;
         let end = start.checked_add(bytes).ok_or(no_room(start))?;
         let mut target = start;
         for range in ranges {
             let PageRange { address: source, count, large, mode } = *range;
+            if shared && mode == PageMode::Move {
+                return Err(no_page(source));
+            }
             let at = target.checked_next_multiple_of(range.page_size());
             let at = at.filter(|at| end.checked_sub(*at).is_some_and(|room| room >= range.bytes()));
             target = at.ok_or(Refusal::new(Error::NoRoom, range.bytes()))?;
@@ -96,7 +112,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Result<()> {
         let utcb = receiver.get().utcb(self.pin());
         let [start, bytes] = [0, 1].map(|n: usize| utcb.window[n].load(Relaxed));
-        let to = Landing { space: self.space_of(receiver)?, start, bytes };
+        let to = Landing { space: self.space_of(receiver)?, start, bytes, shared: false };
         let tell = |place: usize, words| store(&utcb.ranges[place], words);
         let (count, _) = self.pass_pages_to(sender, &to, last, tell)?;
         utcb.range_count.store(count, Relaxed);
@@ -117,7 +133,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.ranges_of(sender, &mut ranges)?;
         let end = self.lay_out(self.space_of(sender)?, to, &ranges, &mut rows)?;
         self.hand_over_after(&rows, last)?;
-        sender.get().utcb(self.pin()).range_count.store(0, Relaxed);
+        if !to.shared {
+            sender.get().utcb(self.pin()).range_count.store(0, Relaxed);
+        }
         for (place, (range, row)) in ranges.iter().zip(&rows).enumerate() {
             tell(place, PageRange { address: row.target, ..*range }.words());
         }

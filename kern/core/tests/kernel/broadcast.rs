@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use abi::events::{BROADCAST, Progress};
-use abi::{Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
+use abi::{Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::task::State;
 
 use crate::events::{BITS, LOG2, Reader};
@@ -15,34 +15,35 @@ const GROUP: Cap = Cap(5);
 const CELLS: u64 = 1 << LOG2;
 
 /// A sender, and others, each in a process of its own, in one group.
-struct Meeting {
-    w: World,
+pub struct Meeting {
+    pub w: World,
     group: Cap,
-    sender: Tcb,
-    ears: Vec<Ear>,
+    pub process: Proc,
+    pub sender: Tcb,
+    pub ears: Vec<Ear>,
 }
 
 /// A member that listens.
-struct Ear {
-    process: Proc,
-    task: Tcb,
-    reader: Reader,
+pub struct Ear {
+    pub process: Proc,
+    pub task: Tcb,
+    pub reader: Reader,
 }
 
 impl Meeting {
     /// With a sender on CPU `n`, which is member 0.
-    fn new(cpus: usize, n: usize, members: u64) -> Meeting {
+    pub fn new(cpus: usize, n: usize, members: u64) -> Meeting {
         let mut w = World::with_memory(cpus, 16 << 20);
         let process = w.process();
         let group = w.make(0, ObjType::Group, members | 4 << 16);
         w.join(group, process, GROUP, MEMBER_RIGHTS, 0x77);
         let sender = w.start(process, n, 10);
         w.run();
-        Meeting { w, group, sender, ears: Vec::new() }
+        Meeting { w, group, process, sender, ears: Vec::new() }
     }
 
     /// One more member with such rights, whose reader is on CPU `n`: where it is among the ears.
-    fn ear(&mut self, n: usize, rights: Rights) -> usize {
+    pub fn ear(&mut self, n: usize, rights: Rights) -> usize {
         let process = self.w.process();
         self.w.join(self.group, process, GROUP, rights, 0);
         let task = self.w.start(process, n, 20);
@@ -53,7 +54,7 @@ impl Meeting {
         self.ears.len() - 1
     }
 
-    fn ears(cpus: usize, n: usize, count: usize) -> Meeting {
+    pub fn ears(cpus: usize, n: usize, count: usize) -> Meeting {
         let mut m = Meeting::new(cpus, n, count as u64 + 2);
         for number in 0..count {
             m.ear(number % cpus, Rights::LISTEN);
@@ -61,12 +62,12 @@ impl Meeting {
         m
     }
 
-    fn says(&mut self, args: Regs) {
+    pub fn says(&mut self, args: Regs) {
         self.w.does_and_run(&self.sender.clone(), args);
     }
 
     /// What the sender was answered: how many got it; or the error, how far it came, and how many got it.
-    fn answer(&self) -> Result<u64, (Error, u16, u16)> {
+    pub fn answer(&self) -> Result<u64, (Error, u16, u16)> {
         let answer = self.w.result(&self.sender).result();
         answer.map(|regs| regs.rdi).map_err(|(error, detail)| {
             let Progress { next, sent } = Progress::from_raw(detail as u32);
@@ -79,7 +80,7 @@ impl Meeting {
     }
 
     /// Makes a pool full.
-    fn fill(&self, ear: usize) {
+    pub fn fill(&self, ear: usize) {
         let head = &self.ears[ear].reader;
         let pool = self.w.object::<kern_base::events::EventPool>(head.cap);
         let position = pool.map_or(0, |pool| pool.get().reserved.position());
@@ -87,7 +88,7 @@ impl Meeting {
     }
 
     /// The reader of a pool says that everything is read, and lets those in that wait.
-    fn room(&mut self, ear: usize) {
+    pub fn room(&mut self, ear: usize) {
         let reader = &mut self.ears[ear].reader;
         let pool = self.w.object::<kern_base::events::EventPool>(reader.cap);
         let position = pool.map_or(0, |pool| pool.get().reserved.position());
@@ -99,11 +100,11 @@ impl Meeting {
     }
 }
 
-fn say(value: u64) -> Regs {
+pub fn say(value: u64) -> Regs {
     say_from(Progress::default(), value)
 }
 
-fn say_from(progress: Progress, value: u64) -> Regs {
+pub fn say_from(progress: Progress, value: u64) -> Regs {
     Regs::message(Op::Broadcast, Target::new(GROUP, progress.raw()), [value, 2, 3, 4])
 }
 
@@ -150,8 +151,6 @@ fn who_may_not_is_refused() {
     refused(Some(Rights::LISTEN), 0, Error::NoRight, u64::from(Rights::SEND.0));
     refused(Some(Rights::SEND), 1, Error::NoRight, u64::from(Rights::STRING.0));
     refused(None, 0, Error::NotMember, 0);
-    m.says(say(1).flag(FLAG_PAGES));
-    assert_eq!(m.w.result(&m.sender).error(), Some(Error::NoPage));
     m.says(say(1).flag(FLAG_CAPS));
     assert_eq!(m.w.result(&m.sender).error(), Some(Error::NoCapability));
     m.says(say(1).words(65));

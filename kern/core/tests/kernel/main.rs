@@ -2,6 +2,7 @@
 
 mod audit;
 mod broadcast;
+mod broadcast_pages;
 mod devices;
 mod differ;
 mod events;

@@ -44,6 +44,7 @@ mod quiet;
 mod registers;
 mod rewind;
 mod sched;
+mod shares;
 mod stacks;
 mod suite;
 mod trace;

@@ -104,6 +104,7 @@ pub const ALL: &[Module] = &[
     ("notify", crate::notify::TESTS),
     ("events", crate::events::TESTS),
     ("loaded", crate::loaded::TESTS),
+    ("shares", crate::shares::TESTS),
     ("sched", crate::sched::TESTS),
     ("turns", crate::turns::TESTS),
     ("memory", crate::memory::TESTS),

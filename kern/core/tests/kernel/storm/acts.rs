@@ -220,7 +220,11 @@ impl Cast {
         let to = self.target(usize::from(a) % self.tasks.len());
         let words = [self.model.number(), 0, 0, 0];
         let args = match a % 3 {
-            0 => Regs::message(Op::Broadcast, Target::new(GROUP, u32::from(b / 16 % 4)), words),
+            0 => {
+                let args = Regs::message(Op::Broadcast, Target::new(GROUP, u32::from(b / 16 % 4)), words);
+                self.lists(task, b ^ a.rotate_left(3));
+                if a.is_multiple_of(2) { args.flag(FLAG_PAGES) } else { args }
+            }
             _ => self.with_load(Regs::message(Op::Send, to, words), task, a.rotate_left(1), b),
         };
         let args = args.words(b % 65);

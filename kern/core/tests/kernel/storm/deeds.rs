@@ -2,7 +2,10 @@
 //! their own. Nothing of it is judged, except that the invariants hold and that it comes to an end.
 
 use abi::events::Window;
-use abi::{Cap, FLAG_NONBLOCK, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
+use abi::{
+    Cap, FLAG_NONBLOCK, FLAG_PAGES, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights,
+    Target,
+};
 use core::sync::atomic::Ordering::Relaxed;
 
 use super::cast::{Cast, GROUP, MACHINE, MEMORY, OTHER, OWN, SELF, SPACE};
@@ -263,7 +266,9 @@ impl Cast {
         let to = self.target(usize::from(a) % self.tasks.len());
         let args = match what {
             0..4 => Regs::message(Op::Call, to, [0; 4]),
-            4 if b < 100 => Regs::message(Op::Broadcast, Target::new(GROUP, 0), [0; 4]).words(b % 65),
+            4 if b < 100 => Regs::message(Op::Broadcast, Target::new(GROUP, 0), [0; 4])
+                .words(b % 65)
+                .flag(if b.is_multiple_of(2) { FLAG_PAGES } else { 0 }),
             4 => Regs::message(Op::Send, to, [0; 4]).words(b % 65),
             5..8 => Regs::op(Op::Recv, &[]),
             8..10 => Regs::message(Op::Reply, Target(0), [0; 4]),
