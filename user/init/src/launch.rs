@@ -9,7 +9,7 @@ use user_rt::elf::{Image, ImageError};
 use user_rt::invoke::transfer;
 use user_rt::layout::{PROGRAM_SLOTS, slot};
 use user_rt::spawn::{
-    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, TaskSpec, own, process, task,
+    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, StartIn, TaskSpec, own, process, task,
 };
 use user_rt::supervisor::{PARENT, say_died};
 use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
@@ -107,6 +107,7 @@ pub fn launch(program: &Program<'_>, policy: &Policy<'_>) -> Result<Launched, La
         tables: TABLES,
         with_file: true,
         untyped_log2: &[share_log2],
+        groups: StartIn::Makers,
     };
     let child = process(&mut nursery, &spec).map_err(LaunchError::Spawn)?;
     at("setting its label", policy.confine(&child.process, &share))?;

@@ -32,7 +32,8 @@ pub mod slot {
     pub const MACHINE: Cap = abi::INIT_MACHINE;
     /// The group in which the parent listens at exposure 0 ([`crate::supervisor`]).
     pub const SUPERVISOR: Cap = Cap(7);
-    /// Groups that the parent makes the process a member of.
+    /// Groups that the parent makes the process a member of, and those it starts in ([`crate::spawn::StartIn`]): up to
+    /// [`PAGER`].
     pub const GROUPS: Cap = Cap(8);
     /// The group in which the process's pager listens ([`crate::paging`]), where it has one.
     pub const PAGER: Cap = Cap(15);

@@ -15,7 +15,7 @@ use user_rt::events::Pool;
 use user_rt::invoke::{copy, transfer};
 use user_rt::layout::{FREE_SLOTS, slot, utcb_va};
 use user_rt::spawn::{
-    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, end, process, task,
+    Child, Entry, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, end, process, task,
 };
 
 use crate::block::{Block, COUNTED_CPUS, EXPOSURE_DONE, When, Word};
@@ -412,6 +412,7 @@ fn two_processes(
         tables: CHILD_TABLES,
         with_file: false,
         untyped_log2: &[],
+        groups: StartIn::None,
     };
     let mut make = || -> Result<Child, RowError> {
         let child = process(&mut stage.nursery, &spec).map_err(RowError::Spawn)?;

@@ -10,7 +10,7 @@ use user_rt::cap::{Group, Handle, Untyped};
 use user_rt::elf::Image;
 use user_rt::invoke::{copy, transfer};
 use user_rt::layout::slot;
-use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, own, process, task};
+use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, own, process, task};
 
 use crate::arena;
 use crate::board::{Board, Of, PROCESSES, Total};
@@ -56,6 +56,7 @@ impl Cast {
                 tables: TABLES,
                 with_file: false,
                 untyped_log2: &[],
+                groups: StartIn::None,
             };
             let child = process(nursery, &spec)?;
             shared.map_into(&child.vspace)?;

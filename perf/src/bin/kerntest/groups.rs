@@ -5,10 +5,11 @@ use abi::{Error, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
 use user_rt::arch::Args;
 use user_rt::cap::{Group, Handle, Notification, Process};
 use user_rt::invoke::copy;
-use user_rt::spawn::own;
+use user_rt::layout::slot;
+use user_rt::spawn::{ProcessSpec, StartIn, own, process};
 
 use crate::ipc::{answered, call, is_call_of, message, receive, regs, reply};
-use crate::lab::{CHILD_FREE, Lab, Place, Puppet, Wanted};
+use crate::lab::{CHILD_FREE, CHILD_SLOTS, Lab, Place, Puppet, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect_eq, tests};
 
@@ -16,7 +17,7 @@ tests! {
     member_rights_decide custom_bits_come_with_calls removed_members_are_out
     a_capability_in_other_hands_is_inert members_cannot_give_what_they_lack
     withdrawn_exposures_are_empty one_task_per_cpu a_deleted_group_is_gone
-    watchers_are_told_of_members
+    watchers_are_told_of_members children_start_in_their_makers_group
 }
 
 fn child_puppet(lab: &mut Lab<'_>, rights: Rights, custom: u16) -> Result<Puppet, Failure> {
@@ -246,6 +247,46 @@ fn watchers_are_told_of_members(lab: &mut Lab<'_>) -> Outcome {
         told(lab, LEFT | ALONE, "one ended, and this process is left")?;
         expect_eq!(group.members().map(|it| it.index).collect::<alloc::vec::Vec<_>>(), [0], "members left");
         lab.reset()?;
+    }
+    Ok(())
+}
+
+/// A child is where its maker is, with what that may do, before it has a task; unless its maker asks otherwise, or the
+/// group's did: who may not add brings nobody.
+fn children_start_in_their_makers_group(lab: &mut Lab<'_>) -> Outcome {
+    let slot = slot::GROUPS;
+    let maker = own::process();
+    let cases = [
+        // A member's capability has no DELETE.
+        (MEMBER_RIGHTS, StartIn::Makers, Some(MEMBER_RIGHTS.minus(Rights::DELETE))),
+        (Rights::SEND | Rights::ADD, StartIn::Makers, Some(Rights::SEND | Rights::ADD)),
+        (Rights::SEND | Rights::LISTEN, StartIn::Makers, None),
+        (MEMBER_RIGHTS, StartIn::None, None),
+    ];
+    for (rights, groups, wanted) in cases {
+        let group: Group = lab.nursery.make(4 | 4 << 16)?;
+        maker.accept(slot)?;
+        group.add(&maker, rights, 7)?;
+        let spec = ProcessSpec {
+            image: lab.image,
+            vector: false,
+            tasks: 4,
+            slots: CHILD_SLOTS,
+            tables: 32,
+            with_file: false,
+            untyped_log2: &[],
+            groups,
+        };
+        let child = process(&mut lab.nursery, &spec)?;
+        let found: alloc::vec::Vec<_> = group.members().map(|it| (it.index, it.rights, it.custom)).collect();
+        let case = alloc::format!("{groups:?} of a maker with {:#x}", rights.0);
+        expect_eq!(found.first(), Some(&(0, rights, 7)), "{case}: the maker");
+        expect_eq!(found.get(1).copied(), wanted.map(|rights| (1, rights, 0)), "{case}: the child");
+        let held = child.process.holds_raw(group.cap(), Rights::NONE)?;
+        expect_eq!(held, wanted.map(|_| slot), "{case}: where it has the group");
+        lab.children.push(child);
+        lab.reset()?;
+        expect_eq!(own::cnode().inspect(slot)?, None, "{case}: afterwards");
     }
     Ok(())
 }

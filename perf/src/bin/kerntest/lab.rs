@@ -13,7 +13,7 @@ use user_rt::elf::Image;
 use user_rt::invoke::transfer;
 use user_rt::layout::{FREE_SLOTS, slot};
 use user_rt::spawn::{
-    Child, Entry, Home, Nursery, ProcessSpec, Run, Spawned, TaskSpec, end, own, process, task,
+    Child, Entry, Home, Nursery, ProcessSpec, Run, Spawned, StartIn, TaskSpec, end, own, process, task,
 };
 use user_rt::{boot, heap};
 
@@ -54,7 +54,7 @@ pub enum Place {
 pub struct Lab<'a> {
     /// What a test makes comes from here.
     pub nursery: Nursery,
-    image: &'a Image<'a>,
+    pub image: &'a Image<'a>,
     pub cpus: u32,
     pub children: Vec<Child>,
     groups: Option<Groups>,
@@ -208,6 +208,7 @@ impl<'a> Lab<'a> {
             tables: 32,
             with_file: false,
             untyped_log2: &[],
+            groups: StartIn::None,
         };
         let child = process(&mut self.nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;

@@ -17,8 +17,8 @@ use user_rt::paging::{
     self, Counts, Denial, Limits, Manager, PagerSetup, Service, ServiceSpec, Store, StoreError, pager_slot,
 };
 use user_rt::spawn::{
-    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, end, own, process, task, task_on,
-    unloaded,
+    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, end, own, process, task,
+    task_on, unloaded,
 };
 use user_rt::views::ViewDenial;
 use user_rt::{Refusal, boot};
@@ -289,6 +289,7 @@ impl<'a> Stage<'a> {
             tables: WORKER_TABLES,
             with_file: false,
             untyped_log2: &[],
+            groups: StartIn::None,
         };
         let nursery = &mut self.nursery;
         let child = if wanted.whole { unloaded(nursery, &spec)? } else { process(nursery, &spec)? };

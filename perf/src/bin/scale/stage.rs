@@ -10,7 +10,7 @@ use user_rt::cap::{Group, Handle, Notification, Task};
 use user_rt::elf::Image;
 use user_rt::layout::slot;
 use user_rt::spawn::{
-    Child, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, TaskSpec, end, own, process, task,
+    Child, Home, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, end, own, process, task,
 };
 use user_rt::{arch, boot};
 
@@ -105,6 +105,7 @@ impl Stage {
             tables: CHILD_TABLES,
             with_file: false,
             untyped_log2: &[],
+            groups: StartIn::None,
         };
         let child = process(&mut self.nursery, &spec).map_err(LoadError::Spawn)?;
         at("sharing memory", self.shared.map_into(&child.vspace))?;

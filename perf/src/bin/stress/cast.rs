@@ -8,7 +8,7 @@ use user_rt::cap::{Group, Notification, SchedContext, Task, Untyped};
 use user_rt::elf::Image;
 use user_rt::invoke::{copy, transfer};
 use user_rt::layout::{FREE_SLOTS, slot};
-use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, end, process, task};
+use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, end, process, task};
 
 use crate::board::{Board, DIRECTOR, Event, NOBODY, Of, Pair, SEATS_MAX, Total};
 use crate::director::Plan;
@@ -104,6 +104,7 @@ impl Cast {
                 tables: CHILD_TABLES,
                 with_file: false,
                 untyped_log2: &[],
+                groups: StartIn::None,
             };
             let child = process(nursery, &spec)?;
             shared.map_into(&child.vspace)?;

@@ -10,7 +10,7 @@ use user_rt::cap::{Access, Frame, Task, Untyped, VSpace};
 use user_rt::elf::Image;
 use user_rt::invoke::{Pages, copy, transfer, yield_now};
 use user_rt::layout::{FREE_SLOTS, SHARED_VA};
-use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, TaskSpec, end, own, process, task};
+use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, end, own, process, task};
 
 use crate::board::{
     Board, LARGE_SIZE, Of, OfSpace, PLACES, PORTERS, SPACES_MAX, Total, WORKERS_MAX, address,
@@ -181,6 +181,7 @@ impl<'a> Cast<'a> {
             tables: CHILD_TABLES,
             with_file: false,
             untyped_log2: &[],
+            groups: StartIn::None,
         };
         let child = process(nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;

@@ -10,7 +10,9 @@ use crate::cap::{Frame, Group, Untyped};
 use crate::elf::Image;
 use crate::invoke::{copy, transfer};
 use crate::layout::{PROGRAM_SLOTS, slot};
-use crate::spawn::{Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, Step, TaskSpec, process, task};
+use crate::spawn::{
+    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, Step, TaskSpec, process, task,
+};
 
 /// A server that was made. It does nothing until its task is resumed.
 #[derive(Debug)]
@@ -54,6 +56,7 @@ fn service(
         tables: TABLES,
         with_file,
         untyped_log2: if spec.memory_log2 == 0 { &[] } else { &[spec.memory_log2] },
+        groups: StartIn::None,
     };
     let child = process(nursery, &spec_of_process)?;
     child.give_machine(machine_rights::LOG, spec.channel).step("letting a server log")?;

@@ -10,7 +10,7 @@ mod task;
 
 pub use nursery::{Many, Nursery};
 pub(crate) use process::Step;
-pub use process::{Child, ProcessSpec, SpawnError, process, unloaded};
+pub use process::{Child, GROUP_SLOTS, ProcessSpec, SpawnError, StartIn, process, unloaded};
 pub use task::{Entry, Home, Run, Spawned, TaskSpec, end, task, task_on};
 
 use crate::cap::{CNode, Handle, Machine, Process, Task, VSpace};

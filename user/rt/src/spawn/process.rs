@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use abi::{BootPage, MachineRights, PAGE_SIZE, Rights};
+use abi::{BootPage, Cap, MEMBER_RIGHTS, MachineRights, ObjType, PAGE_SIZE, Rights};
 
 use super::{Home, Nursery, own};
 use crate::arch::memory;
-use crate::cap::{Access, CNode, Frame, Group, Process, VSpace};
+use crate::cap::{Access, CNode, Frame, Group, Handle, Process, VSpace};
 use crate::elf::{Image, Segment};
 use crate::invoke::copy;
 use crate::layout::slot;
@@ -28,7 +28,22 @@ pub struct ProcessSpec<'a> {
     pub with_file: bool,
     /// Sizes (as logarithms) of the Untypeds that it will be given.
     pub untyped_log2: &'a [u8],
+    pub groups: StartIn,
 }
+
+/// In which groups a process starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StartIn {
+    /// In those of its maker: it finds each where its maker has it, in [`GROUP_SLOTS`], and may do there what its maker may.
+    /// Not in one whose maker left its own maker without ADD.
+    #[default]
+    Makers,
+    /// In none.
+    None,
+}
+
+/// Where a process has the groups in which it started.
+pub const GROUP_SLOTS: core::ops::Range<u32> = slot::GROUPS.0..slot::PAGER.0;
 
 /// What went wrong, and at which step.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +86,21 @@ impl Child {
         Home { process: &self.process, vspace: &self.vspace, cnode: Some(&self.cnode), start: self.start }
     }
 
+    /// Makes it a member of the groups of this process. It speaks for the child until that has a task: it offers the slots.
+    fn join_own_groups(&self) -> crate::Result<()> {
+        for slot in GROUP_SLOTS.map(Cap) {
+            let Some(held) = own::cnode().inspect(slot)? else { continue };
+            let is_makers = held.rights.contains(Rights::DELETE);
+            if held.object == ObjType::Group && held.rights.contains(Rights::ADD) {
+                let rights = if is_makers { MEMBER_RIGHTS } else { held.rights };
+                self.join(&Group::at(slot), slot, rights, 0)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes it a member of a group, which it will find in `slot`.
-    pub fn join(&self, group: &Group, slot: abi::Cap, rights: Rights, custom: u16) -> crate::Result<u32> {
+    pub fn join(&self, group: &Group, slot: Cap, rights: Rights, custom: u16) -> crate::Result<u32> {
         self.process.accept(slot)?;
         group.add(&self.process, rights, custom)
     }
@@ -100,6 +128,9 @@ pub fn unloaded(nursery: &mut Nursery, spec: &ProcessSpec<'_>) -> Result<Child, 
     process.configure(&cnode, &vspace, spec.vector).step("configuring it")?;
     let child = Child { process, vspace, cnode, start: spec.image.entry };
     give_own(&child).step("giving it its own capabilities")?;
+    if spec.groups == StartIn::Makers {
+        child.join_own_groups().step("taking it along into the own groups")?;
+    }
     give_boot_page(nursery, &child.vspace, spec).step("giving it the boot page")?;
     if spec.with_file {
         give_file(nursery, &child.vspace, spec.image.file).step("giving it its file")?;
