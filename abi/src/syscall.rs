@@ -531,6 +531,24 @@ syscalls! {
     /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended), NoCapability (its process has no capability
     /// any more by which it could wait again), BadArgument.
     TaskRewind = 67;
+    /// Read the vector registers of a suspended task of this CPU, as XSAVE has them in its standard format, from a word on: up
+    /// to [`VECTOR_WORDS_AT_ONCE`](crate::VECTOR_WORDS_AT_ONCE) into the UTCB's bulk words. They are those with which an
+    /// interrupt or a fault found it, or that were written to it; of a task that made a system call they are dead, and read
+    /// as the initial ones.
+    ///
+    /// In: rdi = task; rsi = first word. Out: rdi = words read; rsi = words that there are.
+    /// Rights: REGISTERS.
+    /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, or has no vector state), BadArgument.
+    TaskReadVector = 68;
+    /// Write them, likewise, to a task that TaskWriteRegs could write to: one that was interrupted, is fresh, or had its
+    /// registers written. What no CPU could have saved is left out: components and bits of MXCSR that there are not, and what
+    /// else the header has.
+    ///
+    /// In: rdi = task; rsi = first word; rdx = how many, in the UTCB's bulk words.
+    /// Rights: REGISTERS.
+    /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, has no vector state, waits for something, or is in a
+    /// system call), BadArgument.
+    TaskWriteVector = 69;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

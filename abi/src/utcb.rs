@@ -126,5 +126,9 @@ pub enum RegIndex {
     GsBase = 19,
 }
 
+/// Words of vector registers that [`Op::TaskReadVector`](crate::Op::TaskReadVector) and
+/// [`Op::TaskWriteVector`](crate::Op::TaskWriteVector) take at a time.
+pub const VECTOR_WORDS_AT_ONCE: usize = 256;
+
 /// Words in a register set.
 pub const REG_COUNT: usize = 20;

@@ -68,7 +68,8 @@ impl Model {
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let security = matches!(op, Op::LabelSet | Op::LabelRule | Op::AuditStart | Op::AuditRead);
         let others = matches!(op, Op::MachineExit | Op::TaskRewind | Op::CSpaceGrow);
-        !(pools || pages || security || others)
+        let vectors = matches!(op, Op::TaskReadVector | Op::TaskWriteVector);
+        !(pools || pages || security || others || vectors)
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -155,6 +156,8 @@ impl Model {
             | Op::PageTransfer
             | Op::PoolBind
             | Op::TaskRewind
+            | Op::TaskReadVector
+            | Op::TaskWriteVector
             | Op::PoolRoom
             | Op::Send
             | Op::Broadcast => {

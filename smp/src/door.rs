@@ -520,6 +520,13 @@ impl<const N: usize> Default for RawBytes<N> {
 }
 
 impl<const N: usize> RawBytes<N> {
+    /// The same as words. What the machine layer writes by itself it writes on the CPU that looks, at another time.
+    pub const fn words(&self) -> &[AtomicU64] {
+        // SAFETY: aligned for words, and as many bytes are ours as there are words; all that is written while they are
+        // borrowed is written by atomics, as the machine layer has to say where it dereferences the address.
+        unsafe { core::slice::from_raw_parts(self.as_ptr().cast::<AtomicU64>(), N / 8) }
+    }
+
     pub const fn as_ptr(&self) -> *mut u8 {
         self.0.get().cast()
     }

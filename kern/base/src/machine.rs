@@ -49,6 +49,14 @@ pub struct FaultEnd {
     pub why: Option<Error>,
 }
 
+/// The part of a save area that is in use, which components it can have, and which bits of MXCSR there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VectorFormat {
+    pub words: usize,
+    pub components: u64,
+    pub mxcsr: u32,
+}
+
 /// What `kern/core` asks of the hardware. All methods act on the calling CPU unless they name one.
 pub trait Machine: Sized + Sync + 'static {
     /// TSC ticks.
@@ -98,6 +106,9 @@ pub trait Machine: Sized + Sync + 'static {
 
     /// Saves the vector state that is live on this CPU to its task's save area.
     fn save_vector(&self, area: &VectorArea);
+
+    /// What a save area is like on this machine.
+    fn vector_format(&self) -> VectorFormat;
 
     /// Writes the initial vector image to a save area.
     fn init_vector(&self, area: &VectorArea);

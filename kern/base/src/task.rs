@@ -377,6 +377,9 @@ impl Message {
 /// Bytes for XSAVE state: x87, SSE, AVX and AVX-512 in the standard format (2,696), rounded up.
 pub const VECTOR_AREA: usize = 2752;
 
+/// MXCSR after reset: all exceptions masked.
+pub const INITIAL_MXCSR: u32 = 0x1f80;
+
 /// Where a preempted task's vector state rests.
 pub type VectorArea = RawBytes<VECTOR_AREA>;
 

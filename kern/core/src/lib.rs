@@ -60,6 +60,7 @@ pub mod syscall;
 pub mod tasks;
 pub mod time;
 pub mod trace;
+pub mod vector;
 
 use core::cell::Cell;
 use core::ops::Deref;

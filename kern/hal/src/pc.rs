@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use abi::Error;
 use abi::trace::Event;
-use kern_base::machine::{FaultEnd, Machine};
+use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::memory::Phys;
 use kern_base::paging::Pte;
 use kern_base::task::VectorArea;
@@ -125,6 +125,10 @@ impl Machine for Pc {
             // is switched on (checked at boot), and only the task's home CPU, which runs this, uses it.
             unsafe { vector::save(cpu.features, area.as_ptr()) };
         }
+    }
+
+    fn vector_format(&self) -> VectorFormat {
+        vector::format()
     }
 
     fn init_vector(&self, area: &VectorArea) {

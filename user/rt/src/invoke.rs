@@ -199,6 +199,36 @@ impl Task {
         Ok(regs)
     }
 
+    /// Reads its vector registers from a word on: how many were read into `words`, and how many there are.
+    pub fn read_vector(&self, first: usize, words: &mut [u64]) -> Result<(usize, usize)> {
+        let answer = syscall(Args::plain(Op::TaskReadVector, self.arg(), first as u64, 0, 0)).check()?;
+        let count = words.len().min(answer.rdi as usize);
+        utcb::current().read_bulk(&mut words[..count]);
+        Ok((count, answer.rsi as usize))
+    }
+
+    /// Writes some of them, [`abi::VECTOR_WORDS_AT_ONCE`] at most.
+    pub fn write_vector(&self, first: usize, words: &[u64]) -> Result<()> {
+        utcb::current().write_bulk(words);
+        invoke(Op::TaskWriteVector, self.arg(), first as u64, words.len() as u64, 0)
+    }
+
+    /// Gives a fresh task of a process with vector state, on the same CPU, all registers that this one, suspended, has. What
+    /// it waits in has to be [rewound](Task::rewind) before.
+    pub fn registers_to(&self, fresh: &Task) -> Result<()> {
+        fresh.write_regs(&self.read_regs()?)?;
+        let mut words = [0; abi::VECTOR_WORDS_AT_ONCE];
+        let mut at = 0;
+        loop {
+            let (count, total) = self.read_vector(at, &mut words)?;
+            fresh.write_vector(at, &words[..count])?;
+            at += count;
+            if at >= total {
+                return Ok(());
+            }
+        }
+    }
+
     /// Takes it, suspended, out of what it waits in: then its registers say all of it.
     pub fn rewind(&self) -> Result<Rewound> {
         let answer = syscall(Args::plain(Op::TaskRewind, self.arg(), 0, 0, 0)).check()?;

@@ -25,6 +25,7 @@ mod scene;
 mod storm;
 mod time;
 mod torn;
+mod vector;
 mod world;
 
 use abi::{Cap, Op, Target};

@@ -7,14 +7,15 @@
 use core::arch::asm;
 use core::arch::x86_64::{_xgetbv, _xrstor64, _xsave64};
 
+use kern_base::machine::VectorFormat;
 use raw_cpuid::cpuid;
 use x86_64::registers::control::{Cr0, Cr0Flags};
+use x86_64::registers::xcontrol::XCr0;
 
 use super::features::Features;
 
-/// MXCSR after reset: all exceptions masked. Standard XRSTOR loads it from the area even where the
-/// header says that SSE state is initial.
-pub const INITIAL_MXCSR: u32 = 0x1f80;
+/// Standard XRSTOR loads MXCSR from the area even where the header says that SSE state is initial.
+pub use kern_base::task::INITIAL_MXCSR;
 /// Where MXCSR is in an area.
 const MXCSR_OFFSET: usize = 24;
 /// Legacy region and header: what XRSTOR reads where no component is marked present.
@@ -41,6 +42,29 @@ pub static INITIAL: InitialImage = {
 /// Bytes that an area needs with the components that are on.
 pub fn area_size() -> usize {
     cpuid!(0xd, 0).ebx as usize
+}
+
+/// What areas are like on this machine.
+pub fn format() -> VectorFormat {
+    VectorFormat { words: area_size() / size_of::<u64>(), components: XCr0::read_raw(), mxcsr: mxcsr_mask() }
+}
+
+/// Which bits of MXCSR exist: FXSAVE tells.
+fn mxcsr_mask() -> u32 {
+    #[repr(C, align(16))]
+    struct Saved([u32; 128]);
+    /// Where the mask is, and what there is where it is 0.
+    const MASK: usize = MXCSR_OFFSET / 4 + 1;
+    const DEFAULT: u32 = 0xffbf;
+    let mut saved = Saved([0; 128]);
+    let ts = Cr0::read_raw() & Cr0Flags::TASK_SWITCHED.bits() != 0;
+    clear_ts();
+    // SAFETY: 512 bytes, aligned, exclusively ours; TS is clear. It changes no register.
+    unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut saved, options(nostack, preserves_flags)) };
+    if ts {
+        set_ts();
+    }
+    if saved.0[MASK] == 0 { DEFAULT } else { saved.0[MASK] }
 }
 
 /// Saves the live state.

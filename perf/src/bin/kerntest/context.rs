@@ -21,7 +21,9 @@ use crate::registers::{Kind, Registers, WORDS, first_look, hold, name, peek};
 use crate::suite::Outcome;
 use crate::{expect, expect_eq, tests};
 
-tests! { registers_survive_preemption registers_and_calls fresh_tasks_start_clean }
+tests! {
+    registers_survive_preemption registers_and_calls fresh_tasks_start_clean vector_registers_go_along
+}
 
 /// Words of a block by which a keeper is told what to do, and tells what it found.
 #[derive(Clone, Copy)]
@@ -270,4 +272,58 @@ fn fresh_tasks_start_clean(lab: &mut Lab<'_>) -> Outcome {
         made.task.kill()?;
     }
     company.finish(lab, || true)
+}
+
+/// Holds a register set until it is told to stop, and says whether it still had it then.
+extern "C" fn holder(number: u64) -> ! {
+    let block = Block::at(number as u32);
+    let kind = Kind::of(true);
+    note(block, Note::Round).store(1, Relaxed);
+    let want = Registers::random(note(block, Note::Seed).load(Relaxed));
+    let got = hold(kind, &want, note(block, Note::Target).load(Relaxed));
+    note(block, Note::Changed).store(got.differs(&want, kind).map_or(0, |word| word as u64 + 1), Relaxed);
+    note(block, Note::Done).store(1, Relaxed);
+    loop {
+        let _ = user_rt::ipc::recv();
+    }
+}
+
+/// A task is read out in the middle of a computation with all its registers; a fresh one, on whatever CPU, goes on with
+/// them, while others use theirs.
+fn vector_registers_go_along(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in 0..lab.cpus.min(4) {
+        lab.busy = true;
+        let place = lab.process(true)?;
+        let mut company = Company::new();
+        company.keeper(lab, 0, place, true, Target(0))?;
+        company.keeper(lab, cpu, place, true, Target(0))?;
+        let (number, block) = company.block(true);
+        note(block, Note::Seed).store(77 + u64::from(cpu), Relaxed);
+        // Long enough to be met in the middle of it.
+        note(block, Note::Target).store(boot::facts().tsc_hz / 10, Relaxed);
+        let task = lab.task(&Wanted { place, cpu: 0, priority: 50 }, holder, u64::from(number))?.task;
+        task.resume()?;
+        while note(block, Note::Round).load(Relaxed) == 0 {
+            lab.sleep(100_000);
+        }
+        lab.sleep(2_000_000);
+        task.suspend()?;
+        expect_eq!(note(block, Note::Done).load(Relaxed), 0, "it is in the middle of it");
+        let fresh = lab.task(&Wanted { place, cpu, priority: 50 }, holder, 0)?.task;
+        task.registers_to(&fresh)?;
+        // They are nobody else's: what is in the old one now does not matter.
+        task.write_vector(0, &[0; 100])?;
+        fresh.resume()?;
+        for _ in 0..100_000 {
+            if note(block, Note::Done).load(Relaxed) != 0 {
+                break;
+            }
+            lab.sleep(200_000);
+        }
+        expect_eq!(note(block, Note::Done).load(Relaxed), 1, "CPU {cpu}: it came to its end");
+        let changed = note(block, Note::Changed).load(Relaxed) as usize;
+        expect!(changed == 0, "CPU {cpu}: {} did not go along", name(changed - 1));
+        lab.reset()?;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use kern_base::machine::{FaultEnd, Machine};
+use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::memory::Phys;
 use kern_base::paging::Pte;
 use kern_base::task::VectorArea;
@@ -207,6 +207,11 @@ impl Machine for Fake {
     fn set_bases(&self, _fs: u64, _gs: u64) {}
 
     fn save_vector(&self, _area: &VectorArea) {}
+
+    fn vector_format(&self) -> VectorFormat {
+        // x87, SSE and AVX.
+        VectorFormat { words: 104, components: 7, mxcsr: 0xffbf }
+    }
 
     fn init_vector(&self, _area: &VectorArea) {}
 
