@@ -33,8 +33,8 @@ const KEEP: u32 = 2;
 const FORWARD: u32 = 3;
 const NESTED: u32 = 4;
 const ASKS: u64 = 5;
-/// Events sent one after the other.
-const SENDS: u32 = 5;
+/// Events sent one after the other: more than the pool has room for.
+const SENDS: u32 = 8;
 /// Longest deadline, in TSC ticks.
 const LONGEST: u64 = 200_000;
 
@@ -126,8 +126,10 @@ impl Actor {
     }
 
     fn special(&mut self) {
-        let which = 1 << self.random.below(plays::COUNT);
-        match which & self.plays {
+        let nth = self.random.below(u64::from(self.plays.count_ones().max(1)));
+        // Some play that there is.
+        let which = (0..nth).fold(self.plays, |left, _| left & left.wrapping_sub(1));
+        match which & which.wrapping_neg() {
             plays::KILLS if self.me + 2 >= ACTORS && self.random.chance(30) => self.kill_the_others(),
             plays::FAULTS if house_of(self.me) == 0 => self.fault(),
             plays::EVENTS => self.send(),
@@ -226,7 +228,6 @@ impl Actor {
     }
 
     fn send(&mut self) {
-        // Such fill a pool soon.
         for _ in 0..SENDS {
             self.send_one();
         }
@@ -380,11 +381,11 @@ impl Actor {
     fn serve_fault(&mut self, fault: Fault, kept: &mut Option<Owed>) -> Option<Message> {
         let goes_on = Verdict::ResumeAt(fault.rip + FAULT_LENGTH);
         match self.random.below(4) {
-            0 => {
+            0..2 => {
                 self.keep(Owed::Verdict(goes_on), kept);
                 return None;
             }
-            1 => self.spin(),
+            2 => self.spin(),
             _ => {}
         }
         self.about(Doing::Reply, 0);

@@ -7,7 +7,7 @@ use perf::failure::Failure;
 use perf::random::Random;
 use user_rt::arch;
 use user_rt::boot;
-use user_rt::cap::{Handle, Notification, VSpace};
+use user_rt::cap::{Handle, Notification, Task, VSpace};
 use user_rt::spawn::end;
 use user_rt::{Refusal, report};
 
@@ -18,7 +18,7 @@ use super::scene::{SERVERS, Scene, Stage, house_of, image, plays};
 
 /// Looks for somebody to begin what he is to be killed at.
 const LOOKS: u64 = 3000;
-/// How long tasks that nobody killed may take to come to their end.
+/// How long tasks that were killed may take to die, and others to come to their end.
 const PATIENCE_SECONDS: u64 = 30;
 /// Scenes between two looks for what is left over; then they get new address spaces.
 const LOOK_ROUND: u64 = 64;
@@ -72,7 +72,7 @@ impl Storm<'_> {
                 break;
             }
             self.step(1, number);
-            self.plays = self.random.below(1 << plays::COUNT);
+            self.plays = self.random.next() & plays::ALL;
             self.killed = [false; ACTORS];
             self.board.set_killer(self.me, Killer::Scene, number);
             self.board.set_killer(self.me, Killer::Plays, self.plays);
@@ -118,7 +118,8 @@ impl Storm<'_> {
         }
         self.step(5, 0);
         self.board.set_killer(self.me, Killer::Over, 1);
-        self.await_survivors(scene)
+        self.await_ends(scene);
+        Ok(())
     }
 
     fn sleep(&mut self, note: &Notification, times: u64) {
@@ -193,30 +194,32 @@ impl Storm<'_> {
         }
     }
 
-    /// Who was not killed must come to an end.
-    fn await_survivors(&mut self, scene: &Scene) -> Result<(), Failure> {
+    /// Who was killed must be dead soon, and who was not come to an end.
+    fn await_ends(&mut self, scene: &Scene) {
         let deadline = arch::now() + PATIENCE_SECONDS * boot::facts().tsc_hz;
         let mut torn = false;
-        for actor in (0..ACTORS).filter(|it| !self.killed[*it]) {
-            while self.board.of(self.me, actor, Of::Done) == 0 {
+        for actor in 0..ACTORS {
+            while self.killed[actor] || self.board.of(self.me, actor, Of::Done) == 0 {
                 self.step(6, actor as u64);
-                let perhaps = self.board.is_doomed(self.me, actor);
-                if perhaps && scene.tasks[actor].resume().is_err_and(|it| it.error == Error::BadState) {
-                    torn = true;
+                let perhaps = self.killed[actor] || self.board.is_doomed(self.me, actor);
+                if perhaps && is_dead(&scene.tasks[actor]) {
+                    torn |= !self.killed[actor];
                     break;
                 }
                 if arch::now() > deadline {
-                    self.board.complain(
-                        Total::Stuck,
-                        format_args!("killer {}: task {actor} does not come to its end", self.me),
-                    );
-                    self.board.print_scene(self.me);
-                    return Ok(());
+                    let what = if self.killed[actor] { "does not die" } else { "does not come to its end" };
+                    self.board
+                        .complain(Total::Stuck, format_args!("killer {}: task {actor} {what}", self.me));
+                    return self.board.print_scene(self.me);
                 }
-                let _ = scene.note.wait_until(arch::now() + boot::facts().tsc_hz / 1000);
+                let _ = scene.note.wait_until(arch::now() + boot::facts().tsc_hz / 10_000);
             }
         }
         self.board.add(Total::Torn, u64::from(torn));
-        Ok(())
     }
+}
+
+/// Whether a task has ended; a living one that was started goes on.
+fn is_dead(task: &Task) -> bool {
+    task.resume().is_err_and(|refusal| matches!(refusal.error, Error::BadState | Error::NoCapability))
 }

@@ -67,7 +67,7 @@ pub mod plays {
     pub const OBJECTS: u64 = 1 << 4;
     /// The last client of a process kills the other process.
     pub const KILLS: u64 = 1 << 5;
-    pub const COUNT: u64 = 6;
+    pub const ALL: u64 = (1 << 6) - 1;
 }
 
 pub struct House {
