@@ -19,7 +19,7 @@ use crate::{Args, Id};
 pub const CALLS_MAX: usize = 128;
 
 /// Steps of the first attempts.
-const PATIENCE: u64 = 1_000;
+const PATIENCE: u64 = 1000;
 
 /// States with something left to try, at most: memory is bounded.
 const OPEN_MAX: usize = 400;
@@ -60,9 +60,17 @@ pub struct History<'a> {
 #[derive(Clone)]
 struct State {
     system: System,
-    /// Calls that have begun and are not over.
-    active: Vec<(usize, Running)>,
+    active: Vec<Active>,
     done: u128,
+}
+
+/// A call that has begun and is not over.
+#[derive(Clone)]
+struct Active {
+    call: usize,
+    running: Running,
+    /// Parts of it that were made.
+    parts: u64,
 }
 
 /// One try.
@@ -96,18 +104,19 @@ impl Move {
 
 impl Attempt {
     /// Whether a call that has begun goes on before others do anything. What removes many is an entry to the kernel soon
-    /// after its stamp, others do what they do once, at any time before they end. After the first attempts that is by
-    /// chance, for a call or from time to time.
-    fn is_eager(&self, call: usize, op: Op, done: u64, midway: bool) -> bool {
+    /// after its stamp; others do what they do once, at any time before they end. After the first attempts it is by
+    /// chance: for each call how likely it is that a wait of its is over soon, and, of others, whether they hurry.
+    fn is_eager(&self, call: usize, op: Op, parts: u64, done: u64, midway: bool) -> bool {
         let removes = matches!(op, Op::CapDelete | Op::CapRevoke | Op::UntypedReset);
-        let chance = |salt: u64| shuffle(self.number << 32 | salt << 8 | call as u64) >> 61;
-        match (self.number / 2, chance(0)) {
-            (0, _) => false,
-            (1, _) | (_, 0..3) => midway && removes,
-            (_, 3) => midway,
-            (_, 4) => false,
-            _ => chance(1 + done / 6) < if midway { 4 } else { 1 },
+        if self.number < 4 {
+            return self.number > 1 && midway && removes;
         }
+        let nature = shuffle(self.number << 8 | call as u64);
+        let chance = shuffle(nature ^ done << 16 ^ parts) >> 60;
+        if midway {
+            return chance < 14 && (removes || nature >> 62 & 1 == 0);
+        }
+        chance < [0, 2, 6, 14][(nature >> 60 & 3) as usize]
     }
 }
 
@@ -135,7 +144,7 @@ impl History<'_> {
                 continue;
             }
             alive();
-            let steps = PATIENCE << (number / 8).min(32);
+            let steps = PATIENCE << (number / 10).min(32);
             let (verdict, steps) = self.attempt(Attempt { number, lenient, steps: steps.min(limit - sum) });
             sum += steps;
             match verdict {
@@ -211,7 +220,7 @@ impl History<'_> {
         if let Some(call) = candidates().find(|call| self.is_harmless(state, *call, attempt.lenient)) {
             return [Move::Part(call, Part::Next)].into();
         }
-        let is_active = |call: &usize| state.active.iter().any(|(it, _)| it == call);
+        let is_active = |call: &usize| state.under_way(*call).is_some();
         let begin = candidates().filter(|call| !is_active(call));
         let begin = begin.min_by_key(|call| self.calls[*call].began);
         for call in candidates() {
@@ -223,15 +232,14 @@ impl History<'_> {
             state.system.named(*me, *op, args)
         });
         let concerns = |call: usize, part: Part| {
-            let running = state.active.iter().find(|(it, _)| *it == call);
-            running.is_some_and(|(_, running)| state.system.concerns(running, part, &places))
+            state.under_way(call).is_some_and(|it| state.system.concerns(&it.running, part, &places))
         };
         let count = u64::from(state.done.count_ones());
-        let is_eager = |call: usize| {
-            let running = state.active.iter().find(|(it, _)| *it == call);
-            running.is_some_and(|(_, running)| {
-                attempt.is_eager(call, running.op, count, state.system.is_midway(running))
-            })
+        let is_eager = |call: usize| match state.under_way(call) {
+            Some(it) => {
+                attempt.is_eager(call, it.running.op, it.parts, count, state.system.is_midway(&it.running))
+            }
+            None => attempt.is_eager(call, self.calls[call].op, 0, count, false),
         };
         let rank = |it: &Move| match *it {
             Move::Arrive(..) => 1,
@@ -254,8 +262,8 @@ impl History<'_> {
     /// The parts that a call can do next.
     fn parts_of(&self, state: &State, call: usize, attempt: Attempt, moves: &mut Vec<Move>) {
         let mut parts = Vec::new();
-        match state.active.iter().find(|(it, _)| *it == call) {
-            Some((_, running)) => state.system.parts(running, &mut parts),
+        match state.under_way(call) {
+            Some(it) => state.system.parts(&it.running, &mut parts),
             None => parts.push(Part::Next),
         }
         let is_late = self.calls[call].status() == Some(Error::Timeout);
@@ -278,8 +286,8 @@ impl History<'_> {
 
     /// Asks about a call, be it under way or not.
     fn with<T>(&self, state: &State, call: usize, ask: impl Fn(&System, &Running) -> T) -> T {
-        match state.active.iter().find(|(it, _)| *it == call) {
-            Some((_, running)) => ask(&state.system, running),
+        match state.under_way(call) {
+            Some(it) => ask(&state.system, &it.running),
             None => {
                 let Call { me, op, args, .. } = self.calls[call];
                 ask(&state.system, &Running::new(me, op, args))
@@ -305,8 +313,9 @@ impl History<'_> {
     /// Makes a move; whether what was found agrees with it.
     fn make(&self, state: &mut State, next: Move, lenient: bool) -> bool {
         self.advance(state, next, lenient) && {
-            let fits = |(call, running): &(usize, Running)| {
-                state.system.answered(running).is_none_or(|answer| answer.allow(self.calls[*call].found))
+            let fits = |it: &Active| {
+                let answer = state.system.answered(&it.running);
+                answer.is_none_or(|answer| answer.allow(self.calls[it.call].found))
             };
             state.active.iter().all(fits)
         }
@@ -321,14 +330,16 @@ impl History<'_> {
             Move::Part(call, part) => (call, part),
         };
         let it = &self.calls[call];
-        let at = match state.active.iter().position(|(active, _)| *active == call) {
+        let at = match state.active.iter().position(|active| active.call == call) {
             Some(at) => at,
             None => {
-                state.active.push((call, Running::new(it.me, it.op, it.args)));
+                let running = Running::new(it.me, it.op, it.args);
+                state.active.push(Active { call, running, parts: 0 });
                 state.active.len() - 1
             }
         };
-        let running = &mut state.active[at].1;
+        state.active[at].parts += 1;
+        let running = &mut state.active[at].running;
         let inspected = if it.op == Op::CapInspect { state.system.inspected(running) } else { None };
         match state.system.advance(running, part) {
             Progress::Going => running.can_answer(it.status(), lenient),
@@ -349,10 +360,14 @@ impl Call {
 }
 
 impl State {
+    fn under_way(&self, call: usize) -> Option<&Active> {
+        self.active.iter().find(|it| it.call == call)
+    }
+
     fn digest(&self) -> (u64, u128) {
         let mut all = self.system.digest();
-        for (call, running) in &self.active {
-            all = all.wrapping_add(running.digest(*call));
+        for it in &self.active {
+            all = all.wrapping_add(it.running.digest(it.call));
         }
         (all, self.done)
     }
