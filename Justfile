@@ -55,9 +55,9 @@ torture *args: build (_kernel "chaos" "--features chaos,dump")
 fuzz *args: build (_kernel "chaos" "--features chaos,dump")
     '{{harness}}' fuzz "$@"
 
-# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for): `just planted torn-slot-read --mode icount --seeds 20`
+# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `just planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
-    shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
+    shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
 
 # Many seeds of stress or of the seeded tests, in shards; goes on where it was: `just campaign stress --seeds 1000 --shard 2/8 --out DIR` (see `just campaign --help`)
 campaign *args: (_campaign_kernels args)
@@ -103,7 +103,8 @@ test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "-
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump") \
     (_kernel "trace" "--features trace") (_kernel "faults" "--features faults") \
     (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake") \
-    (_kernel "planted-missing-flush" "--features chaos,dump,planted-missing-flush")
+    (_kernel "planted-missing-flush" "--features chaos,dump,planted-missing-flush") \
+    (_kernel "planted-unchecked-copy" "--features chaos,dump,planted-unchecked-copy")
     '{{harness}}' test "$@"
 
 # The kernel tests on Bochs's processor models, from the bootable image

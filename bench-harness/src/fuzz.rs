@@ -46,6 +46,14 @@ pub enum Storm {
     Kill,
 }
 
+/// Whether a run of a kernel with a planted bug sees it: in histories, or in who holds what.
+pub fn sees_a_bug(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<bool> {
+    let session = lab.run(&wanted.seeded.job("fuzz", "", seed))?;
+    let said = Outcome::of(&session, wanted, seed).said;
+    let some = |key: &str| said.get(key).parse().is_ok_and(|count: u64| count > 0);
+    Ok(some("divergences") || some("escapes"))
+}
+
 /// Runs every seed, printing a line for each.
 pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let words = match wanted.storm {

@@ -77,8 +77,9 @@ const TORTURE_SEEDS: u32 = 3;
 const PLANTED_OPS: u64 = 200_000;
 /// Sequences of random system calls that the host tests play on the kernel and on the model of it.
 const MODEL_CASES: u32 = 100_000;
-/// Operations of a fuzz run in the suite.
+/// Operations of a fuzz run in the suite; and the runs of so many in which a planted bug has to be caught.
 const FUZZ_OPS: u64 = 150_000;
+const FUZZ_SEEDS: u32 = 3;
 /// Rounds of a storm of revokes in the suite.
 const STORM_ROUNDS: u64 = 5_000;
 /// Kills of a storm of kills in the suite.
@@ -324,7 +325,22 @@ fn fuzz_runs(lab: &Lab) -> Result<Tally> {
         }
         sum += Tally::one(result.is_ok());
     }
+    sum += Tally::one(catches_unchecked_copy(lab)?);
     Ok(sum)
+}
+
+/// Whether fuzz sees that a kernel sometimes copies what is not there any more.
+fn catches_unchecked_copy(lab: &Lab) -> Result<bool> {
+    let seeded = seeded_wanted(Mode::Tcg, 4, FUZZ_OPS, Some("planted-unchecked-copy"));
+    let planted = fuzz::Wanted { seeded, storm: None };
+    for seed in 1..=FUZZ_SEEDS {
+        if fuzz::sees_a_bug(lab, &planted, seed)? {
+            return Ok(true);
+        }
+    }
+    lab.screen
+        .say(&format!("fuzz: {FUZZ_SEEDS} runs of {FUZZ_OPS} calls saw nothing of a planted unchecked copy"));
+    Ok(false)
 }
 
 /// Whether torture sees what a kernel does that sometimes forgets to make other CPUs forget.

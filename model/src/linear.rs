@@ -19,7 +19,9 @@ use crate::{Args, Id};
 pub const CALLS_MAX: usize = 128;
 
 /// Steps of the first attempts.
-const PATIENCE: u64 = 1000;
+const PATIENCE: u64 = 1_000;
+/// How often that is doubled at most, since what is remembered needs memory.
+const LONGEST: u64 = 5;
 
 /// States with something left to try, at most: memory is bounded.
 const OPEN_MAX: usize = 400;
@@ -144,7 +146,7 @@ impl History<'_> {
                 continue;
             }
             alive();
-            let steps = PATIENCE << (number / 10).min(32);
+            let steps = PATIENCE << (number / 10).min(LONGEST);
             let (verdict, steps) = self.attempt(Attempt { number, lenient, steps: steps.min(limit - sum) });
             sum += steps;
             match verdict {

@@ -28,6 +28,9 @@ pub enum Fault {
     /// Who enters an address space with kept translations does not look whether it has changed since.
     /// Host tests only: QEMU's TCG keeps none.
     MissingPcidFlush,
+    /// A copy does not look again, once its slot is claimed and the lock is held, whether what it copies is still there.
+    /// Feature `planted-unchecked-copy`.
+    UncheckedCopy,
     /// A slot is reusable one epoch too early. Loom only.
     HastyEpoch,
     /// Leaving the kernel is counted with no fence behind the count. Loom only.
@@ -53,6 +56,7 @@ pub const fn planted(fault: Fault) -> bool {
         Fault::LostRecall => cfg!(feature = "planted-lost-recall"),
         Fault::LostWake => cfg!(feature = "planted-lost-wake"),
         Fault::MissingFlush => cfg!(feature = "planted-missing-flush"),
+        Fault::UncheckedCopy => cfg!(feature = "planted-unchecked-copy"),
         Fault::MissingPcidFlush
         | Fault::HastyEpoch
         | Fault::UnfencedExit
@@ -70,6 +74,15 @@ pub(crate) fn drop_this_interrupt() -> bool {
     const STARTED: u32 = 8192;
     static SENT: Sometimes = Sometimes::new(STARTED, 61);
     planted(Fault::DroppedInterrupt) && SENT.is_this_one()
+}
+
+/// With `planted-unchecked-copy`: takes a while, in which others can take away what is copied.
+#[inline(always)]
+pub fn linger() {
+    const TURNS: u32 = 3000;
+    if planted(Fault::UncheckedCopy) {
+        (0..TURNS).for_each(|_| core::hint::spin_loop());
+    }
 }
 
 /// With `planted-missing-flush`: whether this is a change of a space that other CPUs are not told of.

@@ -16,6 +16,7 @@ use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::{BADGE_BITS, CNode, Slot};
 use smp::door::{OBJECT_ALIGN, RawWord, Ref};
+use smp::planted::{Fault, planted};
 use smp::sync::fence_after_exchange;
 
 use crate::caps::{CLAIMED, DEPTH_MAX, Place};
@@ -87,6 +88,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let word = from.get().word.load(self.pin());
         let rights = Rights(rdx as u32);
         let header = header_of(word)?;
+        if planted(Fault::UncheckedCopy) {
+            return None;
+        }
         // Of an Untyped there is no copy.
         if word.object_type() == ObjType::Untyped as u8 || badge >> BADGE_BITS != 0 {
             return None;

@@ -15,6 +15,7 @@ use kern_base::process::Process;
 use kern_base::slot::{CNode, Found, Slot};
 use kern_base::task::Task;
 use smp::door::{KernelObject, RawWord, Ref};
+use smp::planted::{Fault, linger, planted};
 use smp::sync::fence_after_exchange;
 
 use crate::{Answer, Cx, Me, Refusal, Result, Root};
@@ -372,8 +373,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.may_grant(me, at, header)?;
         self.claim(at)?;
+        linger();
         let guard = self.lock_root(header);
         let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
+        let gone = gone && !planted(Fault::UncheckedCopy);
         let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(from) };
         if let Err(refusal) = refused {
             drop(guard);

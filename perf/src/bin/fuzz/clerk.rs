@@ -18,7 +18,7 @@ use crate::cast::SLOTS;
 use crate::clusters::{self, MEMORY_LOG2, PEER_CNODES, PEER_PROCESSES, PROCESS_RIGHTS, cnode_rights};
 
 /// Steps of the search, before it gives up.
-const LIMIT: u64 = 200_000;
+const LIMIT: u64 = 1_000_000;
 
 /// What there is of a cluster before a window: processes, workers, and an unused Untyped.
 fn before(board: Board, cluster: usize, owner: usize) -> (System, Vec<Id>) {
