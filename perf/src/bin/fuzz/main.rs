@@ -40,7 +40,7 @@ use cast::Cast;
 user_rt::program!(begin);
 
 /// Pages of heap: what is held, by slot.
-const HEAP_PAGES: u32 = 120;
+const HEAP_PAGES: u32 = 150;
 /// Memory (as logarithm) and slots for all that a run makes.
 const RUN_LOG2: u8 = 26;
 const RUN_SLOTS: u32 = 3000;
@@ -110,21 +110,23 @@ fn fuzz(board: Board, run: &mut Nursery, shared: &Shared, waker: &Notification) 
     wakers.expose_notification(workers as u32, waker)?;
     let cast = Cast::new(board, run, shared, &wakers)?;
     waker.wait()?;
-    let audit = Audit::new(board, &cast);
+    let audit = Audit::new(board, &cast)?;
     worker::release(board, &wakers, None);
     let goal = board.get(Total::Goal);
     let storms = board.get(Total::Storm) != 0;
+    // Often enough for the harness to see that it goes on.
+    let tenth = (goal / 10).clamp(1, 250_000);
     let mut told = 0;
     while board.get(Total::Over) == 0 {
         if storms {
             pause(waker);
         } else {
             waker.wait()?;
-            audit.look(&cast);
+            audit.look(&cast)?;
         }
         let done = board.get(Total::Ops);
-        if done * 10 / goal > told {
-            told = done * 10 / goal;
+        if done / tenth > told {
+            told = done / tenth;
             report!("progress {done} of {goal} operations, {} windows", board.get(Total::Windows));
         }
         if done >= goal || board.wrong() > 0 {
@@ -138,6 +140,7 @@ fn fuzz(board: Board, run: &mut Nursery, shared: &Shared, waker: &Notification) 
     while (0..workers as usize).any(works) {
         pause(waker);
     }
-    audit.look(&cast);
+    audit.look(&cast)?;
+    audit.verify(&cast)?;
     Ok(())
 }

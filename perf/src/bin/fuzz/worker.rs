@@ -24,7 +24,7 @@ const CLUSTERED: u64 = 45;
 pub const ROUND: u64 = 16;
 /// Pages of a process's heap.
 const HEAP_PAGES: u32 = 1500;
-const HEAP_SLOTS: core::ops::Range<u32> = 2500..2500 + HEAP_PAGES;
+pub const HEAP_SLOTS: core::ops::Range<u32> = 2500..2500 + HEAP_PAGES;
 
 pub struct Worker {
     pub board: Board,
