@@ -31,7 +31,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let word = slot.get().word.load(self.pin());
         let object = self.typed::<Group>(word, group, Rights::ADD)?;
         let addee = self.find::<Process>(me, process, Rights::NONE)?.object;
-        self.check_may_add(me, object, slot, rights)?;
+        self.check_may_add(me, object, slot, word, rights)?;
         let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
         self.may(&addee.get().header, &object.get().header, may::JOIN)?;
         let accept = addee.get().accept.load(Acquire);
@@ -60,19 +60,19 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Who adds: any member with ADD, or whoever made the group and has put nobody in yet. Nobody passes on
-    /// rights that it lacks.
+    /// rights that it lacks. The slot's word was read: read again, it may be empty by now, and say anything of rights.
     fn check_may_add(
         self,
         me: Me<'k>,
         group: Ref<'k, Group>,
         slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
         rights: Rights,
     ) -> Result<()> {
         let excess = rights.minus(MEMBER_RIGHTS);
         if excess != Rights::NONE {
             return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
         }
-        let word = slot.get().word.load(self.pin());
         if Rights(word.rights()).contains(Rights::DELETE) {
             return Ok(());
         }

@@ -273,3 +273,28 @@ fn what_was_to_move_to_a_process_that_ends_goes_there_or_stays() {
         });
     }
 }
+
+/// A member that adds with rights that it lacks is told so, or that it has no capability: also where that goes meanwhile, and
+/// the slot's word is none.
+#[test]
+fn a_member_whose_capability_goes_as_it_adds_has_no_more_rights() {
+    const ADDER: Cap = Cap(900);
+    const REFILLED: Cap = Cap(901);
+    // An emptied slot has the epoch, in which any bit can look like a right.
+    for rounds in 0..10 {
+        let begin = |w: &mut World| {
+            let (group, other) = (w.group(4, 2), w.process());
+            w.join(group, INIT, ADDER, Rights::ADD, 0);
+            w.must(0, Op::ProcessAccept, &[other.process.arg(), 5]);
+            for _ in 0..rounds {
+                w.must(0, Op::CapCopy, &[group.arg(), at(REFILLED), 0, 0]);
+                w.must(0, Op::CapDelete, &[at(REFILLED)]);
+            }
+            let more = u64::from((Rights::ADD | Rights::REMOVE).0);
+            (Regs::op(Op::GroupAdd, &[ADDER.arg(), other.process.arg(), more, 0]), delete(ADDER), ())
+        };
+        at_every_point(begin, |_, (), outcome| {
+            assert!(matches!(outcome, Some(Error::Amplifies | Error::NoCapability)), "{outcome:?}");
+        });
+    }
+}
