@@ -167,6 +167,9 @@ impl Worker {
         let mapped = self.vspace(run).map_pages(frame, self.address(run), access(perm), pages(run));
         self.count();
         let done = self.outcome(run, perm, mapped, "map");
+        if self.is_left_open(run, mapped) {
+            return;
+        }
         self.settle(run, done, perm);
         // What the kernel has mapped is in no pool any more.
         for page in (run.first..run.first + done).filter(|page| run.object.may_be_pooled(*page)) {
@@ -228,6 +231,9 @@ impl Worker {
             self.vspace(&run).unmap_pages(&Frame::at(run.object.cap), self.address(&run), pages(&run));
         self.count();
         let done = self.outcome(&run, Perm::Read, answer, "unmap");
+        if self.is_left_open(&run, answer) {
+            return;
+        }
         self.settle(&run, done, Perm::None);
         if run.space == self.space {
             self.look(self.me, run.place, None);
@@ -242,6 +248,9 @@ impl Worker {
         let answer = self.vspace(&run).protect_pages(&frame, self.address(&run), access(perm), pages(&run));
         self.count();
         let done = self.outcome(&run, perm, answer, "protect");
+        if self.is_left_open(&run, answer) {
+            return;
+        }
         (done..run.count).for_each(|page| self.make_sure(&run.sub(page, 1), perm));
         self.settle(&run, done, perm);
         if run.space == self.space && done > 0 {

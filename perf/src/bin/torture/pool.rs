@@ -167,9 +167,11 @@ impl Worker {
             for place in 0..PLACES {
                 let word = self.my_word(space, place);
                 let thing = word.thing();
-                if word.now() != Perm::None && !thing.is_pooled() && thing.id == id && thing.page == page {
+                let is_it = !thing.is_pooled() && thing.id == id && thing.page == page;
+                if is_it && word.either() != [Perm::None; 2] {
+                    let certain = word.now() != Perm::None && era.is_some_and(|era| word.in_era(era) == word);
                     held.perhaps += 1;
-                    held.certain += u32::from(era.is_some_and(|era| word.in_era(era) == word));
+                    held.certain += u32::from(certain);
                 }
             }
         }

@@ -145,6 +145,11 @@ impl Word {
         self.0 & CHANGING != 0
     }
 
+    /// What it is, and what it changes to.
+    pub const fn either(self) -> [Perm; 2] {
+        [self.now(), if self.changing() { self.next() } else { self.now() }]
+    }
+
     pub const fn era(self) -> u64 {
         self.0 >> ERA_AT & ERA_BITS
     }
@@ -393,6 +398,14 @@ mod tests {
         let own = shared.settle(ERA, THING, Perm::Write);
         assert_eq!(judged(back, own, How::Write, Met::Fault), None, "it was read-only in between");
         assert_eq!(judged(back, own, How::Read, Met::Fault), Some(Wrong::Lost), "but could be read");
+    }
+
+    #[test]
+    fn what_changes_may_be_mapped_either_way() {
+        let mapped = start().settle(ERA, THING, Perm::Write);
+        let going = mapped.change(ERA, THING, Perm::Execute);
+        assert_eq!((mapped.either(), going.either()), ([Perm::Write; 2], [Perm::Write, Perm::Execute]));
+        assert_eq!(going.settle(ERA, THING, Perm::Write).either(), [Perm::Write; 2]);
     }
 
     #[test]

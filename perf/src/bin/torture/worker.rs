@@ -4,7 +4,7 @@ use abi::PAGE_SIZE;
 use core::sync::atomic::Ordering::AcqRel;
 use perf::random::Random;
 use user_rt::ipc::{Patience, recv_within};
-use user_rt::{arch, boot};
+use user_rt::{Result, arch, boot};
 
 use crate::board::{Board, Of, PLACES, Stage, Total, address};
 use crate::cast::space_slot;
@@ -161,6 +161,12 @@ impl Worker {
         }
     }
 
+    /// After it, where it failed: whether the space has ended meanwhile. Then nobody knows how far it came, and what was mapped
+    /// goes in its own time. The words are left as they are: of pages that change, in an era that is over.
+    pub fn is_left_open(&self, run: &Run, answer: Result<()>) -> bool {
+        answer.is_err() && self.is_gone(run)
+    }
+
     /// After it: the first `done` pages are so, the others as they were.
     pub fn settle(&self, run: &Run, done: u32, is: Perm) {
         for (number, (place, thing)) in (0..).zip(run.pages()) {
@@ -230,11 +236,11 @@ impl Worker {
                 let thing = word.thing();
                 let itself = space == run.space && place == run.place + number as usize;
                 let same = thing.id == id && thing.page == page && !thing.is_pooled();
-                if itself || !same || !word.now().excludes(perm) {
+                if itself || !same || !word.either().iter().any(|either| either.excludes(perm)) {
                     continue;
                 }
                 found.1 = true;
-                found.0 |= era.is_some_and(|era| word.in_era(era) == word);
+                found.0 |= word.now().excludes(perm) && era.is_some_and(|era| word.in_era(era) == word);
             }
         }
         found
