@@ -31,6 +31,8 @@ const SCENARIO_LOG2: u8 = 25;
 const SCENARIO_SLOTS: u32 = 3500;
 /// The pagers' memory, and the store's.
 const PAGER_LOG2: u8 = 22;
+/// The second pager's: its heap is the first one's.
+const SECOND_LOG2: u8 = 21;
 const STORE_LOG2: u8 = 22;
 pub const STORE_SLOTS: u32 = 768;
 const HEAP_PAGES: u16 = 450;
@@ -209,7 +211,7 @@ impl<'a> Stage<'a> {
     pub fn second_pager(&mut self, system: &System, frames: u32) -> Result<(Service, Manager)> {
         let spec = ServiceSpec {
             image: &self.images.pager,
-            memory_log2: PAGER_LOG2,
+            memory_log2: SECOND_LOG2,
             cpu: self.cpu(2),
             priority: PAGER_PRIORITY - 5,
             channel: 0,
