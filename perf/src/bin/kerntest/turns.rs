@@ -380,6 +380,9 @@ fn a_waker_that_never_waits(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
+/// Looks at how two share the time, until one is fair.
+const LOOKS: u32 = 5;
+
 /// What two used who took turns is the time that passed, some of it each.
 fn time_of_turns_is_accounted(lab: &mut Lab<'_>) -> Outcome {
     for yielding in [false, true] {
@@ -404,14 +407,28 @@ fn time_of_turns_is_accounted(lab: &mut Lab<'_>) -> Outcome {
         let used = || -> Result<[u64; 2], Failure> {
             Ok([turners[0].sched.info()?.used, turners[1].sched.info()?.used])
         };
-        let (before, start) = (used()?, arch::now());
-        a_while(lab);
-        let (after, passed) = (used()?, arch::now() - start);
-        let spent = [after[0] - before[0], after[1] - before[1]];
-        let sum = spent[0] + spent[1];
-        expect!(sum > passed * 8 / 10 && sum <= passed, "yielding {yielding}: {spent:?} of {passed} ticks");
-        // Halves under an instruction count; an emulator's clock is the host's.
-        expect!(spent[0].min(spent[1]) > sum / 5, "yielding {yielding}: one has nearly all: {spent:?}");
+        let look = || -> Result<[u64; 2], Failure> {
+            let (before, start) = (used()?, arch::now());
+            a_while(lab);
+            let (after, passed) = (used()?, arch::now() - start);
+            let spent = [after[0] - before[0], after[1] - before[1]];
+            let sum = spent[0] + spent[1];
+            expect!(
+                sum > passed * 8 / 10 && sum <= passed,
+                "yielding {yielding}: {spent:?} of {passed} ticks"
+            );
+            Ok(spent)
+        };
+        // Halves under an instruction count. An emulator's clock is the host's, who may be away in the turn of one, but
+        // not every time.
+        let is_fair = |spent: [u64; 2]| spent[0].min(spent[1]) > (spent[0] + spent[1]) / 5;
+        let mut spent = look()?;
+        for _ in 1..LOOKS {
+            if !is_fair(spent) {
+                spent = look()?;
+            }
+        }
+        expect!(is_fair(spent), "yielding {yielding}: one has nearly all: {spent:?}");
         lab.reset()?;
     }
     Ok(())
