@@ -218,8 +218,7 @@ fn choose(random: &mut Random, word: Word) -> How {
 
 /// Only what has its function is executed; elsewhere the attempt must fault.
 fn may_execute(word: Word) -> bool {
-    let can = word.now() == Perm::Execute || (word.changing() && word.next() == Perm::Execute);
-    !can || word.thing().filled
+    !word.either().contains(&Perm::Execute) || word.thing().filled
 }
 
 /// Whether a value can come from a page of `owner`'s.

@@ -166,10 +166,7 @@ impl Worker {
         self.begin(run, perm);
         let mapped = self.vspace(run).map_pages(frame, self.address(run), access(perm), pages(run));
         self.count();
-        let done = self.outcome(run, perm, mapped, "map");
-        if self.is_left_open(run, mapped) {
-            return;
-        }
+        let Some(done) = self.outcome(run, perm, mapped, "map") else { return };
         self.settle(run, done, perm);
         // What the kernel has mapped is in no pool any more.
         for page in (run.first..run.first + done).filter(|page| run.object.may_be_pooled(*page)) {
@@ -180,8 +177,10 @@ impl Worker {
         }
     }
 
-    /// How many pages were changed, by the kernel's answer; it must be one that the model allows.
-    fn outcome(&self, run: &Run, perm: Perm, answer: Result<()>, what: &str) -> u32 {
+    /// How many pages were changed, by the kernel's answer; it must be one that the model allows. `None` where the space has
+    /// ended: nobody knows how far it came, and what was mapped goes in its own time. The words stay as they are, of
+    /// pages that change, in an era that is over.
+    fn outcome(&self, run: &Run, perm: Perm, answer: Result<()>, what: &str) -> Option<u32> {
         let wrong = |answer: &dyn core::fmt::Display| {
             let at = self.address(run);
             self.wrong(Total::Refused, format_args!("{what} at {at:#x} {perm:?}, {run:?}: {answer}"));
@@ -194,13 +193,13 @@ impl Worker {
                 if run.pages().any(|(_, thing)| self.held(thing.id, thing.page).certain > 0) {
                     wrong(&"pages that a pool has");
                 }
-                return run.count;
+                return Some(run.count);
             }
             Err(refusal) => refusal,
         };
         let Refusal { error, detail, .. } = refusal;
-        match error {
-            _ if self.is_gone(run) => 0,
+        let done = match error {
+            _ if self.is_gone(run) => return None,
             Error::WriteExecute => match self.pages_before(run, detail) {
                 Some(done) if self.conflicts(run, done, perm).1 => done,
                 _ => {
@@ -221,7 +220,8 @@ impl Worker {
                 wrong(&refusal);
                 0
             }
-        }
+        };
+        Some(done)
     }
 
     fn unmap(&mut self) {
@@ -230,10 +230,7 @@ impl Worker {
         let answer =
             self.vspace(&run).unmap_pages(&Frame::at(run.object.cap), self.address(&run), pages(&run));
         self.count();
-        let done = self.outcome(&run, Perm::Read, answer, "unmap");
-        if self.is_left_open(&run, answer) {
-            return;
-        }
+        let Some(done) = self.outcome(&run, Perm::Read, answer, "unmap") else { return };
         self.settle(&run, done, Perm::None);
         if run.space == self.space {
             self.look(self.me, run.place, None);
@@ -247,10 +244,7 @@ impl Worker {
         let frame = Frame::at(run.object.cap);
         let answer = self.vspace(&run).protect_pages(&frame, self.address(&run), access(perm), pages(&run));
         self.count();
-        let done = self.outcome(&run, perm, answer, "protect");
-        if self.is_left_open(&run, answer) {
-            return;
-        }
+        let Some(done) = self.outcome(&run, perm, answer, "protect") else { return };
         (done..run.count).for_each(|page| self.make_sure(&run.sub(page, 1), perm));
         self.settle(&run, done, perm);
         if run.space == self.space && done > 0 {
@@ -268,7 +262,7 @@ impl Worker {
         let frame = Frame::at(run.object.cap);
         let answer = self.vspace(run).protect_pages(&frame, self.address(run), Access::Read, pages(run));
         self.count();
-        if self.outcome(run, Perm::Read, answer, "protect again") > 0 {
+        if self.outcome(run, Perm::Read, answer, "protect again").is_some_and(|done| done > 0) {
             self.settle(run, 1, Perm::Read);
         }
     }

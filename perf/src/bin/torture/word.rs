@@ -267,9 +267,9 @@ pub fn judge(
         };
     }
     let claims = |perm: &dyn Fn(Perm, Thing) -> bool| {
-        [before, after].into_iter().any(|word| {
-            perm(word.now(), word.thing()) || (word.changing() && perm(word.next(), word.thing()))
-        })
+        [before, after]
+            .into_iter()
+            .any(|word| word.either().into_iter().any(|either| perm(either, word.thing())))
     };
     match met {
         Met::Fault if before.changing() && before.in_transit() => None,

@@ -4,7 +4,7 @@ use abi::PAGE_SIZE;
 use core::sync::atomic::Ordering::AcqRel;
 use perf::random::Random;
 use user_rt::ipc::{Patience, recv_within};
-use user_rt::{Result, arch, boot};
+use user_rt::{arch, boot};
 
 use crate::board::{Board, Of, PLACES, Stage, Total, address};
 use crate::cast::space_slot;
@@ -159,12 +159,6 @@ impl Worker {
             let word = self.my_word(run.space, place).in_era(run.era);
             self.board.set_word(run.space, self.me, place, word.change(run.era, thing, next));
         }
-    }
-
-    /// After it, where it failed: whether the space has ended meanwhile. Then nobody knows how far it came, and what was mapped
-    /// goes in its own time. The words are left as they are: of pages that change, in an era that is over.
-    pub fn is_left_open(&self, run: &Run, answer: Result<()>) -> bool {
-        answer.is_err() && self.is_gone(run)
     }
 
     /// After it: the first `done` pages are so, the others as they were.
