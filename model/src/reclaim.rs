@@ -82,8 +82,9 @@ impl Model {
         }
         self.objects[object.0].dying = true;
         if let Err(refusal) = self.end(me, place, object, pins) {
-            // Memory in which something does not end now serves on.
-            self.objects[object.0].dying = self.object_type(object) != ObjType::Untyped;
+            // Memory in which something does not end now serves on, and so does a group that exposes the caller.
+            let serves_on = matches!(self.object_type(object), ObjType::Untyped | ObjType::Group);
+            self.objects[object.0].dying = !serves_on;
             return Err(refusal);
         }
         self.unlink(place);

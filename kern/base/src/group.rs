@@ -138,6 +138,8 @@ pub struct Group {
     pub free: AtomicU32,
     /// Which exposures may be watchers: a bit each.
     pub watched: AtomicU64,
+    /// How often its end was refused, after which it served on. Under the root lock.
+    pub refused: AtomicU64,
 }
 
 impl KernelObject for Group {
@@ -153,8 +155,9 @@ impl Group {
         memberships: Table<Membership>,
     ) -> Group {
         let header = Header::new(ObjType::Group, root);
-        let (count, free, watched) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU64::new(0));
-        Group { header, members, exposures, memberships, count, free, watched }
+        let (count, free) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (watched, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+        Group { header, members, exposures, memberships, count, free, watched, refused }
     }
 
     /// The record at `index`, read once.

@@ -119,7 +119,17 @@ impl Header {
 
     /// Entry `at` is empty for good, and so are those before it.
     pub fn sweep(&self, at: usize) {
-        self.swept.fetch_max(at as u32 + 1, Ordering::Relaxed);
+        self.sweep_below(at + 1);
+    }
+
+    /// Entries before `end` are empty for good.
+    pub fn sweep_below(&self, end: usize) {
+        self.swept.fetch_max(end as u32, Ordering::Relaxed);
+    }
+
+    /// The object serves on: any entry may be full again.
+    pub fn unsweep(&self) {
+        self.swept.store(0, Ordering::Relaxed);
     }
 }
 

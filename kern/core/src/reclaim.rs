@@ -36,7 +36,11 @@ use smp::quiesce::{self, Cpus, Epoch, GraceMail, GracePort, GraceState};
 
 use crate::caps::is_claimed;
 use crate::schedule::set_state;
-use crate::{Answer, Cx, Kernel, Me, Refusal, Result};
+use crate::{Answer, Cx, Kernel, Me, Refusal, Result, Root};
+
+/// Types of objects that serve on where their end is refused.
+const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
+const SERVES_ON_GROUP: u8 = ObjType::Group as u8;
 
 /// Slots that one system call empties before it starts again, so that interrupts get their turn.
 const WORK_BOUND: usize = 64;
@@ -235,19 +239,31 @@ impl<'k, M: Machine> Cx<'k, M> {
         if slot.get().word.load(self.pin()) != word {
             return Ok(());
         }
-        if word.get::<Untyped>().is_some() {
-            // Another task that tried to end it at the same time may have been refused, so that it served on.
-            self.settle_tree(&root)?;
-            if self.child_of(slot).is_some() {
-                return Err(Refusal::More);
-            }
-            header.set_flag(FLAG_DYING);
+        if matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_GROUP) {
+            self.check_ended(&root, slot, word)?;
         }
         self.unlink_slot(&root, slot, word)?;
         drop(root);
         self.audit_end(word);
         self.after_last(word);
         Ok(())
+    }
+
+    /// An object that serves on where its end is refused has ended, whatever others did who tried to end it at the same
+    /// time. Its root's lock is held.
+    #[cold]
+    fn check_ended(self, root: &Root, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
+        if let Some(untyped) = word.get::<Untyped>() {
+            self.settle_tree(root)?;
+            if self.child_of(slot).is_some() {
+                return Err(Refusal::More);
+            }
+            untyped.get().header.set_flag(FLAG_DYING);
+        }
+        match word.get::<Group>() {
+            Some(group) if !is_emptied(group.get()) => Err(Refusal::More),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the caller is, or runs in, the object.
@@ -401,25 +417,50 @@ impl<'k, M: Machine> Cx<'k, M> {
         process.get(self.pin())
     }
 
+    /// Empties a dying group's exposures and records. If it exposes the caller by its last capability, that does not end
+    /// now and the group serves on: also others that are at it begin anew then, since what they have seen empty may be
+    /// full again. How far it has come counts only while the group is dying all the time.
     fn end_group(self, me: Me<'k>, group: Ref<'k, Group>) -> Result<()> {
         let header = &group.get().header;
+        let (mut at, refused) = {
+            let _root = self.lock_root(header);
+            if !header.has_flag(FLAG_DYING) {
+                return Err(Refusal::More);
+            }
+            (header.swept(), group.get().refused.load(Relaxed))
+        };
+        let done = self.empty_exposures(me, group, &mut at);
+        let _root = self.lock_root(header);
+        if group.get().refused.load(Relaxed) != refused {
+            return done.and(Err(Refusal::More));
+        }
+        if let Err(Refusal::Error { .. }) = done {
+            group.get().refused.store(refused + 1, Relaxed);
+            header.unsweep();
+            header.clear_flag(FLAG_DYING);
+        } else {
+            header.sweep_below(at);
+        }
+        done?;
         for _ in 0..WORK_BOUND {
+            if is_emptied(group.get()) {
+                return Ok(());
+            }
             let at = header.swept();
-            let Some(entry) = group.get().exposures.get(self.pin(), at) else {
-                let index = at - group.get().exposures.len();
-                if index >= group.get().members.len() {
-                    return Ok(());
-                }
-                let _root = self.lock_root(header);
-                let _ = self.leave_group(group, index);
-                header.sweep(at);
-                continue;
-            };
+            let _ = self.leave_group(group, at - group.get().exposures.len());
+            header.sweep(at);
+        }
+        Err(Refusal::More)
+    }
+
+    fn empty_exposures(self, me: Me<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
+        for _ in 0..WORK_BOUND {
+            let Some(entry) = group.get().exposures.get(self.pin(), *at) else { return Ok(()) };
             if is_claimed(entry.get().slot.word.load(self.pin())) {
                 return Err(Refusal::More);
             }
             self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
-            header.sweep(at);
+            *at += 1;
         }
         Err(Refusal::More)
     }
@@ -552,6 +593,12 @@ pub enum Pins {
     Hold,
     /// They end with it.
     Go,
+}
+
+/// Whether a dying group has come to its end, and not served on since. The root lock is held.
+fn is_emptied(group: &Group) -> bool {
+    let end = group.exposures.len() + group.members.len();
+    group.header.has_flag(FLAG_DYING) && group.header.swept() == end
 }
 
 /// Lets a frame end. The root lock is held.

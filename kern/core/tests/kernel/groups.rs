@@ -2,6 +2,8 @@
 
 use abi::membership::{ALONE, JOINED, LEFT, WITHDRAWN, watch};
 use abi::{Cap, Error, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
+use kern_base::notification::Notification;
+use kern_base::task::State;
 
 use crate::scene::{GROUP, Scene, call};
 use crate::world::make::{INIT, Proc, at};
@@ -221,4 +223,33 @@ fn members_are_looked_for_a_bounded_number_at_a_time() {
     for index in [MEMBERS as u32, u32::MAX - 1, u32::MAX] {
         assert_eq!(w.must(0, Op::GroupMember, &[Target::new(group, index).0]).rdi, 0);
     }
+}
+
+#[test]
+fn a_group_that_exposes_who_deletes_it_serves_on() {
+    let mut w = World::new(2);
+    let group = w.group(4, 200);
+    let notes = [0; 3].map(|_| w.make(0, ObjType::Notification, 0));
+    let agent = w.agent(1).cap;
+    for (index, object) in [(1, notes[0]), (150, agent), (151, notes[1])] {
+        w.expose(group, index, object);
+    }
+    w.must(0, Op::CapDelete, &[at(agent)]);
+    for _ in 0..2 {
+        assert_eq!(w.ask(1, Op::CapDelete, &[at(group)]).map(drop), Err((Error::InUse, 0)));
+    }
+    // What was before is gone, and its place serves others. So does the group.
+    let refs = |w: &World| notes.map(|note| w.object::<Notification>(note).map(|it| it.get().header.refs()));
+    assert_eq!(refs(&w), [Some(1), Some(2), Some(1)]);
+    for (index, note) in [(1, notes[0]), (2, notes[2])] {
+        w.expose(group, index, note);
+    }
+    let other = w.process();
+    w.join_all(group, other, GROUP);
+    w.must(1, Op::CapInspect, &[at(group)]);
+    // Somebody else ends it, and with it the task.
+    w.must(0, Op::CapDelete, &[Target::new(other.cnode, GROUP.0).0]);
+    w.must(0, Op::CapDelete, &[at(group)]);
+    assert_eq!(refs(&w), [Some(1); 3]);
+    assert_eq!(w.agent(1).state(), State::Dead);
 }

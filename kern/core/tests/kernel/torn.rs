@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
+use smp::chaos::Point;
 
 use crate::events::Reader;
 use crate::grants::lists;
@@ -296,5 +297,49 @@ fn a_member_whose_capability_goes_as_it_adds_has_no_more_rights() {
         at_every_point(begin, |_, (), outcome| {
             assert!(matches!(outcome, Some(Error::Amplifies | Error::NoCapability)), "{outcome:?}");
         });
+    }
+}
+
+/// Two tasks delete a group that exposes one of them by its last capability. That one is refused, and the group serves on
+/// for it: what it exposes in the middle of the other's delete goes with the group.
+#[test]
+fn a_group_that_serves_on_for_one_ends_whole_for_another() {
+    let mut exposed = 0;
+    for at_point in 0.. {
+        let mut w = World::new(2);
+        let group = w.group(4, 8);
+        let notes = [0; 3].map(|_| w.make(0, ObjType::Notification, 0));
+        let agent = w.agent(1).cap;
+        for (index, object) in (1..).step_by(2).zip([notes[0], agent, notes[1]]) {
+            w.expose(group, index, object);
+        }
+        w.must(0, Op::CapDelete, &[at(agent)]);
+        let over = |w: &mut World| {
+            let _ = (0..STEPS).all(|_| w.step(1));
+            w.is_over(1) && w.agent(1).regs().error() != Some(Error::NoCapability)
+        };
+        let mut points = 0..;
+        // Once it is sent for, CPU 1's agent makes no system call any more.
+        let here = |point| point == Point::SlotRead && points.next() == Some(at_point);
+        let torn = w.torn_where(0, delete(group), here, |w| {
+            w.begin(1, delete(group));
+            if !over(w) {
+                return;
+            }
+            assert_eq!(w.agent(1).regs().error(), Some(Error::InUse));
+            w.issue(1, Regs::op(Op::Expose, &[Target::new(group, 0).0, notes[2].arg(), 0]));
+            if over(w) && w.agent(1).regs().error().is_none() {
+                exposed += 1;
+            }
+        });
+        assert_eq!(w.finish(0).error(), None);
+        for note in notes {
+            let note = w.object::<Notification>(note).expect("it is not the group's");
+            assert_eq!(note.get().header.refs(), 1, "what was exposed is not any more");
+        }
+        if !torn {
+            assert!(exposed > 0, "nothing was exposed in the middle");
+            return;
+        }
     }
 }

@@ -71,6 +71,9 @@ impl Pair {
         shared.extend(processes.iter().flat_map(|it| [it.process, it.cnode, it.vspace]));
         for mut process in processes {
             self.furnish(&mut process, &groups, &shared, dice)?;
+            if self.hermit.is_none() && self.tasks.len() < 5 && dice.once_in(4) {
+                self.seclude(&mut process, dice)?;
+            }
         }
         for (index, task) in tasks.iter().enumerate() {
             self.expose(groups[0], index as u64, *task, dice)?;
@@ -83,10 +86,23 @@ impl Pair {
         Ok(())
     }
 
+    /// A task that deletes itself, if anything, with the group that exposes it.
+    fn seclude(&mut self, of: &mut Made, dice: &mut Dice) -> Outcome {
+        let group = self.make(0, ObjType::Group, 2 | 4 << 16)?;
+        let task = self.make_task(*of, 5, dice)?;
+        self.must(0, Op::Expose, [Target::new(group, 2).0, task.arg(), 0, 0, 0, 0])?;
+        self.must(0, Op::TaskResume, [task.arg(), 0, 0, 0, 0, 0])?;
+        self.must(0, Op::CapMove, [group.arg(), Target::new(of.cnode, of.next).0, 0, 0, 0, 0])?;
+        self.must(0, Op::CapDelete, [at(task), 0, 0, 0, 0, 0])?;
+        self.hermit = self.tasks.last().map(|(id, _)| (*id, Cap(of.next)));
+        of.next += 1;
+        Ok(())
+    }
+
     fn make_process(&mut self) -> Outcome<Made> {
         let cnode = self.make(0, ObjType::CNode, u64::from(SLOTS))?;
         let vspace = self.make(0, ObjType::VSpace, 5)?;
-        let process = self.make(0, ObjType::Process, 4)?;
+        let process = self.make(0, ObjType::Process, 5)?;
         self.must(0, Op::ProcessConfigure, [process.arg(), cnode.arg(), vspace.arg(), 0, 0, 0])?;
         Ok(Made { process, cnode, vspace, next: 3 })
     }

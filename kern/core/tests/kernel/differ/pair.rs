@@ -23,8 +23,8 @@ use crate::world::make::SLOTS;
 use crate::world::{Regs, Tcb, World};
 
 /// Memory of the machine, and of what a sequence plays with.
-const MEMORY: u64 = (1 << 20) + (1 << 16);
-const PLAYGROUND_LOG2: u64 = 19;
+const MEMORY: u64 = (2 << 20) + (1 << 16);
+const PLAYGROUND_LOG2: u64 = 20;
 /// Processes that the simulated machine can have: the numbers it was given, less the one that is never used.
 const PROCESSES: usize = 63;
 /// Deadlines that are not over yet are this far ahead.
@@ -47,6 +47,8 @@ pub struct Pair {
     pub tell: bool,
     /// Slots of process 1 that something was made in.
     pub made: Vec<Cap>,
+    /// A task that has no capability but its exposure, and where it has the only one of that group.
+    pub hermit: Option<(Id, Cap)>,
     /// All is set up: now everything counts.
     plays: bool,
     pub tally: Tally,
@@ -104,6 +106,7 @@ impl Pair {
             later,
             tell: false,
             made,
+            hermit: None,
             plays: false,
             tally: Tally::new(),
         };
@@ -253,6 +256,8 @@ impl Pair {
         for _ in 0..TURNS {
             match self.world.current(n) {
                 Some(current) if current == task.object => return Ok(()),
+                // It has made its system call again, and that was its end.
+                _ if task.state() == State::Dead => return Ok(()),
                 Some(current) => {
                     let other = self.tasks.iter().find(|(_, tcb)| tcb.object == current);
                     let (_, other) = *other.ok_or("a task runs that the model does not know")?;

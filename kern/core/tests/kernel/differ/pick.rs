@@ -216,6 +216,11 @@ impl Pair {
 
 impl Pick<'_> {
     fn operation(&mut self) -> (Op, Args) {
+        if let Some((_, group)) = self.pair.hermit.filter(|(hermit, _)| *hermit == self.me)
+            && self.dice.once_in(3)
+        {
+            return self.about_its_group(group);
+        }
         let all: usize = OPERATIONS.iter().map(|(weight, _)| weight).sum();
         let mut left = self.dice.below(all);
         let chosen = OPERATIONS.iter().find(|(weight, _)| {
@@ -238,6 +243,20 @@ impl Pick<'_> {
             args.0[self.dice.below(4)] = self.dice.of(WILD);
         }
         (op, args)
+    }
+
+    /// What the hermit does to its group: mostly delete it, which is refused.
+    fn about_its_group(&mut self, group: Cap) -> (Op, Args) {
+        let entry = Target::new(group, self.dice.below(4) as u32).0;
+        let (op, args) = match self.dice.below(8) {
+            0..4 => (Op::CapDelete, [Target::new(OWN, group.0).0, 0]),
+            4 => (Op::Withdraw, [entry, 0]),
+            _ => {
+                let kind = self.dice.of(&[ObjType::Task, ObjType::Notification]);
+                (Op::Expose, [entry, self.cap(kind)])
+            }
+        };
+        (op, Args([args[0], args[1], 0, 0, 0, 0], MsgInfo(0)))
     }
 
     fn message(&mut self, op: Op, args: &mut Args) {
