@@ -1,6 +1,6 @@
 //! Operations on objects: each system call once, on the handle it belongs to.
 
-use abi::{Cap, Counter, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rewound, Rights, TaskId};
+use abi::{Cap, Counter, Error, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rewound, Rights, TaskId};
 
 use crate::Result;
 use crate::arch::{Answer, Args, syscall};
@@ -27,15 +27,36 @@ impl Untyped {
         Ok(syscall(Args::plain(Op::Retype, rdi, size, first.0.0, count)).check()?.rdi)
     }
 
-    /// Destroys all that was made of it.
-    pub fn reset(&self) -> Result<()> {
-        invoke(Op::UntypedReset, self.arg(), 0, 0, 0)
+    /// Destroys all that was made of it; the bytes that are free then. Refused where something cannot be destroyed yet.
+    pub fn reset(&self, pins: Pins) -> Result<u64> {
+        Ok(syscall(Args::plain(Op::UntypedReset, self.arg(), pins as u64, 0, 0)).check()?.rdi)
     }
 
-    /// The same where frames are pinned, too: no device may be using them any more.
-    pub fn reset_pinned(&self) -> Result<()> {
-        invoke(Op::UntypedReset, self.arg(), 1, 0, 0)
+    /// The same, asked again as long as it is refused for what may pass: that some of it is in use, or being ended.
+    pub fn take_back(&self, pins: Pins) -> Result<u64> {
+        for _ in 0..RESET_TRIES {
+            match self.reset(pins) {
+                Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {
+                    yield_now()?;
+                }
+                other => return other,
+            }
+        }
+        self.reset(pins)
     }
+}
+
+/// How often [`Untyped::take_back`] asks.
+pub(crate) const RESET_TRIES: u32 = 100_000;
+
+/// What becomes of frames that are pinned for devices, where their memory is reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Pins {
+    /// They refuse it, with [`Error::InUse`].
+    Hold,
+    /// They go with the others: no device may be using them any more.
+    Ignore,
 }
 
 /// Copies a capability with fewer rights.

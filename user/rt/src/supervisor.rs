@@ -13,7 +13,7 @@ use crate::cap::{Exposure, Frame, Group, Handle};
 use crate::layout::slot;
 use crate::talk::Line;
 use crate::views::{Allows, Grant, Keeper, Range, ViewDenial, Views, Wanted};
-use crate::{Refusal, Result};
+use crate::{Refusal, Result, report};
 
 /// Exposure at which the parent listens.
 pub const PARENT: u32 = 0;
@@ -145,8 +145,9 @@ pub(crate) fn say_panicked() {
     let _ = parent.panicked(|mut panicked| panicked.set_task(id));
 }
 
-/// Tells the parent that the program is done and waits to be ended.
+/// Tells whoever reads the reports, and the parent, that the program is done, and waits to be ended.
 pub fn finish(passed: u64, failed: u64) -> ! {
+    report!("done passed={passed} failed={failed}");
     let told = say_done(passed, failed);
     panic!("the parent let a finished program go on: {told:?}");
 }

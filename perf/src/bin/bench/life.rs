@@ -1,10 +1,10 @@
 //! The life of capabilities and objects: copy, delete, revoke, retype; a process and a task from the first object to the
 //! memory that is back.
 
-use abi::{Cap, Error, ObjType, Op, RegIndex, Rights, Target};
+use abi::{Cap, ObjType, Op, RegIndex, Rights, Target};
 use user_rt::arch::{Args, fast, syscall};
 use user_rt::cap::{CNode, Handle, Notification, Process, SchedContext, Task, Untyped, VSpace};
-use user_rt::invoke::{copy, start_regs};
+use user_rt::invoke::{Pins, copy, start_regs};
 use user_rt::layout::{slot, utcb_va};
 use user_rt::spawn::own;
 
@@ -104,7 +104,7 @@ pub extern "C" fn task_client(index: u64) -> ! {
             .and_then(|()| sched.bind(&task))
             .and_then(|()| task.write_regs(&regs))
             .and_then(|()| task.resume());
-        made.and_then(|()| take_back(&memory)).is_ok()
+        made.and_then(|()| memory.take_back(Pins::Hold)).is_ok()
     })
 }
 
@@ -122,16 +122,6 @@ pub extern "C" fn process_client(index: u64) -> ! {
             .and_then(|_| memory.retype::<VSpace>(TABLES, own.slot(vspace.cap()), 1))
             .and_then(|_| memory.retype::<Process>(TASKS, own.slot(process.cap()), 1))
             .and_then(|_| process.configure(&cnode, &vspace, false));
-        made.and_then(|()| take_back(&memory)).is_ok()
+        made.and_then(|()| memory.take_back(Pins::Hold)).is_ok()
     })
-}
-
-/// All of it: the kernel may say that it is not through yet.
-fn take_back(memory: &Untyped) -> user_rt::Result<()> {
-    loop {
-        match memory.reset() {
-            Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {}
-            other => return other,
-        }
-    }
 }

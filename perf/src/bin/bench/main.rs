@@ -44,7 +44,6 @@ const PAIRS_MAX: u64 = 32;
 fn begin(_: u64) -> ! {
     let (passed, failed) =
         if boot::options().value("run") == Some("calibrate") { calibrate() } else { measure_all() };
-    report!("done passed={passed} failed={failed}");
     supervisor::finish(passed, failed)
 }
 

@@ -10,7 +10,10 @@ use abi::{
 };
 use abi::{PAGE_SIZE, machine_rights};
 use perf::random::Random;
+use perf::seeded::Run as _;
 use user_rt::arch::{self, Args, syscall};
+use user_rt::cap::{Handle, Untyped};
+use user_rt::invoke::Pins;
 use user_rt::layout::{slot, utcb_va};
 use user_rt::spawn::own;
 
@@ -99,8 +102,7 @@ impl Arena {
             return;
         }
         self.does(Op::UntypedReset, self.cap(2).arg());
-        let free = syscall(Args::plain(Op::UntypedReset, self.cap(2).arg(), 0, 0, 0)).check();
-        let free = free.map(|answer| answer.rdi);
+        let free = Untyped::at(self.cap(2)).reset(Pins::Hold);
         if free != Ok(1 << PLAYED_LOG2) {
             self.board.complain(Total::LeakedPages, format_args!("reset by worker {}: {free:x?}", self.me));
         }

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use abi::audit::CapEntry;
 use abi::{Cap, ObjType, Rights};
+use perf::seeded::Run as _;
 use user_rt::cap::{Handle, Process};
 use user_rt::spawn::own;
 

@@ -9,8 +9,10 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 use abi::{MsgInfo, Op, PAGE_SIZE};
 use model::linear::CALLS_MAX;
+use perf::seeded::Run;
 use perf::shared;
 use user_rt::arch::{Answer, Args};
+use user_rt::cap::Notification;
 use user_rt::report;
 
 pub const WORKERS_MAX: usize = 29;
@@ -108,30 +110,68 @@ pub struct Board {
     words: &'static [AtomicU64],
 }
 
-impl Board {
+impl Run for Board {
+    type Total = Total;
+
+    const PROGRAM: &'static str = "fuzz";
+    const WRONG: &'static [Total] =
+        &[Total::Divergences, Total::LeakedPages, Total::Escapes, Total::Undocumented, Total::Stale];
+    const STUCK: Total = Total::Divergences;
+    const LIFE: Total = Total::Life;
+    const OVER: Total = Total::Silent;
+    const COMPLAINTS: Total = Total::Complaints;
+
     /// The board, in any process of the run.
-    pub fn open() -> Board {
+    fn open() -> Board {
         // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them
         // in every process it starts.
         Board { words: unsafe { shared::words(0, WORDS) } }
     }
 
-    pub fn total(self, which: Total) -> &'static AtomicU64 {
+    fn total(self, which: Total) -> &'static AtomicU64 {
         &self.words[which as usize]
     }
 
-    pub fn get(self, which: Total) -> u64 {
-        self.total(which).load(Acquire)
+    fn print(self) {
+        let get = |which| self.get(which);
+        if get(Total::Storm) != 0 {
+            report!(
+                "storm seed={} cpus={} rounds={} uses={} refused={} stale={} leaked_pages={} escapes={}",
+                get(Total::Seed),
+                get(Total::Cpus),
+                get(Total::Ops),
+                get(Total::Done),
+                get(Total::Refused),
+                get(Total::Stale),
+                get(Total::LeakedPages),
+                get(Total::Escapes),
+            );
+            return;
+        }
+        let (ops, contended) = (get(Total::Ops), get(Total::Contended));
+        report!(
+            "fuzz seed={} cpus={} ops={ops} contended={} divergences={} leaked_pages={} escapes={} \
+             undocumented={} overlapping={} windows={} histories={} hardest={}",
+            get(Total::Seed),
+            get(Total::Cpus),
+            contended * 100 / ops.max(1),
+            get(Total::Divergences),
+            get(Total::LeakedPages),
+            get(Total::Escapes),
+            get(Total::Undocumented),
+            get(Total::Overlapping) * 100 / ops.max(1),
+            get(Total::Windows),
+            get(Total::Histories),
+            get(Total::Hardest),
+        );
     }
 
-    pub fn set(self, which: Total, value: u64) {
-        self.total(which).store(value, Release);
+    fn print_state(self, _: &Notification) {
+        (0..self.get(Total::Workers) as usize).for_each(|worker| self.print_worker(worker));
     }
+}
 
-    pub fn add(self, which: Total, count: u64) -> u64 {
-        self.total(which).fetch_add(count, AcqRel)
-    }
-
+impl Board {
     pub fn worker(self, worker: usize, which: Of) -> &'static AtomicU64 {
         &self.words[WORKERS_AT + worker * WORKER_WORDS + which as usize]
     }
@@ -207,22 +247,6 @@ impl Board {
         }
     }
 
-    pub fn wrong(self) -> u64 {
-        let all = [Total::Divergences, Total::LeakedPages, Total::Escapes, Total::Undocumented, Total::Stale];
-        all.into_iter().map(|which| self.get(which)).sum()
-    }
-
-    /// Counts something wrong, and says what for the first few. Whether it was said.
-    pub fn complain(self, which: Total, what: fmt::Arguments<'_>) -> bool {
-        const SAID_AT_MOST: u64 = 12;
-        self.add(which, 1);
-        let said = self.add(Total::Complaints, 1) < SAID_AT_MOST;
-        if said {
-            report!("error fuzz: {which:?}: {what}");
-        }
-        said
-    }
-
     pub fn print_worker(self, worker: usize) {
         let of = |which| self.of(worker, which);
         let op = Op::from_raw(of(Of::Doing) as u8);
@@ -234,41 +258,6 @@ impl Board {
             of(Of::Phase),
             of(Of::First),
             of(Of::Second),
-        );
-    }
-
-    /// The result line.
-    pub fn print(self) {
-        let get = |which| self.get(which);
-        if get(Total::Storm) != 0 {
-            report!(
-                "storm seed={} cpus={} rounds={} uses={} refused={} stale={} leaked_pages={} escapes={}",
-                get(Total::Seed),
-                get(Total::Cpus),
-                get(Total::Ops),
-                get(Total::Done),
-                get(Total::Refused),
-                get(Total::Stale),
-                get(Total::LeakedPages),
-                get(Total::Escapes),
-            );
-            return;
-        }
-        let (ops, contended) = (get(Total::Ops), get(Total::Contended));
-        report!(
-            "fuzz seed={} cpus={} ops={ops} contended={} divergences={} leaked_pages={} escapes={} \
-             undocumented={} overlapping={} windows={} histories={} hardest={}",
-            get(Total::Seed),
-            get(Total::Cpus),
-            contended * 100 / ops.max(1),
-            get(Total::Divergences),
-            get(Total::LeakedPages),
-            get(Total::Escapes),
-            get(Total::Undocumented),
-            get(Total::Overlapping) * 100 / ops.max(1),
-            get(Total::Windows),
-            get(Total::Histories),
-            get(Total::Hardest),
         );
     }
 }

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use abi::{Cap, ObjType, Op, Rights, Target, machine_rights};
 use perf::failure::Failure;
+use perf::seeded::Run as _;
 use perf::shared::Shared;
 use user_rt::arch::{Args, memory, syscall};
 use user_rt::cap::{Group, Handle, Untyped};

@@ -10,6 +10,7 @@ use model::linear::{Call, History, Verdict};
 use model::object::{self, State};
 use model::parts::System;
 use model::{Args, Capability, Id, Kind, Model, Place, Sizes};
+use perf::seeded::Run as _;
 use user_rt::layout::slot;
 use user_rt::report;
 

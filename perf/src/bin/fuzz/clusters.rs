@@ -9,7 +9,10 @@
 
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target, process_rights};
 use perf::random::Random;
+use perf::seeded::Run as _;
 use user_rt::arch::{self, Answer, Args, syscall};
+use user_rt::cap::{Handle, Untyped};
+use user_rt::invoke::Pins;
 use user_rt::layout::slot;
 
 use crate::board::{Board, CLUSTERS, In, Of, PROCESSES, Total};
@@ -267,8 +270,7 @@ impl Player<'_> {
     /// Ends all of the cluster; what is left in its slots is told.
     pub fn wipe(&mut self, cluster: usize) {
         let memory = memory(cluster);
-        let answer = syscall(Args::plain(Op::UntypedReset, memory.arg(), 0, 0, 0));
-        let free = answer.check().map(|answer| answer.rdi);
+        let free = Untyped::at(memory).reset(Pins::Hold);
         if free != Ok(1 << MEMORY_LOG2) {
             self.board.complain(Total::LeakedPages, format_args!("reset of cluster {cluster}: {free:x?}"));
         }

@@ -22,16 +22,17 @@ mod clerk;
 mod clusters;
 mod kill;
 mod storm;
-mod watchdog;
 mod worker;
 
-use abi::{Op, PAGE_SIZE};
+use abi::PAGE_SIZE;
 use perf::failure::Failure;
+use perf::seeded::Run as _;
 use perf::shared::Shared;
-use user_rt::arch::{self, Args, syscall};
-use user_rt::cap::{Handle, Notification};
+use perf::watchdog;
+use user_rt::arch;
+use user_rt::cap::Notification;
 use user_rt::spawn::{Nursery, own};
-use user_rt::{boot, heap, report, supervisor};
+use user_rt::{boot, heap, report};
 
 use audit::Audit;
 use board::{Board, Total, WORKERS_MAX};
@@ -49,24 +50,7 @@ fn begin(_: u64) -> ! {
     if boot::options().value("storm") == Some("kill") {
         kill::begin();
     }
-    let outcome = run();
-    let board = Board::open();
-    if let Err(failure) = &outcome {
-        report!("error fuzz: {failure}");
-    }
-    let good = outcome.is_ok() && board.wrong() == 0;
-    board.set(Total::Silent, 1);
-    board.print();
-    let (passed, failed) = if good { (1, 0) } else { (0, 1) };
-    report!("done passed={passed} failed={failed}");
-    supervisor::finish(passed, failed)
-}
-
-fn number(key: &str, default: u64) -> u64 {
-    boot::options().number(key, default).unwrap_or_else(|bad| {
-        report!("note fuzz: {bad}");
-        default
-    })
+    Board::open().end(run())
 }
 
 fn run() -> Result<(), Failure> {
@@ -76,32 +60,25 @@ fn run() -> Result<(), Failure> {
     let shared = Shared::new(&mut nursery, board::PAGES)?;
     let board = Board::open();
     let cpus = boot::facts().cpus.max(1);
-    board.set(Total::Seed, number("seed", 1));
+    board.set(Total::Seed, Board::number("seed", 1));
     board.set(Total::Cpus, cpus);
-    board.set(Total::Goal, number("ops", 100_000).max(1));
+    board.set(Total::Goal, Board::number("ops", 100_000).max(1));
     board.set(Total::Storm, u64::from(boot::options().value("storm") == Some("revoke")));
     board.set(Total::Workers, (2 * cpus).max(6).min(WORKERS_MAX as u64));
     let (notification, group) = cast::measure(&mut nursery)?;
     board.set(Total::NotificationSize, notification);
     board.set(Total::GroupSize, group);
-    perf::watchdog::start::<watchdog::Fuzz>(&mut nursery)?;
-    let before = free(&mut run)?;
+    watchdog::start::<Board>(&mut nursery)?;
+    let before = run.reset()?;
     let waker: Notification = nursery.make(0)?;
     fuzz(board, &mut run, &shared, &waker)?;
-    let leaked = before.saturating_sub(free(&mut run)?).div_ceil(PAGE_SIZE);
+    let leaked = before.saturating_sub(run.reset()?).div_ceil(PAGE_SIZE);
     board.add(Total::LeakedPages, leaked);
     Ok(())
 }
 
 fn pause(waker: &Notification) {
     let _ = waker.wait_until(arch::now() + boot::facts().tsc_hz / 50);
-}
-
-/// Destroys everything that was made; the bytes that are free then.
-fn free(run: &mut Nursery) -> Result<u64, Failure> {
-    run.reset()?;
-    let again = Args::plain(Op::UntypedReset, run.untyped().cap().arg(), 0, 0, 0);
-    Ok(syscall(again).check()?.rdi)
 }
 
 fn fuzz(board: Board, run: &mut Nursery, shared: &Shared, waker: &Notification) -> Result<(), Failure> {

@@ -16,8 +16,10 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 use abi::{Cap, Error, FLAG_NONBLOCK, ObjType, Op, Rights, Target};
 use perf::random::Random;
+use perf::seeded::Run as _;
 use user_rt::arch::{Answer, Args, syscall};
-use user_rt::invoke::yield_now;
+use user_rt::cap::{Handle, Untyped};
+use user_rt::invoke::{Pins, yield_now};
 use user_rt::layout::slot;
 
 use crate::arena;
@@ -109,9 +111,9 @@ impl Storm<'_> {
             let _ = yield_now();
         }
         self.set(Of::Closing, generation);
-        let reset = syscall(Args::plain(Op::UntypedReset, memory.arg(), 0, 0, 0)).check();
+        let reset = Untyped::at(memory).reset(Pins::Hold);
         self.set(Of::Closed, generation);
-        if reset.map(|answer| answer.rdi) != Ok(1 << arena::PLAYED_LOG2) {
+        if reset != Ok(1 << arena::PLAYED_LOG2) {
             self.complain(format_args!("reset of generation {generation}: {reset:?}"));
         }
         self.board.add(Total::Ops, 1);

@@ -6,6 +6,7 @@
 use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use perf::random::Random;
+use perf::seeded::Run as _;
 use user_rt::cap::{Group, Handle, Notification, Untyped};
 use user_rt::heap;
 use user_rt::spawn::{Nursery, own};

@@ -6,6 +6,7 @@ use abi::audit::{AuditEvent, Record};
 use abi::{Cap, Error, Op, Rights};
 use user_rt::arch::Args;
 use user_rt::cap::{Handle, Notification, Untyped};
+use user_rt::invoke::Pins;
 use user_rt::spawn::own;
 
 use crate::lab::{CHILD_FREE, Lab, Wanted};
@@ -67,7 +68,7 @@ fn what_happens_on_each_cpu_is_told(lab: &mut Lab<'_>) -> Outcome {
     let identity = own::cnode().inspect(process.cap())?.map_or(0, |it| it.identity);
     let kill = records.iter().find(|it| it.event == AuditEvent::Kill && it.identity == identity);
     expect_eq!(kill.map(|it| it.op), Some(Some(Op::ProcessKill)), "the kill");
-    memory.reset()?;
+    memory.reset(Pins::Hold)?;
     Ok(())
 }
 
@@ -104,7 +105,7 @@ fn read_while_it_is_written(lab: &mut Lab<'_>) -> Outcome {
     let all = read_ones + records.len() as u64 + lost + gone;
     expect_eq!(all, then - start, "records read and lost");
     expect!(all >= ROUNDS, "{all} records of {ROUNDS} refusals");
-    memory.reset()?;
+    memory.reset(Pins::Hold)?;
     Ok(())
 }
 
@@ -119,7 +120,7 @@ fn an_audit_ends_with_its_memory(lab: &mut Lab<'_>) -> Outcome {
         let other: Untyped = lab.nursery.make(18)?;
         let again = own::machine().start_audit(&other, LOG2).map_err(|refusal| refusal.error);
         expect_eq!(again, Err(Error::InUse), "a second audit");
-        memory.reset()?;
+        memory.reset(Pins::Hold)?;
         let read = own::machine().read_audit(0, 0).map(drop).map_err(|refusal| refusal.error);
         expect_eq!(read, Err(Error::BadState), "after the reset");
     }

@@ -10,7 +10,7 @@ use abi::{Cap, Error, Op, PAGE_SIZE, Rights, frame_rights, machine_rights};
 use user_rt::arch::{Args, syscall};
 use user_rt::boot;
 use user_rt::cap::{Access, CNode, Frame, Handle, Machine, Untyped};
-use user_rt::invoke::{copy, transfer};
+use user_rt::invoke::{Pins, copy, transfer};
 use user_rt::layout::SHARED_VA;
 use user_rt::spawn::own;
 
@@ -224,7 +224,11 @@ fn pinned_frames_stay(lab: &mut Lab<'_>) -> Outcome {
     let kept = |what: &str| -> Outcome {
         let deleted = own::cnode().delete(frame.cap()).map_err(|refusal| refusal.error);
         expect_eq!(deleted, Err(Error::InUse), "deleting it {what}");
-        expect_eq!(untyped.reset().map_err(|refusal| refusal.error), Err(Error::InUse), "its memory {what}");
+        expect_eq!(
+            untyped.reset(Pins::Hold).map_err(|refusal| refusal.error),
+            Err(Error::InUse),
+            "its memory {what}"
+        );
         Ok(())
     };
     kept("while it is pinned twice")?;
@@ -235,7 +239,7 @@ fn pinned_frames_stay(lab: &mut Lab<'_>) -> Outcome {
     expect_eq!(frame.unpin()?, 0, "pins that are left");
     expect_eq!(frame.unpin().map_err(|refusal| refusal.error), Err(Error::BadState), "once more");
     own::cnode().delete(frame.cap())?;
-    untyped.reset()?;
+    untyped.reset(Pins::Hold)?;
     other.unpin()?;
     Ok(())
 }
@@ -245,7 +249,7 @@ fn who_owns_the_memory_wins(lab: &mut Lab<'_>) -> Outcome {
     frame.pin(&own::machine())?;
     let wrong = syscall(Args::plain(Op::UntypedReset, untyped.arg(), 2, 0, 0)).info.status();
     expect_eq!(wrong, Err(Error::BadArgument), "another way to reset");
-    untyped.reset_pinned()?;
+    untyped.reset(Pins::Ignore)?;
     let again = own::cnode().delete(untyped.cap()).map_err(|refusal| refusal.error);
     expect_eq!(again, Ok(()), "nothing of it is left");
     Ok(())
@@ -260,8 +264,8 @@ fn pinned_by_the_dead(lab: &mut Lab<'_>) -> Outcome {
     own::cnode().delete(cnode.cap())?;
     let other: Frame = lab.nursery.make(12)?;
     own::cnode().delete(other.cap())?;
-    expect_eq!(untyped.reset().map_err(|refusal| refusal.error), Err(Error::InUse), "its memory");
-    untyped.reset_pinned()?;
+    expect_eq!(untyped.reset(Pins::Hold).map_err(|refusal| refusal.error), Err(Error::InUse), "its memory");
+    untyped.reset(Pins::Ignore)?;
     // A right of the frame and one of the machine.
     let (_, frame) = lent(lab, 12)?;
     let slot = lab.nursery.take_slot()?;

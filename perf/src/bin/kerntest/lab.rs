@@ -151,7 +151,8 @@ impl<'a> Lab<'a> {
         for task in self.tasks.drain(..) {
             end(&task)?;
         }
-        self.nursery.reset()
+        self.nursery.reset()?;
+        Ok(())
     }
 
     /// The same without ending tasks first: they go with their memory. Only where none is in this

@@ -70,7 +70,6 @@ fn begin(_: u64) -> ! {
             Ok(mut lab) => run(&mut lab),
         },
     };
-    report!("done passed={} failed={}", tally.passed, tally.failed);
     supervisor::finish(tally.passed, tally.failed)
 }
 

@@ -327,7 +327,8 @@ impl<'a> Stage<'a> {
 
     /// Destroys all that a scenario made.
     pub fn reset(&mut self) -> Result {
-        Ok(self.nursery.reset()?)
+        self.nursery.reset()?;
+        Ok(())
     }
 }
 

@@ -9,8 +9,10 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use abi::PAGE_SIZE;
+use perf::seeded::Run;
 use perf::shared;
-use user_rt::{arch, report};
+use user_rt::cap::Notification;
+use user_rt::{arch, boot, report};
 
 use perf::random::mix;
 
@@ -66,16 +68,6 @@ pub enum Total {
     /// First of the messages served by CPU.
     ServedBy = 128,
 }
-
-/// Counts that have to stay zero.
-const WRONG: [Total; 6] = [
-    Total::Lost,
-    Total::Duplicated,
-    Total::Reordered,
-    Total::Corrupted,
-    Total::Unanswered,
-    Total::LeakedPages,
-];
 
 /// Words of a seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,26 +188,70 @@ pub struct Board {
     words: &'static [AtomicU64],
 }
 
-impl Board {
+impl Run for Board {
+    type Total = Total;
+
+    const PROGRAM: &'static str = "stress";
+    const WRONG: &'static [Total] = &[
+        Total::Lost,
+        Total::Duplicated,
+        Total::Reordered,
+        Total::Corrupted,
+        Total::Unanswered,
+        Total::LeakedPages,
+    ];
+    const STUCK: Total = Total::Unanswered;
+    const LIFE: Total = Total::Life;
+    const OVER: Total = Total::Over;
+    const COMPLAINTS: Total = Total::Complaints;
+
     /// The board, in any process of the run.
-    pub fn open() -> Board {
+    fn open() -> Board {
         // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them
         // in every process it starts.
         Board { words: unsafe { shared::words(0, WORDS) } }
     }
 
-    pub fn total(self, which: Total) -> &'static AtomicU64 {
+    fn total(self, which: Total) -> &'static AtomicU64 {
         &self.words[which as usize]
     }
 
-    pub fn get(self, which: Total) -> u64 {
-        self.total(which).load(Acquire)
+    fn print(self) {
+        let get = |which| self.get(which);
+        let hash = Hash(self);
+        report!(
+            "stress seed={} cpus={} messages={} kills={} lost={} duplicated={} reordered={} corrupted={} \
+             unanswered={} leaked_pages={} hash={hash} cancels={} suspensions={} churns={}",
+            get(Total::Seed),
+            user_rt::boot::facts().cpus,
+            get(Total::Sent),
+            get(Total::Kills),
+            get(Total::Lost),
+            get(Total::Duplicated),
+            get(Total::Reordered),
+            get(Total::Corrupted),
+            get(Total::Unanswered),
+            get(Total::LeakedPages),
+            get(Total::Cancels),
+            get(Total::Suspensions),
+            get(Total::Churns),
+        );
     }
 
-    pub fn set(self, which: Total, value: u64) {
-        self.total(which).store(value, Release);
+    fn print_state(self, alarm: &Notification) {
+        self.print_director();
+        (0..self.seats()).for_each(|seat| self.print_seat(seat));
+        crate::tellers::tell_all(alarm);
     }
 
+    /// Where instructions are counted, four seconds of the guest; elsewhere its CPUs share the host's with others.
+    fn patience(self) -> u64 {
+        let seconds = if self.get(Total::Hashing) != 0 { 4 } else { 30 };
+        seconds * boot::facts().tsc_hz
+    }
+}
+
+impl Board {
     pub fn count(self, which: Total) {
         self.total(which).fetch_add(1, AcqRel);
     }
@@ -242,11 +278,6 @@ impl Board {
 
     pub fn seats(self) -> usize {
         self.get(Total::Seats) as usize
-    }
-
-    /// Counts that should be zero, summed.
-    pub fn wrong(self) -> u64 {
-        WRONG.into_iter().map(|which| self.get(which)).sum()
     }
 
     /// Forgets the last round's seats and pairs.
@@ -288,38 +319,6 @@ impl Board {
         while let Err(now) = cell.compare_exchange(old, mix(old ^ term), AcqRel, Relaxed) {
             old = now;
         }
-    }
-
-    /// Counts something wrong, and says what for the first few.
-    pub fn complain(self, which: Total, what: core::fmt::Arguments<'_>) {
-        const SAID_AT_MOST: u64 = 24;
-        self.count(which);
-        if self.total(Total::Complaints).fetch_add(1, AcqRel) < SAID_AT_MOST {
-            report!("error stress: {which:?}: {what}");
-        }
-    }
-
-    /// The result line.
-    pub fn print(self) {
-        let get = |which| self.get(which);
-        let hash = Hash(self);
-        report!(
-            "stress seed={} cpus={} messages={} kills={} lost={} duplicated={} reordered={} corrupted={} \
-             unanswered={} leaked_pages={} hash={hash} cancels={} suspensions={} churns={}",
-            get(Total::Seed),
-            user_rt::boot::facts().cpus,
-            get(Total::Sent),
-            get(Total::Kills),
-            get(Total::Lost),
-            get(Total::Duplicated),
-            get(Total::Reordered),
-            get(Total::Corrupted),
-            get(Total::Unanswered),
-            get(Total::LeakedPages),
-            get(Total::Cancels),
-            get(Total::Suspensions),
-            get(Total::Churns),
-        );
     }
 
     /// One seat's state, for the report of a run that stalls.

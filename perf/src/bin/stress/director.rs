@@ -3,11 +3,12 @@
 
 use core::sync::atomic::Ordering::Acquire;
 
-use abi::{Error, Op, PAGE_SIZE};
+use abi::{Error, PAGE_SIZE};
 use perf::failure::Failure;
+use perf::seeded::Run as _;
 use perf::shared::Shared;
-use user_rt::arch::{self, Args, memory, syscall};
-use user_rt::cap::{Handle, Notification};
+use user_rt::arch::{self, memory};
+use user_rt::cap::Notification;
 use user_rt::elf::Image;
 use user_rt::spawn::Nursery;
 use user_rt::{boot, report};
@@ -50,26 +51,19 @@ impl Director {
 
     /// The whole run. Wrong counts are on the board.
     pub fn run(mut self) -> Result<(), Failure> {
-        let before = self.reset()?;
+        let before = self.nursery.reset()?;
         for round in 0..self.plan.rounds {
             let rounds = self.plan.rounds;
             let share = self.plan.messages * (round + 1) / rounds - self.plan.messages * round / rounds;
             report!("progress round {} of {rounds}: {share} messages", round + 1);
             self.round(share)?;
-            let after = self.reset()?;
+            let after = self.nursery.reset()?;
             let leaked = before.saturating_sub(after).div_ceil(PAGE_SIZE);
-            self.board.total(Total::LeakedPages).fetch_add(leaked, core::sync::atomic::Ordering::AcqRel);
+            self.board.add(Total::LeakedPages, leaked);
             self.board.event(DIRECTOR, Event::RoundOver, NOBODY, round);
         }
         self.check_cpus();
         Ok(())
-    }
-
-    /// Destroys everything that was made; the bytes that are free then.
-    fn reset(&mut self) -> Result<u64, Failure> {
-        self.nursery.reset()?;
-        let again = Args::plain(Op::UntypedReset, self.nursery.untyped().cap().arg(), 0, 0, 0);
-        Ok(syscall(again).check()?.rdi)
     }
 
     fn round(&mut self, messages: u64) -> Result<(), Failure> {

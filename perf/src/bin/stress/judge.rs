@@ -2,6 +2,7 @@
 //! target really did.
 
 use abi::Error;
+use perf::seeded::Run as _;
 use user_rt::{Refusal, arch};
 
 use crate::board::{Board, Of, Total};

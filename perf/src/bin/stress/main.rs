@@ -9,7 +9,8 @@
 //! # Who does what
 //! [`worker`]: what a seat's task does: sends, serves, checks ([`message`], [`judge`]). [`cast`]: the
 //! processes and seats of a round. [`director`]: disturbs the seats while they work, then checks the
-//! round. [`watchdog`]: a task of its own that reports every seat's state when nothing moves any more.
+//! round. A [`watchdog`] reports every seat's state when nothing moves any more, and what
+//! the [`tellers`] tell.
 //! [`board`]: the shared memory in which they all leave what they do.
 //!
 //! # Why no deadlock
@@ -23,15 +24,17 @@ mod cast;
 mod director;
 mod judge;
 mod message;
-mod watchdog;
+mod tellers;
 mod worker;
 
 use user_rt::spawn::{Nursery, own};
-use user_rt::{boot, heap, report, supervisor};
+use user_rt::{boot, heap};
 
 use board::{Board, SEATS_MAX, Total};
 use director::{Director, Plan};
+use perf::seeded::Run as _;
 use perf::shared::Shared;
+use perf::watchdog;
 
 user_rt::program!(begin);
 
@@ -43,27 +46,12 @@ const ROUND_SLOTS: u32 = 3000;
 
 fn begin(_: u64) -> ! {
     let plan = plan();
-    let outcome = prepare(&plan).and_then(Director::run);
-    let board = Board::open();
-    if let Err(failure) = &outcome {
-        report!("error stress: {failure}");
-    }
-    let good = outcome.is_ok() && board.wrong() == 0;
-    board.set(Total::Over, 1);
-    board.print();
-    let (passed, failed) = if good { (1, 0) } else { (0, 1) };
-    report!("done passed={passed} failed={failed}");
-    supervisor::finish(passed, failed)
+    Board::open().end(prepare(&plan).and_then(Director::run))
 }
 
 fn plan() -> Plan {
     let options = boot::options();
-    let number = |key, default| {
-        options.number(key, default).unwrap_or_else(|bad| {
-            report!("note stress: {bad}");
-            default
-        })
-    };
+    let number = Board::number;
     let cpus = boot::facts().cpus.max(1);
     let messages = number("messages", 10_000).max(1);
     let seats = number("tasks", (3 * cpus).clamp(8, 64)).clamp(2, SEATS_MAX as u64);
@@ -82,7 +70,8 @@ fn prepare(plan: &Plan) -> Result<Director, perf::failure::Failure> {
     board.set(Total::Goal, plan.messages);
     board.set(Total::Seats, plan.seats as u64);
     board.set(Total::Hashing, u64::from(plan.replays));
-    watchdog::start(&mut nursery)?;
+    let alarm = watchdog::start::<Board>(&mut nursery)?;
+    tellers::start(&mut nursery, &alarm)?;
     let round = nursery.split(ROUND_LOG2, ROUND_SLOTS)?;
     Ok(Director::new(*plan, round, shared))
 }

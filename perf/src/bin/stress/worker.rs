@@ -18,6 +18,7 @@ use crate::cast::{
 use crate::judge::Standing;
 use crate::message::{Kind, Letter};
 use perf::random::{Random, mix};
+use perf::seeded::Run as _;
 
 /// Calls within calls that a seat makes at most.
 const DEPTH: u32 = 2;
@@ -84,10 +85,10 @@ impl Worker {
         let made = Untyped::at(slots.untyped).retype::<Reply>(0, own::cnode().slot(slots.reply), 1);
         match made {
             Ok(_) => self.reply = Some(Reply::at(slots.reply)),
-            Err(refusal) => self.board.complain(
-                Total::Corrupted,
-                format_args!("seat {} making its Reply object: {refusal}", self.me),
-            ),
+            Err(refusal) => {
+                let what = format_args!("seat {} making its Reply object: {refusal}", self.me);
+                self.board.complain(Total::Corrupted, what);
+            }
         }
     }
 
@@ -306,10 +307,10 @@ impl Worker {
             Ok(()) => self.board.set_of(self.me, Of::Priority, u64::from(priority)),
             // The time may still be on its way back from a call that ended early.
             Err(refusal) if refusal.error == Error::WrongCpu => {}
-            Err(refusal) => self.board.complain(
-                Total::Corrupted,
-                format_args!("seat {} changing its priority: {refusal}", self.me),
-            ),
+            Err(refusal) => {
+                let what = format_args!("seat {} changing its priority: {refusal}", self.me);
+                self.board.complain(Total::Corrupted, what);
+            }
         }
     }
 

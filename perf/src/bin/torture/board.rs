@@ -5,12 +5,14 @@
 //! changes what is mapped there, in its own space and in all others; all tasks of a space access what is in theirs.
 
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use abi::PAGE_SIZE;
+use perf::seeded::Run;
 use perf::shared;
+use user_rt::cap::Notification;
 use user_rt::layout::SHARED_VA;
-use user_rt::{arch, report};
+use user_rt::report;
 
 use crate::word::{Perm, Thing, Word};
 
@@ -92,17 +94,6 @@ pub enum Total {
     Kinds = 64,
 }
 
-/// Counts that have to stay zero.
-const WRONG: [Total; 7] = [
-    Total::Stale,
-    Total::Lost,
-    Total::Dirty,
-    Total::Refused,
-    Total::Strange,
-    Total::Stuck,
-    Total::LeakedPages,
-];
-
 /// What the workers are to do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u64)]
@@ -155,30 +146,66 @@ pub struct Board {
     words: &'static [AtomicU64],
 }
 
-impl Board {
+impl Run for Board {
+    type Total = Total;
+
+    const PROGRAM: &'static str = "torture";
+    const WRONG: &'static [Total] = &[
+        Total::Stale,
+        Total::Lost,
+        Total::Dirty,
+        Total::Refused,
+        Total::Strange,
+        Total::Stuck,
+        Total::LeakedPages,
+    ];
+    const STUCK: Total = Total::Stuck;
+    const LIFE: Total = Total::Life;
+    const OVER: Total = Total::Over;
+    const COMPLAINTS: Total = Total::Complaints;
+
     /// The board, in any process of the run.
-    pub fn open() -> Board {
+    fn open() -> Board {
         // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
         // it starts.
         Board { words: unsafe { shared::words(0, WORDS) } }
     }
 
-    pub fn total(self, which: Total) -> &'static AtomicU64 {
+    fn total(self, which: Total) -> &'static AtomicU64 {
         &self.words[which as usize]
     }
 
-    pub fn get(self, which: Total) -> u64 {
-        self.total(which).load(Acquire)
+    fn print(self) {
+        let get = |which| self.get(which);
+        report!(
+            "torture seed={} cpus={} ops={} stale={} lost={} dirty={} refused={} strange={} stuck={} \
+             leaked_pages={} accesses={} faults={} resets={} remade={}",
+            get(Total::Seed),
+            get(Total::Cpus),
+            get(Total::Ops),
+            get(Total::Stale),
+            get(Total::Lost),
+            get(Total::Dirty),
+            get(Total::Refused),
+            get(Total::Strange),
+            get(Total::Stuck),
+            get(Total::LeakedPages),
+            get(Total::Accesses),
+            get(Total::Faults),
+            get(Total::Resets),
+            get(Total::Remade),
+        );
     }
 
-    pub fn set(self, which: Total, value: u64) {
-        self.total(which).store(value, SeqCst);
+    fn print_state(self, _: &Notification) {
+        report!("state director: {}", crate::director::step_name(self.get(Total::Director)));
+        for worker in 0..self.get(Total::Workers) as usize {
+            self.print_worker(worker, crate::ops::name(self.of(worker, Of::Doing)));
+        }
     }
+}
 
-    pub fn add(self, which: Total, count: u64) {
-        self.total(which).fetch_add(count, AcqRel);
-    }
-
+impl Board {
     pub fn kind(self, kind: usize) -> &'static AtomicU64 {
         &self.words[Total::Kinds as usize + kind % (TOTAL_WORDS - Total::Kinds as usize)]
     }
@@ -273,43 +300,6 @@ impl Board {
         self.worker(worker, Of::Doing).store(what as u64, Relaxed);
         self.worker(worker, Of::Where).store(place, Relaxed);
         self.total(Total::Life).fetch_add(1, Relaxed);
-    }
-
-    /// Counts that should be zero, summed.
-    pub fn wrong(self) -> u64 {
-        WRONG.into_iter().map(|which| self.get(which)).sum()
-    }
-
-    /// Counts something wrong, says what for the first few, and ends the run's work.
-    pub fn complain(self, which: Total, what: core::fmt::Arguments<'_>) {
-        const SAID_AT_MOST: u64 = 16;
-        self.add(which, 1);
-        if self.total(Total::Complaints).fetch_add(1, AcqRel) < SAID_AT_MOST {
-            report!("error torture: {which:?} at {}: {what}", arch::now());
-        }
-    }
-
-    /// The result line.
-    pub fn print(self) {
-        let get = |which| self.get(which);
-        report!(
-            "torture seed={} cpus={} ops={} stale={} lost={} dirty={} refused={} strange={} stuck={} \
-             leaked_pages={} accesses={} faults={} resets={} remade={}",
-            get(Total::Seed),
-            get(Total::Cpus),
-            get(Total::Ops),
-            get(Total::Stale),
-            get(Total::Lost),
-            get(Total::Dirty),
-            get(Total::Refused),
-            get(Total::Strange),
-            get(Total::Stuck),
-            get(Total::LeakedPages),
-            get(Total::Accesses),
-            get(Total::Faults),
-            get(Total::Resets),
-            get(Total::Remade),
-        );
     }
 
     /// What came of pages that were to go.

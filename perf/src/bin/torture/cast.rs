@@ -5,10 +5,11 @@ use core::sync::atomic::Ordering::SeqCst;
 
 use abi::{Cap, Error, PAGE_SIZE, Rights, machine_rights};
 use perf::random::Random;
+use perf::seeded::Run as _;
 use perf::shared::Shared;
 use user_rt::cap::{Access, Frame, Task, Untyped, VSpace};
 use user_rt::elf::Image;
-use user_rt::invoke::{Pages, copy, transfer, yield_now};
+use user_rt::invoke::{Pages, Pins, copy, transfer};
 use user_rt::layout::{FREE_SLOTS, SHARED_VA};
 use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, end, own, process, task};
 
@@ -321,7 +322,7 @@ impl<'a> Cast<'a> {
             }
         }
         self.handlers.withdraw(space);
-        reset(nursery)?;
+        nursery.reset_with(Pins::Ignore)?;
         for number in 0..self.spaces[space].workers.len() {
             let worker = self.spaces[space].workers[number].0;
             self.unmap_globals(worker)?;
@@ -368,23 +369,6 @@ impl<'a> Cast<'a> {
         }
         Ok(())
     }
-}
-
-/// Takes everything back that was made there, pinned or not.
-pub fn reset(nursery: &mut Nursery) -> user_rt::Result<()> {
-    const TRIES: u32 = 100_000;
-    for _ in 0..TRIES {
-        match nursery.untyped().reset_pinned() {
-            Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {
-                yield_now()?;
-            }
-            other => {
-                other?;
-                break;
-            }
-        }
-    }
-    nursery.reset()
 }
 
 /// A frame that all have, filled.

@@ -1,13 +1,15 @@
 //! Runs the rounds: makes spaces and workers, destroys some and makes them again while the others work, lets all look
 //! at everything at the end, destroys all and counts the memory that comes back.
 
-use abi::{Error, Op, PAGE_SIZE};
+use abi::{Error, PAGE_SIZE};
 use perf::failure::Failure;
 use perf::random::Random;
+use perf::seeded::Run as _;
 use perf::shared::Shared;
-use user_rt::arch::{self, Args, memory, syscall};
-use user_rt::cap::{Handle, Notification};
+use user_rt::arch::{self, memory};
+use user_rt::cap::Notification;
 use user_rt::elf::Image;
+use user_rt::invoke::Pins;
 use user_rt::spawn::Nursery;
 use user_rt::{boot, report};
 
@@ -91,9 +93,7 @@ impl Director {
     /// Destroys everything that was made; the bytes that are free then.
     fn reset(&mut self) -> Result<u64, Failure> {
         self.step(Step::Resetting);
-        crate::cast::reset(&mut self.nursery)?;
-        let again = Args::plain(Op::UntypedReset, self.nursery.untyped().cap().arg(), 0, 0, 0);
-        Ok(syscall(again).check()?.rdi)
+        Ok(self.nursery.reset_with(Pins::Ignore)?)
     }
 
     fn round(&mut self, goal: u64, random: &mut Random) -> Result<(), Failure> {

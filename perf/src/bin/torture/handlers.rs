@@ -2,6 +2,7 @@
 //! address space and back.
 
 use abi::{FaultKind, Rights, Target};
+use perf::seeded::Run as _;
 use user_rt::cap::{Group, Task};
 use user_rt::fault::{Fault, Verdict, registers};
 use user_rt::invoke::yield_now;

@@ -1,6 +1,7 @@
 //! Messages with pages, between a worker and a [porter](crate::porter) on whatever CPU, in whatever space.
 
 use abi::{Error, PageMode, PageRange, Target};
+use perf::seeded::Run as _;
 use user_rt::cap::Exposure;
 use user_rt::ipc::{Message, Patience};
 use user_rt::layout::slot;

@@ -31,18 +31,19 @@ mod ops;
 mod pool;
 mod porter;
 mod probe;
-mod watchdog;
 mod word;
 mod worker;
 
 use user_rt::spawn::{Nursery, own};
-use user_rt::{boot, heap, report, supervisor};
+use user_rt::{boot, heap};
 
 use board::{Board, Total};
 use director::{Director, Plan};
 use handlers::Handlers;
 use perf::failure::Failure;
+use perf::seeded::Run as _;
 use perf::shared::Shared;
+use perf::watchdog;
 
 user_rt::program!(begin);
 
@@ -56,27 +57,11 @@ const ROUND_OPS: u64 = 500_000;
 
 fn begin(_: u64) -> ! {
     let plan = plan();
-    let outcome = prepare(plan).and_then(Director::run);
-    let board = Board::open();
-    if let Err(failure) = &outcome {
-        report!("error torture: {failure}");
-    }
-    let good = outcome.is_ok() && board.wrong() == 0;
-    board.set(Total::Over, 1);
-    board.print();
-    let (passed, failed) = if good { (1, 0) } else { (0, 1) };
-    report!("done passed={passed} failed={failed}");
-    supervisor::finish(passed, failed)
+    Board::open().end(prepare(plan).and_then(Director::run))
 }
 
 fn plan() -> Plan {
-    let options = boot::options();
-    let number = |key, default| {
-        options.number(key, default).unwrap_or_else(|bad| {
-            report!("note torture: {bad}");
-            default
-        })
-    };
+    let number = Board::number;
     let ops = number("ops", 100_000).max(1);
     let rounds = number("rounds", (ops / ROUND_OPS).clamp(2, 64)).clamp(1, 1000);
     Plan { seed: number("seed", 1), cpus: boot::facts().cpus.max(1) as u32, ops, rounds }
@@ -91,7 +76,7 @@ fn prepare(plan: Plan) -> Result<Director, Failure> {
     let board = Board::open();
     board.set(Total::Seed, plan.seed);
     board.set(Total::Cpus, u64::from(plan.cpus));
-    perf::watchdog::start::<watchdog::Torture>(&mut nursery)?;
+    watchdog::start::<Board>(&mut nursery)?;
     let handlers = Handlers::start(&mut nursery, plan.cpus)?;
     Ok(Director::new(plan, round, shared, handlers))
 }

@@ -3,11 +3,11 @@
 //! Each says in the words of the pages concerned what will be, makes the system call, says what is. What the kernel may
 //! refuse follows from the model; a space that is destroyed meanwhile excuses everything.
 
-use abi::{Error, Op, PAGE_SIZE};
+use abi::{Error, PAGE_SIZE};
 use perf::random::Random;
-use user_rt::arch::{Args, syscall};
+use perf::seeded::Run as _;
 use user_rt::cap::{Access, CNode, Frame, Handle, Notification, Task, Untyped, VSpace};
-use user_rt::invoke::{Pages, copy};
+use user_rt::invoke::{Pages, Pins, copy};
 use user_rt::layout::utcb_va;
 use user_rt::spawn::own;
 use user_rt::{Refusal, Result};
@@ -77,8 +77,6 @@ pub fn pick(random: &mut Random) -> usize {
     0
 }
 
-/// Times that a reset is asked for again while the kernel is still busy.
-const RESET_TRIES: u32 = 100_000;
 /// Places of tasks that never run, behind all workers', in the address space of their process.
 const SPARE_TASKS: u32 = 64;
 
@@ -344,35 +342,22 @@ impl Worker {
 
     /// Takes back all memory, mapped or not: every time the same bytes.
     fn reset(&mut self) -> bool {
-        self.reset_with(false)
+        self.reset_with(Pins::Hold)
     }
 
     /// The same where frames are pinned, or are not.
-    pub fn reset_with(&mut self, pins: bool) -> bool {
+    pub fn reset_with(&mut self, pins: Pins) -> bool {
         self.begin_end(is_own);
-        let again = Args::plain(Op::UntypedReset, self.memory().arg(), u64::from(pins), 0, 0);
-        let mut answer = syscall(again).check();
-        for _ in 0..RESET_TRIES {
-            match &answer {
-                Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {
-                    let _ = user_rt::invoke::yield_now();
-                    answer = syscall(again).check();
-                }
-                _ => break,
-            }
-        }
+        let answer = self.memory().take_back(pins);
         self.count();
         self.board.add(Total::Resets, 1);
         self.settle_end(is_own);
         self.objects.clear();
         match answer {
-            Ok(answer) => {
-                let bytes = *self.bytes.get_or_insert(answer.rdi);
-                if answer.rdi != bytes {
-                    self.wrong(
-                        Total::LeakedPages,
-                        format_args!("a reset gave back {} bytes of {bytes}", answer.rdi),
-                    );
+            Ok(free) => {
+                let bytes = *self.bytes.get_or_insert(free);
+                if free != bytes {
+                    self.wrong(Total::LeakedPages, format_args!("a reset gave back {free} bytes of {bytes}"));
                 }
                 true
             }

@@ -5,8 +5,10 @@
 //! own addresses, in whatever space: it knows how many pools have it, and what the kernel has to answer.
 
 use abi::{Error, MAP_POOL, Op, PAGE_SIZE, PageMode, PageRange};
+use perf::seeded::Run as _;
 use user_rt::arch::{Args, syscall};
 use user_rt::cap::{Frame, Handle, VSpace};
+use user_rt::invoke::Pins;
 use user_rt::pages::Pooled;
 use user_rt::spawn::own;
 use user_rt::{Refusal, Result};
@@ -696,7 +698,7 @@ impl Worker {
         }
         self.use_pinned(&object, &frame);
         if self.random.chance(5) {
-            self.reset_with(true);
+            self.reset_with(Pins::Ignore);
             return;
         }
         let unpinned = [frame.unpin(), frame.unpin()].map(|left| left.map_err(|refusal| refusal.error));

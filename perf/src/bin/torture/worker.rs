@@ -3,6 +3,7 @@
 use abi::PAGE_SIZE;
 use core::sync::atomic::Ordering::AcqRel;
 use perf::random::Random;
+use perf::seeded::Run as _;
 use user_rt::ipc::{Patience, recv_within};
 use user_rt::{arch, boot};
 

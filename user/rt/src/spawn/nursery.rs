@@ -1,16 +1,14 @@
 //! Where objects are made: an Untyped, and slots for their capabilities.
 
-use abi::{Cap, Error, PAGE_SIZE};
+use abi::{Cap, PAGE_SIZE};
 
 use super::own;
 use crate::Result;
 use crate::cap::{Frame, Group, Handle, Untyped};
-use crate::invoke::yield_now;
+use crate::invoke::Pins;
 use crate::layout::{FREE_SLOTS, PROGRAM_SLOTS, slot};
 use crate::slots::Slots;
 
-/// Times a reset is asked for again while the kernel is still busy with it.
-const RESET_TRIES: u32 = 100_000;
 /// Objects that one system call makes at most.
 const AT_ONCE: u32 = 128;
 
@@ -111,24 +109,15 @@ impl Nursery {
         Ok(Nursery::new(untyped, self.slots.split(slots)?))
     }
 
-    /// Destroys all that was made here.
-    ///
-    /// The kernel does bounded work per entry and may say that it is not through yet; then it is
-    /// asked again.
-    pub fn reset(&mut self) -> Result<()> {
-        for _ in 0..RESET_TRIES {
-            match self.untyped.reset() {
-                Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {
-                    yield_now()?;
-                }
-                other => {
-                    other?;
-                    self.slots.restart();
-                    return Ok(());
-                }
-            }
-        }
-        self.untyped.reset()
+    /// Destroys all that was made here; the bytes that are free then.
+    pub fn reset(&mut self) -> Result<u64> {
+        self.reset_with(Pins::Hold)
+    }
+
+    pub fn reset_with(&mut self, pins: Pins) -> Result<u64> {
+        let free = self.untyped.take_back(pins)?;
+        self.slots.restart();
+        Ok(free)
     }
 
     pub fn untyped(&self) -> &Untyped {

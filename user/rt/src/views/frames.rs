@@ -4,14 +4,12 @@ use abi::{Cap, Error, FrameRights, PAGE_LOG2, Rights, frame_rights};
 
 use super::{Allows, HOLDERS_MAX, Keeper, PAGES_MAX, Range, VIEWS_MAX, ViewDenial};
 use crate::cap::{Frame, Handle, Place, Untyped};
-use crate::invoke::{copy, yield_now};
+use crate::invoke::{Pins, RESET_TRIES, copy, yield_now};
 use crate::spawn::{Nursery, own};
 use crate::{Refusal, Result};
 
 /// Memory of one view, as a logarithm: what the kernel needs to know of each page takes 32 bytes.
 const VIEW_LOG2: u8 = 15;
-/// Times a reset is asked for again while the kernel is still busy with it.
-const RESET_TRIES: u32 = 100_000;
 /// What [`Frames`] needs at most: memory, as a logarithm, and slots.
 pub const NURSERY_LOG2: u8 = VIEW_LOG2 + VIEWS_MAX.ilog2() as u8 + 1;
 pub const NURSERY_SLOTS: u32 = VIEWS_MAX as u32 * (2 + HOLDERS_MAX as u32);
@@ -79,10 +77,10 @@ impl Keeper for Frames {
 
     fn unmake(&mut self, view: usize, devices_are_still: bool) -> core::result::Result<(), ViewDenial> {
         let (memory, _) = self.known(view)?;
+        let pins = if devices_are_still { Pins::Ignore } else { Pins::Hold };
         for _ in 0..RESET_TRIES {
-            let done = if devices_are_still { memory.reset_pinned() } else { memory.reset() };
-            match done.map_err(|refusal| refusal.error) {
-                Ok(()) => return Ok(()),
+            match memory.reset(pins).map_err(|refusal| refusal.error) {
+                Ok(_) => return Ok(()),
                 Err(Error::InUse) => return Err(ViewDenial::Pinned),
                 Err(Error::WouldBlock | Error::Dying) => yield_now().map_err(denial)?,
                 Err(_) => return Err(ViewDenial::Refused),

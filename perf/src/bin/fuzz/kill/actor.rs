@@ -8,13 +8,14 @@ use core::cell::Cell;
 use abi::{Cap, Error, PageMode, PageRange, Rights, TaskId};
 use perf::mark::{FAULT_LENGTH, fault_once};
 use perf::random::Random;
+use perf::seeded::Run as _;
 use user_rt::Refusal;
 use user_rt::arch;
 use user_rt::cap::{
     Access, Frame, Group, Handle, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
 };
 use user_rt::fault::{Fault, Verdict};
-use user_rt::invoke::copy_raw;
+use user_rt::invoke::{Pins, copy_raw};
 use user_rt::ipc::{self, Event, Message, Patience, Received};
 use user_rt::pages::Pooled;
 use user_rt::spawn::own;
@@ -315,7 +316,7 @@ impl Actor {
                 4 => memory.retype::<Task>(0, place, 1).map(drop),
                 5..7 => copy_raw(NOTE, place, Rights::ALL, 0),
                 7..11 => own::cnode().delete(slot),
-                _ => memory.reset(),
+                _ => memory.reset(Pins::Hold).map(drop),
             };
         }
     }

@@ -2,12 +2,14 @@
 
 use core::fmt;
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::{AcqRel, SeqCst};
+use core::sync::atomic::Ordering::SeqCst;
 
 use abi::{Counter, PAGE_SIZE};
+use perf::seeded::Run;
 use perf::shared;
 
 use super::scene::{house_of, plays};
+use user_rt::cap::Notification;
 use user_rt::report;
 use user_rt::spawn::own;
 
@@ -165,30 +167,62 @@ pub struct Board {
     words: &'static [AtomicU64],
 }
 
-impl Board {
+impl Run for Board {
+    type Total = Total;
+
+    const PROGRAM: &'static str = "fuzz";
+    const WRONG: &'static [Total] = &[Total::Wrong, Total::Stuck, Total::LeakedPages, Total::Escapes];
+    const STUCK: Total = Total::Stuck;
+    const LIFE: Total = Total::Life;
+    const OVER: Total = Total::Silent;
+    const COMPLAINTS: Total = Total::Complaints;
+
     /// The board, in any process of the run.
-    pub fn open() -> Board {
+    fn open() -> Board {
         // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them
         // in every process it starts.
         Board { words: unsafe { shared::words(0, WORDS) } }
     }
 
-    pub fn total(self, which: Total) -> &'static AtomicU64 {
+    fn total(self, which: Total) -> &'static AtomicU64 {
         &self.words[which as usize]
     }
 
-    pub fn get(self, which: Total) -> u64 {
-        self.total(which).load(SeqCst)
+    fn print(self) {
+        let get = |which| self.get(which);
+        let kills = |all: &[Counter]| all.iter().map(|counter| counted(*counter)).sum::<u64>();
+        report!(
+            "storm seed={} cpus={} kills={} callers={} callees={} queued={} faulting={} sending={} lending={} \
+             by_process={} by_reset={} torn={} moved={} stages={Stages} woken={} answered={} wrong={} stuck={} \
+             leaked_pages={} escapes={}",
+            get(Total::Seed),
+            get(Total::Cpus),
+            get(Total::Kills),
+            kills(&[Counter::KillOut, Counter::KillThere, Counter::KillBack, Counter::KillOwed]),
+            kills(&[Counter::KillServing]),
+            kills(&[Counter::KillQueued, Counter::RecallQueued]),
+            kills(&[Counter::KillInFault]),
+            kills(&[Counter::KillPosting]),
+            kills(&[Counter::KillLending]),
+            get(Total::ByProcess),
+            get(Total::ByReset),
+            get(Total::Torn),
+            get(Total::Moved),
+            get(Total::Woken),
+            get(Total::Answered),
+            get(Total::Wrong),
+            get(Total::Stuck),
+            get(Total::LeakedPages),
+            get(Total::Escapes),
+        );
     }
 
-    pub fn set(self, which: Total, value: u64) {
-        self.total(which).store(value, SeqCst);
+    fn print_state(self, _: &Notification) {
+        (0..self.get(Total::Cpus) as usize).for_each(|killer| self.print_scene(killer));
     }
+}
 
-    pub fn add(self, which: Total, count: u64) -> u64 {
-        self.total(which).fetch_add(count, AcqRel)
-    }
-
+impl Board {
     fn killer_word(self, killer: usize, which: Killer) -> &'static AtomicU64 {
         &self.words[TOTAL_WORDS + killer * SCENE_WORDS + which as usize]
     }
@@ -241,20 +275,6 @@ impl Board {
         self.set_killer(killer, Killer::Over, 0);
     }
 
-    pub fn wrong(self) -> u64 {
-        let all = [Total::Wrong, Total::Stuck, Total::LeakedPages, Total::Escapes];
-        all.into_iter().map(|which| self.get(which)).sum()
-    }
-
-    /// Counts something wrong, and says what for the first few. Whether it was said.
-    pub fn complain(self, which: Total, what: fmt::Arguments<'_>) {
-        const SAID_AT_MOST: u64 = 16;
-        self.add(which, 1);
-        if self.add(Total::Complaints, 1) < SAID_AT_MOST {
-            report!("error fuzz: {which:?}: {what}");
-        }
-    }
-
     /// What a killer and its scene are at.
     pub fn print_scene(self, killer: usize) {
         let word = |which| self.killer(killer, which);
@@ -279,36 +299,6 @@ impl Board {
                 of(Of::Peer),
             );
         }
-    }
-
-    /// The result line.
-    pub fn print(self) {
-        let get = |which| self.get(which);
-        let kills = |all: &[Counter]| all.iter().map(|counter| counted(*counter)).sum::<u64>();
-        report!(
-            "storm seed={} cpus={} kills={} callers={} callees={} queued={} faulting={} sending={} lending={} \
-             by_process={} by_reset={} torn={} moved={} stages={Stages} woken={} answered={} wrong={} stuck={} \
-             leaked_pages={} escapes={}",
-            get(Total::Seed),
-            get(Total::Cpus),
-            get(Total::Kills),
-            kills(&[Counter::KillOut, Counter::KillThere, Counter::KillBack, Counter::KillOwed]),
-            kills(&[Counter::KillServing]),
-            kills(&[Counter::KillQueued, Counter::RecallQueued]),
-            kills(&[Counter::KillInFault]),
-            kills(&[Counter::KillPosting]),
-            kills(&[Counter::KillLending]),
-            get(Total::ByProcess),
-            get(Total::ByReset),
-            get(Total::Torn),
-            get(Total::Moved),
-            get(Total::Woken),
-            get(Total::Answered),
-            get(Total::Wrong),
-            get(Total::Stuck),
-            get(Total::LeakedPages),
-            get(Total::Escapes),
-        );
     }
 }
 

@@ -5,6 +5,7 @@
 
 use perf::failure::Failure;
 use perf::random::Random;
+use perf::seeded::Run as _;
 use user_rt::arch;
 use user_rt::boot;
 use user_rt::cap::{Handle, Notification, Task, VSpace};

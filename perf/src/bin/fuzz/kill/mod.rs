@@ -14,17 +14,18 @@ mod board;
 mod killer;
 mod scene;
 
-use abi::{Op, PAGE_SIZE};
+use abi::PAGE_SIZE;
 use perf::failure::Failure;
+use perf::seeded::Run as _;
 use perf::shared::Shared;
-use perf::watchdog::{PATIENCE_SECONDS, Watched};
-use user_rt::arch::{Args, memory, syscall};
+use perf::watchdog;
+use user_rt::arch::memory;
 use user_rt::cap::{Frame, Handle, Notification, Untyped};
 use user_rt::elf::{Image, Segment};
+use user_rt::invoke::Pins;
 use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
-use user_rt::{arch, boot, report, supervisor};
+use user_rt::{arch, boot, report};
 
-use crate::number;
 use board::{Board, Killer, Total};
 
 /// Memory (as logarithm) and slots of a killer's scenes, and of their address spaces.
@@ -39,21 +40,7 @@ const RUN_SLOTS: u32 = 2048;
 
 /// The storm instead of the ordinary run; does not come back.
 pub fn begin() -> ! {
-    let outcome = run();
-    let board = Board::open();
-    if let Err(failure) = &outcome {
-        report!("error fuzz: {failure}");
-    }
-    let good = outcome.is_ok() && board.wrong() == 0;
-    finish(board, good)
-}
-
-fn finish(board: Board, good: bool) -> ! {
-    board.set(Total::Silent, 1);
-    board.print();
-    let (passed, failed) = if good { (1, 0) } else { (0, 1) };
-    report!("done passed={passed} failed={failed}");
-    supervisor::finish(passed, failed)
+    Board::open().end(run())
 }
 
 fn run() -> Result<(), Failure> {
@@ -62,13 +49,13 @@ fn run() -> Result<(), Failure> {
     let shared = Shared::new(&mut nursery, board::PAGES)?;
     let board = Board::open();
     let cpus = boot::facts().cpus.clamp(1, board::KILLERS_MAX as u64);
-    board.set(Total::Seed, number("seed", 1));
+    board.set(Total::Seed, Board::number("seed", 1));
     board.set(Total::Cpus, cpus);
-    board.set(Total::Goal, number("ops", 10_000).max(1));
+    board.set(Total::Goal, Board::number("ops", 10_000).max(1));
     board.set(Total::SharedFrames, u64::from(shared.first().0));
     lay_out_image(board, &mut nursery)?;
-    perf::watchdog::start::<Watch>(&mut nursery)?;
-    let before = free(run.untyped())?;
+    watchdog::start::<Board>(&mut nursery)?;
+    let before = run.untyped().take_back(Pins::Hold)?;
     let waker: Notification = nursery.make(0)?;
     for cpu in 0..cpus as usize {
         let memory: Untyped = run.make(SCENE_LOG2)?;
@@ -88,7 +75,7 @@ fn run() -> Result<(), Failure> {
         Home::own(|home| task(&mut nursery, home, &spec))?.task.resume()?;
     }
     oversee(board, cpus as usize, &waker);
-    let leaked = before.saturating_sub(free(run.untyped())?).div_ceil(PAGE_SIZE);
+    let leaked = before.saturating_sub(run.untyped().take_back(Pins::Hold)?).div_ceil(PAGE_SIZE);
     board.add(Total::LeakedPages, leaked);
     Ok(())
 }
@@ -121,39 +108,4 @@ fn lay_out_image(board: Board, nursery: &mut Nursery) -> Result<(), Failure> {
     board.set(Total::Image, u64::from(frames.nth(0).0));
     board.set(Total::Facts, u64::from(facts.cap().0));
     Ok(())
-}
-
-/// Destroys everything made of some memory; the bytes that are free then.
-fn free(memory: &Untyped) -> user_rt::Result<u64> {
-    use abi::Error;
-    loop {
-        match syscall(Args::plain(Op::UntypedReset, memory.arg(), 0, 0, 0)).check() {
-            Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {
-                user_rt::invoke::yield_now()?;
-            }
-            other => return Ok(other?.rdi),
-        }
-    }
-}
-
-struct Watch;
-
-impl Watched for Watch {
-    fn life() -> u64 {
-        Board::open().get(Total::Life)
-    }
-
-    fn is_over() -> bool {
-        Board::open().get(Total::Silent) != 0
-    }
-
-    fn give_up(_: &Notification) -> ! {
-        let board = Board::open();
-        report!("error fuzz: nothing has moved for {PATIENCE_SECONDS} seconds");
-        for killer in 0..board.get(Total::Cpus) as usize {
-            board.print_scene(killer);
-        }
-        board.add(Total::Stuck, 1);
-        finish(board, false)
-    }
 }

@@ -8,12 +8,13 @@
 use abi::{Cap, PAGE_SIZE, Rights, machine_rights};
 use perf::failure::Failure;
 use perf::random::Random;
+use perf::seeded::Run as _;
 use user_rt::arch::{self, Args, memory, syscall};
 use user_rt::cap::{
     Access, CNode, EventPool, Frame, Group, Handle, Notification, Process, Task, Untyped, VSpace,
 };
 use user_rt::elf::Image;
-use user_rt::invoke::{copy, transfer};
+use user_rt::invoke::{Pins, copy, transfer};
 use user_rt::layout::{SHARED_VA, slot};
 use user_rt::slots::Slots;
 use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
@@ -21,7 +22,7 @@ use user_rt::{boot, report};
 
 use super::actor;
 use super::board::{self, ACTORS, Board, Killer, Of, Total};
-use super::{SLOTS, SPACES_SLOTS, free};
+use super::{SLOTS, SPACES_SLOTS};
 
 pub const KILLER_PRIORITY: u8 = 60;
 pub const SERVERS: usize = 2;
@@ -112,14 +113,14 @@ impl Stage<'_> {
 
     /// Ends all that is left of a scene; the bytes that are free then.
     pub fn clear(&self) -> Result<u64, Failure> {
-        Ok(free(&self.memory(Killer::Memory))?)
+        Ok(self.memory(Killer::Memory).take_back(Pins::Hold)?)
     }
 
     /// New address spaces, with what is the same in all scenes, in the place of the old; the bytes that were free in
     /// between.
     pub fn renew_spaces(&mut self) -> Result<u64, Failure> {
         let memory = self.memory(Killer::Spaces);
-        let left = free(&memory)?;
+        let left = memory.take_back(Pins::Hold)?;
         let first = self.slots().end;
         let nursery = &mut Nursery::new(memory, Slots::new(first..first + SPACES_SLOTS));
         for place in 0..2 {

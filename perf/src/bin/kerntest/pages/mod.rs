@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Error, PAGE_SIZE, PageMode, PageRange};
 use user_rt::cap::{Access, Frame, Handle, Untyped};
+use user_rt::invoke::Pins;
 use user_rt::layout::SHARED_VA;
 use user_rt::pages::Pooled;
 use user_rt::spawn::own;
@@ -258,7 +259,7 @@ fn a_view_outlives_its_source_and_not_its_memory(lab: &mut Lab<'_>) -> Outcome {
             pair.holds(TAKER, WINDOW, PAGES, 77, "its source and its frame are gone")?;
             own::cnode().revoke(memory.cap())?;
             pair.lacks(TAKER, WINDOW, PAGES, "its memory was revoked")?;
-            memory.reset()?;
+            memory.reset(Pins::Hold)?;
             memory.retype::<Frame>(12 | PAGES << 8, own::cnode().slot(place), 1)?;
             pair.taker_space.map(&frame, WINDOW, Access::Read)?;
             for page in 0..PAGES {

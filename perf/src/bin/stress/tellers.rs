@@ -1,30 +1,26 @@
-//! Notices when nothing moves any more, and says what everybody is doing: each seat as it wrote it down itself, and, where
-//! the kernel can, each CPU as the kernel has it. A CPU shows only what is its own: so on each there is a *teller* that
-//! asks for it.
+//! What each CPU's kernel state is, where the kernel can tell, for the report of a run that is stuck. A CPU shows only
+//! what is its own: so on each there is a *teller* that asks for it.
 
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, cpu_features};
-use perf::watchdog::{self, PRIORITY, STACK_PAGES, Watched};
+use perf::watchdog::{PRIORITY, STACK_PAGES};
 use user_rt::cap::{Handle, Notification, Untyped};
 use user_rt::invoke::Dump;
 use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
-use user_rt::{arch, boot, report, supervisor};
-
-use crate::board::{Board, Of, Total};
+use user_rt::{arch, boot, report};
 
 /// Places of the tellers in the address space: out of the way of the others.
 const FIRST_TELLER: u32 = 3000;
 /// Slots of the tellers' Notifications, by CPU.
 static TELLERS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
-/// Starts it, in the program's own process.
-pub fn start(nursery: &mut Nursery) -> user_rt::Result<()> {
-    let alarm = watchdog::start::<Stress>(nursery)?;
+/// Starts one on each CPU, in the program's own process. They answer to the watchdog's alarm.
+pub fn start(nursery: &mut Nursery, alarm: &Notification) -> user_rt::Result<()> {
     if boot::has(cpu_features::DUMP) {
         for cpu in 0..boot::facts().cpus as u32 {
-            start_teller(nursery, cpu, &alarm)?;
+            start_teller(nursery, cpu, alarm)?;
         }
     }
     Ok(())
@@ -60,7 +56,10 @@ extern "C" fn tell(packed: u64) -> ! {
 }
 
 /// Asks every CPU; one that does not answer is stuck in the kernel.
-fn tell_all(alarm: &Notification) {
+pub fn tell_all(alarm: &Notification) {
+    if !boot::has(cpu_features::DUMP) {
+        return;
+    }
     for (cpu, note) in TELLERS.iter().enumerate().take(boot::facts().cpus as usize) {
         report!("note stress: state of CPU {cpu}");
         let _ = alarm.poll();
@@ -69,39 +68,5 @@ fn tell_all(alarm: &Notification) {
         if answered.is_err() {
             report!("note stress: CPU {cpu} does not answer");
         }
-    }
-}
-
-struct Stress;
-
-impl Watched for Stress {
-    /// Where instructions are counted, four seconds of the guest; elsewhere its CPUs share the host's with others.
-    fn patience() -> u64 {
-        let seconds = if Board::open().get(Total::Hashing) != 0 { 4 } else { 30 };
-        seconds * boot::facts().tsc_hz
-    }
-
-    fn life() -> u64 {
-        Board::open().get(Total::Life)
-    }
-
-    fn is_over() -> bool {
-        Board::open().get(Total::Over) != 0
-    }
-
-    fn give_up(alarm: &Notification) -> ! {
-        let board = Board::open();
-        report!("error stress: nothing has moved for {} ticks", Stress::patience());
-        board.print_director();
-        let seats = board.seats();
-        (0..seats).for_each(|seat| board.print_seat(seat));
-        if boot::has(cpu_features::DUMP) {
-            tell_all(alarm);
-        }
-        let stuck = (0..seats).filter(|seat| board.of(*seat, Of::Finished) == 0).count();
-        board.set(Total::Unanswered, board.get(Total::Unanswered) + stuck.max(1) as u64);
-        board.print();
-        report!("done passed=0 failed=1");
-        supervisor::finish(0, 1)
     }
 }
