@@ -28,22 +28,35 @@ impl Untyped {
     }
 
     /// Destroys all that was made of it; the bytes that are free then. Refused where something cannot be destroyed yet.
+    #[inline]
     pub fn reset(&self, pins: Pins) -> Result<u64> {
         Ok(syscall(Args::plain(Op::UntypedReset, self.arg(), pins as u64, 0, 0)).check()?.rdi)
     }
 
     /// The same, asked again as long as it is refused for what may pass: that some of it is in use, or being ended.
+    #[inline]
     pub fn take_back(&self, pins: Pins) -> Result<u64> {
+        match self.reset(pins) {
+            Err(refusal) if may_pass(refusal.error) => self.ask_again(pins),
+            other => other,
+        }
+    }
+
+    #[cold]
+    fn ask_again(&self, pins: Pins) -> Result<u64> {
         for _ in 0..RESET_TRIES {
+            yield_now()?;
             match self.reset(pins) {
-                Err(refusal) if matches!(refusal.error, Error::WouldBlock | Error::InUse | Error::Dying) => {
-                    yield_now()?;
-                }
+                Err(refusal) if may_pass(refusal.error) => {}
                 other => return other,
             }
         }
         self.reset(pins)
     }
+}
+
+fn may_pass(error: Error) -> bool {
+    matches!(error, Error::WouldBlock | Error::InUse | Error::Dying)
 }
 
 /// How often [`Untyped::take_back`] asks.

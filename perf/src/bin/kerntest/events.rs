@@ -5,15 +5,13 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use abi::events::Progress;
 use abi::{Cap, Error, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
 use user_rt::arch::Args;
-use user_rt::cap::{EventPool, Handle, Notification, Task};
-use user_rt::events::Pool;
-use user_rt::invoke::{copy, transfer};
-use user_rt::layout::SHARED_VA;
+use user_rt::cap::{Handle, Notification};
+use user_rt::invoke::copy;
 use user_rt::spawn::own;
-use user_rt::utcb::{self, Local};
 
 use crate::block::Block;
 use crate::lab::{CHILD_FREE, Lab, PUPPETS_MAX, Place, Puppet, Wanted};
+use crate::readers::{self, COUNT, POOL_VA, READY, Reader, WRONG};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
 
@@ -22,23 +20,15 @@ tests! {
     broadcasts_reach_all_that_listen a_broadcast_outlives_listeners broadcasts_are_refused
 }
 
-const CELLS_LOG2: u8 = 6;
-const POOL_VA: u64 = SHARED_VA + 0x3000_0000;
-const POOL: Cap = Cap(CHILD_FREE);
-const NOTE: Cap = Cap(CHILD_FREE + 1);
 const READER: u32 = PUPPETS_MAX + 8;
 /// Blocks of the readers, up to the puppets' last.
 const READER_BLOCK: u32 = PUPPETS_MAX - 6;
 /// Beside a reader's number: it writes a page that it may not.
 const WRITES: u64 = 1 << 8;
-/// Bits of the reader's Notification: events, and what it waits for at first.
-const EVENTS: u64 = 1;
+/// The bit of the reader's Notification that it waits for at first.
 const GO: u64 = 2;
 
-/// Words of its block: whether it is ready; how many events it has read, how many of them wrong; how often it was woken.
-const READY: usize = 0;
-const COUNT: usize = 1;
-const WRONG: usize = 2;
+/// A word of its block: how often it was woken.
 const WAKES: usize = 3;
 /// By sender: the number that comes next.
 const NEXT: usize = 16;
@@ -51,10 +41,7 @@ const fn word(sender: u64, number: u64, n: u64) -> u64 {
 /// Makes itself a pool, waits to be let go, then reads for ever.
 extern "C" fn reader(argument: u64) -> ! {
     let block = block_of(argument as u32 & 0xff);
-    let task = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
-    let note = Notification::at(NOTE);
-    let pool = Pool::bind(EventPool::at(POOL), CELLS_LOG2, &own::process(), &task, POOL_VA, EVENTS);
-    let mut pool = pool.unwrap_or_else(|refusal| panic!("the reader has no pool: {refusal}"));
+    let (mut pool, note) = readers::bind();
     if argument & WRITES != 0 {
         block.note(READY).store(1, Release);
         // SAFETY: not that it is: nobody may write there, and the process ends.
@@ -72,14 +59,10 @@ extern "C" fn reader(argument: u64) -> ! {
                 && came.words().zip(0..).all(|(got, n)| got == word(sender, number, n));
             block.note(WRONG).fetch_add(u64::from(!right), Relaxed);
             due.store(number + 1, Relaxed);
-            block.note(COUNT).fetch_add(1, Release);
+            readers::add(block, COUNT);
         }
-        if pool.arm() {
-            block.note(WAKES).fetch_add(1, Relaxed);
-            if note.wait().is_err() {
-                panic!("the reader cannot wait");
-            }
-        }
+        let slept = readers::wait(&mut pool, &note);
+        block.note(WAKES).fetch_add(u64::from(slept), Relaxed);
     }
 }
 
@@ -95,29 +78,9 @@ fn start_reader(lab: &mut Lab<'_>, cpu: u32, argument: u64) -> Result<Notificati
 /// One of several, and its process.
 fn start_reader_in(lab: &mut Lab<'_>, cpu: u32, argument: u64) -> Result<(Place, Notification), Failure> {
     let number = argument as u32 & 0xff;
-    let block = block_of(number);
-    block.clear();
-    let place = lab.process(false)?;
-    let pool: EventPool = lab.nursery.make(u64::from(CELLS_LOG2))?;
-    let note: Notification = lab.nursery.make(0)?;
-    let cnode = &lab.child(place)?.cnode;
-    transfer(pool, cnode.slot(POOL))?;
-    copy(&note, cnode.slot(NOTE), abi::Rights::ALL, 0)?;
-    let wanted = Wanted { place, cpu, ..Wanted::default() };
-    let task = lab.task(&wanted, reader, argument)?.task;
-    if number == 0 {
-        lab.group()?.expose_task(READER, &task)?;
-    }
-    // It moves to the reader's CPU with it.
-    note.bind(&task)?;
-    task.resume()?;
-    for _ in 0..10_000 {
-        if block.note(READY).load(Acquire) != 0 {
-            break;
-        }
-        lab.sleep(100_000);
-    }
-    expect_eq!(block.note(READY).load(Acquire), 1, "the reader is ready");
+    let (place, block) = (lab.process(false)?, READER_BLOCK + number);
+    let exposed = (number == 0).then_some(READER);
+    let note = Reader { place, cpu, entry: reader, argument, block, exposed }.start(lab)?;
     Ok((place, note))
 }
 
@@ -142,15 +105,8 @@ fn are_read(lab: &Lab<'_>, count: u64) -> Outcome {
 }
 
 fn are_read_by(lab: &Lab<'_>, reader: u32, count: u64) -> Outcome {
-    let block = block_of(reader);
-    for _ in 0..10_000 {
-        if block.note(COUNT).load(Acquire) >= count {
-            break;
-        }
-        lab.sleep(100_000);
-    }
-    let read = [COUNT, WRONG].map(|n| block.note(n).load(Acquire));
-    expect_eq!(read, [count, 0], "events read, and wrong ones");
+    readers::wait_for(lab, READER_BLOCK + reader, COUNT, count, "events read")?;
+    expect_eq!(block_of(reader).note(WRONG).load(Acquire), 0, "wrong ones");
     Ok(())
 }
 

@@ -1,76 +1,55 @@
 //! Events that carry capabilities and pages: from all CPUs at once, where there is room and where there is none yet, and
 //! while what they carry is revoked.
 
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{Acquire, Release};
 
 use abi::events::Window;
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, Fate, Grant, ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights,
 };
 use user_rt::arch::Args;
-use user_rt::cap::{EventPool, Frame, Handle, Notification, Process, Task};
-use user_rt::events::{Came, Pool};
+use user_rt::cap::{Frame, Handle, Notification, Process};
+use user_rt::events::Came;
 use user_rt::grants::{copied, offer};
 use user_rt::invoke::copy;
 use user_rt::ipc::Message;
-use user_rt::layout::SHARED_VA;
 use user_rt::pages::Pooled;
 use user_rt::spawn::own;
-use user_rt::utcb::{self, Local};
+use user_rt::utcb::{self};
 
 use crate::block::Block;
-use crate::lab::{CHILD_FREE, CHILD_GROUP, Lab, PUPPETS_MAX, Puppet, Wanted};
+use crate::lab::{CHILD_GROUP, Lab, PUPPETS_MAX, Puppet, Wanted};
 use crate::pages::pair::{pattern, try_read, try_write};
+use crate::readers::{self, COUNT, FREE, FROM, READY, Reader, WINDOW, WRONG, add, wait_for};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
 
 tests! { loads_arrive_from_all_cpus loads_that_somebody_keeps_revoking loads_are_refused }
 
-const CELLS_LOG2: u8 = 6;
-const POOL_VA: u64 = SHARED_VA + 0x3000_0000;
-/// The senders' pages, and where they come: holes in every process of this program.
-const FROM: u64 = SHARED_VA + 0x1000_0000;
-const WINDOW: u64 = SHARED_VA + 0x1800_0000;
-const POOL: Cap = Cap(CHILD_FREE);
-const NOTE: Cap = Cap(CHILD_FREE + 1);
 /// What a sender gives copies of.
-const GIVEN: Cap = Cap(CHILD_FREE + 2);
+const GIVEN: Cap = Cap(FREE);
 /// The reader's slots.
-const SLOTS: Cap = Cap(CHILD_FREE + 8);
+const SLOTS: Cap = Cap(FREE + 6);
 const SLOT_COUNT: u32 = 160;
 const READER: u32 = PUPPETS_MAX + 9;
 const READER_BLOCK: u32 = PUPPETS_MAX - 6;
 const SENDER_BLOCK: u32 = PUPPETS_MAX - 5;
 const SENDERS_MAX: u32 = 4;
-/// Bits of the reader's Notification: events, and what it waits for at first.
-const EVENTS: u64 = 1;
+/// The bit of the reader's Notification that it waits for at first.
 const GO: u64 = 2;
 /// What each sender sends, and of capabilities with each.
 const EACH: u64 = 12;
 const GRANTS: usize = 3;
 const _: () = assert!(SENDERS_MAX as u64 * EACH * GRANTS as u64 <= SLOT_COUNT as u64);
 
-/// Words of a block: it is ready, or through; events that were good; those that were not.
-const READY: usize = 0;
-const COUNT: usize = 1;
-const WRONG: usize = 2;
-
 /// How the reader offers slots: all at once, or anew with each event.
 const ONCE: u64 = 0;
 const ANEW: u64 = 1;
 
-fn add(block: Block, note: usize) {
-    let word = block.note(note);
-    word.store(word.load(Relaxed) + 1, Release);
-}
-
 /// Makes itself a pool, offers slots and pages, waits to be let go, then reads for ever.
 extern "C" fn reader(how: u64) -> ! {
     let block = Block::at(READER_BLOCK);
-    let task = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
-    let note = Notification::at(NOTE);
-    let pool = Pool::bind(EventPool::at(POOL), CELLS_LOG2, &own::process(), &task, POOL_VA, EVENTS);
-    let mut pool = pool.unwrap_or_else(|refusal| panic!("the reader has no pool: {refusal}"));
+    let (mut pool, note) = readers::bind();
     pool.listen(offer(SLOTS, if how == ONCE { SLOT_COUNT } else { 4 }));
     pool.open_window(Window { address: WINDOW, pages: u64::from(SENDERS_MAX) * EACH });
     block.note(READY).store(1, Release);
@@ -88,9 +67,7 @@ extern "C" fn reader(how: u64) -> ! {
                 pool.listen(offer(Cap(SLOTS.0 + count % (SLOT_COUNT / 4) * 4), 4));
             }
         }
-        if pool.arm() && note.wait().is_err() {
-            panic!("the reader cannot wait");
-        }
+        readers::wait(&mut pool, &note);
     }
 }
 
@@ -132,35 +109,12 @@ extern "C" fn sender(number: u64) -> ! {
     }
 }
 
-/// Waits for a word of a block.
-fn wait_for(lab: &Lab<'_>, block: u32, note: usize, value: u64, what: &str) -> Outcome {
-    let word = Block::at(block).note(note);
-    for _ in 0..10_000 {
-        if word.load(Acquire) >= value {
-            break;
-        }
-        lab.sleep(100_000);
-    }
-    expect_eq!(word.load(Acquire), value, "{what}");
-    Ok(())
-}
-
 /// Starts the reader in a process of its own: that, and its Notification.
 fn start_reader(lab: &mut Lab<'_>, cpu: u32, how: u64) -> Result<(Process, Notification), Failure> {
-    Block::at(READER_BLOCK).clear();
     let place = lab.process(false)?;
-    let pool: EventPool = lab.nursery.make(u64::from(CELLS_LOG2))?;
-    let note: Notification = lab.nursery.make(0)?;
-    let child = lab.child(place)?;
-    let process = child.process.again();
-    copy(&pool, child.cnode.slot(POOL), Rights::ALL, 0)?;
-    copy(&note, child.cnode.slot(NOTE), Rights::ALL, 0)?;
-    let task = lab.task(&Wanted { place, cpu, ..Wanted::default() }, reader, how)?.task;
-    lab.group()?.expose_task(READER, &task)?;
-    // It moves to the reader's CPU with it.
-    note.bind(&task)?;
-    task.resume()?;
-    wait_for(lab, READER_BLOCK, READY, 1, "the reader is ready")?;
+    let process = lab.child(place)?.process.again();
+    let it = Reader { place, cpu, entry: reader, argument: how, block: READER_BLOCK, exposed: Some(READER) };
+    let note = it.start(lab)?;
     Ok((process, note))
 }
 

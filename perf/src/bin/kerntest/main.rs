@@ -41,6 +41,7 @@ mod pages;
 mod protection;
 mod puppet;
 mod quiet;
+mod readers;
 mod registers;
 mod rewind;
 mod sched;

@@ -4,31 +4,23 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use abi::events::{Progress, Window};
-use abi::{Cap, Error, PAGE_SIZE, PageMode, PageRange, Rights, Target};
-use user_rt::cap::{EventPool, Frame, Group, Handle, Notification, Task};
-use user_rt::events::Pool;
-use user_rt::invoke::{copy, transfer, yield_now};
+use abi::{Error, PAGE_SIZE, PageMode, PageRange, Rights, Target};
+use user_rt::cap::{Frame, Group, Handle};
+use user_rt::invoke::yield_now;
 use user_rt::ipc::{Message, Patience};
-use user_rt::layout::SHARED_VA;
 use user_rt::spawn::own;
-use user_rt::utcb::{self, Local};
+use user_rt::utcb::{self};
 
 use crate::block::Block;
 use crate::faults::{self, HANDLER_INDEX, Script};
-use crate::lab::{CHILD_FREE, CHILD_GROUP, Lab, PUPPETS_MAX, Place, Wanted};
+use crate::lab::{CHILD_GROUP, Lab, PUPPETS_MAX, Place, Wanted};
 use crate::pages::pair::{try_read, try_write};
+use crate::readers::{self, COUNT, FROM, READY, Reader, WINDOW, WRONG, add, wait_for};
 use crate::suite::Outcome;
 use crate::{expect, expect_eq, tests};
 
 tests! { shares_reach_all_that_listen shares_are_refused }
 
-const CELLS_LOG2: u8 = 6;
-const POOL_VA: u64 = SHARED_VA + 0x3000_0000;
-/// The sender's pages, and where they come: holes in every process of this program.
-const FROM: u64 = SHARED_VA + 0x1000_0000;
-const WINDOW: u64 = SHARED_VA + 0x1800_0000;
-const POOL: Cap = Cap(CHILD_FREE);
-const NOTE: Cap = Cap(CHILD_FREE + 1);
 const READERS: u32 = 3;
 const SENDER_BLOCK: u32 = PUPPETS_MAX - 3;
 const READER_BLOCK: u32 = PUPPETS_MAX - 4;
@@ -37,26 +29,15 @@ const EACH: u64 = 30;
 /// Where in a page the words are that are looked at.
 const WORD: u64 = 16;
 
-/// Words of a block: it is ready, or through; messages that were good; those that were not; which page is next; how
-/// often that was written; and what was in each page.
-const READY: usize = 0;
-const COUNT: usize = 1;
-const WRONG: usize = 2;
+/// Words of a block: which page is next; how often that was written; and what was in each page.
 const AT: usize = 3;
 const WRITTEN: usize = 4;
 const VALUES: usize = 8;
 
-fn add(block: Block, note: usize) {
-    block.note(note).fetch_add(1, Release);
-}
-
 /// Reads for ever: what comes must not change any more.
 extern "C" fn reader(number: u64) -> ! {
     let block = Block::at(READER_BLOCK - number as u32);
-    let task = Task::at(Cap(utcb::current().local(Local::OwnTask) as u32));
-    let note = Notification::at(NOTE);
-    let pool = Pool::bind(EventPool::at(POOL), CELLS_LOG2, &own::process(), &task, POOL_VA, 1);
-    let mut pool = pool.unwrap_or_else(|refusal| panic!("the reader has no pool: {refusal}"));
+    let (mut pool, note) = readers::bind();
     pool.open_window(Window { address: WINDOW, pages: EACH });
     block.note(READY).store(1, Release);
     loop {
@@ -70,9 +51,7 @@ extern "C" fn reader(number: u64) -> ! {
             block.note(VALUES + came.event.regs[0] as usize).store(value.unwrap_or(0), Relaxed);
             add(block, if same { COUNT } else { WRONG });
         }
-        if pool.arm() && note.wait().is_err() {
-            panic!("the reader cannot wait");
-        }
+        readers::wait(&mut pool, &note);
     }
 }
 
@@ -114,33 +93,13 @@ extern "C" fn writer(_: u64) -> ! {
     }
 }
 
-fn wait_for(lab: &Lab<'_>, block: u32, note: usize, value: u64, what: &str) -> Outcome {
-    let word = Block::at(block).note(note);
-    for _ in 0..20_000 {
-        if word.load(Acquire) >= value {
-            break;
-        }
-        lab.sleep(100_000);
-    }
-    expect_eq!(word.load(Acquire), value, "{what}");
-    Ok(())
-}
-
 /// Starts a reader in a process of its own.
 fn start_reader(lab: &mut Lab<'_>, number: u32) -> Outcome {
-    Block::at(READER_BLOCK - number).clear();
     let place = lab.process(false)?;
-    let pool: EventPool = lab.nursery.make(u64::from(CELLS_LOG2))?;
-    let note: Notification = lab.nursery.make(0)?;
-    let child = lab.child(place)?;
-    transfer(pool, child.cnode.slot(POOL))?;
-    copy(&note, child.cnode.slot(NOTE), Rights::ALL, 0)?;
-    child.process.fault_handler(Some(Target::new(CHILD_GROUP, HANDLER_INDEX)))?;
-    let wanted = Wanted { place, cpu: number % lab.cpus, ..Wanted::default() };
-    let task = lab.task(&wanted, reader, u64::from(number))?.task;
-    note.bind(&task)?;
-    task.resume()?;
-    wait_for(lab, READER_BLOCK - number, READY, 1, "a reader is ready")
+    lab.child(place)?.process.fault_handler(Some(Target::new(CHILD_GROUP, HANDLER_INDEX)))?;
+    let (cpu, block) = (number % lab.cpus, READER_BLOCK - number);
+    Reader { place, cpu, entry: reader, argument: u64::from(number), block, exposed: None }.start(lab)?;
+    Ok(())
 }
 
 /// A process with pages to send, whose faults are handled on CPU 0.

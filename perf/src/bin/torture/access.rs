@@ -2,6 +2,7 @@
 
 use abi::PAGE_SIZE;
 use perf::random::Random;
+use perf::seeded::Run as _;
 
 use crate::board::{LIKED, Of, PLACES, Total, address};
 use crate::content::{self, CODE_AT, MARKS_AT, Page, could_be, is_filled, large_page};
