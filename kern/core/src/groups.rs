@@ -285,9 +285,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         if need == Rights::LISTEN && !owns {
             return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
         }
-        if word.object_type() != 0 {
-            self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?;
-        } else if entry.get().per_cpu.compare_exchange(per_cpu, 0, AcqRel, Relaxed).is_err() {
+        let taken = match word.object_type() {
+            0 => entry.get().per_cpu.compare_exchange(per_cpu, 0, AcqRel, Relaxed).is_ok(),
+            _ => self.delete_word(me, entry.map(|e| &e.slot), word, Pins::Hold)?,
+        };
+        if !taken {
             // Somebody else has just taken it back.
             return Err(Refusal::More);
         }

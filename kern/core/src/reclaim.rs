@@ -208,17 +208,22 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Empties a slot; if it is its object's last, ends the object first. A task can't end what it is itself
     /// part of, and be told so. A frame that is pinned does not end, unless the pins go too.
+    #[inline(always)]
     pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
-        let word = slot.get().word.load(self.pin());
-        let Some(header) = self.header_of(word) else { return Ok(()) };
+        self.delete_word(me, slot, slot.get().word.load(self.pin()), pins).map(drop)
+    }
+
+    /// The same of a slot whose word was read, if it has that still: whether it had.
+    pub fn delete_word(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>, pins: Pins) -> Result<bool> {
+        let Some(header) = self.header_of(word) else { return Ok(false) };
         {
             let root = self.lock_root(header);
             if slot.get().word.load(self.pin()) != word {
-                return Ok(());
+                return Ok(false);
             }
             if header.refs() > 1 {
                 self.unlink_slot(&root, slot, word)?;
-                return Ok(());
+                return Ok(true);
             }
             if self.is_part_of(me, word) {
                 return Err(Error::InUse.into());
@@ -237,7 +242,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         destroyed?;
         let root = self.lock_root(header);
         if slot.get().word.load(self.pin()) != word {
-            return Ok(());
+            return Ok(false);
         }
         if matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_GROUP) {
             self.check_ended(&root, slot, word)?;
@@ -246,7 +251,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         drop(root);
         self.audit_end(word);
         self.after_last(word);
-        Ok(())
+        Ok(true)
     }
 
     /// An object that serves on where its end is refused has ended, whatever others did who tried to end it at the same

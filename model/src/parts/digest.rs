@@ -98,6 +98,7 @@ impl Digest {
     fn removal(&mut self, removal: &Removal) {
         self.place(Some(removal.place));
         self.seen(removal.marked);
+        self.seen(removal.only);
     }
 
     fn words(&mut self, words: &[u64]) {

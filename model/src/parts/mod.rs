@@ -419,7 +419,7 @@ impl System {
             }
             Op::Withdraw => {
                 let place = self.model.look_withdraw(me, &running.args)?;
-                At::Delete { removal: Removal::of(place) }
+                At::Delete { removal: Removal { only: self.now(place), ..Removal::of(place) } }
             }
             Op::CapDelete => {
                 let place = self.model.find_slot(me, running.target(0), Rights::GRANT)?;

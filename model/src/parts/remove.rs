@@ -19,6 +19,8 @@ pub(super) struct Removal {
     pub place: Place,
     /// Its object was marked as dying by this.
     pub marked: Option<Seen>,
+    /// Nothing but this is taken from there: else the operation begins anew.
+    pub only: Option<Seen>,
 }
 
 /// How far it is.
@@ -31,7 +33,7 @@ pub(super) enum Removed {
 
 impl Removal {
     pub fn of(place: Place) -> Removal {
-        Removal { place, marked: None }
+        Removal { place, marked: None, only: None }
     }
 }
 
@@ -148,7 +150,11 @@ impl System {
     fn remove(&mut self, running: &Running, removal: &mut Removal) -> Removed {
         let (me, place) = (running.me, removal.place);
         let Some(seen) = removal.marked else {
-            let Some(now) = self.now(place) else { return Removed::Yes };
+            let now = self.now(place);
+            if removal.only.is_some() && now != removal.only {
+                return Removed::Anew;
+            }
+            let Some(now) = now else { return Removed::Yes };
             if self.model.references(now.object) > 1 {
                 self.model.unlink(place);
                 return Removed::Yes;
@@ -169,7 +175,8 @@ impl System {
             self.model.unlink(place);
             self.model.objects[object.0].ended = true;
             self.raised.retain(|(of, _)| *of != object);
+            return Removed::Yes;
         }
-        Removed::Yes
+        if removal.only.is_some() { Removed::Anew } else { Removed::Yes }
     }
 }

@@ -343,3 +343,26 @@ fn a_group_that_serves_on_for_one_ends_whole_for_another() {
         }
     }
 }
+
+/// An exposure is taken back once, and one of the two has done it.
+#[test]
+fn of_two_who_take_an_exposure_back_one_finds_none() {
+    const INDEX: u32 = 2;
+    for at_point in 0.. {
+        let mut w = World::new(2);
+        let (group, note) = (w.group(4, 4), w.make(0, ObjType::Notification, 0));
+        w.expose(group, INDEX, note);
+        let withdraw = Regs::op(Op::Withdraw, &[Target::new(group, INDEX).0]);
+        let torn = w.torn(0, withdraw, at_point, |w| {
+            w.begin(1, withdraw);
+            let _ = (0..STEPS).all(|_| w.step(1));
+        });
+        if !torn {
+            assert!(at_point > 0, "there is no such point");
+            return;
+        }
+        let outcomes = [0, 1].map(|n| w.finish(n).error());
+        let missing = Some(Error::NoExposure);
+        assert!([[None, missing], [missing, None]].contains(&outcomes), "{outcomes:?} at point {at_point}");
+    }
+}
