@@ -12,10 +12,21 @@ use kern_base::slot::Slot;
 use kern_base::task::{State, Task};
 use smp::door::{RawWord, Ref};
 
-use crate::caps::Place;
+use crate::caps::{CLAIMED, Place};
 use crate::reclaim::Pins;
 use crate::schedule::state_of;
 use crate::{Answer, Cx, Me, Refusal, Result};
+
+/// What an exposure is to be.
+#[derive(Clone, Copy)]
+enum Kind<'k> {
+    /// A task's, or a Notification's that watches nothing.
+    One,
+    /// A task's of those of a per-CPU exposure, whose entries start at `first`.
+    PerCpu { head: Ref<'k, Exposure>, first: u32 },
+    /// A watcher's, as [`Exposure::watch`] has it.
+    Watcher(u32),
+}
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::GroupAdd`].
@@ -151,7 +162,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let first = how >> 32;
         match how as u32 {
             0 if how == 0 => {
-                self.fill_exposure(group.get(), head, source, word, 0)?;
+                self.fill_exposure(group.get(), head, source, word, Kind::One)?;
                 self.audit_expose(group.get(), word, target.index());
                 return Ok(Answer::DONE);
             }
@@ -160,8 +171,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             _ => return Err(Refusal::argument(2)),
         }
         let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
-        self.fill_exposure(group.get(), entry, source, word, 0)?;
-        head.get().per_cpu.store(first as u32 + 1, Release);
+        self.fill_exposure(group.get(), entry, source, word, Kind::PerCpu { head, first: first as u32 })?;
         self.audit_expose(group.get(), word, target.index());
         Ok(Answer::DONE)
     }
@@ -179,7 +189,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let watch = self.watch_of(index, shift)?;
         let entry = self.entry(group.get(), u64::from(index))?;
-        self.fill_exposure(group.get(), entry, source, word, watch)?;
+        self.fill_exposure(group.get(), entry, source, word, Kind::Watcher(watch))?;
         self.mark_watcher(group.get(), index);
         self.audit_expose(group.get(), word, index);
         Ok(Answer::DONE)
@@ -235,7 +245,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         entry: Ref<'k, Exposure>,
         source: Ref<'k, Slot>,
         word: RawWord<'k>,
-        watch: u32,
+        kind: Kind<'k>,
     ) -> Result<()> {
         let exposure = entry.get();
         if exposure.per_cpu.load(Acquire) != 0 {
@@ -252,14 +262,42 @@ impl<'k, M: Machine> Cx<'k, M> {
         let _root = self.lock_root(header);
         let gone = source.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
         let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(source) };
-        if let Err(refusal) = refused {
+        // From here on nothing can go wrong but that others were first.
+        if let Err(refusal) = refused.and_then(|()| self.agree(exposure, kind)) {
             self.unclaim(slot);
             return Err(refusal);
         }
+        let watch = if let Kind::Watcher(watch) = kind { watch } else { 0 };
         exposure.watch.store(watch, Release);
         exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
         self.fill_derived(slot, source, word, Rights::NONE, 0);
         Ok(())
+    }
+
+    /// An exposure whose slot is claimed is of one kind at a time: no entries start there, and where it is an entry of a
+    /// per-CPU exposure, that is one from here on. Others may want it to be something else just now. Who decides what
+    /// an index is has claimed its slot.
+    fn agree(self, exposure: &Exposure, kind: Kind<'k>) -> Result<()> {
+        if exposure.per_cpu.load(Acquire) != 0 {
+            return Err(Error::SlotOccupied.into());
+        }
+        let Kind::PerCpu { head, first } = kind else { return Ok(()) };
+        let mut starts = head.get().per_cpu.load(Acquire);
+        if starts == 0 {
+            let slot = &head.get().slot.word;
+            let word = slot.load(self.pin());
+            if word.object_type() != 0 {
+                return Err(Error::SlotOccupied.into());
+            }
+            if word.empty_value() >= CLAIMED || !slot.claim(word, CLAIMED) {
+                // Somebody else is just about it.
+                return Err(Refusal::More);
+            }
+            let won = head.get().per_cpu.compare_exchange(0, first + 1, AcqRel, Acquire);
+            starts = won.map_or_else(|other| other, |_| first + 1);
+            slot.set_empty(word.empty_value());
+        }
+        if starts == first + 1 { Ok(()) } else { Err(Error::SlotOccupied.into()) }
     }
 
     /// [`abi::Op::Withdraw`].

@@ -3,9 +3,11 @@
 use abi::events::Window;
 use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
+use kern_base::group::Group;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
+use kern_base::task::Task;
 use smp::chaos::Point;
 
 use crate::events::Reader;
@@ -365,4 +367,65 @@ fn of_two_who_take_an_exposure_back_one_finds_none() {
         let missing = Some(Error::NoExposure);
         assert!([[None, missing], [missing, None]].contains(&outcomes), "{outcomes:?} at point {at_point}");
     }
+}
+
+/// Two that expose a task each, as their CPUs' in one exposure: how, and what is expected of both.
+fn two_expose(hows: [(u32, u64); 2], expected: impl Fn([Option<Error>; 2]) -> bool) {
+    for at_point in 0.. {
+        let mut s = Scene::new(2);
+        let tasks = [0, 1].map(|n| s.w.start(s.process, n, 10));
+        s.w.run();
+        let group = s.group;
+        let expose = [0, 1].map(|n: usize| {
+            let (index, how) = hows[n];
+            Regs::op(Op::Expose, &[Target::new(group, index).0, tasks[n].cap.arg(), how])
+        });
+        let torn = s.w.torn(0, expose[0], at_point, |w| {
+            w.begin(1, expose[1]);
+            let _ = (0..STEPS).all(|_| w.step(1));
+        });
+        if !torn {
+            assert!(at_point > 0, "there is no such point");
+            return;
+        }
+        let outcomes = [0, 1].map(|n| s.w.finish(n).error());
+        assert!(expected(outcomes), "{outcomes:?} at point {at_point}");
+        // Who was refused has lost nothing, and nobody calls the other's task for it.
+        for n in 0..2 {
+            let object = tasks[n].object.get();
+            assert_eq!(object.header.refs(), 1 + u32::from(outcomes[n].is_none()), "task {n} at {at_point}");
+        }
+        let exposed = |n: usize| {
+            let object = s.w.object::<Group>(group)?;
+            let entry = s.w.look(n).exposure(object.get(), 8).ok()?;
+            entry.get().slot.word.load(smp::host_test::pin(n)).get::<Task>()
+        };
+        for n in 0..2 {
+            let own = hows[n].1 != 0 && outcomes[n].is_none();
+            assert!(!own || exposed(n) == Some(tasks[n].object), "task {n} at {at_point}");
+        }
+    }
+}
+
+/// An exposure with one task per CPU, whose entries start at `first`.
+fn per_cpu(first: u64) -> (u32, u64) {
+    (8, 1 | first << 32)
+}
+
+#[test]
+fn of_two_whose_entries_start_elsewhere_one_gets_the_exposure() {
+    let one = |outcomes: [Option<Error>; 2]| {
+        outcomes == [None, Some(Error::SlotOccupied)] || outcomes == [Some(Error::SlotOccupied), None]
+    };
+    two_expose([per_cpu(10), per_cpu(12)], one);
+    // Or one of the two wants it for one task.
+    two_expose([per_cpu(10), (8, 0)], one);
+    two_expose([(8, 0), per_cpu(10)], one);
+    // Or for an entry of its own.
+    two_expose([(8, 1 | 10 << 32), (6, 1 | 7 << 32)], one);
+}
+
+#[test]
+fn tasks_of_two_cpus_are_exposed_at_once() {
+    two_expose([per_cpu(10); 2], |outcomes| outcomes == [None; 2]);
 }
