@@ -1,31 +1,25 @@
 //! The heap: memory that the program maps for it, handed out first fit.
 //!
 //! A program has none until it calls [`add`]; allocation before that fails, which ends the program
-//! with a message. Tasks that share the heap take turns by a lock that gives up the CPU while it is
-//! taken. Allocation belongs to setting up: a task of high priority that allocated while a lower one
-//! of its CPU holds the lock would wait for ever, so it panics after [`PATIENCE`] tries instead.
+//! with a message. Tasks that share the heap take [turns](crate::turn): allocation belongs to setting up. One that waits for
+//! its turn in vain panics.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::{Error, PAGE_SIZE};
 use linked_list_allocator::Heap;
 
-use crate::arch;
 use crate::cap::{Access, Frame, Handle, VSpace};
-use crate::invoke::yield_now;
 use crate::layout::HEAP_VA;
 use crate::paging::Region;
 use crate::spawn::Nursery;
+use crate::turn::Turns;
 use crate::{Refusal, Result};
 
-/// Tries to get the lock before giving up.
-pub const PATIENCE: u32 = 1_000_000;
-
 struct Locked {
-    taken: AtomicBool,
+    turns: Turns,
     heap: UnsafeCell<Heap>,
 }
 
@@ -34,19 +28,11 @@ unsafe impl Sync for Locked {}
 
 impl Locked {
     fn with<R>(&self, work: impl FnOnce(&mut Heap) -> R) -> R {
-        let mut tries = 0;
-        while self.taken.swap(true, Ordering::Acquire) {
-            tries += 1;
-            assert!(tries < PATIENCE, "the heap is locked by a task that does not get to run");
-            arch::pause();
-            // Refused or not: it was only to let the holder run.
-            let _ = yield_now();
-        }
-        // SAFETY: `taken` was false and is ours until the store below; `work` cannot get here again
+        let turn = self.turns.wait();
+        assert!(turn.is_some(), "the heap is locked by a task that does not get to run");
+        // SAFETY: it is this task's turn until `turn` goes; `work` cannot get here again
         // (it is one of the allocator's own functions, which allocate nothing).
-        let result = work(unsafe { &mut *self.heap.get() });
-        self.taken.store(false, Ordering::Release);
-        result
+        work(unsafe { &mut *self.heap.get() })
     }
 }
 
@@ -65,7 +51,7 @@ unsafe impl GlobalAlloc for Locked {
 }
 
 #[cfg_attr(target_os = "none", global_allocator)]
-static HEAP: Locked = Locked { taken: AtomicBool::new(false), heap: UnsafeCell::new(Heap::empty()) };
+static HEAP: Locked = Locked { turns: Turns::new(), heap: UnsafeCell::new(Heap::empty()) };
 
 /// Gives the heap `pages` more pages, made from `nursery`.
 pub fn add(own: &VSpace, nursery: &mut Nursery, pages: u32) -> Result<()> {

@@ -61,6 +61,7 @@ pub mod spawn;
 pub mod stack;
 pub mod supervisor;
 pub mod talk;
+pub mod turn;
 #[allow(unsafe_code)]
 pub mod utcb;
 pub mod views;

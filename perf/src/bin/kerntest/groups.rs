@@ -1,12 +1,15 @@
 //! Groups: who may do what in them, and what becomes of those who leave.
 
 use abi::membership::{ALONE, JOINED, LEFT, WITHDRAWN};
-use abi::{Error, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
+use abi::{Cap, Error, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
 use user_rt::arch::Args;
-use user_rt::cap::{Group, Handle, Notification, Process};
-use user_rt::invoke::copy;
+use user_rt::cap::{Group, Handle, Notification, Process, Untyped};
+use user_rt::invoke::{copy, yield_now};
 use user_rt::layout::slot;
-use user_rt::spawn::{ProcessSpec, StartIn, own, process};
+use user_rt::slots::Slots;
+use user_rt::spawn::{Nursery, ProcessSpec, StartIn, own, process};
 
 use crate::ipc::{answered, call, is_call_of, message, receive, regs, reply};
 use crate::lab::{CHILD_FREE, CHILD_SLOTS, Lab, Place, Puppet, Wanted};
@@ -18,6 +21,7 @@ tests! {
     a_capability_in_other_hands_is_inert members_cannot_give_what_they_lack
     withdrawn_exposures_are_empty one_task_per_cpu a_deleted_group_is_gone
     watchers_are_told_of_members children_start_in_their_makers_group
+    tasks_of_a_process_make_groups_at_once
 }
 
 fn child_puppet(lab: &mut Lab<'_>, rights: Rights, custom: u16) -> Result<Puppet, Failure> {
@@ -288,5 +292,52 @@ fn children_start_in_their_makers_group(lab: &mut Lab<'_>) -> Outcome {
         lab.reset()?;
         expect_eq!(own::cnode().inspect(slot)?, None, "{case}: afterwards");
     }
+    Ok(())
+}
+
+/// What a task that makes groups may fill, and how often it does.
+const GROUPS_SLOTS: u32 = 64;
+const GROUPS_ROUNDS: u32 = 60;
+/// Tasks that are through, and the last refusal of any.
+static THROUGH: AtomicU32 = AtomicU32::new(0);
+static REFUSED: AtomicU32 = AtomicU32::new(0);
+
+/// Makes groups of an Untyped, whose slot comes before those that it may fill.
+extern "C" fn makes_groups(untyped: u64) -> ! {
+    let untyped = untyped as u32;
+    let slots = Slots::new(untyped + 1..untyped + 1 + GROUPS_SLOTS);
+    let mut nursery = Nursery::new(Untyped::at(Cap(untyped)), slots);
+    for _ in 0..GROUPS_ROUNDS {
+        let made = (0..GROUPS_SLOTS / 2).try_for_each(|_| nursery.make_group(2, 2).map(drop));
+        if let Err(refusal) = made.and_then(|()| nursery.reset()) {
+            REFUSED.store(refusal.error as u32, Relaxed);
+            break;
+        }
+    }
+    THROUGH.fetch_add(1, Relaxed);
+    loop {
+        let _ = yield_now();
+    }
+}
+
+/// Each is a member of its own, whatever the others do meanwhile.
+fn tasks_of_a_process_make_groups_at_once(lab: &mut Lab<'_>) -> Outcome {
+    let tasks = 2 * lab.cpus.min(4);
+    THROUGH.store(0, Relaxed);
+    REFUSED.store(0, Relaxed);
+    for n in 0..tasks {
+        let untyped: Untyped = lab.nursery.make(16)?;
+        lab.nursery.take_slots(GROUPS_SLOTS)?;
+        let wanted = Wanted { cpu: n % lab.cpus, ..Wanted::default() };
+        lab.task(&wanted, makes_groups, u64::from(untyped.cap().0))?.task.resume()?;
+    }
+    for _ in 0..2_000 {
+        if THROUGH.load(Relaxed) == tasks {
+            break;
+        }
+        lab.sleep(10_000_000);
+    }
+    expect_eq!(REFUSED.load(Relaxed), 0, "the last refusal");
+    expect_eq!(THROUGH.load(Relaxed), tasks, "tasks that are through");
     Ok(())
 }

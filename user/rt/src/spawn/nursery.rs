@@ -1,16 +1,20 @@
 //! Where objects are made: an Untyped, and slots for their capabilities.
 
-use abi::{Cap, PAGE_SIZE};
+use abi::{Cap, Error, PAGE_SIZE};
 
 use super::own;
-use crate::Result;
 use crate::cap::{Frame, Group, Handle, Untyped};
 use crate::invoke::Pins;
 use crate::layout::{FREE_SLOTS, PROGRAM_SLOTS, slot};
 use crate::slots::Slots;
+use crate::turn::Turns;
+use crate::{Refusal, Result};
 
 /// Objects that one system call makes at most.
 const AT_ONCE: u32 = 128;
+
+/// Whose the process's offer of a slot is.
+static OFFERS: Turns = Turns::new();
 
 /// An Untyped of this process and a range of slots of its own CNode.
 #[derive(Debug)]
@@ -79,13 +83,17 @@ impl Nursery {
     }
 
     /// Makes a group of which this process is the first member, with all rights, so that it may use the
-    /// capability it has as its maker for calls too.
+    /// capability it has as its maker for calls too. A process has one offer for its tasks, which take turns at it.
     pub fn make_group(&mut self, members: u16, exposures: u16) -> Result<Group> {
         let group: Group = self.make(u64::from(members) | u64::from(exposures) << 16)?;
         let spare = self.slots.take(1)?;
+        let _turn = OFFERS.wait().ok_or(Refusal::local(Error::NoConsent, 0))?;
         own::process().accept(spare)?;
-        group.add(&own::process(), abi::MEMBER_RIGHTS, 0)?;
-        Ok(group)
+        let added = group.add(&own::process(), abi::MEMBER_RIGHTS, 0);
+        if added.is_err() {
+            own::process().accept(Cap::NULL)?;
+        }
+        added.map(|_| group)
     }
 
     /// Pages of memory.

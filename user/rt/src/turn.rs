@@ -1,0 +1,47 @@
+//! What tasks of one process do one at a time.
+//!
+//! Who waits for its turn gives up the CPU. So this is for setting up, not for what is often or urgent: a task of high priority
+//! that waits while a lower one of its CPU has its turn would wait for ever, so it gives up after [`PATIENCE`] tries. Nor
+//! is there a next turn where a task ends in the middle of one.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::arch;
+use crate::invoke::yield_now;
+
+/// Tries to have a turn before giving up.
+pub const PATIENCE: u32 = 1_000_000;
+
+#[derive(Debug, Default)]
+pub struct Turns {
+    taken: AtomicBool,
+}
+
+/// A task's turn, which ends with this.
+#[derive(Debug)]
+pub struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    pub const fn new() -> Turns {
+        Turns { taken: AtomicBool::new(false) }
+    }
+
+    /// Waits until it is the caller's turn; none where who has it does not get to run.
+    pub fn wait(&self) -> Option<Turn<'_>> {
+        for _ in 0..PATIENCE {
+            if !self.taken.swap(true, Ordering::Acquire) {
+                return Some(Turn(self));
+            }
+            arch::pause();
+            // Refused or not: it was only to let the other run.
+            let _ = yield_now();
+        }
+        None
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.taken.store(false, Ordering::Release);
+    }
+}
