@@ -421,6 +421,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(reader) = self.reader_of(pool).filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
             self.raise_control(reader, ctl::ROOM);
         }
-        self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold)
+        self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold).map(drop)
     }
 }

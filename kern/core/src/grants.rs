@@ -284,7 +284,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let deleted = self
                 .slot_of(me.process, cap)
                 .and_then(|slot| self.delete_slot(me, slot, Pins::Hold))
-                .and_then(|()| self.empty_graves(me));
+                .and_then(|_| self.empty_graves(me));
             let fate = match deleted {
                 Ok(()) => Fate::Disposed,
                 Err(Refusal::Error { .. }) => Fate::Kept,

@@ -325,7 +325,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let taken = match word.object_type() {
             0 => entry.get().per_cpu.compare_exchange(per_cpu, 0, AcqRel, Relaxed).is_ok(),
-            _ => self.delete_word(me, entry.map(|e| &e.slot), word, Pins::Hold)?,
+            _ => self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?,
         };
         if !taken {
             // Somebody else has just taken it back.

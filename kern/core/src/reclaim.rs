@@ -207,14 +207,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Empties a slot; if it is its object's last, ends the object first. A task can't end what it is itself
-    /// part of, and be told so. A frame that is pinned does not end, unless the pins go too.
-    #[inline(always)]
-    pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
-        self.delete_word(me, slot, slot.get().word.load(self.pin()), pins).map(drop)
-    }
-
-    /// The same of a slot whose word was read, if it has that still: whether it had.
-    pub fn delete_word(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>, pins: Pins) -> Result<bool> {
+    /// part of, and be told so. A frame that is pinned does not end, unless the pins go too. Whether it was this that
+    /// emptied it: who has seen it full may find it empty here, but never full of something else, since it is filled
+    /// again only after the entry is over.
+    pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<bool> {
+        let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(false) };
         {
             let root = self.lock_root(header);
