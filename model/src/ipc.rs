@@ -11,6 +11,15 @@ use abi::{ObjType, Rights, Target, TaskId};
 use crate::object::{Call, CallAt, State, Words};
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Regs, Result};
 
+/// A message, and to whom it goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub words: Words,
+    pub exposure: u32,
+    pub custom: u16,
+    pub callee: Id,
+}
+
 impl Words {
     fn new(args: &Args) -> Result<Words> {
         let Args([_, _, regs @ ..], info) = *args;
@@ -31,6 +40,17 @@ impl Model {
     // --- operations ------------------------------------------------------------------------------
 
     pub fn call(&mut self, me: Id, args: &Args) -> Result {
+        let sent = self.look_call(me, args)?;
+        if self.task(sent.callee).state == State::Dead {
+            return Err(Refusal::dead(self.task(sent.callee).id));
+        }
+        self.begin_calling(me, args);
+        self.arrive(me, sent);
+        Ok(Answer::Settled)
+    }
+
+    /// What is sent to whom, where the caller may, and would not have to wait against its will.
+    pub(crate) fn look_call(&self, me: Id, args: &Args) -> Result<Sent> {
         let words = Words::new(args)?;
         let (callee, custom) = self.resolve_task(me, args.target(0), words.need())?;
         if callee == me {
@@ -41,15 +61,13 @@ impl Model {
         if args.1.has(FLAG_NONBLOCK) && !(here && self.is_receiving(callee)) {
             return Err(Error::WouldBlock.into());
         }
-        if self.task(callee).state == State::Dead {
-            return Err(Refusal::dead(self.task(callee).id));
-        }
+        Ok(Sent { words, exposure: args.target(0).index(), custom, callee })
+    }
+
+    pub(crate) fn begin_calling(&mut self, me: Id, args: &Args) {
         let deadline = args.deadline();
         let it = self.task_mut(me);
         (it.state, it.deadline) = (State::Calling, deadline);
-        let exposure = args.target(0).index();
-        self.arrive(me, words, exposure, custom, callee);
-        Ok(Answer::Settled)
     }
 
     pub fn recv(&mut self, me: Id, args: &Args) -> Result {
@@ -105,7 +123,7 @@ impl Model {
         }
         self.unlink_call(caller);
         let exposure = args.target(0).index();
-        self.arrive(caller, words, exposure, custom, callee);
+        self.arrive(caller, Sent { words, exposure, custom, callee });
         Ok(Answer::DONE)
     }
 
@@ -148,7 +166,8 @@ impl Model {
     }
 
     /// A call comes to a task: which takes it now, or later.
-    fn arrive(&mut self, caller: Id, words: Words, exposure: u32, custom: u16, callee: Id) {
+    pub(crate) fn arrive(&mut self, caller: Id, sent: Sent) {
+        let Sent { words, exposure, custom, callee } = sent;
         let timed = self.task(caller).time.is_some();
         let call = Call { words, exposure, custom, at: CallAt::Queued(callee), timed };
         self.task_mut(caller).call = Some(call);

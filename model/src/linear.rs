@@ -3,8 +3,8 @@
 //! was over by then.
 //!
 //! The search goes depth first, in the order of the stamps as long as that fits; else what the next call to end depends
-//! on goes before it. What ends a call and changes nothing is done at once, and nothing else is tried there. States that led nowhere are remembered. Most histories fit at once. For others much depends on
-//! which choice is the first, so that it begins anew with other choices, each time with more patience, and gives up after
+//! on goes before it. What ends a call and changes nothing is done at once, and nothing else is tried there. States that
+//! led nowhere are remembered. Most histories fit at once. For others much depends on which choice is the first, so that it begins anew with other choices, each time with more patience, and gives up after
 //! a number of steps. First it leaves out what is seldom so: that a call has tried a short way in vain.
 
 use alloc::collections::BTreeSet;
@@ -90,6 +90,10 @@ enum Move {
     Part(usize, Part),
     /// So many of the bits on their way to a Notification arrive.
     Arrive(Id, usize),
+    /// The message of a caller arrives.
+    Message(Id),
+    /// The cancellation of a task arrives.
+    Cancel(Id),
 }
 
 impl Move {
@@ -97,6 +101,8 @@ impl Move {
     fn shuffled(&self, salt: u64) -> u64 {
         let number = match self {
             Move::Arrive(object, count) => 500_000 + object.0 as u64 + ((*count as u64) << 10),
+            Move::Message(caller) => 700_000 + caller.0 as u64,
+            Move::Cancel(task) => 800_000 + task.0 as u64,
             Move::Part(call, Part::Pick(place)) => 1000 + *call as u64 + (u64::from(place.index()) << 8),
             Move::Part(call, _) => 500 + *call as u64,
         };
@@ -243,8 +249,13 @@ impl History<'_> {
             }
             None => attempt.is_eager(call, self.calls[call].op, 0, count, false),
         };
+        let ends = end.map(|end| self.calls[end].me);
         let rank = |it: &Move| match *it {
             Move::Arrive(..) => 1,
+            Move::Message(caller) if Some(caller) == ends || state.system.sent_to(caller) == ends => 5,
+            Move::Cancel(task) if Some(task) == ends => 5,
+            Move::Message(..) | Move::Cancel(..) => 1,
+            Move::Part(call, Part::Timeout | Part::Cancelled) if self.is_with(state, call, ends) => 3,
             Move::Part(call, _) if is_eager(call) => 6,
             Move::Part(call, _) if Some(call) == end => 5 - attempt.number / 2 % 2,
             Move::Part(call, _) if Some(call) == begin => 4 + attempt.number / 2 % 2,
@@ -266,11 +277,12 @@ impl History<'_> {
         let mut parts = Vec::new();
         match state.under_way(call) {
             Some(it) => state.system.parts(&it.running, &mut parts),
-            None => parts.push(Part::Next),
+            None => self.with(state, call, |system, running| system.parts(running, &mut parts)),
         }
-        let is_late = self.calls[call].status() == Some(Error::Timeout);
+        let status = self.calls[call].status();
         parts.retain(|part| match part {
-            Part::Timeout => is_late,
+            Part::Timeout => status == Some(Error::Timeout),
+            Part::Cancelled => status == Some(Error::Cancelled),
             Part::Again => attempt.lenient,
             _ => true,
         });
@@ -284,10 +296,23 @@ impl History<'_> {
         for (object, count) in state.system.on_their_way().filter(|(object, _)| takes.contains(object)) {
             moves.extend((1..=count).map(|count| Move::Arrive(object, count)));
         }
+        moves.extend(state.system.next_to_arrive().map(|(caller, _)| Move::Message(caller)));
+        for it in &state.active {
+            let cancelled = self.calls[it.call].status() == Some(Error::Cancelled);
+            let me = it.running.me;
+            if cancelled && state.system.waits(&it.running) && state.system.to_be_cancelled().contains(&me) {
+                moves.push(Move::Cancel(me));
+            }
+        }
+    }
+
+    /// Whether a call's message is with the one whose call is the next to end.
+    fn is_with(&self, state: &State, call: usize, ends: Option<Id>) -> bool {
+        ends.is_some_and(|ends| state.system.is_with(self.calls[call].me, ends))
     }
 
     /// Asks about a call, be it under way or not.
-    fn with<T>(&self, state: &State, call: usize, ask: impl Fn(&System, &Running) -> T) -> T {
+    fn with<T>(&self, state: &State, call: usize, ask: impl FnOnce(&System, &Running) -> T) -> T {
         match state.under_way(call) {
             Some(it) => ask(&state.system, &it.running),
             None => {
@@ -327,6 +352,14 @@ impl History<'_> {
         let (call, part) = match next {
             Move::Arrive(object, count) => {
                 state.system.arrive(object, count);
+                return true;
+            }
+            Move::Message(caller) => {
+                state.system.deliver(caller);
+                return true;
+            }
+            Move::Cancel(task) => {
+                state.system.arrive_cancel(task);
                 return true;
             }
             Move::Part(call, part) => (call, part),

@@ -166,7 +166,7 @@ impl Model {
     }
 
     /// A task that a capability lets somebody control: configured, and not dead.
-    fn controlled(&self, me: Id, args: &Args, need: TaskRights) -> Result<Id> {
+    pub(crate) fn controlled(&self, me: Id, args: &Args, need: TaskRights) -> Result<Id> {
         let task = self.find(me, args.cap(0), ObjType::Task, need)?.object;
         match self.task(task).state {
             State::Fresh | State::Dead => Err(Error::BadState.into()),

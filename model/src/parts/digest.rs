@@ -3,7 +3,7 @@
 use abi::Rights;
 
 use super::{At, Removal, Running, Seen, System};
-use crate::object::Member;
+use crate::object::{CallAt, Member, State, Task};
 use crate::{Id, Kind, Place};
 
 impl System {
@@ -58,9 +58,13 @@ impl System {
                         all.words(&[member.map_or(0, word)]);
                     }
                 }
+                Kind::Task(it) => all.task(it),
+                Kind::Reply(it) => all.words(&[it.caller.map_or(0, |id| id.0 as u64)]),
                 _ => {}
             }
         }
+        // Only for one CPU the order matters. Here it counts for all.
+        self.sent.iter().for_each(|(caller, _)| all.words(&[caller.0 as u64]));
         all.0.wrapping_add(self.rest())
     }
 
@@ -78,6 +82,9 @@ impl System {
             all.place(Some(*place));
             all.0
         });
+        let cancels = self.cancels.iter().map(|id| one(6, *id, 0));
+        let recalled = self.recalled.iter().map(|id| one(7, *id, 0));
+        let claimed = claimed.chain(cancels).chain(recalled);
         names.chain(resetting).chain(inert).chain(raised).chain(claimed).fold(0, sum)
     }
 }
@@ -99,6 +106,25 @@ impl Digest {
         self.place(Some(removal.place));
         self.seen(removal.marked);
         self.seen(removal.only);
+    }
+
+    fn task(&mut self, task: &Task) {
+        let state = match task.state {
+            State::Fresh => 0,
+            State::Ready => 1,
+            State::Receiving => 2,
+            State::Calling => 3,
+            State::Dead => 4,
+            State::Waiting(object) => 5 + object.0 as u64,
+        };
+        let call = match task.call.map(|call| call.at) {
+            None => 0,
+            Some(CallAt::Queued(id)) => 1 | (id.0 as u64) << 2,
+            Some(CallAt::Served(id)) => 2 | (id.0 as u64) << 2,
+            Some(CallAt::Kept(id)) => 3 | (id.0 as u64) << 2,
+        };
+        self.words(&[state, call, task.caller.map_or(0, |id| id.0 as u64), task.senders.len() as u64]);
+        task.senders.iter().for_each(|id| self.words(&[id.0 as u64]));
     }
 
     fn words(&mut self, words: &[u64]) {

@@ -18,10 +18,13 @@
 //!   the slot is emptied ([`remove`]). Revoke and reset pick the first to go of those below, and delete that; they are
 //!   over when there is none. Who has waited for another CPU begins anew, and looks for the first to go again: so one
 //!   revoke can have made several objects dying.
+//! - A message for another CPU arrives there later, behind those that left before; that its answer comes home later, nobody
+//!   sees ([`messages`]).
 //! - Bits for another CPU arrive in the order in which they were raised, those that have come together at once. When,
 //!   matters only to who takes them: nothing is tried before.
 
 mod digest;
+mod messages;
 mod remove;
 
 use alloc::vec::Vec;
@@ -29,6 +32,7 @@ use alloc::vec::Vec;
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
 
 use crate::caps::{Found, has};
+use crate::ipc::Sent;
 use crate::object::{Member, State};
 use crate::{Answer, Args, Id, Model, Place, Refusal, Regs, Result};
 
@@ -46,6 +50,12 @@ pub struct System {
     resetting: Vec<Id>,
     /// Objects that were ended, but still have their last capability.
     inert: Vec<Id>,
+    /// Messages on their way to another CPU, in the order in which they left, by who calls.
+    sent: Vec<(Id, Sent)>,
+    /// Tasks whose cancellation is on its way to their CPU, as often as it is.
+    cancels: Vec<Id>,
+    /// Tasks that were cancelled while their message was on another CPU.
+    recalled: Vec<Id>,
     /// By which identity programs know an object.
     names: Vec<(Id, u64)>,
 }
@@ -147,6 +157,8 @@ pub enum Part {
     Pick(Place),
     /// What it waits for has taken too long.
     Timeout,
+    /// What it waits for was on another CPU, and is asked back since somebody has cancelled it.
+    Cancelled,
     /// It begins anew: it was tried the short way, in vain, or waited for what others have done meanwhile.
     Again,
 }
@@ -247,9 +259,10 @@ impl System {
                     parts.push(Part::Again);
                 }
             }
-            At::Waits if self.model.task(running.me).state == State::Ready => parts.push(Part::Next),
-            At::Waits if self.model.task(running.me).deadline.is_some() => parts.push(Part::Timeout),
-            At::Waits => {}
+            At::Waits => self.parts_of_waiting(running.me, parts),
+            At::Begun if running.op == Op::Call && running.args.deadline().is_some() => {
+                parts.extend([Part::Next, Part::Timeout]);
+            }
             _ => parts.push(Part::Next),
         }
     }
@@ -309,9 +322,13 @@ impl System {
     }
 
     fn go_on(&mut self, running: &mut Running, part: Part) -> Result<Option<Regs>> {
-        if let Part::Timeout = part {
-            self.model.fail(running.me, Error::Timeout.into());
-            return Ok(Some(self.model.task(running.me).regs));
+        let error = match part {
+            Part::Timeout => Some(Error::Timeout),
+            Part::Cancelled => Some(Error::Cancelled),
+            _ => None,
+        };
+        if let Some(error) = error {
+            return self.end_waiting(running, error).map(Some);
         }
         let answer = match running.at.clone() {
             At::Begun => return self.begin(running),
@@ -370,7 +387,10 @@ impl System {
                     None => return Ok(None),
                 }
             }
-            At::Waits => return Ok(Some(self.model.task(running.me).regs)),
+            At::Waits => {
+                self.recalled.retain(|it| *it != running.me);
+                return Ok(Some(self.model.task(running.me).regs));
+            }
         };
         Ok(Some(regs(Ok(answer))))
     }
@@ -379,6 +399,8 @@ impl System {
     fn begin(&mut self, running: &mut Running) -> Result<Option<Regs>> {
         match running.op {
             Op::Notify => return self.begin_notify(running),
+            Op::Call => return self.begin_call(running),
+            Op::TaskCancel => return self.begin_cancel(running),
             Op::UntypedReset => {
                 let at = self.look(running)?;
                 if let At::Below { reset: Some(untyped), .. } = at {
@@ -509,6 +531,8 @@ impl System {
                 Op::CapInspect => self.model.look_inspect(me, &running.args),
                 Op::Wait => Err(self.model.look_wait(me, &running.args).err()?),
                 Op::Notify => Err(self.look_notify(running).err()?),
+                Op::Call => Err(self.model.look_call(me, &running.args).err()?),
+                Op::Recv | Op::ReplyRecv => Err(self.finds_nothing(running)?),
                 op if is_in_parts(op, &running.args) => Err(self.look(running).err()?),
                 _ => return None,
             },
@@ -610,8 +634,10 @@ impl System {
                     self.model.find(running.me, running.cap(0), ObjType::Notification, Rights::LISTEN);
                 Some(found.ok()?.object)
             }
+            (Op::Recv | Op::ReplyRecv, At::Begun) => self.model.task(running.me).bound,
             (_, At::Waits) => match self.model.task(running.me).state {
                 State::Waiting(object) => Some(object),
+                State::Receiving => self.model.task(running.me).bound,
                 _ => None,
             },
             _ => None,

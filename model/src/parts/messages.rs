@@ -1,0 +1,163 @@
+//! Calls in parts.
+//!
+//! A call to a task of the same CPU is there at once. To one of another CPU its message leaves, and arrives behind all that left
+//! for that CPU before: it is received, if the callee waits for one, or queued. Receiving, answering and keeping concern what is
+//! on the receiver's CPU, and are one part each.
+//!
+//! What ends a call on another CPU sends the caller's block home. Nobody can see where it is until the caller goes on: so an
+//! answer is there at once. What a deadline or a cancel ends is first asked back from where the message is, which
+//! overtakes nothing: it ends at that moment, if there was no answer before, and never before the message has arrived.
+//!
+//! Who cancels a task of another CPU goes on before that is done; a task that waits for nothing by then is left alone.
+
+use alloc::vec::Vec;
+
+use abi::{Error, FLAG_NONBLOCK, task_rights};
+
+use super::{At, Part, Running, System};
+use crate::object::{CallAt, State};
+use crate::{Answer, Id, Refusal, Regs, Result};
+
+impl System {
+    pub(super) fn begin_call(&mut self, running: &mut Running) -> Result<Option<Regs>> {
+        let me = running.me;
+        let sent = self.model.look_call(me, &running.args)?;
+        if self.model.task(sent.callee).state == State::Dead {
+            return Err(Refusal::dead(self.model.task(sent.callee).id));
+        }
+        self.model.begin_calling(me, &running.args);
+        if self.is_at_home(me, sent.callee) {
+            self.model.arrive(me, sent);
+        } else {
+            self.sent.push((me, sent));
+        }
+        running.at = At::Waits;
+        Ok(None)
+    }
+
+    pub(super) fn begin_cancel(&mut self, running: &Running) -> Result<Option<Regs>> {
+        let task = self.model.controlled(running.me, &running.args, task_rights::SUSPEND)?;
+        if self.is_at_home(running.me, task) {
+            self.cancel(task);
+        } else {
+            self.cancels.push(task);
+        }
+        Ok(Some(super::regs(Ok(Answer::DONE))))
+    }
+
+    fn is_at_home(&self, me: Id, task: Id) -> bool {
+        self.model.task(me).home == self.model.task(task).home
+    }
+
+    /// On the task's CPU.
+    fn cancel(&mut self, task: Id) {
+        match self.model.task(task).state {
+            State::Ready => {}
+            State::Calling if self.is_away(task) => {
+                if !self.recalled.contains(&task) {
+                    self.recalled.push(task);
+                }
+            }
+            _ => self.model.fail(task, Error::Cancelled.into()),
+        }
+    }
+
+    fn is_on_its_way(&self, caller: Id) -> bool {
+        self.sent.iter().any(|(it, _)| *it == caller)
+    }
+
+    /// Whether the message of one who calls is not on its own CPU.
+    fn is_away(&self, caller: Id) -> bool {
+        let home = match self.model.task(caller).call.map(|call| call.at) {
+            Some(CallAt::Queued(callee) | CallAt::Served(callee)) => self.model.task(callee).home,
+            Some(CallAt::Kept(reply)) => self.model.reply_object(reply).home,
+            None => return true,
+        };
+        home != self.model.task(caller).home
+    }
+
+    pub(super) fn parts_of_waiting(&self, me: Id, parts: &mut Vec<Part>) {
+        let it = self.model.task(me);
+        if it.state == State::Ready {
+            parts.push(Part::Next);
+        } else if !self.is_on_its_way(me) {
+            parts.extend(it.deadline.map(|_| Part::Timeout));
+            parts.extend(self.recalled.contains(&me).then_some(Part::Cancelled));
+        }
+    }
+
+    /// Ends what a task waits for; or its call, whose deadline had passed before anything was done.
+    pub(super) fn end_waiting(&mut self, running: &Running, error: Error) -> Result<Regs> {
+        let me = running.me;
+        if running.at == At::Begun {
+            if let Err(why) = self.model.look_call(me, &running.args)
+                && why.error != Error::WouldBlock
+            {
+                return Err(why);
+            }
+            return Err(error.into());
+        }
+        self.recalled.retain(|it| *it != me);
+        self.model.fail(me, error.into());
+        Ok(self.model.task(me).regs)
+    }
+
+    /// The answer of who receives without waiting for it, has nobody to tell, and finds nothing.
+    pub(super) fn finds_nothing(&self, running: &Running) -> Option<Refusal> {
+        let it = self.model.task(running.me);
+        let bits = it.bound.map_or(0, |bound| self.model.notification(bound).bits);
+        let is_idle = it.caller.is_none() && it.senders.is_empty() && bits == 0;
+        (is_idle && running.args.1.has(FLAG_NONBLOCK)).then(|| Error::WouldBlock.into())
+    }
+
+    // --- what is on its way ----------------------------------------------------------------------
+
+    /// Who called whom, of the messages that can be the next to arrive: one for each CPU.
+    pub fn next_to_arrive(&self) -> impl Iterator<Item = (Id, Id)> {
+        let home = |callee: Id| self.model.task(callee).home;
+        let is_first = move |nth: usize, to: usize| {
+            self.sent[..nth].iter().all(|(_, earlier)| home(earlier.callee) != to)
+        };
+        let all = self.sent.iter().enumerate();
+        all.filter(move |(nth, (_, it))| is_first(*nth, home(it.callee)))
+            .map(|(_, (caller, it))| (*caller, it.callee))
+    }
+
+    /// To whom a caller's message is on its way.
+    pub fn sent_to(&self, caller: Id) -> Option<Id> {
+        self.sent.iter().find(|(it, _)| *it == caller).map(|(_, it)| it.callee)
+    }
+
+    /// A message arrives.
+    pub fn deliver(&mut self, caller: Id) {
+        let Some(at) = self.sent.iter().position(|(it, _)| *it == caller) else { return };
+        let (_, sent) = self.sent.remove(at);
+        self.model.arrive(caller, sent);
+    }
+
+    /// The tasks whose cancellation is on its way.
+    pub fn to_be_cancelled(&self) -> &[Id] {
+        &self.cancels
+    }
+
+    /// That of a task arrives.
+    pub fn arrive_cancel(&mut self, task: Id) {
+        let Some(at) = self.cancels.iter().position(|it| *it == task) else { return };
+        self.cancels.remove(at);
+        self.cancel(task);
+    }
+
+    /// Whether a caller's message is at a task, or kept by it.
+    pub fn is_with(&self, caller: Id, server: Id) -> bool {
+        match self.model.task(caller).call.map(|call| call.at) {
+            Some(CallAt::Queued(it) | CallAt::Served(it)) => it == server,
+            Some(CallAt::Kept(reply)) => self.model.reply_object(reply).server == Some(server),
+            None => false,
+        }
+    }
+
+    /// Whether an operation waits for what is cancelled by others.
+    pub fn waits(&self, running: &Running) -> bool {
+        running.at == At::Waits && self.model.task(running.me).state != State::Ready
+    }
+}
