@@ -17,8 +17,8 @@ use user_rt::report;
 
 pub const WORKERS_MAX: usize = 29;
 pub const PROCESSES: usize = 3;
-/// One of capabilities and memory for each process, and one of a group.
-pub const CLUSTERS: usize = PROCESSES + 1;
+/// One of capabilities and memory for each process, one of a group, and one of messages.
+pub const CLUSTERS: usize = PROCESSES + 2;
 
 const TOTAL_WORDS: usize = 128;
 const WORKER_WORDS: usize = 16;
@@ -35,7 +35,9 @@ pub const PAGES: u32 = (WORDS * 8).div_ceil(PAGE_SIZE as usize) as u32;
 pub enum Total {
     Seed = 0,
     Cpus,
+    /// All; and how many of them, the last, are speakers.
     Workers,
+    Speakers,
     /// Operations to do, and done.
     Goal,
     Ops,
@@ -46,6 +48,9 @@ pub enum Total {
     /// Those that were checked, and the most steps that one took.
     Histories,
     Hardest,
+    /// Calls of speakers that were answered, and those that ended otherwise once they had been sent.
+    Answered,
+    Ended,
     Divergences,
     LeakedPages,
     Escapes,
@@ -91,6 +96,8 @@ pub enum Of {
     Closing,
     Closed,
     Uses,
+    /// Of a speaker, the task.
+    Identity,
 }
 
 /// Words of a cluster, before its record.
@@ -151,7 +158,7 @@ impl Run for Board {
         let (ops, contended) = (get(Total::Ops), get(Total::Contended));
         report!(
             "fuzz seed={} cpus={} ops={ops} contended={} divergences={} leaked_pages={} escapes={} \
-             undocumented={} overlapping={} windows={} histories={} hardest={}",
+             undocumented={} overlapping={} windows={} histories={} hardest={} answered={} ended={}",
             get(Total::Seed),
             get(Total::Cpus),
             contended * 100 / ops.max(1),
@@ -163,6 +170,8 @@ impl Run for Board {
             get(Total::Windows),
             get(Total::Histories),
             get(Total::Hardest),
+            get(Total::Answered),
+            get(Total::Ended),
         );
     }
 

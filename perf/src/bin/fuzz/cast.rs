@@ -16,6 +16,7 @@ use user_rt::spawn::{Child, Nursery, ProcessSpec, Run, StartIn, TaskSpec, own, p
 use crate::arena;
 use crate::board::{Board, Of, PROCESSES, Total};
 use crate::clusters::{self, PEER_CNODES, PEER_PROCESSES, PROCESS_RIGHTS, cnode_rights};
+use crate::talk;
 use crate::worker::worker;
 
 /// Slots of a process.
@@ -44,6 +45,7 @@ impl Cast {
         nursery: &mut Nursery,
         shared: &Shared,
         wakers: &Group,
+        talk: &Group,
     ) -> Result<Cast, Failure> {
         let image = Image::parse(memory::archive()).map_err(Failure::Image)?;
         let (workers, cpus) = (board.get(Total::Workers) as usize, board.get(Total::Cpus) as usize);
@@ -64,6 +66,7 @@ impl Cast {
             child.give_machine(machine_rights::LOG | machine_rights::INFO, 0)?;
             let rights = Rights::NOTIFY | Rights::LISTEN;
             child.join(wakers, WAKERS, rights, number as u16)?;
+            talk::join(&child, talk, number)?;
             children.push(child);
         }
         let cast = Cast { children };
@@ -72,7 +75,7 @@ impl Cast {
             cast.furnish(nursery, number)?;
         }
         for worker in 0..workers {
-            cast.employ(board, nursery, worker, cpus)?;
+            cast.employ(board, nursery, talk, worker, cpus)?;
         }
         Ok(cast)
     }
@@ -100,7 +103,14 @@ impl Cast {
         Ok(transfer(heap, cnode.slot(HEAP))?)
     }
 
-    fn employ(&self, board: Board, nursery: &mut Nursery, number: usize, cpus: usize) -> Result<(), Failure> {
+    fn employ(
+        &self,
+        board: Board,
+        nursery: &mut Nursery,
+        talk: &Group,
+        number: usize,
+        cpus: usize,
+    ) -> Result<(), Failure> {
         let (of, cpu) = (process_of(number, cpus), number % cpus);
         let child = &self.children[of];
         board.set_of(number, Of::Process, of as u64);
@@ -115,7 +125,9 @@ impl Cast {
             run: Run::Function(worker),
             argument: number as u64,
         };
-        Ok(task(nursery, &child.home(), &spec)?.task.resume()?)
+        let made = task(nursery, &child.home(), &spec)?;
+        talk::introduce(board, nursery, talk, &self.children, number, &made)?;
+        Ok(made.task.resume()?)
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use abi::{Cap, Op, Rights};
+use abi::{Cap, Error, MsgInfo, Op, Rights};
 use model::linear::{Call, History, Verdict};
 use model::object::{self, State};
 use model::parts::System;
@@ -17,6 +17,7 @@ use user_rt::report;
 use crate::board::{Board, In, Of, PROCESSES, Recorded, Total};
 use crate::cast::SLOTS;
 use crate::clusters::{self, MEMORY_LOG2, PEER_CNODES, PEER_PROCESSES, PROCESS_RIGHTS, cnode_rights};
+use crate::talk;
 
 /// Steps of the search, before it gives up.
 const LIMIT: u64 = 1_000_000;
@@ -53,7 +54,9 @@ fn before(board: Board, cluster: usize, owner: usize) -> (System, Vec<Id>) {
     }
     let size = 1 << MEMORY_LOG2;
     let memory = add(&mut model, Kind::Untyped(object::Untyped { base: 1 << 30, size, low: 0, high: size }));
-    give(&mut model, owner, clusters::memory(cluster), memory, Rights::ALL);
+    if let Some(slot) = clusters::memory(cluster) {
+        give(&mut model, owner, slot, memory, Rights::ALL);
+    }
     let mut workers = Vec::new();
     for worker in 0..board.get(Total::Workers) as usize {
         let process = processes[board.of(worker, Of::Process) as usize].1;
@@ -66,6 +69,9 @@ fn before(board: Board, cluster: usize, owner: usize) -> (System, Vec<Id>) {
             ..object::Task::default()
         };
         workers.push(add(&mut model, Kind::Task(Box::new(task))));
+    }
+    if clusters::kind(cluster) == clusters::Kind::Messages {
+        talk::model(board, &mut model, &processes, &workers);
     }
     (System::new(model), workers)
 }
@@ -121,6 +127,13 @@ fn count(board: Board, cluster: usize) {
     for number in word(In::First)..word(In::Last) {
         let call = board.read_call(cluster, number);
         *by.entry(call.worker).or_default() += 1;
+        if call.op() == Some(Op::Call) {
+            match MsgInfo(call.found[0]).status() {
+                Ok(()) => _ = board.add(Total::Answered, 1),
+                Err(Error::Timeout | Error::Cancelled | Error::Gone) => _ = board.add(Total::Ended, 1),
+                Err(_) => {}
+            }
+        }
         spans.push((call.began, call.ended, call.worker));
     }
     if by.len() < 2 {

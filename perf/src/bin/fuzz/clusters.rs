@@ -1,11 +1,13 @@
 //! Clusters: the objects that all workers operate on, and what they do to them.
 //!
-//! A cluster belongs to a process. That of *capabilities* is an Untyped, eight slots of the process and three of each
-//! other one: Notifications are made there, copied, moved, deleted, revoked, raised, waited for; the Untyped is revoked
-//! and reset. That of a *group* is a group with a Notification to expose, and two slots of each process in which it
-//! offers to become a member: members come and go, what is exposed comes and goes, bits are raised through it.
+//! A cluster belongs to a process. That of *capabilities* is an Untyped, eight slots of the process and three
+//! of each other one: Notifications are made there, copied, moved, deleted, revoked, raised, waited for; the
+//! Untyped is revoked and reset. That of a *group* is a group with a Notification to expose, and two slots of
+//! each process in which it offers to become a member: members come and go, what is exposed comes and goes,
+//! bits are raised through it.
 //!
-//! In each window a keeper, a worker of the process, begins a cluster anew. It, and all operations, are recorded.
+//! In each window a keeper, a worker of the process, begins a cluster anew. That of *messages* stays, and has
+//! workers of its own ([`talk`](crate::talk)). The keeper, and all operations, are recorded.
 
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target, process_rights};
 use perf::random::Random;
@@ -59,19 +61,26 @@ pub const PROCESS_RIGHTS: Rights = process_rights::CONFIGURE.rights();
 pub enum Kind {
     Capabilities,
     Group,
+    Messages,
 }
 
 pub fn kind(cluster: usize) -> Kind {
-    if cluster < PROCESSES { Kind::Capabilities } else { Kind::Group }
+    match cluster.checked_sub(PROCESSES) {
+        None => Kind::Capabilities,
+        Some(0) => Kind::Group,
+        Some(_) => Kind::Messages,
+    }
 }
 
-/// Whose a cluster is. That of a group is each process's in turn: each offers one slot at a time.
+/// Whose a cluster is. That of a group is each process's in turn: each offers one slot at a time. So is that
+/// of messages, which nobody needs to own.
 pub fn owner(cluster: usize, window: u64) -> usize {
     if cluster < PROCESSES { cluster } else { window as usize % PROCESSES }
 }
 
-pub fn memory(cluster: usize) -> Cap {
-    MEMORIES[kind(cluster) as usize]
+/// What it is made of, if it is made anew.
+pub fn memory(cluster: usize) -> Option<Cap> {
+    MEMORIES.get(kind(cluster) as usize).copied()
 }
 
 fn cnode_of(process: usize) -> Cap {
@@ -113,7 +122,7 @@ pub struct Player<'a> {
 
 impl Player<'_> {
     /// Makes a system call, and writes it down.
-    fn record(&mut self, cluster: usize, limit: usize, args: Args) -> Option<Answer> {
+    pub fn record(&mut self, cluster: usize, limit: usize, args: Args) -> Option<Answer> {
         let number = self.board.take(cluster, limit)?;
         self.board.set_of(self.me, Of::Doing, args.info.0 & 0xff);
         self.board.set_of(self.me, Of::First, args.rdi);
@@ -132,6 +141,7 @@ impl Player<'_> {
             (Kind::Capabilities, true) => self.pick_own(),
             (Kind::Capabilities, false) => self.pick_lent(owner),
             (Kind::Group, owns) => self.pick_group(owner, owns),
+            (Kind::Messages, _) => return false,
         };
         let limit = self.board.cluster(cluster, In::Last).load(Acquire);
         self.record(cluster, limit as usize, args).is_some()
@@ -269,7 +279,7 @@ impl Player<'_> {
 
     /// Ends all of the cluster; what is left in its slots is told.
     pub fn wipe(&mut self, cluster: usize) {
-        let memory = memory(cluster);
+        let Some(memory) = memory(cluster) else { return };
         let free = Untyped::at(memory).reset(Pins::Hold);
         if free != Ok(1 << MEMORY_LOG2) {
             self.board.complain(Total::LeakedPages, format_args!("reset of cluster {cluster}: {free:x?}"));
@@ -286,7 +296,7 @@ impl Player<'_> {
     /// Begins a window's record: what there is at first.
     pub fn prepare(&mut self, cluster: usize) {
         self.board.cluster(cluster, In::Taken).store(0, Release);
-        let memory = memory(cluster);
+        let memory = memory(cluster).unwrap_or(Cap::NULL);
         let make = |what: ObjType, size: u64, to: Cap| {
             Args::plain(Op::Retype, Target::new(memory, what as u32).0, size, at(to), 1)
         };
@@ -322,6 +332,7 @@ impl Player<'_> {
                     must(self, Args::plain(Op::GroupAdd, GROUP.arg(), who, u64::from(rights), 7));
                 }
             }
+            Kind::Messages => {}
         }
         let first = done;
         self.board.cluster(cluster, In::First).store(first, Release);
@@ -339,6 +350,7 @@ impl Player<'_> {
         let notes = match kind(cluster) {
             Kind::Capabilities => OWN_SLOTS..OWN_SLOTS + OWN_COUNT,
             Kind::Group => NOTE.0..NOTE.0 + 1,
+            Kind::Messages => 0..0,
         };
         for note in notes {
             let mut args = Args::plain(Op::Wait, Cap(note).arg(), 0, 0, 0);
@@ -371,13 +383,14 @@ fn slots(cluster: usize, owner: usize) -> impl Iterator<Item = (usize, Cap)> {
             let first = offer(owner, 0).0;
             first..first + OFFER_COUNT
         }
+        Kind::Messages => 0..0,
     };
     (0..PROCESSES).flat_map(move |process| own(process).map(move |slot| (process, Cap(slot))))
 }
 
-/// A cluster, by chance.
+/// A cluster, by chance, of those that all workers operate on.
 pub fn any(random: &mut Random) -> usize {
-    random.below(CLUSTERS as u64) as usize
+    random.below(CLUSTERS as u64 - 1) as usize
 }
 
 const _: () = assert!(WINDOW_MAX <= 64);

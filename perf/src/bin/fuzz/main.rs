@@ -5,7 +5,7 @@
 //! [`kill`]s.
 //!
 //! # Who does what
-//! A [`worker`] operates in windows between barriers. Of its own it has an [`arena`]. All share [`clusters`]: each call
+//! A [`worker`] operates in windows between barriers. Of its own it has an [`arena`]. All share [`clusters`], but that of messages ([`talk`]), which has its own: each call
 //! there is stamped before and after, and written down with its answer on the [`board`]. After a window the cluster's
 //! keeper, as a [`clerk`], checks that the history is one that the model allows ([`model::linear`]). The director (here)
 //! makes the processes ([`cast`]), looks through what they hold ([`audit`]), destroys everything in the end and counts
@@ -22,6 +22,7 @@ mod clerk;
 mod clusters;
 mod kill;
 mod storm;
+mod talk;
 mod worker;
 
 use abi::PAGE_SIZE;
@@ -64,7 +65,9 @@ fn run() -> Result<(), Failure> {
     board.set(Total::Cpus, cpus);
     board.set(Total::Goal, Board::number("ops", 100_000).max(1));
     board.set(Total::Storm, u64::from(boot::options().value("storm") == Some("revoke")));
-    board.set(Total::Workers, (2 * cpus).max(6).min(WORKERS_MAX as u64));
+    let speakers = if board.get(Total::Storm) == 0 { talk::count(cpus) } else { 0 };
+    board.set(Total::Speakers, speakers);
+    board.set(Total::Workers, speakers + (2 * cpus).max(6).min(WORKERS_MAX as u64 - speakers));
     let (notification, group) = cast::measure(&mut nursery)?;
     board.set(Total::NotificationSize, notification);
     board.set(Total::GroupSize, group);
@@ -85,7 +88,8 @@ fn fuzz(board: Board, run: &mut Nursery, shared: &Shared, waker: &Notification) 
     let workers = board.get(Total::Workers);
     let wakers = run.make_group(board::PROCESSES as u16 + 1, workers as u16 + 1)?;
     wakers.expose_notification(workers as u32, waker)?;
-    let cast = Cast::new(board, run, shared, &wakers)?;
+    let talk = talk::make_group(run)?;
+    let cast = Cast::new(board, run, shared, &wakers, &talk)?;
     waker.wait()?;
     let audit = Audit::new(board, &cast)?;
     worker::release(board, &wakers, None);

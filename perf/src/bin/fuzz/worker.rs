@@ -7,6 +7,7 @@ use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use perf::random::Random;
 use perf::seeded::Run as _;
+use user_rt::arch;
 use user_rt::cap::{Group, Handle, Notification, Untyped};
 use user_rt::heap;
 use user_rt::spawn::{Nursery, own};
@@ -17,6 +18,7 @@ use crate::cast::{HEAP, SLOTS, WAKERS};
 use crate::clerk;
 use crate::clusters::{self, Player};
 use crate::storm;
+use crate::talk;
 
 /// Operations of a worker in a window, and how many of a hundred are on clusters.
 const WINDOW: u64 = 110;
@@ -50,6 +52,7 @@ pub extern "C" fn worker(me: u64) -> ! {
     memory.retype::<Notification>(0, own::cnode().slot(slot), 1).expect("a worker's Notification");
     let waker = Notification::at(slot);
     Group::at(WAKERS).expose_notification(me as u32, &waker).expect("an exposure for each worker");
+    talk::begin(board, me);
     let random = Random::new(board.get(Total::Seed), me as u64);
     Worker { board, me, process, workers, random, waker, phase: 0 }.live(arena)
 }
@@ -69,8 +72,10 @@ impl Worker {
         for window in 0.. {
             self.for_clusters(window, |player, cluster| player.prepare(cluster));
             arena.renew(window);
+            talk::forget(self.board, self.me);
             self.barrier(false);
             self.operate(window, &mut arena);
+            self.bring_home(window);
             self.barrier(false);
             self.for_clusters(window, |player, cluster| player.finish(cluster));
             self.barrier(false);
@@ -108,12 +113,19 @@ impl Worker {
     /// Who keeps a cluster: the workers of its process take turns.
     fn keeper(&self, cluster: usize, window: u64) -> Option<usize> {
         let owner = clusters::owner(cluster, window);
-        let of = || (0..self.workers).filter(|it| self.board.of(*it, Of::Process) as usize == owner);
+        let works = |it: &usize| talk::number(self.board, *it).is_none();
+        let of =
+            || (0..self.workers).filter(works).filter(|it| self.board.of(*it, Of::Process) as usize == owner);
         of().nth((window / 3 + cluster as u64) as usize % of().count().max(1))
     }
 
     fn operate(&mut self, window: u64, arena: &mut Arena) {
         let Worker { board, me, process, ref mut random, .. } = *self;
+        if talk::number(board, me).is_some() {
+            let count = talk::speak(&mut Player { board, me, process, window, random }, CLUSTERS - 1);
+            board.add(Total::Ops, count);
+            return;
+        }
         for _ in 0..WINDOW {
             let clustered = random.chance(CLUSTERED) && {
                 let cluster = clusters::any(random);
@@ -126,6 +138,17 @@ impl Worker {
         }
         board.add(Total::Ops, WINDOW);
         board.add(Total::Life, 1);
+    }
+
+    /// The keeper of messages sees to it that the window comes to its end.
+    fn bring_home(&mut self, window: u64) {
+        let (waker, phase) = (self.waker.cap(), self.phase);
+        self.for_clusters(window, |player, cluster| {
+            if clusters::kind(cluster) == clusters::Kind::Messages {
+                let pause = |ticks| _ = Notification::at(waker).wait_until(arch::now() + ticks);
+                talk::bring_home(player, cluster, phase, pause);
+            }
+        });
     }
 
     /// Waits until all workers are here; where the director is to look round, until it has.

@@ -1,0 +1,242 @@
+//! The cluster of messages: tasks that call each other.
+//!
+//! Its workers, the *speakers*, do nothing else: what somebody sends them, or ends for them, must not meet
+//! them anywhere else. All are exposed in a group of which the processes are members, and so is a
+//! Notification that is bound to each. Each has a Reply. They call, receive, answer, keep calls, raise bits,
+//! and cancel each other.
+//!
+//! Calls and receives may have no deadline. When its keeper has done its other work, the window is over, and it
+//! cancels those who are not home.
+
+use abi::{
+    Cap, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, Rights, Target, TaskId, task_rights,
+};
+use core::sync::atomic::Ordering::Release;
+use model::linear::CALLS_MAX;
+use model::object::{self, Exposure, Member};
+use model::{Capability, Id, Kind, Model, Place};
+use perf::failure::Failure;
+use perf::seeded::Run as _;
+use user_rt::arch::{self, Args, syscall};
+use user_rt::cap::{Group, Handle, Notification, Reply, Untyped};
+use user_rt::invoke::copy;
+use user_rt::spawn::{Child, Nursery, Spawned, own};
+
+use crate::arena;
+use crate::board::{Board, In, Of, Total};
+use crate::clusters::Player;
+
+/// Speakers, at most.
+const MOST: u32 = 8;
+/// In each process: the group, the tasks; and of the speakers that live there, what is bound to them, and
+/// their Replies.
+const GROUP: Cap = Cap(500);
+const TASKS: u32 = 504;
+const NOTES: u32 = TASKS + MOST;
+const REPLIES: u32 = NOTES + MOST;
+const _: () = assert!(REPLIES + MOST <= arena::FIRST.0);
+
+/// Behind the tasks' exposures are those of the Notifications.
+const EXPOSURES: u32 = 2 * MOST;
+const RIGHTS: Rights = Rights::SEND.union(Rights::STRING).union(Rights::NOTIFY);
+/// How long a speaker waits at most, in ticks, if it does not wait for ever.
+const PATIENCE: u64 = 1_000_000;
+/// Records that are left for the calls that bring speakers home.
+const LIMIT: usize = CALLS_MAX - 4;
+
+/// How many there are: on each CPU one, and some CPUs have two.
+pub fn count(cpus: u64) -> u64 {
+    (cpus + 2).clamp(4, 6)
+}
+
+/// Which speaker a worker is: the last workers are.
+pub fn number(board: Board, worker: usize) -> Option<u32> {
+    let first = board.get(Total::Workers) - board.get(Total::Speakers);
+    (worker as u64).checked_sub(first).map(|number| number as u32)
+}
+
+fn speakers(board: Board) -> u32 {
+    board.get(Total::Speakers) as u32
+}
+
+fn worker(board: Board, speaker: u32) -> usize {
+    (board.get(Total::Workers) - board.get(Total::Speakers)) as usize + speaker as usize
+}
+
+// --- what they are given -------------------------------------------------------------------------
+
+/// The group; its first member is who makes it.
+pub fn make_group(nursery: &mut Nursery) -> Result<Group, Failure> {
+    Ok(nursery.make_group(crate::board::PROCESSES as u16 + 1, EXPOSURES as u16)?)
+}
+
+pub fn join(child: &Child, group: &Group, process: usize) -> Result<(), Failure> {
+    child.join(group, GROUP, RIGHTS, custom(process))?;
+    Ok(())
+}
+
+fn custom(process: usize) -> u16 {
+    70 + process as u16
+}
+
+/// A task that has not run yet becomes a speaker.
+pub fn introduce(
+    board: Board,
+    nursery: &mut Nursery,
+    group: &Group,
+    children: &[Child],
+    who: usize,
+    made: &Spawned,
+) -> Result<(), Failure> {
+    let Some(speaker) = number(board, who) else { return Ok(()) };
+    board.set_of(who, Of::Identity, made.id.raw());
+    let note: Notification = nursery.make(0)?;
+    note.bind(&made.task)?;
+    group.expose_task(speaker, &made.task)?;
+    group.expose_notification(MOST + speaker, &note)?;
+    for child in children {
+        let rights = task_rights::SUSPEND.rights();
+        copy(&made.task, child.cnode.slot(Cap(TASKS + speaker)), rights, 0)?;
+    }
+    let home = &children[board.of(who, Of::Process) as usize];
+    Ok(copy(&note, home.cnode.slot(Cap(NOTES + speaker)), Rights::LISTEN, 0)?)
+}
+
+/// What a speaker makes itself, since it is of its CPU.
+pub fn begin(board: Board, me: usize) {
+    let Some(speaker) = number(board, me) else { return };
+    let memory = Untyped::at(arena::memory(me));
+    memory.retype::<Reply>(0, own::cnode().slot(Cap(REPLIES + speaker)), 1).expect("a speaker's Reply");
+}
+
+// --- windows -------------------------------------------------------------------------------------
+
+/// Bits of the last window must not come to this one.
+pub fn forget(board: Board, me: usize) {
+    let Some(speaker) = number(board, me) else { return };
+    let mut args = Args::plain(Op::Wait, Cap(NOTES + speaker).arg(), 0, 0, 0);
+    args.info = args.info.flag(FLAG_NONBLOCK);
+    let _ = syscall(args);
+}
+
+/// All that a speaker does in a window; how many calls.
+pub fn speak(player: &mut Player<'_>, cluster: usize) -> u64 {
+    let Some(speaker) = number(player.board, player.me) else { return 0 };
+    let (mut serves, mut count) = (false, 0);
+    loop {
+        let args = pick(player, speaker, serves);
+        let limit = player.board.cluster(cluster, In::Last).load(core::sync::atomic::Ordering::Acquire);
+        let Some(answer) = player.record(cluster, limit as usize, args) else { return count };
+        count += 1;
+        let good = answer.info.status().is_ok();
+        serves = match Op::from_raw(args.info.0 as u8) {
+            Some(Op::Recv | Op::ReplyRecv) => good && !answer.info.has(FLAG_NOTIFICATION),
+            Some(Op::Reply | Op::SaveReply) => serves && !good,
+            _ => serves,
+        };
+    }
+}
+
+fn pick(player: &mut Player<'_>, me: u32, serves: bool) -> Args {
+    let all = u64::from(speakers(player.board));
+    let random = &mut *player.random;
+    let other = random.below(all) as u32;
+    let kept = Cap(REPLIES + if random.chance(90) { me } else { other }).arg();
+    let (is_plain, waits) = (random.chance(25), random.chance(75));
+    let until = |args: &mut Args, patience: u64| match (is_plain, waits) {
+        (true, _) => {}
+        (_, true) => {
+            args.rsi = arch::now() + patience;
+            args.info = args.info.flag(FLAG_DEADLINE);
+        }
+        _ => args.info = args.info.flag(FLAG_NONBLOCK),
+    };
+    // Each message is another one.
+    let word = random.next() << 2;
+    let patience = random.below(PATIENCE);
+    let say = |op: Op, first: u64| {
+        let info = MsgInfo(op as u64 | word & 0xffff_0000 << 32);
+        Args { info, rdi: first, rsi: 0, rdx: word, r8: word + 1, r9: word + 2, r10: word + 3 }
+    };
+    let timed = |op: Op, first: u64| {
+        let mut args = say(op, first);
+        until(&mut args, patience);
+        args
+    };
+    if serves && random.chance(75) {
+        return match random.below(10) {
+            0..4 => say(Op::Reply, 0),
+            4..8 => timed(Op::ReplyRecv, 0),
+            _ => Args::plain(Op::SaveReply, kept, 0, 0, 0),
+        };
+    }
+    match random.below(100) {
+        0..34 => timed(Op::Call, Target::new(GROUP, other).0),
+        34..64 => timed(Op::Recv, 0),
+        64..70 => timed(Op::ReplyRecv, 0),
+        70..74 => say(Op::Reply, 0),
+        74..80 => say(Op::Reply, kept),
+        80..94 => {
+            let bits = 1 << random.below(20);
+            Args::plain(Op::Notify, Target::new(GROUP, MOST + other).0, bits, 0, 0)
+        }
+        94..96 => Args::plain(Op::SaveReply, kept, 0, 0, 0),
+        _ => Args::plain(Op::TaskCancel, Cap(TASKS + other).arg(), 0, 0, 0),
+    }
+}
+
+/// The window is over: those who wait are cancelled until all stand before the barrier behind `phase`.
+pub fn bring_home(player: &mut Player<'_>, cluster: usize, phase: u64, mut pause: impl FnMut(u64)) {
+    let board = player.board;
+    board.cluster(cluster, In::Last).store(player.taken(cluster).max(1), Release);
+    let mut ticks = PATIENCE;
+    loop {
+        let away = |speaker: &u32| board.of(worker(board, *speaker), Of::Phase) <= phase;
+        let Some(speaker) = (0..speakers(board)).find(away) else { return };
+        let args = Args::plain(Op::TaskCancel, Cap(TASKS + speaker).arg(), 0, 0, 0);
+        // It is late for those with a deadline soon; first they may come home by themselves.
+        pause(ticks);
+        if away(&speaker) && player.record(cluster, LIMIT, args).is_none() {
+            board.complain(Total::Divergences, format_args!("speaker {speaker} does not come home"));
+            let _ = syscall(args);
+        }
+        ticks = (ticks * 3 / 2).min(50 * PATIENCE);
+    }
+}
+
+// --- for the clerk -------------------------------------------------------------------------------
+
+/// What there is of all this in the model.
+pub fn model(board: Board, model: &mut Model, processes: &[(Id, Id)], workers: &[Id]) {
+    let member = |(number, of): (usize, &(Id, Id))| {
+        Some(Member { process: of.1, rights: RIGHTS, custom: custom(number) })
+    };
+    let members = core::iter::once(None).chain(processes.iter().enumerate().map(member)).collect();
+    let exposures = alloc::vec![Exposure::default(); EXPOSURES as usize];
+    let mut at = model.objects.len() as u64..;
+    let mut add = |model: &mut Model, kind: Kind| model.add(at.next().unwrap_or(0) << 20, None, kind);
+    let give = |model: &mut Model, place: Place, object: Id, rights: Rights, badge: u64| {
+        let it = Capability { object, rights, badge, parent: None, children: alloc::vec::Vec::new() };
+        model.slots.insert(place, it);
+    };
+    let group = add(model, Kind::Group(object::Group { members, exposures }));
+    for (number, (cnode, _)) in processes.iter().enumerate() {
+        give(model, Place::Slot(*cnode, GROUP.0), group, RIGHTS, (number as u64 + 1) * 8);
+    }
+    for speaker in 0..speakers(board) {
+        let who = worker(board, speaker);
+        let (task, home) = (workers[who], board.of(who, Of::Cpu) as usize);
+        let (own, _) = processes[board.of(who, Of::Process) as usize];
+        let note = object::Notification { home, bits: 0, waiter: None, bound: Some(task) };
+        let note = add(model, Kind::Notification(note));
+        let reply = add(model, Kind::Reply(object::Reply { home, caller: None, server: None }));
+        let it = model.task_mut(task);
+        (it.id, it.bound) = (TaskId::from_raw(board.of(who, Of::Identity)), Some(note));
+        give(model, Place::Exposure(group, speaker), task, Rights::NONE, 0);
+        give(model, Place::Exposure(group, MOST + speaker), note, Rights::NONE, 0);
+        give(model, Place::Slot(own, REPLIES + speaker), reply, Rights::ALL, 0);
+        for (cnode, _) in processes {
+            give(model, Place::Slot(*cnode, TASKS + speaker), task, task_rights::SUSPEND.rights(), 0);
+        }
+    }
+}
