@@ -28,6 +28,9 @@ const MANY_KILLS: u64 = 50_000;
 const LIMIT_OF_A_KILL: Duration = Duration::from_millis(40);
 /// Operations on contended objects, of a hundred, at least.
 const CONTENDED: u64 = 20;
+/// Windows from which on calls of speakers have to be answered, so many in each on average.
+const ENOUGH_WINDOWS: u64 = 100;
+const ANSWERED: u64 = 2;
 
 /// What to run.
 #[derive(Args, Clone, Debug)]
@@ -74,6 +77,9 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
         if let Err(Trouble::NoMachine(why)) = verdict {
             return Err(Trouble::NoMachine(why).into());
         }
+        if wanted.storm.is_none() {
+            println!("{}", outcome.line_of_messages());
+        }
         println!("{}", outcome.line());
         verdict?;
     }
@@ -111,6 +117,10 @@ impl Outcome {
         let mut bad = self.said.not_zero(WRONG);
         let busy = self.said.get("contended").parse().is_ok_and(|share: u64| share >= CONTENDED);
         bad.extend((!busy).then(|| self.said.count("contended")));
+        let number = |key: &str| self.said.get(key).parse().unwrap_or(0);
+        let windows: u64 = number("windows");
+        let too_few = windows >= ENOUGH_WINDOWS && number("answered") < windows * ANSWERED;
+        bad.extend(too_few.then(|| self.said.counts(&["windows", "answered"])));
         bad
     }
 
@@ -134,6 +144,11 @@ impl Outcome {
         let missing = stages.filter(|(stage, count)| *count == "0" && asked_for(stage));
         bad.extend(missing.map(|(stage, _)| format!("stage {stage}=0")));
         bad
+    }
+
+    /// What came of the calls of speakers: a run in which few were answered has not tested much.
+    fn line_of_messages(&self) -> String {
+        format!("messages: {}", self.said.counts(&["windows", "calls", "answered", "ended"]))
     }
 
     /// The result line.
@@ -170,7 +185,7 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "fuzz seed=7 cpus=4 ops=1003 contended=24 divergences=0 leaked_pages=0 escapes=0 undocumented=0 windows=3";
+    const GOOD: &str = "fuzz seed=7 cpus=4 ops=1003 contended=24 divergences=0 leaked_pages=0 escapes=0 undocumented=0 windows=300 calls=1500 answered=700 ended=600";
 
     fn outcome(line: &str) -> Outcome {
         let Report::Fuzz(said) = Report::parse(line) else { panic!("not a fuzz line") };
@@ -223,6 +238,19 @@ mod tests {
         assert!(outcome(&few.replace("60000", "6000")).wrong().is_empty());
         assert_eq!(outcome(&said.replace("faulting=6", "faulting=0")).wrong(), ["faulting=0"]);
         assert_eq!(outcome(&said.replace("stuck=0 ", "")).wrong(), ["stuck=?"]);
+    }
+
+    #[test]
+    fn too_few_answers_are_a_failure() {
+        assert_eq!(
+            outcome(GOOD).line_of_messages(),
+            "messages: windows=300 calls=1500 answered=700 ended=600"
+        );
+        let few = GOOD.replace("answered=700", "answered=599");
+        assert_eq!(outcome(&few).wrong(), ["windows=300 answered=599"]);
+        assert_eq!(outcome(&GOOD.replace("answered=700 ", "")).wrong(), ["windows=300 answered=?"]);
+        // A short run need not have them.
+        assert!(outcome(&few.replace("windows=300", "windows=99")).wrong().is_empty());
     }
 
     #[test]

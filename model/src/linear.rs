@@ -4,16 +4,21 @@
 //!
 //! The search goes depth first, in the order of the stamps as long as that fits; else what the next call to end depends
 //! on goes before it. What ends a call and changes nothing is done at once, and nothing else is tried there. States that
-//! led nowhere are remembered. Most histories fit at once. For others much depends on which choice is the first, so that it begins anew with other choices, each time with more patience, and gives up after
-//! a number of steps. First it leaves out what is seldom so: that a call has tried a short way in vain.
+//! led nowhere are remembered. Most histories fit at once. For others much depends on which choice is the first, so that it
+//! begins anew with other choices, each time with more patience, and gives up after a number of steps. First it leaves
+//! out what is seldom so: that a call has tried a short way in vain. Of messages it knows beforehand who received which
+//! ([`letters`]).
+
+mod letters;
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use abi::{Error, Op};
+use abi::{Error, FLAG_NOTIFICATION, Op};
 
 use crate::parts::{Part, Progress, Running, System};
 use crate::{Args, Id};
+use letters::Letters;
 
 /// Calls of one history, at most: one bit each.
 pub const CALLS_MAX: usize = 128;
@@ -77,12 +82,13 @@ struct Active {
 
 /// One try.
 #[derive(Clone, Copy)]
-struct Attempt {
+struct Attempt<'a> {
     /// Which choices go first.
     number: u64,
     /// Calls may have tried a short way in vain.
     lenient: bool,
     steps: u64,
+    letters: &'a Letters,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,7 +116,7 @@ impl Move {
     }
 }
 
-impl Attempt {
+impl Attempt<'_> {
     /// Whether a call that has begun goes on before others do anything. What removes many is an entry to the kernel soon
     /// after its stamp; others do what they do once, at any time before they end. After the first attempts it is by
     /// chance: for each call how likely it is that a wait of its is over soon, and, of others, whether they hurry.
@@ -146,6 +152,7 @@ impl History<'_> {
     pub fn search(&self, limit: u64, mut alive: impl FnMut()) -> (Verdict, u64) {
         assert!(self.calls.len() <= CALLS_MAX, "{} calls", self.calls.len());
         let (mut sum, mut is_strict_over) = (0, false);
+        let letters = &Letters::new(self.before, self.calls);
         for number in 0.. {
             let lenient = number % 2 == 1;
             if is_strict_over && !lenient {
@@ -153,7 +160,8 @@ impl History<'_> {
             }
             alive();
             let steps = PATIENCE << (number / 10).min(LONGEST);
-            let (verdict, steps) = self.attempt(Attempt { number, lenient, steps: steps.min(limit - sum) });
+            let (verdict, steps) =
+                self.attempt(Attempt { number, lenient, steps: steps.min(limit - sum), letters });
             sum += steps;
             match verdict {
                 Verdict::Fits => return (verdict, sum),
@@ -166,7 +174,7 @@ impl History<'_> {
         (Verdict::Undecided, sum)
     }
 
-    fn attempt(&self, attempt: Attempt) -> (Verdict, u64) {
+    fn attempt(&self, attempt: Attempt<'_>) -> (Verdict, u64) {
         let all = if self.calls.len() == CALLS_MAX { u128::MAX } else { (1 << self.calls.len()) - 1 };
         let mut by_end: Vec<usize> = (0..self.calls.len()).collect();
         by_end.sort_unstable_by_key(|call| self.calls[*call].ended);
@@ -212,7 +220,7 @@ impl History<'_> {
     }
 
     /// What can happen next: the most likely last.
-    fn moves(&self, state: &State, by_end: &[usize], attempt: Attempt) -> Vec<Move> {
+    fn moves(&self, state: &State, by_end: &[usize], attempt: Attempt<'_>) -> Vec<Move> {
         let mut moves = Vec::new();
         let left = || by_end.iter().copied().filter(|call| state.done >> call & 1 == 0);
         // Nothing that began later than this can go before what ended then.
@@ -220,21 +228,38 @@ impl History<'_> {
         let end = left().next();
         // All that was on its way has arrived before what comes in the end: in which order does not matter then.
         if end.is_some_and(|call| self.calls[call].began > self.settled)
-            && let Some((object, count)) = state.system.on_their_way().next()
+            && let Some((object, bits)) = state.system.on_their_way().next()
         {
-            return [Move::Arrive(object, count)].into();
+            return [Move::Arrive(object, bits.len())].into();
         }
         let candidates = || left().filter(|call| self.calls[*call].began < bound);
         if let Some(call) = candidates().find(|call| self.is_harmless(state, *call, attempt.lenient)) {
             return [Move::Part(call, Part::Next)].into();
         }
+        if let Some(next) = self.sure(state, candidates(), attempt.letters) {
+            return [next].into();
+        }
         let is_active = |call: &usize| state.under_way(*call).is_some();
-        let begin = candidates().filter(|call| !is_active(call));
+        let is_nobodys = |call: &usize| attempt.letters.is_nobodys(*call);
+        let begin = candidates().filter(|call| !is_active(call) && !is_nobodys(call));
         let begin = begin.min_by_key(|call| self.calls[*call].began);
         for call in candidates() {
             self.parts_of(state, call, attempt, &mut moves);
         }
-        self.arrivals(state, candidates(), &mut moves);
+        self.arrivals(state, candidates(), attempt.letters, &mut moves);
+        self.sort(state, &mut moves, [end, begin], attempt);
+        moves
+    }
+
+    /// The most likely last: knowing which call is the next to end, and which the next to begin.
+    fn sort(
+        &self,
+        state: &State,
+        moves: &mut [Move],
+        [end, begin]: [Option<usize>; 2],
+        attempt: Attempt<'_>,
+    ) {
+        let is_active = |call: &usize| state.under_way(*call).is_some();
         let places = end.map_or([None; 2], |end| {
             let Call { me, op, args, .. } = &self.calls[end];
             state.system.named(*me, *op, args)
@@ -250,13 +275,22 @@ impl History<'_> {
             None => attempt.is_eager(call, self.calls[call].op, 0, count, false),
         };
         let ends = end.map(|end| self.calls[end].me);
+        let answers = end.is_some_and(|end| matches!(self.calls[end].op, Op::Reply | Op::SaveReply));
+        let cancels = end.and_then(|end| self.with(state, end, System::to_cancel));
+        let is_to_be_cancelled = |call: usize| {
+            cancels == Some(self.calls[call].me) && self.calls[call].status() == Some(Error::Cancelled)
+        };
         let rank = |it: &Move| match *it {
             Move::Arrive(..) => 1,
             Move::Message(caller) if Some(caller) == ends || state.system.sent_to(caller) == ends => 5,
             Move::Cancel(task) if Some(task) == ends => 5,
             Move::Message(..) | Move::Cancel(..) => 1,
-            Move::Part(call, Part::Timeout | Part::Cancelled) if self.is_with(state, call, ends) => 3,
+            // Whose answer is found to be in vain waits for this. Others seldom do.
+            Move::Part(call, Part::Timeout | Part::Cancelled) if Some(call) != end => {
+                if answers && self.is_with(state, call, ends) { 3 } else { 0 }
+            }
             Move::Part(call, _) if is_eager(call) => 6,
+            Move::Part(call, _) if is_to_be_cancelled(call) => 6,
             Move::Part(call, _) if Some(call) == end => 5 - attempt.number / 2 % 2,
             Move::Part(call, _) if Some(call) == begin => 4 + attempt.number / 2 % 2,
             // What the next to end depends on goes before the rest; what is under way before what is not.
@@ -269,34 +303,48 @@ impl History<'_> {
         // The last is tried first.
         moves.reverse();
         moves.sort_by_cached_key(|it| (rank(it), at_random(it)));
-        moves
     }
 
     /// The parts that a call can do next.
-    fn parts_of(&self, state: &State, call: usize, attempt: Attempt, moves: &mut Vec<Move>) {
+    fn parts_of(&self, state: &State, call: usize, attempt: Attempt<'_>, moves: &mut Vec<Move>) {
         let mut parts = Vec::new();
         match state.under_way(call) {
             Some(it) => state.system.parts(&it.running, &mut parts),
             None => self.with(state, call, |system, running| system.parts(running, &mut parts)),
         }
         let status = self.calls[call].status();
+        let can_end = self.can_end(state, call, attempt.letters);
         parts.retain(|part| match part {
-            Part::Timeout => status == Some(Error::Timeout),
-            Part::Cancelled => status == Some(Error::Cancelled),
+            Part::Timeout => can_end && status == Some(Error::Timeout),
+            Part::Cancelled => can_end && status == Some(Error::Cancelled),
             Part::Again => attempt.lenient,
-            _ => true,
+            Part::Next => self.can_leave(state, call, attempt.letters),
+            Part::Pick(_) => true,
         });
         moves.extend(parts.into_iter().map(|part| Move::Part(call, part)));
     }
 
     /// What arrives matters only where somebody takes it next, or waits for it.
-    fn arrivals(&self, state: &State, candidates: impl Iterator<Item = usize>, moves: &mut Vec<Move>) {
-        let takes: Vec<Id> =
-            candidates.filter_map(|call| self.with(state, call, System::takes_from)).collect();
-        for (object, count) in state.system.on_their_way().filter(|(object, _)| takes.contains(object)) {
-            moves.extend((1..=count).map(|count| Move::Arrive(object, count)));
+    fn arrivals(
+        &self,
+        state: &State,
+        candidates: impl Iterator<Item = usize>,
+        letters: &Letters,
+        moves: &mut Vec<Move>,
+    ) {
+        let takes = |call: usize| {
+            let object = self.with(state, call, System::takes_from)?;
+            Some((object, self.calls[call].bits()?))
+        };
+        let takes: Vec<(Id, u64)> = candidates.filter_map(takes).collect();
+        for (object, bits) in state.system.on_their_way() {
+            // Whoever takes them finds all that have come.
+            let found = takes.iter().filter(|it| it.0 == object).map(|it| it.1);
+            let most = found.map(|all| bits.iter().take_while(|it| *it & !all == 0).count()).max();
+            moves.extend((1..=most.unwrap_or(0)).map(|count| Move::Arrive(object, count)));
         }
-        moves.extend(state.system.next_to_arrive().map(|(caller, _)| Move::Message(caller)));
+        let messages = state.system.next_to_arrive().map(|(caller, _)| caller);
+        moves.extend(messages.filter(|it| self.can_arrive(state, *it, letters)).map(Move::Message));
         for it in &state.active {
             let cancelled = self.calls[it.call].status() == Some(Error::Cancelled);
             let me = it.running.me;
@@ -304,6 +352,84 @@ impl History<'_> {
                 moves.push(Move::Cancel(me));
             }
         }
+    }
+
+    // --- what is known of messages ---------------------------------------------------------------
+
+    /// What may as well be done at once, since of a message is known who received it.
+    fn sure(
+        &self,
+        state: &State,
+        mut candidates: impl Iterator<Item = usize>,
+        letters: &Letters,
+    ) -> Option<Move> {
+        let is_awaited = |caller: &Id| {
+            let received = state.calling(*caller).and_then(|call| letters.of(call).received);
+            received.is_some_and(|receive| state.under_way(receive).is_some())
+        };
+        let mut arriving = state.system.next_to_arrive().map(|(caller, _)| caller).filter(is_awaited);
+        if let Some(caller) = arriving.find(|it| self.can_arrive(state, *it, letters)) {
+            return Some(Move::Message(caller));
+        }
+        // What nobody received and was late has perhaps not been sent. What ends soon is in nobody's way.
+        candidates.find_map(|call| {
+            if !letters.is_nobodys(call) {
+                return None;
+            }
+            let part = match self.calls[call].status()? {
+                Error::Timeout => Part::Timeout,
+                Error::Cancelled => Part::Cancelled,
+                _ => return None,
+            };
+            let mut parts = Vec::new();
+            self.with(state, call, |system, running| system.parts(running, &mut parts));
+            parts.contains(&part).then_some(Move::Part(call, part))
+        })
+    }
+
+    /// Whether a call can be over: who received its message has done so.
+    fn can_end(&self, state: &State, call: usize, letters: &Letters) -> bool {
+        letters.of(call).received.is_none() || state.system.is_taken(self.calls[call].me)
+    }
+
+    /// Whether a call may begin: a task receives messages in the order in which they come. And bits before them.
+    fn can_leave(&self, state: &State, call: usize, letters: &Letters) -> bool {
+        if self.calls[call].op == Op::Notify {
+            let raised = self.with(state, call, System::raises_for);
+            return raised.is_none_or(|(task, bits)| self.can_raise(state, task, bits, letters));
+        }
+        let letter = letters.of(call);
+        let Some(receive) = letter.received.filter(|_| state.under_way(call).is_none()) else { return true };
+        if state.system.is_at_home(self.calls[call].me, self.calls[receive].me) {
+            return self.is_next(state, call, letters);
+        }
+        letter.follows.is_none_or(|earlier| state.has_begun(earlier))
+    }
+
+    /// Whether the bits that come to a task now are found by its next receive.
+    fn can_raise(&self, state: &State, task: Id, bits: u64, letters: &Letters) -> bool {
+        let next = letters.receives(task).iter().find(|it| !state.has_found(**it));
+        next.is_none_or(|it| self.calls[*it].bits().is_some_and(|found| bits & !found == 0))
+    }
+
+    /// Whether a call's message can come to its task now: who found nothing there has done so.
+    fn is_next(&self, state: &State, call: usize, letters: &Letters) -> bool {
+        let letter = letters.of(call);
+        let Some(receive) = letter.received else { return true };
+        let those = letters.receives(self.calls[receive].me).iter();
+        let mut vain =
+            those.take_while(|it| **it != receive).filter(|it| self.calls[**it].status().is_some());
+        letter.behind.is_none_or(|earlier| self.has_arrived(state, earlier))
+            && vain.all(|it| state.has_found(*it))
+    }
+
+    fn can_arrive(&self, state: &State, caller: Id, letters: &Letters) -> bool {
+        state.calling(caller).is_none_or(|call| self.is_next(state, call, letters))
+    }
+
+    fn has_arrived(&self, state: &State, call: usize) -> bool {
+        state.has_begun(call)
+            && (state.done >> call & 1 != 0 || state.system.sent_to(self.calls[call].me).is_none())
     }
 
     /// Whether a call's message is with the one whose call is the next to end.
@@ -389,12 +515,38 @@ impl History<'_> {
 }
 
 impl Call {
+    /// The bits that were found, if any were.
+    fn bits(&self) -> Option<u64> {
+        let has = match self.op {
+            Op::Wait => true,
+            Op::Recv | Op::ReplyRecv => abi::MsgInfo(self.found[0]).has(FLAG_NOTIFICATION),
+            _ => false,
+        };
+        (has && self.status().is_none()).then_some(self.found[3])
+    }
+
     pub fn status(&self) -> Option<Error> {
         abi::MsgInfo(self.found[0]).status().err()
     }
 }
 
 impl State {
+    /// Has it begun? It may be over.
+    fn has_begun(&self, call: usize) -> bool {
+        self.done >> call & 1 != 0 || self.under_way(call).is_some()
+    }
+
+    /// Whether a call is over, or needs only to go on.
+    fn has_found(&self, call: usize) -> bool {
+        self.done >> call & 1 != 0
+            || self.under_way(call).is_some_and(|it| self.system.answered(&it.running).is_some())
+    }
+
+    /// The call in which a task is.
+    fn calling(&self, caller: Id) -> Option<usize> {
+        self.active.iter().find(|it| it.running.me == caller).map(|it| it.call)
+    }
+
     fn under_way(&self, call: usize) -> Option<&Active> {
         self.active.iter().find(|it| it.call == call)
     }

@@ -169,7 +169,8 @@ impl Past {
     }
 
     fn arrivals(&mut self) {
-        let coming: Vec<(Id, usize)> = self.system.on_their_way().collect();
+        let coming: Vec<(Id, usize)> =
+            self.system.on_their_way().map(|(of, bits)| (of, bits.len())).collect();
         for (object, count) in coming {
             if self.dice.chance(20) {
                 self.system.arrive(object, 1 + self.dice.below(count as u64) as usize);
@@ -230,7 +231,8 @@ impl Past {
             self.turn(true);
         }
         let settled = self.tick();
-        while let Some((object, count)) = { self.system.on_their_way().next() } {
+        let coming = |system: &System| system.on_their_way().map(|(of, bits)| (of, bits.len())).next();
+        while let Some((object, count)) = coming(&self.system) {
             self.system.arrive(object, count);
         }
         for process in 0..PROCESSES {

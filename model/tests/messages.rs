@@ -113,24 +113,38 @@ fn cancel(whom: usize) -> Asked {
 }
 
 /// What a task does next: as the fuzzer's.
-fn pick(dice: &mut Dice, me: usize, serves: bool, word: u64) -> Asked {
-    let other = dice.below(TASKS as u64) as usize;
+fn pick(dice: &mut Dice, me: usize, [serves, keeps]: [bool; 2], word: u64) -> Asked {
+    let mostly_receives = |task: usize| task.is_multiple_of(2);
+    let mut any = || (me + 1 + dice.below(TASKS as u64 - 1) as usize) % TASKS;
+    let first = any();
+    let other = if mostly_receives(first) { first } else { any() };
     let kept = Cap(REPLY + if dice.chance(90) { me } else { other } as u32);
-    let flags = [0, FLAG_DEADLINE, FLAG_DEADLINE, FLAG_NONBLOCK][dice.below(4) as usize];
-    if serves && dice.chance(75) {
+    let flags = match dice.below(100) {
+        0..30 => FLAG_NONBLOCK,
+        30..50 => 0,
+        _ => FLAG_DEADLINE,
+    };
+    if serves && dice.chance(80) {
         return match dice.below(10) {
             0..4 => reply(word),
             4..8 => ask(Op::ReplyRecv, [0, 0], flags, word),
             _ => ask(Op::SaveReply, [kept.arg(), 0], 0, 0),
         };
     }
+    if keeps && dice.chance(30) {
+        return ask(Op::Reply, [kept.arg(), 0], 0, word);
+    }
+    let calls = if mostly_receives(me) { 12 } else { 56 };
     match dice.below(100) {
-        0..34 => call(other, flags, word),
-        34..64 => recv(flags),
-        64..70 => ask(Op::ReplyRecv, [0, 0], flags, word),
-        70..74 => reply(word),
-        74..80 => ask(Op::Reply, [kept.arg(), 0], 0, word),
-        80..94 => notify(other, 1 << dice.below(20)),
+        some if some < calls => {
+            let is_in_vain = flags == FLAG_NONBLOCK && home(me) != home(other) && dice.chance(90);
+            call(other, if is_in_vain { FLAG_DEADLINE } else { flags }, word)
+        }
+        0..68 => recv(flags),
+        68..76 => ask(Op::ReplyRecv, [0, 0], flags, word),
+        76 => reply(word),
+        77..82 => ask(Op::Reply, [kept.arg(), 0], 0, word),
+        82..94 => notify(other, 1 << dice.below(20)),
         94..96 => ask(Op::SaveReply, [kept.arg(), 0], 0, 0),
         _ => cancel(other),
     }
@@ -196,8 +210,18 @@ impl Past {
         }
     }
 
+    /// Whether a task serves somebody, and keeps a call.
+    fn has(&self, model: &Model, task: usize) -> [bool; 2] {
+        let keeps = |it: &object::Object| match &it.kind {
+            Kind::Reply(reply) => reply.server == Some(self.tasks[task]),
+            _ => false,
+        };
+        [model.task(self.tasks[task]).caller.is_some(), model.objects.iter().any(keeps)]
+    }
+
     fn arrivals(&mut self, percent: u64) {
-        let bits: Vec<(Id, usize)> = self.system.on_their_way().collect();
+        let bits: Vec<(Id, usize)> =
+            self.system.on_their_way().map(|(object, bits)| (object, bits.len())).collect();
         for (object, count) in bits {
             if self.dice.chance(percent) {
                 self.system.arrive(object, 1 + self.dice.below(count as u64) as usize);
@@ -224,8 +248,8 @@ impl Past {
             return;
         }
         if self.inside[task].is_none() && self.calls.len() < CALLS {
-            let serves = self.system.model.task(self.tasks[task]).caller.is_some();
-            let next = pick(&mut self.dice, task, serves, 100 * self.calls.len() as u64);
+            let has = self.has(&self.system.model, task);
+            let next = pick(&mut self.dice, task, has, 100 * self.calls.len() as u64);
             self.begin(task, next);
         }
         self.go_on(task, 5);
@@ -361,9 +385,9 @@ fn parts_alone_do_what_a_step_does() {
                     past.advance(task, Part::Timeout);
                 }
             } else {
-                let serves = model.task(me).caller.is_some();
+                let has = past.has(&model, task);
                 let word = past.clock;
-                let (op, args) = pick(&mut past.dice, task, serves, word);
+                let (op, args) = pick(&mut past.dice, task, has, word);
                 let _ = model.step(me, op, &args);
                 let call = past.at_once(task, (op, args));
                 // A cancel whose message is elsewhere.

@@ -14,11 +14,11 @@
 
 use alloc::vec::Vec;
 
-use abi::{Error, FLAG_NONBLOCK, task_rights};
+use abi::{Error, FLAG_NONBLOCK, Op, task_rights};
 
 use super::{At, Part, Running, System};
 use crate::object::{CallAt, State};
-use crate::{Answer, Id, Refusal, Regs, Result};
+use crate::{Answer, Id, Kind, Refusal, Regs, Result};
 
 impl System {
     pub(super) fn begin_call(&mut self, running: &mut Running) -> Result<Option<Regs>> {
@@ -47,7 +47,25 @@ impl System {
         Ok(Some(super::regs(Ok(Answer::DONE))))
     }
 
-    fn is_at_home(&self, me: Id, task: Id) -> bool {
+    /// The task that an operation cancels, at once.
+    pub fn to_cancel(&self, running: &Running) -> Option<Id> {
+        if running.op != Op::TaskCancel {
+            return None;
+        }
+        let task = self.model.controlled(running.me, &running.args, task_rights::SUSPEND).ok()?;
+        self.is_at_home(running.me, task).then_some(task)
+    }
+
+    /// The task to which bits are bound that an operation raises next, at once; and the bits.
+    pub fn raises_for(&self, running: &Running) -> Option<(Id, u64)> {
+        let At::Raise { group, index, bits } = running.at else { return None };
+        let object = self.model.exposed(group, index, self.model.task(running.me).home)?;
+        let Kind::Notification(it) = &self.model.objects[object.0].kind else { return None };
+        let task = it.bound?;
+        self.is_at_home(running.me, task).then_some((task, bits))
+    }
+
+    pub fn is_at_home(&self, me: Id, task: Id) -> bool {
         self.model.task(me).home == self.model.task(task).home
     }
 
@@ -156,6 +174,12 @@ impl System {
             Some(CallAt::Kept(reply)) => self.model.reply_object(reply).server == Some(server),
             None => false,
         }
+    }
+
+    /// Whether somebody has received a caller's message.
+    pub fn is_taken(&self, caller: Id) -> bool {
+        let at = self.model.task(caller).call.map(|call| call.at);
+        matches!(at, Some(CallAt::Served(_) | CallAt::Kept(_)))
     }
 
     /// Whether an operation waits for what is cancelled by others.

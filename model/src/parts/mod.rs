@@ -611,9 +611,9 @@ impl System {
         Answer::DONE
     }
 
-    /// The Notifications for which bits are on their way, and how often some were raised.
-    pub fn on_their_way(&self) -> impl Iterator<Item = (Id, usize)> {
-        self.raised.iter().map(|(object, bits)| (*object, bits.len()))
+    /// The Notifications for which bits are on their way, and those, in the order in which they were raised.
+    pub fn on_their_way(&self) -> impl Iterator<Item = (Id, &[u64])> {
+        self.raised.iter().map(|(object, bits)| (*object, bits.as_slice()))
     }
 
     /// The first `count` of those for a Notification arrive.

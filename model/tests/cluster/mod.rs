@@ -56,3 +56,58 @@ pub fn before(owner: usize) -> (System, Vec<Id>) {
     let tasks = (0..WORKERS).map(|worker| add(&mut model, Kind::Task(Box::new(task(worker))))).collect();
     (System::new(model), tasks)
 }
+
+/// Tasks that call each other, as the fuzzer's; by worker: which process's, of which CPU, and its identity.
+#[allow(dead_code, reason = "only recorded histories have them")]
+pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(usize, Id)>) {
+    const MOST: u32 = 8;
+    const GROUP: u32 = 500;
+    const TASKS: u32 = 504;
+    const REPLIES: u32 = TASKS + 2 * MOST;
+    let (System { mut model, .. }, _) = before(0);
+    let add = |model: &mut Model, kind: Kind| model.add((model.objects.len() as u64) << 20, None, kind);
+    let give = |model: &mut Model, place: Place, object: Id, rights: Rights| {
+        let it = Capability { object, rights, badge: 0, parent: None, children: vec![] };
+        model.slots.insert(place, it);
+    };
+    // As they were added: CNode and process, by turns.
+    let cnodes: Vec<Id> = (0..PROCESSES).map(|nth| Id(2 * nth)).collect();
+    let processes: Vec<Id> = (0..PROCESSES).map(|nth| Id(2 * nth + 1)).collect();
+    let rights = Rights::SEND | Rights::STRING | Rights::NOTIFY;
+    let member = |(nth, process): (usize, &Id)| {
+        Some(object::Member { process: *process, rights, custom: 70 + nth as u16 })
+    };
+    let members = core::iter::once(None).chain(processes.iter().enumerate().map(member)).collect();
+    let exposures = vec![object::Exposure::default(); 2 * MOST as usize];
+    let group = add(&mut model, Kind::Group(object::Group { members, exposures }));
+    for (nth, cnode) in cnodes.iter().enumerate() {
+        let it =
+            Capability { object: group, rights, badge: (nth as u64 + 1) * 8, parent: None, children: vec![] };
+        model.slots.insert(Place::Slot(*cnode, GROUP), it);
+    }
+    let mut tasks = Vec::new();
+    for (nth, (worker, process, home, identity)) in speakers.iter().enumerate() {
+        let (nth, home) = (nth as u32, *home);
+        let task = object::Task {
+            id: abi::TaskId::from_raw(*identity),
+            process: Some(processes[*process]),
+            home,
+            state: State::Ready,
+            time: Some(group),
+            ..object::Task::default()
+        };
+        let task = add(&mut model, Kind::Task(Box::new(task)));
+        let note = object::Notification { home, bits: 0, waiter: None, bound: Some(task) };
+        let note = add(&mut model, Kind::Notification(note));
+        model.task_mut(task).bound = Some(note);
+        let reply = add(&mut model, Kind::Reply(object::Reply { home, caller: None, server: None }));
+        give(&mut model, Place::Exposure(group, nth), task, Rights::NONE);
+        give(&mut model, Place::Exposure(group, MOST + nth), note, Rights::NONE);
+        give(&mut model, Place::Slot(cnodes[*process], REPLIES + nth), reply, Rights::ALL);
+        for cnode in &cnodes {
+            give(&mut model, Place::Slot(*cnode, TASKS + nth), task, abi::task_rights::SUSPEND.rights());
+        }
+        tasks.push((*worker, task));
+    }
+    (System::new(model), tasks)
+}

@@ -48,7 +48,8 @@ pub enum Total {
     /// Those that were checked, and the most steps that one took.
     Histories,
     Hardest,
-    /// Calls of speakers that were answered, and those that ended otherwise once they had been sent.
+    /// Calls of speakers: all, those that were answered, and those that ended otherwise once they had been sent.
+    Calls,
     Answered,
     Ended,
     Divergences,
@@ -158,7 +159,7 @@ impl Run for Board {
         let (ops, contended) = (get(Total::Ops), get(Total::Contended));
         report!(
             "fuzz seed={} cpus={} ops={ops} contended={} divergences={} leaked_pages={} escapes={} \
-             undocumented={} overlapping={} windows={} histories={} hardest={} answered={} ended={}",
+             undocumented={} overlapping={} windows={} histories={} hardest={} calls={} answered={} ended={}",
             get(Total::Seed),
             get(Total::Cpus),
             contended * 100 / ops.max(1),
@@ -170,6 +171,7 @@ impl Run for Board {
             get(Total::Windows),
             get(Total::Histories),
             get(Total::Hardest),
+            get(Total::Calls),
             get(Total::Answered),
             get(Total::Ended),
         );
@@ -298,14 +300,17 @@ impl fmt::Display for Recorded {
         if self.info.0 >> 8 != 0 {
             write!(f, " info {:#x}", self.info.0)?;
         }
-        for arg in &self.args[..5] {
+        let is_message = matches!(self.op(), Some(Op::Call | Op::Recv | Op::ReplyRecv | Op::Reply));
+        let (asked, answered) = if is_message { (6, 8) } else { (5, 5) };
+        for arg in &self.args[..asked] {
             write!(f, " {arg:#x}")?;
         }
         match MsgInfo(self.found[0]).status() {
+            Ok(()) if is_message => write!(f, " -> {:#x}", self.found[0])?,
             Ok(()) => f.write_str(" ->")?,
             Err(error) => write!(f, " -> {error:?}")?,
         }
-        for value in &self.found[1..5] {
+        for value in &self.found[1..answered] {
             write!(f, " {value:#x}")?;
         }
         Ok(())

@@ -28,7 +28,7 @@ pub const HEAP_LOG2: u8 = 23;
 pub const HEAP: Cap = Cap(398);
 /// The group in which workers wake each other: worker `n` at exposure `n`, the director behind them.
 pub const WAKERS: Cap = slot::GROUPS;
-const PRIORITY: u8 = 50;
+pub const PRIORITY: u8 = 50;
 
 pub struct Cast {
     pub children: Vec<Child>,
@@ -120,7 +120,7 @@ impl Cast {
         let spec = TaskSpec {
             index: number as u32 + 1,
             cpu: cpu as u32,
-            priority: PRIORITY,
+            priority: talk::priority(board, number),
             stack_pages: STACK_PAGES,
             run: Run::Function(worker),
             argument: number as u64,

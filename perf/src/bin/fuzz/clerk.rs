@@ -110,6 +110,9 @@ fn complain(board: Board, cluster: usize, taken: usize, verdict: Verdict) {
     if !board.complain(Total::Divergences, what) || board.get(Total::Divergences) > 3 {
         return;
     }
+    if clusters::kind(cluster) == clusters::Kind::Messages {
+        talk::tell(board);
+    }
     let mut calls: Vec<(usize, Recorded)> =
         (0..taken).map(|number| (number, board.read_call(cluster, number))).collect();
     calls.sort_unstable_by_key(|(_, call)| call.began);
@@ -128,6 +131,7 @@ fn count(board: Board, cluster: usize) {
         let call = board.read_call(cluster, number);
         *by.entry(call.worker).or_default() += 1;
         if call.op() == Some(Op::Call) {
+            board.add(Total::Calls, 1);
             match MsgInfo(call.found[0]).status() {
                 Ok(()) => _ = board.add(Total::Answered, 1),
                 Err(Error::Timeout | Error::Cancelled | Error::Gone) => _ = board.add(Total::Ended, 1),

@@ -5,11 +5,12 @@
 //! [`kill`]s.
 //!
 //! # Who does what
-//! A [`worker`] operates in windows between barriers. Of its own it has an [`arena`]. All share [`clusters`], but that of messages ([`talk`]), which has its own: each call
-//! there is stamped before and after, and written down with its answer on the [`board`]. After a window the cluster's
-//! keeper, as a [`clerk`], checks that the history is one that the model allows ([`model::linear`]). The director (here)
-//! makes the processes ([`cast`]), looks through what they hold ([`audit`]), destroys everything in the end and counts
-//! the memory that comes back. A [`watchdog`] reports a run in which nothing moves.
+//! A [`worker`] operates in windows between barriers. Of its own it has an [`arena`]. All share [`clusters`], but that of
+//! messages ([`talk`]), which has its own: each call there is stamped before and after, and written down with its answer
+//! on the [`board`]. After a window the cluster's keeper, as a [`clerk`], checks that the history is one that the model
+//! allows ([`model::linear`]). The director (here) makes the processes ([`cast`]), looks through what they hold
+//! ([`audit`]), destroys everything in the end and counts the memory that comes back. A [`watchdog`] reports a run in
+//! which nothing moves.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;

@@ -5,8 +5,8 @@
 //! Notification that is bound to each. Each has a Reply. They call, receive, answer, keep calls, raise bits,
 //! and cancel each other.
 //!
-//! Calls and receives may have no deadline. When its keeper has done its other work, the window is over, and it
-//! cancels those who are not home.
+//! Calls and receives may have no deadline. When the other workers have done their work, the window is over, and the
+//! keeper cancels those who are not home.
 
 use abi::{
     Cap, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, Rights, Target, TaskId, task_rights,
@@ -17,17 +17,21 @@ use model::object::{self, Exposure, Member};
 use model::{Capability, Id, Kind, Model, Place};
 use perf::failure::Failure;
 use perf::seeded::Run as _;
-use user_rt::arch::{self, Args, syscall};
+use user_rt::arch::{self, Answer, Args, syscall};
 use user_rt::cap::{Group, Handle, Notification, Reply, Untyped};
 use user_rt::invoke::copy;
+use user_rt::report;
 use user_rt::spawn::{Child, Nursery, Spawned, own};
 
 use crate::arena;
 use crate::board::{Board, In, Of, Total};
+use crate::cast::PRIORITY;
 use crate::clusters::Player;
 
 /// Speakers, at most.
 const MOST: u32 = 8;
+/// Different bits that one of them raises.
+const BITS: u32 = u64::BITS / MOST;
 /// In each process: the group, the tasks; and of the speakers that live there, what is bound to them, and
 /// their Replies.
 const GROUP: Cap = Cap(500);
@@ -40,7 +44,9 @@ const _: () = assert!(REPLIES + MOST <= arena::FIRST.0);
 const EXPOSURES: u32 = 2 * MOST;
 const RIGHTS: Rights = Rights::SEND.union(Rights::STRING).union(Rights::NOTIFY);
 /// How long a speaker waits at most, in ticks, if it does not wait for ever.
-const PATIENCE: u64 = 1_000_000;
+const PATIENCE: u64 = 8_000_000;
+/// How long the keeper waits for those who are away, before it cancels somebody.
+const GRACE: u64 = 1_000_000;
 /// Records that are left for the calls that bring speakers home.
 const LIMIT: usize = CALLS_MAX - 4;
 
@@ -53,6 +59,14 @@ pub fn count(cpus: u64) -> u64 {
 pub fn number(board: Board, worker: usize) -> Option<u32> {
     let first = board.get(Total::Workers) - board.get(Total::Speakers);
     (worker as u64).checked_sub(first).map(|number| number as u32)
+}
+
+/// Most speakers go before other workers: else a window would be over before many were answered.
+pub fn priority(board: Board, worker: usize) -> u8 {
+    match number(board, worker) {
+        Some(number) if number % 3 != 2 => PRIORITY + 1,
+        _ => PRIORITY,
+    }
 }
 
 fn speakers(board: Board) -> u32 {
@@ -119,77 +133,124 @@ pub fn forget(board: Board, me: usize) {
     let _ = syscall(args);
 }
 
-/// All that a speaker does in a window; how many calls.
-pub fn speak(player: &mut Player<'_>, cluster: usize) -> u64 {
-    let Some(speaker) = number(player.board, player.me) else { return 0 };
-    let (mut serves, mut count) = (false, 0);
-    loop {
-        let args = pick(player, speaker, serves);
-        let limit = player.board.cluster(cluster, In::Last).load(core::sync::atomic::Ordering::Acquire);
-        let Some(answer) = player.record(cluster, limit as usize, args) else { return count };
-        count += 1;
-        let good = answer.info.status().is_ok();
-        serves = match Op::from_raw(args.info.0 as u8) {
-            Some(Op::Recv | Op::ReplyRecv) => good && !answer.info.has(FLAG_NOTIFICATION),
-            Some(Op::Reply | Op::SaveReply) => serves && !good,
-            _ => serves,
-        };
-    }
+/// A speaker, in a window.
+struct Speaker {
+    number: u32,
+    /// Somebody waits for its answer, and for that to the call it keeps.
+    serves: bool,
+    keeps: bool,
+    /// How often it has raised bits.
+    raised: u32,
 }
 
-fn pick(player: &mut Player<'_>, me: u32, serves: bool) -> Args {
-    let all = u64::from(speakers(player.board));
-    let random = &mut *player.random;
-    let other = random.below(all) as u32;
-    let kept = Cap(REPLIES + if random.chance(90) { me } else { other }).arg();
-    let (is_plain, waits) = (random.chance(25), random.chance(75));
-    let until = |args: &mut Args, patience: u64| match (is_plain, waits) {
-        (true, _) => {}
-        (_, true) => {
-            args.rsi = arch::now() + patience;
-            args.info = args.info.flag(FLAG_DEADLINE);
-        }
-        _ => args.info = args.info.flag(FLAG_NONBLOCK),
-    };
-    // Each message is another one.
-    let word = random.next() << 2;
-    let patience = random.below(PATIENCE);
-    let say = |op: Op, first: u64| {
-        let info = MsgInfo(op as u64 | word & 0xffff_0000 << 32);
-        Args { info, rdi: first, rsi: 0, rdx: word, r8: word + 1, r9: word + 2, r10: word + 3 }
-    };
-    let timed = |op: Op, first: u64| {
-        let mut args = say(op, first);
-        until(&mut args, patience);
-        args
-    };
-    if serves && random.chance(75) {
-        return match random.below(10) {
-            0..4 => say(Op::Reply, 0),
-            4..8 => timed(Op::ReplyRecv, 0),
-            _ => Args::plain(Op::SaveReply, kept, 0, 0, 0),
-        };
+/// All that a speaker does in a window; how many calls.
+pub fn speak(player: &mut Player<'_>, cluster: usize) -> u64 {
+    let Some(number) = number(player.board, player.me) else { return 0 };
+    let mut me = Speaker { number, serves: false, keeps: false, raised: 0 };
+    for count in 0.. {
+        let args = me.pick(player);
+        let limit = player.board.cluster(cluster, In::Last).load(core::sync::atomic::Ordering::Acquire);
+        let Some(answer) = player.record(cluster, limit as usize, args) else { return count };
+        me.learn(&args, &answer);
     }
-    match random.below(100) {
-        0..34 => timed(Op::Call, Target::new(GROUP, other).0),
-        34..64 => timed(Op::Recv, 0),
-        64..70 => timed(Op::ReplyRecv, 0),
-        70..74 => say(Op::Reply, 0),
-        74..80 => say(Op::Reply, kept),
-        80..94 => {
-            let bits = 1 << random.below(20);
-            Args::plain(Op::Notify, Target::new(GROUP, MOST + other).0, bits, 0, 0)
+    0
+}
+
+impl Speaker {
+    fn learn(&mut self, args: &Args, answer: &Answer) {
+        let good = answer.info.status().is_ok();
+        match Op::from_raw(args.info.0 as u8) {
+            Some(Op::Recv | Op::ReplyRecv) => self.serves = good && !answer.info.has(FLAG_NOTIFICATION),
+            Some(Op::Reply) if args.rdi != 0 => self.keeps = false,
+            Some(Op::Reply) => self.serves = false,
+            Some(Op::Notify) => self.raised += 1,
+            Some(Op::SaveReply) if good => (self.serves, self.keeps) = (false, true),
+            _ => {}
         }
-        94..96 => Args::plain(Op::SaveReply, kept, 0, 0, 0),
-        _ => Args::plain(Op::TaskCancel, Cap(TASKS + other).arg(), 0, 0, 0),
+    }
+
+    /// Half of the speakers mostly receive in a window, the other half mostly call.
+    fn mostly_receives(number: u32, window: u64) -> bool {
+        (u64::from(number) + window).is_multiple_of(2)
+    }
+
+    /// Somebody else; more often one who receives.
+    fn other(&self, player: &mut Player<'_>) -> u32 {
+        let all = speakers(player.board);
+        let mut any = || (self.number + 1 + player.random.below(u64::from(all) - 1) as u32) % all;
+        let first = any();
+        if Self::mostly_receives(first, player.window) { first } else { any() }
+    }
+
+    fn is_near(&self, board: Board, other: u32) -> bool {
+        let cpu = |speaker| board.of(worker(board, speaker), Of::Cpu);
+        cpu(self.number) == cpu(other)
+    }
+
+    fn pick(&self, player: &mut Player<'_>) -> Args {
+        let other = self.other(player);
+        let (board, window) = (player.board, player.window);
+        let random = &mut *player.random;
+        let kept = Cap(REPLIES + if random.chance(90) { self.number } else { other }).arg();
+        // Each message is another one.
+        let word = random.next() << 2;
+        let say = |op: Op, first: u64| {
+            let info = MsgInfo(op as u64 | word & 0xffff_0000 << 32);
+            Args { info, rdi: first, rsi: 0, rdx: word, r8: word + 1, r9: word + 2, r10: word + 3 }
+        };
+        let (how, patience) = (random.below(100), random.below(PATIENCE));
+        let timed = |op: Op, first: u64| {
+            let mut args = say(op, first);
+            // What does not wait never gets to another CPU.
+            let is_in_vain = op == Op::Call && how < 28 && !self.is_near(board, other);
+            match how {
+                0..30 if !is_in_vain => args.info = args.info.flag(FLAG_NONBLOCK),
+                30..50 => {}
+                _ => {
+                    args.rsi = arch::now() + patience;
+                    args.info = args.info.flag(FLAG_DEADLINE);
+                }
+            }
+            args
+        };
+        if self.serves && random.chance(80) {
+            return match random.below(10) {
+                0..4 => say(Op::Reply, 0),
+                4..8 => timed(Op::ReplyRecv, 0),
+                _ => Args::plain(Op::SaveReply, kept, 0, 0, 0),
+            };
+        }
+        if self.keeps && random.chance(30) {
+            return say(Op::Reply, kept);
+        }
+        let calls = if Self::mostly_receives(self.number, window) { 12 } else { 56 };
+        match random.below(100) {
+            some if some < calls => timed(Op::Call, Target::new(GROUP, other).0),
+            0..68 => timed(Op::Recv, 0),
+            68..76 => timed(Op::ReplyRecv, 0),
+            76 => say(Op::Reply, 0),
+            77..82 => say(Op::Reply, kept),
+            82..94 => {
+                // It has some of its own: mostly it can be told who raised what was found.
+                let bits = 1 << (BITS * self.number + self.raised % BITS);
+                Args::plain(Op::Notify, Target::new(GROUP, MOST + other).0, bits, 0, 0)
+            }
+            94..96 => Args::plain(Op::SaveReply, kept, 0, 0, 0),
+            _ => Args::plain(Op::TaskCancel, Cap(TASKS + other).arg(), 0, 0, 0),
+        }
     }
 }
 
 /// The window is over: those who wait are cancelled until all stand before the barrier behind `phase`.
 pub fn bring_home(player: &mut Player<'_>, cluster: usize, phase: u64, mut pause: impl FnMut(u64)) {
     let board = player.board;
+    let others = 0..worker(board, 0);
+    let works = |other: usize| other != player.me && board.of(other, Of::Phase) <= phase;
+    while others.clone().any(works) {
+        pause(GRACE / 4);
+    }
     board.cluster(cluster, In::Last).store(player.taken(cluster).max(1), Release);
-    let mut ticks = PATIENCE;
+    let mut ticks = GRACE;
     loop {
         let away = |speaker: &u32| board.of(worker(board, *speaker), Of::Phase) <= phase;
         let Some(speaker) = (0..speakers(board)).find(away) else { return };
@@ -200,11 +261,21 @@ pub fn bring_home(player: &mut Player<'_>, cluster: usize, phase: u64, mut pause
             board.complain(Total::Divergences, format_args!("speaker {speaker} does not come home"));
             let _ = syscall(args);
         }
-        ticks = (ticks * 3 / 2).min(50 * PATIENCE);
+        ticks = (ticks * 3 / 2).min(50 * GRACE);
     }
 }
 
 // --- for the clerk -------------------------------------------------------------------------------
+
+/// Says who the speakers are.
+pub fn tell(board: Board) {
+    for speaker in 0..speakers(board) {
+        let who = worker(board, speaker);
+        let of = |which| board.of(who, which);
+        let identity = of(Of::Identity);
+        report!("note speaker {who} process {} cpu {} is {identity:#x}", of(Of::Process), of(Of::Cpu));
+    }
+}
 
 /// What there is of all this in the model.
 pub fn model(board: Board, model: &mut Model, processes: &[(Id, Id)], workers: &[Id]) {
