@@ -89,6 +89,8 @@ struct Attempt<'a> {
     lenient: bool,
     steps: u64,
     letters: &'a Letters,
+    /// Some call may change what is in a slot.
+    fills: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,12 @@ impl Attempt<'_> {
     }
 }
 
+/// Whether an operation may change what is in a slot.
+fn may_fill(op: Op) -> bool {
+    use Op::{Call, CapInspect, Notify, Recv, Reply, ReplyRecv, SaveReply, TaskCancel, Wait};
+    !matches!(op, Call | CapInspect | Notify | Recv | Reply | ReplyRecv | SaveReply | TaskCancel | Wait)
+}
+
 /// A number that says nothing.
 fn shuffle(number: u64) -> u64 {
     (number ^ number >> 29)
@@ -153,6 +161,7 @@ impl History<'_> {
         assert!(self.calls.len() <= CALLS_MAX, "{} calls", self.calls.len());
         let (mut sum, mut is_strict_over) = (0, false);
         let letters = &Letters::new(self.before, self.calls);
+        let fills = self.calls.iter().any(|call| may_fill(call.op));
         for number in 0.. {
             let lenient = number % 2 == 1;
             if is_strict_over && !lenient {
@@ -161,7 +170,7 @@ impl History<'_> {
             alive();
             let steps = PATIENCE << (number / 10).min(LONGEST);
             let (verdict, steps) =
-                self.attempt(Attempt { number, lenient, steps: steps.min(limit - sum), letters });
+                self.attempt(Attempt { number, lenient, steps: steps.min(limit - sum), letters, fills });
             sum += steps;
             match verdict {
                 Verdict::Fits => return (verdict, sum),
@@ -193,7 +202,7 @@ impl History<'_> {
             }
             let mut moves = self.moves(&state, &by_end, attempt);
             // Most histories need no second try; only then is it worth knowing where one has been.
-            if !open.is_empty() && !seen.insert(state.digest()) {
+            if !open.is_empty() && !seen.insert(state.digest(attempt.fills)) {
                 moves.clear();
             }
             loop {
@@ -232,7 +241,8 @@ impl History<'_> {
         {
             return [Move::Arrive(object, bits.len())].into();
         }
-        let candidates = || left().filter(|call| self.calls[*call].began < bound);
+        let candidates: Vec<usize> = left().filter(|call| self.calls[*call].began < bound).collect();
+        let candidates = || candidates.iter().copied();
         if let Some(call) = candidates().find(|call| self.is_harmless(state, *call, attempt.lenient)) {
             return [Move::Part(call, Part::Next)].into();
         }
@@ -551,8 +561,8 @@ impl State {
         self.active.iter().find(|it| it.call == call)
     }
 
-    fn digest(&self) -> (u64, u128) {
-        let mut all = self.system.digest();
+    fn digest(&self, slots: bool) -> (u64, u128) {
+        let mut all = self.system.digest(slots);
         for it in &self.active {
             all = all.wrapping_add(it.running.digest(it.call));
         }

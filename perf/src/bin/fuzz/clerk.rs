@@ -22,8 +22,8 @@ use crate::talk;
 /// Steps of the search, before it gives up.
 const LIMIT: u64 = 1_000_000;
 
-/// What there is of a cluster before a window: processes, workers, and an unused Untyped.
-fn before(board: Board, cluster: usize, owner: usize) -> (System, Vec<Id>) {
+/// What there is of a cluster before a window: processes, the workers that can take part, and an unused Untyped.
+fn before(board: Board, cluster: usize, owner: usize, keeper: usize) -> (System, Vec<Option<Id>>) {
     let sizes = Sizes {
         notification: board.get(Total::NotificationSize),
         group: board.get(Total::GroupSize),
@@ -58,7 +58,13 @@ fn before(board: Board, cluster: usize, owner: usize) -> (System, Vec<Id>) {
         give(&mut model, owner, slot, memory, Rights::ALL);
     }
     let mut workers = Vec::new();
+    let talks = clusters::kind(cluster) == clusters::Kind::Messages;
     for worker in 0..board.get(Total::Workers) as usize {
+        // Of others only the keeper is among those who talk.
+        if talks != talk::number(board, worker).is_some() && !(talks && keeper == worker) {
+            workers.push(None);
+            continue;
+        }
         let process = processes[board.of(worker, Of::Process) as usize].1;
         let task = object::Task {
             process: Some(process),
@@ -68,19 +74,19 @@ fn before(board: Board, cluster: usize, owner: usize) -> (System, Vec<Id>) {
             time: Some(memory),
             ..object::Task::default()
         };
-        workers.push(add(&mut model, Kind::Task(Box::new(task))));
+        workers.push(Some(add(&mut model, Kind::Task(Box::new(task)))));
     }
-    if clusters::kind(cluster) == clusters::Kind::Messages {
+    if talks {
         talk::model(board, &mut model, &processes, &workers);
     }
     (System::new(model), workers)
 }
 
 /// Checks the window that was recorded, and counts what was contended in it.
-pub fn check(board: Board, cluster: usize, owner: usize) {
+pub fn check(board: Board, cluster: usize, owner: usize, keeper: usize) {
     let word = |which| board.cluster(cluster, which).load(Acquire);
     let taken = word(In::Taken) as usize;
-    let (system, workers) = before(board, cluster, owner);
+    let (system, workers) = before(board, cluster, owner, keeper);
     let mut calls = Vec::with_capacity(taken);
     for number in 0..taken {
         let it = board.read_call(cluster, number);
@@ -90,7 +96,8 @@ pub fn check(board: Board, cluster: usize, owner: usize) {
             found[0] = 0;
         }
         let args = Args(it.args, it.info);
-        calls.push(Call { me: workers[it.worker], op, args, found, began: it.began, ended: it.ended });
+        let me = workers[it.worker].expect("a worker of this cluster");
+        calls.push(Call { me, op, args, found, began: it.began, ended: it.ended });
     }
     let history = History { before: &system, calls: &calls, settled: word(In::Settled) };
     board.add(Total::Histories, 1);

@@ -18,6 +18,7 @@ use user_rt::invoke::Pins;
 use user_rt::layout::slot;
 
 use crate::board::{Board, CLUSTERS, In, Of, PROCESSES, Total};
+use crate::talk;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Capabilities of the processes' CNodes and of the processes, in each.
@@ -336,7 +337,9 @@ impl Player<'_> {
         }
         let first = done;
         self.board.cluster(cluster, In::First).store(first, Release);
-        self.board.cluster(cluster, In::Last).store(first + WINDOW_MAX as u64, Release);
+        let rests = kind(cluster) == Kind::Messages && talk::rest(self.window);
+        let count = if rests { 0 } else { WINDOW_MAX as u64 };
+        self.board.cluster(cluster, In::Last).store(first + count, Release);
     }
 
     /// Looks what there is in the end.

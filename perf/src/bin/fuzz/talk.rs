@@ -45,8 +45,9 @@ const EXPOSURES: u32 = 2 * MOST;
 const RIGHTS: Rights = Rights::SEND.union(Rights::STRING).union(Rights::NOTIFY);
 /// How long a speaker waits at most, in ticks, if it does not wait for ever.
 const PATIENCE: u64 = 8_000_000;
-/// How long the keeper waits for those who are away, before it cancels somebody.
-const GRACE: u64 = 1_000_000;
+/// How long the keeper waits for those who are away before it cancels them; at first, and at most.
+const GRACE: u64 = 250_000;
+const LONGEST: u64 = 300_000_000;
 /// Records that are left for the calls that bring speakers home.
 const LIMIT: usize = CALLS_MAX - 4;
 
@@ -121,6 +122,11 @@ pub fn begin(board: Board, me: usize) {
     let Some(speaker) = number(board, me) else { return };
     let memory = Untyped::at(arena::memory(me));
     memory.retype::<Reply>(0, own::cnode().slot(Cap(REPLIES + speaker)), 1).expect("a speaker's Reply");
+}
+
+/// In every fifth window they rest: their histories take longest to check.
+pub fn rest(window: u64) -> bool {
+    window % 5 == 4
 }
 
 // --- windows -------------------------------------------------------------------------------------
@@ -241,27 +247,28 @@ impl Speaker {
     }
 }
 
-/// The window is over: those who wait are cancelled until all stand before the barrier behind `phase`.
+/// The window is over: those who wait are cancelled until all stand before the barrier behind `phase`. At first all
+/// of them at once; who does not come home by that has perhaps not been run.
 pub fn bring_home(player: &mut Player<'_>, cluster: usize, phase: u64, mut pause: impl FnMut(u64)) {
     let board = player.board;
-    let others = 0..worker(board, 0);
-    let works = |other: usize| other != player.me && board.of(other, Of::Phase) <= phase;
-    while others.clone().any(works) {
-        pause(GRACE / 4);
+    let is_away = |worker: usize| board.of(worker, Of::Phase) <= phase;
+    while (0..worker(board, 0)).any(|other| other != player.me && is_away(other)) {
+        pause(GRACE);
     }
     board.cluster(cluster, In::Last).store(player.taken(cluster).max(1), Release);
-    let mut ticks = GRACE;
-    loop {
-        let away = |speaker: &u32| board.of(worker(board, *speaker), Of::Phase) <= phase;
-        let Some(speaker) = (0..speakers(board)).find(away) else { return };
-        let args = Args::plain(Op::TaskCancel, Cap(TASKS + speaker).arg(), 0, 0, 0);
-        // It is late for those with a deadline soon; first they may come home by themselves.
-        pause(ticks);
-        if away(&speaker) && player.record(cluster, LIMIT, args).is_none() {
-            board.complain(Total::Divergences, format_args!("speaker {speaker} does not come home"));
-            let _ = syscall(args);
+    for round in 0.. {
+        pause((GRACE << round.min(20)).min(LONGEST));
+        let mut away = (0..speakers(board)).filter(|speaker| is_away(worker(board, *speaker))).peekable();
+        if away.peek().is_none() {
+            return;
         }
-        ticks = (ticks * 3 / 2).min(50 * GRACE);
+        for speaker in away.take(if round < 4 { MOST as usize } else { 1 }) {
+            let args = Args::plain(Op::TaskCancel, Cap(TASKS + speaker).arg(), 0, 0, 0);
+            if player.record(cluster, LIMIT, args).is_none() {
+                board.complain(Total::Divergences, format_args!("speaker {speaker} does not come home"));
+                let _ = syscall(args);
+            }
+        }
     }
 }
 
@@ -278,7 +285,7 @@ pub fn tell(board: Board) {
 }
 
 /// What there is of all this in the model.
-pub fn model(board: Board, model: &mut Model, processes: &[(Id, Id)], workers: &[Id]) {
+pub fn model(board: Board, model: &mut Model, processes: &[(Id, Id)], workers: &[Option<Id>]) {
     let member = |(number, of): (usize, &(Id, Id))| {
         Some(Member { process: of.1, rights: RIGHTS, custom: custom(number) })
     };
@@ -296,7 +303,7 @@ pub fn model(board: Board, model: &mut Model, processes: &[(Id, Id)], workers: &
     }
     for speaker in 0..speakers(board) {
         let who = worker(board, speaker);
-        let (task, home) = (workers[who], board.of(who, Of::Cpu) as usize);
+        let (Some(task), home) = (workers[who], board.of(who, Of::Cpu) as usize) else { continue };
         let (own, _) = processes[board.of(who, Of::Process) as usize];
         let note = object::Notification { home, bits: 0, waiter: None, bound: Some(task) };
         let note = add(model, Kind::Notification(note));

@@ -81,7 +81,7 @@ impl Worker {
             self.barrier(false);
             let board = self.board;
             self.for_clusters(window, |player, cluster| {
-                clerk::check(board, cluster, player.process);
+                clerk::check(board, cluster, player.process, player.me);
                 player.wipe(cluster);
             });
             if self.me == 0 {
