@@ -14,12 +14,15 @@ pub enum Place {
     Slot(Id, u32),
     /// An exposure of a group.
     Exposure(Id, u32),
+    /// Who reads an event pool.
+    Reader(Id),
 }
 
 impl Place {
     pub fn index(self) -> u32 {
         match self {
             Place::Slot(_, index) | Place::Exposure(_, index) => index,
+            Place::Reader(_) => 0,
         }
     }
 }
@@ -101,7 +104,7 @@ impl Model {
         if self.slots.contains_key(&place) {
             return Err(Error::SlotOccupied.into());
         }
-        let (Place::Slot(table, _) | Place::Exposure(table, _)) = place;
+        let (Place::Slot(table, _) | Place::Exposure(table, _) | Place::Reader(table)) = place;
         if self.is_dying(table) { Err(Error::Dying.into()) } else { Ok(()) }
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct Sent {
 }
 
 impl Words {
-    fn new(args: &Args) -> Result<Words> {
+    pub(crate) fn new(args: &Args) -> Result<Words> {
         let Args([_, _, regs @ ..], info) = *args;
         let words = Words { label: info.label(), count: info.words(), regs };
         if words.count > MSG_UTCB_WORDS {
@@ -31,7 +31,7 @@ impl Words {
     }
 
     /// What sending them asks of the capability and of the member record.
-    fn need(&self) -> Rights {
+    pub(crate) fn need(&self) -> Rights {
         if self.count > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND }
     }
 }

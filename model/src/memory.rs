@@ -9,7 +9,8 @@ use abi::{Error, ObjType, Rights, Target};
 
 use crate::caps::Found;
 use crate::object::{
-    CNode, Exposure, Frame, Group, Notification, Process, Reply, SchedContext, Task, Untyped, VSpace,
+    CNode, EventPool, Exposure, Frame, Group, Notification, Process, Reply, SchedContext, Task, Untyped,
+    VSpace,
 };
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
@@ -157,6 +158,7 @@ impl Model {
                 vspace: None,
                 tasks: vec![None; size as usize],
                 accept: 0,
+                pool: None,
             }),
             ObjType::Group => Kind::Group(Group {
                 members: vec![None; size as usize & 0xffff],
@@ -174,7 +176,12 @@ impl Model {
                 Kind::Notification(Notification { home, bits: 0, waiter: None, bound: None })
             }
             ObjType::Reply => Kind::Reply(Reply { home, caller: None, server: None }),
-            ObjType::EventPool => Kind::EventPool,
+            ObjType::EventPool => Kind::EventPool(EventPool {
+                cells_log2: size as u8,
+                process: None,
+                events: Vec::new(),
+                kept: 0,
+            }),
             ObjType::Machine => Kind::Machine,
         }
     }

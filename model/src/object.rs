@@ -54,8 +54,7 @@ pub enum Kind {
     Group(Group),
     Notification(Notification),
     Reply(Reply),
-    /// What it holds, and sends into it, are not modelled.
-    EventPool,
+    EventPool(EventPool),
     Machine,
 }
 
@@ -88,6 +87,7 @@ pub struct VSpace {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mapping {
     Utcb(Id),
+    Pool(Id),
     Page { frame: Id, number: u64, access: Access },
 }
 
@@ -106,7 +106,7 @@ pub struct Frame {
     pub pins: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Process {
     pub cnode: Option<Id>,
     pub vspace: Option<Id>,
@@ -114,6 +114,7 @@ pub struct Process {
     pub tasks: Vec<Option<Id>>,
     /// The slot offered for the next membership; 0: none.
     pub accept: u32,
+    pub pool: Option<Id>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -157,6 +158,8 @@ pub enum State {
     Calling,
     /// It waits for the bits of a Notification.
     Waiting(Id),
+    /// It waits for room in a pool. How that goes on the model does not say.
+    Posting,
     Dead,
 }
 
@@ -229,6 +232,29 @@ pub struct Notification {
     pub bound: Option<Id>,
 }
 
+/// What a process is sent. Its reader is a capability ([`crate::Place::Reader`]).
+#[derive(Clone, Debug)]
+pub struct EventPool {
+    pub cells_log2: u8,
+    pub process: Option<Id>,
+    /// Those that were not read yet.
+    pub events: Vec<Event>,
+    /// Cells before these that its process has not given back.
+    pub kept: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub words: Words,
+    pub sender: TaskId,
+    pub exposure: u32,
+    pub custom: u16,
+    /// Of a broadcast: in which group.
+    pub group: Option<Id>,
+    /// Its UTCB words.
+    pub text: Vec<u64>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub home: usize,
@@ -250,7 +276,7 @@ impl Kind {
             Kind::Group(_) => ObjType::Group,
             Kind::Notification(_) => ObjType::Notification,
             Kind::Reply(_) => ObjType::Reply,
-            Kind::EventPool => ObjType::EventPool,
+            Kind::EventPool(_) => ObjType::EventPool,
             Kind::Machine => ObjType::Machine,
         }
     }
@@ -290,6 +316,7 @@ views! {
     Group: group, group_mut;
     Notification: notification, notification_mut;
     Reply: reply_object, reply_object_mut;
+    EventPool: event_pool, event_pool_mut;
 }
 
 impl Model {

@@ -138,7 +138,11 @@ impl Model {
             ObjType::SchedContext => self.end_time(object),
             ObjType::Notification => self.end_notification(object),
             ObjType::Reply => self.end_reply(object),
-            ObjType::EventPool | ObjType::Machine => {}
+            ObjType::EventPool => {
+                self.part_pool(object);
+                self.delete(me, Place::Reader(object), Pins::Hold)?;
+            }
+            ObjType::Machine => {}
         }
         Ok(())
     }
@@ -150,6 +154,9 @@ impl Model {
             self.kill(task);
         }
         self.leave_groups(process);
+        if let Some(pool) = self.process(process).pool {
+            self.part_pool(pool);
+        }
         if let Some(cnode) = self.process_mut(process).cnode.take() {
             self.cnode_mut(cnode).process = None;
         }

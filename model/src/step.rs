@@ -64,12 +64,11 @@ impl Regs {
 impl Model {
     /// Whether the model has an operation. It leaves out what it says nothing about.
     pub fn knows(op: Op) -> bool {
-        let pools = matches!(op, Op::PoolBind | Op::PoolRoom | Op::Send | Op::Broadcast);
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let security = matches!(op, Op::LabelSet | Op::LabelRule | Op::AuditStart | Op::AuditRead);
         let others = matches!(op, Op::MachineExit | Op::TaskRewind | Op::CSpaceGrow);
         let vectors = matches!(op, Op::TaskReadVector | Op::TaskWriteVector);
-        !(pools || pages || security || others || vectors)
+        !(pages || security || others || vectors)
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -112,6 +111,10 @@ impl Model {
             Op::GroupRemove => self.group_remove(me, args),
             Op::GroupMember => self.group_member(me, args),
             Op::Expose => self.expose(me, args),
+            Op::PoolBind => self.pool_bind(me, args),
+            Op::PoolRoom => self.pool_room(me, args),
+            Op::Send => self.send(me, args),
+            Op::Broadcast => self.broadcast(me, args),
             Op::Withdraw => self.withdraw(me, args),
             Op::ProcessConfigure => self.process_configure(me, args),
             Op::ProcessAccept => self.process_accept(me, args),
@@ -154,13 +157,9 @@ impl Model {
             | Op::DeviceFrame
             | Op::PageCopy
             | Op::PageTransfer
-            | Op::PoolBind
             | Op::TaskRewind
             | Op::TaskReadVector
-            | Op::TaskWriteVector
-            | Op::PoolRoom
-            | Op::Send
-            | Op::Broadcast => {
+            | Op::TaskWriteVector => {
                 panic!("the model leaves out {op:?}")
             }
         }

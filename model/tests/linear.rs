@@ -23,7 +23,7 @@ fn world() -> (Model, [Id; 2]) {
     let sizes = Sizes { notification: 64, group: 64, ..Sizes::default() };
     let mut model = Model { sizes, cpus: 2, process_numbers: 9, ..Model::default() };
     let cnode = model.add(0, None, Kind::CNode(object::CNode { slots: 64, process: None }));
-    let of = object::Process { cnode: Some(cnode), vspace: None, tasks: vec![], accept: 0 };
+    let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
     let process = model.add(1 << 20, None, Kind::Process(of));
     model.cnode_mut(cnode).process = Some(process);
     let memory = object::Untyped { base: 1 << 30, size: 4096, low: 0, high: 4096 };

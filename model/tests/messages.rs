@@ -35,7 +35,7 @@ fn world() -> (Model, Vec<Id>) {
     let mut at = (1u64..).map(|nth| nth << 20);
     let mut add = |model: &mut Model, kind: Kind| model.add(at.next().unwrap(), None, kind);
     let cnode = add(&mut model, Kind::CNode(object::CNode { slots: 64, process: None }));
-    let of = object::Process { cnode: Some(cnode), vspace: None, tasks: vec![], accept: 0 };
+    let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
     let process = add(&mut model, Kind::Process(of));
     model.cnode_mut(cnode).process = Some(process);
     let members = vec![Some(Member { process, rights: Rights::ALL, custom: 77 })];

@@ -115,7 +115,8 @@ impl Digest {
             State::Receiving => 2,
             State::Calling => 3,
             State::Dead => 4,
-            State::Waiting(object) => 5 + object.0 as u64,
+            State::Posting => 5,
+            State::Waiting(object) => 6 + object.0 as u64,
         };
         let call = match task.call.map(|call| call.at) {
             None => 0,
@@ -142,6 +143,7 @@ impl Digest {
             None => self.words(&[1]),
             Some(Place::Slot(id, slot)) => self.words(&[2, id.0 as u64, u64::from(slot)]),
             Some(Place::Exposure(id, index)) => self.words(&[3, id.0 as u64, u64::from(index)]),
+            Some(Place::Reader(id)) => self.words(&[4, id.0 as u64]),
         }
     }
 }

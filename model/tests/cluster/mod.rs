@@ -24,7 +24,7 @@ pub fn before(owner: usize) -> (System, Vec<Id>) {
     let mut processes = Vec::new();
     for _ in 0..PROCESSES {
         let cnode = add(&mut model, Kind::CNode(object::CNode { slots: 4096, process: None }));
-        let of = object::Process { cnode: Some(cnode), vspace: None, tasks: vec![], accept: 0 };
+        let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
         let process = add(&mut model, Kind::Process(of));
         model.cnode_mut(cnode).process = Some(process);
         processes.push((cnode, process));

@@ -41,6 +41,17 @@ impl Reader {
         Reader { cap, at: first.0, next: 0 }
     }
 
+    /// One of a pool that somebody else has bound, who has read up to a position.
+    pub fn of(pool: &EventPool, next: u64) -> Reader {
+        let (first, _) = pool.pages().next().expect("its pages");
+        Reader { cap: Cap::NULL, at: first.0, next }
+    }
+
+    /// Gives back all but so many of the cells that were read.
+    pub fn keep(&self, cells: u64) {
+        self.word(0).store(self.next.wrapping_sub(cells), Relaxed);
+    }
+
     pub fn word(&self, byte: u64) -> &'static AtomicU64 {
         &host_test::words(self.at + byte, 1)[0]
     }

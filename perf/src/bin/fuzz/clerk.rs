@@ -36,7 +36,7 @@ fn before(board: Board, cluster: usize, owner: usize, keeper: usize) -> (System,
     let mut processes = Vec::new();
     for _ in 0..PROCESSES {
         let cnode = add(&mut model, Kind::CNode(object::CNode { slots: SLOTS, process: None }));
-        let of = object::Process { cnode: Some(cnode), vspace: None, tasks: Vec::new(), accept: 0 };
+        let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
         let process = add(&mut model, Kind::Process(of));
         model.cnode_mut(cnode).process = Some(process);
         processes.push((cnode, process));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use abi::Rights;
+use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
@@ -30,7 +31,11 @@ impl Pair {
     }
 
     /// A slot that refers to an object.
-    fn reach(&self, places: &BTreeMap<Place, Ref<'static, Slot>>, object: Id) -> Option<Ref<'static, Slot>> {
+    pub fn reach(
+        &self,
+        places: &BTreeMap<Place, Ref<'static, Slot>>,
+        object: Id,
+    ) -> Option<Ref<'static, Slot>> {
         let refers = |place: &&Place| self.model.slots.get(place).is_some_and(|it| it.object == object);
         places.keys().find(refers).map(|place| places[place])
     }
@@ -89,6 +94,13 @@ impl Pair {
                 // Process 1 has more than the model knows of.
                 if id != Id(0) && count != known.count() {
                     return Err(format!("{count} slots are full in the kernel, not in the model"));
+                }
+            }
+            Kind::EventPool(it) => {
+                let Some(found) = word.get::<EventPool>() else { return Err("is none".to_owned()) };
+                let found = found.get().process.get(pin).map(Ref::addr);
+                if found != it.process.map(|process| self.model.objects[process.0].at) {
+                    return Err(format!("is {found:x?}'s in the kernel, {:?}'s in the model", it.process));
                 }
             }
             Kind::Group(it) => self.audit_group(id, it, word.get::<Group>())?,

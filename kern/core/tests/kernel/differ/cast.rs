@@ -18,6 +18,9 @@ pub const SLOTS: u32 = 48;
 pub const PRIORITY: u64 = 10;
 const EXPOSURES: u64 = 8;
 const UTCBS: u64 = 0x5000_0000;
+/// Where pools are, and how large.
+pub const POOLS: u64 = 0x5800_0000;
+pub const POOL_LOG2: u64 = abi::events::CELLS_LOG2_MIN as u64;
 
 /// What process 1 has of a process.
 #[derive(Clone, Copy)]
@@ -68,6 +71,17 @@ impl Pair {
         {
             shared.push(self.make(0, what, size)?);
         }
+        for (process, task) in processes.iter().zip(&tasks) {
+            let pool = self.make(0, ObjType::EventPool, POOL_LOG2)?;
+            if !dice.once_in(4) {
+                self.bind(pool, *process, *task)?;
+            }
+            shared.push(pool);
+        }
+        if dice.once_in(2) {
+            self.make_ear(&groups, dice)?;
+        }
+        self.read_pools(dice)?;
         shared.extend(processes.iter().flat_map(|it| [it.process, it.cnode, it.vspace]));
         for mut process in processes {
             self.furnish(&mut process, &groups, &shared, dice)?;
@@ -99,6 +113,24 @@ impl Pair {
         Ok(())
     }
 
+    fn bind(&mut self, pool: Cap, of: Made, reader: Cap) -> Outcome {
+        self.must(0, Op::PoolBind, [pool.arg(), of.process.arg(), reader.arg(), POOLS, 1 << 20, 0])
+    }
+
+    /// A process that does nothing but listen.
+    fn make_ear(&mut self, groups: &[Cap], dice: &mut Dice) -> Outcome {
+        let process = self.make_process()?;
+        let reader = self.make_task(process, 0, dice)?;
+        let pool = self.make(0, ObjType::EventPool, POOL_LOG2)?;
+        self.bind(pool, process, reader)?;
+        for (slot, group) in (1..).zip(groups) {
+            self.must(0, Op::ProcessAccept, [process.process.arg(), slot, 0, 0, 0, 0])?;
+            let args = [group.arg(), process.process.arg(), u64::from(Rights::LISTEN.0), 0, 0, 0];
+            self.must(0, Op::GroupAdd, args)?;
+        }
+        Ok(())
+    }
+
     fn make_process(&mut self) -> Outcome<Made> {
         let cnode = self.make(0, ObjType::CNode, u64::from(SLOTS))?;
         let vspace = self.make(0, ObjType::VSpace, 5)?;
@@ -108,7 +140,7 @@ impl Pair {
     }
 
     fn make_group(&mut self) -> Outcome<Cap> {
-        self.make(0, ObjType::Group, 3 | EXPOSURES << 16)
+        self.make(0, ObjType::Group, 4 | EXPOSURES << 16)
     }
 
     fn make_task(&mut self, of: Made, index: u64, dice: &mut Dice) -> Outcome<Cap> {
@@ -156,6 +188,7 @@ impl Pair {
 
     /// Everything ends, and all memory is back.
     pub fn end(&mut self) -> Outcome {
+        self.read_pools(&mut Dice::new(0))?;
         self.audit()?;
         let args = [self.playground.arg(), 1, 0, 0, 0, 0];
         self.must(0, Op::UntypedReset, args)?;

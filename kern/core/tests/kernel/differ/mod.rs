@@ -6,12 +6,13 @@
 //! leaving steps out, and told; [`again`] plays it once more.
 //!
 //! [`pair`]: both sides and how they are compared. [`cast`]: what a sequence begins with. [`pick`]: which system call
-//! is next. [`audit`]: the comparison of everything.
+//! is next. [`audit`]: the comparison of everything. [`pools`]: of what was sent into event pools.
 
 mod audit;
 mod cast;
 mod pair;
 mod pick;
+mod pools;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

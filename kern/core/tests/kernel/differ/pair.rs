@@ -49,6 +49,8 @@ pub struct Pair {
     pub made: Vec<Cap>,
     /// A task that has no capability but its exposure, and where it has the only one of that group.
     pub hermit: Option<(Id, Cap)>,
+    /// How far each pool was read.
+    pub read: BTreeMap<Id, u64>,
     /// All is set up: now everything counts.
     plays: bool,
     pub tally: Tally,
@@ -107,6 +109,7 @@ impl Pair {
             tell: false,
             made,
             hermit: None,
+            read: BTreeMap::new(),
             plays: false,
             tally: Tally::new(),
         };
@@ -129,8 +132,13 @@ impl Pair {
             used: Default::default(),
             pages: Default::default(),
         };
-        let process =
-            object::Process { cnode: Some(Id(0)), vspace: Some(Id(1)), tasks: vec![None; 64], accept: 0 };
+        let process = object::Process {
+            cnode: Some(Id(0)),
+            vspace: Some(Id(1)),
+            tasks: vec![None; 64],
+            accept: 0,
+            pool: None,
+        };
         let region = world.object::<Untyped>(self.playground).expect("the playground");
         let region = region.get().region();
         let memory =
@@ -349,6 +357,7 @@ impl Pair {
                 matches!(tcb.state(), State::Sending | State::Await | State::AwaitTimed | State::AwaitRemote)
             }
             ModelState::Waiting(_) => tcb.state() == State::WaitBits,
+            ModelState::Posting => false,
             ModelState::Dead => tcb.state() == State::Dead,
         };
         if !same {
@@ -413,6 +422,9 @@ impl Pair {
                 {
                     seen.push(it.object);
                     left.push((it.object, inner));
+                }
+                if let Some(pool) = word.get::<EventPool>() {
+                    places.insert(Place::Reader(it.object), pool.map(|p| &p.reader));
                 }
                 if let Some(group) = word.get::<Group>() {
                     for (index, entry) in group.get().exposures.iter(pin).enumerate() {

@@ -7,7 +7,7 @@ use model::tasks::ENDLESS;
 use model::{Args, Id, Kind, Model, Place};
 
 use super::Dice;
-use super::cast::{OWN, PRIORITY, SLOTS, some_of};
+use super::cast::{OWN, POOL_LOG2, POOLS, PRIORITY, SLOTS, some_of};
 use super::pair::{Outcome, Pair};
 use crate::world::make::at;
 
@@ -36,6 +36,10 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::GroupMember),
     (6, Op::Expose),
     (3, Op::Withdraw),
+    (2, Op::PoolBind),
+    (1, Op::PoolRoom),
+    (5, Op::Send),
+    (10, Op::Broadcast),
     (2, Op::ProcessConfigure),
     (4, Op::ProcessAccept),
     (6, Op::TaskConfigure),
@@ -93,6 +97,7 @@ const KINDS: &[(ObjType, u64)] = &[
     (ObjType::Machine, 0),
     (ObjType::Untyped, 11),
     (ObjType::Reply, 1),
+    (ObjType::EventPool, POOL_LOG2),
 ];
 
 /// Where pages and UTCBs go, or may not go.
@@ -115,6 +120,9 @@ impl Pair {
         let mut dice = Dice::new(step);
         if dice.once_in(40) {
             return self.pass_time();
+        }
+        if dice.once_in(30) {
+            return self.read_pools(&mut dice);
         }
         let able: Vec<Id> = self
             .tasks
@@ -176,6 +184,12 @@ impl Pair {
                 };
                 ![named, exposed].into_iter().flatten().any(is_poor)
             }
+            // What becomes of who waits for room the model does not say.
+            Op::Send | Op::Broadcast => {
+                let mut after = self.model.clone();
+                let _ = after.step(me, op, args);
+                after.task(me).state != State::Posting
+            }
             Op::CapDelete | Op::CapRevoke | Op::UntypedReset => {
                 let mut after = self.model.clone();
                 let _ = after.step(me, op, args);
@@ -233,7 +247,9 @@ impl Pick<'_> {
             op = self.dice.of(SERVING);
         }
         let mut args = Args(self.arguments(op), MsgInfo(0));
-        if matches!(op, Op::Call | Op::ReplyRecv | Op::Recv | Op::Reply | Op::Forward | Op::Wait) {
+        let sends =
+            matches!(op, Op::Call | Op::ReplyRecv | Op::Reply | Op::Forward | Op::Send | Op::Broadcast);
+        if sends || matches!(op, Op::Recv | Op::Wait) {
             self.message(op, &mut args);
         }
         // Pools, which Map knows by an argument, and the others by the lack of a frame, are left out. Nobody has a
@@ -262,7 +278,10 @@ impl Pick<'_> {
     fn message(&mut self, op: Op, args: &mut Args) {
         let mut info = 0;
         if !matches!(op, Op::Recv | Op::Wait) {
-            let words = self.dice.of(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 4, 65]);
+            let words = match op {
+                Op::Send | Op::Broadcast => self.dice.of(&[0, 0, 0, 1, 8, 9, 64, 64, 65]),
+                _ => self.dice.of(&[0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 4, 65]),
+            };
             info = MsgInfo::new(self.dice.word() as u32, words).0;
         }
         if !matches!(op, Op::Reply | Op::Forward) {
@@ -270,7 +289,7 @@ impl Pick<'_> {
                 info |= FLAG_DEADLINE;
                 args.0[1] = if self.dice.once_in(5) { 1 } else { self.pair.later };
             }
-            if self.dice.once_in(8) {
+            if self.dice.once_in(if matches!(op, Op::Send | Op::Broadcast) { 2 } else { 8 }) {
                 info |= FLAG_NONBLOCK;
             }
         }
@@ -280,8 +299,13 @@ impl Pick<'_> {
     fn arguments(&mut self, op: Op) -> [u64; 6] {
         let word = self.dice.word();
         match op {
-            Op::Call | Op::Forward => {
+            Op::Call | Op::Forward | Op::Send => {
                 [self.target_with(Some(ObjType::Task)), 0, word, word >> 8, word >> 16, word >> 24]
+            }
+            Op::Broadcast => {
+                let from = self.dice.of(&[0, 0, 0, 0, 1, 2, 3, 0x5_0001, u32::MAX]);
+                let group = Target::new(self.cap_of(ObjType::Group), from).0;
+                [group, 0, word, word >> 8, word >> 16, word >> 24]
             }
             Op::ReplyRecv => [0, 0, word, word >> 8, word >> 16, word >> 24],
             Op::Reply => {
@@ -354,6 +378,20 @@ impl Pick<'_> {
                 };
                 [self.target_with(None), self.cap(kind), how, 0, 0, 0]
             }
+            Op::PoolBind => {
+                let free = |model: &Model, it| model.event_pool(it).process.is_none();
+                let without = |model: &Model, it| {
+                    let process = model.process(it);
+                    process.pool.is_none() && process.tasks.iter().any(Option::is_some)
+                };
+                let pool = self.cap_where(ObjType::EventPool, free);
+                let process = self.cap_where(ObjType::Process, without);
+                let of = self.pair.model.find_any(self.me, Target(process).cap()).ok().map(|it| it.object);
+                let reader = self.cap_where(ObjType::Task, |model, it| model.task(it).process == of);
+                let address = if self.dice.once_in(3) { self.dice.of(PAGES) } else { POOLS };
+                [pool, process, reader, address, self.dice.of(&[1, 1, 1, 1, 0]), 0]
+            }
+            Op::PoolRoom => [self.cap(ObjType::EventPool), 0, 0, 0, 0, 0],
             Op::Withdraw => {
                 let kind = self.dice.of(&[ObjType::Task, ObjType::Notification]);
                 [self.target_with(Some(kind)), 0, 0, 0, 0, 0]

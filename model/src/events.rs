@@ -1,0 +1,158 @@
+//! Event pools: whose they are, and what is sent into them, to one or to all who listen in a group.
+//!
+//! Who would wait for room waits for what the model says nothing about: see [`State::Posting`]. Nor does it know whether a
+//! reader wants to be told, or what events carry besides words.
+
+use abi::events::{BROADCAST, Progress, cells, pool_pages};
+use abi::{Error, FLAG_NONBLOCK, ObjType, PAGE_SIZE, Rights, TaskId, process_rights, task_rights};
+
+use crate::object::{Access, Event, Mapping, State, Words};
+use crate::{Answer, Args, Id, Model, Place, Refusal, Result};
+
+impl Model {
+    /// The pool of a process that lives.
+    fn pool_of(&self, process: Id) -> Option<Id> {
+        self.process(process).pool
+    }
+
+    pub fn pool_bind(&mut self, me: Id, args: &Args) -> Result {
+        let [_, _, _, address, bits, _] = args.0;
+        let pool = self.find(me, args.cap(0), ObjType::EventPool, Rights::LISTEN)?.object;
+        let process = self.find(me, args.cap(1), ObjType::Process, process_rights::CONFIGURE)?.object;
+        let reader = self.find(me, args.cap(2), ObjType::Task, task_rights::SCHEDULE)?;
+        if bits == 0 {
+            return Err(Refusal::argument(4));
+        }
+        let pages = pool_pages(self.event_pool(pool).cells_log2);
+        crate::spaces::check_range(address, pages * PAGE_SIZE, PAGE_SIZE)?;
+        if self.task(reader.object).process != Some(process) {
+            return Err(Error::BadState.into());
+        }
+        let place = Place::Reader(pool);
+        self.check_empty(place).map_err(|why| match why.error {
+            Error::SlotOccupied => Error::InUse.into(),
+            _ => why,
+        })?;
+        if self.event_pool(pool).process.is_some() || self.pool_of(process).is_some() {
+            return Err(Error::InUse.into());
+        }
+        if self.is_dying(process) {
+            return Err(Error::Dying.into());
+        }
+        let vspace = self.process(process).vspace.ok_or(Error::BadState)?;
+        for n in 0..pages {
+            let access = if n == 0 { Access::Write } else { Access::Read };
+            let mapped = self.map_page(vspace, address + n * PAGE_SIZE, Mapping::Pool(pool), access);
+            if let Err(why) = mapped {
+                self.unmap_pool(pool, vspace);
+                return Err(why);
+            }
+        }
+        if self.is_dying(reader.object) {
+            self.unmap_pool(pool, vspace);
+            return Err(Error::Dying.into());
+        }
+        self.process_mut(process).pool = Some(pool);
+        self.event_pool_mut(pool).process = Some(process);
+        self.derive(place, reader.place, reader.object, Rights::NONE, 0);
+        Ok(Answer::DONE)
+    }
+
+    fn unmap_pool(&mut self, pool: Id, vspace: Id) {
+        self.vspace_mut(vspace).pages.retain(|_, page| *page != Mapping::Pool(pool));
+    }
+
+    /// A pool is nobody's any more.
+    pub(crate) fn part_pool(&mut self, pool: Id) {
+        let Some(process) = self.event_pool_mut(pool).process.take() else { return };
+        self.process_mut(process).pool = None;
+        if let Some(vspace) = self.process(process).vspace {
+            self.unmap_pool(pool, vspace);
+        }
+    }
+
+    /// Nobody waits for room.
+    pub fn pool_room(&mut self, me: Id, args: &Args) -> Result {
+        self.find(me, args.cap(0), ObjType::EventPool, Rights::LISTEN)?;
+        Ok(Answer::DONE)
+    }
+
+    pub fn send(&mut self, me: Id, args: &Args) -> Result {
+        let words = Words::new(args)?;
+        let (task, custom) = self.resolve_task(me, args.target(0), words.need())?;
+        if self.task(task).state == State::Dead {
+            return Err(Refusal::dead(self.task(task).id));
+        }
+        let exposure = args.target(0).index();
+        let missing = Refusal::new(Error::NoPool, u64::from(exposure));
+        let pool = self.task(task).process.and_then(|process| self.pool_of(process)).ok_or(missing)?;
+        if self.put_event(me, pool, words, exposure, custom, None) {
+            return Ok(Answer::DONE);
+        }
+        self.wait_for_room(me, args, pool)?;
+        Ok(Answer::Settled)
+    }
+
+    pub fn broadcast(&mut self, me: Id, args: &Args) -> Result {
+        let words = Words::new(args)?;
+        let (group, own) = self.find_group(me, args.cap(0), words.need())?;
+        let mut progress = Progress::from_raw(args.target(0).index());
+        while let Some(record) = self.group(group).members.get(usize::from(progress.next)).copied() {
+            let listens = |it: &crate::object::Member| {
+                it.process != self.process_of(me) && it.rights.contains(Rights::LISTEN)
+            };
+            let pool = record.filter(listens).and_then(|it| self.pool_of(it.process));
+            let Some(pool) = pool else {
+                progress = progress.past(false);
+                continue;
+            };
+            if !self.put_event(me, pool, words, BROADCAST, own.custom, Some(group)) {
+                let detail = Some(u64::from(progress.raw()));
+                self.wait_for_room(me, args, pool).map_err(|why| Refusal { detail, ..why })?;
+                return Ok(Answer::Settled);
+            }
+            progress = progress.past(true);
+        }
+        Ok(Answer::one(u64::from(progress.sent)))
+    }
+
+    /// Whether there was room.
+    fn put_event(
+        &mut self,
+        me: Id,
+        pool: Id,
+        words: Words,
+        exposure: u32,
+        custom: u16,
+        group: Option<Id>,
+    ) -> bool {
+        let it = self.event_pool(pool);
+        let unread = it.events.iter().map(|event| cells(event.text.len())).sum::<u64>();
+        if it.kept + unread + cells(words.count) > 1 << it.cells_log2 {
+            return false;
+        }
+        let text = self.task(me).utcb[..words.count].to_vec();
+        let event = Event { words, sender: self.task(me).id, exposure, custom, group, text };
+        self.event_pool_mut(pool).events.push(event);
+        true
+    }
+
+    /// What keeps a sender from waiting for room.
+    fn wait_for_room(&mut self, me: Id, args: &Args, pool: Id) -> Result<()> {
+        if args.1.has(FLAG_NONBLOCK) {
+            return Err(Error::WouldBlock.into());
+        }
+        self.check_deadline(args)?;
+        let reader = self.slots.get(&Place::Reader(pool)).ok_or(Refusal::from(Error::Gone))?.object;
+        if reader == me {
+            return Err(Error::SelfCall.into());
+        }
+        let Refusal { error, who, .. } = Refusal::dead(self.task(reader).id);
+        if self.task(reader).state == State::Dead {
+            return Err(Refusal { error, detail: Some(0), who });
+        }
+        debug_assert!(who != TaskId::NONE);
+        self.task_mut(me).state = State::Posting;
+        Ok(())
+    }
+}
