@@ -80,6 +80,13 @@ impl Log {
     }
 }
 
+/// A program that another thread is about to start shares the file until it runs: to close it would not free the lock.
+impl Drop for Log {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 /// What a log has so far, whoever writes it.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
@@ -161,6 +168,16 @@ pub mod tests {
         assert!(error.to_string().contains("running already"), "{error}");
         drop(log);
         Log::open(&path).expect("free again");
+    }
+
+    #[test]
+    fn a_log_is_free_though_a_program_being_started_still_shares_its_file() {
+        let path = scratch("shared").join("log");
+        let log = Log::open(&path).expect("new");
+        let shared = log.file.try_clone().expect("as by fork");
+        drop(log);
+        Log::open(&path).expect("free again");
+        drop(shared);
     }
 
     #[test]
