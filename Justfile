@@ -99,12 +99,7 @@ diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--n
     '{{harness}}' diff "$@"
 
 # Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
-test *args: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
-    (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump") \
-    (_kernel "trace" "--features trace") (_kernel "faults" "--features faults") \
-    (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake") \
-    (_kernel "planted-missing-flush" "--features chaos,dump,planted-missing-flush") \
-    (_kernel "planted-unchecked-copy" "--features chaos,dump,planted-unchecked-copy")
+test *args: _build_for_tests
     '{{harness}}' test "$@"
 
 # The kernel tests on Bochs's processor models, from the bootable image
@@ -162,18 +157,30 @@ _campaign_kernels args: build (_kernel "chaos" "--features chaos,dump") \
         esac; \
     done
 
+# All that the tests run. A kernel is linked by one thread: so two are built at a time.
+[parallel]
+_build_for_tests: _kernels_for_tests_1 _kernels_for_tests_2
+
+_kernels_for_tests_1: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
+    (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
+
+_kernels_for_tests_2: (_kernel "trace" "--features trace" "kernel-2") (_kernel "faults" "--features faults" "kernel-2") \
+    (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake" "kernel-2") \
+    (_kernel "planted-missing-flush" "--features chaos,dump,planted-missing-flush" "kernel-2") \
+    (_kernel "planted-unchecked-copy" "--features chaos,dump,planted-unchecked-copy" "kernel-2")
+
 # The harness and its TCG plugin.
 _harness:
     {{cargo}} build --package bench-harness --package aurora-plugin
     mkdir -p '{{boot}}'
     cp '{{target}}/debug/libaurora_plugin.so' '{{boot}}/'
 
-# One build of the kernel, kept as target/boot/aurora or aurora-<variant>.
-_kernel variant features:
+# One build of the kernel, kept as target/boot/aurora or aurora-<variant>. One at a time in each directory.
+_kernel variant features dir="kernel":
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} build --release --target {{bare}} \
-        --target-dir '{{target}}/kernel' --package kern-image {{features}}
+        --target-dir '{{target}}/{{dir}}' --package kern-image {{features}}
     mkdir -p '{{boot}}'
-    built='{{target}}/kernel/{{bare}}/release/aurora'; \
+    built='{{target}}/{{dir}}/{{bare}}/release/aurora'; \
     kept='{{boot}}/aurora{{if variant == "" { "" } else { "-" + variant } }}'; \
     cmp -s "$built" "$kept" || cp "$built" "$kept"
 

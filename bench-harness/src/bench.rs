@@ -66,11 +66,19 @@ pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
 pub fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
     let modes = modes(lab, wanted.mode)?;
     let mut host = Host { options: wanted.options.clone(), ..Host::look(&lab.qemu.version, GUEST_CPU) };
+    let all: Vec<(Mode, u32)> =
+        modes.iter().flat_map(|mode| wanted.cpus.iter().map(|cpus| (*mode, *cpus))).collect();
+    let planned: Vec<Vec<(Planned, Job)>> =
+        all.iter().map(|(mode, cpus)| jobs(lab, *mode, *cpus, &host.options)).collect();
+    let jobs: Vec<Job> = planned.iter().flatten().map(|(_, job)| job.clone()).collect();
+    let mut sessions = lab.run_all(&jobs).into_iter();
     let mut runs = Vec::new();
-    for mode in modes {
-        for &cpus in &wanted.cpus {
-            runs.push(measure_one(lab, mode, cpus, &mut host)?);
+    for ((mode, cpus), planned) in all.into_iter().zip(planned) {
+        let mut run = Run { mode, cpus, rows: Vec::new(), counters: Vec::new() };
+        for ((planned, job), session) in planned.into_iter().zip(&mut sessions) {
+            take(&mut run, &mut host, planned, &job, session?)?;
         }
+        runs.push(run);
     }
     Ok(Results::new(host, runs))
 }
@@ -116,30 +124,36 @@ fn modes(lab: &Lab, asked: Option<Mode>) -> Result<Vec<Mode>> {
     }
 }
 
-fn measure_one(lab: &Lab, mode: Mode, cpus: u32, host: &mut Host) -> Result<Run> {
-    let mut run = Run { mode, cpus, rows: Vec::new(), counters: Vec::new() };
-    for planned in plan::boots(mode, cpus) {
-        let counted = lab.artifacts.boot_dir().join(format!("counted-{cpus}.json"));
-        let job = Job {
-            label: format!("bench-{mode}-{cpus}-{}", planned.name),
-            variant: planned.variant.to_owned(),
-            command_line: format!("{} {}", planned.command_line, host.options).trim_end().to_owned(),
-            mode,
-            cpus,
-            counted: (planned.keep == Keep::Counted).then(|| counted.clone()),
-            limit: LIMIT,
-        };
-        let session = lab.run(&job)?;
-        judge(&session)?;
-        if host.mitigations.is_empty() {
-            host.mitigations = session.mitigations.clone();
-        }
-        if planned.keep == Keep::Counted {
-            run.rows.extend(Counted::read(&counted)?.rows(cpus));
-        }
-        collect(&mut run, &planned, session);
+/// The boots of one mode on one number of CPUs.
+fn jobs(lab: &Lab, mode: Mode, cpus: u32, options: &str) -> Vec<(Planned, Job)> {
+    let job = |planned: &Planned| Job {
+        label: format!("bench-{mode}-{cpus}-{}", planned.name),
+        variant: planned.variant.to_owned(),
+        command_line: format!("{} {options}", planned.command_line).trim_end().to_owned(),
+        mode,
+        cpus,
+        counted: (planned.keep == Keep::Counted)
+            .then(|| lab.artifacts.boot_dir().join(format!("counted-{cpus}.json"))),
+        limit: LIMIT,
+    };
+    let with_job = |planned: Planned| {
+        let job = job(&planned);
+        (planned, job)
+    };
+    plan::boots(mode, cpus).into_iter().map(with_job).collect()
+}
+
+/// Takes over what a boot found.
+fn take(run: &mut Run, host: &mut Host, planned: Planned, job: &Job, session: Session) -> Result<()> {
+    judge(&session)?;
+    if host.mitigations.is_empty() {
+        host.mitigations = session.mitigations.clone();
     }
-    Ok(run)
+    if let Some(counted) = &job.counted {
+        run.rows.extend(Counted::read(counted)?.rows(run.cpus));
+    }
+    collect(run, &planned, session);
+    Ok(())
 }
 
 /// A bench boot counts only if the guest finished and found nothing wrong.

@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::lab::{Job, Lab};
+use crate::lanes;
 use crate::machine::Mode;
 use crate::report::Report;
 use crate::session::{Event, Session};
@@ -61,8 +62,7 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
     let mut tally = Tally::default();
     let (mut steps, mut taken) = (0, BTreeMap::new());
     for seed in (0..wanted.seeds).map(|n| wanted.seed.wrapping_add(n)) {
-        let [with, without] =
-            [play(lab, WITH, seed, wanted.steps, None)?, play(lab, WITHOUT, seed, wanted.steps, None)?];
+        let (with, without) = play_both(lab, seed, wanted.steps)?;
         steps += with.steps.len();
         for (name, count) in &with.taken {
             *taken.entry(name.clone()).or_insert(0) += count;
@@ -90,7 +90,7 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
 
 /// Plays one game on both kernels; says what was different, if anything was.
 pub fn game(lab: &Lab, seed: u32, steps: u32) -> Result<Option<String>> {
-    let [with, without] = [play(lab, WITH, seed, steps, None)?, play(lab, WITHOUT, seed, steps, None)?];
+    let (with, without) = play_both(lab, seed, steps)?;
     explain(lab, seed, &with, &without)
 }
 
@@ -128,6 +128,14 @@ fn enough(lab: &Lab, taken: &BTreeMap<String, u64>) -> bool {
             .say(&format!("diff: the games do not get about enough to prove anything: {}", few.join(", ")));
     }
     few.is_empty()
+}
+
+/// One game on the kernels with and without fastpaths.
+fn play_both(lab: &Lab, seed: u32, steps: u32) -> Result<(Game, Game)> {
+    let mut games =
+        lanes::side_by_side(&[WITH, WITHOUT], |variant| play(lab, variant, seed, steps, None)).into_iter();
+    let mut next = || games.next().context("a game of each")?;
+    Ok((next()?, next()?))
 }
 
 fn play(lab: &Lab, variant: &str, seed: u32, steps: u32, show: Option<usize>) -> Result<Game> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::artifacts::Artifacts;
+use crate::lanes;
 use crate::machine::{Boot, GUEST_CPU, GUEST_CPU_WITHOUT_CAPABILITIES, Medium, Mode, Plugin, Qemu};
 use crate::report::Report;
 use crate::screen::Screen;
@@ -67,6 +68,15 @@ impl Lab {
     /// Boots, shows what goes on, and returns what was said; judging it is the caller's part.
     pub fn run(&self, job: &Job) -> Result<Session> {
         self.run_with(job, &mut |event| self.show(event))
+    }
+
+    /// Boots several, those that count instructions side by side and the others one after the other; in their order.
+    pub fn run_all(&self, jobs: &[Job]) -> Vec<Result<Session>> {
+        let counts = |job: &&Job| job.mode == Mode::Icount;
+        let counted: Vec<&Job> = jobs.iter().filter(counts).collect();
+        let mut counted = lanes::side_by_side(&counted, |job| self.run(job)).into_iter();
+        let run = |job: &Job| if counts(&job) { counted.next() } else { Some(self.run(job)) };
+        jobs.iter().filter_map(run).collect()
     }
 
     /// Like [`Lab::run`], showing things in the caller's way.

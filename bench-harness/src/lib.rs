@@ -29,6 +29,7 @@ pub mod gdbtest;
 pub mod host;
 pub mod iso;
 pub mod lab;
+mod lanes;
 pub mod logs;
 pub mod machine;
 pub mod mailbox;

@@ -2,7 +2,7 @@
 //!
 //! Everything here goes to standard error; standard output carries results only.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 pub struct Screen {
     bar: ProgressBar,
     /// Stands before each step.
-    headline: RefCell<String>,
+    headline: Mutex<String>,
 }
 
 impl Screen {
@@ -21,7 +21,7 @@ impl Screen {
         let look = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim} {elapsed}");
         bar.set_style(look.expect("the template is constant"));
         bar.enable_steady_tick(Duration::from_millis(120));
-        Screen { bar, headline: RefCell::default() }
+        Screen { bar, headline: Mutex::default() }
     }
 
     /// Whether anybody sees what moves.
@@ -31,7 +31,7 @@ impl Screen {
 
     /// What all further steps are part of.
     pub fn headline(&self, text: &str) {
-        *self.headline.borrow_mut() = format!("{text}  ");
+        *self.lock() = format!("{text}  ");
     }
 
     /// A line that stays.
@@ -41,9 +41,13 @@ impl Screen {
 
     /// What is going on.
     pub fn step(&self, what: &str) {
-        self.bar.set_prefix(format!("{}{what}", self.headline.borrow()));
+        self.bar.set_prefix(format!("{}{what}", self.lock()));
         self.bar.set_message("");
         self.bar.reset_elapsed();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.headline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How far it has come.

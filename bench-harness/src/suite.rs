@@ -18,6 +18,7 @@ use crate::fuzz;
 use crate::gdbtest;
 use crate::iso;
 use crate::lab::{Job, Lab};
+use crate::lanes;
 use crate::machine::Mode;
 use crate::policy;
 use crate::protection;
@@ -128,7 +129,7 @@ fn describe(tally: Tally) -> String {
 fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     match step {
         Step::Host => cargo_test(lab, "host", &[], None),
-        Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--release"], Some("loom")),
+        Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
         Step::Guest => guest_tests(lab),
         Step::Protection => protection::run(lab),
         Step::Diff => diff_games(lab),
@@ -181,20 +182,20 @@ fn target_dir(lab: &Lab) -> PathBuf {
 }
 
 fn guest_tests(lab: &Lab) -> Result<Tally> {
+    let job = |mode, cpus| Job {
+        label: format!("test-{mode}-{cpus}"),
+        variant: String::new(),
+        command_line: if mode == Mode::Icount { "run=test turns=1" } else { "run=test" }.to_owned(),
+        mode,
+        cpus,
+        counted: None,
+        limit: GUEST_LIMIT,
+    };
+    let modes = [Mode::Icount, Mode::Tcg];
+    let jobs: Vec<Job> = modes.iter().flat_map(|mode| CPUS.map(|cpus| job(*mode, cpus))).collect();
     let mut sum = Tally::default();
-    for mode in [Mode::Icount, Mode::Tcg] {
-        for cpus in CPUS {
-            let job = Job {
-                label: format!("test-{mode}-{cpus}"),
-                variant: String::new(),
-                command_line: if mode == Mode::Icount { "run=test turns=1" } else { "run=test" }.to_owned(),
-                mode,
-                cpus,
-                counted: None,
-                limit: GUEST_LIMIT,
-            };
-            sum += judge(lab, &lab.run(&job)?);
-        }
+    for session in lab.run_all(&jobs) {
+        sum += judge(lab, &session?);
     }
     Ok(sum)
 }
@@ -377,11 +378,12 @@ pub fn bochs_tests(lab: &Lab) -> Result<Tally> {
     }
     let image = lab.artifacts.boot_dir().join("test.iso");
     iso::make(&lab.artifacts, "", "log=com2 run=test turns=1", &image)?;
+    lab.screen.step("bochs");
+    let limit = lab.limit.unwrap_or(BOCHS_LIMIT);
+    let run = |model: &&str| bochs::run(&lab.artifacts, model, &image, limit);
     let mut sum = Tally::default();
-    for model in bochs::MODELS {
-        lab.screen.step(model);
-        let limit = lab.limit.unwrap_or(BOCHS_LIMIT);
-        sum += judge(lab, &bochs::run(&lab.artifacts, model, &image, limit)?);
+    for session in lanes::side_by_side(bochs::MODELS, run) {
+        sum += judge(lab, &session?);
     }
     Ok(sum)
 }
