@@ -262,13 +262,25 @@ fn suspended_tasks_do_not_run(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
+/// Looks at how much of the time somebody used, until it is enough.
+const LOOKS: usize = 5;
+
 fn time_is_accounted(lab: &mut Lab<'_>) -> Outcome {
     let (spinner, idle) = (spin(lab, spinner, 0, 50)?, spin(lab, spinner, 1, 40)?);
-    let before = spinner.sched.info()?.used;
-    let start = arch::now();
-    a_while(lab);
-    let (used, passed) = (spinner.sched.info()?.used - before, arch::now() - start);
-    expect!(used > passed / 2 && used <= passed, "used {used} of {passed} ticks");
+    let mut shares = [0; LOOKS];
+    for share in &mut shares {
+        let before = spinner.sched.info()?.used;
+        let start = arch::now();
+        a_while(lab);
+        let (used, passed) = (spinner.sched.info()?.used - before, arch::now() - start);
+        expect!(used <= passed, "used {used} of {passed} ticks");
+        *share = used * 100 / passed;
+        if *share > 50 {
+            break;
+        }
+    }
+    // A host may be away while somebody else has the CPU, but not each time.
+    expect!(shares.iter().any(|share| *share > 50), "used {shares:?} % of the time");
     expect_eq!(idle.sched.info()?.used, 0, "time of one that never ran");
     Ok(())
 }
