@@ -155,6 +155,7 @@ impl Model {
         let source = self.slot_of(self.process_of(me), args.cap(0))?;
         let to = self.find_slot(me, args.target(1), Rights::GRANT)?;
         let from = self.look_copy(me, args)?;
+        self.may_grant(me, to, self.label(from.object))?;
         self.check_empty(to)?;
         if self.is_dying(from.object) {
             return Err(Error::Dying.into());
@@ -185,6 +186,7 @@ impl Model {
         let source = self.slot_of(self.process_of(me), args.cap(0))?;
         let to = self.find_slot(me, args.target(1), Rights::GRANT)?;
         let from = self.find_any(me, args.cap(0))?;
+        self.may_grant(me, to, self.label(from.object))?;
         self.check_empty(to)?;
         if self.is_dying(from.object) {
             return Err(Error::Dying.into());

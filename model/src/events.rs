@@ -40,6 +40,7 @@ impl Model {
             return Err(Error::Dying.into());
         }
         let vspace = self.process(process).vspace.ok_or(Error::BadState)?;
+        self.may_map(vspace, pool, Access::Write)?;
         for n in 0..pages {
             let access = if n == 0 { Access::Write } else { Access::Read };
             let mapped = self.map_page(vspace, address + n * PAGE_SIZE, Mapping::Pool(pool), access);

@@ -86,6 +86,7 @@ impl Model {
         let rights = Rights(rights as u32);
         self.check_may_add(me, found, rights)?;
         let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
+        self.may_join(process, found.object)?;
         Ok((found, process, Member { process, rights, custom }))
     }
 

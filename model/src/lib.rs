@@ -28,6 +28,7 @@ pub mod caps;
 pub mod events;
 pub mod groups;
 pub mod ipc;
+pub mod labels;
 pub mod linear;
 pub mod memory;
 pub mod notify;
@@ -58,6 +59,8 @@ pub struct Model {
     pub graves: Vec<Id>,
     pub sizes: Sizes,
     pub cpus: usize,
+    /// What subjects of a label may not do with objects of another.
+    pub rules: BTreeMap<(u32, u32), u8>,
     /// How many processes there can be.
     pub process_numbers: usize,
     /// The time in ticks: it passes only when somebody says so.

@@ -90,6 +90,7 @@ impl Model {
             }
             places.push(place);
         }
+        self.may_grant(me, places[0], self.label_of_new(me, source.object))?;
         if self.is_dying(source.object) {
             return Err(Error::Dying.into());
         }
@@ -131,6 +132,7 @@ impl Model {
         *self.untyped_mut(from) = left;
         let at = tops.first().copied().unwrap_or(block);
         let object = self.add(at, Some(from), self.fresh(what, size, home, block));
+        self.objects[object.0].label = self.label_of_new(me, from);
         self.derive(place, parent, object, Rights::ALL, 0);
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct Object {
     pub kind: Kind,
     /// Its end was begun and could not go on, or its process has come to an end: nothing new refers to it.
     pub dying: bool,
+    /// Security label; 0: none.
+    pub label: u32,
     /// It has no capability any more, and is nothing but the memory it takes.
     pub ended: bool,
 }
@@ -329,7 +331,7 @@ impl Model {
     }
 
     pub fn add(&mut self, at: u64, made_of: Option<Id>, kind: Kind) -> Id {
-        self.objects.push(Object { at, made_of, kind, dying: false, ended: false });
+        self.objects.push(Object { at, made_of, kind, dying: false, label: 0, ended: false });
         Id(self.objects.len() - 1)
     }
 

@@ -57,6 +57,7 @@ impl Model {
         if self.is_dying(run.vspace) || self.is_dying(run.frame) {
             return Err(Error::Dying.into());
         }
+        self.may_map(run.vspace, run.frame, access)?;
         for (number, address) in run.pages() {
             let page = Mapping::Page { frame: run.frame, number, access };
             self.map_page(run.vspace, address, page, access)?;
@@ -76,6 +77,7 @@ impl Model {
     pub fn protect(&mut self, me: Id, args: &Args) -> Result {
         let run = self.run_of(me, args, rights_for(args.0[3]))?;
         let access = access(args.0[3])?;
+        self.may_map(run.vspace, run.frame, access)?;
         for (number, address) in run.pages() {
             let was = self.mapped(&run, number, address)?;
             self.vspace_mut(run.vspace).pages.remove(&address);

@@ -65,10 +65,10 @@ impl Model {
     /// Whether the model has an operation. It leaves out what it says nothing about.
     pub fn knows(op: Op) -> bool {
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
-        let security = matches!(op, Op::LabelSet | Op::LabelRule | Op::AuditStart | Op::AuditRead);
+        let audit = matches!(op, Op::AuditStart | Op::AuditRead);
         let others = matches!(op, Op::MachineExit | Op::TaskRewind | Op::CSpaceGrow);
         let vectors = matches!(op, Op::TaskReadVector | Op::TaskWriteVector);
-        !(pages || security || others || vectors)
+        !(pages || audit || others || vectors)
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -111,6 +111,8 @@ impl Model {
             Op::GroupRemove => self.group_remove(me, args),
             Op::GroupMember => self.group_member(me, args),
             Op::Expose => self.expose(me, args),
+            Op::LabelSet => self.label_set(me, args),
+            Op::LabelRule => self.label_rule(me, args),
             Op::PoolBind => self.pool_bind(me, args),
             Op::PoolRoom => self.pool_room(me, args),
             Op::Send => self.send(me, args),
@@ -148,8 +150,6 @@ impl Model {
                 Err(Error::NotBuilt.into())
             }
             Op::MachineExit
-            | Op::LabelSet
-            | Op::LabelRule
             | Op::AuditStart
             | Op::AuditRead
             | Op::CSpaceGrow

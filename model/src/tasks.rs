@@ -55,6 +55,7 @@ impl Model {
         if args.0[3] > 1 {
             return Err(Refusal::argument(3));
         }
+        self.same_label([process, cnode, vspace])?;
         if self.process(process).cnode.is_some() {
             return Err(Error::BadState.into());
         }

@@ -2,8 +2,8 @@
 //! all that, some with fewer rights. Process 1 makes it by system calls, which the model makes too.
 
 use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
-use model::Id;
 use model::tasks::ENDLESS;
+use model::{Id, Place};
 
 use super::Dice;
 use super::pair::{Outcome, Pair};
@@ -92,6 +92,9 @@ impl Pair {
         for (index, task) in tasks.iter().enumerate() {
             self.expose(groups[0], index as u64, *task, dice)?;
         }
+        if dice.once_in(3) {
+            self.confine(dice)?;
+        }
         for task in tasks {
             if !dice.once_in(10) {
                 self.must(0, Op::TaskResume, [task.arg(), 0, 0, 0, 0, 0])?;
@@ -127,6 +130,22 @@ impl Pair {
             self.must(0, Op::ProcessAccept, [process.process.arg(), slot, 0, 0, 0, 0])?;
             let args = [group.arg(), process.process.arg(), u64::from(Rights::LISTEN.0), 0, 0, 0];
             self.must(0, Op::GroupAdd, args)?;
+        }
+        Ok(())
+    }
+
+    /// Labels and rules, so that much is forbidden.
+    fn confine(&mut self, dice: &mut Dice) -> Outcome {
+        let machine = abi::INIT_MACHINE.arg();
+        for object in self.made.clone() {
+            let is_there = self.model.slots.contains_key(&Place::Slot(Id(0), object.0));
+            if is_there && dice.once_in(2) {
+                self.must(0, Op::LabelSet, [machine, object.arg(), dice.below(3) as u64, 0, 0, 0])?;
+            }
+        }
+        for (subject, object) in [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)] {
+            let allowed = dice.below(16) as u64;
+            self.must(0, Op::LabelRule, [machine, subject, object, allowed, 0, 0])?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Which system call a step is: mostly one that makes sense, with what the task has; sometimes with any slot, any
 //! number.
 
+use abi::audit::LABELS;
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op, Rights, Target};
 use model::object::{Mapping, State};
 use model::tasks::ENDLESS;
@@ -65,6 +66,8 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::WhoAmI),
     (1, Op::Null),
     (1, Op::Yield),
+    (2, Op::LabelSet),
+    (3, Op::LabelRule),
     (1, Op::MachineLog),
     (1, Op::MachineCounter),
     (1, Op::MachineTrace),
@@ -464,6 +467,19 @@ impl Pick<'_> {
             }
             Op::FramePin => [self.cap(ObjType::Frame), machine.arg(), 0, 0, 0, 0],
             Op::FrameUnpin => [self.cap(ObjType::Frame), 0, 0, 0, 0, 0],
+            Op::LabelSet => {
+                let kinds =
+                    [ObjType::Process, ObjType::CNode, ObjType::VSpace, ObjType::Untyped, ObjType::Frame];
+                let kind = self.dice.of(&kinds);
+                let object = if self.dice.once_in(4) { self.anything() } else { self.cap(kind) };
+                [machine.arg(), object, self.dice.of(&[0, 1, 1, 2, 3, LABELS as u64]), 0, 0, 0]
+            }
+            Op::LabelRule => {
+                let subject = self.dice.of(&[1, 1, 2, 3, 0, u64::from(LABELS)]);
+                let object = self.dice.of(&[0, 0, 1, 2, 3, u64::from(LABELS) - 1, u64::from(LABELS)]);
+                let allowed = self.dice.below(18) as u64;
+                [machine.arg(), subject, object, allowed, 0, 0]
+            }
             Op::MachineLog => [machine.arg(), self.dice.of(&[8, 1025]), self.dice.of(&[0, 0x80, 1]), 0, 0, 0],
             Op::MachineCounter => {
                 [Target::new(machine, self.dice.below(4) as u32).0, self.dice.of(&[0, 999]), 0, 0, 0, 0]

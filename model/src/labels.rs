@@ -1,0 +1,102 @@
+//! Security labels: what a process may come to hold, see or be a member of, whatever capabilities it is given.
+//!
+//! A process's label is that of its CSpace and address space. Who has none is not confined, and within one CSpace a
+//! capability may go anywhere.
+
+use abi::audit::{LABELS, may};
+use abi::{Error, ObjType, machine_rights};
+
+use crate::object::{Access, Id, Kind};
+use crate::{Answer, Args, Model, Place, Refusal, Result};
+
+/// What a mapping asks for.
+fn to_map(access: Access) -> u8 {
+    match access {
+        Access::Write => may::READ | may::WRITE,
+        Access::Read | Access::Execute => may::READ,
+    }
+}
+
+fn forbidden(subject: u32, object: u32) -> Refusal {
+    Refusal::new(Error::Forbidden, u64::from(subject) << 32 | u64::from(object))
+}
+
+impl Model {
+    pub fn label(&self, id: Id) -> u32 {
+        self.objects[id.0].label
+    }
+
+    fn may_label(&self, subject: u32, object: u32, what: u8) -> Result<()> {
+        let rule = self.rules.get(&(subject, object)).copied().unwrap_or(0);
+        if subject == 0 || rule & what == 0 { Ok(()) } else { Err(forbidden(subject, object)) }
+    }
+
+    pub(crate) fn may_join(&self, process: Id, group: Id) -> Result<()> {
+        self.may_label(self.label(process), self.label(group), may::JOIN)
+    }
+
+    pub(crate) fn may_map(&self, vspace: Id, object: Id, access: Access) -> Result<()> {
+        self.may_label(self.label(vspace), self.label(object), to_map(access))
+    }
+
+    /// Whether a capability of what has a label may come to a slot.
+    pub(crate) fn may_grant(&self, me: Id, to: Place, label: u32) -> Result<()> {
+        let Place::Slot(table, _) = to else { return Ok(()) };
+        if self.process(self.process_of(me)).cnode == Some(table) {
+            return Ok(());
+        }
+        self.may_label(self.label(table), label, may::GRANT)
+    }
+
+    /// The label of what is made of an Untyped.
+    pub(crate) fn label_of_new(&self, me: Id, untyped: Id) -> u32 {
+        match self.label(untyped) {
+            0 => self.label(self.process_of(me)),
+            own => own,
+        }
+    }
+
+    /// The parts of a process have one label.
+    pub(crate) fn same_label(&self, parts: [Id; 3]) -> Result<()> {
+        let [process, others @ ..] = parts.map(|id| self.label(id));
+        match others.into_iter().find(|other| *other != process) {
+            Some(other) => Err(forbidden(process, other)),
+            None => Ok(()),
+        }
+    }
+
+    pub fn label_set(&mut self, me: Id, args: &Args) -> Result {
+        self.find(me, args.cap(0), ObjType::Machine, machine_rights::SECURITY)?;
+        let object = self.find_any(me, args.cap(1))?.object;
+        let label = u32::try_from(args.0[2]).ok().filter(|label| *label < LABELS);
+        let label = label.ok_or(Refusal::argument(2))?;
+        if self.is_dying(object) {
+            return Err(Error::Dying.into());
+        }
+        let mut parts = [Some(object), None, None];
+        if let Kind::Process(process) = &self.objects[object.0].kind {
+            parts = [Some(object), process.cnode, process.vspace];
+        }
+        for part in parts.into_iter().flatten() {
+            self.objects[part.0].label = label;
+        }
+        Ok(Answer::DONE)
+    }
+
+    pub fn label_rule(&mut self, me: Id, args: &Args) -> Result {
+        self.find(me, args.cap(0), ObjType::Machine, machine_rights::SECURITY)?;
+        let [_, subject, object, allowed, ..] = args.0;
+        let raw = |raw: u64, position| u32::try_from(raw).map_err(|_| Refusal::argument(position));
+        let (subject, object) = (raw(subject, 1)?, raw(object, 2)?);
+        if subject == 0 {
+            return Err(Refusal::argument(1));
+        }
+        let allowed = u8::try_from(allowed).ok().filter(|allowed| allowed & !may::ALL == 0);
+        let allowed = allowed.ok_or(Refusal::argument(3))?;
+        if let Some(position) = [subject, object].iter().position(|label| *label >= LABELS) {
+            return Err(Refusal::argument(position as u64 + 1));
+        }
+        let before = self.rules.insert((subject, object), may::ALL & !allowed).unwrap_or(0);
+        Ok(Answer::one(u64::from(may::ALL & !before)))
+    }
+}
