@@ -6,7 +6,7 @@
 //! on goes before it. What ends a call and changes nothing is done at once, and nothing else is tried there. States that
 //! led nowhere are remembered. Most histories fit at once. For others much depends on which choice is the first, so that it
 //! begins anew with other choices, each time with more patience, and gives up after a number of steps. First it leaves
-//! out what is seldom so: that a call has tried a short way in vain. Of messages it knows beforehand who received which
+//! out what is seldom so: that a call has tried a short way in vain, or has seen a capability that was gone then. Of messages it knows beforehand who received which
 //! ([`letters`]).
 
 mod letters;
@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use abi::{Error, FLAG_NOTIFICATION, Op};
 
-use crate::parts::{Part, Progress, Running, System};
+use crate::parts::{Part, Progress, Running, System, is_of_capability};
 use crate::{Args, Id};
 use letters::Letters;
 
@@ -295,6 +295,7 @@ impl History<'_> {
             Move::Message(caller) if Some(caller) == ends || state.system.sent_to(caller) == ends => 5,
             Move::Cancel(task) if Some(task) == ends => 5,
             Move::Message(..) | Move::Cancel(..) => 1,
+            Move::Part(_, Part::Look) => 0,
             // Whose answer is found to be in vain waits for this. Others seldom do.
             Move::Part(call, Part::Timeout | Part::Cancelled) if Some(call) != end => {
                 if answers && self.is_with(state, call, ends) { 3 } else { 0 }
@@ -324,11 +325,14 @@ impl History<'_> {
         }
         let status = self.calls[call].status();
         let can_end = self.can_end(state, call, attempt.letters);
+        let looks_too_early =
+            state.under_way(call).is_some_and(|it| state.system.looks_too_early(&it.running));
         parts.retain(|part| match part {
             Part::Timeout => can_end && status == Some(Error::Timeout),
             Part::Cancelled => can_end && status == Some(Error::Cancelled),
             Part::Again => attempt.lenient,
-            Part::Next => self.can_leave(state, call, attempt.letters),
+            Part::Look => attempt.lenient && !status.is_some_and(is_of_capability),
+            Part::Next => !looks_too_early && self.can_leave(state, call, attempt.letters),
             Part::Pick(_) => true,
         });
         moves.extend(parts.into_iter().map(|part| Move::Part(call, part)));

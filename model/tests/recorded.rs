@@ -95,6 +95,12 @@ fn what_was_hard_is_found() {
     fits(include_str!("recorded/search_3.txt"), 0);
 }
 
+/// A Notify saw the membership's capability; it was deleted, the record taken away, and only then did it look for that.
+#[test]
+fn a_record_is_looked_for_behind_the_capability() {
+    fits(include_str!("recorded/record_gone.txt"), 2);
+}
+
 /// Of a kernel whose Notify read the slot twice, and answered `WrongType` of a Notification.
 #[test]
 fn a_bug_is_seen() {

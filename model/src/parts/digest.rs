@@ -154,6 +154,10 @@ impl Running {
         let mut all = Digest(number as u64);
         let at = match &self.at {
             At::Begun => [1, 0, 0],
+            At::Looked { place, capability } => {
+                all.place(Some(*place));
+                [13, capability.badge, u64::from(capability.rights.0)]
+            }
             At::Fill { seen, claimed, to, from, .. } => {
                 all.place(Some(*to));
                 all.place(Some(*from));

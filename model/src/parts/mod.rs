@@ -34,7 +34,7 @@ use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use crate::caps::{Found, has};
 use crate::ipc::Sent;
 use crate::object::{Member, State};
-use crate::{Answer, Args, Id, Model, Place, Refusal, Regs, Result};
+use crate::{Answer, Args, Capability, Id, Model, Place, Refusal, Regs, Result};
 
 use remove::Removal;
 
@@ -73,6 +73,11 @@ pub struct Running {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum At {
     Begun,
+    /// It has seen the capability of a group; what the group says of the caller is not read yet.
+    Looked {
+        place: Place,
+        capability: Capability,
+    },
     /// A slot is to be claimed, or is, and then filled.
     Fill {
         what: Fill,
@@ -159,6 +164,8 @@ pub enum Part {
     Timeout,
     /// What it waits for was on another CPU, and is asked back since somebody has cancelled it.
     Cancelled,
+    /// It looks at the capability of a group, and goes on when that is gone.
+    Look,
     /// It begins anew: it was tried the short way, in vain, or waited for what others have done meanwhile.
     Again,
 }
@@ -192,6 +199,7 @@ impl Running {
             matches!(error, NoCapability | Error::WrongType | NoRight | Amplifies | WouldBlock | WrongCpu);
         match self.at {
             At::Begun => true,
+            At::Looked { .. } => !is_of_capability(error),
             At::Fill { what: Fill::Copy { .. } | Fill::Make { .. }, .. } if lenient => true,
             At::Remove { .. } => !of_look,
             _ if of_look || error == BadArgument => false,
@@ -263,6 +271,7 @@ impl System {
             At::Begun if running.op == Op::Call && running.args.deadline().is_some() => {
                 parts.extend([Part::Next, Part::Timeout]);
             }
+            At::Begun if self.group_of(running).is_some() => parts.extend([Part::Next, Part::Look]),
             _ => parts.push(Part::Next),
         }
     }
@@ -321,6 +330,32 @@ impl System {
         }
     }
 
+    /// The capability of a group in which an operation acts, as far as others change who may.
+    fn group_of(&self, running: &Running) -> Option<(Place, &Capability)> {
+        if !matches!(running.op, Op::Notify | Op::GroupAdd | Op::GroupRemove | Op::Expose | Op::Withdraw) {
+            return None;
+        }
+        let place = self.model.slot_of(self.model.process_of(running.me), running.cap(0)).ok()?;
+        let it = self.model.slots.get(&place)?;
+        (self.model.object_type(it.object) == ObjType::Group).then_some((place, it))
+    }
+
+    /// What an operation looks at that has seen a capability, which may be gone by now.
+    fn look_behind(&mut self, running: &Running, place: Place, capability: Capability) -> Result<At> {
+        let now = self.model.slots.insert(place, capability);
+        let at = self.look(running);
+        match now {
+            Some(it) => self.model.slots.insert(place, it),
+            None => self.model.slots.remove(&place),
+        };
+        at
+    }
+
+    /// Whether an operation has seen a capability that is still there: it may as well look at all at once later.
+    pub fn looks_too_early(&self, running: &Running) -> bool {
+        matches!(running.at, At::Looked { place, .. } if self.now(place).is_some())
+    }
+
     fn go_on(&mut self, running: &mut Running, part: Part) -> Result<Option<Regs>> {
         let error = match part {
             Part::Timeout => Some(Error::Timeout),
@@ -331,7 +366,17 @@ impl System {
             return self.end_waiting(running, error).map(Some);
         }
         let answer = match running.at.clone() {
+            At::Begun if part == Part::Look => {
+                let (place, it) = self.group_of(running).ok_or(Error::NoCapability)?;
+                let capability = Capability { parent: None, children: Vec::new(), ..it.clone() };
+                running.at = At::Looked { place, capability };
+                return Ok(None);
+            }
             At::Begun => return self.begin(running),
+            At::Looked { place, capability } => {
+                running.at = self.look_behind(running, place, capability)?;
+                return Ok(None);
+            }
             At::Fill { what, from, seen, to, claimed: false } => {
                 self.claim(to)?;
                 running.at = At::Fill { what, from, seen, to, claimed: true };
@@ -643,6 +688,11 @@ impl System {
             _ => None,
         }
     }
+}
+
+/// What only a look at a capability answers.
+pub(crate) fn is_of_capability(error: Error) -> bool {
+    matches!(error, Error::NoCapability | Error::WrongType | Error::NoRight)
 }
 
 /// The part after a look: the slot is to be claimed.

@@ -18,7 +18,7 @@ pub fn process_of(worker: usize) -> usize {
 }
 
 pub fn before(owner: usize) -> (System, Vec<Id>) {
-    let sizes = Sizes { notification: 128, group: 64, ..Sizes::default() };
+    let sizes = Sizes { notification: 128, group: 128, ..Sizes::default() };
     let mut model = Model { sizes, cpus: CPUS, process_numbers: 64, ..Model::default() };
     let add = |model: &mut Model, kind: Kind| model.add((model.objects.len() as u64) << 20, None, kind);
     let mut processes = Vec::new();
