@@ -60,10 +60,6 @@ impl Model {
         self.slot_in(cnode, cap.0).ok_or(missing)
     }
 
-    fn slot_in(&self, cnode: Id, index: u32) -> Option<Place> {
-        (index != 0 && index < self.cnode(cnode).slots).then_some(Place::Slot(cnode, index))
-    }
-
     /// Whatever a task's capability refers to.
     pub fn find_any(&self, me: Id, cap: Cap) -> Result<Found> {
         let place = self.slot_of(self.process_of(me), cap)?;
@@ -222,12 +218,12 @@ impl Model {
         let rights = u32::try_from(args.0[2]).map(Rights).map_err(|_| Refusal::argument(2))?;
         let first = u32::try_from(args.0[3]).map_err(|_| Refusal::argument(3))?;
         let cnode = self.process(process).cnode.ok_or(Refusal::from(Error::BadState))?;
-        let holds = |n: &u32| {
-            let it = self.slots.get(&Place::Slot(cnode, *n)).filter(|it| it.object == wanted);
+        let holds = |(n, place): &(u32, Place)| {
+            let it = self.slots.get(place).filter(|it| *n >= first && it.object == wanted);
             it.and_then(|it| self.in_effect(process, it)).is_some_and(|held| held.contains(rights))
         };
-        let found = (first.max(1)..self.cnode(cnode).slots).find(holds);
-        Ok(Answer::one(u64::from(found.unwrap_or(0))))
+        let found = self.places_from(cnode).into_iter().find(holds);
+        Ok(Answer::one(found.map_or(0, |(n, _)| u64::from(n))))
     }
 
     /// What a capability lets a process do that has it: a group's nothing but as its maker or member.
@@ -260,10 +256,10 @@ impl Model {
             }
             cnode.object
         };
-        let (first, slots) = (args.target(0).index().max(1), self.cnode(cnode).slots);
+        let (first, slots) = (args.target(0).index().max(1), self.slots_from(cnode));
         let end = slots.min(first.saturating_add(SLOTS)).max(first);
-        let full: Vec<u32> =
-            (first..end).filter(|n| self.slots.contains_key(&Place::Slot(cnode, *n))).collect();
+        let places = self.places_from(cnode).into_iter().filter(|(n, _)| (first..end).contains(n));
+        let full: Vec<u32> = places.filter(|it| self.slots.contains_key(&it.1)).map(|it| it.0).collect();
         let at = full.get(CAP_LIST_MAX - 1).map_or(end, |last| last + 1);
         let next = if at < slots { at } else { 0 };
         Ok(Answer::Values([u64::from(next), full.len().min(CAP_LIST_MAX) as u64, 0, 0]))

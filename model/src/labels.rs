@@ -42,7 +42,7 @@ impl Model {
     /// Whether a capability of what has a label may come to a slot.
     pub(crate) fn may_grant(&self, me: Id, to: Place, label: u32) -> Result<()> {
         let Place::Slot(table, _) = to else { return Ok(()) };
-        if self.process(self.process_of(me)).cnode == Some(table) {
+        if self.tables_of(self.process_of(me)).contains(&table) {
             return Ok(());
         }
         self.may_label(self.label(table), label, may::GRANT)
@@ -73,12 +73,12 @@ impl Model {
         if self.is_dying(object) {
             return Err(Error::Dying.into());
         }
-        let mut parts = [Some(object), None, None];
+        self.objects[object.0].label = label;
         if let Kind::Process(process) = &self.objects[object.0].kind {
-            parts = [Some(object), process.cnode, process.vspace];
-        }
-        for part in parts.into_iter().flatten() {
-            self.objects[part.0].label = label;
+            let space = process.vspace;
+            for part in self.tables_of(object).into_iter().chain(space) {
+                self.objects[part.0].label = label;
+            }
         }
         Ok(Answer::DONE)
     }

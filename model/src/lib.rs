@@ -27,6 +27,7 @@ extern crate alloc;
 pub mod caps;
 pub mod events;
 pub mod groups;
+pub mod growth;
 pub mod ipc;
 pub mod labels;
 pub mod linear;

@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
-use abi::{Error, ObjType, Rights, Target};
+use abi::{Error, ObjType, Rights};
 
 use crate::caps::Found;
 use crate::object::{
@@ -81,10 +81,15 @@ impl Model {
         let (source, what) = self.look_retype(me, args)?;
         let to = args.target(2);
         let mut places = Vec::new();
+        let Place::Slot(table, first) = self.find_slot(me, to, Rights::GRANT)? else {
+            return Err(Error::NoCapability.into());
+        };
         for i in 0..count {
-            let index = u64::from(to.index()) + i;
-            let index = u32::try_from(index).map_err(|_| Refusal::new(Error::NoCapability, index))?;
-            let place = self.find_slot(me, Target::new(to.cap(), index), Rights::GRANT)?;
+            // All of one table.
+            let number = u32::try_from(u64::from(first) + i).ok();
+            let number = number.filter(|number| *number < self.cnode(table).slots);
+            let missing = Refusal::new(Error::NoCapability, u64::from(to.index()) + i);
+            let place = Place::Slot(table, number.ok_or(missing)?);
             if self.slots.contains_key(&place) {
                 return Err(Error::SlotOccupied.into());
             }
@@ -155,13 +160,9 @@ impl Model {
                 pages: Default::default(),
             }),
             ObjType::CNode => Kind::CNode(CNode { slots: size as u32, process: None }),
-            ObjType::Process => Kind::Process(Process {
-                cnode: None,
-                vspace: None,
-                tasks: vec![None; size as usize],
-                accept: 0,
-                pool: None,
-            }),
+            ObjType::Process => {
+                Kind::Process(Process { tasks: vec![None; size as usize], ..Process::default() })
+            }
             ObjType::Group => Kind::Group(Group {
                 members: vec![None; size as usize & 0xffff],
                 exposures: vec![Exposure::default(); size as usize >> 16],

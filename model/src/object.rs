@@ -110,7 +110,9 @@ pub struct Frame {
 
 #[derive(Clone, Debug, Default)]
 pub struct Process {
+    /// The first table of its CSpace, and those that were added.
     pub cnode: Option<Id>,
+    pub more: Vec<Id>,
     pub vspace: Option<Id>,
     /// Task numbers that are in use.
     pub tasks: Vec<Option<Id>>,

@@ -98,18 +98,18 @@ impl Model {
 
     /// Whether a task is, or runs in, an object.
     fn is_part_of(&self, me: Id, object: Id) -> bool {
-        self.home(me).contains(&Some(object))
+        self.home(me).contains(&object)
             || self.object_type(object) == ObjType::Untyped && self.lives_in(me, object)
     }
 
     fn lives_in(&self, me: Id, untyped: Id) -> bool {
-        self.home(me).into_iter().flatten().any(|it| self.is_inside(it, untyped))
+        self.home(me).into_iter().any(|it| self.is_inside(it, untyped))
     }
 
-    fn home(&self, me: Id) -> [Option<Id>; 4] {
+    fn home(&self, me: Id) -> Vec<Id> {
         let process = self.process_of(me);
-        let spaces = self.process(process);
-        [Some(me), Some(process), spaces.cnode, spaces.vspace]
+        let spaces = self.tables_of(process).into_iter().chain(self.process(process).vspace);
+        [me, process].into_iter().chain(spaces).collect()
     }
 
     /// Makes an object inert that has one capability left.
@@ -157,9 +157,11 @@ impl Model {
         if let Some(pool) = self.process(process).pool {
             self.part_pool(pool);
         }
-        if let Some(cnode) = self.process_mut(process).cnode.take() {
-            self.cnode_mut(cnode).process = None;
+        for table in self.tables_of(process) {
+            self.cnode_mut(table).process = None;
         }
+        let it = self.process_mut(process);
+        (it.cnode, it.more) = (None, Vec::new());
         if let Some(vspace) = self.process_mut(process).vspace.take() {
             self.vspace_mut(vspace).process = None;
         }
@@ -188,8 +190,8 @@ impl Model {
     /// A process's tasks are not exposed any more in the groups that its CSpace names.
     fn withdraw_tasks(&mut self, me: Id, process: Id) {
         let Some(cnode) = self.process(process).cnode else { return };
-        for n in 1..self.cnode(cnode).slots {
-            let Some(it) = self.slots.get(&Place::Slot(cnode, n)) else { continue };
+        for (_, place) in self.places_from(cnode) {
+            let Some(it) = self.slots.get(&place) else { continue };
             let group = it.object;
             if self.object_type(group) != ObjType::Group {
                 continue;

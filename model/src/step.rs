@@ -66,7 +66,7 @@ impl Model {
     pub fn knows(op: Op) -> bool {
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let audit = matches!(op, Op::AuditStart | Op::AuditRead);
-        let others = matches!(op, Op::MachineExit | Op::TaskRewind | Op::CSpaceGrow);
+        let others = matches!(op, Op::MachineExit | Op::TaskRewind);
         let vectors = matches!(op, Op::TaskReadVector | Op::TaskWriteVector);
         !(pages || audit || others || vectors)
     }
@@ -111,6 +111,7 @@ impl Model {
             Op::GroupRemove => self.group_remove(me, args),
             Op::GroupMember => self.group_member(me, args),
             Op::Expose => self.expose(me, args),
+            Op::CSpaceGrow => self.cspace_grow(me, args),
             Op::LabelSet => self.label_set(me, args),
             Op::LabelRule => self.label_rule(me, args),
             Op::PoolBind => self.pool_bind(me, args),
@@ -152,7 +153,6 @@ impl Model {
             Op::MachineExit
             | Op::AuditStart
             | Op::AuditRead
-            | Op::CSpaceGrow
             | Op::Accessed
             | Op::DeviceFrame
             | Op::PageCopy

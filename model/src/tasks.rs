@@ -73,7 +73,7 @@ impl Model {
     }
 
     /// A process may act on itself with whatever capability of itself.
-    fn find_process(&self, me: Id, cap: Cap) -> Result<Id> {
+    pub(crate) fn find_process(&self, me: Id, cap: Cap) -> Result<Id> {
         let found = self.find(me, cap, ObjType::Process, Rights::NONE)?.object;
         if found != self.process_of(me) {
             self.find(me, cap, ObjType::Process, process_rights::CONFIGURE)?;

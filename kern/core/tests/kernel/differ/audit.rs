@@ -102,6 +102,11 @@ impl Pair {
                 if id != Id(0) && count != known.count() {
                     return Err(format!("{count} slots are full in the kernel, not in the model"));
                 }
+                let next = found.get().more.get(pin).map(Ref::addr);
+                let expected = self.model.tables_from(id).get(1).map(|table| self.model.objects[table.0].at);
+                if next != expected {
+                    return Err(format!("{expected:x?} follows in the model, {next:x?} in the kernel"));
+                }
             }
             Kind::EventPool(it) => {
                 let Some(found) = word.get::<EventPool>() else { return Err("is none".to_owned()) };

@@ -136,8 +136,7 @@ impl Pair {
             cnode: Some(Id(0)),
             vspace: Some(Id(1)),
             tasks: vec![None; 64],
-            accept: 0,
-            pool: None,
+            ..object::Process::default()
         };
         let region = world.object::<Untyped>(self.playground).expect("the playground");
         let region = region.get().region();
@@ -408,6 +407,13 @@ impl Pair {
         }
         let mut seen: Vec<Id> = left.iter().map(|(id, _)| *id).collect();
         while let Some((id, cnode)) = left.pop() {
+            let next = self.model.tables_from(id).get(1).copied();
+            if let Some((id, table)) = next.zip(cnode.get().more.get(pin))
+                && !seen.contains(&id)
+            {
+                seen.push(id);
+                left.push((id, table));
+            }
             let from = Place::Slot(id, 0);
             for (place, it) in self.model.slots.range(from..) {
                 let Place::Slot(table, index) = *place else { break };

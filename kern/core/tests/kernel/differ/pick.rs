@@ -43,6 +43,7 @@ const OPERATIONS: &[(usize, Op)] = &[
     (10, Op::Broadcast),
     (2, Op::ProcessConfigure),
     (4, Op::ProcessAccept),
+    (3, Op::CSpaceGrow),
     (6, Op::TaskConfigure),
     (1, Op::TaskWriteRegs),
     (1, Op::TaskReadRegs),
@@ -406,8 +407,12 @@ impl Pick<'_> {
                 let process = self.cap_where(ObjType::Process, |model, it| model.process(it).cnode.is_none());
                 [process, spaces[0], spaces[1], self.dice.of(&[0, 0, 0, 2]), 0, 0]
             }
+            Op::CSpaceGrow => {
+                let table = self.cap_where(ObjType::CNode, |model, it| model.cnode(it).process.is_none());
+                [self.cap(ObjType::Process), table, 0, 0, 0, 0]
+            }
             Op::ProcessAccept => {
-                let slot = self.dice.of(&[0, 40, 41, 42, 43, 44, 99]);
+                let slot = self.dice.of(&[0, 40, 41, 42, 43, 44, 50, 54, 99]);
                 [self.cap(ObjType::Process), slot, 0, 0, 0, 0]
             }
             _ => self.arguments_of_tasks(op),
@@ -499,15 +504,16 @@ impl Pick<'_> {
     fn slots_with(&self, has: impl Fn(Option<ObjType>) -> bool) -> Vec<u32> {
         let model = &self.pair.model;
         let Some(cnode) = self.own_cnode() else { return Vec::new() };
-        let what = |n: &u32| model.slots.get(&Place::Slot(cnode, *n)).map(|it| model.object_type(it.object));
-        (1..model.cnode(cnode).slots).filter(|n| has(what(n))).collect()
+        let what = |place: &Place| model.slots.get(place).map(|it| model.object_type(it.object));
+        let places = model.places_from(cnode).into_iter().filter(|(_, place)| has(what(place)));
+        places.map(|(n, _)| n).collect()
     }
 
     /// A capability of a type, if it has one; sometimes any slot.
     fn cap_of(&mut self, what: ObjType) -> Cap {
         let slots = self.slots_with(|it| it == Some(what));
         if slots.is_empty() || self.dice.once_in(16) {
-            return Cap(self.dice.below(SLOTS as usize + 1) as u32);
+            return Cap(self.dice.below(SLOTS as usize + 8) as u32);
         }
         Cap(self.dice.of(&slots))
     }
@@ -581,13 +587,16 @@ impl Pick<'_> {
     fn place(&mut self, full: bool) -> u64 {
         let cnode = if self.dice.once_in(3) { self.cap_of(ObjType::CNode) } else { OWN };
         let of = self.pair.model.find_any(self.me, cnode).ok().map(|it| it.object);
-        let Some((of, Kind::CNode(it))) = of.map(|id| (id, &self.pair.model.objects[id.0].kind)) else {
+        let model = &self.pair.model;
+        let Some(of) = of.filter(|id| model.object_type(*id) == ObjType::CNode) else {
             return Target::new(cnode, 1 + self.dice.below(8) as u32).0;
         };
-        let is_full = |n: &u32| self.pair.model.slots.contains_key(&Place::Slot(of, *n));
-        let slots: Vec<u32> = (1..it.slots).filter(|n| is_full(n) == full).collect();
+        let places = model.places_from(of).into_iter();
+        let slots: Vec<u32> =
+            places.filter(|it| model.slots.contains_key(&it.1) == full).map(|it| it.0).collect();
+        let count = model.slots_from(of) as usize;
         if slots.is_empty() || self.dice.once_in(12) {
-            return Target::new(cnode, self.dice.below(it.slots as usize + 1) as u32).0;
+            return Target::new(cnode, self.dice.below(count + 1) as u32).0;
         }
         Target::new(cnode, self.dice.of(&slots)).0
     }

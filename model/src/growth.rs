@@ -1,0 +1,72 @@
+//! CSpaces that grow: CNodes that follow the one that a process was configured with, whose slots are numbered on.
+
+use alloc::vec::Vec;
+
+use abi::{Error, ObjType, Rights};
+
+use crate::{Answer, Args, Id, Model, Place, Refusal, Result};
+
+/// Tables of a CSpace, at most.
+const TABLES_MAX: usize = 16;
+
+impl Model {
+    /// The tables of a CSpace from one on; of one that serves no process, it alone.
+    pub fn tables_from(&self, first: Id) -> Vec<Id> {
+        let Some(process) = self.cnode(first).process else { return [first].into() };
+        self.tables_of(process).into_iter().skip_while(|table| *table != first).collect()
+    }
+
+    /// All tables of a process's CSpace.
+    pub fn tables_of(&self, process: Id) -> Vec<Id> {
+        let process = self.process(process);
+        process.cnode.into_iter().chain(process.more.iter().copied()).collect()
+    }
+
+    /// How many slots there are from a table on.
+    pub fn slots_from(&self, first: Id) -> u32 {
+        self.tables_from(first).into_iter().map(|table| self.cnode(table).slots).sum()
+    }
+
+    /// All slots from a table on, by number.
+    pub fn places_from(&self, first: Id) -> Vec<(u32, Place)> {
+        let (mut places, mut before) = (Vec::new(), 0);
+        for table in self.tables_from(first) {
+            let slots = self.cnode(table).slots;
+            places.extend((1..slots).map(|n| (before + n, Place::Slot(table, n))));
+            before += slots;
+        }
+        places
+    }
+
+    /// A slot by its number. The first of each table is none.
+    pub(crate) fn slot_in(&self, first: Id, mut number: u32) -> Option<Place> {
+        for table in self.tables_from(first) {
+            let slots = self.cnode(table).slots;
+            if number < slots {
+                return (number != 0).then_some(Place::Slot(table, number));
+            }
+            number -= slots;
+        }
+        None
+    }
+
+    pub fn cspace_grow(&mut self, me: Id, args: &Args) -> Result {
+        let process = self.find_process(me, args.cap(0))?;
+        let table = self.find(me, args.cap(1), ObjType::CNode, Rights::GRANT)?.object;
+        let first = self.process(process).cnode.ok_or(Error::BadState)?;
+        self.same_label([process, first, table])?;
+        if self.cnode(table).process.is_some() {
+            return Err(Error::InUse.into());
+        }
+        if self.tables_of(process).len() == TABLES_MAX {
+            return Err(Refusal::new(Error::Full, TABLES_MAX as u64));
+        }
+        if [process, first, table].into_iter().any(|it| self.is_dying(it)) {
+            return Err(Error::Dying.into());
+        }
+        let number = self.slots_from(first);
+        self.cnode_mut(table).process = Some(process);
+        self.process_mut(process).more.push(table);
+        Ok(Answer::one(u64::from(number) + 1))
+    }
+}
