@@ -101,6 +101,12 @@ fn a_record_is_looked_for_behind_the_capability() {
     fits(include_str!("recorded/record_gone.txt"), 2);
 }
 
+/// Two states were taken for one: in each another call was on its way, at a place whose number made up for the difference.
+#[test]
+fn states_that_are_nearly_alike_are_told_apart() {
+    fits(include_str!("recorded/states_alike.txt"), 0);
+}
+
 /// Of a kernel whose Notify read the slot twice, and answered `WrongType` of a Notification.
 #[test]
 fn a_bug_is_seen() {

@@ -78,7 +78,7 @@ impl System {
         let inert = self.inert.iter().map(|id| one(3, *id, 0));
         let raised = self.raised.iter().map(|(id, bits)| one(4, *id, Digest::of(bits)));
         let claimed = self.claimed.iter().map(|place| {
-            let mut all = Digest(5);
+            let mut all = Digest(Digest::of(&[5]));
             all.place(Some(*place));
             all.0
         });
@@ -151,7 +151,7 @@ impl Digest {
 impl Running {
     /// A number for where it is, another one for each of those that can be there.
     pub fn digest(&self, number: usize) -> u64 {
-        let mut all = Digest(number as u64);
+        let mut all = Digest(Digest::of(&[number as u64]));
         let at = match &self.at {
             At::Begun => [1, 0, 0],
             At::Looked { place, capability } => {
