@@ -14,7 +14,10 @@ mod pair;
 mod pick;
 mod pools;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 
 use abi::Op;
 use pair::{Pair, Tally};
@@ -71,6 +74,11 @@ impl Sequence {
         Sequence { seed, steps: (0..count).map(|_| dice.word() >> 32).collect() }
     }
 
+    /// That of a number, in this run.
+    fn nth(case: u64) -> Sequence {
+        Sequence::new(number("MODEL_SEED", 1).wrapping_mul(1 << 32).wrapping_add(case))
+    }
+
     /// Plays it: what diverged, if anything. The kernel's panics count.
     fn play(&self, tell: bool) -> Result<Tally, String> {
         let played = catch_unwind(AssertUnwindSafe(|| {
@@ -123,27 +131,44 @@ struct Divergence {
     why: String,
 }
 
-/// Plays so many sequences: how often they did what, or the first that diverges.
+/// Plays so many sequences, on all of the host's CPUs: how often they did what, or the first that diverges.
 fn play(cases: u64) -> Result<Tally, Divergence> {
-    let first = number("MODEL_SEED", 1).wrapping_mul(1 << 32);
+    let lanes = thread::available_parallelism().map_or(1, |count| count.get()) as u64;
+    // Of those that diverge, the first; nobody need play what comes behind it.
+    let first = &AtomicU64::new(cases);
+    let tally = thread::scope(|scope| {
+        let lane = |lane: u64| scope.spawn(move || play_some((lane..cases).step_by(lanes as usize), first));
+        let lanes: Vec<_> = (0..lanes).map(lane).collect();
+        let tallies = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        tallies.fold(Tally::new(), sum)
+    });
+    let diverged = first.load(Relaxed);
+    if diverged == cases {
+        return Ok(tally);
+    }
+    let sequence = Sequence::nth(diverged).shorter();
+    let why = sequence.play(false).err().unwrap_or_else(|| "not every time".to_owned());
+    Err(Divergence { count: diverged + 1, sequence, why })
+}
+
+/// What some did until one of them, or an earlier one, diverges.
+fn play_some(cases: impl Iterator<Item = u64>, first: &AtomicU64) -> Tally {
     let mut tally = Tally::new();
-    for case in 0..cases {
-        let sequence = Sequence::new(first.wrapping_add(case));
-        match sequence.play(false) {
-            Ok(played) => {
-                for (op, [done, refused]) in played {
-                    let all = tally.entry(op).or_default();
-                    (all[0], all[1]) = (all[0] + done, all[1] + refused);
-                }
-            }
-            Err(why) => {
-                let sequence = sequence.shorter();
-                let why = sequence.play(false).err().unwrap_or(why);
-                return Err(Divergence { count: case + 1, sequence, why });
-            }
+    for case in cases.take_while(|case| *case < first.load(Relaxed)) {
+        match Sequence::nth(case).play(false) {
+            Ok(played) => tally = sum(tally, played),
+            Err(_) => _ = first.fetch_min(case, Relaxed),
         }
     }
-    Ok(tally)
+    tally
+}
+
+fn sum(mut all: Tally, more: Tally) -> Tally {
+    for (op, [done, refused]) in more {
+        let of = all.entry(op).or_default();
+        *of = [of[0] + done, of[1] + refused];
+    }
+    all
 }
 
 /// What no sequence gets done: the tests' kernel has no such thing.
