@@ -104,6 +104,11 @@ impl Model {
         if self.is_dying(table) { Err(Error::Dying.into()) } else { Ok(()) }
     }
 
+    /// Fills a slot with a capability that is derived from none: as where a history begins.
+    pub fn give(&mut self, place: Place, object: Id, rights: Rights, badge: u64) {
+        self.slots.insert(place, Capability { object, rights, badge, parent: None, children: Vec::new() });
+    }
+
     /// Fills an empty slot with a capability derived from `parent`.
     pub fn derive(&mut self, place: Place, parent: Place, object: Id, rights: Rights, badge: u64) {
         let it = Capability { object, rights, badge, parent: Some(parent), children: Vec::new() };

@@ -337,6 +337,11 @@ impl Model {
         Id(self.objects.len() - 1)
     }
 
+    /// The same of one made of nothing, at an address of its own: as where a history begins.
+    pub fn put(&mut self, kind: Kind) -> Id {
+        self.add((self.objects.len() as u64) << 20, None, kind)
+    }
+
     /// Everything of a type that was ever made.
     pub fn ids(&self) -> impl Iterator<Item = Id> + use<> {
         (0..self.objects.len()).map(Id)

@@ -3,9 +3,11 @@
 //! for another CPU, and waiting takes long.
 
 mod cluster;
+mod dice;
 
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MsgInfo, ObjType, Op, Rights, Target};
 use cluster::{MEMORY, OWN_CNODE, PEER_CNODES, PROCESSES, WORKERS, before, process_of};
+use dice::Dice;
 use model::linear::{Call, History, Verdict};
 use model::parts::{Part, Progress, Running, System};
 use model::{Args, Id, Regs};
@@ -17,18 +19,7 @@ const CALLS: usize = 60;
 /// Steps after which the fuzzer gives up.
 const LIMIT: u64 = 200_000;
 
-struct Dice(u64);
-
 impl Dice {
-    fn below(&mut self, count: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % count
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
     fn of(&mut self, slots: std::ops::Range<u32>) -> u32 {
         slots.start + self.below(u64::from(slots.end - slots.start)) as u32
     }

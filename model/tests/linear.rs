@@ -4,7 +4,7 @@ use abi::{Cap, FLAG_NONBLOCK, MsgInfo, ObjType, Op, Rights, Target};
 use model::linear::{Call, History, Verdict};
 use model::object::{self, State};
 use model::parts::System;
-use model::{Args, Capability, Id, Kind, Model, Place, Sizes};
+use model::{Args, Id, Kind, Model, Place, Sizes};
 
 const OWN: Cap = Cap(1);
 const MEMORY: Cap = Cap(2);
@@ -22,15 +22,14 @@ fn at(slot: u32) -> u64 {
 fn world() -> (Model, [Id; 2]) {
     let sizes = Sizes { notification: 64, group: 64, ..Sizes::default() };
     let mut model = Model { sizes, cpus: 2, process_numbers: 9, ..Model::default() };
-    let cnode = model.add(0, None, Kind::CNode(object::CNode { slots: 64, process: None }));
+    let cnode = model.put(Kind::CNode(object::CNode { slots: 64, process: None }));
     let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
-    let process = model.add(1 << 20, None, Kind::Process(of));
+    let process = model.put(Kind::Process(of));
     model.cnode_mut(cnode).process = Some(process);
     let memory = object::Untyped { base: 1 << 30, size: 4096, low: 0, high: 4096 };
-    let memory = model.add(2 << 20, None, Kind::Untyped(memory));
+    let memory = model.put(Kind::Untyped(memory));
     for (slot, object) in [(OWN, cnode), (MEMORY, memory), (PROCESS, process)] {
-        let it = Capability { object, rights: Rights::ALL, badge: 0, parent: None, children: vec![] };
-        model.slots.insert(Place::Slot(cnode, slot.0), it);
+        model.give(Place::Slot(cnode, slot.0), object, Rights::ALL, 0);
     }
     let tasks = [0, 1].map(|home| {
         let task = object::Task {
@@ -40,7 +39,7 @@ fn world() -> (Model, [Id; 2]) {
             time: Some(memory),
             ..object::Task::default()
         };
-        model.add((3 + home as u64) << 20, None, Kind::Task(Box::new(task)))
+        model.put(Kind::Task(Box::new(task)))
     });
     (model, tasks)
 }

@@ -1,13 +1,16 @@
 //! Calls, answers and bits between tasks of several CPUs: histories that the model's own parts make by chance, and some that
 //! cannot be.
 
+mod dice;
+
 use abi::{
     Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Op, Rights, Target, TaskId,
 };
+use dice::Dice;
 use model::linear::{Call, History, Verdict};
 use model::object::{self, Exposure, Member, State};
 use model::parts::{Part, Progress, Running, System};
-use model::{Args, Capability, Id, Kind, Model, Place, Regs};
+use model::{Args, Id, Kind, Model, Place, Regs};
 
 const CPUS: usize = 3;
 const TASKS: usize = 6;
@@ -32,19 +35,14 @@ fn home(task: usize) -> usize {
 /// A process with tasks on several CPUs, each exposed, with a Notification bound to it and a Reply.
 fn world() -> (Model, Vec<Id>) {
     let mut model = Model { cpus: CPUS, process_numbers: 9, ..Model::default() };
-    let mut at = (1u64..).map(|nth| nth << 20);
-    let mut add = |model: &mut Model, kind: Kind| model.add(at.next().unwrap(), None, kind);
-    let cnode = add(&mut model, Kind::CNode(object::CNode { slots: 64, process: None }));
+    let cnode = model.put(Kind::CNode(object::CNode { slots: 64, process: None }));
     let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
-    let process = add(&mut model, Kind::Process(of));
+    let process = model.put(Kind::Process(of));
     model.cnode_mut(cnode).process = Some(process);
     let members = vec![Some(Member { process, rights: Rights::ALL, custom: 77 })];
     let group = object::Group { members, exposures: vec![Exposure::default(); 16] };
-    let group = add(&mut model, Kind::Group(group));
-    let give = |model: &mut Model, place: Place, object: Id| {
-        let it = Capability { object, rights: Rights::ALL, badge: 0, parent: None, children: vec![] };
-        model.slots.insert(place, it);
-    };
+    let group = model.put(Kind::Group(group));
+    let give = |model: &mut Model, place: Place, object: Id| model.give(place, object, Rights::ALL, 0);
     give(&mut model, Place::Slot(cnode, GROUP.0), group);
     let mut tasks = Vec::new();
     for nth in 0..TASKS {
@@ -56,12 +54,12 @@ fn world() -> (Model, Vec<Id>) {
             time: Some(group),
             ..object::Task::default()
         };
-        let task = add(&mut model, Kind::Task(Box::new(task)));
+        let task = model.put(Kind::Task(Box::new(task)));
         let note = object::Notification { home: home(nth), bits: 0, waiter: None, bound: Some(task) };
-        let note = add(&mut model, Kind::Notification(note));
+        let note = model.put(Kind::Notification(note));
         model.task_mut(task).bound = Some(note);
         let reply = object::Reply { home: home(nth), caller: None, server: None };
-        let reply = add(&mut model, Kind::Reply(reply));
+        let reply = model.put(Kind::Reply(reply));
         give(&mut model, Place::Slot(cnode, TASK + nth as u32), task);
         give(&mut model, Place::Slot(cnode, REPLY + nth as u32), reply);
         give(&mut model, Place::Exposure(group, nth as u32), task);
@@ -70,19 +68,6 @@ fn world() -> (Model, Vec<Id>) {
         tasks.push(task);
     }
     (model, tasks)
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, count: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % count
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
 }
 
 type Asked = (Op, Args);

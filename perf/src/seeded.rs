@@ -15,7 +15,7 @@ use crate::failure::Failure;
 
 /// How long nothing has to move in a run that is stuck: with a host's thread for each CPU, the guest's share the host's
 /// with others.
-pub const PATIENCE_SECONDS: u64 = 40;
+const PATIENCE_SECONDS: u64 = 40;
 /// Complaints that are said; the others are counted.
 const SAID_AT_MOST: u64 = 16;
 

@@ -20,18 +20,16 @@ pub fn process_of(worker: usize) -> usize {
 pub fn before(owner: usize) -> (System, Vec<Id>) {
     let sizes = Sizes { notification: 128, group: 128, ..Sizes::default() };
     let mut model = Model { sizes, cpus: CPUS, process_numbers: 64, ..Model::default() };
-    let add = |model: &mut Model, kind: Kind| model.add((model.objects.len() as u64) << 20, None, kind);
     let mut processes = Vec::new();
     for _ in 0..PROCESSES {
-        let cnode = add(&mut model, Kind::CNode(object::CNode { slots: 4096, process: None }));
+        let cnode = model.put(Kind::CNode(object::CNode { slots: 4096, process: None }));
         let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
-        let process = add(&mut model, Kind::Process(of));
+        let process = model.put(Kind::Process(of));
         model.cnode_mut(cnode).process = Some(process);
         processes.push((cnode, process));
     }
     let give = |model: &mut Model, process: usize, slot: Cap, object: Id, rights: Rights| {
-        let it = Capability { object, rights, badge: 0, parent: None, children: vec![] };
-        model.slots.insert(Place::Slot(processes[process].0, slot.0), it);
+        model.give(Place::Slot(processes[process].0, slot.0), object, rights, 0);
     };
     let look = cnode_rights::OBSERVE.rights();
     for (of, (cnode, process)) in processes.iter().enumerate() {
@@ -44,7 +42,7 @@ pub fn before(owner: usize) -> (System, Vec<Id>) {
         }
     }
     let memory = object::Untyped { base: 1 << 30, size: 4096, low: 0, high: 4096 };
-    let memory = add(&mut model, Kind::Untyped(memory));
+    let memory = model.put(Kind::Untyped(memory));
     give(&mut model, owner, MEMORY, memory, Rights::ALL);
     let task = |worker: usize| object::Task {
         process: Some(processes[process_of(worker)].1),
@@ -53,7 +51,7 @@ pub fn before(owner: usize) -> (System, Vec<Id>) {
         time: Some(memory),
         ..object::Task::default()
     };
-    let tasks = (0..WORKERS).map(|worker| add(&mut model, Kind::Task(Box::new(task(worker))))).collect();
+    let tasks = (0..WORKERS).map(|worker| model.put(Kind::Task(Box::new(task(worker))))).collect();
     (System::new(model), tasks)
 }
 
@@ -65,11 +63,6 @@ pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(u
     const TASKS: u32 = 504;
     const REPLIES: u32 = TASKS + 2 * MOST;
     let (System { mut model, .. }, _) = before(0);
-    let add = |model: &mut Model, kind: Kind| model.add((model.objects.len() as u64) << 20, None, kind);
-    let give = |model: &mut Model, place: Place, object: Id, rights: Rights| {
-        let it = Capability { object, rights, badge: 0, parent: None, children: vec![] };
-        model.slots.insert(place, it);
-    };
     // As they were added: CNode and process, by turns.
     let cnodes: Vec<Id> = (0..PROCESSES).map(|nth| Id(2 * nth)).collect();
     let processes: Vec<Id> = (0..PROCESSES).map(|nth| Id(2 * nth + 1)).collect();
@@ -79,11 +72,9 @@ pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(u
     };
     let members = core::iter::once(None).chain(processes.iter().enumerate().map(member)).collect();
     let exposures = vec![object::Exposure::default(); 2 * MOST as usize];
-    let group = add(&mut model, Kind::Group(object::Group { members, exposures }));
+    let group = model.put(Kind::Group(object::Group { members, exposures }));
     for (nth, cnode) in cnodes.iter().enumerate() {
-        let it =
-            Capability { object: group, rights, badge: (nth as u64 + 1) * 8, parent: None, children: vec![] };
-        model.slots.insert(Place::Slot(*cnode, GROUP), it);
+        model.give(Place::Slot(*cnode, GROUP), group, rights, (nth as u64 + 1) * 8);
     }
     let mut tasks = Vec::new();
     for (nth, (worker, process, home, identity)) in speakers.iter().enumerate() {
@@ -96,16 +87,16 @@ pub fn with_speakers(speakers: &[(usize, usize, usize, u64)]) -> (System, Vec<(u
             time: Some(group),
             ..object::Task::default()
         };
-        let task = add(&mut model, Kind::Task(Box::new(task)));
+        let task = model.put(Kind::Task(Box::new(task)));
         let note = object::Notification { home, bits: 0, waiter: None, bound: Some(task) };
-        let note = add(&mut model, Kind::Notification(note));
+        let note = model.put(Kind::Notification(note));
         model.task_mut(task).bound = Some(note);
-        let reply = add(&mut model, Kind::Reply(object::Reply { home, caller: None, server: None }));
-        give(&mut model, Place::Exposure(group, nth), task, Rights::NONE);
-        give(&mut model, Place::Exposure(group, MOST + nth), note, Rights::NONE);
-        give(&mut model, Place::Slot(cnodes[*process], REPLIES + nth), reply, Rights::ALL);
+        let reply = model.put(Kind::Reply(object::Reply { home, caller: None, server: None }));
+        model.give(Place::Exposure(group, nth), task, Rights::NONE, 0);
+        model.give(Place::Exposure(group, MOST + nth), note, Rights::NONE, 0);
+        model.give(Place::Slot(cnodes[*process], REPLIES + nth), reply, Rights::ALL, 0);
         for cnode in &cnodes {
-            give(&mut model, Place::Slot(*cnode, TASKS + nth), task, abi::task_rights::SUSPEND.rights());
+            model.give(Place::Slot(*cnode, TASKS + nth), task, abi::task_rights::SUSPEND.rights(), 0);
         }
         tasks.push((*worker, task));
     }

@@ -9,7 +9,7 @@ use abi::{Cap, Error, MsgInfo, Op, Rights};
 use model::linear::{Call, History, Verdict};
 use model::object::{self, State};
 use model::parts::System;
-use model::{Args, Capability, Id, Kind, Model, Place, Sizes};
+use model::{Args, Id, Kind, Model, Place, Sizes};
 use perf::seeded::Run as _;
 use user_rt::layout::slot;
 use user_rt::report;
@@ -31,19 +31,16 @@ fn before(board: Board, cluster: usize, owner: usize, keeper: usize) -> (System,
     };
     let cpus = board.get(Total::Cpus) as usize;
     let mut model = Model { sizes, cpus, process_numbers: 64, ..Model::default() };
-    let mut nth = 0..;
-    let mut add = |model: &mut Model, kind: Kind| model.add(nth.next().unwrap_or(0) << 20, None, kind);
     let mut processes = Vec::new();
     for _ in 0..PROCESSES {
-        let cnode = add(&mut model, Kind::CNode(object::CNode { slots: SLOTS, process: None }));
+        let cnode = model.put(Kind::CNode(object::CNode { slots: SLOTS, process: None }));
         let of = object::Process { cnode: Some(cnode), ..object::Process::default() };
-        let process = add(&mut model, Kind::Process(of));
+        let process = model.put(Kind::Process(of));
         model.cnode_mut(cnode).process = Some(process);
         processes.push((cnode, process));
     }
     let give = |model: &mut Model, process: usize, slot: Cap, object: Id, rights: Rights| {
-        let it = Capability { object, rights, badge: 0, parent: None, children: Vec::new() };
-        model.slots.insert(Place::Slot(processes[process].0, slot.0), it);
+        model.give(Place::Slot(processes[process].0, slot.0), object, rights, 0);
     };
     for (of, (cnode, process)) in processes.iter().enumerate() {
         give(&mut model, of, slot::CNODE, *cnode, Rights::ALL);
@@ -53,7 +50,7 @@ fn before(board: Board, cluster: usize, owner: usize, keeper: usize) -> (System,
         }
     }
     let size = 1 << MEMORY_LOG2;
-    let memory = add(&mut model, Kind::Untyped(object::Untyped { base: 1 << 30, size, low: 0, high: size }));
+    let memory = model.put(Kind::Untyped(object::Untyped { base: 1 << 30, size, low: 0, high: size }));
     if let Some(slot) = clusters::memory(cluster) {
         give(&mut model, owner, slot, memory, Rights::ALL);
     }
@@ -74,7 +71,7 @@ fn before(board: Board, cluster: usize, owner: usize, keeper: usize) -> (System,
             time: Some(memory),
             ..object::Task::default()
         };
-        workers.push(Some(add(&mut model, Kind::Task(Box::new(task)))));
+        workers.push(Some(model.put(Kind::Task(Box::new(task)))));
     }
     if talks {
         talk::model(board, &mut model, &processes, &workers);

@@ -11,10 +11,10 @@
 use abi::{
     Cap, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, Rights, Target, TaskId, task_rights,
 };
-use core::sync::atomic::Ordering::Release;
+use core::sync::atomic::Ordering::{Acquire, Release};
 use model::linear::CALLS_MAX;
 use model::object::{self, Exposure, Member};
-use model::{Capability, Id, Kind, Model, Place};
+use model::{Id, Kind, Model, Place};
 use perf::failure::Failure;
 use perf::seeded::Run as _;
 use user_rt::arch::{self, Answer, Args, syscall};
@@ -153,13 +153,14 @@ struct Speaker {
 pub fn speak(player: &mut Player<'_>, cluster: usize) -> u64 {
     let Some(number) = number(player.board, player.me) else { return 0 };
     let mut me = Speaker { number, serves: false, keeps: false, raised: 0 };
-    for count in 0.. {
+    let mut count = 0;
+    loop {
         let args = me.pick(player);
-        let limit = player.board.cluster(cluster, In::Last).load(core::sync::atomic::Ordering::Acquire);
+        let limit = player.board.cluster(cluster, In::Last).load(Acquire);
         let Some(answer) = player.record(cluster, limit as usize, args) else { return count };
         me.learn(&args, &answer);
+        count += 1;
     }
-    0
 }
 
 impl Speaker {
@@ -291,30 +292,24 @@ pub fn model(board: Board, model: &mut Model, processes: &[(Id, Id)], workers: &
     };
     let members = core::iter::once(None).chain(processes.iter().enumerate().map(member)).collect();
     let exposures = alloc::vec![Exposure::default(); EXPOSURES as usize];
-    let mut at = model.objects.len() as u64..;
-    let mut add = |model: &mut Model, kind: Kind| model.add(at.next().unwrap_or(0) << 20, None, kind);
-    let give = |model: &mut Model, place: Place, object: Id, rights: Rights, badge: u64| {
-        let it = Capability { object, rights, badge, parent: None, children: alloc::vec::Vec::new() };
-        model.slots.insert(place, it);
-    };
-    let group = add(model, Kind::Group(object::Group { members, exposures }));
+    let group = model.put(Kind::Group(object::Group { members, exposures }));
     for (number, (cnode, _)) in processes.iter().enumerate() {
-        give(model, Place::Slot(*cnode, GROUP.0), group, RIGHTS, (number as u64 + 1) * 8);
+        model.give(Place::Slot(*cnode, GROUP.0), group, RIGHTS, (number as u64 + 1) * 8);
     }
     for speaker in 0..speakers(board) {
         let who = worker(board, speaker);
         let (Some(task), home) = (workers[who], board.of(who, Of::Cpu) as usize) else { continue };
         let (own, _) = processes[board.of(who, Of::Process) as usize];
         let note = object::Notification { home, bits: 0, waiter: None, bound: Some(task) };
-        let note = add(model, Kind::Notification(note));
-        let reply = add(model, Kind::Reply(object::Reply { home, caller: None, server: None }));
+        let note = model.put(Kind::Notification(note));
+        let reply = model.put(Kind::Reply(object::Reply { home, caller: None, server: None }));
         let it = model.task_mut(task);
         (it.id, it.bound) = (TaskId::from_raw(board.of(who, Of::Identity)), Some(note));
-        give(model, Place::Exposure(group, speaker), task, Rights::NONE, 0);
-        give(model, Place::Exposure(group, MOST + speaker), note, Rights::NONE, 0);
-        give(model, Place::Slot(own, REPLIES + speaker), reply, Rights::ALL, 0);
+        model.give(Place::Exposure(group, speaker), task, Rights::NONE, 0);
+        model.give(Place::Exposure(group, MOST + speaker), note, Rights::NONE, 0);
+        model.give(Place::Slot(own, REPLIES + speaker), reply, Rights::ALL, 0);
         for (cnode, _) in processes {
-            give(model, Place::Slot(*cnode, TASKS + speaker), task, task_rights::SUSPEND.rights(), 0);
+            model.give(Place::Slot(*cnode, TASKS + speaker), task, task_rights::SUSPEND.rights(), 0);
         }
     }
 }

@@ -252,10 +252,6 @@ impl Run for Board {
 }
 
 impl Board {
-    pub fn count(self, which: Total) {
-        self.total(which).fetch_add(1, AcqRel);
-    }
-
     pub fn served_by(self, cpu: usize) -> &'static AtomicU64 {
         &self.words[Total::ServedBy as usize + cpu % (TOTAL_WORDS - Total::ServedBy as usize)]
     }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use abi::{Cap, Rights, machine_rights};
+use perf::seeded::Run as _;
 use perf::shared::Shared;
 use user_rt::cap::{Group, Notification, SchedContext, Task, Untyped};
 use user_rt::elf::Image;
@@ -180,7 +181,7 @@ impl Cast {
 
     /// Ends the task of a seat and takes back its memory.
     pub fn empty(&mut self, board: Board, seat: usize, random: &mut Random) -> Result<(), Failure> {
-        board.count(Total::Kills);
+        board.add(Total::Kills, 1);
         board.seat(seat, Of::Kills).fetch_add(1, core::sync::atomic::Ordering::AcqRel);
         board.set_of(seat, Of::Doomed, board.of(seat, Of::Id));
         board.event(DIRECTOR, Event::Kill, seat, board.of(seat, Of::Kills));
@@ -203,7 +204,7 @@ impl Cast {
 
     pub fn cancel(&self, board: Board, seat: usize) -> Result<(), Failure> {
         let Some(task) = &self.seats[seat].task else { return Ok(()) };
-        board.count(Total::Cancels);
+        board.add(Total::Cancels, 1);
         board.seat(seat, Of::CancelsAsked).fetch_add(1, core::sync::atomic::Ordering::AcqRel);
         board.event(DIRECTOR, Event::Cancel, seat, 0);
         Ok(task.cancel()?)
@@ -215,7 +216,7 @@ impl Cast {
         board.set_of(seat, Of::Suspended, u64::from(on));
         board.event(DIRECTOR, if on { Event::Suspend } else { Event::Resume }, seat, 0);
         if on {
-            board.count(Total::Suspensions);
+            board.add(Total::Suspensions, 1);
             return Ok(task.suspend()?);
         }
         Ok(task.resume()?)

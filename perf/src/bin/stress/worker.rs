@@ -64,7 +64,7 @@ impl Worker {
         self.note(Event::Born, NOBODY, 0);
         self.make_reply();
         while self.me + 1 < self.seats && self.take_message() {
-            self.board.count(Total::Sent);
+            self.board.add(Total::Sent, 1);
             self.board.seat(self.me, Of::Sent).fetch_add(1, Relaxed);
             self.send();
             self.serve_a_little();
@@ -276,7 +276,7 @@ impl Worker {
         let source = GROUPS[self.random.below(2) as usize];
         let emptied = own::cnode().delete(CHURN);
         let filled = copy_raw(source, own::cnode().slot(CHURN), SEAT_RIGHTS, 0);
-        self.board.count(Total::Churns);
+        self.board.add(Total::Churns, 1);
         let expected = |error| matches!(error, Error::SlotOccupied | Error::Cancelled);
         for refusal in [emptied.err(), filled.err()].into_iter().flatten() {
             if !expected(refusal.error) {

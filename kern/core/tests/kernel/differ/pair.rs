@@ -14,7 +14,7 @@ use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
 use kern_core::schedule::has_flag;
 use model::object::{self, State as ModelState};
-use model::{Args, Capability, Id, Kind, Model, Place, Sizes};
+use model::{Args, Id, Kind, Model, Place, Sizes};
 use smp::door::Ref;
 use smp::host_test;
 
@@ -151,9 +151,7 @@ impl Pair {
         ];
         for (cap, kind) in boot {
             let object = model.add(at(cap), None, kind);
-            let it =
-                Capability { object, rights: abi::Rights::ALL, badge: 0, parent: None, children: Vec::new() };
-            model.slots.insert(Place::Slot(Id(0), cap.0), it);
+            model.give(Place::Slot(Id(0), cap.0), object, abi::Rights::ALL, 0);
         }
         for n in 0..world.cpus() {
             let agent = world.agent(n);
