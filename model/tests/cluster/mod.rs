@@ -3,7 +3,7 @@
 use abi::{Cap, Rights, cnode_rights, process_rights};
 use model::object::{self, State};
 use model::parts::System;
-use model::{Capability, Id, Kind, Model, Place, Sizes};
+use model::{Id, Kind, Model, Place, Sizes};
 
 pub const CPUS: usize = 4;
 pub const WORKERS: usize = 8;
