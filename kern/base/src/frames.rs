@@ -115,6 +115,11 @@ impl Counts {
         }
     }
 
+    /// Whether the page has as many mappings as it can have.
+    pub const fn is_full(self) -> bool {
+        self.mapped() >= MAPPED_MAX
+    }
+
     pub const fn is_pooled(self) -> bool {
         self.0 & POOLED != 0
     }
@@ -133,7 +138,7 @@ impl Counts {
             WhyNot::Pooled
         } else if self.0 & UNCLEAN != 0 {
             WhyNot::Unclean
-        } else if self.mapped() == MAPPED_MAX {
+        } else if self.is_full() {
             WhyNot::Full
         } else if !self.allow(access) {
             WhyNot::WriteExecute

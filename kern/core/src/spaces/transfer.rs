@@ -16,7 +16,7 @@
 
 use abi::audit::may;
 use abi::{Error, PageMode};
-use kern_base::frames::{FrameInfo, LockedFrame};
+use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::paging::{Entry, OwnKind, Pte};
@@ -189,11 +189,15 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.may_hand_over(rows, from.get(), to.get())?;
         }
         let alone = from.get().is_alone(self.id());
-        let mut plain = if alone { Plain::There } else { Plain::Lent };
-        for row in rows {
-            plain = self.check_row(row, alone, plain)?;
-        }
-        last()?;
+        let mut counted = 0;
+        let checked = self.check_rows(rows, alone, &mut counted);
+        let plain = match checked.and_then(|plain| last().map(|()| plain)) {
+            Ok(plain) => plain,
+            Err(refusal) => {
+                self.uncount_views(rows, counted);
+                return Err(refusal);
+            }
+        };
         for row in rows {
             self.each_part(row, |part, _| {
                 match plain {
@@ -280,8 +284,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok((spot, place))
     }
 
-    /// Whether the pages of a row may go, now; and whether all are `plain`, and so are their places.
-    fn check_row(self, row: &Row<'k>, alone: bool, plain: Plain) -> Result<Plain> {
+    /// Checks that all pages of a message may go now. Returns whether all of them, and their places, are `Plain`. Adds to
+    /// `counted` the views that it has counted ([`Cx::count_view`]), also where it refuses.
+    fn check_rows(self, rows: &[Row<'k>], alone: bool, counted: &mut u64) -> Result<Plain> {
+        let mut plain = if alone { Plain::There } else { Plain::Lent };
+        for row in rows {
+            plain = self.check_row(row, alone, plain, counted)?;
+        }
+        Ok(plain)
+    }
+
+    fn check_row(self, row: &Row<'k>, alone: bool, plain: Plain, counted: &mut u64) -> Result<Plain> {
         let mut plain = if row.mode == PageMode::Move { plain } else { Plain::No };
         self.each_part(row, |part, number| {
             let first = match plain {
@@ -293,11 +306,44 @@ impl<'k, M: Machine> Cx<'k, M> {
                 plain = Plain::No;
                 let pair = self.spot_behind(part.source, at).zip(self.spot_behind(part.target, at));
                 let (source, target) = pair.ok_or(Error::BadState)?;
-                self.check_rare(row, source, target, number + at as u64, alone)?;
+                let info = self.check_rare(row, source, target, number + at as u64, alone)?;
+                if row.mode != PageMode::Move {
+                    self.count_view(info)?;
+                    *counted += 1;
+                }
             }
             Ok(())
         })?;
         Ok(plain)
+    }
+
+    /// Counts a view that a message is to make of a page. The view is counted when the page is checked, not when it is
+    /// mapped: a message may name one page in many places, and CPUs that hold other spaces' locks may share the same
+    /// page at the same time, so a count that is only looked at could pass its limit before it changes.
+    fn count_view(self, info: &FrameInfo) -> Result<()> {
+        let locked = info.lock();
+        let counts = locked.counts.get();
+        if counts.is_full() {
+            return Err(Refusal::new(Error::Full, MAPPED_MAX));
+        }
+        locked.counts.set(counts.with(Access::Read));
+        Ok(())
+    }
+
+    /// Takes back the first `counted` views of a message that was refused. The locks of both spaces are still held, so
+    /// the entries are those that were counted.
+    #[cold]
+    fn uncount_views(self, rows: &[Row<'k>], mut counted: u64) {
+        for row in rows.iter().filter(|row| row.mode != PageMode::Move) {
+            for number in 0..row.count.min(counted) {
+                let address = row.source + (number << row.log2());
+                let Some(spot) = self.spot_of(row.from, address, row.large) else { return };
+                let Ok(info) = self.info(spot.load().at()) else { return };
+                let locked = info.lock();
+                locked.counts.set(locked.counts.get().without(Access::Read));
+            }
+            counted -= row.count.min(counted);
+        }
     }
 
     /// How many pages from the first on are of one kind, and of this pool alone, and find their places empty.
@@ -330,6 +376,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
+    /// Checks that one page of any kind may go now, and that its place is free. Returns what is known of the page.
     #[inline(never)]
     fn check_rare(
         self,
@@ -338,7 +385,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         target: Spot<'k>,
         number: u64,
         alone: bool,
-    ) -> Result<()> {
+    ) -> Result<&'k FrameInfo> {
         let offset = number << row.log2();
         let (from, to) = (row.source + offset, row.target + offset);
         let entry = source.load();
@@ -348,19 +395,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         // What the first half had to do, and has not.
         let as_it_was = entry.is_present() && (row.mode == PageMode::Move || entry.access() == Access::Write);
         let info = self.info(entry.at())?;
-        let counts = info.glance();
         let stale = info.stamp().is_some_and(|stamp| !self.is_over(stamp));
-        if counts.is_dying() {
-            return Err(Refusal::new(Error::InUse, from));
-        }
         if as_it_was && !alone || stale {
             return Err(Refusal::More);
         }
-        if row.mode != PageMode::Move && counts.mapped() == kern_base::frames::MAPPED_MAX {
-            return Err(Error::Full.into());
-        }
         match target.load() {
-            there if self.is_free(there) => Ok(()),
+            there if self.is_free(there) => Ok(info),
             // Something went from there, and some CPU may remember it for a moment yet.
             there if there.shootdown().is_some() => Err(Refusal::More),
             _ => Err(no_room(to)),
@@ -429,17 +469,16 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.unstamp(&locked);
             return;
         }
+        // The view is counted already.
         let copy = row.mode == PageMode::Copy;
-        let mut counts = locked.counts.get();
         if entry.access() == Access::Write {
             source.store(entry.shared(copy).given());
-            counts = counts.without(Access::Write).with(Access::Read);
+            locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
         } else {
             source.store(entry.given());
         }
         self.link(&locked, target);
         target.store(entry.view(copy));
-        locked.counts.set(counts.with(Access::Read));
         self.unstamp(&locked);
     }
 

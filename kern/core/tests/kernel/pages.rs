@@ -2,6 +2,8 @@
 
 use abi::{Cap, Error, FLAG_PAGES, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
 use core::sync::atomic::Ordering::Relaxed;
+use kern_base::frames::{Counts, MAPPED_MAX};
+use kern_base::memory::Frame;
 
 use crate::scene::Scene;
 use crate::world::make::{INIT, Proc, at};
@@ -707,4 +709,48 @@ fn a_space_that_ends_gives_its_pool_back() {
     s.w.must(0, Op::Protect, &[INIT.vspace.arg(), 0, WINDOW, 1, 0, 1]);
     s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), 0, WINDOW, 0, 0, 1]);
     assert!(can_map(&mut s, frame));
+}
+
+/// Shares a page of a space in so many other places of that space: the error where that is refused.
+fn share(s: &mut Scene, space: Cap, from: u64, count: u64, target: u64) -> Result<(), Error> {
+    transfer(s, space, space, PageRange::new(PageMode::Share, from, count), target)
+        .map_err(|(error, _)| error)
+}
+
+/// What the kernel counts of the first page of a frame.
+fn counts_of(s: &Scene, frame: Cap) -> Counts {
+    let cx = s.w.look(0);
+    let base = s.w.object::<Frame>(frame).expect("the frame").get().base;
+    cx.k.frames.get(cx.pin(), base).expect("what is known of it").get().glance()
+}
+
+/// A frame's page, in the pool of a new space, in as many places as there may be, less `room`.
+fn shared_often(s: &mut Scene, room: u64) -> (Cap, Cap) {
+    let tables = MAPPED_MAX / 512 + 8;
+    let space = s.w.make(0, ObjType::VSpace, tables);
+    let frame = pooled(s, space, FROM, 1);
+    let mut places = 1;
+    while places < MAPPED_MAX - room {
+        let count = places.min(abi::MESSAGE_PAGES_MAX).min(MAPPED_MAX - room - places);
+        share(s, space, FROM, count, FROM + places * PAGE).expect("a share within the limit");
+        places += count;
+    }
+    assert_eq!(counts_of(s, frame).mapped(), MAPPED_MAX - room);
+    (space, frame)
+}
+
+#[test]
+fn a_page_is_shared_as_often_as_its_count_can_say_and_no_more() {
+    for room in [0, 1, 3] {
+        let mut s = Scene::unchecked(1, 32 << 20);
+        let (space, frame) = shared_often(&mut s, room);
+        let before = counts_of(&s, frame);
+        let target = FROM + MAPPED_MAX * PAGE;
+        assert_eq!(share(&mut s, space, FROM, room + 1, target), Err(Error::Full), "{room} places are left");
+        assert_eq!(counts_of(&s, frame), before, "a message that is refused counts nothing");
+        if room > 0 {
+            assert_eq!(share(&mut s, space, FROM, room, target), Ok(()));
+            assert_eq!(counts_of(&s, frame).mapped(), MAPPED_MAX);
+        }
+    }
 }

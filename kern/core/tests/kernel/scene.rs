@@ -17,7 +17,16 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(cpus: usize) -> Scene {
-        let mut w = World::new(cpus);
+        Scene::of(World::new(cpus))
+    }
+
+    /// A scene in a machine with `bytes` of memory, whose invariants are not checked after each kernel entry: for tests
+    /// that make thousands of them.
+    pub fn unchecked(cpus: usize, bytes: u64) -> Scene {
+        Scene::of(World::unchecked(cpus, bytes))
+    }
+
+    fn of(mut w: World) -> Scene {
         let process = w.process();
         let group = w.group(4, 16);
         w.join_all(group, process, GROUP);
