@@ -130,11 +130,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             if let Some(stamp) = spot.load().shootdown().filter(|stamp| !self.is_over(*stamp)) {
                 return Err(self.wait_free(me, stamp));
             }
+            if spot.load().has_page(level) {
+                // A large page stands here, or is in transit and may come back.
+                return Err(Refusal::new(Error::Mapped, address));
+            }
             if !spot.load().is_present() {
                 let at = self.take_table(vspace, level - 1, address).ok_or(Error::NoTables)?;
                 spot.store(Pte::table(at));
-            } else if spot.load().is_page(level) {
-                return Err(Refusal::new(Error::Mapped, address));
             }
             table = vspace.get().index_at(spot.load().at().0);
         }

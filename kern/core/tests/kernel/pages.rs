@@ -3,7 +3,7 @@
 use abi::{Cap, Error, FLAG_PAGES, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::{Counts, MAPPED_MAX};
-use kern_base::memory::Frame;
+use kern_base::memory::{Frame, VSpace};
 
 use crate::scene::Scene;
 use crate::world::make::{INIT, Proc, at};
@@ -13,6 +13,8 @@ use smp::chaos::Point;
 const FROM: u64 = 0x6000_0000;
 const WINDOW: u64 = 0x7000_0000;
 const PAGE: u64 = abi::PAGE_SIZE;
+/// Where large pages are.
+const LARGE: u64 = 0x8000_0000;
 /// Into the pool, to be written.
 const POOL: u64 = MAP_POOL | 1;
 
@@ -753,4 +755,44 @@ fn a_page_is_shared_as_often_as_its_count_can_say_and_no_more() {
             assert_eq!(counts_of(&s, frame).mapped(), MAPPED_MAX);
         }
     }
+}
+
+#[test]
+fn a_large_page_in_transit_keeps_its_place() {
+    let mut s = Scene::unchecked(2, 32 << 20);
+    let (_, server, target) = receiver(&mut s, 1);
+    let (busy, _) = s.running(1, 10);
+    s.w.does_and_run(&busy, crate::scene::call(target));
+    assert!(s.w.runs(1, &server), "the server is busy");
+    let (client, _) = s.running(0, 10);
+    let space = s.process.vspace;
+    let large = s.w.make(0, ObjType::Frame, 21);
+    s.w.must(0, Op::Map, &[space.arg(), large.arg(), LARGE, POOL]);
+    lists(&client, &[PageRange { large: true, ..PageRange::new(PageMode::Move, LARGE, 1) }]);
+    s.w.does_and_run(&client, call(target));
+    let entry = |s: &Scene| {
+        let cx = s.w.look(0);
+        cx.spot::<2>(s.w.object::<VSpace>(space).expect("the space"), LARGE).expect("its entry").load()
+    };
+    let before = entry(&s);
+    assert!(before.is_in_transit(), "the call is queued");
+    // Nothing small takes its place: neither a frame's page, nor one that comes with a message, nor a UTCB.
+    let small = s.w.make(0, ObjType::Frame, 12);
+    assert_eq!(
+        s.w.ask(0, Op::Map, &[space.arg(), small.arg(), LARGE + PAGE, 1]).map_err(|(error, _)| error).err(),
+        Some(Error::Mapped)
+    );
+    pooled(&mut s, space, FROM, 1);
+    assert_eq!(share(&mut s, space, FROM, 1, LARGE + PAGE), Err(Error::NoRoom));
+    let task = s.w.make(0, ObjType::Task, 0);
+    assert_eq!(
+        s.w.ask(0, Op::TaskConfigure, &[task.arg(), s.process.process.arg(), LARGE + PAGE, 0])
+            .map_err(|(error, _)| error)
+            .err(),
+        Some(Error::Mapped)
+    );
+    assert_eq!(entry(&s), before);
+    s.w.must(1, Op::TaskCancel, &[client.cap.arg()]);
+    s.w.run();
+    assert!(entry(&s).is_present(), "it is back");
 }
