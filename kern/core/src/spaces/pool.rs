@@ -153,7 +153,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         stale
     }
 
-    /// One pool less has a page. With the last it is its Frame's again, or nobody's where that has gone.
+    /// Counts one pool less that has a page. With the last pool the page is its Frame's again. Where that Frame is being
+    /// deleted, the page is nobody's: whoever deletes it passes over pages that pools have, so the Frame's capability,
+    /// which may still be there, must not map the page from here on.
     pub fn leave_pool(self, info: &FrameInfo, locked: &LockedFrame<'_>, entry: Pte) {
         locked.counts.set(locked.counts.get().without(entry.pool_access()));
         if locked.counts.get().mapped() != 0 {
@@ -161,6 +163,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         locked.set_pooled(false);
         if self.header_of(info.owner.load(self.pin())).is_some_and(|frame| frame.has_flag(FLAG_DYING)) {
+            locked.set_dying();
             info.take_back();
         }
     }
@@ -302,7 +305,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         {
             let locked = old_info.lock();
             self.unlink(&locked, spot);
-            locked.counts.set(locked.counts.get().without(Access::Read));
+            // The other spaces may have let go of it meanwhile: then this one is the last.
+            self.leave_pool(old_info, &locked, old);
             if stale {
                 self.stamp_frame(&locked);
             }

@@ -44,8 +44,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         links.set_prev(EntryName::NONE);
     }
 
-    /// An entry that maps a page of a dying frame; `None`, and never one again, when there is none left, or when pools
-    /// have it, where it stays. Until the lock of its VSpace is taken, it may come to map something else.
+    /// Returns an entry that maps a page of a dying frame. Returns `None`, and never an entry again, when none is left, or
+    /// when pools have the page: there it stays, and whoever takes it out of the last pool sees that the frame is dying
+    /// ([`Cx::leave_pool`]). Until the lock of its VSpace is taken, the entry may come to map something else.
     pub fn first_spot(self, info: &FrameInfo) -> Option<Spot<'k>> {
         let locked = info.lock();
         if locked.counts.get().is_pooled() {

@@ -796,3 +796,55 @@ fn a_large_page_in_transit_keeps_its_place() {
     s.w.run();
     assert!(entry(&s).is_present(), "it is back");
 }
+
+/// A frame of many pages is being deleted, which takes several entries. One of its pages is in a pool when the delete
+/// comes by, and leaves the pool then. The capability, which is still there, does not map that page again.
+#[test]
+fn nothing_maps_a_page_of_a_frame_that_is_ending() {
+    let mut s = Scene::unchecked(1, 32 << 20);
+    let memory = s.w.make(0, ObjType::Untyped, 21);
+    let space = s.w.make(0, ObjType::VSpace, 8);
+    let frame = s.w.make_of(0, memory, ObjType::Frame, 12 | 200 << 8);
+    s.w.must(0, Op::Map, &[space.arg(), frame.arg(), FROM, POOL, 0, 1]);
+    let deleter = s.w.start(INIT, 0, 10);
+    s.w.does(&deleter, Regs::op(Op::CapDelete, &[at(frame)]));
+    assert!(deleter.must_restart(), "it is in the middle");
+    s.w.summon(0);
+    s.w.must(0, Op::Unmap, &[space.arg(), 0, FROM, 0, 0, 1]);
+    let mapped = s.w.ask(0, Op::Map, &[space.arg(), frame.arg(), FROM, 1, 0, 1]);
+    assert_eq!(mapped.map_err(|(error, _)| error).err(), Some(Error::Dying));
+    s.w.dismiss(0);
+    s.w.run();
+    assert!(deleter.is_through() && s.w.object::<Frame>(frame).is_none());
+    s.w.must(0, Op::UntypedReset, &[memory.arg(), 0]);
+    let cx = s.w.look(0);
+    let entry =
+        cx.spot::<1>(s.w.object::<VSpace>(space).expect("the space"), FROM).expect("its entry").load();
+    assert!(!entry.is_present(), "memory that was reset is mapped");
+}
+
+/// A space that has a page with another one writes it, and gets a copy. Just before that the other one lets go: the page
+/// is in no pool then, and its frame maps it again.
+#[test]
+fn a_page_whose_last_view_becomes_a_copy_leaves_the_pool() {
+    let mut s = Scene::new(2);
+    let other = s.w.make(0, ObjType::VSpace, 8);
+    let space = s.process.vspace;
+    let frame = pooled(&mut s, space, FROM, 1);
+    transfer(&mut s, space, other, PageRange::new(PageMode::Copy, FROM, 1), FROM).expect("a shared page");
+    let fresh = s.w.make(0, ObjType::Frame, 12);
+    let drop = Regs::op(Op::Unmap, &[other.arg(), 0, FROM, 0, 0, 1]);
+    let torn = s.w.torn_where(
+        0,
+        Regs::op(Op::PageCopy, &[space.arg(), fresh.arg(), FROM]),
+        |point| point == Point::PageCopying,
+        |w| {
+            w.begin(1, drop);
+            while w.step(1) {}
+        },
+    );
+    assert!(torn);
+    s.w.finish(0);
+    s.w.finish(1);
+    assert!(can_map(&mut s, frame));
+}
