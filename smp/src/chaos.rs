@@ -41,6 +41,25 @@ pub enum Point {
     EpochWanted = 13,
     /// A page is about to be copied: a point of the simulated machine, not of this crate.
     PageCopying = 14,
+    /// Host tests only, here and below: a shared word is about to be read.
+    BeforeRead = 32,
+    /// A shared word is about to be written.
+    BeforeWrite = 33,
+    /// A shared word was written.
+    AfterWrite = 34,
+    /// A lock is about to be taken.
+    BeforeLock = 35,
+    /// A lock was taken.
+    Locked = 36,
+    /// A lock was let go.
+    Unlocked = 37,
+}
+
+impl Point {
+    /// Whether it stands in the source by name; the others come with each shared word and each lock.
+    pub const fn is_named(self) -> bool {
+        (self as u32) < Point::BeforeRead as u32
+    }
 }
 
 /// What the kernel does at a point, and which event that is.
@@ -61,7 +80,14 @@ mod hook {
         HOOK.store(hook as *mut (), Ordering::Release);
     }
 
+    #[inline(always)]
     pub(crate) fn point(point: Point) {
+        if point.is_named() {
+            perturb(point);
+        }
+    }
+
+    fn perturb(point: Point) {
         let hook = HOOK.load(Ordering::Acquire);
         if !hook.is_null() {
             // SAFETY: not null, so `set_hook` stored it, which takes nothing but a `Hook`.

@@ -381,6 +381,13 @@ pub struct RawWord<'k> {
     _entry: PhantomData<Pin<'k>>,
 }
 
+impl core::fmt::Debug for RawWord<'_> {
+    /// For reports of faults of the kernel.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "object of type {} at {:#x}, rights {:#x}", self.object_type(), self.addr(), self.rights())
+    }
+}
+
 impl<'k> RawWord<'k> {
     pub fn object_type(self) -> u8 {
         (self.word & TYPE_MASK) as u8

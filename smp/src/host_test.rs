@@ -10,6 +10,7 @@ extern crate std;
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::boxed::Box;
 use std::cell::{Cell, RefCell};
+use std::panic::Location;
 use std::vec::Vec;
 
 use crate::chaos::Point;
@@ -128,35 +129,93 @@ pub fn give_back(base: u64) {
     });
 }
 
-/// What happens at a labelled point: a test's closure, for as long as [`at_points`] keeps it here.
+/// What happens at a point: a test's closure, for as long as [`at_points`] keeps it here.
 type Hook = *mut dyn FnMut(Point);
+/// What a CPU does that meets a lock which is taken: a test's closure, for as long as [`at_locks`] keeps it here.
+type Waiter = *mut dyn FnMut(&dyn Fn() -> bool);
 
-std::thread_local! {
-    static HOOK: Cell<Option<Hook>> = const { Cell::new(None) };
+/// What a test wants to know of the code that runs on one stack. A test that switches between stacks exchanges them.
+#[derive(Clone, Copy, Default)]
+pub struct Hooks {
+    points: Option<Hook>,
+    locks: Option<Waiter>,
 }
 
-/// Calls `hook` at each labelled point that `run` comes by, in the middle of whatever that does. What the hook itself
-/// does has no points.
-pub fn at_points<R>(hook: &mut dyn FnMut(Point), run: impl FnOnce() -> R) -> R {
-    struct Clear;
-    impl Drop for Clear {
-        fn drop(&mut self) {
-            HOOK.set(None);
-        }
+std::thread_local! {
+    static HOOKS: Cell<Hooks> = const { Cell::new(Hooks { points: None, locks: None }) };
+    static PLACE: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
+}
+
+impl Hooks {
+    /// Exchanges these hooks for those of the code that ran until now.
+    pub fn exchange(&mut self) {
+        *self = HOOKS.replace(*self);
     }
+}
+
+/// Changes the hooks until the end of a scope.
+struct Until(Hooks);
+
+impl Until {
+    fn set(change: impl FnOnce(&mut Hooks)) -> Until {
+        let mut hooks = HOOKS.get();
+        let before = Until(hooks);
+        change(&mut hooks);
+        HOOKS.set(hooks);
+        before
+    }
+}
+
+impl Drop for Until {
+    fn drop(&mut self) {
+        HOOKS.set(self.0);
+    }
+}
+
+/// Calls `hook` at each point that `run` comes by, in the middle of whatever that does. What the hook itself does has no
+/// points.
+pub fn at_points<R>(hook: &mut dyn FnMut(Point), run: impl FnOnce() -> R) -> R {
     let hook: *mut (dyn FnMut(Point) + '_) = hook;
-    // SAFETY: the types differ in their lifetime only. The hook is called only while it is in `HOOK`, from which it is
-    // gone when this function ends, in whatever way; so the caller's exclusive reference lasts for longer.
+    // SAFETY: the types differ in their lifetime only. The hook is called only while it is in `HOOKS`, from which it is
+    // gone when this function ends, in whatever way; so the caller's exclusive reference lasts for longer. A test that
+    // exchanges hooks does so with the stack on which this function runs.
     let hook = unsafe { core::mem::transmute::<*mut (dyn FnMut(Point) + '_), Hook>(hook) };
-    let _clear = Clear;
-    HOOK.set(Some(hook));
+    let _until = Until::set(|hooks| hooks.points = Some(hook));
     run()
 }
 
-/// Comes by a labelled point: also for machines that tests simulate.
+/// Calls `waiter` where `run` meets a lock that is taken: it lets others go on, and returns when the lock may be free.
+pub fn at_locks<R>(waiter: &mut dyn FnMut(&dyn Fn() -> bool), run: impl FnOnce() -> R) -> R {
+    let waiter: *mut (dyn FnMut(&dyn Fn() -> bool) + '_) = waiter;
+    // SAFETY: as in `at_points`.
+    let waiter = unsafe { core::mem::transmute::<*mut (dyn FnMut(&dyn Fn() -> bool) + '_), Waiter>(waiter) };
+    let _until = Until::set(|hooks| hooks.locks = Some(waiter));
+    run()
+}
+
+/// Comes by a point: also for machines that tests simulate.
+#[track_caller]
 pub fn point(point: Point) {
-    let Some(hook) = HOOK.take() else { return };
+    let hooks = HOOKS.get();
+    let Some(hook) = hooks.points else { return };
+    PLACE.set(Some(Location::caller()));
+    HOOKS.set(Hooks { points: None, ..hooks });
     // SAFETY: see `at_points`; nobody else has it, since it was taken out, and this thread is the only one that could.
     unsafe { (*hook)(point) };
-    HOOK.set(Some(hook));
+    HOOKS.set(hooks);
+}
+
+/// Where in the source the last point was.
+pub fn place() -> Option<&'static Location<'static>> {
+    PLACE.get()
+}
+
+/// A CPU meets a lock that is taken. Panics where nobody else could let it go.
+pub fn contended(is_free: &dyn Fn() -> bool) {
+    let hooks = HOOKS.get();
+    let Some(waiter) = hooks.locks else { panic!("a CPU waits for a lock that nobody lets go of") };
+    HOOKS.set(Hooks::default());
+    // SAFETY: see `at_locks`; nobody else has it, since it was taken out.
+    unsafe { (*waiter)(is_free) };
+    HOOKS.set(hooks);
 }

@@ -11,6 +11,7 @@
 //! * [`quiesce`]: grace periods, after which no CPU holds a reference it loaded earlier.
 //! * [`events`]: how events come into a pool from any CPU.
 //! * [`shootdown`]: how CPUs are made to forget translations.
+//! * [`lock`]: the lock of what several CPUs change.
 //! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
 //! * [`chaos`], [`planted`]: perturbed runs and planted bugs, absent from normal builds.
 //!
@@ -29,6 +30,7 @@ pub mod door;
 pub mod events;
 #[cfg(any(test, loom, feature = "host-test"))]
 pub mod host_test;
+pub mod lock;
 pub mod mailbox;
 pub mod percpu;
 pub mod planted;

@@ -8,6 +8,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 
 use crate::cpu::{CpuId, Entry, Pin};
+use crate::lock::Holder;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::sync::const_unless_loom;
 
@@ -81,6 +82,12 @@ impl<'k, O, S, P> Here<'k, O, S, P> {
     pub fn pin(self) -> Pin<'k> {
         // SAFETY: a `Here` is made for the CPU `id` only, from a pin or an entry that it is bound to.
         unsafe { Pin::new(self.this.id) }
+    }
+
+    /// This CPU, as a lock that it takes names it.
+    #[inline(always)]
+    pub fn holder(self) -> Holder {
+        Holder::in_block(&self.this.id)
     }
 
     /// This CPU's end of its mailbox.

@@ -3,11 +3,24 @@
 //! Under `--cfg loom` the same protocol code runs on loom's types, which explore every interleaving
 //! and every reordering that the language's memory model allows; on the machine it compiles to what
 //! x86 needs and no more. Each fence that x86 gives for nothing has a name that says why.
+//!
+//! In host tests each word has [points](crate::chaos) around its reads and writes, so that a test can stop a CPU there
+//! and let another one act. Whatever CPUs share is one of these types: clippy refuses the others above this crate.
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+pub use core::sync::atomic::{Ordering, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+pub use loom::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
+};
+#[cfg(not(loom))]
+pub use word::{AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+#[cfg(not(loom))]
+mod word;
+
+/// A word that user level shares with the kernel, and may change at any time: it has no points.
+pub use core::sync::atomic::AtomicU64 as UserWord;
 
 /// `const fn` on the machine; a plain `fn` under loom, whose types register themselves when made.
 macro_rules! const_unless_loom {

@@ -3,7 +3,7 @@
 //! It is carved from an Untyped that somebody gave for it, as objects are, and no capability refers to it: the kernel does,
 //! until the Untyped, or one that it is part of, is reset.
 
-use core::sync::atomic::AtomicU64;
+use smp::sync::AtomicU64;
 
 use abi::audit::{RECORD_WORDS, Record};
 use smp::cpu::{CpuId, Pin};

@@ -2,7 +2,7 @@
 //! write to (its mailbox).
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use smp::sync::{AtomicU64, Ordering};
 
 use abi::Counter;
 use sched::{DeadlineQueue, NEVER, PrioList, RunQueue};

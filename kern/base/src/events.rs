@@ -1,8 +1,11 @@
 //! Event pools: the object, and the memory that its process sees. The protocol is [`smp::events`]'s, the layout
 //! [`abi::events`]'s.
 
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use smp::lock::Lock;
+use smp::sync::Ordering::{Acquire, Relaxed, Release};
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+use smp::sync::UserWord;
+use smp::sync::{AtomicU32, AtomicU64};
 
 use abi::ObjType;
 use abi::events::{CELL_WORDS, Event, EventControl, EventState, pool_pages, stamp};
@@ -16,7 +19,8 @@ use crate::process::Process;
 use crate::slot::Slot;
 
 /// One cell of a pool.
-pub type Cell = [AtomicU64; CELL_WORDS];
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+pub type Cell = [UserWord; CELL_WORDS];
 
 /// A process's pool. Its pages are written by the kernel through the direct map, on whatever CPU; who is to be told of
 /// events, and where senders wait for room, is the reader's home CPU.
@@ -26,10 +30,10 @@ pub struct EventPool {
     pub cells_log2: u8,
     pub reserved: Reserved,
     /// Held by who changes `process` and what is mapped there. Lock order: this one, then the VSpace's.
-    pub binding: spin::Mutex<()>,
+    pub binding: Lock<()>,
     /// Held by who puts an event there that carries something: what the process offers is taken by one after the
     /// other. Before every other lock.
-    pub taking: spin::Mutex<()>,
+    pub taking: Lock<()>,
     /// Whose it is.
     pub process: AtomicLink<Process>,
     /// The task that reads, a real capability slot: a task that ends leaves it empty.
@@ -76,8 +80,8 @@ impl EventPool {
             header: Header::new(ObjType::EventPool, root),
             cells_log2,
             reserved: Reserved::new(),
-            binding: spin::Mutex::new(()),
-            taking: spin::Mutex::new(()),
+            binding: Lock::new(()),
+            taking: Lock::new(()),
             process: AtomicLink::null(),
             reader: Slot::new(),
             bits: AtomicU64::new(0),
@@ -134,7 +138,8 @@ impl<'k> ShownPool<'k> {
     }
 
     /// What the process offers: slots, and addresses.
-    pub fn offers(self) -> [&'k AtomicU64; 2] {
+    #[expect(clippy::disallowed_types, reason = "user level shares it")]
+    pub fn offers(self) -> [&'k UserWord; 2] {
         [&self.control.listening, &self.control.window]
     }
 

@@ -10,7 +10,8 @@
 //! are stored with the unlocking, and the list of mappings. Lock order: a VSpace's lock, then a frame's.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use smp::lock::{self, Holder, Lock};
+use smp::sync::{AtomicU64, Ordering};
 
 use smp::cpu::Pin;
 use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};
@@ -46,8 +47,8 @@ impl Default for FrameInfo {
     }
 }
 
-/// Somebody holds the lock, and the counts.
-const LOCKED: u64 = 1 << 0;
+/// Somebody holds the lock, and the counts. The word then says nothing else but who ([`Holder`]).
+const LOCKED: u64 = lock::HELD;
 /// CPUs may remember other mappings of the page than there are, until the shootdown that `note` has is over.
 const STALE: u64 = 1 << 1;
 /// Its frame is being destroyed, and what mapped the page is gone.
@@ -185,16 +186,25 @@ impl FrameInfo {
     /// Waits until the frame is free: its holders do little, and wait for nothing. Who has the lock has the counts,
     /// which come back with it.
     #[inline(always)]
-    pub fn lock(&self) -> LockedFrame<'_> {
-        loop {
-            let state = self.state.swap(LOCKED, Ordering::Acquire);
-            if state & LOCKED == 0 {
-                return LockedFrame { info: self, counts: Cell::new(Counts(state)) };
-            }
-            while self.state.load(Ordering::Relaxed) & LOCKED != 0 {
-                core::hint::spin_loop();
+    #[track_caller]
+    pub fn lock(&self, by: impl Into<Holder>) -> LockedFrame<'_> {
+        let by = by.into();
+        let mut state = self.state.swap(by.word(), Ordering::Acquire);
+        if state & LOCKED != 0 {
+            let mut turns = 0;
+            while state & LOCKED != 0 {
+                lock::waiting(&|| self.state.load(Ordering::Relaxed) & LOCKED == 0);
+                turns += 1;
+                if turns == lock::PATIENCE {
+                    lock::never_free(by, Holder::of_word(state), &"what is known of a page");
+                }
+                // Whoever waits names itself in the word, so what was found there first names the holder.
+                if self.state.load(Ordering::Relaxed) & LOCKED == 0 {
+                    state = self.state.swap(by.word(), Ordering::Acquire);
+                }
             }
         }
+        LockedFrame { info: self, counts: Cell::new(Counts(state)) }
     }
 
     /// How a page is that one pool has alone, and with which nothing is under way: `access` is what the entry allows.
@@ -216,8 +226,8 @@ impl FrameInfo {
     }
 
     /// The counts as they are just then.
-    pub fn glance(&self) -> Counts {
-        self.lock().counts.get()
+    pub fn glance(&self, by: impl Into<Holder>) -> Counts {
+        self.lock(by).counts.get()
     }
 
     /// The memory becomes a frame's, or a page table: it is mapped nowhere.
@@ -311,7 +321,7 @@ pub struct FrameTable([FrameRange; RANGES_MAX], Devices);
 
 struct Devices {
     /// Held by who changes the list. Lock order: a root's, then this one.
-    lock: spin::Mutex<()>,
+    lock: Lock<()>,
     frames: [AtomicLink<Frame>; DEVICES_MAX],
 }
 
@@ -344,8 +354,7 @@ pub enum NoFrame {
 impl FrameTable {
     /// Of these ranges, of which the first is looked at first. More than [`RANGES_MAX`] are left out.
     pub fn new(ranges: impl IntoIterator<Item = FrameRange>) -> FrameTable {
-        let devices =
-            Devices { lock: spin::Mutex::new(()), frames: [const { AtomicLink::null() }; DEVICES_MAX] };
+        let devices = Devices { lock: Lock::new(()), frames: [const { AtomicLink::null() }; DEVICES_MAX] };
         let mut table = FrameTable([const { FrameRange::NONE }; RANGES_MAX], devices);
         table.0.iter_mut().zip(ranges).for_each(|(to, range)| *to = range);
         table
@@ -392,7 +401,7 @@ impl FrameTable {
         (at, bytes): (Phys, u64),
         make: impl FnOnce() -> Option<Ref<'k, Frame>>,
     ) -> Result<(), NoFrame> {
-        let _guard = self.1.lock.lock();
+        let _guard = self.1.lock.lock(pin, &"the frames of device memory");
         let meets =
             |link: &AtomicLink<Frame>| link.get(pin).is_some_and(|frame| frame.get().meets(at, bytes));
         if self.1.frames.iter().any(meets) {
@@ -404,8 +413,8 @@ impl FrameTable {
     }
 
     /// A frame of device memory is no more: it is mapped nowhere, and nobody remembers that it was.
-    pub fn remove_device(&self, frame: Ref<'_, Frame>) {
-        let _guard = self.1.lock.lock();
+    pub fn remove_device(&self, pin: Pin<'_>, frame: Ref<'_, Frame>) {
+        let _guard = self.1.lock.lock(pin, &"the frames of device memory");
         if let Some(link) = self.1.frames.iter().find(|link| link.is(frame)) {
             link.set(None);
         }

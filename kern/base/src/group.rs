@@ -14,7 +14,7 @@
 //! An exposure holds a real capability slot, derived from the capability it was made with: revoking
 //! or destroying the object empties the exposure as it empties any other slot.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use smp::sync::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{ObjType, ProcessKey, Rights};
 use smp::door::{AtomicLink, KernelObject, Table};

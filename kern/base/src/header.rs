@@ -1,6 +1,8 @@
 //! The header that every kernel object starts with.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use smp::sync::{AtomicU16, AtomicU32, Ordering};
+
+use core::fmt;
 
 use abi::ObjType;
 
@@ -130,6 +132,20 @@ impl Header {
     /// The object serves on: any entry may be full again.
     pub fn unsweep(&self) {
         self.swept.store(0, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Header {
+    /// For reports of faults of the kernel: what the object is, and in which state.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let object_type = self.object_type;
+        let flags = self.flags.load(Ordering::Relaxed);
+        let (refs, root) = (self.refs(), self.root.index());
+        write!(
+            f,
+            "object of type {object_type}, flags {flags:#x}, {refs} slots, root {root}, swept {}",
+            self.swept()
+        )
     }
 }
 

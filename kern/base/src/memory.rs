@@ -1,7 +1,8 @@
 //! Objects of memory: Untyped, Frame, VSpace.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use smp::lock::{Guard, Holder, Lock};
+use smp::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
 use smp::cpu::{CpuId, Pin};
@@ -186,7 +187,7 @@ pub struct VSpace {
     /// What Map has to look at: [`SPACE_DYING`], [`SPACE_LABELLED`].
     state: AtomicU8,
     /// Serialises changes of the tables.
-    pub lock: spin::Mutex<()>,
+    lock: Lock<()>,
     /// Bumped when a translation goes; a switch that finds another value than it saw last flushes.
     pub generation: AtomicU64,
     /// For each CPU, the generation that it last saw. Each written by its CPU.
@@ -237,13 +238,20 @@ impl VSpace {
             used: AtomicU32::new(1),
             leave: AtomicU64::new(0),
             state: AtomicU8::new(0),
-            lock: spin::Mutex::new(()),
+            lock: Lock::new(()),
             generation: AtomicU64::new(0),
             seen,
             homes: AtomicCpuSet::new(),
             home: AtomicU32::new(0),
             last_leaf: AtomicU64::new(NO_LEAF),
         }
+    }
+
+    /// Locks the tables: whoever has the guard changes them.
+    #[inline(always)]
+    #[track_caller]
+    pub fn lock(&self, by: impl Into<Holder>) -> Guard<'_, ()> {
+        self.lock.lock(by, &self.header)
     }
 
     /// Nothing is to be looked at before something is mapped: it is not dying, and has no label.

@@ -19,7 +19,7 @@
 //! and are named by physical address ([`EntryName`]). Links change under the frame's lock. A frame
 //! that is mapped once, as most are, uses no links: both are zero.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use smp::sync::{AtomicU64, Ordering};
 
 use smp::shootdown::Stamp;
 

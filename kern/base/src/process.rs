@@ -1,6 +1,7 @@
 //! Processes: what a task may reach (CSpace) and touch (VSpace), and who it is.
 
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use smp::lock::Lock;
+use smp::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use abi::{ObjType, ProcessKey};
 use smp::door::{AtomicLink, KernelObject, Table};
@@ -49,7 +50,7 @@ pub struct Process {
     pub left: AtomicU64,
     pub tasks: Table<TaskNumber>,
     /// The first of its memberships: a list. Lock order: a group's root, then this one.
-    pub memberships: spin::Mutex<AtomicLink<Membership>>,
+    pub memberships: Lock<AtomicLink<Membership>>,
 }
 
 impl KernelObject for Process {
@@ -77,7 +78,7 @@ impl Process {
             fault_handler: AtomicU64::new(0),
             left: AtomicU64::new(0),
             tasks,
-            memberships: spin::Mutex::new(AtomicLink::null()),
+            memberships: Lock::new(AtomicLink::null()),
         }
     }
 

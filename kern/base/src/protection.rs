@@ -3,7 +3,7 @@
 //! ever off, and nothing of this is compiled.
 
 #[cfg(feature = "faults")]
-use core::sync::atomic::{AtomicU8, Ordering};
+use smp::sync::{AtomicU8, Ordering};
 
 /// What keeps kernel and programs from doing what they must not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

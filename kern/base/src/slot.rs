@@ -9,7 +9,7 @@
 //! shape of seL4's mapping database, `src/object/cnode.c`): the descendants of a slot are the run of
 //! deeper slots behind it, so revoke walks forward and insertion is constant time.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use smp::sync::{AtomicU64, Ordering};
 
 use abi::{ObjType, Rights};
 use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};

@@ -31,7 +31,7 @@
 //! A running task never has it, and whoever sets another state clears it.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use smp::sync::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{MsgInfo, ObjType, Target, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};

@@ -16,6 +16,7 @@ use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::{BADGE_BITS, CNode, Slot};
 use smp::door::{OBJECT_ALIGN, RawWord, Ref};
+use smp::lock::Guard;
 use smp::planted::{Fault, planted};
 use smp::sync::fence_after_exchange;
 
@@ -41,8 +42,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The tree of an object's root, locked.
     #[inline(always)]
-    fn lock_tree(self, header: &Header) -> Option<spin::MutexGuard<'k, Root>> {
-        Some(self.k.roots.get(header.root().index())?.lock())
+    fn lock_tree(self, header: &Header) -> Option<Guard<'k, Root>> {
+        Some(self.k.roots.get(header.root().index())?.lock(self.cpu, header))
     }
 
     /// The slot of a CSpace's table that has a capability.
@@ -127,7 +128,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = self.place_at_hand(own, Target(rdi))?.slot;
         let word = slot.get().word.load(self.pin());
         let header = header_of(word)?;
-        if !self.k.graves.lock().is_empty() {
+        if !self.k.graves.lock(self.cpu, &"the lists of graves").is_empty() {
             return None;
         }
         let root = self.lock_tree(header)?;

@@ -11,7 +11,6 @@
 
 use abi::audit::{AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record};
 use abi::{Cap, Error, ObjType, Op, Rights, TaskId, machine_rights};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::audit::Audit;
 use kern_base::group::Group;
 use kern_base::header::Header;
@@ -22,6 +21,7 @@ use kern_base::task::Task;
 use smp::cpu::CpuId;
 use smp::door::{RawWord, Ref, Region};
 use smp::ring::{Read, Reader};
+use smp::sync::Ordering::Relaxed;
 
 use crate::caps::Place;
 use crate::reclaim::{Pins, is_inside};

@@ -19,7 +19,6 @@
 use abi::events::{BROADCAST, Progress};
 use abi::{Error, FLAG_CAPS, FLAG_EVENT, MESSAGE_PAGES_MAX, MsgInfo, Rights, Target};
 use core::convert::Infallible;
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::header::FLAG_DYING;
@@ -27,6 +26,7 @@ use kern_base::machine::Machine;
 use kern_base::task::{Message, Stage, Task, TaskHot};
 use smp::door::Ref;
 use smp::events::Turn;
+use smp::sync::Ordering::Relaxed;
 
 use crate::caps::InGroup;
 use crate::carry::{CARRIES, rights_of, rights_of_words};

@@ -7,7 +7,6 @@
 //! emptied slot is filled again only after a grace period.
 
 use abi::{CNodeRights, Cap, Error, ObjType, Op, Rights, Target};
-use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::machine::Machine;
@@ -15,7 +14,9 @@ use kern_base::process::Process;
 use kern_base::slot::{CNode, Found, Slot};
 use kern_base::task::Task;
 use smp::door::{KernelObject, RawWord, Ref};
+use smp::lock::Guard;
 use smp::planted::{Fault, linger, planted};
+use smp::sync::Ordering::{Acquire, Relaxed};
 use smp::sync::fence_after_exchange;
 
 use crate::{Answer, Cx, Me, Refusal, Result, Root};
@@ -177,9 +178,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Locks the tree of an object's root.
-    pub fn lock_root(self, header: &Header) -> spin::MutexGuard<'k, Root> {
+    pub fn lock_root(self, header: &Header) -> Guard<'k, Root> {
         let index = (header.root().0 as usize).min(crate::MAX_ROOTS - 1);
-        self.k.roots[index].lock()
+        self.k.roots[index].lock(self.cpu, header)
     }
 
     /// The header of whatever a word refers to.

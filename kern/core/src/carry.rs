@@ -4,12 +4,13 @@
 //! its receiver does not listen for is no failure: the message tells.
 
 use abi::{FLAG_CAPS, FLAG_PAGES, Listening, MsgInfo, Rights};
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::Machine;
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::quiesce;
+use smp::sync::Ordering::Relaxed;
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+use smp::sync::UserWord;
 
 use crate::grants::Prepared;
 use crate::{Cx, Me, Refusal, Result};
@@ -31,7 +32,8 @@ pub fn rights_of_words(info: MsgInfo) -> Rights {
 }
 
 /// Writes two words of a list.
-pub fn store(to: &[AtomicU64; 2], words: [u64; 2]) {
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+pub fn store(to: &[UserWord; 2], words: [u64; 2]) {
     to.iter().zip(words).for_each(|(word, value)| word.store(value, Relaxed));
 }
 

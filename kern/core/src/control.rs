@@ -7,13 +7,13 @@
 
 use abi::trace::Event;
 use abi::{Error, FLAG_EVENT, TaskId};
-use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
 };
 use smp::door::Ref;
+use smp::sync::Ordering::{Acquire, Relaxed};
 
 use crate::answer::write_error;
 use crate::broadcast::progress_of;
@@ -317,7 +317,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         task.get().owner.set(None);
         task.get().space.set(None);
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
-            let _guard = vspace.get().lock.lock();
+            let _guard = vspace.get().lock(self.cpu);
             self.unmap_plain(vspace, task.get().utcb_address.load(Relaxed), 1);
         }
         self.drop_number(process, task.get().id().task());

@@ -33,7 +33,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         // Counted before they are looked at: `Cx::why_not_pool`.
         let mut infos =
             (0..u64::from(frame.pages)).filter_map(|n| self.k.frames.get(self.pin(), frame.page(n)));
-        if infos.any(|info| info.get().glance().is_pooled()) {
+        if infos.any(|info| info.get().glance(self.cpu).is_pooled()) {
             let _ = frame.unpin();
             return Err(Error::InUse.into());
         }

@@ -22,8 +22,6 @@ use abi::{
     Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, PAGE_SIZE, Rights, Target, TaskId,
     process_rights, task_rights,
 };
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::fence;
 use kern_base::events::EventPool;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::{Access, Machine};
@@ -32,6 +30,8 @@ use kern_base::process::Process;
 use kern_base::task::{Message, Stage, State, Task, TaskHot, ctl};
 use smp::door::Ref;
 use smp::events::{Shown, Turn};
+use smp::sync::Ordering::{Relaxed, SeqCst};
+use smp::sync::fence;
 
 use crate::answer::write_values;
 use crate::broadcast::is_broadcast;
@@ -354,7 +354,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         address: u64,
         bits: u64,
     ) -> Result<()> {
-        let _binding = pool.get().binding.lock();
+        let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
         if !pool.get().process.is_null() || !process.get().pool.claim(pool) {
             return Err(Error::InUse.into());
         }
@@ -386,7 +386,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !vspace.get().is_plain() {
             self.may_map(vspace.get(), &pool.header, Access::Write)?;
         }
-        let _guard = vspace.get().lock.lock();
+        let _guard = vspace.get().lock(self.cpu);
         for (number, (at, write)) in (0..).zip(pool.pages()) {
             let access = if write { Access::Write } else { Access::Read };
             let mapped = self.map_plain(Some(me), vspace, address + number * PAGE_SIZE, at, access);
@@ -401,11 +401,11 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A pool is nobody's any more: nobody sees its pages.
     pub fn part_pool(self, pool: Ref<'k, EventPool>) {
-        let _binding = pool.get().binding.lock();
+        let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
         let Some(process) = pool.get().process.get(self.pin()) else { return };
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let pages = abi::events::pool_pages(pool.get().cells_log2);
-            let _guard = vspace.get().lock.lock();
+            let _guard = vspace.get().lock(self.cpu);
             self.unmap_plain(vspace, pool.get().address.load(Relaxed), pages);
         }
         process.get().pool.set(None);

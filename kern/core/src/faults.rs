@@ -18,7 +18,6 @@
 use abi::trace::{Event, How, Path};
 use abi::{Cap, Error, FLAG_CAPS, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
 use abi::{RFLAGS_RESUME, RFLAGS_TRAP, process_rights, task_rights};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kern_base::header::FLAG_DEAD;
 use kern_base::machine::{FaultEnd, Machine};
 use kern_base::process::Process;
@@ -27,6 +26,9 @@ use kern_base::task::{
     TaskHot,
 };
 use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+use smp::sync::UserWord;
 
 use crate::entry::Fault;
 use crate::ipc::{From, Words};
@@ -73,7 +75,8 @@ fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
 
 /// Reads a register set from UTCB bulk words, each once. Refused where it could not be loaded; the detail says
 /// which register is no user address.
-pub fn read_registers(bulk: &[AtomicU64; 256]) -> Result<[u64; abi::REG_COUNT]> {
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+pub fn read_registers(bulk: &[UserWord; 256]) -> Result<[u64; abi::REG_COUNT]> {
     let words: [u64; abi::REG_COUNT] = core::array::from_fn(|i| bulk[i].load(Relaxed));
     for address in [RegIndex::Rip, RegIndex::Rsp, RegIndex::FsBase, RegIndex::GsBase] {
         if words[address as usize] >= abi::USER_TOP {

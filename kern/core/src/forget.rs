@@ -95,7 +95,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Forgets the space that this CPU is in, if it has changed.
     fn look_again(self) {
         let Some(vspace) = self.cpu.vspace.get(self.pin()) else { return };
-        let generation = vspace.get().generation.load(core::sync::atomic::Ordering::Acquire);
+        let generation = vspace.get().generation.load(smp::sync::Ordering::Acquire);
         if vspace.get().see(self.pin(), generation) {
             self.k.machine.forget_space();
         }

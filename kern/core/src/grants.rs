@@ -18,13 +18,13 @@
 //! is ending does not count as somebody who does not listen: that is an error.
 
 use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::slot::Slot;
 use kern_base::task::Task;
 use smp::door::{RawWord, Ref};
+use smp::sync::Ordering::Relaxed;
 
 use crate::caps::Place;
 use crate::reclaim::Pins;

@@ -28,7 +28,7 @@ const SLOTS_BOUND: usize = 256;
 impl<'k, M: Machine> Cx<'k, M> {
     /// A CNode whose last capability is gone: it will be emptied.
     pub fn bury(self, cnode: Ref<'k, CNode>) {
-        self.put_grave(&self.k.graves.lock().open, cnode);
+        self.put_grave(&self.k.graves.lock(self.cpu, &"the lists of graves").open, cnode);
     }
 
     fn put_grave(self, list: &AtomicLink<CNode>, cnode: Ref<'k, CNode>) {
@@ -41,7 +41,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.retry_graves();
         let mut work = 0;
         loop {
-            let first = self.k.graves.lock().open.get(self.pin());
+            let first = self.k.graves.lock(self.cpu, &"the lists of graves").open.get(self.pin());
             let Some(cnode) = first else { return Ok(()) };
             match self.empty(me, cnode, &mut work) {
                 Ok(()) => self.take_grave(cnode, |_| _ = cnode.get().header.set_flag(FLAG_DEAD)),
@@ -55,7 +55,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// What could not be emptied before is tried again, unless there is other work.
     pub fn retry_graves(self) {
-        let graves = self.k.graves.lock();
+        let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         if graves.open.is_null() {
             graves.open.set(graves.refused.get(self.pin()));
             graves.refused.set(None);
@@ -78,7 +78,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A CNode leaves the list, unless another CPU was first. It is the first, but for what others have buried since.
     fn take_grave(self, cnode: Ref<'k, CNode>, then: impl FnOnce(&Graves)) {
-        let graves = self.k.graves.lock();
+        let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         let mut link: &AtomicLink<CNode> = &graves.open;
         for _ in 0..SLOTS_BOUND {
             let Some(at) = link.get(self.pin()) else { return };
@@ -92,7 +92,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Whether a CNode in this memory is still being emptied.
     pub fn has_graves(self, region: &Region) -> bool {
-        let graves = self.k.graves.lock();
+        let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         let all = [&graves.open, &graves.refused].map(|list| list.get(self.pin()));
         let next = |cnode: &Ref<'k, CNode>| cnode.get().next_grave.get(self.pin());
         all.into_iter()

@@ -3,7 +3,6 @@
 use abi::audit::{AuditEvent, may};
 use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, WITHDRAWN};
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use kern_base::group::{Exposure, Group, Member};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
@@ -11,6 +10,7 @@ use kern_base::process::Process;
 use kern_base::slot::Slot;
 use kern_base::task::{State, Task};
 use smp::door::{RawWord, Ref};
+use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::caps::{CLAIMED, Place};
 use crate::reclaim::Pins;

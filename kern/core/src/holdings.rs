@@ -6,12 +6,12 @@
 
 use abi::audit::{CAP_LIST_MAX, CapEntry};
 use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::group::Group;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::slot::{CNode, Slot};
 use smp::door::{RawWord, Ref};
+use smp::sync::Ordering::Relaxed;
 
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};

@@ -1,17 +1,18 @@
 //! Process identities: numbers with generations, none given twice; and which process has a number.
 
 use abi::{Error, ProcessKey};
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::process::Process;
 use smp::cpu::Pin;
 use smp::door::{AtomicLink, Ref, Table};
+use smp::lock::Lock;
+use smp::sync::AtomicU32;
+use smp::sync::Ordering::Relaxed;
 
 /// The numbers of all processes. The table is made at boot; number 0 is never given.
 pub struct ProcessIds {
     numbers: Table<ProcessNumber>,
     /// Who gives a number out, or takes it back, holds this.
-    free: spin::Mutex<Free>,
+    free: Lock<Free>,
 }
 
 /// Which numbers are free: those that were never given, then those that were given back, in order.
@@ -39,12 +40,12 @@ const GENERATIONS: u32 = 1 << 12;
 
 impl ProcessIds {
     pub fn new(numbers: Table<ProcessNumber>) -> ProcessIds {
-        ProcessIds { numbers, free: spin::Mutex::new(Free { fresh: 1, first: 0, last: 0 }) }
+        ProcessIds { numbers, free: Lock::new(Free { fresh: 1, first: 0, last: 0 }) }
     }
 
     /// A key that was never given before.
     pub fn allocate(&self, pin: Pin<'_>) -> Result<ProcessKey, Error> {
-        let mut free = self.free.lock();
+        let mut free = self.free.lock(pin, &"the process numbers");
         let is_fresh = (free.fresh as usize) < self.numbers.len();
         let at = if is_fresh { free.fresh } else { free.first };
         let number = self.numbers.get(pin, at as usize).filter(|_| at != 0).ok_or(Error::Retired)?.get();
@@ -73,7 +74,7 @@ impl ProcessIds {
 
     /// Gives a number back; it will be used again with the next generation, or is retired.
     pub fn release(&self, pin: Pin<'_>, key: ProcessKey) {
-        let mut free = self.free.lock();
+        let mut free = self.free.lock(pin, &"the process numbers");
         let Some(number) = self.numbers.get(pin, key.number() as usize) else { return };
         number.get().process.set(None);
         if number.get().given.load(Relaxed) >= GENERATIONS {

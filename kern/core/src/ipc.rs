@@ -13,7 +13,6 @@ use abi::{
     Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES,
     MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
 };
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
@@ -22,6 +21,7 @@ use kern_base::task::{
     TaskHot, ctl,
 };
 use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
 
 use crate::answer::{write_error, write_values};
 use crate::carry::{CARRIES, rights_of, rights_of_words};

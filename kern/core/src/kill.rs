@@ -9,12 +9,12 @@
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op, process_rights};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::group::Group;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
 
 use crate::reclaim::Pins;
 use crate::schedule::set_state;

@@ -19,14 +19,16 @@
 
 use abi::audit::{AuditEvent, LABELS, Record, may};
 use abi::{Cap, Error, Op, machine_rights};
-use core::sync::atomic::AtomicU8;
-use core::sync::atomic::Ordering::{Acquire, Release};
 use kern_base::frames::FrameInfo;
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
+use smp::cpu::Pin;
 use smp::door::{RawWord, Ref};
+use smp::lock::Lock;
+use smp::sync::AtomicU8;
+use smp::sync::Ordering::{Acquire, Release};
 
 use crate::caps::Place;
 use crate::syscall::Args;
@@ -40,7 +42,7 @@ pub struct Rules {
     /// Of each subject, what it may not do with objects of some label: so that it costs those nothing whom no rule confines.
     confined: [AtomicU8; COUNT],
     /// Held by who changes a rule.
-    changing: spin::Mutex<()>,
+    changing: Lock<()>,
 }
 
 impl Default for Rules {
@@ -55,7 +57,7 @@ impl Rules {
         Rules {
             forbidden: [const { AtomicU8::new(0) }; COUNT * COUNT],
             confined: [const { AtomicU8::new(0) }; COUNT],
-            changing: spin::Mutex::new(()),
+            changing: Lock::new(()),
         }
     }
 
@@ -65,8 +67,8 @@ impl Rules {
     }
 
     /// Forbids subjects of one label some things with objects of another, and allows the others: what was forbidden.
-    fn change(&self, subject: u32, object: u32, forbidden: u8) -> Option<u8> {
-        let _guard = self.changing.lock();
+    fn change(&self, pin: Pin<'_>, subject: u32, object: u32, forbidden: u8) -> Option<u8> {
+        let _guard = self.changing.lock(pin, &"the rules of labels");
         let before = self.of(subject, object)?.load(Acquire);
         self.of(subject, object)?.store(forbidden, Release);
         let all = (0..LABELS).filter_map(|object| self.of(subject, object));
@@ -177,7 +179,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Labels an object, and of a process its spaces, too. A process that gets one just then gets it before, with the
     /// others, or finds that the labels differ.
     fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) -> u32 {
-        let _spaces = self.k.spaces.lock();
+        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
         let before = header.label();
         header.set_label(label);
         if let Some(space) = word.get::<VSpace>() {
@@ -207,7 +209,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let allowed = u8::try_from(args.a3).ok().filter(|allowed| allowed & !may::ALL == 0);
         let forbidden = may::ALL & !allowed.ok_or(Refusal::argument(3))?;
         let position = if subject >= LABELS { 1 } else { 2 };
-        let before = self.k.rules.change(subject, object, forbidden).ok_or(Refusal::argument(position))?;
+        let before =
+            self.k.rules.change(self.pin(), subject, object, forbidden).ok_or(Refusal::argument(position))?;
         self.audit(AuditEvent::Rule, |record| Record {
             op: Some(Op::LabelRule),
             to: u64::from(subject) << 32 | u64::from(object),

@@ -64,7 +64,8 @@ pub mod vector;
 
 use core::cell::Cell;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use smp::lock::Lock;
+use smp::sync::{AtomicBool, AtomicU64};
 
 use abi::{Counter, ObjType};
 use kern_base::audit::Audit;
@@ -109,7 +110,7 @@ pub struct Kernel<M: Machine> {
     pub epoch: Epoch,
     pub processes: ids::ProcessIds,
     /// One derivation tree a root, with its lock. Never two are held at once.
-    pub roots: [spin::Mutex<Root>; MAX_ROOTS],
+    pub roots: [Lock<Root>; MAX_ROOTS],
     pub frames: FrameTable,
     pub rules: labels::Rules,
     /// Where grants, refusals and kills are recorded, if they are.
@@ -119,10 +120,10 @@ pub struct Kernel<M: Machine> {
     /// By root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes that nobody refers to any more and that are being emptied.
-    pub graves: spin::Mutex<Graves>,
+    pub graves: Lock<Graves>,
     /// Which process has which CNodes and which address space: held by whoever changes that. Nothing else is locked
     /// meanwhile.
-    pub spaces: spin::Mutex<()>,
+    pub spaces: Lock<()>,
 }
 
 /// What there is to a derivation tree besides its slots.
@@ -147,15 +148,15 @@ impl<M: Machine> Kernel<M> {
             cpus,
             epoch: Epoch::new(),
             processes: ids::ProcessIds::new(process_numbers),
-            roots: [const { spin::Mutex::new(Root { leaving: AtomicLink::null(), passed: Cell::new(0) }) };
+            roots: [const { Lock::new(Root { leaving: AtomicLink::null(), passed: Cell::new(0) }) };
                 MAX_ROOTS],
             frames,
             rules: labels::Rules::new(),
             audit: AtomicLink::null(),
             made: [const { AtomicU64::new(0) }; MAX_ROOTS],
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
-            graves: spin::Mutex::new(Graves::default()),
-            spaces: spin::Mutex::new(()),
+            graves: Lock::new(Graves::default()),
+            spaces: Lock::new(()),
         }
     }
 

@@ -15,13 +15,14 @@
 
 use abi::events::{BROADCAST, Event, Window, caps_at, cells_of, pages_at};
 use abi::{Cap, Error, FLAG_CAPS, FLAG_PAGES, GRANTS_MAX, Listening, PAGE_SIZE, RANGES_MAX};
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::events::EventPool;
 use kern_base::machine::Machine;
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::events::Turn;
+use smp::sync::Ordering::Relaxed;
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+use smp::sync::UserWord;
 
 use crate::carry::{CARRIES, rights_of};
 use crate::grants::Prepared;
@@ -102,7 +103,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Puts an event into a pool with all that it carries, or does nothing. Whether there was room.
     fn put_loaded(self, loaded: &Loaded<'k>) -> Result<bool> {
         let Loaded { pool, sender, event, turn } = *loaded;
-        let _taking = pool.get().taking.lock();
+        let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
         let shown = pool.get().shown(self.pin());
         if !pool.get().reserved.has_room(&shown, cells_of(event.info), turn) {
             return Ok(false);
@@ -184,7 +185,8 @@ fn loaded_event(words: Words, from: From, group: u64) -> Event {
 }
 
 /// Takes off an offer what was used: of whatever has the same beginning, for its process may have made it longer.
-fn take_off(offer: &AtomicU64, behind: impl Fn(u64) -> Option<u64>) {
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+fn take_off(offer: &UserWord, behind: impl Fn(u64) -> Option<u64>) {
     for _ in 0..TRIES {
         let word = offer.load(Relaxed);
         let Some(left) = behind(word) else { return };
@@ -194,7 +196,8 @@ fn take_off(offer: &AtomicU64, behind: impl Fn(u64) -> Option<u64>) {
     }
 }
 
-fn take_slots(offer: &AtomicU64, was: Listening, left: Listening) {
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+fn take_slots(offer: &UserWord, was: Listening, left: Listening) {
     let taken = left.next.0.wrapping_sub(was.next.0);
     take_off(offer, |word| {
         let Listening { next, count } = Listening::from_word(word);
@@ -203,7 +206,8 @@ fn take_slots(offer: &AtomicU64, was: Listening, left: Listening) {
     });
 }
 
-fn take_pages(offer: &AtomicU64, was: Window, end: u64) {
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+fn take_pages(offer: &UserWord, was: Window, end: u64) {
     take_off(offer, |word| {
         let window = Window::from_word(word);
         (window.address == was.address).then(|| window.behind(end - was.address).word())

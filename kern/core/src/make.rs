@@ -6,7 +6,6 @@
 use abi::events::{CELLS_LOG2_MAX, CELLS_LOG2_MIN, pool_pages};
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use core::mem::size_of;
-use core::sync::atomic::AtomicU64;
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group, Membership};
 use kern_base::header::{Header, RootId};
@@ -21,6 +20,7 @@ use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use smp::cpu::CpuId;
 use smp::door::{KernelObject, Piece, RawWord, Ref, Region, Table};
+use smp::sync::AtomicU64;
 
 use crate::caps::Place;
 use crate::{Answer, Cx, MachineObject, Me, Refusal, Result};

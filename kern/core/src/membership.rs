@@ -14,8 +14,6 @@
 
 use abi::membership::{ALONE, JOINED, LEFT, SHIFT_MAX, WATCHERS};
 use abi::{Error, Rights, Target};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::fence;
 use kern_base::group::{Group, Member, Membership};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
@@ -23,6 +21,8 @@ use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::task::Task;
 use smp::door::Ref;
+use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use smp::sync::fence;
 
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -44,7 +44,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let place = group.get().memberships.get(self.pin(), index).ok_or(full)?;
         let record = group.get().members.get(self.pin(), index).ok_or(full)?;
         {
-            let list = process.get().memberships.lock();
+            let list = process.get().memberships.lock(self.cpu, &process.get().header);
             if process.get().header.has_flag(FLAG_DYING) {
                 return Err(Error::Dying.into());
             }
@@ -95,7 +95,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn unlink_membership(self, process: &Process, place: Ref<'k, Membership>) {
-        let list = process.memberships.lock();
+        let list = process.memberships.lock(self.cpu, &process.header);
         let (next, prev) = (place.get().next.get(self.pin()), place.get().prev.get(self.pin()));
         match prev {
             Some(prev) => prev.get().next.set(next),
@@ -112,7 +112,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A process that is dying leaves its groups, a bounded number of them. It ends by the doing of a task.
     pub fn leave_groups(self, process: Ref<'k, Process>, actor: Ref<'k, Task>) -> Result<()> {
         for _ in 0..LEAVE_BOUND {
-            let first = process.get().memberships.lock().get(self.pin());
+            let first = process.get().memberships.lock(self.cpu, &process.get().header).get(self.pin());
             let Some(place) = first else { return Ok(()) };
             let Some(group) = place.get().group.get(self.pin()) else { continue };
             let index = place.get().index.load(Relaxed) as usize;

@@ -9,11 +9,11 @@
 //! A reply's pages go before it does: the replier's system call is refused where they can't.
 
 use abi::{Error, MESSAGE_PAGES_MAX, MsgInfo, PageMode, PageRange, RANGES_MAX, Rights, Target};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
 use kern_base::task::{Task, TaskHot};
 use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
 
 use crate::carry::store;
 use crate::spaces::check_user_range;
@@ -181,7 +181,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn take_range_back(self, space: Ref<'k, VSpace>, range: &PageRange) {
-        let _guard = space.get().lock.lock();
+        let _guard = space.get().lock(self.cpu);
         let mut stale = false;
         for address in (0..range.count).map(|number| range.address + (number << range.log2())) {
             if let Some(spot) = self.spot_of(space, address, range.large) {

@@ -15,8 +15,6 @@
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::fence;
 use kern_base::cpu::Mail;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
@@ -33,6 +31,8 @@ use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, RawWord, Ref, Region};
 use smp::mailbox::Mailbox;
 use smp::quiesce::{self, Cpus, Epoch, GraceMail, GracePort, GraceState};
+use smp::sync::Ordering::{Relaxed, SeqCst};
+use smp::sync::fence;
 
 use crate::caps::is_claimed;
 use crate::schedule::set_state;
@@ -292,7 +292,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.k.machine.end_space(vspace.get().cr3());
         }
         if let Some(frame) = word.get::<Frame>().filter(|frame| frame.get().is_device()) {
-            self.k.frames.remove_device(frame);
+            self.k.frames.remove_device(self.pin(), frame);
         }
         if let Some(header) = self.header_of(word) {
             header.set_flag(FLAG_DEAD);
@@ -397,7 +397,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(pool) = process.get().pool.get(self.pin()) {
             self.part_pool(pool);
         }
-        let _spaces = self.k.spaces.lock();
+        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
         process.get().publish_cspace(0, 0);
         self.part_tables(process);
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
@@ -415,7 +415,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The process of a space that is dying: it gets no other.
     fn lives_there(self, process: &AtomicLink<Process>) -> Option<Ref<'k, Process>> {
-        let _spaces = self.k.spaces.lock();
+        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
         process.get(self.pin())
     }
 

@@ -15,7 +15,6 @@
 
 use abi::trace::{Event, How, Path};
 use abi::{Cap, Counter, Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, Target, TaskId};
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::Machine;
@@ -27,6 +26,7 @@ use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::{Drained, Node, Wake};
 use smp::shootdown::What;
+use smp::sync::Ordering::{AcqRel, Acquire, Release};
 
 use crate::answer::{write_error, write_values};
 use crate::broadcast::{is_broadcast, progress_of};

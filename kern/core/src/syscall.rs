@@ -240,7 +240,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         for (chunk, word) in
             bytes.chunks_exact_mut(8).zip(&me.task.get().utcb(self.pin()).bulk).take(len.div_ceil(8))
         {
-            chunk.copy_from_slice(&word.load(core::sync::atomic::Ordering::Relaxed).to_le_bytes());
+            chunk.copy_from_slice(&word.load(smp::sync::Ordering::Relaxed).to_le_bytes());
         }
         self.k.machine.log(channel, &bytes[..len]);
         Ok(Answer::DONE)

@@ -4,8 +4,6 @@ use abi::audit::AuditEvent;
 use abi::trace::{Event, Why};
 use abi::{Cap, Error, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights};
 use core::cell::Cell;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::fence;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
@@ -17,6 +15,8 @@ use kern_base::task::{
 };
 use smp::cpu::CpuId;
 use smp::door::Ref;
+use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use smp::sync::fence;
 
 use crate::faults::{load_registers, read_registers};
 use crate::remote::is_dying;
@@ -64,7 +64,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         vspace: Ref<'k, VSpace>,
         vector: bool,
     ) -> Result<()> {
-        let _spaces = self.k.spaces.lock();
+        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
         let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
         self.same_label(headers)?;
         if !process.get().cnode.is_null() {
@@ -167,7 +167,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         home: CpuId,
     ) -> Result<()> {
         let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin())).addr() as u64);
-        let _guard = vspace.get().lock.lock();
+        let _guard = vspace.get().lock(self.cpu);
         vspace.get().add_home(home);
         self.map_plain(me, vspace, at, page, Access::Write)
     }
@@ -176,7 +176,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// not looked at again.
     fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {
         let numbers = &process.get().tasks;
-        let _lock = process.get().memberships.lock();
+        let _lock = process.get().memberships.lock(self.cpu, &process.get().header);
         let first = usize::from(process.get().free_number.load(Relaxed));
         let end = numbers.len().min(first + NUMBERS_BOUND);
         let look_from = |at: usize| process.get().free_number.store(at.min(0xffff) as u16, Relaxed);
@@ -197,7 +197,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Gives a task number back.
     pub fn drop_number(self, process: Ref<'k, Process>, number: u16) {
         if let Some(entry) = process.get().tasks.get(self.pin(), usize::from(number)) {
-            let _lock = process.get().memberships.lock();
+            let _lock = process.get().memberships.lock(self.cpu, &process.get().header);
             entry.get().task.set(None);
             process.get().free_number.fetch_min(number, Relaxed);
         }

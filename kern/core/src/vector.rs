@@ -5,10 +5,10 @@
 //! whatever comes of a list that stops half-way is an area too.
 
 use abi::{Cap, Error, VECTOR_WORDS_AT_ONCE, task_rights};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::{Machine, VectorFormat};
 use kern_base::task::{FLAG_VECTOR, INITIAL_MXCSR, State, Task, TaskHot};
 use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
 
 use crate::schedule::{has_flag, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};

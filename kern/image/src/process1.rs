@@ -4,7 +4,7 @@
 //! part of the boot memory and stay as long as the machine runs.
 
 use core::fmt;
-use core::sync::atomic::AtomicU64;
+use smp::sync::AtomicU64;
 
 use abi::{BootPage, Cap, Error, PAGE_SIZE, cpu_features};
 use elf::ElfBytes;
@@ -161,7 +161,7 @@ impl First<'_> {
     }
 
     fn map(&self, at: u64, phys: Phys, access: Access) -> Result<(), Why> {
-        let _guard = self.vspace.get().lock.lock();
+        let _guard = self.vspace.get().lock(self.cx.pin());
         Ok(self.cx.map_plain(None, self.vspace, at, phys, access)?)
     }
 

@@ -49,7 +49,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(1));
         }
         self.charge();
-        let mut names = NAMES.lock();
+        let mut names = NAMES.lock(self.cpu, &"the names of a dump");
         names.discover(self, me);
         let mut text = Text::new(&self.k.machine, how & HASH_ONLY == 0);
         let dump = Dump { cx: self, names: &names, memory: how & WITHOUT_MEMORY == 0 };
@@ -174,7 +174,7 @@ impl<M: Machine> Dump<'_, '_, M> {
         text.number("objects", self.names.len() as u64);
         text.flag("too-many", self.names.is_full());
         text.list("graves");
-        let lists = cx.k.graves.lock();
+        let lists = cx.k.graves.lock(cx.pin(), &"the lists of graves");
         let graves = [&lists.open, &lists.refused].map(|list| list.get(cx.pin())).into_iter();
         let graves = graves
             .flat_map(|first| core::iter::successors(first, |cnode| cnode.get().next_grave.get(cx.pin())));

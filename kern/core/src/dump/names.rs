@@ -17,6 +17,7 @@ use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::Task;
 use smp::door::{Ptr, RawWord, Ref};
+use smp::lock::Lock;
 
 use crate::dump::text::Text;
 use crate::{Cx, MachineObject, Me};
@@ -102,7 +103,7 @@ pub struct Names {
 }
 
 /// Too large for a kernel stack. One dump at a time.
-pub static NAMES: spin::Mutex<Names> = spin::Mutex::new(Names {
+pub static NAMES: Lock<Names> = Lock::new(Names {
     objects: [const { None }; OBJECTS_MAX],
     len: 0,
     table: [NOTHING; TABLE_SIZE],

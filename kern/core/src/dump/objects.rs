@@ -1,6 +1,6 @@
 //! What a dump says of each object but tasks, and of the derivation trees.
 
-use core::sync::atomic::Ordering::Relaxed;
+use smp::sync::Ordering::Relaxed;
 
 use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group};
@@ -81,7 +81,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.number("generation", space.generation.load(Relaxed));
         text.number("leave", space.leave.load(Relaxed));
         text.flag("dying", space.is_dying());
-        let _guard = space.lock.lock();
+        let _guard = space.lock(self.cx.cpu);
         text.list("pages");
         for number in 0..space.used.load(Relaxed) as usize {
             self.cx.pages_of(vspace, number, |address, spot| self.page(text, address, spot.load()));
@@ -102,7 +102,8 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         self.header(text, &frame.header);
         text.number("log2", u64::from(frame.log2));
         text.number("pages", u64::from(frame.pages));
-        let counts = |n| self.cx.k.frames.get(self.cx.pin(), frame.page(n)).map(|info| info.get().glance());
+        let counts =
+            |n| self.cx.k.frames.get(self.cx.pin(), frame.page(n)).map(|info| info.get().glance(self.cx.cpu));
         let counts = (0..u64::from(frame.pages)).filter_map(counts);
         let sums = counts.fold([0; 3], |[mapped, writable, executable], c| {
             [mapped + c.mapped(), writable + c.writable(), executable + c.executable()]

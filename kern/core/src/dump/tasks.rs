@@ -1,6 +1,6 @@
 //! What a dump says of a task, its registers and its message block, state by state.
 
-use core::sync::atomic::Ordering::Relaxed;
+use smp::sync::Ordering::Relaxed;
 
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;

@@ -27,7 +27,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn map_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
         let one = self.one_of(process, args)?;
         let access = Access::from_raw(args[3])?;
-        let _guard = one.vspace.get().lock.lock();
+        let _guard = one.vspace.get().lock(self.cpu);
         if !one.vspace.get().is_plain() && !self.may_still_see(one, access) {
             return None;
         }
@@ -35,7 +35,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if spot.load() != Pte::EMPTY {
             return None;
         }
-        let locked = one.info.lock();
+        let locked = one.info.lock(self.cpu);
         if !locked.counts.get().allow(access) {
             return None;
         }
@@ -55,7 +55,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn unmap_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
         let one = self.one_of(process, args)?;
         let waits = args[3] != 0;
-        let _guard = one.vspace.get().lock.lock();
+        let _guard = one.vspace.get().lock(self.cpu);
         let spot = self.spot_at_hand(one.vspace, one.address)?;
         let entry = spot.load();
         if waits || !entry.maps(one.at, 1) || !one.vspace.get().is_alone(self.id()) {

@@ -23,13 +23,13 @@ pub mod transfer;
 mod used;
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX, WhyNot};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, Phys, VSpace};
 use kern_base::paging::Pte;
 use smp::door::Ref;
 use smp::shootdown::Stamp;
+use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use crate::{Cx, Me, Refusal, Result};
 use tables::Spot;
@@ -79,7 +79,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn map(self, me: Me<'k>) -> Result<()> {
         let run = self.run_of(me, rights_for(me))?;
         let (access, pool) = kind_of(me, run.frame.get())?;
-        let _guard = run.vspace.get().lock.lock();
+        let _guard = run.vspace.get().lock(self.cpu);
         if !run.vspace.get().is_plain() {
             self.may_still_map(run, access)?;
         }
@@ -91,7 +91,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             if !self.is_free(was) {
                 return Err(self.make_room(me, spot, was, page.address));
             }
-            let locked = page.info.lock();
+            let locked = page.info.lock(self.cpu);
             let counts = locked.counts.get();
             if !pool && counts.allow(access) {
                 self.add_mapping(&locked, spot, like.leading_to(page.at), access);
@@ -171,7 +171,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if mark != 0 {
             return self.wait_forgotten(me, mark);
         }
-        let guard = run.vspace.get().lock.lock();
+        let guard = run.vspace.get().lock(self.cpu);
         let (mut stale, mut done) = (false, 0);
         let taken = self.each_of(me, run, false, |spot, page| {
             let entry = mapping(spot, page)?;
@@ -209,7 +209,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !run.vspace.get().is_plain() {
             self.may_map(run.vspace.get(), &run.frame.get().header, access)?;
         }
-        let guard = run.vspace.get().lock.lock();
+        let guard = run.vspace.get().lock(self.cpu);
         let (mut stale, mut behind) = (false, false);
         let changed = self.each_of(me, run, false, |spot, page| {
             stale |= self.protect_page(me, spot, page, access, behind)?;
@@ -334,7 +334,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A page was in a pool: nobody is to see what is in it. Then the system call goes on.
     fn clean(self, page: Page<'k>) -> Refusal {
-        let locked = page.info.lock();
+        let locked = page.info.lock(self.cpu);
         if locked.counts.get().why_not(Access::Read) == WhyNot::Unclean {
             self.k.machine.clear(page.at, page.log2);
             locked.set_clean();
@@ -382,7 +382,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     fn take_away(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
         let stale = self.clear(spot, address);
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         self.unlink(&locked, spot);
         locked.counts.set(locked.counts.get().without(entry.access()));
         if stale {
@@ -408,7 +408,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if old == access {
             return Ok(false);
         }
-        let locked = page.info.lock();
+        let locked = page.info.lock(self.cpu);
         let counts = locked.counts.get().without(old);
         match counts.why_not(access) {
             WhyNot::ItMay => {}
@@ -481,7 +481,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 header.sweep(number as usize);
                 continue;
             };
-            let _guard = spot.vspace.get().lock.lock();
+            let _guard = spot.vspace.get().lock(self.cpu);
             let entry = spot.load();
             if entry.maps(at, spot.level) && self.take_away(spot, entry, info.get(), self.address_of(spot)) {
                 self.stamp_first(frame);
@@ -494,7 +494,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A frame that goes is stale as long as one of its pages: the first has the stamp.
     fn stamp_first(self, frame: Ref<'k, Frame>) {
         if let Some(first) = self.k.frames.get(self.pin(), frame.get().base) {
-            self.stamp_frame(&first.get().lock());
+            self.stamp_frame(&first.get().lock(self.cpu));
         }
     }
 
@@ -507,7 +507,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             if number == 0 {
                 self.settle(me, info.get())?;
             }
-            let locked = info.get().lock();
+            let locked = info.get().lock(self.cpu);
             if !locked.counts.get().is_pooled() {
                 info.get().take_back();
             }
@@ -517,9 +517,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A VSpace is dying, and nobody maps there any more: all CPUs leave it, then its frames are let go.
     pub fn end_mappings(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
-        let VSpace { ref header, ref leave, ref lock, ref used, .. } = *vspace.get();
+        let VSpace { ref header, ref leave, ref used, .. } = *vspace.get();
         {
-            let _guard = lock.lock();
+            let _guard = vspace.get().lock(self.cpu);
             vspace.get().begin_dying();
             if leave.load(Relaxed) == 0 {
                 leave.store(self.shoot_everything(Some(vspace)).raw(), Release);
@@ -530,7 +530,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if number >= used.load(Relaxed) as usize {
             return Ok(());
         }
-        let _guard = lock.lock();
+        let _guard = vspace.get().lock(self.cpu);
         self.let_go(vspace, number);
         header.sweep(number);
         Err(Refusal::More)

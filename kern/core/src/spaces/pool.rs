@@ -8,13 +8,13 @@
 //! a revoke or reset of its Untyped ([`Cx::sweep_pools`]).
 
 use abi::{Error, PAGE_SIZE, Rights, Target};
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Phys, Untyped, VSpace};
 use kern_base::paging::Pte;
 use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
 
 use super::tables::Spot;
 use super::{LARGE, PAGES_BOUND, Page, SMALL, TO_WRITE, check_user_range};
@@ -81,7 +81,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         run: PoolRun<'k>,
         mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<bool>,
     ) -> Result<()> {
-        let guard = run.vspace.get().lock.lock();
+        let guard = run.vspace.get().lock(self.cpu);
         let (mut stale, mut outcome) = (false, Ok(()));
         for number in 0..run.count.min(PAGES_BOUND) {
             let address = run.address + number * run.page_size();
@@ -144,7 +144,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             spot.store(remembered.map_or(Pte::EMPTY, Pte::gone));
             false
         };
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         self.unlink(&locked, spot);
         self.leave_pool(info, &locked, entry);
         if stale {
@@ -203,7 +203,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !spot.vspace.get().is_plain() {
             self.may_see(spot.vspace.get(), info, access)?;
         }
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         let counts = locked.counts.get();
         if access == Access::Write && counts.mapped() > 1 {
             return Err(Refusal::new(Error::InUse, address));
@@ -237,7 +237,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !vspace.get().is_plain() {
             self.may_map(vspace.get(), &frame.get().header, Access::Write)?;
         }
-        let _guard = vspace.get().lock.lock();
+        let _guard = vspace.get().lock(self.cpu);
         let large = log2 != abi::PAGE_LOG2;
         let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
         let entry = spot.load();
@@ -260,7 +260,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             // No page is its own copy.
             return Err(Refusal::new(Error::InUse, address));
         }
-        if info.glance().mapped() == 1 {
+        if info.glance(self.cpu).mapped() == 1 {
             // Another space may just have let go of it, and its CPUs still see it.
             self.settle(me, info)?;
             if self.protect_pooled(spot, entry, info, address, Access::Write)? {
@@ -287,7 +287,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let (old, log2) = (spot.load(), frame.get().log2);
         let (old_info, info) = (self.info(old.at())?, self.info(at)?);
         {
-            let locked = info.lock();
+            let locked = info.lock(self.cpu);
             match self.why_not_pool(frame, &locked) {
                 WhyNot::ItMay | WhyNot::Unclean => {}
                 why_not => {
@@ -303,7 +303,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         spot.store(new.in_transit());
         let stale = self.forget(spot.vspace.get(), address);
         {
-            let locked = old_info.lock();
+            let locked = old_info.lock(self.cpu);
             self.unlink(&locked, spot);
             // The other spaces may have let go of it meanwhile: then this one is the last.
             self.leave_pool(old_info, &locked, old);
@@ -311,7 +311,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.stamp_frame(&locked);
             }
         }
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         self.link(&locked, spot);
         if !stale {
             spot.store(new);
@@ -336,7 +336,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             spot.store(entry.arrived(entry.pool_access()));
         } else if entry.is_pooled() && entry.is_lent() {
             // Nobody else has had it since: what another message shares, none is to share any more.
-            let locked = info.lock();
+            let locked = info.lock(self.cpu);
             locked.counts.set(locked.counts.get().without(Access::Read).with(Access::Write));
             spot.store(entry.arrived(Access::Write).unshared());
             let stale = self.forget(spot.vspace.get(), address);
@@ -376,7 +376,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes a page out of one pool: whether there may be another.
     fn sweep_page(self, at: Phys) -> bool {
         let Some(info) = self.k.frames.get(self.pin(), at).map(Ref::get) else { return false };
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         let (counts, first) = (locked.counts.get(), locked.first());
         drop(locked);
         if !counts.is_pooled() {
@@ -387,7 +387,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return counts.mapped() != 0;
         }
         let Some(spot) = self.named(first) else { return true };
-        let _guard = spot.vspace.get().lock.lock();
+        let _guard = spot.vspace.get().lock(self.cpu);
         let entry = spot.load();
         if entry.is_pooled() && entry.at() == at && self.drop_pooled(spot, entry, info, self.address_of(spot))
         {

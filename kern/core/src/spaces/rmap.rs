@@ -48,7 +48,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// when pools have the page: there it stays, and whoever takes it out of the last pool sees that the frame is dying
     /// ([`Cx::leave_pool`]). Until the lock of its VSpace is taken, the entry may come to map something else.
     pub fn first_spot(self, info: &FrameInfo) -> Option<Spot<'k>> {
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         if locked.counts.get().is_pooled() {
             return None;
         }

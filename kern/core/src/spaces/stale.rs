@@ -9,7 +9,7 @@
 //! its space's generation. Of a page it does not where that was mapped in several VSpaces: who finds the stamp of another
 //! CPU's that is not over makes the own one a shootdown of everything, everywhere ([`Cx::widen`]).
 
-use core::sync::atomic::Ordering::{Relaxed, Release};
+use smp::sync::Ordering::{Relaxed, Release};
 
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::machine::Machine;
@@ -73,7 +73,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn settle(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
         let Some(stamp) = info.stamp() else { return Ok(()) };
         self.wait_over(me, stamp)?;
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         if info.stamp() == Some(stamp) {
             locked.set_stamp(None);
         }

@@ -4,11 +4,11 @@
 //! followed that is not one of the VSpace's own tables.
 
 use abi::Error;
-use core::sync::atomic::Ordering::Relaxed;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Phys, VSpace};
 use kern_base::paging::{ENTRIES, Entry, EntryName, LEVELS, Links, Pte, TableNote, index_of};
 use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
 
 use crate::{Cx, Me, Refusal, Result};
 
@@ -205,7 +205,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             if !entry.is_plain()
                 && let Some(info) = self.k.frames.get(self.pin(), entry.at())
             {
-                let locked = info.get().lock();
+                let locked = info.get().lock(self.cpu);
                 self.unlink(&locked, spot);
                 if entry.is_pooled() {
                     self.leave_pool(info.get(), &locked, entry);

@@ -84,7 +84,7 @@ const FORGET_EACH: u64 = 8;
 impl<'k, M: Machine> Cx<'k, M> {
     /// The first half, of pages that are there: what has to be over before the second, if anything.
     pub fn lend_row(self, row: Row<'k>) -> Result<Option<Stamp>> {
-        let _guard = row.from.get().lock.lock();
+        let _guard = row.from.get().lock(self.cpu);
         let mut lent = Lent { changed: false, stamp: None };
         let outcome = self.lend_pages_of(&row, &mut lent);
         if lent.changed {
@@ -128,7 +128,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let Some(info) = info else { return number };
             entry.store(was.in_transit());
             if !alone {
-                info.lock().set_stamp(Some(stamp));
+                info.lock(self.cpu).set_stamp(Some(stamp));
             }
         }
         entries.len()
@@ -155,7 +155,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if entry.is_in_transit() || mode != PageMode::Move && entry.access() == Access::Read {
             return Ok(());
         }
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         if mode == PageMode::Move {
             spot.store(entry.in_transit());
         } else {
@@ -183,8 +183,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         no_page_twice(rows)?;
         let (from, to) = (first.from, first.to);
         let (low, high) = if from.addr() <= to.addr() { (from, to) } else { (to, from) };
-        let _low = low.get().lock.lock();
-        let _high = (low != high).then(|| high.get().lock.lock());
+        let _low = low.get().lock(self.cpu);
+        let _high = (low != high).then(|| high.get().lock(self.cpu));
         if !(from.get().is_plain() && to.get().is_plain()) {
             self.may_hand_over(rows, from.get(), to.get())?;
         }
@@ -321,7 +321,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// mapped: a message may name one page in many places, and CPUs that hold other spaces' locks may share the same
     /// page at the same time, so a count that is only looked at could pass its limit before it changes.
     fn count_view(self, info: &FrameInfo) -> Result<()> {
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         let counts = locked.counts.get();
         if counts.is_full() {
             return Err(Refusal::new(Error::Full, MAPPED_MAX));
@@ -339,7 +339,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 let address = row.source + (number << row.log2());
                 let Some(spot) = self.spot_of(row.from, address, row.large) else { return };
                 let Ok(info) = self.info(spot.load().at()) else { return };
-                let locked = info.lock();
+                let locked = info.lock(self.cpu);
                 locked.counts.set(locked.counts.get().without(Access::Read));
             }
             counted -= row.count.min(counted);
@@ -435,7 +435,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let entry = source.load();
             let Some(info) = infos.at(entry.at()) else { return };
             source.store(Pte::EMPTY);
-            let locked = info.lock();
+            let locked = info.lock(self.cpu);
             locked.set_stamp(None);
             locked.set_first(name);
             target.store(entry.arrived(entry.pool_access()));
@@ -458,7 +458,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn pass_page(self, row: &Row<'k>, source: Spot<'k>, target: Spot<'k>, info: &FrameInfo) {
         let entry = source.load();
-        let locked = info.lock();
+        let locked = info.lock(self.cpu);
         if row.mode == PageMode::Move {
             source.store(Pte::EMPTY);
             self.unlink(&locked, source);

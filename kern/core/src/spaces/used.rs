@@ -18,7 +18,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if run.count > PAGES_BOUND {
             return Err(Refusal::argument(5));
         }
-        let _guard = run.vspace.get().lock.lock();
+        let _guard = run.vspace.get().lock(self.cpu);
         // All of them are mapped, or nothing is changed.
         self.each_of(me, run, false, |spot, page| mapping(spot, page).map(|_| ()))?;
         let (mut bit, mut accessed, mut dirty) = (1, 0, 0);

@@ -723,7 +723,7 @@ fn share(s: &mut Scene, space: Cap, from: u64, count: u64, target: u64) -> Resul
 fn counts_of(s: &Scene, frame: Cap) -> Counts {
     let cx = s.w.look(0);
     let base = s.w.object::<Frame>(frame).expect("the frame").get().base;
-    cx.k.frames.get(cx.pin(), base).expect("what is known of it").get().glance()
+    cx.k.frames.get(cx.pin(), base).expect("what is known of it").get().glance(cx.pin())
 }
 
 /// A frame's page, in the pool of a new space, in as many places as there may be, less `room`.

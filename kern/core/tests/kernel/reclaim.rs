@@ -31,7 +31,7 @@ fn a_cpu_that_left_by_iret_is_not_asked() {
     // While it goes on, another task needs one, from now on. CPU 1 enters and leaves once more.
     s.w.does(&user, Regs::op(Op::CapDelete, &[PLACE.0]));
     s.w.does(&user, Regs::op(Op::CapCopy, &[GROUP.arg(), PLACE.0, 0, 0]));
-    s.w.interrupt(1, Interrupt::Timer, |_| {});
+    s.w.interrupt(1, Interrupt::Timer);
     s.w.event(2);
     s.w.event(0);
     assert_eq!(s.w.woken(), [2], "the second round asks who has not left since");

@@ -322,7 +322,7 @@ fn a_group_that_serves_on_for_one_ends_whole_for_another() {
         };
         let mut points = 0..;
         // Once it is sent for, CPU 1's agent makes no system call any more.
-        let here = |point| point == Point::SlotRead && points.next() == Some(at_point);
+        let here = move |point| point == Point::SlotRead && points.next() == Some(at_point);
         let torn = w.torn_where(0, delete(group), here, |w| {
             w.begin(1, delete(group));
             if !over(w) {

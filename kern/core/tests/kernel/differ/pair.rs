@@ -93,7 +93,7 @@ impl Pair {
         let mut dice = Dice::new(seed);
         let cpus = dice.of(&[1, 1, 1, 2, 2, 3]);
         let mut world = World::unchecked(cpus, MEMORY);
-        world.fast = dice.once_in(2);
+        world.gate.fast = dice.once_in(2);
         let playground = world.make(0, ObjType::Untyped, PLAYGROUND_LOG2);
         let now = world.now();
         let model = Model { now, sizes: sizes(), cpus, process_numbers: PROCESSES, ..Model::default() };

@@ -75,9 +75,9 @@ impl Cast {
     pub fn new(cpus: usize, seed: u64) -> Cast {
         let mut dice = Dice(seed);
         let mut world = World::with_memory(cpus, 4 << 20);
-        world.fast = !seed.is_multiple_of(4);
+        world.gate.fast = !seed.is_multiple_of(4);
         if dice.below(2) == 0 {
-            world.idle = smp::mailbox::Idle::Poll;
+            world.gate.set_idle(smp::mailbox::Idle::Poll);
         }
         world.checked = false;
         let memory = world.make(0, ObjType::Untyped, MEMORY_LOG2);

@@ -2,7 +2,6 @@
 //! agents, of which every CPU has one.
 
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, RegIndex, Rights, Target};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kern_base::header::RootId;
 use kern_base::memory::{Untyped, VSpace};
 use kern_base::notification::Notification;
@@ -11,11 +10,12 @@ use kern_base::process::{Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
-use kern_core::entry::Interrupt;
 use kern_core::{MAX_ROOTS, MachineObject};
 use smp::door::{KernelObject, Ref, Region};
 use smp::host_test;
+use smp::sync::{AtomicU64, Ordering::Relaxed};
 
+use super::gate::Why;
 use super::{AFTER, Regs, Tcb, World};
 
 pub const BOOT_ROOT: RootId = RootId(MAX_ROOTS as u16 - 1);
@@ -70,10 +70,10 @@ impl World {
         self.made.next_utcb = 0x5000_0000;
         let init = self.process_one(&own, memory);
         let Some(init) = init else { panic!("the boot region is too small") };
-        self.leave(&mut host_test::local_entry(self.block(0)));
+        self.gate.leave(&mut host_test::local_entry(self.block(0)));
         for n in 1..self.cpus() {
             self.k.machine.cpu.store(n, Relaxed);
-            self.leave(&mut host_test::local_entry(self.block(n)));
+            self.gate.leave(&mut host_test::local_entry(self.block(n)));
         }
         self.k.machine.cpu.store(0, Relaxed);
         self.first_agent(init);
@@ -158,11 +158,7 @@ impl World {
     pub fn summon(&mut self, n: usize) {
         let Agent { tcb, bell } = self.made.agents[n];
         let Some(bell) = self.object::<Notification>(bell) else { panic!("cpu{n}'s agent lost its bell") };
-        self.interrupt(n, Interrupt::Other, |cx| {
-            if let Some(hot) = bell.get().hot.open(cx.pin()) {
-                cx.raise(hot, 1);
-            }
-        });
+        self.pass(n, Why::Bell(bell));
         assert!(self.runs(n, &tcb), "the agent of cpu{n} does not come");
     }
 

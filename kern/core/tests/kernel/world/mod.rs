@@ -9,13 +9,13 @@
 //! has to be made again, and [`AFTER`] once it is over.
 
 pub mod check;
+pub mod gate;
 pub mod machine;
 pub mod make;
-
-use std::sync::atomic::Ordering::Relaxed;
+pub mod stop;
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
-use kern_base::cpu::{CpuBlock, CpuEntry, Pairs};
+use kern_base::cpu::{CpuBlock, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
 use kern_base::machine::FaultEnd;
 use kern_base::memory::Phys;
@@ -30,9 +30,11 @@ use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
 use smp::host_test;
 use smp::mailbox::Idle;
-use smp::quiesce;
 
+pub use gate::Mode;
+use gate::{Gate, Why};
 pub use machine::Fake;
+use stop::Part;
 
 /// Where every program's SYSCALL instruction is, and what comes behind it.
 pub const PC: u64 = 0x40_0000;
@@ -186,27 +188,16 @@ impl Tcb {
     }
 }
 
-/// What a CPU is doing between kernel entries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    User,
-    Parked(Idle),
-}
-
 /// The machine with its kernel.
 pub struct World {
     pub k: &'static Kernel<Fake>,
-    modes: Vec<Mode>,
-    /// How CPUs idle from now on.
-    pub idle: Idle,
+    pub gate: Gate,
     /// What process 1 has made so far.
     made: make::Made,
     /// Whether invariants are checked after every kernel entry.
     pub checked: bool,
     /// Whether kernel entries are printed.
     pub trace: bool,
-    /// Whether what the fastpath hands on goes that way.
-    pub fast: bool,
     /// The CPU in the middle of whose system call others act.
     torn: Option<usize>,
     /// The memory in which all this stands.
@@ -352,12 +343,10 @@ impl World {
         let mut world = World {
             k,
             regions: [&shared, &own, &memory].map(Region::base),
-            modes: vec![Mode::User; cpus],
-            idle: Idle::Halt,
+            gate: Gate::new(k, cpus),
             made: make::Made::default(),
             checked,
             trace: false,
-            fast: true,
             torn: None,
         };
         world.boot(own, memory);
@@ -365,31 +354,19 @@ impl World {
     }
 
     pub fn cpus(&self) -> usize {
-        self.modes.len()
+        self.gate.cpus()
     }
 
     pub fn block(&self, n: usize) -> &'static CpuBlock {
-        self.k.block(host_test::pin(n), host_test::cpu(n))
-    }
-
-    /// The context of a look at CPU `n`, or of a kernel entry there.
-    pub fn cx(&self, pin: Pin<'static>) -> Cx<'static, Fake> {
-        match self.block(pin.cpu().index()).here(pin) {
-            Some(cpu) => Cx { k: self.k, cpu },
-            None => panic!("{:?} has the block of another CPU", pin.cpu()),
-        }
+        self.gate.block(n)
     }
 
     pub fn look(&self, n: usize) -> Cx<'static, Fake> {
-        self.cx(host_test::pin(n))
-    }
-
-    fn context<'e>(&self, entry: &'e CpuEntry) -> Cx<'e, Fake> {
-        Cx { k: self.k, cpu: entry.here() }
+        self.gate.look(n)
     }
 
     pub fn mode(&self, n: usize) -> Mode {
-        self.modes[n]
+        self.gate.mode(n)
     }
 
     pub fn now(&self) -> u64 {
@@ -402,15 +379,9 @@ impl World {
 
     // --- kernel entries --------------------------------------------------------------------------
 
-    fn enter(&mut self, n: usize) -> CpuEntry {
-        self.k.machine.cpu.store(n, Relaxed);
-        self.advance(10);
-        host_test::local_entry(self.block(n))
-    }
-
     /// The task that runs on a CPU.
     pub fn current(&self, n: usize) -> Option<Ref<'static, Task>> {
-        self.look(n).hot.current.get(host_test::pin(n)).filter(|_| self.modes[n] == Mode::User)
+        self.gate.current(n)
     }
 
     pub fn runs(&self, n: usize, task: &Tcb) -> bool {
@@ -432,17 +403,31 @@ impl World {
 
     /// The SYSCALL instruction, with whatever is in the frame of the task that runs on CPU `n`.
     pub fn syscall(&mut self, n: usize) {
-        let (mut entry, before) = self.take_in(n);
-        serve(self.context(&entry), self.fast);
-        self.take_out(&mut entry, before);
+        self.announce(n);
+        self.pass(n, Why::SystemCall);
     }
 
-    /// The agent of CPU `n` makes a system call, in the middle of which other CPUs act: at the labelled point with
-    /// number `at`, counted from 0, of those at which it holds no lock that others may want. Whether there was such a
-    /// point. The system call may have to be [finished](World::finish).
+    /// One whole kernel entry.
+    pub fn pass(&mut self, n: usize, why: Why) {
+        self.gate.pass(n, why);
+        self.after_entry();
+    }
+
+    /// Prints a system call that is about to be made, where entries are printed.
+    fn announce(&self, n: usize) {
+        let Some(task) = self.current(n).filter(|_| self.trace) else { return };
+        let regs = &task.get().hot.here(host_test::pin(n)).regs;
+        let (op, who) = (Op::from_raw(regs.rax.get() as u8), check::view(task).name());
+        let arguments = [&regs.rax, &regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|r| r.get());
+        println!("  cpu{n} {who}: {op:?} {arguments:x?}");
+    }
+
+    /// The agent of CPU `n` makes a system call, in the middle of which other CPUs act: at the labelled point with number
+    /// `at`, counted from 0. Returns whether there was such a point. The system call may have to be
+    /// [finished](World::finish).
     pub fn torn(&mut self, n: usize, args: Regs, at: usize, others: impl FnOnce(&mut World)) -> bool {
         let mut points = 0..;
-        self.torn_where(n, args, |_| points.next() == Some(at), others)
+        self.torn_where(n, args, move |point| point.is_named() && points.next() == Some(at), others)
     }
 
     /// As [`torn`](World::torn), at the first point that `here` takes.
@@ -450,86 +435,36 @@ impl World {
         &mut self,
         n: usize,
         args: Regs,
-        mut here: impl FnMut(Point) -> bool,
+        mut here: impl FnMut(Point) -> bool + 'static,
         others: impl FnOnce(&mut World),
     ) -> bool {
         self.summon(n);
         args.write(&self.agent(n).hot().regs);
-        let (mut entry, before) = self.take_in(n);
-        let (cx, fast, k) = (self.context(&entry), self.fast, self.k);
-        let mut others = Some(others);
-        let checked = core::mem::take(&mut self.checked);
-        let mut hook = |point| {
-            if k.roots.iter().any(spin::Mutex::is_locked) || k.graves.is_locked() || k.spaces.is_locked() {
-                return;
-            }
-            if let Some(others) = others.take_if(|_| here(point)) {
-                self.torn = Some(n);
-                others(self);
-                self.torn = None;
-                self.k.machine.cpu.store(n, Relaxed);
-            }
+        let mut found = false;
+        let wanted = move |point| {
+            found = found || here(point);
+            found
         };
-        host_test::at_points(&mut hook, || serve(cx, fast));
-        let found = others.is_none();
-        self.checked = checked;
-        self.take_out(&mut entry, before);
-        found
-    }
-
-    fn take_in(&mut self, n: usize) -> (CpuEntry, Ref<'static, Task>) {
-        let entry = self.enter(n);
-        let Some(before) = self.current(n) else { panic!("cpu{n} runs nothing") };
-        let regs = &before.get().hot.here(host_test::pin(n)).regs;
-        regs.rip.set(AFTER);
-        regs.full.set(0);
-        if self.trace {
-            let (op, who) = (Op::from_raw(regs.rax.get() as u8), check::view(before).name());
-            println!(
-                "  cpu{n} {who}: {op:?} {:x?}",
-                [&regs.rax, &regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|r| r.get())
-            );
-        }
-        (entry, before)
-    }
-
-    fn take_out(&mut self, entry: &mut CpuEntry, before: Ref<'static, Task>) {
-        if !self.look(entry.block().id().index()).hot.current.is(before) {
-            self.leave(entry);
+        let mut part = Part::begin(&self.gate, n, Why::SystemCall, wanted);
+        let stopped = part.stop().is_some();
+        if stopped {
+            let checked = core::mem::take(&mut self.checked);
+            self.torn = Some(n);
+            part.beside(|| others(self));
+            self.torn = None;
+            part.finish();
+            self.checked = checked;
         }
         self.after_entry();
+        stopped
     }
 
-    /// An interrupt on CPU `n`; `handler` is what its handler does besides.
-    pub fn interrupt(&mut self, n: usize, what: Interrupt, handler: impl FnOnce(Cx<'_, Fake>)) {
-        let mut entry = self.enter(n);
+    /// An interrupt on CPU `n`.
+    pub fn interrupt(&mut self, n: usize, what: Interrupt) {
         if self.trace {
-            println!("  cpu{n} {what:?}, {:?}", self.modes[n]);
+            println!("  cpu{n} {what:?}, {:?}", self.mode(n));
         }
-        if let Mode::Parked(_) = self.modes[n] {
-            quiesce::unpark(&mut entry);
-            self.modes[n] = Mode::User;
-            self.context(&entry).on_idle_interrupt(what);
-            handler(self.context(&entry));
-            let _ = self.context(&entry).take_mail();
-            self.leave(&mut entry);
-        } else {
-            let before = self.current(n);
-            let frame_full =
-                |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
-            frame_full(1);
-            self.context(&entry).on_interrupt(what);
-            handler(self.context(&entry));
-            let same = self.look(n).hot.current.get(host_test::pin(n)) == before;
-            if same && !self.context(&entry).sched.grace.is_unsettled() {
-                frame_full(0);
-                self.context(&entry).announce_left_mail();
-                quiesce::left_by_iret(self.k, entry.quiescent());
-            } else {
-                self.leave(&mut entry);
-            }
-        }
-        self.after_entry();
+        self.pass(n, Why::Interrupt(what));
     }
 
     /// The program on CPU `n`, which is in no system call, faults by an access to `address`.
@@ -539,65 +474,15 @@ impl World {
 
     pub fn fault_with(&mut self, n: usize, fault: Fault) {
         assert!(!self.must_restart(n), "cpu{n}: the last system call is not over");
-        let mut entry = self.enter(n);
-        let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
-        if self.trace {
+        if let Some(task) = self.current(n).filter(|_| self.trace) {
             println!("  cpu{n} {}: {fault:x?}", check::view(task).name());
         }
-        task.get().hot.here(host_test::pin(n)).regs.full.set(1);
-        self.context(&entry).on_fault(fault);
-        self.leave(&mut entry);
-        self.after_entry();
+        self.pass(n, Why::Fault(fault));
     }
 
     /// The faults that have ended a process since the last time.
     pub fn take_fault_ends(&self) -> Vec<FaultEnd> {
         core::mem::take(&mut self.k.machine.hardware().fault_ends)
-    }
-
-    /// The way out of the kernel, as the image goes it.
-    fn leave(&mut self, entry: &mut CpuEntry) {
-        let n = entry.block().id().index();
-        for _ in 0..PATIENCE {
-            let cx = self.context(entry);
-            if cx.sched.grace.is_unsettled() {
-                let _ = quiesce::settle(self.k, entry.quiescent());
-                self.context(entry).wake_grace_waiters();
-                continue;
-            }
-            if let Some(task) = self.look(n).hot.current.get(host_test::pin(n)) {
-                self.load(n, task);
-                self.context(entry).announce_left_mail();
-                return;
-            }
-            if !cx.sched.more_mail.get() {
-                cx.note_idle();
-                if quiesce::park(entry, self.idle) {
-                    self.modes[n] = Mode::Parked(self.idle);
-                    return;
-                }
-            }
-            let _ = self.context(entry).take_mail();
-        }
-        panic!("cpu{n} does not find its way out of the kernel");
-    }
-
-    /// The context of the task that runs next: address space and kind of exit.
-    fn load(&self, n: usize, task: Ref<'static, Task>) {
-        let hot = task.get().hot.here(host_test::pin(n));
-        hot.regs.full.set(0);
-        let pin = host_test::pin(n);
-        let vspace = hot.process.get(pin).and_then(|p| p.get().vspace.get(pin));
-        let Some(vspace) = vspace else { panic!("cpu{n} runs a task without address space") };
-        let look = self.look(n);
-        if look.cpu.vspace.is(vspace) {
-            return;
-        }
-        look.cpu.vspace.set(Some(vspace));
-        self.k.machine.hardware().switch_to(n, vspace.get().cr3());
-        if vspace.get().has_changed(pin) {
-            self.k.machine.hardware().flush_space(n, vspace.get().cr3());
-        }
     }
 
     fn after_entry(&self) {
@@ -613,7 +498,7 @@ impl World {
     pub fn touch(&self, n: usize, address: u64) -> bool {
         let page = self.translation(n, address);
         let remembered = self.remembered(n, address).is_some();
-        let reached = self.modes[n] == Mode::User && self.k.machine.hardware().touch(n, address, page);
+        let reached = self.mode(n) == Mode::User && self.k.machine.hardware().touch(n, address, page);
         if reached && !remembered {
             self.note_use(n, address);
         }
@@ -652,7 +537,7 @@ impl World {
     pub fn has_event(&self, n: usize) -> bool {
         let hardware = self.k.machine.hardware();
         let timer = hardware.timers.get(&n).is_some_and(|at| *at <= hardware.now);
-        let polled = self.modes[n] == Mode::Parked(Idle::Poll) && self.block(n).mailbox().has_mail();
+        let polled = self.mode(n) == Mode::Parked(Idle::Poll) && self.block(n).mailbox().has_mail();
         timer || polled || hardware.wakes.contains(&n)
     }
 
@@ -677,21 +562,11 @@ impl World {
             }
         };
         match what {
-            Some(what) => self.interrupt(n, what, |_| {}),
-            None if self.has_event(n) => self.poll(n),
+            Some(what) => self.interrupt(n, what),
+            None if self.has_event(n) => self.pass(n, Why::Mail),
             None => return false,
         }
         true
-    }
-
-    /// A polling CPU sees its mail.
-    fn poll(&mut self, n: usize) {
-        let mut entry = self.enter(n);
-        quiesce::unpark(&mut entry);
-        self.modes[n] = Mode::User;
-        let _ = self.context(&entry).take_mail();
-        self.leave(&mut entry);
-        self.after_entry();
     }
 
     /// One step on a CPU that the kernel owes: an event, or a system call that has to be made again.

@@ -87,7 +87,7 @@ fn links(seen: &Seen) {
 /// A child's depth is one more than its parent's, unless a slot is just leaving.
 fn depths(world: &World, seen: &Seen) {
     let pin = host_test::pin(0);
-    if world.k.roots.iter().any(|root| !root.lock().leaving.is_null()) {
+    if world.k.roots.iter().any(|root| !root.lock(pin, &"a root").leaving.is_null()) {
         return;
     }
     for slot in seen.slots.values() {

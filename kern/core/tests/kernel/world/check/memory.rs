@@ -112,7 +112,7 @@ fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryN
     let info: &FrameInfo = info.get();
     let owner = info.owner.load(cx.pin()).get::<Frame>();
     hold!(owner.is_none_or(|owner| owner == frame), "{at:x?} is of another frame");
-    let counts = info.glance();
+    let counts = info.glance(cx.pin());
     let access = |entry: Pte| if entry.is_pooled() { entry.pool_access() } else { entry.access() };
     let with = |kind| entries.iter().filter(|(_, entry)| access(*entry) == kind).count() as u64;
     let wanted = [entries.len() as u64, with(Access::Write), with(Access::Execute)];
@@ -127,7 +127,7 @@ fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryN
     let lent = entries.iter().any(|(_, entry)| entry.is_pooled() && entry.is_lent());
     hold!(!lent || entries.len() == 1, "{at:x?} is lent, and another space has it, too");
     let mut listed = Vec::new();
-    let (mut name, mut prev) = (info.lock().first(), EntryName::NONE);
+    let (mut name, mut prev) = (info.lock(cx.pin()).first(), EntryName::NONE);
     while !name.is_none() && listed.len() <= entries.len() {
         let Some(spot) = cx.named(name) else { panic!("{name:x?} in the list of {at:x?} is no entry") };
         hold!(cx.links(spot).prev() == prev, "{name:x?} in the list of {at:x?} has another neighbour");

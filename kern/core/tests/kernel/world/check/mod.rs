@@ -58,7 +58,7 @@ impl Seen {
             Seen { slots: BTreeMap::new(), empty: Vec::new(), tasks: Vec::new(), words: BTreeMap::new() };
         let mut cnodes: Vec<Ref<'static, CNode>> =
             world.init_process().get().cnode.get(pin).into_iter().collect();
-        let graves = world.k.graves.lock();
+        let graves = world.k.graves.lock(pin, &"the graves");
         for first in [&graves.open, &graves.refused] {
             cnodes.extend(core::iter::successors(first.get(pin), |c| c.get().next_grave.get(pin)));
         }

@@ -1,0 +1,228 @@
+//! The way into the kernel and out of it, on every CPU, as trap code and image go it.
+//!
+//! It is apart from the [`World`](super::World), so that a kernel entry can stand still half-way
+//! ([`stop`](super::stop)) while the test goes on with the world.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use kern_base::cpu::{CpuBlock, CpuEntry};
+use kern_base::notification::Notification;
+use kern_base::task::Task;
+use kern_core::entry::{Fault, Interrupt};
+use kern_core::{Cx, Kernel};
+use smp::cpu::Pin;
+use smp::door::Ref;
+use smp::host_test;
+use smp::mailbox::Idle;
+use smp::quiesce;
+
+use super::{AFTER, Fake, PATIENCE, serve};
+
+/// What a CPU is doing between kernel entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    User,
+    Parked(Idle),
+}
+
+/// Why a CPU enters the kernel.
+#[derive(Clone, Copy)]
+pub enum Why {
+    /// The running task has made the system call that is in its frame.
+    SystemCall,
+    Interrupt(Interrupt),
+    /// An interrupt whose handler raises a bit of a Notification.
+    Bell(Ref<'static, Notification>),
+    /// The running task has faulted.
+    Fault(Fault),
+    /// The CPU polls, and sees mail.
+    Mail,
+}
+
+/// See the module's text. Clones are of one machine.
+#[derive(Clone)]
+pub struct Gate {
+    pub k: &'static Kernel<Fake>,
+    modes: Rc<[Cell<Mode>]>,
+    /// How CPUs idle from now on.
+    idle: Rc<Cell<Idle>>,
+    /// Whether what the fastpath hands on goes that way.
+    pub fast: bool,
+}
+
+impl Gate {
+    pub fn new(k: &'static Kernel<Fake>, cpus: usize) -> Gate {
+        Gate {
+            k,
+            modes: (0..cpus).map(|_| Cell::new(Mode::User)).collect(),
+            idle: Rc::new(Cell::new(Idle::Halt)),
+            fast: true,
+        }
+    }
+
+    pub fn cpus(&self) -> usize {
+        self.modes.len()
+    }
+
+    pub fn mode(&self, n: usize) -> Mode {
+        self.modes[n].get()
+    }
+
+    pub fn set_idle(&self, idle: Idle) {
+        self.idle.set(idle);
+    }
+
+    pub fn block(&self, n: usize) -> &'static CpuBlock {
+        self.k.block(host_test::pin(n), host_test::cpu(n))
+    }
+
+    /// The context of a look at CPU `n`, or of a kernel entry there.
+    pub fn cx(&self, pin: Pin<'static>) -> Cx<'static, Fake> {
+        match self.block(pin.cpu().index()).here(pin) {
+            Some(cpu) => Cx { k: self.k, cpu },
+            None => panic!("{:?} has the block of another CPU", pin.cpu()),
+        }
+    }
+
+    pub fn look(&self, n: usize) -> Cx<'static, Fake> {
+        self.cx(host_test::pin(n))
+    }
+
+    fn context<'e>(&self, entry: &'e CpuEntry) -> Cx<'e, Fake> {
+        Cx { k: self.k, cpu: entry.here() }
+    }
+
+    /// The task that runs on a CPU.
+    pub fn current(&self, n: usize) -> Option<Ref<'static, Task>> {
+        self.look(n).hot.current.get(host_test::pin(n)).filter(|_| self.mode(n) == Mode::User)
+    }
+
+    /// From now on it is CPU `n` that acts.
+    pub fn turn(&self, n: usize) {
+        self.k.machine.cpu.store(n, Relaxed);
+    }
+
+    /// One whole kernel entry on CPU `n`.
+    pub fn pass(&self, n: usize, why: Why) {
+        self.turn(n);
+        self.k.machine.hardware().now += 10;
+        let mut entry = host_test::local_entry(self.block(n));
+        match why {
+            Why::SystemCall => self.system_call(&mut entry),
+            Why::Interrupt(what) => self.interrupt(&mut entry, what, None),
+            Why::Bell(bell) => self.interrupt(&mut entry, Interrupt::Other, Some(bell)),
+            Why::Fault(fault) => self.fault(&mut entry, fault),
+            Why::Mail => self.poll(&mut entry),
+        }
+    }
+
+    fn system_call(&self, entry: &mut CpuEntry) {
+        let n = entry.block().id().index();
+        let Some(before) = self.current(n) else { panic!("cpu{n} runs nothing") };
+        let regs = &before.get().hot.here(host_test::pin(n)).regs;
+        regs.rip.set(AFTER);
+        regs.full.set(0);
+        serve(self.context(entry), self.fast);
+        if !self.look(n).hot.current.is(before) {
+            self.leave(entry);
+        }
+    }
+
+    fn fault(&self, entry: &mut CpuEntry, fault: Fault) {
+        let n = entry.block().id().index();
+        let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
+        task.get().hot.here(host_test::pin(n)).regs.full.set(1);
+        self.context(entry).on_fault(fault);
+        self.leave(entry);
+    }
+
+    fn interrupt(&self, entry: &mut CpuEntry, what: Interrupt, bell: Option<Ref<'static, Notification>>) {
+        let n = entry.block().id().index();
+        if let Mode::Parked(_) = self.mode(n) {
+            quiesce::unpark(entry);
+            self.modes[n].set(Mode::User);
+            self.context(entry).on_idle_interrupt(what);
+            self.ring(entry, bell);
+            let _ = self.context(entry).take_mail();
+            return self.leave(entry);
+        }
+        let before = self.current(n);
+        let frame_full =
+            |on| before.into_iter().for_each(|t| t.get().hot.here(host_test::pin(n)).regs.full.set(on));
+        frame_full(1);
+        self.context(entry).on_interrupt(what);
+        self.ring(entry, bell);
+        let same = self.look(n).hot.current.get(host_test::pin(n)) == before;
+        if same && !self.context(entry).sched.grace.is_unsettled() {
+            frame_full(0);
+            self.context(entry).announce_left_mail();
+            quiesce::left_by_iret(self.k, entry.quiescent());
+        } else {
+            self.leave(entry);
+        }
+    }
+
+    fn ring(&self, entry: &CpuEntry, bell: Option<Ref<'static, Notification>>) {
+        let cx = self.context(entry);
+        if let Some(hot) = bell.and_then(|bell| bell.get().hot.open(cx.pin())) {
+            cx.raise(hot, 1);
+        }
+    }
+
+    /// A polling CPU sees its mail.
+    fn poll(&self, entry: &mut CpuEntry) {
+        let n = entry.block().id().index();
+        quiesce::unpark(entry);
+        self.modes[n].set(Mode::User);
+        let _ = self.context(entry).take_mail();
+        self.leave(entry);
+    }
+
+    /// The way out of the kernel, as the image goes it.
+    pub fn leave(&self, entry: &mut CpuEntry) {
+        let n = entry.block().id().index();
+        for _ in 0..PATIENCE {
+            let cx = self.context(entry);
+            if cx.sched.grace.is_unsettled() {
+                let _ = quiesce::settle(self.k, entry.quiescent());
+                self.context(entry).wake_grace_waiters();
+                continue;
+            }
+            if let Some(task) = self.look(n).hot.current.get(host_test::pin(n)) {
+                self.load(n, task);
+                self.context(entry).announce_left_mail();
+                return;
+            }
+            if !cx.sched.more_mail.get() {
+                cx.note_idle();
+                let idle = self.idle.get();
+                if quiesce::park(entry, idle) {
+                    self.modes[n].set(Mode::Parked(idle));
+                    return;
+                }
+            }
+            let _ = self.context(entry).take_mail();
+        }
+        panic!("cpu{n} does not find its way out of the kernel");
+    }
+
+    /// The context of the task that runs next: address space and kind of exit.
+    fn load(&self, n: usize, task: Ref<'static, Task>) {
+        let hot = task.get().hot.here(host_test::pin(n));
+        hot.regs.full.set(0);
+        let pin = host_test::pin(n);
+        let vspace = hot.process.get(pin).and_then(|p| p.get().vspace.get(pin));
+        let Some(vspace) = vspace else { panic!("cpu{n} runs a task without address space") };
+        let look = self.look(n);
+        if look.cpu.vspace.is(vspace) {
+            return;
+        }
+        look.cpu.vspace.set(Some(vspace));
+        self.k.machine.hardware().switch_to(n, vspace.get().cr3());
+        if vspace.get().has_changed(pin) {
+            self.k.machine.hardware().flush_space(n, vspace.get().cr3());
+        }
+    }
+}

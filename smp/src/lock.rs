@@ -1,0 +1,200 @@
+//! The lock of what several CPUs change: held for a few instructions, with interrupts off, never while a CPU waits for
+//! anything else.
+//!
+//! It knows who holds it, and a CPU that has spun 2^32 times stops the machine with all that is known of the object: a
+//! lock that nobody lets go of is a fault of the kernel, and silence would hide it.
+//!
+//! In host tests there is a point before each lock, behind it, and behind its release. A test that stops one CPU in the
+//! middle lets it go on where another one meets its lock ([`crate::host_test::contended`]).
+//!
+//! # Memory ordering
+//! Taking the lock is an acquire, releasing it a release: who holds it sees all that earlier holders wrote.
+
+use core::cell::UnsafeCell;
+use core::fmt::Debug;
+use core::ops::{Deref, DerefMut};
+// Not the words of `sync`: a lock has points of its own.
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::chaos::{Point, point};
+use crate::cpu::{CpuId, Pin};
+use crate::percpu::Here;
+
+/// Turns of a waiting CPU after which nobody will let go of the lock any more.
+pub const PATIENCE: u64 = 1 << 32;
+
+/// Who holds a lock, as a lock word says it: never 0, and its lowest bit ([`HELD`]) is set.
+///
+/// It is a CPU's number, or where the number stands in the CPU's block. Kernel code has the latter at hand, so naming
+/// the holder costs nothing beside taking the lock.
+#[derive(Clone, Copy)]
+pub struct Holder(u64);
+
+/// In the word of a lock that is held.
+pub const HELD: u64 = 1;
+
+/// Words below are numbers of CPUs.
+const NUMBERS_END: u64 = (crate::cpu::MAX_CPUS as u64) << 1;
+
+impl Holder {
+    /// The CPU whose number stands in its block.
+    #[inline(always)]
+    pub(crate) fn in_block(id: &CpuId) -> Holder {
+        Holder(core::ptr::from_ref(id) as u64 | HELD)
+    }
+
+    /// Who held a lock whose word said so.
+    pub const fn of_word(word: u64) -> Holder {
+        assert!(word & HELD != 0, "a lock that nobody holds");
+        Holder(word)
+    }
+
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    fn cpu(self) -> CpuId {
+        if self.0 < NUMBERS_END {
+            return CpuId::new((self.0 >> 1) as usize).unwrap_or(CpuId::BOOT);
+        }
+        // SAFETY: `in_block` made it, from the number in a CPU's block, which lives as long as the machine, or in host
+        // tests as long as the locks.
+        unsafe { *((self.0 & !HELD) as *const CpuId) }
+    }
+}
+
+impl From<Pin<'_>> for Holder {
+    #[inline(always)]
+    fn from(pin: Pin<'_>) -> Holder {
+        Holder(u64::from(pin.cpu().raw()) << 1 | HELD)
+    }
+}
+
+impl<O, S, P> From<Here<'_, O, S, P>> for Holder {
+    #[inline(always)]
+    fn from(here: Here<'_, O, S, P>) -> Holder {
+        here.holder()
+    }
+}
+
+/// A value that one CPU at a time has.
+pub struct Lock<T> {
+    /// 0, or who holds it ([`Holder`]).
+    word: AtomicU64,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only through a guard, of which there is one at a time: the exchange that makes it
+// succeeds only where the word is 0, and only the guard's end makes it 0. The value moves from CPU to CPU, hence `Send`.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+/// The value, for as long as the lock is held.
+pub struct Guard<'a, T>(&'a Lock<T>);
+
+impl<T> Lock<T> {
+    pub const fn new(value: T) -> Lock<T> {
+        Lock { word: AtomicU64::new(0), value: UnsafeCell::new(value) }
+    }
+
+    /// Waits until the lock is free, and takes it. `of` is what the lock belongs to, for the report of one that is never
+    /// free.
+    #[inline(always)]
+    #[track_caller]
+    pub fn lock(&self, by: impl Into<Holder>, of: &impl Debug) -> Guard<'_, T> {
+        let by = by.into();
+        point(Point::BeforeLock);
+        if !self.take(by) {
+            // Inline, and without a call that comes back: a function that takes a lock is to save no registers for it.
+            let mut turns = 0;
+            while self.is_locked() || !self.take(by) {
+                waiting(&|| !self.is_locked());
+                turns += 1;
+                if turns == PATIENCE {
+                    never_free(by, Holder::of_word(self.word.load(Relaxed) | HELD), of);
+                }
+            }
+        }
+        point(Point::Locked);
+        Guard(self)
+    }
+
+    /// Whether somebody holds it just now.
+    pub fn is_locked(&self) -> bool {
+        self.word.load(Relaxed) != 0
+    }
+
+    #[inline(always)]
+    fn take(&self, by: Holder) -> bool {
+        self.word.compare_exchange(0, by.0, Acquire, Relaxed).is_ok()
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held for as long as the guard lives, and this is its only guard.
+        unsafe { &*self.0.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above; the guard is borrowed exclusively.
+        unsafe { &mut *self.0.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.word.store(0, Release);
+        point(Point::Unlocked);
+    }
+}
+
+/// One turn of a CPU that waits for a lock. In host tests the CPU that was stopped goes on until the lock is free.
+#[inline(always)]
+pub fn waiting(_is_free: &dyn Fn() -> bool) {
+    #[cfg(all(feature = "host-test", not(loom)))]
+    crate::host_test::contended(_is_free);
+    #[cfg(not(all(feature = "host-test", not(loom))))]
+    core::hint::spin_loop();
+}
+
+/// Stops the machine: a CPU has waited for a lock for [`PATIENCE`] turns.
+#[cold]
+#[inline(never)]
+pub fn never_free(who: Holder, holder: Holder, of: &dyn Debug) -> ! {
+    let (who, holder) = (who.cpu(), holder.cpu());
+    panic!("{who:?} waits for a lock that nobody lets go of: {of:?}, held by {holder:?}");
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::host_test::pin;
+
+    #[test]
+    fn one_at_a_time_has_the_value() {
+        let lock = Lock::new(1);
+        {
+            let mut guard = lock.lock(pin(0), &"a test");
+            *guard += 1;
+            assert!(lock.is_locked());
+        }
+        assert!(!lock.is_locked());
+        assert_eq!(*lock.lock(pin(1), &"a test"), 2);
+    }
+
+    #[test]
+    #[should_panic = "cpu1 waits for a lock that nobody lets go of: \"a test\", held by cpu3"]
+    fn a_lock_that_is_never_free_says_whose_it_is() {
+        let lock = Lock::new(());
+        let _guard = lock.lock(pin(3), &"a test");
+        never_free(pin(1).into(), Holder(lock.word.load(Relaxed)), &"a test");
+    }
+}
