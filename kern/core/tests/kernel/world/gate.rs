@@ -20,6 +20,9 @@ use smp::quiesce;
 
 use super::{AFTER, Fake, PATIENCE, serve};
 
+/// Turns on the way out of the kernel behind which a CPU waits for one that stands still.
+const TURNS: usize = 100;
+
 /// What a CPU is doing between kernel entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -183,7 +186,13 @@ impl Gate {
     /// The way out of the kernel, as the image goes it.
     pub fn leave(&self, entry: &mut CpuEntry) {
         let n = entry.block().id().index();
-        for _ in 0..PATIENCE {
+        for turn in 0..PATIENCE {
+            if turn >= TURNS {
+                // It waits for a producer that stands between its two steps of a push.
+                let gone_on = Cell::new(false);
+                host_test::contended(&|| gone_on.replace(true));
+                self.turn(n);
+            }
             let cx = self.context(entry);
             if cx.sched.grace.is_unsettled() {
                 let _ = quiesce::settle(self.k, entry.quiescent());
@@ -220,9 +229,11 @@ impl Gate {
             return;
         }
         look.cpu.vspace.set(Some(vspace));
-        self.k.machine.hardware().switch_to(n, vspace.get().cr3());
+        // No point comes while the simulated hardware is borrowed.
+        let cr3 = vspace.get().cr3();
+        self.k.machine.hardware().switch_to(n, cr3);
         if vspace.get().has_changed(pin) {
-            self.k.machine.hardware().flush_space(n, vspace.get().cr3());
+            self.k.machine.hardware().flush_space(n, cr3);
         }
     }
 }

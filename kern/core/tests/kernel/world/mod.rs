@@ -413,6 +413,25 @@ impl World {
         self.after_entry();
     }
 
+    /// Writes the arguments of a system call into the frame of the task that runs on CPU `n`, for an entry to come.
+    pub fn prepare(&self, n: usize, args: Regs) {
+        let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
+        args.write(&task.get().hot.here(host_test::pin(n)).regs);
+    }
+
+    /// Keeps a CPU where it is, or no CPU any more: it takes no [step](World::step) meanwhile.
+    pub fn hold(&mut self, n: Option<usize>) {
+        self.torn = n;
+    }
+
+    /// Checks that no CPU remembers a translation that leads into some memory.
+    pub fn nobody_remembers(&self, memory: std::ops::Range<u64>) {
+        for (n, tlb) in &self.k.machine.hardware().tlb {
+            let into = tlb.iter().find(|(_, (_, page))| memory.contains(&page.at.0));
+            assert!(into.is_none(), "cpu{n} remembers memory that is free: {into:x?}");
+        }
+    }
+
     /// Prints a system call that is about to be made, where entries are printed.
     fn announce(&self, n: usize) {
         let Some(task) = self.current(n).filter(|_| self.trace) else { return };

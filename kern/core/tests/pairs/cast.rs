@@ -1,0 +1,336 @@
+//! The objects that operations of a case act on, made anew for each case, and how they are related.
+//!
+//! All of them are made from one piece of memory, so that one reset destroys everything at the end of a case.
+
+use abi::{Cap, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
+
+use crate::world::make::{INIT, Proc, at};
+use crate::world::{Regs, Tcb, World};
+
+/// The group, in the CSpace of each process of the cast.
+pub const GROUP: Cap = Cap(5);
+/// Bits of the memory that the cast is made of, as a base-2 logarithm.
+pub const MEMORY_LOG2: u64 = 19;
+pub const PAGE: u64 = abi::PAGE_SIZE;
+/// Where the client has pages of a frame, pages of its pool, and pages that it shares; the server's window.
+pub const MAPPED: u64 = 0x5040_0000;
+pub const POOLED: u64 = 0x5041_0000;
+pub const SHARED: u64 = 0x5042_0000;
+pub const WINDOW: u64 = 0x5043_0000;
+/// Where nothing is mapped.
+pub const FREE: u64 = 0x5044_0000;
+pub const POOL_AT: u64 = 0x5048_0000;
+/// Exposures of the group.
+pub const SERVER: u32 = 1;
+pub const HELPER: u32 = 2;
+pub const BELL: u32 = 3;
+pub const NOWHERE: u32 = 4;
+
+/// What a deed has to do with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Role {
+    Memory,
+    Child,
+    ClientProcess,
+    ClientTable,
+    ClientSpace,
+    ServerProcess,
+    ServerTable,
+    ServerSpace,
+    Group,
+    /// A task of the client on CPU 0, and one on CPU 1.
+    Client,
+    Other,
+    /// The server's task on CPU 1, and one on CPU 0.
+    Server,
+    Helper,
+    /// A task that has not been resumed; it is to run on CPU 1.
+    Fresh,
+    /// Another, which is not configured.
+    Bare,
+    /// A frame that the client has mapped, one that is in its pool, one in both pools, one that is mapped nowhere.
+    Mapped,
+    Pooled,
+    Shared,
+    Spare,
+    /// Notifications: bound to the fresh task; waited for by nobody.
+    Bound,
+    Bell,
+    /// CPU time: the fresh task's, the client's, nobody's.
+    FreshTime,
+    ClientTime,
+    Time,
+    Reply,
+    Pool,
+    /// A CNode with copies of capabilities.
+    Table,
+    /// The task that carries out the first operation.
+    FirstHand,
+}
+
+/// How a thing is related to another that contains it, or that it follows from.
+const PARTS: &[(Role, Role, &str)] = &[
+    (Role::Child, Role::Memory, "memory within memory"),
+    (Role::Client, Role::ClientProcess, "task of process"),
+    (Role::Other, Role::ClientProcess, "task of process"),
+    (Role::Fresh, Role::ClientProcess, "task of process"),
+    (Role::Server, Role::ServerProcess, "task of process"),
+    (Role::Helper, Role::ServerProcess, "task of process"),
+    (Role::ClientTable, Role::ClientProcess, "CSpace of process"),
+    (Role::ServerTable, Role::ServerProcess, "CSpace of process"),
+    (Role::ClientSpace, Role::ClientProcess, "address space of process"),
+    (Role::ServerSpace, Role::ServerProcess, "address space of process"),
+    (Role::Client, Role::ClientSpace, "task in address space"),
+    (Role::Other, Role::ClientSpace, "task in address space"),
+    (Role::Server, Role::ServerSpace, "task in address space"),
+    (Role::Mapped, Role::ClientSpace, "page in address space"),
+    (Role::Pooled, Role::ClientSpace, "page in address space"),
+    (Role::Shared, Role::ClientSpace, "page in address space"),
+    (Role::Shared, Role::ServerSpace, "page in address space"),
+    (Role::ClientProcess, Role::Group, "member of group"),
+    (Role::ServerProcess, Role::Group, "member of group"),
+    (Role::Server, Role::Group, "exposed in group"),
+    (Role::Helper, Role::Group, "exposed in group"),
+    (Role::Bell, Role::Group, "exposed in group"),
+    (Role::Client, Role::Server, "caller and callee"),
+    (Role::Other, Role::Server, "caller and callee"),
+    (Role::Client, Role::Other, "tasks of one process"),
+    (Role::Bound, Role::Fresh, "bound to task"),
+    (Role::FreshTime, Role::Fresh, "CPU time of task"),
+    (Role::ClientTime, Role::Client, "CPU time of task"),
+    (Role::ClientTime, Role::Server, "lender and borrower"),
+    (Role::Reply, Role::Server, "reply of callee"),
+    (Role::Reply, Role::Client, "reply to caller"),
+    (Role::Pool, Role::ServerProcess, "event pool of process"),
+    (Role::Pool, Role::Helper, "reader of event pool"),
+    (Role::Bell, Role::Table, "capability in table"),
+    (Role::Mapped, Role::Table, "capability in table"),
+    (Role::Group, Role::ClientTable, "capability in table"),
+    (Role::Group, Role::ServerTable, "capability in table"),
+];
+
+/// How two things are related, if they are.
+pub fn relation(one: Role, other: Role) -> Option<&'static str> {
+    if one == other {
+        return Some(same(one));
+    }
+    let part = PARTS.iter().find(|(a, b, _)| (*a, *b) == (one, other) || (*a, *b) == (other, one));
+    part.map(|(_, _, name)| *name).or_else(|| {
+        let of_memory = one == Role::Memory || other == Role::Memory;
+        of_memory.then_some("object of memory")
+    })
+}
+
+fn same(role: Role) -> &'static str {
+    match role {
+        Role::Memory | Role::Child => "same memory",
+        Role::ClientProcess | Role::ServerProcess => "same process",
+        Role::ClientTable | Role::ServerTable | Role::Table => "same table",
+        Role::ClientSpace | Role::ServerSpace => "same address space",
+        Role::Group => "same group",
+        Role::Client | Role::Other | Role::Server | Role::Helper | Role::Fresh | Role::Bare => "same task",
+        Role::Mapped | Role::Pooled | Role::Shared | Role::Spare => "same frame",
+        Role::Bound | Role::Bell => "same Notification",
+        Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
+        Role::Reply => "same Reply",
+        Role::Pool => "same event pool",
+        Role::FirstHand => "whoever does it",
+    }
+}
+
+/// In which state a case begins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum State {
+    /// The server and its helper receive; nothing is under way.
+    Quiet,
+    /// The server has received a call of the client, which is on another CPU.
+    Served,
+    /// The same, and another call waits at the server, with a page of the client's pool in transit.
+    Queued,
+    /// The server keeps the client's call in the Reply object, and receives.
+    Kept,
+}
+
+pub const STATES: [State; 4] = [State::Quiet, State::Served, State::Queued, State::Kept];
+
+/// The capabilities and tasks of one case.
+#[derive(Clone)]
+pub struct Cast {
+    pub memory: Cap,
+    pub child: Cap,
+    pub client: Proc,
+    pub server: Proc,
+    pub group: Cap,
+    pub tasks: Tasks,
+    pub bare: Cap,
+    pub mapped: Cap,
+    pub pooled: Cap,
+    pub shared: Cap,
+    pub spare: Cap,
+    pub bound: Cap,
+    pub bell: Cap,
+    pub time: Cap,
+    pub reply: Cap,
+    pub pool: Cap,
+    pub table: Cap,
+    /// Slots of process 1 that are empty: one for each operation of a case.
+    pub empty: [Cap; 3],
+    /// A copy of the bell's capability, and one of the mapped frame's.
+    pub copies: [Cap; 2],
+    /// A second address space, of no process.
+    pub space: Cap,
+    /// The member records of client and server.
+    pub members: [u64; 2],
+    /// The tasks of process 1 that carry out the operations of a case, by CPU.
+    pub hands: [Option<Tcb>; 3],
+}
+
+#[derive(Clone, Copy)]
+pub struct Tasks {
+    pub client: Tcb,
+    pub other: Tcb,
+    pub server: Tcb,
+    pub helper: Tcb,
+    pub fresh: Tcb,
+}
+
+impl Cast {
+    pub fn new(w: &mut World, state: State) -> Cast {
+        let memory = w.make(0, ObjType::Untyped, MEMORY_LOG2);
+        let process = |w: &mut World| {
+            let cnode = w.make_of(0, memory, ObjType::CNode, 16);
+            let vspace = w.make_of(0, memory, ObjType::VSpace, 6);
+            let process = w.make_of(0, memory, ObjType::Process, 8);
+            w.must(0, Op::ProcessConfigure, &[process.arg(), cnode.arg(), vspace.arg(), 0]);
+            Proc { process, cnode, vspace }
+        };
+        let (client, server) = (process(w), process(w));
+        let group = w.make_of(0, memory, ObjType::Group, 4 | 8 << 16);
+        let members = [client, server].map(|who| w.join(group, who, GROUP, abi::MEMBER_RIGHTS, 7));
+        let task = |w: &mut World, of, n, own| w.task_of(memory, of, n, 10, own);
+        let tasks = Tasks {
+            client: task(w, client, 0, true),
+            other: task(w, client, 1, true),
+            server: task(w, server, 1, true),
+            helper: task(w, server, 0, true),
+            fresh: task(w, client, 1, true),
+        };
+        let note = |w: &mut World| w.make_of(0, memory, ObjType::Notification, 0);
+        let (bound, bell) = (note(w), note(w));
+        let frame = |w: &mut World| w.make_of(0, memory, ObjType::Frame, 12 | 3 << 8);
+        let (mapped, pooled, shared, spare) = (frame(w), frame(w), frame(w), frame(w));
+        let child = w.make_of(0, memory, ObjType::Untyped, 15);
+        let _ = w.make_of(0, child, ObjType::Notification, 0);
+        let _ = w.make_of(0, child, ObjType::Frame, 12);
+        let cast = Cast {
+            memory,
+            child,
+            client,
+            server,
+            group,
+            tasks,
+            bare: w.make_of(0, memory, ObjType::Task, 0),
+            mapped,
+            pooled,
+            shared,
+            spare,
+            bound,
+            bell,
+            time: w.make_of(0, memory, ObjType::SchedContext, 0),
+            reply: w.make_of(1, memory, ObjType::Reply, 0),
+            pool: w.make_of(0, memory, ObjType::EventPool, 6),
+            table: w.make_of(0, memory, ObjType::CNode, 8),
+            empty: core::array::from_fn(|_| w.slot()),
+            copies: core::array::from_fn(|_| w.slot()),
+            space: w.make_of(0, memory, ObjType::VSpace, 6),
+            members,
+            hands: [None; 3],
+        };
+        cast.furnish(w);
+        cast.begin(w, state);
+        cast
+    }
+
+    /// Maps, binds, copies and exposes.
+    fn furnish(&self, w: &mut World) {
+        let space = self.client.vspace.arg();
+        w.must(0, Op::Map, &[space, self.mapped.arg(), MAPPED, 1]);
+        w.must(0, Op::Map, &[space, self.pooled.arg(), POOLED, MAP_POOL | 1]);
+        w.must(0, Op::Map, &[space, self.shared.arg(), SHARED, MAP_POOL | 1]);
+        let [words, count] = PageRange::new(PageMode::Share, SHARED, 3).words();
+        w.must(0, Op::PageTransfer, &[space, self.server.vspace.arg(), words, SHARED, count]);
+        w.must(0, Op::SchedConfigure, &[self.time.arg(), 10, 1000]);
+        w.must(0, Op::NotificationBind, &[self.bound.arg(), self.tasks.fresh.cap.arg()]);
+        for (from, to) in [(self.bell, at(self.copies[0])), (self.mapped, at(self.copies[1]))] {
+            w.must(0, Op::CapCopy, &[from.arg(), to, u64::from(Rights::ALL.0), 0]);
+        }
+        for (from, slot) in [(self.bell, 2), (self.mapped, 3)] {
+            let to = Target::new(self.table, slot).0;
+            w.must(0, Op::CapCopy, &[from.arg(), to, u64::from(Rights::ALL.0), 0]);
+        }
+        let exposed = [(SERVER, self.tasks.server.cap), (HELPER, self.tasks.helper.cap), (BELL, self.bell)];
+        exposed.into_iter().for_each(|(index, object)| w.expose(self.group, index, object));
+        let reader = self.tasks.helper.cap;
+        w.must(0, Op::PoolBind, &[self.pool.arg(), self.server.process.arg(), reader.arg(), POOL_AT, 2]);
+        let server = self.tasks.server;
+        let [start, length] = &server.object.get().utcb(server.pin()).window;
+        start.store(WINDOW, std::sync::atomic::Ordering::Relaxed);
+        length.store(4 * PAGE, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Lets the tasks run, and brings them into the state in which the case begins.
+    fn begin(&self, w: &mut World, state: State) {
+        let Tasks { client, other, server, helper, .. } = self.tasks;
+        for task in [helper, client, server, other] {
+            w.resume(&task);
+            w.run();
+            if task == helper || task == server {
+                w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+            }
+        }
+        // Both CPUs of the client remember its pages.
+        for address in [MAPPED, MAPPED + PAGE, POOLED, SHARED] {
+            assert!(w.touch(0, address) && w.touch(1, address));
+        }
+        if state == State::Quiet {
+            return;
+        }
+        w.does_and_run(&client, call());
+        if w.runs(1, &other) {
+            w.does_and_run(&other, Regs::op(Op::Yield, &[]));
+        }
+        if state == State::Queued {
+            w.does_and_run(&server, Regs::op(Op::Yield, &[]));
+            lists(&other, &[PageRange::new(PageMode::Move, POOLED, 2)]);
+            w.does_and_run(&other, call().flag(abi::FLAG_PAGES));
+        }
+        if state == State::Kept {
+            w.give(self.reply, self.server, Cap(7));
+            w.does_and_run(&server, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
+            w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+        }
+    }
+
+    /// A task of process 1 that carries out operations on a CPU, and runs there.
+    pub fn hand(&mut self, w: &mut World, n: usize) -> Tcb {
+        let hand = w.start(INIT, n, 200);
+        self.hands[n] = Some(hand);
+        hand
+    }
+}
+
+/// A call to the server.
+pub fn call() -> Regs {
+    Regs::message(Op::Call, Target::new(GROUP, SERVER), [1, 2, 3, 4])
+}
+
+/// What a task sends with its next message.
+pub fn lists(task: &Tcb, ranges: &[PageRange]) {
+    let utcb = task.object.get().utcb(task.pin());
+    utcb.range_count.store(ranges.len() as u64, std::sync::atomic::Ordering::Relaxed);
+    for (range, words) in ranges.iter().zip(&utcb.ranges) {
+        words.iter().zip(range.words()).for_each(|(word, value)| {
+            word.store(value, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}

@@ -1,0 +1,397 @@
+//! What can be done: each operation of the kernel with arguments that name things of the [`Cast`].
+
+use abi::{Cap, FLAG_PAGES, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
+
+use crate::cast::{
+    BELL, Cast, FREE, GROUP, HELPER, MAPPED, NOWHERE, PAGE, POOL_AT, POOLED, Role, SERVER, SHARED, State,
+    WINDOW, call, lists,
+};
+use crate::world::make::at;
+use crate::world::{Regs, Tcb};
+
+/// Who does it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// A task of process 1, on whatever CPU.
+    Hand,
+    Client,
+    Other,
+    Server,
+    Helper,
+}
+
+/// What happens.
+#[derive(Clone, Copy)]
+pub enum What {
+    /// A system call; the number tells apart those of one case, which have empty slots of their own.
+    Call(fn(&Cast, usize) -> Regs),
+    /// The task that runs reads an address at which nothing is mapped.
+    Fault(u64),
+    /// The timer of that CPU ticks, later than every deadline.
+    Timer,
+    /// The CPU takes the mail that it has.
+    Mail,
+}
+
+#[derive(Clone, Copy)]
+pub struct Deed {
+    pub name: &'static str,
+    pub by: By,
+    pub what: What,
+    /// What it has to do with.
+    pub of: &'static [Role],
+}
+
+const fn hand(name: &'static str, of: &'static [Role], what: fn(&Cast, usize) -> Regs) -> Deed {
+    Deed { name, by: By::Hand, what: What::Call(what), of }
+}
+
+const fn by(who: By, name: &'static str, of: &'static [Role], what: fn(&Cast, usize) -> Regs) -> Deed {
+    Deed { name, by: who, what: What::Call(what), of }
+}
+
+impl By {
+    /// The task that does it, where it is one of the cast.
+    pub fn task(self, cast: &Cast) -> Option<Tcb> {
+        match self {
+            By::Hand => None,
+            By::Client => Some(cast.tasks.client),
+            By::Other => Some(cast.tasks.other),
+            By::Server => Some(cast.tasks.server),
+            By::Helper => Some(cast.tasks.helper),
+        }
+    }
+
+    /// The CPU of that task.
+    pub const fn cpu(self) -> Option<usize> {
+        match self {
+            By::Hand => None,
+            By::Client | By::Helper => Some(0),
+            By::Other | By::Server => Some(1),
+        }
+    }
+
+    /// Whether that task can make a system call when a case begins so.
+    pub fn can(self, state: State) -> bool {
+        match self {
+            By::Hand => true,
+            By::Client => state == State::Quiet,
+            By::Other => state != State::Queued,
+            By::Server => matches!(state, State::Served | State::Queued),
+            By::Helper => false,
+        }
+    }
+}
+
+const ALL: u64 = Rights::ALL.0 as u64;
+
+fn op(op: Op, args: &[u64]) -> Regs {
+    Regs::op(op, args)
+}
+
+fn transfer(c: &Cast, mode: PageMode, from: u64, target: u64) -> Regs {
+    let [words, count] = PageRange::new(mode, from, 2).words();
+    op(Op::PageTransfer, &[c.client.vspace.arg(), c.server.vspace.arg(), words, target, count])
+}
+
+/// A small object of a type, made in an empty slot.
+fn make(c: &Cast, n: usize, from: Cap, what: ObjType, size: u64) -> Regs {
+    op(Op::Retype, &[Target::new(from, what as u32).0, size, at(c.empty[n]), 1])
+}
+
+fn copy(from: Cap, to: u64) -> Regs {
+    op(Op::CapCopy, &[from.arg(), to, ALL, 0])
+}
+
+/// Pages go with the next call of a task.
+fn with_pages(task: &Tcb, mode: PageMode, from: u64) -> Regs {
+    lists(task, &[PageRange::new(mode, from, 2)]);
+    call().flag(FLAG_PAGES)
+}
+
+/// Deletes, revokes, moves and copies of a capability.
+macro_rules! caps {
+    ($($role:ident $cap:ident),*) => {
+        &[$(
+            hand(concat!("CapDelete ", stringify!($cap)), &[Role::$role], |c, _| op(Op::CapDelete, &[at(c.$cap)])),
+            hand(concat!("CapRevoke ", stringify!($cap)), &[Role::$role], |c, _| op(Op::CapRevoke, &[at(c.$cap)])),
+            hand(concat!("CapMove ", stringify!($cap)), &[Role::$role], |c, n| op(Op::CapMove, &[c.$cap.arg(), at(c.empty[n])])),
+            hand(concat!("CapCopy ", stringify!($cap)), &[Role::$role], |c, n| copy(c.$cap, at(c.empty[n]))),
+        )*]
+    };
+}
+
+/// The same for capabilities of parts of processes.
+macro_rules! parts {
+    ($($role:ident $process:ident $part:ident),*) => {
+        &[$(
+            hand(concat!("CapDelete ", stringify!($process), " ", stringify!($part)), &[Role::$role],
+                |c, _| op(Op::CapDelete, &[at(c.$process.$part)])),
+            hand(concat!("CapCopy ", stringify!($process), " ", stringify!($part)), &[Role::$role],
+                |c, n| copy(c.$process.$part, at(c.empty[n]))),
+        )*]
+    };
+}
+
+/// What is done to a task.
+macro_rules! tasks {
+    ($($role:ident $task:ident),*) => {
+        &[$(
+            hand(concat!("TaskKill ", stringify!($task)), &[Role::$role], |c, _| op(Op::TaskKill, &[c.tasks.$task.cap.arg()])),
+            hand(concat!("TaskSuspend ", stringify!($task)), &[Role::$role], |c, _| op(Op::TaskSuspend, &[c.tasks.$task.cap.arg()])),
+            hand(concat!("TaskResume ", stringify!($task)), &[Role::$role], |c, _| op(Op::TaskResume, &[c.tasks.$task.cap.arg()])),
+            hand(concat!("TaskCancel ", stringify!($task)), &[Role::$role], |c, _| op(Op::TaskCancel, &[c.tasks.$task.cap.arg()])),
+            hand(concat!("CapDelete task ", stringify!($task)), &[Role::$role], |c, _| op(Op::CapDelete, &[at(c.tasks.$task.cap)])),
+            hand(concat!("CapDelete time of ", stringify!($task)), &[Role::$role], |c, _| op(Op::CapDelete, &[at(c.tasks.$task.sc)])),
+        )*]
+    };
+}
+
+const CAPS: &[Deed] = caps!(
+    Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Bound bound, Bell bell,
+    Time time, Reply reply, Pool pool, Table table, Bare bare
+);
+
+const PARTS: &[Deed] = parts!(
+    ClientProcess client process, ClientTable client cnode, ClientSpace client vspace,
+    ServerProcess server process, ServerTable server cnode, ServerSpace server vspace
+);
+
+const TASKS: &[Deed] = tasks!(Client client, Other other, Server server, Helper helper, Fresh fresh);
+
+const MEMORY: &[Deed] = &[
+    hand("UntypedReset memory", &[Role::Memory], |c, _| op(Op::UntypedReset, &[c.memory.arg(), 0])),
+    hand("CapRevoke memory", &[Role::Memory], |c, _| op(Op::CapRevoke, &[at(c.memory)])),
+    hand("CapDelete memory", &[Role::Memory], |c, _| op(Op::CapDelete, &[at(c.memory)])),
+    hand("CapMove memory", &[Role::Memory], |c, n| op(Op::CapMove, &[c.memory.arg(), at(c.empty[n])])),
+    hand("UntypedReset child", &[Role::Child, Role::Memory], |c, _| {
+        op(Op::UntypedReset, &[c.child.arg(), 0])
+    }),
+    hand("Retype Notification", &[Role::Memory], |c, n| make(c, n, c.memory, ObjType::Notification, 0)),
+    hand("Retype Frame", &[Role::Memory], |c, n| make(c, n, c.memory, ObjType::Frame, 12 | 2 << 8)),
+    hand("Retype Untyped", &[Role::Memory], |c, n| make(c, n, c.memory, ObjType::Untyped, 13)),
+    hand("Retype VSpace", &[Role::Memory], |c, n| make(c, n, c.memory, ObjType::VSpace, 2)),
+    hand("Retype in child", &[Role::Child], |c, n| make(c, n, c.child, ObjType::Frame, 12)),
+    hand("Retype into table", &[Role::Memory, Role::Table], |c, _| {
+        op(
+            Op::Retype,
+            &[Target::new(c.memory, ObjType::SchedContext as u32).0, 0, Target::new(c.table, 4).0, 2],
+        )
+    }),
+    hand("CapCopy into table", &[Role::Bell, Role::Table], |c, n| {
+        copy(c.bell, Target::new(c.table, 5 + n as u32).0)
+    }),
+    hand("CapDelete copy", &[Role::Bell], |c, _| op(Op::CapDelete, &[at(c.copies[0])])),
+    hand("CapRevoke of copy", &[Role::Mapped], |c, _| op(Op::CapRevoke, &[at(c.copies[1])])),
+    hand("CapDelete in table", &[Role::Bell, Role::Table], |c, _| {
+        op(Op::CapDelete, &[Target::new(c.table, 2).0])
+    }),
+    hand("CapInspect in table", &[Role::Bell, Role::Table], |c, _| {
+        op(Op::CapInspect, &[Target::new(c.table, 2).0])
+    }),
+    hand("CapList table", &[Role::Table], |c, _| op(Op::CapList, &[c.table.arg()])),
+];
+
+const PAGES: &[Deed] = &[
+    hand("Map spare", &[Role::Spare, Role::ClientSpace], |c, _| {
+        op(Op::Map, &[c.client.vspace.arg(), c.spare.arg(), FREE, 1])
+    }),
+    hand("Map spare to execute", &[Role::Spare, Role::ServerSpace], |c, _| {
+        op(Op::Map, &[c.server.vspace.arg(), c.spare.arg(), FREE, 2])
+    }),
+    hand("Map spare into pool", &[Role::Spare, Role::ClientSpace], |c, _| {
+        op(Op::Map, &[c.client.vspace.arg(), c.spare.arg(), FREE, MAP_POOL | 1])
+    }),
+    hand("Map spare into other pool", &[Role::Spare, Role::ServerSpace], |c, _| {
+        op(Op::Map, &[c.server.vspace.arg(), c.spare.arg(), WINDOW, MAP_POOL | 1])
+    }),
+    hand("Map mapped elsewhere", &[Role::Mapped, Role::ServerSpace], |c, _| {
+        op(Op::Map, &[c.server.vspace.arg(), c.mapped.arg(), FREE, 1])
+    }),
+    hand("Map pooled by its capability", &[Role::Pooled, Role::ServerSpace], |c, _| {
+        op(Op::Map, &[c.space.arg(), c.pooled.arg(), FREE, 1])
+    }),
+    hand("Map shared by its capability", &[Role::Shared], |c, _| {
+        op(Op::Map, &[c.space.arg(), c.shared.arg(), FREE, 1])
+    }),
+    hand("Map another frame where mapped was", &[Role::Spare, Role::ClientSpace], |c, _| {
+        op(Op::Map, &[c.client.vspace.arg(), c.spare.arg(), MAPPED, 1])
+    }),
+    hand("Unmap mapped", &[Role::Mapped, Role::ClientSpace], |c, _| {
+        op(Op::Unmap, &[c.client.vspace.arg(), c.mapped.arg(), MAPPED, 0])
+    }),
+    hand("Protect mapped", &[Role::Mapped, Role::ClientSpace], |c, _| {
+        op(Op::Protect, &[c.client.vspace.arg(), c.mapped.arg(), MAPPED, 2])
+    }),
+    hand("Accessed mapped", &[Role::Mapped, Role::ClientSpace], |c, _| {
+        op(Op::Accessed, &[c.client.vspace.arg(), c.mapped.arg(), MAPPED, 0])
+    }),
+    hand("Unmap pooled", &[Role::Pooled, Role::ClientSpace], |c, _| {
+        op(Op::Unmap, &[c.client.vspace.arg(), 0, POOLED, 0, 0, 3])
+    }),
+    hand("Protect pooled", &[Role::Pooled, Role::ClientSpace], |c, _| {
+        op(Op::Protect, &[c.client.vspace.arg(), 0, POOLED, 0, 0, 2])
+    }),
+    hand("Unmap shared of client", &[Role::Shared, Role::ClientSpace], |c, _| {
+        op(Op::Unmap, &[c.client.vspace.arg(), 0, SHARED, 0, 0, 3])
+    }),
+    hand("Unmap shared of server", &[Role::Shared, Role::ServerSpace], |c, _| {
+        op(Op::Unmap, &[c.server.vspace.arg(), 0, SHARED, 0, 0, 3])
+    }),
+    hand("Protect shared", &[Role::Shared, Role::ClientSpace], |c, _| {
+        op(Op::Protect, &[c.client.vspace.arg(), 0, SHARED, 1, 0, 1])
+    }),
+    hand("PageCopy shared", &[Role::Shared, Role::ClientSpace, Role::Spare], |c, _| {
+        op(Op::PageCopy, &[c.client.vspace.arg(), c.spare.arg(), SHARED, 0, 0])
+    }),
+    hand("move pooled", &[Role::Pooled, Role::ClientSpace, Role::ServerSpace], |c, _| {
+        transfer(c, PageMode::Move, POOLED, FREE)
+    }),
+    hand("move pooled to window", &[Role::Pooled, Role::ClientSpace, Role::ServerSpace], |c, _| {
+        transfer(c, PageMode::Move, POOLED, WINDOW)
+    }),
+    hand("share pooled", &[Role::Pooled, Role::ClientSpace, Role::ServerSpace], |c, _| {
+        transfer(c, PageMode::Share, POOLED, FREE)
+    }),
+    hand("copy pooled on write", &[Role::Pooled, Role::ClientSpace, Role::ServerSpace], |c, _| {
+        transfer(c, PageMode::Copy, POOLED, FREE)
+    }),
+    hand("share shared again", &[Role::Shared, Role::ClientSpace, Role::ServerSpace], |c, _| {
+        transfer(c, PageMode::Share, SHARED, FREE + 4 * PAGE)
+    }),
+    hand("FramePin spare", &[Role::Spare], |c, _| {
+        op(Op::FramePin, &[abi::INIT_MACHINE.arg(), c.spare.arg()])
+    }),
+    hand("FramePin pooled", &[Role::Pooled], |c, _| {
+        op(Op::FramePin, &[abi::INIT_MACHINE.arg(), c.pooled.arg()])
+    }),
+];
+
+const PROCESSES: &[Deed] = &[
+    hand("ProcessKill client", &[Role::ClientProcess], |c, _| op(Op::ProcessKill, &[c.client.process.arg()])),
+    hand("ProcessKill server", &[Role::ServerProcess], |c, _| op(Op::ProcessKill, &[c.server.process.arg()])),
+    hand("TaskConfigure bare", &[Role::Bare, Role::ClientProcess, Role::ClientSpace], |c, _| {
+        op(Op::TaskConfigure, &[c.bare.arg(), c.client.process.arg(), 0x5049_0000, 1])
+    }),
+    hand("SchedBind time to fresh", &[Role::Time, Role::Fresh], |c, _| {
+        op(Op::SchedBind, &[c.time.arg(), c.tasks.fresh.cap.arg()])
+    }),
+    hand("SchedConfigure time", &[Role::Time], |c, _| op(Op::SchedConfigure, &[c.time.arg(), 20, 500])),
+    hand("SchedConfigure client's", &[Role::ClientTime, Role::Client], |c, _| {
+        op(Op::SchedConfigure, &[c.tasks.client.sc.arg(), 20, 500])
+    }),
+    hand("NotificationBind bell to client", &[Role::Bell, Role::Client], |c, _| {
+        op(Op::NotificationBind, &[c.bell.arg(), c.tasks.client.cap.arg()])
+    }),
+    hand("TaskReadRegs fresh", &[Role::Fresh], |c, _| op(Op::TaskReadRegs, &[c.tasks.fresh.cap.arg()])),
+    hand("FaultHandler client", &[Role::Client, Role::Group], |c, _| {
+        op(Op::FaultHandler, &[c.tasks.client.cap.arg(), Target::new(GROUP, SERVER).0])
+    }),
+    hand("CSpaceGrow client", &[Role::ClientProcess, Role::Table], |c, _| {
+        op(Op::CSpaceGrow, &[c.client.process.arg(), c.table.arg()])
+    }),
+    hand("CapVerify client", &[Role::ClientProcess, Role::Group], |c, _| {
+        op(Op::CapVerify, &[c.client.process.arg(), c.group.arg(), 0, 0])
+    }),
+    hand("LabelSet client", &[Role::ClientProcess, Role::ClientSpace, Role::ClientTable], |c, _| {
+        op(Op::LabelSet, &[abi::INIT_MACHINE.arg(), c.client.process.arg(), 5])
+    }),
+];
+
+const GROUPS: &[Deed] = &[
+    hand("GroupRemove client", &[Role::Group, Role::ClientProcess], |c, _| {
+        op(Op::GroupRemove, &[Target::new(c.group, c.members[0] as u32).0])
+    }),
+    hand("GroupRemove server", &[Role::Group, Role::ServerProcess], |c, _| {
+        op(Op::GroupRemove, &[Target::new(c.group, c.members[1] as u32).0])
+    }),
+    hand("GroupAdd process 1", &[Role::Group], |c, _| {
+        op(Op::GroupAdd, &[c.group.arg(), abi::INIT_PROCESS.arg(), u64::from(MEMBER_RIGHTS.0), 3])
+    }),
+    hand("ProcessAccept", &[Role::Group], |c, n| {
+        op(Op::ProcessAccept, &[abi::INIT_PROCESS.arg(), u64::from(c.empty[n].0)])
+    }),
+    hand("Withdraw server", &[Role::Group, Role::Server], |c, _| {
+        op(Op::Withdraw, &[Target::new(c.group, SERVER).0])
+    }),
+    hand("Withdraw bell", &[Role::Group, Role::Bell], |c, _| {
+        op(Op::Withdraw, &[Target::new(c.group, BELL).0])
+    }),
+    hand("Expose client", &[Role::Group, Role::Client], |c, _| {
+        op(Op::Expose, &[Target::new(c.group, NOWHERE).0, c.tasks.client.cap.arg(), 0])
+    }),
+    hand("Expose watcher", &[Role::Group, Role::Bell], |c, _| {
+        op(Op::Expose, &[Target::new(c.group, 1).0, c.bell.arg(), 2])
+    }),
+    hand("Notify bell", &[Role::Bell], |c, _| op(Op::Notify, &[c.bell.arg(), 1])),
+    hand("Notify bound", &[Role::Bound, Role::Fresh], |c, _| op(Op::Notify, &[c.bound.arg(), 4])),
+    hand("PoolRoom", &[Role::Pool], |c, _| op(Op::PoolRoom, &[c.pool.arg()])),
+];
+
+const MESSAGES: &[Deed] = &[
+    by(By::Client, "Call server", &[Role::Client, Role::Server, Role::Group, Role::ClientTime], |_, _| {
+        call()
+    }),
+    by(By::Client, "Call helper", &[Role::Client, Role::Helper, Role::Group], |_, _| {
+        Regs::message(Op::Call, Target::new(GROUP, HELPER), [1; 4])
+    }),
+    by(
+        By::Client,
+        "Call with pages moved",
+        &[Role::Client, Role::Server, Role::Pooled, Role::ClientSpace],
+        |c, _| with_pages(&c.tasks.client, PageMode::Move, POOLED),
+    ),
+    by(
+        By::Client,
+        "Call with pages shared",
+        &[Role::Client, Role::Server, Role::Pooled, Role::ClientSpace],
+        |c, _| with_pages(&c.tasks.client, PageMode::Share, POOLED),
+    ),
+    by(By::Client, "Call with deadline", &[Role::Client, Role::Server], |_, _| call().deadline(100_000)),
+    by(By::Client, "Send", &[Role::Client, Role::Helper, Role::Pool], |_, _| {
+        Regs::message(Op::Send, Target::new(GROUP, HELPER), [5; 4])
+    }),
+    by(By::Client, "Notify through group", &[Role::Client, Role::Bell, Role::Group], |_, _| {
+        op(Op::Notify, &[Target::new(GROUP, BELL).0, 2])
+    }),
+    by(By::Client, "Broadcast", &[Role::Client, Role::Group, Role::Pool], |_, _| {
+        Regs::message(Op::Broadcast, Target::new(GROUP, 0), [6; 4])
+    }),
+    by(By::Client, "Recv of client", &[Role::Client], |_, _| op(Op::Recv, &[])),
+    by(By::Other, "Call server of its CPU", &[Role::Other, Role::Server, Role::Group], |_, _| call()),
+    by(By::Server, "Reply", &[Role::Server, Role::Client], |_, _| {
+        Regs::message(Op::Reply, Target(0), [9; 4])
+    }),
+    by(By::Server, "ReplyRecv", &[Role::Server, Role::Client], |_, _| {
+        Regs::message(Op::ReplyRecv, Target(0), [9; 4])
+    }),
+    by(By::Server, "Recv that drops", &[Role::Server, Role::Client], |_, _| op(Op::Recv, &[])),
+    by(By::Server, "Forward to helper", &[Role::Server, Role::Client, Role::Helper, Role::Group], |_, _| {
+        Regs::message(Op::Forward, Target::new(GROUP, HELPER), [9; 4])
+    }),
+    Deed {
+        name: "fault of client",
+        by: By::Client,
+        what: What::Fault(FREE),
+        of: &[Role::Client, Role::ClientProcess],
+    },
+    Deed {
+        name: "fault of other",
+        by: By::Other,
+        what: What::Fault(FREE),
+        of: &[Role::Other, Role::ClientProcess],
+    },
+    Deed { name: "timer", by: By::Hand, what: What::Timer, of: &[Role::Client, Role::Other, Role::Server] },
+    Deed { name: "mail", by: By::Hand, what: What::Mail, of: &[Role::Client, Role::Other, Role::Server] },
+    hand("TaskKill of whoever does it", &[Role::FirstHand], |c, _| {
+        op(Op::TaskKill, &[c.hands[0].map_or(0, |hand| hand.cap.arg())])
+    }),
+];
+
+/// All of them.
+pub fn all() -> Vec<Deed> {
+    [CAPS, PARTS, TASKS, MEMORY, PAGES, PROCESSES, GROUPS, MESSAGES].concat()
+}
+
+/// Addresses that the cast uses are apart.
+const _: () = assert!(POOL_AT > FREE);

@@ -1,0 +1,56 @@
+//! Pairs: every operation is stopped at each of its points, and every other one that has to do with the same things, or
+//! with related ones, runs from start to end on another CPU; then the first goes on, and then everything is destroyed.
+//!
+//! The order of what CPUs do is sequentially consistent here; the memory model is loom's business.
+//!
+//! `just pairs --help` says how to run it.
+
+#[path = "../kernel/world/mod.rs"]
+#[allow(dead_code, reason = "the other tests of the kernel use more of it")]
+mod world;
+
+mod cast;
+mod deeds;
+mod plan;
+mod play;
+mod report;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Stops each operation at each of its points and runs each other one beside it
+
+Usage: pairs [OPTIONS]
+
+Options:
+      --whole          All pairs at all points, and not a sample
+      --seed N         Which sample (default: 1)
+      --cases N        How many cases a sample has (default: 60000)
+      --chains N       How many of them, in hundredths, let a third operation run behind the second (default: 30)
+      --only A[/B[/C]] Only operations whose names contain these words
+      --at N           Only where the first operation stops at its point N
+      --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept
+      --list FILE      Write what was reached of each triple, or why not
+      --threads N      How many run side by side (default: 2)
+
+Examples:
+  just pairs
+  just pairs --seed 7 --cases 200000
+  just pairs --whole --list target/pairs.txt
+  just pairs --only 'CapDelete mapped/Unmap mapped' --at 17 --state Quiet
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|word| word == "--help" || word == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match plan::Options::parse(&arguments) {
+        Ok(options) => report::run(&options),
+        Err(wrong) => {
+            eprintln!("pairs: {wrong}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Which cases there are, and which of them a run plays.
+
+use std::collections::BTreeSet;
+
+use crate::cast::{STATES, State, relation};
+use crate::deeds::{self, Deed};
+use crate::play::{Case, play};
+
+/// What the command line says.
+#[derive(Clone)]
+pub struct Options {
+    pub whole: bool,
+    pub seed: u64,
+    pub cases: usize,
+    pub chains: u64,
+    pub only: Vec<String>,
+    pub at: Option<usize>,
+    pub state: Option<State>,
+    pub list: Option<String>,
+    pub threads: usize,
+}
+
+impl Options {
+    pub fn parse(words: &[String]) -> Result<Options, String> {
+        let mut options = Options {
+            whole: false,
+            seed: 1,
+            cases: 60_000,
+            chains: 30,
+            only: Vec::new(),
+            at: None,
+            state: None,
+            list: None,
+            threads: 2,
+        };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == "--whole" {
+                options.whole = true;
+                continue;
+            }
+            let value = words.next().ok_or(format!("{word} wants a value, or is no option"))?;
+            let number = || value.parse::<u64>().map_err(|_| format!("{word} wants a number, not {value}"));
+            match word.as_str() {
+                "--seed" => options.seed = number()?,
+                "--cases" => options.cases = number()? as usize,
+                "--chains" => options.chains = number()?.min(100),
+                "--at" => options.at = Some(number()? as usize),
+                "--threads" => options.threads = (number()? as usize).max(1),
+                "--list" => options.list = Some(value.clone()),
+                "--only" => options.only = value.split('/').map(String::from).collect(),
+                "--state" => {
+                    let state = STATES.into_iter().find(|state| format!("{state:?}") == *value);
+                    options.state = Some(state.ok_or(format!("there is no state {value}"))?);
+                }
+                _ => return Err(format!("there is no option {word}")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn takes(&self, place: usize, deed: &Deed) -> bool {
+        self.only.get(place).is_none_or(|words| deed.name.contains(words.as_str()))
+    }
+}
+
+/// Two operations and one of the relations of what they have to do with.
+pub type Triple = (&'static str, &'static str, &'static str);
+
+/// A pair of operations in a state, and the points of the first at which it can stop.
+pub struct Pair {
+    pub state: State,
+    pub first: usize,
+    pub second: usize,
+    pub points: Vec<usize>,
+    pub relations: BTreeSet<&'static str>,
+}
+
+pub struct Plan {
+    pub deeds: Vec<Deed>,
+    pub pairs: Vec<Pair>,
+    /// Operations that come by no point in a state, and why.
+    pub idle: Vec<(State, &'static str, String)>,
+}
+
+/// The relations of what two operations have to do with.
+fn relations(first: &Deed, second: &Deed) -> BTreeSet<&'static str> {
+    first.of.iter().flat_map(|one| second.of.iter().filter_map(|other| relation(*one, *other))).collect()
+}
+
+impl Plan {
+    /// Plays each operation alone to learn its points. `Err`: one that goes wrong by itself.
+    pub fn make(options: &Options) -> Result<Plan, String> {
+        let deeds = deeds::all();
+        let (mut pairs, mut idle) = (Vec::new(), Vec::new());
+        for state in STATES.into_iter().filter(|state| options.state.is_none_or(|only| only == *state)) {
+            for (first, deed) in deeds.iter().enumerate().filter(|(_, deed)| options.takes(0, deed)) {
+                if !deed.by.can(state) {
+                    continue;
+                }
+                let alone = Case { state, first: deed, second: None, third: None, at: None };
+                let outcome = play(&alone, false)
+                    .map_err(|wrong| format!("{} alone, in {state:?}: {wrong}", deed.name))?;
+                if outcome.points.is_empty() {
+                    idle.push((state, deed.name, outcome.answers[0].clone()));
+                    continue;
+                }
+                let others = deeds.iter().enumerate().filter(|(_, other)| options.takes(1, other));
+                for (second, other) in others.filter(|(_, other)| fits(state, deed, other)) {
+                    let relations = relations(deed, other);
+                    if !relations.is_empty() {
+                        pairs.push(Pair { state, first, second, points: outcome.points.clone(), relations });
+                    }
+                }
+            }
+        }
+        Ok(Plan { deeds, pairs, idle })
+    }
+
+    /// All triples that the pairs have.
+    pub fn triples(&self) -> BTreeSet<Triple> {
+        let of = |pair: &Pair| {
+            let names = (self.deeds[pair.first].name, self.deeds[pair.second].name);
+            pair.relations.iter().map(move |relation| (names.0, names.1, *relation)).collect::<Vec<_>>()
+        };
+        self.pairs.iter().flat_map(of).collect()
+    }
+}
+
+/// Whether two operations can be done at the same time: by different tasks, on different CPUs.
+fn fits(state: State, first: &Deed, second: &Deed) -> bool {
+    let cpu = first.by.cpu().unwrap_or(0);
+    second.by.can(state) && second.by.cpu().is_none_or(|other| other != cpu)
+}

@@ -1,0 +1,281 @@
+//! One case: an operation stops at one of its points, others run beside it, it goes on, and everything is destroyed.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::Rc;
+
+use abi::{Cap, Op};
+use kern_base::memory::Untyped;
+use kern_core::entry::{Fault, Interrupt};
+use smp::chaos::Point;
+use smp::host_test;
+
+use crate::cast::{Cast, MEMORY_LOG2, State};
+use crate::deeds::{Deed, What};
+use crate::world::gate::Why;
+use crate::world::stop::{Part, Stop};
+use crate::world::{Regs, Tcb, World, check};
+
+/// Memory of a case's machine.
+const MEMORY: u64 = 2 << 20;
+const CPUS: usize = 3;
+/// Steps that a CPU takes beside an operation that stands still.
+const STEPS: usize = 60;
+/// Ticks after which every deadline of a case is over.
+const LONG: u64 = 1_000_000;
+
+/// What a case does.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    pub state: State,
+    pub first: &'a Deed,
+    pub second: Option<&'a Deed>,
+    /// What another CPU does behind the second.
+    pub third: Option<&'a Deed>,
+    /// At which of its points the first stops; `None`: at none.
+    pub at: Option<usize>,
+}
+
+/// What has become of it.
+#[derive(Clone, Default)]
+pub struct Outcome {
+    /// Where the first stopped, if it did.
+    pub stopped: Option<String>,
+    /// How often the others wrote what CPUs share.
+    pub writes: u64,
+    /// What each was answered.
+    pub answers: [String; 3],
+    /// The points of the first at which it can stop, where it was not stopped.
+    pub points: Vec<usize>,
+}
+
+impl Outcome {
+    /// Whether the case shows something: the first was stopped, and the second changed something meanwhile.
+    pub fn counts(&self) -> bool {
+        self.stopped.is_some() && self.writes > 0
+    }
+}
+
+/// Which points of an operation are worth a stop: those behind which it has read or written since the last.
+#[derive(Default)]
+struct Points {
+    /// How many it came by.
+    seen: Cell<usize>,
+    /// It has read or written since the last that is worth it.
+    moved: Cell<bool>,
+    worth: std::cell::RefCell<Vec<usize>>,
+}
+
+impl Points {
+    fn pass(&self, point: Point, reads: bool) -> usize {
+        let number = self.seen.replace(self.seen.get() + 1);
+        let stops = point != Point::BeforeRead || reads;
+        if stops && self.moved.take() {
+            self.worth.borrow_mut().push(number);
+        }
+        if matches!(point, Point::BeforeRead | Point::BeforeWrite | Point::BeforeLock) {
+            self.moved.set(true);
+        }
+        number
+    }
+}
+
+/// A case under way.
+struct Play<'a> {
+    w: World,
+    cast: Cast,
+    case: &'a Case<'a>,
+    outcome: Outcome,
+}
+
+/// Where the first operation stands.
+enum Standing {
+    In(Part),
+    /// Between two kernel entries.
+    Between,
+    Over,
+}
+
+/// Plays a case. `reads`: whether the operation may also stop before it reads something.
+pub fn play(case: &Case<'_>, reads: bool) -> Result<Outcome, String> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut w = World::unchecked(CPUS, MEMORY);
+        let cast = Cast::new(&mut w, case.state);
+        Play { w, cast, case, outcome: Outcome::default() }.all(reads)
+    }))
+    .map_err(|panic| text_of(&*panic))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| String::from(*text))).unwrap_or_default()
+}
+
+impl Play<'_> {
+    fn all(mut self, reads: bool) -> Outcome {
+        let cpu = self.case.first.by.cpu().unwrap_or(0);
+        let beside = usize::from(cpu == 0);
+        let first = self.actor(self.case.first, cpu);
+        let second = self.case.second.map(|deed| (deed, self.actor(deed, beside)));
+        let third = self.case.third.map(|deed| (deed, self.actor(deed, 2)));
+        let points = Rc::new(Points::default());
+        let standing = self.run_first(cpu, first, &points, reads);
+        if !matches!(standing, Standing::Over) {
+            self.w.hold(Some(cpu));
+            let mut writes = 0;
+            let mut count = |point| writes += u64::from(point == Point::AfterWrite);
+            let mut others = |play: &mut Self| {
+                host_test::at_points(&mut count, || {
+                    if let Some((deed, actor)) = second {
+                        play.run_other(deed, actor, beside, 1);
+                    }
+                });
+                if let Some((deed, actor)) = third {
+                    play.run_other(deed, actor, 2, 2);
+                }
+            };
+            match standing {
+                Standing::In(mut part) => {
+                    part.beside(|| others(&mut self));
+                    part.finish();
+                }
+                _ => others(&mut self),
+            }
+            self.w.hold(None);
+            self.outcome.writes = writes;
+        }
+        self.outcome.points = points.worth.take();
+        self.w.run();
+        self.answers(first, second.map(|(_, actor)| actor));
+        check::all(&self.w);
+        self.destroy();
+        self.outcome
+    }
+
+    /// The task that does something, which runs on its CPU.
+    fn actor(&mut self, deed: &Deed, cpu: usize) -> Tcb {
+        match deed.by.task(&self.cast) {
+            Some(task) => task,
+            None => self.cast.hand(&mut self.w, cpu),
+        }
+    }
+
+    /// The first operation, up to where it is to stop.
+    fn run_first(&mut self, cpu: usize, actor: Tcb, points: &Rc<Points>, reads: bool) -> Standing {
+        if !self.w.runs(cpu, &actor) {
+            return Standing::Over;
+        }
+        let mut why = match self.case.first.what {
+            What::Call(regs) => {
+                self.w.prepare(cpu, regs(&self.cast, 0));
+                Why::SystemCall
+            }
+            What::Fault(address) => Why::Fault(Fault { vector: 14, error: 4, address }),
+            What::Timer => {
+                self.w.advance(LONG);
+                Why::Interrupt(Interrupt::Timer)
+            }
+            What::Mail => Why::Interrupt(Interrupt::Mail),
+        };
+        let at = self.case.at;
+        for _ in 0..STEPS {
+            let inside = points.clone();
+            let part =
+                Part::begin(&self.w.gate, cpu, why, move |point| Some(inside.pass(point, reads)) == at);
+            if let Some(stop) = part.stop() {
+                self.outcome.stopped = Some(name_of(stop));
+                return Standing::In(part);
+            }
+            if actor.is_through() || !self.waits(cpu, &actor) {
+                return Standing::Over;
+            }
+            points.moved.set(true);
+            if Some(points.pass(Point::Unlocked, reads)) == at {
+                self.outcome.stopped = Some(String::from("between two entries"));
+                return Standing::Between;
+            }
+            if !self.w.runs(cpu, &actor) {
+                // It waits for other CPUs.
+                self.w.hold(Some(cpu));
+                (0..STEPS).all(|_| (0..CPUS).filter(|n| self.w.step(*n)).count() > 0);
+                self.w.hold(None);
+                while !self.w.must_restart(cpu) && self.w.event(cpu) {}
+            }
+            if !(self.w.runs(cpu, &actor) && self.w.must_restart(cpu)) {
+                return Standing::Over;
+            }
+            why = Why::SystemCall;
+        }
+        Standing::Over
+    }
+
+    /// Whether a task's system call is not over, and may go on by itself.
+    fn waits(&self, cpu: usize, actor: &Tcb) -> bool {
+        actor.object.get().hot.home().index() == cpu
+            && matches!(actor.state(), kern_base::task::State::Ready | kern_base::task::State::Restart)
+    }
+
+    /// What another CPU does, from its beginning to its end, or to where it has to wait for the CPU that stands still.
+    fn run_other(&mut self, deed: &Deed, actor: Tcb, cpu: usize, number: usize) {
+        let runs = self.w.runs(cpu, &actor) && !self.w.must_restart(cpu);
+        match deed.what {
+            What::Call(regs) if runs => {
+                let regs: Regs = regs(&self.cast, number);
+                self.w.issue(cpu, regs);
+            }
+            What::Fault(address) if runs => self.w.fault(cpu, address),
+            What::Timer => {
+                self.w.advance(LONG);
+                self.w.interrupt(cpu, Interrupt::Timer);
+            }
+            _ => {}
+        }
+        for _ in 0..STEPS {
+            let moved = (0..CPUS).filter(|n| self.w.step(*n)).count() > 0;
+            if !moved || (self.w.runs(cpu, &actor) && actor.is_through()) {
+                break;
+            }
+        }
+    }
+
+    fn answers(&mut self, first: Tcb, second: Option<Tcb>) {
+        let answer = |actor: Tcb| {
+            if actor.is_through() {
+                format!("{:?}", actor.regs().error())
+            } else {
+                format!("{:?}", actor.state())
+            }
+        };
+        self.outcome.answers[0] = answer(first);
+        self.outcome.answers[1] = second.map(answer).unwrap_or_default();
+    }
+
+    /// Resets the memory of the cast: nothing refers to it then, and all of it is free.
+    fn destroy(&mut self) {
+        let places = [&[self.cast.memory][..], &self.cast.empty].concat();
+        let is_memory = |cap: &Cap| {
+            self.w.object::<Untyped>(*cap).is_some_and(|u| u64::from(u.get().log2) == MEMORY_LOG2)
+        };
+        let Some(memory) = places.into_iter().find(is_memory) else { return };
+        let reset = self.w.ask(2, Op::UntypedReset, &[memory.arg(), 1]);
+        let free = reset.map(|regs| regs.rdi);
+        assert_eq!(free, Ok(1 << MEMORY_LOG2), "the memory does not come back");
+        check::all(&self.w);
+        if let Some(untyped) = self.w.object::<Untyped>(memory) {
+            let region = untyped.get().region();
+            self.w.nobody_remembers(region.base()..region.base() + region.size());
+        }
+    }
+}
+
+fn name_of(stop: Stop) -> String {
+    match stop {
+        Stop::At(point, place) => format!("{point:?} at {}", short(place)),
+        Stop::Blocked => String::from("before a lock"),
+    }
+}
+
+fn short(place: &Location<'_>) -> String {
+    format!("{}:{}", place.file(), place.line())
+}

@@ -1,0 +1,224 @@
+//! Plays the cases of a plan, and says what was found.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::plan::{Options, Pair, Plan, Triple};
+use crate::play::{Case, Outcome, play};
+
+/// Violations that are told in full.
+const TOLD: usize = 20;
+/// A case that takes longer never ends.
+const ENDLESS: Duration = Duration::from_secs(20);
+/// Of a worker that has no case yet.
+const IDLE: usize = usize::MAX - 1;
+
+/// What a run has come to.
+#[derive(Default)]
+struct Found {
+    counted: u64,
+    played: u64,
+    reached: BTreeMap<Triple, u64>,
+    violations: Vec<String>,
+}
+
+/// One case of a plan, by numbers: the pair, the place of the point, and the third operation.
+#[derive(Clone, Copy)]
+struct Number {
+    pair: usize,
+    at: usize,
+    third: Option<usize>,
+}
+
+/// A small generator of numbers: `xorshift64*`.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % below.max(1)
+    }
+}
+
+/// The cases of a run. A sample takes pairs by chance, so that each pair has the same chance, however many points it has.
+fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
+    let mut dice = Dice(options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut third = |pair: &Pair| {
+        let wanted =
+            |n: &usize| options.only.get(2).is_none_or(|words| plan.deeds[*n].name.contains(words.as_str()));
+        let fit: Vec<usize> = (0..plan.deeds.len())
+            .filter(|n| plan.deeds[*n].by == crate::deeds::By::Hand && *n != pair.second && wanted(n))
+            .collect();
+        let chain = options.only.len() > 2 || (dice.roll(100) as u64) < options.chains;
+        if chain && !fit.is_empty() { Some(fit[dice.roll(fit.len())]) } else { None }
+    };
+    if options.whole || options.at.is_some() || !options.only.is_empty() {
+        let all = plan.pairs.iter().enumerate();
+        let of = |(number, pair): (usize, &Pair)| {
+            let points = pair.points.iter().copied().filter(|at| options.at.is_none_or(|only| only == *at));
+            let third = if options.only.len() > 2 { third(pair) } else { None };
+            points.map(|at| Number { pair: number, at, third }).collect::<Vec<_>>()
+        };
+        return all.flat_map(of).collect();
+    }
+    let mut pick = Dice(options.seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
+    (0..options.cases)
+        .map(|_| {
+            let pair = pick.roll(plan.pairs.len());
+            let points = &plan.pairs[pair].points;
+            Number { pair, at: points[pick.roll(points.len())], third: third(&plan.pairs[pair]) }
+        })
+        .collect()
+}
+
+pub fn run(options: &Options) -> ExitCode {
+    // A violation is a panic: it is told once, at the end.
+    std::panic::set_hook(Box::new(|_| {}));
+    let start = Instant::now();
+    let plan = match Plan::make(options) {
+        Ok(plan) => plan,
+        Err(wrong) => {
+            println!("{wrong}");
+            println!("pairs: triples=0 reached=0 cases=0 violations=1");
+            return ExitCode::FAILURE;
+        }
+    };
+    let numbers = numbers(&plan, options);
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Found::default()));
+    std::thread::scope(|scope| {
+        let workers: Vec<AtomicUsize> = (0..options.threads).map(|_| AtomicUsize::new(IDLE)).collect();
+        let workers: &'static [AtomicUsize] = Box::leak(workers.into_boxed_slice());
+        for at in workers {
+            let (plan, numbers, next, found) = (&plan, &numbers, &next, &found);
+            scope.spawn(move || work(plan, numbers, next, found, at));
+        }
+        scope.spawn(|| progress(&plan, &numbers, workers));
+    });
+    let found = found.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    finish(&plan, options, &found, start.elapsed())
+}
+
+/// Tells how far the workers are. A case that never ends is a violation, too, and the last one of the run.
+fn progress(plan: &Plan, numbers: &[Number], workers: &[AtomicUsize]) {
+    let (mut told, mut moved) = (Instant::now(), Instant::now());
+    let mut before = Vec::new();
+    loop {
+        std::thread::sleep(Duration::from_millis(50));
+        let now: Vec<usize> = workers.iter().map(|at| at.load(Relaxed)).collect();
+        if now.iter().all(|at| *at != IDLE && *at >= numbers.len()) {
+            return;
+        }
+        if before != now {
+            (before, moved) = (now, Instant::now());
+        } else if moved.elapsed() > ENDLESS {
+            for number in before.iter().filter_map(|at| numbers.get(*at)) {
+                println!("violation: it never ends\n    {}", command(plan, number));
+            }
+            println!("pairs: triples={} reached=0 cases=0 violations=1", plan.triples().len());
+            std::process::exit(1);
+        }
+        if told.elapsed() > Duration::from_secs(20) {
+            told = Instant::now();
+            let at = before.iter().filter(|at| **at != IDLE).max().copied().unwrap_or(0);
+            eprintln!("pairs: {at} of {} cases", numbers.len());
+        }
+    }
+}
+
+fn case_of<'a>(plan: &'a Plan, number: &Number) -> Case<'a> {
+    let pair = &plan.pairs[number.pair];
+    Case {
+        state: pair.state,
+        first: &plan.deeds[pair.first],
+        second: Some(&plan.deeds[pair.second]),
+        third: number.third.map(|third| &plan.deeds[third]),
+        at: Some(number.at),
+    }
+}
+
+/// What plays a case again.
+fn command(plan: &Plan, number: &Number) -> String {
+    let case = case_of(plan, number);
+    let names = [Some(case.first), case.second, case.third].into_iter().flatten().map(|deed| deed.name);
+    let names: Vec<&str> = names.collect();
+    format!("just pairs --state {:?} --at {} --only '{}'", case.state, number.at, names.join("/"))
+}
+
+fn work(plan: &Plan, numbers: &[Number], next: &AtomicUsize, found: &Mutex<Found>, at: &AtomicUsize) {
+    loop {
+        let here = next.fetch_add(1, Relaxed);
+        at.store(here, Relaxed);
+        let Some(number) = numbers.get(here) else { return };
+        let pair = &plan.pairs[number.pair];
+        let case = case_of(plan, number);
+        let outcome = play(&case, false);
+        let mut found = found.lock().unwrap_or_else(|broken| broken.into_inner());
+        note(&mut found, pair, &case, || command(plan, number), outcome);
+    }
+}
+
+fn note(
+    found: &mut Found,
+    pair: &Pair,
+    case: &Case<'_>,
+    command: impl Fn() -> String,
+    outcome: Result<Outcome, String>,
+) {
+    found.played += 1;
+    let second = case.second.map_or("", |deed| deed.name);
+    match outcome {
+        Ok(outcome) if outcome.counts() => {
+            found.counted += 1;
+            for relation in &pair.relations {
+                *found.reached.entry((case.first.name, second, relation)).or_default() += 1;
+            }
+        }
+        Ok(_) => {}
+        Err(wrong) => {
+            found.violations.push(format!("{wrong}\n    {}", command()));
+        }
+    }
+}
+
+fn finish(plan: &Plan, options: &Options, found: &Found, took: Duration) -> ExitCode {
+    let triples = plan.triples();
+    for violation in found.violations.iter().take(TOLD) {
+        println!("violation: {violation}");
+    }
+    if found.violations.len() > TOLD {
+        println!("and {} more", found.violations.len() - TOLD);
+    }
+    if let Some(file) = &options.list
+        && let Err(wrong) = std::fs::write(file, list(plan, found))
+    {
+        println!("cannot write {file}: {wrong}");
+    }
+    println!("{} cases played in {:.1} s", found.played, took.as_secs_f64());
+    let (reached, violations) = (found.reached.len(), found.violations.len());
+    println!(
+        "pairs: triples={} reached={reached} cases={} violations={violations}",
+        triples.len(),
+        found.counted
+    );
+    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What was reached of each triple.
+fn list(plan: &Plan, found: &Found) -> String {
+    let mut text = String::new();
+    for triple in plan.triples() {
+        let cases = found.reached.get(&triple).copied().unwrap_or(0);
+        let why = if cases == 0 { "  (the second changed nothing, or no case was played)" } else { "" };
+        let _ = writeln!(text, "{cases:7}  {} | {} | {}{why}", triple.0, triple.1, triple.2);
+    }
+    for (state, name, answer) in &plan.idle {
+        let _ = writeln!(text, "      -  {name} in {state:?} has no point: {answer}");
+    }
+    text
+}
