@@ -17,6 +17,7 @@ use smp::cpu::Pin;
 use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};
 use smp::shootdown::Stamp;
 
+use crate::limits::MAPPED_MAX;
 use crate::machine::Access;
 use crate::memory::{Frame, Phys};
 use crate::paging::EntryName;
@@ -61,8 +62,6 @@ const MAPPED_SHIFT: u32 = 16;
 const WRITABLE_SHIFT: u32 = 32;
 const EXECUTABLE_SHIFT: u32 = 48;
 const COUNT: u64 = 0xffff;
-/// Most mappings that a page can have. A power of two: who has as many has its bit set.
-pub const MAPPED_MAX: u64 = 0x8000;
 
 /// How often a page is mapped at all, to be written, and to be executed; and whether it may be mapped just now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

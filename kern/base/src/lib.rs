@@ -21,6 +21,7 @@ pub mod events;
 pub mod frames;
 pub mod group;
 pub mod header;
+pub mod limits;
 pub mod machine;
 pub mod memory;
 pub mod notification;

@@ -29,7 +29,7 @@ use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Records, those that are lost among them, that one entry looks at.
-const LOOK_BOUND: usize = 2 * AUDIT_READ_MAX;
+const LOOKS: usize = 2 * AUDIT_READ_MAX;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// Whether there is an audit.
@@ -255,7 +255,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let mut reader = Reader::at(first);
         let (mut count, mut lost) = (0, 0);
         let mut places = me.task.get().utcb(self.pin()).bulk.chunks_exact(RECORD_WORDS).take(AUDIT_READ_MAX);
-        for _ in 0..LOOK_BOUND {
+        for _ in 0..LOOKS {
             if count == AUDIT_READ_MAX as u64 {
                 break;
             }

@@ -22,6 +22,7 @@ use core::convert::Infallible;
 use kern_base::events::EventPool;
 use kern_base::group::{Group, Member};
 use kern_base::header::FLAG_DYING;
+use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS};
 use kern_base::machine::Machine;
 use kern_base::task::{Message, Stage, Task, TaskHot};
 use smp::door::Ref;
@@ -33,11 +34,6 @@ use crate::carry::{CARRIES, rights_of, rights_of_words};
 use crate::ipc::{From, Words};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
-
-/// Members that get the message in one entry.
-const SENT_BOUND: u16 = 16;
-/// Member records that one entry looks at.
-const RECORDS_BOUND: usize = 128;
 
 /// Whether a message block, which is queued or has come back, is of a broadcast.
 pub fn is_broadcast(msg: &Message) -> bool {
@@ -89,7 +85,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             true => Ok(self.put_registers(pool, event)),
             false => Ok(self.put_event(pool, me.task, event, Turn::Any)),
         };
-        let (part, progress) = self.send_to_some::<Infallible>(me, group, begun, SENT_BOUND, put);
+        let (part, progress) = self.send_to_some::<Infallible>(me, group, begun, BROADCAST_STEPS, put);
         set_progress(me.hot, progress);
         match part {
             Part::Over => Ok(Answer::one(u64::from(progress.sent))),
@@ -109,7 +105,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let (group, from) = self.group_to_tell(me, args, rights_of(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());
         let pages = self.pages_to_share(me.task)?.max(1);
-        let bound = (MESSAGE_PAGES_MAX / pages).clamp(1, u64::from(SENT_BOUND)) as u16;
+        let bound = (MESSAGE_PAGES_MAX / pages).clamp(1, u64::from(BROADCAST_STEPS)) as u16;
         let identity = group.get().header.identity();
         let put = |pool| self.put_shares(pool, me.task, words, from, identity);
         let (part, progress) = self.send_to_some(me, group, begun, bound, put);
@@ -158,7 +154,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let own = me.process.get().key_word();
         let (first, mut sent) = (usize::from(begun.next), 0);
         let at = |next: usize, sent: u16| Progress { next: next as u16, sent: begun.sent.wrapping_add(sent) };
-        for next in first..first + RECORDS_BOUND {
+        for next in first..first + BROADCAST_LOOKS {
             let Some(member) = group.get().member(self.pin(), next) else {
                 return (Part::Over, at(next, sent));
             };
@@ -175,7 +171,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 Err(refusal) => return (Part::Refused(refusal), at(next, sent)),
             }
         }
-        (Part::More, at(first + RECORDS_BOUND, sent))
+        (Part::More, at(first + BROADCAST_LOOKS, sent))
     }
 
     /// The pool of a member's process, where that lives and has one.

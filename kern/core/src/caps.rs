@@ -9,6 +9,7 @@
 use abi::{CNodeRights, Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
+use kern_base::limits::CHILDREN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::slot::{CNode, Found, Slot};
@@ -324,7 +325,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Lets the slot that is on its way out of a tree get past its children, a bounded number.
     pub fn settle_tree(self, root: &Root) -> Result<()> {
         let Some(slot) = root.leaving.get(self.pin()) else { return Ok(()) };
-        for _ in 0..CHILDREN_BOUND {
+        for _ in 0..CHILDREN_STEPS {
             match self.child_of(slot) {
                 Some(child) => {
                     root.passed.set(root.passed.get() + 1);
@@ -461,9 +462,6 @@ impl<'k, M: Machine> Cx<'k, M> {
 pub const CLAIMED: u64 = (1 << 59) - 2;
 /// Derivations from derivations, at most.
 pub const DEPTH_MAX: u16 = 4095;
-/// Children that one entry moves up in a tree.
-const CHILDREN_BOUND: usize = 64;
-
 /// Whether an empty word is being filled just now.
 pub fn is_claimed(word: RawWord<'_>) -> bool {
     word.object_type() == 0 && word.empty_value() == CLAIMED

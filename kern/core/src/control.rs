@@ -8,6 +8,7 @@
 use abi::trace::Event;
 use abi::{Error, FLAG_EVENT, TaskId};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::limits::{CLIENT_STEPS, EXPIRE_STEPS, TEARDOWN_STEPS};
 use kern_base::machine::Machine;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
@@ -20,13 +21,6 @@ use crate::broadcast::progress_of;
 use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_flag, set_state, state_of};
 use crate::{Cx, Refusal};
-
-/// Deadlines that one entry looks after.
-const EXPIRE_BOUND: usize = 32;
-/// Task numbers of a process that one entry looks after when the process is torn down.
-const TEARDOWN_BOUND: usize = 64;
-/// Callers of a dying task that one entry tells.
-const CLIENTS_BOUND: usize = 32;
 
 /// Whether a task was taken out of what it waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,7 +46,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Ends with [`Error::Timeout`] the waits whose deadline has passed, a bounded number. If there are more,
     /// the timer, which is set for the soonest, fires again at once.
     pub fn expire_deadlines(self, now: u64) {
-        for _ in 0..EXPIRE_BOUND {
+        for _ in 0..EXPIRE_STEPS {
             let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { return };
             if let Some(hot) = self.task_hot(task) {
                 self.fail_wait(task, hot, Error::Timeout);
@@ -275,7 +269,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(process) = hot.process.get(self.pin()).filter(|_| state_of(hot) == State::Faulted) else {
             return;
         };
-        for _ in 0..TEARDOWN_BOUND {
+        for _ in 0..TEARDOWN_STEPS {
             let at = hot.wait_epoch.get();
             let Some(number) = process.get().tasks.get(self.pin(), at as usize) else {
                 if self.leave_groups(process, task).is_err() {
@@ -329,7 +323,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(caller) = self.take_caller(hot) {
             self.fail_caller(task, hot, caller, who);
         }
-        for _ in 0..CLIENTS_BOUND {
+        for _ in 0..CLIENT_STEPS {
             let queued = hot.senders.pop_highest(self.pin()).or_else(|| hot.posters.pop_highest(self.pin()));
             if let Some(caller) = queued {
                 self.fail_caller(task, hot, caller, who);

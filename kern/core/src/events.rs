@@ -24,6 +24,7 @@ use abi::{
 };
 use kern_base::events::EventPool;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::limits::POSTER_STEPS;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
@@ -45,8 +46,6 @@ use crate::spaces::check_user_range;
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
-/// Waiting senders that one entry lets in.
-const POSTERS_BOUND: usize = 16;
 /// As how many of those one counts that carries pages or capabilities.
 const LOADED_WORK: usize = 8;
 
@@ -232,7 +231,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn let_posters_in(self, reader: Ref<'k, Task>, hot: &'k TaskHot) {
         let pool = self.pool_read_by(reader, hot);
         let mut work = 0;
-        while work < POSTERS_BOUND {
+        while work < POSTER_STEPS {
             let Some(sender) = hot.posters.first(self.pin()) else {
                 if let Some(pool) = pool {
                     pool.get().reserved.open(&pool.get().shown(self.pin()));

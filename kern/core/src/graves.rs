@@ -14,6 +14,7 @@
 
 use abi::Error;
 use kern_base::header::FLAG_DEAD;
+use kern_base::limits::ZOMBIE_SLOTS;
 use kern_base::machine::Machine;
 use kern_base::slot::CNode;
 use smp::door::{AtomicLink, Ref, Region};
@@ -21,9 +22,6 @@ use smp::door::{AtomicLink, Ref, Region};
 use crate::caps::is_claimed;
 use crate::reclaim::{Pins, is_inside};
 use crate::{Cx, Me, Refusal, Result};
-
-/// Slots that one entry looks at.
-const SLOTS_BOUND: usize = 256;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// A CNode whose last capability is gone: it will be emptied.
@@ -67,7 +65,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         loop {
             let at = header.swept();
             let Some(slot) = cnode.get().slots.get(self.pin(), at) else { return Ok(()) };
-            if *work == SLOTS_BOUND || is_claimed(slot.get().word.load(self.pin())) {
+            if *work == ZOMBIE_SLOTS || is_claimed(slot.get().word.load(self.pin())) {
                 return Err(Refusal::More);
             }
             *work += 1;
@@ -80,7 +78,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn take_grave(self, cnode: Ref<'k, CNode>, then: impl FnOnce(&Graves)) {
         let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         let mut link: &AtomicLink<CNode> = &graves.open;
-        for _ in 0..SLOTS_BOUND {
+        for _ in 0..ZOMBIE_SLOTS {
             let Some(at) = link.get(self.pin()) else { return };
             if at == cnode {
                 link.set(cnode.get().next_grave.get(self.pin()));

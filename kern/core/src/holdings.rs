@@ -7,6 +7,7 @@
 use abi::audit::{CAP_LIST_MAX, CapEntry};
 use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
 use kern_base::group::Group;
+use kern_base::limits::HOLDING_LOOKS;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::slot::{CNode, Slot};
@@ -16,8 +17,6 @@ use smp::sync::Ordering::Relaxed;
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
-/// Slots that one entry looks at.
-pub const LOOK_BOUND: usize = 256;
 /// What a group's capability with DELETE may do where its process has no member record.
 const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0 | Rights::LISTEN.0);
 
@@ -55,7 +54,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let first = u32::try_from(args.a3).map_err(|_| Refusal::argument(3))? as usize;
         let cnode = self.cspace_of(process)?;
         let slots = self.slots_from(cnode);
-        let end = slots.min(first.saturating_add(LOOK_BOUND));
+        let end = slots.min(first.saturating_add(HOLDING_LOOKS));
         for at in first.max(1)..end {
             let slot = self.slot_in(cnode, at).map(|place| place.slot);
             if slot.is_some_and(|slot| self.holds(process, slot, wanted, rights)) {
@@ -102,7 +101,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slots = self.slots_from(cnode);
         let bulk = &me.task.get().utcb(self.pin()).bulk;
         let first = (from.index() as usize).max(1);
-        let end = slots.min(first.saturating_add(LOOK_BOUND));
+        let end = slots.min(first.saturating_add(HOLDING_LOOKS));
         let (mut at, mut count) = (first, 0);
         let mut places = bulk.chunks_exact(abi::audit::CAP_ENTRY_WORDS).take(CAP_LIST_MAX);
         while at < end && count < CAP_LIST_MAX {

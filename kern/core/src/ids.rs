@@ -1,6 +1,7 @@
 //! Process identities: numbers with generations, none given twice; and which process has a number.
 
 use abi::{Error, ProcessKey};
+use kern_base::limits::PROCESS_GENERATIONS;
 use kern_base::process::Process;
 use smp::cpu::Pin;
 use smp::door::{AtomicLink, Ref, Table};
@@ -34,9 +35,6 @@ pub struct ProcessNumber {
     /// Whose it is, while that one lives.
     process: AtomicLink<Process>,
 }
-
-/// Generations a number can have.
-const GENERATIONS: u32 = 1 << 12;
 
 impl ProcessIds {
     pub fn new(numbers: Table<ProcessNumber>) -> ProcessIds {
@@ -77,7 +75,7 @@ impl ProcessIds {
         let mut free = self.free.lock(pin, &"the process numbers");
         let Some(number) = self.numbers.get(pin, key.number() as usize) else { return };
         number.get().process.set(None);
-        if number.get().given.load(Relaxed) >= GENERATIONS {
+        if number.get().given.load(Relaxed) >= PROCESS_GENERATIONS {
             return;
         }
         number.get().next.store(0, Relaxed);

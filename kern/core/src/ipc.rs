@@ -14,6 +14,7 @@ use abi::{
     MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
 };
 use kern_base::header::FLAG_DYING;
+use kern_base::limits::REFUSED_STEPS;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::task::{
@@ -29,9 +30,6 @@ use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
-
-/// Queued calls that one receive refuses before it lets others go on.
-const REFUSED_BOUND: usize = 16;
 
 /// A message on its way between register frames.
 #[derive(Clone, Copy)]
@@ -374,7 +372,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes the best queued call that can be received, if there is one. After so many that can't, it goes on with the rest
     /// by mail: until then the task waits.
     fn accept_next(self, me: Me<'k>) -> bool {
-        for _ in 0..REFUSED_BOUND {
+        for _ in 0..REFUSED_STEPS {
             let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
             if me.hot.senders.is_empty() {
                 me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);

@@ -10,6 +10,7 @@
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op, process_rights};
 use kern_base::group::Group;
+use kern_base::limits::KILL_LOOKS;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::task::{State, Task};
@@ -19,9 +20,6 @@ use smp::sync::Ordering::Relaxed;
 use crate::reclaim::Pins;
 use crate::schedule::set_state;
 use crate::{Answer, Cx, Me, Refusal, Result};
-
-/// Slots and exposures that one entry looks at.
-const LOOK_BOUND: u32 = 256;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::ProcessKill`].
@@ -52,7 +50,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(cnode) = process.get().cnode.get(self.pin()) else { return Ok(()) };
         let progress = &process.get().left;
         let mut looked = 0;
-        while looked < LOOK_BOUND {
+        while looked < KILL_LOOKS {
             let at = progress.load(Relaxed);
             let number = (at >> 32) as usize;
             if number >= self.slots_from(cnode) {
@@ -82,7 +80,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let progress = &process.get().left;
         let at = progress.load(Relaxed);
         for (index, entry) in group.get().exposures.iter(self.pin()).enumerate().skip(at as u32 as usize) {
-            if *looked >= LOOK_BOUND {
+            if *looked >= KILL_LOOKS {
                 return Err(Refusal::More);
             }
             *looked += 1;

@@ -16,6 +16,7 @@ use abi::membership::{ALONE, JOINED, LEFT, SHIFT_MAX, WATCHERS};
 use abi::{Error, Rights, Target};
 use kern_base::group::{Group, Member, Membership};
 use kern_base::header::FLAG_DYING;
+use kern_base::limits::{LEAVE_STEPS, MEMBER_LOOKS};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
@@ -25,11 +26,6 @@ use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
 
 use crate::{Answer, Cx, Me, Refusal, Result};
-
-/// Memberships that one entry ends.
-const LEAVE_BOUND: usize = 32;
-/// Member records that one entry looks at.
-const RECORDS_BOUND: u32 = 128;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// A process becomes a member at a free index. The group's root lock is held.
@@ -67,7 +63,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// looks at a bounded number of records.
     pub fn free_record(self, group: &Group) -> Result<usize> {
         let (first, len) = (group.free.load(Relaxed) as usize, group.members.len());
-        let end = len.min(first + RECORDS_BOUND as usize);
+        let end = len.min(first + MEMBER_LOOKS as usize);
         let is_free = |i: &usize| group.member(self.pin(), *i) == Some(Member::EMPTY);
         let found = (first..end).find(is_free);
         group.free.store(found.unwrap_or(end) as u32, Relaxed);
@@ -111,7 +107,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A process that is dying leaves its groups, a bounded number of them. It ends by the doing of a task.
     pub fn leave_groups(self, process: Ref<'k, Process>, actor: Ref<'k, Task>) -> Result<()> {
-        for _ in 0..LEAVE_BOUND {
+        for _ in 0..LEAVE_STEPS {
             let first = process.get().memberships.lock(self.cpu, &process.get().header).get(self.pin());
             let Some(place) = first else { return Ok(()) };
             let Some(group) = place.get().group.get(self.pin()) else { continue };
@@ -172,14 +168,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Ok(Answer::DONE);
         }
         // There are fewer than 2¹⁶.
-        for index in first..first + RECORDS_BOUND {
+        for index in first..first + MEMBER_LOOKS {
             let Some(member) = group.member(self.pin(), index as usize) else { return Ok(Answer::DONE) };
             if member != Member::EMPTY {
                 let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
                 return Ok(Answer::Values([member.key().raw(), u64::from(index), rights, custom]));
             }
         }
-        me.hot.regs.rdi.set(Target::new(target.cap(), first + RECORDS_BOUND).0);
+        me.hot.regs.rdi.set(Target::new(target.cap(), first + MEMBER_LOOKS).0);
         Err(Refusal::More)
     }
 }

@@ -9,7 +9,7 @@
 //! again.
 //!
 //! # Long operations
-//! Every step is idempotent and one system call does a bounded number of them ([`WORK_BOUND`]); then it
+//! Every step is idempotent and one system call does a bounded number of them ([`DELETE_STEPS`]); then it
 //! starts again. Progress is in the objects, so nothing is lost when the caller dies half-way: whoever
 //! deletes, revokes or resets next goes on from there.
 
@@ -19,6 +19,7 @@ use kern_base::cpu::Mail;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
+use kern_base::limits::DELETE_STEPS;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Reset, Untyped, VSpace};
 use kern_base::notification::Notification;
@@ -41,9 +42,6 @@ use crate::{Answer, Cx, Kernel, Me, Refusal, Result, Root};
 /// Types of objects that serve on where their end is refused.
 const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
 const SERVES_ON_GROUP: u8 = ObjType::Group as u8;
-
-/// Slots that one system call empties before it starts again, so that interrupts get their turn.
-const WORK_BOUND: usize = 64;
 
 impl<M: Machine> Cpus for Kernel<M> {
     type Mail = Mail;
@@ -171,7 +169,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(()) };
         let mut from = None;
-        for _ in 0..WORK_BOUND {
+        for _ in 0..DELETE_STEPS {
             let Some((leaf, before)) = self.leaf_below(slot, word, header, from)? else { return Ok(()) };
             self.delete_slot(me, leaf, pins)?;
             from = Some(before);
@@ -378,7 +376,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let header = &process.get().header;
         header.set_flag(FLAG_DYING);
         fence(SeqCst);
-        for _ in 0..WORK_BOUND {
+        for _ in 0..DELETE_STEPS {
             let at = header.swept();
             let Some(number) = process.get().tasks.get(self.pin(), at) else { return Ok(()) };
             if let Some(task) = number.get().task.get(self.pin()) {
@@ -444,7 +442,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             header.sweep_below(at);
         }
         done?;
-        for _ in 0..WORK_BOUND {
+        for _ in 0..DELETE_STEPS {
             if is_emptied(group.get()) {
                 return Ok(());
             }
@@ -456,7 +454,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn empty_exposures(self, me: Me<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
-        for _ in 0..WORK_BOUND {
+        for _ in 0..DELETE_STEPS {
             let Some(entry) = group.get().exposures.get(self.pin(), *at) else { return Ok(()) };
             if is_claimed(entry.get().slot.word.load(self.pin())) {
                 return Err(Refusal::More);

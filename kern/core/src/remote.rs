@@ -17,6 +17,7 @@ use abi::trace::{Event, How, Path};
 use abi::{Cap, Counter, Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, Target, TaskId};
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::limits::DRAIN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::sched_context::SchedContext;
@@ -38,9 +39,6 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Flags of messages that are more than a call's registers and words.
 pub const SPECIAL: u64 = FLAG_FAULT | CARRIES | FLAG_EVENT;
-/// Most messages that one entry takes from the mailbox.
-const DRAIN_BOUND: usize = 32;
-
 impl<'k, M: Machine> Cx<'k, M> {
     /// Pushes a node into a CPU's mailbox and interrupts it where its wake rule asks for that.
     pub fn post(self, to: CpuId, node: Ref<'k, Node<Mail>>, mail: Mail) {
@@ -79,7 +77,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     #[inline(never)]
     fn drain(self) {
-        let drained = self.cpu.inbox().drain(DRAIN_BOUND, |mail| {
+        let drained = self.cpu.inbox().drain(DRAIN_STEPS, |mail| {
             let _ = self.receive_mail(mail);
         });
         self.sched.more_mail.set(drained == Drained::More);

@@ -12,12 +12,12 @@
 //! the task's registers in its frame.
 
 use abi::{Cap, Error, FLAG_DEADLINE, MsgInfo, Op, Rewound, Rights, task_rights};
+use kern_base::limits::HOLDING_LOOKS;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::task::{FLAG_IN_FAULT, Message, State, Task, TaskHot};
 use smp::door::Ref;
 
-use crate::holdings::LOOK_BOUND;
 use crate::remote::{REWOUND, SPECIAL, Wish, was_received};
 use crate::schedule::{has_flag, state_of};
 use crate::syscall::Args;
@@ -71,7 +71,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let cnode = self.cspace_of(process)?;
         let slots = self.slots_from(cnode);
         let first = usize::try_from(first).map_err(|_| Refusal::argument(1))?;
-        let end = slots.min(first.saturating_add(LOOK_BOUND));
+        let end = slots.min(first.saturating_add(HOLDING_LOOKS));
         for at in first.max(1)..end {
             let Some(place) = self.slot_in(cnode, at) else { continue };
             let word = place.slot.get().word.load(self.pin());

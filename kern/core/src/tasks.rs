@@ -5,6 +5,7 @@ use abi::trace::{Event, Why};
 use abi::{Cap, Error, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights};
 use core::cell::Cell;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::limits::{NUMBER_LOOKS, TASK_GENERATIONS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
@@ -23,10 +24,6 @@ use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
-/// Task numbers that one entry looks at.
-const NUMBERS_BOUND: usize = 256;
-/// Generations a task number can have.
-const TASK_GENERATIONS: u16 = 1 << 12;
 /// RFLAGS bits that may be written: what a program may set itself (the arithmetic flags, DF, TF, AC, ID, NT is not
 /// among them), and RF, by which it gets past a breakpoint.
 pub const USER_FLAGS: u64 = 0x0024_0dd5 | abi::RFLAGS_RESUME;
@@ -178,7 +175,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let numbers = &process.get().tasks;
         let _lock = process.get().memberships.lock(self.cpu, &process.get().header);
         let first = usize::from(process.get().free_number.load(Relaxed));
-        let end = numbers.len().min(first + NUMBERS_BOUND);
+        let end = numbers.len().min(first + NUMBER_LOOKS);
         let look_from = |at: usize| process.get().free_number.store(at.min(0xffff) as u16, Relaxed);
         for i in first..end {
             let Some(number) = numbers.get(self.pin(), i) else { continue };

@@ -23,7 +23,9 @@ pub mod transfer;
 mod used;
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
-use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX, WhyNot};
+use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
+use kern_base::limits::MAPPED_MAX;
+use kern_base::limits::PAGE_STEPS;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, Phys, VSpace};
 use kern_base::paging::Pte;
@@ -33,9 +35,6 @@ use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use crate::{Cx, Me, Refusal, Result};
 use tables::Spot;
-
-/// Pages that one entry maps, unmaps or protects.
-const PAGES_BOUND: u64 = 64;
 
 /// A page-aligned range that user level may map: not page 0, not the last page of the lower half.
 pub fn check_user_range(address: u64, size: u64, align: u64) -> Result<()> {
@@ -265,7 +264,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             _ => self.spot_for::<LARGE>(run.vspace, address, make.then_some(Some(me))),
         };
         let step = if log2 == abi::PAGE_LOG2 { PAGE_SIZE } else { abi::LARGE_PAGE_SIZE };
-        let end = run.first + run.count.min(PAGES_BOUND);
+        let end = run.first + run.count.min(PAGE_STEPS);
         let mut page = self.first_page(run)?;
         let mut number = run.first;
         while number < end {
@@ -470,7 +469,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A frame is dying: all its mappings go. What it waited for is noted at its first page.
     pub fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let Frame { ref header, pages, .. } = *frame.get();
-        for _ in 0..PAGES_BOUND {
+        for _ in 0..PAGE_STEPS {
             let number = header.swept() as u64;
             if number >= u64::from(pages) {
                 return self.forget_frame(me, frame);

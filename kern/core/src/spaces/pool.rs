@@ -10,6 +10,7 @@
 use abi::{Error, PAGE_SIZE, Rights, Target};
 use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
 use kern_base::header::FLAG_DYING;
+use kern_base::limits::{PAGE_STEPS, SWEEP_STEPS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Phys, Untyped, VSpace};
 use kern_base::paging::Pte;
@@ -17,12 +18,9 @@ use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use super::tables::Spot;
-use super::{LARGE, PAGES_BOUND, Page, SMALL, TO_WRITE, check_user_range};
+use super::{LARGE, Page, SMALL, TO_WRITE, check_user_range};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
-
-/// Infos that one entry looks at.
-const INFOS_BOUND: u64 = 1024;
 
 /// Some pages of a pool.
 #[derive(Clone, Copy)]
@@ -83,7 +81,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Result<()> {
         let guard = run.vspace.get().lock(self.cpu);
         let (mut stale, mut outcome) = (false, Ok(()));
-        for number in 0..run.count.min(PAGES_BOUND) {
+        for number in 0..run.count.min(PAGE_STEPS) {
             let address = run.address + number * run.page_size();
             match self
                 .pooled_at(run, address)
@@ -103,7 +101,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         drop(guard);
         match outcome {
-            Ok(()) if run.count > PAGES_BOUND => Err(Refusal::More),
+            Ok(()) if run.count > PAGE_STEPS => Err(Refusal::More),
             Err(Refusal::Error { .. }) => self.wait_begun(me).and(outcome),
             _ => outcome,
         }
@@ -360,7 +358,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let region = untyped.get().region();
             (self.k.machine.phys(region.base()), region.size() / PAGE_SIZE)
         };
-        for _ in 0..INFOS_BOUND {
+        for _ in 0..SWEEP_STEPS {
             let number = swept.load(Relaxed);
             if number >= pages {
                 swept.store(0, Relaxed);

@@ -16,7 +16,9 @@
 
 use abi::audit::may;
 use abi::{Error, PageMode};
-use kern_base::frames::{FrameInfo, LockedFrame, MAPPED_MAX};
+use kern_base::frames::{FrameInfo, LockedFrame};
+use kern_base::limits::FORGET_EACH;
+use kern_base::limits::MAPPED_MAX;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::paging::{Entry, OwnKind, Pte};
@@ -77,9 +79,6 @@ struct Lent {
     changed: bool,
     stamp: Option<Stamp>,
 }
-
-/// Pages up to which a CPU forgets each by itself, and not all of the space.
-const FORGET_EACH: u64 = 8;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// The first half, of pages that are there: what has to be over before the second, if anything.

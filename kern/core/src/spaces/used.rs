@@ -5,9 +5,10 @@
 //! away; nothing that has to be true hangs on it, and no CPU is stopped for it.
 
 use abi::Rights;
+use kern_base::limits::PAGE_STEPS;
 use kern_base::machine::Machine;
 
-use super::{PAGES_BOUND, mapping};
+use super::mapping;
 use crate::answer::Answer;
 use crate::{Cx, Me, Refusal, Result};
 
@@ -15,7 +16,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Accessed`]. One entry does it all.
     pub fn accessed(self, me: Me<'k>) -> Result<Answer> {
         let run = self.run_of(me, Rights::MAP)?;
-        if run.count > PAGES_BOUND {
+        if run.count > PAGE_STEPS {
             return Err(Refusal::argument(5));
         }
         let _guard = run.vspace.get().lock(self.cpu);

@@ -2,7 +2,8 @@
 
 use abi::{Cap, Error, FLAG_PAGES, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
 use core::sync::atomic::Ordering::Relaxed;
-use kern_base::frames::{Counts, MAPPED_MAX};
+use kern_base::frames::Counts;
+use kern_base::limits::MAPPED_MAX;
 use kern_base::memory::{Frame, VSpace};
 
 use crate::scene::Scene;

@@ -11,6 +11,8 @@ use crate::world::{Regs, Tcb, World};
 pub const GROUP: Cap = Cap(5);
 /// Bits of the memory that the cast is made of, as a base-2 logarithm.
 pub const MEMORY_LOG2: u64 = 19;
+/// The same of the memory within.
+pub const CHILD_LOG2: u64 = 15;
 pub const PAGE: u64 = abi::PAGE_SIZE;
 /// Where the client has pages of a frame, pages of its pool, and pages that it shares; the server's window.
 pub const MAPPED: u64 = 0x5040_0000;
@@ -219,7 +221,7 @@ impl Cast {
         let (bound, bell) = (note(w), note(w));
         let frame = |w: &mut World| w.make_of(0, memory, ObjType::Frame, 12 | 3 << 8);
         let (mapped, pooled, shared, spare) = (frame(w), frame(w), frame(w), frame(w));
-        let child = w.make_of(0, memory, ObjType::Untyped, 15);
+        let child = w.make_of(0, memory, ObjType::Untyped, CHILD_LOG2);
         let _ = w.make_of(0, child, ObjType::Notification, 0);
         let _ = w.make_of(0, child, ObjType::Frame, 12);
         let cast = Cast {

@@ -25,6 +25,8 @@ pub enum By {
 pub enum What {
     /// A system call; the number tells apart those of one case, which have empty slots of their own.
     Call(fn(&Cast, usize) -> Regs),
+    /// Two system calls, one behind the other; the first is over at once. Only ever beside another operation.
+    Calls([fn(&Cast, usize) -> Regs; 2]),
     /// The task that runs reads an address at which nothing is mapped.
     Fault(u64),
     /// The timer of that CPU ticks, later than every deadline.
@@ -178,6 +180,15 @@ const MEMORY: &[Deed] = &[
             &[Target::new(c.memory, ObjType::SchedContext as u32).0, 0, Target::new(c.table, 4).0, 2],
         )
     }),
+    Deed {
+        name: "make in child and map into pool",
+        by: By::Hand,
+        what: What::Calls([
+            |c, n| make(c, n, c.child, ObjType::Frame, 12),
+            |c, n| op(Op::Map, &[c.client.vspace.arg(), c.empty[n].arg(), FREE, MAP_POOL | 1]),
+        ]),
+        of: &[Role::Child, Role::ClientSpace],
+    },
     hand("CapCopy into table", &[Role::Bell, Role::Table], |c, n| {
         copy(c.bell, Target::new(c.table, 5 + n as u32).0)
     }),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::cast::{STATES, State, relation};
-use crate::deeds::{self, Deed};
+use crate::cast::{Role, STATES, State, relation};
+use crate::deeds::{self, By, Deed};
 use crate::play::{Case, play};
 
 /// What the command line says.
@@ -85,7 +85,9 @@ pub struct Plan {
 
 /// The relations of what two operations have to do with.
 fn relations(first: &Deed, second: &Deed) -> BTreeSet<&'static str> {
-    first.of.iter().flat_map(|one| second.of.iter().filter_map(|other| relation(*one, *other))).collect()
+    let same = first.of.iter().flat_map(|one| second.of.iter().filter_map(|other| relation(*one, *other)));
+    let by_hand = first.by == By::Hand && second.of.contains(&Role::FirstHand);
+    same.chain(by_hand.then_some("whoever does it")).collect()
 }
 
 impl Plan {

@@ -11,7 +11,7 @@ use kern_core::entry::{Fault, Interrupt};
 use smp::chaos::Point;
 use smp::host_test;
 
-use crate::cast::{Cast, MEMORY_LOG2, State};
+use crate::cast::{CHILD_LOG2, Cast, MEMORY_LOG2, State};
 use crate::deeds::{Deed, What};
 use crate::world::gate::Why;
 use crate::world::stop::{Part, Stop};
@@ -171,6 +171,7 @@ impl Play<'_> {
                 self.w.prepare(cpu, regs(&self.cast, 0));
                 Why::SystemCall
             }
+            What::Calls(_) => return Standing::Over,
             What::Fault(address) => Why::Fault(Fault { vector: 14, error: 4, address }),
             What::Timer => {
                 self.w.advance(LONG);
@@ -224,6 +225,13 @@ impl Play<'_> {
                 let regs: Regs = regs(&self.cast, number);
                 self.w.issue(cpu, regs);
             }
+            What::Calls([before, last]) if runs => {
+                let regs: Regs = before(&self.cast, number);
+                self.w.issue(cpu, regs);
+                if self.w.runs(cpu, &actor) && actor.is_through() {
+                    self.w.issue(cpu, last(&self.cast, number));
+                }
+            }
             What::Fault(address) if runs => self.w.fault(cpu, address),
             What::Timer => {
                 self.w.advance(LONG);
@@ -251,16 +259,21 @@ impl Play<'_> {
         self.outcome.answers[1] = second.map(answer).unwrap_or_default();
     }
 
-    /// Resets the memory of the cast: nothing refers to it then, and all of it is free.
+    /// Resets the memory of the cast, first the inner one: nothing refers to it then, and all of it is free.
     fn destroy(&mut self) {
-        let places = [&[self.cast.memory][..], &self.cast.empty].concat();
-        let is_memory = |cap: &Cap| {
-            self.w.object::<Untyped>(*cap).is_some_and(|u| u64::from(u.get().log2) == MEMORY_LOG2)
-        };
-        let Some(memory) = places.into_iter().find(is_memory) else { return };
+        self.reset(self.cast.child, CHILD_LOG2);
+        self.reset(self.cast.memory, MEMORY_LOG2);
+    }
+
+    /// Resets one memory, unless its capability is gone. Capabilities may have moved.
+    fn reset(&mut self, cap: Cap, log2: u64) {
+        let places = [&[cap][..], &self.cast.empty].concat();
+        let is_it =
+            |cap: &Cap| self.w.object::<Untyped>(*cap).is_some_and(|u| u64::from(u.get().log2) == log2);
+        let Some(memory) = places.into_iter().find(is_it) else { return };
         let reset = self.w.ask(2, Op::UntypedReset, &[memory.arg(), 1]);
         let free = reset.map(|regs| regs.rdi);
-        assert_eq!(free, Ok(1 << MEMORY_LOG2), "the memory does not come back");
+        assert_eq!(free, Ok(1 << log2), "the memory does not come back");
         check::all(&self.w);
         if let Some(untyped) = self.w.object::<Untyped>(memory) {
             let region = untyped.get().region();

@@ -1,0 +1,80 @@
+//! Bounds of the kernel that programs do not see, in one place. What programs see stands in `abi`.
+//!
+//! Test builds make them tiny (feature `small-limits`), so that tests reach every limit, and every operation takes several
+//! kernel entries. `abi` does the same with the pages that a message may have.
+//!
+//! # What stays as it is
+//! The 512 entries of a page table are the hardware's. A `TaskId` keeps its layout, and so its 24 bits of generation:
+//! fewer generations are used of it. The depth of a derivation tree, the tables of a CSpace and the size of a Retype are
+//! told to programs, and tests reach them.
+
+/// A bound, and what it is in test builds with small limits.
+const fn limit<T: Copy>(normal: T, small: T) -> T {
+    if cfg!(feature = "small-limits") { small } else { normal }
+}
+
+/// Most mappings that a page can have. A power of two: a count that has reached it has its bit set.
+pub const MAPPED_MAX: u64 = limit(0x8000, 8);
+
+/// Slots, tasks or table entries that one delete, revoke or reset works on in one kernel entry.
+pub const DELETE_STEPS: usize = limit(64, 2);
+
+/// Slots and exposures that one kernel entry of a kill looks at.
+pub const KILL_LOOKS: u32 = limit(256, 3);
+
+/// Slots of a CSpace that one kernel entry looks at.
+pub const HOLDING_LOOKS: usize = limit(256, 3);
+
+/// Slots of dead CNodes that one kernel entry empties.
+pub const ZOMBIE_SLOTS: usize = limit(256, 2);
+
+/// Messages that one kernel entry takes from its mailbox.
+pub const DRAIN_STEPS: usize = limit(32, 2);
+
+/// Deadlines that one kernel entry looks after.
+pub const EXPIRE_STEPS: usize = limit(32, 2);
+
+/// Task numbers of a process that one kernel entry of a teardown looks at.
+pub const TEARDOWN_STEPS: usize = limit(64, 2);
+
+/// Callers of a dying task that one kernel entry tells.
+pub const CLIENT_STEPS: usize = limit(32, 2);
+
+/// Members that get a broadcast in one kernel entry.
+pub const BROADCAST_STEPS: u16 = limit(16, 2);
+
+/// Member records that one kernel entry of a broadcast looks at.
+pub const BROADCAST_LOOKS: usize = limit(128, 3);
+
+/// Waiting senders that one kernel entry lets into an event pool.
+pub const POSTER_STEPS: usize = limit(16, 2);
+
+/// Memberships that one kernel entry ends.
+pub const LEAVE_STEPS: usize = limit(32, 2);
+
+/// Member records that one kernel entry looks at.
+pub const MEMBER_LOOKS: u32 = limit(128, 3);
+
+/// Task numbers that one kernel entry looks at.
+pub const NUMBER_LOOKS: usize = limit(256, 3);
+
+/// Generations that a task number can have.
+pub const TASK_GENERATIONS: u16 = limit(1 << 12, 1 << 6);
+
+/// Generations that a process number can have.
+pub const PROCESS_GENERATIONS: u32 = limit(1 << 12, 1 << 6);
+
+/// Children that one kernel entry moves up in a derivation tree.
+pub const CHILDREN_STEPS: usize = limit(64, 2);
+
+/// Queued calls that one receive refuses in one kernel entry.
+pub const REFUSED_STEPS: usize = limit(16, 2);
+
+/// Pages that one kernel entry of a sweep looks at.
+pub const SWEEP_STEPS: u64 = limit(1024, 3);
+
+/// Pages that one kernel entry maps, unmaps, protects or copies.
+pub const PAGE_STEPS: u64 = limit(64, 2);
+
+/// Pages up to which a CPU forgets each by itself, and not all of the address space.
+pub const FORGET_EACH: u64 = limit(8, 2);
