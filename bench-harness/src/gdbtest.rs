@@ -1,4 +1,5 @@
-//! Tests of the debugger's helpers: each says what the kernel says of itself, and a stop is the same stop again.
+//! Tests with the debugger. Its helpers: each says what the kernel says of itself, and a stop is the same stop again.
+//! And what is injected at [the kernel's exit](exits).
 //!
 //! A scripted session stops where the kernel has just exported its state, lets every helper print what it sees,
 //! and goes on to the end. What a helper says of an object are words that the export says of it, too; so each
@@ -11,6 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::exits;
 use crate::host::find_program;
 use crate::lab::Lab;
 use crate::records::{self, Piece, Splitter};
@@ -28,7 +30,7 @@ const HELPERS: [(&str, &str); 8] = [
     ("objects", ""),
 ];
 /// Tests beside those of [`HELPERS`].
-const OTHERS: u64 = 9;
+const OTHERS: u64 = 9 + exits::COUNT;
 /// Helpers whose output is compared between two stops.
 const STATE: [&str; 6] = ["cpus", "queues", "mailboxes", "tasks", "times", "trees"];
 /// Games to look for one with tasks in a run queue when it is over: what a game plays changes with what the model knows.
@@ -45,7 +47,7 @@ type Said = BTreeMap<String, Vec<String>>;
 /// All of them; left out, saying so, where there is no gdb.
 pub fn run(lab: &Lab) -> Result<Tally> {
     if find_program("gdb").is_none() {
-        lab.screen.say("tests of gdb's helpers left out: gdb is missing: apt-get install gdb");
+        lab.screen.say("tests with gdb left out: gdb is missing: apt-get install gdb");
         return Ok(Tally { skipped: HELPERS.len() as u64 + OTHERS, ..Tally::default() });
     }
     let mut tally = Tally::default();
@@ -71,6 +73,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     count("where", is_elsewhere(lines("where")));
     count("check", check_disagrees(lines("check"), &state));
     count("queues", no_game_is_right(lab)?);
+    exits::run(lab)?.into_iter().for_each(|(name, wrong)| count(name, wrong));
     let [one, other] = [stopped(lab, AT_EVENT)?, stopped(lab, AT_EVENT)?];
     count("mailboxes", mailboxes_disagree(&sections(&one)));
     count(
@@ -110,7 +113,7 @@ fn stopped(lab: &Lab, stop: [&str; 2]) -> Result<String> {
 }
 
 /// Runs this program's own gdb command; what it prints.
-fn session(lab: &Lab, words: &[&str], commands: &[String]) -> Result<String> {
+pub fn session(lab: &Lab, words: &[&str], commands: &[String]) -> Result<String> {
     lab.screen.step("gdb");
     // Whatever stands at its path by now: the tests before may have built it anew.
     let program = format!("/proc/{}/exe", std::process::id());

@@ -21,6 +21,7 @@ pub mod cli;
 pub mod counted;
 pub mod diff;
 pub mod events;
+mod exits;
 pub mod explain;
 pub mod figures;
 pub mod fuzz;

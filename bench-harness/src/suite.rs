@@ -44,7 +44,8 @@ pub enum Step {
     Protection,
     /// Kernels with and without fastpaths: the same state after the same operations
     Diff,
-    /// gdb's helpers say what the kernel says, and a stop is the same again; if gdb is there
+    /// gdb's helpers say what the kernel says, a stop is the same again, and the kernel knows what arrives at its
+    /// exit; if gdb is there
     Gdb,
     /// Traces of real runs: valid JSON, no rule broken, and a planted bug is found
     Trace,

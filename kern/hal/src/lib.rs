@@ -5,7 +5,7 @@
 //! [`boot::Kernel`].
 //!
 //! Parts that are pure (parsing what the loader says, memory ranges, page-table walking, judging CPU
-//! features) build for the host, too, and are tested there; everything else is for the kernel target.
+//! features and exceptions) build for the host, too, and are tested there; everything else is for the kernel target.
 //!
 //! # Rules
 //! * The kernel runs with interrupts off, except in [`cpu::idle`].
@@ -21,11 +21,10 @@ pub mod boot;
 pub mod cpu;
 pub mod layout;
 pub mod mem;
+pub mod trap;
 
 #[cfg(target_os = "none")]
 pub mod dev;
 #[cfg(target_os = "none")]
 pub mod pc;
-#[cfg(target_os = "none")]
-pub mod trap;
 mod words;

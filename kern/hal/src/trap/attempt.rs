@@ -12,7 +12,7 @@ use abi::Attempt;
 use spin::Mutex;
 
 use super::frame::KernelFrame;
-use super::{DEBUG, FIRST_INTERRUPT, MACHINE_CHECK, NMI};
+use super::{DEBUG, DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI};
 use crate::cpu::percpu;
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
@@ -59,7 +59,7 @@ pub(super) fn stopped(frame: &mut KernelFrame) -> bool {
     let rip = REFUGE.rip.load(Ordering::Relaxed);
     if rip == 0
         || REFUGE.cpu.load(Ordering::Relaxed) != this_cpu()
-        || matches!(vector, DEBUG | NMI | MACHINE_CHECK | FIRST_INTERRUPT..)
+        || matches!(vector, DEBUG | NMI | DOUBLE_FAULT | MACHINE_CHECK | FIRST_INTERRUPT..)
     {
         return false;
     }

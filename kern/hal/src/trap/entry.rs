@@ -9,7 +9,7 @@ use kern_base::task::{RegFrame, Task, TaskHot};
 use smp::door::Homed;
 
 use super::frame::KernelFrame;
-use super::{DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI};
+use super::{DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI, handlers};
 use crate::cpu::tables;
 use crate::layout::STACK_SIZE;
 
@@ -65,10 +65,10 @@ global_asm!(
     fs = const REGS + offset_of!(RegFrame, fs),
     gs = const REGS + offset_of!(RegFrame, gs),
     full = const REGS + offset_of!(RegFrame, full),
-    kernel_trap = sym super::kernel_trap,
-    idle_interrupt = sym super::idle_interrupt,
-    user_fault = sym super::user_fault,
-    user_interrupt = sym super::user_interrupt,
+    kernel_trap = sym handlers::kernel_trap,
+    idle_interrupt = sym handlers::idle_interrupt,
+    user_fault = sym handlers::user_fault,
+    user_interrupt = sym handlers::user_interrupt,
 );
 
 unsafe extern "C" {
@@ -82,16 +82,16 @@ pub fn stub(vector: u8) -> u64 {
     (&raw const trap_stubs) as u64 + u64::from(vector) * STUB_SIZE
 }
 
-/// Whether an exception at `rip` is the exit's IRET refusing the current task's frame.
-pub(super) fn is_exit(rip: u64) -> bool {
-    rip == (&raw const trap_iret) as u64
+/// Address of the exit's IRET.
+pub(super) fn exit_iret() -> u64 {
+    (&raw const trap_iret) as u64
 }
 
-/// Turns an exception of the exit's IRET into a fault of the current task.
+/// Turns a refusal of the current task's frame into a fault of that task.
 ///
 /// # Safety
-/// The exception came from the IRET in `trap_resume` on the CPU of `block`; nothing on the kernel
-/// stack is needed any more.
+/// The IRET in `trap_resume` refused the frame, on the CPU of `block`; nothing on the kernel stack is
+/// needed any more.
 pub(super) unsafe fn blame_task(block: &CpuBlock, vector: u64, error: u64) -> ! {
     // SAFETY: the caller's promise.
     unsafe { trap_bad_frame(core::ptr::from_ref(block).cast(), vector, error) }

@@ -121,7 +121,7 @@ trap_resume:
     mov r14, [r14 + {r14}]
 .global trap_iret
 trap_iret:
-    iretq                                    // may fault: see trap::kernel_trap
+    iretq                                    // may refuse the frame: see trap::meaning
 
 // The end of a system call: r14 = the current task. Message registers, all others zero (the ABI's list, in abi::syscall).
 .global trap_resume_syscall
@@ -204,8 +204,8 @@ phase.exit.stacked:
     add rsp, 16
     iretq
 
-// A fault of `iretq` in trap_resume: the task's frame still has its registers; only the way out was
-// impossible. rdi = CPU block, rsi = vector, rdx = error code.
+// The `iretq` of trap_resume refused the frame: the task's frame still has its registers; only the way
+// out was impossible. rdi = CPU block, rsi = vector, rdx = error code.
 .global trap_bad_frame
 trap_bad_frame:
     mov r15, rdi

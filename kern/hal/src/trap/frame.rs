@@ -3,6 +3,7 @@
 /// Registers of interrupted kernel code, or of anything that was interrupted on an IST stack.
 /// Pushed by `entry.s`, in this order from the top of memory down.
 #[repr(C)]
+#[derive(Default)]
 pub struct KernelFrame {
     pub r15: u64,
     pub r14: u64,

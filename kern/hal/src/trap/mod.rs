@@ -3,28 +3,28 @@
 //! # Who gets what
 //! * From user mode: registers go straight to the current task's frame, then to the kernel's hook
 //!   (`entry.s`).
-//! * From the idle loop: an interrupt is acknowledged, and noted in [`CpuLocal::arrived`] unless it was only to
-//!   wake the CPU.
-//! * NMI and machine check, from anywhere, are handled on their own stacks without touching the task.
-//! * Any other exception in kernel mode is a bug: a dump, then the end of the run.
+//! * From the idle loop: an interrupt is acknowledged, and noted in
+//!   [`CpuLocal::arrived`](crate::cpu::percpu::CpuLocal::arrived) unless it was only to wake the CPU.
+//! * NMI, machine check and double fault, from anywhere, are handled on their own stacks and never go
+//!   to a task. The last two end the run.
+//! * Any other exception in kernel mode is a bug: a dump, then the end of the run. [`meaning`] knows
+//!   the two that are none.
 
-#[cfg(feature = "faults")]
+#[cfg(all(target_os = "none", feature = "faults"))]
 pub mod attempt;
+#[cfg(target_os = "none")]
 pub mod dump;
+#[cfg(target_os = "none")]
 pub mod entry;
+#[cfg(target_os = "none")]
 mod epitaph;
 pub mod frame;
+#[cfg(target_os = "none")]
+mod handlers;
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
-use kern_base::cpu::CpuBlock;
-use x86_64::registers::control::Cr2;
-
-use crate::boot;
-use crate::cpu::{debug, idle, percpu};
-use crate::dev::{exit, lapic};
-use crate::eprintln;
 use frame::KernelFrame;
+#[cfg(target_os = "none")]
+pub use handlers::{begin_to_die, die_of_panic, freeze};
 
 pub const DEBUG: u8 = 1;
 pub const NMI: u8 = 2;
@@ -55,150 +55,70 @@ pub struct Fault {
     pub address: u64,
 }
 
-/// Set once a CPU has begun to die: the others stop at the next NMI.
-static DYING: AtomicBool = AtomicBool::new(false);
+/// What an exception means whose registers the entry left on a kernel stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meaning {
+    /// A non-maskable interrupt. The interrupted code goes on, wherever it was.
+    NonMaskable,
+    /// A debug exception of user code, which MOV SS delayed past a kernel entry.
+    LateDebug,
+    /// The exit's IRET refused the current task's frame: the task's own fault.
+    FrameRefused,
+    /// A fault of the kernel or of the machine: the run ends.
+    KernelFault,
+}
 
-/// A trap that did not go to a task.
-extern "C" fn kernel_trap(frame: &mut KernelFrame) {
-    let vector = frame.vector as u8;
-    #[cfg(feature = "faults")]
-    if attempt::stopped(frame) {
-        return;
-    }
-    match vector {
-        NMI => non_maskable(frame),
-        // Left over from user code: MOV SS delays it past a kernel entry. Nobody is told.
-        DEBUG => drop(debug::take_status()),
-        _ if entry::is_exit(frame.rip) => bad_exit(frame),
-        _ => die_of_exception(frame),
+/// Classifies such an exception. `exit_iret` is the address of the exit's IRET.
+///
+/// The address alone says nothing: any exception may arrive at that instruction, and a program may
+/// have jumped there just before a machine check. IRET refuses a frame in one way only, by a
+/// protection fault. Its error code is zero, because the selectors in the frame are the kernel's own.
+pub fn meaning(frame: &KernelFrame, exit_iret: u64) -> Meaning {
+    let at_exit = !frame.from_user() && frame.rip == exit_iret;
+    match frame.vector as u8 {
+        NMI => Meaning::NonMaskable,
+        DEBUG => Meaning::LateDebug,
+        GENERAL_PROTECTION if at_exit && frame.error == 0 => Meaning::FrameRefused,
+        _ => Meaning::KernelFault,
     }
 }
 
-/// The current task's registers can't be loaded (its RIP is no address): its own fault.
-fn bad_exit(frame: &KernelFrame) -> ! {
-    let Some(block) = percpu::this().and_then(|cpu| cpu.block()) else {
-        die_of_exception(frame);
-    };
-    // SAFETY: `is_exit` said that the exit's IRET faulted; the exit keeps nothing on the stack.
-    unsafe { entry::blame_task(block, frame.vector, frame.error) }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// An exception in user mode. The registers are in the current task's frame.
-extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error: u64, address: u64) {
-    let address = match vector as u8 {
-        PAGE_FAULT => address,
-        // CR2 is of an earlier page fault, perhaps another task's.
-        DEBUG => debug::take_status(),
-        _ => 0,
-    };
-    (boot::kernel().on_fault)(block, Fault { vector: vector as u8, error, address });
-}
+    const EXIT: u64 = 0xffff_ffff_8010_0000;
+    const KERNEL_CODE: u64 = 0x08;
+    const USER_CODE: u64 = 0x2b;
 
-/// An interrupt in user mode. The registers are in the current task's frame.
-extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
-    let vector = vector as u8;
-    if acknowledge(vector) {
-        return;
+    fn judge(vector: u8, error: u64, cs: u64, rip: u64) -> Meaning {
+        let frame = KernelFrame { vector: vector.into(), error, cs, rip, ..KernelFrame::default() };
+        meaning(&frame, EXIT)
     }
-    (boot::kernel().on_interrupt)(block, vector);
-}
 
-/// An interrupt in kernel mode: only the code of [`idle`] has interrupts on. Says what came.
-extern "C" fn idle_interrupt(vector: u64) -> u64 {
-    let vector = vector as u8;
-    if vector == WAKE {
-        lapic::end_of_interrupt();
-        return idle::WOKEN;
-    }
-    if !acknowledge(vector)
-        && let Some(cpu) = percpu::this()
-    {
-        cpu.arrived.note(vector);
-    }
-    idle::NOTED
-}
-
-/// Tells the APIC that the interrupt is being handled; true where that was all there is to do.
-fn acknowledge(vector: u8) -> bool {
-    match vector {
-        // The APIC changed its mind, and expects no acknowledgement.
-        SPURIOUS => return true,
-        APIC_ERROR => {
-            let errors = lapic::take_errors();
-            crate::println!("aurora: APIC of {} reports errors {errors:#x}", dump::CpuName(percpu::this()));
+    #[test]
+    fn only_a_protection_fault_of_iret_is_the_tasks_fault() {
+        for vector in 0..FIRST_INTERRUPT {
+            let expected = match vector {
+                NMI => Meaning::NonMaskable,
+                DEBUG => Meaning::LateDebug,
+                GENERAL_PROTECTION => Meaning::FrameRefused,
+                _ => Meaning::KernelFault,
+            };
+            assert_eq!(judge(vector, 0, KERNEL_CODE, EXIT), expected, "vector {vector}");
         }
-        _ => (),
+        // A selector in the error code: the kernel's descriptors are broken.
+        assert_eq!(judge(GENERAL_PROTECTION, USER_CODE, KERNEL_CODE, EXIT), Meaning::KernelFault);
     }
-    lapic::end_of_interrupt();
-    vector == APIC_ERROR
-}
 
-/// Another CPU stops the machine, or somebody pressed a button to see where the CPUs are.
-fn non_maskable(frame: &KernelFrame) {
-    if DYING.load(Ordering::Acquire) {
-        exit::halt();
-    }
-    if let Some(cpu) = percpu::this() {
-        cpu.nmis.fetch_add(1, Ordering::Relaxed);
-        let mode = if frame.from_user() { "user" } else { "kernel" };
-        let then = if cfg!(feature = "trace") { "the run ends" } else { "ignored" };
-        eprintln!("aurora: NMI on {:?} in {mode} code at {:#x}, {then}", cpu.id, frame.rip);
-        if !frame.from_user() {
-            dump::backtrace(frame.rip, frame.rbp);
+    #[test]
+    fn other_places_are_not_the_exit() {
+        for rip in [EXIT - 1, EXIT + 1, 0] {
+            assert_eq!(judge(GENERAL_PROTECTION, 0, KERNEL_CODE, rip), Meaning::KernelFault);
+        }
+        // A program that jumped to the exit's address.
+        for vector in [MACHINE_CHECK, DOUBLE_FAULT, GENERAL_PROTECTION] {
+            assert_eq!(judge(vector, 0, USER_CODE, EXIT), Meaning::KernelFault, "vector {vector}");
         }
     }
-    // Whoever presses the button of a tracing kernel wants to see what it did.
-    #[cfg(feature = "trace")]
-    exit::exit(exit::Exit::Fail)
-}
-
-fn die_of_exception(frame: &KernelFrame) -> ! {
-    let name = dump::name(frame.vector as u8);
-    begin_to_die(format_args!(
-        "{name}, error {:#x}, at {:#x}, rsp {:#x}, cr2 {:#x}",
-        frame.error,
-        frame.rip,
-        frame.rsp,
-        Cr2::read_raw()
-    ));
-    dump::exception(frame);
-    exit::exit(exit::Exit::Panic)
-}
-
-/// Leaves an epitaph, stops the other CPUs and makes this one the only one that prints. Comes back at
-/// most once: a second CPU that dies at the same time stops here.
-pub fn begin_to_die(why: core::fmt::Arguments<'_>) {
-    x86_64::instructions::interrupts::disable();
-    if DYING.swap(true, Ordering::AcqRel) {
-        exit::halt();
-    }
-    // SAFETY: `DYING` lets one CPU through, once.
-    unsafe { epitaph::write(percpu::this().map(|cpu| cpu.id.raw()), why) };
-    crate::dev::serial::silence_others();
-    lapic::stop_others();
-}
-
-/// Stops all CPUs where they are, for a debugger to look at: this one here, the others by NMI, so that none of them
-/// executes another instruction of its own.
-pub fn freeze(why: core::fmt::Arguments<'_>) -> ! {
-    x86_64::instructions::interrupts::disable();
-    if DYING.swap(true, Ordering::AcqRel) {
-        exit::halt();
-    }
-    crate::dev::serial::silence_others();
-    lapic::stop_others();
-    eprintln!("aurora: {why}");
-    crate::dev::serial::drain();
-    exit::halt()
-}
-
-/// For the kernel's panic handler: says what happened, where, and ends the run.
-pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    begin_to_die(format_args!("{info}"));
-    eprintln!("\naurora: kernel panic on {}: {}", dump::CpuName(percpu::this()), info.message());
-    if let Some(at) = info.location() {
-        eprintln!("  at {}:{}:{}", at.file(), at.line(), at.column());
-    }
-    dump::backtrace_here();
-    exit::exit(exit::Exit::Panic)
 }

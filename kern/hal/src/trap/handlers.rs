@@ -1,0 +1,160 @@
+//! What exceptions and interrupts do. The assembly of [`super::entry`] calls these functions.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use kern_base::cpu::CpuBlock;
+use x86_64::registers::control::Cr2;
+
+use super::frame::KernelFrame;
+use super::{APIC_ERROR, DEBUG, Fault, Meaning, PAGE_FAULT, SPURIOUS, WAKE, dump, entry, epitaph};
+use crate::boot;
+use crate::cpu::{debug, idle, percpu};
+use crate::dev::{exit, lapic};
+use crate::eprintln;
+
+/// Set once a CPU has begun to die: the others stop at the next NMI.
+static DYING: AtomicBool = AtomicBool::new(false);
+
+/// A trap that did not go to a task.
+pub(super) extern "C" fn kernel_trap(frame: &mut KernelFrame) {
+    #[cfg(feature = "faults")]
+    if super::attempt::stopped(frame) {
+        return;
+    }
+    match super::meaning(frame, entry::exit_iret()) {
+        Meaning::NonMaskable => non_maskable(frame),
+        // Nobody is told.
+        Meaning::LateDebug => drop(debug::take_status()),
+        Meaning::FrameRefused => bad_exit(frame),
+        Meaning::KernelFault => die_of_exception(frame),
+    }
+}
+
+/// Turns the refusal of the current task's frame into a fault of that task.
+fn bad_exit(frame: &KernelFrame) -> ! {
+    let Some(block) = percpu::this().and_then(|cpu| cpu.block()) else {
+        die_of_exception(frame);
+    };
+    // SAFETY: `meaning` said that the exit's IRET refused the frame; the exit keeps nothing on the stack.
+    unsafe { entry::blame_task(block, frame.vector, frame.error) }
+}
+
+/// An exception in user mode. The registers are in the current task's frame.
+pub(super) extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error: u64, address: u64) {
+    let address = match vector as u8 {
+        PAGE_FAULT => address,
+        // CR2 is of an earlier page fault, perhaps another task's.
+        DEBUG => debug::take_status(),
+        _ => 0,
+    };
+    (boot::kernel().on_fault)(block, Fault { vector: vector as u8, error, address });
+}
+
+/// An interrupt in user mode. The registers are in the current task's frame.
+pub(super) extern "C" fn user_interrupt(block: &'static CpuBlock, vector: u64) {
+    let vector = vector as u8;
+    if acknowledge(vector) {
+        return;
+    }
+    (boot::kernel().on_interrupt)(block, vector);
+}
+
+/// An interrupt in kernel mode: only the code of [`idle`] has interrupts on. Says what came.
+pub(super) extern "C" fn idle_interrupt(vector: u64) -> u64 {
+    let vector = vector as u8;
+    if vector == WAKE {
+        lapic::end_of_interrupt();
+        return idle::WOKEN;
+    }
+    if !acknowledge(vector)
+        && let Some(cpu) = percpu::this()
+    {
+        cpu.arrived.note(vector);
+    }
+    idle::NOTED
+}
+
+/// Tells the APIC that the interrupt is being handled; true where that was all there is to do.
+fn acknowledge(vector: u8) -> bool {
+    match vector {
+        // The APIC changed its mind, and expects no acknowledgement.
+        SPURIOUS => return true,
+        APIC_ERROR => {
+            let errors = lapic::take_errors();
+            crate::println!("aurora: APIC of {} reports errors {errors:#x}", dump::CpuName(percpu::this()));
+        }
+        _ => (),
+    }
+    lapic::end_of_interrupt();
+    vector == APIC_ERROR
+}
+
+/// Another CPU stops the machine, or somebody pressed a button to see where the CPUs are.
+fn non_maskable(frame: &KernelFrame) {
+    if DYING.load(Ordering::Acquire) {
+        exit::halt();
+    }
+    if let Some(cpu) = percpu::this() {
+        cpu.nmis.fetch_add(1, Ordering::Relaxed);
+        let mode = if frame.from_user() { "user" } else { "kernel" };
+        let then = if cfg!(feature = "trace") { "the run ends" } else { "ignored" };
+        eprintln!("aurora: NMI on {:?} in {mode} code at {:#x}, {then}", cpu.id, frame.rip);
+        if !frame.from_user() {
+            dump::backtrace(frame.rip, frame.rbp);
+        }
+    }
+    // Whoever presses the button of a tracing kernel wants to see what it did.
+    #[cfg(feature = "trace")]
+    exit::exit(exit::Exit::Fail)
+}
+
+fn die_of_exception(frame: &KernelFrame) -> ! {
+    let name = dump::name(frame.vector as u8);
+    begin_to_die(format_args!(
+        "{name}, error {:#x}, at {:#x}, rsp {:#x}, cr2 {:#x}",
+        frame.error,
+        frame.rip,
+        frame.rsp,
+        Cr2::read_raw()
+    ));
+    dump::exception(frame);
+    exit::exit(exit::Exit::Panic)
+}
+
+/// Leaves an epitaph, stops the other CPUs and makes this one the only one that prints. Comes back at
+/// most once: a second CPU that dies at the same time stops here.
+pub fn begin_to_die(why: core::fmt::Arguments<'_>) {
+    x86_64::instructions::interrupts::disable();
+    if DYING.swap(true, Ordering::AcqRel) {
+        exit::halt();
+    }
+    // SAFETY: `DYING` lets one CPU through, once.
+    unsafe { epitaph::write(percpu::this().map(|cpu| cpu.id.raw()), why) };
+    crate::dev::serial::silence_others();
+    lapic::stop_others();
+}
+
+/// Stops all CPUs where they are, for a debugger to look at: this one here, the others by NMI, so that none of them
+/// executes another instruction of its own.
+pub fn freeze(why: core::fmt::Arguments<'_>) -> ! {
+    x86_64::instructions::interrupts::disable();
+    if DYING.swap(true, Ordering::AcqRel) {
+        exit::halt();
+    }
+    crate::dev::serial::silence_others();
+    lapic::stop_others();
+    eprintln!("aurora: {why}");
+    crate::dev::serial::drain();
+    exit::halt()
+}
+
+/// For the kernel's panic handler: says what happened, where, and ends the run.
+pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    begin_to_die(format_args!("{info}"));
+    eprintln!("\naurora: kernel panic on {}: {}", dump::CpuName(percpu::this()), info.message());
+    if let Some(at) = info.location() {
+        eprintln!("  at {}:{}:{}", at.file(), at.line(), at.column());
+    }
+    dump::backtrace_here();
+    exit::exit(exit::Exit::Panic)
+}
