@@ -571,10 +571,13 @@ pub enum Attempt {
     ExecuteData = 6,
     /// Call the same where all memory is mapped.
     ExecuteDataAlias = 7,
+    /// Write to what was sealed at boot, right after, on a CPU that had written there right before. Tried at boot: this
+    /// tells what came of it.
+    WriteSealed = 8,
 }
 
 impl Attempt {
-    pub const ALL: [Attempt; 8] = [
+    pub const ALL: [Attempt; 9] = [
         Attempt::Read,
         Attempt::Write,
         Attempt::Execute,
@@ -583,6 +586,7 @@ impl Attempt {
         Attempt::WriteConstant,
         Attempt::ExecuteData,
         Attempt::ExecuteDataAlias,
+        Attempt::WriteSealed,
     ];
 
     pub fn from_raw(raw: u64) -> Option<Attempt> {

@@ -14,7 +14,7 @@ use crate::testsum::Tally;
 const CONTROLS: [(&str, &[&str]); 6] = [
     ("smap", &["the_kernel_reaches_no_user_data"]),
     ("smep", &["the_kernel_executes_no_user_text"]),
-    ("wp", &["the_kernel_writes_nothing_read_only"]),
+    ("wp", &["the_kernel_writes_nothing_read_only", "the_kernel_forgets_what_it_could_write"]),
     ("nx", &["the_kernel_executes_no_data", "programs_execute_no_data"]),
     ("wx", &["nothing_is_written_and_executed"]),
     ("umip", &["tables_are_not_shown"]),

@@ -193,7 +193,9 @@ extern "C" fn boot_on_own_stack() -> ! {
     if let Some(segment) = kernel::boot_segment() {
         kernel::with_free_memory(|free| free.add(segment));
     }
-    // SAFETY: hooks and IDT were written above; nothing sealed is written again.
+    #[cfg(feature = "faults")]
+    crate::trap::attempt::write_before_sealing();
+    // SAFETY: hooks and IDT were written above; nothing sealed is written again. The other CPUs wait.
     if let Err(e) = unsafe { kernel::seal() } {
         give_up(format_args!("no memory to seal the kernel ({e:?})"));
     }

@@ -94,6 +94,9 @@ pub struct CpuLocal {
     pub tsc_skew_error: AtomicU64,
     /// NMIs that nobody asked for.
     pub nmis: AtomicU32,
+    /// What stopped writes after sealing; 0: nothing did ([`abi::Attempt::WriteSealed`]).
+    #[cfg(feature = "faults")]
+    pub sealed_by: AtomicU64,
     pub gdt: DescriptorTable,
     pub tss: TaskStateSegment,
 }
@@ -207,6 +210,8 @@ pub(crate) fn make_window(
         tsc_skew: AtomicI64::new(0),
         tsc_skew_error: AtomicU64::new(0),
         nmis: AtomicU32::new(0),
+        #[cfg(feature = "faults")]
+        sealed_by: AtomicU64::new(u64::MAX),
         gdt: DescriptorTable::empty(),
         tss,
     };

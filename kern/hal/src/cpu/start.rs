@@ -276,16 +276,20 @@ extern "C" fn ap_main(local: &'static CpuLocal) -> ! {
     }
     super::mitigations::enable_here();
     super::machine_check::init();
+    #[cfg(feature = "faults")]
+    crate::trap::attempt::write_before_sealing();
     local.set_life(Life::Alive);
     time::answer_skew();
     while !RELEASED.load(Ordering::Acquire) {
         // Only the wake-up comes: nothing else is on yet.
         let _ = idle::halt();
     }
+    // The kernel was sealed while this CPU waited.
+    kernel::forget_write_access();
     crate::boot::ap_ready(local.id)
 }
 
-/// Lets the other CPUs into the kernel.
+/// Lets the other CPUs into the kernel, whose own half of the address space is final.
 pub fn release() {
     RELEASED.store(true, Ordering::SeqCst);
     for cpu in percpu::all().filter(|cpu| cpu.id != CpuId::BOOT) {

@@ -5,6 +5,11 @@
 //! changes again (its lower levels only by [`map_device`]), so every VSpace holds a copy of the same
 //! 256 entries ([`top_half`]) and sees every later change.
 //!
+//! Write access goes in two steps, [`seal`] and [`map_entry_slots`], when the other CPUs are up. Both
+//! flush the boot CPU. The other CPUs flush when they are let into the kernel
+//! ([`start`](crate::cpu::start)), before they run anything that could write there. After that nothing
+//! that a CPU may remember ever changes: [`map_device`] only adds.
+//!
 //! The direct map shows the kernel's text, constants and sealed data read-only, too.
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +19,7 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::ranges::{FreeMemory, Range};
 use super::table::{DirectMap, MapError, Space, Table, TableMemory};
+use super::tlb;
 use crate::boot::info::BootInfo;
 use crate::cpu::features::Features;
 use crate::layout::{
@@ -183,10 +189,11 @@ fn map_page_by_page(
     Ok(())
 }
 
-/// Makes text, constants and sealed data read-only wherever they are mapped.
+/// Makes text, constants and sealed data read-only wherever they are mapped, for this CPU at once, for
+/// the others from their release on.
 ///
 /// # Safety
-/// Nothing writes sealed data any more, on any CPU.
+/// Nothing writes sealed data any more, on any CPU. The others have not been released.
 pub unsafe fn seal() -> Result<(), MapError> {
     let space = kernel_space();
     if let Some(sealed) = image_part(&raw const __sealed_start, &raw const __sealed_end) {
@@ -197,10 +204,19 @@ pub unsafe fn seal() -> Result<(), MapError> {
     if let Some(fixed) = image_part(&raw const __text_start, &raw const __sealed_end) {
         protect_direct_map(fixed)?;
     }
+    forget_write_access();
     Ok(())
 }
 
-/// Takes write access away from `range` in the direct map.
+/// Makes this CPU forget that it could write to what is read-only now. It must not have left the kernel's
+/// own tables yet: test builds try whether it has forgotten, and some machines forget with every new CR3.
+pub(crate) fn forget_write_access() {
+    tlb::flush_kernel();
+    #[cfg(feature = "faults")]
+    crate::trap::attempt::write_after_sealing();
+}
+
+/// Takes write access away from `range` in the direct map. The caller flushes.
 fn protect_direct_map(range: Range) -> Result<(), MapError> {
     let space = kernel_space();
     for at in (range.start()..range.end()).step_by(PAGE as usize) {
@@ -230,10 +246,15 @@ pub fn map_window(at: u64, frame: u64, len: u64) -> Result<(), MapError> {
     kernel_space().map_range(at, frame, len, 1, READ_WRITE, &mut take_table)
 }
 
-/// Maps the SYSCALL entry slots read-only and executable, and makes them read-only in the direct map.
+/// Maps the SYSCALL entry slots read-only and executable, and makes them read-only in the direct map:
+/// for this CPU at once, for the others from their release on.
 pub fn map_entry_slots(slots: Range) -> Result<(), MapError> {
     kernel_space().map_range(ENTRY_SLOTS, slots.start(), slots.size(), 1, EXECUTE, &mut take_table)?;
-    protect_direct_map(slots)
+    #[cfg(feature = "faults")]
+    crate::trap::attempt::write_slot_before_sealing();
+    protect_direct_map(slots)?;
+    forget_write_access();
+    Ok(())
 }
 
 /// How device memory is to be seen.
@@ -272,6 +293,13 @@ pub fn in_direct_map(range: Range) -> bool {
 /// Whether anything is mapped at `address` in the kernel's half.
 pub fn is_mapped(address: u64) -> bool {
     root() != 0 && kernel_space().lookup(address).is_some()
+}
+
+/// Physical address of what is mapped at `address` in the kernel's half.
+#[cfg(feature = "faults")]
+pub fn physical(address: u64) -> Option<u64> {
+    let leaf = kernel_space().lookup(address)?;
+    Some(leaf.frame + address % super::table::page_size(leaf.level))
 }
 
 /// Physical address of something in the kernel image.

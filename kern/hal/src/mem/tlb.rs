@@ -1,6 +1,9 @@
 //! Translations that a CPU keeps: CR3 values, PCIDs, flushing. All on the calling CPU only; who has to
 //! flush where and when is decided above.
 //!
+//! The kernel's own translations are global: loading CR3 keeps them. They change at boot only
+//! ([`flush_kernel`]).
+//!
 //! A PCID belongs to one VSpace on all CPUs. PCID 0 is the kernel's own tables and every VSpace that
 //! found none free: a CR3 with it always flushes.
 
@@ -62,17 +65,24 @@ pub fn flush_current() {
 pub fn flush_everything(features: Features) {
     if features.contains(Features::INVPCID) {
         // SAFETY: INVPCID is there; dropping translations is always allowed. (Its "all but global"
-        // form: the kernel's own never change.)
+        // form: the kernel's own do not change after boot.)
         unsafe { tlb::flush_pcid(InvPcidCommand::AllExceptGlobal) };
     } else if features.contains(Features::PCID) {
-        // A change of CR4.PGE drops everything, whatever its PCID.
-        // SAFETY: global pages are off for two instructions and then as before.
-        unsafe {
-            let cr4 = Cr4::read_raw();
-            Cr4::write_raw(cr4 & !Cr4Flags::PAGE_GLOBAL.bits());
-            Cr4::write_raw(cr4);
-        }
+        flush_kernel();
     } else {
         flush_current();
+    }
+}
+
+/// Drops every translation on this CPU, the kernel's global ones, too.
+///
+/// Requires: [`enable::control_registers`](crate::cpu::enable::control_registers) has run here.
+pub fn flush_kernel() {
+    // A change of CR4.PGE drops everything, whatever its PCID.
+    // SAFETY: global pages are off for two instructions and then as before.
+    unsafe {
+        let cr4 = Cr4::read_raw();
+        Cr4::write_raw(cr4 & !Cr4Flags::PAGE_GLOBAL.bits());
+        Cr4::write_raw(cr4);
     }
 }

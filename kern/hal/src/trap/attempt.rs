@@ -14,7 +14,7 @@ use spin::Mutex;
 use super::frame::KernelFrame;
 use super::{DEBUG, DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI};
 use crate::cpu::percpu;
-use crate::layout::DIRECT_MAP;
+use crate::layout::{DIRECT_MAP, ENTRY_SLOT_SIZE, ENTRY_SLOTS};
 use crate::mem::kernel;
 
 /// Where an attempt goes on when it is stopped. Written by the CPU that tries.
@@ -37,6 +37,9 @@ static REFUGE: Refuge = Refuge {
 };
 /// Held by who tries.
 static TRIES: Mutex<()> = Mutex::new(());
+/// In what is written until the kernel is sealed.
+#[unsafe(link_section = ".sealed")]
+static SEALED: AtomicU64 = AtomicU64::new(0);
 
 const RETURN: u8 = 0xc3;
 static CONSTANT: [u8; 16] = [RETURN; 16];
@@ -68,10 +71,51 @@ pub(super) fn stopped(frame: &mut KernelFrame) -> bool {
     true
 }
 
+/// Where something in the image is in the direct map.
+fn alias(at: *const u8) -> u64 {
+    DIRECT_MAP + kernel::image_address(at)
+}
+
+/// What the CPU may write until the kernel is sealed: its text and a constant, in the direct map, and sealed data.
+fn sealed_places() -> [u64; 3] {
+    let text = text as *const () as *const u8;
+    [alias(text), alias(CONSTANT.as_ptr()), SEALED.as_ptr() as u64]
+}
+
+/// A byte behind the code of an entry slot, in the direct map, where there are slots.
+fn slot_place() -> Option<u64> {
+    kernel::physical(ENTRY_SLOTS + ENTRY_SLOT_SIZE - 1).map(|at| DIRECT_MAP + at)
+}
+
+/// Writes to what [`kernel::seal`] will make read-only, so that this CPU remembers that it may.
+pub fn write_before_sealing() {
+    sealed_places().into_iter().for_each(must_write);
+}
+
+/// Writes to what [`kernel::map_entry_slots`] will make read-only.
+pub fn write_slot_before_sealing() {
+    slot_place().into_iter().for_each(must_write);
+}
+
+fn must_write(address: u64) {
+    let stopped = run(Attempt::Write, address);
+    assert!(stopped == 0, "nothing is sealed, and {stopped:#x} stops a write to {address:#x}");
+}
+
+/// Writes to all of it again, whenever something was sealed, and notes what comes of it.
+pub fn write_after_sealing() {
+    let Some(cpu) = percpu::this() else { return };
+    for address in sealed_places().into_iter().chain(slot_place()) {
+        let stopped = run(Attempt::Write, address);
+        let before = cpu.sealed_by.load(Ordering::Relaxed);
+        // One that went through counts.
+        cpu.sealed_by.store(if before == 0 { 0 } else { stopped }, Ordering::Relaxed);
+    }
+}
+
 /// Tries; 0, or what stopped it.
 pub fn run(what: Attempt, address: u64) -> u64 {
     let _alone = TRIES.lock();
-    let alias = |at: *const u8| DIRECT_MAP + kernel::image_address(at);
     let (text, data) = (text as *const () as *const u8, DATA.as_ptr().cast_const().cast::<u8>());
     REFUGE.cause.store(0, Ordering::Relaxed);
     REFUGE.cpu.store(this_cpu(), Ordering::Relaxed);
@@ -84,6 +128,9 @@ pub fn run(what: Attempt, address: u64) -> u64 {
         Attempt::WriteConstant => write(CONSTANT.as_ptr() as u64),
         Attempt::ExecuteData => execute(data as u64),
         Attempt::ExecuteDataAlias => execute(alias(data)),
+        Attempt::WriteSealed => {
+            return percpu::this().map_or(0, |cpu| cpu.sealed_by.load(Ordering::Relaxed));
+        }
     }
     REFUGE.cause.load(Ordering::Relaxed)
 }

@@ -19,7 +19,7 @@ use crate::{expect, expect_eq, tests};
 
 tests! {
     the_kernel_reaches_no_user_data the_kernel_executes_no_user_text the_kernel_writes_nothing_read_only
-    the_kernel_executes_no_data programs_execute_no_data nothing_is_written_and_executed tables_are_not_shown
+    the_kernel_forgets_what_it_could_write the_kernel_executes_no_data programs_execute_no_data nothing_is_written_and_executed tables_are_not_shown
     attempts_are_checked
 }
 
@@ -104,6 +104,11 @@ fn the_kernel_writes_nothing_read_only(lab: &mut Lab<'_>) -> Outcome {
     stopped(lab, Attempt::WriteText, 0, WRITE, "the kernel wrote to its text")?;
     stopped(lab, Attempt::WriteTextAlias, 0, WRITE, "the kernel wrote to its text by the direct map")?;
     stopped(lab, Attempt::WriteConstant, 0, WRITE, "the kernel wrote to a constant")
+}
+
+/// A CPU that could write to the kernel's image remembers that until it is told to forget.
+fn the_kernel_forgets_what_it_could_write(lab: &mut Lab<'_>) -> Outcome {
+    stopped(lab, Attempt::WriteSealed, 0, WRITE, "the kernel wrote to what was sealed")
 }
 
 fn the_kernel_executes_no_data(lab: &mut Lab<'_>) -> Outcome {
