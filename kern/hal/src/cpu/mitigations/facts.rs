@@ -1,0 +1,155 @@
+//! What a CPU says about itself, as far as speculative execution is concerned.
+
+use bitflags::bitflags;
+use raw_cpuid::{CpuId, CpuIdReader};
+
+bitflags! {
+    /// IA32_ARCH_CAPABILITIES, as far as it matters here.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Capabilities: u64 {
+        const RDCL_NO = 1 << 0;
+        const IBRS_ALL = 1 << 1;
+        const RSBA = 1 << 2;
+        const SSB_NO = 1 << 4;
+        const MDS_NO = 1 << 5;
+        const TAA_NO = 1 << 8;
+        const SBDR_SSDP_NO = 1 << 13;
+        const FBSDP_NO = 1 << 14;
+        const PSDP_NO = 1 << 15;
+        const BHI_NO = 1 << 20;
+        const GDS_CTRL = 1 << 25;
+        const GDS_NO = 1 << 26;
+        const RFDS_NO = 1 << 27;
+        const RFDS_CLEAR = 1 << 28;
+        const ITS_NO = 1 << 62;
+        /// All three variants of MMIO stale data.
+        const MMIO_NO = Self::SBDR_SSDP_NO.bits() | Self::FBSDP_NO.bits() | Self::PSDP_NO.bits();
+    }
+}
+
+bitflags! {
+    /// What can be switched on, or asked for, against misused branch predictors.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Controls: u32 {
+        /// A bit of IA32_SPEC_CTRL.
+        const IBRS = 1 << 0;
+        /// A command of IA32_PRED_CMD.
+        const IBPB = 1 << 1;
+        /// A bit of IA32_SPEC_CTRL.
+        const STIBP = 1 << 2;
+        /// A bit of IA32_SPEC_CTRL.
+        const BHI_DIS_S = 1 << 3;
+        /// A bit of IA32_SPEC_CTRL.
+        const RRSBA_DIS_S = 1 << 4;
+        /// AMD's automatic IBRS, a bit of EFER.
+        const AUTOMATIC_IBRS = 1 << 5;
+    }
+}
+
+bitflags! {
+    /// What AMD's CPUs say they are not affected by. Intel's say so in [`Capabilities`].
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Immunities: u32 {
+        const SSB_NO = 1 << 0;
+        /// Branch type confusion: Retbleed.
+        const BTC_NO = 1 << 1;
+        const SRSO_NO = 1 << 2;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Vendor {
+    Intel,
+    /// AMD, and Hygon.
+    Amd,
+    #[default]
+    Other,
+}
+
+/// What the CPU says about itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    pub vendor: Vendor,
+    pub family: u8,
+    pub model: u8,
+    pub stepping: u8,
+    pub capabilities: Capabilities,
+    pub controls: Controls,
+    pub immunities: Immunities,
+    /// A hypervisor may hide what the CPU has.
+    pub hypervisor: bool,
+    /// Transactional memory.
+    pub rtm: bool,
+    /// Gathers come with AVX.
+    pub avx: bool,
+}
+
+/// Leaves of CPUID for which `raw_cpuid` has no names.
+const FEATURES: u32 = 7;
+const SPECULATION_SUBLEAF: u32 = 2;
+const EXTENDED_MAX: u32 = 0x8000_0000;
+const AMD_SPECULATION: u32 = 0x8000_0008;
+const AMD_FEATURES_2: u32 = 0x8000_0021;
+
+impl Facts {
+    /// Reads what the CPU shows through `reader`, and IA32_ARCH_CAPABILITIES where there is such a register.
+    pub fn read<R: CpuIdReader>(reader: &R, capabilities: impl FnOnce() -> u64) -> Facts {
+        let named = CpuId::with_cpuid_reader(reader.clone());
+        let vendor = match named.get_vendor_info() {
+            Some(v) if v.as_str() == "GenuineIntel" => Vendor::Intel,
+            Some(v) if matches!(v.as_str(), "AuthenticAMD" | "HygonGenuine") => Vendor::Amd,
+            _ => Vendor::Other,
+        };
+        let basic = named.get_feature_info();
+        let basic = basic.as_ref();
+        let structured = named.get_extended_feature_info();
+        let (leaf_7, leaf_7_2) = match structured {
+            Some(_) => {
+                let first = reader.cpuid2(FEATURES, 0);
+                let has_2 = first.eax >= SPECULATION_SUBLEAF;
+                (first.edx, if has_2 { reader.cpuid2(FEATURES, SPECULATION_SUBLEAF).edx } else { 0 })
+            }
+            None => (0, 0),
+        };
+        let extended_max = reader.cpuid1(EXTENDED_MAX).eax;
+        let extended = |leaf| (extended_max >= leaf).then(|| reader.cpuid1(leaf));
+        let amd_8 = extended(AMD_SPECULATION).map_or(0, |leaf| leaf.ebx);
+        let amd_21 = extended(AMD_FEATURES_2).map_or(0, |leaf| leaf.eax);
+        let automatic = named.get_extended_feature_identification_2().is_some_and(|f| f.has_automatic_ibrs());
+        let bit = |word: u32, n: u32| word >> n & 1 != 0;
+        Facts {
+            vendor,
+            family: basic.map_or(0, |f| f.family_id()),
+            model: basic.map_or(0, |f| f.model_id()),
+            stepping: basic.map_or(0, |f| f.stepping_id()),
+            capabilities: if bit(leaf_7, 29) {
+                Capabilities::from_bits_truncate(capabilities())
+            } else {
+                Capabilities::empty()
+            },
+            controls: choose([
+                (Controls::IBRS, bit(leaf_7, 26) || bit(amd_8, 14)),
+                (Controls::IBPB, bit(leaf_7, 26) || bit(amd_8, 12)),
+                (Controls::STIBP, bit(leaf_7, 27) || bit(amd_8, 15)),
+                (Controls::BHI_DIS_S, bit(leaf_7_2, 4)),
+                (Controls::RRSBA_DIS_S, bit(leaf_7_2, 2)),
+                (Controls::AUTOMATIC_IBRS, automatic),
+            ]),
+            immunities: choose([
+                (Immunities::SSB_NO, bit(amd_8, 26)),
+                (Immunities::BTC_NO, bit(amd_8, 29)),
+                (Immunities::SRSO_NO, bit(amd_21, 29)),
+            ]),
+            hypervisor: basic.is_some_and(|f| f.has_hypervisor()),
+            rtm: structured.is_some_and(|f| f.has_rtm()),
+            avx: basic.is_some_and(|f| f.has_avx()),
+        }
+    }
+}
+
+/// Those flags that are there.
+fn choose<F: bitflags::Flags, const N: usize>(flags: [(F, bool); N]) -> F {
+    let mut all = F::empty();
+    flags.into_iter().for_each(|(flag, there)| all.set(flag, there));
+    all
+}

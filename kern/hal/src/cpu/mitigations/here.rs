@@ -1,0 +1,65 @@
+//! The CPU that runs this: its facts, and turning on what helps.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use raw_cpuid::CpuIdReaderNative;
+use x86_64::registers::control::{Efer, EferFlags};
+use x86_64::registers::model_specific::Msr;
+
+use super::facts::{Controls, Facts};
+use super::{Affected, BranchControl, assess, branch_control, speculation_control};
+use crate::dev::logport;
+use crate::println;
+
+const SPEC_CTRL: u32 = 0x48;
+const ARCH_CAPABILITIES: u32 = 0x10a;
+const EFER_AUTOMATIC_IBRS: u64 = 1 << 21;
+
+/// The controls that all CPUs have which came up so far.
+static COMMON: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// Asks the CPU that runs this.
+fn facts_here() -> Facts {
+    // SAFETY: `read` asks only where CPUID says that the register exists.
+    Facts::read(&CpuIdReaderNative, || unsafe { Msr::new(ARCH_CAPABILITIES).read() })
+}
+
+/// Turns on what [`assess`] says is on; on every CPU.
+pub fn enable_here() {
+    let facts = facts_here();
+    COMMON.fetch_and(facts.controls.bits(), Ordering::Relaxed);
+    if branch_control(&facts) == BranchControl::Automatic {
+        // SAFETY: CPUID says that the bit exists; the others stay.
+        unsafe {
+            Efer::write_raw(
+                Efer::read_raw() | EFER_AUTOMATIC_IBRS | EferFlags::SYSTEM_CALL_EXTENSIONS.bits(),
+            );
+        }
+    }
+    let control = speculation_control(&facts);
+    if control != 0 {
+        // SAFETY: CPUID says that each of the bits exists, and so the register; they only restrain
+        // prediction.
+        unsafe { Msr::new(SPEC_CTRL).write(control) };
+    }
+}
+
+fn common() -> Controls {
+    Controls::from_bits_truncate(COMMON.load(Ordering::Relaxed))
+}
+
+/// Prints one line for each weakness, and reports it for the results. When all CPUs are up.
+pub fn print() {
+    let mut facts = facts_here();
+    facts.controls &= common();
+    for a in assess(&facts) {
+        let on = a.on.unwrap_or(if a.affected == Affected::No { "nothing needed" } else { "off" });
+        println!("aurora: mitigation {}: {}, {on}", a.name, a.affected.text());
+        logport::report(format_args!(
+            "mitigation name={} affected={} on={}",
+            a.name,
+            a.affected.key(),
+            a.on.unwrap_or("-")
+        ));
+    }
+}

@@ -1,0 +1,261 @@
+//! Speculative execution: which known weaknesses this CPU has, and what the kernel does about them.
+//!
+//! [`assess`] is a pure function of what CPUID and the capability register say, so that it runs under
+//! `cargo test`; a CPU that says nothing is taken to be affected where its maker's CPUs were. Honest
+//! by rule: `on` is said only of what the kernel really does. That is what control registers can do by
+//! themselves ([`speculation_control`], [`branch_control`]). Separate kernel page tables and buffer
+//! clearing on exit are not done (the entry code keeps room for them).
+
+pub mod facts;
+#[cfg(target_os = "none")]
+mod here;
+pub mod models;
+#[cfg(test)]
+mod tests;
+
+use Affected::{No, Presumed, Yes};
+use facts::{Capabilities, Controls, Facts, Immunities, Vendor};
+use heapless::Vec;
+use models::Known;
+
+#[cfg(target_os = "none")]
+pub use here::{enable_here, print};
+
+/// Whether a weakness is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Affected {
+    No,
+    Yes,
+    /// The CPU does not say; CPUs of this maker were affected.
+    Presumed,
+}
+
+impl Affected {
+    /// One word, for results.
+    pub fn key(self) -> &'static str {
+        match self {
+            Affected::No => "no",
+            Affected::Yes => "yes",
+            Affected::Presumed => "presumed",
+        }
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Affected::No => "not affected",
+            Affected::Yes => "affected",
+            Affected::Presumed => "presumed affected",
+        }
+    }
+}
+
+/// One weakness, and what is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Assessment {
+    /// Short name without spaces, for results.
+    pub name: &'static str,
+    pub affected: Affected,
+    /// What is on against it, without spaces; `None`: nothing.
+    pub on: Option<&'static str>,
+}
+
+/// How many weaknesses are looked at.
+pub const COUNT: usize = 16;
+
+/// Judges every weakness from `facts`.
+pub fn assess(facts: &Facts) -> Vec<Assessment, COUNT> {
+    let all: [(&str, Affected, Option<&str>); COUNT] = [
+        ("spectre-v1", Presumed, None),
+        ("meltdown", said(facts, Capabilities::RDCL_NO), None),
+        ("spectre-v2-kernel", Presumed, against_kernel_targets(facts)),
+        ("spectre-v2-process", Presumed, between_processes(facts)),
+        ("bhi", history_injection(facts), facts.has(Controls::BHI_DIS_S, "bhi-dis-s")),
+        ("ssb", store_bypass(facts), None),
+        ("l1tf", said(facts, Capabilities::RDCL_NO), None),
+        ("mds", said(facts, Capabilities::MDS_NO), None),
+        ("taa", if facts.rtm { said(facts, Capabilities::TAA_NO) } else { No }, None),
+        ("gds", gather(facts), None),
+        ("lazyfp", by_model(facts, Known::LAZY_FP, Known::NO_LAZY_FP), Some("vector-reset")),
+        ("mmio-stale-data", mmio(facts), None),
+        ("rfds", register_file(facts), None),
+        ("retbleed", retbleed(facts), returns(facts)),
+        ("srso", return_stack(facts), None),
+        ("its", indirect_targets(facts), None),
+    ];
+    let judged =
+        all.map(|(name, affected, on)| Assessment { name, affected, on: on.filter(|_| affected != No) });
+    judged.into_iter().collect()
+}
+
+impl Facts {
+    fn is_immune(&self, capability: Capabilities) -> bool {
+        self.capabilities.contains(capability)
+    }
+
+    /// The text where the CPU has the control.
+    fn has(&self, control: Controls, text: &'static str) -> Option<&'static str> {
+        self.controls.contains(control).then_some(text)
+    }
+}
+
+/// A weakness of Intel's CPUs only, of which they are free that say so.
+fn said(facts: &Facts, immune: Capabilities) -> Affected {
+    match facts.vendor {
+        _ if facts.is_immune(immune) => No,
+        Vendor::Amd => No,
+        Vendor::Intel if !facts.capabilities.is_empty() => Yes,
+        _ => Presumed,
+    }
+}
+
+/// A weakness of some of Intel's models. Those are free that are `free`, or where that is empty, those that are known
+/// and not affected.
+fn by_model(facts: &Facts, affected: Known, free: Known) -> Affected {
+    if facts.vendor == Vendor::Amd {
+        return No;
+    }
+    match models::known(facts).filter(|_| facts.vendor == Vendor::Intel) {
+        Some(known) if known.contains(affected) => Yes,
+        Some(known) if free.is_empty() || known.contains(free) => No,
+        _ => Presumed,
+    }
+}
+
+fn history_injection(facts: &Facts) -> Affected {
+    match facts.vendor {
+        Vendor::Amd => No,
+        _ if facts.is_immune(Capabilities::BHI_NO) => No,
+        // It is what is left where enhanced IBRS keeps user code from choosing the kernel's targets.
+        Vendor::Intel if facts.is_immune(Capabilities::IBRS_ALL) => Yes,
+        _ => Presumed,
+    }
+}
+
+fn store_bypass(facts: &Facts) -> Affected {
+    let old_amd = facts.vendor == Vendor::Amd && facts.family < 0x17;
+    let says_no = facts.is_immune(Capabilities::SSB_NO) || facts.immunities.contains(Immunities::SSB_NO);
+    if says_no || old_amd { No } else { Presumed }
+}
+
+fn gather(facts: &Facts) -> Affected {
+    if facts.is_immune(Capabilities::GDS_NO) || !facts.avx {
+        No
+    } else if facts.is_immune(Capabilities::GDS_CTRL) {
+        Yes
+    } else {
+        by_model(facts, Known::GDS, Known::empty())
+    }
+}
+
+fn mmio(facts: &Facts) -> Affected {
+    let immune = facts.is_immune(Capabilities::MMIO_NO);
+    if immune { No } else { by_model(facts, Known::MMIO, Known::NO_MMIO) }
+}
+
+fn register_file(facts: &Facts) -> Affected {
+    if facts.is_immune(Capabilities::RFDS_NO) {
+        No
+    } else if facts.is_immune(Capabilities::RFDS_CLEAR) {
+        Yes
+    } else {
+        by_model(facts, Known::RFDS, Known::empty())
+    }
+}
+
+fn retbleed(facts: &Facts) -> Affected {
+    match facts.vendor {
+        Vendor::Amd if facts.immunities.contains(Immunities::BTC_NO) => No,
+        // Bulldozer to Zen 2; 0x18 is Hygon's Zen.
+        Vendor::Amd if (0x15..=0x18).contains(&facts.family) => Yes,
+        // The CPU says that returns may be predicted by what indirect branches trained.
+        _ if facts.is_immune(Capabilities::RSBA) => Yes,
+        _ => by_model(facts, Known::RETBLEED, Known::empty()),
+    }
+}
+
+/// What keeps user code from choosing where the kernel's returns go.
+fn returns(facts: &Facts) -> Option<&'static str> {
+    match branch_control(facts) {
+        BranchControl::Enhanced => Some("enhanced-ibrs"),
+        _ => None,
+    }
+}
+
+fn return_stack(facts: &Facts) -> Affected {
+    match facts.vendor {
+        Vendor::Intel => No,
+        _ if facts.immunities.contains(Immunities::SRSO_NO) => No,
+        Vendor::Amd if facts.family < 0x17 => No,
+        // Zen to Zen 5.
+        Vendor::Amd if facts.family <= 0x1a => Yes,
+        _ => Presumed,
+    }
+}
+
+fn indirect_targets(facts: &Facts) -> Affected {
+    // No affected CPU can disable the use of branch histories.
+    if facts.is_immune(Capabilities::ITS_NO) || facts.controls.contains(Controls::BHI_DIS_S) {
+        return No;
+    }
+    match by_model(facts, Known::ITS, Known::empty()) {
+        // A guest may be moved to an affected CPU.
+        No if facts.hypervisor && facts.vendor == Vendor::Intel => Presumed,
+        other => other,
+    }
+}
+
+/// What keeps user code from choosing where the kernel's indirect branches go.
+fn against_kernel_targets(facts: &Facts) -> Option<&'static str> {
+    match branch_control(facts) {
+        BranchControl::None => None,
+        BranchControl::Enhanced if facts.controls.contains(Controls::RRSBA_DIS_S) => {
+            Some("enhanced-ibrs,rrsba-dis-s")
+        }
+        BranchControl::Enhanced => Some("enhanced-ibrs"),
+        BranchControl::Automatic => Some("automatic-ibrs"),
+    }
+}
+
+/// What keeps a process from choosing where another one's indirect branches go.
+fn between_processes(facts: &Facts) -> Option<&'static str> {
+    facts.has(Controls::STIBP, "stibp")
+}
+
+/// What a control register can do against trained branch predictors, once and for all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BranchControl {
+    None,
+    /// Enhanced IBRS: IA32_SPEC_CTRL.IBRS, set once.
+    Enhanced,
+    /// AMD's automatic IBRS: a bit of EFER.
+    Automatic,
+}
+
+pub fn branch_control(facts: &Facts) -> BranchControl {
+    if facts.controls.contains(Controls::AUTOMATIC_IBRS) {
+        BranchControl::Automatic
+    } else if facts.controls.contains(Controls::IBRS) && facts.is_immune(Capabilities::IBRS_ALL) {
+        BranchControl::Enhanced
+    } else {
+        BranchControl::None
+    }
+}
+
+/// Bits of IA32_SPEC_CTRL.
+pub const IBRS: u64 = 1 << 0;
+pub const STIBP: u64 = 1 << 1;
+pub const RRSBA_DIS_S: u64 = 1 << 6;
+pub const BHI_DIS_S: u64 = 1 << 10;
+
+/// What IA32_SPEC_CTRL gets, once; 0: the register may not exist.
+///
+/// STIBP keeps the other thread of a core from training this one's indirect branches. The last two
+/// keep the kernel's own indirect branches and returns from histories and predictors that user code
+/// can train although IBRS is on.
+pub fn speculation_control(facts: &Facts) -> u64 {
+    let ibrs = if branch_control(facts) == BranchControl::Enhanced { IBRS } else { 0 };
+    [(Controls::STIBP, STIBP), (Controls::RRSBA_DIS_S, RRSBA_DIS_S), (Controls::BHI_DIS_S, BHI_DIS_S)]
+        .into_iter()
+        .filter(|(control, _)| facts.controls.contains(*control))
+        .fold(ibrs, |all, (_, bit)| all | bit)
+}
