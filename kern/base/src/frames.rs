@@ -7,14 +7,18 @@
 //!
 //! # Memory ordering
 //! A frame's lock is a bit of its `state` word; who holds it may change the counts, which are in the same word and
-//! are stored with the unlocking, and the list of mappings. Lock order: a VSpace's lock, then a frame's.
+//! are stored with the unlocking, and the list of mappings. Lock order: a VSpace's lock, then a frame's; a root's,
+//! then a frame's.
+//!
+//! Memory also changes hands under that lock. A revoke looks at every page of an Untyped, whatever the page is used
+//! for: so it may hold the lock of a page that becomes a frame's at that moment, and stores back what it read.
 
 use core::cell::Cell;
 use smp::lock::{self, Holder, Lock};
 use smp::sync::{AtomicU64, Ordering};
 
 use smp::cpu::Pin;
-use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};
+use smp::door::{AtomicLink, KernelObject, ObjWord, RawWord, Ref, Table};
 use smp::shootdown::Stamp;
 
 use crate::limits::MAPPED_MAX;
@@ -30,11 +34,11 @@ pub struct FrameInfo {
     state: AtomicU64,
     /// Of a frame, the first entry in the list of those that map it. Under its lock.
     first: AtomicU64,
-    /// What the memory is: a Frame's, or a page table of a VSpace.
-    pub owner: ObjWord,
+    /// What the memory is: a Frame's, or a page table of a VSpace. Changed under the lock.
+    owner: ObjWord,
     /// Of a page table, what it is for. Of a frame, the stamp of the last shootdown of a translation of it; 0 =
-    /// none that matters.
-    pub note: AtomicU64,
+    /// none that matters. Changed under the lock.
+    note: AtomicU64,
 }
 
 impl Default for FrameInfo {
@@ -229,17 +233,25 @@ impl FrameInfo {
         self.lock(by).counts.get()
     }
 
-    /// The memory becomes a frame's, or a page table: it is mapped nowhere.
-    pub fn give<T: KernelObject>(&self, owner: Ref<'_, T>, note: u64) {
+    /// Makes the memory a frame's, or a page table: it is mapped nowhere.
+    pub fn give<T: KernelObject>(&self, by: impl Into<Holder>, owner: Ref<'_, T>, note: u64) {
+        let locked = self.lock(by);
         self.note.store(note, Ordering::Relaxed);
-        self.first.store(0, Ordering::Relaxed);
-        self.state.store(0, Ordering::Relaxed);
+        locked.set_first(EntryName::NONE);
+        locked.counts.set(Counts::default());
         self.owner.set(owner, 0);
     }
 
-    /// It is its owner's no more. That it is dying stays until somebody else has it.
-    pub fn take_back(&self) {
-        self.owner.set_empty(0);
+    /// Reads what the memory is.
+    #[inline(always)]
+    pub fn owner<'k>(&self, pin: Pin<'k>) -> RawWord<'k> {
+        self.owner.load(pin)
+    }
+
+    /// Reads what a page table is for.
+    #[inline(always)]
+    pub fn note(&self) -> u64 {
+        self.note.load(Ordering::Relaxed)
     }
 
     /// The stamp of the last shootdown of a translation of it.
@@ -279,6 +291,11 @@ impl LockedFrame<'_> {
     /// See [`FrameInfo::stamp`].
     pub fn stamp(&self) -> Option<Stamp> {
         self.info.stamp()
+    }
+
+    /// Takes the memory from its owner. A dying frame's pages stay dying until the memory is given again.
+    pub fn take_back(&self) {
+        self.info.owner.set_empty(0);
     }
 
     /// Nobody maps the page any more, from now on.

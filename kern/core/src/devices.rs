@@ -99,7 +99,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             for info in
                 (0..u64::from(pages.count)).filter_map(|n| frame.get().info(self.pin(), frame.get().page(n)))
             {
-                info.get().give(frame, 0);
+                info.get().give(self.cpu, frame, 0);
             }
             made = Some(frame);
             made

@@ -141,7 +141,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !self.k.rules.confine(space.header.label(), to_map(access)) {
             return Ok(());
         }
-        match self.header_of(page.owner.load(self.pin())) {
+        match self.header_of(page.owner(self.pin())) {
             Some(owner) => self.may_map(space, owner, access),
             None => Ok(()),
         }

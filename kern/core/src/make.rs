@@ -287,7 +287,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let base = self.k.machine.phys(block.base());
         let frame = head.emplace(self.pin(), Frame::new(site.root, base, log2, count))?;
         for info in (0..u64::from(count)).filter_map(|n| self.k.frames.get(self.pin(), frame.get().page(n))) {
-            info.get().give(frame, 0);
+            info.get().give(self.cpu, frame, 0);
         }
         self.fill_first(site.slot, frame, &frame.get().header, site.parent, site.label);
         Some(())

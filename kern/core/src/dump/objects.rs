@@ -92,7 +92,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
     fn page(&self, text: &mut Text<'_, M>, address: u64, entry: Pte) {
         text.item(address | entry.access() as u64);
         let info = self.cx.k.frames.get(self.cx.pin(), entry.at()).filter(|_| !entry.is_plain());
-        if let Some(frame) = info.and_then(|info| info.get().owner.load(self.cx.pin()).get::<Frame>()) {
+        if let Some(frame) = info.and_then(|info| info.get().owner(self.cx.pin()).get::<Frame>()) {
             self.names.write(text, frame.addr());
             text.named("+", (entry.at().0 - frame.get().base.0) >> frame.get().log2);
         }

@@ -508,7 +508,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             let locked = info.get().lock(self.cpu);
             if !locked.counts.get().is_pooled() {
-                info.get().take_back();
+                locked.take_back();
             }
         }
         Ok(())

@@ -160,9 +160,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         }
         locked.set_pooled(false);
-        if self.header_of(info.owner.load(self.pin())).is_some_and(|frame| frame.has_flag(FLAG_DYING)) {
+        if self.header_of(info.owner(self.pin())).is_some_and(|frame| frame.has_flag(FLAG_DYING)) {
             locked.set_dying();
-            info.take_back();
+            locked.take_back();
         }
     }
 

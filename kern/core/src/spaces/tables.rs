@@ -148,7 +148,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let number = vspace.get().used.load(Relaxed);
         vspace.get().entries.get(self.pin(), number as usize * ENTRIES)?;
         let at = vspace.get().place_of(number as usize);
-        self.k.frames.get(self.pin(), at)?.get().give(vspace, TableNote::new(level, address).raw());
+        self.k.frames.get(self.pin(), at)?.get().give(self.cpu, vspace, TableNote::new(level, address).raw());
         vspace.get().used.store(number + 1, Relaxed);
         Some(at)
     }
@@ -156,7 +156,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// What is noted of the table at a physical address, and whose it is; `None` where none is in use.
     fn table_at(self, at: Phys) -> Option<(Ref<'k, VSpace>, TableNote)> {
         let info = self.k.frames.get(self.pin(), at)?.get();
-        Some((info.owner.load(self.pin()).get::<VSpace>()?, TableNote::from_raw(info.note.load(Relaxed))))
+        Some((info.owner(self.pin()).get::<VSpace>()?, TableNote::from_raw(info.note())))
     }
 
     /// The entry of a name that stands in a list of mappings, which keeps its table.
@@ -216,7 +216,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             spot.store(Pte::EMPTY);
         });
         if let Some(info) = self.k.frames.get(self.pin(), vspace.get().place_of(number)) {
-            info.get().take_back();
+            info.get().lock(self.cpu).take_back();
         }
     }
 }

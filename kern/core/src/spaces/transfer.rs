@@ -241,7 +241,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 }
                 let access = if row.mode == PageMode::Move { entry.pool_access() } else { Access::Read };
                 let info = self.info(entry.at())?;
-                let such = Some((info.owner.load(self.pin()), access));
+                let such = Some((info.owner(self.pin()), access));
                 if allowed != such {
                     self.may_see(to, info, access)?;
                     allowed = such;

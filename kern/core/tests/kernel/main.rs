@@ -23,6 +23,7 @@ mod rewind;
 mod rights;
 mod scene;
 mod storm;
+mod sweep;
 mod time;
 mod torn;
 mod vector;

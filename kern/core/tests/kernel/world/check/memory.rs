@@ -110,7 +110,7 @@ fn lists(world: &World, frame: Ref<'static, Frame>, at: Phys, entries: &[(EntryN
     let cx = world.look(0);
     let Some(info) = world.k.frames.get(cx.pin(), at) else { panic!("{at:x?} is in no frame table") };
     let info: &FrameInfo = info.get();
-    let owner = info.owner.load(cx.pin()).get::<Frame>();
+    let owner = info.owner(cx.pin()).get::<Frame>();
     hold!(owner.is_none_or(|owner| owner == frame), "{at:x?} is of another frame");
     let counts = info.glance(cx.pin());
     let access = |entry: Pte| if entry.is_pooled() { entry.pool_access() } else { entry.access() };
