@@ -9,6 +9,7 @@
 //! | [`notification::Notification`] inside | home CPU; its `remote` word by anyone, atomically | home CPU |
 //! | [`slot::Slot`], group tables | holder of the object's root lock | any CPU, word 0 once |
 //! | [`process::Process`] | whoever configures it, once; its destroyer | any CPU |
+//! | [`memory::Untyped`]: what is carved | holder of the object's root lock | the same |
 //! | [`memory::VSpace`] | holder of its lock | any CPU, hardware |
 //! | [`paging::Entry`] | holder of the VSpace's lock | any CPU, hardware |
 //! | [`frames::FrameInfo`], [`paging::Links`] | holder of the frame's lock | the same |
@@ -29,6 +30,7 @@ pub mod paging;
 pub mod process;
 pub mod protection;
 pub mod reply;
+pub mod roots;
 pub mod sched_context;
 pub mod slot;
 pub mod task;

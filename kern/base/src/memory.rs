@@ -33,7 +33,8 @@ pub enum Reset {
     Quiet(Ticket),
 }
 
-/// A range of physical memory from which objects are made. The region is used under the root lock.
+/// A range of physical memory from which objects are made. What changes in it is reached under its root's lock, through
+/// an [`UntypedGuard`](crate::roots::UntypedGuard).
 #[repr(C, align(64))]
 pub struct Untyped {
     pub header: Header,
@@ -43,13 +44,13 @@ pub struct Untyped {
     /// CNodes that could not be emptied were tried again, by the reset that is under way.
     pub retried: AtomicBool,
     /// How far the reset has come, once everything is revoked. Under the root lock.
-    pub reset: Cell<Reset>,
+    reset: Cell<Reset>,
     /// How many of its pages were looked for in pools, by the revoke that is under way.
     pub swept: AtomicU64,
     region: Region,
 }
 
-// The region's marks are cells: `Untyped` is only ever opened by the holder of the root lock.
+// Its cells are opened by the holder of the root lock alone.
 impl KernelObject for Untyped {
     const TYPE: u8 = ObjType::Untyped as u8;
     type Rights = abi::SharedRights;
@@ -68,9 +69,30 @@ impl Untyped {
         }
     }
 
-    /// The memory. The caller holds the lock of `header.root()`.
-    pub fn region(&self) -> &Region {
+    /// Where the memory is. That never changes, so no lock is needed.
+    pub fn base(&self) -> u64 {
+        self.region.base()
+    }
+
+    /// How many bytes the memory has. They never change, either.
+    pub fn size(&self) -> u64 {
+        self.region.size()
+    }
+
+    /// Whether an address lies in the memory.
+    pub fn contains(&self, at: u64) -> bool {
+        at >= self.base() && at - self.base() < self.size()
+    }
+
+    /// For the guard of the root.
+    #[inline(always)]
+    pub(crate) const fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// For the guard of the root.
+    pub(crate) const fn reset(&self) -> &Cell<Reset> {
+        &self.reset
     }
 }
 

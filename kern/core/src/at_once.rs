@@ -9,20 +9,19 @@
 //! is given back, as the longer way does.
 
 use abi::{Cap, ObjType, Op, Rights, Target};
-use kern_base::header::{FLAG_DYING, Header};
+use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::{BADGE_BITS, CNode, Slot};
 use smp::door::{OBJECT_ALIGN, RawWord, Ref};
-use smp::lock::Guard;
 use smp::planted::{Fault, planted};
 use smp::sync::fence_after_exchange;
 
+use crate::Cx;
 use crate::caps::{CLAIMED, DEPTH_MAX, Place};
 use crate::make::header_of;
-use crate::{Cx, Root};
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// A system call of the process of the running task with its arguments (rdi, rsi, rdx, r8; of an operation on pages the
@@ -38,12 +37,6 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::Retype => self.retype_one(process.get(), args),
             _ => None,
         }
-    }
-
-    /// The tree of an object's root, locked.
-    #[inline(always)]
-    fn lock_tree(self, header: &Header) -> Option<Guard<'k, Root>> {
-        Some(self.k.roots.get(header.root().index())?.lock(self.cpu, header))
     }
 
     /// The slot of a CSpace's table that has a capability.
@@ -100,10 +93,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return None;
         }
         self.claim_at_hand(at)?;
-        let Some(root) = self.lock_tree(header) else {
-            self.unclaim(at.slot);
-            return None;
-        };
+        let root = self.k.roots.lock(self.cpu, header);
         let meta = from.get().meta();
         let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
         if gone || meta.depth() >= DEPTH_MAX {
@@ -131,7 +121,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !self.k.graves.lock(self.cpu, &"the lists of graves").is_empty() {
             return None;
         }
-        let root = self.lock_tree(header)?;
+        let root = self.k.roots.lock(self.cpu, header);
         let there = slot.get().word.load(self.pin()) == word;
         if !there || header.refs() <= 1 || !root.leaving.is_null() || self.child_of(slot).is_some() {
             return None;
@@ -176,12 +166,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot: Ref<'k, Slot>,
         label: u32,
     ) -> Option<u64> {
-        let _root = self.lock_tree(&untyped.header)?;
+        let guard = self.k.roots.open(self.cpu, untyped);
         let there = parent.get().word.load(self.pin()) == word;
         if !there || !self.is_open(untyped) || parent.get().depth() >= DEPTH_MAX {
             return None;
         }
-        let region = untyped.region();
+        let region = guard.region();
         let piece = region.carve(size_of::<Notification>() as u64, OBJECT_ALIGN as u64)?;
         let object = piece.emplace(self.pin(), Notification::new(untyped.header.root(), self.id()))?;
         self.number(&object.get().header);

@@ -19,12 +19,12 @@ use kern_base::memory::Untyped;
 use kern_base::process::Process;
 use kern_base::task::Task;
 use smp::cpu::CpuId;
-use smp::door::{RawWord, Ref, Region};
+use smp::door::{RawWord, Ref};
 use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
 
 use crate::caps::Place;
-use crate::reclaim::{Pins, is_inside};
+use crate::reclaim::Pins;
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -203,20 +203,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.find_machine(me, machine, machine_rights::SECURITY)?;
         let slot = self.slot_of(me.process, source)?;
         let word = slot.get().word.load(self.pin());
-        let untyped = self.typed::<Untyped>(word, source, Rights::NONE)?.get();
+        let untyped = self.typed::<Untyped>(word, source, Rights::NONE)?;
         let cpus = self.k.cpu_count();
         let log2 = u8::try_from(log2).ok().filter(|log2| AUDIT_LOG2.contains(log2));
         let log2 = log2.filter(|log2| Audit::bytes(cpus, *log2) <= AUDIT_BYTES_MAX);
         let log2 = log2.ok_or(Refusal::argument(2))?;
         {
-            let _root = self.lock_root(&untyped.header);
-            if slot.get().word.load(self.pin()) != word || !self.is_open(untyped) {
+            let guard = self.open_untyped(untyped);
+            if slot.get().word.load(self.pin()) != word || !self.is_open(untyped.get()) {
                 return Err(Error::Dying.into());
             }
             if self.is_audited() {
                 return Err(Error::InUse.into());
             }
-            let region = untyped.region();
+            let region = guard.region();
             let piece = region.carve(Audit::bytes(cpus, log2), 64);
             let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
             let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
@@ -226,14 +226,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
         }
         let places = 1 << log2;
-        self.audit_object(AuditEvent::Began, Op::AuditStart, &untyped.header, places);
+        self.audit_object(AuditEvent::Began, Op::AuditStart, &untyped.get().header, places);
         Ok(Answer::one(cpus as u64))
     }
 
-    /// Memory that is about to be reset has no audit any more.
-    pub fn end_audit(self, region: &Region) {
+    /// Ends an audit whose records stand in memory that is about to be reset.
+    pub fn end_audit(self, untyped: &Untyped) {
         let at = self.k.audit.addr();
-        if is_inside(region, at) {
+        if untyped.contains(at) {
             self.k.audit.cut(at);
         }
     }

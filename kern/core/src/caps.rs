@@ -11,11 +11,12 @@ use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::CHILDREN_STEPS;
 use kern_base::machine::Machine;
+use kern_base::memory::Untyped;
 use kern_base::process::Process;
+use kern_base::roots::{RootGuard, UntypedGuard};
 use kern_base::slot::{CNode, Found, Slot};
 use kern_base::task::Task;
 use smp::door::{KernelObject, RawWord, Ref};
-use smp::lock::Guard;
 use smp::planted::{Fault, linger, planted};
 use smp::sync::Ordering::{Acquire, Relaxed};
 use smp::sync::fence_after_exchange;
@@ -179,9 +180,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Locks the tree of an object's root.
-    pub fn lock_root(self, header: &Header) -> Guard<'k, Root> {
-        let index = (header.root().0 as usize).min(crate::MAX_ROOTS - 1);
-        self.k.roots[index].lock(self.cpu, header)
+    pub fn lock_root(self, header: &Header) -> RootGuard<'k> {
+        self.k.roots.lock(self.cpu, header)
+    }
+
+    /// Locks the root of an Untyped, and opens the Untyped.
+    pub fn open_untyped(self, untyped: Ref<'k, Untyped>) -> UntypedGuard<'k> {
+        self.k.roots.open(self.cpu, untyped.get())
     }
 
     /// The header of whatever a word refers to.

@@ -15,6 +15,7 @@ use kern_base::frames::{FrameInfo, NoFrame};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Phys, Untyped};
+use kern_base::roots::UntypedGuard;
 use smp::door::Ref;
 
 use crate::make::{Pages, fits};
@@ -64,15 +65,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         let label = self.label_of_new(me.process.get(), &untyped.get().header);
         self.may_grant_new(me, place, label)?;
         self.claim(place)?;
-        let guard = self.lock_root(&untyped.get().header);
+        let guard = self.open_untyped(untyped);
         let open = slot.get().word.load(self.pin()) == word && self.is_open(untyped.get());
         let ready = if open { self.check_depth(slot) } else { Err(Error::Dying.into()) };
-        let made = ready.and_then(|()| self.make_device(untyped.get(), Phys(at), pages));
+        let made = ready.and_then(|()| self.make_device(&guard, Phys(at), pages));
         match made {
             Ok(frame) => {
                 self.fill_first(place.slot, frame, &frame.get().header, slot, label);
                 self.audit_grant(me.task, Some(Op::DeviceFrame), place);
-                Ok(Answer::one(untyped.get().region().free()))
+                Ok(Answer::one(guard.region().free()))
             }
             Err(refusal) => {
                 drop(guard);
@@ -82,8 +83,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// The frame, which no capability refers to yet. The root lock is held.
-    fn make_device(self, untyped: &Untyped, at: Phys, pages: Pages) -> Result<Ref<'k, Frame>> {
+    /// Makes the frame, which no capability refers to yet.
+    fn make_device(self, untyped: &UntypedGuard<'_>, at: Phys, pages: Pages) -> Result<Ref<'k, Frame>> {
+        let root = untyped.untyped().header.root();
         let region = untyped.region();
         let (head, tail) =
             (size_of::<Frame>() as u64, u64::from(pages.count) * size_of::<FrameInfo>() as u64);
@@ -94,8 +96,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             let (head, tail) = (region.carve_top(head)?, region.carve_top(tail)?);
             let infos = tail.emplace_slice(|_| FrameInfo::default())?;
-            let frame =
-                head.emplace(self.pin(), Frame::of_device(untyped.header.root(), at, pages.log2, infos))?;
+            let frame = head.emplace(self.pin(), Frame::of_device(root, at, pages.log2, infos))?;
             for info in
                 (0..u64::from(pages.count)).filter_map(|n| frame.get().info(self.pin(), frame.get().page(n)))
             {

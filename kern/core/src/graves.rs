@@ -16,11 +16,12 @@ use abi::Error;
 use kern_base::header::FLAG_DEAD;
 use kern_base::limits::ZOMBIE_SLOTS;
 use kern_base::machine::Machine;
+use kern_base::memory::Untyped;
 use kern_base::slot::CNode;
-use smp::door::{AtomicLink, Ref, Region};
+use smp::door::{AtomicLink, Ref};
 
 use crate::caps::is_claimed;
-use crate::reclaim::{Pins, is_inside};
+use crate::reclaim::Pins;
 use crate::{Cx, Me, Refusal, Result};
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -88,14 +89,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Whether a CNode in this memory is still being emptied.
-    pub fn has_graves(self, region: &Region) -> bool {
+    /// Whether a CNode in an Untyped's memory is still being emptied.
+    pub fn has_graves(self, untyped: &Untyped) -> bool {
         let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
         let all = [&graves.open, &graves.refused].map(|list| list.get(self.pin()));
         let next = |cnode: &Ref<'k, CNode>| cnode.get().next_grave.get(self.pin());
         all.into_iter()
             .flat_map(|first| core::iter::successors(first, next))
-            .any(|cnode| is_inside(region, cnode.addr()))
+            .any(|cnode| untyped.contains(cnode.addr()))
     }
 }
 

@@ -62,7 +62,6 @@ pub mod time;
 pub mod trace;
 pub mod vector;
 
-use core::cell::Cell;
 use core::ops::Deref;
 use smp::lock::Lock;
 use smp::sync::{AtomicBool, AtomicU64};
@@ -74,7 +73,7 @@ use kern_base::frames::FrameTable;
 use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
-use kern_base::slot::Slot;
+use kern_base::roots::Roots;
 use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, KernelObject, Ref, Table};
@@ -82,9 +81,7 @@ use smp::quiesce::Epoch;
 
 pub use answer::{Answer, Refusal, Result};
 pub use graves::Graves;
-
-/// Roots of derivation that a machine can have: one lock each.
-pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
+pub use kern_base::roots::{MAX_ROOTS, Root};
 
 /// The machine as a kernel object: what the Machine capability refers to.
 #[repr(C, align(64))]
@@ -109,8 +106,8 @@ pub struct Kernel<M: Machine> {
     pub cpus: Table<CpuBlock>,
     pub epoch: Epoch,
     pub processes: ids::ProcessIds,
-    /// One derivation tree a root, with its lock. Never two are held at once.
-    pub roots: [Lock<Root>; MAX_ROOTS],
+    /// One derivation tree a root, with its lock.
+    pub roots: Roots,
     pub frames: FrameTable,
     pub rules: labels::Rules,
     /// Where grants, refusals and kills are recorded, if they are.
@@ -126,15 +123,6 @@ pub struct Kernel<M: Machine> {
     pub spaces: Lock<()>,
 }
 
-/// What there is to a derivation tree besides its slots.
-#[derive(Default)]
-pub struct Root {
-    /// A slot that is on its way out of the tree, past its children.
-    pub leaving: AtomicLink<Slot>,
-    /// How often a slot has got past a child on its way out.
-    pub passed: Cell<u64>,
-}
-
 impl<M: Machine> Kernel<M> {
     /// A kernel that has not run yet. `process_numbers` has an element for each process that can exist.
     pub fn new(
@@ -148,8 +136,7 @@ impl<M: Machine> Kernel<M> {
             cpus,
             epoch: Epoch::new(),
             processes: ids::ProcessIds::new(process_numbers),
-            roots: [const { Lock::new(Root { leaving: AtomicLink::null(), passed: Cell::new(0) }) };
-                MAX_ROOTS],
+            roots: Roots::new(),
             frames,
             rules: labels::Rules::new(),
             audit: AtomicLink::null(),

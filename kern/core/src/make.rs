@@ -15,6 +15,7 @@ use kern_base::notification::Notification;
 use kern_base::paging::{Entry, Links, TABLE_BYTES};
 use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
+use kern_base::roots::UntypedGuard;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
@@ -152,14 +153,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         let label = self.label_of_new(me.process.get(), &untyped.get().header);
         self.may_grant_new(me, self.place_in(dest, 0)?, label)?;
         let now = count.min((ENTRY_BYTES / recipe.bytes()).max(1));
-        self.retype_some(me, untyped, recipe, slot, word, dest, now, label)?;
+        let free = self.retype_some(me, untyped, recipe, slot, word, dest, now, label)?;
         if now < count {
             // The rest is a system call of its own.
             me.hot.regs.rdx.set(Target::new(to.cap(), to.index() + now as u32).0);
             me.hot.regs.r8.set(count - now);
             return Err(Refusal::More);
         }
-        Ok(Answer::one(untyped.get().region().free()))
+        Ok(Answer::one(free))
     }
 
     /// So many slots from a `CNode and slot` argument on, all of one table, none of them full.
@@ -183,7 +184,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot.map(|slot| Place { slot, table: &table.get().header }).ok_or(Error::NoCapability.into())
     }
 
-    /// Makes objects in the first `count` of the destination slots.
+    /// Makes objects in the first `count` of the destination slots. Returns: the bytes that the Untyped has left.
     #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
     fn retype_some(
         self,
@@ -195,7 +196,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         dest: Run<'k>,
         count: u64,
         label: u32,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         for i in 0..count {
             let claimed = self.place_in(dest, i).and_then(|s| self.claim(s));
             if let Err(refusal) = claimed {
@@ -203,7 +204,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Err(refusal);
             }
         }
-        let guard = self.lock_root(&untyped.get().header);
+        let guard = self.open_untyped(untyped);
         let open = slot.get().word.load(self.pin()) == word && self.is_open(untyped.get());
         let ready = if open { self.check_depth(slot) } else { Err(Error::Dying.into()) };
         if let Err(refusal) = ready {
@@ -213,7 +214,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         for i in 0..count {
             let made = self.place_in(dest, i).and_then(|to| {
-                self.make(untyped.get(), recipe, to.slot, slot, label)?;
+                self.make(&guard, recipe, to.slot, slot, label)?;
                 self.audit_grant(me.task, Some(Op::Retype), to);
                 Ok(())
             });
@@ -223,7 +224,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Err(refusal);
             }
         }
-        Ok(())
+        Ok(guard.region().free())
     }
 
     fn unclaim_run(self, dest: Run<'k>, from: u64, to: u64) {
@@ -234,16 +235,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Carves one object and fills its first slot. The root lock is held.
+    /// Carves one object and fills its first slot.
     pub fn make(
         self,
-        untyped: &Untyped,
+        untyped: &UntypedGuard<'_>,
         recipe: Recipe,
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
         label: u32,
     ) -> Result<()> {
-        let site = Site { region: untyped.region(), root: untyped.header.root(), slot, parent, label };
+        let root = untyped.untyped().header.root();
+        let site = Site { region: untyped.region(), root, slot, parent, label };
         let Recipe { object_type, size } = recipe;
         let made = match object_type {
             ObjType::Untyped => self.make_untyped(&site, size as u8),

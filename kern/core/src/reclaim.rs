@@ -29,7 +29,7 @@ use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{Request, State, Task, TaskHot, ctl};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{AtomicLink, RawWord, Ref, Region};
+use smp::door::{AtomicLink, RawWord, Ref};
 use smp::mailbox::Mailbox;
 use smp::quiesce::{self, Cpus, Epoch, GraceMail, GracePort, GraceState};
 use smp::sync::Ordering::{Relaxed, SeqCst};
@@ -486,13 +486,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             .and_then(|()| self.empty_graves(me))
             .and_then(|()| self.no_graves(untyped.get()));
         if let Err(Refusal::Error { .. }) = revoked {
-            let _root = self.lock_root(&untyped.get().header);
-            untyped.get().reset.set(Reset::No);
+            let guard = self.open_untyped(untyped);
+            guard.reset().set(Reset::No);
             untyped.get().resetting.store(false, SeqCst);
         }
         revoked?;
         self.sweep_pools(untyped)?;
-        self.end_audit(untyped.get().region());
+        self.end_audit(untyped.get());
         let reset = self.finish_reset(me, slot, word)?;
         self.audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
         Ok(reset)
@@ -500,7 +500,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// No CNode in some memory is still being emptied, after those that could not be were tried once more.
     fn no_graves(self, untyped: &Untyped) -> Result<()> {
-        if !self.has_graves(untyped.region()) {
+        if !self.has_graves(untyped) {
             untyped.retried.store(false, Relaxed);
             return Ok(());
         }
@@ -516,17 +516,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// only as long as nothing can have been made meanwhile.
     fn finish_reset(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<Answer> {
         let Some(untyped) = word.get::<Untyped>() else { return Ok(Answer::DONE) };
-        let root = self.lock_root(&untyped.get().header);
+        let root = self.open_untyped(untyped);
         self.settle_tree(&root)?;
         let is_there = slot.get().word.load(self.pin()) == word;
         if !is_there || self.child_of(slot).is_some() || !untyped.get().resetting.load(SeqCst) {
             // Another task moves its capability, so that nothing was revoked, or has given a reset of its own up.
-            untyped.get().reset.set(Reset::No);
+            root.reset().set(Reset::No);
             untyped.get().resetting.store(false, SeqCst);
             return Err(Refusal::More);
         }
-        let progress = &untyped.get().reset;
-        let region = untyped.get().region();
+        let (progress, region) = (root.reset(), root.region());
         if region.is_unused() {
             progress.set(Reset::No);
         }
@@ -569,7 +568,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let process = me.process.get();
         let tables = process.cnode.get(self.pin()).into_iter().flat_map(|first| self.tables(first));
         let parts = [me.task.addr(), me.process.addr(), process.vspace.addr()];
-        parts.into_iter().chain(tables.map(Ref::addr)).any(|at| is_inside(untyped.region(), at))
+        parts.into_iter().chain(tables.map(Ref::addr)).any(|at| untyped.contains(at))
     }
 
     /// Whether an Untyped may be carved just now.
@@ -611,9 +610,4 @@ fn release(frame: &Frame, pins: Pins) -> Result<()> {
             Ok(())
         }
     }
-}
-
-/// Whether an address lies in the memory of a region.
-pub fn is_inside(region: &Region, at: u64) -> bool {
-    at >= region.base() && at - region.base() < region.size()
 }

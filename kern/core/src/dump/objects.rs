@@ -50,8 +50,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
 
     fn untyped(&self, text: &mut Text<'_, M>, untyped: &Untyped) {
         self.header(text, &untyped.header);
-        let _root = self.cx.lock_root(&untyped.header);
-        let (low, high) = untyped.region().used();
+        let (low, high) = self.cx.k.roots.open(self.cx.cpu, untyped).region().used();
         text.number("log2", u64::from(untyped.log2));
         text.hex("low", low);
         text.hex("high", high);

@@ -353,11 +353,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !self.k.pooled[header.root().index()].load(Relaxed) {
             return Ok(());
         }
-        let (base, pages) = {
-            let _root = self.lock_root(header);
-            let region = untyped.get().region();
-            (self.k.machine.phys(region.base()), region.size() / PAGE_SIZE)
-        };
+        let base = self.k.machine.phys(untyped.get().base());
+        let pages = untyped.get().size() / PAGE_SIZE;
         for _ in 0..SWEEP_STEPS {
             let number = swept.load(Relaxed);
             if number >= pages {

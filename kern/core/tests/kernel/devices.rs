@@ -89,7 +89,10 @@ fn what_is_no_device_is_refused() {
         assert_eq!(device(&mut s, from, DEVICES, size), Err((Error::BadArgument, 4)), "size {size:#x}");
     }
     let untyped = s.w.object::<kern_base::memory::Untyped>(from).unwrap();
-    assert!(untyped.get().region().is_unused(), "what is refused takes nothing");
+    assert!(
+        s.w.k.roots.open(smp::host_test::pin(0), untyped.get()).region().is_unused(),
+        "what is refused takes nothing"
+    );
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Pair {
         match &self.model.objects[id.0].kind {
             Kind::Untyped(it) => {
                 let Some(found) = word.get::<Untyped>() else { return Err("is none".to_owned()) };
-                let used = found.get().region().used();
+                let used = self.world.k.roots.open(pin, found.get()).region().used();
                 if used != (it.low, it.size - it.high) {
                     return Err(format!("used {used:x?} in the kernel, {it:x?} in the model"));
                 }

@@ -138,10 +138,9 @@ impl Pair {
             tasks: vec![None; 64],
             ..object::Process::default()
         };
-        let region = world.object::<Untyped>(self.playground).expect("the playground");
-        let region = region.get().region();
-        let memory =
-            object::Untyped { base: region.base(), size: region.size(), low: 0, high: region.size() };
+        let untyped = world.object::<Untyped>(self.playground).expect("the playground").get();
+        let (base, size) = (untyped.base(), untyped.size());
+        let memory = object::Untyped { base, size, low: 0, high: size };
         let boot = [
             (abi::INIT_CNODE, Kind::CNode(cnode)),
             (abi::INIT_VSPACE, Kind::VSpace(vspace)),

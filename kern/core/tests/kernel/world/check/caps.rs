@@ -17,7 +17,7 @@ pub fn check(world: &World, seen: &Seen) {
     depths(world, seen);
     references(seen);
     spaces(world, seen);
-    resets(seen);
+    resets(world, seen);
     let claimed =
         seen.empty.iter().filter(|slot| is_claimed(slot.get().word.load(host_test::pin(0)))).count();
     hold!(claimed == 0, "{claimed} slots are claimed, and nobody fills them");
@@ -52,11 +52,12 @@ fn spaces(world: &World, seen: &Seen) {
 }
 
 /// What waits to start again has nothing that was made of it.
-fn resets(seen: &Seen) {
+fn resets(world: &World, seen: &Seen) {
     let pin = host_test::pin(0);
     for slot in seen.slots.values() {
         let untyped = slot.get().word.load(pin).get::<Untyped>();
-        let waits = untyped.is_some_and(|untyped| untyped.get().reset.get() != Reset::No);
+        let waits =
+            untyped.is_some_and(|untyped| world.k.roots.open(pin, untyped.get()).reset().get() != Reset::No);
         let next = slot.get().next.get(pin).filter(|next| next.get().depth() > slot.get().depth());
         hold!(!waits || next.is_none(), "an Untyped that is to start again has descendants");
     }

@@ -42,7 +42,7 @@ pub fn check(world: &World, seen: &Seen) {
         hold!(hardware.space(n) == vspace, "cpu{n} is not in the space of which it is: {vspace:x?}");
     }
     drop(hardware);
-    untypeds(seen);
+    untypeds(world, seen);
 }
 
 /// What an entry maps.
@@ -188,11 +188,12 @@ fn one_kind_of_access(hardware: &Hardware, tables: &Tables) {
 }
 
 /// Every object of an Untyped's root stands in memory that was carved, each in its own.
-fn untypeds(seen: &Seen) {
+fn untypeds(world: &World, seen: &Seen) {
     let all = seen.objects::<Untyped>();
     let used = |u: &Ref<'static, Untyped>| {
-        let (low, high) = u.get().region().used();
-        let whole = extent(u.get().region());
+        let untyped = world.k.roots.open(host_test::pin(0), u.get());
+        let (low, high) = untyped.region().used();
+        let whole = extent(untyped.region());
         (whole.clone(), whole.start + low, whole.end - high)
     };
     for (at, word) in &seen.words {

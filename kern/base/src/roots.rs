@@ -1,0 +1,133 @@
+//! Roots of derivation, and the locks that guard what descends from each.
+//!
+//! A root's lock guards the tree of the capabilities of all objects that stand in the root's memory, and how far each
+//! [`Untyped`] among them is carved. The latter is reached through an [`UntypedGuard`] alone.
+
+use core::cell::Cell;
+use core::ops::Deref;
+
+use smp::door::{AtomicLink, Region};
+use smp::lock::{Guard, Holder, Lock};
+
+use crate::header::Header;
+use crate::memory::{Reset, Untyped};
+use crate::slot::Slot;
+
+/// Roots of derivation that a machine can have: one lock each.
+pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
+
+/// What there is to a derivation tree besides its slots.
+#[derive(Default)]
+pub struct Root {
+    /// A slot that is on its way out of the tree, past its children.
+    pub leaving: AtomicLink<Slot>,
+    /// How often a slot has got past a child on its way out.
+    pub passed: Cell<u64>,
+}
+
+impl Root {
+    const fn new() -> Root {
+        Root { leaving: AtomicLink::null(), passed: Cell::new(0) }
+    }
+}
+
+/// A root whose lock is held.
+pub type RootGuard<'a> = Guard<'a, Root>;
+
+/// The derivation trees of a machine, each behind its lock. Never two locks are held at once.
+pub struct Roots([Lock<Root>; MAX_ROOTS]);
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Roots {
+    pub const fn new() -> Roots {
+        Roots([const { Lock::new(Root::new()) }; MAX_ROOTS])
+    }
+
+    /// Locks the root that an object descends from. Panics where there is no such root.
+    #[inline(always)]
+    #[track_caller]
+    pub fn lock(&self, by: impl Into<Holder>, of: &Header) -> RootGuard<'_> {
+        self.0[of.root().index()].lock(by, of)
+    }
+
+    /// Locks the root that an Untyped descends from, and opens the Untyped.
+    #[inline(always)]
+    #[track_caller]
+    pub fn open<'a>(&'a self, by: impl Into<Holder>, untyped: &'a Untyped) -> UntypedGuard<'a> {
+        UntypedGuard { root: self.lock(by, &untyped.header), untyped }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Lock<Root>> {
+        self.0.iter()
+    }
+}
+
+/// An Untyped while its root's lock is held. It is made by locking that root: so there is no guard of another root that
+/// opens the Untyped, and nothing to compare.
+///
+/// A look that outlives the lock does not compile:
+/// ```
+/// # use kern_base::roots::UntypedGuard;
+/// fn free(untyped: UntypedGuard<'_>) -> u64 {
+///     let free = untyped.region().free();
+///     drop(untyped);
+///     free
+/// }
+/// ```
+/// ```compile_fail,E0505
+/// # use kern_base::roots::UntypedGuard;
+/// fn free(untyped: UntypedGuard<'_>) -> u64 {
+///     let region = untyped.region();
+///     drop(untyped);
+///     region.free()
+/// }
+/// ```
+/// Nor does one without it:
+/// ```compile_fail,E0624
+/// # use kern_base::memory::Untyped;
+/// fn free(untyped: &Untyped) -> u64 {
+///     untyped.region().free()
+/// }
+/// ```
+/// ```compile_fail,E0624
+/// # use kern_base::memory::{Reset, Untyped};
+/// fn begin_anew(untyped: &Untyped) {
+///     untyped.reset().set(Reset::No);
+/// }
+/// ```
+pub struct UntypedGuard<'a> {
+    root: RootGuard<'a>,
+    untyped: &'a Untyped,
+}
+
+impl<'a> UntypedGuard<'a> {
+    /// The Untyped itself, which is there without the lock, too.
+    pub const fn untyped(&self) -> &'a Untyped {
+        self.untyped
+    }
+
+    /// The memory, and how much of it is carved.
+    #[inline(always)]
+    pub fn region(&self) -> &Region {
+        self.untyped.region()
+    }
+
+    /// How far the reset that is under way has come.
+    pub fn reset(&self) -> &Cell<Reset> {
+        self.untyped.reset()
+    }
+}
+
+impl Deref for UntypedGuard<'_> {
+    type Target = Root;
+
+    fn deref(&self) -> &Root {
+        &self.root
+    }
+}
