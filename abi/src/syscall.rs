@@ -133,9 +133,10 @@ syscalls! {
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: InUse (the calling task is, or lives in, what would end; or that is a frame that is pinned).
     CapDelete = 15;
-    /// Delete all that was derived from a capability, at whatever depth and in whatever CSpace.
+    /// Delete all that was derived from a capability, at whatever depth and in whatever CSpace. Of an Untyped no page is
+    /// in a pool any more.
     ///
-    /// In: rdi = CNode and slot.
+    /// In: rdi = CNode and slot; r8 = 0.
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: InUse, as of CapDelete; some are deleted then.
     CapRevoke = 16;

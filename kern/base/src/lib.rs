@@ -33,4 +33,5 @@ pub mod reply;
 pub mod roots;
 pub mod sched_context;
 pub mod slot;
+pub mod sweep;
 pub mod task;

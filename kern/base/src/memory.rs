@@ -16,6 +16,7 @@ use crate::frames::FrameInfo;
 use crate::header::{Header, RootId};
 use crate::paging::{Entry, EntryName, Links};
 use crate::process::Process;
+use crate::sweep::{Pass, Sweep};
 
 /// A physical address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Phys(pub u64);
 pub enum Reset {
     /// Nothing: there is none, or it is not so far yet.
     No,
+    /// That no pool has a page of the memory: a pass that began when everything was revoked.
+    Sweep(Pass),
     /// That CPUs forget everything.
     Forget(Stamp),
     /// That nothing refers to what was made here: a quiet period.
@@ -45,8 +48,8 @@ pub struct Untyped {
     pub retried: AtomicBool,
     /// How far the reset has come, once everything is revoked. Under the root lock.
     reset: Cell<Reset>,
-    /// How many of its pages were looked for in pools, by the revoke that is under way.
-    pub swept: AtomicU64,
+    /// How its pages leave pools. Under the root lock.
+    sweep: Sweep,
     region: Region,
 }
 
@@ -64,7 +67,7 @@ impl Untyped {
             resetting: AtomicBool::new(false),
             reset: Cell::new(Reset::No),
             retried: AtomicBool::new(false),
-            swept: AtomicU64::new(0),
+            sweep: Sweep::new(),
             region,
         }
     }
@@ -88,6 +91,11 @@ impl Untyped {
     #[inline(always)]
     pub(crate) const fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// For the guard of the root.
+    pub(crate) const fn sweep(&self) -> &Sweep {
+        &self.sweep
     }
 
     /// For the guard of the root.

@@ -12,6 +12,7 @@ use smp::lock::{Guard, Holder, Lock};
 use crate::header::Header;
 use crate::memory::{Reset, Untyped};
 use crate::slot::Slot;
+use crate::sweep::Sweep;
 
 /// Roots of derivation that a machine can have: one lock each.
 pub const MAX_ROOTS: usize = abi::BOOT_UNTYPED_MAX + 1;
@@ -116,6 +117,11 @@ impl<'a> UntypedGuard<'a> {
     #[inline(always)]
     pub fn region(&self) -> &Region {
         self.untyped.region()
+    }
+
+    /// How its pages leave pools.
+    pub fn sweep(&self) -> &Sweep {
+        self.untyped.sweep()
     }
 
     /// How far the reset that is under way has come.

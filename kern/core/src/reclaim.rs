@@ -15,6 +15,7 @@
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
+use core::cell::Cell;
 use kern_base::cpu::Mail;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
@@ -25,8 +26,10 @@ use kern_base::memory::{Frame, Reset, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
+use kern_base::roots::UntypedGuard;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
+use kern_base::sweep::Pass;
 use kern_base::task::{Request, State, Task, TaskHot, ctl};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{AtomicLink, RawWord, Ref};
@@ -153,10 +156,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
-        self.revoke_slot(me, slot, Pins::Hold)?;
+        let found = Cell::new(false);
+        let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
+        if found.get() {
+            // Pages of what ends now are to be looked for from now on.
+            me.hot.regs.r8.set(0);
+        }
+        revoked?;
         self.empty_graves(me)?;
         if let Some(untyped) = slot.get().word.load(self.pin()).get::<Untyped>() {
-            self.sweep_pools(untyped)?;
+            self.revoke_pages(me, untyped)?;
         }
         if let Some(object) = self.header_of(slot.get().word.load(self.pin())) {
             self.audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
@@ -164,13 +173,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Deletes all that was derived from a slot, leaves first.
-    fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
+    /// Deletes all that was derived from a slot, leaves first. Notes whether there was anything.
+    fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins, found: &Cell<bool>) -> Result<()> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(()) };
         let mut from = None;
         for _ in 0..DELETE_STEPS {
             let Some((leaf, before)) = self.leaf_below(slot, word, header, from)? else { return Ok(()) };
+            found.set(true);
             self.delete_slot(me, leaf, pins)?;
             from = Some(before);
         }
@@ -300,7 +310,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Makes a dying object inert. Idempotent; may have to wait.
     fn destroy(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>, pins: Pins) -> Result<()> {
         match ObjType::from_raw(word.object_type()) {
-            Some(ObjType::Untyped) => self.revoke_slot(me, slot, pins),
+            Some(ObjType::Untyped) => self.revoke_slot(me, slot, pins, &Cell::new(false)),
             Some(ObjType::Task) => word.get::<Task>().map_or(Ok(()), |t| self.end_task(me, t)),
             Some(ObjType::Process) => word.get::<Process>().map_or(Ok(()), |p| self.end_process(me, p)),
             Some(ObjType::CNode) => {
@@ -482,18 +492,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         untyped.get().resetting.store(true, SeqCst);
         let revoked = self
-            .revoke_slot(me, slot, pins)
+            .revoke_slot(me, slot, pins, &Cell::new(false))
             .and_then(|()| self.empty_graves(me))
             .and_then(|()| self.no_graves(untyped.get()));
         if let Err(Refusal::Error { .. }) = revoked {
-            let guard = self.open_untyped(untyped);
-            guard.reset().set(Reset::No);
-            untyped.get().resetting.store(false, SeqCst);
+            self.end_reset(&self.open_untyped(untyped));
         }
         revoked?;
-        self.sweep_pools(untyped)?;
         self.end_audit(untyped.get());
-        let reset = self.finish_reset(me, slot, word)?;
+        let reset = self.finish_reset(me, slot, word, untyped)?;
         self.audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
         Ok(reset)
     }
@@ -512,55 +519,88 @@ impl<'k, M: Machine> Cx<'k, M> {
         Err(Refusal::More)
     }
 
-    /// Everything is revoked: waits until nothing refers to it, then starts the region again. What was waited for counts
-    /// only as long as nothing can have been made meanwhile.
-    fn finish_reset(self, me: Me<'k>, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<Answer> {
-        let Some(untyped) = word.get::<Untyped>() else { return Ok(Answer::DONE) };
+    /// Opens an Untyped that is being reset, and from which nothing is derived. What a reset waits for counts only as long
+    /// as it is so.
+    fn open_revoked(
+        self,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        untyped: Ref<'k, Untyped>,
+    ) -> Result<UntypedGuard<'k>> {
         let root = self.open_untyped(untyped);
         self.settle_tree(&root)?;
         let is_there = slot.get().word.load(self.pin()) == word;
-        if !is_there || self.child_of(slot).is_some() || !untyped.get().resetting.load(SeqCst) {
-            // Another task moves its capability, so that nothing was revoked, or has given a reset of its own up.
-            root.reset().set(Reset::No);
-            untyped.get().resetting.store(false, SeqCst);
-            return Err(Refusal::More);
+        if is_there && self.child_of(slot).is_none() && untyped.get().resetting.load(SeqCst) {
+            return Ok(root);
         }
-        let (progress, region) = (root.reset(), root.region());
-        if region.is_unused() {
-            progress.set(Reset::No);
+        // Another task moves its capability, so that nothing was revoked, or has given a reset of its own up.
+        self.end_reset(&root);
+        Err(Refusal::More)
+    }
+
+    /// Ends a reset, whatever it has come to. Returns: the bytes that are free.
+    fn end_reset(self, root: &UntypedGuard<'k>) -> u64 {
+        root.reset().set(Reset::No);
+        root.untyped().resetting.store(false, SeqCst);
+        root.region().free()
+    }
+
+    /// Everything is revoked: waits until no pool has a page of the memory, and nothing refers to what was made of it; then
+    /// starts the region again.
+    fn finish_reset(
+        self,
+        me: Me<'k>,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        untyped: Ref<'k, Untyped>,
+    ) -> Result<Answer> {
+        let mut root = self.open_revoked(slot, word, untyped)?;
+        if root.region().is_unused() {
+            return Ok(Answer::one(self.end_reset(&root)));
         }
-        match progress.get() {
-            Reset::No if !region.is_unused() => {
+        if root.reset().get() == Reset::No {
+            root.reset().set(Reset::Sweep(root.sweep().pass_from_now()));
+        }
+        if let Reset::Sweep(pass) = root.reset().get()
+            && !self.is_swept(&root, pass)
+        {
+            drop(root);
+            self.sweep_until(untyped, pass)?;
+            root = self.open_revoked(slot, word, untyped)?;
+        }
+        match root.reset().get() {
+            Reset::Sweep(pass) if self.is_swept(&root, pass) => {
                 let stamp = self.shoot_everything(None);
-                progress.set(Reset::Forget(stamp));
+                root.reset().set(Reset::Forget(stamp));
                 drop(root);
                 self.wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
+            // Another task's reset was refused meanwhile, and more was made.
+            Reset::No | Reset::Sweep(_) => Err(Refusal::More),
             Reset::Forget(stamp) if !self.is_over(stamp) => {
                 drop(root);
                 self.wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
             Reset::Forget(_) => {
-                progress.set(Reset::Quiet(quiesce::request_quiet(self.k, self.pin())));
+                root.reset().set(Reset::Quiet(quiesce::request_quiet(self.k, self.pin())));
                 Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
             }
             Reset::Quiet(ticket) => match quiesce::quiet(self.k, self.pin(), ticket) {
                 Some(quiet) => {
-                    region.reset(&quiet);
-                    progress.set(Reset::No);
-                    untyped.get().resetting.store(false, SeqCst);
-                    Ok(Answer::one(region.free()))
+                    root.region().reset(&quiet);
+                    Ok(Answer::one(self.end_reset(&root)))
                 }
                 // It may be another CPU's: a round of this one's own brings the task back here.
                 None => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
             },
-            Reset::No => {
-                untyped.get().resetting.store(false, SeqCst);
-                Ok(Answer::one(region.free()))
-            }
         }
+    }
+
+    /// Whether no pool has a page of an Untyped's memory, if none got one since a pass was asked for.
+    fn is_swept(self, root: &UntypedGuard<'k>, pass: Pass) -> bool {
+        root.sweep().is_over(pass) || !self.may_be_pooled(root.untyped())
     }
 
     /// Whether the caller itself was made of an Untyped: it can't end itself and be told so.

@@ -5,15 +5,17 @@
 //! again, and cleared before it is mapped.
 //!
 //! The Frame's last capability may go meanwhile: that takes no page out of a pool. The end of the memory does, by
-//! a revoke or reset of its Untyped ([`Cx::sweep_pools`]).
+//! a revoke or reset of its Untyped ([`kern_base::sweep`]).
 
 use abi::{Error, PAGE_SIZE, Rights, Target};
+use core::ops::Range;
 use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::{PAGE_STEPS, SWEEP_STEPS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Phys, Untyped, VSpace};
 use kern_base::paging::Pte;
+use kern_base::sweep::Pass;
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
@@ -346,31 +348,61 @@ impl<'k, M: Machine> Cx<'k, M> {
         false
     }
 
-    /// All pages of an Untyped's memory leave the pools that have them: whoever looks there faults. A bounded number
-    /// an entry.
-    pub fn sweep_pools(self, untyped: Ref<'k, Untyped>) -> Result<()> {
-        let Untyped { ref header, ref swept, .. } = *untyped.get();
-        if !self.k.pooled[header.root().index()].load(Relaxed) {
+    /// Whether a page of an Untyped's memory may be in a pool: one of its root's memory ever was.
+    pub fn may_be_pooled(self, untyped: &Untyped) -> bool {
+        self.k.pooled[untyped.header.root().index()].load(Relaxed)
+    }
+
+    /// Takes the pages of an Untyped's memory out of all pools for a revoke: whoever looks there faults. The fourth argument
+    /// of the system call is the pass that it waits for; 0 at first, and when it has found something to revoke. A wrong one
+    /// ends this revoke too soon, and nothing else: a reset keeps its own.
+    pub fn revoke_pages(self, me: Me<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
+        if !self.may_be_pooled(untyped.get()) {
             return Ok(());
         }
-        let base = self.k.machine.phys(untyped.get().base());
+        let pass = {
+            let guard = self.open_untyped(untyped);
+            guard.sweep().pass(me.hot.regs.r8.get()).unwrap_or_else(|| guard.sweep().pass_from_now())
+        };
+        me.hot.regs.r8.set(pass.raw());
+        self.sweep_until(untyped, pass)
+    }
+
+    /// Goes on with the passes over an Untyped's pages until one is over. A bounded number of pages an entry.
+    pub fn sweep_until(self, untyped: Ref<'k, Untyped>, pass: Pass) -> Result<()> {
         let pages = untyped.get().size() / PAGE_SIZE;
-        for _ in 0..SWEEP_STEPS {
-            let number = swept.load(Relaxed);
-            if number >= pages {
-                swept.store(0, Relaxed);
-                return Ok(());
+        let mut left = SWEEP_STEPS;
+        let mut guard = self.open_untyped(untyped);
+        while !guard.sweep().is_over(pass) {
+            if left == 0 {
+                return Err(Refusal::More);
             }
+            let stretch = guard.sweep().go_on();
+            drop(guard);
+            let end = self.sweep_stretch(untyped.get(), stretch.first()..pages, &mut left);
+            guard = self.open_untyped(untyped);
+            guard.sweep().note(stretch, end, pages);
+        }
+        Ok(())
+    }
+
+    /// Takes pages with these numbers out of all pools, as long as some are `left` to look at. Returns: the first page that
+    /// is not done.
+    fn sweep_stretch(self, untyped: &Untyped, pages: Range<u64>, left: &mut u64) -> u64 {
+        let base = self.k.machine.phys(untyped.base());
+        let mut number = pages.start;
+        while number < pages.end && *left > 0 {
+            *left -= 1;
             if !self.sweep_page(Phys(base.0 + number * PAGE_SIZE)) {
-                swept.store(number + 1, Relaxed);
+                number += 1;
             }
         }
-        Err(Refusal::More)
+        number
     }
 
     /// Takes a page out of one pool: whether there may be another.
     fn sweep_page(self, at: Phys) -> bool {
-        let Some(info) = self.k.frames.get(self.pin(), at).map(Ref::get) else { return false };
+        let Some(info) = self.k.frames.get_memory(self.pin(), at).map(Ref::get) else { return false };
         let locked = info.lock(self.cpu);
         let (counts, first) = (locked.counts.get(), locked.first());
         drop(locked);

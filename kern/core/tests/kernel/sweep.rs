@@ -1,12 +1,152 @@
 //! Revokes and resets of memory whose pages are in pools: what they find, whoever else is at it or was.
 
-use abi::{MAP_POOL, ObjType, Op, Target};
+use abi::{Cap, MAP_POOL, ObjType, Op, Target};
 use kern_base::memory::Frame;
 
-use crate::world::make::at;
-use crate::world::{Regs, World};
+use crate::world::make::{INIT, at};
+use crate::world::{Regs, Tcb, World};
 
 const PLACE: u64 = 0x4000_0000;
+/// Pages of the memory that is revoked: looking at all of them takes four entries.
+const MEMORY_LOG2: u64 = 24;
+const ENTRIES: usize = 4;
+
+/// Some memory, and a space into whose pool pages of it come.
+struct Memory {
+    w: World,
+    memory: Cap,
+    space: Cap,
+}
+
+impl Memory {
+    fn new(cpus: usize) -> Memory {
+        let mut w = World::with_memory(cpus, 32 << 20);
+        let memory = w.make(0, ObjType::Untyped, MEMORY_LOG2);
+        let space = w.make(0, ObjType::VSpace, 8);
+        let mut m = Memory { w, memory, space };
+        // Of this root a page has been in a pool.
+        m.pool();
+        m.w.must(0, Op::Unmap, &[space.arg(), 0, PLACE, 0, 0, 1]);
+        m.w.must(0, Op::CapRevoke, &[at(memory)]);
+        m
+    }
+
+    /// A page of the memory comes into the pool, one of the first that are looked at.
+    fn pool(&mut self) -> Cap {
+        let frame = self.w.make_of(0, self.memory, ObjType::Frame, 12);
+        self.w.must(0, Op::Map, &[self.space.arg(), frame.arg(), PLACE, MAP_POOL | 1]);
+        frame
+    }
+
+    fn is_pooled(&mut self) -> bool {
+        self.w.ask(0, Op::Protect, &[self.space.arg(), 0, PLACE, 0, 0, 1]).is_ok()
+    }
+
+    fn revoke(&self) -> Regs {
+        Regs::op(Op::CapRevoke, &[at(self.memory)])
+    }
+
+    fn reset(&self) -> Regs {
+        Regs::op(Op::UntypedReset, &[self.memory.arg(), 0])
+    }
+
+    /// A task on CPU 0 that is in the middle of a system call, so many entries after it began.
+    fn in_the_middle(&mut self, args: Regs, entries: usize) -> Tcb {
+        let task = self.w.start(INIT, 0, 10);
+        self.w.does(&task, args);
+        for _ in 1..entries {
+            assert!(self.w.runs(0, &task) && self.w.step(0));
+        }
+        assert!(task.must_restart(), "it is in the middle");
+        task
+    }
+
+    /// The task goes on to the end.
+    fn ends(&mut self, task: &Tcb) {
+        self.w.run();
+        assert_eq!(self.w.result(task).error(), None);
+    }
+}
+
+#[test]
+fn a_sweep_that_was_cut_short_leaves_nothing_out_for_the_next() {
+    for (first, entries) in [(true, 1), (true, 2), (false, 1), (false, 2)] {
+        for second in [Memory::revoke, Memory::reset] {
+            let mut m = Memory::new(1);
+            m.pool();
+            let args = if first { m.revoke() } else { m.reset() };
+            let killed = m.in_the_middle(args, entries);
+            m.w.must(0, Op::TaskKill, &[killed.cap.arg()]);
+            if first {
+                m.pool();
+            }
+            let args = second(&m);
+            assert_eq!(m.w.call(0, args).error(), None);
+            assert!(!m.is_pooled(), "its memory was revoked (after a revoke: {first}, entries: {entries})");
+        }
+    }
+}
+
+#[test]
+fn two_that_sweep_at_the_same_time_both_find_what_was_there_before() {
+    for entries in 1..ENTRIES {
+        for second in [Memory::revoke, Memory::reset] {
+            let mut m = Memory::new(2);
+            let revoke = m.revoke();
+            let first = m.in_the_middle(revoke, entries);
+            m.pool();
+            let args = second(&m);
+            assert_eq!(m.w.call(1, args).error(), None);
+            assert!(!m.is_pooled(), "the second began when the page was in the pool ({entries} entries)");
+            m.ends(&first);
+        }
+    }
+}
+
+/// A frame that is made, and whose page comes into a pool behind where the revoke has got to, is revoked, too; so its page
+/// goes like those that were there before.
+#[test]
+fn what_a_revoke_ends_is_in_no_pool_when_it_answers() {
+    for entries in 1..ENTRIES {
+        let mut m = Memory::new(1);
+        let revoke = m.revoke();
+        let task = m.in_the_middle(revoke, entries);
+        m.pool();
+        m.ends(&task);
+        assert!(!m.is_pooled(), "its frame was revoked ({entries} entries)");
+    }
+}
+
+/// The fourth argument is where a revoke keeps which pass it waits for. Who sets it deceives nobody but itself.
+#[test]
+fn a_pass_that_was_made_up_harms_nobody_else() {
+    for made_up in [1, 2, 3, 1 << 40, u64::MAX] {
+        let mut m = Memory::new(2);
+        let frame = m.pool();
+        m.w.must(0, Op::CapDelete, &[at(frame)]);
+        m.w.must(0, Op::CapRevoke, &[at(m.memory), 0, 0, made_up]);
+        let reset = m.reset();
+        assert_eq!(m.w.call(0, reset).error(), None);
+        assert!(!m.is_pooled(), "its memory was reset (made up: {made_up})");
+    }
+}
+
+/// One that goes on with what another left makes the rest of that pass, and one of its own.
+#[test]
+fn a_sweep_ends_whatever_others_left() {
+    let mut m = Memory::new(1);
+    let revoke = m.revoke();
+    for _ in 0..5 {
+        let killed = m.in_the_middle(revoke, 1);
+        m.w.must(0, Op::TaskKill, &[killed.cap.arg()]);
+    }
+    let task = m.in_the_middle(revoke, 1);
+    let mut entries = 1;
+    while m.w.runs(0, &task) && m.w.step(0) {
+        entries += 1;
+    }
+    assert!(task.is_through() && entries <= 2 * ENTRIES, "{entries} entries");
+}
 
 /// A revoke looks at a page for the pools that have it, and the page becomes a frame's, which is mapped twice: wherever the
 /// revoke stands meanwhile, the page's counts are that frame's.

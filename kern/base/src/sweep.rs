@@ -1,0 +1,92 @@
+//! Sweeps: what a revoke or a reset of an Untyped does about pages of pools. It looks at every page of the Untyped's
+//! memory, and takes each out of the pools that have it.
+//!
+//! # Passes
+//! One look at every page is a *pass*. Passes of an Untyped are numbered and follow each other. All that sweep an Untyped at
+//! the same time work on one pass, which goes on where any of them left it. So a sweep that is given up leaves a pass
+//! that the next sweep goes on with.
+//!
+//! Whoever sweeps waits for a [`Pass`] that had not begun when the sweep did. A pass that was under way by then proves
+//! nothing: its first pages may have come into pools since they were looked at.
+//!
+//! A stretch of pages counts when all of them have been looked at, and only for the pass for which they were. So who is
+//! slow cannot move a later pass on.
+
+use core::cell::Cell;
+
+/// How far the passes over an Untyped's pages have come. Guarded by the Untyped's root lock.
+#[derive(Default)]
+pub struct Sweep {
+    /// The number of the pass that began last.
+    begun: Cell<u64>,
+    /// The number of the pass that ended last.
+    over: Cell<u64>,
+    /// The first page at which the pass under way has not looked.
+    next: Cell<u64>,
+}
+
+/// The number of a pass that somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pass(u64);
+
+impl Pass {
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// Where the pass under way goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    pass: u64,
+    first: u64,
+}
+
+impl Stretch {
+    /// The first page to look at.
+    pub const fn first(self) -> u64 {
+        self.first
+    }
+}
+
+impl Sweep {
+    pub const fn new() -> Sweep {
+        Sweep { begun: Cell::new(0), over: Cell::new(0), next: Cell::new(0) }
+    }
+
+    /// Returns: the first pass that begins after now.
+    pub fn pass_from_now(&self) -> Pass {
+        Pass(self.begun.get() + 1)
+    }
+
+    /// Returns: the pass with a number; `None` where nobody was told to wait for it yet.
+    pub fn pass(&self, raw: u64) -> Option<Pass> {
+        (1..=self.begun.get() + 1).contains(&raw).then_some(Pass(raw))
+    }
+
+    /// Whether a pass has ended, or a later one.
+    pub fn is_over(&self, pass: Pass) -> bool {
+        self.over.get() >= pass.0
+    }
+
+    /// Goes on with the pass under way; where there is none, begins one.
+    pub fn go_on(&self) -> Stretch {
+        if self.begun.get() == self.over.get() {
+            self.begun.set(self.begun.get() + 1);
+            self.next.set(0);
+        }
+        Stretch { pass: self.begun.get(), first: self.next.get() }
+    }
+
+    /// Notes that the pages of a stretch before `end` were looked at, of `pages` that there are.
+    pub fn note(&self, stretch: Stretch, end: u64, pages: u64) {
+        if stretch.pass <= self.over.get() {
+            // Others have ended that pass, and may have begun another one.
+            return;
+        }
+        self.next.set(self.next.get().max(end));
+        if self.next.get() >= pages {
+            self.over.set(stretch.pass);
+        }
+    }
+}
