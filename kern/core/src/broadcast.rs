@@ -14,7 +14,7 @@
 //! Each member that opened a window gets its share of the pages that the message names, as of an event that carries
 //! pages ([`crate::loaded`]); none can be moved. They are lent once: what the first member's share made read-only is so
 //! for all. So only the first waits for a shootdown, and nobody gets anything before that is over. Shares of one entry are
-//! as many as one message may have, or one member's.
+//! as many as one message may have, or one member's: an entry reads once which pages they are.
 
 use abi::events::{BROADCAST, Progress};
 use abi::{Error, FLAG_CAPS, FLAG_EVENT, MESSAGE_PAGES_MAX, MsgInfo, Rights, Target};
@@ -32,6 +32,7 @@ use smp::sync::Ordering::Relaxed;
 use crate::caps::InGroup;
 use crate::carry::{CARRIES, rights_of, rights_of_words};
 use crate::ipc::{From, Words};
+use crate::pages::Ranges;
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -104,10 +105,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let (group, from) = self.group_to_tell(me, args, rights_of(words.info))?;
         let begun = Progress::from_raw(Target(args.a0).index());
-        let pages = self.pages_to_share(me.task)?.max(1);
+        let mut ranges = Ranges::new();
+        let pages = self.ranges_to_share(me.task, &mut ranges)?.max(1);
         let bound = (MESSAGE_PAGES_MAX / pages).clamp(1, u64::from(BROADCAST_STEPS)) as u16;
         let identity = group.get().header.identity();
-        let put = |pool| self.put_shares(pool, me.task, words, from, identity);
+        let put = |pool| self.put_shares(pool, me.task, (words, &ranges), from, identity);
         let (part, progress) = self.send_to_some(me, group, begun, bound, put);
         set_progress(me.hot, progress);
         let went_on = progress != begun;
@@ -122,11 +124,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             Part::More => Err(Refusal::More),
             Part::Full(_) | Part::Refused(Refusal::More) if went_on => Err(Refusal::More),
             Part::Full(pool) => {
-                self.lend_pages(me)?;
+                self.lend_ranges(me, &ranges)?;
                 self.wait_for_member(me, args, group, pool, words, from, progress)
             }
             Part::Refused(Refusal::More) => {
-                self.lend_pages(me)?;
+                self.lend_ranges(me, &ranges)?;
                 Err(Refusal::More)
             }
             Part::Refused(refusal) => Err(of_member(refusal, progress)),

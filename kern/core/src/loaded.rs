@@ -27,7 +27,7 @@ use smp::sync::UserWord;
 use crate::carry::{CARRIES, rights_of};
 use crate::grants::Prepared;
 use crate::ipc::{From, Words};
-use crate::pages::{Landing, is_early};
+use crate::pages::{Landing, Ranges, is_early};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Result};
 
@@ -35,15 +35,17 @@ use crate::{Answer, Cx, Me, Result};
 const TRIES: usize = 4;
 
 /// An event, and where it goes.
-struct Loaded<'k> {
+struct Loaded<'a, 'k> {
     pool: Ref<'k, EventPool>,
     sender: Ref<'k, Task>,
     event: Event,
+    /// The pages that it carries.
+    ranges: &'a Ranges,
     turn: Turn,
 }
 
 /// Page ranges as the reader finds them.
-type Ranges = [[u64; 2]; RANGES_MAX];
+type Arrived = [[u64; 2]; RANGES_MAX];
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::Send`] of a message that carries something.
@@ -54,14 +56,19 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let (pool, from) = self.pool_of_target(me, args, rights_of(words.info))?;
         let pages = words.info.has(FLAG_PAGES);
-        if pages && !self.space_of(me.task)?.get().is_alone(self.id()) {
-            self.lend_pages(me)?;
+        let mut ranges = Ranges::new();
+        if pages {
+            self.ranges_of(me.task, &mut ranges)?;
         }
-        let loaded = Loaded { pool, sender: me.task, event: loaded_event(words, from, 0), turn: Turn::Any };
+        if pages && !self.space_of(me.task)?.get().is_alone(self.id()) {
+            self.lend_ranges(me, &ranges)?;
+        }
+        let event = loaded_event(words, from, 0);
+        let loaded = Loaded { pool, sender: me.task, event, ranges: &ranges, turn: Turn::Any };
         let mut put = self.put_loaded(&loaded);
         if pages && is_early(&put) {
             // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
-            self.lend_pages(me)?;
+            self.lend_ranges(me, &ranges)?;
             put = self.put_loaded(&loaded);
         }
         if put? {
@@ -69,7 +76,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Ok(Answer::DONE);
         }
         if pages {
-            self.lend_pages(me)?;
+            self.lend_ranges(me, &ranges)?;
         }
         self.wait_for_room(me, args, pool, words, from)
     }
@@ -84,25 +91,31 @@ impl<'k, M: Machine> Cx<'k, M> {
         from: From,
         group: u64,
     ) -> Result<bool> {
-        let loaded = Loaded { pool, sender, event: loaded_event(words, from, group), turn: Turn::Waiting };
+        let event = loaded_event(words, from, group);
+        let mut ranges = Ranges::new();
+        if event.info.has(FLAG_PAGES) {
+            self.ranges_of(sender, &mut ranges)?;
+        }
+        let loaded = Loaded { pool, sender, event, ranges: &ranges, turn: Turn::Waiting };
         self.put_loaded(&loaded).map_err(|refusal| self.later(refusal))
     }
 
-    /// One member's part of a broadcast with pages.
+    /// Gives one member its part of a broadcast: pages that were read once for all members.
     pub fn put_shares(
         self,
         pool: Ref<'k, EventPool>,
         sender: Ref<'k, Task>,
-        words: Words,
+        (words, ranges): (Words, &Ranges),
         from: From,
         group: u64,
     ) -> Result<bool> {
-        self.put_loaded(&Loaded { pool, sender, event: loaded_event(words, from, group), turn: Turn::Any })
+        let event = loaded_event(words, from, group);
+        self.put_loaded(&Loaded { pool, sender, event, ranges, turn: Turn::Any })
     }
 
     /// Puts an event into a pool with all that it carries, or does nothing. Whether there was room.
-    fn put_loaded(self, loaded: &Loaded<'k>) -> Result<bool> {
-        let Loaded { pool, sender, event, turn } = *loaded;
+    fn put_loaded(self, loaded: &Loaded<'_, 'k>) -> Result<bool> {
+        let Loaded { pool, sender, event, turn, .. } = *loaded;
         let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
         let shown = pool.get().shown(self.pin());
         if !pool.get().reserved.has_room(&shown, cells_of(event.info), turn) {
@@ -115,8 +128,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             let to = pool.get().process.get(self.pin()).ok_or(Error::Gone)?;
             self.prepare_grants(sender, to, offer, &mut prepared)?;
         }
-        let mut ranges: Ranges = [[0; 2]; RANGES_MAX];
-        let at = match self.reserve_and_pass_pages(loaded, &prepared, &mut ranges) {
+        let mut arrived: Arrived = [[0; 2]; RANGES_MAX];
+        let at = match self.reserve_and_pass_pages(loaded, &prepared, &mut arrived) {
             Ok(Some(at)) => at,
             otherwise => {
                 self.unprepare_grants(&prepared);
@@ -130,7 +143,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             shown.write_list(at + caps_at(event.info), &list);
         }
         if event.info.has(FLAG_PAGES) {
-            shown.write_list(at + pages_at(event.info), &ranges);
+            shown.write_list(at + pages_at(event.info), &arrived);
         }
         let text = &sender.get().utcb(self.pin()).msg;
         shown.write(at, event, text.iter().map(|word| word.load(Relaxed)));
@@ -143,11 +156,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Cells for an event, when its pages have gone. `None`: there is no room, and they have not.
     fn reserve_and_pass_pages(
         self,
-        loaded: &Loaded<'k>,
+        loaded: &Loaded<'_, 'k>,
         prepared: &Prepared<'k>,
-        ranges: &mut Ranges,
+        arrived: &mut Arrived,
     ) -> Result<Option<u64>> {
-        let Loaded { pool, sender, event, turn } = *loaded;
+        let Loaded { pool, sender, event, ranges, turn } = *loaded;
         let shown = pool.get().shown(self.pin());
         let reserve = || pool.get().reserved.reserve(&shown, cells_of(event.info), turn).ok();
         if !event.info.has(FLAG_PAGES) {
@@ -166,7 +179,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.mark_disposals(sender, prepared)?;
             place.insert(reserve()).map(drop).ok_or(Error::WouldBlock.into())
         };
-        let passed = self.pass_pages_to(sender, &to, last, |place, words| ranges[place] = words);
+        let passed = self.pass_pages_to(sender, ranges, &to, last, |place, words| arrived[place] = words);
         match (passed, reserved) {
             (Ok((_, end)), Some(at)) => {
                 take_pages(addresses, window, end);

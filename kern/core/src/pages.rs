@@ -23,7 +23,7 @@ use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Ranges as a sender said, and the rows of pages that they are. Filled in place: they are long.
-type Ranges = heapless::Vec<PageRange, RANGES_MAX>;
+pub type Ranges = heapless::Vec<PageRange, RANGES_MAX>;
 type Rows<'k> = heapless::Vec<Row<'k>, RANGES_MAX>;
 
 /// Where pages of messages arrive.
@@ -36,8 +36,9 @@ pub struct Landing<'k> {
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// The ranges that a task's UTCB lists. Each word is read once.
-    fn ranges_of(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<()> {
+    /// Reads the ranges that a task's UTCB lists. Each word is read once. Another thread may write other ranges there at any
+    /// time, so what one reading allows holds for the ranges of that reading only.
+    pub fn ranges_of(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<()> {
         let utcb = task.get().utcb(self.pin());
         let count = utcb.range_count.load(Relaxed);
         let count = usize::try_from(count).ok().filter(|count| *count <= RANGES_MAX);
@@ -56,10 +57,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// How many pages a task's UTCB lists, none of which is to be moved.
-    pub fn pages_to_share(self, task: Ref<'k, Task>) -> Result<u64> {
-        let mut ranges = Ranges::new();
-        self.ranges_of(task, &mut ranges)?;
+    /// Reads the ranges that a task's UTCB lists, none of which is to be moved. Returns: how many pages they are.
+    pub fn ranges_to_share(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<u64> {
+        self.ranges_of(task, ranges)?;
         match ranges.iter().find(|range| range.mode == PageMode::Move) {
             Some(range) => Err(no_page(range.address)),
             None => Ok(ranges.iter().map(|range| range.count).sum()),
@@ -114,24 +114,26 @@ impl<'k, M: Machine> Cx<'k, M> {
         let [start, bytes] = [0, 1].map(|n: usize| utcb.window[n].load(Relaxed));
         let to = Landing { space: self.space_of(receiver)?, start, bytes, shared: false };
         let tell = |place: usize, words| store(&utcb.ranges[place], words);
-        let (count, _) = self.pass_pages_to(sender, &to, last, tell)?;
+        let mut ranges = Ranges::new();
+        self.ranges_of(sender, &mut ranges)?;
+        let (count, _) = self.pass_pages_to(sender, &ranges, &to, last, tell)?;
         utcb.range_count.store(count, Relaxed);
         Ok(())
     }
 
-    /// The same where the receiver is told otherwise, of each range. `last` comes when nothing else can fail. How many
-    /// there are, and where the last ends.
+    /// Passes ranges that were read from the sender's UTCB, and tells the receiver of each. `last` comes when nothing else
+    /// can fail. Returns: how many there are, and where the last ends.
     #[inline(always)]
     pub fn pass_pages_to(
         self,
         sender: Ref<'k, Task>,
+        ranges: &Ranges,
         to: &Landing<'k>,
         last: impl FnOnce() -> Result<()>,
         mut tell: impl FnMut(usize, [u64; 2]),
     ) -> Result<(u64, u64)> {
-        let (mut ranges, mut rows) = (Ranges::new(), Rows::new());
-        self.ranges_of(sender, &mut ranges)?;
-        let end = self.lay_out(self.space_of(sender)?, to, &ranges, &mut rows)?;
+        let mut rows = Rows::new();
+        let end = self.lay_out(self.space_of(sender)?, to, ranges, &mut rows)?;
         self.hand_over_after(&rows, last)?;
         if !to.shared {
             sender.get().utcb(self.pin()).range_count.store(0, Relaxed);
@@ -147,9 +149,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn lend_pages(self, me: Me<'k>) -> Result<()> {
         let mut ranges = Ranges::new();
         self.ranges_of(me.task, &mut ranges)?;
+        self.lend_ranges(me, &ranges)
+    }
+
+    /// Lends ranges that were read from the running task's UTCB.
+    pub fn lend_ranges(self, me: Me<'k>, ranges: &Ranges) -> Result<()> {
         let from = self.space_of(me.task)?;
         me.hot.lends.set(true);
-        for range in &ranges {
+        for range in ranges {
             let PageRange { address: source, count, large, mode } = *range;
             let row = Row { from, to: from, source, target: source, count, large, mode };
             if let Some(stamp) = self.lend_row(row)? {

@@ -6,6 +6,8 @@ use abi::{
     PageRange, Rights,
 };
 use core::sync::atomic::Ordering::Relaxed;
+use smp::chaos::Point;
+use smp::host_test;
 
 use crate::broadcast::{Meeting, say, say_from};
 use crate::world::make::{Proc, at};
@@ -261,6 +263,36 @@ fn an_entry_is_bounded() {
         assert!(m.w.step(0));
     }
     assert_eq!((m.answer(), got), (Ok(6), 6));
+}
+
+/// Another thread of the sender writes another list while an entry shares pages: what the entry does is what it has read, and
+/// has counted.
+#[test]
+fn an_entry_shares_what_it_has_counted() {
+    let mut m = Meeting::new(2, 0, 10);
+    (0..6).for_each(|_| _ = m.ear(1, Rights::LISTEN));
+    let frame = m.w.make(0, ObjType::Frame, 12 | 200 << 8);
+    m.w.must(0, Op::Map, &[m.process.vspace.arg(), frame.arg(), FROM, abi::MAP_POOL | 1]);
+    let window = Window { address: WINDOW, pages: 256 };
+    m.ears.iter().for_each(|ear| ear.reader.offers(Listening::NOT, window));
+    m.ears[0].reader.arm();
+    let sender = m.sender;
+    lists(&sender, &[copies(1)]);
+    let mut is_written = false;
+    let mut other_thread = |point| {
+        // The first member has its share, and its reader is told.
+        if point == Point::BitsRaised {
+            lists(&sender, &[copies(200)]);
+            is_written = true;
+        }
+    };
+    host_test::at_points(&mut other_thread, || m.w.does(&sender, say(9).flag(FLAG_PAGES)));
+    assert!(is_written, "the list was written in the middle");
+    for ear in 0..6 {
+        let shares: Vec<u64> =
+            came(&mut m, ear).iter().flat_map(|(_, pages)| pages).map(|range| range.count).collect();
+        assert_eq!(shares, [1], "member {ear}");
+    }
 }
 
 /// Members that go while others have their shares.
