@@ -27,7 +27,7 @@
 //!   generation; its answer, by mail, comes after it has forgotten. `done` is a `Release` that whoever goes
 //!   by it `Acquire`s.
 
-use crate::cpu::{CpuId, Pin};
+use crate::cpu::{CpuId, MAX_CPUS, Pin};
 use crate::door::{Ref, Table};
 use crate::mailbox::Node;
 use crate::planted::{Fault, planted};
@@ -108,6 +108,8 @@ impl<P> ShootPort<P> {
 pub struct Stamp(u64);
 
 const NUMBER_BITS: u32 = 48;
+/// Bits of a stamp.
+pub const STAMP_BITS: u32 = NUMBER_BITS + MAX_CPUS.ilog2();
 
 impl Stamp {
     fn new(by: CpuId, number: u64) -> Stamp {
@@ -284,12 +286,6 @@ pub fn is_over<C: Cpus>(cpus: &C, pin: Pin<'_>, stamp: Stamp) -> bool {
         .by()
         .filter(|by| by.index() < cpus.count())
         .is_some_and(|by| cpus.shoot_port(pin, by).done.load(Ordering::Acquire) >= stamp.number())
-}
-
-/// The last that this CPU began, if any.
-pub fn last_begun<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Option<Stamp> {
-    let number = cpus.shoot_port(pin, pin.cpu()).begun.load(Ordering::Relaxed);
-    if number == 0 { None } else { Some(Stamp::new(pin.cpu(), number)) }
 }
 
 /// The last of this CPU's that is over. For traces.

@@ -129,16 +129,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Waits until all that this CPU began are over.
-    pub fn wait_begun(self, me: Me<'k>) -> Result<()> {
-        self.last_begun().map_or(Ok(()), |stamp| self.wait_over(me, stamp))
-    }
-
-    /// The last that this CPU began, if any.
-    pub fn last_begun(self) -> Option<Stamp> {
-        shootdown::last_begun(self.k, self.pin())
-    }
-
     /// A task waits for one of this CPU's.
     pub fn serve_forgotten(self, task: Ref<'k, Task>, stamp: Stamp) -> Next {
         if self.is_over(stamp) {

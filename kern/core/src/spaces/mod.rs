@@ -2,7 +2,7 @@
 //!
 //! [`tables`] finds and writes entries, [`rmap`] keeps for each frame the list of entries that map it, [`stale`]
 //! knows which translations CPUs may remember; here are the operations, and what ends with a frame or a space.
-//! [`direct`] does the common ones in few steps. [`pool`]: pages that messages carry; [`transfer`]: how they go from one
+//! [`mark`] is what they keep while they start again. [`direct`] does the common ones in few steps. [`pool`]: pages that messages carry; [`transfer`]: how they go from one
 //! space to another.
 //!
 //! # Order of things
@@ -15,6 +15,7 @@
 //! for the mark under the same locks. One of the two sees the other.
 
 pub mod direct;
+pub mod mark;
 pub mod pool;
 pub mod rmap;
 pub mod stale;
@@ -34,6 +35,7 @@ use smp::shootdown::Stamp;
 use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use crate::{Cx, Me, Refusal, Result};
+use mark::Mark;
 use tables::Spot;
 
 /// A page-aligned range that user level may map: not page 0, not the last page of the lower half.
@@ -159,16 +161,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// [`abi::Op::Unmap`]. The fourth argument is 0 at first; when the call starts again to wait it is the stamp of
-    /// what it waits for.
+    /// [`abi::Op::Unmap`].
     pub fn unmap(self, me: Me<'k>) -> Result<()> {
         if me.hot.regs.rsi.get() == 0 {
             return self.drop_pages(me);
         }
         let run = self.run_of(me, Rights::MAP)?;
-        let mark = me.hot.regs.r8.get();
-        if mark != 0 {
-            return self.wait_forgotten(me, mark);
+        let mark = Mark::new(me.hot.regs.r8.get());
+        if mark.only_waits() {
+            return self.wait_marked(me, mark);
         }
         let guard = run.vspace.get().lock(self.cpu);
         let (mut stale, mut done) = (false, 0);
@@ -178,24 +179,20 @@ impl<'k, M: Machine> Cx<'k, M> {
             done += 1;
             Ok(())
         });
-        let stamp = stale.then(|| self.shoot_space(run.vspace));
+        let begun = stale.then(|| self.shoot_space(run.vspace));
         drop(guard);
-        if let Err(refusal) = taken {
-            return Err(self.after_waiting(me, run, run.first + done, refusal));
+        let begun = self.keep_begun(me, mark, begun);
+        match taken {
+            Ok(()) => self.note_and_wait(me, begun),
+            // It is told when the pages before are forgotten, by starting again with that page.
+            Err(Refusal::Error { .. }) => {
+                begun
+                    .map_or(Ok(()), |stamp| self.wait_over(me, stamp))
+                    .map_err(|wait| go_on(me, run, run.first + done, wait))?;
+                taken
+            }
+            Err(refusal) => Err(refusal),
         }
-        let Some(stamp) = stamp else { return Ok(()) };
-        me.hot.regs.r8.set(stamp.raw());
-        self.wait_over(me, stamp)
-    }
-
-    /// Refuses a page, with those before it unmapped: an error is told when they are forgotten, by starting again with
-    /// that page.
-    #[cold]
-    fn after_waiting(self, me: Me<'k>, run: Run<'k>, number: u64, refusal: Refusal) -> Refusal {
-        if !matches!(refusal, Refusal::Error { .. }) {
-            return refusal;
-        }
-        self.wait_begun(me).err().map_or(refusal, |wait| go_on(me, run, number, wait))
     }
 
     /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.

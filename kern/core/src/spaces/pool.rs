@@ -17,8 +17,10 @@ use kern_base::memory::{Frame, Phys, Untyped, VSpace};
 use kern_base::paging::Pte;
 use kern_base::sweep::Pass;
 use smp::door::Ref;
+use smp::shootdown::Stamp;
 use smp::sync::Ordering::Relaxed;
 
+use super::mark::Mark;
 use super::tables::Spot;
 use super::{LARGE, Page, SMALL, TO_WRITE, check_user_range};
 use crate::syscall::Args;
@@ -74,13 +76,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Does something with each page of a run, a bounded number; what is left is a system call of its own. `work` says
     /// whether CPUs may still remember the page as it was: they are asked. An error about one page is told when that is
-    /// over for those before it.
+    /// over for those before it. Returns: the last shootdown that the system call has begun.
     fn each_pooled(
         self,
         me: Me<'k>,
         run: PoolRun<'k>,
+        mark: Mark,
         mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<bool>,
-    ) -> Result<()> {
+    ) -> Result<Option<Stamp>> {
         let guard = run.vspace.get().lock(self.cpu);
         let (mut stale, mut outcome) = (false, Ok(()));
         for number in 0..run.count.min(PAGE_STEPS) {
@@ -98,14 +101,17 @@ impl<'k, M: Machine> Cx<'k, M> {
             me.hot.regs.rdx.set(address + run.page_size());
             me.hot.regs.r10.set(run.count - number - 1);
         }
-        if stale {
-            self.shoot_space(run.vspace);
-        }
+        let begun = stale.then(|| self.shoot_space(run.vspace));
         drop(guard);
+        let begun = self.keep_begun(me, mark, begun);
         match outcome {
             Ok(()) if run.count > PAGE_STEPS => Err(Refusal::More),
-            Err(Refusal::Error { .. }) => self.wait_begun(me).and(outcome),
-            _ => outcome,
+            Ok(()) => Ok(begun),
+            Err(Refusal::Error { .. }) => {
+                begun.map_or(Ok(()), |stamp| self.wait_over(me, stamp))?;
+                outcome.map(|()| begun)
+            }
+            Err(refusal) => Err(refusal),
         }
     }
 
@@ -118,31 +124,27 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok((spot, entry, self.info(entry.at())?))
     }
 
-    /// `Unmap` of pages of the pool. When nothing is left but to wait, the fourth argument says for what.
+    /// `Unmap` of pages of the pool.
     pub fn drop_pages(self, me: Me<'k>) -> Result<()> {
-        let mark = me.hot.regs.r8.get();
-        if mark != 0 {
-            return self.wait_forgotten(me, mark);
+        let mark = Mark::new(me.hot.regs.r8.get());
+        if mark.only_waits() {
+            return self.wait_marked(me, mark);
         }
         let run = self.pool_run(me)?;
-        self.each_pooled(me, run, |spot, entry, info, address| {
+        let begun = self.each_pooled(me, run, mark, |spot, entry, info, address| {
             Ok(self.drop_pooled(spot, entry, info, address))
         })?;
-        if let Some(stamp) = self.last_begun() {
-            me.hot.regs.r8.set(stamp.raw());
-            self.wait_over(me, stamp)?;
-        }
-        Ok(())
+        self.note_and_wait(me, begun)
     }
 
     /// Takes a page out of a space's pool: whether CPUs may still remember it. The VSpace's lock is held.
     pub fn drop_pooled(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
-        let stale = if entry.is_present() {
-            self.clear(spot, address)
+        let (stale, lent) = if entry.is_present() {
+            (self.clear(spot, address), false)
         } else {
             let remembered = info.stamp().filter(|stamp| !self.is_over(*stamp));
             spot.store(remembered.map_or(Pte::EMPTY, Pte::gone));
-            false
+            (false, remembered.is_some())
         };
         let locked = info.lock(self.cpu);
         self.unlink(&locked, spot);
@@ -150,7 +152,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if stale {
             self.stamp_frame(&locked);
         }
-        stale
+        // Of a page that was lent, a shootdown may be under way that somebody else waits for.
+        stale || lent
     }
 
     /// Counts one pool less that has a page. With the last pool the page is its Frame's again. Where that Frame is being
@@ -170,24 +173,24 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// `Protect` of pages of the pool; those that are in transit come back.
     pub fn protect_pages(self, me: Me<'k>) -> Result<()> {
+        let mark = Mark::new(me.hot.regs.r8.get());
+        if mark.only_waits() {
+            return self.wait_marked(me, mark);
+        }
         let run = self.pool_run(me)?;
-        let access = match me.hot.regs.r8.get() {
+        let access = match mark.given() {
             0 => Access::Read,
             1 => Access::Write,
             2 | 3 => return Err(Error::WriteExecute.into()),
             _ => return Err(Refusal::argument(3)),
         };
-        self.each_pooled(me, run, |spot, entry, info, address| {
+        let begun = self.each_pooled(me, run, mark, |spot, entry, info, address| {
             // One that comes back may be remembered as it was before it was lent. Waiting comes first: who lends it
             // waits for the same, so both come to an end.
             self.settle(me, info)?;
             self.protect_pooled(spot, entry, info, address, access)
         })?;
-        // When it starts again, the last page is as it should be.
-        let regs = &me.hot.regs;
-        regs.rdx.set(regs.rdx.get() - run.page_size());
-        regs.r10.set(1);
-        self.wait_begun(me)
+        self.note_and_wait(me, begun)
     }
 
     /// Whether CPUs may still remember what the page allowed before. Only a page that one pool alone has can be
@@ -220,7 +223,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(stale)
     }
 
-    /// [`abi::Op::PageCopy`]. The fourth argument is the stamp of what it waits for when it starts again.
+    /// [`abi::Op::PageCopy`].
     pub fn page_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let vspace = self.find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
         let frame = self.find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
@@ -230,9 +233,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(4));
         }
         check_user_range(address, 1 << log2, 1 << log2)?;
-        if args.a3 != 0 {
-            self.wait_forgotten(me, args.a3)?;
-        }
+        let mark = Mark::new(args.a3);
+        self.wait_marked(me, mark)?;
         let at = frame.get().page(number);
         if !vspace.get().is_plain() {
             self.may_map(vspace.get(), &frame.get().header, Access::Write)?;
@@ -245,7 +247,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(no_page(address));
         }
         let info = self.info(entry.at())?;
-        if args.a3 != 0 && !entry.is_copied_on_write() && entry.pool_access() == Access::Write {
+        if mark.is_set() && !entry.is_copied_on_write() && entry.pool_access() == Access::Write {
             // It starts again, and the page is its own by now.
             let used = entry.at() == at;
             if used && entry.is_in_transit() {
@@ -265,8 +267,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.settle(me, info)?;
             if self.protect_pooled(spot, entry, info, address, Access::Write)? {
                 let stamp = self.shoot_space(vspace);
-                me.hot.regs.r8.set(stamp.raw());
-                self.wait_over(me, stamp)?;
+                self.note_and_wait(me, Some(stamp))?;
             }
             return Ok(Answer::one(0));
         }
@@ -320,8 +321,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.stamp_frame(&locked);
         drop(locked);
         let stamp = self.shoot_space(spot.vspace);
-        me.hot.regs.r8.set(stamp.raw());
-        self.wait_over(me, stamp)?;
+        self.note_and_wait(me, Some(stamp))?;
         // It was over at once: the second half comes now.
         Err(Refusal::More)
     }

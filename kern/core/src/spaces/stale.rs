@@ -17,6 +17,7 @@ use kern_base::memory::VSpace;
 use kern_base::paging::Pte;
 use smp::shootdown::{self, Stamp};
 
+use super::mark::Mark;
 use crate::{Cx, Me, Refusal, Result};
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -80,10 +81,29 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// Waits for what a system call has begun before it was started again; its argument is the stamp. There is nothing
-    /// to wait for where it is none.
-    pub fn wait_forgotten(self, me: Me<'k>, mark: u64) -> Result<()> {
-        let begun = |stamp: &Stamp| shootdown::has_begun(self.k, self.pin(), *stamp);
-        Stamp::from_raw(mark).filter(begun).map_or(Ok(()), |stamp| self.wait_over(me, stamp))
+    /// The shootdown that a system call has begun last; `None` where nobody has begun what its mark says.
+    pub fn begun_by(self, mark: Mark) -> Option<Stamp> {
+        mark.stamp().filter(|stamp| shootdown::has_begun(self.k, self.pin(), *stamp))
+    }
+
+    /// Waits for what a system call has begun before it started again.
+    pub fn wait_marked(self, me: Me<'k>, mark: Mark) -> Result<()> {
+        self.begun_by(mark).map_or(Ok(()), |stamp| self.wait_over(me, stamp))
+    }
+
+    /// Waits for the last shootdown that a system call has begun, if any. When the call starts again, only that is left.
+    pub fn note_and_wait(self, me: Me<'k>, begun: Option<Stamp>) -> Result<()> {
+        let Some(stamp) = begun else { return Ok(()) };
+        me.hot.regs.r8.set(Mark::waiting(stamp).raw());
+        self.wait_over(me, stamp)
+    }
+
+    /// Notes the shootdown that this entry of a system call has begun, if any. Returns: the last that the call has begun, in
+    /// this entry or before.
+    pub fn keep_begun(self, me: Me<'k>, mark: Mark, begun: Option<Stamp>) -> Option<Stamp> {
+        if let Some(stamp) = begun {
+            me.hot.regs.r8.set(mark.with_rest(stamp).raw());
+        }
+        begun.or_else(|| self.begun_by(mark))
     }
 }

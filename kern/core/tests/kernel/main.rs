@@ -15,6 +15,7 @@ mod kill;
 mod killed;
 mod labels;
 mod loaded;
+mod marks;
 mod memory;
 mod pages;
 mod recall;
