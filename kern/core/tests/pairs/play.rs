@@ -276,8 +276,8 @@ impl Play<'_> {
         assert_eq!(free, Ok(1 << log2), "the memory does not come back");
         check::all(&self.w);
         if let Some(untyped) = self.w.object::<Untyped>(memory) {
-            let region = untyped.get().region();
-            self.w.nobody_remembers(region.base()..region.base() + region.size());
+            let untyped = untyped.get();
+            self.w.nobody_remembers(untyped.base()..untyped.base() + untyped.size());
         }
     }
 }
