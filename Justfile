@@ -55,6 +55,10 @@ torture *args: build (_kernel "chaos" "--features chaos,dump")
 fuzz *args: build (_kernel "chaos" "--features chaos,dump")
     '{{harness}}' fuzz "$@"
 
+# Operations of the simulated kernel stopped at each point, others run beside them: `just pairs --seed 7`, `just pairs --whole` (see `just pairs --help`; `AURORA_LIMITS=small` makes every bound tiny)
+pairs *args:
+    {{cargo}} test --quiet --package kern-core {{if env("AURORA_LIMITS", "") == "small" { "--features small-limits" } else { "" } }} --test pairs -- "$@"
+
 # Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `just planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"

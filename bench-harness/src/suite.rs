@@ -38,6 +38,8 @@ pub enum Step {
     Host,
     /// The concurrent data structures under loom
     Loom,
+    /// Operations stopped at their points, and others run beside them: a sample, with normal and with small limits
+    Pairs,
     /// The kernel tests in QEMU on 1, 2 and 4 CPUs
     Guest,
     /// Protections of the machine, and that without each its tests fail
@@ -131,6 +133,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     match step {
         Step::Host => cargo_test(lab, "host", &[], None),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
+        Step::Pairs => pairs(lab),
         Step::Guest => guest_tests(lab),
         Step::Protection => protection::run(lab),
         Step::Diff => diff_games(lab),
@@ -176,6 +179,21 @@ fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> 
         tally += Tally::ONE_FAILED;
     }
     Ok(tally)
+}
+
+/// A sample of the pairs, of a kernel with normal limits and of one with small ones.
+fn pairs(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for limits in [&[][..], &["--features", "small-limits"]] {
+        lab.screen.step("pairs");
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let mut command = Command::new(cargo);
+        command.args(["test", "--quiet", "--package", "kern-core", "--test", "pairs"]).args(limits).arg("--");
+        let output = command.stderr(Stdio::inherit()).output().context("starting the pairs")?;
+        String::from_utf8_lossy(&output.stdout).lines().for_each(|line| lab.screen.say(line));
+        sum += Tally::one(output.status.success());
+    }
+    Ok(sum)
 }
 
 fn target_dir(lab: &Lab) -> PathBuf {
