@@ -45,7 +45,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.begun(shootdown::begin(self.k, self.pin(), What::Space, homes.iter(), is_there))
     }
 
-    /// Makes CPUs forget everything, and leave spaces that are dying: those that can be in a space, or all.
+    /// Makes CPUs forget everything, and leave dying spaces that no process has: the CPUs that can be in a space, or all.
     pub fn shoot_everything(self, vspace: Option<Ref<'k, VSpace>>) -> Stamp {
         self.forget_here();
         let is_home = |cpu: &CpuId| vspace.is_none_or(|vspace| vspace.get().homes.contains(*cpu));
@@ -101,13 +101,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Forgets everything, and leaves a space that is dying.
+    /// Forgets everything, and leaves a dying space once its process is parted from it. Until then the CPU may still
+    /// run tasks of that process, also one that is preempted just now and goes on when this entry ends.
     fn forget_here(self) {
-        let dying = self.cpu.vspace.get(self.pin()).is_some_and(|v| v.get().header.has_flag(FLAG_DYING));
-        if dying {
+        let is_left = |v: Ref<'k, VSpace>| v.get().header.has_flag(FLAG_DYING) && v.get().process.is_null();
+        let leaves = self.cpu.vspace.get(self.pin()).is_some_and(is_left);
+        if leaves {
             self.cpu.vspace.set(None);
         }
-        self.k.machine.forget_translations(dying);
+        self.k.machine.forget_translations(leaves);
     }
 
     // --- waiting ---------------------------------------------------------------------------------

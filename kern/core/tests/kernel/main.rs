@@ -14,6 +14,7 @@ mod holdings;
 mod kill;
 mod killed;
 mod labels;
+mod leaving;
 mod loaded;
 mod marks;
 mod memory;

@@ -37,9 +37,13 @@ pub fn check(world: &World, seen: &Seen) {
         remembered(world, &hardware, &tables, *space);
     }
     one_kind_of_access(&hardware, &tables);
-    for n in (0..world.cpus()).filter(|n| world.current(*n).is_some()) {
-        let vspace = world.look(n).cpu.vspace.get(host_test::pin(n)).map(|v| v.get().cr3());
-        hold!(hardware.space(n) == vspace, "cpu{n} is not in the space of which it is: {vspace:x?}");
+    for n in 0..world.cpus() {
+        let Some(task) = world.current(n).map(view) else { continue };
+        let pin = host_test::pin(n);
+        let shown = world.look(n).cpu.vspace.get(pin).map(|v| v.get().cr3());
+        hold!(hardware.space(n) == shown, "cpu{n} is not in the space that it shows: {shown:x?}");
+        let own = task.hot.process.get(pin).and_then(|p| p.get().vspace.get(pin)).map(|v| v.get().cr3());
+        hold!(shown == own, "cpu{n} runs {} in the space {shown:x?}, not in {own:x?}", task.name());
     }
     drop(hardware);
     untypeds(world, seen);
