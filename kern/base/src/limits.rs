@@ -78,3 +78,6 @@ pub const PAGE_STEPS: u64 = limit(64, 2);
 
 /// Pages up to which a CPU forgets each by itself, and not all of the address space.
 pub const FORGET_EACH: u64 = limit(8, 2);
+
+/// Pages of a dying frame of which one kernel entry finds that no CPU remembers them.
+pub const FORGOTTEN_STEPS: usize = limit(128, 2);

@@ -26,7 +26,7 @@ mod used;
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
 use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
 use kern_base::limits::MAPPED_MAX;
-use kern_base::limits::PAGE_STEPS;
+use kern_base::limits::{FORGOTTEN_STEPS, PAGE_STEPS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, Phys, VSpace};
 use kern_base::paging::Pte;
@@ -463,52 +463,65 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     // --- what ends ---------------------------------------------------------------------------------
 
-    /// A frame is dying: all its mappings go. What it waited for is noted at its first page.
+    /// Ends a frame that is dying: takes all its mappings away, then waits until no CPU remembers any. Its header counts
+    /// the pages whose mappings are gone, and behind them the pages that CPUs have forgotten.
     pub fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
         let Frame { ref header, pages, .. } = *frame.get();
         for _ in 0..PAGE_STEPS {
-            let number = header.swept() as u64;
-            if number >= u64::from(pages) {
+            let number = header.swept();
+            if number >= pages as usize {
                 return self.forget_frame(me, frame);
             }
-            let at = frame.get().page(number);
+            let at = frame.get().page(number as u64);
             let Some(info) = self.k.frames.get(self.pin(), at) else { return Ok(()) };
             let Some(spot) = self.first_spot(info.get()) else {
-                header.sweep(number as usize);
+                header.sweep(number);
                 continue;
             };
             let _guard = spot.vspace.get().lock(self.cpu);
             let entry = spot.load();
             if entry.maps(at, spot.level) && self.take_away(spot, entry, info.get(), self.address_of(spot)) {
-                self.stamp_first(frame);
                 self.shoot_space(spot.vspace);
             }
         }
         Err(Refusal::More)
     }
 
-    /// A frame that goes is stale as long as one of its pages: the first has the stamp.
-    fn stamp_first(self, frame: Ref<'k, Frame>) {
-        if let Some(first) = self.k.frames.get(self.pin(), frame.get().base) {
-            self.stamp_frame(&first.get().lock(self.cpu));
+    /// Waits until no CPU remembers a page of a dying frame, all of whose mappings are gone. The last page comes first: the
+    /// shootdowns of one CPU end in order, so that who has waited for the last page's seldom waits again.
+    ///
+    /// Each page is looked at, since the stamp of one says nothing of another that somebody else unmapped. Nobody maps
+    /// these pages any more, so a stamp stays what it is until the page has another owner.
+    fn forget_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
+        let Frame { ref header, pages, .. } = *frame.get();
+        for _ in 0..FORGOTTEN_STEPS {
+            let number = header.swept();
+            let Some(left) = (2 * pages as usize).checked_sub(number + 1) else { return Ok(()) };
+            let at = frame.get().page(left as u64);
+            let Some(info) = self.k.frames.get(self.pin(), at).map(Ref::get) else { return Ok(()) };
+            self.forget_last_page(me, info)?;
+            header.sweep(number);
         }
+        Err(Refusal::More)
     }
 
-    /// Waits until no CPU remembers a page of a dying frame, all of whose mappings are gone. Pages that pools have stay
-    /// its own, so that they keep its label, until the last lets go of them ([`Cx::leave_pool`]).
-    fn forget_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
-        let infos = (0..u64::from(frame.get().pages))
-            .filter_map(|number| self.k.frames.get(self.pin(), frame.get().page(number)));
-        for (number, info) in infos.enumerate() {
-            if number == 0 {
-                self.settle(me, info.get())?;
-            }
-            let locked = info.get().lock(self.cpu);
-            if !locked.counts.get().is_pooled() {
+    /// A page of a dying frame is nobody's once no CPU remembers it. Pages that pools have stay the frame's, so that they
+    /// keep its label, until the last pool lets go of them ([`Cx::leave_pool`]).
+    fn forget_last_page(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
+        let locked = info.lock(self.cpu);
+        if locked.counts.get().is_pooled() {
+            return Ok(());
+        }
+        match locked.stamp().filter(|stamp| !self.is_over(*stamp)) {
+            None => {
                 locked.take_back();
+                Ok(())
+            }
+            Some(stamp) => {
+                drop(locked);
+                self.wait_over(me, stamp).and(Err(Refusal::More))
             }
         }
-        Ok(())
     }
 
     /// A VSpace is dying, and nobody maps there any more: all CPUs leave it, then its frames are let go.

@@ -3,11 +3,12 @@
 use abi::{Cap, Error, INIT_MACHINE, ObjType, Op, Rights, Target, frame_rights};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::DEVICES_MAX;
-use kern_base::memory::{Frame, Phys};
+use kern_base::memory::{Frame, Phys, VSpace};
 
 use crate::scene::Scene;
 use crate::world::machine::{DEVICES, DEVICES_END};
 use crate::world::make::{INIT, at};
+use crate::world::{Regs, World};
 
 const PAGE: u64 = 0x6000_0000;
 
@@ -155,6 +156,114 @@ fn a_device_is_forgotten_like_memory() {
     }
     s.delete(frame);
     device(&mut s, from, DEVICES, 12).unwrap();
+}
+
+/// Pages of the frame in the tests below.
+const PAGES: u64 = 4;
+/// Steps of one system call, at most.
+const STEPS: usize = 200;
+
+/// CPU 1 remembers one page of a frame of device memory, the only one that is mapped. CPU 0 will unmap it, or make it
+/// read-only.
+fn remembered_by_cpu_1(page: u64, protects: bool) -> (Scene, Cap, Regs) {
+    let mut s = Scene::new(3);
+    let (user, _) = s.running(1, 10);
+    let from = memory(&mut s);
+    let frame = device(&mut s, from, DEVICES, 12 | PAGES << 8).unwrap();
+    let space = s.process.vspace.arg();
+    s.w.must(0, Op::Map, &[space, frame.arg(), PAGE + page * 4096, 1, page, 1]);
+    assert!(s.w.runs(1, &user) && s.w.touch(1, PAGE + page * 4096));
+    let op = if protects { Op::Protect } else { Op::Unmap };
+    let takes = Regs::op(op, &[space, frame.arg(), PAGE + page * 4096, 0, page, 1]);
+    (s, frame, takes)
+}
+
+/// Lets CPUs do what they can without CPU 1.
+fn without_cpu_1(w: &mut World) {
+    for _ in 0..STEPS {
+        let _ = [0, 2].map(|n| w.step(n));
+    }
+}
+
+/// The frame has ended only where CPU 1 remembers none of its pages.
+fn is_forgotten_or_there(s: &Scene, frame: Cap) {
+    let remembers = (0..PAGES).any(|n| s.w.remembered(1, PAGE + n * 4096).is_some());
+    assert!(!remembers || s.w.object::<Frame>(frame).is_some(), "a CPU sees what is another's by now");
+}
+
+#[test]
+fn device_memory_goes_on_only_when_all_cpus_have_forgotten_each_page() {
+    for (page, protects) in (0..PAGES).flat_map(|page| [(page, false), (page, true)]) {
+        let (mut s, frame, takes) = remembered_by_cpu_1(page, protects);
+        s.w.begin(0, takes);
+        s.w.begin(2, Regs::op(Op::CapDelete, &[at(frame)]));
+        without_cpu_1(&mut s.w);
+        assert!(s.w.remembered(1, PAGE + page * 4096).is_some() && !s.w.is_over(2), "page {page}");
+        is_forgotten_or_there(&s, frame);
+        let _ = [0, 2].map(|n| s.w.finish(n));
+        is_forgotten_or_there(&s, frame);
+        let from = memory(&mut s);
+        device(&mut s, from, DEVICES, 12 | PAGES << 8).unwrap();
+    }
+}
+
+#[test]
+fn device_memory_goes_on_only_when_it_is_forgotten_also_when_it_is_unmapped_in_the_middle_of_its_end() {
+    for (page, protects) in [(1, false), (PAGES - 1, true)] {
+        for point in 0.. {
+            let (mut s, frame, takes) = remembered_by_cpu_1(page, protects);
+            let space = s.w.object::<VSpace>(s.process.vspace).expect("the space").get();
+            let (k, of) = (s.w.k, s.w.object::<Frame>(frame).expect("the frame").get());
+            let info = move |n| k.frames.get(smp::host_test::pin(2), of.page(n));
+            let mut points = 0..;
+            let here = |_| {
+                let locked = (0..PAGES).filter_map(info).any(|info| info.get().is_locked());
+                !locked && !space.lock.is_locked() && points.next() == Some(point)
+            };
+            let torn = s.w.torn_where(2, Regs::op(Op::CapDelete, &[at(frame)]), here, |w| w.begin(0, takes));
+            without_cpu_1(&mut s.w);
+            is_forgotten_or_there(&s, frame);
+            s.w.finish(2);
+            is_forgotten_or_there(&s, frame);
+            if !torn {
+                assert!(point > 0, "there is no such point");
+                break;
+            }
+            s.w.finish(0);
+        }
+    }
+}
+
+/// The page that somebody else unmaps is one of many, so that the delete takes several entries for each of its parts. A task that
+/// deletes the frame is killed after so many of them, and another goes on from there.
+#[test]
+fn what_deletes_a_large_frame_of_a_device_may_be_killed_anywhere() {
+    const MANY: u64 = 200;
+    for steps in 0.. {
+        let mut s = Scene::new(3);
+        let (user, _) = s.running(1, 10);
+        let from = memory(&mut s);
+        let frame = device(&mut s, from, DEVICES, 12 | MANY << 8).unwrap();
+        let space = s.process.vspace.arg();
+        s.w.must(0, Op::Map, &[space, frame.arg(), PAGE + 4096, 1, 1, 1]);
+        assert!(s.w.runs(1, &user) && s.w.touch(1, PAGE + 4096));
+        let deleter = s.w.start(INIT, 2, 10);
+        s.w.begin(0, Regs::op(Op::Unmap, &[space, frame.arg(), PAGE + 4096, 0, 1, 1]));
+        s.w.does(&deleter, Regs::op(Op::CapDelete, &[at(frame)]));
+        let moved = (0..steps).all(|_| s.w.step(2) || s.w.step(0));
+        assert!(s.w.object::<Frame>(frame).is_some(), "CPU 1 remembers a page");
+        s.w.begin(2, Regs::op(Op::TaskKill, &[deleter.cap.arg()]));
+        without_cpu_1(&mut s.w);
+        s.w.issue(2, Regs::op(Op::CapDelete, &[at(frame)]));
+        without_cpu_1(&mut s.w);
+        is_forgotten_or_there(&s, frame);
+        let _ = [0, 2].map(|n| s.w.finish(n));
+        assert!(s.w.remembered(1, PAGE + 4096).is_none());
+        if !moved {
+            assert!(steps > 4, "it takes several entries");
+            return;
+        }
+    }
 }
 
 fn pin(s: &mut Scene, frame: Cap) -> Result<(u64, u64), (Error, u64)> {
