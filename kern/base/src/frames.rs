@@ -210,11 +210,6 @@ impl FrameInfo {
         LockedFrame { info: self, counts: Cell::new(Counts(state)) }
     }
 
-    /// Whether somebody holds the lock just then. For tests that stop a CPU only where it holds none.
-    pub fn is_locked(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & LOCKED != 0
-    }
-
     /// How a page is that one pool has alone, and with which nothing is under way: `access` is what the entry allows.
     pub const fn exclusive(access: Access) -> Exclusive {
         Exclusive(POOLED | ONE[access as usize])

@@ -285,6 +285,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Checks that all pages of a message may go now. Returns whether all of them, and their places, are `Plain`. Adds to
     /// `counted` the views that it has counted ([`Cx::count_view`]), also where it refuses.
+    #[inline(always)]
     fn check_rows(self, rows: &[Row<'k>], alone: bool, counted: &mut u64) -> Result<Plain> {
         let mut plain = if alone { Plain::There } else { Plain::Lent };
         for row in rows {
@@ -293,6 +294,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(plain)
     }
 
+    #[inline(always)]
     fn check_row(self, row: &Row<'k>, alone: bool, plain: Plain, counted: &mut u64) -> Result<Plain> {
         let mut plain = if row.mode == PageMode::Move { plain } else { Plain::No };
         self.each_part(row, |part, number| {

@@ -3,7 +3,9 @@
 use abi::{Cap, Error, INIT_MACHINE, ObjType, Op, Rights, Target, frame_rights};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::DEVICES_MAX;
-use kern_base::memory::{Frame, Phys, VSpace};
+use kern_base::memory::{Frame, Phys};
+
+use smp::chaos::Point;
 
 use crate::scene::Scene;
 use crate::world::machine::{DEVICES, DEVICES_END};
@@ -212,14 +214,8 @@ fn device_memory_goes_on_only_when_it_is_forgotten_also_when_it_is_unmapped_in_t
     for (page, protects) in [(1, false), (PAGES - 1, true)] {
         for point in 0.. {
             let (mut s, frame, takes) = remembered_by_cpu_1(page, protects);
-            let space = s.w.object::<VSpace>(s.process.vspace).expect("the space").get();
-            let (k, of) = (s.w.k, s.w.object::<Frame>(frame).expect("the frame").get());
-            let info = move |n| k.frames.get(smp::host_test::pin(2), of.page(n));
             let mut points = 0..;
-            let here = |_| {
-                let locked = (0..PAGES).filter_map(info).any(|info| info.get().is_locked());
-                !locked && !space.lock.is_locked() && points.next() == Some(point)
-            };
+            let here = move |at: Point| at != Point::BeforeRead && points.next() == Some(point);
             let torn = s.w.torn_where(2, Regs::op(Op::CapDelete, &[at(frame)]), here, |w| w.begin(0, takes));
             without_cpu_1(&mut s.w);
             is_forgotten_or_there(&s, frame);

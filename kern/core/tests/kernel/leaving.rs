@@ -95,7 +95,7 @@ fn a_task_that_goes_on_in_the_entry_that_preempted_it_is_still_in_its_space() {
     s.w.begin(3, Regs::op(Op::UntypedReset, &[memory.arg(), 0]));
     while s.w.step(3) {}
     s.w.issue(1, Regs::op(Op::TaskKill, &[higher.cap.arg()]));
-    s.w.interrupt(LAST, Interrupt::Mail, |_| {});
+    s.w.interrupt(LAST, Interrupt::Mail);
     is_in_its_space(&s.w, &last);
     let _ = (s.w.finish(0), s.w.finish(3));
     assert!(s.w.take_fault_ends().is_empty());

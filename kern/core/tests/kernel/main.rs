@@ -29,6 +29,7 @@ mod sweep;
 mod time;
 mod torn;
 mod vector;
+#[allow(dead_code, reason = "the pairs use more of it")]
 mod world;
 
 use abi::{Cap, Op, Target};
