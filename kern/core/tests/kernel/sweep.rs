@@ -20,7 +20,7 @@ struct Memory {
 
 impl Memory {
     fn new(cpus: usize) -> Memory {
-        let mut w = World::with_memory(cpus, 32 << 20);
+        let mut w = World::with_memory(cpus, 64 << 20);
         let memory = w.make(0, ObjType::Untyped, MEMORY_LOG2);
         let space = w.make(0, ObjType::VSpace, 8);
         let mut m = Memory { w, memory, space };
