@@ -450,6 +450,19 @@ impl ObjWord {
         RawWord { word, _entry: PhantomData }
     }
 
+    /// As [`ObjWord::load`], for those who only look, while nobody changes anything: no labelled point.
+    #[inline(always)]
+    pub fn glance<'k>(&self, _pin: Pin<'k>) -> RawWord<'k> {
+        RawWord { word: self.0.load(Ordering::Acquire), _entry: PhantomData }
+    }
+
+    /// Whether the word has no object, and its owner's note is below `limit`. For surveys, which look at many.
+    #[inline(always)]
+    pub fn is_empty_below(&self, limit: u64) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        word & TYPE_MASK == 0 && word >> RIGHTS_SHIFT < limit
+    }
+
     pub fn set<T: KernelObject>(&self, to: Ref<'_, T>, rights: u32) {
         self.0.store(Self::pack(to, rights), Ordering::Release);
     }

@@ -35,6 +35,7 @@ pub mod events;
 pub mod express;
 mod faults;
 pub mod forget;
+pub mod found;
 pub mod grants;
 pub mod graves;
 pub mod groups;

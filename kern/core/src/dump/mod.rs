@@ -26,8 +26,9 @@ use abi::{Cap, machine_rights};
 use kern_base::machine::Machine;
 use sched::NEVER;
 
-use crate::dump::names::{NAMES, Names, Object};
+use crate::dump::names::NAMES;
 use crate::dump::text::Text;
+use crate::found::{Found, Object};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Longest list that is followed: longer ones are broken.
@@ -49,8 +50,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(1));
         }
         self.charge();
-        let mut names = NAMES.lock(self.cpu, &"the names of a dump");
-        names.discover(self, me);
+        let mut names = NAMES.lock();
+        names.discover_from(self, me);
         let mut text = Text::new(&self.k.machine, how & HASH_ONLY == 0);
         let dump = Dump { cx: self, names: &names, memory: how & WITHOUT_MEMORY == 0 };
         dump.cpus(&mut text);
@@ -73,7 +74,7 @@ fn exported(hash: u64) {
 /// A walk over what was found.
 struct Dump<'a, 'k, M: Machine> {
     cx: Cx<'k, M>,
-    names: &'a Names,
+    names: &'a Found,
     /// Capabilities, frames, mappings, Untypeds, too.
     memory: bool,
 }

@@ -17,8 +17,8 @@ use smp::door::Ref;
 
 use crate::caps::is_claimed;
 use crate::dump::Dump;
-use crate::dump::names::{Object, for_tree};
 use crate::dump::text::Text;
+use crate::found::{Object, for_tree};
 
 impl<'k, M: Machine> Dump<'_, 'k, M> {
     pub fn describe(&self, text: &mut Text<'_, M>, object: Object) {
@@ -237,7 +237,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
                     text.line();
                     text.word("tree");
                     text.end();
-                    for_tree(self.cx, slot, header, |slot| self.slot(text, slot));
+                    for_tree(self.cx, slot, header, &mut |slot| self.slot(text, slot));
                 }
             }
         }
