@@ -40,12 +40,14 @@ const RULES: &[Rule] = &[
     rule("abi", &[], Safe),
     rule("protocols", &[], Safe),
     rule("model", &["abi"], Safe),
+    rule("snapshot", &[], Safe),
+    rule("invariants", &["abi", "snapshot"], Safe),
     rule("smp", &["abi"], Unsafe),
     rule("sched", &["abi", "smp"], Safe),
     rule("kern/base", &["abi", "smp", "sched"], Safe),
     rule("kern/hal", &["abi", "smp", "sched", "kern-base"], UnsafeAndAsm),
-    // The model only for tests: see below.
-    rule("kern/core", &["abi", "smp", "sched", "kern-base", "model"], Safe),
+    // The model and the invariants only for tests: see below.
+    rule("kern/core", &["abi", "snapshot", "smp", "sched", "kern-base", "model", "invariants"], Safe),
     rule("ipc-fast", &["abi", "smp", "sched", "kern-base", "kern-hal"], UnsafeAndAsm),
     rule(
         "kern/image",
@@ -57,7 +59,7 @@ const RULES: &[Rule] = &[
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe),
     rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
     rule("perf", &["abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
-    rule("bench-harness", &["abi", "protocols"], Safe),
+    rule("bench-harness", &["abi", "invariants", "protocols"], Safe),
     rule("bench-harness/plugin", &[], Modules(&["qemu"])),
 ];
 
@@ -165,14 +167,17 @@ fn each_crate_depends_only_on_what_the_table_allows() {
     assert!(wrong.is_empty(), "edges that the table does not have:\n{}", wrong.join("\n"));
 }
 
-/// What it is to be judged by is no part of the kernel. The fuzzer, a program in the guest, judges by it.
+/// What it is to be judged by is no part of the kernel. The fuzzer, a program in the guest, judges by the model, and the
+/// harness by the invariants.
 #[test]
-fn only_tests_use_the_model() {
+fn only_tests_use_what_judges() {
     let metadata = metadata();
-    let judged = metadata.packages.iter().filter(|package| package.name.as_str() != "perf");
-    let dependencies = judged.flat_map(|package| &package.dependencies);
-    let uses: Vec<_> = dependencies.filter(|dependency| dependency.name == "model").collect();
-    assert!(uses.iter().all(|dependency| dependency.kind == DependencyKind::Development), "{uses:?}");
+    for (judge, user) in [("model", "perf"), ("invariants", "bench-harness")] {
+        let judged = metadata.packages.iter().filter(|package| package.name.as_str() != user);
+        let dependencies = judged.flat_map(|package| &package.dependencies);
+        let uses: Vec<_> = dependencies.filter(|dependency| dependency.name == judge).collect();
+        assert!(uses.iter().all(|dependency| dependency.kind == DependencyKind::Development), "{uses:?}");
+    }
 }
 
 #[test]

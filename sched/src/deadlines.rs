@@ -49,6 +49,12 @@ impl<T> DeadlineLinks<T> {
         self.rank.get() != 0
     }
 
+    /// The addresses of parent, left and right child, the deadline, and the rank: for surveys.
+    pub fn survey(&self) -> ([u64; 3], u64, u32) {
+        let links = [self.parent.addr(), self.left.addr(), self.right.addr()];
+        (links, self.deadline.get(), self.rank.get())
+    }
+
     /// The deadline, where one is set.
     pub fn deadline(&self) -> Option<u64> {
         self.is_queued().then(|| self.deadline.get())
@@ -85,6 +91,11 @@ impl<T> DeadlineQueue<T> {
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.root.is_null()
+    }
+
+    /// The address of the root. For surveys.
+    pub fn root_addr(&self) -> u64 {
+        self.root.addr()
     }
 
     /// The soonest deadline, `u64::MAX` where there is none: what the timer is set to.

@@ -69,6 +69,37 @@ impl<T> PrioLinks<T> {
     }
 }
 
+/// What [`PrioLinks`] say, with addresses instead of links: for surveys, which follow no link themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PrioPlace {
+    /// 0: it does not wait. 1: first of its priority. 2: behind another of its priority.
+    pub place: u32,
+    /// The priority under which it waits.
+    pub priority: u8,
+    /// The next in the order.
+    pub next: u64,
+    /// The previous in the order.
+    pub prev: u64,
+    /// The first of the next lower priority.
+    pub lower: u64,
+    /// The first of the next higher priority.
+    pub higher: u64,
+}
+
+impl<T> PrioLinks<T> {
+    /// Says what the links are.
+    pub fn survey(&self) -> PrioPlace {
+        PrioPlace {
+            place: self.place.get() as u32,
+            priority: self.priority.get(),
+            next: self.next.addr(),
+            prev: self.prev.addr(),
+            lower: self.lower.addr(),
+            higher: self.higher.addr(),
+        }
+    }
+}
+
 impl<T> Default for PrioLinks<T> {
     fn default() -> Self {
         Self::new()
@@ -92,6 +123,11 @@ impl<T> PrioList<T> {
     /// An empty list.
     pub const fn new() -> PrioList<T> {
         PrioList { first: Link::null(), last: Link::null() }
+    }
+
+    /// The addresses of the first and of the last who waits. For surveys.
+    pub fn ends(&self) -> [u64; 2] {
+        [self.first.addr(), self.last.addr()]
     }
 
     /// Whether nobody waits.

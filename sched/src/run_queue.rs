@@ -47,6 +47,11 @@ impl<T> QueueLinks<T> {
         self.place.get() != 0
     }
 
+    /// The addresses of the next and of the previous object, and the rank: for surveys.
+    pub fn survey(&self) -> (u64, u64, u32) {
+        (self.next.addr(), self.prev.addr(), self.place.get())
+    }
+
     /// The priority under which it is queued.
     pub fn priority(&self) -> Option<u8> {
         self.place.get().checked_sub(1).map(|p| p as u8)
@@ -79,6 +84,19 @@ pub struct RunQueue<T> {
     classes: [Class<T>; 256],
 }
 
+/// What a [`RunQueue`] says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueShape {
+    /// The object at the front.
+    pub front: u64,
+    /// The rank of the highest class that is not empty.
+    pub top: u32,
+    /// Which words are not zero.
+    pub summary: u32,
+    /// Which classes are not empty.
+    pub words: [u64; 4],
+}
+
 impl<T> Default for RunQueue<T> {
     fn default() -> Self {
         Self::new()
@@ -101,6 +119,22 @@ impl<T> RunQueue<T> {
             words: [const { Cell::new(0) }; 4],
             classes: [const { Class { first: Link::null(), last: Link::null() } }; 256],
         }
+    }
+
+    /// Says what the queue is, with addresses instead of links: for surveys.
+    pub fn survey(&self) -> QueueShape {
+        QueueShape {
+            front: self.front.addr(),
+            top: self.top.get(),
+            summary: self.summary.get(),
+            words: core::array::from_fn(|n| self.words[n].get()),
+        }
+    }
+
+    /// The addresses of the first and the last of a priority.
+    pub fn ends(&self, priority: u8) -> [u64; 2] {
+        let class = self.class(priority);
+        [class.first.addr(), class.last.addr()]
     }
 
     /// Whether nobody waits.

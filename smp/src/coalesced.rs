@@ -87,6 +87,11 @@ impl<P: Copy + Send> CoalescedBits<P> {
         was_up
     }
 
+    /// Says who owns the node, as [`Node::owner`] does.
+    pub fn node_owner(&self) -> u32 {
+        self.node.owner()
+    }
+
     /// The bits that are up, taken by nobody yet. A glance: they may change at once.
     #[inline(always)]
     pub fn glance(&self) -> u64 {

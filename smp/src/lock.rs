@@ -121,6 +121,11 @@ impl<T> Lock<T> {
         Guard(self)
     }
 
+    /// Takes the lock if it is free: for surveys, which must not wait.
+    pub fn try_lock(&self, by: impl Into<Holder>) -> Option<Guard<'_, T>> {
+        self.take(by.into()).then_some(Guard(self))
+    }
+
     /// Whether somebody holds it just now.
     pub fn is_locked(&self) -> bool {
         self.word.load(Relaxed) != 0

@@ -111,6 +111,11 @@ impl<P> Node<P> {
         self.owner.load(Ordering::Relaxed) == QUEUED
     }
 
+    /// Says who owns the node, as a word: a CPU's number, all ones for a mailbox, [`FREE`] for nobody. A glance.
+    pub fn owner(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
     /// Makes `to` the owner of a node that this CPU owns: its object moves there. Whatever tells `to`
     /// of the move orders this before `to`'s use of the node.
     pub fn hand_to(&self, pin: Pin<'_>, to: CpuId) {
@@ -469,6 +474,20 @@ impl<P: Copy + Send> Inbox<'_, P> {
         }
         self.0.first.store(next, Ordering::Relaxed);
         Popped::Mail(self.open(node))
+    }
+
+    /// Shows the messages, oldest first, and leaves them there: for surveys. Those behind a producer that stands between
+    /// exchange and link are not reached.
+    pub fn each_message(self, mut show: impl FnMut(P)) {
+        let mut at = self.0.first.load(Ordering::Acquire);
+        while !at.is_null() {
+            // SAFETY: a queued node is part of a live object, see `enqueue`; only this CPU takes it out.
+            let node = unsafe { &*at };
+            // SAFETY: the node was found by a link, before which its producer's `set` came; nobody writes the payload
+            // while the node is queued.
+            show(unsafe { node.payload.get().assume_init() });
+            at = node.next.load(Ordering::Acquire);
+        }
     }
 
     /// Hands at most `bound` messages to `sort`.

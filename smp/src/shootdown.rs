@@ -103,6 +103,13 @@ impl<P> ShootPort<P> {
     }
 }
 
+impl<P> ShootPort<P> {
+    /// The number up to which all shootdowns of the CPU are over, and the highest that has begun. For surveys.
+    pub fn numbers(&self) -> (u64, u64) {
+        (self.done.load(Ordering::Acquire), self.begun.load(Ordering::Relaxed))
+    }
+}
+
 /// Which shootdown: of which CPU, and its number there. Never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stamp(u64);

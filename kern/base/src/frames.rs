@@ -132,6 +132,14 @@ impl Counts {
         self.0 & DYING != 0
     }
 
+    pub const fn is_stale(self) -> bool {
+        self.0 & STALE != 0
+    }
+
+    pub const fn is_unclean(self) -> bool {
+        self.0 & UNCLEAN != 0
+    }
+
     /// Why there may not.
     pub fn why_not(self, access: Access) -> WhyNot {
         if self.0 & DYING != 0 {
@@ -228,6 +236,22 @@ impl FrameInfo {
         self.first.store(to.0, Ordering::Relaxed);
     }
 
+    /// Whether there is nothing to say of the page. For surveys, which look at many.
+    #[inline(always)]
+    pub fn is_blank(&self) -> bool {
+        let (state, first) = (self.state.load(Ordering::Relaxed), self.first.load(Ordering::Relaxed));
+        state | first | self.note.load(Ordering::Relaxed) == 0 && self.owner.is_empty_below(u64::MAX)
+    }
+
+    /// What the words say, without the lock: for surveys, while nobody changes anything. The counts are `None` where
+    /// somebody holds the lock.
+    pub fn survey(&self) -> (Option<Counts>, EntryName, u64) {
+        let state = self.state.load(Ordering::Relaxed);
+        let counts = if state & LOCKED == 0 { Some(Counts(state)) } else { None };
+        let first = EntryName(self.first.load(Ordering::Relaxed));
+        (counts, first, self.note.load(Ordering::Relaxed))
+    }
+
     /// The counts as they are just then.
     pub fn glance(&self, by: impl Into<Holder>) -> Counts {
         self.lock(by).counts.get()
@@ -240,6 +264,11 @@ impl FrameInfo {
         locked.set_first(EntryName::NONE);
         locked.counts.set(Counts::default());
         self.owner.set(owner, 0);
+    }
+
+    /// The same for surveys, which come by no point.
+    pub fn glance_owner<'k>(&self, pin: Pin<'k>) -> RawWord<'k> {
+        self.owner.glance(pin)
     }
 
     /// Reads what the memory is.
@@ -395,6 +424,19 @@ impl FrameTable {
             Some(info) => Some(info),
             None => self.search(pin, page),
         }
+    }
+
+    /// Where each range of memory begins, and what is known of its pages. For surveys.
+    pub fn ranges<'k>(&'k self, pin: Pin<'k>) -> impl Iterator<Item = (Phys, &'k [FrameInfo])> + 'k {
+        self.0.iter().filter_map(move |range| {
+            let infos = range.infos.row(pin, 0, range.infos.len())?;
+            Some((Phys(range.first << abi::PAGE_LOG2), infos))
+        })
+    }
+
+    /// The frames of device memory. For surveys.
+    pub fn devices<'k>(&'k self, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, Frame>> + 'k {
+        self.1.frames.iter().filter_map(move |link| link.get(pin))
     }
 
     /// The first range, for who looks at many pages.

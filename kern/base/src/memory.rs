@@ -87,6 +87,12 @@ impl Untyped {
         at >= self.base() && at - self.base() < self.size()
     }
 
+    /// Bytes carved from the bottom and from the top, and whether a reset waits behind its revoke. For surveys, while no CPU
+    /// changes anything: everybody else asks the guard of the root.
+    pub fn survey(&self) -> ((u64, u64), bool) {
+        (self.region.used(), self.reset.get() != Reset::No)
+    }
+
     /// For the guard of the root.
     #[inline(always)]
     pub(crate) const fn region(&self) -> &Region {
@@ -282,6 +288,11 @@ impl VSpace {
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>) -> Guard<'_, ()> {
         self.lock.lock(by, &self.header)
+    }
+
+    /// Whether somebody holds the lock just now: for surveys.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_locked()
     }
 
     /// Nothing is to be looked at before something is mapped: it is not dying, and has no label.

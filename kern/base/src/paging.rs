@@ -299,6 +299,12 @@ impl Entry {
         from_hardware(self.0.load(Ordering::Acquire))
     }
 
+    /// Whether there is nothing. For surveys, which look at many.
+    #[inline(always)]
+    pub fn is_blank(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// Writes an entry whose present contents nobody needs: a bit that the hardware sets just then is lost.
     #[inline(always)]
     pub fn store(&self, entry: Pte) {
@@ -427,6 +433,12 @@ impl Links {
 
     pub fn prev(&self) -> EntryName {
         EntryName(self.prev.load(Ordering::Relaxed))
+    }
+
+    /// Whether there are no neighbours. For surveys, which look at many.
+    #[inline(always)]
+    pub fn is_blank(&self) -> bool {
+        self.next.load(Ordering::Relaxed) | self.prev.load(Ordering::Relaxed) == 0
     }
 
     pub fn set_next(&self, to: EntryName) {

@@ -91,6 +91,11 @@ impl Process {
         self.key_word.load(Ordering::Relaxed)
     }
 
+    /// Where the fastpath finds the CSpace's slots, and how many. For surveys.
+    pub fn published_cspace(&self) -> (u64, u64) {
+        (self.cspace_base.load(Ordering::Relaxed), self.cspace_len.load(Ordering::Relaxed))
+    }
+
     /// Publishes the CSpace to the fastpath, or withdraws it.
     pub fn publish_cspace(&self, base: u64, len: usize) {
         self.cspace_base.store(base, Ordering::Relaxed);

@@ -46,6 +46,12 @@ impl Slot {
         }
     }
 
+    /// Whether the slot is empty and part of no tree, and its note is below `limit`. For surveys, which look at many.
+    #[inline(always)]
+    pub fn is_blank(&self, limit: u64) -> bool {
+        self.word.is_empty_below(limit) && self.next.is_null() && self.prev.is_null()
+    }
+
     /// Offset of badge and depth, for assembly: the low 32 bits of a group capability's badge are the
     /// byte offset of its member record.
     pub const META_OFFSET: usize = core::mem::offset_of!(Slot, meta);

@@ -70,6 +70,12 @@ impl ProcessIds {
         self.numbers.get(pin, key.number() as usize)?.get().process.get(pin)
     }
 
+    /// The numbers of living processes. For surveys.
+    pub fn living<'k>(&'k self, pin: Pin<'k>) -> impl Iterator<Item = (u32, Ref<'k, Process>)> + 'k {
+        let numbers = self.numbers.iter(pin).enumerate();
+        numbers.filter_map(move |(at, number)| Some((at as u32, number.get().process.get(pin)?)))
+    }
+
     /// Gives a number back; it will be used again with the next generation, or is retired.
     pub fn release(&self, pin: Pin<'_>, key: ProcessKey) {
         let mut free = self.free.lock(pin, &"the process numbers");

@@ -57,6 +57,7 @@ pub mod requests;
 mod rewind;
 pub mod schedule;
 pub mod spaces;
+pub mod survey;
 pub mod syscall;
 pub mod tasks;
 pub mod time;

@@ -50,7 +50,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(1));
         }
         self.charge();
-        let mut names = NAMES.lock();
+        let mut names = NAMES.lock(self.cpu, &"the names of a dump");
         names.discover_from(self, me);
         let mut text = Text::new(&self.k.machine, how & HASH_ONLY == 0);
         let dump = Dump { cx: self, names: &names, memory: how & WITHOUT_MEMORY == 0 };

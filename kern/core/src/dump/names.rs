@@ -2,6 +2,8 @@
 
 use kern_base::machine::Machine;
 
+use smp::lock::Lock;
+
 use crate::Me;
 use crate::dump::text::Text;
 use crate::found::{Found, Object, for_tree};
@@ -14,7 +16,7 @@ impl Object {
 }
 
 /// Too large for a kernel stack. One dump at a time.
-pub static NAMES: spin::Mutex<Found> = spin::Mutex::new(Found::new());
+pub static NAMES: Lock<Found> = Lock::new(Found::new());
 
 impl Found {
     /// Writes the name of the object at an address, without a gap.

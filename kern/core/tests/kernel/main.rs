@@ -25,6 +25,7 @@ mod rewind;
 mod rights;
 mod scene;
 mod storm;
+mod survey;
 mod sweep;
 mod time;
 mod torn;

@@ -20,6 +20,8 @@ use smp::planted::{Fault, Planted};
 use acts::Act;
 use cast::Cast;
 
+use crate::world::World;
+
 /// Storms in a normal test run.
 const CASES: u32 = 1000;
 
@@ -55,6 +57,21 @@ fn again() {
         cast.perform(act);
     }
     cast.end();
+}
+
+/// A storm of random acts, after each of which `look` is shown the world.
+pub fn watched(cpus: usize, seed: u64, acts: usize, mut look: impl FnMut(&World)) {
+    let mut cast = Cast::new(cpus, seed);
+    cast.world.checked = false;
+    let mut dice = seed | 1;
+    for _ in 0..acts {
+        // xorshift64.
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        cast.perform(Act(core::array::from_fn(|at| (dice >> (8 * at + 16)) as u8)));
+        look(&cast.world);
+    }
 }
 
 /// Runs so many storms; what is wrong with the first that fails.

@@ -25,9 +25,6 @@ pub struct Page {
     pub execute: bool,
 }
 
-/// Which page of which address space. A space is named by its CR3 value.
-pub type Where = (u64, u64);
-
 /// Device memory: where no memory of the test's is.
 pub const DEVICES: u64 = 1 << 50;
 pub const DEVICES_END: u64 = DEVICES + (1 << 30);

@@ -200,8 +200,8 @@ pub struct World {
     pub trace: bool,
     /// The CPU in the middle of whose system call others act.
     torn: Option<usize>,
-    /// The memory in which all this stands.
-    regions: [u64; 3],
+    /// The memory in which all this stands: the kernel's, process 1's, and the Untyped's.
+    pub regions: [u64; 3],
 }
 
 /// What the fastpath does with a call to, or an answer for, a task of another CPU: whether this was one.
@@ -542,7 +542,7 @@ impl World {
         let cx = self.look(n);
         let vspace = cx.cpu.vspace.get(cx.pin())?;
         let spot = cx.spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
-        check::memory::page(spot.or_else(|| cx.spot::<1>(vspace, address))?)
+        check::page(spot.or_else(|| cx.spot::<1>(vspace, address))?)
     }
 
     /// What CPU `n` remembers of an address of the space that it is in.
@@ -639,22 +639,26 @@ impl World {
 
     /// Every task and its time, in words.
     fn print(&self) {
-        for task in check::Seen::collect(self).tasks.into_iter().map(check::view) {
-            let hex = |r: u64| if r == 0 { String::from("-") } else { format!("{:x}", r >> 6 & 0xffff) };
-            let h = task.hot;
+        let hex = |at: u64| if at == 0 { String::from("-") } else { format!("{:x}", at >> 6 & 0xffff) };
+        for task in check::snapshot(self).tasks {
             println!(
-                "    {} at {} id {} msg cpu{} sc {} own {} lender {} caller {} callee {} msg.sc {} {}",
-                task.name(),
-                hex(task.task.addr()),
-                task.task.get().id().raw(),
-                task.msg_home,
-                hex(h.sc.addr()),
-                hex(h.own_sc.addr()),
-                hex(h.lender.addr()),
-                hex(h.caller.addr()),
-                hex(task.msg.callee.addr()),
-                hex(task.msg.sc.addr()),
-                if task.is_suspended() { "suspended" } else { "" }
+                "    task {}.{} ({:?}, {:?}, cpu{}) at {} id {} msg cpu{} sc {} own {} lender {} caller {} callee {} \
+                 msg.sc {} {}",
+                task.process_number,
+                task.number,
+                task.state,
+                task.stage,
+                task.home,
+                hex(task.at),
+                task.id,
+                task.message_home,
+                hex(task.context),
+                hex(task.own_context),
+                hex(task.lender),
+                hex(task.caller),
+                hex(task.callee),
+                hex(task.message_context),
+                if task.suspended { "suspended" } else { "" }
             );
         }
     }
@@ -668,9 +672,4 @@ impl World {
             None => panic!("{cap:?} is no task"),
         }
     }
-}
-
-/// Memory that a region covers.
-pub fn extent(region: &Region) -> std::ops::Range<u64> {
-    region.base()..region.base() + region.size()
 }

@@ -1,0 +1,243 @@
+//! A snapshot with what finds its records: what rules read.
+
+use snapshot::{
+    CNode, Context, Cpu, Entry, Frame, Group, Info, Kernel, Member, Notification, Object, Pool, Process,
+    Reply, Root, Slot, Stage, State, Table, Task, Untyped, VSpace,
+};
+
+use crate::gather::Snapshot;
+use crate::index::{Index, Kind};
+use crate::lists::Linked;
+
+/// What rules read.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// The records.
+    pub s: &'a Snapshot,
+    pub(crate) index: &'a Index,
+    /// Where each task is linked.
+    pub(crate) linked: Option<&'a Linked>,
+    /// What belongs to no object.
+    pub kernel: Kernel,
+    /// CPUs on which a kernel entry is under way: a bit each. CPUs from 63 on share one.
+    busy: u64,
+    /// Roots whose lock is held: a bit each.
+    locked_roots: u64,
+    /// Somebody holds a VSpace's lock.
+    pub(crate) spaces_change: bool,
+}
+
+macro_rules! find {
+    ($($name:ident: $type:ident = $list:ident $kind:ident, $what:literal;)*) => {
+        $(
+            #[doc = concat!("The ", $what, " at an address.")]
+            #[inline]
+            pub fn $name(&self, at: u64) -> Option<&'a $type> {
+                match self.index.at(at) {
+                    Some((kind, number)) if kind == Kind::$kind as u8 => self.s.$list.get(number),
+                    _ => None,
+                }
+            }
+        )*
+    };
+}
+
+impl<'a> Facts<'a> {
+    pub(crate) fn new(s: &'a Snapshot, index: &'a Index) -> Facts<'a> {
+        let bit = |cpu: u32| 1 << cpu.min(63);
+        Facts {
+            s,
+            index,
+            linked: None,
+            kernel: s.kernels.last().copied().unwrap_or_default(),
+            busy: s.cpus.iter().filter(|cpu| cpu.busy).fold(0, |bits, cpu| bits | bit(cpu.id)),
+            locked_roots: s.roots.iter().filter(|root| root.locked).fold(0, |bits, root| bits | bit(root.id)),
+            spaces_change: s.vspaces.iter().any(|space| space.locked),
+        }
+    }
+
+    pub(crate) fn with_lists(self, linked: &'a Linked) -> Facts<'a> {
+        Facts { linked: Some(linked), ..self }
+    }
+
+    find! {
+        untyped: Untyped = untypeds Untyped, "Untyped";
+        cnode: CNode = cnodes CNode, "CNode";
+        vspace: VSpace = vspaces VSpace, "VSpace";
+        frame: Frame = frames Frame, "Frame";
+        process: Process = processes Process, "process";
+        task: Task = tasks Task, "task";
+        context: Context = contexts Context, "SchedContext";
+        group: Group = groups Group, "group";
+        notification: Notification = notifications Notification, "Notification";
+        reply: Reply = replies Reply, "Reply";
+        pool: Pool = pools Pool, "event pool";
+        slot: Slot = slots Slot, "full slot";
+        member: Member = members Member, "place of a member";
+    }
+
+    /// The derivation root of an object's memory.
+    pub fn root_of(&self, at: u64) -> Option<u32> {
+        fn root(object: Option<&impl Object>) -> Option<u32> {
+            object.map(Object::root)
+        }
+        let (s, (kind, number)) = (self.s, self.index.at(at)?);
+        match Kind::from_raw(kind)? {
+            Kind::Untyped => root(s.untypeds.get(number)),
+            Kind::CNode => root(s.cnodes.get(number)),
+            Kind::VSpace => root(s.vspaces.get(number)),
+            Kind::Frame => root(s.frames.get(number)),
+            Kind::Process => root(s.processes.get(number)),
+            Kind::Task => root(s.tasks.get(number)),
+            Kind::Context => root(s.contexts.get(number)),
+            Kind::Group => root(s.groups.get(number)),
+            Kind::Notification => root(s.notifications.get(number)),
+            Kind::Reply => root(s.replies.get(number)),
+            Kind::Machine => root(s.machines.get(number)),
+            Kind::Pool => root(s.pools.get(number)),
+            Kind::Slot | Kind::Member => None,
+        }
+    }
+
+    /// Whether there is an object of a type at an address.
+    pub fn is_object(&self, kind: u8, at: u64) -> bool {
+        self.index.at(at).is_some_and(|(found, _)| found == kind)
+    }
+
+    /// What the frame table says of a page.
+    pub fn info(&self, page: u64) -> Option<&'a Info> {
+        self.s.infos.get(self.index.infos.get(page)?)
+    }
+
+    /// The page-table entry that is at an address.
+    pub fn entry(&self, at: u64) -> Option<&'a Entry> {
+        self.s.entries.get(self.index.entries.get(at)?)
+    }
+
+    /// The page table in use that is at an address.
+    pub fn table(&self, at: u64) -> Option<&'a Table> {
+        self.s.tables.get(self.index.tables.get(at)?)
+    }
+
+    /// A CPU by its number.
+    pub fn cpu(&self, id: u32) -> Option<&'a Cpu> {
+        let at = self.s.cpus.get(id as usize).filter(|cpu| cpu.id == id);
+        at.or_else(|| self.s.cpus.iter().find(|cpu| cpu.id == id))
+    }
+
+    /// What there is to say of a derivation root.
+    pub fn root(&self, id: u32) -> Option<&'a Root> {
+        self.s.roots.iter().find(|root| root.id == id)
+    }
+
+    /// Whether a kernel entry is under way on a CPU.
+    #[inline]
+    pub fn is_busy(&self, cpu: u32) -> bool {
+        self.busy & 1 << cpu.min(63) != 0
+    }
+
+    /// Whether one is under way on any CPU.
+    pub fn any_busy(&self) -> bool {
+        self.busy != 0
+    }
+
+    /// Whether somebody holds the lock of a derivation root, and may be changing its tree.
+    pub fn is_root_locked(&self, root: u32) -> bool {
+        self.locked_roots & 1 << root.min(63) != 0
+    }
+
+    /// Whether any root's lock is held.
+    pub fn any_root_locked(&self) -> bool {
+        self.locked_roots != 0
+    }
+
+    /// Whether neither a task nor its message block is with a busy CPU.
+    #[inline]
+    pub fn is_steady(&self, task: &Task) -> bool {
+        self.busy == 0 || !self.is_busy(task.home) && !self.is_busy(task.message_home)
+    }
+
+    /// The tasks of which that holds.
+    pub fn steady_tasks(&self) -> impl Iterator<Item = &'a Task> + use<'a, '_> {
+        self.s.tasks.iter().filter(|task| self.is_steady(task))
+    }
+
+    /// The task that has another one's call, or will receive it, where that call is there.
+    pub fn callee(&self, task: &Task) -> Option<&'a Task> {
+        if is_at_callee(task) { self.task(task.callee) } else { None }
+    }
+
+    /// Whether a task's call has lent its CPU time.
+    pub fn has_lent(&self, task: &Task) -> bool {
+        self.callee(task).is_some_and(|callee| lender(callee) == task.at)
+    }
+
+    /// Whether a shootdown is over.
+    pub fn is_over(&self, raw: u64) -> bool {
+        let (by, number) = crate::pte::stamp(raw);
+        self.cpu(by as u32).is_some_and(|cpu| cpu.shootdowns_over >= number)
+    }
+
+    /// Whether a shootdown has begun.
+    pub fn has_begun(&self, raw: u64) -> bool {
+        let (by, number) = crate::pte::stamp(raw);
+        self.cpu(by as u32).is_some_and(|cpu| cpu.shootdowns_begun >= number)
+    }
+
+    /// What is at an address, for people.
+    pub fn name(&self, at: u64) -> String {
+        if at == 0 {
+            return "nothing".to_owned();
+        }
+        match self.index.at(at).and_then(|(kind, number)| Some((Kind::from_raw(kind)?, number))) {
+            Some((Kind::Task, number)) => name_of(&self.s.tasks[number]),
+            Some((kind, _)) => format!("{kind:?} {at:#x}"),
+            None => format!("{at:#x}, where nothing is"),
+        }
+    }
+}
+
+/// A task, for people.
+pub fn name_of(task: &Task) -> String {
+    let Task { process_number, number, state, stage, home, .. } = task;
+    format!("task {process_number}.{number} ({state:?}, {stage:?}, cpu{home})")
+}
+
+/// Whether a task waits in a call.
+pub fn awaits(task: &Task) -> bool {
+    matches!(task.state, State::Sending | State::Await | State::AwaitTimed | State::AwaitRemote)
+}
+
+/// Whether a task waits in a call whose message block is on its own CPU.
+pub fn awaits_here(task: &Task) -> bool {
+    matches!(task.state, State::Sending | State::Await | State::AwaitTimed)
+}
+
+/// Whether a task receives.
+pub fn receives(task: &Task) -> bool {
+    matches!(task.state, State::Recv | State::RecvTimed)
+}
+
+/// Whether a task may run.
+pub fn is_runnable(task: &Task) -> bool {
+    task.state == State::Ready && !task.suspended
+}
+
+/// Whether a task's call is at its callee, by the account of the callee's CPU.
+pub fn is_at_callee(task: &Task) -> bool {
+    match task.state {
+        State::Sending | State::Await | State::AwaitTimed => !task.ending,
+        State::AwaitRemote => matches!(task.stage, Stage::Queued | Stage::Owed),
+        _ => false,
+    }
+}
+
+/// Whether a task's message block is in a mailbox, or will be.
+pub fn is_under_way(task: &Task) -> bool {
+    matches!(task.stage, Stage::Out | Stage::Back | Stage::Ask | Stage::AskDone)
+}
+
+/// The caller whose CPU time a task has, or has lent on; 0 for none. While a task receives the field says nothing.
+pub fn lender(task: &Task) -> u64 {
+    if receives(task) || task.state == State::Dead { 0 } else { task.lender }
+}

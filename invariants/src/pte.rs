@@ -1,0 +1,134 @@
+//! What a page-table entry says: as the processor's manual has it, and in bits that the processor ignores, as the kernel has
+//! it. The kernel reads its own entries by other code (`kern_base::paging`); a test there compares the two.
+
+/// Entries of one table.
+pub const ENTRIES: u64 = 512;
+/// The level of the root table.
+pub const ROOT_LEVEL: u32 = 4;
+
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const UNCACHED: u64 = 1 << 3 | 1 << 4;
+const LARGE: u64 = 1 << 7;
+const PLAIN: u64 = 1 << 9;
+const POOL: u64 = 1 << 52;
+const COPY: u64 = 1 << 53;
+const LENT: u64 = 1 << 54;
+const TRANSIT: u64 = 1 << 55;
+const TRANSIT_WRITE: u64 = 1 << 56;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// In an entry that is not present: CPUs may remember what was there.
+const GONE: u64 = 1 << 1;
+const STAMP_SHIFT: u32 = 3;
+
+/// What an entry of a table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// Nothing was there for long.
+    Empty,
+    /// Something was there, until the shootdown with this stamp.
+    Gone(u64),
+    /// It leads to a table.
+    Table,
+    /// It maps a page.
+    Page,
+    /// It is the place of a page that a message has, and maps nothing.
+    Transit,
+    /// Nothing that the kernel writes.
+    Unknown,
+}
+
+/// One entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pte(pub u64);
+
+impl Pte {
+    /// What an entry of a table of this level is.
+    pub const fn what(self, level: u32) -> What {
+        let word = self.0;
+        if word & PRESENT != 0 {
+            return if level == 1 || word & LARGE != 0 { What::Page } else { What::Table };
+        }
+        if word == 0 {
+            What::Empty
+        } else if word & GONE != 0 {
+            What::Gone(word >> STAMP_SHIFT)
+        } else if word & TRANSIT != 0 {
+            What::Transit
+        } else {
+            What::Unknown
+        }
+    }
+
+    /// Where it leads.
+    pub const fn at(self) -> u64 {
+        self.0 & ADDRESS
+    }
+
+    /// Whether user level may use it.
+    pub const fn is_user(self) -> bool {
+        self.0 & USER != 0
+    }
+
+    /// Whether it maps a page of 2 MiB.
+    pub const fn is_large(self) -> bool {
+        self.0 & LARGE != 0
+    }
+
+    /// Whether it allows to write, or did before the page was in transit.
+    pub const fn is_writable(self) -> bool {
+        self.0 & (if self.0 & PRESENT != 0 { WRITE } else { TRANSIT_WRITE }) != 0
+    }
+
+    /// Whether it allows to execute.
+    pub const fn is_executable(self) -> bool {
+        self.0 & (PRESENT | NO_EXECUTE) == PRESENT
+    }
+
+    /// Whether the processor does not cache the page.
+    pub const fn is_uncached(self) -> bool {
+        self.0 & UNCACHED == UNCACHED
+    }
+
+    /// Whether it maps memory that no Frame stands for.
+    pub const fn is_plain(self) -> bool {
+        self.0 & PLAIN != 0
+    }
+
+    /// Whether the page is one of the space's pool.
+    pub const fn is_pooled(self) -> bool {
+        self.0 & POOL != 0
+    }
+
+    /// Whether the page is copied when somebody writes it.
+    pub const fn is_copied(self) -> bool {
+        self.0 & COPY != 0
+    }
+
+    /// Whether the page could be written before a message was to share it, which has not gone yet.
+    pub const fn is_lent(self) -> bool {
+        self.0 & LENT != 0
+    }
+}
+
+/// The number of an address's entry in a table of a level.
+pub const fn index_of(address: u64, level: u32) -> u64 {
+    address >> (12 + 9 * (level - 1)) & (ENTRIES - 1)
+}
+
+/// The bytes that an entry of a table of a level is for.
+pub const fn span(level: u32) -> u64 {
+    1 << (12 + 9 * (level - 1))
+}
+
+/// The CPU and the number in the stamp of a shootdown.
+pub const fn stamp(raw: u64) -> (u64, u64) {
+    (raw >> 48, raw & ((1 << 48) - 1))
+}
+
+/// The level and the first address in the note of a page table.
+pub const fn table_note(raw: u64) -> (u32, u64) {
+    ((raw & 7) as u32, raw & !7)
+}

@@ -1,0 +1,306 @@
+//! Every reference of the kernel's that can be judged by itself, in one table.
+//!
+//! A row says of a field: which object it names, when it says anything, and what that object's own record must say back.
+//! Fields of which more must hold have rules of their own: links of queues and lists, derivation trees, page tables, and
+//! what SchedContexts and calls need. A reference must always name a live object of its type: never one whose last
+//! capability is gone, never free memory.
+
+use snapshot::{
+    CNode, Context, Cpu, Device, Kernel, Notification, Number, Pool, Process, Reply, RequestKind, Stage,
+    State, Task, TaskNumber, VSpace,
+};
+
+use crate::Snapshot;
+use crate::facts::{Facts, is_at_callee, is_under_way, lender, name_of};
+use crate::report::Findings;
+
+/// A row of the table.
+pub struct Reference {
+    /// The record and its field.
+    pub name: &'static str,
+    /// What the reference is.
+    pub doc: &'static str,
+    /// Judges the field of all records.
+    pub(crate) check: fn(&Facts<'_>, &mut Findings),
+    /// The number of the first record in which the field says something.
+    pub(crate) first: fn(&Facts<'_>) -> Option<usize>,
+    /// Makes the field of a record name something else.
+    pub(crate) set: fn(&mut Snapshot, usize, u64),
+}
+
+/// A record that has references.
+trait Refers {
+    /// The record, for people.
+    fn name(&self) -> String;
+
+    /// Whether nobody is changing the record.
+    fn is_steady(&self, _f: &Facts<'_>) -> bool {
+        true
+    }
+}
+
+macro_rules! refers {
+    ($($type:ident: |$record:ident, $f:ident| $name:expr, $steady:expr;)*) => {
+        $(
+            impl Refers for $type {
+                fn name(&self) -> String {
+                    let $record = self;
+                    $name
+                }
+
+                fn is_steady(&self, $f: &Facts<'_>) -> bool {
+                    let $record = self;
+                    let _ = $record;
+                    $steady
+                }
+            }
+        )*
+    };
+}
+
+refers! {
+    Task: |r, f| name_of(r), f.is_steady(r);
+    Context: |r, f| format!("SchedContext {:#x}", r.at), !f.is_busy(r.home);
+    Notification: |r, f| format!("Notification {:#x}", r.at), !f.is_busy(r.home);
+    Reply: |r, f| format!("Reply {:#x}", r.at), !f.is_busy(r.home);
+    Cpu: |r, _f| format!("cpu{}", r.id), !r.busy;
+    CNode: |r, f| format!("CNode {:#x}", r.at), !f.kernel.spaces_locked;
+    Process: |r, f| format!("process {}", r.number), !f.kernel.spaces_locked;
+    VSpace: |r, f| format!("VSpace {:#x}", r.at), !f.kernel.spaces_locked;
+    Pool: |r, f| format!("event pool {:#x}", r.at), !r.locked && !f.any_busy();
+    Number: |r, f| format!("process number {}", r.number), !f.any_busy();
+    TaskNumber: |r, f| format!("task number {} of {:#x}", r.number, r.process), !f.any_busy();
+    Kernel: |_r, _f| "the kernel".to_owned(), true;
+    Device: |r, _f| format!("device frame {:#x}", r.frame), true;
+}
+
+impl Reference {
+    /// Makes the field of a record name something else. For tests.
+    pub fn plant(&self, snapshot: &mut Snapshot, record: usize, to: u64) {
+        (self.set)(snapshot, record, to);
+    }
+}
+
+macro_rules! references {
+    ($(
+        $(#[doc = $doc:literal])*
+        $list:ident.$field:ident: $type:ident -> $find:ident,
+        when |$f:ident, $r:ident| $when:expr,
+        agrees |$to:ident| $agrees:expr;
+    )*) => {
+        /// The table.
+        pub const REFERENCES: &[Reference] = &[$(
+            Reference {
+                name: concat!(stringify!($list), ".", stringify!($field)),
+                doc: concat!($($doc,)*),
+                check: {
+                    fn check(f: &Facts<'_>, out: &mut Findings) {
+                        for record in f.s.$list.iter().filter(|record| record.$field != 0) {
+                            if says(f, record) {
+                                judge(f, record, out);
+                            }
+                        }
+                    }
+
+                    #[inline]
+                    fn says($f: &Facts<'_>, $r: &$type) -> bool {
+                        $r.is_steady($f) && $when
+                    }
+
+                    #[inline]
+                    fn judge($f: &Facts<'_>, $r: &$type, out: &mut Findings) {
+                        let name = concat!(stringify!($list), ".", stringify!($field));
+                        let Some($to) = $f.$find($r.$field) else {
+                            return out.add(format_args!(
+                                "{name}: {} names {}, which is no live {}",
+                                $r.name(),
+                                $f.name($r.$field),
+                                stringify!($find),
+                            ));
+                        };
+                        hold!(out, !$to.dead, "{name}: {} names {}, which is dead", $r.name(), $f.name($r.$field));
+                        hold!(out, $agrees, "{name}: {} names {}, which does not agree", $r.name(), $f.name($r.$field));
+                    }
+
+                    check
+                },
+                first: {
+                    fn first($f: &Facts<'_>) -> Option<usize> {
+                        $f.s.$list.iter().position(|$r| $r.$field != 0 && $r.is_steady($f) && $when)
+                    }
+
+                    first
+                },
+                set: |s, number, to| s.$list[number].$field = to,
+            },
+        )*];
+    };
+}
+
+references! {
+    /// The process whose CSpace a CNode is part of finds the CNode there.
+    cnodes.process: CNode -> process, when |f, r| true, agrees |to| is_in_cspace(f, to.cnode, r.at);
+    /// The next table of a CSpace is of the same process.
+    cnodes.more: CNode -> cnode, when |f, r| true, agrees |to| to.process == r.process && to.process != 0;
+    /// The next CNode that is being emptied has no capability.
+    cnodes.next_zombie: CNode -> cnode, when |f, r| !f.kernel.zombies_locked && r.refs == 0, agrees |to| to.refs == 0;
+    /// The first CNode that is being emptied has no capability.
+    kernels.zombies: Kernel -> cnode, when |f, r| true, agrees |to| to.refs == 0;
+    /// The first CNode that could not be emptied has no capability.
+    kernels.refused_zombies: Kernel -> cnode, when |f, r| true, agrees |to| to.refs == 0;
+    /// The first table of a process's CSpace is that process's.
+    processes.cnode: Process -> cnode, when |f, r| true, agrees |to| to.process == r.at;
+    /// A process's address space is that process's.
+    processes.vspace: Process -> vspace, when |f, r| true, agrees |to| to.process == r.at;
+    /// A process's event pool is that process's.
+    processes.pool: Process -> pool, when |f, r| !f.any_busy(), agrees |to| to.process == r.at;
+    /// The process that lives in an address space knows it.
+    vspaces.process: VSpace -> process, when |f, r| true, agrees |to| to.vspace == r.at;
+    /// The process of an event pool knows it.
+    pools.process: Pool -> process, when |f, r| true, agrees |to| to.pool == r.at;
+    /// The process that has a number has it in its key.
+    numbers.process: Number -> process, when |f, r| true, agrees |to| to.number == r.number;
+    /// The task that has a task number has it in its TaskId, with the number's generation, and is of that process.
+    task_numbers.task: TaskNumber -> task, when |f, r| true,
+        agrees |to| to.number == r.number && to.generation + 1 == r.generation && to.owner == r.process;
+    /// A task's process has that task under its number.
+    tasks.process: Task -> process, when |f, r| true, agrees |to| has_number(f, to.at, r);
+    /// What other CPUs take for a task's process is its process.
+    tasks.owner: Task -> process, when |f, r| true, agrees |to| r.process == to.at;
+    /// What other CPUs take for a task's address space is its process's, unless that one has none any more.
+    tasks.space: Task -> vspace, when |f, r| true, agrees |to| to.process == r.owner || to.process == 0;
+    /// A task spends a SchedContext that is with that task. While its call has lent its CPU time on (its callee's lender is
+    /// the task) the field says nothing.
+    tasks.context: Task -> context, when |f, r| !f.has_lent(r),
+        agrees |to| r.ending || to.task == r.at && to.home == r.home;
+    /// A task's own SchedContext is bound to it.
+    tasks.own_context: Task -> context, when |f, r| true, agrees |to| f.is_busy(to.home) || to.owner == r.at;
+    /// The caller that a task serves has called that task.
+    tasks.caller: Task -> task, when |f, r| true, agrees |to| is_caller(f, to, r);
+    /// The caller whose CPU time a task has, has called that task.
+    tasks.lender: Task -> task, when |f, r| lender(r) != 0 && !r.ending, agrees |to| is_caller(f, to, r);
+    /// The Notification that is bound to a task knows it, and is on its CPU.
+    tasks.bound: Task -> notification, when |f, r| true, agrees |to| to.bound == r.at && to.home == r.home;
+    /// The Notification for which a task waits knows it, is on its CPU, and has no bits.
+    tasks.waits_for: Task -> notification, when |f, r| true,
+        agrees |to| r.state == State::WaitBits && to.waiter == r.at && to.home == r.home && to.bits == 0;
+    /// The first Reply that keeps a call for a task knows it.
+    tasks.replies: Task -> reply, when |f, r| true, agrees |to| to.server == r.at && to.prev == 0;
+    /// The callee of a call that is there serves it, has it in its queue, or has a Reply keep it: one of these.
+    tasks.callee: Task -> task, when |f, r| is_at_callee(r) && !r.ending,
+        agrees |to| !f.is_steady(to) || is_known_once(f, r, to);
+    /// The Reply that keeps a call knows the caller.
+    tasks.held: Task -> reply, when |f, r| is_at_callee(r) && !r.ending,
+        agrees |to| f.is_busy(to.home) || to.caller == r.at;
+    /// The SchedContext in a message block that is away is with its task, on the CPU that has the block. One that is to
+    /// be stopped is with nobody.
+    tasks.message_context: Task -> context, when |f, r| is_under_way(r) || r.message_home != r.home,
+        agrees |to| to.home == r.message_home && (to.task == r.at || r.request == RequestKind::StopTime);
+    /// What a request is about is held by whoever reclaims it, until the answer.
+    tasks.request_about: Task -> of_request, when |f, r| is_held(r), agrees |to| is_asked(r.request, to.kind);
+    /// The task that has a SchedContext is alive. Rules about CPU time say who it is.
+    contexts.task: Context -> task, when |f, r| true, agrees |to| true;
+    /// The task to which a SchedContext is bound knows it, unless that task is just ending.
+    contexts.owner: Context -> task, when |f, r| true,
+        agrees |to| !f.is_steady(to) || to.own_context == r.at || to.ending && to.state != State::Dead;
+    /// The task that waits for a Notification says so, and is on its CPU.
+    notifications.waiter: Notification -> task, when |f, r| true,
+        agrees |to| to.state == State::WaitBits && to.waits_for == r.at && to.home == r.home;
+    /// The task to which a Notification is bound knows it, and is on its CPU.
+    notifications.bound: Notification -> task, when |f, r| true, agrees |to| to.bound == r.at && to.home == r.home;
+    /// The caller whose call a Reply keeps knows that, unless it is being killed.
+    replies.caller: Reply -> task, when |f, r| true,
+        agrees |to| r.server != 0 && (!f.is_steady(to) || to.ending || to.held == r.at && is_at_callee(to));
+    /// The task for which a Reply keeps a call has the Reply in its list.
+    replies.server: Reply -> task, when |f, r| true,
+        agrees |to| r.caller != 0 && to.home == r.home && (r.prev != 0 || to.replies == r.at);
+    /// The next Reply in a task's list knows the one before.
+    replies.next: Reply -> reply, when |f, r| true, agrees |to| to.prev == r.at && to.server == r.server;
+    /// The previous Reply in a task's list knows the one behind.
+    replies.prev: Reply -> reply, when |f, r| true, agrees |to| to.next == r.at && to.server == r.server;
+    /// The task that runs on a CPU has its home there.
+    cpus.current: Cpu -> task, when |f, r| true, agrees |to| to.home == r.id;
+    /// The SchedContext that is spent on a CPU is on that CPU, and with the task that runs.
+    cpus.context: Cpu -> context, when |f, r| true, agrees |to| to.home == r.id && to.task == r.current;
+    /// The address space that a CPU shows counts the CPU among those that can remember its translations.
+    cpus.vspace: Cpu -> vspace, when |f, r| true, agrees |to| r.id >= 64 || to.homes & 1 << r.id != 0;
+    /// What the kernel's list of frames of device memory has is one.
+    devices.frame: Device -> frame, when |f, r| true, agrees |to| to.device;
+}
+
+/// The object of a request, as far as a row of the table reads it.
+#[derive(Clone, Copy)]
+pub(crate) struct OfRequest {
+    kind: u8,
+    /// A task may be dead when the request to kill it arrives; so may the others.
+    dead: bool,
+}
+
+impl Facts<'_> {
+    fn of_request(&self, at: u64) -> Option<OfRequest> {
+        self.index.at(at).map(|(kind, _)| OfRequest { kind, dead: false })
+    }
+}
+
+/// Whether the object of a task's request is held by whoever asks.
+fn is_held(task: &Task) -> bool {
+    let held = matches!(
+        task.request,
+        RequestKind::Kill | RequestKind::StopTime | RequestKind::StopBits | RequestKind::StopReply
+    );
+    held && !task.ending && matches!(task.stage, Stage::Ask | Stage::Waiting)
+}
+
+/// Whether a request can be about an object of that type.
+fn is_asked(request: RequestKind, kind: u8) -> bool {
+    let wanted = match request {
+        RequestKind::None | RequestKind::Shootdown => return false,
+        RequestKind::Kill | RequestKind::Seek => abi::ObjType::Task,
+        RequestKind::StopTime | RequestKind::Disown | RequestKind::Fetch => abi::ObjType::SchedContext,
+        RequestKind::StopBits => abi::ObjType::Notification,
+        RequestKind::StopReply => abi::ObjType::Reply,
+    };
+    kind == wanted as u8
+}
+
+/// Whether a CNode is one of the tables that follow each other from `first` on.
+fn is_in_cspace(f: &Facts<'_>, first: u64, cnode: u64) -> bool {
+    let tables = std::iter::successors(f.cnode(first), |table| f.cnode(table.more));
+    tables.take(f.kernel.tables_max as usize).any(|table| table.at == cnode)
+}
+
+fn has_number(f: &Facts<'_>, process: u64, task: &Task) -> bool {
+    let its = |number: &&TaskNumber| number.process == process && number.number == task.number;
+    f.s.task_numbers.iter().find(its).is_some_and(|number| number.task == task.at)
+}
+
+/// Whether a task waits in a call to another one, whose account of it may be older than its own.
+fn is_caller(f: &Facts<'_>, caller: &Task, callee: &Task) -> bool {
+    if !f.is_steady(caller) {
+        return true;
+    }
+    let ended = caller.ending && caller.message_home == caller.home && caller.home != callee.home;
+    caller.callee == callee.at && !ended && (is_at_callee(caller) || caller.ending)
+}
+
+/// Whether the callee of a call has it in exactly the place that the caller's state names.
+fn is_known_once(f: &Facts<'_>, task: &Task, callee: &Task) -> bool {
+    let Some(linked) = f.linked.map(|linked| linked.of(f, task)) else { return true };
+    let served = linked.servers == 1 && linked.server == callee.at;
+    let queued = linked.queues == 1 && (linked.callee == callee.at || linked.reader == callee.at);
+    let kept = linked.replies == 1 && linked.reply == task.held && task.held != 0;
+    let is_queued = if task.state == State::AwaitRemote {
+        task.stage == Stage::Queued
+    } else {
+        task.state == State::Sending
+    };
+    let places = linked.servers + linked.queues + linked.replies;
+    places == 1 && callee.home == task.message_home && if is_queued { queued } else { served || kept }
+}
+
+/// Every reference names a live object of its type, whose own record agrees.
+pub(crate) fn check(f: &Facts<'_>, out: &mut Findings) {
+    for reference in REFERENCES {
+        (reference.check)(f, out);
+    }
+}

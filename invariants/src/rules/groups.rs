@@ -1,0 +1,140 @@
+//! Groups: members and exposures.
+
+use snapshot::{Member, SlotUse};
+
+use crate::facts::Facts;
+use crate::index::Kind;
+use crate::report::Findings;
+
+/// Watchers are among so many exposures.
+const WATCHERS: u32 = abi::membership::WATCHERS;
+
+/// Whether somebody may be changing what groups and processes say of memberships.
+fn changes(f: &Facts<'_>) -> bool {
+    f.any_busy() || f.any_root_locked()
+}
+
+/// Each member record that is in use has its place in its process's list, and no other has one. The group counts them, and
+/// all records before its mark are in use.
+pub fn members(f: &Facts<'_>, out: &mut Findings) {
+    if changes(f) {
+        return;
+    }
+    for member in &f.s.members {
+        let what = || format!("member {} of group {:#x}", member.number, member.group);
+        if member.word == 0 {
+            let free = member.place_group | member.next | member.prev == 0;
+            hold!(out, free, "{} is none, and is listed", what());
+            continue;
+        }
+        let fits = member.place_group == member.group && member.place_number == member.number;
+        hold!(
+            out,
+            fits,
+            "the place of {} is that of member {} of {:#x}",
+            what(),
+            member.place_number,
+            member.place_group
+        );
+        let process = process_of(f, member);
+        hold!(out, process.is_some(), "{} is process {}, which does not live", what(), member.process_number);
+    }
+    for group in &f.s.groups {
+        let used = |member: &&Member| member.group == group.at && member.word != 0;
+        let members = f.s.members.iter().filter(used);
+        let before = members.clone().filter(|member| member.number < group.free).count() as u32;
+        let count = members.count() as u32;
+        hold!(out, count == group.count, "group {:#x} counts {} members of {count}", group.at, group.count);
+        hold!(
+            out,
+            before == group.free,
+            "group {:#x} says that {} records are taken, of which {before} are",
+            group.at,
+            group.free
+        );
+    }
+}
+
+/// The living process that a member record names.
+fn process_of<'a>(f: &Facts<'a>, member: &Member) -> Option<&'a snapshot::Process> {
+    let number = f.s.numbers.iter().find(|number| number.number == member.process_number)?;
+    f.process(number.process).filter(|process| process.key == member.process_key)
+}
+
+/// A process's list has exactly its memberships, each once, each known to its neighbours.
+pub fn membership_lists(f: &Facts<'_>, out: &mut Findings) {
+    if changes(f) {
+        return;
+    }
+    let mut listed = 0;
+    for process in f.s.processes.iter().filter(|process| !process.locked) {
+        let (mut prev, mut next) = (0, process.memberships);
+        for _ in 0..=f.s.members.len() {
+            let Some(member) = f.member(next) else { break };
+            let what = || {
+                format!(
+                    "member {} of group {:#x}, listed by process {}",
+                    member.number, member.group, process.number
+                )
+            };
+            hold!(out, member.process_key == process.key && member.word != 0, "{} is another", what());
+            hold!(out, member.prev == prev, "{} has another neighbour", what());
+            (prev, next) = (next, member.next);
+            listed += 1;
+        }
+        hold!(out, next == 0, "the memberships of process {} lead to {}", process.number, f.name(next));
+    }
+    let used = f.s.members.iter().filter(|member| member.word != 0).count();
+    let all = f.s.processes.iter().all(|process| !process.locked);
+    hold!(out, listed == used || !all, "processes list {listed} memberships of {used}");
+}
+
+/// An exposure has a task or a Notification, and allows nothing besides. The generation that it wants is that of its task. An
+/// exposure of one task for each CPU has no slot of its own that is full, and its entries are there. A watcher is a
+/// Notification that the group knows to be one.
+pub fn exposures(f: &Facts<'_>, out: &mut Findings) {
+    for exposure in &f.s.exposures {
+        let Some(group) = f.group(exposure.group) else {
+            out.add(format_args!("exposure {} is of {}", exposure.number, f.name(exposure.group)));
+            continue;
+        };
+        let what = || format!("exposure {} of group {:#x}", exposure.number, exposure.group);
+        let slot = f.slot(exposure.slot).filter(|slot| slot.used == SlotUse::Full);
+        if exposure.per_cpu != 0 {
+            let end = exposure.per_cpu - 1 + f.kernel.cpus;
+            hold!(out, end <= group.exposures, "{} has entries up to {end} of {}", what(), group.exposures);
+            hold!(
+                out,
+                slot.is_none() || f.any_busy(),
+                "{} is one task for each CPU, and has an object",
+                what()
+            );
+        }
+        let Some(slot) = slot else { continue };
+        let kinds = slot.kind == Kind::Task as u8 || slot.kind == Kind::Notification as u8;
+        hold!(
+            out,
+            kinds && slot.rights == 0,
+            "{} has a capability of type {} with rights {:#x}",
+            what(),
+            slot.kind,
+            slot.rights
+        );
+        if let Some(task) = f.task(slot.object) {
+            hold!(
+                out,
+                task.generation == exposure.generation,
+                "{} wants generation {} of task {}.{}",
+                what(),
+                exposure.generation,
+                task.process_number,
+                task.number
+            );
+        }
+        if exposure.watch != 0 {
+            let watches = slot.kind == Kind::Notification as u8 && exposure.number < WATCHERS;
+            let known = exposure.number < 64 && group.watched & 1 << exposure.number != 0;
+            hold!(out, watches && (known || f.any_busy()), "{} watches, and the group does not know", what());
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Tasks: each is what its state says.
+
+use snapshot::{Stage, State};
+
+use crate::facts::{Facts, awaits, awaits_here, name_of, receives};
+use crate::lists::Links;
+use crate::report::Findings;
+
+const PENDING_BITS: u32 = 1 << 1;
+
+fn links(f: &Facts<'_>, task: &snapshot::Task) -> Links {
+    f.linked.map(|linked| linked.of(f, task)).unwrap_or_default()
+}
+
+/// A task's state word names its home. One that is being killed does not run. One that has faulted waits for an answer, with
+/// all its registers. One whose call is on its own CPU has its message block there. One that receives has nothing to receive.
+pub fn states(f: &Facts<'_>, out: &mut Findings) {
+    for task in f.steady_tasks() {
+        let name = || name_of(task);
+        hold!(out, task.state_home == task.home, "{} has cpu{} in its state", name(), task.state_home);
+        if task.ending {
+            hold!(
+                out,
+                task.suspended || task.state == State::Dead,
+                "{} is being killed, and may run",
+                name()
+            );
+            continue;
+        }
+        if task.in_fault {
+            hold!(
+                out,
+                awaits(task) && task.deadline_rank == 0,
+                "{} has faulted, and waits for no answer",
+                name()
+            );
+            hold!(out, task.full_frame, "{} has faulted, and its frame is not whole", name());
+        }
+        if awaits_here(task) {
+            hold!(out, task.message_home == task.home, "{}: its message is away", name());
+            let callee = f.task(task.callee);
+            let here = callee.is_some_and(|callee| callee.home == task.home);
+            hold!(out, here, "{} calls {} locally", name(), f.name(task.callee));
+            let kept = task.held != 0;
+            hold!(out, kept == (links(f, task).replies > 0), "{}: kept or not", name());
+        }
+        if task.state == State::AwaitRemote {
+            let away = matches!(task.stage, Stage::Out | Stage::Back | Stage::Queued | Stage::Owed);
+            hold!(out, away, "{} waits for a message that goes nowhere", name());
+        }
+        hold!(
+            out,
+            task.state != State::WaitBits || task.waits_for != 0,
+            "{} waits for no Notification",
+            name()
+        );
+        if receives(task) && !task.suspended {
+            hold!(out, task.senders == 0 || task.receives_on, "{} receives while callers are queued", name());
+            let bits = task.pending & PENDING_BITS != 0;
+            hold!(out, !bits || task.context == 0, "{} receives while its Notification has bits", name());
+        }
+    }
+}
+
+/// A task that is to make its system call again waits for one thing: for the answer to a request, where its message block is
+/// with it or with who asks for it, or for a grace period.
+pub fn waiting(f: &Facts<'_>, out: &mut Findings) {
+    for task in f.steady_tasks() {
+        let links = links(f, task);
+        let grace = links.grace == task.home + 1;
+        let restarts = task.state == State::Restart;
+        hold!(out, links.grace == 0 || grace && restarts, "{} waits for a grace period", name_of(task));
+        if restarts && !task.ending {
+            let asks = matches!(task.stage, Stage::Ask | Stage::AskDone | Stage::Waiting);
+            hold!(out, asks != grace, "{}: asks {asks}, waits for a grace period {grace}", name_of(task));
+            let nobody = !asks || task.callee == 0;
+            hold!(out, nobody, "{} asks, with a reference to who may die meanwhile", name_of(task));
+        }
+        let kept = links.victim != 0 || links.shootdown == task.message_home + 1;
+        let waits = task.stage == Stage::Waiting;
+        hold!(out, kept == waits, "{} waits for a death or a shootdown, or is listed so", name_of(task));
+        hold!(out, links.queues <= 1, "{} is in {} queues", name_of(task), links.queues);
+        let queued = (task.queue_place != 0) == (links.queues == 1);
+        hold!(out, queued, "{} has place {} in {} queues", name_of(task), task.queue_place, links.queues);
+        if task.queue_place == 0 {
+            let free = task.queue_next | task.queue_prev | task.queue_lower | task.queue_higher == 0;
+            hold!(out, free, "{} is in no queue, and has neighbours", name_of(task));
+        }
+    }
+}
+
+/// A task has a deadline exactly where its state says so, in the heap of its home CPU.
+pub fn deadlines(f: &Facts<'_>, out: &mut Findings) {
+    for task in f.steady_tasks() {
+        let timed = task.deadline_rank != 0;
+        let listed = links(f, task).deadline == task.home + 1;
+        hold!(
+            out,
+            timed == listed,
+            "{} has rank {}, and is in the heap {listed}",
+            name_of(task),
+            task.deadline_rank
+        );
+        let must = match task.state {
+            _ if task.ending => Some(false),
+            State::RecvTimed | State::AwaitTimed => Some(true),
+            State::Sending | State::AwaitRemote | State::WaitBits => None,
+            _ => Some(false),
+        };
+        hold!(out, must.is_none_or(|must| must == timed), "{}: deadline {timed}", name_of(task));
+    }
+}
+
+/// A dead task is linked nowhere, and has its message block.
+pub fn dead_tasks(f: &Facts<'_>, out: &mut Findings) {
+    for task in f.steady_tasks().filter(|task| task.state == State::Dead) {
+        let name = || name_of(task);
+        let own = [task.process, task.context, task.own_context, task.caller, task.owner, task.space];
+        hold!(out, own.iter().all(|at| *at == 0), "{} is linked: {own:x?}", name());
+        let clients = [task.replies, task.senders, task.posters, task.death_waiters];
+        hold!(out, clients.iter().all(|at| *at == 0), "{} has clients: {clients:x?}", name());
+        hold!(out, task.bound | task.waits_for == 0, "{} has Notifications", name());
+        hold!(out, task.message_home == task.home, "{}: its message is away", name());
+        hold!(out, task.dead, "{} is not marked", name());
+    }
+    for task in f.steady_tasks().filter(|task| task.dead) {
+        hold!(out, task.state == State::Dead, "{} is marked as dead", name_of(task));
+    }
+}

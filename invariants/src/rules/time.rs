@@ -1,0 +1,288 @@
+//! CPU time: never lost, never doubled, with whom the rules of donation say; and the right task runs.
+
+use snapshot::{Context, Cpu, State, Task};
+
+use crate::facts::{Facts, awaits_here, is_runnable, is_under_way, lender, name_of, receives};
+use crate::report::Findings;
+
+fn is_queued(context: &Context) -> bool {
+    context.queue_rank != 0
+}
+
+fn runs(f: &Facts<'_>, context: &Context) -> bool {
+    f.cpu(context.home).is_some_and(|cpu| cpu.context == context.at)
+}
+
+/// A SchedContext's holder has it: as the time that it spends, as its own time that rests while it goes on with a caller's,
+/// or in its message block. The SchedContext runs or is queued exactly while its holder may run on it.
+pub fn holders(f: &Facts<'_>, out: &mut Findings) {
+    for context in f.s.contexts.iter().filter(|context| !f.is_busy(context.home)) {
+        let (at, home) = (context.at, context.home);
+        let (runs, queued) = (runs(f, context), is_queued(context));
+        hold!(out, !(runs && queued), "SchedContext {at:#x} runs and is queued");
+        let Some(holder) = f.task(context.task) else {
+            hold!(out, !runs && !queued, "SchedContext {at:#x} is on cpu{home} for nobody");
+            continue;
+        };
+        if !f.is_steady(holder) {
+            continue;
+        }
+        let spent = holder.home == home && holder.context == at && !f.has_lent(holder);
+        let own_rests = holder.home == home && holder.own_context == at && holder.context != at;
+        let in_block = holder.message_home == home
+            && holder.message_context == at
+            && (holder.home != home || is_under_way(holder));
+        let name = name_of;
+        hold!(
+            out,
+            spent || own_rests || in_block,
+            "SchedContext {at:#x} on cpu{home} is with {}, which does not have it",
+            name(holder)
+        );
+        let should = spent && is_runnable(holder);
+        let active = runs || queued;
+        hold!(
+            out,
+            active == should,
+            "SchedContext {at:#x} of {}: on the CPU or queued {active}, and should be {should}",
+            name(holder)
+        );
+    }
+}
+
+/// A task that may run, or receives, has its own time, if it has any.
+pub fn own_time(f: &Facts<'_>, out: &mut Findings) {
+    for task in f.steady_tasks().filter(|task| !task.ending) {
+        let Some(own) = f.context(task.own_context).filter(|own| !f.is_busy(own.home)) else { continue };
+        if is_runnable(task) || receives(task) {
+            let here = own.home == task.home && own.task == task.at;
+            hold!(out, here, "{} goes on without its own time", name_of(task));
+        }
+    }
+}
+
+/// Who has a caller's time spends that time, and not its own: up the whole chain of lenders of one CPU, since a reply on the
+/// fastpath finds it there. One that waits in a call in turn, and did not lend the time on, has lost it, or has it.
+pub fn lent_time(f: &Facts<'_>, out: &mut Findings) {
+    for task in f.steady_tasks().filter(|task| !task.ending && !f.has_lent(task)) {
+        let Some(lender) = f.task(lender(task)).filter(|lender| f.is_steady(lender)) else { continue };
+        let same = task.context == 0 || lender.home != task.home || lender.context == task.context;
+        hold!(out, same, "{} spends other time than {} lent", name_of(task), name_of(lender));
+        let own = task.own_context != 0 && task.own_context == task.context;
+        hold!(out, !own, "{} spends its own time as that of {}", name_of(task), name_of(lender));
+    }
+}
+
+/// A task that is ready and has no time can get none: not its own, none that rests with its callers on this CPU, and, while
+/// no mail is under way, none further up its calls on any CPU.
+pub fn starvation(f: &Facts<'_>, out: &mut Findings) {
+    let starves = |task: &&Task| is_runnable(task) && task.context == 0 && !task.ending;
+    let mail = f.s.cpus.iter().any(|cpu| cpu.has_mail);
+    for task in f.steady_tasks().filter(starves) {
+        hold!(out, task.own_context == 0, "{} is ready and has time, which it does not use", name_of(task));
+        for caller in callers(f, task) {
+            let here = caller.home == task.home;
+            let borrowed = if here { caller.context } else { caller.message_context };
+            let own = f.context(caller.own_context).filter(|_| here);
+            let own = own.is_some_and(|own| own.home == task.home && own.task == caller.at);
+            let rests = (borrowed != 0 || own) && !f.has_lent(caller);
+            hold!(
+                out,
+                !rests,
+                "{} is ready without time while that of {} rests",
+                name_of(task),
+                name_of(caller)
+            );
+        }
+        if !mail && !f.any_busy() {
+            neglected(f, task, out);
+        }
+    }
+}
+
+/// The callers of a task: those that it serves, that are queued, and that Replies keep.
+fn callers<'a>(f: &Facts<'a>, task: &Task) -> impl Iterator<Item = &'a Task> + use<'a> {
+    let (f, at) = (*f, task.at);
+    f.s.tasks.iter().filter(move |caller| {
+        let Some(links) = f.linked.map(|linked| linked.of(&f, caller)) else { return false };
+        let kept = f.reply(links.reply).is_some_and(|reply| reply.server == at);
+        links.server == at || links.callee == at || kept
+    })
+}
+
+fn neglected(f: &Facts<'_>, task: &Task, out: &mut Findings) {
+    let (mut found, mut at) = (vec![task.at], 0);
+    while let Some(next) = found.get(at).and_then(|at| f.task(*at)) {
+        at += 1;
+        for caller in callers(f, next) {
+            let rests =
+                f.context(caller.own_context).is_some_and(|own| own.task == caller.at) && !caller.ending;
+            hold!(
+                out,
+                !rests,
+                "{} is ready without time, and {} up its calls has some",
+                name_of(task),
+                name_of(caller)
+            );
+            if !found.contains(&caller.at) {
+                found.push(caller.at);
+            }
+        }
+    }
+}
+
+/// A task with the plain bit is ready and off the CPU with time, or waits for bits without deadline and with its own time.
+pub fn plain_tasks(f: &Facts<'_>, out: &mut Findings) {
+    for task in f.steady_tasks().filter(|task| task.plain) {
+        let name = || name_of(task);
+        let running = f.cpu(task.home).is_some_and(|cpu| cpu.current == task.at);
+        hold!(out, !running, "{} runs and is plain", name());
+        hold!(
+            out,
+            task.context != 0 && !task.full_frame,
+            "{} is plain, without time or with its whole frame",
+            name()
+        );
+        match task.state {
+            State::WaitBits => {
+                hold!(out, task.deadline_rank == 0, "{} is plain and has a deadline", name());
+                hold!(
+                    out,
+                    task.context == task.own_context,
+                    "{} is plain and waits with borrowed time",
+                    name()
+                );
+            }
+            state => hold!(out, state == State::Ready, "{} is plain in {state:?}", name()),
+        }
+    }
+}
+
+/// The task that runs is that of the SchedContext that runs, may run, and is of that CPU. Nobody that is queued outranks it.
+/// A CPU idles exactly while it has nothing to run.
+pub fn running(f: &Facts<'_>, out: &mut Findings) {
+    for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy) {
+        let n = cpu.id;
+        let context = f.context(cpu.context);
+        let task = context.map_or(0, |context| context.task);
+        hold!(out, task == cpu.current, "cpu{n}: running task and running SchedContext disagree");
+        if let Some(task) = f.task(cpu.current) {
+            hold!(out, is_runnable(task) && task.home == n, "cpu{n} runs {}", name_of(task));
+            hold!(out, !awaits_here(task), "cpu{n} runs {}", name_of(task));
+        }
+        let priority = context.map(|context| context.priority);
+        let best = best_queued(f, cpu);
+        if let Some(best) = best {
+            hold!(
+                out,
+                priority.is_some_and(|p| p >= best),
+                "cpu{n} runs priority {priority:?}, and {best} is queued"
+            );
+        }
+        hold!(out, !cpu.idle || cpu.context == 0, "cpu{n} idles, and runs something");
+        let Some(hardware) = f.s.hardwares.iter().find(|hardware| hardware.cpu == n) else { continue };
+        hold!(out, hardware.parked == (cpu.context == 0), "cpu{n} is parked {}", hardware.parked);
+        hold!(
+            out,
+            cpu.idle == hardware.parked,
+            "cpu{n} is parked {}, and idle {}",
+            hardware.parked,
+            cpu.idle
+        );
+        let endless = context.is_none_or(|context| context.endless);
+        let alone = priority != best || best.is_none() || endless;
+        hold!(
+            out,
+            alone || hardware.timer != u64::MAX,
+            "cpu{n}: equals wait, and no timer will end the slice"
+        );
+    }
+}
+
+/// The highest priority that is queued on a CPU, as the queues of priorities have it.
+fn best_queued(f: &Facts<'_>, cpu: &Cpu) -> Option<u32> {
+    let front = f.context(cpu.front).map(|context| context.priority);
+    let classes = f.s.classes.iter().filter(|class| class.cpu == cpu.id).map(|class| class.priority);
+    classes.chain(front).max()
+}
+
+/// A run queue is well-formed: each SchedContext in it is of that CPU, stands under its priority and knows its neighbours; who
+/// stands at the front outranks all others; and the bits say which priorities have a queue. Who is in no queue says so.
+pub fn run_queues(f: &Facts<'_>, out: &mut Findings) {
+    let mut queued = 0;
+    for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy) {
+        let n = cpu.id;
+        let mut words = [0u64; 4];
+        let mut top = 0;
+        for class in f.s.classes.iter().filter(|class| class.cpu == n) {
+            words[class.priority as usize / 64 % 4] |= 1 << (class.priority % 64);
+            top = top.max(class.priority + 1);
+            queued += class_of(f, n, class, out);
+        }
+        let summary = (0..4).filter(|at| words[*at] != 0).fold(0, |bits, at| bits | 1 << at);
+        let said = ([cpu.word0, cpu.word1, cpu.word2, cpu.word3], cpu.summary, cpu.top);
+        hold!(
+            out,
+            said == (words, summary, top),
+            "cpu{n}: the run queue says {said:x?}, and is {words:x?}, {summary:x}, {top}"
+        );
+        if cpu.front != 0 {
+            queued += 1;
+            let Some(front) = f.context(cpu.front) else {
+                out.add(format_args!("cpu{n}: at the front of the run queue is {}", f.name(cpu.front)));
+                continue;
+            };
+            let alone = front.queue_next | front.queue_prev == 0 && front.queue_rank > top && front.home == n;
+            hold!(out, alone, "cpu{n}: at the front of the run queue is {front:x?}");
+        }
+    }
+    let busy = f.any_busy();
+    let said = f.s.contexts.iter().filter(|context| is_queued(context)).count();
+    hold!(out, busy || said == queued, "{said} SchedContexts are queued, and run queues have {queued}");
+    for context in f.s.contexts.iter().filter(|context| !is_queued(context) && !f.is_busy(context.home)) {
+        let free = context.queue_next | context.queue_prev == 0;
+        hold!(out, free, "SchedContext {:#x} is in no queue, and has neighbours", context.at);
+    }
+}
+
+/// Walks the queue of a priority: how many stand in it.
+fn class_of(f: &Facts<'_>, cpu: u32, class: &snapshot::Class, out: &mut Findings) -> usize {
+    let (mut prev, mut next, mut count) = (0, class.first, 0);
+    while count <= f.s.contexts.len() {
+        let Some(context) = f.context(next) else { break };
+        let fits =
+            context.home == cpu && context.queue_rank == class.priority + 1 && context.queue_prev == prev;
+        hold!(out, fits, "cpu{cpu}: in the queue of priority {} is {context:x?}", class.priority);
+        hold!(
+            out,
+            context.priority == class.priority,
+            "cpu{cpu}: {context:x?} is queued as priority {}",
+            class.priority
+        );
+        (prev, next, count) = (next, context.queue_next, count + 1);
+    }
+    hold!(out, next == 0, "cpu{cpu}: the queue of priority {} leads to {}", class.priority, f.name(next));
+    hold!(
+        out,
+        prev == class.last,
+        "cpu{cpu}: the queue of priority {} ends with another than its last",
+        class.priority
+    );
+    count
+}
+
+/// The timer fires no later than the soonest deadline.
+pub fn timers(f: &Facts<'_>, out: &mut Findings) {
+    for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy && cpu.soonest != u64::MAX) {
+        let (n, soonest) = (cpu.id, cpu.soonest);
+        hold!(out, cpu.timer <= soonest, "cpu{n}: a deadline at {soonest}, the timer at {}", cpu.timer);
+        if let Some(hardware) = f.s.hardwares.iter().find(|hardware| hardware.cpu == n) {
+            hold!(
+                out,
+                hardware.timer <= soonest,
+                "cpu{n}: a deadline at {soonest}, the hardware's timer at {}",
+                hardware.timer
+            );
+        }
+    }
+}

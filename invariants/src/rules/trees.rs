@@ -1,0 +1,219 @@
+//! Derivation trees: one list of slots a root, in preorder.
+
+use snapshot::{Slot, SlotUse};
+
+use crate::facts::Facts;
+use crate::index::Kind;
+use crate::report::Findings;
+
+fn full<'a>(f: &Facts<'a>) -> impl Iterator<Item = &'a Slot> + use<'a> {
+    f.s.slots.iter().filter(|slot| slot.used == SlotUse::Full)
+}
+
+/// The root of the tree that a slot is part of: that of its object.
+fn root_of(f: &Facts<'_>, slot: &Slot) -> Option<u32> {
+    if f.is_object(slot.kind, slot.object) { f.root_of(slot.object) } else { None }
+}
+
+fn say(slot: &Slot) -> String {
+    format!("slot {} of {:#x} ({:#x})", slot.number, slot.table, slot.at)
+}
+
+/// Each full slot names an object of its type. Its neighbours in the tree are full slots that know it, of the same root.
+/// An empty slot has no neighbours.
+pub fn links(f: &Facts<'_>, out: &mut Findings) {
+    for slot in &f.s.slots {
+        if slot.used != SlotUse::Full {
+            let free = slot.next | slot.prev == 0 || f.any_root_locked();
+            hold!(out, free, "{} is empty, and part of a tree", say(slot));
+            continue;
+        }
+        let Some(root) = root_of(f, slot) else {
+            out.add(format_args!(
+                "{} has a capability of type {} for {}",
+                say(slot),
+                slot.kind,
+                f.name(slot.object)
+            ));
+            continue;
+        };
+        if f.is_root_locked(root) {
+            continue;
+        }
+        for (which, at) in
+            [("next", slot.next), ("previous", slot.prev)].into_iter().filter(|(_, at)| *at != 0)
+        {
+            let Some(other) = f.slot(at) else {
+                out.add(format_args!("the {which} of {} is {}", say(slot), f.name(at)));
+                continue;
+            };
+            let back = if which == "next" { other.prev } else { other.next };
+            hold!(out, back == slot.at, "the {which} of {} does not know it", say(slot));
+            hold!(out, root_of(f, other) == Some(root), "the {which} of {} is of another root", say(slot));
+        }
+    }
+}
+
+/// A slot is at most one deeper than the slot before it, and the first of a tree has depth 0; unless a slot is on its way
+/// out of the tree.
+pub fn depths(f: &Facts<'_>, out: &mut Findings) {
+    for slot in full(f) {
+        let Some(root) = root_of(f, slot) else { continue };
+        hold!(out, slot.depth <= f.kernel.depth_max, "{} is {} deep", say(slot), slot.depth);
+        if f.root(root).is_some_and(|root| root.locked || root.leaving != 0) {
+            continue;
+        }
+        let most = f.slot(slot.prev).map_or(0, |prev| prev.depth + 1);
+        hold!(out, slot.depth <= most, "{} has depth {}, of {most} at most", say(slot), slot.depth);
+    }
+}
+
+/// An object's reference count is the number of slots that have it. Only a CNode that is being emptied has none. An object
+/// that has a capability is not dead, but for a task, a SchedContext, a Notification or a Reply, which end first.
+pub fn reference_counts(f: &Facts<'_>, out: &mut Findings) {
+    if f.any_busy() || f.any_root_locked() {
+        return;
+    }
+    let mut counts = vec![0u32; f.index.count];
+    for place in full(f).filter_map(|slot| f.index.place(slot.object)) {
+        counts[place] += 1;
+    }
+    let mut judge = |kind: Kind, at: u64, refs: u32, dead: bool| {
+        let slots = f.index.place(at).map_or(0, |place| counts[place]);
+        hold!(out, refs == slots, "{kind:?} {at:#x} has {slots} slots, and counts {refs}");
+        hold!(out, slots != 0 || kind == Kind::CNode, "{kind:?} {at:#x} has no capability, and lives");
+        let first = matches!(kind, Kind::Task | Kind::Context | Kind::Notification | Kind::Reply);
+        hold!(out, !dead || first, "{kind:?} {at:#x} is dead, with {slots} slots");
+    };
+    macro_rules! judge {
+        ($($list:ident $kind:ident;)*) => {
+            $(f.s.$list.iter().for_each(|object| judge(Kind::$kind, object.at, object.refs, object.dead));)*
+        };
+    }
+    judge! {
+        untypeds Untyped;
+        cnodes CNode;
+        vspaces VSpace;
+        frames Frame;
+        processes Process;
+        tasks Task;
+        contexts Context;
+        groups Group;
+        notifications Notification;
+        replies Reply;
+        machines Machine;
+        pools Pool;
+    }
+}
+
+/// No slot is claimed or just being emptied: nobody would ever fill it.
+pub fn claims(f: &Facts<'_>, out: &mut Findings) {
+    if f.any_busy() {
+        return;
+    }
+    for slot in f.s.slots.iter().filter(|slot| matches!(slot.used, SlotUse::Claimed | SlotUse::Emptying)) {
+        out.add(format_args!("{} is {:?}, and nobody fills it", say(slot), slot.used));
+    }
+}
+
+/// What is made of an Untyped's memory is derived from the Untyped's capability: so a revoke finds it.
+pub fn made_of(f: &Facts<'_>, out: &mut Findings) {
+    let homes = homes(f);
+    let mut above: Vec<u64> = Vec::new();
+    for first in full(f).filter(|slot| slot.prev == 0) {
+        let Some(root) = root_of(f, first) else { continue };
+        if f.root(root).is_some_and(|root| root.locked || root.leaving != 0) {
+            continue;
+        }
+        above.clear();
+        let slots = std::iter::successors(Some(first), |slot| f.slot(slot.next));
+        for slot in slots.take(f.s.slots.len()) {
+            // The Untyped that each slot from the tree's first down to this one descends from.
+            above.truncate(slot.depth as usize);
+            let untyped = above.last().copied().unwrap_or(0);
+            let home = f.index.place(slot.object).map_or(0, |place| homes[place]);
+            hold!(
+                out,
+                home == untyped,
+                "{} has {}, made of {}, and descends from {}",
+                say(slot),
+                f.name(slot.object),
+                f.name(home),
+                f.name(untyped)
+            );
+            let its = if slot.kind == Kind::Untyped as u8 { slot.object } else { untyped };
+            above.resize(slot.depth as usize, untyped);
+            above.push(its);
+        }
+    }
+}
+
+/// For each object, by its place in the row of all, the Untyped in whose memory it stands.
+fn homes(f: &Facts<'_>) -> Vec<u64> {
+    let mut homes = vec![0; f.index.count];
+    for piece in f.index.pieces.iter().filter(|piece| piece.start == piece.object) {
+        let untyped = piece.inside.checked_sub(1).and_then(|number| f.s.untypeds.get(number as usize));
+        if let Some((place, untyped)) = f.index.place(piece.object).zip(untyped) {
+            homes[place] = untyped.at;
+        }
+    }
+    homes
+}
+
+/// What waits to start its memory again has nothing that was made of it.
+pub fn revoked(f: &Facts<'_>, out: &mut Findings) {
+    for slot in full(f).filter(|slot| slot.kind == Kind::Untyped as u8) {
+        let Some(untyped) = f.untyped(slot.object).filter(|untyped| untyped.revoked) else { continue };
+        if f.is_root_locked(untyped.root) {
+            continue;
+        }
+        let child = f.slot(slot.next).filter(|next| next.depth > slot.depth);
+        hold!(out, child.is_none(), "Untyped {:#x} is to start again, and has descendants", untyped.at);
+        hold!(out, untyped.resetting, "Untyped {:#x} is to start again, and nobody resets it", untyped.at);
+    }
+}
+
+/// The badge of a group's capability names a member record of that group: a fastpath relies on it. A capability allows no
+/// more than there are rights.
+pub fn badges(f: &Facts<'_>, out: &mut Findings) {
+    for slot in full(f) {
+        let known = slot.rights & !abi::Rights::ALL.0 == 0;
+        hold!(out, known, "{} has rights {:#x}", say(slot), slot.rights);
+        if slot.kind == Kind::Group as u8
+            && let Some(group) = f.group(slot.object)
+        {
+            let offset = slot.badge & 0xffff_ffff;
+            let fits = offset % 8 == 0 && offset / 8 < u64::from(group.members);
+            hold!(out, fits, "{} has badge {:#x}, in a group of {}", say(slot), slot.badge, group.members);
+        }
+    }
+}
+
+/// A CNode without a capability is in one of the lists of those that are being emptied, once, and one in a list has none. It
+/// is not dead before it is empty.
+pub fn zombies(f: &Facts<'_>, out: &mut Findings) {
+    if f.any_busy() || f.kernel.zombies_locked {
+        return;
+    }
+    let heads = [f.kernel.zombies, f.kernel.refused_zombies].into_iter();
+    let listed: Vec<u64> = heads
+        .flat_map(|first| {
+            std::iter::successors(f.cnode(first), |cnode| f.cnode(cnode.next_zombie))
+                .take(f.s.cnodes.len() + 1)
+        })
+        .map(|cnode| cnode.at)
+        .collect();
+    for cnode in &f.s.cnodes {
+        let times = listed.iter().filter(|at| **at == cnode.at).count();
+        let wanted = usize::from(cnode.refs == 0);
+        hold!(
+            out,
+            times == wanted,
+            "CNode {:#x} has {} capabilities, and is emptied in {times} lists",
+            cnode.at,
+            cnode.refs
+        );
+        hold!(out, !cnode.dead, "CNode {:#x} is dead, and can be found", cnode.at);
+        hold!(out, cnode.refs != 0 || cnode.dying, "CNode {:#x} is emptied, and not dying", cnode.at);
+    }
+}

@@ -1,0 +1,772 @@
+//! Violations, by the rules that have to see them.
+
+use invariants::Snapshot;
+use invariants::pte::{Pte, What};
+use snapshot::{ExtentKind, MailKind, Root, SlotUse, Stage, State, Translation};
+
+use crate::Plant;
+
+/// An address at which nothing is.
+const NOTHING: u64 = 0x7777_0000;
+const PRESENT: u64 = 1 << 0;
+const WRITE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const LARGE: u64 = 1 << 7;
+const PLAIN: u64 = 1 << 9;
+const POOL: u64 = 1 << 52;
+const COPY: u64 = 1 << 53;
+const LENT: u64 = 1 << 54;
+const NO_EXECUTE: u64 = 1 << 63;
+const FULL: SlotUse = SlotUse::Full;
+
+/// The first record of a list for which something holds.
+macro_rules! first {
+    ($s:ident.$list:ident, |$record:ident| $holds:expr) => {
+        $s.$list.iter_mut().find(|$record| $holds)
+    };
+}
+
+/// A page that a frame's capability maps, or one of a pool, of 4 KiB.
+fn mapped(word: u64, pooled: bool) -> bool {
+    let word = Pte(word);
+    word.what(1) == What::Page && !word.is_large() && !word.is_plain() && word.is_pooled() == pooled
+}
+
+fn kind_of(object: abi::ObjType) -> u8 {
+    object as u8
+}
+
+/// A CPU remembers a page where nothing is mapped.
+fn remember(s: &mut Snapshot, page: u64) -> Option<()> {
+    let hardware = s.hardwares.iter().find(|hardware| hardware.cr3 != 0)?;
+    let (cpu, cr3) = (hardware.cpu, hardware.cr3);
+    s.translations.push(Translation {
+        cpu,
+        cr3,
+        address: 0x1234_5000,
+        page,
+        log2: 12,
+        ..Translation::default()
+    });
+    Some(())
+}
+
+/// The rule, what is planted, and how.
+pub const PLANTS: &[(&str, &str, Plant)] = &[
+    ("disjoint", "two objects at one place", |s| {
+        let at = s.contexts.first()?.at;
+        first!(s.extents, |extent| extent.kind == ExtentKind::Object && extent.at != at)?.at = at;
+        Some(())
+    }),
+    ("disjoint", "a page table in a frame", |s| {
+        let frame = s.frames.iter().find(|frame| !frame.device)?.base;
+        first!(s.extents, |extent| extent.kind == ExtentKind::Tables)?.at = frame;
+        Some(())
+    }),
+    ("disjoint", "an object outside memory", |s| {
+        first!(s.extents, |extent| extent.kind == ExtentKind::Object)?.at = 1 << 45;
+        Some(())
+    }),
+    ("carved", "an object in memory that was started again", |s| {
+        let inside = |base, size| s.contexts.iter().any(|context| context.at.wrapping_sub(base) < size);
+        let number = s.untypeds.iter().position(|untyped| inside(untyped.base, untyped.size))?;
+        (s.untypeds[number].low, s.untypeds[number].high) = (0, 0);
+        Some(())
+    }),
+    ("carved", "an Untyped that has carved more than it has", |s| {
+        let untyped = s.untypeds.first_mut()?;
+        untyped.low = untyped.size;
+        untyped.high = 64;
+        Some(())
+    }),
+    ("carved", "an object of another root", |s| {
+        let at = s
+            .extents
+            .iter()
+            .find(|extent| s.contexts.iter().any(|c| c.at == extent.at && c.root == 0))?
+            .object;
+        first!(s.contexts, |context| context.at == at)?.root = 9;
+        Some(())
+    }),
+    ("page-owners", "a page of a frame that does not have it", |s| {
+        let info = first!(s.infos, |info| info.owner_kind == kind_of(abi::ObjType::Frame))?;
+        let other = s.frames.iter().find(|frame| frame.at != info.owner)?;
+        info.owner = other.at;
+        Some(())
+    }),
+    ("page-owners", "a mapped page that nobody owns", |s| {
+        let info = first!(s.infos, |info| info.mapped > 0)?;
+        (info.owner_kind, info.owner) = (0, 0);
+        Some(())
+    }),
+    ("page-owners", "a page that is noted as a table, and is none", |s| {
+        let space = s.vspaces.first()?;
+        let (at, base, used) = (space.at, space.base, u64::from(space.used));
+        let mut info = *s.infos.first()?;
+        (info.at, info.owner, info.owner_kind) = (base + used * 4096, at, kind_of(abi::ObjType::VSpace));
+        s.infos.push(info);
+        Some(())
+    }),
+    ("frame-pages", "a frame whose page is another's", |s| {
+        let number = s.frames.iter().position(|frame| !frame.dying && !frame.device)?;
+        let base = s.frames[number].base;
+        first!(s.infos, |info| info.at == base)?.owner = NOTHING;
+        Some(())
+    }),
+    ("devices", "a device frame that nobody lists", |s| s.devices.pop().map(drop)),
+    ("devices", "two frames of one device", |s| {
+        let mut frame = *s.frames.iter().find(|frame| frame.device)?;
+        frame.at = NOTHING;
+        s.frames.push(frame);
+        Some(())
+    }),
+    ("page-tables", "a table that two entries lead to", |s| {
+        let of = |level, entry: &snapshot::Entry| {
+            entry.level == level && Pte(entry.word).what(level) == What::Table
+        };
+        let tables: Vec<usize> = (0..s.entries.len()).filter(|n| of(2, &s.entries[*n])).collect();
+        let two = tables.windows(2).find(|two| s.entries[two[0]].space == s.entries[two[1]].space)?;
+        s.entries[two[0]].word = s.entries[two[1]].word;
+        Some(())
+    }),
+    ("page-tables", "an entry that leads to memory that is no table", |s| {
+        first!(s.entries, |entry| entry.level == 2 && Pte(entry.word).what(2) == What::Table)?.word ^=
+            1 << 40;
+        Some(())
+    }),
+    ("page-tables", "pages in a table that no entry leads to", |s| {
+        let entry = s.entries.iter().find(|entry| entry.level == 1 && mapped(entry.word, false))?;
+        let table = entry.at & !0xfff;
+        first!(s.entries, |entry| entry.level == 2 && Pte(entry.word).at() == table)?.word = 0;
+        Some(())
+    }),
+    ("table-notes", "a table that is noted as another space's", |s| {
+        let other = s.vspaces.first()?.at;
+        first!(s.tables, |table| table.number > 0 && table.space != other)?.owner = other;
+        Some(())
+    }),
+    ("table-notes", "a table without a level", |s| {
+        first!(s.tables, |table| table.number > 0)?.note = 0;
+        Some(())
+    }),
+    ("entries", "an entry of the kernel's half that user level may use", |s| {
+        let base = s.vspaces.first()?.base;
+        let mut entry = *s.entries.iter().find(|entry| entry.level == 4)?;
+        (entry.at, entry.word) = (base + 8 * 300, 0x1000 | PRESENT | USER);
+        s.entries.push(entry);
+        Some(())
+    }),
+    ("entries", "a page that is not user level's", |s| {
+        first!(s.entries, |entry| entry.level == 1 && mapped(entry.word, false))?.word &= !USER;
+        Some(())
+    }),
+    ("entries", "neighbours of an entry that has no page", |s| {
+        first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).is_plain())?.next = NOTHING;
+        Some(())
+    }),
+    ("mappings", "a mapping of memory that is no frame's", |s| {
+        first!(s.entries, |entry| entry.level == 1 && mapped(entry.word, false))?.word ^= 1 << 40;
+        Some(())
+    }),
+    ("mappings", "a mapping of an object", |s| {
+        let page = s.tasks.first()?.at;
+        let entry = first!(s.entries, |entry| entry.level == 1 && mapped(entry.word, false))?;
+        entry.word = entry.word & 0xfff | NO_EXECUTE | page;
+        Some(())
+    }),
+    ("mappings", "a page of 4 KiB mapped as one of 2 MiB", |s| {
+        let page = s
+            .frames
+            .iter()
+            .find(|frame| frame.log2 == 12 && !frame.device && frame.base % (2 << 20) == 0)?
+            .base;
+        let entry = first!(s.entries, |entry| entry.level == 2 && Pte(entry.word).what(2) == What::Table)?;
+        entry.word = page | PRESENT | USER | LARGE | NO_EXECUTE;
+        Some(())
+    }),
+    ("mappings", "a page of the last page of user level", |s| {
+        first!(s.entries, |entry| entry.level == 1 && mapped(entry.word, false))?.address = abi::USER_TOP;
+        Some(())
+    }),
+    ("mappings", "a page whose frame is through with it", |s| {
+        let word = s.entries.iter().find(|entry| entry.level == 1 && mapped(entry.word, false))?.word;
+        let frame = first!(s.frames, |frame| frame.base == Pte(word).at())?;
+        (frame.dying, frame.swept) = (true, 1);
+        Some(())
+    }),
+    ("mappings", "device memory that is cached", |s| {
+        let base = s.frames.iter().find(|frame| frame.device)?.base;
+        first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).at() == base)?.word &= !(3 << 3);
+        Some(())
+    }),
+    ("counts", "one mapping that is not counted", |s| {
+        first!(s.infos, |info| info.mapped > 0)?.mapped -= 1;
+        Some(())
+    }),
+    ("counts", "a mapping to write that is not counted as such", |s| {
+        first!(s.infos, |info| info.writable > 0)?.writable = 0;
+        Some(())
+    }),
+    ("counts", "more mappings than there may be", |s| {
+        s.infos.iter().find(|info| info.mapped > 0)?;
+        s.kernels[0].mappings_max = 0;
+        Some(())
+    }),
+    ("counts", "a page that is writable and executable", |s| {
+        let words: Vec<(usize, u64)> = (0..s.entries.len()).map(|n| (n, s.entries[n].word)).collect();
+        let twice =
+            |word: u64| words.iter().filter(|(_, other)| Pte(*other).at() == Pte(word).at()).count() > 1;
+        let (number, word) = words.iter().copied().find(|(n, word)| {
+            s.entries[*n].level == 1 && mapped(*word, false) && !Pte(*word).is_writable() && twice(*word)
+        })?;
+        s.entries[number].word |= WRITE;
+        let page = Pte(word).at();
+        let other = words.iter().find(|(n, other)| *n != number && Pte(*other).at() == page)?.0;
+        s.entries[other].word &= !NO_EXECUTE & !WRITE;
+        let info = first!(s.infos, |info| info.at == page)?;
+        (info.writable, info.executable) = (1, 1);
+        Some(())
+    }),
+    ("reverse-map", "a mapping that no list has", |s| {
+        first!(s.infos, |info| info.mapped == 1)?.first = 0;
+        Some(())
+    }),
+    ("reverse-map", "a list that ends too early", |s| {
+        let first = s.infos.iter().find(|info| info.mapped > 1)?.first;
+        first!(s.entries, |entry| entry.at == first)?.next = 0;
+        Some(())
+    }),
+    ("reverse-map", "a neighbour that is another's", |s| {
+        let first = s.infos.iter().find(|info| info.mapped > 1)?.first;
+        let next = s.entries.iter().find(|entry| entry.at == first)?.next;
+        first!(s.entries, |entry| entry.at == next)?.prev = NOTHING;
+        Some(())
+    }),
+    ("reverse-map", "a list with an entry that has another page", |s| {
+        let other = s.entries.iter().find(|entry| Pte(entry.word).is_plain() && entry.level == 1)?.at;
+        first!(s.infos, |info| info.mapped == 1)?.first = other;
+        Some(())
+    }),
+    ("pools", "a page that is in a pool, and the frame table does not know", |s| {
+        first!(s.infos, |info| info.pooled)?.pooled = false;
+        Some(())
+    }),
+    ("pools", "a page that is in no pool, and the frame table says so", |s| {
+        let info =
+            first!(s.infos, |info| info.mapped == 0 && info.owner_kind == kind_of(abi::ObjType::Frame))?;
+        info.pooled = true;
+        Some(())
+    }),
+    ("pools", "a shared page that can be written", |s| {
+        let page = s.infos.iter().find(|info| info.pooled && info.mapped > 1)?.at;
+        let entry = first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).at() == page)?;
+        entry.word |= WRITE;
+        Some(())
+    }),
+    ("pools", "a page that is lent, and in two pools", |s| {
+        let page = s.infos.iter().find(|info| info.pooled && info.mapped > 1)?.at;
+        first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).at() == page)?.word |= LENT;
+        Some(())
+    }),
+    ("pools", "a page of a pool that a device uses", |s| {
+        let owner = s
+            .infos
+            .iter()
+            .find(|info| info.pooled && s.frames.iter().any(|frame| frame.at == info.owner))?
+            .owner;
+        first!(s.frames, |frame| frame.at == owner)?.pins = 1;
+        Some(())
+    }),
+    ("pools", "a page that is mapped, and was not cleared", |s| {
+        first!(s.infos, |info| info.mapped > 0 && !info.pooled)?.unclean = true;
+        Some(())
+    }),
+    ("pools", "a page that is copied on a write, and can be written", |s| {
+        first!(s.entries, |entry| entry.level == 1
+            && mapped(entry.word, true)
+            && Pte(entry.word).is_writable())?
+        .word |= COPY;
+        Some(())
+    }),
+    ("stamps", "a page that waits for a shootdown that never began", |s| {
+        let info = first!(s.infos, |info| info.owner_kind == kind_of(abi::ObjType::Frame))?;
+        (info.stale, info.note) = (true, 1 << 40);
+        Some(())
+    }),
+    ("stamps", "a page that is stale, and waits for nothing", |s| {
+        first!(s.infos, |info| info.owner_kind == kind_of(abi::ObjType::Frame) && info.note == 0)?.stale =
+            true;
+        Some(())
+    }),
+    ("stamps", "an entry that waits for a shootdown that never began", |s| {
+        let gone = |entry: &snapshot::Entry| matches!(Pte(entry.word).what(entry.level), What::Gone(_));
+        first!(s.entries, |entry| gone(entry))?.word |= 1 << 45;
+        Some(())
+    }),
+    ("plain-pages", "a UTCB that is mapped nowhere", |s| {
+        let utcb = s.tasks.iter().find(|task| task.process != 0)?.utcb;
+        first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).at() == utcb)?.word = 0;
+        Some(())
+    }),
+    ("plain-pages", "another task's page for a UTCB", |s| {
+        let utcbs: Vec<u64> = s.tasks.iter().filter(|task| task.process != 0).map(|task| task.utcb).collect();
+        let entry = first!(s.entries, |entry| entry.level == 1 && Pte(entry.word).at() == utcbs[0])?;
+        entry.word = entry.word - utcbs[0] + utcbs.get(1)?;
+        Some(())
+    }),
+    ("plain-pages", "an object that is mapped as if it were a UTCB", |s| {
+        let page = s.processes.first()?.at & !0xfff;
+        let entry = first!(s.entries, |entry| entry.level == 1 && mapped(entry.word, false))?;
+        entry.word = page | PRESENT | WRITE | USER | PLAIN | NO_EXECUTE;
+        Some(())
+    }),
+    ("cpu-spaces", "a CPU that shows another space", |s| {
+        let spaces: Vec<u64> = s.vspaces.iter().map(|space| space.at).collect();
+        let cpu = first!(s.cpus, |cpu| cpu.current != 0)?;
+        cpu.vspace = *spaces.iter().find(|space| **space != cpu.vspace)?;
+        Some(())
+    }),
+    ("cpu-spaces", "a CPU that is in another space", |s| {
+        first!(s.hardwares, |hardware| !hardware.parked)?.cr3 ^= 0x1000;
+        Some(())
+    }),
+    ("remembered", "a translation of what is not mapped", |s| {
+        let hardware = s.hardwares.iter().find(|hardware| hardware.cr3 != 0)?;
+        let (cpu, cr3) = (hardware.cpu, hardware.cr3);
+        s.translations.push(Translation {
+            cpu,
+            cr3,
+            address: 0x1234_5000,
+            page: 0x1000,
+            log2: 12,
+            ..Translation::default()
+        });
+        Some(())
+    }),
+    ("stale-pages", "a page that one CPU remembers, and another frame has", |s| {
+        let page =
+            s.infos.iter().find(|info| info.owner_kind == kind_of(abi::ObjType::Frame) && info.note == 0)?.at;
+        remember(s, page)
+    }),
+    ("stale-pages", "an object in a page that a CPU remembers", |s| {
+        let page = s.processes.first()?.at & !0xfff;
+        remember(s, page)
+    }),
+    ("write-or-execute", "a page that one CPU writes and another executes", |s| {
+        let word = s
+            .entries
+            .iter()
+            .find(|entry| entry.level == 1 && mapped(entry.word, false) && Pte(entry.word).is_writable())?
+            .word;
+        let hardware = s.hardwares.iter().find(|hardware| hardware.cr3 != 0)?;
+        let (cpu, cr3, page) = (hardware.cpu, hardware.cr3, Pte(word).at());
+        s.translations.push(Translation {
+            cpu,
+            cr3,
+            address: 0x1234_5000,
+            page,
+            log2: 12,
+            write: false,
+            execute: true,
+        });
+        Some(())
+    }),
+    ("tree-links", "a next slot that does not know the one before", |s| {
+        let next = s.slots.iter().find(|slot| slot.used == FULL && slot.next != 0)?.next;
+        first!(s.slots, |slot| slot.at == next)?.prev = 0;
+        Some(())
+    }),
+    ("tree-links", "a neighbour in a table that was reset", |s| {
+        first!(s.slots, |slot| slot.used == FULL && slot.next != 0)?.next = NOTHING;
+        Some(())
+    }),
+    ("tree-links", "an empty slot in a tree", |s| {
+        let slot = first!(s.slots, |slot| slot.used == FULL && slot.next != 0)?;
+        slot.used = SlotUse::Empty;
+        Some(())
+    }),
+    ("tree-links", "a capability for memory that is no object", |s| {
+        first!(s.slots, |slot| slot.used == FULL)?.object = NOTHING;
+        Some(())
+    }),
+    ("tree-links", "a capability of another type", |s| {
+        let task = s.tasks.first()?.at;
+        first!(s.slots, |slot| slot.kind == kind_of(abi::ObjType::Frame))?.object = task;
+        Some(())
+    }),
+    ("tree-depths", "a slot that is too deep", |s| {
+        s.roots.clear();
+        first!(s.slots, |slot| slot.used == FULL && slot.prev != 0)?.depth += 4;
+        Some(())
+    }),
+    ("reference-counts", "a reference too many", |s| {
+        s.contexts.first_mut()?.refs += 1;
+        Some(())
+    }),
+    ("reference-counts", "a dead object with a capability", |s| {
+        s.groups.first_mut()?.dead = true;
+        Some(())
+    }),
+    ("claims", "a slot that nobody fills", |s| {
+        let mut slot = *s.slots.first()?;
+        (slot.at, slot.used, slot.object, slot.kind) = (NOTHING, SlotUse::Claimed, 0, 0);
+        (slot.next, slot.prev) = (0, 0);
+        s.slots.push(slot);
+        Some(())
+    }),
+    ("made-of", "an object that its Untyped's revoke does not find", |s| {
+        s.roots.clear();
+        let untyped =
+            s.slots.iter().find(|slot| slot.kind == kind_of(abi::ObjType::Untyped) && slot.next != 0)?;
+        let (depth, next) = (untyped.depth, untyped.next);
+        first!(s.slots, |slot| slot.at == next && slot.depth > depth)?.depth = depth;
+        Some(())
+    }),
+    ("revoked", "an Untyped that starts again, with what was made of it", |s| {
+        let with_child =
+            |slot: &&snapshot::Slot| slot.kind == kind_of(abi::ObjType::Untyped) && slot.next != 0;
+        let slot = s.slots.iter().find(|slot| with_child(slot) && slot.depth == 0)?.object;
+        let untyped = first!(s.untypeds, |untyped| untyped.at == slot)?;
+        (untyped.revoked, untyped.resetting) = (true, true);
+        Some(())
+    }),
+    ("badges", "a badge behind the last member", |s| {
+        first!(s.slots, |slot| slot.kind == kind_of(abi::ObjType::Group))?.badge = 8 * 0x1_0000;
+        Some(())
+    }),
+    ("badges", "rights that there are not", |s| {
+        first!(s.slots, |slot| slot.used == FULL)?.rights |= 1 << 31;
+        Some(())
+    }),
+    ("zombies", "a CNode that is emptied, and has a capability", |s| {
+        s.kernels[0].zombies = s.cnodes.iter().find(|cnode| cnode.refs > 0)?.at;
+        Some(())
+    }),
+    ("zombies", "a CNode without capability that nobody empties", |s| {
+        let number = s.cnodes.iter().position(|cnode| cnode.refs == 0)?;
+        let _ = number;
+        (s.kernels[0].zombies, s.kernels[0].refused_zombies) = (0, 0);
+        Some(())
+    }),
+    ("task-numbers", "a free number that would never be given", |s| {
+        s.processes.first_mut()?.free_number += 1;
+        Some(())
+    }),
+    ("task-numbers", "a state word of another generation", |s| {
+        first!(s.tasks, |task| task.process != 0)?.state_generation += 1;
+        Some(())
+    }),
+    ("cspaces", "a fastpath that finds other slots", |s| {
+        first!(s.processes, |process| process.cnode != 0)?.cspace_len += 1;
+        Some(())
+    }),
+    ("event-pools", "a pool that is read by a stranger", |s| {
+        let pool = s.pools.iter().find(|pool| pool.process != 0)?;
+        let (reader, process) = (pool.reader, pool.process);
+        let stranger = s.tasks.iter().find(|task| task.owner != process && !task.dead)?.at;
+        first!(s.slots, |slot| slot.at == reader)?.object = stranger;
+        Some(())
+    }),
+    ("event-pools", "a pool that is open while senders wait", |s| {
+        let reader = s.tasks.iter().find(|task| task.posters != 0)?.at;
+        let slots: Vec<u64> =
+            s.slots.iter().filter(|slot| slot.object == reader).map(|slot| slot.at).collect();
+        first!(s.pools, |pool| slots.contains(&pool.reader))?.closed = false;
+        Some(())
+    }),
+    ("members", "a record whose place is another's", |s| {
+        first!(s.members, |member| member.word != 0)?.place_number += 1;
+        Some(())
+    }),
+    ("members", "a member that does not live", |s| {
+        first!(s.members, |member| member.word != 0)?.process_key += 1 << 40;
+        Some(())
+    }),
+    ("members", "a member that nobody counts", |s| {
+        s.groups.first_mut()?.count += 1;
+        Some(())
+    }),
+    ("membership-lists", "a membership that its process does not know", |s| {
+        first!(s.processes, |process| process.memberships != 0)?.memberships = 0;
+        Some(())
+    }),
+    ("exposures", "an exposed task of another generation", |s| {
+        let tasks: Vec<u64> = s
+            .slots
+            .iter()
+            .filter(|slot| slot.kind == kind_of(abi::ObjType::Task))
+            .map(|slot| slot.at)
+            .collect();
+        first!(s.exposures, |exposure| tasks.contains(&exposure.slot))?.generation += 1;
+        Some(())
+    }),
+    ("exposures", "entries behind the last exposure", |s| {
+        let slots: Vec<u64> = s.slots.iter().map(|slot| slot.at).collect();
+        let exposure = first!(s.exposures, |exposure| slots.contains(&exposure.slot))?;
+        exposure.per_cpu = 0xffff;
+        Some(())
+    }),
+    ("exposures", "a watcher that the group does not know", |s| {
+        let notes: Vec<u64> = s
+            .slots
+            .iter()
+            .filter(|slot| slot.kind == kind_of(abi::ObjType::Notification))
+            .map(|slot| slot.at)
+            .collect();
+        let exposure = first!(s.exposures, |exposure| notes.contains(&exposure.slot))?;
+        exposure.watch = 1;
+        let group = exposure.group;
+        first!(s.groups, |of| of.at == group)?.watched = 0;
+        Some(())
+    }),
+    ("states", "a task whose state names another home", |s| {
+        s.tasks.first_mut()?.state_home += 1;
+        Some(())
+    }),
+    ("states", "a fault that waits for no answer", |s| {
+        first!(s.tasks, |task| task.state == State::Ready && !task.ending)?.in_fault = true;
+        Some(())
+    }),
+    ("states", "a task that is killed, and may run", |s| {
+        first!(s.tasks, |task| task.state == State::Ready && !task.suspended)?.ending = true;
+        Some(())
+    }),
+    ("states", "a task that receives while its bits are there", |s| {
+        let task = first!(s.tasks, |task| task.state == State::Recv && !task.suspended && task.context != 0)?;
+        task.pending |= 2;
+        Some(())
+    }),
+    ("waiting", "a task that waits for nothing", |s| {
+        first!(s.tasks, |task| task.state == State::Ready && !task.ending)?.state = State::Restart;
+        Some(())
+    }),
+    ("waiting", "a task in a queue, which says that it is in none", |s| {
+        first!(s.tasks, |task| task.queue_place == 1)?.queue_place = 0;
+        Some(())
+    }),
+    ("deadlines", "a deadline that no heap has", |s| {
+        first!(s.tasks, |task| task.state == State::Ready && task.deadline_rank == 0)?.deadline_rank = 1;
+        Some(())
+    }),
+    ("deadlines", "a wait with a deadline, and none", |s| {
+        first!(s.tasks, |task| task.state == State::Recv && !task.ending)?.state = State::RecvTimed;
+        Some(())
+    }),
+    ("dead-tasks", "a dead task with time", |s| {
+        let context = s.contexts.first()?.at;
+        first!(s.tasks, |task| task.state == State::Dead)?.context = context;
+        Some(())
+    }),
+    ("dead-tasks", "a living task that is marked as dead", |s| {
+        first!(s.tasks, |task| task.state == State::Ready)?.dead = true;
+        Some(())
+    }),
+    ("message-blocks", "a message block that is away", |s| {
+        s.cpus.get(1)?;
+        first!(s.tasks, |task| task.state == State::Ready && task.home == 0 && !task.ending)?.message_home =
+            1;
+        Some(())
+    }),
+    ("message-blocks", "a node that is under way", |s| {
+        let task = first!(s.tasks, |task| task.state == State::Ready && !task.ending)?;
+        task.message_node = snapshot::IN_MAILBOX;
+        Some(())
+    }),
+    ("pending", "callers that a receive would overlook", |s| {
+        first!(s.tasks, |task| task.senders != 0)?.pending &= !1;
+        Some(())
+    }),
+    ("pending", "bits that a receive would overlook", |s| {
+        let bound = s.tasks.iter().find(|task| task.bound != 0 && task.pending & 2 == 0)?.bound;
+        first!(s.notifications, |object| object.at == bound)?.bits = 4;
+        Some(())
+    }),
+    ("clients", "a caller that two tasks serve", |s| {
+        let caller = s.tasks.iter().find(|task| task.caller != 0)?.caller;
+        first!(s.tasks, |task| task.state == State::Ready && task.caller == 0 && !task.ending)?.caller =
+            caller;
+        Some(())
+    }),
+    ("clients", "a Reply that knows one side only", |s| {
+        first!(s.replies, |reply| reply.caller != 0)?.server = 0;
+        Some(())
+    }),
+    ("holders", "time that its holder does not have", |s| {
+        let holder = s.contexts.iter().find(|context| context.task != 0)?.task;
+        let task = first!(s.tasks, |task| task.at == holder)?;
+        (task.context, task.own_context) = (0, 0);
+        Some(())
+    }),
+    ("holders", "time that runs for a task that waits", |s| {
+        let current = s.cpus.iter().find(|cpu| cpu.current != 0)?.current;
+        first!(s.tasks, |task| task.at == current)?.suspended = true;
+        Some(())
+    }),
+    ("own-time", "a task that runs without its own time", |s| {
+        let task = s.tasks.iter().find(|task| {
+            task.own_context != 0 && task.context == task.own_context && task.state == State::Recv
+        })?;
+        let own = task.own_context;
+        first!(s.contexts, |context| context.at == own)?.task = 0;
+        Some(())
+    }),
+    ("lent-time", "a lender that would take back other time", |s| {
+        let runs =
+            |task: &&snapshot::Task| task.state == State::Ready && task.context != 0 && task.lender != 0;
+        let task = s
+            .tasks
+            .iter()
+            .find(|task| runs(task) && s.tasks.iter().any(|l| l.at == task.lender && l.home == task.home))?;
+        let lender = task.lender;
+        first!(s.tasks, |task| task.at == lender)?.context = 0;
+        Some(())
+    }),
+    ("starvation", "a ready task that has time, and does not use it", |s| {
+        let task = first!(s.tasks, |task| task.state == State::Ready
+            && !task.suspended
+            && task.own_context != 0
+            && !task.ending)?;
+        task.context = 0;
+        Some(())
+    }),
+    ("plain-tasks", "a task that runs and is plain", |s| {
+        let current = s.cpus.iter().find(|cpu| cpu.current != 0)?.current;
+        first!(s.tasks, |task| task.at == current)?.plain = true;
+        Some(())
+    }),
+    ("plain-tasks", "a plain task with borrowed time", |s| {
+        first!(s.tasks, |task| task.plain && task.state == State::WaitBits)?.own_context = NOTHING;
+        Some(())
+    }),
+    ("running", "a task that runs on another's time", |s| {
+        let other = s.tasks.first()?.at;
+        first!(s.cpus, |cpu| cpu.current != 0 && cpu.current != other)?.current = other;
+        Some(())
+    }),
+    ("running", "somebody who is queued outranks who runs", |s| {
+        let cpu = s.cpus.iter().find(|cpu| cpu.context != 0 && (cpu.front != 0 || cpu.top != 0))?.context;
+        first!(s.contexts, |context| context.at == cpu)?.priority = 0;
+        let front = s.cpus.iter().find(|cpu| cpu.front != 0)?.front;
+        first!(s.contexts, |context| context.at == front)?.priority = 250;
+        Some(())
+    }),
+    ("running", "a CPU that idles while it runs something", |s| {
+        first!(s.cpus, |cpu| cpu.context != 0)?.idle = true;
+        Some(())
+    }),
+    ("run-queues", "a queued context that no queue has", |s| {
+        first!(s.contexts, |context| context.queue_rank == 0)?.queue_rank = 11;
+        Some(())
+    }),
+    ("run-queues", "a priority whose bit is not set", |s| {
+        let class = s.classes.first()?.cpu;
+        first!(s.cpus, |cpu| cpu.id == class)?.summary = 0;
+        Some(())
+    }),
+    ("run-queues", "a queue that ends with another than its last", |s| {
+        s.classes.first_mut()?.last = NOTHING;
+        Some(())
+    }),
+    ("run-queues", "time that is queued under another priority", |s| {
+        let class = s.classes.first()?.first;
+        first!(s.contexts, |context| context.at == class)?.priority ^= 1;
+        Some(())
+    }),
+    ("timers", "a deadline that no timer will end", |s| {
+        first!(s.cpus, |cpu| cpu.deadlines != 0)?.timer = u64::MAX;
+        Some(())
+    }),
+    ("timers", "a deadline that the hardware will not end", |s| {
+        let cpu = s.cpus.iter().find(|cpu| cpu.deadlines != 0)?.id;
+        first!(s.hardwares, |hardware| hardware.cpu == cpu)?.timer = u64::MAX;
+        Some(())
+    }),
+    ("mailboxes", "a message that is not under way", |s| {
+        let task = s.mails.iter().find(|mail| mail.kind == MailKind::Message)?.about;
+        first!(s.tasks, |of| of.at == task)?.stage = Stage::Home;
+        Some(())
+    }),
+    ("mailboxes", "a message about free memory", |s| {
+        first!(s.mails, |mail| mail.kind == MailKind::Control)?.about = NOTHING;
+        Some(())
+    }),
+    ("mail-nodes", "a message block that is in two mailboxes", |s| {
+        let mail = *s.mails.iter().find(|mail| mail.kind == MailKind::Message)?;
+        s.mails.push(mail);
+        Some(())
+    }),
+    ("mail-nodes", "control bits that nobody announces", |s| {
+        first!(s.tasks, |task| task.control == 0)?.control = 1;
+        Some(())
+    }),
+    ("mail-nodes", "bits that nobody announces", |s| {
+        first!(s.notifications, |object| object.remote == 0)?.remote = 1;
+        Some(())
+    }),
+    ("wake-ups", "mail that nobody will look at", |s| {
+        let cpu = s.cpus.iter().find(|cpu| cpu.has_mail)?.id;
+        let hardware = first!(s.hardwares, |hardware| hardware.cpu == cpu)?;
+        (hardware.interrupted, hardware.polls) = (false, false);
+        Some(())
+    }),
+    ("wake-ups", "a mailbox that says that it is empty", |s| {
+        first!(s.cpus, |cpu| cpu.has_mail)?.has_mail = false;
+        Some(())
+    }),
+    ("steps", "an entry that takes too many steps", |s| {
+        s.kernels[0].steps_max = 10;
+        s.cpus.first_mut()?.steps = 11;
+        Some(())
+    }),
+    ("lists", "a queue with a neighbour that is another's", |s| {
+        let first =
+            s.tasks.iter().find(|task| task.senders != 0 && task.senders != task.senders_last)?.senders;
+        first!(s.tasks, |task| task.at == first)?.queue_next = NOTHING;
+        Some(())
+    }),
+    ("lists", "a queue whose order is not that of priorities", |s| {
+        let queue = s.tasks.iter().find(|task| task.senders != 0 && task.senders != task.senders_last)?;
+        let (first, last) = (queue.senders, queue.senders_last);
+        let lowest = s.tasks.iter().find(|task| task.at == first)?.queue_priority;
+        first!(s.tasks, |task| task.at == last)?.queue_priority = lowest + 1;
+        Some(())
+    }),
+    ("lists", "a heap whose root is not the soonest", |s| {
+        first!(s.cpus, |cpu| cpu.deadlines != 0)?.soonest += 1;
+        Some(())
+    }),
+    ("lists", "a heap whose child is sooner", |s| {
+        let child = s.tasks.iter().find(|task| task.deadline_left != 0)?.deadline_left;
+        first!(s.tasks, |task| task.at == child)?.deadline = 0;
+        Some(())
+    }),
+    ("lists", "Replies that lead to a caller", |s| {
+        let number = s.replies.iter().position(|reply| reply.server != 0)?;
+        s.replies[number].next = s.replies[number].caller;
+        Some(())
+    }),
+    ("lists", "a list of waiters for a grace period that leads to memory", |s| {
+        first!(s.tasks, |task| task.state == State::Restart && task.wait_next == 0)?.wait_next = NOTHING;
+        let waiter = s.cpus.iter().find(|cpu| cpu.grace_waiters != 0)?.grace_waiters;
+        first!(s.tasks, |task| task.at == waiter)?.wait_next = NOTHING;
+        Some(())
+    }),
+    ("tree-depths", "a first slot that is deep", |s| {
+        s.roots.clear();
+        first!(s.slots, |slot| slot.used == FULL && slot.prev == 0)?.depth = 3;
+        Some(())
+    }),
+    ("tree-links", "a neighbour of another root", |s| {
+        let number = s.slots.iter().position(|slot| {
+            slot.used == FULL && slot.kind == kind_of(abi::ObjType::SchedContext) && slot.prev != 0
+        })?;
+        let object = s.slots[number].object;
+        first!(s.contexts, |context| context.at == object)?.root = 7;
+        s.roots = vec![Root { id: 9, locked: false, leaving: 0 }];
+        Some(())
+    }),
+    ("entries", "a page of a pool in an entry that leads to a table", |s| {
+        first!(s.entries, |entry| entry.level == 2 && Pte(entry.word).what(2) == What::Table)?.word |= POOL;
+        Some(())
+    }),
+];

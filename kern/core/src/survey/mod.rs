@@ -1,0 +1,180 @@
+//! Surveys: all of the kernel's state as [plain records](snapshot), for the crate `invariants` to judge.
+//!
+//! Nobody changes anything meanwhile: one thread plays all CPUs, or all CPUs but one are stopped ([`Still`]). So a survey
+//! takes no lock; it notes which locks are held, and by which CPUs kernel entries are under way. It follows no link but
+//! those by which capabilities and processes are [found](crate::found): a link that leads nowhere is recorded, not
+//! followed.
+//!
+//! A kernel without a caller of [`survey`] has none of this.
+
+mod cpus;
+mod memory;
+mod objects;
+mod tasks;
+
+use kern_base::machine::Machine;
+use kern_base::slot::CNode;
+use smp::cpu::{CpuId, Pin};
+use smp::door::Ref;
+use snapshot::{Extent, ExtentKind, Kernel, Number, Range, Root, Sink};
+
+use crate::caps::DEPTH_MAX;
+use crate::found::{Found, Object, for_still_tree};
+use crate::growth::TABLES_MAX;
+use crate::{Cx, Graves};
+use kern_base::limits::{MAPPED_MAX, TASK_GENERATIONS};
+
+/// A machine that stands still: the own state of every CPU can be looked into.
+pub trait Still<'k, M: Machine> {
+    /// A look into a CPU's own state.
+    fn cx(&self, cpu: CpuId) -> Cx<'k, M>;
+
+    /// Whether a kernel entry is under way on a CPU.
+    fn is_busy(&self, cpu: CpuId) -> bool;
+}
+
+/// Records everything. `found` is memory for the survey.
+pub fn survey<'k, M: Machine, S: Sink>(still: &impl Still<'k, M>, found: &mut Found, sink: &mut S) {
+    let cx = still.cx(CpuId::BOOT);
+    found.clear();
+    for (_, process) in cx.k.processes.living(cx.pin()) {
+        found.add(Object::Process(process.ptr()));
+    }
+    let zombies = cx.k.graves.try_lock(cx.cpu).map(|lists| heads(cx, &lists));
+    for cnode in zombies.into_iter().flatten().flat_map(|first| zombies_from(cx, first)) {
+        found.add(Object::CNode(cnode.ptr()));
+    }
+    found.discover(cx, for_still_tree);
+    let mut survey = Survey { cx, still, sink };
+    survey.kernel(zombies);
+    survey.ranges();
+    for cpu in (0..cx.k.cpu_count()).filter_map(CpuId::new) {
+        survey.cpu(cpu);
+    }
+    for object in (0..found.len()).filter_map(|at| found.get(at)) {
+        survey.object(object);
+    }
+    survey.infos();
+}
+
+/// The first CNode of each list of those that are being emptied.
+fn heads<'k, M: Machine>(cx: Cx<'k, M>, lists: &Graves) -> [Option<Ref<'k, CNode>>; 2] {
+    [&lists.open, &lists.refused].map(|list| list.get(cx.pin()))
+}
+
+/// Longest such list that is followed: a longer one is broken.
+const ZOMBIES_MAX: usize = 1 << 14;
+
+fn zombies_from<'k, M: Machine>(
+    cx: Cx<'k, M>,
+    first: Option<Ref<'k, CNode>>,
+) -> impl Iterator<Item = Ref<'k, CNode>> {
+    core::iter::successors(first, move |cnode| cnode.get().next_grave.get(cx.pin())).take(ZOMBIES_MAX)
+}
+
+/// A survey under way.
+struct Survey<'a, 'k, M: Machine, V, S> {
+    /// For what any CPU may look at.
+    cx: Cx<'k, M>,
+    still: &'a V,
+    sink: &'a mut S,
+}
+
+/// The fields that all records of objects have.
+macro_rules! object {
+    ($survey:ident, $object:expr, $record:ident { $($fields:tt)* }) => {{
+        let header: &kern_base::header::Header = &$object.get().header;
+        snapshot::$record {
+            at: $survey.at($object.addr()),
+            refs: header.refs(),
+            dying: header.has_flag(kern_base::header::FLAG_DYING),
+            dead: header.has_flag(kern_base::header::FLAG_DEAD),
+            root: u32::from(header.root().0),
+            swept: header.swept() as u32,
+            $($fields)*
+        }
+    }};
+}
+use object;
+
+impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
+    fn pin(&self) -> Pin<'k> {
+        self.cx.pin()
+    }
+
+    /// Where an object is, as records say it: 0 for none.
+    fn at(&self, addr: u64) -> u64 {
+        if addr == 0 { 0 } else { self.cx.k.machine.phys(addr).0 }
+    }
+
+    fn extent(&mut self, at: u64, bytes: u64, object: u64, kind: ExtentKind) {
+        if bytes != 0 {
+            self.sink.extent(&Extent { at, bytes, object, kind });
+        }
+    }
+
+    /// A table of an object's.
+    fn table_of<T: 'static>(&mut self, table: &smp::door::Table<T>, object: u64) {
+        if let Some(first) = table.get(self.pin(), 0) {
+            let bytes = (table.len() * size_of::<T>()) as u64;
+            self.extent(self.at(first.addr()), bytes, object, ExtentKind::Object);
+        }
+    }
+
+    fn kernel(&mut self, zombies: Option<[Option<Ref<'k, CNode>>; 2]>) {
+        let k = self.cx.k;
+        let [open, refused] = zombies.unwrap_or([None; 2]).map(|first| self.at(first.map_or(0, Ref::addr)));
+        self.sink.kernel(&Kernel {
+            cpus: k.cpu_count() as u32,
+            mappings_max: MAPPED_MAX as u32,
+            depth_max: u32::from(DEPTH_MAX),
+            tables_max: TABLES_MAX as u32,
+            generations_max: u32::from(TASK_GENERATIONS),
+            steps_max: 0,
+            epoch: k.epoch.now(),
+            zombies: open,
+            refused_zombies: refused,
+            zombies_locked: zombies.is_none(),
+            spaces_locked: k.spaces.is_locked(),
+        });
+        for (id, root) in (0..).zip(k.roots.iter()) {
+            let leaving = root.try_lock(self.cx.cpu).map(|root| root.leaving.addr());
+            if leaving != Some(0) {
+                let leaving = self.at(leaving.unwrap_or(0));
+                self.sink.root(&Root { id, locked: root.is_locked(), leaving });
+            }
+        }
+        for (number, process) in k.processes.living(self.pin()) {
+            self.sink.number(&Number { number, process: self.at(process.addr()) });
+        }
+        if let Some(rings) = k.audit.get(self.pin()) {
+            let log2 = rings.get().places().ilog2() as u8;
+            let bytes = kern_base::audit::Audit::bytes(k.cpu_count(), log2);
+            self.extent(self.at(rings.addr()), bytes, 0, ExtentKind::SecurityAudit);
+        }
+    }
+
+    fn ranges(&mut self) {
+        for (at, infos) in self.cx.k.frames.ranges(self.pin()) {
+            self.sink.range(&Range { at: at.0, bytes: infos.len() as u64 * abi::PAGE_SIZE });
+        }
+    }
+
+    fn object(&mut self, object: Object) {
+        let pin = self.pin();
+        match object {
+            Object::Untyped(object) => self.untyped(object.get(pin)),
+            Object::CNode(object) => self.cnode(object.get(pin)),
+            Object::VSpace(object) => self.vspace(object.get(pin)),
+            Object::Frame(object) => self.frame(object.get(pin)),
+            Object::Process(object) => self.process(object.get(pin)),
+            Object::Task(object) => self.task(object.get(pin)),
+            Object::SchedContext(object) => self.context(object.get(pin)),
+            Object::Group(object) => self.group(object.get(pin)),
+            Object::Notification(object) => self.notification(object.get(pin)),
+            Object::Reply(object) => self.reply(object.get(pin)),
+            Object::Machine(object) => self.machine(object.get(pin)),
+            Object::EventPool(object) => self.pool(object.get(pin)),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What a survey records of tasks and of CPU time.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::FLAG_EVENT;
+use kern_base::machine::Machine;
+use kern_base::sched_context::SchedContext;
+use kern_base::task::{self, FLAG_IN_FAULT, FLAG_SUSPENDED, Request, TASK_BYTES, Task, ctl};
+use smp::door::Ref;
+use snapshot::{ExtentKind, RequestKind, Sink, Stage, State};
+
+use super::{Still, Survey, object};
+use crate::remote::is_dying;
+use crate::schedule::{has_flag, state_of};
+
+impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
+    pub fn context(&mut self, context: Ref<'k, SchedContext>) {
+        let home = context.get().hot.home();
+        let hot = context.get().hot.here(self.still.cx(home).pin());
+        let (next, prev, queue_rank) = hot.state.links.survey();
+        let record = object!(
+            self,
+            context,
+            Context {
+                home: home.index() as u32,
+                task: self.at(hot.task.addr()),
+                owner: self.at(hot.owner.addr()),
+                priority: u32::from(hot.state.priority()),
+                endless: hot.state.slice() == sched::ENDLESS,
+                queue_rank,
+                queue_next: self.at(next),
+                queue_prev: self.at(prev),
+            }
+        );
+        self.sink.context(&record);
+        self.extent(record.at, size_of::<SchedContext>() as u64, record.at, ExtentKind::Object);
+    }
+
+    pub fn task(&mut self, task: Ref<'k, Task>) {
+        let mut record = snapshot::Task::default();
+        self.shared(task, &mut record);
+        self.hot(task, &mut record);
+        self.lists(task, &mut record);
+        self.message(task, &mut record);
+        self.sink.task(&record);
+        self.extent(record.at, TASK_BYTES, record.at, ExtentKind::Object);
+    }
+
+    /// What any CPU may read.
+    fn shared(&self, of: Ref<'k, Task>, record: &mut snapshot::Task) {
+        let task = of.get();
+        let id = task.id();
+        let control = task.ctl.glance();
+        *record = object!(
+            self,
+            of,
+            Task {
+                id: id.raw(),
+                number: u32::from(id.task()),
+                process_number: id.process().number(),
+                generation: id.generation(),
+                home: task.hot.home().index() as u32,
+                owner: self.at(task.owner.addr()),
+                space: self.at(task.space.addr()),
+                utcb: self.at(core::ptr::from_ref(task.utcb(self.pin())).addr() as u64),
+                utcb_address: task.utcb_address.load(Relaxed),
+                control,
+                receives_on: control & ctl::RECEIVE != 0,
+                control_node: task.ctl.node_owner(),
+                message_home: task.msg.home().index() as u32,
+                message_node: task.msg_node.owner(),
+                ..*record
+            }
+        );
+    }
+
+    /// What its home CPU owns, but for lists.
+    fn hot(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
+        let hot = task.get().hot.here(self.still.cx(task.get().hot.home()).pin());
+        let word = hot.state.get();
+        *record = snapshot::Task {
+            state: state(state_of(hot)),
+            plain: hot.is_plain(),
+            suspended: has_flag(hot, FLAG_SUSPENDED),
+            in_fault: has_flag(hot, FLAG_IN_FAULT),
+            state_home: (word >> 16) as u32 & 0xffff,
+            state_generation: (word >> 32) as u32,
+            pending: hot.pending.get() as u32,
+            process: self.at(hot.process.addr()),
+            context: self.at(hot.sc.addr()),
+            own_context: self.at(hot.own_sc.addr()),
+            caller: self.at(hot.caller.addr()),
+            lender: self.at(hot.lender.addr()),
+            bound: self.at(hot.bound.addr()),
+            waits_for: self.at(hot.waits_for.addr()),
+            recall: u32::from(hot.recall.get()),
+            ending: is_dying(hot),
+            full_frame: hot.regs.full.get() != 0,
+            ..*record
+        };
+    }
+
+    /// The lists that begin at it, and where it stands in lists of its home CPU.
+    fn lists(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
+        let hot = task.get().hot.here(self.still.cx(task.get().hot.home()).pin());
+        let ends = |list: &sched::PrioList<Task>| list.ends().map(|at| self.at(at));
+        let ([senders, senders_last], [posters, posters_last]) = (ends(&hot.senders), ends(&hot.posters));
+        let [death_waiters, death_waiters_last] = ends(&hot.mourners);
+        let (links, deadline, deadline_rank) = hot.deadline.survey();
+        let [deadline_parent, deadline_left, deadline_right] = links.map(|at| self.at(at));
+        *record = snapshot::Task {
+            senders,
+            senders_last,
+            posters,
+            posters_last,
+            death_waiters,
+            death_waiters_last,
+            replies: self.at(hot.replies.addr()),
+            deadline,
+            deadline_rank,
+            deadline_parent,
+            deadline_left,
+            deadline_right,
+            wait_next: self.at(hot.wait_next.addr()),
+            ..*record
+        };
+    }
+
+    /// Its message block.
+    fn message(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
+        let msg = task.get().msg.here(self.still.cx(task.get().msg.home()).pin());
+        let (request, about, request_stamp) = request(msg.request.get());
+        let queue = msg.queue.survey();
+        *record = snapshot::Task {
+            stage: stage(msg.stage.get()),
+            callee: self.at(msg.callee.addr()),
+            held: self.at(msg.held.addr()),
+            is_event: msg.info.get().has(FLAG_EVENT),
+            message_context: self.at(msg.sc.addr()),
+            request,
+            request_about: self.at(about),
+            request_stamp,
+            queue_place: queue.place,
+            queue_priority: u32::from(queue.priority),
+            queue_next: self.at(queue.next),
+            queue_prev: self.at(queue.prev),
+            queue_lower: self.at(queue.lower),
+            queue_higher: self.at(queue.higher),
+            ..*record
+        };
+    }
+}
+
+/// What is asked, the address of the object that it is about, and the shootdown.
+fn request(request: Option<Request>) -> (RequestKind, u64, u64) {
+    match request {
+        None => (RequestKind::None, 0, 0),
+        Some(Request::Kill(task)) => (RequestKind::Kill, task.addr(), 0),
+        Some(Request::StopTime(sc)) => (RequestKind::StopTime, sc.addr(), 0),
+        Some(Request::StopBits(object)) => (RequestKind::StopBits, object.addr(), 0),
+        Some(Request::StopReply(reply)) => (RequestKind::StopReply, reply.addr(), 0),
+        Some(Request::Forgotten(stamp)) => (RequestKind::Shootdown, 0, stamp.raw()),
+        Some(Request::Disown(sc)) => (RequestKind::Disown, sc.addr(), 0),
+        Some(Request::Fetch(sc)) => (RequestKind::Fetch, sc.addr(), 0),
+        Some(Request::Seek(task, _)) => (RequestKind::Seek, task.addr(), 0),
+    }
+}
+
+const fn state(state: task::State) -> State {
+    match state {
+        task::State::Fresh => State::Fresh,
+        task::State::Ready => State::Ready,
+        task::State::Recv => State::Recv,
+        task::State::RecvTimed => State::RecvTimed,
+        task::State::Sending => State::Sending,
+        task::State::Await => State::Await,
+        task::State::AwaitTimed => State::AwaitTimed,
+        task::State::AwaitRemote => State::AwaitRemote,
+        task::State::WaitBits => State::WaitBits,
+        task::State::Restart => State::Restart,
+        task::State::Faulted => State::Faulted,
+        task::State::Dead => State::Dead,
+    }
+}
+
+const fn stage(stage: task::Stage) -> Stage {
+    match stage {
+        task::Stage::Home => Stage::Home,
+        task::Stage::Queued => Stage::Queued,
+        task::Stage::Owed => Stage::Owed,
+        task::Stage::Out => Stage::Out,
+        task::Stage::Back => Stage::Back,
+        task::Stage::Ask => Stage::Ask,
+        task::Stage::AskDone => Stage::AskDone,
+        task::Stage::Mourning => Stage::Waiting,
+    }
+}

@@ -1,0 +1,155 @@
+//! Invariants that hold between kernel entries, whatever happened: a survey of the world, which the crate `invariants`
+//! judges.
+
+use std::cell::RefCell;
+
+use invariants::{Checker, Snapshot};
+use kern_base::machine::Access;
+use kern_base::paging::log2_of;
+use kern_base::task::{Message, State, Task};
+use kern_core::Cx;
+use kern_core::found::Found;
+use kern_core::schedule::state_of;
+use kern_core::spaces::tables::Spot;
+use kern_core::survey::{Still, survey};
+use smp::cpu::CpuId;
+use smp::door::Ref;
+use smp::host_test;
+use smp::mailbox::Idle;
+use snapshot::{Hardware, Sink, Translation};
+
+use super::machine::{Fake, Page};
+use super::{Mode, World};
+
+/// What surveys and checks use again each time.
+struct Memory {
+    found: Box<Found>,
+    snapshot: Snapshot,
+    checker: Checker,
+}
+
+std::thread_local! {
+    static MEMORY: RefCell<Memory> = RefCell::new(Memory {
+        found: Box::new(Found::new()),
+        snapshot: Snapshot::default(),
+        checker: Checker::default(),
+    });
+}
+
+/// Fails with the first invariant that does not hold.
+pub fn all(world: &World) {
+    if let Some(violation) = violations(world).into_iter().next() {
+        panic!("invariant: {violation}");
+    }
+}
+
+/// What does not hold.
+pub fn violations(world: &World) -> Vec<String> {
+    MEMORY.with_borrow_mut(|memory| {
+        let Memory { found, snapshot, checker } = memory;
+        take(world, found, snapshot);
+        checker.check(snapshot).iter().map(ToString::to_string).collect()
+    })
+}
+
+/// A snapshot of the world.
+pub fn snapshot(world: &World) -> Snapshot {
+    MEMORY.with_borrow_mut(|memory| {
+        take(world, &mut memory.found, &mut memory.snapshot);
+        memory.snapshot.clone()
+    })
+}
+
+/// A survey that nobody judges.
+pub fn survey_alone(world: &World) {
+    MEMORY.with_borrow_mut(|memory| take(world, &mut memory.found, &mut memory.snapshot));
+}
+
+fn take(world: &World, found: &mut Found, snapshot: &mut Snapshot) {
+    snapshot.clear();
+    survey(world, found, snapshot);
+    assert!(!found.is_full(), "there are more objects than a survey finds");
+    hardware(world, snapshot);
+}
+
+impl Still<'static, Fake> for World {
+    fn cx(&self, cpu: CpuId) -> Cx<'static, Fake> {
+        self.look(cpu.index())
+    }
+
+    fn is_busy(&self, cpu: CpuId) -> bool {
+        self.torn == Some(cpu.index())
+    }
+}
+
+/// What the simulated hardware says.
+fn hardware(world: &World, sink: &mut impl Sink) {
+    let hardware = world.k.machine.hardware();
+    for n in 0..world.cpus() {
+        let cpu = n as u32;
+        let mode = world.mode(n);
+        sink.hardware(&Hardware {
+            cpu,
+            timer: hardware.timers.get(&n).copied().unwrap_or(u64::MAX),
+            cr3: hardware.space(n).unwrap_or(0),
+            interrupted: hardware.wakes.contains(&n),
+            parked: mode != Mode::User,
+            polls: mode == Mode::Parked(Idle::Poll),
+        });
+        for ((_, address), (cr3, page)) in hardware.tlb.get(&n).into_iter().flatten() {
+            sink.translation(&Translation {
+                cpu,
+                cr3: *cr3,
+                address: *address,
+                page: page.at.0,
+                log2: u32::from(page.log2),
+                write: page.write,
+                execute: page.execute,
+            });
+        }
+    }
+}
+
+/// What an entry maps.
+pub fn page(spot: Spot<'_>) -> Option<Page> {
+    let entry = spot.load();
+    let (write, execute) = (entry.access() == Access::Write, entry.access() == Access::Execute);
+    let log2 = log2_of(spot.level);
+    (entry.is_present() && entry.is_page(spot.level)).then_some(Page { at: entry.at(), log2, write, execute })
+}
+
+/// A task as tests see it.
+#[derive(Clone, Copy)]
+pub struct View {
+    pub task: Ref<'static, Task>,
+    pub home: usize,
+    pub state: State,
+    /// Its message block.
+    pub msg: &'static Message,
+}
+
+pub fn view(task: Ref<'static, Task>) -> View {
+    let home = task.get().hot.home().index();
+    let msg_home = task.get().msg.home().index();
+    let hot = task.get().hot.here(host_test::pin(home));
+    let msg = task.get().msg.here(host_test::pin(msg_home));
+    View { task, home, state: state_of(hot), msg }
+}
+
+impl View {
+    pub fn name(&self) -> String {
+        let id = self.task.get().id();
+        format!(
+            "task {}.{} ({:?}, {:?}, cpu{})",
+            id.process().number(),
+            id.task(),
+            self.state,
+            self.msg.stage.get(),
+            self.home
+        )
+    }
+
+    pub fn receives(&self) -> bool {
+        matches!(self.state, State::Recv | State::RecvTimed)
+    }
+}

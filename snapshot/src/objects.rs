@@ -1,0 +1,261 @@
+//! Records of capabilities, processes, groups, and of objects that one CPU owns.
+
+use crate::values::SlotUse;
+
+record! {
+    /// What belongs to no object and to no CPU, and the limits that the kernel was built with.
+    Kernel = "kernel" {
+        /// How many CPUs there are.
+        cpus: u32,
+        /// Most mappings of one page.
+        mappings_max: u32,
+        /// Greatest depth of a derivation tree.
+        depth_max: u32,
+        /// Most tables of a CSpace.
+        tables_max: u32,
+        /// Most tasks that can have one task number, one after the other.
+        generations_max: u32,
+        /// Most steps of one kernel entry; 0: nobody counts.
+        steps_max: u64,
+        /// The count of grace periods.
+        epoch: u64,
+        /// The first CNode that nobody refers to and that is being emptied.
+        zombies: u64,
+        /// The first CNode that could not be emptied.
+        refused_zombies: u64,
+        /// Somebody holds the lock of these lists, which are unknown then.
+        zombies_locked: bool,
+        /// Somebody changes which process has which spaces.
+        spaces_locked: bool,
+    }
+}
+
+record! {
+    /// A derivation root of which there is something to say.
+    Root = "root" {
+        /// Its number.
+        id: u32,
+        /// Somebody holds its lock. What is left of its tree may be half changed.
+        locked: bool,
+        /// A slot that is on its way out of the tree.
+        leaving: u64,
+    }
+}
+
+record! {
+    /// A table of capability slots.
+    object CNode = "cnode" {
+        /// Where its slots are.
+        slots_at: u64,
+        /// How many slots it has.
+        slots: u32,
+        /// The process whose CSpace it is part of.
+        process: u64,
+        /// The next table of that CSpace.
+        more: u64,
+        /// The next CNode in the list of those that are being emptied.
+        next_zombie: u64,
+    }
+}
+
+record! {
+    /// A capability slot that is not empty, or that is linked.
+    Slot = "slot" {
+        /// Where it is.
+        at: u64,
+        /// The CNode, Group or EventPool that it is part of.
+        table: u64,
+        /// Its number there.
+        number: u32,
+        /// How it is used.
+        used: SlotUse,
+        /// The object type of the capability.
+        kind: u8,
+        /// The object.
+        object: u64,
+        /// The rights.
+        rights: u32,
+        /// The depth in the derivation tree.
+        depth: u32,
+        /// The badge.
+        badge: u64,
+        /// The next slot of the tree.
+        next: u64,
+        /// The previous slot.
+        prev: u64,
+    }
+}
+
+record! {
+    /// A number that a living process has.
+    Number = "number" {
+        /// The number.
+        number: u32,
+        /// The process.
+        process: u64,
+    }
+}
+
+record! {
+    /// A process.
+    object Process = "process" {
+        /// Its key: generation and number.
+        key: u64,
+        /// The number in the key.
+        number: u32,
+        /// The first table of its CSpace.
+        cnode: u64,
+        /// Its address space.
+        vspace: u64,
+        /// Its event pool.
+        pool: u64,
+        /// Where the fastpath finds its slots; 0: nowhere.
+        cspace_at: u64,
+        /// How many.
+        cspace_len: u64,
+        /// The first of its memberships.
+        memberships: u64,
+        /// Somebody holds the lock of that list, and of the task numbers. The list is unknown then.
+        locked: bool,
+        /// How many task numbers it has.
+        task_numbers: u32,
+        /// All task numbers below are in use, or used up.
+        free_number: u32,
+    }
+}
+
+record! {
+    /// A task number that was given.
+    TaskNumber = "task-number" {
+        /// The process.
+        process: u64,
+        /// The number.
+        number: u32,
+        /// How many tasks have had it.
+        generation: u32,
+        /// The task that has it.
+        task: u64,
+    }
+}
+
+record! {
+    /// A group.
+    object Group = "group" {
+        /// How many members it has.
+        count: u32,
+        /// All records before this one are in use.
+        free: u32,
+        /// How many records there is room for.
+        members: u32,
+        /// How many exposures there is room for.
+        exposures: u32,
+        /// Which of the first 64 exposures may be watchers: a bit each.
+        watched: u64,
+    }
+}
+
+record! {
+    /// A member record that is in use, or whose place in a process's list is.
+    Member = "member" {
+        /// Where its place in that list is.
+        at: u64,
+        /// The group that has the record.
+        group: u64,
+        /// Its number there.
+        number: u32,
+        /// What it says; 0: it is empty.
+        word: u64,
+        /// The number of the process in it.
+        process_number: u32,
+        /// The key of the process in it.
+        process_key: u64,
+        /// The group that its place in the list names.
+        place_group: u64,
+        /// The number that its place names.
+        place_number: u32,
+        /// The next place in the list.
+        next: u64,
+        /// The previous place.
+        prev: u64,
+    }
+}
+
+record! {
+    /// An exposure that is not empty.
+    Exposure = "exposure" {
+        /// The group.
+        group: u64,
+        /// Its number there.
+        number: u32,
+        /// Its slot.
+        slot: u64,
+        /// The generation that an exposed task must have.
+        generation: u32,
+        /// One more than the number of the first exposure of one task for each CPU; 0: it is none of that kind.
+        per_cpu: u32,
+        /// One more than the shift of the bits of a watcher; 0: it is none.
+        watch: u32,
+    }
+}
+
+record! {
+    /// A Notification.
+    object Notification = "notification" {
+        /// The CPU that owns it.
+        home: u32,
+        /// Its bits.
+        bits: u64,
+        /// The task that waits for it.
+        waiter: u64,
+        /// The task that it is bound to.
+        bound: u64,
+        /// Bits that other CPUs have raised.
+        remote: u64,
+        /// The owner of the mailbox node that announces them.
+        node: u32,
+    }
+}
+
+record! {
+    /// A Reply.
+    object Reply = "reply" {
+        /// The CPU that owns it.
+        home: u32,
+        /// The caller whose call it keeps.
+        caller: u64,
+        /// The task that keeps the call.
+        server: u64,
+        /// The next Reply of that task.
+        next: u64,
+        /// The previous one.
+        prev: u64,
+    }
+}
+
+record! {
+    /// An event pool.
+    object Pool = "pool" {
+        /// Its process.
+        process: u64,
+        /// The slot that has its reader.
+        reader: u64,
+        /// Where its pages are in that process.
+        address: u64,
+        /// Where they are in memory.
+        base: u64,
+        /// How many pages it has.
+        pages: u32,
+        /// How many of them, from the first on, the process writes.
+        writable_pages: u32,
+        /// Nobody puts an event there before those who wait for room.
+        closed: bool,
+        /// Somebody changes whose it is.
+        locked: bool,
+    }
+}
+
+record! {
+    /// The object that stands for the machine.
+    object Machine = "machine" {
+    }
+}

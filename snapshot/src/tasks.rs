@@ -1,0 +1,147 @@
+//! Records of tasks with their message blocks, and of SchedContexts.
+
+use crate::values::{RequestKind, Stage, State};
+
+record! {
+    /// A task.
+    object Task = "task" {
+        /// Its TaskId; 0: it is not configured.
+        id: u64,
+        /// The task number in it.
+        number: u32,
+        /// The number of the process in it.
+        process_number: u32,
+        /// The generation in it.
+        generation: u32,
+        /// The CPU that owns it.
+        home: u32,
+        /// What it is doing.
+        state: State,
+        /// It has the plain bit.
+        plain: bool,
+        /// It is suspended.
+        suspended: bool,
+        /// It waits for the answer to its fault.
+        in_fault: bool,
+        /// The home that its state word names.
+        state_home: u32,
+        /// The generation that its state word names.
+        state_generation: u32,
+        /// What a receive finds besides a call: bit 0 = senders, bit 1 = bits, bit 2 = a fault.
+        pending: u32,
+        /// Its process.
+        process: u64,
+        /// The SchedContext that it spends, or would.
+        context: u64,
+        /// The SchedContext that is bound to it.
+        own_context: u64,
+        /// The caller that it serves.
+        caller: u64,
+        /// The caller whose CPU time it has, or has lent on.
+        lender: u64,
+        /// The first caller in its queue.
+        senders: u64,
+        /// The last.
+        senders_last: u64,
+        /// The first sender that waits for room in the pool that it reads.
+        posters: u64,
+        /// The last.
+        posters_last: u64,
+        /// The first task that waits for its death.
+        death_waiters: u64,
+        /// The last.
+        death_waiters_last: u64,
+        /// The first Reply that keeps a call for it.
+        replies: u64,
+        /// The Notification that is bound to it.
+        bound: u64,
+        /// The Notification that it waits for.
+        waits_for: u64,
+        /// Its deadline.
+        deadline: u64,
+        /// Its rank in the heap of deadlines; 0: it has no deadline.
+        deadline_rank: u32,
+        /// Its parent in that heap.
+        deadline_parent: u64,
+        /// Its left child.
+        deadline_left: u64,
+        /// Its right child.
+        deadline_right: u64,
+        /// Why its message was asked back, as an error number; 0: it was not.
+        recall: u32,
+        /// It is being killed.
+        ending: bool,
+        /// Its frame has all registers.
+        full_frame: bool,
+        /// The next task that waits for a grace period.
+        wait_next: u64,
+        /// Its process, as any CPU may read.
+        owner: u64,
+        /// Its address space, as any CPU may read.
+        space: u64,
+        /// The page of its UTCB.
+        utcb: u64,
+        /// Where that is mapped.
+        utcb_address: u64,
+        /// Its control bits.
+        control: u64,
+        /// It is to receive what it could not receive in one entry.
+        receives_on: bool,
+        /// The owner of the mailbox node that carries them.
+        control_node: u32,
+        /// The CPU that owns its message block.
+        message_home: u32,
+        /// The owner of the mailbox node that carries the message block.
+        message_node: u32,
+        /// Where the message block stands.
+        stage: Stage,
+        /// The task that has the call, or will receive it.
+        callee: u64,
+        /// The Reply that keeps the call.
+        held: u64,
+        /// The message is an event.
+        is_event: bool,
+        /// The SchedContext that travels with the message block.
+        message_context: u64,
+        /// What the message block asks of another CPU.
+        request: RequestKind,
+        /// The object of that request.
+        request_about: u64,
+        /// Its shootdown.
+        request_stamp: u64,
+        /// It stands in a queue: 0 = no, 1 = as the first of its priority, 2 = behind another.
+        queue_place: u32,
+        /// Its priority there.
+        queue_priority: u32,
+        /// The next in the queue.
+        queue_next: u64,
+        /// The previous.
+        queue_prev: u64,
+        /// The first of the next lower priority.
+        queue_lower: u64,
+        /// The first of the next higher priority.
+        queue_higher: u64,
+    }
+}
+
+record! {
+    /// A SchedContext.
+    object Context = "context" {
+        /// The CPU that owns it.
+        home: u32,
+        /// The task that has it.
+        task: u64,
+        /// The task that it is bound to.
+        owner: u64,
+        /// Its priority.
+        priority: u32,
+        /// Its slice never ends.
+        endless: bool,
+        /// One more than the priority under which it is queued; 0: it is not.
+        queue_rank: u32,
+        /// The next in the queue of that priority.
+        queue_next: u64,
+        /// The previous.
+        queue_prev: u64,
+    }
+}
