@@ -39,12 +39,12 @@ pub use off::*;
 #[cfg(feature = "trace")]
 mod rings {
     use core::mem::offset_of;
-    use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
     use abi::trace::{EVENT_WORDS, Event};
 
     use crate::cpu::{CpuId, MAX_CPUS, Pin};
     use crate::ring::{self, Read, Reader};
+    use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
     /// One CPU's ring: where it is, how long, how many events were written.
     #[repr(C, align(64))]

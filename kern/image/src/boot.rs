@@ -162,7 +162,7 @@ fn make_frames() -> Option<FrameTable> {
 #[cfg(feature = "trace")]
 fn make_rings(boot: &Boot) -> Option<()> {
     use abi::trace::{EVENT_WORDS, RING_EVENTS, RING_EVENTS_MAX};
-    use core::sync::atomic::AtomicU64;
+    use smp::sync::AtomicU64;
 
     let wanted = boot.option("trace_events").and_then(|events| events.parse().ok()).unwrap_or(RING_EVENTS);
     let words = wanted.clamp(2, RING_EVENTS_MAX).next_power_of_two() as usize * EVENT_WORDS;
