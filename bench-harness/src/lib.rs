@@ -27,6 +27,7 @@ pub mod figures;
 pub mod fuzz;
 pub mod gdb;
 pub mod gdbtest;
+mod hardening;
 pub mod host;
 pub mod iso;
 pub mod lab;

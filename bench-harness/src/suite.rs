@@ -16,6 +16,7 @@ use crate::bochs;
 use crate::diff;
 use crate::fuzz;
 use crate::gdbtest;
+use crate::hardening;
 use crate::iso;
 use crate::lab::{Job, Lab};
 use crate::lanes;
@@ -40,6 +41,8 @@ pub enum Step {
     Loom,
     /// Operations stopped at their points, and others run beside them: a sample, with normal and with small limits
     Pairs,
+    /// The kernels' machine code: what it must not do, however branches are predicted
+    Hardening,
     /// The kernel tests in QEMU on 1, 2 and 4 CPUs
     Guest,
     /// Protections of the machine, and that without each its tests fail
@@ -136,6 +139,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Host => cargo_test(lab, "host", &[], None),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
         Step::Pairs => pairs(lab),
+        Step::Hardening => hardening::run(lab),
         Step::Guest => guest_tests(lab),
         Step::Protection => protection::run(lab),
         Step::Diff => diff_games(lab),

@@ -20,6 +20,7 @@
     mov r9, [r14 + {process}]
     xor ebp, ebp                             // the end of frame pointers
     call [AURORA_HANDLERS + \handler]        // does not return
+    int3
 .endm
 
 // Of mapping, the other two arguments: all of a frame, or its only page; whatever else they say is not done here.

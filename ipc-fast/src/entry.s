@@ -46,12 +46,14 @@ phase.exit.slow:
     xor r14d, r14d
     xor r15d, r15d
     sysretq
+    int3
 phase.entry.bad:
 2:  call [AURORA_HANDLERS + {bad}]
     jmp 4b
 phase.switch.slow:
 3:  mov rdi, r15
     call [AURORA_HANDLERS + {switch}]        // does not return
+    int3
 
 // A running task's `full` is 0, so the frame saved above is one of a system call.
 
@@ -79,9 +81,11 @@ syscall_done:
     mov rsp, [r14 + {rsp}]
     zero_all_but_rdi
     sysretq
+    int3
 
 // Op::Null: an ordinary number of the table that needs none of the above.
 syscall_null:
     xor edi, edi
     zero_all_but_rdi
     sysretq
+    int3

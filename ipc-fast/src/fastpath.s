@@ -75,6 +75,7 @@ phase.commit.\@:
     movzx r12d, r12w
     zero_saved
     sysretq
+    int3
 .endm
 
 // The committed half of a reply. rbp = caller, rbx = its time.
@@ -106,6 +107,7 @@ phase.commit.\@:
     xor r12d, r12d
     zero_saved
     sysretq
+    int3
 .endm
 
 // The message registers go to the message block of task \block, which is on this CPU: a running task's is, and
@@ -126,6 +128,7 @@ phase.commit.\@:
     mov rdx, rbp
     xor ebp, ebp                             // the end of frame pointers
     call [AURORA_HANDLERS + \handler]        // does not return
+    int3
 .endm
 
 // A whole call. rdi = target. With UTCB words it takes the right STRING too, of capability and member record.
@@ -239,6 +242,7 @@ phase.entry.light:
     jae 35f
     movzx eax, al                            // however the branch was predicted, the index is one of the table
     jmp [AURORA_DIRECT + rax * 8]
+    int3
 
 phase.entry.long:
 35: test al, al

@@ -24,6 +24,7 @@
     zero_answer_but_rdx
     zero_saved
     sysretq
+    int3
 .endm
 
 // The time, to rax. Clobbers rdx.
@@ -55,6 +56,7 @@ phase.exit.notify:
     zero_answer
     zero_saved
     sysretq
+    int3
 
 phase.checks.notify_waiter:
 2:  // Somebody waits: goes to the front of the run queue.
@@ -90,6 +92,7 @@ phase.exit.notify_waiter:
     zero_answer
     zero_saved
     sysretq
+    int3
 
 phase.checks.notify_group:
 4:  // Through a group? rbp = the capability word, rbx = its slot.
@@ -178,6 +181,7 @@ phase.exit.wait_bits:
     zero_answer_but_rdx
     zero_saved
     sysretq
+    int3
 
 // Gives the rest of the slice to the task that rdi names.
 .balign 64

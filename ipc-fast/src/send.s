@@ -100,6 +100,7 @@ phase.exit.send:
     zero_answer
     zero_saved
     sysretq
+    int3
 
 .pushsection .text.entry.cold,"ax",@progbits
 // The event is there, and the reader wants to be told: by Rust, which ends the system call. r14 = sender, rbp = pool.

@@ -97,6 +97,7 @@ boot_multiboot2_entry:
     movl %eax, %cr0
     lgdt boot_gdtr
     ljmp $8, $boot_start64
+    int3
 
 boot_no_long_mode:
     movl $boot_no_long_mode_text, %esi
@@ -130,6 +131,7 @@ boot_start64:
     movw %ax, %gs
     movabsq $boot_start_high, %rax
     jmp *%rax
+    int3
 
 .balign 8
 .global boot_gdt
@@ -156,7 +158,7 @@ boot_start_high:
     movl %esi, %esi
     xorl %ebp, %ebp
     call {main}
-    ud2
+    int3
 
 .section .boot.bss,"aw",@nobits
 .balign 16384

@@ -165,7 +165,7 @@ fn switch_stack(top: u64) -> ! {
             "mov rsp, {top}",
             "xor ebp, ebp",
             "call {next}",
-            "ud2",
+            "int3",
             top = in(reg) top,
             next = sym boot_on_own_stack,
             options(noreturn)

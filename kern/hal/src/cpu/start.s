@@ -20,6 +20,7 @@ ap_start_code:
     orl  $1, %eax                            // PE
     movl %eax, %cr0
     ljmpl *{far_32}
+    int3
 .global ap_start_32
 ap_start_32:
 .code32
@@ -40,6 +41,7 @@ ap_start_32:
     orl  $0x80010001, %eax                   // PG | WP | PE
     movl %eax, %cr0
     ljmpl *{far_64}(%ebx)
+    int3
 .global ap_start_64
 ap_start_64:
 .code64
@@ -53,6 +55,7 @@ ap_start_64:
     movq {kernel_tables}(%rbx), %rsi
     movq {entry}(%rbx), %rax
     jmp *%rax
+    int3
 1:  hlt
     jmp 1b
 .global ap_start_end
@@ -66,4 +69,4 @@ ap_enter_kernel:
     movq %rsi, %cr3
     xorl %ebp, %ebp
     call {main}
-    ud2
+    int3

@@ -49,7 +49,7 @@ static DATA: AtomicU64 = AtomicU64::new(u64::from_le_bytes([RETURN; 8]));
 /// Text that nobody executes, so that nobody minds a write.
 #[unsafe(naked)]
 extern "C" fn text() {
-    naked_asm!("ret")
+    naked_asm!("ret", "int3")
 }
 
 fn this_cpu() -> u64 {

@@ -122,6 +122,7 @@ trap_resume:
 .global trap_iret
 trap_iret:
     iretq                                    // may refuse the frame: see trap::meaning
+    int3
 
 // The end of a system call: r14 = the current task. Message registers, all others zero (the ABI's list, in abi::syscall).
 .global trap_resume_syscall
@@ -147,6 +148,7 @@ trap_resume_syscall:
     xor r14d, r14d
     xor r15d, r15d
     sysretq
+    int3
 
 // Interrupted kernel code. Interrupts: only `idle` lets them in, at a place that expects a C call to happen, and
 // in RAX whatever `idle_interrupt` says.
@@ -162,6 +164,7 @@ phase.exit.kernel:
     pop rcx
     or rax, rcx
     iretq
+    int3
 
 // A fault of kernel code, and anything interrupted by NMI, #MC or #DF: all registers on this stack.
 .balign 16
@@ -203,6 +206,7 @@ phase.exit.stacked:
     pop rax
     add rsp, 16
     iretq
+    int3
 
 // The `iretq` of trap_resume refused the frame: the task's frame still has its registers; only the way
 // out was impossible. rdi = CPU block, rsi = vector, rdx = error code.
