@@ -178,6 +178,14 @@ impl<T: PrioQueued> PrioList<T> {
         Some(first)
     }
 
+    /// Moves all who wait into a list of their own.
+    pub fn take_all(&self, pin: Pin<'_>) -> PrioList<T> {
+        let all = PrioList::new();
+        all.first.set(self.first.take(pin));
+        all.last.set(self.last.take(pin));
+        all
+    }
+
     /// Takes `item` out, wherever it stands; says whether it was waiting. It must not wait in
     /// another list.
     pub fn remove(&self, pin: Pin<'_>, item: Ref<'_, T>) -> bool {

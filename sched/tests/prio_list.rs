@@ -18,6 +18,7 @@ enum Op {
     Remove(usize),
     ChangePriority(usize, u8),
     Pop,
+    TakeAll,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -27,6 +28,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => thing.clone().prop_map(Op::Remove),
         2 => (thing, priority).prop_map(|(t, p)| Op::ChangePriority(t, p)),
         2 => Just(Op::Pop),
+        1 => Just(Op::TakeAll),
     ]
 }
 
@@ -64,7 +66,7 @@ proptest! {
     #[test]
     fn behaves_as_the_model(ops in prop::collection::vec(op(), 0..200)) {
         let (k, things) = (pin(0), things(THINGS));
-        let (list, mut model) = (PrioList::new(), Model::default());
+        let (mut list, mut model) = (PrioList::new(), Model::default());
         for op in ops {
             match op {
                 Op::Insert(t, p) if model.place(t).is_none() => {
@@ -87,6 +89,11 @@ proptest! {
                         model.remove(t);
                     }
                     prop_assert_eq!(list.pop_highest(k).map(|t| t.number), next);
+                }
+                Op::TakeAll => {
+                    let taken = list.take_all(k);
+                    check(&list, &Model::default());
+                    list = taken;
                 }
             }
             check(&list, &model);

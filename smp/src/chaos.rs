@@ -41,6 +41,8 @@ pub enum Point {
     EpochWanted = 13,
     /// A page is about to be copied: a point of the simulated machine, not of this crate.
     PageCopying = 14,
+    /// State is under way to another home, and its message is not yet sent.
+    HomeLeft = 15,
     /// Host tests only, here and below: a shared word is about to be read.
     BeforeRead = 32,
     /// A shared word is about to be written.

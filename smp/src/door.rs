@@ -12,8 +12,9 @@
 //!    only to a [`Pin`] of that CPU. Everything else that CPUs share is an atomic.
 //! 3. **Memory is carved once.** A [`Region`] hands out disjoint pieces and starts again only with a
 //!    [`Quiet`] token, which a completed grace period makes.
-//! 4. **Who sends lets go.** Once state is on its way to another CPU ([`Homed::set_home`], a push of
-//!    the node that carries it), the entry that sent it no longer uses what it opened before.
+//! 4. **Who sends lets go.** Once state is on its way to another CPU ([`Homed::set_home`],
+//!    [`Held::leave_for`], a push of the node that carries it), the entry that sent it no longer uses what it opened
+//!    before.
 //!
 //! # Memory ordering
 //! [`ObjWord`] stores with `Release` and loads with `Acquire`: who sees the word sees the object's
@@ -26,8 +27,12 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 
 use crate::chaos::{self, Point};
-use crate::cpu::{CpuId, Pin};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, const_unless_loom};
+use crate::cpu::Pin;
+use crate::sync::{AtomicU64, Ordering, const_unless_loom};
+
+mod homed;
+
+pub use homed::{Held, Homed};
 
 /// Objects start on a cache line; the low bits of their addresses carry tags.
 pub const OBJECT_ALIGN: usize = 64;
@@ -229,118 +234,6 @@ impl<T> AtomicLink<T> {
     pub unsafe fn is_own(&self, to: Ref<'_, T>) -> bool {
         // SAFETY: no write is concurrent with it (caller); others' atomic loads do no harm.
         unsafe { *self.0.as_ptr() == to.addr() }
-    }
-}
-
-/// State that only its home CPU reads and writes; the home itself any CPU may read.
-#[repr(C)]
-pub struct Homed<T> {
-    home: AtomicU32,
-    value: T,
-}
-
-// SAFETY: `value` is reached only through `open`, which compares the opener's CPU with the home, so
-// at any time one CPU at most has access. `home` is atomic. The home changes only while the state is
-// in transit in a mailbox message, which orders the old home's accesses before the new home's
-// (rule 4). The value moves from CPU to CPU, hence `Send`.
-unsafe impl<T: Send> Sync for Homed<T> {}
-
-impl<T> Homed<T> {
-    const_unless_loom! {
-        pub fn new(home: CpuId, value: T) -> Homed<T> {
-            Homed { home: AtomicU32::new(home.raw()), value }
-        }
-    }
-
-    /// Offset of the home's number, for assembly that makes the check itself.
-    pub const HOME_OFFSET: usize = core::mem::offset_of!(Homed<T>, home);
-    /// Offset of the inside, for assembly that has made it.
-    pub const VALUE_OFFSET: usize = core::mem::offset_of!(Homed<T>, value);
-
-    /// Which CPU owns the inside, or will when it arrives there. May be stale by the time it is used on
-    /// any other CPU.
-    pub fn home(&self) -> CpuId {
-        match CpuId::new(self.home.load(Ordering::Relaxed) as usize) {
-            Some(cpu) => cpu,
-            None => CpuId::BOOT,
-        }
-    }
-
-    /// The element of the home CPU in a table that has one for each.
-    #[inline(always)]
-    pub fn at_home<'k, U>(&self, pin: Pin<'k>, table: &Table<U>) -> Option<Ref<'k, U>> {
-        table.get(pin, self.home.load(Ordering::Relaxed) as usize)
-    }
-
-    /// The inside, for the home CPU; `None` elsewhere: then send a message.
-    ///
-    /// `Acquire`, which x86 gives for nothing: a new home that looks before the message with the state
-    /// has come sees what the old one wrote before [`Homed::set_home`].
-    #[inline(always)]
-    pub fn open<'a>(&'a self, pin: Pin<'_>) -> Option<&'a T> {
-        (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
-    }
-
-    /// The same for who may send the inside away.
-    #[inline(always)]
-    pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
-        self.open(pin).map(|_| Held(self))
-    }
-
-    /// The inside, where the caller knows that this CPU is its home; panics where that is wrong.
-    #[inline(always)]
-    pub fn here(&self, pin: Pin<'_>) -> &T {
-        match self.open(pin) {
-            Some(value) => value,
-            None => self.not_here(pin),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn not_here(&self, pin: Pin<'_>) -> ! {
-        panic!("{:?} opened state whose home is {:?}", pin.cpu(), self.home());
-    }
-
-    /// Moves the inside to another home: by the present home before the object is in use there, or by
-    /// the destination of a migration when it processes the arrival. Panics for any third CPU.
-    pub fn set_home(&self, pin: Pin<'_>, to: CpuId) {
-        let (here, home) = (pin.cpu(), self.home());
-        assert!(here == to || here == home, "{here:?} moved state from {home:?} to {to:?}: not its business");
-        self.home.store(to.raw(), Ordering::Release);
-    }
-
-    /// The same for state that refers to other state, which goes with it. The referring one goes first: so who
-    /// can open what is `referred` to can open what refers to it, and take the reference out.
-    #[inline(always)]
-    pub fn set_home_with<U>(&self, pin: Pin<'_>, referred: Option<&Homed<U>>, to: CpuId) {
-        self.set_home(pin, to);
-        chaos::point(Point::HomeSet);
-        if let Some(referred) = referred {
-            referred.set_home(pin, to);
-        }
-    }
-}
-
-/// The inside of a [`Homed`], held by its home CPU, which may make another CPU its home. Whatever else that
-/// CPU had opened of it is given up with it (rule 4).
-pub struct Held<'k, T>(&'k Homed<T>);
-
-impl<T> Deref for Held<'_, T> {
-    type Target = T;
-    #[inline(always)]
-    fn deref(&self) -> &T {
-        &self.0.value
-    }
-}
-
-impl<T> Held<'_, T> {
-    /// [`Homed::set_home_with`], by the present home.
-    #[inline(always)]
-    pub fn hand_to_with<U>(self, referred: Held<'_, U>, to: CpuId) {
-        self.0.home.store(to.raw(), Ordering::Release);
-        chaos::point(Point::HomeSet);
-        referred.0.home.store(to.raw(), Ordering::Release);
     }
 }
 

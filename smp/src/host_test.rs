@@ -44,6 +44,11 @@ pub fn local_entry<O, S, P>(block: &'static PerCpu<O, S, P>) -> LocalEntry<O, S,
     unsafe { LocalEntry::new(block) }
 }
 
+/// The inside of state, wherever it is, also while it is under way.
+pub fn inside<'k, T>(state: Ref<'k, crate::door::Homed<T>>) -> &'k T {
+    state.get().value()
+}
+
 /// Clears memory of a [`region`].
 pub fn clear(at: u64, bytes: usize) {
     // SAFETY: as the module says: the test's own memory, in which nothing that it uses is just now.

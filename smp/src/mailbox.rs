@@ -12,6 +12,8 @@
 //! broken: `head` says that there is mail which cannot be reached yet ([`Popped::Between`]). `head` is
 //! null exactly while the queue is empty, so the push that makes it non-empty knows it.
 //!
+//! Nodes that are linked with each other beforehand go in by one exchange ([`Batch`]): they stay together.
+//!
 //! # Who owns a node
 //! A node says which CPU owns it; only that CPU may push it, and whoever pops it owns it from then on,
 //! and with it the message block that belongs to it. So a node is never pushed twice at a time, and
@@ -328,27 +330,45 @@ impl<P: Copy + Send> Mailbox<P> {
         unsafe { node.payload.set(MaybeUninit::new(payload)) };
         node.next.store(ptr::null_mut(), Ordering::Relaxed);
         let this = ptr::from_ref(node.get()).cast_mut();
-        let previous = self.head.swap(this, Ordering::SeqCst);
+        let (empty, polls) = self.publish(this, this);
+        trace::record_since(pin, began, || Event::MailPushed {
+            node: object_name(node.addr()),
+            to: self.owner.raw(),
+            empty,
+            polls,
+        });
+        Self::wake_for(empty, polls)
+    }
+
+    /// Appends nodes that are linked with each other, from the first to the last.
+    ///
+    /// Returns: whether the mailbox was empty, and if so whether its owner polls.
+    #[inline(always)]
+    fn publish(&self, first: *mut Node<P>, last: *mut Node<P>) -> (bool, bool) {
+        let previous = self.head.swap(last, Ordering::SeqCst);
         chaos::point(Point::PushExchanged);
         if previous.is_null() {
-            self.first.store(this, Ordering::Release);
+            self.first.store(first, Ordering::Release);
         } else {
             // SAFETY: a queued node is part of a live object (an object is reclaimed only after a
             // grace period that flushes the mailboxes), and `previous` is queued: the consumer doesn't
             // pop it before it sees the link that is stored here.
-            unsafe { &*previous }.next.store(this, Ordering::Release);
+            unsafe { &*previous }.next.store(first, Ordering::Release);
         }
         fence_after_exchange();
         chaos::point(Point::PushLinked);
         // Looked at once: what the trace says is what decides.
-        let polls = previous.is_null() && self.idle.load(Ordering::Relaxed) == POLLING;
-        trace::record_since(pin, began, || Event::MailPushed {
-            node: object_name(node.addr()),
-            to: self.owner.raw(),
-            empty: previous.is_null(),
-            polls,
-        });
-        if previous.is_null() && !polls && !drop_this_interrupt() { Wake::Interrupt } else { Wake::NotNeeded }
+        (previous.is_null(), previous.is_null() && self.idle.load(Ordering::Relaxed) == POLLING)
+    }
+
+    #[inline(always)]
+    fn wake_for(empty: bool, polls: bool) -> Wake {
+        if empty && !polls && !drop_this_interrupt() { Wake::Interrupt } else { Wake::NotNeeded }
+    }
+
+    /// Begins a batch for this mailbox.
+    pub fn batch<'k>(&'k self, pin: Pin<'k>) -> Batch<'k, P> {
+        Batch { to: self, pin, first: ptr::null_mut(), last: ptr::null_mut() }
     }
 
     #[inline(always)]
@@ -372,6 +392,47 @@ impl<P: Copy + Send> Mailbox<P> {
             self.first.store(last, Ordering::Relaxed);
         }
         closed
+    }
+}
+
+/// Messages that go into one mailbox by one exchange. The owner takes them out one behind the other: no message of others
+/// comes between them.
+#[must_use = "the nodes are in no mailbox before the batch is pushed"]
+pub struct Batch<'k, P> {
+    to: &'k Mailbox<P>,
+    pin: Pin<'k>,
+    first: *mut Node<P>,
+    last: *mut Node<P>,
+}
+
+impl<'k, P: Copy + Send> Batch<'k, P> {
+    /// Appends a message to the batch. `node` must belong to this CPU.
+    pub fn add(&mut self, node: Ref<'k, Node<P>>, payload: P) {
+        node.claim(self.pin.cpu().raw());
+        // SAFETY: `claim` took the node from this CPU, its owner; nobody else sees it before the batch is pushed.
+        unsafe { node.payload.set(MaybeUninit::new(payload)) };
+        node.next.store(ptr::null_mut(), Ordering::Relaxed);
+        let this = ptr::from_ref(node.get()).cast_mut();
+        if self.last.is_null() {
+            self.first = this;
+        } else {
+            // SAFETY: the last node that was added. It is part of an object that lives as long as this entry, for
+            // which the batch is borrowed, and is not pushed yet. What pushes it orders this store.
+            unsafe { &*self.last }.next.store(this, Ordering::Relaxed);
+        }
+        self.last = this;
+        // Before the push: behind it the consumer may have the nodes already.
+        let (node, to) = (object_name(node.addr()), self.to.owner.raw());
+        trace::record(self.pin, || Event::MailPushed { node, to, empty: false, polls: false });
+    }
+
+    /// Puts all messages of the batch into the mailbox.
+    pub fn push(self) -> Wake {
+        if self.first.is_null() {
+            return Wake::NotNeeded;
+        }
+        let (empty, polls) = self.to.publish(self.first, self.last);
+        Mailbox::<P>::wake_for(empty, polls)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::masked::{FilledTable, NamedTable, mask_index};
 use super::*;
+use crate::cpu::CpuId;
 use crate::host_test::{leak, pin};
 use std::boxed::Box;
 use std::vec::Vec;
@@ -190,18 +191,53 @@ fn homed_opens_at_home_only() {
     state.set_home(pin(0), pin(1).cpu());
     assert!(state.open(pin(0)).is_none());
     assert_eq!((state.home(), state.here(pin(1)).get()), (pin(1).cpu(), 5));
-    state.set_home(pin(2), pin(2).cpu());
-    assert_eq!(state.home().index(), 2);
+}
+
+/// What each of three CPUs sees of some state: whether it can open it, and where it sends mail about it.
+fn seen_by_each(state: Ref<'_, Homed<Cell<u64>>>) -> [(bool, usize); 3] {
+    [0, 1, 2].map(|n| (state.open(pin(n)).is_some(), state.mail_target(pin(n)).index()))
 }
 
 #[test]
-#[should_panic(expected = "cpu1 opened state whose home is cpu0")]
+fn nobody_opens_what_is_under_way() {
+    let state = leak(Homed::new(pin(1).cpu(), Cell::new(5)));
+    assert_eq!(seen_by_each(state), [(false, 1), (true, 1), (false, 1)]);
+    assert!(!state.arrive(pin(2)) && !state.arrive(pin(1)) && !state.is_under_way());
+    let Some(held) = state.hold(pin(1)) else { panic!("it is at home") };
+    held.leave_for(pin(0).cpu());
+    assert_eq!(seen_by_each(state), [(false, 1), (false, 0), (false, 1)], "the old home sends mail on");
+    assert!(state.is_under_way() && state.hold(pin(1)).is_none());
+    assert_eq!((state.home().index(), state.destination().index()), (1, 0));
+    let table = region(1).carve(64, 64).and_then(|piece| piece.emplace_slice(|n| n as u64));
+    let Some(table) = table else { panic!("no room") };
+    assert!(state.at_home(pin(2), &table).is_none());
+    assert!(!state.arrive(pin(2)), "it is not this one that it goes to");
+    assert!(state.arrive(pin(0)));
+    assert_eq!(seen_by_each(state), [(true, 0), (false, 0), (false, 0)]);
+    assert!(!state.arrive(pin(0)) && !state.is_under_way());
+    assert_eq!(state.at_home(pin(2), &table).map(|n| *n.get()), Some(0));
+}
+
+#[test]
+fn the_last_cpu_is_a_destination_too() {
+    let last = crate::cpu::MAX_CPUS - 1;
+    let state = leak(Homed::new(pin(last).cpu(), ()));
+    for (from, to) in [(last, last - 1), (last - 1, last)] {
+        let Some(held) = state.hold(pin(from)) else { panic!("it is at home") };
+        held.leave_for(pin(to).cpu());
+        assert_eq!((state.home().index(), state.destination().index()), (from, to));
+        assert!(state.arrive(pin(to)));
+    }
+}
+
+#[test]
+#[should_panic(expected = "cpu1 opened or moved state whose home is cpu0")]
 fn homed_says_who_was_wrong() {
     Homed::new(CpuId::BOOT, ()).here(pin(1));
 }
 
 #[test]
-#[should_panic(expected = "not its business")]
-fn a_third_cpu_moves_nothing() {
-    Homed::new(CpuId::BOOT, ()).set_home(pin(1), pin(2).cpu());
+#[should_panic(expected = "cpu1 opened or moved state whose home is cpu0")]
+fn only_its_home_moves_state() {
+    Homed::new(CpuId::BOOT, ()).set_home(pin(1), pin(1).cpu());
 }

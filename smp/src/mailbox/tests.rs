@@ -97,6 +97,45 @@ fn polling_saves_the_interrupt_and_nothing_else_does() {
 }
 
 #[test]
+fn a_batch_goes_in_at_once() {
+    let mailbox = mailbox(0);
+    assert_eq!(mailbox.get().batch(pin(1)).push(), Wake::NotNeeded, "of nothing");
+    let mut next = 0;
+    for waits in [false, true] {
+        let mut batch = mailbox.get().batch(pin(1));
+        let nodes = [(); 3].map(|()| letter(1));
+        for node in nodes {
+            batch.add(node, next + 1);
+            next += 1;
+            assert!(!node.is_here(pin(1)) && !mailbox.has_mail());
+        }
+        if waits {
+            let _ = mailbox.push(pin(2), letter(2), 0);
+        }
+        assert_eq!(batch.push().is_needed(), !waits);
+        let _ = mailbox.push(pin(2), letter(2), 9);
+        let mut got = Vec::new();
+        assert_eq!(mailbox.inbox(pin(0)).drain(8, |n| got.push(n)), Drained::Empty);
+        let first = if waits { &[0][..] } else { &[] };
+        assert_eq!(got, [first, &[next - 2, next - 1, next, 9]].concat());
+        assert!(nodes.iter().all(|node| node.is_here(pin(0))));
+    }
+    assert!(mailbox.inbox(pin(0)).advertise(Idle::Poll));
+    let mut batch = mailbox.get().batch(pin(1));
+    batch.add(letter(1), 1);
+    assert_eq!(batch.push(), Wake::NotNeeded, "it polls");
+}
+
+#[test]
+#[should_panic(expected = "used as if it belongs to cpu1, but it is in a mailbox already")]
+fn a_node_is_in_a_batch_once() {
+    let (mailbox, node) = (mailbox(0), letter(1));
+    let mut batch = mailbox.get().batch(pin(1));
+    batch.add(node, 1);
+    batch.add(node, 2);
+}
+
+#[test]
 fn a_drain_is_bounded_and_says_what_is_left() {
     let mailbox = mailbox(0);
     let mut got = Vec::new();

@@ -1,0 +1,199 @@
+//! State that has a home CPU, and how it gets another.
+
+use core::ops::Deref;
+
+use super::{Ref, Table};
+use crate::chaos::{self, Point};
+use crate::cpu::{CpuId, MAX_CPUS, Pin};
+use crate::sync::{AtomicU32, Ordering, const_unless_loom};
+
+/// State that only its home CPU reads and writes. Any CPU may read which CPU that is.
+///
+/// # How state gets another home
+/// * With a message block, as CPU time does: the sender stores the new home ([`Homed::set_home_with`]).
+/// * Under way, as a task does with all that is bound to it. The old home gives each part up ([`Held::leave_for`]) and
+///   sends the new home one message; the new home takes each part over when it gets that message ([`Homed::arrive`]).
+///   In between no CPU can open any of the parts. Mail about a part goes to its old home, which sends it on
+///   ([`Homed::mail_target`]). Mailboxes are first in, first out, so this mail comes behind the message.
+#[repr(C)]
+pub struct Homed<T> {
+    /// The number of the home CPU. While the state is under way, the upper half has the number of the new home, plus
+    /// one: then the word equals no CPU's number.
+    home: AtomicU32,
+    value: T,
+}
+
+/// Where the new home of state that is under way stands.
+const TO_SHIFT: u32 = 16;
+const CPU_MASK: u32 = MAX_CPUS as u32 - 1;
+const _: () = assert!(MAX_CPUS.is_power_of_two() && MAX_CPUS < 1 << TO_SHIFT);
+
+/// The CPU whose number is in the low bits.
+fn cpu_of(word: u32) -> CpuId {
+    match CpuId::new((word & CPU_MASK) as usize) {
+        Some(cpu) => cpu,
+        None => CpuId::BOOT,
+    }
+}
+
+// SAFETY: `value` is reached only through `open`, which compares the opener's CPU with the home word, so
+// at any time one CPU at most has access. The word is atomic, and only the home changes it, which then uses
+// the value no more (rule 4); or, while it names no home, the CPU that it is under way to. Each change is a
+// `Release` that the new home `Acquire`s, in `open` or `arrive`. The value moves from CPU to CPU, hence `Send`.
+unsafe impl<T: Send> Sync for Homed<T> {}
+
+impl<T> Homed<T> {
+    const_unless_loom! {
+        pub fn new(home: CpuId, value: T) -> Homed<T> {
+            Homed { home: AtomicU32::new(home.raw()), value }
+        }
+    }
+
+    /// Offset of the home's number, for assembly that makes the check itself.
+    pub const HOME_OFFSET: usize = core::mem::offset_of!(Homed<T>, home);
+    /// Offset of the inside, for assembly that has made it.
+    pub const VALUE_OFFSET: usize = core::mem::offset_of!(Homed<T>, value);
+
+    /// The CPU that owns the inside, or will when a message with it arrives there. Of state that is under way, the old
+    /// home. On another CPU the answer may be stale by the time it is used.
+    #[inline(always)]
+    pub fn home(&self) -> CpuId {
+        cpu_of(self.home.load(Ordering::Relaxed))
+    }
+
+    /// The CPU to which this CPU sends mail about the state: its home. The old home of state that is under way sends to
+    /// the new home. So the answer is this CPU only if this CPU can open the inside.
+    #[inline(always)]
+    pub fn mail_target(&self, pin: Pin<'_>) -> CpuId {
+        let word = self.home.load(Ordering::Relaxed);
+        let home = cpu_of(word);
+        if home == pin.cpu() { Self::end_of_way(word) } else { home }
+    }
+
+    /// The home, or the new home of state that is under way.
+    pub fn destination(&self) -> CpuId {
+        Self::end_of_way(self.home.load(Ordering::Relaxed))
+    }
+
+    fn end_of_way(word: u32) -> CpuId {
+        match word >> TO_SHIFT {
+            0 => cpu_of(word),
+            to => cpu_of(to - 1),
+        }
+    }
+
+    /// Whether the state is under way, so that no CPU can open it.
+    pub fn is_under_way(&self) -> bool {
+        self.home.load(Ordering::Relaxed) >> TO_SHIFT != 0
+    }
+
+    /// The inside, whichever CPU owns it. For [`crate::host_test`].
+    #[cfg(any(test, loom, feature = "host-test"))]
+    pub(crate) const fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// The element of the home CPU in a table that has one for each; `None` of state that is under way.
+    #[inline(always)]
+    pub fn at_home<'k, U>(&self, pin: Pin<'k>, table: &Table<U>) -> Option<Ref<'k, U>> {
+        table.get(pin, self.home.load(Ordering::Relaxed) as usize)
+    }
+
+    /// The inside, for the home CPU; `None` elsewhere: then send a message.
+    ///
+    /// `Acquire`, which x86 gives for nothing: a new home that looks before the message with the state
+    /// has come sees what the old one wrote before [`Homed::set_home`].
+    #[inline(always)]
+    pub fn open<'a>(&'a self, pin: Pin<'_>) -> Option<&'a T> {
+        (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
+    }
+
+    /// The same for who may send the inside away.
+    #[inline(always)]
+    pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
+        self.open(pin).map(|_| Held(self))
+    }
+
+    /// The inside, where the caller knows that this CPU is its home; panics where that is wrong.
+    #[inline(always)]
+    pub fn here(&self, pin: Pin<'_>) -> &T {
+        match self.open(pin) {
+            Some(value) => value,
+            None => self.not_here(pin),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_here(&self, pin: Pin<'_>) -> ! {
+        let (home, to) = (self.home(), self.destination());
+        panic!(
+            "{:?} opened or moved state whose home is {home:?}, or which is under way to {to:?}",
+            pin.cpu()
+        );
+    }
+
+    /// Makes another CPU the home. Panics on any CPU but the present home.
+    pub fn set_home(&self, pin: Pin<'_>, to: CpuId) {
+        if self.home.load(Ordering::Relaxed) != pin.cpu().raw() {
+            self.not_here(pin);
+        }
+        self.home.store(to.raw(), Ordering::Release);
+    }
+
+    /// The same for state that refers to other state, which goes with it. The referring one goes first: so who
+    /// can open what is `referred` to can open what refers to it, and take the reference out.
+    #[inline(always)]
+    pub fn set_home_with<U>(&self, pin: Pin<'_>, referred: Option<&Homed<U>>, to: CpuId) {
+        self.set_home(pin, to);
+        chaos::point(Point::HomeSet);
+        if let Some(referred) = referred {
+            referred.set_home(pin, to);
+        }
+    }
+
+    /// Makes this CPU the home of state that is under way to it.
+    ///
+    /// Returns: whether the state was under way to this CPU.
+    ///
+    /// Ordering: this CPU sees what the old home wrote before [`Held::leave_for`].
+    pub fn arrive(&self, pin: Pin<'_>) -> bool {
+        let here = pin.cpu();
+        let arrives = self.home.load(Ordering::Acquire) >> TO_SHIFT == here.raw() + 1;
+        if arrives {
+            self.home.store(here.raw(), Ordering::Release);
+            chaos::point(Point::HomeSet);
+        }
+        arrives
+    }
+}
+
+/// The inside of a [`Homed`], held by its home CPU, which may make another CPU its home. Whatever else that
+/// CPU had opened of it is given up with it (rule 4).
+pub struct Held<'k, T>(&'k Homed<T>);
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T> Held<'_, T> {
+    /// [`Homed::set_home_with`], by the present home.
+    #[inline(always)]
+    pub fn hand_to_with<U>(self, referred: Held<'_, U>, to: CpuId) {
+        self.0.home.store(to.raw(), Ordering::Release);
+        chaos::point(Point::HomeSet);
+        referred.0.home.store(to.raw(), Ordering::Release);
+    }
+
+    /// Gives the state up: from here on it is under way to another CPU, which [takes it over](Homed::arrive). The
+    /// caller sends that CPU a message in this entry, and no other mail about the state before that message.
+    pub fn leave_for(self, to: CpuId) {
+        let home = self.0.home.load(Ordering::Relaxed) & CPU_MASK;
+        self.0.home.store(home | (to.raw() + 1) << TO_SHIFT, Ordering::Release);
+        chaos::point(Point::HomeLeft);
+    }
+}
