@@ -201,6 +201,8 @@ choices! {
         Grace = 3 "grace",
         /// A shootdown.
         Shootdown = 4 "shootdown",
+        /// A task that is to run here.
+        Arrival = 5 "arrival",
     }
     /// Which way a message took in the kernel.
     Path {

@@ -69,7 +69,9 @@ impl Linked {
         }
         for mail in &f.s.mails {
             match mail.kind {
-                snapshot::MailKind::Message => self.mark(f, mail.about, |links| links.messages += 1),
+                snapshot::MailKind::Message | snapshot::MailKind::Arrival => {
+                    self.mark(f, mail.about, |links| links.messages += 1)
+                }
                 snapshot::MailKind::Control => self.mark(f, mail.about, |links| links.controls += 1),
                 _ => {}
             }

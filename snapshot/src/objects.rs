@@ -201,8 +201,10 @@ record! {
 record! {
     /// A Notification.
     object Notification = "notification" {
-        /// The CPU that owns it.
+        /// The CPU that owns it, or will.
         home: u32,
+        /// It is under way to that CPU.
+        under_way: bool,
         /// Its bits.
         bits: u64,
         /// The task that waits for it.

@@ -13,8 +13,10 @@ record! {
         process_number: u32,
         /// The generation in it.
         generation: u32,
-        /// The CPU that owns it.
+        /// The CPU that owns it, or will.
         home: u32,
+        /// It is under way to that CPU.
+        under_way: bool,
         /// What it is doing.
         state: State,
         /// It has the plain bit.
@@ -89,8 +91,10 @@ record! {
         receives_on: bool,
         /// The owner of the mailbox node that carries them.
         control_node: u32,
-        /// The CPU that owns its message block.
+        /// The CPU that owns its message block, or will.
         message_home: u32,
+        /// The message block is under way to that CPU with its task.
+        message_under_way: bool,
         /// The owner of the mailbox node that carries the message block.
         message_node: u32,
         /// Where the message block stands.
@@ -127,8 +131,10 @@ record! {
 record! {
     /// A SchedContext.
     object Context = "context" {
-        /// The CPU that owns it.
+        /// The CPU that owns it, or will.
         home: u32,
+        /// It is under way to that CPU.
+        under_way: bool,
         /// The task that has it.
         task: u64,
         /// The task that it is bound to.

@@ -121,6 +121,8 @@ values! {
     MailKind {
         /// A task's message block.
         Message,
+        /// A task that is to run there, with all that is bound to it.
+        Arrival,
         /// A task's control bits.
         Control,
         /// A Notification's bits.

@@ -23,7 +23,8 @@ pub fn message_blocks(f: &Facts<'_>, out: &mut Findings) {
                 name(),
                 task.message_home
             );
-            hold!(out, task.message_node == task.home, "{}: its node is under way", name());
+            let here = task.message_node == task.home;
+            hold!(out, here || task.under_way, "{}: its node is under way", name());
         }
         let rests = matches!(task.stage, Stage::Queued | Stage::Owed | Stage::Waiting);
         if rests && !home {

@@ -41,6 +41,10 @@ pub fn mailboxes(f: &Facts<'_>, out: &mut Findings) {
                     f.name(task.callee)
                 );
             }
+            MailKind::Arrival => {
+                let moves = f.task(mail.about).is_some_and(|task| task.under_way && task.home == n);
+                hold!(out, moves, "cpu{n} is to get {}, which does not move there", f.name(mail.about));
+            }
             MailKind::Control if f.task(mail.about).is_none() => {
                 hold!(out, is_shell(f, mail.about), "cpu{n} has control bits for {}", f.name(mail.about));
             }

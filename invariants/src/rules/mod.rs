@@ -67,6 +67,7 @@ rules! {
     "membership-lists" = groups::membership_lists;
     "exposures" = groups::exposures;
     "states" = tasks::states;
+    "moves" = tasks::moves;
     "waiting" = tasks::waiting;
     "deadlines" = tasks::deadlines;
     "dead-tasks" = tasks::dead_tasks;

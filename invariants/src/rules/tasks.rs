@@ -1,6 +1,6 @@
 //! Tasks: each is what its state says.
 
-use snapshot::{Stage, State};
+use snapshot::{MailKind, Stage, State};
 
 use crate::facts::{Facts, awaits, awaits_here, name_of, receives};
 use crate::lists::Links;
@@ -17,7 +17,8 @@ fn links(f: &Facts<'_>, task: &snapshot::Task) -> Links {
 pub fn states(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks() {
         let name = || name_of(task);
-        hold!(out, task.state_home == task.home, "{} has cpu{} in its state", name(), task.state_home);
+        let known = task.state_home == task.home || task.under_way;
+        hold!(out, known, "{} has cpu{} in its state", name(), task.state_home);
         if task.ending {
             hold!(
                 out,
@@ -59,6 +60,44 @@ pub fn states(f: &Facts<'_>, out: &mut Findings) {
             let bits = task.pending & PENDING_BITS != 0;
             hold!(out, !bits || task.context == 0, "{} receives while its Notification has bits", name());
         }
+    }
+}
+
+/// A task that was resumed for the first time and is under way to its CPU is at its start, in the mailbox there, and takes its
+/// message block, its CPU time and its Notification with it. Nothing else is under way.
+pub fn moves(f: &Facts<'_>, out: &mut Findings) {
+    for task in f.steady_tasks() {
+        let moves = task.under_way;
+        let name = || name_of(task);
+        let parts = [
+            Some((task.message_under_way, task.message_home)),
+            f.context(task.own_context).map(|own| (own.under_way, own.home)),
+            f.notification(task.bound).map(|bound| (bound.under_way, bound.home)),
+        ];
+        for (under_way, home) in parts.into_iter().flatten() {
+            let fits = under_way == moves && (home == task.home || !moves);
+            hold!(out, fits, "{} moves {moves}, and a part of it to cpu{home} {under_way}", name());
+        }
+        if moves {
+            let fresh = task.state == State::Ready && task.suspended;
+            hold!(out, fresh, "{} moves, and is not at its start", name());
+            hold!(out, task.senders | task.posters == 0, "{} moves with its callers", name());
+            let about = |mail: &snapshot::Mail| mail.kind == MailKind::Arrival && mail.about == task.at;
+            let sent = f.s.mails.iter().any(|mail| about(mail) && mail.cpu == task.home);
+            hold!(out, sent || f.any_busy(), "{} moves, and is in no mailbox", name());
+        }
+    }
+    let moves = |at| f.task(at).is_some_and(|task| task.under_way || !f.is_steady(task));
+    for context in f.s.contexts.iter().filter(|context| context.under_way && !f.is_busy(context.home)) {
+        hold!(out, moves(context.owner), "SchedContext {:#x} moves, and no owner", context.at);
+    }
+    for object in f.s.notifications.iter().filter(|object| object.under_way && !f.is_busy(object.home)) {
+        hold!(
+            out,
+            moves(object.bound),
+            "Notification {:#x} moves, and no task that it is bound to",
+            object.at
+        );
     }
 }
 

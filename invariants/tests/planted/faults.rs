@@ -115,7 +115,7 @@ fn a_bound_notification_that_stayed_behind() {
         object.home = 1 - object.home.min(1);
         Some(())
     });
-    assert_eq!(rules, ["references", "references"]);
+    assert_eq!(rules, ["references", "references", "moves"]);
 }
 
 /// The memory was given to a frame by plain stores while another CPU held the page's lock.

@@ -691,6 +691,37 @@ pub const PLANTS: &[(&str, &str, Plant)] = &[
         first!(s.tasks, |of| of.at == task)?.stage = Stage::Home;
         Some(())
     }),
+    ("mailboxes", "a task that goes where it does not move to", |s| {
+        let mail = first!(s.mails, |mail| mail.kind == MailKind::Arrival)?;
+        mail.cpu ^= 1;
+        Some(())
+    }),
+    ("moves", "a task that moves without its message block", |s| {
+        first!(s.tasks, |task| task.under_way)?.message_under_way = false;
+        Some(())
+    }),
+    ("moves", "a task that moves without its Notification", |s| {
+        let bound = s.tasks.iter().find(|task| task.under_way)?.bound;
+        first!(s.notifications, |object| object.at == bound)?.under_way = false;
+        Some(())
+    }),
+    ("moves", "a task that moves while it runs", |s| {
+        first!(s.tasks, |task| task.under_way)?.suspended = false;
+        Some(())
+    }),
+    ("moves", "a task that moves in no mailbox", |s| {
+        s.tasks.iter().find(|task| task.under_way)?;
+        s.mails.clear();
+        Some(())
+    }),
+    ("moves", "CPU time that moves for nobody", |s| {
+        first!(s.contexts, |context| context.owner == 0)?.under_way = true;
+        Some(())
+    }),
+    ("moves", "a Notification that moves for nobody", |s| {
+        first!(s.notifications, |object| object.bound == 0)?.under_way = true;
+        Some(())
+    }),
     ("mailboxes", "a message about free memory", |s| {
         first!(s.mails, |mail| mail.kind == MailKind::Control)?.about = NOTHING;
         Some(())

@@ -25,6 +25,8 @@ pub enum Mail {
     Message(Ptr<Task>),
     /// Control bits were set on a task.
     Control(Ptr<Task>),
+    /// A task that is to run here, with all that is bound to it.
+    Arrival(Ptr<Task>),
     /// Bits were raised on a Notification.
     Bits(Ptr<Notification>),
     /// A grace period passes.

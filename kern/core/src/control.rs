@@ -148,7 +148,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         }
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
-            if task.get().to_suspend.load(Acquire) { self.suspend(hot) } else { self.resume(task, hot) }
+            if task.get().to_suspend.load(Acquire) {
+                self.suspend(hot)
+            } else {
+                self.resume(task, hot)
+            }
+            if self.task_hot(task).is_none() {
+                return self.send_bits_after(task, bits);
+            }
         }
         if bits & ctl::CANCEL != 0 {
             self.fail_wait(task, hot, Error::Cancelled);
@@ -164,6 +171,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if bits & ctl::RECEIVE != 0 {
             self.receive_pending(task, hot);
+        }
+    }
+
+    /// Sends the other control bits after a task that its first resume has just sent to another CPU.
+    #[cold]
+    fn send_bits_after(self, task: Ref<'k, Task>, bits: u64) {
+        let rest = bits & !(ctl::SUSPEND | ctl::RESUME);
+        if rest != 0 {
+            self.raise_control(task, rest);
         }
     }
 
@@ -293,7 +309,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(own) = hot.own_sc.take(self.pin()) else { return false };
         let Some(own_hot) = self.sc_hot(own) else {
             if let Some(msg) = task.get().msg.open(self.pin()) {
-                self.send_request(task, msg, own.get().hot.home(), Request::Disown(own.ptr()), TaskId::NONE);
+                self.send_request(
+                    task,
+                    msg,
+                    own.get().hot.mail_target(self.pin()),
+                    Request::Disown(own.ptr()),
+                    TaskId::NONE,
+                );
             }
             return true;
         };

@@ -231,7 +231,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn target_home(self, task: Ref<'k, Task>) -> usize {
         match self.task_hot(task) {
             Some(hot) if matches!(state_of(hot), State::Fresh | State::Ready) => hot.start_on.get().index(),
-            _ => task.get().hot.home().index(),
+            _ => task.get().hot.destination().index(),
         }
     }
 

@@ -584,7 +584,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn save_reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let found = self.find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
         let Some(reply) = found.object.get().hot.open(self.pin()) else {
-            return Err(Refusal::new(Error::WrongCpu, found.object.get().hot.home().index() as u64));
+            return Err(self.elsewhere(&found.object.get().hot));
         };
         if !reply.caller.is_null() {
             return Err(Error::InUse.into());
@@ -612,7 +612,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
         match reply.get().hot.open(self.pin()) {
             Some(hot) => Ok(hot.caller.get(self.pin())),
-            None => Err(Refusal::new(Error::WrongCpu, reply.get().hot.home().index() as u64)),
+            None => Err(self.elsewhere(&reply.get().hot)),
         }
     }
 

@@ -9,7 +9,7 @@
 //!
 //! # Modules
 //! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
-//! [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
+//! `migration`: how a task gets to its CPU. [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
 //! [`at_once`]: the common of these in few steps. [`growth`]: CSpaces of several tables. [`holdings`]: who holds what.
 //! [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`],
@@ -49,6 +49,7 @@ pub mod labels;
 pub mod loaded;
 pub mod make;
 pub mod membership;
+mod migration;
 pub mod notify;
 pub mod pages;
 pub mod reclaim;

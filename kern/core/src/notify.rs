@@ -120,7 +120,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn wait(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let object = self.find::<Notification>(me, Target(args.a0).cap(), Rights::LISTEN)?.object;
         let Some(hot) = object.get().hot.open(self.pin()) else {
-            return Err(Refusal::new(Error::WrongCpu, object.get().hot.home().index() as u64));
+            return Err(self.elsewhere(&object.get().hot));
         };
         let bits = hot.bits.take();
         if bits != 0 {
@@ -174,9 +174,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn notification_bind(self, me: Me<'k>, object: Cap, task: Cap) -> Result<Answer> {
         let object = self.find::<Notification>(me, object, Rights::LISTEN)?.object;
         let task = self.find::<Task>(me, task, task_rights::SCHEDULE)?.object;
-        let home = task.get().hot.home();
-        let (Some(hot), Some(task_hot)) = (object.get().hot.open(self.pin()), self.task_hot(task)) else {
-            return Err(Refusal::new(Error::WrongCpu, home.index() as u64));
+        let task_hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
+        let Some(hot) = object.get().hot.open(self.pin()) else {
+            // Both have to be on one CPU: the task's, which is this one, is named.
+            return Err(match self.elsewhere(&object.get().hot) {
+                Refusal::More => Refusal::More,
+                _ => Refusal::new(Error::WrongCpu, self.id().index() as u64),
+            });
         };
         if !hot.bound.is_null() || !task_hot.bound.is_null() || !hot.waiter.is_null() {
             return Err(Error::InUse.into());

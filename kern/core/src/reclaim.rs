@@ -333,21 +333,21 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let here = self.id();
         if let Some(sc) = word.get::<SchedContext>() {
-            let home = sc.get().hot.home();
+            let home = sc.get().hot.mail_target(self.pin());
             if home == here && self.stop_time(sc).is_none() {
                 return Ok(());
             }
             return Err(self.ask(me, home, Request::StopTime(sc.ptr())));
         }
         if let Some(object) = word.get::<Notification>() {
-            let home = object.get().hot.home();
+            let home = object.get().hot.mail_target(self.pin());
             if home != here {
                 return Err(self.ask(me, home, Request::StopBits(object.ptr())));
             }
             self.stop_bits(object);
         }
         if let Some(reply) = word.get::<Reply>() {
-            let home = reply.get().hot.home();
+            let home = reply.get().hot.mail_target(self.pin());
             if home != here {
                 return Err(self.ask(me, home, Request::StopReply(reply.ptr())));
             }
@@ -367,7 +367,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
         }
         // It is elsewhere, or its message is: its home answers when it is dead.
-        Err(self.ask(me, task.get().hot.home(), Request::Kill(task.ptr())))
+        Err(self.ask(me, task.get().hot.mail_target(self.pin()), Request::Kill(task.ptr())))
     }
 
     /// Ends the tasks of a process and takes its spaces away.

@@ -25,7 +25,7 @@ use kern_base::task::{FLAG_IN_FAULT, FLAG_OTHER_TIME, Message, Stage, State, Tas
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
-use smp::mailbox::{Drained, Node, Wake};
+use smp::mailbox::{Batch, Drained, Node, Wake};
 use smp::shootdown::What;
 use smp::sync::Ordering::{AcqRel, Acquire, Release};
 
@@ -97,6 +97,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return runs;
             }
             Mail::Control(task) => self.control_arrived(task.get(self.pin())),
+            Mail::Arrival(task) => self.task_arrived(task.get(self.pin())),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
             Mail::Grace(mail) => self.grace_arrived(mail),
             Mail::Shoot(mail) => self.shoot_arrived(mail, What::Space),
@@ -129,9 +130,14 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Hands a message block, and the time in it, to another CPU.
     pub fn send_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
+        self.hand_block(task, msg, to);
+        self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
+    }
+
+    /// Makes another CPU the home of a message block and of the time in it. The caller then sends the message.
+    fn hand_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
         let sc = msg.sc.get(self.pin());
         task.get().msg.set_home_with(self.pin(), sc.map(|sc| &sc.get().hot), to);
-        self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
     }
 
     /// A block of this CPU's own task leaves: it gets a new number. Nobody has asked it back.
@@ -164,7 +170,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         });
         self.stop_current();
         set_state(me.hot, State::AwaitRemote);
-        self.take_time_along(me.task, me.hot, msg, callee.get().hot.home());
+        self.take_time_along(me.task, me.hot, msg, callee.get().hot.mail_target(self.pin()));
         self.number_block(me.hot, msg);
         self.send_call(me.task, msg, callee, tag, words, from);
         self.dispatch();
@@ -189,7 +195,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         });
         self.stop_current();
         set_state(me.hot, State::AwaitRemote);
-        self.take_time_along(me.task, me.hot, msg, callee.get().hot.home());
+        self.take_time_along(me.task, me.hot, msg, callee.get().hot.mail_target(self.pin()));
         take_registers_along(me.hot, msg);
         self.number_block(me.hot, msg);
         self.send_call(me.task, msg, callee, tag, words, from);
@@ -222,7 +228,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         msg.callee.set(Some(callee));
         msg.held.set(None);
         msg.stage.set(Stage::Out);
-        self.send_block(caller, msg, callee.get().hot.home());
+        self.send_block(caller, msg, callee.get().hot.mail_target(self.pin()));
     }
 
     /// A forwarded call, whose caller's time rests, to a callee of another CPU.
@@ -237,15 +243,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
-            self.take_time_along(caller, hot, msg, callee.get().hot.home());
+            self.take_time_along(caller, hot, msg, callee.get().hot.mail_target(self.pin()));
             take_registers_along(hot, msg);
             self.number_block(hot, msg);
         }
         self.send_call(caller, msg, callee, tag, words, from);
     }
 
-    /// A queued call whose callee moves to another CPU; `word` is the callee's state word.
-    pub fn send_after(self, caller: Ref<'k, Task>, to: CpuId, word: u64) {
+    /// Adds a queued call to the batch with which its callee moves to another CPU. `word` is the callee's state word.
+    pub fn send_along(self, caller: Ref<'k, Task>, to: CpuId, word: u64, batch: &mut Batch<'k, Mail>) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         if let Some(hot) = self.task_hot(caller) {
             set_state(hot, State::AwaitRemote);
@@ -256,7 +262,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let tag = word & !u64::from(u32::MAX);
         msg.tag.set(if msg.info.get().has(SPECIAL) { not_express(tag) } else { tag });
         msg.stage.set(Stage::Out);
-        self.send_block(caller, msg, to);
+        self.hand_block(caller, msg, to);
+        batch.add(caller.map(|t| &t.msg_node), Mail::Message(caller.ptr()));
     }
 
     /// A call from elsewhere: delivered, queued, or sent on to where its callee lives now.
@@ -467,7 +474,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The same by mail in any case.
     pub fn raise_control(self, task: Ref<'k, Task>, bits: u64) {
-        self.raise_bits(task.get().hot.home(), task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
+        let to = task.get().hot.mail_target(self.pin());
+        self.raise_bits(to, task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
     }
 
     #[inline(never)]
@@ -542,7 +550,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn raise_remote(self, object: Ref<'k, Notification>, bits: u64) {
         if bits != 0 {
             self.raise_bits(
-                object.get().hot.home(),
+                object.get().hot.mail_target(self.pin()),
                 object.map(|n| &n.remote),
                 bits,
                 Mail::Bits(object.ptr()),

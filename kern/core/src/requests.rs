@@ -101,16 +101,20 @@ impl<'k, M: Machine> Cx<'k, M> {
             Request::StopTime(sc) => self.serve_stop_time(msg, sc.get(self.pin())),
             Request::StopBits(object) => {
                 let object = object.get(self.pin());
-                self.at(object.get().hot.home(), &object.get().header, || self.stop_bits(object))
+                self.at(object.get().hot.mail_target(self.pin()), &object.get().header, || {
+                    self.stop_bits(object)
+                })
             }
             Request::StopReply(reply) => {
                 let reply = reply.get(self.pin());
-                self.at(reply.get().hot.home(), &reply.get().header, || self.stop_reply(reply))
+                self.at(reply.get().hot.mail_target(self.pin()), &reply.get().header, || {
+                    self.stop_reply(reply)
+                })
             }
             Request::Forgotten(stamp) => self.serve_forgotten(task, stamp),
             Request::Disown(sc) => {
                 let sc = sc.get(self.pin());
-                self.at(sc.get().hot.home(), &sc.get().header, || self.disown(task, sc))
+                self.at(sc.get().hot.mail_target(self.pin()), &sc.get().header, || self.disown(task, sc))
             }
             Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin())),
             Request::Seek(caller, steps) => self.serve_seek(task, msg, caller.get(self.pin()), steps),
@@ -158,7 +162,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if victim.get().header.has_flag(FLAG_DEAD) {
             return Next::Done;
         }
-        let Some(hot) = self.task_hot(victim) else { return Next::Go(victim.get().hot.home()) };
+        let Some(hot) = self.task_hot(victim) else {
+            return Next::Go(victim.get().hot.mail_target(self.pin()));
+        };
         self.control(victim, ctl::KILL);
         if state_of(hot) == State::Dead {
             return Next::Done;
@@ -194,7 +200,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Makes a context inert: whoever has it loses it here, then its owner, to whose CPU it goes for that.
     fn serve_stop_time(self, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
-        let home = sc.get().hot.home();
+        let home = sc.get().hot.mail_target(self.pin());
         if sc.get().header.has_flag(FLAG_DEAD) {
             return Next::Done;
         }
@@ -226,7 +232,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.start_callee(owner, owner_hot);
         }
         if let Some(owner) = hot.owner.get(self.pin()) {
-            return Some(owner.get().hot.home());
+            return Some(owner.get().hot.mail_target(self.pin()));
         }
         sc.get().header.set_flag(FLAG_DEAD);
         None
@@ -243,7 +249,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if sc.get().header.has_flag(FLAG_DYING) {
             return Next::Done;
         }
-        let Some(hot) = self.sc_hot(sc) else { return Next::Go(sc.get().hot.home()) };
+        let Some(hot) = self.sc_hot(sc) else { return Next::Go(sc.get().hot.mail_target(self.pin())) };
         let owner = hot.owner.get(self.pin());
         let spends_it = |t: Ref<'k, Task>| self.task_hot(t).is_some_and(|t| t.sc.is(sc) && !awaits(t));
         if owner != Some(task) && (owner.is_none() || owner.is_some_and(spends_it)) {
@@ -265,7 +271,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             let Some(hot) = self.task_hot(at) else {
                 msg.request.set(Some(Request::Seek(at.ptr(), left)));
-                return Next::Go(at.get().hot.home());
+                return Next::Go(at.get().hot.mail_target(self.pin()));
             };
             if !awaits(hot) {
                 return Next::Done;
@@ -277,7 +283,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             match self.time_above(hot) {
                 Above::Own(own) => {
                     msg.request.set(Some(Request::Fetch(own.ptr())));
-                    return Next::Go(own.get().hot.home());
+                    return Next::Go(own.get().hot.mail_target(self.pin()));
                 }
                 Above::Rested(sc, sc_hot) => {
                     sc_hot.task.set(Some(task));

@@ -11,9 +11,7 @@ use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::CNode;
-use kern_base::task::{
-    FLAG_SUSPENDED, FLAG_VECTOR, PENDING_SENDERS, RegFrame, State, Task, TaskHot, ctl, state_half,
-};
+use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, RegFrame, State, Task, TaskHot, ctl, state_half};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -117,7 +115,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         cpu: CpuId,
     ) -> Result<TaskId> {
         let Some(hot) = self.task_hot(task) else {
-            return Err(Refusal::new(Error::WrongCpu, task.get().hot.home().index() as u64));
+            return Err(self.elsewhere(&task.get().hot));
         };
         if state_of(hot) != State::Fresh || !hot.process.is_null() {
             return Err(Error::BadState.into());
@@ -202,7 +200,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The inside of a suspended task that is at home here.
     pub fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
         let Some(hot) = self.task_hot(task) else {
-            return Err(Refusal::new(Error::WrongCpu, task.get().hot.home().index() as u64));
+            return Err(self.elsewhere(&task.get().hot));
         };
         if hot.process.is_null() || !has_flag(hot, FLAG_SUSPENDED) || is_dying(hot) {
             return Err(Error::BadState.into());
@@ -255,38 +253,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::Settled)
     }
 
-    /// The first resume of a task that is to run on another CPU: it moves there with its time and its
-    /// Notification. Callers that wait for it already are sent after it: all at once, since nothing would
-    /// send the others.
-    pub fn move_to_start(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
-        let to = hot.start_on.get();
-        if to == self.id() {
-            return false;
-        }
-        while let Some(caller) = hot.senders.pop_highest(self.pin()) {
-            self.send_after(caller, to, hot.state.get());
-        }
-        hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
-        while let Some(sender) = hot.posters.pop_highest(self.pin()) {
-            self.send_after(sender, to, hot.state.get());
-        }
-        if let Some(sc) = hot.own_sc.get(self.pin())
-            && self.sc_hot(sc).is_some_and(|sc| sc.task.is(task))
-        {
-            sc.get().hot.set_home(self.pin(), to);
-        }
-        if let Some(object) = hot.bound.get(self.pin()) {
-            object.get().hot.set_home(self.pin(), to);
-        }
-        let word = hot.state.get() & !0xffff_0000;
-        hot.state.set(word | (u64::from(to.raw()) << 16));
-        task.get().msg_node.hand_to(self.pin(), to);
-        task.get().msg.set_home(self.pin(), to);
-        task.get().hot.set_home(self.pin(), to);
-        self.raise_control(task, ctl::RESUME);
-        true
-    }
-
     /// [`abi::Op::SchedConfigure`].
     pub fn sched_configure(self, me: Me<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
         let sc = self.find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
@@ -295,7 +261,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(2));
         }
         let Some(hot) = self.sc_hot(sc) else {
-            return Err(Refusal::new(Error::WrongCpu, sc.get().hot.home().index() as u64));
+            return Err(self.elsewhere(&sc.get().hot));
         };
         crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
         let runs = self.sched.current.is(sc);
@@ -321,17 +287,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn sched_bind(self, me: Me<'k>, sc: Cap, task: Cap) -> Result<Answer> {
         let sc = self.find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
         let task = self.find::<Task>(me, task, task_rights::SCHEDULE)?.object;
-        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
         self.bind_time(sc, task)?;
+        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
         self.dispatch();
         Ok(Answer::Settled)
     }
 
     /// Gives a task time of its own.
     pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
-        let elsewhere = |home: CpuId| Refusal::new(Error::WrongCpu, home.index() as u64);
-        let sc_hot = self.sc_hot(sc).ok_or(elsewhere(sc.get().hot.home()))?;
-        let hot = self.task_hot(task).ok_or(elsewhere(task.get().hot.home()))?;
+        let sc_hot = self.sc_hot(sc).ok_or_else(|| self.elsewhere(&sc.get().hot))?;
+        let hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
         if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || !hot.own_sc.is_null() {
             return Err(Error::InUse.into());
         }
@@ -362,7 +327,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn sched_info(self, me: Me<'k>, sc: Cap) -> Result<Answer> {
         let sc = self.find::<SchedContext>(me, sc, sched_rights::OBSERVE)?.object;
         let Some(hot) = self.sc_hot(sc) else {
-            return Err(Refusal::new(Error::WrongCpu, sc.get().hot.home().index() as u64));
+            return Err(self.elsewhere(&sc.get().hot));
         };
         self.charge();
         Ok(Answer::Values([hot.state.consumed(), u64::from(hot.state.priority()), hot.state.slice(), 0]))
@@ -391,7 +356,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             None => self.resolve_task(me, target, Rights::SEND)?.task,
         };
         let Some(hot) = self.task_hot(task) else {
-            return Err(Refusal::new(Error::WrongCpu, task.get().hot.home().index() as u64));
+            return Err(self.elsewhere(&task.get().hot));
         };
         if task == me.task {
             return Err(Error::SelfCall.into());

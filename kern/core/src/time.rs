@@ -259,7 +259,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(own) = hot.own_sc.get(self.pin()) {
             match self.sc_hot(own) {
                 Some(own_hot) => self.take_own(task, hot, own, own_hot),
-                None => self.seek(task, hot, own.get().hot.home(), Request::Fetch(own.ptr()), TaskId::NONE),
+                None => self.seek(
+                    task,
+                    hot,
+                    own.get().hot.mail_target(self.pin()),
+                    Request::Fetch(own.ptr()),
+                    TaskId::NONE,
+                ),
             }
         } else if !self.borrow(task, hot) && self.callers(hot).next().is_some() {
             // By mail: it may be in the middle of a system call.
@@ -283,7 +289,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(caller) = self.callers(hot).nth(asked.map_or(0, |at| at + 1)) else { return };
         self.forget_lender(hot);
         let request = Request::Seek(caller.ptr(), CHAIN_LIMIT as u8);
-        self.seek(task, hot, caller.get().hot.home(), request, caller.get().id());
+        self.seek(task, hot, caller.get().hot.mail_target(self.pin()), request, caller.get().id());
     }
 
     /// A task that waits in a call was given time, or a caller with some: for whoever has none down its calls.

@@ -134,6 +134,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let (kind, about) = match mail {
                 Mail::Message(task) => (MailKind::Message, task.get(self.pin()).get().id().raw()),
                 Mail::Control(task) => (MailKind::Control, task.get(self.pin()).get().id().raw()),
+                Mail::Arrival(task) => (MailKind::Arrival, task.get(self.pin()).get().id().raw()),
                 Mail::Bits(object) => (MailKind::Bits, object_name(object.addr())),
                 Mail::Grace(_) => (MailKind::Grace, 0),
                 Mail::Shoot(_) | Mail::ShootAll(_) => (MailKind::Shootdown, 0),

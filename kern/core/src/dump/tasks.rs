@@ -28,6 +28,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         self.header(text, &task.get().header);
         text.hex("id", task.get().id().raw());
         text.number("home", task.get().hot.home().index() as u64);
+        text.flag("under-way", task.get().hot.is_under_way());
         // Which of suspend and resume was the last to be asked for.
         text.flag("to-suspend", task.get().to_suspend.load(Relaxed));
         if task.get().ctl.glance() != 0 {

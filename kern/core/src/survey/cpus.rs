@@ -55,6 +55,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     fn mail(&mut self, cpu: CpuId, mail: Mail) {
         let (kind, about) = match mail {
             Mail::Message(task) => (MailKind::Message, task.addr()),
+            Mail::Arrival(task) => (MailKind::Arrival, task.addr()),
             Mail::Control(task) => (MailKind::Control, task.addr()),
             Mail::Bits(object) => (MailKind::Bits, object.addr()),
             Mail::Grace(_) => (MailKind::Grace, 0),

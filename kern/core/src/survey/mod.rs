@@ -15,7 +15,7 @@ mod tasks;
 use kern_base::machine::Machine;
 use kern_base::slot::CNode;
 use smp::cpu::{CpuId, Pin};
-use smp::door::Ref;
+use smp::door::{Homed, Ref};
 use snapshot::{Extent, ExtentKind, Kernel, Number, Range, Root, Sink};
 
 use crate::caps::DEPTH_MAX;
@@ -31,6 +31,9 @@ pub trait Still<'k, M: Machine> {
 
     /// Whether a kernel entry is under way on a CPU.
     fn is_busy(&self, cpu: CpuId) -> bool;
+
+    /// The inside of state, whichever CPU owns it, also while it is under way.
+    fn inside<T>(&self, state: Ref<'k, Homed<T>>) -> &'k T;
 }
 
 /// Records everything. `found` is memory for the survey.
@@ -100,6 +103,14 @@ use object;
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     fn pin(&self) -> Pin<'k> {
         self.cx.pin()
+    }
+
+    /// The CPU that state belongs to. State that is under way belongs to the CPU that it goes to, unless the old home is just
+    /// giving it up.
+    fn home<T>(&self, state: &Homed<T>) -> u32 {
+        let (from, to) = (state.home(), state.destination());
+        let home = if self.still.is_busy(from) { from } else { to };
+        home.index() as u32
     }
 
     /// Where an object is, as records say it: 0 for none.

@@ -172,13 +172,13 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     }
 
     pub fn notification(&mut self, object: Ref<'k, Notification>) {
-        let home = object.get().hot.home();
-        let hot = object.get().hot.here(self.still.cx(home).pin());
+        let hot = self.still.inside(object.map(|object| &object.hot));
         let record = object!(
             self,
             object,
             Notification {
-                home: home.index() as u32,
+                home: self.home(&object.get().hot),
+                under_way: object.get().hot.is_under_way(),
                 bits: hot.bits.get(),
                 waiter: self.at(hot.waiter.addr()),
                 bound: self.at(hot.bound.addr()),
@@ -191,13 +191,12 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     }
 
     pub fn reply(&mut self, reply: Ref<'k, Reply>) {
-        let home = reply.get().hot.home();
-        let hot = reply.get().hot.here(self.still.cx(home).pin());
+        let hot = self.still.inside(reply.map(|reply| &reply.hot));
         let record = object!(
             self,
             reply,
             Reply {
-                home: home.index() as u32,
+                home: self.home(&reply.get().hot),
                 caller: self.at(hot.caller.addr()),
                 server: self.at(hot.server.addr()),
                 next: self.at(hot.next.addr()),

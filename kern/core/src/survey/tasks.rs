@@ -15,14 +15,14 @@ use crate::schedule::{has_flag, state_of};
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn context(&mut self, context: Ref<'k, SchedContext>) {
-        let home = context.get().hot.home();
-        let hot = context.get().hot.here(self.still.cx(home).pin());
+        let hot = self.still.inside(context.map(|context| &context.hot));
         let (next, prev, queue_rank) = hot.state.links.survey();
         let record = object!(
             self,
             context,
             Context {
-                home: home.index() as u32,
+                home: self.home(&context.get().hot),
+                under_way: context.get().hot.is_under_way(),
                 task: self.at(hot.task.addr()),
                 owner: self.at(hot.owner.addr()),
                 priority: u32::from(hot.state.priority()),
@@ -59,7 +59,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 number: u32::from(id.task()),
                 process_number: id.process().number(),
                 generation: id.generation(),
-                home: task.hot.home().index() as u32,
+                home: self.home(&task.hot),
+                under_way: task.hot.is_under_way(),
                 owner: self.at(task.owner.addr()),
                 space: self.at(task.space.addr()),
                 utcb: self.at(core::ptr::from_ref(task.utcb(self.pin())).addr() as u64),
@@ -67,7 +68,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 control,
                 receives_on: control & ctl::RECEIVE != 0,
                 control_node: task.ctl.node_owner(),
-                message_home: task.msg.home().index() as u32,
+                message_home: self.home(&task.msg),
+                message_under_way: task.msg.is_under_way(),
                 message_node: task.msg_node.owner(),
                 ..*record
             }
@@ -76,7 +78,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     /// What its home CPU owns, but for lists.
     fn hot(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
-        let hot = task.get().hot.here(self.still.cx(task.get().hot.home()).pin());
+        let hot = self.still.inside(task.map(|task| &task.hot));
         let word = hot.state.get();
         *record = snapshot::Task {
             state: state(state_of(hot)),
@@ -102,7 +104,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     /// The lists that begin at it, and where it stands in lists of its home CPU.
     fn lists(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
-        let hot = task.get().hot.here(self.still.cx(task.get().hot.home()).pin());
+        let hot = self.still.inside(task.map(|task| &task.hot));
         let ends = |list: &sched::PrioList<Task>| list.ends().map(|at| self.at(at));
         let ([senders, senders_last], [posters, posters_last]) = (ends(&hot.senders), ends(&hot.posters));
         let [death_waiters, death_waiters_last] = ends(&hot.mourners);
@@ -128,7 +130,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     /// Its message block.
     fn message(&self, task: Ref<'k, Task>, record: &mut snapshot::Task) {
-        let msg = task.get().msg.here(self.still.cx(task.get().msg.home()).pin());
+        let msg = self.still.inside(task.map(|task| &task.msg));
         let (request, about, request_stamp) = request(msg.request.get());
         let queue = msg.queue.survey();
         *record = snapshot::Task {

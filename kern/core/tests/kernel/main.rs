@@ -18,6 +18,7 @@ mod leaving;
 mod loaded;
 mod marks;
 mod memory;
+mod migration;
 mod pages;
 mod recall;
 mod reclaim;

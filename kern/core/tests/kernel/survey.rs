@@ -15,10 +15,10 @@ use proptest::prelude::*;
 use snapshot::SlotUse;
 
 use crate::storm;
-use crate::world::World;
 use crate::world::check;
 use crate::world::machine::DEVICES;
 use crate::world::make::at;
+use crate::world::{Regs, World};
 
 fn number(name: &str, normal: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(normal)
@@ -103,6 +103,7 @@ fn sights(checker: &mut Checker, s: &Snapshot) -> BTreeSet<String> {
     for task in &s.tasks {
         let what = (task.state, task.plain, task.in_fault, task.ending, task.stage, task.request);
         seen.insert(format!("{what:?}"));
+        seen.insert(format!("moves {}", task.under_way));
         seen.insert(format!("place {} {}", task.queue_place, task.queue_lower != 0));
         let lists = [task.senders, task.posters, task.death_waiters, task.replies, task.deadline_left];
         seen.insert(format!("lists {:?}", lists.map(|at| at != 0)));
@@ -186,7 +187,7 @@ fn snapshots_for_rules() {
             found.push((sights, text(w, &s)));
         }
     };
-    let made = [devices_and_large_pages(), capabilities()];
+    let made = [devices_and_large_pages(), capabilities(), a_move()];
     made.iter().for_each(&mut look);
     let made = made.map(|w| check::snapshot(&w)).map(|s| sights(&mut Checker::default(), &s));
     for seed in 0..number("STORMS", 200) {
@@ -209,7 +210,7 @@ fn snapshots_for_rules() {
 }
 
 fn number_of_files() -> usize {
-    number("FILES", 14) as usize
+    number("FILES", 17) as usize
 }
 
 /// A space with device memory, large pages, code, and pages of pools of both sizes, in two places.
@@ -270,5 +271,16 @@ fn capabilities() -> World {
     w.must(0, Op::FramePin, &[frame.arg(), abi::INIT_MACHINE.arg()]);
     w.must(0, Op::CapMove, &[frame.arg(), Target::new(zombie, 3).0]);
     w.must(0, Op::CapDelete, &[at(zombie)]);
+    w
+}
+
+/// A task that moves to the CPU where it is to run, with its Notification.
+fn a_move() -> World {
+    let mut w = World::with_memory(2, 8 << 20);
+    let process = w.process();
+    let task = w.task_of(abi::INIT_UNTYPED, process, 1, 10, true);
+    let note = w.make(0, ObjType::Notification, 0);
+    w.must(0, Op::NotificationBind, &[note.arg(), task.cap.arg()]);
+    w.begin(0, Regs::op(Op::TaskResume, &[task.cap.arg()]));
     w
 }

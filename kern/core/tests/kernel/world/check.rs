@@ -13,7 +13,7 @@ use kern_core::schedule::state_of;
 use kern_core::spaces::tables::Spot;
 use kern_core::survey::{Still, survey};
 use smp::cpu::CpuId;
-use smp::door::Ref;
+use smp::door::{Homed, Ref};
 use smp::host_test;
 use smp::mailbox::Idle;
 use snapshot::{Hardware, Sink, Translation};
@@ -80,6 +80,10 @@ impl Still<'static, Fake> for World {
     fn is_busy(&self, cpu: CpuId) -> bool {
         self.torn == Some(cpu.index())
     }
+
+    fn inside<T>(&self, state: Ref<'static, Homed<T>>) -> &'static T {
+        host_test::inside(state)
+    }
 }
 
 /// What the simulated hardware says.
@@ -122,6 +126,7 @@ pub fn page(spot: Spot<'_>) -> Option<Page> {
 #[derive(Clone, Copy)]
 pub struct View {
     pub task: Ref<'static, Task>,
+    /// The CPU where it is, or that it is under way to.
     pub home: usize,
     pub state: State,
     /// Its message block.
@@ -129,11 +134,9 @@ pub struct View {
 }
 
 pub fn view(task: Ref<'static, Task>) -> View {
-    let home = task.get().hot.home().index();
-    let msg_home = task.get().msg.home().index();
-    let hot = task.get().hot.here(host_test::pin(home));
-    let msg = task.get().msg.here(host_test::pin(msg_home));
-    View { task, home, state: state_of(hot), msg }
+    let home = task.get().hot.destination().index();
+    let state = state_of(host_test::inside(task.map(|task| &task.hot)));
+    View { task, home, state, msg: host_test::inside(task.map(|task| &task.msg)) }
 }
 
 impl View {

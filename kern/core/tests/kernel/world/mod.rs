@@ -137,8 +137,9 @@ impl std::fmt::Debug for Tcb {
 }
 
 impl Tcb {
+    /// The CPU where it is, or that it is under way to.
     pub fn home(&self) -> usize {
-        self.object.get().hot.home().index()
+        self.object.get().hot.destination().index()
     }
 
     pub fn pin(&self) -> Pin<'static> {
@@ -146,7 +147,7 @@ impl Tcb {
     }
 
     pub fn hot(&self) -> &'static TaskHot {
-        self.object.get().hot.here(self.pin())
+        host_test::inside(self.object.map(|task| &task.hot))
     }
 
     pub fn state(&self) -> State {
@@ -215,7 +216,7 @@ fn elsewhere(cx: Cx<'_, Fake>) -> bool {
             word.set(register.get());
         }
     };
-    let is_elsewhere = |task: Ref<'_, Task>| task.get().hot.home() != cx.id();
+    let is_elsewhere = |task: Ref<'_, Task>| cx.task_hot(task).is_none();
     match Op::from_raw(regs.rax.get() as u8) {
         Some(Op::Call) if regs.rax.get() as u32 == Op::Call as u32 => {
             let target = abi::Target(regs.rdi.get());
@@ -454,17 +455,39 @@ impl World {
         &mut self,
         n: usize,
         args: Regs,
-        mut here: impl FnMut(Point) -> bool + 'static,
+        here: impl FnMut(Point) -> bool + 'static,
         others: impl FnOnce(&mut World),
     ) -> bool {
         self.summon(n);
         args.write(&self.agent(n).hot().regs);
+        self.tear(n, Why::SystemCall, here, others)
+    }
+
+    /// As [`torn_where`](World::torn_where), but what is torn is the entry in which CPU `n` takes its mail.
+    pub fn torn_mail(
+        &mut self,
+        n: usize,
+        here: impl FnMut(Point) -> bool + 'static,
+        others: impl FnOnce(&mut World),
+    ) -> bool {
+        self.k.machine.hardware().wakes.remove(&n);
+        self.tear(n, Why::Interrupt(Interrupt::Mail), here, others)
+    }
+
+    /// One whole kernel entry, in the middle of which others act at the first point that `here` takes: whether there was one.
+    fn tear(
+        &mut self,
+        n: usize,
+        why: Why,
+        mut here: impl FnMut(Point) -> bool + 'static,
+        others: impl FnOnce(&mut World),
+    ) -> bool {
         let mut found = false;
         let wanted = move |point| {
             found = found || here(point);
             found
         };
-        let mut part = Part::begin(&self.gate, n, Why::SystemCall, wanted);
+        let mut part = Part::begin(&self.gate, n, why, wanted);
         let stopped = part.stop().is_some();
         if stopped {
             let checked = core::mem::take(&mut self.checked);
