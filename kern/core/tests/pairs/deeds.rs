@@ -17,7 +17,6 @@ pub enum By {
     Client,
     Other,
     Server,
-    Helper,
 }
 
 /// What happens.
@@ -60,7 +59,6 @@ impl By {
             By::Client => Some(cast.tasks.client),
             By::Other => Some(cast.tasks.other),
             By::Server => Some(cast.tasks.server),
-            By::Helper => Some(cast.tasks.helper),
         }
     }
 
@@ -68,7 +66,7 @@ impl By {
     pub const fn cpu(self) -> Option<usize> {
         match self {
             By::Hand => None,
-            By::Client | By::Helper => Some(0),
+            By::Client => Some(0),
             By::Other | By::Server => Some(1),
         }
     }
@@ -80,7 +78,6 @@ impl By {
             By::Client => state == State::Quiet,
             By::Other => state != State::Queued,
             By::Server => matches!(state, State::Served | State::Queued),
-            By::Helper => false,
         }
     }
 }
