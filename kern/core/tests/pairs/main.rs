@@ -5,6 +5,8 @@
 //!
 //! `just pairs --help` says how to run it.
 
+#![allow(clippy::disallowed_types, reason = "what simulated hardware shares is not the kernel's")]
+
 #[path = "../kernel/world/mod.rs"]
 #[allow(dead_code, reason = "the other tests of the kernel use more of it")]
 mod world;
