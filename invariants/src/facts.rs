@@ -167,9 +167,27 @@ impl<'a> Facts<'a> {
         if is_at_callee(task) { self.task(task.callee) } else { None }
     }
 
-    /// Whether a task's call has lent its CPU time.
-    pub fn has_lent(&self, task: &Task) -> bool {
-        self.callee(task).is_some_and(|callee| lender(callee) == task.at)
+    /// The SchedContext of others that a task has: the one that it runs on, or that it keeps for later.
+    pub fn borrowed(&self, task: &Task) -> Option<&'a Context> {
+        match self.cpu(task.home) {
+            Some(cpu) if cpu.current == task.at => {
+                self.context(cpu.context).filter(|context| context.at != task.own_context)
+            }
+            _ => self.context(task.borrowed),
+        }
+    }
+
+    /// The SchedContext that a task spends, or would: what it has borrowed, or else its own.
+    pub fn time(&self, task: &Task) -> Option<&'a Context> {
+        self.borrowed(task).or_else(|| {
+            let own = self.context(task.own_context)?;
+            (own.task == task.at && own.home == task.home).then_some(own)
+        })
+    }
+
+    /// A task's own SchedContext, wherever it is, unless that is being destroyed.
+    pub fn own_time(&self, task: &Task) -> Option<&'a Context> {
+        self.context(task.own_context).filter(|own| !own.dying)
     }
 
     /// Whether a shootdown is over.
@@ -235,9 +253,4 @@ pub fn is_at_callee(task: &Task) -> bool {
 /// Whether a task's message block is in a mailbox, or will be.
 pub fn is_under_way(task: &Task) -> bool {
     matches!(task.stage, Stage::Out | Stage::Back | Stage::Ask | Stage::AskDone)
-}
-
-/// The caller whose CPU time a task has, or has lent on; 0 for none. While a task receives the field says nothing.
-pub fn lender(task: &Task) -> u64 {
-    if receives(task) || task.state == State::Dead { 0 } else { task.lender }
 }

@@ -11,7 +11,7 @@ use snapshot::{
 };
 
 use crate::Snapshot;
-use crate::facts::{Facts, is_at_callee, is_under_way, lender, name_of};
+use crate::facts::{Facts, is_at_callee, name_of};
 use crate::report::Findings;
 
 /// A row of the table.
@@ -169,16 +169,15 @@ references! {
     tasks.owner: Task -> process, when |f, r| true, agrees |to| r.process == to.at;
     /// What other CPUs take for a task's address space is its process's, unless that one has none any more.
     tasks.space: Task -> vspace, when |f, r| true, agrees |to| to.process == r.owner || to.process == 0;
-    /// A task spends a SchedContext that is with that task. While its call has lent its CPU time on (its callee's lender is
-    /// the task) the field says nothing.
-    tasks.context: Task -> context, when |f, r| !f.has_lent(r),
-        agrees |to| r.ending || to.task == r.at && to.home == r.home;
+    /// A SchedContext that a task has borrowed is with that task, and not its own. Whoever lent it does not refer to it.
+    tasks.borrowed: Task -> context, when |f, r| true,
+        agrees |to| to.task == r.at && to.home == r.home && to.owner != r.at;
     /// A task's own SchedContext is bound to it.
     tasks.own_context: Task -> context, when |f, r| true, agrees |to| f.is_busy(to.home) || to.owner == r.at;
     /// The caller that a task serves has called that task.
     tasks.caller: Task -> task, when |f, r| true, agrees |to| is_caller(f, to, r);
     /// The caller whose CPU time a task has, has called that task.
-    tasks.lender: Task -> task, when |f, r| lender(r) != 0 && !r.ending, agrees |to| is_caller(f, to, r);
+    tasks.lender: Task -> task, when |f, r| !r.ending, agrees |to| is_caller(f, to, r);
     /// The Notification that is bound to a task knows it, and is on its CPU.
     tasks.bound: Task -> notification, when |f, r| true, agrees |to| to.bound == r.at && to.home == r.home;
     /// The Notification for which a task waits knows it, is on its CPU, and has no bits.
@@ -192,10 +191,9 @@ references! {
     /// The Reply that keeps a call knows the caller.
     tasks.held: Task -> reply, when |f, r| is_at_callee(r) && !r.ending,
         agrees |to| f.is_busy(to.home) || to.caller == r.at;
-    /// The SchedContext in a message block that is away is with its task, on the CPU that has the block. One that is to
-    /// be stopped is with nobody.
-    tasks.message_context: Task -> context, when |f, r| is_under_way(r) || r.message_home != r.home,
-        agrees |to| to.home == r.message_home && (to.task == r.at || r.request == RequestKind::StopTime);
+    /// The SchedContext in a message block is with its task, on the CPU that has the block.
+    tasks.message_context: Task -> context, when |f, r| true,
+        agrees |to| to.home == r.message_home && to.task == r.at;
     /// What a request is about is held by whoever reclaims it, until the answer.
     tasks.request_about: Task -> of_request, when |f, r| is_held(r), agrees |to| is_asked(r.request, to.kind);
     /// The task that has a SchedContext is alive. Rules about CPU time say who it is.

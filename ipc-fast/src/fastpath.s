@@ -58,8 +58,7 @@ phase.commit.\@:
     mov byte ptr [rbp + {state}], {state_ready}
     mov [rbp + {caller}], r14
     mov [r14 + {callee}], rbp
-    mov rbx, [r14 + {sc}]
-    mov [rbp + {sc}], rbx                    // the caller's own stays as it is: the reply finds it so
+    mov rbx, [r15 + {running}]               // the caller's time, on which the callee runs from here on
     mov [rbp + {lender}], r14
     mov [rbx + {sc_task}], rbp
     mov [r15 + {current}], rbp
@@ -78,7 +77,7 @@ phase.commit.\@:
     int3
 .endm
 
-// The committed half of a reply. rbp = caller, rbx = its time.
+// The committed half of a reply. rbp = caller, on whose time the task that answers runs.
 .macro commit_reply words, vector
 phase.commit.\@:
     // ---- COMMIT: nothing below can fail ----
@@ -89,10 +88,10 @@ phase.commit.\@:
     mov byte ptr [r14 + {state}], {state_recv}
     mov byte ptr [rbp + {state}], {state_ready}
     mov qword ptr [r14 + {caller}], 0
+    mov qword ptr [r14 + {lender}], 0
     mov qword ptr [rbp + {callee}], 0
+    mov rbx, [r15 + {running}]
     mov [rbx + {sc_task}], rbp
-    mov r12, [r14 + {own_sc}]
-    mov [r14 + {sc}], r12
     mov [r15 + {current}], rbp
     inc qword ptr [r15 + {fast_reply}]
     trace_reply
@@ -135,7 +134,7 @@ phase.commit.\@:
 .macro fast_call words, cap_mask, cap_want, elsewhere
 phase.checks.\@:
     // ---- call: checks ----
-    find_object rbp, \cap_want, \cap_mask, miss_call_cap
+    find_object rbp, \cap_want, \cap_mask, miss_call_cap, miss_call_cap
     read_member
     cmp r12, {member_send_limit}             // the same key, and SEND
     ja miss_call_member
@@ -143,7 +142,11 @@ phase.checks.\@:
     test r12d, {member_string}
     jz miss_call_member
     .endif
-    find_exposure miss_call_exposure
+    mov ebx, edi                             // exposure
+    cmp rbx, [rbp + {exposures_len}]
+    jae miss_call_exposure
+    shl rbx, {exposure_shift}
+    add rbx, [rbp + {exposures}]
     mov rbp, [rbx + {exposure_word}]
     cmp bpl, {type_task}                     // an exposure's word has no rights: address and type
     jne 12f
@@ -197,7 +200,6 @@ phase.checks.\@:
     jne miss_reply_pending
     cmp [r14 + {lender}], rbp                // the caller's time, which goes back to it
     jne miss_reply_sched
-    mov rbx, [r14 + {sc}]
     commit_reply \words, 0
 
 phase.checks.other.\@:
@@ -209,7 +211,6 @@ phase.checks.other.\@:
     jne miss_reply_pending
     cmp [r14 + {lender}], rbp
     jne miss_reply_sched
-    mov rbx, [r14 + {sc}]
     commit_reply \words, 1
 .endm
 
@@ -234,7 +235,7 @@ phase.entry.light:
     je fast_wait
     cmp eax, {op_yield_to}
     je fast_yield
-    cmp rax, {op_numbers}
+    cmp rax, {direct_len}
     jae 35f
     movzx eax, al                            // however the branch was predicted, the index is one of the table
     jmp [AURORA_DIRECT + rax * 8]

@@ -38,7 +38,7 @@
 .balign 64
 fast_notify:
     // ---- checks ----
-    find_object rbp, {cap_note_notify}, {cap_mask_notify}, 4f
+    find_object rbp, {cap_note_notify}, {cap_mask_notify}, miss_notify, 4f
 8:  mov ebx, [rbp + {note_home}]
     cmp ebx, [r15 + {cpu_id}]
     jne miss_notify
@@ -67,7 +67,7 @@ phase.checks.notify_waiter:
     jz miss_notify
     cmp qword ptr [r15 + {front}], 0
     jne miss_notify
-    mov rbx, [r12 + {sc}]                    // its own time, which rests here
+    mov rbx, [r12 + {own_sc}]                // which rests here
     mov edx, [rbx + {sc_rank}]
     cmp edx, [r15 + {top}]
     jbe miss_notify
@@ -108,7 +108,11 @@ phase.checks.notify_group:
     jnz miss_notify
     test r12d, {member_notify}
     jz miss_notify
-    find_exposure miss_notify
+    mov ebx, edi                             // exposure
+    cmp rbx, [rbp + {exposures_len}]
+    jae miss_notify
+    shl rbx, {exposure_shift}
+    add rbx, [rbp + {exposures}]
     mov rbp, [rbx + {exposure_word}]
     cmp bpl, {type_notification}             // an exposure's word has no rights: address and type
     jne miss_notify
@@ -119,7 +123,7 @@ phase.checks.notify_group:
 .balign 64
 fast_wait:
     // ---- checks ----
-    find_object r13, {cap_note_listen}, {cap_mask_listen}, miss_wait
+    find_object r13, {cap_note_listen}, {cap_mask_listen}, miss_wait, miss_wait
     mov ebx, [r13 + {note_home}]
     cmp ebx, [r15 + {cpu_id}]
     jne miss_wait
@@ -128,7 +132,7 @@ fast_wait:
     or rbx, [r13 + {note_waiter}]
     or rbx, [r13 + {note_bound}]
     jnz 2f
-    mov r12, [r14 + {sc}]
+    mov r12, [r15 + {running}]
     cmp r12, [r14 + {own_sc}]
     jne miss_wait
     mov rbx, [r15 + {front}]
@@ -183,14 +187,16 @@ phase.exit.wait_bits:
 .balign 64
 fast_yield:
     // ---- checks ----
-    find_object rbp, {cap_task_schedule}, {cap_mask_schedule}, miss_yield
+    find_object rbp, {cap_task_schedule}, {cap_mask_schedule}, miss_yield, miss_yield
     mov ebx, [rbp + {state}]
     cmp ebx, [r15 + {plain_half}]            // ready, plain, home here, nobody with vector state
     jne miss_yield
-    mov rbx, [rbp + {sc}]
+    mov rbx, [rbp + {own_sc}]
     cmp rbx, [r15 + {front}]                 // queued, as the best
     jne miss_yield
     mov r12, [r15 + {running}]
+    cmp r12, [r14 + {own_sc}]                // borrowed time would have to be noted
+    jne miss_yield
     mov edx, [r12 + {sc_rank}]
     cmp edx, [rbx + {sc_rank}]               // equals: the caller takes its place
     jne miss_yield

@@ -144,6 +144,11 @@ impl<T: PrioQueued> PrioList<T> {
         self.first.get(pin)
     }
 
+    /// The waiter behind `item`, which waits here.
+    pub fn after<'k>(&self, pin: Pin<'k>, item: Ref<'_, T>) -> Option<Ref<'k, T>> {
+        item.prio_links(pin).next.get(pin)
+    }
+
     /// The priority of who is next.
     #[inline]
     pub fn highest_priority(&self, pin: Pin<'_>) -> Option<u8> {

@@ -215,6 +215,11 @@ pub fn place() -> Option<&'static Location<'static>> {
     PLACE.get()
 }
 
+/// Whether somebody is stopped that could go on while a CPU waits ([`contended`]).
+pub fn others_wait() -> bool {
+    HOOKS.get().locks.is_some()
+}
+
 /// A CPU meets a lock that is taken. Panics where nobody else could let it go.
 pub fn contended(is_free: &dyn Fn() -> bool) {
     let hooks = HOOKS.get();

@@ -9,6 +9,8 @@ record! {
         cpus: u32,
         /// Most mappings of one page.
         mappings_max: u32,
+        /// Most callers of a task that one kernel entry looks at.
+        call_steps: u32,
         /// Greatest depth of a derivation tree.
         depth_max: u32,
         /// Most tables of a CSpace.

@@ -33,8 +33,8 @@ record! {
         pending: u32,
         /// Its process.
         process: u64,
-        /// The SchedContext that it spends, or would.
-        context: u64,
+        /// The SchedContext of others that it has while it does not run.
+        borrowed: u64,
         /// The SchedContext that is bound to it.
         own_context: u64,
         /// The caller that it serves.

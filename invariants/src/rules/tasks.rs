@@ -58,7 +58,12 @@ pub fn states(f: &Facts<'_>, out: &mut Findings) {
         if receives(task) && !task.suspended {
             hold!(out, task.senders == 0 || task.receives_on, "{} receives while callers are queued", name());
             let bits = task.pending & PENDING_BITS != 0;
-            hold!(out, !bits || task.context == 0, "{} receives while its Notification has bits", name());
+            hold!(
+                out,
+                !bits || f.time(task).is_none(),
+                "{} receives while its Notification has bits",
+                name()
+            );
         }
     }
 }
@@ -154,7 +159,7 @@ pub fn deadlines(f: &Facts<'_>, out: &mut Findings) {
 pub fn dead_tasks(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| task.state == State::Dead) {
         let name = || name_of(task);
-        let own = [task.process, task.context, task.own_context, task.caller, task.owner, task.space];
+        let own = [task.process, task.borrowed, task.own_context, task.caller, task.owner, task.space];
         hold!(out, own.iter().all(|at| *at == 0), "{} is linked: {own:x?}", name());
         let clients = [task.replies, task.senders, task.posters, task.death_waiters];
         hold!(out, clients.iter().all(|at| *at == 0), "{} has clients: {clients:x?}", name());

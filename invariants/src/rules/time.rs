@@ -2,7 +2,7 @@
 
 use snapshot::{Context, Cpu, State, Task};
 
-use crate::facts::{Facts, awaits_here, is_runnable, is_under_way, lender, name_of, receives};
+use crate::facts::{Facts, awaits, awaits_here, is_runnable, name_of, receives};
 use crate::report::Findings;
 
 fn is_queued(context: &Context) -> bool {
@@ -27,11 +27,9 @@ pub fn holders(f: &Facts<'_>, out: &mut Findings) {
         if !f.is_steady(holder) {
             continue;
         }
-        let spent = holder.home == home && holder.context == at && !f.has_lent(holder);
-        let own_rests = holder.home == home && holder.own_context == at && holder.context != at;
-        let in_block = holder.message_home == home
-            && holder.message_context == at
-            && (holder.home != home || is_under_way(holder));
+        let spent = holder.home == home && f.time(holder).is_some_and(|time| time.at == at);
+        let own_rests = holder.home == home && holder.own_context == at;
+        let in_block = holder.message_home == home && holder.message_context == at;
         let name = name_of;
         hold!(
             out,
@@ -39,7 +37,7 @@ pub fn holders(f: &Facts<'_>, out: &mut Findings) {
             "SchedContext {at:#x} on cpu{home} is with {}, which does not have it",
             name(holder)
         );
-        let should = spent && is_runnable(holder);
+        let should = spent && !in_block && is_runnable(holder);
         let active = runs || queued;
         hold!(
             out,
@@ -50,10 +48,10 @@ pub fn holders(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// A task that may run, or receives, has its own time, if it has any.
+/// A task that may run, or receives, has its own time, if it has any that is not being destroyed.
 pub fn own_time(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| !task.ending) {
-        let Some(own) = f.context(task.own_context).filter(|own| !f.is_busy(own.home)) else { continue };
+        let Some(own) = f.own_time(task).filter(|own| !f.is_busy(own.home)) else { continue };
         if is_runnable(task) || receives(task) {
             let here = own.home == task.home && own.task == task.at;
             hold!(out, here, "{} goes on without its own time", name_of(task));
@@ -61,31 +59,41 @@ pub fn own_time(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
-/// Who has a caller's time spends that time, and not its own: up the whole chain of lenders of one CPU, since a reply on the
-/// fastpath finds it there. One that waits in a call in turn, and did not lend the time on, has lost it, or has it.
+/// A task has borrowed time only where it may need it: ready and off the CPU, or waiting in a call that is there. Who has a
+/// caller's time spends that time, and not its own. Who receives has nobody's.
 pub fn lent_time(f: &Facts<'_>, out: &mut Findings) {
-    for task in f.steady_tasks().filter(|task| !task.ending && !f.has_lent(task)) {
-        let Some(lender) = f.task(lender(task)).filter(|lender| f.is_steady(lender)) else { continue };
-        let same = task.context == 0 || lender.home != task.home || lender.context == task.context;
-        hold!(out, same, "{} spends other time than {} lent", name_of(task), name_of(lender));
-        let own = task.own_context != 0 && task.own_context == task.context;
-        hold!(out, !own, "{} spends its own time as that of {}", name_of(task), name_of(lender));
+    for task in f.steady_tasks() {
+        let name = || name_of(task);
+        if task.borrowed != 0 {
+            let runs = f.cpu(task.home).is_some_and(|cpu| cpu.current == task.at);
+            hold!(out, !runs, "{} runs, and keeps other time", name());
+            let waits = awaits(task) && task.state != State::AwaitRemote;
+            let may = waits || matches!(task.state, State::Ready | State::Restart | State::Faulted);
+            hold!(out, may, "{} has borrowed time, and needs none", name());
+        }
+        if task.lender == 0 {
+            continue;
+        }
+        let of = || f.name(task.lender);
+        hold!(out, !receives(task) && task.state != State::Dead, "{} has a lender, {}", name(), of());
+        let spends = task.ending || !is_runnable(task) || f.borrowed(task).is_some();
+        hold!(out, spends, "{} spends its own time as that of {}, or none", name(), of());
     }
 }
 
-/// A task that is ready and has no time can get none: not its own, none that rests with its callers on this CPU, and, while
-/// no mail is under way, none further up its calls on any CPU.
+/// A task that is ready and has no time can get none: not its own, none that rests with the first callers on this CPU, and,
+/// while no mail is under way, none from whoever waits for it, directly or not, on any CPU.
 pub fn starvation(f: &Facts<'_>, out: &mut Findings) {
-    let starves = |task: &&Task| is_runnable(task) && task.context == 0 && !task.ending;
+    let starves = |task: &&Task| is_runnable(task) && f.time(task).is_none() && !task.ending;
     let mail = f.s.cpus.iter().any(|cpu| cpu.has_mail);
     for task in f.steady_tasks().filter(starves) {
-        hold!(out, task.own_context == 0, "{} is ready and has time, which it does not use", name_of(task));
-        for caller in callers(f, task) {
+        let own = f.own_time(task).is_some();
+        hold!(out, !own, "{} is ready and has time, which it does not use", name_of(task));
+        // Where there are more callers than one entry looks at, the task looks for the others by mail.
+        let few = callers(f, task).count() <= f.kernel.call_steps as usize;
+        for caller in callers(f, task).filter(|_| few) {
             let here = caller.home == task.home;
-            let borrowed = if here { caller.context } else { caller.message_context };
-            let own = f.context(caller.own_context).filter(|_| here);
-            let own = own.is_some_and(|own| own.home == task.home && own.task == caller.at);
-            let rests = (borrowed != 0 || own) && !f.has_lent(caller);
+            let rests = if here { f.time(caller).is_some() } else { caller.message_context != 0 };
             hold!(
                 out,
                 !rests,
@@ -115,8 +123,8 @@ fn neglected(f: &Facts<'_>, task: &Task, out: &mut Findings) {
     while let Some(next) = found.get(at).and_then(|at| f.task(*at)) {
         at += 1;
         for caller in callers(f, next) {
-            let rests =
-                f.context(caller.own_context).is_some_and(|own| own.task == caller.at) && !caller.ending;
+            let has = f.own_time(caller).is_some() || caller.borrowed | caller.message_context != 0;
+            let rests = has && !caller.ending;
             hold!(
                 out,
                 !rests,
@@ -131,28 +139,21 @@ fn neglected(f: &Facts<'_>, task: &Task, out: &mut Findings) {
     }
 }
 
-/// A task with the plain bit is ready and off the CPU with time, or waits for bits without deadline and with its own time.
+/// A task with the plain bit is off the CPU and has its own time. It is ready, or waits for bits without deadline.
 pub fn plain_tasks(f: &Facts<'_>, out: &mut Findings) {
     for task in f.steady_tasks().filter(|task| task.plain) {
         let name = || name_of(task);
         let running = f.cpu(task.home).is_some_and(|cpu| cpu.current == task.at);
         hold!(out, !running, "{} runs and is plain", name());
+        let own = f.time(task).is_some_and(|time| time.at == task.own_context);
         hold!(
             out,
-            task.context != 0 && !task.full_frame,
-            "{} is plain, without time or with its whole frame",
+            own && !task.full_frame,
+            "{} is plain, without its own time or with its whole frame",
             name()
         );
         match task.state {
-            State::WaitBits => {
-                hold!(out, task.deadline_rank == 0, "{} is plain and has a deadline", name());
-                hold!(
-                    out,
-                    task.context == task.own_context,
-                    "{} is plain and waits with borrowed time",
-                    name()
-                );
-            }
+            State::WaitBits => hold!(out, task.deadline_rank == 0, "{} is plain and has a deadline", name()),
             state => hold!(out, state == State::Ready, "{} is plain in {state:?}", name()),
         }
     }

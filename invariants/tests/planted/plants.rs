@@ -407,11 +407,6 @@ pub const PLANTS: &[(&str, &str, Plant)] = &[
         s.groups.first_mut()?.dead = true;
         Some(())
     }),
-    ("first-slots", "a capability in slot 0", |s| {
-        let tables: Vec<u64> = s.cnodes.iter().map(|cnode| cnode.at).collect();
-        first!(s.slots, |slot| slot.used == FULL && tables.contains(&slot.table))?.number = 0;
-        Some(())
-    }),
     ("claims", "a slot that nobody fills", |s| {
         let mut slot = *s.slots.first()?;
         (slot.at, slot.used, slot.object, slot.kind) = (NOTHING, SlotUse::Claimed, 0, 0);
@@ -537,7 +532,8 @@ pub const PLANTS: &[(&str, &str, Plant)] = &[
         Some(())
     }),
     ("states", "a task that receives while its bits are there", |s| {
-        let task = first!(s.tasks, |task| task.state == State::Recv && !task.suspended && task.context != 0)?;
+        let task =
+            first!(s.tasks, |task| task.state == State::Recv && !task.suspended && task.own_context != 0)?;
         task.pending |= 2;
         Some(())
     }),
@@ -559,7 +555,7 @@ pub const PLANTS: &[(&str, &str, Plant)] = &[
     }),
     ("dead-tasks", "a dead task with time", |s| {
         let context = s.contexts.first()?.at;
-        first!(s.tasks, |task| task.state == State::Dead)?.context = context;
+        first!(s.tasks, |task| task.state == State::Dead)?.borrowed = context;
         Some(())
     }),
     ("dead-tasks", "a living task that is marked as dead", |s| {
@@ -599,7 +595,10 @@ pub const PLANTS: &[(&str, &str, Plant)] = &[
     ("holders", "time that its holder does not have", |s| {
         let holder = s.contexts.iter().find(|context| context.task != 0)?.task;
         let task = first!(s.tasks, |task| task.at == holder)?;
-        (task.context, task.own_context) = (0, 0);
+        (task.borrowed, task.own_context) = (0, 0);
+        for cpu in s.cpus.iter_mut().filter(|cpu| cpu.current == holder) {
+            cpu.context = 0;
+        }
         Some(())
     }),
     ("holders", "time that runs for a task that waits", |s| {
@@ -608,22 +607,33 @@ pub const PLANTS: &[(&str, &str, Plant)] = &[
         Some(())
     }),
     ("own-time", "a task that runs without its own time", |s| {
-        let task = s.tasks.iter().find(|task| {
-            task.own_context != 0 && task.context == task.own_context && task.state == State::Recv
-        })?;
+        let task = s.tasks.iter().find(|task| task.own_context != 0 && task.state == State::Recv)?;
         let own = task.own_context;
         first!(s.contexts, |context| context.at == own)?.task = 0;
         Some(())
     }),
-    ("lent-time", "a lender that would take back other time", |s| {
-        let runs =
-            |task: &&snapshot::Task| task.state == State::Ready && task.context != 0 && task.lender != 0;
-        let task = s
+    ("lent-time", "a task that spends its own time as a caller's", |s| {
+        let lender = s.tasks.iter().find(|task| task.callee != 0 && task.stage != Stage::Home)?.at;
+        let spends = |s: &Snapshot, task: &snapshot::Task| {
+            let own = s.contexts.iter().any(|own| own.at == task.own_context && own.task == task.at);
+            own && task.state == State::Ready && task.borrowed == 0 && task.lender == 0 && !task.suspended
+        };
+        let at = s
             .tasks
             .iter()
-            .find(|task| runs(task) && s.tasks.iter().any(|l| l.at == task.lender && l.home == task.home))?;
-        let lender = task.lender;
-        first!(s.tasks, |task| task.at == lender)?.context = 0;
+            .find(|task| spends(s, task) && !s.cpus.iter().any(|cpu| cpu.current == task.at))?
+            .at;
+        first!(s.tasks, |task| task.at == at)?.lender = lender;
+        Some(())
+    }),
+    ("lent-time", "a task that receives, and keeps a caller's time", |s| {
+        let borrowed = s.contexts.first()?.at;
+        first!(s.tasks, |task| task.state == State::Recv)?.borrowed = borrowed;
+        Some(())
+    }),
+    ("lent-time", "a task that receives, and has a lender", |s| {
+        let lender = s.tasks.iter().find(|task| task.callee != 0 && task.stage != Stage::Home)?.at;
+        first!(s.tasks, |task| task.state == State::Recv)?.lender = lender;
         Some(())
     }),
     ("starvation", "a ready task that has time, and does not use it", |s| {
@@ -631,7 +641,12 @@ pub const PLANTS: &[(&str, &str, Plant)] = &[
             && !task.suspended
             && task.own_context != 0
             && !task.ending)?;
-        task.context = 0;
+        let (own, at) = (task.own_context, task.at);
+        task.borrowed = 0;
+        for cpu in s.cpus.iter_mut().filter(|cpu| cpu.current == at) {
+            (cpu.current, cpu.context) = (0, 0);
+        }
+        first!(s.contexts, |context| context.at == own)?.task = 0;
         Some(())
     }),
     ("plain-tasks", "a task that runs and is plain", |s| {

@@ -32,6 +32,7 @@ pub mod protection;
 pub mod reply;
 pub mod roots;
 pub mod sched_context;
+pub mod search;
 pub mod slot;
 pub mod sweep;
 pub mod task;

@@ -31,6 +31,10 @@ pub const ZOMBIE_SLOTS: usize = limit(256, 2);
 /// Messages that one kernel entry takes from its mailbox.
 pub const DRAIN_STEPS: usize = limit(32, 2);
 
+/// Calls that one kernel entry follows, up or down, and callers of a task that it looks at. Longer walks go on by mail: no
+/// chain of calls is too long.
+pub const CALL_STEPS: usize = limit(32, 3);
+
 /// Deadlines that one kernel entry looks after.
 pub const EXPIRE_STEPS: usize = limit(32, 2);
 

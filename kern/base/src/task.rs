@@ -24,9 +24,9 @@
 //! then needs few checks and few stores:
 //!
 //! * with [`State::WaitBits`]: the wait has no deadline, and the task's own time rests with it, so that
-//!   queueing `sc` is all that it takes to let it run;
-//! * with [`State::Ready`]: its context is queued, unless it is suspended, and the system call it is in answers with `rdx` of the
-//!   frame and zero in all other message registers, whatever the frame has there.
+//!   queueing `own_sc` is all that it takes to let it run;
+//! * with [`State::Ready`]: its own context is queued, unless it is suspended, and the system call it is in answers with `rdx` of
+//!   the frame and zero in all other message registers, whatever the frame has there.
 //!
 //! A running task never has it, and whoever sets another state clears it.
 
@@ -48,6 +48,7 @@ use crate::notification::Notification;
 use crate::process::Process;
 use crate::reply::Reply;
 use crate::sched_context::SchedContext;
+use crate::search::Search;
 
 /// What a task is doing. `Recv` to `WaitBits` block it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,8 +132,6 @@ const _: () = {
 pub const FLAG_VECTOR: u8 = 1 << 0;
 /// Flag in the state word: suspended; not run until resumed, whatever else happens.
 pub const FLAG_SUSPENDED: u8 = 1 << 1;
-/// Flag in the state word, while a call is on another CPU: the time that comes home may be other than what went.
-pub const FLAG_OTHER_TIME: u8 = 1 << 2;
 /// Flag in the state word: debug registers are to be loaded when it runs.
 pub const FLAG_DEBUG: u8 = 1 << 3;
 /// Flag in the state word: what it waits for, in a call's states, is the answer to its fault. Its frame has all its
@@ -146,7 +145,7 @@ pub const POISON_SHIFT: u32 = 4;
 pub const FLAG_NEVER: u8 = FLAG_VECTOR << POISON_SHIFT;
 
 const _: () = {
-    let real = FLAGS_SPECIAL | FLAG_SUSPENDED | FLAG_OTHER_TIME | FLAG_IN_FAULT;
+    let real = FLAGS_SPECIAL | FLAG_SUSPENDED | FLAG_IN_FAULT;
     assert!(real & FLAGS_SPECIAL << POISON_SHIFT == 0 && FLAGS_SPECIAL >> (8 - POISON_SHIFT) == 0);
 };
 
@@ -193,15 +192,14 @@ pub struct TaskHot {
     /// bound Notification (bit 1).
     pub pending: Cell<u64>,
     pub process: Link<Process>,
-    /// The CPU time it spends, or would. While it waits in a call with which it lent its time, this says
-    /// nothing: the fastpath leaves it.
-    pub sc: Link<SchedContext>,
+    /// CPU time of others that the task has while it does not run. Null while it runs, receives or has lent
+    /// the time on: the fastpaths rely on it.
+    pub borrowed: Link<SchedContext>,
     /// The CPU time bound to it.
     pub own_sc: Link<SchedContext>,
     /// The caller of the call it is serving, not yet replied to nor saved.
     pub caller: Link<Task>,
-    /// The caller whose time it has, or has lent on; null for own time. While it receives this says
-    /// nothing: the fastpath leaves it.
+    /// The caller whose time the task has, or has lent on. Null for own time, and while it receives.
     pub lender: Link<Task>,
     /// FS and GS bases that every syscall exit sets.
     pub fs_base: Cell<u64>,
@@ -220,9 +218,9 @@ pub struct TaskHot {
     pub deadline: DeadlineLinks<Task>,
     /// Why its message was asked back, as `Error` number; 0 = it was not.
     pub recall: Cell<u8>,
-    /// While it waits in a call: a task down the calls from there looked for CPU time here, and found none.
+    /// While it waits in a call: the task at the end of its calls looked for CPU time here, and found none.
     pub wanted: Cell<bool>,
-    /// While it looks for CPU time itself: some may have come where it looked before.
+    /// While it looks for CPU time itself: time may have come to a caller that it has asked before.
     pub look_again: Cell<bool>,
     /// It has lent pages to a message, which may not have gone.
     pub lends: Cell<bool>,
@@ -310,11 +308,10 @@ pub enum Request {
     Forgotten(Stamp),
     /// The owner of this time is dying.
     Disown(Ptr<SchedContext>),
-    /// The asking task wants this time: its own, or that of a caller it serves.
+    /// The asking task wants its own time back.
     Fetch(Ptr<SchedContext>),
-    /// The same, for the time that this caller of the asking task has or was lent; and how many callers up from
-    /// there one may look.
-    Seek(Ptr<Task>, u8),
+    /// The asking task looks for CPU time at those that wait for it.
+    Seek(Search),
 }
 
 /// The message block of a task: its call, then its reply.
@@ -330,7 +327,7 @@ pub struct Message {
     /// Where it was sent: the receiver sees the exposure's index. Its capability is the caller's, or null where
     /// somebody else sent the call on, who had received it.
     pub target: Cell<Target>,
-    /// As the receiver sees them: sender, custom bits. In a request `sender` is whom that is about.
+    /// As the receiver sees them: sender, custom bits.
     pub custom: Cell<u16>,
     pub sender: Cell<TaskId>,
     /// Of a broadcast that waits: the identity of its group.
@@ -457,7 +454,7 @@ impl Task {
             state: Cell::new(u64::from(state_half(State::Fresh, 0, home))),
             pending: Cell::new(0),
             process: Link::null(),
-            sc: Link::null(),
+            borrowed: Link::null(),
             own_sc: Link::null(),
             caller: Link::null(),
             lender: Link::null(),
@@ -521,7 +518,7 @@ pub mod ctl {
     pub const RECALL: u64 = 1 << 4;
     /// To a task that faulted: end more of its process.
     pub const TEAR_DOWN: u64 = 1 << 5;
-    /// To the CPU that has the task's message: the task was given time, for whoever has none down the calls.
+    /// To the CPU that has the task's message: the task was given time, which the end of its calls may want.
     pub const TIME: u64 = 1 << 6;
     /// To a task that is ready and has no time: look for some at its callers.
     pub const SEEK: u64 = 1 << 7;
@@ -531,4 +528,6 @@ pub mod ctl {
     pub const ROOM: u64 = 1 << 9;
     /// To a task that waits for calls, after many that could not be received: there are more.
     pub const RECEIVE: u64 = 1 << 10;
+    /// To the CPU that has the task's message: the time that the task has lent on is not its to lend any more.
+    pub const UNLEND: u64 = 1 << 11;
 }

@@ -88,7 +88,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         match state_of(hot) {
             State::Sending | State::Await | State::AwaitTimed => self.unlink_call(task, leave),
-            State::Recv | State::RecvTimed => hot.lender.set(None),
             State::WaitBits => {
                 if let Some(n) = hot.waits_for.take(self.pin()).and_then(|n| n.get().hot.open(self.pin())) {
                     n.waiter.set(None);
@@ -149,7 +148,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
             if task.get().to_suspend.load(Acquire) {
-                self.suspend(hot)
+                self.suspend(task, hot)
             } else {
                 self.resume(task, hot)
             }
@@ -184,11 +183,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Stops a task where it is. What it waits for goes on; its time rests with it.
-    pub fn suspend(self, hot: &TaskHot) {
+    pub fn suspend(self, task: Ref<'k, Task>, hot: &TaskHot) {
         if has_flag(hot, FLAG_SUSPENDED) {
             return;
         }
-        self.stop_running(hot);
+        self.stop_running(task, hot);
         set_flag(hot, FLAG_SUSPENDED, true);
     }
 
@@ -206,11 +205,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Takes a ready task's context off the CPU or out of the queue; the context stays the task's.
-    fn stop_running(self, hot: &TaskHot) {
+    fn stop_running(self, task: Ref<'k, Task>, hot: &TaskHot) {
         if !runnable(hot) {
             return;
         }
-        if let Some(sc) = hot.sc.get(self.pin()) {
+        if let Some(sc) = self.time_of(task, hot) {
             self.withdraw(sc);
         }
     }
@@ -219,9 +218,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn kill(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         if !is_dying(hot) {
             self.count_kill(task, hot);
-            if runnable(hot) {
-                self.stop_running(hot);
-            }
+            self.stop_running(task, hot);
             set_flag(hot, FLAG_SUSPENDED, true);
             hot.recall.set(Error::Dying as u8);
             // Time that is its own stays with whom it called; a lender's goes back.
@@ -305,25 +302,19 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A dying task parts with CPU time. Whether it has to wait for that, since its own is on another CPU.
     fn disowns(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
         self.give_back(task, hot);
-        hot.sc.set(None);
         let Some(own) = hot.own_sc.take(self.pin()) else { return false };
         let Some(own_hot) = self.sc_hot(own) else {
             if let Some(msg) = task.get().msg.open(self.pin()) {
-                self.send_request(
-                    task,
-                    msg,
-                    own.get().hot.mail_target(self.pin()),
-                    Request::Disown(own.ptr()),
-                    TaskId::NONE,
-                );
+                let to = own.get().hot.mail_target(self.pin());
+                self.send_request(task, msg, to, Request::Disown(own.ptr()));
             }
             return true;
         };
-        own_hot.owner.set(None);
         if own_hot.task.is(task) {
             self.withdraw(own);
             own_hot.task.set(None);
         }
+        own_hot.owner.set(None);
         false
     }
 

@@ -109,7 +109,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn express_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
         let Some((hot, faulter_hot)) = self.task_hot(me).zip(self.task_hot(faulter)) else { return false };
         let Some(msg) = faulter.get().msg.open(self.pin()) else { return false };
-        let Some((sc, sc_hot)) = self.running() else { return false };
+        let Some((_, sc_hot)) = self.running() else { return false };
         let word = faulter_hot.state.get();
         let waits = u64::from(state_half(State::Await, FLAG_IN_FAULT, self.id()));
         if (word & !VECTOR) as u32 != waits as u32 {
@@ -126,9 +126,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         msg.stage.set(Stage::Home);
         hot.pending.set(0);
         hot.caller.set(None);
-        hot.sc.set(hot.own_sc.get(self.pin()));
+        hot.lender.set(None);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
-        faulter_hot.sc.set(Some(sc));
         sc_hot.task.set(Some(faulter));
         let word = word ^ (u64::from(FLAG_IN_FAULT) << 8 | (State::Await as u64 ^ State::Ready as u64));
         faulter_hot.state.set(word);
@@ -176,7 +175,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         });
         self.stop(&sc_hot);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::AwaitRemote as u64));
-        hot.sc.set(None);
         self.number_block(hot, &msg);
         msg.sc.set(Some(sc));
         msg.sender.set(me.get().id());
@@ -205,7 +203,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         msg.sc.set(None);
         hot.caller.set(Some(caller));
         hot.lender.set(Some(caller));
-        hot.sc.set(Some(sc));
         sc_hot.task.set(Some(callee));
         hot.state.set(word ^ (State::Recv as u64 ^ State::Ready as u64));
         self.take_over(sc, sc_hot, now, callee, word);
@@ -228,7 +225,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.stop(&sc_hot);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
         hot.caller.set(None);
-        hot.sc.set(hot.own_sc.get(self.pin()));
+        hot.lender.set(None);
         sc_hot.task.set(Some(caller));
         msg.sc.set(Some(sc));
         msg.error.set(0);
@@ -249,11 +246,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !waiting || hot.deadline.is_queued() || hot.recall.get() | msg.error.get() != 0 {
             return None;
         }
+        debug_assert!(hot.borrowed.is_null(), "its time went along with its call");
         let now = self.make_way(sc_hot)?;
         self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
         msg.stage.set(Stage::Home);
         msg.sc.set(None);
-        hot.sc.set(Some(sc));
         hot.state.set(word ^ (State::AwaitRemote as u64 ^ State::Ready as u64));
         self.take_over(sc, sc_hot, now, task, word);
         self.write_registers(hot, msg);

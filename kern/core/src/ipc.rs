@@ -17,6 +17,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::limits::REFUSED_STEPS;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
+use kern_base::sched_context::SchedContext;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task,
     TaskHot, ctl,
@@ -189,8 +190,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// being charged to the same context.
     #[inline(always)]
     pub fn pass_time(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
-        let Some((sc, sc_hot)) = self.running() else { return };
-        hot.sc.set(Some(sc));
+        let Some((_, sc_hot)) = self.running() else { return };
         hot.lender.set(Some(me));
         sc_hot.task.set(Some(callee));
         self.run_task(callee, hot);
@@ -219,8 +219,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         msg.callee.set(Some(callee));
         hot.senders.insert(self.pin(), caller, priority);
         hot.pending.set(hot.pending.get() | PENDING_SENDERS);
-        if !runnable(hot) || hot.sc.is_null() {
-            self.start_last(callee, hot);
+        if !runnable(hot) || self.time_of(callee, hot).is_none() {
+            self.time_came(callee, hot);
         }
     }
 
@@ -281,7 +281,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes bits or a queued call, if the task may have them now.
     fn take_pending(self, me: Me<'k>) -> bool {
         // On a waiting caller's time it takes the call.
-        let own_time = !me.hot.sc.is_null() && !me.hot.own_sc.is_null();
+        let own_time = self.own_at_rest(me.task, me.hot).is_some();
         if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
             self.take_bound_bits(me);
             self.make_ready(me.task, me.hot);
@@ -314,11 +314,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn receive_pending(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
         let Some(process) = hot.process.get(self.pin()).filter(|_| self.is_receiving(hot)) else { return };
         let me = Me { task, hot, process };
-        let bits = hot.pending.get() & PENDING_BITS != 0 && hot.sc.get(self.pin()).is_some();
+        let bits = hot.pending.get() & PENDING_BITS != 0 && self.own_at_rest(task, hot).is_some();
         if !bits && hot.senders.is_empty() {
             return;
         }
-        hot.lender.set(None);
         let received = if bits {
             self.take_bound_bits(me);
             self.make_ready(task, hot);
@@ -346,7 +345,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.block_current();
             return;
         }
-        if let Some(sc) = me.hot.sc.get(self.pin())
+        if let Some(sc) = self.time_of(me.task, me.hot)
             && self.is_active(sc)
         {
             self.withdraw(sc);
@@ -568,15 +567,21 @@ impl<'k, M: Machine> Cx<'k, M> {
             msg.stage.set(Stage::Home);
         }
         set_state(hot, State::Ready);
-        match self.return_time(me.hot, caller, hot) {
-            Some(sc) if self.sched.current.is(sc) && !has_flag(hot, FLAG_SUSPENDED) => {
-                self.run_task(caller, hot)
-            }
-            Some(sc) => {
-                self.withdraw(sc);
-                self.make_ready(caller, hot);
-            }
-            None => self.make_ready(caller, hot),
+        match self.return_time(me.task, me.hot, caller, hot) {
+            Some(sc) if self.sched.current.is(sc) => self.goes_on(caller, hot, sc),
+            _ => self.make_ready(caller, hot),
+        }
+    }
+
+    /// `caller`, which is ready, goes on with the running context, which is its time. Where it is suspended, that rests.
+    #[inline(always)]
+    fn goes_on(self, caller: Ref<'k, Task>, hot: &'k TaskHot, sc: Ref<'k, SchedContext>) {
+        if !has_flag(hot, FLAG_SUSPENDED) {
+            return self.run_task(caller, hot);
+        }
+        if let Some(sc_hot) = self.sc_hot(sc) {
+            self.stop(sc_hot);
+            self.hold(caller, hot, sc, sc_hot);
         }
     }
 
@@ -730,15 +735,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.show_fault(caller, callee, hot);
         }
         match self.resting_time(caller) {
-            Some((sc, sc_hot)) => self.lend(sc, sc_hot, caller, callee, hot),
-            None => hot.lender.set(None),
+            Some((sc, sc_hot)) => {
+                self.lend(sc, sc_hot, caller, callee, hot);
+                self.enqueue_open(sc, sc_hot);
+            }
+            None => self.start(callee, hot),
         }
-        self.start(callee, hot);
-    }
-
-    /// Whether a call would leave its callee without CPU time: the caller's cannot come along, and the
-    /// callee has none.
-    pub fn lacks_time(self, caller: Ref<'k, Task>, hot: &TaskHot) -> bool {
-        hot.own_sc.is_null() && self.resting_time(caller).is_none()
     }
 }

@@ -8,8 +8,9 @@
 //! grace period parks the task and starts the system call again later ([`Refusal::Restart`]).
 //!
 //! # Modules
-//! [`sched`](schedule): who runs. [`ipc`]: call, reply, receive, forward. [`notify`]: Notifications.
-//! `migration`: how a task gets to its CPU. [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
+//! [`sched`](schedule): who runs. [`time`]: on whose CPU time, and `search`: how time is looked for. [`ipc`]: call, reply,
+//! receive, forward. [`notify`]: Notifications. `migration`: how a task gets to its CPU.
+//! [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
 //! [`at_once`]: the common of these in few steps. [`growth`]: CSpaces of several tables. [`holdings`]: who holds what.
 //! [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`],
@@ -57,6 +58,7 @@ pub mod remote;
 pub mod requests;
 mod rewind;
 pub mod schedule;
+mod search;
 pub mod spaces;
 pub mod survey;
 pub mod syscall;

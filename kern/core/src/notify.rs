@@ -88,8 +88,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if has_flag(task, FLAG_SUSPENDED) {
             return;
         }
-        if let Some(sc) = task.sc.get(self.pin()) {
-            self.enqueue(sc);
+        if let Some((own, own_hot)) =
+            task.own_sc.get(self.pin()).and_then(|own| Some((own, self.sc_hot(own)?)))
+        {
+            self.enqueue_open(own, own_hot);
             self.dispatch();
         }
     }
@@ -99,13 +101,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(task) = self.task_hot(bound) else { return };
         task.pending.set(task.pending.get() | PENDING_BITS);
         let receiving = matches!(state_of(task), State::Recv | State::RecvTimed);
-        if !receiving || has_flag(task, FLAG_SUSPENDED) || task.sc.is_null() {
+        if !receiving || has_flag(task, FLAG_SUSPENDED) || self.own_at_rest(bound, task).is_none() {
             return;
         }
         if task.deadline.is_queued() {
             self.clear_deadline(bound);
         }
-        task.lender.set(None);
         task.pending.set(task.pending.get() & !PENDING_BITS);
         if let Some(object) = task.bound.get(self.pin()) {
             self.note_bits(bound, object);
@@ -146,10 +147,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         hot.waiter.set(Some(me.task));
         me.hot.waits_for.set(Some(object));
-        let time = me.hot.sc.get(self.pin());
-        if !info.has(FLAG_DEADLINE) && time.is_some() && time == me.hot.own_sc.get(self.pin()) {
+        let own = self.running().filter(|(sc, _)| !info.has(FLAG_DEADLINE) && me.hot.own_sc.is(*sc));
+        if let Some((_, own)) = own {
             me.hot.set_plain(State::WaitBits);
-            self.stop_current();
+            self.stop(own);
             self.dispatch();
         } else {
             set_state(me.hot, State::WaitBits);

@@ -21,7 +21,7 @@ use kern_base::limits::DRAIN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{FLAG_IN_FAULT, FLAG_OTHER_TIME, Message, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{FLAG_IN_FAULT, Message, Stage, State, Task, TaskHot, ctl};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
 use smp::door::Ref;
@@ -34,7 +34,7 @@ use crate::broadcast::{is_broadcast, progress_of};
 use crate::carry::CARRIES;
 use crate::faults::{not_express, take_registers_along};
 use crate::ipc::{From, Words};
-use crate::schedule::{Running, has_flag, set_flag, set_state, state_of};
+use crate::schedule::{Running, has_flag, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Flags of messages that are more than a call's registers and words.
@@ -168,9 +168,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             let (caller, callee) = (me.task.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
         });
-        self.stop_current();
         set_state(me.hot, State::AwaitRemote);
-        self.take_time_along(me.task, me.hot, msg, callee.get().hot.mail_target(self.pin()));
+        self.take_running_along(msg, callee.get().hot.mail_target(self.pin()));
         self.number_block(me.hot, msg);
         self.send_call(me.task, msg, callee, tag, words, from);
         self.dispatch();
@@ -193,22 +192,35 @@ impl<'k, M: Machine> Cx<'k, M> {
             let (caller, callee) = (me.task.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
         });
-        self.stop_current();
         set_state(me.hot, State::AwaitRemote);
-        self.take_time_along(me.task, me.hot, msg, callee.get().hot.mail_target(self.pin()));
+        self.take_running_along(msg, callee.get().hot.mail_target(self.pin()));
         take_registers_along(me.hot, msg);
         self.number_block(me.hot, msg);
         self.send_call(me.task, msg, callee, tag, words, from);
         self.dispatch();
     }
 
+    /// The running task stops. Its time goes into its message block, if it may run there.
+    #[inline(always)]
+    fn take_running_along(self, msg: &Message, to: CpuId) {
+        match self.running().filter(|(_, sc_hot)| sc_hot.state.may_run_on(to)) {
+            Some((sc, sc_hot)) => {
+                self.stop(sc_hot);
+                msg.sc.set(Some(sc));
+            }
+            None => {
+                self.stop_current();
+                msg.sc.set(None);
+            }
+        }
+    }
+
     /// A caller's resting time goes into its message block, if it may run there.
     fn take_time_along(self, caller: Ref<'k, Task>, hot: &TaskHot, msg: &Message, to: CpuId) {
         let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
-        let sc = hot.sc.get(self.pin()).filter(fits);
-        if let Some(sc_hot) = sc.and_then(|sc| self.sc_hot(sc)) {
-            sc_hot.task.set(Some(caller));
-            hot.sc.set(None);
+        let sc = self.time_of(caller, hot).filter(fits);
+        if sc.is_some_and(|sc| hot.borrowed.is(sc)) {
+            hot.borrowed.set(None);
         }
         msg.sc.set(sc);
     }
@@ -302,19 +314,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.pass_on(caller, msg, callee, hot, words, from);
     }
 
-    /// A block of this CPU's own task is home: with it the time in it, or what the task was given meanwhile.
+    /// A block of this CPU's own task is home, and the time in it with the task.
     fn time_is_home(self, task: Ref<'k, Task>, hot: &TaskHot, msg: &Message) {
-        if let Some(sc) = msg.sc.take(self.pin()) {
-            hot.sc.set(Some(sc));
-        } else if let Some(own) = self.own_at_rest(task, hot) {
-            self.forget_lender(hot);
-            hot.sc.set(Some(own));
-        }
-        if has_flag(hot, FLAG_OTHER_TIME) {
-            set_flag(hot, FLAG_OTHER_TIME, false);
-            if let Some(sc) = hot.sc.get(self.pin()) {
-                self.note_lent(hot, sc);
-            }
+        if let Some(sc) = msg.sc.take(self.pin())
+            && let Some(sc_hot) = self.sc_hot(sc)
+        {
+            self.hold(task, hot, sc, sc_hot);
         }
     }
 
@@ -450,6 +455,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         task.get().recalled.load(Acquire) == received.raw()
     }
 
+    /// Whether a block that is with a request was asked back since it left.
+    pub fn is_asked_back(self, task: Ref<'k, Task>, msg: &Message) -> bool {
+        Wanted::from_raw(task.get().recalled.load(Acquire)).number == msg.number.get()
+    }
+
     /// Whether a block that comes by its home is wanted there. A call that somebody has received is not withdrawn.
     fn is_wanted_back(self, hot: &TaskHot, msg: &Message) -> bool {
         if hot.recall.get() == REWOUND && msg.target.get().cap() == Cap::NULL {
@@ -496,7 +506,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if bits & ctl::TIME != 0 && self.follow_message(task, ctl::TIME).is_some() {
             self.time_arrived(task);
         }
-        let rest = bits & !(ctl::RECALL | ctl::TIME);
+        if bits & ctl::UNLEND != 0 {
+            self.unlend_arrived(task);
+        }
+        let rest = bits & !(ctl::RECALL | ctl::TIME | ctl::UNLEND);
         if rest != 0 {
             self.send_control(task, rest);
         }

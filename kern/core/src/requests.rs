@@ -4,9 +4,7 @@
 //!
 //! Whatever a request names is alive: its sender, or the reclaim that the sender is part of, holds it
 //! until the answer; and a request whose object has moved follows it only while the object is alive.
-//! [`Request::Seek`] and the [`Request::Fetch`] that it becomes are held by nobody: each hop names a task or
-//! time that was alive, and referred to, in the entry that sent it there, so it arrives before the memory
-//! can come back ([`crate::reclaim`]). Nothing but names goes further than that.
+//! What a [`Request::Seek`] names is held by nobody: [`crate::search`].
 
 use abi::{Error, TaskId};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
@@ -14,13 +12,12 @@ use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{FLAG_OTHER_TIME, Message, PENDING_BITS, Request, Stage, State, Task, TaskHot, ctl};
+use kern_base::task::{Message, PENDING_BITS, Request, Stage, State, Task, TaskHot, ctl};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
 use crate::remote::is_dying;
-use crate::schedule::{set_flag, set_state, state_of};
-use crate::time::Above;
+use crate::schedule::state_of;
 use crate::{Cx, Me, Refusal};
 
 /// Where a request goes when it was served here.
@@ -38,14 +35,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// the answer is back.
     pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
-        self.send_request(me.task, msg, to, request, TaskId::NONE);
+        self.send_request(me.task, msg, to, request);
         Refusal::Again
     }
 
     /// The same of this CPU itself, which keeps the request until what it waits for has happened.
     pub fn stay(self, me: Me<'k>, request: Request) -> Refusal {
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
-        self.write_request(me.task, msg, request, TaskId::NONE);
+        self.write_request(me.task, msg, request);
         match self.serve(me.task, msg, request) {
             Next::Stay => {
                 msg.stage.set(Stage::Mourning);
@@ -58,25 +55,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Sends a task's message block, which is home, with a request. No time goes with it. `about` is whom it
-    /// concerns when the answer is back: by name, since that one may be gone by then.
-    pub fn send_request(
-        self,
-        task: Ref<'k, Task>,
-        msg: &Message,
-        to: CpuId,
-        request: Request,
-        about: TaskId,
-    ) {
-        self.write_request(task, msg, request, about);
+    /// Sends a task's message block, which is home, with a request. No time goes with it.
+    pub fn send_request(self, task: Ref<'k, Task>, msg: &Message, to: CpuId, request: Request) {
+        self.write_request(task, msg, request);
         self.send_block(task, msg, to);
     }
 
-    fn write_request(self, task: Ref<'k, Task>, msg: &Message, request: Request, about: TaskId) {
+    fn write_request(self, task: Ref<'k, Task>, msg: &Message, request: Request) {
         msg.request.set(Some(request));
         msg.sc.set(None);
         msg.callee.set(None);
-        msg.sender.set(about);
         msg.stage.set(Stage::Ask);
         if let Some(hot) = self.task_hot(task) {
             hot.sent.set(hot.sent.get().wrapping_add(1));
@@ -98,7 +86,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn serve(self, task: Ref<'k, Task>, msg: &Message, request: Request) -> Next {
         match request {
             Request::Kill(victim) => self.serve_kill(task, victim.get(self.pin())),
-            Request::StopTime(sc) => self.serve_stop_time(msg, sc.get(self.pin())),
+            Request::StopTime(sc) => self.serve_stop_time(task, msg, sc.get(self.pin())),
             Request::StopBits(object) => {
                 let object = object.get(self.pin());
                 self.at(object.get().hot.mail_target(self.pin()), &object.get().header, || {
@@ -117,7 +105,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.at(sc.get().hot.mail_target(self.pin()), &sc.get().header, || self.disown(task, sc))
             }
             Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin())),
-            Request::Seek(caller, steps) => self.serve_seek(task, msg, caller.get(self.pin()), steps),
+            Request::Seek(search) => self.serve_search(task, msg, search),
         }
     }
 
@@ -139,19 +127,17 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The answer is home: the task makes its system call again, or goes on with the time it asked for.
     pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
-        let time = msg.sc.take(self.pin());
-        let sought = matches!(msg.request.take(), Some(Request::Fetch(_) | Request::Seek(..)));
+        if let Some(sc_hot) = msg.sc.take(self.pin()).and_then(|sc| self.sc_hot(sc)) {
+            // Its own, which it asked for; nobody's if it has none any more.
+            sc_hot.task.set(Some(task).filter(|_| sc_hot.owner.is(task)));
+        }
+        let request = msg.request.take();
         if is_dying(hot) {
-            if let Some(sc) = time.and_then(|sc| self.sc_hot(sc)) {
-                sc.task.set(None);
-            }
             return self.go_on_dying(task, hot);
         }
-        if sought {
-            set_state(hot, State::Ready);
-            self.found_time(task, hot, time, msg.sender.get());
-        } else {
-            self.make_ready(task, hot);
+        match request {
+            Some(Request::Seek(search)) => self.search_over(task, hot, search),
+            _ => self.make_ready(task, hot),
         }
         self.dispatch();
     }
@@ -198,8 +184,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     // --- CPU time --------------------------------------------------------------------------------
 
-    /// Makes a context inert: whoever has it loses it here, then its owner, to whose CPU it goes for that.
-    fn serve_stop_time(self, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
+    /// Makes a context inert: its holder loses it here, then its owner, to whose CPU it goes for that.
+    fn serve_stop_time(self, asker: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
         let home = sc.get().hot.mail_target(self.pin());
         if sc.get().header.has_flag(FLAG_DEAD) {
             return Next::Done;
@@ -211,6 +197,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         match self.stop_time(sc) {
             None => Next::Done,
             Some(owner) => {
+                if let Some(hot) = self.sc_hot(sc) {
+                    hot.task.set(Some(asker));
+                }
                 msg.sc.set(Some(sc));
                 Next::Go(owner)
             }
@@ -227,10 +216,6 @@ impl<'k, M: Machine> Cx<'k, M> {
             hot.owner.set(None);
         }
         self.seize(sc, hot);
-        if let Some((owner, owner_hot)) = owner.and_then(|t| Some((t, self.task_hot(t)?))) {
-            // Who looked for it while it was dying finds that of others.
-            self.start_callee(owner, owner_hot);
-        }
         if let Some(owner) = hot.owner.get(self.pin()) {
             return Some(owner.get().hot.mail_target(self.pin()));
         }
@@ -244,56 +229,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Takes a context along for the asking task, if it is that one's to spend.
+    /// Takes a context along for the asking task, whose own it is.
     fn serve_fetch(self, task: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
         if sc.get().header.has_flag(FLAG_DYING) {
             return Next::Done;
         }
         let Some(hot) = self.sc_hot(sc) else { return Next::Go(sc.get().hot.mail_target(self.pin())) };
-        let owner = hot.owner.get(self.pin());
-        let spends_it = |t: Ref<'k, Task>| self.task_hot(t).is_some_and(|t| t.sc.is(sc) && !awaits(t));
-        if owner != Some(task) && (owner.is_none() || owner.is_some_and(spends_it)) {
+        if !hot.owner.is(task) {
             return Next::Done;
         }
         self.seize(sc, hot);
         hot.task.set(Some(task));
         msg.sc.set(Some(sc));
-        Next::Done
-    }
-
-    /// Goes up the chain of calls from a caller to CPU time that was lent down it, or could be. All on the way
-    /// know afterwards that time was looked for.
-    fn serve_seek(self, task: Ref<'k, Task>, msg: &Message, caller: Ref<'k, Task>, steps: u8) -> Next {
-        let mut at = caller;
-        for left in (0..steps).rev() {
-            if at.get().header.has_flag(FLAG_DEAD) {
-                return Next::Done;
-            }
-            let Some(hot) = self.task_hot(at) else {
-                msg.request.set(Some(Request::Seek(at.ptr(), left)));
-                return Next::Go(at.get().hot.mail_target(self.pin()));
-            };
-            if !awaits(hot) {
-                return Next::Done;
-            }
-            if state_of(hot) == State::AwaitRemote {
-                set_flag(hot, FLAG_OTHER_TIME, true);
-                hot.wanted.set(true);
-            }
-            match self.time_above(hot) {
-                Above::Own(own) => {
-                    msg.request.set(Some(Request::Fetch(own.ptr())));
-                    return Next::Go(own.get().hot.mail_target(self.pin()));
-                }
-                Above::Rested(sc, sc_hot) => {
-                    sc_hot.task.set(Some(task));
-                    msg.sc.set(Some(sc));
-                    return Next::Done;
-                }
-                Above::Caller(next) => at = next,
-                Above::Nobody => return Next::Done,
-            }
-        }
         Next::Done
     }
 
@@ -326,9 +273,4 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         reply.get().header.set_flag(FLAG_DEAD);
     }
-}
-
-/// Waits in a call.
-fn awaits(hot: &TaskHot) -> bool {
-    matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed | State::AwaitRemote)
 }

@@ -87,10 +87,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         now
     }
 
-    /// Makes `task` the one that runs, on the context that is already running. No accounting: the
-    /// time goes on being charged to the same context.
+    /// Makes `task`, which holds no other time but its own, the one that runs, on the context that is already
+    /// running. No accounting: the time goes on being charged to the same context.
     #[inline(always)]
     pub fn run_task(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        debug_assert!(hot.borrowed.is_null(), "the running context is the time of the task that runs");
         self.switch_task(task, hot.state.get());
         if hot.is_plain() {
             hot.spell_out();
@@ -123,19 +124,32 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.hot.await_vector_half.set(half(State::Await, poison));
     }
 
-    /// Takes the running context off the CPU without queueing it. The caller dispatches afterwards.
+    /// Takes the running context off the CPU without queueing it. The context stays with the task that ran.
+    /// The caller dispatches afterwards.
     #[inline]
     pub fn stop_current(self) -> Option<Ref<'k, SchedContext>> {
-        self.note_stop();
-        self.hot.current.set(None);
-        let sc = self.sched.current.get(self.pin())?;
-        if let Some(hot) = self.sc_hot(sc) {
-            self.stop(hot);
-        }
+        let (sc, hot) = self.running()?;
+        self.keep_time(sc, hot);
+        self.stop(hot);
         Some(sc)
     }
 
-    /// [`Cx::stop_current`] for a context that is open.
+    /// The running task, which is about to stop, keeps the context that it runs on.
+    #[inline(always)]
+    fn keep_time(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
+        if hot.owner.addr() != self.hot.current.addr() {
+            self.keep_borrowed(sc);
+        }
+    }
+
+    #[inline(never)]
+    fn keep_borrowed(self, sc: Ref<'k, SchedContext>) {
+        if let Some(hot) = self.hot.current.get(self.pin()).and_then(|task| self.task_hot(task)) {
+            hot.borrowed.set(Some(sc));
+        }
+    }
+
+    /// Takes the running context, which is open, off the CPU. The caller says whose it is from here on.
     #[inline(always)]
     pub fn stop(self, hot: &SchedHot) {
         self.note_stop();
@@ -171,6 +185,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes the running context off the CPU, which keeps its turn.
     #[inline(always)]
     fn set_aside(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
+        self.keep_time(sc, hot);
         self.stop(hot);
         self.note_why(Why::Preempted);
         self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
@@ -194,7 +209,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// nothing else.
     #[inline]
     pub fn enqueue(self, sc: Ref<'k, SchedContext>) {
-        let Some(hot) = self.sc_hot(sc) else { return };
+        if let Some(hot) = self.sc_hot(sc) {
+            self.enqueue_open(sc, hot);
+        }
+    }
+
+    /// [`Cx::enqueue`] for a context that is open.
+    #[inline]
+    pub fn enqueue_open(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
         if self.sched.current.is_null() && self.sched.queue.is_empty() {
             self.run(sc, hot);
             return;
@@ -224,6 +246,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(task_hot) = self.task_hot(task) else { return false };
         let now = if self.sched.idle.take() { self.k.machine.now() } else { self.sched.stopped.get() };
         self.charge_to(sc, sc_hot, now);
+        task_hot.borrowed.set(None);
         self.run_task(task, task_hot);
         true
     }
@@ -319,6 +342,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(new_hot) = self.sc_hot(sc) else { return };
         let now = self.k.machine.now();
         let _ = old_hot.state.stop(self.sched.until.get(), now);
+        self.keep_time(old, old_hot);
         old_hot.state.donate_rest(&new_hot.state);
         self.sched.until.set(new_hot.state.start(now));
         self.sched.queue.remove(self.pin(), sc);
@@ -326,6 +350,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.sched.current.set(Some(sc));
         self.note_stop();
         self.note_why(Why::Yielded);
+        hot.borrowed.set(None);
         self.run_task(task, hot);
         self.arm_timer_for_slice();
         self.dispatch();

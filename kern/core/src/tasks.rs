@@ -2,7 +2,9 @@
 
 use abi::audit::AuditEvent;
 use abi::trace::{Event, Why};
-use abi::{Cap, Error, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights};
+use abi::{
+    Cap, Error, MsgInfo, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights,
+};
 use core::cell::Cell;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::{NUMBER_LOOKS, TASK_GENERATIONS};
@@ -17,6 +19,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
 
+use crate::answer::write_values;
 use crate::faults::{load_registers, read_registers};
 use crate::remote::is_dying;
 use crate::schedule::{has_flag, runnable, set_state, state_of};
@@ -76,7 +79,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         process.get().vector.store(vector, Relaxed);
         process.get().cnode.set(Some(cnode));
         process.get().vspace.set(Some(vspace));
-        process.get().publish_cspace(self.pin(), &cnode.get().slots);
+        let slots = &cnode.get().slots;
+        process.get().publish_cspace(slots.get(self.pin(), 0).map_or(0, Ref::addr), slots.len());
         Ok(())
     }
 
@@ -247,7 +251,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if bits == ctl::KILL {
             self.audit_object(AuditEvent::Kill, Op::TaskKill, &task.get().header, 0);
         }
-        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         self.send_control(task, bits);
         self.dispatch();
         Ok(Answer::Settled)
@@ -263,7 +267,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(hot) = self.sc_hot(sc) else {
             return Err(self.elsewhere(&sc.get().hot));
         };
-        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         let runs = self.sched.current.is(sc);
         let now = if runs { self.charge() } else { 0 };
         hot.state.set_slice(slice);
@@ -309,17 +313,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         sc_hot.owner.set(Some(task));
         sc_hot.task.set(Some(task));
         hot.own_sc.set(Some(sc));
-        // What a call took along to another CPU comes back, and goes to its lender. Till then this rests.
-        if hot.sc.is_null() && state_of(hot) != State::AwaitRemote && self.lent_to(task, hot).is_none() {
-            self.forget_lender(hot);
-            hot.sc.set(Some(sc));
-        }
         if runnable(hot) {
             self.start(task, hot);
         } else if hot.pending.get() != 0 {
             self.receive_pending(task, hot);
         }
-        self.start_callee(task, hot);
+        self.time_came(task, hot);
         Ok(())
     }
 
@@ -361,12 +360,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         if task == me.task {
             return Err(Error::SelfCall.into());
         }
-        // What a task that waits has in `sc` says nothing.
-        let sc = if runnable(hot) { hot.sc.get(self.pin()) } else { None };
+        let sc = if runnable(hot) { self.time_of(task, hot) } else { None };
         let queued = |sc: &Ref<'k, SchedContext>| self.sched.queue.contains(self.pin(), *sc);
         let Some(sc) = sc.filter(queued) else { return Err(Error::WouldBlock.into()) };
-        me.hot.regs.rdx.set(0);
-        me.hot.set_plain(State::Ready);
+        if self.borrowed_by(me.task, me.hot).is_none() {
+            me.hot.regs.rdx.set(0);
+            me.hot.set_plain(State::Ready);
+        } else {
+            write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        }
         self.switch_to(sc, task, hot);
         Ok(Answer::Settled)
     }

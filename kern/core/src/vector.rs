@@ -8,7 +8,6 @@ use abi::{Cap, Error, VECTOR_WORDS_AT_ONCE, task_rights};
 use kern_base::machine::{Machine, VectorFormat};
 use kern_base::task::{FLAG_VECTOR, INITIAL_MXCSR, State, Task, TaskHot};
 use smp::door::Ref;
-use smp::door::masked::mask_index;
 use smp::sync::Ordering::Relaxed;
 
 use crate::schedule::{has_flag, state_of};
@@ -63,9 +62,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 }
 
 fn check_first(first: u64, format: VectorFormat) -> Result<usize> {
-    let first =
-        usize::try_from(first).ok().filter(|first| *first <= format.words).ok_or(Refusal::argument(1))?;
-    Ok(mask_index(first, format.words + 1))
+    usize::try_from(first).ok().filter(|first| *first <= format.words).ok_or(Refusal::argument(1))
 }
 
 /// A word of the initial image.

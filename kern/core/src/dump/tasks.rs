@@ -19,10 +19,6 @@ fn waits_here(hot: &TaskHot) -> bool {
     matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed)
 }
 
-fn receives(hot: &TaskHot) -> bool {
-    matches!(state_of(hot), State::Recv | State::RecvTimed)
-}
-
 impl<'k, M: Machine> Dump<'_, 'k, M> {
     pub fn task(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>) {
         self.header(text, &task.get().header);
@@ -81,19 +77,12 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
 
     fn task_time(&self, text: &mut Text<'_, M>, task: Ref<'k, Task>, hot: &TaskHot) {
         self.name(text, "own-time", hot.own_sc.addr());
-        // While it waits in a call with which it lent its time on, `sc` says nothing: the fastpath leaves it as it
-        // is, for the reply to find it so; the slow path does, too, but a chain of calls may have ended differently.
-        let lent = waits_here(hot)
-            && self.callee_of(task).is_some_and(|callee| !receives(callee) && callee.lender.is(task));
-        if lent {
-            text.word("time=lent");
-        } else {
-            self.name(text, "time", hot.sc.addr());
+        let lent = waits_here(hot) && self.callee_of(task).is_some_and(|callee| callee.lender.is(task));
+        match self.cx.time_of(task, hot) {
+            None if lent => text.word("time=lent"),
+            time => self.name(text, "time", time.map_or(0, Ref::addr)),
         }
-        // While it receives `lender` says nothing: the fast reply leaves it, and the next call writes it.
-        if !receives(hot) {
-            self.name(text, "lender", hot.lender.addr());
-        }
+        self.name(text, "lender", hot.lender.addr());
     }
 
     fn callee_of(&self, task: Ref<'k, Task>) -> Option<&'k TaskHot> {
@@ -249,7 +238,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
             Some(Request::Forgotten(stamp)) => return text.hex("forgotten", stamp.raw()),
             Some(Request::Disown(sc)) => ("disown", sc.addr()),
             Some(Request::Fetch(sc)) => ("fetch", sc.addr()),
-            Some(Request::Seek(task, _)) => ("seek", task.addr()),
+            Some(Request::Seek(search)) => ("seek", search.at.addr()),
         };
         self.name(text, what, addr);
     }

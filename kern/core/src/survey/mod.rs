@@ -22,7 +22,7 @@ use crate::caps::DEPTH_MAX;
 use crate::found::{Found, Object, for_still_tree};
 use crate::growth::TABLES_MAX;
 use crate::{Cx, Graves};
-use kern_base::limits::{MAPPED_MAX, TASK_GENERATIONS};
+use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
 
 /// A machine that stands still: the own state of every CPU can be looked into.
 pub trait Still<'k, M: Machine> {
@@ -124,10 +124,10 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         }
     }
 
-    /// Records the memory of an object's table, by the table's first element and length.
-    fn table_of<T: 'static>(&mut self, first: Option<Ref<'k, T>>, len: usize, object: u64) {
-        if let Some(first) = first {
-            let bytes = (len * size_of::<T>()) as u64;
+    /// A table of an object's.
+    fn table_of<T: 'static>(&mut self, table: &smp::door::Table<T>, object: u64) {
+        if let Some(first) = table.get(self.pin(), 0) {
+            let bytes = (table.len() * size_of::<T>()) as u64;
             self.extent(self.at(first.addr()), bytes, object, ExtentKind::Object);
         }
     }
@@ -138,6 +138,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         self.sink.kernel(&Kernel {
             cpus: k.cpu_count() as u32,
             mappings_max: MAPPED_MAX as u32,
+            call_steps: CALL_STEPS as u32,
             depth_max: u32::from(DEPTH_MAX),
             tables_max: TABLES_MAX as u32,
             generations_max: u32::from(TASK_GENERATIONS),

@@ -89,7 +89,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             state_generation: (word >> 32) as u32,
             pending: hot.pending.get() as u32,
             process: self.at(hot.process.addr()),
-            context: self.at(hot.sc.addr()),
+            borrowed: self.at(hot.borrowed.addr()),
             own_context: self.at(hot.own_sc.addr()),
             caller: self.at(hot.caller.addr()),
             lender: self.at(hot.lender.addr()),
@@ -164,7 +164,7 @@ fn request(request: Option<Request>) -> (RequestKind, u64, u64) {
         Some(Request::Forgotten(stamp)) => (RequestKind::Shootdown, 0, stamp.raw()),
         Some(Request::Disown(sc)) => (RequestKind::Disown, sc.addr(), 0),
         Some(Request::Fetch(sc)) => (RequestKind::Fetch, sc.addr(), 0),
-        Some(Request::Seek(task, _)) => (RequestKind::Seek, task.addr(), 0),
+        Some(Request::Seek(search)) => (RequestKind::Seek, search.at.addr(), 0),
     }
 }
 

@@ -5,6 +5,7 @@
 mod audit;
 mod broadcast;
 mod broadcast_pages;
+mod chains;
 mod devices;
 mod differ;
 mod events;

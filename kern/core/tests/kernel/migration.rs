@@ -222,7 +222,7 @@ fn time_that_ends_while_its_task_moves_is_nobodys() {
         |w, m, _, outcome| {
             assert_eq!(outcome.error(), None);
             let hot = m.task.hot();
-            assert!(hot.own_sc.is_null() && hot.sc.addr() != m.sc, "it refers to time that is dead");
+            assert!(hot.own_sc.is_null() && hot.borrowed.addr() != m.sc, "it refers to time that is dead");
             // It goes on with its callers' time.
             serves(w, m, None);
         },

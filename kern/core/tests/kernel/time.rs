@@ -37,8 +37,6 @@ fn a_receiver_that_is_given_time_takes_none_of_whom_it_served() {
     s.w.does_and_run(&client, call(target));
     s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]));
     s.delete(server.sc);
-    // So the fastpath leaves it: while a task receives, this says nothing.
-    server.hot().lender.set(Some(client.object));
     let sc = s.time(20);
     s.w.must(0, Op::SchedBind, &[sc.arg(), server.cap.arg()]);
     s.w.run();
@@ -68,7 +66,7 @@ fn time_is_destroyed_while_it_is_away() {
     let (server, target) = s.server(1, 20);
     let (client, _) = s.running(0, 10);
     s.w.does_and_run(&client, call(target));
-    assert!(s.w.runs(1, &server) && client.hot().sc.is_null(), "the client's time went along");
+    assert!(s.w.runs(1, &server) && s.w.time_of(&client) == 0, "the client's time went along");
     s.w.must(2, Op::CapDelete, &[crate::world::make::at(client.sc)]);
     s.w.run();
     assert!(client.hot().own_sc.is_null(), "its owner knows that it is gone");
@@ -141,7 +139,7 @@ fn a_timed_out_lender_gets_its_time_back_from_its_own_cpu() {
     s.w.wait_until(deadline + 1);
     assert_eq!(s.w.result(&client).error(), Some(Error::Timeout));
     assert!(s.w.runs(0, &last), "on the time of its caller, who outranks the client");
-    assert!(near.hot().own_sc.addr() == last.hot().sc.addr(), "its own, which had rested");
+    assert!(near.hot().own_sc.addr() == s.w.time_of(&last), "its own, which had rested");
 }
 
 #[test]
@@ -158,7 +156,7 @@ fn time_given_to_a_task_whose_call_is_far_away_rests_till_that_is_over() {
     s.w.must(0, Op::SchedBind, &[sc.arg(), near.cap.arg()]);
     s.w.does_and_run(&far, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
     assert!(
-        s.w.runs(0, &near) && near.hot().sc.addr() == client.hot().own_sc.addr(),
+        s.w.runs(0, &near) && s.w.time_of(&near) == client.hot().own_sc.addr(),
         "on the client's time again"
     );
     s.w.does_and_run(&near, Regs::message(Op::ReplyRecv, Target(0), [9, 9, 9, 9]));
@@ -175,8 +173,6 @@ fn a_forwarded_call_without_time_brings_nobody_elses() {
     let (client, _) = s.running(0, 5);
     s.w.does_and_run(&former, call(server_target));
     s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0; 4]));
-    // So the fastpath leaves it: while a task receives, this says nothing.
-    server.hot().lender.set(Some(former.object));
     s.w.does_and_run(&former, Regs::op(Op::Recv, &[]));
     s.w.does_and_run(&client, call(relay_target));
     s.delete(client.sc);
@@ -187,7 +183,7 @@ fn a_forwarded_call_without_time_brings_nobody_elses() {
 /// The time of a caller up the chain is fetched back from its far end; the time of one in the middle, which
 /// had rested, takes its place and comes back with the answers.
 #[test]
-fn time_from_the_middle_of_a_chain_is_known_to_all_above() {
+fn time_from_the_middle_of_a_chain_comes_back_to_its_owner() {
     let mut s = Scene::new(3);
     let (end, end_target) = s.server(2, 20);
     let (far, far_target) = s.server(1, 20);
@@ -209,10 +205,10 @@ fn time_from_the_middle_of_a_chain_is_known_to_all_above() {
     assert!(s.w.runs(1, &far), "it has found time");
     s.w.does_and_run(&far, answer);
     let own = middle.hot().own_sc.addr();
-    assert!(s.w.runs(0, &near) && near.hot().sc.addr() == own, "on the time of its caller");
-    assert_eq!(middle.hot().sc.addr(), own, "who has it in mind, as a fast reply needs");
+    assert!(s.w.runs(0, &near) && s.w.time_of(&near) == own, "on the time of its caller");
+    assert_eq!(s.w.time_of(&middle), 0, "who has lent it, and does not refer to it");
     s.w.does_and_run(&near, answer);
-    assert!(s.w.runs(0, &middle) && middle.hot().sc.addr() == own);
+    assert!(s.w.runs(0, &middle) && s.w.time_of(&middle) == own);
 }
 
 /// The time of a caller that timed out is taken from the end of the chain of calls, on another CPU. Who had it
@@ -232,10 +228,10 @@ fn who_loses_lent_time_far_away_finds_its_callers_own() {
     assert_eq!(s.w.result(&client).error(), Some(Error::Timeout));
     assert!(s.w.runs(0, &client), "with its own time");
     let own = near.hot().own_sc.addr();
-    assert!(s.w.runs(1, &far) && far.hot().sc.addr() == own, "on the time of its caller");
+    assert!(s.w.runs(1, &far) && s.w.time_of(&far) == own, "on the time of its caller");
     s.w.does_and_run(&client, Regs::op(Op::Recv, &[]));
     s.w.does_and_run(&far, Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]));
-    assert!(s.w.runs(0, &near) && near.hot().sc.addr() == own, "which comes back with the answer");
+    assert!(s.w.runs(0, &near) && s.w.time_of(&near) == own, "which comes back with the answer");
     assert_eq!(s.w.result(&near).msg(), [5, 6, 7, 8]);
 }
 
@@ -252,12 +248,12 @@ fn time_of_the_middle_serves_the_end_when_that_of_the_beginning_is_gone() {
     s.w.must(2, Op::CapDelete, &[crate::world::make::at(client.sc)]);
     s.w.run();
     let own = near.hot().own_sc.addr();
-    assert!(s.w.runs(1, &far) && far.hot().sc.addr() == own, "on the time of its caller");
+    assert!(s.w.runs(1, &far) && s.w.time_of(&far) == own, "on the time of its caller");
     let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
     s.w.does_and_run(&far, answer);
     assert!(s.w.runs(0, &near));
     s.w.does_and_run(&near, answer);
-    assert!(near.hot().sc.addr() == own, "and is nobody else's afterwards");
+    assert!(s.w.time_of(&near) == own, "and is nobody else's afterwards");
     assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);
 }
 
@@ -281,10 +277,10 @@ fn time_given_at_the_beginning_of_a_chain_is_found_at_its_end() {
     s.w.must(0, Op::SchedBind, &[sc.arg(), client.cap.arg()]);
     s.w.run();
     let own = client.hot().own_sc.addr();
-    assert!(s.w.runs(2, &end) && end.hot().sc.addr() == own, "on the client's time");
+    assert!(s.w.runs(2, &end) && s.w.time_of(&end) == own, "on the client's time");
     let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
     for (n, task) in [(2, end), (1, far), (0, near)] {
-        assert!(s.w.runs(n, &task) && task.hot().sc.addr() == own);
+        assert!(s.w.runs(n, &task) && s.w.time_of(&task) == own);
         s.w.does_and_run(&task, answer);
     }
     assert!(s.w.runs(0, &client), "it has its time back");
@@ -306,12 +302,12 @@ fn a_callers_time_serves_those_its_callee_waits_for() {
     let (second, _) = s.running(0, 10);
     s.w.does_and_run(&second, call(near_target));
     let own = second.hot().own_sc.addr();
-    assert!(s.w.runs(1, &far) && far.hot().sc.addr() == own, "on the time of who waits for its caller");
+    assert!(s.w.runs(1, &far) && s.w.time_of(&far) == own, "on the time of who waits for its caller");
     let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
     s.w.does_and_run(&far, answer);
     s.w.does_and_run(&near, answer);
     assert_eq!(s.w.result(&first).msg(), [5, 6, 7, 8]);
-    assert!(s.w.runs(0, &near) && near.hot().sc.addr() == own, "it serves the second");
+    assert!(s.w.runs(0, &near) && s.w.time_of(&near) == own, "it serves the second");
     s.w.does_and_run(&near, answer);
     assert!(s.w.runs(0, &second), "which has its time back");
 }
@@ -382,7 +378,7 @@ fn time_given_meanwhile_is_there_when_a_call_is_forwarded_home() {
     s.w.run();
     s.delete(server.sc);
     let own = client.hot().own_sc.addr();
-    assert!(s.w.runs(0, &server) && server.hot().sc.addr() == own, "on the time of who waits for it");
+    assert!(s.w.runs(0, &server) && s.w.time_of(&server) == own, "on the time of who waits for it");
 }
 
 /// Time is looked for while that of a caller is being destroyed: another's, up the calls, serves as well.
@@ -398,7 +394,7 @@ fn time_is_found_further_up_while_that_of_a_caller_is_destroyed() {
     s.w.does_and_run(&client, call(near_target));
     s.delete(near.sc);
     let own = client.hot().own_sc.addr();
-    assert!(s.w.runs(0, &far) && far.hot().sc.addr() == own, "on the time of who waits for its caller");
+    assert!(s.w.runs(0, &far) && s.w.time_of(&far) == own, "on the time of who waits for its caller");
 }
 
 /// Where calls of one CPU lead to another, and the time that went there is lost: whoever gets time serves the end,
@@ -429,10 +425,10 @@ fn time_given_before_several_calls_of_one_cpu_is_found_at_their_far_end() {
             client
         };
         let own = owner.hot().own_sc.addr();
-        assert!(s.w.runs(1, &far) && far.hot().sc.addr() == own, "on that time; queues {queues}");
+        assert!(s.w.runs(1, &far) && s.w.time_of(&far) == own, "on that time; queues {queues}");
         let answer = Regs::message(Op::ReplyRecv, Target(0), [5, 6, 7, 8]);
         for (n, task) in [(1, far), (0, near), (0, middle)] {
-            assert!(s.w.runs(n, &task) && task.hot().sc.addr() == own);
+            assert!(s.w.runs(n, &task) && s.w.time_of(&task) == own);
             s.w.does_and_run(&task, answer);
         }
         assert_eq!(s.w.result(&client).msg(), [5, 6, 7, 8]);

@@ -389,6 +389,11 @@ impl World {
         self.current(n) == Some(task.object)
     }
 
+    /// The address of the context that a task spends, or would; 0: of none.
+    pub fn time_of(&self, task: &Tcb) -> u64 {
+        self.look(task.home()).time_of(task.object, task.hot()).map_or(0, Ref::addr)
+    }
+
     /// Whether the task that runs on a CPU has to make its system call again.
     pub fn must_restart(&self, n: usize) -> bool {
         self.current(n).is_some_and(|t| t.get().hot.here(host_test::pin(n)).regs.rip.get() == PC)
@@ -665,7 +670,7 @@ impl World {
         let hex = |at: u64| if at == 0 { String::from("-") } else { format!("{:x}", at >> 6 & 0xffff) };
         for task in check::snapshot(self).tasks {
             println!(
-                "    task {}.{} ({:?}, {:?}, cpu{}) at {} id {} msg cpu{} sc {} own {} lender {} caller {} callee {} \
+                "    task {}.{} ({:?}, {:?}, cpu{}) at {} id {} msg cpu{} borrowed {} own {} lender {} caller {} callee {} \
                  msg.sc {} {}",
                 task.process_number,
                 task.number,
@@ -675,7 +680,7 @@ impl World {
                 hex(task.at),
                 task.id,
                 task.message_home,
-                hex(task.context),
+                hex(task.borrowed),
                 hex(task.own_context),
                 hex(task.lender),
                 hex(task.caller),

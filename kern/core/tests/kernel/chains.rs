@@ -1,0 +1,534 @@
+//! CPU time along chains of calls, as long as programs make them.
+
+use abi::{Cap, Error, ObjType, Op, Target};
+use kern_base::sched_context::SchedContext;
+use kern_base::task::State;
+
+use crate::world::make::{Proc, at};
+use crate::world::{Regs, Tcb, World, check};
+
+/// The group, in the process's CSpace.
+const GROUP: Cap = Cap(5);
+/// Lengths of chains: shorter than what one entry follows, a little longer, much longer.
+const LENGTHS: [usize; 4] = [20, 33, 40, 100];
+const ANSWER: [u64; 4] = [5, 6, 7, 8];
+
+/// Tasks of one process, each of which calls the next.
+struct Chain {
+    w: World,
+    process: Proc,
+    group: Cap,
+    tasks: Vec<Tcb>,
+    /// Contexts are made of this, so that it can be reset without the tasks.
+    memory: Cap,
+}
+
+impl Chain {
+    /// So many tasks, which receive but for the first, on the CPU that `place` says.
+    fn new(cpus: usize, length: usize, own_time: bool, place: impl Fn(usize) -> usize) -> Chain {
+        let mut chain = Chain::of(cpus, 4 + length as u64);
+        chain.w.checked = false;
+        chain.suspended_task(place(0), 10);
+        for n in 1..length {
+            let task = chain.task(place(n), 10);
+            chain.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+        }
+        if !own_time {
+            for n in 1..length {
+                chain.end_time(n);
+            }
+        }
+        chain.w.checked = true;
+        chain.resume(0);
+        chain
+    }
+
+    /// No task yet, and room for so many.
+    fn of(cpus: usize, room: u64) -> Chain {
+        let mut w = World::with_memory(cpus, 32 << 20);
+        let process = w.process_of(abi::INIT_UNTYPED, room, 256);
+        let group = w.group(4, room + 1);
+        w.join_all(group, process, GROUP);
+        let memory = w.make(0, ObjType::Untyped, 18);
+        Chain { w, process, group, tasks: Vec::new(), memory }
+    }
+
+    /// One more task, which runs.
+    fn task(&mut self, n: usize, priority: u64) -> Tcb {
+        let task = self.suspended_task(n, priority);
+        self.resume(self.tasks.len() - 1);
+        task
+    }
+
+    fn resume(&mut self, n: usize) {
+        self.w.resume(&self.tasks[n].clone());
+        self.w.run();
+    }
+
+    /// One more task.
+    fn suspended_task(&mut self, n: usize, priority: u64) -> Tcb {
+        let mut task = self.w.task_with(self.process, n, priority, false);
+        task.sc = self.time(priority);
+        self.w.must(0, Op::SchedBind, &[task.sc.arg(), task.cap.arg()]);
+        self.w.expose(self.group, 1 + self.tasks.len() as u32, task.cap);
+        self.tasks.push(task);
+        task
+    }
+
+    /// New time, which nobody has.
+    fn time(&mut self, priority: u64) -> Cap {
+        self.time_on(0, priority)
+    }
+
+    fn time_on(&mut self, n: usize, priority: u64) -> Cap {
+        let sc = self.w.make_of(n, self.memory, ObjType::SchedContext, 0);
+        self.w.must(n, Op::SchedConfigure, &[sc.arg(), priority, 1000]);
+        sc
+    }
+
+    fn end_time(&mut self, n: usize) {
+        self.w.must(0, Op::CapDelete, &[at(self.tasks[n].sc)]);
+        self.w.run();
+        self.tasks[n].sc = Cap::NULL;
+    }
+
+    fn target(n: usize) -> Target {
+        Target::new(GROUP, 1 + n as u32)
+    }
+
+    fn call(&mut self, from: usize, to: usize) {
+        let call = Regs::message(Op::Call, Chain::target(to), [from as u64; 4]);
+        self.w.does_and_run(&self.tasks[from].clone(), call);
+    }
+
+    /// Everybody calls the next.
+    fn calls(&mut self) {
+        self.w.checked = false;
+        for n in 1..self.tasks.len() {
+            self.call(n - 1, n);
+        }
+        self.w.checked = true;
+    }
+
+    fn answers(&mut self, n: usize) {
+        self.w.does_and_run(&self.tasks[n].clone(), Regs::message(Op::ReplyRecv, Target(0), ANSWER));
+    }
+
+    fn runs(&self, n: usize) -> bool {
+        self.w.runs(self.tasks[n].home(), &self.tasks[n])
+    }
+
+    /// The address of a task's own context.
+    fn own(&self, n: usize) -> u64 {
+        self.tasks[n].hot().own_sc.addr()
+    }
+
+    /// Tasks that refer to a context, by whatever field.
+    fn mentions(&self, sc: u64) -> Vec<usize> {
+        let records = check::snapshot(&self.w).tasks;
+        let refers = |task: &Tcb| {
+            let of = |record: &&snapshot::Task| record.at == task.object.addr();
+            let record = records.iter().find(of).expect("the task is found");
+            [record.borrowed, record.own_context, record.message_context].contains(&sc)
+        };
+        (0..self.tasks.len()).filter(|n| refers(&self.tasks[*n])).collect()
+    }
+
+    /// Ends all behind a task, from the last on.
+    fn kill_behind(&mut self, n: usize) {
+        self.w.checked = false;
+        for n in (n + 1..self.tasks.len()).rev() {
+            self.w.must(0, Op::TaskKill, &[self.tasks[n].cap.arg()]);
+        }
+        self.w.run();
+        self.w.checked = true;
+    }
+
+    /// Everybody from `last` on up answers. Each caller has its own time then, if there is any.
+    fn unwinds(&mut self, last: usize) {
+        for n in (1..=last).rev() {
+            self.w.checked = n % 8 == 0 || n < 3;
+            self.answers(n);
+            assert_eq!(self.w.result(&self.tasks[n - 1]).msg(), ANSWER, "{n} has answered");
+        }
+        for task in &self.tasks {
+            let Some(own) = task.hot().own_sc.get(task.pin()) else { continue };
+            let with = own.get().hot.here(task.pin()).task.get(task.pin());
+            assert!(with == Some(task.object), "the time of {task:?} is with it");
+        }
+    }
+}
+
+/// On one CPU; on two, in two long parts; on two by turns.
+fn places(length: usize) -> [Box<dyn Fn(usize) -> usize>; 3] {
+    [Box::new(|_| 0), Box::new(move |n| 2 * n / length), Box::new(|n| n % 2)]
+}
+
+/// Time ends that a whole chain of calls has lent on, or that rests in the middle of it, or at its end. Nobody refers to it, and
+/// its memory can be another context's.
+#[test]
+fn nobody_refers_to_time_that_has_ended_however_long_the_chain() {
+    for length in LENGTHS {
+        for (which, place) in places(length).into_iter().enumerate() {
+            for whose in [0, length / 2, length - 1] {
+                let mut chain = Chain::new(2, length, true, place.as_ref());
+                chain.calls();
+                assert!(chain.runs(length - 1));
+                let ended = chain.own(whose);
+                chain.end_time(whose);
+                assert_eq!(chain.mentions(ended), [], "length {length}, places {which}, of {whose}");
+                assert!(chain.runs(length - 1), "the last goes on with other time");
+                chain.unwinds(length - 1);
+            }
+        }
+    }
+}
+
+/// The same where all time but one's has ended before.
+#[test]
+fn nobody_refers_to_the_only_time_of_a_chain_when_it_has_ended() {
+    for length in LENGTHS {
+        for (which, place) in places(length).into_iter().enumerate() {
+            let mut chain = Chain::new(2, length, false, place.as_ref());
+            chain.calls();
+            assert!(chain.runs(length - 1), "on the first task's time");
+            let ended = chain.own(0);
+            chain.end_time(0);
+            assert_eq!(chain.mentions(ended), [], "length {length}, places {which}");
+            assert!((0..2).all(|n| chain.w.current(n).is_none()), "nobody has any time");
+            chain.w.must(0, Op::UntypedReset, &[chain.memory.arg(), 0]);
+            // What is given to the first is found by the last, across all calls.
+            let again = chain.time(10);
+            let home = chain.tasks[0].home();
+            chain.w.must(home, Op::SchedBind, &[again.arg(), chain.tasks[0].cap.arg()]);
+            chain.w.run();
+            assert!(chain.runs(length - 1), "length {length}, places {which}: time was given to the first");
+            chain.unwinds(length - 1);
+        }
+    }
+}
+
+/// A task in the middle of a chain is killed or deleted while it has lent time on.
+#[test]
+fn a_chain_parts_where_a_task_of_it_ends() {
+    for length in LENGTHS {
+        for (which, place) in places(length).into_iter().enumerate() {
+            for (own_time, deletes) in [(false, false), (false, true), (true, false), (true, true)] {
+                let mut chain = Chain::new(2, length, own_time, place.as_ref());
+                chain.calls();
+                let middle = length / 2;
+                let (op, arg) = if deletes {
+                    chain.w.must(0, Op::Withdraw, &[Target::new(chain.group, 1 + middle as u32).0]);
+                    (Op::CapDelete, at(chain.tasks[middle].cap))
+                } else {
+                    (Op::TaskKill, chain.tasks[middle].cap.arg())
+                };
+                chain.w.must(0, op, &[arg]);
+                chain.w.run();
+                let what = format!("length {length}, places {which}, own time {own_time}, {op:?}");
+                let told = chain.w.result(&chain.tasks[middle - 1]);
+                assert_eq!(told.error(), Some(Error::Dead), "{what}");
+                assert!(chain.w.time_of(&chain.tasks[middle - 1]) != 0, "{what}: its caller goes on");
+                assert!(
+                    chain.w.time_of(&chain.tasks[length - 1]) != chain.own(0),
+                    "{what}: the last does not"
+                );
+                chain.kill_behind(middle);
+                chain.unwinds(middle - 1);
+            }
+        }
+    }
+}
+
+/// A call in the middle, or the first, is over before its time. The caller goes on at once; who had its time loses it.
+#[test]
+fn a_call_that_times_out_takes_its_time_back_from_however_deep() {
+    for length in LENGTHS {
+        for (which, place) in places(length).into_iter().enumerate() {
+            for (from, own_time) in [(0, false), (0, true), (length / 2, false), (length / 2, true)] {
+                let mut chain = Chain::new(2, length, own_time, place.as_ref());
+                let deadline = chain.w.now() + 10_000_000;
+                chain.w.checked = false;
+                for n in 1..length {
+                    let call = Regs::message(Op::Call, Chain::target(n), [1; 4]);
+                    let call = if n == from + 1 { call.deadline(deadline) } else { call };
+                    chain.w.does_and_run(&chain.tasks[n - 1].clone(), call);
+                }
+                chain.w.checked = true;
+                chain.w.wait_until(deadline + 1);
+                let what = format!("length {length}, places {which}, from {from}, own time {own_time}");
+                assert_eq!(chain.w.result(&chain.tasks[from]).error(), Some(Error::Timeout), "{what}");
+                assert!(chain.w.time_of(&chain.tasks[from]) != 0, "{what}: it goes on");
+                let last = chain.w.time_of(&chain.tasks[length - 1]);
+                assert!(last != chain.own(0), "{what}: the last has lost it");
+                assert_eq!(last != 0, own_time, "{what}: it has its own, or none");
+                chain.kill_behind(from);
+                chain.unwinds(from);
+            }
+        }
+    }
+}
+
+/// Who served has nothing left to go on with: it goes on with the time of the highest caller that waits, and of the next when
+/// that has ended, too.
+#[test]
+fn a_depleted_server_goes_on_with_its_highest_waiting_callers_time() {
+    let mut chain = Chain::of(1, 16);
+    let server = chain.task(0, 40);
+    chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    chain.end_time(0);
+    let priorities = [10, 25, 15, 30, 20];
+    for (n, priority) in priorities.into_iter().enumerate() {
+        let caller = chain.task(0, priority);
+        chain.call(n + 1, 0);
+        assert_eq!(caller.state() == State::Sending, n > 0, "the first is received, the others wait");
+    }
+    for n in [1, 4, 2, 5, 3] {
+        assert!(chain.runs(0));
+        assert_eq!(chain.w.time_of(&server), chain.own(n), "the time of caller {n}");
+        chain.end_time(n);
+    }
+    assert!(chain.w.current(0).is_none(), "nobody has any time");
+}
+
+/// The only time is that of the last of many callers: in the queue, or in a Reply object.
+#[test]
+fn a_depleted_server_finds_the_one_caller_that_has_time() {
+    const CALLERS: usize = 40;
+    for kept in [false, true] {
+        for elsewhere in [false, true] {
+            let mut chain = Chain::of(2, CALLERS as u64 + 8);
+            chain.w.checked = false;
+            let server = chain.task(0, 5);
+            chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+            // The first is received at once, the second is the last in the queue. Of those kept the first is the last.
+            let rich = if kept { 1 } else { 2 };
+            for n in 1..=CALLERS {
+                chain.task(usize::from(elsewhere), 20 + n as u64);
+                chain.call(n, 0);
+                if kept {
+                    let reply = chain.w.make(0, ObjType::Reply, 0);
+                    let slot = Cap(20 + n as u32);
+                    chain.w.give(reply, chain.process, slot);
+                    chain.w.does_and_run(&server, Regs::op(Op::SaveReply, &[slot.arg()]));
+                    chain.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+                }
+            }
+            for n in (1..=CALLERS).filter(|n| *n != rich) {
+                chain.end_time(n);
+            }
+            chain.w.checked = true;
+            if kept {
+                // It has no time, and is made ready without any.
+                chain.end_time(0);
+                chain.w.must(0, Op::TaskCancel, &[server.cap.arg()]);
+            } else {
+                chain.end_time(0);
+            }
+            chain.w.run();
+            let what = format!("kept {kept}, elsewhere {elsewhere}");
+            assert!(chain.runs(0), "{what}: it has found the time of the one caller that has some");
+            assert_eq!(chain.w.time_of(&server), chain.own(rich), "{what}");
+        }
+    }
+}
+
+/// Callers of callers, and theirs: a tree of calls, in which the only time is given to a task anywhere.
+#[test]
+fn time_is_found_wherever_it_is_up_a_tree_of_calls() {
+    const TASKS: usize = 30;
+    for (cpus, given) in [1, 2].into_iter().flat_map(|cpus| (1..TASKS).step_by(4).map(move |n| (cpus, n))) {
+        let mut chain = Chain::of(2, TASKS as u64 + 8);
+        chain.w.checked = false;
+        for n in 0..TASKS {
+            let task = chain.task(n % cpus, 10 + n as u64);
+            if n == 0 {
+                chain.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+            } else {
+                // Each calls one of those before it: three callers a task.
+                chain.call(n, (n - 1) / 3);
+            }
+        }
+        for n in 0..TASKS {
+            chain.end_time(n);
+        }
+        chain.w.checked = true;
+        assert!((0..2).all(|n| chain.w.current(n).is_none()), "nobody has any time");
+        let time = chain.time(10);
+        let task = chain.tasks[given];
+        let time = if task.home() == 0 { time } else { chain.time_on(task.home(), 10) };
+        chain.w.must(task.home(), Op::SchedBind, &[time.arg(), task.cap.arg()]);
+        chain.w.run();
+        assert!(chain.runs(0), "{cpus} CPUs: time was given to task {given}");
+        assert_eq!(chain.w.time_of(&chain.tasks[0]), chain.own(given));
+    }
+}
+
+/// A circle of calls over two CPUs, and many who wait for one of its tasks: time that comes to them helps nobody, keeps no CPU
+/// busy, and is theirs when the circle breaks.
+#[test]
+fn time_for_a_long_circle_of_calls_keeps_no_cpu_busy() {
+    for length in LENGTHS {
+        let mut chain = Chain::new(2, length, true, |n| n % 2);
+        chain.calls();
+        // The last calls the first.
+        chain.call(length - 1, 0);
+        for n in 0..length {
+            chain.end_time(n);
+        }
+        let time = chain.time(10);
+        chain.w.must(0, Op::SchedBind, &[time.arg(), chain.tasks[2].cap.arg()]);
+        chain.w.run();
+        assert!((0..2).all(|n| chain.w.current(n).is_none()), "all wait");
+        chain.w.must(0, Op::TaskCancel, &[chain.tasks[length / 2].cap.arg()]);
+        chain.w.run();
+        assert!(chain.runs(length / 2), "the circle is broken there, and the time is for its new end");
+    }
+}
+
+/// A small generator.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+/// Many tasks with little time, who call each other all the time.
+struct Crowd {
+    chain: Chain,
+    dice: Dice,
+    replies: Vec<Cap>,
+}
+
+impl Crowd {
+    fn new(seed: u64) -> Crowd {
+        let mut dice = Dice(seed);
+        let cpus = 1 + dice.below(3);
+        let tasks = 4 + dice.below(36);
+        let mut chain = Chain::of(cpus, tasks as u64 + 4);
+        chain.w.gate.fast = dice.below(4) != 0;
+        chain.w.checked = false;
+        let mut replies = Vec::new();
+        for n in 0..tasks {
+            let place = dice.below(cpus);
+            chain.task(place, [10, 10, 20][dice.below(3)]);
+            if n % 4 == 0 {
+                let slot = Cap(20 + n as u32);
+                let reply = chain.w.make(place, ObjType::Reply, 0);
+                chain.w.give(reply, chain.process, slot);
+                replies.push(slot);
+            }
+        }
+        chain.w.checked = true;
+        Crowd { chain, dice, replies }
+    }
+
+    fn any(&mut self) -> usize {
+        self.dice.below(self.chain.tasks.len())
+    }
+
+    /// Somebody that runs makes a system call.
+    fn play(&mut self) {
+        let cpus = self.chain.w.cpus();
+        let n = self.dice.below(cpus);
+        let runs = (0..self.chain.tasks.len()).find(|i| self.chain.w.runs(n, &self.chain.tasks[*i]));
+        let Some(who) = runs else { return };
+        if self.chain.w.must_restart(n) {
+            return;
+        }
+        let other = self.any();
+        let kept = self.replies[self.dice.below(self.replies.len())];
+        let call = Regs::message(Op::Call, Chain::target(other), [who as u64; 4]);
+        let soon = self.chain.w.now() + 300 + 500 * self.dice.below(8) as u64;
+        let args = match self.dice.below(24) {
+            0..10 => call,
+            10 | 11 => call.deadline(soon),
+            12..15 => Regs::op(Op::Recv, &[]),
+            15 => Regs::op(Op::Recv, &[]).deadline(soon),
+            16 | 17 => Regs::message(Op::ReplyRecv, Target(0), ANSWER),
+            18 => Regs::message(Op::Reply, Target(0), ANSWER),
+            19 => Regs::message(Op::Reply, Target::new(kept, 0), ANSWER),
+            20 | 21 => Regs::op(Op::SaveReply, &[kept.arg()]),
+            22 => Regs::message(Op::Forward, Chain::target(other), ANSWER),
+            _ => Regs::op([Op::Yield, Op::YieldTo][self.dice.below(2)], &[Chain::target(other).0]),
+        };
+        self.chain.w.issue(n, args);
+    }
+
+    /// Somebody from outside takes time away or gives some, or ends a call.
+    fn meddle(&mut self) {
+        let (n, on) = (self.dice.below(self.chain.w.cpus()), self.any());
+        let task = self.chain.tasks[on];
+        if task.state() == State::Dead {
+            return;
+        }
+        match self.dice.below(16) {
+            0..5 if task.sc != Cap::NULL => {
+                let _ = self.chain.w.ask(n, Op::CapDelete, &[at(task.sc)]);
+                self.chain.tasks[on].sc = Cap::NULL;
+            }
+            5..8 if task.sc == Cap::NULL => {
+                let home = task.home();
+                let priority = [10, 10, 20][self.dice.below(3)];
+                let sc = self.chain.w.make_of(home, self.chain.memory, ObjType::SchedContext, 0);
+                let _ = self.chain.w.ask(home, Op::SchedConfigure, &[sc.arg(), priority, 1000]);
+                match self.chain.w.ask(home, Op::SchedBind, &[sc.arg(), task.cap.arg()]) {
+                    Ok(_) => self.chain.tasks[on].sc = sc,
+                    Err(_) => drop(self.chain.w.ask(home, Op::CapDelete, &[at(sc)])),
+                }
+            }
+            8 | 9 => drop(self.chain.w.ask(n, Op::TaskCancel, &[task.cap.arg()])),
+            10 => drop(self.chain.w.ask(n, Op::TaskSuspend, &[task.cap.arg()])),
+            11..14 => drop(self.chain.w.ask(n, Op::TaskResume, &[task.cap.arg()])),
+            14 if self.dice.below(6) == 0 => drop(self.chain.w.ask(n, Op::TaskKill, &[task.cap.arg()])),
+            _ => self.chain.w.advance(700),
+        }
+    }
+
+    /// All ends, and the memory comes back.
+    fn end(mut self) {
+        self.chain.w.run();
+        for task in self.chain.tasks.clone() {
+            let _ = self.chain.w.ask(0, Op::TaskKill, &[task.cap.arg()]);
+        }
+        self.chain.w.run();
+        self.chain.w.must(0, Op::UntypedReset, &[self.chain.memory.arg(), 0]);
+        for task in check::snapshot(&self.chain.w).tasks.iter().filter(|task| task.dead) {
+            assert!(task.borrowed | task.lender == 0, "a dead task refers to time");
+        }
+        assert!(
+            self.chain.w.object::<SchedContext>(abi::INIT_SCHED).is_some(),
+            "the agent's own is no part of it"
+        );
+    }
+}
+
+fn storm(seed: u64) {
+    let mut crowd = Crowd::new(seed);
+    crowd.chain.w.trace = std::env::var("CHAIN_TRACE").is_ok();
+    for _ in 0..200 + crowd.dice.below(400) {
+        match crowd.dice.below(10) {
+            0..6 => crowd.play(),
+            6 | 7 => drop(crowd.chain.w.step(crowd.dice.below(crowd.chain.w.cpus()))),
+            8 => crowd.meddle(),
+            _ if crowd.dice.below(3) == 0 => crowd.chain.w.run(),
+            _ => crowd.chain.w.advance(200),
+        }
+    }
+    crowd.end();
+}
+
+/// All invariants hold after each entry, whatever a crowd does that has too little time. `CHAIN_CASES` says how many crowds,
+/// `CHAIN_SEED` which is the first.
+#[test]
+fn a_crowd_that_is_short_of_time_loses_none() {
+    let number = |name, normal| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(normal);
+    let first = number("CHAIN_SEED", 1);
+    for seed in first..first + number("CHAIN_CASES", 40) {
+        println!("CHAIN_SEED={seed}");
+        storm(seed);
+    }
+}
