@@ -14,7 +14,7 @@ programs := "init pager store oom perf"
 
 # Debian's compiler has no core for the target: it is built along.
 build_std := if env("AURORA_BUILD_STD", "") == "1" { "RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=core,alloc,compiler_builtins CARGO_UNSTABLE_BUILD_STD_FEATURES=compiler-builtins-mem" } else { "" }
-kernel_flags := "-Crelocation-model=static -Ccode-model=kernel -Cforce-frame-pointers=yes"
+kernel_flags := "-Crelocation-model=static -Ccode-model=kernel -Cforce-frame-pointers=yes -Cjump-tables=no"
 # The target's own code model: another one cannot be linked with the core that comes with the target.
 user_flags := "-Crelocation-model=static"
 flags_for := "CARGO_TARGET_X86_64_UNKNOWN_NONE_RUSTFLAGS"

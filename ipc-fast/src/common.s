@@ -61,16 +61,21 @@ phase.exit.\@:
     mov r11, [rbp + {rflags}]
 .endm
 
+// INDICES OF USER LEVEL. A CPU goes on behind a comparison that it mispredicts, and what it loads by an index beyond a
+// table can be told from the caches (Spectre v1). So behind the comparison of each index that user level chose stands a
+// conditional move of 0 from [r15 + {zero}]: no CPU predicts that one. In Rust: smp::door::masked.
+
 // The capability in the upper half of rdi: its object goes to \to if its type and rights, under \mask,
-// are \want; its slot to rbx. r14 = current task, r13 = its process. An empty slot has no type. \other
-// finds the word in \to. The word is read once.
-.macro find_object to, want, mask, missing, other
+// are \want; its slot to rbx. r14 = current task, r13 = its process. An empty slot has no type, and slot 0 is
+// always empty: a number beyond the table leads there, without a branch. \other finds the word in \to. The word is
+// read once.
+.macro find_object to, want, mask, other
     mov r14, [r15 + {current}]
     mov r13, [r14 + {process}]
     mov rbx, rdi
     shr rbx, 32
     cmp rbx, [r13 + {cspace_len}]
-    jae \missing
+    cmovae rbx, [r15 + {zero}]
     shl rbx, {slot_shift}
     add rbx, [r13 + {cspace_base}]
     mov \to, [rbx + {slot_word}]
@@ -80,6 +85,16 @@ phase.exit.\@:
     jne \other
     sar \to, {addr_shift}
     and \to, -{object_align}
+.endm
+
+// The exposure that edi names, of the group in rbp: to rbx. There are fewer than 2^16.
+.macro find_exposure missing
+    cmp edi, [rbp + {exposures_len}]
+    jae \missing
+    cmovae rdi, [r15 + {zero}]
+    mov ebx, edi
+    shl rbx, {exposure_shift}
+    add rbx, [rbp + {exposures}]
 .endm
 
 // The member record of the group in rbp, by the capability slot in rbx, less the key of process r13: to

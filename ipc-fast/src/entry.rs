@@ -3,7 +3,7 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use abi::Op;
+use abi::{MsgInfo, Op};
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHot, CpuOwn};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
@@ -43,12 +43,15 @@ pub trait Handlers: 'static {
 /// A handler as the assembly calls it.
 type Handler = extern "C" fn(&'static CpuBlock);
 
+/// As many as a message word's byte for the operation can name: what is above has words, flags or a label.
+pub(crate) const OP_NUMBERS: usize = MsgInfo::new(0, 1).0 as usize;
+
 /// What the assembly calls.
 #[repr(C)]
 pub struct Table {
-    /// By operation number.
-    ops: [Handler; Op::COUNT],
-    bad: Handler,
+    /// By what a message word's byte for the operation says: speculation may take any of them, whatever was compared
+    /// before, so each has a handler. What stands behind takes kernel pointers.
+    ops: [Handler; OP_NUMBERS],
     switch: extern "C" fn(&'static CpuBlock) -> !,
     pub(crate) call_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>, u64, u64) -> !,
     pub(crate) reply_elsewhere: extern "C" fn(&'static CpuBlock, Ptr<Task>, Ptr<Task>) -> !,
@@ -81,14 +84,20 @@ macro_rules! serve_all {
 }
 
 /// The table of a set of handlers: each operation has a function of its own, in which the compiler
-/// knows which operation it is.
+/// knows which operation it is; each number without an operation is refused.
 pub const fn table<H: Handlers>() -> Table {
+    let served: [Handler; Op::COUNT] = serve_all!(H;
+        0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21
+        22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43
+        44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64 65 66 67 68 69);
+    let mut ops: [Handler; OP_NUMBERS] = [bad::<H>; OP_NUMBERS];
+    let mut number = 0;
+    while number < served.len() {
+        ops[number] = served[number];
+        number += 1;
+    }
     Table {
-        ops: serve_all!(H;
-            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21
-            22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43
-            44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63 64 65 66 67 68 69),
-        bad: bad::<H>,
+        ops,
         switch: switch::<H>,
         call_elsewhere: call_elsewhere::<H>,
         reply_elsewhere: reply_elsewhere::<H>,
@@ -229,8 +238,6 @@ pub(crate) const REGS: usize = TASK + offset_of!(TaskHot, regs);
 global_asm!(
     ".section .text.entry,\"ax\",@progbits",
     include_str!("entry.s"),
-    op_count = const Op::COUNT,
-    bad = const offset_of!(Table, bad),
     switch = const offset_of!(Table, switch),
     current = const HOT + offset_of!(CpuHot, current),
     kernel_stack = const HOT + offset_of!(CpuHot, kernel_stack),
@@ -246,6 +253,8 @@ global_asm!(
     rsp = const REGS + offset_of!(RegFrame, rsp),
     rflags = const REGS + offset_of!(RegFrame, rflags),
 );
+
+const _: () = assert!(offset_of!(Table, ops) == 0 && OP_NUMBERS == 1 << u8::BITS, "indexed by a byte");
 
 #[cfg(not(feature = "fastpath"))]
 global_asm!(

@@ -23,11 +23,9 @@ syscall_slow:
     movzx ebx, al
     mov rdi, r15
     xor ebp, ebp                             // the end of frame pointers
-    cmp ebx, {op_count}
-    jae 2f
-    call [AURORA_HANDLERS + rbx * 8]
+    call [AURORA_HANDLERS + rbx * 8]         // it has a handler for every byte: nothing to compare, or to mispredict
 phase.exit.slow:
-4:  cmp [r15 + {current}], r14
+    cmp [r15 + {current}], r14
     jne 3f
     mov rax, [r14 + {rax}]
     mov rdi, [r14 + {rdi}]
@@ -47,9 +45,6 @@ phase.exit.slow:
     xor r15d, r15d
     sysretq
     int3
-phase.entry.bad:
-2:  call [AURORA_HANDLERS + {bad}]
-    jmp 4b
 phase.switch.slow:
 3:  mov rdi, r15
     call [AURORA_HANDLERS + {switch}]        // does not return

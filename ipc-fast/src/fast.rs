@@ -24,11 +24,12 @@ use kern_base::task::{
 use kern_hal::cpu::features::Features;
 use kern_hal::cpu::vector;
 use sched::{QueueLinks, RunQueue, ScState};
-use smp::door::{ADDR_SHIFT, Homed, OBJECT_ALIGN, RIGHTS_SHIFT, TYPE_MASK, Table};
+use smp::door::masked::NamedTable;
+use smp::door::{ADDR_SHIFT, Homed, OBJECT_ALIGN, RIGHTS_SHIFT, TYPE_MASK};
 #[cfg(feature = "trace")]
 use smp::trace::Rings;
 
-use crate::entry::{self, HOT, REGS, TASK};
+use crate::entry::{self, HOT, OP_NUMBERS, REGS, TASK};
 
 /// From the CPU block to its scheduler.
 const SCHED: usize = CpuBlock::OWN_OFFSET + offset_of!(CpuOwn, sched);
@@ -83,13 +84,10 @@ unsafe extern "C" {
 /// A place in the entry assembly, which Rust never calls.
 type Place = unsafe extern "C" fn();
 
-/// As many as a message word's byte for the operation can name: what is above has words, flags or a label.
-const DIRECT_LEN: usize = MsgInfo::new(0, 1).0 as usize;
-
 /// Where an operation without words, flags and label is served, by its number, if not by one of the comparisons before.
 #[unsafe(no_mangle)]
-static AURORA_DIRECT: [Place; DIRECT_LEN] = {
-    let mut table: [Place; DIRECT_LEN] = [syscall_slow; DIRECT_LEN];
+static AURORA_DIRECT: [Place; OP_NUMBERS] = {
+    let mut table: [Place; OP_NUMBERS] = [syscall_slow; OP_NUMBERS];
     table[Op::Map as usize] = direct_map;
     table[Op::Unmap as usize] = direct_unmap;
     table[Op::CapCopy as usize] = direct_copy;
@@ -112,7 +110,7 @@ macro_rules! fastpaths {
             include_str!("send.s"),
             include_str!("direct.s"),
             op_send = const Op::Send as u8,
-            direct_len = const DIRECT_LEN,
+            op_numbers = const OP_NUMBERS,
             cap_copy = const offset_of!(entry::Table, cap_copy),
             cap_delete = const offset_of!(entry::Table, cap_delete),
             retype = const offset_of!(entry::Table, retype),
@@ -131,6 +129,7 @@ macro_rules! fastpaths {
             wait_half = const HOT + offset_of!(CpuHot, wait_half),
             recv_vector_half = const HOT + offset_of!(CpuHot, recv_vector_half),
             await_vector_half = const HOT + offset_of!(CpuHot, await_vector_half),
+            zero = const HOT + offset_of!(CpuHot, zero),
             scratch = const HOT + offset_of!(CpuHot, scratch),
             vspace = const CpuBlock::SHARED_OFFSET + offset_of!(CpuShared, vspace),
             front = const SCHED + offset_of!(CpuSched, queue) + RunQueue::<SchedContext>::FRONT_OFFSET,
@@ -243,13 +242,13 @@ macro_rules! fastpaths {
             cap_task_schedule = const word(ObjType::Task, task_rights::SCHEDULE.rights()),
             addr_shift = const ADDR_SHIFT,
             object_align = const OBJECT_ALIGN,
-            members = const offset_of!(Group, members) + Table::<AtomicU64>::BASE_OFFSET,
+            members = const offset_of!(Group, members) + NamedTable::<AtomicU64>::BASE_OFFSET,
             member_send_limit = const MEMBER_SEND_LIMIT,
             member_key_shift = const MEMBER_KEY_SHIFT,
             member_string = const Member::right_bit(Rights::STRING),
             member_notify = const Member::right_bit(Rights::NOTIFY),
-            exposures = const offset_of!(Group, exposures) + Table::<Exposure>::BASE_OFFSET,
-            exposures_len = const offset_of!(Group, exposures) + Table::<Exposure>::LEN_OFFSET,
+            exposures = const offset_of!(Group, exposures) + NamedTable::<Exposure>::BASE_OFFSET,
+            exposures_len = const offset_of!(Group, exposures) + NamedTable::<Exposure>::LEN_OFFSET,
             exposure_shift = const size_of::<Exposure>().ilog2(),
             exposure_word = const offset_of!(Exposure, slot) + offset_of!(Slot, word),
             exposure_tag = const offset_of!(Exposure, tag),

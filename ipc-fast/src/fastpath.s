@@ -134,7 +134,7 @@ phase.commit.\@:
 .macro fast_call words, cap_mask, cap_want, elsewhere
 phase.checks.\@:
     // ---- call: checks ----
-    find_object rbp, \cap_want, \cap_mask, miss_call_cap, miss_call_cap
+    find_object rbp, \cap_want, \cap_mask, miss_call_cap
     read_member
     cmp r12, {member_send_limit}             // the same key, and SEND
     ja miss_call_member
@@ -142,11 +142,7 @@ phase.checks.\@:
     test r12d, {member_string}
     jz miss_call_member
     .endif
-    mov ebx, edi                             // exposure
-    cmp rbx, [rbp + {exposures_len}]
-    jae miss_call_exposure
-    shl rbx, {exposure_shift}
-    add rbx, [rbp + {exposures}]
+    find_exposure miss_call_exposure
     mov rbp, [rbx + {exposure_word}]
     cmp bpl, {type_task}                     // an exposure's word has no rights: address and type
     jne 12f
@@ -235,7 +231,7 @@ phase.entry.light:
     je fast_wait
     cmp eax, {op_yield_to}
     je fast_yield
-    cmp rax, {direct_len}
+    cmp rax, {op_numbers}
     jae 35f
     movzx eax, al                            // however the branch was predicted, the index is one of the table
     jmp [AURORA_DIRECT + rax * 8]

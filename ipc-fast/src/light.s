@@ -38,7 +38,7 @@
 .balign 64
 fast_notify:
     // ---- checks ----
-    find_object rbp, {cap_note_notify}, {cap_mask_notify}, miss_notify, 4f
+    find_object rbp, {cap_note_notify}, {cap_mask_notify}, 4f
 8:  mov ebx, [rbp + {note_home}]
     cmp ebx, [r15 + {cpu_id}]
     jne miss_notify
@@ -108,11 +108,7 @@ phase.checks.notify_group:
     jnz miss_notify
     test r12d, {member_notify}
     jz miss_notify
-    mov ebx, edi                             // exposure
-    cmp rbx, [rbp + {exposures_len}]
-    jae miss_notify
-    shl rbx, {exposure_shift}
-    add rbx, [rbp + {exposures}]
+    find_exposure miss_notify
     mov rbp, [rbx + {exposure_word}]
     cmp bpl, {type_notification}             // an exposure's word has no rights: address and type
     jne miss_notify
@@ -123,7 +119,7 @@ phase.checks.notify_group:
 .balign 64
 fast_wait:
     // ---- checks ----
-    find_object r13, {cap_note_listen}, {cap_mask_listen}, miss_wait, miss_wait
+    find_object r13, {cap_note_listen}, {cap_mask_listen}, miss_wait
     mov ebx, [r13 + {note_home}]
     cmp ebx, [r15 + {cpu_id}]
     jne miss_wait
@@ -187,7 +183,7 @@ phase.exit.wait_bits:
 .balign 64
 fast_yield:
     // ---- checks ----
-    find_object rbp, {cap_task_schedule}, {cap_mask_schedule}, miss_yield, miss_yield
+    find_object rbp, {cap_task_schedule}, {cap_mask_schedule}, miss_yield
     mov ebx, [rbp + {state}]
     cmp ebx, [r15 + {plain_half}]            // ready, plain, home here, nobody with vector state
     jne miss_yield

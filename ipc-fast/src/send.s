@@ -26,15 +26,11 @@
 .global fast_send
 fast_send:
     // ---- checks ----
-    find_object rbp, {cap_group_send}, {cap_mask_send}, miss_send, miss_send
+    find_object rbp, {cap_group_send}, {cap_mask_send}, miss_send
     read_member
     cmp r12, {member_send_limit}             // the same key, and SEND
     ja miss_send
-    mov ebx, edi                             // exposure
-    cmp rbx, [rbp + {exposures_len}]
-    jae miss_send
-    shl rbx, {exposure_shift}
-    add rbx, [rbp + {exposures}]
+    find_exposure miss_send
     mov r13, [rbx + {exposure_word}]
     cmp r13b, {type_task}                    // an exposure's word has no rights: address and type
     jne miss_send

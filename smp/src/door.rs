@@ -674,15 +674,20 @@ impl<T> Table<T> {
     }
 
     #[inline(always)]
-    pub fn get<'k>(&self, _pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
-        if index >= self.len {
-            return None;
-        }
-        // SAFETY: in bounds of the table that `emplace_slice` made, which is not at address 0; it lives as long as the
-        // object that holds the handle, which a `Ref` of this entry led to (rule 1).
+    pub fn get<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
+        // SAFETY: the index is below the length.
+        if index >= self.len { None } else { Some(unsafe { self.at(pin, index) }) }
+    }
+
+    /// # Safety
+    /// `index` is less than the table's length.
+    #[inline(always)]
+    unsafe fn at<'k>(&self, _pin: Pin<'k>, index: usize) -> Ref<'k, T> {
+        // SAFETY: in bounds (caller) of the table that `emplace_slice` made, which is not at address 0; it lives as
+        // long as the object that holds the handle, which a `Ref` of this entry led to (rule 1).
         unsafe {
             core::hint::assert_unchecked(!self.base.is_null());
-            Some(Ref(&*self.base.add(index)))
+            Ref(&*self.base.add(index))
         }
     }
 
@@ -694,5 +699,6 @@ impl<T> Table<T> {
     }
 }
 
+pub mod masked;
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -2,8 +2,8 @@
 //! stops there.
 //!
 //! A path ends with a return to user level, a jump through a register or memory, and a call that does not return. The
-//! entry's calls through fixed words of `AURORA_HANDLERS` do not, but for one that a jump follows; of other calls those do
-//! not behind which no code of the same piece follows.
+//! entry's calls through fixed words of `AURORA_HANDLERS` do not; of other calls those do not behind which no code of
+//! the same piece follows.
 
 use anyhow::{Result, ensure};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
@@ -35,10 +35,7 @@ fn mnemonic_at(text: &Text, address: u64) -> Option<Mnemonic> {
 fn is_end(text: &Text, instruction: &Instruction) -> bool {
     match instruction.flow_control() {
         FlowControl::IndirectBranch | FlowControl::Return => true,
-        FlowControl::IndirectCall => {
-            let returns = mnemonic_at(text, instruction.next_ip()) == Some(Mnemonic::Jmp);
-            is_fixed_word(instruction) && !returns || nothing_follows(text, instruction)
-        }
+        FlowControl::IndirectCall => is_fixed_word(instruction) || nothing_follows(text, instruction),
         FlowControl::Call if instruction.mnemonic() == Mnemonic::Call => nothing_follows(text, instruction),
         _ => false,
     }

@@ -1,11 +1,18 @@
 //! What the kernel's machine code must never do, however a CPU predicts branches: read from the built kernels.
 //!
 //! * [`ends`]: nothing is executed behind the end of a path.
+//! * [`indices`]: the entry code makes no address from a register of user level.
+//! * Lookups in Rust by an index that user level chose go through one conditional move, and there are many of them.
+//! * Rust jumps through no table, by an index that a misprediction could let through.
 
 mod ends;
+mod indices;
 mod text;
 
-use anyhow::{Context, Result};
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use iced_x86::{FlowControl, Mnemonic, Register};
 
 use crate::lab::Lab;
 use crate::testsum::Tally;
@@ -13,6 +20,9 @@ use text::Text;
 
 /// The kernels that are looked at: with and without fastpaths, and with those that write a trace.
 const VARIANTS: [&str; 3] = ["", "nofast", "trace"];
+/// Places in Rust that look something up by an index that user level chose, at least: about half of what there is.
+/// Each has the conditional move of `smp::door::masked`, which the compiler makes nowhere by itself.
+const MASKED_PLACES: usize = 100;
 
 /// Looks at the kernels that are built; one test for each kernel and rule.
 pub fn run(lab: &Lab) -> Result<Tally> {
@@ -32,4 +42,37 @@ pub fn run(lab: &Lab) -> Result<Tally> {
 
 type Check = fn(&Text) -> Result<()>;
 
-const RULES: [(&str, Check); 1] = [("a stop follows each end of a path", ends::check)];
+const RULES: [(&str, Check); 4] = [
+    ("a stop follows each end of a path", ends::check),
+    ("no address is made from a register of user level", indices::check),
+    ("Rust masks the indices that user level chooses", check_masks),
+    ("Rust jumps through no table", check_jumps),
+];
+
+/// Compiled before this kernel was: it formats what the kernel says at boot and when it dies.
+const PRECOMPILED: [&str; 3] = ["core::", "<core::", "<char>"];
+
+/// The zero has no name by the time the kernel is linked: it is what most of these instructions take.
+fn check_masks(text: &Text) -> Result<()> {
+    let mut places: HashMap<u64, usize> = HashMap::new();
+    for instruction in text.instructions(text.all()) {
+        if instruction.mnemonic() == Mnemonic::Cmovae && instruction.is_ip_rel_memory_operand() {
+            *places.entry(instruction.ip_rel_memory_address()).or_default() += 1;
+        }
+    }
+    let most = places.into_values().max().unwrap_or(0);
+    ensure!(most >= MASKED_PLACES, "{most} places do, where at least {MASKED_PLACES} have to");
+    Ok(())
+}
+
+fn check_jumps(text: &Text) -> Result<()> {
+    let by_table = text.instructions(text.entry()?.end..text.all().end).filter(|instruction| {
+        instruction.flow_control() == FlowControl::IndirectBranch
+            && instruction.memory_index() != Register::None
+    });
+    let places: Vec<String> = by_table.map(|instruction| text.place(instruction.ip())).collect();
+    let (known, wrong): (Vec<_>, Vec<_>) =
+        places.into_iter().partition(|place| PRECOMPILED.iter().any(|start| place.starts_with(start)));
+    ensure!(wrong.is_empty(), "{} do, and {} of core: {}", wrong.len(), known.len(), wrong.join(", "));
+    Ok(())
+}

@@ -37,6 +37,11 @@ impl Text {
         Text { start, bytes, symbols }
     }
 
+    /// All of the code.
+    pub fn all(&self) -> Range<u64> {
+        self.start..self.start + self.bytes.len() as u64
+    }
+
     /// The code that is written in assembly.
     pub fn entry(&self) -> Result<Range<u64>> {
         let [start, end] =

@@ -55,6 +55,7 @@ rules! {
     "tree-depths" = trees::depths;
     "reference-counts" = trees::reference_counts;
     "claims" = trees::claims;
+    "first-slots" = trees::first_slots;
     "made-of" = trees::made_of;
     "revoked" = trees::revoked;
     "badges" = trees::badges;

@@ -106,6 +106,13 @@ pub fn reference_counts(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
+/// Slot 0 of a CNode is empty: a number that the table does not have leads there.
+pub fn first_slots(f: &Facts<'_>, out: &mut Findings) {
+    for slot in f.s.slots.iter().filter(|slot| slot.number == 0 && f.cnode(slot.table).is_some()) {
+        hold!(out, slot.used == SlotUse::Empty, "{} is {:?}", say(slot), slot.used);
+    }
+}
+
 /// No slot is claimed or just being emptied: nobody would ever fill it.
 pub fn claims(f: &Facts<'_>, out: &mut Findings) {
     if f.any_busy() {

@@ -407,6 +407,11 @@ pub const PLANTS: &[(&str, &str, Plant)] = &[
         s.groups.first_mut()?.dead = true;
         Some(())
     }),
+    ("first-slots", "a capability in slot 0", |s| {
+        let tables: Vec<u64> = s.cnodes.iter().map(|cnode| cnode.at).collect();
+        first!(s.slots, |slot| slot.used == FULL && tables.contains(&slot.table))?.number = 0;
+        Some(())
+    }),
     ("claims", "a slot that nobody fills", |s| {
         let mut slot = *s.slots.first()?;
         (slot.at, slot.used, slot.object, slot.kind) = (NOTHING, SlotUse::Claimed, 0, 0);

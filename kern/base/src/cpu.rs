@@ -54,10 +54,12 @@ pub struct CpuHot {
     /// The first two for tasks with vector state; poisoned while the running task has debug registers.
     pub recv_vector_half: Cell<u64>,
     pub await_vector_half: Cell<u64>,
-    /// Where assembly spills a word.
-    pub scratch: Cell<u64>,
+    /// 0, for conditional moves: the index for one that a table does not have.
+    pub zero: u64,
     /// Top of this CPU's kernel stack.
     pub kernel_stack: Cell<u64>,
+    /// Where assembly spills a word.
+    pub scratch: Cell<u64>,
     /// What is on for user code, of [`crate::task::FLAGS_SPECIAL`]: vector instructions (CR0.TS is clear), debug
     /// registers.
     pub special_on: Cell<u8>,
@@ -203,8 +205,9 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         wait_half: Cell::new(u64::from(state_half(State::WaitBits, 0, id) | u32::from(PLAIN))),
         recv_vector_half: Cell::new(u64::from(state_half(State::Recv, FLAG_VECTOR, id))),
         await_vector_half: Cell::new(u64::from(state_half(State::Await, FLAG_VECTOR, id))),
-        scratch: Cell::new(0),
+        zero: 0,
         kernel_stack: Cell::new(0),
+        scratch: Cell::new(0),
         special_on: Cell::new(0),
         #[cfg(feature = "trace")]
         spilled: Default::default(),

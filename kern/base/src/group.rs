@@ -17,6 +17,8 @@
 use smp::sync::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{ObjType, ProcessKey, Rights};
+use smp::cpu::Pin;
+use smp::door::masked::NamedTable;
 use smp::door::{AtomicLink, KernelObject, Table};
 
 use crate::header::{Header, RootId};
@@ -42,6 +44,12 @@ impl Member {
         let no_send = if rights.contains(Rights::SEND) { 0 } else { MEMBER_NO_SEND };
         let others = u64::from(rights.and(abi::MEMBER_RIGHTS).0 >> 1) << MEMBER_RIGHTS_SHIFT;
         Member((key.raw() << MEMBER_KEY_SHIFT) | no_send | others | u64::from(custom))
+    }
+
+    /// What a record says, read once.
+    #[inline(always)]
+    pub fn read(record: &AtomicU64) -> Member {
+        Member(record.load(Ordering::Acquire))
     }
 
     pub fn key(self) -> ProcessKey {
@@ -128,8 +136,8 @@ impl Exposure {
 #[repr(C, align(64))]
 pub struct Group {
     pub header: Header,
-    pub members: Table<AtomicU64>,
-    pub exposures: Table<Exposure>,
+    pub members: NamedTable<AtomicU64>,
+    pub exposures: NamedTable<Exposure>,
     /// By member.
     pub memberships: Table<Membership>,
     /// How many members there are. Under the root lock.
@@ -150,8 +158,8 @@ impl KernelObject for Group {
 impl Group {
     pub fn new(
         root: RootId,
-        members: Table<AtomicU64>,
-        exposures: Table<Exposure>,
+        members: NamedTable<AtomicU64>,
+        exposures: NamedTable<Exposure>,
         memberships: Table<Membership>,
     ) -> Group {
         let header = Header::new(ObjType::Group, root);
@@ -160,9 +168,22 @@ impl Group {
         Group { header, members, exposures, memberships, count, free, watched, refused }
     }
 
-    /// The record at `index`, read once.
-    pub fn member(&self, pin: smp::cpu::Pin<'_>, index: usize) -> Option<Member> {
-        self.members.get(pin, index).map(|m| Member(m.load(Ordering::Acquire)))
+    /// The record at an index that the kernel chose, read once.
+    pub fn member(&self, pin: Pin<'_>, index: usize) -> Option<Member> {
+        self.members.get_known(pin, index).map(|record| Member::read(record.get()))
+    }
+
+    /// The record of the group capability in a slot, read once: the badge's low half is the record's byte offset.
+    #[inline(always)]
+    pub fn member_of(&self, pin: Pin<'_>, slot: &Slot) -> Option<Member> {
+        let index = (slot.badge() as u32 / 8) as usize;
+        self.members.get(pin, index).map(|record| Member::read(record.get()))
+    }
+
+    /// The records from one on that user level chose, at most so many.
+    #[inline(always)]
+    pub fn members_from<'k>(&self, pin: Pin<'k>, first: usize, most: usize) -> &'k [AtomicU64] {
+        self.members.get_from(pin, first, most)
     }
 }
 

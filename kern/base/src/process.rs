@@ -4,13 +4,15 @@ use smp::lock::Lock;
 use smp::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use abi::{ObjType, ProcessKey};
+use smp::cpu::Pin;
+use smp::door::masked::FilledTable;
 use smp::door::{AtomicLink, KernelObject, Table};
 
 use crate::events::EventPool;
 use crate::group::{MEMBER_KEY_SHIFT, Membership};
 use crate::header::{Header, RootId};
 use crate::memory::VSpace;
-use crate::slot::CNode;
+use crate::slot::{CNode, Slot};
 use crate::task::Task;
 
 /// One task number of a process: the task that has it, and the generation it is at.
@@ -25,13 +27,21 @@ impl Default for TaskNumber {
     }
 }
 
+/// What stands for the slots of a process that has none.
+static NO_SLOT: Slot = Slot::new();
+
+fn no_slot() -> u64 {
+    core::ptr::from_ref(&NO_SLOT) as u64
+}
+
 /// A process. Its first fields are what the fastpath reads.
 #[repr(C, align(64))]
 pub struct Process {
     pub header: Header,
     /// [`ProcessKey`] where a member record has it.
     key_word: AtomicU64,
-    /// Address and length of the CNode's slots: copies, for one load each. Length 0: not configured.
+    /// Address and length of the CNode's slots: copies, for one load each. Length 0: not configured. Slot 0 is always
+    /// there, and empty: the fastpath takes it for every number beyond the length.
     cspace_base: AtomicU64,
     cspace_len: AtomicU64,
     pub vspace: AtomicLink<VSpace>,
@@ -67,7 +77,7 @@ impl Process {
         Process {
             header: Header::new(ObjType::Process, root),
             key_word: AtomicU64::new(key.raw() << MEMBER_KEY_SHIFT),
-            cspace_base: AtomicU64::new(0),
+            cspace_base: AtomicU64::new(no_slot()),
             cspace_len: AtomicU64::new(0),
             vspace: AtomicLink::null(),
             cnode: AtomicLink::null(),
@@ -91,14 +101,23 @@ impl Process {
         self.key_word.load(Ordering::Relaxed)
     }
 
-    /// Where the fastpath finds the CSpace's slots, and how many. For surveys.
+    /// Where the fastpath finds the CSpace's slots, and how many; zeros where it finds none. For surveys.
     pub fn published_cspace(&self) -> (u64, u64) {
-        (self.cspace_base.load(Ordering::Relaxed), self.cspace_len.load(Ordering::Relaxed))
+        match self.cspace_len.load(Ordering::Relaxed) {
+            0 => (0, 0),
+            len => (self.cspace_base.load(Ordering::Relaxed), len),
+        }
     }
 
-    /// Publishes the CSpace to the fastpath, or withdraws it.
-    pub fn publish_cspace(&self, base: u64, len: usize) {
-        self.cspace_base.store(base, Ordering::Relaxed);
-        self.cspace_len.store(len as u64, Ordering::Release);
+    /// Publishes the slots of the CSpace to the fastpath.
+    pub fn publish_cspace(&self, pin: Pin<'_>, slots: &FilledTable<Slot>) {
+        self.cspace_base.store(slots.get_or_first(pin, 0).addr(), Ordering::Relaxed);
+        self.cspace_len.store(slots.len() as u64, Ordering::Release);
+    }
+
+    /// Withdraws them: the fastpath finds an empty slot, whatever the number.
+    pub fn withdraw_cspace(&self) {
+        self.cspace_len.store(0, Ordering::Relaxed);
+        self.cspace_base.store(no_slot(), Ordering::Release);
     }
 }

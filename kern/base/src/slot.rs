@@ -12,7 +12,8 @@
 use smp::sync::{AtomicU64, Ordering};
 
 use abi::{ObjType, Rights};
-use smp::door::{AtomicLink, KernelObject, ObjWord, Ref, Table};
+use smp::door::masked::FilledTable;
+use smp::door::{AtomicLink, KernelObject, ObjWord, Ref};
 
 use crate::header::{Header, RootId};
 
@@ -109,7 +110,8 @@ impl Meta {
 #[repr(C, align(64))]
 pub struct CNode {
     pub header: Header,
-    pub slots: Table<Slot>,
+    /// Slot 0 is never filled: a number that the table does not have leads to it.
+    pub slots: FilledTable<Slot>,
     /// The one process whose CSpace this is, or is a part of.
     pub process: AtomicLink<crate::process::Process>,
     /// The table whose slots are numbered on from these, in the CSpace.
@@ -124,7 +126,7 @@ impl KernelObject for CNode {
 }
 
 impl CNode {
-    pub fn new(root: RootId, slots: Table<Slot>) -> CNode {
+    pub fn new(root: RootId, slots: FilledTable<Slot>) -> CNode {
         CNode {
             header: Header::new(ObjType::CNode, root),
             slots,

@@ -39,20 +39,20 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// The slot of a CSpace's table that has a capability.
+    /// The slot of a CSpace's table that has a capability; an empty one where the table has no such slot.
     #[inline(always)]
-    fn slot_at_hand(self, table: Ref<'k, CNode>, cap: Cap) -> Option<Ref<'k, Slot>> {
-        table.get().slots.get(self.pin(), cap.0 as usize)
+    fn slot_at_hand(self, table: Ref<'k, CNode>, cap: Cap) -> Ref<'k, Slot> {
+        table.get().slots.get_or_first(self.pin(), cap.0 as usize)
     }
 
     /// The slot that a `CNode and slot` argument names, if it is of the own CNode.
     #[inline(always)]
     fn place_at_hand(self, own: Ref<'k, CNode>, at: Target) -> Option<Place<'k>> {
-        let word = self.slot_at_hand(own, at.cap())?.get().word.load(self.pin());
-        if word.get::<CNode>()? != own || at.index() == 0 {
+        let word = self.slot_at_hand(own, at.cap()).get().word.load(self.pin());
+        if word.get::<CNode>()? != own {
             return None;
         }
-        let slot = self.slot_at_hand(own, Cap(at.index()))?;
+        let slot = own.get().slots.get_but_first(self.pin(), at.index() as usize)?;
         Some(Place { slot, table: &own.get().header })
     }
 
@@ -77,7 +77,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     fn copy_one(self, process: &Process, [rdi, rsi, rdx, badge]: [u64; 4]) -> Option<()> {
         let own = process.cnode.get(self.pin())?;
-        let from = self.slot_at_hand(own, Target(rdi).cap())?;
+        let from = self.slot_at_hand(own, Target(rdi).cap());
         let at = self.place_at_hand(own, Target(rsi))?;
         let word = from.get().word.load(self.pin());
         let rights = Rights(rdx as u32);
@@ -135,7 +135,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     fn retype_one(self, process: &Process, [rdi, size, to, count]: [u64; 4]) -> Option<u64> {
         let own = process.cnode.get(self.pin())?;
-        let parent = self.slot_at_hand(own, Target(rdi).cap())?;
+        let parent = self.slot_at_hand(own, Target(rdi).cap());
         let word = parent.get().word.load(self.pin());
         let untyped = word.get::<Untyped>()?.get();
         if Target(rdi).index() != ObjType::Notification as u32 || size != 0 || count != 1 {

@@ -243,7 +243,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
         let number = abi::Target(args.a0).index();
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
-        let cpu = self.k.cpus.get(self.pin(), number as usize).ok_or(no_cpu)?.get().id();
+        let cpu = self.k.cpus.get_masked(self.pin(), number as usize).ok_or(no_cpu)?.get().id();
         let audit = self.k.audit.get(self.pin()).ok_or(Refusal::from(Error::BadState))?.get();
         let (count, lost, next) = self.copy_records(me, audit, cpu, args.a1);
         Ok(Answer::Values([count, next, lost, 0]))

@@ -156,6 +156,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let own = me.process.get().key_word();
         let (first, mut sent) = (usize::from(begun.next), 0);
         let at = |next: usize, sent: u16| Progress { next: next as u16, sent: begun.sent.wrapping_add(sent) };
+        // The first record is the caller's choice, those behind it are not.
+        let Some(first) = group.get().members.masked(first) else {
+            return (Part::Over, at(first, sent));
+        };
         for next in first..first + BROADCAST_LOOKS {
             let Some(member) = group.get().member(self.pin(), next) else {
                 return (Part::Over, at(next, sent));

@@ -51,9 +51,6 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn slot_of(self, process: Ref<'k, Process>, cap: Cap) -> Result<Ref<'k, Slot>> {
         let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
         let cnode = process.get().cnode.get(self.pin()).ok_or(missing)?;
-        if cap == Cap::NULL {
-            return Err(missing);
-        }
         self.slot_in(cnode, cap.0 as usize).map(|place| place.slot).ok_or(missing)
     }
 
@@ -102,7 +99,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         need: impl Into<T::Rights>,
     ) -> Option<Ref<'k, T>> {
         let need: Rights = need.into().into();
-        table.slots.get(self.pin(), cap.0 as usize)?.get().word.load(self.pin()).get_with::<T>(need.0)
+        table.slots.get_or_first(self.pin(), cap.0 as usize).get().word.load(self.pin()).get_with::<T>(need.0)
     }
 
     /// The slot that a `CNode and slot` argument names.
@@ -148,9 +145,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         need: Rights,
     ) -> Result<InGroup<'k>> {
         let group = self.typed::<Group>(word, cap, need)?;
-        // The badge's low half is the record's byte offset.
-        let index = (slot.get().badge() as u32 / 8) as usize;
-        let member = group.get().member(self.pin(), index).ok_or(Refusal::from(Error::NotMember))?;
+        let member = group.get().member_of(self.pin(), slot.get()).ok_or(Refusal::from(Error::NotMember))?;
         let missing = need.minus(member.rights());
         if member.key() != me.process.get().key() || missing != Rights::NONE {
             return Err(Refusal::new(Error::NotMember, u64::from(missing.0)));
@@ -165,7 +160,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let entry = group.exposures.get(self.pin(), index as usize).ok_or(missing)?;
         match entry.get().per_cpu.load(Acquire) {
             0 => Ok(entry),
-            first => group.exposures.get(self.pin(), first as usize - 1 + self.id().index()).ok_or(missing),
+            first => {
+                group.exposures.get_known(self.pin(), first as usize - 1 + self.id().index()).ok_or(missing)
+            }
         }
     }
 

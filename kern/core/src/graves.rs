@@ -65,7 +65,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let header = &cnode.get().header;
         loop {
             let at = header.swept();
-            let Some(slot) = cnode.get().slots.get(self.pin(), at) else { return Ok(()) };
+            let Some(slot) = cnode.get().slots.get_known(self.pin(), at) else { return Ok(()) };
             if *work == ZOMBIE_SLOTS || is_claimed(slot.get().word.load(self.pin())) {
                 return Err(Refusal::More);
             }

@@ -87,8 +87,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if Rights(word.rights()).contains(Rights::DELETE) {
             return Ok(());
         }
-        let index = (slot.get().badge() as u32 / 8) as usize;
-        let member = group.get().member(self.pin(), index).ok_or(Refusal::from(Error::NotMember))?;
+        let member = group.get().member_of(self.pin(), slot.get()).ok_or(Refusal::from(Error::NotMember))?;
         if member.key() != me.process.get().key() || !member.rights().contains(Rights::ADD) {
             return Err(Refusal::new(Error::NotMember, u64::from(Rights::ADD.0)));
         }
@@ -130,10 +129,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !Rights(word.rights()).contains(Rights::DELETE) {
             self.find_group(me, target.cap(), Rights::REMOVE)?;
         }
-        let index = target.index() as usize;
-        if index >= group.get().members.len() {
-            return Err(Refusal::argument(0));
-        }
+        let index = group.get().members.masked(target.index() as usize).ok_or(Refusal::argument(0))?;
         let guard = self.lock_root(&group.get().header);
         let told = self.leave_group(group, index);
         drop(guard);

@@ -34,10 +34,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.tables(first).map(|table| table.get().slots.len()).sum()
     }
 
-    /// A slot by its number.
+    /// A slot by its number, which user level chose.
     #[inline(always)]
     pub fn slot_in(self, first: Ref<'k, CNode>, number: usize) -> Option<Place<'k>> {
-        match first.get().slots.get(self.pin(), number) {
+        match first.get().slots.get_but_first(self.pin(), number) {
             Some(slot) => Some(Place { slot, table: &first.get().header }),
             None => self.slot_beyond(first, number),
         }
@@ -47,7 +47,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     fn slot_beyond(self, first: Ref<'k, CNode>, number: usize) -> Option<Place<'k>> {
         let (table, number) = self.table_with(first, number)?;
-        let slot = table.get().slots.get(self.pin(), number)?;
+        let slot = table.get().slots.get_but_first(self.pin(), number)?;
         Some(Place { slot, table: &table.get().header })
     }
 

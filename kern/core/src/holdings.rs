@@ -86,7 +86,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let held = Rights(word.rights());
         let Some(group) = word.get::<Group>() else { return held.contains(rights) };
-        let record = group.get().member(self.pin(), (slot.get().badge() as u32 / 8) as usize);
+        let record = group.get().member_of(self.pin(), slot.get());
         let record = record.filter(|record| record.key() == process.get().key());
         let maker = if held.contains(Rights::DELETE) { MAKER } else { Rights::NONE };
         match record {

@@ -25,6 +25,7 @@ use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use smp::cpu::Pin;
+use smp::door::masked::mask_index;
 use smp::door::{RawWord, Ref};
 use smp::lock::Lock;
 use smp::sync::AtomicU8;
@@ -81,7 +82,8 @@ impl Rules {
         if subject >= LABELS || object >= LABELS {
             return None;
         }
-        self.forbidden.get((subject * LABELS + object) as usize)
+        let [subject, object] = [subject, object].map(|label| mask_index(label as usize, COUNT));
+        self.forbidden.get(subject * COUNT + object)
     }
 }
 

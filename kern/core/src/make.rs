@@ -20,6 +20,7 @@ use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use smp::cpu::CpuId;
+use smp::door::masked::{FilledTable, NamedTable};
 use smp::door::{KernelObject, Piece, RawWord, Ref, Region, Table};
 use smp::sync::AtomicU64;
 
@@ -180,7 +181,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn place_in(self, run: Run<'k>, i: u64) -> Result<Place<'k>> {
         let Run { table, first } = run;
-        let slot = table.get().slots.get(self.pin(), first + i as usize);
+        let slot = table.get().slots.get_but_first(self.pin(), first + i as usize);
         slot.map(|slot| Place { slot, table: &table.get().header }).ok_or(Error::NoCapability.into())
     }
 
@@ -325,7 +326,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn make_cnode(self, site: &Site<'_, 'k>, slots: u64) -> Option<()> {
         let (head, tail) = carve_pair::<CNode, Slot>(site.region, slots)?;
-        let table = tail.emplace_slice(|_| Slot::new())?;
+        let table = FilledTable::new(tail.emplace_slice(|_| Slot::new())?)?;
         self.place(site, head, CNode::new(site.root, table), |o| &o.header)
     }
 
@@ -381,11 +382,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         let mut piece = site.region.carve(bytes, 64)?;
         let head = piece.split(size_of::<Group>() as u64)?;
         let mut member_piece = piece.split(member_bytes)?;
-        let members = member_piece.split(members * 8)?.emplace_slice(|_| AtomicU64::new(0))?;
+        let members = NamedTable::new(member_piece.split(members * 8)?.emplace_slice(|_| AtomicU64::new(0))?);
         let mut place_piece = piece.split(place_bytes)?;
         let places = place_piece.split(count * size_of::<Membership>() as u64)?;
         let places = places.emplace_slice(|_| Membership::default())?;
-        let exposures = piece.emplace_slice(|_| Exposure::new())?;
+        let exposures = NamedTable::new(piece.emplace_slice(|_| Exposure::new())?);
         self.place(site, head, Group::new(site.root, members, exposures, places), |o| &o.header)
     }
 
@@ -398,7 +399,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         header: &Header,
         badge: u64,
     ) -> Option<()> {
-        let slot = cnode.slots.get(self.pin(), cap.0 as usize)?;
+        let slot = cnode.slots.get_but_first(self.pin(), cap.0 as usize)?;
         slot.get().set_meta(badge, 0);
         self.number(header);
         header.add_ref();

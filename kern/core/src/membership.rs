@@ -38,7 +38,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Result<()> {
         let full = Refusal::from(Error::Full);
         let place = group.get().memberships.get(self.pin(), index).ok_or(full)?;
-        let record = group.get().members.get(self.pin(), index).ok_or(full)?;
+        let record = group.get().members.get_known(self.pin(), index).ok_or(full)?;
         {
             let list = process.get().memberships.lock(self.cpu, &process.get().header);
             if process.get().header.has_flag(FLAG_DYING) {
@@ -76,7 +76,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A member is none any more: what watchers are to be told, if it was one. The group's root lock is held.
     pub fn leave_group(self, group: Ref<'k, Group>, index: usize) -> Option<u64> {
-        let record = group.get().members.get(self.pin(), index)?;
+        let record = group.get().members.get_known(self.pin(), index)?;
         let member = Member(record.get().swap(Member::EMPTY.0, AcqRel));
         if member == Member::EMPTY {
             return None;
@@ -133,7 +133,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         while watched != 0 {
             let index = watched.trailing_zeros() as usize;
             watched &= watched - 1;
-            let Some(entry) = group.exposures.get(self.pin(), index) else { return };
+            let Some(entry) = group.exposures.get_known(self.pin(), index) else { return };
             let note = entry.get().slot.word.load(self.pin()).get::<Notification>();
             let shift = entry.get().watch.load(Acquire).checked_sub(1);
             if let Some((note, shift)) = note.zip(shift) {
@@ -163,19 +163,19 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::GroupMember`].
     pub fn group_member(self, me: Me<'k>, target: Target) -> Result<Answer> {
         let group = self.group_for(me, target.cap(), Rights::LISTEN)?.get();
-        let first = target.index();
-        if first as usize >= group.members.len() {
-            return Ok(Answer::DONE);
-        }
-        // There are fewer than 2¹⁶.
-        for index in first..first + MEMBER_LOOKS {
-            let Some(member) = group.member(self.pin(), index as usize) else { return Ok(Answer::DONE) };
+        let first = target.index() as usize;
+        let records = group.members_from(self.pin(), first, MEMBER_LOOKS as usize);
+        for (index, record) in (first..).zip(records) {
+            let member = Member::read(record);
             if member != Member::EMPTY {
                 let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
-                return Ok(Answer::Values([member.key().raw(), u64::from(index), rights, custom]));
+                return Ok(Answer::Values([member.key().raw(), index as u64, rights, custom]));
             }
         }
-        me.hot.regs.rdi.set(Target::new(target.cap(), first + MEMBER_LOOKS).0);
+        if records.len() < MEMBER_LOOKS as usize {
+            return Ok(Answer::DONE);
+        }
+        me.hot.regs.rdi.set(Target::new(target.cap(), target.index() + MEMBER_LOOKS).0);
         Err(Refusal::More)
     }
 }

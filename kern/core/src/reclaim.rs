@@ -406,7 +406,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.part_pool(pool);
         }
         let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
-        process.get().publish_cspace(0, 0);
+        process.get().withdraw_cspace();
         self.part_tables(process);
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             process.get().vspace.set(None);
@@ -465,7 +465,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn empty_exposures(self, me: Me<'k>, group: Ref<'k, Group>, at: &mut usize) -> Result<()> {
         for _ in 0..DELETE_STEPS {
-            let Some(entry) = group.get().exposures.get(self.pin(), *at) else { return Ok(()) };
+            let Some(entry) = group.get().exposures.get_known(self.pin(), *at) else { return Ok(()) };
             if is_claimed(entry.get().slot.word.load(self.pin())) {
                 return Err(Refusal::More);
             }

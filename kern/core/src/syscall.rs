@@ -5,6 +5,7 @@ use abi::{Attempt, Cap, Counter, Error, MachineRights, MsgInfo, Op, Rights, Targ
 use kern_base::machine::Machine;
 use kern_base::slot::Found;
 use kern_base::task::{State, TaskHot, ctl};
+use smp::door::masked::mask_index;
 
 use crate::answer::{write_error, write_values};
 use crate::schedule::set_state;
@@ -132,14 +133,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Operations on objects: none of them is on a hot path. They may have made others ready.
-    #[inline(never)]
+    /// Operations on objects: none of them is on a hot path. They may have made others ready. As each operation has a
+    /// handler of its own ([`abi::Op`] is known there), there is nothing to branch on.
+    #[inline(always)]
     fn invoke_object(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
         let answer = self.operate(op, me, args)?;
         self.dispatch();
         Ok(answer)
     }
 
+    #[inline(always)]
     fn operate(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
         match op {
             Op::Retype => self.retype(me, args.target(), args.a1, Target(args.a2), args.a3),
@@ -169,7 +172,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
+    /// The operations that are not asked for often. Their handlers share this function.
+    #[inline(never)]
     fn operate_rest(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        if op == Op::Broadcast {
+            return self.broadcast(me, args);
+        }
         match op {
             Op::SchedConfigure => self.sched_configure(me, args.cap(), args.a1, args.a2),
             Op::SchedBind => self.sched_bind(me, args.cap(), args.cap1()),
@@ -196,7 +204,6 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::ProcessKill => self.process_kill(me, args.cap()),
             Op::CapVerify => self.cap_verify(me, args),
             Op::CapList => self.cap_list(me, args.target()),
-            Op::Broadcast => self.broadcast(me, args),
             Op::GroupMember => self.group_member(me, args.target()),
             Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
@@ -259,9 +266,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn machine_counter(self, me: Me<'k>, target: Target, number: u64) -> Result<Answer> {
         self.find_machine(me, target.cap(), machine_rights::INFO)?;
         let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
-        let cpu = self.k.cpus.get(self.pin(), target.index() as usize).ok_or(no_cpu)?;
+        let cpu = self.k.cpus.get_masked(self.pin(), target.index() as usize).ok_or(no_cpu)?;
         let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
-        let counter = cpu.get().counters.get(number).ok_or(Refusal::argument(1))?;
+        if number >= Counter::ALL.len() {
+            return Err(Refusal::argument(1));
+        }
+        let counter = &cpu.get().counters[mask_index(number, Counter::ALL.len())];
         Ok(Answer::one(counter.racy()))
     }
 

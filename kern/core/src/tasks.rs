@@ -79,8 +79,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         process.get().vector.store(vector, Relaxed);
         process.get().cnode.set(Some(cnode));
         process.get().vspace.set(Some(vspace));
-        let slots = &cnode.get().slots;
-        process.get().publish_cspace(slots.get(self.pin(), 0).map_or(0, Ref::addr), slots.len());
+        process.get().publish_cspace(self.pin(), &cnode.get().slots);
         Ok(())
     }
 

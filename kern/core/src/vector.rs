@@ -8,6 +8,7 @@ use abi::{Cap, Error, VECTOR_WORDS_AT_ONCE, task_rights};
 use kern_base::machine::{Machine, VectorFormat};
 use kern_base::task::{FLAG_VECTOR, INITIAL_MXCSR, State, Task, TaskHot};
 use smp::door::Ref;
+use smp::door::masked::mask_index;
 use smp::sync::Ordering::Relaxed;
 
 use crate::schedule::{has_flag, state_of};
@@ -62,7 +63,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 }
 
 fn check_first(first: u64, format: VectorFormat) -> Result<usize> {
-    usize::try_from(first).ok().filter(|first| *first <= format.words).ok_or(Refusal::argument(1))
+    let first =
+        usize::try_from(first).ok().filter(|first| *first <= format.words).ok_or(Refusal::argument(1))?;
+    Ok(mask_index(first, format.words + 1))
 }
 
 /// A word of the initial image.

@@ -22,6 +22,7 @@ use kern_hal::cpu::features::Features;
 use kern_hal::cpu::{time, vector};
 use kern_hal::pc::Pc;
 use smp::cpu::{CpuId, Pin};
+use smp::door::masked::FilledTable;
 use smp::door::{Piece, Ref, Region};
 
 use crate::boot::{BOOT_ROOT, Made, archive_bytes, boot_context};
@@ -206,7 +207,8 @@ impl First<'_> {
     fn objects(&self, made: &Made) -> Result<Objects, Why> {
         let (cx, region, pin) = (self.cx, self.region, self.cx.pin());
         let slots = region.carve((abi::INIT_CNODE_SLOTS * size_of::<Slot>()) as u64, 64);
-        let slots = slots.and_then(|p| p.emplace_slice(|_| Slot::new())).ok_or(Why::NoMemory)?;
+        let slots =
+            slots.and_then(|p| FilledTable::new(p.emplace_slice(|_| Slot::new())?)).ok_or(Why::NoMemory)?;
         let cnode = carve(region, pin, CNode::new(BOOT_ROOT, slots)).ok_or(Why::NoMemory)?;
         let numbers = region.carve(TASK_NUMBERS * size_of::<TaskNumber>() as u64, 64);
         let numbers =

@@ -1,5 +1,6 @@
 //! Host tests of the doors. One thread plays the CPUs in turn; memory comes from leaked boxes.
 
+use super::masked::{FilledTable, NamedTable, mask_index};
 use super::*;
 use crate::cpu::CpuId;
 use crate::host_test::{leak, pin};
@@ -108,6 +109,37 @@ fn tables_are_bounded() {
     let none: Table<u64> = Table::empty();
     assert!(none.is_empty() && none.get(pin(0), 0).is_none());
     assert_eq!(Table::from_static(&[5u8, 6]).get(pin(0), 1).map(|r| *r), Some(6));
+}
+
+#[test]
+fn indices_are_masked() {
+    for len in [1, 2, 33, usize::MAX] {
+        for index in [0, 1, 32, 33, usize::MAX - 1, usize::MAX] {
+            assert_eq!(mask_index(index, len), if index < len { index } else { 0 }, "{index} of {len}");
+        }
+    }
+    assert_eq!(mask_index(0, 0), 0);
+}
+
+#[test]
+fn tables_named_by_user_level_are_bounded() {
+    let table = |len: u64| {
+        let piece = region(2).carve(64, 64).and_then(|mut p| p.split(len)).expect("fits");
+        piece.emplace_slice(|i| i as u8).expect("a table")
+    };
+    let named = NamedTable::new(table(16));
+    let at = |index| named.get(pin(0), index).map(|r| *r);
+    assert_eq!((at(0), at(15), at(16), at(usize::MAX)), (Some(0), Some(15), None, None));
+    assert_eq!((named.masked(15), named.masked(16)), (Some(15), None));
+    assert_eq!((named.get_from(pin(0), 14, 9), named.get_from(pin(0), 2, 2)), (&[14, 15][..], &[2, 3][..]));
+    assert!([16, usize::MAX].iter().all(|first| named.get_from(pin(0), *first, 9).is_empty()));
+    assert!(NamedTable::new(table(0)).get(pin(0), 0).is_none());
+    let filled = FilledTable::new(table(16)).expect("it has elements");
+    let or_first = |index| *filled.get_or_first(pin(0), index);
+    assert_eq!((or_first(0), or_first(15), or_first(16), or_first(usize::MAX)), (0, 15, 0, 0));
+    let but_first = |index| filled.get_but_first(pin(0), index).map(|r| *r);
+    assert_eq!((but_first(0), but_first(15), but_first(16)), (None, Some(15), None));
+    assert!(FilledTable::new(table(0)).is_none());
 }
 
 #[test]

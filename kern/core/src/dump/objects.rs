@@ -268,7 +268,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         let tables = self.names.tables().filter_map(|table| match table {
             Object::CNode(cnode) => {
                 let slots = &cnode.get(pin).get().slots;
-                Some((cnode.addr(), slots.get(pin, 0)?.addr(), size_of::<Slot>(), slots.len()))
+                Some((cnode.addr(), slots.get_or_first(pin, 0).addr(), size_of::<Slot>(), slots.len()))
             }
             Object::Group(group) => {
                 let exposures = &group.get(pin).get().exposures;

@@ -31,6 +31,7 @@ use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, Phys, VSpace};
 use kern_base::paging::Pte;
 use smp::door::Ref;
+use smp::door::masked::mask_index;
 use smp::shootdown::Stamp;
 use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
@@ -237,6 +238,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Frame { log2, pages, .. } = *frame.get();
         let rest =
             u64::from(pages).checked_sub(first).filter(|rest| *rest > 0).ok_or(Refusal::argument(4))?;
+        let first = mask_index(first as usize, pages as usize) as u64;
         let count = if count == 0 { rest } else { count };
         if count > rest {
             return Err(Refusal::argument(5));

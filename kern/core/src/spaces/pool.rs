@@ -17,6 +17,7 @@ use kern_base::memory::{Frame, Phys, Untyped, VSpace};
 use kern_base::paging::Pte;
 use kern_base::sweep::Pass;
 use smp::door::Ref;
+use smp::door::masked::mask_index;
 use smp::shootdown::Stamp;
 use smp::sync::Ordering::Relaxed;
 
@@ -235,7 +236,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         check_user_range(address, 1 << log2, 1 << log2)?;
         let mark = Mark::new(args.a3);
         self.wait_marked(me, mark)?;
-        let at = frame.get().page(number);
+        let at = frame.get().page(mask_index(number as usize, frame.get().pages as usize) as u64);
         if !vspace.get().is_plain() {
             self.may_map(vspace.get(), &frame.get().header, Access::Write)?;
         }

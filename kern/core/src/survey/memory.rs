@@ -122,7 +122,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let at = record.at;
         self.extent(at, size_of::<VSpace>() as u64, at, ExtentKind::Object);
         self.extent(record.base, u64::from(tables) * TABLE_BYTES, at, ExtentKind::Tables);
-        self.table_of(&space.seen, at);
+        self.table_of(space.seen.get(self.pin(), 0), space.seen.len(), at);
         for (cpu, seen) in (0..).zip(space.seen.iter(self.pin())) {
             self.sink.seen(&Seen { space: at, cpu, generation: seen.get().load(Relaxed) });
         }

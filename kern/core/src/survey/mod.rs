@@ -124,10 +124,10 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         }
     }
 
-    /// A table of an object's.
-    fn table_of<T: 'static>(&mut self, table: &smp::door::Table<T>, object: u64) {
-        if let Some(first) = table.get(self.pin(), 0) {
-            let bytes = (table.len() * size_of::<T>()) as u64;
+    /// Records the memory of an object's table, by the table's first element and length.
+    fn table_of<T: 'static>(&mut self, first: Option<Ref<'k, T>>, len: usize, object: u64) {
+        if let Some(first) = first {
+            let bytes = (len * size_of::<T>()) as u64;
             self.extent(self.at(first.addr()), bytes, object, ExtentKind::Object);
         }
     }

@@ -24,7 +24,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             self,
             cnode,
             CNode {
-                slots_at: self.at(cnode.get().slots.get(self.pin(), 0).map_or(0, Ref::addr)),
+                slots_at: self.at(cnode.get().slots.get_or_first(self.pin(), 0).addr()),
                 slots: cnode.get().slots.len() as u32,
                 process: self.at(cnode.get().process.addr()),
                 more: self.at(cnode.get().more.addr()),
@@ -33,9 +33,10 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         );
         self.sink.cnode(&record);
         self.extent(record.at, size_of::<CNode>() as u64, record.at, ExtentKind::Object);
-        self.table_of(&cnode.get().slots, record.at);
+        let slots = &cnode.get().slots;
+        self.table_of(slots.get_known(self.pin(), 0), slots.len(), record.at);
         let blank = |slot: &Ref<'k, Slot>| slot.get().is_blank(CLAIMED);
-        for (number, slot) in (0..).zip(cnode.get().slots.iter(self.pin())).filter(|(_, slot)| !blank(slot)) {
+        for (number, slot) in (0..).zip(slots.iter(self.pin())).filter(|(_, slot)| !blank(slot)) {
             self.slot(record.at, number, slot);
         }
     }
@@ -96,8 +97,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         );
         self.sink.process(&record);
         self.extent(record.at, size_of::<Process>() as u64, record.at, ExtentKind::Object);
-        self.table_of(&process.get().tasks, record.at);
-        for (number, entry) in (0..).zip(process.get().tasks.iter(self.pin())) {
+        let tasks = &process.get().tasks;
+        self.table_of(tasks.get(self.pin(), 0), tasks.len(), record.at);
+        for (number, entry) in (0..).zip(tasks.iter(self.pin())) {
             let (generation, task) = (entry.get().generation.load(Relaxed), entry.get().task.addr());
             if generation != 0 || task != 0 {
                 let (generation, task) = (u32::from(generation), self.at(task));
@@ -121,9 +123,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         );
         self.sink.group(&record);
         self.extent(record.at, size_of::<Group>() as u64, record.at, ExtentKind::Object);
-        self.table_of(members, record.at);
-        self.table_of(exposures, record.at);
-        self.table_of(memberships, record.at);
+        self.table_of(members.get_known(self.pin(), 0), members.len(), record.at);
+        self.table_of(exposures.get_known(self.pin(), 0), exposures.len(), record.at);
+        self.table_of(memberships.get(self.pin(), 0), memberships.len(), record.at);
         for number in 0..members.len() {
             self.member(group, record.at, number);
         }

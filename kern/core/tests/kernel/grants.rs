@@ -145,7 +145,8 @@ fn who_does_not_listen_gets_none() {
         s.w.give(note, sender, Cap(22));
         let pin = host_test::pin(0);
         let cnode =
-            s.w.object::<kern_base::slot::CNode>(sender.cnode).and_then(|c| c.get().slots.get(pin, 20));
+            s.w.object::<kern_base::slot::CNode>(sender.cnode)
+                .and_then(|c| c.get().slots.get_but_first(pin, 20));
         let ends = cnode.and_then(|slot| slot.get().word.load(pin).get::<Notification>());
         let Some(ends) = ends else { panic!("no Notification") };
         let moves = [MINE, Cap(21)].map(|cap| Grant::Move { cap });
@@ -470,8 +471,9 @@ fn what_a_dead_process_had_is_disposed_of() {
     assert_eq!(came(&server).len(), 2);
     let pin = host_test::pin(0);
     let cnode = s.w.object::<kern_base::slot::CNode>(process.cnode);
-    let word =
-        |slot: usize| cnode.and_then(|c| c.get().slots.get(pin, slot)).map(|at| at.get().word.load(pin));
+    let word = |slot: usize| {
+        cnode.and_then(|c| c.get().slots.get_but_first(pin, slot)).map(|at| at.get().word.load(pin))
+    };
     let memory = word(40).and_then(|word| word.get::<Untyped>());
     let note = word(41).and_then(|word| word.get::<Notification>());
     let (Some(memory), Some(note)) = (memory, note) else { panic!("they are not there") };

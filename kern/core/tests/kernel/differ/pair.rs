@@ -417,7 +417,7 @@ impl Pair {
                 if table != id {
                     break;
                 }
-                let Some(slot) = cnode.get().slots.get(pin, index as usize) else { continue };
+                let Some(slot) = cnode.get().slots.get_but_first(pin, index as usize) else { continue };
                 places.insert(*place, slot);
                 let word = slot.get().word.load(pin);
                 if let Some(inner) = word.get::<CNode>()

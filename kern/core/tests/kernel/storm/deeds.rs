@@ -82,7 +82,7 @@ impl Cast {
         let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process.get(pin));
         let cnode = process.and_then(|p| p.get().cnode.get(pin));
         let holds = |slot: &u32| {
-            let slot = cnode.and_then(|c| c.get().slots.get(pin, *slot as usize));
+            let slot = cnode.and_then(|c| c.get().slots.get_but_first(pin, *slot as usize));
             slot.is_some_and(|s| ObjType::from_raw(s.get().word.load(pin).object_type()) == kind)
         };
         let found: Vec<u32> = (FIRST..FIRST + COUNT).filter(holds).collect();

@@ -11,6 +11,7 @@ use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use kern_core::{MAX_ROOTS, MachineObject};
+use smp::door::masked::FilledTable;
 use smp::door::{KernelObject, Ref, Region};
 use smp::host_test;
 use smp::sync::{AtomicU64, Ordering::Relaxed};
@@ -85,7 +86,8 @@ impl World {
     fn process_one(&mut self, region: &Region, memory: Region) -> Option<Ref<'static, Task>> {
         let cx = self.look(0);
         let pin = cx.pin();
-        let slots = region.carve((SLOTS * size_of::<Slot>()) as u64, 64)?.emplace_slice(|_| Slot::new())?;
+        let slots = region.carve((SLOTS * size_of::<Slot>()) as u64, 64)?;
+        let slots = FilledTable::new(slots.emplace_slice(|_| Slot::new())?)?;
         let cnode = piece::<CNode>(region)?.emplace(pin, CNode::new(BOOT_ROOT, slots))?;
         let seen = region.carve(self.cpus() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
         let tables = region.carve(33 * TABLE_BYTES, 4096)?;
@@ -240,7 +242,8 @@ impl World {
     pub fn slot_at(&self, cap: Cap) -> Ref<'static, Slot> {
         let pin = host_test::pin(0);
         let process = self.init_process();
-        let slot = process.get().cnode.get(pin).and_then(|c| c.get().slots.get(pin, cap.0 as usize));
+        let slot =
+            process.get().cnode.get(pin).and_then(|c| c.get().slots.get_but_first(pin, cap.0 as usize));
         match slot {
             Some(slot) => slot,
             None => panic!("process 1 has no slot {cap:?}"),

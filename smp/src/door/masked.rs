@@ -1,0 +1,160 @@
+//! Lookups by an index that user level chose.
+//!
+//! A CPU that mispredicts `index < len` goes on for some hundred instructions with any index at all (Spectre v1): what
+//! it loads there, and loads by what it loaded, can be told from the caches afterwards. So behind the comparison a
+//! conditional move, which no CPU predicts, makes 0 of an index beyond the table. Whoever looks something up by an index
+//! from a user register or from user memory uses these functions; [`Table::get`] is for indices that the kernel chose.
+//!
+//! The fastpaths do the same in assembly (`ipc-fast/src/common.s`).
+
+use super::{Ref, Table};
+use crate::cpu::Pin;
+
+/// Returns `index` where it is less than `len`, else 0, without a branch.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+pub fn mask_index(index: usize, len: usize) -> usize {
+    /// In memory, it takes no register and no instruction.
+    static FIRST: usize = 0;
+    let masked: usize;
+    // SAFETY: computes a register from two others and a static.
+    unsafe {
+        core::arch::asm!(
+            "cmp {index}, {len}",
+            "cmovae {index}, qword ptr [rip + {first}]",
+            index = inout(reg) index => masked,
+            len = in(reg) len,
+            first = sym FIRST,
+            options(pure, readonly, nostack)
+        );
+    }
+    masked
+}
+
+/// Returns `index` where it is less than `len`, else 0.
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+#[inline(always)]
+pub fn mask_index(index: usize, len: usize) -> usize {
+    if index < len { index } else { 0 }
+}
+
+impl<T> Table<T> {
+    /// Returns an index that user level chose, if the table has such an element.
+    #[inline(always)]
+    pub fn masked(&self, index: usize) -> Option<usize> {
+        if index >= self.len { None } else { Some(mask_index(index, self.len)) }
+    }
+
+    /// Finds the element at an index that user level chose.
+    #[inline(always)]
+    pub fn get_masked<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
+        // SAFETY: `masked` answers with an index that is below the length.
+        self.masked(index).map(|index| unsafe { self.at(pin, index) })
+    }
+}
+
+/// A table whose elements user level names by their index.
+#[repr(transparent)]
+pub struct NamedTable<T>(Table<T>);
+
+impl<T> NamedTable<T> {
+    /// Offset of the base pointer, for assembly.
+    pub const BASE_OFFSET: usize = Table::<T>::BASE_OFFSET;
+    /// Offset of the length (in elements), for assembly.
+    pub const LEN_OFFSET: usize = Table::<T>::LEN_OFFSET;
+
+    pub const fn new(table: Table<T>) -> NamedTable<T> {
+        NamedTable(table)
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Finds the element at an index that user level chose.
+    #[inline(always)]
+    pub fn get<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
+        self.0.get_masked(pin, index)
+    }
+
+    /// Returns an index that user level chose, if the table has such an element.
+    #[inline(always)]
+    pub fn masked(&self, index: usize) -> Option<usize> {
+        self.0.masked(index)
+    }
+
+    /// Finds the elements from an index on that user level chose, at most so many.
+    #[inline(always)]
+    pub fn get_from<'k>(&self, pin: Pin<'k>, first: usize, most: usize) -> &'k [T] {
+        let Some(first) = self.masked(first) else { return &[] };
+        // SAFETY: `masked` answers with an index that is below the length.
+        let start = unsafe { self.0.at(pin, first) }.get();
+        // SAFETY: the elements are one array, and no more of them than there are from the first on; what `at` promises
+        // of one holds of all.
+        unsafe { core::slice::from_raw_parts(start, most.min(self.len() - first)) }
+    }
+
+    /// Finds the element at an index that the kernel chose.
+    #[inline(always)]
+    pub fn get_known<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
+        self.0.get(pin, index)
+    }
+
+    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, T>> + use<'_, 'k, T>
+    where
+        T: 'k,
+    {
+        self.0.iter(pin)
+    }
+}
+
+/// A table whose elements user level names by their index, and whose first element never holds anything: an index that
+/// does not exist leads there, and the caller needs no comparison of its own.
+#[repr(transparent)]
+pub struct FilledTable<T>(Table<T>);
+
+impl<T> FilledTable<T> {
+    /// Takes a table; `None` where it is empty.
+    pub fn new(table: Table<T>) -> Option<FilledTable<T>> {
+        (!table.is_empty()).then_some(FilledTable(table))
+    }
+
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Finds the element at an index that user level chose; the first one where the table has no such element.
+    #[inline(always)]
+    pub fn get_or_first<'k>(&self, pin: Pin<'k>, index: usize) -> Ref<'k, T> {
+        // SAFETY: `mask_index` answers with an index below the length, or with 0, and there is an element 0.
+        unsafe { self.0.at(pin, mask_index(index, self.0.len)) }
+    }
+
+    /// Finds the element at an index that user level chose, other than the first one.
+    #[inline(always)]
+    pub fn get_but_first<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
+        match mask_index(index, self.0.len) {
+            0 => None,
+            // SAFETY: as above.
+            index => Some(unsafe { self.0.at(pin, index) }),
+        }
+    }
+
+    /// Finds the element at an index that the kernel chose.
+    #[inline(always)]
+    pub fn get_known<'k>(&self, pin: Pin<'k>, index: usize) -> Option<Ref<'k, T>> {
+        self.0.get(pin, index)
+    }
+
+    pub fn iter<'k>(&self, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, T>> + use<'_, 'k, T>
+    where
+        T: 'k,
+    {
+        self.0.iter(pin)
+    }
+}
