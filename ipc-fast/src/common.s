@@ -19,7 +19,10 @@
     mov [r14 + {rflags}], r11
 .endm
 
-// Enters the address space of rbp's process where it is not process \old. Clobbers rbx, r13 (and rcx).
+// Enters the address space of rbp's process where it is not process \old. Clobbers rbx, r13 (and rcx). The other
+// process must not read what the last one put into the data segment registers. Rarely is anything there, and loading
+// them is dear: so they are read, and loaded only if one is not 0. (Loading FS or GS clears its base: load_return
+// comes later.)
 .macro enter_space old
 phase.switch.\@:
     mov rbx, [rbp + {process}]
@@ -31,6 +34,14 @@ phase.switch.\@:
     mov cr3, rbx
     test rbx, rbx                            // bit 63: with PCID, translations were kept
     js 4f
+6:  mov ebx, ds
+    mov r13d, es
+    or ebx, r13d
+    mov r13d, fs
+    or ebx, r13d
+    mov r13d, gs
+    or ebx, r13d
+    jnz 7f
 5:
     .pushsection .text.entry.cold,"ax",@progbits
 phase.switch.cold.\@:
@@ -40,11 +51,17 @@ phase.switch.cold.\@:
     add rcx, [r13 + {seen}]
     mov rbx, [r13 + {generation}]
     cmp rbx, [rcx]
-    je 5b
+    je 6b
     mov [rcx], rbx
     mov rbx, [r13 + {cr3}]
     btr rbx, 63
     mov cr3, rbx
+    jmp 6b
+7:  xor ebx, ebx
+    mov ds, ebx
+    mov es, ebx
+    mov fs, ebx
+    mov gs, ebx
     jmp 5b
     .popsection
 .endm

@@ -112,11 +112,24 @@ pub fn take_registers_along(hot: &TaskHot, msg: &Message) {
     }
 }
 
-/// What kind of fault it is, of a task with these registers.
-fn kind_of(fault: &Fault, rsp: u64) -> FaultKind {
+/// Names the kind of a task's fault.
+#[inline(always)]
+fn kind_of(fault: &Fault, hot: &TaskHot) -> FaultKind {
     if fault.vector == PAGE_FAULT {
-        let near = fault.address.wrapping_sub(rsp).wrapping_add(abi::PAGE_SIZE) < 2 * abi::PAGE_SIZE;
+        let above = fault.address.wrapping_sub(hot.regs.rsp.get()).wrapping_add(abi::PAGE_SIZE);
+        let near = above < 2 * abi::PAGE_SIZE;
         return if near && fault.error & PRESENT == 0 { FaultKind::StackOverflow } else { FaultKind::Page };
+    }
+    kind_of_other(fault, hot)
+}
+
+/// Names the kind of a fault that is no page fault, and settles debug exceptions. Out of line: so a page fault passes
+/// only one comparison of vectors.
+#[cold]
+#[inline(never)]
+fn kind_of_other(fault: &Fault, hot: &TaskHot) -> FaultKind {
+    if fault.vector == DEBUG {
+        settle_debug(hot, fault.address);
     }
     match fault.vector {
         0 => FaultKind::Divide,
@@ -148,11 +161,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let [address, about] = &me.hot.fault;
         address.set(fault.address);
         about.set(details);
-        if fault.vector == DEBUG {
-            settle_debug(me.hot, fault.address);
-        }
+        let info = MsgInfo::new(kind_of(&fault, me.hot).label(), 0).flag(FLAG_FAULT);
         let regs = &me.hot.regs;
-        let info = MsgInfo::new(kind_of(&fault, regs.rsp.get()).label(), 0).flag(FLAG_FAULT);
         let words = Words { info, regs: [fault.address, regs.rip.get(), details, regs.rsp.get()] };
         if let Err(why) = self.tell_handler(me, words) {
             self.end_of_fault(me, why);

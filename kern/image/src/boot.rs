@@ -9,7 +9,7 @@ use kern_base::cpu::{self, CpuBlock, CpuEntry, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::{Phys, Untyped};
-use kern_base::task::Task;
+use kern_base::task::{Task, TaskHot};
 use kern_core::ids::ProcessNumber;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
 use kern_hal::boot::Boot;
@@ -87,6 +87,16 @@ pub fn resume(entry: &CpuEntry) -> ! {
     // SAFETY: the caller has loaded the context of the CPU's current task; its frame was checked when
     // it was written. Nothing on the stack has to be dropped: the kernel entry is over.
     unsafe { trap::entry::resume(entry.block()) }
+}
+
+/// The same of the current task `task`, whose inside is `hot`.
+#[inline(always)]
+pub fn resume_loaded(entry: &CpuEntry, task: Ref<'_, Task>, hot: &TaskHot) -> ! {
+    match hot.regs.full.get() {
+        0 => resume_call(entry, task),
+        // SAFETY: as in `resume`; the frame has all registers.
+        _ => unsafe { trap::entry::resume_interrupted(task.get()) },
+    }
 }
 
 /// Leaves the kernel for good: `task`, which is current, goes on at the end of its system call.

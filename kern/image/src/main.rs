@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use abi::trace::Event;
 use abi::{Counter, Op};
-use kern_base::cpu::{CpuBlock, CpuEntry};
+use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
 use kern_base::events::EventPool;
 use kern_base::process::Process;
 use kern_base::task::Task;
@@ -123,8 +123,28 @@ impl ipc_fast::entry::Handlers for Handlers {
 
     #[inline(always)]
     fn switch(entry: &mut CpuEntry) -> ! {
-        leave(entry)
+        let cpu = entry.here();
+        if !has_to_settle(cpu)
+            && let Some((task, hot)) = context::load(cpu)
+        {
+            boot::resume_loaded(entry, task, hot)
+        }
+        leave_slowly(entry)
     }
+}
+
+/// [`leave`], out of line: what is done without it needs no registers that a call keeps.
+#[cold]
+#[inline(never)]
+fn leave_slowly(entry: &mut CpuEntry) -> ! {
+    leave(entry)
+}
+
+/// Whether this CPU has something to do before user code runs.
+#[inline(always)]
+fn has_to_settle(cpu: CpuHere<'_>) -> bool {
+    let sched = &cpu.own().sched;
+    sched.grace.is_unsettled() || sched.more_mail.get()
 }
 
 /// Goes on after a message went to another CPU.
@@ -148,11 +168,10 @@ fn leave(entry: &mut CpuEntry) -> ! {
 #[inline(always)]
 fn go_to_current(entry: &mut CpuEntry) {
     let cpu = entry.here();
-    let sched = &cpu.own().sched;
-    if sched.grace.is_unsettled() || sched.more_mail.get() {
+    if has_to_settle(cpu) {
         work_off(entry);
-    } else if context::load(cpu) {
-        boot::resume(entry);
+    } else if let Some((task, hot)) = context::load(cpu) {
+        boot::resume_loaded(entry, task, hot);
     }
 }
 
@@ -198,7 +217,7 @@ fn work_off(entry: &mut CpuEntry) {
         let cx = context(entry);
         if cx.sched.grace.is_unsettled() {
             settle(entry);
-        } else if context::load(cx.cpu) {
+        } else if context::load(cx.cpu).is_some() {
             cx.announce_left_mail();
             boot::resume(entry);
         } else if cx.sched.more_mail.get() {
@@ -278,7 +297,7 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
 /// User code faulted: whoever handles that goes on, or its process ends.
 fn on_fault(block: &'static CpuBlock, fault: Fault) {
     let mut entry = boot::entry_of(block);
-    let Fault { vector, error, address } = fault;
+    let (vector, error, address) = (fault.vector(), fault.error(), fault.address);
     context(&entry).on_fault(kern_core::entry::Fault { vector, error, address });
     leave(&mut entry)
 }

@@ -1,11 +1,18 @@
-//! The context of the task that runs next: address space, vector state, debug registers. The other registers
-//! are loaded by the exit code (`trap/entry.s`).
+//! The context of the task that runs next: address space, segment registers, vector state, debug registers. The other
+//! registers are loaded by the exit code (`trap/entry.s`).
+//!
+//! # Segment registers
+//! The selectors in DS, ES, FS and GS are no part of a task's state. They stay what they are within an address space, and
+//! are 0 after a switch to another one: no process reads what another one put there. The bases of FS and GS, which loading
+//! a selector changes, are loaded afterwards by the exit code.
 //!
 //! # Vector state
 //! A task without vector state runs with CR0.TS set: a vector instruction faults. A task with it finds,
 //! after an interrupt, what it left; after a system call that let another task run, the initial image:
 //! vector state is dead across those. What was live on the CPU was saved when its task was preempted,
 //! or is dead.
+
+use core::arch::asm;
 
 use kern_base::cpu::{CpuHere, CpuHot};
 use kern_base::memory::VSpace;
@@ -16,21 +23,30 @@ use smp::door::Ref;
 use super::{debug, percpu, vector};
 use crate::mem::tlb;
 
-/// Makes the CPU's address space, vector state and debug registers those of its current task; `false` where it has none.
+/// Makes the CPU's address space, segment registers, vector state and debug registers those of its current task, and
+/// answers with that; `None` where it has none.
 ///
 /// Called when the current task is not the one whose context the CPU had on entry.
 #[inline(always)]
-pub fn load(cpu: CpuHere<'_>) -> bool {
-    let Some(task) = cpu.own().hot.current.get(cpu.pin()) else { return false };
-    load_for(cpu, task, task.get().hot.here(cpu.pin()));
-    true
+pub fn load<'k>(cpu: CpuHere<'k>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
+    let pin = cpu.pin();
+    let task = cpu.own().hot.current.get(pin)?;
+    let hot = task.get().hot.here(pin);
+    load_here(cpu, pin, task, hot);
+    Some((task, hot))
 }
 
 /// The same for the current task, opened.
 #[inline(always)]
 pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
-    let (pin, hot) = (cpu.pin(), &cpu.own().hot);
-    enter_space(cpu, task_hot);
+    load_here(cpu, cpu.pin(), task, task_hot);
+}
+
+/// The same, with the CPU's pin: it is not looked up again.
+#[inline(always)]
+fn load_here(cpu: CpuHere<'_>, pin: Pin<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
+    let hot = &cpu.own().hot;
+    enter_space(cpu, pin, task_hot);
     let wanted = (task_hot.state.get() >> 8) as u8 & FLAGS_SPECIAL;
     if wanted | hot.special_on.get() != 0 {
         enter_special(pin, hot, wanted, task, task_hot);
@@ -38,8 +54,7 @@ pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
 }
 
 #[inline(always)]
-fn enter_space(cpu: CpuHere<'_>, task: &TaskHot) {
-    let pin = cpu.pin();
+fn enter_space(cpu: CpuHere<'_>, pin: Pin<'_>, task: &TaskHot) {
     let Some(process) = task.process.get(pin) else { return };
     let Some(vspace) = process.get().vspace.get(pin) else { return };
     // SAFETY: each CPU writes its own alone.
@@ -53,8 +68,32 @@ fn enter_space(cpu: CpuHere<'_>, task: &TaskHot) {
     // SAFETY: the tables of a live VSpace share the kernel's half; a dying one is left by every CPU
     // before its memory is used again.
     unsafe { tlb::switch_to(cr3) };
+    clear_selectors();
     if cr3 & tlb::NO_FLUSH != 0 {
         forget_changed(pin, vspace.get());
+    }
+}
+
+/// Makes DS, ES, FS and GS null, where they are not. Reading them costs a fraction of loading one, so that is done elsewhere.
+#[inline(always)]
+fn clear_selectors() {
+    // SAFETY: 64-bit code needs no data segment, and the kernel uses neither FS nor GS; the exit code loads their bases
+    // before user code runs.
+    unsafe {
+        asm!(
+            "mov {all:e}, ds",
+            "mov {one:e}, es", "or {all:e}, {one:e}",
+            "mov {one:e}, fs", "or {all:e}, {one:e}",
+            "mov {one:e}, gs", "or {all:e}, {one:e}",
+            "jnz 7f",
+            "6:",
+            ".pushsection .text.unlikely.selectors,\"ax\",@progbits",
+            "7: xor {all:e}, {all:e}",
+            "mov ds, {all:e}", "mov es, {all:e}", "mov fs, {all:e}", "mov gs, {all:e}",
+            "jmp 6b",
+            ".popsection",
+            all = out(reg) _, one = out(reg) _, options(nomem, nostack)
+        );
     }
 }
 

@@ -111,6 +111,19 @@ pub unsafe fn resume(block: &CpuBlock) -> ! {
     }
 }
 
+/// Leaves the kernel: `task` goes on with all the registers of its frame.
+///
+/// # Safety
+/// As for [`resume`]; `task` is this CPU's current one, and its frame is not one of a system call. This CPU's kernel stack
+/// has room for a frame of the CPU.
+#[inline(always)]
+pub unsafe fn resume_interrupted(task: &Task) -> ! {
+    // SAFETY: the caller's promise; `trap_resume_interrupted` wants the task in r14 and uses the stack as it is.
+    unsafe {
+        core::arch::asm!("mov r14, {}", "jmp trap_resume_interrupted", in(reg) core::ptr::from_ref(task), options(noreturn))
+    }
+}
+
 /// Leaves the kernel: `task` goes on at the end of its system call.
 ///
 /// # Safety

@@ -94,6 +94,9 @@ trap_resume:
     mov rsp, [r15 + {kernel_stack}]
     cmp qword ptr [r14 + {full}], 0
     je trap_resume_syscall
+// The same where the frame has all registers: r14 = the current task.
+.global trap_resume_interrupted
+trap_resume_interrupted:
     mov qword ptr [r14 + {full}], 0          // a running task's frame is one of a system call
     mov rax, [r14 + {fs}]
     wrfsbase rax

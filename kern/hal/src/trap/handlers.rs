@@ -41,13 +41,15 @@ fn bad_exit(frame: &KernelFrame) -> ! {
 
 /// An exception in user mode. The registers are in the current task's frame.
 pub(super) extern "C" fn user_fault(block: &'static CpuBlock, vector: u64, error: u64, address: u64) {
-    let address = match vector as u8 {
-        PAGE_FAULT => address,
+    let address = if vector == u64::from(PAGE_FAULT) {
+        address
+    } else if vector == u64::from(DEBUG) {
         // CR2 is of an earlier page fault, perhaps another task's.
-        DEBUG => debug::take_status(),
-        _ => 0,
+        debug::take_status()
+    } else {
+        0
     };
-    (boot::kernel().on_fault)(block, Fault { vector: vector as u8, error, address });
+    (boot::kernel().on_fault)(block, Fault::new(vector, error, address));
 }
 
 /// An interrupt in user mode. The registers are in the current task's frame.

@@ -17,7 +17,7 @@ use user_rt::spawn::own;
 use crate::block::Block;
 use crate::lab::{Lab, PUPPETS_MAX, Place, Wanted};
 use crate::puppet::observed;
-use crate::registers::{Kind, Registers, WORDS, first_look, hold, name, peek};
+use crate::registers::{Kind, Registers, SELECTORS, WORDS, first_look, hold, name, peek, selectors};
 use crate::suite::Outcome;
 use crate::{expect, expect_eq, tests};
 
@@ -42,6 +42,8 @@ enum Note {
     Round,
     /// 1 + the word that was not as IPC has to leave it.
     Leaked,
+    /// Of which process it is: such selectors it loads.
+    Process,
 }
 
 fn note(block: Block, which: Note) -> &'static core::sync::atomic::AtomicU64 {
@@ -63,12 +65,13 @@ extern "C" fn keeper(number: u64) -> ! {
     let block = Block::at(number as u32);
     let kind = Kind::of(note(block, Note::Vector).load(Relaxed) != 0);
     let target = note(block, Note::Target).load(Relaxed);
+    let process = note(block, Note::Process).load(Relaxed);
     let mut random = oorandom::Rand64::new(u128::from(note(block, Note::Seed).load(Relaxed)));
     for round in 0.. {
         if note(block, Note::Stop).load(Relaxed) != 0 {
             break;
         }
-        let want = Registers::random(random.rand_u64());
+        let want = Registers::random(random.rand_u64()).with_selectors_of(process);
         let got = hold(kind, &want, random.rand_range(0..spins()));
         if let Some(word) = got.differs(&want, kind) {
             say(block, Note::Changed, word, round);
@@ -78,6 +81,9 @@ extern "C" fn keeper(number: u64) -> ! {
             let (answer, dirt) = observed(&args);
             if answer.info.0 != 0 || dirt != 0 || answer.rdx != args.rdx || answer.r8 != args.r8 {
                 say(block, Note::Leaked, 0, round);
+            }
+            if !want.explains(selectors()) {
+                say(block, Note::Leaked, SELECTORS, round);
             }
             if let Some(word) = peek(kind).vector_differs(&Registers::initial(), kind) {
                 say(block, Note::Leaked, word, round);
@@ -104,8 +110,12 @@ extern "C" fn looker(number: u64) -> ! {
     let block = Block::at(number as u32);
     let kind = Kind::of(note(block, Note::Vector).load(Relaxed) != 0);
     let mut args = Args::new(Op::ReplyRecv);
+    let process = note(block, Note::Process).load(Relaxed);
     for round in 1.. {
         let (answer, dirt) = observed(&args);
+        if !Registers::EMPTY.with_selectors_of(process).explains(selectors()) {
+            say(block, Note::Leaked, SELECTORS, round);
+        }
         if answer.info.0 != 0 || dirt | answer.r12 != 0 {
             say(block, Note::Leaked, 0, round);
         }
@@ -113,7 +123,7 @@ extern "C" fn looker(number: u64) -> ! {
             say(block, Note::Leaked, word, round);
         }
         // Something of its own, which the caller must not see.
-        hold(kind, &Registers::random(round), 10);
+        hold(kind, &Registers::random(round).with_selectors_of(process), 10);
         let [rdx, r8, r9, r10] = answer.message_registers();
         args = Args { rdx, r8, r9, r10, ..Args::new(Op::ReplyRecv) };
         note(block, Note::Done).store(round, Relaxed);
@@ -135,19 +145,24 @@ impl Company {
         Company { numbers: Vec::new(), keepers: Vec::new(), next: 0 }
     }
 
-    fn block(&mut self, vector: bool) -> (u32, Block) {
+    fn block(&mut self, place: Place, vector: bool) -> (u32, Block) {
         let number = self.next;
         self.next += 1;
         self.numbers.push(number);
         let block = Block::at(number);
         block.clear();
         note(block, Note::Vector).store(u64::from(vector), Relaxed);
+        let process = match place {
+            Place::Own => 0,
+            Place::Child(index) => index as u64 + 1,
+        };
+        note(block, Note::Process).store(process, Relaxed);
         (number, block)
     }
 
     /// A keeper on a CPU, in one of two processes, calling `target`.
     fn keeper(&mut self, lab: &mut Lab<'_>, cpu: u32, place: Place, vector: bool, target: Target) -> Outcome {
-        let (number, block) = self.block(vector);
+        let (number, block) = self.block(place, vector);
         let seed = boot::options().number("seed", 1).unwrap_or(1) * 1000 + u64::from(number);
         for (which, value) in [(Note::Seed, seed), (Note::Target, target.0)] {
             note(block, which).store(value, Relaxed);
@@ -221,7 +236,7 @@ fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {
     let mut targets = Vec::new();
     for cpu in 0..cpus {
         for (place, with) in servers.iter().zip([false, true]) {
-            let (number, _) = company.block(with);
+            let (number, _) = company.block(*place, with);
             let made = lab.task(&Wanted { place: *place, cpu, priority: 50 }, looker, u64::from(number))?;
             group.expose_task(number + 1, &made.task)?;
             made.task.resume()?;
@@ -241,7 +256,7 @@ fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {
 
 /// A task made in the midst of them finds nothing in its registers but what its maker wrote.
 fn fresh_tasks_start_clean(lab: &mut Lab<'_>) -> Outcome {
-    let place = lab.process(true)?;
+    let [place, other] = [lab.process(true)?, lab.process(true)?];
     let mut company = Company::new();
     company.keeper(lab, 0, place, true, Target(0))?;
     company.keeper(lab, 0, place, true, Target(0))?;
@@ -249,7 +264,7 @@ fn fresh_tasks_start_clean(lab: &mut Lab<'_>) -> Outcome {
     for round in 0..10 {
         Block::at(number).clear();
         let at = Block::at(number).note(0) as *const _ as u64;
-        let made = lab.task(&Wanted { place, cpu: 0, priority: 60 }, keeper, 0)?;
+        let made = lab.task(&Wanted { place: other, cpu: 0, priority: 60 }, keeper, 0)?;
         let mut regs = start_regs(first_look as *const () as u64, stack_top(1));
         regs[RegIndex::Rdi as usize] = at;
         regs[RegIndex::Rbx as usize] = 0xb + round;
@@ -279,7 +294,8 @@ extern "C" fn holder(number: u64) -> ! {
     let block = Block::at(number as u32);
     let kind = Kind::of(true);
     note(block, Note::Round).store(1, Relaxed);
-    let want = Registers::random(note(block, Note::Seed).load(Relaxed));
+    let process = note(block, Note::Process).load(Relaxed);
+    let want = Registers::random(note(block, Note::Seed).load(Relaxed)).with_selectors_of(process);
     let got = hold(kind, &want, note(block, Note::Target).load(Relaxed));
     note(block, Note::Changed).store(got.differs(&want, kind).map_or(0, |word| word as u64 + 1), Relaxed);
     note(block, Note::Done).store(1, Relaxed);
@@ -297,7 +313,7 @@ fn vector_registers_go_along(lab: &mut Lab<'_>) -> Outcome {
         let mut company = Company::new();
         company.keeper(lab, 0, place, true, Target(0))?;
         company.keeper(lab, cpu, place, true, Target(0))?;
-        let (number, block) = company.block(true);
+        let (number, block) = company.block(place, true);
         note(block, Note::Seed).store(77 + u64::from(cpu), Relaxed);
         // Long enough to be met in the middle of it.
         note(block, Note::Target).store(boot::facts().tsc_hz / 10, Relaxed);

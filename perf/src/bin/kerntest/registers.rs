@@ -3,18 +3,20 @@
 //! Three kinds: without vector state, with x87 and SSE, with AVX besides. The kind is that of the
 //! process and the machine; the functions must be called where the instructions exist.
 
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 
 use abi::cpu_features;
 use user_rt::boot;
 
 /// Words of a register set: see [`name`].
-pub const WORDS: usize = 98;
+pub const WORDS: usize = 99;
 const GPRS: usize = 14;
 const FLAGS: usize = GPRS;
 const FS: usize = FLAGS + 1;
 const GS: usize = FS + 1;
-const CONTROL: usize = GS + 1;
+/// DS, ES, FS and GS, 16 bits each.
+pub const SELECTORS: usize = GS + 1;
+const CONTROL: usize = SELECTORS + 1;
 const X87: usize = CONTROL + 1;
 const VECTORS: usize = X87 + 16;
 const _: () = assert!(VECTORS + 64 == WORDS);
@@ -59,7 +61,7 @@ impl Kind {
 
 /// A word by the name of its register.
 pub fn name(word: usize) -> &'static str {
-    const NAMES: [&str; GPRS + 4] = [
+    const NAMES: [&str; X87] = [
         "rax",
         "rbx",
         "rdx",
@@ -77,6 +79,7 @@ pub fn name(word: usize) -> &'static str {
         "rflags",
         "fs base",
         "gs base",
+        "a segment register",
         "x87 control and mxcsr",
     ];
     match word {
@@ -97,6 +100,8 @@ impl Registers {
         for base in [FS, GS] {
             set.0[base] &= abi::USER_TOP - 1;
         }
+        // Tasks of one process share what is there: see `with_selectors_of`.
+        set.0[SELECTORS] = 0;
         // Rounding modes of both units; everything masked.
         let modes = set.0[CONTROL];
         let control = 0x37f | (modes & 3) << 10;
@@ -118,15 +123,76 @@ impl Registers {
         set
     }
 
-    /// The first word in which another set differs, of those that count.
+    /// The first word in which another set differs, of those that count. Segment registers may have become null: they do
+    /// while another process runs.
     pub fn differs(&self, other: &Registers, kind: Kind) -> Option<usize> {
-        (0..WORDS).find(|word| kind.counts(*word) && self.0[*word] != other.0[*word])
+        let may_be = |word: usize| match word {
+            SELECTORS => other.explains(self.0[word]),
+            _ => self.0[word] == other.0[word],
+        };
+        (0..WORDS).find(|word| kind.counts(*word) && !may_be(*word))
     }
 
     /// The same for the vector part alone.
     pub fn vector_differs(&self, other: &Registers, kind: Kind) -> Option<usize> {
         (CONTROL..WORDS).find(|word| kind.counts(*word) && self.0[*word] != other.0[*word])
     }
+
+    /// The same set with the selectors that all tasks of a process load.
+    pub fn with_selectors_of(mut self, process: u64) -> Registers {
+        let mut random = oorandom::Rand64::new(u128::from(process));
+        // A null selector, and the descriptors of user level; each with any privilege.
+        let [null, data, code] = [0, own_selector(Segment::Stack), own_selector(Segment::Code)];
+        self.0[SELECTORS] = (0..4).fold(0, |word, _| {
+            let descriptor = [null, data, code][random.rand_range(0..3) as usize];
+            word << 16 | u64::from(descriptor & !3) | random.rand_range(0..4)
+        });
+        self
+    }
+
+    /// Whether a process whose tasks load the selectors of this set may find these: each of them, or a null one, also in
+    /// the midst of loading.
+    pub fn explains(&self, selectors: u64) -> bool {
+        (0..64).step_by(16).all(|shift| {
+            let [found, own] = [selectors, self.0[SELECTORS]].map(|word| word >> shift & 0xffff);
+            found == own || found == 0
+        })
+    }
+}
+
+enum Segment {
+    Stack,
+    Code,
+}
+
+/// The selector that the CPU runs this program with.
+fn own_selector(segment: Segment) -> u16 {
+    let selector: u16;
+    // SAFETY: reads a register.
+    unsafe {
+        match segment {
+            Segment::Stack => {
+                asm!("mov {:x}, ss", out(reg) selector, options(nomem, nostack, preserves_flags))
+            }
+            Segment::Code => {
+                asm!("mov {:x}, cs", out(reg) selector, options(nomem, nostack, preserves_flags))
+            }
+        }
+    }
+    selector
+}
+
+/// What the segment registers have now, as in word [`SELECTORS`].
+pub fn selectors() -> u64 {
+    let [ds, es, fs, gs]: [u64; 4];
+    // SAFETY: reads registers.
+    unsafe {
+        asm!(
+            "mov {:e}, ds", "mov {:e}, es", "mov {:e}, fs", "mov {:e}, gs",
+            out(reg) ds, out(reg) es, out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags)
+        );
+    }
+    ds | es << 16 | fs << 32 | gs << 48
 }
 
 /// Loads `want`, counts `spins` down without touching a flag, and stores what there is then.
@@ -176,7 +242,7 @@ macro_rules! registers_asm {
     ($($line:expr),* $(,)?) => {
         naked_asm!(
             $($line,)*
-            flags = const FLAGS * 8, fs = const FS * 8, gs = const GS * 8,
+            flags = const FLAGS * 8, fs = const FS * 8, gs = const GS * 8, selectors = const SELECTORS * 8,
             control = const CONTROL * 8, mxcsr = const CONTROL * 8 + 4,
             x87 = const X87 * 8, vectors = const VECTORS * 8,
         )
@@ -196,6 +262,9 @@ macro_rules! holder {
                 "rdgsbase rax", "push rax",
                 $($load,)*
                 "mov rcx, rdx",
+                // Before the bases, which loading FS or GS changes.
+                "mov ax, [rdi + {selectors}]", "mov ds, eax", "mov ax, [rdi + {selectors} + 2]", "mov es, eax",
+                "mov ax, [rdi + {selectors} + 4]", "mov fs, eax", "mov ax, [rdi + {selectors} + 6]", "mov gs, eax",
                 "mov rax, [rdi + {fs}]", "wrfsbase rax",
                 "mov rax, [rdi + {gs}]", "wrgsbase rax",
                 "push qword ptr [rdi + {flags}]", "popfq",
@@ -210,6 +279,8 @@ macro_rules! holder {
                 "mov [rdi + 72], r11", "mov [rdi + 80], r12", "mov [rdi + 88], r13", "mov [rdi + 96], r14",
                 "mov [rdi + 104], r15",
                 "pop qword ptr [rdi + {flags}]", "pop qword ptr [rdi + 32]", "cld",
+                "mov word ptr [rdi + {selectors}], ds", "mov word ptr [rdi + {selectors} + 2], es",
+                "mov word ptr [rdi + {selectors} + 4], fs", "mov word ptr [rdi + {selectors} + 6], gs",
                 "rdfsbase rax", "mov [rdi + {fs}], rax",
                 "rdgsbase rax", "mov [rdi + {gs}], rax",
                 $($store,)*
@@ -327,7 +398,7 @@ macro_rules! peeker {
                 $store,
                 "add rsp, 528",
                 "ret",
-                "/* {flags} {fs} {gs} */",
+                "/* {flags} {fs} {gs} {selectors} */",
             )
         }
     };
@@ -336,7 +407,8 @@ macro_rules! peeker {
 peeker!(peek_sse, vectors!("movdqu", "xmm", "", store));
 peeker!(peek_avx, vectors!("vmovdqu", "ymm", "", store));
 
-/// First instructions of a task: stores the general registers where rdi says, then word [`FLAGS`], then waits.
+/// First instructions of a task: stores the general registers and the selectors where rdi says, then word [`FLAGS`], then
+/// waits.
 ///
 /// # Safety
 /// rdi points to as many words as a set has.
@@ -357,6 +429,10 @@ pub unsafe extern "sysv64" fn first_look() -> ! {
         "mov [rdi + 96], r14",
         "mov [rdi + 104], r15",
         "mov [rdi + 32], rcx",
+        "mov word ptr [rdi + {selectors}], ds",
+        "mov word ptr [rdi + {selectors} + 2], es",
+        "mov word ptr [rdi + {selectors} + 4], fs",
+        "mov word ptr [rdi + {selectors} + 6], gs",
         "pushfq",
         "pop qword ptr [rdi + {flags}]",
         "2:",
