@@ -7,10 +7,10 @@
 //! a selector changes, are loaded afterwards by the exit code.
 //!
 //! # Vector state
-//! A task without vector state runs with CR0.TS set: a vector instruction faults. A task with it finds,
-//! after an interrupt, what it left; after a system call that let another task run, the initial image:
-//! vector state is dead across those. What was live on the CPU was saved when its task was preempted,
-//! or is dead.
+//! A task without vector state runs with CR0.TS set: a vector instruction faults. The registers are reset before, so that
+//! nothing of the last task's can be told from them. A task with vector state finds, after an interrupt, what it left;
+//! after a system call that let another task run, the initial image: vector state is dead across those. What was live on
+//! the CPU was saved when its task was preempted, or is dead.
 
 use core::arch::asm;
 
@@ -120,14 +120,12 @@ fn enter_special(pin: Pin<'_>, hot: &CpuHot, wanted: u8, task: Ref<'_, Task>, ta
     }
 }
 
+/// Requires: this task or the last one has vector state.
 fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: Ref<'_, Task>, task_hot: &TaskHot) {
-    if wanted != is_on {
-        if wanted { vector::clear_ts() } else { vector::set_ts() }
+    if !is_on {
+        vector::clear_ts();
     }
-    if !wanted {
-        return;
-    }
-    if task_hot.regs.full.get() != 0 {
+    if wanted && task_hot.regs.full.get() != 0 {
         // SAFETY: TS is clear; the area was initialised when the task was configured and written by
         // `save` since.
         unsafe { vector::restore(task.get().vector(pin).as_ptr()) }
@@ -135,5 +133,10 @@ fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: Ref<'_, Task>, ta
         let Some(cpu) = percpu::this() else { panic!("not on a kernel stack") };
         // SAFETY: TS is clear; what is live belongs to a task that has it saved or dead.
         unsafe { vector::reset(cpu.features) }
+    }
+    // Only now: XRSTOR faults while TS is set. Some CPUs let code that must fault on a vector register compute with it
+    // (LazyFP), and XGETBV(1) needs no vector instruction: both find the initial image.
+    if !wanted {
+        vector::set_ts();
     }
 }

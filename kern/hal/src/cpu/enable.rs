@@ -9,6 +9,7 @@ use x86_64::registers::model_specific::Msr;
 use kern_base::protection::Protection;
 
 use super::features::Features;
+use super::vector;
 
 const SYSENTER_CS: u32 = 0x174;
 
@@ -31,8 +32,13 @@ pub unsafe fn control_registers(features: Features) {
     cr0.insert(Cr0Flags::NUMERIC_ERROR | Cr0Flags::MONITOR_COPROCESSOR);
     cr0.set(Cr0Flags::WRITE_PROTECT, !Protection::KernelWrite.is_off());
     // With the alignment mask a program's own AC flag counts.
-    cr0.insert(Cr0Flags::TASK_SWITCHED | Cr0Flags::ALIGNMENT_MASK);
-    cr0.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::CACHE_DISABLE | Cr0Flags::NOT_WRITE_THROUGH);
+    cr0.insert(Cr0Flags::ALIGNMENT_MASK);
+    cr0.remove(
+        Cr0Flags::TASK_SWITCHED
+            | Cr0Flags::EMULATE_COPROCESSOR
+            | Cr0Flags::CACHE_DISABLE
+            | Cr0Flags::NOT_WRITE_THROUGH,
+    );
     // SAFETY: paging and protection stay on; the kernel itself uses no vector registers.
     unsafe { Cr0::write(cr0) };
 
@@ -41,6 +47,10 @@ pub unsafe fn control_registers(features: Features) {
 
     // SAFETY: OSXSAVE is on, and the components are those that CPUID lists.
     unsafe { _xsetbv(0, features.state_components()) };
+    // What the loader may have left in vector registers is nobody's.
+    // SAFETY: TS was cleared above; XSAVE is a required feature.
+    unsafe { vector::reset(features) };
+    vector::set_ts();
 
     // A null selector makes SYSENTER fault: SYSCALL is the only door.
     // SAFETY: the register exists on every 64-bit CPU.

@@ -7,22 +7,26 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{Counter, Op, RegIndex, Target};
+use abi::{Counter, Op, RegIndex, Target, cpu_features};
 use user_rt::arch::{self, Args};
 use user_rt::boot;
 use user_rt::invoke::start_regs;
 use user_rt::layout::stack_top;
-use user_rt::spawn::own;
+use user_rt::spawn::{Entry, own};
 
 use crate::block::Block;
 use crate::lab::{Lab, PUPPETS_MAX, Place, Wanted};
 use crate::puppet::observed;
-use crate::registers::{Kind, Registers, SELECTORS, WORDS, first_look, hold, name, peek, selectors};
-use crate::suite::Outcome;
+use crate::registers::{
+    Kind, Registers, SELECTORS, WORDS, first_look, hold, in_use, in_use_after_initial_image, name, peek,
+    selectors,
+};
+use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
 
 tests! {
-    registers_survive_preemption registers_and_calls fresh_tasks_start_clean vector_registers_go_along
+    registers_survive_preemption registers_and_calls vector_use_stays_hidden fresh_tasks_start_clean
+    vector_registers_go_along
 }
 
 /// Words of a block by which a keeper is told what to do, and tells what it found.
@@ -44,6 +48,10 @@ enum Note {
     Leaked,
     /// Of which process it is: such selectors it loads.
     Process,
+    /// Whether the machine knows which vector state is in use.
+    Counts,
+    /// The components that were in use where none may be.
+    InUse,
 }
 
 fn note(block: Block, which: Note) -> &'static core::sync::atomic::AtomicU64 {
@@ -91,6 +99,38 @@ extern "C" fn keeper(number: u64) -> ! {
         }
         note(block, Note::Done).store(round + 1, Relaxed);
         arch::pause();
+    }
+    loop {
+        let _ = user_rt::ipc::recv();
+    }
+}
+
+/// Says whether the machine counts vector state in use.
+extern "C" fn counter(number: u64) -> ! {
+    let block = Block::at(number as u32);
+    note(block, Note::Counts).store(u64::from(in_use_after_initial_image() == 0), Relaxed);
+    note(block, Note::Done).store(1, Relaxed);
+    loop {
+        let _ = user_rt::ipc::recv();
+    }
+}
+
+/// Has no vector state, and looks whether some is in use: in the midst of its slices, and behind calls.
+extern "C" fn watcher(number: u64) -> ! {
+    let block = Block::at(number as u32);
+    let target = note(block, Note::Target).load(Relaxed);
+    for round in 1.. {
+        if note(block, Note::Stop).load(Relaxed) != 0 {
+            break;
+        }
+        if target != 0 {
+            let _ = observed(&Args::plain(Op::Call, target, 0, 0, 0));
+        }
+        let end = arch::now() + slice();
+        while arch::now() < end {
+            note(block, Note::InUse).fetch_or(in_use(), Relaxed);
+        }
+        note(block, Note::Done).store(round, Relaxed);
     }
     loop {
         let _ = user_rt::ipc::recv();
@@ -162,12 +202,24 @@ impl Company {
 
     /// A keeper on a CPU, in one of two processes, calling `target`.
     fn keeper(&mut self, lab: &mut Lab<'_>, cpu: u32, place: Place, vector: bool, target: Target) -> Outcome {
-        let (number, block) = self.block(place, vector);
+        self.start(lab, keeper, &Wanted { place, cpu, priority: 50 }, vector, target)
+    }
+
+    /// Starts a task that has rounds.
+    fn start(
+        &mut self,
+        lab: &mut Lab<'_>,
+        entry: Entry,
+        wanted: &Wanted,
+        vector: bool,
+        target: Target,
+    ) -> Outcome {
+        let (number, block) = self.block(wanted.place, vector);
         let seed = boot::options().number("seed", 1).unwrap_or(1) * 1000 + u64::from(number);
         for (which, value) in [(Note::Seed, seed), (Note::Target, target.0)] {
             note(block, which).store(value, Relaxed);
         }
-        let made = lab.task(&Wanted { place, cpu, priority: 50 }, keeper, u64::from(number))?;
+        let made = lab.task(wanted, entry, u64::from(number))?;
         made.sched.configure(50, slice())?;
         made.task.resume()?;
         self.keepers.push(number);
@@ -189,6 +241,8 @@ impl Company {
         }
         for number in &self.numbers {
             let found = |which| note(Block::at(*number), which).load(Relaxed) as usize;
+            let in_use = found(Note::InUse);
+            expect!(in_use == 0, "task {number}: components {in_use:#x} of others' vector state are in use");
             let (changed, leaked, round) = (found(Note::Changed), found(Note::Leaked), found(Note::Round));
             expect!(changed == 0, "task {number}, round {round}: {} changed", name(changed - 1));
             expect!(leaked == 0, "task {number}, round {round}: {} is not clean", name(leaked - 1));
@@ -250,6 +304,36 @@ fn registers_and_calls(lab: &mut Lab<'_>) -> Outcome {
             let target = targets[(cpu as usize * 2 + index * 3) % targets.len()];
             company.keeper(lab, cpu, place, with, Target::new(slot, target))?;
         }
+    }
+    company.finish(lab, || true)
+}
+
+/// A program without vector state can't tell what others have in theirs: XGETBV(1) shows any program which components
+/// are in use, and some CPUs let code that must fault compute with the registers themselves.
+fn vector_use_stays_hidden(lab: &mut Lab<'_>) -> Outcome {
+    if !boot::has(cpu_features::XGETBV1) {
+        return Err(Failure::Lacks("the CPU has no XGETBV(1)"));
+    }
+    let [vector, server] = [lab.process(true)?, lab.process(true)?];
+    let plain = lab.process(false)?;
+    let mut company = Company::new();
+    let (number, block) = company.block(vector, true);
+    let wanted = Wanted { place: vector, cpu: 0, priority: 50 };
+    lab.task(&wanted, counter, u64::from(number))?.task.resume()?;
+    while note(block, Note::Done).load(Relaxed) == 0 {
+        lab.sleep(100_000);
+    }
+    if note(block, Note::Counts).load(Relaxed) == 0 {
+        return Err(Failure::Lacks("the machine shows vector state in use that is initial"));
+    }
+    let group = lab.group()?;
+    let (number, _) = company.block(server, true);
+    let looks = lab.task(&Wanted { place: server, cpu: 0, priority: 50 }, looker, u64::from(number))?;
+    group.expose_task(1, &looks.task)?;
+    looks.task.resume()?;
+    company.keeper(lab, 0, vector, true, Target(0))?;
+    for target in [Target(0), Target::new(crate::lab::CHILD_GROUP, 1)] {
+        company.start(lab, watcher, &Wanted { place: plain, cpu: 0, priority: 50 }, false, target)?;
     }
     company.finish(lab, || true)
 }

@@ -195,6 +195,35 @@ pub fn selectors() -> u64 {
     ds | es << 16 | fs << 32 | gs << 48
 }
 
+/// The components of vector state that are in use, as XGETBV(1) shows them to any program; 0: all have their initial image.
+///
+/// Requires: [`cpu_features::XGETBV1`].
+pub fn in_use() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reads a register that the caller says is there.
+    unsafe {
+        asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The components in use behind the load of the initial image. Where this is not 0, the machine does not keep count.
+///
+/// Requires: [`cpu_features::XGETBV1`], and a process with vector state.
+pub fn in_use_after_initial_image() -> u64 {
+    const HEAD: usize = 576 / 8;
+    const MXCSR: usize = 24 / 8;
+    #[repr(C, align(64))]
+    struct Image([u64; HEAD]);
+    let mut image = Image([0; HEAD]);
+    image.0[MXCSR] = 0x1f80;
+    // SAFETY: a valid image in the standard format; the process has vector state, and nothing of it is used here.
+    unsafe {
+        asm!("xrstor64 [{}]", in(reg) &raw const image, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack));
+    }
+    in_use()
+}
+
 /// Loads `want`, counts `spins` down without touching a flag, and stores what there is then.
 pub fn hold(kind: Kind, want: &Registers, spins: u64) -> Registers {
     let mut got = Registers::EMPTY;
