@@ -9,8 +9,13 @@ use crate::world::{Regs, Tcb, World};
 
 /// The group, in the CSpace of each process of the cast.
 pub const GROUP: Cap = Cap(5);
-/// Bits of the memory that the cast is made of, as a base-2 logarithm.
-pub const MEMORY_LOG2: u64 = 19;
+/// Bytes of the memory that the cast of a case is made of, as a base-2 logarithm.
+pub const fn memory_log2(state: State) -> u64 {
+    match state {
+        State::Deep => 20,
+        _ => 19,
+    }
+}
 /// The same of the memory within.
 pub const CHILD_LOG2: u64 = 15;
 pub const PAGE: u64 = abi::PAGE_SIZE;
@@ -27,6 +32,10 @@ pub const SERVER: u32 = 1;
 pub const HELPER: u32 = 2;
 pub const BELL: u32 = 3;
 pub const NOWHERE: u32 = 4;
+/// The first of the tasks along which a deep call goes.
+pub const LINK: u32 = 5;
+/// How many they are: more calls than one kernel entry follows, where limits are small.
+const LINKS: usize = 6;
 
 /// What a deed has to do with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -46,6 +55,9 @@ pub enum Role {
     /// The server's task on CPU 1, and one on CPU 0.
     Server,
     Helper,
+    /// The first and the last of the tasks along which a deep call goes, all on CPU 0.
+    Link,
+    Last,
     /// A task that has not been resumed; it is to run on CPU 1.
     Fresh,
     /// Another, which is not configured.
@@ -78,6 +90,8 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Fresh, Role::ClientProcess, "task of process"),
     (Role::Server, Role::ServerProcess, "task of process"),
     (Role::Helper, Role::ServerProcess, "task of process"),
+    (Role::Link, Role::ServerProcess, "task of process"),
+    (Role::Last, Role::ServerProcess, "task of process"),
     (Role::ClientTable, Role::ClientProcess, "CSpace of process"),
     (Role::ServerTable, Role::ServerProcess, "CSpace of process"),
     (Role::ClientSpace, Role::ClientProcess, "address space of process"),
@@ -96,11 +110,16 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Bell, Role::Group, "exposed in group"),
     (Role::Client, Role::Server, "caller and callee"),
     (Role::Other, Role::Server, "caller and callee"),
+    (Role::Client, Role::Link, "caller and callee"),
+    (Role::Client, Role::Last, "ends of a chain of calls"),
+    (Role::Link, Role::Last, "ends of a chain of calls"),
     (Role::Client, Role::Other, "tasks of one process"),
     (Role::Bound, Role::Fresh, "bound to task"),
     (Role::FreshTime, Role::Fresh, "CPU time of task"),
     (Role::ClientTime, Role::Client, "CPU time of task"),
     (Role::ClientTime, Role::Server, "lender and borrower"),
+    (Role::ClientTime, Role::Link, "lender and borrower"),
+    (Role::ClientTime, Role::Last, "lender and borrower"),
     (Role::Reply, Role::Server, "reply of callee"),
     (Role::Reply, Role::Client, "reply to caller"),
     (Role::Pool, Role::ServerProcess, "event pool of process"),
@@ -130,7 +149,8 @@ fn same(role: Role) -> &'static str {
         Role::ClientTable | Role::ServerTable | Role::Table => "same table",
         Role::ClientSpace | Role::ServerSpace => "same address space",
         Role::Group => "same group",
-        Role::Client | Role::Other | Role::Server | Role::Helper | Role::Fresh | Role::Bare => "same task",
+        Role::Client | Role::Other | Role::Server | Role::Helper | Role::Link | Role::Last => "same task",
+        Role::Fresh | Role::Bare => "same task",
         Role::Mapped | Role::Pooled | Role::Shared | Role::Spare => "same frame",
         Role::Bound | Role::Bell => "same Notification",
         Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
@@ -151,9 +171,12 @@ pub enum State {
     Queued,
     /// The server keeps the client's call in the Reply object, and receives.
     Kept,
+    /// The client's call has gone on down a chain of calls of its CPU, and its time with it. The first and the last task of
+    /// the chain have no time of their own.
+    Deep,
 }
 
-pub const STATES: [State; 4] = [State::Quiet, State::Served, State::Queued, State::Kept];
+pub const STATES: [State; 5] = [State::Quiet, State::Served, State::Queued, State::Kept, State::Deep];
 
 /// The capabilities and tasks of one case.
 #[derive(Clone)]
@@ -194,11 +217,14 @@ pub struct Tasks {
     pub server: Tcb,
     pub helper: Tcb,
     pub fresh: Tcb,
+    /// The ends of the chain. Where a case begins without one, the helper.
+    pub link: Tcb,
+    pub last: Tcb,
 }
 
 impl Cast {
     pub fn new(w: &mut World, state: State) -> Cast {
-        let memory = w.make(0, ObjType::Untyped, MEMORY_LOG2);
+        let memory = w.make(0, ObjType::Untyped, memory_log2(state));
         let process = |w: &mut World| {
             let cnode = w.make_of(0, memory, ObjType::CNode, 16);
             let vspace = w.make_of(0, memory, ObjType::VSpace, 6);
@@ -207,15 +233,22 @@ impl Cast {
             Proc { process, cnode, vspace }
         };
         let (client, server) = (process(w), process(w));
-        let group = w.make_of(0, memory, ObjType::Group, 4 | 8 << 16);
+        let group = w.make_of(0, memory, ObjType::Group, 4 | 16 << 16);
         let members = [client, server].map(|who| w.join(group, who, GROUP, abi::MEMBER_RIGHTS, 7));
         let task = |w: &mut World, of, n, own| w.task_of(memory, of, n, 10, own);
+        let helper = task(w, server, 0, true);
+        let links: Vec<Tcb> = match state {
+            State::Deep => (0..LINKS).map(|_| task(w, server, 0, true)).collect(),
+            _ => Vec::new(),
+        };
         let tasks = Tasks {
             client: task(w, client, 0, true),
             other: task(w, client, 1, true),
             server: task(w, server, 1, true),
-            helper: task(w, server, 0, true),
+            helper,
             fresh: task(w, client, 1, true),
+            link: *links.first().unwrap_or(&helper),
+            last: *links.last().unwrap_or(&helper),
         };
         let note = |w: &mut World| w.make_of(0, memory, ObjType::Notification, 0);
         let (bound, bell) = (note(w), note(w));
@@ -249,8 +282,34 @@ impl Cast {
             hands: [None; 3],
         };
         cast.furnish(w);
+        cast.prepare_chain(w, &links);
         cast.begin(w, state);
+        if state == State::Deep {
+            cast.call_along(w, &links);
+        }
         cast
+    }
+
+    /// Lets the tasks of a chain receive. The first and the last have no time of their own then.
+    fn prepare_chain(&self, w: &mut World, links: &[Tcb]) {
+        for (n, link) in links.iter().enumerate() {
+            w.expose(self.group, LINK + n as u32, link.cap);
+            w.resume(link);
+            w.run();
+            w.does_and_run(link, Regs::op(Op::Recv, &[]));
+            if n % (LINKS - 1) == 0 {
+                w.must(0, Op::CapDelete, &[at(link.sc)]);
+            }
+        }
+    }
+
+    /// The client calls the first, and each the next.
+    fn call_along(&self, w: &mut World, links: &[Tcb]) {
+        let callers = [&self.tasks.client].into_iter().chain(links);
+        for (n, caller) in callers.take(links.len()).enumerate() {
+            let to = Target::new(GROUP, LINK + n as u32);
+            w.does_and_run(caller, Regs::message(Op::Call, to, [n as u64; 4]));
+        }
     }
 
     /// Maps, binds, copies and exposes.
@@ -294,7 +353,7 @@ impl Cast {
         for address in [MAPPED, MAPPED + PAGE, POOLED, SHARED] {
             assert!(w.touch(0, address) && w.touch(1, address));
         }
-        if state == State::Quiet {
+        if matches!(state, State::Quiet | State::Deep) {
             return;
         }
         w.does_and_run(&client, call());

@@ -3,8 +3,8 @@
 use abi::{Cap, FLAG_PAGES, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
 
 use crate::cast::{
-    BELL, Cast, FREE, GROUP, HELPER, MAPPED, NOWHERE, PAGE, POOL_AT, POOLED, Role, SERVER, SHARED, State,
-    WINDOW, call, lists,
+    BELL, Cast, FREE, GROUP, HELPER, LINK, MAPPED, NOWHERE, PAGE, POOL_AT, POOLED, Role, SERVER, SHARED,
+    State, WINDOW, call, lists,
 };
 use crate::world::make::at;
 use crate::world::{Regs, Tcb};
@@ -17,6 +17,8 @@ pub enum By {
     Client,
     Other,
     Server,
+    /// The last task of a chain of calls.
+    Last,
 }
 
 /// What happens.
@@ -59,6 +61,7 @@ impl By {
             By::Client => Some(cast.tasks.client),
             By::Other => Some(cast.tasks.other),
             By::Server => Some(cast.tasks.server),
+            By::Last => Some(cast.tasks.last),
         }
     }
 
@@ -66,7 +69,7 @@ impl By {
     pub const fn cpu(self) -> Option<usize> {
         match self {
             By::Hand => None,
-            By::Client => Some(0),
+            By::Client | By::Last => Some(0),
             By::Other | By::Server => Some(1),
         }
     }
@@ -78,7 +81,29 @@ impl By {
             By::Client => state == State::Quiet,
             By::Other => state != State::Queued,
             By::Server => matches!(state, State::Served | State::Queued),
+            By::Last => state == State::Deep,
         }
+    }
+}
+
+/// What a case that begins with a chain of calls is about.
+const OF_CHAINS: &[Role] = &[
+    Role::Client,
+    Role::ClientTime,
+    Role::ClientProcess,
+    Role::Link,
+    Role::Last,
+    Role::ServerProcess,
+    Role::Memory,
+    Role::FirstHand,
+];
+
+impl Deed {
+    /// Whether it can be done, and is worth it, when a case begins so.
+    pub fn can(&self, state: State) -> bool {
+        let names = |roles: &[Role]| self.of.iter().any(|role| roles.contains(role));
+        let fits = if state == State::Deep { names(OF_CHAINS) } else { !names(&[Role::Link, Role::Last]) };
+        fits && self.by.can(state)
     }
 }
 
@@ -156,7 +181,9 @@ const PARTS: &[Deed] = parts!(
     ServerProcess server process, ServerTable server cnode, ServerSpace server vspace
 );
 
-const TASKS: &[Deed] = tasks!(Client client, Other other, Server server, Helper helper, Fresh fresh);
+const TASKS: &[Deed] = tasks!(
+    Client client, Other other, Server server, Helper helper, Fresh fresh, Link link, Last last
+);
 
 const MEMORY: &[Deed] = &[
     hand("UntypedReset memory", &[Role::Memory], |c, _| op(Op::UntypedReset, &[c.memory.arg(), 0])),
@@ -377,6 +404,17 @@ const MESSAGES: &[Deed] = &[
     by(By::Server, "Forward to helper", &[Role::Server, Role::Client, Role::Helper, Role::Group], |_, _| {
         Regs::message(Op::Forward, Target::new(GROUP, HELPER), [9; 4])
     }),
+    by(By::Last, "Reply of last", &[Role::Last, Role::Link], |_, _| {
+        Regs::message(Op::Reply, Target(0), [9; 4])
+    }),
+    by(By::Last, "ReplyRecv of last", &[Role::Last, Role::Link], |_, _| {
+        Regs::message(Op::ReplyRecv, Target(0), [9; 4])
+    }),
+    by(By::Last, "Recv of last", &[Role::Last, Role::Link], |_, _| op(Op::Recv, &[])),
+    by(By::Last, "Call of last to first", &[Role::Last, Role::Link, Role::Group], |_, _| {
+        Regs::message(Op::Call, Target::new(GROUP, LINK), [1; 4])
+    }),
+    by(By::Last, "Call of last to server", &[Role::Last, Role::Server, Role::Group], |_, _| call()),
     Deed {
         name: "fault of client",
         by: By::Client,

@@ -31,7 +31,7 @@ Options:
       --chains N       How many of them, in hundredths, let a third operation run behind the second (default: 30)
       --only A[/B[/C]] Only operations whose names contain these words
       --at N           Only where the first operation stops at its point N
-      --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept
+      --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept, Deep
       --list FILE      Write what was reached of each triple, or why not
       --threads N      How many run side by side (default: 2)
 

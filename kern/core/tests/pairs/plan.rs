@@ -97,7 +97,7 @@ impl Plan {
         let (mut pairs, mut idle) = (Vec::new(), Vec::new());
         for state in STATES.into_iter().filter(|state| options.state.is_none_or(|only| only == *state)) {
             for (first, deed) in deeds.iter().enumerate().filter(|(_, deed)| options.takes(0, deed)) {
-                if !deed.by.can(state) {
+                if !deed.can(state) {
                     continue;
                 }
                 let alone = Case { state, first: deed, second: None, third: None, at: None };
@@ -132,5 +132,5 @@ impl Plan {
 /// Whether two operations can be done at the same time: by different tasks, on different CPUs.
 fn fits(state: State, first: &Deed, second: &Deed) -> bool {
     let cpu = first.by.cpu().unwrap_or(0);
-    second.by.can(state) && second.by.cpu().is_none_or(|other| other != cpu)
+    second.can(state) && second.by.cpu().is_none_or(|other| other != cpu)
 }

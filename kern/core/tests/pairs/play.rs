@@ -11,14 +11,12 @@ use kern_core::entry::{Fault, Interrupt};
 use smp::chaos::Point;
 use smp::host_test;
 
-use crate::cast::{CHILD_LOG2, Cast, MEMORY_LOG2, State};
+use crate::cast::{CHILD_LOG2, Cast, State, memory_log2};
 use crate::deeds::{Deed, What};
 use crate::world::gate::Why;
 use crate::world::stop::{Part, Stop};
 use crate::world::{Regs, Tcb, World, check};
 
-/// Memory of a case's machine.
-const MEMORY: u64 = 2 << 20;
 const CPUS: usize = 3;
 /// Steps that a CPU takes beside an operation that stands still.
 const STEPS: usize = 60;
@@ -100,7 +98,7 @@ enum Standing {
 /// Plays a case. `reads`: whether the operation may also stop before it reads something.
 pub fn play(case: &Case<'_>, reads: bool) -> Result<Outcome, String> {
     catch_unwind(AssertUnwindSafe(|| {
-        let mut w = World::unchecked(CPUS, MEMORY);
+        let mut w = World::unchecked(CPUS, 4 << memory_log2(case.state));
         let cast = Cast::new(&mut w, case.state);
         Play { w, cast, case, outcome: Outcome::default() }.all(reads)
     }))
@@ -262,7 +260,7 @@ impl Play<'_> {
     /// Resets the memory of the cast, first the inner one: nothing refers to it then, and all of it is free.
     fn destroy(&mut self) {
         self.reset(self.cast.child, CHILD_LOG2);
-        self.reset(self.cast.memory, MEMORY_LOG2);
+        self.reset(self.cast.memory, memory_log2(self.case.state));
     }
 
     /// Resets one memory, unless its capability is gone. Capabilities may have moved.

@@ -53,7 +53,10 @@ fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
         let wanted =
             |n: &usize| options.only.get(2).is_none_or(|words| plan.deeds[*n].name.contains(words.as_str()));
         let fit: Vec<usize> = (0..plan.deeds.len())
-            .filter(|n| plan.deeds[*n].by == crate::deeds::By::Hand && *n != pair.second && wanted(n))
+            .filter(|n| {
+                let deed = &plan.deeds[*n];
+                deed.by == crate::deeds::By::Hand && deed.can(pair.state) && *n != pair.second && wanted(n)
+            })
             .collect();
         let chain = options.only.len() > 2 || (dice.roll(100) as u64) < options.chains;
         if chain && !fit.is_empty() { Some(fit[dice.roll(fit.len())]) } else { None }
