@@ -41,14 +41,8 @@ impl Holder {
     /// The CPU whose number stands in its block.
     #[inline(always)]
     pub(crate) fn in_block(id: &CpuId) -> Holder {
-        // The lowest bit is clear: a CPU's number is aligned. A sum is one instruction, with the address.
-        Holder((core::ptr::from_ref(id) as u64).wrapping_add(HELD))
-    }
-
-    /// Who held a lock whose word said so.
-    pub const fn of_word(word: u64) -> Holder {
-        assert!(word & HELD != 0, "a lock that nobody holds");
-        Holder(word)
+        // The lowest bit is clear: a CPU's number is aligned. As a step of the address, it is one instruction with it.
+        Holder(core::ptr::from_ref(id).wrapping_byte_add(HELD as usize) as u64)
     }
 
     #[inline(always)]
@@ -113,7 +107,7 @@ impl<T> Lock<T> {
                 waiting(&|| !self.is_locked());
                 turns += 1;
                 if turns == PATIENCE {
-                    never_free(by, Holder::of_word(self.word.load(Relaxed) | HELD), of);
+                    never_free(by, self.word.load(Relaxed), of);
                 }
             }
         }
@@ -171,11 +165,16 @@ pub fn waiting(_is_free: &dyn Fn() -> bool) {
     core::hint::spin_loop();
 }
 
-/// Stops the machine: a CPU has waited for a lock for [`PATIENCE`] turns.
+/// Stops the machine: a CPU has waited for a lock for [`PATIENCE`] turns. `held_by` is the lock's word, or the part of it
+/// that says who holds it.
+///
+/// All that there is to work out is worked out here: what comes before the call stands in every function that takes a
+/// lock.
 #[cold]
 #[inline(never)]
-pub fn never_free(who: Holder, holder: Holder, of: &dyn Debug) -> ! {
-    let (who, holder) = (who.cpu(), holder.cpu());
+pub fn never_free(who: Holder, held_by: u64, of: &dyn Debug) -> ! {
+    // A lock that has come free just now names nobody: then the lowest CPU.
+    let (who, holder) = (who.cpu(), Holder(held_by | HELD).cpu());
     panic!("{who:?} waits for a lock that nobody lets go of: {of:?}, held by {holder:?}");
 }
 
@@ -201,6 +200,6 @@ mod tests {
     fn a_lock_that_is_never_free_says_whose_it_is() {
         let lock = Lock::new(());
         let _guard = lock.lock(pin(3), &"a test");
-        never_free(pin(1).into(), Holder(lock.word.load(Relaxed)), &"a test");
+        never_free(pin(1).into(), lock.word.load(Relaxed), &"a test");
     }
 }

@@ -207,7 +207,7 @@ impl FrameInfo {
                 lock::waiting(&|| self.state.load(Ordering::Relaxed) & LOCKED == 0);
                 turns += 1;
                 if turns == lock::PATIENCE {
-                    lock::never_free(by, Holder::of_word(state), &"what is known of a page");
+                    lock::never_free(by, state, &"what is known of a page");
                 }
                 // Whoever waits names itself in the word, so what was found there first names the holder.
                 if self.state.load(Ordering::Relaxed) & LOCKED == 0 {
