@@ -7,7 +7,6 @@
 //! A PCID belongs to one VSpace on all CPUs. PCID 0 is the kernel's own tables and every VSpace that
 //! found none free: a CR3 with it always flushes.
 
-use x86_64::VirtAddr;
 use x86_64::instructions::tlb::{self, InvPcidCommand};
 use x86_64::registers::control::{Cr3, Cr4, Cr4Flags};
 
@@ -52,7 +51,8 @@ pub fn current() -> u64 {
 /// Drops the translation of one user page in the current address space.
 #[inline]
 pub fn flush_page(address: u64) {
-    tlb::flush(VirtAddr::new_truncate(address));
+    // SAFETY: drops a translation, which is looked up again; of an address that none can have, it does nothing.
+    unsafe { core::arch::asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) }
 }
 
 /// Drops every translation of the current address space (not the kernel's global ones).
