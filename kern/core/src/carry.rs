@@ -60,7 +60,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         let (count, left) =
-            self.pass_grants(sender, prepared, |place, words| store(&utcb.grants[place], words));
+            self.pass_grants(sender, &prepared, |place, words| store(&utcb.grants[place], words));
         utcb.listening.store(left.word(), Relaxed);
         utcb.grant_count.store(count, Relaxed);
         Ok(())

@@ -210,11 +210,11 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn pass_grants(
         self,
         sender: Ref<'k, Task>,
-        prepared: Prepared<'k>,
+        prepared: &Prepared<'k>,
         mut tell: impl FnMut(usize, [u64; 2]),
     ) -> (u64, Listening) {
         let (mut fates, count) = (0, prepared.going.len());
-        for (place, going) in prepared.going.into_iter().enumerate() {
+        for (place, going) in prepared.going.iter().enumerate() {
             let received = self.pass_grant(sender, going);
             fates |= received.fate.word(place);
             tell(place, received.words());
@@ -225,7 +225,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         (count as u64, prepared.offer)
     }
 
-    fn pass_grant(self, sender: Ref<'k, Task>, going: Going<'k>) -> Received {
+    fn pass_grant(self, sender: Ref<'k, Task>, going: &Going<'k>) -> Received {
         let not = |fate| Received { fate, cap: Cap::NULL, rights: Rights::NONE, object: None };
         let place = match going.to {
             Ok(place) => place,

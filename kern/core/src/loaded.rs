@@ -138,7 +138,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         if event.info.has(FLAG_CAPS) {
             let mut list = [[0; 2]; GRANTS_MAX];
-            let (_, left) = self.pass_grants(sender, prepared, |place, words| list[place] = words);
+            let (_, left) = self.pass_grants(sender, &prepared, |place, words| list[place] = words);
             take_slots(slots, offer, left);
             shown.write_list(at + caps_at(event.info), &list);
         }
