@@ -19,6 +19,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         frame.set_first(spot.name());
     }
 
+    /// Puts an entry into a frame's list in which another one is. That one mostly comes first, and then need not be
+    /// looked for by its name.
+    #[inline(always)]
+    pub fn link_beside(self, frame: &LockedFrame<'_>, spot: Spot<'k>, other: Spot<'k>) {
+        if frame.first() != other.name() {
+            return self.link(frame, spot);
+        }
+        self.links(spot).set_next(other.name());
+        self.links(other).set_prev(spot.name());
+        frame.set_first(spot.name());
+    }
+
     /// Takes an entry out of the list, which it is in. One that is alone has no neighbours.
     #[inline(always)]
     pub fn unlink(self, frame: &LockedFrame<'_>, spot: Spot<'k>) {

@@ -20,7 +20,7 @@ const LEAF_MASK: u64 = (1 << LEAF_BITS) - 1;
 #[derive(Clone, Copy)]
 pub struct Spot<'k> {
     pub vspace: Ref<'k, VSpace>,
-    entry: Ref<'k, Entry>,
+    entry: &'k Entry,
     /// Among the VSpace's entries.
     index: usize,
     pub level: u32,
@@ -29,28 +29,34 @@ pub struct Spot<'k> {
 impl<'k> Spot<'k> {
     #[inline(always)]
     pub fn load(self) -> Pte {
-        self.entry.get().load()
+        self.entry.load()
     }
 
     #[inline(always)]
     pub fn store(self, entry: Pte) {
-        self.entry.get().store(entry);
+        self.entry.store(entry);
     }
 
     /// Changes what a page allows; the hardware's bits stay.
     pub fn allow(self, access: Access) {
-        self.entry.get().update(|entry| entry.allowing(access));
+        self.entry.update(|entry| entry.allowing(access));
     }
 
     /// The entry, whose accessed bit is not set any more.
     pub fn take_accessed(self) -> Pte {
-        self.entry.get().take_accessed()
+        self.entry.take_accessed()
     }
 
     /// Entries of its table from this one on.
     #[inline(always)]
     pub fn left_in_table(self) -> usize {
         ENTRIES - self.index % ENTRIES
+    }
+
+    /// Each of some entries, which begin with this one ([`Cx::row_from`]).
+    #[inline(always)]
+    pub fn each_of(self, entries: &'k [Entry]) -> impl Iterator<Item = Spot<'k>> {
+        entries.iter().enumerate().map(move |(at, entry)| Spot { entry, index: self.index + at, ..self })
     }
 
     #[inline(always)]
@@ -99,7 +105,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     #[inline(always)]
     fn spot_at(self, vspace: Ref<'k, VSpace>, index: usize, level: u32) -> Option<Spot<'k>> {
-        Some(Spot { vspace, entry: vspace.get().entries.get(self.pin(), index)?, index, level })
+        Some(Spot { vspace, entry: vspace.get().entries.get(self.pin(), index)?.get(), index, level })
     }
 
     /// The entry some places behind, which is of the same table.

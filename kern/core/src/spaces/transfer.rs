@@ -303,19 +303,53 @@ impl<'k, M: Machine> Cx<'k, M> {
                 Plain::Lent => self.lent_pages(row.large, &part),
                 Plain::No => 0,
             };
-            for at in first..part.sources.len() {
-                plain = Plain::No;
-                let pair = self.spot_behind(part.source, at).zip(self.spot_behind(part.target, at));
-                let (source, target) = pair.ok_or(Error::BadState)?;
-                let info = self.check_rare(row, source, target, number + at as u64, alone)?;
-                if row.mode != PageMode::Move {
-                    self.count_view(info)?;
-                    *counted += 1;
-                }
+            if first == part.sources.len() {
+                return Ok(());
             }
-            Ok(())
+            plain = Plain::No;
+            match row.mode {
+                PageMode::Move => self.check_moved(row, &part, first, number, alone),
+                _ => self.check_shared(row, &part, number, alone, counted),
+            }
         })?;
         Ok(plain)
+    }
+
+    /// Checks pages to be moved, from one of the part on.
+    #[inline(never)]
+    fn check_moved(
+        self,
+        row: &Row<'k>,
+        part: &Part<'k>,
+        first: usize,
+        number: u64,
+        alone: bool,
+    ) -> Result<()> {
+        for (at, (source, target)) in part.sources.iter().zip(part.targets).enumerate().skip(first) {
+            self.check_rare(row, source.load(), target.load(), number + at as u64, alone)?;
+        }
+        Ok(())
+    }
+
+    /// Checks pages to be shared, and counts their views.
+    #[inline(never)]
+    fn check_shared(
+        self,
+        row: &Row<'k>,
+        part: &Part<'k>,
+        number: u64,
+        alone: bool,
+        counted: &mut u64,
+    ) -> Result<()> {
+        let mut at = 0;
+        let checked = part.sources.iter().zip(part.targets).try_for_each(|(source, target)| {
+            let info = self.check_rare(row, source.load(), target.load(), number + at, alone)?;
+            self.count_view(info)?;
+            at += 1;
+            Ok(())
+        });
+        *counted += at;
+        checked
     }
 
     /// Counts a view that a message is to make of a page. The view is counted when the page is checked, not when it is
@@ -378,20 +412,17 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Checks that one page of any kind may go now, and that its place is free. Returns what is known of the page.
-    #[inline(never)]
+    #[inline(always)]
     fn check_rare(
         self,
         row: &Row<'k>,
-        source: Spot<'k>,
-        target: Spot<'k>,
+        entry: Pte,
+        target: Pte,
         number: u64,
         alone: bool,
     ) -> Result<&'k FrameInfo> {
-        let offset = number << row.log2();
-        let (from, to) = (row.source + offset, row.target + offset);
-        let entry = source.load();
         if !may_go(entry, row.mode) {
-            return Err(no_page(from));
+            return Err(no_page(row.source + (number << row.log2())));
         }
         // What the first half had to do, and has not.
         let as_it_was = entry.is_present() && (row.mode == PageMode::Move || entry.access() == Access::Write);
@@ -400,12 +431,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         if as_it_was && !alone || stale {
             return Err(Refusal::More);
         }
-        match target.load() {
-            there if self.is_free(there) => Ok(info),
-            // Something went from there, and some CPU may remember it for a moment yet.
-            there if there.shootdown().is_some() => Err(Refusal::More),
-            _ => Err(no_room(to)),
+        if self.is_free(target) {
+            return Ok(info);
         }
+        // Something went from there, and some CPU may remember it for a moment yet.
+        let gone = target.shootdown().is_some();
+        Err(if gone { Refusal::More } else { no_room(row.target + (number << row.log2())) })
     }
 
     /// How many pages from the first on were lent as such pages at a time, which all CPUs have forgotten, and find their
@@ -447,20 +478,19 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Pages of any kind go: they were looked at, and cannot fail.
     #[inline(never)]
     fn pass_rare(self, row: &Row<'k>, part: &Part<'k>) {
-        for at in 0..part.sources.len() {
-            let pair = self.spot_behind(part.source, at).zip(self.spot_behind(part.target, at));
-            if let Some((source, target)) = pair
-                && let Some(info) = self.k.frames.get(self.pin(), source.load().at())
-            {
-                self.pass_page(row, source, target, info.get());
+        let sources = part.source.each_of(part.sources);
+        for (source, target) in sources.zip(part.target.each_of(part.targets)) {
+            let entry = source.load();
+            if let Some(info) = self.k.frames.get(self.pin(), entry.at()) {
+                self.pass_page(row.mode, source, entry, target, info.get());
             }
         }
     }
 
-    fn pass_page(self, row: &Row<'k>, source: Spot<'k>, target: Spot<'k>, info: &FrameInfo) {
-        let entry = source.load();
+    #[inline(always)]
+    fn pass_page(self, mode: PageMode, source: Spot<'k>, entry: Pte, target: Spot<'k>, info: &FrameInfo) {
         let locked = info.lock(self.cpu);
-        if row.mode == PageMode::Move {
+        if mode == PageMode::Move {
             source.store(Pte::EMPTY);
             self.unlink(&locked, source);
             // As of no list for a moment, so that the next link makes it the first again.
@@ -471,14 +501,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             return;
         }
         // The view is counted already.
-        let copy = row.mode == PageMode::Copy;
+        let copy = mode == PageMode::Copy;
         if entry.access() == Access::Write {
             source.store(entry.shared(copy).given());
             locked.counts.set(locked.counts.get().without(Access::Write).with(Access::Read));
         } else {
             source.store(entry.given());
         }
-        self.link(&locked, target);
+        self.link_beside(&locked, target, source);
         target.store(entry.view(copy));
         self.unstamp(&locked);
     }
