@@ -24,7 +24,7 @@ use smp::shootdown::Stamp;
 use crate::limits::MAPPED_MAX;
 use crate::machine::Access;
 use crate::memory::{Frame, Phys};
-use crate::paging::EntryName;
+use crate::paging::{EntryName, Pte};
 use crate::protection::Protection;
 
 /// What is known of 4 KiB of memory; for a large frame, its first page's stands for all.
@@ -74,6 +74,13 @@ pub struct Counts(u64);
 /// For each way to map a page (by [`Access`]): what it counts, and what must not be in the way.
 const ONE: [u64; 3] =
     [1 << MAPPED_SHIFT, 1 << MAPPED_SHIFT | 1 << WRITABLE_SHIFT, 1 << MAPPED_SHIFT | 1 << EXECUTABLE_SHIFT];
+/// The same by [`Pte::access_bits`].
+const ONE_BY_BITS: [u64; Pte::ACCESS_BITS] = {
+    let mut ones = [ONE[Access::Execute as usize]; Pte::ACCESS_BITS];
+    ones[Pte::page(Phys(0), abi::PAGE_LOG2, Access::Read).access_bits()] = ONE[Access::Read as usize];
+    ones[Pte::page(Phys(0), abi::PAGE_LOG2, Access::Write).access_bits()] = ONE[Access::Write as usize];
+    ones
+};
 const NOT_NOW: u64 = STALE | DYING | POOLED | UNCLEAN | MAPPED_MAX << MAPPED_SHIFT;
 const IN_THE_WAY: [u64; 3] =
     [NOT_NOW, NOT_NOW | COUNT << EXECUTABLE_SHIFT, NOT_NOW | COUNT << WRITABLE_SHIFT];
@@ -101,6 +108,13 @@ impl Counts {
     #[inline(always)]
     pub const fn without(self, access: Access) -> Counts {
         Counts(self.0 - ONE[access as usize])
+    }
+
+    /// The same of what an entry allows, in few steps.
+    #[must_use]
+    #[inline(always)]
+    pub const fn without_entry(self, entry: Pte) -> Counts {
+        Counts(self.0 - ONE_BY_BITS[entry.access_bits()])
     }
 
     /// Whether there may be one more such mapping now. Of writable and executable ones, never both.

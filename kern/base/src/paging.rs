@@ -184,6 +184,16 @@ impl Pte {
         }
     }
 
+    /// More than any [`Pte::access_bits`].
+    pub const ACCESS_BITS: usize = 6;
+
+    /// The bits that say what it allows, next to each other: for tables.
+    #[inline(always)]
+    pub const fn access_bits(self) -> usize {
+        const BITS: u64 = (NO_EXECUTE | WRITE).rotate_left(1);
+        (self.0.rotate_left(1) & BITS) as usize
+    }
+
     /// The same as a page of the pool.
     #[must_use]
     pub const fn pooled(self) -> Pte {

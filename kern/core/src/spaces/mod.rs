@@ -264,34 +264,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         let step = if log2 == abi::PAGE_LOG2 { PAGE_SIZE } else { abi::LARGE_PAGE_SIZE };
         let end = run.first + run.count.min(PAGE_STEPS);
-        let mut page = self.first_page(run)?;
+        let (mut at, mut address) = (run.frame.get().page(run.first), run.address);
         let mut number = run.first;
         while number < end {
-            let mut spot = spot_for(page.address).map_err(|refusal| go_on(me, run, number, refusal))?;
-            let table_end = end.min(number + spot.left_in_table() as u64);
-            loop {
+            let first = spot_for(address).map_err(|refusal| go_on(me, run, number, refusal))?;
+            let entries = self.row_from(first, (end - number) as usize);
+            if entries.is_empty() {
+                return Err(Error::BadState.into());
+            }
+            for spot in first.each_of(entries) {
+                let page = Page { info: self.info(at)?, at, log2, address };
                 if let Err(refusal) = work(spot, page) {
                     return Err(go_on(me, run, number, refusal));
                 }
                 number += 1;
-                if number == end {
-                    break;
-                }
-                let at = Phys(page.at.0 + step);
-                page = Page { info: self.info(at)?, at, log2, address: page.address + step };
-                match self.spot_behind(spot, 1) {
-                    Some(next) if number != table_end => spot = next,
-                    _ => break,
-                }
+                at = Phys(at.0 + step);
+                address += step;
             }
         }
         if number == run.first + run.count { Ok(()) } else { Err(go_on(me, run, number, Refusal::More)) }
-    }
-
-    #[inline(always)]
-    fn first_page(self, run: Run<'k>) -> Result<Page<'k>> {
-        let at = run.frame.get().page(run.first);
-        Ok(Page { info: self.info(at)?, at, log2: run.frame.get().log2, address: run.address })
     }
 
     /// The entry for an address. With `make`, tables that are missing are made, for whom it may be.
@@ -302,7 +293,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         address: u64,
         make: Option<Option<Me<'k>>>,
     ) -> Result<Spot<'k>> {
-        match (self.spot::<LEVEL>(vspace, address), make) {
+        let at_hand = if LEVEL == SMALL { self.spot_at_hand(vspace, address) } else { None };
+        match (at_hand.or_else(|| self.spot::<LEVEL>(vspace, address)), make) {
             (Some(spot), _) => Ok(spot),
             (None, Some(me)) => self.grow::<LEVEL>(me, vspace, address),
             (None, None) => Err(not_mapped(address)),
@@ -379,14 +371,22 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// lock is held.
     #[inline(always)]
     fn take_away(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
-        let stale = self.clear(spot, address);
+        if !self.clear(spot, address) {
+            self.leave_frame(spot, entry, info);
+            return false;
+        }
+        let locked = self.leave_frame(spot, entry, info);
+        self.stamp_frame(&locked);
+        true
+    }
+
+    /// Takes an entry that maps nothing any more out of its frame's list.
+    #[inline(always)]
+    fn leave_frame<'f>(self, spot: Spot<'k>, entry: Pte, info: &'f FrameInfo) -> LockedFrame<'f> {
         let locked = info.lock(self.cpu);
         self.unlink(&locked, spot);
-        locked.counts.set(locked.counts.get().without(entry.access()));
-        if stale {
-            self.stamp_frame(&locked);
-        }
-        stale
+        locked.counts.set(locked.counts.get().without_entry(entry));
+        locked
     }
 
     /// Whether CPUs may still remember what the page allowed before. From writable to executable, or back, it takes
