@@ -4,7 +4,7 @@ use abi::membership::{ALONE, JOINED, LEFT, WITHDRAWN};
 use abi::{Cap, Error, MEMBER_RIGHTS, MsgInfo, Op, Rights, Target};
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
-use user_rt::arch::Args;
+use user_rt::arch::{self, Args};
 use user_rt::cap::{Group, Handle, Notification, Process, Untyped};
 use user_rt::invoke::{copy, yield_now};
 use user_rt::layout::slot;
@@ -316,6 +316,8 @@ extern "C" fn makes_groups(untyped: u64) -> ! {
     }
     THROUGH.fetch_add(1, Relaxed);
     loop {
+        // Under icount, other CPUs run where one pauses.
+        arch::pause();
         let _ = yield_now();
     }
 }
