@@ -44,15 +44,15 @@ explain *args: build (_kernel "nofast" "--no-default-features")
     '{{harness}}' explain --just '{{just_executable()}}' "$@"
 
 # Random IPC across CPUs, nothing may be lost: `just stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
-stress *args: build (_kernel "chaos" "--features chaos,dump")
+stress *args: build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
     '{{harness}}' stress "$@"
 
 # All operations on mapped memory from all CPUs, every access checked: `just torture --seed 7 --cpus 4 --ops 10000000` (see `just torture --help`)
-torture *args: build (_kernel "chaos" "--features chaos,dump")
+torture *args: build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
     '{{harness}}' torture "$@"
 
 # Random system calls from all CPUs, on objects that they share, their history checked against the model: `just fuzz --seed 7 --cpus 4 --ops 10000000` (see `just fuzz --help`)
-fuzz *args: build (_kernel "chaos" "--features chaos,dump")
+fuzz *args: build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
     '{{harness}}' fuzz "$@"
 
 # Operations of the simulated kernel stopped at each point, others run beside them: `just pairs --seed 7`, `just pairs --whole` (see `just pairs --help`; `AURORA_LIMITS=small` makes every bound tiny)
@@ -101,6 +101,10 @@ mailbox *args: _harness
 # Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
 diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' diff "$@"
+
+# Judge a snapshot of the kernel's state that a run has left: `just judge target/run/fuzz-tcg-4-1/snapshot.txt`
+judge file: _harness
+    '{{harness}}' judge "$1"
 
 # Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
 test *args: _build_for_tests

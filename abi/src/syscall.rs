@@ -304,8 +304,9 @@ syscalls! {
     /// Export the kernel's state as text, to the log's channel 0x81. Only in test builds; all others refuse. What
     /// other CPUs own is left out. It takes long, and interrupts wait.
     ///
-    /// In: rdi = Machine; rsi = 0, or 1 for the hash alone, plus 2 to leave capabilities and memory out. Out: rdi =
-    /// the text's hash.
+    /// In: rdi = Machine; rsi = 0, or 1 for the hash alone, plus 2 to leave capabilities and memory out; or 4 for a
+    /// snapshot of everything, of all CPUs, which stand still meanwhile, as records to channel 0x83. Out: rdi = the
+    /// text's hash; of a snapshot, how many objects there are.
     /// Rights: DUMP.
     /// Errors: NotBuilt, BadArgument.
     MachineDump = 41;

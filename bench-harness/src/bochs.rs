@@ -75,6 +75,8 @@ pub fn run(artifacts: &Artifacts, model: &str, image: &Path, limit: Duration) ->
         last_words: heard.last_words(),
         mitigations: Vec::new(),
         events: None,
+        snapshots: 0,
+        violations: Vec::new(),
         reports: heard.reports,
         elapsed: started.elapsed(),
     })

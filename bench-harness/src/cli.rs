@@ -15,7 +15,7 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, mailbox, message, pack, probe,
+    bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message, pack, probe,
     reference, scale, seeded, stress, suite, torture,
 };
 
@@ -108,6 +108,12 @@ enum Command {
     /// The same random operations on kernels with and without fastpaths: the same state
     #[command(after_help = "Example:\n  aurora-bench diff --seed 100 --seeds 50 --steps 1000")]
     Diff(DiffArgs),
+    /// Judge a snapshot of the kernel's state that a run has left
+    #[command(after_help = "Example:\n  aurora-bench judge target/run/fuzz-tcg-4-1/snapshot.txt")]
+    Judge {
+        /// The snapshot
+        file: PathBuf,
+    },
     /// Many seeds, in shards; what was killed goes on where it was
     #[command(subcommand, after_help = campaign::args::EXAMPLES)]
     Campaign(campaign::args::Command),
@@ -231,7 +237,7 @@ pub(crate) struct StressArgs {
     /// Run every seed twice and compare the hashes (icount)
     #[arg(long)]
     replay: bool,
-    /// Build of the kernel (default: chaos under icount, else the ordinary one)
+    /// Build of the kernel (default: chaos under icount, else dump)
     #[arg(long)]
     variant: Option<String>,
 }
@@ -425,6 +431,7 @@ pub fn main() -> Result<()> {
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
         }
+        Command::Judge { file } => judge::command(&file),
         Command::Gdb(args) => gdb::gdb(&common.lab()?, &args.wanted()),
         Command::Campaign(args) => run_campaign(&common, args),
         Command::Explain(args) => explain::command(&common.lab()?, &args.wanted()),

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::lab::Lab;
 use crate::report::Report;
 use crate::seeded::{self, Said};
-use crate::session::{Ending, Session};
+use crate::session::Session;
 use crate::trouble::Trouble;
 
 /// Counts that must be zero. Panics are the harness's own.
@@ -74,6 +74,7 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
         let session = lab.run(&job)?;
         let outcome = Outcome::of(&session, wanted, seed);
         let verdict = outcome.said.judge(&session, &outcome.wrong());
+        let verdict = verdict.and_then(|()| seeded::check_judged(&session, wanted.seeded.variant.as_deref()));
         if let Err(Trouble::NoMachine(why)) = verdict {
             return Err(Trouble::NoMachine(why).into());
         }
@@ -91,7 +92,7 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
 struct Outcome {
     seed: u32,
     cpus: u32,
-    /// The kernel panicked.
+    /// The kernel panicked, or one of its invariants did not hold.
     panicked: bool,
     storm: Option<Storm>,
     said: Said,
@@ -103,7 +104,7 @@ impl Outcome {
             Report::Fuzz(fields) => Some(fields),
             _ => None,
         });
-        let panicked = matches!(session.ending, Ending::Panic);
+        let panicked = session.has_broken_kernel();
         Outcome { seed, cpus: wanted.seeded.cpus, storm: wanted.storm, panicked, said }
     }
 

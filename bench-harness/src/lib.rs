@@ -30,6 +30,7 @@ pub mod gdbtest;
 mod hardening;
 pub mod host;
 pub mod iso;
+pub mod judge;
 pub mod lab;
 mod lanes;
 pub mod logs;

@@ -37,7 +37,7 @@ pub struct Wanted {
     /// icount runs the chaos build
     #[arg(long, default_value = "tcg")]
     pub mode: Mode,
-    /// Build of the kernel (default: chaos under icount, else the ordinary one)
+    /// Build of the kernel (default: chaos under icount, else dump)
     #[arg(long)]
     pub variant: Option<String>,
 }
@@ -65,9 +65,15 @@ impl Wanted {
     }
 }
 
-/// The build of the kernel that is run if none is named: where a run replays, the one that perturbs itself.
+/// The build of the kernel that is run if none is named: where a run replays, the one that perturbs itself. Both export
+/// the kernel's state.
 pub(crate) fn usual_variant(mode: Mode) -> &'static str {
-    if mode == Mode::Icount { "chaos" } else { "" }
+    if mode == Mode::Icount { "chaos" } else { "dump" }
+}
+
+/// An error where a run of the usual build did not end with a snapshot of the kernel's state.
+pub(crate) fn check_judged(session: &Session, variant: Option<&str>) -> Result<(), Trouble> {
+    if variant.is_none() { session.check_judged() } else { Ok(()) }
 }
 
 /// So many seeds, from the first on, or random ones.

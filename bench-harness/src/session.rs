@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::artifacts::Artifacts;
+use crate::judge::Judge;
 use crate::logs::Logs;
 use crate::machine::{Boot, Medium, Outputs, Qemu};
 use crate::monitor;
@@ -77,6 +78,9 @@ pub struct Session {
     pub mitigations: Vec<String>,
     /// How many events a chaos build counted.
     pub events: Option<u64>,
+    /// How many snapshots of the kernel's state came, and which [invariants](invariants) do not hold.
+    pub snapshots: u32,
+    pub violations: Vec<String>,
 }
 
 /// Guest exit codes as QEMU statuses: (code << 1) | 1.
@@ -142,6 +146,7 @@ pub fn run(
     ear.listen(listener)?;
     ear.finish(listener);
     ear.keep_state(&dir.join("state.txt"))?;
+    ear.judge.keep(&dir.join("snapshot.txt"))?;
     let _ = std::fs::remove_file(&outputs.monitor);
     let ending = ended_by_us.unwrap_or_else(|| ending_of(status, &outputs));
     let ending = if has_room(&dir) { ending } else { Ending::NoRoom(dir) };
@@ -184,6 +189,7 @@ struct Ear {
     states: Vec<String>,
     mitigations: Vec<String>,
     events: Option<u64>,
+    judge: Judge,
 }
 
 impl Ear {
@@ -202,6 +208,7 @@ impl Ear {
             states: Vec::new(),
             mitigations: Vec::new(),
             events: None,
+            judge: Judge::default(),
         }
     }
 
@@ -255,6 +262,7 @@ impl Ear {
                     self.states_said.push(line);
                 }
             }
+            Piece::Record { channel: records::SNAPSHOT, payload } => self.judge.push(&payload),
             // Read from the file afterwards.
             Piece::Record { channel: records::TRACE, .. } => {}
             Piece::Record { channel, payload } => {
@@ -296,16 +304,38 @@ impl Ear {
 
     fn into_session(self, label: String, ending: Ending, elapsed: Duration) -> Session {
         let last_words = self.last_words.into_iter().chain(self.states).collect();
-        let Ear { reports, mitigations, events, .. } = self;
-        Session { label, ending, reports, last_words, elapsed, mitigations, events }
+        let Ear { reports, mitigations, events, judge, .. } = self;
+        let Judge { count: snapshots, violations, .. } = judge;
+        Session { label, ending, reports, last_words, elapsed, mitigations, events, snapshots, violations }
     }
 }
 
 impl Session {
-    /// An error for every ending but `Pass` and, for callers who count failures themselves, `Fail`.
+    /// Whether the kernel panicked, or was in a state in which an invariant did not hold, which counts as much.
+    pub fn has_broken_kernel(&self) -> bool {
+        self.ending == Ending::Panic || !self.violations.is_empty()
+    }
+
+    /// An error where the kernel's state was to be judged at the end, and was not.
+    pub fn check_judged(&self) -> Result<(), Trouble> {
+        if self.snapshots > 0 {
+            return Ok(());
+        }
+        Err(Trouble::CheckFailed(format!("{}: no snapshot of the kernel's state came", self.label)))
+    }
+
+    /// An error for every ending but `Pass` and, for callers who count failures themselves, `Fail`; and where invariants of
+    /// the kernel do not hold.
     pub fn check_ended(&self) -> Result<(), Trouble> {
         let label = &self.label;
         match &self.ending {
+            Ending::Pass | Ending::Fail if !self.violations.is_empty() => {
+                let lines: String = self.violations.iter().map(|line| format!("\n  | {line}")).collect();
+                let text = format!(
+                    "{label}: invariants of the kernel do not hold (snapshot.txt in the run's directory):{lines}"
+                );
+                Err(Trouble::CheckFailed(text))
+            }
             Ending::Pass | Ending::Fail => Ok(()),
             Ending::Panic => {
                 Err(Trouble::GuestDied(self.with_words(&format!("{label}: the kernel panicked"))))
@@ -381,6 +411,8 @@ mod tests {
             elapsed: Duration::ZERO,
             mitigations: Vec::new(),
             events: None,
+            snapshots: 0,
+            violations: Vec::new(),
         };
         assert!(matches!(session.check_passed(), Err(Trouble::NoMachine(_))), "no result of the guest's");
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
 use crate::report::Report;
-use crate::seeded::{Said, seeds_from, usual_variant};
+use crate::seeded::{Said, check_judged, seeds_from, usual_variant};
 use crate::session::Session;
 use crate::trouble::Trouble;
 
@@ -33,7 +33,7 @@ pub struct Wanted {
     pub replay: bool,
     /// How idle CPUs wait; by default as the seed says under icount, and halted elsewhere.
     pub idle: Option<Idle>,
-    /// Build of the kernel; by default the chaos build under icount and the ordinary one elsewhere.
+    /// Build of the kernel; by default the chaos build under icount and the dump build elsewhere.
     pub variant: Option<String>,
     /// Where to stop the machine, for a debugger.
     pub stop: Stop,
@@ -113,7 +113,7 @@ fn run_once(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
     let outcome = Outcome::of(&session, &job, seed, wanted.messages);
     let trouble = match outcome.said.judge(&session, &outcome.said.not_zero(WRONG)) {
         Err(Trouble::NoMachine(why)) => return Err(Trouble::NoMachine(why).into()),
-        verdict => verdict.err(),
+        verdict => verdict.and_then(|()| check_judged(&session, wanted.variant.as_deref())).err(),
     };
     let outcome = (!outcome.said.is_empty()).then_some(outcome);
     Ok(Run { outcome, trouble, events: session.events })

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use crate::lab::Lab;
 use crate::report::Report;
-use crate::seeded::{Said, Wanted};
-use crate::session::{Ending, Session};
+use crate::seeded::{self, Said, Wanted};
+use crate::session::Session;
 use crate::trouble::Trouble;
 
 /// Counts that must be zero.
@@ -28,7 +28,7 @@ pub fn torture(lab: &Lab, wanted: &Wanted) -> Result<()> {
 pub struct Outcome {
     seed: u32,
     cpus: u32,
-    /// The kernel panicked.
+    /// The kernel panicked, or one of its invariants did not hold.
     panicked: bool,
     said: Said,
     /// Why the seed has failed, if it has.
@@ -38,7 +38,9 @@ pub struct Outcome {
 /// Runs a seed. Gives an error only where it could not be run.
 pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
     let session = lab.run(&wanted.job("torture", "", seed))?;
-    let outcome = Outcome::of(&session, wanted.cpus, seed);
+    let mut outcome = Outcome::of(&session, wanted.cpus, seed);
+    let judged = seeded::check_judged(&session, wanted.variant.as_deref());
+    outcome.trouble = outcome.trouble.or(judged.err());
     match outcome.trouble {
         Some(Trouble::NoMachine(why)) => Err(Trouble::NoMachine(why).into()),
         _ => Ok(outcome),
@@ -51,7 +53,7 @@ impl Outcome {
             Report::Torture(fields) => Some(fields),
             _ => None,
         });
-        let panicked = matches!(session.ending, Ending::Panic);
+        let panicked = session.has_broken_kernel();
         let trouble = said.judge(session, &said.not_zero(WRONG)).err();
         Outcome { seed, cpus, panicked, said, trouble }
     }

@@ -60,7 +60,7 @@ const RULES: &[Rule] = &[
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe(&[])),
     rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
     rule("perf", &["abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
-    rule("bench-harness", &["abi", "invariants", "protocols"], Safe),
+    rule("bench-harness", &["abi", "invariants", "protocols", "snapshot"], Safe),
     rule("bench-harness/plugin", &[], Modules(&["qemu"])),
 ];
 

@@ -69,6 +69,7 @@ macro_rules! snapshot {
                         writer.$method(record);
                     }
                 )*
+                writer.finish();
                 text
             }
 

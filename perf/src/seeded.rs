@@ -8,7 +8,9 @@ use core::fmt;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::SeqCst;
 
+use abi::cpu_features;
 use user_rt::cap::Notification;
+use user_rt::spawn::own;
 use user_rt::{arch, boot, report, supervisor};
 
 use crate::failure::Failure;
@@ -18,6 +20,15 @@ use crate::failure::Failure;
 const PATIENCE_SECONDS: u64 = 40;
 /// Complaints that are said; the others are counted.
 const SAID_AT_MOST: u64 = 16;
+
+/// Shows the host all of the kernel's state, which it judges. Nothing on kernels that do not export it.
+pub fn show_state() {
+    if boot::has(cpu_features::DUMP)
+        && let Err(refusal) = own::machine().snapshot()
+    {
+        report!("error no snapshot of the kernel's state: {refusal:?}");
+    }
+}
 
 /// The board of a run, as any of its tasks sees it.
 pub trait Run: Copy {
@@ -85,6 +96,7 @@ pub trait Run: Copy {
             report!("error {}: {failure}", Self::PROGRAM);
         }
         self.set(Self::OVER, 1);
+        show_state();
         self.print();
         let is_good = outcome.is_ok() && self.wrong() == 0;
         supervisor::finish(u64::from(is_good), u64::from(!is_good))

@@ -12,6 +12,7 @@
 //! * [`events`]: how events come into a pool from any CPU.
 //! * [`shootdown`]: how CPUs are made to forget translations.
 //! * [`lock`]: the lock of what several CPUs change.
+//! * [`standstill`]: how one CPU stops all others, in test builds.
 //! * [`sync`]: atomics and named fences; the only module that knows loom from the machine.
 //! * [`chaos`], [`planted`]: perturbed runs and planted bugs, absent from normal builds.
 //!
@@ -37,5 +38,6 @@ pub mod planted;
 pub mod quiesce;
 pub mod ring;
 pub mod shootdown;
+pub mod standstill;
 pub mod sync;
 pub mod trace;

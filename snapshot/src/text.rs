@@ -4,10 +4,13 @@
 //! :slot at table number …
 //! slot 3f40 1000 5 …
 //! ```
-//! Before the first record of a type stands a line that names its fields, so that a reader that knows more fields, or
+//! A text ends with the line [`END`]: without it, it was cut off. Before the first record of a type stands a line that names its fields, so that a reader that knows more fields, or
 //! fewer, still understands the others. A field that is 0 is `-`; fields that are 0 at the end of a line are left out.
 
 use crate::record::{Record, Sink};
+
+/// The last line of a text.
+pub const END: &str = ":end";
 
 /// Writes records as text. Each piece of text goes to a closure, which needs no memory for it.
 pub struct Writer<W: FnMut(&str)> {
@@ -20,6 +23,12 @@ impl<W: FnMut(&str)> Writer<W> {
     /// A writer that has written nothing.
     pub const fn new(write: W) -> Writer<W> {
         Writer { write, named: 0 }
+    }
+
+    /// Writes the last line.
+    pub fn finish(mut self) {
+        (self.write)(END);
+        (self.write)("\n");
     }
 
     fn line<R: Record>(&mut self, number: u32, record: &R) {

@@ -126,6 +126,9 @@ pub struct Kernel<M: Machine> {
     /// Which process has which CNodes and which address space: held by whoever changes that. Nothing else is locked
     /// meanwhile.
     pub spaces: Lock<()>,
+    /// One CPU looks into what all own.
+    #[cfg(feature = "dump")]
+    pub standstill: smp::standstill::Standstill,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -149,6 +152,8 @@ impl<M: Machine> Kernel<M> {
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: Lock::new(Graves::default()),
             spaces: Lock::new(()),
+            #[cfg(feature = "dump")]
+            standstill: smp::standstill::Standstill::new(),
         }
     }
 

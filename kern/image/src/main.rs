@@ -197,6 +197,7 @@ fn idle_once(entry: &mut CpuEntry) {
     context(entry).note_idle();
     let came = wait_for_work(entry);
     if came & idle::WOKEN != 0 {
+        context(entry).stand_still();
         context(entry).count(Counter::Interrupt);
         context(entry).note_interrupt(Interrupt::Mail);
     }

@@ -87,8 +87,8 @@ impl<T> Homed<T> {
         self.home.load(Ordering::Relaxed) >> TO_SHIFT != 0
     }
 
-    /// The inside, whichever CPU owns it. For [`crate::host_test`].
-    #[cfg(any(test, loom, feature = "host-test"))]
+    /// The inside, whichever CPU owns it. For whoever knows that its owner does nothing: [`crate::host_test`] and
+    /// [`crate::standstill`].
     pub(crate) const fn value(&self) -> &T {
         &self.value
     }

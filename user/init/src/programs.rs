@@ -26,7 +26,7 @@ const OTHERS: Description = Description { name: "", machine: COUNTS, views: &[],
 /// Where a PC has its timer, of which a scenario reads a register.
 const HPET: Range = Range::at(0xfed0_0000, 1);
 
-const TABLE: [Description; 4] = [
+const TABLE: [Description; 5] = [
     // Its tests make frames of device memory, pin frames, and set labels.
     Description {
         name: "kerntest",
@@ -37,6 +37,7 @@ const TABLE: [Description; 4] = [
         ..OTHERS
     },
     Description { name: "stress", machine: DUMPS, ..OTHERS },
+    Description { name: "fuzz", machine: DUMPS, ..OTHERS },
     // Its workers pin frames.
     Description { name: "torture", machine: DUMPS.union(machine_rights::DMA), ..OTHERS },
     Description {

@@ -434,6 +434,9 @@ impl Channel {
     }
 }
 
+/// The argument of `MachineDump` that asks for a snapshot.
+const SNAPSHOT: u64 = 4;
+
 /// How much of the kernel's state is exported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Dump {
@@ -489,6 +492,11 @@ impl Machine {
     /// words mean is the program's business.
     pub fn trace(&self, first: u64, second: u64) -> Result<()> {
         invoke(Op::MachineTrace, self.arg(), first, second, 0)
+    }
+
+    /// Exports a snapshot of the kernel's state, of all CPUs: how many objects there are.
+    pub fn snapshot(&self) -> Result<u64> {
+        Ok(syscall(Args::plain(Op::MachineDump, self.arg(), SNAPSHOT, 0, 0)).check()?.rdi)
     }
 
     /// Exports the kernel's state, or the hash of it alone; the hash.

@@ -1,5 +1,8 @@
 //! [`abi::Op::MachineDump`] of test builds: the kernel's state as text.
 //!
+//! There are two texts. One is for comparing kernels, and is described here. The other is for judging one, and has
+//! everything of all CPUs: a [`snapshot`].
+//!
 //! What is exported is what somebody could come to see: objects, capabilities, who waits for whom, whose
 //! CPU time is where. Two kernels that did the same operations export the same text, however they did
 //! them; so what says nothing in the state that an object is in, what one way through the kernel leaves
@@ -19,6 +22,7 @@
 
 mod names;
 mod objects;
+mod snapshot;
 mod tasks;
 mod text;
 
@@ -37,6 +41,7 @@ const LIST_MAX: usize = 4096;
 /// Bits of the argument.
 const HASH_ONLY: u64 = 1 << 0;
 const WITHOUT_MEMORY: u64 = 1 << 1;
+const SNAPSHOT: u64 = 1 << 2;
 
 /// The unit of time in a dump, as a shift: times are rounded to 64 G ticks, which is about a minute. What an
 /// operation takes depends on the way it took; a slice handed over, a deadline set, a timer armed does not.
@@ -46,11 +51,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::MachineDump`].
     pub fn machine_dump(self, me: Me<'k>, cap: Cap, how: u64) -> Result<Answer> {
         self.find_machine(me, cap, machine_rights::DUMP)?;
+        if how == SNAPSHOT {
+            return self.machine_snapshot();
+        }
         if how & !(HASH_ONLY | WITHOUT_MEMORY) != 0 {
             return Err(Refusal::argument(1));
         }
         self.charge();
-        let mut names = NAMES.lock(self.cpu, &"the names of a dump");
+        // As in a snapshot: whoever has it may wait for this CPU.
+        let mut names = NAMES.try_lock(self.cpu).ok_or(Refusal::More)?;
         names.discover_from(self, me);
         let mut text = Text::new(&self.k.machine, how & HASH_ONLY == 0);
         let dump = Dump { cx: self, names: &names, memory: how & WITHOUT_MEMORY == 0 };

@@ -28,7 +28,7 @@ mod worker;
 
 use abi::PAGE_SIZE;
 use perf::failure::Failure;
-use perf::seeded::Run as _;
+use perf::seeded::{Run as _, show_state};
 use perf::shared::Shared;
 use perf::watchdog;
 use user_rt::arch;
@@ -76,6 +76,7 @@ fn run() -> Result<(), Failure> {
     let before = run.reset()?;
     let waker: Notification = nursery.make(0)?;
     fuzz(board, &mut run, &shared, &waker)?;
+    show_state();
     let leaked = before.saturating_sub(run.reset()?).div_ceil(PAGE_SIZE);
     board.add(Total::LeakedPages, leaked);
     Ok(())

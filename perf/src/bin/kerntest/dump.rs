@@ -11,7 +11,7 @@ use crate::lab::{Lab, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
 
-tests! { state_is_exported bad_arguments_of_dump }
+tests! { state_is_exported snapshots_are_taken bad_arguments_of_dump }
 
 const HASH: Dump = Dump { text: false, memory: true };
 const WITHOUT_MEMORY: Dump = Dump { text: false, memory: false };
@@ -52,9 +52,21 @@ fn state_is_exported(lab: &mut Lab<'_>) -> Outcome {
     Ok(())
 }
 
+/// On all CPUs at once, which stop each other.
+fn snapshots_are_taken(lab: &mut Lab<'_>) -> Outcome {
+    if !boot::has(cpu_features::DUMP) {
+        return Err(Failure::Lacks("the kernel does not export its state"));
+    }
+    let objects = own::machine().snapshot()?;
+    expect!(objects > 10, "{objects} objects are found");
+    let _: Notification = lab.nursery.make(0)?;
+    expect_eq!(own::machine().snapshot()?, objects + 1, "objects, of which one is new");
+    Ok(())
+}
+
 fn bad_arguments_of_dump(_: &mut Lab<'_>) -> Outcome {
     let expected = if boot::has(cpu_features::DUMP) { (Error::BadArgument, 1) } else { (Error::NotBuilt, 0) };
-    for how in [4, u64::MAX] {
+    for how in [5, 8, u64::MAX] {
         let answer = syscall(Args::plain(Op::MachineDump, own::machine().arg(), how, 0, 0));
         let got = answer.info.status().map_err(|error| (error, answer.rdi));
         expect_eq!(got, Err(expected), "dump with argument {how:#x}");

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Acquire;
 
 use abi::{Error, PAGE_SIZE};
 use perf::failure::Failure;
-use perf::seeded::Run as _;
+use perf::seeded::{Run as _, show_state};
 use perf::shared::Shared;
 use user_rt::arch::{self, memory};
 use user_rt::cap::Notification;
@@ -57,6 +57,9 @@ impl Director {
             let share = self.plan.messages * (round + 1) / rounds - self.plan.messages * round / rounds;
             report!("progress round {} of {rounds}: {share} messages", round + 1);
             self.round(share)?;
+            if round + 1 == rounds {
+                show_state();
+            }
             let after = self.nursery.reset()?;
             let leaked = before.saturating_sub(after).div_ceil(PAGE_SIZE);
             self.board.add(Total::LeakedPages, leaked);

@@ -4,7 +4,7 @@
 use abi::{Error, PAGE_SIZE};
 use perf::failure::Failure;
 use perf::random::Random;
-use perf::seeded::Run as _;
+use perf::seeded::{Run as _, show_state};
 use perf::shared::Shared;
 use user_rt::arch::{self, memory};
 use user_rt::cap::Notification;
@@ -71,6 +71,9 @@ impl Director {
             let goal = self.plan.ops * (round + 1) / self.plan.rounds;
             report!("progress round {} of {}: up to {goal} operations", round + 1, self.plan.rounds);
             self.round(goal, &mut Random::new(self.plan.seed, DIRECTORS_NUMBER - round))?;
+            if round + 1 == self.plan.rounds {
+                show_state();
+            }
             let after = self.reset()?;
             self.board.add(Total::LeakedPages, before.saturating_sub(after).div_ceil(PAGE_SIZE));
             if self.board.wrong() > 0 {

@@ -16,7 +16,7 @@ mod scene;
 
 use abi::PAGE_SIZE;
 use perf::failure::Failure;
-use perf::seeded::Run as _;
+use perf::seeded::{Run as _, show_state};
 use perf::shared::Shared;
 use perf::watchdog;
 use user_rt::arch::memory;
@@ -75,6 +75,7 @@ fn run() -> Result<(), Failure> {
         Home::own(|home| task(&mut nursery, home, &spec))?.task.resume()?;
     }
     oversee(board, cpus as usize, &waker);
+    show_state();
     let leaked = before.saturating_sub(run.untyped().take_back(Pins::Hold)?).div_ceil(PAGE_SIZE);
     board.add(Total::LeakedPages, leaked);
     Ok(())

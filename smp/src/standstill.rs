@@ -1,0 +1,109 @@
+//! Standstill: one CPU stops all others, to look into what they own. For test builds.
+//!
+//! Whoever wants it makes the round odd, interrupts all other CPUs, and waits until each has come. A CPU comes at the
+//! beginning of an interrupt, before it has touched anything, and waits there until the round is over. So between the two no
+//! CPU has a lock or is in the middle of a change.
+//!
+//! Only one CPU can want it at a time. Another one that does gives up, goes on to where it is interrupted, and tries again.
+//! Who wants it holds no lock: a CPU that waits for that lock would never come.
+//!
+//! # Memory ordering
+//! A CPU counts itself with `Release`, and who waits reads the count with `Acquire`: all that the CPU did is seen. The round
+//! ends with `Release`, which the CPU reads with `Acquire`: it goes on after all that was looked at.
+
+use crate::cpu::{CpuId, Pin};
+use crate::door::{Homed, Ref};
+use crate::sync::{AtomicU64, Ordering, const_unless_loom};
+
+/// What all CPUs share of it.
+pub struct Standstill {
+    /// Odd while all are to stand still.
+    round: AtomicU64,
+    /// How often a CPU has come, in all rounds together.
+    come: AtomicU64,
+}
+
+impl Default for Standstill {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Proof that all other CPUs stand still. They go on when it is dropped.
+pub struct Stopped<'a>(&'a Standstill);
+
+impl Standstill {
+    const_unless_loom! {
+        /// Nobody stands still.
+        pub fn new() -> Standstill {
+            Standstill { round: AtomicU64::new(0), come: AtomicU64::new(0) }
+        }
+    }
+
+    /// Stands still, if that is wanted: at the beginning of an interrupt, with nothing half done. The CPU that wants it does
+    /// not come here.
+    pub fn stand(&self, _pin: Pin<'_>) {
+        let round = self.round.load(Ordering::Acquire);
+        if round & 1 == 0 {
+            return;
+        }
+        self.come.fetch_add(1, Ordering::Release);
+        while self.round.load(Ordering::Acquire) == round {
+            wait();
+        }
+    }
+
+    /// Stops all other CPUs, of `count` in all; `interrupt` makes one look whether it is to [stand](Standstill::stand).
+    /// `None`: another CPU is just about it, and this one has to be interruptible before it tries again. The caller holds no
+    /// lock.
+    pub fn stop(&self, count: usize, pin: Pin<'_>, interrupt: impl Fn(CpuId)) -> Option<Stopped<'_>> {
+        let others = || (0..count).filter_map(CpuId::new).filter(|cpu| *cpu != pin.cpu());
+        let come = self.come.load(Ordering::Acquire);
+        let round = self.round.load(Ordering::Acquire);
+        let is_free = round & 1 == 0;
+        let won = is_free
+            && self.round.compare_exchange(round, round + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        if !won {
+            return None;
+        }
+        // Nobody has come since, or the round would be another.
+        others().for_each(interrupt);
+        let all = come + others().count() as u64;
+        while self.come.load(Ordering::Acquire) != all {
+            wait();
+        }
+        Some(Stopped(self))
+    }
+}
+
+#[cfg(not(loom))]
+fn wait() {
+    core::hint::spin_loop();
+}
+
+#[cfg(loom)]
+fn wait() {
+    loom::thread::yield_now();
+}
+
+impl Stopped<'_> {
+    /// Looks with the eyes of any CPU.
+    pub fn pin(&self, cpu: CpuId) -> Pin<'_> {
+        // SAFETY: all CPUs but the caller's spin in `Standstill::stand` for as long as this proof lives, to which the pin is
+        // bound: none of them uses what it owns, and what it did before is seen (`Acquire` of its count). What is looked
+        // at is not written by this CPU unless it is this one's own, or shared.
+        unsafe { Pin::new(cpu) }
+    }
+
+    /// The inside of state, whichever CPU owns it, also while it is under way.
+    pub fn inside<'a, T>(&'a self, state: Ref<'a, Homed<T>>) -> &'a T {
+        state.get().value()
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let round = self.0.round.load(Ordering::Relaxed);
+        self.0.round.store(round + 1, Ordering::Release);
+    }
+}

@@ -1,0 +1,111 @@
+//! Standstill: who stops all CPUs sees all that they did, and nobody does anything meanwhile.
+#![cfg(loom)]
+
+mod loom_common;
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+use loom_common::{Line, model};
+use smp::host_test::pin;
+use smp::standstill::Standstill;
+
+struct System {
+    standstill: Standstill,
+    lines: Vec<Line>,
+    /// What each CPU owns: two words that are equal between entries.
+    own: Vec<[UnsafeCell<u64>; 2]>,
+    /// How many have stopped the others so far.
+    stopped: AtomicUsize,
+}
+
+// SAFETY: a CPU writes what it owns; others read it while it stands still; loom checks.
+unsafe impl Sync for System {}
+
+impl System {
+    fn new(cpus: usize) -> System {
+        System {
+            standstill: Standstill::new(),
+            lines: (0..cpus).map(|_| Line::new()).collect(),
+            own: (0..cpus).map(|_| [UnsafeCell::new(0), UnsafeCell::new(0)]).collect(),
+            stopped: AtomicUsize::new(0),
+        }
+    }
+
+    fn take_interrupt(&self, n: usize) {
+        if self.lines[n].take() {
+            self.standstill.stand(pin(n));
+        }
+    }
+
+    /// A kernel entry, with interrupts off.
+    fn entry(&self, n: usize) {
+        for word in &self.own[n] {
+            // SAFETY: this CPU's own.
+            word.with_mut(|at| unsafe { *at += 1 });
+        }
+    }
+
+    fn stop(&self, n: usize) {
+        loop {
+            if let Some(_stopped) =
+                self.standstill.stop(self.lines.len(), pin(n), |cpu| self.lines[cpu.index()].raise())
+            {
+                for own in &self.own {
+                    // SAFETY: all others stand still.
+                    let [first, second] = [&own[0], &own[1]].map(|word| word.with(|at| unsafe { *at }));
+                    assert_eq!(first, second, "a CPU stands still in the middle of an entry");
+                }
+                break;
+            }
+            self.take_interrupt(n);
+            thread::yield_now();
+        }
+        self.stopped.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes interrupts until that many have stopped the others.
+    fn serve(&self, n: usize, stoppers: usize) {
+        while self.stopped.load(Ordering::Acquire) < stoppers {
+            self.take_interrupt(n);
+            thread::yield_now();
+        }
+    }
+}
+
+/// CPU 0 does something, and CPU 1 stops all others.
+fn explore(act: fn(&System), stoppers: usize, preemptions: usize) {
+    model(preemptions, move || {
+        let system = Arc::new(System::new(2));
+        let other = Arc::clone(&system);
+        let other = thread::spawn(move || {
+            other.stop(1);
+            other.serve(1, stoppers);
+        });
+        act(&system);
+        system.serve(0, stoppers);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn nobody_is_in_the_middle_of_an_entry() {
+    let entries = |system: &System| {
+        for _ in 0..2 {
+            system.entry(0);
+            system.take_interrupt(0);
+        }
+    };
+    explore(entries, 1, 3);
+}
+
+#[test]
+fn two_who_stop_each_other_come_one_after_the_other() {
+    let stops = |system: &System| {
+        system.entry(0);
+        system.stop(0);
+    };
+    explore(stops, 2, 2);
+}
