@@ -18,8 +18,8 @@ use crate::block::Block;
 use crate::lab::{Lab, PUPPETS_MAX, Place, Wanted};
 use crate::puppet::observed;
 use crate::registers::{
-    Kind, Registers, SELECTORS, WORDS, first_look, hold, in_use, in_use_after_initial_image, name, peek,
-    selectors,
+    GS, Kind, Registers, SELECTORS, WORDS, first_look, gs_base, hold, in_use, in_use_after_initial_image,
+    name, peek, selectors, set_gs_base,
 };
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
@@ -86,7 +86,12 @@ extern "C" fn keeper(number: u64) -> ! {
         }
         if target != 0 {
             let args = Args::plain(Op::Call, target, 0, random.rand_u64(), random.rand_u64());
+            let base = set_gs_base(random.rand_u64());
             let (answer, dirt) = observed(&args);
+            look_at_use(block);
+            if ![0, base].contains(&gs_base()) {
+                say(block, Note::Leaked, GS, round);
+            }
             if answer.info.0 != 0 || dirt != 0 || answer.rdx != args.rdx || answer.r8 != args.r8 {
                 say(block, Note::Leaked, 0, round);
             }
@@ -102,6 +107,13 @@ extern "C" fn keeper(number: u64) -> ! {
     }
     loop {
         let _ = user_rt::ipc::recv();
+    }
+}
+
+/// Behind a call all vector state is initial, where the machine can tell.
+fn look_at_use(block: Block) {
+    if note(block, Note::Counts).load(Relaxed) != 0 {
+        note(block, Note::InUse).fetch_or(in_use(), Relaxed);
     }
 }
 
@@ -151,8 +163,13 @@ extern "C" fn looker(number: u64) -> ! {
     let kind = Kind::of(note(block, Note::Vector).load(Relaxed) != 0);
     let mut args = Args::new(Op::ReplyRecv);
     let process = note(block, Note::Process).load(Relaxed);
+    let mut base = 0;
     for round in 1.. {
         let (answer, dirt) = observed(&args);
+        look_at_use(block);
+        if ![0, base].contains(&gs_base()) {
+            say(block, Note::Leaked, GS, round);
+        }
         if !Registers::EMPTY.with_selectors_of(process).explains(selectors()) {
             say(block, Note::Leaked, SELECTORS, round);
         }
@@ -164,6 +181,7 @@ extern "C" fn looker(number: u64) -> ! {
         }
         // Something of its own, which the caller must not see.
         hold(kind, &Registers::random(round).with_selectors_of(process), 10);
+        base = set_gs_base(round << 12);
         let [rdx, r8, r9, r10] = answer.message_registers();
         args = Args { rdx, r8, r9, r10, ..Args::new(Op::ReplyRecv) };
         note(block, Note::Done).store(round, Relaxed);
@@ -178,11 +196,13 @@ struct Company {
     numbers: Vec<u32>,
     keepers: Vec<u32>,
     next: u32,
+    /// Whether the machine knows which vector state is in use.
+    counts: bool,
 }
 
 impl Company {
     fn new() -> Company {
-        Company { numbers: Vec::new(), keepers: Vec::new(), next: 0 }
+        Company { numbers: Vec::new(), keepers: Vec::new(), next: 0, counts: false }
     }
 
     fn block(&mut self, place: Place, vector: bool) -> (u32, Block) {
@@ -197,6 +217,7 @@ impl Company {
             Place::Child(index) => index as u64 + 1,
         };
         note(block, Note::Process).store(process, Relaxed);
+        note(block, Note::Counts).store(u64::from(self.counts), Relaxed);
         (number, block)
     }
 
@@ -327,12 +348,13 @@ fn vector_use_stays_hidden(lab: &mut Lab<'_>) -> Outcome {
         return Err(Failure::Lacks("the machine shows vector state in use that is initial"));
     }
     let group = lab.group()?;
+    company.counts = true;
     let (number, _) = company.block(server, true);
     let looks = lab.task(&Wanted { place: server, cpu: 0, priority: 50 }, looker, u64::from(number))?;
     group.expose_task(1, &looks.task)?;
     looks.task.resume()?;
-    company.keeper(lab, 0, vector, true, Target(0))?;
     for target in [Target(0), Target::new(crate::lab::CHILD_GROUP, 1)] {
+        company.keeper(lab, 0, vector, true, target)?;
         company.start(lab, watcher, &Wanted { place: plain, cpu: 0, priority: 50 }, false, target)?;
     }
     company.finish(lab, || true)

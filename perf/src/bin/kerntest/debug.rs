@@ -8,12 +8,12 @@ use user_rt::arch;
 use user_rt::cap::Task;
 
 use crate::block::Block;
-use crate::faults::{HANDLER_INDEX, Note, Script, seen, set, start_handler};
+use crate::faults::{HANDLER_INDEX, Note, Script, handled_by, seen, set, start_handler};
 use crate::lab::{CHILD_GROUP, Lab, PUPPETS_MAX, Place, Wanted};
 use crate::suite::{Failure, Outcome};
 use crate::{expect, expect_eq, tests};
 
-tests! { steps step_by_flags watched_data watched_instructions debug_values }
+tests! { steps step_by_flags watched_data watched_instructions status_of_others debug_values }
 
 /// Block of a task that works: rounds done, one word that it writes, one that it leaves alone.
 const WORKER: u32 = PUPPETS_MAX - 3;
@@ -190,6 +190,35 @@ fn watched_instructions(lab: &mut Lab<'_>) -> Outcome {
     expect!(hits.abs_diff(done) <= 2, "{hits} hits in {done} rounds: one each, and the other task has none");
     let begun = rounds(other);
     until(lab, "the other works on", || rounds(other) > begun + ENOUGH)
+}
+
+/// What the debug status says of one process's breakpoints, no other process's handler is told: neither a hit that was,
+/// nor one of a breakpoint that is armed no more but still in its register.
+fn status_of_others(lab: &mut Lab<'_>) -> Outcome {
+    let (task, _) = start_worker(lab, 0, Script::Resume)?;
+    let other = WORKER - 1;
+    let place = lab.process(false)?;
+    handled_by(lab, place, HANDLER_INDEX)?;
+    let stranger = another(lab, place, other)?;
+    let [own, word] = [WORKER, other].map(|number| Block::at(number).note(WRITTEN) as *const _ as u64);
+    // DR1 and DR2, writes, eight bytes. The first is the other process's, which writes it; this one never does.
+    let control = 1 << 2 | 1 << 4 | 0b1001 << 20 | 0b1001 << 24;
+    stopped(lab, &task, || task.debug([0, word, own, 0], control))?;
+    until(lab, "hits", || seen(Note::Count) >= ENOUGH)?;
+    expect_eq!(seen(Note::Told), 1 << 2, "which of the four");
+    stopped(lab, &task, || task.debug([0; 4], 0))?;
+    free_of_faults(lab, WORKER)?;
+    // The other process stops before it writes its word, and steps over that.
+    set(Note::Told, 0);
+    set(Note::Script, Script::Step as u64);
+    let begun = seen(Note::Count);
+    stopped(lab, &stranger, || stranger.debug([code(), 0, 0, 0], 1))?;
+    until(lab, "steps", || seen(Note::Count) >= begun + ENOUGH)?;
+    const STEP: u64 = 1 << 14;
+    expect_eq!(seen(Note::Told), 1 | STEP, "a breakpoint, and steps");
+    stopped(lab, &stranger, || stranger.debug([0; 4], 0))?;
+    set(Note::Script, Script::Resume as u64);
+    free_of_faults(lab, other)
 }
 
 fn debug_values(lab: &mut Lab<'_>) -> Outcome {

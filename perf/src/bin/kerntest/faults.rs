@@ -57,6 +57,8 @@ pub enum Note {
     Error,
     Sender,
     Custom,
+    /// All addresses, ORed.
+    Told,
     /// RIP of each of the first faults.
     Trail = 16,
 }
@@ -126,6 +128,7 @@ fn handle(fault: &Fault, sender: TaskId, custom: u16) -> Verdict {
     if count < TRAIL {
         Block::at(HANDLER).note(Note::Trail as usize + count as usize).store(fault.rip, Relaxed);
     }
+    set(Note::Told, seen(Note::Told) | fault.address);
     set(Note::Count, count + 1);
     let reg = |which: RegIndex| regs[which as usize];
     const SCRIPTS: [Script; 8] = [
@@ -174,7 +177,7 @@ pub fn start_handler(lab: &mut Lab<'_>, of: Place, wanted: &Wanted, script: Scri
 }
 
 /// Whoever is exposed there handles the faults of a process of the test.
-fn handled_by(lab: &Lab<'_>, of: Place, index: u32) -> Outcome {
+pub fn handled_by(lab: &Lab<'_>, of: Place, index: u32) -> Outcome {
     let handler = abi::Target::new(CHILD_GROUP, index);
     lab.child(of)?.process.fault_handler(Some(handler))?;
     Ok(())

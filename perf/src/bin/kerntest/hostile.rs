@@ -100,6 +100,7 @@ programs! {
         Dead "clac": "clac";
         Alive "cpuid": "push rbx", "xor eax, eax", "cpuid", "pop rbx";
         Alive "rdtsc": "rdtsc";
+        Dead "rdpkru": "xor ecx, ecx", ".byte 0x0f, 0x01, 0xee";
         Alive "xgetbv": "xor ecx, ecx", "xgetbv";
     }
     EXCEPTIONS {

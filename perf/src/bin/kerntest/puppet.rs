@@ -88,9 +88,11 @@ fn scribble() {
 }
 
 /// A system call with every register seen: what the ABI defines as the answer, and the others ORed,
-/// which have to be zero. All registers that are no arguments go in with a pattern.
+/// which have to be zero. All registers that are no arguments go in with a pattern. RCX and R11 have to be RIP and
+/// RFLAGS, as SYSRET takes them; or zero, where somebody wrote the caller's registers and it went on by IRET.
 pub fn observed(args: &Args) -> (Answer, u64) {
-    let (info, rdi, rsi, rdx, r8, r9, r10, r12, dirt): (u64, u64, u64, u64, u64, u64, u64, u64, u64);
+    let (info, rdi, rsi, rdx, r8, r9, r10, r12, mut dirt): (u64, u64, u64, u64, u64, u64, u64, u64, u64);
+    let (rcx, r11, rip, flags): (u64, u64, u64, u64);
     // SAFETY: as in the runtime's general stub; rbx and rbp are saved on the stack, all else is named.
     unsafe {
         asm!(
@@ -99,10 +101,14 @@ pub fn observed(args: &Args) -> (Answer, u64) {
             "mov rbx, 0x5ec2e7",
             "mov rbp, rbx",
             "syscall",
+            "3:",
+            "pushfq",
             "or r13, rbx",
             "or r13, rbp",
             "or r13, r14",
             "or r13, r15",
+            "pop r15",
+            "lea r14, [rip + 3b]",
             "pop rbp",
             "pop rbx",
             inlateout("rax") args.info.0 => info,
@@ -114,11 +120,14 @@ pub fn observed(args: &Args) -> (Answer, u64) {
             inlateout("r10") args.r10 => r10,
             inlateout("r12") 0x5ec2e7u64 => r12,
             inlateout("r13") 0x5ec2e7u64 => dirt,
-            inlateout("r14") 0x5ec2e7u64 => _,
-            inlateout("r15") 0x5ec2e7u64 => _,
-            lateout("rcx") _,
-            lateout("r11") _,
+            inlateout("r14") 0x5ec2e7u64 => rip,
+            inlateout("r15") 0x5ec2e7u64 => flags,
+            lateout("rcx") rcx,
+            lateout("r11") r11,
         );
+    }
+    if rcx | r11 != 0 {
+        dirt |= (rcx ^ rip) | (r11 ^ flags);
     }
     (Answer { info: MsgInfo(info), rdi, rsi, rdx, r8, r9, r10, r12 }, dirt)
 }

@@ -9,15 +9,19 @@ use abi::cpu_features;
 use user_rt::boot;
 
 /// Words of a register set: see [`name`].
-pub const WORDS: usize = 99;
+pub const WORDS: usize = 102;
 const GPRS: usize = 14;
 const FLAGS: usize = GPRS;
 const FS: usize = FLAGS + 1;
-const GS: usize = FS + 1;
+pub const GS: usize = FS + 1;
 /// DS, ES, FS and GS, 16 bits each.
 pub const SELECTORS: usize = GS + 1;
 const CONTROL: usize = SELECTORS + 1;
-const X87: usize = CONTROL + 1;
+/// x87 status, tags and last opcode; the addresses of the last instruction and of its operand.
+const STATUS: usize = CONTROL + 1;
+const CODE: usize = STATUS + 1;
+const OPERAND: usize = CODE + 1;
+const X87: usize = OPERAND + 1;
 const VECTORS: usize = X87 + 16;
 const _: () = assert!(VECTORS + 64 == WORDS);
 
@@ -81,6 +85,9 @@ pub fn name(word: usize) -> &'static str {
         "gs base",
         "a segment register",
         "x87 control and mxcsr",
+        "x87 status",
+        "the address of the last x87 instruction",
+        "the address of the last x87 operand",
     ];
     match word {
         CONTROL.. if word >= VECTORS => "a vector register",
@@ -102,6 +109,8 @@ impl Registers {
         }
         // Tasks of one process share what is there: see `with_selectors_of`.
         set.0[SELECTORS] = 0;
+        // What the loads leave there: see `settle_pointers`.
+        set.0[STATUS..X87].fill(0);
         // Rounding modes of both units; everything masked.
         let modes = set.0[CONTROL];
         let control = 0x37f | (modes & 3) << 10;
@@ -195,6 +204,22 @@ pub fn selectors() -> u64 {
     ds | es << 16 | fs << 32 | gs << 48
 }
 
+/// The base of GS.
+pub fn gs_base() -> u64 {
+    let base: u64;
+    // SAFETY: reads a register; the kernel needs FSGSBASE, and lets programs use it.
+    unsafe { asm!("rdgsbase {}", out(reg) base, options(nomem, nostack, preserves_flags)) };
+    base
+}
+
+/// Changes the base of GS until the next system call that lets another task run; returns what it is then.
+pub fn set_gs_base(base: u64) -> u64 {
+    let base = base & (abi::USER_TOP - 1);
+    // SAFETY: nothing here uses GS; the address is canonical.
+    unsafe { asm!("wrgsbase {}", in(reg) base, options(nomem, nostack, preserves_flags)) };
+    base
+}
+
 /// The components of vector state that are in use, as XGETBV(1) shows them to any program; 0: all have their initial image.
 ///
 /// Requires: [`cpu_features::XGETBV1`].
@@ -235,7 +260,18 @@ pub fn hold(kind: Kind, want: &Registers, spins: u64) -> Registers {
             Kind::Avx => hold_avx(want, &raw mut got, spins),
         }
     }
+    settle_pointers(want, &mut got);
     got
+}
+
+/// Takes the address of the last x87 operand for what was wanted, where it is that of the last load from `want`. Machines
+/// that do not keep it have 0 there. The last instruction is the same in all programs.
+fn settle_pointers(want: &Registers, got: &mut Registers) {
+    let own = &raw const want.0[X87 + 14] as u64;
+    if got.0[OPERAND] == own {
+        got.0[OPERAND] = 0;
+    }
+    got.0[CODE] = 0;
 }
 
 /// The same with a fault in between, behind whose instruction of two bytes somebody lets it go on.
@@ -249,6 +285,7 @@ pub fn hold_over_fault(kind: Kind, want: &Registers) -> Registers {
             Kind::Avx => fault_avx(want, &raw mut got, 0),
         }
     }
+    settle_pointers(want, &mut got);
     got
 }
 
@@ -273,6 +310,7 @@ macro_rules! registers_asm {
             $($line,)*
             flags = const FLAGS * 8, fs = const FS * 8, gs = const GS * 8, selectors = const SELECTORS * 8,
             control = const CONTROL * 8, mxcsr = const CONTROL * 8 + 4,
+            status = const STATUS * 8, code = const CODE * 8, operand = const OPERAND * 8,
             x87 = const X87 * 8, vectors = const VECTORS * 8,
         )
     };
@@ -317,7 +355,7 @@ macro_rules! holder {
                 "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
                 "ret",
                 // An operand that is not used is an error.
-                "/* {control} {mxcsr} {x87} {vectors} */",
+                "/* {control} {mxcsr} {status} {code} {operand} {x87} {vectors} */",
             )
         }
     };
@@ -345,6 +383,15 @@ macro_rules! x87_load {
 macro_rules! x87_store {
     () => {
         concat!(
+            // Some CPUs leave the addresses out of the image.
+            "mov rcx, rsp\n",
+            "sub rsp, 528\n",
+            "and rsp, -16\n",
+            "mov qword ptr [rsp + 16], 0\n",
+            "fxsave64 [rsp]\n",
+            "mov rax, [rsp + 16]\n",
+            "mov [rdi + {operand}], rax\n",
+            "mov rsp, rcx\n",
             "fnstcw word ptr [rdi + {control}]\n",
             "stmxcsr [rdi + {mxcsr}]\n",
             "fstp tbyte ptr [rdi + {x87} + 112]\n",
@@ -407,9 +454,18 @@ macro_rules! peeker {
                 "sub rsp, 528",
                 "mov rax, rsp",
                 "and rax, -16",
+                "mov qword ptr [rax], 0",
+                "mov qword ptr [rax + 8], 0",
+                "mov qword ptr [rax + 16], 0",
                 "fxsave64 [rax]",
-                "mov cx, [rax]",
+                "mov rcx, [rax]",
                 "mov [rdi + {control}], cx",
+                "shr rcx, 16",
+                "mov [rdi + {status}], rcx",
+                "mov rcx, [rax + 8]",
+                "mov [rdi + {code}], rcx",
+                "mov rcx, [rax + 16]",
+                "mov [rdi + {operand}], rcx",
                 "mov ecx, [rax + 24]",
                 "mov [rdi + {mxcsr}], ecx",
                 "lea rsi, [rax + 32]",
@@ -467,6 +523,6 @@ pub unsafe extern "sysv64" fn first_look() -> ! {
         "2:",
         "pause",
         "jmp 2b",
-        "/* {fs} {gs} {control} {mxcsr} {x87} {vectors} */",
+        "/* {fs} {gs} {control} {mxcsr} {status} {code} {operand} {x87} {vectors} */",
     )
 }
