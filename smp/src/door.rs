@@ -668,8 +668,9 @@ impl<T> Table<T> {
         if count == 0 || first.checked_add(count)? > self.len {
             return None;
         }
-        let start = self.get(pin, first)?.get();
-        // SAFETY: the elements are one array, and these are in it; what `get` promises of one holds of all.
+        // SAFETY: the first one's index is below the length, since there are elements from there on.
+        let start = unsafe { self.at(pin, first) }.get();
+        // SAFETY: the elements are one array, and these are in it; what `at` promises of one holds of all.
         Some(unsafe { core::slice::from_raw_parts(start, count) })
     }
 
