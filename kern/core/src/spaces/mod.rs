@@ -167,11 +167,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         if me.hot.regs.rsi.get() == 0 {
             return self.drop_pages(me);
         }
-        let run = self.run_of(me, Rights::MAP)?;
+        // Once all is unmapped, the capabilities have had their say: they may have gone meanwhile.
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
             return self.wait_marked(me, mark);
         }
+        let run = self.run_of(me, Rights::MAP)?;
         let guard = run.vspace.get().lock(self.cpu);
         let (mut stale, mut done) = (false, 0);
         let taken = self.each_of(me, run, false, |spot, page| {
