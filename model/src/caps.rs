@@ -249,7 +249,6 @@ impl Model {
 
     /// How many it tells of, and where it ends; the entries are the kernel's.
     pub fn cap_list(&mut self, me: Id, args: &Args) -> Result {
-        const SLOTS: u32 = 256;
         let found = self.find_any(me, args.cap(0))?;
         let cnode = if let Kind::Process(process) = &self.objects[found.object.0].kind {
             has(found.rights, process_rights::OBSERVE.into())?;
@@ -262,7 +261,7 @@ impl Model {
             cnode.object
         };
         let (first, slots) = (args.target(0).index().max(1), self.slots_from(cnode));
-        let end = slots.min(first.saturating_add(SLOTS)).max(first);
+        let end = slots.min(first.saturating_add(self.limits.slots_listed)).max(first);
         let places = self.places_from(cnode).into_iter().filter(|(n, _)| (first..end).contains(n));
         let full: Vec<u32> = places.filter(|it| self.slots.contains_key(&it.1)).map(|it| it.0).collect();
         let at = full.get(CAP_LIST_MAX - 1).map_or(end, |last| last + 1);

@@ -64,10 +64,25 @@ pub struct Model {
     pub rules: BTreeMap<(u32, u32), u8>,
     /// How many processes there can be.
     pub process_numbers: usize,
+    pub limits: Limits,
     /// The time in ticks: it passes only when somebody says so.
     pub now: u64,
     /// Every identity that a task ever had.
     pub ids_given: Vec<TaskId>,
+}
+
+/// Bounds of the kernel that programs see, in one way or another, although `abi` does not say them.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Slots of a CSpace that one listing looks at.
+    pub slots_listed: u32,
+}
+
+impl Default for Limits {
+    /// Those of a kernel that is not built for tests.
+    fn default() -> Limits {
+        Limits { slots_listed: 256 }
+    }
 }
 
 /// Why an operation was refused.

@@ -1,6 +1,7 @@
 //! Operations on pages that wait for CPUs to forget: for their own shootdowns, and for nobody else's.
 
 use abi::{Cap, Error, MAP_POOL, ObjType, Op, PageMode, PageRange};
+use kern_base::limits::PAGE_STEPS;
 
 use crate::scene::Scene;
 use crate::world::make::INIT;
@@ -120,13 +121,16 @@ fn an_error_waits_for_the_pages_before_it() {
     for (pool, op) in [(true, Op::Unmap), (true, Op::Protect), (false, Op::Unmap)] {
         let mut shared = Shared::new();
         let space = shared.space.arg();
-        let frame = shared.pages(FROM, 65, if pool { POOL } else { 1 });
-        let last = FROM + 64 * PAGE;
-        let unmap =
-            if pool { vec![space, 0, last, 0, 0, 1] } else { vec![space, frame.arg(), last, 0, 64, 1] };
+        let frame = shared.pages(FROM, PAGE_STEPS + 1, if pool { POOL } else { 1 });
+        let last = FROM + PAGE_STEPS * PAGE;
+        let unmap = if pool {
+            vec![space, 0, last, 0, 0, 1]
+        } else {
+            vec![space, frame.arg(), last, 0, PAGE_STEPS, 1]
+        };
         shared.s.w.must(0, Op::Unmap, &unmap);
-        // The first entry does 64 pages, the second finds nothing.
-        shared.worker_does(op, &[space, if pool { 0 } else { frame.arg() }, FROM, 0, 0, 65]);
+        // The first entry does all pages but one, the second finds nothing.
+        shared.worker_does(op, &[space, if pool { 0 } else { frame.arg() }, FROM, 0, 0, PAGE_STEPS + 1]);
         while shared.s.w.step(0) {}
         assert!(!shared.worker.is_through(), "{op:?}: the other CPUs have not heard of it");
         shared.another_begins(0);

@@ -70,6 +70,7 @@ fn map(s: &mut Scene, space: Cap, frame: Cap, at: u64, how: u64) -> Result<(), (
 }
 
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "maps a page 12 times")]
 fn a_frame_is_found_wherever_it_is_mapped() {
     let mut s = Scene::new(2);
     let frame = s.w.make(0, ObjType::Frame, 12);
@@ -135,6 +136,7 @@ fn who_may_read_a_frame_does_not_write_it() {
 }
 
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "asks for 64 pages in one entry")]
 fn what_was_used_is_told_once() {
     let mut s = Scene::new(2);
     let (user, _) = s.running(1, 10);

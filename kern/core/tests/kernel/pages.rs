@@ -118,6 +118,7 @@ fn what_was_in_a_pool_is_cleared() {
 }
 
 #[test]
+#[cfg_attr(feature = "small-limits", ignore = "moves 70 pages")]
 fn pages_move_from_space_to_space() {
     let mut s = Scene::new(2);
     let (a, b) = (s.process.vspace, s.w.process().vspace);
@@ -405,10 +406,10 @@ fn pages_come_with_calls_and_replies() {
         let (_, server, target) = receiver(&mut s, server_cpu);
         let (client, _) = s.running(0, 10);
         let space = s.process.vspace;
-        pooled(&mut s, space, FROM, 5);
+        pooled(&mut s, space, FROM, 4);
         lists(
             &client,
-            &[PageRange::new(PageMode::Move, FROM, 2), PageRange::new(PageMode::Share, FROM + 2 * PAGE, 3)],
+            &[PageRange::new(PageMode::Move, FROM, 2), PageRange::new(PageMode::Share, FROM + 2 * PAGE, 2)],
         );
         opens(&client, FROM + (1 << 20), 1 << 20);
         s.w.run();
@@ -416,10 +417,10 @@ fn pages_come_with_calls_and_replies() {
         let got = s.w.result(&server);
         assert!(got.info().has(FLAG_PAGES) && got.msg() == [1, 2, 3, 4], "{got:?}");
         let moved = PageRange::new(PageMode::Move, WINDOW, 2);
-        let shared = PageRange::new(PageMode::Share, WINDOW + 2 * PAGE, 3);
+        let shared = PageRange::new(PageMode::Share, WINDOW + 2 * PAGE, 2);
         assert_eq!(arrived(&server), [moved, shared]);
         assert!(arrived(&client).is_empty(), "they have gone");
-        assert!(s.w.runs(server_cpu, &server) && (0..5).all(|n| s.w.touch(server_cpu, WINDOW + n * PAGE)));
+        assert!(s.w.runs(server_cpu, &server) && (0..4).all(|n| s.w.touch(server_cpu, WINDOW + n * PAGE)));
         lists(&server, &[moved]);
         s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [5; 4]).flag(FLAG_PAGES));
         let back = s.w.result(&client);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use abi::{Cap, MsgInfo, ObjType, Op, TaskId};
 use kern_base::events::EventPool;
 use kern_base::group::Group;
+use kern_base::limits::HOLDING_LOOKS;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::process::Process;
@@ -14,7 +15,7 @@ use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
 use kern_core::schedule::has_flag;
 use model::object::{self, State as ModelState};
-use model::{Args, Id, Kind, Model, Place, Sizes};
+use model::{Args, Id, Kind, Limits, Model, Place, Sizes};
 use smp::door::Ref;
 use smp::host_test;
 
@@ -96,7 +97,9 @@ impl Pair {
         world.gate.fast = dice.once_in(2);
         let playground = world.make(0, ObjType::Untyped, PLAYGROUND_LOG2);
         let now = world.now();
-        let model = Model { now, sizes: sizes(), cpus, process_numbers: PROCESSES, ..Model::default() };
+        let limits = Limits { slots_listed: HOLDING_LOOKS as u32 };
+        let process_numbers = PROCESSES;
+        let model = Model { now, sizes: sizes(), cpus, process_numbers, limits, ..Model::default() };
         let later = world.now() + FAR;
         let (tasks, agents, made) = (Vec::new(), Vec::new(), Vec::new());
         let mut pair = Pair {
