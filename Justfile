@@ -44,15 +44,15 @@ explain *args: build (_kernel "nofast" "--no-default-features")
     '{{harness}}' explain --just '{{just_executable()}}' "$@"
 
 # Random IPC across CPUs, nothing may be lost: `just stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
-stress *args: build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
+stress *args: (_seeded args)
     '{{harness}}' stress "$@"
 
 # All operations on mapped memory from all CPUs, every access checked: `just torture --seed 7 --cpus 4 --ops 10000000` (see `just torture --help`)
-torture *args: build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
+torture *args: (_seeded args)
     '{{harness}}' torture "$@"
 
 # Random system calls from all CPUs, on objects that they share, their history checked against the model: `just fuzz --seed 7 --cpus 4 --ops 10000000` (see `just fuzz --help`)
-fuzz *args: build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
+fuzz *args: (_seeded args)
     '{{harness}}' fuzz "$@"
 
 # Operations of the simulated kernel stopped at each point, others run beside them: `just pairs --seed 7`, `just pairs --whole` (see `just pairs --help`; `AURORA_LIMITS=small` makes every bound tiny)
@@ -156,6 +156,13 @@ figures: _harness
 gdb *args: (_campaign_kernels args)
     '{{harness}}' gdb "$@"
 
+# The kernels that seeded runs take; those with small limits where the arguments ask for them.
+_seeded args: build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
+    case " $1 " in *" --limits small "* | *" --limits=small "* | *-small" "*) \
+        '{{just_executable()}}' --justfile '{{justfile()}}' _kernel dump-small "--features dump,small-limits"; \
+        '{{just_executable()}}' --justfile '{{justfile()}}' _kernel chaos-small "--features chaos,dump,small-limits";; \
+    esac
+
 # The kernels that campaigns run, and the one with a planted bug that the arguments name.
 _campaign_kernels args: build (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
@@ -173,6 +180,7 @@ _kernels_for_tests_1: build (_kernel "nofast" "--no-default-features") (_kernel 
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
 
 _kernels_for_tests_2: (_kernel "trace" "--features trace" "kernel-2") (_kernel "faults" "--features faults" "kernel-2") \
+    (_kernel "dump-small" "--features dump,small-limits" "kernel-2") \
     (_kernel "trace-planted-lost-wake" "--features trace,chaos,dump,planted-lost-wake" "kernel-2") \
     (_kernel "planted-missing-flush" "--features chaos,dump,planted-missing-flush" "kernel-2") \
     (_kernel "planted-unchecked-copy" "--features chaos,dump,planted-unchecked-copy" "kernel-2")

@@ -237,6 +237,9 @@ pub(crate) struct StressArgs {
     /// Run every seed twice and compare the hashes (icount)
     #[arg(long)]
     replay: bool,
+    /// Bounds of the kernel: as they are, or tiny, so that all of them are reached
+    #[arg(long, default_value = "normal", conflicts_with = "variant")]
+    limits: seeded::Limits,
     /// Build of the kernel (default: chaos under icount, else dump)
     #[arg(long)]
     variant: Option<String>,
@@ -527,7 +530,7 @@ impl StressArgs {
             mode: self.mode,
             replay: self.replay,
             idle: self.idle,
-            variant: self.variant.clone(),
+            variant: self.limits.build(self.variant.clone(), self.mode),
             stop: stress::Stop::default(),
         }
     }

@@ -61,6 +61,11 @@ pub fn sees_a_bug(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<bool> {
 
 /// Runs every seed, printing a line for each.
 pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    if wanted.storm == Some(Storm::Kill) && wanted.seeded.limits == seeded::Limits::Small {
+        let why = "a storm of kills maps what its tasks share more often than a kernel with small limits lets it: \
+                   leave out `--limits small`, or take `torture` or `stress`";
+        return Err(Trouble::Usage(why.to_owned()).into());
+    }
     let words = match wanted.storm {
         None => "",
         Some(Storm::Revoke) => "storm=revoke ",
@@ -74,7 +79,8 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
         let session = lab.run(&job)?;
         let outcome = Outcome::of(&session, wanted, seed);
         let verdict = outcome.said.judge(&session, &outcome.wrong());
-        let verdict = verdict.and_then(|()| seeded::check_judged(&session, wanted.seeded.variant.as_deref()));
+        let verdict =
+            verdict.and_then(|()| seeded::check_judged(&session, wanted.seeded.variant().as_deref()));
         if let Err(Trouble::NoMachine(why)) = verdict {
             return Err(Trouble::NoMachine(why).into());
         }

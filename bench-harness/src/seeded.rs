@@ -37,9 +37,38 @@ pub struct Wanted {
     /// icount runs the chaos build
     #[arg(long, default_value = "tcg")]
     pub mode: Mode,
+    /// Bounds of the kernel: as they are, or tiny, so that all of them are reached
+    #[arg(long, default_value = "normal", conflicts_with = "variant")]
+    pub limits: Limits,
     /// Build of the kernel (default: chaos under icount, else dump)
     #[arg(long)]
     pub variant: Option<String>,
+}
+
+/// Bounds of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Limits {
+    #[default]
+    Normal,
+    Small,
+}
+
+/// How the name of a build with small limits ends.
+const SMALL: &str = "-small";
+
+impl Limits {
+    /// The build that is run: the one that is named, or the usual one with these limits.
+    pub(crate) fn build(self, variant: Option<String>, mode: Mode) -> Option<String> {
+        match self {
+            Limits::Normal => variant,
+            Limits::Small => Some(usual_variant(mode).to_owned() + SMALL),
+        }
+    }
+}
+
+/// What a program is told of the limits of the kernel that is run.
+pub(crate) fn limits_word(variant: &str) -> &'static str {
+    if variant.ends_with(SMALL) { "limits=small " } else { "" }
 }
 
 impl Wanted {
@@ -47,16 +76,23 @@ impl Wanted {
         seeds_from(self.seed, self.seeds)
     }
 
+    /// The build that is asked for.
+    pub(crate) fn variant(&self) -> Option<String> {
+        self.limits.build(self.variant.clone(), self.mode)
+    }
+
     /// What to boot for a seed: a program, and words for it.
     pub(crate) fn job(&self, program: &str, words: &str, seed: u32) -> Job {
         let Wanted { cpus, mode, ops, .. } = *self;
+        let variant = self.variant().unwrap_or_else(|| usual_variant(mode).to_owned());
+        let limits = limits_word(&variant);
         // Under icount the kernel perturbs itself by the seed. Elsewhere idle CPUs leave the host to those that work.
         let how =
             if mode == Mode::Icount { format!("chaos={seed} idle=poll") } else { "idle=halt".to_owned() };
         Job {
             label: format!("{program}-{mode}-{cpus}-{seed}"),
-            variant: self.variant.clone().unwrap_or_else(|| usual_variant(mode).to_owned()),
-            command_line: format!("run={program} seed={seed} ops={ops} {words}{how}"),
+            variant,
+            command_line: format!("run={program} seed={seed} ops={ops} {words}{limits}{how}"),
             mode,
             cpus,
             counted: None,
@@ -73,7 +109,7 @@ pub(crate) fn usual_variant(mode: Mode) -> &'static str {
 
 /// An error where a run of the usual build did not end with a snapshot of the kernel's state.
 pub(crate) fn check_judged(session: &Session, variant: Option<&str>) -> Result<(), Trouble> {
-    if variant.is_none() { session.check_judged() } else { Ok(()) }
+    if variant.is_none_or(|variant| variant.ends_with(SMALL)) { session.check_judged() } else { Ok(()) }
 }
 
 /// So many seeds, from the first on, or random ones.

@@ -302,9 +302,12 @@ fn stress_runs(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// Short runs, replayed where the mode can.
-fn stress_wanted() -> [stress::Wanted; 3] {
-    [(Mode::Icount, 2), (Mode::Icount, 4), (Mode::Tcg, 4)].map(|(mode, cpus)| stress::Wanted {
+/// Short runs, replayed where the mode can, and one of a kernel with tiny bounds.
+fn stress_wanted() -> [stress::Wanted; 4] {
+    let (normal, small) = (seeded::Limits::Normal, seeded::Limits::Small);
+    let runs =
+        [(Mode::Icount, 2, normal), (Mode::Icount, 4, normal), (Mode::Tcg, 4, normal), (Mode::Tcg, 4, small)];
+    runs.map(|(mode, cpus, limits)| stress::Wanted {
         seed: Some(1),
         seeds: 1,
         cpus,
@@ -312,15 +315,16 @@ fn stress_wanted() -> [stress::Wanted; 3] {
         mode,
         replay: mode == Mode::Icount,
         idle: None,
-        variant: None,
+        variant: limits.build(None, mode),
         stop: stress::Stop::default(),
     })
 }
 
 fn torture_runs(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
-    for (mode, cpus) in [(Mode::Tcg, 1), (Mode::Tcg, 2), (Mode::Tcg, 4), (Mode::Icount, 2)] {
-        let wanted = seeded_wanted(mode, cpus, TORTURE_OPS, None);
+    let normal = [(Mode::Tcg, 1), (Mode::Tcg, 2), (Mode::Tcg, 4), (Mode::Icount, 2)]
+        .map(|(mode, cpus)| seeded_wanted(mode, cpus, TORTURE_OPS, None));
+    for wanted in normal.into_iter().chain([small(TORTURE_OPS)]) {
         let result = torture::torture(lab, &wanted);
         if let Err(error) = &result {
             lab.screen.say(&format!("{error:#}"));
@@ -342,15 +346,19 @@ fn fuzz_runs(lab: &Lab) -> Result<Tally> {
         (Mode::Tcg, 4, KILLS, kills),
         (Mode::Tcg, 2, KILLS, kills),
     ] {
-        let wanted = fuzz::Wanted { seeded: seeded_wanted(mode, cpus, ops, None), storm };
-        let result = fuzz::fuzz(lab, &wanted);
-        if let Err(error) = &result {
-            lab.screen.say(&format!("{error:#}"));
-        }
-        sum += Tally::one(result.is_ok());
+        sum += fuzz_run(lab, fuzz::Wanted { seeded: seeded_wanted(mode, cpus, ops, None), storm });
     }
+    sum += fuzz_run(lab, fuzz::Wanted { seeded: small(FUZZ_OPS), storm: None });
     sum += Tally::one(catches_unchecked_copy(lab)?);
     Ok(sum)
+}
+
+fn fuzz_run(lab: &Lab, wanted: fuzz::Wanted) -> Tally {
+    let result = fuzz::fuzz(lab, &wanted);
+    if let Err(error) = &result {
+        lab.screen.say(&format!("{error:#}"));
+    }
+    Tally::one(result.is_ok())
 }
 
 /// Whether fuzz sees that a kernel sometimes copies what is not there any more.
@@ -382,7 +390,12 @@ fn catches_missing_flush(lab: &Lab) -> Result<bool> {
 
 fn seeded_wanted(mode: Mode, cpus: u32, ops: u64, variant: Option<&str>) -> seeded::Wanted {
     let variant = variant.map(str::to_owned);
-    seeded::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode, variant }
+    seeded::Wanted { seed: Some(1), seeds: 1, cpus, ops, mode, limits: seeded::Limits::Normal, variant }
+}
+
+/// A run on 4 CPUs of a kernel with tiny bounds.
+fn small(ops: u64) -> seeded::Wanted {
+    seeded::Wanted { limits: seeded::Limits::Small, ..seeded_wanted(Mode::Tcg, 4, ops, None) }
 }
 
 /// Every exact row, limit and ratio is a test.

@@ -39,7 +39,7 @@ pub struct Outcome {
 pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
     let session = lab.run(&wanted.job("torture", "", seed))?;
     let mut outcome = Outcome::of(&session, wanted.cpus, seed);
-    let judged = seeded::check_judged(&session, wanted.variant.as_deref());
+    let judged = seeded::check_judged(&session, wanted.variant().as_deref());
     outcome.trouble = outcome.trouble.or(judged.err());
     match outcome.trouble {
         Some(Trouble::NoMachine(why)) => Err(Trouble::NoMachine(why).into()),

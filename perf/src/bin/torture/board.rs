@@ -76,6 +76,8 @@ pub enum Total {
     Stayed,
     Late,
     Copies,
+    /// The kernel's bounds are small: a page can be mapped a few times only.
+    SmallLimits,
     Complaints,
     /// An access saw what is mapped no more, or something else than what is.
     Stale,

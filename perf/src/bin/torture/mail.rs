@@ -170,7 +170,7 @@ impl Worker {
 
     fn judge_refusal(&self, row: Row, refusal: &Refusal, due: Due) -> bool {
         let no_place = row.large && refusal.error == Error::NoRoom;
-        due == Some((refusal.error, refusal.detail)) || no_place
+        due == Some((refusal.error, refusal.detail)) || no_place || self.may_be_full(refusal.error)
     }
 
     /// A call whose reply brings pages to this space.
@@ -212,7 +212,8 @@ impl Worker {
             Ok(reply) => {
                 let is_due = due
                     .is_some_and(|(error, detail)| reply.label == refused(error) && reply.regs[0] == detail);
-                let no_place = from.large && reply.label == refused(Error::NoRoom);
+                let no_place = from.large && reply.label == refused(Error::NoRoom)
+                    || self.has_small_limits() && reply.label == refused(Error::Full);
                 if !is_due && !no_place && !gone {
                     let Message { label, regs, .. } = reply;
                     self.wrong(

@@ -76,6 +76,7 @@ fn prepare(plan: Plan) -> Result<Director, Failure> {
     let board = Board::open();
     board.set(Total::Seed, plan.seed);
     board.set(Total::Cpus, u64::from(plan.cpus));
+    board.set(Total::SmallLimits, u64::from(boot::options().value("limits") == Some("small")));
     watchdog::start::<Board>(&mut nursery)?;
     let handlers = Handlers::start(&mut nursery, plan.cpus)?;
     Ok(Director::new(plan, round, shared, handlers))

@@ -129,7 +129,8 @@ impl Worker {
 
     pub fn pick_empty_for(&mut self, object: Object) -> Option<Run> {
         let (space, era) = self.pick_space();
-        let count = 1 + self.random.below(u64::from(object.pages)) as u32;
+        let most = if self.has_small_limits() { 1 } else { object.pages };
+        let count = 1 + self.random.below(u64::from(most)) as u32;
         let first = self.random.below(u64::from(object.pages - count + 1)) as u32;
         for _ in 0..8 {
             let large = object.large || (count == 1 && self.random.chance(4));
@@ -157,6 +158,17 @@ impl Worker {
     fn map(&mut self) {
         let Some(run) = self.pick_empty() else { return };
         self.map_run(&run, &Frame::at(run.object.cap));
+    }
+
+    /// Whether the kernel's bounds are tiny: workers then ask for one page at a time, since an answer does not say how far
+    /// the kernel came before a page that has all its mappings.
+    pub fn has_small_limits(&self) -> bool {
+        self.board.get(Total::SmallLimits) != 0
+    }
+
+    /// Whether that is the answer about a page that has all its mappings. Only with small bounds do pages get there.
+    pub fn may_be_full(&self, error: Error) -> bool {
+        error == Error::Full && self.has_small_limits()
     }
 
     fn map_run(&mut self, run: &Run, frame: &Frame) {
@@ -212,6 +224,7 @@ impl Worker {
                     0
                 }
             },
+            error if self.may_be_full(error) => 0,
             // Each time that a large page takes the place of a table, one table less is left.
             Error::NoTables if run.place == LARGE => 0,
             _ => {
@@ -280,6 +293,7 @@ impl Worker {
         match answer {
             Err(refusal) if refusal.error == Error::Mapped && refusal.detail == at => {}
             // A large page where a table stands that is in use.
+            Err(refusal) if self.may_be_full(refusal.error) => {}
             Err(_) if self.is_gone(&run) || run.place == LARGE => {}
             answer => self.wrong(Total::Refused, format_args!("map over {at:#x}: {answer:?}")),
         }

@@ -214,7 +214,9 @@ impl Worker {
         let has = |place: usize| self.pooled_at(space, era, place);
         let place = (start..PLACES).chain(0..start).find(|place| has(*place).is_some())?;
         let large = has(place)?.large;
-        let end = if place == LARGE { PLACES } else { SMALL_PAGES.min(place + ROW_MAX as usize) };
+        // A message of a kernel with small bounds has room for few pages.
+        let row_max = if self.has_small_limits() { 1 } else { ROW_MAX as usize };
+        let end = if place == LARGE { PLACES } else { SMALL_PAGES.min(place + row_max) };
         let most = (place..end).take_while(|place| has(*place).is_some()).count() as u64;
         let count = 1 + self.random.below(most) as u32;
         Some(Row { space, era, place, count, large })
@@ -265,7 +267,8 @@ impl Worker {
         let got = answer.err().map(|refusal| (refusal.error, refusal.detail));
         // A page table that takes a large page's place may be all that is there.
         let no_place = row.large && got.is_some_and(|(error, _)| error == Error::NoRoom);
-        if got == due || gone || no_place {
+        let full = got.is_some_and(|(error, _)| self.may_be_full(error));
+        if got == due || gone || no_place || full {
             return got.is_none();
         }
         let at = row.address(self.me);
@@ -347,6 +350,7 @@ impl Worker {
             _ if self.is_gone(run) => 0,
             (Error::InUse, Some(done)) if in_use & 1 << done != 0 => done,
             (Error::NoTables, _) if run.place == LARGE => 0,
+            (error, _) if self.may_be_full(error) => 0,
             _ => {
                 wrong(&refusal);
                 0
@@ -575,6 +579,7 @@ impl Worker {
         let held = self.held(id, old_page);
         let fine = match &answer {
             _ if self.is_row_gone(row) => true,
+            Err(refusal) if self.may_be_full(refusal.error) => true,
             Ok(true) => copied && has_to_be.perhaps > 1,
             Ok(false) => copied && held.certain <= 1,
             Err(refusal) if !copied => (refusal.error, refusal.detail) == (Error::NoPage, at),
@@ -719,7 +724,8 @@ impl Worker {
         self.count();
         let error = pooled.map_err(|refusal| refusal.error);
         let no_tables = run.place == LARGE && error == Err(Error::NoTables);
-        if error != Err(Error::InUse) && !self.is_gone(&run) && !no_tables {
+        let full = error.is_err_and(|error| self.may_be_full(error));
+        if error != Err(Error::InUse) && !self.is_gone(&run) && !no_tables && !full {
             self.wrong(Total::Refused, format_args!("{run:?}, which is pinned, into the pool: {error:?}"));
         }
     }
