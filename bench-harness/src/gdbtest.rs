@@ -244,7 +244,7 @@ fn is_elsewhere(lines: &[String]) -> Option<String> {
     let places = lines.iter().skip_while(|line| *line != "cpu=0").skip(1);
     let first: Vec<&String> = places.take_while(|line| !line.starts_with("cpu=")).collect();
     let is_there = |function: &str| first.iter().any(|line| line.contains(function));
-    let wanted = ["kern_core::dump::exported", "machine_dump", "on_system_call"];
+    let wanted = ["kern_core::dump::exported", "machine_dump", "operate"];
     wanted.into_iter().find(|function| !is_there(function)).map(|missing| format!("nobody is in {missing}"))
 }
 

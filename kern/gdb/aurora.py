@@ -53,8 +53,16 @@ def variant(type_name, value):
     return "%s-%d" % (type_name, value)
 
 
+def plain_table(value):
+    """The smp::door::Table that a NamedTable or FilledTable is made of."""
+    while "base" not in [field.name for field in value.type.fields()]:
+        value = value[value.type.fields()[0]]
+    return value
+
+
 def table(value, element):
-    """The elements of a smp::door::Table."""
+    """The elements of a smp::door::Table, or of what is made of one."""
+    value = plain_table(value)
     base, count = number(value["base"]), number(value["len"])
     size = gdb.lookup_type(element).sizeof
     return [at(element, base + index * size) for index in range(count)]
@@ -381,7 +389,7 @@ def group_line(k, name, group):
 
 
 def member_type(group):
-    return kernel_field_target(group["members"]["base"])
+    return kernel_field_target(plain_table(group["members"])["base"])
 
 
 def process_line(k, name, process):
