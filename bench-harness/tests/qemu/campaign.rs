@@ -32,7 +32,7 @@ fn lines(dir: &Path, shard: &str) -> usize {
 
 #[test]
 fn shards_that_pass_leave_results_and_nothing_else() {
-    let guest = Guest::default().report(GOOD).exit(0x10);
+    let guest = Guest::default().snapshot().report(GOOD).exit(0x10);
     let dir = out("campaign-pass");
     for shard in ["1/2", "2/2", "2/2"] {
         let Some(lab) = lab("campaign-pass", &guest) else { return };

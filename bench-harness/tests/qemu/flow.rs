@@ -84,8 +84,13 @@ fn a_stress_run_that_lost_something_fails() {
         variant: None,
         stop: stress::Stop::default(),
     };
+    let unjudged = Guest::default().report(&format!("stress kills=0 lost=0 {counts}")).exit(0x10);
+    let Some(lab_of_it) = lab("flow-stress-unjudged", &unjudged) else { return };
+    let error = stress::stress(&lab_of_it, &wanted).expect_err("no snapshot came");
+    assert!(error.to_string().contains("no snapshot"), "{error:#}");
     for (lost, passes) in [(0, true), (1, false)] {
-        let guest = Guest::default().report(&format!("stress kills=0 lost={lost} {counts}")).exit(0x10);
+        let said = format!("stress kills=0 lost={lost} {counts}");
+        let guest = Guest::default().snapshot().report(&said).exit(0x10);
         let Some(lab) = lab(&format!("flow-stress-{lost}"), &guest) else { return };
         let result = stress::stress(&lab, &wanted);
         assert_eq!(result.is_ok(), passes);

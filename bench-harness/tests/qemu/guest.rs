@@ -33,6 +33,12 @@ impl Guest {
         self.out(COM1, text.as_bytes())
     }
 
+    /// A snapshot of a kernel's state in which every rule holds.
+    pub fn snapshot(self) -> Guest {
+        let text = ":kernel cpus steps_max\nkernel 1 -\n:cpu id soonest\ncpu - ffffffffffffffff\n:end\n";
+        self.record(records::SNAPSHOT, text.as_bytes())
+    }
+
     pub fn record(self, channel: u8, payload: &[u8]) -> Guest {
         self.out(LOG, &records::encode(channel, payload))
     }
