@@ -437,7 +437,7 @@ mod tests {
             "cpu=0",
             "  1 a kern_core::dump::exported",
             "  2 b machine_dump",
-            "  3 c on_system_call",
+            "  3 c operate",
         ]);
         assert_eq!(is_elsewhere(&there), None);
         assert!(is_elsewhere(&there[..2]).is_some());
