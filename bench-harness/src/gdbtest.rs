@@ -433,12 +433,8 @@ mod tests {
         assert!(check_disagrees(&lost, &none).is_some());
         assert!(check_disagrees(&lines(&["check: 0 wrong"]), &up).is_some());
         assert!(check_disagrees(&[], &none).is_some());
-        let there = lines(&[
-            "cpu=0",
-            "  1 a kern_core::dump::exported",
-            "  2 b machine_dump",
-            "  3 c operate",
-        ]);
+        let there =
+            lines(&["cpu=0", "  1 a kern_core::dump::exported", "  2 b machine_dump", "  3 c operate"]);
         assert_eq!(is_elsewhere(&there), None);
         assert!(is_elsewhere(&there[..2]).is_some());
     }
