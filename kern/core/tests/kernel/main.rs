@@ -22,6 +22,7 @@ mod loaded;
 mod marks;
 mod memory;
 mod migration;
+mod page_ends;
 mod pages;
 mod recall;
 mod reclaim;

@@ -2,37 +2,40 @@
 
 use abi::{Cap, Error, FLAG_PAGES, MAP_POOL, ObjType, Op, PageMode, PageRange, Target};
 use core::sync::atomic::Ordering::Relaxed;
-use kern_base::frames::Counts;
-use kern_base::limits::MAPPED_MAX;
-use kern_base::memory::{Frame, VSpace};
 
 use crate::scene::Scene;
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb};
 use smp::chaos::Point;
 
-const FROM: u64 = 0x6000_0000;
+pub const FROM: u64 = 0x6000_0000;
 const WINDOW: u64 = 0x7000_0000;
-const PAGE: u64 = abi::PAGE_SIZE;
+pub const PAGE: u64 = abi::PAGE_SIZE;
 /// Where large pages are.
-const LARGE: u64 = 0x8000_0000;
+pub const LARGE: u64 = 0x8000_0000;
 /// Into the pool, to be written.
-const POOL: u64 = MAP_POOL | 1;
+pub const POOL: u64 = MAP_POOL | 1;
 
 /// A frame of so many pages, in the pool of a space.
-fn pooled(s: &mut Scene, space: Cap, at: u64, pages: u64) -> Cap {
+pub fn pooled(s: &mut Scene, space: Cap, at: u64, pages: u64) -> Cap {
     let frame = s.w.make(0, ObjType::Frame, 12 | pages << 8);
     s.w.must(0, Op::Map, &[space.arg(), frame.arg(), at, POOL]);
     frame
 }
 
-fn transfer(s: &mut Scene, from: Cap, to: Cap, range: PageRange, target: u64) -> Result<(), (Error, u64)> {
+pub fn transfer(
+    s: &mut Scene,
+    from: Cap,
+    to: Cap,
+    range: PageRange,
+    target: u64,
+) -> Result<(), (Error, u64)> {
     let [words, count] = range.words();
     s.w.ask(0, Op::PageTransfer, &[from.arg(), to.arg(), words, target, count]).map(|_| ())
 }
 
 /// What a task sends with its next message.
-fn lists(task: &Tcb, ranges: &[PageRange]) {
+pub fn lists(task: &Tcb, ranges: &[PageRange]) {
     let utcb = task.object.get().utcb(task.pin());
     utcb.range_count.store(ranges.len() as u64, Relaxed);
     for (range, words) in ranges.iter().zip(&utcb.ranges) {
@@ -56,7 +59,7 @@ fn arrived(task: &Tcb) -> Vec<PageRange> {
 }
 
 /// Maps a page elsewhere: whether its frame's capability can.
-fn can_map(s: &mut Scene, frame: Cap) -> bool {
+pub fn can_map(s: &mut Scene, frame: Cap) -> bool {
     let place = FROM + (1 << 20);
     let mapped = s.w.ask(0, Op::Map, &[INIT.vspace.arg(), frame.arg(), place, 0, 0, 1]).is_ok();
     if mapped {
@@ -382,7 +385,7 @@ fn whoever_is_left_alone_needs_no_copy() {
 }
 
 /// A process with a task that receives on CPU `n`, and where it does.
-fn receiver(s: &mut Scene, n: usize) -> (Proc, Tcb, Target) {
+pub fn receiver(s: &mut Scene, n: usize) -> (Proc, Tcb, Target) {
     let process = s.w.process();
     let group = s.group;
     s.w.join_all(group, process, crate::scene::GROUP);
@@ -395,7 +398,7 @@ fn receiver(s: &mut Scene, n: usize) -> (Proc, Tcb, Target) {
     (process, task, Target::new(crate::scene::GROUP, index))
 }
 
-fn call(target: Target) -> Regs {
+pub fn call(target: Target) -> Regs {
     crate::scene::call(target).flag(FLAG_PAGES)
 }
 
@@ -712,141 +715,5 @@ fn a_space_that_ends_gives_its_pool_back() {
     assert!(!can_map(&mut s, frame), "process 1 sees the first page");
     s.w.must(0, Op::Protect, &[INIT.vspace.arg(), 0, WINDOW, 1, 0, 1]);
     s.w.must(0, Op::Unmap, &[INIT.vspace.arg(), 0, WINDOW, 0, 0, 1]);
-    assert!(can_map(&mut s, frame));
-}
-
-/// Shares a page of a space in so many other places of that space: the error where that is refused.
-fn share(s: &mut Scene, space: Cap, from: u64, count: u64, target: u64) -> Result<(), Error> {
-    transfer(s, space, space, PageRange::new(PageMode::Share, from, count), target)
-        .map_err(|(error, _)| error)
-}
-
-/// What the kernel counts of the first page of a frame.
-fn counts_of(s: &Scene, frame: Cap) -> Counts {
-    let cx = s.w.look(0);
-    let base = s.w.object::<Frame>(frame).expect("the frame").get().base;
-    cx.k.frames.get(cx.pin(), base).expect("what is known of it").get().glance(cx.pin())
-}
-
-/// A frame's page, in the pool of a new space, in as many places as there may be, less `room`.
-fn shared_often(s: &mut Scene, room: u64) -> (Cap, Cap) {
-    let tables = MAPPED_MAX / 512 + 8;
-    let space = s.w.make(0, ObjType::VSpace, tables);
-    let frame = pooled(s, space, FROM, 1);
-    let mut places = 1;
-    while places < MAPPED_MAX - room {
-        let count = places.min(abi::MESSAGE_PAGES_MAX).min(MAPPED_MAX - room - places);
-        share(s, space, FROM, count, FROM + places * PAGE).expect("a share within the limit");
-        places += count;
-    }
-    assert_eq!(counts_of(s, frame).mapped(), MAPPED_MAX - room);
-    (space, frame)
-}
-
-#[test]
-fn a_page_is_shared_as_often_as_its_count_can_say_and_no_more() {
-    for room in [0, 1, 3] {
-        let mut s = Scene::unchecked(1, 32 << 20);
-        let (space, frame) = shared_often(&mut s, room);
-        let before = counts_of(&s, frame);
-        let target = FROM + MAPPED_MAX * PAGE;
-        assert_eq!(share(&mut s, space, FROM, room + 1, target), Err(Error::Full), "{room} places are left");
-        assert_eq!(counts_of(&s, frame), before, "a message that is refused counts nothing");
-        if room > 0 {
-            assert_eq!(share(&mut s, space, FROM, room, target), Ok(()));
-            assert_eq!(counts_of(&s, frame).mapped(), MAPPED_MAX);
-        }
-    }
-}
-
-#[test]
-fn a_large_page_in_transit_keeps_its_place() {
-    let mut s = Scene::unchecked(2, 32 << 20);
-    let (_, server, target) = receiver(&mut s, 1);
-    let (busy, _) = s.running(1, 10);
-    s.w.does_and_run(&busy, crate::scene::call(target));
-    assert!(s.w.runs(1, &server), "the server is busy");
-    let (client, _) = s.running(0, 10);
-    let space = s.process.vspace;
-    let large = s.w.make(0, ObjType::Frame, 21);
-    s.w.must(0, Op::Map, &[space.arg(), large.arg(), LARGE, POOL]);
-    lists(&client, &[PageRange { large: true, ..PageRange::new(PageMode::Move, LARGE, 1) }]);
-    s.w.does_and_run(&client, call(target));
-    let entry = |s: &Scene| {
-        let cx = s.w.look(0);
-        cx.spot::<2>(s.w.object::<VSpace>(space).expect("the space"), LARGE).expect("its entry").load()
-    };
-    let before = entry(&s);
-    assert!(before.is_in_transit(), "the call is queued");
-    // Nothing small takes its place: neither a frame's page, nor one that comes with a message, nor a UTCB.
-    let small = s.w.make(0, ObjType::Frame, 12);
-    assert_eq!(
-        s.w.ask(0, Op::Map, &[space.arg(), small.arg(), LARGE + PAGE, 1]).map_err(|(error, _)| error).err(),
-        Some(Error::Mapped)
-    );
-    pooled(&mut s, space, FROM, 1);
-    assert_eq!(share(&mut s, space, FROM, 1, LARGE + PAGE), Err(Error::NoRoom));
-    let task = s.w.make(0, ObjType::Task, 0);
-    assert_eq!(
-        s.w.ask(0, Op::TaskConfigure, &[task.arg(), s.process.process.arg(), LARGE + PAGE, 0])
-            .map_err(|(error, _)| error)
-            .err(),
-        Some(Error::Mapped)
-    );
-    assert_eq!(entry(&s), before);
-    s.w.must(1, Op::TaskCancel, &[client.cap.arg()]);
-    s.w.run();
-    assert!(entry(&s).is_present(), "it is back");
-}
-
-/// A frame of many pages is being deleted, which takes several entries. One of its pages is in a pool when the delete
-/// comes by, and leaves the pool then. The capability, which is still there, does not map that page again.
-#[test]
-fn nothing_maps_a_page_of_a_frame_that_is_ending() {
-    let mut s = Scene::unchecked(1, 32 << 20);
-    let memory = s.w.make(0, ObjType::Untyped, 21);
-    let space = s.w.make(0, ObjType::VSpace, 8);
-    let frame = s.w.make_of(0, memory, ObjType::Frame, 12 | 200 << 8);
-    s.w.must(0, Op::Map, &[space.arg(), frame.arg(), FROM, POOL, 0, 1]);
-    let deleter = s.w.start(INIT, 0, 10);
-    s.w.does(&deleter, Regs::op(Op::CapDelete, &[at(frame)]));
-    assert!(deleter.must_restart(), "it is in the middle");
-    s.w.summon(0);
-    s.w.must(0, Op::Unmap, &[space.arg(), 0, FROM, 0, 0, 1]);
-    let mapped = s.w.ask(0, Op::Map, &[space.arg(), frame.arg(), FROM, 1, 0, 1]);
-    assert_eq!(mapped.map_err(|(error, _)| error).err(), Some(Error::Dying));
-    s.w.dismiss(0);
-    s.w.run();
-    assert!(deleter.is_through() && s.w.object::<Frame>(frame).is_none());
-    s.w.must(0, Op::UntypedReset, &[memory.arg(), 0]);
-    let cx = s.w.look(0);
-    let entry =
-        cx.spot::<1>(s.w.object::<VSpace>(space).expect("the space"), FROM).expect("its entry").load();
-    assert!(!entry.is_present(), "memory that was reset is mapped");
-}
-
-/// A space that has a page with another one writes it, and gets a copy. Just before that the other one lets go: the page
-/// is in no pool then, and its frame maps it again.
-#[test]
-fn a_page_whose_last_view_becomes_a_copy_leaves_the_pool() {
-    let mut s = Scene::new(2);
-    let other = s.w.make(0, ObjType::VSpace, 8);
-    let space = s.process.vspace;
-    let frame = pooled(&mut s, space, FROM, 1);
-    transfer(&mut s, space, other, PageRange::new(PageMode::Copy, FROM, 1), FROM).expect("a shared page");
-    let fresh = s.w.make(0, ObjType::Frame, 12);
-    let drop = Regs::op(Op::Unmap, &[other.arg(), 0, FROM, 0, 0, 1]);
-    let torn = s.w.torn_where(
-        0,
-        Regs::op(Op::PageCopy, &[space.arg(), fresh.arg(), FROM]),
-        |point| point == Point::PageCopying,
-        |w| {
-            w.begin(1, drop);
-            while w.step(1) {}
-        },
-    );
-    assert!(torn);
-    s.w.finish(0);
-    s.w.finish(1);
     assert!(can_map(&mut s, frame));
 }
