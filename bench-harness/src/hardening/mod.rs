@@ -4,9 +4,14 @@
 //! * [`indices`]: the entry code makes no address from a register of user level.
 //! * Lookups in Rust by an index that user level chose go through one conditional move, and there are many of them.
 //! * Rust jumps through no table, by an index that a misprediction could let through.
+//!
+//! And what must not be there at all:
+//!
+//! * [`points`]: kernels that are released have no points for tests.
 
 mod ends;
 mod indices;
+mod points;
 mod text;
 
 use std::collections::HashMap;
@@ -20,6 +25,8 @@ use text::Text;
 
 /// The kernels that are looked at: with and without fastpaths, and with those that write a trace.
 const VARIANTS: [&str; 3] = ["", "nofast", "trace"];
+/// The kernel that has points for tests: what is not found in the others is found there.
+const WITH_POINTS: &str = "chaos";
 /// Places in Rust that look something up by an index that user level chose, at least: about half of what there is.
 /// Each has the conditional move of `smp::door::masked`, which the compiler makes nowhere by itself.
 const MASKED_PLACES: usize = 100;
@@ -28,16 +35,24 @@ const MASKED_PLACES: usize = 100;
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut tally = Tally::default();
     for variant in VARIANTS {
-        let text = Text::read(&lab.artifacts.kernel(variant)?)?;
+        let kernel = lab.artifacts.kernel(variant)?;
+        let text = Text::read(&kernel)?;
         for (rule, check) in RULES {
             let outcome = check(&text).with_context(|| format!("kernel `{variant}`: {rule}"));
-            if let Err(error) = &outcome {
-                lab.screen.say(&format!("{error:#}"));
-            }
-            tally += Tally::one(outcome.is_ok());
+            tally += judged(lab, outcome);
         }
+        tally += judged(lab, points::are_missing(&kernel).with_context(|| format!("kernel `{variant}`")));
     }
+    tally += judged(lab, points::are_there(&lab.artifacts.kernel(WITH_POINTS)?));
     Ok(tally)
+}
+
+/// Counts one test, and says why it failed.
+fn judged(lab: &Lab, outcome: Result<()>) -> Tally {
+    if let Err(error) = &outcome {
+        lab.screen.say(&format!("{error:#}"));
+    }
+    Tally::one(outcome.is_ok())
 }
 
 type Check = fn(&Text) -> Result<()>;
