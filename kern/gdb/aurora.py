@@ -54,7 +54,7 @@ def variant(type_name, value):
 
 
 def plain_table(value):
-    """The smp::door::Table that a NamedTable or FilledTable is made of."""
+    """The smp::door::Table that a NamedTable, a FilledTable or the blocks of all CPUs are made of."""
     while "base" not in [field.name for field in value.type.fields()]:
         value = value[value.type.fields()[0]]
     return value
@@ -98,7 +98,7 @@ KINDS = {  # By ObjType: the type, and what a dump calls it.
     "Group": ("kern_base::group::Group", "group"),
     "Notification": ("kern_base::notification::Notification", "note"),
     "Reply": ("kern_base::reply::Reply", "reply"),
-    "Machine": ("kern_core::MachineObject", "machine"),
+    "Machine": ("kern_base::objects::MachineObject", "machine"),
     "EventPool": ("kern_base::events::EventPool", "pool"),
 }
 SLOT = "kern_base::slot::Slot"
@@ -130,7 +130,7 @@ class Kernel:
         kernel = gdb.lookup_type("kern_core::Kernel<kern_hal::pc::Pc>")
         once = gdb.parse_and_eval("aurora::boot::KERNEL")
         self.k = once["data"].address.cast(kernel.pointer()).dereference()
-        block = kernel_field_target(self.k["cpus"]["base"])
+        block = kernel_field_target(plain_table(self.k["cpus"])["base"])
         self.cpus = table(self.k["cpus"], block)
         self.names = {}
         self.objects = []

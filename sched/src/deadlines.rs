@@ -17,7 +17,7 @@ use smp::door::{Link, Ref};
 /// An object that can have a deadline.
 pub trait Timed: Sized {
     /// Its links. The caller runs on the CPU that owns the queue, so the object is at home.
-    fn deadline_links(&self, pin: Pin<'_>) -> &DeadlineLinks<Self>;
+    fn deadline_links<'a>(&'a self, pin: Pin<'a>) -> &'a DeadlineLinks<Self>;
 }
 
 /// What an object with a deadline carries. All null and zero while it has none.

@@ -18,7 +18,7 @@ use smp::door::{Link, Ref};
 /// An object that can wait in a [`PrioList`].
 pub trait PrioQueued: Sized {
     /// Its links. The caller runs on the CPU that owns the list, so the object is at home.
-    fn prio_links(&self, pin: Pin<'_>) -> &PrioLinks<Self>;
+    fn prio_links<'a>(&'a self, pin: Pin<'a>) -> &'a PrioLinks<Self>;
 }
 
 /// Where a waiter stands.

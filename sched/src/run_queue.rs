@@ -19,7 +19,7 @@ use smp::trace::record;
 /// An object that can stand in a [`RunQueue`].
 pub trait Queued: Sized {
     /// Its links. The caller runs on the CPU that owns the queue, so the object is at home.
-    fn run_links(&self, pin: Pin<'_>) -> &QueueLinks<Self>;
+    fn run_links<'a>(&'a self, pin: Pin<'a>) -> &'a QueueLinks<Self>;
 }
 
 /// What a queued object carries. All null and zero while it is not queued; the links are also null at
@@ -373,7 +373,7 @@ impl<T: Queued> RunQueue<T> {
     }
 
     #[inline(always)]
-    fn claim<'a>(pin: Pin<'_>, item: Ref<'a, T>, priority: u8) -> &'a QueueLinks<T> {
+    fn claim<'a>(pin: Pin<'a>, item: Ref<'a, T>, priority: u8) -> &'a QueueLinks<T> {
         let links = item.get().run_links(pin);
         if links.is_queued() {
             queued_twice(links.place.get() - 1, priority);

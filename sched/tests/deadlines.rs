@@ -83,7 +83,7 @@ struct Counted {
 thread_local!(static LOOKS: Cell<usize> = const { Cell::new(0) });
 
 impl Timed for Counted {
-    fn deadline_links(&self, _pin: Pin<'_>) -> &DeadlineLinks<Self> {
+    fn deadline_links<'a>(&'a self, _pin: Pin<'a>) -> &'a DeadlineLinks<Self> {
         LOOKS.set(LOOKS.get() + 1);
         &self.links
     }

@@ -112,7 +112,7 @@ struct Counted {
 thread_local!(static LOOKS: Cell<usize> = const { Cell::new(0) });
 
 impl PrioQueued for Counted {
-    fn prio_links(&self, _pin: Pin<'_>) -> &PrioLinks<Self> {
+    fn prio_links<'a>(&'a self, _pin: Pin<'a>) -> &'a PrioLinks<Self> {
         LOOKS.set(LOOKS.get() + 1);
         &self.links
     }

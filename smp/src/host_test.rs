@@ -44,9 +44,20 @@ pub fn local_entry<O, S, P>(block: &'static PerCpu<O, S, P>) -> LocalEntry<O, S,
     unsafe { LocalEntry::new(block) }
 }
 
+/// The blocks of all CPUs that a test plays.
+pub fn all_cpus<O, S, P>(blocks: crate::door::Table<PerCpu<O, S, P>>) -> crate::percpu::All<O, S, P> {
+    // SAFETY: as for `entry`: the test makes entries of these blocks alone.
+    unsafe { crate::percpu::All::new(blocks) }
+}
+
 /// The inside of state, wherever it is, also while it is under way.
 pub fn inside<'k, T>(state: Ref<'k, crate::door::Homed<T>>) -> &'k T {
     state.get().value()
+}
+
+/// State that a lock guards, whoever holds the lock.
+pub fn guarded<T>(state: &crate::lock::Guarded<T>) -> &T {
+    state.value()
 }
 
 /// Clears memory of a [`region`].

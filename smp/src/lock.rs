@@ -12,6 +12,7 @@
 
 use core::cell::UnsafeCell;
 use core::fmt::Debug;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 // Not the words of `sync`: a lock has points of its own.
 use core::sync::atomic::AtomicU64;
@@ -85,8 +86,8 @@ pub struct Lock<T> {
 // succeeds only where the word is 0, and only the guard's end makes it 0. The value moves from CPU to CPU, hence `Send`.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
-/// The value, for as long as the lock is held.
-pub struct Guard<'a, T>(&'a Lock<T>);
+/// The value, for as long as the lock is held: on the CPU that took the lock, and there alone.
+pub struct Guard<'a, T>(&'a Lock<T>, PhantomData<*const ()>);
 
 impl<T> Lock<T> {
     pub const fn new(value: T) -> Lock<T> {
@@ -112,12 +113,12 @@ impl<T> Lock<T> {
             }
         }
         point(Point::Locked);
-        Guard(self)
+        Guard(self, PhantomData)
     }
 
     /// Takes the lock if it is free: for surveys, which must not wait.
     pub fn try_lock(&self, by: impl Into<Holder>) -> Option<Guard<'_, T>> {
-        self.take(by.into()).then_some(Guard(self))
+        self.take(by.into()).then_some(Guard(self, PhantomData))
     }
 
     /// Whether somebody holds it just now.
@@ -153,6 +154,76 @@ impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
         self.0.word.store(0, Release);
         point(Point::Unlocked);
+    }
+}
+
+impl<T> Lock<T> {
+    /// What tells the lock from all others: where its word is. The address of the lock itself would not do, since the value
+    /// may be a lock, too, and stand first.
+    fn place(&self) -> usize {
+        core::ptr::from_ref(&self.word).addr()
+    }
+}
+
+/// State that the holder of one lock opens, which stands elsewhere: one lock may have many of them.
+pub struct Guarded<T> {
+    /// [`Lock::place`].
+    lock: usize,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only through an `Opened`, which has the guard of the lock at `lock`. A lock that is held
+// stays where it is, so no two locks are held there at a time. What the earlier holder wrote is seen, since both took the
+// same lock; or since who moved one lock away, and another one there, had them both alone. The value is used by CPU after
+// CPU, hence `Send`.
+unsafe impl<T: Send> Sync for Guarded<T> {}
+
+impl<T> Guarded<T> {
+    /// State that only the holder of `lock` opens. The lock stays where it is, or nobody opens the state any more.
+    pub fn new<L>(lock: &Lock<L>, value: T) -> Guarded<T> {
+        Guarded { lock: lock.place(), value: UnsafeCell::new(value) }
+    }
+
+    /// Opens the state. Panics where `guard` is of another lock.
+    #[inline(always)]
+    pub fn open<'a, L>(&'a self, guard: Guard<'a, L>) -> Opened<'a, T, L> {
+        if guard.0.place() != self.lock {
+            wrong_lock();
+        }
+        // SAFETY: the guard, which `Opened` keeps, is of this state's lock: nobody else has it until `Opened` ends. Nobody
+        // gets an exclusive reference.
+        Opened { guard, value: unsafe { &*self.value.get() } }
+    }
+
+    /// The state, for whoever knows that nobody changes it: [`crate::host_test`] and [`crate::standstill`].
+    pub(crate) const fn value(&self) -> &T {
+        // SAFETY: nobody gets an exclusive reference; the callers see to it that no other CPU uses the state.
+        unsafe { &*self.value.get() }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_lock() -> ! {
+    panic!("a CPU opened state with the guard of another lock than the state's own");
+}
+
+/// A [`Guarded`] and the guard of its lock, which open each other.
+pub struct Opened<'a, T, L> {
+    guard: Guard<'a, L>,
+    value: &'a T,
+}
+
+impl<T, L> Opened<'_, T, L> {
+    /// What the lock itself guards.
+    #[inline(always)]
+    pub fn lock(&self) -> &L {
+        &self.guard
+    }
+
+    #[inline(always)]
+    pub const fn value(&self) -> &T {
+        self.value
     }
 }
 
@@ -193,6 +264,26 @@ mod tests {
         }
         assert!(!lock.is_locked());
         assert_eq!(*lock.lock(pin(1), &"a test"), 2);
+    }
+
+    #[test]
+    fn the_holder_opens_what_the_lock_guards() {
+        let lock = Lock::new(1);
+        let state = Guarded::new(&lock, core::cell::Cell::new(2));
+        let open = state.open(lock.lock(pin(0), &"a test"));
+        open.value().set(open.value().get() + *open.lock());
+        drop(open);
+        assert!(!lock.is_locked());
+        assert_eq!(state.open(lock.lock(pin(1), &"a test")).value().get(), 3);
+    }
+
+    #[test]
+    #[should_panic = "another lock than the state's own"]
+    fn the_holder_of_another_lock_does_not() {
+        let (lock, other) = (Lock::new(Lock::new(())), Lock::new(()));
+        let state = Guarded::new(&lock, ());
+        drop(state.open(lock.lock(pin(0), &"a test")));
+        state.open(other.lock(pin(0), &"a test"));
     }
 
     #[test]

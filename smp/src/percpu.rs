@@ -8,6 +8,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 
 use crate::cpu::{CpuId, Entry, Pin};
+use crate::door::Table;
 use crate::lock::Holder;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::sync::const_unless_loom;
@@ -61,6 +62,35 @@ impl<O, S, P> Deref for PerCpu<O, S, P> {
     #[inline(always)]
     fn deref(&self) -> &S {
         &self.shared
+    }
+}
+
+/// The blocks of all CPUs of a machine, each at its number.
+#[repr(transparent)]
+pub struct All<O, S, P>(Table<PerCpu<O, S, P>>);
+
+impl<O, S, P> All<O, S, P> {
+    /// # Safety
+    /// Every CPU that has kernel entries in which objects of this machine are used has its block in `blocks`, at its number,
+    /// and its entries are of that block.
+    pub const unsafe fn new(blocks: Table<PerCpu<O, S, P>>) -> All<O, S, P> {
+        All(blocks)
+    }
+
+    /// The block of a CPU; panics where there is no such.
+    pub fn block<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a PerCpu<O, S, P> {
+        match self.0.get(pin, cpu.index()) {
+            Some(block) => block.get(),
+            None => panic!("no block for {cpu:?}"),
+        }
+    }
+}
+
+impl<O, S, P> Deref for All<O, S, P> {
+    type Target = Table<PerCpu<O, S, P>>;
+    #[inline(always)]
+    fn deref(&self) -> &Table<PerCpu<O, S, P>> {
+        &self.0
     }
 }
 

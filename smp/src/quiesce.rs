@@ -34,8 +34,8 @@
 //!    messages about it have been taken out, and the entries that took them out have ended. Here no
 //!    CPU is left out because of what it counts, and a parked one only while its mailbox is empty.
 //!
-//! Then nothing refers to the object, and [`quiet`] gives the [`Quiet`] token that lets its memory be
-//! used again. What is asked of the kernel: who takes out a message about a dead object sends none on
+//! Then nothing refers to the object, and its memory is used again: the region of the memory begins the quiet period
+//! itself, and starts again at its end ([`Region::begin_reset`](crate::door::Region::begin_reset)). What is asked of the kernel: who takes out a message about a dead object sends none on
 //! that refers to it.
 //!
 //! # Memory ordering
@@ -55,7 +55,7 @@ use core::cell::Cell;
 use crate::chaos::{self, Point};
 use crate::cpu::{CpuId, Entry, Pin};
 use crate::cpuset::CpuSet;
-use crate::door::{ObjWord, Quiet, RIGHTS_SHIFT, Ref, Table};
+use crate::door::{ObjWord, RIGHTS_SHIFT, Ref, Table};
 use crate::mailbox::{Idle, Inbox, Mailbox, Node};
 use crate::percpu::LocalEntry;
 use crate::planted::{Fault, planted};
@@ -70,8 +70,12 @@ pub struct GraceMail {
     at: CpuId,
 }
 
-/// How this module reaches the CPUs. Implemented once, by the kernel that owns the parts.
-pub trait Cpus {
+/// How this module reaches the CPUs. Implemented once, by the kernel that owns the parts ([`cpus`](crate::cpus)).
+///
+/// # Safety
+/// `count` is the number of all CPUs that have kernel entries. The other methods give the part that belongs to the CPU, or to
+/// all, and always the same one: else a grace period ends while a CPU still uses something.
+pub unsafe trait Cpus {
     /// What mailboxes carry.
     type Mail: Copy + Send + From<GraceMail>;
 
@@ -84,6 +88,77 @@ pub trait Cpus {
     fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState;
     /// Interrupts a CPU, so that it looks into its mailbox.
     fn interrupt(&self, cpu: CpuId);
+}
+
+/// Implements [`Cpus`] and [`shootdown::Cpus`](crate::shootdown::Cpus) for a kernel, by the names of its fields: `all` (an
+/// [`All`](crate::percpu::All)) and `epoch` of the kernel, `state` of what a CPU has for itself, `grace` and `shoot` of what
+/// it shows the others.
+#[macro_export]
+macro_rules! cpus {
+    (
+        impl<$param:ident: $bound:path> for $kernel:ty {
+            mail: $mail:ty,
+            all: $all:ident,
+            epoch: $epoch:ident,
+            state: $($state:ident).+,
+            grace: $grace:ident,
+            shoot: $shoot:ident,
+            interrupt: $interrupt:expr,
+        }
+    ) => {
+        // SAFETY: `All` has all CPUs that have kernel entries, and all parts are fields of the kernel's and of a CPU's block.
+        unsafe impl<$param: $bound> $crate::quiesce::Cpus for $kernel {
+            type Mail = $mail;
+
+            fn count(&self) -> usize {
+                let all: &$crate::percpu::All<_, _, $mail> = &self.$all;
+                all.len()
+            }
+
+            fn epoch(&self) -> &$crate::quiesce::Epoch {
+                &self.$epoch
+            }
+
+            fn mailbox<'a>(
+                &'a self,
+                pin: $crate::cpu::Pin<'a>,
+                cpu: $crate::cpu::CpuId,
+            ) -> &'a $crate::mailbox::Mailbox<$mail> {
+                self.$all.block(pin, cpu).mailbox()
+            }
+
+            fn port<'a>(
+                &'a self,
+                pin: $crate::cpu::Pin<'a>,
+                cpu: $crate::cpu::CpuId,
+            ) -> &'a $crate::quiesce::GracePort<$mail> {
+                &self.$all.block(pin, cpu).$grace
+            }
+
+            fn state<'a>(&'a self, pin: $crate::cpu::Pin<'a>) -> &'a $crate::quiesce::GraceState {
+                match self.$all.block(pin, pin.cpu()).here(pin) {
+                    Some(here) => &here.own().$($state).+,
+                    None => panic!("no state of {:?}", pin.cpu()),
+                }
+            }
+
+            fn interrupt(&self, cpu: $crate::cpu::CpuId) {
+                let interrupt: fn(&$kernel, $crate::cpu::CpuId) = $interrupt;
+                interrupt(self, cpu);
+            }
+        }
+
+        // SAFETY: as above.
+        unsafe impl<$param: $bound> $crate::shootdown::Cpus for $kernel {
+            fn shoot_port<'a>(
+                &'a self,
+                pin: $crate::cpu::Pin<'a>,
+                cpu: $crate::cpu::CpuId,
+            ) -> &'a $crate::shootdown::ShootPort<$mail> {
+                &self.$all.block(pin, cpu).$shoot
+            }
+        }
+    };
 }
 
 /// The count of rounds that all CPUs share.
@@ -105,7 +180,7 @@ impl Epoch {
     }
 
     /// Empties a slot and notes in it when that was.
-    pub fn retire(&self, word: &ObjWord) {
+    pub fn retire<S>(&self, word: &ObjWord<S>) {
         word.set_empty(UNSTAMPED);
         chaos::point(Point::SlotEmptied);
         fence_after_exchange();
@@ -153,13 +228,19 @@ pub struct Pair<P> {
     node: Node<P>,
     /// The other's `exits` when the next round was asked for. The initiator's own.
     exits: AtomicU64,
+    /// The other was asked, and has not answered. The initiator's own, hence none of loom's words.
+    asked: core::sync::atomic::AtomicBool,
 }
 
 impl<P: Copy> Pair<P> {
     const_unless_loom! {
         /// For the table of `initiator`.
         pub fn new(initiator: CpuId) -> Pair<P> {
-            Pair { node: Node::new(initiator), exits: AtomicU64::new(0) }
+            Pair {
+                node: Node::new(initiator),
+                exits: AtomicU64::new(0),
+                asked: core::sync::atomic::AtomicBool::new(false),
+            }
         }
     }
 }
@@ -263,7 +344,7 @@ pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
 }
 
 /// Asks for a quiet period, after which nothing refers to what was unlinked before this call. Then
-/// [`settle`] before the entry ends; [`quiet`] says when it is over.
+/// [`settle`] before the entry ends; [`is_quiet`] says when it is over.
 pub fn request_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Ticket {
     let state = cpus.state(pin);
     let number = state.begun_quiet.get() + 1;
@@ -274,15 +355,21 @@ pub fn request_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>) -> Ticket {
     Ticket { cpu: pin.cpu(), number }
 }
 
-/// The proof that the quiet period is over, once it is. On any CPU.
-pub fn quiet<C: Cpus>(cpus: &C, pin: Pin<'_>, ticket: Ticket) -> Option<Quiet> {
-    (cpus.port(pin, ticket.cpu).quiet.load(Ordering::Acquire) >= ticket.number).then(Quiet::new)
+/// Whether a quiet period is over. On any CPU.
+pub fn is_quiet<C: Cpus>(cpus: &C, pin: Pin<'_>, ticket: Ticket) -> bool {
+    cpus.port(pin, ticket.cpu).quiet.load(Ordering::Acquire) >= ticket.number
 }
 
 /// Takes in a [`GraceMail`] that this CPU's mailbox delivered. Then [`settle`] before the entry ends.
+///
+/// Panics where the mail is an answer that was taken in before, or has not come: it is a copy of one.
 pub fn receive<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail) {
     let state = cpus.state(pin);
     if mail.by == pin.cpu() {
+        let pair = pair_of(cpus, pin, mail);
+        let is_answer = pair.node.is_here(pin) && pair.asked.load(Ordering::Relaxed);
+        assert!(is_answer, "grace: {:?} has not answered, or answers twice", mail.at);
+        pair.asked.store(false, Ordering::Relaxed);
         let round = state.round.get().map(|r| Round { outstanding: r.outstanding - 1, ..r });
         state.round.set(round);
     } else {
@@ -338,12 +425,16 @@ pub fn settle<C: Cpus>(cpus: &C, entry: &mut Entry) -> Settled {
 
 /// A kernel entry, with what its CPU needs to go idle. To borrow it exclusively proves that nothing loaded so
 /// far is in use.
-pub trait Resting<P> {
+///
+/// # Safety
+/// The inbox is that of the entry's CPU.
+pub unsafe trait Resting<P> {
     fn inbox(&self) -> Inbox<'_, P>;
     fn state(&self) -> &GraceState;
 }
 
-impl<O: AsRef<GraceState>, S, P> Resting<P> for LocalEntry<O, S, P> {
+// SAFETY: the entry is of the block's CPU.
+unsafe impl<O: AsRef<GraceState>, S, P> Resting<P> for LocalEntry<O, S, P> {
     #[inline(always)]
     fn inbox(&self) -> Inbox<'_, P> {
         self.here().inbox()
@@ -355,7 +446,8 @@ impl<O: AsRef<GraceState>, S, P> Resting<P> for LocalEntry<O, S, P> {
     }
 }
 
-impl<C: Cpus> Resting<C::Mail> for (&C, &mut Entry) {
+// SAFETY: asked of the entry's pin.
+unsafe impl<C: Cpus> Resting<C::Mail> for (&C, &mut Entry) {
     fn inbox(&self) -> Inbox<'_, C::Mail> {
         self.0.mailbox(self.1.pin(), self.1.cpu()).inbox(self.1.pin())
     }
@@ -416,7 +508,8 @@ fn pairs<'a, C: Cpus>(
     pin: Pin<'a>,
 ) -> impl Iterator<Item = (CpuId, Ref<'a, Pair<C::Mail>>)> + use<'a, C> {
     let own = &cpus.port(pin, pin.cpu()).pairs;
-    (0..cpus.count()).filter_map(move |n| Some((CpuId::new(n)?, own.get(pin, n)?)))
+    let all = (0..cpus.count()).filter_map(CpuId::new);
+    all.map(move |at| (at, own.get(pin, at.index()).unwrap_or_else(|| no_pair(pin.cpu(), at))))
 }
 
 /// Begins a round: asks every CPU that has to be asked.
@@ -434,6 +527,7 @@ fn begin<C: Cpus>(cpus: &C, pin: Pin<'_>, kind: Kind, for_quiet: bool) {
     for (at, pair) in pairs(cpus, pin) {
         if must_ask(cpus, pin, at, &pair, kind) {
             outstanding += 1;
+            pair.asked.store(true, Ordering::Relaxed);
             send(cpus, pin, GraceMail { by: pin.cpu(), at }, at);
         }
     }
@@ -474,12 +568,23 @@ fn finish<C: Cpus>(cpus: &C, pin: Pin<'_>, round: Round) {
     }
 }
 
+/// The pair that a mail is of.
+fn pair_of<'a, C: Cpus>(cpus: &'a C, pin: Pin<'a>, mail: GraceMail) -> Ref<'a, Pair<C::Mail>> {
+    match cpus.port(pin, mail.by).pairs.get(pin, mail.at.index()) {
+        Some(pair) => pair,
+        None => no_pair(mail.by, mail.at),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn no_pair(by: CpuId, at: CpuId) -> ! {
+    panic!("grace: {by:?} has no pair for {at:?}");
+}
+
 /// Pushes the node of a pair into a mailbox: to the asked, or back.
 fn send<C: Cpus>(cpus: &C, pin: Pin<'_>, mail: GraceMail, to: CpuId) {
-    let Some(pair) = cpus.port(pin, mail.by).pairs.get(pin, mail.at.index()) else {
-        panic!("grace: {:?} has no pair for {:?}", mail.by, mail.at);
-    };
-    let node = pair.map(|pair| &pair.node);
+    let node = pair_of(cpus, pin, mail).map(|pair| &pair.node);
     if cpus.mailbox(pin, to).push(pin, node, mail.into()).is_needed() {
         cpus.interrupt(to);
     }

@@ -50,8 +50,12 @@ pub enum What {
     Everything,
 }
 
-/// How this module reaches what it needs of each CPU. Implemented once, by the kernel that owns the parts.
-pub trait Cpus: quiesce::Cpus<Mail: From<(ShootMail, What)>> {
+/// How this module reaches what it needs of each CPU. Implemented once, by the kernel that owns the parts
+/// ([`cpus`](crate::cpus)).
+///
+/// # Safety
+/// The port is that CPU's, and always the same one: else a shootdown is over while a CPU still remembers something.
+pub unsafe trait Cpus: quiesce::Cpus<Mail: From<(ShootMail, What)>> {
     fn shoot_port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a ShootPort<Self::Mail>;
 }
 

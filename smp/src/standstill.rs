@@ -13,6 +13,8 @@
 
 use crate::cpu::{CpuId, Pin};
 use crate::door::{Homed, Ref};
+use crate::lock::Guarded;
+use crate::quiesce::Cpus;
 use crate::sync::{AtomicU64, Ordering, const_unless_loom};
 
 /// What all CPUs share of it.
@@ -53,10 +55,23 @@ impl Standstill {
         }
     }
 
-    /// Stops all other CPUs, of `count` in all; `interrupt` makes one look whether it is to [stand](Standstill::stand).
-    /// `None`: another CPU is just about it, and this one has to be interruptible before it tries again. The caller holds no
-    /// lock.
-    pub fn stop(&self, count: usize, pin: Pin<'_>, interrupt: impl Fn(CpuId)) -> Option<Stopped<'_>> {
+    /// Stops all other CPUs. `None`: another CPU is just about it, and this one has to be interruptible before it tries again.
+    /// The caller holds no lock.
+    pub fn stop(&self, cpus: &impl Cpus, pin: Pin<'_>) -> Option<Stopped<'_>> {
+        // SAFETY: that is what `Cpus` promises.
+        unsafe { self.stop_all_of(cpus.count(), pin, |cpu| cpus.interrupt(cpu)) }
+    }
+
+    /// As [`Standstill::stop`], of `count` CPUs; `interrupt` makes one look whether it is to [stand](Standstill::stand).
+    ///
+    /// # Safety
+    /// There are no more CPUs that have kernel entries.
+    pub unsafe fn stop_all_of(
+        &self,
+        count: usize,
+        pin: Pin<'_>,
+        interrupt: impl Fn(CpuId),
+    ) -> Option<Stopped<'_>> {
         let others = || (0..count).filter_map(CpuId::new).filter(|cpu| *cpu != pin.cpu());
         let come = self.come.load(Ordering::Acquire);
         let round = self.round.load(Ordering::Acquire);
@@ -98,6 +113,11 @@ impl Stopped<'_> {
     /// The inside of state, whichever CPU owns it, also while it is under way.
     pub fn inside<'a, T>(&'a self, state: Ref<'a, Homed<T>>) -> &'a T {
         state.get().value()
+    }
+
+    /// State that a lock guards. No other CPU holds the lock now.
+    pub fn guarded<'a, T>(&'a self, state: &'a Guarded<T>) -> &'a T {
+        state.value()
     }
 }
 

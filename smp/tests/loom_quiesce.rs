@@ -13,7 +13,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 use loom_common::{Line, Object, model};
 use smp::cpu::{CpuId, Entry, Pin};
-use smp::door::{Homed, KernelObject, ObjWord, Ref, Table};
+use smp::door::{Homed, ObjWord, Ref, Table};
 use smp::host_test::{cpu, entry};
 use smp::mailbox::{Drained, Idle, Mailbox, Node};
 use smp::planted::{Fault, Planted};
@@ -80,7 +80,8 @@ impl Drop for System {
     }
 }
 
-impl Cpus for System {
+// SAFETY: one block for each thread that has entries.
+unsafe impl Cpus for System {
     type Mail = Mail;
 
     fn count(&self) -> usize {
@@ -127,16 +128,19 @@ fn leave(system: &System, entry: &mut Entry) {
 }
 
 #[repr(C, align(64))]
-struct Thing;
+struct Thing {
+    header: u64,
+}
 
-impl KernelObject for Thing {
-    const TYPE: u8 = 1;
-    type Rights = abi::SharedRights;
+smp::kernel_objects! {
+    enum Objects(header: u64) {
+        Thing = 1, abi::SharedRights;
+    }
 }
 
 /// A capability slot: the word, and another word that belongs to it.
 struct Slot {
-    word: ObjWord,
+    word: ObjWord<Objects>,
     badge: AtomicU64,
 }
 
@@ -167,7 +171,7 @@ fn slot_reuse(reader: Reader, early: bool, preemptions: usize) {
     let counter = reused.clone();
     model(preemptions, move || {
         let system = Object::new(System::new(2));
-        let thing = Object::new(Thing);
+        let thing = Object::new(Thing { header: 0 });
         let slot = Object::new(Slot { word: ObjWord::empty(), badge: AtomicU64::new(1) });
         slot.get().word.set(thing.get(), 1);
         if reader == Reader::Parked {
@@ -232,7 +236,7 @@ fn slot_reuse_by_a_third(preemptions: usize) {
     let counter = reused.clone();
     model(preemptions, move || {
         let system = Object::new(System::new(3));
-        let thing = Object::new(Thing);
+        let thing = Object::new(Thing { header: 0 });
         let slot = Object::new(Slot { word: ObjWord::empty(), badge: AtomicU64::new(1) });
         slot.get().word.set(thing.get(), 1);
         let (shared, there) = (system.get(), slot.get());
@@ -431,7 +435,7 @@ fn destroy(parked: bool, preemptions: usize) {
         let mut free_if_quiet = |entry: &mut Entry| {
             drain(shared, entry, || ());
             leave(shared, entry);
-            if !freed && quiesce::quiet(shared, entry.pin(), ticket).is_some() {
+            if !freed && quiesce::is_quiet(shared, entry.pin(), ticket) {
                 object.free();
                 freed = true;
             }
@@ -471,7 +475,7 @@ fn destroy_before_a_waking_cpu(preemptions: usize) {
         object.linked.store(false, Ordering::Release);
         let ticket = quiesce::request_quiet(shared, entry.pin());
         leave(shared, &mut entry);
-        if quiesce::quiet(shared, entry.pin(), ticket).is_some() {
+        if quiesce::is_quiet(shared, entry.pin(), ticket) {
             object.free();
         }
         finder.join().unwrap();

@@ -92,7 +92,8 @@ impl Drop for System {
     }
 }
 
-impl quiesce::Cpus for System {
+// SAFETY: one block for each thread that has entries.
+unsafe impl quiesce::Cpus for System {
     type Mail = Mail;
 
     fn count(&self) -> usize {
@@ -115,7 +116,8 @@ impl quiesce::Cpus for System {
     }
 }
 
-impl Cpus for System {
+// SAFETY: one block for each thread that has entries.
+unsafe impl Cpus for System {
     fn shoot_port<'a>(&'a self, _pin: Pin<'a>, cpu: CpuId) -> &'a ShootPort<Mail> {
         &self.blocks[cpu.index()].port
     }

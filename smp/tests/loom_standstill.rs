@@ -51,7 +51,11 @@ impl System {
     fn stop(&self, n: usize) {
         loop {
             if let Some(_stopped) =
-                self.standstill.stop(self.lines.len(), pin(n), |cpu| self.lines[cpu.index()].raise())
+                // SAFETY: each has a line.
+                unsafe {
+                    self.standstill
+                        .stop_all_of(self.lines.len(), pin(n), |cpu| self.lines[cpu.index()].raise())
+                }
             {
                 for own in &self.own {
                     // SAFETY: all others stand still.

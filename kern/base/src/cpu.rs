@@ -8,7 +8,7 @@ use abi::Counter;
 use sched::{DeadlineQueue, NEVER, PrioList, RunQueue};
 use smp::cpu::CpuId;
 use smp::door::{AtomicLink, Link, Piece, Ptr, Table};
-use smp::percpu::{Here, LocalEntry, PerCpu};
+use smp::percpu::{All, Here, LocalEntry, PerCpu};
 use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
 use smp::shootdown::{ShootMail, ShootPair, ShootPort, What};
 
@@ -125,6 +125,9 @@ pub struct CpuShared {
 
 /// The per-CPU block.
 pub type CpuBlock = PerCpu<CpuOwn, CpuShared, Mail>;
+
+/// The blocks of all CPUs.
+pub type CpuBlocks = All<CpuOwn, CpuShared, Mail>;
 
 /// A kernel entry on the CPU of a block.
 pub type CpuEntry = LocalEntry<CpuOwn, CpuShared, Mail>;

@@ -10,7 +10,7 @@ use smp::sync::{AtomicU32, AtomicU64};
 use abi::ObjType;
 use abi::events::{CELL_WORDS, Event, EventControl, EventState, pool_pages, stamp};
 use smp::cpu::Pin;
-use smp::door::{AtomicLink, KernelObject, Piece, Ptr, Table};
+use smp::door::{AtomicLink, Piece, Ptr, Table};
 use smp::events::{Reserved, Shown};
 
 use crate::header::{Header, RootId};
@@ -47,11 +47,6 @@ pub struct EventPool {
     state: Ptr<EventState>,
     stamps: Table<AtomicU32>,
     cells: Table<Cell>,
-}
-
-impl KernelObject for EventPool {
-    type Rights = abi::SharedRights;
-    const TYPE: u8 = ObjType::EventPool as u8;
 }
 
 impl EventPool {

@@ -18,12 +18,13 @@ use smp::lock::{self, Holder, Lock};
 use smp::sync::{AtomicU64, Ordering};
 
 use smp::cpu::Pin;
-use smp::door::{AtomicLink, KernelObject, ObjWord, RawWord, Ref, Table};
+use smp::door::{AtomicLink, KernelObject, Ref, Table};
 use smp::shootdown::Stamp;
 
 use crate::limits::MAPPED_MAX;
 use crate::machine::Access;
 use crate::memory::{Frame, Phys};
+use crate::objects::{ObjWord, Objects, RawWord};
 use crate::paging::{EntryName, Pte};
 use crate::protection::Protection;
 
@@ -272,7 +273,7 @@ impl FrameInfo {
     }
 
     /// Makes the memory a frame's, or a page table: it is mapped nowhere.
-    pub fn give<T: KernelObject>(&self, by: impl Into<Holder>, owner: Ref<'_, T>, note: u64) {
+    pub fn give<T: KernelObject<Set = Objects>>(&self, by: impl Into<Holder>, owner: Ref<'_, T>, note: u64) {
         let locked = self.lock(by);
         self.note.store(note, Ordering::Relaxed);
         locked.set_first(EntryName::NONE);

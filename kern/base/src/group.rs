@@ -19,7 +19,7 @@ use smp::sync::{AtomicU32, AtomicU64, Ordering};
 use abi::{ObjType, ProcessKey, Rights};
 use smp::cpu::Pin;
 use smp::door::masked::NamedTable;
-use smp::door::{AtomicLink, KernelObject, Table};
+use smp::door::{AtomicLink, Table};
 
 use crate::header::{Header, RootId};
 use crate::slot::Slot;
@@ -148,11 +148,6 @@ pub struct Group {
     pub watched: AtomicU64,
     /// How often its end was refused, after which it served on. Under the root lock.
     pub refused: AtomicU64,
-}
-
-impl KernelObject for Group {
-    const TYPE: u8 = ObjType::Group as u8;
-    type Rights = abi::SharedRights;
 }
 
 impl Group {

@@ -26,6 +26,7 @@ pub mod limits;
 pub mod machine;
 pub mod memory;
 pub mod notification;
+pub mod objects;
 pub mod paging;
 pub mod process;
 pub mod protection;

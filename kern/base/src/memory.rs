@@ -1,21 +1,21 @@
 //! Objects of memory: Untyped, Frame, VSpace.
 
 use core::cell::Cell;
-use smp::lock::{Guard, Holder, Lock};
+use smp::lock::{Guard, Guarded, Holder, Lock};
 use smp::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::ObjType;
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::AtomicCpuSet;
-use smp::door::{AtomicLink, KernelObject, Ref, Region, Table};
+use smp::door::{AtomicLink, Ref, Region, Table};
 use smp::planted::{Fault, planted};
-use smp::quiesce::Ticket;
 use smp::shootdown::Stamp;
 
 use crate::frames::FrameInfo;
 use crate::header::{Header, RootId};
 use crate::paging::{Entry, EntryName, Links};
 use crate::process::Process;
+use crate::roots::Roots;
 use crate::sweep::{Pass, Sweep};
 
 /// A physical address.
@@ -32,8 +32,8 @@ pub enum Reset {
     Sweep(Pass),
     /// That CPUs forget everything.
     Forget(Stamp),
-    /// That nothing refers to what was made here: a quiet period.
-    Quiet(Ticket),
+    /// That nothing refers to what was made here: the region's quiet period.
+    Quiet,
 }
 
 /// A range of physical memory from which objects are made. What changes in it is reached under its root's lock, through
@@ -46,40 +46,46 @@ pub struct Untyped {
     pub resetting: AtomicBool,
     /// CNodes that could not be emptied were tried again, by the reset that is under way.
     pub retried: AtomicBool,
-    /// How far the reset has come, once everything is revoked. Under the root lock.
-    reset: Cell<Reset>,
-    /// How its pages leave pools. Under the root lock.
-    sweep: Sweep,
-    region: Region,
+    /// Where the memory is, and its bytes.
+    base: u64,
+    size: u64,
+    inside: Guarded<Inside>,
 }
 
-// Its cells are opened by the holder of the root lock alone.
-impl KernelObject for Untyped {
-    const TYPE: u8 = ObjType::Untyped as u8;
-    type Rights = abi::SharedRights;
+/// What changes in an Untyped.
+pub struct Inside {
+    /// How far the reset has come, once everything is revoked.
+    pub reset: Cell<Reset>,
+    /// How its pages leave pools.
+    pub sweep: Sweep,
+    /// The memory, and how much of it is carved.
+    pub region: Region,
 }
 
 impl Untyped {
-    pub fn new(root: RootId, log2: u8, region: Region) -> Untyped {
+    /// Makes an Untyped of the memory of `region`, which descends from one of the `roots` of its machine.
+    pub fn new(roots: &Roots, root: RootId, log2: u8, region: Region) -> Untyped {
+        let (base, size) = (region.base(), region.size());
+        let inside = Inside { reset: Cell::new(Reset::No), sweep: Sweep::new(), region };
         Untyped {
             header: Header::new(ObjType::Untyped, root),
             log2,
             resetting: AtomicBool::new(false),
-            reset: Cell::new(Reset::No),
             retried: AtomicBool::new(false),
-            sweep: Sweep::new(),
-            region,
+            base,
+            size,
+            inside: roots.guarded(root, inside),
         }
     }
 
     /// Where the memory is. That never changes, so no lock is needed.
     pub fn base(&self) -> u64 {
-        self.region.base()
+        self.base
     }
 
     /// How many bytes the memory has. They never change, either.
     pub fn size(&self) -> u64 {
-        self.region.size()
+        self.size
     }
 
     /// Whether an address lies in the memory.
@@ -87,26 +93,10 @@ impl Untyped {
         at >= self.base() && at - self.base() < self.size()
     }
 
-    /// Bytes carved from the bottom and from the top, and whether a reset waits behind its revoke. For surveys, while no CPU
-    /// changes anything: everybody else asks the guard of the root.
-    pub fn survey(&self) -> ((u64, u64), bool) {
-        (self.region.used(), self.reset.get() != Reset::No)
-    }
-
-    /// For the guard of the root.
+    /// What changes: opened with the lock of the root, or by whoever knows that no CPU changes anything.
     #[inline(always)]
-    pub(crate) const fn region(&self) -> &Region {
-        &self.region
-    }
-
-    /// For the guard of the root.
-    pub(crate) const fn sweep(&self) -> &Sweep {
-        &self.sweep
-    }
-
-    /// For the guard of the root.
-    pub(crate) const fn reset(&self) -> &Cell<Reset> {
-        &self.reset
+    pub const fn inside(&self) -> &Guarded<Inside> {
+        &self.inside
     }
 }
 
@@ -133,11 +123,6 @@ pub struct Frame {
     pins: AtomicU32,
     /// What is known of its pages, where that is not in the frame table: of device memory.
     infos: Table<FrameInfo>,
-}
-
-impl KernelObject for Frame {
-    const TYPE: u8 = ObjType::Frame as u8;
-    type Rights = abi::FrameRights;
 }
 
 impl Frame {
@@ -244,11 +229,6 @@ const SPACE_LABELLED: u8 = 1 << 1;
 pub const NO_LEAF: u64 = u64::MAX;
 /// In [`VSpace`]'s `home`.
 const MANY: u32 = u32::MAX;
-
-impl KernelObject for VSpace {
-    const TYPE: u8 = ObjType::VSpace as u8;
-    type Rights = abi::SharedRights;
-}
 
 impl VSpace {
     pub const CR3_OFFSET: usize = core::mem::offset_of!(VSpace, cr3);

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use abi::ObjType;
 use smp::coalesced::CoalescedBits;
 use smp::cpu::CpuId;
-use smp::door::{Homed, KernelObject, Link};
+use smp::door::{Homed, Link};
 
 use crate::cpu::Mail;
 use crate::header::{Header, RootId};
@@ -29,11 +29,6 @@ pub struct Notification {
     pub hot: Homed<NotificationHot>,
     /// Bits raised on other CPUs, and the node that tells the home of them.
     pub remote: CoalescedBits<Mail>,
-}
-
-impl KernelObject for Notification {
-    const TYPE: u8 = ObjType::Notification as u8;
-    type Rights = abi::SharedRights;
 }
 
 impl Notification {

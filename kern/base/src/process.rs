@@ -6,7 +6,7 @@ use smp::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use abi::{ObjType, ProcessKey};
 use smp::cpu::Pin;
 use smp::door::masked::FilledTable;
-use smp::door::{AtomicLink, KernelObject, Table};
+use smp::door::{AtomicLink, Table};
 
 use crate::events::EventPool;
 use crate::group::{MEMBER_KEY_SHIFT, Membership};
@@ -61,11 +61,6 @@ pub struct Process {
     pub tasks: Table<TaskNumber>,
     /// The first of its memberships: a list. Lock order: a group's root, then this one.
     pub memberships: Lock<AtomicLink<Membership>>,
-}
-
-impl KernelObject for Process {
-    const TYPE: u8 = ObjType::Process as u8;
-    type Rights = abi::ProcessRights;
 }
 
 impl Process {

@@ -2,7 +2,7 @@
 
 use abi::ObjType;
 use smp::cpu::CpuId;
-use smp::door::{Homed, KernelObject, Link};
+use smp::door::{Homed, Link};
 
 use crate::header::{Header, RootId};
 use crate::task::Task;
@@ -24,11 +24,6 @@ pub struct ReplyHot {
 pub struct Reply {
     pub header: Header,
     pub hot: Homed<ReplyHot>,
-}
-
-impl KernelObject for Reply {
-    const TYPE: u8 = ObjType::Reply as u8;
-    type Rights = abi::SharedRights;
 }
 
 impl Reply {

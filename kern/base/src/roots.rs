@@ -7,10 +7,10 @@ use core::cell::Cell;
 use core::ops::Deref;
 
 use smp::door::{AtomicLink, Region};
-use smp::lock::{Guard, Holder, Lock};
+use smp::lock::{Guard, Guarded, Holder, Lock, Opened};
 
-use crate::header::Header;
-use crate::memory::{Reset, Untyped};
+use crate::header::{Header, RootId};
+use crate::memory::{Inside, Reset, Untyped};
 use crate::slot::Slot;
 use crate::sweep::Sweep;
 
@@ -64,7 +64,12 @@ impl Roots {
     #[inline(always)]
     #[track_caller]
     pub fn open<'a>(&'a self, by: impl Into<Holder>, untyped: &'a Untyped) -> UntypedGuard<'a> {
-        UntypedGuard { root: self.lock(by, &untyped.header), untyped }
+        UntypedGuard { untyped, inside: untyped.inside().open(self.lock(by, &untyped.header)) }
+    }
+
+    /// State that opens with the lock of a root. Panics where there is no such root.
+    pub fn guarded<T>(&self, root: RootId, state: T) -> Guarded<T> {
+        Guarded::new(&self.0[root.index()].0, state)
     }
 
     /// All of them.
@@ -73,8 +78,8 @@ impl Roots {
     }
 }
 
-/// An Untyped while its root's lock is held. It is made by locking that root: so there is no guard of another root that
-/// opens the Untyped, and nothing to compare.
+/// An Untyped while its root's lock is held. It is made by locking that root; the Untyped knows which lock it is, and does
+/// not open with the guard of another one.
 ///
 /// A look that outlives the lock does not compile:
 /// ```
@@ -93,22 +98,9 @@ impl Roots {
 ///     region.free()
 /// }
 /// ```
-/// Nor does one without it:
-/// ```compile_fail,E0624
-/// # use kern_base::memory::Untyped;
-/// fn free(untyped: &Untyped) -> u64 {
-///     untyped.region().free()
-/// }
-/// ```
-/// ```compile_fail,E0624
-/// # use kern_base::memory::{Reset, Untyped};
-/// fn begin_anew(untyped: &Untyped) {
-///     untyped.reset().set(Reset::No);
-/// }
-/// ```
 pub struct UntypedGuard<'a> {
-    root: RootGuard<'a>,
     untyped: &'a Untyped,
+    inside: Opened<'a, Inside, Root>,
 }
 
 impl<'a> UntypedGuard<'a> {
@@ -119,18 +111,18 @@ impl<'a> UntypedGuard<'a> {
 
     /// The memory, and how much of it is carved.
     #[inline(always)]
-    pub fn region(&self) -> &Region {
-        self.untyped.region()
+    pub const fn region(&self) -> &Region {
+        &self.inside.value().region
     }
 
     /// How its pages leave pools.
-    pub fn sweep(&self) -> &Sweep {
-        self.untyped.sweep()
+    pub const fn sweep(&self) -> &Sweep {
+        &self.inside.value().sweep
     }
 
     /// How far the reset that is under way has come.
-    pub fn reset(&self) -> &Cell<Reset> {
-        self.untyped.reset()
+    pub const fn reset(&self) -> &Cell<Reset> {
+        &self.inside.value().reset
     }
 }
 
@@ -138,6 +130,6 @@ impl Deref for UntypedGuard<'_> {
     type Target = Root;
 
     fn deref(&self) -> &Root {
-        &self.root
+        self.inside.lock()
     }
 }

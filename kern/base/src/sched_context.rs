@@ -8,7 +8,7 @@ use abi::ObjType;
 use sched::{QueueLinks, Queued, ScState};
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::CpuSet;
-use smp::door::{Homed, KernelObject, Link};
+use smp::door::{Homed, Link};
 
 use crate::header::{Header, RootId};
 use crate::task::Task;
@@ -34,14 +34,9 @@ pub struct SchedContext {
     pub hot: Homed<SchedHot>,
 }
 
-impl KernelObject for SchedContext {
-    const TYPE: u8 = ObjType::SchedContext as u8;
-    type Rights = abi::SchedRights;
-}
-
 impl Queued for SchedContext {
     #[inline(always)]
-    fn run_links(&self, pin: Pin<'_>) -> &QueueLinks<SchedContext> {
+    fn run_links<'a>(&'a self, pin: Pin<'a>) -> &'a QueueLinks<SchedContext> {
         &self.hot.here(pin).state.links
     }
 }

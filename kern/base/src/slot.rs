@@ -13,9 +13,10 @@ use smp::sync::{AtomicU64, Ordering};
 
 use abi::{ObjType, Rights};
 use smp::door::masked::FilledTable;
-use smp::door::{AtomicLink, KernelObject, ObjWord, Ref};
+use smp::door::{AtomicLink, Ref};
 
 use crate::header::{Header, RootId};
+use crate::objects::ObjWord;
 
 /// The rest of a badge's word is the slot's depth in the tree.
 pub use abi::BADGE_BITS;
@@ -118,11 +119,6 @@ pub struct CNode {
     pub more: AtomicLink<CNode>,
     /// Next in the kernel's list of CNodes that are being emptied.
     pub next_grave: AtomicLink<CNode>,
-}
-
-impl KernelObject for CNode {
-    const TYPE: u8 = ObjType::CNode as u8;
-    type Rights = abi::CNodeRights;
 }
 
 impl CNode {

@@ -37,7 +37,7 @@ use abi::{MsgInfo, ObjType, Target, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
 use smp::coalesced::CoalescedBits;
 use smp::cpu::{CpuId, Pin};
-use smp::door::{AtomicLink, Homed, KernelObject, Link, Piece, Ptr, RawBytes, Ref};
+use smp::door::{AtomicLink, Homed, Link, Piece, Ptr, RawBytes, Ref};
 use smp::mailbox::Node;
 use smp::shootdown::Stamp;
 
@@ -413,13 +413,13 @@ pub struct Task {
 }
 
 impl PrioQueued for Task {
-    fn prio_links(&self, pin: Pin<'_>) -> &PrioLinks<Task> {
+    fn prio_links<'a>(&'a self, pin: Pin<'a>) -> &'a PrioLinks<Task> {
         &self.msg.here(pin).queue
     }
 }
 
 impl Timed for Task {
-    fn deadline_links(&self, pin: Pin<'_>) -> &DeadlineLinks<Task> {
+    fn deadline_links<'a>(&'a self, pin: Pin<'a>) -> &'a DeadlineLinks<Task> {
         &self.hot.here(pin).deadline
     }
 }
@@ -502,11 +502,6 @@ const _: () = assert!(
     core::mem::size_of::<Task>() + VECTOR_AREA <= abi::PAGE_SIZE as usize,
     "a task and its vector area fill one page at most"
 );
-
-impl KernelObject for Task {
-    const TYPE: u8 = ObjType::Task as u8;
-    type Rights = abi::TaskRights;
-}
 
 /// Control bits in [`Task::ctl`].
 pub mod ctl {

@@ -13,9 +13,10 @@ use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
+use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::slot::{BADGE_BITS, CNode, Slot};
-use smp::door::{OBJECT_ALIGN, RawWord, Ref};
+use smp::door::{OBJECT_ALIGN, Ref};
 use smp::planted::{Fault, planted};
 use smp::sync::fence_after_exchange;
 

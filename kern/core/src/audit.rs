@@ -16,10 +16,11 @@ use kern_base::group::Group;
 use kern_base::header::Header;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
+use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::task::Task;
 use smp::cpu::CpuId;
-use smp::door::{RawWord, Ref};
+use smp::door::Ref;
 use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
 

@@ -12,11 +12,12 @@ use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::CHILDREN_STEPS;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
+use kern_base::objects::{Objects, RawWord};
 use kern_base::process::Process;
 use kern_base::roots::{RootGuard, UntypedGuard};
 use kern_base::slot::{CNode, Found, Slot};
 use kern_base::task::Task;
-use smp::door::{KernelObject, RawWord, Ref};
+use smp::door::{KernelObject, Ref};
 use smp::planted::{Fault, linger, planted};
 use smp::sync::Ordering::{Acquire, Relaxed};
 use smp::sync::fence_after_exchange;
@@ -56,7 +57,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Reads a word as a `T` with rights.
     #[inline(always)]
-    pub fn typed<T: KernelObject>(
+    pub fn typed<T: KernelObject<Set = Objects>>(
         self,
         word: RawWord<'k>,
         cap: Cap,
@@ -78,7 +79,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The object of a capability, with its rights checked.
     #[inline(always)]
-    pub fn find<T: KernelObject>(
+    pub fn find<T: KernelObject<Set = Objects>>(
         self,
         me: Me<'k>,
         cap: Cap,
@@ -92,7 +93,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The object of a capability in a CSpace's table, if it has the rights. Slot 0 is empty.
     #[inline(always)]
-    pub fn object<T: KernelObject>(
+    pub fn object<T: KernelObject<Set = Objects>>(
         self,
         table: &CNode,
         cap: Cap,
@@ -235,7 +236,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Fills a claimed slot with a new object's first capability; the object gets its number and label. Its root's lock is
     /// held.
-    pub fn fill_first<T: KernelObject>(
+    pub fn fill_first<T: KernelObject<Set = Objects>>(
         self,
         slot: Ref<'k, Slot>,
         object: Ref<'k, T>,

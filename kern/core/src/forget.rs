@@ -6,24 +6,17 @@
 
 use abi::Counter;
 use abi::trace::Event;
-use kern_base::cpu::Mail;
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
 use kern_base::task::{Message, Request, Stage, Task};
-use smp::cpu::{CpuId, Pin};
+use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::planted::miss_this_flush;
-use smp::shootdown::{self, Begun, Received, ShootMail, ShootPort, Stamp, What};
+use smp::shootdown::{self, Begun, Received, ShootMail, Stamp, What};
 
 use crate::requests::Next;
-use crate::{Cx, Kernel, Me, Result};
-
-impl<M: Machine> shootdown::Cpus for Kernel<M> {
-    fn shoot_port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a ShootPort<Mail> {
-        &self.block(pin, cpu).shoot
-    }
-}
+use crate::{Cx, Me, Result};
 
 impl<'k, M: Machine> Cx<'k, M> {
     // --- beginning -------------------------------------------------------------------------------

@@ -11,13 +11,14 @@ use kern_base::header::Header;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
+use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::Task;
 use smp::cpu::Pin;
-use smp::door::{Ptr, RawWord, Ref};
+use smp::door::{Ptr, Ref};
 
 use crate::{Cx, MachineObject};
 

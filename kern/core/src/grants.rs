@@ -20,10 +20,11 @@
 use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
+use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::slot::Slot;
 use kern_base::task::Task;
-use smp::door::{RawWord, Ref};
+use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use crate::caps::Place;

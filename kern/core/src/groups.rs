@@ -6,10 +6,11 @@ use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group, Member};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
+use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::slot::Slot;
 use kern_base::task::{State, Task};
-use smp::door::{RawWord, Ref};
+use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::caps::{CLAIMED, Place};

@@ -9,9 +9,10 @@ use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
 use kern_base::group::Group;
 use kern_base::limits::HOLDING_LOOKS;
 use kern_base::machine::Machine;
+use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::slot::{CNode, Slot};
-use smp::door::{RawWord, Ref};
+use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use crate::syscall::Args;

@@ -71,44 +71,27 @@ use core::ops::Deref;
 use smp::lock::Lock;
 use smp::sync::{AtomicBool, AtomicU64};
 
-use abi::{Counter, ObjType};
+use abi::Counter;
 use kern_base::audit::Audit;
-use kern_base::cpu::{CpuBlock, CpuHere, CpuOwn};
+use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
 use kern_base::frames::FrameTable;
-use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::roots::Roots;
 use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{AtomicLink, KernelObject, Ref, Table};
+use smp::door::{AtomicLink, Ref, Table};
 use smp::quiesce::Epoch;
 
 pub use answer::{Answer, Refusal, Result};
 pub use graves::Graves;
+pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
-
-/// The machine as a kernel object: what the Machine capability refers to.
-#[repr(C, align(64))]
-pub struct MachineObject {
-    pub header: Header,
-}
-
-impl KernelObject for MachineObject {
-    const TYPE: u8 = ObjType::Machine as u8;
-    type Rights = abi::MachineRights;
-}
-
-impl MachineObject {
-    pub fn new(root: RootId) -> MachineObject {
-        MachineObject { header: Header::new(ObjType::Machine, root) }
-    }
-}
 
 /// The kernel: what all CPUs share.
 pub struct Kernel<M: Machine> {
     pub machine: M,
-    pub cpus: Table<CpuBlock>,
+    pub cpus: CpuBlocks,
     pub epoch: Epoch,
     pub processes: ids::ProcessIds,
     /// One derivation tree a root, with its lock.
@@ -135,7 +118,7 @@ impl<M: Machine> Kernel<M> {
     /// A kernel that has not run yet. `process_numbers` has an element for each process that can exist.
     pub fn new(
         machine: M,
-        cpus: Table<CpuBlock>,
+        cpus: CpuBlocks,
         process_numbers: Table<ids::ProcessNumber>,
         frames: FrameTable,
     ) -> Kernel<M> {
@@ -164,10 +147,7 @@ impl<M: Machine> Kernel<M> {
 
     /// The block of a CPU; of the boot CPU where there is no such.
     pub fn block<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a CpuBlock {
-        match self.cpus.get(pin, cpu.index()) {
-            Some(block) => block.get(),
-            None => panic!("no block for {cpu:?}"),
-        }
+        self.cpus.block(pin, cpu)
     }
 }
 

@@ -12,6 +12,7 @@ use kern_base::header::{Header, RootId};
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
+use kern_base::objects::{Objects, RawWord};
 use kern_base::paging::{Entry, Links, TABLE_BYTES};
 use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
@@ -21,7 +22,7 @@ use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
 use smp::cpu::CpuId;
 use smp::door::masked::{FilledTable, NamedTable};
-use smp::door::{KernelObject, Piece, RawWord, Ref, Region, Table};
+use smp::door::{KernelObject, Piece, Ref, Region, Table};
 use smp::sync::AtomicU64;
 
 use crate::caps::Place;
@@ -266,7 +267,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Writes the object and its first capability.
-    fn place<T: KernelObject>(
+    fn place<T: KernelObject<Set = Objects>>(
         self,
         site: &Site<'_, 'k>,
         piece: Piece,
@@ -280,7 +281,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn make_untyped(self, site: &Site<'_, 'k>, log2: u8) -> Option<()> {
         let (head, block) = carve_block::<Untyped>(site.region, 1 << log2, 1 << log2)?;
-        self.place(site, head, Untyped::new(site.root, log2, block.into_region()), |o| &o.header)
+        self.place(site, head, Untyped::new(&self.k.roots, site.root, log2, block.into_region()), |o| {
+            &o.header
+        })
     }
 
     fn make_frame(self, site: &Site<'_, 'k>, pages: Pages) -> Option<()> {
@@ -355,7 +358,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// An object of fixed size, at home here.
-    fn make_homed<T: KernelObject>(
+    fn make_homed<T: KernelObject<Set = Objects>>(
         self,
         site: &Site<'_, 'k>,
         new: impl Fn(RootId, CpuId) -> T,
@@ -391,7 +394,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The first slot of a boot object: nothing is derived from anything yet.
-    pub fn fill_boot<T: KernelObject>(
+    pub fn fill_boot<T: KernelObject<Set = Objects>>(
         self,
         cnode: &CNode,
         cap: Cap,

@@ -24,6 +24,7 @@ use kern_base::limits::DELETE_STEPS;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Reset, Untyped, VSpace};
 use kern_base::notification::Notification;
+use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::roots::UntypedGuard;
@@ -31,10 +32,8 @@ use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::sweep::Pass;
 use kern_base::task::{Request, State, Task, TaskHot, ctl};
-use smp::cpu::{CpuId, Pin};
-use smp::door::{AtomicLink, RawWord, Ref};
-use smp::mailbox::Mailbox;
-use smp::quiesce::{self, Cpus, Epoch, GraceMail, GracePort, GraceState};
+use smp::door::{AtomicLink, Ref};
+use smp::quiesce::{self, GraceMail};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
@@ -46,34 +45,15 @@ use crate::{Answer, Cx, Kernel, Me, Refusal, Result, Root};
 const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
 const SERVES_ON_GROUP: u8 = ObjType::Group as u8;
 
-impl<M: Machine> Cpus for Kernel<M> {
-    type Mail = Mail;
-
-    fn count(&self) -> usize {
-        self.cpus.len()
-    }
-
-    fn epoch(&self) -> &Epoch {
-        &self.epoch
-    }
-
-    fn mailbox<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a Mailbox<Mail> {
-        self.block(pin, cpu).mailbox()
-    }
-
-    fn port<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a GracePort<Mail> {
-        &self.block(pin, cpu).grace
-    }
-
-    fn state<'a>(&'a self, pin: Pin<'a>) -> &'a GraceState {
-        match self.block(pin, pin.cpu()).here(pin) {
-            Some(here) => &here.own().sched.grace,
-            None => panic!("no state of {:?}", pin.cpu()),
-        }
-    }
-
-    fn interrupt(&self, cpu: CpuId) {
-        self.machine.wake(cpu);
+smp::cpus! {
+    impl<M: Machine> for Kernel<M> {
+        mail: Mail,
+        all: cpus,
+        epoch: epoch,
+        state: sched.grace,
+        grace: grace,
+        shoot: shoot,
+        interrupt: |kernel, cpu| kernel.machine.wake(cpu),
     }
 }
 
@@ -541,6 +521,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Ends a reset, whatever it has come to. Returns: the bytes that are free.
     fn end_reset(self, root: &UntypedGuard<'k>) -> u64 {
         root.reset().set(Reset::No);
+        root.region().give_up_reset();
         root.untyped().resetting.store(false, SeqCst);
         root.region().free()
     }
@@ -584,17 +565,15 @@ impl<'k, M: Machine> Cx<'k, M> {
                 Err(Refusal::More)
             }
             Reset::Forget(_) => {
-                root.reset().set(Reset::Quiet(quiesce::request_quiet(self.k, self.pin())));
+                root.region().begin_reset(self.k, self.pin());
+                root.reset().set(Reset::Quiet);
                 Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
             }
-            Reset::Quiet(ticket) => match quiesce::quiet(self.k, self.pin(), ticket) {
-                Some(quiet) => {
-                    root.region().reset(&quiet);
-                    Ok(Answer::one(self.end_reset(&root)))
-                }
-                // It may be another CPU's: a round of this one's own brings the task back here.
-                None => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
-            },
+            Reset::Quiet if root.region().end_reset(self.k, self.pin()) => {
+                Ok(Answer::one(self.end_reset(&root)))
+            }
+            // It may be another CPU's: a round of this one's own brings the task back here.
+            Reset::Quiet => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
         }
     }
 

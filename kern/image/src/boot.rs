@@ -5,10 +5,11 @@
 #![allow(unsafe_code, reason = "the one module of the image that may")]
 
 use abi::BOOT_UNTYPED_MAX;
-use kern_base::cpu::{self, CpuBlock, CpuEntry, Pairs};
+use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::{Phys, Untyped};
+use kern_base::roots::Roots;
 use kern_base::task::{Task, TaskHot};
 use kern_core::ids::ProcessNumber;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
@@ -134,15 +135,17 @@ pub fn make(boot: &'static Boot) -> Option<Made> {
     let own = cpus * (size_of::<CpuBlock>() + pair_bytes) + PROCESS_NUMBERS * size_of::<ProcessNumber>();
     let own_region = take(own as u64 + 4096)?;
     let blocks = make_blocks(&own_region, cpus, pair_bytes as u64)?;
+    // SAFETY: each CPU that boot found has its block there, at its number, and its entries are of it (`entry_of`).
+    let blocks = unsafe { CpuBlocks::new(blocks) };
     let numbers = own_region.carve((PROCESS_NUMBERS * size_of::<ProcessNumber>()) as u64, 64)?;
     let numbers = numbers.emplace_slice(|_| ProcessNumber::default())?;
     let frames = make_frames()?;
-    KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers, frames));
+    let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers, frames));
     #[cfg(feature = "trace")]
     make_rings(boot)?;
     let region = take(PROCESS_1_ROOM)?;
     let descriptors = take((BOOT_UNTYPED_MAX * size_of::<Untyped>()) as u64)?;
-    Some(Made { region, untypeds: make_untypeds(&descriptors) })
+    Some(Made { region, untypeds: make_untypeds(&kernel.roots, &descriptors) })
 }
 
 /// Makes the frame table of the memory that is free now, the largest range first.
@@ -203,7 +206,10 @@ fn make_blocks(region: &Region, cpus: usize, pair_bytes: u64) -> Option<Table<Cp
 type Blocks = heapless::Vec<(u32, u64), { 4 * BOOT_UNTYPED_MAX }>;
 
 /// Cuts the free memory into aligned powers of two, the largest first.
-fn make_untypeds(descriptors: &Region) -> heapless::Vec<Ref<'static, Untyped>, BOOT_UNTYPED_MAX> {
+fn make_untypeds(
+    roots: &Roots,
+    descriptors: &Region,
+) -> heapless::Vec<Ref<'static, Untyped>, BOOT_UNTYPED_MAX> {
     let mut blocks = Blocks::new();
     kernel::with_free_memory(|free| {
         for range in free.ranges() {
@@ -219,7 +225,8 @@ fn make_untypeds(descriptors: &Region) -> heapless::Vec<Ref<'static, Untyped>, B
         // free list any more.
         let region = unsafe { Region::new(DIRECT_MAP + at, 1 << log2) };
         let Some(piece) = descriptors.carve(size_of::<Untyped>() as u64, 64) else { break };
-        let Some(object) = piece.emplace(boot_pin(), Untyped::new(root, log2 as u8, region)) else { break };
+        let untyped = Untyped::new(roots, root, log2 as u8, region);
+        let Some(object) = piece.emplace(boot_pin(), untyped) else { break };
         if untypeds.push(object).is_err() {
             break;
         }

@@ -16,19 +16,19 @@ pub struct Thing {
 }
 
 impl Queued for Thing {
-    fn run_links(&self, _pin: Pin<'_>) -> &QueueLinks<Self> {
+    fn run_links<'a>(&'a self, _pin: Pin<'a>) -> &'a QueueLinks<Self> {
         &self.run
     }
 }
 
 impl PrioQueued for Thing {
-    fn prio_links(&self, _pin: Pin<'_>) -> &PrioLinks<Self> {
+    fn prio_links<'a>(&'a self, _pin: Pin<'a>) -> &'a PrioLinks<Self> {
         &self.wait
     }
 }
 
 impl Timed for Thing {
-    fn deadline_links(&self, _pin: Pin<'_>) -> &DeadlineLinks<Self> {
+    fn deadline_links<'a>(&'a self, _pin: Pin<'a>) -> &'a DeadlineLinks<Self> {
         &self.deadline
     }
 }

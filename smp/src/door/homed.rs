@@ -1,5 +1,6 @@
 //! State that has a home CPU, and how it gets another.
 
+use core::marker::PhantomData;
 use core::ops::Deref;
 
 use super::{Ref, Table};
@@ -104,19 +105,19 @@ impl<T> Homed<T> {
     /// `Acquire`, which x86 gives for nothing: a new home that looks before the message with the state
     /// has come sees what the old one wrote before [`Homed::set_home`].
     #[inline(always)]
-    pub fn open<'a>(&'a self, pin: Pin<'_>) -> Option<&'a T> {
+    pub fn open<'a>(&'a self, pin: Pin<'a>) -> Option<&'a T> {
         (self.home.load(Ordering::Acquire) == pin.cpu().raw()).then_some(&self.value)
     }
 
     /// The same for who may send the inside away.
     #[inline(always)]
     pub fn hold<'a>(&'a self, pin: Pin<'a>) -> Option<Held<'a, T>> {
-        self.open(pin).map(|_| Held(self))
+        self.open(pin).map(|_| Held(self, PhantomData))
     }
 
     /// The inside, where the caller knows that this CPU is its home; panics where that is wrong.
     #[inline(always)]
-    pub fn here(&self, pin: Pin<'_>) -> &T {
+    pub fn here<'a>(&'a self, pin: Pin<'a>) -> &'a T {
         match self.open(pin) {
             Some(value) => value,
             None => self.not_here(pin),
@@ -169,8 +170,8 @@ impl<T> Homed<T> {
 }
 
 /// The inside of a [`Homed`], held by its home CPU, which may make another CPU its home. Whatever else that
-/// CPU had opened of it is given up with it (rule 4).
-pub struct Held<'k, T>(&'k Homed<T>);
+/// CPU had opened of it is given up with it (rule 4). It stays on that CPU.
+pub struct Held<'k, T>(&'k Homed<T>, PhantomData<*const ()>);
 
 impl<T> Deref for Held<'_, T> {
     type Target = T;

@@ -1,5 +1,7 @@
 //! Host tests of the doors. One thread plays the CPUs in turn; memory comes from leaked boxes.
 
+use core::cell::Cell;
+
 use super::masked::{FilledTable, NamedTable, mask_index};
 use super::*;
 use crate::cpu::CpuId;
@@ -21,25 +23,31 @@ fn region(lines: usize) -> Region {
 #[repr(C, align(64))]
 struct Thing {
     number: u64,
-    next: Link<Thing>,
-}
-
-impl KernelObject for Thing {
-    const TYPE: u8 = 3;
-    type Rights = abi::SharedRights;
+    next: AtomicLink<Thing>,
 }
 
 #[repr(C, align(64))]
-struct Other;
+struct Other {
+    number: u64,
+}
 
-impl KernelObject for Other {
-    const TYPE: u8 = 4;
-    type Rights = abi::SharedRights;
+crate::kernel_objects! {
+    enum Objects(number: u64) {
+        Thing = 3, abi::SharedRights;
+        Other = 4, abi::SharedRights;
+    }
+}
+
+/// What two objects of one CPU have of each other.
+#[derive(Default)]
+struct Linked {
+    number: u64,
+    next: Link<Linked>,
 }
 
 fn thing<'k>(region: &Region, number: u64) -> Ref<'k, Thing> {
     let piece = region.carve(size_of::<Thing>() as u64, 64).expect("room");
-    piece.emplace(pin(0), Thing { number, next: Link::null() }).expect("fits")
+    piece.emplace(pin(0), Thing { number, next: AtomicLink::null() }).expect("fits")
 }
 
 #[test]
@@ -69,7 +77,7 @@ fn region_ends_where_its_ends_meet() {
     assert!(region.carve(64, 64).is_some());
     assert!(region.carve(1, 1).is_none() && region.carve_top(1).is_none());
     assert!(region.carve(u64::MAX, 64).is_none() && region.carve_top(u64::MAX).is_none());
-    region.reset(&Quiet::new());
+    region.start_again();
     assert!(region.is_unused() && region.carve(256, 64).is_some());
 }
 
@@ -91,10 +99,10 @@ fn piece_splits_and_clears() {
 fn misfits_are_refused() {
     let region = region(8);
     let small = region.carve(63, 64).expect("room");
-    assert!(small.emplace(pin(0), Thing { number: 0, next: Link::null() }).is_none());
+    assert!(small.emplace(pin(0), Thing { number: 0, next: AtomicLink::null() }).is_none());
     let mut odd = region.carve(256, 64).expect("room");
     odd.split(8);
-    assert!(odd.emplace(pin(0), Thing { number: 0, next: Link::null() }).is_none());
+    assert!(odd.emplace(pin(0), Thing { number: 0, next: AtomicLink::null() }).is_none());
     let nothing = region.carve(64, 64).expect("room");
     assert!(nothing.emplace_slice(|_| ()).is_none());
 }
@@ -146,7 +154,7 @@ fn tables_named_by_user_level_are_bounded() {
 fn words_hold_object_rights_and_type() {
     let region = region(4);
     let a = thing(&region, 7);
-    let word = ObjWord::empty();
+    let word: ObjWord<Objects> = ObjWord::empty();
     assert_eq!((word.load(pin(0)).object_type(), word.load(pin(0)).empty_value()), (0, 0));
     for rights in [0, 1, 0x1ffff] {
         word.set(a, rights);
@@ -166,14 +174,14 @@ fn words_hold_object_rights_and_type() {
 
 #[test]
 fn addresses_of_the_upper_half_survive_packing() {
-    let word = RawWord { word: (0xffff_8123_4567_89c0 << ADDR_SHIFT) | 3, _entry: PhantomData };
+    let word: RawWord<'_, Objects> = RawWord::new((0xffff_8123_4567_89c0 << ADDR_SHIFT) | 3);
     assert_eq!(word.addr(), 0xffff_8123_4567_89c0);
 }
 
 #[test]
 fn links_follow_objects() {
-    let region = region(4);
-    let (a, b) = (thing(&region, 1), thing(&region, 2));
+    let linked = |number| leak(Linked { number, next: Link::null() });
+    let (a, b) = (linked(1), linked(2));
     assert!(a.next.is_null() && a.next.addr() == 0);
     a.next.set(Some(b));
     assert!(a.next.is(b) && !a.next.is(a) && a.next.addr() == b.addr());

@@ -35,7 +35,8 @@ struct System {
     interrupts: RefCell<CpuSet>,
 }
 
-impl Cpus for System {
+// SAFETY: one block for each thread that has entries.
+unsafe impl Cpus for System {
     type Mail = Mail;
 
     fn count(&self) -> usize {
@@ -72,6 +73,52 @@ fn system(count: usize) -> System {
     }
 }
 
+#[test]
+fn a_region_starts_again_once_for_each_quiet_period_of_its_own() {
+    let system = system(1);
+    let [region, other] = [(); 2].map(|()| crate::host_test::region(4096, 64));
+    let mut entry = entry(0);
+    assert!(region.carve(64, 64).is_some() && other.carve(64, 64).is_some());
+    assert!(!region.end_reset(&system, entry.pin()), "no reset has begun");
+    region.begin_reset(&system, entry.pin());
+    assert!(region.carve(64, 64).is_none() && region.carve_top(64).is_none(), "nothing is carved meanwhile");
+    assert!(region.used() == (64, 0) && !region.end_reset(&system, entry.pin()));
+    let _ = settle(&system, &mut entry);
+    assert!(!other.end_reset(&system, entry.pin()), "the quiet period is another region's");
+    assert!(region.end_reset(&system, entry.pin()) && region.is_unused());
+    assert!(region.carve(64, 64).is_some());
+    assert!(!region.end_reset(&system, entry.pin()), "the quiet period is used up");
+    region.begin_reset(&system, entry.pin());
+    region.give_up_reset();
+    let _ = settle(&system, &mut entry);
+    assert!(!region.end_reset(&system, entry.pin()) && region.used() == (64, 0));
+    assert_eq!(region.carve(64, 64).map(|piece| piece.base()), Some(region.base() + 64));
+}
+
+#[test]
+#[should_panic = "cpu1 has not answered, or answers twice"]
+fn an_answer_counts_once() {
+    let system = system(2);
+    let mut here = entry(0);
+    request_quiet(&system, here.pin());
+    let _ = settle(&system, &mut here);
+    let _ = system.visit(1);
+    let mail = GraceMail { by: cpu(0), at: cpu(1) };
+    let pin = here.pin();
+    let _ = system.blocks[0].mailbox.inbox(pin).drain(1, |_| receive(&system, pin, mail));
+    receive(&system, pin, mail);
+}
+
+#[test]
+#[should_panic = "cpu1 has not answered, or answers twice"]
+fn an_answer_counts_when_it_has_come() {
+    let system = system(2);
+    let mut here = entry(0);
+    request_quiet(&system, here.pin());
+    let _ = settle(&system, &mut here);
+    receive(&system, here.pin(), GraceMail { by: cpu(0), at: cpu(1) });
+}
+
 impl System {
     /// An interrupt's kernel entry on CPU `n`: drain, settle, leave.
     fn visit(&self, n: usize) -> Settled {
@@ -99,9 +146,9 @@ fn alone_a_round_is_over_at_the_next_quiescent_point() {
     assert!(system.epoch.is_reusable(0) && !system.epoch.is_reusable(stamp));
     request_epoch(&system, entry.pin(), stamp + 2);
     let ticket = request_quiet(&system, entry.pin());
-    assert!(quiet(&system, entry.pin(), ticket).is_none(), "this entry may still use it");
+    assert!(!is_quiet(&system, entry.pin(), ticket), "this entry may still use it");
     assert_eq!(settle(&system, &mut entry), Settled::Advanced);
-    assert!(quiet(&system, entry.pin(), ticket).is_some() && system.epoch.is_reusable(stamp));
+    assert!(is_quiet(&system, entry.pin(), ticket) && system.epoch.is_reusable(stamp));
     assert_eq!(settle(&system, &mut entry), Settled::Same);
 }
 
@@ -112,7 +159,7 @@ fn parked_cpus_are_left_alone() {
     let mut entry = entry(0);
     let ticket = request_quiet(&system, entry.pin());
     assert_eq!(settle(&system, &mut entry), Settled::Advanced);
-    assert!(quiet(&system, entry.pin(), ticket).is_some());
+    assert!(is_quiet(&system, entry.pin(), ticket));
     assert!(system.interrupts.borrow().is_empty());
 }
 
@@ -170,11 +217,11 @@ fn a_flush_waits_for_the_mail_of_a_parked_cpu() {
     assert_eq!(wake, Wake::Interrupt);
     let ticket = request_quiet(&system, here.pin());
     assert_eq!(settle(&system, &mut here), Settled::Advanced, "the round that ends entries");
-    assert!(quiet(&system, here.pin(), ticket).is_none());
+    assert!(!is_quiet(&system, here.pin(), ticket));
     unpark(&mut (&system, &mut entry(1)));
     assert_eq!(system.visit(1), Settled::Same);
     assert_eq!(system.visit(0), Settled::Advanced);
-    assert!(quiet(&system, pin(0), ticket).is_some() && quiet(&system, pin(1), ticket).is_some());
+    assert!(is_quiet(&system, pin(0), ticket) && is_quiet(&system, pin(1), ticket));
 }
 
 #[test]
@@ -185,7 +232,7 @@ fn a_later_request_waits_for_a_period_that_begins_later() {
     let _ = settle(&system, &mut here);
     let second = request_quiet(&system, here.pin());
     assert_eq!(second, request_quiet(&system, here.pin()), "not begun, so it serves both");
-    let done = |ticket| quiet(&system, pin(0), ticket).is_some();
+    let done = |ticket| is_quiet(&system, pin(0), ticket);
     for (first_done, second_done) in [(false, false), (true, false), (true, false), (true, true)] {
         let (_, _) = (system.visit(1), system.visit(0));
         assert_eq!((done(first), done(second)), (first_done, second_done));

@@ -3,6 +3,7 @@
 use kern_base::machine::Machine;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
+use smp::lock::Guarded;
 use smp::quiesce::Cpus;
 use smp::standstill::Stopped;
 use snapshot::text::Writer;
@@ -21,11 +22,7 @@ impl<M: Machine> Cx<'_, M> {
     pub fn machine_snapshot(self) -> Result<Answer> {
         // Who has the memory for it waits for this CPU to stand still: it has to be interruptible.
         let mut found = NAMES.try_lock(self.cpu).ok_or(Refusal::More)?;
-        let stopped = self
-            .k
-            .standstill
-            .stop(self.k.cpu_count(), self.pin(), |cpu| self.k.interrupt(cpu))
-            .ok_or(Refusal::More)?;
+        let stopped = self.k.standstill.stop(self.k, self.pin()).ok_or(Refusal::More)?;
         let mut port = Port { machine: &self.k.machine, bytes: [0; RECORD], used: 0 };
         let mut writer = Writer::new(|part| port.put(part));
         survey(&AllStopped { k: self.k, stopped: &stopped }, &mut found, &mut writer);
@@ -60,6 +57,10 @@ impl<'s, M: Machine> Still<'s, M> for AllStopped<'s, M> {
 
     fn inside<T>(&self, state: Ref<'s, Homed<T>>) -> &'s T {
         self.stopped.inside(state)
+    }
+
+    fn guarded<T>(&self, state: &'s Guarded<T>) -> &'s T {
+        self.stopped.guarded(state)
     }
 }
 

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::PAGE_SIZE;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::Machine;
-use kern_base::memory::{Frame, Phys, Untyped, VSpace};
+use kern_base::memory::{Frame, Phys, Reset, Untyped, VSpace};
 use kern_base::paging::{ENTRIES, Entry, LEVELS, Links, Pte, TABLE_BYTES, TableNote};
 use smp::door::Ref;
 use snapshot::{Device, ExtentKind, Info, Seen, Sink, Table};
@@ -14,7 +14,8 @@ use super::{Still, Survey, object};
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn untyped(&mut self, untyped: Ref<'k, Untyped>) {
-        let ((low, high), revoked) = untyped.get().survey();
+        let inside = self.still.guarded(untyped.get().inside());
+        let ((low, high), revoked) = (inside.region.used(), inside.reset.get() != Reset::No);
         let (base, size) = (self.at(untyped.get().base()), untyped.get().size());
         let record = object!(
             self,

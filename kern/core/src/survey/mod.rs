@@ -16,6 +16,7 @@ use kern_base::machine::Machine;
 use kern_base::slot::CNode;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Homed, Ref};
+use smp::lock::Guarded;
 use snapshot::{Extent, ExtentKind, Kernel, Number, Range, Root, Sink};
 
 use crate::caps::DEPTH_MAX;
@@ -34,6 +35,9 @@ pub trait Still<'k, M: Machine> {
 
     /// The inside of state, whichever CPU owns it, also while it is under way.
     fn inside<T>(&self, state: Ref<'k, Homed<T>>) -> &'k T;
+
+    /// State that a lock guards, whoever holds the lock.
+    fn guarded<T>(&self, state: &'k Guarded<T>) -> &'k T;
 }
 
 /// Records everything. `found` is memory for the survey.

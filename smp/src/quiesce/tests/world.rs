@@ -3,14 +3,16 @@
 //! something is unreachable, the world knows whether that is true; and at the end it must say so.
 
 use super::*;
-use crate::door::KernelObject;
 
 #[repr(C, align(64))]
-struct Thing;
+struct Thing {
+    header: u64,
+}
 
-impl KernelObject for Thing {
-    const TYPE: u8 = 1;
-    type Rights = abi::SharedRights;
+crate::kernel_objects! {
+    enum Objects(header: u64) {
+        Thing = 1, abi::SharedRights;
+    }
 }
 
 /// A small generator of its own, so that a seed means the same for ever (xorshift*).
@@ -75,7 +77,7 @@ struct World {
     lives: Vec<Life>,
     /// Messages under way about each object.
     under_way: Vec<usize>,
-    slot: ObjWord,
+    slot: ObjWord<Objects>,
     /// Which filling of the slot is in it, or was last.
     filling: u64,
 }
@@ -98,7 +100,7 @@ impl World {
             slot: ObjWord::empty(),
             filling: 0,
         };
-        world.slot.set(leak(Thing), 0);
+        world.slot.set(leak(Thing { header: 0 }), 0);
         world
     }
 
@@ -195,7 +197,7 @@ impl World {
                 "the slot is reused while an entry uses what it read there"
             );
             self.filling += 1;
-            self.slot.set(leak(Thing), 0);
+            self.slot.set(leak(Thing { header: 0 }), 0);
         } else {
             request_epoch(&self.system, pin(n), word.empty_value() + 2);
         }
@@ -225,7 +227,7 @@ impl World {
     fn check(&mut self) {
         for (object, life) in self.lives.iter_mut().enumerate() {
             if let Life::Unlinked(ticket) = *life
-                && quiet(&self.system, pin(0), ticket).is_some()
+                && is_quiet(&self.system, pin(0), ticket)
             {
                 assert_eq!(self.under_way[object], 0, "freed with a message under way");
                 assert!(!self.players.iter().any(|p| p.uses(object)), "freed while an entry uses it");

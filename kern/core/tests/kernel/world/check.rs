@@ -15,6 +15,7 @@ use kern_core::survey::{Still, survey};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::host_test;
+use smp::lock::Guarded;
 use smp::mailbox::Idle;
 use snapshot::{Hardware, Sink, Translation};
 
@@ -83,6 +84,10 @@ impl Still<'static, Fake> for World {
 
     fn inside<T>(&self, state: Ref<'static, Homed<T>>) -> &'static T {
         host_test::inside(state)
+    }
+
+    fn guarded<T>(&self, state: &'static Guarded<T>) -> &'static T {
+        host_test::guarded(state)
     }
 }
 

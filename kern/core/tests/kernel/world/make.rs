@@ -5,6 +5,7 @@ use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, RegIndex, Rights, Target};
 use kern_base::header::RootId;
 use kern_base::memory::{Untyped, VSpace};
 use kern_base::notification::Notification;
+use kern_base::objects::Objects;
 use kern_base::paging::TABLE_BYTES;
 use kern_base::process::{Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
@@ -102,7 +103,8 @@ impl World {
         let sc = piece::<SchedContext>(region)?.emplace(pin, SchedContext::new(BOOT_ROOT, cx.id()))?;
         let machine = piece::<MachineObject>(region)?.emplace(pin, MachineObject::new(BOOT_ROOT))?;
         let log2 = memory.size().ilog2() as u8;
-        let untyped = piece::<Untyped>(region)?.emplace(pin, Untyped::new(RootId(0), log2, memory))?;
+        let untyped =
+            piece::<Untyped>(region)?.emplace(pin, Untyped::new(&cx.k.roots, RootId(0), log2, memory))?;
         let node = cnode.get();
         cx.fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0)?;
         cx.fill_boot(node, abi::INIT_VSPACE, vspace, &vspace.get().header, 0)?;
@@ -233,7 +235,7 @@ impl World {
     }
 
     /// The object a capability of process 1 refers to.
-    pub fn object<T: KernelObject>(&self, cap: Cap) -> Option<Ref<'static, T>> {
+    pub fn object<T: KernelObject<Set = Objects>>(&self, cap: Cap) -> Option<Ref<'static, T>> {
         let pin = host_test::pin(0);
         self.slot_at(cap).get().word.load(pin).get::<T>()
     }

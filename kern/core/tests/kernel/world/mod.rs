@@ -307,6 +307,7 @@ fn kernel(region: &Region, cpus: usize, memory: &[&Region]) -> Option<&'static K
     let mut pairs: Vec<Pairs> = (0..cpus).map(pairs).collect::<Option<_>>()?;
     let mut pairs_of = |n: usize| core::mem::replace(&mut pairs[n], Pairs::NONE);
     let blocks = table(region, cpus, |n| kern_base::cpu::new_block(host_test::cpu(n), pairs_of(n)))?;
+    let blocks = host_test::all_cpus(blocks);
     let numbers = table(region, PROCESSES, |_| ProcessNumber::default())?;
     let range = |memory: &&Region| {
         let infos = table(region, (memory.size() / abi::PAGE_SIZE) as usize, |_| FrameInfo::default())?;

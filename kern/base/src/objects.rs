@@ -1,0 +1,50 @@
+//! The types of kernel objects: the one list of their numbers, and of what capabilities of each allow.
+
+use abi::ObjType;
+
+use crate::events::EventPool;
+use crate::group::Group;
+use crate::header::{Header, RootId};
+use crate::memory::{Frame, Untyped, VSpace};
+use crate::notification::Notification;
+use crate::process::Process;
+use crate::reply::Reply;
+use crate::sched_context::SchedContext;
+use crate::slot::CNode;
+use crate::task::Task;
+
+/// The machine as a kernel object: what the Machine capability refers to.
+#[repr(C, align(64))]
+pub struct MachineObject {
+    pub header: Header,
+}
+
+impl MachineObject {
+    pub fn new(root: RootId) -> MachineObject {
+        MachineObject { header: Header::new(ObjType::Machine, root) }
+    }
+}
+
+smp::kernel_objects! {
+    /// All types of kernel objects.
+    pub enum Objects(header: Header) {
+        Untyped = ObjType::Untyped as u8, abi::SharedRights;
+        CNode = ObjType::CNode as u8, abi::CNodeRights;
+        VSpace = ObjType::VSpace as u8, abi::SharedRights;
+        Frame = ObjType::Frame as u8, abi::FrameRights;
+        Process = ObjType::Process as u8, abi::ProcessRights;
+        Task = ObjType::Task as u8, abi::TaskRights;
+        SchedContext = ObjType::SchedContext as u8, abi::SchedRights;
+        Group = ObjType::Group as u8, abi::SharedRights;
+        Notification = ObjType::Notification as u8, abi::SharedRights;
+        Reply = ObjType::Reply as u8, abi::SharedRights;
+        MachineObject = ObjType::Machine as u8, abi::MachineRights;
+        EventPool = ObjType::EventPool as u8, abi::SharedRights;
+    }
+}
+
+/// The first word of a capability slot.
+pub type ObjWord = smp::door::ObjWord<Objects>;
+
+/// One reading of an [`ObjWord`].
+pub type RawWord<'k> = smp::door::RawWord<'k, Objects>;
