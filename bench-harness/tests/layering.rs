@@ -46,6 +46,7 @@ const RULES: &[Rule] = &[
     rule("smp", &["abi"], Unsafe(&["door/masked.rs"])),
     rule("sched", &["abi", "smp"], Safe),
     rule("kern/base", &["abi", "smp", "sched"], Safe),
+    rule("smp/abuse", &["abi", "smp", "kern-base"], Safe),
     rule("kern/hal", &["abi", "smp", "sched", "kern-base"], UnsafeAndAsm),
     // The model and the invariants only for tests: see below.
     rule("kern/core", &["abi", "snapshot", "smp", "sched", "kern-base", "model", "invariants"], Safe),

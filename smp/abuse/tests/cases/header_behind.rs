@@ -1,0 +1,16 @@
+//! Assembly and the deletion of objects find the header at the start of every object.
+#![forbid(unsafe_code)]
+
+#[repr(C, align(64))]
+pub struct Cup {
+    content: u64,
+    header: u64,
+}
+
+smp::kernel_objects! {
+    pub enum Objects(header: u64) {
+        Cup = 1, abi::SharedRights;
+    }
+}
+
+fn main() {}

@@ -1,0 +1,16 @@
+//! A `Cell` on two CPUs: the state may have got another home since it was opened.
+#![forbid(unsafe_code)]
+
+use core::cell::Cell;
+
+use smp::cpu::Entry;
+use smp::door::Homed;
+use smp::quiesce::{self, Cpus};
+
+fn go_on(cpus: &impl Cpus, entry: &mut Entry, state: &'static Homed<Cell<u64>>) {
+    let Some(inside) = state.open(entry.pin()) else { return };
+    let _ = quiesce::settle(cpus, entry);
+    inside.set(1);
+}
+
+fn main() {}

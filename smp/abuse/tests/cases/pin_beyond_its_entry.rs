@@ -1,0 +1,14 @@
+//! Use after free: what the pin opens may be gone, since the entry has told the others that it uses nothing any more.
+#![forbid(unsafe_code)]
+
+use smp::cpu::Entry;
+use smp::quiesce::{self, Cpus};
+
+fn go_on(cpus: &impl Cpus, entry: &mut Entry) {
+    let pin = entry.pin();
+    let _ = quiesce::settle(cpus, entry);
+    cpus.epoch().now();
+    let _ = pin.cpu();
+}
+
+fn main() {}

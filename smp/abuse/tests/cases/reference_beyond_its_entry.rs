@@ -1,0 +1,14 @@
+//! Use after free: as with a pin, so with what was loaded by one.
+#![forbid(unsafe_code)]
+
+use smp::cpu::Entry;
+use smp::door::AtomicLink;
+use smp::quiesce::{self, Cpus};
+
+fn go_on(cpus: &impl Cpus, entry: &mut Entry, link: &AtomicLink<u64>) -> u64 {
+    let Some(object) = link.get(entry.pin()) else { return 0 };
+    let _ = quiesce::settle(cpus, entry);
+    *object
+}
+
+fn main() {}

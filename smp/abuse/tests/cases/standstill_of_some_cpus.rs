@@ -1,0 +1,13 @@
+//! A `Cell` on two CPUs: who has stopped all CPUs gets the pins of all, and some were left out.
+#![forbid(unsafe_code)]
+
+use smp::cpu::Pin;
+use smp::standstill::{Standstill, Stopped};
+
+fn stop<'a>(standstill: &'a Standstill, pin: Pin<'_>) -> Option<Stopped<'a>> {
+    standstill.stop_all_of(1, pin, |_| {})
+}
+
+fn main() {
+    let _ = stop;
+}

@@ -1,0 +1,16 @@
+//! Type confusion: another crate enters a type of its own into the kernel's set, under the number of tasks.
+#![forbid(unsafe_code)]
+
+use kern_base::objects::Objects;
+use smp::door::{Holds, Number};
+
+#[repr(C, align(64))]
+pub struct Barrel {
+    header: u64,
+}
+
+impl Holds<Number<6>> for Objects {
+    type Object = Barrel;
+}
+
+fn main() {}

@@ -1,0 +1,21 @@
+//! Type confusion: a word that was stored as one type would give its object as the other.
+#![forbid(unsafe_code)]
+
+#[repr(C, align(64))]
+pub struct Cup {
+    header: u64,
+}
+
+#[repr(C, align(64))]
+pub struct Barrel {
+    header: u64,
+}
+
+smp::kernel_objects! {
+    pub enum Objects(header: u64) {
+        Cup = 1, abi::SharedRights;
+        Barrel = 1, abi::SharedRights;
+    }
+}
+
+fn main() {}
