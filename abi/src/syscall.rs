@@ -476,7 +476,7 @@ syscalls! {
     /// Rights: DESTROY.
     ProcessKill = 60;
     /// Set the security label of an object; of a process also that of its CSpace and address space. What it holds, or has
-    /// mapped, stays.
+    /// mapped, stays. A task of the process has the label as soon as the CPU that the task runs on has taken its mail.
     ///
     /// In: rdi = Machine; rsi = capability of the object; rdx = label, below [`LABELS`](crate::audit::LABELS); 0: none.
     /// Rights: SECURITY.
@@ -636,13 +636,14 @@ counters! {
     MissCallMember = "miss_call_member";
     /// … because nothing, or no single task, is exposed there.
     MissCallExposure = "miss_call_exposure";
-    /// … because the receiver was not waiting here (busy, dead, or elsewhere and there are UTCB words).
+    /// … because the receiver was not waiting here (busy, dead, or elsewhere and there are UTCB words), or has another
+    /// security label.
     MissCallReceiver = "miss_call_receiver";
     /// … because of vector state on one side.
     MissCallVector = "miss_call_vector";
     /// Replies that took the slow path because of flags or too many UTCB words.
     MissReplyMessage = "miss_reply_message";
-    /// … because there was no caller, or it was elsewhere and there are UTCB words.
+    /// … because there was no caller, it was elsewhere and there are UTCB words, or it has another security label.
     MissReplyCaller = "miss_reply_caller";
     /// … because senders or Notification bits were waiting.
     MissReplyPending = "miss_reply_pending";
@@ -651,13 +652,14 @@ counters! {
     /// … because of vector state on one side.
     MissReplyVector = "miss_reply_vector";
     /// Notify that took the slow path: no right, a bound Notification, one of another CPU, a waiter with a deadline,
-    /// with vector state, without time of its own or of higher priority, or more tasks ready than one.
+    /// with vector state, with another security label, without time of its own or of higher priority, or more tasks
+    /// ready than one.
     MissNotify = "miss_notify";
     /// Wait that took the slow path: flags, no right, another waiter, borrowed time, vector state, or nothing that
-    /// could run next at once.
+    /// could run next at once and has the same security label.
     MissWait = "miss_wait";
     /// YieldTo that took the slow path: no right, or a task that is not the best ready one, or that has vector state
-    /// or was preempted.
+    /// or another security label, or was preempted.
     MissYield = "miss_yield";
     /// Send that took the slow path: UTCB words, flags, no right, nobody or no single task exposed, no pool, no room, or
     /// two that came at the same moment.
@@ -678,6 +680,9 @@ counters! {
     ShootdownBatched = "shootdown_batched";
     /// Times the CPU went idle.
     Idle = "idle";
+    /// Times the CPU flushed its branch predictors, where it can do that: it went on with a task of another security label
+    /// than the last one, or the running task got another label.
+    LabelSwitch = "label_switch";
     /// Kills, by what they found the task in: running, or ready to.
     KillReady = "kill_ready";
     /// … receiving.

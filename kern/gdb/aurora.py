@@ -324,7 +324,7 @@ def task_line(k, name, task):
     words += ["id=%x" % number(task["id"]), "home=%d" % read(task, "hot.home")]
     state_name = variant("kern_base::task::State", state)
     words.append("state=%s#%d" % (state_name, word >> w.state_generation_shift))
-    words.append("on=%d" % (word >> w.state_home_shift & 0xffff))
+    words.append("on=%d" % ((word & w.state_home_mask) >> w.state_home_shift))
     flags = word >> w.state_flags_shift & 0xff
     words += ["vector"] if flags & w.flag_vector else []
     words += ["suspended"] if flags & w.flag_suspended else []

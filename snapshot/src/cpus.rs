@@ -15,6 +15,8 @@ record! {
         context: u64,
         /// The address space that the CPU shows to the others.
         vspace: u64,
+        /// The security labels of tasks that the fastpath may switch to: a bit each.
+        expects_labels: u32,
         /// The CPU idles.
         idle: bool,
         /// The first SchedContext of the run queue, where that stands before all priorities.

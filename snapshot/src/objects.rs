@@ -123,6 +123,10 @@ record! {
         task_numbers: u32,
         /// All task numbers below are in use, or used up.
         free_number: u32,
+        /// Its security label.
+        label: u32,
+        /// The tasks with numbers below have been told of the label.
+        label_told: u32,
     }
 }
 

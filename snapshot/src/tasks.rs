@@ -29,6 +29,8 @@ record! {
         state_home: u32,
         /// The generation that its state word names.
         state_generation: u32,
+        /// The security label that its state word names.
+        state_label: u32,
         /// What a receive finds besides a call: bit 0 = senders, bit 1 = bits, bit 2 = a fault.
         pending: u32,
         /// Its process.
@@ -89,6 +91,8 @@ record! {
         control: u64,
         /// It is to receive what it could not receive in one entry.
         receives_on: bool,
+        /// It is to get the security label of its process.
+        label_comes: bool,
         /// The owner of the mailbox node that carries them.
         control_node: u32,
         /// The CPU that owns its message block, or will.

@@ -67,6 +67,7 @@ rules! {
     "membership-lists" = groups::membership_lists;
     "exposures" = groups::exposures;
     "states" = tasks::states;
+    "labels" = tasks::labels;
     "moves" = tasks::moves;
     "waiting" = tasks::waiting;
     "deadlines" = tasks::deadlines;

@@ -68,6 +68,30 @@ pub fn states(f: &Facts<'_>, out: &mut Findings) {
     }
 }
 
+/// A task has the security label of its process, unless nobody has told the task of a new one yet. The fastpath of a CPU
+/// switches only to tasks with the label of the task that runs.
+pub fn labels(f: &Facts<'_>, out: &mut Findings) {
+    let settled = !f.any_busy() && !f.kernel.spaces_locked;
+    for task in f.steady_tasks().filter(|task| settled && !task.ending && !task.label_comes) {
+        let told = f.process(task.process).filter(|process| task.number < process.label_told);
+        hold!(
+            out,
+            told.is_none_or(|process| process.label == task.state_label),
+            "{} has label {}, and its process another",
+            name_of(task),
+            task.state_label
+        );
+    }
+    for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy) {
+        let (n, labels) = (cpu.id, cpu.expects_labels);
+        let fits = match f.task(cpu.current) {
+            Some(task) => labels == 1 << task.state_label,
+            None => labels.count_ones() <= 1,
+        };
+        hold!(out, fits, "cpu{n}: the fastpath switches to tasks with labels {labels:#x}");
+    }
+}
+
 /// A task that was resumed for the first time and is under way to its CPU is at its start, in the mailbox there, and takes its
 /// message block, its CPU time and its Notification with it. Nothing else is under way.
 pub fn moves(f: &Facts<'_>, out: &mut Findings) {

@@ -42,8 +42,9 @@ pub enum Mail {
 pub struct CpuHot {
     /// The running task; null while idle.
     pub current: Link<Task>,
-    /// Low half of the state word of a task that is receiving here, without vector state; poisoned
-    /// ([`crate::task::POISON_SHIFT`]) while the running task has vector state or debug registers.
+    /// Low half of the state word of a task that is receiving here, without vector state, with the security label of the
+    /// task that runs or ran last; poisoned ([`crate::task::POISON_SHIFT`]) while the running task has vector state or
+    /// debug registers.
     pub recv_half: Cell<u64>,
     /// The same of a task that awaits a reply here.
     pub await_half: Cell<u64>,
@@ -60,9 +61,12 @@ pub struct CpuHot {
     pub kernel_stack: Cell<u64>,
     /// Where assembly spills a word.
     pub scratch: Cell<u64>,
-    /// What is on for user code, of [`crate::task::FLAGS_SPECIAL`]: vector instructions (CR0.TS is clear), debug
-    /// registers.
-    pub special_on: Cell<u8>,
+    /// State of the CPU that user code finds: which of [`crate::task::FLAGS_SPECIAL`] are on (vector instructions: CR0.TS is
+    /// clear; debug registers), with [`crate::task::FLAGS_ON`]; and the label of those who trained its branch predictors.
+    /// Laid out as [`crate::task::SPECIAL`]. A task whose state word says the same runs without more ado.
+    pub special_on: Cell<u32>,
+    /// State word of the task for which the halves are set, as far as [`crate::task::SPECIAL`].
+    pub expects: Cell<u32>,
     /// Where assembly keeps registers while it writes an event.
     #[cfg(feature = "trace")]
     pub spilled: [Cell<u64>; 3],
@@ -212,6 +216,7 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         kernel_stack: Cell::new(0),
         scratch: Cell::new(0),
         special_on: Cell::new(0),
+        expects: Cell::new(u32::from(FLAG_VECTOR) << 8),
         #[cfg(feature = "trace")]
         spilled: Default::default(),
     };

@@ -41,6 +41,9 @@ pub const EXPIRE_STEPS: usize = limit(32, 2);
 /// Task numbers of a process that one kernel entry of a teardown looks at.
 pub const TEARDOWN_STEPS: usize = limit(64, 2);
 
+/// Task numbers of a process that one kernel entry tells of a new label.
+pub const LABEL_STEPS: usize = limit(64, 2);
+
 /// Callers of a dying task that one kernel entry tells.
 pub const CLIENT_STEPS: usize = limit(32, 2);
 

@@ -101,6 +101,9 @@ pub trait Machine: Sized + Sync + 'static {
     /// Copies as many from one page to another; nobody writes either.
     fn copy(&self, from: Phys, to: Phys, log2: u8);
 
+    /// Makes the branch predictors forget what they learned, where the CPU can do that.
+    fn flush_predictors(&self);
+
     /// Sets the FS and GS bases of the running program.
     fn set_bases(&self, fs: u64, gs: u64);
 

@@ -58,6 +58,9 @@ pub struct Process {
     /// How far the killed process has parted with groups: the slot of its CSpace in the upper half, the exposure there in
     /// the lower.
     pub left: AtomicU64,
+    /// Task numbers that know the label of the process, or are being told: all below this one. Under the lock of
+    /// [`Process::vspace`] and [`Process::cnode`].
+    pub label_told: AtomicU32,
     pub tasks: Table<TaskNumber>,
     /// The first of its memberships: a list. Lock order: a group's root, then this one.
     pub memberships: Lock<AtomicLink<Membership>>,
@@ -82,6 +85,7 @@ impl Process {
             accept: AtomicU32::new(0),
             fault_handler: AtomicU64::new(0),
             left: AtomicU64::new(0),
+            label_told: AtomicU32::new(tasks.len() as u32),
             tasks,
             memberships: Lock::new(AtomicLink::null()),
         }

@@ -10,14 +10,15 @@
 //!
 //! # The state word
 //! ```text
-//!  63                    32 31         16 15      8 7       0
-//! +------------------------+-------------+---------+---------+
-//! | generation of the id   |  home CPU   |  flags  |  state  |
-//! +------------------------+-------------+---------+---------+
+//!  63                    32 31  30      26 25       16 15      8 7       0
+//! +------------------------+---+----------+-----------+---------+---------+
+//! | generation of the id   | 0 |  label   | home CPU  |  flags  |  state  |
+//! +------------------------+---+----------+-----------+---------+---------+
 //! ```
-//! One comparison of the whole word with an expected value decides liveness, generation, home, flags
-//! and state at once. [`State::Recv`] and [`State::Await`] mean *without deadline*, so the fastpath
-//! never has a timer to cancel.
+//! One comparison of the whole word with an expected value decides liveness, generation, label, home,
+//! flags and state at once. The label is the security label of the task's process: a CPU expects the
+//! label of the running task, so the fastpath goes only between tasks of one label. [`State::Recv`] and
+//! [`State::Await`] mean *without deadline*, so the fastpath never has a timer to cancel.
 //!
 //! # The plain bit
 //! Bit 7 of the state, [`PLAIN`], marks the common case of a task that waits for bits or yields, which
@@ -33,10 +34,11 @@
 use core::cell::Cell;
 use smp::sync::{AtomicBool, AtomicU64, Ordering};
 
+use abi::audit::LABELS;
 use abi::{MsgInfo, ObjType, Target, TaskId, Utcb};
 use sched::{DeadlineLinks, PrioLinks, PrioList, PrioQueued, Timed};
 use smp::coalesced::CoalescedBits;
-use smp::cpu::{CpuId, Pin};
+use smp::cpu::{CpuId, MAX_CPUS, Pin};
 use smp::door::{AtomicLink, Homed, Link, Piece, Ptr, RawBytes, Ref};
 use smp::mailbox::Node;
 use smp::shootdown::Stamp;
@@ -137,6 +139,25 @@ pub const FLAG_DEBUG: u8 = 1 << 3;
 /// Flag in the state word: what it waits for, in a call's states, is the answer to its fault. Its frame has all its
 /// registers meanwhile.
 pub const FLAG_IN_FAULT: u8 = 1 << 5;
+/// First bit of the home CPU in a state word.
+pub const HOME_SHIFT: u32 = 16;
+/// First bit of the security label in a state word.
+pub const LABEL_SHIFT: u32 = 26;
+/// The home CPU in a state word.
+pub const HOME_MASK: u32 = (1 << LABEL_SHIFT) - (1 << HOME_SHIFT);
+/// The security label in a state word.
+pub const LABEL_MASK: u32 = (LABELS - 1) << LABEL_SHIFT;
+/// The parts of a state word that a CPU has to compare when it switches to another task: [`FLAGS_SPECIAL`] and label.
+pub const SPECIAL: u32 = (FLAGS_SPECIAL as u32) << 8 | LABEL_MASK;
+/// In no state word. In [`CpuHot::special_on`](crate::cpu::CpuHot) it says that some of [`FLAGS_SPECIAL`] are on, so that
+/// every switch has work to do.
+pub const FLAGS_ON: u32 = 1 << 31;
+
+const _: () = {
+    assert!(LABELS.is_power_of_two() && LABEL_MASK & FLAGS_ON == 0);
+    assert!(MAX_CPUS as u32 - 1 <= HOME_MASK >> HOME_SHIFT);
+};
+
 /// The flags of a task that no CPU runs without special care, and that the fastpath takes for granted of nobody.
 pub const FLAGS_SPECIAL: u8 = FLAG_VECTOR | FLAG_DEBUG;
 /// From such a flag to one that no task has: in what a CPU expects of others while a task with the flag runs.
@@ -149,9 +170,14 @@ const _: () = {
     assert!(real & FLAGS_SPECIAL << POISON_SHIFT == 0 && FLAGS_SPECIAL >> (8 - POISON_SHIFT) == 0);
 };
 
-/// The low half of a state word.
+/// The low half of the state word of a task without label.
 pub const fn state_half(state: State, flags: u8, home: CpuId) -> u32 {
-    (state as u32) | ((flags as u32) << 8) | (home.raw() << 16)
+    (state as u32) | ((flags as u32) << 8) | (home.raw() << HOME_SHIFT)
+}
+
+/// Returns a security label at its place in a state word.
+pub const fn label_part(label: u32) -> u32 {
+    label << LABEL_SHIFT & LABEL_MASK
 }
 
 /// A task's registers at rest. After a system call only those that a syscall exit defines matter
@@ -525,4 +551,6 @@ pub mod ctl {
     pub const RECEIVE: u64 = 1 << 10;
     /// To the CPU that has the task's message: the time that the task has lent on is not its to lend any more.
     pub const UNLEND: u64 = 1 << 11;
+    /// To a task: its process has another security label.
+    pub const LABEL: u64 = 1 << 12;
 }

@@ -146,6 +146,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if is_dying(hot) {
             return;
         }
+        if bits & ctl::LABEL != 0 {
+            self.take_label(task, hot);
+        }
         if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
             if task.get().to_suspend.load(Acquire) {
                 self.suspend(task, hot)
@@ -176,7 +179,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Sends the other control bits after a task that its first resume has just sent to another CPU.
     #[cold]
     fn send_bits_after(self, task: Ref<'k, Task>, bits: u64) {
-        let rest = bits & !(ctl::SUSPEND | ctl::RESUME);
+        let rest = bits & !(ctl::SUSPEND | ctl::RESUME | ctl::LABEL);
         if rest != 0 {
             self.raise_control(task, rest);
         }

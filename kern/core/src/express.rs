@@ -20,7 +20,9 @@ use abi::{FaultAnswer, MsgInfo, Op};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
-use kern_base::task::{FLAG_IN_FAULT, FLAG_VECTOR, Message, Stage, State, Task, TaskHot, state_half};
+use kern_base::task::{
+    FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, Stage, State, Task, TaskHot, state_half,
+};
 use smp::door::{Held, Ref};
 
 use crate::Cx;
@@ -39,11 +41,11 @@ pub enum Left {
 /// Answers to a fault that need no more than a few steps.
 const RESUME: u32 = FaultAnswer::Resume.label();
 const RESUME_AT: u32 = FaultAnswer::ResumeAt.label();
-/// The vector flag in the state word.
-const VECTOR: u64 = (FLAG_VECTOR as u64) << 8;
+/// Parts of the state word in which a task that goes on here may differ from others: vector flag and security label.
+const ANY: u64 = (FLAG_VECTOR as u64) << 8 | LABEL_MASK as u64;
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// The state word, less generation and vector flag, of a task of this CPU that is in `state` and not
+    /// The state word, less generation, label and vector flag, of a task of this CPU that is in `state` and not
     /// suspended.
     #[inline(always)]
     fn expected(self, state: State) -> u64 {
@@ -112,7 +114,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some((_, sc_hot)) = self.running() else { return false };
         let word = faulter_hot.state.get();
         let waits = u64::from(state_half(State::Await, FLAG_IN_FAULT, self.id()));
-        if (word & !VECTOR) as u32 != waits as u32 {
+        if (word & !ANY) as u32 != waits as u32 {
             return false;
         }
         let rip = msg.regs[1].get();
@@ -193,7 +195,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let sc = msg.sc.get(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.state.get();
-        let receiving = word & !VECTOR == msg.tag.get() | self.expected(State::Recv);
+        let receiving = word & !ANY == msg.tag.get() | self.expected(State::Recv);
         if !receiving || msg.info.get().words() != 0 || self.task_hot(caller).is_some() {
             return None;
         }
@@ -242,7 +244,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let sc = msg.sc.get(self.pin())?;
         let sc_hot = self.sc_hot(sc)?;
         let word = hot.state.get();
-        let waiting = (word & !VECTOR) as u32 == self.expected(State::AwaitRemote) as u32;
+        let waiting = (word & !ANY) as u32 == self.expected(State::AwaitRemote) as u32;
         if !waiting || hot.deadline.is_queued() || hot.recall.get() | msg.error.get() != 0 {
             return None;
         }

@@ -10,6 +10,12 @@
 //! its CSpace from elsewhere, a group that it joins, a page that comes into its space, by mapping or with a message. Never
 //! where it uses what it has: words of IPC through a group need no check, since joining was one.
 //!
+//! # Branch predictors
+//! A CPU that goes on with a task of another label flushes its branch predictors first. A task's state word has the label of
+//! its process, and [`CpuHot::special_on`](kern_base::cpu::CpuHot) the label of those who trained the predictors. The
+//! fastpath switches only between tasks of one label; every other switch compares the two. A task reads the label when it is
+//! configured. [`abi::Op::LabelSet`] of a process tells the tasks that are there already.
+//!
 //! # Memory ordering
 //! A rule is one byte; what all rules of a subject forbid together, another, written after it. Whoever changes it stores with `Release`, a check loads with `Acquire`, no CPU is stopped, and
 //! nothing else hangs on it. A check that begins on another CPU after it has learned (by a message, say) that the rule was
@@ -18,19 +24,21 @@
 //! take it back is what revoke is for.
 
 use abi::audit::{AuditEvent, LABELS, Record, may};
-use abi::{Cap, Error, Op, machine_rights};
+use abi::{Cap, Counter, Error, Op, machine_rights};
 use kern_base::frames::FrameInfo;
 use kern_base::header::{FLAG_DYING, Header};
+use kern_base::limits::LABEL_STEPS;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::objects::RawWord;
 use kern_base::process::Process;
+use kern_base::task::{LABEL_MASK, Task, TaskHot, ctl, label_part};
 use smp::cpu::Pin;
 use smp::door::Ref;
 use smp::door::masked::mask_index;
 use smp::lock::Lock;
-use smp::sync::AtomicU8;
-use smp::sync::Ordering::{Acquire, Release};
+use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use smp::sync::{AtomicU8, fence};
 
 use crate::caps::Place;
 use crate::syscall::Args;
@@ -169,26 +177,78 @@ impl<'k, M: Machine> Cx<'k, M> {
         if header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let before = self.put_label(word, header, label);
-        self.audit_object(
-            AuditEvent::Label,
-            Op::LabelSet,
-            header,
-            u64::from(before) << 32 | u64::from(label),
-        );
-        Ok(Answer::DONE)
+        let guard = self.k.spaces.lock(self.cpu, &"which process has which spaces");
+        let process = word.get::<Process>();
+        let before = header.label();
+        // A process that has this label and has not told all its tasks is just getting it: by an earlier entry of this
+        // call, or by another caller, whose work goes on here.
+        let begins = before != label || process.is_none_or(knows_label);
+        if begins {
+            self.put_label(word, header, label);
+        }
+        let done = match process {
+            Some(process) => self.tell_label(process),
+            None => Ok(()),
+        };
+        drop(guard);
+        if begins {
+            let detail = u64::from(before) << 32 | u64::from(label);
+            self.audit_object(AuditEvent::Label, Op::LabelSet, header, detail);
+        }
+        done.map(|()| Answer::DONE)
     }
 
-    /// Labels an object, and of a process its spaces, too. A process that gets one just then gets it before, with the
-    /// others, or finds that the labels differ.
-    fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) -> u32 {
-        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
-        let before = header.label();
+    /// Tells the tasks of a process that it has another label, a bounded number of them.
+    ///
+    /// Requires: the lock of spaces, so that nobody sets another label while the count of told tasks is used.
+    ///
+    /// Ordering: the label is set before the numbers are read, and a task takes its number before it reads the label
+    /// ([`Cx::bind_task`]). So each task of the process reads the new label, or is told.
+    fn tell_label(self, process: Ref<'k, Process>) -> Result<()> {
+        fence(SeqCst);
+        let (numbers, told) = (&process.get().tasks, &process.get().label_told);
+        let first = told.load(Relaxed) as usize;
+        let end = numbers.len().min(first + LABEL_STEPS);
+        for number in first..end {
+            let entry = numbers.get(self.pin(), number);
+            if let Some(task) = entry.and_then(|entry| entry.get().task.get(self.pin())) {
+                self.send_control(task, ctl::LABEL);
+            }
+        }
+        told.store(end as u32, Relaxed);
+        if end < numbers.len() { Err(Refusal::More) } else { Ok(()) }
+    }
+
+    /// Gives a task of this CPU the label of its process, which has changed. If the task is running, the CPU's branch
+    /// predictors were trained by tasks with the old label, and from here on the fastpath goes to tasks with the new one:
+    /// so they are flushed at once.
+    #[cold]
+    pub fn take_label(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        let Some(process) = hot.process.get(self.pin()) else { return };
+        let label = label_part(process.get().header.label());
+        let word = hot.state.get();
+        if word as u32 & LABEL_MASK == label {
+            return;
+        }
+        let word = word & !u64::from(LABEL_MASK) | u64::from(label);
+        hot.state.set(word);
+        if self.hot.current.is(task) {
+            self.expect(word);
+            self.hot.special_on.set(self.hot.special_on.get() & !LABEL_MASK | label);
+            self.k.machine.flush_predictors();
+            self.count(Counter::LabelSwitch);
+        }
+    }
+
+    /// Labels an object, and of a process its spaces, too. The lock of spaces is held: a process that gets spaces just then
+    /// gets them before, with the others, or finds that the labels differ.
+    fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) {
         header.set_label(label);
         if let Some(space) = word.get::<VSpace>() {
             space.get().set_labelled(label != 0);
         }
         if let Some(process) = word.get::<Process>() {
+            process.get().label_told.store(0, Relaxed);
             let cspace = process.get().cnode.get(self.pin()).into_iter();
             for table in cspace.flat_map(|first| self.tables(first)) {
                 table.get().header.set_label(label);
@@ -198,7 +258,6 @@ impl<'k, M: Machine> Cx<'k, M> {
                 space.get().set_labelled(label != 0);
             }
         }
-        before
     }
 
     /// [`abi::Op::LabelRule`].
@@ -232,6 +291,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         let other = if process == cnode { space } else { cnode };
         Err(Refusal::new(Error::Forbidden, u64::from(process) << 32 | u64::from(other)))
     }
+}
+
+/// Whether all tasks of a process have been told of its label. The lock of spaces is held.
+fn knows_label(process: Ref<'_, Process>) -> bool {
+    process.get().label_told.load(Relaxed) as usize >= process.get().tasks.len()
 }
 
 /// What a mapping asks for.

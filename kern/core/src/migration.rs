@@ -28,14 +28,10 @@ use abi::Error;
 use core::sync::atomic::Ordering::Acquire;
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
-use kern_base::task::{PENDING_SENDERS, Task, TaskHot};
+use kern_base::task::{HOME_MASK, HOME_SHIFT, PENDING_SENDERS, Task, TaskHot};
 use smp::door::{Homed, Ref};
 
 use crate::{Cx, Refusal};
-
-/// Where a state word has the home.
-const WORD_HOME: u64 = 0xffff_0000;
-const WORD_HOME_SHIFT: u32 = 16;
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// Sends a task that is resumed for the first time to the CPU where it is to run. Queued callers go with it, all of
@@ -83,7 +79,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(object) = hot.bound.get(pin) {
             object.get().hot.arrive(pin);
         }
-        hot.state.set(hot.state.get() & !WORD_HOME | u64::from(self.id().raw()) << WORD_HOME_SHIFT);
+        hot.state.set(hot.state.get() & !u64::from(HOME_MASK) | u64::from(self.id().raw()) << HOME_SHIFT);
         if !task.get().to_suspend.load(Acquire) {
             self.resume(task, hot);
         }

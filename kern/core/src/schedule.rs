@@ -14,8 +14,8 @@ use abi::trace::Why;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{
-    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, PLAIN, POISON_SHIFT, State, Task, TaskHot,
-    state_half,
+    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, PLAIN, POISON_SHIFT, SPECIAL, State,
+    Task, TaskHot, state_half,
 };
 use sched::NEVER;
 use smp::door::Ref;
@@ -102,23 +102,23 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn switch_task(self, task: Ref<'k, Task>, word: u64) {
         self.note_run(task);
         self.hot.current.set(Some(task));
-        // Poisoned exactly as the task that runs is special: each two bits, brought to one place.
-        let differ = self.hot.recv_half.get() >> POISON_SHIFT ^ word;
-        if differ & (u64::from(FLAGS_SPECIAL) << 8) != 0 {
+        if (self.hot.expects.get() ^ word as u32) & SPECIAL != 0 {
             self.expect(word);
         }
     }
 
-    /// Sets what the fastpath expects of others: without vector state nothing can be while a special task runs,
-    /// with it nothing while one with debug registers does.
+    /// Sets what the fastpath expects of others while a task with this state word runs: the label of that task; without
+    /// vector state nothing can be while a special task runs, with it nothing while one with debug registers does.
     #[inline(always)]
-    fn expect(self, word: u64) {
+    pub fn expect(self, word: u64) {
+        self.hot.expects.set(word as u32);
         let flags = (word >> 8) as u8;
-        let half = |state, flags| u64::from(state_half(state, flags, self.id()));
+        let half = |state, flags| u64::from(state_half(state, flags, self.id()) | word as u32 & LABEL_MASK);
         let poison = (flags & FLAGS_SPECIAL) << POISON_SHIFT;
         self.hot.recv_half.set(half(State::Recv, poison));
         self.hot.await_half.set(half(State::Await, poison));
         self.hot.plain_half.set(half(State::Ready, poison) | u64::from(PLAIN));
+        self.hot.wait_half.set(half(State::WaitBits, 0) | u64::from(PLAIN));
         let poison = FLAG_VECTOR | (flags & FLAG_DEBUG) << POISON_SHIFT;
         self.hot.recv_vector_half.set(half(State::Recv, poison));
         self.hot.await_vector_half.set(half(State::Await, poison));

@@ -13,7 +13,9 @@ use kern_base::memory::VSpace;
 use kern_base::process::Process;
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::CNode;
-use kern_base::task::{FLAG_SUSPENDED, FLAG_VECTOR, RegFrame, State, Task, TaskHot, ctl, state_half};
+use kern_base::task::{
+    FLAG_SUSPENDED, FLAG_VECTOR, RegFrame, State, Task, TaskHot, ctl, label_part, state_half,
+};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -146,8 +148,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };
         hot.process.set(Some(process));
         hot.start_on.set(cpu);
-        hot.state
-            .set(u64::from(state_half(State::Ready, flags, self.id())) | (u64::from(id.generation()) << 32));
+        // The number was taken before the label is read: whoever changes the label since then finds the task and tells it.
+        let label = label_part(process.get().header.label());
+        let half = state_half(State::Ready, flags, self.id()) | label;
+        hot.state.set(u64::from(half) | u64::from(id.generation()) << 32);
         hot.regs.full.set(1);
         hot.regs.rflags.set(FIXED_FLAGS);
         self.k.machine.init_vector(task.get().vector(self.pin()));

@@ -11,7 +11,7 @@ use kern_base::paging::Pte;
 use kern_base::task::VectorArea;
 use smp::cpu::{CpuId, Pin};
 
-use crate::cpu::{percpu, time, vector};
+use crate::cpu::{mitigations, percpu, time, vector};
 use crate::dev::{exit, lapic, logport};
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
@@ -109,6 +109,10 @@ impl Machine for Pc {
         unsafe {
             core::ptr::copy_nonoverlapping(self.virt(from) as *const u8, self.virt(to) as *mut u8, 1 << log2);
         }
+    }
+
+    fn flush_predictors(&self) {
+        mitigations::flush_predictors();
     }
 
     fn set_bases(&self, fs: u64, gs: u64) {

@@ -5,7 +5,7 @@
 use abi::ProcessKey;
 use kern_base::paging;
 use kern_base::slot::BADGE_BITS;
-use kern_base::task::PLAIN;
+use kern_base::task::{HOME_MASK, HOME_SHIFT, PLAIN};
 use smp::door::{ADDR_SHIFT, OBJECT_ALIGN, RIGHTS_BITS, RIGHTS_SHIFT, TYPE_MASK};
 
 use crate::layout::DIRECT_MAP;
@@ -23,6 +23,7 @@ pub struct Words {
     state_plain: u32,
     state_flags_shift: u32,
     state_home_shift: u32,
+    state_home_mask: u32,
     state_generation_shift: u32,
     flag_suspended: u32,
     flag_vector: u32,
@@ -37,7 +38,6 @@ pub struct Words {
 
 // The word of a task's state is packed by `state_half`: these say the same, and are checked against it.
 const FLAGS_SHIFT: u32 = 8;
-const HOME_SHIFT: u32 = 16;
 const GENERATION_SHIFT: u32 = 32;
 const _: () = {
     use kern_base::task::{State, state_half};
@@ -61,6 +61,7 @@ static AURORA_WORDS: Words = Words {
     state_plain: PLAIN as u32,
     state_flags_shift: FLAGS_SHIFT,
     state_home_shift: HOME_SHIFT,
+    state_home_mask: HOME_MASK,
     state_generation_shift: GENERATION_SHIFT,
     flag_suspended: kern_base::task::FLAG_SUSPENDED as u32,
     flag_vector: kern_base::task::FLAG_VECTOR as u32,

@@ -175,6 +175,22 @@ pub const PLANTS: &[Planted] = &[
         task.pending |= 2;
         Some(())
     }),
+    ("labels", "a task that nobody told of its process's label", |s| {
+        let running: Vec<u64> = s.cpus.iter().map(|cpu| cpu.current).collect();
+        let mut tasks = s.tasks.iter().filter(|task| task.process != 0 && !task.ending && !task.label_comes);
+        let process = tasks.find(|task| !running.contains(&task.at))?.process;
+        first!(s.processes, |of| of.at == process)?.label ^= 1;
+        Some(())
+    }),
+    ("labels", "a task that keeps an old label and runs", |s| {
+        let running: Vec<u64> = s.cpus.iter().map(|cpu| cpu.current).collect();
+        first!(s.tasks, |task| running.contains(&task.at))?.state_label ^= 1;
+        Some(())
+    }),
+    ("labels", "a fastpath from one label to another", |s| {
+        first!(s.cpus, |cpu| cpu.current == 0)?.expects_labels |= 1 << 31;
+        Some(())
+    }),
     ("waiting", "a task that waits for nothing", |s| {
         first!(s.tasks, |task| task.state == State::Ready && !task.ending)?.state = State::Restart;
         Some(())

@@ -5,8 +5,8 @@ use smp::sync::Ordering::Relaxed;
 use kern_base::machine::Machine;
 use kern_base::reply::Reply;
 use kern_base::task::{
-    FLAG_DEBUG, FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, Message, RegFrame, Request, Stage, State, Task,
-    TaskHot,
+    FLAG_DEBUG, FLAG_IN_FAULT, FLAG_SUSPENDED, FLAG_VECTOR, HOME_MASK, HOME_SHIFT, Message, RegFrame,
+    Request, Stage, State, Task, TaskHot,
 };
 use smp::door::Ref;
 
@@ -44,7 +44,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         text.key("state");
         // Spelled out: the plain bit is a short way to say what the registers below say.
         text.named(state_name(state_of(hot)), hot.state.get() >> 32);
-        text.number("on", hot.state.get() >> 16 & 0xffff);
+        text.number("on", u64::from(hot.state.get() as u32 & HOME_MASK) >> HOME_SHIFT);
         text.flag("vector", has_flag(hot, FLAG_VECTOR));
         text.flag("suspended", has_flag(hot, FLAG_SUSPENDED));
         text.flag("in-fault", has_flag(hot, FLAG_IN_FAULT));

@@ -2,6 +2,7 @@
 
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
+use kern_base::task::{LABEL_MASK, LABEL_SHIFT};
 use smp::cpu::CpuId;
 use snapshot::{Class, Cpu, MailKind, Sink};
 
@@ -15,12 +16,18 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
         let [shootdown_waiters, shootdown_waiters_last] = sched.forgetful.ends().map(|at| self.at(at));
         let (shootdowns_over, shootdowns_begun) = cx.cpu.shoot.numbers();
         let [word0, word1, word2, word3] = queue.words;
+        let halves = [&hot.recv_half, &hot.await_half, &hot.plain_half, &hot.wait_half];
+        let vector_halves = [&hot.recv_vector_half, &hot.await_vector_half];
+        let halves = halves.into_iter().chain(vector_halves).map(|half| half.get() as u32);
+        let expects_labels =
+            halves.fold(0, |labels, half| labels | 1 << ((half & LABEL_MASK) >> LABEL_SHIFT));
         self.sink.cpu(&Cpu {
             id: id.index() as u32,
             busy: self.still.is_busy(id),
             current: self.at(hot.current.addr()),
             context: self.at(sched.current.addr()),
             vspace: self.at(cx.cpu.vspace.addr()),
+            expects_labels,
             idle: sched.idle.get(),
             front: self.at(queue.front),
             top: queue.top,

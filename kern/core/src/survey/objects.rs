@@ -93,6 +93,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 locked: first.is_none(),
                 task_numbers: process.get().tasks.len() as u32,
                 free_number: u32::from(process.get().free_number.load(Relaxed)),
+                label: process.get().header.label(),
+                label_told: process.get().label_told.load(Relaxed),
             }
         );
         self.sink.process(&record);

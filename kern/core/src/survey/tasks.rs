@@ -5,7 +5,10 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::FLAG_EVENT;
 use kern_base::machine::Machine;
 use kern_base::sched_context::SchedContext;
-use kern_base::task::{self, FLAG_IN_FAULT, FLAG_SUSPENDED, Request, TASK_BYTES, Task, ctl};
+use kern_base::task::{
+    self, FLAG_IN_FAULT, FLAG_SUSPENDED, HOME_MASK, HOME_SHIFT, LABEL_MASK, LABEL_SHIFT, Request, TASK_BYTES,
+    Task, ctl,
+};
 use smp::door::Ref;
 use snapshot::{ExtentKind, RequestKind, Sink, Stage, State};
 
@@ -67,6 +70,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 utcb_address: task.utcb_address.load(Relaxed),
                 control,
                 receives_on: control & ctl::RECEIVE != 0,
+                label_comes: control & ctl::LABEL != 0,
                 control_node: task.ctl.node_owner(),
                 message_home: self.home(&task.msg),
                 message_under_way: task.msg.is_under_way(),
@@ -85,8 +89,9 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             plain: hot.is_plain(),
             suspended: has_flag(hot, FLAG_SUSPENDED),
             in_fault: has_flag(hot, FLAG_IN_FAULT),
-            state_home: (word >> 16) as u32 & 0xffff,
+            state_home: (word as u32 & HOME_MASK) >> HOME_SHIFT,
             state_generation: (word >> 32) as u32,
+            state_label: (word as u32 & LABEL_MASK) >> LABEL_SHIFT,
             pending: hot.pending.get() as u32,
             process: self.at(hot.process.addr()),
             borrowed: self.at(hot.borrowed.addr()),

@@ -2,6 +2,7 @@
 
 use abi::audit::{AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record, may};
 use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
+use kern_base::limits::LABEL_STEPS;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::grants::lists;
@@ -113,6 +114,23 @@ fn grants_and_what_takes_them_back_are_told() {
         (AuditEvent::Leave, Some(Op::GroupRemove), of_group, 0),
     ];
     assert_eq!(found, expected);
+}
+
+/// Once for each call that sets a label, however many entries the call takes to tell all tasks.
+#[test]
+fn a_label_is_told_once() {
+    let (mut s, _) = audited(1);
+    let count = LABEL_STEPS + 1;
+    let child = s.w.process_of(abi::INIT_UNTYPED, count as u64, 4);
+    for _ in 0..count {
+        s.w.task_with(child, 0, 10, false);
+    }
+    let mut next = read(&mut s.w, 0, 0).2;
+    for (label, before) in [(3, 0), (3, 3), (4, 3)] {
+        s.w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), child.process.arg(), label]);
+        let found: Vec<_> = since(&mut s.w, &mut next).iter().map(|it| (it.event, it.detail)).collect();
+        assert_eq!(found, [(AuditEvent::Label, before << 32 | label)]);
+    }
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use abi::audit::{CapEntry, LABELS, may};
 use abi::{Cap, Error, ObjType, Op, PageMode, PageRange, Rights, Target};
+use kern_base::limits::LABEL_STEPS;
+use kern_base::task::{LABEL_MASK, LABEL_SHIFT, State, label_part};
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::scene::Scene;
 use crate::world::make::{INIT, Proc, at};
-use crate::world::{Regs, World};
+use crate::world::{Regs, Tcb, World};
 
 const SUBJECT: u64 = 3;
 const SECRET: u64 = 7;
@@ -243,4 +245,91 @@ fn labels_and_rules_are_in_range_and_take_a_right() {
     let missing = Err((Error::NoRight, u64::from(abi::machine_rights::SECURITY.rights().0)));
     assert_eq!(ask(&mut s.w, Op::LabelSet, &[weak.arg(), note.arg(), 1]), missing);
     assert_eq!(ask(&mut s.w, Op::LabelRule, &[weak.arg(), 1, 1, 0]), missing);
+}
+
+/// The label in a task's state word.
+fn in_word(task: &Tcb) -> u64 {
+    u64::from((task.hot().state.get() as u32 & LABEL_MASK) >> LABEL_SHIFT)
+}
+
+#[test]
+fn tasks_have_the_label_of_their_process() {
+    let mut s = Scene::new(2);
+    let child = confined(&mut s.w);
+    let (here, there) = (s.w.start(child, 0, 10), s.w.start(child, 1, 10));
+    let (other, _) = s.running(1, 5);
+    assert_eq!([&here, &there, &other].map(in_word), [SUBJECT, SUBJECT, 0]);
+    // Tasks that are there already are told, wherever they are and whatever they do.
+    s.w.does_and_run(&there, Regs::op(Op::Recv, &[]));
+    set(&mut s.w, child.process, SECRET);
+    s.w.run();
+    assert_eq!([&here, &there, &other].map(in_word), [SECRET, SECRET, 0]);
+    assert_eq!((here.home(), there.home()), (0, 1));
+    assert_eq!(there.state(), State::Recv);
+    set(&mut s.w, child.process, 0);
+    s.w.run();
+    assert_eq!([&here, &there].map(in_word), [0, 0]);
+}
+
+/// More task numbers than one entry looks at.
+#[test]
+fn the_last_task_of_many_is_told() {
+    let mut s = Scene::new(1);
+    let count = LABEL_STEPS + 1;
+    let child = s.w.process_of(abi::INIT_UNTYPED, count as u64, 4);
+    let tasks: Vec<Tcb> = (0..count).map(|_| s.w.task_with(child, 0, 10, false)).collect();
+    for label in [SUBJECT, SECRET, SECRET, 0] {
+        set(&mut s.w, child.process, label);
+        assert!(tasks.iter().all(|task| in_word(task) == label));
+    }
+}
+
+/// What the fastpath of CPU 0 expects of others.
+fn halves(w: &World) -> [u32; 6] {
+    let hot = &w.look(0).cpu.own().hot;
+    let all = [&hot.recv_half, &hot.await_half, &hot.plain_half, &hot.wait_half];
+    let [a, b, c, d] = all.map(|half| half.get() as u32);
+    [a, b, c, d, hot.recv_vector_half.get() as u32, hot.await_vector_half.get() as u32]
+}
+
+#[test]
+fn the_fastpath_stays_within_a_label() {
+    let mut s = Scene::new(1);
+    let child = confined(&mut s.w);
+    let (inside, (outside, _)) = (s.w.start(child, 0, 10), s.running(0, 10));
+    let run = |s: &mut Scene, task: &Tcb, other: &Tcb| {
+        s.w.must(0, Op::TaskSuspend, &[other.cap.arg()]);
+        s.w.resume(task);
+        assert!(s.w.runs(0, task));
+    };
+    run(&mut s, &outside, &inside);
+    let plain = halves(&s.w);
+    assert!(plain.iter().all(|half| half & LABEL_MASK == 0));
+    run(&mut s, &inside, &outside);
+    let labelled = halves(&s.w);
+    assert_eq!(labelled, plain.map(|half| half | label_part(SUBJECT as u32)));
+    run(&mut s, &outside, &inside);
+    assert_eq!(halves(&s.w), plain);
+}
+
+/// Nobody is switched to, and so nothing else would flush what tasks with the old label taught the branch predictors.
+#[test]
+fn predictors_are_flushed_when_the_running_task_gets_a_label() {
+    let mut s = Scene::new(2);
+    let child = s.w.process();
+    let task = s.w.start(child, 1, 10);
+    let flushes = |w: &World| w.k.machine.hardware().predictor_flushes.get(&1).copied().unwrap_or(0);
+    let shown = |w: &World| w.look(1).cpu.own().hot.special_on.get() & LABEL_MASK;
+    for (label, count) in [(SUBJECT, 1), (SUBJECT, 1), (SECRET, 2), (0, 3)] {
+        assert!(s.w.runs(1, &task));
+        set(&mut s.w, child.process, label);
+        s.w.run();
+        assert_eq!((in_word(&task), flushes(&s.w)), (label, count));
+        assert_eq!(shown(&s.w), label_part(label as u32));
+    }
+    // While it waits, the CPU flushes when it goes on with the task.
+    s.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+    set(&mut s.w, child.process, SUBJECT);
+    s.w.run();
+    assert_eq!((in_word(&task), flushes(&s.w), shown(&s.w)), (SUBJECT, 3, 0));
 }

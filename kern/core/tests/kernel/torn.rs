@@ -7,7 +7,7 @@ use kern_base::group::Group;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
-use kern_base::task::Task;
+use kern_base::task::{LABEL_MASK, LABEL_SHIFT, Task};
 use smp::chaos::Point;
 
 use crate::events::Reader;
@@ -428,4 +428,59 @@ fn of_two_whose_entries_start_elsewhere_one_gets_the_exposure() {
 #[test]
 fn tasks_of_two_cpus_are_exposed_at_once() {
     two_expose([per_cpu(10); 2], |outcomes| outcomes == [None; 2]);
+}
+
+#[test]
+fn a_task_has_the_label_of_its_process_also_when_both_come_just_then() {
+    let begin = |w: &mut World| {
+        let (process, task) = (w.process(), w.make(0, ObjType::Task, 0));
+        let own = Regs::op(Op::TaskConfigure, &[task.arg(), process.process.arg(), 0x7000_0000, 0]);
+        let label = [abi::INIT_MACHINE.arg(), process.process.arg(), u64::from(LABEL)];
+        (own, Regs::op(Op::LabelSet, &label), task)
+    };
+    at_every_point(begin, |w, task, error| {
+        assert_eq!(error, None);
+        w.run();
+        assert_eq!(label_in_word(w, task, 0), LABEL);
+    });
+}
+
+/// The label in the state word of a task that is at home on CPU `n`.
+fn label_in_word(w: &World, task: Cap, n: usize) -> u32 {
+    let hot = w.object::<Task>(task).expect("the task").get().hot.here(smp::host_test::pin(n));
+    (hot.state.get() as u32 & LABEL_MASK) >> LABEL_SHIFT
+}
+
+#[test]
+fn a_task_under_way_to_its_cpu_gets_the_new_label_of_its_process() {
+    let begin = |w: &mut World| {
+        let process = w.process();
+        let task = w.task_with(process, 1, 10, true).cap;
+        let label = [abi::INIT_MACHINE.arg(), process.process.arg(), u64::from(LABEL)];
+        (Regs::op(Op::TaskResume, &[task.arg()]), Regs::op(Op::LabelSet, &label), task)
+    };
+    at_every_point(begin, |w, task, error| {
+        assert_eq!(error, None);
+        w.run();
+        assert_eq!(label_in_word(w, task, 1), LABEL);
+    });
+}
+
+#[test]
+fn of_two_labels_at_once_all_tasks_of_the_process_get_one() {
+    let begin = |w: &mut World| {
+        let process = w.process_of(abi::INIT_UNTYPED, 8, 32);
+        let tasks = [0, 1, 0, 1, 0].map(|n| (w.start(process, n, 10).cap, n));
+        let label = |label: u32| {
+            Regs::op(Op::LabelSet, &[abi::INIT_MACHINE.arg(), process.process.arg(), u64::from(label)])
+        };
+        (label(LABEL), label(LABEL + 1), (process, tasks))
+    };
+    at_every_point(begin, |w, (process, tasks), error| {
+        assert_eq!(error, None);
+        w.run();
+        let label = w.object::<Process>(process.process).expect("the process").get().header.label();
+        assert!(label == LABEL || label == LABEL + 1);
+        assert_eq!(tasks.map(|(task, n)| label_in_word(w, task, n)), [label; 5]);
+    });
 }

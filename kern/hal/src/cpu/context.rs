@@ -1,5 +1,5 @@
-//! The context of the task that runs next: address space, segment registers, vector state, debug registers. The other
-//! registers are loaded by the exit code (`trap/entry.s`).
+//! The context of the task that runs next: address space, segment registers, vector state, debug registers, branch
+//! predictors. The other registers are loaded by the exit code (`trap/entry.s`).
 //!
 //! # Segment registers
 //! The selectors in DS, ES, FS and GS are no part of a task's state. They stay what they are within an address space, and
@@ -14,17 +14,19 @@
 
 use core::arch::asm;
 
-use kern_base::cpu::{CpuHere, CpuHot};
+use abi::Counter;
+use kern_base::cpu::CpuHere;
 use kern_base::memory::VSpace;
-use kern_base::task::{FLAG_DEBUG, FLAG_VECTOR, FLAGS_SPECIAL, Task, TaskHot};
+use kern_base::task::{FLAG_DEBUG, FLAG_VECTOR, FLAGS_ON, LABEL_MASK, SPECIAL, Task, TaskHot};
 use smp::cpu::Pin;
 use smp::door::Ref;
 
-use super::{debug, percpu, vector};
+use super::{debug, mitigations, percpu, vector};
 use crate::mem::tlb;
 
-/// Makes the CPU's address space, segment registers, vector state and debug registers those of its current task, and
-/// answers with that; `None` where it has none.
+/// Makes the CPU's address space, segment registers, vector state and debug registers those of its current task, flushes
+/// the branch predictors if tasks with another security label trained them, and returns the task; `None` where the CPU has
+/// none.
 ///
 /// Called when the current task is not the one whose context the CPU had on entry.
 #[inline(always)]
@@ -45,11 +47,10 @@ pub fn load_for(cpu: CpuHere<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
 /// The same, with the CPU's pin: it is not looked up again.
 #[inline(always)]
 fn load_here(cpu: CpuHere<'_>, pin: Pin<'_>, task: Ref<'_, Task>, task_hot: &TaskHot) {
-    let hot = &cpu.own().hot;
     enter_space(cpu, pin, task_hot);
-    let wanted = (task_hot.state.get() >> 8) as u8 & FLAGS_SPECIAL;
-    if wanted | hot.special_on.get() != 0 {
-        enter_special(pin, hot, wanted, task, task_hot);
+    let wanted = task_hot.state.get() as u32 & SPECIAL;
+    if wanted != cpu.own().hot.special_on.get() {
+        enter_special(cpu, wanted, task, task_hot);
     }
 }
 
@@ -106,12 +107,19 @@ fn forget_changed(pin: Pin<'_>, vspace: &VSpace) {
     }
 }
 
-/// Vector state and debug registers, of which either this task or the last one has some.
+/// Label, vector state and debug registers: this task has another label than the last one, or either has some of the
+/// others.
 #[inline(never)]
-fn enter_special(pin: Pin<'_>, hot: &CpuHot, wanted: u8, task: Ref<'_, Task>, task_hot: &TaskHot) {
-    let on = hot.special_on.replace(wanted);
+fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &TaskHot) {
+    let flags = wanted & !LABEL_MASK;
+    let on = cpu.own().hot.special_on.replace(if flags == 0 { wanted } else { wanted | FLAGS_ON });
+    if (wanted ^ on) & LABEL_MASK != 0 {
+        cpu.counters[Counter::LabelSwitch as usize].bump();
+        mitigations::flush_predictors();
+    }
+    let (wanted, on) = ((wanted >> 8) as u8, (on >> 8) as u8);
     if (wanted | on) & FLAG_VECTOR != 0 {
-        enter_vector(pin, on & FLAG_VECTOR != 0, wanted & FLAG_VECTOR != 0, task, task_hot);
+        enter_vector(cpu.pin(), on & FLAG_VECTOR != 0, wanted & FLAG_VECTOR != 0, task, task_hot);
     }
     if wanted & FLAG_DEBUG != 0 {
         debug::load(&task_hot.debug);

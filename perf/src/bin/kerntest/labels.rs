@@ -1,17 +1,18 @@
 //! Security labels: what a process with one is kept from, and that others are not.
 
 use abi::audit::may;
-use abi::{Cap, Error, Op, Rights};
+use abi::{Cap, Counter, Error, Op, Rights, cpu_features};
 use user_rt::arch::Args;
+use user_rt::boot;
 use user_rt::cap::{Access, Frame, Group, Handle, Notification};
 use user_rt::invoke::copy;
 use user_rt::spawn::own;
 
-use crate::lab::{CHILD_FREE, Lab, Wanted};
-use crate::suite::Outcome;
-use crate::{expect_eq, tests};
+use crate::lab::{CHILD_FREE, Lab, Puppet, Wanted};
+use crate::suite::{Failure, Outcome};
+use crate::{expect, expect_eq, tests};
 
-tests! { grants_joins_and_maps rules_change_under_way a_labelled_process_talks }
+tests! { grants_joins_and_maps rules_change_under_way a_labelled_process_talks labels_are_parted }
 
 const SUBJECT: u32 = 5;
 const SECRET: u32 = 9;
@@ -84,4 +85,47 @@ fn a_labelled_process_talks(lab: &mut Lab<'_>) -> Outcome {
     crate::ipc::answered(lab, &client, 2)?;
     own::machine().set_rule(SUBJECT, SECRET, may::ALL)?;
     Ok(())
+}
+
+/// A CPU notices when it goes on with another label, where it flushes branch predictors: also in the fastpath, which
+/// goes to nobody with another label. Those that have the same label, or none, go on as ever.
+fn labels_are_parted(lab: &mut Lab<'_>) -> Outcome {
+    let places = [lab.process(false)?, lab.process(false)?];
+    let [client, server] = places.map(|place| lab.puppet(&Wanted { place, ..Wanted::default() }));
+    let (client, server) = (client?, server?);
+    let label = |lab: &Lab<'_>, labels: [u32; 2]| -> Outcome {
+        for (place, label) in places.into_iter().zip(labels) {
+            own::machine().set_label(&lab.child(place)?.process, label)?;
+        }
+        Ok(())
+    };
+    let fast = u64::from(boot::has(cpu_features::FASTPATH));
+    expect_eq!(counted_call(lab, &client, &server)?, (fast, 0), "fast calls and switches without labels");
+    // The one who directs the two has none.
+    label(lab, [SUBJECT, SUBJECT])?;
+    let (calls, same) = counted_call(lab, &client, &server)?;
+    expect_eq!(calls, fast, "fast calls between processes of one label");
+    expect!(same >= 2, "{same} switches to and from two processes of one label");
+    label(lab, [SUBJECT, SECRET])?;
+    let (calls, others) = counted_call(lab, &client, &server)?;
+    expect_eq!(calls, 0, "fast calls between processes of two labels");
+    expect!(others >= 3, "{others} switches to, between and from two processes of two labels");
+    label(lab, [0, 0])?;
+    expect_eq!(counted_call(lab, &client, &server)?, (fast, 0), "when the labels are gone");
+    Ok(())
+}
+
+/// Fast calls, and switches between labels, on this CPU while a call comes to a server that waits.
+fn counted_call(lab: &Lab<'_>, client: &Puppet, server: &Puppet) -> Result<(u64, u64), Failure> {
+    let count = |counter| own::machine().counter(0, counter);
+    let both = || Ok::<_, Failure>((count(Counter::FastCall)?, count(Counter::LabelSwitch)?));
+    lab.ask(server, &Args::new(Op::Recv))?;
+    lab.stays_blocked(server)?;
+    let before = both()?;
+    crate::ipc::call(lab, client, server, 1)?;
+    crate::ipc::is_call_of(&lab.answer(server)?, server, client, 1)?;
+    let after = both()?;
+    crate::ipc::reply(lab, server, 2)?;
+    crate::ipc::answered(lab, client, 2)?;
+    Ok((after.0 - before.0, after.1 - before.1))
 }

@@ -52,6 +52,8 @@ pub struct Hardware {
     pub log: Vec<(u8, Vec<u8>)>,
     /// Faults that ended a process.
     pub fault_ends: Vec<FaultEnd>,
+    /// How often the kernel asked each CPU to flush its branch predictors.
+    pub predictor_flushes: BTreeMap<usize, usize>,
 }
 
 /// The machine; `cpu` is the CPU whose turn it is.
@@ -199,6 +201,11 @@ impl Machine for Fake {
     fn copy(&self, from: Phys, to: Phys, log2: u8) {
         host_test::point(Point::PageCopying);
         host_test::copy(from.0, to.0, 1 << log2);
+    }
+
+    fn flush_predictors(&self) {
+        let here = self.here();
+        *self.hardware().predictor_flushes.entry(here).or_default() += 1;
     }
 
     fn set_bases(&self, _fs: u64, _gs: u64) {}

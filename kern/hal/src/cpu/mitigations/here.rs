@@ -12,6 +12,8 @@ use crate::dev::logport;
 use crate::println;
 
 const SPEC_CTRL: u32 = 0x48;
+const PRED_CMD: u32 = 0x49;
+const PRED_CMD_IBPB: u64 = 1 << 0;
 const ARCH_CAPABILITIES: u32 = 0x10a;
 const EFER_AUTOMATIC_IBRS: u64 = 1 << 21;
 
@@ -46,6 +48,15 @@ pub fn enable_here() {
 
 fn common() -> Controls {
     Controls::from_bits_truncate(COMMON.load(Ordering::Relaxed))
+}
+
+/// Makes this CPU forget where indirect branches went, where it can: what ran before does not steer what runs next.
+#[cold]
+pub fn flush_predictors() {
+    if common().contains(Controls::IBPB) {
+        // SAFETY: CPUID says on every CPU that the command exists; it only restrains prediction.
+        unsafe { Msr::new(PRED_CMD).write(PRED_CMD_IBPB) };
+    }
 }
 
 /// Prints one line for each weakness, and reports it for the results. When all CPUs are up.

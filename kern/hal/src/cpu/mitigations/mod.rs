@@ -3,8 +3,9 @@
 //! [`assess`] is a pure function of what CPUID and the capability register say, so that it runs under
 //! `cargo test`; a CPU that says nothing is taken to be affected where its maker's CPUs were. Honest
 //! by rule: `on` is said only of what the kernel really does. That is what control registers can do by
-//! themselves ([`speculation_control`], [`branch_control`]). Separate kernel page tables and buffer
-//! clearing on exit are not done (the entry code keeps room for them).
+//! themselves ([`speculation_control`], [`branch_control`]), and a barrier where processes of
+//! different security labels follow each other on a CPU ([`super::context`]). Separate kernel page
+//! tables and buffer clearing on exit are not done (the entry code keeps room for them).
 
 pub mod facts;
 #[cfg(target_os = "none")]
@@ -19,7 +20,7 @@ use heapless::Vec;
 use models::Known;
 
 #[cfg(target_os = "none")]
-pub use here::{enable_here, print};
+pub use here::{enable_here, flush_predictors, print};
 
 /// Whether a weakness is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -218,7 +219,13 @@ fn against_kernel_targets(facts: &Facts) -> Option<&'static str> {
 
 /// What keeps a process from choosing where another one's indirect branches go.
 fn between_processes(facts: &Facts) -> Option<&'static str> {
-    facts.has(Controls::STIBP, "stibp")
+    let has = |control| facts.controls.contains(control);
+    match (has(Controls::STIBP), has(Controls::IBPB)) {
+        (true, true) => Some("stibp,ibpb-between-labels"),
+        (true, false) => Some("stibp"),
+        (false, true) => Some("ibpb-between-labels"),
+        (false, false) => None,
+    }
 }
 
 /// What a control register can do against trained branch predictors, once and for all.

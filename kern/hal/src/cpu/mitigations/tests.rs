@@ -97,7 +97,7 @@ fn skylake() {
         spectre-v1 presumed -
         meltdown yes -
         spectre-v2-kernel presumed -
-        spectre-v2-process presumed stibp
+        spectre-v2-process presumed stibp,ibpb-between-labels
         bhi presumed -
         ssb presumed -
         l1tf yes -
@@ -134,7 +134,7 @@ fn ice_lake() {
         spectre-v1 presumed -
         meltdown no -
         spectre-v2-kernel presumed enhanced-ibrs
-        spectre-v2-process presumed stibp
+        spectre-v2-process presumed stibp,ibpb-between-labels
         bhi yes -
         ssb presumed -
         l1tf no -
@@ -174,7 +174,7 @@ fn alder_lake() {
         spectre-v1 presumed -
         meltdown no -
         spectre-v2-kernel presumed enhanced-ibrs,rrsba-dis-s
-        spectre-v2-process presumed stibp
+        spectre-v2-process presumed stibp,ibpb-between-labels
         bhi yes bhi-dis-s
         ssb presumed -
         l1tf no -
@@ -199,7 +199,7 @@ fn zen(kernel: &str, retbleed: &str) -> String {
         spectre-v1 presumed -
         meltdown no -
         spectre-v2-kernel presumed {kernel}
-        spectre-v2-process presumed stibp
+        spectre-v2-process presumed stibp,ibpb-between-labels
         bhi no -
         ssb presumed -
         l1tf no -
