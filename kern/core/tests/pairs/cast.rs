@@ -13,6 +13,7 @@ pub const GROUP: Cap = Cap(5);
 pub const fn memory_log2(state: State) -> u64 {
     match state {
         State::Deep => 20,
+        State::Large | State::LargeSent => 22,
         _ => 19,
     }
 }
@@ -26,6 +27,13 @@ pub const SHARED: u64 = 0x5042_0000;
 pub const WINDOW: u64 = 0x5043_0000;
 /// Where nothing is mapped.
 pub const FREE: u64 = 0x5044_0000;
+/// Where a second address space sees one shared page several times, side by side.
+pub const VIEWS: u64 = 0x5045_0000;
+/// How many those views are: where limits are small, the page may have one more after the client's and the server's.
+pub const VIEW_COUNT: u64 = 5;
+/// Where the client has a large page of its pool, and the window of a server that can get it.
+pub const LARGE: u64 = 0x5060_0000;
+pub const LARGE_WINDOW: u64 = 0x5080_0000;
 pub const POOL_AT: u64 = 0x5048_0000;
 /// Exposures of the group.
 pub const SERVER: u32 = 1;
@@ -48,6 +56,8 @@ pub enum Role {
     ServerProcess,
     ServerTable,
     ServerSpace,
+    /// An address space of no process.
+    Space,
     Group,
     /// A task of the client on CPU 0, and one on CPU 1.
     Client,
@@ -67,6 +77,8 @@ pub enum Role {
     Pooled,
     Shared,
     Spare,
+    /// A frame of 2 MiB in the client's pool.
+    Large,
     /// Notifications: bound to the fresh task; waited for by nobody.
     Bound,
     Bell,
@@ -103,6 +115,9 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Pooled, Role::ClientSpace, "page in address space"),
     (Role::Shared, Role::ClientSpace, "page in address space"),
     (Role::Shared, Role::ServerSpace, "page in address space"),
+    (Role::Shared, Role::Space, "page in address space"),
+    (Role::Large, Role::ClientSpace, "page in address space"),
+    (Role::Large, Role::ServerSpace, "page in address space"),
     (Role::ClientProcess, Role::Group, "member of group"),
     (Role::ServerProcess, Role::Group, "member of group"),
     (Role::Server, Role::Group, "exposed in group"),
@@ -147,11 +162,11 @@ fn same(role: Role) -> &'static str {
         Role::Memory | Role::Child => "same memory",
         Role::ClientProcess | Role::ServerProcess => "same process",
         Role::ClientTable | Role::ServerTable | Role::Table => "same table",
-        Role::ClientSpace | Role::ServerSpace => "same address space",
+        Role::ClientSpace | Role::ServerSpace | Role::Space => "same address space",
         Role::Group => "same group",
         Role::Client | Role::Other | Role::Server | Role::Helper | Role::Link | Role::Last => "same task",
         Role::Fresh | Role::Bare => "same task",
-        Role::Mapped | Role::Pooled | Role::Shared | Role::Spare => "same frame",
+        Role::Mapped | Role::Pooled | Role::Shared | Role::Spare | Role::Large => "same frame",
         Role::Bound | Role::Bell => "same Notification",
         Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
         Role::Reply => "same Reply",
@@ -174,9 +189,26 @@ pub enum State {
     /// The client's call has gone on down a chain of calls of its CPU, and its time with it. The first and the last task of
     /// the chain have no time of their own.
     Deep,
+    /// As Quiet, with a large page in the client's pool.
+    Large,
+    /// As Queued, with that page in transit.
+    LargeSent,
 }
 
-pub const STATES: [State; 5] = [State::Quiet, State::Served, State::Queued, State::Kept, State::Deep];
+pub const STATES: [State; 7] =
+    [State::Quiet, State::Served, State::Queued, State::Kept, State::Deep, State::Large, State::LargeSent];
+
+impl State {
+    /// Whether there is a large page.
+    pub fn has_large(self) -> bool {
+        matches!(self, State::Large | State::LargeSent)
+    }
+
+    /// Whether a call of another client waits at the server, with pages.
+    pub fn has_queue(self) -> bool {
+        matches!(self, State::Queued | State::LargeSent)
+    }
+}
 
 /// The capabilities and tasks of one case.
 #[derive(Clone)]
@@ -192,6 +224,8 @@ pub struct Cast {
     pub pooled: Cap,
     pub shared: Cap,
     pub spare: Cap,
+    /// The spare frame, where a case begins without a large one.
+    pub large: Cap,
     pub bound: Cap,
     pub bell: Cap,
     pub time: Cap,
@@ -225,6 +259,8 @@ pub struct Tasks {
 impl Cast {
     pub fn new(w: &mut World, state: State) -> Cast {
         let memory = w.make(0, ObjType::Untyped, memory_log2(state));
+        // The first: at the end of the memory there are descriptors.
+        let large = state.has_large().then(|| w.make_of(0, memory, ObjType::Frame, 21));
         let process = |w: &mut World| {
             let cnode = w.make_of(0, memory, ObjType::CNode, 16);
             let vspace = w.make_of(0, memory, ObjType::VSpace, 6);
@@ -269,6 +305,7 @@ impl Cast {
             pooled,
             shared,
             spare,
+            large: large.unwrap_or(spare),
             bound,
             bell,
             time: w.make_of(0, memory, ObjType::SchedContext, 0),
@@ -281,7 +318,7 @@ impl Cast {
             members,
             hands: [None; 3],
         };
-        cast.furnish(w);
+        cast.furnish(w, state);
         cast.prepare_chain(w, &links);
         cast.begin(w, state);
         if state == State::Deep {
@@ -313,13 +350,20 @@ impl Cast {
     }
 
     /// Maps, binds, copies and exposes.
-    fn furnish(&self, w: &mut World) {
+    fn furnish(&self, w: &mut World, state: State) {
         let space = self.client.vspace.arg();
         w.must(0, Op::Map, &[space, self.mapped.arg(), MAPPED, 1]);
         w.must(0, Op::Map, &[space, self.pooled.arg(), POOLED, MAP_POOL | 1]);
         w.must(0, Op::Map, &[space, self.shared.arg(), SHARED, MAP_POOL | 1]);
         let [words, count] = PageRange::new(PageMode::Share, SHARED, 3).words();
         w.must(0, Op::PageTransfer, &[space, self.server.vspace.arg(), words, SHARED, count]);
+        for n in 0..VIEW_COUNT {
+            let [words, count] = PageRange::new(PageMode::Share, SHARED, 1).words();
+            w.must(0, Op::PageTransfer, &[space, self.space.arg(), words, VIEWS + n * PAGE, count]);
+        }
+        if state.has_large() {
+            w.must(0, Op::Map, &[space, self.large.arg(), LARGE, MAP_POOL | 1]);
+        }
         w.must(0, Op::SchedConfigure, &[self.time.arg(), 10, 1000]);
         w.must(0, Op::NotificationBind, &[self.bound.arg(), self.tasks.fresh.cap.arg()]);
         for (from, to) in [(self.bell, at(self.copies[0])), (self.mapped, at(self.copies[1]))] {
@@ -335,8 +379,9 @@ impl Cast {
         w.must(0, Op::PoolBind, &[self.pool.arg(), self.server.process.arg(), reader.arg(), POOL_AT, 2]);
         let server = self.tasks.server;
         let [start, length] = &server.object.get().utcb(server.pin()).window;
-        start.store(WINDOW, std::sync::atomic::Ordering::Relaxed);
-        length.store(4 * PAGE, std::sync::atomic::Ordering::Relaxed);
+        let window = if state.has_large() { (LARGE_WINDOW, 2 << 20) } else { (WINDOW, 4 * PAGE) };
+        start.store(window.0, std::sync::atomic::Ordering::Relaxed);
+        length.store(window.1, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Lets the tasks run, and brings them into the state in which the case begins.
@@ -353,16 +398,17 @@ impl Cast {
         for address in [MAPPED, MAPPED + PAGE, POOLED, SHARED] {
             assert!(w.touch(0, address) && w.touch(1, address));
         }
-        if matches!(state, State::Quiet | State::Deep) {
+        if matches!(state, State::Quiet | State::Deep | State::Large) {
             return;
         }
         w.does_and_run(&client, call());
         if w.runs(1, &other) {
             w.does_and_run(&other, Regs::op(Op::Yield, &[]));
         }
-        if state == State::Queued {
+        if state.has_queue() {
             w.does_and_run(&server, Regs::op(Op::Yield, &[]));
-            lists(&other, &[PageRange::new(PageMode::Move, POOLED, 2)]);
+            let pages = PageRange::new(PageMode::Move, POOLED, 2);
+            lists(&other, &[if state.has_large() { LARGE_PAGE } else { pages }]);
             w.does_and_run(&other, call().flag(abi::FLAG_PAGES));
         }
         if state == State::Kept {
@@ -379,6 +425,9 @@ impl Cast {
         hand
     }
 }
+
+/// The large page, as a message moves it.
+pub const LARGE_PAGE: PageRange = PageRange { address: LARGE, count: 1, large: true, mode: PageMode::Move };
 
 /// A call to the server.
 pub fn call() -> Regs {

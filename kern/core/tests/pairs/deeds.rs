@@ -3,8 +3,8 @@
 use abi::{Cap, FLAG_PAGES, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
 
 use crate::cast::{
-    BELL, Cast, FREE, GROUP, HELPER, LINK, MAPPED, NOWHERE, PAGE, POOL_AT, POOLED, Role, SERVER, SHARED,
-    State, WINDOW, call, lists,
+    BELL, Cast, FREE, GROUP, HELPER, LARGE, LARGE_PAGE, LARGE_WINDOW, LINK, MAPPED, NOWHERE, PAGE, POOL_AT,
+    POOLED, Role, SERVER, SHARED, State, VIEWS, WINDOW, call, lists,
 };
 use crate::world::make::at;
 use crate::world::{Regs, Tcb};
@@ -78,9 +78,9 @@ impl By {
     pub fn can(self, state: State) -> bool {
         match self {
             By::Hand => true,
-            By::Client => state == State::Quiet,
-            By::Other => state != State::Queued,
-            By::Server => matches!(state, State::Served | State::Queued),
+            By::Client => matches!(state, State::Quiet | State::Large),
+            By::Other => !state.has_queue(),
+            By::Server => state == State::Served || state.has_queue(),
             By::Last => state == State::Deep,
         }
     }
@@ -98,12 +98,34 @@ const OF_CHAINS: &[Role] = &[
     Role::FirstHand,
 ];
 
+/// What a case that begins with a large page is about.
+const OF_LARGE: &[Role] = &[
+    Role::Large,
+    Role::ClientSpace,
+    Role::ServerSpace,
+    Role::ClientProcess,
+    Role::ServerProcess,
+    Role::Client,
+    Role::Other,
+    Role::Server,
+    Role::Memory,
+    Role::FirstHand,
+];
+
 impl Deed {
     /// Whether it can be done, and is worth it, when a case begins so.
     pub fn can(&self, state: State) -> bool {
-        let names = |roles: &[Role]| self.of.iter().any(|role| roles.contains(role));
-        let fits = if state == State::Deep { names(OF_CHAINS) } else { !names(&[Role::Link, Role::Last]) };
+        let fits = match state {
+            State::Deep => self.names(OF_CHAINS),
+            State::Large | State::LargeSent => self.names(OF_LARGE),
+            _ => !self.names(&[Role::Link, Role::Last, Role::Large]),
+        };
         fits && self.by.can(state)
+    }
+
+    /// Whether it has to do with one of these.
+    pub fn names(&self, roles: &[Role]) -> bool {
+        self.of.iter().any(|role| roles.contains(role))
     }
 }
 
@@ -116,6 +138,12 @@ fn op(op: Op, args: &[u64]) -> Regs {
 fn transfer(c: &Cast, mode: PageMode, from: u64, target: u64) -> Regs {
     let [words, count] = PageRange::new(mode, from, 2).words();
     op(Op::PageTransfer, &[c.client.vspace.arg(), c.server.vspace.arg(), words, target, count])
+}
+
+/// Pages of the second space, which are views of one page.
+fn views(c: &Cast, mode: PageMode) -> Regs {
+    let [words, count] = PageRange::new(mode, VIEWS, 3).words();
+    op(Op::PageTransfer, &[c.space.arg(), c.space.arg(), words, VIEWS + 16 * PAGE, count])
 }
 
 /// A small object of a type, made in an empty slot.
@@ -172,8 +200,8 @@ macro_rules! tasks {
 }
 
 const CAPS: &[Deed] = caps!(
-    Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Bound bound, Bell bell,
-    Time time, Reply reply, Pool pool, Table table, Bare bare
+    Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Large large, Bound bound,
+    Bell bell, Time time, Reply reply, Pool pool, Table table, Bare bare
 );
 
 const PARTS: &[Deed] = parts!(
@@ -294,6 +322,31 @@ const PAGES: &[Deed] = &[
     hand("share shared again", &[Role::Shared, Role::ClientSpace, Role::ServerSpace], |c, _| {
         transfer(c, PageMode::Share, SHARED, FREE + 4 * PAGE)
     }),
+    hand("share views of one page", &[Role::Shared, Role::Space], |c, _| views(c, PageMode::Share)),
+    hand("copy views of one page on write", &[Role::Shared, Role::Space], |c, _| views(c, PageMode::Copy)),
+    hand("Unmap views of one page", &[Role::Shared, Role::Space], |c, _| {
+        op(Op::Unmap, &[c.space.arg(), 0, VIEWS, 0, 0, 3])
+    }),
+    hand("CapDelete other space", &[Role::Space], |c, _| op(Op::CapDelete, &[at(c.space)])),
+    hand("Map large by its capability", &[Role::Large, Role::ServerSpace], |c, _| {
+        op(Op::Map, &[c.server.vspace.arg(), c.large.arg(), LARGE, 0])
+    }),
+    hand("Map spare where large was", &[Role::Large, Role::ClientSpace, Role::Spare], |c, _| {
+        op(Op::Map, &[c.client.vspace.arg(), c.spare.arg(), LARGE + PAGE, 1])
+    }),
+    hand("Map spare where large goes", &[Role::Large, Role::ServerSpace, Role::Spare], |c, _| {
+        op(Op::Map, &[c.server.vspace.arg(), c.spare.arg(), LARGE_WINDOW + PAGE, 1])
+    }),
+    hand("Unmap large", &[Role::Large, Role::ClientSpace], |c, _| {
+        op(Op::Unmap, &[c.client.vspace.arg(), 0, LARGE, 0, 1, 1])
+    }),
+    hand("Protect large", &[Role::Large, Role::ClientSpace], |c, _| {
+        op(Op::Protect, &[c.client.vspace.arg(), 0, LARGE, 0, 1, 1])
+    }),
+    hand("share large", &[Role::Large, Role::ClientSpace, Role::ServerSpace], |c, _| {
+        let [words, count] = PageRange { mode: PageMode::Share, ..LARGE_PAGE }.words();
+        op(Op::PageTransfer, &[c.client.vspace.arg(), c.server.vspace.arg(), words, LARGE, count])
+    }),
     hand("FramePin spare", &[Role::Spare], |c, _| {
         op(Op::FramePin, &[abi::INIT_MACHINE.arg(), c.spare.arg()])
     }),
@@ -381,6 +434,15 @@ const MESSAGES: &[Deed] = &[
         "Call with pages shared",
         &[Role::Client, Role::Server, Role::Pooled, Role::ClientSpace],
         |c, _| with_pages(&c.tasks.client, PageMode::Share, POOLED),
+    ),
+    by(
+        By::Client,
+        "Call with large page",
+        &[Role::Client, Role::Server, Role::Large, Role::ClientSpace],
+        |c, _| {
+            lists(&c.tasks.client, &[LARGE_PAGE]);
+            call().flag(FLAG_PAGES)
+        },
     ),
     by(By::Client, "Call with deadline", &[Role::Client, Role::Server], |_, _| call().deadline(100_000)),
     by(By::Client, "Send", &[Role::Client, Role::Helper, Role::Pool], |_, _| {

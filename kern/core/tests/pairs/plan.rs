@@ -10,6 +10,8 @@ use crate::play::{Case, play};
 #[derive(Clone)]
 pub struct Options {
     pub whole: bool,
+    /// Stop at the first violation.
+    pub first: bool,
     pub seed: u64,
     pub cases: usize,
     pub chains: u64,
@@ -24,6 +26,7 @@ impl Options {
     pub fn parse(words: &[String]) -> Result<Options, String> {
         let mut options = Options {
             whole: false,
+            first: false,
             seed: 1,
             cases: 60_000,
             chains: 30,
@@ -35,8 +38,8 @@ impl Options {
         };
         let mut words = words.iter();
         while let Some(word) = words.next() {
-            if word == "--whole" {
-                options.whole = true;
+            if let Some(flag) = options.flag(word) {
+                *flag = true;
                 continue;
             }
             let value = words.next().ok_or(format!("{word} wants a value, or is no option"))?;
@@ -57,6 +60,15 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// What an option without a value sets.
+    fn flag(&mut self, word: &str) -> Option<&mut bool> {
+        match word {
+            "--whole" => Some(&mut self.whole),
+            "--first" => Some(&mut self.first),
+            _ => None,
+        }
     }
 
     fn takes(&self, place: usize, deed: &Deed) -> bool {
@@ -132,5 +144,6 @@ impl Plan {
 /// Whether two operations can be done at the same time: by different tasks, on different CPUs.
 fn fits(state: State, first: &Deed, second: &Deed) -> bool {
     let cpu = first.by.cpu().unwrap_or(0);
-    second.can(state) && second.by.cpu().is_none_or(|other| other != cpu)
+    let about = !state.has_large() || first.names(&[Role::Large]) || second.names(&[Role::Large]);
+    about && second.can(state) && second.by.cpu().is_none_or(|other| other != cpu)
 }

@@ -53,6 +53,14 @@ impl Outcome {
     pub fn counts(&self) -> bool {
         self.stopped.is_some() && self.writes > 0
     }
+
+    /// Why a case that does not count shows nothing.
+    pub fn idle(&self) -> String {
+        match &self.stopped {
+            None => String::from("the first was over before its point"),
+            Some(_) => format!("the second changed nothing: {}", self.answers[1]),
+        }
+    }
 }
 
 /// Which points of an operation are worth a stop: those behind which it has read or written since the last.

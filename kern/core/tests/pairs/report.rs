@@ -23,7 +23,10 @@ struct Found {
     counted: u64,
     played: u64,
     reached: BTreeMap<Triple, u64>,
-    violations: Vec<String>,
+    /// Each with the number of its case in this run.
+    violations: Vec<(usize, String)>,
+    /// Why the last case of a triple did not count.
+    idle: BTreeMap<Triple, String>,
 }
 
 /// One case of a plan, by numbers: the pair, the place of the point, and the third operation.
@@ -99,7 +102,7 @@ pub fn run(options: &Options) -> ExitCode {
         let workers: &'static [AtomicUsize] = Box::leak(workers.into_boxed_slice());
         for at in workers {
             let (plan, numbers, next, found) = (&plan, &numbers, &next, &found);
-            scope.spawn(move || work(plan, numbers, next, found, at));
+            scope.spawn(move || work(plan, numbers, options.first, next, found, at));
         }
         scope.spawn(|| progress(&plan, &numbers, workers));
     });
@@ -153,7 +156,14 @@ fn command(plan: &Plan, number: &Number) -> String {
     format!("just pairs --state {:?} --at {} --only '{}'", case.state, number.at, names.join("/"))
 }
 
-fn work(plan: &Plan, numbers: &[Number], next: &AtomicUsize, found: &Mutex<Found>, at: &AtomicUsize) {
+fn work(
+    plan: &Plan,
+    numbers: &[Number],
+    only_first: bool,
+    next: &AtomicUsize,
+    found: &Mutex<Found>,
+    at: &AtomicUsize,
+) {
     loop {
         let here = next.fetch_add(1, Relaxed);
         at.store(here, Relaxed);
@@ -162,37 +172,38 @@ fn work(plan: &Plan, numbers: &[Number], next: &AtomicUsize, found: &Mutex<Found
         let case = case_of(plan, number);
         let outcome = play(&case, false);
         let mut found = found.lock().unwrap_or_else(|broken| broken.into_inner());
-        note(&mut found, pair, &case, || command(plan, number), outcome);
+        let outcome = outcome.map_err(|wrong| (here, format!("{wrong}\n    {}", command(plan, number))));
+        note(&mut found, pair, &case, outcome);
+        if only_first && !found.violations.is_empty() {
+            next.store(numbers.len(), Relaxed);
+        }
     }
 }
 
-fn note(
-    found: &mut Found,
-    pair: &Pair,
-    case: &Case<'_>,
-    command: impl Fn() -> String,
-    outcome: Result<Outcome, String>,
-) {
+fn note(found: &mut Found, pair: &Pair, case: &Case<'_>, outcome: Result<Outcome, (usize, String)>) {
     found.played += 1;
     let second = case.second.map_or("", |deed| deed.name);
-    match outcome {
-        Ok(outcome) if outcome.counts() => {
-            found.counted += 1;
-            for relation in &pair.relations {
-                *found.reached.entry((case.first.name, second, relation)).or_default() += 1;
-            }
-        }
-        Ok(_) => {}
-        Err(wrong) => {
-            found.violations.push(format!("{wrong}\n    {}", command()));
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(violation) => return found.violations.push(violation),
+    };
+    found.counted += u64::from(outcome.counts());
+    for relation in &pair.relations {
+        let triple = (case.first.name, second, *relation);
+        if outcome.counts() {
+            *found.reached.entry(triple).or_default() += 1;
+        } else {
+            let _ = found.idle.insert(triple, outcome.idle());
         }
     }
 }
 
 fn finish(plan: &Plan, options: &Options, found: &Found, took: Duration) -> ExitCode {
     let triples = plan.triples();
-    for violation in found.violations.iter().take(TOLD) {
-        println!("violation: {violation}");
+    let mut violations: Vec<_> = found.violations.iter().collect();
+    violations.sort();
+    for (number, violation) in violations.into_iter().take(TOLD) {
+        println!("violation, case {}: {violation}", number + 1);
     }
     if found.violations.len() > TOLD {
         println!("and {} more", found.violations.len() - TOLD);
@@ -217,7 +228,11 @@ fn list(plan: &Plan, found: &Found) -> String {
     let mut text = String::new();
     for triple in plan.triples() {
         let cases = found.reached.get(&triple).copied().unwrap_or(0);
-        let why = if cases == 0 { "  (the second changed nothing, or no case was played)" } else { "" };
+        let why = match found.idle.get(&triple) {
+            _ if cases > 0 => String::new(),
+            Some(why) => format!("  ({why})"),
+            None => String::from("  (no case was played)"),
+        };
         let _ = writeln!(text, "{cases:7}  {} | {} | {}{why}", triple.0, triple.1, triple.2);
     }
     for (state, name, answer) in &plan.idle {
