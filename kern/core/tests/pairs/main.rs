@@ -28,8 +28,8 @@ Options:
       --whole          All pairs at all points, and not a sample
       --first          Stop at the first violation
       --seed N         Which sample (default: 1)
-      --cases N        How many cases a sample has (default: 60000)
-      --chains N       How many of them, in hundredths, let a third operation run behind the second (default: 30)
+      --cases N        How many cases a sample has (default: 70000)
+      --chains N       How many of them, in hundredths, let a third operation run behind the second (default: 50)
       --only A[/B[/C]] Only operations whose names contain these words
       --at N           Only where the first operation stops at its point N
       --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept, Deep, Large,

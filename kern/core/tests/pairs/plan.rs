@@ -28,8 +28,8 @@ impl Options {
             whole: false,
             first: false,
             seed: 1,
-            cases: 60_000,
-            chains: 30,
+            cases: 70_000,
+            chains: 50,
             only: Vec::new(),
             at: None,
             state: None,
@@ -85,6 +85,10 @@ pub struct Pair {
     pub first: usize,
     pub second: usize,
     pub points: Vec<usize>,
+    /// Those of them between two of its kernel entries.
+    pub breaks: Vec<usize>,
+    /// What both have to do with.
+    pub both: Vec<Role>,
     pub relations: BTreeSet<&'static str>,
 }
 
@@ -123,7 +127,9 @@ impl Plan {
                 for (second, other) in others.filter(|(_, other)| fits(state, deed, other)) {
                     let relations = relations(deed, other);
                     if !relations.is_empty() {
-                        pairs.push(Pair { state, first, second, points: outcome.points.clone(), relations });
+                        let both = deed.of.iter().filter(|role| other.of.contains(role)).copied().collect();
+                        let (points, breaks) = (outcome.points.clone(), outcome.breaks.clone());
+                        pairs.push(Pair { state, first, second, points, breaks, both, relations });
                     }
                 }
             }

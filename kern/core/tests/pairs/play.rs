@@ -46,6 +46,8 @@ pub struct Outcome {
     pub answers: [String; 3],
     /// The points of the first at which it can stop, where it was not stopped.
     pub points: Vec<usize>,
+    /// Those of them that are between two of its kernel entries.
+    pub breaks: Vec<usize>,
 }
 
 impl Outcome {
@@ -71,6 +73,7 @@ struct Points {
     /// It has read or written since the last that is worth it.
     moved: Cell<bool>,
     worth: std::cell::RefCell<Vec<usize>>,
+    breaks: std::cell::RefCell<Vec<usize>>,
 }
 
 impl Points {
@@ -152,6 +155,7 @@ impl Play<'_> {
             self.outcome.writes = writes;
         }
         self.outcome.points = points.worth.take();
+        self.outcome.breaks = points.breaks.take();
         self.w.run();
         self.answers(first, second.map(|(_, actor)| actor));
         check::all(&self.w);
@@ -198,7 +202,9 @@ impl Play<'_> {
                 return Standing::Over;
             }
             points.moved.set(true);
-            if Some(points.pass(Point::Unlocked, reads)) == at {
+            let number = points.pass(Point::Unlocked, reads);
+            points.breaks.borrow_mut().push(number);
+            if Some(number) == at {
                 self.outcome.stopped = Some(String::from("between two entries"));
                 return Standing::Between;
             }

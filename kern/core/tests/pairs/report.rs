@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::deeds::{By, Deed};
 use crate::plan::{Options, Pair, Plan, Triple};
 use crate::play::{Case, Outcome, play};
 
@@ -47,40 +48,70 @@ impl Dice {
         self.0 ^= self.0 >> 27;
         ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % below.max(1)
     }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        all.get(self.roll(all.len())).copied()
+    }
 }
 
-/// The cases of a run. A sample takes pairs by chance, so that each pair has the same chance, however many points it has.
+/// Of a hundred chains of a sample, how many are about one thing, and begin between two entries of the first operation.
+const CLOSE: usize = 80;
+
+/// The cases of a run: what `--only` and `--at` name, or the whole, or a sample.
 fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
     let mut dice = Dice(options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let mut third = |pair: &Pair| {
-        let wanted =
-            |n: &usize| options.only.get(2).is_none_or(|words| plan.deeds[*n].name.contains(words.as_str()));
-        let fit: Vec<usize> = (0..plan.deeds.len())
-            .filter(|n| {
-                let deed = &plan.deeds[*n];
-                deed.by == crate::deeds::By::Hand && deed.can(pair.state) && *n != pair.second && wanted(n)
-            })
-            .collect();
-        let chain = options.only.len() > 2 || (dice.roll(100) as u64) < options.chains;
-        if chain && !fit.is_empty() { Some(fit[dice.roll(fit.len())]) } else { None }
-    };
     if options.whole || options.at.is_some() || !options.only.is_empty() {
         let all = plan.pairs.iter().enumerate();
         let of = |(number, pair): (usize, &Pair)| {
             let points = pair.points.iter().copied().filter(|at| options.at.is_none_or(|only| only == *at));
-            let third = if options.only.len() > 2 { third(pair) } else { None };
+            let third = if options.only.len() > 2 { dice.one_of(&thirds(plan, options, pair)) } else { None };
             points.map(|at| Number { pair: number, at, third }).collect::<Vec<_>>()
         };
         return all.flat_map(of).collect();
     }
-    let mut pick = Dice(options.seed.wrapping_mul(0xd134_2543_de82_ef95) | 1);
-    (0..options.cases)
-        .map(|_| {
-            let pair = pick.roll(plan.pairs.len());
-            let points = &plan.pairs[pair].points;
-            Number { pair, at: points[pick.roll(points.len())], third: third(&plan.pairs[pair]) }
-        })
-        .collect()
+    sample(plan, options, &mut dice)
+}
+
+/// A sample. Each pair has the same chance, however many points it has; so has each of the chains that are about one thing.
+fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
+    let close = close_chains(plan);
+    let mut case = || {
+        let chain = (dice.roll(100) as u64) < options.chains;
+        if chain
+            && dice.roll(100) < CLOSE
+            && let Some(number) = dice.one_of(&close)
+        {
+            return Some(number);
+        }
+        let pair = dice.roll(plan.pairs.len());
+        let third = if chain { dice.one_of(&thirds(plan, options, &plan.pairs[pair])) } else { None };
+        dice.one_of(&plan.pairs[pair].points).map(|at| Number { pair, at, third })
+    };
+    (0..options.cases).filter_map(|_| case()).collect()
+}
+
+/// What can run behind the second operation of a pair.
+fn thirds(plan: &Plan, options: &Options, pair: &Pair) -> Vec<usize> {
+    let wanted = |deed: &Deed| options.only.get(2).is_none_or(|words| deed.name.contains(words.as_str()));
+    let fits = |n: &usize| {
+        let deed = &plan.deeds[*n];
+        deed.by == By::Hand && deed.can(pair.state) && *n != pair.second && wanted(deed)
+    };
+    (0..plan.deeds.len()).filter(fits).collect()
+}
+
+/// All chains of three operations that have to do with one thing, where the first stops between two of its entries: there
+/// it holds nothing, and what it found may be different when it goes on.
+fn close_chains(plan: &Plan) -> Vec<Number> {
+    let of = |(pair, it): (usize, &Pair)| {
+        let third = (0..plan.deeds.len()).filter(|n| {
+            let deed = &plan.deeds[*n];
+            deed.by == By::Hand && deed.can(it.state) && *n != it.second && deed.names(&it.both)
+        });
+        let all = third.flat_map(|third| it.breaks.iter().map(move |at| (third, *at)));
+        all.map(|(third, at)| Number { pair, at, third: Some(third) }).collect::<Vec<_>>()
+    };
+    plan.pairs.iter().enumerate().filter(|(_, pair)| !pair.both.is_empty()).flat_map(of).collect()
 }
 
 pub fn run(options: &Options) -> ExitCode {
