@@ -138,7 +138,8 @@ pub fn is_free(f: &Facts<'_>, at: u64) -> bool {
     })
 }
 
-/// The frame table has all pages of a Frame as that Frame's, until the end of its destruction.
+/// The frame table has all pages of a Frame as that Frame's, until the end of its destruction. A page of a dying Frame is
+/// nobody's once the last pool has let go of it.
 pub fn frame_pages(f: &Facts<'_>, out: &mut Findings) {
     for frame in &f.s.frames {
         if frame.dying && (frame.swept >= frame.pages || f.any_busy()) || f.is_root_locked(frame.root) {
@@ -150,7 +151,7 @@ pub fn frame_pages(f: &Facts<'_>, out: &mut Findings) {
             let owner = f.info(page).map_or(0, |info| info.owner);
             hold!(
                 out,
-                owner == frame.at,
+                owner == frame.at || frame.dying && owner == 0,
                 "page {page:#x} of Frame {:#x} is owned by {}",
                 frame.at,
                 f.name(owner)

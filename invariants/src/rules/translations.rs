@@ -69,7 +69,7 @@ pub fn remembered(f: &Facts<'_>, out: &mut Findings) {
 }
 
 /// A page that a CPU remembers otherwise than it is mapped is not used for anything else: the frame table has it as stale
-/// until the shootdown is over, and its memory is neither free nor an object's. UTCBs and event pools are not counted among
+/// until the shootdown is over, and its memory is neither free nor an object's. Memory of a device stays its frame's so long. UTCBs and event pools are not counted among
 /// those: their memory stays what it is.
 pub fn stale_pages(f: &Facts<'_>, out: &mut Findings) {
     for (seen, space) in in_use(f) {
@@ -83,6 +83,8 @@ pub fn stale_pages(f: &Facts<'_>, out: &mut Findings) {
             hold!(out, stale, "{} is a frame's, and not stale", what());
             continue;
         }
+        let is_memory = f.s.ranges.iter().any(|range| seen.page.wrapping_sub(range.at) < range.bytes);
+        hold!(out, is_memory, "{} is a device's, and free for its next owner", what());
         let (piece, _) = f.index.memory(seen.page);
         let is_plain =
             piece.is_some_and(|piece| piece.kind == ExtentKind::Pool || f.task(piece.object).is_some());

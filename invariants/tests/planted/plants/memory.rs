@@ -334,6 +334,11 @@ pub const PLANTS: &[Planted] = &[
             s.infos.iter().find(|info| info.owner_kind == kind_of(abi::ObjType::Frame) && info.note == 0)?.at;
         remember(s, page)
     }),
+    ("stale-pages", "a device's page that a CPU remembers, and nobody has", |s| {
+        let page = s.infos.iter().find(|info| info.device)?.at;
+        s.infos.retain(|info| info.at != page);
+        remember(s, page)
+    }),
     ("stale-pages", "an object in a page that a CPU remembers", |s| {
         let page = s.processes.first()?.at & !0xfff;
         remember(s, page)

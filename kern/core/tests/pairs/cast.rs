@@ -4,6 +4,7 @@
 
 use abi::{Cap, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
 
+use crate::world::machine::DEVICES;
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
@@ -25,6 +26,10 @@ pub const MAPPED: u64 = 0x5040_0000;
 pub const POOLED: u64 = 0x5041_0000;
 pub const SHARED: u64 = 0x5042_0000;
 pub const WINDOW: u64 = 0x5043_0000;
+/// Where the client has pages of a device.
+pub const DEVICE: u64 = 0x5046_0000;
+/// A frame of the simulated machine's device memory.
+pub const DEVICE_SIZE: u64 = 12 | 3 << 8;
 /// Where nothing is mapped.
 pub const FREE: u64 = 0x5044_0000;
 /// Where a second address space sees one shared page several times, side by side.
@@ -79,6 +84,8 @@ pub enum Role {
     Spare,
     /// A frame of 2 MiB in the client's pool.
     Large,
+    /// A frame of device memory that the client has mapped.
+    Device,
     /// Notifications: bound to the fresh task; waited for by nobody.
     Bound,
     Bell,
@@ -117,6 +124,7 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Shared, Role::ServerSpace, "page in address space"),
     (Role::Shared, Role::Space, "page in address space"),
     (Role::Large, Role::ClientSpace, "page in address space"),
+    (Role::Device, Role::ClientSpace, "page in address space"),
     (Role::Large, Role::ServerSpace, "page in address space"),
     (Role::ClientProcess, Role::Group, "member of group"),
     (Role::ServerProcess, Role::Group, "member of group"),
@@ -166,7 +174,7 @@ fn same(role: Role) -> &'static str {
         Role::Group => "same group",
         Role::Client | Role::Other | Role::Server | Role::Helper | Role::Link | Role::Last => "same task",
         Role::Fresh | Role::Bare => "same task",
-        Role::Mapped | Role::Pooled | Role::Shared | Role::Spare | Role::Large => "same frame",
+        Role::Mapped | Role::Pooled | Role::Shared | Role::Spare | Role::Large | Role::Device => "same frame",
         Role::Bound | Role::Bell => "same Notification",
         Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
         Role::Reply => "same Reply",
@@ -226,6 +234,7 @@ pub struct Cast {
     pub spare: Cap,
     /// The spare frame, where a case begins without a large one.
     pub large: Cap,
+    pub device: Cap,
     pub bound: Cap,
     pub bell: Cap,
     pub time: Cap,
@@ -306,6 +315,7 @@ impl Cast {
             shared,
             spare,
             large: large.unwrap_or(spare),
+            device: w.slot(),
             bound,
             bell,
             time: w.make_of(0, memory, ObjType::SchedContext, 0),
@@ -353,6 +363,8 @@ impl Cast {
     fn furnish(&self, w: &mut World, state: State) {
         let space = self.client.vspace.arg();
         w.must(0, Op::Map, &[space, self.mapped.arg(), MAPPED, 1]);
+        w.must(0, Op::DeviceFrame, &self.device_args(self.device));
+        w.must(0, Op::Map, &[space, self.device.arg(), DEVICE, 1]);
         w.must(0, Op::Map, &[space, self.pooled.arg(), POOLED, MAP_POOL | 1]);
         w.must(0, Op::Map, &[space, self.shared.arg(), SHARED, MAP_POOL | 1]);
         let [words, count] = PageRange::new(PageMode::Share, SHARED, 3).words();
@@ -395,7 +407,7 @@ impl Cast {
             }
         }
         // Both CPUs of the client remember its pages.
-        for address in [MAPPED, MAPPED + PAGE, POOLED, SHARED] {
+        for address in [MAPPED, MAPPED + PAGE, POOLED, SHARED, DEVICE + PAGE] {
             assert!(w.touch(0, address) && w.touch(1, address));
         }
         if matches!(state, State::Quiet | State::Deep | State::Large) {
@@ -416,6 +428,11 @@ impl Cast {
             w.does_and_run(&server, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
             w.does_and_run(&server, Regs::op(Op::Recv, &[]));
         }
+    }
+
+    /// What makes the frame of device memory.
+    pub fn device_args(&self, place: Cap) -> [u64; 5] {
+        [abi::INIT_MACHINE.arg(), self.memory.arg(), at(place), DEVICES, DEVICE_SIZE]
     }
 
     /// A task of process 1 that carries out operations on a CPU, and runs there.

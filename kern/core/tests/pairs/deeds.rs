@@ -3,8 +3,8 @@
 use abi::{Cap, FLAG_PAGES, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
 
 use crate::cast::{
-    BELL, Cast, FREE, GROUP, HELPER, LARGE, LARGE_PAGE, LARGE_WINDOW, LINK, MAPPED, NOWHERE, PAGE, POOL_AT,
-    POOLED, Role, SERVER, SHARED, State, VIEWS, WINDOW, call, lists,
+    BELL, Cast, DEVICE, FREE, GROUP, HELPER, LARGE, LARGE_PAGE, LARGE_WINDOW, LINK, MAPPED, NOWHERE, PAGE,
+    POOL_AT, POOLED, Role, SERVER, SHARED, State, VIEWS, WINDOW, call, lists,
 };
 use crate::world::make::at;
 use crate::world::{Regs, Tcb};
@@ -200,7 +200,7 @@ macro_rules! tasks {
 }
 
 const CAPS: &[Deed] = caps!(
-    Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Large large, Bound bound,
+    Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Large large, Device device, Bound bound,
     Bell bell, Time time, Reply reply, Pool pool, Table table, Bare bare
 );
 
@@ -321,6 +321,15 @@ const PAGES: &[Deed] = &[
     }),
     hand("share shared again", &[Role::Shared, Role::ClientSpace, Role::ServerSpace], |c, _| {
         transfer(c, PageMode::Share, SHARED, FREE + 4 * PAGE)
+    }),
+    hand("Unmap device", &[Role::Device, Role::ClientSpace], |c, _| {
+        op(Op::Unmap, &[c.client.vspace.arg(), c.device.arg(), DEVICE + PAGE, 0, 1, 2])
+    }),
+    hand("Map device elsewhere", &[Role::Device, Role::ServerSpace], |c, _| {
+        op(Op::Map, &[c.server.vspace.arg(), c.device.arg(), FREE, 1])
+    }),
+    hand("DeviceFrame again", &[Role::Device, Role::Memory], |c, n| {
+        op(Op::DeviceFrame, &c.device_args(c.empty[n]))
     }),
     hand("share views of one page", &[Role::Shared, Role::Space], |c, _| views(c, PageMode::Share)),
     hand("copy views of one page on write", &[Role::Shared, Role::Space], |c, _| views(c, PageMode::Copy)),

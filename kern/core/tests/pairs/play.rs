@@ -131,7 +131,9 @@ impl Play<'_> {
         let points = Rc::new(Points::default());
         let standing = self.run_first(cpu, first, &points, reads);
         if !matches!(standing, Standing::Over) {
+            let between = matches!(standing, Standing::Between);
             self.w.hold(Some(cpu));
+            self.audit(between);
             let mut writes = 0;
             let mut count = |point| writes += u64::from(point == Point::AfterWrite);
             let mut others = |play: &mut Self| {
@@ -140,8 +142,10 @@ impl Play<'_> {
                         play.run_other(deed, actor, beside, 1);
                     }
                 });
+                play.audit(between);
                 if let Some((deed, actor)) = third {
                     play.run_other(deed, actor, 2, 2);
+                    play.audit(between);
                 }
             };
             match standing {
@@ -161,6 +165,19 @@ impl Play<'_> {
         check::all(&self.w);
         self.destroy();
         self.outcome
+    }
+
+    /// Checks the invariants while the first operation stands still: `between` two of its entries all of them, and inside of
+    /// one those that hold at any time.
+    fn audit(&mut self, between: bool) {
+        let cpu = self.case.first.by.cpu().unwrap_or(0);
+        if between {
+            self.w.hold(None);
+            check::all(&self.w);
+            self.w.hold(Some(cpu));
+        } else {
+            check::always(&self.w);
+        }
     }
 
     /// The task that does something, which runs on its CPU.

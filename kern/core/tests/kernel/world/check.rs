@@ -44,6 +44,21 @@ pub fn all(world: &World) {
     }
 }
 
+/// Rules that hold also while a CPU stands in the middle of a kernel entry: what hardware may do with memory just then.
+const ALWAYS: [&str; 4] = ["cpu-spaces", "remembered", "stale-pages", "write-or-execute"];
+
+/// Fails where one of the rules does not hold that hold at any time.
+pub fn always(world: &World) {
+    MEMORY.with_borrow_mut(|memory| {
+        let Memory { found, snapshot, checker } = memory;
+        take(world, found, snapshot);
+        let violation = checker.check(snapshot).iter().find(|violation| ALWAYS.contains(&violation.rule));
+        if let Some(violation) = violation {
+            panic!("invariant: {violation}");
+        }
+    });
+}
+
 /// What does not hold.
 pub fn violations(world: &World) -> Vec<String> {
     MEMORY.with_borrow_mut(|memory| {
