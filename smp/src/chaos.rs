@@ -110,8 +110,15 @@ pub(crate) use hook::point;
 pub use hook::{events, set_hook};
 
 #[cfg(all(not(feature = "chaos"), feature = "host-test", not(loom)))]
-pub(crate) use crate::host_test::point;
+pub(crate) use crate::host_test::{point, point_at};
 
 #[cfg(not(any(feature = "chaos", all(feature = "host-test", not(loom)))))]
 #[inline(always)]
 pub(crate) fn point(_point: Point) {}
+
+/// A point at a shared word or a lock: host tests learn which one it is.
+#[cfg(not(all(not(feature = "chaos"), feature = "host-test", not(loom))))]
+#[inline(always)]
+pub(crate) fn point_at<T>(_at: *const T, at_point: Point) {
+    point(at_point);
+}

@@ -160,6 +160,7 @@ pub struct Hooks {
 std::thread_local! {
     static HOOKS: Cell<Hooks> = const { Cell::new(Hooks { points: None, locks: None }) };
     static PLACE: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
+    static WORD: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Hooks {
@@ -219,6 +220,21 @@ pub fn point(point: Point) {
     // SAFETY: see `at_points`; nobody else has it, since it was taken out, and this thread is the only one that could.
     unsafe { (*hook)(point) };
     HOOKS.set(hooks);
+}
+
+/// Comes by a point at a shared word or a lock.
+#[track_caller]
+pub fn point_at<T>(at: *const T, at_point: Point) {
+    if HOOKS.get().points.is_some() {
+        WORD.set(at as u64);
+        point(at_point);
+        WORD.set(0);
+    }
+}
+
+/// In a hook: the address of the word or lock that the point is at; 0 for points in the source by name.
+pub fn word() -> u64 {
+    WORD.get()
 }
 
 /// Where in the source the last point was.

@@ -18,7 +18,7 @@ use core::ops::{Deref, DerefMut};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::chaos::{Point, point};
+use crate::chaos::{Point, point_at};
 use crate::cpu::{CpuId, Pin};
 use crate::percpu::Here;
 
@@ -100,7 +100,7 @@ impl<T> Lock<T> {
     #[track_caller]
     pub fn lock(&self, by: impl Into<Holder>, of: &impl Debug) -> Guard<'_, T> {
         let by = by.into();
-        point(Point::BeforeLock);
+        point_at(&raw const self.word, Point::BeforeLock);
         if !self.take(by) {
             // Inline, and without a call that comes back: a function that takes a lock is to save no registers for it.
             let mut turns = 0;
@@ -112,7 +112,7 @@ impl<T> Lock<T> {
                 }
             }
         }
-        point(Point::Locked);
+        point_at(&raw const self.word, Point::Locked);
         Guard(self, PhantomData)
     }
 
@@ -154,7 +154,7 @@ impl<T> Drop for Guard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         self.0.word.store(0, Release);
-        point(Point::Unlocked);
+        point_at(&raw const self.0.word, Point::Unlocked);
     }
 }
 

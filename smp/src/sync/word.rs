@@ -5,15 +5,15 @@
 
 use core::sync::atomic::{self, Ordering};
 
-use crate::chaos::{Point, point};
+use crate::chaos::{Point, point_at};
 
 /// A write of a shared word: a point before it and one behind it.
 #[inline(always)]
 #[track_caller]
-fn written<R>(write: impl FnOnce() -> R) -> R {
-    point(Point::BeforeWrite);
+fn written<T, R>(word: *const T, write: impl FnOnce() -> R) -> R {
+    point_at(word, Point::BeforeWrite);
     let result = write();
-    point(Point::AfterWrite);
+    point_at(word, Point::AfterWrite);
     result
 }
 
@@ -40,20 +40,20 @@ macro_rules! word {
             #[inline(always)]
             #[track_caller]
             pub fn load(&self, order: Ordering) -> $value {
-                point(Point::BeforeRead);
+                point_at(self.as_ptr(), Point::BeforeRead);
                 self.0.load(order)
             }
 
             #[inline(always)]
             #[track_caller]
             pub fn store(&self, value: $value, order: Ordering) {
-                written(|| self.0.store(value, order));
+                written(self.as_ptr(), || self.0.store(value, order));
             }
 
             #[inline(always)]
             #[track_caller]
             pub fn swap(&self, value: $value, order: Ordering) -> $value {
-                written(|| self.0.swap(value, order))
+                written(self.as_ptr(), || self.0.swap(value, order))
             }
 
             #[inline(always)]
@@ -65,7 +65,7 @@ macro_rules! word {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                written(|| self.0.compare_exchange(from, to, success, failure))
+                written(self.as_ptr(), || self.0.compare_exchange(from, to, success, failure))
             }
 
             #[inline(always)]
@@ -77,7 +77,7 @@ macro_rules! word {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                written(|| self.0.compare_exchange(from, to, success, failure))
+                written(self.as_ptr(), || self.0.compare_exchange(from, to, success, failure))
             }
         }
     };
@@ -99,7 +99,7 @@ macro_rules! integer {
                 #[inline(always)]
                 #[track_caller]
                 pub fn $operation(&self, value: $value, order: Ordering) -> $value {
-                    written(|| self.0.$operation(value, order))
+                    written(self.as_ptr(), || self.0.$operation(value, order))
                 }
             )*
         }

@@ -16,6 +16,7 @@ mod deeds;
 mod plan;
 mod play;
 mod report;
+mod words;
 
 use std::process::ExitCode;
 
@@ -29,7 +30,7 @@ Options:
       --first          Stop at the first violation
       --seed N         Which sample (default: 1)
       --cases N        How many cases a sample has (default: 70000)
-      --chains N       How many of them, in hundredths, let a third operation run behind the second (default: 50)
+      --chains N       How many of them, in hundredths, let a third operation run behind the second (default: 40)
       --only A[/B[/C]] Only operations whose names contain these words
       --at N           Only where the first operation stops at its point N
       --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept, Deep, Large,

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::cast::{Role, STATES, State, relation};
 use crate::deeds::{self, By, Deed};
-use crate::play::{Case, play};
+use crate::play::{alone, uses_of};
+use crate::words::{Names, Touched};
 
 /// What the command line says.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ impl Options {
             first: false,
             seed: 1,
             cases: 70_000,
-            chains: 50,
+            chains: 40,
             only: Vec::new(),
             at: None,
             state: None,
@@ -87,6 +88,8 @@ pub struct Pair {
     pub points: Vec<usize>,
     /// Those of them between two of its kernel entries.
     pub breaks: Vec<usize>,
+    /// Points before the use of a word that the second changes, or before the change of one that it uses.
+    pub conflicts: Vec<usize>,
     /// What both have to do with.
     pub both: Vec<Role>,
     pub relations: BTreeSet<&'static str>,
@@ -111,14 +114,25 @@ impl Plan {
     pub fn make(options: &Options) -> Result<Plan, String> {
         let deeds = deeds::all();
         let (mut pairs, mut idle) = (Vec::new(), Vec::new());
+        let mut names = Names::default();
         for state in STATES.into_iter().filter(|state| options.state.is_none_or(|only| only == *state)) {
+            let wrong = |deed: &Deed, why| format!("{} alone, in {state:?}: {why}", deed.name);
+            let can = deeds.iter().map(|deed| deed.can(state).then_some(deed));
+            let touched: Result<Vec<Touched>, String> = can
+                .map(|deed| match deed {
+                    Some(deed) => {
+                        let uses = uses_of(state, deed, &mut names).map_err(|why| wrong(deed, why))?;
+                        Ok(Touched::new(&uses))
+                    }
+                    None => Ok(Touched::default()),
+                })
+                .collect();
+            let touched = touched?;
             for (first, deed) in deeds.iter().enumerate().filter(|(_, deed)| options.takes(0, deed)) {
                 if !deed.can(state) {
                     continue;
                 }
-                let alone = Case { state, first: deed, second: None, third: None, at: None };
-                let outcome = play(&alone, false)
-                    .map_err(|wrong| format!("{} alone, in {state:?}: {wrong}", deed.name))?;
+                let outcome = alone(state, deed, &mut names).map_err(|why| wrong(deed, why))?;
                 if outcome.points.is_empty() {
                     idle.push((state, deed.name, outcome.answers[0].clone()));
                     continue;
@@ -129,7 +143,8 @@ impl Plan {
                     if !relations.is_empty() {
                         let both = deed.of.iter().filter(|role| other.of.contains(role)).copied().collect();
                         let (points, breaks) = (outcome.points.clone(), outcome.breaks.clone());
-                        pairs.push(Pair { state, first, second, points, breaks, both, relations });
+                        let conflicts = touched[second].conflicts(&outcome.uses);
+                        pairs.push(Pair { state, first, second, points, breaks, conflicts, both, relations });
                     }
                 }
             }

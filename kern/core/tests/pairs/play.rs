@@ -13,6 +13,7 @@ use smp::host_test;
 
 use crate::cast::{CHILD_LOG2, Cast, State, memory_log2};
 use crate::deeds::{Deed, What};
+use crate::words::{Names, Notes, Use};
 use crate::world::gate::Why;
 use crate::world::stop::{Part, Stop};
 use crate::world::{Regs, Tcb, World, check};
@@ -48,6 +49,8 @@ pub struct Outcome {
     pub points: Vec<usize>,
     /// Those of them that are between two of its kernel entries.
     pub breaks: Vec<usize>,
+    /// The shared words that the first uses.
+    pub uses: Vec<Use>,
 }
 
 impl Outcome {
@@ -74,11 +77,13 @@ struct Points {
     moved: Cell<bool>,
     worth: std::cell::RefCell<Vec<usize>>,
     breaks: std::cell::RefCell<Vec<usize>>,
+    notes: Notes,
 }
 
 impl Points {
     fn pass(&self, point: Point, reads: bool) -> usize {
         let number = self.seen.replace(self.seen.get() + 1);
+        self.notes.pass(point, number);
         let stops = point != Point::BeforeRead || reads;
         if stops && self.moved.take() {
             self.worth.borrow_mut().push(number);
@@ -106,14 +111,32 @@ enum Standing {
     Over,
 }
 
+/// Plays one operation alone. Returns: where it can stop, and which words it uses.
+pub fn alone(state: State, deed: &Deed, names: &mut Names) -> Result<Outcome, String> {
+    let case = Case { state, first: deed, second: None, third: None, at: None };
+    caught(|| Play::new(&case).all(false, names))
+}
+
+/// Lets one operation run beside others that do nothing. Returns: the words that it uses, and that CPUs use because of it.
+pub fn uses_of(state: State, deed: &Deed, names: &mut Names) -> Result<Vec<Use>, String> {
+    let case = Case { state, first: deed, second: None, third: None, at: None };
+    caught(|| {
+        let mut play = Play::new(&case);
+        let cpu = deed.by.cpu().unwrap_or(1);
+        let actor = play.actor(deed, cpu);
+        let notes = Notes::default();
+        host_test::at_points(&mut |point| notes.pass(point, 0), || play.run_other(deed, actor, cpu, 1));
+        notes.uses(&play.w, names)
+    })
+}
+
 /// Plays a case. `reads`: whether the operation may also stop before it reads something.
 pub fn play(case: &Case<'_>, reads: bool) -> Result<Outcome, String> {
-    catch_unwind(AssertUnwindSafe(|| {
-        let mut w = World::unchecked(CPUS, 4 << memory_log2(case.state));
-        let cast = Cast::new(&mut w, case.state);
-        Play { w, cast, case, outcome: Outcome::default() }.all(reads)
-    }))
-    .map_err(|panic| text_of(&*panic))
+    caught(|| Play::new(case).all(reads, &mut Names::default()))
+}
+
+fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| text_of(&*panic))
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {
@@ -121,8 +144,14 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| String::from(*text))).unwrap_or_default()
 }
 
-impl Play<'_> {
-    fn all(mut self, reads: bool) -> Outcome {
+impl<'a> Play<'a> {
+    fn new(case: &'a Case<'a>) -> Play<'a> {
+        let mut w = World::unchecked(CPUS, 4 << memory_log2(case.state));
+        let cast = Cast::new(&mut w, case.state);
+        Play { w, cast, case, outcome: Outcome::default() }
+    }
+
+    fn all(mut self, reads: bool, names: &mut Names) -> Outcome {
         let cpu = self.case.first.by.cpu().unwrap_or(0);
         let beside = usize::from(cpu == 0);
         let first = self.actor(self.case.first, cpu);
@@ -160,6 +189,9 @@ impl Play<'_> {
         }
         self.outcome.points = points.worth.take();
         self.outcome.breaks = points.breaks.take();
+        if self.case.second.is_none() {
+            self.outcome.uses = points.notes.uses(&self.w, names);
+        }
         self.w.run();
         self.answers(first, second.map(|(_, actor)| actor));
         check::all(&self.w);

@@ -72,22 +72,37 @@ fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
     sample(plan, options, &mut dice)
 }
 
-/// A sample. Each pair has the same chance, however many points it has; so has each of the chains that are about one thing.
+/// A sample. Of its chains most are close. Of the other cases a third each is about one thing and a word that both use, about
+/// any word that both use, and of any kind, so that each pair has the same chance, however many points it has.
 fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
-    let close = close_chains(plan);
+    let (close, conflicts) = (close_chains(plan), conflicts_of(plan, |_| true));
+    let about_one = conflicts_of(plan, |pair| !pair.both.is_empty());
     let mut case = || {
         let chain = (dice.roll(100) as u64) < options.chains;
-        if chain
-            && dice.roll(100) < CLOSE
-            && let Some(number) = dice.one_of(&close)
-        {
-            return Some(number);
+        if chain && dice.roll(100) < CLOSE {
+            return dice.one_of(&close);
         }
-        let pair = dice.roll(plan.pairs.len());
-        let third = if chain { dice.one_of(&thirds(plan, options, &plan.pairs[pair])) } else { None };
-        dice.one_of(&plan.pairs[pair].points).map(|at| Number { pair, at, third })
+        let number = match dice.roll(3) {
+            0 => dice.one_of(&about_one),
+            1 => dice.one_of(&conflicts),
+            _ => {
+                let pair = dice.roll(plan.pairs.len());
+                dice.one_of(&plan.pairs[pair].points).map(|at| Number { pair, at, third: None })
+            }
+        }?;
+        let third = if chain { dice.one_of(&thirds(plan, options, &plan.pairs[number.pair])) } else { None };
+        Some(Number { third, ..number })
     };
     (0..options.cases).filter_map(|_| case()).collect()
+}
+
+/// The pairs that are so, at each point where one of the two changes a word that the other one uses.
+fn conflicts_of(plan: &Plan, which: fn(&Pair) -> bool) -> Vec<Number> {
+    let pairs = plan.pairs.iter().enumerate().filter(|(_, pair)| which(pair));
+    let of = |(pair, it): (usize, &Pair)| {
+        it.conflicts.iter().map(move |at| Number { pair, at: *at, third: None }).collect::<Vec<_>>()
+    };
+    pairs.flat_map(of).collect()
 }
 
 /// What can run behind the second operation of a pair.
