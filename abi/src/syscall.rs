@@ -38,8 +38,8 @@ syscalls! {
     /// With page ranges: MAP, likewise. With capabilities: GRANT, likewise, and GRANT of each that is copied.
     /// Errors: TooLong, NotMember, NoExposure, SelfCall, Dead, Gone (the callee received anew without a reply, or
     /// the Reply object that held the call was deleted), Timeout, WouldBlock, Cancelled, NoTime (the call was forwarded,
-    /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (the memory of a page is being given back), Full,
-    /// Forbidden (by the labels of the receiver and of a page's object).
+    /// or the callee moved). With page ranges: NoPage, BadAddress, NoRoom, InUse (the memory of a page is being given back), Full
+    /// (a page has as many mappings as it can; detail: its address), Forbidden (by the labels of the receiver and of a page's object).
     /// With capabilities: BadArgument (detail: 8 and which of the list), NoCapability, WrongType (an Untyped is not
     /// copied), NoRight, Amplifies, Full (derivations from derivations), Forbidden (by the labels of the receiver's
     /// CSpace and of an object), Dying (the receiver's CSpace).
@@ -273,8 +273,8 @@ syscalls! {
     /// 1); r9 = first page; r10 = how many pages, 0 for all from there on.
     /// Rights: MAP of both; WRITE of the frame, to write or into the pool.
     /// Errors: BadArgument, BadAddress, WriteExecute, Mapped, NoTables, Full (the page is mapped 32,768 times), InUse (a
-    /// pool has it, or it is to come into one and is mapped or pinned), Dying, Forbidden. Detail of WriteExecute, Mapped
-    /// and InUse: the address.
+    /// pool has it, or it is to come into one and is mapped or pinned), Dying, Forbidden. Detail of WriteExecute, Mapped,
+    /// Full and InUse: the address.
     Map = 36;
     /// Unmap pages of a frame, and wait until no CPU holds the translations. Pages unmapped before an error are.
     ///
@@ -405,7 +405,8 @@ syscalls! {
     /// r8 = address there.
     /// Rights: MAP of both.
     /// Errors: BadArgument, BadAddress, NoPage (detail: the address), NoRoom (detail: the address that is taken, or
-    /// has no table), InUse (the memory of a page is being given back), Full, Dying, Forbidden.
+    /// has no table), InUse (the memory of a page is being given back), Full (a page has as many mappings as it can;
+    /// detail: its address), Dying, Forbidden.
     PageTransfer = 53;
     /// Give a process an event pool: its pages are mapped there, and events sent to any task of the process come into it.
     /// One task reads: bits are raised in the Notification that is bound to it, and senders wait at its CPU where there is

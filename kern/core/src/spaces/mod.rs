@@ -25,7 +25,6 @@ mod used;
 
 use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
 use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
-use kern_base::limits::MAPPED_MAX;
 use kern_base::limits::{FORGOTTEN_STEPS, PAGE_STEPS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, Phys, VSpace};
@@ -318,7 +317,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             WhyNot::Unclean => self.clean(page),
             WhyNot::Dying => Error::Dying.into(),
             WhyNot::Stale => self.settle(me, page.info).err().unwrap_or(Refusal::More),
-            WhyNot::Full => Refusal::new(Error::Full, MAPPED_MAX),
+            WhyNot::Full => Refusal::new(Error::Full, page.address),
             WhyNot::WriteExecute => Refusal::new(Error::WriteExecute, page.address),
         }
     }

@@ -18,7 +18,6 @@ use abi::audit::may;
 use abi::{Error, PageMode};
 use kern_base::frames::{FrameInfo, LockedFrame};
 use kern_base::limits::FORGET_EACH;
-use kern_base::limits::MAPPED_MAX;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::paging::{Entry, OwnKind, Pte};
@@ -344,7 +343,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let mut at = 0;
         let checked = part.sources.iter().zip(part.targets).try_for_each(|(source, target)| {
             let info = self.check_rare(row, source.load(), target.load(), number + at, alone)?;
-            self.count_view(info)?;
+            self.count_view(info, row.source + ((number + at) << row.log2()))?;
             at += 1;
             Ok(())
         });
@@ -354,12 +353,13 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Counts a view that a message is to make of a page. The view is counted when the page is checked, not when it is
     /// mapped: a message may name one page in many places, and CPUs that hold other spaces' locks may share the same
-    /// page at the same time, so a count that is only looked at could pass its limit before it changes.
-    fn count_view(self, info: &FrameInfo) -> Result<()> {
+    /// page at the same time, so a count that is only looked at could pass its limit before it changes. A page that has as
+    /// many views as it can is refused with the address `from`, at which the giving space has it.
+    fn count_view(self, info: &FrameInfo, from: u64) -> Result<()> {
         let locked = info.lock(self.cpu);
         let counts = locked.counts.get();
         if counts.is_full() {
-            return Err(Refusal::new(Error::Full, MAPPED_MAX));
+            return Err(Refusal::new(Error::Full, from));
         }
         locked.counts.set(counts.with(Access::Read));
         Ok(())

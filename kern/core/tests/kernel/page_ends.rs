@@ -46,7 +46,9 @@ fn a_page_is_shared_as_often_as_its_count_can_say_and_no_more() {
         let (space, frame) = shared_often(&mut s, room);
         let before = counts_of(&s, frame);
         let target = FROM + MAPPED_MAX * PAGE;
-        assert_eq!(share(&mut s, space, FROM, room + 1, target), Err(Error::Full), "{room} places are left");
+        let range = PageRange::new(PageMode::Share, FROM, room + 1);
+        let refused = transfer(&mut s, space, space, range, target);
+        assert_eq!(refused, Err((Error::Full, FROM + room * PAGE)), "{room} places are left");
         assert_eq!(counts_of(&s, frame), before, "a message that is refused counts nothing");
         if room > 0 {
             assert_eq!(share(&mut s, space, FROM, room, target), Ok(()));
@@ -145,4 +147,21 @@ fn a_page_whose_last_view_becomes_a_copy_leaves_the_pool() {
     s.w.finish(0);
     s.w.finish(1);
     assert!(can_map(&mut s, frame));
+}
+
+/// A program that maps several pages learns at which of them the kernel stopped.
+#[test]
+fn who_maps_pages_is_told_which_has_all_its_mappings() {
+    let mut s = Scene::unchecked(1, 32 << 20);
+    let space = s.w.make(0, ObjType::VSpace, MAPPED_MAX / 512 + 8);
+    let frame = s.w.make(0, ObjType::Frame, 12 | 2 << 8);
+    let map = |s: &mut Scene, at: u64, first: u64, count: u64| {
+        s.w.ask(0, Op::Map, &[space.arg(), frame.arg(), at, 0, first, count]).map(drop)
+    };
+    for n in 0..MAPPED_MAX {
+        assert_eq!(map(&mut s, FROM + n * PAGE, 1, 1), Ok(()));
+    }
+    let at = FROM + (MAPPED_MAX + 1) * PAGE;
+    assert_eq!(map(&mut s, at, 0, 2), Err((Error::Full, at + PAGE)), "the second page is full");
+    assert_eq!(map(&mut s, at, 0, 1), Err((Error::Mapped, at)), "the first is mapped");
 }

@@ -129,8 +129,7 @@ impl Worker {
 
     pub fn pick_empty_for(&mut self, object: Object) -> Option<Run> {
         let (space, era) = self.pick_space();
-        let most = if self.has_small_limits() { 1 } else { object.pages };
-        let count = 1 + self.random.below(u64::from(most)) as u32;
+        let count = 1 + self.random.below(u64::from(object.pages)) as u32;
         let first = self.random.below(u64::from(object.pages - count + 1)) as u32;
         for _ in 0..8 {
             let large = object.large || (count == 1 && self.random.chance(4));
@@ -160,8 +159,7 @@ impl Worker {
         self.map_run(&run, &Frame::at(run.object.cap));
     }
 
-    /// Whether the kernel's bounds are tiny: workers then ask for one page at a time, since an answer does not say how far
-    /// the kernel came before a page that has all its mappings.
+    /// Whether the kernel's bounds are tiny.
     pub fn has_small_limits(&self) -> bool {
         self.board.get(Total::SmallLimits) != 0
     }
@@ -224,7 +222,10 @@ impl Worker {
                     0
                 }
             },
-            error if self.may_be_full(error) => 0,
+            error if self.may_be_full(error) => self.pages_before(run, detail).unwrap_or_else(|| {
+                wrong(&refusal);
+                0
+            }),
             // Each time that a large page takes the place of a table, one table less is left.
             Error::NoTables if run.place == LARGE => 0,
             _ => {

@@ -350,7 +350,7 @@ impl Worker {
             _ if self.is_gone(run) => 0,
             (Error::InUse, Some(done)) if in_use & 1 << done != 0 => done,
             (Error::NoTables, _) if run.place == LARGE => 0,
-            (error, _) if self.may_be_full(error) => 0,
+            (error, Some(done)) if self.may_be_full(error) => done,
             _ => {
                 wrong(&refusal);
                 0
