@@ -218,7 +218,8 @@ const MEMORY: &[Deed] = &[
     hand("CapRevoke memory", &[Role::Memory], |c, _| op(Op::CapRevoke, &[at(c.memory)])),
     hand("CapDelete memory", &[Role::Memory], |c, _| op(Op::CapDelete, &[at(c.memory)])),
     hand("CapMove memory", &[Role::Memory], |c, n| op(Op::CapMove, &[c.memory.arg(), at(c.empty[n])])),
-    hand("UntypedReset child", &[Role::Child, Role::Memory], |c, _| {
+    // It makes all CPUs forget everything, and so has to do with spaces.
+    hand("UntypedReset child", &[Role::Child, Role::Memory, Role::ClientSpace, Role::ServerSpace], |c, _| {
         op(Op::UntypedReset, &[c.child.arg(), 0])
     }),
     hand("Retype Notification", &[Role::Memory], |c, n| make(c, n, c.memory, ObjType::Notification, 0)),
@@ -500,6 +501,19 @@ const MESSAGES: &[Deed] = &[
     },
     Deed { name: "timer", by: By::Hand, what: What::Timer, of: &[Role::Client, Role::Other, Role::Server] },
     Deed { name: "mail", by: By::Hand, what: What::Mail, of: &[Role::Client, Role::Other, Role::Server] },
+    // The same where the client's task runs, and nobody's beside it.
+    Deed {
+        name: "mail while other runs",
+        by: By::Other,
+        what: What::Mail,
+        of: &[Role::Other, Role::ClientSpace, Role::ClientProcess],
+    },
+    Deed {
+        name: "timer while other runs",
+        by: By::Other,
+        what: What::Timer,
+        of: &[Role::Other, Role::ClientSpace, Role::ClientProcess],
+    },
     hand("TaskKill of whoever does it", &[Role::FirstHand], |c, _| {
         op(Op::TaskKill, &[c.hands[0].map_or(0, |hand| hand.cap.arg())])
     }),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::cast::{Role, STATES, State, relation};
-use crate::deeds::{self, By, Deed};
+use crate::deeds::{self, By, Deed, What};
 use crate::play::{alone, uses_of};
 use crate::words::{Names, Touched};
 
@@ -143,7 +143,11 @@ impl Plan {
                     if !relations.is_empty() {
                         let both = deed.of.iter().filter(|role| other.of.contains(role)).copied().collect();
                         let (points, breaks) = (outcome.points.clone(), outcome.breaks.clone());
-                        let conflicts = touched[second].conflicts(&outcome.uses);
+                        let mut conflicts = touched[second].conflicts(&outcome.uses);
+                        if matches!(other.what, What::Mail | What::Timer) {
+                            // What these do depends on how far the first has come.
+                            conflicts.extend(&breaks);
+                        }
                         pairs.push(Pair { state, first, second, points, breaks, conflicts, both, relations });
                     }
                 }
