@@ -423,7 +423,7 @@ def frame_info(k, address):
 
 def space_pages(k, vspace):
     """What the tables of an address space map, as a dump writes it."""
-    pages, base = [], number(vspace["base"])
+    pages, base = [], read(vspace, "tables.base")
     for table_number in range(1, number(vspace["used"])):
         note = read(frame_info(k, base + table_number * 4096), "note")
         level, first = note & k.words.table_level_mask, note & ~k.words.table_level_mask
@@ -436,7 +436,7 @@ def space_pages(k, vspace):
             kind, frame = k.target(info, "owner") if info is not None else (None, 0)
             if kind == "Frame":
                 value = at(KINDS[kind][0], frame)
-                page = (entry & FRAME) - number(value["base"]) >> number(value["log2"])
+                page = (entry & FRAME) - read(value, "memory.base") >> number(value["log2"])
                 text += "%s+%d" % (k.name(frame), page)
             pages.append(text)
     return pages

@@ -49,7 +49,7 @@ pub use links::{AtomicLink, Link, Ptr, Ref};
 pub use object::{
     ADDR_SHIFT, Holds, KernelObject, Number, ObjWord, RIGHTS_BITS, RIGHTS_SHIFT, RawWord, TYPE_MASK,
 };
-pub use raw::{RawBytes, Zeroed};
+pub use raw::{RawBytes, Vouched, Zeroed};
 pub use region::{Piece, Region};
 pub use table::Table;
 

@@ -50,6 +50,12 @@ pub fn all_cpus<O, S, P>(blocks: crate::door::Table<PerCpu<O, S, P>>) -> crate::
     unsafe { crate::percpu::All::new(blocks) }
 }
 
+/// A value that a test vouches for.
+pub fn vouched<T: Copy>(value: T) -> crate::door::Vouched<T> {
+    // SAFETY: as the module says: what is made of it is memory of the test's own.
+    unsafe { crate::door::Vouched::new(value) }
+}
+
 /// The inside of state, wherever it is, also while it is under way.
 pub fn inside<'k, T>(state: Ref<'k, crate::door::Homed<T>>) -> &'k T {
     state.get().value()

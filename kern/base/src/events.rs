@@ -14,7 +14,8 @@ use smp::door::{AtomicLink, Piece, Ptr, Table};
 use smp::events::{Reserved, Shown};
 
 use crate::header::{Header, RootId};
-use crate::memory::Phys;
+use crate::machine::Machine;
+use crate::phys::{PhysPage, PhysRange};
 use crate::process::Process;
 use crate::slot::Slot;
 
@@ -42,7 +43,7 @@ pub struct EventPool {
     pub bits: AtomicU64,
     /// Where the pages are in the process.
     pub address: AtomicU64,
-    base: Phys,
+    memory: PhysRange,
     control: Ptr<EventControl>,
     state: Ptr<EventState>,
     stamps: Table<AtomicU32>,
@@ -58,14 +59,19 @@ impl EventPool {
     pub const CELLS_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<Cell>::BASE_OFFSET;
     pub const CELLS_LEN_OFFSET: usize = core::mem::offset_of!(EventPool, cells) + Table::<Cell>::LEN_OFFSET;
 
-    /// Of a piece of memory of [`pool_pages`], at `base`.
+    /// Of a piece of memory of [`pool_pages`].
+    #[inline(never)]
     pub fn new(
         root: RootId,
-        base: Phys,
+        machine: &impl Machine,
         mut piece: Piece,
         cells_log2: u8,
         pin: Pin<'_>,
     ) -> Option<EventPool> {
+        let memory = PhysRange::trusted(machine.phys(piece.base()), pool_pages(cells_log2) * abi::PAGE_SIZE);
+        if piece.size() < memory.bytes() {
+            return None;
+        }
         let control =
             piece.split(EventControl::PAGES * abi::PAGE_SIZE)?.emplace_zeroed::<EventControl>(pin)?;
         let mut told = piece.split(EventState::pages(cells_log2) * abi::PAGE_SIZE)?;
@@ -81,7 +87,7 @@ impl EventPool {
             reader: Slot::new(),
             bits: AtomicU64::new(0),
             address: AtomicU64::new(0),
-            base,
+            memory,
             control: control.ptr(),
             state: state.ptr(),
             stamps: told.emplace_slice(|_| AtomicU32::new(0))?,
@@ -90,10 +96,10 @@ impl EventPool {
     }
 
     /// Its pages, in order: where in memory, and whether the process may write it.
-    pub fn pages(&self) -> impl Iterator<Item = (Phys, bool)> + use<> {
-        let base = self.base;
-        (0..pool_pages(self.cells_log2))
-            .map(move |n| (Phys(base.0 + n * abi::PAGE_SIZE), n < EventControl::PAGES))
+    pub fn pages(&self) -> impl Iterator<Item = (PhysPage, bool)> + use<> {
+        let memory = self.memory;
+        let pages = (0..pool_pages(self.cells_log2)).map(move |n| (memory.page(n, abi::PAGE_LOG2), n));
+        pages.filter_map(|(page, n)| Some((page?, n < EventControl::PAGES)))
     }
 
     /// As its process sees it.

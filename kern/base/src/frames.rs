@@ -78,8 +78,8 @@ const ONE: [u64; 3] =
 /// The same by [`Pte::access_bits`].
 const ONE_BY_BITS: [u64; Pte::ACCESS_BITS] = {
     let mut ones = [ONE[Access::Execute as usize]; Pte::ACCESS_BITS];
-    ones[Pte::page(Phys(0), abi::PAGE_LOG2, Access::Read).access_bits()] = ONE[Access::Read as usize];
-    ones[Pte::page(Phys(0), abi::PAGE_LOG2, Access::Write).access_bits()] = ONE[Access::Write as usize];
+    ones[Pte::of_access(Access::Read).access_bits()] = ONE[Access::Read as usize];
+    ones[Pte::of_access(Access::Write).access_bits()] = ONE[Access::Write as usize];
     ones
 };
 const NOT_NOW: u64 = STALE | DYING | POOLED | UNCLEAN | MAPPED_MAX << MAPPED_SHIFT;

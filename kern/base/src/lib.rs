@@ -28,6 +28,7 @@ pub mod memory;
 pub mod notification;
 pub mod objects;
 pub mod paging;
+pub mod phys;
 pub mod process;
 pub mod protection;
 pub mod reply;

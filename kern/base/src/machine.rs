@@ -4,8 +4,8 @@
 use abi::{Attempt, Error, TaskId};
 use smp::cpu::CpuId;
 
-use crate::memory::Phys;
 use crate::paging::Pte;
+use crate::phys::{Phys, PhysPage};
 use crate::task::VectorArea;
 
 /// What a mapping allows. Nothing is ever mapped to be written and executed.
@@ -96,10 +96,10 @@ pub trait Machine: Sized + Sync + 'static {
     fn forget_translations(&self, leave: bool);
 
     /// Clears `1 << log2` bytes that nobody uses.
-    fn clear(&self, at: Phys, log2: u8);
+    fn clear(&self, page: PhysPage);
 
     /// Copies as many from one page to another; nobody writes either.
-    fn copy(&self, from: Phys, to: Phys, log2: u8);
+    fn copy(&self, from: PhysPage, to: PhysPage);
 
     /// Makes the branch predictors forget what they learned, where the CPU can do that.
     fn flush_predictors(&self);

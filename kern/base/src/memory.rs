@@ -7,21 +7,19 @@ use smp::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use abi::ObjType;
 use smp::cpu::{CpuId, Pin};
 use smp::cpuset::AtomicCpuSet;
-use smp::door::{AtomicLink, Ref, Region, Table};
+use smp::door::{AtomicLink, Piece, Ref, Region, Table};
 use smp::planted::{Fault, planted};
 use smp::shootdown::Stamp;
 
 use crate::frames::FrameInfo;
 use crate::header::{Header, RootId};
-use crate::paging::{Entry, EntryName, Links};
+use crate::machine::Machine;
+use crate::paging::{ENTRIES, Entry, EntryName, Links, TABLE_BYTES};
+pub use crate::phys::Phys;
+use crate::phys::{PhysPage, PhysRange};
 use crate::process::Process;
 use crate::roots::Roots;
 use crate::sweep::{Pass, Sweep};
-
-/// A physical address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-#[repr(transparent)]
-pub struct Phys(pub u64);
 
 /// What a reset waits for, once everything is revoked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,11 +112,11 @@ pub enum FrameKind {
 #[repr(C, align(64))]
 pub struct Frame {
     pub header: Header,
-    pub base: Phys,
+    memory: PhysRange,
     /// Of one page.
-    pub log2: u8,
-    pub kind: FrameKind,
-    pub pages: u32,
+    log2: u8,
+    kind: FrameKind,
+    pages: u32,
     /// How often it is pinned for DMA. Changed under the root lock.
     pins: AtomicU32,
     /// What is known of its pages, where that is not in the frame table: of device memory.
@@ -126,22 +124,55 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub fn new(root: RootId, base: Phys, log2: u8, pages: u32) -> Frame {
+    pub fn new(root: RootId, memory: PhysRange, log2: u8) -> Frame {
         Frame {
             header: Header::new(ObjType::Frame, root),
-            base,
+            memory,
             log2,
             kind: FrameKind::Normal,
-            pages,
+            pages: (memory.bytes() >> log2) as u32,
             pins: AtomicU32::new(0),
             infos: Table::empty(),
         }
     }
 
     /// Of device memory; `infos` has an element a page.
-    pub fn of_device(root: RootId, base: Phys, log2: u8, infos: Table<FrameInfo>) -> Frame {
-        let pages = infos.len() as u32;
-        Frame { kind: FrameKind::Device, infos, ..Frame::new(root, base, log2, pages) }
+    pub fn of_device(root: RootId, memory: PhysRange, log2: u8, infos: Table<FrameInfo>) -> Frame {
+        Frame { kind: FrameKind::Device, infos, ..Frame::new(root, memory, log2) }
+    }
+
+    #[inline(always)]
+    pub const fn base(&self) -> Phys {
+        self.memory.base()
+    }
+
+    /// The size of a page, as a base-2 logarithm.
+    #[inline(always)]
+    pub const fn log2(&self) -> u8 {
+        self.log2
+    }
+
+    #[inline(always)]
+    pub const fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Gives each of some items a page of it, from the page `first` on; `None` where it has fewer pages.
+    #[inline(always)]
+    pub fn memory_beside<'a, T>(
+        &self,
+        first: u64,
+        items: &'a [T],
+    ) -> Option<impl Iterator<Item = (&'a T, PhysPage)> + use<'a, T>> {
+        self.memory.beside(first, self.log2, items)
+    }
+
+    /// A page of it.
+    #[inline(always)]
+    pub fn memory(&self, number: u64) -> Option<PhysPage> {
+        // `pages` says what the memory's bytes say.
+        let is_there = number < u64::from(self.pages);
+        is_there.then(|| PhysPage::trusted(Phys(self.base().0 + (number << self.log2)), self.log2))
     }
 
     #[inline(always)]
@@ -151,13 +182,13 @@ impl Frame {
 
     /// What is known of its page at a physical address, where it knows that itself.
     pub fn info<'k>(&self, pin: Pin<'k>, at: Phys) -> Option<Ref<'k, FrameInfo>> {
-        self.infos.get(pin, (at.0.checked_sub(self.base.0)? >> self.log2) as usize)
+        self.infos.get(pin, (at.0.checked_sub(self.base().0)? >> self.log2) as usize)
     }
 
     /// Whether some of its memory is in a range.
     pub fn meets(&self, at: Phys, bytes: u64) -> bool {
-        let end = self.base.0 + (u64::from(self.pages) << self.log2);
-        at.0 < end && self.base.0 < at.0.saturating_add(bytes)
+        let end = self.base().0 + self.memory.bytes();
+        at.0 < end && self.base().0 < at.0.saturating_add(bytes)
     }
 
     pub fn pins(&self) -> u32 {
@@ -183,8 +214,8 @@ impl Frame {
     }
 
     /// Where a page of it is.
-    pub fn page(&self, number: u64) -> Phys {
-        Phys(self.base.0 + (number << self.log2))
+    pub const fn page(&self, number: u64) -> Phys {
+        Phys(self.base().0 + (number << self.log2))
     }
 }
 
@@ -200,7 +231,7 @@ pub struct VSpace {
     /// where the first stands, and how many tables are in use.
     pub entries: Table<Entry>,
     pub links: Table<Links>,
-    pub base: Phys,
+    tables: PhysRange,
     pub used: AtomicU32,
     /// Of one that is destroyed: CPUs have left it when the shootdown of this stamp is over; 0 = not so far. Set under
     /// the lock.
@@ -235,22 +266,32 @@ impl VSpace {
     pub const GENERATION_OFFSET: usize = core::mem::offset_of!(VSpace, generation);
     pub const SEEN_OFFSET: usize = core::mem::offset_of!(VSpace, seen) + Table::<AtomicU64>::BASE_OFFSET;
 
-    /// `base` is where `entries` are. `seen` has an element for each CPU.
+    /// Makes a VSpace whose tables, with their links, fill a piece of memory that starts with a page. `seen` has an element
+    /// for each CPU.
+    #[inline(never)]
     pub fn new(
         root: RootId,
-        cr3: u64,
-        entries: Table<Entry>,
-        links: Table<Links>,
-        base: Phys,
+        machine: &impl Machine,
+        pin: Pin<'_>,
+        mut piece: Piece,
         seen: Table<AtomicU64>,
-    ) -> VSpace {
-        VSpace {
+    ) -> Option<VSpace> {
+        let tables = piece.split(piece.size() / TABLE_BYTES * abi::PAGE_SIZE)?;
+        let memory = PhysRange::trusted(machine.phys(tables.base()), tables.size());
+        let entries = tables.emplace_slice(|_| Entry::default())?;
+        let links = piece.emplace_slice(|_| Links::default())?;
+        let cr3 = machine.init_root_table(memory.base(), &mut |index, entry| {
+            if let Some(slot) = entries.get(pin, index) {
+                slot.get().store(entry);
+            }
+        });
+        Some(VSpace {
             header: Header::new(ObjType::VSpace, root),
             cr3: AtomicU64::new(cr3),
             process: AtomicLink::null(),
             entries,
             links,
-            base,
+            tables: memory,
             used: AtomicU32::new(1),
             leave: AtomicU64::new(0),
             state: AtomicU8::new(0),
@@ -260,7 +301,7 @@ impl VSpace {
             homes: AtomicCpuSet::new(),
             home: AtomicU32::new(0),
             last_leaf: AtomicU64::new(NO_LEAF),
-        }
+        })
     }
 
     /// Locks the tables: whoever has the guard changes them.
@@ -330,21 +371,36 @@ impl VSpace {
         !planted(Fault::MissingPcidFlush) && self.see(pin, self.generation.load(Ordering::Acquire))
     }
 
+    /// Where its tables begin.
+    #[inline(always)]
+    pub const fn base(&self) -> Phys {
+        self.tables.base()
+    }
+
+    /// The memory of a table.
+    pub fn table(&self, number: usize) -> Option<PhysPage> {
+        if number < self.entries.len() / ENTRIES {
+            self.tables.page(number as u64, abi::PAGE_LOG2)
+        } else {
+            None
+        }
+    }
+
     /// Where a table is.
     pub const fn place_of(&self, number: usize) -> Phys {
-        Phys(self.base.0 + ((number as u64) << abi::PAGE_LOG2))
+        Phys(self.base().0 + ((number as u64) << abi::PAGE_LOG2))
     }
 
     /// Which of the entries is at a physical address.
     #[inline(always)]
     pub const fn index_at(&self, at: u64) -> usize {
-        at.wrapping_sub(self.base.0) as usize / size_of::<Entry>()
+        at.wrapping_sub(self.base().0) as usize / size_of::<Entry>()
     }
 
     /// The name of an entry.
     #[inline(always)]
     pub const fn name_of(&self, index: usize) -> EntryName {
-        EntryName(self.base.0 + (index * size_of::<Entry>()) as u64)
+        EntryName(self.base().0 + (index * size_of::<Entry>()) as u64)
     }
 
     /// What CR3 gets on a switch: root table, PCID, and with a PCID bit 63, which keeps translations.

@@ -21,10 +21,11 @@
 
 use smp::sync::{AtomicU64, Ordering};
 
+use smp::door::Vouched;
 use smp::shootdown::Stamp;
 
 use crate::machine::Access;
-use crate::memory::Phys;
+use crate::phys::{Phys, PhysPage};
 use crate::protection::Protection;
 
 /// Entries of a table.
@@ -78,37 +79,55 @@ impl OwnKind {
     }
 }
 
+/// What an entry says of the size of the page that it maps.
+#[inline(always)]
+const fn size_bit(page: PhysPage) -> u64 {
+    if page.log2() == abi::PAGE_LOG2 { 0 } else { LARGE }
+}
+
 /// One entry of a page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
-pub struct Pte(pub u64);
+pub struct Pte(u64);
 
 impl Pte {
     pub const EMPTY: Pte = Pte(0);
 
     /// Leads to a table. What it allows is left to the entries there.
-    pub const fn table(at: Phys) -> Pte {
-        Pte(at.0 | PRESENT | WRITE | USER)
+    pub const fn table(table: PhysPage) -> Pte {
+        Pte(table.at().0 | PRESENT | WRITE | USER)
     }
 
-    /// Maps `1 << log2` bytes (4 KiB or 2 MiB) for user level.
+    /// An entry that unsafe code vouches for: what it maps may be mapped so.
+    pub const fn vouched(entry: Vouched<u64>) -> Pte {
+        Pte(entry.get())
+    }
+
+    pub const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// Maps a page (of 4 KiB or 2 MiB) for user level.
     #[inline(always)]
-    pub const fn page(at: Phys, log2: u8, access: Access) -> Pte {
-        let size = if log2 == abi::PAGE_LOG2 { 0 } else { LARGE };
-        Pte(at.0 | size | ALLOW[access as usize])
+    pub const fn page(page: PhysPage, access: Access) -> Pte {
+        Pte(page.at().0 | size_bit(page) | ALLOW[access as usize])
     }
 
-    /// The same of device memory.
-    #[must_use]
-    pub const fn uncached(self) -> Pte {
-        Pte(self.0 | UNCACHED)
-    }
-
-    /// Maps other memory in the same way.
-    #[must_use]
+    /// Maps a page for user level, of device memory if so asked. But for the address, the same for all pages of a frame.
     #[inline(always)]
-    pub const fn leading_to(self, at: Phys) -> Pte {
-        Pte(self.0 & !ADDRESS | at.0)
+    pub const fn page_of(page: PhysPage, access: Access, device: bool) -> Pte {
+        let uncached = if device { UNCACHED } else { 0 };
+        Pte(page.at().0 | (size_bit(page) | ALLOW[access as usize] | uncached))
+    }
+
+    /// What allows this, without a page: for tables of what entries say.
+    pub(crate) const fn of_access(access: Access) -> Pte {
+        Pte(ALLOW[access as usize])
+    }
+
+    /// The page that an entry of a table of this level maps, or has in transit.
+    pub const fn memory(self, level: u32) -> Option<PhysPage> {
+        if self.has_page(level) { Some(PhysPage::trusted(self.at(), log2_of(level))) } else { None }
     }
 
     pub const fn is_uncached(self) -> bool {

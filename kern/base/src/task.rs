@@ -45,8 +45,10 @@ use smp::shootdown::Stamp;
 
 use crate::cpu::Mail;
 use crate::header::{Header, RootId};
+use crate::machine::Machine;
 use crate::memory::VSpace;
 use crate::notification::Notification;
+use crate::phys::PhysPage;
 use crate::process::Process;
 use crate::reply::Reply;
 use crate::sched_context::SchedContext;
@@ -460,6 +462,11 @@ impl Task {
 
     pub fn utcb<'k>(&self, pin: Pin<'k>) -> &'k Utcb {
         self.utcb.get(pin).get()
+    }
+
+    /// The page of its UTCB, which its process sees.
+    pub fn utcb_page(&self, machine: &impl Machine) -> PhysPage {
+        PhysPage::trusted(machine.phys(self.utcb.addr()), abi::PAGE_LOG2)
     }
 
     pub fn vector<'k>(&self, pin: Pin<'k>) -> &'k VectorArea {

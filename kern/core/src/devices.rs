@@ -15,6 +15,7 @@ use kern_base::frames::{FrameInfo, NoFrame};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Phys, Untyped};
+use kern_base::phys::PhysRange;
 use kern_base::roots::UntypedGuard;
 use smp::door::Ref;
 
@@ -33,12 +34,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         let pins = frame.pin().ok_or(Refusal::new(Error::Full, u64::from(u32::MAX)))?;
         // Counted before they are looked at: `Cx::why_not_pool`.
         let mut infos =
-            (0..u64::from(frame.pages)).filter_map(|n| self.k.frames.get(self.pin(), frame.page(n)));
+            (0..u64::from(frame.pages())).filter_map(|n| self.k.frames.get(self.pin(), frame.page(n)));
         if infos.any(|info| info.get().glance(self.cpu).is_pooled()) {
             let _ = frame.unpin();
             return Err(Error::InUse.into());
         }
-        Ok(Answer::Values([frame.base.0, u64::from(pins), 0, 0]))
+        Ok(Answer::Values([frame.base().0, u64::from(pins), 0, 0]))
     }
 
     /// [`abi::Op::FrameUnpin`].
@@ -58,17 +59,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         let untyped = self.typed::<Untyped>(word, source, Rights::NONE)?;
         let place = self.find_slot(me, to, Rights::GRANT)?;
         let pages = Pages::of(size).ok_or(Refusal::argument(4))?;
-        let fits = at.is_multiple_of(1 << pages.log2) && self.k.machine.is_device(Phys(at), pages.bytes());
-        if !fits {
+        let memory = PhysRange::of_device(&self.k.machine, Phys(at), pages.bytes());
+        let Some(memory) = memory.filter(|_| at.is_multiple_of(1 << pages.log2)) else {
             return Err(Refusal::new(Error::BadAddress, at));
-        }
+        };
         let label = self.label_of_new(me.process.get(), &untyped.get().header);
         self.may_grant_new(me, place, label)?;
         self.claim(place)?;
         let guard = self.open_untyped(untyped);
         let open = slot.get().word.load(self.pin()) == word && self.is_open(untyped.get());
         let ready = if open { self.check_depth(slot) } else { Err(Error::Dying.into()) };
-        let made = ready.and_then(|()| self.make_device(&guard, Phys(at), pages));
+        let made = ready.and_then(|()| self.make_device(&guard, memory, pages));
         match made {
             Ok(frame) => {
                 self.fill_first(place.slot, frame, &frame.get().header, slot, label);
@@ -84,7 +85,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Makes the frame, which no capability refers to yet.
-    fn make_device(self, untyped: &UntypedGuard<'_>, at: Phys, pages: Pages) -> Result<Ref<'k, Frame>> {
+    fn make_device(
+        self,
+        untyped: &UntypedGuard<'_>,
+        memory: PhysRange,
+        pages: Pages,
+    ) -> Result<Ref<'k, Frame>> {
         let root = untyped.untyped().header.root();
         let region = untyped.region();
         let (head, tail) =
@@ -96,7 +102,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             let (head, tail) = (region.carve_top(head)?, region.carve_top(tail)?);
             let infos = tail.emplace_slice(|_| FrameInfo::default())?;
-            let frame = head.emplace(self.pin(), Frame::of_device(root, at, pages.log2, infos))?;
+            let frame = head.emplace(self.pin(), Frame::of_device(root, memory, pages.log2, infos))?;
             for info in
                 (0..u64::from(pages.count)).filter_map(|n| frame.get().info(self.pin(), frame.get().page(n)))
             {
@@ -105,7 +111,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             made = Some(frame);
             made
         };
-        let added = self.k.frames.add_device(self.pin(), (at, pages.bytes()), make);
+        let added = self.k.frames.add_device(self.pin(), (memory.base(), memory.bytes()), make);
         let refusal = match added {
             Ok(()) => return made.ok_or(Error::NoMemory.into()),
             Err(NoFrame::Taken) => Error::InUse.into(),

@@ -13,7 +13,8 @@ use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
 use kern_base::objects::{Objects, RawWord};
-use kern_base::paging::{Entry, Links, TABLE_BYTES};
+use kern_base::paging::TABLE_BYTES;
+use kern_base::phys::PhysRange;
 use kern_base::process::{Process, TaskNumber};
 use kern_base::reply::Reply;
 use kern_base::roots::UntypedGuard;
@@ -290,8 +291,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Pages { log2, count } = pages;
         let (head, mut block) = carve_block::<Frame>(site.region, pages.bytes(), 1 << log2)?;
         block.zero();
-        let base = self.k.machine.phys(block.base());
-        let frame = head.emplace(self.pin(), Frame::new(site.root, base, log2, count))?;
+        let memory = PhysRange::of_piece(&self.k.machine, block);
+        let frame = head.emplace(self.pin(), Frame::new(site.root, memory, log2))?;
         for info in (0..u64::from(count)).filter_map(|n| self.k.frames.get(self.pin(), frame.get().page(n))) {
             info.get().give(self.cpu, frame, 0);
         }
@@ -314,17 +315,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// A VSpace whose tables and links fill a piece of memory.
-    pub fn new_vspace(self, root: RootId, mut piece: Piece, seen: Table<AtomicU64>) -> Option<VSpace> {
-        let base = self.k.machine.phys(piece.base());
-        let count = piece.size() / TABLE_BYTES;
-        let entries = piece.split(count * PAGE)?.emplace_slice(|_| Entry::default())?;
-        let links = piece.emplace_slice(|_| Links::default())?;
-        let cr3 = self.k.machine.init_root_table(base, &mut |index, entry| {
-            if let Some(slot) = entries.get(self.pin(), index) {
-                slot.get().store(entry);
-            }
-        });
-        Some(VSpace::new(root, cr3, entries, links, base, seen))
+    pub fn new_vspace(self, root: RootId, piece: Piece, seen: Table<AtomicU64>) -> Option<VSpace> {
+        VSpace::new(root, &self.k.machine, self.pin(), piece, seen)
     }
 
     fn make_cnode(self, site: &Site<'_, 'k>, slots: u64) -> Option<()> {
@@ -370,8 +362,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn make_pool(self, site: &Site<'_, 'k>, cells_log2: u8) -> Option<()> {
         let (head, block) = carve_block::<EventPool>(site.region, pool_pages(cells_log2) * PAGE, PAGE)?;
-        let base = self.k.machine.phys(block.base());
-        let pool = EventPool::new(site.root, base, block, cells_log2, self.pin())?;
+        let pool = EventPool::new(site.root, &self.k.machine, block, cells_log2, self.pin())?;
         self.place(site, head, pool, |o| &o.header)
     }
 

@@ -167,7 +167,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         at: u64,
         home: CpuId,
     ) -> Result<()> {
-        let page = self.k.machine.phys(core::ptr::from_ref(task.get().utcb(self.pin())).addr() as u64);
+        let page = task.get().utcb_page(&self.k.machine);
         let _guard = vspace.get().lock(self.cpu);
         vspace.get().add_home(home);
         self.map_plain(me, vspace, at, page, Access::Write)

@@ -6,10 +6,11 @@ use core::sync::atomic::Ordering;
 use abi::Error;
 use abi::trace::Event;
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
-use kern_base::memory::Phys;
 use kern_base::paging::Pte;
+use kern_base::phys::{Phys, PhysPage};
 use kern_base::task::VectorArea;
 use smp::cpu::{CpuId, Pin};
+use smp::door::Vouched;
 
 use crate::cpu::{mitigations, percpu, time, vector};
 use crate::dev::{exit, lapic, logport};
@@ -70,7 +71,8 @@ impl Machine for Pc {
 
     fn init_root_table(&self, at: Phys, set: &mut dyn FnMut(usize, Pte)) -> u64 {
         for (index, kernel) in (256..).zip(kernel::top_half()) {
-            set(index, Pte(kernel.load(Ordering::Relaxed)));
+            // SAFETY: what the kernel maps in its own half, it may map in every space.
+            set(index, Pte::vouched(unsafe { Vouched::new(kernel.load(Ordering::Relaxed)) }));
         }
         let pcid = percpu::this().map_or(0, |cpu| tlb::take_pcid(cpu.features));
         let keep = if pcid != 0 { tlb::NO_FLUSH } else { 0 };
@@ -99,16 +101,21 @@ impl Machine for Pc {
         }
     }
 
-    fn clear(&self, at: Phys, log2: u8) {
-        // SAFETY: memory of a Frame that nobody uses (caller), through the direct map.
-        unsafe { core::ptr::write_bytes(self.virt(at) as *mut u8, 0, 1 << log2) }
+    fn clear(&self, page: PhysPage) {
+        // SAFETY: a page that may be cleared, through the direct map. It is memory of a Frame, which the kernel has no
+        // reference to.
+        unsafe { core::ptr::write_bytes(self.virt(page.at()) as *mut u8, 0, 1 << page.log2()) }
     }
 
-    fn copy(&self, from: Phys, to: Phys, log2: u8) {
-        // SAFETY: pages of two Frames, which nobody writes (caller), through the direct map.
-        unsafe {
-            core::ptr::copy_nonoverlapping(self.virt(from) as *const u8, self.virt(to) as *mut u8, 1 << log2);
-        }
+    fn copy(&self, from: PhysPage, to: PhysPage) {
+        assert!(
+            from != to && from.log2() == to.log2(),
+            "a page is copied to itself, or to one of another size"
+        );
+        let bytes = 1 << from.log2();
+        let (from, to) = (self.virt(from.at()) as *const u8, self.virt(to.at()) as *mut u8);
+        // SAFETY: as for `clear`, of two pages of one size.
+        unsafe { core::ptr::copy_nonoverlapping(from, to, bytes) }
     }
 
     fn flush_predictors(&self) {

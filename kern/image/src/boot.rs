@@ -4,11 +4,12 @@
 //! covers. Everything left over becomes process 1's Untypeds.
 #![allow(unsafe_code, reason = "the one module of the image that may")]
 
-use abi::BOOT_UNTYPED_MAX;
+use abi::{BOOT_UNTYPED_MAX, BootPage};
 use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
 use kern_base::memory::{Phys, Untyped};
+use kern_base::phys::PhysPage;
 use kern_base::roots::Roots;
 use kern_base::task::{Task, TaskHot};
 use kern_core::ids::ProcessNumber;
@@ -21,7 +22,7 @@ use kern_hal::mem::ranges::Range;
 use kern_hal::pc::Pc;
 use kern_hal::trap;
 use smp::cpu::{CpuId, Pin};
-use smp::door::{Ref, Region, Table};
+use smp::door::{Ref, Region, Table, Vouched};
 use spin::Once;
 
 /// The root of everything made here: never reset.
@@ -119,6 +120,19 @@ pub fn archive_bytes(module: Range) -> &'static [u8] {
     // SAFETY: the loader put the archive there, the direct map shows it, boot keeps its range out of
     // the free memory, and nobody writes it.
     unsafe { core::slice::from_raw_parts((DIRECT_MAP + module.start()) as *const u8, module.size() as usize) }
+}
+
+/// The pages in which the boot archive is.
+pub fn archive_pages(module: Range) -> impl Iterator<Item = PhysPage> {
+    let pages = (module.start()..module.end()).step_by(abi::PAGE_SIZE as usize);
+    // SAFETY: the loader put the archive there, boot keeps its range out of the free memory, and nobody writes it.
+    pages.map(|at| PhysPage::vouched(unsafe { Vouched::new(at) }))
+}
+
+/// The memory of the boot page.
+pub fn memory_of(page: Ref<'static, BootPage>) -> PhysPage {
+    // SAFETY: process 1 may read the page, which is all that it is for, and nobody writes it any more.
+    PhysPage::vouched(unsafe { Vouched::new(page.addr() - DIRECT_MAP) })
 }
 
 /// Takes memory for ever.

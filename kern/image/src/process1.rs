@@ -9,9 +9,10 @@ use smp::sync::AtomicU64;
 use abi::{BootPage, Cap, Error, PAGE_SIZE, cpu_features};
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
-use kern_base::machine::{Access, Machine};
-use kern_base::memory::{Phys, VSpace};
+use kern_base::machine::Access;
+use kern_base::memory::VSpace;
 use kern_base::paging::TABLE_BYTES;
+use kern_base::phys::{PhysPage, PhysRange};
 use kern_base::process::{Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
@@ -20,12 +21,13 @@ use kern_core::{Cx, MachineObject};
 use kern_hal::boot::Boot;
 use kern_hal::cpu::features::Features;
 use kern_hal::cpu::{time, vector};
+use kern_hal::mem::ranges::Range;
 use kern_hal::pc::Pc;
 use smp::cpu::{CpuId, Pin};
 use smp::door::masked::FilledTable;
-use smp::door::{Piece, Ref, Region};
+use smp::door::{Ref, Region};
 
-use crate::boot::{BOOT_ROOT, Made, archive_bytes, boot_context};
+use crate::boot::{BOOT_ROOT, Made, archive_bytes, archive_pages, boot_context, memory_of};
 
 /// Page tables for process 1: enough for its image, stack, scratch windows and a large archive.
 const TABLE_POOL: u64 = 128;
@@ -84,7 +86,7 @@ pub fn start(boot: &'static Boot, made: &Made) -> Result<(), Why> {
     let vspace = make_vspace(cx, &made.region).ok_or(Why::NoMemory)?;
     let first = First { cx, region: &made.region, vspace };
     let entry = first.load(find_init(archive)?)?;
-    first.map_archive(module.start(), module.size())?;
+    first.map_archive(module)?;
     first.map_zeroed(abi::INIT_STACK_TOP - abi::INIT_STACK_SIZE, abi::INIT_STACK_SIZE, Access::Write)?;
     first.map_boot_page(boot, made, archive.len() as u64)?;
     let objects = first.objects(made)?;
@@ -157,13 +159,15 @@ impl First<'_> {
         let mut page = self.region.carve(PAGE_SIZE, PAGE_SIZE).ok_or(Why::NoMemory)?;
         page.zero();
         page.write(bytes);
-        self.map(at, page_phys(&page, self.cx), access)?;
-        Ok(page.base())
+        let at_hand = page.base();
+        let memory = PhysRange::of_piece(&self.cx.k.machine, page);
+        self.map(at, memory.page(0, abi::PAGE_LOG2).ok_or(Why::NoMemory)?, access)?;
+        Ok(at_hand)
     }
 
-    fn map(&self, at: u64, phys: Phys, access: Access) -> Result<(), Why> {
+    fn map(&self, at: u64, page: PhysPage, access: Access) -> Result<(), Why> {
         let _guard = self.vspace.get().lock(self.cx.pin());
-        Ok(self.cx.map_plain(None, self.vspace, at, phys, access)?)
+        Ok(self.cx.map_plain(None, self.vspace, at, page, access)?)
     }
 
     fn map_zeroed(&self, at: u64, size: u64, access: Access) -> Result<(), Why> {
@@ -171,20 +175,19 @@ impl First<'_> {
             .try_for_each(|page| self.map_page(at + page * PAGE_SIZE, &[], access).map(|_| ()))
     }
 
-    fn map_archive(&self, start: u64, size: u64) -> Result<(), Why> {
-        if !start.is_multiple_of(PAGE_SIZE) {
+    fn map_archive(&self, module: Range) -> Result<(), Why> {
+        if !module.start().is_multiple_of(PAGE_SIZE) {
             return Err(Why::BadElf("the boot archive does not start on a page"));
         }
-        (0..size.div_ceil(PAGE_SIZE)).try_for_each(|page| {
-            self.map(abi::ARCHIVE_VA + page * PAGE_SIZE, Phys(start + page * PAGE_SIZE), Access::Read)
-        })
+        (0..)
+            .zip(archive_pages(module))
+            .try_for_each(|(number, page)| self.map(abi::ARCHIVE_VA + number * PAGE_SIZE, page, Access::Read))
     }
 
     fn map_boot_page(&self, boot: &Boot, made: &Made, archive_len: u64) -> Result<(), Why> {
         let line = boot.command_line().as_bytes();
         let line = &line[..line.len().min(abi::CMDLINE_MAX)];
         let piece = self.region.carve(size_of::<BootPage>() as u64, PAGE_SIZE).ok_or(Why::NoMemory)?;
-        let phys = page_phys(&piece, self.cx);
         let fill = |page: &mut BootPage| {
             page.magic = abi::BOOT_MAGIC;
             page.cpus = boot.cpus as u64;
@@ -200,8 +203,8 @@ impl First<'_> {
             page.cmdline_len = line.len() as u64;
             page.cmdline[..line.len()].copy_from_slice(line);
         };
-        piece.emplace_filled(self.cx.pin(), fill).ok_or(Why::NoMemory)?;
-        self.map(abi::BOOT_PAGE_VA, phys, Access::Read)
+        let page = piece.emplace_filled(self.cx.pin(), fill).ok_or(Why::NoMemory)?;
+        self.map(abi::BOOT_PAGE_VA, memory_of(page), Access::Read)
     }
 
     fn objects(&self, made: &Made) -> Result<Objects, Why> {
@@ -250,10 +253,6 @@ impl First<'_> {
         cx.resume(task, hot);
         Ok(())
     }
-}
-
-fn page_phys(page: &Piece, cx: Cx<'static, Pc>) -> Phys {
-    cx.k.machine.phys(page.base())
 }
 
 /// What the CPU has, as process 1 is told.

@@ -93,17 +93,17 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         let info = self.cx.k.frames.get(self.cx.pin(), entry.at()).filter(|_| !entry.is_plain());
         if let Some(frame) = info.and_then(|info| info.get().owner(self.cx.pin()).get::<Frame>()) {
             self.names.write(text, frame.addr());
-            text.named("+", (entry.at().0 - frame.get().base.0) >> frame.get().log2);
+            text.named("+", (entry.at().0 - frame.get().base().0) >> frame.get().log2());
         }
     }
 
     fn frame(&self, text: &mut Text<'_, M>, frame: &Frame) {
         self.header(text, &frame.header);
-        text.number("log2", u64::from(frame.log2));
-        text.number("pages", u64::from(frame.pages));
+        text.number("log2", u64::from(frame.log2()));
+        text.number("pages", u64::from(frame.pages()));
         let counts =
             |n| self.cx.k.frames.get(self.cx.pin(), frame.page(n)).map(|info| info.get().glance(self.cx.cpu));
-        let counts = (0..u64::from(frame.pages)).filter_map(counts);
+        let counts = (0..u64::from(frame.pages())).filter_map(counts);
         let sums = counts.fold([0; 3], |[mapped, writable, executable], c| {
             [mapped + c.mapped(), writable + c.writable(), executable + c.executable()]
         });

@@ -4,8 +4,9 @@
 use abi::{PAGE_SIZE, Rights, Target, USER_TOP};
 use kern_base::frames::FrameInfo;
 use kern_base::machine::{Access, Machine};
-use kern_base::memory::{Frame, Phys, VSpace};
+use kern_base::memory::{Frame, VSpace};
 use kern_base::paging::Pte;
+use kern_base::phys::PhysPage;
 use kern_base::process::Process;
 use smp::door::Ref;
 
@@ -17,7 +18,7 @@ use crate::Cx;
 struct One<'k> {
     vspace: Ref<'k, VSpace>,
     info: &'k FrameInfo,
-    at: Phys,
+    page: PhysPage,
     address: u64,
 }
 
@@ -39,7 +40,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !locked.counts.get().allow(access) {
             return None;
         }
-        self.add_mapping(&locked, spot, Pte::page(one.at, abi::PAGE_LOG2, access), access);
+        self.add_mapping(&locked, spot, Pte::page(one.page, access), access);
         Some(())
     }
 
@@ -58,7 +59,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let _guard = one.vspace.get().lock(self.cpu);
         let spot = self.spot_at_hand(one.vspace, one.address)?;
         let entry = spot.load();
-        if waits || !entry.maps(one.at, 1) || !one.vspace.get().is_alone(self.id()) {
+        if waits || !entry.maps(one.page.at(), 1) || !one.vspace.get().is_alone(self.id()) {
             return None;
         }
         self.take_away(spot, entry, one.info, one.address);
@@ -73,12 +74,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         let vspace = self.object::<VSpace>(table, Target(rdi).cap(), Rights::MAP)?;
         // Who may only read it goes the longer way.
         let frame = self.object::<Frame>(table, Target(rsi).cap(), TO_WRITE)?;
-        let Frame { log2, pages, base: at, .. } = *frame.get();
+        let (log2, pages) = (frame.get().log2(), frame.get().pages());
         // Turned, what is off the boundary of a page is larger than any page's number.
         let page = address.wrapping_sub(PAGE_SIZE).rotate_right(u32::from(abi::PAGE_LOG2));
         if pages != 1 || log2 != abi::PAGE_LOG2 || page >= (USER_TOP - PAGE_SIZE) / PAGE_SIZE {
             return None;
         }
-        Some(One { vspace, info: self.k.frames.get_memory(self.pin(), at)?.get(), at, address })
+        let page = frame.get().memory(0)?;
+        Some(One { vspace, info: self.k.frames.get_memory(self.pin(), page.at())?.get(), page, address })
     }
 }

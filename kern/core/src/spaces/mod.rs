@@ -29,6 +29,7 @@ use kern_base::limits::{FORGOTTEN_STEPS, PAGE_STEPS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, NO_LEAF, Phys, VSpace};
 use kern_base::paging::Pte;
+use kern_base::phys::PhysPage;
 use smp::door::Ref;
 use smp::door::masked::mask_index;
 use smp::shootdown::Stamp;
@@ -63,8 +64,7 @@ struct Run<'k> {
 #[derive(Clone, Copy)]
 struct Page<'k> {
     info: &'k FrameInfo,
-    at: Phys,
-    log2: u8,
+    memory: PhysPage,
     address: u64,
 }
 
@@ -84,9 +84,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !run.vspace.get().is_plain() {
             self.may_still_map(run, access)?;
         }
-        let Frame { log2, base, .. } = *run.frame.get();
-        let like = Pte::page(base, log2, access);
-        let like = if run.frame.get().is_device() { like.uncached() } else { like };
+        let device = run.frame.get().is_device();
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
             if !self.is_free(was) {
@@ -95,7 +93,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let locked = page.info.lock(self.cpu);
             let counts = locked.counts.get();
             if !pool && counts.allow(access) {
-                self.add_mapping(&locked, spot, like.leading_to(page.at), access);
+                self.add_mapping(&locked, spot, Pte::page_of(page.memory, access, device), access);
                 return Ok(());
             }
             if !pool {
@@ -132,7 +130,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(self.refusal_of(me, page, why_not));
         }
         self.note_pooled(frame, &locked);
-        self.add_mapping(&locked, spot, Pte::page(page.at, page.log2, access).pooled(), access);
+        self.add_mapping(&locked, spot, Pte::page(page.memory, access).pooled(), access);
         Ok(())
     }
 
@@ -235,7 +233,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let vspace = self.find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
         let frame = self.find::<Frame>(me, Target(regs.rsi.get()).cap(), of_frame)?.object;
         let (address, first, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
-        let Frame { log2, pages, .. } = *frame.get();
+        let (log2, pages) = (frame.get().log2(), frame.get().pages());
         let rest =
             u64::from(pages).checked_sub(first).filter(|rest| *rest > 0).ok_or(Refusal::argument(4))?;
         let first = mask_index(first as usize, pages as usize) as u64;
@@ -257,30 +255,31 @@ impl<'k, M: Machine> Cx<'k, M> {
         make: bool,
         mut work: impl FnMut(Spot<'k>, Page<'k>) -> Result<()>,
     ) -> Result<()> {
-        let log2 = run.frame.get().log2;
+        let log2 = run.frame.get().log2();
         let spot_for = |address| match log2 {
             abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make.then_some(Some(me))),
             _ => self.spot_for::<LARGE>(run.vspace, address, make.then_some(Some(me))),
         };
         let step = if log2 == abi::PAGE_LOG2 { PAGE_SIZE } else { abi::LARGE_PAGE_SIZE };
         let end = run.first + run.count.min(PAGE_STEPS);
-        let (mut at, mut address) = (run.frame.get().page(run.first), run.address);
-        let mut number = run.first;
+        let (mut number, mut address) = (run.first, run.address);
         while number < end {
             let first = spot_for(address).map_err(|refusal| go_on(me, run, number, refusal))?;
             let entries = self.row_from(first, (end - number) as usize);
             if entries.is_empty() {
                 return Err(Error::BadState.into());
             }
-            for spot in first.each_of(entries) {
-                let page = Page { info: self.info(at)?, at, log2, address };
+            let (before, count) = (number, entries.len() as u64);
+            let entries = run.frame.get().memory_beside(before, entries).ok_or(Error::BadState)?;
+            for (spot, memory) in first.each_with(entries) {
+                let page = Page { info: self.info(memory.at())?, memory, address };
                 if let Err(refusal) = work(spot, page) {
+                    let number = before + (spot.index - first.index) as u64;
                     return Err(go_on(me, run, number, refusal));
                 }
-                number += 1;
-                at = Phys(at.0 + step);
                 address += step;
             }
+            number += count;
         }
         if number == run.first + run.count { Ok(()) } else { Err(go_on(me, run, number, Refusal::More)) }
     }
@@ -326,7 +325,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn clean(self, page: Page<'k>) -> Refusal {
         let locked = page.info.lock(self.cpu);
         if locked.counts.get().why_not(Access::Read) == WhyNot::Unclean {
-            self.k.machine.clear(page.at, page.log2);
+            self.k.machine.clear(page.memory);
             locked.set_clean();
         }
         Refusal::More
@@ -436,7 +435,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         me: Option<Me<'k>>,
         vspace: Ref<'k, VSpace>,
         address: u64,
-        at: Phys,
+        page: PhysPage,
         access: Access,
     ) -> Result<()> {
         let spot = self.spot_for::<SMALL>(vspace, address, Some(me))?;
@@ -446,7 +445,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 None => Refusal::new(Error::Mapped, address),
             });
         }
-        spot.store(Pte::page(at, abi::PAGE_LOG2, access).plain());
+        spot.store(Pte::page(page, access).plain());
         Ok(())
     }
 
@@ -468,7 +467,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Ends a frame that is dying: takes all its mappings away, then waits until no CPU remembers any. Its header counts
     /// the pages whose mappings are gone, and behind them the pages that CPUs have forgotten.
     pub fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
-        let Frame { ref header, pages, .. } = *frame.get();
+        let (header, pages) = (&frame.get().header, frame.get().pages());
         for _ in 0..PAGE_STEPS {
             let number = header.swept();
             if number >= pages as usize {
@@ -495,7 +494,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Each page is looked at, since the stamp of one says nothing of another that somebody else unmapped. Nobody maps
     /// these pages any more, so a stamp stays what it is until the page has another owner.
     fn forget_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
-        let Frame { ref header, pages, .. } = *frame.get();
+        let (header, pages) = (&frame.get().header, frame.get().pages());
         for _ in 0..FORGOTTEN_STEPS {
             let number = header.swept();
             let Some(left) = (2 * pages as usize).checked_sub(number + 1) else { return Ok(()) };
@@ -551,7 +550,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 /// The entry that maps a page, as it is now.
 fn mapping(spot: Spot<'_>, page: Page<'_>) -> Result<Pte> {
     let entry = spot.load();
-    if entry.maps(page.at, spot.level) { Ok(entry) } else { Err(not_mapped(page.address)) }
+    if entry.maps(page.memory.at(), spot.level) { Ok(entry) } else { Err(not_mapped(page.address)) }
 }
 
 /// Pages of a run before `number` are done. If it goes on later, it does with the rest.
@@ -559,7 +558,7 @@ fn mapping(spot: Spot<'_>, page: Page<'_>) -> Result<Pte> {
 fn go_on(me: Me<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
     if !matches!(refusal, Refusal::Error { .. }) {
         let (regs, done) = (&me.hot.regs, number - run.first);
-        regs.rdx.set(run.address + (done << run.frame.get().log2));
+        regs.rdx.set(run.address + (done << run.frame.get().log2()));
         regs.r9.set(number);
         regs.r10.set(run.count - done);
     }

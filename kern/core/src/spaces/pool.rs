@@ -15,6 +15,7 @@ use kern_base::limits::{PAGE_STEPS, SWEEP_STEPS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, Phys, Untyped, VSpace};
 use kern_base::paging::Pte;
+use kern_base::phys::PhysPage;
 use kern_base::sweep::Pass;
 use smp::door::Ref;
 use smp::door::masked::mask_index;
@@ -229,14 +230,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         let vspace = self.find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
         let frame = self.find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
         let (address, number) = (args.a2, args.a4);
-        let log2 = frame.get().log2;
-        if number >= u64::from(frame.get().pages) {
+        let log2 = frame.get().log2();
+        if number >= u64::from(frame.get().pages()) {
             return Err(Refusal::argument(4));
         }
         check_user_range(address, 1 << log2, 1 << log2)?;
         let mark = Mark::new(args.a3);
         self.wait_marked(me, mark)?;
-        let at = frame.get().page(mask_index(number as usize, frame.get().pages as usize) as u64);
+        let number = mask_index(number as usize, frame.get().pages() as usize) as u64;
+        let page = frame.get().memory(number).ok_or(Refusal::argument(4))?;
+        let at = page.at();
         if !vspace.get().is_plain() {
             self.may_map(vspace.get(), &frame.get().header, Access::Write)?;
         }
@@ -272,7 +275,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             return Ok(Answer::one(0));
         }
-        self.replace_page(me, frame, at, spot, address)?;
+        self.replace_page(me, frame, page, spot, address)?;
         Ok(Answer::one(1))
     }
 
@@ -282,26 +285,27 @@ impl<'k, M: Machine> Cx<'k, M> {
         self,
         me: Me<'k>,
         frame: Ref<'k, Frame>,
-        at: Phys,
+        page: PhysPage,
         spot: Spot<'k>,
         address: u64,
     ) -> Result<()> {
-        let (old, log2) = (spot.load(), frame.get().log2);
-        let (old_info, info) = (self.info(old.at())?, self.info(at)?);
+        let old = spot.load();
+        let seen = old.memory(spot.level).ok_or(Error::BadState)?;
+        let (old_info, info) = (self.info(old.at())?, self.info(page.at())?);
         {
             let locked = info.lock(self.cpu);
             match self.why_not_pool(frame, &locked) {
                 WhyNot::ItMay | WhyNot::Unclean => {}
                 why_not => {
                     drop(locked);
-                    return Err(self.refusal_of(me, Page { info, at, log2, address }, why_not));
+                    return Err(self.refusal_of(me, Page { info, memory: page, address }, why_not));
                 }
             }
             self.note_pooled(frame, &locked);
             locked.counts.set(locked.counts.get().with(Access::Write));
         }
-        self.k.machine.copy(old.at(), at, log2);
-        let new = Pte::page(at, log2, Access::Write).pooled();
+        self.k.machine.copy(seen, page);
+        let new = Pte::page(page, Access::Write).pooled();
         spot.store(new.in_transit());
         let stale = self.forget(spot.vspace.get(), address);
         {

@@ -7,6 +7,7 @@ use abi::Error;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Phys, VSpace};
 use kern_base::paging::{ENTRIES, Entry, EntryName, LEVELS, Links, Pte, TableNote, index_of};
+use kern_base::phys::PhysPage;
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
@@ -22,7 +23,7 @@ pub struct Spot<'k> {
     pub vspace: Ref<'k, VSpace>,
     entry: &'k Entry,
     /// Among the VSpace's entries.
-    index: usize,
+    pub index: usize,
     pub level: u32,
 }
 
@@ -57,6 +58,16 @@ impl<'k> Spot<'k> {
     #[inline(always)]
     pub fn each_of(self, entries: &'k [Entry]) -> impl Iterator<Item = Spot<'k>> {
         entries.iter().enumerate().map(move |(at, entry)| Spot { entry, index: self.index + at, ..self })
+    }
+
+    /// Each of some entries, which begin with this one, with what goes with it.
+    #[inline(always)]
+    pub fn each_with<T>(
+        self,
+        entries: impl Iterator<Item = (&'k Entry, T)>,
+    ) -> impl Iterator<Item = (Spot<'k>, T)> {
+        let entries = entries.enumerate();
+        entries.map(move |(at, (entry, with))| (Spot { entry, index: self.index + at, ..self }, with))
     }
 
     #[inline(always)]
@@ -141,8 +152,8 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Err(Refusal::new(Error::Mapped, address));
             }
             if !spot.load().is_present() {
-                let at = self.take_table(vspace, level - 1, address).ok_or(Error::NoTables)?;
-                spot.store(Pte::table(at));
+                let table = self.take_table(vspace, level - 1, address).ok_or(Error::NoTables)?;
+                spot.store(Pte::table(table));
             }
             table = vspace.get().index_at(spot.load().at().0);
         }
@@ -150,13 +161,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// A table that is not in use yet becomes one of a level, for the addresses around one.
-    fn take_table(self, vspace: Ref<'k, VSpace>, level: u32, address: u64) -> Option<Phys> {
+    fn take_table(self, vspace: Ref<'k, VSpace>, level: u32, address: u64) -> Option<PhysPage> {
         let number = vspace.get().used.load(Relaxed);
-        vspace.get().entries.get(self.pin(), number as usize * ENTRIES)?;
-        let at = vspace.get().place_of(number as usize);
-        self.k.frames.get(self.pin(), at)?.get().give(self.cpu, vspace, TableNote::new(level, address).raw());
+        let table = vspace.get().table(number as usize)?;
+        self.k.frames.get(self.pin(), table.at())?.get().give(
+            self.cpu,
+            vspace,
+            TableNote::new(level, address).raw(),
+        );
         vspace.get().used.store(number + 1, Relaxed);
-        Some(at)
+        Some(table)
     }
 
     /// What is noted of the table at a physical address, and whose it is; `None` where none is in use.

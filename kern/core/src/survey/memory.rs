@@ -28,7 +28,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     }
 
     pub fn frame(&mut self, frame: Ref<'k, Frame>) {
-        let Frame { base, log2, pages, .. } = *frame.get();
+        let (base, log2, pages) = (frame.get().base(), frame.get().log2(), frame.get().pages());
         let record = object!(
             self,
             frame,
@@ -103,7 +103,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             vspace,
             VSpace {
                 cr3: space.cr3(),
-                base: space.base.0,
+                base: space.base().0,
                 tables,
                 used,
                 process: self.at(space.process.addr()),
@@ -165,7 +165,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
             space,
             level,
             address,
-            word: entry.0,
+            word: entry.raw(),
             next: links.next().0,
             prev: links.prev().0,
         });

@@ -211,7 +211,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
 
     pub fn pool(&mut self, pool: Ref<'k, EventPool>) {
         let pages = pool.get().pages();
-        let (base, count) = pages.fold((u64::MAX, 0), |(base, count), (at, _)| (base.min(at.0), count + 1));
+        let (base, count) =
+            pages.fold((u64::MAX, 0), |(base, count), (at, _)| (base.min(at.at().0), count + 1));
         let reader = pool.map(|pool| &pool.reader);
         let record = object!(
             self,

@@ -60,7 +60,7 @@ fn device_memory_is_mapped_uncached() {
     }
     let frame = s.w.make(0, ObjType::Frame, 12);
     s.w.must(0, Op::Map, &[space, frame.arg(), PAGE, 1]);
-    let base = s.w.object::<Frame>(frame).map(|frame| frame.get().base.0);
+    let base = s.w.object::<Frame>(frame).map(|frame| frame.get().base().0);
     assert_eq!(mapped(&s, base.unwrap()), [false], "memory is cached");
 }
 
@@ -69,7 +69,7 @@ fn what_is_no_device_is_refused() {
     let mut s = Scene::new(1);
     let from = memory(&mut s);
     let ram = s.w.make(0, ObjType::Frame, 12);
-    let ram = s.w.object::<Frame>(ram).map_or(0, |frame| frame.get().base.0);
+    let ram = s.w.object::<Frame>(ram).map_or(0, |frame| frame.get().base().0);
     for (base, size) in [
         (0, 12),
         (ram, 12),
@@ -275,7 +275,7 @@ fn a_pinned_frame_stays() {
     let mut s = Scene::new(2);
     let from = memory(&mut s);
     let frame = s.w.make_of(0, from, ObjType::Frame, 12 | 3 << 8);
-    let base = s.w.object::<Frame>(frame).map_or(0, |frame| frame.get().base.0);
+    let base = s.w.object::<Frame>(frame).map_or(0, |frame| frame.get().base().0);
     assert_eq!(unpin(&mut s, frame), Err((Error::BadState, 0)));
     assert_eq!(pin(&mut s, frame), Ok((base, 1)));
     assert_eq!(pin(&mut s, frame), Ok((base, 2)));

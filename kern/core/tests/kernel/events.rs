@@ -38,13 +38,13 @@ impl Reader {
         w.must(0, Op::PoolBind, &[cap.arg(), process.process.arg(), task.cap.arg(), POOL_VA, BITS]);
         let Some(object) = w.object::<EventPool>(cap) else { panic!("no pool") };
         let Some((first, _)) = object.get().pages().next() else { panic!("no pages") };
-        Reader { cap, at: first.0, next: 0 }
+        Reader { cap, at: first.at().0, next: 0 }
     }
 
     /// One of a pool that somebody else has bound, who has read up to a position.
     pub fn of(pool: &EventPool, next: u64) -> Reader {
         let (first, _) = pool.pages().next().expect("its pages");
-        Reader { cap: Cap::NULL, at: first.0, next }
+        Reader { cap: Cap::NULL, at: first.at().0, next }
     }
 
     /// Gives back all but so many of the cells that were read.

@@ -20,7 +20,7 @@ fn share(s: &mut Scene, space: Cap, from: u64, count: u64, target: u64) -> Resul
 /// What the kernel counts of the first page of a frame.
 fn counts_of(s: &Scene, frame: Cap) -> Counts {
     let cx = s.w.look(0);
-    let base = s.w.object::<Frame>(frame).expect("the frame").get().base;
+    let base = s.w.object::<Frame>(frame).expect("the frame").get().base();
     cx.k.frames.get(cx.pin(), base).expect("what is known of it").get().glance(cx.pin())
 }
 

@@ -113,7 +113,7 @@ fn what_was_in_a_pool_is_cleared() {
     let space = s.process.vspace;
     let frame = pooled(&mut s, space, FROM, 1);
     let Some(object) = s.w.object::<kern_base::memory::Frame>(frame) else { panic!("no frame") };
-    let page = object.get().base.0;
+    let page = object.get().base().0;
     smp::host_test::fill(page, 0x5a, 4096);
     s.w.must(0, Op::Unmap, &[space.arg(), 0, FROM, 0, 0, 1]);
     assert!(can_map(&mut s, frame));

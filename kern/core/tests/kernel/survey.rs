@@ -61,7 +61,7 @@ proptest! {
     #[test]
     fn entries_are_read_alike(word in any::<u64>(), small in 0..512u64, level in 1..=4u32) {
         for word in [word, word & 0x81f0_0000_0000_03ff, word & 0x0070_0000_0000_0083 | small] {
-            let (kernels, rules) = (paging::Pte(word), Pte(word));
+            let (kernels, rules) = (paging::Pte::vouched(smp::host_test::vouched(word)), Pte(word));
             let what = rules.what(level);
             prop_assert_eq!(kernels.is_present(), matches!(what, What::Page | What::Table));
             prop_assert_eq!(kernels.is_present() && kernels.is_page(level), what == What::Page);

@@ -183,7 +183,7 @@ fn a_page_that_becomes_a_frames_while_a_revoke_looks_at_it_is_counted() {
         // Where the revoke had looked for what to delete before, the frame is there.
         let Some(frame) = w.object::<Frame>(frame) else { continue };
         let cx = w.look(0);
-        let info = cx.k.frames.get(cx.pin(), frame.get().base).expect("what is known of it");
+        let info = cx.k.frames.get(cx.pin(), frame.get().base()).expect("what is known of it");
         assert_eq!(info.get().glance(cx.pin()).mapped(), 2, "stopped at point {stop}");
         cases += 1;
     }

@@ -178,7 +178,7 @@ impl Cast {
             self.world.give(pool, process, POOL);
             // Nearly full.
             let first = self.world.object::<EventPool>(pool).and_then(|pool| pool.get().pages().next());
-            if let Some([head]) = first.map(|(at, _)| smp::host_test::words(at.0, 1)) {
+            if let Some([head]) = first.map(|(at, _)| smp::host_test::words(at.at().0, 1)) {
                 head.store(0u64.wrapping_sub(60), Relaxed);
             }
         }

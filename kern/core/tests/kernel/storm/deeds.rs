@@ -247,7 +247,7 @@ impl Cast {
         let process = self.world.current(n).and_then(|t| t.get().hot.here(pin).process.get(pin));
         let Some(pool) = process.and_then(|process| process.get().pool.get(pin)) else { return };
         let Some((first, _)) = pool.get().pages().next() else { return };
-        let [head, armed, slots, window] = smp::host_test::words(first.0, 4) else { return };
+        let [head, armed, slots, window] = smp::host_test::words(first.at().0, 4) else { return };
         let lie = if b < 16 { u64::from(b) << 40 } else { 0 };
         head.store(pool.get().reserved.position().wrapping_sub(u64::from(50 + b % 14)) ^ lie, Relaxed);
         armed.store(u64::from(b), Relaxed);

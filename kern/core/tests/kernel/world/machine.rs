@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::memory::Phys;
 use kern_base::paging::Pte;
+use kern_base::phys::PhysPage;
 use kern_base::task::VectorArea;
 use smp::chaos::Point;
 use smp::cpu::CpuId;
@@ -194,13 +195,14 @@ impl Machine for Fake {
         }
     }
 
-    fn clear(&self, at: Phys, log2: u8) {
-        host_test::clear(at.0, 1 << log2);
+    fn clear(&self, page: PhysPage) {
+        host_test::clear(page.at().0, 1 << page.log2());
     }
 
-    fn copy(&self, from: Phys, to: Phys, log2: u8) {
+    fn copy(&self, from: PhysPage, to: PhysPage) {
         host_test::point(Point::PageCopying);
-        host_test::copy(from.0, to.0, 1 << log2);
+        assert!(from != to && from.log2() == to.log2(), "{from:?} is copied to {to:?}");
+        host_test::copy(from.at().0, to.at().0, 1 << from.log2());
     }
 
     fn flush_predictors(&self) {

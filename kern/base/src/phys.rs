@@ -1,0 +1,112 @@
+//! Physical memory: where it is, and what may be mapped, cleared and copied.
+//!
+//! A [`Phys`] is a number: to compare, to look something up, to say where something is. Whoever maps, clears or copies memory
+//! has a [`PhysPage`] of it, which no number makes: it comes from a frame, from a piece of carved memory, from an address
+//! space's own tables, from device memory that the machine knows, or from an entry that maps it already.
+//!
+//! No other module of this crate makes one but through what is public here, and those whose types have one in them:
+//! [`Frame`](crate::memory::Frame) and [`VSpace`](crate::memory::VSpace) by [`PhysRange`], and entries of page tables
+//! ([`Pte`](crate::paging::Pte)).
+
+use smp::door::{Piece, Vouched};
+
+use crate::machine::Machine;
+
+/// A physical address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[repr(transparent)]
+pub struct Phys(pub u64);
+
+/// A page of physical memory that may be mapped, cleared and copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PhysPage {
+    at: Phys,
+    log2: u8,
+}
+
+impl PhysPage {
+    /// A page of 4 KiB for which unsafe code vouches.
+    pub const fn vouched(at: Vouched<u64>) -> PhysPage {
+        PhysPage { at: Phys(at.get()), log2: abi::PAGE_LOG2 }
+    }
+
+    /// What other types of this crate have: an entry that maps the page, a task whose UTCB it is.
+    pub(crate) const fn trusted(at: Phys, log2: u8) -> PhysPage {
+        PhysPage { at, log2 }
+    }
+
+    #[inline(always)]
+    pub const fn at(self) -> Phys {
+        self.at
+    }
+
+    /// Its size, as a base-2 logarithm.
+    #[inline(always)]
+    pub const fn log2(self) -> u8 {
+        self.log2
+    }
+}
+
+/// Physical memory in one piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PhysRange {
+    base: Phys,
+    bytes: u64,
+}
+
+impl PhysRange {
+    /// The memory of a piece, of which nothing else is made any more.
+    #[expect(clippy::needless_pass_by_value, reason = "the piece is used up")]
+    pub fn of_piece(machine: &impl Machine, piece: Piece) -> PhysRange {
+        PhysRange { base: machine.phys(piece.base()), bytes: piece.size() }
+    }
+
+    /// What other types of this crate are made of.
+    pub(crate) const fn trusted(base: Phys, bytes: u64) -> PhysRange {
+        PhysRange { base, bytes }
+    }
+
+    /// Device memory, none of it the kernel's own; `None` where some of it is anything else.
+    pub fn of_device(machine: &impl Machine, base: Phys, bytes: u64) -> Option<PhysRange> {
+        machine.is_device(base, bytes).then_some(PhysRange { base, bytes })
+    }
+
+    #[inline(always)]
+    pub const fn base(self) -> Phys {
+        self.base
+    }
+
+    #[inline(always)]
+    pub const fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives each of some items a page of `1 << log2` bytes, from the page `first` on; `None` where there are fewer pages.
+    #[inline(always)]
+    pub fn beside<T>(
+        self,
+        first: u64,
+        log2: u8,
+        items: &[T],
+    ) -> Option<impl Iterator<Item = (&T, PhysPage)> + use<'_, T>> {
+        let end = first.checked_add(items.len() as u64)?;
+        if end > self.bytes >> log2 {
+            return None;
+        }
+        let (mut next, step) = (self.base.0 + (first << log2), 1 << log2);
+        Some(items.iter().map(move |item| {
+            let at = Phys(next);
+            next += step;
+            (item, PhysPage { at, log2 })
+        }))
+    }
+
+    /// A page of `1 << log2` bytes, if there is such.
+    #[inline(always)]
+    pub const fn page(self, number: u64, log2: u8) -> Option<PhysPage> {
+        if number >= self.bytes >> log2 {
+            return None;
+        }
+        Some(PhysPage { at: Phys(self.base.0 + (number << log2)), log2 })
+    }
+}

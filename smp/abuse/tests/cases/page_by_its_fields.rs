@@ -1,0 +1,8 @@
+//! Physical memory mapped: a page that nobody has.
+#![forbid(unsafe_code)]
+
+use kern_base::phys::{Phys, PhysPage};
+
+fn main() {
+    let _ = PhysPage { at: Phys(0x10_0000), log2: 12 };
+}
