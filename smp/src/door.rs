@@ -10,8 +10,7 @@
 //!    hands the memory back.
 //!    *Types:* a loaded [`Ref<'k, T>`] is bound to the entry `'k`, so it ends before that wait does; and no memory is
 //!    handed back without the wait. *Rules:* that every link is cut before the wait begins, mail included; and that a CPU
-//!    uses nothing while it says that it is parked ([`crate::quiesce::park`]), or after it has counted its exit
-//!    ([`crate::quiesce::left_by_iret`]).
+//!    uses nothing while it says that it is parked ([`crate::quiesce::park`]).
 //! 2. **Only the home CPU looks inside.** State that one CPU owns is wrapped in [`Homed`], which opens only to a [`Pin`] of
 //!    that CPU. Everything else that CPUs share is an atomic, or behind a lock.
 //!    *Types:* all of it. What a stored reference leads to is `Sync`, whichever CPU loads it; what changes under a lock is

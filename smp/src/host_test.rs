@@ -56,6 +56,12 @@ pub fn vouched<T: Copy>(value: T) -> crate::door::Vouched<T> {
     unsafe { crate::door::Vouched::new(value) }
 }
 
+/// [`left_by_iret`](crate::quiesce::left_by_iret), by a CPU that a test plays.
+pub fn left_by_iret(cpus: &impl crate::quiesce::Cpus, entry: &mut Entry) {
+    // SAFETY: as for `pin`: the CPU does nothing else in this entry.
+    unsafe { crate::quiesce::left_by_iret(cpus, entry) }
+}
+
 /// The inside of state, wherever it is, also while it is under way.
 pub fn inside<'k, T>(state: Ref<'k, crate::door::Homed<T>>) -> &'k T {
     state.get().value()

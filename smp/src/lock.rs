@@ -11,7 +11,7 @@
 //! Taking the lock is an acquire, releasing it a release: who holds it sees all that earlier holders wrote.
 
 use core::cell::UnsafeCell;
-use core::fmt::Debug;
+use core::fmt::{self, Debug};
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 // Not the words of `sync`: a lock has points of its own.
@@ -20,7 +20,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::chaos::{Point, point_at};
 use crate::cpu::{CpuId, Pin};
-use crate::percpu::Here;
+use crate::percpu::{self, Here};
 
 /// Turns of a waiting CPU after which nobody will let go of the lock any more.
 pub const PATIENCE: u64 = 1 << 32;
@@ -51,13 +51,18 @@ impl Holder {
         self.0
     }
 
-    fn cpu(self) -> CpuId {
-        if self.0 < NUMBERS_END {
-            return CpuId::new((self.0 >> 1) as usize).unwrap_or(CpuId::BOOT);
+    /// The CPU, if it is known: any word may be asked, and nothing is read where it leads.
+    fn cpu(self) -> Option<CpuId> {
+        if self.0 < NUMBERS_END { CpuId::new((self.0 >> 1) as usize) } else { percpu::cpu_at(self.0 & !HELD) }
+    }
+}
+
+impl Debug for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cpu() {
+            Some(cpu) => write!(f, "{cpu:?}"),
+            None => write!(f, "the CPU whose number stands at {:#x}", self.0 & !HELD),
         }
-        // SAFETY: `in_block` made it, from the number in a CPU's block, which lives as long as the machine, or in host
-        // tests as long as the locks.
-        unsafe { *((self.0 & !HELD) as *const CpuId) }
     }
 }
 
@@ -246,7 +251,7 @@ pub fn waiting(_is_free: &dyn Fn() -> bool) {
 #[inline(never)]
 pub fn never_free(who: Holder, held_by: u64, of: &dyn Debug) -> ! {
     // A lock that has come free just now names nobody: then the lowest CPU.
-    let (who, holder) = (who.cpu(), Holder(held_by | HELD).cpu());
+    let holder = Holder(held_by | HELD);
     panic!("{who:?} waits for a lock that nobody lets go of: {of:?}, held by {holder:?}");
 }
 
@@ -286,6 +291,28 @@ mod tests {
         let state = Guarded::new(&lock, ());
         drop(state.open(lock.lock(pin(0), &"a test")));
         state.open(other.lock(pin(0), &"a test"));
+    }
+
+    /// A block of each of three CPUs.
+    fn blocks() -> crate::percpu::All<(), u64, u64> {
+        let blocks: std::vec::Vec<_> =
+            (0..3).map(|n| crate::percpu::PerCpu::new(crate::host_test::cpu(n), (), 0)).collect();
+        crate::host_test::all_cpus(crate::door::Table::from_static(std::boxed::Box::leak(
+            blocks.into_boxed_slice(),
+        )))
+    }
+
+    #[test]
+    fn a_holder_that_is_named_by_its_block_is_reported_by_its_number() {
+        let all = blocks();
+        let named = |n: usize| all.block(pin(n), crate::host_test::cpu(n)).here(pin(n)).map(Holder::from);
+        let said = [0, 1, 2].map(|n| std::format!("{:?}", named(n).unwrap_or(Holder(HELD))));
+        assert_eq!(said, ["cpu0", "cpu1", "cpu2"]);
+        let Some(Holder(word)) = named(2) else { panic!("it has a block") };
+        for stray in [word + 8, word + 2 * (word - named(1).map_or(0, Holder::word)), 0xdead_0001] {
+            let said = std::format!("{:?}", Holder(stray));
+            assert_eq!(said, std::format!("the CPU whose number stands at {:#x}", stray & !HELD));
+        }
     }
 
     #[test]

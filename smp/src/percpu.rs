@@ -6,6 +6,9 @@
 
 use core::marker::PhantomData;
 use core::ops::Deref;
+// Not the words of `sync`: see `NUMBERS`.
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 
 use crate::cpu::{CpuId, Entry, Pin};
 use crate::door::Table;
@@ -65,6 +68,18 @@ impl<O, S, P> Deref for PerCpu<O, S, P> {
     }
 }
 
+/// For reports: where the number of the first CPU stands, how far the next one's is from there, and how many there are. Of
+/// the blocks that were made last; no loom's words, since no protocol has them.
+static NUMBERS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// The CPU whose number stands at an address.
+pub(crate) fn cpu_at(address: u64) -> Option<CpuId> {
+    let [first, stride, count] = [0, 1, 2].map(|index: usize| NUMBERS[index].load(Relaxed));
+    let offset = address.checked_sub(first).filter(|offset| offset.checked_rem(stride) == Some(0))?;
+    let number = offset / stride;
+    if number < count { CpuId::new(number as usize) } else { None }
+}
+
 /// The blocks of all CPUs of a machine, each at its number.
 #[repr(transparent)]
 pub struct All<O, S, P>(Table<PerCpu<O, S, P>>);
@@ -73,9 +88,16 @@ impl<O, S, P> All<O, S, P> {
     /// # Safety
     /// Every CPU that has kernel entries in which objects of this machine are used has its block in `blocks`, at its number,
     /// and its entries are of that block.
-    pub const unsafe fn new(blocks: Table<PerCpu<O, S, P>>) -> All<O, S, P> {
+    pub unsafe fn new(blocks: Table<PerCpu<O, S, P>>) -> All<O, S, P> {
+        let first = blocks.addr() + Self::ID_OFFSET as u64;
+        for (word, value) in NUMBERS.iter().zip([first, Self::STRIDE, blocks.len() as u64]) {
+            word.store(value, Relaxed);
+        }
         All(blocks)
     }
+
+    const ID_OFFSET: usize = PerCpu::<O, S, P>::ID_OFFSET;
+    const STRIDE: u64 = size_of::<PerCpu<O, S, P>>() as u64;
 
     /// The block of a CPU; panics where there is no such.
     pub fn block<'a>(&'a self, pin: Pin<'a>, cpu: CpuId) -> &'a PerCpu<O, S, P> {

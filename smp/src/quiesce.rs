@@ -470,9 +470,12 @@ pub fn unpark<P>(entry: &mut impl Resting<P>) {
     entry.inbox().retract();
 }
 
-/// Counts a return to user mode **by IRET**, which must be what the CPU does next.
+/// Counts a return to user mode **by IRET**.
+///
+/// # Safety
+/// The return is what the CPU does next.
 #[inline(always)]
-pub fn left_by_iret<C: Cpus>(cpus: &C, entry: &mut Entry) {
+pub unsafe fn left_by_iret<C: Cpus>(cpus: &C, entry: &mut Entry) {
     let pin = entry.pin();
     let exits = &cpus.port(pin, pin.cpu()).exits;
     exits.store(exits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);

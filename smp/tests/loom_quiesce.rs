@@ -194,8 +194,8 @@ fn reads(system: &System, slot: Ref<'static, Slot>, reader: Reader) {
             quiesce::unpark(&mut (system, &mut entry));
         }
         Reader::Interrupted => {
-            quiesce::left_by_iret(system, &mut entry);
-            quiesce::left_by_iret(system, &mut entry);
+            smp::host_test::left_by_iret(system, &mut entry);
+            smp::host_test::left_by_iret(system, &mut entry);
         }
         Reader::Calls => {}
     }

@@ -23,6 +23,7 @@ use kern_hal::pc::Pc;
 use kern_hal::trap;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Ref, Region, Table, Vouched};
+use smp::quiesce;
 use spin::Once;
 
 /// The root of everything made here: never reset.
@@ -106,6 +107,14 @@ pub fn resume_loaded(entry: &CpuEntry, task: Ref<'_, Task>, hot: &TaskHot) -> ! 
 pub fn resume_call(_: &CpuEntry, task: Ref<'_, Task>) -> ! {
     // SAFETY: as in `resume`; kern-core says `Running` of a task in a system call only.
     unsafe { trap::entry::resume_call(task.get()) }
+}
+
+/// Counts that this CPU leaves an interrupt's entry, which ends so: the trap code returns by IRET.
+#[inline(always)]
+pub fn left_by_iret(entry: &mut CpuEntry) {
+    let kernel = kernel(entry);
+    // SAFETY: the last thing that the handler of an interrupt of user code does.
+    unsafe { quiesce::left_by_iret(kernel, entry.quiescent()) }
 }
 
 /// The same where the current task's system call answers nothing but its success, and no other task has run since.

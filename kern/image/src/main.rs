@@ -292,7 +292,7 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     }
     cx.announce_left_mail();
     // The interrupted program goes on with all its registers: by IRET.
-    quiesce::left_by_iret(boot::kernel(&entry), entry.quiescent());
+    boot::left_by_iret(&mut entry);
 }
 
 /// User code faulted: whoever handles that goes on, or its process ends.

@@ -33,6 +33,11 @@ impl<T> Table<T> {
         Table { base: elements.as_ptr(), len: elements.len() }
     }
 
+    /// Where the first element is: for reports.
+    pub(crate) fn addr(&self) -> u64 {
+        self.base as u64
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }

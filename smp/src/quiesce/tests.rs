@@ -187,7 +187,7 @@ fn who_left_by_iret_meanwhile_is_not_asked() {
     let mut here = entry(0);
     let stamp = system.epoch.stamp();
     request_epoch(&system, here.pin(), stamp + 2);
-    left_by_iret(&system, &mut entry(1));
+    crate::host_test::left_by_iret(&system, &mut entry(1));
     assert_eq!(settle(&system, &mut here), Settled::Advanced);
     assert_eq!(system.epoch.now(), stamp + 1);
     // The next round began after that exit, so now it is asked.

@@ -161,7 +161,7 @@ impl Gate {
         if same && !self.context(entry).sched.grace.is_unsettled() {
             frame_full(0);
             self.context(entry).announce_left_mail();
-            quiesce::left_by_iret(self.k, entry.quiescent());
+            host_test::left_by_iret(self.k, entry.quiescent());
         } else {
             self.leave(entry);
         }
