@@ -13,6 +13,7 @@ use snapshot::{
 use crate::Snapshot;
 use crate::facts::{Facts, is_at_callee, name_of};
 use crate::report::Findings;
+use crate::rules::is_shell;
 
 /// A row of the table.
 pub struct Reference {
@@ -194,8 +195,11 @@ references! {
     /// The SchedContext in a message block is with its task, on the CPU that has the block.
     tasks.message_context: Task -> context, when |f, r| true,
         agrees |to| to.home == r.message_home && to.task == r.at;
-    /// What a request is about is held by whoever reclaims it, until the answer.
-    tasks.request_about: Task -> of_request, when |f, r| is_held(r), agrees |to| is_asked(r.request, to.kind);
+    /// What a request is about is held by whoever reclaims it, until the answer. Where two reclaim it at the same time, one
+    /// may have ended it while the request of the other is under way. Then nothing else stands there: the quiet period before
+    /// its memory is free flushes all mailboxes.
+    tasks.request_about: Task -> of_request, when |f, r| is_held(r),
+        agrees |to| to.kind.is_none_or(|kind| is_asked(r.request, kind));
     /// The task that has a SchedContext is alive. Rules about CPU time say who it is.
     contexts.task: Context -> task, when |f, r| true, agrees |to| true;
     /// The task to which a SchedContext is bound knows it, unless that task is just ending.
@@ -229,14 +233,16 @@ references! {
 /// The object of a request, as far as a row of the table reads it.
 #[derive(Clone, Copy)]
 pub(crate) struct OfRequest {
-    kind: u8,
+    /// Its type; `None` of one that has ended.
+    kind: Option<u8>,
     /// A task may be dead when the request to kill it arrives; so may the others.
     dead: bool,
 }
 
 impl Facts<'_> {
     fn of_request(&self, at: u64) -> Option<OfRequest> {
-        self.index.at(at).map(|(kind, _)| OfRequest { kind, dead: false })
+        let there = self.index.at(at).map(|(kind, _)| kind);
+        (there.is_some() || is_shell(self, at)).then_some(OfRequest { kind: there, dead: false })
     }
 }
 

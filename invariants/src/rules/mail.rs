@@ -57,7 +57,7 @@ pub fn mailboxes(f: &Facts<'_>, out: &mut Findings) {
 }
 
 /// Whether an object may have been at an address, which nobody has used anew.
-fn is_shell(f: &Facts<'_>, at: u64) -> bool {
+pub fn is_shell(f: &Facts<'_>, at: u64) -> bool {
     let (piece, untyped) = f.index.memory(at);
     piece.is_none() && untyped.is_some() && !is_free(f, at)
 }

@@ -11,6 +11,8 @@ mod time;
 mod translations;
 mod trees;
 
+pub use mail::is_shell;
+
 use crate::facts::Facts;
 use crate::references;
 use crate::report::Findings;

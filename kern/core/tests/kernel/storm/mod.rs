@@ -103,6 +103,27 @@ fn storms() {
     }
 }
 
+/// A storm that ended an object on its own CPU while another CPU's request to end it was in that CPU's mailbox: with small
+/// limits.
+#[test]
+fn an_object_ends_beside_a_request_to_end_it() {
+    let acts = [
+        [18, 22, 0, 13],
+        [14, 0, 200, 202],
+        [18, 0, 0, 0],
+        [18, 130, 0, 78],
+        [173, 0, 53, 0],
+        [0, 0, 0, 147],
+        [189, 0, 160, 0],
+        [137, 29, 0, 0],
+        [217, 109, 0, 0],
+        [130, 133, 0, 14],
+        [13, 0, 0, 0],
+        [130, 90, 0, 8],
+    ];
+    run(4, 7_380_369_552_022_961_131, &acts.map(Act));
+}
+
 /// Storms find planted bugs of which the simulated TLBs know.
 fn is_found(fault: Fault) {
     let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 0, ..Config::default() };
