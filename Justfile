@@ -128,7 +128,7 @@ lint:
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast -- -D warnings
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
-        --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast --features kern-image/trace,kern-image/faults -- -D warnings
+        --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast --features kern-image/trace,kern-image/faults,kern-image/dump -- -D warnings
     {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
 

@@ -4,7 +4,6 @@ use kern_base::machine::Machine;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
-use smp::quiesce::Cpus;
 use smp::standstill::Stopped;
 use snapshot::text::Writer;
 
