@@ -63,6 +63,8 @@ const DYING: u64 = 1 << 2;
 const POOLED: u64 = 1 << 3;
 /// It was in somebody's pool: cleared before it is mapped again.
 const UNCLEAN: u64 = 1 << 4;
+/// Of a page of pools: its memory is being given back, and a sweep takes it out of them. It goes to no other place.
+const LEAVING: u64 = 1 << 5;
 const MAPPED_SHIFT: u32 = 16;
 const WRITABLE_SHIFT: u32 = 32;
 const EXECUTABLE_SHIFT: u32 = 48;
@@ -153,6 +155,15 @@ impl Counts {
 
     pub const fn is_unclean(self) -> bool {
         self.0 & UNCLEAN != 0
+    }
+
+    pub const fn is_leaving(self) -> bool {
+        self.0 & LEAVING != 0
+    }
+
+    /// Whether a message may make one more view of a page of pools: one test for both of what may be in the way.
+    pub const fn takes_view(self) -> bool {
+        self.0 & (LEAVING | MAPPED_MAX << MAPPED_SHIFT) == 0
     }
 
     /// Why there may not.
@@ -324,8 +335,13 @@ impl LockedFrame<'_> {
 
     /// It is in pools, or no more: then it is cleared before it is mapped again.
     pub fn set_pooled(&self, pooled: bool) {
-        let counts = self.counts.get().0 & !(POOLED | UNCLEAN);
+        let counts = self.counts.get().0 & !(POOLED | UNCLEAN | LEAVING);
         self.counts.set(Counts(counts | if pooled { POOLED } else { UNCLEAN }));
+    }
+
+    /// A page of pools goes to no other place from now on, until the last pool has let go of it.
+    pub fn set_leaving(&self) {
+        self.counts.set(Counts(self.counts.get().0 | LEAVING));
     }
 
     pub fn set_clean(&self) {

@@ -405,15 +405,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         number
     }
 
-    /// Takes a page out of one pool: whether there may be another.
+    /// Takes a page out of one pool: whether there may be another. No message takes such a page any further, so its places
+    /// become fewer with each look, whatever others do.
     fn sweep_page(self, at: Phys) -> bool {
         let Some(info) = self.k.frames.get_memory(self.pin(), at).map(Ref::get) else { return false };
         let locked = info.lock(self.cpu);
         let (counts, first) = (locked.counts.get(), locked.first());
-        drop(locked);
         if !counts.is_pooled() {
             return false;
         }
+        locked.set_leaving();
+        drop(locked);
         if first.is_none() {
             // `PageCopy` is just about to put it where another page was.
             return counts.mapped() != 0;

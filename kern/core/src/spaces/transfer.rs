@@ -325,7 +325,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         alone: bool,
     ) -> Result<()> {
         for (at, (source, target)) in part.sources.iter().zip(part.targets).enumerate().skip(first) {
-            self.check_rare(row, source.load(), target.load(), number + at as u64, alone)?;
+            let number = number + at as u64;
+            let info = self.check_rare(row, source.load(), target.load(), number, alone)?;
+            if info.glance(self.cpu).is_leaving() {
+                return Err(given_back(row.source + (number << row.log2())));
+            }
         }
         Ok(())
     }
@@ -354,12 +358,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Counts a view that a message is to make of a page. The view is counted when the page is checked, not when it is
     /// mapped: a message may name one page in many places, and CPUs that hold other spaces' locks may share the same
     /// page at the same time, so a count that is only looked at could pass its limit before it changes. A page that has as
-    /// many views as it can is refused with the address `from`, at which the giving space has it.
+    /// many views as it can is refused with the address `from`, at which the giving space has it; so is one that a sweep
+    /// takes out of all pools, which would never come to its end where others add views faster than it takes them away.
     fn count_view(self, info: &FrameInfo, from: u64) -> Result<()> {
         let locked = info.lock(self.cpu);
         let counts = locked.counts.get();
-        if counts.is_full() {
-            return Err(Refusal::new(Error::Full, from));
+        if !counts.takes_view() {
+            let full = Refusal::new(Error::Full, from);
+            return Err(if counts.is_leaving() { given_back(from) } else { full });
         }
         locked.counts.set(counts.with(Access::Read));
         Ok(())
@@ -557,6 +563,11 @@ fn no_page_twice(rows: &[Row<'_>]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The memory of the page there is being given back.
+fn given_back(address: u64) -> Refusal {
+    Refusal::new(Error::InUse, address)
 }
 
 /// The same where no table can be had, for now or for good.

@@ -1,6 +1,6 @@
 //! Revokes and resets of memory whose pages are in pools: what they find, whoever else is at it or was.
 
-use abi::{Cap, MAP_POOL, ObjType, Op, Target};
+use abi::{Cap, Error, MAP_POOL, MESSAGE_PAGES_MAX, ObjType, Op, PageMode, PageRange, Target};
 use kern_base::limits::SWEEP_STEPS;
 use kern_base::memory::Frame;
 
@@ -43,6 +43,21 @@ impl Memory {
 
     fn is_pooled(&mut self) -> bool {
         self.w.ask(0, Op::Protect, &[self.space.arg(), 0, PLACE, 0, 0, 1]).is_ok()
+    }
+
+    /// Pages of the space go to other places there, on a CPU's doing.
+    fn transfer(
+        &mut self,
+        n: usize,
+        mode: PageMode,
+        from: u64,
+        count: u64,
+        to: u64,
+    ) -> Result<Regs, (Error, u64)> {
+        let place = |page: u64| PLACE + page * abi::PAGE_SIZE;
+        let [pages, count] = PageRange::new(mode, place(from), count).words();
+        let space = self.space.arg();
+        self.w.ask(n, Op::PageTransfer, &[space, space, pages, place(to), count])
     }
 
     fn revoke(&self) -> Regs {
@@ -149,6 +164,34 @@ fn a_sweep_ends_whatever_others_left() {
         entries += 1;
     }
     assert!(task.is_through() && entries <= 2 * PASS, "{entries} entries");
+}
+
+/// Sharing a page, or moving it, is one entry for hundreds of places. Who does so on other CPUs all the time would add
+/// places faster than a sweep takes them away, and the memory would never come back.
+#[test]
+fn what_a_sweep_has_found_goes_nowhere_else() {
+    for sweep in [Memory::revoke, Memory::reset] {
+        for mode in [PageMode::Share, PageMode::Copy, PageMode::Move] {
+            let mut m = Memory::new(2);
+            m.pool();
+            let views = 2 * SWEEP_STEPS + 1;
+            let mut made = 1;
+            while made < views {
+                let more = made.min(views - made).min(MESSAGE_PAGES_MAX);
+                m.transfer(1, PageMode::Copy, 0, more, made).expect("there is room for more");
+                made += more;
+            }
+            let args = sweep(&m);
+            let task = m.in_the_middle(args, 2);
+            m.w.hold(Some(0));
+            let refused = m.transfer(1, mode, 0, 1, views).map(drop);
+            assert_eq!(refused, Err((Error::InUse, PLACE)), "{mode:?}");
+            m.w.hold(None);
+            m.ends(&task);
+            m.pool();
+            m.transfer(1, mode, 0, 1, 1).expect("who has the memory now has all of it");
+        }
+    }
 }
 
 /// A revoke looks at a page for the pools that have it, and the page becomes a frame's, which is mapped twice: wherever the
