@@ -148,6 +148,9 @@ pub struct Group {
     pub watched: AtomicU64,
     /// How often its end was refused, after which it served on. Under the root lock.
     pub refused: AtomicU64,
+    /// Whose tasks are not exposed here any more: the last kill that has looked at all exposures
+    /// ([`Process::kill_word`](crate::process::Process::kill_word)).
+    pub withdrawn: AtomicU64,
 }
 
 impl Group {
@@ -160,7 +163,8 @@ impl Group {
         let header = Header::new(ObjType::Group, root);
         let (count, free) = (AtomicU32::new(0), AtomicU32::new(0));
         let (watched, refused) = (AtomicU64::new(0), AtomicU64::new(0));
-        Group { header, members, exposures, memberships, count, free, watched, refused }
+        let withdrawn = AtomicU64::new(0);
+        Group { header, members, exposures, memberships, count, free, watched, refused, withdrawn }
     }
 
     /// The record at an index that the kernel chose, read once.

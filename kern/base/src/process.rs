@@ -58,6 +58,8 @@ pub struct Process {
     /// How far the killed process has parted with groups: the slot of its CSpace in the upper half, the exposure there in
     /// the lower.
     pub left: AtomicU64,
+    /// How often a kill has come to the end of that.
+    pub kills: AtomicU32,
     /// Task numbers that know the label of the process, or are being told: all below this one. Under the lock of
     /// [`Process::vspace`] and [`Process::cnode`].
     pub label_told: AtomicU32,
@@ -85,6 +87,7 @@ impl Process {
             accept: AtomicU32::new(0),
             fault_handler: AtomicU64::new(0),
             left: AtomicU64::new(0),
+            kills: AtomicU32::new(0),
             label_told: AtomicU32::new(tasks.len() as u32),
             tasks,
             memberships: Lock::new(AtomicLink::null()),
@@ -98,6 +101,12 @@ impl Process {
     /// The key shifted to where a member record has it.
     pub fn key_word(&self) -> u64 {
         self.key_word.load(Ordering::Relaxed)
+    }
+
+    /// Names the kill of this process that is under way, or comes next. Never 0.
+    pub fn kill_word(&self) -> u64 {
+        let number = u64::from(self.kills.load(Ordering::Relaxed));
+        self.key_word() | number & ((1 << MEMBER_KEY_SHIFT) - 1)
     }
 
     /// Where the fastpath finds the CSpace's slots, and how many; zeros where it finds none. For surveys.

@@ -55,6 +55,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let number = (at >> 32) as usize;
             if number >= self.slots_from(cnode) {
                 // Who kills it once more looks at all again.
+                process.get().kills.fetch_add(1, Relaxed);
                 progress.store(0, Relaxed);
                 return Ok(());
             }
@@ -63,11 +64,28 @@ impl<'k, M: Machine> Cx<'k, M> {
             if let Some(slot) = slot
                 && let Some(group) = slot.get().word.load(self.pin()).get::<Group>()
             {
-                self.withdraw_from(me, process, group, &mut looked)?;
+                self.withdraw_once(me, process, group, &mut looked)?;
             }
             progress.fetch_max(((at >> 32) + 1) << 32, Relaxed);
         }
         Err(Refusal::More)
+    }
+
+    /// The same of one group. A CSpace may have a million capabilities of one group with 65,535 exposures: each kill looks
+    /// at them once.
+    fn withdraw_once(
+        self,
+        me: Me<'k>,
+        process: Ref<'k, Process>,
+        group: Ref<'k, Group>,
+        looked: &mut u32,
+    ) -> Result<()> {
+        let kill = process.get().kill_word();
+        if group.get().withdrawn.load(Relaxed) != kill {
+            self.withdraw_from(me, process, group, looked)?;
+            group.get().withdrawn.store(kill, Relaxed);
+        }
+        Ok(())
     }
 
     fn withdraw_from(

@@ -2,13 +2,14 @@
 
 use abi::{Cap, Error, ObjType, Op, Rights, Target, process_rights};
 use kern_base::group::{Group, Member};
+use kern_base::limits::KILL_LOOKS;
 use kern_base::process::Process;
 use kern_base::task::State;
 use smp::host_test;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::{Proc, at};
+use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb};
 
 /// A process beside the scene's, whose tasks are told of in the scene's group.
@@ -172,6 +173,34 @@ fn a_kill_takes_its_right_and_many_entries() {
     let group = s.w.object::<Group>(group).expect("the group");
     assert!(group.get().members.iter(pin).all(|record| record.get().load(Relaxed) == 0));
     assert!(group.get().exposures.iter(pin).all(|e| e.get().slot.word.load(pin).object_type() == 0));
+}
+
+/// A program chooses how many capabilities it has, and how many exposures their groups have. Who kills it looks at the sum
+/// of both, not at the product.
+#[test]
+fn a_kill_looks_at_a_group_once_however_many_capabilities_name_it() {
+    const EXPOSURES: u64 = 512;
+    const SLOTS: u32 = 64;
+    let mut s = Scene::new(1);
+    let victim = victim(&mut s);
+    let group = s.w.group(4, EXPOSURES);
+    s.w.join_all(group, victim, Cap(10));
+    (11..SLOTS).for_each(|slot| s.w.give(group, victim, Cap(slot)));
+    let task = s.w.task_with(victim, 0, 1, true);
+    s.w.expose(group, EXPOSURES as u32 - 1, task.cap);
+    for priority in [10, 11] {
+        let killer = s.w.start(INIT, 0, priority);
+        s.w.does(&killer, Regs::op(Op::ProcessKill, &[victim.process.arg()]));
+        let mut entries = 0;
+        while s.w.runs(0, &killer) && s.w.step(0) {
+            entries += 1;
+        }
+        let product = EXPOSURES * u64::from(SLOTS) / u64::from(KILL_LOOKS);
+        assert!(killer.is_through() && entries <= product / 4, "{entries} entries");
+        let pin = host_test::pin(0);
+        let group = s.w.object::<Group>(group).expect("the group");
+        assert!(group.get().exposures.iter(pin).all(|e| e.get().slot.word.load(pin).object_type() == 0));
+    }
 }
 
 #[test]
