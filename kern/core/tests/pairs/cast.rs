@@ -407,7 +407,7 @@ impl Cast {
             }
         }
         // Both CPUs of the client remember its pages.
-        for address in [MAPPED, MAPPED + PAGE, POOLED, SHARED, DEVICE + PAGE] {
+        for address in [MAPPED, MAPPED + PAGE, POOLED, POOLED + PAGE, SHARED, DEVICE + PAGE] {
             assert!(w.touch(0, address) && w.touch(1, address));
         }
         if matches!(state, State::Quiet | State::Deep | State::Large) {

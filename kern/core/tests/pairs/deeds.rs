@@ -135,8 +135,9 @@ fn op(op: Op, args: &[u64]) -> Regs {
     Regs::op(op, args)
 }
 
+/// Pages from one pool to another: where limits are small, more than a CPU forgets one by one.
 fn transfer(c: &Cast, mode: PageMode, from: u64, target: u64) -> Regs {
-    let [words, count] = PageRange::new(mode, from, 2).words();
+    let [words, count] = PageRange::new(mode, from, 3).words();
     op(Op::PageTransfer, &[c.client.vspace.arg(), c.server.vspace.arg(), words, target, count])
 }
 
