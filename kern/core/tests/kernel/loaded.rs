@@ -8,7 +8,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::events::{Reader, fill, receiver, send};
 use crate::grants::{MINE, OFFER, arrived, copy, fates, holds, lists, not, owned};
 use crate::scene::Scene;
+use crate::world::gate::Why;
 use crate::world::make::at;
+use crate::world::stop::Part;
 use crate::world::{Regs, Tcb};
 
 const ALL: Rights = Rights::ALL;
@@ -237,5 +239,41 @@ fn slots_are_used_again_by_events() {
         let came = reader.read_loaded().map(|(event, caps, _)| (event.regs[0], caps));
         assert_eq!(came, Some((round, vec![arrived(40, ALL, ObjType::Notification)])));
         s.w.must(0, Op::CapDelete, &[Target::new(process.cnode, OFFER.0).0]);
+    }
+}
+
+/// Two CPUs send a capability each to a reader that offers slots for both, one in the middle of what the other does.
+#[test]
+fn two_at_once_both_find_a_slot() {
+    for point in 0.. {
+        let mut s = Scene::new(3);
+        let (process, _, target, reader) = receiver(&mut s, 0);
+        let senders = [1, 2].map(|n| s.running(n, 10).0);
+        reader.offers(SLOTS, NOWHERE);
+        for (sender, cap) in senders.iter().zip([Cap(21), Cap(22)]) {
+            owned(&mut s, ObjType::Reply, 0, cap);
+            lists(sender, &[Grant::Move { cap }]);
+        }
+        let give = |value| send(target, value).flag(FLAG_CAPS);
+        s.w.prepare(1, give(1));
+        let mut points = 0..;
+        let mut part = Part::begin(&s.w.gate, 1, Why::SystemCall, move |_| points.next() == Some(point));
+        let stopped = part.stop().is_some();
+        s.w.hold(Some(1));
+        s.w.checked = false;
+        part.beside(|| s.w.issue(2, give(2)));
+        part.finish();
+        s.w.checked = true;
+        s.w.hold(None);
+        s.w.run();
+        assert_eq!(senders.map(|sender| fates(&sender)[0]), [Fate::Arrived; 2], "stopped at point {point}");
+        for slot in [OFFER, Cap(41)] {
+            assert_eq!(holds(&mut s, process, slot), Some((ObjType::Reply, ALL, 0)));
+        }
+        assert_eq!(reader.left().0, Listening { next: Cap(42), count: 2 });
+        if !stopped {
+            assert!(point > 10, "a send has points");
+            return;
+        }
     }
 }
