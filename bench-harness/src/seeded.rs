@@ -66,9 +66,14 @@ impl Limits {
     }
 }
 
+/// Whether a build has small limits.
+fn is_small(variant: &str) -> bool {
+    variant.ends_with(SMALL)
+}
+
 /// What a program is told of the limits of the kernel that is run.
 pub(crate) fn limits_word(variant: &str) -> &'static str {
-    if variant.ends_with(SMALL) { "limits=small " } else { "" }
+    if is_small(variant) { "limits=small " } else { "" }
 }
 
 impl Wanted {
@@ -109,7 +114,7 @@ pub(crate) fn usual_variant(mode: Mode) -> &'static str {
 
 /// An error where a run of the usual build did not end with a snapshot of the kernel's state.
 pub(crate) fn check_judged(session: &Session, variant: Option<&str>) -> Result<(), Trouble> {
-    if variant.is_none_or(|variant| variant.ends_with(SMALL)) { session.check_judged() } else { Ok(()) }
+    if variant.is_none_or(is_small) { session.check_judged() } else { Ok(()) }
 }
 
 /// So many seeds, from the first on, or random ones.

@@ -132,6 +132,12 @@ impl<T> Lock<T> {
         self.word.load(Relaxed) != 0
     }
 
+    /// What tells the lock from all others: where its word is. The address of the lock itself would not do, since the value
+    /// may be a lock, too, and stand first.
+    fn place(&self) -> usize {
+        core::ptr::from_ref(&self.word).addr()
+    }
+
     #[inline(always)]
     fn take(&self, by: Holder) -> bool {
         self.word.compare_exchange(0, by.0, Acquire, Relaxed).is_ok()
@@ -160,14 +166,6 @@ impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
         self.0.word.store(0, Release);
         point_at(&raw const self.0.word, Point::Unlocked);
-    }
-}
-
-impl<T> Lock<T> {
-    /// What tells the lock from all others: where its word is. The address of the lock itself would not do, since the value
-    /// may be a lock, too, and stand first.
-    fn place(&self) -> usize {
-        core::ptr::from_ref(&self.word).addr()
     }
 }
 

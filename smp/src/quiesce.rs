@@ -35,8 +35,8 @@
 //!    CPU is left out because of what it counts, and a parked one only while its mailbox is empty.
 //!
 //! Then nothing refers to the object, and its memory is used again: the region of the memory begins the quiet period
-//! itself, and starts again at its end ([`Region::begin_reset`](crate::door::Region::begin_reset)). What is asked of the kernel: who takes out a message about a dead object sends none on
-//! that refers to it.
+//! itself, and starts again at its end ([`Region::begin_reset`](crate::door::Region::begin_reset)). What is asked of the
+//! kernel: who takes out a message about a dead object sends none on that refers to it.
 //!
 //! # Memory ordering
 //! Let D unlink something and read the epoch, I run the round, T use what was unlinked.

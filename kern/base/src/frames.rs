@@ -23,9 +23,10 @@ use smp::shootdown::Stamp;
 
 use crate::limits::MAPPED_MAX;
 use crate::machine::Access;
-use crate::memory::{Frame, Phys};
+use crate::memory::Frame;
 use crate::objects::{ObjWord, Objects, RawWord};
 use crate::paging::{EntryName, Pte};
+use crate::phys::Phys;
 use crate::protection::Protection;
 
 /// What is known of 4 KiB of memory; for a large frame, its first page's stands for all.

@@ -14,8 +14,8 @@ use core::mem::size_of;
 use kern_base::frames::{FrameInfo, NoFrame};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
-use kern_base::memory::{Frame, Phys, Untyped};
-use kern_base::phys::PhysRange;
+use kern_base::memory::{Frame, Untyped};
+use kern_base::phys::{Phys, PhysRange};
 use kern_base::roots::UntypedGuard;
 use smp::door::Ref;
 

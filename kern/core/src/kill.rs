@@ -64,7 +64,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             if let Some(slot) = slot
                 && let Some(group) = slot.get().word.load(self.pin()).get::<Group>()
             {
-                self.withdraw_once(me, process, group, &mut looked)?;
+                self.withdraw_from(me, process, group, &mut looked)?;
             }
             progress.fetch_max(((at >> 32) + 1) << 32, Relaxed);
         }
@@ -73,21 +73,6 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The same of one group. A CSpace may have a million capabilities of one group with 65,535 exposures: each kill looks
     /// at them once.
-    fn withdraw_once(
-        self,
-        me: Me<'k>,
-        process: Ref<'k, Process>,
-        group: Ref<'k, Group>,
-        looked: &mut u32,
-    ) -> Result<()> {
-        let kill = process.get().kill_word();
-        if group.get().withdrawn.load(Relaxed) != kill {
-            self.withdraw_from(me, process, group, looked)?;
-            group.get().withdrawn.store(kill, Relaxed);
-        }
-        Ok(())
-    }
-
     fn withdraw_from(
         self,
         me: Me<'k>,
@@ -95,6 +80,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         group: Ref<'k, Group>,
         looked: &mut u32,
     ) -> Result<()> {
+        let kill = process.get().kill_word();
+        if group.get().withdrawn.load(Relaxed) == kill {
+            return Ok(());
+        }
         let progress = &process.get().left;
         let at = progress.load(Relaxed);
         for (index, entry) in group.get().exposures.iter(self.pin()).enumerate().skip(at as u32 as usize) {
@@ -116,6 +105,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             progress.fetch_max((at & !0xffff_ffff) + index as u64 + 1, Relaxed);
         }
+        group.get().withdrawn.store(kill, Relaxed);
         Ok(())
     }
 }

@@ -316,19 +316,7 @@ pub const PLANTS: &[Planted] = &[
         first!(s.hardwares, |hardware| !hardware.parked)?.cr3 ^= 0x1000;
         Some(())
     }),
-    ("remembered", "a translation of what is not mapped", |s| {
-        let hardware = s.hardwares.iter().find(|hardware| hardware.cr3 != 0)?;
-        let (cpu, cr3) = (hardware.cpu, hardware.cr3);
-        s.translations.push(Translation {
-            cpu,
-            cr3,
-            address: 0x1234_5000,
-            page: 0x1000,
-            log2: 12,
-            ..Translation::default()
-        });
-        Some(())
-    }),
+    ("remembered", "a translation of what is not mapped", |s| remember(s, 0x1000)),
     ("stale-pages", "a page that one CPU remembers, and another frame has", |s| {
         let page =
             s.infos.iter().find(|info| info.owner_kind == kind_of(abi::ObjType::Frame) && info.note == 0)?.at;

@@ -5,9 +5,9 @@
 
 use abi::Error;
 use kern_base::machine::{Access, Machine};
-use kern_base::memory::{Phys, VSpace};
+use kern_base::memory::VSpace;
 use kern_base::paging::{ENTRIES, Entry, EntryName, LEVELS, Links, Pte, TableNote, index_of};
-use kern_base::phys::PhysPage;
+use kern_base::phys::{Phys, PhysPage};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 

@@ -5,8 +5,9 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::PAGE_SIZE;
 use kern_base::frames::FrameInfo;
 use kern_base::machine::Machine;
-use kern_base::memory::{Frame, Phys, Reset, Untyped, VSpace};
+use kern_base::memory::{Frame, Reset, Untyped, VSpace};
 use kern_base::paging::{ENTRIES, Entry, LEVELS, Links, Pte, TABLE_BYTES, TableNote};
+use kern_base::phys::Phys;
 use smp::door::Ref;
 use snapshot::{Device, ExtentKind, Info, Seen, Sink, Table};
 

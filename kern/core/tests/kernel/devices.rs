@@ -3,7 +3,8 @@
 use abi::{Cap, Error, INIT_MACHINE, ObjType, Op, Rights, Target, frame_rights};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::frames::DEVICES_MAX;
-use kern_base::memory::{Frame, Phys};
+use kern_base::memory::Frame;
+use kern_base::phys::Phys;
 
 use smp::chaos::Point;
 

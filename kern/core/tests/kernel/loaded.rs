@@ -10,7 +10,6 @@ use crate::grants::{MINE, OFFER, arrived, copy, fates, holds, lists, not, owned}
 use crate::scene::Scene;
 use crate::world::gate::Why;
 use crate::world::make::at;
-use crate::world::stop::Part;
 use crate::world::{Regs, Tcb};
 
 const ALL: Rights = Rights::ALL;
@@ -257,14 +256,11 @@ fn two_at_once_both_find_a_slot() {
         let give = |value| send(target, value).flag(FLAG_CAPS);
         s.w.prepare(1, give(1));
         let mut points = 0..;
-        let mut part = Part::begin(&s.w.gate, 1, Why::SystemCall, move |_| points.next() == Some(point));
-        let stopped = part.stop().is_some();
-        s.w.hold(Some(1));
-        s.w.checked = false;
-        part.beside(|| s.w.issue(2, give(2)));
-        part.finish();
-        s.w.checked = true;
-        s.w.hold(None);
+        let here = move |_| points.next() == Some(point);
+        let stopped = s.w.tear(1, Why::SystemCall, here, |w| w.issue(2, give(2)));
+        if !stopped {
+            s.w.issue(2, give(2));
+        }
         s.w.run();
         assert_eq!(senders.map(|sender| fates(&sender)[0]), [Fate::Arrived; 2], "stopped at point {point}");
         for slot in [OFFER, Cap(41)] {

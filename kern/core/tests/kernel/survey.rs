@@ -144,9 +144,9 @@ fn sights(checker: &mut Checker, s: &Snapshot) -> BTreeSet<String> {
 fn text(w: &World, s: &Snapshot) -> String {
     const PAGES: u64 = 0x000f_ffff_ffff_f000;
     let places = [
-        (w.regions[0], 1 << 20, 0x20_0000),
-        (w.regions[1], 1 << 20, 0x10_0000),
-        (w.regions[2], 64 << 20, 0x1000_0000),
+        (w.regions[0].start, 1 << 20, 0x20_0000),
+        (w.regions[1].start, 1 << 20, 0x10_0000),
+        (w.regions[2].start, 64 << 20, 0x1000_0000),
     ];
     let mut moved = String::new();
     for line in s.write().lines() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cast::{Role, STATES, State, relation};
 use crate::deeds::{self, By, Deed, What};
-use crate::play::{alone, uses_of};
+use crate::play::{Outcome, alone, uses_of};
 use crate::words::{Names, Touched};
 
 /// What the command line says.
@@ -72,7 +72,8 @@ impl Options {
         }
     }
 
-    fn takes(&self, place: usize, deed: &Deed) -> bool {
+    /// Whether an operation in this place of a case is asked for.
+    pub fn takes(&self, place: usize, deed: &Deed) -> bool {
         self.only.get(place).is_none_or(|words| deed.name.contains(words.as_str()))
     }
 }
@@ -109,51 +110,71 @@ fn relations(first: &Deed, second: &Deed) -> BTreeSet<&'static str> {
     same.chain(by_hand.then_some("whoever does it")).collect()
 }
 
+/// What each operation does to shared words, when a case begins so.
+fn touched(state: State, deeds: &[Deed], names: &mut Names) -> Result<Vec<Touched>, String> {
+    let of = |deed: &Deed| {
+        if !deed.can(state) {
+            return Ok(Touched::default());
+        }
+        let uses = uses_of(state, deed, names).map_err(|why| wrong_alone(state, deed, &why))?;
+        Ok(Touched::new(&uses))
+    };
+    deeds.iter().map(of).collect()
+}
+
+fn wrong_alone(state: State, deed: &Deed, why: &str) -> String {
+    format!("{} alone, in {state:?}: {why}", deed.name)
+}
+
 impl Plan {
     /// Plays each operation alone to learn its points. `Err`: one that goes wrong by itself.
     pub fn make(options: &Options) -> Result<Plan, String> {
-        let deeds = deeds::all();
-        let (mut pairs, mut idle) = (Vec::new(), Vec::new());
+        let mut plan = Plan { deeds: deeds::all(), pairs: Vec::new(), idle: Vec::new() };
         let mut names = Names::default();
         for state in STATES.into_iter().filter(|state| options.state.is_none_or(|only| only == *state)) {
-            let wrong = |deed: &Deed, why| format!("{} alone, in {state:?}: {why}", deed.name);
-            let can = deeds.iter().map(|deed| deed.can(state).then_some(deed));
-            let touched: Result<Vec<Touched>, String> = can
-                .map(|deed| match deed {
-                    Some(deed) => {
-                        let uses = uses_of(state, deed, &mut names).map_err(|why| wrong(deed, why))?;
-                        Ok(Touched::new(&uses))
-                    }
-                    None => Ok(Touched::default()),
-                })
-                .collect();
-            let touched = touched?;
-            for (first, deed) in deeds.iter().enumerate().filter(|(_, deed)| options.takes(0, deed)) {
-                if !deed.can(state) {
+            let touched = touched(state, &plan.deeds, &mut names)?;
+            for first in 0..plan.deeds.len() {
+                let deed = plan.deeds[first];
+                if !options.takes(0, &deed) || !deed.can(state) {
                     continue;
                 }
-                let outcome = alone(state, deed, &mut names).map_err(|why| wrong(deed, why))?;
+                let outcome =
+                    alone(state, &deed, &mut names).map_err(|why| wrong_alone(state, &deed, &why))?;
                 if outcome.points.is_empty() {
-                    idle.push((state, deed.name, outcome.answers[0].clone()));
+                    plan.idle.push((state, deed.name, outcome.answers[0].clone()));
                     continue;
                 }
-                let others = deeds.iter().enumerate().filter(|(_, other)| options.takes(1, other));
-                for (second, other) in others.filter(|(_, other)| fits(state, deed, other)) {
-                    let relations = relations(deed, other);
-                    if !relations.is_empty() {
-                        let both = deed.of.iter().filter(|role| other.of.contains(role)).copied().collect();
-                        let (points, breaks) = (outcome.points.clone(), outcome.breaks.clone());
-                        let mut conflicts = touched[second].conflicts(&outcome.uses);
-                        if matches!(other.what, What::Mail | What::Timer) {
-                            // What these do depends on how far the first has come.
-                            conflicts.extend(&breaks);
-                        }
-                        pairs.push(Pair { state, first, second, points, breaks, conflicts, both, relations });
-                    }
-                }
+                let others = (0..plan.deeds.len()).filter(|second| options.takes(1, &plan.deeds[*second]));
+                let with = |second: usize| plan.pair(state, (first, second), &outcome, &touched[second]);
+                let pairs: Vec<Pair> = others.filter_map(with).collect();
+                plan.pairs.extend(pairs);
             }
         }
-        Ok(Plan { deeds, pairs, idle })
+        Ok(plan)
+    }
+
+    /// Two operations as a pair; `None` where they cannot be done at the same time, or have nothing to do with each other.
+    /// `outcome` is of the first alone, `touched` of the second.
+    fn pair(
+        &self,
+        state: State,
+        (first, second): (usize, usize),
+        outcome: &Outcome,
+        touched: &Touched,
+    ) -> Option<Pair> {
+        let (deed, other) = (&self.deeds[first], &self.deeds[second]);
+        let relations = relations(deed, other);
+        if !fits(state, deed, other) || relations.is_empty() {
+            return None;
+        }
+        let both = deed.of.iter().filter(|role| other.of.contains(role)).copied().collect();
+        let (points, breaks) = (outcome.points.clone(), outcome.breaks.clone());
+        let mut conflicts = touched.conflicts(&outcome.uses);
+        if matches!(other.what, What::Mail | What::Timer) {
+            // What these do depends on how far the first has come.
+            conflicts.extend(&breaks);
+        }
+        Some(Pair { state, first, second, points, breaks, conflicts, both, relations })
     }
 
     /// All triples that the pairs have.

@@ -77,15 +77,17 @@ struct Points {
     moved: Cell<bool>,
     worth: std::cell::RefCell<Vec<usize>>,
     breaks: std::cell::RefCell<Vec<usize>>,
-    notes: Notes,
+    /// Which words it uses, where somebody wants to know.
+    notes: Option<Notes>,
 }
 
 impl Points {
-    fn pass(&self, point: Point, reads: bool) -> usize {
+    fn pass(&self, point: Point) -> usize {
         let number = self.seen.replace(self.seen.get() + 1);
-        self.notes.pass(point, number);
-        let stops = point != Point::BeforeRead || reads;
-        if stops && self.moved.take() {
+        if let Some(notes) = &self.notes {
+            notes.pass(point, number);
+        }
+        if point != Point::BeforeRead && self.moved.take() {
             self.worth.borrow_mut().push(number);
         }
         if matches!(point, Point::BeforeRead | Point::BeforeWrite | Point::BeforeLock) {
@@ -114,7 +116,7 @@ enum Standing {
 /// Plays one operation alone. Returns: where it can stop, and which words it uses.
 pub fn alone(state: State, deed: &Deed, names: &mut Names) -> Result<Outcome, String> {
     let case = Case { state, first: deed, second: None, third: None, at: None };
-    caught(|| Play::new(&case).all(false, names))
+    caught(|| Play::new(&case).all(Some(names)))
 }
 
 /// Lets one operation run beside others that do nothing. Returns: the words that it uses, and that CPUs use because of it.
@@ -130,9 +132,9 @@ pub fn uses_of(state: State, deed: &Deed, names: &mut Names) -> Result<Vec<Use>,
     })
 }
 
-/// Plays a case. `reads`: whether the operation may also stop before it reads something.
-pub fn play(case: &Case<'_>, reads: bool) -> Result<Outcome, String> {
-    caught(|| Play::new(case).all(reads, &mut Names::default()))
+/// Plays a case.
+pub fn play(case: &Case<'_>) -> Result<Outcome, String> {
+    caught(|| Play::new(case).all(None))
 }
 
 fn caught<R>(run: impl FnOnce() -> R) -> Result<R, String> {
@@ -151,14 +153,15 @@ impl<'a> Play<'a> {
         Play { w, cast, case, outcome: Outcome::default() }
     }
 
-    fn all(mut self, reads: bool, names: &mut Names) -> Outcome {
+    /// Plays it to the end. Notes which words the first operation uses, where there are `names` for them.
+    fn all(mut self, names: Option<&mut Names>) -> Outcome {
         let cpu = self.case.first.by.cpu().unwrap_or(0);
         let beside = usize::from(cpu == 0);
         let first = self.actor(self.case.first, cpu);
         let second = self.case.second.map(|deed| (deed, self.actor(deed, beside)));
         let third = self.case.third.map(|deed| (deed, self.actor(deed, 2)));
-        let points = Rc::new(Points::default());
-        let standing = self.run_first(cpu, first, &points, reads);
+        let points = Rc::new(Points { notes: names.is_some().then(Notes::default), ..Points::default() });
+        let standing = self.run_first(cpu, first, &points);
         if !matches!(standing, Standing::Over) {
             let between = matches!(standing, Standing::Between);
             self.w.hold(Some(cpu));
@@ -189,8 +192,8 @@ impl<'a> Play<'a> {
         }
         self.outcome.points = points.worth.take();
         self.outcome.breaks = points.breaks.take();
-        if self.case.second.is_none() {
-            self.outcome.uses = points.notes.uses(&self.w, names);
+        if let (Some(notes), Some(names)) = (&points.notes, names) {
+            self.outcome.uses = notes.uses(&self.w, names);
         }
         self.w.run();
         self.answers(first, second.map(|(_, actor)| actor));
@@ -221,7 +224,7 @@ impl<'a> Play<'a> {
     }
 
     /// The first operation, up to where it is to stop.
-    fn run_first(&mut self, cpu: usize, actor: Tcb, points: &Rc<Points>, reads: bool) -> Standing {
+    fn run_first(&mut self, cpu: usize, actor: Tcb, points: &Rc<Points>) -> Standing {
         if !self.w.runs(cpu, &actor) {
             return Standing::Over;
         }
@@ -241,8 +244,7 @@ impl<'a> Play<'a> {
         let at = self.case.at;
         for _ in 0..STEPS {
             let inside = points.clone();
-            let part =
-                Part::begin(&self.w.gate, cpu, why, move |point| Some(inside.pass(point, reads)) == at);
+            let part = Part::begin(&self.w.gate, cpu, why, move |point| Some(inside.pass(point)) == at);
             if let Some(stop) = part.stop() {
                 self.outcome.stopped = Some(name_of(stop));
                 return Standing::In(part);
@@ -251,7 +253,7 @@ impl<'a> Play<'a> {
                 return Standing::Over;
             }
             points.moved.set(true);
-            let number = points.pass(Point::Unlocked, reads);
+            let number = points.pass(Point::Unlocked);
             points.breaks.borrow_mut().push(number);
             if Some(number) == at {
                 self.outcome.stopped = Some(String::from("between two entries"));

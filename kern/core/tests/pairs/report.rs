@@ -64,7 +64,11 @@ fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
         let all = plan.pairs.iter().enumerate();
         let of = |(number, pair): (usize, &Pair)| {
             let points = pair.points.iter().copied().filter(|at| options.at.is_none_or(|only| only == *at));
-            let third = if options.only.len() > 2 { dice.one_of(&thirds(plan, options, pair)) } else { None };
+            let third = if options.only.len() > 2 {
+                dice.one_of(&thirds(plan, pair, |deed| options.takes(2, deed)))
+            } else {
+                None
+            };
             points.map(|at| Number { pair: number, at, third }).collect::<Vec<_>>()
         };
         return all.flat_map(of).collect();
@@ -75,8 +79,9 @@ fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
 /// A sample. Of its chains most are close. Of the other cases a third each is about one thing and a word that both use, about
 /// any word that both use, and of any kind, so that each pair has the same chance, however many points it has.
 fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
-    let (close, conflicts) = (close_chains(plan), conflicts_of(plan, |_| true));
-    let about_one = conflicts_of(plan, |pair| !pair.both.is_empty());
+    let (close, conflicts) = (close_chains(plan), conflicts(plan));
+    let is_about_one = |number: &&Number| !plan.pairs[number.pair].both.is_empty();
+    let about_one: Vec<Number> = conflicts.iter().filter(is_about_one).copied().collect();
     let mut case = || {
         let chain = (dice.roll(100) as u64) < options.chains;
         if chain && dice.roll(100) < CLOSE {
@@ -90,24 +95,22 @@ fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
                 dice.one_of(&plan.pairs[pair].points).map(|at| Number { pair, at, third: None })
             }
         }?;
-        let third = if chain { dice.one_of(&thirds(plan, options, &plan.pairs[number.pair])) } else { None };
+        let third = if chain { dice.one_of(&thirds(plan, &plan.pairs[number.pair], |_| true)) } else { None };
         Some(Number { third, ..number })
     };
     (0..options.cases).filter_map(|_| case()).collect()
 }
 
-/// The pairs that are so, at each point where one of the two changes a word that the other one uses.
-fn conflicts_of(plan: &Plan, which: fn(&Pair) -> bool) -> Vec<Number> {
-    let pairs = plan.pairs.iter().enumerate().filter(|(_, pair)| which(pair));
+/// All pairs at each point where one of the two changes a word that the other one uses.
+fn conflicts(plan: &Plan) -> Vec<Number> {
     let of = |(pair, it): (usize, &Pair)| {
         it.conflicts.iter().map(move |at| Number { pair, at: *at, third: None }).collect::<Vec<_>>()
     };
-    pairs.flat_map(of).collect()
+    plan.pairs.iter().enumerate().flat_map(of).collect()
 }
 
 /// What can run behind the second operation of a pair.
-fn thirds(plan: &Plan, options: &Options, pair: &Pair) -> Vec<usize> {
-    let wanted = |deed: &Deed| options.only.get(2).is_none_or(|words| deed.name.contains(words.as_str()));
+fn thirds(plan: &Plan, pair: &Pair, wanted: impl Fn(&Deed) -> bool) -> Vec<usize> {
     let fits = |n: &usize| {
         let deed = &plan.deeds[*n];
         deed.by == By::Hand && deed.can(pair.state) && *n != pair.second && wanted(deed)
@@ -119,11 +122,8 @@ fn thirds(plan: &Plan, options: &Options, pair: &Pair) -> Vec<usize> {
 /// it holds nothing, and what it found may be different when it goes on.
 fn close_chains(plan: &Plan) -> Vec<Number> {
     let of = |(pair, it): (usize, &Pair)| {
-        let third = (0..plan.deeds.len()).filter(|n| {
-            let deed = &plan.deeds[*n];
-            deed.by == By::Hand && deed.can(it.state) && *n != it.second && deed.names(&it.both)
-        });
-        let all = third.flat_map(|third| it.breaks.iter().map(move |at| (third, *at)));
+        let thirds = thirds(plan, it, |deed| deed.names(&it.both)).into_iter();
+        let all = thirds.flat_map(|third| it.breaks.iter().map(move |at| (third, *at)));
         all.map(|(third, at)| Number { pair, at, third: Some(third) }).collect::<Vec<_>>()
     };
     plan.pairs.iter().enumerate().filter(|(_, pair)| !pair.both.is_empty()).flat_map(of).collect()
@@ -216,7 +216,7 @@ fn work(
         let Some(number) = numbers.get(here) else { return };
         let pair = &plan.pairs[number.pair];
         let case = case_of(plan, number);
-        let outcome = play(&case, false);
+        let outcome = play(&case);
         let mut found = found.lock().unwrap_or_else(|broken| broken.into_inner());
         let outcome = outcome.map_err(|wrong| (here, format!("{wrong}\n    {}", command(plan, number))));
         note(&mut found, pair, &case, outcome);

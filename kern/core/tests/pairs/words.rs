@@ -12,9 +12,6 @@ use crate::world::World;
 /// A place that is the same in all worlds with the same cast: which of its pieces of memory, and how far into that.
 type Place = (usize, u64);
 
-/// Bytes behind the beginning of a piece of memory up to which an address belongs to it.
-const REACH: u64 = 32 << 20;
-
 /// How an operation uses a word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -64,9 +61,8 @@ impl Notes {
 }
 
 fn place_of(world: &World, at: u64) -> Option<Place> {
-    let bases = world.regions.iter().enumerate().filter(|(_, base)| **base <= at);
-    let (piece, base) = bases.max_by_key(|(_, base)| **base)?;
-    Some((piece, at - base)).filter(|(_, offset)| *offset < REACH)
+    let piece = world.regions.iter().position(|region| region.contains(&at))?;
+    Some((piece, at - world.regions[piece].start))
 }
 
 /// The numbers of words.

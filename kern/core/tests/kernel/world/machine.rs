@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
-use kern_base::memory::Phys;
 use kern_base::paging::Pte;
-use kern_base::phys::PhysPage;
+use kern_base::phys::{Phys, PhysPage};
 use kern_base::task::VectorArea;
 use smp::chaos::Point;
 use smp::cpu::CpuId;

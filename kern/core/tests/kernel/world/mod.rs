@@ -16,9 +16,11 @@ pub mod stop;
 
 use abi::{Cap, Error, MsgInfo, Op, Target, TaskId};
 use kern_base::cpu::{CpuBlock, Pairs};
+use kern_base::phys::Phys;
+use std::ops::Range;
+
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
 use kern_base::machine::FaultEnd;
-use kern_base::memory::Phys;
 use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, RegFrame, State, Task, TaskHot};
 use kern_core::answer::write_values;
 use kern_core::entry::{Fault, Interrupt};
@@ -202,7 +204,7 @@ pub struct World {
     /// The CPU in the middle of whose system call others act.
     torn: Option<usize>,
     /// The memory in which all this stands: the kernel's, process 1's, and the Untyped's.
-    pub regions: [u64; 3],
+    pub regions: [Range<u64>; 3],
 }
 
 /// What the fastpath does with a call to, or an answer for, a task of another CPU: whether this was one.
@@ -292,7 +294,7 @@ fn serve(cx: Cx<'_, Fake>, fast: bool) {
 impl Drop for World {
     fn drop(&mut self) {
         *self.k.machine.hardware() = machine::Hardware::default();
-        self.regions.into_iter().for_each(host_test::give_back);
+        self.regions.iter().for_each(|region| host_test::give_back(region.start));
     }
 }
 
@@ -344,7 +346,7 @@ impl World {
         k.machine.hardware().now = 1000;
         let mut world = World {
             k,
-            regions: [&shared, &own, &memory].map(Region::base),
+            regions: [&shared, &own, &memory].map(|region| region.base()..region.base() + region.size()),
             gate: Gate::new(k, cpus),
             made: make::Made::default(),
             checked,
@@ -432,7 +434,7 @@ impl World {
     }
 
     /// Checks that no CPU remembers a translation that leads into some memory.
-    pub fn nobody_remembers(&self, memory: std::ops::Range<u64>) {
+    pub fn nobody_remembers(&self, memory: Range<u64>) {
         for (n, tlb) in &self.k.machine.hardware().tlb {
             let into = tlb.iter().find(|(_, (_, page))| memory.contains(&page.at.0));
             assert!(into.is_none(), "cpu{n} remembers memory that is free: {into:x?}");
@@ -481,7 +483,7 @@ impl World {
     }
 
     /// One whole kernel entry, in the middle of which others act at the first point that `here` takes: whether there was one.
-    fn tear(
+    pub fn tear(
         &mut self,
         n: usize,
         why: Why,
