@@ -24,11 +24,21 @@ pub struct Root {
     pub leaving: AtomicLink<Slot>,
     /// How often a slot has got past a child on its way out.
     pub passed: Cell<u64>,
+    /// How many objects were ever made of its memory.
+    made: Cell<u64>,
 }
 
 impl Root {
     const fn new() -> Root {
-        Root { leaving: AtomicLink::null(), passed: Cell::new(0) }
+        Root { leaving: AtomicLink::null(), passed: Cell::new(0), made: Cell::new(0) }
+    }
+
+    /// Gives a new object of its memory its number, before its first capability is there.
+    #[inline(always)]
+    pub fn number(&self, object: &Header) {
+        let serial = self.made.get() + 1;
+        self.made.set(serial);
+        object.number(serial);
     }
 }
 

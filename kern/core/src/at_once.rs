@@ -175,7 +175,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let region = guard.region();
         let piece = region.carve(size_of::<Notification>() as u64, OBJECT_ALIGN as u64)?;
         let object = piece.emplace(self.pin(), Notification::new(untyped.header.root(), self.id()))?;
-        self.number(&object.get().header);
+        guard.number(&object.get().header);
         object.get().header.set_label(label);
         self.fill(slot, parent, 0, &object.get().header);
         slot.get().word.set(object, Rights::ALL.0);

@@ -234,30 +234,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Fills a claimed slot with a new object's first capability; the object gets its number and label. Its root's lock is
-    /// held.
+    /// Fills a claimed slot with a new object's first capability; the object gets its number and label.
     pub fn fill_first<T: KernelObject<Set = Objects>>(
         self,
+        root: &Root,
         slot: Ref<'k, Slot>,
         object: Ref<'k, T>,
         header: &Header,
         parent: Ref<'k, Slot>,
         label: u32,
     ) {
-        self.number(header);
+        root.number(header);
         if label != 0 {
             header.set_label(label);
         }
         self.fill(slot, parent, 0, header);
         slot.get().word.set(object, Rights::ALL.0);
-    }
-
-    /// Gives a new object its number among those of its root, whose lock is held.
-    pub fn number(self, header: &Header) {
-        let made = &self.k.made[header.root().index().min(crate::MAX_ROOTS - 1)];
-        let serial = made.load(Relaxed) + 1;
-        made.store(serial, Relaxed);
-        header.number(serial);
     }
 
     /// Fills a claimed slot with a child of `parent`. The root lock is held and `word` was read from

@@ -72,7 +72,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let made = ready.and_then(|()| self.make_device(&guard, memory, pages));
         match made {
             Ok(frame) => {
-                self.fill_first(place.slot, frame, &frame.get().header, slot, label);
+                self.fill_first(&guard, place.slot, frame, &frame.get().header, slot, label);
                 self.audit_grant(me.task, Some(Op::DeviceFrame), place);
                 Ok(Answer::one(guard.region().free()))
             }

@@ -69,7 +69,7 @@ pub mod vector;
 
 use core::ops::Deref;
 use smp::lock::Lock;
-use smp::sync::{AtomicBool, AtomicU64};
+use smp::sync::AtomicBool;
 
 use abi::Counter;
 use kern_base::audit::Audit;
@@ -100,8 +100,6 @@ pub struct Kernel<M: Machine> {
     pub rules: labels::Rules,
     /// Where grants, refusals and kills are recorded, if they are.
     pub audit: AtomicLink<Audit>,
-    /// By root: how many objects were ever made of its memory. Changed under its lock.
-    pub made: [AtomicU64; MAX_ROOTS],
     /// By root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes that nobody refers to any more and that are being emptied.
@@ -131,7 +129,6 @@ impl<M: Machine> Kernel<M> {
             frames,
             rules: labels::Rules::new(),
             audit: AtomicLink::null(),
-            made: [const { AtomicU64::new(0) }; MAX_ROOTS],
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: Lock::new(Graves::default()),
             spaces: Lock::new(()),

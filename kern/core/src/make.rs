@@ -135,11 +135,20 @@ struct Run<'k> {
 
 /// Where an object is made: of which memory, and where its first capability goes, derived from which.
 struct Site<'a, 'k> {
-    region: &'a Region,
-    root: RootId,
+    memory: &'a UntypedGuard<'a>,
     slot: Ref<'k, Slot>,
     parent: Ref<'k, Slot>,
     label: u32,
+}
+
+impl<'a> Site<'a, '_> {
+    const fn region(&self) -> &'a Region {
+        self.memory.region()
+    }
+
+    fn root(&self) -> RootId {
+        self.memory.untyped().header.root()
+    }
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -241,14 +250,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Carves one object and fills its first slot.
     pub fn make(
         self,
-        untyped: &UntypedGuard<'_>,
+        memory: &UntypedGuard<'_>,
         recipe: Recipe,
         slot: Ref<'k, Slot>,
         parent: Ref<'k, Slot>,
         label: u32,
     ) -> Result<()> {
-        let root = untyped.untyped().header.root();
-        let site = Site { region: untyped.region(), root, slot, parent, label };
+        let site = Site { memory, slot, parent, label };
         let Recipe { object_type, size } = recipe;
         let made = match object_type {
             ObjType::Untyped => self.make_untyped(&site, size as u8),
@@ -264,7 +272,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             ObjType::EventPool => self.make_pool(&site, size as u8),
             ObjType::Machine => return Err(Refusal::argument(0)),
         };
-        made.ok_or_else(|| Refusal::new(Error::NoMemory, site.region.free()))
+        made.ok_or_else(|| Refusal::new(Error::NoMemory, site.region().free()))
     }
 
     /// Writes the object and its first capability.
@@ -276,40 +284,40 @@ impl<'k, M: Machine> Cx<'k, M> {
         header: impl Fn(&T) -> &Header,
     ) -> Option<()> {
         let object = piece.emplace(self.pin(), object)?;
-        self.fill_first(site.slot, object, header(object.get()), site.parent, site.label);
+        self.fill_first(site.memory, site.slot, object, header(object.get()), site.parent, site.label);
         Some(())
     }
 
     fn make_untyped(self, site: &Site<'_, 'k>, log2: u8) -> Option<()> {
-        let (head, block) = carve_block::<Untyped>(site.region, 1 << log2, 1 << log2)?;
-        self.place(site, head, Untyped::new(&self.k.roots, site.root, log2, block.into_region()), |o| {
+        let (head, block) = carve_block::<Untyped>(site.region(), 1 << log2, 1 << log2)?;
+        self.place(site, head, Untyped::new(&self.k.roots, site.root(), log2, block.into_region()), |o| {
             &o.header
         })
     }
 
     fn make_frame(self, site: &Site<'_, 'k>, pages: Pages) -> Option<()> {
         let Pages { log2, count } = pages;
-        let (head, mut block) = carve_block::<Frame>(site.region, pages.bytes(), 1 << log2)?;
+        let (head, mut block) = carve_block::<Frame>(site.region(), pages.bytes(), 1 << log2)?;
         block.zero();
         let memory = PhysRange::of_piece(&self.k.machine, block);
-        let frame = head.emplace(self.pin(), Frame::new(site.root, memory, log2))?;
+        let frame = head.emplace(self.pin(), Frame::new(site.root(), memory, log2))?;
         for info in (0..u64::from(count)).filter_map(|n| self.k.frames.get(self.pin(), frame.get().page(n))) {
             info.get().give(self.cpu, frame, 0);
         }
-        self.fill_first(site.slot, frame, &frame.get().header, site.parent, site.label);
+        self.fill_first(site.memory, site.slot, frame, &frame.get().header, site.parent, site.label);
         Some(())
     }
 
     fn make_vspace(self, site: &Site<'_, 'k>, tables: u64) -> Option<()> {
         let seen_bytes = self.k.cpu_count() as u64 * 8;
         let tops = [size_of::<VSpace>() as u64, seen_bytes];
-        if !fits(site.region, &tops, (1 + tables) * TABLE_BYTES, PAGE) {
+        if !fits(site.region(), &tops, (1 + tables) * TABLE_BYTES, PAGE) {
             return None;
         }
-        let head = site.region.carve_top(size_of::<VSpace>() as u64)?;
-        let seen = site.region.carve_top(seen_bytes)?.emplace_slice(|_| AtomicU64::new(0))?;
-        let tables = site.region.carve((1 + tables) * TABLE_BYTES, PAGE)?;
-        let vspace = self.new_vspace(site.root, tables, seen)?;
+        let head = site.region().carve_top(size_of::<VSpace>() as u64)?;
+        let seen = site.region().carve_top(seen_bytes)?.emplace_slice(|_| AtomicU64::new(0))?;
+        let tables = site.region().carve((1 + tables) * TABLE_BYTES, PAGE)?;
+        let vspace = self.new_vspace(site.root(), tables, seen)?;
         vspace.set_labelled(site.label != 0);
         self.place(site, head, vspace, |o| &o.header)
     }
@@ -320,32 +328,32 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn make_cnode(self, site: &Site<'_, 'k>, slots: u64) -> Option<()> {
-        let (head, tail) = carve_pair::<CNode, Slot>(site.region, slots)?;
+        let (head, tail) = carve_pair::<CNode, Slot>(site.region(), slots)?;
         let table = FilledTable::new(tail.emplace_slice(|_| Slot::new())?)?;
-        self.place(site, head, CNode::new(site.root, table), |o| &o.header)
+        self.place(site, head, CNode::new(site.root(), table), |o| &o.header)
     }
 
     /// `None` where memory is too short; other reasons are errors.
     fn make_process(self, site: &Site<'_, 'k>, tasks: u64) -> Result<Option<()>> {
-        if !fits(site.region, &[], pair_size::<Process, TaskNumber>(tasks), 64) {
+        if !fits(site.region(), &[], pair_size::<Process, TaskNumber>(tasks), 64) {
             return Ok(None);
         }
         let key = self.k.processes.allocate(self.pin())?;
         let make = || {
-            let (head, tail) = carve_pair::<Process, TaskNumber>(site.region, tasks)?;
+            let (head, tail) = carve_pair::<Process, TaskNumber>(site.region(), tasks)?;
             let table = tail.emplace_slice(|_| TaskNumber::default())?;
-            let process = head.emplace(self.pin(), Process::new(site.root, key, table))?;
+            let process = head.emplace(self.pin(), Process::new(site.root(), key, table))?;
             self.k.processes.enter(self.pin(), process);
-            self.fill_first(site.slot, process, &process.get().header, site.parent, site.label);
+            self.fill_first(site.memory, site.slot, process, &process.get().header, site.parent, site.label);
             Some(())
         };
         Ok(make())
     }
 
     fn make_task(self, site: &Site<'_, 'k>) -> Option<()> {
-        let piece = site.region.carve(TASK_BYTES, PAGE)?;
-        let task = Task::make(piece, self.pin(), site.root, self.id())?;
-        self.fill_first(site.slot, task, &task.get().header, site.parent, site.label);
+        let piece = site.region().carve(TASK_BYTES, PAGE)?;
+        let task = Task::make(piece, self.pin(), site.root(), self.id())?;
+        self.fill_first(site.memory, site.slot, task, &task.get().header, site.parent, site.label);
         Some(())
     }
 
@@ -356,13 +364,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         new: impl Fn(RootId, CpuId) -> T,
         header: impl Fn(&T) -> &Header,
     ) -> Option<()> {
-        let piece = site.region.carve((size_of::<T>() as u64).next_multiple_of(64), 64)?;
-        self.place(site, piece, new(site.root, self.id()), header)
+        let piece = site.region().carve((size_of::<T>() as u64).next_multiple_of(64), 64)?;
+        self.place(site, piece, new(site.root(), self.id()), header)
     }
 
     fn make_pool(self, site: &Site<'_, 'k>, cells_log2: u8) -> Option<()> {
-        let (head, block) = carve_block::<EventPool>(site.region, pool_pages(cells_log2) * PAGE, PAGE)?;
-        let pool = EventPool::new(site.root, &self.k.machine, block, cells_log2, self.pin())?;
+        let (head, block) = carve_block::<EventPool>(site.region(), pool_pages(cells_log2) * PAGE, PAGE)?;
+        let pool = EventPool::new(site.root(), &self.k.machine, block, cells_log2, self.pin())?;
         self.place(site, head, pool, |o| &o.header)
     }
 
@@ -373,7 +381,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let exposure_bytes = exposures * size_of::<Exposure>() as u64;
         let place_bytes = (members * size_of::<Membership>() as u64).next_multiple_of(64);
         let bytes = size_of::<Group>() as u64 + member_bytes + place_bytes + exposure_bytes;
-        let mut piece = site.region.carve(bytes, 64)?;
+        let mut piece = site.region().carve(bytes, 64)?;
         let head = piece.split(size_of::<Group>() as u64)?;
         let mut member_piece = piece.split(member_bytes)?;
         let members = NamedTable::new(member_piece.split(members * 8)?.emplace_slice(|_| AtomicU64::new(0))?);
@@ -381,7 +389,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let places = place_piece.split(count * size_of::<Membership>() as u64)?;
         let places = places.emplace_slice(|_| Membership::default())?;
         let exposures = NamedTable::new(piece.emplace_slice(|_| Exposure::new())?);
-        self.place(site, head, Group::new(site.root, members, exposures, places), |o| &o.header)
+        self.place(site, head, Group::new(site.root(), members, exposures, places), |o| &o.header)
     }
 
     /// The first slot of a boot object: nothing is derived from anything yet.
@@ -395,7 +403,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Option<()> {
         let slot = cnode.slots.get_but_first(self.pin(), cap.0 as usize)?;
         slot.get().set_meta(badge, 0);
-        self.number(header);
+        self.k.roots.lock(self.cpu, header).number(header);
         header.add_ref();
         slot.get().word.set(object, Rights::ALL.0);
         Some(())
