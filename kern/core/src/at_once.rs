@@ -97,7 +97,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let root = self.k.roots.lock(self.cpu, header);
         let meta = from.get().meta();
         let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
-        if gone || meta.depth() >= DEPTH_MAX {
+        if !root.leaving.is_null() || gone || meta.depth() >= DEPTH_MAX {
             drop(root);
             self.unclaim(at.slot);
             return None;

@@ -225,7 +225,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot.get().word.set_empty(0);
     }
 
-    /// Whether a capability can be derived from this one: the tree is not endlessly deep.
+    /// Whether a capability can be derived from this one now. One that is on its way out of the tree gets past its children
+    /// first: behind it may be what was derived from the child that it has passed last, and what comes between the two would
+    /// take that child's place. The root lock is held.
+    pub fn check_parent(self, root: &Root, parent: Ref<'k, Slot>) -> Result<()> {
+        if root.leaving.is(parent) {
+            self.settle_tree(root)?;
+        }
+        self.check_depth(parent)
+    }
+
+    /// Whether the tree is not too deep for a capability that is derived from this one.
     pub fn check_depth(self, parent: Ref<'k, Slot>) -> Result<()> {
         if parent.get().depth() < DEPTH_MAX {
             Ok(())
@@ -371,12 +381,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.may_grant(me, at, header)?;
         self.claim(at)?;
         linger();
-        let guard = self.lock_root(header);
+        let root = self.lock_root(header);
         let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
         let gone = gone && !planted(Fault::UncheckedCopy);
-        let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(from) };
+        let refused = if gone { Err(Error::Dying.into()) } else { self.check_parent(&root, from) };
         if let Err(refusal) = refused {
-            drop(guard);
+            drop(root);
             self.unclaim(slot);
             return Err(refusal);
         }

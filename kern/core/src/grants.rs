@@ -264,6 +264,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Fate::Gone);
         }
         if let Grant::Copy { rights, badge, .. } = grant {
+            self.check_parent(&root, from).map_err(|_| Fate::Kept)?;
             self.fill_copy(slot, from, word, rights, badge);
             return Ok(rights);
         }
