@@ -11,12 +11,13 @@ use kern_base::process::Process;
 use kern_base::slot::Slot;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
-use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use smp::sync::Ordering::{AcqRel, Acquire, Release, SeqCst};
+use smp::sync::fence;
 
 use crate::caps::{CLAIMED, Place};
 use crate::reclaim::Pins;
 use crate::schedule::state_of;
-use crate::{Answer, Cx, Me, Refusal, Result};
+use crate::{Answer, Cx, Me, Refusal, Result, Root};
 
 /// What an exposure is to be.
 #[derive(Clone, Copy)]
@@ -27,6 +28,24 @@ enum Kind<'k> {
     PerCpu { head: Ref<'k, Exposure>, first: u32 },
     /// A watcher's, as [`Exposure::watch`] has it.
     Watcher(u32),
+}
+
+/// What is exposed: the object that a slot's word says, in the group that a capability names.
+#[derive(Clone, Copy)]
+struct What<'k> {
+    by: Cap,
+    group: &'k Group,
+    source: Ref<'k, Slot>,
+    word: RawWord<'k>,
+}
+
+/// Who joins a group.
+struct Joins<'k> {
+    process: Ref<'k, Process>,
+    member: Member,
+    /// The slot that the process accepts the membership in, and where that is. It is claimed.
+    accept: u32,
+    to: Ref<'k, Slot>,
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -55,12 +74,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         let to = place.slot;
         self.claim(place)?;
         let guard = self.lock_root(&object.get().header);
-        let done = self.add_member(slot, word, object, addee, rights, custom, to);
+        let member = Member::new(addee.get().key(), rights, custom);
+        let joins = Joins { process: addee, member, accept, to };
+        // Once more: a member may be none any more.
+        let done = self
+            .check_may_add(me, object, slot, word, rights)
+            .and_then(|()| self.add_member(&guard, slot, word, object, joins));
         drop(guard);
         match done {
             Ok(index) => {
                 self.has_joined(object.get());
-                let _ = addee.get().accept.compare_exchange(accept, 0, AcqRel, Relaxed);
                 self.audit_join(object.get(), addee.get(), rights, index);
                 Ok(Answer::one(index))
             }
@@ -99,26 +122,23 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one decoded system call, under the lock")]
     fn add_member(
         self,
+        root: &Root,
         slot: Ref<'k, Slot>,
         word: RawWord<'k>,
         group: Ref<'k, Group>,
-        addee: Ref<'k, Process>,
-        rights: Rights,
-        custom: u16,
-        to: Ref<'k, Slot>,
+        joins: Joins<'k>,
     ) -> Result<u64> {
         if slot.get().word.load(self.pin()) != word || group.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        self.check_depth(slot)?;
+        self.check_parent(root, slot)?;
         let free = self.free_record(group.get())?;
-        self.enter_group(group, free, addee, Member::new(addee.get().key(), rights, custom))?;
+        self.enter_group(group, free, joins.process, joins.member, joins.accept)?;
         // The member's capability may do in the group what its record says, and nothing to the group itself.
-        let cap_rights = rights.and(Rights(word.rights())).minus(Rights::DELETE);
-        self.fill_derived(to, slot, word, cap_rights, free as u64 * 8);
+        let cap_rights = joins.member.rights().and(Rights(word.rights())).minus(Rights::DELETE);
+        self.fill_derived(joins.to, slot, word, cap_rights, free as u64 * 8);
         Ok(free as u64)
     }
 
@@ -155,40 +175,35 @@ impl<'k, M: Machine> Cx<'k, M> {
         if missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
+        let what = What { by: target.cap(), group: group.get(), source, word };
         let head = self.entry(group.get(), u64::from(target.index()))?;
         let first = how >> 32;
         match how as u32 {
             0 if how == 0 => {
-                self.fill_exposure(group.get(), head, source, word, Kind::One)?;
+                self.fill_exposure(me, what, head, Kind::One)?;
                 self.audit_expose(group.get(), word, target.index());
                 return Ok(Answer::DONE);
             }
             EXPOSE_PER_CPU => {}
-            EXPOSE_WATCH => return self.expose_watcher(group, target.index(), source, word, first),
+            EXPOSE_WATCH => return self.expose_watcher(me, what, target.index(), first),
             _ => return Err(Refusal::argument(2)),
         }
         let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
-        self.fill_exposure(group.get(), entry, source, word, Kind::PerCpu { head, first: first as u32 })?;
+        self.fill_exposure(me, what, entry, Kind::PerCpu { head, first: first as u32 })?;
         self.audit_expose(group.get(), word, target.index());
         Ok(Answer::DONE)
     }
 
-    fn expose_watcher(
-        self,
-        group: Ref<'k, Group>,
-        index: u32,
-        source: Ref<'k, Slot>,
-        word: RawWord<'k>,
-        shift: u64,
-    ) -> Result<Answer> {
+    fn expose_watcher(self, me: Me<'k>, what: What<'k>, index: u32, shift: u64) -> Result<Answer> {
+        let What { group, word, .. } = what;
         if word.object_type() != ObjType::Notification as u8 {
             return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
         }
         let watch = self.watch_of(index, shift)?;
-        let entry = self.entry(group.get(), u64::from(index))?;
-        self.fill_exposure(group.get(), entry, source, word, Kind::Watcher(watch))?;
-        self.mark_watcher(group.get(), index);
-        self.audit_expose(group.get(), word, index);
+        let entry = self.entry(group, u64::from(index))?;
+        self.fill_exposure(me, what, entry, Kind::Watcher(watch))?;
+        self.mark_watcher(group, index);
+        self.audit_expose(group, word, index);
         Ok(Answer::DONE)
     }
 
@@ -238,12 +253,12 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     fn fill_exposure(
         self,
-        group: &'k Group,
+        me: Me<'k>,
+        what: What<'k>,
         entry: Ref<'k, Exposure>,
-        source: Ref<'k, Slot>,
-        word: RawWord<'k>,
         kind: Kind<'k>,
     ) -> Result<()> {
+        let What { group, source, word, .. } = what;
         let exposure = entry.get();
         if exposure.per_cpu.load(Acquire) != 0 {
             return Err(Error::SlotOccupied.into());
@@ -256,9 +271,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = entry.map(|e| &e.slot);
         let header = self.header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
         self.claim(Place { slot, table: &group.header })?;
-        let _root = self.lock_root(header);
+        let root = self.lock_root(header);
         let gone = source.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
-        let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(source) };
+        let refused = if gone { Err(Error::Dying.into()) } else { self.check_parent(&root, source) };
         // From here on nothing can go wrong but that others were first.
         if let Err(refusal) = refused.and_then(|()| self.agree(exposure, kind)) {
             self.unclaim(slot);
@@ -268,7 +283,26 @@ impl<'k, M: Machine> Cx<'k, M> {
         exposure.watch.store(watch, Release);
         exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
         self.fill_derived(slot, source, word, Rights::NONE, 0);
-        Ok(())
+        let outcome = self.still_exposes(me, what, kind);
+        if outcome.is_err() {
+            // Nothing was derived from it, and what it was derived from is there: the lock was held all the time.
+            self.take_out(slot);
+            header.drop_ref();
+        }
+        outcome
+    }
+
+    /// Whether what has just been exposed stays so. Who ends a membership, or an exposure with one task per CPU, does that
+    /// and then looks at what is exposed; here that comes first. One of the two sees the other.
+    fn still_exposes(self, me: Me<'k>, what: What<'k>, kind: Kind<'k>) -> Result<()> {
+        fence(SeqCst);
+        self.group_for(me, what.by, Rights::LISTEN)?;
+        match kind {
+            Kind::PerCpu { head, first } if head.get().per_cpu.load(Acquire) != first + 1 => {
+                Err(Refusal::More)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// An exposure whose slot is claimed is of one kind at a time: no entries start there, and where it is an entry of a
@@ -313,16 +347,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         if word.object_type() == 0 && per_cpu == 0 {
             return Err(missing);
         }
-        let owns = match word.object_type() {
-            0 => self.owns_entries(me, group.get(), per_cpu as usize - 1),
-            _ => self.owns(me, word),
-        };
-        if need == Rights::LISTEN && !owns {
-            return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
-        }
+        let of_all = need == Rights::REMOVE;
         let taken = match word.object_type() {
-            0 => entry.get().per_cpu.compare_exchange(per_cpu, 0, AcqRel, Relaxed).is_ok(),
-            _ => self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?,
+            0 => self.end_per_cpu(me, group.get(), entry.get(), word, of_all)?,
+            _ if of_all || self.owns(me, word) => self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?,
+            _ => return Err(not_own()),
         };
         if !taken {
             // Somebody else has just taken it back.
@@ -331,6 +360,39 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.tell_watchers(group.get(), WITHDRAWN);
         self.audit_object(AuditEvent::Withdraw, Op::Withdraw, &group.get().header, u64::from(index));
         Ok(Answer::DONE)
+    }
+
+    /// Ends an exposure with one task per CPU: `of_all`, or only of the caller's own process. Others may expose a task there
+    /// meanwhile ([`Cx::still_exposes`]), and it comes back for them; nobody makes something else of the index before.
+    /// Returns whether it was this that ended it.
+    fn end_per_cpu(
+        self,
+        me: Me<'k>,
+        group: &'k Group,
+        head: &Exposure,
+        word: RawWord<'k>,
+        of_all: bool,
+    ) -> Result<bool> {
+        let slot = &head.slot.word;
+        if word.empty_value() >= CLAIMED || !slot.claim(word, CLAIMED) {
+            // Somebody else is just about it.
+            return Err(Refusal::More);
+        }
+        let starts = head.per_cpu.load(Acquire);
+        let owns = |starts: u32| of_all || self.owns_entries(me, group, starts as usize - 1);
+        let mut outcome = Ok(starts != 0);
+        if starts != 0 && !owns(starts) {
+            outcome = Err(not_own());
+        } else if starts != 0 {
+            head.per_cpu.store(0, Release);
+            fence(SeqCst);
+            if !owns(starts) {
+                head.per_cpu.store(starts, Release);
+                outcome = Err(not_own());
+            }
+        }
+        slot.set_empty(word.empty_value());
+        outcome
     }
 
     /// Whether all tasks of a per-CPU exposure, whose entries start at `first`, are of the caller's own process.
@@ -344,6 +406,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         let task = word.get::<Task>().and_then(configured);
         task.is_none_or(|id| id.process() == me.process.get().key())
     }
+}
+
+/// An exposure that others own is taken back by who has REMOVE.
+fn not_own() -> Refusal {
+    Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0))
 }
 
 /// A task's id, once it is configured.

@@ -28,13 +28,15 @@ use smp::sync::fence;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// A process becomes a member at a free index. The group's root lock is held.
+    /// A process becomes a member at a free index, if it still accepts the membership where it did when it was asked; that
+    /// consent is used up. The group's root lock is held.
     pub fn enter_group(
         self,
         group: Ref<'k, Group>,
         index: usize,
         process: Ref<'k, Process>,
         member: Member,
+        accept: u32,
     ) -> Result<()> {
         let full = Refusal::from(Error::Full);
         let place = group.get().memberships.get(self.pin(), index).ok_or(full)?;
@@ -43,6 +45,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             let list = process.get().memberships.lock(self.cpu, &process.get().header);
             if process.get().header.has_flag(FLAG_DYING) {
                 return Err(Error::Dying.into());
+            }
+            if process.get().accept.compare_exchange(accept, 0, AcqRel, Relaxed).is_err() {
+                return Err(Refusal::More);
             }
             let next = list.get(self.pin());
             place.get().group.set(Some(group));
