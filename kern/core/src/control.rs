@@ -14,7 +14,8 @@ use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
 };
 use smp::door::Ref;
-use smp::sync::Ordering::{Acquire, Relaxed};
+use smp::sync::Ordering::{Acquire, Relaxed, SeqCst};
+use smp::sync::fence;
 
 use crate::answer::write_error;
 use crate::broadcast::progress_of;
@@ -277,6 +278,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.wait_epoch.set(0);
         if let Some(process) = hot.process.get(self.pin()) {
             process.get().header.set_flag(FLAG_DYING);
+            // Who binds a task takes its number and then looks for the mark.
+            fence(SeqCst);
         }
     }
 
@@ -294,10 +297,14 @@ impl<'k, M: Machine> Cx<'k, M> {
                 set_state(hot, State::Ready);
                 return self.go_on_dying(task, hot);
             };
-            hot.wait_epoch.set(at + 1);
             if let Some(other) = number.get().task.get(self.pin()).filter(|other| *other != task) {
+                if !other.get().owner.is(process) {
+                    // Another CPU is just about to bind it, and may see that the process is dying: it is nobody's then.
+                    break;
+                }
                 self.send_control(other, ctl::KILL);
             }
+            hot.wait_epoch.set(at + 1);
         }
         self.raise_control(task, ctl::TEAR_DOWN);
     }

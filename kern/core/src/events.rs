@@ -333,10 +333,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let header = &reader.get().header;
         let root = self.lock_root(header);
         let gone = source.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
-        let refused = if gone { Err(Error::Dying.into()) } else { self.check_depth(source) };
+        let refused = if gone { Err(Error::Dying.into()) } else { self.check_parent(&root, source) };
         if let Err(refusal) = refused {
             drop(root);
-            self.part_pool(pool);
+            self.part_pool(pool, Some(process));
             self.unclaim(slot);
             return Err(refusal);
         }
@@ -371,6 +371,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if mapped.is_err() {
             process.get().pool.set(None);
             pool.get().process.set(None);
+        } else {
+            // Who waited for room in it when it was another process's waits no more.
+            pool.get().reserved.open(&pool.get().shown(self.pin()));
         }
         mapped
     }
@@ -398,10 +401,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// A pool is nobody's any more: nobody sees its pages.
-    pub fn part_pool(self, pool: Ref<'k, EventPool>) {
+    /// A pool is nobody's any more, whosever it was, or if it is still that one process's: nobody sees its pages.
+    pub fn part_pool(self, pool: Ref<'k, EventPool>, of: Option<Ref<'k, Process>>) {
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
         let Some(process) = pool.get().process.get(self.pin()) else { return };
+        if of.is_some_and(|of| of != process) {
+            // Another CPU has ended the same process, and the pool has a new one by now.
+            return;
+        }
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let pages = abi::events::pool_pages(pool.get().cells_log2);
             let _guard = vspace.get().lock(self.cpu);
@@ -411,9 +418,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         pool.get().process.set(None);
     }
 
+    /// A task's capabilities were revoked, among them perhaps that by which it is the reader of its process's pool. Then who
+    /// waits at it for room is told, since nobody would find the task by the pool any more.
+    pub fn may_read_no_more(self, task: Ref<'k, Task>) {
+        let pool = task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        if pool.is_some_and(|pool| self.reader_of(pool).is_none()) {
+            self.raise_control(task, ctl::ROOM);
+        }
+    }
+
     /// A pool is dying: who waits for room in it is told.
     pub fn end_pool(self, me: Me<'k>, pool: Ref<'k, EventPool>) -> Result<()> {
-        self.part_pool(pool);
+        self.part_pool(pool, None);
         if is_claimed(pool.get().reader.word.load(self.pin())) {
             return Err(Refusal::More);
         }

@@ -78,7 +78,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.find::<Process>(me, process, process_rights::CONFIGURE)?;
         }
         let table = self.find::<CNode>(me, table, Rights::GRANT)?.object;
-        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
+        let _spaces = self.lock_spaces();
         let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
         let headers = [&found.get().header, &first.get().header, &table.get().header];
         self.same_label(headers)?;

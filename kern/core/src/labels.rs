@@ -177,7 +177,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let guard = self.k.spaces.lock(self.cpu, &"which process has which spaces");
+        let guard = self.lock_spaces();
         let process = word.get::<Process>();
         let before = header.label();
         // A process that has this label and has not told all its tasks is just getting it: by an earlier entry of this

@@ -104,8 +104,8 @@ pub struct Kernel<M: Machine> {
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes that nobody refers to any more and that are being emptied.
     pub graves: Lock<Graves>,
-    /// Which process has which CNodes and which address space: held by whoever changes that. Nothing else is locked
-    /// meanwhile.
+    /// Which process has which CNodes and which address space: held by whoever changes that. Lock order: a root's, then
+    /// this one. Nothing else is locked meanwhile.
     pub spaces: Lock<()>,
     /// One CPU looks into what all own.
     #[cfg(feature = "dump")]

@@ -33,6 +33,7 @@ use kern_base::slot::{CNode, Slot};
 use kern_base::sweep::Pass;
 use kern_base::task::{Request, State, Task, TaskHot, ctl};
 use smp::door::{AtomicLink, Ref};
+use smp::lock::Guard;
 use smp::quiesce::{self, GraceMail};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
@@ -138,6 +139,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
         let found = Cell::new(false);
         let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
+        if let Some(task) = slot.get().word.load(self.pin()).get::<Task>() {
+            self.may_read_no_more(task);
+        }
         if found.get() {
             // Pages of what ends now are to be looked for from now on.
             me.hot.regs.r8.set(0);
@@ -210,6 +214,8 @@ impl<'k, M: Machine> Cx<'k, M> {
                 self.unlink_slot(&root, slot, word)?;
                 return Ok(true);
             }
+            // Nobody makes a table a part of the caller's CSpace between the look and the mark.
+            let _spaces = word.get::<CNode>().map(|_| self.lock_spaces());
             if self.is_part_of(me, word) {
                 return Err(Error::InUse.into());
             }
@@ -370,8 +376,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             let at = header.swept();
             let Some(number) = process.get().tasks.get(self.pin(), at) else { return Ok(()) };
             if let Some(task) = number.get().task.get(self.pin()) {
-                if task.get().id() == abi::TaskId::NONE {
-                    // Another CPU is just about to bind it, and will see that the process is dying.
+                if !task.get().owner.is(process) {
+                    // Another CPU is just about to bind it, and may see that the process is dying: it is nobody's then.
                     return Err(Refusal::More);
                 }
                 self.end_task(me, task)?;
@@ -383,9 +389,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     pub fn take_spaces(self, process: Ref<'k, Process>) {
         if let Some(pool) = process.get().pool.get(self.pin()) {
-            self.part_pool(pool);
+            self.part_pool(pool, Some(process));
         }
-        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
+        let _spaces = self.lock_spaces();
         process.get().withdraw_cspace();
         self.part_tables(process);
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
@@ -401,9 +407,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.end_mappings(me, vspace)
     }
 
+    /// Locks which process has which spaces.
+    pub fn lock_spaces(self) -> Guard<'k, ()> {
+        self.k.spaces.lock(self.cpu, &"which process has which spaces")
+    }
+
     /// The process of a space that is dying: it gets no other.
     fn lives_there(self, process: &AtomicLink<Process>) -> Option<Ref<'k, Process>> {
-        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
+        let _spaces = self.lock_spaces();
         process.get(self.pin())
     }
 

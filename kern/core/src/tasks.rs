@@ -64,7 +64,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         vspace: Ref<'k, VSpace>,
         vector: bool,
     ) -> Result<()> {
-        let _spaces = self.k.spaces.lock(self.cpu, &"which process has which spaces");
+        let _spaces = self.lock_spaces();
         let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
         self.same_label(headers)?;
         if !process.get().cnode.is_null() {

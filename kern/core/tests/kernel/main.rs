@@ -24,6 +24,7 @@ mod memory;
 mod migration;
 mod page_ends;
 mod pages;
+mod races;
 mod recall;
 mod reclaim;
 mod rewind;

@@ -1,0 +1,347 @@
+//! What a CPU has looked at changes before it acts on it: faults that a reader of the kernel's sources has found.
+
+use abi::{Cap, Error, FLAG_NONBLOCK, ObjType, Op, Rights, Target};
+use core::sync::atomic::Ordering::Relaxed;
+use kern_base::events::EventPool;
+use kern_base::group::Group;
+use kern_base::header::FLAG_DEAD;
+use kern_base::limits::CHILDREN_STEPS;
+use kern_base::notification::Notification;
+use kern_base::process::Process;
+use kern_base::task::{State, Task};
+use smp::host_test;
+
+use crate::events::{BITS, LOG2, POOL_VA, receiver, send};
+use crate::scene::{GROUP, Scene};
+use crate::world::make::{INIT, Proc, at};
+use crate::world::{Regs, Tcb, World};
+
+/// Steps that the other CPU takes in the middle, at most.
+const STEPS: usize = 200;
+
+/// The agent of CPU 0 does what `begin` says after it has set the scene. In the middle of that `others` act, and `end`
+/// looks: so at every point, also those that have no name.
+fn at_every_point<T>(
+    begin: impl Fn(&mut World) -> (Regs, T),
+    others: impl Fn(&mut World, &mut T),
+    end: impl Fn(&mut World, T, Option<Error>),
+) {
+    for at in 0.. {
+        let mut w = World::new(3);
+        let (own, mut things) = begin(&mut w);
+        let mut points = 0..;
+        let torn = w.torn_where(0, own, move |_| points.next() == Some(at), |w| others(w, &mut things));
+        let outcome = w.finish(0).error();
+        if !torn {
+            assert!(at > 0, "there is no such point");
+            return;
+        }
+        for n in 1..3 {
+            if w.agent(n).state() != State::WaitBits {
+                w.finish(n);
+            }
+        }
+        end(&mut w, things, outcome);
+    }
+}
+
+/// The agent of another CPU makes a system call in the middle. Returns whether it has come to its end there, without error.
+fn does(w: &mut World, n: usize, args: Regs) -> bool {
+    w.begin(n, args);
+    let _ = (0..STEPS).all(|_| w.step(n));
+    if !w.is_over(n) {
+        return false;
+    }
+    let done = w.agent(n).regs().error().is_none();
+    w.dismiss(n);
+    done
+}
+
+/// Copies a capability of process 1 to another slot there.
+fn copy(w: &mut World, of: Cap, rights: Rights) -> Cap {
+    let to = w.slot();
+    w.must(0, Op::CapCopy, &[of.arg(), at(to), u64::from(rights.0), 0]);
+    to
+}
+
+/// While a capability gets past those that were derived from it, the one that it has passed last may have its own still
+/// to come. What is derived from the leaving one then would come between the two.
+#[test]
+fn what_is_copied_from_a_leaving_capability_takes_no_others_children() {
+    let mut w = World::new(2);
+    let top = w.make(0, ObjType::Notification, 0);
+    let leaving = copy(&mut w, top, Rights::ALL);
+    let child = copy(&mut w, leaving, Rights::ALL);
+    let grandchild = copy(&mut w, child, Rights::ALL);
+    (1..CHILDREN_STEPS).for_each(|_| _ = copy(&mut w, leaving, Rights::ALL));
+    w.begin(0, Regs::op(Op::CapDelete, &[at(leaving)]));
+    assert!(!w.is_over(0), "one entry passes all but the grandchild");
+    let last = w.slot();
+    w.begin(1, Regs::op(Op::CapCopy, &[leaving.arg(), at(last), u64::from(Rights::ALL.0), 0]));
+    w.finish(0);
+    w.finish(1);
+    w.must(0, Op::CapRevoke, &[at(child)]);
+    assert!(w.object::<Notification>(grandchild).is_none(), "it was derived from what is revoked");
+}
+
+/// A process that ends while another CPU is about to give it a task: the task is refused, and stays what it was.
+#[test]
+fn a_task_that_a_dying_process_does_not_get_lives() {
+    let begin = |w: &mut World| {
+        let (process, other) = (w.process(), w.process());
+        let task = w.make(0, ObjType::Task, 0);
+        let configure =
+            |of: Proc| Regs::op(Op::TaskConfigure, &[task.arg(), of.process.arg(), 0x6000_0000, 0]);
+        (configure(process), (task, process, configure(other)))
+    };
+    let others = |w: &mut World, (_, process, _): &mut (Cap, Proc, Regs)| {
+        does(w, 1, Regs::op(Op::ProcessKill, &[process.process.arg()]));
+    };
+    at_every_point(begin, others, |w, (task, _, again), outcome| {
+        if outcome.is_some() {
+            let object = w.object::<Task>(task).expect("the task");
+            assert!(!object.get().header.has_flag(FLAG_DEAD), "{outcome:?}");
+            assert_eq!(w.call(0, again).error(), None);
+        }
+    });
+}
+
+/// The same where the process ends by a fault of another task.
+#[test]
+fn a_task_that_a_torn_down_process_does_not_get_lives() {
+    let begin = |w: &mut World| {
+        let (process, other) = (w.process(), w.process());
+        w.start(process, 1, 10);
+        let task = w.make(0, ObjType::Task, 0);
+        let configure =
+            |of: Proc| Regs::op(Op::TaskConfigure, &[task.arg(), of.process.arg(), 0x6000_0000, 0]);
+        (configure(process), (task, process, configure(other)))
+    };
+    let others = |w: &mut World, _: &mut (Cap, Proc, Regs)| {
+        w.fault(1, 0x1000);
+        let _ = (0..STEPS).all(|_| w.step(1));
+    };
+    at_every_point(begin, others, |w, (task, process, again), outcome| {
+        w.run();
+        let object = w.object::<Task>(task).expect("the task");
+        if outcome.is_some() {
+            assert!(!object.get().header.has_flag(FLAG_DEAD), "{outcome:?}");
+            assert_eq!(w.call(0, again).error(), None);
+        } else {
+            assert!(object.get().header.has_flag(FLAG_DEAD), "it was a task of a process that ended");
+        }
+        let process = w.object::<Process>(process.process).expect("the process");
+        assert!(process.get().tasks.iter(host_test::pin(0)).all(|number| number.get().task.is_null()));
+    });
+}
+
+/// How many members a group has.
+fn members(w: &World, group: Cap) -> u32 {
+    w.object::<Group>(group).expect("the group").get().count.load(Relaxed)
+}
+
+const MEMBER: Cap = Cap(900);
+const ACCEPTED: u64 = 5;
+
+/// Who was a member and is none any more adds nobody.
+#[test]
+fn a_member_that_was_removed_adds_nobody() {
+    let begin = |w: &mut World| {
+        let (group, other) = (w.group(4, 2), w.process());
+        let index = w.join(group, INIT, MEMBER, Rights::ADD, 0);
+        w.must(0, Op::ProcessAccept, &[other.process.arg(), ACCEPTED]);
+        let add = Regs::op(Op::GroupAdd, &[MEMBER.arg(), other.process.arg(), u64::from(Rights::ADD.0), 0]);
+        (add, (group, index, None))
+    };
+    let others = |w: &mut World, (group, index, left): &mut (Cap, u64, Option<u32>)| {
+        let removed = does(w, 1, Regs::op(Op::GroupRemove, &[Target::new(*group, *index as u32).0]));
+        *left = removed.then(|| members(w, *group));
+    };
+    at_every_point(begin, others, |w, (group, _, left), outcome| {
+        assert!(left.is_none_or(|left| members(w, group) == left), "{left:?}, then {outcome:?}");
+    });
+}
+
+/// A process that has withdrawn its consent joins nothing, and one that has given it anew, once it was used, keeps it.
+#[test]
+fn consent_counts_when_a_process_joins() {
+    let consent = |w: &World, of: Proc| {
+        let process = w.object::<Process>(of.process).expect("the process");
+        u64::from(process.get().accept.load(Relaxed))
+    };
+    for next in [0, ACCEPTED] {
+        let begin = |w: &mut World| {
+            let (group, other) = (w.group(4, 2), w.process());
+            w.must(0, Op::ProcessAccept, &[other.process.arg(), ACCEPTED]);
+            let rights = u64::from(Rights::SEND.0);
+            (Regs::op(Op::GroupAdd, &[group.arg(), other.process.arg(), rights, 0]), (group, other, None))
+        };
+        let others = |w: &mut World, (_, other, before): &mut (Cap, Proc, Option<u64>)| {
+            let found = consent(w, *other);
+            if does(w, 1, Regs::op(Op::ProcessAccept, &[other.process.arg(), next])) {
+                *before = Some(found);
+            }
+        };
+        at_every_point(begin, others, |w, (group, other, before), outcome| match before {
+            Some(ACCEPTED) if next == 0 => {
+                assert_eq!((members(w, group), outcome), (0, Some(Error::NoConsent)), "it was withdrawn");
+            }
+            Some(0) if next != 0 => assert_eq!(consent(w, other), next, "it was given for the next group"),
+            _ => {}
+        });
+    }
+}
+
+/// Who was a member and is none any more exposes nothing.
+#[test]
+fn a_member_that_was_removed_exposes_nothing() {
+    const INDEX: u32 = 1;
+    let is_exposed = |w: &World, group: Cap| {
+        let group = w.object::<Group>(group).expect("the group").get();
+        let pin = host_test::pin(0);
+        let entry = group.exposures.get_known(pin, INDEX as usize).expect("the entry");
+        entry.get().slot.word.load(pin).object_type() != 0
+    };
+    let begin = |w: &mut World| {
+        let (group, note) = (w.group(4, 2), w.make(0, ObjType::Notification, 0));
+        let index = w.join(group, INIT, MEMBER, Rights::LISTEN, 0);
+        let expose = Regs::op(Op::Expose, &[Target::new(MEMBER, INDEX).0, note.arg(), 0]);
+        (expose, (group, index, None))
+    };
+    let others = |w: &mut World, (group, index, there): &mut (Cap, u64, Option<bool>)| {
+        let removed = does(w, 1, Regs::op(Op::GroupRemove, &[Target::new(*group, *index as u32).0]));
+        *there = removed.then(|| is_exposed(w, *group));
+    };
+    at_every_point(begin, others, |w, (group, _, there), outcome| {
+        assert!(there != Some(false) || !is_exposed(w, group), "{outcome:?}");
+    });
+}
+
+/// Who may only take back what is its own takes back an exposure with one task per CPU, of which another process gets a
+/// part just then: that one is there afterwards.
+#[test]
+fn a_part_of_an_exposure_that_others_get_stays_theirs() {
+    const INDEX: u32 = 8;
+    let how = [INDEX as u64, 1 | 10 << 32];
+    let begin = |w: &mut World| {
+        let group = w.group(4, 16);
+        w.must(0, Op::Expose, &[Target::new(group, INDEX).0, w.agent(0).cap.arg(), how[1]]);
+        let own = copy(w, group, Rights::LISTEN | Rights::DELETE);
+        let process = w.process();
+        let task = w.start(process, 1, 10);
+        (Regs::op(Op::Withdraw, &[Target::new(own, INDEX).0]), (group, task, false))
+    };
+    let others = |w: &mut World, (group, task, exposed): &mut (Cap, Tcb, bool)| {
+        let args = [Target::new(*group, INDEX).0, task.cap.arg(), how[1]];
+        *exposed = does(w, 2, Regs::op(Op::Expose, &args));
+    };
+    at_every_point(begin, others, |w, (group, task, exposed), outcome| {
+        let object = w.object::<Group>(group).expect("the group").get();
+        let entry = w.look(1).exposure(object, INDEX).ok();
+        let found = entry.and_then(|entry| entry.get().slot.word.load(host_test::pin(1)).get::<Task>());
+        assert!(!exposed || found == Some(task.object), "{outcome:?}");
+    });
+}
+
+/// Two end a process, and its pool serves another one by the time that the slower one looks for it.
+#[test]
+fn a_pool_that_has_another_process_by_now_stays_with_it() {
+    let begin = |w: &mut World| {
+        let (process, next) = (w.process(), w.process());
+        let [old, new] = [process, next].map(|of| w.start(of, 1, 10));
+        let pool = w.make(0, ObjType::EventPool, u64::from(LOG2));
+        let bind = |of: Proc, by: Cap| {
+            Regs::op(Op::PoolBind, &[pool.arg(), of.process.arg(), by.arg(), POOL_VA, BITS])
+        };
+        assert_eq!(w.call(0, bind(process, old.cap)).error(), None);
+        w.must(0, Op::CapRevoke, &[at(old.cap)]);
+        // So that the reader's slot can be filled again.
+        for _ in 0..2 {
+            let (note, to) = (w.make(0, ObjType::Notification, 0), w.slot());
+            w.must(0, Op::CapCopy, &[note.arg(), at(to), 0, 0]);
+            w.must(0, Op::CapDelete, &[at(to)]);
+            w.must(0, Op::CapCopy, &[note.arg(), at(to), 0, 0]);
+        }
+        w.must(0, Op::TaskKill, &[old.cap.arg()]);
+        w.run();
+        let kill = Regs::op(Op::ProcessKill, &[process.process.arg()]);
+        (kill, (kill, bind(next, new.cap), next, pool, false))
+    };
+    type Things = (Regs, Regs, Proc, Cap, bool);
+    let others = |w: &mut World, (kill, bind, _, _, bound): &mut Things| {
+        *bound = does(w, 2, *kill) && does(w, 2, *bind);
+    };
+    at_every_point(begin, others, |w, (_, _, next, pool, bound), outcome| {
+        let process = w.object::<Process>(next.process).expect("the process");
+        let pool = w.object::<EventPool>(pool).expect("the pool");
+        let has = process.get().pool.is(pool) && pool.get().process.is(process);
+        assert!(!bound || has, "{outcome:?}");
+    });
+}
+
+/// A table that comes into the caller's own CSpace while another of its tasks deletes it does not end, and serves on.
+#[test]
+fn a_table_that_does_not_end_takes_capabilities() {
+    let begin = |w: &mut World| {
+        let (table, note) = (w.make(0, ObjType::CNode, 8), w.make(0, ObjType::Notification, 0));
+        (Regs::op(Op::CapDelete, &[at(table)]), (table, note))
+    };
+    let others = |w: &mut World, (table, _): &mut (Cap, Cap)| {
+        does(w, 1, Regs::op(Op::CSpaceGrow, &[INIT.process.arg(), table.arg()]));
+    };
+    at_every_point(begin, others, |w, (table, note), outcome| {
+        if outcome.is_some() {
+            let to = Target::new(table, 3).0;
+            assert_eq!(outcome, Some(Error::InUse));
+            assert!(w.ask(0, Op::CapCopy, &[note.arg(), to, 0, 0]).is_ok(), "it is part of a CSpace");
+        }
+    });
+}
+
+/// Senders wait for room in a pool whose reader is none any more, since the capability goes by which it is: they are told.
+#[test]
+fn who_waits_for_room_is_told_when_the_pool_has_no_reader() {
+    for sender_cpu in [0, 1] {
+        let mut s = Scene::new(2);
+        let (_, task, target, reader) = receiver(&mut s, 0);
+        let sender = fills(&mut s, sender_cpu, target);
+        let pool = s.w.object::<EventPool>(reader.cap).expect("the pool");
+        s.w.must(0, Op::CapRevoke, &[at(task.cap)]);
+        s.w.run();
+        assert_eq!(pool.get().reader.word.load(host_test::pin(0)).object_type(), 0);
+        assert_eq!(s.w.result(&sender).error(), Some(Error::Gone), "nobody else would tell it");
+    }
+}
+
+/// A task on a CPU that sends events until there is no room, and waits for some.
+fn fills(s: &mut Scene, n: usize, target: Target) -> Tcb {
+    let (sender, _) = s.running(n, 10);
+    loop {
+        s.w.does_and_run(&sender, send(target, 1));
+        if !sender.is_through() {
+            return sender;
+        }
+    }
+}
+
+/// A pool for whose room somebody waited when its process ended is open for the next one.
+#[test]
+fn a_pool_is_open_for_its_next_process() {
+    let mut s = Scene::new(2);
+    let (process, task, target, mut reader) = receiver(&mut s, 0);
+    let sender = fills(&mut s, 1, target);
+    s.w.must(0, Op::CapRevoke, &[at(task.cap)]);
+    s.w.must(0, Op::ProcessKill, &[process.process.arg()]);
+    s.w.run();
+    assert!(sender.is_through());
+    let next = s.w.process();
+    let task = s.w.start(next, 0, 20);
+    let args = [reader.cap.arg(), next.process.arg(), task.cap.arg(), POOL_VA, BITS];
+    s.w.must(0, Op::PoolBind, &args);
+    let group = s.group;
+    s.w.expose(group, 9, task.cap);
+    assert!(!reader.registers().is_empty());
+    s.w.does_and_run(&sender, send(Target::new(GROUP, 9), 2).flag(FLAG_NONBLOCK));
+    assert_eq!(s.w.result(&sender).error(), None);
+    assert_eq!(reader.registers(), [2]);
+}
