@@ -25,9 +25,10 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::FramePin`].
     pub fn frame_pin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
-        let frame = self.find::<Frame>(me, cap, frame_rights::DMA)?.object.get();
+        let frame = self.frame_to_pin(me, cap)?;
         self.find_machine(me, machine, machine_rights::DMA)?;
         let _root = self.lock_root(&frame.header);
+        self.frame_to_pin(me, cap)?;
         if frame.header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
@@ -44,10 +45,17 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::FrameUnpin`].
     pub fn frame_unpin(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
-        let frame = self.find::<Frame>(me, cap, frame_rights::DMA)?.object.get();
+        let frame = self.frame_to_pin(me, cap)?;
         let _root = self.lock_root(&frame.header);
+        self.frame_to_pin(me, cap)?;
         let pins = frame.unpin().ok_or(Refusal::from(Error::BadState))?;
         Ok(Answer::Values([0, u64::from(pins), 0, 0]))
+    }
+
+    /// The frame that a capability allows to pin. Asked once more under the root's lock: one that is gone by then does nothing.
+    /// (A slot gets no other capability while this entry lasts.)
+    fn frame_to_pin(self, me: Me<'k>, cap: Cap) -> Result<&'k Frame> {
+        Ok(self.find::<Frame>(me, cap, frame_rights::DMA)?.object.get())
     }
 
     /// [`abi::Op::DeviceFrame`].

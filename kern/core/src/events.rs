@@ -427,15 +427,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// A pool is dying: who waits for room in it is told.
+    /// A pool is dying: who waits for room in it is told. First its reader's capability goes: where that is the caller's own
+    /// last one, the pool serves on.
     pub fn end_pool(self, me: Me<'k>, pool: Ref<'k, EventPool>) -> Result<()> {
-        self.part_pool(pool, None);
         if is_claimed(pool.get().reader.word.load(self.pin())) {
             return Err(Refusal::More);
         }
-        if let Some(reader) = self.reader_of(pool).filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
+        let reader = self.reader_of(pool);
+        self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold)?;
+        self.part_pool(pool, None);
+        if let Some(reader) = reader.filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
             self.raise_control(reader, ctl::ROOM);
         }
-        self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold).map(drop)
+        Ok(())
     }
 }

@@ -147,14 +147,19 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = self.slot_of(me.process, target.cap())?;
         let word = slot.get().word.load(self.pin());
         let group = self.typed::<Group>(word, target.cap(), Rights::REMOVE)?;
-        if !Rights(word.rights()).contains(Rights::DELETE) {
-            self.find_group(me, target.cap(), Rights::REMOVE)?;
-        }
+        let may_remove = || match Rights(word.rights()).contains(Rights::DELETE) {
+            true => Ok(()),
+            false => self.group_in(me, slot, word, target.cap(), Rights::REMOVE).map(drop),
+        };
+        may_remove()?;
         let index = group.get().members.masked(target.index() as usize).ok_or(Refusal::argument(0))?;
         let guard = self.lock_root(&group.get().header);
-        let told = self.leave_group(group, index);
+        let gone = slot.get().word.load(self.pin()) != word;
+        // Once more: a member may be none any more.
+        let still = if gone { Err(Error::Dying.into()) } else { may_remove() };
+        let told = still.map(|()| self.leave_group(group, index));
         drop(guard);
-        let bits = told.ok_or(Refusal::new(Error::NotMember, u64::from(target.index())))?;
+        let bits = told?.ok_or(Refusal::new(Error::NotMember, u64::from(target.index())))?;
         self.tell_watchers(group.get(), bits);
         self.audit_object(AuditEvent::Leave, Op::GroupRemove, &group.get().header, u64::from(target.index()));
         Ok(Answer::DONE)

@@ -45,6 +45,7 @@ use crate::{Answer, Cx, Kernel, Me, Refusal, Result, Root};
 /// Types of objects that serve on where their end is refused.
 const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
 const SERVES_ON_GROUP: u8 = ObjType::Group as u8;
+const SERVES_ON_POOL: u8 = ObjType::EventPool as u8;
 
 smp::cpus! {
     impl<M: Machine> for Kernel<M> {
@@ -226,8 +227,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             fence(SeqCst);
         }
         let destroyed = self.destroy(me, slot, word, pins);
-        if matches!(destroyed, Err(Refusal::Error { .. })) && word.get::<Untyped>().is_some() {
-            // Something in that memory does not end now: it serves on.
+        let serves_on = matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_POOL);
+        if matches!(destroyed, Err(Refusal::Error { .. })) && serves_on {
+            // Something in that memory does not end now, or who reads the pool.
             header.clear_flag(FLAG_DYING);
         }
         destroyed?;
@@ -235,7 +237,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if slot.get().word.load(self.pin()) != word {
             return Ok(false);
         }
-        if matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_GROUP) {
+        if matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_GROUP | SERVES_ON_POOL) {
             self.check_ended(&root, slot, word)?;
         }
         self.unlink_slot(&root, slot, word)?;
@@ -255,6 +257,15 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Err(Refusal::More);
             }
             untyped.get().header.set_flag(FLAG_DYING);
+        }
+        if let Some(pool) = word.get::<EventPool>() {
+            pool.get().header.set_flag(FLAG_DYING);
+            // Who binds it claims the reader's slot and then looks for the mark.
+            fence(SeqCst);
+            let reader = pool.get().reader.word.load(self.pin());
+            if reader.object_type() != 0 || is_claimed(reader) || !pool.get().process.is_null() {
+                return Err(Refusal::More);
+            }
         }
         match word.get::<Group>() {
             Some(group) if !is_emptied(group.get()) => Err(Refusal::More),

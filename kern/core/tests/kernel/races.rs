@@ -4,8 +4,9 @@ use abi::{Cap, Error, FLAG_NONBLOCK, ObjType, Op, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
-use kern_base::header::FLAG_DEAD;
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::CHILDREN_STEPS;
+use kern_base::memory::Frame;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::task::{State, Task};
@@ -344,4 +345,65 @@ fn a_pool_is_open_for_its_next_process() {
     s.w.does_and_run(&sender, send(Target::new(GROUP, 9), 2).flag(FLAG_NONBLOCK));
     assert_eq!(s.w.result(&sender).error(), None);
     assert_eq!(reader.registers(), [2]);
+}
+
+/// Who was a member and is none any more, or whose capability is gone, removes nobody.
+#[test]
+fn who_has_lost_the_right_removes_nobody() {
+    for revokes in [false, true] {
+        let begin = |w: &mut World| {
+            let (group, other) = (w.group(4, 2), w.process());
+            let index = w.join(group, INIT, MEMBER, Rights::REMOVE, 0);
+            let victim = w.join(group, other, Cap(6), Rights::SEND, 0);
+            let remove = |by: Cap, index: u64| Regs::op(Op::GroupRemove, &[Target::new(by, index as u32).0]);
+            let take = if revokes { Regs::op(Op::CapRevoke, &[at(group)]) } else { remove(group, index) };
+            (remove(MEMBER, victim), (group, take, None))
+        };
+        let others = |w: &mut World, (group, take, left): &mut (Cap, Regs, Option<u32>)| {
+            *left = does(w, 1, *take).then(|| members(w, *group));
+        };
+        at_every_point(begin, others, |w, (group, _, left), outcome| {
+            assert!(left.is_none_or(|left| members(w, group) == left), "{left:?}, then {outcome:?}");
+        });
+    }
+}
+
+/// A capability that was revoked pins nothing, and unpins nothing.
+#[test]
+fn who_has_lost_a_frame_pins_it_no_more() {
+    for pinned in [0, 1] {
+        let pins = |w: &World, frame: Cap| w.object::<Frame>(frame).expect("the frame").get().pins();
+        let begin = |w: &mut World| {
+            let frame = w.make(0, ObjType::Frame, 12);
+            let own = copy(w, frame, Rights::ALL);
+            let pin = Regs::op(Op::FramePin, &[own.arg(), abi::INIT_MACHINE.arg()]);
+            if pinned == 0 {
+                return (pin, (frame, None));
+            }
+            assert_eq!(w.call(0, pin).error(), None);
+            (Regs::op(Op::FrameUnpin, &[own.arg()]), (frame, None))
+        };
+        let others = |w: &mut World, (frame, left): &mut (Cap, Option<u32>)| {
+            *left = does(w, 1, Regs::op(Op::CapRevoke, &[at(*frame)])).then(|| pins(w, *frame));
+        };
+        at_every_point(begin, others, |w, (frame, left), outcome| {
+            assert!(left.is_none_or(|left| pins(w, frame) == left), "{left:?}, then {outcome:?}");
+        });
+    }
+}
+
+/// A pool that its own reader may not delete, since that would end the reader, serves on.
+#[test]
+fn a_pool_whose_end_is_refused_serves_on() {
+    let mut w = World::new(2);
+    let agent = w.agent(1);
+    let pool = w.make(0, ObjType::EventPool, u64::from(LOG2));
+    w.must(0, Op::PoolBind, &[pool.arg(), INIT.process.arg(), agent.cap.arg(), POOL_VA, BITS]);
+    w.must(0, Op::CapDelete, &[at(agent.cap)]);
+    assert_eq!(w.call(1, Regs::op(Op::CapDelete, &[at(pool)])).error(), Some(Error::InUse));
+    let object = w.object::<EventPool>(pool).expect("the pool").get();
+    assert!(!object.header.has_flag(FLAG_DYING) && object.process.is(w.init_process()));
+    // Another task ends it, and the reader with it.
+    w.must(0, Op::CapDelete, &[at(pool)]);
+    assert!(w.object::<EventPool>(pool).is_none() && agent.object.get().header.has_flag(FLAG_DEAD));
 }
