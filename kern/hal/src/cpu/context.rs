@@ -129,6 +129,8 @@ fn enter_special(cpu: CpuHere<'_>, wanted: u32, task: Ref<'_, Task>, task_hot: &
 }
 
 /// Requires: this task or the last one has vector state.
+///
+/// The registers are reset on the way in, too, though they were on the way out: QEMU executes XRSTOR whatever CR0.TS says.
 fn enter_vector(pin: Pin<'_>, is_on: bool, wanted: bool, task: Ref<'_, Task>, task_hot: &TaskHot) {
     if !is_on {
         vector::clear_ts();

@@ -5,7 +5,7 @@
 //! runs, so that its first vector instruction faults.
 
 use core::arch::asm;
-use core::arch::x86_64::{_xgetbv, _xrstor64, _xsave64};
+use core::arch::x86_64::_xsave64;
 
 use kern_base::machine::VectorFormat;
 use raw_cpuid::cpuid;
@@ -101,16 +101,12 @@ unsafe fn xsave(area: *mut u8) {
 /// `area` was filled by [`save`] or [`init_area`] on this machine. CR0.TS is clear.
 #[inline]
 pub unsafe fn restore(area: *const u8) {
-    // SAFETY: the caller's promise; XSAVE is a required feature.
-    unsafe { xrstor(area) }
-}
-
-/// # Safety
-/// As [`restore`].
-#[target_feature(enable = "xsave")]
-unsafe fn xrstor(area: *const u8) {
-    // SAFETY: the caller's promise.
-    unsafe { _xrstor64(area, ALL) }
+    // SAFETY: the caller's promise; XSAVE is a required feature. Written as assembly because the intrinsic needs a target
+    // feature that the kernel is not compiled for, and would be a call.
+    unsafe {
+        asm!("xrstor64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX,
+             options(readonly, nostack, preserves_flags));
+    }
 }
 
 /// Writes the initial image to an area.
@@ -146,10 +142,14 @@ fn is_initial() -> bool {
 
 /// # Safety
 /// CPUID shows XGETBV with ECX = 1.
-#[target_feature(enable = "xsave")]
+#[inline]
 unsafe fn in_use() -> u64 {
+    let (low, high): (u32, u32);
     // SAFETY: the caller's promise; OSXSAVE is on.
-    unsafe { _xgetbv(1) }
+    unsafe {
+        asm!("xgetbv", in("ecx") 1, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// Makes the next vector instruction fault.
