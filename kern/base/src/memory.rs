@@ -163,7 +163,17 @@ impl Frame {
         first: u64,
         items: &'a [T],
     ) -> Option<impl Iterator<Item = (&'a T, PhysPage)> + use<'a, T>> {
-        self.memory.beside(first, self.log2, items)
+        // `pages` says what the memory's bytes say.
+        let rest = u64::from(self.pages).checked_sub(first)?;
+        if items.len() as u64 > rest {
+            return None;
+        }
+        let (log2, mut next) = (self.log2, self.base().0 + (first << self.log2));
+        Some(items.iter().map(move |item| {
+            let at = Phys(next);
+            next += 1 << log2;
+            (item, PhysPage::trusted(at, log2))
+        }))
     }
 
     /// A page of it.

@@ -81,26 +81,6 @@ impl PhysRange {
         self.bytes
     }
 
-    /// Gives each of some items a page of `1 << log2` bytes, from the page `first` on; `None` where there are fewer pages.
-    #[inline(always)]
-    pub fn beside<T>(
-        self,
-        first: u64,
-        log2: u8,
-        items: &[T],
-    ) -> Option<impl Iterator<Item = (&T, PhysPage)> + use<'_, T>> {
-        let end = first.checked_add(items.len() as u64)?;
-        if end > self.bytes >> log2 {
-            return None;
-        }
-        let (mut next, step) = (self.base.0 + (first << log2), 1 << log2);
-        Some(items.iter().map(move |item| {
-            let at = Phys(next);
-            next += step;
-            (item, PhysPage { at, log2 })
-        }))
-    }
-
     /// A page of `1 << log2` bytes, if there is such.
     #[inline(always)]
     pub const fn page(self, number: u64, log2: u8) -> Option<PhysPage> {

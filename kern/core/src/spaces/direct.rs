@@ -1,7 +1,8 @@
 //! Mapping or unmapping a frame of one page of 4 KiB of RAM, in few steps: its page table is the one that was used last, and
-//! nothing is in the way. Whatever is otherwise is left, with nothing changed, to the operations in [`super`].
+//! nothing is in the way. Whatever is otherwise is left, with nothing changed, to the operations in [`super`]. These come
+//! back for a run of one page, wherever that is and of whatever size, before they go through rows of entries.
 
-use abi::{PAGE_SIZE, Rights, Target, USER_TOP};
+use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
 use kern_base::frames::FrameInfo;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::{Frame, VSpace};
@@ -10,8 +11,8 @@ use kern_base::phys::PhysPage;
 use kern_base::process::Process;
 use smp::door::Ref;
 
-use super::TO_WRITE;
-use crate::Cx;
+use super::{Page, Run, TO_WRITE, mapping};
+use crate::{Cx, Me, Result};
 
 /// The page, and where it is, or is to be.
 #[derive(Clone, Copy)]
@@ -82,5 +83,41 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let page = frame.get().memory(0)?;
         Some(One { vspace, info: self.k.frames.get_memory(self.pin(), page.at())?.get(), page, address })
+    }
+
+    // --- a run of one page -------------------------------------------------------------------------
+
+    /// Maps the only page of a run. The VSpace's lock is held.
+    #[inline(never)]
+    pub(super) fn map_single(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
+        let spot = self.spot_on(me, run, run.address, true)?;
+        let page = self.only_page(run)?;
+        let was = spot.load();
+        if !self.is_free(was) {
+            return Err(self.make_room(me, spot, was, page.address));
+        }
+        let locked = page.info.lock(self.cpu);
+        let counts = locked.counts.get();
+        if !counts.allow(access) {
+            drop(locked);
+            return Err(self.refusal_of(me, page, counts.why_not(access)));
+        }
+        let entry = Pte::page_of(page.memory, access, run.frame.get().is_device());
+        self.add_mapping(&locked, spot, entry, access);
+        Ok(())
+    }
+
+    /// Unmaps the only page of a run: whether CPUs may still remember it. The VSpace's lock is held.
+    #[inline(never)]
+    pub(super) fn unmap_single(self, me: Me<'k>, run: Run<'k>) -> Result<bool> {
+        let spot = self.spot_on(me, run, run.address, false)?;
+        let page = self.only_page(run)?;
+        Ok(self.take_away(spot, mapping(spot, page)?, page.info, page.address))
+    }
+
+    #[inline(always)]
+    fn only_page(self, run: Run<'k>) -> Result<Page<'k>> {
+        let memory = run.frame.get().memory(run.first).ok_or(Error::BadState)?;
+        Ok(Page { info: self.info(memory.at())?, memory, address: run.address })
     }
 }

@@ -48,7 +48,7 @@ impl Mark {
 
     /// The shootdown that the call has begun last.
     pub fn stamp(self) -> Option<Stamp> {
-        Stamp::from_raw(self.0 & !FLAGS).filter(|_| self.is_set())
+        if self.is_set() { Stamp::from_raw(self.0 & !FLAGS) } else { None }
     }
 
     /// The mark of a call that has begun a shootdown, and has more to do.

@@ -84,6 +84,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !run.vspace.get().is_plain() {
             self.may_still_map(run, access)?;
         }
+        if run.count == 1 && !pool {
+            return self.map_single(me, run, access);
+        }
         let device = run.frame.get().is_device();
         self.each_of(me, run, true, |spot, page| {
             let was = spot.load();
@@ -172,12 +175,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         let run = self.run_of(me, Rights::MAP)?;
         let guard = run.vspace.get().lock(self.cpu);
         let (mut stale, mut done) = (false, 0);
-        let taken = self.each_of(me, run, false, |spot, page| {
-            let entry = mapping(spot, page)?;
-            stale |= self.take_away(spot, entry, page.info, page.address);
-            done += 1;
-            Ok(())
-        });
+        let taken = if run.count == 1 {
+            self.unmap_single(me, run).map(|is_stale| stale = is_stale)
+        } else {
+            self.each_of(me, run, false, |spot, page| {
+                let entry = mapping(spot, page)?;
+                stale |= self.take_away(spot, entry, page.info, page.address);
+                done += 1;
+                Ok(())
+            })
+        };
         let begun = stale.then(|| self.shoot_space(run.vspace));
         drop(guard);
         let begun = self.keep_begun(me, mark, begun);
@@ -256,15 +263,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         mut work: impl FnMut(Spot<'k>, Page<'k>) -> Result<()>,
     ) -> Result<()> {
         let log2 = run.frame.get().log2();
-        let spot_for = |address| match log2 {
-            abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make.then_some(Some(me))),
-            _ => self.spot_for::<LARGE>(run.vspace, address, make.then_some(Some(me))),
-        };
         let step = if log2 == abi::PAGE_LOG2 { PAGE_SIZE } else { abi::LARGE_PAGE_SIZE };
         let end = run.first + run.count.min(PAGE_STEPS);
         let (mut number, mut address) = (run.first, run.address);
         while number < end {
-            let first = spot_for(address).map_err(|refusal| go_on(me, run, number, refusal))?;
+            let first =
+                self.spot_on(me, run, address, make).map_err(|refusal| go_on(me, run, number, refusal))?;
             let entries = self.row_from(first, (end - number) as usize);
             if entries.is_empty() {
                 return Err(Error::BadState.into());
@@ -282,6 +286,15 @@ impl<'k, M: Machine> Cx<'k, M> {
             number += count;
         }
         if number == run.first + run.count { Ok(()) } else { Err(go_on(me, run, number, Refusal::More)) }
+    }
+
+    /// The entry for an address of a run. With `make`, tables that are missing are made.
+    #[inline(always)]
+    fn spot_on(self, me: Me<'k>, run: Run<'k>, address: u64, make: bool) -> Result<Spot<'k>> {
+        match run.frame.get().log2() {
+            abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make.then_some(Some(me))),
+            _ => self.spot_for::<LARGE>(run.vspace, address, make.then_some(Some(me))),
+        }
     }
 
     /// The entry for an address. With `make`, tables that are missing are made, for whom it may be.

@@ -91,6 +91,17 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Where a table of a level has the entry for an address; `None` where there is no such table.
     pub fn spot<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
         let table = self.walk::<LEVEL>(vspace, address)?;
+        self.spot_in::<LEVEL>(vspace, table, address)
+    }
+
+    /// The entry for an address in the table of its level that begins with the entry `table`.
+    #[inline(always)]
+    fn spot_in<const LEVEL: u32>(
+        self,
+        vspace: Ref<'k, VSpace>,
+        table: usize,
+        address: u64,
+    ) -> Option<Spot<'k>> {
         if LEVEL == 1 {
             let region = address >> abi::LARGE_PAGE_LOG2;
             vspace.get().last_leaf.store(region << LEAF_BITS | (table / ENTRIES) as u64, Relaxed);
@@ -157,7 +168,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             table = vspace.get().index_at(spot.load().at().0);
         }
-        self.spot::<LEVEL>(vspace, address).ok_or(Error::NoTables.into())
+        self.spot_in::<LEVEL>(vspace, table, address).ok_or(Error::NoTables.into())
     }
 
     /// A table that is not in use yet becomes one of a level, for the addresses around one.
@@ -228,7 +239,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 let locked = info.get().lock(self.cpu);
                 self.unlink(&locked, spot);
                 if entry.is_pooled() {
-                    self.leave_pool(info.get(), &locked, entry);
+                    self.leave_pool(info.get(), &locked, entry.pool_access());
                 } else {
                     locked.counts.set(locked.counts.get().without(entry.access()));
                 }
