@@ -141,16 +141,16 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes a page out of a space's pool: whether CPUs may still remember it. The VSpace's lock is held.
     pub fn drop_pooled(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
-        let (stale, lent) = if entry.is_present() {
-            (self.clear(spot, address), false)
+        let (access, stale, lent) = if entry.is_present() {
+            (entry.pool_access(), self.clear(spot, address), false)
         } else {
             let remembered = info.stamp().filter(|stamp| !self.is_over(*stamp));
             spot.store(remembered.map_or(Pte::EMPTY, Pte::gone));
-            (false, remembered.is_some())
+            (entry.pool_access(), false, remembered.is_some())
         };
         let locked = info.lock(self.cpu);
         self.unlink(&locked, spot);
-        self.leave_pool(info, &locked, entry);
+        self.leave_pool(info, &locked, access);
         if stale {
             self.stamp_frame(&locked);
         }
@@ -161,8 +161,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Counts one pool less that has a page. With the last pool the page is its Frame's again. Where that Frame is being
     /// deleted, the page is nobody's: whoever deletes it passes over pages that pools have, so the Frame's capability,
     /// which may still be there, must not map the page from here on.
-    pub fn leave_pool(self, info: &FrameInfo, locked: &LockedFrame<'_>, entry: Pte) {
-        locked.counts.set(locked.counts.get().without(entry.pool_access()));
+    pub fn leave_pool(self, info: &FrameInfo, locked: &LockedFrame<'_>, access: Access) {
+        locked.counts.set(locked.counts.get().without(access));
         if locked.counts.get().mapped() != 0 {
             return;
         }
@@ -312,7 +312,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let locked = old_info.lock(self.cpu);
             self.unlink(&locked, spot);
             // The other spaces may have let go of it meanwhile: then this one is the last.
-            self.leave_pool(old_info, &locked, old);
+            self.leave_pool(old_info, &locked, old.pool_access());
             if stale {
                 self.stamp_frame(&locked);
             }

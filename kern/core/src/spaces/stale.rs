@@ -71,8 +71,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Waits until no CPU remembers another mapping of a page than there are now.
+    #[inline(always)]
     pub fn settle(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
-        let Some(stamp) = info.stamp() else { return Ok(()) };
+        info.stamp().map_or(Ok(()), |stamp| self.settle_stale(me, info, stamp))
+    }
+
+    #[inline(never)]
+    fn settle_stale(self, me: Me<'k>, info: &FrameInfo, stamp: Stamp) -> Result<()> {
         self.wait_over(me, stamp)?;
         let locked = info.lock(self.cpu);
         if info.stamp() == Some(stamp) {
