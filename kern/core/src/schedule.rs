@@ -276,12 +276,12 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The running context goes behind its equals with a fresh slice.
     pub fn rotate(self, why: Why) {
-        if let Some(sc) = self.stop_current() {
+        if let Some((sc, hot)) = self.running() {
+            self.keep_time(sc, hot);
+            self.stop(hot);
             self.note_why(why);
-            if let Some(hot) = self.sc_hot(sc) {
-                hot.state.refill();
-            }
-            self.enqueue(sc);
+            hot.state.refill();
+            self.enqueue_open(sc, hot);
         }
         self.dispatch();
     }
@@ -337,9 +337,13 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Runs `task`, which is queued on `sc`, for the rest of the running context's slice; the running
     /// context goes to the end of its priority. A better queued context still goes first.
-    pub fn switch_to(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>, hot: &TaskHot) {
+    pub fn switch_to(
+        self,
+        (sc, new_hot): (Ref<'k, SchedContext>, &SchedHot),
+        task: Ref<'k, Task>,
+        hot: &TaskHot,
+    ) {
         let Some((old, old_hot)) = self.running() else { return };
-        let Some(new_hot) = self.sc_hot(sc) else { return };
         let now = self.k.machine.now();
         let _ = old_hot.state.stop(self.sched.until.get(), now);
         self.keep_time(old, old_hot);

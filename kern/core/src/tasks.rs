@@ -364,15 +364,15 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::SelfCall.into());
         }
         let sc = if runnable(hot) { self.time_of(task, hot) } else { None };
-        let queued = |sc: &Ref<'k, SchedContext>| self.sched.queue.contains(self.pin(), *sc);
-        let Some(sc) = sc.filter(queued) else { return Err(Error::WouldBlock.into()) };
+        let queued = |sc| Some((sc, self.sc_hot(sc).filter(|sc_hot| sc_hot.state.links.is_queued())?));
+        let Some((sc, sc_hot)) = sc.and_then(queued) else { return Err(Error::WouldBlock.into()) };
         if self.borrowed_by(me.task, me.hot).is_none() {
             me.hot.regs.rdx.set(0);
             me.hot.set_plain(State::Ready);
         } else {
             write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         }
-        self.switch_to(sc, task, hot);
+        self.switch_to((sc, sc_hot), task, hot);
         Ok(Answer::Settled)
     }
 }

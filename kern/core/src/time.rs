@@ -54,7 +54,10 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Returns the time that a task of this CPU spends, or would: what it has borrowed, or else its own.
     #[inline]
     pub fn time_of(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
-        self.borrowed_by(task, hot).or_else(|| self.own_at_rest(task, hot))
+        if self.hot.current.is(task) {
+            return self.sched.current.get(self.pin());
+        }
+        hot.borrowed.get(self.pin()).or_else(|| self.own_at_rest(task, hot))
     }
 
     /// Returns a task's own time, if it is on this CPU and with that task.
