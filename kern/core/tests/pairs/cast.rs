@@ -2,7 +2,12 @@
 //!
 //! All of them are made from one piece of memory, so that one reset destroys everything at the end of a case.
 
-use abi::{Cap, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
+use std::sync::atomic::Ordering::Relaxed;
+
+use abi::events::Window;
+use abi::{Cap, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rights, Target};
+use kern_base::events::EventPool;
+use smp::host_test;
 
 use crate::world::machine::DEVICES;
 use crate::world::make::{INIT, Proc, at};
@@ -32,6 +37,10 @@ pub const DEVICE: u64 = 0x5046_0000;
 pub const DEVICE_SIZE: u64 = 12 | 3 << 8;
 /// Where nothing is mapped.
 pub const FREE: u64 = 0x5044_0000;
+/// Where the client and the server see one page, of which either is to get a copy before it writes.
+pub const COW: u64 = 0x5047_0000;
+/// Where pages of events come.
+pub const EVENT_WINDOW: u64 = 0x504a_0000;
 /// Where a second address space sees one shared page several times, side by side.
 pub const VIEWS: u64 = 0x5045_0000;
 /// How many those views are: where limits are small, the page may have one more after the client's and the server's.
@@ -39,12 +48,26 @@ pub const VIEW_COUNT: u64 = 5;
 /// Where the client has a large page of its pool, and the window of a server that can get it.
 pub const LARGE: u64 = 0x5060_0000;
 pub const LARGE_WINDOW: u64 = 0x5080_0000;
+/// The window of the client.
+pub const CLIENT_WINDOW: u64 = 0x504e_0000;
 pub const POOL_AT: u64 = 0x5048_0000;
+/// Where the client gets a pool of its own.
+pub const OTHER_POOL_AT: u64 = 0x504c_0000;
+/// Slots of the client: the bell, objects that nobody else has, and the Reply.
+pub const BELL_SLOT: Cap = Cap(8);
+pub const PARCELS: [Cap; 2] = [Cap(9), Cap(10)];
+pub const REPLY_SLOT: Cap = Cap(7);
+/// Slots into which capabilities come: those that the server and the client offer, and those of events.
+pub const OFFERED: Listening = Listening { next: Cap(10), count: 2 };
+pub const OFFERED_BY_CLIENT: Listening = Listening { next: Cap(12), count: 2 };
+pub const OFFERED_FOR_EVENTS: Listening = Listening { next: Cap(12), count: 3 };
 /// Exposures of the group.
 pub const SERVER: u32 = 1;
 pub const HELPER: u32 = 2;
 pub const BELL: u32 = 3;
 pub const NOWHERE: u32 = 4;
+/// Where a watcher can be exposed.
+pub const WATCHER: u32 = 12;
 /// The first of the tasks along which a deep call goes.
 pub const LINK: u32 = 5;
 /// How many they are: more calls than one kernel entry follows, where limits are small.
@@ -77,6 +100,10 @@ pub enum Role {
     Fresh,
     /// Another, which is not configured.
     Bare,
+    /// One of the client on CPU 0 that has registers and no time.
+    Idle,
+    /// A process without spaces.
+    Stem,
     /// A frame that the client has mapped, one that is in its pool, one in both pools, one that is mapped nowhere.
     Mapped,
     Pooled,
@@ -86,6 +113,9 @@ pub enum Role {
     Large,
     /// A frame of device memory that the client has mapped.
     Device,
+    /// A frame whose page client and server see until one of them writes; one that is pinned.
+    Cow,
+    Pinned,
     /// Notifications: bound to the fresh task; waited for by nobody.
     Bound,
     Bell,
@@ -95,6 +125,10 @@ pub enum Role {
     Time,
     Reply,
     Pool,
+    /// An event pool of nobody.
+    OtherPool,
+    /// What only the client has.
+    Parcel,
     /// A CNode with copies of capabilities.
     Table,
     /// The task that carries out the first operation.
@@ -107,6 +141,7 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Client, Role::ClientProcess, "task of process"),
     (Role::Other, Role::ClientProcess, "task of process"),
     (Role::Fresh, Role::ClientProcess, "task of process"),
+    (Role::Idle, Role::ClientProcess, "task of process"),
     (Role::Server, Role::ServerProcess, "task of process"),
     (Role::Helper, Role::ServerProcess, "task of process"),
     (Role::Link, Role::ServerProcess, "task of process"),
@@ -125,6 +160,8 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Shared, Role::Space, "page in address space"),
     (Role::Large, Role::ClientSpace, "page in address space"),
     (Role::Device, Role::ClientSpace, "page in address space"),
+    (Role::Cow, Role::ClientSpace, "page in address space"),
+    (Role::Cow, Role::ServerSpace, "page in address space"),
     (Role::Large, Role::ServerSpace, "page in address space"),
     (Role::ClientProcess, Role::Group, "member of group"),
     (Role::ServerProcess, Role::Group, "member of group"),
@@ -149,6 +186,9 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Pool, Role::Helper, "reader of event pool"),
     (Role::Bell, Role::Table, "capability in table"),
     (Role::Mapped, Role::Table, "capability in table"),
+    (Role::Bell, Role::ClientTable, "capability in table"),
+    (Role::Parcel, Role::ClientTable, "capability in table"),
+    (Role::Reply, Role::ServerTable, "capability in table"),
     (Role::Group, Role::ClientTable, "capability in table"),
     (Role::Group, Role::ServerTable, "capability in table"),
 ];
@@ -168,17 +208,19 @@ pub fn relation(one: Role, other: Role) -> Option<&'static str> {
 fn same(role: Role) -> &'static str {
     match role {
         Role::Memory | Role::Child => "same memory",
-        Role::ClientProcess | Role::ServerProcess => "same process",
+        Role::ClientProcess | Role::ServerProcess | Role::Stem => "same process",
         Role::ClientTable | Role::ServerTable | Role::Table => "same table",
         Role::ClientSpace | Role::ServerSpace | Role::Space => "same address space",
         Role::Group => "same group",
         Role::Client | Role::Other | Role::Server | Role::Helper | Role::Link | Role::Last => "same task",
-        Role::Fresh | Role::Bare => "same task",
+        Role::Fresh | Role::Bare | Role::Idle => "same task",
         Role::Mapped | Role::Pooled | Role::Shared | Role::Spare | Role::Large | Role::Device => "same frame",
+        Role::Cow | Role::Pinned => "same frame",
         Role::Bound | Role::Bell => "same Notification",
         Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
         Role::Reply => "same Reply",
-        Role::Pool => "same event pool",
+        Role::Pool | Role::OtherPool => "same event pool",
+        Role::Parcel => "same capability",
         Role::FirstHand => "whoever does it",
     }
 }
@@ -235,6 +277,10 @@ pub struct Cast {
     /// The spare frame, where a case begins without a large one.
     pub large: Cap,
     pub device: Cap,
+    pub cow: Cap,
+    pub pinned: Cap,
+    pub stem: Cap,
+    pub other_pool: Cap,
     pub bound: Cap,
     pub bell: Cap,
     pub time: Cap,
@@ -260,6 +306,7 @@ pub struct Tasks {
     pub server: Tcb,
     pub helper: Tcb,
     pub fresh: Tcb,
+    pub idle: Tcb,
     /// The ends of the chain. Where a case begins without one, the helper.
     pub link: Tcb,
     pub last: Tcb,
@@ -270,14 +317,14 @@ impl Cast {
         let memory = w.make(0, ObjType::Untyped, memory_log2(state));
         // The first: at the end of the memory there are descriptors.
         let large = state.has_large().then(|| w.make_of(0, memory, ObjType::Frame, 21));
-        let process = |w: &mut World| {
+        let process = |w: &mut World, vector| {
             let cnode = w.make_of(0, memory, ObjType::CNode, 16);
             let vspace = w.make_of(0, memory, ObjType::VSpace, 6);
             let process = w.make_of(0, memory, ObjType::Process, 8);
-            w.must(0, Op::ProcessConfigure, &[process.arg(), cnode.arg(), vspace.arg(), 0]);
+            w.must(0, Op::ProcessConfigure, &[process.arg(), cnode.arg(), vspace.arg(), vector]);
             Proc { process, cnode, vspace }
         };
-        let (client, server) = (process(w), process(w));
+        let (client, server) = (process(w, 1), process(w, 0));
         let group = w.make_of(0, memory, ObjType::Group, 4 | 16 << 16);
         let members = [client, server].map(|who| w.join(group, who, GROUP, abi::MEMBER_RIGHTS, 7));
         let task = |w: &mut World, of, n, own| w.task_of(memory, of, n, 10, own);
@@ -292,6 +339,7 @@ impl Cast {
             server: task(w, server, 1, true),
             helper,
             fresh: task(w, client, 1, true),
+            idle: task(w, client, 0, false),
             link: *links.first().unwrap_or(&helper),
             last: *links.last().unwrap_or(&helper),
         };
@@ -316,6 +364,11 @@ impl Cast {
             spare,
             large: large.unwrap_or(spare),
             device: w.slot(),
+            cow: w.make_of(0, memory, ObjType::Frame, 12),
+            // Of other memory: a pin would keep this from being reset.
+            pinned: w.make(0, ObjType::Frame, 12),
+            stem: w.make_of(0, memory, ObjType::Process, 4),
+            other_pool: w.make_of(0, memory, ObjType::EventPool, 6),
             bound,
             bell,
             time: w.make_of(0, memory, ObjType::SchedContext, 0),
@@ -324,7 +377,7 @@ impl Cast {
             table: w.make_of(0, memory, ObjType::CNode, 8),
             empty: core::array::from_fn(|_| w.slot()),
             copies: core::array::from_fn(|_| w.slot()),
-            space: w.make_of(0, memory, ObjType::VSpace, 6),
+            space: w.make_of(0, memory, ObjType::VSpace, 4),
             members,
             hands: [None; 3],
         };
@@ -389,11 +442,38 @@ impl Cast {
         exposed.into_iter().for_each(|(index, object)| w.expose(self.group, index, object));
         let reader = self.tasks.helper.cap;
         w.must(0, Op::PoolBind, &[self.pool.arg(), self.server.process.arg(), reader.arg(), POOL_AT, 2]);
-        let server = self.tasks.server;
-        let [start, length] = &server.object.get().utcb(server.pin()).window;
+        w.must(0, Op::FramePin, &[self.pinned.arg(), abi::INIT_MACHINE.arg()]);
+        w.must(0, Op::Map, &[space, self.cow.arg(), COW, MAP_POOL | 1]);
+        let [words, count] = PageRange::new(PageMode::Copy, COW, 1).words();
+        w.must(0, Op::PageTransfer, &[space, self.server.vspace.arg(), words, COW, count]);
+        self.offer(w, state);
+    }
+
+    /// Says where pages and capabilities come, and gives tasks capabilities that they can send.
+    fn offer(&self, w: &mut World, state: State) {
+        let Tasks { client, server, .. } = self.tasks;
+        let utcb = server.object.get().utcb(server.pin());
         let window = if state.has_large() { (LARGE_WINDOW, 2 << 20) } else { (WINDOW, 4 * PAGE) };
-        start.store(window.0, std::sync::atomic::Ordering::Relaxed);
-        length.store(window.1, std::sync::atomic::Ordering::Relaxed);
+        utcb.window[0].store(window.0, Relaxed);
+        utcb.window[1].store(window.1, Relaxed);
+        utcb.listening.store(OFFERED.word(), Relaxed);
+        let utcb = client.object.get().utcb(client.pin());
+        utcb.window[0].store(CLIENT_WINDOW, Relaxed);
+        utcb.window[1].store(4 * PAGE, Relaxed);
+        utcb.listening.store(OFFERED_BY_CLIENT.word(), Relaxed);
+        let pool = w.object::<EventPool>(self.pool).and_then(|pool| pool.get().pages().next());
+        if let Some((page, _)) = pool {
+            let words = host_test::words(page.at().0, 4);
+            words[2].store(OFFERED_FOR_EVENTS.word(), Relaxed);
+            words[3].store(Window { address: EVENT_WINDOW, pages: 4 }.word(), Relaxed);
+        }
+        w.give(self.bell, self.client, BELL_SLOT);
+        w.give(self.reply, self.client, REPLY_SLOT);
+        w.give(self.reply, self.server, REPLY_SLOT);
+        for slot in PARCELS {
+            let parcel = w.make_of(0, self.memory, ObjType::Reply, 0);
+            w.must(0, Op::CapMove, &[parcel.arg(), Target::new(self.client.cnode, slot.0).0]);
+        }
     }
 
     /// Lets the tasks run, and brings them into the state in which the case begins.
@@ -424,8 +504,7 @@ impl Cast {
             w.does_and_run(&other, call().flag(abi::FLAG_PAGES));
         }
         if state == State::Kept {
-            w.give(self.reply, self.server, Cap(7));
-            w.does_and_run(&server, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
+            w.does_and_run(&server, Regs::op(Op::SaveReply, &[REPLY_SLOT.arg()]));
             w.does_and_run(&server, Regs::op(Op::Recv, &[]));
         }
     }
@@ -454,10 +533,17 @@ pub fn call() -> Regs {
 /// What a task sends with its next message.
 pub fn lists(task: &Tcb, ranges: &[PageRange]) {
     let utcb = task.object.get().utcb(task.pin());
-    utcb.range_count.store(ranges.len() as u64, std::sync::atomic::Ordering::Relaxed);
+    utcb.range_count.store(ranges.len() as u64, Relaxed);
     for (range, words) in ranges.iter().zip(&utcb.ranges) {
-        words.iter().zip(range.words()).for_each(|(word, value)| {
-            word.store(value, std::sync::atomic::Ordering::Relaxed);
-        });
+        words.iter().zip(range.words()).for_each(|(word, value)| word.store(value, Relaxed));
+    }
+}
+
+/// Which capabilities a task sends with its next message.
+pub fn grants(task: &Tcb, grants: &[Grant]) {
+    let utcb = task.object.get().utcb(task.pin());
+    utcb.grant_count.store(grants.len() as u64, Relaxed);
+    for (grant, words) in grants.iter().zip(&utcb.grants) {
+        words.iter().zip(grant.words()).for_each(|(word, value)| word.store(value, Relaxed));
     }
 }

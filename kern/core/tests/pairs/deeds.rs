@@ -1,10 +1,12 @@
 //! What can be done: each operation of the kernel with arguments that name things of the [`Cast`].
 
-use abi::{Cap, FLAG_PAGES, MAP_POOL, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
+use abi::{Cap, FLAG_CAPS, FLAG_PAGES, Grant, MAP_POOL, MEMBER_RIGHTS, ObjType, Op};
+use abi::{PageMode, PageRange, Rights, Target};
 
 use crate::cast::{
-    BELL, Cast, DEVICE, FREE, GROUP, HELPER, LARGE, LARGE_PAGE, LARGE_WINDOW, LINK, MAPPED, NOWHERE, PAGE,
-    POOL_AT, POOLED, Role, SERVER, SHARED, State, VIEWS, WINDOW, call, lists,
+    BELL, BELL_SLOT, COW, Cast, DEVICE, EVENT_WINDOW, FREE, GROUP, HELPER, LARGE, LARGE_PAGE, LARGE_WINDOW,
+    LINK, MAPPED, NOWHERE, OFFERED, OFFERED_FOR_EVENTS, OTHER_POOL_AT, PAGE, PARCELS, POOL_AT, POOLED,
+    REPLY_SLOT, Role, SERVER, SHARED, State, VIEWS, WATCHER, WINDOW, call, grants, lists,
 };
 use crate::world::make::at;
 use crate::world::{Regs, Tcb};
@@ -131,6 +133,41 @@ impl Deed {
 
 const ALL: u64 = Rights::ALL.0 as u64;
 
+/// What no operation here does, and why.
+const LEFT_OUT: &[(Op, &str)] = &[
+    (Op::Null, "it does nothing"),
+    (Op::WhoAmI, "about the caller alone"),
+    (Op::SetBases, "about the caller alone"),
+    (Op::MachineLog, "about no object"),
+    (Op::MachineExit, "about no object"),
+    (Op::MachineCounter, "about no object"),
+    (Op::MachineDump, "in test builds"),
+    (Op::MachineTrace, "in test builds"),
+    (Op::MachineAttempt, "in test builds"),
+];
+
+/// The same, where limits are small.
+pub const REFUSED_SMALL: &[&str] = &["share views of one page", "copy views of one page on write"];
+
+/// Operations that are refused in all states, unless another has gone before.
+pub const REFUSED: &[&str] = &[
+    "CapCopy child",
+    "CapDelete pinned",
+    "CapDelete time of idle",
+    "Map another frame where mapped was",
+    "Map large by its capability",
+    "Map pooled by its capability",
+    "Map shared by its capability",
+    "Map spare where large was",
+    "Protect shared",
+    "FramePin pooled",
+    "DeviceFrame again",
+    "GroupAdd process 1",
+    "AuditRead",
+    "TaskRewind client",
+    "YieldTo helper",
+];
+
 fn op(op: Op, args: &[u64]) -> Regs {
     Regs::op(op, args)
 }
@@ -160,6 +197,17 @@ fn copy(from: Cap, to: u64) -> Regs {
 fn with_pages(task: &Tcb, mode: PageMode, from: u64) -> Regs {
     lists(task, &[PageRange::new(mode, from, 2)]);
     call().flag(FLAG_PAGES)
+}
+
+fn send() -> Regs {
+    Regs::message(Op::Send, Target::new(GROUP, HELPER), [5; 4])
+}
+
+/// A copy of the bell's capability and a capability that nobody else has go with a message of the client's process.
+fn with_caps(task: &Tcb, parcel: Cap, message: Regs) -> Regs {
+    let bell = Grant::Copy { cap: BELL_SLOT, rights: Rights::ALL, badge: 0 };
+    grants(task, &[bell, Grant::Move { cap: parcel }]);
+    message.flag(FLAG_CAPS)
 }
 
 /// Deletes, revokes, moves and copies of a capability.
@@ -202,7 +250,7 @@ macro_rules! tasks {
 
 const CAPS: &[Deed] = caps!(
     Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Large large, Device device, Bound bound,
-    Bell bell, Time time, Reply reply, Pool pool, Table table, Bare bare
+    Bell bell, Time time, Reply reply, Pool pool, OtherPool other_pool, Table table, Bare bare, Stem stem, Cow cow, Pinned pinned
 );
 
 const PARTS: &[Deed] = parts!(
@@ -211,7 +259,7 @@ const PARTS: &[Deed] = parts!(
 );
 
 const TASKS: &[Deed] = tasks!(
-    Client client, Other other, Server server, Helper helper, Fresh fresh, Link link, Last last
+    Client client, Other other, Server server, Helper helper, Fresh fresh, Idle idle, Link link, Last last
 );
 
 const MEMORY: &[Deed] = &[
@@ -255,6 +303,30 @@ const MEMORY: &[Deed] = &[
         op(Op::CapInspect, &[Target::new(c.table, 2).0])
     }),
     hand("CapList table", &[Role::Table], |c, _| op(Op::CapList, &[c.table.arg()])),
+    hand("CapDelete reply of server", &[Role::Reply, Role::ServerTable], |c, _| {
+        op(Op::CapDelete, &[Target::new(c.server.cnode, REPLY_SLOT.0).0])
+    }),
+    hand("CapDelete bell of client", &[Role::Bell, Role::ClientTable], |c, _| {
+        op(Op::CapDelete, &[Target::new(c.client.cnode, BELL_SLOT.0).0])
+    }),
+    hand("CapDelete parcel", &[Role::Parcel, Role::ClientTable], |c, _| {
+        op(Op::CapDelete, &[Target::new(c.client.cnode, PARCELS[0].0).0])
+    }),
+    hand("CapMove parcel away", &[Role::Parcel, Role::ClientTable], |c, n| {
+        op(Op::CapMove, &[Target::new(c.client.cnode, PARCELS[0].0).0, at(c.empty[n])])
+    }),
+    hand("CapCopy into offered slot", &[Role::Time, Role::ServerTable, Role::Server], |c, _| {
+        copy(c.time, Target::new(c.server.cnode, OFFERED.next.0).0)
+    }),
+    hand("CapCopy into slot for events", &[Role::Time, Role::ServerTable, Role::Pool], |c, _| {
+        copy(c.time, Target::new(c.server.cnode, OFFERED_FOR_EVENTS.next.0).0)
+    }),
+    hand("AuditStart in child", &[Role::Child, Role::Memory], |c, _| {
+        op(Op::AuditStart, &[abi::INIT_MACHINE.arg(), c.child.arg(), 4])
+    }),
+    hand("AuditRead", &[Role::Child, Role::Memory], |_, _| {
+        op(Op::AuditRead, &[Target::new(abi::INIT_MACHINE, 0).0, 0])
+    }),
 ];
 
 const PAGES: &[Deed] = &[
@@ -289,7 +361,7 @@ const PAGES: &[Deed] = &[
         op(Op::Protect, &[c.client.vspace.arg(), c.mapped.arg(), MAPPED, 2])
     }),
     hand("Accessed mapped", &[Role::Mapped, Role::ClientSpace], |c, _| {
-        op(Op::Accessed, &[c.client.vspace.arg(), c.mapped.arg(), MAPPED, 0])
+        op(Op::Accessed, &[c.client.vspace.arg(), c.mapped.arg(), MAPPED, 0, 0, 2])
     }),
     hand("Unmap pooled", &[Role::Pooled, Role::ClientSpace], |c, _| {
         op(Op::Unmap, &[c.client.vspace.arg(), 0, POOLED, 0, 0, 3])
@@ -305,9 +377,6 @@ const PAGES: &[Deed] = &[
     }),
     hand("Protect shared", &[Role::Shared, Role::ClientSpace], |c, _| {
         op(Op::Protect, &[c.client.vspace.arg(), 0, SHARED, 1, 0, 1])
-    }),
-    hand("PageCopy shared", &[Role::Shared, Role::ClientSpace, Role::Spare], |c, _| {
-        op(Op::PageCopy, &[c.client.vspace.arg(), c.spare.arg(), SHARED, 0, 0])
     }),
     hand("move pooled", &[Role::Pooled, Role::ClientSpace, Role::ServerSpace], |c, _| {
         transfer(c, PageMode::Move, POOLED, FREE)
@@ -359,10 +428,29 @@ const PAGES: &[Deed] = &[
         op(Op::PageTransfer, &[c.client.vspace.arg(), c.server.vspace.arg(), words, LARGE, count])
     }),
     hand("FramePin spare", &[Role::Spare], |c, _| {
-        op(Op::FramePin, &[abi::INIT_MACHINE.arg(), c.spare.arg()])
+        op(Op::FramePin, &[c.spare.arg(), abi::INIT_MACHINE.arg()])
     }),
     hand("FramePin pooled", &[Role::Pooled], |c, _| {
-        op(Op::FramePin, &[abi::INIT_MACHINE.arg(), c.pooled.arg()])
+        op(Op::FramePin, &[c.pooled.arg(), abi::INIT_MACHINE.arg()])
+    }),
+    hand("FramePin pinned", &[Role::Pinned], |c, _| {
+        op(Op::FramePin, &[c.pinned.arg(), abi::INIT_MACHINE.arg()])
+    }),
+    hand("FrameUnpin pinned", &[Role::Pinned], |c, _| op(Op::FrameUnpin, &[c.pinned.arg()])),
+    hand("Map pinned", &[Role::Pinned, Role::ClientSpace], |c, _| {
+        op(Op::Map, &[c.client.vspace.arg(), c.pinned.arg(), FREE, 1])
+    }),
+    hand("PageCopy for client", &[Role::Cow, Role::ClientSpace, Role::Spare], |c, _| {
+        op(Op::PageCopy, &[c.client.vspace.arg(), c.spare.arg(), COW, 0, 0])
+    }),
+    hand("PageCopy for server", &[Role::Cow, Role::ServerSpace, Role::Spare], |c, _| {
+        op(Op::PageCopy, &[c.server.vspace.arg(), c.spare.arg(), COW, 0, 1])
+    }),
+    hand("Unmap copy-on-write page", &[Role::Cow, Role::ClientSpace], |c, _| {
+        op(Op::Unmap, &[c.client.vspace.arg(), 0, COW, 0, 0, 1])
+    }),
+    hand("Map spare where events come", &[Role::Spare, Role::Pool, Role::ServerSpace], |c, _| {
+        op(Op::Map, &[c.server.vspace.arg(), c.spare.arg(), EVENT_WINDOW, MAP_POOL | 1])
     }),
 ];
 
@@ -372,9 +460,10 @@ const PROCESSES: &[Deed] = &[
     hand("TaskConfigure bare", &[Role::Bare, Role::ClientProcess, Role::ClientSpace], |c, _| {
         op(Op::TaskConfigure, &[c.bare.arg(), c.client.process.arg(), 0x5049_0000, 1])
     }),
-    hand("SchedBind time to fresh", &[Role::Time, Role::Fresh], |c, _| {
-        op(Op::SchedBind, &[c.time.arg(), c.tasks.fresh.cap.arg()])
+    hand("SchedBind time to idle", &[Role::Time, Role::Idle], |c, _| {
+        op(Op::SchedBind, &[c.time.arg(), c.tasks.idle.cap.arg()])
     }),
+    hand("SchedInfo time", &[Role::Time], |c, _| op(Op::SchedInfo, &[c.time.arg()])),
     hand("SchedConfigure time", &[Role::Time], |c, _| op(Op::SchedConfigure, &[c.time.arg(), 20, 500])),
     hand("SchedConfigure client's", &[Role::ClientTime, Role::Client], |c, _| {
         op(Op::SchedConfigure, &[c.tasks.client.sc.arg(), 20, 500])
@@ -383,6 +472,39 @@ const PROCESSES: &[Deed] = &[
         op(Op::NotificationBind, &[c.bell.arg(), c.tasks.client.cap.arg()])
     }),
     hand("TaskReadRegs fresh", &[Role::Fresh], |c, _| op(Op::TaskReadRegs, &[c.tasks.fresh.cap.arg()])),
+    hand("TaskWriteRegs idle", &[Role::Idle], |c, _| op(Op::TaskWriteRegs, &[c.tasks.idle.cap.arg()])),
+    hand("TaskReadVector idle", &[Role::Idle], |c, _| op(Op::TaskReadVector, &[c.tasks.idle.cap.arg(), 0])),
+    hand("TaskWriteVector idle", &[Role::Idle], |c, _| {
+        op(Op::TaskWriteVector, &[c.tasks.idle.cap.arg(), 0, 2])
+    }),
+    hand("TaskDebug idle", &[Role::Idle], |c, _| {
+        op(Op::TaskDebug, &[c.tasks.idle.cap.arg(), MAPPED, 0, 0, 0, 1])
+    }),
+    hand("TaskRewind client", &[Role::Client], |c, _| op(Op::TaskRewind, &[c.tasks.client.cap.arg(), 0])),
+    hand("TaskRewind idle", &[Role::Idle], |c, _| op(Op::TaskRewind, &[c.tasks.idle.cap.arg(), 0])),
+    Deed {
+        name: "suspend and rewind client",
+        by: By::Hand,
+        what: What::Calls([
+            |c, _| op(Op::TaskSuspend, &[c.tasks.client.cap.arg()]),
+            |c, _| op(Op::TaskRewind, &[c.tasks.client.cap.arg(), 0]),
+        ]),
+        of: &[Role::Client],
+    },
+    hand("ProcessConfigure stem", &[Role::Stem, Role::Table, Role::Space], |c, _| {
+        op(Op::ProcessConfigure, &[c.stem.arg(), c.table.arg(), c.space.arg(), 0])
+    }),
+    hand(
+        "PoolBind to client",
+        &[Role::OtherPool, Role::ClientProcess, Role::Client, Role::ClientSpace],
+        |c, _| {
+            let task = c.tasks.client.cap.arg();
+            op(Op::PoolBind, &[c.other_pool.arg(), c.client.process.arg(), task, OTHER_POOL_AT, 4])
+        },
+    ),
+    hand("LabelRule", &[Role::ClientProcess, Role::ClientTable, Role::ClientSpace], |_, _| {
+        op(Op::LabelRule, &[abi::INIT_MACHINE.arg(), 5, 0, 0])
+    }),
     hand("FaultHandler client", &[Role::Client, Role::Group], |c, _| {
         op(Op::FaultHandler, &[c.tasks.client.cap.arg(), Target::new(GROUP, SERVER).0])
     }),
@@ -420,10 +542,11 @@ const GROUPS: &[Deed] = &[
         op(Op::Expose, &[Target::new(c.group, NOWHERE).0, c.tasks.client.cap.arg(), 0])
     }),
     hand("Expose watcher", &[Role::Group, Role::Bell], |c, _| {
-        op(Op::Expose, &[Target::new(c.group, 1).0, c.bell.arg(), 2])
+        op(Op::Expose, &[Target::new(c.group, WATCHER).0, c.bell.arg(), 2])
     }),
     hand("Notify bell", &[Role::Bell], |c, _| op(Op::Notify, &[c.bell.arg(), 1])),
     hand("Notify bound", &[Role::Bound, Role::Fresh], |c, _| op(Op::Notify, &[c.bound.arg(), 4])),
+    hand("GroupMember", &[Role::Group], |c, _| op(Op::GroupMember, &[c.group.arg()])),
     hand("PoolRoom", &[Role::Pool], |c, _| op(Op::PoolRoom, &[c.pool.arg()])),
 ];
 
@@ -456,15 +579,98 @@ const MESSAGES: &[Deed] = &[
         },
     ),
     by(By::Client, "Call with deadline", &[Role::Client, Role::Server], |_, _| call().deadline(100_000)),
-    by(By::Client, "Send", &[Role::Client, Role::Helper, Role::Pool], |_, _| {
-        Regs::message(Op::Send, Target::new(GROUP, HELPER), [5; 4])
-    }),
+    by(By::Client, "Send", &[Role::Client, Role::Helper, Role::Pool], |_, _| send()),
     by(By::Client, "Notify through group", &[Role::Client, Role::Bell, Role::Group], |_, _| {
         op(Op::Notify, &[Target::new(GROUP, BELL).0, 2])
     }),
     by(By::Client, "Broadcast", &[Role::Client, Role::Group, Role::Pool], |_, _| {
         Regs::message(Op::Broadcast, Target::new(GROUP, 0), [6; 4])
     }),
+    by(
+        By::Client,
+        "Call with capabilities",
+        &[Role::Client, Role::Server, Role::Bell, Role::Parcel, Role::ClientTable, Role::ServerTable],
+        |c, _| with_caps(&c.tasks.client, PARCELS[0], call()),
+    ),
+    by(
+        By::Client,
+        "Send with capabilities",
+        &[
+            Role::Client,
+            Role::Helper,
+            Role::Pool,
+            Role::Bell,
+            Role::Parcel,
+            Role::ClientTable,
+            Role::ServerTable,
+        ],
+        |c, _| with_caps(&c.tasks.client, PARCELS[0], send()),
+    ),
+    by(
+        By::Other,
+        "Send with capabilities of other",
+        &[Role::Other, Role::Helper, Role::Pool, Role::Bell, Role::ClientTable, Role::ServerTable],
+        |c, _| with_caps(&c.tasks.other, PARCELS[1], send()),
+    ),
+    by(
+        By::Client,
+        "Send with pages",
+        &[Role::Client, Role::Helper, Role::Pool, Role::Pooled, Role::ClientSpace, Role::ServerSpace],
+        |c, _| {
+            lists(&c.tasks.client, &[PageRange::new(PageMode::Move, POOLED, 2)]);
+            send().flag(FLAG_PAGES)
+        },
+    ),
+    by(
+        By::Client,
+        "Broadcast with pages",
+        &[Role::Client, Role::Group, Role::Pool, Role::Pooled, Role::ClientSpace, Role::ServerSpace],
+        |c, _| {
+            lists(&c.tasks.client, &[PageRange::new(PageMode::Share, POOLED, 2)]);
+            Regs::message(Op::Broadcast, Target::new(GROUP, 0), [6; 4]).flag(FLAG_PAGES)
+        },
+    ),
+    by(By::Client, "Wait of client", &[Role::Client, Role::Bell], |_, _| op(Op::Wait, &[BELL_SLOT.arg()])),
+    by(By::Client, "Wait with deadline", &[Role::Client, Role::Bell], |_, _| {
+        op(Op::Wait, &[BELL_SLOT.arg()]).deadline(100_000)
+    }),
+    by(By::Client, "Yield of client", &[Role::Client, Role::ClientTime], |_, _| op(Op::Yield, &[])),
+    by(By::Client, "YieldTo helper", &[Role::Client, Role::Helper, Role::Group], |_, _| {
+        op(Op::YieldTo, &[Target::new(GROUP, HELPER).0])
+    }),
+    by(By::Other, "Reply through object", &[Role::Other, Role::Reply, Role::Client, Role::Server], |_, _| {
+        Regs::message(Op::Reply, Target(REPLY_SLOT.arg()), [9; 4])
+    }),
+    by(By::Server, "SaveReply", &[Role::Server, Role::Client, Role::Reply], |_, _| {
+        op(Op::SaveReply, &[REPLY_SLOT.arg()])
+    }),
+    Deed {
+        name: "keep and reply",
+        by: By::Server,
+        what: What::Calls([
+            |_, _| op(Op::SaveReply, &[REPLY_SLOT.arg()]),
+            |_, _| Regs::message(Op::Reply, Target(REPLY_SLOT.arg()), [9; 4]),
+        ]),
+        of: &[Role::Server, Role::Client, Role::Reply],
+    },
+    by(
+        By::Server,
+        "Reply with capabilities",
+        &[Role::Server, Role::Client, Role::Reply, Role::ClientTable, Role::ServerTable],
+        |c, _| {
+            grants(&c.tasks.server, &[Grant::Move { cap: REPLY_SLOT }]);
+            Regs::message(Op::Reply, Target(0), [9; 4]).flag(FLAG_CAPS)
+        },
+    ),
+    by(
+        By::Server,
+        "Reply with pages",
+        &[Role::Server, Role::Client, Role::Shared, Role::ClientSpace, Role::ServerSpace],
+        |c, _| {
+            lists(&c.tasks.server, &[PageRange::new(PageMode::Share, SHARED, 2)]);
+            Regs::message(Op::ReplyRecv, Target(0), [9; 4]).flag(FLAG_PAGES)
+        },
+    ),
     by(By::Client, "Recv of client", &[Role::Client], |_, _| op(Op::Recv, &[])),
     by(By::Other, "Call server of its CPU", &[Role::Other, Role::Server, Role::Group], |_, _| call()),
     by(By::Server, "Reply", &[Role::Server, Role::Client], |_, _| {
@@ -523,6 +729,22 @@ const MESSAGES: &[Deed] = &[
 /// All of them.
 pub fn all() -> Vec<Deed> {
     [CAPS, PARTS, TASKS, MEMORY, PAGES, PROCESSES, GROUPS, MESSAGES].concat()
+}
+
+/// Operations of the kernel that none of these carries out, and that are not left out on purpose.
+pub fn missing(cast: &Cast) -> Vec<Op> {
+    let of = |what: What| match what {
+        What::Call(regs) => vec![regs(cast, 0)],
+        What::Calls(both) => both.iter().map(|regs| regs(cast, 0)).collect(),
+        _ => Vec::new(),
+    };
+    let done: Vec<Option<Op>> =
+        all().into_iter().flat_map(|deed| of(deed.what)).map(|regs| Op::from_raw(regs.rax as u8)).collect();
+    let is_left_out = |op: &Op| LEFT_OUT.iter().any(|(other, _)| other == op);
+    (0..=u8::MAX)
+        .filter_map(Op::from_raw)
+        .filter(|op| !done.contains(&Some(*op)) && !is_left_out(op))
+        .collect()
 }
 
 /// Addresses that the cast uses are apart.

@@ -1,10 +1,10 @@
 //! Which cases there are, and which of them a run plays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cast::{Role, STATES, State, relation};
 use crate::deeds::{self, By, Deed, What};
-use crate::play::{Outcome, alone, uses_of};
+use crate::play::{Outcome, alone, missing, uses_of};
 use crate::words::{Names, Touched};
 
 /// What the command line says.
@@ -101,6 +101,8 @@ pub struct Plan {
     pub pairs: Vec<Pair>,
     /// Operations that come by no point in a state, and why.
     pub idle: Vec<(State, &'static str, String)>,
+    /// What operations are refused with alone, the last time; `None`: they are not always.
+    refused: BTreeMap<&'static str, Option<String>>,
 }
 
 /// The relations of what two operations have to do with.
@@ -129,7 +131,8 @@ fn wrong_alone(state: State, deed: &Deed, why: &str) -> String {
 impl Plan {
     /// Plays each operation alone to learn its points. `Err`: one that goes wrong by itself.
     pub fn make(options: &Options) -> Result<Plan, String> {
-        let mut plan = Plan { deeds: deeds::all(), pairs: Vec::new(), idle: Vec::new() };
+        let mut plan =
+            Plan { deeds: deeds::all(), pairs: Vec::new(), idle: Vec::new(), refused: BTreeMap::new() };
         let mut names = Names::default();
         for state in STATES.into_iter().filter(|state| options.state.is_none_or(|only| only == *state)) {
             let touched = touched(state, &plan.deeds, &mut names)?;
@@ -140,6 +143,7 @@ impl Plan {
                 }
                 let outcome =
                     alone(state, &deed, &mut names).map_err(|why| wrong_alone(state, &deed, &why))?;
+                plan.note_answer(&deed, &outcome.answers[0]);
                 if outcome.points.is_empty() {
                     plan.idle.push((state, deed.name, outcome.answers[0].clone()));
                     continue;
@@ -150,7 +154,39 @@ impl Plan {
                 plan.pairs.extend(pairs);
             }
         }
+        if options.state.is_none() && options.only.is_empty() {
+            plan.sense()?;
+        }
         Ok(plan)
+    }
+
+    fn note_answer(&mut self, deed: &Deed, answer: &str) {
+        let refused = answer.starts_with("Some").then(|| String::from(answer));
+        let before = self.refused.entry(deed.name).or_insert_with(|| refused.clone());
+        *before = before.take().and(refused);
+    }
+
+    /// Whether operations do what they are there for: each operation of the kernel is among them, and what is always
+    /// refused is known to be.
+    fn sense(&self) -> Result<(), String> {
+        let missing = missing();
+        if !missing.is_empty() {
+            return Err(format!("no operation does {missing:?}"));
+        }
+        let known = |name: &&str| {
+            deeds::REFUSED.contains(name)
+                || cfg!(feature = "small-limits") && deeds::REFUSED_SMALL.contains(name)
+        };
+        for (name, refused) in &self.refused {
+            match refused {
+                Some(error) if !known(name) => {
+                    return Err(format!("{name} alone is refused in all states: {error}"));
+                }
+                None if known(name) => return Err(format!("{name} alone is not refused")),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Two operations as a pair; `None` where they cannot be done at the same time, or have nothing to do with each other.

@@ -12,7 +12,7 @@ use smp::chaos::Point;
 use smp::host_test;
 
 use crate::cast::{CHILD_LOG2, Cast, State, memory_log2};
-use crate::deeds::{Deed, What};
+use crate::deeds::{self, Deed, What};
 use crate::words::{Names, Notes, Use};
 use crate::world::gate::Why;
 use crate::world::stop::{Part, Stop};
@@ -130,6 +130,12 @@ pub fn uses_of(state: State, deed: &Deed, names: &mut Names) -> Result<Vec<Use>,
         host_test::at_points(&mut |point| notes.pass(point, 0), || play.run_other(deed, actor, cpu, 1));
         notes.uses(&play.w, names)
     })
+}
+
+/// Operations of the kernel that are left out of cases, for no reason.
+pub fn missing() -> Vec<Op> {
+    let mut w = World::unchecked(CPUS, 4 << memory_log2(State::Quiet));
+    deeds::missing(&Cast::new(&mut w, State::Quiet))
 }
 
 /// Plays a case.
