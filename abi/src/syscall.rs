@@ -134,7 +134,7 @@ syscalls! {
     /// Errors: InUse (the calling task is, or lives in, what would end; or that is a frame that is pinned).
     CapDelete = 15;
     /// Delete all that was derived from a capability, at whatever depth and in whatever CSpace. Of an Untyped no page is
-    /// in a pool any more.
+    /// in a pool any more. Of a capability that is moved away or deleted meanwhile some may be left.
     ///
     /// In: rdi = CNode and slot; r8 = 0.
     /// Rights: GRANT of the CNode where it is not the caller's own.

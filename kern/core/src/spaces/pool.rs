@@ -228,18 +228,18 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::PageCopy`].
     pub fn page_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let vspace = self.find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
-        let frame = self.find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
-        let (address, number) = (args.a2, args.a4);
-        let log2 = frame.get().log2();
-        if number >= u64::from(frame.get().pages()) {
-            return Err(Refusal::argument(4));
-        }
-        check_user_range(address, 1 << log2, 1 << log2)?;
+        let address = args.a2;
         let mark = Mark::new(args.a3);
         self.wait_marked(me, mark)?;
-        let number = mask_index(number as usize, frame.get().pages() as usize) as u64;
-        let page = frame.get().memory(number).ok_or(Refusal::argument(4))?;
-        let at = page.at();
+        if mark.is_set()
+            && let Some(entry) = self.end_copy(vspace, address)?
+        {
+            let is_copy = || self.page_for_copy(me, args).is_ok_and(|(_, page)| page.at() == entry.at());
+            return Ok(Answer::one(u64::from(entry.is_in_transit() || is_copy())));
+        }
+        let (frame, page) = self.page_for_copy(me, args)?;
+        let log2 = frame.get().log2();
+        check_user_range(address, 1 << log2, 1 << log2)?;
         if !vspace.get().is_plain() {
             self.may_map(vspace.get(), &frame.get().header, Access::Write)?;
         }
@@ -247,22 +247,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         let large = log2 != abi::PAGE_LOG2;
         let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
         let entry = spot.load();
-        if !entry.is_pooled() {
+        if !entry.is_pooled() || !entry.is_copied_on_write() {
             return Err(no_page(address));
         }
         let info = self.info(entry.at())?;
-        if mark.is_set() && !entry.is_copied_on_write() && entry.pool_access() == Access::Write {
-            // It starts again, and the page is its own by now.
-            let used = entry.at() == at;
-            if used && entry.is_in_transit() {
-                self.protect_pooled(spot, entry, info, address, Access::Write)?;
-            }
-            return Ok(Answer::one(u64::from(used)));
-        }
-        if !entry.is_copied_on_write() {
-            return Err(no_page(address));
-        }
-        if entry.at() == at {
+        if entry.at() == page.at() {
             // No page is its own copy.
             return Err(Refusal::new(Error::InUse, address));
         }
@@ -277,6 +266,37 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.replace_page(me, frame, page, spot, address)?;
         Ok(Answer::one(1))
+    }
+
+    /// The frame of which a page is to be a copy, and that page.
+    fn page_for_copy(self, me: Me<'k>, args: &Args) -> Result<(Ref<'k, Frame>, PhysPage)> {
+        let frame = self.find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
+        let (number, pages) = (args.a4, u64::from(frame.get().pages()));
+        if number >= pages {
+            return Err(Refusal::argument(4));
+        }
+        let number = mask_index(number as usize, pages as usize) as u64;
+        let page = frame.get().memory(number).ok_or(Refusal::argument(4))?;
+        Ok((frame, page))
+    }
+
+    /// The second half of a copy: the page can be used. The frame's capability may be gone by now, and is not asked for:
+    /// nobody else would do this half. Returns: the entry as it was; `None` where the first half has not been done.
+    fn end_copy(self, vspace: Ref<'k, VSpace>, address: u64) -> Result<Option<Pte>> {
+        check_user_range(address, abi::PAGE_SIZE, abi::PAGE_SIZE)?;
+        let _guard = vspace.get().lock(self.cpu);
+        let Some(spot) = [false, true].into_iter().find_map(|large| self.spot_of(vspace, address, large))
+        else {
+            return Ok(None);
+        };
+        let entry = spot.load();
+        if !entry.is_pooled() || entry.is_copied_on_write() || entry.pool_access() != Access::Write {
+            return Ok(None);
+        }
+        if entry.is_in_transit() {
+            self.protect_pooled(spot, entry, self.info(entry.at())?, address, Access::Write)?;
+        }
+        Ok(Some(entry))
     }
 
     /// A page of a frame, with the same contents, takes the place of one that others see, too. The VSpace's lock is

@@ -165,3 +165,27 @@ fn who_maps_pages_is_told_which_has_all_its_mappings() {
     assert_eq!(map(&mut s, at, 0, 2), Err((Error::Full, at + PAGE)), "the second page is full");
     assert_eq!(map(&mut s, at, 0, 1), Err((Error::Mapped, at)), "the first is mapped");
 }
+
+/// A copy waits for a CPU to forget the page that it replaces. Meanwhile the frame's capability goes: the copy comes all the
+/// same, and is not left where nobody can use it.
+#[test]
+fn a_copy_comes_though_its_frames_capability_went() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    let (space, other) = (s.process.vspace, s.w.make(0, ObjType::VSpace, 8));
+    pooled(&mut s, space, FROM, 1);
+    transfer(&mut s, space, other, PageRange::new(PageMode::Copy, FROM, 1), FROM).expect("a shared page");
+    let fresh = s.w.make(0, ObjType::Frame, 12);
+    assert!(s.w.runs(1, &user) && s.w.touch(1, FROM));
+    let copier = s.w.start(INIT, 0, 10);
+    s.w.does(&copier, Regs::op(Op::PageCopy, &[space.arg(), fresh.arg(), FROM]));
+    assert!(!copier.is_through(), "it waits for the other CPU");
+    s.w.summon(0);
+    s.w.issue(0, Regs::op(Op::CapDelete, &[at(fresh)]));
+    s.w.run();
+    s.w.dismiss(0);
+    s.w.run();
+    assert_eq!(s.w.result(&copier).result().map(|regs| regs.rdi), Ok(1));
+    assert!(s.w.touch(1, FROM), "the copy is there");
+    assert_eq!(s.w.remembered(1, FROM).map(|page| page.write), Some(true));
+}
