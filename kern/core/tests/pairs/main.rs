@@ -13,6 +13,8 @@ mod world;
 
 mod cast;
 mod deeds;
+mod facts;
+mod orders;
 mod plan;
 mod play;
 mod report;

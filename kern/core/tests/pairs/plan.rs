@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use abi::Error;
+
 use crate::cast::{Role, STATES, State, relation};
 use crate::deeds::{self, By, Deed, What};
+use crate::orders::Said;
 use crate::play::{Outcome, alone, missing, uses_of};
 use crate::words::{Names, Touched};
 
@@ -100,9 +103,9 @@ pub struct Plan {
     pub deeds: Vec<Deed>,
     pub pairs: Vec<Pair>,
     /// Operations that come by no point in a state, and why.
-    pub idle: Vec<(State, &'static str, String)>,
+    pub idle: Vec<(State, &'static str, Said)>,
     /// What operations are refused with alone, the last time; `None`: they are not always.
-    refused: BTreeMap<&'static str, Option<String>>,
+    refused: BTreeMap<&'static str, Option<Error>>,
 }
 
 /// The relations of what two operations have to do with.
@@ -143,9 +146,9 @@ impl Plan {
                 }
                 let outcome =
                     alone(state, &deed, &mut names).map_err(|why| wrong_alone(state, &deed, &why))?;
-                plan.note_answer(&deed, &outcome.answers[0]);
+                plan.note_answer(&deed, outcome.said[0]);
                 if outcome.points.is_empty() {
-                    plan.idle.push((state, deed.name, outcome.answers[0].clone()));
+                    plan.idle.push((state, deed.name, outcome.said[0]));
                     continue;
                 }
                 let others = (0..plan.deeds.len()).filter(|second| options.takes(1, &plan.deeds[*second]));
@@ -160,10 +163,10 @@ impl Plan {
         Ok(plan)
     }
 
-    fn note_answer(&mut self, deed: &Deed, answer: &str) {
-        let refused = answer.starts_with("Some").then(|| String::from(answer));
-        let before = self.refused.entry(deed.name).or_insert_with(|| refused.clone());
-        *before = before.take().and(refused);
+    fn note_answer(&mut self, deed: &Deed, answer: Said) {
+        let refused = if let Said::Refused(error) = answer { Some(error) } else { None };
+        let before = self.refused.entry(deed.name).or_insert(refused);
+        *before = before.and(refused);
     }
 
     /// Whether operations do what they are there for: each operation of the kernel is among them, and what is always
@@ -180,7 +183,7 @@ impl Plan {
         for (name, refused) in &self.refused {
             match refused {
                 Some(error) if !known(name) => {
-                    return Err(format!("{name} alone is refused in all states: {error}"));
+                    return Err(format!("{name} alone is refused in all states: {error:?}"));
                 }
                 None if known(name) => return Err(format!("{name} alone is not refused")),
                 _ => {}

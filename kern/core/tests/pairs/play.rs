@@ -4,15 +4,18 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use abi::{Cap, Op};
+use abi::{Cap, Fate, Op};
 use kern_base::memory::Untyped;
 use kern_core::entry::{Fault, Interrupt};
 use smp::chaos::Point;
 use smp::host_test;
 
-use crate::cast::{CHILD_LOG2, Cast, State, memory_log2};
+use crate::cast::{CHILD_LOG2, Cast, State, Tasks, memory_log2};
 use crate::deeds::{self, Deed, What};
+use crate::facts::{Facts, MEMORY};
+use crate::orders::Said;
 use crate::words::{Names, Notes, Use};
 use crate::world::gate::Why;
 use crate::world::stop::{Part, Stop};
@@ -43,14 +46,17 @@ pub struct Outcome {
     pub stopped: Option<String>,
     /// How often the others wrote what CPUs share.
     pub writes: u64,
-    /// What each was answered.
-    pub answers: [String; 3],
     /// The points of the first at which it can stop, where it was not stopped.
     pub points: Vec<usize>,
     /// Those of them that are between two of its kernel entries.
     pub breaks: Vec<usize>,
     /// The shared words that the first uses.
     pub uses: Vec<Use>,
+    /// What the first two were answered, and what has come of it.
+    pub said: [Said; 2],
+    pub facts: Facts,
+    /// A sender has kept a capability that was to go, because others were busy with its tree for long.
+    pub kept: bool,
 }
 
 impl Outcome {
@@ -63,7 +69,7 @@ impl Outcome {
     pub fn idle(&self) -> String {
         match &self.stopped {
             None => String::from("the first was over before its point"),
-            Some(_) => format!("the second changed nothing: {}", self.answers[1]),
+            Some(_) => format!("the second changed nothing: {:?}", self.said[1]),
         }
     }
 }
@@ -132,9 +138,39 @@ pub fn uses_of(state: State, deed: &Deed, names: &mut Names) -> Result<Vec<Use>,
     })
 }
 
+/// How two operations are played that do not meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// The second behind the first, at once or when the CPUs have taken their mail.
+    Behind {
+        settled: bool,
+    },
+    /// The second before the first, whose CPU may take its mail meanwhile.
+    Before {
+        settled: bool,
+    },
+    FirstAlone,
+    SecondAlone,
+}
+
+/// All of them.
+pub const WAYS: [Way; 6] = [
+    Way::Behind { settled: false },
+    Way::Before { settled: false },
+    Way::Behind { settled: true },
+    Way::Before { settled: true },
+    Way::FirstAlone,
+    Way::SecondAlone,
+];
+
+/// Plays the two operations of a case so that they do not meet.
+pub fn one_behind_the_other(case: &Case<'_>, way: Way) -> Result<Outcome, String> {
+    caught(|| Play::new(case).in_order(way)).map_err(|wrong| format!("{way:?}: {wrong}"))
+}
+
 /// Operations of the kernel that are left out of cases, for no reason.
 pub fn missing() -> Vec<Op> {
-    let mut w = World::unchecked(CPUS, 4 << memory_log2(State::Quiet));
+    let mut w = World::small(CPUS, 4 << memory_log2(State::Quiet));
     deeds::missing(&Cast::new(&mut w, State::Quiet))
 }
 
@@ -154,7 +190,7 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 
 impl<'a> Play<'a> {
     fn new(case: &'a Case<'a>) -> Play<'a> {
-        let mut w = World::unchecked(CPUS, 4 << memory_log2(case.state));
+        let mut w = World::small(CPUS, 4 << memory_log2(case.state));
         let cast = Cast::new(&mut w, case.state);
         Play { w, cast, case, outcome: Outcome::default() }
     }
@@ -204,6 +240,9 @@ impl<'a> Play<'a> {
         self.w.run();
         self.answers(first, second.map(|(_, actor)| actor));
         check::all(&self.w);
+        if self.case.third.is_none() && self.outcome.counts() {
+            self.look([Some(first), second.map(|(_, actor)| actor)]);
+        }
         self.destroy();
         self.outcome
     }
@@ -316,16 +355,87 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn answers(&mut self, first: Tcb, second: Option<Tcb>) {
-        let answer = |actor: Tcb| {
-            if actor.is_through() {
-                format!("{:?}", actor.regs().error())
-            } else {
-                format!("{:?}", actor.state())
-            }
+    /// Plays both operations, or one of them, to the end.
+    fn in_order(mut self, way: Way) -> Outcome {
+        let cpu = self.case.first.by.cpu().unwrap_or(0);
+        let beside = usize::from(cpu == 0);
+        let first = self.actor(self.case.first, cpu);
+        let Some(deed) = self.case.second else { return self.outcome };
+        let second = self.actor(deed, beside);
+        let points = Rc::new(Points::default());
+        let (before, behind) = match way {
+            Way::Behind { settled } => (Some(settled), None),
+            Way::Before { settled } => (None, Some(settled)),
+            Way::FirstAlone => (None, None),
+            Way::SecondAlone => (Some(false), None),
         };
-        self.outcome.answers[0] = answer(first);
-        self.outcome.answers[1] = second.map(answer).unwrap_or_default();
+        if let Some(settled) = behind {
+            self.w.hold((!settled).then_some(cpu));
+            self.run_other(deed, second, beside, 1);
+            self.w.hold(None);
+        }
+        if way != Way::SecondAlone {
+            self.run_first(cpu, first, &points);
+        }
+        if let Some(settled) = before {
+            if settled {
+                self.w.run();
+            }
+            self.run_other(deed, second, beside, 1);
+        }
+        self.w.run();
+        self.answers(first, Some(second));
+        self.look([Some(first), Some(second)]);
+        self.outcome
+    }
+
+    /// Notes what has come of it, when all tasks have had their turn.
+    fn look(&mut self, actors: [Option<Tcb>; 2]) {
+        let mut facts = Facts::default();
+        for (n, actor) in actors.iter().enumerate().filter(|(n, _)| self.outcome.said[*n] == Said::Done) {
+            actor.iter().for_each(|actor| facts.note_registers(&self.w, n, actor));
+        }
+        for n in 0..CPUS {
+            let hand = self.cast.hands[n].filter(|hand| self.w.runs(n, hand) && hand.is_through());
+            if hand.is_some() {
+                self.w.issue(n, Regs::op(Op::Recv, &[]));
+            }
+        }
+        self.w.run();
+        let Tasks { client, other, server, helper, .. } = self.cast.tasks;
+        for (n, task) in [client, other, server, helper].iter().enumerate() {
+            if !actors.contains(&Some(*task)) {
+                facts.note_registers(&self.w, actors.len() + n, task);
+            }
+            // Who was refused still has what was to be sent.
+            let refused = |(a, actor): (usize, &Option<Tcb>)| {
+                *actor == Some(*task) && self.outcome.said[a] != Said::Done
+            };
+            if actors.iter().enumerate().any(refused) {
+                continue;
+            }
+            let utcb = task.object.get().utcb(task.pin());
+            let fates = utcb.grant_fates.load(Relaxed);
+            self.outcome.kept |= (0..8).map_while(|n| Fate::in_word(fates, n)).any(|fate| fate == Fate::Kept);
+            for (name, word) in [
+                ("capabilities", &utcb.grant_count),
+                ("fates", &utcb.grant_fates),
+                ("offer", &utcb.listening),
+                ("pages", &utcb.range_count),
+            ] {
+                facts.note(MEMORY, n, name, word.load(Relaxed));
+            }
+        }
+        facts.note_state(&self.w);
+        self.outcome.facts = facts;
+    }
+
+    fn answers(&mut self, first: Tcb, second: Option<Tcb>) {
+        let said = |actor: Tcb| match actor.is_through() {
+            true => actor.regs().error().map_or(Said::Done, Said::Refused),
+            false => Said::Silent(actor.state()),
+        };
+        self.outcome.said = [said(first), second.map(said).unwrap_or_default()];
     }
 
     /// Resets the memory of the cast, first the inner one: nothing refers to it then, and all of it is free.

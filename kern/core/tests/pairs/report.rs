@@ -8,13 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::deeds::{By, Deed};
+use crate::orders::Orders;
 use crate::plan::{Options, Pair, Plan, Triple};
 use crate::play::{Case, Outcome, play};
 
 /// Violations that are told in full.
-const TOLD: usize = 20;
+const TOLD: usize = 200;
 /// A case that takes longer never ends.
 const ENDLESS: Duration = Duration::from_secs(20);
+/// Cases that a worker plays one behind the other: those of a pair are compared with the same orders.
+const TOGETHER: usize = 12;
+/// Most stops of one pair in a row of a sample.
+const STOPS: usize = 6;
 /// Of a worker that has no case yet.
 const IDLE: usize = usize::MAX - 1;
 
@@ -63,7 +68,7 @@ fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
     if options.whole || options.at.is_some() || !options.only.is_empty() {
         let all = plan.pairs.iter().enumerate();
         let of = |(number, pair): (usize, &Pair)| {
-            let points = pair.points.iter().copied().filter(|at| options.at.is_none_or(|only| only == *at));
+            let points = options.at.map_or(pair.points.clone(), |at| vec![at]).into_iter();
             let third = if options.only.len() > 2 {
                 dice.one_of(&thirds(plan, pair, |deed| options.takes(2, deed)))
             } else {
@@ -82,23 +87,38 @@ fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
     let (close, conflicts) = (close_chains(plan), conflicts(plan));
     let is_about_one = |number: &&Number| !plan.pairs[number.pair].both.is_empty();
     let about_one: Vec<Number> = conflicts.iter().filter(is_about_one).copied().collect();
-    let mut case = || {
-        let chain = (dice.roll(100) as u64) < options.chains;
+    let mut row = |chain: bool| {
         if chain && dice.roll(100) < CLOSE {
-            return dice.one_of(&close);
+            return dice.one_of(&close).into_iter().collect();
         }
-        let number = match dice.roll(3) {
-            0 => dice.one_of(&about_one),
-            1 => dice.one_of(&conflicts),
-            _ => {
-                let pair = dice.roll(plan.pairs.len());
-                dice.one_of(&plan.pairs[pair].points).map(|at| Number { pair, at, third: None })
-            }
-        }?;
-        let third = if chain { dice.one_of(&thirds(plan, &plan.pairs[number.pair], |_| true)) } else { None };
-        Some(Number { third, ..number })
+        let (number, conflict) = match dice.roll(3) {
+            0 => (dice.one_of(&about_one), true),
+            1 => (dice.one_of(&conflicts), true),
+            _ => (Some(Number { pair: dice.roll(plan.pairs.len()), at: 0, third: None }), false),
+        };
+        let Some(number) = number else { return Vec::new() };
+        let pair = &plan.pairs[number.pair];
+        let points = if conflict { &pair.conflicts } else { &pair.points };
+        if chain {
+            let third = dice.one_of(&thirds(plan, pair, |_| true));
+            return dice.one_of(points).map(|at| Number { at, third, ..number }).into_iter().collect();
+        }
+        let mut stops: Vec<usize> = (0..STOPS).filter_map(|_| dice.one_of(points)).collect();
+        stops.sort();
+        stops.dedup();
+        stops.into_iter().map(|at| Number { at, ..number }).collect()
     };
-    (0..options.cases).filter_map(|_| case()).collect()
+    let (mut all, mut chains) = (Vec::new(), 0);
+    // Each row adds at least one case, unless there is nothing to choose from.
+    for _ in 0..options.cases {
+        if all.len() >= options.cases {
+            break;
+        }
+        let row = row(chains * 100 < options.chains * all.len() as u64);
+        chains += row.iter().filter(|number| number.third.is_some()).count() as u64;
+        all.extend(row);
+    }
+    all
 }
 
 /// All pairs at each point where one of the two changes a word that the other one uses.
@@ -210,18 +230,29 @@ fn work(
     found: &Mutex<Found>,
     at: &AtomicUsize,
 ) {
+    let mut orders: Option<(usize, Orders<'_>)> = None;
     loop {
-        let here = next.fetch_add(1, Relaxed);
-        at.store(here, Relaxed);
-        let Some(number) = numbers.get(here) else { return };
-        let pair = &plan.pairs[number.pair];
-        let case = case_of(plan, number);
-        let outcome = play(&case);
-        let mut found = found.lock().unwrap_or_else(|broken| broken.into_inner());
-        let outcome = outcome.map_err(|wrong| (here, format!("{wrong}\n    {}", command(plan, number))));
-        note(&mut found, pair, &case, outcome);
-        if only_first && !found.violations.is_empty() {
-            next.store(numbers.len(), Relaxed);
+        let start = next.fetch_add(TOGETHER, Relaxed);
+        for here in start..start + TOGETHER {
+            at.store(here, Relaxed);
+            let Some(number) = numbers.get(here) else { return };
+            let case = case_of(plan, number);
+            let orders = match orders.take() {
+                Some((pair, known)) if pair == number.pair => orders.insert((pair, known)),
+                _ => orders.insert((number.pair, Orders::new(&case))),
+            };
+            let outcome = play(&case).and_then(|outcome| {
+                if outcome.counts() && number.third.is_none() {
+                    orders.1.judge(&outcome)?;
+                }
+                Ok(outcome)
+            });
+            let outcome = outcome.map_err(|wrong| (here, format!("{wrong}\n    {}", command(plan, number))));
+            let mut found = found.lock().unwrap_or_else(|broken| broken.into_inner());
+            note(&mut found, &plan.pairs[number.pair], &case, outcome);
+            if only_first && !found.violations.is_empty() {
+                next.store(numbers.len(), Relaxed);
+            }
         }
     }
 }
@@ -282,7 +313,7 @@ fn list(plan: &Plan, found: &Found) -> String {
         let _ = writeln!(text, "{cases:7}  {} | {} | {}{why}", triple.0, triple.1, triple.2);
     }
     for (state, name, answer) in &plan.idle {
-        let _ = writeln!(text, "      -  {name} in {state:?} has no point: {answer}");
+        let _ = writeln!(text, "      -  {name} in {state:?} has no point: {answer:?}");
     }
     text
 }

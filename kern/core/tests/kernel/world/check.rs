@@ -70,9 +70,14 @@ pub fn violations(world: &World) -> Vec<String> {
 
 /// A snapshot of the world.
 pub fn snapshot(world: &World) -> Snapshot {
+    with_snapshot(world, Clone::clone)
+}
+
+/// Shows a snapshot of the world, which is gone afterwards.
+pub fn with_snapshot<R>(world: &World, show: impl FnOnce(&Snapshot) -> R) -> R {
     MEMORY.with_borrow_mut(|memory| {
         take(world, &mut memory.found, &mut memory.snapshot);
-        memory.snapshot.clone()
+        show(&memory.snapshot)
     })
 }
 

@@ -29,6 +29,8 @@ const AGENT_PRIORITY: u64 = 255;
 /// What process 1 has made.
 #[derive(Default)]
 pub struct Made {
+    /// How many slots process 1 has.
+    slots: usize,
     next_slot: u32,
     next_utcb: u64,
     agents: Vec<Agent>,
@@ -67,9 +69,10 @@ impl World {
     // --- process 1 -------------------------------------------------------------------------------
 
     /// Makes process 1 and its agents.
-    pub(super) fn boot(&mut self, own: Region, memory: Region) {
+    pub(super) fn boot(&mut self, own: Region, memory: Region, slots: usize) {
         self.made.next_slot = 64;
         self.made.next_utcb = 0x5000_0000;
+        self.made.slots = slots;
         let init = self.process_one(&own, memory);
         let Some(init) = init else { panic!("the boot region is too small") };
         self.gate.leave(&mut host_test::local_entry(self.block(0)));
@@ -87,7 +90,7 @@ impl World {
     fn process_one(&mut self, region: &Region, memory: Region) -> Option<Ref<'static, Task>> {
         let cx = self.look(0);
         let pin = cx.pin();
-        let slots = region.carve((SLOTS * size_of::<Slot>()) as u64, 64)?;
+        let slots = region.carve((self.made.slots * size_of::<Slot>()) as u64, 64)?;
         let slots = FilledTable::new(slots.emplace_slice(|_| Slot::new())?)?;
         let cnode = piece::<CNode>(region)?.emplace(pin, CNode::new(BOOT_ROOT, slots))?;
         let seen = region.carve(self.cpus() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
@@ -218,7 +221,7 @@ impl World {
     pub fn slots(&mut self, count: u32) -> Cap {
         let first = self.made.next_slot;
         self.made.next_slot += count;
-        assert!((self.made.next_slot as usize) < SLOTS, "process 1 has used all its slots");
+        assert!((self.made.next_slot as usize) < self.made.slots, "process 1 has used all its slots");
         Cap(first)
     }
 

@@ -43,6 +43,18 @@ pub const PC: u64 = 0x40_0000;
 pub const AFTER: u64 = PC + 2;
 /// Processes that there can be.
 const PROCESSES: usize = 64;
+
+/// How large a world is, besides its Untyped memory.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Slots of process 1.
+    slots: usize,
+    /// Memory of the kernel, and of process 1.
+    bytes: u64,
+}
+
+const USUAL: Size = Size { slots: make::SLOTS, bytes: 1 << 20 };
+
 /// Steps after which [`World::run`] takes the kernel to be going round in circles.
 const PATIENCE: usize = 20_000;
 
@@ -328,17 +340,22 @@ impl World {
 
     /// The same with `bytes` of Untyped memory.
     pub fn with_memory(cpus: usize, bytes: u64) -> World {
-        World::make_world(cpus, bytes, true)
+        World::make_world(cpus, bytes, USUAL, true)
     }
 
     /// The same, whose invariants nobody checks: for tests that make many.
     pub fn unchecked(cpus: usize, bytes: u64) -> World {
-        World::make_world(cpus, bytes, false)
+        World::make_world(cpus, bytes, USUAL, false)
     }
 
-    fn make_world(cpus: usize, bytes: u64, checked: bool) -> World {
-        let shared = host_test::region(1 << 20, 4096);
-        let own = host_test::region(1 << 20, 4096);
+    /// The same, which is made quickly: for tests that make very many.
+    pub fn small(cpus: usize, bytes: u64) -> World {
+        World::make_world(cpus, bytes, Size { slots: 512, bytes: 1 << 19 }, false)
+    }
+
+    fn make_world(cpus: usize, bytes: u64, size: Size, checked: bool) -> World {
+        let shared = host_test::region(size.bytes, 4096);
+        let own = host_test::region(size.bytes, 4096);
         let memory = host_test::region(bytes, bytes.next_power_of_two().clamp(4096, 2 << 20));
         let Some(k) = kernel(&shared, cpus, &[&memory, &own]) else {
             panic!("no room for the kernel's own memory")
@@ -353,7 +370,7 @@ impl World {
             trace: false,
             torn: None,
         };
-        world.boot(own, memory);
+        world.boot(own, memory, size.slots);
         world
     }
 

@@ -1,0 +1,221 @@
+//! The state of a world as a list of facts, by which two worlds can be compared: what programs see now or will see later.
+//! What is only of use to the kernel, such as the order of a list and the number of a shootdown, is no fact.
+
+use invariants::pte::{Pte, What};
+use snapshot::{Entry, Record};
+
+use crate::world::{Tcb, World, check};
+
+/// Words of one kind, those of several fields together.
+struct Kind {
+    /// The name of the record.
+    name: &'static str,
+    /// The fields that tell its records apart.
+    keys: &'static [&'static str],
+    /// Those that are facts.
+    fields: &'static [&'static str],
+}
+
+const fn kind(name: &'static str, keys: &'static [&'static str], fields: &'static [&'static str]) -> Kind {
+    Kind { name, keys, fields }
+}
+
+/// All kinds: records of snapshots, of which no others are facts, and what tasks have in registers and memory.
+const KINDS: &[Kind] = &[
+    kind("slot", &["at"], &["used", "kind", "object", "rights", "depth", "badge"]),
+    kind("number", &["number"], &["process"]),
+    kind("process", &["at"], &["dying", "dead", "refs", "cnode", "vspace", "pool", "label"]),
+    kind("task-number", &["process", "number"], &["generation", "task"]),
+    kind("group", &["at"], &["dying", "dead", "refs", "count", "watched"]),
+    kind("member", &["group", "number"], &["word", "process_key"]),
+    kind("exposure", &["group", "number"], &["slot", "generation", "per_cpu", "watch"]),
+    kind("notification", &["at"], &["dying", "dead", "refs", "home", "bits", "waiter", "bound", "remote"]),
+    kind("reply", &["at"], &["dying", "dead", "refs", "home", "caller", "server"]),
+    kind("pool", &["at"], &["dying", "dead", "refs", "process", "reader", "address", "closed"]),
+    kind("cnode", &["at"], &["dying", "dead", "refs", "process", "more"]),
+    kind("untyped", &["at"], &["dying", "dead", "refs", "low", "high", "resetting"]),
+    kind("vspace", &["at"], &["dying", "dead", "refs", "process", "ending", "locked"]),
+    kind("entry", &["space", "address"], &["word"]),
+    kind("frame", &["at"], &["dying", "dead", "refs", "pins"]),
+    kind("info", &["at"], &["mapped", "writable", "executable", "dying", "pooled", "unclean", "owner"]),
+    kind(
+        "task",
+        &["at"],
+        &[
+            "dying",
+            "dead",
+            "refs",
+            "id",
+            "home",
+            "state",
+            "plain",
+            "suspended",
+            "in_fault",
+            "state_label",
+            "pending",
+            "process",
+            "own_context",
+            "caller",
+            "lender",
+            "senders",
+            "posters",
+            "replies",
+            "bound",
+            "waits_for",
+            "deadline_rank",
+            "ending",
+            "space",
+            "control",
+            "receives_on",
+            "label_comes",
+            "stage",
+            "callee",
+            "held",
+            "is_event",
+            "message_context",
+            "request",
+        ],
+    ),
+    kind("context", &["at"], &["dying", "dead", "refs", "home", "task", "owner", "priority", "endless"]),
+    kind(REGISTERS, &["task"], &["refused", "rax", "rdi", "rsi", "rdx", "r8"]),
+    kind(MEMORY, &["task"], &["capabilities", "fates", "offer", "pages"]),
+];
+
+pub const REGISTERS: &str = "registers";
+pub const MEMORY: &str = "memory";
+
+/// Which word: of which kind, which one, and which field.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    kind: u8,
+    key: [u64; 2],
+    field: u8,
+}
+
+impl Name {
+    pub const fn kind(self) -> &'static str {
+        KINDS[self.kind as usize].name
+    }
+
+    /// The number of the task, of registers and memory.
+    pub const fn task(self) -> u64 {
+        self.key[0]
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = &KINDS[self.kind as usize];
+        write!(f, "{}", kind.name)?;
+        kind.keys.iter().zip(self.key).try_for_each(|(name, word)| write!(f, " {name}={word:#x}"))?;
+        write!(f, ": {}", kind.fields[self.field as usize])
+    }
+}
+
+/// All facts, by name.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Facts(Vec<(Name, u64)>);
+
+/// Where a record has the words that matter.
+struct Columns {
+    kind: u8,
+    keys: [Option<usize>; 2],
+    fields: Vec<usize>,
+    /// Of a page-table entry.
+    level: Option<usize>,
+}
+
+impl Columns {
+    fn of<R: Record>() -> Option<Columns> {
+        let kind = KINDS.iter().position(|kind| kind.name == R::NAME)?;
+        let at = |field: &str| R::FIELDS.iter().position(|name| *name == field);
+        let Kind { keys, fields, .. } = &KINDS[kind];
+        let fields =
+            fields.iter().map(|field| at(field).unwrap_or_else(|| panic!("{} has no {field}", R::NAME)));
+        Some(Columns {
+            kind: kind as u8,
+            keys: [0, 1].map(|n: usize| keys.get(n).and_then(|field| at(field))),
+            fields: fields.collect(),
+            level: at("level").filter(|_| R::NAME == Entry::NAME),
+        })
+    }
+}
+
+impl Facts {
+    /// Notes what the kernel knows. What else is a fact has been noted before.
+    pub fn note_state(&mut self, world: &World) {
+        check::with_snapshot(world, |snapshot| {
+            macro_rules! all {
+                ($($type:ident $method:ident $list:ident;)*) => { $(self.add_all(world, &snapshot.$list);)* };
+            }
+            snapshot::for_each_record!(all);
+        });
+        self.0.sort_unstable();
+    }
+
+    /// What a task has in its registers, when its system call is over.
+    pub fn note_registers(&mut self, world: &World, number: usize, task: &Tcb) {
+        if !task.is_through() {
+            return;
+        }
+        let regs = task.regs();
+        if regs.error().is_some() {
+            // Of several things that are wrong, one is told.
+            return self.note(REGISTERS, number, "refused", 1);
+        }
+        let words = [regs.rax, regs.rdi, regs.rsi, regs.rdx, regs.r8];
+        for (name, word) in ["rax", "rdi", "rsi", "rdx", "r8"].into_iter().zip(words) {
+            self.note(REGISTERS, number, name, plain(world, word));
+        }
+    }
+
+    /// A word that a program reads.
+    pub fn note(&mut self, kind: &str, number: usize, field: &str, word: u64) {
+        let at = KINDS.iter().position(|known| known.name == kind);
+        let field = at.and_then(|at| KINDS[at].fields.iter().position(|name| *name == field));
+        let (Some(kind), Some(field)) = (at, field) else { panic!("{kind} is no kind of facts") };
+        self.0.push((Name { kind: kind as u8, key: [number as u64, 0], field: field as u8 }, word));
+    }
+
+    fn add_all<R: Record>(&mut self, world: &World, records: &[R]) {
+        let Some(columns) = Columns::of::<R>() else { return };
+        let mut words = Vec::new();
+        for record in records {
+            words.clear();
+            record.each_word(|word| words.push(word));
+            let key = columns.keys.map(|at| at.map_or(0, |at| plain(world, words[at])));
+            for (field, at) in columns.fields.iter().enumerate() {
+                let name = Name { kind: columns.kind, key, field: field as u8 };
+                let level = columns.level.map(|at| words[at] as u32);
+                let word = level
+                    .map_or_else(|| Some(plain(world, words[*at])), |level| entry(world, words[*at], level));
+                self.0.extend(word.map(|word| (name, word)));
+            }
+        }
+    }
+
+    pub fn get(&self, name: &Name) -> Option<u64> {
+        self.0.binary_search_by_key(name, |(name, _)| *name).ok().map(|at| self.0[at].1)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = Name> {
+        self.0.iter().map(|(name, _)| *name)
+    }
+}
+
+/// A word, with addresses as places in the world's memory, which stands elsewhere in another world.
+fn plain(world: &World, word: u64) -> u64 {
+    match world.regions.iter().position(|region| region.contains(&word)) {
+        Some(n) => (n as u64 + 1) << 44 | word - world.regions[n].start,
+        None => word,
+    }
+}
+
+/// A page-table entry that says something. What was used and written is no fact, nor what an entry remembers that maps
+/// nothing.
+fn entry(world: &World, word: u64, level: u32) -> Option<u64> {
+    const USED: u64 = 0x60;
+    let pte = Pte(word & !USED);
+    let empty = matches!(pte.what(level), What::Empty | What::Gone(_));
+    (!empty).then(|| plain(world, pte.at()) | pte.0 & !pte.at())
+}

@@ -1,0 +1,168 @@
+//! What comes of two operations at a time is what comes of one behind the other, in one of the orders, or of one of them
+//! alone where the other is refused because of the first.
+//!
+//! It is asked of each answer and of each fact by itself: of two facts, one may be as in one order and the other as in the
+//! other. What [`PARTIAL`] operations have come to when they are refused is nobody's promise.
+
+use abi::Error;
+
+use crate::facts::{Facts, MEMORY, Name, REGISTERS};
+use crate::play::{Case, Outcome, WAYS, one_behind_the_other};
+
+/// What was answered, or in which state the caller is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Said {
+    #[default]
+    Done,
+    Refused(Error),
+    /// It waits, or is gone.
+    Silent(kern_base::task::State),
+}
+
+/// Operations that may be refused when a part is done, by the beginnings of their names.
+const PARTIAL: [&str; 10] = [
+    "CapDelete",
+    "CapRevoke",
+    "UntypedReset",
+    "ProcessKill",
+    "Map",
+    "Unmap",
+    "Protect",
+    "Retype into table",
+    "make in child",
+    "Broadcast",
+];
+
+/// Pairs of operations of which more can come than of any order, and why that is right.
+const MORE: [(&str, &str, &str); 6] = [
+    ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
+    ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
+    ("CapDelete", "CapMove", "what is moved away meanwhile is not deleted, and keeps what is left"),
+    ("PageCopy", "PageCopy", "both find that the other space sees the page, and neither keeps it"),
+    (
+        "PageCopy",
+        "TaskKill of whoever does it",
+        "the page is replaced, and waits for CPUs to forget the old one",
+    ),
+    ("TaskResume fresh", "TaskSuspend fresh", "a task that is suspended again at once does not move first"),
+];
+
+fn takes_steps(name: &str) -> bool {
+    PARTIAL.iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Whether an operation only looks.
+fn looks(name: &str) -> bool {
+    ["CapVerify", "CapInspect", "CapList", "GroupMember"].iter().any(|beginning| name.starts_with(beginning))
+}
+
+/// Whether an operation can be refused so because another one is under way.
+fn by_the_other(said: Said) -> bool {
+    use Error::{BadAddress, BadState, Dead, Dying, Gone, InUse, NoCapability, NoExposure, NoPage, NoPool};
+    use Error::{Full, NotMember, WrongCpu};
+    match said {
+        Said::Refused(error) => matches!(
+            error,
+            BadAddress
+                | BadState
+                | Dead
+                | Dying
+                | Full
+                | Gone
+                | InUse
+                | NoCapability
+                | NoExposure
+                | NoPage
+                | NoPool
+                | NotMember
+                | WrongCpu
+        ),
+        Said::Silent(_) => true,
+        Said::Done => false,
+    }
+}
+
+/// What comes of two operations one behind the other, and of each alone. Played when it is asked for.
+pub struct Orders<'a> {
+    case: Case<'a>,
+    /// By [`Way`].
+    played: [Option<Outcome>; WAYS.len()],
+}
+
+/// The ways to play that are asked first.
+const FIRST: usize = 2;
+
+impl<'a> Orders<'a> {
+    pub fn new(case: &Case<'a>) -> Orders<'a> {
+        Orders { case: Case { third: None, at: None, ..*case }, played: Default::default() }
+    }
+
+    /// Says what is wrong about an outcome, if something is.
+    pub fn judge(&mut self, outcome: &Outcome) -> Result<(), String> {
+        self.judge_by(outcome, FIRST).or_else(|_| self.judge_by(outcome, WAYS.len()))
+    }
+
+    fn judge_by(&mut self, outcome: &Outcome, count: usize) -> Result<(), String> {
+        for (way, played) in WAYS.into_iter().zip(&mut self.played).take(count) {
+            if played.is_none() {
+                *played = Some(one_behind_the_other(&self.case, way)?);
+            }
+        }
+        let (orders, alone) = self.played.split_at(WAYS.len() - 2);
+        let orders: Vec<&Outcome> = orders.iter().flatten().collect();
+        let alone: Vec<&Outcome> = alone.iter().flatten().collect();
+        let names = [Some(self.case.first), self.case.second].map(|deed| deed.map_or("", |deed| deed.name));
+        judge(names, outcome, &orders, &alone)
+    }
+}
+
+/// `alone`: what comes of each alone, if that is known.
+fn judge(names: [&str; 2], this: &Outcome, orders: &[&Outcome], alone: &[&Outcome]) -> Result<(), String> {
+    let known = [0, 1].map(|n: usize| orders.iter().any(|order| order.said[n] == this.said[n]));
+    if let Some(n) = (0..2).find(|n| !known[*n] && !by_the_other(this.said[*n])) {
+        let said: Vec<Said> = orders.iter().map(|order| order.said[n]).collect();
+        return Err(format!("{} was answered {:?}, in order {said:?}", names[n], this.said[n]));
+    }
+    let is_partial =
+        |n: usize| this.said[n] != Said::Done && PARTIAL.iter().any(|name| names[n].starts_with(name));
+    let is_one =
+        |[one, other]: [&str; 2]| MORE.iter().any(|(a, b, _)| one.starts_with(a) && other.starts_with(b));
+    if this.kept || is_partial(0) || is_partial(1) || is_one(names) || is_one([names[1], names[0]]) {
+        return Ok(());
+    }
+    let mut like: Vec<&Facts> = orders.iter().map(|order| &order.facts).collect();
+    // Who was refused because of the other has done nothing.
+    let refused = |n: usize| !known[n] || !orders.iter().any(|order| order.said == this.said);
+    alone.iter().enumerate().filter(|(n, _)| refused(1 - n)).for_each(|(_, alone)| like.push(&alone.facts));
+    let leave_out = |name: Name| {
+        let of_actor = || names.get(name.task() as usize).zip(names.get(1 ^ name.task() as usize));
+        // Of an operation that was refused as in no order there are no registers to compare; and who only looks may see a
+        // part of what another does in several steps.
+        [REGISTERS, MEMORY].contains(&name.kind()) && this.facts.get(&name).is_none()
+            || name.kind() == REGISTERS
+                && name.task() < 2
+                && of_actor().is_some_and(|(one, other)| looks(one) && takes_steps(other))
+    };
+    let said = || format!("    they were answered {:?}", this.said);
+    difference(&this.facts, &like, leave_out).map_or(Ok(()), |wrong| Err(format!("{wrong}\n{}", said())))
+}
+
+/// Facts that are nowhere as they are, the first few of them.
+fn difference(facts: &Facts, like: &[&Facts], leave_out: impl Fn(Name) -> bool) -> Option<String> {
+    const TOLD: usize = 6;
+    if like.contains(&facts) {
+        return None;
+    }
+    let same = |name: &Name| like.iter().any(|other| other.get(name) == facts.get(name));
+    let mut names: Vec<Name> = facts.names().chain(like.iter().flat_map(|other| other.names())).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| !same(name) && !leave_out(*name));
+    let hex = |word: Option<u64>| word.map_or(String::from("nothing"), |word| format!("{word:#x}"));
+    let say = |name: &Name| {
+        let orders: Vec<String> = like.iter().map(|other| hex(other.get(name))).collect();
+        format!("{name} is {}, in order {}", hex(facts.get(name)), orders.join(", "))
+    };
+    let told: Vec<String> = names.iter().take(TOLD).map(say).collect();
+    (!told.is_empty()).then(|| told.join("\n    "))
+}
