@@ -32,8 +32,10 @@ pub struct EventPool {
     pub reserved: Reserved,
     /// Held by who changes `process` and what is mapped there. Lock order: this one, then the VSpace's.
     pub binding: Lock<()>,
+    /// The epoch in which it was parted from its last process. Under `binding`.
+    pub parted: AtomicU64,
     /// Held by who puts an event there that carries something: what the process offers is taken by one after the
-    /// other. Before every other lock.
+    /// other. And by who parts it from its process. Before every other lock.
     pub taking: Lock<()>,
     /// Whose it is.
     pub process: AtomicLink<Process>,
@@ -82,6 +84,7 @@ impl EventPool {
             cells_log2,
             reserved: Reserved::new(),
             binding: Lock::new(()),
+            parted: AtomicU64::new(0),
             taking: Lock::new(()),
             process: AtomicLink::null(),
             reader: Slot::new(),

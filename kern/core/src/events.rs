@@ -336,7 +336,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let refused = if gone { Err(Error::Dying.into()) } else { self.check_parent(&root, source) };
         if let Err(refusal) = refused {
             drop(root);
-            self.part_pool(pool, Some(process));
+            self.part_pool(pool);
             self.unclaim(slot);
             return Err(refusal);
         }
@@ -354,6 +354,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         bits: u64,
     ) -> Result<()> {
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
+        let parted = pool.get().parted.load(Relaxed);
+        if !self.k.epoch.is_reusable(parted) {
+            // Who has found it by the process that it had may still put an event there, or part it from its process.
+            return Err(Refusal::Restart { epoch: parted + 2 });
+        }
         if !pool.get().process.is_null() || !process.get().pool.claim(pool) {
             return Err(Error::InUse.into());
         }
@@ -401,14 +406,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(())
     }
 
-    /// A pool is nobody's any more, whosever it was, or if it is still that one process's: nobody sees its pages.
-    pub fn part_pool(self, pool: Ref<'k, EventPool>, of: Option<Ref<'k, Process>>) {
+    /// A pool is nobody's any more: nobody sees its pages. Nothing that an event carries goes to the process behind that: its
+    /// spaces may be another one's then. The pool itself serves another one after a grace period.
+    pub fn part_pool(self, pool: Ref<'k, EventPool>) {
+        let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
         let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
         let Some(process) = pool.get().process.get(self.pin()) else { return };
-        if of.is_some_and(|of| of != process) {
-            // Another CPU has ended the same process, and the pool has a new one by now.
-            return;
-        }
         if let Some(vspace) = process.get().vspace.get(self.pin()) {
             let pages = abi::events::pool_pages(pool.get().cells_log2);
             let _guard = vspace.get().lock(self.cpu);
@@ -416,6 +419,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         process.get().pool.set(None);
         pool.get().process.set(None);
+        pool.get().parted.store(self.k.epoch.stamp(), Relaxed);
     }
 
     /// A task's capabilities were revoked, among them perhaps that by which it is the reader of its process's pool. Then who
@@ -435,7 +439,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let reader = self.reader_of(pool);
         self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold)?;
-        self.part_pool(pool, None);
+        self.part_pool(pool);
         if let Some(reader) = reader.filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
             self.raise_control(reader, ctl::ROOM);
         }

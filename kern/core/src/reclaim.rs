@@ -400,7 +400,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     pub fn take_spaces(self, process: Ref<'k, Process>) {
         if let Some(pool) = process.get().pool.get(self.pin()) {
-            self.part_pool(pool, Some(process));
+            self.part_pool(pool);
         }
         let _spaces = self.lock_spaces();
         process.get().withdraw_cspace();

@@ -1,6 +1,7 @@
 //! What a CPU has looked at changes before it acts on it: faults that a reader of the kernel's sources has found.
 
-use abi::{Cap, Error, FLAG_NONBLOCK, ObjType, Op, Rights, Target};
+use abi::events::Window;
+use abi::{Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, Grant, Listening, ObjType, Op, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
@@ -9,10 +10,12 @@ use kern_base::limits::CHILDREN_STEPS;
 use kern_base::memory::Frame;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
+use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
 use smp::host_test;
 
-use crate::events::{BITS, LOG2, POOL_VA, receiver, send};
+use crate::events::{BITS, LOG2, POOL_VA, Reader, receiver, send};
+use crate::grants::lists;
 use crate::scene::{GROUP, Scene};
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
@@ -406,4 +409,77 @@ fn a_pool_whose_end_is_refused_serves_on() {
     // Another task ends it, and the reader with it.
     w.must(0, Op::CapDelete, &[at(pool)]);
     assert!(w.object::<EventPool>(pool).is_none() && agent.object.get().header.has_flag(FLAG_DEAD));
+}
+
+/// What is on its way to a process that ends does not come to the next one that gets its spaces.
+#[test]
+fn what_was_sent_to_a_process_does_not_come_to_the_next_one_in_its_spaces() {
+    const OFFERED: Cap = Cap(20);
+    const WAY: Cap = Cap(901);
+    type Things = (Proc, Regs, Regs, Option<bool>);
+    let is_there = |w: &World, of: Proc| {
+        let cnode = w.object::<CNode>(of.cnode).expect("the CNode").get();
+        let slot = cnode.slots.get_known(host_test::pin(0), OFFERED.0 as usize).expect("the slot");
+        slot.get().word.load(host_test::pin(0)).object_type() != 0
+    };
+    let begin = |w: &mut World| {
+        let process = w.process();
+        let task = w.start(process, 2, 20);
+        let group = w.group(4, 4);
+        w.join_all(group, INIT, WAY);
+        w.expose(group, 1, task.cap);
+        let reader = Reader::bind(w, process, &task);
+        reader.offers(Listening { next: OFFERED, count: 1 }, Window { address: 0, pages: 0 });
+        let note = w.make(0, ObjType::Notification, 0);
+        lists(&w.agent(0), &[Grant::Move { cap: note }]);
+        let next = w.make(0, ObjType::Process, 4);
+        let kill = Regs::op(Op::ProcessKill, &[process.process.arg()]);
+        let args = [next.arg(), process.cnode.arg(), process.vspace.arg(), 0];
+        let send = Regs::message(Op::Send, Target::new(WAY, 1), [1; 4]).flag(FLAG_CAPS);
+        (send, (process, kill, Regs::op(Op::ProcessConfigure, &args), None))
+    };
+    let others = |w: &mut World, (process, kill, configure, there): &mut Things| {
+        let done = does(w, 2, *kill) && does(w, 2, *configure);
+        *there = done.then(|| is_there(w, *process));
+    };
+    at_every_point(begin, others, |w, (process, _, _, there), outcome| {
+        assert!(there != Some(false) || !is_there(w, process), "{outcome:?}");
+    });
+}
+
+/// What is sent to a process that ends does not come to the next one that gets its pool.
+#[test]
+fn what_was_sent_to_a_process_does_not_come_to_the_next_one_with_its_pool() {
+    const WAY: Cap = Cap(901);
+    type Things = (Cap, Regs, Regs, Option<u64>);
+    let position =
+        |w: &World, pool: Cap| w.object::<EventPool>(pool).expect("the pool").get().reserved.position();
+    let begin = |w: &mut World| {
+        let (process, next) = (w.process(), w.process());
+        let [old, new] = [process, next].map(|of| w.start(of, 2, 20));
+        let pool = Reader::bind(w, process, &old).cap;
+        w.must(0, Op::CapRevoke, &[at(old.cap)]);
+        let group = w.group(4, 4);
+        w.join_all(group, INIT, WAY);
+        w.expose(group, 1, old.cap);
+        // So that the reader's slot can be filled again.
+        w.summon(1);
+        w.issue(1, Regs::op(Op::Null, &[]));
+        let to = w.slot();
+        w.must(0, Op::CapCopy, &[group.arg(), at(to), 0, 0]);
+        w.must(0, Op::CapDelete, &[at(to)]);
+        w.must(0, Op::CapCopy, &[group.arg(), at(to), 0, 0]);
+        w.finish(1);
+        let kill = Regs::op(Op::ProcessKill, &[process.process.arg()]);
+        let args = [pool.arg(), next.process.arg(), new.cap.arg(), POOL_VA, BITS];
+        let send = Regs::message(Op::Send, Target::new(WAY, 1), [1; 4]);
+        (send, (pool, kill, Regs::op(Op::PoolBind, &args), None))
+    };
+    let others = |w: &mut World, (pool, kill, bind, found): &mut Things| {
+        let done = does(w, 2, *kill) && does(w, 2, *bind);
+        *found = done.then(|| position(w, *pool));
+    };
+    at_every_point(begin, others, |w, (pool, _, _, found), outcome| {
+        assert!(found.is_none_or(|found| found == position(w, pool)), "{outcome:?}");
+    });
 }
