@@ -82,8 +82,10 @@ impl Model {
         }
         self.objects[object.0].dying = true;
         if let Err(refusal) = self.end(me, place, object, pins) {
-            // Memory in which something does not end now serves on, and so does a group that exposes the caller.
-            let serves_on = matches!(self.object_type(object), ObjType::Untyped | ObjType::Group);
+            // Memory in which something does not end now serves on, and so does a group that exposes the caller, or a pool
+            // that it reads.
+            let kind = self.object_type(object);
+            let serves_on = matches!(kind, ObjType::Untyped | ObjType::Group | ObjType::EventPool);
             self.objects[object.0].dying = !serves_on;
             return Err(refusal);
         }
@@ -139,8 +141,8 @@ impl Model {
             ObjType::Notification => self.end_notification(object),
             ObjType::Reply => self.end_reply(object),
             ObjType::EventPool => {
-                self.part_pool(object);
                 self.delete(me, Place::Reader(object), Pins::Hold)?;
+                self.part_pool(object);
             }
             ObjType::Machine => {}
         }
