@@ -144,6 +144,12 @@ impl Stamp {
     const fn number(self) -> u64 {
         self.0 & ((1 << NUMBER_BITS) - 1)
     }
+
+    /// The later one of two that the same CPU has begun.
+    #[must_use]
+    pub const fn later(self, other: Stamp) -> Stamp {
+        if self.number() >= other.number() { self } else { other }
+    }
 }
 
 /// What became of a shootdown when it began.

@@ -11,8 +11,14 @@
 //!
 //! A stretch of pages counts when all of them have been looked at, and only for the pass for which they were. So who is
 //! slow cannot move a later pass on.
+//!
+//! # Shootdowns
+//! A page that has left its pools may be remembered by CPUs until a shootdown is over. A sweep keeps the last one of those that
+//! stretches have found or begun, which covers all before it. Who reports that no pool has a page waits for that.
 
 use core::cell::Cell;
+
+use smp::shootdown::Stamp;
 
 /// How far the passes over an Untyped's pages have come. Guarded by the Untyped's root lock.
 #[derive(Default)]
@@ -23,6 +29,8 @@ pub struct Sweep {
     over: Cell<u64>,
     /// The first page at which the pass under way has not looked.
     next: Cell<u64>,
+    /// The shootdown with whose end no CPU remembers a page that has been looked at.
+    shootdown: Cell<Option<Stamp>>,
 }
 
 /// The number of a pass that somebody waits for.
@@ -51,7 +59,7 @@ impl Stretch {
 
 impl Sweep {
     pub const fn new() -> Sweep {
-        Sweep { begun: Cell::new(0), over: Cell::new(0), next: Cell::new(0) }
+        Sweep { begun: Cell::new(0), over: Cell::new(0), next: Cell::new(0), shootdown: Cell::new(None) }
     }
 
     /// Returns: the first pass that begins after now.
@@ -76,6 +84,16 @@ impl Sweep {
             self.next.set(0);
         }
         Stretch { pass: self.begun.get(), first: self.next.get() }
+    }
+
+    /// Returns: the shootdown with whose end no CPU remembers a page that has been looked at; `None`: none ever did.
+    pub const fn shootdown(&self) -> Option<Stamp> {
+        self.shootdown.get()
+    }
+
+    /// Notes such a shootdown, which covers the one before.
+    pub fn set_shootdown(&self, stamp: Stamp) {
+        self.shootdown.set(Some(stamp));
     }
 
     /// Notes that the pages of a stretch before `end` were looked at, of `pages` that there are.

@@ -40,6 +40,7 @@ use smp::sync::fence;
 
 use crate::caps::is_claimed;
 use crate::schedule::set_state;
+use crate::spaces::mark::Mark;
 use crate::{Answer, Cx, Kernel, Me, Refusal, Result, Root};
 
 /// Types of objects that serve on where their end is refused.
@@ -138,6 +139,20 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
+        let mark = Mark::new(me.hot.regs.r8.get());
+        if mark.only_waits() {
+            self.wait_marked(me, mark)?;
+        } else {
+            self.revoke_all(me, slot)?;
+        }
+        if let Some(object) = self.header_of(slot.get().word.load(self.pin())) {
+            self.audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// What a revoke does before nothing is left to do but to wait.
+    fn revoke_all(self, me: Me<'k>, slot: Ref<'k, Slot>) -> Result<()> {
         let found = Cell::new(false);
         let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
         if let Some(task) = slot.get().word.load(self.pin()).get::<Task>() {
@@ -149,13 +164,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         revoked?;
         self.empty_graves(me)?;
-        if let Some(untyped) = slot.get().word.load(self.pin()).get::<Untyped>() {
-            self.revoke_pages(me, untyped)?;
+        match slot.get().word.load(self.pin()).get::<Untyped>() {
+            Some(untyped) => self.revoke_pages(me, untyped),
+            None => Ok(()),
         }
-        if let Some(object) = self.header_of(slot.get().word.load(self.pin())) {
-            self.audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
-        }
-        Ok(Answer::DONE)
     }
 
     /// Deletes all that was derived from a slot, leaves first. Notes whether there was anything.

@@ -379,8 +379,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Takes the pages of an Untyped's memory out of all pools for a revoke: whoever looks there faults. The fourth argument
-    /// of the system call is the pass that it waits for; 0 at first, and when it has found something to revoke. A wrong one
-    /// ends this revoke too soon, and nothing else: a reset keeps its own.
+    /// of the system call is the pass that it waits for, then a [`Mark`]; 0 at first, and when it has found something to
+    /// revoke. A wrong one ends this revoke too soon, and nothing else: a reset keeps its own.
     pub fn revoke_pages(self, me: Me<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
         if !self.may_be_pooled(untyped.get()) {
             return Ok(());
@@ -390,7 +390,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             guard.sweep().pass(me.hot.regs.r8.get()).unwrap_or_else(|| guard.sweep().pass_from_now())
         };
         me.hot.regs.r8.set(pass.raw());
-        self.sweep_until(untyped, pass)
+        self.sweep_until(untyped, pass)?;
+        let begun = self.open_untyped(untyped).sweep().shootdown();
+        self.note_and_wait(me, begun)
     }
 
     /// Goes on with the passes over an Untyped's pages until one is over. A bounded number of pages an entry.
@@ -404,21 +406,32 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             let stretch = guard.sweep().go_on();
             drop(guard);
-            let end = self.sweep_stretch(untyped.get(), stretch.first()..pages, &mut left);
+            let mut begun = None;
+            let end = self.sweep_stretch(untyped.get(), stretch.first()..pages, &mut left, &mut begun);
             guard = self.open_untyped(untyped);
+            if let Some(stamp) = begun {
+                let covering = self.covering(guard.sweep().shootdown(), stamp);
+                guard.sweep().set_shootdown(covering);
+            }
             guard.sweep().note(stretch, end, pages);
         }
         Ok(())
     }
 
     /// Takes pages with these numbers out of all pools, as long as some are `left` to look at. Returns: the first page that
-    /// is not done.
-    fn sweep_stretch(self, untyped: &Untyped, pages: Range<u64>, left: &mut u64) -> u64 {
+    /// is not done. `begun` is the shootdown with whose end no CPU remembers one of them.
+    fn sweep_stretch(
+        self,
+        untyped: &Untyped,
+        pages: Range<u64>,
+        left: &mut u64,
+        begun: &mut Option<Stamp>,
+    ) -> u64 {
         let base = self.k.machine.phys(untyped.base());
         let mut number = pages.start;
         while number < pages.end && *left > 0 {
             *left -= 1;
-            if !self.sweep_page(Phys(base.0 + number * PAGE_SIZE)) {
+            if !self.sweep_page(Phys(base.0 + number * PAGE_SIZE), begun) {
                 number += 1;
             }
         }
@@ -427,11 +440,16 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Takes a page out of one pool: whether there may be another. No message takes such a page any further, so its places
     /// become fewer with each look, whatever others do.
-    fn sweep_page(self, at: Phys) -> bool {
+    fn sweep_page(self, at: Phys, begun: &mut Option<Stamp>) -> bool {
         let Some(info) = self.k.frames.get_memory(self.pin(), at).map(Ref::get) else { return false };
         let locked = info.lock(self.cpu);
         let (counts, first) = (locked.counts.get(), locked.first());
         if !counts.is_pooled() {
+            // Whoever took it out of the last pool may be waiting yet, or wait for nothing.
+            let stamp = locked.stamp().filter(|stamp| counts.is_stale() && !self.is_over(*stamp));
+            if let Some(stamp) = stamp {
+                *begun = Some(self.covering(*begun, stamp));
+            }
             return false;
         }
         locked.set_leaving();
@@ -445,8 +463,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         let entry = spot.load();
         if entry.is_pooled() && entry.at() == at && self.drop_pooled(spot, entry, info, self.address_of(spot))
         {
-            self.shoot_space(spot.vspace);
+            let stamp = self.shoot_space(spot.vspace);
+            *begun = Some(self.covering(*begun, stamp));
         }
         true
+    }
+
+    /// A shootdown with whose end two others are over that have begun.
+    fn covering(self, one: Option<Stamp>, other: Stamp) -> Stamp {
+        match one.filter(|one| !self.is_over(*one)) {
+            None => other,
+            Some(one) if one.by() == other.by() => one.later(other),
+            Some(_) => self.shoot_everything(None),
+        }
     }
 }

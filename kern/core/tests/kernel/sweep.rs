@@ -4,6 +4,7 @@ use abi::{Cap, Error, MAP_POOL, MESSAGE_PAGES_MAX, ObjType, Op, PageMode, PageRa
 use kern_base::limits::SWEEP_STEPS;
 use kern_base::memory::Frame;
 
+use crate::scene::Scene;
 use crate::world::make::{INIT, at};
 use crate::world::{Regs, Tcb, World};
 
@@ -242,4 +243,24 @@ fn does(w: &mut World, args: Regs) {
     while !w.is_over(1) {
         assert!(w.step(1), "it waits for somebody");
     }
+}
+
+/// Pages that a revoke takes out of pools are out of reach when it is over: another CPU that remembers one has forgotten it.
+#[test]
+fn who_revokes_memory_waits_until_no_cpu_remembers_its_pages() {
+    let mut s = Scene::new(2);
+    let (user, _) = s.running(1, 10);
+    let memory = s.w.make(0, ObjType::Untyped, 16);
+    let frame = s.w.make_of(0, memory, ObjType::Frame, 12 | 3 << 8);
+    s.w.must(0, Op::Map, &[s.process.vspace.arg(), frame.arg(), PLACE, MAP_POOL | 1]);
+    let revoker = s.w.start(INIT, 0, 10);
+    assert!(s.w.runs(1, &user) && (0..3).all(|n| s.w.touch(1, PLACE + n * abi::PAGE_SIZE)));
+    s.w.hold(Some(1));
+    s.w.does(&revoker, Regs::op(Op::CapRevoke, &[at(memory)]));
+    s.w.run();
+    assert!(!revoker.is_through(), "it is over, and the other CPU has not been heard");
+    s.w.hold(None);
+    s.w.run();
+    assert_eq!(s.w.result(&revoker).error(), None);
+    assert!(s.w.remembered(1, PLACE).is_none() && !s.w.touch(1, PLACE));
 }

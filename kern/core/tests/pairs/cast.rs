@@ -39,6 +39,8 @@ pub const DEVICE_SIZE: u64 = 12 | 3 << 8;
 pub const FREE: u64 = 0x5044_0000;
 /// Where the client and the server see one page, of which either is to get a copy before it writes.
 pub const COW: u64 = 0x5047_0000;
+/// Where the client has a page of the memory within.
+pub const INNER: u64 = COW + PAGE;
 /// Where pages of events come.
 pub const EVENT_WINDOW: u64 = 0x504a_0000;
 /// Where a second address space sees one shared page several times, side by side.
@@ -265,6 +267,8 @@ impl State {
 pub struct Cast {
     pub memory: Cap,
     pub child: Cap,
+    /// A frame of the memory within, in the client's pool.
+    pub inner: Cap,
     pub client: Proc,
     pub server: Proc,
     pub group: Cap,
@@ -349,10 +353,11 @@ impl Cast {
         let (mapped, pooled, shared, spare) = (frame(w), frame(w), frame(w), frame(w));
         let child = w.make_of(0, memory, ObjType::Untyped, CHILD_LOG2);
         let _ = w.make_of(0, child, ObjType::Notification, 0);
-        let _ = w.make_of(0, child, ObjType::Frame, 12);
+        let inner = w.make_of(0, child, ObjType::Frame, 12);
         let cast = Cast {
             memory,
             child,
+            inner,
             client,
             server,
             group,
@@ -444,6 +449,7 @@ impl Cast {
         w.must(0, Op::PoolBind, &[self.pool.arg(), self.server.process.arg(), reader.arg(), POOL_AT, 2]);
         w.must(0, Op::FramePin, &[self.pinned.arg(), abi::INIT_MACHINE.arg()]);
         w.must(0, Op::Map, &[space, self.cow.arg(), COW, MAP_POOL | 1]);
+        w.must(0, Op::Map, &[space, self.inner.arg(), INNER, MAP_POOL | 1]);
         let [words, count] = PageRange::new(PageMode::Copy, COW, 1).words();
         w.must(0, Op::PageTransfer, &[space, self.server.vspace.arg(), words, COW, count]);
         self.offer(w, state);
@@ -487,7 +493,7 @@ impl Cast {
             }
         }
         // Both CPUs of the client remember its pages.
-        for address in [MAPPED, MAPPED + PAGE, POOLED, POOLED + PAGE, SHARED, DEVICE + PAGE] {
+        for address in [MAPPED, MAPPED + PAGE, POOLED, POOLED + PAGE, SHARED, DEVICE + PAGE, COW, INNER] {
             assert!(w.touch(0, address) && w.touch(1, address));
         }
         if matches!(state, State::Quiet | State::Deep | State::Large) {

@@ -68,7 +68,6 @@ const KINDS: &[Kind] = &[
             "control",
             "receives_on",
             "label_comes",
-            "stage",
             "callee",
             "held",
             "is_event",

@@ -55,7 +55,7 @@ pub struct Outcome {
     /// What the first two were answered, and what has come of it.
     pub said: [Said; 2],
     pub facts: Facts,
-    /// A sender has kept a capability that was to go, because others were busy with its tree for long.
+    /// A sender has kept a capability that was to go, because others were busy with its tree for long; or it was gone.
     pub kept: bool,
 }
 
@@ -204,6 +204,9 @@ impl<'a> Play<'a> {
         let third = self.case.third.map(|deed| (deed, self.actor(deed, 2)));
         let points = Rc::new(Points { notes: names.is_some().then(Notes::default), ..Points::default() });
         let standing = self.run_first(cpu, first, &points);
+        if self.case.second.is_none() {
+            self.is_over(first);
+        }
         if !matches!(standing, Standing::Over) {
             let between = matches!(standing, Standing::Between);
             self.w.hold(Some(cpu));
@@ -245,6 +248,14 @@ impl<'a> Play<'a> {
         }
         self.destroy();
         self.outcome
+    }
+
+    /// Of one that was done alone: no program reaches by what its CPU remembers what it is not to reach any more.
+    fn is_over(&self, first: Tcb) {
+        let done = first.is_through() && first.regs().error().is_none();
+        if let Some((n, address)) = self.w.stale().filter(|_| done) {
+            panic!("it is over, and cpu{n} still reaches {address:#x}");
+        }
     }
 
     /// Checks the invariants while the first operation stands still: `between` two of its entries all of them, and inside of
@@ -416,7 +427,9 @@ impl<'a> Play<'a> {
             }
             let utcb = task.object.get().utcb(task.pin());
             let fates = utcb.grant_fates.load(Relaxed);
-            self.outcome.kept |= (0..8).map_while(|n| Fate::in_word(fates, n)).any(|fate| fate == Fate::Kept);
+            self.outcome.kept |= (0..8)
+                .map_while(|n| Fate::in_word(fates, n))
+                .any(|fate| matches!(fate, Fate::Kept | Fate::Gone));
             for (name, word) in [
                 ("capabilities", &utcb.grant_count),
                 ("fates", &utcb.grant_fates),

@@ -115,6 +115,15 @@ impl Hardware {
         self.tlb.get(&cpu)?.get(&(space & PCID_MASK, va)).map(|(_, page)| *page)
     }
 
+    /// All that `cpu` remembers of the space that it is in, by address.
+    pub fn remembered_all(&self, cpu: usize) -> Vec<(u64, Page)> {
+        let (Some(space), Some(tlb)) = (self.cr3.get(&cpu), self.tlb.get(&cpu)) else { return Vec::new() };
+        let its = |((pcid, va), (_, page)): (&(u64, u64), &(u64, Page))| {
+            (*pcid == space & PCID_MASK).then_some((*va, *page))
+        };
+        tlb.iter().filter_map(its).collect()
+    }
+
     /// A CPU that remembers something of a space.
     fn remembers(&self, same: impl Fn(u64) -> bool) -> Option<usize> {
         self.tlb.iter().find(|(_, tlb)| tlb.values().any(|(space, _)| same(*space))).map(|(n, _)| *n)

@@ -598,6 +598,19 @@ impl World {
         self.k.machine.hardware().remembered(n, address)
     }
 
+    /// A translation by which the program on a CPU reaches what it may not: which CPU, and of which address.
+    pub fn stale(&self) -> Option<(usize, u64)> {
+        let remembers =
+            |n: usize| self.k.machine.hardware().remembered_all(n).into_iter().map(move |one| (n, one));
+        let is_stale = |(n, (address, page)): &(usize, (u64, machine::Page))| {
+            let allows = |is: machine::Page| {
+                is.at == page.at && (is.write || !page.write) && (is.execute || !page.execute)
+            };
+            self.mode(*n) == Mode::User && !self.translation(*n, *address).is_some_and(allows)
+        };
+        (0..self.cpus()).flat_map(remembers).find(is_stale).map(|(n, (address, _))| (n, address))
+    }
+
     // --- letting things happen -------------------------------------------------------------------
 
     /// Whether something waits to happen on a CPU without its program's doing.
