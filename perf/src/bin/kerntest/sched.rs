@@ -168,6 +168,10 @@ fn yield_to_goes_where_it_says(lab: &mut Lab<'_>) -> Outcome {
     let giver = lab.puppet(&Wanted::default())?;
     let priority = crate::lab::PRIORITY;
     let others = [spin(lab, spinner, 0, priority)?, spin(lab, spinner, 1, priority)?];
+    // Nobody's slice ends before its turn counts, however long the machine is kept from running.
+    for sched in [&giver.sched, &others[0].sched, &others[1].sched] {
+        sched.configure(priority, u64::MAX)?;
+    }
     for chosen in [0, 1, 1, 0] {
         for spinner in &others {
             spinner.task.suspend()?;

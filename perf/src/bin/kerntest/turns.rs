@@ -187,6 +187,22 @@ fn a_while(lab: &Lab<'_>) {
     lab.sleep(boot::facts().tsc_hz / 25);
 }
 
+/// Lets a while pass, and then more until something holds: an emulator's CPU may stand still for many slices on end. Who waits
+/// for what never comes goes on after fifty.
+fn until(lab: &Lab<'_>, holds: impl Fn() -> bool) {
+    for _ in 0..50 {
+        a_while(lab);
+        if holds() {
+            break;
+        }
+    }
+}
+
+/// Waits until each has had more than so many turns.
+fn until_turns(lab: &Lab<'_>, turners: &[Turner; 2], least: u64) {
+    until(lab, || turners.iter().all(|turner| turner.turns() > least));
+}
+
 /// They went on, in turn, and nothing was wrong. One may have handed its turn on and be stopped before it
 /// counts that, while the other takes the next.
 fn took_turns(turners: &[Turner; 2], least: u64, what: &str) -> Outcome {
@@ -226,7 +242,7 @@ fn by_notifications(lab: &mut Lab<'_>) -> Outcome {
         let (turners, notes) = pair_by_notes(lab, places, [by_note, by_note])?;
         resume(&turners)?;
         notes[0].notify(1)?;
-        a_while(lab);
+        until_turns(lab, &turners, 100);
         took_turns(&turners, 100, &alloc::format!("{places:?}"))?;
         lab.reset()?;
     }
@@ -244,7 +260,7 @@ fn by_yielding(lab: &mut Lab<'_>) -> Outcome {
             turners[me].block().note(OTHER).store(arg, Relaxed);
         }
         resume(&turners)?;
-        a_while(lab);
+        until_turns(lab, &turners, 100);
         // The end of a slice may fall between a turn and its count.
         went_on(&turners, 100, 50, &alloc::format!("{places:?}"))?;
         lab.reset()?;
@@ -311,7 +327,7 @@ fn by_long_messages(lab: &mut Lab<'_>) -> Outcome {
         caller.block().note(OTHER).store(abi::Target::new(slot, 40).0, Relaxed);
         let turners = [caller, server];
         resume(&turners)?;
-        a_while(lab);
+        until_turns(lab, &turners, 2 * MSG_UTCB_WORDS as u64);
         took_turns(&turners, 2 * MSG_UTCB_WORDS as u64, &alloc::format!("{places:?}"))?;
         lab.reset()?;
     }
@@ -329,13 +345,13 @@ fn with_a_third(lab: &mut Lab<'_>) -> Outcome {
     resume(&turners)?;
     notes[0].notify(1)?;
     third.task.resume()?;
-    a_while(lab);
+    until(lab, || third.turns() > 100);
     expect!(third.turns() > 100, "a third beside two that take turns ran {} times", third.turns());
     took_turns(&turners, 2, "beside a third")?;
     // The two go on as before once it is gone.
     third.task.kill()?;
     let before = turners[0].turns();
-    a_while(lab);
+    until_turns(lab, &turners, before + 100);
     took_turns(&turners, before + 100, "after a third")
 }
 
@@ -347,7 +363,7 @@ fn with_somebody_lower(lab: &mut Lab<'_>) -> Outcome {
     resume(&turners)?;
     notes[0].notify(1)?;
     let before = low.turns();
-    a_while(lab);
+    until_turns(lab, &turners, 100);
     took_turns(&turners, 100, "above somebody lower")?;
     expect_eq!(low.turns(), before, "turns of somebody lower");
     Ok(())
@@ -363,13 +379,7 @@ fn a_waker_that_never_waits(lab: &mut Lab<'_>) -> Outcome {
     let start = arch::now();
     resume(&turners)?;
     let turns = || [turners[0].turns(), turners[1].turns()];
-    // An emulator's CPU may stand still for many slices on end.
-    for _ in 0..50 {
-        a_while(lab);
-        if turns()[1] >= 20 {
-            break;
-        }
-    }
+    until(lab, || turns()[1] >= 20);
     // After each of the waker's slices the taker has the bits that woke it and those raised since.
     let (turns, slices) = (turns(), (arch::now() - start) / slice);
     expect!(
