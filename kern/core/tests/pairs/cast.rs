@@ -121,6 +121,8 @@ pub enum Role {
     /// Notifications: bound to the fresh task; waited for by nobody.
     Bound,
     Bell,
+    /// A branch of the bell's capabilities.
+    Branch,
     /// CPU time: the fresh task's, the client's, nobody's.
     FreshTime,
     ClientTime,
@@ -189,6 +191,7 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Bell, Role::Table, "capability in table"),
     (Role::Mapped, Role::Table, "capability in table"),
     (Role::Bell, Role::ClientTable, "capability in table"),
+    (Role::Branch, Role::Bell, "derived from capability"),
     (Role::Parcel, Role::ClientTable, "capability in table"),
     (Role::Reply, Role::ServerTable, "capability in table"),
     (Role::Group, Role::ClientTable, "capability in table"),
@@ -222,7 +225,7 @@ fn same(role: Role) -> &'static str {
         Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
         Role::Reply => "same Reply",
         Role::Pool | Role::OtherPool => "same event pool",
-        Role::Parcel => "same capability",
+        Role::Parcel | Role::Branch => "same capability",
         Role::FirstHand => "whoever does it",
     }
 }
@@ -295,6 +298,8 @@ pub struct Cast {
     pub empty: [Cap; 3],
     /// A copy of the bell's capability, and one of the mapped frame's.
     pub copies: [Cap; 2],
+    /// A copy of the bell's capability with copies of its own, of which two have copies.
+    pub branch: Cap,
     /// A second address space, of no process.
     pub space: Cap,
     /// The member records of client and server.
@@ -382,6 +387,7 @@ impl Cast {
             table: w.make_of(0, memory, ObjType::CNode, 8),
             empty: core::array::from_fn(|_| w.slot()),
             copies: core::array::from_fn(|_| w.slot()),
+            branch: w.slot(),
             space: w.make_of(0, memory, ObjType::VSpace, 4),
             members,
             hands: [None; 3],
@@ -442,6 +448,19 @@ impl Cast {
         for (from, slot) in [(self.bell, 2), (self.mapped, 3)] {
             let to = Target::new(self.table, slot).0;
             w.must(0, Op::CapCopy, &[from.arg(), to, u64::from(Rights::ALL.0), 0]);
+        }
+        let copy = |w: &mut World, from: Cap, to: Cap| {
+            w.must(0, Op::CapCopy, &[from.arg(), at(to), u64::from(Rights::ALL.0), 0]);
+            to
+        };
+        let branch = copy(w, self.bell, self.branch);
+        for has_copy in [true, false, true] {
+            let to = w.slot();
+            let twig = copy(w, branch, to);
+            if has_copy {
+                let to = w.slot();
+                copy(w, twig, to);
+            }
         }
         let exposed = [(SERVER, self.tasks.server.cap), (HELPER, self.tasks.helper.cap), (BELL, self.bell)];
         exposed.into_iter().for_each(|(index, object)| w.expose(self.group, index, object));

@@ -250,7 +250,7 @@ macro_rules! tasks {
 
 const CAPS: &[Deed] = caps!(
     Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Large large, Device device, Bound bound,
-    Bell bell, Time time, Reply reply, Pool pool, OtherPool other_pool, Table table, Bare bare, Stem stem, Cow cow, Pinned pinned
+    Bell bell, Branch branch, Time time, Reply reply, Pool pool, OtherPool other_pool, Table table, Bare bare, Stem stem, Cow cow, Pinned pinned
 );
 
 const PARTS: &[Deed] = parts!(
