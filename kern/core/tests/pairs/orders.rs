@@ -34,7 +34,8 @@ const PARTIAL: [&str; 10] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 6] = [
+const MORE: [(&str, &str, &str); 7] = [
+    ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
     ("CapDelete", "CapMove", "what is moved away meanwhile is not deleted, and keeps what is left"),
