@@ -1,8 +1,10 @@
 //! The state of a world as a list of facts, by which two worlds can be compared: what programs see now or will see later.
 //! What is only of use to the kernel, such as the order of a list and the number of a shootdown, is no fact.
 
+use std::collections::HashMap;
+
 use invariants::pte::{Pte, What};
-use snapshot::{Entry, Record};
+use snapshot::{Entry, Record, Slot};
 
 use crate::world::{Tcb, World, check};
 
@@ -76,10 +78,13 @@ const KINDS: &[Kind] = &[
         ],
     ),
     kind("context", &["at"], &["dying", "dead", "refs", "home", "task", "owner", "priority", "endless"]),
+    kind(TREE, &["slot"], &["parent"]),
     kind(REGISTERS, &["task"], &["refused", "rax", "rdi", "rsi", "rdx", "r8"]),
     kind(MEMORY, &["task"], &["capabilities", "fates", "offer", "pages"]),
 ];
 
+/// From which slot one was derived.
+const TREE: &str = "tree";
 pub const REGISTERS: &str = "registers";
 pub const MEMORY: &str = "memory";
 
@@ -148,8 +153,20 @@ impl Facts {
                 ($($type:ident $method:ident $list:ident;)*) => { $(self.add_all(world, &snapshot.$list);)* };
             }
             snapshot::for_each_record!(all);
+            self.note_parents(world, &snapshot.slots);
         });
         self.0.sort_unstable();
+    }
+
+    /// A derivation tree stands in its list with children behind their parents: the parent is the last before with less depth.
+    fn note_parents(&mut self, world: &World, slots: &[Slot]) {
+        let known: HashMap<u64, &Slot> = slots.iter().map(|slot| (slot.at, slot)).collect();
+        for slot in slots {
+            let before = std::iter::successors(known.get(&slot.prev), |slot| known.get(&slot.prev));
+            let parent = before.take(slots.len()).find(|before| before.depth < slot.depth);
+            let place = plain(world, slot.at) as usize;
+            self.note(TREE, place, "parent", parent.map_or(0, |parent| plain(world, parent.at)));
+        }
     }
 
     /// What a task has in its registers, when its system call is over.
