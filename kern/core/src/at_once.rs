@@ -15,7 +15,7 @@ use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
 use kern_base::objects::RawWord;
 use kern_base::process::Process;
-use kern_base::slot::{BADGE_BITS, CNode, Slot};
+use kern_base::slot::{BADGE_BITS, CNode, Meta, Slot};
 use smp::door::{OBJECT_ALIGN, Ref};
 use smp::planted::{Fault, planted};
 use smp::sync::fence_after_exchange;
@@ -102,10 +102,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.unclaim(at.slot);
             return None;
         }
-        // What has a badge keeps it, and a group capability its member record, also the first.
-        let keep = word.object_type() == ObjType::Group as u8 || meta.badge() != 0;
+        let badge = if badge == 0 { 0 } else { new_badge(word.object_type(), meta, badge) };
         self.link_after(at.slot, from);
-        at.slot.get().set_meta_word(meta.below(if keep { 0 } else { badge }));
+        at.slot.get().set_meta_word(meta.below(badge));
         header.add_ref();
         at.slot.get().word.set_raw(word, rights.0);
         Some(())
@@ -181,4 +180,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot.get().word.set(object, Rights::ALL.0);
         Some(region.free())
     }
+}
+
+/// The badge that a copy gets on top of that of its parent. What has a badge keeps it, and a group capability its member
+/// record, also the first.
+#[cold]
+fn new_badge(object_type: u8, parent: Meta, badge: u64) -> u64 {
+    if object_type == ObjType::Group as u8 || parent.badge() != 0 { 0 } else { badge }
 }

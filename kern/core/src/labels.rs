@@ -147,7 +147,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// The same of a page, whosever it is.
-    #[cold]
+    #[inline(always)]
     pub fn may_see(self, space: &VSpace, page: &FrameInfo, access: Access) -> Result<()> {
         if !self.k.rules.confine(space.header.label(), to_map(access)) {
             return Ok(());
