@@ -21,7 +21,7 @@ use smp::planted::{Fault, planted};
 use smp::sync::fence_after_exchange;
 
 use crate::Cx;
-use crate::caps::{CLAIMED, DEPTH_MAX, Place};
+use crate::caps::{CLAIMED, DEPTH_MAX, Place, keeps_badge};
 use crate::make::header_of;
 
 impl<'k, M: Machine> Cx<'k, M> {
@@ -182,9 +182,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 }
 
-/// The badge that a copy gets on top of that of its parent. What has a badge keeps it, and a group capability its member
-/// record, also the first.
+/// The badge that a copy gets on top of that of its parent.
 #[cold]
 fn new_badge(object_type: u8, parent: Meta, badge: u64) -> u64 {
-    if object_type == ObjType::Group as u8 || parent.badge() != 0 { 0 } else { badge }
+    if keeps_badge(object_type, parent.badge()) { 0 } else { badge }
 }

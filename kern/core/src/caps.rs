@@ -417,8 +417,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         rights: Rights,
         badge: u64,
     ) {
-        // A group capability's badge is its member record, which no copy may choose; the fastpath relies on it.
-        let keep = word.object_type() == ObjType::Group as u8 || from.get().badge() != 0;
+        let keep = keeps_badge(word.object_type(), from.get().badge());
         let badge = if keep { from.get().badge() } else { badge };
         self.fill_derived(slot, from, word, rights, badge);
     }
@@ -461,6 +460,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.k.epoch.retire(&from.get().word);
         slot.get().word.set_raw(word, word.rights());
     }
+}
+
+/// Whether a copy of a capability has the badge of its parent, whatever is asked for. A group capability's badge is its member
+/// record, which no copy may choose; the fastpath relies on it.
+pub fn keeps_badge(object_type: u8, badge: u64) -> bool {
+    object_type == ObjType::Group as u8 || badge != 0
 }
 
 /// What an empty word says while somebody fills it.

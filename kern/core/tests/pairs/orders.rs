@@ -48,6 +48,7 @@ const MORE: [(&str, &str, &str); 7] = [
     ("TaskResume fresh", "TaskSuspend fresh", "a task that is suspended again at once does not move first"),
 ];
 
+/// Whether an operation has steps between which others see a part of it.
 fn takes_steps(name: &str) -> bool {
     PARTIAL.iter().any(|beginning| name.starts_with(beginning))
 }
@@ -128,8 +129,7 @@ fn judge(names: [&str; 2], this: &Outcome, orders: &[&Outcome], alone: &[&Outcom
         let said: Vec<Said> = orders.iter().map(|order| order.said[n]).collect();
         return Err(format!("{} was answered {:?}, in order {said:?}", names[n], this.said[n]));
     }
-    let is_partial =
-        |n: usize| this.said[n] != Said::Done && PARTIAL.iter().any(|name| names[n].starts_with(name));
+    let is_partial = |n: usize| this.said[n] != Said::Done && takes_steps(names[n]);
     let is_one =
         |[one, other]: [&str; 2]| MORE.iter().any(|(a, b, _)| one.starts_with(a) && other.starts_with(b));
     if this.kept || is_partial(0) || is_partial(1) || is_one(names) || is_one([names[1], names[0]]) {
