@@ -4,9 +4,9 @@
 //! calls that are tested and show all that came back. Everything a test makes is made in one nursery,
 //! which is reset after it: a test that leaves something behind that cannot be taken away fails.
 //!
-//! Options: `only=ipc,caps` (modules or names), `seed=`; `turns=1` where CPUs take turns, so that nothing is to be seen of
-//! one that attacks what another does. With `run=diff` it plays for the differential test
-//! ([`diff`]) instead: `seed=`, `steps=`, `show=`.
+//! Options: `only=ipc,caps` (modules or names; a word that is neither fails the run), `seed=`; `turns=1` where CPUs take
+//! turns, so that nothing is to be seen of one that attacks what another does. With `run=diff` it plays for the
+//! differential test ([`diff`]) instead: `seed=`, `steps=`, `show=`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -68,7 +68,9 @@ fn begin(_: u64) -> ! {
         Ok(image) => match Lab::new(&image) {
             Err(refusal) => broken(format_args!("preparing: {refusal}")),
             Ok(mut lab) if boot::options().value("run") == Some("diff") => diff::run(&mut lab),
-            Ok(mut lab) => run(&mut lab),
+            Ok(mut lab) => {
+                suite::check_words().map_or_else(|why| broken(format_args!("{why}")), |()| run(&mut lab))
+            }
         },
     };
     supervisor::finish(tally.passed, tally.failed)

@@ -1,6 +1,7 @@
 //! The tests, and what becomes of them.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use user_rt::{boot, report};
 
@@ -125,8 +126,33 @@ pub const ALL: &[Module] = &[
 
 /// Whether the command line wants this test.
 pub fn wanted(module: &str, name: &str) -> bool {
-    let only = boot::options().value("only");
-    only.is_none_or(|only| only.split(',').any(|wanted| wanted == module || wanted == name))
+    words().is_none_or(|mut words| words.any(|word| names(word, module, name)))
+}
+
+/// Checks that each word of `only=` names a module or a test.
+///
+/// Errors: names the words that do not, and all modules.
+pub fn check_words() -> Result<(), String> {
+    let unknown: Vec<&str> = words().into_iter().flatten().filter(|word| !is_known(word)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let modules: Vec<&str> = ALL.iter().map(|(module, _)| *module).collect();
+    let (unknown, modules) = (unknown.join(","), modules.join(", "));
+    Err(alloc::format!("only={unknown}: names no module and no test; the modules are {modules}"))
+}
+
+/// Returns the words of `only=`, if the command line has it.
+fn words() -> Option<impl Iterator<Item = &'static str>> {
+    boot::options().value("only").map(|only| only.split(','))
+}
+
+fn names(word: &str, module: &str, test: &str) -> bool {
+    word == module || word == test
+}
+
+fn is_known(word: &str) -> bool {
+    ALL.iter().any(|(module, tests)| tests.iter().any(|(test, _)| names(word, module, test)))
 }
 
 /// How many tests did what.

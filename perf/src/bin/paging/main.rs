@@ -18,6 +18,8 @@ mod scenarios;
 mod stage;
 mod worker;
 
+use alloc::vec::Vec;
+
 use user_rt::spawn::{Nursery, own};
 use user_rt::{boot, heap, report, supervisor};
 
@@ -47,6 +49,14 @@ fn run(stage: &mut Stage<'_>) -> (u64, u64) {
     let number = |key, default| options.number(key, default).unwrap_or(default);
     let (mut passed, mut failed) = (0, 0);
     let chosen = || scenarios::ALL.iter().filter(|(name, _)| name.contains(wanted));
+    if chosen().next().is_none() {
+        let names: Vec<&str> = scenarios::ALL.iter().map(|(name, _)| *name).collect();
+        report!(
+            "error paging: only={wanted}: is part of no scenario's name; the scenarios are {}",
+            names.join(", ")
+        );
+        return (0, 1);
+    }
     for (round, (name, scenario)) in
         (0..number("rounds", 1)).flat_map(|round| chosen().map(move |it| (round, it)))
     {
