@@ -219,13 +219,13 @@ pub(crate) struct StressArgs {
     #[arg(long)]
     seed: Option<u32>,
     /// How many seeds to run, stopping at the first failure
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = one_or_more())]
     seeds: u32,
     /// Number of CPUs
     #[arg(long, default_value_t = 4, value_parser = cpus())]
     cpus: u32,
     /// Messages in all
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// icount runs the chaos build and replays exactly
     #[arg(long, default_value = "tcg")]
@@ -296,10 +296,10 @@ struct DiffArgs {
     #[arg(long, default_value_t = diff::Wanted::USUAL.seed)]
     seed: u32,
     /// How many seeds
-    #[arg(long, default_value_t = diff::Wanted::USUAL.seeds, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = diff::Wanted::USUAL.seeds, value_parser = one_or_more())]
     seeds: u32,
     /// Operations of each game
-    #[arg(long, default_value_t = diff::Wanted::USUAL.steps, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = diff::Wanted::USUAL.steps, value_parser = one_or_more())]
     steps: u32,
 }
 
@@ -347,7 +347,7 @@ struct ScaleArgs {
 #[derive(Args, Debug)]
 struct MailboxArgs {
     /// Times that everything is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 5, value_parser = one_or_more())]
     runs: u32,
     /// Measure nothing: put together what the last runs have left
     #[arg(long, conflicts_with = "runs")]
@@ -419,6 +419,11 @@ struct FiguresArgs {
 /// A number of CPUs that the machine can have.
 pub(crate) fn cpus() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(CPUS_MAX))
+}
+
+/// Parses a count of seeds, games or runs: none would pass without having tested anything.
+pub(crate) fn one_or_more() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 /// Runs the command that the process was started with.
@@ -619,7 +624,7 @@ fn run_campaign(common: &Common, args: campaign::args::Command) -> Result<()> {
 
 fn print_figures(args: &FiguresArgs) -> Result<()> {
     let results = std::fs::read_to_string(&args.input)
-        .with_context(|| format!("reading {}: run `just bench` first", args.input.display()))?;
+        .with_context(|| format!("reading {}: run `./justw bench` first", args.input.display()))?;
     let table = figures::render(&results)?;
     match &args.update {
         Some(page) => figures::update(page, figures::RECIPE, &table),
@@ -667,6 +672,20 @@ mod tests {
         let cli = Cli::parse_from(["aurora-bench", "bench", "--cpus", "1,3"]);
         let Command::Bench(args) = cli.command else { panic!("not bench") };
         assert_eq!(args.figures.cpus, [1, 3]);
+    }
+
+    #[test]
+    fn no_run_has_no_seed() {
+        for command in
+            ["stress", "torture", "fuzz", "diff", "trace stress", "campaign stress", "campaign test"]
+        {
+            for (seeds, is_good) in [("0", false), ("1", true)] {
+                let words = ["aurora-bench"].into_iter().chain(command.split(' ')).chain(["--seeds", seeds]);
+                let out = command.starts_with("campaign").then_some(["--out", "x"]);
+                let parsed = Cli::try_parse_from(words.chain(out.into_iter().flatten()));
+                assert_eq!(parsed.is_ok(), is_good, "{command} --seeds {seeds}");
+            }
+        }
     }
 
     #[test]

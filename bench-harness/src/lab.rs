@@ -1,6 +1,7 @@
 //! What every command that boots the kernel shares: the machine, the build, the screen.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -74,8 +75,16 @@ impl Lab {
     pub fn run_all(&self, jobs: &[Job]) -> Vec<Result<Session>> {
         let counts = |job: &&Job| job.mode == Mode::Icount;
         let counted: Vec<&Job> = jobs.iter().filter(counts).collect();
-        let mut counted = lanes::side_by_side(&counted, |job| self.run(job)).into_iter();
-        let run = |job: &Job| if counts(&job) { counted.next() } else { Some(self.run(job)) };
+        let done = AtomicUsize::new(0);
+        let run_one = |job: &Job| {
+            let session = self.run(job)?;
+            let (done, all) = (done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len());
+            let seconds = session.elapsed.as_secs_f32();
+            self.screen.say(&format!("{}: over after {seconds:.0} s, {done} of {all} boots", job.label));
+            Ok(session)
+        };
+        let mut counted = lanes::side_by_side(&counted, |job| run_one(job)).into_iter();
+        let run = |job: &Job| if counts(&job) { counted.next() } else { Some(run_one(job)) };
         jobs.iter().filter_map(run).collect()
     }
 

@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
 use crate::report::{Report, Row};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, first_line};
 
 /// The row that a calibrating guest reports.
 const LOOP: &str = "loop_1m";
@@ -76,8 +76,7 @@ fn calibrate(lab: &Lab, mode: Mode) -> Result<Measured> {
     };
     let session = lab.run(&job)?;
     if let Err(trouble) = session.check_passed() {
-        let first = trouble.to_string().lines().next().unwrap_or_default().to_owned();
-        return Ok(Err(first));
+        return Ok(Err(first_line(&trouble.to_string()).to_owned()));
     }
     let row = session.reports.into_iter().find_map(|report| match report {
         Report::Row(row @ Row { .. }) if row.name == LOOP => Some(row),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::cpus;
+use crate::cli::{cpus, one_or_more};
 use crate::lab::Job;
 use crate::machine::Mode;
 use crate::report::Report;
@@ -26,13 +26,13 @@ pub struct Wanted {
     #[arg(long)]
     pub seed: Option<u32>,
     /// How many seeds to run, stopping at the first failure
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = one_or_more())]
     pub seeds: u32,
     /// Number of CPUs
     #[arg(long, default_value_t = 4, value_parser = cpus())]
     pub cpus: u32,
     /// System calls in all (of a storm: rounds)
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub ops: u64,
     /// icount runs the chaos build
     #[arg(long, default_value = "tcg")]

@@ -19,7 +19,7 @@ use crate::monitor;
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
 use crate::tail::{Lines, Tail};
-use crate::trouble::Trouble;
+use crate::trouble::{ANNOUNCEMENT, Trouble};
 
 /// Something the guest said.
 #[derive(Clone, Debug)]
@@ -388,7 +388,7 @@ impl Session {
         if self.last_words.is_empty() {
             return format!("{what}; it never said a word");
         }
-        format!("{what}; its last words:{}", words.collect::<String>())
+        format!("{what}{ANNOUNCEMENT}{}", words.collect::<String>())
     }
 }
 

@@ -51,6 +51,15 @@ impl Trouble {
     }
 }
 
+/// Announces, at the end of an error's first line, what a guest said last.
+pub const ANNOUNCEMENT: &str = "; its last words:";
+
+/// Returns the first line of an error, without what announces the further lines.
+pub fn first_line(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_suffix(ANNOUNCEMENT).unwrap_or(line)
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -75,6 +84,14 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn a_first_line_announces_nothing() {
+        let text = format!("calibrate-kvm: no end after 20 s{ANNOUNCEMENT}\n  | aurora: boot");
+        assert_eq!(first_line(&text), "calibrate-kvm: no end after 20 s");
+        assert_eq!(first_line("disk full"), "disk full");
+        assert_eq!(first_line(""), "");
+    }
 
     #[test]
     fn context_does_not_hide_the_status() {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::campaign::plan::{Kind, Plan, Shard};
-use crate::cli::cpus;
+use crate::cli::{cpus, one_or_more};
 use crate::machine::Mode;
 use crate::stress::Idle;
 
@@ -34,7 +34,7 @@ pub enum Command {
 #[derive(Args, Debug)]
 pub struct SeedArgs {
     /// How many seeds in all, whatever the shard
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = one_or_more())]
     seeds: u32,
     /// The first seed
     #[arg(long, default_value_t = 1)]
@@ -58,7 +58,7 @@ pub struct StressArgs {
     #[arg(long, default_value_t = 4, value_parser = cpus())]
     cpus: u32,
     /// Messages of each seed
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// How idle CPUs wait (default: as `stress` has it)
     #[arg(long)]
@@ -79,7 +79,7 @@ pub struct TestArgs {
     #[arg(long, default_value_t = 2, value_parser = cpus())]
     cpus: u32,
     /// Operations of each game
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1000, value_parser = one_or_more())]
     steps: u32,
 }
 

@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 use crate::campaign::gather::Findings;
 use crate::campaign::log::{Failure, Record};
 use crate::campaign::plan::Build;
+use crate::trouble::first_line;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; }
@@ -87,7 +88,7 @@ fn failing(findings: &Findings) -> impl Iterator<Item = (&Record, &Failure)> {
 /// The guest's first complaint if it had any, else what the harness says; numbers are `#`.
 fn cause(why: &str) -> String {
     let complaint = why.lines().find_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("error "));
-    let line = complaint.or(why.lines().next()).unwrap_or_default();
+    let line = complaint.unwrap_or_else(|| first_line(why));
     let mut text = String::new();
     let mut digits = false;
     for character in line.chars() {

@@ -222,7 +222,9 @@ impl Build {
 fn kernel(artifacts: &Artifacts, variant: &str) -> Result<std::path::PathBuf> {
     let found = artifacts.kernel(variant);
     match variant.strip_prefix("planted-") {
-        Some(bug) => found.with_context(|| format!("`./justw planted {bug} --seeds 0` builds it")),
+        Some(bug) => {
+            found.with_context(|| format!("`./justw campaign stress --variant planted-{bug} …` builds it"))
+        }
         None => found,
     }
 }

@@ -1,4 +1,4 @@
-//! `just trace`: boots the tracing kernel with a workload, keeps its events, draws, checks and answers.
+//! `./justw trace`: boots the tracing kernel with a workload, keeps its events, draws, checks and answers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   aurora-bench trace bench call_reply_cross_as          one row of the bench
   aurora-bench trace stress --seed 7 --cpus 4 --check   stress, and the invariants
-  aurora-bench trace test ipc --cpus 2                  kernel tests whose names begin so
+  aurora-bench trace test ipc --cpus 2                  kernel tests of a module, or single ones
   aurora-bench trace run --cpus 2 run=test idle=poll    any boot
   aurora-bench trace --check                            the invariants, in the last trace
   aurora-bench trace --query longest-wait,busy          questions to the last trace
@@ -148,7 +148,7 @@ impl Workload {
         };
         match rows.iter().find(|row| !measured(row)) {
             Some(row) => Err(Trouble::CheckFailed(format!(
-                "the guest measured no row {row} on so many CPUs; `just bench` shows which there are"
+                "the guest measured no row {row} on so many CPUs; `./justw bench` shows which there are"
             ))),
             None => Ok(()),
         }
@@ -161,7 +161,7 @@ pub fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
     let session = args.workload.as_ref().map(|workload| boot(lab, args, workload, &raw)).transpose()?;
     let log = std::fs::read(&raw).with_context(|| {
         format!(
-            "reading {}: nothing was traced yet; `just trace bench call_reply_cross_as` does",
+            "reading {}: nothing was traced yet; `./justw trace bench call_reply_cross_as` does",
             raw.display()
         )
     })?;
