@@ -26,32 +26,32 @@ export DEFMT_LOG := env("DEFMT_LOG", "info")
 # List the recipes
 [private]
 default:
-    @just --justfile '{{justfile()}}' --list --unsorted
+    @'{{just_executable()}}' --justfile '{{justfile()}}' --list --unsorted
 
 # Build kernel, user programs and harness, and pack the boot archive
 build: _harness (_kernel "" "") _programs
 
-# Boot and show all that the guest says: `just run --cpus 4 run=test` (see `just run --help`)
+# Boot and show all that the guest says: `./justw run --cpus 4 run=test` (see `./justw run --help`)
 run *args: build
     '{{harness}}' run "$@"
 
-# Measure: instruction and cycle tables on 1, 2 and 4 CPUs, into target/bench/latest.json (see `just bench --help`)
+# Measure: instruction and cycle tables on 1, 2 and 4 CPUs, into target/bench/latest.json (see `./justw bench --help`)
 bench *args: build (_kernel "nofast" "--no-default-features")
     '{{harness}}' bench "$@"
 
-# Every instruction of one operation of a bench row, by phase; what changed since a revision: `just explain call_reply_cross_as --diff HEAD~1` (see `just explain --help`)
+# Every instruction of one operation of a bench row, by phase; what changed since a revision: `./justw explain call_reply_cross_as --diff HEAD~1` (see `./justw explain --help`)
 explain *args: build (_kernel "nofast" "--no-default-features")
     '{{harness}}' explain --just '{{just_executable()}}' "$@"
 
-# Random IPC across CPUs, nothing may be lost: `just stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
+# Random IPC across CPUs, nothing may be lost: `./justw stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
 stress *args: (_seeded args)
     '{{harness}}' stress "$@"
 
-# All operations on mapped memory from all CPUs, every access checked: `just torture --seed 7 --cpus 4 --ops 10000000` (see `just torture --help`)
+# All operations on mapped memory from all CPUs, every access checked: `./justw torture --seed 7 --cpus 4 --ops 10000000` (see `./justw torture --help`)
 torture *args: (_seeded args)
     '{{harness}}' torture "$@"
 
-# Random system calls from all CPUs, on objects that they share, their history checked against the model: `just fuzz --seed 7 --cpus 4 --ops 10000000` (see `just fuzz --help`)
+# Random system calls from all CPUs, on objects that they share, their history checked against the model: `./justw fuzz --seed 7 --cpus 4 --ops 10000000` (see `./justw fuzz --help`)
 fuzz *args: (_seeded args)
     '{{harness}}' fuzz "$@"
 
@@ -59,22 +59,22 @@ fuzz *args: (_seeded args)
 pairs *args:
     {{cargo}} test --quiet --package kern-core {{if env("AURORA_LIMITS", "") == "small" { "--features small-limits" } else { "" } }} --test pairs -- "$@"
 
-# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `just planted torn-slot-read --mode icount --seeds 20`
+# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `./justw planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
 
-# Many seeds of stress or of the seeded tests, in shards; goes on where it was: `just campaign stress --seeds 1000 --shard 2/8 --out DIR` (see `just campaign --help`)
+# Many seeds of stress or of the seeded tests, in shards; goes on where it was: `./justw campaign stress --seeds 1000 --shard 2/8 --out DIR` (see `./justw campaign --help`)
 campaign *args: (_campaign_kernels args)
     '{{harness}}' campaign "$@"
 
-# A campaign on GNU parallel: `just campaign-parallel 8 DIR stress --seeds 1000` (its own options in $PARALLEL: '--jobs 4')
+# A campaign on GNU parallel: `./justw campaign-parallel 8 DIR stress --seeds 1000` (its own options in $PARALLEL: '--jobs 4')
 campaign-parallel shards out *args: (_campaign_kernels args)
     shards=$1; out=$2; shift 2; mkdir -p "$out"; status=0; \
     seq "$shards" | parallel --will-cite --line-buffer --quote --tagstring 'shard {}' \
         '{{harness}}' campaign "$@" --shard "{}/$shards" --out "$out" || status=1; \
     '{{harness}}' campaign merge "$out" || status=1; exit $status
 
-# A campaign as a Slurm array: `just campaign-slurm 8 DIR stress --seeds 1000` (its own options in $SBATCH_…: SBATCH_PARTITION=long)
+# A campaign as a Slurm array: `./justw campaign-slurm 8 DIR stress --seeds 1000` (its own options in $SBATCH_…: SBATCH_PARTITION=long)
 campaign-slurm shards out *args: (_campaign_kernels args)
     mkdir -p '{{out}}'; status=0; \
     sbatch --wait --job-name aurora-campaign --array '1-{{shards}}' --requeue --open-mode append \
@@ -82,11 +82,11 @@ campaign-slurm shards out *args: (_campaign_kernels args)
         --wrap "'{{harness}}' campaign {{args}} --shard \$SLURM_ARRAY_TASK_ID/{{shards}} --out '{{out}}'" || status=1; \
     '{{harness}}' campaign merge '{{out}}' || status=1; exit $status
 
-# Trace a run, as JSON for ui.perfetto.dev: `just trace bench call_reply_cross_as`, `just trace --check stress --seed 7`, `just trace --query longest-wait` (see `just trace --help`)
+# Trace a run, as JSON for ui.perfetto.dev: `./justw trace bench call_reply_cross_as`, `./justw trace --check stress --seed 7`, `./justw trace --query longest-wait` (see `./justw trace --help`)
 trace *args: build (_kernel "trace" "--features trace")
     '{{harness}}' trace "$@"
 
-# Trace and check a kernel with a planted bug: `just trace-planted lost-wake --mode icount --seed 1 --cpus 4 --messages 4000 --events 131072`
+# Trace and check a kernel with a planted bug: `./justw trace-planted lost-wake --mode icount --seed 1 --cpus 4 --messages 4000 --events 131072`
 trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
     shift; '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' "$@"
 
@@ -94,15 +94,15 @@ trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace
 scale *args: build
     '{{harness}}' scale "$@"
 
-# The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg (see `just mailbox --help`)
+# The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg (see `./justw mailbox --help`)
 mailbox *args: _harness
     '{{harness}}' mailbox "$@"
 
-# Random operations on kernels with and without fastpaths, whose states must agree: `just diff --seeds 100`
+# Random operations on kernels with and without fastpaths, whose states must agree: `./justw diff --seeds 100`
 diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' diff "$@"
 
-# Judge a snapshot of the kernel's state that a run has left: `just judge target/run/fuzz-tcg-4-1/snapshot.txt`
+# Judge a snapshot of the kernel's state that a run has left: `./justw judge target/run/fuzz-tcg-4-1/snapshot.txt`
 judge file: _harness
     '{{harness}}' judge "$1"
 
@@ -114,11 +114,11 @@ test *args: _build_for_tests
 test-bochs: build
     '{{harness}}' bochs
 
-# Make target/aurora.iso, which boots by BIOS and GRUB: `just iso run=test`
+# Make target/aurora.iso, which boots by BIOS and GRUB: `./justw iso run=test`
 iso *words: build
     '{{harness}}' iso --output '{{target}}/aurora.iso' {{words}}
 
-# Format all Rust code (`just fmt --check` only looks)
+# Format all Rust code (`./justw fmt --check` only looks)
 fmt *args:
     {{cargo}} fmt --all {{args}}
 
@@ -152,15 +152,22 @@ schemas:
 figures: _harness
     '{{harness}}' figures --update README.md
 
-# Debug the kernel with helpers that know it: `just gdb run=test`, `just gdb --stress --seed 7 --stop-at 5000`, `just gdb --record run=test` (see `just gdb --help`)
+# Debug the kernel with helpers that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test` (see `./justw gdb --help`)
 gdb *args: (_campaign_kernels args)
     '{{harness}}' gdb "$@"
 
 # The kernels that seeded runs take; those with small limits where the arguments ask for them.
-_seeded args: build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
+_seeded args: (_limits args) build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
     case " $1 " in *" --limits small "* | *" --limits=small "* | *-small" "*) \
         '{{just_executable()}}' --justfile '{{justfile()}}' _kernel dump-small "--features dump,small-limits"; \
         '{{just_executable()}}' --justfile '{{justfile()}}' _kernel chaos-small "--features chaos,dump,small-limits";; \
+    esac
+
+# Refuses other limits before anything is built for them.
+_limits args:
+    @case " $1 " in \
+        *" --limits normal "* | *" --limits small "* | *" --limits=normal "* | *" --limits=small "*) ;; \
+        *" --limits"*) echo '--limits takes normal or small' >&2; exit 2;; \
     esac
 
 # The kernels that campaigns run, and the one with a planted bug that the arguments name.

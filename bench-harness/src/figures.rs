@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// What makes the README's table.
-pub const RECIPE: &str = "just figures";
+pub const RECIPE: &str = "./justw figures";
 /// Where a table ends in a page.
 const END: &str = "<!-- end of figures -->";
 

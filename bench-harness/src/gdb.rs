@@ -1,4 +1,4 @@
-//! `just gdb`: a debugger that knows the kernel, on a machine that stands where one wants to look.
+//! `./justw gdb`: a debugger that knows the kernel, on a machine that stands where one wants to look.
 //!
 //! Three ways to get there. *From the start*: QEMU waits before its first instruction. *At an event* of a stress
 //! seed: the chaos build runs up to it and stops all CPUs itself, because a breakpoint would change what several

@@ -14,7 +14,7 @@ use abi::{
 const INTRODUCTION: &str = "\
 # System calls
 
-*This page is made from the documentation in `abi/src` by `just reference`; a test compares the two.*
+*This page is made from the documentation in `abi/src` by `./justw reference`; a test compares the two.*
 
 A program enters the kernel by `SYSCALL` with an operation number in the low byte of `rax`. A refused call changes
 nothing, except where its entry says so; the answer carries an [error](#errors) in the low byte of `rax` (0: none), a

@@ -1,4 +1,4 @@
-//! `just test`: every kind of test, one count.
+//! `./justw test`: every kind of test, one count.
 //!
 //! Steps go on after a failure, so that one run shows all that is wrong. The sizes are those that
 //! CI can afford; the book says how to run the campaigns at full size.

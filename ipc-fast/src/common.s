@@ -1,6 +1,6 @@
 // What the fastpaths share (Intel syntax). All offsets are operands.
 //
-// Labels that begin with `phase.` say what the code behind them is for: `just explain` splits an operation by
+// Labels that begin with `phase.` say what the code behind them is for: `./justw explain` splits an operation by
 // them and by the other labels (bench-harness, explain::phase). Nothing jumps to them.
 //
 // Held throughout: r15 = CPU block, r14 = the task that entered, rbp = the task that leaves.

@@ -1,7 +1,7 @@
 //! Makes Rust of the schemas: `capnpc` the readers and builders, [`stubs`] clients and servers.
 //!
 //! Both read what the schema compiler made of `schema/*.capnp`, which is in the tree (`schema.request`, made by
-//! `just schemas`), so that a build does not take that compiler. What stands there has to be what the schemas say:
+//! `./justw schemas`), so that a build does not take that compiler. What stands there has to be what the schemas say:
 //! a fingerprint of their text is beside it.
 
 mod stubs;
@@ -32,7 +32,8 @@ fn check_fingerprint(here: &Path) -> Result<(), Box<dyn Error>> {
     }
     if fs::read_to_string(here.join("schema.sum"))? != sum {
         return Err(
-            "the schemas have changed: run `just schemas`, which takes the Debian package capnproto".into()
+            "the schemas have changed: run `./justw schemas`, which takes the Debian package capnproto"
+                .into(),
         );
     }
     Ok(())

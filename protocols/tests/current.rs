@@ -24,7 +24,7 @@ fn the_compiled_schemas_are_current() {
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     let kept = std::fs::read(here.join("schema.request")).expect("compiled schemas");
     // Another version of the compiler may lay them out otherwise.
-    assert_eq!(nodes(&compiled.stdout), nodes(&kept), "run `just schemas`");
+    assert_eq!(nodes(&compiled.stdout), nodes(&kept), "run `./justw schemas`");
 }
 
 /// The text of all definitions.

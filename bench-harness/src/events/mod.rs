@@ -1,4 +1,4 @@
-//! `just trace`: what a tracing kernel wrote into its rings, as pictures, checks and answers.
+//! `./justw trace`: what a tracing kernel wrote into its rings, as pictures, checks and answers.
 //!
 //! ```text
 //!   command ── chrome   JSON for Perfetto and chrome://tracing

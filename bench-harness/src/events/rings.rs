@@ -69,7 +69,7 @@ impl Trace {
         if trace.rings.is_empty() {
             bail!(
                 "the run left no events: either its kernel does not trace, or it ended without the kernel \
-                 (killed from outside, triple fault); `just trace` builds and boots the tracing kernel"
+                 (killed from outside, triple fault); `./justw trace` builds and boots the tracing kernel"
             );
         }
         Ok(trace)

@@ -386,7 +386,7 @@ fn events_of_another_kernel_are_counted() {
 #[test]
 fn a_run_without_events_says_what_to_do() {
     let error = Trace::read(&records::encode(records::REPORT, b"x")).expect_err("no events").to_string();
-    assert!(error.contains("`just trace`"), "{error}");
+    assert!(error.contains("`./justw trace`"), "{error}");
 }
 
 // --- story, answers, picture -----------------------------------------------------------------------

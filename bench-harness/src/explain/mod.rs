@@ -1,4 +1,4 @@
-//! `just explain ROW`: why an operation costs what it costs, instruction by instruction.
+//! `./justw explain ROW`: why an operation costs what it costs, instruction by instruction.
 //!
 //! ```text
 //!   rows ── which boot, which plugin arguments          base ── another revision, built

@@ -25,7 +25,7 @@ use read::{Figure, Group};
 /// The queue that this is about, as the bench calls it.
 const OURS: &str = "mailbox";
 /// What makes the figures in the book.
-const RECIPE: &str = "just mailbox --update";
+const RECIPE: &str = "./justw mailbox --update";
 /// With more processes than this ready to run beside it, a measurement is disturbed.
 const QUIET: f64 = 0.5;
 
@@ -156,7 +156,7 @@ fn run_bench(screen: &Screen, home: &Path) -> Result<()> {
 fn runs(output: &Path) -> Result<Vec<PathBuf>> {
     let runs: Vec<PathBuf> = (1..).map(|run| run_dir(output, run)).take_while(|run| run.is_dir()).collect();
     if runs.is_empty() {
-        bail!("{} has no runs: `just mailbox` makes them", output.display());
+        bail!("{} has no runs: `./justw mailbox` makes them", output.display());
     }
     Ok(runs)
 }

@@ -29,7 +29,7 @@ use crate::stress::Idle;
 use crate::trouble::Trouble;
 
 /// What makes the figures in the book.
-const RECIPE: &str = "just scale --update";
+const RECIPE: &str = "./justw scale --update";
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Loads of the program, with the plugin's region of each.

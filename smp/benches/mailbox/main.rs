@@ -8,7 +8,7 @@
 //! | `throughput` | one message of a stream, of which so many are under way as there is room for |
 //!
 //! The parameter of the last three is the number of producers. The consumer has a CPU for itself, and the
-//! producers share the others, so up to one less than there are CPUs each thread has its own. `just mailbox`
+//! producers share the others, so up to one less than there are CPUs each thread has its own. `./justw mailbox`
 //! runs this and makes a table and a picture of it.
 
 mod job;

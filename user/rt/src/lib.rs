@@ -86,7 +86,7 @@ macro_rules! program {
         #[cfg(not(target_os = "none"))]
         fn main() {
             let _: fn(u64) -> ! = $begin;
-            eprintln!("this program runs on Aurora: boot it with `just run`");
+            eprintln!("this program runs on Aurora: boot it with `./justw run`");
             std::process::exit(2);
         }
     };

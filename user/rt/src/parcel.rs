@@ -27,7 +27,7 @@ use crate::utcb;
 /// Most bytes of a parcel.
 pub const BYTES_MAX: u64 = MESSAGE_PAGES_MAX * PAGE_SIZE;
 
-/// From how many pages on moving them is cheaper than copying, in instructions: `just bench --plot` measures it, and the
+/// From how many pages on moving them is cheaper than copying, in instructions: `./justw bench --plot` measures it, and the
 /// book's page on pages in messages has the figures. Sending less moved would be no error, only slower.
 pub const REMAP_FROM: u64 = 3;
 /// The same where other CPUs have to forget the pages.

@@ -1,5 +1,5 @@
 //! The machine's protections: each test does what one of them is there to stop, and would get through if it were off.
-//! `just test` shows that too: it boots a kernel that leaves one off (`off=smep`), and expects just its tests to fail.
+//! `./justw test` shows that too: it boots a kernel that leaves one off (`off=smep`), and expects just its tests to fail.
 //!
 //! What the kernel must not do it is asked to try ([`Op::MachineAttempt`]), on every CPU; only test builds do.
 
