@@ -1,4 +1,4 @@
-//! What `just trace` writes validates against the schema of the format that is kept in the tree, and the schema
+//! What `./justw trace` writes validates against the schema of the format that is kept in the tree, and the schema
 //! refuses what the viewers would not show.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use bench_harness::events::story::Story;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-/// The rings of a real run: two CPUs, `just trace bench --samples 3 call_reply_cross_cpu`, cut to what the log port
+/// The rings of a real run: two CPUs, `./justw trace bench --samples 3 call_reply_cross_cpu`, cut to what the log port
 /// had of events.
 const RUN: &[u8] = include_bytes!("data/trace.bin");
 

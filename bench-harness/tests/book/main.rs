@@ -1,6 +1,8 @@
 //! The book keeps its promises: what is generated is as the code has it, links lead somewhere, and
 //! every chapter is in the table of contents.
 
+mod names;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +62,7 @@ fn anchors(page: &str) -> Vec<String> {
 #[test]
 fn the_system_call_reference_is_the_codes() {
     let committed = read(&root().join("docs/src/syscalls.md"));
-    assert!(committed == bench_harness::reference::render(), "docs/src/syscalls.md: run `just reference`");
+    assert!(committed == bench_harness::reference::render(), "docs/src/syscalls.md: run `./justw reference`");
 }
 
 #[test]
