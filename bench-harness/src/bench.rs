@@ -22,6 +22,9 @@ use crate::trouble::Trouble;
 /// Time limit of one boot; one that the plugin counts takes longest.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// Seconds of a boot, on average, where two run at a time.
+const SECONDS_OF_A_BOOT: usize = 6;
+
 /// What to measure and what to do with it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -71,6 +74,8 @@ pub fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
     let planned: Vec<Vec<(Planned, Job)>> =
         all.iter().map(|(mode, cpus)| jobs(lab, *mode, *cpus, &host.options)).collect();
     let jobs: Vec<Job> = planned.iter().flatten().map(|(_, job)| job.clone()).collect();
+    let minutes = (jobs.len() * SECONDS_OF_A_BOOT).div_ceil(60);
+    lab.screen.say(&format!("bench: {} boots, about {minutes} min on a host with two CPUs", jobs.len()));
     let mut sessions = lab.run_all(&jobs).into_iter();
     let mut runs = Vec::new();
     for ((mode, cpus), planned) in all.into_iter().zip(planned) {

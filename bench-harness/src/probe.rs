@@ -34,6 +34,7 @@ pub fn choose(lab: &Lab) -> Result<Choice> {
     if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         return Ok(Choice { mode: Mode::Tcg, reason: format!("/dev/kvm does not open: {error}") });
     }
+    lab.screen.say(&format!("cycles: trying KVM, {} s at most", LIMIT.as_secs()));
     let tcg = calibrate(lab, Mode::Tcg)?;
     Ok(judge(tcg, calibrate(lab, Mode::Kvm)?))
 }
