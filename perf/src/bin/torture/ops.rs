@@ -550,8 +550,13 @@ impl Worker {
         self.count();
         let utcb = utcb_va(SPARE_TASKS + self.local);
         let cpu = self.board.of(self.me, Of::Cpu) as u32;
-        Task::at(place).configure(&own::process(), utcb, cpu)?;
+        let configured = Task::at(place).configure(&own::process(), utcb, cpu);
         self.count();
+        match configured {
+            // Large pages have taken the places of so many tables that none is left for this one.
+            Err(refusal) if refusal.error == Error::NoTables => return Ok(()),
+            answer => _ = answer?,
+        }
         let last = utcb + PAGE_SIZE - 8;
         if probe(How::Read, last, 0) == Met::Fault {
             self.wrong(Total::Lost, format_args!("a fault at {last:#x}, in a task's UTCB"));
