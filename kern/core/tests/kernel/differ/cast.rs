@@ -17,6 +17,8 @@ pub const SLOTS: u32 = 48;
 /// The priority of all.
 pub const PRIORITY: u64 = 10;
 const EXPOSURES: u64 = 8;
+/// Member records of a group, more than an entry of a broadcast looks at with small limits.
+const MEMBERS: u64 = 5;
 const UTCBS: u64 = 0x5000_0000;
 /// Where pools are, and how large.
 pub const POOLS: u64 = 0x5800_0000;
@@ -81,7 +83,6 @@ impl Pair {
         if dice.once_in(2) {
             self.make_ear(&groups, dice)?;
         }
-        self.read_pools(dice)?;
         shared.extend(processes.iter().flat_map(|it| [it.process, it.cnode, it.vspace]));
         for mut process in processes {
             self.furnish(&mut process, &groups, &shared, dice)?;
@@ -89,6 +90,11 @@ impl Pair {
                 self.seclude(&mut process, dice)?;
             }
         }
+        // One whose member record is behind those of the others.
+        if dice.once_in(4) {
+            self.make_ear(&groups, dice)?;
+        }
+        self.read_pools(dice)?;
         for (index, task) in tasks.iter().enumerate() {
             self.expose(groups[0], index as u64, *task, dice)?;
         }
@@ -159,7 +165,7 @@ impl Pair {
     }
 
     fn make_group(&mut self) -> Outcome<Cap> {
-        self.make(0, ObjType::Group, 4 | EXPOSURES << 16)
+        self.make(0, ObjType::Group, MEMBERS | EXPOSURES << 16)
     }
 
     fn make_task(&mut self, of: Made, index: u64, dice: &mut Dice) -> Outcome<Cap> {
