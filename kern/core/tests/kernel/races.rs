@@ -20,11 +20,11 @@ use crate::scene::{GROUP, Scene};
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
-/// Steps that the other CPU takes in the middle, at most.
+/// Steps that another CPU takes in the middle, at most.
 const STEPS: usize = 200;
 
 /// The agent of CPU 0 does what `begin` says after it has set the scene. In the middle of that `others` act, and `end`
-/// looks: so at every point, also those that have no name.
+/// looks: so at every point, with names or without.
 fn at_every_point<T>(
     begin: impl Fn(&mut World) -> (Regs, T),
     others: impl Fn(&mut World, &mut T),
@@ -272,15 +272,23 @@ fn a_pool_that_has_another_process_by_now_stays_with_it() {
         (kill, (kill, bind(next, new.cap), next, pool, false))
     };
     type Things = (Regs, Regs, Proc, Cap, bool);
-    let others = |w: &mut World, (kill, bind, _, _, bound): &mut Things| {
-        *bound = does(w, 2, *kill) && does(w, 2, *bind);
+    let others = |w: &mut World, (kill, bind, _, _, begun): &mut Things| {
+        *begun = does(w, 2, *kill);
+        if *begun {
+            // It waits until nobody can come with the old process's pool any more.
+            does(w, 2, *bind);
+        }
     };
-    at_every_point(begin, others, |w, (_, _, next, pool, bound), outcome| {
-        let process = w.object::<Process>(next.process).expect("the process");
-        let pool = w.object::<EventPool>(pool).expect("the pool");
-        let has = process.get().pool.is(pool) && pool.get().process.is(process);
-        assert!(!bound || has, "{outcome:?}");
+    at_every_point(begin, others, |w, (_, _, next, pool, begun), outcome| {
+        assert!(!begun || has_pool(w, next, pool), "{outcome:?}");
     });
+}
+
+/// Whether a process and an event pool have each other.
+fn has_pool(w: &World, process: Proc, pool: Cap) -> bool {
+    let process = w.object::<Process>(process.process).expect("the process");
+    let pool = w.object::<EventPool>(pool).expect("the pool");
+    process.get().pool.is(pool) && pool.get().process.is(process)
 }
 
 /// A table that comes into the caller's own CSpace while another of its tasks deletes it does not end, and serves on.
@@ -451,7 +459,7 @@ fn what_was_sent_to_a_process_does_not_come_to_the_next_one_in_its_spaces() {
 #[test]
 fn what_was_sent_to_a_process_does_not_come_to_the_next_one_with_its_pool() {
     const WAY: Cap = Cap(901);
-    type Things = (Cap, Regs, Regs, Option<u64>);
+    type Things = (Proc, Cap, [Regs; 2], bool, Option<u64>);
     let position =
         |w: &World, pool: Cap| w.object::<EventPool>(pool).expect("the pool").get().reserved.position();
     let begin = |w: &mut World| {
@@ -473,13 +481,15 @@ fn what_was_sent_to_a_process_does_not_come_to_the_next_one_with_its_pool() {
         let kill = Regs::op(Op::ProcessKill, &[process.process.arg()]);
         let args = [pool.arg(), next.process.arg(), new.cap.arg(), POOL_VA, BITS];
         let send = Regs::message(Op::Send, Target::new(WAY, 1), [1; 4]);
-        (send, (pool, kill, Regs::op(Op::PoolBind, &args), None))
+        (send, (next, pool, [kill, Regs::op(Op::PoolBind, &args)], false, None))
     };
-    let others = |w: &mut World, (pool, kill, bind, found): &mut Things| {
-        let done = does(w, 2, *kill) && does(w, 2, *bind);
+    let others = |w: &mut World, (_, pool, [kill, bind], begun, found): &mut Things| {
+        *begun = does(w, 2, *kill);
+        let done = *begun && does(w, 2, *bind);
         *found = done.then(|| position(w, *pool));
     };
-    at_every_point(begin, others, |w, (pool, _, _, found), outcome| {
+    at_every_point(begin, others, |w, (next, pool, _, begun, found), outcome| {
         assert!(found.is_none_or(|found| found == position(w, pool)), "{outcome:?}");
+        assert!(!begun || has_pool(w, next, pool), "{outcome:?}");
     });
 }

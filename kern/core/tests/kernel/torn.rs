@@ -20,8 +20,8 @@ use crate::world::{Regs, World};
 const STEPS: usize = 100;
 
 /// The agent of CPU 0 does what `begin` says after it has set the scene, and in the middle of that the agent of CPU 1 does
-/// what the other part says; both come to their end, and then `end` looks. So at every point.
-fn at_every_point<T>(
+/// what the other part says; both come to their end, and then `end` looks. So at every point that has a name.
+fn at_named_points<T>(
     begin: impl Fn(&mut World) -> (Regs, Regs, T),
     end: impl Fn(&mut World, T, Option<Error>),
 ) {
@@ -73,7 +73,7 @@ fn a_cnode_stays_with_its_process_whatever_others_try() {
         let wrong = Proc { cnode: owner.cnode, ..other };
         (configure(wrong), delete(other.process), owner)
     };
-    at_every_point(begin, |w, owner, _| {
+    at_named_points(begin, |w, owner, _| {
         let process = w.object::<Process>(owner.process).expect("the process");
         let cnode = w.object::<CNode>(owner.cnode).expect("its CNode");
         assert!(process.get().cnode.is(cnode) && cnode.get().process.is(process));
@@ -88,7 +88,7 @@ fn a_process_is_whole_or_none_when_a_part_of_it_ends() {
             (configure(new), delete([new.process, new.cnode, new.vspace][part]), new)
         };
         // The check after every entry looks whether all that is left fits.
-        at_every_point(begin, |w, new, _| {
+        at_named_points(begin, |w, new, _| {
             let process = w.object::<Process>(new.process);
             assert!(process.is_none_or(|p| p.get().cnode.is_null() && p.get().vspace.is_null()));
             // What is left serves others.
@@ -108,7 +108,7 @@ fn a_table_is_added_or_not_when_a_part_of_its_process_ends() {
             let own = Regs::op(Op::CSpaceGrow, &[process.process.arg(), table.arg()]);
             (own, delete([process.process, process.cnode, table][part]), table)
         };
-        at_every_point(begin, |w, table, _| {
+        at_named_points(begin, |w, table, _| {
             if part != 2 {
                 let other = w.process();
                 assert!(w.ask(0, Op::CSpaceGrow, &[other.process.arg(), table.arg()]).is_ok());
@@ -133,7 +133,7 @@ fn the_parts_of_a_process_have_one_label_also_when_it_gets_them_just_then() {
             let own = if grows { own } else { configure(new) };
             (own, Regs::op(Op::LabelSet, &label), (new, table))
         };
-        at_every_point(begin, |w, (new, table), _| {
+        at_named_points(begin, |w, (new, table), _| {
             let process = w.object::<Process>(new.process).expect("the process").get();
             assert_eq!(process.header.label(), LABEL);
             let pin = smp::host_test::pin(0);
@@ -162,7 +162,7 @@ fn new_objects_are_there_or_their_slots_are_free_when_the_capability_of_the_tabl
             (Regs::op(Op::Retype, &[from, 0, Target::new(by, 3).0, 3]), delete(by), table)
         };
         // The check after every entry sees what is claimed.
-        at_every_point(begin, |w, table, _| {
+        at_named_points(begin, |w, table, _| {
             let held = (3..6).filter(|n| w.must(0, Op::CapInspect, &[Target::new(table, *n).0]).rdi != 0);
             assert!(!alias || [0, 3].contains(&held.count()));
         });
@@ -182,7 +182,7 @@ fn memory_does_not_start_again_while_its_capability_moves() {
         )
     };
     // The check after every entry looks at what waits to start again.
-    at_every_point(begin, |w, (memory, note), _| {
+    at_named_points(begin, |w, (memory, note), _| {
         assert!(w.ask(0, Op::UntypedReset, &[memory.arg()]).is_ok());
         assert!(w.object::<Notification>(note).is_none());
         w.make_of(0, memory, ObjType::Notification, 0);
@@ -270,7 +270,7 @@ fn what_was_to_move_to_a_process_that_ends_goes_there_or_stays() {
             let kill = Regs::op(Op::ProcessKill, &[process.process.arg()]);
             (sends, if kills { kill } else { delete(process.cnode) }, note)
         };
-        at_every_point(begin, |w, note, outcome| {
+        at_named_points(begin, |w, note, outcome| {
             let stays = w.object::<Notification>(note).is_some();
             assert_eq!(stays, outcome.is_some(), "{outcome:?}");
         });
@@ -296,7 +296,7 @@ fn a_member_whose_capability_goes_as_it_adds_has_no_more_rights() {
             let more = u64::from((Rights::ADD | Rights::REMOVE).0);
             (Regs::op(Op::GroupAdd, &[ADDER.arg(), other.process.arg(), more, 0]), delete(ADDER), ())
         };
-        at_every_point(begin, |_, (), outcome| {
+        at_named_points(begin, |_, (), outcome| {
             assert!(matches!(outcome, Some(Error::Amplifies | Error::NoCapability)), "{outcome:?}");
         });
     }
@@ -438,7 +438,7 @@ fn a_task_has_the_label_of_its_process_also_when_both_come_just_then() {
         let label = [abi::INIT_MACHINE.arg(), process.process.arg(), u64::from(LABEL)];
         (own, Regs::op(Op::LabelSet, &label), task)
     };
-    at_every_point(begin, |w, task, error| {
+    at_named_points(begin, |w, task, error| {
         assert_eq!(error, None);
         w.run();
         assert_eq!(label_in_word(w, task, 0), LABEL);
@@ -459,7 +459,7 @@ fn a_task_under_way_to_its_cpu_gets_the_new_label_of_its_process() {
         let label = [abi::INIT_MACHINE.arg(), process.process.arg(), u64::from(LABEL)];
         (Regs::op(Op::TaskResume, &[task.arg()]), Regs::op(Op::LabelSet, &label), task)
     };
-    at_every_point(begin, |w, task, error| {
+    at_named_points(begin, |w, task, error| {
         assert_eq!(error, None);
         w.run();
         assert_eq!(label_in_word(w, task, 1), LABEL);
@@ -476,7 +476,7 @@ fn of_two_labels_at_once_all_tasks_of_the_process_get_one() {
         };
         (label(LABEL), label(LABEL + 1), (process, tasks))
     };
-    at_every_point(begin, |w, (process, tasks), error| {
+    at_named_points(begin, |w, (process, tasks), error| {
         assert_eq!(error, None);
         w.run();
         let label = w.object::<Process>(process.process).expect("the process").get().header.label();
