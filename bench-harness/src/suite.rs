@@ -134,7 +134,7 @@ fn describe(tally: Tally) -> String {
 
 fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     match step {
-        Step::Host => cargo_test(lab, "host", &[], None),
+        Step::Host => host_tests(lab),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
         Step::Pairs => pairs(lab),
         Step::Hardening => hardening::run(lab),
@@ -183,6 +183,14 @@ fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> 
         tally += Tally::ONE_FAILED;
     }
     Ok(tally)
+}
+
+/// All tests of the host; those of the simulated machine once more, of a kernel with small limits.
+fn host_tests(lab: &Lab) -> Result<Tally> {
+    let small = ["--package", "kern-core", "--features", "small-limits", "--test", "kernel"];
+    let mut sum = cargo_test(lab, "host", &[], None)?;
+    sum += cargo_test(lab, "host, small limits", &small, None)?;
+    Ok(sum)
 }
 
 /// A sample of the pairs, of a kernel with normal limits and of one with small ones.
