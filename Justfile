@@ -55,9 +55,10 @@ torture *args: (_seeded args)
 fuzz *args: (_seeded args)
     '{{harness}}' fuzz "$@"
 
-# Operations of the simulated kernel stopped at each point, others run beside them: `just pairs --seed 7`, `just pairs --whole` (see `just pairs --help`; `AURORA_LIMITS=small` makes every bound tiny)
+# Operations of the simulated kernel stopped at each point, others run beside them: `./justw pairs --seed 7`, `./justw pairs --whole` (see `./justw pairs --help`; `--limits small` makes every bound tiny)
 pairs *args:
-    {{cargo}} test --quiet --package kern-core {{if env("AURORA_LIMITS", "") == "small" { "--features small-limits" } else { "" } }} --test pairs -- "$@"
+    case " $* " in *" --limits small "*) small='--features small-limits';; *) small=;; esac; \
+    {{cargo}} test --quiet --package kern-core $small --test pairs -- "$@"
 
 # Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `./justw planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)

@@ -35,6 +35,8 @@ pub const WINDOW: u64 = 0x5043_0000;
 pub const DEVICE: u64 = 0x5046_0000;
 /// A frame of the simulated machine's device memory.
 pub const DEVICE_SIZE: u64 = 12 | 3 << 8;
+/// Entries of the audit's ring of a CPU, as a base-2 logarithm.
+pub const AUDIT_LOG2: u64 = 4;
 /// Where nothing is mapped.
 pub const FREE: u64 = 0x5044_0000;
 /// Where the client and the server see one page, of which either is to get a copy before it writes.
@@ -55,6 +57,33 @@ pub const CLIENT_WINDOW: u64 = 0x504e_0000;
 pub const POOL_AT: u64 = 0x5048_0000;
 /// Where the client gets a pool of its own.
 pub const OTHER_POOL_AT: u64 = 0x504c_0000;
+/// Where a task of the client that is not configured gets its UTCB.
+pub const BARE_UTCB: u64 = 0x5049_0000;
+/// Addresses of the cast; each has 16 pages to itself.
+const PLACES: [u64; 15] = [
+    MAPPED,
+    POOLED,
+    SHARED,
+    WINDOW,
+    FREE,
+    VIEWS,
+    DEVICE,
+    COW,
+    POOL_AT,
+    BARE_UTCB,
+    EVENT_WINDOW,
+    OTHER_POOL_AT,
+    CLIENT_WINDOW,
+    LARGE,
+    LARGE_WINDOW,
+];
+const _: () = {
+    let mut n = 1;
+    while n < PLACES.len() {
+        assert!(PLACES[n] >= PLACES[n - 1] + 16 * PAGE);
+        n += 1;
+    }
+};
 /// Slots of the client: the bell, objects that nobody else has, and the Reply.
 pub const BELL_SLOT: Cap = Cap(8);
 pub const PARCELS: [Cap; 2] = [Cap(9), Cap(10)];
@@ -156,7 +185,12 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::ServerSpace, Role::ServerProcess, "address space of process"),
     (Role::Client, Role::ClientSpace, "task in address space"),
     (Role::Other, Role::ClientSpace, "task in address space"),
+    (Role::Fresh, Role::ClientSpace, "task in address space"),
+    (Role::Idle, Role::ClientSpace, "task in address space"),
     (Role::Server, Role::ServerSpace, "task in address space"),
+    (Role::Helper, Role::ServerSpace, "task in address space"),
+    (Role::Link, Role::ServerSpace, "task in address space"),
+    (Role::Last, Role::ServerSpace, "task in address space"),
     (Role::Mapped, Role::ClientSpace, "page in address space"),
     (Role::Pooled, Role::ClientSpace, "page in address space"),
     (Role::Shared, Role::ClientSpace, "page in address space"),
@@ -187,6 +221,7 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Reply, Role::Server, "reply of callee"),
     (Role::Reply, Role::Client, "reply to caller"),
     (Role::Pool, Role::ServerProcess, "event pool of process"),
+    (Role::Pool, Role::ServerSpace, "event pool in address space"),
     (Role::Pool, Role::Helper, "reader of event pool"),
     (Role::Bell, Role::Table, "capability in table"),
     (Role::Mapped, Role::Table, "capability in table"),
@@ -239,7 +274,7 @@ pub enum State {
     Served,
     /// The same, and another call waits at the server, with a page of the client's pool in transit.
     Queued,
-    /// The server keeps the client's call in the Reply object, and receives.
+    /// The server keeps the client's call in the Reply object, and receives. An audit is running.
     Kept,
     /// The client's call has gone on down a chain of calls of its CPU, and its time with it. The first and the last task of
     /// the chain have no time of their own.
@@ -441,6 +476,11 @@ impl Cast {
             w.must(0, Op::Map, &[space, self.large.arg(), LARGE, MAP_POOL | 1]);
         }
         w.must(0, Op::SchedConfigure, &[self.time.arg(), 10, 1000]);
+        let accepted = w.slot();
+        w.must(0, Op::ProcessAccept, &[abi::INIT_PROCESS.arg(), u64::from(accepted.0)]);
+        if state == State::Kept {
+            w.must(0, Op::AuditStart, &[abi::INIT_MACHINE.arg(), self.child.arg(), AUDIT_LOG2]);
+        }
         w.must(0, Op::NotificationBind, &[self.bound.arg(), self.tasks.fresh.cap.arg()]);
         for (from, to) in [(self.bell, at(self.copies[0])), (self.mapped, at(self.copies[1]))] {
             w.must(0, Op::CapCopy, &[from.arg(), to, u64::from(Rights::ALL.0), 0]);

@@ -4,15 +4,15 @@ use abi::{Cap, FLAG_CAPS, FLAG_PAGES, Grant, MAP_POOL, MEMBER_RIGHTS, ObjType, O
 use abi::{PageMode, PageRange, Rights, Target};
 
 use crate::cast::{
-    BELL, BELL_SLOT, COW, Cast, DEVICE, EVENT_WINDOW, FREE, GROUP, HELPER, LARGE, LARGE_PAGE, LARGE_WINDOW,
-    LINK, MAPPED, NOWHERE, OFFERED, OFFERED_FOR_EVENTS, OTHER_POOL_AT, PAGE, PARCELS, POOL_AT, POOLED,
-    REPLY_SLOT, Role, SERVER, SHARED, State, VIEWS, WATCHER, WINDOW, call, grants, lists,
+    AUDIT_LOG2, BARE_UTCB, BELL, BELL_SLOT, COW, Cast, DEVICE, EVENT_WINDOW, FREE, GROUP, HELPER, LARGE,
+    LARGE_PAGE, LARGE_WINDOW, LINK, MAPPED, NOWHERE, OFFERED, OFFERED_FOR_EVENTS, OTHER_POOL_AT, PAGE,
+    PARCELS, POOLED, REPLY_SLOT, Role, SERVER, SHARED, State, VIEWS, WATCHER, WINDOW, call, grants, lists,
 };
 use crate::world::make::at;
 use crate::world::{Regs, Tcb};
 
 /// Who does it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum By {
     /// A task of process 1, on whatever CPU.
     Hand,
@@ -54,6 +54,9 @@ const fn hand(name: &'static str, of: &'static [Role], what: fn(&Cast, usize) ->
 const fn by(who: By, name: &'static str, of: &'static [Role], what: fn(&Cast, usize) -> Regs) -> Deed {
     Deed { name, by: who, what: What::Call(what), of }
 }
+
+/// All of them.
+pub const BYS: [By; 5] = [By::Hand, By::Client, By::Other, By::Server, By::Last];
 
 impl By {
     /// The task that does it, where it is one of the cast.
@@ -146,9 +149,6 @@ const LEFT_OUT: &[(Op, &str)] = &[
     (Op::MachineAttempt, "in test builds"),
 ];
 
-/// The same, where limits are small.
-pub const REFUSED_SMALL: &[&str] = &["share views of one page", "copy views of one page on write"];
-
 /// Operations that are refused in all states, unless another has gone before.
 pub const REFUSED: &[&str] = &[
     "CapCopy child",
@@ -162,11 +162,12 @@ pub const REFUSED: &[&str] = &[
     "Protect shared",
     "FramePin pooled",
     "DeviceFrame again",
-    "GroupAdd process 1",
-    "AuditRead",
     "TaskRewind client",
     "YieldTo helper",
 ];
+
+/// The same, where limits are small.
+pub const REFUSED_SMALL: &[&str] = &["share views of one page", "copy views of one page on write"];
 
 fn op(op: Op, args: &[u64]) -> Regs {
     Regs::op(op, args)
@@ -322,7 +323,7 @@ const MEMORY: &[Deed] = &[
         copy(c.time, Target::new(c.server.cnode, OFFERED_FOR_EVENTS.next.0).0)
     }),
     hand("AuditStart in child", &[Role::Child, Role::Memory], |c, _| {
-        op(Op::AuditStart, &[abi::INIT_MACHINE.arg(), c.child.arg(), 4])
+        op(Op::AuditStart, &[abi::INIT_MACHINE.arg(), c.child.arg(), AUDIT_LOG2])
     }),
     hand("AuditRead", &[Role::Child, Role::Memory], |_, _| {
         op(Op::AuditRead, &[Target::new(abi::INIT_MACHINE, 0).0, 0])
@@ -430,6 +431,12 @@ const PAGES: &[Deed] = &[
     hand("FramePin spare", &[Role::Spare], |c, _| {
         op(Op::FramePin, &[c.spare.arg(), abi::INIT_MACHINE.arg()])
     }),
+    hand("FramePin mapped", &[Role::Mapped], |c, _| {
+        op(Op::FramePin, &[c.mapped.arg(), abi::INIT_MACHINE.arg()])
+    }),
+    hand("FramePin device", &[Role::Device], |c, _| {
+        op(Op::FramePin, &[c.device.arg(), abi::INIT_MACHINE.arg()])
+    }),
     hand("FramePin pooled", &[Role::Pooled], |c, _| {
         op(Op::FramePin, &[c.pooled.arg(), abi::INIT_MACHINE.arg()])
     }),
@@ -458,7 +465,7 @@ const PROCESSES: &[Deed] = &[
     hand("ProcessKill client", &[Role::ClientProcess], |c, _| op(Op::ProcessKill, &[c.client.process.arg()])),
     hand("ProcessKill server", &[Role::ServerProcess], |c, _| op(Op::ProcessKill, &[c.server.process.arg()])),
     hand("TaskConfigure bare", &[Role::Bare, Role::ClientProcess, Role::ClientSpace], |c, _| {
-        op(Op::TaskConfigure, &[c.bare.arg(), c.client.process.arg(), 0x5049_0000, 1])
+        op(Op::TaskConfigure, &[c.bare.arg(), c.client.process.arg(), BARE_UTCB, 1])
     }),
     hand("SchedBind time to idle", &[Role::Time, Role::Idle], |c, _| {
         op(Op::SchedBind, &[c.time.arg(), c.tasks.idle.cap.arg()])
@@ -746,6 +753,3 @@ pub fn missing(cast: &Cast) -> Vec<Op> {
         .filter(|op| !done.contains(&Some(*op)) && !is_left_out(op))
         .collect()
 }
-
-/// Addresses that the cast uses are apart.
-const _: () = assert!(POOL_AT > FREE);

@@ -79,7 +79,7 @@ const KINDS: &[Kind] = &[
     ),
     kind("context", &["at"], &["dying", "dead", "refs", "home", "task", "owner", "priority", "endless"]),
     kind(TREE, &["slot"], &["parent"]),
-    kind(REGISTERS, &["task"], &["refused", "rax", "rdi", "rsi", "rdx", "r8"]),
+    kind(REGISTERS, &["task"], &["refused", "rax", "rdi", "rsi", "rdx", "r8", "r9", "r10"]),
     kind(MEMORY, &["task"], &["capabilities", "fates", "offer", "pages"]),
 ];
 
@@ -87,6 +87,9 @@ const KINDS: &[Kind] = &[
 const TREE: &str = "tree";
 pub const REGISTERS: &str = "registers";
 pub const MEMORY: &str = "memory";
+
+/// Tasks that have registers and memory, by number: who does the operations, and those of the cast.
+const TASKS: [&str; 6] = ["the first", "the second", "client", "other", "server", "helper"];
 
 /// Which word: of which kind, which one, and which field.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +114,12 @@ impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = &KINDS[self.kind as usize];
         write!(f, "{}", kind.name)?;
-        kind.keys.iter().zip(self.key).try_for_each(|(name, word)| write!(f, " {name}={word:#x}"))?;
+        match self.kind() {
+            REGISTERS | MEMORY => write!(f, " of {}", TASKS[self.task() as usize])?,
+            _ => {
+                kind.keys.iter().zip(self.key).try_for_each(|(name, word)| write!(f, " {name}={word:#x}"))?
+            }
+        }
         write!(f, ": {}", kind.fields[self.field as usize])
     }
 }
@@ -179,8 +187,8 @@ impl Facts {
             // Of several things that are wrong, one is told.
             return self.note(REGISTERS, number, "refused", 1);
         }
-        let words = [regs.rax, regs.rdi, regs.rsi, regs.rdx, regs.r8];
-        for (name, word) in ["rax", "rdi", "rsi", "rdx", "r8"].into_iter().zip(words) {
+        let words = [regs.rax, regs.rdi, regs.rsi, regs.rdx, regs.r8, regs.r9, regs.r10];
+        for (name, word) in ["rax", "rdi", "rsi", "rdx", "r8", "r9", "r10"].into_iter().zip(words) {
             self.note(REGISTERS, number, name, plain(world, word));
         }
     }
@@ -217,6 +225,28 @@ impl Facts {
     pub fn names(&self) -> impl Iterator<Item = Name> {
         self.0.iter().map(|(name, _)| *name)
     }
+}
+
+/// An object that is dying and not dead, and that a capability names. (A process whose tasks are gone may be like that.)
+pub fn half_dead(world: &World) -> Option<&'static str> {
+    fn of<R: Record>(records: &[R]) -> Option<&'static str> {
+        let at = |name: &str| R::FIELDS.iter().position(|field| *field == name);
+        let [Some(dying), Some(dead), Some(refs)] = ["dying", "dead", "refs"].map(at) else { return None };
+        let is_so = |record: &&R| {
+            let mut words = Vec::new();
+            record.each_word(|word| words.push(word));
+            words[dying] != 0 && words[dead] == 0 && words[refs] > 0
+        };
+        records.iter().find(is_so).filter(|_| R::NAME != "process").map(|_| R::NAME)
+    }
+    check::with_snapshot(world, |snapshot| {
+        let mut found = None;
+        macro_rules! all {
+            ($($type:ident $method:ident $list:ident;)*) => { $(found = found.take().or_else(|| of(&snapshot.$list));)* };
+        }
+        snapshot::for_each_record!(all);
+        found
+    })
 }
 
 /// A word, with addresses as places in the world's memory, which stands elsewhere in another world.

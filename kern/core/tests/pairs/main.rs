@@ -1,9 +1,10 @@
-//! Pairs: every operation is stopped at each of its points, and every other one that has to do with the same things, or
-//! with related ones, runs from start to end on another CPU; then the first goes on, and then everything is destroyed.
+//! Pairs: an operation is stopped at each of its points, and every other one that has to do with the same things, or
+//! with related ones, runs on another CPU, from start to end or some kernel entries; then the first goes on, and then
+//! everything is destroyed. A run plays a sample of these cases, or the whole.
 //!
 //! The order of what CPUs do is sequentially consistent here; the memory model is loom's business.
 //!
-//! `just pairs --help` says how to run it.
+//! `./justw pairs --help` says how to run it.
 
 #![allow(clippy::disallowed_types, reason = "what simulated hardware shares is not the kernel's")]
 
@@ -23,7 +24,7 @@ mod words;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-Stops each operation at each of its points and runs each other one beside it
+Stops operations at each of their points and runs each other one beside them
 
 Usage: pairs [OPTIONS]
 
@@ -33,18 +34,20 @@ Options:
       --seed N         Which sample (default: 1)
       --cases N        How many cases a sample has (default: 70000)
       --chains N       How many of them, in hundredths, let a third operation run behind the second (default: 40)
-      --only A[/B[/C]] Only operations whose names contain these words
+      --only A[/B[/C]] Only operations with these names, or whose names contain these words
       --at N           Only where the first operation stops at its point N
+      --entries N      Only N kernel entries of the second operation, before the first goes on
       --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept, Deep, Large,
                        LargeSent
+      --limits small   With the kernel's smallest bounds
       --list FILE      Write what was reached of each triple, or why not
       --threads N      How many run side by side (default: 2)
 
 Examples:
-  just pairs
-  just pairs --seed 7 --cases 200000
-  just pairs --whole --list target/pairs.txt
-  just pairs --only 'CapDelete mapped/Unmap mapped' --at 17 --state Quiet
+  ./justw pairs
+  ./justw pairs --seed 7 --cases 200000
+  ./justw pairs --limits small --whole --list target/pairs.txt
+  ./justw pairs --only 'CapDelete mapped/Unmap mapped' --at 17 --state Quiet
 ";
 
 fn main() -> ExitCode {

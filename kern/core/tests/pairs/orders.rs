@@ -20,12 +20,11 @@ pub enum Said {
 }
 
 /// Operations that may be refused when a part is done, by the beginnings of their names.
-const PARTIAL: [&str; 10] = [
+const PARTIAL: [&str; 9] = [
     "CapDelete",
     "CapRevoke",
     "UntypedReset",
     "ProcessKill",
-    "Map",
     "Unmap",
     "Protect",
     "Retype into table",
@@ -34,10 +33,11 @@ const PARTIAL: [&str; 10] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 7] = [
+const MORE: [(&str, &str, &str); 8] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
+    ("UntypedReset", "CapMove", "what is moved away meanwhile is reset no further"),
     ("CapDelete", "CapMove", "what is moved away meanwhile is not deleted, and keeps what is left"),
     ("PageCopy", "PageCopy", "both find that the other space sees the page, and neither keeps it"),
     (
@@ -61,7 +61,7 @@ fn looks(name: &str) -> bool {
 /// Whether an operation can be refused so because another one is under way.
 fn by_the_other(said: Said) -> bool {
     use Error::{BadAddress, BadState, Dead, Dying, Gone, InUse, NoCapability, NoExposure, NoPage, NoPool};
-    use Error::{Full, NotMember, WrongCpu};
+    use Error::{Full, NotMember, SlotOccupied, WrongCpu};
     match said {
         Said::Refused(error) => matches!(
             error,
@@ -77,6 +77,7 @@ fn by_the_other(said: Said) -> bool {
                 | NoPage
                 | NoPool
                 | NotMember
+                | SlotOccupied
                 | WrongCpu
         ),
         Said::Silent(_) => true,
@@ -91,12 +92,14 @@ pub struct Orders<'a> {
     played: [Option<Outcome>; WAYS.len()],
 }
 
-/// The ways to play that are asked first.
+/// The ways to play that are asked first: without mail in between.
 const FIRST: usize = 2;
+/// At the end of [`WAYS`], the ways to play one of the two alone.
+const ALONE: usize = 2;
 
 impl<'a> Orders<'a> {
     pub fn new(case: &Case<'a>) -> Orders<'a> {
-        Orders { case: Case { third: None, at: None, ..*case }, played: Default::default() }
+        Orders { case: Case { third: None, at: None, entries: None, ..*case }, played: Default::default() }
     }
 
     /// Says what is wrong about an outcome, if something is.
@@ -110,7 +113,7 @@ impl<'a> Orders<'a> {
                 *played = Some(one_behind_the_other(&self.case, way)?);
             }
         }
-        let (orders, alone) = self.played.split_at(WAYS.len() - 2);
+        let (orders, alone) = self.played.split_at(WAYS.len() - ALONE);
         let orders: Vec<&Outcome> = orders.iter().flatten().collect();
         let alone: Vec<&Outcome> = alone.iter().flatten().collect();
         let names = [Some(self.case.first), self.case.second].map(|deed| deed.map_or("", |deed| deed.name));
@@ -129,10 +132,19 @@ fn judge(names: [&str; 2], this: &Outcome, orders: &[&Outcome], alone: &[&Outcom
         let said: Vec<Said> = orders.iter().map(|order| order.said[n]).collect();
         return Err(format!("{} was answered {:?}, in order {said:?}", names[n], this.said[n]));
     }
-    let is_partial = |n: usize| this.said[n] != Said::Done && takes_steps(names[n]);
     let is_one =
         |[one, other]: [&str; 2]| MORE.iter().any(|(a, b, _)| one.starts_with(a) && other.starts_with(b));
-    if this.kept || is_partial(0) || is_partial(1) || is_one(names) || is_one([names[1], names[0]]) {
+    let is_known = is_one(names) || is_one([names[1], names[0]]);
+    let both = |said: [Said; 2]| said == [Said::Done; 2];
+    if both(this.said) && !is_known && !orders.iter().any(|order| both(order.said)) {
+        let said: Vec<[Said; 2]> = orders.iter().map(|order| order.said).collect();
+        return Err(format!("both are done, in order they were answered {said:?}"));
+    }
+    if let Some(what) = this.half_dead.filter(|_| !is_known) {
+        return Err(format!("all is over, and a {what} is dying and not dead"));
+    }
+    let is_partial = |n: usize| this.said[n] != Said::Done && takes_steps(names[n]);
+    if this.kept || is_partial(0) || is_partial(1) || is_known {
         return Ok(());
     }
     let mut like: Vec<&Facts> = orders.iter().map(|order| &order.facts).collect();

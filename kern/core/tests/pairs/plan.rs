@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use abi::Error;
 
 use crate::cast::{Role, STATES, State, relation};
-use crate::deeds::{self, By, Deed, What};
+use crate::deeds::{self, BYS, By, Deed, What};
 use crate::orders::Said;
-use crate::play::{Outcome, alone, missing, uses_of};
-use crate::words::{Names, Touched};
+use crate::play::{Outcome, alone, missing, uses_of, usual};
+use crate::words::{Names, Touched, Words};
 
 /// What the command line says.
 #[derive(Clone)]
@@ -19,8 +19,9 @@ pub struct Options {
     pub seed: u64,
     pub cases: usize,
     pub chains: u64,
-    pub only: Vec<String>,
+    pub only: Vec<Wanted>,
     pub at: Option<usize>,
+    pub entries: Option<usize>,
     pub state: Option<State>,
     pub list: Option<String>,
     pub threads: usize,
@@ -36,6 +37,7 @@ impl Options {
             chains: 40,
             only: Vec::new(),
             at: None,
+            entries: None,
             state: None,
             list: None,
             threads: 2,
@@ -53,9 +55,11 @@ impl Options {
                 "--cases" => options.cases = number()? as usize,
                 "--chains" => options.chains = number()?.min(100),
                 "--at" => options.at = Some(number()? as usize),
+                "--entries" => options.entries = Some((number()? as usize).max(1)),
                 "--threads" => options.threads = (number()? as usize).max(1),
                 "--list" => options.list = Some(value.clone()),
-                "--only" => options.only = value.split('/').map(String::from).collect(),
+                "--only" => options.only = value.split('/').map(Wanted::parse).collect::<Result<_, _>>()?,
+                "--limits" => check_limits(value)?,
                 "--state" => {
                     let state = STATES.into_iter().find(|state| format!("{state:?}") == *value);
                     options.state = Some(state.ok_or(format!("there is no state {value}"))?);
@@ -75,9 +79,44 @@ impl Options {
         }
     }
 
-    /// Whether an operation in this place of a case is asked for.
+    /// Whether an operation in this place of a case is asked for: by its name, or by a part of it where none has that name.
     pub fn takes(&self, place: usize, deed: &Deed) -> bool {
-        self.only.get(place).is_none_or(|words| deed.name.contains(words.as_str()))
+        self.only.get(place).is_none_or(|wanted| wanted.takes(deed))
+    }
+}
+
+/// An operation that is asked for.
+#[derive(Clone)]
+pub struct Wanted {
+    words: String,
+    /// That is the name of one, and not a part of names.
+    is_name: bool,
+}
+
+impl Wanted {
+    fn parse(words: &str) -> Result<Wanted, String> {
+        let wanted =
+            Wanted { words: words.into(), is_name: deeds::all().iter().any(|deed| deed.name == words) };
+        match deeds::all().iter().any(|deed| wanted.takes(deed)) {
+            true => Ok(wanted),
+            false => Err(format!("no operation's name contains \"{words}\"; deeds.rs has them all")),
+        }
+    }
+
+    fn takes(&self, deed: &Deed) -> bool {
+        if self.is_name { deed.name == self.words } else { deed.name.contains(&self.words) }
+    }
+}
+
+/// Which bounds the kernel of this build has.
+pub const LIMITS: &str = if cfg!(feature = "small-limits") { "small" } else { "normal" };
+
+/// Whoever asks for bounds gets them.
+fn check_limits(value: &str) -> Result<(), String> {
+    match value {
+        _ if value == LIMITS => Ok(()),
+        "small" | "normal" => Err(format!("this build has {LIMITS} limits: `./justw pairs` makes the other")),
+        _ => Err(format!("--limits wants small or normal, not {value}")),
     }
 }
 
@@ -94,6 +133,8 @@ pub struct Pair {
     pub breaks: Vec<usize>,
     /// Points before the use of a word that the second changes, or before the change of one that it uses.
     pub conflicts: Vec<usize>,
+    /// Kernel entries of the second, where it is alone.
+    pub entries: usize,
     /// What both have to do with.
     pub both: Vec<Role>,
     pub relations: BTreeSet<&'static str>,
@@ -104,6 +145,8 @@ pub struct Plan {
     pub pairs: Vec<Pair>,
     /// Operations that come by no point in a state, and why.
     pub idle: Vec<(State, &'static str, Said)>,
+    /// The words that an entry writes whatever it does, by who does it.
+    usual: BTreeMap<(State, By), Words>,
     /// What operations are refused with alone, the last time; `None`: they are not always.
     refused: BTreeMap<&'static str, Option<Error>>,
 }
@@ -115,14 +158,14 @@ fn relations(first: &Deed, second: &Deed) -> BTreeSet<&'static str> {
     same.chain(by_hand.then_some("whoever does it")).collect()
 }
 
-/// What each operation does to shared words, when a case begins so.
-fn touched(state: State, deeds: &[Deed], names: &mut Names) -> Result<Vec<Touched>, String> {
+/// What each operation does to shared words, when a case begins so, and how many kernel entries it takes.
+fn touched(state: State, deeds: &[Deed], names: &mut Names) -> Result<Vec<(Touched, usize)>, String> {
     let of = |deed: &Deed| {
         if !deed.can(state) {
-            return Ok(Touched::default());
+            return Ok(Default::default());
         }
-        let uses = uses_of(state, deed, names).map_err(|why| wrong_alone(state, deed, &why))?;
-        Ok(Touched::new(&uses))
+        let (uses, entries) = uses_of(state, deed, names).map_err(|why| wrong_alone(state, deed, &why))?;
+        Ok((Touched::new(&uses), entries))
     };
     deeds.iter().map(of).collect()
 }
@@ -134,11 +177,19 @@ fn wrong_alone(state: State, deed: &Deed, why: &str) -> String {
 impl Plan {
     /// Plays each operation alone to learn its points. `Err`: one that goes wrong by itself.
     pub fn make(options: &Options) -> Result<Plan, String> {
-        let mut plan =
-            Plan { deeds: deeds::all(), pairs: Vec::new(), idle: Vec::new(), refused: BTreeMap::new() };
+        let mut plan = Plan {
+            deeds: deeds::all(),
+            pairs: Vec::new(),
+            idle: Vec::new(),
+            usual: BTreeMap::new(),
+            refused: BTreeMap::new(),
+        };
         let mut names = Names::default();
         for state in STATES.into_iter().filter(|state| options.state.is_none_or(|only| only == *state)) {
             let touched = touched(state, &plan.deeds, &mut names)?;
+            for by in BYS.into_iter().filter(|by| by.can(state)) {
+                plan.usual.insert((state, by), usual(state, by)?);
+            }
             for first in 0..plan.deeds.len() {
                 let deed = plan.deeds[first];
                 if !options.takes(0, &deed) || !deed.can(state) {
@@ -193,13 +244,13 @@ impl Plan {
     }
 
     /// Two operations as a pair; `None` where they cannot be done at the same time, or have nothing to do with each other.
-    /// `outcome` is of the first alone, `touched` of the second.
+    /// `outcome` is of the first alone, `touched` and the number of entries of the second.
     fn pair(
         &self,
         state: State,
         (first, second): (usize, usize),
         outcome: &Outcome,
-        touched: &Touched,
+        (touched, entries): &(Touched, usize),
     ) -> Option<Pair> {
         let (deed, other) = (&self.deeds[first], &self.deeds[second]);
         let relations = relations(deed, other);
@@ -213,7 +264,12 @@ impl Plan {
             // What these do depends on how far the first has come.
             conflicts.extend(&breaks);
         }
-        Some(Pair { state, first, second, points, breaks, conflicts, both, relations })
+        Some(Pair { state, first, second, points, breaks, conflicts, entries: *entries, both, relations })
+    }
+
+    /// What the second operation of a pair writes whatever it does.
+    pub fn usual(&self, pair: &Pair) -> &Words {
+        &self.usual[&(pair.state, self.deeds[pair.second].by)]
     }
 
     /// All triples that the pairs have.

@@ -13,10 +13,10 @@ use smp::chaos::Point;
 use smp::host_test;
 
 use crate::cast::{CHILD_LOG2, Cast, State, Tasks, memory_log2};
-use crate::deeds::{self, Deed, What};
-use crate::facts::{Facts, MEMORY};
+use crate::deeds::{self, By, Deed, What};
+use crate::facts::{Facts, MEMORY, half_dead};
 use crate::orders::Said;
-use crate::words::{Names, Notes, Use};
+use crate::words::{Names, Notes, Use, Words, place_of};
 use crate::world::gate::Why;
 use crate::world::stop::{Part, Stop};
 use crate::world::{Regs, Tcb, World, check};
@@ -37,6 +37,16 @@ pub struct Case<'a> {
     pub third: Option<&'a Deed>,
     /// At which of its points the first stops; `None`: at none.
     pub at: Option<usize>,
+    /// After how many kernel entries the second makes way for the first; `None`: when it is over.
+    pub entries: Option<usize>,
+    /// The words that the second writes whatever it does ([`usual`]).
+    pub usual: &'a Words,
+}
+
+impl<'a> Case<'a> {
+    fn alone(state: State, first: &'a Deed, usual: &'a Words) -> Case<'a> {
+        Case { state, first, second: None, third: None, at: None, entries: None, usual }
+    }
 }
 
 /// What has become of it.
@@ -44,7 +54,7 @@ pub struct Case<'a> {
 pub struct Outcome {
     /// Where the first stopped, if it did.
     pub stopped: Option<String>,
-    /// How often the others wrote what CPUs share.
+    /// How often the second wrote what CPUs share, besides what every entry writes.
     pub writes: u64,
     /// The points of the first at which it can stop, where it was not stopped.
     pub points: Vec<usize>,
@@ -55,6 +65,8 @@ pub struct Outcome {
     /// What the first two were answered, and what has come of it.
     pub said: [Said; 2],
     pub facts: Facts,
+    /// What is about to end and is named by a capability, though all are answered: nobody ends it.
+    pub half_dead: Option<&'static str>,
     /// A sender has kept a capability that was to go, because others were busy with its tree for long; or it was gone.
     pub kept: bool,
 }
@@ -109,6 +121,8 @@ struct Play<'a> {
     cast: Cast,
     case: &'a Case<'a>,
     outcome: Outcome,
+    /// The CPU that does something is the second operation's.
+    own: Rc<Cell<bool>>,
 }
 
 /// Where the first operation stands.
@@ -121,21 +135,37 @@ enum Standing {
 
 /// Plays one operation alone. Returns: where it can stop, and which words it uses.
 pub fn alone(state: State, deed: &Deed, names: &mut Names) -> Result<Outcome, String> {
-    let case = Case { state, first: deed, second: None, third: None, at: None };
+    let none = Words::new();
+    let case = Case::alone(state, deed, &none);
     caught(|| Play::new(&case).all(Some(names)))
 }
 
-/// Lets one operation run beside others that do nothing. Returns: the words that it uses, and that CPUs use because of it.
-pub fn uses_of(state: State, deed: &Deed, names: &mut Names) -> Result<Vec<Use>, String> {
-    let case = Case { state, first: deed, second: None, third: None, at: None };
+/// Lets one operation run beside others that do nothing. Returns: the words that it uses, and that CPUs use because of it;
+/// and how many kernel entries it takes.
+pub fn uses_of(state: State, deed: &Deed, names: &mut Names) -> Result<(Vec<Use>, usize), String> {
+    noted(state, deed, |notes, w, entries| (notes.uses(w, names), entries))
+}
+
+/// Lets one operation run beside others that do nothing, and looks at what is noted of it, and at how many kernel entries
+/// it has taken.
+fn noted<R>(state: State, deed: &Deed, look: impl FnOnce(Notes, &World, usize) -> R) -> Result<R, String> {
+    let none = Words::new();
+    let case = Case::alone(state, deed, &none);
     caught(|| {
         let mut play = Play::new(&case);
         let cpu = deed.by.cpu().unwrap_or(1);
         let actor = play.actor(deed, cpu);
         let notes = Notes::default();
-        host_test::at_points(&mut |point| notes.pass(point, 0), || play.run_other(deed, actor, cpu, 1));
-        notes.uses(&play.w, names)
+        let mut run = || play.run_other(deed, actor, (cpu, 1), STEPS);
+        let entries = host_test::at_points(&mut |point| notes.pass(point, 0), &mut run);
+        look(notes, &play.w, entries)
     })
+}
+
+/// The words that a task writes by a system call which does nothing: what every entry writes.
+pub fn usual(state: State, by: By) -> Result<Words, String> {
+    let deed = Deed { name: "Null", by, what: What::Call(|_, _| Regs::op(Op::Null, &[])), of: &[] };
+    noted(state, &deed, |notes, w, _| notes.written(w))
 }
 
 /// How two operations are played that do not meet.
@@ -192,7 +222,7 @@ impl<'a> Play<'a> {
     fn new(case: &'a Case<'a>) -> Play<'a> {
         let mut w = World::small(CPUS, 4 << memory_log2(case.state));
         let cast = Cast::new(&mut w, case.state);
-        Play { w, cast, case, outcome: Outcome::default() }
+        Play { w, cast, case, outcome: Outcome::default(), own: Rc::default() }
     }
 
     /// Plays it to the end. Notes which words the first operation uses, where there are `names` for them.
@@ -211,17 +241,21 @@ impl<'a> Play<'a> {
             let between = matches!(standing, Standing::Between);
             self.w.hold(Some(cpu));
             self.audit(between);
-            let mut writes = 0;
-            let mut count = |point| writes += u64::from(point == Point::AfterWrite);
+            let (mut writes, own, regions) = (0, self.own.clone(), self.w.regions.clone());
+            let mut count = |point| {
+                let place = place_of(&regions, host_test::word()).filter(|_| own.get());
+                let is_usual = place.is_none_or(|place| self.case.usual.contains(&place));
+                writes += u64::from(point == Point::AfterWrite && !is_usual);
+            };
             let mut others = |play: &mut Self| {
                 host_test::at_points(&mut count, || {
                     if let Some((deed, actor)) = second {
-                        play.run_other(deed, actor, beside, 1);
+                        play.run_other(deed, actor, (beside, 1), play.case.entries.unwrap_or(STEPS));
                     }
                 });
                 play.audit(between);
                 if let Some((deed, actor)) = third {
-                    play.run_other(deed, actor, 2, 2);
+                    play.run_other(deed, actor, (2, 2), STEPS);
                     play.audit(between);
                 }
             };
@@ -243,6 +277,9 @@ impl<'a> Play<'a> {
         self.w.run();
         self.answers(first, second.map(|(_, actor)| actor));
         check::all(&self.w);
+        if !self.outcome.said.iter().any(|said| matches!(said, Said::Silent(_))) {
+            self.outcome.half_dead = half_dead(&self.w);
+        }
         if self.case.third.is_none() && self.outcome.counts() {
             self.look([Some(first), second.map(|(_, actor)| actor)]);
         }
@@ -336,9 +373,11 @@ impl<'a> Play<'a> {
             && matches!(actor.state(), kern_base::task::State::Ready | kern_base::task::State::Restart)
     }
 
-    /// What another CPU does, from its beginning to its end, or to where it has to wait for the CPU that stands still.
-    fn run_other(&mut self, deed: &Deed, actor: Tcb, cpu: usize, number: usize) {
+    /// What another CPU does, from its beginning to its end, or to where it has to wait for the CPU that stands still; or so
+    /// many of its kernel entries, at most. Returns how many it was. `number` tells it apart from others of the case.
+    fn run_other(&mut self, deed: &Deed, actor: Tcb, (cpu, number): (usize, usize), most: usize) -> usize {
         let runs = self.w.runs(cpu, &actor) && !self.w.must_restart(cpu);
+        self.own.set(true);
         match deed.what {
             What::Call(regs) if runs => {
                 let regs: Regs = regs(&self.cast, number);
@@ -358,12 +397,20 @@ impl<'a> Play<'a> {
             }
             _ => {}
         }
+        let mut entries = 1;
         for _ in 0..STEPS {
-            let moved = (0..CPUS).filter(|n| self.w.step(*n)).count() > 0;
+            let mut step = |n: usize| {
+                self.own.set(n == cpu);
+                let moved = (n != cpu || entries < most) && self.w.step(n);
+                entries += usize::from(n == cpu && moved);
+                moved
+            };
+            let moved = (0..CPUS).filter(|n| step(*n)).count() > 0;
             if !moved || (self.w.runs(cpu, &actor) && actor.is_through()) {
                 break;
             }
         }
+        entries
     }
 
     /// Plays both operations, or one of them, to the end.
@@ -382,7 +429,7 @@ impl<'a> Play<'a> {
         };
         if let Some(settled) = behind {
             self.w.hold((!settled).then_some(cpu));
-            self.run_other(deed, second, beside, 1);
+            self.run_other(deed, second, (beside, 1), STEPS);
             self.w.hold(None);
         }
         if way != Way::SecondAlone {
@@ -392,7 +439,7 @@ impl<'a> Play<'a> {
             if settled {
                 self.w.run();
             }
-            self.run_other(deed, second, beside, 1);
+            self.run_other(deed, second, (beside, 1), STEPS);
         }
         self.w.run();
         self.answers(first, Some(second));
@@ -414,9 +461,9 @@ impl<'a> Play<'a> {
         }
         self.w.run();
         let Tasks { client, other, server, helper, .. } = self.cast.tasks;
-        for (n, task) in [client, other, server, helper].iter().enumerate() {
+        for (n, task) in (actors.len()..).zip([client, other, server, helper].iter()) {
             if !actors.contains(&Some(*task)) {
-                facts.note_registers(&self.w, actors.len() + n, task);
+                facts.note_registers(&self.w, n, task);
             }
             // Who was refused still has what was to be sent.
             let refused = |(a, actor): (usize, &Option<Tcb>)| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::deeds::{By, Deed};
 use crate::orders::Orders;
-use crate::plan::{Options, Pair, Plan, Triple};
+use crate::plan::{LIMITS, Options, Pair, Plan, Triple};
 use crate::play::{Case, Outcome, play};
 
 /// Violations that are told in full.
@@ -35,12 +35,20 @@ struct Found {
     idle: BTreeMap<Triple, String>,
 }
 
-/// One case of a plan, by numbers: the pair, the place of the point, and the third operation.
+/// One case of a plan, by numbers: the pair, the place of the point, the kernel entries of the second operation, and the
+/// third one.
 #[derive(Clone, Copy)]
 struct Number {
     pair: usize,
     at: usize,
+    entries: Option<usize>,
     third: Option<usize>,
+}
+
+impl Number {
+    fn new(pair: usize, at: usize) -> Number {
+        Number { pair, at, entries: None, third: None }
+    }
 }
 
 /// A small generator of numbers: `xorshift64*`.
@@ -62,6 +70,10 @@ impl Dice {
 /// Of a hundred chains of a sample, how many are about one thing, and begin between two entries of the first operation.
 const CLOSE: usize = 80;
 
+/// Of a hundred pairs of a sample whose second operation takes several kernel entries, in how many it does only some of
+/// them before the first goes on.
+const PARTS: usize = 40;
+
 /// The cases of a run: what `--only` and `--at` name, or the whole, or a sample.
 fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
     let mut dice = Dice(options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -69,12 +81,15 @@ fn numbers(plan: &Plan, options: &Options) -> Vec<Number> {
         let all = plan.pairs.iter().enumerate();
         let of = |(number, pair): (usize, &Pair)| {
             let points = options.at.map_or(pair.points.clone(), |at| vec![at]).into_iter();
-            let third = if options.only.len() > 2 {
-                dice.one_of(&thirds(plan, pair, |deed| options.takes(2, deed)))
-            } else {
-                None
+            let thirds: Vec<Option<usize>> = match options.only.len() {
+                3 => thirds(plan, pair, |deed| options.takes(2, deed)).into_iter().map(Some).collect(),
+                _ => vec![None],
             };
-            points.map(|at| Number { pair: number, at, third }).collect::<Vec<_>>()
+            let entries = options.entries;
+            let with = |at: usize| {
+                thirds.iter().map(move |third| Number { pair: number, at, entries, third: *third })
+            };
+            points.flat_map(with).collect::<Vec<_>>()
         };
         return all.flat_map(of).collect();
     }
@@ -87,6 +102,8 @@ fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
     let (close, conflicts) = (close_chains(plan), conflicts(plan));
     let is_about_one = |number: &&Number| !plan.pairs[number.pair].both.is_empty();
     let about_one: Vec<Number> = conflicts.iter().filter(is_about_one).copied().collect();
+    let (chains, all, one) = (close.len(), conflicts.len(), about_one.len());
+    println!("there are {chains} close chains and {all} conflicts, {one} of them about one thing");
     let mut row = |chain: bool| {
         if chain && dice.roll(100) < CLOSE {
             return dice.one_of(&close).into_iter().collect();
@@ -94,7 +111,7 @@ fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
         let (number, conflict) = match dice.roll(3) {
             0 => (dice.one_of(&about_one), true),
             1 => (dice.one_of(&conflicts), true),
-            _ => (Some(Number { pair: dice.roll(plan.pairs.len()), at: 0, third: None }), false),
+            _ => (Some(Number::new(dice.roll(plan.pairs.len()), 0)), false),
         };
         let Some(number) = number else { return Vec::new() };
         let pair = &plan.pairs[number.pair];
@@ -103,10 +120,12 @@ fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
             let third = dice.one_of(&thirds(plan, pair, |_| true));
             return dice.one_of(points).map(|at| Number { at, third, ..number }).into_iter().collect();
         }
+        let some = pair.entries > 1 && dice.roll(100) < PARTS;
+        let entries = some.then(|| 1 + dice.roll(pair.entries - 1));
         let mut stops: Vec<usize> = (0..STOPS).filter_map(|_| dice.one_of(points)).collect();
         stops.sort();
         stops.dedup();
-        stops.into_iter().map(|at| Number { at, ..number }).collect()
+        stops.into_iter().map(|at| Number { at, entries, ..number }).collect()
     };
     let (mut all, mut chains) = (Vec::new(), 0);
     // Each row adds at least one case, unless there is nothing to choose from.
@@ -124,7 +143,7 @@ fn sample(plan: &Plan, options: &Options, dice: &mut Dice) -> Vec<Number> {
 /// All pairs at each point where one of the two changes a word that the other one uses.
 fn conflicts(plan: &Plan) -> Vec<Number> {
     let of = |(pair, it): (usize, &Pair)| {
-        it.conflicts.iter().map(move |at| Number { pair, at: *at, third: None }).collect::<Vec<_>>()
+        it.conflicts.iter().map(move |at| Number::new(pair, *at)).collect::<Vec<_>>()
     };
     plan.pairs.iter().enumerate().flat_map(of).collect()
 }
@@ -144,7 +163,7 @@ fn close_chains(plan: &Plan) -> Vec<Number> {
     let of = |(pair, it): (usize, &Pair)| {
         let thirds = thirds(plan, it, |deed| deed.names(&it.both)).into_iter();
         let all = thirds.flat_map(|third| it.breaks.iter().map(move |at| (third, *at)));
-        all.map(|(third, at)| Number { pair, at, third: Some(third) }).collect::<Vec<_>>()
+        all.map(|(third, at)| Number { third: Some(third), ..Number::new(pair, at) }).collect::<Vec<_>>()
     };
     plan.pairs.iter().enumerate().filter(|(_, pair)| !pair.both.is_empty()).flat_map(of).collect()
 }
@@ -170,15 +189,22 @@ pub fn run(options: &Options) -> ExitCode {
             let (plan, numbers, next, found) = (&plan, &numbers, &next, &found);
             scope.spawn(move || work(plan, numbers, options.first, next, found, at));
         }
-        scope.spawn(|| progress(&plan, &numbers, workers));
+        scope.spawn(|| progress(&plan, options, &numbers, &found, workers));
     });
     let found = found.into_inner().unwrap_or_else(|broken| broken.into_inner());
     finish(&plan, options, &found, start.elapsed())
 }
 
 /// Tells how far the workers are. A case that never ends is a violation, too, and the last one of the run.
-fn progress(plan: &Plan, numbers: &[Number], workers: &[AtomicUsize]) {
-    let (mut told, mut moved) = (Instant::now(), Instant::now());
+fn progress(
+    plan: &Plan,
+    options: &Options,
+    numbers: &[Number],
+    found: &Mutex<Found>,
+    workers: &[AtomicUsize],
+) {
+    let start = Instant::now();
+    let (mut told, mut moved) = (start, start);
     let mut before = Vec::new();
     loop {
         std::thread::sleep(Duration::from_millis(50));
@@ -189,10 +215,15 @@ fn progress(plan: &Plan, numbers: &[Number], workers: &[AtomicUsize]) {
         if before != now {
             (before, moved) = (now, Instant::now());
         } else if moved.elapsed() > ENDLESS {
-            for number in before.iter().filter_map(|at| numbers.get(*at)) {
-                println!("violation: it never ends\n    {}", command(plan, number));
+            let mut found = found.lock().unwrap_or_else(|broken| broken.into_inner());
+            for at in before.iter().filter(|at| **at < numbers.len()) {
+                let text = format!(
+                    "it never ends, or another that runs beside it\n    {}",
+                    command(plan, &numbers[*at])
+                );
+                found.violations.push((*at, text));
             }
-            println!("pairs: triples={} reached=0 cases=0 violations=1", plan.triples().len());
+            let _ = finish(plan, options, &found, start.elapsed());
             std::process::exit(1);
         }
         if told.elapsed() > Duration::from_secs(20) {
@@ -211,6 +242,8 @@ fn case_of<'a>(plan: &'a Plan, number: &Number) -> Case<'a> {
         second: Some(&plan.deeds[pair.second]),
         third: number.third.map(|third| &plan.deeds[third]),
         at: Some(number.at),
+        entries: number.entries,
+        usual: plan.usual(pair),
     }
 }
 
@@ -219,7 +252,10 @@ fn command(plan: &Plan, number: &Number) -> String {
     let case = case_of(plan, number);
     let names = [Some(case.first), case.second, case.third].into_iter().flatten().map(|deed| deed.name);
     let names: Vec<&str> = names.collect();
-    format!("just pairs --state {:?} --at {} --only '{}'", case.state, number.at, names.join("/"))
+    let limits = if LIMITS == "small" { " --limits small" } else { "" };
+    let entries = number.entries.map_or(String::new(), |entries| format!(" --entries {entries}"));
+    let names = names.join("/");
+    format!("./justw pairs{limits} --state {:?} --at {}{entries} --only '{names}'", case.state, number.at)
 }
 
 fn work(
@@ -290,14 +326,18 @@ fn finish(plan: &Plan, options: &Options, found: &Found, took: Duration) -> Exit
     {
         println!("cannot write {file}: {wrong}");
     }
-    println!("{} cases played in {:.1} s", found.played, took.as_secs_f64());
+    println!("{} cases played in {:.1} s, with {LIMITS} limits", found.played, took.as_secs_f64());
+    if found.counted == 0 && found.violations.is_empty() {
+        let why = found.idle.values().next().map_or("there is none", String::as_str);
+        println!("nothing is shown, since no case counts: {why}");
+    }
     let (reached, violations) = (found.reached.len(), found.violations.len());
     println!(
         "pairs: triples={} reached={reached} cases={} violations={violations}",
         triples.len(),
         found.counted
     );
-    if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if violations == 0 && found.counted > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What was reached of each triple.

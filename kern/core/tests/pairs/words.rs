@@ -2,7 +2,8 @@
 //! what no other order of the two does.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use smp::chaos::Point;
 use smp::host_test;
@@ -11,6 +12,8 @@ use crate::world::World;
 
 /// A place that is the same in all worlds with the same cast: which of its pieces of memory, and how far into that.
 type Place = (usize, u64);
+/// A set of words, by their places.
+pub type Words = HashSet<Place>;
 
 /// How an operation uses a word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,14 +58,24 @@ impl Notes {
     /// The uses of words that are the same in all worlds.
     pub fn uses(&self, world: &World, names: &mut Names) -> Vec<Use> {
         let notes = self.0.take();
-        let of = |(point, at, how)| Some(Use { point, word: names.number(place_of(world, at)?), how });
+        let of =
+            |(point, at, how)| Some(Use { point, word: names.number(place_of(&world.regions, at)?), how });
         notes.into_iter().filter_map(of).collect()
+    }
+
+    /// The words that were written.
+    pub fn written(self, world: &World) -> Words {
+        let notes = self.0.into_inner().into_iter();
+        notes
+            .filter(|note| note.2 == How::Writes)
+            .filter_map(|note| place_of(&world.regions, note.1))
+            .collect()
     }
 }
 
-fn place_of(world: &World, at: u64) -> Option<Place> {
-    let piece = world.regions.iter().position(|region| region.contains(&at))?;
-    Some((piece, at - world.regions[piece].start))
+pub fn place_of(regions: &[Range<u64>], at: u64) -> Option<Place> {
+    let piece = regions.iter().position(|region| region.contains(&at))?;
+    Some((piece, at - regions[piece].start))
 }
 
 /// The numbers of words.
