@@ -61,6 +61,18 @@ fn does(w: &mut World, n: usize, args: Regs) -> bool {
     done
 }
 
+/// Waits until all slots that are empty by now can be filled again, also that of a pool's reader: with copies of a capability.
+fn waits_for_slots(w: &mut World, of: Cap) {
+    w.summon(1);
+    w.issue(1, Regs::op(Op::Null, &[]));
+    let to = w.slot();
+    for op in [Op::CapCopy, Op::CapDelete, Op::CapCopy] {
+        let args = if op == Op::CapCopy { vec![of.arg(), at(to), 0, 0] } else { vec![at(to)] };
+        w.must(0, op, &args);
+    }
+    w.finish(1);
+}
+
 /// Copies a capability of process 1 to another slot there.
 fn copy(w: &mut World, of: Cap, rights: Rights) -> Cap {
     let to = w.slot();
@@ -259,13 +271,7 @@ fn a_pool_that_has_another_process_by_now_stays_with_it() {
         };
         assert_eq!(w.call(0, bind(process, old.cap)).error(), None);
         w.must(0, Op::CapRevoke, &[at(old.cap)]);
-        // So that the reader's slot can be filled again.
-        for _ in 0..2 {
-            let (note, to) = (w.make(0, ObjType::Notification, 0), w.slot());
-            w.must(0, Op::CapCopy, &[note.arg(), at(to), 0, 0]);
-            w.must(0, Op::CapDelete, &[at(to)]);
-            w.must(0, Op::CapCopy, &[note.arg(), at(to), 0, 0]);
-        }
+        waits_for_slots(w, pool);
         w.must(0, Op::TaskKill, &[old.cap.arg()]);
         w.run();
         let kill = Regs::op(Op::ProcessKill, &[process.process.arg()]);
@@ -470,14 +476,7 @@ fn what_was_sent_to_a_process_does_not_come_to_the_next_one_with_its_pool() {
         let group = w.group(4, 4);
         w.join_all(group, INIT, WAY);
         w.expose(group, 1, old.cap);
-        // So that the reader's slot can be filled again.
-        w.summon(1);
-        w.issue(1, Regs::op(Op::Null, &[]));
-        let to = w.slot();
-        w.must(0, Op::CapCopy, &[group.arg(), at(to), 0, 0]);
-        w.must(0, Op::CapDelete, &[at(to)]);
-        w.must(0, Op::CapCopy, &[group.arg(), at(to), 0, 0]);
-        w.finish(1);
+        waits_for_slots(w, group);
         let kill = Regs::op(Op::ProcessKill, &[process.process.arg()]);
         let args = [pool.arg(), next.process.arg(), new.cap.arg(), POOL_VA, BITS];
         let send = Regs::message(Op::Send, Target::new(WAY, 1), [1; 4]);
