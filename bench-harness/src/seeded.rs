@@ -183,10 +183,12 @@ impl From<BTreeMap<String, String>> for Said {
     }
 }
 
-/// What the guest found wrong, in its words.
+/// What the guest found wrong, in its words, and what it notes about that: of a history every call.
 fn complaints(session: &Session) -> impl Iterator<Item = &str> {
     session.reports.iter().filter_map(|report| match report {
-        Report::Other(line) if line.starts_with("error ") => Some(line.as_str()),
+        Report::Other(line) if ["error ", "note "].iter().any(|word| line.starts_with(word)) => {
+            Some(line.as_str())
+        }
         _ => None,
     })
 }
