@@ -91,7 +91,7 @@ impl Pair {
             }
         }
         // One whose member record is behind those of the others.
-        if dice.once_in(4) {
+        if dice.once_in(8) {
             self.make_ear(&groups, dice)?;
         }
         self.read_pools(dice)?;

@@ -192,7 +192,7 @@ fn the_kernel_does_what_the_model_says() {
         println!("  {op:?}: {done} done, {refused} refused");
         assert!((done > 0) == can && done + refused > 0, "{op:?} was done {done} times");
     }
-    assert!(cases < CASES || 2 * done > refused, "most are refused");
+    assert!(cases < CASES || done > refused, "most are refused");
 }
 
 /// One sequence, told step by step: `MODEL_AGAIN="seed step step …"`.
