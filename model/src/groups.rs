@@ -70,7 +70,8 @@ impl Model {
         if self.is_dying(found.object) {
             return Err(Error::Dying.into());
         }
-        let free = self.put_member(found.object, member)?;
+        let free = self.free_record(found.object, member)?;
+        self.group_mut(found.object).members[free as usize] = Some(member);
         // Its capability does in the group what its record says, and nothing to the group itself.
         let rights = member.rights.and(found.rights).minus(Rights::DELETE);
         self.derive(place, found.place, found.object, rights, free * 8);
@@ -90,15 +91,12 @@ impl Model {
         Ok((found, process, Member { process, rights, custom }))
     }
 
-    /// Writes the first record that is free; which.
-    pub(crate) fn put_member(&mut self, group: Id, member: Member) -> Result<u64> {
-        let dying = self.is_dying(member.process);
-        let members = &mut self.group_mut(group).members;
-        let free = members.iter().position(Option::is_none).ok_or(Error::Full)?;
-        if dying {
+    /// The first record that is free, for a process that lives.
+    pub(crate) fn free_record(&self, group: Id, member: Member) -> Result<u64> {
+        let free = self.group(group).members.iter().position(Option::is_none).ok_or(Error::Full)?;
+        if self.is_dying(member.process) {
             return Err(Error::Dying.into());
         }
-        members[free] = Some(member);
         Ok(free as u64)
     }
 
@@ -124,7 +122,7 @@ impl Model {
     }
 
     /// Nobody passes on rights that it lacks.
-    fn check_may_add(&self, me: Id, found: Found, rights: Rights) -> Result<()> {
+    pub(crate) fn check_may_add(&self, me: Id, found: Found, rights: Rights) -> Result<()> {
         let mut most = MEMBER_RIGHTS;
         let amplifies = |most: Rights| match rights.minus(most) {
             Rights::NONE => Ok(()),
@@ -142,9 +140,14 @@ impl Model {
         self.take_member(group, args.target(0).index())
     }
 
+    pub(crate) fn check_record(&self, group: Id, index: u32) -> Result<()> {
+        let is_there = (index as usize) < self.group(group).members.len();
+        if is_there { Ok(()) } else { Err(Refusal::argument(0)) }
+    }
+
     pub(crate) fn take_member(&mut self, group: Id, index: u32) -> Result {
-        let record = self.group_mut(group).members.get_mut(index as usize).ok_or(Refusal::argument(0))?;
-        match record.take() {
+        self.check_record(group, index)?;
+        match self.group_mut(group).members[index as usize].take() {
             Some(_) => Ok(Answer::DONE),
             None => Err(not_member(Some(u64::from(index)))),
         }

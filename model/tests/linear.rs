@@ -283,6 +283,114 @@ fn a_claim_in_vain_is_seen_by_others() {
     past.diverges();
 }
 
+const NOTE: u32 = 9;
+
+/// A group, whose process is a member by the capability in slot 8, and offers slot 10 for one more record.
+fn group_with_a_member() -> Past {
+    let mut past = Past::new();
+    let what = Target::new(MEMORY, ObjType::Group as u32).0;
+    past.call(0, Op::Retype, [what, 2 | 3 << 16, at(GROUP.0), 1, 0, 0]);
+    past.retype(0, NOTE);
+    past.accept(0, 8);
+    past.add(0, GROUP);
+    past.accept(0, 10);
+    past
+}
+
+impl Past {
+    fn accept(&mut self, task: usize, slot: u32) -> usize {
+        self.call(task, Op::ProcessAccept, [PROCESS.arg(), u64::from(slot), 0, 0, 0, 0])
+    }
+
+    fn add(&mut self, task: usize, by: Cap) -> usize {
+        let rights = Rights::NOTIFY | Rights::LISTEN | Rights::ADD | Rights::REMOVE;
+        self.call(task, Op::GroupAdd, [by.arg(), PROCESS.arg(), u64::from(rights.0), 5, 0, 0])
+    }
+
+    fn remove(&mut self, task: usize, by: Cap, index: u32) -> usize {
+        self.call(task, Op::GroupRemove, [Target::new(by, index).0, 0, 0, 0, 0, 0])
+    }
+
+    /// A call was answered so, and others were under way with it: else that could not be.
+    #[track_caller]
+    fn only_beside(&mut self, call: usize, error: abi::Error, others: &[usize]) {
+        self.calls[call].found = [error as u64, 0, 0, 0, 0, 0, 0, 0];
+        self.diverges();
+        let earlier = others.iter().map(|other| self.calls[*other].began).min().unwrap();
+        self.calls[call].began = self.calls[call].began.min(earlier);
+        let later = others.iter().map(|other| self.calls[*other].ended).max().unwrap();
+        self.calls[call].ended = self.calls[call].ended.max(later);
+        self.fits();
+    }
+}
+
+/// The offer is taken back before the slot is filled.
+#[test]
+fn an_offer_is_gone_before_its_slot_is_filled() {
+    let mut past = group_with_a_member();
+    let early = past.inspect(10);
+    let empty = past.calls[early].found;
+    let added = past.add(0, GROUP);
+    let told = past.add(1, GROUP);
+    assert_eq!(past.calls[told].found[0], abi::Error::NoConsent as u64);
+    let late = past.inspect(10);
+    past.fits();
+    past.calls[late].found = empty;
+    past.diverges();
+    past.calls[added].ended = past.calls[late].ended + 1;
+    past.fits();
+}
+
+/// Who begins anew had claimed a slot meanwhile, and may then be refused.
+#[test]
+fn a_claim_of_who_adds_a_member_is_seen_by_others() {
+    let mut past = group_with_a_member();
+    let told = past.copy(1, NOTE, 10, Rights::ALL);
+    past.calls[told].found = [abi::Error::SlotOccupied as u64, 0, 0, 0, 0, 0, 0, 0];
+    past.accept(1, 0);
+    let added = past.add(0, GROUP);
+    past.model.slots.clear();
+    past.diverges();
+    past.calls[added].began = past.calls[told].began - 1;
+    past.fits();
+}
+
+/// Who adds, and is a member no more under the lock, had claimed a slot meanwhile.
+#[test]
+fn a_member_that_was_removed_had_claimed_a_slot() {
+    let mut past = group_with_a_member();
+    let told = past.copy(1, NOTE, 10, Rights::ALL);
+    past.calls[told].found = [abi::Error::SlotOccupied as u64, 0, 0, 0, 0, 0, 0, 0];
+    let removed = past.remove(1, GROUP, 0);
+    let added = past.add(0, Cap(8));
+    past.only_beside(added, abi::Error::NotMember, &[told, removed]);
+}
+
+/// A member that exposes something, and is removed: others may have seen what it exposed.
+#[test]
+fn what_is_taken_back_was_exposed_meanwhile() {
+    let mut past = group_with_a_member();
+    past.add(0, GROUP);
+    let exposed = past.call(1, Op::Expose, [Target::new(Cap(8), 1).0, Cap(NOTE).arg(), 0, 0, 0, 0]);
+    let removed = past.remove(0, GROUP, 0);
+    let raised = past.call(0, Op::Notify, [Target::new(Cap(10), 1).0, 4, 0, 0, 0, 0]);
+    past.poll(NOTE);
+    past.call(0, Op::Withdraw, [Target::new(GROUP, 1).0, 0, 0, 0, 0, 0]);
+    past.fits();
+    let withdrawn = past.calls.len() - 1;
+    past.calls[withdrawn].found = [abi::Error::NoExposure as u64, 1, 0, 0, 0, 0, 0, 0];
+    past.only_beside(exposed, abi::Error::NotMember, &[raised, removed]);
+}
+
+/// Who removes a member by a capability that goes meanwhile.
+#[test]
+fn a_capability_that_goes_removes_nobody() {
+    let mut past = group_with_a_member();
+    let removed = past.remove(0, Cap(8), 0);
+    let gone = past.call(1, Op::CapDelete, [at(8), 0, 0, 0, 0, 0]);
+    past.only_beside(removed, abi::Error::Dying, &[gone]);
+}
+
 /// A revoke that waits for another CPU looks anew what goes first: then both objects are dying.
 #[test]
 fn a_revoke_that_waited_begins_with_what_is_new() {

@@ -165,9 +165,13 @@ impl Running {
                 [2, u64::from(*claimed), 0]
             }
             At::Offer { found, .. } => [3, found.object.0 as u64, u64::from(found.rights.0)],
-            At::Added { index, accept, .. } => [4, *index, u64::from(*accept)],
+            At::Joins(joins) => [4, joins.index, u64::from(joins.is_member)],
+            At::Exposed { .. } => [14, 0, 0],
             At::Raise { group, .. } => [5, group.0 as u64, 0],
-            At::Remove { group, .. } => [6, group.0 as u64, 0],
+            At::Remove { seen, .. } => {
+                all.seen(Some(*seen));
+                [6, 0, 0]
+            }
             At::Delete { removal } => {
                 all.removal(removal);
                 [8, 0, 0]

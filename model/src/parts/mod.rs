@@ -14,6 +14,7 @@
 //! - *Claim*: the slot is empty and nobody else has claimed it, else `SlotOccupied`.
 //! - *Commit*: what was looked at is as it was and not dying, else `Dying`. Or, where the kernel tried a copy or a Retype
 //!   the short way, it gives the slot back and looks again.
+//! - A member joins, and something is exposed, by more than one word that others see one by one ([`groups`]).
 //! - Delete: the last capability of an object makes it *dying*, then the object is ended where it has its home, then
 //!   the slot is emptied ([`remove`]). Revoke and reset pick the first to go of those below, and delete that; they are
 //!   over when there is none. Who has waited for another CPU begins anew, and looks for the first to go again: so one
@@ -24,6 +25,7 @@
 //!   matters only to who takes them: nothing is tried before.
 
 mod digest;
+mod groups;
 mod messages;
 mod remove;
 
@@ -36,6 +38,7 @@ use crate::ipc::Sent;
 use crate::object::{Member, State};
 use crate::{Answer, Args, Capability, Id, Model, Place, Refusal, Regs, Result};
 
+use groups::Joins;
 use remove::Removal;
 
 /// The model, and what operations under way have done to it that it has no place for.
@@ -56,6 +59,8 @@ pub struct System {
     cancels: Vec<Id>,
     /// Tasks that were cancelled while their message was on another CPU.
     recalled: Vec<Id>,
+    /// Who is between two parts of an operation, with the lock of the root.
+    locked: Option<Id>,
     /// By which identity programs know an object.
     names: Vec<(Id, u64)>,
 }
@@ -92,11 +97,11 @@ enum At {
         addee: Id,
         member: Member,
     },
-    /// The member is added; the offer is taken back if it is still this one.
-    Added {
-        addee: Id,
-        accept: u32,
-        index: u64,
+    /// The offer is taken back; the member is not added yet.
+    Joins(Joins),
+    /// It is exposed; whether that stays so is not looked at yet.
+    Exposed {
+        place: Place,
     },
     /// The caller is a member; what is exposed is not read yet.
     Raise {
@@ -104,10 +109,10 @@ enum At {
         index: u32,
         bits: u64,
     },
-    /// A member record or exposure is about to be taken away.
+    /// A member record is about to be taken away.
     Remove {
-        group: Id,
-        index: u32,
+        from: Place,
+        seen: Seen,
     },
     /// A slot is being emptied; its object may be dying by this.
     Delete {
@@ -143,7 +148,7 @@ enum Fill {
     Move,
     Expose,
     Make { what: ObjType, size: u64 },
-    Member { addee: Id, member: Member, accept: u32 },
+    Member { found: Found, member: Member, accept: u32 },
 }
 
 /// What a slot's first word says.
@@ -200,13 +205,20 @@ impl Running {
         match self.at {
             At::Begun => true,
             At::Looked { .. } => !is_of_capability(error),
-            At::Fill { what: Fill::Copy { .. } | Fill::Make { .. }, .. } if lenient => true,
+            // It may begin anew.
+            At::Fill { what: Fill::Copy { .. } | Fill::Make { .. } | Fill::Member { .. }, .. } if lenient => {
+                true
+            }
+            At::Fill { what: Fill::Expose, claimed: true, .. } | At::Exposed { .. } => {
+                is_of_capability(error) || error == Error::NotMember || error == Error::Dying
+            }
+            At::Fill { what: Fill::Expose, .. } => error != BadArgument && error != WouldBlock,
             At::Remove { .. } => !of_look,
             _ if of_look || error == BadArgument => false,
             At::Offer { .. } => true,
             At::Fill { claimed: false, .. } => error != NoConsent,
             At::Fill { claimed: true, .. } => error != NoConsent && error != SlotOccupied,
-            At::Added { .. } | At::Made { .. } => false,
+            At::Joins(_) | At::Made { .. } => false,
             _ => true,
         }
     }
@@ -238,6 +250,12 @@ impl System {
     /// The parts that an operation can do next; none where it waits for others.
     pub fn parts(&self, running: &Running, parts: &mut Vec<Part>) {
         match running.at {
+            At::Fill { claimed: true, .. }
+            | At::Remove { .. }
+            | At::Delete { .. }
+            | At::Below { .. }
+            | At::Emptied { .. }
+                if self.is_locked(running.me) => {}
             At::Below { place, seen, victim: None, before, .. } => {
                 let [first, other] = self.first_to_go(place, seen, before);
                 parts.push(first.map_or(Part::Next, Part::Pick));
@@ -266,6 +284,10 @@ impl System {
                 if self.is_in_vain(what, from, seen) {
                     parts.push(Part::Again);
                 }
+            }
+            At::Fill { what: Fill::Member { .. }, claimed: true, .. } => {
+                // The kernel looks at some records, and begins anew.
+                parts.extend([Part::Next, Part::Again]);
             }
             At::Waits => self.parts_of_waiting(running.me, parts),
             At::Begun if running.op == Op::Call && running.args.deadline().is_some() => {
@@ -388,34 +410,33 @@ impl System {
                     running.at = At::Begun;
                     return Ok(None);
                 }
-                let index = self.fill(running.me, what, from, seen, to)?;
-                if let Fill::Member { addee, accept, .. } = what {
-                    running.at = At::Added { addee, accept, index };
+                if let Fill::Member { found, member, accept } = what {
+                    running.at = self.begin_joining(running.me, (found, member, accept), to)?;
                     return Ok(None);
                 }
-                if let Fill::Make { .. } = what {
-                    running.at = At::Made { untyped: seen.object };
-                    return Ok(None);
+                self.fill(running.me, what, from, seen, to)?;
+                match what {
+                    Fill::Expose => running.at = At::Exposed { place: to },
+                    Fill::Make { .. } => running.at = At::Made { untyped: seen.object },
+                    _ => return Ok(Some(regs(Ok(Answer::DONE)))),
                 }
-                Answer::DONE
-            }
-            At::Offer { found, addee, member } => {
-                let accept = self.model.process(addee).accept;
-                if accept == 0 {
-                    return Err(Error::NoConsent.into());
-                }
-                let to = self.model.slot_of(addee, Cap(accept)).map_err(|_| Error::NoConsent)?;
-                let what = Fill::Member { addee, member, accept };
-                let seen = Seen { object: found.object, rights: found.rights };
-                running.at = At::Fill { what, from: found.place, seen, to, claimed: false };
                 return Ok(None);
             }
-            At::Added { addee, accept, index } => {
-                let process = self.model.process_mut(addee);
-                if process.accept == accept {
-                    process.accept = 0;
+            At::Offer { found, addee, member } => {
+                running.at = self.look_offer(found, addee, member)?;
+                return Ok(None);
+            }
+            At::Joins(mut joins) => {
+                let joined = self.go_on_joining(&mut joins);
+                running.at = At::Joins(joins);
+                if !joined {
+                    return Ok(None);
                 }
-                Answer::one(index)
+                Answer::one(joins.index)
+            }
+            At::Exposed { place } => {
+                self.look_again_at_exposed(running, place)?;
+                Answer::DONE
             }
             At::Made { untyped } => Answer::one(self.model.untyped(untyped).free()),
             At::Raise { group, index, bits } => {
@@ -425,7 +446,10 @@ impl System {
                 let object = object.ok_or(Refusal::new(Error::NoExposure, u64::from(index)))?;
                 self.raise(running.me, object, bits)
             }
-            At::Remove { group, index } => self.model.take_member(group, index)?,
+            At::Remove { from, seen } => {
+                self.remove_member(running, seen, from)?;
+                Answer::DONE
+            }
             At::Delete { .. } | At::Below { .. } | At::Emptied { .. } => {
                 match self.go_on_removing(running, part) {
                     Some(answer) => answer,
@@ -471,23 +495,11 @@ impl System {
                 let found = self.model.find_any(me, running.cap(0))?;
                 filled(Fill::Move, Found { place: from, ..found }, to)
             }
-            Op::Expose => {
-                let (group, source) = self.model.look_expose(me, &running.args)?;
-                filled(Fill::Expose, source, Place::Exposure(group, running.target(0).index()))
-            }
+            Op::Expose => self.look_expose(running)?,
             Op::Retype => self.look_retype(running)?,
-            Op::GroupAdd => {
-                let (found, addee, member) = self.model.look_add(me, &running.args)?;
-                At::Offer { found, addee, member }
-            }
-            Op::GroupRemove => {
-                let group = self.model.group_for(me, running.cap(0), Rights::REMOVE)?;
-                At::Remove { group, index: running.target(0).index() }
-            }
-            Op::Withdraw => {
-                let place = self.model.look_withdraw(me, &running.args)?;
-                At::Delete { removal: Removal { only: self.now(place), ..Removal::of(place) } }
-            }
+            Op::GroupAdd => self.look_add(running)?,
+            Op::GroupRemove => self.look_remove(running)?,
+            Op::Withdraw => self.look_withdraw(running)?,
             Op::CapDelete => {
                 let place = self.model.find_slot(me, running.target(0), Rights::GRANT)?;
                 At::Delete { removal: Removal::of(place) }
@@ -568,7 +580,7 @@ impl System {
     /// for what can have claimed a slot in vain before it is refused.
     pub fn harmless(&self, running: &Running, lenient: bool) -> Option<Regs> {
         let me = running.me;
-        if lenient && matches!(running.op, Op::CapCopy | Op::Retype) {
+        if lenient && matches!(running.op, Op::CapCopy | Op::Retype | Op::GroupAdd) {
             return None;
         }
         let answer = match &running.at {
@@ -616,7 +628,7 @@ impl System {
         closed || !self.sees(from, seen) || self.model.is_dying(seen.object)
     }
 
-    fn fill(&mut self, me: Id, what: Fill, from: Place, seen: Seen, to: Place) -> Result<u64> {
+    fn fill(&mut self, me: Id, what: Fill, from: Place, seen: Seen, to: Place) -> Result<()> {
         if self.is_in_vain(what, from, seen) {
             return Err(Error::Dying.into());
         }
@@ -628,18 +640,16 @@ impl System {
                 self.model.derive(to, from, object, rights, if keeps { had } else { badge });
             }
             Fill::Move => self.model.move_to(from, to),
-            Fill::Expose => self.model.derive(to, from, object, Rights::NONE, 0),
+            Fill::Expose => {
+                self.model.derive(to, from, object, Rights::NONE, 0);
+                self.locked = Some(me);
+            }
             Fill::Make { what, size } => {
                 self.model.make(me, object, what, size, to, from)?;
             }
-            Fill::Member { member, .. } => {
-                let free = self.model.put_member(object, member)?;
-                let rights = member.rights.and(seen.rights).minus(Rights::DELETE);
-                self.model.derive(to, from, object, rights, free * 8);
-                return Ok(free);
-            }
+            Fill::Member { .. } => unreachable!("a member joins in parts"),
         }
-        Ok(0)
+        Ok(())
     }
 
     /// Bits come at once to a Notification of the same CPU, and some time to one of another.

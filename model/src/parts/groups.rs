@@ -1,0 +1,123 @@
+//! Joining, leaving and exposing in parts.
+//!
+//! Who adds a member looks at everything without a lock, claims the slot that the process offers, and looks again under the
+//! root lock. Then three words change one after the other: the offer is taken back, the record is written, the slot is
+//! filled. Others who need no lock see each of them. Where the offer is another one by then, or the kernel has looked at as
+//! many records as it does in one entry, the claim goes back and the operation begins anew.
+//!
+//! What has just been exposed is seen by others at once; then the kernel looks whether who exposed it still may, and
+//! takes it back if not.
+
+use abi::{Cap, Error, Rights};
+
+use super::{At, Fill, Removal, Running, Seen, System, filled};
+use crate::caps::Found;
+use crate::object::Member;
+use crate::{Id, Place, Result};
+
+/// A member that is added: its slot is claimed, and its process's offer was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Joins {
+    from: Place,
+    seen: Seen,
+    to: Place,
+    member: Member,
+    /// Its record.
+    pub index: u64,
+    /// It is written.
+    pub is_member: bool,
+}
+
+impl System {
+    /// Whether another one is between two parts, and has the lock of the root meanwhile. What a cluster has is of one root.
+    pub(super) fn is_locked(&self, me: Id) -> bool {
+        self.locked.is_some_and(|by| by != me)
+    }
+
+    pub(super) fn look_add(&self, running: &Running) -> Result<At> {
+        let (found, addee, member) = self.model.look_add(running.me, &running.args)?;
+        Ok(At::Offer { found, addee, member })
+    }
+
+    pub(super) fn look_expose(&self, running: &Running) -> Result<At> {
+        let (group, source) = self.model.look_expose(running.me, &running.args)?;
+        Ok(filled(Fill::Expose, source, Place::Exposure(group, running.target(0).index())))
+    }
+
+    pub(super) fn look_remove(&self, running: &Running) -> Result<At> {
+        let (me, index) = (running.me, running.target(0).index());
+        let place = self.model.slot_of(self.model.process_of(me), running.cap(0))?;
+        let group = self.model.group_for(me, running.cap(0), Rights::REMOVE)?;
+        self.model.check_record(group, index)?;
+        let seen = self.now(place).ok_or(Error::NoCapability)?;
+        Ok(At::Remove { from: place, seen })
+    }
+
+    pub(super) fn look_withdraw(&self, running: &Running) -> Result<At> {
+        let place = self.model.look_withdraw(running.me, &running.args)?;
+        Ok(At::Delete { removal: Removal { only: self.now(place), ..Removal::of(place) } })
+    }
+
+    /// The slot that a process offers is read.
+    pub(super) fn look_offer(&self, found: Found, addee: Id, member: Member) -> Result<At> {
+        let accept = self.model.process(addee).accept;
+        if accept == 0 {
+            return Err(Error::NoConsent.into());
+        }
+        let to = self.model.slot_of(addee, Cap(accept)).map_err(|_| Error::NoConsent)?;
+        Ok(filled(Fill::Member { found, member, accept }, found, to))
+    }
+
+    /// Under the lock: all is as it was, and the offer is taken back. Or it is another one by now.
+    pub(super) fn begin_joining(&mut self, me: Id, joins: (Found, Member, u32), to: Place) -> Result<At> {
+        let (found, member, accept) = joins;
+        let (from, seen) = (found.place, Seen { object: found.object, rights: found.rights });
+        self.model.check_may_add(me, found, member.rights)?;
+        if !self.sees(from, seen) || self.model.is_dying(seen.object) {
+            return Err(Error::Dying.into());
+        }
+        let index = self.model.free_record(seen.object, member)?;
+        let process = self.model.process_mut(member.process);
+        if process.accept != accept {
+            return Ok(At::Begun);
+        }
+        process.accept = 0;
+        self.claimed.push(to);
+        self.locked = Some(me);
+        Ok(At::Joins(Joins { from, seen, to, member, index, is_member: false }))
+    }
+
+    /// The record is written, then the slot filled; whether both is done.
+    pub(super) fn go_on_joining(&mut self, joins: &mut Joins) -> bool {
+        let Joins { from, seen, to, member, index, is_member } = *joins;
+        if !is_member {
+            self.model.group_mut(seen.object).members[index as usize] = Some(member);
+            joins.is_member = true;
+            return false;
+        }
+        self.claimed.retain(|it| *it != to);
+        let rights = member.rights.and(seen.rights).minus(Rights::DELETE);
+        self.model.derive(to, from, seen.object, rights, index * 8);
+        self.locked = None;
+        true
+    }
+
+    /// Whether what was just exposed stays so.
+    pub(super) fn look_again_at_exposed(&mut self, running: &Running, place: Place) -> Result<()> {
+        self.locked = None;
+        let may = self.model.group_for(running.me, running.cap(0), Rights::LISTEN);
+        if may.is_err() {
+            self.model.unlink(place);
+        }
+        may.map(drop)
+    }
+
+    /// Under the lock: whoever removes may still, and the record goes.
+    pub(super) fn remove_member(&mut self, running: &Running, seen: Seen, from: Place) -> Result<()> {
+        if !self.sees(from, seen) {
+            return Err(Error::Dying.into());
+        }
+        let group = self.model.group_for(running.me, running.cap(0), Rights::REMOVE)?;
+        self.model.take_member(group, running.target(0).index()).map(drop)
+    }
+}
