@@ -1,5 +1,9 @@
 //! Groups: members and exposures.
 
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use abi::membership::{ALONE, EXPOSE_PER_CPU, EXPOSE_WATCH, JOINED, LEFT, SHIFT_MAX, WATCHERS, WITHDRAWN};
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Rights, Target, TaskId};
 
 use crate::caps::{Found, has};
@@ -76,6 +80,7 @@ impl Model {
         let rights = member.rights.and(found.rights).minus(Rights::DELETE);
         self.derive(place, found.place, found.object, rights, free * 8);
         self.process_mut(addee).accept = 0;
+        self.tell_watchers(found.object, JOINED);
         Ok(Answer::one(free))
     }
 
@@ -102,12 +107,37 @@ impl Model {
 
     /// A process that ends is a member of nothing.
     pub fn leave_groups(&mut self, process: Id) {
-        for object in &mut self.objects {
-            let Kind::Group(group) = &mut object.kind else { continue };
-            for record in &mut group.members {
-                *record = record.take().filter(|member| member.process != process);
-            }
+        for group in (0..self.objects.len()).map(Id) {
+            let Kind::Group(it) = &self.objects[group.0].kind else { continue };
+            let records = it.members.iter().enumerate();
+            let is_its = |member: &Option<Member>| member.is_some_and(|it| it.process == process);
+            let its: Vec<usize> = records.filter(|(_, it)| is_its(it)).map(|(index, _)| index).collect();
+            its.into_iter().for_each(|index| self.leave(group, index));
         }
+    }
+
+    fn leave(&mut self, group: Id, index: usize) {
+        let members = &mut self.group_mut(group).members;
+        members[index] = None;
+        let is_alone = members.iter().flatten().count() == 1;
+        self.tell_watchers(group, if is_alone { LEFT | ALONE } else { LEFT });
+    }
+
+    /// Notifications that are exposed to watch a group get bits, each all that it is told at once.
+    fn tell_watchers(&mut self, group: Id, bits: u64) {
+        let mut told: BTreeMap<Id, u64> = BTreeMap::new();
+        for (object, shift) in self.watchers(group) {
+            *told.entry(object).or_default() |= bits << shift;
+        }
+        told.into_iter().for_each(|(object, bits)| self.raise(object, bits));
+    }
+
+    /// The Notifications that watch a group, and by how much their bits are shifted.
+    pub fn watchers(&self, group: Id) -> impl Iterator<Item = (Id, u32)> {
+        let exposures = self.group(group).exposures.iter().zip(0..WATCHERS);
+        exposures.filter_map(move |(it, index)| {
+            Some((self.slots.get(&Place::Exposure(group, index))?.object, it.watch?))
+        })
     }
 
     pub fn group_member(&self, me: Id, args: &Args) -> Result {
@@ -147,25 +177,39 @@ impl Model {
 
     pub(crate) fn take_member(&mut self, group: Id, index: u32) -> Result {
         self.check_record(group, index)?;
-        match self.group_mut(group).members[index as usize].take() {
-            Some(_) => Ok(Answer::DONE),
-            None => Err(not_member(Some(u64::from(index)))),
+        if self.group(group).members[index as usize].is_none() {
+            return Err(not_member(Some(u64::from(index))));
         }
+        self.leave(group, index as usize);
+        Ok(Answer::DONE)
     }
 
     pub fn expose(&mut self, me: Id, args: &Args) -> Result {
         let (index, how) = (args.target(0).index(), args.0[2]);
         let (group, source) = self.look_expose(me, args)?;
-        let entry = match how as u32 {
-            0 if how == 0 => index,
-            1 => self.per_cpu_entry(me, group, source, index, how >> 32)?,
+        let (entry, watch) = match how as u32 {
+            0 if how == 0 => (index, None),
+            EXPOSE_PER_CPU => (self.per_cpu_entry(me, group, source, index, how >> 32)?, None),
+            EXPOSE_WATCH => (index, Some(self.look_watch(source, index, how >> 32)?)),
             _ => return Err(Refusal::argument(2)),
         };
         self.fill_exposure(group, entry, source)?;
-        if how != 0 {
-            self.group_mut(group).exposures[index as usize].per_cpu = Some((how >> 32) as u32);
+        let exposures = &mut self.group_mut(group).exposures;
+        exposures[entry as usize].watch = watch;
+        if how as u32 == EXPOSE_PER_CPU {
+            exposures[index as usize].per_cpu = Some((how >> 32) as u32);
         }
         Ok(Answer::DONE)
+    }
+
+    /// By how much a watcher's bits are to be shifted.
+    fn look_watch(&self, source: Found, index: u32, shift: u64) -> Result<u32> {
+        match self.object_type(source.object) {
+            ObjType::Notification if index >= WATCHERS => Err(Refusal::argument(0)),
+            ObjType::Notification if shift > SHIFT_MAX => Err(Refusal::argument(2)),
+            ObjType::Notification => Ok(shift as u32),
+            other => Err(Refusal::new(Error::WrongType, other as u64)),
+        }
     }
 
     /// The group, and what is to be exposed there.
@@ -229,6 +273,9 @@ impl Model {
         match self.look_withdraw(me, args) {
             Ok(place) => {
                 self.delete(me, place, Pins::Hold)?;
+                if let Place::Exposure(group, _) = place {
+                    self.tell_watchers(group, WITHDRAWN);
+                }
                 Ok(Answer::DONE)
             }
             // Nothing is there: one with a task per CPU is no more one.
@@ -243,6 +290,7 @@ impl Model {
                     return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
                 }
                 self.group_mut(group).exposures[index as usize].per_cpu = None;
+                self.tell_watchers(group, WITHDRAWN);
                 Ok(Answer::DONE)
             }
             Err(why) => Err(why),

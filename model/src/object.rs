@@ -226,6 +226,8 @@ pub struct Member {
 pub struct Exposure {
     /// For a task per CPU: where the entries start.
     pub per_cpu: Option<u32>,
+    /// For a Notification that is told of the group's changes: by how much its bits are shifted.
+    pub watch: Option<u32>,
 }
 
 #[derive(Clone, Debug)]

@@ -121,6 +121,27 @@ fn who_waits_for_bits() {
     }
 }
 
+/// Of a wait that came by the fastpath nothing is left but the Notification: a capability of it is looked for, some slots
+/// in an entry. It is found wherever it stands.
+#[test]
+fn a_wait_is_rewound_by_a_capability_in_any_slot() {
+    for slot in BELL.0..64 {
+        let mut s = Scene::new(1);
+        let (bell, process) = (s.w.make(0, ObjType::Notification, 0), s.process);
+        s.w.give(bell, process, Cap(slot));
+        let (task, _) = s.running(0, 20);
+        s.w.does_and_run(&task, Regs::op(Op::Wait, &[Cap(slot).arg()]));
+        assert_eq!(task.state(), State::WaitBits);
+        // As the fastpath would have left it.
+        task.hot().regs.rax.set(0);
+        rewind_whole(&mut s, &task);
+        let (fresh, _) = replace(&mut s, &task, 20);
+        s.w.must(0, Op::Notify, &[bell.arg(), 0x30]);
+        s.w.run();
+        assert_eq!(s.w.result(&fresh).rdx, 0x30, "by slot {slot}");
+    }
+}
+
 #[test]
 fn who_can_wait_no_more() {
     let mut s = Scene::new(1);

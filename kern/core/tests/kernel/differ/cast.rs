@@ -1,7 +1,7 @@
 //! What a sequence begins with: two processes with tasks on some CPUs, groups in which they meet, and capabilities of
 //! all that, some with fewer rights. Process 1 makes it by system calls, which the model makes too.
 
-use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
+use abi::{Cap, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use model::tasks::ENDLESS;
 use model::{Id, Place};
 
@@ -14,11 +14,18 @@ pub const OWN: Cap = Cap(1);
 pub const MEMORY: Cap = Cap(2);
 /// Slots of a process's CSpace.
 pub const SLOTS: u32 = 48;
+/// Tasks that a process can have.
+const TASKS: u64 = 8;
 /// The priority of all.
 pub const PRIORITY: u64 = 10;
 const EXPOSURES: u64 = 8;
 /// Member records of a group, more than an entry of a broadcast looks at with small limits.
 const MEMBERS: u64 = 5;
+/// The slot in which every process has the first group.
+const FIRST_GROUP: Cap = Cap(3);
+/// Clients that all call one server, and the number of the first.
+const CROWD: u64 = 4;
+const FIRST_OF_CROWD: u64 = 6;
 const UTCBS: u64 = 0x5000_0000;
 /// Where pools are, and how large.
 pub const POOLS: u64 = 0x5800_0000;
@@ -84,7 +91,7 @@ impl Pair {
             self.make_ear(&groups, dice)?;
         }
         shared.extend(processes.iter().flat_map(|it| [it.process, it.cnode, it.vspace]));
-        for mut process in processes {
+        for mut process in processes.clone() {
             self.furnish(&mut process, &groups, &shared, dice)?;
             if self.hermit.is_none() && self.tasks.len() < 5 && dice.once_in(4) {
                 self.seclude(&mut process, dice)?;
@@ -98,15 +105,50 @@ impl Pair {
         for (index, task) in tasks.iter().enumerate() {
             self.expose(groups[0], index as u64, *task, dice)?;
         }
-        if dice.once_in(3) {
-            self.confine(dice)?;
-        }
         for task in tasks {
             if !dice.once_in(10) {
                 self.must(0, Op::TaskResume, [task.arg(), 0, 0, 0, 0, 0])?;
             }
         }
+        if dice.once_in(6) {
+            self.gather(&processes, dice)?;
+        }
+        if dice.once_in(3) {
+            self.confine(dice)?;
+        }
         Ok(())
+    }
+
+    /// Several clients call the first task, which keeps some of the calls: more of each than one entry ends with small limits.
+    fn gather(&mut self, processes: &[Made], dice: &mut Dice) -> Outcome {
+        let server = self.tasks[0].0;
+        let keeps = dice.below(3);
+        for index in 0..CROWD {
+            let task = self.make_task(processes[index as usize % 2], FIRST_OF_CROWD + index, dice)?;
+            let client = self.tasks[self.tasks.len() - 1].0;
+            self.must(0, Op::TaskResume, [task.arg(), 0, 0, 0, 0, 0])?;
+            self.does(client, Op::Call, Target::new(FIRST_GROUP, 0).0)?;
+        }
+        let cnode = self.model.process(self.model.process_of(server)).cnode;
+        let replies = (0..SLOTS).filter(|slot| {
+            let place = cnode.map(|cnode| Place::Slot(cnode, *slot));
+            let it = place.and_then(|place| self.model.slots.get(&place));
+            it.is_some_and(|it| self.model.object_type(it.object) == ObjType::Reply)
+        });
+        for reply in replies.take(keeps).collect::<Vec<_>>() {
+            self.does(server, Op::Recv, 0)?;
+            self.does(server, Op::SaveReply, Cap(reply).arg())?;
+        }
+        Ok(())
+    }
+
+    /// A task makes a system call, if it can, whatever it is answered.
+    fn does(&mut self, me: Id, op: Op, first: u64) -> Outcome {
+        if !self.model.acts(me) {
+            return Ok(());
+        }
+        let info = if op == Op::Recv { FLAG_NONBLOCK } else { 0 };
+        self.task(me, op, &model::Args([first, 0, 0, 0, 0, 0], abi::MsgInfo(info)))
     }
 
     /// A task that deletes itself, if anything, with the group that exposes it.
@@ -159,7 +201,7 @@ impl Pair {
     fn make_process(&mut self) -> Outcome<Made> {
         let cnode = self.make(0, ObjType::CNode, u64::from(SLOTS))?;
         let vspace = self.make(0, ObjType::VSpace, 5)?;
-        let process = self.make(0, ObjType::Process, 5)?;
+        let process = self.make(0, ObjType::Process, TASKS)?;
         self.must(0, Op::ProcessConfigure, [process.arg(), cnode.arg(), vspace.arg(), 0, 0, 0])?;
         Ok(Made { process, cnode, vspace, next: 3 })
     }

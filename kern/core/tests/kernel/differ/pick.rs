@@ -2,6 +2,7 @@
 //! number.
 
 use abi::audit::LABELS;
+use abi::membership::watch;
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op, Rights, Target};
 use model::object::{Mapping, State};
 use model::tasks::ENDLESS;
@@ -198,10 +199,34 @@ impl Pair {
                 let mut after = self.model.clone();
                 let _ = after.step(me, op, args);
                 // Process 1 has time that the model knows nothing of.
-                self.agents.contains(&me) || after.task(me).time.is_some()
+                let keeps_time = self.agents.contains(&me) || after.task(me).time.is_some();
+                keeps_time && !self.is_told_of_its_end(&after)
+            }
+            Op::ProcessKill => {
+                let mut after = self.model.clone();
+                let _ = after.step(me, op, args);
+                !self.is_told_of_its_end(&after)
             }
             _ => true,
         }
+    }
+
+    /// Whether somebody may be told that a member is gone who ends, too, or who is told so by several groups: what it hears
+    /// before its end, and what of it at once, the model does not say.
+    fn is_told_of_its_end(&self, after: &Model) -> bool {
+        let ends = |id: Id| after.is_dying(id) || after.objects[id.0].ended;
+        let is_group = |id: &Id| matches!(self.model.objects[id.0].kind, Kind::Group(_));
+        let groups = (0..self.model.objects.len()).map(Id).filter(is_group);
+        let mut told: Vec<Id> =
+            groups.flat_map(|group| self.model.watchers(group).map(|(it, _)| it)).collect();
+        told.sort_unstable();
+        let is_unclear = |note: Id| {
+            let Kind::Notification(it) = &self.model.objects[note.0].kind else { return false };
+            let mut hearers = [it.waiter, it.bound].into_iter().flatten();
+            let is_twice = told.iter().filter(|it| **it == note).count() > 1;
+            hearers.any(|task| is_twice || self.model.task(task).process.is_some_and(ends))
+        };
+        told.iter().any(|note| is_unclear(*note))
     }
 
     /// What process 1 does to the others.
@@ -374,10 +399,14 @@ impl Pick<'_> {
                 [Target::new(group, self.dice.below(4) as u32).0, 0, 0, 0, 0, 0]
             }
             Op::Expose => {
-                let kind = self.dice.of(&[ObjType::Task, ObjType::Notification]);
-                let how = match self.dice.below(5) {
+                let mut kind = self.dice.of(&[ObjType::Task, ObjType::Notification]);
+                let how = match self.dice.below(6) {
                     0 => 1 | (self.dice.below(8) as u64) << 32,
                     1 if self.dice.once_in(4) => 3,
+                    2 => {
+                        kind = ObjType::Notification;
+                        watch(self.dice.of(&[0, 4, 8, 60, 61]))
+                    }
                     _ => 0,
                 };
                 [self.target_with(None), self.cap(kind), how, 0, 0, 0]
