@@ -166,8 +166,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             if !hot.lender.is(at) {
                 return None;
             }
+            let held = self.borrowed_by(callee, hot);
+            if held.is_some_and(|sc| self.is_owned_by(sc, at)) {
+                // What it had of others is gone, and the callee goes on with its own.
+                return None;
+            }
             hot.lender.set(None);
-            if let Some(sc) = self.borrowed_by(callee, hot) {
+            if let Some(sc) = held {
                 return Some((callee, hot, sc));
             }
             at = callee;
@@ -191,8 +196,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             return self.raise_with_message(from, ctl::UNLEND);
         }
         let held = match home {
-            // It has been lent other time meanwhile.
-            Some(hot) if !hot.lender.is_null() => return,
+            // It has been lent other time meanwhile, or has lent its own.
+            Some(hot) if !hot.lender.is_null() || self.lacks_own(from, hot) => return,
             Some(hot) => self.borrowed_by(from, hot),
             None if matches!(stage, Stage::Queued | Stage::Owed) => msg.sc.get(self.pin()),
             None => return,
@@ -206,6 +211,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         {
             self.seize(sc, sc_hot);
         }
+    }
+
+    fn is_owned_by(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> bool {
+        self.sc_hot(sc).is_some_and(|sc_hot| sc_hot.owner.is(task))
+    }
+
+    /// Returns whether a task has time of its own that is with somebody else.
+    fn lacks_own(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
+        !hot.own_sc.is_null() && self.own_at_rest(task, hot).is_none()
     }
 
     /// Returns whether a task is ready, and has neither time nor own time to ask for.

@@ -1,6 +1,7 @@
 //! CPU time along chains of calls, as long as programs make them.
 
 use abi::{Cap, Error, ObjType, Op, Target};
+use kern_base::limits::CALL_STEPS;
 use kern_base::sched_context::SchedContext;
 use kern_base::task::State;
 
@@ -237,6 +238,25 @@ fn a_chain_parts_where_a_task_of_it_ends() {
                 chain.unwinds(middle - 1);
             }
         }
+    }
+}
+
+/// The last goes on with its caller's own time when that of the first is taken back: nobody who takes back the first's, and
+/// comes later, ends that loan.
+#[test]
+fn a_loan_that_is_newer_is_not_taken_back() {
+    for length in CALL_STEPS + 2..CALL_STEPS + 8 {
+        let mut chain = Chain::new(1, length, true, |_| 0);
+        let last = length - 1;
+        chain.end_time(last);
+        chain.calls();
+        chain.w.must(0, Op::TaskKill, &[chain.tasks[1].cap.arg()]);
+        chain.w.run();
+        assert_eq!(chain.w.time_of(&chain.tasks[last]), chain.own(last - 1), "length {length}");
+        let lender = chain.tasks[last].hot().lender.addr();
+        assert_eq!(lender, chain.tasks[last - 1].object.addr(), "length {length}: whose it is");
+        chain.kill_behind(1);
+        chain.unwinds(0);
     }
 }
 
