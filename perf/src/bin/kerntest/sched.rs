@@ -172,10 +172,12 @@ fn yield_to_goes_where_it_says(lab: &mut Lab<'_>) -> Outcome {
     for sched in [&giver.sched, &others[0].sched, &others[1].sched] {
         sched.configure(priority, u64::MAX)?;
     }
+    for spinner in &others {
+        spinner.task.suspend()?;
+    }
+    // What is left of the slice that the giver was made with goes first.
+    expect_eq!(lab.run(&giver, &Args::new(Op::Yield))?.error(), None, "yielding to nobody");
     for chosen in [0, 1, 1, 0] {
-        for spinner in &others {
-            spinner.task.suspend()?;
-        }
         // In the queue: the giver, then the two.
         lab.ask(&giver, &Args::plain(Op::YieldTo, others[chosen].task.arg(), 0, 0, 0))?;
         for spinner in &others {
