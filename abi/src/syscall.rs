@@ -241,7 +241,8 @@ syscalls! {
     /// Rights: SUSPEND.
     /// Errors: BadState (not configured, or dead).
     TaskCancel = 31;
-    /// Set priority and slice of a SchedContext of this CPU.
+    /// Set priority and slice of a SchedContext of this CPU. A slice that has begun gets no longer by this: the next one has the
+    /// new length.
     ///
     /// In: rdi = SchedContext; rsi = priority, 0 to 255; rdx = slice in TSC ticks, not 0; all ones: endless.
     /// Rights: CONFIGURE.

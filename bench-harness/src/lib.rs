@@ -39,6 +39,7 @@ pub mod mailbox;
 pub mod message;
 pub mod monitor;
 pub mod pack;
+mod pairs;
 pub mod picture;
 pub mod plan;
 pub mod plot;

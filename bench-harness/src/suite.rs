@@ -21,6 +21,7 @@ use crate::iso;
 use crate::lab::{Job, Lab};
 use crate::lanes;
 use crate::machine::Mode;
+use crate::pairs;
 use crate::policy;
 use crate::protection;
 use crate::report::{Report, Verdict};
@@ -136,7 +137,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
     match step {
         Step::Host => host_tests(lab),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
-        Step::Pairs => pairs(lab),
+        Step::Pairs => pairs::run(lab),
         Step::Hardening => hardening::run(lab),
         Step::Guest => guest_tests(lab),
         Step::Protection => protection::run(lab),
@@ -193,22 +194,7 @@ fn host_tests(lab: &Lab) -> Result<Tally> {
     Ok(sum)
 }
 
-/// A sample of the pairs, of a kernel with normal limits and of one with small ones.
-fn pairs(lab: &Lab) -> Result<Tally> {
-    let mut sum = Tally::default();
-    for limits in [&[][..], &["--features", "small-limits"]] {
-        lab.screen.step("pairs");
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let mut command = Command::new(cargo);
-        command.args(["test", "--quiet", "--package", "kern-core", "--test", "pairs"]).args(limits).arg("--");
-        let output = command.stderr(Stdio::inherit()).output().context("starting the pairs")?;
-        String::from_utf8_lossy(&output.stdout).lines().for_each(|line| lab.screen.say(line));
-        sum += Tally::one(output.status.success());
-    }
-    Ok(sum)
-}
-
-fn target_dir(lab: &Lab) -> PathBuf {
+pub fn target_dir(lab: &Lab) -> PathBuf {
     lab.artifacts.boot_dir().parent().map_or_else(|| PathBuf::from("target"), PathBuf::from)
 }
 

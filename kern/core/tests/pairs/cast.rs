@@ -9,6 +9,7 @@ use abi::{Cap, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rig
 use kern_base::events::EventPool;
 use smp::host_test;
 
+use crate::play::LONG;
 use crate::world::machine::DEVICES;
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
@@ -18,7 +19,7 @@ pub const GROUP: Cap = Cap(5);
 /// Bytes of the memory that the cast of a case is made of, as a base-2 logarithm.
 pub const fn memory_log2(state: State) -> u64 {
     match state {
-        State::Deep => 20,
+        State::Deep | State::Wide => 20,
         State::Large | State::LargeSent => 22,
         _ => 19,
     }
@@ -103,6 +104,14 @@ pub const WATCHER: u32 = 12;
 pub const LINK: u32 = 5;
 /// How many they are: more calls than one kernel entry follows, where limits are small.
 const LINKS: usize = 6;
+/// Of the wide state: how many more clients there are that call, and that wait for room in the pool, Reply objects of the server, and members of the group.
+const CALLERS: usize = 6;
+const SENDERS: usize = 3;
+/// Long events for which a pool has no room.
+const EVENTS_MAX: usize = 40;
+const MORE_REPLIES: [Cap; 3] = [Cap(20), Cap(21), Cap(22)];
+const MORE_MEMBERS: u32 = 4;
+const FIRST_MORE: u32 = 20;
 
 /// What a deed has to do with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -283,15 +292,41 @@ pub enum State {
     Large,
     /// As Queued, with that page in transit.
     LargeSent,
+    /// The server has calls of many clients, queued and kept; the client is a member of the group several times, and many of
+    /// its tasks are exposed: more of each than an entry looks at, where limits are small.
+    Wide,
 }
 
-pub const STATES: [State; 7] =
+/// All of them.
+pub const STATES: [State; 8] = [
+    State::Quiet,
+    State::Served,
+    State::Queued,
+    State::Kept,
+    State::Deep,
+    State::Large,
+    State::LargeSent,
+    State::Wide,
+];
+
+/// Those of which a run has cases, where none is asked for.
+pub const USUAL: [State; 7] =
     [State::Quiet, State::Served, State::Queued, State::Kept, State::Deep, State::Large, State::LargeSent];
 
 impl State {
     /// Whether there is a large page.
     pub fn has_large(self) -> bool {
         matches!(self, State::Large | State::LargeSent)
+    }
+
+    /// How many clients there are besides the client.
+    fn crowd(self) -> u64 {
+        if self == State::Wide { (CALLERS + SENDERS) as u64 } else { 0 }
+    }
+
+    /// Slots of each CSpace.
+    fn slots(self) -> u64 {
+        if self == State::Wide { 64 } else { 16 }
     }
 
     /// Whether a call of another client waits at the server, with pages.
@@ -362,14 +397,14 @@ impl Cast {
         // The first: at the end of the memory there are descriptors.
         let large = state.has_large().then(|| w.make_of(0, memory, ObjType::Frame, 21));
         let process = |w: &mut World, vector| {
-            let cnode = w.make_of(0, memory, ObjType::CNode, 16);
+            let cnode = w.make_of(0, memory, ObjType::CNode, state.slots());
             let vspace = w.make_of(0, memory, ObjType::VSpace, 6);
-            let process = w.make_of(0, memory, ObjType::Process, 8);
+            let process = w.make_of(0, memory, ObjType::Process, 8 + state.crowd());
             w.must(0, Op::ProcessConfigure, &[process.arg(), cnode.arg(), vspace.arg(), vector]);
             Proc { process, cnode, vspace }
         };
         let (client, server) = (process(w, 1), process(w, 0));
-        let group = w.make_of(0, memory, ObjType::Group, 4 | 16 << 16);
+        let group = w.make_of(0, memory, ObjType::Group, 4 + MORE_MEMBERS as u64 | 16 << 16);
         let members = [client, server].map(|who| w.join(group, who, GROUP, abi::MEMBER_RIGHTS, 7));
         let task = |w: &mut World, of, n, own| w.task_of(memory, of, n, 10, own);
         let helper = task(w, server, 0, true);
@@ -377,6 +412,7 @@ impl Cast {
             State::Deep => (0..LINKS).map(|_| task(w, server, 0, true)).collect(),
             _ => Vec::new(),
         };
+        let crowd: Vec<Tcb> = (0..state.crowd()).map(|_| task(w, client, 0, true)).collect();
         let tasks = Tasks {
             client: task(w, client, 0, true),
             other: task(w, client, 1, true),
@@ -430,8 +466,10 @@ impl Cast {
         cast.furnish(w, state);
         cast.prepare_chain(w, &links);
         cast.begin(w, state);
-        if state == State::Deep {
-            cast.call_along(w, &links);
+        match state {
+            State::Deep => cast.call_along(w, &links),
+            State::Wide => cast.gather(w, &crowd),
+            _ => {}
         }
         cast
     }
@@ -456,6 +494,49 @@ impl Cast {
             let to = Target::new(GROUP, LINK + n as u32);
             w.does_and_run(caller, Regs::message(Op::Call, to, [n as u64; 4]));
         }
+    }
+
+    /// Many clients call the server, some with deadlines. It keeps some of the calls and serves another. Others send to the
+    /// pool until they have to wait. The server receives when this begins.
+    fn gather(&self, w: &mut World, crowd: &[Tcb]) {
+        let Tasks { other, server, .. } = self.tasks;
+        for (n, task) in crowd.iter().enumerate() {
+            w.resume(task);
+            w.run();
+            if n >= CALLERS {
+                self.fill(w, task);
+                continue;
+            }
+            w.expose(self.group, LINK + n as u32, task.cap);
+            let deadline = w.now() + LONG / 2;
+            w.does_and_run(task, if n % 2 == 0 { call() } else { call().deadline(deadline) });
+        }
+        let does = |w: &mut World, what: Regs| {
+            if w.runs(1, &other) {
+                w.does_and_run(&other, Regs::op(Op::Yield, &[]));
+            }
+            w.does_and_run(&server, what);
+        };
+        for slot in MORE_REPLIES {
+            let reply = w.make_of(1, self.memory, ObjType::Reply, 0);
+            w.give(reply, self.server, slot);
+            does(w, Regs::op(Op::SaveReply, &[slot.arg()]));
+            does(w, Regs::op(Op::Recv, &[]));
+        }
+        for n in 0..MORE_MEMBERS {
+            w.join(self.group, self.client, Cap(FIRST_MORE + n), abi::MEMBER_RIGHTS, 7);
+        }
+    }
+
+    /// A task sends long events until it has to wait for room.
+    fn fill(&self, w: &mut World, task: &Tcb) {
+        for _ in 0..EVENTS_MAX {
+            if w.runs(0, task) {
+                let send = Regs::message(Op::Send, Target::new(GROUP, HELPER), [1, 2, 3, 4]);
+                w.does_and_run(task, send.words(abi::MSG_UTCB_WORDS as u8));
+            }
+        }
+        assert!(!w.runs(0, task), "there is room for all events");
     }
 
     /// Maps, binds, copies and exposes.
@@ -568,7 +649,7 @@ impl Cast {
             lists(&other, &[if state.has_large() { LARGE_PAGE } else { pages }]);
             w.does_and_run(&other, call().flag(abi::FLAG_PAGES));
         }
-        if state == State::Kept {
+        if matches!(state, State::Kept | State::Wide) {
             w.does_and_run(&server, Regs::op(Op::SaveReply, &[REPLY_SLOT.arg()]));
             w.does_and_run(&server, Regs::op(Op::Recv, &[]));
         }

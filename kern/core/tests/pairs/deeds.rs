@@ -85,7 +85,7 @@ impl By {
             By::Hand => true,
             By::Client => matches!(state, State::Quiet | State::Large),
             By::Other => !state.has_queue(),
-            By::Server => state == State::Served || state.has_queue(),
+            By::Server => matches!(state, State::Served | State::Wide) || state.has_queue(),
             By::Last => state == State::Deep,
         }
     }

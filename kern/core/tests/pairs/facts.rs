@@ -218,6 +218,16 @@ impl Facts {
         }
     }
 
+    /// What is otherwise than it was: a line each, with what it was and what it is.
+    pub fn since(&self, before: &Facts) -> Vec<String> {
+        let mut names: Vec<Name> = self.names().chain(before.names()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| self.get(name) != before.get(name));
+        let say = |name: &Name| format!("{name} {} -> {}", said(before.get(name)), said(self.get(name)));
+        names.iter().map(say).collect()
+    }
+
     pub fn get(&self, name: &Name) -> Option<u64> {
         self.0.binary_search_by_key(name, |(name, _)| *name).ok().map(|at| self.0[at].1)
     }
@@ -225,6 +235,11 @@ impl Facts {
     pub fn names(&self) -> impl Iterator<Item = Name> {
         self.0.iter().map(|(name, _)| *name)
     }
+}
+
+/// A fact as text.
+pub fn said(word: Option<u64>) -> String {
+    word.map_or(String::from("nothing"), |word| format!("{word:#x}"))
 }
 
 /// An object that is dying and not dead, and that a capability names. (A process whose tasks are gone may be like that.)

@@ -12,6 +12,7 @@
 #[allow(dead_code, reason = "the other tests of the kernel use more of it")]
 mod world;
 
+mod alone;
 mod cast;
 mod deeds;
 mod facts;
@@ -38,8 +39,9 @@ Options:
       --at N           Only where the first operation stops at its point N
       --entries N      Only N kernel entries of the second operation, before the first goes on
       --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept, Deep, Large,
-                       LargeSent
+                       LargeSent, or Wide, of which a run has none else
       --limits small   With the kernel's smallest bounds
+      --alone FILE     Write what each operation changes that is done alone, and play no cases
       --list FILE      Write what was reached of each triple, or why not
       --threads N      How many run side by side (default: 2)
 
@@ -57,7 +59,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match plan::Options::parse(&arguments) {
-        Ok(options) => report::run(&options),
+        Ok(options) => match &options.alone {
+            Some(file) => alone::write(&options, file),
+            None => report::run(&options),
+        },
         Err(wrong) => {
             eprintln!("pairs: {wrong}\n\n{HELP}");
             ExitCode::from(2)

@@ -6,7 +6,7 @@
 
 use abi::Error;
 
-use crate::facts::{Facts, MEMORY, Name, REGISTERS};
+use crate::facts::{Facts, MEMORY, Name, REGISTERS, said};
 use crate::play::{Case, Outcome, WAYS, one_behind_the_other};
 
 /// What was answered, or in which state the caller is.
@@ -175,10 +175,9 @@ fn difference(facts: &Facts, like: &[&Facts], leave_out: impl Fn(Name) -> bool) 
     names.sort_unstable();
     names.dedup();
     names.retain(|name| !same(name) && !leave_out(*name));
-    let hex = |word: Option<u64>| word.map_or(String::from("nothing"), |word| format!("{word:#x}"));
     let say = |name: &Name| {
-        let orders: Vec<String> = like.iter().map(|other| hex(other.get(name))).collect();
-        format!("{name} is {}, in order {}", hex(facts.get(name)), orders.join(", "))
+        let orders: Vec<String> = like.iter().map(|other| said(other.get(name))).collect();
+        format!("{name} is {}, in order {}", said(facts.get(name)), orders.join(", "))
     };
     let told: Vec<String> = names.iter().take(TOLD).map(say).collect();
     (!told.is_empty()).then(|| told.join("\n    "))

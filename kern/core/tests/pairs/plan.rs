@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use abi::Error;
 
-use crate::cast::{Role, STATES, State, relation};
+use crate::cast::{Role, STATES, State, USUAL, relation};
 use crate::deeds::{self, BYS, By, Deed, What};
 use crate::orders::Said;
 use crate::play::{Outcome, alone, missing, uses_of, usual};
@@ -24,6 +24,7 @@ pub struct Options {
     pub entries: Option<usize>,
     pub state: Option<State>,
     pub list: Option<String>,
+    pub alone: Option<String>,
     pub threads: usize,
 }
 
@@ -40,6 +41,7 @@ impl Options {
             entries: None,
             state: None,
             list: None,
+            alone: None,
             threads: 2,
         };
         let mut words = words.iter();
@@ -57,6 +59,7 @@ impl Options {
                 "--at" => options.at = Some(number()? as usize),
                 "--entries" => options.entries = Some((number()? as usize).max(1)),
                 "--threads" => options.threads = (number()? as usize).max(1),
+                "--alone" => options.alone = Some(value.clone()),
                 "--list" => options.list = Some(value.clone()),
                 "--only" => options.only = value.split('/').map(Wanted::parse).collect::<Result<_, _>>()?,
                 "--limits" => check_limits(value)?,
@@ -185,7 +188,8 @@ impl Plan {
             refused: BTreeMap::new(),
         };
         let mut names = Names::default();
-        for state in STATES.into_iter().filter(|state| options.state.is_none_or(|only| only == *state)) {
+        let asked = |state: &State| options.state.map_or(USUAL.contains(state), |only| only == *state);
+        for state in STATES.into_iter().filter(asked) {
             let touched = touched(state, &plan.deeds, &mut names)?;
             for by in BYS.into_iter().filter(|by| by.can(state)) {
                 plan.usual.insert((state, by), usual(state, by)?);

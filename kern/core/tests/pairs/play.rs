@@ -25,7 +25,7 @@ const CPUS: usize = 3;
 /// Steps that a CPU takes beside an operation that stands still.
 const STEPS: usize = 60;
 /// Ticks after which every deadline of a case is over.
-const LONG: u64 = 1_000_000;
+pub const LONG: u64 = 1_000_000;
 
 /// What a case does.
 #[derive(Clone, Copy)]
@@ -164,8 +164,7 @@ fn noted<R>(state: State, deed: &Deed, look: impl FnOnce(Notes, &World, usize) -
 
 /// The words that a task writes by a system call which does nothing: what every entry writes.
 pub fn usual(state: State, by: By) -> Result<Words, String> {
-    let deed = Deed { name: "Null", by, what: What::Call(|_, _| Regs::op(Op::Null, &[])), of: &[] };
-    noted(state, &deed, |notes, w, _| notes.written(w))
+    noted(state, &null(by), |notes, w, _| notes.written(w))
 }
 
 /// How two operations are played that do not meet.
@@ -202,6 +201,20 @@ pub fn one_behind_the_other(case: &Case<'_>, way: Way) -> Result<Outcome, String
 pub fn missing() -> Vec<Op> {
     let mut w = World::small(CPUS, 4 << memory_log2(State::Quiet));
     deeds::missing(&Cast::new(&mut w, State::Quiet))
+}
+
+/// Lets one operation go to its end, with nobody beside it: what it was answered, and what is so then.
+pub fn effects(state: State, deed: &Deed) -> Result<(Said, Facts), String> {
+    let none = Words::new();
+    let case = Case::alone(state, deed, &none);
+    caught(|| Play::new(&case).to_the_end()).map(|outcome| (outcome.said[0], outcome.facts))
+}
+
+/// A system call that changes nothing.
+pub const NULL: Deed = null(By::Hand);
+
+const fn null(by: By) -> Deed {
+    Deed { name: "Null", by, what: What::Call(|_, _| Regs::op(Op::Null, &[])), of: &[] }
 }
 
 /// Plays a case.
@@ -444,6 +457,20 @@ impl<'a> Play<'a> {
         self.w.run();
         self.answers(first, Some(second));
         self.look([Some(first), Some(second)]);
+        self.outcome
+    }
+
+    /// Plays the first operation, and nothing else.
+    fn to_the_end(mut self) -> Outcome {
+        let cpu = self.case.first.by.cpu().unwrap_or(0);
+        let first = self.actor(self.case.first, cpu);
+        match self.case.first.what {
+            What::Calls(_) => _ = self.run_other(self.case.first, first, (cpu, 0), STEPS),
+            _ => _ = self.run_first(cpu, first, &Rc::default()),
+        }
+        self.w.run();
+        self.answers(first, None);
+        self.look([Some(first), None]);
         self.outcome
     }
 

@@ -356,7 +356,8 @@ impl World {
     fn make_world(cpus: usize, bytes: u64, size: Size, checked: bool) -> World {
         let shared = host_test::region(size.bytes, 4096);
         let own = host_test::region(size.bytes, 4096);
-        let memory = host_test::region(bytes, bytes.next_power_of_two().clamp(4096, 2 << 20));
+        // Aligned so that what is made of it stands at the same places in each world.
+        let memory = host_test::region(bytes, bytes.next_power_of_two().clamp(4096, 16 << 20));
         let Some(k) = kernel(&shared, cpus, &[&memory, &own]) else {
             panic!("no room for the kernel's own memory")
         };

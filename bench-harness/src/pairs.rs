@@ -1,0 +1,108 @@
+//! Two operations of the kernel at a time on the simulated machine, and what each changes alone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::lab::Lab;
+use crate::suite::target_dir;
+use crate::testsum::Tally;
+
+/// Bounds of the kernel, and what builds one that has them.
+const LIMITS: [(&str, &[&str]); 2] = [("normal", &[]), ("small", &["--features", "small-limits"])];
+
+/// Plays a sample of the pairs on a kernel with normal limits and on one with small ones. What an operation that is done
+/// alone changes must be the same on both.
+pub fn run(lab: &Lab) -> Result<Tally> {
+    let mut sum = Tally::default();
+    for (_, limits) in LIMITS {
+        sum += Tally::one(play(lab, limits, &[])?);
+    }
+    let mut texts = Vec::new();
+    for (name, limits) in LIMITS {
+        let file = target_dir(lab).join(format!("alone-{name}.txt"));
+        let path = file.to_str().context("the path of the target directory is no text")?;
+        if !play(lab, limits, &["--alone", path])? {
+            sum += Tally::one(false);
+            return Ok(sum);
+        }
+        texts.push(fs::read_to_string(&file).with_context(|| format!("reading {path}"))?);
+    }
+    let same = compare(&texts[0], &texts[1]);
+    sum += Tally::one(same.is_ok());
+    lab.screen.say(&match same {
+        Ok(count) => {
+            format!("alone: {count} operations change the same with normal limits and with small ones")
+        }
+        Err(wrong) => format!("alone: {wrong}"),
+    });
+    Ok(sum)
+}
+
+fn play(lab: &Lab, limits: &[&str], options: &[&str]) -> Result<bool> {
+    lab.screen.step("pairs");
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--quiet", "--package", "kern-core", "--test", "pairs"]).args(limits);
+    command.arg("--").args(options);
+    let output = command.stderr(Stdio::inherit()).output().context("starting the pairs")?;
+    String::from_utf8_lossy(&output.stdout).lines().for_each(|line| lab.screen.say(line));
+    Ok(output.status.success())
+}
+
+/// By operation and state: what was answered, and what is otherwise than before.
+fn effects(text: &str) -> BTreeMap<&str, Vec<&str>> {
+    let (mut all, mut at) = (BTreeMap::<&str, Vec<&str>>::new(), "");
+    for line in text.lines() {
+        if let Some((name, _)) = line.rsplit_once(": ").filter(|_| !line.starts_with(' ')) {
+            at = name;
+        }
+        all.entry(at).or_default().push(line);
+    }
+    all
+}
+
+/// How many operations there are, where both texts say the same of each.
+fn compare(normal: &str, small: &str) -> Result<usize, String> {
+    let (normal, small) = (effects(normal), effects(small));
+    for name in normal.keys().chain(small.keys()) {
+        let (one, other) = (lines_of(&normal, name), lines_of(&small, name));
+        if one != other {
+            return Err(format!(
+                "{name} changes something else with other limits\n  only with normal ones:{}\n  only with small ones:{}\n\
+                 `./justw pairs --alone FILE` writes all, with `--limits small` those of small limits",
+                not_in(one, other),
+                not_in(other, one)
+            ));
+        }
+    }
+    if normal.is_empty() { Err("no operation was done".to_owned()) } else { Ok(normal.len()) }
+}
+
+fn lines_of<'a, 't>(all: &'a BTreeMap<&'t str, Vec<&'t str>>, name: &str) -> &'a [&'t str] {
+    all.get(name).map_or(&[], Vec::as_slice)
+}
+
+/// The lines that the other has not.
+fn not_in(all: &[&str], other: &[&str]) -> String {
+    let lines = all.iter().filter(|line| !other.contains(line));
+    lines.map(|line| format!("\n    {}", line.trim())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_told() {
+        let one = "A in Quiet: Done\n    x 1 -> 2\nB in Quiet: Done\n";
+        assert_eq!(compare(one, one), Ok(2));
+        let wrong = compare(one, "A in Quiet: Done\n    x 1 -> 3\nB in Quiet: Done\n").unwrap_err();
+        assert!(wrong.starts_with("A in Quiet") && !wrong.contains("B in"), "{wrong}");
+        assert!(wrong.contains("x 1 -> 2") && wrong.contains("x 1 -> 3"), "{wrong}");
+        assert!(compare(one, "A in Quiet: Done\n    x 1 -> 2\n").is_err(), "one is missing");
+        assert!(compare("", "").is_err(), "nothing was done");
+    }
+}
