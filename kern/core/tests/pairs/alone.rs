@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use crate::cast::{STATES, State};
 use crate::deeds::{self, Deed};
 use crate::plan::Options;
 use crate::play::{NULL, effects};
+use crate::states::{STATES, State};
 
 /// Operations of which a program sees a bound, by the beginnings of their names, and which.
 const VISIBLE: [(&str, &str); 3] = [

@@ -2,6 +2,7 @@
 //!
 //! All of them are made from one piece of memory, so that one reset destroys everything at the end of a case.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use abi::events::Window;
@@ -9,22 +10,14 @@ use abi::{Cap, Grant, Listening, MAP_POOL, ObjType, Op, PageMode, PageRange, Rig
 use kern_base::events::EventPool;
 use smp::host_test;
 
-use crate::play::LONG;
+use crate::states::{MORE_MEMBERS, State, memory_log2};
 use crate::world::machine::DEVICES;
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
 /// The group, in the CSpace of each process of the cast.
 pub const GROUP: Cap = Cap(5);
-/// Bytes of the memory that the cast of a case is made of, as a base-2 logarithm.
-pub const fn memory_log2(state: State) -> u64 {
-    match state {
-        State::Deep | State::Wide => 20,
-        State::Large | State::LargeSent => 22,
-        _ => 19,
-    }
-}
-/// The same of the memory within.
+/// Bytes of the memory within, as a base-2 logarithm.
 pub const CHILD_LOG2: u64 = 15;
 pub const PAGE: u64 = abi::PAGE_SIZE;
 /// Where the client has pages of a frame, pages of its pool, and pages that it shares; the server's window.
@@ -102,16 +95,13 @@ pub const NOWHERE: u32 = 4;
 pub const WATCHER: u32 = 12;
 /// The first of the tasks along which a deep call goes.
 pub const LINK: u32 = 5;
+/// Where a task of each CPU can be exposed, and the first of the entries that stand for it.
+pub const ONE_EACH: u32 = 11;
+pub const FIRST_EACH: u32 = 13;
+/// Slot of the client: process 1.
+pub const INIT_SLOT: Cap = Cap(4);
 /// How many they are: more calls than one kernel entry follows, where limits are small.
-const LINKS: usize = 6;
-/// Of the wide state: how many more clients there are that call, and that wait for room in the pool, Reply objects of the server, and members of the group.
-const CALLERS: usize = 6;
-const SENDERS: usize = 3;
-/// Long events for which a pool has no room.
-const EVENTS_MAX: usize = 40;
-const MORE_REPLIES: [Cap; 3] = [Cap(20), Cap(21), Cap(22)];
-const MORE_MEMBERS: u32 = 4;
-const FIRST_MORE: u32 = 20;
+pub const LINKS: usize = 6;
 
 /// What a deed has to do with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -136,6 +126,10 @@ pub enum Role {
     /// The first and the last of the tasks along which a deep call goes, all on CPU 0.
     Link,
     Last,
+    /// One that waits for room in the pool.
+    Poster,
+    /// The fault that the server has to answer.
+    Fault,
     /// A task that has not been resumed; it is to run on CPU 1.
     Fresh,
     /// Another, which is not configured.
@@ -156,9 +150,10 @@ pub enum Role {
     /// A frame whose page client and server see until one of them writes; one that is pinned.
     Cow,
     Pinned,
-    /// Notifications: bound to the fresh task; waited for by nobody.
+    /// Notifications: bound to the fresh task; waited for by nobody, or by the client; the server's.
     Bound,
     Bell,
+    Hum,
     /// A branch of the bell's capabilities.
     Branch,
     /// CPU time: the fresh task's, the client's, nobody's.
@@ -222,6 +217,15 @@ const PARTS: &[(Role, Role, &str)] = &[
     (Role::Link, Role::Last, "ends of a chain of calls"),
     (Role::Client, Role::Other, "tasks of one process"),
     (Role::Bound, Role::Fresh, "bound to task"),
+    (Role::Hum, Role::Server, "bound to task"),
+    (Role::Hum, Role::ServerProcess, "bound to task"),
+    (Role::Bell, Role::Client, "waited for by task"),
+    (Role::Poster, Role::Pool, "waits for room in event pool"),
+    (Role::Poster, Role::Helper, "waits for reader of event pool"),
+    (Role::Poster, Role::ClientProcess, "task of process"),
+    (Role::Fault, Role::Client, "fault of task"),
+    (Role::Fault, Role::ClientProcess, "fault in process"),
+    (Role::Fault, Role::Server, "fault at handler"),
     (Role::FreshTime, Role::Fresh, "CPU time of task"),
     (Role::ClientTime, Role::Client, "CPU time of task"),
     (Role::ClientTime, Role::Server, "lender and borrower"),
@@ -265,73 +269,14 @@ fn same(role: Role) -> &'static str {
         Role::Fresh | Role::Bare | Role::Idle => "same task",
         Role::Mapped | Role::Pooled | Role::Shared | Role::Spare | Role::Large | Role::Device => "same frame",
         Role::Cow | Role::Pinned => "same frame",
-        Role::Bound | Role::Bell => "same Notification",
+        Role::Bound | Role::Bell | Role::Hum => "same Notification",
+        Role::Poster => "same task",
+        Role::Fault => "same fault",
         Role::FreshTime | Role::ClientTime | Role::Time => "same CPU time",
         Role::Reply => "same Reply",
         Role::Pool | Role::OtherPool => "same event pool",
         Role::Parcel | Role::Branch => "same capability",
         Role::FirstHand => "whoever does it",
-    }
-}
-
-/// In which state a case begins.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum State {
-    /// The server and its helper receive; nothing is under way.
-    Quiet,
-    /// The server has received a call of the client, which is on another CPU.
-    Served,
-    /// The same, and another call waits at the server, with a page of the client's pool in transit.
-    Queued,
-    /// The server keeps the client's call in the Reply object, and receives. An audit is running.
-    Kept,
-    /// The client's call has gone on down a chain of calls of its CPU, and its time with it. The first and the last task of
-    /// the chain have no time of their own.
-    Deep,
-    /// As Quiet, with a large page in the client's pool.
-    Large,
-    /// As Queued, with that page in transit.
-    LargeSent,
-    /// The server has calls of many clients, queued and kept; the client is a member of the group several times, and many of
-    /// its tasks are exposed: more of each than an entry looks at, where limits are small.
-    Wide,
-}
-
-/// All of them.
-pub const STATES: [State; 8] = [
-    State::Quiet,
-    State::Served,
-    State::Queued,
-    State::Kept,
-    State::Deep,
-    State::Large,
-    State::LargeSent,
-    State::Wide,
-];
-
-/// Those of which a run has cases, where none is asked for.
-pub const USUAL: [State; 7] =
-    [State::Quiet, State::Served, State::Queued, State::Kept, State::Deep, State::Large, State::LargeSent];
-
-impl State {
-    /// Whether there is a large page.
-    pub fn has_large(self) -> bool {
-        matches!(self, State::Large | State::LargeSent)
-    }
-
-    /// How many clients there are besides the client.
-    fn crowd(self) -> u64 {
-        if self == State::Wide { (CALLERS + SENDERS) as u64 } else { 0 }
-    }
-
-    /// Slots of each CSpace.
-    fn slots(self) -> u64 {
-        if self == State::Wide { 64 } else { 16 }
-    }
-
-    /// Whether a call of another client waits at the server, with pages.
-    pub fn has_queue(self) -> bool {
-        matches!(self, State::Queued | State::LargeSent)
     }
 }
 
@@ -360,6 +305,7 @@ pub struct Cast {
     pub other_pool: Cap,
     pub bound: Cap,
     pub bell: Cap,
+    pub hum: Cap,
     pub time: Cap,
     pub reply: Cap,
     pub pool: Cap,
@@ -389,6 +335,8 @@ pub struct Tasks {
     /// The ends of the chain. Where a case begins without one, the helper.
     pub link: Tcb,
     pub last: Tcb,
+    /// One that waits for room in the pool. Where a case begins without one, the helper.
+    pub poster: Tcb,
 }
 
 impl Cast {
@@ -399,7 +347,7 @@ impl Cast {
         let process = |w: &mut World, vector| {
             let cnode = w.make_of(0, memory, ObjType::CNode, state.slots());
             let vspace = w.make_of(0, memory, ObjType::VSpace, 6);
-            let process = w.make_of(0, memory, ObjType::Process, 8 + state.crowd());
+            let process = w.make_of(0, memory, ObjType::Process, 8 + state.crowd().len() as u64);
             w.must(0, Op::ProcessConfigure, &[process.arg(), cnode.arg(), vspace.arg(), vector]);
             Proc { process, cnode, vspace }
         };
@@ -412,7 +360,7 @@ impl Cast {
             State::Deep => (0..LINKS).map(|_| task(w, server, 0, true)).collect(),
             _ => Vec::new(),
         };
-        let crowd: Vec<Tcb> = (0..state.crowd()).map(|_| task(w, client, 0, true)).collect();
+        let crowd: Vec<Tcb> = state.crowd().iter().map(|n| task(w, client, *n, true)).collect();
         let tasks = Tasks {
             client: task(w, client, 0, true),
             other: task(w, client, 1, true),
@@ -422,6 +370,7 @@ impl Cast {
             idle: task(w, client, 0, false),
             link: *links.first().unwrap_or(&helper),
             last: *links.last().unwrap_or(&helper),
+            poster: *crowd.last().unwrap_or(&helper),
         };
         let note = |w: &mut World| w.make_of(0, memory, ObjType::Notification, 0);
         let (bound, bell) = (note(w), note(w));
@@ -452,6 +401,7 @@ impl Cast {
             other_pool: w.make_of(0, memory, ObjType::EventPool, 6),
             bound,
             bell,
+            hum: w.make_of(1, memory, ObjType::Notification, 0),
             time: w.make_of(0, memory, ObjType::SchedContext, 0),
             reply: w.make_of(1, memory, ObjType::Reply, 0),
             pool: w.make_of(0, memory, ObjType::EventPool, 6),
@@ -469,74 +419,10 @@ impl Cast {
         match state {
             State::Deep => cast.call_along(w, &links),
             State::Wide => cast.gather(w, &crowd),
+            State::Waiting => cast.wait(w, &crowd),
             _ => {}
         }
         cast
-    }
-
-    /// Lets the tasks of a chain receive. The first and the last have no time of their own then.
-    fn prepare_chain(&self, w: &mut World, links: &[Tcb]) {
-        for (n, link) in links.iter().enumerate() {
-            w.expose(self.group, LINK + n as u32, link.cap);
-            w.resume(link);
-            w.run();
-            w.does_and_run(link, Regs::op(Op::Recv, &[]));
-            if n % (LINKS - 1) == 0 {
-                w.must(0, Op::CapDelete, &[at(link.sc)]);
-            }
-        }
-    }
-
-    /// The client calls the first, and each the next.
-    fn call_along(&self, w: &mut World, links: &[Tcb]) {
-        let callers = [&self.tasks.client].into_iter().chain(links);
-        for (n, caller) in callers.take(links.len()).enumerate() {
-            let to = Target::new(GROUP, LINK + n as u32);
-            w.does_and_run(caller, Regs::message(Op::Call, to, [n as u64; 4]));
-        }
-    }
-
-    /// Many clients call the server, some with deadlines. It keeps some of the calls and serves another. Others send to the
-    /// pool until they have to wait. The server receives when this begins.
-    fn gather(&self, w: &mut World, crowd: &[Tcb]) {
-        let Tasks { other, server, .. } = self.tasks;
-        for (n, task) in crowd.iter().enumerate() {
-            w.resume(task);
-            w.run();
-            if n >= CALLERS {
-                self.fill(w, task);
-                continue;
-            }
-            w.expose(self.group, LINK + n as u32, task.cap);
-            let deadline = w.now() + LONG / 2;
-            w.does_and_run(task, if n % 2 == 0 { call() } else { call().deadline(deadline) });
-        }
-        let does = |w: &mut World, what: Regs| {
-            if w.runs(1, &other) {
-                w.does_and_run(&other, Regs::op(Op::Yield, &[]));
-            }
-            w.does_and_run(&server, what);
-        };
-        for slot in MORE_REPLIES {
-            let reply = w.make_of(1, self.memory, ObjType::Reply, 0);
-            w.give(reply, self.server, slot);
-            does(w, Regs::op(Op::SaveReply, &[slot.arg()]));
-            does(w, Regs::op(Op::Recv, &[]));
-        }
-        for n in 0..MORE_MEMBERS {
-            w.join(self.group, self.client, Cap(FIRST_MORE + n), abi::MEMBER_RIGHTS, 7);
-        }
-    }
-
-    /// A task sends long events until it has to wait for room.
-    fn fill(&self, w: &mut World, task: &Tcb) {
-        for _ in 0..EVENTS_MAX {
-            if w.runs(0, task) {
-                let send = Regs::message(Op::Send, Target::new(GROUP, HELPER), [1, 2, 3, 4]);
-                w.does_and_run(task, send.words(abi::MSG_UTCB_WORDS as u8));
-            }
-        }
-        assert!(!w.runs(0, task), "there is room for all events");
     }
 
     /// Maps, binds, copies and exposes.
@@ -607,13 +493,12 @@ impl Cast {
         utcb.window[0].store(CLIENT_WINDOW, Relaxed);
         utcb.window[1].store(4 * PAGE, Relaxed);
         utcb.listening.store(OFFERED_BY_CLIENT.word(), Relaxed);
-        let pool = w.object::<EventPool>(self.pool).and_then(|pool| pool.get().pages().next());
-        if let Some((page, _)) = pool {
-            let words = host_test::words(page.at().0, 4);
+        if let Some(words) = self.pool_words(w) {
             words[2].store(OFFERED_FOR_EVENTS.word(), Relaxed);
             words[3].store(Window { address: EVENT_WINDOW, pages: 4 }.word(), Relaxed);
         }
         w.give(self.bell, self.client, BELL_SLOT);
+        w.give(abi::INIT_PROCESS, self.client, INIT_SLOT);
         w.give(self.reply, self.client, REPLY_SLOT);
         w.give(self.reply, self.server, REPLY_SLOT);
         for slot in PARCELS {
@@ -622,37 +507,10 @@ impl Cast {
         }
     }
 
-    /// Lets the tasks run, and brings them into the state in which the case begins.
-    fn begin(&self, w: &mut World, state: State) {
-        let Tasks { client, other, server, helper, .. } = self.tasks;
-        for task in [helper, client, server, other] {
-            w.resume(&task);
-            w.run();
-            if task == helper || task == server {
-                w.does_and_run(&task, Regs::op(Op::Recv, &[]));
-            }
-        }
-        // Both CPUs of the client remember its pages.
-        for address in [MAPPED, MAPPED + PAGE, POOLED, POOLED + PAGE, SHARED, DEVICE + PAGE, COW, INNER] {
-            assert!(w.touch(0, address) && w.touch(1, address));
-        }
-        if matches!(state, State::Quiet | State::Deep | State::Large) {
-            return;
-        }
-        w.does_and_run(&client, call());
-        if w.runs(1, &other) {
-            w.does_and_run(&other, Regs::op(Op::Yield, &[]));
-        }
-        if state.has_queue() {
-            w.does_and_run(&server, Regs::op(Op::Yield, &[]));
-            let pages = PageRange::new(PageMode::Move, POOLED, 2);
-            lists(&other, &[if state.has_large() { LARGE_PAGE } else { pages }]);
-            w.does_and_run(&other, call().flag(abi::FLAG_PAGES));
-        }
-        if matches!(state, State::Kept | State::Wide) {
-            w.does_and_run(&server, Regs::op(Op::SaveReply, &[REPLY_SLOT.arg()]));
-            w.does_and_run(&server, Regs::op(Op::Recv, &[]));
-        }
+    /// What the pool's process writes of it.
+    pub fn pool_words(&self, w: &World) -> Option<&'static [AtomicU64]> {
+        let (page, _) = w.object::<EventPool>(self.pool)?.get().pages().next()?;
+        Some(host_test::words(page.at().0, 4))
     }
 
     /// What makes the frame of device memory.

@@ -6,10 +6,12 @@ use abi::{PageMode, PageRange, Rights, Target};
 use crate::cast::{
     AUDIT_LOG2, BARE_UTCB, BELL, BELL_SLOT, COW, Cast, DEVICE, EVENT_WINDOW, FREE, GROUP, HELPER, LARGE,
     LARGE_PAGE, LARGE_WINDOW, LINK, MAPPED, NOWHERE, OFFERED, OFFERED_FOR_EVENTS, OTHER_POOL_AT, PAGE,
-    PARCELS, POOLED, REPLY_SLOT, Role, SERVER, SHARED, State, VIEWS, WATCHER, WINDOW, call, grants, lists,
+    PARCELS, POOLED, REPLY_SLOT, Role, SERVER, SHARED, VIEWS, WATCHER, WINDOW, call, grants, lists,
 };
+use crate::states::State;
 use crate::world::make::at;
 use crate::world::{Regs, Tcb};
+use crate::{members, waits};
 
 /// Who does it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,11 +49,11 @@ pub struct Deed {
     pub of: &'static [Role],
 }
 
-const fn hand(name: &'static str, of: &'static [Role], what: fn(&Cast, usize) -> Regs) -> Deed {
+pub const fn hand(name: &'static str, of: &'static [Role], what: fn(&Cast, usize) -> Regs) -> Deed {
     Deed { name, by: By::Hand, what: What::Call(what), of }
 }
 
-const fn by(who: By, name: &'static str, of: &'static [Role], what: fn(&Cast, usize) -> Regs) -> Deed {
+pub const fn by(who: By, name: &'static str, of: &'static [Role], what: fn(&Cast, usize) -> Regs) -> Deed {
     Deed { name, by: who, what: What::Call(what), of }
 }
 
@@ -84,8 +86,11 @@ impl By {
         match self {
             By::Hand => true,
             By::Client => matches!(state, State::Quiet | State::Large),
-            By::Other => !state.has_queue(),
-            By::Server => matches!(state, State::Served | State::Wide) || state.has_queue(),
+            // Elsewhere the server runs.
+            By::Other => {
+                matches!(state, State::Quiet | State::Kept | State::Deep | State::Large | State::Waiting)
+            }
+            By::Server => matches!(state, State::Served | State::Faulted | State::Wide) || state.has_queue(),
             By::Last => state == State::Deep,
         }
     }
@@ -117,13 +122,46 @@ const OF_LARGE: &[Role] = &[
     Role::FirstHand,
 ];
 
+/// What a case is about that begins where tasks wait.
+const OF_WAITING: &[Role] = &[
+    Role::Poster,
+    Role::Hum,
+    Role::Bell,
+    Role::Client,
+    Role::Server,
+    Role::Helper,
+    Role::Pool,
+    Role::Group,
+    Role::ClientProcess,
+    Role::ServerProcess,
+    Role::Memory,
+    Role::FirstHand,
+];
+
+/// What a case is about that begins with a fault.
+const OF_FAULTS: &[Role] = &[
+    Role::Fault,
+    Role::Client,
+    Role::Server,
+    Role::ClientProcess,
+    Role::ServerProcess,
+    Role::ClientTime,
+    Role::Reply,
+    Role::Group,
+    Role::Memory,
+    Role::FirstHand,
+];
+
 impl Deed {
     /// Whether it can be done, and is worth it, when a case begins so.
     pub fn can(&self, state: State) -> bool {
         let fits = match state {
             State::Deep => self.names(OF_CHAINS),
             State::Large | State::LargeSent => self.names(OF_LARGE),
-            _ => !self.names(&[Role::Link, Role::Last, Role::Large]),
+            State::Waiting => self.names(OF_WAITING) && !self.names(&[Role::Fault]),
+            State::Faulted => self.names(OF_FAULTS) && !self.names(&[Role::Poster]),
+            State::Wide => !self.names(&[Role::Link, Role::Last, Role::Large, Role::Fault]),
+            _ => !self.names(&[Role::Link, Role::Last, Role::Large, Role::Poster, Role::Fault]),
         };
         fits && self.by.can(state)
     }
@@ -169,7 +207,7 @@ pub const REFUSED: &[&str] = &[
 /// The same, where limits are small.
 pub const REFUSED_SMALL: &[&str] = &["share views of one page", "copy views of one page on write"];
 
-fn op(op: Op, args: &[u64]) -> Regs {
+pub fn op(op: Op, args: &[u64]) -> Regs {
     Regs::op(op, args)
 }
 
@@ -200,7 +238,7 @@ fn with_pages(task: &Tcb, mode: PageMode, from: u64) -> Regs {
     call().flag(FLAG_PAGES)
 }
 
-fn send() -> Regs {
+pub fn send() -> Regs {
     Regs::message(Op::Send, Target::new(GROUP, HELPER), [5; 4])
 }
 
@@ -251,7 +289,7 @@ macro_rules! tasks {
 
 const CAPS: &[Deed] = caps!(
     Child child, Group group, Mapped mapped, Pooled pooled, Shared shared, Spare spare, Large large, Device device, Bound bound,
-    Bell bell, Branch branch, Time time, Reply reply, Pool pool, OtherPool other_pool, Table table, Bare bare, Stem stem, Cow cow, Pinned pinned
+    Bell bell, Hum hum, Branch branch, Time time, Reply reply, Pool pool, OtherPool other_pool, Table table, Bare bare, Stem stem, Cow cow, Pinned pinned
 );
 
 const PARTS: &[Deed] = parts!(
@@ -260,7 +298,7 @@ const PARTS: &[Deed] = parts!(
 );
 
 const TASKS: &[Deed] = tasks!(
-    Client client, Other other, Server server, Helper helper, Fresh fresh, Idle idle, Link link, Last last
+    Client client, Other other, Server server, Helper helper, Fresh fresh, Idle idle, Link link, Last last, Poster poster
 );
 
 const MEMORY: &[Deed] = &[
@@ -735,7 +773,8 @@ const MESSAGES: &[Deed] = &[
 
 /// All of them.
 pub fn all() -> Vec<Deed> {
-    [CAPS, PARTS, TASKS, MEMORY, PAGES, PROCESSES, GROUPS, MESSAGES].concat()
+    let own = [CAPS, PARTS, TASKS, MEMORY, PAGES, PROCESSES, GROUPS, MESSAGES].concat();
+    [&own, members::DEEDS, waits::DEEDS, waits::REWINDS, waits::ANSWERS].concat()
 }
 
 /// Operations of the kernel that none of these carries out, and that are not left out on purpose.

@@ -16,10 +16,13 @@ mod alone;
 mod cast;
 mod deeds;
 mod facts;
+mod members;
 mod orders;
 mod plan;
 mod play;
 mod report;
+mod states;
+mod waits;
 mod words;
 
 use std::process::ExitCode;
@@ -39,7 +42,7 @@ Options:
       --at N           Only where the first operation stops at its point N
       --entries N      Only N kernel entries of the second operation, before the first goes on
       --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept, Deep, Large,
-                       LargeSent, or Wide, of which a run has none else
+                       LargeSent, Waiting, Faulted, or Wide, of which a run has none else
       --limits small   With the kernel's smallest bounds
       --alone FILE     Write what each operation changes that is done alone, and play no cases
       --list FILE      Write what was reached of each triple, or why not

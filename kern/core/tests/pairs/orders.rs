@@ -33,12 +33,22 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 8] = [
+const MORE: [(&str, &str, &str); 10] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
     ("UntypedReset", "CapMove", "what is moved away meanwhile is reset no further"),
     ("CapDelete", "CapMove", "what is moved away meanwhile is not deleted, and keeps what is left"),
+    (
+        "ProcessKill",
+        "CapDelete client process",
+        "a process that has ended names no groups that expose its tasks",
+    ),
+    (
+        "ProcessKill",
+        "CapDelete server process",
+        "a process that has ended names no groups that expose its tasks",
+    ),
     ("PageCopy", "PageCopy", "both find that the other space sees the page, and neither keeps it"),
     (
         "PageCopy",

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use abi::Error;
 
-use crate::cast::{Role, STATES, State, USUAL, relation};
+use crate::cast::{Role, relation};
 use crate::deeds::{self, BYS, By, Deed, What};
 use crate::orders::Said;
 use crate::play::{Outcome, alone, missing, uses_of, usual};
+use crate::states::{STATES, State};
 use crate::words::{Names, Touched, Words};
 
 /// What the command line says.
@@ -188,7 +189,7 @@ impl Plan {
             refused: BTreeMap::new(),
         };
         let mut names = Names::default();
-        let asked = |state: &State| options.state.map_or(USUAL.contains(state), |only| only == *state);
+        let asked = |state: &State| options.state.map_or(state.is_usual(), |only| only == *state);
         for state in STATES.into_iter().filter(asked) {
             let touched = touched(state, &plan.deeds, &mut names)?;
             for by in BYS.into_iter().filter(|by| by.can(state)) {

@@ -12,10 +12,11 @@ use kern_core::entry::{Fault, Interrupt};
 use smp::chaos::Point;
 use smp::host_test;
 
-use crate::cast::{CHILD_LOG2, Cast, State, Tasks, memory_log2};
+use crate::cast::{CHILD_LOG2, Cast, Tasks};
 use crate::deeds::{self, By, Deed, What};
 use crate::facts::{Facts, MEMORY, half_dead};
 use crate::orders::Said;
+use crate::states::{State, memory_log2};
 use crate::words::{Names, Notes, Use, Words, place_of};
 use crate::world::gate::Why;
 use crate::world::stop::{Part, Stop};

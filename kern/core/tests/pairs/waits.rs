@@ -1,0 +1,71 @@
+//! What is done to tasks that wait, by those who send to a pool that is full, and by whoever answers a fault.
+
+use abi::{FLAG_NONBLOCK, FaultAnswer, MsgInfo, Op, Target};
+
+use crate::cast::{Cast, GROUP, Role, SERVER, Tasks};
+use crate::deeds::{By, Deed, What, by, hand, op, send};
+use crate::world::Regs;
+
+/// An answer to the fault that the server has. Where it says so, the client goes on at an address.
+fn answer(answer: FaultAnswer) -> Regs {
+    let info = MsgInfo::new(answer.label(), 0).op(Op::Reply);
+    Regs { rax: info.0, ..Regs::message(Op::Reply, Target(0), [0, 0x40_0000, 0, 0]) }
+}
+
+/// Takes a task out of what it waits in.
+macro_rules! rewinds {
+    ($($role:ident $task:ident),*) => {
+        [$(
+            Deed {
+                name: concat!("suspend and rewind ", stringify!($task)),
+                by: By::Hand,
+                what: What::Calls([
+                    |c, _| op(Op::TaskSuspend, &[task(c).$task.cap.arg()]),
+                    |c, _| op(Op::TaskRewind, &[task(c).$task.cap.arg(), 0]),
+                ]),
+                of: &[Role::$role],
+            },
+        )*]
+    };
+}
+
+fn task(c: &Cast) -> &Tasks {
+    &c.tasks
+}
+
+macro_rules! answers {
+    ($($answer:ident),*) => {
+        [$(
+            by(
+                By::Server,
+                concat!("answer the fault: ", stringify!($answer)),
+                &[Role::Fault, Role::Server, Role::Client],
+                |_, _| answer(FaultAnswer::$answer),
+            ),
+        )*]
+    };
+}
+
+/// Tasks that wait are taken out of that. (The client is among the [`deeds`](crate::deeds).)
+pub const REWINDS: &[Deed] = &rewinds!(Server server, Helper helper, Poster poster);
+
+/// Answers to a fault.
+pub const ANSWERS: &[Deed] = &answers!(Resume, ResumeAt, Step, Registers, Kill, TearDown);
+
+pub const DEEDS: &[Deed] = &[
+    hand("Notify hum", &[Role::Hum, Role::Server], |c, _| op(Op::Notify, &[c.hum.arg(), 8])),
+    hand("FaultHandler of client's process", &[Role::ClientProcess, Role::Group], |c, _| {
+        op(Op::FaultHandler, &[c.client.process.arg(), Target::new(GROUP, SERVER).0])
+    }),
+    by(By::Other, "Send of other", &[Role::Other, Role::Helper, Role::Pool], |_, _| send()),
+    by(By::Other, "Send of other that does not wait", &[Role::Other, Role::Helper, Role::Pool], |_, _| {
+        send().flag(FLAG_NONBLOCK)
+    }),
+    by(By::Other, "Broadcast of other", &[Role::Other, Role::Group, Role::Pool], |_, _| {
+        Regs::message(Op::Broadcast, Target::new(GROUP, 0), [6; 4])
+    }),
+    by(By::Server, "answer the fault wrongly", &[Role::Fault, Role::Server, Role::Client], |_, _| {
+        let info = MsgInfo::new(99, 0).op(Op::Reply);
+        Regs { rax: info.0, ..Regs::message(Op::Reply, Target(0), [0; 4]) }
+    }),
+];
