@@ -1,6 +1,7 @@
 //! CPU time, case by case: who goes on with whose.
 
-use abi::{Error, ObjType, Op, Target};
+use abi::{Cap, Error, ObjType, Op, Target};
+use kern_core::entry::Interrupt;
 
 use crate::scene::{Scene, call};
 use crate::world::Regs;
@@ -13,6 +14,25 @@ fn a_first_resume_from_elsewhere_moves_the_task() {
     s.w.must(2, Op::TaskResume, &[task.cap.arg()]);
     s.w.run();
     assert!(s.w.runs(1, &task), "it runs where it was to run");
+}
+
+/// A slice that is made shorter while its task runs is over that much earlier, and what was used of it is still known.
+#[test]
+fn a_running_task_can_cut_its_own_slice() {
+    let mut s = Scene::new(1);
+    let process = s.process;
+    let (first, _) = s.running(0, 10);
+    let (second, _) = s.running(0, 10);
+    s.w.give(first.sc, process, Cap(20));
+    assert!(s.w.runs(0, &first));
+    s.w.does_and_run(&first, Regs::op(Op::SchedConfigure, &[Cap(20).arg(), 10, 200]));
+    assert!(s.w.runs(0, &first), "its slice has only begun");
+    s.w.does_and_run(&first, Regs::op(Op::SchedInfo, &[Cap(20).arg()]));
+    let used = first.regs().rdi;
+    assert!(used <= s.w.now(), "it has used {used:#x} ticks");
+    s.w.advance(201);
+    s.w.interrupt(0, Interrupt::Timer);
+    assert!(s.w.runs(0, &second), "the slice is over");
 }
 
 #[test]

@@ -64,8 +64,20 @@ pub fn violations(world: &World) -> Vec<String> {
     MEMORY.with_borrow_mut(|memory| {
         let Memory { found, snapshot, checker } = memory;
         take(world, found, snapshot);
-        checker.check(snapshot).iter().map(ToString::to_string).collect()
+        let found = checker.check(snapshot).iter().map(ToString::to_string);
+        found.chain((0..world.cpus()).filter_map(|n| wrong_time(world, n))).collect()
     })
+}
+
+/// What runs on a CPU has used no more time than there was since the machine began, nor less than none: what is left until
+/// the end of its slice is part of what it was given.
+fn wrong_time(world: &World, n: usize) -> Option<String> {
+    let cx = world.look(n);
+    let hot = cx.sc_hot(cx.sched.current.get(host_test::pin(n))?)?;
+    let left = cx.sched.until.get().saturating_sub(world.now());
+    let consumed = hot.state.consumed().wrapping_add(hot.state.remaining()).wrapping_sub(left);
+    let now = world.now();
+    (consumed > now).then(|| format!("slice: cpu{n} at {now:#x} runs what has used {consumed:#x} ticks"))
 }
 
 /// A snapshot of the world.
