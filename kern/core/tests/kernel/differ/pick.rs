@@ -211,22 +211,23 @@ impl Pair {
         }
     }
 
-    /// Whether somebody may be told that a member is gone who ends, too, or who is told so by several groups: what it hears
-    /// before its end, and what of it at once, the model does not say.
+    /// Whether somebody may be told that a member is gone who ends, too, or who is told so more than once: what it hears before
+    /// its end, and what of it at once, the model does not say.
     fn is_told_of_its_end(&self, after: &Model) -> bool {
         let ends = |id: Id| after.is_dying(id) || after.objects[id.0].ended;
-        let is_group = |id: &Id| matches!(self.model.objects[id.0].kind, Kind::Group(_));
-        let groups = (0..self.model.objects.len()).map(Id).filter(is_group);
-        let mut told: Vec<Id> =
-            groups.flat_map(|group| self.model.watchers(group).map(|(it, _)| it)).collect();
-        told.sort_unstable();
-        let is_unclear = |note: Id| {
+        let mut told = Vec::new();
+        for (group, object) in self.model.objects.iter().enumerate() {
+            let Kind::Group(it) = &object.kind else { continue };
+            let gone = it.members.iter().flatten().filter(|member| ends(member.process));
+            gone.for_each(|_| told.extend(self.model.watchers(Id(group)).map(|(note, _)| note)));
+        }
+        let is_unclear = |note: &Id| {
             let Kind::Notification(it) = &self.model.objects[note.0].kind else { return false };
             let mut hearers = [it.waiter, it.bound].into_iter().flatten();
-            let is_twice = told.iter().filter(|it| **it == note).count() > 1;
+            let is_twice = told.iter().filter(|it| *it == note).count() > 1;
             hearers.any(|task| is_twice || self.model.task(task).process.is_some_and(ends))
         };
-        told.iter().any(|note| is_unclear(*note))
+        told.iter().any(is_unclear)
     }
 
     /// What process 1 does to the others.
