@@ -173,6 +173,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         for (index, record) in (first..).zip(records) {
             let member = Member::read(record);
             if member != Member::EMPTY {
+                // Once more: whoever looks may be removed meanwhile, and sees nothing of what came behind that.
+                self.group_for(me, target.cap(), Rights::LISTEN)?;
                 let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
                 return Ok(Answer::Values([member.key().raw(), index as u64, rights, custom]));
             }
