@@ -103,6 +103,11 @@ impl Past {
         }
     }
 
+    /// A call was answered so, with no detail.
+    fn is_refused(&mut self, call: usize, error: abi::Error) {
+        self.calls[call].found = [error as u64, 0, 0, 0, 0, 0, 0, 0];
+    }
+
     fn verdict(&self) -> Verdict {
         self.verdict_in(100_000)
     }
@@ -274,7 +279,7 @@ fn a_claim_in_vain_is_seen_by_others() {
     let delete = past.call(1, Op::CapDelete, [at(11), 0, 0, 0, 0, 0]);
     let told = past.copy(1, 10, 9, Rights::ALL);
     past.overlap(&[vain, delete, told]);
-    past.calls[vain].found = [abi::Error::Dying as u64, 0, 0, 0, 0, 0, 0, 0];
+    past.is_refused(vain, abi::Error::Dying);
     past.calls.truncate(told + 1);
     past.fits();
     // One after the other that cannot be.
@@ -314,7 +319,7 @@ impl Past {
     /// A call was answered so, and others were under way with it: else that could not be.
     #[track_caller]
     fn only_beside(&mut self, call: usize, error: abi::Error, others: &[usize]) {
-        self.calls[call].found = [error as u64, 0, 0, 0, 0, 0, 0, 0];
+        self.is_refused(call, error);
         self.diverges();
         let earlier = others.iter().map(|other| self.calls[*other].began).min().unwrap();
         self.calls[call].began = self.calls[call].began.min(earlier);
@@ -346,10 +351,9 @@ fn an_offer_is_gone_before_its_slot_is_filled() {
 fn a_claim_of_who_adds_a_member_is_seen_by_others() {
     let mut past = group_with_a_member();
     let told = past.copy(1, NOTE, 10, Rights::ALL);
-    past.calls[told].found = [abi::Error::SlotOccupied as u64, 0, 0, 0, 0, 0, 0, 0];
+    past.is_refused(told, abi::Error::SlotOccupied);
     past.accept(1, 0);
     let added = past.add(0, GROUP);
-    past.model.slots.clear();
     past.diverges();
     past.calls[added].began = past.calls[told].began - 1;
     past.fits();
@@ -360,7 +364,7 @@ fn a_claim_of_who_adds_a_member_is_seen_by_others() {
 fn a_member_that_was_removed_had_claimed_a_slot() {
     let mut past = group_with_a_member();
     let told = past.copy(1, NOTE, 10, Rights::ALL);
-    past.calls[told].found = [abi::Error::SlotOccupied as u64, 0, 0, 0, 0, 0, 0, 0];
+    past.is_refused(told, abi::Error::SlotOccupied);
     let removed = past.remove(1, GROUP, 0);
     let added = past.add(0, Cap(8));
     past.only_beside(added, abi::Error::NotMember, &[told, removed]);
@@ -404,7 +408,7 @@ fn a_revoke_that_waited_begins_with_what_is_new() {
         let again = past.copy(1, 8, 10, Rights::ALL);
         past.calls[revoke].ended = past.calls[again].ended + 1;
         for told in [older, newer, again] {
-            past.calls[told].found = [abi::Error::Dying as u64, 0, 0, 0, 0, 0, 0, 0];
+            past.is_refused(told, abi::Error::Dying);
         }
         past
     };

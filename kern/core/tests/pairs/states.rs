@@ -21,6 +21,7 @@ pub const fn memory_log2(state: State) -> u64 {
         _ => 19,
     }
 }
+
 /// Of the wide state: how many more clients there are that call, and how many that wait for room in the pool; Reply objects
 /// of the server, and members of the group.
 const CALLERS: usize = 6;

@@ -6,9 +6,9 @@ use crate::cast::{Cast, GROUP, Role, SERVER, Tasks};
 use crate::deeds::{By, Deed, What, by, hand, op, send};
 use crate::world::Regs;
 
-/// An answer to the fault that the server has. Where it says so, the client goes on at an address.
-fn answer(answer: FaultAnswer) -> Regs {
-    let info = MsgInfo::new(answer.label(), 0).op(Op::Reply);
+/// An answer to the fault that the server has. Where the label says so, the client goes on at an address.
+fn answer(label: u32) -> Regs {
+    let info = MsgInfo::new(label, 0).op(Op::Reply);
     Regs { rax: info.0, ..Regs::message(Op::Reply, Target(0), [0, 0x40_0000, 0, 0]) }
 }
 
@@ -40,7 +40,7 @@ macro_rules! answers {
                 By::Server,
                 concat!("answer the fault: ", stringify!($answer)),
                 &[Role::Fault, Role::Server, Role::Client],
-                |_, _| answer(FaultAnswer::$answer),
+                |_, _| answer(FaultAnswer::$answer.label()),
             ),
         )*]
     };
@@ -64,8 +64,5 @@ pub const DEEDS: &[Deed] = &[
     by(By::Other, "Broadcast of other", &[Role::Other, Role::Group, Role::Pool], |_, _| {
         Regs::message(Op::Broadcast, Target::new(GROUP, 0), [6; 4])
     }),
-    by(By::Server, "answer the fault wrongly", &[Role::Fault, Role::Server, Role::Client], |_, _| {
-        let info = MsgInfo::new(99, 0).op(Op::Reply);
-        Regs { rax: info.0, ..Regs::message(Op::Reply, Target(0), [0; 4]) }
-    }),
+    by(By::Server, "answer the fault wrongly", &[Role::Fault, Role::Server, Role::Client], |_, _| answer(99)),
 ];
