@@ -422,6 +422,7 @@ impl Cast {
             State::Waiting => cast.wait(w, &crowd),
             _ => {}
         }
+        cast.is_begun(w, state);
         cast
     }
 

@@ -14,6 +14,7 @@ use crate::play::{Case, Outcome, play};
 
 /// Violations that are told in full.
 const TOLD: usize = 200;
+const MORE: usize = TOLD + 1;
 /// A case that takes longer never ends.
 const ENDLESS: Duration = Duration::from_secs(20);
 /// Cases that a worker plays one behind the other: those of a pair are compared with the same orders.
@@ -29,8 +30,7 @@ struct Found {
     counted: u64,
     played: u64,
     reached: BTreeMap<Triple, u64>,
-    /// Each with the number of its case in this run.
-    violations: Vec<(usize, String)>,
+    violations: usize,
     /// Why the last case of a triple did not count.
     idle: BTreeMap<Triple, String>,
 }
@@ -169,7 +169,7 @@ fn close_chains(plan: &Plan) -> Vec<Number> {
 }
 
 pub fn run(options: &Options) -> ExitCode {
-    // A violation is a panic: it is told once, at the end.
+    // A violation is a panic: it is told once, with what plays its case.
     std::panic::set_hook(Box::new(|_| {}));
     let start = Instant::now();
     let plan = match Plan::make(options) {
@@ -221,7 +221,7 @@ fn progress(
                     "it never ends, or another that runs beside it\n    {}",
                     command(plan, &numbers[*at])
                 );
-                found.violations.push((*at, text));
+                found.tell(*at, &text);
             }
             let _ = finish(plan, options, &found, start.elapsed());
             std::process::exit(1);
@@ -283,23 +283,33 @@ fn work(
                 }
                 Ok(outcome)
             });
-            let outcome = outcome.map_err(|wrong| (here, format!("{wrong}\n    {}", command(plan, number))));
             let mut found = found.lock().unwrap_or_else(|broken| broken.into_inner());
-            note(&mut found, &plan.pairs[number.pair], &case, outcome);
-            if only_first && !found.violations.is_empty() {
+            found.played += 1;
+            match outcome {
+                Ok(outcome) => note(&mut found, &plan.pairs[number.pair], &case, &outcome),
+                Err(wrong) => found.tell(here, &format!("{wrong}\n    {}", command(plan, number))),
+            }
+            if only_first && found.violations > 0 {
                 next.store(numbers.len(), Relaxed);
             }
         }
     }
 }
 
-fn note(found: &mut Found, pair: &Pair, case: &Case<'_>, outcome: Result<Outcome, (usize, String)>) {
-    found.played += 1;
+impl Found {
+    /// Tells a violation by a case, at once: a run may be stopped before its end.
+    fn tell(&mut self, case: usize, what: &str) {
+        self.violations += 1;
+        match self.violations {
+            ..=TOLD => println!("violation, case {}: {what}", case + 1),
+            MORE => println!("and more, which are only counted"),
+            _ => {}
+        }
+    }
+}
+
+fn note(found: &mut Found, pair: &Pair, case: &Case<'_>, outcome: &Outcome) {
     let second = case.second.map_or("", |deed| deed.name);
-    let outcome = match outcome {
-        Ok(outcome) => outcome,
-        Err(violation) => return found.violations.push(violation),
-    };
     found.counted += u64::from(outcome.counts());
     for relation in &pair.relations {
         let triple = (case.first.name, second, *relation);
@@ -313,25 +323,17 @@ fn note(found: &mut Found, pair: &Pair, case: &Case<'_>, outcome: Result<Outcome
 
 fn finish(plan: &Plan, options: &Options, found: &Found, took: Duration) -> ExitCode {
     let triples = plan.triples();
-    let mut violations: Vec<_> = found.violations.iter().collect();
-    violations.sort();
-    for (number, violation) in violations.into_iter().take(TOLD) {
-        println!("violation, case {}: {violation}", number + 1);
-    }
-    if found.violations.len() > TOLD {
-        println!("and {} more", found.violations.len() - TOLD);
-    }
     if let Some(file) = &options.list
         && let Err(wrong) = std::fs::write(file, list(plan, found))
     {
         println!("cannot write {file}: {wrong}");
     }
     println!("{} cases played in {:.1} s, with {LIMITS} limits", found.played, took.as_secs_f64());
-    if found.counted == 0 && found.violations.is_empty() {
+    if found.counted == 0 && found.violations == 0 {
         let why = found.idle.values().next().map_or("there is none", String::as_str);
         println!("nothing is shown, since no case counts: {why}");
     }
-    let (reached, violations) = (found.reached.len(), found.violations.len());
+    let (reached, violations) = (found.reached.len(), found.violations);
     println!(
         "pairs: triples={} reached={reached} cases={} violations={violations}",
         triples.len(),

@@ -107,7 +107,33 @@ impl State {
     }
 }
 
+/// A task of CPU 1 yields, if it runs.
+fn make_way(w: &mut World, task: &Tcb) {
+    if w.runs(1, task) {
+        w.does_and_run(task, Regs::op(Op::Yield, &[]));
+    }
+}
+
 impl Cast {
+    /// Refuses to begin a case in another state than its own. What is left to say, `gather`, `fill` and `call_along` have
+    /// seen.
+    pub fn is_begun(&self, w: &World, state: State) {
+        use kern_base::task::State::{Await, AwaitRemote, Ready, Recv, Sending, WaitBits};
+        let Tasks { client, other, server, helper, .. } = self.tasks;
+        let (client_does, other_does, server_does) = match state {
+            State::Quiet | State::Large => (Ready, Ready, Recv),
+            State::Served | State::Faulted | State::Wide => (AwaitRemote, Ready, Ready),
+            State::Queued | State::LargeSent => (AwaitRemote, Sending, Ready),
+            State::Kept => (AwaitRemote, Ready, Recv),
+            State::Deep => (Await, Ready, Recv),
+            State::Waiting => (WaitBits, Ready, Recv),
+        };
+        let does = [client, other, server, helper].map(|task| task.state());
+        assert_eq!(does, [client_does, other_does, server_does, Recv], "so {state:?} does not begin");
+        let runs = if server_does == Ready { server } else { other };
+        assert!(w.runs(1, &runs), "{runs:?} does not run when {state:?} begins");
+    }
+
     /// Lets the tasks of a chain receive. The first and the last have no time of their own then.
     pub fn prepare_chain(&self, w: &mut World, links: &[Tcb]) {
         for (n, link) in links.iter().enumerate() {
@@ -146,9 +172,7 @@ impl Cast {
             w.does_and_run(task, if n % 2 == 0 { call() } else { call().deadline(deadline) });
         }
         let does = |w: &mut World, what: Regs| {
-            if w.runs(1, &other) {
-                w.does_and_run(&other, Regs::op(Op::Yield, &[]));
-            }
+            make_way(w, &other);
             w.does_and_run(&server, what);
         };
         for slot in MORE_REPLIES {
@@ -157,6 +181,7 @@ impl Cast {
             does(w, Regs::op(Op::SaveReply, &[slot.arg()]));
             does(w, Regs::op(Op::Recv, &[]));
         }
+        make_way(w, &other);
         for n in 0..MORE_MEMBERS {
             w.join(self.group, self.client, Cap(FIRST_MORE + n), abi::MEMBER_RIGHTS, 7);
         }
@@ -179,8 +204,8 @@ impl Cast {
         for (n, task) in senders.iter().enumerate() {
             w.resume(task);
             w.run();
-            if n == 1 && w.runs(1, &other) {
-                w.does_and_run(&other, Regs::op(Op::Yield, &[]));
+            if n == 1 {
+                make_way(w, &other);
             }
             self.fill(w, n, task);
         }
@@ -225,14 +250,14 @@ impl Cast {
         } else {
             w.does_and_run(&client, call());
         }
-        if w.runs(1, &other) {
-            w.does_and_run(&other, Regs::op(Op::Yield, &[]));
-        }
+        make_way(w, &other);
         if state.has_queue() {
-            w.does_and_run(&server, Regs::op(Op::Yield, &[]));
+            make_way(w, &server);
             let pages = PageRange::new(PageMode::Move, POOLED, 2);
             lists(&other, &[if state.has_large() { LARGE_PAGE } else { pages }]);
             w.does_and_run(&other, call().flag(abi::FLAG_PAGES));
+            // It is made again when no CPU remembers the pages, and by then the server runs.
+            make_way(w, &server);
         }
         if matches!(state, State::Kept | State::Wide) {
             w.does_and_run(&server, Regs::op(Op::SaveReply, &[REPLY_SLOT.arg()]));
