@@ -12,6 +12,8 @@ pub struct Screen {
     bar: ProgressBar,
     /// Stands before each step.
     headline: Mutex<String>,
+    /// The lines that have stayed since somebody took them.
+    said: Mutex<Vec<String>>,
 }
 
 impl Screen {
@@ -21,7 +23,7 @@ impl Screen {
         let look = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg:.dim} {elapsed}");
         bar.set_style(look.expect("the template is constant"));
         bar.enable_steady_tick(Duration::from_millis(120));
-        Screen { bar, headline: Mutex::default() }
+        Screen { bar, headline: Mutex::default(), said: Mutex::default() }
     }
 
     /// Whether anybody sees what moves.
@@ -31,29 +33,35 @@ impl Screen {
 
     /// What all further steps are part of.
     pub fn headline(&self, text: &str) {
-        *self.lock() = format!("{text}  ");
+        *lock(&self.headline) = format!("{text}  ");
     }
 
     /// A line that stays.
     pub fn say(&self, line: &str) {
         self.bar.suspend(|| eprintln!("{line}"));
+        lock(&self.said).push(line.to_owned());
+    }
+
+    /// Takes the lines that have stayed since the last time.
+    pub fn take_said(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.said))
     }
 
     /// What is going on.
     pub fn step(&self, what: &str) {
-        self.bar.set_prefix(format!("{}{what}", self.lock()));
+        self.bar.set_prefix(format!("{}{what}", lock(&self.headline)));
         self.bar.set_message("");
         self.bar.reset_elapsed();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, String> {
-        self.headline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How far it has come.
     pub fn progress(&self, text: &str) {
         self.bar.set_message(text.to_owned());
     }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Screen {

@@ -92,6 +92,8 @@ const FUZZ_SEEDS: u32 = 3;
 const STORM_ROUNDS: u64 = 5_000;
 /// Kills of a storm of kills in the suite.
 const KILLS: u64 = 2_000;
+/// Lines that a step with failures has said, which come again at the end.
+const REASONS: usize = 30;
 const CPUS: [u32; 3] = [1, 2, 4];
 
 /// What the suite needs to know beyond the lab.
@@ -104,19 +106,25 @@ pub struct Wanted {
 
 /// Runs the suite; its last line is `N passed, N failed`.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
-    let mut sum = Tally::default();
+    let (mut sum, mut failures) = (Tally::default(), Vec::new());
     for &step in Step::value_variants() {
         if !wanted.only.is_empty() && !wanted.only.contains(&step) {
             continue;
         }
         let started = Instant::now();
+        lab.screen.take_said();
         let tally = run_step(lab, wanted, step).unwrap_or_else(|error| {
             lab.screen.say(&format!("{step:?}: {error:#}"));
             Tally::ONE_FAILED
         });
         lab.screen.say(&format!("{step:?}: {} ({:.0} s)", describe(tally), started.elapsed().as_secs_f32()));
         sum += tally;
+        if tally.failed > 0 {
+            failures.extend(reasons(lab.screen.take_said()));
+        }
     }
+    // Far above they are easily passed over, and cut off where only the end of an output is kept.
+    failures.iter().for_each(|line| println!("{line}"));
     if sum.skipped > 0 {
         println!("{} left out, for the reasons above", sum.skipped);
     }
@@ -125,6 +133,13 @@ pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
         return Err(Trouble::CheckFailed("not everything passed".to_owned()).into());
     }
     Ok(())
+}
+
+/// What a step has said about its failures, as far as it can be told from the rest: the last of it.
+fn reasons(said: Vec<String>) -> Vec<String> {
+    let of_skipped = |line: &String| line.contains(" left out: ");
+    let all: Vec<String> = said.into_iter().filter(|line| !of_skipped(line)).collect();
+    all[all.len().saturating_sub(REASONS)..].to_vec()
 }
 
 fn describe(tally: Tally) -> String {

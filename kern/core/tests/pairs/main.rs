@@ -25,6 +25,7 @@ mod states;
 mod waits;
 mod words;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -56,6 +57,10 @@ Examples:
 ";
 
 fn main() -> ExitCode {
+    // Cargo starts tests in the package's directory; who names a file means the workspace's.
+    if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") {
+        std::env::set_current_dir(Path::new(&package).join("../..")).expect("the workspace is there");
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|word| word == "--help" || word == "-h") {
         print!("{HELP}");

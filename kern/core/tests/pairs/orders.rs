@@ -33,7 +33,7 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 10] = [
+const MORE: [(&str, &str, &str); 11] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
@@ -48,6 +48,11 @@ const MORE: [(&str, &str, &str); 10] = [
         "ProcessKill",
         "CapDelete server process",
         "a process that has ended names no groups that expose its tasks",
+    ),
+    (
+        "ProcessKill",
+        "CapRevoke group",
+        "a process that ends leaves its tasks exposed where it can name the group no more",
     ),
     ("PageCopy", "PageCopy", "both find that the other space sees the page, and neither keeps it"),
     (
@@ -65,7 +70,9 @@ fn takes_steps(name: &str) -> bool {
 
 /// Whether an operation only looks.
 fn looks(name: &str) -> bool {
-    ["CapVerify", "CapInspect", "CapList", "GroupMember"].iter().any(|beginning| name.starts_with(beginning))
+    ["CapVerify", "CapInspect", "CapList", "GroupMember", "AuditRead"]
+        .iter()
+        .any(|beginning| name.starts_with(beginning))
 }
 
 /// Whether an operation can be refused so because another one is under way.

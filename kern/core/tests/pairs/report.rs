@@ -12,9 +12,8 @@ use crate::orders::Orders;
 use crate::plan::{LIMITS, Options, Pair, Plan, Triple};
 use crate::play::{Case, Outcome, play};
 
-/// Violations that are told in full.
-const TOLD: usize = 200;
-const MORE: usize = TOLD + 1;
+/// Violations of one pair that are told; more are only counted.
+const TOLD: usize = 2;
 /// A case that takes longer never ends.
 const ENDLESS: Duration = Duration::from_secs(20);
 /// Cases that a worker plays one behind the other: those of a pair are compared with the same orders.
@@ -31,6 +30,8 @@ struct Found {
     played: u64,
     reached: BTreeMap<Triple, u64>,
     violations: usize,
+    /// How many of each pair.
+    violated: BTreeMap<usize, usize>,
     /// Why the last case of a triple did not count.
     idle: BTreeMap<Triple, String>,
 }
@@ -221,7 +222,7 @@ fn progress(
                     "it never ends, or another that runs beside it\n    {}",
                     command(plan, &numbers[*at])
                 );
-                found.tell(*at, &text);
+                found.tell(numbers[*at].pair, *at, &text);
             }
             let _ = finish(plan, options, &found, start.elapsed());
             std::process::exit(1);
@@ -287,7 +288,9 @@ fn work(
             found.played += 1;
             match outcome {
                 Ok(outcome) => note(&mut found, &plan.pairs[number.pair], &case, &outcome),
-                Err(wrong) => found.tell(here, &format!("{wrong}\n    {}", command(plan, number))),
+                Err(wrong) => {
+                    found.tell(number.pair, here, &format!("{wrong}\n    {}", command(plan, number)))
+                }
             }
             if only_first && found.violations > 0 {
                 next.store(numbers.len(), Relaxed);
@@ -297,13 +300,13 @@ fn work(
 }
 
 impl Found {
-    /// Tells a violation by a case, at once: a run may be stopped before its end.
-    fn tell(&mut self, case: usize, what: &str) {
+    /// Tells a violation by a case of a pair, at once: a run may be stopped before its end.
+    fn tell(&mut self, pair: usize, case: usize, what: &str) {
         self.violations += 1;
-        match self.violations {
-            ..=TOLD => println!("violation, case {}: {what}", case + 1),
-            MORE => println!("and more, which are only counted"),
-            _ => {}
+        let of_pair = self.violated.entry(pair).or_default();
+        *of_pair += 1;
+        if *of_pair <= TOLD {
+            println!("violation, case {}: {what}", case + 1);
         }
     }
 }
