@@ -68,9 +68,9 @@ fn takes_steps(name: &str) -> bool {
     PARTIAL.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// Whether an operation only looks.
-fn looks(name: &str) -> bool {
-    ["CapVerify", "CapInspect", "CapList", "GroupMember", "AuditRead"]
+/// Whether an operation answers what it has found, which others may just be changing: what there is, or which place is free.
+fn tells(name: &str) -> bool {
+    ["CapVerify", "CapInspect", "CapList", "GroupMember", "AuditRead", "GroupAdd"]
         .iter()
         .any(|beginning| name.starts_with(beginning))
 }
@@ -170,12 +170,12 @@ fn judge(names: [&str; 2], this: &Outcome, orders: &[&Outcome], alone: &[&Outcom
     alone.iter().enumerate().filter(|(n, _)| refused(1 - n)).for_each(|(_, alone)| like.push(&alone.facts));
     let leave_out = |name: Name| {
         let of_actor = || names.get(name.task() as usize).zip(names.get(1 ^ name.task() as usize));
-        // Of an operation that was refused as in no order there are no registers to compare; and who only looks may see a
-        // part of what another does in several steps.
+        // Of an operation that was refused as in no order there are no registers to compare; and what one finds may be a part
+        // of what another does in several steps.
         [REGISTERS, MEMORY].contains(&name.kind()) && this.facts.get(&name).is_none()
             || name.kind() == REGISTERS
                 && name.task() < 2
-                && of_actor().is_some_and(|(one, other)| looks(one) && takes_steps(other))
+                && of_actor().is_some_and(|(one, other)| tells(one) && takes_steps(other))
     };
     let said = || format!("    they were answered {:?}", this.said);
     difference(&this.facts, &like, leave_out).map_or(Ok(()), |wrong| Err(format!("{wrong}\n{}", said())))

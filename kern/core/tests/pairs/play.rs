@@ -175,7 +175,7 @@ pub enum Way {
     Behind {
         settled: bool,
     },
-    /// The second before the first, whose CPU may take its mail meanwhile.
+    /// The second before the first, at once or when the CPUs have taken their mail.
     Before {
         settled: bool,
     },
@@ -445,6 +445,9 @@ impl<'a> Play<'a> {
             self.w.hold((!settled).then_some(cpu));
             self.run_other(deed, second, (beside, 1), STEPS);
             self.w.hold(None);
+            if settled {
+                self.w.run();
+            }
         }
         if way != Way::SecondAlone {
             self.run_first(cpu, first, &points);
