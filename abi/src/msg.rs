@@ -48,6 +48,9 @@ flags! {
     /// Asked of the kernel: the message carries the capabilities that the UTCB lists. Told by the kernel: such came, and
     /// the UTCB lists what became of each.
     FLAG_CAPS = 22;
+    /// In the kernel: a system call that takes several entries and is made again, with the identity of what it began with in
+    /// `rdx` ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`], [`Op::ProcessKill`]).
+    FLAG_AGAIN = 23;
 }
 
 impl MsgInfo {

@@ -125,16 +125,19 @@ syscalls! {
     ///
     /// In: rdi = source; rsi = CNode and slot.
     /// Rights: GRANT of the CNode where it is not the caller's own.
-    /// Errors: SlotOccupied, Dying, Forbidden.
+    /// Errors: SlotOccupied, Dying (the object, or the CNode, is about to end; or it is an Untyped that is being reset),
+    /// Forbidden.
     CapMove = 14;
-    /// Empty a slot; what was derived from it moves up. The last capability of an object destroys it.
+    /// Empty a slot; what was derived from it moves up. The last capability of an object destroys it. What somebody puts
+    /// into the slot before all of that is done stays.
     ///
     /// In: rdi = CNode and slot.
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: InUse (the calling task is, or lives in, what would end; or that is a frame that is pinned).
     CapDelete = 15;
     /// Delete all that was derived from a capability, at whatever depth and in whatever CSpace. Of an Untyped no page is
-    /// in a pool any more. Of a capability that is moved away or deleted meanwhile some may be left.
+    /// in a pool any more. Of a capability that is moved away or deleted meanwhile some may be left; what comes into its slot then
+    /// is not revoked.
     ///
     /// In: rdi = CNode and slot; r8 = 0.
     /// Rights: GRANT of the CNode where it is not the caller's own.
@@ -150,7 +153,8 @@ syscalls! {
     ///
     /// In: rdi = Untyped; rsi = 0, or 1 to take back all pins of what was made of it: then no device may be using it any
     /// more. Out: rdi = bytes free.
-    /// Errors: BadArgument, InUse (the calling task or its process was made of it; or a frame of it is pinned).
+    /// Errors: BadArgument, InUse (the calling task or its process was made of it; or a frame of it is pinned), NoCapability
+    /// (it was deleted meanwhile).
     UntypedReset = 18;
     /// Add a process to a group: a member record, and a group capability in the slot that the process offered.
     ///
@@ -476,6 +480,7 @@ syscalls! {
     ///
     /// In: rdi = Process.
     /// Rights: DESTROY.
+    /// Errors: NoCapability (its slot was emptied meanwhile; it is not killed to the end).
     ProcessKill = 60;
     /// Set the security label of an object; of a process also that of its CSpace and address space. What it holds, or has
     /// mapped, stays. A task of the process has the label as soon as the CPU that the task runs on has taken its mail.

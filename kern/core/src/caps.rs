@@ -431,7 +431,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.may_grant(me, at, header)?;
         self.claim(at)?;
         let root = self.lock_root(header);
-        let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
+        let ends = header.has_flag(FLAG_DYING) || self.is_being_reset(word);
+        let gone = from.get().word.load(self.pin()) != word || ends;
         let refused = if gone { Err(Error::Dying.into()) } else { self.settle_tree(&root) };
         if let Err(refusal) = refused {
             drop(root);

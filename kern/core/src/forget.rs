@@ -145,9 +145,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             matches!(request, Some(Request::Forgotten(stamp)) if self.is_over(stamp))
         };
         let list = &self.sched.forgetful;
-        while let Some(task) = list.iter(self.pin()).map(|(_, task)| task).find(waits_no_more) {
-            list.remove(self.pin(), task);
-            if let Some(msg) = task.get().msg.open(self.pin()) {
+        let mut next = list.first(self.pin());
+        while let Some(task) = next {
+            // Nobody waits here because of another one that goes on.
+            next = list.after(self.pin(), task);
+            let msg = task.get().msg.open(self.pin());
+            if let Some(msg) = msg.filter(|_| waits_no_more(&task)) {
+                list.remove(self.pin(), task);
                 self.end_stay(task, msg);
             }
         }

@@ -268,6 +268,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.fill_copy(slot, from, word, rights, badge);
             return Ok(rights);
         }
+        if self.is_being_reset(word) {
+            return Err(Fate::Kept);
+        }
         // Another CPU takes a slot with many children out of the tree just now: rare, and no reason to wait here.
         self.settle_tree(&root).map_err(|_| Fate::Kept)?;
         self.replace_slot(from, slot, word);

@@ -402,7 +402,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Whether all tasks of a per-CPU exposure, whose entries start at `first`, are of the caller's own process.
     fn owns_entries(self, me: Me<'k>, group: &'k Group, first: usize) -> bool {
-        let entries = group.exposures.iter(self.pin()).skip(first).take(self.k.cpu_count());
+        let entry = |index| group.exposures.get_known(self.pin(), index);
+        let entries = (first..first + self.k.cpu_count()).filter_map(entry);
         entries.map(|entry| entry.get().slot.word.load(self.pin())).all(|word| self.owns(me, word))
     }
 

@@ -23,10 +23,13 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 
 impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::ProcessKill`].
-    pub fn process_kill(self, me: Me<'k>, process: Cap) -> Result<Answer> {
-        let process = self.find::<Process>(me, process, process_rights::DESTROY)?.object;
+    pub fn process_kill(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
+        let process = self.find::<Process>(me, cap, process_rights::DESTROY)?.object;
         if process == me.process {
             return self.kill_own(me);
+        }
+        if !self.goes_on_with(me, Some(process.get().header.identity())) {
+            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
         }
         self.end_tasks(me, process)?;
         self.withdraw_tasks(me, process)?;
@@ -86,7 +89,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let progress = &process.get().left;
         let at = progress.load(Relaxed);
-        for (index, entry) in group.get().exposures.iter(self.pin()).enumerate().skip(at as u32 as usize) {
+        let exposures = &group.get().exposures;
+        for index in at as u32 as usize..exposures.len() {
+            let Some(entry) = exposures.get_known(self.pin(), index) else { break };
             if *looked >= KILL_LOOKS {
                 return Err(Refusal::More);
             }

@@ -11,7 +11,8 @@
 //! [`sched`](schedule): who runs. [`time`]: on whose CPU time, and `search`: how time is looked for. [`ipc`]: call, reply,
 //! receive, forward. [`notify`]: Notifications. `migration`: how a task gets to its CPU.
 //! [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
-//! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset.
+//! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset; `begun`: of what they began
+//! with, and of nothing else.
 //! [`at_once`]: the common of these in few steps. [`growth`]: CSpaces of several tables. [`holdings`]: who holds what.
 //! [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`],
 //! [`spaces`]: operations on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
@@ -24,6 +25,7 @@
 pub mod answer;
 pub mod at_once;
 pub mod audit;
+mod begun;
 pub mod broadcast;
 pub mod caps;
 pub mod carry;

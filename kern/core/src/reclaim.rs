@@ -127,10 +127,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let place = self.find_slot(me, at, Rights::GRANT)?;
-        if self.is_audited() {
-            self.delete_audited(me, place)?;
-        } else {
-            self.delete_slot(me, place.slot, Pins::Hold)?;
+        let header = self.header_of(place.slot.get().word.load(self.pin()));
+        if self.goes_on_with(me, header.map(Header::identity)) {
+            if self.is_audited() {
+                self.delete_audited(me, place)?;
+            } else {
+                self.delete_slot(me, place.slot, Pins::Hold)?;
+            }
         }
         self.empty_graves(me)?;
         Ok(Answer::DONE)
@@ -139,13 +142,15 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
+        let header = self.header_of(slot.get().word.load(self.pin()));
+        let goes_on = self.goes_on_with(me, header.map(Header::identity));
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
             self.wait_marked(me, mark)?;
-        } else {
+        } else if goes_on {
             self.revoke_all(me, slot)?;
         }
-        if let Some(object) = self.header_of(slot.get().word.load(self.pin())) {
+        if let Some(object) = header.filter(|_| goes_on) {
             self.audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
         }
         Ok(Answer::DONE)
@@ -496,6 +501,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let slot = self.slot_of(me.process, cap)?;
         let word = slot.get().word.load(self.pin());
         let untyped = self.typed::<Untyped>(word, cap, Rights::NONE)?;
+        if !self.goes_on_with(me, Some(untyped.get().header.identity())) {
+            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
+        }
         let pins = match pins {
             0 => Pins::Hold,
             1 => Pins::Go,
@@ -504,7 +512,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         if self.lives_in(me, untyped.get()) {
             return Err(Error::InUse.into());
         }
-        untyped.get().resetting.store(true, SeqCst);
+        if !untyped.get().resetting.load(SeqCst) {
+            self.begin_reset(slot, word, untyped)?;
+        }
         let revoked = self
             .revoke_slot(me, slot, pins, &Cell::new(false))
             .and_then(|()| self.empty_graves(me))
@@ -517,6 +527,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         let reset = self.finish_reset(me, slot, word, untyped)?;
         self.audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
         Ok(reset)
+    }
+
+    /// Closes an Untyped that is to be reset. Its capability stays where it is then, so that whoever resets it finds it again.
+    #[inline(never)]
+    fn begin_reset(self, slot: Ref<'k, Slot>, word: RawWord<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
+        let _root = self.lock_root(&untyped.get().header);
+        if slot.get().word.load(self.pin()) != word {
+            return Err(Refusal::More);
+        }
+        untyped.get().resetting.store(true, SeqCst);
+        Ok(())
+    }
+
+    /// Whether a capability is one of an Untyped that is being reset. Its root's lock is held.
+    pub fn is_being_reset(self, word: RawWord<'k>) -> bool {
+        word.get::<Untyped>().is_some_and(|untyped| untyped.get().resetting.load(SeqCst))
     }
 
     /// No CNode in some memory is still being emptied, after those that could not be were tried once more.
@@ -547,9 +573,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         if is_there && self.child_of(slot).is_none() && untyped.get().resetting.load(SeqCst) {
             return Ok(root);
         }
-        // Another task moves its capability, so that nothing was revoked, or has given a reset of its own up.
+        // Another task has deleted its capability, or given a reset of its own up.
         self.end_reset(&root);
         Err(Refusal::More)
+    }
+
+    /// The region is as new. Who was deleting the Untyped may have been killed in the middle of that; if not, he finds that it
+    /// is open again.
+    fn complete_reset(self, root: &UntypedGuard<'k>) -> Answer {
+        root.untyped().header.clear_flag(FLAG_DYING);
+        Answer::one(self.end_reset(root))
     }
 
     /// Ends a reset, whatever it has come to. Returns: the bytes that are free.
@@ -571,7 +604,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Result<Answer> {
         let mut root = self.open_revoked(slot, word, untyped)?;
         if root.region().is_unused() {
-            return Ok(Answer::one(self.end_reset(&root)));
+            return Ok(self.complete_reset(&root));
         }
         if root.reset().get() == Reset::No {
             root.reset().set(Reset::Sweep(root.sweep().pass_from_now()));
@@ -603,9 +636,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 root.reset().set(Reset::Quiet);
                 Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 })
             }
-            Reset::Quiet if root.region().end_reset(self.k, self.pin()) => {
-                Ok(Answer::one(self.end_reset(&root)))
-            }
+            Reset::Quiet if root.region().end_reset(self.k, self.pin()) => Ok(self.complete_reset(&root)),
             // It may be another CPU's: a round of this one's own brings the task back here.
             Reset::Quiet => Err(Refusal::Restart { epoch: self.k.epoch.now() + 1 }),
         }

@@ -4,6 +4,7 @@ use abi::events::Window;
 use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::group::Group;
+use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
 use kern_base::slot::CNode;
@@ -178,11 +179,12 @@ fn memory_does_not_start_again_while_its_capability_moves() {
         (
             Regs::op(Op::UntypedReset, &[memory.arg()]),
             Regs::op(Op::CapMove, &[memory.arg(), at(to)]),
-            (to, note),
+            ([memory, to], note),
         )
     };
     // The check after every entry looks at what waits to start again.
-    at_named_points(begin, |w, (memory, note), _| {
+    at_named_points(begin, |w, (places, note), _| {
+        let memory = places.into_iter().find(|cap| w.object::<Untyped>(*cap).is_some()).expect("the memory");
         assert!(w.ask(0, Op::UntypedReset, &[memory.arg()]).is_ok());
         assert!(w.object::<Notification>(note).is_none());
         w.make_of(0, memory, ObjType::Notification, 0);

@@ -33,11 +33,10 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 11] = [
+const MORE: [(&str, &str, &str); 10] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
-    ("UntypedReset", "CapMove", "what is moved away meanwhile is reset no further"),
     ("CapDelete", "CapMove", "what is moved away meanwhile is not deleted, and keeps what is left"),
     (
         "ProcessKill",

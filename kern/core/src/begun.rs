@@ -1,0 +1,30 @@
+//! System calls that take several entries, and end what a capability names: delete, revoke, reset, kill.
+//!
+//! Each entry finds the capability by the number of its slot. Between two of them another task may empty the slot, by the
+//! same call or another, and fill it again; what it has then, nobody wanted to end. So from the second entry on a
+//! register says by its identity ([`Header::identity`]) what the call began with. User level may forge that, as it
+//! may ask for anything: then the call ends nothing.
+//!
+//! [`Header::identity`]: kern_base::header::Header::identity
+
+use abi::{FLAG_AGAIN, MsgInfo};
+use kern_base::machine::Machine;
+
+use crate::{Cx, Me};
+
+/// In place of an identity: the slot was empty.
+const NOTHING: u64 = 0;
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Whether the system call of the running task began with what its slot has now, or begins with it. With the flag
+    /// it takes no shorter way, which would not look here.
+    pub fn goes_on_with(self, me: Me<'k>, identity: Option<u64>) -> bool {
+        let (info, begun, identity) = (&me.hot.regs.rax, &me.hot.regs.rdx, identity.unwrap_or(NOTHING));
+        if MsgInfo(info.get()).has(FLAG_AGAIN) {
+            return begun.get() == identity;
+        }
+        info.set(info.get() | FLAG_AGAIN);
+        begun.set(identity);
+        true
+    }
+}
