@@ -33,7 +33,7 @@ const PARTIAL: [&str; 9] = [
 ];
 
 /// Pairs of operations of which more can come than of any order, and why that is right.
-const MORE: [(&str, &str, &str); 10] = [
+const MORE: [(&str, &str, &str); 12] = [
     ("CapRevoke", "CapDelete", "what is deleted meanwhile is revoked no further"),
     ("AuditStart", "AuditRead", "the rings of CPUs come one after the other"),
     ("CapRevoke", "CapMove", "what is moved away meanwhile is revoked no further"),
@@ -53,6 +53,8 @@ const MORE: [(&str, &str, &str); 10] = [
         "CapRevoke group",
         "a process that ends leaves its tasks exposed where it can name the group no more",
     ),
+    ("ProcessKill", "Expose watcher", "a watcher is told of each member that leaves from then on"),
+    ("answer the fault: TearDown", "Expose watcher", "the same"),
     ("PageCopy", "PageCopy", "both find that the other space sees the page, and neither keeps it"),
     (
         "PageCopy",
