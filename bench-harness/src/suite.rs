@@ -84,7 +84,7 @@ const TORTURE_OPS: u64 = 60_000;
 const TORTURE_SEEDS: u32 = 3;
 const PLANTED_OPS: u64 = 200_000;
 /// Sequences of random system calls that the host tests play on the kernel and on the model of it.
-const MODEL_CASES: u32 = 60_000;
+const MODEL_CASES: u32 = 45_000;
 /// Operations of a fuzz run in the suite; and the runs of so many in which a planted bug has to be caught.
 const FUZZ_OPS: u64 = 150_000;
 const FUZZ_SEEDS: u32 = 3;
