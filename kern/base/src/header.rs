@@ -96,9 +96,9 @@ impl Header {
         self.refs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One slot less; whether it was the last. Under the root lock.
-    pub fn drop_ref(&self) -> bool {
-        self.refs.fetch_sub(1, Ordering::Relaxed) == 1
+    /// One slot less. Under the root lock.
+    pub fn drop_ref(&self) {
+        self.refs.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub fn has_flag(&self, flag: u16) -> bool {

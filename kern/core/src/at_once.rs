@@ -126,8 +126,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if !there || header.refs() <= 1 || !root.leaving.is_null() || self.child_of(slot).is_some() {
             return None;
         }
-        self.take_out(slot);
-        header.drop_ref();
+        self.take_out(slot, header);
         Some(())
     }
 

@@ -25,7 +25,7 @@ use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
 
 use crate::caps::Place;
-use crate::reclaim::Pins;
+use crate::reclaim::{Emptied, Pins};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -106,14 +106,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     pub fn delete_audited(self, me: Me<'k>, from: Place<'k>) -> Result<()> {
         let word = from.slot.get().word.load(self.pin());
-        self.delete_slot(me, from.slot, Pins::Hold)?;
-        let is_own = self.is_own(me.process, from.table);
-        let Some(object) = self.header_of(word).filter(|_| !is_own) else { return Ok(()) };
-        self.audit(AuditEvent::Take, |record| {
-            let (rights, to) = (Rights(word.rights()), from.table.identity());
-            about(Record { op: Some(Op::CapDelete), rights, to, ..record }, object)
-        });
-        Ok(())
+        let emptied = self.empty_slot(me, from.slot, Pins::Hold)?;
+        let tells = emptied != Emptied::ByOthers && !self.is_own(me.process, from.table);
+        if let Some(object) = self.header_of(word).filter(|_| tells) {
+            self.audit(AuditEvent::Take, |record| {
+                let (rights, to) = (Rights(word.rights()), from.table.identity());
+                about(Record { op: Some(Op::CapDelete), rights, to, ..record }, object)
+            });
+        }
+        // What is on its way out is told of now: others may get it past the rest of its children.
+        if emptied == Emptied::OnItsWay { Err(Refusal::More) } else { Ok(()) }
     }
 
     /// Whether a table is a process's own CSpace.

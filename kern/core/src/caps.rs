@@ -225,14 +225,21 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot.get().word.set_empty(0);
     }
 
-    /// Whether a capability can be derived from this one now. One that is on its way out of the tree gets past its children
-    /// first: behind it may be what was derived from the child that it has passed last, and what comes between the two would
-    /// take that child's place. The root lock is held.
-    pub fn check_parent(self, root: &Root, parent: Ref<'k, Slot>) -> Result<()> {
+    /// Whether a capability can be derived from what was read from this slot before its root lock was taken. One that is on
+    /// its way out of the tree leaves first: behind it may be what was derived from the child that it has passed last, and
+    /// what comes between the two would take that child's place.
+    pub fn check_parent(self, root: &Root, parent: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         if root.leaving.is(parent) {
             self.settle_tree(root)?;
         }
+        self.check_there(parent, word)?;
         self.check_depth(parent)
+    }
+
+    /// Whether a slot has what was read from it before its root lock was taken, of an object that does not end.
+    pub fn check_there(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
+        let ends = self.header_of(word).is_none_or(|header| header.has_flag(FLAG_DYING));
+        if ends || slot.get().word.load(self.pin()) != word { Err(Error::Dying.into()) } else { Ok(()) }
     }
 
     /// Whether the tree is not too deep for a capability that is derived from this one.
@@ -298,23 +305,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         parent.get().next.set(Some(slot));
     }
 
-    /// Takes a slot out of the tree and empties it; its children move up to its parent. Whether it was the
-    /// object's last. With many children that takes several attempts.
+    /// Takes a slot out of a settled tree and empties it; its children move up to its parent. With many children that takes
+    /// several entries. The root lock is held.
     ///
     /// The slot moves to the right, past one child after the other; each child that it has passed is now
     /// its sibling, and the child's own children follow. Half-way the tree is not as it should be: so
     /// whoever takes anything out of it, or looks for children, first does this to its end.
-    pub fn unlink_slot(self, root: &Root, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<bool> {
-        self.settle_tree(root)?;
+    #[inline(always)]
+    pub fn unlink_slot(self, root: &Root, slot: Ref<'k, Slot>, object: &Header) -> Result<()> {
+        if self.child_of(slot).is_none() {
+            self.take_out(slot, object);
+            return Ok(());
+        }
         root.leaving.set(Some(slot));
-        self.settle_tree(root)?;
-        self.take_out(slot);
-        Ok(self.header_of(word).is_some_and(Header::drop_ref))
+        self.settle_tree(root)
     }
 
     /// Takes a slot from which nothing is derived out of a settled tree and empties it. The root lock is held.
     #[inline(always)]
-    pub fn take_out(self, slot: Ref<'k, Slot>) {
+    pub fn take_out(self, slot: Ref<'k, Slot>, object: &Header) {
         let (next, prev) = (slot.get().next.get(self.pin()), slot.get().prev.get(self.pin()));
         if let Some(prev) = prev {
             prev.get().next.set(next);
@@ -325,11 +334,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         slot.get().next.set(None);
         slot.get().prev.set(None);
         self.k.epoch.retire(&slot.get().word);
+        object.drop_ref();
     }
 
-    /// Lets the slot that is on its way out of a tree get past its children, a bounded number.
+    /// Lets the slot that is on its way out of a tree get past its children, a bounded number, and out. Whoever comes first
+    /// does that: he who began may be long in coming back, and nobody may find the slot full when its children have left it.
+    #[inline(always)]
     pub fn settle_tree(self, root: &Root) -> Result<()> {
-        let Some(slot) = root.leaving.get(self.pin()) else { return Ok(()) };
+        root.leaving.get(self.pin()).map_or(Ok(()), |slot| self.settle_leaving(root, slot))
+    }
+
+    #[inline(never)]
+    fn settle_leaving(self, root: &Root, slot: Ref<'k, Slot>) -> Result<()> {
         for _ in 0..CHILDREN_STEPS {
             match self.child_of(slot) {
                 Some(child) => {
@@ -338,6 +354,9 @@ impl<'k, M: Machine> Cx<'k, M> {
                 }
                 None => {
                     root.leaving.set(None);
+                    if let Some(object) = self.header_of(slot.get().word.load(self.pin())) {
+                        self.take_out(slot, object);
+                    }
                     return Ok(());
                 }
             }
@@ -382,9 +401,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.claim(at)?;
         linger();
         let root = self.lock_root(header);
-        let gone = from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
-        let gone = gone && !planted(Fault::UncheckedCopy);
-        let refused = if gone { Err(Error::Dying.into()) } else { self.check_parent(&root, from) };
+        let refused = match planted(Fault::UncheckedCopy) {
+            true => Ok(()),
+            false => self.check_parent(&root, from, word),
+        };
         if let Err(refusal) = refused {
             drop(root);
             self.unclaim(slot);
@@ -431,10 +451,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.may_grant(me, at, header)?;
         self.claim(at)?;
         let root = self.lock_root(header);
-        let ends = header.has_flag(FLAG_DYING) || self.is_being_reset(word);
-        let gone = from.get().word.load(self.pin()) != word || ends;
-        let refused = if gone { Err(Error::Dying.into()) } else { self.settle_tree(&root) };
-        if let Err(refusal) = refused {
+        let resets = if self.is_being_reset(word) { Err(Error::Dying.into()) } else { Ok(()) };
+        let settled = self.settle_tree(&root).and_then(|()| self.check_there(from, word)).and(resets);
+        if let Err(refusal) = settled {
             drop(root);
             self.unclaim(at.slot);
             return Err(refusal);

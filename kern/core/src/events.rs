@@ -332,9 +332,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let header = &reader.get().header;
         let root = self.lock_root(header);
-        let gone = source.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
-        let refused = if gone { Err(Error::Dying.into()) } else { self.check_parent(&root, source) };
-        if let Err(refusal) = refused {
+        if let Err(refusal) = self.check_parent(&root, source, word) {
             drop(root);
             self.part_pool(pool);
             self.unclaim(slot);

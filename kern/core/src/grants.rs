@@ -18,7 +18,6 @@
 //! is ending does not count as somebody who does not listen: that is an error.
 
 use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
-use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
 use kern_base::process::Process;
@@ -260,19 +259,20 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> core::result::Result<Rights, Fate> {
         let header = self.header_of(word).ok_or(Fate::Gone)?;
         let root = self.lock_root(header);
-        if from.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING) {
-            return Err(Fate::Gone);
-        }
+        let fate = |refusal| match refusal {
+            Refusal::Error { error: Error::Dying, .. } => Fate::Gone,
+            _ => Fate::Kept,
+        };
         if let Grant::Copy { rights, badge, .. } = grant {
-            self.check_parent(&root, from).map_err(|_| Fate::Kept)?;
+            self.check_parent(&root, from, word).map_err(fate)?;
             self.fill_copy(slot, from, word, rights, badge);
             return Ok(rights);
         }
         if self.is_being_reset(word) {
             return Err(Fate::Kept);
         }
-        // Another CPU takes a slot with many children out of the tree just now: rare, and no reason to wait here.
-        self.settle_tree(&root).map_err(|_| Fate::Kept)?;
+        // Another CPU may take a slot with many children out of the tree just now: rare, and no reason to wait here.
+        self.settle_tree(&root).and_then(|()| self.check_there(from, word)).map_err(fate)?;
         self.replace_slot(from, slot, word);
         Ok(Rights(word.rights()))
     }

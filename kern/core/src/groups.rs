@@ -4,7 +4,6 @@ use abi::audit::{AuditEvent, may};
 use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, WITHDRAWN};
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group, Member};
-use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
 use kern_base::process::Process;
@@ -15,7 +14,7 @@ use smp::sync::Ordering::{AcqRel, Acquire, Release, SeqCst};
 use smp::sync::fence;
 
 use crate::caps::{CLAIMED, Place};
-use crate::reclaim::Pins;
+use crate::reclaim::{Emptied, Pins};
 use crate::schedule::state_of;
 use crate::{Answer, Cx, Me, Refusal, Result, Root};
 
@@ -130,10 +129,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         group: Ref<'k, Group>,
         joins: Joins<'k>,
     ) -> Result<u64> {
-        if slot.get().word.load(self.pin()) != word || group.get().header.has_flag(FLAG_DYING) {
-            return Err(Error::Dying.into());
-        }
-        self.check_parent(root, slot)?;
+        self.check_parent(root, slot, word)?;
         let free = self.free_record(group.get())?;
         self.enter_group(group, free, joins.process, joins.member, joins.accept)?;
         // The member's capability may do in the group what its record says, and nothing to the group itself.
@@ -277,9 +273,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let header = self.header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
         self.claim(Place { slot, table: &group.header })?;
         let root = self.lock_root(header);
-        let gone = source.get().word.load(self.pin()) != word || header.has_flag(FLAG_DYING);
-        let refused = if gone { Err(Error::Dying.into()) } else { self.check_parent(&root, source) };
         // From here on nothing can go wrong but that others were first.
+        let refused = self.check_parent(&root, source, word);
         if let Err(refusal) = refused.and_then(|()| self.agree(exposure, kind)) {
             self.unclaim(slot);
             return Err(refusal);
@@ -291,8 +286,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let outcome = self.still_exposes(me, what, kind);
         if outcome.is_err() {
             // Nothing was derived from it, and what it was derived from is there: the lock was held all the time.
-            self.take_out(slot);
-            header.drop_ref();
+            self.take_out(slot, header);
         }
         outcome
     }
@@ -355,7 +349,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         let of_all = need == Rights::REMOVE;
         let taken = match word.object_type() {
             0 => self.end_per_cpu(me, group.get(), entry.get(), word, of_all)?,
-            _ if of_all || self.owns(me, word) => self.delete_slot(me, entry.map(|e| &e.slot), Pins::Hold)?,
+            // Nothing is derived from it that it would have to get past.
+            _ if of_all || self.owns(me, word) => {
+                self.empty_slot(me, entry.map(|e| &e.slot), Pins::Hold)? == Emptied::Now
+            }
             _ => return Err(not_own()),
         };
         if !taken {

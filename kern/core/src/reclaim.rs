@@ -41,7 +41,7 @@ use smp::sync::fence;
 use crate::caps::is_claimed;
 use crate::schedule::set_state;
 use crate::spaces::mark::Mark;
-use crate::{Answer, Cx, Kernel, Me, Refusal, Result, Root};
+use crate::{Answer, Cx, Kernel, Me, Refusal, Result};
 
 /// Types of objects that serve on where their end is refused.
 const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
@@ -199,10 +199,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         from: Option<Before<'k>>,
     ) -> Result<Option<(Ref<'k, Slot>, Before<'k>)>> {
         let root = self.lock_root(header);
+        self.settle_tree(&root)?;
         if slot.get().word.load(self.pin()) != word {
             return Ok(None);
         }
-        self.settle_tree(&root)?;
         let deepest = |top| core::iter::successors(self.child_of(top), |child| self.child_of(*child)).last();
         // What stood before the last leaf is its parent, or a leaf itself, unless somebody has moved it. Where any slot of
         // the tree has left its children, it may be the one from which that one descended.
@@ -216,21 +216,29 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(leaf.map(|leaf| (leaf, before(leaf))))
     }
 
+    /// Empties a slot, to the end.
+    pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<()> {
+        match self.empty_slot(me, slot, pins)? {
+            Emptied::OnItsWay => Err(Refusal::More),
+            Emptied::Now | Emptied::ByOthers => Ok(()),
+        }
+    }
+
     /// Empties a slot; if it is its object's last, ends the object first. A task can't end what it is itself
-    /// part of, and be told so. A frame that is pinned does not end, unless the pins go too. Whether it was this that
-    /// emptied it: who has seen it full may find it empty here, but never full of something else, since it is filled
-    /// again only after the entry is over.
-    pub fn delete_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<bool> {
+    /// part of, and be told so. A frame that is pinned does not end, unless the pins go too. Who has seen the slot full may
+    /// find it empty here, but never full of something else, since it is filled again only after the entry is over.
+    pub fn empty_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<Emptied> {
         let word = slot.get().word.load(self.pin());
-        let Some(header) = self.header_of(word) else { return Ok(false) };
+        let Some(header) = self.header_of(word) else { return Ok(Emptied::ByOthers) };
         {
             let root = self.lock_root(header);
+            // It may be this one that leaves.
+            self.settle_tree(&root)?;
             if slot.get().word.load(self.pin()) != word {
-                return Ok(false);
+                return Ok(Emptied::ByOthers);
             }
             if header.refs() > 1 {
-                self.unlink_slot(&root, slot, word)?;
-                return Ok(true);
+                return Ok(self.unlink_slot(&root, slot, header).map_or(Emptied::OnItsWay, |()| Emptied::Now));
             }
             // Nobody makes a table a part of the caller's CSpace between the look and the mark.
             let _spaces = word.get::<CNode>().map(|_| self.lock_spaces());
@@ -251,25 +259,26 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         destroyed?;
         let root = self.lock_root(header);
+        self.settle_tree(&root)?;
         if slot.get().word.load(self.pin()) != word {
-            return Ok(false);
+            return Ok(Emptied::ByOthers);
         }
         if matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_GROUP | SERVES_ON_POOL) {
-            self.check_ended(&root, slot, word)?;
+            self.check_ended(slot, word)?;
         }
-        self.unlink_slot(&root, slot, word)?;
+        // Of a last capability nothing is derived.
+        self.take_out(slot, header);
         drop(root);
         self.audit_end(word);
         self.after_last(word);
-        Ok(true)
+        Ok(Emptied::Now)
     }
 
     /// An object that serves on where its end is refused has ended, whatever others did who tried to end it at the same
-    /// time. Its root's lock is held.
+    /// time. Its root's lock is held and the tree settled.
     #[cold]
-    fn check_ended(self, root: &Root, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
+    fn check_ended(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
         if let Some(untyped) = word.get::<Untyped>() {
-            self.settle_tree(root)?;
             if self.child_of(slot).is_some() {
                 return Err(Refusal::More);
             }
@@ -667,6 +676,16 @@ struct Before<'k> {
     slot: Ref<'k, Slot>,
     /// [`crate::Root::passed`] at that time.
     passed: u64,
+}
+
+/// What has come of emptying a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Emptied {
+    Now,
+    /// Nothing can stop it any more, but it has children to get past: [`Cx::settle_tree`].
+    OnItsWay,
+    /// It was empty, or others emptied it meanwhile.
+    ByOthers,
 }
 
 /// What becomes of the pins of frames that would end.
