@@ -100,9 +100,10 @@ events! {
     Withdraw = 6;
     /// A capability of the object was deleted from the CSpace `to`, which is not the actor's own.
     Take = 7;
-    /// All that was derived from a capability of the object is gone.
+    /// What was derived from a capability of the object is about to go. A revoke that takes several entries is told of again by
+    /// each that takes something.
     Revoke = 8;
-    /// The object, an Untyped, was reset.
+    /// A reset of the object, an Untyped, begins: what was made of it is about to go.
     Reset = 9;
     /// A system call was refused for want of a right, a membership or consent, or by the labels. Detail: the error's, and
     /// in `to` its first argument.
@@ -120,6 +121,11 @@ events! {
     /// A rule has changed. Detail: what it allows, and in the upper half what it did; in `to` the subject's label in the
     /// upper half, the object's in the lower.
     Rule = 15;
+    /// The object becomes part of the process `to`: a CNode or VSpace with all that is in it, an event pool, or a task, which acts
+    /// for it from then on.
+    Bind = 16;
+    /// The object, a frame, was pinned for a device, or a pin of it was taken back. Detail: how many there are now.
+    Pin = 17;
 }
 
 /// One event of the audit ring.

@@ -20,6 +20,9 @@ pub const WITHDRAWN: u64 = 1 << 3;
 /// How far the bits can be shifted.
 pub const SHIFT_MAX: u64 = 60;
 
+/// Custom bits of [`Op::GroupAdd`](crate::Op::GroupAdd) for who adds as a member: those of its own record.
+pub const SEEN_AS_ADDER: u64 = u64::MAX;
+
 /// The third argument of [`Op::Expose`](crate::Op::Expose) for a watcher.
 pub const fn watch(shift: u32) -> u64 {
     EXPOSE_WATCH as u64 | (shift as u64) << 32

@@ -51,6 +51,9 @@ flags! {
     /// In the kernel: a system call that takes several entries and is made again, with the identity of what it began with in
     /// `rdx` ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`], [`Op::ProcessKill`]).
     FLAG_AGAIN = 23;
+    /// Told by the kernel: the call was handed on by [`Forward`](Op::Forward). The sender is the caller, and the words are those of the
+    /// forwarder, whose custom bits these are.
+    FLAG_FORWARDED = 24;
 }
 
 impl MsgInfo {

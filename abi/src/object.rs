@@ -171,6 +171,11 @@ macro_rules! rights_of {
                 $set(self.0.union(other.0))
             }
 
+            /// The same with shared rights.
+            pub const fn with(self, shared: Rights) -> $set {
+                $set(self.0.union(shared))
+            }
+
             /// Those of `self` that `other` lacks.
             pub const fn minus(self, other: $set) -> $set {
                 $set(self.0.minus(other.0))
@@ -298,6 +303,11 @@ control_rights! {
         /// Set security labels, and say what they allow; keep and read the audit.
         SECURITY = 16;
     }
+}
+
+impl MachineRights {
+    /// Write report lines, which the harness takes for the results of a run.
+    pub const REPORT: MachineRights = MachineRights(Rights::SEND.union(machine_rights::LOG.rights()));
 }
 
 /// Rights a group's member record can hold (the ten shared ones); SEND is stored inverted.

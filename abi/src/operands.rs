@@ -1,7 +1,7 @@
 //! Which capabilities an operation takes, and the rights that each needs: the table behind the "Rights" lines of the
 //! reference. The rights matrix is made of it: every operation is tried with each of them missing.
 
-use crate::{ObjType, Op, Rights};
+use crate::{MachineRights, ObjType, Op, Rights};
 use crate::{cnode_rights, frame_rights, machine_rights, process_rights, sched_rights, task_rights};
 
 /// A capability among the arguments of an operation.
@@ -153,11 +153,14 @@ impl Op {
                 [task(0, task_rights::SCHEDULE.rights())] when "to a Task",
             ),
             Op::Retype => forms!([untyped(0), slot(2, Rights::GRANT)]),
-            Op::CapCopy => forms!([of(0, COPIED, Rights::NONE), slot(1, Rights::GRANT)]),
+            Op::CapCopy => forms!([of(0, COPIED, Rights::GRANT), slot(1, Rights::GRANT)]),
             Op::CapMove => forms!([of(0, ObjType::ALL, Rights::NONE), slot(1, Rights::GRANT)]),
             Op::CapDelete | Op::CapRevoke => forms!([slot(0, Rights::GRANT)]),
             Op::CapInspect => forms!([slot(0, cnode_rights::OBSERVE.rights())]),
-            Op::UntypedReset => forms!([untyped(0)]),
+            Op::UntypedReset => forms!(
+                [untyped(0)],
+                [untyped(0), machine(3, machine_rights::DMA.rights())] when "to take back pins",
+            ),
             Op::GroupAdd => forms!([maker(Rights::ADD), process(1, Rights::NONE)]),
             Op::GroupRemove => forms!([maker(Rights::REMOVE)]),
             Op::GroupMember => forms!([maker(Rights::LISTEN)]),
@@ -167,14 +170,16 @@ impl Op {
             ],),
             Op::Withdraw => forms!(
                 [maker(Rights::REMOVE)] when "of whatever",
-                [maker(Rights::LISTEN)] when "of a Notification or an own task",
+                [maker(Rights::LISTEN)] when "of what the own process exposed, or its task",
             ),
             Op::ProcessConfigure => forms!([
                 process(0, process_rights::CONFIGURE.rights()),
                 of(1, &[ObjType::CNode], Rights::GRANT),
                 space(2),
             ]),
-            Op::ProcessAccept => forms!([OWN_PROCESS]),
+            Op::ProcessAccept => {
+                forms!([OWN_PROCESS, of(2, &[ObjType::Group, ObjType::Process], Rights::NONE)])
+            }
             Op::CSpaceGrow => forms!([OWN_PROCESS, of(1, &[ObjType::CNode], Rights::GRANT)]),
             Op::FaultHandler => forms!(
                 [OWN_PROCESS] when "of a process",
@@ -253,11 +258,17 @@ impl Op {
                 [slot(0, cnode_rights::OBSERVE.rights())] when "of a CNode",
                 [process(0, process_rights::OBSERVE.rights())] when "of a process",
             ),
-            Op::FrameUnpin => forms!([frame(0, frame_rights::DMA.rights())]),
+            Op::FrameUnpin => {
+                forms!([frame(0, frame_rights::DMA.rights()), machine(1, machine_rights::DMA.rights())])
+            }
             Op::DeviceFrame => {
                 forms!([machine(0, machine_rights::DEVICE.rights()), untyped(1), slot(2, Rights::GRANT)])
             }
-            Op::MachineLog | Op::MachineTrace => forms!([machine(0, machine_rights::LOG.rights())]),
+            Op::MachineLog => forms!(
+                [machine(0, machine_rights::LOG.rights())],
+                [machine(0, MachineRights::REPORT.rights())] when "of a report line",
+            ),
+            Op::MachineTrace => forms!([machine(0, machine_rights::LOG.rights())]),
             Op::MachineExit => forms!([machine(0, machine_rights::EXIT.rights())]),
             Op::MachineCounter => forms!([machine(0, machine_rights::INFO.rights())]),
             Op::MachineDump | Op::MachineAttempt => forms!([machine(0, machine_rights::DUMP.rights())]),

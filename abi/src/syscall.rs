@@ -86,10 +86,11 @@ syscalls! {
     /// Errors: TooLong, those about page ranges and capabilities as Call, Gone, WrongCpu (detail: the Reply object's); to a fault BadArgument and BadAddress as ReplyRecv.
     Reply = 7;
     /// Hand the current call on to another target; the reply will go to its caller. The receiver sees the caller as
-    /// sender, and the forwarder's custom bits.
+    /// sender, the forwarder's words and custom bits, and [`FLAG_FORWARDED`](crate::FLAG_FORWARDED).
     ///
-    /// In: rdi = target; message registers; the number of UTCB words, whose contents are those in the caller's UTCB. A
-    /// fault stays one: its registers go along.
+    /// In: rdi = target; message registers; UTCB words, which come by way of the caller's UTCB: until they are received its
+    /// process may change them, and what has to be the forwarder's own goes in registers. A fault stays one: its registers go
+    /// along.
     /// Rights: as Call.
     /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead and
     /// NoTime (of a target on another CPU the caller is told, instead), NoPage (it carries no page ranges: what came with
@@ -118,7 +119,8 @@ syscalls! {
     ///
     /// In: rdi = source; rsi = CNode and slot; rdx = rights; r8 = badge, 48 bits, kept where the source has one and
     /// where it is of a Group.
-    /// Rights: GRANT of the CNode where it is not the caller's own.
+    /// Rights: GRANT of the source (without it a capability may be moved, never given and kept); GRANT of the CNode where it
+    /// is not the caller's own.
     /// Errors: Amplifies, WrongType (an Untyped has one capability), BadArgument, SlotOccupied, Dying, Forbidden.
     CapCopy = 13;
     /// Move a capability, with its place in the tree.
@@ -143,7 +145,7 @@ syscalls! {
     /// Rights: GRANT of the CNode where it is not the caller's own.
     /// Errors: InUse, as of CapDelete; some are deleted then.
     CapRevoke = 16;
-    /// Look at a slot.
+    /// Look at a slot. A capability of a CNode is of that CNode's slots; the first of the own CSpace stands for all its tables.
     ///
     /// In: rdi = CNode and slot. Out: rdi = type (0: empty); rsi = rights; rdx = badge; r8 = the object's identity,
     /// which no other object ever had or gets, and which says nothing of its address.
@@ -152,16 +154,21 @@ syscalls! {
     /// Revoke all that was made of an Untyped, wait until nothing refers to it, and start it again.
     ///
     /// In: rdi = Untyped; rsi = 0, or 1 to take back all pins of what was made of it: then no device may be using it any
-    /// more. Out: rdi = bytes free.
+    /// more; r8 = Machine, for the latter. Out: rdi = bytes free.
+    /// Rights: to take back pins, DMA of the Machine.
     /// Errors: BadArgument, InUse (the calling task or its process was made of it; or a frame of it is pinned), NoCapability
     /// (it was deleted meanwhile).
     UntypedReset = 18;
-    /// Add a process to a group: a member record, and a group capability in the slot that the process offered.
+    /// Add a process to a group: a member record, and a group capability in the slot that the process offered to this group, or
+    /// to the caller's process. A member adds others as what it is seen as itself; the custom bits are the choice of whoever
+    /// made the group.
     ///
-    /// In: rdi = group; rsi = capability of the process; rdx = rights of the member, no more than the caller's own
-    /// record has; r8 = custom bits, 16. Out: rdi = member index.
+    /// In: rdi = group; rsi = capability of the process; rdx = rights of the member, no more than the capability and the
+    /// caller's own record have; r8 = custom bits: 16 of them with DELETE, else those of the own record, or
+    /// [`SEEN_AS_ADDER`](crate::membership::SEEN_AS_ADDER). Out: rdi = member index.
     /// Rights: ADD, in capability and member record; with DELETE the record is not asked.
-    /// Errors: NotMember, Amplifies, BadArgument, NoConsent, SlotOccupied, Full, Dying, Forbidden.
+    /// Errors: NotMember, Amplifies (detail: the rights that are too many), BadArgument (detail: 3: the custom bits),
+    /// NoConsent, SlotOccupied, Full, Dying, Forbidden.
     GroupAdd = 19;
     /// Remove a member. Its capability stays, and is inert. A process that ends is removed from all groups.
     ///
@@ -174,15 +181,17 @@ syscalls! {
     ///
     /// In: rdi = group (index: exposure, of a watcher below 64); rsi = its capability; rdx = 0; or `1 | first << 32` to put
     /// a task as its CPU's of a per-CPU exposure, whose entries (as many as there are CPUs) start at `first`; or
-    /// `2 | shift << 32` for a watcher, whose bits are shifted by 60 at most.
+    /// `2 | shift << 32` for a watcher, whose bits are shifted by 60 at most. An exposure is its process's: only that one adds
+    /// tasks to a per-CPU exposure, whose entries have to be empty at first, and are for nothing else.
     /// Rights: LISTEN, as ADD in GroupAdd; LISTEN of the object.
-    /// Errors: NotMember, NoExposure, SlotOccupied, BadState (a task that is not configured), BadArgument, Dying.
+    /// Errors: NotMember, NoExposure, SlotOccupied (something is there, or the index is another exposure's entry, or it is another
+    /// process's per-CPU exposure), BadState (a task that is not configured), BadArgument, Dying.
     Expose = 21;
-    /// Take an exposure back.
+    /// Take an exposure back. Of a per-CPU exposure that is the index that spreads calls over its entries; what is exposed in
+    /// them stays, and is then as any other.
     ///
     /// In: rdi = group (index: exposure).
-    /// Rights: REMOVE, as ADD in GroupAdd; LISTEN does for a Notification, for a task of the own process, and for
-    /// a per-CPU exposure whose entries have no other tasks.
+    /// Rights: REMOVE, as ADD in GroupAdd; LISTEN does for what the own process has exposed, and for its own tasks.
     /// Errors: NotMember, NoExposure.
     Withdraw = 22;
     /// Give a process its spaces, once. Each serves one process only.
@@ -191,11 +200,13 @@ syscalls! {
     /// Rights: CONFIGURE; GRANT of the CNode; MAP of the VSpace.
     /// Errors: BadArgument, BadState (it has spaces), InUse (a space serves another), Dying, Forbidden.
     ProcessConfigure = 23;
-    /// Offer a slot for the next group membership.
+    /// Offer a slot for a group membership, in one group or from one process. A process has one offer: the next takes its place,
+    /// and the membership uses it up.
     ///
-    /// In: rdi = process; rsi = slot in its CSpace, 0 to withdraw the offer.
+    /// In: rdi = process; rsi = slot in its CSpace, 0 to withdraw the offer; rdx = capability of the Group, or of the Process that
+    /// adds. Out: rdi = the slot that was offered until now; 0: none, or it was used up.
     /// Rights: CONFIGURE, or one's own process.
-    /// Errors: BadArgument, NoCapability.
+    /// Errors: BadArgument (detail: 1: the process has no such slot).
     ProcessAccept = 24;
     /// Bind a fresh task to a process and a CPU, map its UTCB, give it an id. It is suspended then. On the CPU on
     /// which the task was made.
@@ -291,7 +302,7 @@ syscalls! {
     /// Write UTCB bulk bytes as one log record.
     ///
     /// In: rdi = Machine; rsi = bytes, 1,024 at most; rdx = 0 for the badge's channel, 0x80 for a report line.
-    /// Rights: LOG.
+    /// Rights: LOG; for a report line SEND, too.
     /// Errors: BadArgument.
     MachineLog = 38;
     /// End the machine.
@@ -380,8 +391,8 @@ syscalls! {
     FramePin = 49;
     /// Take a pin back, anybody's: whoever does knows that no device uses the frame any more.
     ///
-    /// In: rdi = frame. Out: rsi = how often it is still pinned.
-    /// Rights: DMA.
+    /// In: rdi = frame; rsi = Machine. Out: rsi = how often it is still pinned.
+    /// Rights: DMA of both.
     /// Errors: BadState (it is not pinned).
     FrameUnpin = 50;
     /// Make a frame of device memory: of physical pages that are no RAM, nor the interrupt controllers of the CPUs. It is

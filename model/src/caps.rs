@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use abi::audit::CAP_LIST_MAX;
 use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
 
+use crate::growth::Reach;
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
 
 /// Where a capability can be.
@@ -57,7 +58,7 @@ impl Model {
     pub fn slot_of(&self, process: Id, cap: Cap) -> Result<Place> {
         let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
         let cnode = self.process(process).cnode.ok_or(missing)?;
-        self.slot_in(cnode, cap.0).ok_or(missing)
+        self.slot_in(Reach::cspace(cnode), cap.0).ok_or(missing)
     }
 
     /// Whatever a task's capability refers to.
@@ -78,14 +79,21 @@ impl Model {
         Ok(found)
     }
 
-    /// The slot that a `CNode and slot` argument names. One's own CNode needs no right.
+    /// The slot that a `CNode and slot` argument names.
     pub fn find_slot(&self, me: Id, at: Target, need: impl Into<Rights>) -> Result<Place> {
-        let cnode = self.find(me, at.cap(), ObjType::CNode, Rights::NONE)?;
-        if self.process(self.process_of(me)).cnode != Some(cnode.object) {
-            has(cnode.rights, need.into())?;
-        }
+        let reach = self.find_cnode(me, at.cap(), need)?;
         let missing = Refusal::new(Error::NoCapability, u64::from(at.index()));
-        self.slot_in(cnode.object, at.index()).ok_or(missing)
+        self.slot_in(reach, at.index()).ok_or(missing)
+    }
+
+    /// The slots that a CNode capability reaches: one's own CNode needs no right, and stands for the whole CSpace.
+    fn find_cnode(&self, me: Id, cap: Cap, need: impl Into<Rights>) -> Result<Reach> {
+        let cnode = self.find(me, cap, ObjType::CNode, Rights::NONE)?;
+        if self.process(self.process_of(me)).cnode == Some(cnode.object) {
+            return Ok(Reach::cspace(cnode.object));
+        }
+        has(cnode.rights, need.into())?;
+        Ok(Reach { first: cnode.object, whole: false })
     }
 
     /// How many capabilities an object has.
@@ -177,6 +185,7 @@ impl Model {
         if let Kind::Untyped(_) = self.objects[from.object.0].kind {
             return Err(Refusal::new(Error::WrongType, ObjType::Untyped as u64));
         }
+        has(from.rights, Rights::GRANT)?;
         if args.0[3] >> BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
@@ -227,7 +236,7 @@ impl Model {
             let it = self.slots.get(place).filter(|it| *n >= first && it.object == wanted);
             it.and_then(|it| self.in_effect(process, it)).is_some_and(|held| held.contains(rights))
         };
-        let found = self.places_from(cnode).into_iter().find(holds);
+        let found = self.places_in(Reach::cspace(cnode)).into_iter().find(holds);
         Ok(Answer::one(found.map_or(0, |(n, _)| u64::from(n))))
     }
 
@@ -250,19 +259,15 @@ impl Model {
     /// How many it tells of, and where it ends; the entries are the kernel's.
     pub fn cap_list(&mut self, me: Id, args: &Args) -> Result {
         let found = self.find_any(me, args.cap(0))?;
-        let cnode = if let Kind::Process(process) = &self.objects[found.object.0].kind {
+        let reach = if let Kind::Process(process) = &self.objects[found.object.0].kind {
             has(found.rights, process_rights::OBSERVE.into())?;
-            process.cnode.ok_or(Refusal::from(Error::BadState))?
+            process.cnode.map(Reach::cspace).ok_or(Refusal::from(Error::BadState))?
         } else {
-            let cnode = self.find(me, args.cap(0), ObjType::CNode, Rights::NONE)?;
-            if self.process(self.process_of(me)).cnode != Some(cnode.object) {
-                has(cnode.rights, cnode_rights::OBSERVE.into())?;
-            }
-            cnode.object
+            self.find_cnode(me, args.cap(0), cnode_rights::OBSERVE)?
         };
-        let (first, slots) = (args.target(0).index().max(1), self.slots_from(cnode));
+        let (first, slots) = (args.target(0).index().max(1), self.slots_in(reach));
         let end = slots.min(first.saturating_add(self.limits.slots_listed)).max(first);
-        let places = self.places_from(cnode).into_iter().filter(|(n, _)| (first..end).contains(n));
+        let places = self.places_in(reach).into_iter().filter(|(n, _)| (first..end).contains(n));
         let full: Vec<u32> = places.filter(|it| self.slots.contains_key(&it.1)).map(|it| it.0).collect();
         let at = full.get(CAP_LIST_MAX - 1).map_or(end, |last| last + 1);
         let next = if at < slots { at } else { 0 };

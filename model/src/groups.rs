@@ -3,11 +3,13 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use abi::membership::{ALONE, EXPOSE_PER_CPU, EXPOSE_WATCH, JOINED, LEFT, SHIFT_MAX, WATCHERS, WITHDRAWN};
+use abi::membership::{
+    ALONE, EXPOSE_PER_CPU, EXPOSE_WATCH, JOINED, LEFT, SEEN_AS_ADDER, SHIFT_MAX, WATCHERS, WITHDRAWN,
+};
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Rights, Target, TaskId};
 
 use crate::caps::{Found, has};
-use crate::object::{Member, State};
+use crate::object::{Member, Offer, State};
 use crate::reclaim::Pins;
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
@@ -66,10 +68,8 @@ impl Model {
 
     pub fn group_add(&mut self, me: Id, args: &Args) -> Result {
         let (found, addee, member) = self.look_add(me, args)?;
-        let place = match self.process(addee).accept {
-            0 => return Err(Error::NoConsent.into()),
-            slot => self.slot_of(addee, Cap(slot)).map_err(|_| Error::NoConsent)?,
-        };
+        let offer = self.offer_to(me, found.object, addee).ok_or(Error::NoConsent)?;
+        let place = self.slot_of(addee, offer.slot).map_err(|_| Error::NoConsent)?;
         self.check_empty(place)?;
         if self.is_dying(found.object) {
             return Err(Error::Dying.into());
@@ -79,7 +79,7 @@ impl Model {
         // Its capability does in the group what its record says, and nothing to the group itself.
         let rights = member.rights.and(found.rights).minus(Rights::DELETE);
         self.derive(place, found.place, found.object, rights, free * 8);
-        self.process_mut(addee).accept = 0;
+        self.process_mut(addee).offer = None;
         self.tell_watchers(found.object, JOINED);
         Ok(Answer::one(free))
     }
@@ -90,8 +90,7 @@ impl Model {
         let found = self.find(me, args.cap(0), ObjType::Group, Rights::ADD)?;
         let process = self.find(me, args.cap(1), ObjType::Process, Rights::NONE)?.object;
         let rights = Rights(rights as u32);
-        self.check_may_add(me, found, rights)?;
-        let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
+        let custom = self.check_may_add(me, found, rights, custom)?;
         self.may_join(process, found.object)?;
         Ok((found, process, Member { process, rights, custom }))
     }
@@ -151,18 +150,26 @@ impl Model {
         Ok(Answer::Free([0, index as u64, rights, custom], 1))
     }
 
-    /// Nobody passes on rights that it lacks.
-    pub(crate) fn check_may_add(&self, me: Id, found: Found, rights: Rights) -> Result<()> {
-        let mut most = MEMBER_RIGHTS;
+    /// What a process offers to a group, or to whoever adds it there.
+    pub(crate) fn offer_to(&self, me: Id, group: Id, addee: Id) -> Option<Offer> {
+        self.process(addee).offer.filter(|it| it.from == group || it.from == self.process_of(me))
+    }
+
+    /// Nobody passes on rights that it lacks, and a member no custom bits but its own: what the custom bits are to be.
+    pub(crate) fn check_may_add(&self, me: Id, found: Found, rights: Rights, custom: u64) -> Result<u16> {
+        let most = MEMBER_RIGHTS.and(found.rights);
         let amplifies = |most: Rights| match rights.minus(most) {
             Rights::NONE => Ok(()),
             excess => Err(Refusal::new(Error::Amplifies, u64::from(excess.0))),
         };
         amplifies(most)?;
-        if !found.rights.contains(Rights::DELETE) {
-            most = self.record(me, found, Rights::ADD)?.rights;
+        if found.rights.contains(Rights::DELETE) {
+            return u16::try_from(custom).map_err(|_| Refusal::argument(3));
         }
-        amplifies(most)
+        let record = self.record(me, found, Rights::ADD)?;
+        amplifies(record.rights)?;
+        let own = custom == SEEN_AS_ADDER || custom == u64::from(record.custom);
+        if own { Ok(record.custom) } else { Err(Refusal::argument(3)) }
     }
 
     pub fn group_remove(&mut self, me: Id, args: &Args) -> Result {
@@ -193,11 +200,15 @@ impl Model {
             EXPOSE_WATCH => (index, Some(self.look_watch(source, index, how >> 32)?)),
             _ => return Err(Refusal::argument(2)),
         };
-        self.fill_exposure(group, entry, source)?;
+        let per_cpu = (how as u32 == EXPOSE_PER_CPU).then_some((index, (how >> 32) as u32));
+        self.fill_exposure(me, group, entry, source, per_cpu)?;
+        let owner = Some(self.process_of(me));
         let exposures = &mut self.group_mut(group).exposures;
         exposures[entry as usize].watch = watch;
-        if how as u32 == EXPOSE_PER_CPU {
-            exposures[index as usize].per_cpu = Some((how >> 32) as u32);
+        exposures[entry as usize].owner = owner;
+        if let Some((head, first)) = per_cpu {
+            exposures[head as usize].per_cpu = Some(first);
+            exposures[head as usize].owner = owner;
         }
         Ok(Answer::DONE)
     }
@@ -252,7 +263,15 @@ impl Model {
         Ok(first as u32 + if starts { task.start_on } else { task.home } as u32)
     }
 
-    fn fill_exposure(&mut self, group: Id, index: u32, source: Found) -> Result<()> {
+    /// Of an exposure with one task per CPU: its index, and where its entries start.
+    fn fill_exposure(
+        &mut self,
+        me: Id,
+        group: Id,
+        index: u32,
+        source: Found,
+        per_cpu: Option<(u32, u32)>,
+    ) -> Result<()> {
         let place = Place::Exposure(group, index);
         if self.group(group).exposures[index as usize].per_cpu.is_some() {
             return Err(Error::SlotOccupied.into());
@@ -265,8 +284,36 @@ impl Model {
         if self.is_dying(source.object) {
             return Err(Error::Dying.into());
         }
+        let agrees = match per_cpu {
+            None => self.head_of(group, index).is_none(),
+            Some((head, first)) => self.may_be_head(me, group, head, first),
+        };
+        if !agrees {
+            return Err(Error::SlotOccupied.into());
+        }
         self.derive(place, source.place, source.object, Rights::NONE, 0);
         Ok(())
+    }
+
+    /// The exposure with one task per CPU that an index is an entry of.
+    fn head_of(&self, group: Id, index: u32) -> Option<u32> {
+        let heads = (0..).zip(&self.group(group).exposures);
+        let mut heads = heads.filter_map(|(head, it)| Some((head, it.per_cpu?)));
+        heads.find(|(_, first)| (*first..first + self.cpus as u32).contains(&index)).map(|(head, _)| head)
+    }
+
+    /// Whether a process adds to an exposure that has one task per CPU, or makes it one.
+    fn may_be_head(&self, me: Id, group: Id, head: u32, first: u32) -> bool {
+        let exposures = &self.group(group).exposures;
+        if exposures[head as usize].per_cpu.is_some() {
+            return exposures[head as usize].owner == Some(self.process_of(me));
+        }
+        let mut entries = first..first + self.cpus as u32;
+        let is_free = |at: u32| {
+            let full = self.slots.contains_key(&Place::Exposure(group, at));
+            !full && exposures[at as usize].per_cpu.is_none() && self.head_of(group, at).is_none()
+        };
+        self.head_of(group, head).is_none() && entries.all(is_free)
     }
 
     pub fn withdraw(&mut self, me: Id, args: &Args) -> Result {
@@ -283,10 +330,9 @@ impl Model {
                 let found = self.find(me, args.cap(0), ObjType::Group, Rights::NONE)?;
                 let group = found.object;
                 let head = self.group(group).exposures.get(index as usize);
-                let first = head.and_then(|it| it.per_cpu).ok_or(Refusal::new(Error::NoExposure, index))?;
-                let entries = (first..first + self.cpus as u32).map(|at| Place::Exposure(group, at));
-                let mut tasks = entries.filter_map(|place| self.slots.get(&place));
-                if !found.rights.contains(Rights::REMOVE) && !tasks.all(|it| self.owns(me, it.object)) {
+                head.and_then(|it| it.per_cpu).ok_or(Refusal::new(Error::NoExposure, index))?;
+                let own = self.group(group).exposures[index as usize].owner == Some(self.process_of(me));
+                if !found.rights.contains(Rights::REMOVE) && !own {
                     return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
                 }
                 self.group_mut(group).exposures[index as usize].per_cpu = None;
@@ -306,15 +352,16 @@ impl Model {
         self.check_index(group, u64::from(index))?;
         let place = Place::Exposure(group, index);
         let it = self.slots.get(&place).ok_or(Refusal::new(Error::NoExposure, u64::from(index)))?;
-        if !may_all && !self.owns(me, it.object) {
+        if !may_all && !self.owns(me, group, index, it.object) {
             return Err(Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0)));
         }
         Ok(place)
     }
 
-    /// Whether what is exposed is a Notification, or a task of the caller's own process.
-    fn owns(&self, me: Id, object: Id) -> bool {
-        self.object_type(object) != ObjType::Task
-            || self.task(object).id.process() == self.task(me).id.process()
+    /// Whether what is exposed is the caller's to take back: its process has exposed it, or it is a task of that process.
+    fn owns(&self, me: Id, group: Id, index: u32, object: Id) -> bool {
+        let own_task = || self.task(object).id.process() == self.task(me).id.process();
+        self.group(group).exposures[index as usize].owner == Some(self.process_of(me))
+            || self.object_type(object) == ObjType::Task && own_task()
     }
 }

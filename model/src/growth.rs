@@ -9,6 +9,21 @@ use crate::{Answer, Args, Id, Model, Place, Refusal, Result};
 /// Tables of a CSpace, at most.
 const TABLES_MAX: usize = 16;
 
+/// The slots that numbers reach: those of a CNode, and of the tables that follow where they are meant, too.
+#[derive(Clone, Copy)]
+pub struct Reach {
+    pub first: Id,
+    /// Whether the first one is taken for the whole CSpace.
+    pub whole: bool,
+}
+
+impl Reach {
+    /// A whole CSpace, by its first table.
+    pub fn cspace(first: Id) -> Reach {
+        Reach { first, whole: true }
+    }
+}
+
 impl Model {
     /// The tables of a CSpace from one on; of one that serves no process, it alone.
     pub fn tables_from(&self, first: Id) -> Vec<Id> {
@@ -22,15 +37,20 @@ impl Model {
         process.cnode.into_iter().chain(process.more.iter().copied()).collect()
     }
 
-    /// How many slots there are from a table on.
-    pub fn slots_from(&self, first: Id) -> u32 {
-        self.tables_from(first).into_iter().map(|table| self.cnode(table).slots).sum()
+    /// The tables within reach.
+    fn tables_in(&self, reach: Reach) -> Vec<Id> {
+        if reach.whole { self.tables_from(reach.first) } else { [reach.first].into() }
     }
 
-    /// All slots from a table on, by number.
-    pub fn places_from(&self, first: Id) -> Vec<(u32, Place)> {
+    /// How many slots there are within reach.
+    pub fn slots_in(&self, reach: Reach) -> u32 {
+        self.tables_in(reach).into_iter().map(|table| self.cnode(table).slots).sum()
+    }
+
+    /// All slots within reach, by number.
+    pub fn places_in(&self, reach: Reach) -> Vec<(u32, Place)> {
         let (mut places, mut before) = (Vec::new(), 0);
-        for table in self.tables_from(first) {
+        for table in self.tables_in(reach) {
             let slots = self.cnode(table).slots;
             places.extend((1..slots).map(|n| (before + n, Place::Slot(table, n))));
             before += slots;
@@ -39,8 +59,8 @@ impl Model {
     }
 
     /// A slot by its number. The first of each table is none.
-    pub(crate) fn slot_in(&self, first: Id, mut number: u32) -> Option<Place> {
-        for table in self.tables_from(first) {
+    pub(crate) fn slot_in(&self, reach: Reach, mut number: u32) -> Option<Place> {
+        for table in self.tables_in(reach) {
             let slots = self.cnode(table).slots;
             if number < slots {
                 return (number != 0).then_some(Place::Slot(table, number));
@@ -64,7 +84,7 @@ impl Model {
         if [process, first, table].into_iter().any(|it| self.is_dying(it)) {
             return Err(Error::Dying.into());
         }
-        let number = self.slots_from(first);
+        let number = self.slots_in(Reach::cspace(first));
         self.cnode_mut(table).process = Some(process);
         self.process_mut(process).more.push(table);
         Ok(Answer::one(u64::from(number) + 1))

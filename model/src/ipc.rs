@@ -5,7 +5,10 @@
 
 use alloc::vec::Vec;
 
-use abi::{Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MSG_UTCB_WORDS, MsgInfo};
+use abi::{
+    Error, FLAG_DEADLINE, FLAG_FORWARDED, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES, MSG_UTCB_WORDS,
+    MsgInfo,
+};
 use abi::{ObjType, Rights, Target, TaskId};
 
 use crate::object::{Call, CallAt, State, Words};
@@ -23,7 +26,7 @@ pub(crate) struct Sent {
 impl Words {
     pub(crate) fn new(args: &Args) -> Result<Words> {
         let Args([_, _, regs @ ..], info) = *args;
-        let words = Words { label: info.label(), count: info.words(), regs };
+        let words = Words { label: info.label(), count: info.words(), regs, flags: 0 };
         if words.count > MSG_UTCB_WORDS {
             return Err(Refusal::new(Error::TooLong, MSG_UTCB_WORDS as u64));
         }
@@ -121,8 +124,10 @@ impl Model {
             self.fail(caller, dead);
             return Ok(Answer::DONE);
         }
+        self.copy_words(me, caller, words.count);
         self.unlink_call(caller);
         let exposure = args.target(0).index();
+        let words = Words { flags: FLAG_FORWARDED, ..words };
         self.arrive(caller, Sent { words, exposure, custom, callee });
         Ok(Answer::DONE)
     }

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use abi::{ObjType, Rights, TaskId};
+use abi::{Cap, ObjType, Rights, TaskId};
 
 use crate::{Model, Regs};
 
@@ -108,6 +108,14 @@ pub struct Frame {
     pub pins: u64,
 }
 
+/// A slot that a process offers for a membership.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offer {
+    pub slot: Cap,
+    /// The group, or the process that adds.
+    pub from: Id,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Process {
     /// The first table of its CSpace, and those that were added.
@@ -116,8 +124,8 @@ pub struct Process {
     pub vspace: Option<Id>,
     /// Task numbers that are in use.
     pub tasks: Vec<Option<Id>>,
-    /// The slot offered for the next membership; 0: none.
-    pub accept: u32,
+    /// What it offers for the next membership.
+    pub offer: Option<Offer>,
     pub pool: Option<Id>,
 }
 
@@ -186,6 +194,8 @@ pub struct Words {
     /// How many UTCB words.
     pub count: usize,
     pub regs: [u64; 4],
+    /// The flag of those that were forwarded.
+    pub flags: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -228,6 +238,8 @@ pub struct Exposure {
     pub per_cpu: Option<u32>,
     /// For a Notification that is told of the group's changes: by how much its bits are shifted.
     pub watch: Option<u32>,
+    /// The process that has exposed this, or has made it one task per CPU.
+    pub owner: Option<Id>,
 }
 
 #[derive(Clone, Debug)]

@@ -5,8 +5,9 @@
 
 use alloc::vec::Vec;
 
-use abi::{Error, ObjType, Rights, process_rights};
+use abi::{Error, ObjType, Rights, machine_rights, process_rights};
 
+use crate::growth::Reach;
 use crate::object::{CallAt, State};
 use crate::{Answer, Args, Id, Kind, Model, Place, Refusal, Result};
 
@@ -38,7 +39,10 @@ impl Model {
         let found = self.find(me, args.cap(0), ObjType::Untyped, Rights::NONE)?;
         let pins = match args.0[1] {
             0 => Pins::Hold,
-            1 => Pins::Go,
+            1 => {
+                self.find(me, args.cap(3), ObjType::Machine, machine_rights::DMA)?;
+                Pins::Go
+            }
             _ => return Err(Refusal::argument(1)),
         };
         if self.lives_in(me, found.object) {
@@ -192,7 +196,7 @@ impl Model {
     /// A process's tasks are not exposed any more in the groups that its CSpace names.
     fn withdraw_tasks(&mut self, me: Id, process: Id) {
         let Some(cnode) = self.process(process).cnode else { return };
-        for (_, place) in self.places_from(cnode) {
+        for (_, place) in self.places_in(Reach::cspace(cnode)) {
             let Some(it) = self.slots.get(&place) else { continue };
             let group = it.object;
             if self.object_type(group) != ObjType::Group {

@@ -180,6 +180,7 @@ impl Model {
 
     pub fn frame_unpin(&mut self, me: Id, args: &Args) -> Result {
         let frame = self.find(me, args.cap(0), ObjType::Frame, frame_rights::DMA)?.object;
+        self.find(me, args.cap(1), ObjType::Machine, machine_rights::DMA)?;
         let it = self.frame_mut(frame);
         it.pins = it.pins.checked_sub(1).ok_or(Error::BadState)?;
         Ok(Answer::Values([0, it.pins, 0, 0]))

@@ -50,7 +50,7 @@ impl Regs {
     }
 
     pub fn message(words: Words, rdi: u64, sender: TaskId, r12: u64) -> Regs {
-        let info = MsgInfo::new(words.label, words.count as u8);
+        let info = MsgInfo::new(words.label, words.count as u8).flag(words.flags);
         let [rdx, r8, r9, r10] = words.regs;
         Regs { values: [info.0, rdi, sender.raw(), rdx, r8, r9, r10, r12], free: 0 }
     }
@@ -166,11 +166,13 @@ impl Model {
     }
 
     fn machine_log(&mut self, me: Id, args: &Args) -> Result {
-        self.find(me, args.cap(0), ObjType::Machine, machine_rights::LOG)?;
+        let report = args.0[2] == 0x80;
+        let need = if report { MachineRights::REPORT } else { machine_rights::LOG };
+        self.find(me, args.cap(0), ObjType::Machine, need)?;
         if args.0[1] > LOG_MAX as u64 {
             return Err(Refusal::argument(1));
         }
-        if [0, 0x80].contains(&args.0[2]) { Ok(Answer::DONE) } else { Err(Refusal::argument(2)) }
+        if report || args.0[2] == 0 { Ok(Answer::DONE) } else { Err(Refusal::argument(2)) }
     }
 
     fn machine_counter(&mut self, me: Id, args: &Args) -> Result {

@@ -4,7 +4,7 @@ use abi::{
     Cap, Error, ObjType, Rights, SchedRights, TaskId, TaskRights, process_rights, sched_rights, task_rights,
 };
 
-use crate::object::{Access, Mapping, State};
+use crate::object::{Access, Mapping, Offer, State};
 use crate::{Answer, Args, Id, Kind, Model, Refusal, Result};
 
 /// A slice that never ends, and so no timer.
@@ -84,11 +84,23 @@ impl Model {
     pub fn process_accept(&mut self, me: Id, args: &Args) -> Result {
         let process = self.find_process(me, args.cap(0))?;
         let slot = u32::try_from(args.0[1]).map_err(|_| Refusal::argument(1))?;
+        let mut offer = None;
         if slot != 0 {
-            self.slot_of(process, Cap(slot))?;
+            let from = self.offered_to(me, args.cap(2))?;
+            self.slot_of(process, Cap(slot)).map_err(|_| Refusal::argument(1))?;
+            offer = Some(Offer { slot: Cap(slot), from });
         }
-        self.process_mut(process).accept = slot;
-        Ok(Answer::DONE)
+        let before = core::mem::replace(&mut self.process_mut(process).offer, offer);
+        Ok(Answer::one(before.map_or(0, |it| u64::from(it.slot.0))))
+    }
+
+    /// Whom a capability names to whom a membership may be owed: a group, or a process that adds.
+    fn offered_to(&self, me: Id, cap: Cap) -> Result<Id> {
+        let found = self.find_any(me, cap)?;
+        match self.object_type(found.object) {
+            ObjType::Process | ObjType::Group => Ok(found.object),
+            other => Err(Refusal::new(Error::WrongType, other as u64)),
+        }
     }
 
     pub fn fault_handler(&mut self, me: Id, args: &Args) -> Result {
@@ -121,6 +133,7 @@ impl Model {
         if self.is_dying(process) || self.is_dying(task) {
             return Err(Error::Dying.into());
         }
+        self.may_map(vspace, task, Access::Write)?;
         self.map_page(vspace, utcb, Mapping::Utcb(task), Access::Write)?;
         self.process_mut(process).tasks[number] = Some(task);
         let it = self.task_mut(task);

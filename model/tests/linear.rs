@@ -148,7 +148,7 @@ fn random_call(past: &mut Past, seed: &mut u64) {
         7 => past.call(task, Op::Notify, [Cap(a).arg(), 1 << index, 0, 0, 0, 0]),
         8 => past.poll(a),
         9 => past.inspect(a),
-        10 => past.call(task, Op::ProcessAccept, [PROCESS.arg(), u64::from(a), 0, 0, 0, 0]),
+        10 => past.call(task, Op::ProcessAccept, [PROCESS.arg(), u64::from(a), GROUP.arg(), 0, 0, 0]),
         11 => {
             let rights = u64::from((Rights::NOTIFY | Rights::ADD | Rights::REMOVE).0);
             past.call(task, Op::GroupAdd, [group.arg(), PROCESS.arg(), rights, 5, 0, 0])
@@ -304,7 +304,7 @@ fn group_with_a_member() -> Past {
 
 impl Past {
     fn accept(&mut self, task: usize, slot: u32) -> usize {
-        self.call(task, Op::ProcessAccept, [PROCESS.arg(), u64::from(slot), 0, 0, 0, 0])
+        self.call(task, Op::ProcessAccept, [PROCESS.arg(), u64::from(slot), GROUP.arg(), 0, 0, 0])
     }
 
     fn add(&mut self, task: usize, by: Cap) -> usize {

@@ -127,6 +127,10 @@ record! {
         label: u32,
         /// The tasks with numbers below have been told of the label.
         label_told: u32,
+        /// The slot that it offers for a membership; 0: none.
+        offer_slot: u32,
+        /// The identity of the group, or of the process that adds, to which it offers that.
+        offer_from: u64,
     }
 }
 
@@ -187,7 +191,7 @@ record! {
 }
 
 record! {
-    /// An exposure that is not empty.
+    /// An exposure that is not empty, or an entry of one that has a task for each CPU.
     Exposure = "exposure" {
         /// The group.
         group: u64,
@@ -201,6 +205,10 @@ record! {
         per_cpu: u32,
         /// One more than the shift of the bits of a watcher; 0: it is none.
         watch: u32,
+        /// The key of the process that has exposed this.
+        owner: u64,
+        /// One more than the number of the exposure of one task for each CPU that it is an entry of; 0: of none.
+        part_of: u32,
     }
 }
 

@@ -90,8 +90,8 @@ pub fn membership_lists(f: &Facts<'_>, out: &mut Findings) {
 }
 
 /// An exposure has a task or a Notification, and allows nothing besides. The generation that it wants is that of its task. An
-/// exposure of one task for each CPU has no slot of its own that is full, and its entries are there. A watcher is a
-/// Notification that the group knows to be one.
+/// exposure of one task for each CPU has no slot of its own that is full, its entries are there, and each of them says whose it
+/// is. A watcher is a Notification that the group knows to be one.
 pub fn exposures(f: &Facts<'_>, out: &mut Findings) {
     for exposure in &f.s.exposures {
         let Some(group) = f.group(exposure.group) else {
@@ -108,6 +108,23 @@ pub fn exposures(f: &Facts<'_>, out: &mut Findings) {
                 slot.is_none() || f.any_busy(),
                 "{} is one task for each CPU, and has an object",
                 what()
+            );
+            let is_its =
+                |it: &&snapshot::Exposure| it.group == exposure.group && it.part_of == exposure.number + 1;
+            let entries = f.s.exposures.iter().filter(is_its).count();
+            hold!(out, entries == f.kernel.cpus as usize || f.any_busy(), "{} has {entries} entries", what());
+        }
+        if exposure.part_of != 0 {
+            let heads =
+                |it: &&snapshot::Exposure| it.group == exposure.group && it.number == exposure.part_of - 1;
+            let head = f.s.exposures.iter().find(heads).map_or(0, |head| head.per_cpu);
+            let entries = head.wrapping_sub(1)..head.wrapping_sub(1).wrapping_add(f.kernel.cpus);
+            hold!(
+                out,
+                (head != 0 && entries.contains(&exposure.number)) || f.any_busy(),
+                "{} is an entry of {}, whose entries are {entries:?}",
+                what(),
+                exposure.part_of - 1
             );
         }
         let Some(slot) = slot else { continue };

@@ -113,6 +113,11 @@ pub struct Exposure {
     /// For a Notification that watches the group: by how much its bits are shifted, plus one; else 0. Stable while
     /// `slot` is full.
     pub watch: AtomicU32,
+    /// Whose it is: the process that has exposed this, by its key where a member record has it. Stable while `slot` is full, and
+    /// while `per_cpu` says that entries start somewhere.
+    pub owner: AtomicU64,
+    /// For an entry of an exposure with one task per CPU: that one's index, plus one; else 0. Nothing else is exposed here.
+    pub part_of: AtomicU32,
 }
 
 impl Default for Exposure {
@@ -128,6 +133,8 @@ impl Exposure {
             tag: AtomicU64::new(0),
             per_cpu: AtomicU32::new(0),
             watch: AtomicU32::new(0),
+            owner: AtomicU64::new(0),
+            part_of: AtomicU32::new(0),
         }
     }
 }

@@ -34,6 +34,40 @@ fn no_slot() -> u64 {
     core::ptr::from_ref(&NO_SLOT) as u64
 }
 
+/// A slot that a process offers for a membership, and to whom. It changes under the lock of [`Process::memberships`]; who reads it
+/// without, reads it once more under that lock.
+#[derive(Default)]
+pub struct Offer {
+    slot: AtomicU32,
+    from: AtomicU64,
+}
+
+/// What an offer says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Offered {
+    /// Where the membership is accepted; 0: nowhere.
+    pub slot: u32,
+    /// The [identity](Header::identity) of the group that it is of, or of the process that adds.
+    pub from: u64,
+}
+
+impl Offered {
+    pub const NONE: Offered = Offered { slot: 0, from: 0 };
+}
+
+impl Offer {
+    /// The slot is written last and read first: with it comes whom it was offered to, or whom a later offer names.
+    pub fn get(&self) -> Offered {
+        let slot = self.slot.load(Ordering::Acquire);
+        Offered { slot, from: self.from.load(Ordering::Relaxed) }
+    }
+
+    pub fn set(&self, offered: Offered) {
+        self.from.store(offered.from, Ordering::Relaxed);
+        self.slot.store(offered.slot, Ordering::Release);
+    }
+}
+
 /// A process. Its first fields are what the fastpath reads.
 #[repr(C, align(64))]
 pub struct Process {
@@ -51,8 +85,8 @@ pub struct Process {
     pub vector: AtomicBool,
     /// All task numbers below this one are in use, or used up. Under the lock of [`Process::memberships`].
     pub free_number: AtomicU16,
-    /// Slot in which the process accepts the next membership; 0 = none.
-    pub accept: AtomicU32,
+    /// Which membership the process accepts next.
+    pub offer: Offer,
     /// Who handles the faults of its tasks: a [`Target`](abi::Target) in its CSpace; 0: nobody.
     pub fault_handler: AtomicU64,
     /// How far the killed process has parted with groups: the slot of its CSpace in the upper half, the exposure there in
@@ -84,7 +118,7 @@ impl Process {
             pool: AtomicLink::null(),
             vector: AtomicBool::new(false),
             free_number: AtomicU16::new(0),
-            accept: AtomicU32::new(0),
+            offer: Offer::default(),
             fault_handler: AtomicU64::new(0),
             left: AtomicU64::new(0),
             kills: AtomicU32::new(0),

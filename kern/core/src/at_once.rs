@@ -90,7 +90,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if word.object_type() == ObjType::Untyped as u8 || badge >> BADGE_BITS != 0 {
             return None;
         }
-        if rights.minus(Rights(word.rights())) != Rights::NONE {
+        if (rights | Rights::GRANT).minus(Rights(word.rights())) != Rights::NONE {
             return None;
         }
         self.claim_at_hand(at)?;

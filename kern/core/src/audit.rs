@@ -144,6 +144,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         });
     }
 
+    /// An object becomes part of a process.
+    #[inline(always)]
+    pub fn audit_bind(self, op: Op, object: &Header, process: &Process) {
+        self.audit(AuditEvent::Bind, |record| {
+            about(Record { op: Some(op), to: process.header.identity(), ..record }, object)
+        });
+    }
+
     /// An object was exposed in a group.
     #[inline(always)]
     pub fn audit_expose(self, group: &Group, word: RawWord<'k>, index: u32) {

@@ -22,6 +22,7 @@ use smp::planted::{Fault, linger, planted};
 use smp::sync::Ordering::{Acquire, Relaxed};
 use smp::sync::fence_after_exchange;
 
+use crate::growth::Reach;
 use crate::{Answer, Cx, Me, Refusal, Result, Root};
 
 /// A task found through a group.
@@ -52,7 +53,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn slot_of(self, process: Ref<'k, Process>, cap: Cap) -> Result<Ref<'k, Slot>> {
         let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
         let cnode = process.get().cnode.get(self.pin()).ok_or(missing)?;
-        self.slot_in(cnode, cap.0 as usize).map(|place| place.slot).ok_or(missing)
+        self.slot_in(Reach::cspace(cnode), cap.0 as usize).map(|place| place.slot).ok_or(missing)
     }
 
     /// Reads a word as a `T` with rights.
@@ -105,26 +106,28 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// The slot that a `CNode and slot` argument names.
     pub fn find_slot(self, me: Me<'k>, at: Target, need: impl Into<CNodeRights>) -> Result<Place<'k>> {
-        let (cnode, index) = self.find_cnode(me, at, need)?;
-        self.slot_in(cnode, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
+        let (reach, index) = self.find_cnode(me, at, need)?;
+        self.slot_in(reach, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
-    /// The CNode that such an argument names, and the number of the slot, which is not 0.
+    /// The CNode that such an argument names, and the number of the slot, which is not 0. The caller's own stands for its
+    /// whole CSpace.
     pub fn find_cnode(
         self,
         me: Me<'k>,
         at: Target,
         need: impl Into<CNodeRights>,
-    ) -> Result<(Ref<'k, CNode>, usize)> {
+    ) -> Result<(Reach<'k>, usize)> {
         let own = me.process.get().cnode.get(self.pin());
         let cnode = self.find::<CNode>(me, at.cap(), Rights::NONE)?;
         let missing = need.into().rights().minus(cnode.rights);
-        if own != Some(cnode.object) && missing != Rights::NONE {
+        let whole = own == Some(cnode.object);
+        if !whole && missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
         match at.index() {
             0 => Err(Refusal::new(Error::NoCapability, 0)),
-            index => Ok((cnode.object, index as usize)),
+            index => Ok((Reach { first: cnode.object, whole }, index as usize)),
         }
     }
 
@@ -425,7 +428,12 @@ impl<'k, M: Machine> Cx<'k, M> {
             // Two capabilities of one Untyped could not tell whose objects a reset would end.
             return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
         }
-        Ok(())
+        // At home, too: a copy can be moved away, and what was copied is still there.
+        if Rights(word.rights()).contains(Rights::GRANT) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Error::NoRight, u64::from(Rights::GRANT.0)))
+        }
     }
 
     /// Fills a claimed slot with a copy. As [`Cx::fill_derived`], which it is with the badge that a copy has.

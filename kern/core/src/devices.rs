@@ -2,13 +2,15 @@
 //!
 //! # Pins
 //! A frame that is pinned stays what it is: its last capability is not deleted ([`Pins::Hold`]), so its Untyped is not
-//! reset, and nobody else gets the memory while a device may write to it. Whoever owns the Untyped wins nevertheless, by
-//! a reset that says so ([`Pins::Go`]): it is up to him that the device is still then. A pin is set and the last capability
+//! reset, and nobody else gets the memory while a device may write to it. Whoever answers for devices (DMA of the Machine) takes
+//! pins back, one by one or with a reset that says so ([`Pins::Go`]): it is up to him that the device is still then. Nobody else
+//! does, whosever the memory is: it would be made kernel objects of while the device writes. A pin is set and the last capability
 //! is marked as going under the same lock, the root's; one of the two sees the other.
 //!
 //! [`Pins::Hold`]: crate::reclaim::Pins::Hold
 //! [`Pins::Go`]: crate::reclaim::Pins::Go
 
+use abi::audit::AuditEvent;
 use abi::{Cap, Error, Op, Rights, Target, frame_rights, machine_rights};
 use core::mem::size_of;
 use kern_base::frames::{FrameInfo, NoFrame};
@@ -40,15 +42,18 @@ impl<'k, M: Machine> Cx<'k, M> {
             let _ = frame.unpin();
             return Err(Error::InUse.into());
         }
+        self.audit_object(AuditEvent::Pin, Op::FramePin, &frame.header, u64::from(pins));
         Ok(Answer::Values([frame.base().0, u64::from(pins), 0, 0]))
     }
 
     /// [`abi::Op::FrameUnpin`].
-    pub fn frame_unpin(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
+    pub fn frame_unpin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
         let frame = self.frame_to_pin(me, cap)?;
+        self.find_machine(me, machine, machine_rights::DMA)?;
         let _root = self.lock_root(&frame.header);
         self.frame_to_pin(me, cap)?;
         let pins = frame.unpin().ok_or(Refusal::from(Error::BadState))?;
+        self.audit_object(AuditEvent::Pin, Op::FrameUnpin, &frame.header, u64::from(pins));
         Ok(Answer::Values([0, u64::from(pins), 0, 0]))
     }
 

@@ -19,7 +19,7 @@
 use abi::events::Event;
 use abi::trace::{self, How, Path};
 use abi::{
-    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, PAGE_SIZE, Rights, Target, TaskId,
+    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target, TaskId,
     process_rights, task_rights,
 };
 use kern_base::events::EventPool;
@@ -339,6 +339,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(refusal);
         }
         self.fill_derived(slot, source, word, Rights::NONE, 0);
+        self.audit_bind(Op::PoolBind, &pool.get().header, process.get());
         Ok(Answer::DONE)
     }
 

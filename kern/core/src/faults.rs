@@ -16,7 +16,7 @@
 //! A fault has no deadline, and cancelling it does nothing: who may suspend a task may not end it.
 
 use abi::trace::{Event, How, Path};
-use abi::{Cap, Error, FLAG_CAPS, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
+use abi::{Cap, Error, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
 use abi::{RFLAGS_RESUME, RFLAGS_TRAP, process_rights, task_rights};
 use kern_base::header::FLAG_DEAD;
 use kern_base::machine::{FaultEnd, Machine};
@@ -30,6 +30,7 @@ use smp::sync::Ordering::Relaxed;
 #[expect(clippy::disallowed_types, reason = "user level shares it")]
 use smp::sync::UserWord;
 
+use crate::carry::CARRIES;
 use crate::entry::Fault;
 use crate::ipc::{From, Words};
 use crate::remote::is_dying;
@@ -277,8 +278,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn check_answer(self, me: Me<'k>, caller: Ref<'k, Task>, words: &Words) -> Result<FaultAnswer> {
         let no_such = Refusal::new(Error::BadArgument, NO_SUCH_ANSWER);
         let answer = FaultAnswer::from_label(words.info.label()).ok_or(no_such)?;
-        if words.info.has(FLAG_CAPS) {
-            // It did not ask for any.
+        if words.info.has(CARRIES) {
+            // It did not ask for any, and what its UTCB lists is its own business just now.
             return Err(no_such);
         }
         match answer {

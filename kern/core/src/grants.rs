@@ -27,6 +27,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
 use crate::caps::Place;
+use crate::growth::Reach;
 use crate::reclaim::Pins;
 use crate::{Cx, Me, Refusal, Result};
 
@@ -93,10 +94,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let Grant::Copy { rights, .. } = grant else { return Ok((slot, word)) };
         self.check_copy(word, rights)?;
-        let missing = Rights::GRANT.minus(Rights(word.rights()));
-        if missing != Rights::NONE {
-            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
-        }
         self.check_depth(slot)?;
         Ok((slot, word))
     }
@@ -185,7 +182,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let ending = Refusal::from(Error::Dying);
         let cspace = to.get().cnode.get(self.pin()).ok_or(ending)?;
         let Some(cap) = offer.take().filter(|cap| *cap != Cap::NULL) else { return Ok(None) };
-        let Some(place) = self.slot_in(cspace, cap.0 as usize) else { return Ok(None) };
+        let Some(place) = self.slot_in(Reach::cspace(cspace), cap.0 as usize) else { return Ok(None) };
         if let Some(header) = self.header_of(word) {
             self.may_send(from, place, header)?;
         }

@@ -1,16 +1,16 @@
 //! Groups: members and exposures.
 
 use abi::audit::{AuditEvent, may};
-use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, WITHDRAWN};
+use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, SEEN_AS_ADDER, WITHDRAWN};
 use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group, Member};
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
-use kern_base::process::Process;
+use kern_base::process::{Offered, Process};
 use kern_base::slot::Slot;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
-use smp::sync::Ordering::{AcqRel, Acquire, Release, SeqCst};
+use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
 
 use crate::caps::{CLAIMED, Place};
@@ -24,7 +24,7 @@ enum Kind<'k> {
     /// A task's, or a Notification's that watches nothing.
     One,
     /// A task's of those of a per-CPU exposure, whose entries start at `first`.
-    PerCpu { head: Ref<'k, Exposure>, first: u32 },
+    PerCpu { head: Ref<'k, Exposure>, index: u32, first: u32 },
     /// A watcher's, as [`Exposure::watch`] has it.
     Watcher(u32),
 }
@@ -42,8 +42,8 @@ struct What<'k> {
 struct Joins<'k> {
     process: Ref<'k, Process>,
     member: Member,
-    /// The slot that the process accepts the membership in, and where that is. It is claimed.
-    accept: u32,
+    /// What the process has offered, and where that slot is. It is claimed.
+    offered: Offered,
     to: Ref<'k, Slot>,
 }
 
@@ -61,24 +61,24 @@ impl<'k, M: Machine> Cx<'k, M> {
         let word = slot.get().word.load(self.pin());
         let object = self.typed::<Group>(word, group, Rights::ADD)?;
         let addee = self.find::<Process>(me, process, Rights::NONE)?.object;
-        self.check_may_add(me, object, slot, word, rights)?;
-        let custom = u16::try_from(custom).map_err(|_| Refusal::argument(3))?;
+        let custom = self.check_may_add(me, object, (slot, word), rights, custom)?;
         self.may(&addee.get().header, &object.get().header, may::JOIN)?;
-        let accept = addee.get().accept.load(Acquire);
-        if accept == 0 {
-            return Err(Error::NoConsent.into());
-        }
+        let offered = addee.get().offer.get();
+        let agreed = [object.get().header.identity(), me.process.get().header.identity()];
         let no_consent = Refusal::from(Error::NoConsent);
-        let place = self.place_of(addee, Cap(accept)).ok_or(no_consent)?;
+        if offered.slot == 0 || !agreed.contains(&offered.from) {
+            return Err(no_consent);
+        }
+        let place = self.place_of(addee, Cap(offered.slot)).ok_or(no_consent)?;
         let to = place.slot;
         self.claim(place)?;
         let guard = self.lock_root(&object.get().header);
         let member = Member::new(addee.get().key(), rights, custom);
-        let joins = Joins { process: addee, member, accept, to };
+        let joins = Joins { process: addee, member, offered, to };
         // Once more: a member may be none any more.
         let done = self
-            .check_may_add(me, object, slot, word, rights)
-            .and_then(|()| self.add_member(&guard, slot, word, object, joins));
+            .check_may_add(me, object, (slot, word), rights, u64::from(custom))
+            .and_then(|_| self.add_member(&guard, slot, word, object, joins));
         drop(guard);
         match done {
             Ok(index) => {
@@ -93,22 +93,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// Who adds: any member with ADD, or whoever made the group and has put nobody in yet. Nobody passes on
-    /// rights that it lacks. The slot's word was read: read again, it may be empty by now, and say anything of rights.
+    /// Who adds: any member with ADD, or whoever made the group. Nobody passes on rights that it lacks, and a member nothing
+    /// but the custom bits that it is known by itself: who serves tells clients by them. Returns the custom bits. The slot's
+    /// word was read: read again, it may be empty by now, and say anything of rights.
     fn check_may_add(
         self,
         me: Me<'k>,
         group: Ref<'k, Group>,
-        slot: Ref<'k, Slot>,
-        word: RawWord<'k>,
+        (slot, word): (Ref<'k, Slot>, RawWord<'k>),
         rights: Rights,
-    ) -> Result<()> {
-        let excess = rights.minus(MEMBER_RIGHTS);
+        custom: u64,
+    ) -> Result<u16> {
+        let held = Rights(word.rights());
+        let excess = rights.minus(MEMBER_RIGHTS.and(held));
         if excess != Rights::NONE {
             return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
         }
-        if Rights(word.rights()).contains(Rights::DELETE) {
-            return Ok(());
+        let wrong = Refusal::argument(3);
+        if held.contains(Rights::DELETE) {
+            return u16::try_from(custom).map_err(|_| wrong);
         }
         let member = group.get().member_of(self.pin(), slot.get()).ok_or(Refusal::from(Error::NotMember))?;
         if member.key() != me.process.get().key() || !member.rights().contains(Rights::ADD) {
@@ -118,7 +121,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if excess != Rights::NONE {
             return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
         }
-        Ok(())
+        let own = custom == SEEN_AS_ADDER || custom == u64::from(member.custom());
+        if own { Ok(member.custom()) } else { Err(wrong) }
     }
 
     fn add_member(
@@ -131,7 +135,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     ) -> Result<u64> {
         self.check_parent(root, slot, word)?;
         let free = self.free_record(group.get())?;
-        self.enter_group(group, free, joins.process, joins.member, joins.accept)?;
+        self.enter_group(group, free, joins.process, joins.member, joins.offered)?;
         // The member's capability may do in the group what its record says, and nothing to the group itself.
         let cap_rights = joins.member.rights().and(Rights(word.rights())).minus(Rights::DELETE);
         self.fill_derived(joins.to, slot, word, cap_rights, free as u64 * 8);
@@ -190,7 +194,12 @@ impl<'k, M: Machine> Cx<'k, M> {
             _ => return Err(Refusal::argument(2)),
         }
         let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
-        self.fill_exposure(me, what, entry, Kind::PerCpu { head, first: first as u32 })?;
+        self.fill_exposure(
+            me,
+            what,
+            entry,
+            Kind::PerCpu { head, index: target.index(), first: first as u32 },
+        )?;
         self.audit_expose(group.get(), word, target.index());
         Ok(Answer::DONE)
     }
@@ -275,13 +284,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         let root = self.lock_root(header);
         // From here on nothing can go wrong but that others were first.
         let refused = self.check_parent(&root, source, word);
-        if let Err(refusal) = refused.and_then(|()| self.agree(exposure, kind)) {
+        if let Err(refusal) = refused.and_then(|()| self.agree(me, group, entry, kind)) {
             self.unclaim(slot);
             return Err(refusal);
         }
         let watch = if let Kind::Watcher(watch) = kind { watch } else { 0 };
         exposure.watch.store(watch, Release);
         exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
+        exposure.owner.store(me.process.get().key_word(), Release);
         self.fill_derived(slot, source, word, Rights::NONE, 0);
         let outcome = self.still_exposes(me, what, kind);
         if outcome.is_err() {
@@ -297,37 +307,99 @@ impl<'k, M: Machine> Cx<'k, M> {
         fence(SeqCst);
         self.group_for(me, what.by, Rights::LISTEN)?;
         match kind {
-            Kind::PerCpu { head, first } if head.get().per_cpu.load(Acquire) != first + 1 => {
-                Err(Refusal::More)
-            }
+            Kind::PerCpu { head, first, .. } if !is_head_of(head.get(), me, first) => Err(Refusal::More),
             _ => Ok(()),
         }
     }
 
-    /// An exposure whose slot is claimed is of one kind at a time: no entries start there, and where it is an entry of a
-    /// per-CPU exposure, that is one from here on. Others may want it to be something else just now. Who decides what
-    /// an index is has claimed its slot.
-    fn agree(self, exposure: &Exposure, kind: Kind<'k>) -> Result<()> {
+    /// An exposure whose slot is claimed is of one kind at a time: no entries start there, and it is an entry of a per-CPU
+    /// exposure of the same process where it is to be one, and else of none.
+    ///
+    /// Whoever fills an exposure claims its slot and then looks whether it is somebody's entry; whoever makes entries marks them
+    /// and then looks whether something is there, or claimed. One of the two sees the other.
+    fn agree(self, me: Me<'k>, group: &'k Group, entry: Ref<'k, Exposure>, kind: Kind<'k>) -> Result<()> {
+        let exposure = entry.get();
         if exposure.per_cpu.load(Acquire) != 0 {
             return Err(Error::SlotOccupied.into());
         }
-        let Kind::PerCpu { head, first } = kind else { return Ok(()) };
-        let mut starts = head.get().per_cpu.load(Acquire);
-        if starts == 0 {
-            let slot = &head.get().slot.word;
-            let word = slot.load(self.pin());
-            if word.object_type() != 0 {
-                return Err(Error::SlotOccupied.into());
+        let agrees = match kind {
+            Kind::One | Kind::Watcher(_) => exposure.part_of.load(SeqCst) == 0,
+            Kind::PerCpu { head, index, first } => {
+                if head.get().per_cpu.load(Acquire) == 0 {
+                    self.begin_per_cpu(me, group, head.get(), (index, first), entry)?;
+                }
+                is_head_of(head.get(), me, first)
             }
-            if word.empty_value() >= CLAIMED || !slot.claim(word, CLAIMED) {
-                // Somebody else is just about it.
-                return Err(Refusal::More);
-            }
-            let won = head.get().per_cpu.compare_exchange(0, first + 1, AcqRel, Acquire);
-            starts = won.map_or_else(|other| other, |_| first + 1);
-            slot.set_empty(word.empty_value());
+        };
+        if agrees { Ok(()) } else { Err(Error::SlotOccupied.into()) }
+    }
+
+    /// An exposure gets entries, one for each CPU. Who decides what an index is has claimed its slot.
+    fn begin_per_cpu(
+        self,
+        me: Me<'k>,
+        group: &'k Group,
+        head: &Exposure,
+        (index, first): (u32, u32),
+        claimed: Ref<'k, Exposure>,
+    ) -> Result<()> {
+        let word = head.slot.word.load(self.pin());
+        if word.object_type() != 0 {
+            return Err(Error::SlotOccupied.into());
         }
-        if starts == first + 1 { Ok(()) } else { Err(Error::SlotOccupied.into()) }
+        if word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
+            // Somebody else is just about it.
+            return Err(Refusal::More);
+        }
+        let mut outcome = Ok(());
+        if head.part_of.load(SeqCst) != 0 {
+            outcome = Err(Error::SlotOccupied.into());
+        } else if head.per_cpu.load(Acquire) == 0 {
+            outcome = self.take_entries(group, index, first, claimed);
+            if outcome.is_ok() {
+                head.owner.store(me.process.get().key_word(), Release);
+                head.per_cpu.store(first + 1, Release);
+            }
+        }
+        head.slot.word.set_empty(word.empty_value());
+        outcome
+    }
+
+    /// Marks the entries of a per-CPU exposure, all of them or none. One of them is claimed by whoever asks, the others are empty.
+    fn take_entries(
+        self,
+        group: &'k Group,
+        index: u32,
+        first: u32,
+        claimed: Ref<'k, Exposure>,
+    ) -> Result<()> {
+        let mark = |entry: Ref<'k, Exposure>| {
+            entry.get().part_of.compare_exchange(0, index + 1, SeqCst, Relaxed).is_ok()
+        };
+        let marked = self.entries(group, first).take_while(|entry| mark(*entry)).count();
+        fence(SeqCst);
+        let mut outcome = Ok(());
+        if marked < self.k.cpu_count() {
+            outcome = Err(Error::SlotOccupied.into());
+        }
+        for entry in self.entries(group, first).take(marked).filter(|entry| *entry != claimed) {
+            let word = entry.get().slot.word.load(self.pin());
+            if word.object_type() != 0 || entry.get().per_cpu.load(Acquire) != 0 {
+                outcome = Err(Error::SlotOccupied.into());
+            } else if word.empty_value() >= CLAIMED && outcome.is_ok() {
+                outcome = Err(Refusal::More);
+            }
+        }
+        if outcome.is_err() {
+            self.entries(group, first).take(marked).for_each(|entry| entry.get().part_of.store(0, Release));
+        }
+        outcome
+    }
+
+    /// The entries of a per-CPU exposure that start at an index.
+    fn entries(self, group: &'k Group, first: u32) -> impl Iterator<Item = Ref<'k, Exposure>> {
+        let first = first as usize;
+        (first..first + self.k.cpu_count()).filter_map(move |at| group.exposures.get_known(self.pin(), at))
     }
 
     /// [`abi::Op::Withdraw`].
@@ -350,7 +422,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let taken = match word.object_type() {
             0 => self.end_per_cpu(me, group.get(), entry.get(), word, of_all)?,
             // Nothing is derived from it that it would have to get past.
-            _ if of_all || self.owns(me, word) => {
+            _ if of_all || self.owns(me, entry.get(), word) => {
                 self.empty_slot(me, entry.map(|e| &e.slot), Pins::Hold)? == Emptied::Now
             }
             _ => return Err(not_own()),
@@ -364,9 +436,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::DONE)
     }
 
-    /// Ends an exposure with one task per CPU: `of_all`, or only of the caller's own process. Others may expose a task there
-    /// meanwhile ([`Cx::still_exposes`]), and it comes back for them; nobody makes something else of the index before.
-    /// Returns whether it was this that ended it.
+    /// Ends an exposure with one task per CPU: anybody's (`of_all`), or only of the caller's own process. What is exposed in its
+    /// entries stays there. Returns whether it was this that ended it.
     fn end_per_cpu(
         self,
         me: Me<'k>,
@@ -381,34 +452,32 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::More);
         }
         let starts = head.per_cpu.load(Acquire);
-        let owns = |starts: u32| of_all || self.owns_entries(me, group, starts as usize - 1);
         let mut outcome = Ok(starts != 0);
-        if starts != 0 && !owns(starts) {
+        if starts != 0 && !of_all && !is_own(head, me) {
             outcome = Err(not_own());
         } else if starts != 0 {
             head.per_cpu.store(0, Release);
-            fence(SeqCst);
-            if !owns(starts) {
-                head.per_cpu.store(starts, Release);
-                outcome = Err(not_own());
-            }
+            self.entries(group, starts - 1).for_each(|entry| entry.get().part_of.store(0, Release));
         }
         slot.set_empty(word.empty_value());
         outcome
     }
 
-    /// Whether all tasks of a per-CPU exposure, whose entries start at `first`, are of the caller's own process.
-    fn owns_entries(self, me: Me<'k>, group: &'k Group, first: usize) -> bool {
-        let entry = |index| group.exposures.get_known(self.pin(), index);
-        let entries = (first..first + self.k.cpu_count()).filter_map(entry);
-        entries.map(|entry| entry.get().slot.word.load(self.pin())).all(|word| self.owns(me, word))
-    }
-
-    /// Whether an exposed task is of the caller's own process.
-    fn owns(self, me: Me<'k>, word: RawWord<'k>) -> bool {
+    /// Whether an exposure is the caller's to take back: its process has made it, or it is of a task of its process.
+    fn owns(self, me: Me<'k>, exposure: &Exposure, word: RawWord<'k>) -> bool {
         let task = word.get::<Task>().and_then(configured);
-        task.is_none_or(|id| id.process() == me.process.get().key())
+        is_own(exposure, me) || task.is_some_and(|id| id.process() == me.process.get().key())
     }
+}
+
+/// Whether the caller's process has exposed what is there.
+fn is_own(exposure: &Exposure, me: Me<'_>) -> bool {
+    exposure.owner.load(Acquire) == me.process.get().key_word()
+}
+
+/// Whether the caller's process has made it a per-CPU exposure whose entries start at an index.
+fn is_head_of(head: &Exposure, me: Me<'_>, first: u32) -> bool {
+    head.per_cpu.load(Acquire) == first + 1 && is_own(head, me)
 }
 
 /// An exposure that others own is taken back by who has REMOVE.

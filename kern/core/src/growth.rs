@@ -9,8 +9,13 @@
 //! process, or a table, marks it and then looks under that lock; who adds one looks for marks under it.
 //!
 //! Slot 0 of a table is never filled. So the first number of one that was added is a hole.
+//!
+//! # How far numbers reach
+//! A process numbers all its tables through; so does whoever may look at the process. A capability of one CNode is of that one:
+//! its numbers end where its slots do, whatever follows ([`Reach`]). Else a table that is lent would bring along what others add
+//! behind it.
 
-use abi::{Cap, Error, Rights, process_rights};
+use abi::{Cap, Error, Op, Rights, process_rights};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
@@ -23,37 +28,57 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 /// Tables of a CSpace, at most.
 pub const TABLES_MAX: usize = 16;
 
+/// The slots that numbers of user level reach: those of a CNode, and of the tables that follow where they are meant, too.
+#[derive(Clone, Copy)]
+pub struct Reach<'k> {
+    pub first: Ref<'k, CNode>,
+    /// Whether the first one is taken for the whole CSpace.
+    pub whole: bool,
+}
+
+impl<'k> Reach<'k> {
+    /// A whole CSpace, by its first table.
+    pub fn cspace(first: Ref<'k, CNode>) -> Reach<'k> {
+        Reach { first, whole: true }
+    }
+}
+
 impl<'k, M: Machine> Cx<'k, M> {
     /// The tables that follow each other, from one on.
     pub fn tables(self, first: Ref<'k, CNode>) -> impl Iterator<Item = Ref<'k, CNode>> {
         core::iter::successors(Some(first), move |table| table.get().more.get(self.pin())).take(TABLES_MAX)
     }
 
+    /// The tables within reach.
+    fn tables_in(self, reach: Reach<'k>) -> impl Iterator<Item = Ref<'k, CNode>> {
+        self.tables(reach.first).take(if reach.whole { TABLES_MAX } else { 1 })
+    }
+
     /// How many slots they have together.
-    pub fn slots_from(self, first: Ref<'k, CNode>) -> usize {
-        self.tables(first).map(|table| table.get().slots.len()).sum()
+    pub fn slots_in(self, reach: Reach<'k>) -> usize {
+        self.tables_in(reach).map(|table| table.get().slots.len()).sum()
     }
 
     /// A slot by its number, which user level chose.
     #[inline(always)]
-    pub fn slot_in(self, first: Ref<'k, CNode>, number: usize) -> Option<Place<'k>> {
-        match first.get().slots.get_but_first(self.pin(), number) {
-            Some(slot) => Some(Place { slot, table: &first.get().header }),
-            None => self.slot_beyond(first, number),
+    pub fn slot_in(self, reach: Reach<'k>, number: usize) -> Option<Place<'k>> {
+        match reach.first.get().slots.get_but_first(self.pin(), number) {
+            Some(slot) => Some(Place { slot, table: &reach.first.get().header }),
+            None => self.slot_beyond(reach, number),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn slot_beyond(self, first: Ref<'k, CNode>, number: usize) -> Option<Place<'k>> {
-        let (table, number) = self.table_with(first, number)?;
+    fn slot_beyond(self, reach: Reach<'k>, number: usize) -> Option<Place<'k>> {
+        let (table, number) = self.table_with(reach, number)?;
         let slot = table.get().slots.get_but_first(self.pin(), number)?;
         Some(Place { slot, table: &table.get().header })
     }
 
     /// The table that has a slot, and the slot's number there, which is not 0.
-    pub fn table_with(self, first: Ref<'k, CNode>, mut number: usize) -> Option<(Ref<'k, CNode>, usize)> {
-        for table in self.tables(first) {
+    pub fn table_with(self, reach: Reach<'k>, mut number: usize) -> Option<(Ref<'k, CNode>, usize)> {
+        for table in self.tables_in(reach) {
             let len = table.get().slots.len();
             if number < len {
                 return Some((table, number)).filter(|_| number != 0);
@@ -68,7 +93,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if cap == Cap::NULL {
             return None;
         }
-        self.slot_in(process.get().cnode.get(self.pin())?, cap.0 as usize)
+        self.slot_in(Reach::cspace(process.get().cnode.get(self.pin())?), cap.0 as usize)
     }
 
     /// [`abi::Op::CSpaceGrow`].
@@ -91,6 +116,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         table.get().process.set(Some(found));
         last.get().more.set(Some(table));
+        self.audit_bind(Op::CSpaceGrow, &table.get().header, found.get());
         Ok(Answer::one(number as u64 + 1))
     }
 

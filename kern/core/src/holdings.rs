@@ -15,6 +15,7 @@ use kern_base::slot::{CNode, Slot};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
+use crate::growth::Reach;
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -53,11 +54,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let rights = u32::try_from(args.a2).map(Rights).map_err(|_| Refusal::argument(2))?;
         let first = u32::try_from(args.a3).map_err(|_| Refusal::argument(3))? as usize;
-        let cnode = self.cspace_of(process)?;
-        let slots = self.slots_from(cnode);
+        let reach = self.cspace_of(process)?;
+        let slots = self.slots_in(reach);
         let end = slots.min(first.saturating_add(HOLDING_LOOKS));
         for at in first.max(1)..end {
-            let slot = self.slot_in(cnode, at).map(|place| place.slot);
+            let slot = self.slot_in(reach, at).map(|place| place.slot);
             if slot.is_some_and(|slot| self.holds(process, slot, wanted, rights)) {
                 return Ok(Answer::one(at as u64));
             }
@@ -69,8 +70,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::DONE)
     }
 
-    pub fn cspace_of(self, process: Ref<'k, Process>) -> Result<Ref<'k, CNode>> {
-        process.get().cnode.get(self.pin()).ok_or(Error::BadState.into())
+    /// All slots of a process.
+    pub fn cspace_of(self, process: Ref<'k, Process>) -> Result<Reach<'k>> {
+        process.get().cnode.get(self.pin()).map(Reach::cspace).ok_or(Error::BadState.into())
     }
 
     /// Whether a slot of a process's CSpace lets it do to an object what the rights say.
@@ -98,15 +100,15 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::CapList`].
     pub fn cap_list(self, me: Me<'k>, from: Target) -> Result<Answer> {
-        let cnode = self.listed(me, from.cap())?;
-        let slots = self.slots_from(cnode);
+        let reach = self.listed(me, from.cap())?;
+        let slots = self.slots_in(reach);
         let bulk = &me.task.get().utcb(self.pin()).bulk;
         let first = (from.index() as usize).max(1);
         let end = slots.min(first.saturating_add(HOLDING_LOOKS));
         let (mut at, mut count) = (first, 0);
         let mut places = bulk.chunks_exact(abi::audit::CAP_ENTRY_WORDS).take(CAP_LIST_MAX);
         while at < end && count < CAP_LIST_MAX {
-            let entry = self.slot_in(cnode, at).and_then(|place| self.entry_of(place.slot, at as u32));
+            let entry = self.slot_in(reach, at).and_then(|place| self.entry_of(place.slot, at as u32));
             at += 1;
             let Some(entry) = entry else { continue };
             let Some(place) = places.next() else { break };
@@ -119,16 +121,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(Answer::Values([next as u64, count as u64, 0, 0]))
     }
 
-    /// The CNode that is to be listed: one, or a process's.
-    fn listed(self, me: Me<'k>, cap: Cap) -> Result<Ref<'k, CNode>> {
+    /// What is to be listed: a CNode, or a process's whole CSpace.
+    fn listed(self, me: Me<'k>, cap: Cap) -> Result<Reach<'k>> {
         let word = self.slot_of(me.process, cap)?.get().word.load(self.pin());
         if word.object_type() == ObjType::Process as u8 {
             return self.cspace_of(self.find::<Process>(me, cap, process_rights::OBSERVE)?.object);
         }
         let found = self.find::<CNode>(me, cap, Rights::NONE)?;
         if me.process.get().cnode.is(found.object) {
-            return Ok(found.object);
+            return Ok(Reach::cspace(found.object));
         }
-        Ok(self.find::<CNode>(me, cap, cnode_rights::OBSERVE)?.object)
+        Ok(Reach { first: self.find::<CNode>(me, cap, cnode_rights::OBSERVE)?.object, whole: false })
     }
 }

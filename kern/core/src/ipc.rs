@@ -10,8 +10,8 @@
 
 use abi::trace::{Event, How, Path};
 use abi::{
-    Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, FLAG_PAGES,
-    MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
+    Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_FAULT, FLAG_FORWARDED, FLAG_NONBLOCK, FLAG_NOTIFICATION,
+    FLAG_PAGES, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
 };
 use kern_base::header::FLAG_DYING;
 use kern_base::limits::REFUSED_STEPS;
@@ -35,7 +35,7 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 /// A message on its way between register frames.
 #[derive(Clone, Copy)]
 pub struct Words {
-    /// Label and UTCB words; no operation, of flags [`FLAG_FAULT`] and [those of what it carries](CARRIES) only.
+    /// Label and UTCB words; no operation, of flags [`FLAG_FAULT`], [`FLAG_FORWARDED`] and [those of what it carries](CARRIES) only.
     pub info: MsgInfo,
     pub regs: [u64; 4],
 }
@@ -653,8 +653,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         hot.server.set(None);
     }
 
-    /// [`abi::Op::Forward`]: the call goes on as its caller's, with the forwarder's registers and the
-    /// forwarder's standing in the group; UTCB words are those the caller sent. A fault stays one.
+    /// [`abi::Op::Forward`]: the call goes on as its caller's, with the forwarder's words and the forwarder's standing in the
+    /// group, and says so. A fault stays one.
+    ///
+    /// A message's UTCB words are in its caller's UTCB until they are received. So the forwarder's come to be there: those that
+    /// the caller has there besides, it never sent. It learns of them; a reply would tell it as much.
     pub fn forward(self, me: Me<'k>, args: &Args) -> Result<Answer> {
         let mut words = Words::new(args)?;
         if MsgInfo(args.info).has(FLAG_PAGES) {
@@ -667,6 +670,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         if fault {
             words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);
         }
+        words.info = words.info.flag(FLAG_FORWARDED);
         let need = if words.info.words() > 0 || fault { Rights::SEND | Rights::STRING } else { Rights::SEND };
         let dest = self.resolve_task(me, Target(args.a0), need)?;
         let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
@@ -686,6 +690,7 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Err(Error::NoTime.into());
             }
         }
+        self.copy_utcb(me.task, caller, words.info.words());
         self.take_caller(me.hot);
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         if me.hot.lender.is(caller) {

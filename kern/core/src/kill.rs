@@ -17,6 +17,7 @@ use kern_base::task::{State, Task};
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
+use crate::growth::Reach;
 use crate::reclaim::Pins;
 use crate::schedule::set_state;
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -50,20 +51,20 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// A process's tasks are not exposed any more in the groups that its CSpace names.
     fn withdraw_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
-        let Some(cnode) = process.get().cnode.get(self.pin()) else { return Ok(()) };
+        let Some(reach) = process.get().cnode.get(self.pin()).map(Reach::cspace) else { return Ok(()) };
         let progress = &process.get().left;
         let mut looked = 0;
         while looked < KILL_LOOKS {
             let at = progress.load(Relaxed);
             let number = (at >> 32) as usize;
-            if number >= self.slots_from(cnode) {
+            if number >= self.slots_in(reach) {
                 // Who kills it once more looks at all again.
                 process.get().kills.fetch_add(1, Relaxed);
                 progress.store(0, Relaxed);
                 return Ok(());
             }
             looked += 1;
-            let slot = self.slot_in(cnode, number).map(|place| place.slot);
+            let slot = self.slot_in(reach, number).map(|place| place.slot);
             if let Some(slot) = slot
                 && let Some(group) = slot.get().word.load(self.pin()).get::<Group>()
             {

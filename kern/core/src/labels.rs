@@ -7,7 +7,8 @@
 //!
 //! # Where it is asked
 //! [`Cx::may`] is the one place. It is asked where a process comes to hold or see something: a capability that comes into
-//! its CSpace from elsewhere, a group that it joins, a page that comes into its space, by mapping or with a message. Never
+//! its CSpace from elsewhere, a group that it joins, a page that comes into its space, by mapping, with a message, or as a task's
+//! UTCB. A page's copy is another object's: [`Cx::may_copy`] asks on behalf of all who may read that. Never
 //! where it uses what it has: words of IPC through a group need no check, since joining was one.
 //!
 //! # Branch predictors
@@ -154,6 +155,22 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         match self.header_of(page.owner(self.pin())) {
             Some(owner) => self.may_map(space, owner, access),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the contents of one object may be copied into another: nobody who may read the copy is kept from the original.
+    pub fn may_copy(self, from: &Header, to: &Header) -> Result<()> {
+        let (from, to) = (from.label(), to.label());
+        if from == to {
+            return Ok(());
+        }
+        let launders = |subject: &u32| {
+            self.may_label(*subject, to, may::READ).is_ok()
+                && self.may_label(*subject, from, may::READ).is_err()
+        };
+        match (1..LABELS).find(launders) {
+            Some(_) => Err(Refusal::new(Error::Forbidden, u64::from(to) << 32 | u64::from(from))),
             None => Ok(()),
         }
     }

@@ -177,9 +177,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// So many slots from a `CNode and slot` argument on, all of one table, none of them full.
     fn find_run(self, me: Me<'k>, to: Target, count: u64) -> Result<Run<'k>> {
-        let (cnode, number) = self.find_cnode(me, to, Rights::GRANT)?;
+        let (reach, number) = self.find_cnode(me, to, Rights::GRANT)?;
         let missing = |i: u64| Refusal::new(Error::NoCapability, number as u64 + i);
-        let (table, first) = self.table_with(cnode, number).ok_or(missing(0))?;
+        let (table, first) = self.table_with(reach, number).ok_or(missing(0))?;
         let run = Run { table, first };
         for i in 0..count {
             let place = self.place_in(run, i).map_err(|_| missing(i))?;

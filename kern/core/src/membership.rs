@@ -19,7 +19,7 @@ use kern_base::header::FLAG_DYING;
 use kern_base::limits::{LEAVE_STEPS, MEMBER_LOOKS};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
-use kern_base::process::Process;
+use kern_base::process::{Offered, Process};
 use kern_base::task::Task;
 use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
@@ -28,15 +28,15 @@ use smp::sync::fence;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// A process becomes a member at a free index, if it still accepts the membership where it did when it was asked; that
-    /// consent is used up. The group's root lock is held.
+    /// A process becomes a member at a free index, if it still offers what it did when it was asked; that consent is used up.
+    /// The group's root lock is held.
     pub fn enter_group(
         self,
         group: Ref<'k, Group>,
         index: usize,
         process: Ref<'k, Process>,
         member: Member,
-        accept: u32,
+        offered: Offered,
     ) -> Result<()> {
         let full = Refusal::from(Error::Full);
         let place = group.get().memberships.get(self.pin(), index).ok_or(full)?;
@@ -46,9 +46,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             if process.get().header.has_flag(FLAG_DYING) {
                 return Err(Error::Dying.into());
             }
-            if process.get().accept.compare_exchange(accept, 0, AcqRel, Relaxed).is_err() {
+            if process.get().offer.get() != offered {
                 return Err(Refusal::More);
             }
+            process.get().offer.set(Offered::NONE);
             let next = list.get(self.pin());
             place.get().group.set(Some(group));
             place.get().index.store(index as u32, Relaxed);

@@ -14,7 +14,7 @@
 //! deletes, revokes or resets next goes on from there.
 
 use abi::audit::AuditEvent;
-use abi::{Cap, Error, ObjType, Op, Rights, Target};
+use abi::{Cap, Error, FLAG_AGAIN, MsgInfo, ObjType, Op, Rights, Target, machine_rights};
 use core::cell::Cell;
 use kern_base::cpu::Mail;
 use kern_base::events::EventPool;
@@ -143,27 +143,32 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
         let header = self.header_of(slot.get().word.load(self.pin()));
+        let again = MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN);
         let goes_on = self.goes_on_with(me, header.map(Header::identity));
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
             self.wait_marked(me, mark)?;
-        } else if goes_on {
-            self.revoke_all(me, slot)?;
-        }
-        if let Some(object) = header.filter(|_| goes_on) {
-            self.audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
+        } else if let Some(object) = header.filter(|_| goes_on) {
+            if !again {
+                self.audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
+            }
+            self.revoke_all(me, slot, again.then_some(object))?;
         }
         Ok(Answer::DONE)
     }
 
-    /// What a revoke does before nothing is left to do but to wait.
-    fn revoke_all(self, me: Me<'k>, slot: Ref<'k, Slot>) -> Result<()> {
+    /// What a revoke does before nothing is left to do but to wait. An entry that says that it is not the first may have been
+    /// made by anybody: it tells of the object (`untold`) where it has taken anything.
+    fn revoke_all(self, me: Me<'k>, slot: Ref<'k, Slot>, untold: Option<&Header>) -> Result<()> {
         let found = Cell::new(false);
         let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
         if let Some(task) = slot.get().word.load(self.pin()).get::<Task>() {
             self.may_read_no_more(task);
         }
         if found.get() {
+            if let Some(object) = untold {
+                self.audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
+            }
             // Pages of what ends now are to be looked for from now on.
             me.hot.regs.r8.set(0);
         }
@@ -238,7 +243,9 @@ impl<'k, M: Machine> Cx<'k, M> {
                 return Ok(Emptied::ByOthers);
             }
             if header.refs() > 1 {
-                return Ok(self.unlink_slot(&root, slot, header).map_or(Emptied::OnItsWay, |()| Emptied::Now));
+                return Ok(self
+                    .unlink_slot(&root, slot, header)
+                    .map_or(Emptied::OnItsWay, |()| Emptied::Now));
             }
             // Nobody makes a table a part of the caller's CSpace between the look and the mark.
             let _spaces = word.get::<CNode>().map(|_| self.lock_spaces());
@@ -506,7 +513,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     // --- reset -----------------------------------------------------------------------------------
 
     /// [`abi::Op::UntypedReset`].
-    pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64) -> Result<Answer> {
+    pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
         let slot = self.slot_of(me.process, cap)?;
         let word = slot.get().word.load(self.pin());
         let untyped = self.typed::<Untyped>(word, cap, Rights::NONE)?;
@@ -515,7 +522,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         let pins = match pins {
             0 => Pins::Hold,
-            1 => Pins::Go,
+            1 => {
+                self.find_machine(me, machine, machine_rights::DMA)?;
+                Pins::Go
+            }
             _ => return Err(Refusal::argument(1)),
         };
         if self.lives_in(me, untyped.get()) {
@@ -533,9 +543,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         revoked?;
         self.end_audit(untyped.get());
-        let reset = self.finish_reset(me, slot, word, untyped)?;
-        self.audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
-        Ok(reset)
+        self.finish_reset(me, slot, word, untyped)
     }
 
     /// Closes an Untyped that is to be reset. Its capability stays where it is then, so that whoever resets it finds it again.
@@ -546,6 +554,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::More);
         }
         untyped.get().resetting.store(true, SeqCst);
+        self.audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
         Ok(())
     }
 

@@ -68,12 +68,12 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn waited_cap(self, me: Me<'k>, hot: &TaskHot, first: u64) -> Result<Cap> {
         let process = hot.process.get(self.pin()).ok_or(Error::BadState)?;
         let object = hot.waits_for.get(self.pin()).ok_or(Error::BadState)?;
-        let cnode = self.cspace_of(process)?;
-        let slots = self.slots_from(cnode);
+        let reach = self.cspace_of(process)?;
+        let slots = self.slots_in(reach);
         let first = usize::try_from(first).map_err(|_| Refusal::argument(1))?;
         let end = slots.min(first.saturating_add(HOLDING_LOOKS));
         for at in first.max(1)..end {
-            let Some(place) = self.slot_in(cnode, at) else { continue };
+            let Some(place) = self.slot_in(reach, at) else { continue };
             let word = place.slot.get().word.load(self.pin());
             let same = word.get::<Notification>().is_some_and(|other| other == object);
             if same && Rights(word.rights()).contains(Rights::LISTEN) {

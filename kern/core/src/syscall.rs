@@ -151,13 +151,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::CapDelete => self.cap_delete(me, args.target()),
             Op::CapRevoke => self.cap_revoke(me, args.target()),
             Op::CapInspect => self.cap_inspect(me, args.target()),
-            Op::UntypedReset => self.untyped_reset(me, args.cap(), args.a1),
+            Op::UntypedReset => self.untyped_reset(me, args.cap(), args.a1, Target(args.a3).cap()),
             Op::GroupAdd => self.group_add(me, args.cap(), args.cap1(), Rights(args.a2 as u32), args.a3),
             Op::GroupRemove => self.group_remove(me, args.target()),
             Op::Expose => self.expose(me, args.target(), args.cap1(), args.a2),
             Op::Withdraw => self.withdraw_exposure(me, args.target()),
             Op::ProcessConfigure => self.process_configure(me, args.cap(), args.cap1(), args.cap2(), args.a3),
-            Op::ProcessAccept => self.process_accept(me, args.cap(), args.a1),
+            Op::ProcessAccept => self.process_accept(me, args.cap(), args.a1, args.cap2()),
             Op::TaskConfigure => self.task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
             Op::TaskWriteRegs => self.task_write_regs(me, args.cap()),
             Op::TaskReadRegs => self.task_read_regs(me, args.cap()),
@@ -208,7 +208,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::TaskDebug => self.task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5),
             Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::FramePin => self.frame_pin(me, args.cap(), args.cap1()),
-            Op::FrameUnpin => self.frame_unpin(me, args.cap()),
+            Op::FrameUnpin => self.frame_unpin(me, args.cap(), args.cap1()),
             Op::DeviceFrame => {
                 self.device_frame(me, [args.cap(), args.cap1()], Target(args.a2), args.a3, args.a4)
             }
@@ -235,7 +235,8 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`Op::MachineLog`].
     fn machine_log(self, me: Me<'k>, cap: Cap, len: u64, channel: u64) -> Result<Answer> {
-        let found = self.find_machine(me, cap, machine_rights::LOG)?;
+        let need = if channel == REPORT { MachineRights::REPORT } else { machine_rights::LOG };
+        let found = self.find_machine(me, cap, need)?;
         let len = usize::try_from(len).ok().filter(|len| *len <= abi::LOG_MAX).ok_or(Refusal::argument(1))?;
         let channel = match channel {
             // No badge: process 1's own capability. Channel 0 is the kernel's.

@@ -6,11 +6,12 @@ use abi::{
     Cap, Error, MsgInfo, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights,
 };
 use core::cell::Cell;
+use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::{NUMBER_LOOKS, TASK_GENERATIONS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
-use kern_base::process::Process;
+use kern_base::process::{Offered, Process};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::CNode;
 use kern_base::task::{
@@ -50,6 +51,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Refusal::argument(3));
         }
         self.bind_process(process, cnode, vspace, vector != 0)?;
+        self.audit_bind(Op::ProcessConfigure, &cnode.get().header, process.get());
+        self.audit_bind(Op::ProcessConfigure, &vspace.get().header, process.get());
         Ok(Answer::DONE)
     }
 
@@ -86,17 +89,34 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// [`abi::Op::ProcessAccept`].
-    pub fn process_accept(self, me: Me<'k>, process: Cap, slot: u64) -> Result<Answer> {
+    pub fn process_accept(self, me: Me<'k>, process: Cap, slot: u64, from: Cap) -> Result<Answer> {
         let found = self.find::<Process>(me, process, Rights::NONE)?;
         if found.object != me.process {
             self.find::<Process>(me, process, process_rights::CONFIGURE)?;
         }
+        let process = found.object.get();
         let slot = u32::try_from(slot).map_err(|_| Refusal::argument(1))?;
-        if slot != 0 {
-            self.slot_of(found.object, Cap(slot))?;
+        let offered = match slot {
+            0 => Offered::NONE,
+            _ => {
+                let from = self.offered_to(me, from)?;
+                self.slot_of(found.object, Cap(slot)).map_err(|_| Refusal::argument(1))?;
+                Offered { slot, from }
+            }
+        };
+        let _list = process.memberships.lock(self.cpu, &process.header);
+        let before = process.offer.get().slot;
+        process.offer.set(offered);
+        Ok(Answer::one(u64::from(before)))
+    }
+
+    /// Whom a capability names to whom a membership may be owed: a group, or a process that adds to whatever group.
+    fn offered_to(self, me: Me<'k>, cap: Cap) -> Result<u64> {
+        let word = self.slot_of(me.process, cap)?.get().word.load(self.pin());
+        if let Some(process) = word.get::<Process>() {
+            return Ok(process.get().header.identity());
         }
-        found.object.get().accept.store(slot, Release);
-        Ok(Answer::DONE)
+        Ok(self.typed::<Group>(word, cap, Rights::NONE)?.get().header.identity())
     }
 
     /// [`abi::Op::TaskConfigure`].
@@ -107,6 +127,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
         let cpu = usize::try_from(cpu).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
         let id = self.bind_task(Some(me), task, process, utcb, cpu)?;
+        self.audit_bind(Op::TaskConfigure, &task.get().header, process.get());
         Ok(Answer::one(id.raw()))
     }
 
@@ -167,6 +188,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         at: u64,
         home: CpuId,
     ) -> Result<()> {
+        // The task's memory is the object's; what it tells is seen there.
+        self.may_map(vspace.get(), &task.get().header, Access::Write)?;
         let page = task.get().utcb_page(&self.k.machine);
         let _guard = vspace.get().lock(self.cpu);
         vspace.get().add_home(home);

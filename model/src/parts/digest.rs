@@ -50,13 +50,18 @@ impl System {
             all.words(&[index as u64, u64::from(object.dying)]);
             match &object.kind {
                 Kind::Untyped(it) => all.words(&[it.low, it.high]),
-                Kind::Process(it) => all.words(&[u64::from(it.accept)]),
+                Kind::Process(it) => {
+                    let offer = it.offer.map(|it| [u64::from(it.slot.0), it.from.0 as u64]);
+                    all.words(&offer.unwrap_or_default());
+                }
                 Kind::Notification(it) => all.words(&[it.bits, it.waiter.map_or(0, |id| id.0 as u64)]),
                 Kind::Group(it) => {
                     for member in &it.members {
                         let word = |it: Member| it.process.0 as u64 | u64::from(it.rights.0) << 32;
                         all.words(&[member.map_or(0, word)]);
                     }
+                    let owners = it.exposures.iter().map(|it| it.owner.map_or(0, |owner| owner.0 as u64 + 1));
+                    owners.for_each(|owner| all.words(&[owner]));
                 }
                 Kind::Task(it) => all.task(it),
                 Kind::Reply(it) => all.words(&[it.caller.map_or(0, |id| id.0 as u64)]),

@@ -8,11 +8,11 @@
 //! What has just been exposed is seen by others at once; then the kernel looks whether who exposed it still may, and
 //! takes it back if not.
 
-use abi::{Cap, Error, Rights};
+use abi::{Error, Rights};
 
 use super::{At, Fill, Removal, Running, Seen, System, filled};
 use crate::caps::Found;
-use crate::object::Member;
+use crate::object::{Member, Offer};
 use crate::{Id, Place, Result};
 
 /// A member that is added: its slot is claimed, and its process's offer was taken back.
@@ -59,29 +59,26 @@ impl System {
     }
 
     /// The slot that a process offers is read.
-    pub(super) fn look_offer(&self, found: Found, addee: Id, member: Member) -> Result<At> {
-        let accept = self.model.process(addee).accept;
-        if accept == 0 {
-            return Err(Error::NoConsent.into());
-        }
-        let to = self.model.slot_of(addee, Cap(accept)).map_err(|_| Error::NoConsent)?;
-        Ok(filled(Fill::Member { found, member, accept }, found, to))
+    pub(super) fn look_offer(&self, me: Id, found: Found, addee: Id, member: Member) -> Result<At> {
+        let offer = self.model.offer_to(me, found.object, addee).ok_or(Error::NoConsent)?;
+        let to = self.model.slot_of(addee, offer.slot).map_err(|_| Error::NoConsent)?;
+        Ok(filled(Fill::Member { found, member, offer }, found, to))
     }
 
     /// Under the lock: all is as it was, and the offer is taken back. Or it is another one by now.
-    pub(super) fn begin_joining(&mut self, me: Id, joins: (Found, Member, u32), to: Place) -> Result<At> {
-        let (found, member, accept) = joins;
+    pub(super) fn begin_joining(&mut self, me: Id, joins: (Found, Member, Offer), to: Place) -> Result<At> {
+        let (found, member, offer) = joins;
         let (from, seen) = (found.place, Seen { object: found.object, rights: found.rights });
-        self.model.check_may_add(me, found, member.rights)?;
+        self.model.check_may_add(me, found, member.rights, u64::from(member.custom))?;
         if !self.sees(from, seen) || self.model.is_dying(seen.object) {
             return Err(Error::Dying.into());
         }
         let index = self.model.free_record(seen.object, member)?;
         let process = self.model.process_mut(member.process);
-        if process.accept != accept {
+        if process.offer != Some(offer) {
             return Ok(At::Begun);
         }
-        process.accept = 0;
+        process.offer = None;
         self.claimed.push(to);
         self.locked = Some(me);
         Ok(At::Joins(Joins { from, seen, to, member, index, is_member: false }))

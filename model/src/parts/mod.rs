@@ -35,7 +35,7 @@ use abi::{Cap, Error, ObjType, Op, Rights, Target};
 
 use crate::caps::{Found, has};
 use crate::ipc::Sent;
-use crate::object::{Member, State};
+use crate::object::{Member, Offer, State};
 use crate::{Answer, Args, Capability, Id, Model, Place, Refusal, Regs, Result};
 
 use groups::Joins;
@@ -148,7 +148,7 @@ enum Fill {
     Move,
     Expose,
     Make { what: ObjType, size: u64 },
-    Member { found: Found, member: Member, accept: u32 },
+    Member { found: Found, member: Member, offer: Offer },
 }
 
 /// What a slot's first word says.
@@ -410,8 +410,8 @@ impl System {
                     running.at = At::Begun;
                     return Ok(None);
                 }
-                if let Fill::Member { found, member, accept } = what {
-                    running.at = self.begin_joining(running.me, (found, member, accept), to)?;
+                if let Fill::Member { found, member, offer } = what {
+                    running.at = self.begin_joining(running.me, (found, member, offer), to)?;
                     return Ok(None);
                 }
                 self.fill(running.me, what, from, seen, to)?;
@@ -423,7 +423,7 @@ impl System {
                 return Ok(None);
             }
             At::Offer { found, addee, member } => {
-                running.at = self.look_offer(found, addee, member)?;
+                running.at = self.look_offer(running.me, found, addee, member)?;
                 return Ok(None);
             }
             At::Joins(mut joins) => {
@@ -642,6 +642,10 @@ impl System {
             Fill::Move => self.model.move_to(from, to),
             Fill::Expose => {
                 self.model.derive(to, from, object, Rights::NONE, 0);
+                if let Place::Exposure(group, index) = to {
+                    let owner = Some(self.model.process_of(me));
+                    self.model.group_mut(group).exposures[index as usize].owner = owner;
+                }
                 self.locked = Some(me);
             }
             Fill::Make { what, size } => {

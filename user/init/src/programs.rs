@@ -1,6 +1,6 @@
 //! What each program is given of the machine: a table, until a system's description says it.
 
-use abi::{MachineRights, machine_rights};
+use abi::{MachineRights, Rights, machine_rights};
 use user_rt::views::{Allows, Grant, Range};
 
 /// What a program may do.
@@ -15,8 +15,8 @@ pub struct Description {
     pub starts_others: bool,
 }
 
-/// Log and read counters.
-const COUNTS: MachineRights = machine_rights::LOG.union(machine_rights::INFO);
+/// Log, report results, and read counters; and let children do so.
+const COUNTS: MachineRights = MachineRights::REPORT.union(machine_rights::INFO).with(Rights::GRANT);
 /// And export the kernel's state.
 const DUMPS: MachineRights = COUNTS.union(machine_rights::DUMP);
 

@@ -1,5 +1,6 @@
 //! Operations on objects: each system call once, on the handle it belongs to.
 
+use abi::membership::SEEN_AS_ADDER;
 use abi::{Cap, Counter, Error, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rewound, Rights, TaskId};
 
 use crate::Result;
@@ -8,6 +9,7 @@ use crate::cap::{
     Access, CNode, Exposure, Frame, Group, Handle, Inspection, Machine, Notification, Place, Process,
     SchedContext, Task, Untyped, VSpace,
 };
+use crate::layout::slot;
 use crate::utcb;
 
 fn invoke(op: Op, rdi: u64, rsi: u64, rdx: u64, r8: u64) -> Result<()> {
@@ -30,7 +32,8 @@ impl Untyped {
     /// Destroys all that was made of it; the bytes that are free then. Refused where something cannot be destroyed yet.
     #[inline]
     pub fn reset(&self, pins: Pins) -> Result<u64> {
-        Ok(syscall(Args::plain(Op::UntypedReset, self.arg(), pins as u64, 0, 0)).check()?.rdi)
+        let machine = Machine::at(slot::MACHINE).arg();
+        Ok(syscall(Args::plain(Op::UntypedReset, self.arg(), pins as u64, 0, machine)).check()?.rdi)
     }
 
     /// The same, asked again as long as it is refused for what may pass: that some of it is in use, or being ended.
@@ -68,7 +71,7 @@ pub(crate) const RESET_TRIES: u32 = 100_000;
 pub enum Pins {
     /// They refuse it, with [`Error::InUse`].
     Hold,
-    /// They go with the others: no device may be using them any more.
+    /// They go with the others: no device may be using them any more. Takes the right DMA of this process's Machine.
     Ignore,
 }
 
@@ -118,10 +121,18 @@ pub struct Member {
 }
 
 impl Group {
-    /// Adds a process that offered a slot; its member index.
+    /// Adds a process that offered a slot; its member index. The custom bits are for who made the group to choose.
     pub fn add(&self, process: &Process, rights: Rights, custom: u16) -> Result<u32> {
-        let args =
-            Args::plain(Op::GroupAdd, self.arg(), process.arg(), u64::from(rights.0), u64::from(custom));
+        self.add_seen(process, rights, u64::from(custom))
+    }
+
+    /// The same for a member: who is added is seen as this process is.
+    pub fn add_as_self(&self, process: &Process, rights: Rights) -> Result<u32> {
+        self.add_seen(process, rights, SEEN_AS_ADDER)
+    }
+
+    fn add_seen(&self, process: &Process, rights: Rights, custom: u64) -> Result<u32> {
+        let args = Args::plain(Op::GroupAdd, self.arg(), process.arg(), u64::from(rights.0), custom);
         Ok(syscall(args).check()?.rdi as u32)
     }
 
@@ -197,9 +208,14 @@ impl Process {
         Ok(Cap(first as u32))
     }
 
-    /// Offers a slot of its CSpace for the next membership.
-    pub fn accept(&self, slot: Cap) -> Result<()> {
-        invoke(Op::ProcessAccept, self.arg(), u64::from(slot.0), 0, 0)
+    /// Offers a slot of its CSpace for a membership of a group.
+    pub fn accept(&self, slot: Cap, group: &Group) -> Result<()> {
+        invoke(Op::ProcessAccept, self.arg(), u64::from(slot.0), group.arg(), 0)
+    }
+
+    /// Takes an offer back.
+    pub fn accept_none(&self) -> Result<()> {
+        invoke(Op::ProcessAccept, self.arg(), 0, 0, 0)
     }
 
     /// Ends all of its tasks. Of another process they are dead then; from the own one this does not come back.
@@ -460,9 +476,9 @@ impl Frame {
         Ok(syscall(Args::plain(Op::FramePin, self.arg(), machine.arg(), 0, 0)).check()?.rdi)
     }
 
-    /// Takes one pin back; how many are left.
-    pub fn unpin(&self) -> Result<u64> {
-        Ok(syscall(Args::plain(Op::FrameUnpin, self.arg(), 0, 0, 0)).check()?.rsi)
+    /// Takes one pin back; how many are left. `machine` is the right to do so, too.
+    pub fn unpin(&self, machine: &Machine) -> Result<u64> {
+        Ok(syscall(Args::plain(Op::FrameUnpin, self.arg(), machine.arg(), 0, 0)).check()?.rsi)
     }
 }
 

@@ -6,6 +6,8 @@
 
 use core::fmt::{self, Write};
 
+use abi::Error;
+
 use crate::cap::{Handle, Machine};
 use crate::invoke::Channel;
 use crate::layout::slot;
@@ -32,10 +34,13 @@ impl Write for Line {
     }
 }
 
-/// Sends one report line. A program without the right to log is silent.
+/// Sends one report line. Whoever may log and not report says it in its log; a program without the right to log is silent.
 pub fn report_line(text: fmt::Arguments<'_>) {
     let mut line = Line { length: 0 };
     // Writing to the line never fails; a `Display` that does leaves a shorter line.
     let _ = line.write_fmt(text);
-    let _ = Machine::at(slot::MACHINE).log(line.length, Channel::Report);
+    let sent = Machine::at(slot::MACHINE).log(line.length, Channel::Report);
+    if sent.is_err_and(|refusal| refusal.error == Error::NoRight) {
+        defmt::warn!("{}", defmt::Display2Format(&text));
+    }
 }

@@ -119,7 +119,9 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         self.name(text, "vspace", process.vspace.addr());
         self.name(text, "pool", process.pool.addr());
         text.flag("vector", process.vector.load(Relaxed));
-        text.number("accepts", u64::from(process.accept.load(Relaxed)));
+        let offered = process.offer.get();
+        text.number("accepts", u64::from(offered.slot));
+        text.hex("accepts-from", offered.from);
         text.list("tasks");
         for (at, number) in process.tasks.iter(self.cx.pin()).enumerate() {
             let (generation, task) = (number.get().generation.load(Relaxed), number.get().task.addr());
@@ -172,17 +174,23 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
 
     fn exposure(&self, text: &mut Text<'_, M>, index: usize, exposure: &Exposure) {
         let (word, first) = (exposure.slot.word.load(self.cx.pin()), exposure.per_cpu.load(Relaxed));
-        if word.object_type() == 0 && first == 0 {
+        let part_of = exposure.part_of.load(Relaxed);
+        if word.object_type() == 0 && first == 0 && part_of == 0 {
             return;
         }
         text.item(index as u64);
+        if part_of != 0 {
+            text.number("part-of", u64::from(part_of - 1));
+        }
         if first != 0 {
             text.number("per-cpu", u64::from(first - 1));
+            text.hex("owner", exposure.owner.load(Relaxed));
         }
         if word.object_type() != 0 {
             self.names.write(text, word.addr());
             // Of a Notification it says nothing.
             text.hex("tag", exposure.tag.load(Relaxed));
+            text.hex("owner", exposure.owner.load(Relaxed));
         }
     }
 

@@ -264,6 +264,9 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             return Ok(Answer::one(0));
         }
+        if let Some(owner) = self.header_of(info.owner(self.pin())) {
+            self.may_copy(owner, &frame.get().header)?;
+        }
         self.replace_page(me, frame, page, spot, address)?;
         Ok(Answer::one(1))
     }

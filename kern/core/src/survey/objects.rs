@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::PAGE_SIZE;
 use abi::events::EventControl;
 use kern_base::events::EventPool;
-use kern_base::group::{Exposure, Group, Membership};
+use kern_base::group::{Exposure, Group, MEMBER_KEY_SHIFT, Membership};
 use kern_base::machine::Machine;
 use kern_base::notification::Notification;
 use kern_base::process::Process;
@@ -78,6 +78,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn process(&mut self, process: Ref<'k, Process>) {
         let (cspace_at, cspace_len) = process.get().published_cspace();
         let first = process.get().memberships.try_lock(self.cx.cpu).map(|list| list.addr());
+        let offered = process.get().offer.get();
         let record = object!(
             self,
             process,
@@ -95,6 +96,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 free_number: u32::from(process.get().free_number.load(Relaxed)),
                 label: process.get().header.label(),
                 label_told: process.get().label_told.load(Relaxed),
+                offer_slot: offered.slot,
+                offer_from: offered.from,
             }
         );
         self.sink.process(&record);
@@ -160,8 +163,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     fn exposure(&mut self, group: u64, number: u32, exposure: Ref<'k, Exposure>) {
         let slot = exposure.map(|exposure| &exposure.slot);
         self.slot(group, number, slot);
-        let per_cpu = exposure.get().per_cpu.load(Relaxed);
-        if slot.get().word.glance(self.pin()).object_type() != 0 || per_cpu != 0 {
+        let (per_cpu, part_of) = (exposure.get().per_cpu.load(Relaxed), exposure.get().part_of.load(Relaxed));
+        if slot.get().word.glance(self.pin()).object_type() != 0 || per_cpu != 0 || part_of != 0 {
             self.sink.exposure(&snapshot::Exposure {
                 group,
                 number,
@@ -169,6 +172,8 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 generation: (exposure.get().tag.load(Relaxed) >> 32) as u32,
                 per_cpu,
                 watch: exposure.get().watch.load(Relaxed),
+                owner: exposure.get().owner.load(Relaxed) >> MEMBER_KEY_SHIFT,
+                part_of,
             });
         }
     }

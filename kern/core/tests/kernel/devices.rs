@@ -268,7 +268,7 @@ fn pin(s: &mut Scene, frame: Cap) -> Result<(u64, u64), (Error, u64)> {
 }
 
 fn unpin(s: &mut Scene, frame: Cap) -> Result<u64, (Error, u64)> {
-    s.w.ask(0, Op::FrameUnpin, &[frame.arg()]).map(|regs| regs.rsi)
+    s.w.ask(0, Op::FrameUnpin, &[frame.arg(), INIT_MACHINE.arg()]).map(|regs| regs.rsi)
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn a_pinned_frame_stays() {
 }
 
 #[test]
-fn who_owns_the_memory_wins() {
+fn who_answers_for_devices_wins() {
     let mut s = Scene::new(2);
     let from = memory(&mut s);
     let inner = s.w.make_of(0, from, ObjType::Untyped, 16);
@@ -312,7 +312,7 @@ fn who_owns_the_memory_wins() {
     }
     assert_eq!(s.w.ask(0, Op::UntypedReset, &[from.arg(), 2]), Err((Error::BadArgument, 1)));
     assert_eq!(s.w.ask(0, Op::UntypedReset, &[from.arg(), 0]).map_err(|e| e.0), Err(Error::InUse));
-    assert_eq!(s.w.must(0, Op::UntypedReset, &[from.arg(), 1]).rdi, 1 << 20);
+    assert_eq!(s.w.must(0, Op::UntypedReset, &[from.arg(), 1, 0, INIT_MACHINE.arg()]).rdi, 1 << 20);
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_pin_outlives_the_cspace_of_who_pinned() {
     for memory in [tables, from] {
         assert_eq!(s.w.ask(0, Op::UntypedReset, &[memory.arg(), 0]).map_err(|e| e.0), Err(Error::InUse));
     }
-    s.w.must(0, Op::UntypedReset, &[from.arg(), 1]);
+    s.w.must(0, Op::UntypedReset, &[from.arg(), 1, 0, INIT_MACHINE.arg()]);
     s.w.must(0, Op::UntypedReset, &[tables.arg(), 0]);
 }
 

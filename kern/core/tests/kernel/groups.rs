@@ -176,7 +176,7 @@ fn who_may_not_watch_is_refused() {
 }
 
 #[test]
-fn who_listens_takes_back_only_its_own_tasks_exposure_per_cpu() {
+fn who_listens_takes_back_only_its_own_exposure_per_cpu() {
     let mut s = Scene::new(2);
     let other = s.w.process();
     s.w.join(s.group, other, GROUP, Rights::LISTEN | Rights::SEND, 0);
@@ -188,9 +188,12 @@ fn who_listens_takes_back_only_its_own_tasks_exposure_per_cpu() {
     s.w.does_and_run(&stranger, Regs::op(Op::Withdraw, &[head]));
     let missing = u64::from(Rights::REMOVE.0);
     assert_eq!(s.w.result(&stranger).result(), Err((Error::NoRight, missing)));
-    // Of its own it does, also where some CPUs have none.
+    // Its own it does, also where some CPUs have no task there.
+    s.w.must(0, Op::Withdraw, &[Target::new(s.group, 8).0]);
     s.w.must(0, Op::Withdraw, &[Target::new(s.group, 11).0]);
-    s.w.must(0, Op::Expose, &[Target::new(s.group, 8).0, stranger.cap.arg(), per_cpu(10)]);
+    s.w.give(stranger.cap, other, Cap(20));
+    s.w.does_and_run(&stranger, Regs::op(Op::Expose, &[head, Cap(20).arg(), per_cpu(10)]));
+    assert_eq!(s.w.result(&stranger).error(), None);
     s.w.does_and_run(&stranger, Regs::op(Op::Withdraw, &[head]));
     assert_eq!(s.w.result(&stranger).error(), None);
     s.w.does_and_run(&stranger, Regs::op(Op::Withdraw, &[head]));
@@ -206,7 +209,7 @@ fn members_are_looked_for_a_bounded_number_at_a_time() {
     for n in 0..MEMBERS as u32 {
         assert_eq!(w.join(group, INIT, Cap(first.0 + n), Rights::SEND, 0), u64::from(n));
     }
-    w.must(0, Op::ProcessAccept, &[INIT.process.arg(), first.0 as u64 + MEMBERS]);
+    w.must(0, Op::ProcessAccept, &[INIT.process.arg(), first.0 as u64 + MEMBERS, group.arg()]);
     let add = Regs::op(Op::GroupAdd, &[group.arg(), INIT.process.arg(), u64::from(Rights::SEND.0), 0]);
     assert_eq!(w.call(0, add).result().map(drop), Err((Error::Full, 0)));
     // The lowest that is free, wherever it is.
@@ -215,7 +218,7 @@ fn members_are_looked_for_a_bounded_number_at_a_time() {
     }
     assert_eq!(w.call(0, add).rdi, 3);
     w.must(0, Op::CapDelete, &[at(Cap(first.0 + MEMBERS as u32))]);
-    w.must(0, Op::ProcessAccept, &[INIT.process.arg(), first.0 as u64 + MEMBERS]);
+    w.must(0, Op::ProcessAccept, &[INIT.process.arg(), first.0 as u64 + MEMBERS, group.arg()]);
     w.begin(0, add);
     assert!(!w.is_over(0), "it looks at more than an entry may");
     assert_eq!(w.finish(0).rdi, 150);

@@ -41,31 +41,48 @@ fn slots(w: &mut World, cnode: Cap) -> Vec<u32> {
 fn numbers_go_on_from_table_to_table() {
     let mut s = Scene::new(1);
     let child = s.w.process_of(abi::INIT_UNTYPED, 4, 64);
+    s.w.give(child.cnode, child, Cap(1));
+    s.w.give(child.process, child, Cap(2));
+    let task = s.w.start(child, 0, 10);
     let note = s.w.make(0, ObjType::Notification, 0);
+    s.w.give(note, child, Cap(3));
     let (second, at_second) = grow(&mut s.w, child, 10);
     let (third, at_third) = grow(&mut s.w, child, 1000);
     assert_eq!((at_second, at_third), (Cap(65), Cap(75)));
-    // By the CSpace's numbers, and by the tables' own.
+    let own = |s: &mut Scene, op: Op, args: &[u64]| {
+        s.w.does_and_run(&task, Regs::op(op, args));
+        s.w.result(&task).result().map(|regs| regs.rdi)
+    };
+    let rights = u64::from(Rights::NOTIFY.0);
+    // The process counts them through.
+    for slot in [4, 63, 65, 73, 75, 1073] {
+        let copied = own(&mut s, Op::CapCopy, &[Cap(3).arg(), Target::new(Cap(1), slot).0, rights, 0]);
+        assert_eq!(copied, Ok(0), "slot {slot}");
+    }
+    for slot in [64, 74, 1074, u32::MAX] {
+        let copied = own(&mut s, Op::CapCopy, &[Cap(3).arg(), Target::new(Cap(1), slot).0, rights, 0]);
+        assert_eq!(copied, Err((Error::NoCapability, u64::from(slot))));
+    }
+    // A capability of a table is of that one.
     let copy = |s: &mut Scene, cnode: Cap, slot: u32| {
-        let rights = u64::from(Rights::NOTIFY.0);
         ask(&mut s.w, Op::CapCopy, &[note.arg(), Target::new(cnode, slot).0, rights, 0])
     };
-    for slot in [3, 63, 65, 73, 75, 1073] {
-        assert_eq!(copy(&mut s, child.cnode, slot), Ok(0), "slot {slot}");
-    }
     assert_eq!(copy(&mut s, second, 1), Err((Error::SlotOccupied, 0)), "it is number 65");
     assert_eq!(copy(&mut s, third, 5), Ok(0));
-    for slot in [64, 74, 1074, u32::MAX] {
-        assert_eq!(copy(&mut s, child.cnode, slot), Err((Error::NoCapability, u64::from(slot))));
+    for (table, slot) in [(child.cnode, 66), (second, 11), (third, 1000)] {
+        assert_eq!(copy(&mut s, table, slot), Err((Error::NoCapability, u64::from(slot))));
     }
-    assert_eq!(slots(&mut s.w, child.cnode), [3, 63, 65, 73, 75, 79, 1073]);
-    assert_eq!(slots(&mut s.w, child.process), [3, 63, 65, 73, 75, 79, 1073]);
-    let held = [child.process.arg(), note.arg(), u64::from(Rights::NOTIFY.0), 70];
+    assert_eq!(slots(&mut s.w, child.process), [1, 2, 3, 4, 63, 65, 73, 75, 79, 1073]);
+    assert_eq!(slots(&mut s.w, child.cnode), [1, 2, 3, 4, 63]);
+    assert_eq!(slots(&mut s.w, second), [1, 9]);
+    assert_eq!(slots(&mut s.w, third), [1, 5, 999]);
+    let held = [child.process.arg(), note.arg(), rights, 70];
     assert_eq!(ask(&mut s.w, Op::CapVerify, &held), Ok(73));
-    s.w.must(0, Op::CapDelete, &[Target::new(child.cnode, 1073).0]);
-    s.w.must(0, Op::CapMove, &[note.arg(), Target::new(child.cnode, 1000).0]);
-    s.w.must(0, Op::CapRevoke, &[Target::new(child.cnode, 1000).0]);
-    assert_eq!(slots(&mut s.w, child.cnode), [1000]);
+    let at_1000 = Target::new(Cap(1), 1000).0;
+    assert_eq!(own(&mut s, Op::CapDelete, &[Target::new(Cap(1), 1073).0]), Ok(0));
+    assert_eq!(own(&mut s, Op::CapMove, &[Cap(3).arg(), at_1000]), Ok(0));
+    assert_eq!(own(&mut s, Op::CapRevoke, &[at_1000]), Ok(0));
+    assert_eq!(slots(&mut s.w, child.process), [1, 2, 79, 1000]);
 }
 
 #[test]
@@ -75,7 +92,7 @@ fn capabilities_of_an_added_table_work() {
     let child = s.w.process_of(abi::INIT_UNTYPED, 4, 64);
     let (table, first) = grow(&mut s.w, child, 8);
     // Membership is offered there.
-    s.w.must(0, Op::ProcessAccept, &[child.process.arg(), u64::from(first.0) + 2]);
+    s.w.must(0, Op::ProcessAccept, &[child.process.arg(), u64::from(first.0) + 2, s.group.arg()]);
     s.w.must(0, Op::GroupAdd, &[s.group.arg(), child.process.arg(), u64::from(Rights::SEND.0), 0]);
     let client = s.w.start(child, 0, 10);
     s.w.does_and_run(&client, call(Target::new(Cap(first.0 + 2), target.index())));

@@ -113,7 +113,7 @@ fn memberships_are_checked() {
     let child = confined(&mut s.w);
     set(&mut s.w, s.group, SECRET);
     rule(&mut s.w, SUBJECT, SECRET, may::ALL & !may::JOIN);
-    s.w.must(0, Op::ProcessAccept, &[child.process.arg(), 9]);
+    s.w.must(0, Op::ProcessAccept, &[child.process.arg(), 9, s.group.arg()]);
     let args = [s.group.arg(), child.process.arg(), u64::from(Rights::SEND.0), 0];
     assert_eq!(ask(&mut s.w, Op::GroupAdd, &args), forbidden(SUBJECT, SECRET));
     rule(&mut s.w, SUBJECT, SECRET, may::JOIN);

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_types, reason = "what tests and simulated hardware share is not the kernel's")]
 
 mod audit;
+mod authority;
 mod begun;
 mod broadcast;
 mod broadcast_pages;

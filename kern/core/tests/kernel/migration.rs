@@ -140,7 +140,7 @@ fn at_every_point(entry: Entry, act: impl Fn(&Mover) -> Act, end: impl Fn(&mut W
         w.run();
         end(&mut w, &m, outcome);
         w.checked = false;
-        w.must(SOURCE, Op::UntypedReset, &[m.memory.arg(), 1]);
+        w.must(SOURCE, Op::UntypedReset, &[m.memory.arg(), 1, 0, abi::INIT_MACHINE.arg()]);
         check::all(&w);
     }
 }
@@ -411,7 +411,7 @@ fn the_source_sends_mail_on_without_waiting() {
             w.finish(cpu);
         }
         w.run();
-        w.must(SOURCE, Op::UntypedReset, &[m.memory.arg(), 1]);
+        w.must(SOURCE, Op::UntypedReset, &[m.memory.arg(), 1, 0, abi::INIT_MACHINE.arg()]);
     }
 }
 

@@ -103,7 +103,7 @@ fn a_pool_has_no_page_that_a_device_may_use() {
     s.w.must(0, Op::FramePin, &pin);
     let pooled = s.w.ask(0, Op::Map, &[space.arg(), frame.arg(), FROM, POOL]);
     assert_eq!(pooled, Err((Error::InUse, FROM)));
-    s.w.must(0, Op::FrameUnpin, &[frame.arg()]);
+    s.w.must(0, Op::FrameUnpin, &[frame.arg(), abi::INIT_MACHINE.arg()]);
     s.w.must(0, Op::Map, &[space.arg(), frame.arg(), FROM, POOL]);
 }
 

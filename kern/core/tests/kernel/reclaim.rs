@@ -86,7 +86,7 @@ fn memory_that_could_not_end_serves_on() {
     assert_eq!(s.w.ask(0, Op::CapDelete, &[at(own)]).map(drop), Err((Error::InUse, 0)));
     let from = Target::new(own, ObjType::Notification as u32).0;
     s.w.must(0, Op::Retype, &[from, 0, at(note), 1]);
-    s.w.must(0, Op::FrameUnpin, &[frame.arg()]);
+    s.w.must(0, Op::FrameUnpin, &[frame.arg(), abi::INIT_MACHINE.arg()]);
     s.w.must(0, Op::CapDelete, &[at(own)]);
 }
 
@@ -111,5 +111,5 @@ fn deletes_end_however_many_cnodes_cannot_be_emptied() {
     w.must(0, Op::CapDelete, &[at(table)]);
     assert!(object.header.has_flag(FLAG_DEAD));
     assert_eq!(w.ask(0, Op::UntypedReset, &[memory.arg(), 0]).map(drop), Err((Error::InUse, 0)));
-    w.must(0, Op::UntypedReset, &[memory.arg(), 1]);
+    w.must(0, Op::UntypedReset, &[memory.arg(), 1, 0, abi::INIT_MACHINE.arg()]);
 }

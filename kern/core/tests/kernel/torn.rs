@@ -199,7 +199,7 @@ fn a_revoke_goes_no_further_than_what_descends_from_a_capability_that_is_deleted
         let parent = w.make(0, ObjType::Notification, 0);
         let mut copy = |of: Cap| {
             let to = w.slot();
-            w.must(0, Op::CapCopy, &[of.arg(), at(to), 0, 0]);
+            w.must(0, Op::CapCopy, &[of.arg(), at(to), u64::from(Rights::GRANT.0), 0]);
             to
         };
         // What is derived last stands first: the elder right before the one that is revoked and deleted.
@@ -290,7 +290,7 @@ fn a_member_whose_capability_goes_as_it_adds_has_no_more_rights() {
         let begin = |w: &mut World| {
             let (group, other) = (w.group(4, 2), w.process());
             w.join(group, INIT, ADDER, Rights::ADD, 0);
-            w.must(0, Op::ProcessAccept, &[other.process.arg(), 5]);
+            w.must(0, Op::ProcessAccept, &[other.process.arg(), 5, group.arg()]);
             for _ in 0..rounds {
                 w.must(0, Op::CapCopy, &[group.arg(), at(REFILLED), 0, 0]);
                 w.must(0, Op::CapDelete, &[at(REFILLED)]);

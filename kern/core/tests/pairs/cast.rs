@@ -445,7 +445,7 @@ impl Cast {
         }
         w.must(0, Op::SchedConfigure, &[self.time.arg(), 10, 1000]);
         let accepted = w.slot();
-        w.must(0, Op::ProcessAccept, &[abi::INIT_PROCESS.arg(), u64::from(accepted.0)]);
+        w.must(0, Op::ProcessAccept, &[abi::INIT_PROCESS.arg(), u64::from(accepted.0), self.group.arg()]);
         if state == State::Kept {
             w.must(0, Op::AuditStart, &[abi::INIT_MACHINE.arg(), self.child.arg(), AUDIT_LOG2]);
         }

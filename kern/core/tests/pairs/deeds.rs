@@ -481,7 +481,9 @@ const PAGES: &[Deed] = &[
     hand("FramePin pinned", &[Role::Pinned], |c, _| {
         op(Op::FramePin, &[c.pinned.arg(), abi::INIT_MACHINE.arg()])
     }),
-    hand("FrameUnpin pinned", &[Role::Pinned], |c, _| op(Op::FrameUnpin, &[c.pinned.arg()])),
+    hand("FrameUnpin pinned", &[Role::Pinned], |c, _| {
+        op(Op::FrameUnpin, &[c.pinned.arg(), abi::INIT_MACHINE.arg()])
+    }),
     hand("Map pinned", &[Role::Pinned, Role::ClientSpace], |c, _| {
         op(Op::Map, &[c.client.vspace.arg(), c.pinned.arg(), FREE, 1])
     }),
@@ -575,7 +577,7 @@ const GROUPS: &[Deed] = &[
         op(Op::GroupAdd, &[c.group.arg(), abi::INIT_PROCESS.arg(), u64::from(MEMBER_RIGHTS.0), 3])
     }),
     hand("ProcessAccept", &[Role::Group], |c, n| {
-        op(Op::ProcessAccept, &[abi::INIT_PROCESS.arg(), u64::from(c.empty[n].0)])
+        op(Op::ProcessAccept, &[abi::INIT_PROCESS.arg(), u64::from(c.empty[n].0), c.group.arg()])
     }),
     hand("Withdraw server", &[Role::Group, Role::Server], |c, _| {
         op(Op::Withdraw, &[Target::new(c.group, SERVER).0])

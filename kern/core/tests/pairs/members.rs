@@ -1,7 +1,7 @@
 //! What members of a group do to it, and tasks of which one of each CPU is exposed at an index.
 
-use abi::membership::EXPOSE_PER_CPU;
-use abi::{MEMBER_RIGHTS, Op, Target};
+use abi::membership::{EXPOSE_PER_CPU, SEEN_AS_ADDER};
+use abi::{MEMBER_RIGHTS, Op, Rights, Target};
 
 use crate::cast::{BELL, BELL_SLOT, FIRST_EACH, GROUP, INIT_SLOT, NOWHERE, ONE_EACH, Role};
 use crate::deeds::{By, Deed, by, hand, op};
@@ -12,8 +12,8 @@ const EACH: u64 = EXPOSE_PER_CPU as u64 | (FIRST_EACH as u64) << 32;
 
 pub const DEEDS: &[Deed] = &[
     by(By::Other, "GroupAdd by member", &[Role::Other, Role::Group, Role::ClientProcess], |_, _| {
-        let rights = u64::from(MEMBER_RIGHTS.0);
-        op(Op::GroupAdd, &[GROUP.arg(), INIT_SLOT.arg(), rights, 3])
+        let rights = u64::from(MEMBER_RIGHTS.minus(Rights::DELETE).0);
+        op(Op::GroupAdd, &[GROUP.arg(), INIT_SLOT.arg(), rights, SEEN_AS_ADDER])
     }),
     by(
         By::Other,

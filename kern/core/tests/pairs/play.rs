@@ -541,7 +541,7 @@ impl<'a> Play<'a> {
         let is_it =
             |cap: &Cap| self.w.object::<Untyped>(*cap).is_some_and(|u| u64::from(u.get().log2) == log2);
         let Some(memory) = places.into_iter().find(is_it) else { return };
-        let reset = self.w.ask(2, Op::UntypedReset, &[memory.arg(), 1]);
+        let reset = self.w.ask(2, Op::UntypedReset, &[memory.arg(), 1, 0, abi::INIT_MACHINE.arg()]);
         let free = reset.map(|regs| regs.rdi);
         assert_eq!(free, Ok(1 << log2), "the memory does not come back");
         check::all(&self.w);

@@ -129,22 +129,23 @@ pub struct BootInfo {
     pub command_line_cut: bool,
 }
 
-/// Where CPUs see their own interrupt controller, unless it was moved, and where messages become interrupts.
-const INTERRUPTS: u64 = 0xfee0_0000;
+/// Where a PC has the controllers that take devices' interrupts (IOAPICs), which firmware may list elsewhere, too; and where CPUs
+/// see their own one, unless it was moved, and messages become interrupts. Whoever writes there interrupts any CPU with anything.
+const INTERRUPTS: [u64; 2] = [0xfec0_0000, 0xfee0_0000];
 const INTERRUPTS_SIZE: u64 = 1 << 20;
 
 impl BootInfo {
-    /// Whether nothing in a range is memory, as far as the loader knows, nor where the CPUs' interrupt controllers are.
+    /// Whether nothing in a range is memory, as far as the loader knows, nor where interrupt controllers are.
     /// Reserved ranges may be a device's, too. A map that was cut short tells of nothing what it is not.
     pub fn is_device(&self, range: Range) -> bool {
         let is_memory = |region: &Region| {
             (region.kind.is_ram() || region.kind == RegionKind::Bad)
                 && region.range.pages_around().overlaps(range)
         };
-        let controllers = Range::sized(INTERRUPTS, INTERRUPTS_SIZE);
+        let controllers = INTERRUPTS.map(|at| Range::sized(at, INTERRUPTS_SIZE));
         self.regions_lost == 0
             && !self.regions.iter().any(is_memory)
-            && !controllers.is_some_and(|controllers| controllers.overlaps(range))
+            && !controllers.into_iter().flatten().any(|controllers| controllers.overlaps(range))
     }
 
     pub const fn new() -> BootInfo {
@@ -366,7 +367,8 @@ mod tests {
             info.regions.push(Region { range: Range::new(start, end).unwrap(), kind }).ok().unwrap();
         }
         let device = |at: u64, pages: u64| info.is_device(Range::sized(at, pages * 0x1000).unwrap());
-        assert!(device(0xfed0_0000, 1) && device(0xfec0_0000, 1), "in no region");
+        assert!(device(0xfed0_0000, 1), "in no region");
+        assert!(!device(0xfec0_0000, 1) && !device(0xfecf_f000, 1), "IOAPICs");
         assert!(device(0xb000_0000, 512), "reserved");
         assert!(device(0xa_0000, 32), "the old screen");
         assert!(!device(0x9_f000, 1), "a page of which a part is RAM");

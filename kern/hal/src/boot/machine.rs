@@ -90,6 +90,9 @@ impl Boot {
 static INFO: Mutex<BootInfo> = Mutex::new(BootInfo::new());
 /// [`INFO`], filled; its lock is never released.
 static READ_INFO: Once<&'static BootInfo> = Once::new();
+/// Where firmware says that IOAPICs are; `None` where those are more than there is room for.
+static IO_APICS: Once<Option<heapless::Vec<u64, IO_APICS_MAX>>> = Once::new();
+const IO_APICS_MAX: usize = 32;
 static BOOT: Once<Boot> = Once::new();
 
 /// RAM as the boot page tables show it.
@@ -274,21 +277,29 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
         }
         None => MAX_CPUS,
     };
+    IO_APICS.call_once(|| {
+        let (mut found, mut all) = (heapless::Vec::new(), true);
+        if let Some(firmware) = &firmware {
+            firmware.for_each_io_apic(|at| all &= found.push(at).is_ok());
+        }
+        Some(found).filter(|_| all)
+    });
     match firmware {
         Some(firmware) => start::start_all(&firmware, limit, features),
         None => Ok(()),
     }
 }
 
-/// Whether a range is device memory that programs may have: no RAM, no interrupt controller of a CPU, and within what
-/// CPUs can address.
+/// Whether a range is device memory that programs may have: no RAM, no interrupt controller, and within what CPUs can address.
 pub fn is_device_memory(at: u64, bytes: u64) -> bool {
     let bits =
         CpuInfo::new().get_processor_capacity_feature_info().map_or(36, |info| info.physical_address_bits());
     let Some(range) = Range::sized(at, bytes).filter(|range| range.end() <= 1 << bits) else { return false };
     let own = Range::sized(lapic::physical_base(), 0x1000);
     let known = READ_INFO.get().is_some_and(|info| info.is_device(range));
-    known && !own.is_some_and(|own| own.overlaps(range))
+    let others = IO_APICS.get().and_then(Option::as_ref);
+    let is_free = |at: &u64| !Range::sized(*at, 0x1000).is_some_and(|other| other.overlaps(range));
+    known && !own.is_some_and(|own| own.overlaps(range)) && others.is_some_and(|all| all.iter().all(is_free))
 }
 
 /// Lets the other CPUs into [`Kernel::ap_main`].

@@ -123,6 +123,29 @@ impl Tables {
 
     /// Calls `f` for each processor of the MADT, in its order.
     pub fn for_each_processor(&self, mut f: impl FnMut(Processor)) {
+        self.for_each_entry(|entry| {
+            let (apic_id, flags) = match entry {
+                MadtEntry::LocalApic(e) => (u32::from(e.apic_id), e.flags),
+                MadtEntry::LocalX2Apic(e) => (e.x2apic_id, e.flags),
+                _ => return,
+            };
+            let (enabled, online_capable) = (flags & 1 != 0, flags & 2 != 0);
+            if enabled || online_capable {
+                f(Processor { apic_id, enabled });
+            }
+        });
+    }
+
+    /// Calls `f` with the address of each controller that takes devices' interrupts.
+    pub fn for_each_io_apic(&self, mut f: impl FnMut(u64)) {
+        self.for_each_entry(|entry| {
+            if let MadtEntry::IoApic(e) = entry {
+                f(u64::from(e.io_apic_address));
+            }
+        });
+    }
+
+    fn for_each_entry(&self, f: impl FnMut(MadtEntry<'_>)) {
         let Some(madt) = self.0.find_table::<Madt>() else {
             println!("aurora: no MADT: one CPU only");
             return;
@@ -137,17 +160,7 @@ impl Tables {
             println!("aurora: the lengths in the MADT make no sense: one CPU only");
             return;
         }
-        for entry in madt.get().entries() {
-            let (apic_id, flags) = match entry {
-                MadtEntry::LocalApic(e) => (u32::from(e.apic_id), e.flags),
-                MadtEntry::LocalX2Apic(e) => (e.x2apic_id, e.flags),
-                _ => continue,
-            };
-            let (enabled, online_capable) = (flags & 1 != 0, flags & 2 != 0);
-            if enabled || online_capable {
-                f(Processor { apic_id, enabled });
-            }
-        }
+        madt.get().entries().for_each(f);
     }
 
     /// Where the power management timer is, if there is one.

@@ -372,7 +372,7 @@ fn listener(stage: &mut Stage, group: &Group) -> user_rt::Result<()> {
     task.configure(&process, utcb_va(0), 0)?;
     let pool: EventPool = nursery.make(u64::from(LISTENER_CELLS_LOG2))?;
     Pool::bind(pool, LISTENER_CELLS_LOG2, &process, &task, MAP_VA, 1)?;
-    process.accept(Cap(1))?;
+    process.accept(Cap(1), group)?;
     group.add(&process, Rights::LISTEN, 0)?;
     Ok(())
 }

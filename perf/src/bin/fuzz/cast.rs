@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use abi::{Cap, ObjType, Op, Rights, Target, machine_rights};
+use abi::{Cap, MachineRights, ObjType, Op, Rights, Target, machine_rights};
 use perf::failure::Failure;
 use perf::seeded::Run as _;
 use perf::shared::Shared;
@@ -63,7 +63,7 @@ impl Cast {
             };
             let child = process(nursery, &spec)?;
             shared.map_into(&child.vspace)?;
-            child.give_machine(machine_rights::LOG | machine_rights::INFO, 0)?;
+            child.give_machine(MachineRights::REPORT | machine_rights::INFO, 0)?;
             let rights = Rights::NOTIFY | Rights::LISTEN;
             child.join(wakers, WAKERS, rights, number as u16)?;
             talk::join(&child, talk, number)?;

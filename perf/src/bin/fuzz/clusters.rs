@@ -9,6 +9,7 @@
 //! In each window a keeper, a worker of the process, begins a cluster anew. That of *messages* stays, and has
 //! workers of its own ([`talk`](crate::talk)). The keeper, and all operations, are recorded.
 
+use abi::membership::SEEN_AS_ADDER;
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target, process_rights};
 use perf::random::Random;
 use perf::seeded::Run as _;
@@ -42,6 +43,8 @@ const OFFER_COUNT: u32 = 2;
 /// All of these are between.
 pub const SLOTS: core::ops::Range<u32> = MEMORIES[0].0..OFFERS + PROCESSES as u32 * OFFER_COUNT;
 
+/// What members of a group are seen as.
+const CUSTOM: u64 = 7;
 const MEMBERS: u32 = 4;
 const EXPOSURES: u32 = 3;
 /// Calls of a window in a cluster, and those before and after it.
@@ -255,12 +258,18 @@ impl Player<'_> {
                     1 => self.random.next() as u32,
                     _ => (Rights::NOTIFY | Rights::ADD | Rights::REMOVE).0,
                 };
-                let custom = self.random.below(0x1_0100);
+                // A member adds others as what it is seen as itself.
+                let custom = match self.random.below(3) {
+                    0 => self.random.below(0x1_0100),
+                    1 => SEEN_AS_ADDER,
+                    _ => CUSTOM,
+                };
                 Args::plain(Op::GroupAdd, group.arg(), who.arg(), u64::from(rights), custom)
             }
             18..32 => {
                 let slot = if self.random.chance(10) { 0 } else { u64::from(mine.0) };
-                Args::plain(Op::ProcessAccept, process_cap(self.process).arg(), slot, 0, 0)
+                let from = if self.random.chance(30) { who.arg() } else { group.arg() };
+                Args::plain(Op::ProcessAccept, process_cap(self.process).arg(), slot, from, 0)
             }
             32..42 => Args::plain(Op::GroupRemove, Target::new(group, member).0, 0, 0, 0),
             42..68 => {
@@ -318,7 +327,7 @@ impl Player<'_> {
                 let me = self.process;
                 for process in (0..PROCESSES).filter(|process| *process != me) {
                     let to = into(process, lent_slot(me, 0));
-                    must(self, copy(own_slot(3), to, Rights::NOTIFY | Rights::LISTEN));
+                    must(self, copy(own_slot(3), to, Rights::NOTIFY | Rights::LISTEN | Rights::GRANT));
                 }
             }
             Kind::Group => {
@@ -328,9 +337,9 @@ impl Player<'_> {
                 must(self, Args::plain(Op::Expose, GROUP.arg(), NOTE.arg(), 0, 0));
                 for process in 0..PROCESSES {
                     let (who, slot) = (process_cap(process).arg(), u64::from(offer(self.process, 0).0));
-                    must(self, Args::plain(Op::ProcessAccept, who, slot, 0, 0));
-                    let rights = (Rights::NOTIFY | Rights::ADD).0;
-                    must(self, Args::plain(Op::GroupAdd, GROUP.arg(), who, u64::from(rights), 7));
+                    must(self, Args::plain(Op::ProcessAccept, who, slot, GROUP.arg(), 0));
+                    let rights = (Rights::NOTIFY | Rights::ADD | Rights::GRANT).0;
+                    must(self, Args::plain(Op::GroupAdd, GROUP.arg(), who, u64::from(rights), CUSTOM));
                 }
             }
             Kind::Messages => {}

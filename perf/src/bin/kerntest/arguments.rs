@@ -93,6 +93,9 @@ impl Fixture {
             // Whatever the object is, this leaves it where it is: the destination is taken.
             (Op::CapCopy | Op::CapMove, _) => args.rsi = own::cnode().slot(slot::CNODE).0.0,
             (Op::MachineExit, _) => args.rsi = 2,
+            (Op::UntypedReset, "to take back pins") => args.rsi = 1,
+            (Op::MachineLog, "of a report line") => args.rdx = 0x80,
+            (Op::ProcessAccept, _) => args.rsi = u64::from(self.empty.0),
             (_, "to write") => args.r8 = 1,
             (_, "into the pool") => args.r8 = MAP_POOL,
             (_, "with UTCB words") => args.info = MsgInfo::new(0, 1).op(op).flag(FLAG_NONBLOCK),
@@ -116,7 +119,8 @@ fn set(args: &mut Args, position: usize, value: u64) {
     match position {
         0 => args.rdi = value,
         1 => args.rsi = value,
-        _ => args.rdx = value,
+        2 => args.rdx = value,
+        _ => args.r8 = value,
     }
 }
 
@@ -124,7 +128,8 @@ fn get(args: &Args, position: usize) -> u64 {
     match position {
         0 => args.rdi,
         1 => args.rsi,
-        _ => args.rdx,
+        2 => args.rdx,
+        _ => args.r8,
     }
 }
 

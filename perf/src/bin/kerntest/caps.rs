@@ -45,7 +45,7 @@ fn full(slots: &[Cap]) -> Result<alloc::vec::Vec<bool>> {
 fn copies_are_of_one_object(lab: &mut Lab<'_>) -> Outcome {
     let (note, [weak, weaker]) = original(lab)?;
     let other: Notification = lab.nursery.make(0)?;
-    let rights = Rights::SEND | Rights::NOTIFY | Rights::LISTEN;
+    let rights = Rights::SEND | Rights::NOTIFY | Rights::LISTEN | Rights::GRANT;
     copy(&note, own::cnode().slot(weak), rights, 0)?;
     copy_raw(weak, own::cnode().slot(weaker), Rights::LISTEN, 0)?;
     let identity = |slot| inspect(slot).map(|seen| seen.map(|seen| seen.identity));

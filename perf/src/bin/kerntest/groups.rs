@@ -120,7 +120,8 @@ fn members_cannot_give_what_they_lack(lab: &mut Lab<'_>) -> Outcome {
     let addee: Process = own::process();
     let slot = abi::Cap(CHILD_FREE);
     copy(&addee, lab.child(adder.place)?.cnode.slot(slot), Rights::NONE, 0)?;
-    own::process().accept(lab.nursery.take_slot()?)?;
+    let group = lab.group()?;
+    own::process().accept(lab.nursery.take_slot()?, &group)?;
     let add =
         |rights: Rights| Args::plain(Op::GroupAdd, adder.group.arg(), slot.arg(), u64::from(rights.0), 0);
     let shown = lab.run(&adder, &add(Rights::SEND | Rights::NOTIFY))?;
@@ -269,7 +270,7 @@ fn children_start_in_their_makers_group(lab: &mut Lab<'_>) -> Outcome {
     ];
     for (rights, groups, wanted) in cases {
         let group: Group = lab.nursery.make(4 | 4 << 16)?;
-        maker.accept(slot)?;
+        maker.accept(slot, &group)?;
         group.add(&maker, rights, 7)?;
         let spec = ProcessSpec {
             image: lab.image,
@@ -285,7 +286,7 @@ fn children_start_in_their_makers_group(lab: &mut Lab<'_>) -> Outcome {
         let found: alloc::vec::Vec<_> = group.members().map(|it| (it.index, it.rights, it.custom)).collect();
         let case = alloc::format!("{groups:?} of a maker with {:#x}", rights.0);
         expect_eq!(found.first(), Some(&(0, rights, 7)), "{case}: the maker");
-        expect_eq!(found.get(1).copied(), wanted.map(|rights| (1, rights, 0)), "{case}: the child");
+        expect_eq!(found.get(1).copied(), wanted.map(|rights| (1, rights, 7)), "{case}: the child");
         let held = child.process.holds_raw(group.cap(), Rights::NONE)?;
         expect_eq!(held, wanted.map(|_| slot), "{case}: where it has the group");
         lab.children.push(child);

@@ -48,9 +48,11 @@ fn what_is_added_is_listed(lab: &mut Lab<'_>) -> Outcome {
     let (note, table) = (lab.nursery.make::<Notification>(0)?, lab.nursery.make::<CNode>(SLOTS)?);
     let child = &lab.children[index];
     let first = child.process.grow(&table)?;
-    copy(&note, child.cnode.slot(Cap(first.0 + 9)), Rights::NOTIFY, 3)?;
+    copy(&note, table.slot(Cap(10)), Rights::NOTIFY, 3)?;
     let seen = table.inspect(Cap(10))?.map(|it| (it.object, it.badge));
     expect_eq!(seen, Some((ObjType::Notification, 3)), "by the table's own numbers");
+    let beyond = child.cnode.inspect(Cap(first.0 + 9)).map_err(|refusal| refusal.error);
+    expect!(matches!(beyond, Err(Error::NoCapability)), "the first table reaches what was added");
     expect_eq!(child.process.holds(&note, Rights::NOTIFY)?, Some(Cap(first.0 + 9)), "verified");
     let listed = child.process.list(first)?;
     let listed: Vec<_> = listed.entries().map(|it| it.slot).collect();

@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use abi::{Error, MsgInfo, Op, Target, TaskId};
+use abi::{Error, FLAG_FORWARDED, MsgInfo, Op, Target, TaskId};
 use user_rt::arch::Args;
 use user_rt::cap::{Handle, Reply};
 
@@ -106,7 +106,8 @@ pub fn is_call_of(shown: &Shown, server: &Puppet, client: &Puppet, seed: u64) ->
     expect_eq!(shown.error(), None, "receiving");
     expect_eq!(TaskId::from_raw(answer.rsi), client.id, "sender");
     expect_eq!(answer.rdi, u64::from(server.number + 1), "exposure");
-    expect_eq!(answer.info, MsgInfo::new(seed as u32, 0), "message word");
+    let info = MsgInfo(answer.info.0 & !FLAG_FORWARDED);
+    expect_eq!(info, MsgInfo::new(seed as u32, 0), "message word");
     expect_eq!(answer.message_registers(), regs(seed), "registers");
     expect_eq!((answer.r12, shown.dirt), (0, 0), "custom bits, other registers");
     Ok(())
@@ -248,7 +249,12 @@ fn forward_keeps_the_caller(lab: &mut Lab<'_>) -> Outcome {
             let shown = lab.run(&front, &args)?;
             expect_eq!(shown.error(), None, "forwarding");
             if *waits {
-                is_call_of(&lab.answer(back)?, back, &client, seed + 1)?;
+                let shown = lab.answer(back)?;
+                expect!(
+                    shown.answer.info.has(FLAG_FORWARDED),
+                    "it is not told that it is no call of the sender's"
+                );
+                is_call_of(&shown, back, &client, seed + 1)?;
             } else {
                 receive(lab, back, &client, seed + 1)?;
             }

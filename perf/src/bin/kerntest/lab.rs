@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Release};
 use core::sync::atomic::fence;
 
-use abi::{Cap, Error, MEMBER_RIGHTS, Op, Rights, Target, TaskId, machine_rights};
+use abi::{Cap, Error, MEMBER_RIGHTS, MachineRights, Op, Rights, Target, TaskId, machine_rights};
 use perf::shared::Shared;
 use user_rt::arch::{self, Answer, Args};
 use user_rt::cap::{Group, Handle, Notification, SchedContext, Task, Untyped};
@@ -213,7 +213,7 @@ impl<'a> Lab<'a> {
         };
         let child = process(&mut self.nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
-        child.give_machine(machine_rights::LOG | machine_rights::INFO | machine_rights::DUMP, 0)?;
+        child.give_machine(MachineRights::REPORT | machine_rights::INFO | machine_rights::DUMP, 0)?;
         self.children.push(child);
         Ok(self.children.len() - 1)
     }

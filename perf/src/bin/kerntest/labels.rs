@@ -33,7 +33,7 @@ fn grants_joins_and_maps(lab: &mut Lab<'_>) -> Outcome {
     let give = |slot| copy(&note, cnode.slot(Cap(CHILD_FREE + slot)), Rights::ALL, 0).map_err(|r| r.error);
     let map = |access| vspace.map(&frame, HOLE, access).map_err(|r| r.error);
     let join = || group.add(&process, Rights::SEND, 0).map(drop).map_err(|r| r.error);
-    process.accept(Cap(CHILD_FREE + 9))?;
+    process.accept(Cap(CHILD_FREE + 9), &group)?;
     machine.set_rule(SUBJECT, SECRET, 0)?;
     expect_eq!(give(0), Err(Error::Forbidden), "a grant");
     expect_eq!(join(), Err(Error::Forbidden), "joining");

@@ -149,7 +149,7 @@ fn shares_are_refused(lab: &mut Lab<'_>) -> Outcome {
     own::vspace().map_pool(&frame, FROM)?;
     let process = own::process();
     let slot = lab.nursery.take_slot()?;
-    process.accept(slot)?;
+    process.accept(slot, &lab.group()?)?;
     lab.group()?.add(&process, abi::MEMBER_RIGHTS.minus(Rights::LISTEN), 0)?;
     let group = Group::at(slot);
     let send = |ranges: &[PageRange], from: Progress| {

@@ -97,7 +97,7 @@ fn mixed_objects_come_back(lab: &mut Lab<'_>) -> Outcome {
         let note: Notification = nursery.make(0)?;
         group.expose_notification(2, &note)?;
         note.bind(&task)?;
-        process.accept(abi::Cap(20))?;
+        process.accept(abi::Cap(20), &group)?;
         group.add(&process, abi::MEMBER_RIGHTS, 1)?;
         expect_eq!(free_after_reset(&mut nursery)?, free, "bytes after round {round}");
     }

@@ -134,18 +134,18 @@ fn group_changes(lab: &mut Lab<'_>) -> Outcome {
     let excess = u64::from(Rights::ALL.minus(abi::MEMBER_RIGHTS).0);
     refused(lab, &puppet, &add(&process, Rights::ALL.0, 0), Error::Amplifies, excess)?;
     refused(lab, &puppet, &add(&process, Rights::SEND.0, 0), Error::NoConsent, 0)?;
-    own::process().accept(spare)?;
+    own::process().accept(spare, &group)?;
     accepted(lab, &puppet, &add(&own::process(), Rights::SEND.0, 3))?;
     // One member record was all there was; the consent was used up.
     refused(lab, &puppet, &add(&own::process(), Rights::SEND.0, 3), Error::NoConsent, 0)?;
     let second = lab.nursery.take_slot()?;
-    own::process().accept(second)?;
+    own::process().accept(second, &group)?;
     refused(lab, &puppet, &add(&own::process(), Rights::SEND.0, 3), Error::Full, 0)?;
-    own::process().accept(Cap::NULL)?;
-    let accept = |slot: u64| Args::plain(Op::ProcessAccept, own::process().arg(), slot, 0, 0);
+    own::process().accept_none()?;
+    let accept = |slot: u64| Args::plain(Op::ProcessAccept, own::process().arg(), slot, group.arg(), 0);
     refused(lab, &puppet, &accept(1 << 32), Error::BadArgument, 1)?;
     let outside = u64::from(PROGRAM_SLOTS);
-    refused(lab, &puppet, &accept(outside), Error::NoCapability, outside)?;
+    refused(lab, &puppet, &accept(outside), Error::BadArgument, 1)?;
     let remove = |member| Args::plain(Op::GroupRemove, Target::new(group.cap(), member).0, 0, 0, 0);
     refused(lab, &puppet, &remove(1), Error::BadArgument, 0)?;
     accepted(lab, &puppet, &remove(0))?;

@@ -97,9 +97,11 @@ fn passes_on(
     copy(&other.cnode, holder.cnode.slot(cnode), Rights::ALL, 0)?;
     copy(&other.vspace, holder.cnode.slot(space), Rights::ALL, 0)?;
     let to = Target::new(cnode, VIEW.0).0;
-    let args = Args::plain(Op::CapCopy, VIEW.arg(), to, u64::from(Rights::MAP.0), 0);
-    expect_eq!(lab.run(from, &args)?.error(), None, "passing it on");
     expect_eq!(map(lab, from, space, Access::Read)?, None, "mapping it elsewhere");
+    let copied = lab.run(from, &Args::plain(Op::CapCopy, VIEW.arg(), to, u64::from(Rights::MAP.0), 0))?;
+    expect_eq!(copied.error(), Some(Error::NoRight), "giving it away and keeping it");
+    let moved = lab.run(from, &Args::plain(Op::CapMove, VIEW.arg(), to, 0, 0))?;
+    expect_eq!(moved.error(), None, "passing it on");
     const READER: u32 = 40;
     let block = Block::at(READER);
     block.clear();

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use abi::{Error, machine_rights};
+use abi::{Error, MachineRights};
 use perf::shared::Shared;
 use user_rt::arch::{self, memory};
 use user_rt::archive::Archive;
@@ -296,7 +296,7 @@ impl<'a> Stage<'a> {
         let nursery = &mut self.nursery;
         let child = if wanted.whole { unloaded(nursery, &spec)? } else { process(nursery, &spec)? };
         self.shared.map_into(&child.vspace)?;
-        child.give_machine(machine_rights::LOG, 0)?;
+        child.give_machine(MachineRights::REPORT, 0)?;
         Ok(child)
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use abi::{Cap, Rights, machine_rights};
+use abi::{Cap, MachineRights, Rights, machine_rights};
 use perf::seeded::Run as _;
 use perf::shared::Shared;
 use user_rt::cap::{Group, Notification, SchedContext, Task, Untyped};
@@ -24,7 +24,8 @@ const PROCESSES_MAX: usize = 4;
 pub const GROUPS: [Cap; 2] = [slot::GROUPS, Cap(slot::GROUPS.0 + 1)];
 pub const CHURN: Cap = Cap(slot::GROUPS.0 + 2);
 /// What seats may do in the groups.
-pub const SEAT_RIGHTS: Rights = Rights(Rights::SEND.0 | Rights::NOTIFY.0 | Rights::STRING.0);
+pub const SEAT_RIGHTS: Rights =
+    Rights(Rights::SEND.0 | Rights::NOTIFY.0 | Rights::STRING.0 | Rights::GRANT.0);
 
 /// Exposure at which the director hears that a seat is finished.
 pub const EXPOSURE_DONE: u32 = 0;
@@ -109,7 +110,7 @@ impl Cast {
             };
             let child = process(nursery, &spec)?;
             shared.map_into(&child.vspace)?;
-            child.give_machine(machine_rights::LOG | machine_rights::INFO, 0)?;
+            child.give_machine(MachineRights::REPORT | machine_rights::INFO, 0)?;
             children.push(child);
         }
         // In the other order in the second group, so that member records differ.

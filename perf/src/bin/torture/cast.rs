@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
-use abi::{Cap, Error, PAGE_SIZE, Rights, machine_rights};
+use abi::{Cap, Error, MachineRights, PAGE_SIZE, Rights, machine_rights};
 use perf::random::Random;
 use perf::seeded::Run as _;
 use perf::shared::Shared;
@@ -186,7 +186,7 @@ impl<'a> Cast<'a> {
         };
         let child = process(nursery, &spec)?;
         self.shared.map_into(&child.vspace)?;
-        child.give_machine(machine_rights::LOG | machine_rights::INFO | machine_rights::DMA, 0)?;
+        child.give_machine(MachineRights::REPORT | machine_rights::INFO | machine_rights::DMA, 0)?;
         self.handlers.admit(&child, space, era)?;
         for (which, frame) in self.globals.iter().enumerate() {
             copy::<Frame>(frame, child.cnode.slot(global_slot(which)), Rights::ALL, 0)?;

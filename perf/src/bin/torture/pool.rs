@@ -706,7 +706,8 @@ impl Worker {
             self.reset_with(Pins::Ignore);
             return;
         }
-        let unpinned = [frame.unpin(), frame.unpin()].map(|left| left.map_err(|refusal| refusal.error));
+        let unpinned = [frame.unpin(&own::machine()), frame.unpin(&own::machine())]
+            .map(|left| left.map_err(|refusal| refusal.error));
         self.count();
         if unpinned != [Ok(0), Err(Error::BadState)] {
             self.wrong(Total::Refused, format_args!("unpinning {object:?}: {unpinned:?}"));

@@ -88,10 +88,10 @@ impl Nursery {
         let group: Group = self.make(u64::from(members) | u64::from(exposures) << 16)?;
         let spare = self.slots.take(1)?;
         let _turn = OFFERS.wait().ok_or(Refusal::local(Error::NoConsent, 0))?;
-        own::process().accept(spare)?;
+        own::process().accept(spare, &group)?;
         let added = group.add(&own::process(), abi::MEMBER_RIGHTS, 0);
         if added.is_err() {
-            own::process().accept(Cap::NULL)?;
+            own::process().accept_none()?;
         }
         added.map(|_| group)
     }

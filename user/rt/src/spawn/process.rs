@@ -92,8 +92,12 @@ impl Child {
             let Some(held) = own::cnode().inspect(slot)? else { continue };
             let is_makers = held.rights.contains(Rights::DELETE);
             if held.object == ObjType::Group && held.rights.contains(Rights::ADD) {
-                let rights = if is_makers { MEMBER_RIGHTS } else { held.rights };
-                self.join(&Group::at(slot), slot, rights, 0)?;
+                let group = Group::at(slot);
+                self.process.accept(slot, &group)?;
+                match is_makers {
+                    true => group.add(&self.process, MEMBER_RIGHTS, 0)?,
+                    false => group.add_as_self(&self.process, held.rights)?,
+                };
             }
         }
         Ok(())
@@ -101,7 +105,7 @@ impl Child {
 
     /// Makes it a member of a group, which it will find in `slot`.
     pub fn join(&self, group: &Group, slot: Cap, rights: Rights, custom: u16) -> crate::Result<u32> {
-        self.process.accept(slot)?;
+        self.process.accept(slot, group)?;
         group.add(&self.process, rights, custom)
     }
 

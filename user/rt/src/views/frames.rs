@@ -98,7 +98,8 @@ impl Keeper for Frames {
     ) -> core::result::Result<(), ViewDenial> {
         let (_, frame) = self.known(view)?;
         let (rights, slot) = (rights_of(allows), lease_slot(frame, lease));
-        copy(&Frame::at(frame), own::cnode().slot(slot), rights, 0).map_err(denial)?;
+        // Of this one there will be a copy.
+        copy(&Frame::at(frame), own::cnode().slot(slot), rights.with(Rights::GRANT), 0).map_err(denial)?;
         let given = copy(&Frame::at(slot), to, rights, 0);
         given.map_err(|refusal| {
             // Nobody has it yet, and the frame itself stays.

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use abi::Rights;
+use abi::{ProcessKey, Rights};
 use kern_base::events::EventPool;
-use kern_base::group::{Group, Member};
+use kern_base::group::{Group, MEMBER_KEY_SHIFT, Member};
 use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
 use kern_base::slot::{CNode, Slot};
@@ -148,6 +148,12 @@ impl Pair {
             let known = self.model.slots.contains_key(&Place::Exposure(id, index as u32));
             if first != it.exposures[index].per_cpu || full != known {
                 return Err(format!("exposure {index} differs: {first:?}, full {full}"));
+            }
+            let owner = exposure.get().owner.load(std::sync::atomic::Ordering::Relaxed) >> MEMBER_KEY_SHIFT;
+            let known = it.exposures[index].owner.map(|it| self.model.objects[it.0].at);
+            let at = self.world.k.processes.process(pin, ProcessKey::from_raw(owner)).map(Ref::addr);
+            if (full || first.is_some()) && at.is_some() && at != known {
+                return Err(format!("exposure {index} is of {at:x?} in the kernel, {known:x?} in the model"));
             }
         }
         Ok(())

@@ -175,7 +175,7 @@ impl Pair {
         let pool = self.make(0, ObjType::EventPool, POOL_LOG2)?;
         self.bind(pool, process, reader)?;
         for (slot, group) in (1..).zip(groups) {
-            self.must(0, Op::ProcessAccept, [process.process.arg(), slot, 0, 0, 0, 0])?;
+            self.must(0, Op::ProcessAccept, [process.process.arg(), slot, group.arg(), 0, 0, 0])?;
             let args = [group.arg(), process.process.arg(), u64::from(Rights::LISTEN.0), 0, 0, 0];
             self.must(0, Op::GroupAdd, args)?;
         }
@@ -237,7 +237,7 @@ impl Pair {
         self.must(0, Op::CapMove, [memory.arg(), Target::new(of.cnode, MEMORY.0).0, 0, 0, 0, 0])?;
         for group in groups {
             let rights = some_of(dice, MEMBER_RIGHTS);
-            self.must(0, Op::ProcessAccept, [of.process.arg(), u64::from(of.next), 0, 0, 0, 0])?;
+            self.must(0, Op::ProcessAccept, [of.process.arg(), u64::from(of.next), group.arg(), 0, 0, 0])?;
             let custom = dice.word() & 0xffff;
             let args = [group.arg(), of.process.arg(), u64::from(rights.0), custom, 0, 0];
             self.must(0, Op::GroupAdd, args)?;
@@ -257,7 +257,7 @@ impl Pair {
     pub fn end(&mut self) -> Outcome {
         self.read_pools(&mut Dice::new(0))?;
         self.audit()?;
-        let args = [self.playground.arg(), 1, 0, 0, 0, 0];
+        let args = [self.playground.arg(), 1, 0, abi::INIT_MACHINE.arg(), 0, 0];
         self.must(0, Op::UntypedReset, args)?;
         let memory = self.model.untyped(Id(4));
         if memory.free() != memory.size {

@@ -2,8 +2,9 @@
 //! number.
 
 use abi::audit::LABELS;
-use abi::membership::watch;
+use abi::membership::{SEEN_AS_ADDER, watch};
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, MsgInfo, ObjType, Op, Rights, Target};
+use model::growth::Reach;
 use model::object::{Mapping, State};
 use model::tasks::ENDLESS;
 use model::{Args, Id, Kind, Model, Place};
@@ -382,7 +383,10 @@ impl Pick<'_> {
                 let table = self.cap_of(kind);
                 [Target::new(table, self.dice.of(&[0, 0, 5, 99])).0, 0, 0, 0, 0, 0]
             }
-            Op::UntypedReset => [self.cap(ObjType::Untyped), self.dice.of(&[0, 0, 1, 2]), 0, 0, 0, 0],
+            Op::UntypedReset => {
+                let (untyped, machine) = (self.cap(ObjType::Untyped), self.cap(ObjType::Machine));
+                [untyped, self.dice.of(&[0, 0, 1, 2]), 0, machine, 0, 0]
+            }
             _ => self.arguments_of_groups(op),
         }
     }
@@ -392,8 +396,8 @@ impl Pick<'_> {
         match op {
             Op::GroupAdd => {
                 let rights = u64::from(some_of(&mut self.dice, MEMBER_RIGHTS).0);
-                let custom = self.dice.of(&[0, 9, 0xffff, 0x1_0000]);
-                let willing = |model: &Model, it| model.process(it).accept != 0;
+                let custom = self.dice.of(&[0, 9, 0xffff, 0x1_0000, SEEN_AS_ADDER, SEEN_AS_ADDER]);
+                let willing = |model: &Model, it| model.process(it).offer.is_some();
                 [group.arg(), self.cap_where(ObjType::Process, willing), rights, custom, 0, 0]
             }
             Op::GroupRemove | Op::GroupMember => {
@@ -443,7 +447,8 @@ impl Pick<'_> {
             }
             Op::ProcessAccept => {
                 let slot = self.dice.of(&[0, 40, 41, 42, 43, 44, 50, 54, 99]);
-                [self.cap(ObjType::Process), slot, 0, 0, 0, 0]
+                let from = self.dice.of(&[ObjType::Group, ObjType::Group, ObjType::Group, ObjType::Process]);
+                [self.cap(ObjType::Process), slot, self.cap(from), 0, 0, 0]
             }
             _ => self.arguments_of_tasks(op),
         }
@@ -501,7 +506,7 @@ impl Pick<'_> {
                 [self.cap(ObjType::VSpace), frame.arg(), self.dice.of(PAGES), access, first, count]
             }
             Op::FramePin => [self.cap(ObjType::Frame), machine.arg(), 0, 0, 0, 0],
-            Op::FrameUnpin => [self.cap(ObjType::Frame), 0, 0, 0, 0, 0],
+            Op::FrameUnpin => [self.cap(ObjType::Frame), machine.arg(), 0, 0, 0, 0],
             Op::LabelSet => {
                 let kinds =
                     [ObjType::Process, ObjType::CNode, ObjType::VSpace, ObjType::Untyped, ObjType::Frame];
@@ -535,7 +540,7 @@ impl Pick<'_> {
         let model = &self.pair.model;
         let Some(cnode) = self.own_cnode() else { return Vec::new() };
         let what = |place: &Place| model.slots.get(place).map(|it| model.object_type(it.object));
-        let places = model.places_from(cnode).into_iter().filter(|(_, place)| has(what(place)));
+        let places = model.places_in(Reach::cspace(cnode)).into_iter().filter(|(_, place)| has(what(place)));
         places.map(|(n, _)| n).collect()
     }
 
@@ -621,10 +626,10 @@ impl Pick<'_> {
         let Some(of) = of.filter(|id| model.object_type(*id) == ObjType::CNode) else {
             return Target::new(cnode, 1 + self.dice.below(8) as u32).0;
         };
-        let places = model.places_from(of).into_iter();
+        let places = model.places_in(Reach::cspace(of)).into_iter();
         let slots: Vec<u32> =
             places.filter(|it| model.slots.contains_key(&it.1) == full).map(|it| it.0).collect();
-        let count = model.slots_from(of) as usize;
+        let count = model.slots_in(Reach::cspace(of)) as usize;
         if slots.is_empty() || self.dice.once_in(12) {
             return Target::new(cnode, self.dice.below(count + 1) as u32).0;
         }

@@ -274,7 +274,7 @@ impl Cast {
         self.look_at_all();
         self.model.nobody_waits();
         // Whatever is pinned.
-        let reset = self.world.ask(0, Op::UntypedReset, &[self.memory.arg(), 1]);
+        let reset = self.world.ask(0, Op::UntypedReset, &[self.memory.arg(), 1, 0, abi::INIT_MACHINE.arg()]);
         let Ok(regs) = reset else { panic!("the memory does not come back: {reset:?}") };
         assert_eq!(regs.rdi, 1 << MEMORY_LOG2, "memory that came back");
         self.world.run();

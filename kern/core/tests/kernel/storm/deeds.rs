@@ -117,6 +117,8 @@ impl Cast {
                 &[
                     if b.is_multiple_of(2) { MEMORY } else { of(ObjType::Untyped) }.arg(),
                     u64::from(b / 2 % 2),
+                    0,
+                    MACHINE.arg(),
                 ],
             ),
             8..11 if a.is_multiple_of(2) => self.pool(a / 2, b, of(ObjType::Frame)),
@@ -142,7 +144,7 @@ impl Cast {
                 Regs::op(Op::DeviceFrame, &args)
             }
             12 if b < 72 => Regs::op(Op::FramePin, &[of(ObjType::Frame).arg(), MACHINE.arg()]),
-            12 if b < 128 => Regs::op(Op::FrameUnpin, &[of(ObjType::Frame).arg()]),
+            12 if b < 128 => Regs::op(Op::FrameUnpin, &[of(ObjType::Frame).arg(), MACHINE.arg()]),
             12 => Regs::op(
                 Op::SchedBind,
                 &[of(ObjType::SchedContext).arg(), self.one_with(n, b, Some(ObjType::Task)).arg()],

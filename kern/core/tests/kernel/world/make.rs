@@ -333,7 +333,7 @@ impl World {
     /// Makes a process a member with rights; its capability of the group will be in `slot` of its
     /// CSpace. Returns the member index.
     pub fn join(&mut self, group: Cap, who: Proc, slot: Cap, rights: Rights, custom: u16) -> u64 {
-        self.must(0, Op::ProcessAccept, &[who.process.arg(), u64::from(slot.0)]);
+        self.must(0, Op::ProcessAccept, &[who.process.arg(), u64::from(slot.0), group.arg()]);
         let args = [group.arg(), who.process.arg(), u64::from(rights.0), u64::from(custom)];
         self.must(0, Op::GroupAdd, &args).rdi
     }

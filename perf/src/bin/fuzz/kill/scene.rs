@@ -197,7 +197,7 @@ impl Stage<'_> {
         copy(&frame, cnode.slot(FRAME), Rights::ALL, 0)?;
         transfer::<Untyped>(nursery.make(14)?, cnode.slot(MEMORY))?;
         transfer::<Notification>(nursery.make(0)?, cnode.slot(NOTE))?;
-        process.accept(GROUP)?;
+        process.accept(GROUP, group)?;
         group.add(&process, abi::MEMBER_RIGHTS, number)?;
         Ok(House { process, cnode, vspace })
     }
