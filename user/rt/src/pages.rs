@@ -15,6 +15,8 @@ use crate::Result;
 use crate::arch::{Args, syscall};
 use crate::cap::{Access, Frame, Handle, VSpace};
 use crate::invoke::Pages;
+use crate::ipc::Message;
+use crate::utcb;
 
 /// Pages of a pool: where, how many, and of which size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +35,15 @@ impl Pooled {
 
     pub const fn of(range: &PageRange) -> Pooled {
         Pooled { address: range.address, count: range.count, large: range.large }
+    }
+}
+
+/// Lets go of all pages that came with a message: whoever received it did not want any, or not these.
+pub fn drop_all(own: &VSpace, message: &Message) {
+    let ranges = message.pages.then(|| utcb::current().ranges()).into_iter().flatten();
+    for range in ranges {
+        // Where that is refused, they are gone already: a revoke came first.
+        let _ = own.drop_pages(Pooled::of(&range));
     }
 }
 

@@ -21,7 +21,7 @@ use crate::Refusal;
 use crate::arch::{Buffer, View, moved_here, shared_here};
 use crate::cap::{Exposure, VSpace};
 use crate::ipc::{Message, Patience};
-use crate::pages::Pooled;
+use crate::pages::{Pooled, drop_all};
 use crate::utcb;
 
 /// Most bytes of a parcel.
@@ -255,9 +255,7 @@ impl Intake {
                 })
             }
             None => {
-                for range in utcb::current().ranges() {
-                    let _ = own.drop_pages(Pooled::of(&range));
-                }
+                drop_all(own, message);
                 Err(NoParcel)
             }
         }

@@ -35,7 +35,8 @@ use crate::cap::Exposure;
 use crate::grants::Caps;
 use crate::ipc::{Message, Patience};
 use crate::parcel::Parcel;
-use crate::{Refusal, boot, report, utcb};
+use crate::spawn::own;
+use crate::{Refusal, boot, pages, report, utcb};
 
 const _: () = assert!(UTCB_WORDS == abi::MSG_UTCB_WORDS);
 
@@ -57,7 +58,8 @@ impl Line {
 }
 
 /// Whoever wants capabilities in an answer [listens](crate::utcb::Current::listen) first. Those that are not taken while
-/// it is read are deleted.
+/// it is read are deleted. Pages belong to no answer: those that come with one, where a window is open for something else,
+/// are let go, so that the window is as it was.
 impl Transport for Line {
     type Error = Refusal;
     type Grant = Grant;
@@ -72,7 +74,10 @@ impl Transport for Line {
     ) -> Result<R, Refusal> {
         let answer = self.to.call_within(&put_giving(label, message, grants), self.patience)?;
         let mut caps = Caps::of(&answer);
-        let done = with_bytes(&answer, |bytes| read(answer.label, bytes, &mut caps));
+        let done = with_bytes(&answer, |bytes| {
+            pages::drop_all(&own::vspace(), &answer);
+            read(answer.label, bytes, &mut caps)
+        });
         caps.discard();
         Ok(done)
     }

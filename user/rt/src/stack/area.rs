@@ -86,15 +86,16 @@ impl<const N: usize> Area<N> {
     /// are `N` already.
     pub fn place(&mut self, pages: u64) -> Option<usize> {
         let bytes = pages.checked_mul(PAGE_SIZE).filter(|bytes| *bytes > 0)?;
+        let with_guard = bytes.checked_add(PAGE_SIZE)?;
         let mut guard = self.range.start;
         // Whoever is in the way says where to look next, so each is in the way once.
         while let Some(other) = self.iter().find(|other| {
             let Range { start, end } = other.range();
-            start < guard.saturating_add(PAGE_SIZE + bytes) && guard < end
+            start < guard.saturating_add(with_guard) && guard < end
         }) {
             guard = other.top;
         }
-        let low = guard + PAGE_SIZE;
+        let low = guard.checked_add(PAGE_SIZE)?;
         let top = low.checked_add(bytes).filter(|top| *top <= self.range.end)?;
         self.put(Stack { low, top, bottom: top })
     }
@@ -177,6 +178,15 @@ mod tests {
         assert_eq!(area.place(1), None, "there are as many as it holds");
         assert_eq!(area.place(0), None);
         assert_eq!(area.place(u64::MAX), None);
+        assert_eq!(area.place(u64::MAX / PAGE_SIZE), None, "with its guard more than there are addresses");
+    }
+
+    #[test]
+    fn there_is_no_place_behind_the_last_address() {
+        const TOP: u64 = u64::MAX / PAGE_SIZE * PAGE_SIZE;
+        let mut area = Area::<2>::new(TOP - 2 * PAGE_SIZE..TOP);
+        area.adopt(Stack { low: TOP - PAGE_SIZE, top: TOP, bottom: TOP }).unwrap();
+        assert_eq!(area.place(1), None);
     }
 
     #[test]

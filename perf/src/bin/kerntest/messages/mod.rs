@@ -5,7 +5,7 @@ mod costs;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use abi::{Cap, Error, Fate, Grant, PAGE_SIZE, Rights};
+use abi::{Cap, Error, Fate, Grant, PAGE_SIZE, PageMode, PageRange, Rights};
 use protocols::echo::{self, Refusal, answer, letter, request};
 use protocols::{Failure, Full, Given, Words, capnp, compose_giving_in, open};
 use user_rt::arch::{Buffer, memory};
@@ -28,13 +28,15 @@ use costs::what_typed_messages_cost;
 tests! {
     typed_messages_carry_capabilities pointers_without_capabilities_are_refused letters_in_words
     letters_in_pages_are_read_where_they_are letters_that_are_still_written_are_copied_first
-    what_typed_messages_cost
+    pages_of_an_answer_do_not_stay what_typed_messages_cost
 }
 
 /// Where the keeper listens for words and for parcels, and whoever writes where a letter came from.
 const TALK: u32 = PUPPETS_MAX + 10;
 const MAIL: u32 = PUPPETS_MAX + 11;
 const SCRIBBLER: u32 = PUPPETS_MAX + 12;
+/// Who answers with a page that nobody asked for.
+const BEARER: u32 = PUPPETS_MAX + 13;
 /// Holes in every process of this program: letters are written, memory is shared, parcels come.
 const FROM: u64 = SHARED_VA + 0x1000_0000;
 const TRAY: u64 = SHARED_VA + 0x2800_0000;
@@ -201,6 +203,20 @@ extern "C" fn scribbler(_: u64) -> ! {
         let allowed = own::vspace().protect_pooled(Pooled::new(FROM, 1), Access::Write);
         let error = allowed.err().map_or(0, |refusal| refusal.error as u64);
         event = reply_recv(&Message::new(0, [error, 0, 0, 0]));
+    }
+}
+
+/// Answers that nothing was asked, with the one page that it has: it has it again when its caller has let go of it.
+extern "C" fn bearer(_: u64) -> ! {
+    let mut event = recv();
+    loop {
+        let Ok(Event::Call(call)) = event else { panic!("the bearer heard {event:?}") };
+        let page = Buffer::make(&own::vspace(), &Frame::at(COPY), 1, FROM);
+        assert!(page.is_ok(), "somebody has the page still: {page:?}");
+        let mut keeper = Keeper { caps: &mut Caps::default(), kept: &mut None };
+        let answer = with_bytes(&call.message, |bytes| serve(&mut keeper, &call, bytes));
+        utcb::current().send_ranges(&[PageRange::new(PageMode::Move, FROM, 1)]);
+        event = reply_recv(&answer.with_pages());
     }
 }
 
@@ -500,6 +516,29 @@ fn letters_that_are_still_written_are_copied_first(lab: &mut Lab<'_>) -> Outcome
             "on CPU {cpu}: the memory that it came by was not overwritten"
         );
         expect_eq!(note.poll()?, ENCLOSED, "on CPU {cpu}: what was enclosed");
+        lab.reset()?;
+    }
+    Ok(())
+}
+
+/// A window that is open for something else is as it was after an answer that brought pages.
+fn pages_of_an_answer_do_not_stay(lab: &mut Lab<'_>) -> Outcome {
+    for cpu in cpus(lab) {
+        let place = lab.process(false)?;
+        let group = lab.group()?;
+        let page: Frame = lab.nursery.make(12)?;
+        user_rt::invoke::transfer(page, lab.child(place)?.cnode.slot(COPY))?;
+        let task = lab.task(&Wanted { place, cpu, ..Wanted::default() }, bearer, 0)?.task;
+        group.expose_task(BEARER, &task)?;
+        task.resume()?;
+        let client = echo::Client(Line::to(group.exposure(BEARER)));
+        utcb::current().open_window(WINDOW, PAGE_SIZE);
+        for time in 1..=3 {
+            heard(client.nothing())?;
+            let stayed = own::vspace().drop_pages(Pooled::new(WINDOW, 1)).is_ok();
+            expect!(!stayed, "on CPU {cpu}: the page of answer {time} stayed in the window");
+        }
+        utcb::current().open_window(0, 0);
         lab.reset()?;
     }
     Ok(())
