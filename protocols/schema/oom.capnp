@@ -4,18 +4,19 @@
 struct Request {
   shortage @0 :Shortage;
   asker @1 :UInt16;
-  # Who wants a frame.
+  # Who wants a frame: the whole account, where a part of it does.
   before @2 :UInt32;
   # Times it was asked for this one frame before.
   holders @3 :List(Holder);
-  # Who holds frames: the largest, if there are too many to name.
+  # Who holds frames: whole accounts with all their parts; the largest, if there are too many to name.
 }
 
 struct Answer {
   union {
     refused @0 :Refusal;
     advice :group {
-      # What to do: no memory for the asker, a page of this client's away, or the end of this client.
+      # What to do: no memory for the asker, a page of this client's away, or the end of this client. With an account go
+      # its parts.
       union {
         refuse @1 :Void;
         evict @2 :UInt16;

@@ -256,6 +256,5 @@ struct Counts {
   # Pages that were mapped beside one that was wanted.
   frames @16 :UInt64;
   free @17 :UInt64;
-  leaked @18 :UInt64;
-  # Frames that there are, that are free, and that were given up because somebody may still see them.
+  # Frames that there are, and that are free.
 }

@@ -23,6 +23,17 @@ struct Request {
     }
     counts @4 :Void;
     # Manager: its figures.
+    allow :group {
+      # Manager: how many slots a pager may have. Until it says so, all pagers may have as many.
+      pager @5 :UInt16;
+      slots @6 :UInt64;
+    }
+    forget :group {
+      # Manager: a pager is no more; its slots are free.
+      pager @7 :UInt16;
+    }
+    clear @8 :Void;
+    # All slots of the caller's are free: it begins, and another one may have gone by its number before.
   }
 }
 
@@ -39,6 +50,9 @@ struct Answer {
     counts :group {
       figures @5 :Counts;
     }
+    allow @6 :Void;
+    forget @7 :Void;
+    clear @8 :Void;
   }
 }
 
@@ -46,7 +60,7 @@ enum Refusal {
   badRequest @0;
   # There is no such request, or no such slot of the caller's.
   full @1;
-  # All slots are in use.
+  # All slots are in use, or all that the caller may have.
   failed @2;
   # The device failed.
 }

@@ -1,5 +1,7 @@
 //! The rule: whoever takes most of what he may take pays, and nobody pays for his own limit.
 //!
+//! Those who hold are whole accounts, with all their parts.
+//!
 //! - An account that is at its limit is refused: the limit is what was agreed.
 //! - Where there is no memory at all, those who hold more than the asker are asked to put pages away, the largest
 //!   first. This is for a pager that goes by other rules; one that tried already asks again.

@@ -1,7 +1,6 @@
 //! Whether all is as it must be: for tests, and for whoever does not trust a figure.
 
-use alloc::collections::BTreeMap;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use user_rt::cap::Access;
 use user_rt::paging::Limits;
@@ -25,37 +24,60 @@ impl<M: Machine> Pager<M> {
     pub fn audit(&self) -> Result<(), &'static str> {
         let mut users: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
         for (_, object) in self.objects.iter() {
-            for entry in &object.entries {
+            for (index, entry) in (0u32..).zip(&object.entries) {
+                let pins = object.pins.range((index, 0)..=(index, Client::MAX)).count() as u32;
                 let Some(page) = entry.page else {
-                    hold!(entry.pinned.is_none(), "a pinned entry has no page");
+                    hold!(pins == 0, "a pinned entry has no page");
                     continue;
                 };
                 hold!(self.pages.get(page).is_some(), "an entry's page is gone");
                 let count = users.entry(page.raw()).or_default();
-                *count = (count.0 + 1, count.1 + u32::from(entry.pinned.is_some()));
+                *count = (count.0 + 1, count.1 + pins);
             }
+            let behind = object.pins.last().is_some_and(|(index, _)| *index as usize >= object.entries.len());
+            hold!(!behind, "a pin of an entry that there is not");
         }
         let mut frames: BTreeSet<_> = self.free.iter().copied().collect();
         hold!(frames.len() == self.free.len(), "a frame is free twice");
         for (id, page) in self.pages.iter() {
-            let (entries, pins) = users.get(&id.raw()).copied().unwrap_or_default();
-            hold!(
-                (entries, pins) == (page.users, page.pins) || self.counts.leaked > 0,
-                "a page's users are miscounted"
-            );
+            let counted = users.get(&id.raw()).copied().unwrap_or_default();
+            hold!(counted == (page.users, page.pins), "a page's users are miscounted");
             hold!(page.frame.is_none_or(|frame| frames.insert(frame)), "a frame is used twice");
             self.audit_page(id, page)?;
         }
-        let all = frames.len() as u64 + self.counts.leaked;
-        hold!(all >= self.counts.frames && frames.len() as u64 <= self.counts.frames, "a frame got lost");
+        hold!(frames.len() as u64 == self.counts.frames, "a frame got lost");
+        self.audit_rings()?;
+        self.audit_heap()?;
         self.audit_accounts()
+    }
+
+    /// Each ring has each page that is charged to its owner once, and no other.
+    fn audit_rings(&self) -> Result<(), &'static str> {
+        let owners = self.clients.keys().copied().map(Some).chain([None]);
+        let mut all = BTreeSet::new();
+        for of in owners {
+            let mut len = 0;
+            for page in self.pages_in(of) {
+                let it = self.pages.get(page).ok_or("a ring has a page that is gone")?;
+                hold!(it.charged == of, "a page is in another's ring");
+                hold!(it.frame.is_some() && it.pins == 0, "a ring has a page that cannot go");
+                hold!(all.insert(page.raw()), "a page is in a ring twice");
+                len += 1;
+            }
+            hold!(len == self.ring(of).len(), "a ring's length is miscounted");
+        }
+        let may_go = |page: &Page| page.frame.is_some() && page.pins == 0;
+        let count = self.pages.iter().filter(|(_, page)| may_go(page)).count();
+        hold!(all.len() == count, "a page with a frame is in no ring");
+        Ok(())
     }
 
     fn audit_page(&self, id: PageId, page: &Page) -> Result<(), &'static str> {
         hold!(page.frame.is_some() || page.copy.is_some(), "a page has no contents");
         hold!(page.frame.is_some() || page.places.is_empty(), "a page without a frame is mapped");
         hold!(page.frame.is_some() || page.pins == 0, "a pinned page has no frame");
-        hold!(page.frame.is_some() || page.charged.is_none(), "a page without a frame is charged");
+        let may_be_charged = page.frame.is_some() && page.pins == 0;
+        hold!(may_be_charged || page.charged.is_none(), "a page without a frame, or with pins, is charged");
         let alone = page.users == 1 && page.copy.is_none();
         let written = page.places.iter().any(|place| place.access == Access::Write);
         hold!(alone || !written, "a page with copies or other users can be written");
@@ -66,25 +88,18 @@ impl<M: Machine> Pager<M> {
                 "a mapping's object has not the page"
             );
         }
-        if page.frame.is_some() {
-            let ring = match page.charged {
-                Some(client) => &self.clients.get(&client).ok_or("a page is charged to nobody known")?.ring,
-                None => &self.common,
-            };
-            hold!(ring.contains(&id), "a page with a frame is in no ring");
-        }
         Ok(())
     }
 
     fn audit_accounts(&self) -> Result<(), &'static str> {
         for (client, account) in &self.clients {
             let held = self.pages.iter().filter(|(_, page)| page.charged == Some(*client)).count();
-            let entries = self.objects.iter().flat_map(|(_, object)| &object.entries);
-            let pinned = entries.filter(|entry| entry.pinned == Some(*client)).count();
+            let pins = self.objects.iter().flat_map(|(_, object)| &object.pins);
+            let pinned = pins.filter(|(_, by)| by == client).count();
             let pages: u32 = account.regions.values().map(|region| region.pages).sum();
             let shares = self.objects.iter().flat_map(|(_, object)| object.shared.values());
             let shares = shares.filter(|(_, by)| by == client).count();
-            let [frames, pinned, shares] = [held, pinned, shares].map(|count| count as u32);
+            let [frames, pinned, shares] = [held + pinned, pinned, shares].map(|count| count as u32);
             hold!(
                 account.own == Usage { frames, pinned, pages, shares },
                 "what an account has is miscounted"

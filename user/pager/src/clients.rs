@@ -1,5 +1,7 @@
 //! Clients: admitted with limits, ended, forgotten.
 
+use alloc::vec::Vec;
+
 use user_rt::paging::{Account as Figures, Fate};
 use user_rt::paging::{CLIENTS_MAX, Denial, Limits, MANAGER};
 
@@ -62,41 +64,42 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Regions, what was shared, and what others still use of its pages: that is paid by nobody.
+    /// Takes a client's shares and regions away; pages of it that others still use are charged to nobody from now on. A
+    /// region whose pages cannot be unmapped stays, and so do the charges, until the client is forgotten.
     fn let_all_go(&mut self, client: Client) {
-        self.take_regions(client);
         self.forget_shares(client);
-        while let Some(page) = self.ring(Some(client)).pop_front() {
-            if self.in_ring(page, Some(client)) {
-                self.pages[page].charged = None;
-                self.count(client, |usage| usage.frames -= 1);
-                self.common.push_back(page);
-            }
+        if !self.take_regions(client) {
+            return;
+        }
+        while let Some(page) = self.clients.get(&client).and_then(|account| account.ring.first()) {
+            self.stop_paying(page);
+            self.pay(page, None);
         }
     }
 
     /// What was shared with a client, or by it, is not any more. Views that others have stay.
     fn forget_shares(&mut self, client: Client) {
-        let objects: alloc::vec::Vec<_> = self.objects.iter().map(|(id, _)| id).collect();
-        for object in objects {
-            let shared = core::mem::take(&mut self.objects[object].shared);
-            let (gone, kept) =
-                shared.into_iter().partition(|(with, (_, by))| *with == client || *by == client);
-            self.objects[object].shared = kept;
-            let gone: alloc::collections::BTreeMap<Client, (user_rt::cap::Access, Client)> = gone;
-            gone.values().for_each(|(_, by)| self.unshare(*by));
+        let mut gone = Vec::new();
+        for object in self.objects.values_mut() {
+            object.shared.retain(|with, (_, by)| {
+                let ends = *with == client || *by == client;
+                gone.extend(ends.then_some(*by));
+                !ends
+            });
         }
+        gone.into_iter().for_each(|by| self.unshare(by));
     }
 
-    fn take_regions(&mut self, client: Client) {
-        while let Some(start) = self
-            .clients
-            .get(&client)
-            .and_then(|account| account.regions.first_key_value())
-            .map(|(start, _)| *start)
-        {
-            self.remove_region(client, start);
+    /// Whether all of them could be taken.
+    fn take_regions(&mut self, client: Client) -> bool {
+        let first =
+            |pager: &Self| pager.clients.get(&client)?.regions.first_key_value().map(|(start, _)| *start);
+        while let Some(start) = first(self) {
+            if !self.remove_region(client, start) {
+                return false;
+            }
         }
+        true
     }
 
     /// Where the next fault that cannot be served is to continue.

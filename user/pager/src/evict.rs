@@ -50,13 +50,13 @@ impl<M: Machine> Pager<M> {
         }
     }
 
-    /// Puts one page away: of nobody's first, then of those who hold most.
-    fn evict_anywhere(&mut self, keep: Option<PageId>) -> bool {
+    /// Puts one page away: of nobody's first, then of those who hold most, with all their parts.
+    pub(crate) fn evict_anywhere(&mut self, keep: Option<PageId>) -> bool {
         if self.evict(None, keep) {
             return true;
         }
         let largest: Vec<Client> = self.holders().iter().map(|holder| holder.client).collect();
-        largest.into_iter().any(|client| self.evict(Some(client), keep))
+        largest.into_iter().any(|whole| self.evict_within(whole, keep))
     }
 
     /// The same among an account and its parts.
@@ -82,18 +82,14 @@ impl<M: Machine> Pager<M> {
         let mut refused = 0;
         // Every page is looked at until it would not be spared any more.
         for _ in 0..self.ring(of).len() * (usize::from(AGE) + 2) {
-            let Some(page) = self.ring(of).pop_front() else { return false };
-            if !self.in_ring(page, of) {
-                continue;
-            }
-            let may = Some(page) != keep && self.pages[page].pins == 0;
-            if may && !self.is_spared(page) {
+            let Some(page) = self.ring(of).first() else { return false };
+            if Some(page) != keep && !self.is_spared(page) {
                 if self.put_away(page, of, keep) {
                     return true;
                 }
                 refused += 1;
             }
-            self.ring(of).push_back(page);
+            self.pass(page);
             if refused == REFUSALS_MAX {
                 return false;
             }
@@ -129,17 +125,16 @@ impl<M: Machine> Pager<M> {
         true
     }
 
-    /// Puts a page into the store, which nobody sees any more, and with it some of those that would go next: they stay
+    /// Puts the first page of a ring into the store, which nobody sees any more, and with it some that would go next: they stay
     /// in memory, but will need no store if they go as they are. Whether the page is kept.
     fn store(&mut self, page: PageId, of: Option<Client>, keep: Option<PageId>) -> bool {
         let mut pages = vec![page];
-        for index in 0..self.ring(of).len().min(LOOKED_AT) {
+        let others: Vec<PageId> = self.pages_in(of).skip(1).take(LOOKED_AT).collect();
+        for next in others.into_iter().filter(|next| Some(*next) != keep) {
             if pages.len() == WINDOW_PAGES {
                 break;
             }
-            let next = self.ring(of)[index];
-            let may = Some(next) != keep && !pages.contains(&next) && self.in_ring(next, of);
-            if may && self.is_idle(next) && self.write_protect(next) {
+            if self.is_idle(next) && self.write_protect(next) {
                 pages.push(next);
             }
         }
@@ -156,19 +151,19 @@ impl<M: Machine> Pager<M> {
     /// Whether a page that has no copy would go if it were looked at now.
     fn is_idle(&mut self, page: PageId) -> bool {
         let it = &self.pages[page];
-        it.pins == 0 && it.copy.is_none() && it.age <= 1 && !self.is_spared(page)
+        it.copy.is_none() && it.age <= 1 && !self.is_spared(page)
     }
 
-    /// Those who hold frames, who holds most first.
-    fn holders(&self) -> Vec<Holder> {
-        let mut holders: Vec<Holder> = self
-            .clients
-            .iter()
-            .filter(|(_, account)| account.own.frames > 0)
+    /// Those who hold frames, who holds most first: whole accounts with all their parts, so that nobody gets smaller by
+    /// splitting what he has.
+    pub(crate) fn holders(&self) -> Vec<Holder> {
+        let wholes = self.clients.iter().filter(|(_, account)| account.parent.is_none());
+        let mut holders: Vec<Holder> = wholes
+            .filter(|(_, account)| account.all.frames > 0)
             .map(|(&client, account)| Holder {
                 client,
-                frames: account.own.frames,
-                pinned: account.own.pinned,
+                frames: account.all.frames,
+                pinned: account.all.pinned,
                 limit: account.limits.frames,
             })
             .collect();
@@ -182,10 +177,10 @@ impl<M: Machine> Pager<M> {
         let mut holders = self.holders();
         holders.truncate(HOLDERS_MAX);
         self.counts.asked += 1;
-        let question = Question { shortage, asker, before, holders: &holders };
+        let question = Question { shortage, asker: self.whole_of(asker), before, holders: &holders };
         let _useful = match self.machine.advise(&question) {
             Advice::Refuse => return false,
-            Advice::Evict(client) => self.evict(Some(client), keep),
+            Advice::Evict(client) => self.evict_within(client, keep),
             Advice::Kill(client) => {
                 let ended = self.end(client, Denial::Ended);
                 self.counts.ended += u64::from(ended);

@@ -51,7 +51,8 @@ impl<M: Machine> Pager<M> {
         let last = (first + AROUND).min(self.objects[spot.object].entries.len());
         for index in (first..last).filter(|index| *index != spot.index) {
             let here = self.objects[spot.object].entries[index].page;
-            let Some(page) = here.or(self.objects[below].entries[index].page) else { continue };
+            let in_file = self.objects[below].entries.get(index).and_then(|entry| entry.page);
+            let Some(page) = here.or(in_file) else { continue };
             let address = spot.at.address - (spot.index * PAGE) as u64 + (index * PAGE) as u64;
             let beside = Spot { at: At { address, ..spot.at }, index, ..spot };
             let it = &self.pages[page];
@@ -90,17 +91,20 @@ impl<M: Machine> Pager<M> {
                 self.counts.zeroed += 1;
                 self.new_page(frame, None, client)
             }
-            Backing::Object(below) => match self.objects[below].entries[spot.index].page {
-                Some(page) => page,
-                None => self.load(below, spot.index, client)?,
-            },
+            Backing::Object(below) => {
+                match self.objects[below].entries.get(spot.index).and_then(|entry| entry.page) {
+                    Some(page) => page,
+                    None => self.load(below, spot.index, client)?,
+                }
+            }
             Backing::File(_) => return Err(Denial::NoRegion),
         };
         self.enter(spot.object, spot.index, page);
         Ok(page)
     }
 
-    /// A page of a file, which its object keeps from now on.
+    /// A page of a file, which its object keeps from now on; behind the file's bytes one of zeroes, which is the region's
+    /// alone.
     fn load(&mut self, object: ObjectId, index: usize, client: Client) -> Result<PageId, Denial> {
         let Backing::File(bytes) = self.objects[object].backing else { return Err(Denial::NoRegion) };
         let frame = self.take_frame(client, None)?;
@@ -108,24 +112,18 @@ impl<M: Machine> Pager<M> {
         self.machine.load(bytes, frame);
         self.counts.loaded += 1;
         let page = self.new_page(frame, Some(Copy::File(bytes)), client);
-        self.enter(object, index, page);
+        if index < self.objects[object].entries.len() {
+            self.enter(object, index, page);
+        }
         Ok(page)
     }
 
     /// A copy of its own for an object that is about to be written. The new page has no copy; views of the object see
-    /// it when they fault.
+    /// it when they fault. The writer pays for the additional page; the clients that have pinned the entry pay for their
+    /// pins as before.
     fn separate(&mut self, spot: Spot, page: PageId) -> Result<PageId, Denial> {
-        // A pinned page is paid by who pinned it.
         let client = spot.at.client;
-        let payer = self.objects[spot.object].entries[spot.index].pinned.unwrap_or(client);
-        let frame = match self.take_frame(payer, Some(page)) {
-            Err(Denial::NotYou) if payer != client => {
-                // Who pinned it is no more, which was noticed just now. Its pin has gone with it.
-                self.living(client)?;
-                return self.contents(spot, Access::Write);
-            }
-            taken => taken?,
-        };
+        let frame = self.take_frame(client, Some(page))?;
         let filled = match (self.pages[page].frame, self.pages[page].copy) {
             (Some(from), _) => {
                 self.machine.copy(from, frame);
@@ -138,13 +136,13 @@ impl<M: Machine> Pager<M> {
             return Err(denial);
         }
         let views = |place: &Place| place.object == spot.object;
-        let unseen = self.unmap(page, views) || self.reap_for(&[client, payer]) && self.unmap(page, views);
+        let unseen = self.unmap(page, views) || self.reap_for(&[client]) && self.unmap(page, views);
         if !unseen {
             self.free.push(frame);
             return Err(Denial::Gone);
         }
         self.counts.copied += 1;
-        let own = self.new_page(frame, None, payer);
+        let own = self.new_page(frame, None, client);
         self.enter(spot.object, spot.index, own);
         Ok(own)
     }
@@ -159,7 +157,7 @@ impl<M: Machine> Pager<M> {
             self.free.push(frame);
             return Err(denial);
         }
-        self.charge(page, frame, Some(client));
+        self.charge(page, frame, client);
         Ok(())
     }
 

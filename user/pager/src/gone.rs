@@ -58,21 +58,18 @@ impl<M: Machine> Pager<M> {
     /// Whether nobody sees anything in a client's address space, which is out of reach.
     fn is_destroyed(&mut self, client: Client) -> bool {
         let mapped = |page: &Page| page.places.iter().any(|place| place.at.client == client);
-        let pages: Vec<PageId> =
-            self.pages.iter().filter(|(_, page)| mapped(page)).map(|(page, _)| page).collect();
-        if pages.is_empty() {
+        let pages = || self.pages.iter().filter(|(_, page)| mapped(page)).map(|(page, _)| page);
+        if pages().next().is_none() {
             return true;
         }
-        let Some(witness) = pages.into_iter().find(|page| self.speaks_for(client, *page)) else {
-            return false;
-        };
+        let Some(witness) = pages().find(|page| self.speaks_for(client, *page)) else { return false };
         let Some(frame) = self.pages[witness].frame else { return false };
         if !self.machine.is_unseen(frame) {
             return false;
         }
         // What was in the frame is lost. Who else has the page finds it elsewhere.
-        if self.pages[witness].copy.is_some() {
-            self.pages[witness].places.clear();
+        if self.pages[witness].copy.is_some() && self.pages[witness].pins == 0 {
+            self.pages[witness].places = Vec::new();
             let freed = self.uncharge(witness);
             self.free.extend(freed);
         }

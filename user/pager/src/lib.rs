@@ -18,23 +18,27 @@
 //! - A frame in use is *charged* to the client that brought it in and to all accounts that its own is a part of
 //!   ([`tree`]), and nobody is charged more than its limit. Frames of
 //!   clients that have gone, and that others still use, are charged to nobody and are the first to go.
-//! - A pinned page has a frame.
+//! - A pinned page has a frame. Each client that has pinned it pays one frame for that ([`charges`]).
+//! - A region whose pages cannot be unmapped stays, with all that leads to them.
 //!
 //! # Memory of its own
-//! What a client can make the pager remember is bounded by its limits, and [`Pager::register`] refuses limits that
-//! would not fit. So the pager cannot be made to run out of memory itself.
+//! What a client can make the pager remember is bounded by its limits ([`heap`]), and [`Pager::register`] refuses limits
+//! that would not fit. So the pager cannot be made to run out of memory itself.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod audit;
+mod charges;
 mod clients;
 mod evict;
 mod faults;
 mod gone;
+mod heap;
 mod machine;
 mod regions;
+mod seal;
 mod slab;
 mod state;
 #[cfg(test)]
@@ -42,6 +46,7 @@ mod tests;
 mod tree;
 
 pub use machine::{At, Bytes, FrameId, Machine, Stored};
+pub use seal::{Seal, Sealer};
 pub use state::Pager;
 
 /// Who has an account: the custom bits of its member record.

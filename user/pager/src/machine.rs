@@ -6,6 +6,7 @@ use user_rt::cap::Access;
 use user_rt::paging::{Advice, Denial, Question, StoreError};
 
 use crate::Client;
+use crate::seal::Seal;
 
 /// A frame of the pager's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
@@ -26,11 +27,11 @@ pub struct Bytes {
     pub count: u64,
 }
 
-/// A page in the store, and what its contents must come to.
+/// A page in the store, and what tells its contents from all others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Stored {
     pub slot: u64,
-    pub sum: u64,
+    pub seal: Seal,
 }
 
 pub trait Machine {
@@ -58,7 +59,7 @@ pub trait Machine {
     /// Puts the contents of up to [`WINDOW_PAGES`](user_rt::paging::WINDOW_PAGES) frames into the store, or of some of them
     /// from the first on.
     fn put(&mut self, frames: &[FrameId]) -> Result<Vec<Stored>, StoreError>;
-    /// Gets them back. What is not what was put fails.
+    /// Gets them back. What does not fit the seal fails.
     fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError>;
     fn free(&mut self, stored: Stored);
 

@@ -1,6 +1,6 @@
 //! Regions: made, cloned, shared, pinned, given back.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -11,20 +11,24 @@ use user_rt::paging::{Denial, REGIONS_END, REGIONS_VA};
 use crate::Client;
 use crate::machine::{Bytes, Machine};
 use crate::slab::Id;
-use crate::state::{Account, Backing, Entry, Object, ObjectId, Pager, Region, covers};
+use crate::state::{Account, Backing, Entry, Object, ObjectId, Pager, Place, Region, covers};
 
 impl Account {
     /// The first place for so many bytes: page tables that were used are used again. A page between two regions is
     /// nobody's, so that running over the end of one is noticed.
     fn hole(&self, bytes: u64) -> Option<u64> {
+        let with_gap = bytes.checked_add(PAGE_SIZE)?;
         let mut start = REGIONS_VA;
-        for (&next, region) in self.regions.range(REGIONS_VA..) {
-            if next - start >= bytes + PAGE_SIZE {
+        for (&next, region) in &self.regions {
+            // The manager may have placed a region right behind another, where the gap would be, or one that begins
+            // below.
+            if next.checked_sub(start).is_some_and(|room| room >= with_gap) {
                 break;
             }
-            start = next + (u64::from(region.pages) + 1) * PAGE_SIZE;
+            let end = next.checked_add((u64::from(region.pages) + 1) * PAGE_SIZE)?;
+            start = start.max(end);
         }
-        (start + bytes <= REGIONS_END).then_some(start)
+        (start.checked_add(bytes)? <= REGIONS_END).then_some(start)
     }
 }
 
@@ -55,15 +59,13 @@ impl<M: Machine> Pager<M> {
             return Err(Denial::BadRequest);
         }
         let start = self.room(client, pages, at)?;
-        let below = match self.files.get(&bytes).copied() {
-            // A longer region than the first has more zeroes.
-            Some(below) if self.objects[below].entries.len() >= pages as usize => below,
-            Some(below) => {
-                self.objects[below].entries.resize(pages as usize, Entry::default());
-                below
-            }
+        let below = match self.files.get(&bytes) {
+            Some(below) => *below,
             None => {
-                let below = self.add_object(pages, Backing::File(bytes));
+                // As many entries as there are bytes: a longer region has the zeroes behind them for itself. So each
+                // region has at least as many pages as the file's object has entries, and its client's limit covers them.
+                let of_bytes = bytes.count.div_ceil(PAGE_SIZE) as u32;
+                let below = self.add_object(of_bytes, Backing::File(bytes));
                 self.files.insert(bytes, below);
                 below
             }
@@ -148,11 +150,10 @@ impl<M: Machine> Pager<M> {
         self.count(client, |usage| usage.shares -= 1);
     }
 
-    /// Gives a region back.
+    /// Gives a region back. Errors: `Gone` where a page cannot be unmapped; the region stays.
     pub fn give_back(&mut self, client: Client, address: u64) -> Result<(), Denial> {
         self.region(client, address)?;
-        self.remove_region(client, address);
-        Ok(())
+        if self.remove_region(client, address) { Ok(()) } else { Err(Denial::Gone) }
     }
 
     /// Brings pages in and keeps them, so that no access that the region allows faults. All of them or none.
@@ -175,33 +176,26 @@ impl<M: Machine> Pager<M> {
         Ok(())
     }
 
-    /// Whether it was not pinned before.
+    /// Pins one page for a client, whatever other clients have pinned. Returns: whether this client had not pinned it yet.
     fn pin_page(&mut self, client: Client, address: u64) -> Result<bool, Denial> {
         let spot = self.spot(client, address)?;
-        match self.objects[spot.object].entries[spot.index].pinned {
-            Some(by) if by == client => return Ok(false),
-            Some(_) => return Err(Denial::Occupied),
-            None => {}
+        if self.objects[spot.object].pins.contains(&(spot.index as u32, client)) {
+            return Ok(false);
         }
         if !self.may_pin(client) {
             return Err(Denial::Limit);
         }
         self.provide(client, address, spot.access)?;
         let Some(page) = self.objects[spot.object].entries[spot.index].page else { return Err(Denial::Lost) };
-        if self.pages[page].charged != Some(client) {
-            // Who pins, pays.
-            while let Some(full) = self.full(client, self.pages[page].charged) {
-                if !self.evict_within(full, Some(page)) && !self.reap_for(&[client]) {
-                    return Err(Denial::Limit);
-                }
+        // Who pins, pays: also for a page for which others do so.
+        while let Some(full) = self.full(client, self.pages[page].charged) {
+            if !self.evict_within(full, Some(page)) && !self.reap() {
+                return Err(Denial::Limit);
             }
-            if let Some(frame) = self.uncharge(page) {
-                self.charge(page, frame, Some(client));
-            }
+            // It may have been found to be no more.
+            self.living(client)?;
         }
-        self.objects[spot.object].entries[spot.index].pinned = Some(client);
-        self.pages[page].pins += 1;
-        self.count(client, |usage| usage.pinned += 1);
+        self.add_pin(spot.object, spot.index, page, client);
         Ok(true)
     }
 
@@ -210,21 +204,9 @@ impl<M: Machine> Pager<M> {
         for page in 0..u64::from(pages) {
             let at = address.checked_add(page * PAGE_SIZE).ok_or(Denial::NoRegion)?;
             let spot = self.spot(client, at)?;
-            self.unpin_entry(client, spot.object, spot.index);
+            self.drop_pin(spot.object, spot.index, client);
         }
         Ok(())
-    }
-
-    fn unpin_entry(&mut self, client: Client, object: ObjectId, index: usize) {
-        let entry = &mut self.objects[object].entries[index];
-        if entry.pinned != Some(client) {
-            return;
-        }
-        entry.pinned = None;
-        if let Some(page) = entry.page {
-            self.pages[page].pins -= 1;
-        }
-        self.count(client, |usage| usage.pinned -= 1);
     }
 
     // --- the parts ---------------------------------------------------------------------------------
@@ -261,7 +243,13 @@ impl<M: Machine> Pager<M> {
 
     fn add_object(&mut self, pages: u32, backing: Backing) -> ObjectId {
         let entries: Vec<Entry> = vec![Entry::default(); pages as usize];
-        self.objects.add(Object { entries, backing, users: 0, shared: BTreeMap::new() })
+        self.objects.add(Object {
+            entries,
+            backing,
+            users: 0,
+            shared: BTreeMap::new(),
+            pins: BTreeSet::new(),
+        })
     }
 
     fn add_region(
@@ -279,25 +267,29 @@ impl<M: Machine> Pager<M> {
         Ok(start)
     }
 
-    /// Takes a region away, and what only it had.
-    pub(crate) fn remove_region(&mut self, client: Client, start: u64) {
-        let Some(account) = self.clients.get_mut(&client) else { return };
-        let Some(Region { object, pages, .. }) = account.regions.remove(&start) else { return };
-        self.count(client, |usage| usage.pages -= pages);
+    /// Takes a region away, and what only it had. Where a page cannot be unmapped there, the region stays with all that
+    /// leads to its pages. Returns: whether the region is gone.
+    pub(crate) fn remove_region(&mut self, client: Client, start: u64) -> bool {
+        let Some(account) = self.clients.get(&client) else { return true };
+        let Some(&Region { object, pages, .. }) = account.regions.get(&start) else { return true };
         let range = start..start + u64::from(pages) * PAGE_SIZE;
         for index in 0..pages as usize {
-            self.unpin_entry(client, object, index);
             let Some(page) = self.objects[object].entries[index].page else { continue };
-            let here =
-                |place: &crate::state::Place| place.at.client == client && range.contains(&place.at.address);
+            let here = |place: &Place| place.at.client == client && range.contains(&place.at.address);
             if !self.unmap(page, here) {
-                // Somebody may see it for ever: it is never used for anything else.
-                self.pages[page].places.retain(|place| !here(place));
-                self.pages[page].users += 1;
-                self.counts.leaked += 1;
+                return false;
             }
         }
+        // Nothing below can fail.
+        for index in 0..pages as usize {
+            self.drop_pin(object, index, client);
+        }
+        if let Some(account) = self.clients.get_mut(&client) {
+            account.regions.remove(&start);
+        }
+        self.count(client, |usage| usage.pages -= pages);
         self.drop_object(object);
+        true
     }
 
     /// One user less.

@@ -37,6 +37,11 @@ impl<T> Id<T> {
         u64::from(self.generation) << 32 | u64::from(self.place)
     }
 
+    /// Where it is, without how often that was used.
+    pub fn place(self) -> u32 {
+        self.place
+    }
+
     pub fn from_raw(raw: u64) -> Id<T> {
         Id { place: raw as u32, generation: (raw >> 32) as u32, of: PhantomData }
     }
@@ -53,6 +58,9 @@ pub struct Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// Bytes for each thing: its place, and the number of that when it is free.
+    pub const PLACE: usize = size_of::<Place<T>>() + size_of::<u32>();
+
     /// With room for so many, so that it need not move while there are no more.
     pub fn with_room(count: u32) -> Slab<T> {
         Slab { places: Vec::with_capacity(count as usize), free: Vec::with_capacity(count as usize) }
@@ -72,6 +80,12 @@ impl<T> Slab<T> {
         self.places.get(id.place as usize).filter(|at| at.generation == id.generation)?.value.as_ref()
     }
 
+    /// The number of what is at a place, if something is.
+    pub fn at(&self, place: u32) -> Option<Id<T>> {
+        let at = self.places.get(place as usize).filter(|at| at.value.is_some())?;
+        Some(Id { place, generation: at.generation, of: PhantomData })
+    }
+
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         self.places.get_mut(id.place as usize).filter(|at| at.generation == id.generation)?.value.as_mut()
     }
@@ -85,6 +99,10 @@ impl<T> Slab<T> {
             self.free.push(id.place);
         }
         Some(value)
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places.iter_mut().filter_map(|at| at.value.as_mut())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {

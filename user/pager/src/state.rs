@@ -1,14 +1,19 @@
 //! What the pager knows.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use user_rt::cap::Access;
 use user_rt::paging::{Counts, Denial, Fate, Limits};
 
 use crate::Client;
+use crate::charges::{Link, Ring};
 use crate::machine::{At, Bytes, FrameId, Machine, Stored};
 use crate::slab::{Id, Slab};
+
+/// Room that a list keeps for each thing in it, at most, and room that it keeps with nothing in it.
+pub(crate) const ROOM_FACTOR: usize = 4;
+pub(crate) const ROOM_MIN: usize = 4;
 
 pub type PageId = Id<Page>;
 pub type ObjectId = Id<Object>;
@@ -32,13 +37,10 @@ pub struct Pager<M> {
     pub(crate) buried: BTreeMap<Client, Fate>,
 }
 
-/// Pages with frames, the one to look at next first. It may name pages that are gone, charged to others or out.
-pub type Ring = VecDeque<PageId>;
-
 /// What an account has, and what is bounded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Usage {
-    /// Frames that are charged, and of these the pinned ones.
+    /// Frames that are charged, and of these those of pins.
     pub frames: u32,
     pub pinned: u32,
     /// Pages of regions, and others that may attach one.
@@ -91,7 +93,7 @@ impl Account {
             own: Usage::default(),
             all: Usage::default(),
             regions: BTreeMap::new(),
-            ring: Ring::new(),
+            ring: Ring::default(),
             on_error: None,
             fate: None,
             faults: 0,
@@ -115,12 +117,13 @@ pub struct Object {
     pub(crate) users: u32,
     /// Who else may attach it, for what, and who said so.
     pub(crate) shared: BTreeMap<Client, (Access, Client)>,
+    /// Entries that are pinned, and by whom: each client that has a view pins for itself.
+    pub(crate) pins: BTreeSet<(u32, Client)>,
 }
 
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Entry {
     pub page: Option<PageId>,
-    pub pinned: Option<Client>,
 }
 
 /// What an object has where it has no page.
@@ -137,10 +140,13 @@ pub(crate) enum Backing {
 pub struct Page {
     pub(crate) frame: Option<FrameId>,
     pub(crate) copy: Option<Copy>,
-    /// Entries that have it, and of these the pinned ones.
+    /// Entries that have it.
     pub(crate) users: u32,
+    /// Pins of these entries.
     pub(crate) pins: u32,
+    /// Who pays for its frame, and where it is in that one's ring ([`crate::charges`]).
     pub(crate) charged: Option<Client>,
+    pub(crate) link: Option<Link>,
     pub(crate) places: Vec<Place>,
     /// Looks for which it is spared.
     pub(crate) age: u8,
@@ -170,6 +176,13 @@ pub(crate) struct Spot {
     pub access: Access,
 }
 
+/// Lets a list keep no more room than [`ROOM_FACTOR`] times what is in it: nobody is charged with what was there once.
+pub(crate) fn trim<T>(list: &mut Vec<T>) {
+    if list.capacity() > ROOM_MIN.max(ROOM_FACTOR * list.len()) {
+        list.shrink_to(2 * list.len());
+    }
+}
+
 /// Whether a mapping that allows the one allows the other.
 pub(crate) fn covers(have: Access, need: Access) -> bool {
     need == Access::Read || have == need
@@ -188,7 +201,7 @@ impl<M: Machine> Pager<M> {
             pages: Slab::with_room(2 * capacity),
             files: BTreeMap::new(),
             free,
-            common: Ring::new(),
+            common: Ring::default(),
             capacity,
             counts,
             suspects: BTreeSet::new(),
@@ -239,91 +252,48 @@ impl<M: Machine> Pager<M> {
             all &= !stays;
             stays || !which(place)
         });
+        trim(&mut it.places);
         all
-    }
-
-    // --- frames and charges -----------------------------------------------------------------------
-
-    /// The page has this frame from now on, and the client pays.
-    pub(crate) fn charge(&mut self, page: PageId, frame: FrameId, client: Option<Client>) {
-        let it = &mut self.pages[page];
-        (it.frame, it.charged, it.age) = (Some(frame), client, 0);
-        let client = client.filter(|client| self.clients.contains_key(client));
-        it.charged = client;
-        if let Some(client) = client {
-            self.count(client, |usage| usage.frames += 1);
-        }
-        self.ring(client).push_back(page);
-        self.tidy(client);
-    }
-
-    /// The page's frame, which it has not any more; nobody pays for it.
-    pub(crate) fn uncharge(&mut self, page: PageId) -> Option<FrameId> {
-        let it = &mut self.pages[page];
-        let frame = it.frame.take()?;
-        if let Some(client) = it.charged.take() {
-            self.count(client, |usage| usage.frames -= 1);
-        }
-        Some(frame)
-    }
-
-    /// Whether a ring's entry says what is so.
-    pub(crate) fn in_ring(&self, page: PageId, of: Option<Client>) -> bool {
-        self.pages.get(page).is_some_and(|it| it.frame.is_some() && it.charged == of)
-    }
-
-    /// Lets a ring not grow by what is no more.
-    fn tidy(&mut self, of: Option<Client>) {
-        let held = of.and_then(|client| self.clients.get(&client)).map(|account| account.own.frames as usize);
-        let most = 2 * held.unwrap_or(self.counts.frames as usize) + 16;
-        let mut ring = core::mem::take(self.ring(of));
-        if ring.len() > most {
-            ring.retain(|page| self.in_ring(*page, of));
-        }
-        *self.ring(of) = ring;
-    }
-
-    /// A client's ring, or of those that are charged to nobody, as is what was charged to a client that is not known any
-    /// more.
-    pub(crate) fn ring(&mut self, of: Option<Client>) -> &mut Ring {
-        match of.and_then(|client| self.clients.get_mut(&client)) {
-            Some(account) => &mut account.ring,
-            None => &mut self.common,
-        }
     }
 
     // --- entries and pages ------------------------------------------------------------------------
 
     /// A page for a frame that was filled.
     pub(crate) fn new_page(&mut self, frame: FrameId, copy: Option<Copy>, client: Client) -> PageId {
-        let page = Page { frame: None, copy, users: 0, pins: 0, charged: None, places: Vec::new(), age: 0 };
-        let page = self.pages.add(page);
-        self.charge(page, frame, Some(client));
+        let page = self.pages.add(Page {
+            frame: None,
+            copy,
+            users: 0,
+            pins: 0,
+            charged: None,
+            link: None,
+            places: Vec::new(),
+            age: 0,
+        });
+        self.charge(page, frame, client);
         page
     }
 
-    /// Puts a page into an entry, and lets go of what was there. Pins stay with the entry.
+    /// Puts a page into an entry, and lets go of what was there, which no view of the object has mapped any more. Pins
+    /// stay with the entry.
     pub(crate) fn enter(&mut self, object: ObjectId, index: usize, page: PageId) {
-        let pinned = u32::from(self.objects[object].entries[index].pinned.is_some());
-        let it = &mut self.pages[page];
-        (it.users, it.pins) = (it.users + 1, it.pins + pinned);
-        let old = self.objects[object].entries[index].page.replace(page);
-        if let Some(old) = old {
-            self.pages[old].pins -= pinned;
+        self.pages[page].users += 1;
+        if let Some(old) = self.objects[object].entries[index].page.replace(page) {
+            self.move_pins(object, index, old, page);
             self.let_go(old);
         }
     }
 
-    /// One entry less has the page.
+    /// Drops an entry's reference to a page, and frees the page with the last one. Requires: the page is unmapped wherever
+    /// the entry was shown. So nobody sees a page without entries.
     pub(crate) fn let_go(&mut self, page: PageId) {
         self.pages[page].users -= 1;
         if self.pages[page].users > 0 {
             return;
         }
-        let nobody_sees_it = self.unmap(page, |_| true);
-        if let Some(frame) = self.uncharge(page) {
-            if nobody_sees_it { self.free.push(frame) } else { self.counts.leaked += 1 }
-        }
+        debug_assert!(self.pages[page].places.is_empty(), "a page that is let go is seen");
+        let freed = self.uncharge(page);
+        self.free.extend(freed);
         if let Some(Page { copy: Some(Copy::Stored(stored)), .. }) = self.pages.remove(page) {
             self.machine.free(stored);
         }

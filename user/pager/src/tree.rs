@@ -141,6 +141,12 @@ impl<M: Machine> Pager<M> {
         core::iter::successors(first, |account| self.clients.get(&account.parent?))
     }
 
+    /// The account that a client's is a part of, and that is a part of none.
+    pub(crate) fn whole_of(&self, client: Client) -> Client {
+        let above = |client: &Client| self.clients.get(client)?.parent;
+        core::iter::successors(Some(client), above).last().unwrap_or(client)
+    }
+
     /// Whether an account is a part of another, or that one.
     pub(crate) fn is_within(&self, client: Client, whole: Client) -> bool {
         client == whole || self.line(client).any(|account| account.parent == Some(whole))

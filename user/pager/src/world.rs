@@ -9,8 +9,8 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Error, PAGE_LOG2, PAGE_SIZE};
-use pager_core::{At, Bytes, Client, FrameId, Machine, Stored};
-use user_rt::arch::memory;
+use pager_core::{At, Bytes, Client, FrameId, Machine, Sealer, Stored};
+use user_rt::arch::{self, memory};
 use user_rt::archive::Archive;
 use user_rt::cap::{Access, Frame, Group, Handle, VSpace};
 use user_rt::invoke::Pages;
@@ -19,6 +19,7 @@ use user_rt::pages::Pooled;
 use user_rt::paging::{
     Advice, Denial, FRAMES_TOGETHER, Policy, Question, Store, StoreError, WINDOW_PAGES, pager_slot,
 };
+use user_rt::report;
 use user_rt::spawn::{Many, Nursery, own};
 
 /// Where a frame is mapped to see whether somebody else has it mapped: beside the window, in the same page table.
@@ -30,6 +31,7 @@ pub struct World {
     runs: Many,
     store: Store,
     policy: Policy,
+    sealer: Sealer,
     /// Pages that the store sees, too; none without a store.
     window: &'static [AtomicU64],
     /// What is copied from one frame to another.
@@ -45,10 +47,14 @@ impl World {
         let runs = nursery.make_many::<Frame>(run, frames.div_ceil(FRAMES_TOGETHER))?;
         let window = core::iter::once(Frame::at(pager_slot::WINDOW));
         let window = memory::map_runs(&own::vspace(), window, WINDOW_PAGES as u64, SHARED_VA);
+        let store = Store::of(&Group::at(pager_slot::STORE));
+        // A pager that had this number before may have left something. There may be no store, too.
+        let _ = store.clear();
         Ok(World {
             runs,
-            store: Store::of(&Group::at(pager_slot::STORE)),
+            store,
             policy: Policy::of(&Group::at(pager_slot::POLICY)),
+            sealer: Sealer::new(key()),
             window: window.unwrap_or(&[]),
             buffer: vec![0; PAGE_SIZE as usize],
             archive: Archive::new(memory::archive()).ok(),
@@ -80,10 +86,10 @@ impl World {
         memory::with_page(&own::vspace(), &run, page.first, work).expect("a frame that nobody has mapped")
     }
 
-    /// The same to be read: others may have it mapped to read or execute.
+    /// The same to be read.
     fn read<R>(&self, frame: FrameId, work: impl FnOnce(&[u8]) -> R) -> R {
         let (run, page) = self.place(frame);
-        memory::read_page(&own::vspace(), &run, page.first, work).expect("a frame that can be read")
+        show(&run, page.first, work)
     }
 
     fn is_gone(&self, client: Client) -> bool {
@@ -94,6 +100,21 @@ impl World {
     pub fn comes(&mut self, client: Client) {
         self.gone &= !(1 << (client % 128));
     }
+}
+
+/// Shows bytes of a frame to be read: others may have it mapped to read or execute.
+fn show<R>(run: &Frame, page: u64, work: impl FnOnce(&[u8]) -> R) -> R {
+    memory::read_page(&own::vspace(), run, page, work).expect("a frame that can be read")
+}
+
+/// A key for seals that only this process knows: from the CPU's random number generator. From a CPU that has none it is
+/// the time, which a store can guess: its seals find accidents, and no lies.
+fn key() -> [u64; 2] {
+    if let (Some(first), Some(second)) = (arch::random(), arch::random()) {
+        return [first, second];
+    }
+    report!("note pager: the CPU has no random numbers: a store that lies could be believed");
+    [arch::now(), arch::now()]
 }
 
 fn space(of: At) -> VSpace {
@@ -109,13 +130,6 @@ fn denial(refusal: user_rt::Refusal) -> Denial {
         Error::BadAddress | Error::BadArgument => Denial::BadRequest,
         _ => Denial::Gone,
     }
-}
-
-/// Tells a page from others: each word counts, and where it is.
-fn sum_of(bytes: &[u8]) -> u64 {
-    bytes.as_chunks().0.iter().fold(0, |sum: u64, word| {
-        (sum.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    })
 }
 
 impl Machine for World {
@@ -185,29 +199,32 @@ impl Machine for World {
         if window.is_empty() {
             return Err(StoreError::NoStore);
         }
-        let fill = |(page, frame): (&[AtomicU64; PAGE_WORDS], &FrameId)| {
-            self.read(*frame, |bytes| {
+        let mut stored = Vec::with_capacity(frames.len());
+        for (page, frame) in window.iter().zip(frames) {
+            let (run, of_run) = self.place(*frame);
+            let seal = show(&run, of_run.first, |bytes| {
                 for (word, from) in page.iter().zip(bytes.as_chunks().0) {
                     word.store(u64::from_le_bytes(*from), Relaxed);
                 }
-                sum_of(bytes)
-            })
-        };
-        let sums: Vec<u64> = window.iter().zip(frames).map(fill).collect();
-        let slots = self.store.put(sums.len())?;
-        Ok(slots.zip(sums).map(|(slot, sum)| Stored { slot, sum }).collect())
+                self.sealer.seal(bytes)
+            });
+            stored.push(Stored { slot: 0, seal });
+        }
+        let slots = self.store.put(stored.len())?;
+        Ok(stored.into_iter().zip(slots).map(|(stored, slot)| Stored { slot, ..stored }).collect())
     }
 
     fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError> {
         self.store.get(stored.slot)?;
         let window = self.window;
-        let sum = self.fill(frame, |bytes| {
+        let holds = self.fill(frame, |bytes| {
             for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(window) {
                 *to = word.load(Relaxed).to_le_bytes();
             }
-            sum_of(bytes)
+            // Of the copy: the store may still write into the window.
+            self.sealer.holds(stored.seal, bytes)
         });
-        if sum == stored.sum { Ok(()) } else { Err(StoreError::Failed) }
+        if holds { Ok(()) } else { Err(StoreError::Failed) }
     }
 
     fn free(&mut self, stored: Stored) {

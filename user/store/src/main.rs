@@ -1,7 +1,7 @@
 //! A paging store: keeps pages for pagers. This one keeps them in memory of its own, and fails as it is told, for tests.
 //!
-//! A pager is known by the custom bits of its member record; only it gets back, or frees, what it put. A page travels
-//! in the pager's *window*, a frame that both have mapped.
+//! A pager is known by the custom bits of its member record; only it gets back, or frees, what it put, and it has no
+//! more slots than its share. A page travels in the pager's *window*, a frame that both have mapped.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
@@ -76,7 +76,7 @@ impl Store {
         Ok(Store {
             memory: memory.as_chunks().0,
             windows: windows.as_chunks().0.as_chunks().0,
-            table: Table::new(setup.slots),
+            table: Table::new(setup.slots, setup.pagers.min(PAGERS_MAX)),
             fails: Fails::default(),
         })
     }
@@ -154,6 +154,20 @@ impl store::Server<Received> for Store {
 
     fn free(&mut self, from: &Received, asked: request::free::Reader<'_>) -> Result<(), Refusal> {
         self.table.free(from.custom, asked.get_slot())
+    }
+
+    fn clear(&mut self, from: &Received) -> Result<(), Refusal> {
+        self.table.forget(from.custom)
+    }
+
+    fn allow(&mut self, from: &Received, asked: request::allow::Reader<'_>) -> Result<(), Refusal> {
+        manager(from)?;
+        self.table.allow(asked.get_pager(), asked.get_slots())
+    }
+
+    fn forget(&mut self, from: &Received, asked: request::forget::Reader<'_>) -> Result<(), Refusal> {
+        manager(from)?;
+        self.table.forget(asked.get_pager())
     }
 
     fn fail(&mut self, from: &Received, asked: request::fail::Reader<'_>) -> Result<(), Refusal> {

@@ -203,6 +203,10 @@ impl<'a> Stage<'a> {
         for service in [&store, &policy, &pager] {
             service.first.task.resume()?;
         }
+        let of_second = u64::from(slots / 4);
+        for (number, share) in [(1, u64::from(slots) - of_second), (2, of_second)] {
+            Store::of(&store.group).allow(number, share)?;
+        }
         let manager = Manager::of(&pager.group);
         Ok(System { pager, manager, store, _policy: policy, windows, workers: Vec::new(), group })
     }

@@ -1,189 +1,25 @@
 //! The policy against a model: contents of regions, whatever is evicted, cloned, shared, pinned, failing or ended.
 
 mod cases;
+mod checks;
+mod hostile;
+mod sim;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use user_rt::cap::Access;
-use user_rt::paging::{Advice, Denial, Limits, Question, StoreError, WINDOW_PAGES};
+use user_rt::paging::{Advice, Denial, Limits, REGIONS_VA};
 
-use crate::machine::{At, Bytes, FrameId, Machine, Stored};
-use crate::state::Account;
+use crate::machine::{At, Bytes, FrameId};
+use crate::state::{Account, Usage};
 use crate::{Client, Pager};
+
+use checks::Before;
+use sim::{Doom, FILE_BYTES, Lie, Sim, file_word};
 
 /// Pages that all clients may have.
 const CAPACITY: u32 = 10_000;
-const FILE_BYTES: u64 = 5 * abi::PAGE_SIZE + 100;
-
-/// A machine whose pages hold one word.
-#[derive(Default)]
-struct Sim {
-    frames: BTreeMap<FrameId, u64>,
-    mapped: BTreeMap<At, (FrameId, Access)>,
-    used: BTreeMap<At, bool>,
-    store: BTreeMap<u64, u64>,
-    next_slot: u64,
-    room: usize,
-    /// Of the next operations of the store, those that fail.
-    puts_fail: u32,
-    gets_fail: u32,
-    advice: Option<Advice>,
-    asked: u32,
-    /// Clients whose address spaces cannot be reached; those that are said to be no more.
-    lost: BTreeSet<Client>,
-    gone: BTreeSet<Client>,
-    /// The manager forgets somebody, and knows what it does.
-    vouched: bool,
-}
-
-fn file_word(bytes: Bytes) -> u64 {
-    if bytes.count == 0 { 0 } else { 1 << 60 | bytes.first << 16 | bytes.count }
-}
-
-impl Machine for Sim {
-    fn map(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial> {
-        if self.lost.contains(&at.client) {
-            return Err(Denial::Gone);
-        }
-        let other = |(_, (mapped, allowed)): (&At, &(FrameId, Access))| {
-            *mapped == frame
-                && (*allowed == Access::Write) != (access == Access::Write)
-                && (*allowed == Access::Execute || access == Access::Execute)
-        };
-        assert!(!self.mapped.iter().any(other), "written here and executed there");
-        assert!(self.mapped.insert(at, (frame, access)).is_none(), "mapped over another mapping");
-        Ok(())
-    }
-
-    fn protect(&mut self, at: At, frame: FrameId, access: Access) -> Result<(), Denial> {
-        if self.lost.contains(&at.client) {
-            return Err(Denial::Gone);
-        }
-        let mapped = self.mapped.get_mut(&at).expect("a mapping to protect");
-        assert_eq!(mapped.0, frame);
-        mapped.1 = access;
-        Ok(())
-    }
-
-    fn unmap(&mut self, at: At, frame: FrameId) -> bool {
-        if self.lost.contains(&at.client) {
-            return self.gone.contains(&at.client);
-        }
-        assert_eq!(
-            self.mapped.remove(&at).map(|(mapped, _)| mapped),
-            Some(frame),
-            "unmapped what was not there"
-        );
-        true
-    }
-
-    fn gone(&mut self, client: Client) {
-        self.gone.insert(client);
-        if self.lost.contains(&client) {
-            let sees = self.mapped.keys().any(|at| at.client == client);
-            assert!(self.vouched || !sees, "{client} sees its pages");
-            self.mapped.retain(|at, _| at.client != client);
-        }
-    }
-
-    fn is_lost(&mut self, client: Client) -> bool {
-        self.lost.contains(&client)
-    }
-
-    fn is_unseen(&mut self, frame: FrameId) -> bool {
-        let unseen = !self.mapped.values().any(|(mapped, _)| *mapped == frame);
-        if unseen {
-            self.frames.insert(frame, 0xdead);
-        }
-        unseen
-    }
-
-    fn accessed(&mut self, at: At, _: FrameId) -> bool {
-        self.used.remove(&at).unwrap_or(false)
-    }
-
-    fn clear(&mut self, frame: FrameId) {
-        self.fill(frame, 0);
-    }
-
-    fn copy(&mut self, from: FrameId, to: FrameId) {
-        let word = self.frames[&from];
-        self.fill(to, word);
-    }
-
-    fn load(&mut self, bytes: Bytes, frame: FrameId) {
-        assert!(bytes.first + bytes.count <= FILE_BYTES);
-        self.fill(frame, file_word(bytes));
-    }
-
-    fn put(&mut self, frames: &[FrameId]) -> Result<Vec<Stored>, StoreError> {
-        assert!((1..=WINDOW_PAGES).contains(&frames.len()));
-        self.unseen(frames[0]);
-        let mut stored = Vec::new();
-        for frame in frames {
-            let writes = |(mapped, access): &(FrameId, Access)| mapped == frame && *access == Access::Write;
-            assert!(!self.mapped.values().any(writes), "somebody writes {frame:?}");
-            let fails = self.puts_fail > 0;
-            self.puts_fail -= u32::from(fails);
-            match (fails || self.store.len() == self.room, stored.is_empty()) {
-                (true, true) if fails => return Err(StoreError::Failed),
-                (true, true) => return Err(StoreError::Full),
-                (true, false) => break,
-                (false, _) => {}
-            }
-            self.next_slot += 1;
-            self.store.insert(self.next_slot, self.frames[frame]);
-            stored.push(Stored { slot: self.next_slot, sum: 0 });
-        }
-        Ok(stored)
-    }
-
-    fn get(&mut self, stored: Stored, frame: FrameId) -> Result<(), StoreError> {
-        if self.gets_fail > 0 {
-            self.gets_fail -= 1;
-            return Err(StoreError::Failed);
-        }
-        let word = self.store[&stored.slot];
-        self.fill(frame, word);
-        Ok(())
-    }
-
-    fn free(&mut self, stored: Stored) {
-        assert!(self.store.remove(&stored.slot).is_some(), "freed twice");
-    }
-
-    fn advise(&mut self, question: &Question<'_>) -> Advice {
-        self.asked += 1;
-        assert!(!question.holders.is_empty());
-        self.advice.unwrap_or(Advice::Refuse)
-    }
-}
-
-impl Sim {
-    /// The capability of an address space is taken away; with it, or without, goes the address space.
-    fn lose(&mut self, client: Client, destroyed: bool) {
-        self.lost.insert(client);
-        if destroyed {
-            self.mapped.retain(|at, _| at.client != client);
-        }
-    }
-
-    /// There is an address space for a client.
-    fn comes(&mut self, client: Client) {
-        self.lost.remove(&client);
-        self.gone.remove(&client);
-    }
-
-    fn unseen(&self, frame: FrameId) {
-        assert!(!self.mapped.values().any(|(mapped, _)| *mapped == frame), "somebody sees {frame:?}");
-    }
-
-    fn fill(&mut self, frame: FrameId, word: u64) {
-        self.unseen(frame);
-        self.frames.insert(frame, word);
-    }
-}
 
 /// What the regions should hold.
 #[derive(Default)]
@@ -202,8 +38,7 @@ struct World {
 
 impl World {
     fn new(frames: u32, room: usize) -> World {
-        let sim = Sim { room, ..Sim::default() };
-        let pager = Pager::new(sim, (0..frames).map(FrameId), CAPACITY);
+        let pager = Pager::new(Sim::new(room), (0..frames).map(FrameId), CAPACITY);
         World { pager, model: Model::default(), next_word: 1 << 32 }
     }
 
@@ -221,13 +56,13 @@ impl World {
         for _ in 0..2 {
             match self.pager.machine.mapped.get(&at).copied() {
                 Some((frame, allowed)) if !write || allowed == Access::Write => {
-                    let found = self.pager.machine.frames[&frame];
+                    let [found, _] = self.pager.machine.frames[&frame];
                     assert_eq!(found, self.model.objects[object][page], "contents of page {page} at {at:?}");
                     self.pager.machine.used.insert(at, true);
                     if write {
                         assert_eq!(access, Access::Write, "a read-only region was written");
                         self.next_word += 1;
-                        self.pager.machine.frames.insert(frame, self.next_word);
+                        self.pager.machine.frames.insert(frame, [self.next_word, 0]);
                         self.model.objects[object][page] = self.next_word;
                     }
                     return Ok(());
@@ -235,7 +70,17 @@ impl World {
                 _ => self.pager.fault(client, at.address + 123, need)?,
             }
         }
+        if self.pager.machine.lost.contains(&client) {
+            // It died before it could look.
+            return Err(Denial::Gone);
+        }
         panic!("a fault that was served is there again");
+    }
+
+    /// A region of zeroes was made.
+    fn has_region(&mut self, client: Client, start: u64, pages: u32) {
+        self.model.objects.push(vec![0; pages as usize]);
+        self.model.regions.insert((client, start), (self.model.objects.len() - 1, Access::Write));
     }
 
     /// The model after a client's regions went.
@@ -246,6 +91,8 @@ impl World {
     /// Everything that is there, read back.
     fn read_all(&mut self) {
         self.pager.machine.gets_fail = 0;
+        self.pager.machine.lies = None;
+        self.pager.machine.doom = None;
         for (client, start) in self.model.regions.keys().copied().collect::<Vec<_>>() {
             let (object, _) = self.model.regions[&(client, start)];
             for page in 0..self.model.objects[object].len() {
@@ -264,7 +111,7 @@ impl World {
 #[derive(Clone, Debug)]
 enum Step {
     Anonymous(usize, u32),
-    File(usize, u64, u64, bool),
+    File(usize, u64, u64, u32, bool),
     Clone(usize),
     Share(usize, usize, bool),
     Drop(usize),
@@ -278,6 +125,12 @@ enum Step {
     Admit(usize, usize),
     Close(usize, usize),
     Lose(usize, bool),
+    /// A region at a place that the manager chooses: so many pages from where regions begin, or just before.
+    Place(usize, u64, u32),
+    /// Views of a region for its own client, all of one page at once, and gone again.
+    Crowd(usize, usize),
+    Lies(Lie, u32),
+    Doom(usize, u32, bool),
 }
 
 /// Clients that have accounts of their own.
@@ -287,9 +140,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let any = any::<usize>;
     let limits = (3..8u32, 0..4u32, 1..30u32);
     let limits = limits.prop_map(|(frames, pinned, pages)| Limits { frames, pinned, pages });
+    let lies = prop_oneof![Just(Lie::Flip), Just(Lie::Other), Just(Lie::Old), Just(Lie::Forged)];
     let step = prop_oneof![
         3 => (any(), 1..8u32).prop_map(|(c, p)| Step::Anonymous(c, p)),
-        2 => (any(), 0..3u64, 1..5u64, proptest::bool::ANY).prop_map(|(c, f, p, w)| Step::File(c, f, p, w)),
+        3 => (any(), 0..3u64, 1..5u64, 0..12u32, proptest::bool::ANY)
+            .prop_map(|(c, f, p, more, w)| Step::File(c, f, p, more, w)),
         2 => any().prop_map(Step::Clone),
         2 => (any(), any(), proptest::bool::ANY).prop_map(|(r, c, w)| Step::Share(r, c, w)),
         2 => any().prop_map(Step::Drop),
@@ -303,6 +158,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (any(), any()).prop_map(|(part, c)| Step::Admit(part, c)),
         1 => (any(), any()).prop_map(|(c, part)| Step::Close(c, part)),
         1 => (any(), proptest::bool::ANY).prop_map(|(c, destroyed)| Step::Lose(c, destroyed)),
+        1 => (any(), 0..24u64, 1..4u32).prop_map(|(c, at, pages)| Step::Place(c, at, pages)),
+        1 => (any(), 2..20usize).prop_map(|(r, views)| Step::Crowd(r, views)),
+        1 => (lies, 1..4u32).prop_map(|(lie, times)| Step::Lies(lie, times)),
+        1 => (any(), 0..12u32, proptest::bool::ANY).prop_map(|(c, n, destroyed)| Step::Doom(c, n, destroyed)),
     ];
     proptest::collection::vec(step, 1..150)
 }
@@ -361,6 +220,27 @@ impl World {
     }
 }
 
+impl World {
+    /// Who asks for something in a step, or faults: nobody else's account may grow.
+    fn actors(&self, step: &Step) -> Vec<Client> {
+        match *step {
+            Step::Anonymous(nth, _) | Step::File(nth, ..) | Step::Place(nth, ..) => {
+                vec![self.nth_client(nth)]
+            }
+            Step::Share(nth, with, _) => {
+                let with = self.nth_client(with);
+                self.nth_region(nth).map(|(client, _)| client).into_iter().chain([with]).collect()
+            }
+            Step::Clone(nth)
+            | Step::Drop(nth)
+            | Step::Touch(nth, ..)
+            | Step::Crowd(nth, ..)
+            | Step::Pin(nth, ..) => self.nth_region(nth).map(|(client, _)| client).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 fn limits_of(client: Client) -> Limits {
     if client == 1 { ROOMY } else { LIMITS }
 }
@@ -369,16 +249,16 @@ fn carry_out(world: &mut World, step: &Step) {
     match *step {
         Step::Anonymous(nth, pages) => {
             let client = world.nth_client(nth);
-            if let Ok(start) = world.pager.anonymous(client, pages, Access::Write, None) {
-                world.model.objects.push(vec![0; pages as usize]);
-                world.model.regions.insert((client, start), (world.model.objects.len() - 1, Access::Write));
+            match world.pager.anonymous(client, pages, Access::Write, None) {
+                Ok(start) => world.has_region(client, start, pages),
+                Err(denial) => world.check_room(client, pages, denial),
             }
         }
-        Step::File(nth, first, pages, write) => {
+        Step::File(nth, first, pages, more, write) => {
             let (client, access) = (world.nth_client(nth), access(write));
             let first = first * 1000;
             let bytes = Bytes { file: 0, first, count: (pages * 4000).min(FILE_BYTES - first) };
-            let pages = bytes.count.div_ceil(abi::PAGE_SIZE) as u32 + 1;
+            let pages = bytes.count.div_ceil(abi::PAGE_SIZE) as u32 + more;
             if let Ok(start) = world.pager.file(client, bytes, pages, access, None) {
                 let words = (0..pages as usize).map(|page| file_word(crate::faults::page_bytes(bytes, page)));
                 world.model.objects.push(words.collect());
@@ -431,9 +311,23 @@ fn carry_out(world: &mut World, step: &Step) {
             world.pager.machine.lose(client, destroyed);
             world.forget(client);
         }
+        Step::Place(nth, page, pages) => {
+            let client = world.nth_client(nth);
+            let at = REGIONS_VA - 2 * abi::PAGE_SIZE + page * abi::PAGE_SIZE;
+            if world.pager.anonymous(client, pages, Access::Write, Some(at)).is_ok() {
+                world.has_region(client, at, pages);
+            }
+        }
+        Step::Lies(lie, times) => world.pager.machine.lies = Some((lie, times)),
+        Step::Doom(nth, steps, destroyed) => {
+            let client = world.nth_client(nth);
+            world.pager.machine.doom = Some(Doom { client, steps, destroyed });
+        }
         ref other => of_a_region(world, other),
     }
-    world.bury();
+    for client in world.pager.machine.lost.clone() {
+        world.forget(client);
+    }
 }
 
 fn access(write: bool) -> Access {
@@ -445,6 +339,7 @@ fn of_a_region(world: &mut World, step: &Step) {
     | Step::Share(nth, ..)
     | Step::Drop(nth)
     | Step::Touch(nth, ..)
+    | Step::Crowd(nth, ..)
     | Step::Pin(nth, ..)) = *step
     else {
         return;
@@ -470,26 +365,45 @@ fn of_a_region(world: &mut World, step: &Step) {
                 Err(denial) => assert_eq!((denial, may, write), (Denial::Access, Access::Read, true)),
             }
         }
-        Step::Drop(_) => {
-            world.pager.give_back(client, start).expect("a region to give back");
-            world.model.regions.remove(&(client, start));
-        }
-        Step::Touch(_, page, write) => match world.touch(client, start, page, write) {
-            Ok(()) => {}
-            Err(Denial::Access) => assert!(write && may == Access::Read),
-            Err(Denial::Lost | Denial::Memory | Denial::Limit) => {}
-            // Meanwhile: by the policy, or with what it was a part of.
-            Err(Denial::Ended | Denial::Closed) => {}
-            Err(Denial::Gone) => assert!(!world.pager.machine.lost.is_empty(), "nobody is lost"),
-            Err(denial) => panic!("a touch was denied: {denial:?}"),
+        Step::Drop(_) => match world.pager.give_back(client, start) {
+            Ok(()) => {
+                world.model.regions.remove(&(client, start));
+            }
+            // It died while its pages were unmapped.
+            Err(Denial::Gone) => assert!(world.pager.machine.lost.contains(&client), "it can be reached"),
+            Err(denial) => panic!("a region was not taken back: {denial:?}"),
         },
+        Step::Touch(_, page, write) => {
+            let failed = world.pager.machine.gets_failed.get();
+            match world.touch(client, start, page, write) {
+                Ok(()) => {}
+                Err(Denial::Access) => assert!(write && may == Access::Read),
+                Err(denial) => world.check_refusal(client, denial, failed),
+            }
+        }
+        Step::Crowd(_, views) => {
+            let Ok(key) = world.pager.share(client, start, client, Access::Read) else { return };
+            let all: Vec<u64> =
+                (0..views).map_while(|_| Some(world.pager.attach(client, key).ok()?.0)).collect();
+            for view in &all {
+                let _ = world.pager.fault(client, *view, Access::Read);
+            }
+            for view in all {
+                let _ = world.pager.give_back(client, view);
+            }
+        }
         Step::Pin(_, page, on) => {
             let page = page % world.model.objects[object].len();
             let address = start + page as u64 * abi::PAGE_SIZE;
-            if on {
-                let _ = world.pager.pin(client, address, 2);
-            } else {
+            if !on {
                 let _ = world.pager.unpin(client, address, 1);
+                return;
+            }
+            let failed = world.pager.machine.gets_failed.get();
+            match world.pager.pin(client, address, 1) {
+                Err(Denial::Limit) if !world.pager.may_pin(client) => {}
+                Err(denial) => world.check_refusal(client, denial, failed),
+                Ok(()) => {}
             }
         }
         _ => {}
@@ -500,13 +414,18 @@ fn play(frames: u32, room: usize, steps: &[Step]) {
     let mut world = World::new(frames, room);
     world.bury();
     for step in steps {
+        let actors = world.actors(step);
+        let before = Before::of(&world.pager);
         carry_out(&mut world, step);
+        world.check(&before, &actors);
+        world.bury();
         if let Err(wrong) = world.pager.audit() {
             panic!("after {step:?}: {wrong}");
         }
     }
     world.pager.machine.advice = None;
     world.read_all();
+    world.bury();
     world.pager.machine.vouched = true;
     while let Some(client) = world.pager.clients.iter().find(|(_, it)| it.admitted).map(|(client, _)| *client)
     {
@@ -520,8 +439,16 @@ fn play(frames: u32, room: usize, steps: &[Step]) {
     assert!(world.pager.machine.mapped.is_empty(), "nothing is mapped");
 }
 
+/// As many cases as the suite has time for; `PROPTEST_CASES` asks for another number.
+fn config() -> ProptestConfig {
+    const CASES: u32 = 1500;
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: if asked { default.cases } else { CASES }, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Enough memory for all limits at once.
     #[test]

@@ -1,4 +1,4 @@
-//! Time stamps, pauses and the FS base.
+//! Time stamps, random numbers, pauses and the FS base.
 
 use core::arch::asm;
 
@@ -34,6 +34,25 @@ pub fn now() -> u64 {
     // SAFETY: reads a counter.
     unsafe { asm!("rdtsc", out("rax") low, out("rdx") high, options(nostack, nomem, preserves_flags)) };
     (high << 32) | low
+}
+
+/// A random number from the CPU's own generator; `None` where it has none, or that gives nothing.
+pub fn random() -> Option<u64> {
+    const FEATURES: u32 = 1;
+    const RDRAND: u32 = 1 << 30;
+    /// Times that it may be asked for one number: Intel's advice.
+    const ATTEMPTS: u32 = 10;
+    if core::arch::x86_64::__cpuid(FEATURES).ecx & RDRAND == 0 {
+        return None;
+    }
+    (0..ATTEMPTS).find_map(|_| {
+        let (number, is_there): (u64, u8);
+        // SAFETY: the CPU has the instruction, which touches the register and the flags.
+        unsafe {
+            asm!("rdrand {}", "setc {}", out(reg) number, out(reg_byte) is_there, options(nomem, nostack));
+        }
+        (is_there != 0).then_some(number)
+    })
 }
 
 /// Tells the CPU, and an emulator that runs CPUs in turn, that this one only waits.

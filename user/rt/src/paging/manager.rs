@@ -100,10 +100,9 @@ counts! {
     spared get_spared set_spared,
     /// Pages that were mapped beside one that was wanted.
     beside get_beside set_beside,
-    /// Frames that there are, that are free, and that were given up because somebody may still see them.
+    /// Frames that there are, and that are free.
     frames get_frames set_frames,
     free get_free set_free,
-    leaked get_leaked set_leaked,
 }
 
 impl Manager {

@@ -79,6 +79,10 @@ pub struct PagerSetup {
 /// Heap that a pager needs for a page of a client's regions, at most: a region and an object of its own, bytes of a file
 /// of its own with their object, two pages, a mapping, somebody whom it is shared with; and what gets lost between them.
 pub const HEAP_PER_PAGE: u64 = 1536;
+/// Heap that it needs for each of its frames: where it is in the list of free ones.
+pub const HEAP_PER_FRAME: u64 = 4;
+/// Heap that it needs for all accounts, with nothing in them, and for what it copies.
+pub const HEAP_FIXED: u64 = 32 << 10;
 /// A pager makes so many frames at a time.
 pub const FRAMES_TOGETHER: u32 = 64;
 
@@ -94,7 +98,9 @@ impl PagerSetup {
 
     /// Pages of regions that its heap is enough for.
     pub const fn capacity(self) -> u32 {
-        (self.heap_pages as u64 * abi::PAGE_SIZE / HEAP_PER_PAGE) as u32
+        let frames = (self.frames as u64).next_multiple_of(FRAMES_TOGETHER as u64);
+        let before = HEAP_FIXED + frames * HEAP_PER_FRAME;
+        ((self.heap_pages as u64 * abi::PAGE_SIZE).saturating_sub(before) / HEAP_PER_PAGE) as u32
     }
 }
 

@@ -12,7 +12,7 @@ pub use protocols::oom::Shortage;
 /// How many fit into a question.
 pub const HOLDERS_MAX: usize = 16;
 
-/// Somebody who holds memory.
+/// Somebody who holds memory, with all parts of the account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Holder {
     pub client: u16,
@@ -25,7 +25,7 @@ pub struct Holder {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Question<'a> {
     pub shortage: Shortage,
-    /// Who wants a frame.
+    /// Who wants a frame: the whole account, where a part of it does.
     pub asker: u16,
     /// Times it was asked for this one frame before.
     pub before: u32,
@@ -38,9 +38,9 @@ pub struct Question<'a> {
 pub enum Advice {
     /// Refuse.
     Refuse,
-    /// Try to put a page of this client away.
+    /// Try to put a page of this client, or of a part of its account, away.
     Evict(u16),
-    /// End this client.
+    /// End this client, and with it all parts of its account.
     Kill(u16),
 }
 

@@ -13,7 +13,7 @@ use crate::talk::Line;
 pub enum StoreError {
     /// There is no such request, or no such slot of the caller's.
     BadRequest,
-    /// All slots are in use.
+    /// All slots are in use, or all that the caller may have.
     Full,
     /// The device failed, or the answer is none.
     Failed,
@@ -90,6 +90,24 @@ impl Store {
 
     pub fn free(self, slot: u64) -> Result<(), StoreError> {
         Ok(self.0.free(|mut free| free.set_slot(slot))?)
+    }
+
+    /// Frees all that the caller has there.
+    pub fn clear(self) -> Result<(), StoreError> {
+        Ok(self.0.clear()?)
+    }
+
+    /// As its manager: how many slots a pager may have.
+    pub fn allow(self, pager: u16, slots: u64) -> Result<(), StoreError> {
+        Ok(self.0.allow(|mut allow| {
+            allow.set_pager(pager);
+            allow.set_slots(slots);
+        })?)
+    }
+
+    /// As its manager: a pager is no more, and its slots are free.
+    pub fn forget(self, pager: u16) -> Result<(), StoreError> {
+        Ok(self.0.forget(|mut forget| forget.set_pager(pager))?)
     }
 
     pub fn fail(self, how: Faulty) -> Result<(), StoreError> {
