@@ -60,6 +60,10 @@ pairs *args:
     case " $* " in *" --limits small "*) small='--features small-limits';; *) small=;; esac; \
     {{cargo}} test --quiet --package kern-core $small --test pairs -- "$@"
 
+# Rights that nobody gave: every operation with every argument, in every state of small worlds of the model: `./justw detours --depth 4 --minutes 60` (see `./justw detours --help`)
+detours *args:
+    {{cargo}} test --quiet --release --package model --test detours -- "$@"
+
 # Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `./justw planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"

@@ -25,6 +25,7 @@
 extern crate alloc;
 
 pub mod caps;
+pub mod detours;
 pub mod events;
 pub mod groups;
 pub mod growth;

@@ -8,6 +8,7 @@ mod begun;
 mod broadcast;
 mod broadcast_pages;
 mod chains;
+mod detours;
 mod devices;
 mod differ;
 mod events;

@@ -10,7 +10,7 @@
 
 mod audit;
 mod cast;
-mod pair;
+pub mod pair;
 mod pick;
 mod pools;
 

@@ -93,8 +93,16 @@ impl Pair {
     pub fn new(seed: u64, tell: bool) -> Outcome<Pair> {
         let mut dice = Dice::new(seed);
         let cpus = dice.of(&[1, 1, 1, 2, 2, 3]);
+        let mut pair = Pair::booted(cpus, dice.once_in(2));
+        pair.set_up(&mut dice)?;
+        pair.begin(tell)?;
+        Ok(pair)
+    }
+
+    /// With process 1 and nothing else.
+    pub fn booted(cpus: usize, is_fast: bool) -> Pair {
         let mut world = World::unchecked(cpus, MEMORY);
-        world.gate.fast = dice.once_in(2);
+        world.gate.fast = is_fast;
         let playground = world.make(0, ObjType::Untyped, PLAYGROUND_LOG2);
         let now = world.now();
         let limits = Limits { slots_listed: HOLDING_LOOKS as u32 };
@@ -117,11 +125,15 @@ impl Pair {
             tally: Tally::new(),
         };
         pair.boot();
-        pair.set_up(&mut dice)?;
-        (pair.tell, pair.tally, pair.plays) = (tell, Tally::new(), true);
-        pair.compare()?;
-        pair.world.trace = tell && std::env::var("MODEL_TRACE").is_ok();
-        Ok(pair)
+        pair
+    }
+
+    /// From now on all is compared.
+    pub fn begin(&mut self, tell: bool) -> Outcome {
+        (self.tell, self.tally, self.plays) = (tell, Tally::new(), true);
+        self.compare()?;
+        self.world.trace = tell && std::env::var("MODEL_TRACE").is_ok();
+        Ok(())
     }
 
     /// What is there before the first system call of a sequence, as the model has it.

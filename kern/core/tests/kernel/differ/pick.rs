@@ -155,14 +155,14 @@ impl Pair {
 
     /// Whether a task has CPU time of its own, as good as that of the others: else it may never have its turn, or lose
     /// it before its system call is over.
-    fn is_equal(&self, task: Id) -> bool {
+    pub fn is_equal(&self, task: Id) -> bool {
         let time = self.model.task(task).time.map(|time| self.model.sched_context(time));
         time.is_some_and(|time| u64::from(time.priority) == PRIORITY && time.slice == ENDLESS)
     }
 
     /// Where CPU time is that a call took along, and to whom it goes when it changes, the model does not say: nobody
     /// touches time that is in use, and nobody takes its own away.
-    fn is_clear(&self, me: Id, op: Op, args: &Args) -> bool {
+    pub fn is_clear(&self, me: Id, op: Op, args: &Args) -> bool {
         let is_used = |position: usize| {
             let time = self.model.find_any(me, args.cap(position)).ok();
             time.is_some_and(|it| match &self.model.objects[it.object.0].kind {
