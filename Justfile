@@ -64,6 +64,10 @@ pairs *args:
 detours *args:
     {{cargo}} test --quiet --release --package model --test detours -- "$@"
 
+# Processes of the simulated kernel do whatever they like, and an oracle judges each operation by who may do what: `./justw confine --seed 7 --cases 20000` (see `./justw confine --help`)
+confine *args:
+    {{cargo}} test --quiet --package kern-core --test confine -- "$@"
+
 # Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `./justw planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
@@ -143,9 +147,10 @@ doc:
     if command -v mdbook >/dev/null; then mdbook build docs --dest-dir '{{target}}/book'; \
     else echo 'no mdbook here: read the book in docs/src (cargo install mdbook makes it HTML)'; fi
 
-# Make the book's generated page anew: the system call reference, out of abi
+# Make the book's generated pages anew: the system call reference and the rules of authority, out of abi
 reference: _harness
     '{{harness}}' reference > docs/src/syscalls.md
+    '{{harness}}' rules > docs/src/authority.md
 
 # Compile the schemas of `protocols/` anew; takes capnp, Debian's package capnproto
 schemas:

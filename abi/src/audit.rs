@@ -73,6 +73,11 @@ macro_rules! events {
         impl AuditEvent {
             pub const ALL: &'static [AuditEvent] = &[$(AuditEvent::$name),*];
 
+            /// Its documentation, as in the source.
+            pub const fn doc(self) -> &'static str {
+                match self { $(AuditEvent::$name => concat!($($doc, "\n",)*),)* }
+            }
+
             pub const fn from_raw(raw: u8) -> Option<AuditEvent> {
                 match raw {
                     $($number => Some(AuditEvent::$name),)*

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod authority;
 mod boot;
 mod error;
 pub mod events;
@@ -34,6 +35,7 @@ mod syscall;
 pub mod trace;
 mod utcb;
 
+pub use authority::*;
 pub use boot::*;
 pub use error::*;
 pub use fault::*;

@@ -16,7 +16,7 @@ use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message, pack, probe,
-    reference, scale, seeded, stress, suite, torture,
+    reference, rules, scale, seeded, stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -146,6 +146,8 @@ enum Command {
     Pack(PackArgs),
     /// Print the system call reference, a page of the book
     Reference,
+    /// Print the rules of authority, a page of the book
+    Rules,
     /// Print captured messages, field by field
     #[command(
         after_help = MESSAGE_EXAMPLES
@@ -463,6 +465,10 @@ pub fn main() -> Result<()> {
         }
         Command::Reference => {
             print!("{}", reference::render());
+            Ok(())
+        }
+        Command::Rules => {
+            print!("{}", rules::render());
             Ok(())
         }
         Command::Message(MessageArgs { file, begins, list }) => {

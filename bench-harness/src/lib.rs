@@ -50,6 +50,7 @@ pub mod records;
 pub mod reference;
 pub mod report;
 pub mod results;
+pub mod rules;
 pub mod scale;
 pub mod screen;
 pub mod seeded;

@@ -42,12 +42,18 @@ pub fn run(lab: &Lab) -> Result<Tally> {
 }
 
 fn play(lab: &Lab, limits: &[&str], options: &[&str]) -> Result<bool> {
-    lab.screen.step("pairs");
+    played_on_host(lab, "pairs", limits, options)
+}
+
+/// Runs a test of the simulated machine that has a command line of its own, with cargo's arguments and its own, and shows
+/// what it says. Returns whether it passed.
+pub fn played_on_host(lab: &Lab, test: &str, cargo_arguments: &[&str], options: &[&str]) -> Result<bool> {
+    lab.screen.step(test);
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new(cargo);
-    command.args(["test", "--quiet", "--package", "kern-core", "--test", "pairs"]).args(limits);
+    command.args(["test", "--quiet", "--package", "kern-core", "--test", test]).args(cargo_arguments);
     command.arg("--").args(options);
-    let output = command.stderr(Stdio::inherit()).output().context("starting the pairs")?;
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("starting {test}"))?;
     String::from_utf8_lossy(&output.stdout).lines().for_each(|line| lab.screen.say(line));
     Ok(output.status.success())
 }

@@ -147,8 +147,9 @@ fn rights(page: &mut String) {
         "\n## Rights\n\nA capability has 17 rights: ten that mean the same for every type, seven of the type's own. A \
          group's member record has the first ten.\n\n| of | right | bit | |\n|---|---|---|---|\n",
     );
-    let sets: [(&str, &[Named<Rights>]); 6] = [
+    let sets: [(&str, &[Named<Rights>]); 7] = [
         ("all", Rights::SHARED),
+        ("CNode", abi::cnode_rights::ALL),
         ("Task", abi::task_rights::ALL),
         ("Process", abi::process_rights::ALL),
         ("SchedContext", abi::sched_rights::ALL),

@@ -42,6 +42,8 @@ pub enum Step {
     Loom,
     /// Operations stopped at their points, and others run beside them: a sample, with normal and with small limits
     Pairs,
+    /// Processes that do whatever they like, each operation judged by who may do what: a sample
+    Confine,
     /// The kernels' machine code: what it must not do, however branches are predicted
     Hardening,
     /// The kernel tests in QEMU on 1, 2 and 4 CPUs
@@ -84,7 +86,7 @@ const TORTURE_OPS: u64 = 60_000;
 const TORTURE_SEEDS: u32 = 3;
 const PLANTED_OPS: u64 = 200_000;
 /// Sequences of random system calls that the host tests play on the kernel and on the model of it.
-const MODEL_CASES: u32 = 45_000;
+const MODEL_CASES: u32 = 38_000;
 /// Operations of a fuzz run in the suite; and the runs of so many in which a planted bug has to be caught.
 const FUZZ_OPS: u64 = 150_000;
 const FUZZ_SEEDS: u32 = 3;
@@ -153,6 +155,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Host => host_tests(lab),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
         Step::Pairs => pairs::run(lab),
+        Step::Confine => Ok(Tally::one(pairs::played_on_host(lab, "confine", &[], &[])?)),
         Step::Hardening => hardening::run(lab),
         Step::Guest => guest_tests(lab),
         Step::Protection => protection::run(lab),

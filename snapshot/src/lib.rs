@@ -25,8 +25,8 @@ mod values;
 pub use cpus::{Class, Cpu, Hardware, Mail, Seen, Translation};
 pub use memory::{Device, Entry, Extent, Frame, Info, Range, Table, Untyped, VSpace};
 pub use objects::{
-    CNode, Exposure, Group, Kernel, Machine, Member, Notification, Number, Pool, Process, Reply, Root, Slot,
-    TaskNumber,
+    CNode, Exposure, Group, Kernel, LabelRule, Machine, Member, Notification, Number, Pool, Process, Reply,
+    Root, Slot, TaskNumber,
 };
 pub use record::{Object, Record, Sink, Word};
 pub use tasks::{Context, Task};

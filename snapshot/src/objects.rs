@@ -45,6 +45,18 @@ record! {
 }
 
 record! {
+    /// What subjects of a security label may not do with objects of another. Pairs that allow everything are left out.
+    LabelRule = "label-rule" {
+        /// The label of subjects.
+        subject: u32,
+        /// The label of objects.
+        object: u32,
+        /// What is forbidden: a bit each, as `abi::audit::may` has them.
+        forbidden: u32,
+    }
+}
+
+record! {
     /// A table of capability slots.
     object CNode = "cnode" {
         /// Where its slots are.
@@ -123,8 +135,8 @@ record! {
         task_numbers: u32,
         /// All task numbers below are in use, or used up.
         free_number: u32,
-        /// Its security label.
-        label: u32,
+        /// The target that handles the faults of its tasks, in its own CSpace; 0: none.
+        fault_handler: u64,
         /// The tasks with numbers below have been told of the label.
         label_told: u32,
         /// The slot that it offers for a membership; 0: none.

@@ -74,6 +74,10 @@ pub trait Object: Record {
     fn is_dead(&self) -> bool;
     /// The derivation root of the object's memory.
     fn root(&self) -> u32;
+    /// The number that no other object ever has.
+    fn identity(&self) -> u64;
+    /// The object's security label.
+    fn label(&self) -> u32;
 }
 
 /// Defines a record. `object` gives it the fields of an object's header first.
@@ -92,6 +96,10 @@ macro_rules! record {
                 dead: bool,
                 /// The derivation root of the object's memory.
                 root: u32,
+                /// The number that no other object ever has.
+                identity: u64,
+                /// The security label; 0: none.
+                label: u32,
                 /// How far the destruction of the object's table has come.
                 swept: u32,
                 $($fields)*
@@ -117,6 +125,14 @@ macro_rules! record {
 
             fn root(&self) -> u32 {
                 self.root
+            }
+
+            fn identity(&self) -> u64 {
+                self.identity
+            }
+
+            fn label(&self) -> u32 {
+                self.label
             }
         }
     };
@@ -157,6 +173,7 @@ macro_rules! for_each_record {
         $then! {
             Kernel kernel kernels;
             Root root roots;
+            LabelRule label_rule label_rules;
             Cpu cpu cpus;
             Class class classes;
             Mail mail mails;

@@ -83,6 +83,8 @@ record! {
         owner: u64,
         /// Its address space, as any CPU may read.
         space: u64,
+        /// The target that handles its faults, in its process's CSpace; 0: that of its process.
+        fault_handler: u64,
         /// The page of its UTCB.
         utcb: u64,
         /// Where that is mapped.

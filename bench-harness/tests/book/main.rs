@@ -66,6 +66,12 @@ fn the_system_call_reference_is_the_codes() {
 }
 
 #[test]
+fn the_rules_of_authority_are_the_codes() {
+    let committed = read(&root().join("docs/src/authority.md"));
+    assert!(committed == bench_harness::rules::render(), "docs/src/authority.md: run `./justw reference`");
+}
+
+#[test]
 fn links_lead_somewhere() {
     let mut wrong = Vec::new();
     for page in pages() {

@@ -77,6 +77,19 @@ impl Rules {
         self.confined.get(subject as usize).is_none_or(|confined| confined.load(Acquire) & what != 0)
     }
 
+    /// Shows each pair of labels, subject and object, of which something is forbidden, and what. For surveys.
+    pub fn each_forbidden(&self, mut show: impl FnMut(u32, u32, u8)) {
+        let confined = |subject: &u32| self.confine(*subject, may::ALL);
+        for subject in (0..LABELS).filter(confined) {
+            for object in 0..LABELS {
+                match self.of(subject, object).map_or(0, |rule| rule.load(Acquire)) {
+                    0 => {}
+                    forbidden => show(subject, object, forbidden),
+                }
+            }
+        }
+    }
+
     /// Forbids subjects of one label some things with objects of another, and allows the others: what was forbidden.
     fn change(&self, pin: Pin<'_>, subject: u32, object: u32, forbidden: u8) -> Option<u8> {
         let _guard = self.changing.lock(pin, &"the rules of labels");

@@ -17,7 +17,7 @@ use kern_base::slot::CNode;
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
-use snapshot::{Extent, ExtentKind, Kernel, Number, Range, Root, Sink};
+use snapshot::{Extent, ExtentKind, Kernel, LabelRule, Number, Range, Root, Sink};
 
 use crate::caps::DEPTH_MAX;
 use crate::found::{Found, Object, for_still_tree};
@@ -97,6 +97,8 @@ macro_rules! object {
             dying: header.has_flag(kern_base::header::FLAG_DYING),
             dead: header.has_flag(kern_base::header::FLAG_DEAD),
             root: u32::from(header.root().0),
+            identity: header.identity(),
+            label: header.label(),
             swept: header.swept() as u32,
             $($fields)*
         }
@@ -160,6 +162,10 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 self.sink.root(&Root { id, locked: root.is_locked(), leaving });
             }
         }
+        k.rules.each_forbidden(|subject, object, forbidden| {
+            let forbidden = u32::from(forbidden);
+            self.sink.label_rule(&LabelRule { subject, object, forbidden });
+        });
         for (number, process) in k.processes.living(self.pin()) {
             self.sink.number(&Number { number, process: self.at(process.addr()) });
         }

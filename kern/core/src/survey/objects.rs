@@ -94,7 +94,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 locked: first.is_none(),
                 task_numbers: process.get().tasks.len() as u32,
                 free_number: u32::from(process.get().free_number.load(Relaxed)),
-                label: process.get().header.label(),
+                fault_handler: process.get().fault_handler.load(Relaxed),
                 label_told: process.get().label_told.load(Relaxed),
                 offer_slot: offered.slot,
                 offer_from: offered.from,

@@ -66,6 +66,7 @@ impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
                 under_way: task.hot.is_under_way(),
                 owner: self.at(task.owner.addr()),
                 space: self.at(task.space.addr()),
+                fault_handler: task.fault_handler.load(Relaxed),
                 utcb: self.at(core::ptr::from_ref(task.utcb(self.pin())).addr() as u64),
                 utcb_address: task.utcb_address.load(Relaxed),
                 control,

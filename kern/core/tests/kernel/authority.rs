@@ -422,3 +422,58 @@ fn what_a_driver_has_pinned_stays_a_frame() {
     }
     assert!(ask(&mut s, &it, Op::FrameUnpin, &[Cap(21).arg(), Cap(21).arg()]).is_err());
 }
+
+/// What the rules say that the audit is told of each operation ([`Op::told`]) is what it is told when that is done to others.
+/// Messages with capabilities have a test of their own.
+#[test]
+fn each_operation_is_told_of_as_the_rules_say() {
+    let mut s = Scene::unchecked(1, 1 << 22);
+    let (mut next, mut told) = (0, Vec::new());
+    let mut does = |s: &mut Scene, op: Op, args: &[u64]| {
+        s.w.must(0, op, args);
+        s.w.run();
+        let (records, end) = records(&mut s.w, next);
+        next = end;
+        let of_it = records.iter().any(|it| it.op == Some(op) && it.event == op.told()[0]);
+        assert!(of_it, "{op:?} should be told of as {:?}: {records:?}", op.told());
+        told.push(op);
+    };
+    let machine = abi::INIT_MACHINE.arg();
+    let ring = s.w.make(0, ObjType::Untyped, 17);
+    does(&mut s, Op::AuditStart, &[machine, ring.arg(), 10]);
+    let memory = s.w.make(0, ObjType::Untyped, 16);
+    let [process, cnode, table] = [(ObjType::Process, 4), (ObjType::CNode, 16), (ObjType::CNode, 8)]
+        .map(|(of, size)| s.w.make(0, of, size));
+    let (vspace, note) = (s.w.make(0, ObjType::VSpace, 16), s.w.make(0, ObjType::Notification, 0));
+    let (frame, group) = (s.w.make(0, ObjType::Frame, 12), s.w.group(2, 2));
+    let (task, pool) = (s.w.make(0, ObjType::Task, 0), s.w.make(0, ObjType::EventPool, 6));
+    let moved = s.w.make(0, ObjType::Notification, 0);
+    does(&mut s, Op::ProcessConfigure, &[process.arg(), cnode.arg(), vspace.arg(), 0]);
+    does(&mut s, Op::CSpaceGrow, &[process.arg(), table.arg()]);
+    let to = |slot| Target::new(cnode, slot).0;
+    does(&mut s, Op::Retype, &[Target::new(memory, ObjType::Notification as u32).0, 0, to(3), 1]);
+    does(&mut s, Op::CapCopy, &[note.arg(), to(4), u64::from(Rights::ALL.0), 0]);
+    does(&mut s, Op::CapMove, &[moved.arg(), to(5)]);
+    let devices = crate::world::machine::DEVICES;
+    does(&mut s, Op::DeviceFrame, &[machine, memory.arg(), to(6), devices, 12]);
+    does(&mut s, Op::CapDelete, &[to(4)]);
+    s.w.must(0, Op::ProcessAccept, &[process.arg(), 9, group.arg()]);
+    does(&mut s, Op::GroupAdd, &[group.arg(), process.arg(), u64::from(Rights::SEND.0), 0]);
+    does(&mut s, Op::Expose, &[Target::new(group, 1).0, note.arg(), 0]);
+    does(&mut s, Op::Withdraw, &[Target::new(group, 1).0]);
+    does(&mut s, Op::GroupRemove, &[group.arg()]);
+    does(&mut s, Op::TaskConfigure, &[task.arg(), process.arg(), 0x5000_0000, 0]);
+    does(&mut s, Op::PoolBind, &[pool.arg(), process.arg(), task.arg(), 0x6000_0000, 1]);
+    does(&mut s, Op::FramePin, &[frame.arg(), machine]);
+    does(&mut s, Op::FrameUnpin, &[frame.arg(), machine]);
+    does(&mut s, Op::LabelSet, &[machine, note.arg(), 3]);
+    does(&mut s, Op::LabelRule, &[machine, 3, 4, 0]);
+    does(&mut s, Op::TaskKill, &[task.arg()]);
+    does(&mut s, Op::ProcessKill, &[process.arg()]);
+    does(&mut s, Op::CapRevoke, &[at(memory)]);
+    does(&mut s, Op::UntypedReset, &[memory.arg(), 0]);
+    let messages = [Op::Call, Op::Send, Op::Reply, Op::ReplyRecv];
+    for op in Op::ALL.iter().filter(|op| !op.told().is_empty() && !messages.contains(op)) {
+        assert!(told.contains(op), "nobody has looked whether {op:?} is told of");
+    }
+}

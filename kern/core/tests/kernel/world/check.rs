@@ -98,6 +98,11 @@ pub fn survey_alone(world: &World) {
     MEMORY.with_borrow_mut(|memory| take(world, &mut memory.found, &mut memory.snapshot));
 }
 
+/// Records what there is into a snapshot, which it clears first.
+pub fn record(world: &World, snapshot: &mut Snapshot) {
+    MEMORY.with_borrow_mut(|memory| take(world, &mut memory.found, snapshot));
+}
+
 fn take(world: &World, found: &mut Found, snapshot: &mut Snapshot) {
     snapshot.clear();
     survey(world, found, snapshot);

@@ -1,0 +1,114 @@
+//! The rules of authority, as far as each operation has its own: for whom it acts, what the other side must have agreed to,
+//! and what the [audit](crate::audit) is told. Together with [what it takes](crate::Op::forms) that is the book's page of
+//! rules; the host tests play each operation that is told of.
+
+use crate::Op;
+use crate::audit::AuditEvent;
+
+/// For whom an operation acts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Behalf {
+    /// The caller's own process: what comes of it is that one's.
+    Own,
+    /// The process that an argument names; 0 is rdi.
+    OfProcess(usize),
+    /// The process of the task that an argument names.
+    OfTask(usize),
+    /// The process whose call it is: the receiver is told so.
+    OfCaller,
+    /// The machine: what it changes is everybody's.
+    Machine,
+}
+
+impl Behalf {
+    /// In words.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Behalf::Own => "its own",
+            Behalf::OfProcess(0) => "the process (rdi)",
+            Behalf::OfProcess(_) => "the process (rsi)",
+            Behalf::OfTask(0) => "the task's process (rdi)",
+            Behalf::OfTask(_) => "the task's process (rsi)",
+            Behalf::OfCaller => "whose call it is, with FLAG_FORWARDED",
+            Behalf::Machine => "the machine",
+        }
+    }
+}
+
+impl Op {
+    /// For whom it acts.
+    pub const fn behalf(self) -> Behalf {
+        match self {
+            Op::ProcessConfigure | Op::ProcessAccept | Op::CSpaceGrow | Op::ProcessKill => {
+                Behalf::OfProcess(0)
+            }
+            Op::TaskConfigure | Op::PoolBind => Behalf::OfProcess(1),
+            Op::TaskWriteRegs
+            | Op::TaskReadRegs
+            | Op::TaskReadVector
+            | Op::TaskWriteVector
+            | Op::TaskRewind
+            | Op::TaskResume
+            | Op::TaskSuspend
+            | Op::TaskCancel
+            | Op::TaskKill
+            | Op::TaskDebug
+            | Op::FaultHandler => Behalf::OfTask(0),
+            Op::SchedBind | Op::NotificationBind => Behalf::OfTask(1),
+            Op::Forward => Behalf::OfCaller,
+            Op::LabelSet
+            | Op::LabelRule
+            | Op::AuditStart
+            | Op::MachineExit
+            | Op::MachineDump
+            | Op::MachineAttempt => Behalf::Machine,
+            _ => Behalf::Own,
+        }
+    }
+
+    /// What the other side must have agreed to; empty where nobody has to.
+    pub const fn agreed(self) -> &'static str {
+        match self {
+            Op::Call | Op::Forward => {
+                "the task is exposed, by who had LISTEN of it; capabilities come into slots, pages into windows that the \
+                 receiver has opened"
+            }
+            Op::Send => {
+                "as a call; the receiver's process has an event pool, whose first page says where capabilities and pages may come"
+            }
+            Op::Broadcast => {
+                "the members' records have LISTEN, and their processes event pools, as for an event"
+            }
+            Op::Reply | Op::ReplyRecv => {
+                "the caller waits for it; capabilities and pages as with a call, and none as the answer to a fault"
+            }
+            Op::Notify => "through a group: the Notification is exposed, by who had LISTEN of it",
+            Op::YieldTo => "through a group: the task is exposed",
+            Op::GroupAdd => "the process has offered a slot, to this group or to the caller's process",
+            _ => "",
+        }
+    }
+
+    /// What the audit is told where it is done; a refusal for want of authority is a Denial whatever it is.
+    pub const fn told(self) -> &'static [AuditEvent] {
+        use AuditEvent as E;
+        match self {
+            Op::CapCopy | Op::CapMove | Op::Retype | Op::DeviceFrame => &[E::Grant],
+            Op::Call | Op::Send | Op::Reply | Op::ReplyRecv => &[E::Grant],
+            Op::CapDelete => &[E::Take, E::End],
+            Op::CapRevoke => &[E::Revoke, E::End],
+            Op::UntypedReset => &[E::Reset, E::End],
+            Op::GroupAdd => &[E::Join],
+            Op::GroupRemove => &[E::Leave],
+            Op::Expose => &[E::Expose],
+            Op::Withdraw => &[E::Withdraw],
+            Op::TaskKill | Op::ProcessKill => &[E::Kill, E::Death],
+            Op::ProcessConfigure | Op::CSpaceGrow | Op::TaskConfigure | Op::PoolBind => &[E::Bind],
+            Op::FramePin | Op::FrameUnpin => &[E::Pin],
+            Op::LabelSet => &[E::Label],
+            Op::LabelRule => &[E::Rule],
+            Op::AuditStart => &[E::Began],
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! The closure of taking and granting: the most that each process may ever come to hold and to see, whatever all of them
+//! do.
+//!
+//! It begins with a picture, and adds what a process may take, and what others may give to it, until nothing is added any
+//! more. It may say too much, never too little: who can do something is taken to have done it, in every order, and to have
+//! kept what it gave away.
+//!
+//! What is made later stands where memory was: who holds an Untyped may hold everything that is ever made of it.
+
+use abi::audit::may;
+use abi::{ObjType, Rights, frame_rights, machine_rights};
+use snapshot::Slot;
+
+use crate::Excess;
+use crate::picture::Picture;
+
+/// Something that can be held.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    kind: ObjType,
+    at: u64,
+    /// Of an object, what tells it from others; of memory 0.
+    identity: u64,
+    /// Of memory, its bytes: all that is made there.
+    size: u64,
+    label: u32,
+}
+
+/// A process; a CNode that is part of no CSpace; or an address space in which nobody lives.
+#[derive(Clone, Debug)]
+struct Holder {
+    /// Where it is.
+    at: u64,
+    identity: u64,
+    label: u32,
+    is_process: bool,
+    /// Of each item, the rights; `None` where it never holds the item.
+    rights: Vec<Option<Rights>>,
+    /// Of each item that is a group, the rights of its records there.
+    records: Vec<Rights>,
+    /// Of each item that is a frame, or memory, whether it may see it: and write it.
+    sees: Vec<Option<bool>>,
+}
+
+/// What there is to hold, and who may come to hold it.
+#[derive(Default)]
+pub struct Bound {
+    items: Vec<Item>,
+    holders: Vec<Holder>,
+    /// For each holder, the CNodes of its CSpace, by their items.
+    tables: Vec<Vec<usize>>,
+    /// For each item that is a group, the holders whose tasks are exposed there.
+    shown: Vec<Vec<usize>>,
+    changed: bool,
+}
+
+impl Bound {
+    /// The bound from a picture on. Some processes take no part.
+    pub fn of(picture: &Picture, idle: &[u64]) -> Bound {
+        let mut bound = Bound { items: items(picture), ..Bound::default() };
+        bound.gather(picture, idle);
+        bound.close(picture);
+        bound
+    }
+
+    fn gather(&mut self, picture: &Picture, idle: &[u64]) {
+        let count = self.items.len();
+        let holder = |at: u64, is_process: bool| {
+            let thing = picture.thing(at);
+            Holder {
+                at,
+                identity: thing.map_or(0, |thing| thing.identity),
+                label: picture.label(at),
+                is_process,
+                rights: vec![None; count],
+                records: vec![Rights::NONE; count],
+                sees: vec![None; count],
+            }
+        };
+        let acting = picture.s.processes.iter().filter(|process| !idle.contains(&process.at));
+        let processes = acting.map(|process| holder(process.at, true));
+        let boxes = picture.s.cnodes.iter().filter(|cnode| cnode.process == 0);
+        let spaces = picture.s.vspaces.iter().filter(|space| space.process == 0);
+        let others = boxes.map(|cnode| cnode.at).chain(spaces.map(|space| space.at));
+        self.holders = processes.chain(others.map(|at| holder(at, false))).collect();
+        self.tables = vec![Vec::new(); self.holders.len()];
+        self.shown = vec![Vec::new(); count];
+        for cnode in &picture.s.cnodes {
+            let of = if cnode.process == 0 { cnode.at } else { cnode.process };
+            if let (Some(holder), Some(item)) = (self.holder(of), self.object(cnode.at)) {
+                self.tables[holder].push(item);
+            }
+        }
+        for slot in picture.slots() {
+            self.gather_slot(picture, slot);
+        }
+        for group in &picture.s.groups {
+            self.gather_group(picture, group.at);
+        }
+        for view in picture.views().iter().filter(|view| !view.plain) {
+            let (holder, frame) = (self.resident(picture, view.space), self.item_of_page(view.page));
+            if let (Some(holder), Some(item)) = (holder, frame) {
+                self.see(holder, item, view.writable || view.lent);
+            }
+        }
+    }
+
+    fn gather_slot(&mut self, picture: &Picture, slot: &Slot) {
+        let holder = picture.holder(slot.table);
+        let holder = self.holder(if holder == 0 { slot.table } else { holder });
+        let Some(holder) = holder else { return };
+        for item in 0..self.items.len() {
+            let is_made_of = self.items[item].size != 0 && slot.kind == ObjType::Untyped as u8;
+            let untyped = picture.s.untypeds.iter().find(|untyped| untyped.at == slot.object);
+            let memory = is_made_of && untyped.is_some_and(|untyped| untyped.base == self.items[item].at);
+            if self.items[item].size == 0 && self.items[item].at == slot.object || memory {
+                let rights = if memory { Rights::ALL } else { Rights(slot.rights) };
+                self.hold(holder, item, rights);
+            }
+        }
+    }
+
+    fn gather_group(&mut self, picture: &Picture, group: u64) {
+        let Some(item) = self.object(group) else { return };
+        for says in picture.members(group) {
+            let process = picture.process_with(says.key).and_then(|process| self.holder(process.at));
+            if let Some(process) = process {
+                let records = &mut self.holders[process].records[item];
+                *records = records.union(says.rights);
+            }
+        }
+        for exposure in picture.s.exposures.iter().filter(|exposure| exposure.group == group) {
+            let task = picture.task(picture.exposed(exposure));
+            if let Some(of) = task.and_then(|task| self.holder(task.owner)) {
+                self.shown[item].push(of);
+            }
+        }
+    }
+
+    // --- looking up -------------------------------------------------------------------------------
+
+    fn holder(&self, at: u64) -> Option<usize> {
+        self.holders.iter().position(|holder| holder.at == at && at != 0)
+    }
+
+    /// Who sees what a space shows: the process that lives there, or the space itself.
+    fn resident(&self, picture: &Picture, space: u64) -> Option<usize> {
+        match picture.resident(space) {
+            0 => self.holder(space),
+            process => self.holder(process),
+        }
+    }
+
+    fn object(&self, at: u64) -> Option<usize> {
+        self.items.iter().position(|item| item.at == at && item.size == 0)
+    }
+
+    fn item_of_page(&self, page: u64) -> Option<usize> {
+        let within = |item: &&(usize, &Item)| {
+            let Item { kind, at, size, .. } = *item.1;
+            size != 0 && kind != ObjType::Group && (at..at + size).contains(&page)
+        };
+        let items = self.items.iter().enumerate();
+        items.filter(|item| within(&item)).min_by_key(|(_, item)| item.size).map(|(number, _)| number)
+    }
+
+    // --- closing ----------------------------------------------------------------------------------
+
+    fn hold(&mut self, holder: usize, item: usize, rights: Rights) {
+        let has = &mut self.holders[holder].rights[item];
+        let all = has.unwrap_or(Rights::NONE).union(rights);
+        self.changed |= *has != Some(all);
+        *has = Some(all);
+    }
+
+    fn see(&mut self, holder: usize, item: usize, writes: bool) {
+        let has = &mut self.holders[holder].sees[item];
+        let all = has.unwrap_or(false) || writes;
+        self.changed |= *has != Some(all);
+        *has = Some(all);
+    }
+
+    /// Whether a holder may do something with an object.
+    fn may(&self, holder: usize, item: usize, need: Rights) -> bool {
+        self.holders[holder].rights[item].is_some_and(|has| has.contains(need))
+    }
+
+    fn may_in(&self, holder: usize, group: usize, need: Rights) -> bool {
+        self.may(holder, group, need) && self.holders[holder].records[group].contains(need)
+    }
+
+    fn may_to(&self, holder: usize, group: usize, need: Rights) -> bool {
+        self.may(holder, group, need.union(Rights::DELETE)) || self.may_in(holder, group, need)
+    }
+
+    fn close(&mut self, picture: &Picture) {
+        self.changed = true;
+        while core::mem::take(&mut self.changed) {
+            for from in 0..self.holders.len() {
+                for to in 0..self.holders.len() {
+                    if from != to {
+                        self.give(picture, from, to);
+                        self.join_new(from, to);
+                    }
+                }
+                self.map(picture, from);
+            }
+            for group in 0..self.items.len() {
+                if self.items[group].kind == ObjType::Group && self.items[group].size == 0 {
+                    self.join(picture, group);
+                }
+            }
+        }
+    }
+
+    /// What may go from one to another.
+    fn give(&mut self, picture: &Picture, from: usize, to: usize) {
+        let stores = self.tables[to].iter().any(|table| self.may(from, *table, Rights::GRANT));
+        // A table that is made later can become part of the other's CSpace.
+        let stores = stores || self.has_memory(from) && self.names(from, to);
+        // A table can become part of one's own CSpace with all that it holds, as soon as it serves nobody: its process may end.
+        let takes = self.holders[to].is_process
+            && self.tables[from].iter().any(|table| self.may(to, *table, Rights::GRANT));
+        let acts = self.holders[from].is_process;
+        let answers = acts && self.calls(to, from, Rights::NONE);
+        if takes || acts && stores || answers || acts && self.calls(from, to, Rights::GRANT) {
+            for item in 0..self.items.len() {
+                let Some(rights) = self.holders[from].rights[item] else { continue };
+                // What is in a table was asked of the table's label when it came there, and a process takes tables of its own.
+                let along = takes && self.holders[from].label == self.holders[to].label;
+                if along || self.may_come(picture, from, to, item) {
+                    self.hold(to, item, rights);
+                }
+            }
+        }
+        // Of memory that both have a space can be made, through which pages go.
+        if answers || acts && (self.calls(from, to, Rights::MAP) || self.share_memory(from, to)) {
+            self.show_pages(picture, from, to);
+        }
+    }
+
+    /// Whether labels let one give an item to another. What is made of memory without label has its maker's.
+    fn may_come(&self, picture: &Picture, from: usize, to: usize, item: usize) -> bool {
+        let Item { size, label, .. } = self.items[item];
+        let (subject, maker) = (self.holders[to].label, self.holders[from].label);
+        picture.allows(subject, label, may::GRANT)
+            || size != 0 && label == 0 && picture.allows(subject, maker, may::GRANT)
+    }
+
+    /// Whether one may call the other, or send it something.
+    fn calls(&self, from: usize, to: usize, need: Rights) -> bool {
+        let is_group = |item: &usize| self.items[*item].kind == ObjType::Group && self.items[*item].size == 0;
+        let groups = (0..self.items.len()).filter(is_group);
+        let mut groups = groups.filter(|group| self.may_in(from, *group, Rights::SEND.union(need)));
+        self.holders[to].is_process
+            && (self.may_meet(from, to) || groups.any(|group| self.receives(to, group)))
+    }
+
+    /// Whether somebody who has memory may make a group in which both are members, and are exposed.
+    fn may_meet(&self, one: usize, other: usize) -> bool {
+        (0..self.holders.len()).any(|by| {
+            let memory =
+                |item: &usize| self.items[*item].kind == ObjType::Untyped && self.items[*item].size != 0;
+            let mut memories = (0..self.items.len()).filter(memory);
+            memories.any(|item| self.may(by, item, Rights::NONE))
+                && self.names(by, one)
+                && self.names(by, other)
+        })
+    }
+
+    /// Whether one has a capability of another's process, or is it; or both have some memory, of which another process can be
+    /// made that stands between them.
+    fn names(&self, by: usize, of: usize) -> bool {
+        let named =
+            self.object(self.holders[of].at).is_some_and(|process| self.may(by, process, Rights::NONE));
+        by == of || named || self.share_memory(by, of)
+    }
+
+    fn has_memory(&self, holder: usize) -> bool {
+        self.share_memory(holder, holder)
+    }
+
+    fn share_memory(&self, one: usize, other: usize) -> bool {
+        let memory = |item: usize| self.items[item].kind == ObjType::Untyped && self.items[item].size != 0;
+        let has = |by: usize, item: usize| self.may(by, item, Rights::NONE);
+        (0..self.items.len()).any(|item| memory(item) && has(one, item) && has(other, item))
+    }
+
+    /// Whoever may be named by somebody who has memory may come to hold the groups that are made of it.
+    fn join_new(&mut self, by: usize, to: usize) {
+        for memory in 0..self.items.len() {
+            let Item { kind, at, size, .. } = self.items[memory];
+            if kind != ObjType::Untyped
+                || size == 0
+                || !self.may(by, memory, Rights::NONE)
+                || !self.names(by, to)
+            {
+                continue;
+            }
+            let groups = |item: &Item| item.kind == ObjType::Group && item.at == at && item.size == size;
+            if let Some(groups) = self.items.iter().position(groups) {
+                self.hold(to, groups, abi::MEMBER_RIGHTS.minus(Rights::DELETE));
+            }
+        }
+    }
+
+    /// Whether messages in a group may come to a process: it listens, or somebody may expose one of its tasks.
+    fn receives(&self, process: usize, group: usize) -> bool {
+        let exposes = |by: usize| self.may_to(by, group, Rights::LISTEN);
+        self.shown[group].contains(&process)
+            || self.holders[process].records[group].contains(Rights::LISTEN)
+            || (0..self.holders.len()).any(exposes)
+    }
+
+    /// What one sees, it may show another. Who gets a page as a copy writes it once nobody else sees it: then it is its own.
+    fn show_pages(&mut self, picture: &Picture, from: usize, to: usize) {
+        for item in 0..self.items.len() {
+            if self.holders[from].sees[item].is_none() {
+                continue;
+            }
+            let (subject, object) = (self.holders[to].label, self.items[item].label);
+            if picture.allows(subject, object, may::READ) {
+                self.see(to, item, picture.allows(subject, object, may::WRITE));
+            }
+        }
+    }
+
+    /// What a process may map: into its own space, or others' that it holds.
+    fn map(&mut self, picture: &Picture, by: usize) {
+        let spaces = (0..self.items.len()).filter(|item| self.items[*item].kind == ObjType::VSpace);
+        let spaces: Vec<usize> = spaces.filter(|space| self.may(by, *space, Rights::MAP)).collect();
+        let residents = spaces.iter().filter_map(|space| self.resident(picture, self.items[*space].at));
+        let residents: Vec<usize> = residents.collect();
+        for item in 0..self.items.len() {
+            let Item { kind, at, size, label, .. } = self.items[item];
+            let frame = size == 0 && kind == ObjType::Frame;
+            if !(frame || size != 0) || kind == ObjType::Group || !self.may(by, item, Rights::MAP) {
+                continue;
+            }
+            let page = if frame { picture.frame(at).map_or(0, |frame| frame.base) } else { at };
+            let Some(memory) = (if frame { self.item_of_page(page) } else { Some(item) }) else { continue };
+            let writes = self.may(by, item, frame_rights::WRITE.rights());
+            for to in &residents {
+                if picture.allows(self.holders[*to].label, label, may::READ) {
+                    self.see(*to, memory, writes);
+                }
+            }
+        }
+        for from in &residents {
+            for to in residents.iter().filter(|to| *to != from) {
+                self.show_pages(picture, *from, *to);
+            }
+        }
+    }
+
+    /// Who may become a member.
+    fn join(&mut self, picture: &Picture, group: usize) {
+        for by in 0..self.holders.len() {
+            if !self.may_to(by, group, Rights::ADD) {
+                continue;
+            }
+            let Some(cap) = self.holders[by].rights[group] else { continue };
+            let is_maker = cap.contains(Rights::DELETE);
+            let gives = if is_maker { cap } else { self.holders[by].records[group] };
+            let gives = gives.and(abi::MEMBER_RIGHTS);
+            for to in 0..self.holders.len() {
+                // Who has memory makes processes, which join, and keeps their tables when they are gone: with a capability that
+                // names a record of nobody.
+                if self.has_memory(to) {
+                    self.hold(to, group, gives.and(cap).minus(Rights::DELETE));
+                }
+                let process = self.object(self.holders[to].at);
+                let named = process.is_some_and(|process| self.may(by, process, Rights::NONE));
+                if named && picture.allows(self.holders[to].label, self.items[group].label, may::JOIN) {
+                    let records = self.holders[to].records[group].union(gives);
+                    self.changed |= records != self.holders[to].records[group];
+                    self.holders[to].records[group] = records;
+                    self.hold(to, group, gives.and(cap).minus(Rights::DELETE));
+                }
+            }
+        }
+    }
+
+    // --- judging ----------------------------------------------------------------------------------
+
+    /// What a later picture shows that the bound does not allow.
+    pub fn judge(&self, picture: &Picture, out: &mut Vec<Excess>) {
+        let known = |at: u64| {
+            let thing = picture.thing(at)?;
+            let holder = self.holder(at)?;
+            (self.holders[holder].identity == thing.identity).then_some(holder)
+        };
+        for slot in picture.slots() {
+            let Some(holder) = known(picture.holder(slot.table)) else { continue };
+            if !self.may_hold(picture, holder, slot) {
+                let number = picture.process(self.holders[holder].at).map_or(0, |process| process.number);
+                let what =
+                    format!("{:?}", picture.thing(slot.object).map(|thing| (thing.kind, thing.identity)));
+                let what = format!("process {number} holds {what} with rights {:#x}", slot.rights);
+                out.push(Excess { rule: "bound", what });
+            }
+        }
+        for view in picture.views().iter().filter(|view| view.present && !view.plain) {
+            let Some(holder) = known(picture.resident(view.space)) else { continue };
+            let Some(item) = self.item_of_page(view.page) else { continue };
+            let allowed = self.holders[holder].sees[item].is_some_and(|writes| writes || !view.writable);
+            let is_made = |n: usize| self.may(holder, n, Rights::MAP) && self.items[n].size != 0;
+            let made =
+                |n: &usize| (self.items[*n].at..self.items[*n].at + self.items[*n].size).contains(&view.page);
+            if !allowed && !(0..self.items.len()).filter(made).any(is_made) {
+                let number = picture.process(self.holders[holder].at).map_or(0, |process| process.number);
+                let what =
+                    format!("process {number} sees page {:#x} (writable: {})", view.page, view.writable);
+                out.push(Excess { rule: "bound", what });
+            }
+        }
+    }
+
+    fn may_hold(&self, picture: &Picture, holder: usize, slot: &Slot) -> bool {
+        let Some(thing) = picture.thing(slot.object) else { return true };
+        self.items.iter().enumerate().any(|(number, item)| {
+            let within = (item.at..item.at + item.size).contains(&thing.at);
+            let fits = match item.kind {
+                _ if item.size == 0 => item.at == thing.at && item.identity == thing.identity,
+                ObjType::Group => within && thing.kind == ObjType::Group,
+                _ => within,
+            };
+            fits && self.may(holder, number, Rights(slot.rights))
+        })
+    }
+
+    /// Whether anybody may ever say what devices do.
+    pub fn has_dma(&self) -> bool {
+        let machine = |item: &usize| self.items[*item].kind == ObjType::Machine;
+        let has =
+            |item: usize| (0..self.holders.len()).any(|by| self.may(by, item, machine_rights::DMA.rights()));
+        (0..self.items.len()).filter(machine).any(has)
+    }
+}
+
+/// All objects; all memory of Untypeds; the pages of all Frames, as memory; and the groups that are made of each memory.
+fn items(picture: &Picture) -> Vec<Item> {
+    let objects = picture.things().iter().map(|thing| Item {
+        kind: thing.kind,
+        at: thing.at,
+        identity: thing.identity,
+        size: 0,
+        label: thing.label,
+    });
+    let memory = picture.s.untypeds.iter().map(|untyped| Item {
+        kind: ObjType::Untyped,
+        at: untyped.base,
+        identity: 0,
+        size: untyped.size,
+        label: untyped.label,
+    });
+    let frames = picture.s.frames.iter().map(|frame| Item {
+        kind: ObjType::Frame,
+        at: frame.base,
+        identity: 0,
+        size: u64::from(frame.pages) << frame.log2,
+        label: frame.label,
+    });
+    let groups = memory.clone().map(|item| Item { kind: ObjType::Group, ..item });
+    objects.chain(memory).chain(frames).chain(groups).collect()
+}

@@ -1,0 +1,222 @@
+//! One operation: the pictures before and after it, and who may have acted in between.
+
+use abi::{ObjType, Rights};
+use snapshot::{Slot, Stage, State};
+
+use crate::Excess;
+use crate::picture::{Picture, Says, View};
+
+/// Something that a process opened for messages: slots for capabilities, or addresses for pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// The process.
+    pub process: u64,
+    /// Its first slot, or its first address.
+    pub first: u64,
+    /// How many slots, or bytes.
+    pub count: u64,
+    /// What is offered.
+    pub kind: OfferKind,
+}
+
+/// What is offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OfferKind {
+    /// Slots of the CSpace.
+    Slots,
+    /// Addresses of the address space.
+    Addresses,
+}
+
+/// What the rules read, and where they say what is wrong.
+pub struct Change<'a> {
+    /// The picture before.
+    pub before: &'a Picture,
+    /// The picture after.
+    pub after: &'a Picture,
+    /// The processes that may have acted: the one that made the system call, and those that waited for something.
+    pub acts: &'a [u64],
+    /// What processes offered before.
+    pub offers: &'a [Offer],
+    /// The capabilities that these processes held before.
+    pub reach: Vec<&'a Slot>,
+    /// What is wrong.
+    pub out: &'a mut Vec<Excess>,
+}
+
+impl<'a> Change<'a> {
+    /// Looks up what the acting processes held.
+    pub fn new(
+        before: &'a Picture,
+        after: &'a Picture,
+        acts: &'a [u64],
+        offers: &'a [Offer],
+        out: &'a mut Vec<Excess>,
+    ) -> Change<'a> {
+        let reach = before.slots().filter(|slot| acts.contains(&before.holder(slot.table))).collect();
+        Change { before, after, acts, offers, reach, out }
+    }
+
+    /// Says what is wrong.
+    pub fn excess(&mut self, rule: &'static str, what: String) {
+        self.out.push(Excess { rule, what });
+    }
+
+    // --- what the acting processes may do ---------------------------------------------------------
+
+    /// Whether they held a capability of an object with all of these rights.
+    pub fn may(&self, object: u64, rights: impl Into<Rights>) -> bool {
+        let need = rights.into();
+        self.reach.iter().any(|slot| slot.object == object && Rights(slot.rights).contains(need))
+    }
+
+    /// Whether they held a capability of the Machine with all of these rights.
+    pub fn may_machine(&self, rights: impl Into<Rights>) -> bool {
+        let need = rights.into();
+        let machine = |slot: &&&Slot| slot.kind == ObjType::Machine as u8;
+        self.reach.iter().filter(machine).any(|slot| Rights(slot.rights).contains(need))
+    }
+
+    /// Whether one of them is this process, or holds a capability of it with these rights.
+    pub fn may_or_is(&self, process: u64, rights: impl Into<Rights>) -> bool {
+        self.acts.contains(&process) || self.may(process, rights)
+    }
+
+    /// The member record by which a capability acts in its group, if that is one of its holder's.
+    pub fn record(&self, slot: &Slot) -> Option<Says> {
+        let record = self.before.member(slot.object, slot.badge / 8)?;
+        let holder = self.before.process(self.before.holder(slot.table))?;
+        (record.key == holder.key).then_some(record)
+    }
+
+    /// Whether they may do something in a group, by a capability and its member record.
+    pub fn may_in(&self, group: u64, need: Rights) -> bool {
+        let with = |slot: &&&Slot| slot.object == group && Rights(slot.rights).contains(need);
+        let by_record = |slot: &Slot| self.record(slot).is_some_and(|says| says.rights.contains(need));
+        self.reach.iter().filter(with).any(|slot| by_record(slot))
+    }
+
+    /// Whether they may do something to a group: as a member, or as its maker, whose capability has DELETE.
+    pub fn may_to(&self, group: u64, need: Rights) -> bool {
+        self.may(group, need.union(Rights::DELETE)) || self.may_in(group, need)
+    }
+
+    /// Whether they may change the slots of a table: it is one of their own, or they hold its CNode with GRANT. A CNode
+    /// stands for its own slots, never for those of a CNode that the process has added behind it.
+    pub fn may_change(&self, table: u64) -> bool {
+        self.acts.contains(&self.before.holder(table)) || self.may(table, Rights::GRANT)
+    }
+
+    /// Whether they may take a capability away: they may change its slot, or one that it was derived from.
+    pub fn may_take(&self, slot: &Slot) -> bool {
+        let mut at = Some(slot);
+        while let Some(one) = at {
+            if self.may_change(one.table) {
+                return true;
+            }
+            at = self.before.parent(one);
+        }
+        false
+    }
+
+    /// Whether they may send something to a process: by a call or an event to one of its tasks, as the answer to a call of
+    /// one of its tasks, or to all that listen in a group.
+    pub fn may_tell(&self, process: u64, need: Rights) -> bool {
+        self.may_answer(process)
+            || self.is_on_its_way(process)
+            || self.may_send(process, Rights::SEND.union(need))
+    }
+
+    /// Whether a message of one of theirs is on its way to a task of the process. It was sent by right, and nobody calls it
+    /// back by taking that right away.
+    fn is_on_its_way(&self, process: u64) -> bool {
+        let receives = |callee: u64| self.before.task(callee).is_some_and(|task| task.owner == process);
+        let sent = |task: &snapshot::Task| self.acts.contains(&task.owner) && waits(task.state);
+        self.before
+            .s
+            .tasks
+            .iter()
+            .any(|task| sent(task) && task.stage != Stage::Owed && receives(task.callee))
+    }
+
+    /// Every call went to a task that its caller, or who handed it on, could call.
+    pub fn calls(&mut self) {
+        let (before, after) = (self.before, self.after);
+        for now in after.s.tasks.iter().filter(|task| waits(task.state) && task.callee != 0) {
+            let was = after.thing(now.at).and_then(|thing| before.again(thing));
+            let was = was.and_then(|thing| before.s.tasks.get(thing.number));
+            let same = was.is_some_and(|was| waits(was.state) && was.callee == now.callee);
+            let callee = after.task(now.callee).map_or(0, |task| task.owner);
+            if !same && callee != 0 && !self.may_send(callee, Rights::SEND) {
+                let (who, of, to) = (self.actors(), self.name(now.owner), self.name(callee));
+                self.excess(
+                    "called",
+                    format!("a task of {of} has called one of {to}, which {who} could not call"),
+                );
+            }
+        }
+    }
+
+    /// Whether a task of the process waits for their answer, or they keep its call.
+    pub fn may_answer(&self, process: u64) -> bool {
+        let awaits = |state| matches!(state, State::Await | State::AwaitTimed | State::AwaitRemote);
+        let owed = |callee: u64| self.before.task(callee).is_some_and(|task| self.acts.contains(&task.owner));
+        let tasks = self.before.s.tasks.iter();
+        let mut calls = tasks.filter(|task| task.owner == process && awaits(task.state) && !task.in_fault);
+        calls.any(|task| owed(task.callee) || task.held != 0 && self.may(task.held, Rights::SEND))
+    }
+
+    /// Whether the process is exposed in a group in which they may send so, or listens there.
+    pub fn may_send(&self, process: u64, need: Rights) -> bool {
+        let Some(key) = self.before.process(process).map(|process| process.key) else { return false };
+        let groups = self.reach.iter().filter(|slot| slot.kind == ObjType::Group as u8);
+        groups.map(|slot| slot.object).any(|group| {
+            let exposed = |at| self.before.task(at).is_some_and(|task| task.owner == process);
+            let shows = self.before.s.exposures.iter().filter(|it| it.group == group);
+            let receives = shows.map(|it| self.before.exposed(it)).any(exposed);
+            let listens = |says: Says| says.key == key && says.rights.contains(Rights::LISTEN);
+            (receives || self.before.members(group).any(listens)) && self.may_in(group, need)
+        })
+    }
+
+    /// Whether a process offered a slot, or an address, for messages.
+    pub fn is_offered(&self, process: u64, at: u64, kind: OfferKind) -> bool {
+        let fits = |offer: &&Offer| offer.process == process && offer.kind == kind;
+        let within = |offer: &Offer| at >= offer.first && at - offer.first < offer.count;
+        self.offers.iter().filter(fits).any(within)
+    }
+
+    // --- names for people -------------------------------------------------------------------------
+
+    /// A process by its number.
+    pub fn name(&self, process: u64) -> String {
+        let of = |picture: &Picture| picture.process(process).map(|process| process.number);
+        of(self.before)
+            .or_else(|| of(self.after))
+            .map_or("nobody".to_owned(), |number| format!("process {number}"))
+    }
+
+    /// The acting processes.
+    pub fn actors(&self) -> String {
+        let names: Vec<String> = self.acts.iter().map(|process| self.name(*process)).collect();
+        names.join(", ")
+    }
+
+    /// An object by its type and identity.
+    pub fn object(&self, at: u64) -> String {
+        let thing = self.after.thing(at).or_else(|| self.before.thing(at));
+        thing.map_or(format!("{at:#x}"), |thing| format!("{:?} {:x}", thing.kind, thing.identity & 0xffff))
+    }
+
+    /// A view by where it is.
+    pub fn view(&self, view: &View) -> String {
+        let resident = self.name(self.after.resident(view.space));
+        let how = if view.writable { "writable" } else { "read-only" };
+        format!("page {:x} {how} at {:x} of {resident}", view.page, view.address)
+    }
+}
+
+/// Whether a task waits in a call, or for room for an event.
+fn waits(state: State) -> bool {
+    matches!(state, State::Sending | State::Await | State::AwaitTimed | State::AwaitRemote)
+}

@@ -1,0 +1,89 @@
+//! The confinement oracle: what each process may come to hold, read, write and be told.
+//!
+//! Its only input are [snapshots](snapshot) of the kernel's state, and what a program that plays says of its own doings. It
+//! knows no code of the kernel, nor of the model: it states who *may* bring about a change, not how an operation does.
+//!
+//! * [`Judge`] compares two pictures, of the moments before and after an operation: each thing that is new must be
+//!   one that somebody who acted could give to somebody who could take it.
+//! * [`Bound`] computes from one picture the most that each process may ever come to hold, whatever all processes do:
+//!   the closure of taking and granting. No later picture exceeds it.
+//! * [`Ledger`] knows of each word that a process writes who may see it.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod bound;
+mod caps;
+mod change;
+mod groups;
+mod marks;
+mod memory;
+mod picture;
+mod tasks;
+
+pub use bound::Bound;
+pub use change::{Change, Offer, OfferKind};
+pub use marks::{Ledger, Mark};
+pub use picture::{Picture, Says, Thing, View};
+
+/// Something that nobody could bring about by right.
+#[derive(Clone, Debug)]
+pub struct Excess {
+    /// The rule that is broken.
+    pub rule: &'static str,
+    /// What is wrong, for people.
+    pub what: String,
+}
+
+/// Judges one operation after the other.
+#[derive(Default)]
+pub struct Judge {
+    /// Bits that event pools raise in the Notifications of their readers.
+    pool_bits: u64,
+    found: Vec<Excess>,
+}
+
+impl Judge {
+    /// A judge that takes it for right that event pools raise `pool_bits` in the Notifications of their readers.
+    pub fn new(pool_bits: u64) -> Judge {
+        Judge { pool_bits, ..Judge::default() }
+    }
+
+    /// Judges an operation: what is wrong. `acts` are the processes that may have acted, first the one that made the system
+    /// call.
+    pub fn judge(&mut self, before: &Picture, after: &Picture, acts: &[u64], offers: &[Offer]) -> &[Excess] {
+        self.found.clear();
+        let mut change = Change::new(before, after, acts, offers, &mut self.found);
+        change.capabilities();
+        change.members();
+        change.exposures();
+        change.bits(self.pool_bits);
+        change.calls();
+        change.views();
+        change.pins();
+        change.labels();
+        change.tasks();
+        change.processes();
+        change.others();
+        &self.found
+    }
+
+    /// Judges bits of a Notification that a task was told of: what is wrong. Bits that it had before were raised before.
+    pub fn raised(
+        &self,
+        before: &Picture,
+        after: &Picture,
+        acts: &[u64],
+        notification: u64,
+        bits: u64,
+    ) -> Vec<Excess> {
+        let mut found = Vec::new();
+        let mut change = Change::new(before, after, acts, &[], &mut found);
+        let had = before.notification(notification).map_or(0, |it| it.bits | it.remote);
+        let new = bits & !had & !self.pool_bits & !change.told_of_groups(notification);
+        if new != 0 && !change.may_notify(notification) {
+            let (who, what) = (change.actors(), change.object(notification));
+            change.excess("bits", format!("a task was told {new:#x} of {what}, which {who} could not raise"));
+        }
+        found
+    }
+}

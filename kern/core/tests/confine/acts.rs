@@ -1,0 +1,345 @@
+//! The arguments of an operation: mostly what the process has, sometimes anything.
+
+use abi::membership::watch;
+use abi::{
+    Cap, FLAG_CAPS, FLAG_NONBLOCK, FLAG_PAGES, FaultAnswer, Grant, MEMBER_RIGHTS, ObjType, Op, PageMode,
+};
+use abi::{PageRange, Rights, Target};
+use confine::Picture;
+use snapshot::Task;
+
+use crate::cast::{ACCEPT, EXPOSURES, LISTEN, OWN, PAGES, POOLS, SLOTS, WATCH_SHIFT, WINDOW};
+use crate::dice::Dice;
+use crate::pick::{Held, rights_to_give};
+use crate::world::Regs;
+
+/// A system call with what it carries.
+#[derive(Clone, Debug)]
+pub struct Act {
+    pub regs: Regs,
+    pub grants: Vec<Grant>,
+    pub ranges: Vec<PageRange>,
+}
+
+/// Somebody about to make a system call.
+pub struct Chooser<'a> {
+    pub picture: &'a Picture,
+    pub me: &'a Task,
+    pub held: &'a [Held],
+    pub dice: &'a mut Dice,
+    pub cpus: u32,
+    /// The number of the process, of which its bits are made.
+    pub player: usize,
+    pub op: Op,
+}
+
+/// What is made, and how large.
+const KINDS: &[(ObjType, u64)] = &[
+    (ObjType::Notification, 0),
+    (ObjType::Reply, 0),
+    (ObjType::SchedContext, 0),
+    (ObjType::Frame, 12),
+    (ObjType::Frame, 12),
+    (ObjType::CNode, 8),
+    (ObjType::Untyped, 13),
+    (ObjType::Group, 3 | 4 << 16),
+    (ObjType::Task, 0),
+    (ObjType::EventPool, 6),
+];
+
+impl Chooser<'_> {
+    pub fn act(&mut self, op: Op) -> Act {
+        let mut act = match op {
+            Op::Call | Op::Send | Op::Broadcast | Op::Forward => self.message(op),
+            Op::Reply | Op::ReplyRecv => self.reply(op),
+            _ => Act { regs: Regs::op(op, &self.arguments(op)), grants: Vec::new(), ranges: Vec::new() },
+        };
+        let waits = matches!(op, Op::Recv | Op::Wait | Op::Call | Op::Send | Op::Broadcast);
+        if waits && self.dice.once_in(4) {
+            act.regs = act.regs.flag(FLAG_NONBLOCK);
+        }
+        act
+    }
+
+    fn message(&mut self, op: Op) -> Act {
+        let target = match op {
+            Op::Broadcast => Target::new(self.cap(ObjType::Group), 0).0,
+            _ => self.target(),
+        };
+        let act = self.with_load(Regs { rdi: target, ..Regs::op(op, &[]) }, op != Op::Forward);
+        if op == Op::Broadcast {
+            Act { grants: Vec::new(), regs: Regs { rax: act.regs.rax & !FLAG_CAPS, ..act.regs }, ..act }
+        } else {
+            act
+        }
+    }
+
+    fn reply(&mut self, op: Op) -> Act {
+        let serves = self.picture.task(self.me.caller);
+        let kept = self.held.iter().any(|held| held.slot.kind == ObjType::Reply as u8);
+        let by_object = op == Op::Reply && kept && self.dice.once_in(3);
+        let cap = if by_object { self.cap(ObjType::Reply).arg() } else { 0 };
+        let mut regs = Regs { rdi: cap, ..Regs::op(op, &[]) };
+        if serves.is_some_and(|caller| caller.in_fault) {
+            let answers =
+                [FaultAnswer::Resume, FaultAnswer::ResumeAt, FaultAnswer::Registers, FaultAnswer::Kill];
+            let answer = self.dice.of(&answers);
+            regs.rax |= u64::from(answer.label()) << 32;
+        }
+        self.with_load(regs, true)
+    }
+
+    /// Words, capabilities and pages.
+    fn with_load(&mut self, mut regs: Regs, carries: bool) -> Act {
+        regs = regs.words(self.dice.of(&[0, 0, 0, 1, 3, 8, 64]));
+        let (mut grants, mut ranges) = (Vec::new(), Vec::new());
+        if carries && self.dice.once_in(3) {
+            for _ in 0..1 + self.dice.below(2) {
+                let Some(held) = self.any() else { break };
+                let cap = Cap(held.number);
+                let rights = rights_to_give(self.dice, Rights(held.slot.rights));
+                let badge = self.dice.of(&[0, 0, 0x55]);
+                let copy = self.dice.once_in(2);
+                grants.push(if copy { Grant::Copy { cap, rights, badge } } else { Grant::Move { cap } });
+            }
+            regs = regs.flag(FLAG_CAPS);
+        }
+        if carries && self.dice.once_in(4) {
+            let address = self.page_of_pool();
+            let mode = self.dice.of(&PageMode::ALL);
+            ranges.push(PageRange::new(mode, address, 1));
+            regs = regs.flag(FLAG_PAGES);
+        }
+        Act { regs, grants, ranges }
+    }
+
+    fn arguments(&mut self, op: Op) -> [u64; 6] {
+        match op {
+            Op::Notify if self.dice.once_in(2) => [self.target(), self.bits(), 0, 0, 0, 0],
+            Op::Notify => [self.cap(ObjType::Notification).arg(), self.bits(), 0, 0, 0, 0],
+            Op::Wait => [self.cap(ObjType::Notification).arg(), 0, 0, 0, 0, 0],
+            Op::SaveReply => [self.cap(ObjType::Reply).arg(), 0, 0, 0, 0, 0],
+            Op::YieldTo => [self.cap(ObjType::Task).arg(), 0, 0, 0, 0, 0],
+            Op::Retype => {
+                let (kind, size) = self.dice.of(KINDS);
+                let from = self.cap(ObjType::Untyped);
+                [Target::new(from, kind as u32).0, size, self.empty(), 1, 0, 0]
+            }
+            Op::CapCopy => {
+                let Some(held) = self.any() else { return [0; 6] };
+                let rights = rights_to_give(self.dice, Rights(held.slot.rights));
+                let badge = self.dice.of(&[0, 0, 0x66]);
+                [Cap(held.number).arg(), self.empty(), u64::from(rights.0), badge, 0, 0]
+            }
+            Op::CapMove => [self.anything(), self.empty(), 0, 0, 0, 0],
+            Op::CapDelete | Op::CapRevoke | Op::CapInspect => [self.full(), 0, 0, 0, 0, 0],
+            Op::CapList => {
+                let kind = self.dice.of(&[ObjType::CNode, ObjType::Process]);
+                [Target::new(self.cap(kind), 1).0, 0, 0, 0, 0, 0]
+            }
+            Op::UntypedReset => {
+                let machine = self.cap(ObjType::Machine).arg();
+                [self.cap(ObjType::Untyped).arg(), self.dice.below(2) as u64, 0, machine, 0, 0]
+            }
+            _ => self.arguments_of_groups(op),
+        }
+    }
+
+    fn arguments_of_groups(&mut self, op: Op) -> [u64; 6] {
+        match op {
+            Op::GroupAdd => {
+                let group = self.cap(ObjType::Group);
+                let record = self.record(group);
+                let most = if self.dice.once_in(3) { MEMBER_RIGHTS } else { record.0 };
+                let rights = u64::from(self.dice.rights(most).and(MEMBER_RIGHTS).0);
+                let custom = if self.dice.once_in(2) { record.1 } else { self.dice.below(4) as u64 };
+                [group.arg(), self.cap(ObjType::Process).arg(), rights, custom, 0, 0]
+            }
+            Op::GroupRemove => {
+                [Target::new(self.cap(ObjType::Group), self.dice.below(4) as u32).0, 0, 0, 0, 0, 0]
+            }
+            Op::Expose => {
+                let kind = self.dice.of(&[ObjType::Task, ObjType::Notification]);
+                let how = match self.dice.below(6) {
+                    0 => 1 | u64::from(EXPOSURES) << 32,
+                    1 => watch(WATCH_SHIFT),
+                    _ => 0,
+                };
+                let index = self.dice.below((EXPOSURES + self.cpus) as usize) as u32;
+                let group = Target::new(self.cap(ObjType::Group), index);
+                [group.0, self.cap(kind).arg(), how, 0, 0, 0]
+            }
+            Op::Withdraw => [self.target(), 0, 0, 0, 0, 0],
+            Op::PoolBind => {
+                let (pool, process) = (self.cap(ObjType::EventPool), self.cap(ObjType::Process));
+                [pool.arg(), process.arg(), self.cap(ObjType::Task).arg(), POOLS, crate::cast::POOL_BIT, 0]
+            }
+            Op::ProcessConfigure => {
+                let (process, cnode) = (self.cap(ObjType::Process), self.cap(ObjType::CNode));
+                [process.arg(), cnode.arg(), self.cap(ObjType::VSpace).arg(), 0, 0, 0]
+            }
+            Op::ProcessAccept => {
+                let slot = u64::from(ACCEPT) + self.dice.below(3) as u64;
+                let kind = self.dice.of(&[ObjType::Group, ObjType::Process]);
+                [self.cap(ObjType::Process).arg(), slot, self.cap(kind).arg(), 0, 0, 0]
+            }
+            Op::CSpaceGrow => [self.cap(ObjType::Process).arg(), self.cap(ObjType::CNode).arg(), 0, 0, 0, 0],
+            _ => self.arguments_of_tasks(op),
+        }
+    }
+
+    fn arguments_of_tasks(&mut self, op: Op) -> [u64; 6] {
+        let task = self.cap(ObjType::Task).arg();
+        match op {
+            Op::TaskConfigure => {
+                let cpu = self.dice.below(self.cpus as usize) as u64;
+                [task, self.cap(ObjType::Process).arg(), 0x5e00_0000, cpu, 0, 0]
+            }
+            Op::SchedConfigure => {
+                [self.cap(ObjType::SchedContext).arg(), self.dice.of(&[10, 9]), u64::MAX, 0, 0, 0]
+            }
+            Op::SchedBind => [self.cap(ObjType::SchedContext).arg(), task, 0, 0, 0, 0],
+            Op::NotificationBind => [self.cap(ObjType::Notification).arg(), task, 0, 0, 0, 0],
+            Op::ProcessKill => [self.cap(ObjType::Process).arg(), 0, 0, 0, 0, 0],
+            Op::FaultHandler if self.dice.once_in(2) => [task, self.target(), 0, 0, 0, 0],
+            Op::FaultHandler => [self.cap(ObjType::Process).arg(), self.target(), 0, 0, 0, 0],
+            Op::TaskWriteRegs | Op::TaskReadRegs | Op::TaskResume | Op::TaskSuspend | Op::TaskKill => {
+                [task, 0, 0, 0, 0, 0]
+            }
+            Op::TaskCancel | Op::TaskRewind => [task, 0, 0, 0, 0, 0],
+            _ => self.arguments_of_memory(op),
+        }
+    }
+
+    fn arguments_of_memory(&mut self, op: Op) -> [u64; 6] {
+        let (space, frame) = (self.cap(ObjType::VSpace).arg(), self.cap(ObjType::Frame).arg());
+        let machine = self.cap(ObjType::Machine).arg();
+        let address = self.address(space);
+        match op {
+            Op::Map => {
+                let access = self.dice.of(&[0, 1, 1, abi::MAP_POOL | 1, abi::MAP_POOL | 1]);
+                [space, frame, self.dice.of(&PAGES), access, 0, 1]
+            }
+            Op::Protect if self.dice.once_in(2) => [space, 0, address, self.dice.below(2) as u64, 0, 1],
+            Op::Protect => [space, frame, address, self.dice.below(2) as u64, 0, 1],
+            Op::Unmap if self.dice.once_in(2) => [space, 0, address, 0, 0, 1],
+            Op::Unmap => [space, frame, address, 0, 0, 1],
+            Op::PageCopy => [space, frame, address, 0, 0, 0],
+            Op::PageTransfer => {
+                let mode = self.dice.of(&PageMode::ALL);
+                let [first, count] = PageRange::new(mode, address, 1).words();
+                let to = if self.dice.once_in(3) { WINDOW } else { self.dice.of(&PAGES) };
+                [space, self.cap(ObjType::VSpace).arg(), first, to, count, 0]
+            }
+            Op::FramePin => [frame, machine, 0, 0, 0, 0],
+            Op::FrameUnpin => [frame, machine, 0, 0, 0, 0],
+            Op::LabelSet => [machine, self.anything(), self.dice.below(3) as u64, 0, 0, 0],
+            Op::LabelRule => [machine, 1, self.dice.below(3) as u64, 15, 0, 0],
+            _ => [0; 6],
+        }
+    }
+
+    // --- what the process has ---------------------------------------------------------------------
+
+    /// A capability of a type, if it has one, in half of the cases one with the rights that the operation needs; seldom
+    /// any slot.
+    fn cap(&mut self, kind: ObjType) -> Cap {
+        let operands = self.op.forms().iter().flat_map(|form| form.operands);
+        let needs = operands.filter(|operand| operand.types.contains(&kind)).map(|operand| operand.rights);
+        let need = needs.reduce(Rights::and).filter(|_| self.dice.once_in(2)).unwrap_or(Rights::NONE);
+        let is_it = |held: &&Held| held.slot.kind == kind as u8;
+        let strong = |held: &&Held| is_it(held) && Rights(held.slot.rights).contains(need);
+        let none = !self.held.iter().any(|held| strong(&held));
+        let fits = |held: &&Held| if none { is_it(held) } else { strong(held) };
+        let count = self.held.iter().filter(fits).count();
+        if count == 0 || self.dice.once_in(24) {
+            return Cap(self.dice.below(SLOTS as usize + 8) as u32);
+        }
+        let chosen = self.dice.below(count);
+        self.held.iter().filter(fits).nth(chosen).map_or(Cap::NULL, |held| Cap(held.number))
+    }
+
+    fn any(&mut self) -> Option<Held> {
+        let chosen = self.dice.below(self.held.len());
+        self.held.get(chosen).copied()
+    }
+
+    fn anything(&mut self) -> u64 {
+        self.any().map_or(0, |held| Cap(held.number).arg())
+    }
+
+    fn record(&self, group: Cap) -> (Rights, u64) {
+        let held = self.held.iter().find(|held| held.number == group.0);
+        let says = held.and_then(|held| self.picture.member(held.slot.object, held.slot.badge / 8));
+        says.map_or((MEMBER_RIGHTS, 0), |says| (says.rights, says.custom))
+    }
+
+    /// A group, and mostly an index where something is exposed.
+    fn target(&mut self) -> u64 {
+        let group = self.cap(ObjType::Group);
+        let object = self.held.iter().find(|held| held.number == group.0).map_or(0, |held| held.slot.object);
+        let shows = self.picture.s.exposures.iter().filter(|it| it.group == object);
+        let indices: Vec<u32> = shows.map(|it| it.number).collect();
+        let index = if indices.is_empty() || self.dice.once_in(6) {
+            self.dice.below((EXPOSURES + self.cpus) as usize) as u32
+        } else {
+            self.dice.of(&indices)
+        };
+        Target::new(group, index).0
+    }
+
+    /// Bits that are this process's alone.
+    fn bits(&mut self) -> u64 {
+        1 << (self.player * 4 + self.dice.below(4))
+    }
+
+    /// A slot of its own, of another CNode, or behind one.
+    fn place(&mut self, first: u32, count: u32) -> u64 {
+        let cnode = if self.dice.once_in(3) { self.cap(ObjType::CNode) } else { Cap(OWN) };
+        let index = if self.dice.once_in(6) {
+            SLOTS + self.dice.below(8) as u32
+        } else {
+            first + self.dice.below(count as usize) as u32
+        };
+        Target::new(cnode, index).0
+    }
+
+    fn empty(&mut self) -> u64 {
+        if self.dice.once_in(3) { self.place(1, 8) } else { self.place(ACCEPT - 6, SLOTS - ACCEPT + 6) }
+    }
+
+    fn full(&mut self) -> u64 {
+        if self.dice.once_in(3) || self.held.is_empty() {
+            return self.place(1, ACCEPT);
+        }
+        let number = self.any().map_or(0, |held| held.number);
+        Target::new(Cap(OWN), number).0
+    }
+
+    /// Mostly where a space has a page of a pool.
+    fn address(&mut self, space: u64) -> u64 {
+        let named = self.held.iter().find(|held| Cap(held.number).arg() == space);
+        let object = named.map_or(0, |held| held.slot.object);
+        self.page_of(object)
+    }
+
+    /// Mostly where its own space has a page of a pool.
+    fn page_of_pool(&mut self) -> u64 {
+        self.page_of(self.me.space)
+    }
+
+    fn page_of(&mut self, space: u64) -> u64 {
+        let pooled = self.picture.views().iter().filter(|view| view.space == space && view.pooled);
+        let found: Vec<u64> = pooled.map(|view| view.address).collect();
+        if found.is_empty() || self.dice.once_in(5) { self.dice.of(&PAGES) } else { self.dice.of(&found) }
+    }
+}
+
+/// Slots that are offered for messages, mostly.
+pub fn listening(dice: &mut Dice) -> abi::Listening {
+    if dice.once_in(4) {
+        abi::Listening::NOT
+    } else {
+        abi::Listening { next: Cap(LISTEN), count: SLOTS - LISTEN }
+    }
+}

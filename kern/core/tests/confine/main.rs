@@ -1,0 +1,57 @@
+//! Confinement: processes with few capabilities do whatever they like, at random and in histories that others have come
+//! upon, and the [oracle](confine) judges each operation by pictures of the moments before and after it.
+//!
+//! [`cast`]: what a case begins with. [`pick`]: which operation is next. [`acts`]: its arguments. [`play`]: an
+//! operation, from the picture before to the verdict. [`scan`]: where marks turn up. [`report`]: many cases.
+//!
+//! `./justw confine --help` says how to run it.
+
+#![allow(clippy::disallowed_types, reason = "what simulated hardware shares is not the kernel's")]
+
+#[path = "../kernel/world/mod.rs"]
+#[allow(dead_code, reason = "the other tests of the kernel use more of it")]
+mod world;
+
+mod acts;
+mod cast;
+mod dice;
+mod pick;
+mod play;
+mod report;
+mod scan;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Lets processes do whatever they like, and judges each operation by who may do what
+
+Usage: confine [OPTIONS]
+
+Options:
+      --seed N      Which cases (default: 1)
+      --cases N     How many (default: 1500)
+      --again CASE  Play one case of the seed once more, and tell each operation
+      --threads N   How many run side by side (default: 2)
+      --without R,R Leave these rules out; `marks` is one, too
+      --all         Do not stop at the first case that fails: count what each rule finds
+
+Examples:
+  ./justw confine
+  ./justw confine --seed 3 --cases 20000
+  ./justw confine --seed 3 --again 117
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|word| word == "--help" || word == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match report::Options::parse(&arguments) {
+        Ok(options) => report::run(&options),
+        Err(wrong) => {
+            eprintln!("confine: {wrong}\n\n{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
