@@ -228,7 +228,7 @@ impl Bound {
                 let Some(rights) = self.holders[from].rights[item] else { continue };
                 // What is in a table was asked of the table's label when it came there, and a process takes tables of its own.
                 let along = takes && self.holders[from].label == self.holders[to].label;
-                if along || self.may_come(picture, from, to, item) {
+                if along || self.may_come(picture, from, to, item, may::GRANT) {
                     self.hold(to, item, rights);
                 }
             }
@@ -239,12 +239,12 @@ impl Bound {
         }
     }
 
-    /// Whether labels let one give an item to another. What is made of memory without label has its maker's.
-    fn may_come(&self, picture: &Picture, from: usize, to: usize, item: usize) -> bool {
+    /// Whether labels let an item come to one by another, in a way ([`may`]). What is made of memory without label has its
+    /// maker's.
+    fn may_come(&self, picture: &Picture, by: usize, to: usize, item: usize, way: u8) -> bool {
         let Item { size, label, .. } = self.items[item];
-        let (subject, maker) = (self.holders[to].label, self.holders[from].label);
-        picture.allows(subject, label, may::GRANT)
-            || size != 0 && label == 0 && picture.allows(subject, maker, may::GRANT)
+        let (subject, maker) = (self.holders[to].label, self.holders[by].label);
+        picture.allows(subject, label, way) || size != 0 && label == 0 && picture.allows(subject, maker, way)
     }
 
     /// Whether one may call the other, or send it something.
@@ -318,9 +318,8 @@ impl Bound {
             if self.holders[from].sees[item].is_none() {
                 continue;
             }
-            let (subject, object) = (self.holders[to].label, self.items[item].label);
-            if picture.allows(subject, object, may::READ) {
-                self.see(to, item, picture.allows(subject, object, may::WRITE));
+            if self.may_come(picture, from, to, item, may::READ) {
+                self.see(to, item, self.may_come(picture, from, to, item, may::WRITE));
             }
         }
     }
@@ -332,7 +331,7 @@ impl Bound {
         let residents = spaces.iter().filter_map(|space| self.resident(picture, self.items[*space].at));
         let residents: Vec<usize> = residents.collect();
         for item in 0..self.items.len() {
-            let Item { kind, at, size, label, .. } = self.items[item];
+            let Item { kind, at, size, .. } = self.items[item];
             let frame = size == 0 && kind == ObjType::Frame;
             if !(frame || size != 0) || kind == ObjType::Group || !self.may(by, item, Rights::MAP) {
                 continue;
@@ -341,7 +340,7 @@ impl Bound {
             let Some(memory) = (if frame { self.item_of_page(page) } else { Some(item) }) else { continue };
             let writes = self.may(by, item, frame_rights::WRITE.rights());
             for to in &residents {
-                if picture.allows(self.holders[*to].label, label, may::READ) {
+                if self.may_come(picture, by, *to, item, may::READ) {
                     self.see(*to, memory, writes);
                 }
             }
