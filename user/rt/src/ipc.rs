@@ -96,7 +96,8 @@ impl Exposure {
         Ok(Message::of(&syscall(args).check()?))
     }
 
-    /// Hands the call that this task is serving on to another.
+    /// Hands the call that this task is serving on to another, with words of one's own. The other is told that it was
+    /// [forwarded](Received::forwarded).
     pub fn forward(self, message: &Message) -> Result<()> {
         syscall(message.args(Op::Forward, self.0.0)).done()
     }
@@ -113,6 +114,8 @@ pub struct Received {
     pub custom: u16,
     /// The kernel says that the sender faulted.
     pub fault: bool,
+    /// The kernel says that somebody handed the sender's call on: message and custom bits are that one's.
+    pub forwarded: bool,
 }
 
 /// What a receive returns.
@@ -134,6 +137,7 @@ impl Event {
             sender: TaskId::from_raw(answer.rsi),
             custom: answer.r12 as u16,
             fault: answer.info.has(abi::FLAG_FAULT),
+            forwarded: answer.info.has(abi::FLAG_FORWARDED),
         })
     }
 }

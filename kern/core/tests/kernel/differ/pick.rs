@@ -362,9 +362,14 @@ impl Pick<'_> {
                 [Target::new(from, kind as u32).0, size, self.empty(), count, 0, 0]
             }
             Op::CapCopy => {
-                let rights = self.rights_to_give();
+                let source = self.anything();
+                let held = self.pair.model.find_any(self.me, Target(source).cap()).map(|it| it.rights);
+                let mut rights = self.rights_to_give();
+                if !self.dice.once_in(8) {
+                    rights = held.map_or(rights, |held| rights.and(held));
+                }
                 let badge = self.dice.of(&[0, 0, 5, 0x77, 1 << 48]);
-                [self.anything(), self.empty(), u64::from(rights.0), badge, 0, 0]
+                [source, self.empty(), u64::from(rights.0), badge, 0, 0]
             }
             Op::CapMove => [self.anything(), self.empty(), 0, 0, 0, 0],
             // With what it exposes.
@@ -395,9 +400,20 @@ impl Pick<'_> {
         let group = self.cap_of(ObjType::Group);
         match op {
             Op::GroupAdd => {
-                let rights = u64::from(some_of(&mut self.dice, MEMBER_RIGHTS).0);
-                let custom = self.dice.of(&[0, 9, 0xffff, 0x1_0000, SEEN_AS_ADDER, SEEN_AS_ADDER]);
-                let willing = |model: &Model, it| model.process(it).offer.is_some();
+                // Mostly what it may give, as whom, and to whom the group, or its process, was offered a slot by.
+                let found = self.pair.model.find_any(self.me, group).ok();
+                let held = found.map_or(Rights::NONE, |it| it.rights);
+                let most = if self.dice.once_in(8) { MEMBER_RIGHTS } else { MEMBER_RIGHTS.and(held) };
+                let rights = u64::from(some_of(&mut self.dice, most).0);
+                let custom = match held.contains(Rights::DELETE) != self.dice.once_in(8) {
+                    true => self.dice.of(&[0, 9, 0xffff, 0x1_0000]),
+                    false => SEEN_AS_ADDER,
+                };
+                let own = self.pair.model.process_of(self.me);
+                let willing = move |model: &Model, it| {
+                    let from = model.process(it).offer.map(|offer| offer.from);
+                    from.is_some_and(|from| from == own || found.is_some_and(|it| it.object == from))
+                };
                 [group.arg(), self.cap_where(ObjType::Process, willing), rights, custom, 0, 0]
             }
             Op::GroupRemove | Op::GroupMember => {
@@ -645,6 +661,8 @@ impl Pick<'_> {
     }
 
     fn rights_to_give(&mut self) -> Rights {
-        some_of(&mut self.dice, Rights::ALL)
+        // Without GRANT there are no copies of the copy.
+        let rights = some_of(&mut self.dice, Rights::ALL);
+        if self.dice.once_in(4) { rights } else { rights | Rights::GRANT }
     }
 }

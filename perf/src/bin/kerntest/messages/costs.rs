@@ -45,7 +45,14 @@ impl Transport for Here {
         read: impl FnOnce(u32, &[u8], &mut Caps) -> R,
     ) -> Result<R, Self::Error> {
         let message = black_box(put_giving(label, message, grants));
-        let call = Received { message, exposure: 0, sender: abi::TaskId::NONE, custom: 0, fault: false };
+        let call = Received {
+            message,
+            exposure: 0,
+            sender: abi::TaskId::NONE,
+            custom: 0,
+            fault: false,
+            forwarded: false,
+        };
         let mut keeper = Keeper { caps: &mut Caps::default(), kept: &mut None };
         let answer = with_bytes(&call.message, |bytes| {
             echo::serve(&mut keeper, &call, call.message.label, bytes, |answer, grants| {
