@@ -378,12 +378,14 @@ def group_line(k, name, group):
     exposed = []
     for index, exposure in enumerate(table(group["exposures"], "kern_base::group::Exposure")):
         kind, address = k.target(exposure["slot"])
-        first = number(exposure["per_cpu"])
-        if kind is None and not first:
+        first, part_of = number(exposure["per_cpu"]), number(exposure["part_of"])
+        if kind is None and not first and not part_of:
             continue
-        text = "%x:" % index + (" per-cpu=%d" % (first - 1) if first else "")
+        owner = " owner=%x" % number(exposure["owner"])
+        text = "%x:" % index + (" part-of=%d" % (part_of - 1) if part_of else "")
+        text += " per-cpu=%d%s" % (first - 1, owner) if first else ""
         if kind is not None:
-            text += "%s tag=%x" % (k.name(address), number(exposure["tag"]))
+            text += "%s tag=%x%s" % (k.name(address), number(exposure["tag"]), owner)
         exposed.append(text)
     return [name] + header_words(group) + ["members=" + listed(members), "exposed=" + listed(exposed)]
 

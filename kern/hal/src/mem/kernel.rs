@@ -63,6 +63,10 @@ pub fn boot_segment() -> Option<Range> {
     Range::new((&raw const __boot_start) as u64, (&raw const __boot_end) as u64)
 }
 
+/// What is behind the kernel's image begins at a multiple of this: kernels that differ a little find the same memory, so that
+/// their states can be compared.
+const IMAGE_GRAIN: u64 = 256 << 10;
+
 /// Notes what memory is free: what the loader calls usable, less everything in use.
 pub fn find_free_memory(info: &BootInfo) {
     let mut free = FREE.lock();
@@ -71,8 +75,8 @@ pub fn find_free_memory(info: &BootInfo) {
     }
     let used = info.regions.iter().filter(|r| r.kind != crate::boot::info::RegionKind::Usable);
     let module = info.module.into_iter();
-    let image =
-        Range::new(boot_segment().map_or(0, Range::start), (&raw const __image_end) as u64 - KERNEL_BASE);
+    let image_end = ((&raw const __image_end) as u64 - KERNEL_BASE).next_multiple_of(IMAGE_GRAIN);
+    let image = Range::new(boot_segment().map_or(0, Range::start), image_end);
     // Page 0: the real-mode interrupt table and the BIOS data area.
     let page_0 = Range::new(0, PAGE);
     let beyond = Range::new(DIRECT_MAP_SIZE, u64::MAX);
