@@ -16,6 +16,18 @@ pub struct Operand {
     pub check: Check,
 }
 
+impl Operand {
+    /// Names and bits of all rights that it can have: shared ones, and those of its types.
+    fn known(&self) -> impl Iterator<Item = &'static crate::Named<Rights>> {
+        Rights::SHARED.iter().chain(self.types.iter().flat_map(|of| of.control_rights()))
+    }
+
+    /// The names of the rights that it needs.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.known().filter(|right| self.rights.contains(right.value)).map(|right| right.name)
+    }
+}
+
 /// What is checked besides the type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Check {
@@ -301,13 +313,11 @@ mod tests {
     use std::collections::BTreeSet;
     use std::string::String;
 
-    /// The names of an operand's rights: shared ones, and those of its type.
+    /// The names of an operand's rights, each of which such an object can have.
     fn names(operand: &Operand) -> BTreeSet<&'static str> {
-        let own = operand.types.iter().flat_map(|of| of.control_rights());
-        let known: std::vec::Vec<_> = Rights::SHARED.iter().chain(own).collect();
-        let all = known.iter().fold(Rights::NONE, |all, right| all.union(right.value));
+        let all = operand.known().fold(Rights::NONE, |all, right| all.union(right.value));
         assert!(all.contains(operand.rights), "{operand:?} needs a right that no such object has");
-        known.iter().filter(|right| operand.rights.contains(right.value)).map(|right| right.name).collect()
+        operand.names().collect()
     }
 
     /// The rights that the documentation names, in its paragraph about them.

@@ -217,7 +217,7 @@ fn counters(page: &mut String) {
     }
 }
 
-fn one_line(doc: &str) -> String {
+pub fn one_line(doc: &str) -> String {
     plain(doc).split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 

@@ -4,7 +4,9 @@
 use std::fmt::Write;
 
 use abi::audit::AuditEvent;
-use abi::{Check, Form, Named, ObjType, Op, Operand, Rights};
+use abi::{Check, Form, Op, Operand};
+
+use crate::reference::one_line;
 
 const INTRODUCTION: &str = "\
 # Rules of authority
@@ -58,11 +60,7 @@ pub fn render() -> String {
     }
     page.push_str("\n## What the audit is told\n\n| event | |\n|---|---|\n");
     for &event in AuditEvent::ALL {
-        let _ = writeln!(
-            page,
-            "| {event:?} | {} |",
-            event.doc().split_whitespace().collect::<Vec<_>>().join(" ")
-        );
+        let _ = writeln!(page, "| {event:?} | {} |", one_line(event.doc()));
     }
     page
 }
@@ -94,15 +92,7 @@ fn operand(operand: &Operand) -> String {
         Check::Member => " (record)",
         Check::MemberOrMaker => " (record or DELETE)",
     };
-    let rights = names(operand);
+    let rights = operand.names().collect::<Vec<_>>().join(" + ");
     let rights = if rights.is_empty() { String::new() } else { format!(": {rights}") };
     format!("{} {types}{rights}{}", REGISTERS[operand.position], if rights.is_empty() { "" } else { check })
-}
-
-/// The rights that an argument needs, by name.
-fn names(operand: &Operand) -> String {
-    let own = operand.types.iter().flat_map(|of: &ObjType| of.control_rights());
-    let known: Vec<&Named<Rights>> = Rights::SHARED.iter().chain(own).collect();
-    let needed = known.into_iter().filter(|right| operand.rights.contains(right.value));
-    needed.map(|right| right.name).collect::<Vec<_>>().join(" + ")
 }

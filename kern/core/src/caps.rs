@@ -110,25 +110,31 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.slot_in(reach, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
     }
 
-    /// The CNode that such an argument names, and the number of the slot, which is not 0. The caller's own stands for its
-    /// whole CSpace.
+    /// What the CNode reaches that such an argument names, and the number of the slot, which is not 0.
     pub fn find_cnode(
         self,
         me: Me<'k>,
         at: Target,
         need: impl Into<CNodeRights>,
     ) -> Result<(Reach<'k>, usize)> {
+        let reach = self.reach_of(me, at.cap(), need)?;
+        match at.index() {
+            0 => Err(Refusal::new(Error::NoCapability, 0)),
+            index => Ok((reach, index as usize)),
+        }
+    }
+
+    /// The slots that a CNode's capability reaches. The caller's own needs no right, and stands for its whole CSpace.
+    #[inline(always)]
+    pub fn reach_of(self, me: Me<'k>, cap: Cap, need: impl Into<CNodeRights>) -> Result<Reach<'k>> {
         let own = me.process.get().cnode.get(self.pin());
-        let cnode = self.find::<CNode>(me, at.cap(), Rights::NONE)?;
+        let cnode = self.find::<CNode>(me, cap, Rights::NONE)?;
         let missing = need.into().rights().minus(cnode.rights);
         let whole = own == Some(cnode.object);
         if !whole && missing != Rights::NONE {
             return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
         }
-        match at.index() {
-            0 => Err(Refusal::new(Error::NoCapability, 0)),
-            index => Ok((Reach { first: cnode.object, whole }, index as usize)),
-        }
+        Ok(Reach { first: cnode.object, whole })
     }
 
     /// A group by capability and member record: both have to hold the rights.

@@ -11,7 +11,7 @@ use kern_base::limits::HOLDING_LOOKS;
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
 use kern_base::process::Process;
-use kern_base::slot::{CNode, Slot};
+use kern_base::slot::Slot;
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
@@ -127,10 +127,6 @@ impl<'k, M: Machine> Cx<'k, M> {
         if word.object_type() == ObjType::Process as u8 {
             return self.cspace_of(self.find::<Process>(me, cap, process_rights::OBSERVE)?.object);
         }
-        let found = self.find::<CNode>(me, cap, Rights::NONE)?;
-        if me.process.get().cnode.is(found.object) {
-            return Ok(Reach::cspace(found.object));
-        }
-        Ok(Reach { first: self.find::<CNode>(me, cap, cnode_rights::OBSERVE)?.object, whole: false })
+        self.reach_of(me, cap, cnode_rights::OBSERVE)
     }
 }

@@ -8,10 +8,10 @@ use abi::{PageRange, Rights, Target};
 use confine::Picture;
 use snapshot::Task;
 
-use crate::cast::{ACCEPT, EXPOSURES, LISTEN, OWN, PAGES, POOLS, SLOTS, WATCH_SHIFT, WINDOW};
-use crate::dice::Dice;
+use crate::cast::{ACCEPT, EXPOSURES, LISTEN, OWN, PAGES, POOLS, SLOTS, WATCH_SHIFT, WINDOW, some_of};
 use crate::pick::{Held, rights_to_give};
 use crate::world::Regs;
+use crate::world::dice::Dice;
 
 /// A system call with what it carries.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ impl Chooser<'_> {
                 let group = self.cap(ObjType::Group);
                 let record = self.record(group);
                 let most = if self.dice.once_in(3) { MEMBER_RIGHTS } else { record.0 };
-                let rights = u64::from(self.dice.rights(most).and(MEMBER_RIGHTS).0);
+                let rights = u64::from(some_of(&mut self.dice, most).and(MEMBER_RIGHTS).0);
                 let custom = if self.dice.once_in(2) { record.1 } else { self.dice.below(4) as u64 };
                 [group.arg(), self.cap(ObjType::Process).arg(), rights, custom, 0, 0]
             }

@@ -4,7 +4,7 @@
 use abi::audit::may;
 use abi::{Cap, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
 
-use crate::dice::Dice;
+use crate::world::dice::Dice;
 use crate::world::make::Proc;
 use crate::world::{Tcb, World};
 
@@ -207,7 +207,7 @@ impl Cast {
             if !dice.once_in(4) {
                 let slot = self.players[player].next;
                 self.must(Op::ProcessAccept, &[of.process.arg(), u64::from(slot), group.arg()]);
-                let rights = u64::from(dice.rights(MEMBER_RIGHTS.minus(Rights::DELETE)).0);
+                let rights = u64::from(some_of(dice, MEMBER_RIGHTS.minus(Rights::DELETE)).0);
                 let custom = (player as u64 + 1) << 8 | dice.below(4) as u64;
                 let args = [group.arg(), of.process.arg(), rights, custom];
                 match self.w.ask(0, Op::GroupAdd, &args) {
@@ -215,7 +215,7 @@ impl Cast {
                     Err(_) => self.must(Op::ProcessAccept, &[of.process.arg(), 0]),
                 }
             } else if dice.once_in(6) {
-                let rights = dice.rights(Rights::ALL);
+                let rights = some_of(dice, Rights::ALL);
                 self.give(player, group, rights, 0);
             }
         }
@@ -229,7 +229,7 @@ impl Cast {
             self.players.iter().flat_map(|it| [it.proc.process, it.proc.cnode, it.proc.vspace]).collect();
         caps.extend(others.into_iter().filter(|_| dice.once_in(5)));
         for cap in caps {
-            let mut rights = dice.rights(Rights::ALL);
+            let mut rights = some_of(dice, Rights::ALL);
             if cap == abi::INIT_MACHINE {
                 let most = Rights::ALL
                     .minus(abi::machine_rights::SECURITY.rights())
@@ -286,7 +286,7 @@ impl Cast {
         let pool = self.w.make(0, ObjType::EventPool, u64::from(abi::events::CELLS_LOG2_MIN));
         let args = [pool.arg(), of.process.arg(), reader.cap.arg(), POOLS, POOL_BIT];
         if self.w.ask(0, Op::PoolBind, &args).is_ok() && dice.once_in(2) {
-            let rights = dice.rights(Rights::ALL);
+            let rights = some_of(dice, Rights::ALL);
             self.give(player, pool, rights, 0);
         }
     }
@@ -303,7 +303,7 @@ impl Cast {
             let frame = self.w.make(0, ObjType::Frame, 12 | 2 << 8);
             let args = [of.vspace.arg(), frame.arg(), PAGES[0], abi::MAP_POOL | 1];
             if self.w.ask(0, Op::Map, &args).is_ok() && dice.once_in(2) {
-                let rights = dice.rights(Rights::ALL);
+                let rights = some_of(dice, Rights::ALL);
                 self.give(player, frame, rights, 0);
             }
         }
@@ -314,5 +314,15 @@ impl Cast {
                 let _ = self.w.ask(0, Op::Map, &[of.vspace.arg(), frame.arg(), PAGES[2], access, 0, 1]);
             }
         }
+    }
+}
+
+/// Some of the rights: all, all but one or two, or any set.
+pub fn some_of(dice: &mut Dice, most: Rights) -> Rights {
+    match dice.below(8) {
+        0..2 => most,
+        2 => most.minus(Rights::GRANT),
+        3..5 => most.minus(Rights(1 << dice.below(17) | 1 << dice.below(17))),
+        _ => Rights(dice.word() as u32).and(most),
     }
 }

@@ -14,7 +14,6 @@ mod world;
 
 mod acts;
 mod cast;
-mod dice;
 mod pick;
 mod play;
 mod report;

@@ -4,7 +4,8 @@ use abi::{ObjType, Op, Rights};
 use confine::Picture;
 use snapshot::Slot;
 
-use crate::dice::Dice;
+use crate::cast::some_of;
+use crate::world::dice::Dice;
 
 /// How often which operation.
 const OPERATIONS: &[(usize, Op)] = &[
@@ -106,5 +107,5 @@ pub fn holdings(picture: &Picture, process: u64) -> Vec<Held> {
 
 /// Rights to give: those of the source, or some of them; seldom more.
 pub fn rights_to_give(dice: &mut Dice, source: Rights) -> Rights {
-    if dice.once_in(8) { dice.rights(Rights::ALL) } else { dice.rights(source) }
+    if dice.once_in(8) { some_of(dice, Rights::ALL) } else { some_of(dice, source) }
 }

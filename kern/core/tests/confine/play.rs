@@ -11,9 +11,9 @@ use snapshot::Task;
 
 use crate::acts::{Act, Chooser, listening};
 use crate::cast::{Cast, POOL_BIT, WINDOW, WINDOW_BYTES};
-use crate::dice::Dice;
 use crate::pick::{self, Held};
 use crate::world::check::record;
+use crate::world::dice::Dice;
 use crate::world::machine::DEVICES;
 use crate::world::{AFTER, Regs, Tcb};
 

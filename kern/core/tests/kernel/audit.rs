@@ -22,7 +22,7 @@ fn audited(cpus: usize) -> (Scene, Cap) {
 }
 
 /// What the ring of a CPU has from a record on, how many were written over before, and where to go on.
-fn read(w: &mut World, cpu: u32, first: u64) -> (Vec<Record>, u64, u64) {
+pub fn read(w: &mut World, cpu: u32, first: u64) -> (Vec<Record>, u64, u64) {
     let answer = w.must(0, Op::AuditRead, &[Target::new(abi::INIT_MACHINE, cpu).0, first]);
     let agent = w.agent(0);
     let bulk = &agent.object.get().utcb(agent.pin()).bulk;

@@ -1,6 +1,6 @@
 //! What operations let a process do without the right to it, case by case: each is something that once went.
 
-use abi::audit::{AuditEvent, RECORD_WORDS, Record, may};
+use abi::audit::{AuditEvent, Record, may};
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_FORWARDED, FLAG_NONBLOCK, FLAG_PAGES, Grant, MAP_POOL, MEMBER_RIGHTS,
     MachineRights, ObjType, Op, PageMode, PageRange, Rights, Target,
@@ -10,10 +10,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use abi::membership::SEEN_AS_ADDER;
 
+use crate::audit::read;
 use crate::grants::lists;
 use crate::scene::{GROUP, Scene, call};
 use crate::world::make::{Proc, at};
-use crate::world::{Regs, Tcb, World};
+use crate::world::{Regs, Tcb};
 
 type Answer = Result<Regs, (Error, u64)>;
 
@@ -240,15 +241,6 @@ fn nobody_puts_rights_into_a_record_that_its_capability_lacks() {
     ask(&mut s, &task, Op::GroupAdd, &add(Rights::ADD)).expect("what it has");
 }
 
-fn records(w: &mut World, first: u64) -> (Vec<Record>, u64) {
-    let answer = w.must(0, Op::AuditRead, &[abi::INIT_MACHINE.arg(), first]);
-    let agent = w.agent(0);
-    let bulk = &agent.object.get().utcb(agent.pin()).bulk;
-    let record =
-        |n: usize| Record::from_words(std::array::from_fn(|i| bulk[n * RECORD_WORDS + i].load(Relaxed)));
-    ((0..answer.rdi as usize).map(|n| record(n).expect("a record")).collect(), answer.rsi)
-}
-
 /// What takes authority away is told of, also where it comes to an error; and what brings it along with a table.
 #[test]
 fn what_ends_in_an_error_is_told_and_what_comes_with_a_table() {
@@ -261,20 +253,20 @@ fn what_ends_in_an_error_is_told_and_what_comes_with_a_table() {
     let child = s.w.process();
     let made = Target::new(memory, ObjType::Notification as u32).0;
     s.w.must(0, Op::Retype, &[made, 0, Target::new(child.cnode, 9).0, 1]);
-    let (told, next) = records(&mut s.w, 0);
+    let (told, _, next) = read(&mut s.w, 0, 0);
     let of = |told: &[Record], event| told.iter().filter(|it| it.event == event).count();
     assert_eq!(of(&told, AuditEvent::Pin), 1);
     let refused = s.w.ask(0, Op::CapRevoke, &[at(memory)]).map_err(|refusal| refusal.0);
     assert_eq!((refused, holds(&mut s, child, 9)), (Err(Error::InUse), false));
-    let (told, next) = records(&mut s.w, next);
+    let (told, _, next) = read(&mut s.w, 0, next);
     assert_eq!(told.first().map(|it| (it.event, it.op)), Some((AuditEvent::Revoke, Some(Op::CapRevoke))));
     let refused = s.w.ask(0, Op::UntypedReset, &[memory.arg(), 0]).map_err(|refusal| refusal.0);
     assert_eq!(refused, Err(Error::InUse));
-    let (told, next) = records(&mut s.w, next);
+    let (told, _, next) = read(&mut s.w, 0, next);
     assert_eq!(of(&told, AuditEvent::Reset), 1);
     let table = s.w.make(0, ObjType::CNode, 8);
     s.w.must(0, Op::CSpaceGrow, &[child.process.arg(), table.arg()]);
-    let (told, _) = records(&mut s.w, next);
+    let (told, _, _) = read(&mut s.w, 0, next);
     assert_eq!(told.last().map(|it| (it.event, it.op)), Some((AuditEvent::Bind, Some(Op::CSpaceGrow))));
 }
 
@@ -288,11 +280,11 @@ fn a_revoke_that_pretends_to_go_on_is_told() {
     let child = s.w.process();
     put(&mut s, note, child, 9, Rights::ALL);
     let identity = s.w.must(0, Op::CapInspect, &[at(note)]).r8;
-    let (_, next) = records(&mut s.w, 0);
+    let (_, _, next) = read(&mut s.w, 0, 0);
     let revoke = Regs::op(Op::CapRevoke, &[at(note), 0, identity]).flag(abi::FLAG_AGAIN);
     assert_eq!(s.w.call(0, revoke).error(), None);
     assert!(!holds(&mut s, child, 9));
-    let (told, _) = records(&mut s.w, next);
+    let (told, _, _) = read(&mut s.w, 0, next);
     assert_eq!(told.first().map(|it| it.event), Some(AuditEvent::Revoke));
 }
 
@@ -432,7 +424,7 @@ fn each_operation_is_told_of_as_the_rules_say() {
     let mut does = |s: &mut Scene, op: Op, args: &[u64]| {
         s.w.must(0, op, args);
         s.w.run();
-        let (records, end) = records(&mut s.w, next);
+        let (records, _, end) = read(&mut s.w, 0, next);
         next = end;
         let of_it = records.iter().any(|it| it.op == Some(op) && it.event == op.told()[0]);
         assert!(of_it, "{op:?} should be told of as {:?}: {records:?}", op.told());

@@ -8,8 +8,8 @@ use model::detours::moves::{Move, moves};
 use model::detours::worlds::{self, CPUS, Cast, Stage, World};
 use model::{Args, Id, Model};
 
-use crate::differ::Dice;
 use crate::differ::pair::{Outcome, Pair};
+use crate::world::dice::Dice;
 
 /// What was found: the shortest way to each finding, also to those that are mended.
 const FOUND: &str = include_str!("detours.txt");

@@ -5,8 +5,8 @@ use abi::{Cap, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use model::tasks::ENDLESS;
 use model::{Id, Place};
 
-use super::Dice;
 use super::pair::{Outcome, Pair};
+use crate::world::dice::Dice;
 use crate::world::make::at;
 
 /// Slots that every process begins with.

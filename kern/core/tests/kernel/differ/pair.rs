@@ -19,7 +19,7 @@ use model::{Args, Id, Kind, Limits, Model, Place, Sizes};
 use smp::door::Ref;
 use smp::host_test;
 
-use super::Dice;
+use crate::world::dice::Dice;
 use crate::world::make::SLOTS;
 use crate::world::{Regs, Tcb, World};
 

@@ -9,9 +9,9 @@ use model::object::{Mapping, State};
 use model::tasks::ENDLESS;
 use model::{Args, Id, Kind, Model, Place};
 
-use super::Dice;
 use super::cast::{OWN, POOL_LOG2, POOLS, PRIORITY, SLOTS, some_of};
 use super::pair::{Outcome, Pair};
+use crate::world::dice::Dice;
 use crate::world::make::at;
 
 /// How often which operation.

@@ -10,9 +10,9 @@ use model::{Id, Kind, Place};
 use smp::door::Ref;
 use smp::host_test;
 
-use super::Dice;
 use super::pair::{Outcome, Pair};
 use crate::events::Reader;
+use crate::world::dice::Dice;
 
 impl Pair {
     /// Everybody reads all that there is, and gives back some of the room.

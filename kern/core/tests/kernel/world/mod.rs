@@ -9,6 +9,7 @@
 //! has to be made again, and [`AFTER`] once it is over.
 
 pub mod check;
+pub mod dice;
 pub mod gate;
 pub mod machine;
 pub mod make;

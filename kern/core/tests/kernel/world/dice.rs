@@ -1,7 +1,5 @@
 //! Chance.
 
-use abi::Rights;
-
 /// A small generator.
 #[derive(Clone, Copy)]
 pub struct Dice(u64);
@@ -32,15 +30,5 @@ impl Dice {
 
     pub fn of<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
-    }
-
-    /// Some of the rights: all, all but one or two, or any set.
-    pub fn rights(&mut self, most: Rights) -> Rights {
-        match self.below(8) {
-            0..2 => most,
-            2 => most.minus(Rights::GRANT),
-            3..5 => most.minus(Rights(1 << self.below(17) | 1 << self.below(17))),
-            _ => Rights(self.word() as u32).and(most),
-        }
     }
 }
