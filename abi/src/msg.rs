@@ -49,7 +49,7 @@ flags! {
     /// the UTCB lists what became of each.
     FLAG_CAPS = 22;
     /// In the kernel: a system call that takes several entries and is made again, with the identity of what it began with in
-    /// `rdx` ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`], [`Op::ProcessKill`]).
+    /// `rdx` ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`], [`Op::ProcessKill`]), and in `rsi` what a CapRevoke waits for.
     FLAG_AGAIN = 23;
     /// Told by the kernel: the call was handed on by [`Forward`](Op::Forward). The sender is the caller, and the words are those of the
     /// forwarder, whose custom bits these are.

@@ -139,7 +139,8 @@ syscalls! {
     CapDelete = 15;
     /// Delete all that was derived from a capability, at whatever depth and in whatever CSpace. Of an Untyped no page is
     /// in a pool any more. Of a capability that is moved away or deleted meanwhile some may be left; what comes into its slot then
-    /// is not revoked.
+    /// is not revoked. When it succeeds, no operation of another CPU is under way any more that had looked one of them up; a
+    /// message that was sent before stays sent.
     ///
     /// In: rdi = CNode and slot; r8 = 0.
     /// Rights: GRANT of the CNode where it is not the caller's own.

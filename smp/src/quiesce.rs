@@ -53,7 +53,7 @@
 use core::cell::Cell;
 
 use crate::chaos::{self, Point};
-use crate::cpu::{CpuId, Entry, Pin};
+use crate::cpu::{CpuId, Entry, MAX_CPUS, Pin};
 use crate::cpuset::CpuSet;
 use crate::door::{ObjWord, RIGHTS_SHIFT, Ref, Table};
 use crate::mailbox::{Idle, Inbox, Mailbox, Node};
@@ -325,6 +325,20 @@ impl GraceState {
 pub struct Ticket {
     cpu: CpuId,
     number: u64,
+}
+
+impl Ticket {
+    /// The ticket as a number, which is not 0: for who keeps it in a task's registers. See [`ticket`].
+    pub const fn raw(self) -> u64 {
+        self.number * MAX_CPUS as u64 + self.cpu.index() as u64
+    }
+}
+
+/// The ticket that a number is; `None` where this CPU has given out no such ticket, whoever made the number up.
+pub fn ticket<C: Cpus>(cpus: &C, pin: Pin<'_>, raw: u64) -> Option<Ticket> {
+    let ticket = Ticket { cpu: pin.cpu(), number: raw / MAX_CPUS as u64 };
+    let given_out = 1..=cpus.state(pin).wanted_quiet.get();
+    (ticket.raw() == raw && given_out.contains(&ticket.number)).then_some(ticket)
 }
 
 /// Asks for the epoch to reach `target` (a stamp + 2). Then [`settle`] before the entry ends.

@@ -48,6 +48,9 @@ const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
 const SERVES_ON_GROUP: u8 = ObjType::Group as u8;
 const SERVES_ON_POOL: u8 = ObjType::EventPool as u8;
 
+/// Rounds that a quiet period takes at least.
+const QUIET_ROUNDS: u64 = 2;
+
 smp::cpus! {
     impl<M: Machine> for Kernel<M> {
         mail: Mail,
@@ -68,6 +71,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         quiesce::request_epoch(self.k, self.pin(), epoch);
         // Looked at behind the request, which is none where another CPU's round has got there: nobody would wake it then.
         if self.k.epoch.now() >= epoch {
+            self.dispatch();
             return;
         }
         set_state(me.hot, State::Restart);
@@ -75,6 +79,24 @@ impl<'k, M: Machine> Cx<'k, M> {
         me.hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));
         self.sched.grace_waiters.set(Some(me.task));
         self.park(me);
+    }
+
+    /// Waits until nothing is under way any more that was as the system call began to wait: no entry of another CPU, and no
+    /// mail. `ticket` is where the call keeps for what it waits.
+    fn wait_quiet(self, ticket: &Cell<u64>) -> Result<()> {
+        if self.k.cpus.len() == 1 {
+            return Ok(());
+        }
+        let now = self.k.epoch.now();
+        let Some(asked) = quiesce::ticket(self.k, self.pin(), ticket.get()) else {
+            ticket.set(quiesce::request_quiet(self.k, self.pin()).raw());
+            return Err(Refusal::Restart { epoch: now + QUIET_ROUNDS });
+        };
+        if quiesce::is_quiet(self.k, self.pin(), asked) {
+            Ok(())
+        } else {
+            Err(Refusal::Restart { epoch: now + 1 })
+        }
     }
 
     /// A grace node came by.
@@ -141,9 +163,24 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
+        let ticket = &me.hot.regs.rsi;
+        let again = MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN);
+        if !again {
+            ticket.set(0);
+        }
+        if ticket.get() == 0 || quiesce::ticket(self.k, self.pin(), ticket.get()).is_none() {
+            self.revoke(me, at, again)?;
+        }
+        // What was looked up before may still do what it allowed.
+        self.wait_quiet(ticket)?;
+        Ok(Answer::DONE)
+    }
+
+    /// Takes away all that was derived from a slot, and waits until no CPU remembers a page of it.
+    #[inline(always)]
+    fn revoke(self, me: Me<'k>, at: Target, again: bool) -> Result<()> {
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
         let header = self.header_of(slot.get().word.load(self.pin()));
-        let again = MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN);
         let goes_on = self.goes_on_with(me, header.map(Header::identity));
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
@@ -154,7 +191,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             self.revoke_all(me, slot, again.then_some(object))?;
         }
-        Ok(Answer::DONE)
+        Ok(())
     }
 
     /// What a revoke does before nothing is left to do but to wait. An entry that says that it is not the first may have been

@@ -30,6 +30,7 @@ mod pages;
 mod races;
 mod recall;
 mod reclaim;
+mod revoked;
 mod rewind;
 mod rights;
 mod scene;
