@@ -1,9 +1,9 @@
 //! The rules of authority, as far as each operation has its own: for whom it acts, what the other side must have agreed to,
-//! and what the [audit](crate::audit) is told. Together with [what it takes](crate::Op::forms) that is the book's page of
-//! rules; the host tests play each operation that is told of.
+//! what the labels are asked, and what the [audit](crate::audit) is told. Together with [what it takes](crate::Op::forms)
+//! that is the book's page of rules; the host tests play each operation that is told of, or that asks the labels.
 
 use crate::Op;
-use crate::audit::AuditEvent;
+use crate::audit::{AuditEvent, may};
 
 /// For whom an operation acts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +35,30 @@ impl Behalf {
     }
 }
 
+/// What an operation asks the labels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asks {
+    /// What has to be allowed to whoever comes to hold, join or see something, of that: bits of [`may`](crate::audit::may).
+    pub bits: u8,
+    /// The labels have to be the same.
+    pub same: bool,
+}
+
 impl Op {
+    /// What it asks the labels. Messages: where they carry capabilities or pages.
+    pub const fn asks(self) -> Asks {
+        let bits = match self {
+            Op::Retype | Op::CapCopy | Op::CapMove | Op::DeviceFrame => may::GRANT,
+            Op::Call | Op::Send | Op::Reply | Op::ReplyRecv => may::GRANT | may::READ | may::WRITE,
+            Op::GroupAdd => may::JOIN,
+            Op::Map | Op::Protect | Op::PageTransfer => may::READ | may::WRITE,
+            Op::Broadcast => may::READ,
+            Op::PageCopy | Op::TaskConfigure | Op::PoolBind => may::WRITE,
+            _ => 0,
+        };
+        Asks { bits, same: matches!(self, Op::ProcessConfigure | Op::CSpaceGrow) }
+    }
+
     /// For whom it acts.
     pub const fn behalf(self) -> Behalf {
         match self {

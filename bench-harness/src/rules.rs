@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use abi::audit::AuditEvent;
-use abi::{Check, Form, Op, Operand};
+use abi::audit::{AuditEvent, may};
+use abi::{Asks, Check, Form, Op, Operand};
 
 use crate::reference::one_line;
 
@@ -45,16 +45,18 @@ pub fn render() -> String {
     page.push_str(
         "\n## Each operation\n\nArguments by register, with the rights that each needs; *record*: in the caller's member record, \
          too; *record or DELETE*: the group's maker needs none; *not the own*: the caller's own process or CNode needs none. \
-         *For* says for whom it acts, *agreed* what the other side must have agreed to, *told* what the audit is told besides \
-         denials.\n\n| operation | takes | for | agreed | told |\n|---|---|---|---|---|\n",
+         *For* says for whom it acts, *agreed* what the other side must have agreed to, *labels* what must be allowed to the label \
+         of whoever comes to hold, join or see something, or that it must be the same, *told* what the audit is told besides \
+         denials.\n\n| operation | takes | for | agreed | labels | told |\n|---|---|---|---|---|---|\n",
     );
     for &op in Op::ALL {
         let _ = writeln!(
             page,
-            "| {op:?} | {} | {} | {} | {} |",
+            "| {op:?} | {} | {} | {} | {} | {} |",
             takes(op.forms()),
             op.behalf().text(),
             or_dash(op.agreed()),
+            or_dash(&labels(op.asks())),
             or_dash(&op.told().iter().map(|event| format!("{event:?}")).collect::<Vec<_>>().join(", ")),
         );
     }
@@ -63,6 +65,13 @@ pub fn render() -> String {
         let _ = writeln!(page, "| {event:?} | {} |", one_line(event.doc()));
     }
     page
+}
+
+/// What the labels are asked.
+fn labels(asks: Asks) -> String {
+    let names = [(may::GRANT, "GRANT"), (may::JOIN, "JOIN"), (may::READ, "READ"), (may::WRITE, "WRITE")];
+    let bits = names.into_iter().filter(|(bit, _)| asks.bits & bit != 0).map(|(_, name)| name);
+    bits.chain(asks.same.then_some("the same")).collect::<Vec<_>>().join(", ")
 }
 
 fn or_dash(text: &str) -> &str {

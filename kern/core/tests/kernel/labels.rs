@@ -10,8 +10,8 @@ use crate::scene::Scene;
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
-const SUBJECT: u64 = 3;
-const SECRET: u64 = 7;
+pub const SUBJECT: u64 = 3;
+pub const SECRET: u64 = 7;
 const SPACE: u64 = 0x6000_0000;
 
 /// What Forbidden says of a subject and an object.
@@ -19,11 +19,11 @@ const fn forbidden(subject: u64, object: u64) -> Result<(), (Error, u64)> {
     Err((Error::Forbidden, subject << 32 | object))
 }
 
-fn set(w: &mut World, object: Cap, label: u64) {
+pub fn set(w: &mut World, object: Cap, label: u64) {
     w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), object.arg(), label]);
 }
 
-fn rule(w: &mut World, subject: u64, object: u64, allowed: u8) -> u64 {
+pub fn rule(w: &mut World, subject: u64, object: u64, allowed: u8) -> u64 {
     w.must(0, Op::LabelRule, &[abi::INIT_MACHINE.arg(), subject, object, u64::from(allowed)]).rdi
 }
 
@@ -43,7 +43,7 @@ fn label(w: &mut World, cap: Cap) -> u32 {
 }
 
 /// A process with a label.
-fn confined(w: &mut World) -> Proc {
+pub fn confined(w: &mut World) -> Proc {
     let memory = w.make(0, ObjType::Untyped, 18);
     set(w, memory, SUBJECT);
     w.process_of(memory, 4, 32)

@@ -19,6 +19,7 @@ mod growth;
 mod holdings;
 mod kill;
 mod killed;
+mod labelled;
 mod labels;
 mod leaving;
 mod loaded;
