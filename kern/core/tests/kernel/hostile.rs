@@ -8,11 +8,15 @@ use kern_base::task::State;
 use kern_core::entry::Fault;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::events::Reader;
 use crate::grants::{holds, lists, owned};
 use crate::scene::{GROUP, Scene, call};
+use crate::world::gate::Why;
 use crate::world::make::{Proc, at};
 use crate::world::{Regs, Tcb, World};
 
+/// Steps that another CPU takes in the middle, at most.
+const STEPS: usize = 200;
 const SUBJECT: u64 = 3;
 const SECRET: u64 = 7;
 /// What Forbidden says of the two.
@@ -402,4 +406,109 @@ fn a_call_that_waits_is_not_taken_for_one_of_the_next_who_has_its_bits() {
         let is_taken_for = server.is_through() && (got.sender(), got.r12) == (old.id, 7);
         assert!(!is_taken_for, "on cpu{n}: 7 is another member by now, and this one is none");
     }
+}
+
+/// A call to an exposure with one task per CPU takes the entry of its CPU. When the exposure is over, entry and index are others'.
+#[test]
+fn a_call_to_one_task_per_cpu_reaches_nobody_elses() {
+    for at in 0.. {
+        let mut s = Scene::new(2);
+        let group = s.group;
+        let worker = s.w.task_with(s.process, 0, 10, true);
+        s.w.must(0, Op::Expose, &[Target::new(group, 8).0, worker.cap.arg(), 1 | 10 << 32]);
+        let (thief, task) = somebody(&mut s, 0, 10);
+        s.w.join(group, thief, GROUP, Rights::LISTEN, 0);
+        s.w.give(task.cap, thief, Cap(21));
+        let (_, client) = {
+            let process = s.w.process();
+            s.w.join(group, process, GROUP, Rights::SEND, 0);
+            (process, s.w.start(process, 1, 10))
+        };
+        s.w.run();
+        s.w.prepare(1, call(Target::new(GROUP, 8)));
+        let mut points = 0..;
+        let torn = s.w.tear(
+            1,
+            Why::SystemCall,
+            move |_| points.next() == Some(at),
+            |w| {
+                w.begin(0, Regs::op(Op::Withdraw, &[Target::new(group, 8).0]));
+                let _ = (0..STEPS).all(|_| w.step(0));
+                w.dismiss(0);
+                if w.runs(0, &task) {
+                    // The entry of CPU 1, where nobody was.
+                    w.issue(0, Regs::op(Op::Expose, &[Target::new(GROUP, 11).0, Cap(21).arg(), 0]));
+                    let _ = (0..STEPS).all(|_| w.step(0));
+                }
+            },
+        );
+        if !torn {
+            assert!(at > 0, "there is no such point");
+            return;
+        }
+        s.w.run();
+        if s.w.runs(0, &task) {
+            s.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+        }
+        let got = task.regs();
+        let stolen = task.is_through() && got.sender() == client.id;
+        assert!(!stolen, "point {at}: a call to exposure 8 came to whom exposure 11 is, as one to {}", got.rdi);
+    }
+}
+
+/// A pin that is taken back is told of, however that is done.
+#[test]
+fn pins_that_go_with_a_reset_are_told_of() {
+    let mut s = audited(1);
+    let memory = s.w.make(0, ObjType::Untyped, 16);
+    let frame = s.w.make_of(0, memory, ObjType::Frame, 12);
+    let of_frame = identity(&mut s.w, frame);
+    let machine = abi::INIT_MACHINE.arg();
+    s.w.must(0, Op::FramePin, &[frame.arg(), machine]);
+    s.w.must(0, Op::UntypedReset, &[memory.arg(), 1, 0, machine]);
+    let pins: Vec<_> = told(&mut s.w)
+        .into_iter()
+        .filter(|it| (it.event, it.identity) == (AuditEvent::Pin, of_frame))
+        .map(|it| it.detail)
+        .collect();
+    assert_eq!(pins, [1, 0], "how many there were each time");
+}
+
+/// What ends a group takes its members' standing away before the group is gone.
+#[test]
+fn a_groups_end_that_is_given_up_is_told_of() {
+    const MEMBERS: u64 = 1024;
+    let mut s = audited(1);
+    let (ender, task) = somebody(&mut s, 0, 10);
+    let group = s.w.group(MEMBERS, 1);
+    let of_group = identity(&mut s.w, group);
+    let (member, other) = somebody(&mut s, 0, 9);
+    let index = s.w.join(group, member, GROUP, Rights::SEND, 0);
+    s.w.must(0, Op::CapRevoke, &[at(group)]);
+    hand(&mut s, group, ender, 3);
+    let before = told_of(&mut s.w, task.id).len();
+    s.w.does(&task, Regs::op(Op::CapDelete, &[own(3)]));
+    assert!(task.must_restart(), "it takes several entries");
+    s.kill(&task);
+    let _ = (index, other);
+    let told = told_of(&mut s.w, task.id).split_off(before);
+    assert!(told.iter().any(|it| it.2 == of_group), "nobody says who has ended it: {told:?}");
+}
+
+/// Whoever has lost its capability of a group can do nothing there, and hears nothing.
+#[test]
+fn who_has_lost_its_capability_of_a_group_hears_no_broadcast() {
+    let mut s = Scene::new(1);
+    let (sender, _) = s.running(0, 20);
+    let (member, task) = somebody(&mut s, 0, 10);
+    let group = s.group;
+    s.w.join(group, member, GROUP, Rights::SEND | Rights::LISTEN, 0);
+    let mut reader = Reader::bind(&mut s.w, member, &task);
+    let broadcast = Regs::message(Op::Broadcast, Target::new(GROUP, 0), [0x5ec2e7; 4]);
+    s.w.does_and_run(&sender, broadcast);
+    assert!(reader.read().is_some(), "a member hears it");
+    // As a revoke does with all that have been derived.
+    s.w.must(0, Op::CapDelete, &[Target::new(member.cnode, GROUP.0).0]);
+    s.w.does_and_run(&sender, broadcast);
+    assert_eq!(reader.read().map(|(event, _)| event.regs), None, "it has no capability of the group");
 }
