@@ -4,8 +4,10 @@ use abi::audit::{AuditEvent, RECORD_WORDS, Record, may};
 use abi::{
     Cap, Error, FLAG_CAPS, FaultAnswer, Grant, Listening, MEMBER_RIGHTS, ObjType, Op, Rights, Target, TaskId,
 };
+use kern_base::group::Group;
 use kern_base::task::State;
 use kern_core::entry::Fault;
+use smp::host_test;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::events::Reader;
@@ -174,7 +176,12 @@ fn a_call_is_not_handed_on_where_its_caller_may_not_join() {
     if server.is_through() {
         s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [0x5ec2e7; 4]));
     }
-    assert_eq!(forwarded, FORBIDDEN, "the subject's answer, by the secret server: {:x?}", client.regs().msg());
+    assert_eq!(
+        forwarded,
+        FORBIDDEN,
+        "the subject's answer, by the secret server: {:x?}",
+        client.regs().msg()
+    );
 }
 
 /// Whoever has REGISTERS of a task is that task; so it is a part of the process as its spaces are.
@@ -287,8 +294,11 @@ fn who_answers_a_fault_with_a_kill_is_told_of() {
             verdict.rax |= u64::from(answer.label()) << 32;
             s.w.does_and_run(&handler, verdict);
             assert_eq!(task.state(), State::Dead);
-            let kills: Vec<_> =
-                told(&mut s.w).into_iter().filter(|it| it.event == AuditEvent::Kill).map(|it| it.actor).collect();
+            let kills: Vec<_> = told(&mut s.w)
+                .into_iter()
+                .filter(|it| it.event == AuditEvent::Kill)
+                .map(|it| it.actor)
+                .collect();
             assert_eq!(kills, [handler.id], "{answer:?} on cpu{n}: the task that faulted is {:?}", task.id);
         }
     }
@@ -419,11 +429,9 @@ fn a_call_to_one_task_per_cpu_reaches_nobody_elses() {
         let (thief, task) = somebody(&mut s, 0, 10);
         s.w.join(group, thief, GROUP, Rights::LISTEN, 0);
         s.w.give(task.cap, thief, Cap(21));
-        let (_, client) = {
-            let process = s.w.process();
-            s.w.join(group, process, GROUP, Rights::SEND, 0);
-            (process, s.w.start(process, 1, 10))
-        };
+        let caller = s.w.process();
+        s.w.join(group, caller, GROUP, Rights::SEND, 0);
+        let client = s.w.start(caller, 1, 10);
         s.w.run();
         s.w.prepare(1, call(Target::new(GROUP, 8)));
         let mut points = 0..;
@@ -452,7 +460,11 @@ fn a_call_to_one_task_per_cpu_reaches_nobody_elses() {
         }
         let got = task.regs();
         let stolen = task.is_through() && got.sender() == client.id;
-        assert!(!stolen, "point {at}: a call to exposure 8 came to whom exposure 11 is, as one to {}", got.rdi);
+        assert!(
+            !stolen,
+            "point {at}: a call to exposure 8 came to whom exposure 11 is, as one to {}",
+            got.rdi
+        );
     }
 }
 
@@ -482,15 +494,14 @@ fn a_groups_end_that_is_given_up_is_told_of() {
     let (ender, task) = somebody(&mut s, 0, 10);
     let group = s.w.group(MEMBERS, 1);
     let of_group = identity(&mut s.w, group);
-    let (member, other) = somebody(&mut s, 0, 9);
-    let index = s.w.join(group, member, GROUP, Rights::SEND, 0);
+    let member = s.w.process();
+    s.w.join(group, member, GROUP, Rights::SEND, 0);
     s.w.must(0, Op::CapRevoke, &[at(group)]);
     hand(&mut s, group, ender, 3);
     let before = told_of(&mut s.w, task.id).len();
     s.w.does(&task, Regs::op(Op::CapDelete, &[own(3)]));
     assert!(task.must_restart(), "it takes several entries");
     s.kill(&task);
-    let _ = (index, other);
     let told = told_of(&mut s.w, task.id).split_off(before);
     assert!(told.iter().any(|it| it.2 == of_group), "nobody says who has ended it: {told:?}");
 }
@@ -511,4 +522,48 @@ fn who_has_lost_its_capability_of_a_group_hears_no_broadcast() {
     s.w.must(0, Op::CapDelete, &[Target::new(member.cnode, GROUP.0).0]);
     s.w.does_and_run(&sender, broadcast);
     assert_eq!(reader.read().map(|(event, _)| event.regs), None, "it has no capability of the group");
+}
+
+/// Who is no member any more takes nothing back, as it removes nobody.
+#[test]
+fn who_has_lost_the_right_withdraws_nothing() {
+    for at in 0.. {
+        let mut s = Scene::new(2);
+        let group = s.group;
+        let note = s.w.make(0, ObjType::Notification, 0);
+        s.w.expose(group, 3, note);
+        let process = s.w.process();
+        let index = s.w.join(group, process, GROUP, Rights::REMOVE, 0);
+        let task = s.w.start(process, 1, 10);
+        s.w.run();
+        let is_exposed = |w: &World| {
+            let object = w.object::<Group>(group).expect("the group");
+            let pin = host_test::pin(0);
+            let entry = object.get().exposures.get(pin, 3).expect("an exposure");
+            entry.get().slot.word.load(pin).object_type() != 0
+        };
+        s.w.prepare(1, Regs::op(Op::Withdraw, &[Target::new(GROUP, 3).0]));
+        let mut there = false;
+        let mut points = 0..;
+        let torn = s.w.tear(
+            1,
+            Why::SystemCall,
+            move |_| points.next() == Some(at),
+            |w| {
+                w.begin(0, Regs::op(Op::GroupRemove, &[Target::new(group, index as u32).0]));
+                let _ = (0..STEPS).all(|_| w.step(0));
+                there = w.is_over(0) && w.agent(0).regs().error().is_none() && is_exposed(w);
+                if w.is_over(0) {
+                    w.dismiss(0);
+                }
+            },
+        );
+        if !torn {
+            assert!(at > 0, "there is no such point");
+            return;
+        }
+        s.w.run();
+        let taken = there && !is_exposed(&s.w);
+        assert!(!taken, "point {at}: {:?} had been removed", task.id);
+    }
 }
