@@ -32,10 +32,10 @@ pub enum Grant {
     /// The receiver gets the capability itself, as by [`Op::CapMove`](crate::Op::CapMove).
     Move { cap: Cap },
     /// It was to be moved to somebody who does not listen. The kernel writes this, makes the sender's system call anew,
-    /// and disposes of the capability in the sender's name.
-    Dispose { cap: Cap },
+    /// and disposes of the capability in the sender's name, if it is still one of the object with that identity.
+    Dispose { cap: Cap, of: u64 },
     /// Nothing goes any more: that is known already. The kernel writes this after [`Grant::Dispose`]; the fate is
-    /// [`Fate::Disposed`] or [`Fate::Kept`].
+    /// [`Fate::Disposed`], [`Fate::Kept`] or [`Fate::Gone`].
     Settled { cap: Cap, fate: Fate },
 }
 
@@ -111,31 +111,33 @@ const fn first_word(cap: Cap, rights: Rights, code: u64) -> u64 {
 }
 
 impl Grant {
-    /// Slot in the low half; rights from bit 32, what is to be done from bit 56. Then the badge.
+    /// Slot in the low half; rights from bit 32, what is to be done from bit 56. Then the badge, or the identity.
     pub const fn words(self) -> [u64; 2] {
         match self {
             Grant::Copy { cap, rights, badge } => [first_word(cap, rights, 0), badge],
             Grant::Move { cap } => [first_word(cap, Rights::NONE, MOVE), 0],
-            Grant::Dispose { cap } => [first_word(cap, Rights::NONE, DISPOSE), 0],
+            Grant::Dispose { cap, of } => [first_word(cap, Rights::NONE, DISPOSE), of],
             Grant::Settled { cap, fate } => [first_word(cap, Rights::NONE, SETTLED | fate as u64), 0],
         }
     }
 
     /// `None` of what [`Grant::words`] does not make of any.
-    pub const fn from_words([first, badge]: [u64; 2]) -> Option<Grant> {
+    pub const fn from_words([first, second]: [u64; 2]) -> Option<Grant> {
         let (cap, code) = (Cap(first as u32), first >> CODE);
         let rights = Rights((first >> 32) as u32 & 0xff_ffff);
         if code == 0 {
-            let fits = Rights::ALL.contains(rights) && badge >> BADGE_BITS == 0;
-            return if fits { Some(Grant::Copy { cap, rights, badge }) } else { None };
+            let fits = Rights::ALL.contains(rights) && second >> BADGE_BITS == 0;
+            return if fits { Some(Grant::Copy { cap, rights, badge: second }) } else { None };
         }
-        if rights.0 != 0 || badge != 0 {
+        if rights.0 != 0 || (second != 0 && code != DISPOSE) {
             return None;
         }
         match (code, Fate::from_raw((code & !SETTLED) as u8)) {
             (MOVE, _) => Some(Grant::Move { cap }),
-            (DISPOSE, _) => Some(Grant::Dispose { cap }),
-            (SETTLED.., Some(fate @ (Fate::Disposed | Fate::Kept))) => Some(Grant::Settled { cap, fate }),
+            (DISPOSE, _) => Some(Grant::Dispose { cap, of: second }),
+            (SETTLED.., Some(fate @ (Fate::Disposed | Fate::Kept | Fate::Gone))) => {
+                Some(Grant::Settled { cap, fate })
+            }
             _ => None,
         }
     }
@@ -205,8 +207,10 @@ mod tests {
     fn grants_survive_being_words() {
         let cap = Cap(0xdead_beef);
         let copy = Grant::Copy { cap, rights: Rights::ALL, badge: (1 << BADGE_BITS) - 1 };
-        let settled = [Fate::Disposed, Fate::Kept].map(|fate| Grant::Settled { cap, fate });
-        for grant in [copy, Grant::Move { cap }, Grant::Dispose { cap }].into_iter().chain(settled) {
+        let settled = [Fate::Disposed, Fate::Kept, Fate::Gone].map(|fate| Grant::Settled { cap, fate });
+        for grant in
+            [copy, Grant::Move { cap }, Grant::Dispose { cap, of: u64::MAX }].into_iter().chain(settled)
+        {
             assert_eq!(Grant::from_words(grant.words()), Some(grant));
         }
         let code = |code: u64| code << CODE;
@@ -218,7 +222,6 @@ mod tests {
             [1 | code(3), 0],
             [1 | code(SETTLED), 0],
             [1 | code(SETTLED | Fate::Arrived as u64), 0],
-            [1 | code(SETTLED | Fate::Gone as u64), 0],
             [1 | code(SETTLED | 5), 0],
             [1 | code(0xff), 0],
             [1 | code(17), 0],

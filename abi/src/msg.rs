@@ -48,8 +48,9 @@ flags! {
     /// Asked of the kernel: the message carries the capabilities that the UTCB lists. Told by the kernel: such came, and
     /// the UTCB lists what became of each.
     FLAG_CAPS = 22;
-    /// In the kernel: a system call that takes several entries and is made again, with the identity of what it began with in
-    /// `rdx` ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`], [`Op::ProcessKill`]), and in `rsi` what a CapRevoke waits for.
+    /// In the kernel: a system call that takes several entries and is made again. `rdx` has the identity of what it began with
+    /// ([`Op::CapDelete`], [`Op::CapRevoke`], [`Op::UntypedReset`], [`Op::ProcessKill`]); `rsi` that for which
+    /// [`Op::CapRevoke`] and [`Op::GroupRemove`] wait, or the caller whom [`Op::Reply`] answers by a Reply.
     FLAG_AGAIN = 23;
     /// Told by the kernel: the call was handed on by [`Forward`](Op::Forward). The sender is the caller, and the words are those of the
     /// forwarder, whose custom bits these are.

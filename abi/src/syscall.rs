@@ -171,7 +171,8 @@ syscalls! {
     /// Errors: NotMember, Amplifies (detail: the rights that are too many), BadArgument (detail: 3: the custom bits),
     /// NoConsent, SlotOccupied, Full, Dying, Forbidden.
     GroupAdd = 19;
-    /// Remove a member. Its capability stays, and is inert. A process that ends is removed from all groups.
+    /// Remove a member. Its capability stays, and is inert. A process that ends is removed from all groups. When it succeeds, nothing
+    /// is under way any more that the member began; a message that was sent before stays sent.
     ///
     /// In: rdi = group (index: member).
     /// Rights: REMOVE, as ADD in GroupAdd.

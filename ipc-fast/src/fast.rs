@@ -254,6 +254,7 @@ macro_rules! fastpaths {
             exposure_tag = const offset_of!(Exposure, tag),
             exposure_generation = const offset_of!(Exposure, tag) + size_of::<u32>(),
             exposure_per_cpu = const offset_of!(Exposure, per_cpu),
+            exposure_part_of = const offset_of!(Exposure, part_of),
             type_task = const ObjType::Task as u8,
             type_notification = const ObjType::Notification as u8,
             cr3 = const VSpace::CR3_OFFSET,

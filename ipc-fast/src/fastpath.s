@@ -165,8 +165,11 @@ phase.checks.other.\@:
     add ebp, [r15 + {cpu_id}]
     shl rbp, {exposure_shift}
     add rbx, rbp
-    mov r13, [r14 + {process}]
     mov rbp, [rbx + {exposure_word}]
+    lea r13d, [rdi + 1]                      // behind the word: it was that exposure's entry when that was read
+    cmp [rbx + {exposure_part_of}], r13d
+    jne miss_call_exposure
+    mov r13, [r14 + {process}]
     cmp bpl, {type_task}
     je 8b
     jmp miss_call_exposure

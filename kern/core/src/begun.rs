@@ -1,4 +1,5 @@
-//! System calls that take several entries, and end what a capability names: delete, revoke, reset, kill.
+//! System calls that take several entries, and end what a capability names (delete, revoke, reset, kill) or answer a kept
+//! call.
 //!
 //! Each entry finds the capability by the number of its slot. Between two of them another task may empty the slot, by the
 //! same call or another, and fill it again; what it has then, nobody wanted to end. So from the second entry on a
@@ -9,6 +10,9 @@
 
 use abi::{FLAG_AGAIN, MsgInfo};
 use kern_base::machine::Machine;
+
+use kern_base::task::Task;
+use smp::door::Ref;
 
 use crate::{Cx, Me};
 
@@ -25,6 +29,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         info.set(info.get() | FLAG_AGAIN);
         begun.set(identity);
+        true
+    }
+    /// Whether the answer that the running task gives is for the caller that it was for when it began, or it begins now. A kept
+    /// call may be over meanwhile, and its Reply have another's.
+    pub fn still_answers(self, me: Me<'k>, caller: Ref<'k, Task>) -> bool {
+        let (info, begun, caller) = (&me.hot.regs.rax, &me.hot.regs.rsi, caller.get().id().raw());
+        if MsgInfo(info.get()).has(FLAG_AGAIN) {
+            return begun.get() == caller;
+        }
+        info.set(info.get() | FLAG_AGAIN);
+        begun.set(caller);
         true
     }
 }

@@ -163,26 +163,34 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(InGroup { group, custom: member.custom() })
     }
 
-    /// The entry of an exposure; for one task per CPU, this CPU's.
+    /// What an exposure has, and where; for one task per CPU, this CPU's entry.
     #[inline(always)]
-    pub fn exposure(self, group: &Group, index: u32) -> Result<Ref<'k, Exposure>> {
+    pub fn exposed(self, group: &'k Group, index: u32) -> Result<(&'k Exposure, RawWord<'k>)> {
         let missing = Refusal::new(Error::NoExposure, u64::from(index));
-        let entry = group.exposures.get(self.pin(), index as usize).ok_or(missing)?;
-        match entry.get().per_cpu.load(Acquire) {
-            0 => Ok(entry),
-            first => {
-                group.exposures.get_known(self.pin(), first as usize - 1 + self.id().index()).ok_or(missing)
-            }
+        let entry = group.exposures.get(self.pin(), index as usize).ok_or(missing)?.get();
+        match entry.per_cpu.load(Acquire) {
+            0 => Ok((entry, entry.slot.word.load(self.pin()))),
+            first => self.entry_here(group, index, first - 1).ok_or(missing),
         }
+    }
+
+    /// This CPU's entry of an exposure with one task per CPU. That may end meanwhile, and the entry be another's: whose it is, is
+    /// read behind what it has. It is nobody else's in between and that one's again, since a new exposure waits until this kernel
+    /// entry is over.
+    #[inline(always)]
+    fn entry_here(self, group: &'k Group, index: u32, first: u32) -> Option<(&'k Exposure, RawWord<'k>)> {
+        let entry = group.exposures.get_known(self.pin(), first as usize + self.id().index())?.get();
+        let word = entry.slot.word.load(self.pin());
+        (entry.part_of.load(Acquire) == index + 1).then_some((entry, word))
     }
 
     /// The task that a target names, for a member with the rights.
     #[inline(always)]
     pub fn resolve_task(self, me: Me<'k>, target: Target, need: Rights) -> Result<Dest<'k>> {
         let InGroup { group, custom } = self.find_group(me, target.cap(), need)?;
-        let entry = self.exposure(group.get(), target.index())?.get();
+        let (entry, word) = self.exposed(group.get(), target.index())?;
         let missing = Refusal::new(Error::NoExposure, u64::from(target.index()));
-        let task = entry.slot.word.load(self.pin()).get::<Task>().ok_or(missing)?;
+        let task = word.get::<Task>().ok_or(missing)?;
         Ok(Dest { task, tag: entry.tag.load(Relaxed), custom })
     }
 

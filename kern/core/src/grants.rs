@@ -18,6 +18,7 @@
 //! is ending does not count as somebody who does not listen: that is an error.
 
 use abi::{Cap, Disposal, Error, Fate, GRANTS_MAX, Grant, Listening, ObjType, Received, Rights};
+use kern_base::header::Header;
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
 use kern_base::process::Process;
@@ -85,7 +86,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn source_of(self, process: Ref<'k, Process>, grant: Grant) -> Result<(Ref<'k, Slot>, RawWord<'k>)> {
         let (Grant::Copy { cap, .. }
         | Grant::Move { cap }
-        | Grant::Dispose { cap }
+        | Grant::Dispose { cap, .. }
         | Grant::Settled { cap, .. }) = grant;
         let slot = self.slot_of(process, cap)?;
         let word = slot.get().word.load(self.pin());
@@ -164,8 +165,9 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn mark_disposals(self, sender: Ref<'k, Task>, prepared: &Prepared<'k>) -> Result<()> {
         let marked = |place: &usize| prepared.disposals & 1 << place != 0;
         for (place, going) in prepared.going.iter().enumerate().filter(|(place, _)| marked(place)) {
-            if let Grant::Move { cap } = going.grant {
-                self.mark(sender, place, Grant::Dispose { cap });
+            let object = going.from.and_then(|(_, word)| self.header_of(word));
+            if let (Grant::Move { cap }, Some(object)) = (going.grant, object) {
+                self.mark(sender, place, Grant::Dispose { cap, of: object.identity() });
             }
         }
         if prepared.disposals == 0 { Ok(()) } else { Err(Refusal::More) }
@@ -281,14 +283,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         let mut grants = Grants::new();
         let mut disposed = false;
         self.grants_of(me.task, &mut grants)?;
+        if grants.iter().any(|grant| matches!(grant, Grant::Settled { .. })) {
+            // What the last entry has deleted may not be empty yet.
+            self.empty_graves(me)?;
+        }
         for (place, grant) in grants.into_iter().enumerate() {
-            let Grant::Dispose { cap } = grant else { continue };
-            let deleted = self
-                .slot_of(me.process, cap)
-                .and_then(|slot| self.delete_slot(me, slot, Pins::Hold))
-                .and_then(|_| self.empty_graves(me));
-            let fate = match deleted {
-                Ok(()) => Fate::Disposed,
+            let Grant::Dispose { cap, of } = grant else { continue };
+            let fate = match self.dispose(me, cap, of) {
+                Ok(fate) => fate,
                 Err(Refusal::Error { .. }) => Fate::Kept,
                 Err(later) => return Err(later),
             };
@@ -296,6 +298,17 @@ impl<'k, M: Machine> Cx<'k, M> {
             disposed = true;
         }
         if disposed { Err(Refusal::More) } else { Ok(()) }
+    }
+
+    /// Deletes a capability of an object. What has come into its slot since stays there.
+    fn dispose(self, me: Me<'k>, cap: Cap, of: u64) -> Result<Fate> {
+        let slot = self.slot_of(me.process, cap)?;
+        let object = self.header_of(slot.get().word.load(self.pin()));
+        if object.map(Header::identity) != Some(of) {
+            return Ok(Fate::Gone);
+        }
+        self.delete_slot(me, slot, Pins::Hold)?;
+        Ok(Fate::Disposed)
     }
 
     fn mark(self, sender: Ref<'k, Task>, place: usize, grant: Grant) {

@@ -144,6 +144,15 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::GroupRemove`].
     pub fn group_remove(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        if !self.awaits_quiet(me) {
+            self.remove_member(me, target)?;
+        }
+        // Who has looked at the record before may still do what it allowed.
+        self.wait_quiet(me)?;
+        Ok(Answer::DONE)
+    }
+
+    fn remove_member(self, me: Me<'k>, target: Target) -> Result<()> {
         let slot = self.slot_of(me.process, target.cap())?;
         let word = slot.get().word.load(self.pin());
         let group = self.typed::<Group>(word, target.cap(), Rights::REMOVE)?;
@@ -162,7 +171,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let bits = told?.ok_or(Refusal::new(Error::NotMember, u64::from(target.index())))?;
         self.tell_watchers(group.get(), bits);
         self.audit_object(AuditEvent::Leave, Op::GroupRemove, &group.get().header, u64::from(target.index()));
-        Ok(Answer::DONE)
+        Ok(())
     }
 
     /// [`abi::Op::Expose`].
@@ -388,6 +397,9 @@ impl<'k, M: Machine> Cx<'k, M> {
                 outcome = Err(Error::SlotOccupied.into());
             } else if word.empty_value() >= CLAIMED && outcome.is_ok() {
                 outcome = Err(Refusal::More);
+            } else if !self.k.epoch.is_reusable(word.empty_value()) && outcome.is_ok() {
+                // Whoever called what was there may just look whose entry it is.
+                outcome = Err(Refusal::Restart { epoch: word.empty_value() + 2 });
             }
         }
         if outcome.is_err() {

@@ -503,6 +503,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
         let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
         if words.info.has(CARRIES) {
+            if saved.is_some() && !self.still_answers(me, caller) {
+                return Err(Error::Gone.into());
+            }
             self.give_load(me, caller, words.info)?;
         }
         match saved {

@@ -45,8 +45,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     fn exposed_notification(self, group: Ref<'k, Group>, index: u32) -> Result<Ref<'k, Notification>> {
-        let entry = self.exposure(group.get(), index)?;
-        let word = entry.get().slot.word.load(self.pin());
+        let (_, word) = self.exposed(group.get(), index)?;
         word.get::<Notification>().ok_or(Refusal::new(Error::NoExposure, u64::from(index)))
     }
 

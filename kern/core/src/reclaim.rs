@@ -34,7 +34,7 @@ use kern_base::sweep::Pass;
 use kern_base::task::{Request, State, Task, TaskHot, ctl};
 use smp::door::{AtomicLink, Ref};
 use smp::lock::Guard;
-use smp::quiesce::{self, GraceMail};
+use smp::quiesce::{self, GraceMail, Ticket};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
@@ -81,18 +81,31 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.park(me);
     }
 
+    /// Whether a system call has nothing left to do but what [`Cx::wait_quiet`] does. Who makes that up is answered too soon.
+    pub fn awaits_quiet(self, me: Me<'k>) -> bool {
+        self.quiet_ticket(me).is_some()
+    }
+
+    /// For what a system call waits that has begun to; it keeps that in `rsi`.
+    fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
+        let again = MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN);
+        if again { quiesce::ticket(self.k, self.pin(), me.hot.regs.rsi.get()) } else { None }
+    }
+
     /// Waits until nothing is under way any more that was as the system call began to wait: no entry of another CPU, and no
-    /// mail. `ticket` is where the call keeps for what it waits.
-    fn wait_quiet(self, ticket: &Cell<u64>) -> Result<()> {
+    /// mail.
+    pub fn wait_quiet(self, me: Me<'k>) -> Result<()> {
         if self.k.cpus.len() == 1 {
             return Ok(());
         }
         let now = self.k.epoch.now();
-        let Some(asked) = quiesce::ticket(self.k, self.pin(), ticket.get()) else {
-            ticket.set(quiesce::request_quiet(self.k, self.pin()).raw());
+        let Some(ticket) = self.quiet_ticket(me) else {
+            let regs = &me.hot.regs;
+            regs.rax.set(regs.rax.get() | FLAG_AGAIN);
+            regs.rsi.set(quiesce::request_quiet(self.k, self.pin()).raw());
             return Err(Refusal::Restart { epoch: now + QUIET_ROUNDS });
         };
-        if quiesce::is_quiet(self.k, self.pin(), asked) {
+        if quiesce::is_quiet(self.k, self.pin(), ticket) {
             Ok(())
         } else {
             Err(Refusal::Restart { epoch: now + 1 })
@@ -163,22 +176,21 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        let ticket = &me.hot.regs.rsi;
-        let again = MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN);
-        if !again {
-            ticket.set(0);
-        }
-        if ticket.get() == 0 || quiesce::ticket(self.k, self.pin(), ticket.get()).is_none() {
-            self.revoke(me, at, again)?;
+        if !self.awaits_quiet(me) {
+            self.revoke(me, at)?;
         }
         // What was looked up before may still do what it allowed.
-        self.wait_quiet(ticket)?;
+        self.wait_quiet(me)?;
         Ok(Answer::DONE)
     }
 
     /// Takes away all that was derived from a slot, and waits until no CPU remembers a page of it.
     #[inline(always)]
-    fn revoke(self, me: Me<'k>, at: Target, again: bool) -> Result<()> {
+    fn revoke(self, me: Me<'k>, at: Target) -> Result<()> {
+        let again = MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN);
+        if !again {
+            me.hot.regs.rsi.set(0);
+        }
         let slot = self.find_slot(me, at, Rights::GRANT)?.slot;
         let header = self.header_of(slot.get().word.load(self.pin()));
         let goes_on = self.goes_on_with(me, header.map(Header::identity));

@@ -127,7 +127,7 @@ impl fmt::Display for Grants<'_> {
             f.write_str(if n == 0 { " caps=" } else { "," })?;
             match grant {
                 Grant::Copy { cap, rights, badge } => write!(f, "copy:{}:{:x}:{badge:x}", cap.0, rights.0)?,
-                Grant::Move { cap } | Grant::Dispose { cap } | Grant::Settled { cap, .. } => {
+                Grant::Move { cap } | Grant::Dispose { cap, .. } | Grant::Settled { cap, .. } => {
                     write!(f, "move:{}", cap.0)?;
                 }
             }

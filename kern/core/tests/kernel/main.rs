@@ -25,6 +25,7 @@ mod labels;
 mod leaving;
 mod loaded;
 mod marks;
+mod meanwhile;
 mod memory;
 mod migration;
 mod page_ends;

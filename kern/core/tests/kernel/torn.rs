@@ -399,8 +399,7 @@ fn two_expose(hows: [(u32, u64); 2], expected: impl Fn([Option<Error>; 2]) -> bo
         }
         let exposed = |n: usize| {
             let object = s.w.object::<Group>(group)?;
-            let entry = s.w.look(n).exposure(object.get(), 8).ok()?;
-            entry.get().slot.word.load(smp::host_test::pin(n)).get::<Task>()
+            s.w.look(n).exposed(object.get(), 8).ok()?.1.get::<Task>()
         };
         for n in 0..2 {
             let own = hows[n].1 != 0 && outcomes[n].is_none();

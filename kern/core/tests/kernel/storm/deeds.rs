@@ -220,7 +220,7 @@ impl Cast {
         let utcb = task.object.get().utcb(task.pin());
         let grant = |b: u8| match b % 8 {
             0..3 => Grant::Copy { cap: slot(b / 8), rights: Rights::ALL, badge: 0 },
-            7 if b < 32 => Grant::Dispose { cap: slot(b / 8) },
+            7 if b < 32 => Grant::Dispose { cap: slot(b / 8), of: 0 },
             _ => Grant::Move { cap: slot(b / 8) },
         };
         for (n, words) in (0..).zip(&utcb.grants) {

@@ -1,0 +1,204 @@
+//! What a system call has looked up, or began with, and others change meanwhile: it does not serve somebody else.
+
+use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
+use kern_base::group::Group;
+use smp::host_test;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::grants::{holds, lists, owned};
+use crate::scene::{GROUP, Scene, call};
+use crate::world::gate::Why;
+use crate::world::make::{Proc, at};
+use crate::world::{Regs, Tcb, World};
+
+/// Steps that another CPU takes in the middle, at most.
+const STEPS: usize = 200;
+
+fn identity(w: &mut World, cap: Cap) -> u64 {
+    w.must(0, Op::CapInspect, &[at(cap)]).r8
+}
+
+/// A process with its own CNode in slot 2, and a task of it on a CPU.
+fn somebody(s: &mut Scene, n: usize, priority: u64) -> (Proc, Tcb) {
+    let process = s.w.process();
+    s.w.give(process.cnode, process, Cap(2));
+    let task = s.w.start(process, n, priority);
+    s.w.run();
+    (process, task)
+}
+
+/// Another CPU makes a system call while CPU 1, whose task has to make its own again, is held up and takes its mail.
+fn beside(w: &mut World, op: Op, args: &[u64]) {
+    w.hold(Some(1));
+    w.begin(0, Regs::op(op, args));
+    while !w.is_over(0) {
+        let moved = [w.event(1), w.step(0)];
+        assert_ne!(moved, [false; 2], "{op:?} does not end");
+    }
+    w.hold(None);
+    assert_eq!(w.agent(0).regs().error(), None);
+    w.dismiss(0);
+}
+
+/// A call to an exposure with one task per CPU takes the entry of its CPU. When the exposure is over, entry and index are others'.
+#[test]
+fn a_call_to_one_task_per_cpu_reaches_nobody_elses() {
+    for at in 0.. {
+        let mut s = Scene::new(2);
+        let group = s.group;
+        let worker = s.w.task_with(s.process, 0, 10, true);
+        s.w.must(0, Op::Expose, &[Target::new(group, 8).0, worker.cap.arg(), 1 | 10 << 32]);
+        let (thief, task) = somebody(&mut s, 0, 10);
+        s.w.join(group, thief, GROUP, Rights::LISTEN, 0);
+        s.w.give(task.cap, thief, Cap(21));
+        let caller = s.w.process();
+        s.w.join(group, caller, GROUP, Rights::SEND, 0);
+        let client = s.w.start(caller, 1, 10);
+        s.w.run();
+        s.w.prepare(1, call(Target::new(GROUP, 8)));
+        let mut points = 0..;
+        let torn = s.w.tear(
+            1,
+            Why::SystemCall,
+            move |_| points.next() == Some(at),
+            |w| {
+                w.begin(0, Regs::op(Op::Withdraw, &[Target::new(group, 8).0]));
+                let _ = (0..STEPS).all(|_| w.step(0));
+                w.dismiss(0);
+                if w.runs(0, &task) {
+                    // The entry of CPU 1, where nobody was.
+                    w.issue(0, Regs::op(Op::Expose, &[Target::new(GROUP, 11).0, Cap(21).arg(), 0]));
+                    let _ = (0..STEPS).all(|_| w.step(0));
+                }
+            },
+        );
+        if !torn {
+            assert!(at > 0, "there is no such point");
+            return;
+        }
+        s.w.run();
+        if s.w.runs(0, &task) {
+            s.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
+        }
+        let got = task.regs();
+        let stolen = task.is_through() && got.sender() == client.id;
+        assert!(
+            !stolen,
+            "point {at}: a call to exposure 8 came to whom exposure 11 is, as one to {}",
+            got.rdi
+        );
+    }
+}
+
+/// An answer that brings something may have to wait. Whose call a Reply has by then may be another one.
+#[test]
+fn an_answer_that_waits_goes_to_whom_it_was_meant_for() {
+    let mut s = Scene::new(1);
+    let (process, reply) = (s.process, s.w.make(0, ObjType::Reply, 0));
+    s.w.give(reply, process, Cap(7));
+    let (first, to_first) = s.server(0, 10);
+    let (second, to_second) = s.server(0, 11);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    s.w.give(note, process, Cap(20));
+    let client = |s: &mut Scene, priority: u64| {
+        let process = s.w.process();
+        let group = s.group;
+        s.w.join(group, process, GROUP, Rights::SEND, priority as u16);
+        let task = s.w.start(process, 0, priority);
+        let offer = Listening { next: Cap(40), count: 1 };
+        task.object.get().utcb(task.pin()).listening.store(offer.word(), Relaxed);
+        (process, task)
+    };
+    let (its, one) = client(&mut s, 8);
+    s.w.does_and_run(&one, call(to_first));
+    s.w.does_and_run(&first, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
+    assert_eq!(s.w.result(&first).error(), None);
+    // The slot in which it listens was emptied a moment ago: what comes there waits for all CPUs.
+    let offered = Target::new(its.cnode, 40).0;
+    s.w.must(0, Op::CapCopy, &[note.arg(), offered, 0, 0]);
+    s.w.must(0, Op::CapDelete, &[offered]);
+    lists(&first, &[Grant::Copy { cap: Cap(20), rights: Rights::NOTIFY, badge: 0 }]);
+    s.w.does(&first, Regs::message(Op::Reply, Target(Cap(7).arg()), [0x111; 4]).flag(FLAG_CAPS));
+    assert!(first.must_restart(), "{:x?}", first.regs());
+    s.w.must(0, Op::TaskSuspend, &[first.cap.arg()]);
+    // It gives up, and another task of the server keeps another's call.
+    s.w.must(0, Op::TaskCancel, &[one.cap.arg()]);
+    assert_eq!(one.regs().error(), Some(Error::Cancelled));
+    let (other, two) = client(&mut s, 13);
+    s.w.does_and_run(&two, call(to_second));
+    s.w.does_and_run(&second, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
+    assert_eq!(s.w.result(&second).error(), None);
+    s.w.does_and_run(&second, Regs::op(Op::Recv, &[]));
+    s.w.resume(&first);
+    s.w.run();
+    let got = (two.is_through(), holds(&mut s, other, Cap(40)).is_some());
+    assert_eq!(got, (false, false), "nobody has answered it: {:x?}", two.regs());
+}
+
+/// What was to be moved to somebody who does not listen is deleted when its sender sends again. What its slot has by then may
+/// be something else.
+#[test]
+fn a_disposal_leaves_what_comes_into_its_slot() {
+    let mut s = Scene::new(2);
+    let (server, target) = s.running(0, 10);
+    let (client, _) = s.running(1, 10);
+    let process = s.process;
+    owned(&mut s, ObjType::Notification, 0, Cap(20));
+    let (kept, slot) = (s.w.make(0, ObjType::Notification, 0), Target::new(process.cnode, 20).0);
+    let of_kept = identity(&mut s.w, kept);
+    lists(&client, &[Grant::Move { cap: Cap(20) }]);
+    s.w.does_and_run(&client, call(target).flag(FLAG_CAPS));
+    assert!(holds(&mut s, process, Cap(20)).is_some(), "it waits in its slot");
+    // The server receives, and does not listen: the client is to dispose of it, and to send once more.
+    s.w.does(&server, Regs::op(Op::Recv, &[]));
+    beside(&mut s.w, Op::CapDelete, &[slot]);
+    beside(&mut s.w, Op::CapMove, &[kept.arg(), slot]);
+    assert!(client.must_restart());
+    s.w.run();
+    let there = s.w.must(0, Op::CapInspect, &[slot]);
+    assert_eq!(there.r8, of_kept, "nobody has sent that away");
+}
+
+/// Who is no member any more takes nothing back, as it removes nobody.
+#[test]
+fn who_has_lost_the_right_withdraws_nothing() {
+    for at in 0.. {
+        let mut s = Scene::new(2);
+        let group = s.group;
+        let note = s.w.make(0, ObjType::Notification, 0);
+        s.w.expose(group, 3, note);
+        let process = s.w.process();
+        let index = s.w.join(group, process, GROUP, Rights::REMOVE, 0);
+        let task = s.w.start(process, 1, 10);
+        s.w.run();
+        let is_exposed = |w: &World| {
+            let object = w.object::<Group>(group).expect("the group");
+            let pin = host_test::pin(0);
+            let entry = object.get().exposures.get(pin, 3).expect("an exposure");
+            entry.get().slot.word.load(pin).object_type() != 0
+        };
+        s.w.prepare(1, Regs::op(Op::Withdraw, &[Target::new(GROUP, 3).0]));
+        let mut there = false;
+        let mut points = 0..;
+        let torn = s.w.tear(
+            1,
+            Why::SystemCall,
+            move |_| points.next() == Some(at),
+            |w| {
+                w.begin(0, Regs::op(Op::GroupRemove, &[Target::new(group, index as u32).0]));
+                let _ = (0..STEPS).all(|_| w.step(0));
+                there = w.is_over(0) && w.agent(0).regs().error().is_none() && is_exposed(w);
+                if w.is_over(0) {
+                    w.dismiss(0);
+                }
+            },
+        );
+        if !torn {
+            assert!(at > 0, "there is no such point");
+            return;
+        }
+        s.w.run();
+        let taken = there && !is_exposed(&s.w);
+        assert!(!taken, "point {at}: {:?} had been removed", task.id);
+    }
+}
