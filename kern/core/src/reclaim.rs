@@ -82,14 +82,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Whether a system call has nothing left to do but what [`Cx::wait_quiet`] does. Who makes that up is answered too soon.
+    #[inline(always)]
     pub fn awaits_quiet(self, me: Me<'k>) -> bool {
         self.quiet_ticket(me).is_some()
     }
 
     /// For what a system call waits that has begun to; it keeps that in `rsi`.
+    #[inline(always)]
     fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
-        let again = MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN);
-        if again { quiesce::ticket(self.k, self.pin(), me.hot.regs.rsi.get()) } else { None }
+        let (info, kept) = (MsgInfo(me.hot.regs.rax.get()), me.hot.regs.rsi.get());
+        if kept == 0 || !info.has(FLAG_AGAIN) { None } else { quiesce::ticket(self.k, self.pin(), kept) }
     }
 
     /// Waits until nothing is under way any more that was as the system call began to wait: no entry of another CPU, and no

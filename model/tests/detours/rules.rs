@@ -58,7 +58,10 @@ rules! {
     };
     "delete memory": |s, it| s.is(Op::CapDelete)
         && taken(it, |place| s.ancestors(place).any(|above| s.is_memory(above) && s.reaches(above, Rights::GRANT)));
-    "with its table": |s, it| taken(it, |place| s.is_gone(table_of(place)));
+    "with its table": |s, it| {
+        let ended = |place| s.is_gone(table_of(place));
+        taken(it, |place| ended(place) || s.ancestors(place).any(|above| s.is_memory(above) && ended(above)))
+    };
     "look at slots": |s, it| match it {
         Change::SawSlot { place } => s.reaches(*place, cnode_rights::OBSERVE.into()),
         _ => false,
