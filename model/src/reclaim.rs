@@ -52,7 +52,7 @@ impl Model {
         self.empty_graves(me);
         // A table that ended may have had the last capability of the memory from which this descends.
         if self.slots.get(&found.place).is_none_or(|it| it.object != found.object) {
-            return Err(Refusal::new(Error::NoCapability, args.0[0]));
+            return Err(Refusal::new(Error::NoCapability, u64::from(args.cap(0).0)));
         }
         if self.graves.iter().any(|cnode| self.is_inside(*cnode, found.object)) {
             return Err(Error::InUse.into());
