@@ -80,6 +80,10 @@ pub struct Child {
     start: u64,
 }
 
+/// As what a child is seen in a group that its maker has made: as no client that anybody registered, and not as the maker, who is
+/// its servers' manager.
+const NO_CLIENT: u16 = u16::MAX;
+
 impl Child {
     /// Where its tasks live.
     pub fn home(&self) -> Home<'_> {
@@ -95,7 +99,7 @@ impl Child {
                 let group = Group::at(slot);
                 self.process.accept(slot, &group)?;
                 match is_makers {
-                    true => group.add(&self.process, MEMBER_RIGHTS, 0)?,
+                    true => group.add(&self.process, MEMBER_RIGHTS, NO_CLIENT)?,
                     false => group.add_as_self(&self.process, held.rights)?,
                 };
             }
