@@ -32,11 +32,15 @@ operation with each right missing, and the [holes that were found](holes.md#auth
 6. **An exposure is its process's.** Others take it back by REMOVE, and put nothing in its place before.
 7. **Labels go with the contents.** What a process comes to hold, join or see is asked of its label; a copy is made only where
    nobody who may read it is kept from the original.
-8. **Whatever moves authority is told to the audit before it is done**, also where it comes to an error.
+8. **Whatever moves authority is told to the audit before it is done**, also where it comes to an error: capabilities,
+   memberships, exposures, spaces, pins, labels, and what ends. Pages that are mapped or sent, time, bound Notifications and fault
+   handlers are not told of: whoever sets them has a capability for it whose way is.
 9. **Some rights include others.** CONFIGURE of a process makes tasks in it, which act for it and may end it by a fault; GRANT of a
    CNode stores into it, empties it, and makes it part of one's own CSpace with all that it holds, once the process that it serves
    has ended; MAP of an address space shows it anything that the caller may map, and takes pages of its pool; REGISTERS of a task is
    to be that task; an Untyped is all that is made of it.
+10. **What was taken away does nothing any more.** When a revoke or the removal of a member has succeeded, no operation that used what
+    it took is under way on any CPU. Messages that were sent before arrive.
 ";
 
 /// The whole page.
