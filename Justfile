@@ -64,9 +64,10 @@ pairs *args:
 detours *args:
     {{cargo}} test --quiet --release --package model --test detours -- "$@"
 
-# Processes of the simulated kernel do whatever they like, and an oracle judges each operation by who may do what: `./justw confine --seed 7 --cases 20000` (see `./justw confine --help`)
+# Processes of the simulated kernel do whatever they like, and an oracle judges each operation by who may do what: `./justw confine --seed 7 --cases 20000` (see `./justw confine --help`; `--limits small` makes every bound tiny)
 confine *args:
-    {{cargo}} test --quiet --package kern-core --test confine -- "$@"
+    case " $* " in *" --limits small "*) small='--features small-limits';; *) small=;; esac; \
+    {{cargo}} test --quiet --package kern-core $small --test confine -- "$@"
 
 # Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `./justw planted torn-slot-read --mode icount --seeds 20`
 planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)

@@ -155,7 +155,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Host => host_tests(lab),
         Step::Loom => cargo_test(lab, "loom", &["--package", "smp", "--profile", "loom"], Some("loom")),
         Step::Pairs => pairs::run(lab),
-        Step::Confine => Ok(Tally::one(pairs::played_on_host(lab, "confine", &[], &[])?)),
+        Step::Confine => pairs::confine(lab),
         Step::Hardening => hardening::run(lab),
         Step::Guest => guest_tests(lab),
         Step::Protection => protection::run(lab),

@@ -8,7 +8,7 @@
 //! What is made later stands where memory was: who holds an Untyped may hold everything that is ever made of it.
 
 use abi::audit::may;
-use abi::{ObjType, Rights, frame_rights, machine_rights};
+use abi::{ObjType, Rights, frame_rights, machine_rights, process_rights};
 use snapshot::Slot;
 
 use crate::Excess;
@@ -51,6 +51,8 @@ pub struct Bound {
     tables: Vec<Vec<usize>>,
     /// For each item that is a group, the holders whose tasks are exposed there.
     shown: Vec<Vec<usize>>,
+    /// Somebody may set labels: they bind nobody.
+    unlabelled: bool,
     changed: bool,
 }
 
@@ -94,6 +96,7 @@ impl Bound {
         for slot in picture.slots() {
             self.gather_slot(picture, slot);
         }
+        self.unlabelled = self.has_machine(machine_rights::SECURITY.rights());
         for group in &picture.s.groups {
             self.gather_group(picture, group.at);
         }
@@ -218,25 +221,40 @@ impl Bound {
         let stores = self.tables[to].iter().any(|table| self.may(from, *table, Rights::GRANT));
         // A table that is made later can become part of the other's CSpace.
         let stores = stores || self.has_memory(from) && self.names(from, to);
-        // A table can become part of one's own CSpace with all that it holds, as soon as it serves nobody: its process may end.
-        let takes = self.holders[to].is_process
-            && self.tables[from].iter().any(|table| self.may(to, *table, Rights::GRANT));
+        // A table can become part of a CSpace with all that it holds, as soon as it serves nobody: its process may end.
+        let takes =
+            self.holders[to].is_process && self.tables[from].iter().any(|table| self.serves(*table, to));
         let acts = self.holders[from].is_process;
         let answers = acts && self.calls(to, from, Rights::NONE);
         if takes || acts && stores || answers || acts && self.calls(from, to, Rights::GRANT) {
             for item in 0..self.items.len() {
                 let Some(rights) = self.holders[from].rights[item] else { continue };
                 // What is in a table was asked of the table's label when it came there, and a process takes tables of its own.
-                let along = takes && self.holders[from].label == self.holders[to].label;
+                let along = takes && (self.unlabelled || self.holders[from].label == self.holders[to].label);
                 if along || self.may_come(picture, from, to, item, may::GRANT) {
                     self.hold(to, item, rights);
                 }
             }
         }
+        // So can a space: its pages stay there.
+        let at =
+            picture.process(self.holders[from].at).map_or(self.holders[from].at, |process| process.vspace);
+        let space = self.object(at).filter(|item| self.items[*item].kind == ObjType::VSpace);
+        let moves_in = self.holders[to].is_process && space.is_some_and(|space| self.serves(space, to));
         // Of memory that both have a space can be made, through which pages go.
-        if answers || acts && (self.calls(from, to, Rights::MAP) || self.share_memory(from, to)) {
+        if moves_in || answers || acts && (self.calls(from, to, Rights::MAP) || self.share_memory(from, to)) {
             self.show_pages(picture, from, to);
         }
+    }
+
+    /// Whether somebody may make a table, or a space, a process's.
+    fn serves(&self, item: usize, process: usize) -> bool {
+        let right = if self.items[item].kind == ObjType::VSpace { Rights::MAP } else { Rights::GRANT };
+        let object = self.object(self.holders[process].at);
+        (0..self.holders.len()).any(|by| {
+            let configures = object.is_some_and(|it| self.may(by, it, process_rights::CONFIGURE.rights()));
+            self.may(by, item, right) && (by == process || configures)
+        })
     }
 
     /// Whether labels let an item come to one by another, in a way ([`may`]). What is made of memory without label has its
@@ -244,7 +262,9 @@ impl Bound {
     fn may_come(&self, picture: &Picture, by: usize, to: usize, item: usize, way: u8) -> bool {
         let Item { size, label, .. } = self.items[item];
         let (subject, maker) = (self.holders[to].label, self.holders[by].label);
-        picture.allows(subject, label, way) || size != 0 && label == 0 && picture.allows(subject, maker, way)
+        self.unlabelled
+            || picture.allows(subject, label, way)
+            || size != 0 && label == 0 && picture.allows(subject, maker, way)
     }
 
     /// Whether one may call the other, or send it something.
@@ -370,7 +390,8 @@ impl Bound {
                 }
                 let process = self.object(self.holders[to].at);
                 let named = process.is_some_and(|process| self.may(by, process, Rights::NONE));
-                if named && picture.allows(self.holders[to].label, self.items[group].label, may::JOIN) {
+                let (subject, object) = (self.holders[to].label, self.items[group].label);
+                if named && (self.unlabelled || picture.allows(subject, object, may::JOIN)) {
                     let records = self.holders[to].records[group].union(gives);
                     self.changed |= records != self.holders[to].records[group];
                     self.holders[to].records[group] = records;
@@ -430,9 +451,13 @@ impl Bound {
 
     /// Whether anybody may ever say what devices do.
     pub fn has_dma(&self) -> bool {
+        self.has_machine(machine_rights::DMA.rights())
+    }
+
+    /// Whether anybody has a capability of the Machine with these rights.
+    fn has_machine(&self, need: Rights) -> bool {
         let machine = |item: &usize| self.items[*item].kind == ObjType::Machine;
-        let has =
-            |item: usize| (0..self.holders.len()).any(|by| self.may(by, item, machine_rights::DMA.rights()));
+        let has = |item: usize| (0..self.holders.len()).any(|by| self.may(by, item, need));
         (0..self.items.len()).filter(machine).any(has)
     }
 }

@@ -84,7 +84,7 @@ impl Change<'_> {
     /// from. Whether the member may have joined is asked of the record.
     fn joins(&self, slot: &Slot) -> bool {
         let (group, number) = (slot.object, slot.badge / 8);
-        let Some(says) = self.after.member(group, number) else { return false };
+        let Some(says) = self.after.member(group, number) else { return self.joined_and_left(slot) };
         let holder = self.after.process(self.after.holder(slot.table));
         let is_new = self.before.member(group, number) != Some(says);
         let rights = Rights(slot.rights);
@@ -93,6 +93,21 @@ impl Change<'_> {
             && holder.is_some_and(|holder| holder.key == says.key)
             && says.rights.contains(rights)
             && self.reach.iter().any(|source| by(&source))
+    }
+
+    /// Whether this can be the capability of a member that joined, and was removed again, or ended, before the second
+    /// picture: its capability stays, without record.
+    fn joined_and_left(&self, slot: &Slot) -> bool {
+        let (group, rights) = (slot.object, Rights(slot.rights));
+        let by = |source: &&Slot| source.object == group && Rights(source.rights).contains(rights);
+        let holder = self.before.holder(slot.table);
+        let again = self.before.thing(holder).and_then(|thing| self.after.again(thing));
+        let ended = again.is_none_or(|thing| thing.ends);
+        self.may_to(group, Rights::ADD)
+            && (ended || self.may_to(group, Rights::REMOVE))
+            && self.agreed(holder, group)
+            && self.reach.iter().any(by)
+            && !rights.contains(Rights::DELETE)
     }
 
     /// Whether a capability that they held may have come to a slot, as it is there or as a copy.

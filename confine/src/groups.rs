@@ -62,7 +62,7 @@ impl Change<'_> {
     }
 
     /// Whether a process offered a membership of this group, or one to who has added it.
-    fn agreed(&self, process: u64, group: u64) -> bool {
+    pub fn agreed(&self, process: u64, group: u64) -> bool {
         let Some(process) = self.before.process(process) else { return false };
         let is = |at: u64| self.before.thing(at).is_some_and(|thing| thing.identity == process.offer_from);
         process.offer_slot != 0 && (is(group) || self.acts.iter().any(|by| is(*by)))

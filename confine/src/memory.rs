@@ -20,7 +20,13 @@ impl Change<'_> {
                 let (who, what) = (self.actors(), self.view(view));
                 self.excess("mapped", format!("{what}, by {who}"));
             }
-            self.label_of_page(view);
+            // A page that comes back from a message that nobody received was there before: labels that are newer do not
+            // take it away.
+            let back = |was: &View| was.lent || !was.present && (was.writable || !view.writable);
+            let returns = was.is_some_and(back);
+            if !returns {
+                self.label_of_page(view);
+            }
         }
     }
 

@@ -93,7 +93,8 @@ impl Change<'_> {
 
     /// Whether they may take away all capabilities of an object.
     fn may_take_all(&self, object: u64) -> bool {
-        self.before.slots().filter(|slot| slot.object == object).all(|slot| self.may_take(slot))
+        let mut its = self.before.slots().filter(|slot| slot.object == object).peekable();
+        its.peek().is_some() && its.all(|slot| self.may_take(slot))
     }
 
     /// Every change of a process was made by right.

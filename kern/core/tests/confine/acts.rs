@@ -10,6 +10,7 @@ use snapshot::Task;
 
 use crate::cast::{ACCEPT, EXPOSURES, LISTEN, OWN, PAGES, POOLS, SLOTS, WATCH_SHIFT, WINDOW, some_of};
 use crate::pick::{Held, rights_to_give};
+use crate::rounds::Focus;
 use crate::world::Regs;
 use crate::world::dice::Dice;
 
@@ -31,6 +32,8 @@ pub struct Chooser<'a> {
     /// The number of the process, of which its bits are made.
     pub player: usize,
     pub op: Op,
+    /// What it is to name if it can, where it is to be done in earnest.
+    pub focus: Option<&'a Focus>,
 }
 
 /// What is made, and how large.
@@ -147,14 +150,7 @@ impl Chooser<'_> {
 
     fn arguments_of_groups(&mut self, op: Op) -> [u64; 6] {
         match op {
-            Op::GroupAdd => {
-                let group = self.cap(ObjType::Group);
-                let record = self.record(group);
-                let most = if self.dice.once_in(3) { MEMBER_RIGHTS } else { record.0 };
-                let rights = u64::from(some_of(&mut self.dice, most).and(MEMBER_RIGHTS).0);
-                let custom = if self.dice.once_in(2) { record.1 } else { self.dice.below(4) as u64 };
-                [group.arg(), self.cap(ObjType::Process).arg(), rights, custom, 0, 0]
-            }
+            Op::GroupAdd => self.group_add(),
             Op::GroupRemove => {
                 [Target::new(self.cap(ObjType::Group), self.dice.below(4) as u32).0, 0, 0, 0, 0, 0]
             }
@@ -188,6 +184,20 @@ impl Chooser<'_> {
         }
     }
 
+    fn group_add(&mut self) -> [u64; 6] {
+        let willing = self.willing();
+        let group = willing.map_or_else(|| self.cap(ObjType::Group), |(group, _)| Cap(group.number));
+        let process = willing.map_or_else(|| self.cap(ObjType::Process), |(_, process)| Cap(process.number));
+        let record = self.record(group);
+        let most = if self.focus.is_none() && self.dice.once_in(3) { MEMBER_RIGHTS } else { record.0 };
+        let cap = self.held.iter().find(|held| held.number == group.0);
+        let most = cap.filter(|_| self.focus.is_some()).map_or(most, |cap| most.and(Rights(cap.slot.rights)));
+        let rights = u64::from(some_of(self.dice, most).and(MEMBER_RIGHTS).0);
+        let custom =
+            if self.focus.is_some() || self.dice.once_in(2) { record.1 } else { self.dice.below(4) as u64 };
+        [group.arg(), process.arg(), rights, custom, 0, 0]
+    }
+
     fn arguments_of_tasks(&mut self, op: Op) -> [u64; 6] {
         let task = self.cap(ObjType::Task).arg();
         match op {
@@ -214,11 +224,12 @@ impl Chooser<'_> {
     fn arguments_of_memory(&mut self, op: Op) -> [u64; 6] {
         let (space, frame) = (self.cap(ObjType::VSpace).arg(), self.cap(ObjType::Frame).arg());
         let machine = self.cap(ObjType::Machine).arg();
-        let address = self.address(space);
+        let mapped = self.mapped_at(space, frame);
+        let address = self.address(space, mapped);
         match op {
             Op::Map => {
                 let access = self.dice.of(&[0, 1, 1, abi::MAP_POOL | 1, abi::MAP_POOL | 1]);
-                [space, frame, self.dice.of(&PAGES), access, 0, 1]
+                [space, frame, mapped.unwrap_or(self.dice.of(&PAGES)), access, 0, 1]
             }
             Op::Protect if self.dice.once_in(2) => [space, 0, address, self.dice.below(2) as u64, 0, 1],
             Op::Protect => [space, frame, address, self.dice.below(2) as u64, 0, 1],
@@ -234,7 +245,10 @@ impl Chooser<'_> {
             Op::FramePin => [frame, machine, 0, 0, 0, 0],
             Op::FrameUnpin => [frame, machine, 0, 0, 0, 0],
             Op::LabelSet => [machine, self.anything(), self.dice.below(3) as u64, 0, 0, 0],
-            Op::LabelRule => [machine, 1, self.dice.below(3) as u64, 15, 0, 0],
+            Op::LabelRule => {
+                let (subject, object) = (1 + self.dice.below(2) as u64, self.dice.below(3) as u64);
+                [machine, subject, object, self.dice.below(16) as u64, 0, 0]
+            }
             _ => [0; 6],
         }
     }
@@ -246,20 +260,52 @@ impl Chooser<'_> {
     fn cap(&mut self, kind: ObjType) -> Cap {
         let operands = self.op.forms().iter().flat_map(|form| form.operands);
         let needs = operands.filter(|operand| operand.types.contains(&kind)).map(|operand| operand.rights);
-        let need = needs.reduce(Rights::and).filter(|_| self.dice.once_in(2)).unwrap_or(Rights::NONE);
+        let earnest = self.focus.is_some();
+        let need =
+            needs.reduce(Rights::and).filter(|_| earnest || self.dice.once_in(2)).unwrap_or(Rights::NONE);
         let is_it = |held: &&Held| held.slot.kind == kind as u8;
         let strong = |held: &&Held| is_it(held) && Rights(held.slot.rights).contains(need);
         let none = !self.held.iter().any(|held| strong(&held));
         let fits = |held: &&Held| if none { is_it(held) } else { strong(held) };
         let count = self.held.iter().filter(fits).count();
-        if count == 0 || self.dice.once_in(24) {
+        if count == 0 || !earnest && self.dice.once_in(24) {
             return Cap(self.dice.below(SLOTS as usize + 8) as u32);
+        }
+        if earnest {
+            let fitting: Vec<Held> = self.held.iter().filter(fits).copied().collect();
+            return self.best_of(fitting);
         }
         let chosen = self.dice.below(count);
         self.held.iter().filter(fits).nth(chosen).map_or(Cap::NULL, |held| Cap(held.number))
     }
 
+    /// One that is in the state that the operation asks for, if there is one; mostly one that is in the focus.
+    fn best_of(&mut self, mut fitting: Vec<Held>) -> Cap {
+        let suits: Vec<Held> = fitting.iter().filter(|held| self.suits(&held.slot)).copied().collect();
+        if !suits.is_empty() {
+            fitting = suits;
+        }
+        let number = fitting[self.dice.below(fitting.len())].number;
+        self.in_focus(|held| fitting.iter().any(|one| one.number == held.number)).unwrap_or(Cap(number))
+    }
+
+    /// Mostly one that is in the focus.
+    fn in_focus(&mut self, fits: impl Fn(&Held) -> bool) -> Option<Cap> {
+        let focus = self.focus?;
+        let same = |held: &&Held| fits(held) && focus.objects.contains(&held.slot.object);
+        let count = self.held.iter().filter(same).count();
+        if count == 0 || self.dice.once_in(4) {
+            return None;
+        }
+        let chosen = self.dice.below(count);
+        self.held.iter().filter(same).nth(chosen).map(|held| Cap(held.number))
+    }
+
     fn any(&mut self) -> Option<Held> {
+        let grant = |held: &Held| Rights(held.slot.rights).contains(Rights::GRANT);
+        if let Some(cap) = self.in_focus(grant) {
+            return self.held.iter().find(|held| held.number == cap.0).copied();
+        }
         let chosen = self.dice.below(self.held.len());
         self.held.get(chosen).copied()
     }
@@ -276,8 +322,14 @@ impl Chooser<'_> {
 
     /// A group, and mostly an index where something is exposed.
     fn target(&mut self) -> u64 {
+        if let Some(place) = self.place_in_focus(ObjType::Group) {
+            return place;
+        }
         let group = self.cap(ObjType::Group);
         let object = self.held.iter().find(|held| held.number == group.0).map_or(0, |held| held.slot.object);
+        if let Some(index) = self.index(object) {
+            return Target::new(group, index).0;
+        }
         let shows = self.picture.s.exposures.iter().filter(|it| it.group == object);
         let indices: Vec<u32> = shows.map(|it| it.number).collect();
         let index = if indices.is_empty() || self.dice.once_in(6) {
@@ -295,6 +347,9 @@ impl Chooser<'_> {
 
     /// A slot of its own, of another CNode, or behind one.
     fn place(&mut self, first: u32, count: u32) -> u64 {
+        if let Some(place) = self.place_in_focus(ObjType::CNode) {
+            return place;
+        }
         let cnode = if self.dice.once_in(3) { self.cap(ObjType::CNode) } else { Cap(OWN) };
         let index = if self.dice.once_in(6) {
             SLOTS + self.dice.below(8) as u32
@@ -304,7 +359,31 @@ impl Chooser<'_> {
         Target::new(cnode, index).0
     }
 
+    /// Sometimes a slot, or an exposure, that is in the focus.
+    fn place_in_focus(&mut self, kind: ObjType) -> Option<u64> {
+        let places = &self.focus.filter(|focus| !focus.places.is_empty())?.places;
+        let (object, index) = self.dice.of(places);
+        let is_it = |held: &&Held| held.slot.object == object && held.slot.kind == kind as u8;
+        let held = self.held.iter().find(is_it)?;
+        (!self.dice.once_in(3)).then(|| Target::new(Cap(held.number), index).0)
+    }
+
+    /// A slot of its own that is empty, or a slot in the focus.
+    fn surely_empty(&mut self) -> Option<u64> {
+        self.focus.filter(|_| !self.dice.once_in(3))?;
+        let own = self.held.iter().find(|held| held.number == OWN)?;
+        if own.slot.kind != ObjType::CNode as u8 {
+            return None;
+        }
+        let free = |slot: &u32| !self.held.iter().any(|held| held.number == *slot);
+        let free: Vec<u32> = (OWN + 1..SLOTS).filter(free).collect();
+        (!free.is_empty()).then(|| Target::new(Cap(OWN), self.dice.of(&free)).0)
+    }
+
     fn empty(&mut self) -> u64 {
+        if let Some(slot) = self.surely_empty() {
+            return slot;
+        }
         if self.dice.once_in(3) { self.place(1, 8) } else { self.place(ACCEPT - 6, SLOTS - ACCEPT + 6) }
     }
 
@@ -317,20 +396,30 @@ impl Chooser<'_> {
     }
 
     /// Mostly where a space has a page of a pool.
-    fn address(&mut self, space: u64) -> u64 {
+    fn address(&mut self, space: u64, mapped: Option<u64>) -> u64 {
         let named = self.held.iter().find(|held| Cap(held.number).arg() == space);
         let object = named.map_or(0, |held| held.slot.object);
-        self.page_of(object)
+        self.page_of(object, mapped)
     }
 
     /// Mostly where its own space has a page of a pool.
     fn page_of_pool(&mut self) -> u64 {
-        self.page_of(self.me.space)
+        self.page_of(self.me.space, None)
     }
 
-    fn page_of(&mut self, space: u64) -> u64 {
+    fn page_of(&mut self, space: u64, otherwise: Option<u64>) -> u64 {
         let pooled = self.picture.views().iter().filter(|view| view.space == space && view.pooled);
+        if let Some(focus) = self.focus.filter(|focus| !focus.pages.is_empty()) {
+            let same = |view: &&confine::View| view.space == space && focus.pages.contains(&view.page);
+            let same: Vec<u64> = self.picture.views().iter().filter(same).map(|view| view.address).collect();
+            if !same.is_empty() && !self.dice.once_in(3) {
+                return self.dice.of(&same);
+            }
+        }
         let found: Vec<u64> = pooled.map(|view| view.address).collect();
+        if let Some(address) = otherwise {
+            return address;
+        }
         if found.is_empty() || self.dice.once_in(5) { self.dice.of(&PAGES) } else { self.dice.of(&found) }
     }
 }

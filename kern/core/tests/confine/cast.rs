@@ -43,6 +43,9 @@ pub struct Player {
 
 pub struct Cast {
     pub w: World,
+    rich: bool,
+    /// Nobody but process 1 sets labels.
+    secure: bool,
     pub players: Vec<Player>,
     /// All tasks, and process 1's bookkeeping of what it made.
     pub tasks: Vec<Tcb>,
@@ -51,11 +54,22 @@ pub struct Cast {
 }
 
 impl Cast {
-    pub fn new(dice: &mut Dice) -> Cast {
-        let mut w = World::small(dice.of(&[1, 1, 2]), MEMORY);
+    /// A `rich` cast has more in common, with more rights.
+    pub fn new(dice: &mut Dice, rich: bool) -> Cast {
+        let cpus = if rich { dice.of(&[1, 2, 2]) } else { dice.of(&[1, 1, 2]) };
+        let mut w = World::small(cpus, MEMORY);
         w.gate.fast = dice.once_in(2);
         let empty = Vec::new;
-        let mut cast = Cast { w, players: Vec::new(), tasks: Vec::new(), groups: empty(), shared: empty() };
+        let secure = !rich || !dice.once_in(4);
+        let mut cast = Cast {
+            w,
+            rich,
+            secure,
+            players: Vec::new(),
+            tasks: Vec::new(),
+            groups: empty(),
+            shared: empty(),
+        };
         cast.build(dice);
         cast
     }
@@ -134,13 +148,14 @@ impl Cast {
         }
         let rare = [
             (ObjType::VSpace, 4),
+            (ObjType::CNode, 8),
             (ObjType::Process, 2),
             (ObjType::Task, 0),
             (ObjType::SchedContext, 0),
             (ObjType::EventPool, u64::from(abi::events::CELLS_LOG2_MIN)),
         ];
         for (kind, size) in rare {
-            if dice.once_in(2) {
+            if self.rich || dice.once_in(2) {
                 let cap = self.w.make(0, kind, size);
                 self.shared.push(cap);
             }
@@ -207,7 +222,7 @@ impl Cast {
             if !dice.once_in(4) {
                 let slot = self.players[player].next;
                 self.must(Op::ProcessAccept, &[of.process.arg(), u64::from(slot), group.arg()]);
-                let rights = u64::from(some_of(dice, MEMBER_RIGHTS.minus(Rights::DELETE)).0);
+                let rights = u64::from(self.some_rights(dice, MEMBER_RIGHTS.minus(Rights::DELETE)).0);
                 let custom = (player as u64 + 1) << 8 | dice.below(4) as u64;
                 let args = [group.arg(), of.process.arg(), rights, custom];
                 match self.w.ask(0, Op::GroupAdd, &args) {
@@ -219,20 +234,13 @@ impl Cast {
                 self.give(player, group, rights, 0);
             }
         }
-        let mut caps: Vec<Cap> = vec![of.process, of.vspace];
-        caps.retain(|_| !dice.once_in(3));
-        let shared = self.shared.clone();
-        caps.extend(shared.into_iter().filter(|_| dice.once_in(3)));
-        let tasks: Vec<Cap> = self.tasks.iter().map(|task| task.cap).collect();
-        caps.extend(tasks.into_iter().filter(|_| dice.once_in(3)));
-        let others: Vec<Cap> =
-            self.players.iter().flat_map(|it| [it.proc.process, it.proc.cnode, it.proc.vspace]).collect();
-        caps.extend(others.into_iter().filter(|_| dice.once_in(5)));
-        for cap in caps {
-            let mut rights = some_of(dice, Rights::ALL);
+        for cap in self.lot(player, dice) {
+            let mut rights = self.some_rights(dice, Rights::ALL);
             if cap == abi::INIT_MACHINE {
+                let security =
+                    if self.secure { abi::machine_rights::SECURITY.rights() } else { Rights::NONE };
                 let most = Rights::ALL
-                    .minus(abi::machine_rights::SECURITY.rights())
+                    .minus(security)
                     .minus(abi::machine_rights::EXIT.rights())
                     .minus(abi::machine_rights::LOG.rights());
                 rights = rights.and(most);
@@ -251,6 +259,26 @@ impl Cast {
                 self.players[player].next += 1;
             }
         }
+    }
+
+    /// What a process is given, beside its memberships.
+    fn lot(&self, player: usize, dice: &mut Dice) -> Vec<Cap> {
+        let of = self.players[player].proc;
+        let mut caps: Vec<Cap> = vec![of.process, of.vspace];
+        let (tasks, others) = if self.rich { (2, 3) } else { (3, 5) };
+        if !self.rich {
+            caps.retain(|_| !dice.once_in(3));
+        }
+        let shared = self.shared.iter().copied();
+        caps.extend(shared.filter(|_| if self.rich { !dice.once_in(3) } else { dice.once_in(3) }));
+        caps.extend(self.tasks.iter().map(|task| task.cap).filter(|_| dice.once_in(tasks)));
+        let all = self.players.iter().flat_map(|it| [it.proc.process, it.proc.cnode, it.proc.vspace]);
+        caps.extend(all.filter(|_| dice.once_in(others)));
+        caps
+    }
+
+    fn some_rights(&self, dice: &mut Dice, most: Rights) -> Rights {
+        if self.rich && !dice.once_in(3) { most } else { some_of(dice, most) }
     }
 
     fn expose(&mut self, dice: &mut Dice) {

@@ -1,8 +1,9 @@
 //! Confinement: processes with few capabilities do whatever they like, at random and in histories that others have come
 //! upon, and the [oracle](confine) judges each operation by pictures of the moments before and after it.
 //!
-//! [`cast`]: what a case begins with. [`pick`]: which operation is next. [`acts`]: its arguments. [`play`]: an
-//! operation, from the picture before to the verdict. [`scan`]: where marks turn up. [`report`]: many cases.
+//! [`cast`]: what a case begins with. [`pick`]: which operation is next. [`acts`]: its arguments. [`suits`]: which objects
+//! suit it. [`play`]: an operation, from the picture before to the verdict. [`rounds`]: pairs of operations. [`scan`]:
+//! where marks turn up. [`report`]: many cases.
 //!
 //! `./justw confine --help` says how to run it.
 
@@ -17,7 +18,9 @@ mod cast;
 mod pick;
 mod play;
 mod report;
+mod rounds;
 mod scan;
+mod suits;
 
 use std::process::ExitCode;
 
@@ -31,13 +34,17 @@ Options:
       --cases N     How many (default: 1500)
       --again CASE  Play one case of the seed once more, and tell each operation
       --threads N   How many run side by side (default: 2)
+      --limits small
+                    With the kernel's smallest bounds
       --without R,R Leave these rules out; `marks` is one, too
-      --all         Do not stop at the first case that fails: count what each rule finds
+      --all         Do not stop at the first case that fails: count what each rule finds. Also tell
+                    how often each operation was done, and which pairs never were
 
 Examples:
   ./justw confine
   ./justw confine --seed 3 --cases 20000
   ./justw confine --seed 3 --again 117
+  ./justw confine --limits small --all
 ";
 
 fn main() -> ExitCode {

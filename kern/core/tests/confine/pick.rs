@@ -105,6 +105,16 @@ pub fn holdings(picture: &Picture, process: u64) -> Vec<Held> {
     its.map(|slot| Held { number: picture.number_in(process, slot) as u32, slot: *slot }).collect()
 }
 
+/// Whether a process holds what a form takes, with the rights.
+pub fn has_operands(held: &[Held], form: &abi::Form) -> bool {
+    form.operands.iter().all(|operand| {
+        held.iter().any(|held| {
+            let kind = |kind: &ObjType| held.slot.kind == *kind as u8;
+            operand.types.iter().any(kind) && Rights(held.slot.rights).contains(operand.rights)
+        })
+    })
+}
+
 /// Rights to give: those of the source, or some of them; seldom more.
 pub fn rights_to_give(dice: &mut Dice, source: Rights) -> Rights {
     if dice.once_in(8) { some_of(dice, Rights::ALL) } else { some_of(dice, source) }

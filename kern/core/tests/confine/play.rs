@@ -1,17 +1,18 @@
 //! One case: operations one after the other, each judged by the pictures before and after it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use abi::{FaultAnswer, MsgInfo, ObjType, Op, RegIndex, Rights, Target, task_rights};
 use confine::{Bound, Excess, Judge, Ledger, Mark, Offer, OfferKind, Picture};
 use kern_base::task::State;
-use kern_core::entry::Fault;
 use smp::host_test;
 use snapshot::Task;
 
 use crate::acts::{Act, Chooser, listening};
 use crate::cast::{Cast, POOL_BIT, WINDOW, WINDOW_BYTES};
 use crate::pick::{self, Held};
+use crate::rounds::{Focus, Pairs};
 use crate::world::check::record;
 use crate::world::dice::Dice;
 use crate::world::machine::DEVICES;
@@ -34,6 +35,21 @@ pub struct Outcome {
     pub done: u64,
     pub exceeded: Vec<Excess>,
     pub leaked: Vec<String>,
+    /// By the operation's number: how often it was tried, and how often nothing was wrong with it.
+    pub tried: BTreeMap<u8, (u32, u32)>,
+    /// By the operation's number and the error: how often it was refused.
+    pub refused: BTreeMap<(u8, String), u32>,
+    pub pairs: Pairs,
+}
+
+/// A system call that a task is about to make.
+pub struct Made {
+    pub task: Tcb,
+    pub me: Task,
+    pub held: Vec<Held>,
+    pub op: Op,
+    pub act: Act,
+    written: u32,
 }
 
 /// A message whose sender waits: its mark may come to whoever is exposed there by then.
@@ -45,7 +61,7 @@ struct Sending {
 
 pub struct Play {
     pub cast: Cast,
-    dice: Dice,
+    pub dice: Dice,
     pub before: Picture,
     pub after: Picture,
     judge: Judge,
@@ -56,6 +72,8 @@ pub struct Play {
     /// Tasks that were given registers, and by which acts.
     given: Vec<(u64, u32)>,
     tell: bool,
+    /// Somebody has set labels in this case.
+    pub relabelled: bool,
     /// Rules that are left out.
     without: Vec<String>,
     pub outcome: Outcome,
@@ -71,9 +89,9 @@ fn bit(picture: &Picture, process: u64) -> u64 {
 }
 
 impl Play {
-    pub fn new(seed: u64, tell: bool, without: &[String]) -> Play {
+    pub fn new(seed: u64, tell: bool, rich: bool, without: &[String]) -> Play {
         let mut dice = Dice::new(seed);
-        let cast = Cast::new(&mut dice);
+        let cast = Cast::new(&mut dice, rich);
         let mut play = Play {
             cast,
             dice,
@@ -86,6 +104,7 @@ impl Play {
             sending: Vec::new(),
             given: Vec::new(),
             tell,
+            relabelled: false,
             without: without.to_vec(),
             outcome: Outcome::default(),
         };
@@ -160,16 +179,17 @@ impl Play {
     /// Plays all operations, or until something is wrong.
     pub fn run(&mut self) {
         for _ in 0..OPERATIONS {
-            if !self.step() || !self.outcome.exceeded.is_empty() || !self.outcome.leaked.is_empty() {
+            if !self.step() || self.is_wrong() {
                 break;
             }
         }
     }
 
-    fn step(&mut self) -> bool {
+    pub fn step(&mut self) -> bool {
+        // Before others are let go on: a message that arrives then takes the slots that it fills out of the offer.
+        self.offer();
         let Some(task) = self.choose() else { return self.wake() };
-        let owner = self.before.task(task.object.addr()).map_or(0, |task| task.owner);
-        let mut acts = vec![owner];
+        let mut acts = vec![self.owner(&task)];
         // Who had to make a system call again may do so while others are let go on.
         self.may_go_on(&mut acts);
         if !self.bring_on(&task) {
@@ -183,6 +203,12 @@ impl Play {
     // --- who acts ---------------------------------------------------------------------------------
 
     fn choose(&mut self) -> Option<Tcb> {
+        let ready = self.ready();
+        (!ready.is_empty()).then(|| ready[self.dice.below(ready.len())])
+    }
+
+    /// The tasks that may make a system call now.
+    pub fn ready(&self) -> Vec<Tcb> {
         let init = self.cast.w.init_process().addr();
         let ready = |tcb: &&Tcb| {
             let task = self.before.task(tcb.object.addr());
@@ -191,12 +217,11 @@ impl Play {
             };
             task.is_some_and(its) && tcb.is_through()
         };
-        let ready: Vec<Tcb> = self.cast.tasks.iter().filter(ready).copied().collect();
-        (!ready.is_empty()).then(|| ready[self.dice.below(ready.len())])
+        self.cast.tasks.iter().filter(ready).copied().collect()
     }
 
     /// Others of its CPU, which are its equals, let a task run.
-    fn bring_on(&mut self, task: &Tcb) -> bool {
+    pub fn bring_on(&mut self, task: &Tcb) -> bool {
         let n = task.home();
         for _ in 0..TURNS {
             match self.cast.w.current(n) {
@@ -230,7 +255,6 @@ impl Play {
         let chosen = waiting[self.dice.below(waiting.len())];
         self.outcome.operations += 1;
         let op = if self.dice.once_in(2) { Op::TaskCancel } else { Op::TaskResume };
-        self.offer();
         let _ = self.cast.w.ask(0, op, &[chosen.cap.arg()]);
         self.cast.w.run();
         let mut acts = vec![self.cast.w.init_process().addr()];
@@ -243,38 +267,81 @@ impl Play {
 
     fn act(&mut self, task: &Tcb, acts: &[u64]) {
         let Some(me) = self.before.task(task.object.addr()).copied() else { return };
-        let serves = me.caller != 0;
         let faults = self.dice.once_in(60);
         let held = pick::holdings(&self.before, me.owner);
-        let op = pick::operation(&mut self.dice, serves, &held);
-        let player = number_of(&self.before, me.owner) as usize % 9;
-        let cpus = self.cast.w.cpus() as u32;
-        let dice = &mut self.dice;
-        let mut act = Chooser { picture: &self.before, me: &me, held: &held, dice, cpus, player, op }.act(op);
-        let written = self.write(task, &me, op, &mut act);
-        self.offer();
-        self.expect(task, &me, &held, op, &act, written);
-        if faults {
-            self.fault(task, &me);
-        } else {
-            self.cast.w.issue(task.home(), act.regs);
-            self.cast.w.run();
-        }
-        for _ in 0..TURNS {
-            if !task.must_restart() || !self.bring_on(task) {
-                break;
-            }
-            self.cast.w.run();
-        }
-        self.note(task, &me, op, &act, written, faults);
+        let op = pick::operation(&mut self.dice, me.caller != 0, &held);
+        let Some(made) = self.make(task, op, None) else { return };
+        self.carry_out(&made, faults);
         self.conclude(acts);
         if self.dice.once_in(4) {
             self.write_page(me.owner, false);
         }
     }
 
+    /// Chooses the arguments of an operation, and writes what it carries.
+    pub fn make(&mut self, task: &Tcb, op: Op, focus: Option<&Focus>) -> Option<Made> {
+        let me = self.before.task(task.object.addr()).copied()?;
+        let held = pick::holdings(&self.before, me.owner);
+        let player = number_of(&self.before, me.owner) as usize % 9;
+        let cpus = self.cast.w.cpus() as u32;
+        let (picture, dice) = (&self.before, &mut self.dice);
+        let mut act = Chooser { picture, me: &me, held: &held, dice, cpus, player, op, focus }.act(op);
+        let written = self.write(task, &me, op, &mut act);
+        self.offer_of(&me);
+        Some(Made { task: *task, me, held, op, act, written })
+    }
+
+    /// Makes a system call, or faults instead. Returns whether nothing was wrong with it.
+    pub fn carry_out(&mut self, made: &Made, faults: bool) -> bool {
+        self.announce(made);
+        if faults {
+            self.fault(&made.task, &made.me);
+        } else {
+            self.cast.w.issue(made.task.home(), made.act.regs);
+            self.cast.w.run();
+        }
+        self.see_through(made, faults)
+    }
+
+    /// Lets a task make its system call again until it is over, or waits.
+    pub fn see_through(&mut self, made: &Made, faults: bool) -> bool {
+        for _ in 0..TURNS {
+            if !made.task.must_restart() || !self.bring_on(&made.task) {
+                break;
+            }
+            self.cast.w.run();
+        }
+        self.note(made, faults)
+    }
+
+    /// Says to the ledger who may see what a system call brings about.
+    pub fn announce(&mut self, made: &Made) {
+        self.expect(&made.task, &made.me, &made.held, made.op, &made.act, made.written);
+    }
+
+    /// As [`announce`](Play::announce), by what everything is like afterwards.
+    pub fn announce_after(&mut self, made: &[&Made]) {
+        record(&self.cast.w, self.after.begin());
+        self.after.index();
+        core::mem::swap(&mut self.before, &mut self.after);
+        for made in made {
+            let held = pick::holdings(&self.before, made.me.owner);
+            let me = self.before.task(made.me.at).copied().unwrap_or(made.me);
+            self.expect(&made.task, &me, &held, made.op, &made.act, made.written);
+        }
+        core::mem::swap(&mut self.before, &mut self.after);
+    }
+
+    pub fn is_wrong(&self) -> bool {
+        !self.outcome.exceeded.is_empty() || !self.outcome.leaked.is_empty()
+    }
+
+    pub fn owner(&self, task: &Tcb) -> u64 {
+        self.before.task(task.object.addr()).map_or(0, |task| task.owner)
+    }
+
     /// Takes the picture after an operation, judges, and goes on from it.
-    fn conclude(&mut self, acts: &[u64]) {
+    pub fn conclude(&mut self, acts: &[u64]) {
         record(&self.cast.w, self.after.begin());
         self.after.index();
         self.check(acts);
@@ -282,7 +349,7 @@ impl Play {
     }
 
     /// Adds the processes whose tasks wait for something, are suspended, or have to make a system call again.
-    fn may_go_on(&self, acts: &mut Vec<u64>) {
+    pub fn may_go_on(&self, acts: &mut Vec<u64>) {
         let unfinished = self.cast.tasks.iter().filter(|tcb| tcb.must_restart());
         let unfinished =
             unfinished.filter_map(|tcb| self.before.task(tcb.object.addr())).map(|task| task.owner);
@@ -367,16 +434,12 @@ impl Play {
     }
 
     /// What everybody offers for messages.
-    fn offer(&mut self) {
+    pub fn offer(&mut self) {
         self.offers.clear();
         for task in
             self.before.s.tasks.iter().filter(|task| task.id != 0 && !task.in_fault && task.owner != 0)
         {
-            let words = host_test::words(task.utcb, abi::UTCB_SIZE / 8);
-            let utcb = UtcbWords(words);
-            self.offers.push(slots(task.owner, utcb.listening()));
-            let [first, count] = utcb.window();
-            self.offers.push(Offer { process: task.owner, first, count, kind: OfferKind::Addresses });
+            self.offers.extend(offers_of(task));
         }
         for pool in self.before.s.pools.iter().filter(|pool| pool.process != 0) {
             let control = host_test::words(pool.base, 4);
@@ -386,6 +449,11 @@ impl Play {
             let kind = OfferKind::Addresses;
             self.offers.push(Offer { process: pool.process, first: window.address, count, kind });
         }
+    }
+
+    /// What a task offers now that it has written its UTCB, beside what everybody offered before.
+    fn offer_of(&mut self, task: &Task) {
+        self.offers.extend(offers_of(task));
     }
 
     // --- who may see what -------------------------------------------------------------------------
@@ -522,21 +590,31 @@ impl Play {
         let call = Regs { rdi: handler, ..Regs::op(Op::Call, &[]) };
         let (_, readers) = self.readers(me, &call);
         self.show_frame(task, readers);
-        self.cast.w.fault_with(task.home(), Fault { vector: 14, error: 4, address: 0x6666_6000 });
+        self.cast.w.fault_with(task.home(), Play::FAULT);
         self.cast.w.run();
     }
 
     // --- afterwards -------------------------------------------------------------------------------
 
-    fn note(&mut self, task: &Tcb, me: &Task, op: Op, act: &Act, written: u32, faults: bool) {
+    /// Counts a system call that has been made. Returns whether nothing was wrong with it.
+    fn note(&mut self, made: &Made, faults: bool) -> bool {
+        let Made { task, me, op, act, .. } = made;
         self.outcome.operations += 1;
         self.sending.retain(|sending| sending.task != me.at);
         let is_over = task.is_through();
-        if !is_over && is_message(op) && !faults {
-            self.sending.push(Sending { task: me.at, act: written, regs: act.regs });
+        if !is_over && is_message(*op) && !faults {
+            self.sending.push(Sending { task: me.at, act: made.written, regs: act.regs });
         }
         let answer = if is_over { task.regs().error() } else { None };
+        let done = !faults && answer.is_none() && !task.must_restart();
         self.outcome.done += u64::from(is_over && answer.is_none());
+        if !faults {
+            let of = self.outcome.tried.entry(*op as u8).or_default();
+            *of = (of.0 + 1, of.1 + u32::from(done));
+            if let Some(error) = answer {
+                *self.outcome.refused.entry((*op as u8, format!("{error:?}"))).or_default() += 1;
+            }
+        }
         if self.tell {
             let state = if is_over { format!("{answer:?}") } else { format!("{:?}", task.state()) };
             let what = if faults { "faults".to_owned() } else { format!("{op:?}") };
@@ -548,6 +626,7 @@ impl Play {
                 act.ranges
             );
         }
+        done
     }
 
     fn check(&mut self, acts: &[u64]) {
@@ -557,6 +636,7 @@ impl Play {
         if self.outcome.operations % 4 == 0 {
             self.bound.judge(&self.after, &mut self.outcome.exceeded);
         }
+        self.relabelled |= self.sets_labels();
         let justified = self.outcome.exceeded.is_empty();
         let leaked = self.scan(justified);
         self.outcome.leaked.extend(leaked);
@@ -596,6 +676,14 @@ impl Play {
             }
         }
     }
+}
+
+/// The slots and addresses that a task's UTCB offers.
+fn offers_of(task: &Task) -> [Offer; 2] {
+    let utcb = UtcbWords(host_test::words(task.utcb, abi::UTCB_SIZE / 8));
+    let [first, count] = utcb.window();
+    let addresses = Offer { process: task.owner, first, count, kind: OfferKind::Addresses };
+    [slots(task.owner, utcb.listening()), addresses]
 }
 
 fn slots(process: u64, word: u64) -> Offer {

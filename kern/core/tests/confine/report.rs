@@ -7,7 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
+use abi::Op;
+
 use crate::play::{Outcome, Play};
+use crate::rounds::Pairs;
 
 /// What a run plays.
 #[derive(Clone)]
@@ -26,6 +29,10 @@ impl Options {
             Options { seed: 1, cases: 1500, again: None, threads: 2, all: false, without: Vec::new() };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
+            if word == "--limits" {
+                check_limits(words.next().ok_or("--limits wants small or normal")?)?;
+                continue;
+            }
             if word == "--without" {
                 let rules = words.next().ok_or("--without wants rules")?;
                 options.without.extend(rules.split(',').map(str::to_owned));
@@ -48,12 +55,32 @@ impl Options {
     }
 }
 
+/// How large the bounds of the kernel are in this build.
+const LIMITS: &str = if cfg!(feature = "small-limits") { "small" } else { "normal" };
+
+/// Whoever asks for bounds gets them.
+fn check_limits(value: &str) -> Result<(), String> {
+    match value {
+        _ if value == LIMITS => Ok(()),
+        "small" | "normal" => {
+            Err(format!("this build has {LIMITS} limits: `./justw confine` makes the other"))
+        }
+        _ => Err(format!("--limits wants small or normal, not {value}")),
+    }
+}
+
 /// Plays one case. A panic of the kernel counts as something that is wrong.
 fn case(options: &Options, number: u64, tell: bool) -> Outcome {
     let seed = options.seed.wrapping_mul(1 << 32).wrapping_add(number);
     let played = catch_unwind(AssertUnwindSafe(|| {
-        let mut play = Play::new(seed, tell, &options.without);
-        play.run();
+        // Every second case plays pairs.
+        let pairs = number % 2 == 1;
+        let mut play = Play::new(seed, tell, pairs, &options.without);
+        if pairs {
+            play.run_pairs(options.seed.wrapping_mul(1_000_003).wrapping_add(number / 2));
+        } else {
+            play.run();
+        }
         play.outcome.clone()
     }));
     played.unwrap_or_else(|panic| {
@@ -71,6 +98,9 @@ struct Sum {
     done: u64,
     exceeded: u64,
     leaked: u64,
+    tried: BTreeMap<u8, (u32, u32)>,
+    refused: BTreeMap<(u8, String), u32>,
+    pairs: Pairs,
     /// By rule: how often, the first case, and what it says.
     rules: BTreeMap<&'static str, (u64, u64, String)>,
 }
@@ -81,6 +111,14 @@ impl Sum {
         self.done += outcome.done;
         self.exceeded += outcome.exceeded.len() as u64;
         self.leaked += outcome.leaked.len() as u64;
+        self.pairs.add(&outcome.pairs);
+        for (error, count) in outcome.refused {
+            *self.refused.entry(error).or_default() += count;
+        }
+        for (op, (tried, done)) in outcome.tried {
+            let of = self.tried.entry(op).or_default();
+            *of = (of.0 + tried, of.1 + done);
+        }
         let leaks = outcome.leaked.into_iter().map(|what| ("marks", what));
         let excesses = outcome.exceeded.into_iter().map(|excess| (excess.rule, excess.what));
         for (rule, what) in excesses.chain(leaks) {
@@ -90,6 +128,27 @@ impl Sum {
                 (of.1, of.2) = (number, what);
             }
         }
+    }
+}
+
+impl Sum {
+    /// How often each operation was done, and which pairs never were.
+    fn tell(&self) {
+        for (number, (tried, done)) in &self.tried {
+            let op = Op::from_raw(*number).unwrap_or(Op::Null);
+            let of_op = |((op, error), count): (&(u8, String), &u32)| {
+                (op == number).then(|| format!("{error} {count}"))
+            };
+            let refused: Vec<String> = self.refused.iter().filter_map(of_op).collect();
+            println!("  {op:?}: {done} done of {tried}; {}", refused.join(", "));
+        }
+        let missing: Vec<String> =
+            self.pairs.missing().map(|(one, other)| format!("{one:?}/{other:?}")).collect();
+        println!(
+            "  pairs that were not done: {} {}",
+            missing.len(),
+            missing[..missing.len().min(40)].join(" ")
+        );
     }
 }
 
@@ -123,8 +182,13 @@ pub fn run(options: &Options) -> ExitCode {
         println!("  {rule}: {count}, first in case {first}: {what}");
     }
     if let Some(number) = Some(failed.load(Relaxed)).filter(|number| *number != u64::MAX) {
-        println!("Once more: ./justw confine --seed {} --again {number}", options.seed);
+        let limits = if LIMITS == "small" { " --limits small" } else { "" };
+        println!("Once more: ./justw confine{limits} --seed {} --again {number}", options.seed);
     }
+    if options.all {
+        sum.tell();
+    }
+    println!("  {}", sum.pairs.text());
     let Sum { operations, done, exceeded, leaked, .. } = sum;
     println!("  {done} of them done");
     let (seed, cases) = (options.seed, options.cases);

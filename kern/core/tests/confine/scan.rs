@@ -59,6 +59,17 @@ impl Play {
         (!self.ledger.may_see(mark, number)).then(text)
     }
 
+    /// The label under which a word was written: unknown as soon as somebody has set labels.
+    fn label_of(&self, mark: Mark) -> Option<u32> {
+        self.ledger.label(mark).filter(|_| !self.relabelled)
+    }
+
+    /// Whether a label of something, or a rule, is not what it was.
+    pub fn sets_labels(&self) -> bool {
+        let was = |now: &confine::Thing| self.before.again(now).is_some_and(|was| was.label != now.label);
+        self.before.s.label_rules != self.after.s.label_rules || self.after.things().iter().any(was)
+    }
+
     fn scan_tasks(&self, leaked: &mut Vec<String>) {
         for task in self.after.s.tasks.iter().filter(|task| task.id != 0 && task.owner != 0) {
             let utcb = marks(host_test::words(task.utcb, PAGE_WORDS));
@@ -109,7 +120,7 @@ impl Play {
             let resident = after.resident(view.space);
             if let Some(owner) = after.owner_of(view.page) {
                 for mark in marks(host_test::words(view.page, WORDS)) {
-                    let from = self.ledger.label(mark).filter(|from| launders(after, *from, owner.label));
+                    let from = self.label_of(mark).filter(|from| launders(after, *from, owner.label));
                     if let Some(from) = from {
                         let what = format!(
                             "what was written under label {from} is in a page of label {}",
@@ -139,8 +150,7 @@ impl Play {
                     ));
                 }
                 let subject = after.label(view.space);
-                let object =
-                    self.ledger.label(mark).filter(|object| !after.allows(subject, *object, may::READ));
+                let object = self.label_of(mark).filter(|object| !after.allows(subject, *object, may::READ));
                 if let Some(object) = object {
                     let what =
                         format!("what was written under label {object} is in a space of label {subject}");
