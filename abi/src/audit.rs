@@ -113,11 +113,15 @@ events! {
     /// A system call was refused for want of a right, a membership or consent, or by the labels. Detail: the error's, and
     /// in `to` its first argument.
     Denial = 10;
-    /// The object, a task or process, is being killed. Without an operation: the actor has faulted, nobody handles that,
-    /// and the object is its process.
+    /// The object, a task, process or group, is about to end, whatever comes of that: it is killed, its last capability is
+    /// deleted, or a process loses the last capability of its address space or CSpace. It is told of once, by who begins it; of a
+    /// group whose end was refused, once more. The operation is the one that does it, and that of an answer where the actor handles
+    /// a fault. Without an operation: the actor has faulted, nobody handles that, and the object is its process; or the object ends
+    /// with a CNode that the actor ended before.
     Kill = 11;
     /// The last capability of the object, a task, process or group, has gone, and so has it; a group with all that was
-    /// exposed there and who were members.
+    /// exposed there and who were members. The actor is who deleted that capability, or ended the CNode that it was in: none,
+    /// if that was before the audit began.
     End = 12;
     /// The actor, a task, is dead.
     Death = 13;
@@ -129,7 +133,8 @@ events! {
     /// The object becomes part of the process `to`: a CNode or VSpace with all that is in it, an event pool, or a task, which acts
     /// for it from then on.
     Bind = 16;
-    /// The object, a frame, was pinned for a device, or a pin of it was taken back. Detail: how many there are now.
+    /// The object, a frame, was pinned for a device, or pins of it were taken back: one, or all by a reset. Detail: how many
+    /// there are now.
     Pin = 17;
 }
 

@@ -5,10 +5,24 @@
 
 use smp::sync::AtomicU64;
 
+use abi::TaskId;
 use abi::audit::{RECORD_WORDS, Record};
 use smp::cpu::{CpuId, Pin};
 use smp::door::{Piece, Ref, Table};
 use smp::ring::{Read, Reader, write};
+
+/// Whose doing something is: a task, by its name, which is nobody else's when the task is gone; and its process's security
+/// label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Actor {
+    pub task: TaskId,
+    pub label: u32,
+}
+
+impl Actor {
+    /// Nobody, or nobody knows.
+    pub const NONE: Actor = Actor { task: TaskId::NONE, label: 0 };
+}
 
 /// One CPU's ring.
 #[repr(C, align(64))]

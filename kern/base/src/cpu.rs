@@ -12,6 +12,7 @@ use smp::percpu::{All, Here, LocalEntry, PerCpu};
 use smp::quiesce::{GraceMail, GracePort, GraceState, Pair};
 use smp::shootdown::{ShootMail, ShootPair, ShootPort, What};
 
+use crate::audit::Actor;
 use crate::memory::VSpace;
 use crate::notification::Notification;
 use crate::sched_context::SchedContext;
@@ -95,6 +96,9 @@ pub struct CpuSched {
     pub shoot_wide: Cell<bool>,
     /// The mailbox may still hold messages: the drain stopped at its bound.
     pub more_mail: Cell<bool>,
+    /// Who ended the CNode that this CPU is emptying: what ends by that is told of as the doing of that task. `None`: the
+    /// CPU empties none, or there is no audit.
+    pub ender: Cell<Option<Actor>>,
     /// For the trace: who was stopped in this entry, and why (`abi::trace::Why`).
     #[cfg(feature = "trace")]
     pub stopped_task: Link<Task>,
@@ -233,6 +237,7 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         forgetful: PrioList::new(),
         shoot_wide: Cell::new(false),
         more_mail: Cell::new(false),
+        ender: Cell::new(None),
         #[cfg(feature = "trace")]
         stopped_task: Link::null(),
         #[cfg(feature = "trace")]

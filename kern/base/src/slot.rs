@@ -9,12 +9,13 @@
 //! shape of seL4's mapping database, `src/object/cnode.c`): the descendants of a slot are the run of
 //! deeper slots behind it, so revoke walks forward and insertion is constant time.
 
-use smp::sync::{AtomicU64, Ordering};
+use smp::sync::{AtomicU32, AtomicU64, Ordering};
 
-use abi::{ObjType, Rights};
+use abi::{ObjType, Rights, TaskId};
 use smp::door::masked::FilledTable;
 use smp::door::{AtomicLink, Ref};
 
+use crate::audit::Actor;
 use crate::header::{Header, RootId};
 use crate::objects::ObjWord;
 
@@ -119,6 +120,9 @@ pub struct CNode {
     pub more: AtomicLink<CNode>,
     /// Next in the kernel's list of CNodes that are being emptied.
     pub next_grave: AtomicLink<CNode>,
+    /// The task that ended it, if there was an audit then, and the task's security label.
+    ended_by: AtomicU64,
+    ended_label: AtomicU32,
 }
 
 impl CNode {
@@ -129,7 +133,21 @@ impl CNode {
             process: AtomicLink::null(),
             more: AtomicLink::null(),
             next_grave: AtomicLink::null(),
+            ended_by: AtomicU64::new(TaskId::NONE.raw()),
+            ended_label: AtomicU32::new(0),
         }
+    }
+
+    /// Notes who ended it. The lock of the list that it is about to join is held.
+    pub fn set_ender(&self, actor: Actor) {
+        self.ended_by.store(actor.task.raw(), Ordering::Relaxed);
+        self.ended_label.store(actor.label, Ordering::Relaxed);
+    }
+
+    /// Who ended it, as far as that was noted.
+    pub fn ender(&self) -> Actor {
+        let task = TaskId::from_raw(self.ended_by.load(Ordering::Relaxed));
+        Actor { task, label: self.ended_label.load(Ordering::Relaxed) }
     }
 }
 

@@ -1,8 +1,9 @@
 //! The audit: a record of every grant, revoke, denial and kill, for whoever has the right SECURITY of the machine.
 //!
 //! # Where it is written
-//! Where the thing is done, once that cannot fail any more, by the CPU that does it into its own ring: no lock, no atomic
-//! instruction, no wait. A ring that is full loses its oldest records; who reads is told how many. Without an audit all
+//! Where the thing is done, by the CPU that does it into its own ring: no lock, no atomic instruction, no wait. A
+//! thing is told of once it cannot fail any more; a kill, a revoke and a reset before anything is done, since they take several
+//! entries, and who does them may be killed in the middle. A ring that is full loses its oldest records; who reads is told how many. Without an audit all
 //! of this is one load where a record would be. Fastpaths have none: they neither grant nor refuse.
 //!
 //! # How it ends
@@ -10,10 +11,10 @@
 //! ([`Cx::end_audit`]), and then waits, as for everything that was made there, until no CPU can still write.
 
 use abi::audit::{AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record};
-use abi::{Cap, Error, ObjType, Op, Rights, TaskId, machine_rights};
-use kern_base::audit::Audit;
+use abi::{Cap, Error, FaultAnswer, ObjType, Op, Rights, machine_rights};
+use kern_base::audit::{Actor, Audit};
 use kern_base::group::Group;
-use kern_base::header::Header;
+use kern_base::header::{FLAG_DEAD, Header};
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
 use kern_base::objects::RawWord;
@@ -51,14 +52,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     fn write_record(self, event: AuditEvent, make: impl FnOnce(Record) -> Record) {
         let Some(audit) = self.k.audit.get(self.pin()) else { return };
-        let current = self.hot.current.get(self.pin());
+        let actor = self.actor();
         let record = make(Record {
             time: self.k.machine.now(),
             event,
             op: None,
             error: None,
-            actor: current.map_or(TaskId::NONE, |task| task.get().id()),
-            label: current.map_or(0, |task| self.label_of(task)),
+            actor: actor.task,
+            label: actor.label,
             object: None,
             identity: 0,
             rights: Rights::NONE,
@@ -68,9 +69,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         audit.get().write(self.pin(), &record);
     }
 
-    /// The label of a task's process.
-    fn label_of(self, task: Ref<'k, Task>) -> u32 {
-        task.get().owner.get(self.pin()).map_or(0, |process| process.get().header.label())
+    /// Whose doing it is what this CPU does: the running task's, or that of who ended the CNode that is being emptied.
+    pub fn actor(self) -> Actor {
+        let current = || self.hot.current.get(self.pin()).map_or(Actor::NONE, |task| self.actor_of(task));
+        self.sched.ender.get().unwrap_or_else(current)
+    }
+
+    /// A task, with the label of its process.
+    fn actor_of(self, task: Ref<'k, Task>) -> Actor {
+        let label = task.get().owner.get(self.pin()).map_or(0, |process| process.get().header.label());
+        Actor { task: task.get().id(), label }
     }
 
     /// Something happened to the object of a header, by an operation.
@@ -95,9 +103,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(object) = self.header_of(word).filter(|_| !is_own) else { return };
         self.audit(AuditEvent::Grant, |record| {
             let (rights, detail) = (Rights(word.rights()), to.slot.get().badge());
-            let (actor, label) = (actor.get().id(), self.label_of(actor));
-            let record = Record { op, rights, actor, label, to: to.table.identity(), detail, ..record };
-            about(record, object)
+            let record = Record { op, rights, to: to.table.identity(), detail, ..record };
+            about(by(record, self.actor_of(actor)), object)
         });
     }
 
@@ -134,13 +141,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         });
     }
 
-    /// A process is a member of a group no more, since it ends by the doing of a task.
+    /// A process is a member of a group no more, since it ends: by the doing of one of its tasks, or of whoever acts.
     #[inline(always)]
-    pub fn audit_leave(self, group: &Group, index: usize, process: &Process, actor: Ref<'k, Task>) {
+    pub fn audit_leave(self, group: &Group, index: usize, process: &Process, actor: Option<Ref<'k, Task>>) {
         self.audit(AuditEvent::Leave, |record| {
             let (to, detail) = (process.header.identity(), index as u64);
-            let (actor, label) = (actor.get().id(), self.label_of(actor));
-            about(Record { actor, label, to, detail, ..record }, &group.header)
+            let record = actor.map_or(record, |task| by(record, self.actor_of(task)));
+            about(Record { to, detail, ..record }, &group.header)
         });
     }
 
@@ -167,36 +174,51 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn audit_refusal(self, caller: Ref<'k, Task>, op: Option<Op>, error: Error, detail: u64, to: u64) {
         if is_denial(error) {
             self.audit(AuditEvent::Denial, |record| {
-                let (actor, label) = (caller.get().id(), self.label_of(caller));
-                Record { op, error: Some(error), actor, label, to, detail, ..record }
+                by(Record { op, error: Some(error), to, detail, ..record }, self.actor_of(caller))
             });
         }
     }
 
-    /// A task faulted, and for that it ends, or its process does.
+    /// An object begins to end by what the running task does. That is told of a task that lives, a process and a group.
+    #[cold]
+    #[inline(never)]
+    pub fn audit_kill(self, me: Me<'k>, object: &Header) {
+        const TOLD: [ObjType; 3] = [ObjType::Task, ObjType::Process, ObjType::Group];
+        let is_told = object.object_type().is_some_and(|of| TOLD.contains(&of));
+        if is_told && !object.has_flag(FLAG_DEAD) {
+            // What ends with a CNode ends by what another system call did.
+            let op = self.sched.ender.get().map_or_else(|| op_of(me), |_| None);
+            self.audit(AuditEvent::Kill, |record| about(Record { op, ..record }, object));
+        }
+    }
+
+    /// A task faulted, nobody handles that, and its process is torn down.
     #[inline(always)]
-    pub fn audit_fault(self, task: Ref<'k, Task>, object: Option<&Header>) {
+    pub fn audit_teardown(self, task: Ref<'k, Task>) {
         self.audit(AuditEvent::Kill, |record| {
-            let record = Record { actor: task.get().id(), label: self.label_of(task), ..record };
-            object.map_or(record, |object| about(record, object))
+            let process = task.get().owner.get(self.pin());
+            let record = by(record, self.actor_of(task));
+            process.map_or(record, |process| about(record, &process.get().header))
         });
     }
 
-    /// A task faulted, and its process is torn down.
-    #[inline(always)]
-    pub fn audit_teardown(self, task: Ref<'k, Task>) {
-        if self.is_audited() {
-            self.audit_fault(task, task.get().owner.get(self.pin()).map(|process| &process.get().header));
-        }
+    /// The running task's answer to a task's fault is about to end the task, or its process.
+    #[cold]
+    #[inline(never)]
+    pub fn audit_answer(self, me: Me<'k>, task: Ref<'k, Task>, answer: FaultAnswer) {
+        self.audit(AuditEvent::Kill, |record| {
+            let record = Record { op: op_of(me), ..record };
+            match task.get().owner.get(self.pin()) {
+                Some(process) if answer == FaultAnswer::TearDown => about(record, &process.get().header),
+                _ => about(record, &task.get().header),
+            }
+        });
     }
 
     /// A task is dead. Its process is still known.
     #[inline(always)]
     pub fn audit_death(self, task: Ref<'k, Task>) {
-        self.audit(AuditEvent::Death, |record| {
-            let record = Record { actor: task.get().id(), label: self.label_of(task), ..record };
-            about(record, &task.get().header)
-        });
+        self.audit(AuditEvent::Death, |record| about(by(record, self.actor_of(task)), &task.get().header));
     }
 
     /// A task, process or group has lost its last capability.
@@ -282,6 +304,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         (count, lost, reader.position())
     }
+}
+
+/// The operation that a task is in.
+fn op_of(me: Me<'_>) -> Option<Op> {
+    Op::from_raw(me.hot.regs.rax.get() as u8)
+}
+
+/// A record of what an actor did.
+fn by(record: Record, actor: Actor) -> Record {
+    Record { actor: actor.task, label: actor.label, ..record }
 }
 
 /// A record of an object.

@@ -291,7 +291,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         for _ in 0..TEARDOWN_STEPS {
             let at = hot.wait_epoch.get();
             let Some(number) = process.get().tasks.get(self.pin(), at as usize) else {
-                if self.leave_groups(process, task).is_err() {
+                if self.leave_groups(process, Some(task)).is_err() {
                     break;
                 }
                 set_state(hot, State::Ready);

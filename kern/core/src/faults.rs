@@ -306,12 +306,18 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Carries out an answer that was checked.
     #[inline(always)]
     pub fn answer_fault(self, me: Me<'k>, caller: Ref<'k, Task>, answer: FaultAnswer, words: Words) {
-        let Some(hot) = self.task_hot(caller) else { return self.reply_remote(me, caller, words) };
+        let Some(hot) = self.task_hot(caller) else {
+            if !goes_on(answer) {
+                self.audit_answer(me, caller, answer);
+            }
+            return self.reply_remote(me, caller, words);
+        };
         self.note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
         if goes_on(answer) {
             self.apply(caller, hot, answer, words.regs[1]);
             self.end_call(me, caller, hot);
         } else {
+            self.audit_answer(me, caller, answer);
             self.stop_faulter(me, caller, hot);
             self.finish_off(caller, hot, answer);
         }
@@ -345,15 +351,13 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// The task, which waits for nothing any more and is suspended, ends, as the answer says.
+    /// The task, which waits for nothing any more and is suspended, ends, as the answer says. Who answered is told of already.
     fn finish_off(self, task: Ref<'k, Task>, hot: &'k TaskHot, answer: FaultAnswer) {
         set_flag(hot, FLAG_IN_FAULT, false);
         set_state(hot, State::Ready);
         if answer == FaultAnswer::TearDown {
-            self.audit_teardown(task);
             self.tear_down_later(task, hot);
         } else {
-            self.audit_fault(task, Some(&task.get().header));
             self.kill(task, hot);
         }
     }

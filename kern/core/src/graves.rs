@@ -7,6 +7,10 @@
 //! header; so if the task that works on it dies, the next one goes on. A reset of memory goes through
 //! only when none of the CNodes in it is listed any more.
 //!
+//! # Who ended it
+//! What a CNode holds ends by the doing of the task that ended the CNode, not of the one that happens to empty it. So, where
+//! there is an [audit](crate::audit), the CNode keeps that task's name, and so does each CNode that ends with it.
+//!
 //! # What cannot be emptied
 //! What belongs to the task that works on it that task cannot end, and a frame that is pinned nobody. A CNode with such a
 //! thing goes to a second list. It is tried again by whoever finds the first list empty when its system call begins (or begins
@@ -27,7 +31,11 @@ use crate::{Cx, Me, Refusal, Result};
 impl<'k, M: Machine> Cx<'k, M> {
     /// A CNode whose last capability is gone: it will be emptied.
     pub fn bury(self, cnode: Ref<'k, CNode>) {
-        self.put_grave(&self.k.graves.lock(self.cpu, &"the lists of graves").open, cnode);
+        let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
+        if self.is_audited() {
+            cnode.get().set_ender(self.actor());
+        }
+        self.put_grave(&graves.open, cnode);
     }
 
     fn put_grave(self, list: &AtomicLink<CNode>, cnode: Ref<'k, CNode>) {
@@ -42,7 +50,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         loop {
             let first = self.k.graves.lock(self.cpu, &"the lists of graves").open.get(self.pin());
             let Some(cnode) = first else { return Ok(()) };
-            match self.empty(me, cnode, &mut work) {
+            match self.empty_for_ender(me, cnode, &mut work) {
                 Ok(()) => self.take_grave(cnode, |_| _ = cnode.get().header.set_flag(FLAG_DEAD)),
                 Err(Refusal::Error { error: Error::InUse, .. }) => {
                     self.take_grave(cnode, |graves| self.put_grave(&graves.refused, cnode));
@@ -59,6 +67,14 @@ impl<'k, M: Machine> Cx<'k, M> {
             graves.open.set(graves.refused.get(self.pin()));
             graves.refused.set(None);
         }
+    }
+
+    /// What ends with a CNode is told of as the doing of who ended that, whoever empties it.
+    fn empty_for_ender(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
+        self.sched.ender.set(self.is_audited().then(|| cnode.get().ender()));
+        let emptied = self.empty(me, cnode, work);
+        self.sched.ender.set(None);
+        emptied
     }
 
     fn empty(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {

@@ -4,6 +4,8 @@
 //! the system call is over. One's own is by the time that anybody could ask: its tasks are sent for, and the calling one
 //! goes last, as when a process faults and nobody handles it ([`crate::control`]); till then nothing can stop it.
 //!
+//! A kill is told to the audit when it begins, by who begins it: who goes on with it later is not told of.
+//!
 //! What is left is what a process is that has no task: an object with capabilities, which deleting ends. How far it has
 //! come stands in the process, so whoever kills it next goes on from there.
 
@@ -34,15 +36,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         self.end_tasks(me, process)?;
         self.withdraw_tasks(me, process)?;
-        self.leave_groups(process, me.task)?;
+        self.leave_groups(process, None)?;
         self.take_spaces(process);
-        self.audit_object(AuditEvent::Kill, Op::ProcessKill, &process.get().header, 0);
         Ok(Answer::DONE)
     }
 
     fn kill_own(self, me: Me<'k>) -> Result<Answer> {
         self.withdraw_tasks(me, me.process)?;
-        self.audit_object(AuditEvent::Kill, Op::ProcessKill, &me.process.get().header, 0);
+        self.mark_dying(me, &me.process.get().header);
         set_state(me.hot, State::Faulted);
         self.stop_current();
         self.begin_teardown(me.task, me.hot);

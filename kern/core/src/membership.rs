@@ -111,8 +111,9 @@ impl<'k, M: Machine> Cx<'k, M> {
         place.get().prev.set(None);
     }
 
-    /// A process that is dying leaves its groups, a bounded number of them. It ends by the doing of a task.
-    pub fn leave_groups(self, process: Ref<'k, Process>, actor: Ref<'k, Task>) -> Result<()> {
+    /// A process that is dying leaves its groups, a bounded number of them. `actor` is its task by whose doing it ends; `None`:
+    /// that is the doing of whoever acts on this CPU.
+    pub fn leave_groups(self, process: Ref<'k, Process>, actor: Option<Ref<'k, Task>>) -> Result<()> {
         for _ in 0..LEAVE_STEPS {
             let first = process.get().memberships.lock(self.cpu, &process.get().header).get(self.pin());
             let Some(place) = first else { return Ok(()) };

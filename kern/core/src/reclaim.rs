@@ -27,7 +27,7 @@ use kern_base::notification::Notification;
 use kern_base::objects::RawWord;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
-use kern_base::roots::UntypedGuard;
+use kern_base::roots::{RootGuard, UntypedGuard};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::sweep::Pass;
@@ -286,28 +286,40 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn empty_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<Emptied> {
         let word = slot.get().word.load(self.pin());
         let Some(header) = self.header_of(word) else { return Ok(Emptied::ByOthers) };
+        let root = self.lock_root(header);
+        // It may be this one that leaves.
+        self.settle_tree(&root)?;
+        if slot.get().word.load(self.pin()) != word {
+            return Ok(Emptied::ByOthers);
+        }
+        if header.refs() > 1 {
+            return Ok(self.unlink_slot(&root, slot, header).map_or(Emptied::OnItsWay, |()| Emptied::Now));
+        }
+        self.end_object(me, slot, word, header, pins, root)
+    }
+
+    /// Ends an object and empties its last slot. (Out of line: another slot is emptied without what this takes.)
+    #[inline(never)]
+    fn end_object(
+        self,
+        me: Me<'k>,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        header: &Header,
+        pins: Pins,
+        root: RootGuard<'k>,
+    ) -> Result<Emptied> {
         {
-            let root = self.lock_root(header);
-            // It may be this one that leaves.
-            self.settle_tree(&root)?;
-            if slot.get().word.load(self.pin()) != word {
-                return Ok(Emptied::ByOthers);
-            }
-            if header.refs() > 1 {
-                return Ok(self
-                    .unlink_slot(&root, slot, header)
-                    .map_or(Emptied::OnItsWay, |()| Emptied::Now));
-            }
+            let _root = root;
             // Nobody makes a table a part of the caller's CSpace between the look and the mark.
             let _spaces = word.get::<CNode>().map(|_| self.lock_spaces());
             if self.is_part_of(me, word) {
                 return Err(Error::InUse.into());
             }
             if let Some(frame) = word.get::<Frame>() {
-                release(frame.get(), pins)?;
+                self.release(frame.get(), pins)?;
             }
-            header.set_flag(FLAG_DYING);
-            fence(SeqCst);
+            self.mark_dying(me, header);
         }
         let destroyed = self.destroy(me, slot, word, pins);
         let serves_on = matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_POOL);
@@ -330,6 +342,27 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.audit_end(word);
         self.after_last(word);
         Ok(Emptied::Now)
+    }
+
+    /// An object begins to end, unless it has begun before. Who brings that about is told of before anything is done.
+    #[inline(always)]
+    pub fn mark_dying(self, me: Me<'k>, header: &Header) {
+        if header.set_flag(FLAG_DYING) && self.is_audited() {
+            self.audit_kill(me, header);
+        }
+        fence(SeqCst);
+    }
+
+    /// Lets a frame end. The root lock is held.
+    fn release(self, frame: &Frame, pins: Pins) -> Result<()> {
+        if frame.pins() != 0 {
+            if pins == Pins::Hold {
+                return Err(Error::InUse.into());
+            }
+            self.audit_object(AuditEvent::Pin, Op::UntypedReset, &frame.header, 0);
+            frame.unpin_all();
+        }
+        Ok(())
     }
 
     /// An object that serves on where its end is refused has ended, whatever others did who tried to end it at the same
@@ -457,7 +490,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::InUse.into());
         }
         self.end_tasks(me, process)?;
-        self.leave_groups(process, me.task)?;
+        self.leave_groups(process, None)?;
         self.take_spaces(process);
         Ok(())
     }
@@ -465,8 +498,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Ends the tasks of a process, which is not the caller's. It gets no others.
     pub fn end_tasks(self, me: Me<'k>, process: Ref<'k, Process>) -> Result<()> {
         let header = &process.get().header;
-        header.set_flag(FLAG_DYING);
-        fence(SeqCst);
+        self.mark_dying(me, header);
         for _ in 0..DELETE_STEPS {
             let at = header.swept();
             let Some(number) = process.get().tasks.get(self.pin(), at) else { return Ok(()) };
@@ -761,16 +793,4 @@ pub enum Pins {
 fn is_emptied(group: &Group) -> bool {
     let end = group.exposures.len() + group.members.len();
     group.header.has_flag(FLAG_DYING) && group.header.swept() == end
-}
-
-/// Lets a frame end. The root lock is held.
-fn release(frame: &Frame, pins: Pins) -> Result<()> {
-    match pins {
-        Pins::Hold if frame.pins() != 0 => Err(Error::InUse.into()),
-        Pins::Hold => Ok(()),
-        Pins::Go => {
-            frame.unpin_all();
-            Ok(())
-        }
-    }
 }

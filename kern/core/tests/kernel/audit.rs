@@ -1,14 +1,16 @@
 //! The audit, case by case.
 
 use abi::audit::{AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record, may};
-use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
+use abi::{Cap, Error, FLAG_CAPS, FaultAnswer, Grant, Listening, ObjType, Op, Rights, Target, TaskId};
 use kern_base::limits::LABEL_STEPS;
+use kern_base::task::State;
+use kern_core::entry::Fault;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::grants::lists;
 use crate::scene::{GROUP, Scene, call};
-use crate::world::make::at;
-use crate::world::{Regs, World};
+use crate::world::make::{Proc, at};
+use crate::world::{Regs, Tcb, World};
 
 const LOG2: u64 = 6;
 
@@ -366,4 +368,187 @@ fn who_calls_elsewhere_and_is_refused_there_is_told_of() {
     let told = since(&mut s.w, &mut next);
     let denials: Vec<_> = told.iter().map(|it| (it.event, it.error, it.actor)).collect();
     assert_eq!(denials, [(AuditEvent::Denial, Some(Error::NoRight), client.id)]);
+}
+
+/// What was told of one actor, on all CPUs: event, operation, object.
+fn told_of(w: &mut World, actor: TaskId) -> Vec<(AuditEvent, Option<Op>, u64)> {
+    let mut records: Vec<_> = (0..w.cpus() as u32).flat_map(|cpu| all(w, cpu)).collect();
+    records.retain(|it| it.actor == actor);
+    records.iter().map(|it| (it.event, it.op, it.identity)).collect()
+}
+
+/// A process with its own CNode in slot 2, and a task of it on a CPU.
+fn somebody(s: &mut Scene, n: usize, priority: u64) -> (Proc, Tcb) {
+    let process = s.w.process();
+    s.w.give(process.cnode, process, Cap(2));
+    let task = s.w.start(process, n, priority);
+    s.w.run();
+    (process, task)
+}
+
+/// Moves a capability of process 1 into somebody's slot.
+fn hand(s: &mut Scene, cap: Cap, to: Proc, slot: u32) {
+    s.w.must(0, Op::CapMove, &[cap.arg(), Target::new(to.cnode, slot).0]);
+}
+
+fn own(slot: u32) -> u64 {
+    Target::new(Cap(2), slot).0
+}
+
+/// All tasks of a process die with its address space, and with its CSpace.
+#[test]
+fn who_ends_a_process_by_its_spaces_is_told_of() {
+    for what in [ObjType::VSpace, ObjType::CNode] {
+        let (mut s, _) = audited(1);
+        let (killer, task) = somebody(&mut s, 0, 20);
+        let (victim, dead) = somebody(&mut s, 0, 10);
+        let of_victim = identity(&mut s.w, victim.process);
+        if what == ObjType::CNode {
+            // Its own capability of it is not the last.
+            s.w.must(0, Op::CapDelete, &[Target::new(victim.cnode, 2).0]);
+        }
+        let cap = if what == ObjType::CNode { victim.cnode } else { victim.vspace };
+        hand(&mut s, cap, killer, 3);
+        s.w.does_and_run(&task, Regs::op(Op::CapDelete, &[own(3)]));
+        assert_eq!((s.w.result(&task).error(), dead.state()), (None, State::Dead));
+        let told = told_of(&mut s.w, task.id);
+        assert_eq!(told, [(AuditEvent::Kill, Some(Op::CapDelete), of_victim)], "{what:?}");
+    }
+}
+
+/// Whoever is made to give up in the middle of a kill has killed nevertheless. Who goes on with it has not.
+#[test]
+fn a_kill_that_is_given_up_is_told_of() {
+    let (mut s, _) = audited(2);
+    let (killer, task) = somebody(&mut s, 0, 20);
+    let (victim, dead) = somebody(&mut s, 1, 10);
+    s.w.give(victim.process, killer, Cap(3));
+    let of_victim = identity(&mut s.w, victim.process);
+    s.w.does(&task, Regs::op(Op::ProcessKill, &[Cap(3).arg()]));
+    assert!(!task.is_through(), "it waits for another CPU");
+    s.kill(&task);
+    assert_eq!((task.state(), dead.state()), (State::Dead, State::Dead));
+    s.w.must(0, Op::ProcessKill, &[victim.process.arg()]);
+    let kill = (AuditEvent::Kill, Some(Op::ProcessKill), of_victim);
+    assert!(told_of(&mut s.w, task.id).contains(&kill), "nothing says who has killed {:?}", dead.id);
+    let agent = s.w.agent(0).id;
+    assert!(!told_of(&mut s.w, agent).contains(&kill), "there was nothing left to kill");
+}
+
+/// So has who deletes the last capability, of a process or of a task.
+#[test]
+fn an_end_that_is_given_up_is_told_of() {
+    for what in [ObjType::Process, ObjType::Task] {
+        let (mut s, _) = audited(2);
+        let (killer, task) = somebody(&mut s, 0, 20);
+        let (victim, dead) = somebody(&mut s, 1, 10);
+        let cap = if what == ObjType::Process { victim.process } else { dead.cap };
+        let object = identity(&mut s.w, cap);
+        hand(&mut s, cap, killer, 3);
+        s.w.does(&task, Regs::op(Op::CapDelete, &[own(3)]));
+        assert!(!task.is_through(), "it waits for another CPU");
+        s.kill(&task);
+        assert_eq!((task.state(), dead.state()), (State::Dead, State::Dead));
+        let told = told_of(&mut s.w, task.id);
+        assert_eq!(told.first(), Some(&(AuditEvent::Kill, Some(Op::CapDelete), object)), "{what:?}");
+    }
+}
+
+/// What ends a group takes its members' standing away before the group is gone.
+#[test]
+fn a_groups_end_that_is_given_up_is_told_of() {
+    const MEMBERS: u64 = 1024;
+    let (mut s, _) = audited(1);
+    let (ender, task) = somebody(&mut s, 0, 10);
+    let group = s.w.group(MEMBERS, 1);
+    let of_group = identity(&mut s.w, group);
+    let member = s.w.process();
+    s.w.join(group, member, GROUP, Rights::SEND, 0);
+    s.w.must(0, Op::CapRevoke, &[at(group)]);
+    hand(&mut s, group, ender, 3);
+    s.w.does(&task, Regs::op(Op::CapDelete, &[own(3)]));
+    assert!(task.must_restart(), "it takes several entries");
+    s.kill(&task);
+    let told = told_of(&mut s.w, task.id);
+    assert_eq!(told.first(), Some(&(AuditEvent::Kill, Some(Op::CapDelete), of_group)));
+}
+
+/// CNodes are emptied by whoever reclaims something next. What they had ends by the doing of who ended them.
+#[test]
+fn who_empties_the_table_of_others_is_not_told_of_as_who_ended_what_it_had() {
+    const SLOTS: u64 = 1024;
+    let (mut s, _) = audited(1);
+    let (owner, task) = somebody(&mut s, 0, 10);
+    let (innocent, other) = somebody(&mut s, 0, 20);
+    let (table, inner) = (s.w.make(0, ObjType::CNode, SLOTS), s.w.make(0, ObjType::CNode, 8));
+    let (thing, member, group) = (s.w.make(0, ObjType::Process, 1), s.w.process(), s.group);
+    s.w.join_all(group, member, GROUP);
+    let things = [thing, member.process].map(|cap| identity(&mut s.w, cap));
+    s.w.must(0, Op::CapMove, &[member.process.arg(), Target::new(inner, 7).0]);
+    s.w.must(0, Op::CapMove, &[inner.arg(), Target::new(table, SLOTS as u32 - 2).0]);
+    s.w.must(0, Op::CapMove, &[thing.arg(), Target::new(table, SLOTS as u32 - 1).0]);
+    hand(&mut s, table, owner, 3);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    s.w.give(note, innocent, Cap(3));
+    s.w.must(0, Op::TaskSuspend, &[other.cap.arg()]);
+    s.w.does(&task, Regs::op(Op::CapDelete, &[own(3)]));
+    assert!(task.must_restart(), "it takes several entries");
+    s.kill(&task);
+    s.w.resume(&other);
+    s.w.run();
+    let before = told_of(&mut s.w, task.id).len();
+    s.w.does_and_run(&other, Regs::op(Op::CapDelete, &[own(3)]));
+    assert_eq!(told_of(&mut s.w, other.id), [], "it has deleted a capability of its own Notification");
+    let told = told_of(&mut s.w, task.id).split_off(before);
+    for of in things {
+        let about: Vec<_> = told.iter().filter(|it| it.2 == of).map(|it| (it.0, it.1)).collect();
+        assert_eq!(about, [(AuditEvent::Kill, None), (AuditEvent::End, None)], "of {told:?}");
+    }
+    assert!(told.iter().any(|it| it.0 == AuditEvent::Leave), "{told:?}");
+}
+
+#[test]
+fn who_answers_a_fault_with_a_kill_is_told_of() {
+    for n in [0, 1] {
+        for answer in [FaultAnswer::Kill, FaultAnswer::TearDown] {
+            let (mut s, _) = audited(2);
+            let (_, handler) = somebody(&mut s, n, 20);
+            s.w.expose(s.group, 9, handler.cap);
+            let process = s.process.process;
+            s.w.must(0, Op::FaultHandler, &[process.arg(), Target::new(GROUP, 9).0]);
+            s.w.does_and_run(&handler, Regs::op(Op::Recv, &[]));
+            let (task, _) = s.running(0, 10);
+            let ends = if answer == FaultAnswer::Kill { task.cap } else { process };
+            let ends = identity(&mut s.w, ends);
+            s.w.fault_with(0, Fault { vector: 14, error: 6, address: 0xdead_b000 });
+            s.w.run();
+            let mut verdict = Regs::message(Op::ReplyRecv, Target(0), [0; 4]);
+            verdict.rax |= u64::from(answer.label()) << 32;
+            s.w.does_and_run(&handler, verdict);
+            assert_eq!(task.state(), State::Dead);
+            let records = (0..2).flat_map(|cpu| all(&mut s.w, cpu));
+            let kills: Vec<_> = records.filter(|it| it.event == AuditEvent::Kill).collect();
+            let kills: Vec<_> = kills.iter().map(|it| (it.op, it.identity, it.actor)).collect();
+            let expected = (Some(Op::ReplyRecv), ends, handler.id);
+            assert_eq!(kills, [expected], "{answer:?} on cpu{n}: the task that faulted is {:?}", task.id);
+        }
+    }
+}
+
+/// A pin that is taken back is told of, however that is done.
+#[test]
+fn pins_that_go_with_a_reset_are_told_of() {
+    let (mut s, _) = audited(1);
+    let memory = s.w.make(0, ObjType::Untyped, 16);
+    let frame = s.w.make_of(0, memory, ObjType::Frame, 12);
+    s.w.make_of(0, memory, ObjType::Frame, 12);
+    let of_frame = identity(&mut s.w, frame);
+    let machine = abi::INIT_MACHINE.arg();
+    s.w.must(0, Op::FramePin, &[frame.arg(), machine]);
+    s.w.must(0, Op::UntypedReset, &[memory.arg(), 1, 0, machine]);
+    let mut pins = all(&mut s.w, 0);
+    pins.retain(|it| it.event == AuditEvent::Pin);
+    let pins: Vec<_> = pins.iter().map(|it| (it.op, it.identity, it.detail)).collect();
+    let (pin, reset) = (Some(Op::FramePin), Some(Op::UntypedReset));
+    assert_eq!(pins, [(pin, of_frame, 1), (reset, of_frame, 0)], "how many there were each time");
 }
