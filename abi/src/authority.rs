@@ -50,13 +50,16 @@ impl Op {
         let bits = match self {
             Op::Retype | Op::CapCopy | Op::CapMove | Op::DeviceFrame => may::GRANT,
             Op::Call | Op::Send | Op::Reply | Op::ReplyRecv => may::GRANT | may::READ | may::WRITE,
-            Op::GroupAdd => may::JOIN,
+            Op::GroupAdd | Op::Expose | Op::Forward | Op::SaveReply => may::JOIN,
             Op::Map | Op::Protect | Op::PageTransfer => may::READ | may::WRITE,
             Op::Broadcast => may::READ,
             Op::PageCopy | Op::TaskConfigure | Op::PoolBind => may::WRITE,
             _ => 0,
         };
-        Asks { bits, same: matches!(self, Op::ProcessConfigure | Op::CSpaceGrow) }
+        Asks {
+            bits,
+            same: matches!(self, Op::ProcessConfigure | Op::CSpaceGrow | Op::TaskConfigure | Op::LabelSet),
+        }
     }
 
     /// For whom it acts.

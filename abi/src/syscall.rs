@@ -94,13 +94,13 @@ syscalls! {
     /// Rights: as Call.
     /// Errors: TooLong, NotMember, NoExposure, Gone, SelfCall (the target is the forwarder or the caller), Dead and
     /// NoTime (of a target on another CPU the caller is told, instead), NoPage (it carries no page ranges: what came with
-    /// the call is the forwarder's), NoCapability (nor capabilities).
+    /// the call is the forwarder's), NoCapability (nor capabilities), Forbidden (the caller may not join the group).
     Forward = 8;
     /// Keep the current call in an empty Reply object, to answer it later.
     ///
     /// In: rdi = capability of the Reply.
     /// Rights: SEND.
-    /// Errors: WrongCpu (detail: the Reply's), InUse, Gone.
+    /// Errors: WrongCpu (detail: the Reply's), InUse, Gone, Forbidden (the caller may not join the Reply).
     SaveReply = 9;
     /// Give up the CPU to others of the same priority; the next turn has a whole slice.
     Yield = 10;
@@ -187,7 +187,8 @@ syscalls! {
     /// tasks to a per-CPU exposure, whose entries have to be empty at first, and are for nothing else.
     /// Rights: LISTEN, as ADD in GroupAdd; LISTEN of the object.
     /// Errors: NotMember, NoExposure, SlotOccupied (something is there, or the index is another exposure's entry, or it is another
-    /// process's per-CPU exposure), BadState (a task that is not configured), BadArgument, Dying.
+    /// process's per-CPU exposure), BadState (a task that is not configured), BadArgument, Dying, Forbidden (what is exposed may not
+    /// join the group).
     Expose = 21;
     /// Take an exposure back. Of a per-CPU exposure that is the index that spreads calls over its entries; what is exposed in
     /// them stays, and is then as any other.
@@ -211,12 +212,13 @@ syscalls! {
     /// Errors: BadArgument (detail: 1: the process has no such slot).
     ProcessAccept = 24;
     /// Bind a fresh task to a process and a CPU, map its UTCB, give it an id. It is suspended then. On the CPU on
-    /// which the task was made.
+    /// which the task was made. A task without security label gets the one of the process.
     ///
     /// In: rdi = task; rsi = process; rdx = UTCB address; r8 = CPU, to which the first resume moves it. Out: rdi =
     /// the task's id.
     /// Rights: REGISTERS; CONFIGURE of the process.
-    /// Errors: NoCpu, WrongCpu, BadState, Dying, BadAddress, Full (no task number), Mapped, NoTables.
+    /// Errors: NoCpu, WrongCpu, BadState, Dying, BadAddress, Full (no task number), Mapped, NoTables, Forbidden (the
+    /// task has another label than the process, or may not be written by processes with that label).
     TaskConfigure = 25;
     /// Write the registers of a ready, suspended task of this CPU, from the UTCB's bulk words. Of RFLAGS those that a
     /// program may set itself count, TF (a step) among them, and RF.
@@ -495,12 +497,12 @@ syscalls! {
     /// Rights: DESTROY.
     /// Errors: NoCapability (its slot was emptied meanwhile; it is not killed to the end).
     ProcessKill = 60;
-    /// Set the security label of an object; of a process also that of its CSpace and address space. What it holds, or has
-    /// mapped, stays. A task of the process has the label as soon as the CPU that the task runs on has taken its mail.
+    /// Set the security label of an object; of a process also that of its CSpace, address space and tasks. What it holds, or
+    /// has mapped, stays. A task of the process runs with the label as soon as its CPU has taken its mail.
     ///
     /// In: rdi = Machine; rsi = capability of the object; rdx = label, below [`LABELS`](crate::audit::LABELS); 0: none.
     /// Rights: SECURITY.
-    /// Errors: BadArgument, Dying.
+    /// Errors: BadArgument, Dying, Forbidden (the object is a part of a process with another label).
     LabelSet = 61;
     /// Say what subjects of a label may do with objects of another. At first they may do everything. Subjects without
     /// label are not confined. Checks that are under way on other CPUs at that moment may go by the old rule.

@@ -1,5 +1,6 @@
 //! One operation: the pictures before and after it, and who may have acted in between.
 
+use abi::audit::may;
 use abi::{ObjType, Rights};
 use snapshot::{Slot, Stage, State};
 
@@ -154,7 +155,26 @@ impl<'a> Change<'a> {
                     format!("a task of {of} has called one of {to}, which {who} could not call"),
                 );
             }
+            if !same
+                && callee != 0
+                && !self.acts.contains(&now.owner)
+                && !self.may_meet(now.owner, now.callee)
+            {
+                let (of, to) = (self.name(now.owner), self.name(callee));
+                self.excess(
+                    "label",
+                    format!("a call of {of} was handed on to {to}, in a group that it may not join"),
+                );
+            }
         }
+    }
+
+    /// Whether a process may join a group in which a task is exposed.
+    fn may_meet(&self, process: u64, task: u64) -> bool {
+        let label = self.before.label(process);
+        let shows = |it: &&snapshot::Exposure| self.before.exposed(it) == task;
+        let mut shows = self.before.s.exposures.iter().filter(shows);
+        shows.any(|it| self.before.allows(label, self.before.label(it.group), may::JOIN))
     }
 
     /// Whether a task of the process waits for their answer, or they keep its call.

@@ -125,6 +125,10 @@ impl Change<'_> {
             if !self.may_to(group, Rights::LISTEN) || !self.may(shown, Rights::LISTEN) {
                 self.excess("exposure", format!("{what}, which {who} could not expose"));
             }
+            let (subject, object) = (self.after.label(shown), self.after.label(group));
+            if !self.before.allows(subject, object, may::JOIN) {
+                self.excess("label", format!("{what}, of label {object}; its own is {subject}"));
+            }
         } else if begins && !self.may_to(group, Rights::LISTEN) {
             self.excess("exposure", format!("{what}, which {who} could not make"));
         }

@@ -5,7 +5,7 @@ use abi::{Rights, frame_rights, machine_rights, process_rights, task_rights};
 use snapshot::Frame;
 
 use crate::change::{Change, OfferKind};
-use crate::picture::{Picture, View};
+use crate::picture::{Picture, Thing, View};
 
 impl Change<'_> {
     /// Every page that an address space shows newly, or lets be written newly, came there by right.
@@ -127,7 +127,7 @@ impl Change<'_> {
         }
         for now in after.things() {
             match before.again(now) {
-                Some(was) if was.label != now.label && !security => {
+                Some(was) if was.label != now.label && !security && !self.has_joined(was, now) => {
                     let (who, what) = (self.actors(), self.object(now.at));
                     self.excess(
                         "label",
@@ -138,6 +138,13 @@ impl Change<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Whether an object without label has become a task of a process, whose label it has.
+    fn has_joined(&self, was: &Thing, now: &Thing) -> bool {
+        let is_new = self.before.task(was.at).is_some_and(|task| task.id == 0);
+        let process = self.after.task(now.at).map_or(0, |task| task.owner);
+        was.label == 0 && is_new && process != 0 && self.after.label(process) == now.label
     }
 
     fn label_of_new(&mut self, at: u64, label: u32) {

@@ -36,6 +36,13 @@ impl Change<'_> {
         if was.id == 0 && now.id != 0 && !(registers && self.may(now.owner, process_rights::CONFIGURE)) {
             refuse(self, "configure");
         }
+        let labels = (self.after.label(now.at), self.after.label(now.owner));
+        if was.id == 0 && now.id != 0 && labels.0 != labels.1 {
+            self.excess(
+                "label",
+                format!("a task of label {} is one of a process of label {}", labels.0, labels.1),
+            );
+        }
         if was.fault_handler != now.fault_handler && !registers {
             refuse(self, "say who handles faults of");
         }

@@ -280,6 +280,7 @@ impl Model {
         if is_task && self.task(source.object).id == TaskId::NONE {
             return Err(Error::BadState.into());
         }
+        self.may_join(source.object, group)?;
         self.check_empty(place)?;
         if self.is_dying(source.object) {
             return Err(Error::Dying.into());

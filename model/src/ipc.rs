@@ -115,6 +115,8 @@ impl Model {
         if callee == me || callee == caller {
             return Err(Error::SelfCall.into());
         }
+        let group = self.find_group(me, args.cap(0), words.need())?.0;
+        self.may_join(caller, group)?;
         let dead = Refusal::dead(self.task(callee).id);
         if self.task(callee).state == State::Dead {
             if self.task(callee).home == self.task(me).home {
@@ -141,7 +143,9 @@ impl Model {
         if self.is_dying(reply) {
             return Err(Error::Dying.into());
         }
-        let caller = self.task_mut(me).caller.take().ok_or(Error::Gone)?;
+        let caller = self.task(me).caller.ok_or(Error::Gone)?;
+        self.may_join(caller, reply)?;
+        self.task_mut(me).caller = None;
         let it = self.reply_object_mut(reply);
         (it.caller, it.server) = (Some(caller), Some(me));
         self.call_mut(caller).at = CallAt::Kept(reply);

@@ -1,7 +1,9 @@
 //! Security labels: what a process may come to hold, see or be a member of, whatever capabilities it is given.
 //!
-//! A process's label is that of its CSpace and address space. Who has none is not confined, and within one CSpace a
+//! A process, its CSpace, its address space and its tasks have one label. Who has none is not confined, and within one CSpace a
 //! capability may go anywhere.
+
+use alloc::vec::Vec;
 
 use abi::audit::{LABELS, may};
 use abi::{Error, ObjType, machine_rights};
@@ -31,12 +33,16 @@ impl Model {
         if subject == 0 || rule & what == 0 { Ok(()) } else { Err(forbidden(subject, object)) }
     }
 
-    pub(crate) fn may_join(&self, process: Id, group: Id) -> Result<()> {
-        self.may_label(self.label(process), self.label(group), may::JOIN)
+    pub(crate) fn may_join(&self, subject: Id, group: Id) -> Result<()> {
+        self.may_label(self.label(subject), self.label(group), may::JOIN)
     }
 
     pub(crate) fn may_map(&self, vspace: Id, object: Id, access: Access) -> Result<()> {
-        self.may_label(self.label(vspace), self.label(object), to_map(access))
+        self.may_map_label(vspace, self.label(object), access)
+    }
+
+    pub(crate) fn may_map_label(&self, vspace: Id, label: u32, access: Access) -> Result<()> {
+        self.may_label(self.label(vspace), label, to_map(access))
     }
 
     /// Whether a capability of what has a label may come to a slot.
@@ -65,6 +71,22 @@ impl Model {
         }
     }
 
+    /// The process that an object is a part of.
+    pub fn process_with(&self, part: Id) -> Option<Id> {
+        match &self.objects[part.0].kind {
+            Kind::CNode(it) => it.process,
+            Kind::VSpace(it) => it.process,
+            Kind::Task(it) => it.process,
+            _ => None,
+        }
+    }
+
+    /// What a part of a process has as its label: the process's, if it had none before.
+    pub(crate) fn adopted_label(&self, process: Id, part: Id) -> Result<u32> {
+        let (label, own) = (self.label(process), self.label(part));
+        if own == label || own == 0 { Ok(label) } else { Err(forbidden(label, own)) }
+    }
+
     pub fn label_set(&mut self, me: Id, args: &Args) -> Result {
         self.find(me, args.cap(0), ObjType::Machine, machine_rights::SECURITY)?;
         let object = self.find_any(me, args.cap(1))?.object;
@@ -73,10 +95,15 @@ impl Model {
         if self.is_dying(object) {
             return Err(Error::Dying.into());
         }
+        if let Some(whole) = self.process_with(object).map(|process| self.label(process))
+            && whole != label
+        {
+            return Err(forbidden(whole, label));
+        }
         self.objects[object.0].label = label;
         if let Kind::Process(process) = &self.objects[object.0].kind {
-            let space = process.vspace;
-            for part in self.tables_of(object).into_iter().chain(space) {
+            let tasks: Vec<Id> = process.tasks.iter().copied().flatten().collect();
+            for part in self.tables_of(object).into_iter().chain(process.vspace).chain(tasks) {
                 self.objects[part.0].label = label;
             }
         }

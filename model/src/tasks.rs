@@ -130,11 +130,13 @@ impl Model {
         let numbers = &self.process(process).tasks;
         let number = numbers.iter().position(Option::is_none);
         let number = number.ok_or(Refusal::new(Error::Full, numbers.len() as u64))?;
+        let label = self.adopted_label(process, task)?;
         if self.is_dying(process) || self.is_dying(task) {
             return Err(Error::Dying.into());
         }
-        self.may_map(vspace, task, Access::Write)?;
+        self.may_map_label(vspace, label, Access::Write)?;
         self.map_page(vspace, utcb, Mapping::Utcb(task), Access::Write)?;
+        self.objects[task.0].label = label;
         self.process_mut(process).tasks[number] = Some(task);
         let it = self.task_mut(task);
         (it.process, it.state, it.suspended) = (Some(process), State::Ready, true);

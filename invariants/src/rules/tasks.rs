@@ -81,6 +81,13 @@ pub fn labels(f: &Facts<'_>, out: &mut Findings) {
             name_of(task),
             task.state_label
         );
+        hold!(
+            out,
+            told.is_none_or(|process| process.label == task.label),
+            "{} is an object of label {}, and its process another",
+            name_of(task),
+            task.label
+        );
     }
     for cpu in f.s.cpus.iter().filter(|cpu| !cpu.busy) {
         let (n, labels) = (cpu.id, cpu.expects_labels);

@@ -42,6 +42,7 @@ pub struct Place<'k> {
 }
 
 /// A group the caller may act in.
+#[derive(Clone, Copy)]
 pub struct InGroup<'k> {
     pub group: Ref<'k, Group>,
     pub custom: u16,
@@ -187,9 +188,14 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// The task that a target names, for a member with the rights.
     #[inline(always)]
     pub fn resolve_task(self, me: Me<'k>, target: Target, need: Rights) -> Result<Dest<'k>> {
-        let InGroup { group, custom } = self.find_group(me, target.cap(), need)?;
-        let (entry, word) = self.exposed(group.get(), target.index())?;
-        let missing = Refusal::new(Error::NoExposure, u64::from(target.index()));
+        self.task_in(self.find_group(me, target.cap(), need)?, target.index())
+    }
+
+    /// The task that is exposed at an index of a group.
+    #[inline(always)]
+    pub fn task_in(self, InGroup { group, custom }: InGroup<'k>, index: u32) -> Result<Dest<'k>> {
+        let (entry, word) = self.exposed(group.get(), index)?;
+        let missing = Refusal::new(Error::NoExposure, u64::from(index));
         let task = word.get::<Task>().ok_or(missing)?;
         Ok(Dest { task, tag: entry.tag.load(Relaxed), custom })
     }

@@ -289,14 +289,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         };
         let slot = entry.map(|e| &e.slot);
         let header = self.header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
+        // What is exposed receives words, or bits: that is why one joins. A task has the label of its process.
+        self.may(header, &group.header, may::JOIN)?;
         self.claim(Place { slot, table: &group.header })?;
         let root = self.lock_root(header);
         // From here on nothing can go wrong but that others were first.
-        let refused = self.check_parent(&root, source, word);
-        if let Err(refusal) = refused.and_then(|()| self.agree(me, group, entry, kind)) {
-            self.unclaim(slot);
-            return Err(refusal);
-        }
+        let there = self.check_parent(&root, source, word);
+        let begins =
+            there.and_then(|()| self.agree(me, group, entry, kind)).inspect_err(|_| self.unclaim(slot))?;
         let watch = if let Kind::Watcher(watch) = kind { watch } else { 0 };
         exposure.watch.store(watch, Release);
         exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
@@ -306,12 +306,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         if outcome.is_err() {
             // Nothing was derived from it, and what it was derived from is there: the lock was held all the time.
             self.take_out(slot, header);
+            if let Kind::PerCpu { head, first, .. } = kind
+                && begins
+            {
+                self.give_entries_back(me, group, head.get(), first);
+            }
         }
         outcome
     }
 
-    /// Whether what has just been exposed stays so. Who ends a membership, or an exposure with one task per CPU, does that
-    /// and then looks at what is exposed; here that comes first. One of the two sees the other.
+    /// Whether what has just been exposed stays so: the caller still may, and a per-CPU exposure has not ended meanwhile. A
+    /// member that is removed after this leaves its exposure behind, as one that it made long before.
     fn still_exposes(self, me: Me<'k>, what: What<'k>, kind: Kind<'k>) -> Result<()> {
         fence(SeqCst);
         self.group_for(me, what.by, Rights::LISTEN)?;
@@ -322,12 +327,13 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// An exposure whose slot is claimed is of one kind at a time: no entries start there, and it is an entry of a per-CPU
-    /// exposure of the same process where it is to be one, and else of none.
+    /// exposure of the same process where it is to be one, and else of none. Returns whether a per-CPU exposure begins with it.
     ///
     /// Whoever fills an exposure claims its slot and then looks whether it is somebody's entry; whoever makes entries marks them
     /// and then looks whether something is there, or claimed. One of the two sees the other.
-    fn agree(self, me: Me<'k>, group: &'k Group, entry: Ref<'k, Exposure>, kind: Kind<'k>) -> Result<()> {
+    fn agree(self, me: Me<'k>, group: &'k Group, entry: Ref<'k, Exposure>, kind: Kind<'k>) -> Result<bool> {
         let exposure = entry.get();
+        let mut begins = false;
         if exposure.per_cpu.load(Acquire) != 0 {
             return Err(Error::SlotOccupied.into());
         }
@@ -335,15 +341,16 @@ impl<'k, M: Machine> Cx<'k, M> {
             Kind::One | Kind::Watcher(_) => exposure.part_of.load(SeqCst) == 0,
             Kind::PerCpu { head, index, first } => {
                 if head.get().per_cpu.load(Acquire) == 0 {
-                    self.begin_per_cpu(me, group, head.get(), (index, first), entry)?;
+                    begins = self.begin_per_cpu(me, group, head.get(), (index, first), entry)?;
                 }
                 is_head_of(head.get(), me, first)
             }
         };
-        if agrees { Ok(()) } else { Err(Error::SlotOccupied.into()) }
+        if agrees { Ok(begins) } else { Err(Error::SlotOccupied.into()) }
     }
 
-    /// An exposure gets entries, one for each CPU. Who decides what an index is has claimed its slot.
+    /// An exposure gets entries, one for each CPU. Who decides what an index is has claimed its slot. Returns whether it was
+    /// this that gave them.
     fn begin_per_cpu(
         self,
         me: Me<'k>,
@@ -351,7 +358,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         head: &Exposure,
         (index, first): (u32, u32),
         claimed: Ref<'k, Exposure>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let word = head.slot.word.load(self.pin());
         if word.object_type() != 0 {
             return Err(Error::SlotOccupied.into());
@@ -360,11 +367,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             // Somebody else is just about it.
             return Err(Refusal::More);
         }
-        let mut outcome = Ok(());
+        let mut outcome = Ok(false);
         if head.part_of.load(SeqCst) != 0 {
             outcome = Err(Error::SlotOccupied.into());
         } else if head.per_cpu.load(Acquire) == 0 {
-            outcome = self.take_entries(group, index, first, claimed);
+            outcome = self.take_entries(group, index, first, claimed).map(|()| true);
             if outcome.is_ok() {
                 head.owner.store(me.process.get().key_word(), Release);
                 head.per_cpu.store(first + 1, Release);
@@ -468,11 +475,29 @@ impl<'k, M: Machine> Cx<'k, M> {
         if starts != 0 && !of_all && !is_own(head, me) {
             outcome = Err(not_own());
         } else if starts != 0 {
-            head.per_cpu.store(0, Release);
-            self.entries(group, starts - 1).for_each(|entry| entry.get().part_of.store(0, Release));
+            self.free_entries(group, head, starts - 1);
         }
         slot.set_empty(word.empty_value());
         outcome
+    }
+
+    /// Ends a per-CPU exposure that the caller has begun and may not have. Where somebody else decides just now what the index
+    /// is, that one leaves it, or ends it.
+    fn give_entries_back(self, me: Me<'k>, group: &'k Group, head: &Exposure, first: u32) {
+        let word = head.slot.word.load(self.pin());
+        if word.object_type() != 0 || word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
+            return;
+        }
+        if is_head_of(head, me, first) {
+            self.free_entries(group, head, first);
+        }
+        head.slot.word.set_empty(word.empty_value());
+    }
+
+    /// The entries of a per-CPU exposure are nobody's. Its slot is claimed.
+    fn free_entries(self, group: &'k Group, head: &Exposure, first: u32) {
+        head.per_cpu.store(0, Release);
+        self.entries(group, first).for_each(|entry| entry.get().part_of.store(0, Release));
     }
 
     /// Whether an exposure is the caller's to take back: its process has made it, or it is of a task of its process.

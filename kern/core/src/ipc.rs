@@ -8,6 +8,7 @@
 //! the caller queues at the callee, by the priority of its time and in order within one. If the
 //! callee's home is another CPU, the message block travels there ([`crate::remote`]).
 
+use abi::audit::may;
 use abi::trace::{Event, How, Path};
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_FAULT, FLAG_FORWARDED, FLAG_NONBLOCK, FLAG_NOTIFICATION,
@@ -600,7 +601,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         if found.object.get().header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
-        let Some(caller) = self.take_caller(me.hot) else { return Err(Error::Gone.into()) };
+        let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
+        // Whoever gets the Reply object can answer: for the caller that object is as a group.
+        self.may(&caller.get().header, &found.object.get().header, may::JOIN)?;
+        self.take_caller(me.hot);
         reply.caller.set(Some(caller));
         reply.server.set(Some(me.task));
         let first = me.hot.replies.get(self.pin());
@@ -675,11 +679,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         words.info = words.info.flag(FLAG_FORWARDED);
         let need = if words.info.words() > 0 || fault { Rights::SEND | Rights::STRING } else { Rights::SEND };
-        let dest = self.resolve_task(me, Target(args.a0), need)?;
+        let found = self.find_group(me, Target(args.a0).cap(), need)?;
+        let dest = self.task_in(found, Target(args.a0).index())?;
         let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
         if dest.task == me.task || dest.task == caller {
             return Err(Error::SelfCall.into());
         }
+        // It is the caller who comes to talk in that group.
+        self.may(&caller.get().header, &found.group.get().header, may::JOIN)?;
         let Some(msg) = caller.get().msg.open(self.pin()) else { return Err(Error::Gone.into()) };
         let sender = caller.get().id();
         let target = Target::new(Cap::NULL, Target(args.a0).index());

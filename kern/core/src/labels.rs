@@ -1,14 +1,15 @@
 //! Security labels: the mandatory check.
 //!
 //! Every object has a label; 0 is none. An object gets that of the Untyped that it is made of, or where that has none that
-//! of its maker. A process's label is that of its CSpace and its address space, too. Subjects without label are not
+//! of its maker. A process, its CSpace, its address space and its tasks have one label. Subjects without label are not
 //! confined: whoever has none may do what its capabilities let it do. So all of this is off until somebody sets a label,
 //! and then it costs the others one load.
 //!
 //! # Where it is asked
 //! [`Cx::may`] is the one place. It is asked where a process comes to hold or see something: a capability that comes into
 //! its CSpace from elsewhere, a group that it joins, a page that comes into its space, by mapping, with a message, or as a task's
-//! UTCB. A page's copy is another object's: [`Cx::may_copy`] asks on behalf of all who may read that. Never
+//! UTCB. A task or a Notification that is exposed in a group joins it, and so does the caller of a call that is forwarded
+//! into a group; a Reply object that keeps a call stands for a group of two. A page's copy is another object's: [`Cx::may_copy`] asks on behalf of all who may read that. Never
 //! where it uses what it has: words of IPC through a group need no check, since joining was one.
 //!
 //! # Branch predictors
@@ -25,7 +26,7 @@
 //! take it back is what revoke is for.
 
 use abi::audit::{AuditEvent, LABELS, Record, may};
-use abi::{Cap, Counter, Error, Op, machine_rights};
+use abi::{Cap, Counter, Error, Op, TaskId, machine_rights};
 use kern_base::frames::FrameInfo;
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::LABEL_STEPS;
@@ -33,6 +34,7 @@ use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
 use kern_base::objects::RawWord;
 use kern_base::process::Process;
+use kern_base::slot::CNode;
 use kern_base::task::{LABEL_MASK, Task, TaskHot, ctl, label_part};
 use smp::cpu::Pin;
 use smp::door::Ref;
@@ -208,6 +210,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Err(Error::Dying.into());
         }
         let guard = self.lock_spaces();
+        if let Some(whole) = self.process_with(word).map(|process| process.get().header.label())
+            && whole != label
+        {
+            return Err(differ(whole, label));
+        }
         let process = word.get::<Process>();
         let before = header.label();
         // A process that has this label and has not told all its tasks is just getting it: by an earlier entry of this
@@ -228,7 +235,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         done.map(|()| Answer::DONE)
     }
 
-    /// Tells the tasks of a process that it has another label, a bounded number of them.
+    /// Labels the tasks of a process that has another label, and tells their CPUs; a bounded number of tasks.
     ///
     /// Requires: the lock of spaces, so that nobody sets another label while the count of told tasks is used.
     ///
@@ -237,11 +244,16 @@ impl<'k, M: Machine> Cx<'k, M> {
     fn tell_label(self, process: Ref<'k, Process>) -> Result<()> {
         fence(SeqCst);
         let (numbers, told) = (&process.get().tasks, &process.get().label_told);
+        let label = process.get().header.label();
         let first = told.load(Relaxed) as usize;
         let end = numbers.len().min(first + LABEL_STEPS);
         for number in first..end {
             let entry = numbers.get(self.pin(), number);
             if let Some(task) = entry.and_then(|entry| entry.get().task.get(self.pin())) {
+                // A task without identity takes the label when it gets one.
+                if task.get().id() != TaskId::NONE {
+                    task.get().header.set_label(label);
+                }
                 self.send_control(task, ctl::LABEL);
             }
         }
@@ -318,9 +330,46 @@ impl<'k, M: Machine> Cx<'k, M> {
         if process == cnode && process == space {
             return Ok(());
         }
-        let other = if process == cnode { space } else { cnode };
-        Err(Refusal::new(Error::Forbidden, u64::from(process) << 32 | u64::from(other)))
+        Err(differ(process, if process == cnode { space } else { cnode }))
     }
+
+    /// Gives a part without label the label of its process. Returns the label that the part had. The lock of spaces is held.
+    ///
+    /// Errors: Forbidden, if the part has another label.
+    pub fn adopt_label(self, process: &Header, part: &Header) -> Result<u32> {
+        let (label, before) = (process.label(), part.label());
+        if before == label {
+            return Ok(before);
+        }
+        if before != 0 {
+            return Err(differ(label, before));
+        }
+        part.set_label(label);
+        Ok(before)
+    }
+
+    /// The process that an object is a part of. The lock of spaces is held.
+    fn process_with(self, part: RawWord<'k>) -> Option<Ref<'k, Process>> {
+        if let Some(table) = part.get::<CNode>() {
+            return table.get().process.get(self.pin());
+        }
+        if let Some(space) = part.get::<VSpace>() {
+            return space.get().process.get(self.pin());
+        }
+        let task = part.get::<Task>()?;
+        let id = task.get().id();
+        if id == TaskId::NONE {
+            return None;
+        }
+        let process = self.k.processes.process(self.pin(), id.process())?;
+        let number = process.get().tasks.get(self.pin(), usize::from(id.task()))?;
+        number.get().task.is(task).then_some(process)
+    }
+}
+
+/// What is refused since a part of a process would have another label than the process.
+fn differ(process: u32, part: u32) -> Refusal {
+    Refusal::new(Error::Forbidden, u64::from(process) << 32 | u64::from(part))
 }
 
 /// Whether all tasks of a process have been told of its label. The lock of spaces is held.

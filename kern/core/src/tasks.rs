@@ -150,14 +150,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         crate::spaces::check_user_range(utcb, abi::UTCB_SIZE as u64, abi::UTCB_SIZE as u64)?;
         let (number, generation) = self.take_number(task, process)?;
         let id = TaskId::new(process.get().key(), number, generation);
-        task.get().id.store(id.raw(), SeqCst);
+        let label = self
+            .name_task(task.get(), process.get(), id)
+            .inspect_err(|_| self.drop_number(process, number))?;
         // Who destroys one of the two marks it and then looks for the other.
         fence(SeqCst);
         let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
         let mapped =
             if dying { Err(Error::Dying.into()) } else { self.map_utcb(me, task, vspace, utcb, cpu) };
         if let Err(refusal) = mapped {
-            task.get().id.store(0, SeqCst);
+            self.unname_task(task.get(), label);
             self.drop_number(process, number);
             return Err(refusal);
         }
@@ -178,6 +180,25 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.k.machine.init_vector(task.get().vector(self.pin()));
         self.event(|| Event::TaskMade { task: id, cpu: cpu.raw() });
         Ok(id)
+    }
+
+    /// Gives a task its identity and the label of its process, under one lock. Returns the label that the task had.
+    ///
+    /// Requires: the task has its number. So whoever labels the process after this finds the task.
+    ///
+    /// Errors: Forbidden, if the task has another label than the process.
+    fn name_task(self, task: &Task, process: &Process, id: TaskId) -> Result<u32> {
+        let _spaces = self.lock_spaces();
+        let before = self.adopt_label(&process.header, &task.header)?;
+        task.id.store(id.raw(), SeqCst);
+        Ok(before)
+    }
+
+    /// Takes the identity back, and gives the task the label that it had.
+    fn unname_task(self, task: &Task, label: u32) {
+        let _spaces = self.lock_spaces();
+        task.id.store(0, SeqCst);
+        task.header.set_label(label);
     }
 
     fn map_utcb(

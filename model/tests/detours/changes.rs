@@ -138,7 +138,9 @@ pub enum Change {
     BitsRead {
         note: Id,
     },
-    Labelled,
+    Labelled {
+        object: Id,
+    },
     RuleSet,
     /// Memory was used, or is free again.
     Carved {
@@ -237,7 +239,7 @@ fn of_object(step: &Step, id: Id, all: &mut Vec<Change>) {
         all.push(Change::Ended { object: id });
     }
     if after.label != before.label {
-        all.push(Change::Labelled);
+        all.push(Change::Labelled { object: id });
     }
     match (&before.kind, &after.kind) {
         (Kind::Frame(was), Kind::Frame(now)) => {

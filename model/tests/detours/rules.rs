@@ -130,7 +130,9 @@ rules! {
     "offer a slot": |s, it| s.is(Op::ProcessAccept) && matches!(it, Change::Offered { process } if s.may_set(*process));
     "expose": |s, it| s.is(Op::Expose) && match it {
         Change::Exposed { group, object } => {
-            s.may_in(*group, Rights::LISTEN) && s.holds(*object, Rights::LISTEN)
+            s.may_in(*group, Rights::LISTEN)
+                && s.holds(*object, Rights::LISTEN)
+                && s.labels_allow(*object, *group, may::JOIN)
         }
         Change::ExposedSo { group, .. } => s.may_in(*group, Rights::LISTEN),
         _ => false,
@@ -184,7 +186,8 @@ rules! {
     };
     "map a UTCB": |s, it| match it {
         Change::Mapped { space, page: Mapping::Utcb(task) } => {
-            s.holds(*task, task_rights::REGISTERS.into()) && s.labels_allow(*space, *task, may::READ | may::WRITE)
+            s.holds(*task, task_rights::REGISTERS.into())
+                && s.allows(*space, s.model().label(*space), may::READ | may::WRITE)
         }
         _ => false,
     };
@@ -210,9 +213,12 @@ rules! {
     "make a task": |s, it| match it {
         Change::TaskMade { task, process } => {
             s.holds(*task, task_rights::REGISTERS.into()) && s.holds(*process, process_rights::CONFIGURE.into())
+                && s.after.model.label(*task) == s.model().label(*process)
         }
         _ => false,
     };
+    "take a label": |s, it| s.is(Op::TaskConfigure)
+        && matches!(it, Change::Labelled { object } if s.model().label(*object) == 0 && s.takes_label(*object));
     "bind a pool": |s, it| matches!(it, Change::PoolBound { pool } if s.holds(*pool, Rights::LISTEN));
     "suspend": |s, it| matches!(it, Change::Held { task } if s.holds(*task, task_rights::SUSPEND.into()));
     "registers": |s, it| match it {
@@ -231,7 +237,7 @@ rules! {
     };
     "look at time": |s, it| matches!(it, Change::SawTime { time } if s.holds(*time, sched_rights::OBSERVE.into()));
     // --- the machine
-    "label": |s, it| matches!(it, Change::Labelled | Change::RuleSet) && s.holds_machine(machine_rights::SECURITY.into());
+    "label": |s, it| matches!(it, Change::Labelled { .. } | Change::RuleSet) && s.holds_machine(machine_rights::SECURITY.into());
 }
 
 fn given(it: &Change, allows: impl Fn(Place, &model::Capability) -> bool) -> bool {
@@ -448,6 +454,12 @@ impl Step<'_> {
 
     fn may_pin(&self) -> bool {
         self.holds_machine(machine_rights::DMA.into())
+    }
+
+    /// Whether a task has the label of the process of which it is a part now.
+    fn takes_label(&self, task: Id) -> bool {
+        let process = self.after.model.process_with(task);
+        process.is_some_and(|process| self.after.model.label(task) == self.model().label(process))
     }
 
     fn labels_allow(&self, subject: Id, object: Id, what: u8) -> bool {

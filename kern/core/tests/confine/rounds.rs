@@ -149,7 +149,7 @@ impl Focus {
         let granted = act.grants.iter().map(|grant| match grant {
             abi::Grant::Copy { cap, .. }
             | abi::Grant::Move { cap }
-            | abi::Grant::Dispose { cap }
+            | abi::Grant::Dispose { cap, .. }
             | abi::Grant::Settled { cap, .. } => cap.0,
         });
         let granted = granted.filter_map(|number| held.iter().find(|held| held.number == number));

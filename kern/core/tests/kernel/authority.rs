@@ -356,7 +356,7 @@ fn a_copy_of_a_page_does_not_lose_its_label() {
     ask(&mut s, &task, Op::PageCopy, &[space, frame, 0x5000_0000, 0, 0]).expect("no secret any more");
 }
 
-/// A UTCB is a task's memory, which the space of its process sees.
+/// A UTCB is a task's memory, which the space of its process sees: the two have one label, which may be written.
 #[test]
 fn a_utcb_is_mapped_where_its_label_may_be_seen() {
     let mut s = Scene::new(1);
@@ -366,10 +366,12 @@ fn a_utcb_is_mapped_where_its_label_may_be_seen() {
         s.w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), of.arg(), label]);
     }
     let configure = [task.arg(), other.process.arg(), 0x5000_0000, 0];
+    assert_eq!(s.w.ask(0, Op::TaskConfigure, &configure).map(drop), Err((Error::Forbidden, 3 << 32 | 5)));
+    s.w.must(0, Op::LabelSet, &[abi::INIT_MACHINE.arg(), task.arg(), 3]);
     for allowed in [0, may::READ, may::READ | may::WRITE] {
-        s.w.must(0, Op::LabelRule, &[abi::INIT_MACHINE.arg(), 3, 5, u64::from(allowed)]);
+        s.w.must(0, Op::LabelRule, &[abi::INIT_MACHINE.arg(), 3, 3, u64::from(allowed)]);
         let configured = s.w.ask(0, Op::TaskConfigure, &configure).map(drop);
-        let expected = if allowed & may::WRITE == 0 { Err((Error::Forbidden, 3 << 32 | 5)) } else { Ok(()) };
+        let expected = if allowed & may::WRITE == 0 { Err((Error::Forbidden, 3 << 32 | 3)) } else { Ok(()) };
         assert_eq!(configured, expected, "where {allowed:#x} is allowed");
     }
 }

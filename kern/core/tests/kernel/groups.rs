@@ -2,12 +2,19 @@
 
 use abi::membership::{ALONE, JOINED, LEFT, WITHDRAWN, watch};
 use abi::{Cap, Error, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
+use kern_base::group::Group;
 use kern_base::notification::Notification;
 use kern_base::task::State;
+use smp::host_test;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::scene::{GROUP, Scene, call};
+use crate::world::gate::Why;
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, World};
+
+/// Steps that another CPU takes in the middle, at most.
+const STEPS: usize = 200;
 
 /// How an exposure with one task per CPU is asked for: its entries start at `first`.
 fn per_cpu(first: u64) -> u64 {
@@ -31,6 +38,49 @@ fn a_refused_exposure_per_cpu_changes_nothing() {
     s.w.does_and_run(&task, Regs::op(Op::Recv, &[]));
     s.w.does_and_run(&client, call(Target::new(GROUP, 8)));
     assert!(s.w.runs(1, &task), "it is found there");
+}
+
+/// A member that is removed while it begins an exposure with one task per CPU leaves index and entries free.
+#[test]
+fn who_is_removed_meanwhile_begins_no_exposure_per_cpu() {
+    let mut refused = 0;
+    for at in 0.. {
+        let mut s = Scene::new(2);
+        let (group, process) = (s.group, s.w.process());
+        let index = s.w.join(group, process, GROUP, Rights::LISTEN, 0);
+        let task = s.w.start(process, 1, 10);
+        s.w.give(task.cap, process, Cap(21));
+        s.w.run();
+        s.w.prepare(1, Regs::op(Op::Expose, &[Target::new(GROUP, 8).0, Cap(21).arg(), per_cpu(10)]));
+        let mut points = 0..;
+        let torn = s.w.tear(
+            1,
+            Why::SystemCall,
+            move |_| points.next() == Some(at),
+            |w| {
+                w.begin(0, Regs::op(Op::GroupRemove, &[Target::new(group, index as u32).0]));
+                let _ = (0..STEPS).all(|_| w.step(0));
+                if w.is_over(0) {
+                    w.dismiss(0);
+                }
+            },
+        );
+        if !torn {
+            assert!(refused > 0, "no point is between the first look and the second");
+            return;
+        }
+        s.w.run();
+        if s.w.result(&task).error().is_some() {
+            refused += 1;
+            let object = s.w.object::<Group>(group).expect("the group");
+            for index in 8..12 {
+                let pin = host_test::pin(0);
+                let entry = object.get().exposures.get(pin, index).expect("an exposure").get();
+                let marks = (entry.per_cpu.load(Relaxed), entry.part_of.load(Relaxed));
+                assert_eq!(marks, (0, 0), "point {at}: exposure {index} is taken");
+            }
+        }
+    }
 }
 
 /// A group with a watcher, process 1's, whose bits are shifted by 8.

@@ -167,7 +167,11 @@ fn does(op: Op, what: u8, allowed: u8) -> Outcome {
             vec![child.vspace.arg(), secret(w, ObjType::Frame, 12).arg(), FROM]
         }
         Op::TaskConfigure => {
-            vec![secret(w, ObjType::Task, 0).arg(), child.process.arg(), WINDOW, 0]
+            vec![w.make(0, ObjType::Task, 0).arg(), child.process.arg(), WINDOW, 0]
+        }
+        Op::Expose => {
+            set(w, group, SECRET);
+            vec![Target::new(group, 3).0, s.w.start(child, 0, 10).cap.arg(), 0]
         }
         Op::PoolBind => {
             let reader = s.w.start(child, 0, 10);
@@ -176,8 +180,36 @@ fn does(op: Op, what: u8, allowed: u8) -> Outcome {
         }
         _ => panic!("nobody has tried whether {op:?} asks the labels"),
     };
-    rule(&mut s.w, SUBJECT, SECRET, allowed);
+    rule(&mut s.w, SUBJECT, asked(op), allowed);
     s.w.ask(0, op, &args).map(drop)
+}
+
+/// The label of what a process with the label comes to. A task has its own.
+fn asked(op: Op) -> u64 {
+    if op == Op::TaskConfigure { SUBJECT } else { SECRET }
+}
+
+/// Somebody without label has the call of a process with the label, and lets it go elsewhere.
+fn passes(op: Op, allowed: u8) -> Outcome {
+    let mut s = Scene::new(1);
+    let (server, target) = s.server(0, 10);
+    let args = if op == Op::Forward {
+        let (other, _) = s.server(0, 10);
+        let (group, process) = (s.w.group(4, 4), s.process);
+        set(&mut s.w, group, SECRET);
+        s.w.expose(group, 1, other.cap);
+        s.w.join(group, process, Cap(6), MEMBER_RIGHTS, 0);
+        Target::new(Cap(6), 1).0
+    } else {
+        let reply = secret(&mut s.w, ObjType::Reply, 0);
+        s.w.give(reply, s.process, Cap(7));
+        Cap(7).arg()
+    };
+    let (_, client) = labelled(&mut s);
+    s.w.does_and_run(&client, call(target));
+    rule(&mut s.w, SUBJECT, SECRET, allowed);
+    s.w.does_and_run(&server, Regs::op(op, &[args]));
+    s.w.result(&server).result().map(drop)
 }
 
 /// The parts of a process have one label: so does what becomes a part of it.
@@ -188,6 +220,15 @@ fn binds(op: Op, label: u64) -> Outcome {
         let child = confined(&mut s.w);
         set(&mut s.w, table, label);
         return s.w.ask(0, op, &[child.process.arg(), table.arg()]).map(drop);
+    }
+    if op == Op::LabelSet {
+        let child = confined(&mut s.w);
+        return s.w.ask(0, op, &[abi::INIT_MACHINE.arg(), child.cnode.arg(), label]).map(drop);
+    }
+    if op == Op::TaskConfigure {
+        let (child, task) = (confined(&mut s.w), s.w.make(0, ObjType::Task, 0));
+        set(&mut s.w, task, label);
+        return s.w.ask(0, op, &[task.arg(), child.process.arg(), WINDOW, 0]).map(drop);
     }
     let (process, space) = (s.w.make(0, ObjType::Process, 1), s.w.make(0, ObjType::VSpace, 4));
     set(&mut s.w, process, SUBJECT);
@@ -207,6 +248,7 @@ fn each_operation_asks_the_labels_that_the_rules_say() {
             let tries = |allowed| match op {
                 op if messages.contains(&op) => says(op, what, allowed),
                 Op::Broadcast => broadcasts(what, allowed),
+                Op::Forward | Op::SaveReply => passes(op, allowed),
                 op => does(op, what, allowed),
             };
             // READ goes with WRITE.
@@ -214,7 +256,7 @@ fn each_operation_asks_the_labels_that_the_rules_say() {
             assert_eq!(tries(enough), Ok(()), "{op:?} with {enough:#x} allowed");
             let told = tries(may::ALL & !what);
             // A broadcast tells how far it came instead of the labels.
-            let detail = if op == Op::Broadcast { 1 } else { SUBJECT << 32 | SECRET };
+            let detail = if op == Op::Broadcast { 1 } else { SUBJECT << 32 | asked(op) };
             assert_eq!(told, Err((Error::Forbidden, detail)), "{op:?} with {what:#x} forbidden");
         }
         if asks.same {

@@ -1,12 +1,12 @@
 //! Security labels, case by case.
 
 use abi::audit::{CapEntry, LABELS, may};
-use abi::{Cap, Error, ObjType, Op, PageMode, PageRange, Rights, Target};
+use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, PageMode, PageRange, Rights, Target};
 use kern_base::limits::LABEL_STEPS;
 use kern_base::task::{LABEL_MASK, LABEL_SHIFT, State, label_part};
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::scene::Scene;
+use crate::scene::{GROUP, Scene, call};
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
 
@@ -121,6 +121,119 @@ fn memberships_are_checked() {
     assert_eq!(ask(&mut s.w, Op::GroupAdd, &args), Ok(()));
 }
 
+/// A secret group, which a subject may not join.
+fn secret_group(s: &mut Scene, subject: Proc) -> Cap {
+    let group = s.w.group(8, 8);
+    set(&mut s.w, group, SECRET);
+    rule(&mut s.w, SUBJECT, SECRET, 0);
+    s.w.must(0, Op::ProcessAccept, &[subject.process.arg(), 9, group.arg()]);
+    let args = [group.arg(), subject.process.arg(), u64::from(Rights::SEND.0), 0];
+    assert_eq!(ask(&mut s.w, Op::GroupAdd, &args), forbidden(SUBJECT, SECRET));
+    s.w.must(0, Op::ProcessAccept, &[subject.process.arg(), 0]);
+    group
+}
+
+/// Words of a message are asked nothing, since joining the group was. Whatever is exposed there receives words, or bits.
+#[test]
+fn who_may_not_join_a_group_is_not_exposed_in_it() {
+    let mut s = Scene::new(1);
+    let subject = confined(&mut s.w);
+    let group = secret_group(&mut s, subject);
+    let spy = s.w.start(subject, 0, 10);
+    s.w.does_and_run(&spy, Regs::op(Op::Recv, &[]));
+    let exposed = ask(&mut s.w, Op::Expose, &[Target::new(group, 1).0, spy.cap.arg(), 0]);
+    // What comes of it.
+    let insider = s.w.process();
+    set(&mut s.w, insider.process, SECRET);
+    s.w.join(group, insider, GROUP, MEMBER_RIGHTS, 0);
+    let client = s.w.start(insider, 0, 9);
+    client.object.get().utcb(client.pin()).msg[0].store(0x5ec2e7, Relaxed);
+    s.w.does_and_run(&client, call(Target::new(GROUP, 1)).words(1));
+    let got = spy.object.get().utcb(spy.pin()).msg[0].load(Relaxed);
+    assert_eq!((exposed, got), (forbidden(SUBJECT, SECRET), 0), "the subject has a secret word");
+    // One of several, and one that only watches.
+    let per_cpu = [Target::new(group, 1).0, spy.cap.arg(), 1 | 4 << 32];
+    assert_eq!(ask(&mut s.w, Op::Expose, &per_cpu), forbidden(SUBJECT, SECRET));
+    let note = s.w.make(0, ObjType::Notification, 0);
+    set(&mut s.w, note, SUBJECT);
+    for how in [0, 2] {
+        let args = [Target::new(group, 1).0, note.arg(), how];
+        assert_eq!(ask(&mut s.w, Op::Expose, &args), forbidden(SUBJECT, SECRET));
+    }
+    set(&mut s.w, note, SECRET);
+    s.w.expose(group, 1, note);
+}
+
+/// It has the group's own capability, with DELETE, and exposes itself.
+#[test]
+fn who_may_not_join_a_group_does_not_listen_there_as_its_maker() {
+    let mut s = Scene::new(1);
+    let subject = confined(&mut s.w);
+    let group = secret_group(&mut s, subject);
+    let spy = s.w.start(subject, 0, 10);
+    rule(&mut s.w, SUBJECT, SECRET, may::ALL & !may::JOIN);
+    s.w.give(group, subject, Cap(20));
+    s.w.give(spy.cap, subject, Cap(21));
+    s.w.does_and_run(&spy, Regs::op(Op::Expose, &[Target::new(Cap(20), 1).0, Cap(21).arg(), 0]));
+    assert_eq!(s.w.result(&spy).result().map(drop), forbidden(SUBJECT, SECRET));
+}
+
+/// A subject of the scene's group that has called a server there, which has received the call.
+fn called(s: &mut Scene, subject: Proc) -> (Tcb, Tcb) {
+    let group = s.group;
+    s.w.join(group, subject, GROUP, Rights::SEND, 1);
+    let (server, target) = s.server(0, 10);
+    let client = s.w.start(subject, 0, 10);
+    s.w.does_and_run(&client, call(target));
+    (server, client)
+}
+
+/// A call that is handed on goes on as its caller's. So it is the caller who comes to talk in that group.
+#[test]
+fn a_call_is_not_handed_on_where_its_caller_may_not_join() {
+    let mut s = Scene::new(1);
+    let subject = confined(&mut s.w);
+    let group = secret_group(&mut s, subject);
+    let insider = s.w.process();
+    set(&mut s.w, insider.process, SECRET);
+    let server = s.w.start(insider, 0, 10);
+    s.w.expose(group, 1, server.cap);
+    s.w.does_and_run(&server, Regs::op(Op::Recv, &[]));
+    let process = s.process;
+    s.w.join(group, process, Cap(6), MEMBER_RIGHTS, 0);
+    let (between, client) = called(&mut s, subject);
+    let on = Regs::message(Op::Forward, Target::new(Cap(6), 1), [0; 4]);
+    s.w.does_and_run(&between, on);
+    assert_eq!(s.w.result(&between).result().map(drop), forbidden(SUBJECT, SECRET));
+    assert!(!server.is_through());
+    // It still has the call.
+    rule(&mut s.w, SUBJECT, SECRET, may::JOIN);
+    s.w.does_and_run(&between, on);
+    s.w.does_and_run(&server, Regs::message(Op::ReplyRecv, Target(0), [4; 4]));
+    assert_eq!(client.regs().msg(), [4; 4]);
+}
+
+/// Whoever gets a Reply object answers the call that it keeps. So the object stands for a group of the two.
+#[test]
+fn a_call_is_not_kept_in_what_its_caller_may_not_join() {
+    let mut s = Scene::new(1);
+    let (subject, process) = (confined(&mut s.w), s.process);
+    let reply = s.w.make(0, ObjType::Reply, 0);
+    set(&mut s.w, reply, SECRET);
+    s.w.give(reply, process, Cap(7));
+    rule(&mut s.w, SUBJECT, SECRET, 0);
+    let (server, client) = called(&mut s, subject);
+    let keep = Regs::op(Op::SaveReply, &[Cap(7).arg()]);
+    s.w.does_and_run(&server, keep);
+    assert_eq!(s.w.result(&server).result().map(drop), forbidden(SUBJECT, SECRET));
+    // It still has the call.
+    rule(&mut s.w, SUBJECT, SECRET, may::JOIN);
+    s.w.does_and_run(&server, keep);
+    assert_eq!(s.w.result(&server).error(), None);
+    s.w.does_and_run(&server, Regs::message(Op::Reply, Target(Cap(7).arg()), [4; 4]));
+    assert_eq!(client.regs().msg(), [4; 4]);
+}
+
 #[test]
 fn mappings_are_checked() {
     let mut s = Scene::new(1);
@@ -219,11 +332,63 @@ fn the_parts_of_a_process_have_one_label() {
     assert_eq!(ask(&mut s.w, Op::ProcessConfigure, &args), forbidden(SUBJECT, 0));
     set(&mut s.w, vspace, SUBJECT);
     assert_eq!(ask(&mut s.w, Op::ProcessConfigure, &args), Ok(()));
-    // A new label is that of all three.
+    // A new label is that of all three, and of no part alone.
     set(&mut s.w, process, SECRET);
     for cap in [process, cnode, vspace] {
         assert_eq!(u64::from(label(&mut s.w, cap)), SECRET);
     }
+    for part in [cnode, vspace] {
+        let alone = [abi::INIT_MACHINE.arg(), part.arg(), SUBJECT];
+        assert_eq!(ask(&mut s.w, Op::LabelSet, &alone), forbidden(SECRET, SUBJECT));
+        set(&mut s.w, part, SECRET);
+    }
+}
+
+/// Whoever has REGISTERS of a task is that task. So a task is a part of the process, as its spaces are.
+#[test]
+fn a_task_has_the_label_of_its_process() {
+    for label_first in [true, false] {
+        let mut s = Scene::new(1);
+        rule(&mut s.w, SUBJECT, SECRET, 0);
+        let (subject, process) = (confined(&mut s.w), s.w.process());
+        if label_first {
+            set(&mut s.w, process.process, SECRET);
+        }
+        // Of memory without label, by a maker without one.
+        let task = s.w.make(0, ObjType::Task, 0);
+        s.w.must(0, Op::TaskConfigure, &[task.arg(), process.process.arg(), SPACE, 0]);
+        if !label_first {
+            set(&mut s.w, process.process, SECRET);
+        }
+        assert_eq!(u64::from(label(&mut s.w, task)), SECRET);
+        assert_eq!(copy(&mut s.w, task, subject, 20), forbidden(SUBJECT, SECRET));
+        // Its label goes with the process's, and alone nowhere.
+        let alone = [abi::INIT_MACHINE.arg(), task.arg(), 0];
+        assert_eq!(ask(&mut s.w, Op::LabelSet, &alone), forbidden(SECRET, 0));
+        set(&mut s.w, process.process, 0);
+        assert_eq!(label(&mut s.w, task), 0);
+    }
+}
+
+#[test]
+fn a_task_with_another_label_does_not_become_a_part_of_a_process() {
+    let mut s = Scene::new(1);
+    let (child, plain) = (confined(&mut s.w), s.w.process());
+    let task = s.w.make(0, ObjType::Task, 0);
+    let made = |s: &mut Scene, of: Proc, at: u64| {
+        ask(&mut s.w, Op::TaskConfigure, &[task.arg(), of.process.arg(), at, 0])
+    };
+    set(&mut s.w, task, SECRET);
+    assert_eq!(made(&mut s, child, SPACE), forbidden(SUBJECT, SECRET));
+    assert_eq!(made(&mut s, plain, SPACE), forbidden(0, SECRET));
+    // What has come to nothing has labelled nothing.
+    set(&mut s.w, task, 0);
+    let frame = s.w.make(0, ObjType::Frame, 12);
+    s.w.must(0, Op::Map, &[child.vspace.arg(), frame.arg(), SPACE, 0, 0, 1]);
+    assert_eq!(made(&mut s, child, SPACE).map_err(|it| it.0), Err(Error::Mapped));
+    assert_eq!(label(&mut s.w, task), 0);
+    set(&mut s.w, task, SUBJECT);
+    assert_eq!(made(&mut s, child, SPACE + abi::PAGE_SIZE), Ok(()));
 }
 
 #[test]

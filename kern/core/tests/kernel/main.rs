@@ -17,7 +17,6 @@ mod grants;
 mod groups;
 mod growth;
 mod holdings;
-mod hostile;
 mod kill;
 mod killed;
 mod labelled;

@@ -443,6 +443,7 @@ fn a_task_has_the_label_of_its_process_also_when_both_come_just_then() {
         assert_eq!(error, None);
         w.run();
         assert_eq!(label_in_word(w, task, 0), LABEL);
+        assert_eq!(w.object::<Task>(task).expect("the task").get().header.label(), LABEL);
     });
 }
 
@@ -483,5 +484,7 @@ fn of_two_labels_at_once_all_tasks_of_the_process_get_one() {
         let label = w.object::<Process>(process.process).expect("the process").get().header.label();
         assert!(label == LABEL || label == LABEL + 1);
         assert_eq!(tasks.map(|(task, n)| label_in_word(w, task, n)), [label; 5]);
+        let of = |task: Cap| w.object::<Task>(task).expect("a task").get().header.label();
+        assert_eq!(tasks.map(|(task, _)| of(task)), [label; 5]);
     });
 }

@@ -187,7 +187,10 @@ impl Pair {
         let machine = abi::INIT_MACHINE.arg();
         for object in self.made.clone() {
             let is_there = self.model.slots.contains_key(&Place::Slot(Id(0), object.0));
-            if is_there && dice.once_in(2) {
+            // A part of a process has the label of the process.
+            let is_part =
+                || self.model.process_with(self.model.slots[&Place::Slot(Id(0), object.0)].object).is_some();
+            if is_there && !is_part() && dice.once_in(2) {
                 self.must(0, Op::LabelSet, [machine, object.arg(), dice.below(3) as u64, 0, 0, 0])?;
             }
         }
