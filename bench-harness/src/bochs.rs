@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::artifacts::Artifacts;
+use crate::confined::Confined;
 use crate::host::find_program;
 use crate::logs::Logs;
 use crate::records::{self, Piece, Splitter};
@@ -77,6 +78,7 @@ pub fn run(artifacts: &Artifacts, model: &str, image: &Path, limit: Duration) ->
         events: None,
         snapshots: 0,
         violations: Vec::new(),
+        confined: Confined::default(),
         reports: heard.reports,
         elapsed: started.elapsed(),
     })

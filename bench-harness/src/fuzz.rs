@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
+use crate::confined::Confined;
 use crate::lab::Lab;
 use crate::report::Report;
 use crate::seeded::{self, Said};
@@ -12,7 +13,7 @@ use crate::session::Session;
 use crate::trouble::Trouble;
 
 /// Counts that must be zero. Panics are the harness's own.
-const WRONG: &[&str] = &["divergences", "leaked_pages", "escapes", "undocumented"];
+const WRONG: &[&str] = &["divergences", "leaked_pages", "escapes", "leaked_marks", "undocumented"];
 const WRONG_IN_STORM: &[&str] = &["stale", "leaked_pages", "escapes"];
 const WRONG_IN_KILLS: &[&str] = &["wrong", "stuck", "leaked_pages", "escapes"];
 /// What has to be among the killed: on any number of CPUs, and on several.
@@ -81,6 +82,11 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
         let verdict = outcome.said.judge(&session, &outcome.wrong());
         let verdict =
             verdict.and_then(|()| seeded::check_judged(&session, wanted.seeded.variant().as_deref()));
+        let confined = wanted.storm.is_some() || session.confined.pictures > 0 || session.snapshots == 0;
+        let verdict = verdict.and_then(|()| match confined {
+            true => Ok(()),
+            false => Err(Trouble::CheckFailed(format!("{}: nobody was held to its bound", session.label))),
+        });
         if let Err(Trouble::NoMachine(why)) = verdict {
             return Err(Trouble::NoMachine(why).into());
         }
@@ -88,6 +94,7 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
             println!("{}", outcome.line_of_messages());
         }
         println!("{}", outcome.line());
+        outcome.confined.told.iter().for_each(|excess| println!("  | {excess}"));
         verdict?;
     }
     Ok(())
@@ -101,6 +108,8 @@ struct Outcome {
     /// The kernel panicked, or one of its invariants did not hold.
     panicked: bool,
     storm: Option<Storm>,
+    /// What the rooms came to hold and see beyond what the first snapshot lets them.
+    confined: Confined,
     said: Said,
 }
 
@@ -111,7 +120,14 @@ impl Outcome {
             _ => None,
         });
         let panicked = session.has_broken_kernel();
-        Outcome { seed, cpus: wanted.seeded.cpus, storm: wanted.storm, panicked, said }
+        Outcome {
+            seed,
+            cpus: wanted.seeded.cpus,
+            storm: wanted.storm,
+            panicked,
+            confined: session.confined.clone(),
+            said,
+        }
     }
 
     /// What is not as it must be: counts that are not there or not zero, and too little that was contended.
@@ -122,6 +138,7 @@ impl Outcome {
             None => {}
         }
         let mut bad = self.said.not_zero(WRONG);
+        bad.extend((self.exceeded() != Some(0)).then(|| self.count_exceeded()));
         let busy = self.said.get("contended").parse().is_ok_and(|share: u64| share >= CONTENDED);
         bad.extend((!busy).then(|| self.said.count("contended")));
         let number = |key: &str| self.said.get(key).parse().unwrap_or(0);
@@ -129,6 +146,16 @@ impl Outcome {
         let too_few = windows >= ENOUGH_WINDOWS && number("answered") < windows * ANSWERED;
         bad.extend(too_few.then(|| self.said.counts(&["windows", "answered"])));
         bad
+    }
+
+    /// What the oracle found, and what the guest did; `None` where the guest did not say.
+    fn exceeded(&self) -> Option<u64> {
+        let guest: u64 = self.said.get("exceeded").parse().ok()?;
+        Some(guest + self.confined.exceeded)
+    }
+
+    fn count_exceeded(&self) -> String {
+        format!("exceeded={}", self.exceeded().map_or("?".to_owned(), |count| count.to_string()))
     }
 
     /// The same of a storm of kills: where there were enough, nobody and no stage may be missing among the killed.
@@ -179,7 +206,8 @@ impl Outcome {
         }
         let first =
             format!("{} {}% {}", said.count("ops"), said.count("contended"), said.count("divergences"));
-        let mut last = said.counts(&["leaked_pages", "escapes"]);
+        let memory = said.counts(&["leaked_pages", "escapes"]);
+        let mut last = format!("{memory} {} {}", self.count_exceeded(), said.count("leaked_marks"));
         // Only where there are some: the line is otherwise the documented one.
         if said.get("undocumented") != "0" {
             last = format!("{last} {}", said.count("undocumented"));
@@ -192,11 +220,18 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "fuzz seed=7 cpus=4 ops=1003 contended=24 divergences=0 leaked_pages=0 escapes=0 undocumented=0 windows=300 calls=1500 answered=700 ended=600";
+    const GOOD: &str = "fuzz seed=7 cpus=4 ops=1003 contended=24 divergences=0 leaked_pages=0 escapes=0 exceeded=0 leaked_marks=0 undocumented=0 windows=300 calls=1500 answered=700 ended=600";
 
     fn outcome(line: &str) -> Outcome {
         let Report::Fuzz(said) = Report::parse(line) else { panic!("not a fuzz line") };
-        Outcome { seed: 7, cpus: 4, panicked: false, storm: None, said: said.into() }
+        Outcome {
+            seed: 7,
+            cpus: 4,
+            panicked: false,
+            storm: None,
+            confined: Confined::default(),
+            said: said.into(),
+        }
     }
 
     #[test]
@@ -204,7 +239,8 @@ mod tests {
         let outcome = outcome(GOOD);
         assert_eq!(
             outcome.line(),
-            "fuzz: seed=7 cpus=4 ops=1003 contended=24% divergences=0 panics=0 leaked_pages=0 escapes=0"
+            "fuzz: seed=7 cpus=4 ops=1003 contended=24% divergences=0 panics=0 leaked_pages=0 escapes=0 \
+             exceeded=0 leaked_marks=0"
         );
         assert!(outcome.wrong().is_empty());
     }
@@ -219,8 +255,14 @@ mod tests {
     fn a_storm_has_a_line_of_its_own() {
         let said = "storm seed=7 cpus=4 rounds=9 uses=20 refused=3 stale=0 leaked_pages=0 escapes=0";
         let Report::Fuzz(said) = Report::parse(said) else { panic!("not a storm line") };
-        let outcome =
-            Outcome { seed: 7, cpus: 4, panicked: false, storm: Some(Storm::Revoke), said: said.into() };
+        let outcome = Outcome {
+            seed: 7,
+            cpus: 4,
+            panicked: false,
+            storm: Some(Storm::Revoke),
+            confined: Confined::default(),
+            said: said.into(),
+        };
         assert_eq!(
             outcome.line(),
             "revoke-storm: seed=7 cpus=4 rounds=9 uses=20 refused=3 stale=0 panics=0 leaked_pages=0 escapes=0"
@@ -235,7 +277,14 @@ mod tests {
                     leaked_pages=0 escapes=0";
         let outcome = |said: &str| {
             let Report::Fuzz(said) = Report::parse(said) else { panic!("not a storm line") };
-            Outcome { seed: 7, cpus: 4, panicked: false, storm: Some(Storm::Kill), said: said.into() }
+            Outcome {
+                seed: 7,
+                cpus: 4,
+                panicked: false,
+                storm: Some(Storm::Kill),
+                confined: Confined::default(),
+                said: said.into(),
+            }
         };
         let line = said.replace("storm ", "kill-storm: ").replace("stuck=0 ", "stuck=0 panics=0 ");
         assert_eq!(outcome(said).line(), line);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use invariants::{Checker, Snapshot};
 use snapshot::text::END;
 
+use crate::confined::Watch;
 use crate::tail::Lines;
 use crate::trouble::Trouble;
 
@@ -23,6 +24,8 @@ pub struct Judge {
     pub count: u32,
     /// What was wrong in the first in which something was.
     pub violations: Vec<String>,
+    /// What some processes come to hold and see.
+    pub watch: Watch,
 }
 
 impl Judge {
@@ -45,7 +48,10 @@ impl Judge {
         }
         self.snapshot.clear();
         self.violations = match self.snapshot.read(&text) {
-            Ok(()) => self.checker.check(&self.snapshot).iter().map(ToString::to_string).collect(),
+            Ok(()) => {
+                self.watch.look(&mut self.snapshot);
+                self.checker.check(&self.snapshot).iter().map(ToString::to_string).collect()
+            }
             Err(error) => vec![format!("the snapshot is none: {error}")],
         };
         self.kept = text;

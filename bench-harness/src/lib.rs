@@ -18,6 +18,7 @@ pub mod bench;
 pub mod bochs;
 pub mod campaign;
 pub mod cli;
+pub mod confined;
 pub mod counted;
 pub mod diff;
 pub mod events;

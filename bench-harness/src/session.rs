@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::artifacts::Artifacts;
+use crate::confined::Confined;
 use crate::judge::Judge;
 use crate::logs::Logs;
 use crate::machine::{Boot, Medium, Outputs, Qemu};
@@ -81,6 +82,8 @@ pub struct Session {
     /// How many snapshots of the kernel's state came, and which [invariants](invariants) do not hold.
     pub snapshots: u32,
     pub violations: Vec<String>,
+    /// What the processes that were to stay confined came to hold and see.
+    pub confined: Confined,
 }
 
 /// Guest exit codes as QEMU statuses: (code << 1) | 1.
@@ -253,6 +256,7 @@ impl Ear {
             Piece::Skipped(bytes) => self.note(Event::Skipped(bytes), listener),
             Piece::Record { channel: records::REPORT, payload } => {
                 let line = String::from_utf8_lossy(&payload).into_owned();
+                self.judge.watch.hear(&line);
                 self.note(Event::Report { report: Report::parse(&line), line }, listener);
             }
             // Not among the last words, of which it would leave nothing else.
@@ -305,8 +309,19 @@ impl Ear {
     fn into_session(self, label: String, ending: Ending, elapsed: Duration) -> Session {
         let last_words = self.last_words.into_iter().chain(self.states).collect();
         let Ear { reports, mitigations, events, judge, .. } = self;
-        let Judge { count: snapshots, violations, .. } = judge;
-        Session { label, ending, reports, last_words, elapsed, mitigations, events, snapshots, violations }
+        let Judge { count: snapshots, violations, watch, .. } = judge;
+        Session {
+            label,
+            ending,
+            reports,
+            last_words,
+            elapsed,
+            mitigations,
+            events,
+            snapshots,
+            violations,
+            confined: watch.end(),
+        }
     }
 }
 
@@ -413,6 +428,7 @@ mod tests {
             events: None,
             snapshots: 0,
             violations: Vec::new(),
+            confined: Confined::default(),
         };
         assert!(matches!(session.check_passed(), Err(Trouble::NoMachine(_))), "no result of the guest's");
     }

@@ -7,6 +7,8 @@
 //!
 //! What is made later stands where memory was: who holds an Untyped may hold everything that is ever made of it.
 
+use std::collections::HashMap;
+
 use abi::audit::may;
 use abi::{ObjType, Rights, frame_rights, machine_rights, process_rights};
 use snapshot::Slot;
@@ -49,10 +51,19 @@ pub struct Bound {
     holders: Vec<Holder>,
     /// For each holder, the CNodes of its CSpace, by their items.
     tables: Vec<Vec<usize>>,
+    /// For each holder, its tasks, by their items.
+    tasks: Vec<Vec<usize>>,
     /// For each item that is a group, the holders whose tasks are exposed there.
     shown: Vec<Vec<usize>>,
     /// Somebody may set labels: they bind nobody.
     unlabelled: bool,
+    /// Of each object, its item; of each piece of an Untyped, by where it begins and its size.
+    objects: HashMap<u64, usize>,
+    pieces: HashMap<(u64, u64), Vec<usize>>,
+    /// The items that are groups, the memory of Untypeds, and address spaces.
+    groups: Vec<usize>,
+    memories: Vec<usize>,
+    spaces: Vec<usize>,
     changed: bool,
 }
 
@@ -60,9 +71,30 @@ impl Bound {
     /// The bound from a picture on. Some processes take no part.
     pub fn of(picture: &Picture, idle: &[u64]) -> Bound {
         let mut bound = Bound { items: items(picture), ..Bound::default() };
+        bound.sort_items(picture);
         bound.gather(picture, idle);
         bound.close(picture);
         bound
+    }
+
+    /// Remembers which items are what.
+    fn sort_items(&mut self, picture: &Picture) {
+        let untypeds: Vec<(u64, u64)> =
+            picture.s.untypeds.iter().map(|untyped| (untyped.base, untyped.size)).collect();
+        self.pieces = untypeds.into_iter().map(|piece| (piece, Vec::new())).collect();
+        for (number, item) in self.items.iter().enumerate() {
+            if item.size == 0 {
+                self.objects.entry(item.at).or_insert(number);
+            } else if let Some(items) = self.pieces.get_mut(&(item.at, item.size)) {
+                items.push(number);
+            }
+            match (item.kind, item.size) {
+                (ObjType::Group, 0) => self.groups.push(number),
+                (ObjType::Untyped, 1..) => self.memories.push(number),
+                (ObjType::VSpace, _) => self.spaces.push(number),
+                _ => {}
+            }
+        }
     }
 
     fn gather(&mut self, picture: &Picture, idle: &[u64]) {
@@ -86,7 +118,13 @@ impl Bound {
         let others = boxes.map(|cnode| cnode.at).chain(spaces.map(|space| space.at));
         self.holders = processes.chain(others.map(|at| holder(at, false))).collect();
         self.tables = vec![Vec::new(); self.holders.len()];
+        self.tasks = vec![Vec::new(); self.holders.len()];
         self.shown = vec![Vec::new(); count];
+        for task in &picture.s.tasks {
+            if let (Some(holder), Some(item)) = (self.holder(task.owner), self.object(task.at)) {
+                self.tasks[holder].push(item);
+            }
+        }
         for cnode in &picture.s.cnodes {
             let of = if cnode.process == 0 { cnode.at } else { cnode.process };
             if let (Some(holder), Some(item)) = (self.holder(of), self.object(cnode.at)) {
@@ -101,8 +139,8 @@ impl Bound {
             self.gather_group(picture, group.at);
         }
         for view in picture.views().iter().filter(|view| !view.plain) {
-            let (holder, frame) = (self.resident(picture, view.space), self.item_of_page(view.page));
-            if let (Some(holder), Some(item)) = (holder, frame) {
+            let Some(holder) = self.resident(picture, view.space) else { continue };
+            if let Some(item) = self.item_of_page(view.page) {
                 self.see(holder, item, view.writable || view.lent);
             }
         }
@@ -112,14 +150,14 @@ impl Bound {
         let holder = picture.holder(slot.table);
         let holder = self.holder(if holder == 0 { slot.table } else { holder });
         let Some(holder) = holder else { return };
-        for item in 0..self.items.len() {
-            let is_made_of = self.items[item].size != 0 && slot.kind == ObjType::Untyped as u8;
+        if let Some(item) = self.object(slot.object) {
+            self.hold(holder, item, Rights(slot.rights));
+        }
+        if slot.kind == ObjType::Untyped as u8 {
             let untyped = picture.s.untypeds.iter().find(|untyped| untyped.at == slot.object);
-            let memory = is_made_of && untyped.is_some_and(|untyped| untyped.base == self.items[item].at);
-            if self.items[item].size == 0 && self.items[item].at == slot.object || memory {
-                let rights = if memory { Rights::ALL } else { Rights(slot.rights) };
-                self.hold(holder, item, rights);
-            }
+            let piece = untyped.map(|untyped| (untyped.base, untyped.size));
+            let items = piece.and_then(|piece| self.pieces.get(&piece)).cloned().unwrap_or_default();
+            items.into_iter().for_each(|item| self.hold(holder, item, Rights::ALL));
         }
     }
 
@@ -155,7 +193,7 @@ impl Bound {
     }
 
     fn object(&self, at: u64) -> Option<usize> {
-        self.items.iter().position(|item| item.at == at && item.size == 0)
+        self.objects.get(&at).copied()
     }
 
     fn item_of_page(&self, page: u64) -> Option<usize> {
@@ -208,10 +246,8 @@ impl Bound {
                 }
                 self.map(picture, from);
             }
-            for group in 0..self.items.len() {
-                if self.items[group].kind == ObjType::Group && self.items[group].size == 0 {
-                    self.join(picture, group);
-                }
+            for number in 0..self.groups.len() {
+                self.join(picture, self.groups[number]);
             }
         }
     }
@@ -269,8 +305,7 @@ impl Bound {
 
     /// Whether one may call the other, or send it something.
     fn calls(&self, from: usize, to: usize, need: Rights) -> bool {
-        let is_group = |item: &usize| self.items[*item].kind == ObjType::Group && self.items[*item].size == 0;
-        let groups = (0..self.items.len()).filter(is_group);
+        let groups = self.groups.iter().copied();
         let mut groups = groups.filter(|group| self.may_in(from, *group, Rights::SEND.union(need)));
         self.holders[to].is_process
             && (self.may_meet(from, to) || groups.any(|group| self.receives(to, group)))
@@ -279,10 +314,7 @@ impl Bound {
     /// Whether somebody who has memory may make a group in which both are members, and are exposed.
     fn may_meet(&self, one: usize, other: usize) -> bool {
         (0..self.holders.len()).any(|by| {
-            let memory =
-                |item: &usize| self.items[*item].kind == ObjType::Untyped && self.items[*item].size != 0;
-            let mut memories = (0..self.items.len()).filter(memory);
-            memories.any(|item| self.may(by, item, Rights::NONE))
+            self.memories.iter().any(|item| self.may(by, *item, Rights::NONE))
                 && self.names(by, one)
                 && self.names(by, other)
         })
@@ -301,24 +333,21 @@ impl Bound {
     }
 
     fn share_memory(&self, one: usize, other: usize) -> bool {
-        let memory = |item: usize| self.items[item].kind == ObjType::Untyped && self.items[item].size != 0;
         let has = |by: usize, item: usize| self.may(by, item, Rights::NONE);
-        (0..self.items.len()).any(|item| memory(item) && has(one, item) && has(other, item))
+        self.memories.iter().any(|item| has(one, *item) && has(other, *item))
     }
 
     /// Whoever may be named by somebody who has memory may come to hold the groups that are made of it.
     fn join_new(&mut self, by: usize, to: usize) {
-        for memory in 0..self.items.len() {
-            let Item { kind, at, size, .. } = self.items[memory];
-            if kind != ObjType::Untyped
-                || size == 0
-                || !self.may(by, memory, Rights::NONE)
-                || !self.names(by, to)
-            {
+        for number in 0..self.memories.len() {
+            let memory = self.memories[number];
+            if !self.may(by, memory, Rights::NONE) || !self.names(by, to) {
                 continue;
             }
-            let groups = |item: &Item| item.kind == ObjType::Group && item.at == at && item.size == size;
-            if let Some(groups) = self.items.iter().position(groups) {
+            let Item { at, size, .. } = self.items[memory];
+            let items = self.pieces.get(&(at, size)).into_iter().flatten();
+            let groups = items.copied().find(|item| self.items[*item].kind == ObjType::Group);
+            if let Some(groups) = groups {
                 self.hold(to, groups, abi::MEMBER_RIGHTS.minus(Rights::DELETE));
             }
         }
@@ -326,10 +355,23 @@ impl Bound {
 
     /// Whether messages in a group may come to a process: it listens, or somebody may expose one of its tasks.
     fn receives(&self, process: usize, group: usize) -> bool {
-        let exposes = |by: usize| self.may_to(by, group, Rights::LISTEN);
+        let exposes = |by: usize| self.may_to(by, group, Rights::LISTEN) && self.has_task_of(by, process);
         self.shown[group].contains(&process)
             || self.holders[process].records[group].contains(Rights::LISTEN)
             || (0..self.holders.len()).any(exposes)
+    }
+
+    /// Whether one may come to hold a task of a process: one that there is, or one that is made later by whoever may make
+    /// tasks there.
+    fn has_task_of(&self, by: usize, process: usize) -> bool {
+        let makes = |maker: usize| {
+            let configures = |item| self.may(maker, item, process_rights::CONFIGURE.rights());
+            maker == process || self.object(self.holders[process].at).is_some_and(configures)
+        };
+        let gives = |maker: &usize| *maker == by || self.share_memory(*maker, by);
+        by == process
+            || self.tasks[process].iter().any(|task| self.may(by, *task, Rights::LISTEN))
+            || (0..self.holders.len()).filter(|maker| makes(*maker)).any(|maker| gives(&maker))
     }
 
     /// What one sees, it may show another. Who gets a page as a copy writes it once nobody else sees it: then it is its own.
@@ -346,7 +388,7 @@ impl Bound {
 
     /// What a process may map: into its own space, or others' that it holds.
     fn map(&mut self, picture: &Picture, by: usize) {
-        let spaces = (0..self.items.len()).filter(|item| self.items[*item].kind == ObjType::VSpace);
+        let spaces = self.spaces.iter().copied();
         let spaces: Vec<usize> = spaces.filter(|space| self.may(by, *space, Rights::MAP)).collect();
         let residents = spaces.iter().filter_map(|space| self.resident(picture, self.items[*space].at));
         let residents: Vec<usize> = residents.collect();
@@ -447,6 +489,21 @@ impl Bound {
             };
             fits && self.may(holder, number, Rights(slot.rights))
         })
+    }
+
+    /// Whether a process may come to hold an object with some rights, both by their identities. One that was not there at first was
+    /// made of memory that has its label.
+    pub fn lets_hold(&self, process: u64, object: u64, label: u32, rights: Rights) -> bool {
+        let Some(holder) = self.holders.iter().position(|holder| holder.identity == process) else {
+            return false;
+        };
+        match self.items.iter().position(|item| item.size == 0 && item.identity == object) {
+            Some(item) => self.may(holder, item, rights),
+            None => {
+                let made = |item: &&usize| self.items[**item].label == label && label != 0;
+                self.memories.iter().filter(made).any(|item| self.may(holder, *item, Rights::NONE))
+            }
+        }
     }
 
     /// Whether anybody may ever say what devices do.

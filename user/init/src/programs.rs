@@ -37,7 +37,8 @@ const TABLE: [Description; 5] = [
         ..OTHERS
     },
     Description { name: "stress", machine: DUMPS, ..OTHERS },
-    Description { name: "fuzz", machine: DUMPS, ..OTHERS },
+    // Its rooms have labels.
+    Description { name: "fuzz", machine: DUMPS.union(machine_rights::SECURITY), ..OTHERS },
     // Its workers pin frames.
     Description { name: "torture", machine: DUMPS.union(machine_rights::DMA), ..OTHERS },
     Description {
@@ -67,6 +68,12 @@ mod tests {
         }
         let torture = of("torture").machine;
         assert_eq!(torture.minus(devices.minus(machine_rights::DMA)), torture, "it pins, and nothing else");
+        let fuzz = of("fuzz").machine;
+        assert_eq!(
+            fuzz.minus(devices.minus(machine_rights::SECURITY)),
+            fuzz,
+            "it sets labels, and nothing else"
+        );
         assert!(of("bench").views.is_empty());
     }
 }

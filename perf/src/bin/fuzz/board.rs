@@ -15,7 +15,11 @@ use user_rt::arch::{Answer, Args};
 use user_rt::cap::Notification;
 use user_rt::report;
 
+use crate::rooms::ROOMERS;
+
 pub const WORKERS_MAX: usize = 29;
+/// All that pass barriers: workers, and behind them roomers.
+pub const TASKS_MAX: usize = WORKERS_MAX + ROOMERS;
 pub const PROCESSES: usize = 3;
 /// One of capabilities and memory for each process, one of a group, and one of messages.
 pub const CLUSTERS: usize = PROCESSES + 2;
@@ -24,7 +28,7 @@ const TOTAL_WORDS: usize = 128;
 const WORKER_WORDS: usize = 16;
 const WORKERS_AT: usize = TOTAL_WORDS;
 const CALL_WORDS: usize = 18;
-const CLUSTERS_AT: usize = WORKERS_AT + WORKERS_MAX * WORKER_WORDS;
+const CLUSTERS_AT: usize = WORKERS_AT + TASKS_MAX * WORKER_WORDS;
 const CLUSTER_WORDS: usize = 8 + CALLS_MAX * CALL_WORDS;
 const WORDS: usize = CLUSTERS_AT + CLUSTERS * CLUSTER_WORDS;
 pub const PAGES: u32 = (WORDS * 8).div_ceil(PAGE_SIZE as usize) as u32;
@@ -38,6 +42,8 @@ pub enum Total {
     /// All; and how many of them, the last, are speakers.
     Workers,
     Speakers,
+    /// Who stands before the barriers beside workers: their numbers are the next ones.
+    Roomers,
     /// Operations to do, and done.
     Goal,
     Ops,
@@ -55,6 +61,9 @@ pub enum Total {
     Divergences,
     LeakedPages,
     Escapes,
+    /// What somebody in a room could not do, and did; and words that nobody sent there.
+    Exceeded,
+    LeakedMarks,
     /// Answers that no reference has.
     Undocumented,
     Complaints,
@@ -122,8 +131,15 @@ impl Run for Board {
     type Total = Total;
 
     const PROGRAM: &'static str = "fuzz";
-    const WRONG: &'static [Total] =
-        &[Total::Divergences, Total::LeakedPages, Total::Escapes, Total::Undocumented, Total::Stale];
+    const WRONG: &'static [Total] = &[
+        Total::Divergences,
+        Total::LeakedPages,
+        Total::Escapes,
+        Total::Exceeded,
+        Total::LeakedMarks,
+        Total::Undocumented,
+        Total::Stale,
+    ];
     const STUCK: Total = Total::Divergences;
     const LIFE: Total = Total::Life;
     const OVER: Total = Total::Silent;
@@ -159,13 +175,15 @@ impl Run for Board {
         let (ops, contended) = (get(Total::Ops), get(Total::Contended));
         report!(
             "fuzz seed={} cpus={} ops={ops} contended={} divergences={} leaked_pages={} escapes={} \
-             undocumented={} overlapping={} windows={} histories={} hardest={} calls={} answered={} ended={}",
+             exceeded={} leaked_marks={} undocumented={} overlapping={} windows={} histories={} hardest={} calls={} answered={} ended={}",
             get(Total::Seed),
             get(Total::Cpus),
             contended * 100 / ops.max(1),
             get(Total::Divergences),
             get(Total::LeakedPages),
             get(Total::Escapes),
+            get(Total::Exceeded),
+            get(Total::LeakedMarks),
             get(Total::Undocumented),
             get(Total::Overlapping) * 100 / ops.max(1),
             get(Total::Windows),
@@ -178,11 +196,16 @@ impl Run for Board {
     }
 
     fn print_state(self, _: &Notification) {
-        (0..self.get(Total::Workers) as usize).for_each(|worker| self.print_worker(worker));
+        (0..self.tasks()).for_each(|worker| self.print_worker(worker));
     }
 }
 
 impl Board {
+    /// How many pass barriers.
+    pub fn tasks(self) -> usize {
+        (self.get(Total::Workers) + self.get(Total::Roomers)) as usize
+    }
+
     pub fn worker(self, worker: usize, which: Of) -> &'static AtomicU64 {
         &self.words[WORKERS_AT + worker * WORKER_WORDS + which as usize]
     }

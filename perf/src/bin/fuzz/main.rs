@@ -7,7 +7,7 @@
 //! # Who does what
 //! A [`worker`] operates in windows between barriers. Of its own it has an [`arena`]. All share [`clusters`], but that of
 //! messages ([`talk`]), which has its own: each call there is stamped before and after, and written down with its answer
-//! on the [`board`]. After a window the cluster's keeper, as a [`clerk`], checks that the history is one that the model
+//! on the [`board`]. [`rooms`] are processes that share next to nothing, and have to stay confined. After a window the cluster's keeper, as a [`clerk`], checks that the history is one that the model
 //! allows ([`model::linear`]). The director (here) makes the processes ([`cast`]), looks through what they hold
 //! ([`audit`]), destroys everything in the end and counts the memory that comes back. A [`watchdog`] reports a run in
 //! which nothing moves.
@@ -22,6 +22,7 @@ mod cast;
 mod clerk;
 mod clusters;
 mod kill;
+mod rooms;
 mod storm;
 mod talk;
 mod worker;
@@ -39,6 +40,7 @@ use user_rt::{boot, heap, report};
 use audit::Audit;
 use board::{Board, Total, WORKERS_MAX};
 use cast::Cast;
+use rooms::Rooms;
 
 user_rt::program!(begin);
 
@@ -47,6 +49,9 @@ const HEAP_PAGES: u32 = 150;
 /// Memory (as logarithm) and slots for all that a run makes.
 const RUN_LOG2: u8 = 26;
 const RUN_SLOTS: u32 = 3000;
+/// The same for the rooms.
+const ROOMS_LOG2: u8 = 23;
+const ROOMS_SLOTS: u32 = 600;
 
 fn begin(_: u64) -> ! {
     if boot::options().value("storm") == Some("kill") {
@@ -58,6 +63,7 @@ fn begin(_: u64) -> ! {
 fn run() -> Result<(), Failure> {
     let mut nursery = Nursery::of_program(0);
     let mut run = nursery.split(RUN_LOG2, RUN_SLOTS)?;
+    let mut rooms = nursery.split(ROOMS_LOG2, ROOMS_SLOTS)?;
     heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
     let shared = Shared::new(&mut nursery, board::PAGES)?;
     let board = Board::open();
@@ -69,15 +75,16 @@ fn run() -> Result<(), Failure> {
     let speakers = if board.get(Total::Storm) == 0 { talk::count(cpus) } else { 0 };
     board.set(Total::Speakers, speakers);
     board.set(Total::Workers, speakers + (2 * cpus).max(6).min(WORKERS_MAX as u64 - speakers));
+    board.set(Total::Roomers, rooms::count(board.get(Total::Storm) != 0));
     let (notification, group) = cast::measure(&mut nursery)?;
     board.set(Total::NotificationSize, notification);
     board.set(Total::GroupSize, group);
     watchdog::start::<Board>(&mut nursery)?;
-    let before = run.reset()?;
+    let before = run.reset()? + rooms.reset()?;
     let waker: Notification = nursery.make(0)?;
-    fuzz(board, &mut run, &shared, &waker)?;
+    fuzz(board, &mut run, &mut rooms, &shared, &waker)?;
     show_state();
-    let leaked = before.saturating_sub(run.reset()?).div_ceil(PAGE_SIZE);
+    let leaked = before.saturating_sub(rooms.reset()? + run.reset()?).div_ceil(PAGE_SIZE);
     board.add(Total::LeakedPages, leaked);
     Ok(())
 }
@@ -86,11 +93,21 @@ fn pause(waker: &Notification) {
     let _ = waker.wait_until(arch::now() + boot::facts().tsc_hz / 50);
 }
 
-fn fuzz(board: Board, run: &mut Nursery, shared: &Shared, waker: &Notification) -> Result<(), Failure> {
-    let workers = board.get(Total::Workers);
-    let wakers = run.make_group(board::PROCESSES as u16 + 1, workers as u16 + 1)?;
-    wakers.expose_notification(workers as u32, waker)?;
+fn fuzz(
+    board: Board,
+    run: &mut Nursery,
+    rooms: &mut Nursery,
+    shared: &Shared,
+    waker: &Notification,
+) -> Result<(), Failure> {
+    let tasks = board.tasks();
+    let members = board::PROCESSES + rooms::ROOMERS + 1;
+    let wakers = run.make_group(members as u16, tasks as u16 + 1)?;
+    wakers.expose_notification(tasks as u32, waker)?;
     let talk = talk::make_group(run)?;
+    // First: to show what there is takes the longer the more there is.
+    let rooms = Rooms::new(board, rooms, shared, &wakers)?;
+    rooms.begin()?;
     let cast = Cast::new(board, run, shared, &wakers, &talk)?;
     waker.wait()?;
     let audit = Audit::new(board, &cast)?;
@@ -120,7 +137,7 @@ fn fuzz(board: Board, run: &mut Nursery, shared: &Shared, waker: &Notification) 
         }
     }
     let works = |worker| board.of(worker, board::Of::Phase) != u64::MAX;
-    while (0..workers as usize).any(works) {
+    while (0..tasks).any(works) {
         pause(waker);
     }
     audit.look(&cast)?;

@@ -35,8 +35,7 @@ pub struct Worker {
     pub process: usize,
     workers: usize,
     random: Random,
-    waker: Notification,
-    phase: u64,
+    gate: Gate,
 }
 
 /// Entry of every worker.
@@ -51,10 +50,10 @@ pub extern "C" fn worker(me: u64) -> ! {
     let memory = Untyped::at(arena::memory(me));
     memory.retype::<Notification>(0, own::cnode().slot(slot), 1).expect("a worker's Notification");
     let waker = Notification::at(slot);
-    Group::at(WAKERS).expose_notification(me as u32, &waker).expect("an exposure for each worker");
+    let gate = Gate::new(board, me, waker).expect("an exposure for each worker");
     talk::begin(board, me);
     let random = Random::new(board.get(Total::Seed), me as u64);
-    Worker { board, me, process, workers, random, waker, phase: 0 }.live(arena)
+    Worker { board, me, process, workers, random, gate }.live(arena)
 }
 
 impl Worker {
@@ -63,22 +62,22 @@ impl Worker {
             let nursery = &mut Nursery::new(Untyped::at(HEAP), user_rt::slots::Slots::new(HEAP_SLOTS));
             heap::add(&own::vspace(), nursery, HEAP_PAGES).expect("a heap for each process");
         }
-        self.barrier(true);
+        self.gate.pass(true);
         if self.board.get(Total::Storm) != 0 {
             let Worker { board, me, process, ref mut random, .. } = *self;
             storm::live(board, me, process, random);
-            self.end()
+            self.gate.end()
         }
         for window in 0.. {
             self.for_clusters(window, |player, cluster| player.prepare(cluster));
             arena.renew(window);
             talk::forget(self.board, self.me);
-            self.barrier(false);
+            self.gate.pass(false);
             self.operate(window, &mut arena);
             self.bring_home(window);
-            self.barrier(false);
+            self.gate.pass(false);
             self.for_clusters(window, |player, cluster| player.finish(cluster));
-            self.barrier(false);
+            self.gate.pass(false);
             let board = self.board;
             self.for_clusters(window, |player, cluster| {
                 clerk::check(board, cluster, player.process, player.me);
@@ -87,12 +86,12 @@ impl Worker {
             if self.me == 0 {
                 self.board.add(Total::Windows, 1);
             }
-            self.barrier(window % ROUND == ROUND - 1);
+            self.gate.pass(window % ROUND == ROUND - 1);
             if self.board.get(Total::Over) != 0 {
                 break;
             }
         }
-        self.end()
+        self.gate.end()
     }
 
     /// The first worker of its process.
@@ -142,7 +141,7 @@ impl Worker {
 
     /// The keeper of messages sees to it that the window comes to its end.
     fn bring_home(&mut self, window: u64) {
-        let (waker, phase) = (self.waker.cap(), self.phase);
+        let (waker, phase) = (self.gate.waker.cap(), self.gate.phase);
         self.for_clusters(window, |player, cluster| {
             if clusters::kind(cluster) == clusters::Kind::Messages {
                 let pause = |ticks| _ = Notification::at(waker).wait_until(arch::now() + ticks);
@@ -150,14 +149,31 @@ impl Worker {
             }
         });
     }
+}
 
-    /// Waits until all workers are here; where the director is to look round, until it has.
-    fn barrier(&mut self, looks: bool) {
+/// Where all wait for each other.
+pub struct Gate {
+    board: Board,
+    me: usize,
+    waker: Notification,
+    phase: u64,
+}
+
+impl Gate {
+    /// A gate for one of those that pass it, who is woken by `waker`.
+    pub fn new(board: Board, me: usize, waker: Notification) -> user_rt::Result<Gate> {
+        Group::at(WAKERS).expose_notification(me as u32, &waker)?;
+        Ok(Gate { board, me, waker, phase: 0 })
+    }
+
+    /// Waits until all are here; where the director is to look round, until it has.
+    pub fn pass(&mut self, looks: bool) {
         self.phase += 1;
         self.board.set_of(self.me, Of::Phase, self.phase);
-        if self.board.total(Total::Arrived).fetch_add(1, AcqRel) + 1 == self.workers as u64 {
+        let tasks = self.board.tasks();
+        if self.board.total(Total::Arrived).fetch_add(1, AcqRel) + 1 == tasks as u64 {
             if looks {
-                wake(self.board, &Group::at(WAKERS), self.workers);
+                wake(self.board, &Group::at(WAKERS), tasks);
             } else {
                 release(self.board, &Group::at(WAKERS), Some(self.me));
             }
@@ -167,7 +183,8 @@ impl Worker {
         }
     }
 
-    fn end(&self) -> ! {
+    /// Takes no part any more.
+    pub fn end(&self) -> ! {
         self.board.set_of(self.me, Of::Phase, u64::MAX);
         loop {
             let _ = self.waker.wait();
@@ -179,7 +196,7 @@ impl Worker {
 pub fn release(board: Board, wakers: &Group, me: Option<usize>) {
     board.set(Total::Arrived, 0);
     board.add(Total::Phase, 1);
-    for other in (0..board.get(Total::Workers) as usize).filter(|other| Some(*other) != me) {
+    for other in (0..board.tasks()).filter(|other| Some(*other) != me) {
         wake(board, wakers, other);
     }
 }
