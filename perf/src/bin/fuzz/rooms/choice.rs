@@ -6,6 +6,7 @@ use abi::{
 };
 use perf::random::Random;
 use user_rt::arch::{self, Args};
+use user_rt::boot;
 use user_rt::layout::slot;
 
 use super::marks::{self, For};
@@ -33,8 +34,9 @@ pub const PAGES_AT: u64 = 0x3000_0000;
 const PAGES: u64 = 8;
 pub const WINDOW_AT: u64 = PAGES_AT + PAGES * PAGE_SIZE;
 pub const WINDOW_PAGES: u64 = 8;
-/// Longest wait, in ticks.
+/// Longest wait, in ticks; and where CPUs that wait count as if they worked, since the run replays.
 const PATIENCE: u64 = 2_000_000;
+const PATIENCE_OF_POLLERS: u64 = 60_000;
 
 /// Operations that are drawn more often than others.
 const OFTEN: [Op; 12] = [
@@ -65,8 +67,15 @@ pub struct Act {
     pub ranges: [PageRange; 1],
 }
 
+/// How long a roomer waits at most, in ticks.
+pub fn patience() -> u64 {
+    if boot::options().value("idle") == Some("poll") { PATIENCE_OF_POLLERS } else { PATIENCE }
+}
+
 pub struct Chooser<'a> {
     pub number: usize,
+    /// How long it waits at most, in ticks.
+    pub patience: u64,
     pub random: &'a mut Random,
 }
 
@@ -131,10 +140,11 @@ impl Chooser<'_> {
         let mut info = MsgInfo::new(0, words).op(op);
         let mut rsi = 0;
         let waits = !matches!(op, Op::Reply | Op::Forward);
-        if waits && self.random.chance(30) {
+        // A call that does not wait for its receiver waits for the answer all the same, which may never come.
+        if waits && op != Op::Call && self.random.chance(30) {
             info = info.flag(FLAG_NONBLOCK);
         } else if waits {
-            rsi = arch::now() + self.random.below(PATIENCE);
+            rsi = arch::now() + self.random.below(self.patience);
             info = info.flag(FLAG_DEADLINE);
         }
         if op != Op::Forward && self.random.chance(25) {
@@ -173,7 +183,7 @@ impl Chooser<'_> {
         let used = self.arguments(op, &mut words);
         let mut info = MsgInfo(op as u64);
         if op == Op::Wait {
-            words[1] = arch::now() + self.random.below(PATIENCE);
+            words[1] = arch::now() + self.random.below(self.patience);
             info = info.flag(if self.random.chance(50) { FLAG_NONBLOCK } else { FLAG_DEADLINE });
         }
         let [rdi, rsi, rdx, r8, r9, r10] = words;

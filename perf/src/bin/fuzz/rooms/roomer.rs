@@ -19,7 +19,7 @@ use user_rt::report;
 use user_rt::spawn::own;
 use user_rt::utcb;
 
-use super::choice::{Act, Chooser, KINDS, PAGES_AT, WINDOW_AT, WINDOW_PAGES};
+use super::choice::{self, Act, Chooser, KINDS, PAGES_AT, WINDOW_AT, WINDOW_PAGES};
 use super::marks::{self, For};
 use super::{MEMORY, MEMORY_LOG2, PAGE, PLAYED, POOL, ROOM, SHOW, SHOWING, SHOWN, TOYS, VIEWING, WAKER};
 use crate::board::{Board, Of, Total};
@@ -117,10 +117,10 @@ impl Roomer {
 
     /// Operates until enough is done, or half of the others have nothing to do any more.
     fn operate(&mut self) {
-        let board = self.board;
+        let (board, patience) = (self.board, choice::patience());
         let first = self.done;
         while self.done - first < WINDOW && board.get(Total::Arrived) * 2 < board.get(Total::Workers) {
-            let act = Chooser { number: self.number, random: &mut self.random }.act();
+            let act = Chooser { number: self.number, patience, random: &mut self.random }.act();
             self.write(&act);
             let args = self.with_marks(&act);
             board.set_of(self.worker, Of::Doing, args.info.0 & 0xff);
