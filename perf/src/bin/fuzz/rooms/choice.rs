@@ -1,8 +1,8 @@
 //! What a roomer does next: any operation, with what it has, or what it has not.
 
 use abi::{
-    Cap, Check, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, Grant, MEMBER_RIGHTS, MsgInfo, ObjType,
-    Op, PAGE_SIZE, PageMode, PageRange, Rights, Target,
+    Cap, Check, FLAG_CAPS, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_PAGES, Grant, MAP_POOL, MEMBER_RIGHTS, MsgInfo,
+    ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights, Target,
 };
 use perf::random::Random;
 use user_rt::arch::{self, Args};
@@ -10,7 +10,7 @@ use user_rt::boot;
 use user_rt::layout::slot;
 
 use super::marks::{self, For};
-use super::{LETTERS, MATE_CNODE, PLAYED, ROOM, ROOMERS, SHOW, TALKING, TOYS, mate, seeds};
+use super::{LETTERS, MATE_CNODE, PAGE, PLAYED, ROOM, ROOMERS, SHOW, TALKING, TOYS, mate, seeds};
 
 /// The toys, in the order of their slots.
 pub const KINDS: [(ObjType, u64); 14] = [
@@ -215,6 +215,10 @@ impl Chooser<'_> {
             Op::Map | Op::Protect | Op::Unmap => {
                 words[2] = self.address();
                 words[3] = self.random.below(8);
+                // The page that a room shows is lost to all others once a pool has it.
+                if words[1] >> 32 == u64::from(PAGE.0) {
+                    words[3] &= !MAP_POOL;
+                }
                 (words[4], words[5]) = (0, 1);
                 6
             }

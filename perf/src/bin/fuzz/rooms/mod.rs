@@ -103,7 +103,8 @@ fn label(room: usize) -> u32 {
 /// What a roomer is given, with the rights that it has.
 fn seeds(room: usize) -> impl Iterator<Item = (Cap, ObjType, Rights)> {
     let note = if room == SHOWING { Rights::LISTEN } else { Rights::NOTIFY };
-    let write = if room == SHOWING { frame_rights::WRITE.rights() } else { Rights::NONE };
+    // Without GRANT: no copy of it comes into a pool.
+    let page = if room == SHOWING { frame_rights::WRITE.rights() } else { Rights::GRANT };
     let all = [
         (ROOM, ObjType::Group, ROOM_RIGHTS),
         (LETTERS, ObjType::Group, LETTER_RIGHTS),
@@ -112,7 +113,7 @@ fn seeds(room: usize) -> impl Iterator<Item = (Cap, ObjType, Rights)> {
         (MATE_SPACE, ObjType::VSpace, Rights::MAP | Rights::GRANT),
         (MATE_PROCESS, ObjType::Process, Rights::GRANT),
         (NOTE, ObjType::Notification, note | Rights::GRANT),
-        (PAGE, ObjType::Frame, Rights::MAP | Rights::GRANT | write),
+        (PAGE, ObjType::Frame, Rights::MAP | page),
     ];
     let has = move |cap: Cap| match cap {
         LETTERS => room < TALKING,
