@@ -281,14 +281,17 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     pub fn dispose_grants(self, me: Me<'k>) -> Result<()> {
         let mut grants = Grants::new();
-        let mut disposed = false;
+        let (mut disposed, mut settled) = (false, false);
         self.grants_of(me.task, &mut grants)?;
-        if grants.iter().any(|grant| matches!(grant, Grant::Settled { .. })) {
-            // What the last entry has deleted may not be empty yet.
-            self.empty_graves(me)?;
-        }
         for (place, grant) in grants.into_iter().enumerate() {
-            let Grant::Dispose { cap, of } = grant else { continue };
+            let (cap, of) = match grant {
+                Grant::Dispose { cap, of } => (cap, of),
+                Grant::Settled { .. } => {
+                    settled = true;
+                    continue;
+                }
+                Grant::Copy { .. } | Grant::Move { .. } => continue,
+            };
             let fate = match self.dispose(me, cap, of) {
                 Ok(fate) => fate,
                 Err(Refusal::Error { .. }) => Fate::Kept,
@@ -296,6 +299,10 @@ impl<'k, M: Machine> Cx<'k, M> {
             };
             self.mark(me.task, place, Grant::Settled { cap, fate });
             disposed = true;
+        }
+        if settled {
+            // What an entry before this has deleted may not be empty yet.
+            self.empty_graves(me)?;
         }
         if disposed { Err(Refusal::More) } else { Ok(()) }
     }
