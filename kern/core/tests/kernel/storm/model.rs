@@ -317,6 +317,8 @@ impl Model {
                 Error::Timeout => args.info().has(FLAG_DEADLINE) && args.rsi <= now,
                 Error::WouldBlock => args.info().has(FLAG_NONBLOCK),
                 Error::Cancelled => cancelled,
+                // Who was answered is being killed, and so forgotten here: it may have faulted.
+                Error::BadArgument => carries(args.info()) && !self.calls.contains_key(&args.r8),
                 error if is_of_load(error, args.info()) => true,
                 _ => false,
             };
@@ -345,6 +347,11 @@ impl Model {
             assert!(!waits, "call {number} was never answered: {call:?}");
         }
     }
+}
+
+/// Whether a message carries capabilities or pages.
+const fn carries(info: MsgInfo) -> bool {
+    info.has(FLAG_PAGES) || info.has(FLAG_CAPS)
 }
 
 /// Whether that is why what a message carries may not go.
