@@ -29,7 +29,9 @@ impl Behalf {
             Behalf::OfProcess(_) => "the process (rsi)",
             Behalf::OfTask(0) => "the task's process (rdi)",
             Behalf::OfTask(_) => "the task's process (rsi)",
-            Behalf::OfCaller => "whose call it is, with FLAG_FORWARDED",
+            Behalf::OfCaller => {
+                "its own, with its own custom bits; the receiver sees the caller's TaskId, and FLAG_FORWARDED"
+            }
             Behalf::Machine => "the machine",
         }
     }
@@ -53,7 +55,7 @@ impl Op {
             Op::GroupAdd | Op::Expose | Op::Forward | Op::SaveReply => may::JOIN,
             Op::Map | Op::Protect | Op::PageTransfer => may::READ | may::WRITE,
             Op::Broadcast => may::READ,
-            Op::PageCopy | Op::TaskConfigure | Op::PoolBind => may::WRITE,
+            Op::PageCopy | Op::TaskConfigure | Op::PoolBind => may::READ | may::WRITE,
             _ => 0,
         };
         Asks {
@@ -95,7 +97,10 @@ impl Op {
     /// What the other side must have agreed to; empty where nobody has to.
     pub const fn agreed(self) -> &'static str {
         match self {
-            Op::Call | Op::Forward => {
+            Op::Forward => {
+                "the task is exposed, by who had LISTEN of it; no capabilities or pages are carried"
+            }
+            Op::Call => {
                 "the task is exposed, by who had LISTEN of it; capabilities come into slots, pages into windows that the \
                  receiver has opened"
             }
@@ -110,6 +115,9 @@ impl Op {
             }
             Op::Notify => "through a group: the Notification is exposed, by who had LISTEN of it",
             Op::YieldTo => "through a group: the task is exposed",
+            Op::FaultHandler => {
+                "at each fault: SEND and STRING of the handler's group, in capability and record"
+            }
             Op::GroupAdd => "the process has offered a slot, to this group or to the caller's process",
             _ => "",
         }

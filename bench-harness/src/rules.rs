@@ -20,25 +20,28 @@ operation with each right missing, and the [holes that were found](holes.md#auth
 
 ## What holds for all
 
-1. **Nothing is done without a capability.** An operation acts by capabilities of the caller's CSpace, and by nothing else.
-   Whoever holds all rights of an object may do all to it; nobody may do more than its capability, whoever it is.
+1. **Nothing is done to an object without a capability of it.** An operation looks up every object in the caller's CSpace. The
+   exceptions are the caller itself (Yield, WhoAmI, SetBases) and the call that it has received (Recv, Reply). A right is
+   necessary, and not sufficient where labels or consent are asked.
 2. **Nobody passes on what it lacks.** A copy, a member record, a mapping has no right that what it came from lacks.
 3. **What is withheld cannot be had by a detour.** Without GRANT a capability is moved, never given and kept. Without WRITE
-   no page of a frame is written. A CNode's capability is of that CNode's slots. A pin goes as it came.
+   no page of a frame is written. A CNode's capability is of that CNode's slots. A pin is made and taken back only with DMA of the Machine.
 4. **Nobody is put where it did not agree to be.** A process joins a group by an offer that names the group, or who adds. A
    task is called where it is exposed. Capabilities and pages come into slots and windows that the receiver has opened.
-5. **Nobody chooses what it is seen as.** Custom bits of a group are its maker's choice; whoever a member adds is seen as that
-   member. A sender's TaskId is the kernel's; a call that was handed on says so.
-6. **An exposure is its process's.** Others take it back by REMOVE, and put nothing in its place before.
+5. **Nobody chooses what it is seen as.** Only a capability with DELETE chooses custom bits; a process that a member adds gets
+   that member's. The kernel sets a message's TaskId, and marks a forwarded call.
+6. **An exposure belongs to the process that made it.** Only four can take it back: that process, the process of the exposed
+   task, a holder of REMOVE, and whoever can revoke the exposed capability. Nobody can put something else there before that.
 7. **Labels go with the contents.** What a process comes to hold, join or see is asked of its label; a copy is made only where
    nobody who may read it is kept from the original.
-8. **Whatever moves authority is told to the audit before it is done**, also where it comes to an error: capabilities,
-   memberships, exposures, spaces, pins, labels, and what ends. Pages that are mapped or sent, time, bound Notifications and fault
-   handlers are not told of: whoever sets them has a capability for it whose way is.
-9. **Some rights include others.** CONFIGURE of a process makes tasks in it, which act for it and may end it by a fault; GRANT of a
-   CNode stores into it, empties it, and makes it part of one's own CSpace with all that it holds, once the process that it serves
-   has ended; MAP of an address space shows it anything that the caller may map, and takes pages of its pool; REGISTERS of a task is
-   to be that task; an Untyped is all that is made of it.
+8. **The audit is told of what moves authority.** A kill, a revoke and a reset take several entries: they are recorded before they
+   begin, so also where they end in an error. All else is recorded in the entry that does it, once it can no longer fail:
+   capabilities that enter or leave another process's CSpace, memberships, exposures, spaces, pins and labels. Not recorded are
+   mappings, pages in messages, CPU time, bound Notifications, fault handlers, and what a process does within its own CSpace.
+9. **Some rights include others.** CONFIGURE of a process makes tasks in it, which act for it and may end it by a fault, and
+   offers slots in its name. GRANT of a CNode stores into it, empties it, and, while it serves no process, adds it with all that
+   it holds to one's own CSpace. MAP of an address space maps there whatever the caller may map, and takes pages of its pool.
+   REGISTERS of a task lets the holder act as that task. An Untyped includes all that is made of it.
 10. **What was taken away does nothing any more.** When a revoke or the removal of a member has succeeded, no operation that used what
     it took is under way on any CPU. Messages that were sent before arrive.
 ";
@@ -47,11 +50,16 @@ operation with each right missing, and the [holes that were found](holes.md#auth
 pub fn render() -> String {
     let mut page = INTRODUCTION.to_owned();
     page.push_str(
-        "\n## Each operation\n\nArguments by register, with the rights that each needs; *record*: in the caller's member record, \
-         too; *record or DELETE*: the group's maker needs none; *not the own*: the caller's own process or CNode needs none. \
-         *For* says for whom it acts, *agreed* what the other side must have agreed to, *labels* what must be allowed to the label \
-         of whoever comes to hold, join or see something, or that it must be the same, *told* what the audit is told besides \
-         denials.\n\n| operation | takes | for | agreed | labels | told |\n|---|---|---|---|---|---|\n",
+        "\n## Each operation\n\n[Rights](syscalls.md#rights) are listed in the reference.\n\n\
+         - **takes**: each capability argument, by register, and the rights that it needs. *record*: the caller's \
+         [member record](groups.md#member-records) must have them, too. *record or DELETE*: a capability with DELETE needs no \
+         record; its holder is called the group's maker. *not the own*: no right is needed for the caller's own process or CNode.\n\
+         - **for**: the process for which the operation acts.\n\
+         - **agreed**: what the other side must have agreed to.\n\
+         - **labels**: what a [rule](objects.md#security-labels) must allow to the label of whoever comes to hold, join or see \
+         something. *the same*: the labels must be equal.\n\
+         - **told**: what the [audit](objects.md#the-audit) records, besides denials. A Death follows every Kill of a task, later \
+         and from the task's CPU; it is not repeated in each row.\n\n| operation | takes | for | agreed | labels | told |\n|---|---|---|---|---|---|\n",
     );
     for &op in Op::ALL {
         let _ = writeln!(

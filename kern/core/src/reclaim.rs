@@ -597,12 +597,16 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::UntypedReset`].
     pub fn untyped_reset(self, me: Me<'k>, cap: Cap, pins: u64, machine: Cap) -> Result<Answer> {
-        let slot = self.slot_of(me.process, cap)?;
-        let word = slot.get().word.load(self.pin());
-        let untyped = self.typed::<Untyped>(word, cap, Rights::NONE)?;
-        if !self.goes_on_with(me, Some(untyped.get().header.identity())) {
-            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
-        }
+        let (slot, word, untyped) = match self.to_reset(me, cap) {
+            Ok(found) => found,
+            Err(refusal) => {
+                // A table that this call ends may have had the last capability of the memory from which this one descends.
+                if MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN) {
+                    self.empty_graves(me)?;
+                }
+                return Err(refusal);
+            }
+        };
         let pins = match pins {
             0 => Pins::Hold,
             1 => {
@@ -627,6 +631,18 @@ impl<'k, M: Machine> Cx<'k, M> {
         revoked?;
         self.end_audit(untyped.get());
         self.finish_reset(me, slot, word, untyped)
+    }
+
+    /// The Untyped that a reset is of, and its slot.
+    #[inline(always)]
+    fn to_reset(self, me: Me<'k>, cap: Cap) -> Result<(Ref<'k, Slot>, RawWord<'k>, Ref<'k, Untyped>)> {
+        let slot = self.slot_of(me.process, cap)?;
+        let word = slot.get().word.load(self.pin());
+        let untyped = self.typed::<Untyped>(word, cap, Rights::NONE)?;
+        if !self.goes_on_with(me, Some(untyped.get().header.identity())) {
+            return Err(Refusal::new(Error::NoCapability, u64::from(cap.0)));
+        }
+        Ok((slot, word, untyped))
     }
 
     /// Closes an Untyped that is to be reset. Its capability stays where it is then, so that whoever resets it finds it again.

@@ -19,15 +19,15 @@ Looks for rights that nobody gave: every operation in every state of small world
 Usage: detours [OPTIONS]
 
 Options:
-      --depth N    Moves from the start of a world (default: a sample of two)
-      --minutes N  Stop then, however deep (default: when the depth is reached)
-      --world TEXT Only this world, as a finding tells it
-      --threads N  How many run side by side (default: 2)
+      --depth N    Search to N moves (default: 1 for all worlds, 2 for one world in nine)
+      --minutes N  Stop after N minutes, even if the depth is not reached
+      --world TEXT Search one world only, written as a finding prints it: THING:RIGHTS ... [labels]
+      --threads N  Worlds searched at the same time (default: 2)
 
 Examples:
-  just detours
-  just detours --depth 4 --minutes 60
-  just detours --world 'member:2 note:1ffff' --depth 3
+  ./justw detours
+  ./justw detours --depth 4 --minutes 60
+  ./justw detours --world 'member:2 note:1ffff' --depth 3
 ";
 
 /// Of the worlds of a sample, one in so many is searched to depth two.

@@ -251,8 +251,9 @@ fn each_operation_asks_the_labels_that_the_rules_say() {
                 Op::Forward | Op::SaveReply => passes(op, allowed),
                 op => does(op, what, allowed),
             };
-            // READ goes with WRITE.
-            let enough = if what == may::WRITE { may::READ | may::WRITE } else { what };
+            // READ goes with WRITE, and these three need both.
+            let both = what == may::WRITE || matches!(op, Op::PageCopy | Op::TaskConfigure | Op::PoolBind);
+            let enough = if both { may::READ | may::WRITE } else { what };
             assert_eq!(tries(enough), Ok(()), "{op:?} with {enough:#x} allowed");
             let told = tries(may::ALL & !what);
             // A broadcast tells how far it came instead of the labels.
