@@ -17,6 +17,7 @@ mod grants;
 mod groups;
 mod growth;
 mod holdings;
+mod hunt;
 mod kill;
 mod killed;
 mod labelled;
