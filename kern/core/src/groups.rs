@@ -18,6 +18,9 @@ use crate::reclaim::{Emptied, Pins};
 use crate::schedule::state_of;
 use crate::{Answer, Cx, Me, Refusal, Result, Root};
 
+/// In [`Exposure::part_of`]: a per-CPU exposure begins, and this may become an entry of it. No index has that bit.
+const TRIED: u32 = 1 << 31;
+
 /// What an exposure is to be.
 #[derive(Clone, Copy)]
 enum Kind<'k> {
@@ -382,6 +385,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     }
 
     /// Marks the entries of a per-CPU exposure, all of them or none. One of them is claimed by whoever asks, the others are empty.
+    /// Calls look at the same marks. So an entry has a mark that no call takes ([`TRIED`]) until all entries were looked at: what
+    /// is exposed in one of them is not what a call to this exposure has found.
     fn take_entries(
         self,
         group: &'k Group,
@@ -390,7 +395,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         claimed: Ref<'k, Exposure>,
     ) -> Result<()> {
         let mark = |entry: Ref<'k, Exposure>| {
-            entry.get().part_of.compare_exchange(0, index + 1, SeqCst, Relaxed).is_ok()
+            entry.get().part_of.compare_exchange(0, TRIED | (index + 1), SeqCst, Relaxed).is_ok()
         };
         let marked = self.entries(group, first).take_while(|entry| mark(*entry)).count();
         fence(SeqCst);
@@ -409,9 +414,8 @@ impl<'k, M: Machine> Cx<'k, M> {
                 outcome = Err(Refusal::Restart { epoch: word.empty_value() + 2 });
             }
         }
-        if outcome.is_err() {
-            self.entries(group, first).take(marked).for_each(|entry| entry.get().part_of.store(0, Release));
-        }
+        let part_of = if outcome.is_ok() { index + 1 } else { 0 };
+        self.entries(group, first).take(marked).for_each(|entry| entry.get().part_of.store(part_of, Release));
         outcome
     }
 
