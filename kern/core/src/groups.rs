@@ -2,7 +2,7 @@
 
 use abi::audit::{AuditEvent, may};
 use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, SEEN_AS_ADDER, WITHDRAWN};
-use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
+use abi::{Cap, Error, FLAG_AGAIN, MEMBER_RIGHTS, MsgInfo, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group, Member};
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
@@ -147,7 +147,9 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// [`abi::Op::GroupRemove`].
     pub fn group_remove(self, me: Me<'k>, target: Target) -> Result<Answer> {
-        if !self.awaits_quiet(me) {
+        // Removed in one entry: from the second on, on whatever CPU, nothing is left but to wait. Somebody else may have that
+        // record by then.
+        if !MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN) {
             self.remove_member(me, target)?;
         }
         // Who has looked at the record before may still do what it allowed.
