@@ -3,6 +3,7 @@
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
+use kern_base::limits::LABEL_STEPS;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
 use smp::host_test;
@@ -352,4 +353,21 @@ fn who_loses_its_time_by_a_delete_is_told_of() {
     for record in ends {
         assert_eq!(record.actor, server.id, "{:?} of {:?}: {records:?}", record.event, record.object);
     }
+}
+
+/// Two tasks label one process, each in several entries: one of them comes to its end.
+#[test]
+fn two_who_label_a_process_do_not_hold_each_other_up() {
+    let mut s = Scene::unchecked(2, 32 << 20);
+    let process = s.w.process_of(abi::INIT_UNTYPED, 4 * LABEL_STEPS as u64, 16).process;
+    let label = |label: u64| Regs::op(Op::LabelSet, &[abi::INIT_MACHINE.arg(), process.arg(), label]);
+    s.w.begin(0, label(SUBJECT));
+    s.w.begin(1, label(SUBJECT + 1));
+    for _ in 0..10_000 {
+        if s.w.is_over(0) || s.w.is_over(1) {
+            return;
+        }
+        let _ = [0, 1].map(|n| s.w.step(n));
+    }
+    panic!("each begins anew what the other one has begun");
 }
