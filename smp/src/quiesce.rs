@@ -341,6 +341,11 @@ pub fn ticket<C: Cpus>(cpus: &C, pin: Pin<'_>, raw: u64) -> Option<Ticket> {
     (ticket.raw() == raw && given_out.contains(&ticket.number)).then_some(ticket)
 }
 
+/// How often this CPU has returned to user mode by IRET.
+pub fn exits<C: Cpus>(cpus: &C, pin: Pin<'_>) -> u64 {
+    cpus.port(pin, pin.cpu()).exits.load(Ordering::Relaxed)
+}
+
 /// Asks for the epoch to reach `target` (a stamp + 2). Then [`settle`] before the entry ends.
 pub fn request_epoch<C: Cpus>(cpus: &C, pin: Pin<'_>, target: u64) {
     chaos::point(Point::EpochWanted);

@@ -99,6 +99,10 @@ pub struct CpuSched {
     /// Who ended the CNode that this CPU is emptying: what ends by that is told of as the doing of that task. `None`: the
     /// CPU empties none, or there is no audit.
     pub ender: Cell<Option<Actor>>,
+    /// How many calls were kept in Reply objects.
+    pub kept: Cell<u64>,
+    /// Who ends objects in an entry of that number: it may lose the CPU by that, before all is told of.
+    pub acts: Cell<Option<(u64, Actor)>>,
     /// For the trace: who was stopped in this entry, and why (`abi::trace::Why`).
     #[cfg(feature = "trace")]
     pub stopped_task: Link<Task>,
@@ -238,6 +242,8 @@ pub fn new_block(id: CpuId, pairs: Pairs) -> CpuBlock {
         shoot_wide: Cell::new(false),
         more_mail: Cell::new(false),
         ender: Cell::new(None),
+        kept: Cell::new(0),
+        acts: Cell::new(None),
         #[cfg(feature = "trace")]
         stopped_task: Link::null(),
         #[cfg(feature = "trace")]

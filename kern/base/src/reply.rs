@@ -1,5 +1,7 @@
 //! Reply objects: a call that a server keeps to answer later.
 
+use core::cell::Cell;
+
 use abi::ObjType;
 use smp::cpu::CpuId;
 use smp::door::{Homed, Link};
@@ -12,6 +14,8 @@ use crate::task::Task;
 pub struct ReplyHot {
     /// The caller it holds; null when empty.
     pub caller: Link<Task>,
+    /// The number of that call, among all that Reply objects have held.
+    pub number: Cell<u64>,
     /// The task that saved the call, whose death answers the caller.
     pub server: Link<Task>,
     /// Neighbours in the server's list.
@@ -34,6 +38,7 @@ impl Reply {
                 home,
                 ReplyHot {
                     caller: Link::null(),
+                    number: Cell::new(0),
                     server: Link::null(),
                     next: Link::null(),
                     prev: Link::null(),

@@ -11,7 +11,7 @@
 //! ([`Cx::end_audit`]), and then waits, as for everything that was made there, until no CPU can still write.
 
 use abi::audit::{AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record};
-use abi::{Cap, Error, FaultAnswer, ObjType, Op, Rights, machine_rights};
+use abi::{Cap, Counter, Error, FaultAnswer, ObjType, Op, Rights, machine_rights};
 use kern_base::audit::{Actor, Audit};
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, Header};
@@ -22,6 +22,7 @@ use kern_base::process::Process;
 use kern_base::task::Task;
 use smp::cpu::CpuId;
 use smp::door::Ref;
+use smp::quiesce;
 use smp::ring::{Read, Reader};
 use smp::sync::Ordering::Relaxed;
 
@@ -71,8 +72,35 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// Whose doing it is what this CPU does: the running task's, or that of who ended the CNode that is being emptied.
     pub fn actor(self) -> Actor {
+        let entry = self.entry_number();
+        let acts = || self.sched.acts.get().filter(|(begun, _)| *begun == entry).map(|(_, actor)| actor);
         let current = || self.hot.current.get(self.pin()).map_or(Actor::NONE, |task| self.actor_of(task));
-        self.sched.ender.get().unwrap_or_else(current)
+        self.sched.ender.get().or_else(acts).unwrap_or_else(current)
+    }
+
+    /// A number that no other entry of this CPU has in which somebody may act: what is counted in each.
+    fn entry_number(self) -> u64 {
+        let counted = [Counter::Idle, Counter::SlowEntry, Counter::Interrupt];
+        let entered = counted.map(|counter| self.cpu.counters[counter as usize].racy());
+        quiesce::exits(self.k, self.pin()) + entered.iter().sum::<u64>()
+    }
+
+    /// What the running task does is told of as its doing up to the end of this entry, though it may lose the CPU by it.
+    #[inline(always)]
+    pub fn note_actor(self) {
+        if self.is_audited() {
+            self.keep_actor();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn keep_actor(self) {
+        let entry = self.entry_number();
+        let current = self.hot.current.get(self.pin()).map(|task| self.actor_of(task));
+        if self.sched.acts.get().is_none_or(|(begun, _)| begun != entry) {
+            self.sched.acts.set(current.map(|actor| (entry, actor)));
+        }
     }
 
     /// A task, with the label of its process.

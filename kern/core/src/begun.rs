@@ -11,7 +11,7 @@
 use abi::{FLAG_AGAIN, MsgInfo};
 use kern_base::machine::Machine;
 
-use kern_base::task::Task;
+use kern_base::reply::Reply;
 use smp::door::Ref;
 
 use crate::{Cx, Me};
@@ -31,15 +31,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         begun.set(identity);
         true
     }
-    /// Whether the answer that the running task gives is for the caller that it was for when it began, or it begins now. A kept
-    /// call may be over meanwhile, and its Reply have another's.
-    pub fn still_answers(self, me: Me<'k>, caller: Ref<'k, Task>) -> bool {
-        let (info, begun, caller) = (&me.hot.regs.rax, &me.hot.regs.rsi, caller.get().id().raw());
+
+    /// Whether the answer that the running task gives is for the call that it was for when it began, or it begins now. A kept
+    /// call may be over meanwhile, and its Reply have another one, of the same caller too.
+    pub fn still_answers(self, me: Me<'k>, reply: Ref<'k, Reply>) -> bool {
+        let (info, begun) = (&me.hot.regs.rax, &me.hot.regs.rsi);
+        let number = reply.get().hot.open(self.pin()).map_or(0, |hot| hot.number.get());
         if MsgInfo(info.get()).has(FLAG_AGAIN) {
-            return begun.get() == caller;
+            return begun.get() == number;
         }
         info.set(info.get() | FLAG_AGAIN);
-        begun.set(caller);
+        begun.set(number);
         true
     }
 }

@@ -10,7 +10,7 @@ use kern_base::process::{Offered, Process};
 use kern_base::slot::Slot;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
-use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
 
 use crate::caps::{CLAIMED, Place};
@@ -481,29 +481,28 @@ impl<'k, M: Machine> Cx<'k, M> {
         if starts != 0 && !of_all && !is_own(head, me) {
             outcome = Err(not_own());
         } else if starts != 0 {
-            self.free_entries(group, head, starts - 1);
+            outcome = Ok(self.free_entries(group, head, starts - 1));
         }
         slot.set_empty(word.empty_value());
         outcome
     }
 
-    /// Ends a per-CPU exposure that the caller has begun and may not have. Where somebody else decides just now what the index
-    /// is, that one leaves it, or ends it.
+    /// Ends a per-CPU exposure that the caller has begun and may not have. Others may have claimed its index just now: they find
+    /// that it is one, or none.
     fn give_entries_back(self, me: Me<'k>, group: &'k Group, head: &Exposure, first: u32) {
-        let word = head.slot.word.load(self.pin());
-        if word.object_type() != 0 || word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
-            return;
-        }
         if is_head_of(head, me, first) {
             self.free_entries(group, head, first);
         }
-        head.slot.word.set_empty(word.empty_value());
     }
 
-    /// The entries of a per-CPU exposure are nobody's. Its slot is claimed.
-    fn free_entries(self, group: &'k Group, head: &Exposure, first: u32) {
-        head.per_cpu.store(0, Release);
-        self.entries(group, first).for_each(|entry| entry.get().part_of.store(0, Release));
+    /// A per-CPU exposure ends, and its entries are nobody's. Returns whether it was this that ended it. Whoever did that is the
+    /// only one to take the marks away: nobody marks an entry before.
+    fn free_entries(self, group: &'k Group, head: &Exposure, first: u32) -> bool {
+        let ended = head.per_cpu.compare_exchange(first + 1, 0, AcqRel, Relaxed).is_ok();
+        if ended {
+            self.entries(group, first).for_each(|entry| entry.get().part_of.store(0, Release));
+        }
+        ended
     }
 
     /// Whether an exposure is the caller's to take back: its process has made it, or it is of a task of its process.

@@ -23,6 +23,7 @@ use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, Message, PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task,
     TaskHot, ctl,
 };
+use smp::cpu::MAX_CPUS;
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
 
@@ -504,7 +505,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let Some(caller) = caller else { return Err(Error::Gone.into()) };
         let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
         if words.info.has(CARRIES) {
-            if saved.is_some() && !self.still_answers(me, caller) {
+            if saved.is_some_and(|reply| !self.still_answers(me, reply)) {
                 return Err(Error::Gone.into());
             }
             self.give_load(me, caller, words.info)?;
@@ -606,6 +607,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.may(&caller.get().header, &found.object.get().header, may::JOIN)?;
         self.take_caller(me.hot);
         reply.caller.set(Some(caller));
+        self.sched.kept.set(self.sched.kept.get() + 1);
+        reply.number.set(self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64);
         reply.server.set(Some(me.task));
         let first = me.hot.replies.get(self.pin());
         reply.prev.set(None);

@@ -26,9 +26,9 @@
 //! take it back is what revoke is for.
 
 use abi::audit::{AuditEvent, LABELS, Record, may};
-use abi::{Cap, Counter, Error, Op, TaskId, machine_rights};
+use abi::{Cap, Counter, Error, FLAG_AGAIN, MsgInfo, Op, TaskId, machine_rights};
 use kern_base::frames::FrameInfo;
-use kern_base::header::{FLAG_DYING, Header};
+use kern_base::header::{FLAG_ADOPTED, FLAG_DYING, Header};
 use kern_base::limits::LABEL_STEPS;
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
@@ -220,6 +220,10 @@ impl<'k, M: Machine> Cx<'k, M> {
         // A process that has this label and has not told all its tasks is just getting it: by an earlier entry of this
         // call, or by another caller, whose work goes on here.
         let begins = before != label || process.is_none_or(knows_label);
+        if begins && MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN) {
+            // An earlier entry of this call has set the label. Others have set another one since, or finished this one's work.
+            return Ok(Answer::DONE);
+        }
         if begins {
             self.put_label(word, header, label);
         }
@@ -232,7 +236,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let detail = u64::from(before) << 32 | u64::from(label);
             self.audit_object(AuditEvent::Label, Op::LabelSet, header, detail);
         }
-        done.map(|()| Answer::DONE)
+        done.inspect_err(|_| me.hot.regs.rax.set(me.hot.regs.rax.get() | FLAG_AGAIN)).map(|()| Answer::DONE)
     }
 
     /// Labels the tasks of a process that has another label, and tells their CPUs; a bounded number of tasks.
@@ -286,6 +290,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// gets them before, with the others, or finds that the labels differ.
     fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) {
         header.set_label(label);
+        header.clear_flag(FLAG_ADOPTED);
         if let Some(space) = word.get::<VSpace>() {
             space.get().set_labelled(label != 0);
         }
@@ -336,16 +341,17 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Gives a part without label the label of its process. Returns the label that the part had. The lock of spaces is held.
     ///
     /// Errors: Forbidden, if the part has another label.
-    pub fn adopt_label(self, process: &Header, part: &Header) -> Result<u32> {
+    pub fn adopt_label(self, process: &Header, part: &Header) -> Result<()> {
         let (label, before) = (process.label(), part.label());
         if before == label {
-            return Ok(before);
+            return Ok(());
         }
         if before != 0 {
             return Err(differ(label, before));
         }
         part.set_label(label);
-        Ok(before)
+        part.set_flag(FLAG_ADOPTED);
+        Ok(())
     }
 
     /// The process that an object is a part of. The lock of spaces is held.

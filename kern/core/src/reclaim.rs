@@ -50,6 +50,8 @@ const SERVES_ON_POOL: u8 = ObjType::EventPool as u8;
 
 /// Rounds that a quiet period takes at least.
 const QUIET_ROUNDS: u64 = 2;
+/// Beside the ticket in a register: it is that of the second quiet period.
+const SECOND_PERIOD: u64 = 1 << 63;
 
 smp::cpus! {
     impl<M: Machine> for Kernel<M> {
@@ -91,26 +93,33 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
         let (info, kept) = (MsgInfo(me.hot.regs.rax.get()), me.hot.regs.rsi.get());
-        if kept == 0 || !info.has(FLAG_AGAIN) { None } else { quiesce::ticket(self.k, self.pin(), kept) }
+        if kept == 0 || !info.has(FLAG_AGAIN) {
+            None
+        } else {
+            quiesce::ticket(self.k, self.pin(), kept & !SECOND_PERIOD)
+        }
     }
 
     /// Waits until nothing is under way any more that was as the system call began to wait: no entry of another CPU, and no
-    /// mail.
+    /// mail. What a CPU gets by mail it may send on, once, to where a task has gone: so there are two quiet periods.
     pub fn wait_quiet(self, me: Me<'k>) -> Result<()> {
         if self.k.cpus.len() == 1 {
             return Ok(());
         }
         let now = self.k.epoch.now();
-        let Some(ticket) = self.quiet_ticket(me) else {
-            let regs = &me.hot.regs;
+        let regs = &me.hot.regs;
+        let begin = |mark: u64| {
             regs.rax.set(regs.rax.get() | FLAG_AGAIN);
-            regs.rsi.set(quiesce::request_quiet(self.k, self.pin()).raw());
-            return Err(Refusal::Restart { epoch: now + QUIET_ROUNDS });
+            regs.rsi.set(quiesce::request_quiet(self.k, self.pin()).raw() | mark);
+            Err(Refusal::Restart { epoch: now + QUIET_ROUNDS })
         };
-        if quiesce::is_quiet(self.k, self.pin(), ticket) {
-            Ok(())
-        } else {
-            Err(Refusal::Restart { epoch: now + 1 })
+        match self.quiet_ticket(me) {
+            None => begin(0),
+            Some(ticket) if !quiesce::is_quiet(self.k, self.pin(), ticket) => {
+                Err(Refusal::Restart { epoch: now + 1 })
+            }
+            Some(_) if regs.rsi.get() & SECOND_PERIOD == 0 => begin(SECOND_PERIOD),
+            Some(_) => Ok(()),
         }
     }
 
@@ -321,6 +330,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
             self.mark_dying(me, header);
         }
+        self.note_actor();
         let destroyed = self.destroy(me, slot, word, pins);
         let serves_on = matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_POOL);
         if matches!(destroyed, Err(Refusal::Error { .. })) && serves_on {

@@ -7,7 +7,7 @@ use abi::{
 };
 use core::cell::Cell;
 use kern_base::group::Group;
-use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::header::{FLAG_ADOPTED, FLAG_DEAD, FLAG_DYING};
 use kern_base::limits::{NUMBER_LOOKS, TASK_GENERATIONS};
 use kern_base::machine::{Access, Machine};
 use kern_base::memory::VSpace;
@@ -150,16 +150,14 @@ impl<'k, M: Machine> Cx<'k, M> {
         crate::spaces::check_user_range(utcb, abi::UTCB_SIZE as u64, abi::UTCB_SIZE as u64)?;
         let (number, generation) = self.take_number(task, process)?;
         let id = TaskId::new(process.get().key(), number, generation);
-        let label = self
-            .name_task(task.get(), process.get(), id)
-            .inspect_err(|_| self.drop_number(process, number))?;
+        self.name_task(task.get(), process.get(), id).inspect_err(|_| self.drop_number(process, number))?;
         // Who destroys one of the two marks it and then looks for the other.
         fence(SeqCst);
         let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
         let mapped =
             if dying { Err(Error::Dying.into()) } else { self.map_utcb(me, task, vspace, utcb, cpu) };
         if let Err(refusal) = mapped {
-            self.unname_task(task.get(), label);
+            self.unname_task(task.get());
             self.drop_number(process, number);
             return Err(refusal);
         }
@@ -182,23 +180,26 @@ impl<'k, M: Machine> Cx<'k, M> {
         Ok(id)
     }
 
-    /// Gives a task its identity and the label of its process, under one lock. Returns the label that the task had.
+    /// Gives a task its identity and the label of its process, under one lock.
     ///
     /// Requires: the task has its number. So whoever labels the process after this finds the task.
     ///
     /// Errors: Forbidden, if the task has another label than the process.
-    fn name_task(self, task: &Task, process: &Process, id: TaskId) -> Result<u32> {
+    fn name_task(self, task: &Task, process: &Process, id: TaskId) -> Result<()> {
         let _spaces = self.lock_spaces();
-        let before = self.adopt_label(&process.header, &task.header)?;
+        self.adopt_label(&process.header, &task.header)?;
         task.id.store(id.raw(), SeqCst);
-        Ok(before)
+        Ok(())
     }
 
-    /// Takes the identity back, and gives the task the label that it had.
-    fn unname_task(self, task: &Task, label: u32) {
+    /// Takes the identity back, and the label, unless somebody has given that to the task itself meanwhile.
+    fn unname_task(self, task: &Task) {
         let _spaces = self.lock_spaces();
         task.id.store(0, SeqCst);
-        task.header.set_label(label);
+        if task.header.has_flag(FLAG_ADOPTED) {
+            task.header.set_label(0);
+            task.header.clear_flag(FLAG_ADOPTED);
+        }
     }
 
     fn map_utcb(

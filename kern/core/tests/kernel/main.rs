@@ -17,7 +17,7 @@ mod grants;
 mod groups;
 mod growth;
 mod holdings;
-mod hunt;
+mod interleavings;
 mod kill;
 mod killed;
 mod labelled;

@@ -1,4 +1,4 @@
-//! What goes wrong between two steps: found by looking for it.
+//! Interleavings that broke something once: an operation stands at each of its points, and another one runs.
 
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
