@@ -22,24 +22,29 @@ tests! {
     waking_a_higher_priority_preempts
 }
 
-/// Counts for ever, into its block. Now and then it pauses, for emulators that run CPUs in turn.
+/// Counts for ever, into its block.
 extern "C" fn spinner(number: u64) -> ! {
-    let count = Block::at(number as u32).note(0);
     loop {
-        let next = count.load(Relaxed) + 1;
-        count.store(next, Relaxed);
-        if next.is_multiple_of(256) {
-            arch::pause();
-        }
+        count_on(number, 256);
     }
 }
 
 /// Counts, giving up the CPU each time.
 extern "C" fn yielder(number: u64) -> ! {
-    let count = Block::at(number as u32).note(0);
     loop {
-        count.store(count.load(Relaxed) + 1, Relaxed);
+        count_on(number, 16);
         let _ = user_rt::invoke::yield_now();
+    }
+}
+
+/// Counts one more. Every so many times it pauses, for emulators that run CPUs in turn: where there are two, the other one
+/// does not come up beside a loop without PAUSE.
+fn count_on(number: u64, pause_at: u64) {
+    let count = Block::at(number as u32).note(0);
+    let next = count.load(Relaxed) + 1;
+    count.store(next, Relaxed);
+    if next.is_multiple_of(pause_at) {
+        arch::pause();
     }
 }
 
