@@ -104,6 +104,10 @@ trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace
 scale *args: build
     '{{harness}}' scale "$@"
 
+# seL4's operations, measured as Aurora's are: `./justw peers sel4 --source DIR`, `./justw peers table` (see `./justw peers --help`)
+peers *args: _harness
+    '{{harness}}' peers "$@"
+
 # The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg (see `./justw mailbox --help`)
 mailbox *args: _harness
     '{{harness}}' mailbox "$@"

@@ -15,8 +15,8 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message, pack, probe,
-    reference, rules, scale, seeded, stress, suite, torture,
+    bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message, pack, peers,
+    probe, reference, rules, scale, seeded, stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -134,6 +134,9 @@ enum Command {
     #[command(after_help = "Examples:\n  aurora-bench mailbox --runs 3\n  \
         aurora-bench mailbox --again          the table of the last runs once more")]
     Mailbox(MailboxArgs),
+    /// Other kernels, measured in the same way: seL4
+    #[command(subcommand, after_help = peers::command::EXAMPLES)]
+    Peers(peers::command::Command),
     /// Every kind of test; the last line is `N passed, N failed`
     Test(TestArgs),
     /// The kernel tests on Bochs's processor models
@@ -451,6 +454,7 @@ pub fn main() -> Result<()> {
         Command::Mailbox(MailboxArgs { runs, again, update, cores, output }) => {
             mailbox::command(&mailbox::Wanted { runs, again, update, cores, output })
         }
+        Command::Peers(command) => peers::command::run(&command, common.timeout),
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),
         Command::Probe => {

@@ -41,6 +41,7 @@ pub mod message;
 pub mod monitor;
 pub mod pack;
 mod pairs;
+pub mod peers;
 pub mod picture;
 pub mod plan;
 pub mod plot;

@@ -152,7 +152,11 @@ static unsigned measure_all(const struct row *rows)
 _Noreturn void root_main(seL4_BootInfo *info)
 {
     root_tls.self = &root_tls.self;
+#ifdef CONFIG_SET_TLS_BASE_SELF
+    seL4_SetTLSBase((word)&root_tls.self);
+#else
     __asm__ volatile("wrfsbase %0" : : "r"(&root_tls.self));
+#endif
     seL4_SetIPCBuffer(info->ipcBuffer);
     objects_init(info);
     const struct row *const groups[] = {call_rows, signal_rows, fault_rows, memory_rows, cap_rows, cross_rows};

@@ -1,0 +1,21 @@
+//! Other kernels, measured as Aurora's bench measures Aurora: same machine, same clock, same way to take samples.
+//!
+//! ```text
+//!   command ── source     is the checkout the pinned commit?
+//!      │   ├── tools      is everything there that the build needs?
+//!      │   ├── build      kernel and root task
+//!      │   ├── boot       QEMU, until the last report line
+//!      │   └── report     report lines to rows
+//!      ├── results        the result file, and comparing two of them
+//!      └── page           the table in the book
+//! ```
+
+mod boot;
+mod build;
+pub mod command;
+mod page;
+mod report;
+mod results;
+mod settings;
+mod source;
+mod tools;
