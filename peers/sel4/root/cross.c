@@ -22,7 +22,7 @@ static void cross_pong_server(void)
     }
 }
 
-/* Waits for the waiter's answer, halted, so that CPU 1 is idle again before the next sample. */
+/* Waits for the waiter's answer, and then long enough for CPU 1 to be idle again before the next sample. */
 static void cross_signal_client(void)
 {
     begin_one_way();
