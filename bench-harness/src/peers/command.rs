@@ -157,7 +157,7 @@ fn judge(comparison: &Comparison) -> Result<()> {
         }
         Comparison::Different(lines) => {
             let text = format!(
-                "not as in {RECORDED} ({} of all rows):\n  {}\nIf the root task was changed on purpose: \
+                "not as in {RECORDED}, in {} places:\n  {}\nIf the root task was changed on purpose: \
                  `just peers sel4 --source DIR --output {RECORDED}`, then `just peers table --update \
                  docs/src/peers.md`, and commit both",
                 lines.len(),
