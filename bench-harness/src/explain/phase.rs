@@ -153,6 +153,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("sched::", To(Schedule)),
     ("kern_core::make", To(Objects)),
     ("kern_core::reclaim", To(Objects)),
+    ("kern_core::grace", To(Objects)),
     ("kern_core::graves", To(Objects)),
     ("kern_core::spaces", To(Objects)),
     ("kern_core::pages", To(Objects)),

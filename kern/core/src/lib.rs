@@ -12,7 +12,7 @@
 //! receive, forward. [`notify`]: Notifications. `migration`: how a task gets to its CPU.
 //! [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
 //! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset; `begun`: of what they began
-//! with, and of nothing else.
+//! with, and of nothing else; [`grace`]: until nothing uses what they took away.
 //! [`at_once`]: the common of these in few steps. [`growth`]: CSpaces of several tables. [`holdings`]: who holds what.
 //! [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`],
 //! [`spaces`]: operations on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
@@ -39,6 +39,7 @@ pub mod express;
 mod faults;
 pub mod forget;
 pub mod found;
+pub mod grace;
 pub mod grants;
 pub mod graves;
 pub mod groups;

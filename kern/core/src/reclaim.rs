@@ -16,7 +16,6 @@
 use abi::audit::AuditEvent;
 use abi::{Cap, Error, FLAG_AGAIN, MsgInfo, ObjType, Op, Rights, Target, machine_rights};
 use core::cell::Cell;
-use kern_base::cpu::Mail;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
@@ -31,143 +30,22 @@ use kern_base::roots::{RootGuard, UntypedGuard};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::sweep::Pass;
-use kern_base::task::{Request, State, Task, TaskHot, ctl};
+use kern_base::task::{Request, Task, ctl};
 use smp::door::{AtomicLink, Ref};
 use smp::lock::Guard;
-use smp::quiesce::{self, GraceMail, Ticket};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
 use crate::caps::is_claimed;
-use crate::schedule::set_state;
 use crate::spaces::mark::Mark;
-use crate::{Answer, Cx, Kernel, Me, Refusal, Result};
+use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// Types of objects that serve on where their end is refused.
 const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
 const SERVES_ON_GROUP: u8 = ObjType::Group as u8;
 const SERVES_ON_POOL: u8 = ObjType::EventPool as u8;
 
-/// Rounds that a quiet period takes at least.
-const QUIET_ROUNDS: u64 = 2;
-/// Beside the ticket in a register: it is that of the second quiet period.
-const SECOND_PERIOD: u64 = 1 << 63;
-
-smp::cpus! {
-    impl<M: Machine> for Kernel<M> {
-        mail: Mail,
-        all: cpus,
-        epoch: epoch,
-        state: sched.grace,
-        grace: grace,
-        shoot: shoot,
-        interrupt: |kernel, cpu| kernel.machine.wake(cpu),
-    }
-}
-
 impl<'k, M: Machine> Cx<'k, M> {
-    // --- grace periods ---------------------------------------------------------------------------
-
-    /// Parks the running task until the epoch gets there, which it may have done already.
-    pub fn wait_for_grace(self, me: Me<'k>, epoch: u64) {
-        quiesce::request_epoch(self.k, self.pin(), epoch);
-        // Looked at behind the request, which is none where another CPU's round has got there: nobody would wake it then.
-        if self.k.epoch.now() >= epoch {
-            self.dispatch();
-            return;
-        }
-        set_state(me.hot, State::Restart);
-        me.hot.wait_epoch.set(epoch);
-        me.hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));
-        self.sched.grace_waiters.set(Some(me.task));
-        self.park(me);
-    }
-
-    /// Whether a system call has nothing left to do but what [`Cx::wait_quiet`] does. Who makes that up is answered too soon.
-    #[inline(always)]
-    pub fn awaits_quiet(self, me: Me<'k>) -> bool {
-        self.quiet_ticket(me).is_some()
-    }
-
-    /// For what a system call waits that has begun to; it keeps that in `rsi`.
-    #[inline(always)]
-    fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
-        let (info, kept) = (MsgInfo(me.hot.regs.rax.get()), me.hot.regs.rsi.get());
-        if kept == 0 || !info.has(FLAG_AGAIN) {
-            None
-        } else {
-            quiesce::ticket(self.k, self.pin(), kept & !SECOND_PERIOD)
-        }
-    }
-
-    /// Waits until nothing is under way any more that was as the system call began to wait: no entry of another CPU, and no
-    /// mail. What a CPU gets by mail it may send on, once, to where a task has gone: so there are two quiet periods.
-    pub fn wait_quiet(self, me: Me<'k>) -> Result<()> {
-        if self.k.cpus.len() == 1 {
-            return Ok(());
-        }
-        let now = self.k.epoch.now();
-        let regs = &me.hot.regs;
-        let begin = |mark: u64| {
-            regs.rax.set(regs.rax.get() | FLAG_AGAIN);
-            regs.rsi.set(quiesce::request_quiet(self.k, self.pin()).raw() | mark);
-            Err(Refusal::Restart { epoch: now + QUIET_ROUNDS })
-        };
-        match self.quiet_ticket(me) {
-            None => begin(0),
-            Some(ticket) if !quiesce::is_quiet(self.k, self.pin(), ticket) => {
-                Err(Refusal::Restart { epoch: now + 1 })
-            }
-            Some(_) if regs.rsi.get() & SECOND_PERIOD == 0 => begin(SECOND_PERIOD),
-            Some(_) => Ok(()),
-        }
-    }
-
-    /// A grace node came by.
-    pub fn grace_arrived(self, mail: GraceMail) {
-        quiesce::receive(self.k, self.pin(), mail);
-    }
-
-    /// Lets the tasks go on whose grace period is over. After every [`quiesce::settle`].
-    pub fn wake_grace_waiters(self) {
-        let now = self.k.epoch.now();
-        let mut next = self.sched.grace_waiters.take(self.pin());
-        while let Some(task) = next {
-            let Some(hot) = self.task_hot(task) else { break };
-            next = hot.wait_next.take(self.pin());
-            if hot.wait_epoch.get() <= now {
-                self.restart_now(task, hot);
-            } else {
-                hot.wait_next.set(self.sched.grace_waiters.get(self.pin()));
-                self.sched.grace_waiters.set(Some(task));
-            }
-        }
-        self.dispatch();
-    }
-
-    /// The task makes its system call again.
-    fn restart_now(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
-        self.make_ready(task, hot);
-        self.dispatch();
-    }
-
-    /// Takes a task out of the grace waiters.
-    pub fn unlink_grace_waiter(self, task: Ref<'k, Task>, hot: &TaskHot) {
-        let next = hot.wait_next.take(self.pin());
-        if self.sched.grace_waiters.is(task) {
-            self.sched.grace_waiters.set(next);
-            return;
-        }
-        let mut at = self.sched.grace_waiters.get(self.pin());
-        while let Some(other) = at.and_then(|t| self.task_hot(t)) {
-            if other.wait_next.is(task) {
-                other.wait_next.set(next);
-                return;
-            }
-            at = other.wait_next.get(self.pin());
-        }
-    }
-
     // --- delete and revoke -----------------------------------------------------------------------
 
     /// [`abi::Op::CapDelete`].
