@@ -22,13 +22,13 @@
 //! parks a task reads the epoch once more after it has asked for rounds. If another CPU's round had raised the epoch far enough
 //! before, nothing was asked for, and the task must not be parked; if not, a round of this CPU is to come, and wakes the task.
 
-use abi::{FLAG_AGAIN, MsgInfo};
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
 use kern_base::task::{State, Task, TaskHot};
 use smp::door::Ref;
 use smp::quiesce::{self, GraceMail, Ticket};
 
+use crate::begun::{is_again, mark_again};
 use crate::schedule::set_state;
 use crate::{Cx, Kernel, Me, Refusal, Result};
 
@@ -74,8 +74,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// For what a system call waits that has begun to; it keeps that in `rsi`.
     #[inline(always)]
     fn quiet_ticket(self, me: Me<'k>) -> Option<Ticket> {
-        let (info, kept) = (MsgInfo(me.hot.regs.rax.get()), me.hot.regs.rsi.get());
-        if kept == 0 || !info.has(FLAG_AGAIN) {
+        let kept = me.hot.regs.rsi.get();
+        if kept == 0 || !is_again(me.hot) {
             None
         } else {
             quiesce::ticket(self.k, self.pin(), kept & !SECOND_PERIOD)
@@ -91,7 +91,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let now = self.k.epoch.now();
         let regs = &me.hot.regs;
         let begin = |mark: u64| {
-            regs.rax.set(regs.rax.get() | FLAG_AGAIN);
+            mark_again(me.hot);
             regs.rsi.set(quiesce::request_quiet(self.k, self.pin()).raw() | mark);
             Err(Refusal::Restart { epoch: now + QUIET_ROUNDS })
         };

@@ -2,7 +2,7 @@
 
 use abi::audit::{AuditEvent, may};
 use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH, SEEN_AS_ADDER, WITHDRAWN};
-use abi::{Cap, Error, FLAG_AGAIN, MEMBER_RIGHTS, MsgInfo, ObjType, Op, Rights, Target};
+use abi::{Cap, Error, MEMBER_RIGHTS, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group, Member};
 use kern_base::machine::Machine;
 use kern_base::objects::RawWord;
@@ -13,6 +13,7 @@ use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
 
+use crate::begun::is_again;
 use crate::caps::{CLAIMED, Place};
 use crate::reclaim::{Emptied, Pins};
 use crate::schedule::state_of;
@@ -149,7 +150,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn group_remove(self, me: Me<'k>, target: Target) -> Result<Answer> {
         // Removed in one entry: from the second on, on whatever CPU, nothing is left but to wait. Somebody else may have that
         // record by then.
-        if !MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN) {
+        if !is_again(me.hot) {
             self.remove_member(me, target)?;
         }
         // Who has looked at the record before may still do what it allowed.

@@ -26,7 +26,7 @@
 //! take it back is what revoke is for.
 
 use abi::audit::{AuditEvent, LABELS, Record, may};
-use abi::{Cap, Counter, Error, FLAG_AGAIN, MsgInfo, Op, TaskId, machine_rights};
+use abi::{Cap, Counter, Error, Op, TaskId, machine_rights};
 use kern_base::frames::FrameInfo;
 use kern_base::header::{FLAG_ADOPTED, FLAG_DYING, Header};
 use kern_base::limits::LABEL_STEPS;
@@ -43,6 +43,7 @@ use smp::lock::Lock;
 use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use smp::sync::{AtomicU8, fence};
 
+use crate::begun::{is_again, mark_again};
 use crate::caps::Place;
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -220,7 +221,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         // A process that has this label and has not told all its tasks is just getting it: by an earlier entry of this
         // call, or by another caller, whose work goes on here.
         let begins = before != label || process.is_none_or(knows_label);
-        if begins && MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN) {
+        if begins && is_again(me.hot) {
             // An earlier entry of this call has set the label. Others have set another one since, or finished this one's work.
             return Ok(Answer::DONE);
         }
@@ -236,7 +237,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             let detail = u64::from(before) << 32 | u64::from(label);
             self.audit_object(AuditEvent::Label, Op::LabelSet, header, detail);
         }
-        done.inspect_err(|_| me.hot.regs.rax.set(me.hot.regs.rax.get() | FLAG_AGAIN)).map(|()| Answer::DONE)
+        done.inspect_err(|_| mark_again(me.hot)).map(|()| Answer::DONE)
     }
 
     /// Labels the tasks of a process that has another label, and tells their CPUs; a bounded number of tasks.
@@ -338,7 +339,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         Err(differ(process, if process == cnode { space } else { cnode }))
     }
 
-    /// Gives a part without label the label of its process. Returns the label that the part had. The lock of spaces is held.
+    /// Gives a part without label the label of its process, and marks that it came so. The lock of spaces is held.
     ///
     /// Errors: Forbidden, if the part has another label.
     pub fn adopt_label(self, process: &Header, part: &Header) -> Result<()> {

@@ -14,7 +14,7 @@
 //! deletes, revokes or resets next goes on from there.
 
 use abi::audit::AuditEvent;
-use abi::{Cap, Error, FLAG_AGAIN, MsgInfo, ObjType, Op, Rights, Target, machine_rights};
+use abi::{Cap, Error, ObjType, Op, Rights, Target, machine_rights};
 use core::cell::Cell;
 use kern_base::events::EventPool;
 use kern_base::group::Group;
@@ -36,6 +36,7 @@ use smp::lock::Guard;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
+use crate::begun::is_again;
 use crate::caps::is_claimed;
 use crate::spaces::mark::Mark;
 use crate::{Answer, Cx, Me, Refusal, Result};
@@ -76,7 +77,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Takes away all that was derived from a slot, and waits until no CPU remembers a page of it.
     #[inline(always)]
     fn revoke(self, me: Me<'k>, at: Target) -> Result<()> {
-        let again = MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN);
+        let again = is_again(me.hot);
         if !again {
             me.hot.regs.rsi.set(0);
         }
@@ -489,7 +490,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             Ok(found) => found,
             Err(refusal) => {
                 // A table that this call ends may have had the last capability of the memory from which this one descends.
-                if MsgInfo(me.hot.regs.rax.get()).has(FLAG_AGAIN) {
+                if is_again(me.hot) {
                     self.empty_graves(me)?;
                 }
                 return Err(refusal);
