@@ -73,9 +73,18 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Whose doing it is what this CPU does: the running task's, or that of who ended the CNode that is being emptied.
     pub fn actor(self) -> Actor {
         let entry = self.entry_number();
-        let acts = || self.sched.acts.get().filter(|(begun, _)| *begun == entry).map(|(_, actor)| actor);
-        let current = || self.hot.current.get(self.pin()).map_or(Actor::NONE, |task| self.actor_of(task));
-        self.sched.ender.get().or_else(acts).unwrap_or_else(current)
+        let running = || self.running_actor().unwrap_or(Actor::NONE);
+        self.sched.ender.get().or_else(|| self.noted_actor(entry)).unwrap_or_else(running)
+    }
+
+    /// The running task, if there is one.
+    fn running_actor(self) -> Option<Actor> {
+        self.hot.current.get(self.pin()).map(|task| self.actor_of(task))
+    }
+
+    /// Who was noted in the entry of that number, if anybody was.
+    fn noted_actor(self, entry: u64) -> Option<Actor> {
+        self.sched.acts.get().filter(|(noted, _)| *noted == entry).map(|(_, actor)| actor)
     }
 
     /// A number that no other entry of this CPU has in which somebody may act: what is counted in each.
@@ -97,9 +106,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(never)]
     fn keep_actor(self) {
         let entry = self.entry_number();
-        let current = self.hot.current.get(self.pin()).map(|task| self.actor_of(task));
-        if self.sched.acts.get().is_none_or(|(begun, _)| begun != entry) {
-            self.sched.acts.set(current.map(|actor| (entry, actor)));
+        if self.noted_actor(entry).is_none() {
+            self.sched.acts.set(self.running_actor().map(|actor| (entry, actor)));
         }
     }
 
