@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::grants::lists;
 use crate::scene::{GROUP, Scene, call};
 use crate::world::make::{Proc, at};
-use crate::world::{Regs, Tcb, World};
+use crate::world::{Regs, World};
 
 const LOG2: u64 = 6;
 
@@ -377,15 +377,6 @@ fn told_of(w: &mut World, actor: TaskId) -> Vec<(AuditEvent, Option<Op>, u64)> {
     records.iter().map(|it| (it.event, it.op, it.identity)).collect()
 }
 
-/// A process with its own CNode in slot 2, and a task of it on a CPU.
-fn somebody(s: &mut Scene, n: usize, priority: u64) -> (Proc, Tcb) {
-    let process = s.w.process();
-    s.w.give(process.cnode, process, Cap(2));
-    let task = s.w.start(process, n, priority);
-    s.w.run();
-    (process, task)
-}
-
 /// Moves a capability of process 1 into somebody's slot.
 fn hand(s: &mut Scene, cap: Cap, to: Proc, slot: u32) {
     s.w.must(0, Op::CapMove, &[cap.arg(), Target::new(to.cnode, slot).0]);
@@ -400,8 +391,8 @@ fn own(slot: u32) -> u64 {
 fn who_ends_a_process_by_its_spaces_is_told_of() {
     for what in [ObjType::VSpace, ObjType::CNode] {
         let (mut s, _) = audited(1);
-        let (killer, task) = somebody(&mut s, 0, 20);
-        let (victim, dead) = somebody(&mut s, 0, 10);
+        let (killer, task) = s.somebody(0, 20);
+        let (victim, dead) = s.somebody(0, 10);
         let of_victim = identity(&mut s.w, victim.process);
         if what == ObjType::CNode {
             // Its own capability of it is not the last.
@@ -420,8 +411,8 @@ fn who_ends_a_process_by_its_spaces_is_told_of() {
 #[test]
 fn a_kill_that_is_given_up_is_told_of() {
     let (mut s, _) = audited(2);
-    let (killer, task) = somebody(&mut s, 0, 20);
-    let (victim, dead) = somebody(&mut s, 1, 10);
+    let (killer, task) = s.somebody(0, 20);
+    let (victim, dead) = s.somebody(1, 10);
     s.w.give(victim.process, killer, Cap(3));
     let of_victim = identity(&mut s.w, victim.process);
     s.w.does(&task, Regs::op(Op::ProcessKill, &[Cap(3).arg()]));
@@ -440,8 +431,8 @@ fn a_kill_that_is_given_up_is_told_of() {
 fn an_end_that_is_given_up_is_told_of() {
     for what in [ObjType::Process, ObjType::Task] {
         let (mut s, _) = audited(2);
-        let (killer, task) = somebody(&mut s, 0, 20);
-        let (victim, dead) = somebody(&mut s, 1, 10);
+        let (killer, task) = s.somebody(0, 20);
+        let (victim, dead) = s.somebody(1, 10);
         let cap = if what == ObjType::Process { victim.process } else { dead.cap };
         let object = identity(&mut s.w, cap);
         hand(&mut s, cap, killer, 3);
@@ -459,7 +450,7 @@ fn an_end_that_is_given_up_is_told_of() {
 fn a_groups_end_that_is_given_up_is_told_of() {
     const MEMBERS: u64 = 1024;
     let (mut s, _) = audited(1);
-    let (ender, task) = somebody(&mut s, 0, 10);
+    let (ender, task) = s.somebody(0, 10);
     let group = s.w.group(MEMBERS, 1);
     let of_group = identity(&mut s.w, group);
     let member = s.w.process();
@@ -478,8 +469,8 @@ fn a_groups_end_that_is_given_up_is_told_of() {
 fn who_empties_the_table_of_others_is_not_told_of_as_who_ended_what_it_had() {
     const SLOTS: u64 = 1024;
     let (mut s, _) = audited(1);
-    let (owner, task) = somebody(&mut s, 0, 10);
-    let (innocent, other) = somebody(&mut s, 0, 20);
+    let (owner, task) = s.somebody(0, 10);
+    let (innocent, other) = s.somebody(0, 20);
     let (table, inner) = (s.w.make(0, ObjType::CNode, SLOTS), s.w.make(0, ObjType::CNode, 8));
     let (thing, member, group) = (s.w.make(0, ObjType::Process, 1), s.w.process(), s.group);
     s.w.join_all(group, member, GROUP);
@@ -512,7 +503,7 @@ fn who_answers_a_fault_with_a_kill_is_told_of() {
     for n in [0, 1] {
         for answer in [FaultAnswer::Kill, FaultAnswer::TearDown] {
             let (mut s, _) = audited(2);
-            let (_, handler) = somebody(&mut s, n, 20);
+            let (_, handler) = s.somebody(n, 20);
             s.w.expose(s.group, 9, handler.cap);
             let process = s.process.process;
             s.w.must(0, Op::FaultHandler, &[process.arg(), Target::new(GROUP, 9).0]);

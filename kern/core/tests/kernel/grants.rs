@@ -30,7 +30,7 @@ pub fn lists(task: &Tcb, grants: &[Grant]) {
 }
 
 /// Where capabilities may come to it.
-fn listens(task: &Tcb, next: Cap, count: u32) {
+pub fn listens(task: &Tcb, next: Cap, count: u32) {
     task.object.get().utcb(task.pin()).listening.store(Listening { next, count }.word(), Relaxed);
 }
 

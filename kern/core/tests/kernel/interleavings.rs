@@ -1,7 +1,7 @@
 //! Interleavings that broke something once: an operation stands at each of its points, and another one runs.
 
 use abi::audit::AuditEvent;
-use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
+use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::group::{Exposure, Group};
 use kern_base::limits::LABEL_STEPS;
 use kern_base::task::{State, Task};
@@ -10,13 +10,12 @@ use smp::host_test;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::audit::read;
-use crate::grants::{holds, lists};
 use crate::labels::{SUBJECT, confined};
-use crate::scene::{GROUP, Scene, call};
+use crate::scene::{GROUP, LateAnswer, Scene, call};
 use crate::world::gate::Why;
-use crate::world::make::{Proc, at};
+use crate::world::make::at;
 use crate::world::stop::Part;
-use crate::world::{Regs, Tcb, World};
+use crate::world::{Regs, World};
 
 /// Steps that another CPU takes in the middle, at most.
 const STEPS: usize = 200;
@@ -49,14 +48,6 @@ fn stand(w: &mut World, n: usize, op: Op, args: &[u64]) -> Part {
     Part::begin(&w.gate, n, Why::SystemCall, |_| true)
 }
 
-/// A process with its own CNode in slot 2, and a task of it on a CPU.
-fn somebody(s: &mut Scene, n: usize, priority: u64) -> (Proc, Tcb) {
-    let process = s.w.process();
-    s.w.give(process.cnode, process, Cap(2));
-    let task = s.w.start(process, n, priority);
-    (process, task)
-}
-
 /// A per-CPU exposure that is only just being tried marks its entries. What is exposed there is not its own meanwhile.
 #[test]
 fn a_call_to_one_task_per_cpu_reaches_nobody_while_entries_are_tried() {
@@ -70,7 +61,7 @@ fn a_call_to_one_task_per_cpu_reaches_nobody_while_entries_are_tried() {
             s.w.must(0, Op::Expose, &[Target::new(group, HEAD).0, worker.cap.arg(), PER_CPU]);
             let process = s.process;
             let other = s.w.start(process, 2, 10);
-            let (thief, task) = somebody(&mut s, 0, 10);
+            let (thief, task) = s.somebody(0, 10);
             s.w.join(group, thief, GROUP, Rights::LISTEN, 0);
             s.w.give(task.cap, thief, Cap(21));
             let caller = s.w.process();
@@ -151,7 +142,7 @@ fn a_refused_expose_leaves_no_marks_beside_who_looks_at_its_index() {
     for at in 0..POINTS {
         let mut s = Scene::unchecked(3, 16 << 20);
         let group = s.group;
-        let (process, task) = somebody(&mut s, 0, 10);
+        let (process, task) = s.somebody(0, 10);
         let member = s.w.join(group, process, GROUP, Rights::LISTEN, 0);
         s.w.give(task.cap, process, Cap(21));
         let note = s.w.make(0, ObjType::Notification, 0);
@@ -228,38 +219,10 @@ fn a_removal_that_goes_on_elsewhere_removes_nobody_else() {
 /// An answer that brings something waits. Its caller gives up, and calls again: that is another call.
 #[test]
 fn an_answer_that_waits_is_not_for_the_next_call_of_the_same_task() {
-    let mut s = Scene::new(1);
-    let (process, reply) = (s.process, s.w.make(0, ObjType::Reply, 0));
-    s.w.give(reply, process, Cap(7));
-    let (first, to_first) = s.server(0, 10);
-    let (second, to_second) = s.server(0, 11);
-    let note = s.w.make(0, ObjType::Notification, 0);
-    s.w.give(note, process, Cap(20));
-    let its = s.w.process();
-    s.w.join(s.group, its, GROUP, Rights::SEND, 1);
-    let one = s.w.start(its, 0, 8);
-    let offer = Listening { next: Cap(40), count: 1 };
-    one.object.get().utcb(one.pin()).listening.store(offer.word(), Relaxed);
-    s.w.does_and_run(&one, call(to_first));
-    s.w.does_and_run(&first, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
-    let offered = Target::new(its.cnode, 40).0;
-    s.w.must(0, Op::CapCopy, &[note.arg(), offered, 0, 0]);
-    s.w.must(0, Op::CapDelete, &[offered]);
-    lists(&first, &[Grant::Copy { cap: Cap(20), rights: Rights::NOTIFY, badge: 0 }]);
-    s.w.does(&first, Regs::message(Op::Reply, Target(Cap(7).arg()), [0x111; 4]).flag(FLAG_CAPS));
-    assert!(first.must_restart(), "{:x?}", first.regs());
-    s.w.must(0, Op::TaskSuspend, &[first.cap.arg()]);
-    s.w.must(0, Op::TaskCancel, &[one.cap.arg()]);
-    assert_eq!(one.regs().error(), Some(Error::Cancelled));
+    let mut late = LateAnswer::new();
     // It asks somebody else something else.
-    s.w.run();
-    s.w.does_and_run(&one, call(to_second));
-    s.w.does_and_run(&second, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
-    assert_eq!(s.w.result(&second).error(), None);
-    s.w.does_and_run(&second, Regs::op(Op::Recv, &[]));
-    s.w.resume(&first);
-    s.w.run();
-    let got = (one.is_through(), holds(&mut s, its, Cap(40)).is_some());
+    let (its, one) = late.caller;
+    let got = late.goes_on_after_call(its, &one);
     assert_eq!(got, (false, false), "nobody has answered its second call: {:x?}", one.regs());
 }
 

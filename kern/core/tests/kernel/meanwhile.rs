@@ -1,30 +1,20 @@
 //! What a system call has looked up, or began with, and others change meanwhile: it does not serve somebody else.
 
-use abi::{Cap, Error, FLAG_CAPS, Grant, Listening, ObjType, Op, Rights, Target};
+use abi::{Cap, FLAG_CAPS, Grant, ObjType, Op, Rights, Target};
 use kern_base::group::Group;
 use smp::host_test;
-use std::sync::atomic::Ordering::Relaxed;
 
 use crate::grants::{holds, lists, owned};
-use crate::scene::{GROUP, Scene, call};
+use crate::scene::{GROUP, LateAnswer, Scene, call};
 use crate::world::gate::Why;
-use crate::world::make::{Proc, at};
-use crate::world::{Regs, Tcb, World};
+use crate::world::make::at;
+use crate::world::{Regs, World};
 
 /// Steps that another CPU takes in the middle, at most.
 const STEPS: usize = 200;
 
 fn identity(w: &mut World, cap: Cap) -> u64 {
     w.must(0, Op::CapInspect, &[at(cap)]).r8
-}
-
-/// A process with its own CNode in slot 2, and a task of it on a CPU.
-fn somebody(s: &mut Scene, n: usize, priority: u64) -> (Proc, Tcb) {
-    let process = s.w.process();
-    s.w.give(process.cnode, process, Cap(2));
-    let task = s.w.start(process, n, priority);
-    s.w.run();
-    (process, task)
 }
 
 /// Another CPU makes a system call while CPU 1, whose task has to make its own again, is held up and takes its mail.
@@ -48,7 +38,7 @@ fn a_call_to_one_task_per_cpu_reaches_nobody_elses() {
         let group = s.group;
         let worker = s.w.task_with(s.process, 0, 10, true);
         s.w.must(0, Op::Expose, &[Target::new(group, 8).0, worker.cap.arg(), 1 | 10 << 32]);
-        let (thief, task) = somebody(&mut s, 0, 10);
+        let (thief, task) = s.somebody(0, 10);
         s.w.join(group, thief, GROUP, Rights::LISTEN, 0);
         s.w.give(task.cap, thief, Cap(21));
         let caller = s.w.process();
@@ -93,45 +83,10 @@ fn a_call_to_one_task_per_cpu_reaches_nobody_elses() {
 /// An answer that brings something may have to wait. Whose call a Reply has by then may be another one.
 #[test]
 fn an_answer_that_waits_goes_to_whom_it_was_meant_for() {
-    let mut s = Scene::new(1);
-    let (process, reply) = (s.process, s.w.make(0, ObjType::Reply, 0));
-    s.w.give(reply, process, Cap(7));
-    let (first, to_first) = s.server(0, 10);
-    let (second, to_second) = s.server(0, 11);
-    let note = s.w.make(0, ObjType::Notification, 0);
-    s.w.give(note, process, Cap(20));
-    let client = |s: &mut Scene, priority: u64| {
-        let process = s.w.process();
-        let group = s.group;
-        s.w.join(group, process, GROUP, Rights::SEND, priority as u16);
-        let task = s.w.start(process, 0, priority);
-        let offer = Listening { next: Cap(40), count: 1 };
-        task.object.get().utcb(task.pin()).listening.store(offer.word(), Relaxed);
-        (process, task)
-    };
-    let (its, one) = client(&mut s, 8);
-    s.w.does_and_run(&one, call(to_first));
-    s.w.does_and_run(&first, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
-    assert_eq!(s.w.result(&first).error(), None);
-    // The slot in which it listens was emptied a moment ago: what comes there waits for all CPUs.
-    let offered = Target::new(its.cnode, 40).0;
-    s.w.must(0, Op::CapCopy, &[note.arg(), offered, 0, 0]);
-    s.w.must(0, Op::CapDelete, &[offered]);
-    lists(&first, &[Grant::Copy { cap: Cap(20), rights: Rights::NOTIFY, badge: 0 }]);
-    s.w.does(&first, Regs::message(Op::Reply, Target(Cap(7).arg()), [0x111; 4]).flag(FLAG_CAPS));
-    assert!(first.must_restart(), "{:x?}", first.regs());
-    s.w.must(0, Op::TaskSuspend, &[first.cap.arg()]);
-    // It gives up, and another task of the server keeps another's call.
-    s.w.must(0, Op::TaskCancel, &[one.cap.arg()]);
-    assert_eq!(one.regs().error(), Some(Error::Cancelled));
-    let (other, two) = client(&mut s, 13);
-    s.w.does_and_run(&two, call(to_second));
-    s.w.does_and_run(&second, Regs::op(Op::SaveReply, &[Cap(7).arg()]));
-    assert_eq!(s.w.result(&second).error(), None);
-    s.w.does_and_run(&second, Regs::op(Op::Recv, &[]));
-    s.w.resume(&first);
-    s.w.run();
-    let got = (two.is_through(), holds(&mut s, other, Cap(40)).is_some());
+    let mut late = LateAnswer::new();
+    // Another task of the server keeps another's call.
+    let (other, two) = LateAnswer::client(&mut late.s, 13);
+    let got = late.goes_on_after_call(other, &two);
     assert_eq!(got, (false, false), "nobody has answered it: {:x?}", two.regs());
 }
 

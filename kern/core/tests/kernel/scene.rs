@@ -1,7 +1,8 @@
 //! What directed tests begin with: servers and clients of one process, exposed in one group.
 
-use abi::{Cap, ObjType, Op, Target};
+use abi::{Cap, Error, FLAG_CAPS, Grant, ObjType, Op, Rights, Target};
 
+use crate::grants::{OFFER, holds, listens, lists};
 use crate::world::make::{Proc, at};
 use crate::world::{Regs, Tcb, World};
 
@@ -56,6 +57,14 @@ impl Scene {
         (server, target)
     }
 
+    /// A process with its own CNode in slot 2, and a task of it on a CPU.
+    pub fn somebody(&mut self, n: usize, priority: u64) -> (Proc, Tcb) {
+        let process = self.w.process();
+        self.w.give(process.cnode, process, Cap(2));
+        let task = self.w.start(process, n, priority);
+        (process, task)
+    }
+
     pub fn delete(&mut self, cap: Cap) {
         self.w.must(0, Op::CapDelete, &[at(cap)]);
         self.w.run();
@@ -76,4 +85,76 @@ impl Scene {
 
 pub fn call(target: Target) -> Regs {
     Regs::message(Op::Call, target, [1, 2, 3, 4])
+}
+
+/// An answer that waits, and the call that it is for is over: a server answers with a capability, which waits for a slot of
+/// the caller to be reusable, and the caller gives up.
+pub struct LateAnswer {
+    pub s: Scene,
+    /// Whose call is over, and its process.
+    pub caller: (Proc, Tcb),
+    /// The task that answers. It is suspended before the answer has gone.
+    first: Tcb,
+    /// Another task of the server, which shares its Reply. It receives.
+    second: Tcb,
+    to_second: Target,
+}
+
+impl LateAnswer {
+    /// The Reply by which the server answers, and what it answers with.
+    const REPLY: Cap = Cap(7);
+    const NOTE: Cap = Cap(20);
+
+    pub fn new() -> LateAnswer {
+        let mut s = Scene::new(1);
+        let (process, reply) = (s.process, s.w.make(0, ObjType::Reply, 0));
+        s.w.give(reply, process, LateAnswer::REPLY);
+        let (first, to_first) = s.server(0, 10);
+        let (second, to_second) = s.server(0, 11);
+        let note = s.w.make(0, ObjType::Notification, 0);
+        s.w.give(note, process, LateAnswer::NOTE);
+        let (its, one) = LateAnswer::client(&mut s, 8);
+        LateAnswer::keeps(&mut s, &first, &one, to_first);
+        // The slot in which the caller listens was emptied a moment ago: what comes there waits for all CPUs.
+        let offered = Target::new(its.cnode, OFFER.0).0;
+        s.w.must(0, Op::CapCopy, &[note.arg(), offered, 0, 0]);
+        s.w.must(0, Op::CapDelete, &[offered]);
+        lists(&first, &[Grant::Copy { cap: LateAnswer::NOTE, rights: Rights::NOTIFY, badge: 0 }]);
+        let answer = Regs::message(Op::Reply, Target(LateAnswer::REPLY.arg()), [0x111; 4]);
+        s.w.does(&first, answer.flag(FLAG_CAPS));
+        assert!(first.must_restart(), "{:x?}", first.regs());
+        s.w.must(0, Op::TaskSuspend, &[first.cap.arg()]);
+        s.w.must(0, Op::TaskCancel, &[one.cap.arg()]);
+        assert_eq!(one.regs().error(), Some(Error::Cancelled));
+        s.w.run();
+        LateAnswer { s, caller: (its, one), first, second, to_second }
+    }
+
+    /// A process that may call, and a task of it, which offers a slot for what an answer brings.
+    pub fn client(s: &mut Scene, priority: u64) -> (Proc, Tcb) {
+        let (group, process) = (s.group, s.w.process());
+        s.w.join(group, process, GROUP, Rights::SEND, priority as u16);
+        let task = s.w.start(process, 0, priority);
+        listens(&task, OFFER, 1);
+        (process, task)
+    }
+
+    /// A server keeps the call of a client in the Reply.
+    fn keeps(s: &mut Scene, server: &Tcb, client: &Tcb, target: Target) {
+        s.w.does_and_run(client, call(target));
+        s.w.does_and_run(server, Regs::op(Op::SaveReply, &[LateAnswer::REPLY.arg()]));
+        assert_eq!(s.w.result(server).error(), None);
+    }
+
+    /// A client calls the second task, which keeps the call in the Reply. Then the first task goes on with its answer.
+    ///
+    /// Returns: whether the client was answered, and whether it has got the capability.
+    pub fn goes_on_after_call(&mut self, process: Proc, client: &Tcb) -> (bool, bool) {
+        let s = &mut self.s;
+        LateAnswer::keeps(s, &self.second, client, self.to_second);
+        s.w.does_and_run(&self.second, Regs::op(Op::Recv, &[]));
+        s.w.resume(&self.first);
+        s.w.run();
+        (client.is_through(), holds(s, process, OFFER).is_some())
+    }
 }
