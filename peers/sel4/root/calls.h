@@ -1,4 +1,4 @@
-/* Clients and servers of calls, which rows on one CPU and rows across CPUs share. */
+/* Clients and servers that rows on one CPU and rows across CPUs share. */
 #pragma once
 
 #include "root.h"
@@ -19,3 +19,7 @@ void echo_0_server(void);
 void echo_4_server(void);
 void echo_10_server(void);
 void echo_64_server(void);
+
+/* The client signals and waits; the server waits and signals back. */
+void ping_client(void);
+void pong_server(void);

@@ -1,27 +1,6 @@
 /* From CPU 0 to CPU 1. An idle CPU halts; the clock counts the instructions of both. */
 #include "calls.h"
 
-static void cross_ping_client(void)
-{
-    for (unsigned n = begin_samples(); n < last_sample(); n++) {
-        word bits = 0;
-        u64 start = stamp();
-        seL4_Signal(SLOT_NOTE);
-        seL4_Wait(SLOT_BACK, &bits);
-        u64 end = stamp();
-        sample(n, start, end);
-        must(bits == 2, "wrong_bits", bits);
-    }
-}
-
-static void cross_pong_server(void)
-{
-    for (;;) {
-        seL4_Wait(SLOT_NOTE, 0);
-        seL4_Signal(SLOT_BACK);
-    }
-}
-
 /* Waits for the waiter's answer, and then long enough for CPU 1 to be idle again before the next sample. */
 static void cross_signal_client(void)
 {
@@ -65,7 +44,7 @@ const struct row cross_rows[] = {
      CROSS(call_64_client, echo_64_server)},
     {.name = "cross_cpu_signal_wait_round_trip", .scope = "round-trip",
      .what = "Signal a server on CPU 1 and Wait; it waits and signals back; idle CPUs halt",
-     CROSS(cross_ping_client, cross_pong_server)},
+     CROSS(ping_client, pong_server)},
     {.name = "cross_cpu_signal_waiter", .scope = "one-way",
      .what = "from before Signal on CPU 0 until the waiter runs on CPU 1, which was idle; what CPU 0 does meanwhile "
              "on its way to its own Wait is in it",

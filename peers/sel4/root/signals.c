@@ -1,16 +1,28 @@
 /* Notifications. */
-#include "root.h"
+#include "calls.h"
+
+/* Signals, and takes sample `n` of that. */
+INLINE void timed_signal(unsigned n)
+{
+    u64 start = stamp();
+    seL4_Signal(SLOT_NOTE);
+    u64 end = stamp();
+    sample(n, start, end);
+}
+
+/* Takes away the bit that a Signal without waiter has left. */
+INLINE void take_bit(void)
+{
+    word bits = 0;
+    seL4_Poll(SLOT_NOTE, &bits);
+    must(bits == 1, "wrong_bits", bits);
+}
 
 static void signal_client(void)
 {
     for (unsigned n = begin_samples(); n < last_sample(); n++) {
-        u64 start = stamp();
-        seL4_Signal(SLOT_NOTE);
-        u64 end = stamp();
-        sample(n, start, end);
-        word bits = 0;
-        seL4_Poll(SLOT_NOTE, &bits);
-        must(bits == 1, "wrong_bits", bits);
+        timed_signal(n);
+        take_bit();
     }
 }
 
@@ -18,17 +30,12 @@ static void signal_again_client(void)
 {
     seL4_Signal(SLOT_NOTE);
     for (unsigned n = begin_samples(); n < last_sample(); n++) {
-        u64 start = stamp();
-        seL4_Signal(SLOT_NOTE);
-        u64 end = stamp();
-        sample(n, start, end);
+        timed_signal(n);
     }
-    word bits = 0;
-    seL4_Poll(SLOT_NOTE, &bits);
-    must(bits == 1, "wrong_bits", bits);
+    take_bit();
 }
 
-static void ping_client(void)
+void ping_client(void)
 {
     for (unsigned n = begin_samples(); n < last_sample(); n++) {
         word bits = 0;
@@ -41,7 +48,7 @@ static void ping_client(void)
     }
 }
 
-static void pong_server(void)
+void pong_server(void)
 {
     for (;;) {
         seL4_Wait(SLOT_NOTE, 0);
@@ -54,10 +61,7 @@ static void signal_higher_client(void)
 {
     for (unsigned n = begin_samples(); n < last_sample(); n++) {
         run.value = 0;
-        u64 start = stamp();
-        seL4_Signal(SLOT_NOTE);
-        u64 end = stamp();
-        sample(n, start, end);
+        timed_signal(n);
         must(run.value == 1, "waiter_did_not_run_once", run.value);
     }
 }
@@ -97,10 +101,7 @@ static void signal_equal_client(void)
 {
     for (unsigned n = begin_samples(); n < last_sample(); n++) {
         run.value = 0;
-        u64 start = stamp();
-        seL4_Signal(SLOT_NOTE);
-        u64 end = stamp();
-        sample(n, start, end);
+        timed_signal(n);
         must(run.value == 0, "waiter_ran_too_early", run.value);
         seL4_Yield();
         must(run.value == 1, "waiter_did_not_run_once", run.value);
