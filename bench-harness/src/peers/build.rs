@@ -20,7 +20,7 @@ pub struct Images {
     pub root: PathBuf,
 }
 
-/// Builds everything anew in `dir`.
+/// Builds everything anew in `dir`. `source` is absolute.
 pub fn build(tools: &Tools, source: &Path, dir: &Path, settings: &Settings) -> Result<Images> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -29,9 +29,8 @@ pub fn build(tools: &Tools, source: &Path, dir: &Path, settings: &Settings) -> R
         _ => fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?,
     }
     let dir = dir.canonicalize()?;
-    let source = source.canonicalize()?;
-    let kernel = build_kernel(tools, &source, &dir, settings)?;
-    let root = build_root(tools, &source, &dir)?;
+    let kernel = build_kernel(tools, source, &dir, settings)?;
+    let root = build_root(tools, source, &dir)?;
     Ok(Images { kernel, root })
 }
 

@@ -115,7 +115,7 @@ fn sel4(args: &Sel4Args, limit: Option<u64>) -> Result<()> {
             compiler: tools.compiler.clone(),
             guest_cpu: GUEST_CPU.to_owned(),
         },
-        configurations: measure(args, &tools, &qemu, &changes, limit)?,
+        configurations: measure(args, &source.dir, &tools, &qemu, &changes, limit)?,
     };
     results.write(&args.output)?;
     println!("{}: {} rows", args.output.display(), results.rows());
@@ -124,6 +124,7 @@ fn sel4(args: &Sel4Args, limit: Option<u64>) -> Result<()> {
 
 fn measure(
     args: &Sel4Args,
+    source: &Path,
     tools: &Tools,
     qemu: &Qemu,
     changes: &Settings,
@@ -136,7 +137,7 @@ fn measure(
         let settings = configuration.settings(changes);
         let dir = Path::new(BUILDS).join(name);
         eprintln!("{name}: building in {}", dir.display());
-        let images = build::build(tools, &args.source, &dir, &settings)?;
+        let images = build::build(tools, source, &dir, &settings)?;
         eprintln!("{name}: measuring");
         let serial = boot::boot(qemu, &images, &dir, cpus, limit)?;
         let rows = report::read(&serial).map_err(|error| error.context(format!("configuration {name}")))?;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::results::{Results, Row};
 use crate::figures::grouped;
+use crate::lab::Job;
 
 /// What makes the table.
 pub const RECIPE: &str = "./justw peers table";
@@ -34,7 +35,7 @@ pub fn render(results: &Results) -> String {
     for measured in &results.configurations {
         let settings: Vec<String> =
             measured.settings.iter().map(|(name, value)| format!("`{name}={value}`")).collect();
-        let cpus = if measured.cpus == 1 { "1 CPU" } else { &format!("{} CPUs", measured.cpus) };
+        let cpus = Job::cpus_text(measured.cpus);
         let _ = writeln!(text, "- {}, {cpus}: {}", measured.name, settings.join(" "));
     }
     text
@@ -69,6 +70,7 @@ mod tests {
         assert!(table.contains(&format!("| `call` | operation | 1,414 | 583 | {what}")), "{table}");
         assert!(table.contains(&format!("| `cross` | operation | – | 2,775 | {what}")), "{table}");
         assert_eq!(table.matches("| `call` |").count(), 1);
+        assert!(table.contains("- uniprocessor, 1 CPU: `KernelFastpath=ON`"), "{table}");
         assert!(table.contains("- smp, 2 CPUs: `KernelFastpath=ON`"), "{table}");
     }
 

@@ -1,6 +1,6 @@
 //! The checkout of seL4: which commit it is, and whether that is the one that was measured.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -13,6 +13,8 @@ pub const PINNED: &str = "1326364bc9135d9445d936ebc01e38a402c1f4c6";
 /// What a checkout is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
+    /// Absolute, since the tools of the build run in other directories.
+    pub dir: PathBuf,
     pub version: String,
     /// With ` with changes` where files differ from the commit.
     pub commit: String,
@@ -36,7 +38,7 @@ impl Source {
         if commit != PINNED && !any_commit {
             return Err(other_commit(&dir, &commit).into());
         }
-        Ok(Source { version: version.trim().to_owned(), commit })
+        Ok(Source { dir, version: version.trim().to_owned(), commit })
     }
 }
 
@@ -78,6 +80,24 @@ mod tests {
         assert!(text.contains("--any-commit"), "{text}");
         let text = other_commit(Path::new("/s"), &format!("{PINNED} with changes")).to_string();
         assert!(text.contains("git -C /s stash"), "{text}");
+    }
+
+    #[test]
+    fn a_checkout_is_known_by_its_absolute_path() {
+        let dir = std::env::temp_dir().join(format!("aurora-source-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("libsel4")).expect("a directory");
+        for (name, text) in [("gcc.cmake", ""), ("VERSION", "1.2\n")] {
+            std::fs::write(dir.join(name), text).expect("a file");
+        }
+        git(&dir, &["init", "--quiet"]).expect("a repository");
+        let commit = ["commit", "--quiet", "--allow-empty", "--message=all"];
+        git(&dir, &[&["-c", "user.name=me", "-c", "user.email=me@here"][..], &commit].concat())
+            .expect("a commit");
+        let found = Source::look(&dir.join("libsel4/.."), true);
+        let canonical = dir.canonicalize().expect("it is there");
+        let _ = std::fs::remove_dir_all(&dir);
+        let found = found.expect("a checkout");
+        assert_eq!((found.dir, found.version.as_str()), (canonical, "1.2"));
     }
 
     #[test]
