@@ -1,6 +1,8 @@
 # Everything that CI does is a recipe here. `./justw <recipe>` sets the machine up first.
 
 set shell := ["sh", "-eu", "-c"]
+# What a recipe runs is not shown; `just --verbose` shows it.
+set quiet
 # Recipes get their arguments as "$@", too: words with blanks in them stay whole.
 set positional-arguments
 
@@ -163,9 +165,9 @@ schemas:
     touch protocols/schema.request
     AURORA_SCHEMA_SUM=write {{cargo}} build --package protocols
 
-# Put the figures of the last bench run into the README
-figures: _harness
-    '{{harness}}' figures --update README.md
+# Put the committed figures into README and book; `--check` says whether they have them
+figures *args: _harness
+    '{{harness}}' figures "$@"
 
 # Debug the kernel with helpers that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test` (see `./justw gdb --help`)
 gdb *args: (_campaign_kernels args)

@@ -15,6 +15,7 @@ use crate::plot;
 use crate::probe;
 use crate::report::{Counter, Report};
 use crate::results::{Results, Run};
+use crate::rows;
 use crate::session::Session;
 use crate::table;
 use crate::trouble::Trouble;
@@ -25,6 +26,14 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// Seconds of a boot, on average, where two run at a time.
 const SECONDS_OF_A_BOOT: usize = 6;
 
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    Table,
+    Json,
+    Csv,
+}
+
 /// What to measure and what to do with it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -33,8 +42,9 @@ pub struct Wanted {
     pub cpus: Vec<u32>,
     /// More words for the command line of every boot.
     pub options: String,
-    /// Print the results as JSON instead of a table.
-    pub json: bool,
+    /// Patterns of the rows to measure; all without.
+    pub rows: Option<String>,
+    pub form: Form,
     pub check: bool,
     pub update_baseline: bool,
     /// Draw what pages in messages cost.
@@ -47,10 +57,10 @@ pub struct Wanted {
 pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let results = measure(lab, wanted)?;
     results.write(&wanted.output)?;
-    if wanted.json {
-        print!("{}", results.to_json()?);
-    } else {
-        print!("{}", table::render(&results));
+    match wanted.form {
+        Form::Table => print!("{}", table::render(&results)),
+        Form::Json => print!("{}", results.to_json()?),
+        Form::Csv => print!("{}", table::csv(&results)),
     }
     if wanted.plot {
         let directory = wanted.output.parent().unwrap_or(Path::new("."));
@@ -72,7 +82,7 @@ pub fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
     let all: Vec<(Mode, u32)> =
         modes.iter().flat_map(|mode| wanted.cpus.iter().map(|cpus| (*mode, *cpus))).collect();
     let planned: Vec<Vec<(Planned, Job)>> =
-        all.iter().map(|(mode, cpus)| jobs(lab, *mode, *cpus, &host.options)).collect();
+        all.iter().map(|(mode, cpus)| jobs(lab, *mode, *cpus, wanted)).collect::<Result<_>>()?;
     let jobs: Vec<Job> = planned.iter().flatten().map(|(_, job)| job.clone()).collect();
     let minutes = (jobs.len() * SECONDS_OF_A_BOOT).div_ceil(60);
     lab.screen.say(&format!("bench: {} boots, about {minutes} min on a host with two CPUs", jobs.len()));
@@ -130,22 +140,29 @@ fn modes(lab: &Lab, asked: Option<Mode>) -> Result<Vec<Mode>> {
 }
 
 /// The boots of one mode on one number of CPUs.
-fn jobs(lab: &Lab, mode: Mode, cpus: u32, options: &str) -> Vec<(Planned, Job)> {
+fn jobs(lab: &Lab, mode: Mode, cpus: u32, wanted: &Wanted) -> Result<Vec<(Planned, Job)>> {
+    let options = &wanted.options;
     let job = |planned: &Planned| Job {
         label: format!("bench-{mode}-{cpus}-{}", planned.name),
         variant: planned.variant.to_owned(),
         command_line: format!("{} {options}", planned.command_line).trim_end().to_owned(),
         mode,
         cpus,
-        counted: (planned.keep == Keep::Counted)
-            .then(|| lab.artifacts.boot_dir().join(format!("counted-{cpus}.json"))),
+        counted: planned
+            .keep
+            .is_counted()
+            .then(|| lab.artifacts.boot_dir().join(format!("{}-{cpus}.json", planned.name))),
         limit: LIMIT,
     };
     let with_job = |planned: Planned| {
         let job = job(&planned);
         (planned, job)
     };
-    plan::boots(mode, cpus).into_iter().map(with_job).collect()
+    let boots = match &wanted.rows {
+        None => plan::boots(mode, cpus),
+        Some(patterns) => plan::boots_for(mode, cpus, &rows::chosen(patterns, mode, cpus)?),
+    };
+    Ok(boots.into_iter().map(with_job).collect())
 }
 
 /// Takes over what a boot found.
@@ -155,10 +172,23 @@ fn take(run: &mut Run, host: &mut Host, planned: Planned, job: &Job, session: Se
         host.mitigations = session.mitigations.clone();
     }
     if let Some(counted) = &job.counted {
-        run.rows.extend(Counted::read(counted)?.rows(run.cpus));
+        let counted = Counted::read(counted)?;
+        run.rows.extend(counted.rows(run.cpus));
+        add_work(run, &planned, &counted, &session.reports);
     }
     collect(run, &planned, session);
     Ok(())
+}
+
+/// Rows that another boot has measured learn what they take besides instructions.
+fn add_work(run: &mut Run, planned: &Planned, counted: &Counted, reports: &[Report]) {
+    for report in reports {
+        let Report::Row(reported) = report else { continue };
+        let Some(name) = planned.keep.name(&reported.name) else { continue };
+        if let Some(row) = run.rows.iter_mut().find(|row| row.name == name) {
+            row.work = reported.mark.and_then(|mark| counted.work(mark));
+        }
+    }
 }
 
 /// A bench boot counts only if the guest finished and found nothing wrong.
@@ -183,7 +213,7 @@ fn collect(run: &mut Run, planned: &Planned, session: Session) {
     let mut counters = Vec::new();
     for report in session.reports {
         match report {
-            Report::Row(row) => rows.push(row),
+            Report::Row(row) => rows.push(*row),
             Report::Counter(counter) => counters.push(counter),
             _ => {}
         }
@@ -197,6 +227,8 @@ fn collect(run: &mut Run, planned: &Planned, session: Session) {
 fn counter_of(keep: &Keep, mut counter: Counter) -> Option<Counter> {
     match &counter.row {
         None => matches!(keep, Keep::Main { .. }).then_some(counter),
+        // It was measured by another boot.
+        Some(_) if keep.is_counted() => None,
         Some(row) => {
             counter.row = Some(keep.name(row)?);
             Some(counter)

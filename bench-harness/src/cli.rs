@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
@@ -16,7 +16,7 @@ use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message, pack, peers,
-    probe, reference, rules, scale, seeded, stress, suite, torture,
+    probe, reference, rows, rules, scale, seeded, stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -128,7 +128,8 @@ enum Command {
     Gdb(GdbArgs),
     /// What one operation costs and shares as CPUs are added: table, picture, words
     #[command(after_help = "Examples:\n  aurora-bench scale --cpus 1,2,4,8 --operations 200\n  \
-        aurora-bench scale --update docs/src/scaling.md     the book's table and picture")]
+        aurora-bench scale --check                          as committed in perf/scale.json?\n  \
+        aurora-bench scale --update                         perf/scale.json anew; `figures` puts it into the book")]
     Scale(ScaleArgs),
     /// The mailbox against other queues on this machine's cores: ranked table, picture
     #[command(after_help = "Examples:\n  aurora-bench mailbox --runs 3\n  \
@@ -156,8 +157,9 @@ enum Command {
         after_help = MESSAGE_EXAMPLES
     )]
     Message(MessageArgs),
-    /// The README's table of figures, from the last bench run
-    Figures(FiguresArgs),
+    /// Put the committed figures into README and book, or compare them
+    #[command(after_help = figures::command::EXAMPLES)]
+    Figures(figures::command::FiguresArgs),
 }
 
 #[derive(Args, Debug)]
@@ -188,9 +190,18 @@ struct BenchArgs {
     mode: Option<Mode>,
     #[command(flatten)]
     figures: FigureArgs,
-    /// Print JSON instead of the table
+    /// Measure only these rows, with commas between them; `*` is any text
+    #[arg(long, value_name = "PATTERNS", conflicts_with_all = ["check", "update_baseline"])]
+    rows: Option<String>,
+    /// List all rows and what each is the cost of; measure nothing
+    #[arg(long)]
+    list: bool,
+    /// Print JSON instead of the table, and nothing else
     #[arg(long)]
     json: bool,
+    /// Print one line of CSV a row instead of the table
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     /// Compare icount figures with the baseline; fail if they are not as demanded
     #[arg(long)]
     check: bool,
@@ -259,7 +270,7 @@ struct GdbArgs {
     #[arg(long, requires = "stress")]
     seed: Option<u32>,
     /// Messages of the stress run: as many as the run to look at has, or it is another one
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// How idle CPUs wait in the stress run (default: as `stress` has it)
     #[arg(long)]
@@ -311,7 +322,17 @@ struct DiffArgs {
 #[derive(Args, Debug)]
 struct ExplainArgs {
     /// The row, as `bench` calls it
-    row: String,
+    #[arg(required_unless_present = "shown")]
+    row: Option<String>,
+    /// The phases of all rows that the book shows, in place of one row; with --check or --update
+    #[arg(long, conflicts_with_all = ["row", "cpus", "diff", "json"])]
+    shown: bool,
+    /// Compare these phases with perf/phases.json
+    #[arg(long, requires = "shown", required_unless_present_any = ["row", "update"])]
+    check: bool,
+    /// Write them into perf/phases.json
+    #[arg(long, requires = "shown", conflicts_with = "check")]
+    update: bool,
     /// Number of CPUs (default: as few as the row takes)
     #[arg(long, value_parser = cpus())]
     cpus: Option<u32>,
@@ -344,9 +365,12 @@ struct ScaleArgs {
     /// Directory for scale.json and scale.svg
     #[arg(long, default_value = "target/scale", value_name = "DIR")]
     output: PathBuf,
-    /// Put the figures into this page, between its markers, and the picture beside it
-    #[arg(long, value_name = "FILE")]
-    update: Option<PathBuf>,
+    /// Hold the figures against perf/scale.json; fail if one has moved
+    #[arg(long)]
+    check: bool,
+    /// Write the figures into perf/scale.json
+    #[arg(long, conflicts_with = "check")]
+    update: bool,
 }
 
 #[derive(Args, Debug)]
@@ -411,16 +435,6 @@ struct MessageArgs {
     list: bool,
 }
 
-#[derive(Args, Debug)]
-struct FiguresArgs {
-    /// The result file of a bench run
-    #[arg(long, default_value = "target/bench/latest.json", value_name = "FILE")]
-    input: PathBuf,
-    /// Put the table into this page, between its markers, instead of printing it
-    #[arg(long, value_name = "FILE")]
-    update: Option<PathBuf>,
-}
-
 /// A number of CPUs that the machine can have.
 pub(crate) fn cpus() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(CPUS_MAX))
@@ -436,6 +450,10 @@ pub fn main() -> Result<()> {
     let Cli { common, command } = Cli::parse();
     match command {
         Command::Run(args) => run(&common.lab()?, &args),
+        Command::Bench(args) if args.list => {
+            print!("{}", rows::list());
+            Ok(())
+        }
         Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
         Command::Stress(args) => stress::stress(&common.lab()?, &args.wanted()),
         Command::Torture(wanted) => torture::torture(&common.lab()?, &wanted),
@@ -447,9 +465,9 @@ pub fn main() -> Result<()> {
         Command::Judge { file } => judge::command(&file),
         Command::Gdb(args) => gdb::gdb(&common.lab()?, &args.wanted()),
         Command::Campaign(args) => run_campaign(&common, args),
-        Command::Explain(args) => explain::command(&common.lab()?, &args.wanted()),
-        Command::Scale(ScaleArgs { cpus, operations, idle, output, update }) => {
-            scale::command(&common.lab()?, &scale::Wanted { cpus, operations, idle, output, update })
+        Command::Explain(args) => explain_rows(&common.lab()?, &args),
+        Command::Scale(ScaleArgs { cpus, operations, idle, output, check, update }) => {
+            scale::command(&common.lab()?, &scale::Wanted { cpus, operations, idle, output, check, update })
         }
         Command::Mailbox(MailboxArgs { runs, again, update, cores, output }) => {
             mailbox::command(&mailbox::Wanted { runs, again, update, cores, output })
@@ -478,11 +496,11 @@ pub fn main() -> Result<()> {
         Command::Message(MessageArgs { file, begins, list }) => {
             message::command(&message::Wanted { file, begins, list })
         }
-        Command::Figures(args) => print_figures(&args),
+        Command::Figures(args) => figures::command::run(&args),
         Command::Pack(args) => {
             let programs = pack::pack(&common.artifacts(), &args.programs, &args.packages)?;
             let names: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
-            println!("{}: {}", common.boot_dir.join("boot.tar").display(), names.join(", "));
+            eprintln!("{}: {}", common.boot_dir.join("boot.tar").display(), names.join(", "));
             Ok(())
         }
     }
@@ -508,7 +526,12 @@ impl BenchArgs {
     fn wanted(&self) -> bench::Wanted {
         bench::Wanted {
             mode: self.mode,
-            json: self.json,
+            rows: self.rows.clone(),
+            form: match (self.json, self.csv) {
+                (true, _) => bench::Form::Json,
+                (_, true) => bench::Form::Csv,
+                _ => bench::Form::Table,
+            },
             check: self.check,
             update_baseline: self.update_baseline,
             plot: self.plot,
@@ -525,7 +548,8 @@ impl FigureArgs {
             mode: Some(Mode::Icount),
             cpus: self.cpus.clone(),
             options: String::new(),
-            json: false,
+            rows: None,
+            form: bench::Form::Table,
             plot: false,
             check: false,
             update_baseline: false,
@@ -589,9 +613,9 @@ impl GdbArgs {
 }
 
 impl ExplainArgs {
-    fn wanted(&self) -> explain::Wanted {
+    fn wanted(&self, row: &str) -> explain::Wanted {
         explain::Wanted {
-            row: self.row.clone(),
+            row: row.to_owned(),
             cpus: self.cpus,
             diff: self.diff.clone(),
             json: self.json,
@@ -632,17 +656,11 @@ fn run_campaign(common: &Common, args: campaign::args::Command) -> Result<()> {
     }
 }
 
-fn print_figures(args: &FiguresArgs) -> Result<()> {
-    let results = std::fs::read_to_string(&args.input)
-        .with_context(|| format!("reading {}: run `./justw bench` first", args.input.display()))?;
-    let table = figures::render(&results)?;
-    match &args.update {
-        Some(page) => figures::update(page, figures::RECIPE, &table),
-        None => {
-            print!("{table}");
-            Ok(())
-        }
-    }
+fn explain_rows(lab: &Lab, args: &ExplainArgs) -> Result<()> {
+    let what = if args.update { explain::shares::What::Update } else { explain::shares::What::Check };
+    args.row
+        .as_deref()
+        .map_or_else(|| explain::shares::command(lab, what), |row| explain::command(lab, &args.wanted(row)))
 }
 
 /// For a shell.

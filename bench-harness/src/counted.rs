@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::plan;
-use crate::report::Row;
+use crate::report::{Row, Work};
 
 /// Region of `call_reply_cross_cpu_busy`.
 const BUSY: u8 = 1;
@@ -19,6 +19,33 @@ const PAIRS: u8 = 0x10;
 #[derive(Deserialize, Debug)]
 pub struct Counted {
     pub regions: Vec<Region>,
+    /// What samples of rows took besides instructions.
+    #[serde(default)]
+    work: Vec<RowWork>,
+}
+
+/// Of the row that this marker announced.
+#[derive(Deserialize, Debug)]
+struct RowWork {
+    row: u64,
+    atomics: Counts,
+    cr_writes: Counts,
+    msr_writes: Counts,
+    serialising: Counts,
+    lines: Counts,
+}
+
+/// Of all samples of a row.
+#[derive(Deserialize, Clone, Copy, Debug)]
+struct Counts {
+    p50: u64,
+    max: u64,
+}
+
+impl From<Counts> for [u64; 2] {
+    fn from(counts: Counts) -> [u64; 2] {
+        [counts.p50, counts.max]
+    }
 }
 
 #[derive(Deserialize, Debug)]
@@ -48,6 +75,7 @@ struct Sample {
     min: u64,
     p50: u64,
     p99: u64,
+    max: u64,
 }
 
 impl Counted {
@@ -61,6 +89,18 @@ impl Counted {
     pub fn rows(&self, cpus: u32) -> Vec<Row> {
         self.regions.iter().filter_map(|region| region.row(cpus)).collect()
     }
+
+    /// What the samples of the row took that this marker announced.
+    pub fn work(&self, mark: u64) -> Option<Work> {
+        let of = self.work.iter().find(|work| work.row == mark)?;
+        Some(Work {
+            atomics: of.atomics.into(),
+            cr_writes: of.cr_writes.into(),
+            msr_writes: of.msr_writes.into(),
+            serialising: of.serialising.into(),
+            lines: of.lines.into(),
+        })
+    }
 }
 
 impl Region {
@@ -72,21 +112,25 @@ impl Region {
             min: 0,
             p50: 0,
             p99: 0,
+            max: 0,
             n: self.sample.n,
+            work: None,
             overhead: 0,
             operations: 1,
+            mark: None,
         };
         if self.id == BUSY && self.sample.n > 0 {
-            let Sample { n, min, p50, p99 } = self.sample;
-            return Some(Row { n, min, p50, p99, ..row(plan::BUSY, "instructions") });
+            let Sample { n, min, p50, p99, max } = self.sample;
+            return Some(Row { n, min, p50, p99, max, ..row(plan::BUSY, "instructions") });
         }
-        if self.id == SAMPLES && self.longest_off > 0 {
+        if self.id == SAMPLES && self.longest_off > 0 && cpus == 1 {
             let longest = self.longest_off;
             return Some(Row {
                 n: 1,
                 min: longest,
                 p50: longest,
                 p99: longest,
+                max: longest,
                 scope: "operation".to_owned(),
                 ..row(plan::INTERRUPTS_OFF, "instructions")
             });
@@ -99,6 +143,7 @@ impl Region {
                 min: lines,
                 p50: lines,
                 p99: lines,
+                max: lines,
                 ..row(plan::SHARED_LINES, "lines")
             });
         }
@@ -113,13 +158,19 @@ mod tests {
     #[test]
     fn regions_become_rows() {
         let text = r#"{"regions":[
-            {"id":1,"ops":10,"instructions":[2600,3100],"span":{"instructions":0,"lines":0},"sample":{"n":9,"min":570,"p50":571,"p99":580},"lines":120},
-            {"id":20,"ops":1000,"instructions":[1,1,1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":1},
-            {"id":2,"ops":0,"instructions":[1],"span":{"instructions":0,"lines":0},"sample":{"n":0,"min":0,"p50":0,"p99":0},"lines":0,"longest_off":77},
-            {"id":18,"ops":1000,"instructions":[1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900},"lines":0}]}"#;
-        let rows = serde_json::from_str::<Counted>(text).expect("parses").rows(4);
-        assert_eq!(rows.len(), 3);
-        assert_eq!((rows[2].name.as_str(), rows[2].p50), (plan::INTERRUPTS_OFF, 77));
+            {"id":1,"ops":10,"instructions":[2600,3100],"span":{"instructions":0,"lines":0},"sample":{"n":9,"min":570,"p50":571,"p99":580,"max":580},"lines":120},
+            {"id":20,"ops":1000,"instructions":[1,1,1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900,"max":900},"lines":1},
+            {"id":2,"ops":0,"instructions":[1],"span":{"instructions":0,"lines":0},"sample":{"n":0,"min":0,"p50":0,"p99":0,"max":0},"lines":0,"longest_off":77},
+            {"id":18,"ops":1000,"instructions":[1,1],"span":{"instructions":0,"lines":0},"sample":{"n":999,"min":0,"p50":160,"p99":900,"max":900},"lines":0}],
+            "work":[{"row":3,"n":9,"atomics":{"p50":1,"max":2},"cr_writes":{"p50":2,"max":2},"msr_writes":{"p50":0,"max":0},
+            "serialising":{"p50":3,"max":3},"lines":{"p50":0,"max":0}}]}"#;
+        let rows = serde_json::from_str::<Counted>(text).expect("parses");
+        let work = rows.work(3).expect("counted");
+        assert_eq!((work.atomics, work.serialising, rows.work(4)), ([1, 2], [3, 3], None));
+        let of_one = rows.rows(1);
+        assert_eq!((of_one[1].name.as_str(), of_one[1].p50), (plan::INTERRUPTS_OFF, 77));
+        let rows = rows.rows(4);
+        assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].name.as_str(), rows[0].p50, rows[0].n), (plan::BUSY, 571, 9));
         assert_eq!(
             (rows[1].name.as_str(), rows[1].p50, rows[1].unit.as_str()),

@@ -8,11 +8,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::artifacts::Artifacts;
 use crate::host::find_program;
+use crate::lab::words_are_known;
 use crate::pack;
 use crate::trouble::Trouble;
 
 /// Writes an image that boots `variant` with this command line, without a menu.
 pub fn make(artifacts: &Artifacts, variant: &str, command_line: &str, image: &Path) -> Result<()> {
+    words_are_known(command_line)?;
     if find_program("grub-mkrescue").is_none() {
         let text =
             "grub-mkrescue is missing: `./justw iso` installs it (grub-common, grub-pc-bin, xorriso, mtools)";

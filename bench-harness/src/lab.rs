@@ -12,6 +12,7 @@ use crate::machine::{Boot, GUEST_CPU, GUEST_CPU_WITHOUT_CAPABILITIES, Medium, Mo
 use crate::report::Report;
 use crate::screen::Screen;
 use crate::session::{self, Ending, Event, Session};
+use crate::trouble::Trouble;
 
 pub struct Lab {
     pub qemu: Qemu,
@@ -46,9 +47,15 @@ impl Job {
     }
 }
 
+/// Refuses a command line of which nobody would read a word, or not take its value.
+pub fn words_are_known(command_line: &str) -> Result<()> {
+    abi::options::check(command_line).map_err(|wrong| Trouble::Usage(wrong.to_string()).into())
+}
+
 impl Lab {
     /// The machine's description of a job.
     pub fn boot(&self, job: &Job) -> Result<Boot> {
+        words_are_known(&job.command_line)?;
         let kernel = self.artifacts.kernel(&job.variant)?;
         let library = job.counted.is_some().then(|| self.artifacts.plugin()).transpose()?;
         let watched = library.zip(job.counted.clone());

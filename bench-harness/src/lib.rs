@@ -52,6 +52,7 @@ pub mod records;
 pub mod reference;
 pub mod report;
 pub mod results;
+pub mod rows;
 pub mod rules;
 pub mod scale;
 pub mod screen;

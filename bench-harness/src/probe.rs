@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
-use crate::report::{Report, Row};
+use crate::report::Report;
 use crate::trouble::{Trouble, first_line};
 
 /// The row that a calibrating guest reports.
@@ -80,7 +80,7 @@ fn calibrate(lab: &Lab, mode: Mode) -> Result<Measured> {
         return Ok(Err(first_line(&trouble.to_string()).to_owned()));
     }
     let row = session.reports.into_iter().find_map(|report| match report {
-        Report::Row(row @ Row { .. }) if row.name == LOOP => Some(row),
+        Report::Row(row) if row.name == LOOP => Some(row),
         _ => None,
     });
     Ok(row.map(|row| row.p50).ok_or_else(|| format!("the guest reported no {LOOP}")))

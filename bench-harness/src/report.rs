@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Statistics of one measured operation, overhead subtracted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -16,13 +16,65 @@ pub struct Row {
     pub min: u64,
     pub p50: u64,
     pub p99: u64,
+    pub max: u64,
     pub n: u64,
+    /// What it takes besides instructions, where the plugin has counted that.
+    #[serde(flatten)]
+    pub work: Option<Work>,
     /// What was subtracted from every sample.
     #[serde(skip)]
     pub overhead: u64,
     /// Operations of one sample, by which the figures were divided.
     #[serde(skip)]
     pub operations: u64,
+    /// The number of the marker that announced it to the plugin.
+    #[serde(skip)]
+    pub mark: Option<u64>,
+}
+
+/// What a sample takes that a processor waits for, of all CPUs: the median, and the most.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Work {
+    pub atomics: [u64; 2],
+    pub cr_writes: [u64; 2],
+    pub msr_writes: [u64; 2],
+    pub serialising: [u64; 2],
+    /// Cache lines that changed hands.
+    pub lines: [u64; 2],
+}
+
+impl Work {
+    /// Each kind with its name.
+    pub fn kinds(&self) -> [(&'static str, [u64; 2]); 5] {
+        [
+            ("atomics", self.atomics),
+            ("cr_writes", self.cr_writes),
+            ("msr_writes", self.msr_writes),
+            ("serialising", self.serialising),
+            ("lines", self.lines),
+        ]
+    }
+}
+
+#[cfg(test)]
+impl Row {
+    /// A row whose samples are all alike.
+    pub fn example(name: &str, figure: u64) -> Row {
+        Row {
+            name: name.to_owned(),
+            unit: "instructions".to_owned(),
+            scope: "round-trip".to_owned(),
+            min: figure,
+            p50: figure,
+            p99: figure,
+            max: figure,
+            n: 100,
+            work: None,
+            overhead: 9,
+            operations: 1,
+            mark: None,
+        }
+    }
 }
 
 /// A per-CPU event counter, since boot or while one row was measured.
@@ -44,7 +96,7 @@ pub enum Verdict {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Report {
-    Row(Row),
+    Row(Box<Row>),
     Counter(Counter),
     Test {
         name: String,
@@ -72,7 +124,7 @@ impl Report {
         let line = line.trim_end_matches(['\r', '\n', '\0']);
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let known = match word {
-            "row" => row(&fields(rest)).map(Report::Row),
+            "row" => row(&fields(rest)).map(|row| Report::Row(Box::new(row))),
             "counter" => counter(&fields(rest)).map(Report::Counter),
             "test" => test(rest),
             "progress" => Some(Report::Progress(rest.to_owned())),
@@ -110,9 +162,12 @@ fn row(fields: &Fields<'_>) -> Option<Row> {
         min: number(fields, "min")?,
         p50: number(fields, "p50")?,
         p99: number(fields, "p99")?,
+        max: number(fields, "max")?,
+        work: None,
         n: number(fields, "n")?,
         overhead: number(fields, "overhead").unwrap_or(0),
         operations: number(fields, "operations").unwrap_or(1).max(1),
+        mark: number(fields, "mark"),
     })
 }
 
@@ -149,20 +204,21 @@ mod tests {
 
     #[test]
     fn rows_are_read_whatever_the_order_of_fields() {
-        let line = "row n=10 name=null_syscall scope=operation unit=instructions p99=26 p50=25 min=24 overhead=12 operations=2 new=x";
+        let line = "row n=10 name=null_syscall scope=operation unit=instructions p99=26 p50=25 min=24 max=30 overhead=12 operations=2 mark=5 new=x";
         let Report::Row(row) = Report::parse(line) else { panic!("not a row") };
         assert_eq!(
-            (row.name.as_str(), row.n, row.min, row.p50, row.p99, row.overhead, row.operations),
-            ("null_syscall", 10, 24, 25, 26, 12, 2)
+            (row.name.as_str(), row.n, row.min, row.p50, row.p99, row.max),
+            ("null_syscall", 10, 24, 25, 26, 30)
         );
+        assert_eq!((row.overhead, row.operations, row.mark), (12, 2, Some(5)));
     }
 
     #[test]
     fn a_row_without_a_figure_is_no_row() {
-        let line = "row name=a unit=cycles scope=operation n=1 min=1 p50=1";
+        let line = "row name=a unit=cycles scope=operation n=1 min=1 p50=1 p99=1";
         assert_eq!(Report::parse(line), Report::Other(line.to_owned()));
         assert!(matches!(
-            Report::parse("row name=a unit=cycles scope=operation n=1 min=-1 p50=1 p99=1"),
+            Report::parse("row name=a unit=cycles scope=operation n=1 min=-1 p50=1 p99=1 max=1"),
             Report::Other(_)
         ));
     }

@@ -61,21 +61,13 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Work;
     use serde_json::json;
 
     #[test]
     fn the_file_has_the_documented_layout() {
-        let row = Row {
-            name: "null_syscall".into(),
-            unit: "instructions".into(),
-            scope: "operation".into(),
-            min: 24,
-            p50: 25,
-            p99: 26,
-            n: 1000,
-            overhead: 12,
-            operations: 1,
-        };
+        let work = Work { cr_writes: [2, 2], ..Work::default() };
+        let row = Row { work: Some(work), max: 31, ..Row::example("null_syscall", 25) };
         let run = Run { mode: Mode::Icount, cpus: 1, rows: vec![row], counters: Vec::new() };
         let text = Results::new(Host::example("r"), vec![run]).to_json().expect("serialises");
         let value: serde_json::Value = serde_json::from_str(&text).expect("is JSON");
@@ -84,7 +76,8 @@ mod tests {
         assert_eq!(
             value["runs"],
             json!([{"mode": "icount", "cpus": 1, "rows": [{"name": "null_syscall", "unit": "instructions",
-                "scope": "operation", "min": 24, "p50": 25, "p99": 26, "n": 1000}]}])
+                "scope": "round-trip", "min": 25, "p50": 25, "p99": 25, "max": 31, "n": 100,
+                "atomics": [0, 0], "cr_writes": [2, 2], "msr_writes": [0, 0], "serialising": [0, 0], "lines": [0, 0]}]}])
         );
     }
 }

@@ -25,6 +25,7 @@ use crate::pairs;
 use crate::policy;
 use crate::protection;
 use crate::report::{Report, Verdict};
+use crate::scale;
 use crate::seeded;
 use crate::session::Session;
 use crate::stress;
@@ -415,7 +416,29 @@ fn figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
     let results = bench::measure(lab, wanted)?;
     let findings = bench::check(lab, wanted, &results)?;
     let passed = (findings.exact + findings.held) as u64;
-    Ok(Tally { passed, failed: findings.failures.len() as u64, skipped: 0 })
+    let mut tally = Tally { passed, failed: findings.failures.len() as u64, skipped: 0 };
+    tally += scaling(lab)?;
+    Ok(tally)
+}
+
+/// Of how many CPUs the committed figures of `scale` are measured again: the smallest number that crosses, and one where servers
+/// have several clients.
+const SCALE_CPUS: [u32; 2] = [2, 4];
+
+/// What the book says of many CPUs, on some of their numbers.
+fn scaling(lab: &Lab) -> Result<Tally> {
+    lab.screen.step("scale");
+    Ok(match scale::held(lab, &SCALE_CPUS)? {
+        scale::Verdict::Held(points) => Tally { passed: points as u64, ..Tally::default() },
+        scale::Verdict::Skipped(why) => {
+            lab.screen.say(&format!("scale: skipped, {why}"));
+            Tally { skipped: 1, ..Tally::default() }
+        }
+        scale::Verdict::Moved(lines) => {
+            lines.iter().for_each(|line| lab.screen.say(&format!("scale: {line}")));
+            Tally { failed: lines.len() as u64, ..Tally::default() }
+        }
+    })
 }
 
 /// The kernel tests on every Bochs model; left out, saying so, where Bochs is missing.

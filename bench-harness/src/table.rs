@@ -7,7 +7,7 @@ use abi::Counter as Known;
 use console::style;
 
 use crate::lab::Job;
-use crate::report::{Counter, Row};
+use crate::report::{Counter, Row, Work};
 use crate::results::{Results, Run};
 
 /// All runs, one table each, with the counters of the fastpath below.
@@ -25,14 +25,15 @@ pub fn render(results: &Results) -> String {
         text.push('\n');
         render_run(&mut text, run);
     }
+    let _ = writeln!(text, "\n{LEGEND}");
     text
 }
 
 fn render_run(text: &mut String, run: &Run) {
     let title = format!("{}, {}: {}", run.mode, Job::cpus_text(run.cpus), run.mode.unit());
     let heading = format!(
-        "{title:<32} {:>10} {:>10} {:>10} {:>9} {:>7}  {:<10} {}",
-        "min", "median", "p99", "overhead", "n", "scope", "fastpath"
+        "{title:<32} {:>9} {:>9} {:>9} {:>9} {:>6}  {:<10} {:<24} {}",
+        "min", "median", "p99", "max", "n", "scope", "besides", "fastpath"
     );
     let _ = writeln!(text, "{}", style(heading).bold());
     for row in &run.rows {
@@ -53,17 +54,47 @@ fn render_row(row: &Row, counters: &[Counter]) -> String {
     let unit = if row.unit == "lines" { " (lines)" } else { "" };
     let of_row = totals(counters.iter().filter(|counter| counter.row.as_deref() == Some(&row.name)));
     let line = format!(
-        "  {:<30} {:>10} {:>10} {:>10} {:>9} {:>7}  {:<10} {}",
+        "  {:<30} {:>9} {:>9} {:>9} {:>9} {:>6}  {:<10} {:<24} {}",
         format!("{}{unit}", row.name),
         row.min,
         row.p50,
         row.p99,
-        row.overhead,
+        row.max,
         row.n,
         row.scope,
+        row.work.map_or_else(String::new, |work| besides(&work)),
         fastpath(&of_row).unwrap_or_default()
     );
     line.trim_end().to_owned()
+}
+
+/// What a row takes besides instructions, by the letters of the line below the tables; the medians.
+pub fn besides(work: &Work) -> String {
+    let counted = work.kinds().into_iter().zip(LETTERS).filter(|((_, [p50, _]), _)| *p50 > 0);
+    counted.map(|((_, [p50, _]), letter)| format!("{letter}{p50}")).collect::<Vec<_>>().join(" ")
+}
+
+/// In the order of [`Work::kinds`].
+const LETTERS: [char; 5] = ['A', 'C', 'M', 'S', 'L'];
+const LEGEND: &str = "besides, of each operation: A atomic instructions, C writes of control registers, M of MSRs, S serialising \
+                      instructions, L cache lines that changed hands";
+
+/// One line a row.
+pub fn csv(results: &Results) -> String {
+    let kinds = Work::default().kinds().map(|(name, _)| format!(",{name}_p50,{name}_max")).concat();
+    let mut text = format!("mode,cpus,row,unit,scope,min,p50,p99,max,n{kinds}\n");
+    for run in &results.runs {
+        for row in &run.rows {
+            let Row { name, unit, scope, min, p50, p99, max, n, .. } = row;
+            let _ =
+                write!(text, "{},{},{name},{unit},{scope},{min},{p50},{p99},{max},{n}", run.mode, run.cpus);
+            let work =
+                row.work.map(|work| work.kinds().map(|(_, [p50, max])| format!(",{p50},{max}")).concat());
+            text += &work.unwrap_or_else(|| ",,".repeat(LETTERS.len()));
+            text.push('\n');
+        }
+    }
+    text
 }
 
 type Totals = BTreeMap<String, u64>;
@@ -117,17 +148,7 @@ mod tests {
 
     #[test]
     fn the_table_shows_hits_and_reasons() {
-        let row = Row {
-            name: "call_reply_64w".into(),
-            unit: "instructions".into(),
-            scope: "round-trip".into(),
-            min: 580,
-            p50: 590,
-            p99: 600,
-            n: 1000,
-            overhead: 11,
-            operations: 1,
-        };
+        let row = Row::example("call_reply_64w", 590);
         let name = Some("call_reply_64w");
         let counters = vec![
             counter(name, "fast_call", 1),

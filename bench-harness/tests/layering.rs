@@ -66,8 +66,9 @@ const RULES: &[Rule] = &[
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe(&[])),
     rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
     rule("perf", &["abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
-    rule("bench-harness", &["abi", "confine", "invariants", "protocols", "snapshot"], Safe),
-    rule("bench-harness/plugin", &[], Modules(&["qemu"])),
+    rule("bench-harness", &["abi", "confine", "instructions", "invariants", "protocols", "snapshot"], Safe),
+    rule("bench-harness/instructions", &[], Safe),
+    rule("bench-harness/plugin", &["instructions"], Modules(&["qemu"])),
 ];
 
 struct Member<'a> {

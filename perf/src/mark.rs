@@ -11,6 +11,7 @@ pub const BEGIN: u8 = 1;
 pub const END: u8 = 2;
 pub const OP: u8 = 3;
 pub const SKIP: u8 = 4;
+pub const ROW: u8 = 5;
 
 /// Region of `call_reply_cross_cpu_busy`.
 pub const REGION_BUSY: u8 = 1;

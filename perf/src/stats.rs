@@ -7,6 +7,7 @@ pub struct Summary {
     pub min: u64,
     pub p50: u64,
     pub p99: u64,
+    pub max: u64,
     /// What was subtracted from every sample.
     pub overhead: u64,
 }
@@ -22,6 +23,7 @@ pub fn summarize(samples: &mut [u64], overhead: u64, operations: u64) -> Option<
         min: figure(*samples.first()?),
         p50: figure(percentile(samples, 50)?),
         p99: figure(percentile(samples, 99)?),
+        max: figure(*samples.last()?),
         overhead,
     })
 }
@@ -40,13 +42,13 @@ mod tests {
     fn percentiles_are_samples_by_nearest_rank() {
         let mut samples: Vec<u64> = (1..=1000).rev().map(|n| n + 10).collect();
         let summary = summarize(&mut samples, 10, 1).unwrap();
-        assert_eq!(summary, Summary { n: 1000, min: 1, p50: 500, p99: 990, overhead: 10 });
+        assert_eq!(summary, Summary { n: 1000, min: 1, p50: 500, p99: 990, max: 1000, overhead: 10 });
     }
 
     #[test]
-    fn one_sample_is_all_three_figures() {
+    fn one_sample_is_all_figures() {
         let summary = summarize(&mut [47], 40, 1).unwrap();
-        assert_eq!((summary.min, summary.p50, summary.p99), (7, 7, 7));
+        assert_eq!((summary.min, summary.p50, summary.p99, summary.max), (7, 7, 7, 7));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use instructions::Class;
+
 use crate::marker::Marker;
+use crate::work::Work;
 
 /// CPUs that can be told apart as holders of a line.
 pub const CPUS: usize = 64;
-const LINE_SHIFT: u32 = 6;
+pub const LINE_SHIFT: u32 = 6;
 
 /// Everything counted so far.
 #[derive(Default)]
@@ -15,7 +18,12 @@ pub struct Counts {
     regions: Vec<Region>,
     /// Which region each CPU works for: an index into `regions`.
     working: Vec<Option<usize>>,
+    /// Of the samples of rows.
+    work: Work,
 }
+
+/// Region around every sample of every row.
+const SAMPLES: u8 = 2;
 
 #[derive(Default)]
 struct Region {
@@ -82,36 +90,47 @@ impl Counts {
             Marker::Begin(id) => {
                 let region = self.region(id);
                 *self.working_for(cpu) = Some(region);
+                if id == SAMPLES {
+                    self.work.begin();
+                }
             }
             Marker::End(id) => {
                 let region = self.region(id);
                 let working = self.working_for(cpu);
                 if *working == Some(region) {
                     *working = None;
+                    if id == SAMPLES {
+                        self.work.end();
+                    }
                 }
             }
             Marker::Op(id) => {
                 let region = self.region(id);
                 self.regions[region].op();
             }
+            Marker::Row => self.work.next_row(),
             Marker::Skip(_) => {}
         }
     }
 
     /// A CPU executed an instruction that is no marker.
-    pub fn instruction(&mut self, cpu: usize, place: Where) {
+    pub fn instruction(&mut self, cpu: usize, place: Where, class: Class) {
+        self.work.instruction(class);
         if let Some(region) = *self.working_for(cpu) {
             self.regions[region].instruction(cpu, place);
         }
     }
 
-    /// Is this CPU in a region at all?
+    /// Does anything that this CPU does count?
     pub fn is_watched(&mut self, cpu: usize) -> bool {
-        self.working_for(cpu).is_some()
+        self.work.is_open() || self.working_for(cpu).is_some()
     }
 
     /// A CPU touched `bytes` of memory at a physical address.
     pub fn access(&mut self, cpu: usize, address: u64, bytes: u64, write: bool) {
+        if self.work.is_open() {
+            self.work.access(cpu, address, bytes, write);
+        }
         let Some(region) = *self.working_for(cpu) else { return };
         let (first, last) = (address >> LINE_SHIFT, (address + bytes.max(1) - 1) >> LINE_SHIFT);
         for line in first..=last {
@@ -120,9 +139,9 @@ impl Counts {
     }
 
     /// The output file's text.
-    pub fn to_json(&self) -> String {
-        let regions: Vec<String> = self.regions.iter().map(Region::to_json).collect();
-        format!("{{\"regions\":[{}]}}\n", regions.join(","))
+    pub fn json(&mut self) -> String {
+        let regions: Vec<String> = self.regions.iter().map(Region::json).collect();
+        format!("{{\"regions\":[{}],\"work\":{}}}\n", regions.join(","), self.work.json())
     }
 }
 
@@ -162,7 +181,7 @@ impl Region {
         }
     }
 
-    fn to_json(&self) -> String {
+    fn json(&self) -> String {
         let mut samples = self.samples.clone();
         samples.sort_unstable();
         // Nearest rank; an empty list has no percentiles.
@@ -173,10 +192,11 @@ impl Region {
         let mut text =
             format!("{{\"id\":{},\"ops\":{},\"instructions\":{:?},", self.id, self.ops, self.instructions);
         let min = samples.first().copied().unwrap_or(0);
+        let most = samples.last().copied().unwrap_or(0);
         let [first, last] = self.span.unwrap_or_default();
         let _ = write!(
             text,
-            "\"span\":{{\"instructions\":{},\"lines\":{}}},\"sample\":{{\"n\":{},\"min\":{min},\"p50\":{},\"p99\":{}}},\"lines\":{},\"longest_off\":{}}}",
+            "\"span\":{{\"instructions\":{},\"lines\":{}}},\"sample\":{{\"n\":{},\"min\":{min},\"p50\":{},\"p99\":{},\"max\":{most}}},\"lines\":{},\"longest_off\":{}}}",
             last.instructions - first.instructions,
             last.moves - first.moves,
             samples.len(),
@@ -209,21 +229,21 @@ mod tests {
     fn an_operation_costs_what_all_cpus_did_since_the_last() {
         let mut counts = started(2);
         for round in 0..4 {
-            (0..100 + round).for_each(|_| counts.instruction(0, Where::User));
-            (0..50).for_each(|_| counts.instruction(1, Where::User));
-            counts.instruction(7, Where::User); // in no region
+            (0..100 + round).for_each(|_| counts.instruction(0, Where::User, Class::default()));
+            (0..50).for_each(|_| counts.instruction(1, Where::User, Class::default()));
+            counts.instruction(7, Where::User, Class::default()); // in no region
             counts.mark(0, Marker::Op(R));
         }
         counts.access(0, 0x1000, 8, true);
         counts.access(1, 0x1000, 8, true); // after the last operation
         counts.mark(1, Marker::End(R));
-        counts.instruction(1, Where::User);
+        counts.instruction(1, Where::User, Class::default());
         assert_eq!(counts.regions[0].samples, [151, 152, 153]);
         assert_eq!(counts.regions[0].instructions, [406, 200]);
-        let json = counts.to_json();
+        let json = counts.json();
         assert!(
             json.contains(
-                r#""span":{"instructions":456,"lines":0},"sample":{"n":3,"min":151,"p50":152,"p99":153}"#
+                r#""span":{"instructions":456,"lines":0},"sample":{"n":3,"min":151,"p50":152,"p99":153,"max":153}"#
             ),
             "{json}"
         );
@@ -265,7 +285,8 @@ mod tests {
     #[test]
     fn interrupts_are_off_from_entry_to_exit_or_to_where_the_kernel_waits() {
         let mut counts = started(2);
-        let mut run = |cpu, place, times| (0..times).for_each(|_| counts.instruction(cpu, place));
+        let mut run =
+            |cpu, place, times| (0..times).for_each(|_| counts.instruction(cpu, place, Class::default()));
         run(0, Where::User, 9);
         run(0, Where::Kernel, 3);
         run(1, Where::Kernel, 2); // another CPU's are its own
@@ -274,7 +295,7 @@ mod tests {
         run(0, Where::KernelOpens, 1);
         run(0, Where::Kernel, 4);
         assert_eq!(counts.regions[0].longest_off, 5);
-        assert!(counts.to_json().contains(r#""longest_off":5"#));
+        assert!(counts.json().contains(r#""longest_off":5"#));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Counts the instructions that each CPU executes, and the cache lines that CPUs take from each
 //! other, between markers in the guest's code. The book's chapter on measuring has the markers and
-//! the output. Or, told to, it records every instruction of a few operations. [`marker`], [`counts`] and
-//! [`recorder`] are plain logic; [`qemu`] is the only door to QEMU.
+//! the output. Or, told to, it records every instruction of a few operations. [`marker`], [`counts`],
+//! [`work`] and [`recorder`] are plain logic; [`qemu`] is the only door to QEMU.
 //!
 //! # Concurrency
 //! QEMU calls back from one thread per CPU (under icount: from one thread). All state is behind
@@ -15,3 +15,4 @@ mod marker;
 #[cfg(not(test))] // a test binary has no QEMU to link against
 mod qemu;
 mod recorder;
+mod work;

@@ -18,6 +18,8 @@ pub enum Marker {
     Op(u8),
     /// So many bytes, this marker's included, are never counted.
     Skip(u8),
+    /// The samples that follow are of another row.
+    Row,
 }
 
 impl Marker {
@@ -38,6 +40,7 @@ impl Marker {
             Marker::End(id) => (2, id),
             Marker::Op(id) => (3, id),
             Marker::Skip(length) => (4, length),
+            Marker::Row => (5, 0),
         }
     }
 
@@ -47,6 +50,7 @@ impl Marker {
             2 => Some(Marker::End(argument)),
             3 => Some(Marker::Op(argument)),
             4 => Some(Marker::Skip(argument)),
+            5 => Some(Marker::Row),
             _ => None,
         }
     }
@@ -66,7 +70,7 @@ mod tests {
 
     #[test]
     fn parts_make_the_marker_again() {
-        for marker in [Marker::Begin(1), Marker::End(2), Marker::Op(3), Marker::Skip(4)] {
+        for marker in [Marker::Begin(1), Marker::End(2), Marker::Op(3), Marker::Skip(4), Marker::Row] {
             let (kind, argument) = marker.parts();
             assert_eq!(Marker::from_parts(kind, argument), Some(marker));
         }

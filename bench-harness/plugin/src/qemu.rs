@@ -12,6 +12,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+use instructions::{Class, class_of};
+
 use crate::counts::{Counts, Where};
 use crate::marker::Marker;
 use crate::recorder::{Access, Code, Recorder, Wanted};
@@ -228,7 +230,7 @@ fn translate_one(state: &mut State, instruction: *mut Instruction) {
         (None, None) => {
             // SAFETY: as above.
             let pc = unsafe { qemu_plugin_insn_vaddr(instruction) };
-            (on_instruction as ExecCallback, ptr::without_provenance_mut(where_is(pc, &bytes) as usize))
+            (on_instruction as ExecCallback, pack_instruction(where_is(pc, &bytes), class_of(&bytes)))
         }
         (None, Some(recorder)) => {
             // SAFETY: as above.
@@ -297,10 +299,20 @@ fn where_is(pc: u64, bytes: &[u8]) -> Where {
     }
 }
 
+/// What is counted of an instruction, as callback data.
+fn pack_instruction(place: Where, class: Class) -> *mut c_void {
+    let kinds = [class.atomic, class.cr_write, class.msr_write, class.serialising];
+    let kinds = kinds.into_iter().rev().fold(0, |bits, is| bits << 1 | usize::from(is));
+    ptr::without_provenance_mut(kinds << 2 | place as usize)
+}
+
 extern "C" fn on_instruction(cpu: c_uint, data: *mut c_void) {
     let places = [Where::User, Where::Kernel, Where::KernelOpens];
-    let place = places.into_iter().find(|place| *place as usize == data.addr()).unwrap_or(Where::User);
-    state().counts.instruction(cpu as usize, place);
+    let place = places.into_iter().find(|place| *place as usize == data.addr() & 3).unwrap_or(Where::User);
+    let is = |bit: u32| data.addr() >> 2 >> bit & 1 != 0;
+    let class =
+        Class { atomic: is(0), cr_write: is(1), msr_write: is(2), serialising: is(3), ..Class::default() };
+    state().counts.instruction(cpu as usize, place, class);
 }
 
 extern "C" fn on_memory(cpu: c_uint, info: MemoryInfo, address: u64, _: *mut c_void) {
@@ -338,11 +350,12 @@ fn describe(info: MemoryInfo, address: u64) -> Access {
 }
 
 extern "C" fn at_exit(_: PluginId, _: *mut c_void) {
-    let state = state();
-    let Some(path) = &state.output else { return };
-    let written = match &state.recorder {
-        Some(recorder) => std::fs::write(path, recorder.file()),
-        None => std::fs::write(path, state.counts.to_json()),
+    let mut state = state();
+    let State { counts, recorder, output, .. } = &mut *state;
+    let Some(path) = output else { return };
+    let written = match recorder {
+        Some(recorder) => std::fs::write(&*path, recorder.file()),
+        None => std::fs::write(&*path, counts.json()),
     };
     if let Err(error) = written {
         eprintln!("aurora-plugin: writing {path}: {error}");

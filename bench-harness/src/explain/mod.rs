@@ -9,7 +9,7 @@
 //!     │
 //!   decode, symbols (listing, phase) ── story           what each is, where it comes from, what it is for
 //!     │
-//!   cycles, compare, show
+//!   cycles, compare, show                              shares: the phases that the book shows
 //! ```
 //!
 //! Nothing is dropped on the way: what is in no phase is listed and makes the command fail, and so does a sum that
@@ -25,6 +25,7 @@ pub mod phase;
 pub mod record;
 mod rows;
 pub mod sample;
+pub mod shares;
 mod show;
 pub mod story;
 pub mod symbols;
@@ -249,7 +250,7 @@ fn boot(lab: &Lab, tree: &Tree, target: &Target, output: &Path) -> Result<Option
             Err(Trouble::GuestDied(format!("{}: the guest did not report {}", job.label, target.guest_row))
                 .into())
         }
-        (_, row) => Ok(row),
+        (_, row) => Ok(row.map(|row| *row)),
     }
 }
 

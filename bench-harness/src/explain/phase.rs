@@ -137,11 +137,28 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::groups", To(Serve)),
     ("kern_core::ids", To(Serve)),
     ("kern_core::tasks", To(Serve)),
+    ("kern_core::at_once", To(Serve)),
+    ("kern_core::audit", To(Serve)),
+    ("kern_core::begun", To(Serve)),
+    ("kern_core::devices", To(Serve)),
+    ("kern_core::dump", To(Serve)),
+    ("kern_core::found", To(Serve)),
+    ("kern_core::holdings", To(Serve)),
+    ("kern_core::labels", To(Serve)),
+    ("kern_core::membership", To(Serve)),
+    ("kern_core::search", To(Serve)),
+    ("kern_core::survey", To(Serve)),
+    ("kern_core::trace", To(Serve)),
     ("kern_core::ipc", To(Ipc)),
     ("kern_core::express", To(Ipc)),
     ("kern_core::faults", To(Ipc)),
     ("kern_core::notify", To(Ipc)),
     ("kern_core::control", To(Ipc)),
+    ("kern_core::broadcast", To(Ipc)),
+    ("kern_core::carry", To(Ipc)),
+    ("kern_core::events", To(Ipc)),
+    ("kern_core::grants", To(Ipc)),
+    ("kern_core::rewind", To(Ipc)),
     ("kern_base::task::TaskHot::spell_out", To(Ipc)),
     ("kern_core::remote", To(Mailbox)),
     ("kern_core::requests", To(Mailbox)),
@@ -150,6 +167,7 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("smp::quiesce", To(Mailbox)),
     ("kern_core::schedule", To(Schedule)),
     ("kern_core::time", To(Schedule)),
+    ("kern_core::migration", To(Schedule)),
     ("sched::", To(Schedule)),
     ("kern_core::make", To(Objects)),
     ("kern_core::reclaim", To(Objects)),
@@ -158,15 +176,23 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::spaces", To(Objects)),
     ("kern_core::pages", To(Objects)),
     ("kern_core::forget", To(Objects)),
+    ("kern_core::growth", To(Objects)),
+    ("kern_core::kill", To(Objects)),
     ("kern_hal::dev", To(Device)),
     ("kern_hal::pc::Pc::set_timer", To(Device)),
     ("kern_hal::pc::Pc::wake", To(Device)),
     ("kern_hal::cpu::time", To(Device)),
     ("kern_hal::cpu::idle", To(Idle)),
+    ("kern_core::loaded", To(Switch)),
+    ("kern_core::vector", To(Switch)),
     ("kern_hal::cpu::context", To(Switch)),
     ("kern_hal::cpu::vector", To(Switch)),
     ("kern_hal::mem::tlb", To(Switch)),
     ("compiler_builtins::", ToItsCaller),
+    ("memcmp", ToItsCaller),
+    ("memcpy", ToItsCaller),
+    ("memmove", ToItsCaller),
+    ("memset", ToItsCaller),
 ];
 
 /// The phase of assembly behind this label.
@@ -254,6 +280,17 @@ mod tests {
         assert!(labels.len() > 40, "{labels:?}");
         let unknown: Vec<_> = labels.iter().filter(|label| of_label(label).is_none()).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[test]
+    fn every_module_of_the_kernel_has_a_phase() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../kern/core/src");
+        let files =
+            std::fs::read_dir(folder).expect("the kernel").map(|entry| entry.expect("an entry").path());
+        let modules = files.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned()));
+        let unknown =
+            |module: &String| module != "lib" && of_function(&format!("kern_core::{module}::f")).is_none();
+        assert_eq!(modules.filter(unknown).collect::<Vec<_>>(), [""; 0]);
     }
 
     #[test]

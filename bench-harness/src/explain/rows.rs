@@ -3,14 +3,12 @@
 use crate::explain::sample::Cut;
 use crate::lab::Job;
 use crate::machine::Mode;
-use crate::plan;
 use crate::trouble::Trouble;
+use crate::{plan, rows};
 
 /// The plugin's region around each sample, and that of the row whose operations it counts itself.
 const REGION_SAMPLE: u8 = 2;
 const REGION_BUSY: u8 = 1;
-/// Measured, though no run must have it.
-const SHUFFLED: &str = "call_reply_cross_as_shuffled";
 const PAIRS: &str = "pairs_local_";
 const CALIBRATION: &str = "loop_1m";
 
@@ -33,9 +31,9 @@ pub struct Target {
 
 /// All rows that can be explained.
 pub fn names() -> Vec<String> {
-    let mut names = plan::expected(Mode::Icount, 2);
+    let mut names = rows::expected(Mode::Icount, 2);
     names.retain(|name| name != plan::SHARED_LINES && !name.starts_with(PAIRS));
-    names.extend([SHUFFLED.to_owned(), format!("{PAIRS}N")]);
+    names.push(format!("{PAIRS}N"));
     names
 }
 
@@ -60,7 +58,9 @@ pub fn find(row: &str, cpus: Option<u32>) -> Result<Target, Trouble> {
     }
     let boots = plan::boots(Mode::Icount, cpus);
     // The boot from which the bench keeps the row.
-    let kept = |guest: &str| boots.iter().find(|boot| boot.keep.name(guest).as_deref() == Some(row));
+    let kept = |guest: &str| {
+        boots.iter().find(|boot| boot.keep.measures() && boot.keep.name(guest).as_deref() == Some(row))
+    };
     let guest_row =
         ["call_reply_cross_as", "call_reply_cross_cpu", row].into_iter().find(|name| kept(name).is_some());
     let busy = row == plan::BUSY;
@@ -123,7 +123,12 @@ mod tests {
         expect("call_reply_cross_cpu_halted", "", "run=bench idle=halt rows=call_reply_cross_cpu", 2);
         expect(plan::BUSY, "", "run=bench idle=halt trace=1 rows=call_reply_cross_cpu_busy", 2);
         expect("pairs_local_4", "", "run=bench idle=halt rows=pairs_local_4", 4);
-        expect(SHUFFLED, "", "run=bench idle=halt rows=call_reply_cross_as_shuffled", 1);
+        expect(
+            "call_reply_cross_as_shuffled",
+            "",
+            "run=bench idle=halt rows=call_reply_cross_as_shuffled",
+            1,
+        );
     }
 
     #[test]

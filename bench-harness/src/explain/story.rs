@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::decode::{Class, Decoded};
+use instructions::Class;
+
+use super::decode::Decoded;
 use super::phase::{Belongs, Phase};
 use super::record::{Access, Recording};
 use super::sample::Sample;

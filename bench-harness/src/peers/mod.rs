@@ -13,9 +13,9 @@
 mod boot;
 mod build;
 pub mod command;
-mod page;
+pub mod page;
 mod report;
-mod results;
+pub mod results;
 mod settings;
 mod source;
 mod tools;

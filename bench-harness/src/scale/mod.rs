@@ -5,18 +5,19 @@
 //! up over all CPUs, and what it shares with others. Where that grows with the number of CPUs, no real machine
 //! can make up for it; where it stays, what limits a real machine is the cache lines that change hands.
 
+mod data;
 mod markdown;
 mod plot;
 mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use console::style;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::counted::Counted;
 use crate::figures;
@@ -28,8 +29,12 @@ use crate::session::Session;
 use crate::stress::Idle;
 use crate::trouble::Trouble;
 
+pub use data::{Results, Verdict};
+
 /// What makes the figures in the book.
-const RECIPE: &str = "./justw scale --update";
+pub const RECIPE: &str = "./justw scale --update";
+/// The committed figures.
+const COMMITTED: &str = "perf/scale.json";
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Loads of the program, with the plugin's region of each.
@@ -49,12 +54,14 @@ pub struct Wanted {
     pub operations: u32,
     pub idle: Idle,
     pub output: PathBuf,
-    /// A page of the book that gets the figures.
-    pub update: Option<PathBuf>,
+    /// Hold the figures against those committed.
+    pub check: bool,
+    /// Commit the figures.
+    pub update: bool,
 }
 
 /// One load on one number of CPUs, per operation.
-#[derive(Clone, PartialEq, Serialize, Debug)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, Debug)]
 pub struct Point {
     pub load: String,
     pub cpus: u32,
@@ -77,7 +84,7 @@ impl Point {
 }
 
 /// The points of one load, by number of CPUs.
-#[derive(Clone, Serialize, Debug)]
+#[derive(Clone, Debug)]
 pub struct Series {
     pub load: String,
     pub points: Vec<Point>,
@@ -85,44 +92,70 @@ pub struct Series {
     pub words: String,
 }
 
-#[derive(Serialize, Debug)]
-struct Results {
-    schema: u32,
-    host: Host,
-    idle: String,
-    series: Vec<Series>,
-}
-
 /// Runs, prints, and writes `scale.json` and `scale.svg`.
 pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     std::fs::create_dir_all(&wanted.output).with_context(|| format!("making {}", wanted.output.display()))?;
+    // Read first: a file that is not there should not be noticed after the run.
+    let committed = wanted.check.then(|| Results::read(Path::new(COMMITTED))).transpose()?;
+    let results = measure(lab, wanted)?;
+    print!("{}", render(&results));
+    results.write(&wanted.output.join("scale.json"))?;
+    let drawn = wanted.output.join("scale.svg");
+    std::fs::write(&drawn, picture(&results)?).with_context(|| format!("writing {}", drawn.display()))?;
+    lab.screen.say(&format!("{}: scale.json, scale.svg", wanted.output.display()));
+    if wanted.update {
+        results.write(Path::new(COMMITTED))?;
+        lab.screen.say(&format!("{COMMITTED}: written; `{}` puts it into the book", figures::RECIPE));
+    }
+    committed.map_or(Ok(()), |committed| check(lab, &results, &committed))
+}
+
+fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
     let mut points = Vec::new();
-    let mut host = Host::look(&lab.qemu.version, GUEST_CPU);
     for &cpus in &wanted.cpus {
         let session = boot(lab, wanted, cpus)?;
-        host.mitigations.clone_from(&session.mitigations);
         points.extend(points_of(&session.reports, &Counted::read(&counted_file(lab, cpus))?, cpus)?);
     }
-    let series = series(&points);
-    print!("{}", render(&series, wanted));
-    let results = Results { schema: 1, host, idle: wanted.idle.to_string(), series };
-    let write = |name: &str, text: &str| {
-        let path = wanted.output.join(name);
-        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    Ok(Results::new(&Host::look(&lab.qemu.version, GUEST_CPU), wanted, points))
+}
+
+/// Measures what is committed of these numbers of CPUs once more, and compares.
+pub fn held(lab: &Lab, cpus: &[u32]) -> Result<Verdict> {
+    let committed = Results::read(Path::new(COMMITTED))?;
+    let wanted = Wanted {
+        cpus: cpus.to_vec(),
+        operations: committed.operations,
+        idle: committed.idle,
+        output: PathBuf::new(),
+        check: true,
+        update: false,
     };
-    write("scale.json", &(serde_json::to_string_pretty(&results)? + "\n"))?;
-    let picture = plot::svg(&results.series)?;
-    write("scale.svg", &picture)?;
-    lab.screen.say(&format!("{}: scale.json, scale.svg", wanted.output.display()));
-    if let Some(page) = &wanted.update {
-        let Host { qemu, rustc, .. } = &results.host;
-        let table = markdown::render(&results.series);
-        let head = conditions(wanted);
-        figures::update(page, RECIPE, &format!("{head}; QEMU {qemu}, {rustc}.\n\n{table}"))?;
-        let beside = page.with_extension("svg");
-        std::fs::write(&beside, picture).with_context(|| format!("writing {}", beside.display()))?;
+    Ok(measure(lab, &wanted)?.compare(&committed))
+}
+
+/// Says what moved.
+fn check(lab: &Lab, results: &Results, committed: &Results) -> Result<()> {
+    match results.compare(committed) {
+        Verdict::Held(points) => lab.screen.say(&format!("check: {points} points as committed")),
+        Verdict::Skipped(why) => lab.screen.say(&format!("check: skipped, {why}")),
+        Verdict::Moved(lines) => {
+            lines.iter().for_each(|line| lab.screen.say(&format!("check: {line}")));
+            let text = format!("{} figures are not as committed in {COMMITTED}", lines.len());
+            return Err(Trouble::CheckFailed(text).into());
+        }
     }
     Ok(())
+}
+
+/// The book's table.
+pub fn page(results: &Results) -> String {
+    let table = markdown::render(&series(&results.points));
+    format!("{}; {}.\n\n{table}", results.conditions(), results.key)
+}
+
+/// The book's picture.
+pub fn picture(results: &Results) -> Result<String> {
+    plot::svg(&series(&results.points))
 }
 
 fn counted_file(lab: &Lab, cpus: u32) -> PathBuf {
@@ -169,17 +202,26 @@ fn points_of(reports: &[Report], plugin: &Counted, cpus: u32) -> Result<Vec<Poin
                     counter.value as f64 / operations as f64;
             }
         }
+        counted.retain(|_, count| {
+            *count = rounded(*count);
+            *count > 0.0
+        });
         points.push(Point {
             load: load.to_owned(),
             cpus,
             clients: clients as u32,
             operations,
-            instructions: region.span.instructions as f64 / (region.ops - 1) as f64,
-            lines: region.span.lines as f64 / (region.ops - 1) as f64,
+            instructions: rounded(region.span.instructions as f64 / (region.ops - 1) as f64),
+            lines: rounded(region.span.lines as f64 / (region.ops - 1) as f64),
             counted,
         });
     }
     Ok(points)
+}
+
+/// To a thousandth, so that the file reads well.
+fn rounded(figure: f64) -> f64 {
+    (figure * 1000.0).round() / 1000.0
 }
 
 fn series(points: &[Point]) -> Vec<Series> {
@@ -192,16 +234,10 @@ fn series(points: &[Point]) -> Vec<Series> {
         .collect()
 }
 
-/// What was counted, and how.
-fn conditions(wanted: &Wanted) -> String {
-    let Wanted { idle, operations, .. } = wanted;
-    format!("icount, idle={idle}, {operations} operations a client; per operation, all CPUs together")
-}
-
-fn render(series: &[Series], wanted: &Wanted) -> String {
+fn render(results: &Results) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "{}", conditions(wanted));
-    for Series { load, points, words } in series {
+    let _ = writeln!(text, "{}", results.conditions());
+    for Series { load, points, words } in &series(&results.points) {
         let heading = format!(
             "\n{load:<16} {:>5} {:>8} {:>14} {:>12} {:>8} {:>8} {:>12}",
             "CPUs", "clients", "instructions", "interrupts", "IPIs", "idle", "lines moved"
@@ -244,7 +280,7 @@ mod tests {
             .iter()
             .map(|(_, id)| {
                 format!(r#"{{"id":{id},"ops":1000,"instructions":[1],"span":{{"instructions":151848,"lines":1998}},
-                    "sample":{{"n":999,"min":1,"p50":1,"p99":1}},"lines":7}}"#)
+                    "sample":{{"n":999,"min":1,"p50":1,"p99":1,"max":1}},"lines":7}}"#)
             })
             .collect();
         serde_json::from_str(&format!(r#"{{"regions":[{}]}}"#, regions.join(","))).expect("it parses")

@@ -2,6 +2,7 @@
 //! every chapter is in the table of contents.
 
 mod names;
+mod unnamed;
 
 use std::fs;
 use std::path::{Path, PathBuf};

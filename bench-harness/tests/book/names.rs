@@ -1,5 +1,4 @@
-//! What the book names is there: tests, steps of the suite, builds of the kernel, recipes. The figures of the README are
-//! the committed ones.
+//! What the book names is there: tests, steps of the suite, builds of the kernel, recipes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -270,34 +269,4 @@ fn recipes_that_are_named_are_there() {
         wrong.extend(missing.map(|name| format!("{}: {name}", page.display())));
     }
     assert!(wrong.is_empty(), "recipes that are not there:\n{}", wrong.join("\n"));
-}
-
-/// Returns a figure of the README as the baseline has it: on one CPU, or where there is no such row, on two.
-fn committed(baseline: &serde_json::Value, row: &str) -> Option<u64> {
-    ["1", "2"].iter().find_map(|cpus| baseline[cpus][row]["p50"].as_u64())
-}
-
-#[test]
-fn the_readmes_figures_are_the_baselines() {
-    let readme = read(&root().join("README.md"));
-    let (_, section) = readme.split_once("<!-- figures:").expect("the README has figures");
-    let (table, machine) = section.split_once("\nAurora: QEMU ").expect("the README says what was measured");
-    let machine: Vec<&str> = machine.lines().next().unwrap_or_default().split(", ").collect();
-    let [qemu, _, rustc] = machine[..] else { panic!("QEMU, CPU and compiler: {machine:?}") };
-    let baseline: serde_json::Value =
-        serde_json::from_str(&read(&root().join("perf/baseline.json"))).expect("the baseline is JSON");
-    let baseline = &baseline["exact"][format!("{} | QEMU {qemu} | max", rustc.trim_end_matches('.'))];
-    let mut rows = 0;
-    for line in table.lines().filter_map(|line| line.strip_prefix("| `")) {
-        let cells: Vec<&str> = line.split(" | ").collect();
-        let (row, figure) = (cells[0].trim_end_matches('`'), cells[2].replace(',', "").parse().ok());
-        let update = "run `./justw bench --mode icount`, then `./justw figures`";
-        assert_eq!(
-            figure,
-            committed(baseline, row),
-            "README.md, {row}: not as in perf/baseline.json; {update}"
-        );
-        rows += 1;
-    }
-    assert!(rows > 0, "the README has no figures");
 }

@@ -9,8 +9,9 @@ use crate::guest::{Guest, lab, scratch};
 use crate::plugin;
 
 fn row(guest: Guest, name: &str, p50: u32) -> Guest {
-    let line =
-        format!("row name={name} unit=ticks scope=round-trip n=9 min={p50} p50={p50} p99={p50} overhead=4");
+    let line = format!(
+        "row name={name} unit=ticks scope=round-trip n=9 min={p50} p50={p50} p99={p50} max={p50} overhead=4"
+    );
     guest.report(&line)
 }
 
@@ -29,7 +30,8 @@ fn wanted(name: &str) -> Wanted {
         mode: Some(Mode::Icount),
         cpus: vec![1, 2],
         options: String::new(),
-        json: false,
+        rows: None,
+        form: bench_harness::bench::Form::Table,
         check: false,
         update_baseline: false,
         plot: false,

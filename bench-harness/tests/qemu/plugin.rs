@@ -59,7 +59,7 @@ fn instructions_between_markers_are_counted_exactly() {
         let region = &counted["regions"][0];
         assert_eq!(region["ops"], 3);
         assert_eq!(region["instructions"], serde_json::json!([30]));
-        assert_eq!(region["sample"], serde_json::json!({"n": 2, "min": 10, "p50": 10, "p99": 10}));
+        assert_eq!(region["sample"], serde_json::json!({"n": 2, "min": 10, "p50": 10, "p99": 10, "max": 10}));
         assert_eq!(region["lines"], 0);
     }
 }

@@ -45,6 +45,9 @@ fn run() -> bool {
         Ok(archive) => archive,
         Err(error) => return complain(format_args!("the boot archive is unusable: {error}")),
     };
+    if let Err(wrong) = abi::options::check(boot::command_line()) {
+        return complain(format_args!("{wrong}"));
+    }
     let Some(wanted) = boot::options().value("run") else {
         return check::all(&archive);
     };

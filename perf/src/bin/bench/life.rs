@@ -22,6 +22,9 @@ pub const OBJECT_SLOTS: u32 = 3;
 pub const NOTES_LOG2: u64 = 18;
 pub const TASK_LOG2: u64 = 14;
 pub const PROCESS_LOG2: u64 = 17;
+pub const MANY_LOG2: u64 = 20;
+/// Samples, and at most as many before them, of the rows that make what takes much memory or many slots.
+pub const MANY_SAMPLES: u64 = 60;
 
 /// A place in the address space where no task of the bench is, and less than what the client runs with.
 const PLACE: u32 = 60;
@@ -31,12 +34,13 @@ const SLOTS: u64 = 64;
 const TABLES: u64 = 8;
 const TASKS: u64 = 8;
 
-fn named(block: Block, word: Word) -> Cap {
+/// The slot that a word of the block names.
+pub fn named(block: Block, word: Word) -> Cap {
     Cap(block.get(word) as u32)
 }
 
 /// The row's slots, one after the other, as a target of the own CNode.
-fn slots(block: Block) -> impl FnMut() -> u64 {
+pub fn slots(block: Block) -> impl FnMut() -> u64 {
     let mut next = named(block, Word::Slots).0..;
     move || next.next().map_or(0, |at| Target::new(slot::CNODE, at).0)
 }

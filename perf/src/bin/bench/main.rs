@@ -1,6 +1,6 @@
 //! Measures what the kernel's operations cost, row by row.
 //!
-//! Options: `rows=a,b` (only these), `n=` and `warmup=` (samples), `trace=1` (loops without time
+//! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `trace=1` (loops without time
 //! stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
 //! processes on CPUs, made for the row and taken away after it. The client of a scenario takes the
 //! samples into shared memory; this task, of higher priority, waits meanwhile and prints afterwards,
@@ -11,6 +11,7 @@ extern crate alloc;
 
 mod block;
 mod carry;
+mod daily;
 mod events;
 mod life;
 mod measure;
@@ -21,11 +22,13 @@ mod scenario;
 
 use alloc::vec::Vec;
 
+use abi::select;
 use user_rt::cap::{Handle, Notification};
 use user_rt::elf::Image;
 use user_rt::spawn::{Nursery, own};
 use user_rt::{arch, boot, heap, report, supervisor};
 
+use perf::mark::{ROW, mark};
 use perf::shared::Shared;
 
 use block::{BLOCK_PAGES, SAMPLES_MAX};
@@ -98,14 +101,10 @@ fn calibrate() -> (u64, u64) {
         return (0, 1);
     }
     let name = rows::CALIBRATION;
-    report!("row name={name} unit=ticks scope=operation n=1 min={ticks} p50={ticks} p99={ticks} overhead=0");
+    report!(
+        "row name={name} unit=ticks scope=operation n=1 min={ticks} p50={ticks} p99={ticks} max={ticks} overhead=0"
+    );
     (1, 0)
-}
-
-/// Whether the command line wants this row.
-fn wanted(name: &str) -> bool {
-    let options = boot::options();
-    options.value("rows").is_none_or(|rows| rows.split(',').any(|row| row == name))
 }
 
 /// Runs what is wanted; how many rows came out, and how many did not.
@@ -117,15 +116,20 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
             return (0, 1);
         }
     };
-    let (mut passed, mut failed) = (0, 0);
-    for row in rows::all(stage.cpus) {
-        if !wanted(row.name()) {
-            continue;
-        }
+    let (mut passed, mut failed, mut marks) = (0, 0, 0);
+    let (rows, patterns) = (rows::all(stage.cpus), boot::options().value("rows"));
+    let names: Vec<&str> = rows.iter().map(rows::Row::name).collect();
+    if let Some(unknown) = select::unknown(patterns, &names) {
+        report!("error bench: rows={unknown}: there is no such row here; there are {}", names.join(", "));
+        return (0, 1);
+    }
+    for row in rows.iter().filter(|row| select::is_wanted(patterns, row.name())) {
         report!("progress {}", row.name());
-        match scenario::run(&mut stage, &image, &row) {
+        mark::<ROW, 0>();
+        marks += 1;
+        match scenario::run(&mut stage, &image, row) {
             Ok(mut outcome) => {
-                report::print(&row, &mut outcome);
+                report::print(row, &mut outcome, marks);
                 passed += 1;
             }
             Err(error) => {

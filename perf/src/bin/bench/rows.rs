@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use user_rt::spawn::Entry;
 
 use crate::carry::*;
+use crate::daily::*;
 use crate::events::*;
 use crate::life::*;
 use crate::roles::*;
@@ -37,8 +38,8 @@ impl Scope {
 pub enum Spaces {
     /// Both in the bench's own.
     Same,
-    /// Each in one of its own, with or without vector state.
-    Two { vector: bool },
+    /// Each in one of its own; whether the client's and the server's have vector state.
+    Two { vector: [bool; 2] },
     /// The same, with groups, exposure indices and slots drawn at random, this many times.
     Shuffled { times: u32 },
 }
@@ -70,6 +71,8 @@ pub struct Row {
     pub server_reports: bool,
     /// A task of low priority on the server's CPU.
     pub background: Option<Entry>,
+    /// Another task of the client's process, on its CPU and with its priority.
+    pub beside: Option<Entry>,
     /// Pages of 4 KiB of the frame that the client has; 0: it has none.
     pub pages: u64,
     /// Memory and empty slots that the client of a row of one process has; the former as a base-2 logarithm.
@@ -104,6 +107,7 @@ impl Row {
             server,
             server_reports: false,
             background: None,
+            beside: None,
             pages: 0,
             memory_log2: 15,
             slots: 1,
@@ -120,7 +124,7 @@ impl Row {
     /// Calls between two processes.
     fn call(name: &str, client: Entry, server: Entry) -> Row {
         Row {
-            spaces: Spaces::Two { vector: false },
+            spaces: Spaces::Two { vector: [false; 2] },
             ..Row::new(name, Scope::RoundTrip, client, Some(server))
         }
     }
@@ -133,6 +137,7 @@ pub fn all(cpus: u64) -> Vec<Row> {
         cpus: Cpus::Every,
         ..Row::call(&format!("pairs_local_{cpus}"), pairs_client, echo_server)
     });
+    rows.extend(daily());
     rows.extend(carrying());
     rows.extend(lives());
     if cpus > 1 {
@@ -161,7 +166,7 @@ fn local() -> Vec<Row> {
         Row::new("call_reply_same_as", round_trip, call_client, Some(echo_server)),
         Row::call("call_reply_cross_as", call_client, echo_server),
         Row {
-            spaces: Spaces::Two { vector: true },
+            spaces: Spaces::Two { vector: [true; 2] },
             ..Row::call("call_reply_cross_as_vec", call_client, echo_server)
         },
         Row {
@@ -208,16 +213,64 @@ fn local() -> Vec<Row> {
     .into()
 }
 
+/// The same operations in the states that programs meet every day.
+fn daily() -> Vec<Row> {
+    let vector = |name: &str, vector| Row {
+        spaces: Spaces::Two { vector },
+        ..Row::call(name, call_client, echo_server)
+    };
+    [
+        Row::new("who_am_i", Scope::Operation, who_am_i_client, None),
+        Row::new("yield_alone", Scope::Operation, yield_round_client, None),
+        Row::call("yield_round", yield_round_client, yielder),
+        Row::call("call_reply_deadline", deadline_client, echo_server),
+        Row::call("call_reply_runtime", runtime_client, runtime_server),
+        Row::call("call_recv_then_reply", call_client, recv_then_reply_server),
+        Row {
+            operations: 2,
+            beside: Some(second_client),
+            ..Row::call("call_reply_queued", call_client, yielding_server)
+        },
+        vector("call_reply_vec_client", [true, false]),
+        vector("call_reply_vec_server", [false, true]),
+        Row::call("call_reply_64w_touched", touching_client, touching_server),
+        Row {
+            maps: true,
+            server_reports: true,
+            ..Row::call("send_event_read", send_read_client, waiting_pool_server)
+        },
+        Row {
+            pages: 1,
+            operations: 2,
+            ..Row::new("map_unmap_two_tables", Scope::Operation, two_tables_client, None)
+        },
+    ]
+    .into()
+}
+
 /// Of capabilities and objects.
 fn lives() -> Vec<Row> {
     let row = |name: &str, client: Entry, slots: u32| Row {
         slots,
         ..Row::new(name, Scope::Operation, client, None)
     };
+    let made = |name: &str, client: Entry, at_a_time: u32| Row {
+        memory_log2: MANY_LOG2,
+        samples_max: MANY_SAMPLES,
+        ..row(name, client, 2 * MANY_SAMPLES as u32 * at_a_time)
+    };
     [
         row("cap_copy", cap_copy_client, FRESH_SLOTS),
         row("cap_delete", cap_delete_client, FRESH_SLOTS),
+        row("cap_copy_delete_again", copy_delete_client, 1),
         Row { memory_log2: NOTES_LOG2, ..row("retype_notification", retype_client, FRESH_SLOTS) },
+        made("retype_16_notifications", notifications_client, AT_A_TIME),
+        made("retype_reply", reply_client, 1),
+        made("retype_sched", sched_client, 1),
+        made("retype_group", group_client, 1),
+        made("retype_cnode", cnode_client, 1),
+        made("retype_task", retype_task_client, 1),
+        made("retype_frame", frame_client, 1),
         Row { samples_max: 50, ..row("cap_revoke_1000", revoke_client, TREE_SLOTS) },
         Row { memory_log2: TASK_LOG2, ..row("task_create_destroy", task_client, OBJECT_SLOTS) },
         Row { memory_log2: PROCESS_LOG2, ..row("process_create_destroy", process_client, OBJECT_SLOTS) },
@@ -251,6 +304,7 @@ fn carrying() -> Vec<Row> {
 fn cross_cpu() -> Vec<Row> {
     [
         Row { cpus: Cpus::Cross, ..Row::call("call_reply_cross_cpu", call_client, echo_server) },
+        Row { cpus: Cpus::Cross, ..Row::call("call_reply_cross_cpu_64w", long_client, long_server) },
         Row {
             cpus: Cpus::Cross,
             background: Some(busy_target),

@@ -194,6 +194,10 @@ fn run_once(
             let idle = cast.add(stage, Side::Client, idle_server, pair, 1)?;
             at("starting another task", idle.task.resume())?;
         }
+        if let Some(entry) = row.beside {
+            let beside = cast.add(stage, Side::Client, entry, pair, 0)?;
+            at("starting the task beside", beside.task.resume())?;
+        }
         if let Some(entry) = row.background {
             let background = cast.add(stage, Side::Background, entry, pair, server_cpu)?;
             at("starting the background", background.task.resume())?;
@@ -287,7 +291,7 @@ impl Cast {
                 }
                 Some(both)
             }
-            Spaces::Shuffled { .. } => Some(two_processes(stage, image, false, group, placement)?),
+            Spaces::Shuffled { .. } => Some(two_processes(stage, image, [false; 2], group, placement)?),
         };
         Ok(Cast { processes, next_index: FIRST_INDEX })
     }
@@ -400,11 +404,11 @@ fn give_memory(stage: &mut Stage, [client, server]: &[Child; 2]) -> user_rt::Res
 fn two_processes(
     stage: &mut Stage,
     image: &Image<'_>,
-    vector: bool,
+    vector: [bool; 2],
     group: &Group,
     placement: &Placement,
 ) -> Result<[Child; 2], RowError> {
-    let spec = ProcessSpec {
+    let spec = |vector| ProcessSpec {
         image,
         vector,
         tasks: 64,
@@ -414,15 +418,15 @@ fn two_processes(
         untyped_log2: &[],
         groups: StartIn::None,
     };
-    let mut make = || -> Result<Child, RowError> {
-        let child = process(&mut stage.nursery, &spec).map_err(RowError::Spawn)?;
+    let mut make = |vector| -> Result<Child, RowError> {
+        let child = process(&mut stage.nursery, &spec(vector)).map_err(RowError::Spawn)?;
         at("sharing memory", stage.shared.map_into(&child.vspace))?;
         let rights = Rights::SEND | Rights::NOTIFY | Rights::STRING | Rights::MAP | Rights::GRANT;
         at("joining the group", child.join(group, placement.slot, rights, 0))?;
         at("letting it count", child.give_machine(machine_rights::INFO, 0))?;
         Ok(child)
     };
-    let both = [make()?, make()?];
+    let both = [make(vector[0])?, make(vector[1])?];
     for pair in 0..stage.cpus {
         Block::at(pair).set(Word::Group, u64::from(placement.slot.0));
     }

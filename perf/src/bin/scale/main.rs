@@ -17,6 +17,7 @@ mod roles;
 mod stage;
 
 use abi::Counter;
+use abi::select;
 use user_rt::cap::Notification;
 use user_rt::elf::Image;
 use user_rt::spawn::{Nursery, own};
@@ -60,11 +61,6 @@ fn prepare() -> user_rt::Result<Stage> {
     Ok(Stage { nursery, shared, done, cpus, operations, tasks: alloc::vec::Vec::new() })
 }
 
-/// Whether the command line wants this load.
-fn wanted(name: &str) -> bool {
-    boot::options().value("loads").is_none_or(|loads| loads.split(',').any(|load| load == name))
-}
-
 /// Runs what is wanted; how many loads went well, and how many did not.
 fn run_all(mut stage: Stage) -> (u64, u64) {
     let image = match Image::parse(arch::memory::archive()) {
@@ -75,7 +71,12 @@ fn run_all(mut stage: Stage) -> (u64, u64) {
         }
     };
     let (mut passed, mut failed) = (0, 0);
-    for load in LOADS.iter().filter(|load| wanted(load.name)) {
+    let (patterns, names) = (boot::options().value("loads"), LOADS.each_ref().map(|load| load.name));
+    if let Some(unknown) = select::unknown(patterns, &names) {
+        report!("error scale: loads={unknown}: there is no such load; there are {}", names.join(", "));
+        return (0, 1);
+    }
+    for load in LOADS.iter().filter(|load| select::is_wanted(patterns, load.name)) {
         report!("progress {}", load.name);
         match stage.run(&image, load) {
             Ok(counted) => {

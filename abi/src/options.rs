@@ -1,0 +1,252 @@
+//! The words of the boot command line: who reads each, and what it takes.
+//!
+//! A word is `key=value`; the last of a key counts. What nobody reads, and a value that its reader would not take, is
+//! refused by name, by the host tool before it boots and by process 1: a misspelt word must not pass for a run.
+
+/// What a word takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takes {
+    /// A number, decimal or hexadecimal after `0x`, of at least so much.
+    Number(u64),
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    /// Text that its reader looks at.
+    Text,
+}
+
+/// A word that may stand on the command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word {
+    pub key: &'static str,
+    /// `kernel`, `process 1`, `programs` for all of them, or names of programs.
+    pub readers: &'static [&'static str],
+    pub takes: Takes,
+    pub meaning: &'static str,
+}
+
+const fn word(
+    key: &'static str,
+    readers: &'static [&'static str],
+    takes: Takes,
+    meaning: &'static str,
+) -> Word {
+    Word { key, readers, takes, meaning }
+}
+
+/// Programs of the boot archive that process 1 starts, by the name that `run=` takes.
+pub const PROGRAMS: &[&str] = &[
+    "bench",
+    "test",
+    "kerntest",
+    "diff",
+    "calibrate",
+    "stress",
+    "torture",
+    "fuzz",
+    "paging",
+    "scale",
+    "oom",
+];
+
+const SEEDED: &[&str] = &["bench", "test", "kerntest", "diff", "stress", "torture", "fuzz", "paging"];
+
+/// All words that the kernel and the programs of the boot archive read.
+pub const WORDS: &[Word] = &[
+    word("log", &["kernel"], Takes::OneOf(&["e9", "com2", "off"]), "where log and report records go"),
+    word("idle", &["kernel"], Takes::OneOf(&["halt", "poll", "mwait"]), "how a CPU without work waits"),
+    word("cpus", &["kernel"], Takes::Number(1), "use at most N CPUs"),
+    word("off", &["kernel"], Takes::Text, "features of the CPU not to use, in the `faults` build"),
+    word("fault", &["kernel"], Takes::Text, "fault on purpose, in the `faults` build"),
+    word("chaos", &["kernel"], Takes::Number(0), "seed of the perturbations of the `chaos` build"),
+    word("stop_at", &["kernel"], Takes::Number(0), "stop at event N, in the `chaos` build; 0 is never"),
+    word("stop_time", &["kernel"], Takes::Number(0), "stop at the first event at or after TSC T; 0 is never"),
+    word(
+        "trace_events",
+        &["kernel"],
+        Takes::Number(1),
+        "events that each CPU's ring holds, in the `trace` build",
+    ),
+    word("run", &["process 1"], Takes::Text, "the program to start; without it process 1 checks itself"),
+    word("label", &["process 1"], Takes::Number(0), "the program's security label"),
+    word("rules", &["process 1"], Takes::Text, "rules between labels, `S:O:MAY,…`"),
+    word(
+        "audit",
+        &["process 1"],
+        Takes::Number(0),
+        "records of the audit that each CPU keeps, as a base-2 logarithm",
+    ),
+    word("talk", &["programs"], Takes::OneOf(&["show"]), "report each message of the system's protocols"),
+    word("seed", SEEDED, Takes::Number(0), "seed of what is drawn at random"),
+    word("n", &["bench", "scale"], Takes::Number(1), "samples of a row, or operations of a client"),
+    word("warmup", &["bench"], Takes::Number(0), "operations before the samples"),
+    word("trace", &["bench"], Takes::Number(0), "1: no time stamps, for the TCG plugin"),
+    word("rows", &["bench"], Takes::Text, "rows to measure, with commas between them"),
+    word("loads", &["scale"], Takes::Text, "loads to run, with commas between them"),
+    word(
+        "only",
+        &["test", "kerntest", "diff", "paging"],
+        Takes::Text,
+        "tests to run, with commas between them",
+    ),
+    word(
+        "rounds",
+        &["test", "kerntest", "diff", "stress", "torture", "paging"],
+        Takes::Number(1),
+        "how often",
+    ),
+    word("messages", &["stress"], Takes::Number(1), "messages to send"),
+    word("tasks", &["stress"], Takes::Number(2), "seats for tasks"),
+    word("steps", &["diff"], Takes::Number(1), "operations to do"),
+    word("show", &["diff"], Takes::Number(0), "the operation after which the state is shown; 0 is none"),
+    word(
+        "turns",
+        &["test", "kerntest"],
+        Takes::Number(0),
+        "1: CPUs take turns, so that nothing runs at the same time",
+    ),
+    word("ops", &["torture", "fuzz"], Takes::Number(1), "operations to do"),
+    word(
+        "limits",
+        &["torture", "fuzz"],
+        Takes::OneOf(&["normal", "small"]),
+        "the bounds that the kernel was built with",
+    ),
+    word("storm", &["fuzz"], Takes::OneOf(&["kill", "revoke"]), "what is done again and again"),
+];
+
+/// What is wrong with a command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wrong<'a> {
+    /// Nobody reads a word of this key.
+    Unknown(&'a str),
+    /// It is another program's: the key, and the program that runs.
+    Others(&'a str, &'a str),
+    /// Its reader does not take this value.
+    Value(Word, &'a str),
+}
+
+impl core::fmt::Display for Wrong<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Wrong::Unknown(key) => match nearest(key) {
+                Some(word) => write!(f, "nobody reads {key}=; is {}= meant?", word.key),
+                None => {
+                    write!(f, "nobody reads {key}=; known are")?;
+                    WORDS.iter().try_for_each(|word| write!(f, " {}", word.key))
+                }
+            },
+            Wrong::Others(key, program) => {
+                write!(f, "run={program} does not read {key}=, which is for")?;
+                let readers = WORDS.iter().filter(|word| word.key == *key).flat_map(|word| word.readers);
+                readers.into_iter().try_for_each(|reader| write!(f, " {reader}"))
+            }
+            Wrong::Value(word, value) => {
+                write!(f, "{}={value}: {}; it takes", word.key, word.meaning)?;
+                match word.takes {
+                    Takes::Number(least) => write!(f, " a number of at least {least}"),
+                    Takes::OneOf(values) => values.iter().try_for_each(|value| write!(f, " {value}")),
+                    Takes::Text => write!(f, " text"),
+                }
+            }
+        }
+    }
+}
+
+impl core::error::Error for Wrong<'_> {}
+
+/// Looks at every word of a command line. A program that is not of [`PROGRAMS`] may read words that are not known here.
+pub fn check(line: &str) -> Result<(), Wrong<'_>> {
+    let words = || line.split_ascii_whitespace().map(|word| word.split_once('=').unwrap_or((word, "")));
+    let program = words().rfind(|(key, _)| *key == "run").map(|(_, name)| name);
+    let is_foreign = program.is_some_and(|name| !PROGRAMS.contains(&name));
+    words().try_for_each(|(key, value)| {
+        let Some(word) = WORDS.iter().find(|word| word.key == key) else {
+            return if is_foreign { Ok(()) } else { Err(Wrong::Unknown(key)) };
+        };
+        let of_all = word.readers.iter().any(|reader| ["kernel", "process 1", "programs"].contains(reader));
+        if let Some(program) = program.filter(|_| !of_all && !is_foreign)
+            && !word.readers.contains(&program)
+        {
+            return Err(Wrong::Others(word.key, program));
+        }
+        if takes(word.takes, value) { Ok(()) } else { Err(Wrong::Value(*word, value)) }
+    })
+}
+
+fn takes(takes: Takes, value: &str) -> bool {
+    match takes {
+        Takes::Number(least) => {
+            let number = match value.strip_prefix("0x") {
+                Some(digits) => u64::from_str_radix(digits, 16),
+                None => value.parse(),
+            };
+            number.is_ok_and(|number| number >= least)
+        }
+        Takes::OneOf(values) => values.contains(&value),
+        Takes::Text => !value.is_empty(),
+    }
+}
+
+/// The known word that a key is most like: the same letters, but for one that is missing, too many, wrong or in its
+/// neighbour's place.
+fn nearest(key: &str) -> Option<&'static Word> {
+    WORDS.iter().find(|word| is_like(key.as_bytes(), word.key.as_bytes()))
+}
+
+fn is_like(a: &[u8], b: &[u8]) -> bool {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[same..], &b[same..]);
+    match (a, b) {
+        ([], [_]) | ([_], []) => true,
+        ([], _) | (_, []) => false,
+        ([a0, a_rest @ ..], [b0, b_rest @ ..]) => {
+            let swapped = a.len() > 1 && b.len() > 1 && (a[0], a[1]) == (b[1], b[0]) && a[2..] == b[2..];
+            a_rest == b_rest || a_rest == b || a == b_rest || swapped && a0 != b0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn what_its_readers_take_is_good() {
+        for line in [
+            "",
+            "run=bench idle=poll rows=null_syscall n=5 warmup=0",
+            "run=test only=a,b seed=0x10",
+            "log=e9 run=stress label=3 rules=3:7:gr audit=10 chaos=4",
+            "run=mine anything=goes n=0x5",
+        ] {
+            assert_eq!(check(line), Ok(()), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_is_refused_by_name() {
+        let said = |line| check(line).expect_err(line).to_string();
+        assert_eq!(said("rum=test"), "nobody reads rum=; is run= meant?");
+        assert_eq!(said("run=bench idel=poll"), "nobody reads idel=; is idle= meant?");
+        assert!(said("elephants").starts_with("nobody reads elephants=; known are log idle"));
+        assert_eq!(said("run=test rows=a"), "run=test does not read rows=, which is for bench");
+        assert_eq!(said("idle=foo"), "idle=foo: how a CPU without work waits; it takes halt poll mwait");
+        assert_eq!(
+            said("run=stress messages=0"),
+            "messages=0: messages to send; it takes a number of at least 1"
+        );
+        assert!(said("run=bench n=many").contains("a number of at least 1"));
+        assert!(said("run=test only=").contains("it takes text"));
+        assert!(said("run=mine idle=foo").contains("halt poll mwait"));
+    }
+
+    #[test]
+    fn each_key_stands_once() {
+        for (at, word) in WORDS.iter().enumerate() {
+            assert!(WORDS[..at].iter().all(|before| before.key != word.key), "{}", word.key);
+        }
+    }
+}

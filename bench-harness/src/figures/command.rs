@@ -1,0 +1,111 @@
+//! `aurora-bench figures`: all pages, written anew or compared.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::data::Data;
+use super::{RECIPE, marks, tables, with_table};
+use crate::peers::page as peers_page;
+use crate::scale;
+use crate::trouble::Trouble;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  aurora-bench figures             README and book get the committed figures
+  aurora-bench figures --check     do they have them?";
+
+#[derive(Args, Debug)]
+pub struct FiguresArgs {
+    /// Change nothing; fail if a page has other figures than the data
+    #[arg(long)]
+    check: bool,
+    /// The project's root
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    root: PathBuf,
+}
+
+/// A file that has figures, and its text with those of the data.
+struct Page {
+    file: PathBuf,
+    was: String,
+    is: String,
+}
+
+pub fn run(args: &FiguresArgs) -> Result<()> {
+    let stale: Vec<Page> = pages(&args.root)?.into_iter().filter(|page| page.is != page.was).collect();
+    if args.check && !stale.is_empty() {
+        let text = stale.iter().map(|page| format!("{}: {}", page.file.display(), first_difference(page)));
+        let text = format!("{}\n`{RECIPE}` writes them anew", text.collect::<Vec<_>>().join("\n"));
+        return Err(Trouble::CheckFailed(text).into());
+    }
+    for page in stale {
+        std::fs::write(&page.file, &page.is).with_context(|| format!("writing {}", page.file.display()))?;
+        println!("{}: written", page.file.display());
+    }
+    Ok(())
+}
+
+/// README, all chapters of the book, and the pictures that are drawn from data.
+fn pages(root: &Path) -> Result<Vec<Page>> {
+    let data = Data::read(root)?;
+    let book = root.join("docs/src");
+    let mut files = vec![root.join("README.md")];
+    for entry in std::fs::read_dir(&book).with_context(|| format!("reading {}", book.display()))? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    let made = [
+        (root.join("README.md"), RECIPE, tables::readme(&data)),
+        (book.join("results.md"), RECIPE, tables::results(&data)),
+        (book.join("fastpath.md"), RECIPE, data.phases.table()),
+        (book.join("scaling.md"), scale::RECIPE, scale::page(&data.scale)),
+        (book.join("peers.md"), peers_page::RECIPE, peers_page::render(&data.peers)),
+    ];
+    let drawn = [(book.join("scaling.svg"), scale::picture(&data.scale)?)];
+    let mut pages = Vec::new();
+    for file in files.into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "md")) {
+        let was = read(&file)?;
+        let within = || format!("in {}", file.display());
+        let mut is = marks::fill(&was, &data).with_context(within)?;
+        for (_, recipe, table) in made.iter().filter(|(page, ..)| *page == file) {
+            is = with_table(&is, recipe, table).with_context(within)?;
+        }
+        pages.push(Page { file, was, is });
+    }
+    for (file, is) in drawn {
+        pages.push(Page { was: read(&file)?, file, is });
+    }
+    Ok(pages)
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn first_difference(page: &Page) -> String {
+    let mut lines = page.was.lines().zip(page.is.lines()).enumerate();
+    lines.find(|(_, (was, is))| was != is).map_or_else(
+        || "it has more or fewer lines than the data makes".to_owned(),
+        |(number, (was, is))| format!("line {}: {was}\n  the data has: {is}", number + 1),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_have_the_committed_figures() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let args = FiguresArgs { check: true, root };
+        run(&args).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    #[test]
+    fn a_stale_figure_is_shown() {
+        let page = Page { file: "page.md".into(), was: "a\n167\n".into(), is: "a\n168\n".into() };
+        assert_eq!(first_difference(&page), "line 2: 167\n  the data has: 168");
+    }
+}

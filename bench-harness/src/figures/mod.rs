@@ -1,0 +1,53 @@
+//! Figures in README and book: every one is taken by name from committed data, and a test of the host compares the two.
+//!
+//! ```text
+//!   command ── data     the figures by name: perf/baseline.json, perf/scale.json, peers/sel4/results.json
+//!          ├── marks    a figure in a sentence: `167<!--=call_reply_cross_as-->`
+//!          └── tables ── versus   whole tables: which row of the other kernel stands beside which of ours
+//! ```
+//!
+//! The data is held against runs by `bench --check`, `scale --check` and `peers sel4 --check`. So a page is true as long as the
+//! run is, and a change of the data that leaves a page behind fails.
+
+pub mod command;
+pub mod data;
+mod marks;
+mod tables;
+mod versus;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// What writes the figures of all pages.
+pub const RECIPE: &str = "./justw figures";
+/// Where a table ends in a page.
+const END: &str = "<!-- end of figures -->";
+
+/// Digits in groups of three.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Puts the table that a recipe makes where the page has markers for it.
+pub fn update(page: &Path, recipe: &str, table: &str) -> Result<()> {
+    let text = std::fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
+    let text = with_table(&text, recipe, table).with_context(|| format!("in {}", page.display()))?;
+    std::fs::write(page, text).with_context(|| format!("writing {}", page.display()))
+}
+
+/// The text of a page with this table between the markers.
+fn with_table(text: &str, recipe: &str, table: &str) -> Result<String> {
+    let begin = format!("<!-- figures: made by `{recipe}` -->");
+    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let Some((before, after)) = parts else { bail!("there is no place for figures: {begin} … {END}") };
+    Ok(format!("{before}{begin}\n{table}{END}{after}"))
+}

@@ -1,0 +1,156 @@
+//! Which row of another kernel stands beside which of Aurora's, and what differs between the two.
+//!
+//! A pair without a note is like for like: the same operation, between the same number of address spaces, with as many words, in the
+//! same state of caches of the kernel, tables and slots. Everything else says what differs.
+
+/// The figures of another kernel for one of our rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Of {
+    /// It has no such operation.
+    Nothing,
+    Row(&'static str),
+    /// Half of a row.
+    Half(&'static str),
+    /// Two rows, one after the other.
+    Sum(&'static str, &'static str),
+}
+
+/// A row of ours beside one of theirs.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    pub row: &'static str,
+    /// Where it stands in the README: the number of CPUs, or none.
+    pub readme: Option<u32>,
+    pub other: Of,
+    /// What differs, or what has to be known.
+    pub note: Option<&'static str>,
+}
+
+const fn shown(row: &'static str, other: Of) -> Pair {
+    Pair { row, readme: Some(1), other, note: None }
+}
+
+const fn noted(row: &'static str, other: Of, note: &'static str) -> Pair {
+    Pair { row, readme: Some(1), other, note: Some(note) }
+}
+
+/// Across CPUs, on two.
+const fn crossing(row: &'static str, other: Of, note: Option<&'static str>) -> Pair {
+    Pair { row, readme: Some(2), other, note }
+}
+
+const fn book(row: &'static str, other: Of, note: Option<&'static str>) -> Pair {
+    Pair { row, readme: None, other, note }
+}
+
+use Of::{Half, Nothing, Row, Sum};
+
+const FRESH: &str = "A state that only a bench meets: a slot that was never used, memory that is cleared already. Slots that are used again \
+                     are the row `cap_copy_delete_again`.";
+const ONE_PLACE: &str = "A state that only a bench meets: always one frame at one place. `map_unmap_two_tables` is the general case.";
+const VECTORS: &str = "Not the same promise: Aurora's vector registers are dead across a call, as a function call has them, and the next \
+                       task finds them reset; seL4 keeps the values of both sides.";
+const QUEUED: &str =
+    "Half of a sample in which two callers are answered in turn; the server yields before each answer.";
+const ENTRY: &str =
+    "The entry code answers it in a branch of its own. `who_am_i` takes the way of all others.";
+const DIRECTED: &str = "A directed yield, which names the task that goes on; half of there and back. seL4 has none: \
+                        `yield_round` is the like of its Yield.";
+const POOL: &str = "Into a pool that is read later. seL4's Send waits for a receiver; with one that waits, `send_event_wake` and \
+                    `send_event_read` are the likes of it.";
+const READ: &str = "Until the reader has the message and waits again, and the sender is back; seL4's row ends when the receiver has it.";
+const FAULT: &str = "A page fault that is answered with the next instruction; seL4's, which has one word more, is an undefined \
+                     instruction, since it cannot skip a page fault.";
+const GRANT: &str = "With four words; seL4's without.";
+const MANY_CALLS: &str = "Two system calls for all pages; seL4 takes one for each page and direction.";
+const MOVED: &str = "seL4's messages carry no pages. Unmapping and mapping 512 by hand is `map_unmap_512p`, and a call besides.";
+const MADE: &str = "Beside an endpoint, the smallest object of seL4.";
+const FRAMES: &str = "Aurora clears the frame in this call: 512 turns of a REP instruction. In seL4's row its memory is clear already; cleared, and \
+                      with the frame deleted, it takes 4,434 (`retype_delete_frame_4k`).";
+const TASKS: &str = "seL4 built with -O3, which is not its default, takes 1,164.";
+const BOTH: &str = "The work of both CPUs summed, because both advance one clock.";
+
+/// In the order of the README's table.
+pub const PAIRS: &[Pair] = &[
+    shown("call_reply_cross_as", Row("call_reply_cross_as_4w")),
+    shown("call_reply_same_as", Row("call_reply_same_as_4w")),
+    noted("call_reply_cross_as_vec", Row("call_reply_both_vec_4w"), VECTORS),
+    noted("call_reply_vec_client", Row("call_reply_client_vec_4w"), VECTORS),
+    shown("call_reply_64w", Row("call_reply_64w")),
+    noted("call_reply_deadline", Nothing, "seL4's calls have no deadline."),
+    shown("call_recv_then_reply", Row("call_recv_then_reply")),
+    noted("call_reply_queued", Half("call_reply_queued"), QUEUED),
+    noted("grant_cap_in_call", Row("call_reply_grant_cap"), GRANT),
+    noted("fault_null", Row("fault_null"), FAULT),
+    shown("fault_roundtrip", Row("fault_map")),
+    noted("map_unmap_1p", Row("map_unmap_1p"), ONE_PLACE),
+    shown("map_unmap_two_tables", Half("map_unmap_2p_two_tables")),
+    noted("map_unmap_512p", Sum("map_512p", "unmap_512p"), MANY_CALLS),
+    shown("remap_move_1p", Nothing),
+    noted("remap_move_512p", Nothing, MOVED),
+    noted("null_syscall", Row("null_syscall"), ENTRY),
+    shown("who_am_i", Row("null_syscall")),
+    shown("yield_alone", Row("yield_alone")),
+    shown("yield_round", Row("yield_two_switches")),
+    noted("yield_to", Nothing, DIRECTED),
+    shown("notify_no_waiter", Row("signal_no_waiter")),
+    shown("notify_wait_same_cpu", Row("signal_wait_round_trip")),
+    noted("send_event", Nothing, POOL),
+    shown("send_event_wake", Row("send_waiting_equal")),
+    noted("send_event_read", Row("send_waiting_higher"), READ),
+    noted("cap_copy", Row("cap_copy"), FRESH),
+    noted("cap_delete", Row("cap_delete"), FRESH),
+    shown("cap_copy_delete_again", Row("cap_copy_delete")),
+    shown("cap_revoke_1000", Row("cap_revoke_1000")),
+    shown("retype_notification", Row("retype_notification")),
+    noted("retype_reply", Row("retype_endpoint"), MADE),
+    shown("retype_cnode", Row("retype_cnode_16")),
+    noted("retype_task", Row("retype_tcb"), TASKS),
+    noted("retype_frame", Row("retype_frame_4k"), FRAMES),
+    crossing("call_reply_cross_cpu_polled", Nothing, Some(BOTH)),
+    crossing("call_reply_cross_cpu_halted", Row("cross_cpu_call_reply_4w"), Some(BOTH)),
+    crossing("call_reply_cross_cpu_64w", Row("cross_cpu_call_reply_64w"), Some(BOTH)),
+    crossing("notify_wait_cross_cpu", Row("cross_cpu_signal_wait_round_trip"), Some(BOTH)),
+    crossing("shootdown_2cpu", Nothing, Some(BOTH)),
+    book("call_reply_vec_server", Nothing, Some(VECTORS)),
+    book("call_reply_64w_touched", Nothing, None),
+    book("retype_16_notifications", Nothing, None),
+    book("retype_sched", Nothing, None),
+    book("retype_group", Nothing, None),
+];
+
+/// Returns what stands beside a row, if anything does.
+pub fn of(row: &str) -> Option<&'static Pair> {
+    PAIRS.iter().find(|pair| pair.row == row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::data::tests::committed;
+    use crate::machine::Mode;
+    use crate::rows;
+
+    #[test]
+    fn a_row_stands_once_and_is_one() {
+        let rows: Vec<String> = [1, 2].iter().flat_map(|cpus| rows::expected(Mode::Icount, *cpus)).collect();
+        for (at, pair) in PAIRS.iter().enumerate() {
+            assert!(PAIRS[..at].iter().all(|before| before.row != pair.row), "{}", pair.row);
+            assert!(rows.iter().any(|row| row == pair.row), "{}", pair.row);
+        }
+    }
+
+    #[test]
+    fn rows_of_the_other_kernel_are_there() {
+        let data = committed();
+        for pair in PAIRS {
+            let names: &[&str] = match &pair.other {
+                Nothing => &[],
+                Row(name) | Half(name) => &[name],
+                Sum(one, other) => &[one, other],
+            };
+            let measured = |name: &&&str| data.of_peer("smp", name).is_none();
+            assert_eq!(names.iter().find(measured), None, "{}", pair.row);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The rows: what each is the cost of, and which runs have it.
+//!
+//! The one list of their names: runs must have them, `bench --list` shows them, README and book take their words from here.
+
+use crate::machine::Mode;
+use crate::trouble::Trouble;
+
+/// Which runs have a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum On {
+    Always,
+    /// On several CPUs.
+    Several,
+    /// Under icount on one CPU, or on several: the plugin counts it.
+    OneCounted,
+    SeveralCounted,
+}
+
+/// A row. `N` in its name stands for the number of CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known {
+    pub name: &'static str,
+    pub what: &'static str,
+    on: On,
+}
+
+const fn always(name: &'static str, what: &'static str) -> Known {
+    Known { name, what, on: On::Always }
+}
+
+const fn several(name: &'static str, what: &'static str) -> Known {
+    Known { name, what, on: On::Several }
+}
+
+pub const ROWS: &[Known] = &[
+    always("loop_1m", "a million turns of a two-instruction loop: what a tick is"),
+    always("null_syscall", "null system call, which the entry code answers itself"),
+    always("who_am_i", "a system call that looks nothing up, by the table as all others"),
+    always("yield_alone", "yield, and nobody else is ready"),
+    always("yield_round", "yield to who yields back: two switches, two address spaces"),
+    always("yield_to", "yield to a named task that yields back, one switch"),
+    always("notify_no_waiter", "notify, nobody waits"),
+    always("notify_wait_same_cpu", "notify and wait, there and back"),
+    always("call_reply_same_as", "call and reply, 4 words, one address space"),
+    always("call_reply_cross_as", "call and reply, 4 words, two address spaces"),
+    always("call_reply_cross_as_vec", "call and reply, 4 words, both sides with vector state"),
+    always("call_reply_vec_client", "call and reply, 4 words, only the client with vector state"),
+    always("call_reply_vec_server", "call and reply, 4 words, only the server with vector state"),
+    always("call_reply_cross_as_shuffled", "call and reply in groups, exposures and slots drawn at random"),
+    always("call_reply_cross_as_nofast", "call and reply without the fastpath"),
+    always("call_reply_deadline", "call and reply, 4 words, with a deadline"),
+    always("call_reply_runtime", "call and reply by the runtime's own interface, with a label"),
+    always(
+        "call_recv_then_reply",
+        "call and reply, 4 words; the server receives and replies in two system calls",
+    ),
+    always(
+        "call_reply_queued",
+        "call and reply, half of two: the server yields, so that two callers take turns in its queue",
+    ),
+    always("call_reply_64w", "call and reply, 4 + 64 words, which are there already"),
+    always("call_reply_64w_touched", "call and reply, 4 + 64 words, which both sides write and read"),
+    always("fault_null", "fault to a handler in another process, and back"),
+    always("fault_roundtrip", "fault to a handler in another process, which maps a page, and back"),
+    always("send_event", "send 4 words into an event pool whose reader does not wait"),
+    always("send_event_wake", "send 4 words into an event pool whose reader waits: it is made ready"),
+    always(
+        "send_event_read",
+        "send 4 words into an event pool whose reader waits, until it has run and waits again",
+    ),
+    always("event_receive", "read an event, in user mode"),
+    always("broadcast_8", "one message into the pools of 8 processes"),
+    always("broadcast_64", "one message into the pools of 64 processes"),
+    always("grant_cap_in_call", "call with a capability, and reply"),
+    always("clear_page", "clear a page of 4 KiB, in user mode"),
+    always("map_unmap_1p", "map a page and unmap it, always at one place"),
+    always("map_unmap_two_tables", "map a page and unmap it, half of two under two page tables"),
+    always("map_unmap_512p", "map 512 pages and unmap them, two system calls"),
+    always("cap_copy", "copy a capability into a slot that was never used"),
+    always("cap_delete", "delete a copy"),
+    always("cap_copy_delete_again", "copy a capability and delete the copy, always in one slot"),
+    always("cap_revoke_1000", "revoke 1,000 copies"),
+    always("retype_notification", "make a Notification"),
+    always("retype_16_notifications", "make 16 Notifications in one system call"),
+    always("retype_reply", "make a Reply"),
+    always("retype_sched", "make a SchedContext"),
+    always("retype_group", "make a Group of 4 members and 4 exposures"),
+    always("retype_cnode", "make a CNode of 16 slots"),
+    always("retype_task", "make a Task"),
+    always("retype_frame", "make a Frame of 4 KiB"),
+    always("task_create_destroy", "make a task with its CPU time, let it go, take its memory back"),
+    always("process_create_destroy", "make a process with its spaces, take their memory back"),
+    always("remap_move_1p", "call that moves a page, and reply"),
+    always("remap_move_4p", "call that moves 4 pages, and reply"),
+    always("remap_move_16p", "call that moves 16 pages, and reply"),
+    always("remap_move_64p", "call that moves 64 pages, and reply"),
+    always("remap_move_512p", "call that moves 512 pages of 4 KiB, and reply"),
+    always("remap_move_2m", "call that moves one page of 2 MiB, and reply"),
+    always("remap_cow_1p", "call that shares a page copy-on-write, and reply"),
+    always("remap_cow_16p", "call that shares 16 pages copy-on-write, and reply"),
+    always("remap_cow_512p", "call that shares 512 pages copy-on-write, and reply"),
+    always("share_ro_1p", "call that shares a page read-only, and reply"),
+    always("share_ro_16p", "call that shares 16 pages read-only, and reply"),
+    always("share_ro_512p", "call that shares 512 pages read-only, and reply"),
+    always("copy_1p", "a page copied by hand, call and reply"),
+    always("copy_4p", "4 pages copied by hand, call and reply"),
+    always("copy_16p", "16 pages copied by hand, call and reply"),
+    always("copy_64p", "64 pages copied by hand, call and reply"),
+    always("copy_512p", "512 pages copied by hand, call and reply"),
+    Known {
+        name: "max_interrupts_off",
+        what: "longest run of kernel instructions with interrupts off, in any row",
+        on: On::OneCounted,
+    },
+    several("call_reply_cross_cpu_polled", "call and reply across CPUs, idle CPUs poll"),
+    several("call_reply_cross_cpu_halted", "call and reply across CPUs, idle CPUs halt"),
+    several("call_reply_cross_cpu_busy", "call and reply across CPUs, the target's CPU runs user code"),
+    several("call_reply_cross_cpu_64w", "call and reply across CPUs, 4 + 64 words, idle CPUs halt"),
+    several("fault_cross_cpu", "fault to a handler on another CPU, and back"),
+    several("notify_wait_cross_cpu", "notify and wait across CPUs, there and back"),
+    several("remap_move_1p_2cpu", "call that moves a page out of a space that another CPU may remember"),
+    several("remap_move_4p_2cpu", "call that moves 4 pages out of such a space"),
+    several("remap_move_16p_2cpu", "call that moves 16 pages out of such a space"),
+    several("remap_move_64p_2cpu", "call that moves 64 pages out of such a space"),
+    several("remap_move_512p_2cpu", "call that moves 512 pages out of such a space"),
+    several("shootdown_Ncpu", "unmap a page that all other CPUs may remember"),
+    always("pairs_local_N", "call and reply on each of N CPUs at the same time"),
+    Known {
+        name: "shared_lines_per_rt",
+        what: "cache lines that change hands in a round trip of `pairs_local_N`",
+        on: On::SeveralCounted,
+    },
+];
+
+impl Known {
+    /// Its name in a run on so many CPUs.
+    pub fn name_on(&self, cpus: u32) -> String {
+        self.name.replace('N', &cpus.to_string())
+    }
+
+    /// Whether such a run has it.
+    fn is_on(&self, mode: Mode, cpus: u32) -> bool {
+        match self.on {
+            On::Always => true,
+            On::Several => cpus > 1,
+            On::OneCounted => mode == Mode::Icount && cpus == 1,
+            On::SeveralCounted => mode == Mode::Icount && cpus > 1,
+        }
+    }
+}
+
+/// The rows of a run whose names one of some patterns is for, in which `*` is any text.
+///
+/// Errors: a pattern is for no row of any run.
+pub fn chosen(patterns: &str, mode: Mode, cpus: u32) -> Result<Vec<String>, Trouble> {
+    let patterns: Vec<&str> = patterns.split(',').collect();
+    let fits = |pattern: &str, name: &str| abi::select::is_wanted(Some(pattern), name);
+    let all: Vec<String> = [1, 2, cpus].iter().flat_map(|cpus| expected(Mode::Icount, *cpus)).collect();
+    if let Some(nothing) = patterns.iter().find(|pattern| !all.iter().any(|name| fits(pattern, name))) {
+        let text = format!("--rows {nothing}: there is no such row; `bench --list` shows all");
+        return Err(Trouble::Usage(text));
+    }
+    let mut rows = expected(mode, cpus);
+    rows.retain(|name| patterns.iter().any(|pattern| fits(pattern, name)));
+    Ok(rows)
+}
+
+/// What a row of a run on so many CPUs is the cost of.
+pub fn what(name: &str, cpus: u32) -> Option<&'static str> {
+    ROWS.iter().find(|row| row.name_on(cpus) == name).map(|row| row.what)
+}
+
+/// All rows, as text: name and what it is the cost of.
+pub fn list() -> String {
+    let width = ROWS.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    ROWS.iter().map(|row| format!("{:<width$}  {}\n", row.name, row.what)).collect()
+}
+
+/// The rows that a run has, by name.
+pub fn expected(mode: Mode, cpus: u32) -> Vec<String> {
+    let of_run = ROWS.iter().filter(|row| row.is_on(mode, cpus));
+    of_run.map(|row| row.name_on(cpus)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_stands_once() {
+        for (at, row) in ROWS.iter().enumerate() {
+            assert!(ROWS[..at].iter().all(|before| before.name != row.name), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn each_number_of_cpus_has_its_own() {
+        let one = expected(Mode::Icount, 1);
+        assert!(
+            one.iter().all(|name| !name.contains("cross_cpu"))
+                && one.contains(&"max_interrupts_off".to_owned())
+        );
+        let four = expected(Mode::Icount, 4);
+        assert!(
+            four.contains(&"shootdown_4cpu".to_owned()) && four.contains(&"shared_lines_per_rt".to_owned())
+        );
+        assert!(!expected(Mode::Tcg, 4).contains(&"shared_lines_per_rt".to_owned()));
+    }
+}

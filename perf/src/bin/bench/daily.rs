@@ -1,0 +1,228 @@
+//! What programs do every day, where other rows measure the shortest way: a deadline, a server that receives and replies
+//! in two system calls, callers that queue, a slot that is used again, pages of several tables, objects of every type.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{FLAG_DEADLINE, MSG_UTCB_WORDS, MsgInfo, ObjType, Op, Rights, Target};
+use perf::echo::{WORDS, same_words};
+use user_rt::arch::{self, Args, fast, syscall};
+use user_rt::cap::{Exposure, Frame, Handle, Untyped};
+use user_rt::invoke::yield_now;
+use user_rt::ipc::{self, Event, Message};
+use user_rt::layout::slot;
+use user_rt::spawn::own;
+use user_rt::utcb;
+
+use crate::block::{Block, Word};
+use crate::life::named;
+use crate::measure::{Verdict, measure, park};
+use crate::roles::{MAP_VA, server};
+
+/// A moment that no run lives to see.
+const FAR: u64 = u64::MAX >> 2;
+/// What one page table maps.
+const TABLE_BYTES: u64 = 2 << 20;
+
+/// An answer that has to bring back the words that were sent.
+struct Echo(arch::Answer);
+
+impl Verdict for Echo {
+    fn good(&self) -> bool {
+        self.0.info.status().is_ok() && same_words(self.0.message_registers())
+    }
+
+    fn info(&self) -> MsgInfo {
+        self.0.info
+    }
+}
+
+/// Calls with a deadline that does not come.
+pub extern "C" fn deadline_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let [rdx, r8, r9, r10] = WORDS;
+    let info = MsgInfo(0).op(Op::Call).flag(FLAG_DEADLINE);
+    let args = Args { info, rdi: server(block).0, rsi: FAR, rdx, r8, r9, r10 };
+    measure(block, || Echo(syscall(args)))
+}
+
+/// Calls by the runtime's own interface, with a label.
+pub extern "C" fn runtime_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let to = Exposure(server(block));
+    measure(block, || to.call(&Message::new(7, WORDS)).is_ok_and(|reply| same_words(reply.regs)))
+}
+
+/// Answers by the runtime's own interface.
+pub extern "C" fn runtime_server(_: u64) -> ! {
+    let mut event = ipc::recv();
+    loop {
+        event = match event {
+            Ok(Event::Call(got)) => ipc::reply_recv(&Message::new(0, got.message.regs)),
+            _ => ipc::recv(),
+        };
+    }
+}
+
+/// Receives and replies in two system calls.
+pub extern "C" fn recv_then_reply_server(_: u64) -> ! {
+    loop {
+        let Ok(Event::Call(got)) = ipc::recv() else { park() };
+        // Refused: the client gets no answer, and the bench notices by its deadline.
+        let _ = ipc::reply(&Message::new(0, got.message.regs));
+    }
+}
+
+/// Lets others run before it answers, so that the next caller queues.
+pub extern "C" fn yielding_server(_: u64) -> ! {
+    let mut message = fast::reply_recv([0; 4]);
+    loop {
+        // Nothing but its own turn is at stake.
+        let _ = yield_now();
+        message = fast::reply_recv(message.regs);
+    }
+}
+
+/// Calls the same server for ever.
+pub extern "C" fn second_client(index: u64) -> ! {
+    let to = server(Block::at(index));
+    loop {
+        fast::call(to, WORDS);
+    }
+}
+
+/// Calls with 64 words that both sides write and read.
+pub extern "C" fn touching_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let [rdx, r8, r9, r10] = WORDS;
+    let info = MsgInfo::new(0, MSG_UTCB_WORDS as u8).op(Op::Call);
+    let args = Args { info, rdi: server(block).0, rsi: 0, rdx, r8, r9, r10 };
+    let count = MSG_UTCB_WORDS as u64;
+    let mut first = 1;
+    measure(block, || {
+        let words = utcb::current().message();
+        for (word, value) in words.iter().zip(first..) {
+            word.store(value, Relaxed);
+        }
+        let got = syscall(args);
+        let sum: u64 = words.iter().map(|word| word.load(Relaxed)).sum();
+        first += 1;
+        // The server has added one to each: these are `first` and what follows.
+        got.info.status().is_ok() && sum == count * first + count * (count - 1) / 2
+    })
+}
+
+/// Adds one to each word that comes.
+pub extern "C" fn touching_server(_: u64) -> ! {
+    let info = MsgInfo::new(0, MSG_UTCB_WORDS as u8).op(Op::ReplyRecv);
+    let mut args = Args::new(Op::ReplyRecv);
+    loop {
+        let got = syscall(args);
+        for word in utcb::current().message() {
+            word.store(word.load(Relaxed) + 1, Relaxed);
+        }
+        let [rdx, r8, r9, r10] = got.message_registers();
+        args = Args { info, rdi: 0, rsi: 0, rdx, r8, r9, r10 };
+    }
+}
+
+/// An ordinary system call, that looks nothing up.
+pub extern "C" fn who_am_i_client(index: u64) -> ! {
+    measure(Block::at(index), || syscall(Args::new(Op::WhoAmI)).info)
+}
+
+/// Yields, alone or to who yields back.
+pub extern "C" fn yield_round_client(index: u64) -> ! {
+    measure(Block::at(index), || fast::bare(Op::Yield))
+}
+
+pub extern "C" fn yielder(_: u64) -> ! {
+    loop {
+        fast::bare(Op::Yield);
+    }
+}
+
+/// Sends to a reader that waits, until that has read and waits again.
+pub extern "C" fn send_read_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let to = server(block);
+    measure(block, || {
+        let sent = fast::send(to, WORDS);
+        sent.0 == 0 && fast::bare(Op::Yield).0 == 0
+    })
+}
+
+/// Maps two frames, each under a page table of its own, then unmaps both.
+pub extern "C" fn two_tables_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let space = own::vspace().arg();
+    let memory = Untyped::at(named(block, Word::Untyped));
+    let second = named(block, Word::Slots);
+    if memory.retype::<Frame>(u64::from(abi::PAGE_LOG2), own::cnode().slot(second), 1).is_err() {
+        park();
+    }
+    let places = [(named(block, Word::Frame).arg(), MAP_VA), (second.arg(), MAP_VA + TABLE_BYTES)];
+    let [map, unmap] = [(Op::Map, 1), (Op::Unmap, 0)]
+        .map(|(op, access)| places.map(|(frame, at)| Args::plain(op, space, frame, at, access)));
+    measure(block, || {
+        let there = syscall(map[0]).info.0 | syscall(map[1]).info.0;
+        let gone = syscall(unmap[0]).info.0 | syscall(unmap[1]).info.0;
+        there | gone == 0
+    })
+}
+
+/// Copies a capability and deletes the copy, always in one slot.
+pub extern "C" fn copy_delete_client(index: u64) -> ! {
+    let block = Block::at(index);
+    let source = named(block, Word::NoteServer).arg();
+    let at = Target::new(slot::CNODE, named(block, Word::Slots).0).0;
+    measure(block, || {
+        let copied = fast::order(Op::CapCopy, [source, at, u64::from(Rights::ALL.0), 0]);
+        let deleted = fast::on(Op::CapDelete, at).0;
+        copied.0 | deleted.0 == 0
+    })
+}
+
+/// Makes objects, each time in slots that were never used.
+#[inline(always)]
+fn make(index: u64, kind: ObjType, size: u64, count: u32) -> ! {
+    let block = Block::at(index);
+    let memory = Target::new(named(block, Word::Untyped), kind as u32).0;
+    let mut next = (named(block, Word::Slots).0..).step_by(count as usize);
+    measure(block, || {
+        let at = next.next().map_or(0, |at| Target::new(slot::CNODE, at).0);
+        fast::order(Op::Retype, [memory, size, at, u64::from(count)])
+    })
+}
+
+/// Notifications made at a time by [`notifications_client`].
+pub const AT_A_TIME: u32 = 16;
+
+pub extern "C" fn notifications_client(index: u64) -> ! {
+    make(index, ObjType::Notification, 0, AT_A_TIME)
+}
+
+pub extern "C" fn frame_client(index: u64) -> ! {
+    make(index, ObjType::Frame, u64::from(abi::PAGE_LOG2), 1)
+}
+
+pub extern "C" fn retype_task_client(index: u64) -> ! {
+    make(index, ObjType::Task, 0, 1)
+}
+
+pub extern "C" fn sched_client(index: u64) -> ! {
+    make(index, ObjType::SchedContext, 0, 1)
+}
+
+pub extern "C" fn reply_client(index: u64) -> ! {
+    make(index, ObjType::Reply, 0, 1)
+}
+
+/// Of four members and four exposures.
+pub extern "C" fn group_client(index: u64) -> ! {
+    make(index, ObjType::Group, 4 | 4 << 16, 1)
+}
+
+/// Of 16 slots.
+pub extern "C" fn cnode_client(index: u64) -> ! {
+    make(index, ObjType::CNode, 16, 1)
+}
