@@ -7,7 +7,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Takes {
     /// A number, decimal or hexadecimal after `0x`, of at least so much.
-    Number(u64),
+    Least(u64),
     /// One of these.
     OneOf(&'static [&'static str]),
     /// Text that its reader looks at.
@@ -54,32 +54,32 @@ const SEEDED: &[&str] = &["bench", "test", "kerntest", "diff", "stress", "tortur
 pub const WORDS: &[Word] = &[
     word("log", &["kernel"], Takes::OneOf(&["e9", "com2", "off"]), "where log and report records go"),
     word("idle", &["kernel"], Takes::OneOf(&["halt", "poll", "mwait"]), "how a CPU without work waits"),
-    word("cpus", &["kernel"], Takes::Number(1), "use at most N CPUs"),
+    word("cpus", &["kernel"], Takes::Least(1), "use at most N CPUs"),
     word("off", &["kernel"], Takes::Text, "features of the CPU not to use, in the `faults` build"),
     word("fault", &["kernel"], Takes::Text, "fault on purpose, in the `faults` build"),
-    word("chaos", &["kernel"], Takes::Number(0), "seed of the perturbations of the `chaos` build"),
-    word("stop_at", &["kernel"], Takes::Number(0), "stop at event N, in the `chaos` build; 0 is never"),
-    word("stop_time", &["kernel"], Takes::Number(0), "stop at the first event at or after TSC T; 0 is never"),
+    word("chaos", &["kernel"], Takes::Least(0), "seed of the perturbations of the `chaos` build"),
+    word("stop_at", &["kernel"], Takes::Least(0), "stop at event N, in the `chaos` build; 0 is never"),
+    word("stop_time", &["kernel"], Takes::Least(0), "stop at the first event at or after TSC T; 0 is never"),
     word(
         "trace_events",
         &["kernel"],
-        Takes::Number(1),
+        Takes::Least(1),
         "events that each CPU's ring holds, in the `trace` build",
     ),
     word("run", &["process 1"], Takes::Text, "the program to start; without it process 1 checks itself"),
-    word("label", &["process 1"], Takes::Number(0), "the program's security label"),
+    word("label", &["process 1"], Takes::Least(0), "the program's security label"),
     word("rules", &["process 1"], Takes::Text, "rules between labels, `S:O:MAY,…`"),
     word(
         "audit",
         &["process 1"],
-        Takes::Number(0),
+        Takes::Least(0),
         "records of the audit that each CPU keeps, as a base-2 logarithm",
     ),
     word("talk", &["programs"], Takes::OneOf(&["show"]), "report each message of the system's protocols"),
-    word("seed", SEEDED, Takes::Number(0), "seed of what is drawn at random"),
-    word("n", &["bench", "scale"], Takes::Number(1), "samples of a row, or operations of a client"),
-    word("warmup", &["bench"], Takes::Number(0), "operations before the samples"),
-    word("trace", &["bench"], Takes::Number(0), "1: no time stamps, for the TCG plugin"),
+    word("seed", SEEDED, Takes::Least(0), "seed of what is drawn at random"),
+    word("n", &["bench", "scale"], Takes::Least(1), "samples of a row, or operations of a client"),
+    word("warmup", &["bench"], Takes::Least(0), "operations before the samples"),
+    word("trace", &["bench"], Takes::Least(0), "1: no time stamps, for the TCG plugin"),
     word("rows", &["bench"], Takes::Text, "rows to measure, with commas between them"),
     word("loads", &["scale"], Takes::Text, "loads to run, with commas between them"),
     word(
@@ -91,20 +91,20 @@ pub const WORDS: &[Word] = &[
     word(
         "rounds",
         &["test", "kerntest", "diff", "stress", "torture", "paging"],
-        Takes::Number(1),
+        Takes::Least(1),
         "how often",
     ),
-    word("messages", &["stress"], Takes::Number(1), "messages to send"),
-    word("tasks", &["stress"], Takes::Number(2), "seats for tasks"),
-    word("steps", &["diff"], Takes::Number(1), "operations to do"),
-    word("show", &["diff"], Takes::Number(0), "the operation after which the state is shown; 0 is none"),
+    word("messages", &["stress"], Takes::Least(1), "messages to send"),
+    word("tasks", &["stress"], Takes::Least(2), "seats for tasks"),
+    word("steps", &["diff"], Takes::Least(1), "operations to do"),
+    word("show", &["diff"], Takes::Least(0), "the operation after which the state is shown; 0 is none"),
     word(
         "turns",
         &["test", "kerntest"],
-        Takes::Number(0),
+        Takes::Least(0),
         "1: CPUs take turns, so that nothing runs at the same time",
     ),
-    word("ops", &["torture", "fuzz"], Takes::Number(1), "operations to do"),
+    word("ops", &["torture", "fuzz"], Takes::Least(1), "operations to do"),
     word(
         "limits",
         &["torture", "fuzz"],
@@ -143,7 +143,7 @@ impl core::fmt::Display for Wrong<'_> {
             Wrong::Value(word, value) => {
                 write!(f, "{}={value}: {}; it takes", word.key, word.meaning)?;
                 match word.takes {
-                    Takes::Number(least) => write!(f, " a number of at least {least}"),
+                    Takes::Least(least) => write!(f, " a number of at least {least}"),
                     Takes::OneOf(values) => values.iter().try_for_each(|value| write!(f, " {value}")),
                     Takes::Text => write!(f, " text"),
                 }
@@ -175,7 +175,7 @@ pub fn check(line: &str) -> Result<(), Wrong<'_>> {
 
 fn takes(takes: Takes, value: &str) -> bool {
     match takes {
-        Takes::Number(least) => {
+        Takes::Least(least) => {
             let number = match value.strip_prefix("0x") {
                 Some(digits) => u64::from_str_radix(digits, 16),
                 None => value.parse(),

@@ -173,7 +173,8 @@ fn take(run: &mut Run, host: &mut Host, planned: Planned, job: &Job, session: Se
     }
     if let Some(counted) = &job.counted {
         let counted = Counted::read(counted)?;
-        run.rows.extend(counted.rows(run.cpus));
+        let rows = counted.rows(run.cpus).into_iter();
+        run.rows.extend(rows.filter(|row| planned.keep.counts(&row.name)));
         add_work(run, &planned, &counted, &session.reports);
     }
     collect(run, &planned, session);

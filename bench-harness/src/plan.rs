@@ -34,6 +34,16 @@ impl Keep {
         matches!(self, Keep::Counted | Keep::Work { .. })
     }
 
+    /// Whether this row is taken of what the plugin counted.
+    pub fn counts(&self, row: &str) -> bool {
+        match self {
+            // Its boot has the samples of all rows.
+            Keep::Work { .. } => row == INTERRUPTS_OFF,
+            Keep::Counted => row != INTERRUPTS_OFF,
+            Keep::Main { .. } | Keep::One(..) => false,
+        }
+    }
+
     /// Whether the figures of rows that the guest reports are taken.
     pub const fn measures(&self) -> bool {
         !self.is_counted()

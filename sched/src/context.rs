@@ -36,13 +36,13 @@ pub enum Slice {
 /// The state of a SchedContext; `T` is the kernel object around it. Written by the CPU it is on.
 #[repr(C)]
 pub struct ScState<T> {
-    /// Its place in that CPU's run queue. First, so that the hot part shares the object's first
-    /// cache line with the header.
+    /// Of the present slice; out of date while it runs. At most [`NEVER`], so an endless slice ends then. First, so that all that
+    /// is written when the context goes to another CPU shares the object's first cache line with the header.
+    remaining: Cell<u64>,
+    /// Its place in that CPU's run queue.
     pub links: QueueLinks<T>,
     /// Priority + 1, as the run queue has it.
     rank: Cell<u32>,
-    /// Of the present slice; out of date while it runs. At most [`NEVER`], so an endless slice ends then.
-    remaining: Cell<u64>,
     /// All slices begun so far, less what was given away of them.
     granted: Cell<u64>,
     slice: Cell<u64>,
@@ -63,9 +63,9 @@ impl<T> ScState<T> {
     pub const fn new(priority: u8, slice: u64, cpus: CpuSet) -> ScState<T> {
         let slice = if slice > NEVER { NEVER } else { slice };
         ScState {
+            remaining: Cell::new(slice),
             links: QueueLinks::new(),
             rank: Cell::new(priority as u32 + 1),
-            remaining: Cell::new(slice),
             granted: Cell::new(slice),
             slice: Cell::new(slice),
             cpus: CpuSetCell::new(cpus),

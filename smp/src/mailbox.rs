@@ -246,7 +246,8 @@ impl<P> Mailbox<P> {
     }
 
     /// Whose it is.
-    pub fn owner(&self) -> CpuId {
+    #[inline(always)]
+    pub const fn owner(&self) -> CpuId {
         self.owner
     }
 

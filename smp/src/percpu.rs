@@ -49,8 +49,10 @@ impl<O, S, P> PerCpu<O, S, P> {
         &self.mailbox
     }
 
+    /// From the mailbox's cache line, which whoever asks about another CPU is to write next; the CPU's own line stays with it.
+    #[inline(always)]
     pub const fn id(&self) -> CpuId {
-        self.id
+        self.mailbox.owner()
     }
 
     /// For the CPU whose it is.

@@ -21,10 +21,10 @@ pub const DEFAULT_SLICE: u64 = 10_000_000;
 pub struct SchedHot {
     /// The task that has it. On this CPU, or with its message block on this CPU.
     pub task: Link<Task>,
-    /// The task it is bound to.
-    pub owner: Link<Task>,
     /// Priority, slice, time used, place in the run queue.
     pub state: ScState<SchedContext>,
+    /// The task it is bound to.
+    pub owner: Link<Task>,
 }
 
 /// A SchedContext.

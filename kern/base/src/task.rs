@@ -343,36 +343,38 @@ pub enum Request {
 }
 
 /// The message block of a task: its call, then its reply.
+///
+/// What a call and its reply across CPUs need comes first, in two cache lines, of which each moves to the other CPU and back.
 #[repr(C)]
 pub struct Message {
     /// The task that has the message, or will get it.
     pub callee: Link<Task>,
     pub stage: Cell<Stage>,
-    /// The Reply object that holds it, if it was saved.
-    pub held: Link<Reply>,
+    /// For a reply on its way: `Error` number, or 0.
+    pub error: Cell<u8>,
+    /// As the receiver sees them: sender, custom bits.
+    pub custom: Cell<u16>,
+    /// Which of the caller's messages to other CPUs this is.
+    pub number: Cell<u32>,
     pub info: Cell<MsgInfo>,
     pub regs: [Cell<u64>; 4],
     /// Where it was sent: the receiver sees the exposure's index. Its capability is the caller's, or null where
     /// somebody else sent the call on, who had received it.
     pub target: Cell<Target>,
-    /// As the receiver sees them: sender, custom bits.
-    pub custom: Cell<u16>,
     pub sender: Cell<TaskId>,
-    /// Of a broadcast that waits: the identity of its group.
-    pub group: Cell<u64>,
-    /// For a reply on its way: `Error` number, or 0.
-    pub error: Cell<u8>,
     /// The CPU time that travels along, while the callee does not have it.
     pub sc: Link<SchedContext>,
-    pub priority: Cell<u8>,
-    /// Which of the caller's messages to other CPUs this is.
-    pub number: Cell<u32>,
-    pub queue: PrioLinks<Task>,
     /// The generation half of the callee's state word, for the callee's CPU to check.
     pub tag: Cell<u64>,
+    pub priority: Cell<u8>,
+    /// The Reply object that holds it, if it was saved.
+    pub held: Link<Reply>,
+    /// Of a broadcast that waits: the identity of its group.
+    pub group: Cell<u64>,
     pub request: Cell<Option<Request>>,
     /// A faulter's registers, while its message is on another CPU than its frame; by [`abi::RegIndex`].
     pub frame: [Cell<u64>; abi::REG_COUNT],
+    pub queue: PrioLinks<Task>,
 }
 
 impl Message {
@@ -380,21 +382,21 @@ impl Message {
         Message {
             callee: Link::null(),
             stage: Cell::new(Stage::Home),
-            held: Link::null(),
+            error: Cell::new(0),
+            custom: Cell::new(0),
+            number: Cell::new(0),
             info: Cell::new(MsgInfo(0)),
             regs: Default::default(),
             target: Cell::new(Target(0)),
-            custom: Cell::new(0),
             sender: Cell::new(TaskId::NONE),
-            group: Cell::new(0),
-            error: Cell::new(0),
             sc: Link::null(),
-            priority: Cell::new(0),
-            number: Cell::new(0),
-            queue: PrioLinks::new(),
             tag: Cell::new(0),
+            priority: Cell::new(0),
+            held: Link::null(),
+            group: Cell::new(0),
             request: Cell::new(None),
-            frame: Default::default(),
+            frame: [const { Cell::new(0) }; abi::REG_COUNT],
+            queue: PrioLinks::new(),
         }
     }
 }
@@ -412,6 +414,9 @@ pub type VectorArea = RawBytes<VECTOR_AREA>;
 pub const TASK_BYTES: u64 = 2 * abi::PAGE_SIZE;
 
 /// A task.
+///
+/// The first cache line is what other CPUs read of it, which changes seldom. What the home CPU writes begins with the
+/// second one: it stays where it is while others look where the task is.
 #[repr(C, align(64))]
 pub struct Task {
     pub header: Header,
@@ -422,11 +427,11 @@ pub struct Task {
     /// Which message to another CPU is asked back, and how. Written by the home CPU, read by whoever has
     /// the message.
     pub recalled: AtomicU64,
-    pub hot: Homed<TaskHot>,
-    pub msg: Homed<Message>,
-    /// Its process and that one's address space, while it is of one: any CPU may want to know.
+    /// Its process, while it is of one, and further down that one's address space: any CPU may want to know.
     pub owner: AtomicLink<Process>,
+    pub hot: Homed<TaskHot>,
     pub space: AtomicLink<VSpace>,
+    pub msg: Homed<Message>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     pub to_suspend: AtomicBool,
     /// Who handles its faults: a [`Target`](abi::Target) in its process's CSpace; 0: whoever handles its process's.
@@ -517,10 +522,10 @@ impl Task {
             id: AtomicU64::new(0),
             utcb_address: AtomicU64::new(0),
             recalled: AtomicU64::new(0),
-            hot: Homed::new(home, hot),
-            msg: Homed::new(home, Message::new()),
             owner: AtomicLink::null(),
+            hot: Homed::new(home, hot),
             space: AtomicLink::null(),
+            msg: Homed::new(home, Message::new()),
             to_suspend: AtomicBool::new(false),
             fault_handler: AtomicU64::new(0),
             msg_node: Node::new(home),
@@ -534,6 +539,18 @@ impl Task {
 const _: () = assert!(
     core::mem::size_of::<Task>() + VECTOR_AREA <= abi::PAGE_SIZE as usize,
     "a task and its vector area fill one page at most"
+);
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+const _: () = assert!(
+    core::mem::offset_of!(Task, hot) + Homed::<TaskHot>::VALUE_OFFSET == LINE,
+    "what the home CPU writes begins with the second line"
+);
+const _: () = assert!(
+    core::mem::offset_of!(Task, msg).is_multiple_of(LINE)
+        && Homed::<Message>::VALUE_OFFSET + core::mem::offset_of!(Message, priority) < 2 * LINE,
+    "what crosses CPUs of a message is in two lines"
 );
 
 /// Control bits in [`Task::ctl`].
