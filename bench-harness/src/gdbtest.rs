@@ -30,9 +30,9 @@ const HELPERS: [(&str, &str); 8] = [
     ("objects", ""),
 ];
 /// Tests beside those of [`HELPERS`].
-const OTHERS: u64 = 9 + exits::COUNT;
+const OTHERS: u64 = 10 + exits::COUNT;
 /// Helpers whose output is compared between two stops.
-const STATE: [&str; 6] = ["cpus", "queues", "mailboxes", "tasks", "times", "trees"];
+const STATE: [&str; 7] = ["where", "cpus", "queues", "mailboxes", "tasks", "times", "trees"];
 /// Games to look for one with tasks in a run queue when it is over: what a game plays changes with what the model knows.
 const GAMES: u64 = 16;
 /// Stops of a stress run: when both CPUs are at work, and not much before.
@@ -76,6 +76,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
     exits::run(lab)?.into_iter().for_each(|(name, wrong)| count(name, wrong));
     let [one, other] = [stopped(lab, AT_EVENT)?, stopped(lab, AT_EVENT)?];
     count("mailboxes", mailboxes_disagree(&sections(&one)));
+    count("where, at a stop", is_in_the_stop(&sections(&one)));
     count(
         "the same stop twice",
         (one != other || !one.contains("stopped at event")).then(|| diff(&one, &other)),
@@ -246,6 +247,16 @@ fn is_elsewhere(lines: &[String]) -> Option<String> {
     let is_there = |function: &str| first.iter().any(|line| line.contains(function));
     let wanted = ["kern_core::dump::exported", "machine_dump", "operate"];
     wanted.into_iter().find(|function| !is_there(function)).map(|missing| format!("nobody is in {missing}"))
+}
+
+/// At a stop one CPU is in it; the others are shown where they were when its NMI came, not in the NMI's handler.
+fn is_in_the_stop(said: &Said) -> Option<String> {
+    let lines = said.get("where").map(Vec::as_slice).unwrap_or_default();
+    let cpus = lines.iter().filter(|line| line.starts_with("cpu=")).count();
+    let of = |function: &str| lines.iter().filter(|line| line.contains(function)).count();
+    let (stopping, handling) = (of("::freeze"), of("::non_maskable"));
+    (cpus < 2 || stopping != 1 || handling > 0)
+        .then(|| format!("of {cpus} CPUs {stopping} in the stop and {handling} in the handler of its NMI"))
 }
 
 /// Bits that are up are those of the Notifications that the state shows with remote bits.
@@ -436,6 +447,12 @@ mod tests {
         let there =
             lines(&["cpu=0", "  1 a kern_core::dump::exported", "  2 b machine_dump", "  3 c operate"]);
         assert_eq!(is_elsewhere(&there), None);
+        let stop = |other: &str| {
+            sections(&format!("\n== where\ncpu=0\n  1 halt <- x::freeze\ncpu=1\n  2 {other}\n"))
+        };
+        assert_eq!(is_in_the_stop(&stop("kern_core::ipc")), None);
+        assert!(is_in_the_stop(&stop("halt <- x::non_maskable")).is_some());
+        assert!(is_in_the_stop(&stop("halt <- x::freeze")).is_some());
         assert!(is_elsewhere(&there[..2]).is_some());
     }
 

@@ -622,7 +622,7 @@ def interrupted():
     """Where the selected CPU was when an NMI stopped it, and its callers by frame pointers; where it is, if none did."""
     frame, here = gdb.newest_frame(), []
     while frame is not None and len(here) < DEPTH:
-        if frame.name() == "kern_hal::trap::kernel_trap":
+        if (frame.name() or "").endswith("::kernel_trap"):
             stopped = frame.read_var("frame")
             return [int(stopped["rip"])] + callers(int(stopped["rbp"]))
         if frame.type() != gdb.INLINE_FRAME:
