@@ -61,6 +61,12 @@ pub const WORDS: &[Word] = &[
     word("stop_at", &["kernel"], Takes::Least(0), "stop at event N, in the `chaos` build; 0 is never"),
     word("stop_time", &["kernel"], Takes::Least(0), "stop at the first event at or after TSC T; 0 is never"),
     word(
+        "stop_then",
+        &["kernel"],
+        Takes::Least(0),
+        "at the stop: 0 halts all CPUs there, 1 writes a snapshot after it and ends, 2 goes on unperturbed",
+    ),
+    word(
         "trace_events",
         &["kernel"],
         Takes::Least(1),

@@ -5,13 +5,19 @@
 //! CPU run just there, or let the timer fire soon, which preempts whatever runs next. The seed is the
 //! boot option `chaos=N`; with it a run under icount replays exactly.
 //!
-//! `stop_at=N` stops the machine at event N, `stop_time=T` at the first event at or after TSC T, for a
-//! debugger to look at; 0, the default, is never. What comes before must be the same whatever the
-//! numbers are, or the seed would be another run: so the harness gives both with 16 digits each, and
-//! nothing here branches on them.
+//! `stop_at=N` chooses event N, `stop_time=T` the first event at or after TSC T; 0, the default, is none.
+//! `stop_then` says what happens there:
+//!
+//! - 0: all CPUs stop where they are, for a debugger to look at.
+//! - 1: all CPUs finish their kernel entries and stand still, undisturbed; one writes a snapshot of the kernel's
+//!   state, and the run ends. Builds that do not export their state stop as with 0.
+//! - 2: from there on nothing is perturbed any more; the run goes on.
+//!
+//! What comes before must be the same whatever the numbers are, or the seed would be another run: so the
+//! harness gives each with a fixed number of digits, and nothing here branches on them.
 
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kern_base::machine::Machine;
 use kern_hal::boot::Boot;
@@ -34,6 +40,13 @@ const TICK: u64 = 4_000;
 /// Event to stop at, and the last TSC not to stop at.
 static STOP_AT: AtomicU64 = AtomicU64::new(0);
 static GO_UNTIL: AtomicU64 = AtomicU64::new(u64::MAX);
+/// What happens there: `stop_then`.
+static THEN: AtomicU64 = AtomicU64::new(0);
+#[cfg(feature = "dump")]
+const THEN_SNAPSHOT: u64 = 1;
+const THEN_CALM: u64 = 2;
+/// Nothing is perturbed any more.
+static CALM: AtomicBool = AtomicBool::new(false);
 
 /// Reads the seed; no seed, no chaos.
 pub fn start(boot: &Boot) {
@@ -42,6 +55,7 @@ pub fn start(boot: &Boot) {
     let number = |key| boot.option(key).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
     STOP_AT.store(number("stop_at"), Ordering::Relaxed);
     GO_UNTIL.store(number("stop_time").wrapping_sub(1), Ordering::Relaxed);
+    THEN.store(number("stop_then"), Ordering::Relaxed);
     set_hook(perturb);
     println!("aurora: chaos by seed {seed}");
 }
@@ -58,7 +72,10 @@ fn next() -> u64 {
 fn perturb(point: Point, event: u64) {
     let now = time::tsc();
     if event == STOP_AT.load(Ordering::Relaxed) || now > GO_UNTIL.load(Ordering::Relaxed) {
-        stop(point, event, now);
+        reached(point, event, now);
+    }
+    if CALM.load(Ordering::Relaxed) {
+        return;
     }
     let number = next();
     match number % (2 * RARITY) {
@@ -68,8 +85,75 @@ fn perturb(point: Point, event: u64) {
     }
 }
 
+/// The chosen event.
 #[cold]
 #[inline(never)]
-fn stop(point: Point, event: u64, now: u64) -> ! {
-    kern_hal::trap::freeze(format_args!("stopped at event {event} ({point:?}), TSC {now}"))
+fn reached(point: Point, event: u64, now: u64) {
+    STOP_AT.store(0, Ordering::Relaxed);
+    GO_UNTIL.store(u64::MAX, Ordering::Relaxed);
+    match THEN.load(Ordering::Relaxed) {
+        #[cfg(feature = "dump")]
+        THEN_SNAPSHOT => still::ask(),
+        THEN_CALM => {}
+        _ => kern_hal::trap::freeze(format_args!("stopped at event {event} ({point:?}), TSC {now}")),
+    }
+    CALM.store(true, Ordering::Relaxed);
+    println!("aurora: calm from event {event} ({point:?}), TSC {now}");
+}
+
+#[cfg(feature = "dump")]
+pub use still::end_if_asked;
+
+/// The snapshot after an event. At the event itself a kernel entry is half done. So the snapshot waits for the beginning of
+/// an interrupt, where nothing is, and brings all other CPUs to one.
+#[cfg(feature = "dump")]
+mod still {
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    use kern_base::machine::Machine;
+    use kern_core::{Cx, Refusal};
+    use kern_hal::cpu::percpu;
+    use kern_hal::dev::exit::{Exit, exit};
+    use kern_hal::pc::Pc;
+    use kern_hal::println;
+
+    static IS_ASKED_FOR: AtomicBool = AtomicBool::new(false);
+
+    /// Asks for it. This CPU interrupts itself: what it does now may lead to a long sleep.
+    pub fn ask() {
+        IS_ASKED_FOR.store(true, Ordering::Relaxed);
+        if let Some(local) = percpu::this() {
+            Pc.wake(local.id);
+        }
+    }
+
+    /// At the beginning of an interrupt, with nothing half done: writes the snapshot, if one is asked for, and ends the
+    /// run.
+    #[inline(always)]
+    pub fn end_if_asked(cx: Cx<'_, Pc>) {
+        if IS_ASKED_FOR.load(Ordering::Relaxed) {
+            end(cx);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end(cx: Cx<'_, Pc>) {
+        // One CPU takes it. The others come to where they stand still for it.
+        if !IS_ASKED_FOR.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        match cx.machine_snapshot() {
+            Ok(_) => {
+                println!("aurora: snapshot taken");
+                exit(Exit::Pass)
+            }
+            // Another CPU is just taking one for the guest. This one has to stand still for it first.
+            Err(Refusal::More) => ask(),
+            Err(_) => {
+                println!("aurora: there are more objects than a snapshot has room for");
+                exit(Exit::Fail)
+            }
+        }
+    }
 }

@@ -197,6 +197,7 @@ fn idle_once(entry: &mut CpuEntry) {
     context(entry).note_idle();
     let came = wait_for_work(entry);
     if came & idle::WOKEN != 0 {
+        end_if_asked(context(entry));
         context(entry).stand_still();
         context(entry).count(Counter::Interrupt);
         context(entry).note_interrupt(Interrupt::Mail);
@@ -281,11 +282,19 @@ fn interrupt_of(vector: u8) -> Interrupt {
     }
 }
 
+/// At the beginning of an interrupt: ends the run with a snapshot, where the `chaos` build was asked for one.
+#[inline(always)]
+fn end_if_asked(_cx: Cx<'_, Pc>) {
+    #[cfg(all(feature = "chaos", feature = "dump"))]
+    chaos::end_if_asked(_cx);
+}
+
 /// An interrupt of user code.
 fn on_interrupt(block: &'static CpuBlock, vector: u8) {
     let mut entry = boot::entry_of(block);
     let cx = context(&entry);
     let before = cx.hot.current.addr();
+    end_if_asked(cx);
     cx.on_interrupt(interrupt_of(vector));
     if cx.hot.current.addr() != before || cx.sched.grace.is_unsettled() {
         leave(&mut entry);
