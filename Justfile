@@ -45,7 +45,7 @@ bench *args: build (_kernel "nofast" "--no-default-features")
 explain *args: build (_kernel "nofast" "--no-default-features")
     '{{harness}}' explain --just '{{just_executable()}}' "$@"
 
-# Random IPC across CPUs, nothing may be lost: `./justw stress --seed 7 --cpus 4 --messages 1000000 --mode icount`
+# Random IPC across CPUs, nothing may be lost: `./justw stress --seed 7 --cpus 4 --messages 1000000 --mode icount` (`--shrink` looks for a smaller run that fails in the same way)
 stress *args: (_seeded args)
     '{{harness}}' stress "$@"
 
@@ -169,7 +169,7 @@ schemas:
 figures *args: _harness
     '{{harness}}' figures "$@"
 
-# Debug the kernel with helpers that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test` (see `./justw gdb --help`)
+# Debug the kernel with helpers that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test`; or find the event to stop at: `./justw gdb --bisect --seed 7` (see `./justw gdb --help`)
 gdb *args: (_campaign_kernels args)
     '{{harness}}' gdb "$@"
 
@@ -187,12 +187,14 @@ _limits args:
         *" --limits"*) echo '--limits takes normal or small' >&2; exit 2;; \
     esac
 
-# The kernels that campaigns run, and the one with a planted bug that the arguments name.
+# The kernels that campaigns run, and the one with a planted bug or with small limits that the arguments name.
 _campaign_kernels args: build (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     for word in $1; do \
         case $word in planted-* | --variant=planted-*) bug=${word#--variant=}; \
             '{{just_executable()}}' --justfile '{{justfile()}}' _kernel "$bug" "--features chaos,dump,$bug";; \
+        chaos-small | --variant=chaos-small) \
+            '{{just_executable()}}' --justfile '{{justfile()}}' _kernel chaos-small "--features chaos,dump,small-limits";; \
         esac; \
     done
 

@@ -76,6 +76,7 @@ pub fn run(artifacts: &Artifacts, model: &str, image: &Path, limit: Duration) ->
         last_words: heard.last_words(),
         mitigations: Vec::new(),
         events: None,
+        calm: None,
         snapshots: 0,
         violations: Vec::new(),
         confined: Confined::default(),

@@ -15,8 +15,8 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, campaign, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message, pack, peers,
-    probe, reference, rows, rules, scale, seeded, stress, suite, torture,
+    bench, bisect, campaign, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message, pack,
+    peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -53,6 +53,9 @@ Examples:
   aurora-bench gdb --stress --seed 7 --stop-time 812345678    at its first event from that TSC on
   aurora-bench gdb --record run=test only=ipc                 recorded, then replayed: reverse-stepi works
   aurora-bench gdb --stress --seed 7 --stop-at 5000 --batch --ex 'aurora cpus'
+  aurora-bench gdb --bisect --seed 7                          the first event after which a rule does not hold
+  aurora-bench gdb --bisect --seed 7 --calm                   the first that decides that the run fails
+  aurora-bench gdb --bisect --seed 7 --until 'check ~ ^lost'  the first at which a helper says that
 
 In gdb: `aurora help`.";
 
@@ -89,8 +92,9 @@ enum Command {
     Bench(BenchArgs),
     /// Hammer random IPC across CPUs and count what got lost
     #[command(after_help = "Examples:\n  aurora-bench stress --cpus 4 --messages 1000000\n  \
-        aurora-bench stress --mode icount --seeds 20 --replay")]
-    Stress(StressArgs),
+        aurora-bench stress --mode icount --seeds 20 --replay\n  \
+        aurora-bench stress --mode icount --seed 7 --shrink   a smaller run that fails in the same way")]
+    Stress(StressCommand),
     /// All operations on mapped memory from all CPUs, every access checked
     #[command(after_help = "Examples:\n  aurora-bench torture --cpus 4 --ops 10000000\n  \
         aurora-bench torture --mode icount --seed 7 --cpus 2\n  \
@@ -262,12 +266,23 @@ pub(crate) struct StressArgs {
 }
 
 #[derive(Args, Debug)]
+struct StressCommand {
+    #[command(flatten)]
+    run: StressArgs,
+    #[command(flatten)]
+    shrink: shrink::ShrinkArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("seeded_run").args(["stress", "bisect"]).multiple(true))]
 struct GdbArgs {
     /// A stress run under icount, instead of words for the command line
     #[arg(long, conflicts_with = "words", requires = "seed")]
     stress: bool,
+    #[command(flatten)]
+    bisect: bisect::args::BisectArgs,
     /// Seed of the stress run
-    #[arg(long, requires = "stress")]
+    #[arg(long, requires = "seeded_run")]
     seed: Option<u32>,
     /// Messages of the stress run: as many as the run to look at has, or it is another one
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
@@ -300,7 +315,7 @@ struct GdbArgs {
     #[arg(long)]
     batch: bool,
     /// The helper commands
-    #[arg(long, default_value = "kern/gdb/aurora.py", value_name = "FILE")]
+    #[arg(long, default_value = gdb::SCRIPT, value_name = "FILE")]
     script: PathBuf,
     /// Words for the kernel's command line
     words: Vec<String>,
@@ -455,7 +470,10 @@ pub fn main() -> Result<()> {
             Ok(())
         }
         Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
-        Command::Stress(args) => stress::stress(&common.lab()?, &args.wanted()),
+        Command::Stress(StressCommand { run, shrink }) => match run.seed.filter(|_| shrink.shrink) {
+            Some(seed) => shrink::shrink(&common.lab()?, &run.wanted(), seed, shrink.tries),
+            None => stress::stress(&common.lab()?, &run.wanted()),
+        },
         Command::Torture(wanted) => torture::torture(&common.lab()?, &wanted),
         Command::Fuzz(wanted) => fuzz::fuzz(&common.lab()?, &wanted),
         Command::Trace(args) => events::command::trace(&common.lab()?, &args),
@@ -463,7 +481,10 @@ pub fn main() -> Result<()> {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
         }
         Command::Judge { file } => judge::command(&file),
-        Command::Gdb(args) => gdb::gdb(&common.lab()?, &args.wanted()),
+        Command::Gdb(args) => match args.seed.filter(|_| args.bisect.bisect) {
+            Some(seed) => bisect::command(&common.lab()?, &args.bisected(seed)),
+            None => gdb::gdb(&common.lab()?, &args.wanted()?),
+        },
         Command::Campaign(args) => run_campaign(&common, args),
         Command::Explain(args) => explain_rows(&common.lab()?, &args),
         Command::Scale(ScaleArgs { cpus, operations, idle, output, check, update }) => {
@@ -576,22 +597,38 @@ impl StressArgs {
 }
 
 impl GdbArgs {
-    fn wanted(self) -> gdb::Wanted {
+    fn stress(&self, seed: u32) -> stress::Wanted {
+        stress::Wanted {
+            seed: Some(seed),
+            seeds: 1,
+            cpus: self.cpus.unwrap_or(4),
+            messages: self.messages,
+            mode: self.mode,
+            replay: false,
+            idle: self.idle,
+            variant: self.variant.clone(),
+            stop: stress::Stop { at: self.stop_at, time: self.stop_time, then: stress::Then::Halt },
+        }
+    }
+
+    fn bisected(self, seed: u32) -> bisect::Wanted {
+        bisect::Wanted {
+            run: self.stress(seed),
+            seed,
+            predicate: self.bisect.predicate(),
+            from: self.bisect.from,
+            to: self.bisect.to,
+            script: self.script,
+        }
+    }
+
+    fn wanted(self) -> Result<gdb::Wanted, Trouble> {
         let what = match self.seed.filter(|_| self.stress) {
-            Some(seed) => gdb::What::Stress {
-                wanted: stress::Wanted {
-                    seed: Some(seed),
-                    seeds: 1,
-                    cpus: self.cpus.unwrap_or(4),
-                    messages: self.messages,
-                    mode: Mode::Icount,
-                    replay: false,
-                    idle: self.idle,
-                    variant: self.variant,
-                    stop: stress::Stop { at: self.stop_at, time: self.stop_time },
-                },
-                seed,
-            },
+            Some(_) if self.mode != Mode::Icount => {
+                let text = format!("a stress run in mode {} has no events: leave --mode out", self.mode);
+                return Err(Trouble::Usage(text));
+            }
+            Some(seed) => gdb::What::Stress { wanted: self.stress(seed), seed },
             None => gdb::What::Boot(Job {
                 label: "run".to_owned(),
                 variant: self.variant.unwrap_or_default(),
@@ -602,13 +639,13 @@ impl GdbArgs {
                 limit: SILENCE * 10,
             }),
         };
-        gdb::Wanted {
+        Ok(gdb::Wanted {
             what,
             record: self.record,
             commands: self.commands,
             batch: self.batch,
             script: self.script,
-        }
+        })
     }
 }
 
@@ -714,6 +751,33 @@ mod tests {
                 assert_eq!(parsed.is_ok(), is_good, "{command} --seeds {seeds}");
             }
         }
+    }
+
+    #[test]
+    fn a_search_is_of_a_seed_and_of_one_kind() {
+        let parses =
+            |line: &str| Cli::try_parse_from(["aurora-bench"].into_iter().chain(line.split(' '))).is_ok();
+        let good = ["", " --calm", " --rule wake-ups,lists", " --until x --from 5 --to 9", " --stress"];
+        assert!(good.iter().all(|more| parses(&format!("gdb --bisect --seed 7{more}"))));
+        let bad = [
+            "gdb --bisect",
+            "gdb --seed 7",
+            "gdb --stress --seed 7 --calm",
+            "gdb --bisect --seed 7 --calm --until x",
+            "gdb --bisect --seed 7 --rule lists --calm",
+            "gdb --bisect --seed 7 --from 0",
+            "gdb --bisect --seed 7 --stop-at 5",
+            "gdb --bisect --seed 7 --record",
+            "gdb --bisect --seed 7 --batch",
+            "gdb --bisect --seed 7 run=test",
+            "stress --shrink",
+            "stress --shrink --seed 7 --seeds 2",
+            "stress --shrink --seed 7 --replay",
+            "stress --seed 7 --tries 2",
+            "trace stress --seed 7 --shrink",
+        ];
+        let taken: Vec<&&str> = bad.iter().filter(|line| parses(line)).collect();
+        assert!(taken.is_empty(), "{taken:?}");
     }
 
     #[test]

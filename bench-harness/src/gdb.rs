@@ -28,6 +28,8 @@ use crate::trouble::Trouble;
 
 /// What the kernel says when it has stopped the machine.
 const STOPPED: &str = "aurora: stopped at event ";
+/// The helpers, in the tree.
+pub const SCRIPT: &str = "kern/gdb/aurora.py";
 const POLL: Duration = Duration::from_millis(20);
 /// Bytes of the disk that holds nothing but the snapshot.
 const SNAPSHOT_DISK: &str = "16M";
@@ -54,41 +56,100 @@ pub enum What {
 
 /// Becomes gdb. Comes back only if something is wrong.
 pub fn gdb(lab: &Lab, wanted: &Wanted) -> Result<()> {
-    let program = find_program("gdb")
-        .ok_or_else(|| Trouble::NoMachine("gdb is missing: apt-get install gdb".to_owned()))?;
-    if !wanted.script.is_file() {
-        let script = wanted.script.display();
-        let text = format!("{script} is not there: start it in the tree, or name it by --script");
-        return Err(Trouble::Usage(text).into());
-    }
+    let program = find_gdb(&wanted.script)?;
     let (job, stop) = match &wanted.what {
         What::Boot(job) => (job.clone(), Stop::default()),
         What::Stress { wanted, seed } => (stress::job(wanted, *seed), wanted.stop),
     };
-    let boot = lab.boot(&Job { label: format!("gdb-{}", job.label), ..job.clone() })?;
-    let kernel = lab.artifacts.kernel(&job.variant)?;
-    let dir = lab.artifacts.run_dir(&boot.label)?;
-    let outputs = Outputs::within(&dir);
-    let socket = outputs.monitor.with_extension("gdb");
-    let replay = if wanted.record { Some(record(lab, &boot, &dir)?) } else { None };
-    let stops = stop != Stop::default();
-    let debug = Debug { socket: socket.clone(), hold: !stops, replay };
-    let mut child = Boot { debug: Some(debug), ..boot.clone() }.start(&lab.qemu, &outputs)?;
-    if stops {
-        lab.screen.say(&format!("{}: runs up to the stop", boot.label));
-        let at = wait_for_stop(&mut child, &outputs, &kernel, boot.limit);
-        match at {
-            Ok(line) => println!("{line}"),
-            Err(error) => {
-                let _ = kill_process(Pid::from_child(&child), Signal::TERM);
-                let _ = child.wait();
-                return Err(error);
-            }
+    if stop != Stop::default() {
+        lab.screen.say(&format!("{}: runs up to the stop", job.label));
+    }
+    let held = Held::start(lab, &job, stop, wanted.record)?;
+    if let Some(line) = &held.stopped {
+        println!("{line}");
+    }
+    std::io::stdout().flush()?;
+    let error = Command::new(program).args(arguments(wanted, &held.kernel, &held.socket)).exec();
+    Err(error).context("starting gdb")
+}
+
+/// Where a stress run stopped, and what gdb said there.
+pub struct Answer {
+    /// The event's number, its point and its time.
+    pub place: String,
+    pub said: Vec<String>,
+}
+
+/// Lets a stress run come to its stop, and gdb execute one command there.
+pub fn ask(lab: &Lab, run: &stress::Wanted, seed: u32, script: &Path, command: &str) -> Result<Answer> {
+    let program = find_gdb(script)?;
+    lab.screen.step(&format!("seed {seed} runs up to the stop"));
+    let held = Held::start(lab, &stress::job(run, seed), run.stop, false)?;
+    let wanted = Wanted {
+        what: What::Stress { wanted: run.clone(), seed },
+        record: false,
+        commands: vec![command.to_owned()],
+        batch: true,
+        script: script.to_owned(),
+    };
+    let said = Command::new(program).args(arguments(&wanted, &held.kernel, &held.socket)).output();
+    let said = said.context("starting gdb")?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+    let place = held.stopped.as_deref().and_then(|line| line.strip_prefix(STOPPED)).unwrap_or_default();
+    Ok(Answer { place: place.to_owned(), said: text.lines().map(str::to_owned).collect() })
+}
+
+/// gdb, with the helpers.
+fn find_gdb(script: &Path) -> Result<PathBuf, Trouble> {
+    let program = find_program("gdb")
+        .ok_or_else(|| Trouble::NoMachine("gdb is missing: apt-get install gdb".to_owned()))?;
+    if !script.is_file() {
+        let script = script.display();
+        let text = format!("{script} is not there: start it in the tree, or name it by --script");
+        return Err(Trouble::Usage(text));
+    }
+    Ok(program)
+}
+
+/// A machine that gdb can attach to: before its first instruction, or where it was to stop. It ends with this.
+struct Held {
+    child: Child,
+    /// Of QEMU's gdb stub.
+    socket: PathBuf,
+    kernel: PathBuf,
+    /// The kernel's line about where it stopped.
+    stopped: Option<String>,
+}
+
+impl Held {
+    fn start(lab: &Lab, job: &Job, stop: Stop, is_recorded: bool) -> Result<Held> {
+        let boot = lab.boot(&Job { label: format!("gdb-{}", job.label), ..job.clone() })?;
+        let kernel = lab.artifacts.kernel(&job.variant)?;
+        let dir = lab.artifacts.run_dir(&boot.label)?;
+        let outputs = Outputs::within(&dir);
+        let socket = outputs.monitor.with_extension("gdb");
+        let replay = if is_recorded { Some(record(lab, &boot, &dir)?) } else { None };
+        let stops = stop != Stop::default();
+        let debug = Debug { socket: socket.clone(), hold: !stops, replay };
+        let child = Boot { debug: Some(debug), ..boot.clone() }.start(&lab.qemu, &outputs)?;
+        let mut held = Held { child, socket, kernel, stopped: None };
+        if stops {
+            held.stopped = Some(wait_for_stop(&mut held.child, &outputs, &held.kernel, boot.limit)?);
+        }
+        wait_for(&held.socket, &mut held.child, &outputs)?;
+        Ok(held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let _ = self.child.wait();
+        // QEMU leaves its sockets where it is ended.
+        for socket in [self.socket.clone(), self.socket.with_extension("monitor")] {
+            let _ = fs::remove_file(socket);
         }
     }
-    wait_for(&socket, &mut child, &outputs)?;
-    std::io::stdout().flush()?;
-    Err(Command::new(program).args(arguments(wanted, &kernel, &socket)).exec()).context("starting gdb")
 }
 
 /// gdb's arguments.

@@ -79,6 +79,8 @@ pub struct Session {
     pub mitigations: Vec<String>,
     /// How many events a chaos build counted.
     pub events: Option<u64>,
+    /// From which event on it perturbed nothing any more, as it says that: number, point and time.
+    pub calm: Option<String>,
     /// How many snapshots of the kernel's state came, and which [invariants](invariants) do not hold.
     pub snapshots: u32,
     pub violations: Vec<String>,
@@ -103,6 +105,8 @@ const LAST_WORDS: usize = 40;
 const MITIGATION: &str = "aurora: mitigation ";
 /// How a chaos build's last line but one starts.
 const EVENTS: &str = "aurora: chaos: ";
+/// How it says from where on it perturbs nothing any more.
+const CALM: &str = "aurora: calm from event ";
 
 /// Boots once, telling `listener` what the guest says as it says it.
 pub fn run(
@@ -192,6 +196,7 @@ struct Ear {
     states: Vec<String>,
     mitigations: Vec<String>,
     events: Option<u64>,
+    calm: Option<String>,
     judge: Judge,
 }
 
@@ -211,6 +216,7 @@ impl Ear {
             states: Vec::new(),
             mitigations: Vec::new(),
             events: None,
+            calm: None,
             judge: Judge::default(),
         }
     }
@@ -290,6 +296,8 @@ impl Ear {
                     self.mitigations.push(text.to_owned());
                 } else if let Some(text) = line.strip_prefix(EVENTS) {
                     self.events = text.split(' ').next().and_then(|number| number.parse().ok());
+                } else if let Some(place) = line.strip_prefix(CALM) {
+                    self.calm = Some(place.to_owned());
                 }
             }
             Event::Log(_) | Event::State(_) | Event::Skipped(_) => {}
@@ -308,7 +316,7 @@ impl Ear {
 
     fn into_session(self, label: String, ending: Ending, elapsed: Duration) -> Session {
         let last_words = self.last_words.into_iter().chain(self.states).collect();
-        let Ear { reports, mitigations, events, judge, .. } = self;
+        let Ear { reports, mitigations, events, calm, judge, .. } = self;
         let Judge { count: snapshots, violations, watch, .. } = judge;
         Session {
             label,
@@ -318,6 +326,7 @@ impl Ear {
             elapsed,
             mitigations,
             events,
+            calm,
             snapshots,
             violations,
             confined: watch.end(),
@@ -426,6 +435,7 @@ mod tests {
             elapsed: Duration::ZERO,
             mitigations: Vec::new(),
             events: None,
+            calm: None,
             snapshots: 0,
             violations: Vec::new(),
             confined: Confined::default(),

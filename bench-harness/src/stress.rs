@@ -11,6 +11,7 @@ use crate::machine::Mode;
 use crate::report::Report;
 use crate::seeded::{Said, check_judged, seeds_from, usual_variant};
 use crate::session::Session;
+use crate::symptom::Symptom;
 use crate::trouble::Trouble;
 
 /// Time limit of one run: a million messages under icount with chaos take minutes.
@@ -45,11 +46,25 @@ pub struct Wanted {
 pub struct Stop {
     pub at: u64,
     pub time: u64,
+    pub then: Then,
+}
+
+/// What the chaos build does where it is to stop: the numbers that the kernel knows.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// Halts all CPUs at the event, for a debugger.
+    #[default]
+    Halt = 0,
+    /// Lets all CPUs finish their kernel entries, writes a snapshot of the kernel's state, and ends.
+    Snapshot = 1,
+    /// Perturbs nothing any more, and goes on.
+    Calm = 2,
 }
 
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stop_at={:016} stop_time={:016}", self.at, self.time)
+        let Stop { at, time, then } = *self;
+        write!(f, "stop_at={at:016} stop_time={time:016} stop_then={}", then as u8)
     }
 }
 
@@ -61,8 +76,13 @@ pub fn stress(lab: &Lab, wanted: &Wanted) -> Result<()> {
         if let Some(outcome) = &run.outcome {
             println!("{}", outcome.line());
         }
-        if let Some(events) = run.events {
-            lab.screen.say(&format!("seed {seed} has {events} events; {}", stop_command(wanted, seed)));
+        if let Some(events) = run.events.filter(|_| wanted.mode == Mode::Icount) {
+            let stop = gdb_command(wanted, seed, "--stress");
+            lab.screen.say(&format!("seed {seed} has {events} events; to stop at one: {stop} --stop-at N"));
+            if run.trouble.is_some() {
+                let bisect = gdb_command(wanted, seed, "--bisect");
+                lab.screen.say(&format!("to find the first one after which something is wrong: {bisect}"));
+            }
         }
         run.trouble.map_or(Ok(()), Err)?;
     }
@@ -76,17 +96,23 @@ pub struct Run {
     pub outcome: Option<Outcome>,
     /// Why the seed has failed, if it has.
     pub trouble: Option<Trouble>,
+    /// In which way.
+    pub symptom: Option<Symptom>,
+    /// When the guest complained first, by its TSC.
+    pub complained_at: Option<u64>,
     /// How many events a chaos build counted.
     pub events: Option<u64>,
+    /// From which event on it perturbed nothing any more, if it was asked for that.
+    pub calm: Option<String>,
 }
 
 /// Runs a seed; twice, comparing the hashes, if that is wanted.
 pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
-    let first = run_once(lab, wanted, seed)?;
+    let first = run_once(lab, wanted, seed, "")?;
     if !wanted.replay || wanted.mode != Mode::Icount || first.trouble.is_some() {
         return Ok(first);
     }
-    let second = run_once(lab, wanted, seed)?;
+    let second = run_once(lab, wanted, seed, "")?;
     match (&first.outcome, &second.outcome) {
         (Some(one), Some(other)) => Ok(Run { trouble: one.same_as(other).err(), ..first }),
         _ => Ok(second),
@@ -107,16 +133,28 @@ pub fn job(wanted: &Wanted, seed: u32) -> Job {
     }
 }
 
-fn run_once(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Run> {
+/// Runs a seed once. What is kept of the run is kept under its usual label, with `purpose` before it.
+pub fn run_once(lab: &Lab, wanted: &Wanted, seed: u32, purpose: &str) -> Result<Run> {
     let job = job(wanted, seed);
-    let session = lab.run(&job)?;
+    let session = lab.run(&Job { label: format!("{purpose}{}", job.label), ..job.clone() })?;
     let outcome = Outcome::of(&session, &job, seed, wanted.messages);
     let trouble = match outcome.said.judge(&session, &outcome.said.not_zero(WRONG)) {
         Err(Trouble::NoMachine(why)) => return Err(Trouble::NoMachine(why).into()),
         verdict => verdict.and_then(|()| check_judged(&session, wanted.variant.as_deref())).err(),
     };
     let outcome = (!outcome.said.is_empty()).then_some(outcome);
-    Ok(Run { outcome, trouble, events: session.events })
+    let symptom = trouble.as_ref().map(|trouble| Symptom::of(&session, trouble));
+    let complained_at = complained_at(&session.reports);
+    Ok(Run { outcome, trouble, symptom, complained_at, events: session.events, calm: session.calm })
+}
+
+/// When the guest complained first: `error stress: Lost at 452477866: seat 7 …`.
+fn complained_at(reports: &[Report]) -> Option<u64> {
+    reports.iter().find_map(|report| {
+        let Report::Other(line) = report else { return None };
+        let complaint = line.strip_prefix("error stress: ")?.split(':').next()?;
+        complaint.split_once(" at ")?.1.parse().ok()
+    })
 }
 
 /// The command that runs a seed as `wanted` has it, in a shell.
@@ -135,13 +173,13 @@ pub fn command(wanted: &Wanted, seed: u32) -> String {
     if wanted.replay { line + " --replay" } else { line }
 }
 
-/// How to look at the machine in the middle of it.
-fn stop_command(wanted: &Wanted, seed: u32) -> String {
+/// The command that looks into the middle of a run: `what` is --stress or --bisect.
+pub fn gdb_command(wanted: &Wanted, seed: u32, what: &str) -> String {
     let line = command(&Wanted { replay: false, mode: Mode::Icount, ..wanted.clone() }, seed);
     let options = line.split_once("--seed").map_or("", |(_, rest)| rest);
     let variant = wanted.variant.as_deref().map(|variant| format!(" --variant '{variant}'"));
     let options = options.split(" --variant").next().unwrap_or_default();
-    format!("to stop at one: ./justw gdb --stress --seed{options}{} --stop-at N", variant.unwrap_or_default())
+    format!("./justw gdb {what} --seed{options}{}", variant.unwrap_or_default())
 }
 
 /// Under icount the seed decides what happens: the chaos build's disturbances, and how idle CPUs wait,
@@ -284,17 +322,34 @@ mod tests {
 
     #[test]
     fn where_it_stops_does_not_change_the_length_of_the_line() {
-        let line = |at, time| command_line(&wanted(None, Stop { at, time }), 7);
-        assert!(line(0, 0).ends_with("idle=mwait stop_at=0000000000000000 stop_time=0000000000000000"));
-        assert_eq!(line(0, 0).len(), line(1_234_567, 9_999_999_999_999_999).len());
+        let line = |at, time, then| command_line(&wanted(None, Stop { at, time, then }), 7);
+        let never = line(0, 0, Then::Halt);
+        assert!(
+            never.ends_with("idle=mwait stop_at=0000000000000000 stop_time=0000000000000000 stop_then=0")
+        );
+        assert_eq!(never.len(), line(1_234_567, 9_999_999_999_999_999, Then::Calm).len());
     }
 
     #[test]
     fn it_says_how_to_stop() {
-        let text = stop_command(&wanted(Some("planted-lost-wake"), Stop::default()), 7);
-        let command = "./justw gdb --stress --seed 7 --cpus 4 --messages 1000 --variant 'planted-lost-wake' --stop-at N";
-        assert_eq!(text, format!("to stop at one: {command}"));
-        assert!(stop_command(&wanted(None, Stop::default()), 7).ends_with("--messages 1000 --stop-at N"));
+        let text = gdb_command(&wanted(Some("planted-lost-wake"), Stop::default()), 7, "--bisect");
+        let command = "./justw gdb --bisect --seed 7 --cpus 4 --messages 1000 --variant 'planted-lost-wake'";
+        assert_eq!(text, command);
+        let usual = gdb_command(&wanted(None, Stop::default()), 7, "--stress");
+        assert!(
+            usual.starts_with("./justw gdb --stress --seed 7") && usual.ends_with("--messages 1000"),
+            "{usual}"
+        );
+    }
+
+    #[test]
+    fn the_first_complaint_says_when() {
+        let of =
+            |lines: &[&str]| complained_at(&lines.iter().map(|line| Report::parse(line)).collect::<Vec<_>>());
+        let lost = "error stress: Lost at 452477866: seat 7 heard 0 of 1 notifications of seat 2";
+        assert_eq!(of(&["note stress: x at 3: y", lost, &lost.replace("452", "999")]), Some(452_477_866));
+        assert_eq!(of(&["error stress: nothing has moved for 4 seconds"]), None);
+        assert_eq!(of(&["error stress: a failure at the start: why", lost]), Some(452_477_866));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::bench;
+use crate::bisecttest;
 use crate::bochs;
 use crate::diff;
 use crate::fuzz;
@@ -58,7 +59,7 @@ pub enum Step {
     Gdb,
     /// Traces of real runs: valid JSON, no rule broken, and a planted bug is found
     Trace,
-    /// Short stress runs, replayed where the mode can
+    /// Short stress runs, replayed where the mode can; and the event of a run at which something begins, found
     Stress,
     /// A pager, its store and its policy: memory four times the frames, a store that fails, pagers that are killed
     Paging,
@@ -312,6 +313,7 @@ fn stress_runs(lab: &Lab) -> Result<Tally> {
         }
         sum += Tally::one(result.is_ok());
     }
+    sum += bisecttest::run(lab)?;
     Ok(sum)
 }
 

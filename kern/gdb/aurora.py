@@ -671,6 +671,24 @@ def cmd_where(_, __):
     selected.switch()
 
 
+def cmd_until(_, argument):
+    """whether something is so: a Rust expression that is not 0, or HELPER ~ REGEX, a line that a helper prints"""
+    helper, tilde, pattern = argument.partition(" ~ ")
+    try:
+        if tilde:
+            said = gdb.execute("aurora " + helper, to_string=True).splitlines()
+            found = [line for line in said if re.search(pattern, line)]
+        else:
+            value = gdb.parse_and_eval(argument)
+            said, found = [str(value)], [str(value)] if int(value) else []
+    except (gdb.error, re.error) as why:
+        say(["until: %s" % why])
+        return
+    say(["until: yes" if found else "until: no"])
+    for line in found or (said if not tilde else []):
+        say([" ", line])
+
+
 def cmd_from(_, argument):
     """begin the walk at the task at an address; without an argument as usual"""
     Kernel.start = int(gdb.parse_and_eval(argument)) if argument else None
@@ -683,7 +701,7 @@ def cmd_help(_, __):
 
 
 COMMANDS = {name[4:]: value for name, value in list(globals().items()) if name.startswith("cmd_")}
-WITHOUT_KERNEL = {"help", "from", "where"}
+WITHOUT_KERNEL = {"help", "from", "until", "where"}
 
 
 class Aurora(gdb.Command):

@@ -1,0 +1,117 @@
+//! Tests of [`crate::bisect`] on real machines: what it judges by is there, and it finds the event that it should.
+//!
+//! A whole search by rules takes some twenty boots. So of a planted bug only the ends of the search are looked at, and the
+//! whole search is for an event that is known, between two that are near.
+
+use anyhow::Result;
+
+use crate::bisect::{self, Look, Machine, Predicate, Wanted};
+use crate::gdb;
+use crate::host::find_program;
+use crate::lab::Lab;
+use crate::machine::Mode;
+use crate::stress::{self, Stop};
+use crate::testsum::Tally;
+use crate::trouble::{status, status_of};
+
+const PLANTED: &str = "trace-planted-lost-wake";
+/// The rule that does not hold where it lost something.
+const RULE: &str = "mail-nodes: ";
+/// Seeds that the planted bug may take to show, and messages in which it does with two of three.
+const SEEDS: u32 = 8;
+const PLANTED_MESSAGES: u64 = 1500;
+/// The event to find in a short run, and the ends between which it is looked for.
+const EVENT: u64 = 2003;
+const ENDS: [u64; 2] = [2001, 2004];
+const MESSAGES: u64 = 300;
+
+pub fn run(lab: &Lab) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let mut count = |name: &str, wrong: Option<String>| {
+        if let Some(why) = &wrong {
+            lab.screen.say(&format!("bisect: {name} FAILED {why}"));
+        }
+        tally += Tally::one(wrong.is_none());
+    };
+    count("a planted lost wake-up breaks a rule", planted(lab)?);
+    if find_program("gdb").is_some() {
+        count("an event is found by gdb", by_gdb(lab)?);
+    } else {
+        lab.screen.say("bisect: left out what takes gdb, which is missing: apt-get install gdb");
+        tally += Tally::ONE_SKIPPED;
+    }
+    Ok(tally)
+}
+
+fn wanted(predicate: Predicate, seed: u32, cpus: u32, messages: u64, variant: Option<&str>) -> Wanted {
+    let run = stress::Wanted {
+        seed: Some(seed),
+        seeds: 1,
+        cpus,
+        messages,
+        mode: Mode::Icount,
+        replay: false,
+        idle: None,
+        variant: variant.map(str::to_owned),
+        stop: Stop::default(),
+    };
+    Wanted { run, seed, predicate, from: None, to: None, script: gdb::SCRIPT.into() }
+}
+
+/// In the first seed that fails no rule is broken after the first event, and one is where the search would end, again and
+/// again.
+fn planted(lab: &Lab) -> Result<Option<String>> {
+    for seed in 1..=SEEDS {
+        let wanted = wanted(Predicate::Rules(Vec::new()), seed, 4, PLANTED_MESSAGES, Some(PLANTED));
+        let (mut probe, end) = match bisect::begin(lab, &wanted) {
+            Ok(begun) => begun,
+            // The seed does not fail.
+            Err(error) if status_of(&error) == status::CHECK_FAILED => continue,
+            Err(error) => return Err(error),
+        };
+        let first = probe.look(1)?;
+        let again = probe.look(end.event)?;
+        return Ok(misjudged(&first, &end, &again));
+    }
+    Ok(Some(format!("none of {SEEDS} seeds fails and breaks a rule")))
+}
+
+fn misjudged(first: &Look, end: &Look, again: &Look) -> Option<String> {
+    if first.is_wrong {
+        return Some(format!("at event {}: {}", first.place, first.said.join("; ")));
+    }
+    if !end.is_wrong || !end.said.iter().any(|line| line.starts_with(RULE)) {
+        return Some(format!("at event {}: no violation of {RULE}{}", end.place, end.said.join("; ")));
+    }
+    (end != again).then(|| format!("event {} is {} the next time", end.place, again.place))
+}
+
+/// A search for the event from which on that many were counted.
+fn by_gdb(lab: &Lab) -> Result<Option<String>> {
+    let counted = Predicate::Until(format!("smp::chaos::hook::EVENTS.v.value >= {EVENT}"));
+    let [from, to] = ENDS.map(Some);
+    let found = bisect::find(lab, &Wanted { from, to, ..wanted(counted, 1, 1, MESSAGES, None) })?;
+    let events = [found.well.event, found.wrong.event];
+    Ok((events != [EVENT - 1, EVENT]).then(|| format!("it found events {events:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_right_or_not() {
+        let look = |event: u64, said: &[&str]| Look {
+            event,
+            place: format!("{event} (PopRead), TSC 5"),
+            is_wrong: !said.is_empty(),
+            said: said.iter().map(|line| (*line).to_owned()).collect(),
+        };
+        let (first, end) = (look(1, &[]), look(9, &["mail-nodes: the bits of …"]));
+        assert_eq!(misjudged(&first, &end, &end), None);
+        assert!(misjudged(&end, &end, &end).is_some(), "wrong from the beginning");
+        assert!(misjudged(&first, &look(9, &[]), &end).is_some(), "nothing is wrong");
+        assert!(misjudged(&first, &look(9, &["steps: 9 of 8"]), &end).is_some(), "something else is");
+        assert!(misjudged(&first, &end, &look(9, &["mail-nodes: others"])).is_some(), "not the same again");
+    }
+}

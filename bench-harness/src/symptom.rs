@@ -1,0 +1,106 @@
+//! In which way a run has failed: what tells whether another run fails in the same way.
+//!
+//! A symptom is a set of lines: complaints of the guest's, rules of the kernel's state that do not hold, or how the guest
+//! died. Numbers are taken out of them: seats, times and addresses differ from run to run. Two runs fail in the same way
+//! if their symptoms share a line; one bug rarely shows in one way only.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::report::Report;
+use crate::session::{Ending, Session};
+use crate::trouble::{Trouble, first_line};
+
+/// How complaints of the programs start.
+const ERROR: &str = "error ";
+/// How the kernel's panic starts on the serial line.
+const PANIC: &str = "aurora: kernel panic on ";
+
+/// In which way a run has failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Symptom(BTreeSet<String>);
+
+impl Symptom {
+    /// What a run that has failed shows; `trouble` is why it has.
+    pub fn of(session: &Session, trouble: &Trouble) -> Symptom {
+        let complaints = session.reports.iter().filter_map(|report| match report {
+            Report::Other(line) => line.strip_prefix(ERROR),
+            _ => None,
+        });
+        let rules = session.violations.iter().filter_map(|violation| violation.split(':').next());
+        let rules = rules.map(|rule| format!("the rule {rule} does not hold"));
+        let panics = session.last_words.iter().filter_map(|line| line.strip_prefix(PANIC));
+        let panics =
+            panics.filter(|_| session.ending == Ending::Panic).map(|line| format!("panic on {line}"));
+        let lines: BTreeSet<String> = complaints
+            .map(str::to_owned)
+            .chain(rules)
+            .chain(panics)
+            .map(|line| without_numbers(&line))
+            .collect();
+        if lines.is_empty() {
+            let text = trouble.to_string();
+            let why = first_line(&text).split_once(": ").map_or(text.as_str(), |(_, why)| why);
+            return Symptom(BTreeSet::from([without_numbers(first_line(why))]));
+        }
+        Symptom(lines)
+    }
+
+    /// Whether both runs have failed in the same way.
+    pub fn is_like(&self, other: &Symptom) -> bool {
+        !self.0.is_disjoint(&other.0)
+    }
+
+    /// What it shows, line by line.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.iter().cloned().collect()
+    }
+
+    #[cfg(test)]
+    pub fn from_lines(lines: &[&str]) -> Symptom {
+        Symptom(lines.iter().map(|line| without_numbers(line)).collect())
+    }
+}
+
+impl fmt::Display for Symptom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().join("; "))
+    }
+}
+
+/// A line with `N` in place of each number, also of those that stand in a word.
+fn without_numbers(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(at);
+        let is_hex = number.starts_with("0x");
+        let digits = if is_hex { &number[2..] } else { number };
+        let end = digits.find(|c: char| !(c.is_ascii_digit() || is_hex && c.is_ascii_hexdigit()));
+        text.push_str(before);
+        text.push('N');
+        rest = end.map_or("", |end| &digits[end..]);
+    }
+    text + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_taken_out() {
+        let line = "stress: Lost at 452477866: seat 7 heard 0 of 1 notifications of seat 12";
+        assert_eq!(without_numbers(line), "stress: Lost at N: seat N heard N of N notifications of seat N");
+        assert_eq!(without_numbers("cpu3 at 0xffff80ab, then"), "cpuN at N, then");
+        assert_eq!(without_numbers("none"), "none");
+    }
+
+    #[test]
+    fn one_line_in_common_is_the_same_way() {
+        let lost = Symptom::from_lines(&["Lost: seat 7 of 2", "Unanswered: seat 3"]);
+        assert!(lost.is_like(&Symptom::from_lines(&["Lost: seat 11 of 10"])));
+        assert!(!lost.is_like(&Symptom::from_lines(&["Corrupted: seat 7"])));
+        assert_eq!(lost.to_string(), "Lost: seat N of N; Unanswered: seat N");
+    }
+}
