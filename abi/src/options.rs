@@ -52,7 +52,7 @@ const SEEDED: &[&str] = &["bench", "test", "kerntest", "diff", "stress", "tortur
 
 /// All words that the kernel and the programs of the boot archive read.
 pub const WORDS: &[Word] = &[
-    word("log", &["kernel"], Takes::OneOf(&["e9", "com2", "off"]), "where log and report records go"),
+    word("log", &["kernel"], Takes::OneOf(&["e9", "com2", "text", "off"]), "where log and report records go"),
     word("idle", &["kernel"], Takes::OneOf(&["halt", "poll", "mwait"]), "how a CPU without work waits"),
     word("cpus", &["kernel"], Takes::Least(1), "use at most N CPUs"),
     word("off", &["kernel"], Takes::Text, "features of the CPU not to use, in the `faults` build"),

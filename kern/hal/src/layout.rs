@@ -3,7 +3,7 @@
 //! ```text
 //! PML4   address                       what
 //! 0-255  0000_0000_0000_1000 ...       user; page 0 and the last page are never mapped
-//! 256-   ffff_8000_0000_0000 + 64 TiB  direct map: all RAM, NX; kernel text and constants read-only
+//! 256-   ffff_8000_0000_0000 + 64 TiB  direct map: all RAM, NX; kernel text and constants read-only; text screen
 //! 511    ffff_ffff_8000_0000 + 1 GiB   kernel image, loaded at 1 MiB
 //! 511    ffff_ffff_c000_0000 + 256 KiB per CPU: stacks with guards, CPU block, tables
 //! 511    ffff_ffff_e000_0000 + 256 MiB device registers and firmware tables

@@ -19,12 +19,11 @@ extern crate std;
 
 pub mod boot;
 pub mod cpu;
+pub mod dev;
 pub mod layout;
 pub mod mem;
 pub mod trap;
 
-#[cfg(target_os = "none")]
-pub mod dev;
 #[cfg(target_os = "none")]
 pub mod pc;
 mod words;

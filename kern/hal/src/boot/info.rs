@@ -1,10 +1,12 @@
-//! What the boot loader says: memory map, command line, module, RSDP.
+//! What the boot loader says: memory map, command line, module, RSDP, text screen.
 //!
 //! Both protocols are read into one [`BootInfo`], by value: GRUB may have put its information
 //! anywhere, even right behind the boot segment, and nothing may be allocated before it is copied.
 //! All reads go through [`PhysMem`], so that broken tables end in an error and the parsers run
 //! under `cargo test`.
 
+use crate::dev::screen;
+use crate::layout::PAGE;
 use crate::mem::ranges::Range;
 
 /// `%eax` at the PVH entry (set by the entry code; PVH itself leaves it undefined).
@@ -18,6 +20,10 @@ const PVH_INFO: u32 = 0x336e_c578;
 pub const MAX_COMMAND_LINE: usize = 2048;
 /// Most memory map entries that are kept.
 pub const MAX_REGIONS: usize = 192;
+/// Where a PC shows text: [`COLUMNS`](crate::dev::screen::COLUMNS) by [`ROWS`](crate::dev::screen::ROWS) cells of two bytes.
+pub const TEXT_SCREEN: u64 = 0xb_8000;
+/// `framebuffer_type` of a text screen (multiboot2).
+const EGA_TEXT: u8 = 2;
 /// Size of an RSDP of ACPI 2 and later.
 const RSDP_SIZE: usize = 36;
 
@@ -124,6 +130,8 @@ pub struct BootInfo {
     pub module: Option<Range>,
     pub modules: usize,
     pub root_pointer: RootPointer,
+    /// The loader left a PC's text screen on.
+    text_screen: bool,
     command_line: heapless::Vec<u8, MAX_COMMAND_LINE>,
     /// Whether the command line was longer than what is kept.
     pub command_line_cut: bool,
@@ -156,9 +164,15 @@ impl BootInfo {
             module: None,
             modules: 0,
             root_pointer: RootPointer::Unknown,
+            text_screen: false,
             command_line: heapless::Vec::new(),
             command_line_cut: false,
         }
+    }
+
+    /// The page of the text screen, if the loader left one on and calls nothing there memory.
+    pub fn text_screen(&self) -> Option<Range> {
+        Range::sized(TEXT_SCREEN, PAGE).filter(|page| self.text_screen && self.is_device(*page))
     }
 
     /// The command line as text, up to the first byte that isn't.
@@ -240,6 +254,12 @@ impl BootInfo {
                     self.add_region(tag.u64(at), tag.u64(at + 8), tag.u32(at + 16));
                     at += entry_size;
                 }
+            }
+            8 if tag.bytes.len() >= 30 => {
+                // framebuffer_addr (u64); pitch, width, height (u32 each); bpp, type (u8 each)
+                let shape = [tag.u32(16), tag.u32(20), tag.u32(24)];
+                let is_usual = tag.u64(8) == TEXT_SCREEN && shape == screen::SHAPE;
+                self.text_screen = is_usual && tag.bytes[29] == EGA_TEXT;
             }
             // A copy of the old (14) or the new (15) root pointer; the new one wins.
             14 if self.root_pointer == RootPointer::Unknown => self.copy_root_pointer(tag),
@@ -431,6 +451,40 @@ mod tests {
         assert_eq!(info.modules, 1);
         assert_eq!(info.regions[0].range, Range::new(0x10_0000, 0x710_0000).unwrap());
         assert!(matches!(info.root_pointer, RootPointer::Copy(c) if c.starts_with(b"RSD PTR ")));
+    }
+
+    /// What there is to know of a screen, as a loader tells it.
+    fn told_of(at: u64, shape: [u32; 3], kind: u32) -> BootInfo {
+        let base = 0x2000;
+        let mut b = Vec::new();
+        put32(&mut b, &[0, 0, 6, 16 + 24, 24, 0]);
+        put64(&mut b, &[0x10_0000, 0x700_0000]);
+        put32(&mut b, &[1, 0, 8, 31]);
+        put64(&mut b, &[at]);
+        put32(&mut b, &shape);
+        put32(&mut b, &[16 | kind << 8, 0, 0, 8]);
+        let total = b.len() as u32;
+        b[..4].copy_from_slice(&total.to_le_bytes());
+        let mut info = BootInfo::new();
+        info.read(MULTIBOOT2_BOOT, base as u32, &Fake { base, bytes: b }).unwrap();
+        info
+    }
+
+    #[test]
+    fn a_text_screen_is_one_that_the_loader_says_is_on() {
+        let mut info = told_of(TEXT_SCREEN, screen::SHAPE, 2);
+        assert_eq!(info.text_screen(), Range::sized(TEXT_SCREEN, PAGE));
+        info.add_region(0, 0x10_0000, 1);
+        assert_eq!(info.text_screen(), None, "it is memory");
+        for (at, shape, kind) in [
+            (0xa_0000, screen::SHAPE, 2),
+            (0xe000_0000, [4096, 1024, 768], 1),
+            (TEXT_SCREEN, [80, 40, 25], 2),
+            (TEXT_SCREEN, screen::SHAPE, 1),
+        ] {
+            assert_eq!(told_of(at, shape, kind).text_screen(), None, "{at:#x} {shape:?} {kind}");
+        }
+        assert_eq!(BootInfo::new().text_screen(), None);
     }
 
     #[test]

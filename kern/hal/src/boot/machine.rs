@@ -14,6 +14,7 @@ use crate::cpu::idle::IdleMode;
 use crate::cpu::{enable, machine_check, mitigations, percpu, start, tables, time, vector};
 use crate::dev::acpi::Tables;
 use crate::dev::exit::{self, Exit};
+use crate::dev::screen::TextMemory;
 use crate::dev::{clock, lapic, logport, serial};
 use crate::layout::{self, DIRECT_MAP};
 use crate::mem::kernel;
@@ -120,6 +121,8 @@ extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
     println!("aurora {} boots", env!("CARGO_PKG_VERSION"));
     let features = Features::detect(&CpuInfo::new());
     if !features.missing().is_empty() {
+        // A person without a serial line has to read it, too; whether there is a screen, the loader says.
+        let _ = read_info(magic, loader_info);
         eprintln!("aurora: this CPU lacks required features: {}", features.missing());
         exit::exit(Exit::Panic);
     }
@@ -155,6 +158,10 @@ extern "C" fn boot_main(magic: u32, loader_info: u32) -> ! {
 fn read_info(magic: u32, loader_info: u32) -> Result<&'static BootInfo, InfoError> {
     let mut boot_info = INFO.lock();
     boot_info.read(magic, loader_info, &EarlyMemory)?;
+    if boot_info.text_screen().is_some() {
+        // SAFETY: the loader says so; the boot tables show the first 4 GiB, and `kernel::build` maps the screen anew.
+        serial::add_screen(unsafe { TextMemory::new() });
+    }
     // Never written again.
     Ok(READ_INFO.call_once(|| MutexGuard::leak(boot_info)))
 }
@@ -218,7 +225,7 @@ extern "C" fn boot_on_own_stack() -> ! {
 fn read_options(boot_info: &BootInfo, features: Features) -> IdleMode {
     let line = boot_info.command_line();
     if !logport::choose(info::option(line, "log")) {
-        println!("aurora: boot option log= takes e9, com2 or off: taken as off");
+        println!("aurora: boot option log= takes e9, com2, text or off: taken as off");
     }
     match IdleMode::from_option(info::option(line, "idle")) {
         Some(IdleMode::Mwait) if !features.contains(Features::MONITOR) => {

@@ -2,6 +2,10 @@
 //!
 //! Record: 0xA5, channel, length (u16, little-endian), payload. A record is written whole under
 //! one lock, so records of different CPUs never mix. Logging only; no hot path comes here.
+//!
+//! `log=text` is for machines at whose other end no host tool listens: report lines go to COM1 and the screen as lines of
+//! text, each behind [`TEXT_MARK`], so that no program can say what the kernel says. Other records are left out: they are
+//! no text.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +20,8 @@ const MARK: u8 = 0xa5;
 pub const KERNEL_CHANNEL: u8 = 0;
 /// Channel of report lines (text).
 pub const REPORT_CHANNEL: u8 = 0x80;
+/// Begins a report line among the kernel's own lines.
+const TEXT_MARK: &str = "| ";
 /// Longest report line of the kernel itself.
 const REPORT_LINE: usize = 160;
 /// QEMU's isa-debugcon, and Bochs's port E9 hack.
@@ -26,6 +32,7 @@ enum Sink {
     Off,
     DebugConsole,
     SecondSerial,
+    Text,
 }
 
 static SINK: Mutex<Sink> = Mutex::new(Sink::Off);
@@ -38,6 +45,7 @@ pub fn choose(choice: Option<&str>) -> bool {
         None | Some("off") => Sink::Off,
         Some("e9") => Sink::DebugConsole,
         Some("com2") => Sink::SecondSerial,
+        Some("text") => Sink::Text,
         Some(_) => return false,
     };
     if sink == Sink::SecondSerial {
@@ -71,8 +79,22 @@ pub fn record(channel: u8, payload: &[u8]) -> bool {
                 uart.send(byte);
             }
         }
+        Sink::Text if channel == REPORT_CHANNEL => {
+            serial::print(format_args!("{TEXT_MARK}{}\n", Printable(payload)));
+        }
+        Sink::Text => (),
     }
     true
+}
+
+/// Bytes as text of one line: what is no letter of ASCII is a question mark.
+struct Printable<'b>(&'b [u8]);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_letter = |byte: &u8| matches!(byte, b' '..=b'~');
+        self.0.iter().try_for_each(|byte| f.write_char(if is_letter(byte) { char::from(*byte) } else { '?' }))
+    }
 }
 
 /// As [`record`], by a CPU that ends the machine: whoever holds the log port may have been stopped for good.

@@ -1,12 +1,22 @@
-//! The few devices that the kernel itself uses: interrupt controller, clocks, serial port, log port.
+//! The few devices that the kernel itself uses: interrupt controller, clocks, serial port, text screen, log port.
 
+pub mod screen;
+
+#[cfg(target_os = "none")]
 pub mod acpi;
+#[cfg(target_os = "none")]
 pub mod clock;
+#[cfg(target_os = "none")]
 pub mod deflog;
+#[cfg(target_os = "none")]
 pub mod exit;
+#[cfg(target_os = "none")]
 pub mod lapic;
+#[cfg(target_os = "none")]
 pub mod logport;
+#[cfg(target_os = "none")]
 pub mod port;
-#[cfg(feature = "trace")]
+#[cfg(all(target_os = "none", feature = "trace"))]
 pub mod rings;
+#[cfg(target_os = "none")]
 pub mod serial;

@@ -1,4 +1,5 @@
-//! Plain text on COM1: boot lines, panics, exception dumps. Polled, never on a hot path.
+//! Plain text on COM1: boot lines, panics, exception dumps. Polled, never on a hot path. Where there is a
+//! [text screen](super::screen), it shows the same.
 //!
 //! One lock keeps lines of different CPUs apart. A CPU that must speak at any price (panic, NMI)
 //! uses [`emergency`], which waits for the lock only a bounded time: the holder may be the very
@@ -10,6 +11,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::Mutex;
 
 use super::port;
+use super::screen::{Screen, TextMemory};
 
 const COM1: u16 = 0x3f8;
 const COM2: u16 = 0x2f8;
@@ -101,14 +103,34 @@ impl Write for Uart {
     }
 }
 
-static CONSOLE: Mutex<Uart> = Mutex::new(Uart::absent(COM1));
+/// COM1, and the screen if there is one.
+struct Console {
+    uart: Uart,
+    screen: Option<Screen<TextMemory>>,
+}
+
+impl Write for Console {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.uart.write_str(s)?;
+        self.screen.as_mut().map_or(Ok(()), |screen| screen.write_str(s))
+    }
+}
+
+static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: Uart::absent(COM1), screen: None });
 static SECOND: Mutex<Uart> = Mutex::new(Uart::absent(COM2));
 /// Set by the first panic: from then on only [`emergency`] may print.
 static SILENCED: AtomicBool = AtomicBool::new(false);
 
 /// Prepares COM1.
 pub fn init() {
-    CONSOLE.lock().init();
+    CONSOLE.lock().uart.init();
+}
+
+/// Shows on the screen what is printed from now on.
+pub fn add_screen(memory: TextMemory) {
+    let mut screen = Screen::new(memory);
+    screen.redraw();
+    CONSOLE.lock().screen = Some(screen);
 }
 
 /// Prepares COM2.
@@ -126,7 +148,7 @@ pub fn print(args: fmt::Arguments<'_>) {
     if SILENCED.load(Ordering::Relaxed) {
         return;
     }
-    // A UART never returns an error.
+    // Neither a UART nor a screen returns an error.
     let _ = CONSOLE.lock().write_fmt(args);
 }
 
@@ -141,8 +163,8 @@ pub fn emergency(args: fmt::Arguments<'_>) {
         core::hint::spin_loop();
     }
     let _ = match &mut guard {
-        Some(uart) => uart.write_fmt(args),
-        // The holder is stuck: a second writer beats silence.
+        Some(console) => console.write_fmt(args),
+        // The holder is stuck: a second writer beats silence. The screen is the holder's.
         None => Uart { base: COM1, present: true }.write_fmt(args),
     };
 }

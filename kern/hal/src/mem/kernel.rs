@@ -1,7 +1,7 @@
 //! The kernel's own half of the address space.
 //!
-//! Built once by the boot CPU into fresh tables: direct map, image with W^X, per-CPU windows,
-//! device registers, entry slots. After [`seal`] the upper half of the top-level table never
+//! Built once by the boot CPU into fresh tables: direct map (RAM, and the page of the text screen), image with W^X,
+//! per-CPU windows, device registers, entry slots. After [`seal`] the upper half of the top-level table never
 //! changes again (its lower levels only by [`map_device`]), so every VSpace holds a copy of the same
 //! 256 entries ([`top_half`]) and sees every later change.
 //!
@@ -163,6 +163,9 @@ pub fn build(info: &BootInfo, features: Features) -> Result<(), MapError> {
             Err(MapError::Occupied) => map_page_by_page(&space, ram, tables)?,
             other => other?,
         }
+    }
+    if let Some(screen) = info.text_screen() {
+        space.map_range(DIRECT_MAP + screen.start(), screen.start(), screen.size(), 1, DEVICE, tables)?;
     }
     // The image, piece by piece; constants lie between text and sealed data.
     let (text_start, text_end) = (&raw const __text_start, &raw const __text_end);

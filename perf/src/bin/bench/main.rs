@@ -4,7 +4,8 @@
 //! stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
 //! processes on CPUs, made for the row and taken away after it. The client of a scenario takes the
 //! samples into shared memory; this task, of higher priority, waits meanwhile and prints afterwards,
-//! so that nothing but the operation runs between two time stamps.
+//! so that nothing but the operation runs between two time stamps. Where report lines are text (`log=text`), a [`table`]
+//! for a person follows.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -14,11 +15,13 @@ mod carry;
 mod daily;
 mod events;
 mod life;
+mod machine;
 mod measure;
 mod report;
 mod roles;
 mod rows;
 mod scenario;
+mod table;
 
 use alloc::vec::Vec;
 
@@ -32,7 +35,9 @@ use perf::mark::{ROW, mark};
 use perf::shared::Shared;
 
 use block::{BLOCK_PAGES, SAMPLES_MAX};
+use machine::Machine;
 use scenario::Stage;
+use table::Table;
 
 user_rt::program!(begin);
 
@@ -101,9 +106,8 @@ fn calibrate() -> (u64, u64) {
         return (0, 1);
     }
     let name = rows::CALIBRATION;
-    report!(
-        "row name={name} unit=ticks scope=operation n=1 min={ticks} p50={ticks} p99={ticks} max={ticks} overhead=0"
-    );
+    let figures = format_args!("n=1 min={ticks} p50={ticks} p99={ticks} max={ticks} overhead=0");
+    report::summed("row", format_args!("name={name} unit=ticks scope=operation {figures}"));
     (1, 0)
 }
 
@@ -123,13 +127,19 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
         report!("error bench: rows={unknown}: there is no such row here; there are {}", names.join(", "));
         return (0, 1);
     }
+    let machine = Machine::look();
+    machine.report();
+    let mut table = is_read_by_a_person().then(Table::default);
     for row in rows.iter().filter(|row| select::is_wanted(patterns, row.name())) {
         report!("progress {}", row.name());
         mark::<ROW, 0>();
         marks += 1;
         match scenario::run(&mut stage, &image, row) {
             Ok(mut outcome) => {
-                report::print(row, &mut outcome, marks);
+                let figures = report::print(row, &mut outcome, marks);
+                if let (Some(table), Some(figures)) = (&mut table, figures) {
+                    table.add(row, figures);
+                }
                 passed += 1;
             }
             Err(error) => {
@@ -138,5 +148,15 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
             }
         }
     }
+    if let Some(table) = table {
+        // Once more, for a capture that began late.
+        machine.report();
+        table.report(&machine);
+    }
     (passed, failed)
+}
+
+/// Whether report lines are text, on a serial line and a screen.
+fn is_read_by_a_person() -> bool {
+    boot::options().value("log") == Some("text")
 }
