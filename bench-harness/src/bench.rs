@@ -34,6 +34,24 @@ pub enum Form {
     Csv,
 }
 
+impl Form {
+    pub fn new(json: bool, csv: bool) -> Form {
+        match (json, csv) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Csv,
+            _ => Form::Table,
+        }
+    }
+
+    pub fn render(self, results: &Results) -> Result<String> {
+        match self {
+            Form::Table => Ok(table::render(results)),
+            Form::Json => results.to_json(),
+            Form::Csv => Ok(table::csv(results)),
+        }
+    }
+}
+
 /// What to measure and what to do with it.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -57,11 +75,7 @@ pub struct Wanted {
 pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let results = measure(lab, wanted)?;
     results.write(&wanted.output)?;
-    match wanted.form {
-        Form::Table => print!("{}", table::render(&results)),
-        Form::Json => print!("{}", results.to_json()?),
-        Form::Csv => print!("{}", table::csv(&results)),
-    }
+    print!("{}", wanted.form.render(&results)?);
     if wanted.plot {
         let directory = wanted.output.parent().unwrap_or(Path::new("."));
         plot::draw(&results, directory)?.iter().for_each(|line| lab.screen.say(line));
@@ -177,7 +191,7 @@ fn take(run: &mut Run, host: &mut Host, planned: Planned, job: &Job, session: Se
         run.rows.extend(rows.filter(|row| planned.keep.counts(&row.name)));
         add_work(run, &planned, &counted, &session.reports);
     }
-    collect(run, &planned, session);
+    collect(run, &planned.keep, session.reports);
     Ok(())
 }
 
@@ -209,18 +223,19 @@ fn judge(session: &Session) -> Result<()> {
     }
 }
 
-fn collect(run: &mut Run, planned: &Planned, session: Session) {
+/// Takes over the rows and counters that a boot reported and is kept for.
+pub fn collect(run: &mut Run, keep: &Keep, reports: Vec<Report>) {
     let mut rows = Vec::new();
     let mut counters = Vec::new();
-    for report in session.reports {
+    for report in reports {
         match report {
             Report::Row(row) => rows.push(*row),
             Report::Counter(counter) => counters.push(counter),
             _ => {}
         }
     }
-    let kept = planned.keep.take(run.mode, rows.into_iter());
-    run.counters.extend(counters.into_iter().filter_map(|counter| counter_of(&planned.keep, counter)));
+    let kept = keep.take(run.mode, rows.into_iter());
+    run.counters.extend(counters.into_iter().filter_map(|counter| counter_of(keep, counter)));
     run.rows.extend(kept);
 }
 

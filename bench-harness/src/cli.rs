@@ -15,8 +15,8 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, bisect, campaign, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message, pack,
-    peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite, torture,
+    bench, bisect, campaign, decode, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message,
+    pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -43,6 +43,8 @@ Examples:
   aurora-bench trace test ipc --check         what ran when, and whether the rules held
   aurora-bench gdb run=test                   the debugger, with helpers that know the kernel
   aurora-bench message --help                 what a captured message says
+  aurora-bench iso --output a.iso run=bench   an image for a machine without this tool
+  aurora-bench decode serial.txt              the tables of what that machine said
   aurora-bench probe                          which accelerator gives cycles here
 ";
 
@@ -148,8 +150,12 @@ enum Command {
     Bochs,
     /// Which accelerator gives cycle figures on this host, and why
     Probe,
-    /// Make a bootable image
-    Iso(IsoArgs),
+    /// Make a bootable image, for a machine or QEMU without this tool
+    #[command(after_help = iso::EXAMPLES)]
+    Iso(iso::Wanted),
+    /// The bench's tables and JSON, of what was captured on a machine's serial line
+    #[command(after_help = decode::EXAMPLES)]
+    Decode(decode::Wanted),
     /// Make the boot archive out of built programs
     Pack(PackArgs),
     /// Print the system call reference, a page of the book
@@ -417,18 +423,6 @@ struct TestArgs {
 }
 
 #[derive(Args, Debug)]
-struct IsoArgs {
-    /// Where to write the image
-    #[arg(long, value_name = "FILE")]
-    output: PathBuf,
-    /// Build of the kernel
-    #[arg(long, default_value = "")]
-    variant: String,
-    /// Words for the kernel's command line
-    words: Vec<String>,
-}
-
-#[derive(Args, Debug)]
 struct PackArgs {
     /// Where the programs were built
     #[arg(long, value_name = "DIR")]
@@ -501,11 +495,8 @@ pub fn main() -> Result<()> {
             println!("{}: {}", choice.mode, choice.reason);
             Ok(())
         }
-        Command::Iso(args) => {
-            iso::make(&common.artifacts(), &args.variant, &args.words.join(" "), &args.output)?;
-            println!("{}", args.output.display());
-            Ok(())
-        }
+        Command::Iso(wanted) => iso::command(&common.artifacts(), &wanted),
+        Command::Decode(wanted) => decode::command(&wanted),
         Command::Reference => {
             print!("{}", reference::render());
             Ok(())
@@ -548,11 +539,7 @@ impl BenchArgs {
         bench::Wanted {
             mode: self.mode,
             rows: self.rows.clone(),
-            form: match (self.json, self.csv) {
-                (true, _) => bench::Form::Json,
-                (_, true) => bench::Form::Csv,
-                _ => bench::Form::Table,
-            },
+            form: bench::Form::new(self.json, self.csv),
             check: self.check,
             update_baseline: self.update_baseline,
             plot: self.plot,

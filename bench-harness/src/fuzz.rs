@@ -87,9 +87,10 @@ pub fn fuzz(lab: &Lab, wanted: &Wanted) -> Result<()> {
             true => Ok(()),
             false => Err(Trouble::CheckFailed(format!("{}: nobody was held to its bound", session.label))),
         });
-        if let Err(Trouble::NoMachine(why)) = verdict {
-            return Err(Trouble::NoMachine(why).into());
-        }
+        let verdict = match verdict {
+            Err(trouble) if trouble.is_of_the_host() => return Err(trouble.into()),
+            verdict => verdict,
+        };
         if wanted.storm.is_none() {
             println!("{}", outcome.line_of_messages());
         }

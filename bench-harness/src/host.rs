@@ -18,6 +18,9 @@ pub struct Host {
     /// What else the command line of every boot had.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub options: String,
+    /// Of figures that somebody captured: what executed the guest.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub captured: String,
 }
 
 impl Host {
@@ -30,6 +33,7 @@ impl Host {
             guest_cpu: guest_cpu.to_owned(),
             mitigations: Vec::new(),
             options: String::new(),
+            captured: String::new(),
         }
     }
 

@@ -26,7 +26,7 @@ pub const GUEST_CPU: &str = "max";
 /// The same for a KVM that offers a register it then cannot set, as some nested ones do.
 pub const GUEST_CPU_WITHOUT_CAPABILITIES: &str = "max,-arch-capabilities";
 /// Guest memory in MiB.
-const MEMORY: &str = "512";
+pub const MEMORY: &str = "512";
 /// How long after TERM `timeout` sends KILL.
 const KILL_AFTER: &str = "5";
 
@@ -40,6 +40,12 @@ pub enum Mode {
     Tcg,
     /// Hardware virtualisation
     Kvm,
+    /// A machine without a hypervisor, from which somebody captured figures
+    #[value(skip)]
+    Hardware,
+    /// The same of a machine that does not say what it is
+    #[value(skip)]
+    Unknown,
 }
 
 impl Mode {
@@ -48,6 +54,8 @@ impl Mode {
             Mode::Icount => "icount",
             Mode::Tcg => "tcg",
             Mode::Kvm => "kvm",
+            Mode::Hardware => "hardware",
+            Mode::Unknown => "unknown",
         }
     }
 
@@ -55,7 +63,8 @@ impl Mode {
     pub fn unit(self) -> &'static str {
         match self {
             Mode::Icount => "instructions",
-            Mode::Tcg | Mode::Kvm => "cycles",
+            Mode::Tcg | Mode::Kvm | Mode::Hardware => "cycles",
+            Mode::Unknown => "ticks",
         }
     }
 
@@ -64,6 +73,8 @@ impl Mode {
             Mode::Icount => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
             Mode::Tcg => &["-accel", "tcg,thread=multi"],
             Mode::Kvm => &["-accel", "kvm"],
+            // No QEMU that this tool starts.
+            Mode::Hardware | Mode::Unknown => &[],
         }
     }
 }
@@ -287,7 +298,7 @@ fn ending_with_us(program: &str) -> Command {
 }
 
 /// A path as the value of a QEMU option: commas are doubled there.
-fn option_value(path: &Path) -> String {
+pub fn option_value(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 

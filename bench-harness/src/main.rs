@@ -1,6 +1,7 @@
 //! `aurora-bench`: see `--help`.
 #![forbid(unsafe_code)]
 
+use std::io::{self, Write};
 use std::panic;
 use std::process::{self, ExitCode};
 
@@ -20,14 +21,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// `… | head` is no reason for a backtrace: Rust ignores SIGPIPE, and `println!` panics.
+/// Neither `… | head` nor a full disk is a reason for a backtrace: Rust ignores SIGPIPE, and `println!` panics.
 fn end_with_the_reader() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let text = info.payload_as_str().unwrap_or_default();
-        if text.starts_with("failed printing to std") && text.contains("Broken pipe") {
-            process::exit(READER_GONE);
+        match text.strip_prefix("failed printing to std") {
+            Some(why) if why.contains("Broken pipe") => process::exit(READER_GONE),
+            Some(why) => {
+                // Standard error may be what is full.
+                let _ = writeln!(io::stderr(), "aurora-bench: cannot write to std{why}");
+                process::exit(trouble::status::HOST.into());
+            }
+            None => usual(info),
         }
-        usual(info);
     }));
 }

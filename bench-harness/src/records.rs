@@ -51,6 +51,15 @@ impl Splitter {
         self.bytes.len() - self.start
     }
 
+    /// Where no more bytes come: passes over the beginning of a record that never ends. Whether there was one.
+    pub fn give_up(&mut self) -> bool {
+        let is_waiting = self.pending() > 0;
+        if is_waiting {
+            self.skip();
+        }
+        is_waiting
+    }
+
     fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

@@ -161,7 +161,7 @@ pub fn run(
 }
 
 /// Whether more can be written in a directory: QEMU does not say when its files stop growing.
-fn has_room(dir: &Path) -> bool {
+pub fn has_room(dir: &Path) -> bool {
     let probe = dir.join("room");
     let written = std::fs::write(&probe, [1; PROBE]);
     let _ = std::fs::remove_file(&probe);
@@ -373,7 +373,7 @@ impl Session {
                 let dir = dir.display();
                 let text =
                     format!("{label}: {dir} takes no more of what the guest says: make room on that disk");
-                Err(Trouble::NoMachine(text))
+                Err(Trouble::NoRoom(text))
             }
             Ending::TimedOut(limit) => {
                 let what = format!("{label}: no end after {} s", limit.as_secs());
@@ -440,6 +440,8 @@ mod tests {
             violations: Vec::new(),
             confined: Confined::default(),
         };
-        assert!(matches!(session.check_passed(), Err(Trouble::NoMachine(_))), "no result of the guest's");
+        let trouble = session.check_passed().expect_err("no result of the guest's");
+        assert!(trouble.is_of_the_host(), "{trouble}");
+        assert_eq!(trouble.status(), crate::trouble::status::HOST);
     }
 }

@@ -139,7 +139,7 @@ pub fn run_once(lab: &Lab, wanted: &Wanted, seed: u32, purpose: &str) -> Result<
     let session = lab.run(&Job { label: format!("{purpose}{}", job.label), ..job.clone() })?;
     let outcome = Outcome::of(&session, &job, seed, wanted.messages);
     let trouble = match outcome.said.judge(&session, &outcome.said.not_zero(WRONG)) {
-        Err(Trouble::NoMachine(why)) => return Err(Trouble::NoMachine(why).into()),
+        Err(trouble) if trouble.is_of_the_host() => return Err(trouble.into()),
         verdict => verdict.and_then(|()| check_judged(&session, wanted.variant.as_deref())).err(),
     };
     let outcome = (!outcome.said.is_empty()).then_some(outcome);
@@ -194,7 +194,7 @@ fn command_line(wanted: &Wanted, seed: u32) -> String {
         Mode::Icount => {
             format!("{run} chaos={seed} idle={} {}", wanted.idle.unwrap_or(by_seed), wanted.stop)
         }
-        Mode::Tcg | Mode::Kvm => format!("{run} idle={}", wanted.idle.unwrap_or(Idle::Halt)),
+        _ => format!("{run} idle={}", wanted.idle.unwrap_or(Idle::Halt)),
     }
 }
 

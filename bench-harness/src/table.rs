@@ -14,7 +14,10 @@ use crate::results::{Results, Run};
 pub fn render(results: &Results) -> String {
     let mut text = String::new();
     let host = &results.host;
-    let _ = writeln!(text, "{}; QEMU {}; {}", host.rustc, host.qemu, host.cpu);
+    let _ = match host.captured.as_str() {
+        "" => writeln!(text, "{}; QEMU {}; {}", host.rustc, host.qemu, host.cpu),
+        captured => writeln!(text, "captured: {}; {captured}", host.cpu),
+    };
     if !host.mitigations.is_empty() {
         let _ = writeln!(text, "mitigations: {}", host.mitigations.join("; "));
     }

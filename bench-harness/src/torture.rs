@@ -42,7 +42,7 @@ pub fn run_seed(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<Outcome> {
     let judged = seeded::check_judged(&session, wanted.variant().as_deref());
     outcome.trouble = outcome.trouble.or(judged.err());
     match outcome.trouble {
-        Some(Trouble::NoMachine(why)) => Err(Trouble::NoMachine(why).into()),
+        Some(trouble) if trouble.is_of_the_host() => Err(trouble.into()),
         _ => Ok(outcome),
     }
 }

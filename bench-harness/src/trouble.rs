@@ -24,7 +24,7 @@ Exit status:
   4  a time-out: the guest's last words are printed
   5  QEMU (or Bochs, where asked for) is missing or does not start
   6  the accelerator asked for cannot be used
-  7  something on the host: a file missing, nothing built yet, …";
+  7  something on the host: a file missing, nothing built yet, a full disk, …";
 
 /// A failure with an exit status of its own. Everything else is [`status::HOST`].
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub enum Trouble {
     TimedOut(String),
     NoMachine(String),
     NoAccelerator(String),
+    /// A disk is full.
+    NoRoom(String),
 }
 
 impl Trouble {
@@ -47,7 +49,13 @@ impl Trouble {
             Trouble::TimedOut(_) => status::TIMED_OUT,
             Trouble::NoMachine(_) => status::NO_MACHINE,
             Trouble::NoAccelerator(_) => status::NO_ACCELERATOR,
+            Trouble::NoRoom(_) => status::HOST,
         }
+    }
+
+    /// Whether the host could not run the guest, which so has no result at all.
+    pub fn is_of_the_host(&self) -> bool {
+        matches!(self, Trouble::NoMachine(_) | Trouble::NoRoom(_))
     }
 }
 
@@ -68,7 +76,8 @@ impl fmt::Display for Trouble {
             | Trouble::GuestDied(text)
             | Trouble::TimedOut(text)
             | Trouble::NoMachine(text)
-            | Trouble::NoAccelerator(text) => f.write_str(text),
+            | Trouble::NoAccelerator(text)
+            | Trouble::NoRoom(text) => f.write_str(text),
         }
     }
 }
