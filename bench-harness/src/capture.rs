@@ -16,6 +16,8 @@ const TEXT_MARK: &str = "| ";
 /// How the kernel's line about a mitigation starts, and the one that ends a boot.
 const MITIGATION: &str = "aurora: mitigation ";
 const EXIT: &str = "aurora: exit ";
+/// What report lines of other programs than the bench begin with.
+const OTHERS: [&str; 7] = ["test", "stress", "torture", "fuzz", "storm", "scale", "message"];
 
 /// The machine as a bench told of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,7 +43,7 @@ pub struct Heard {
     pub errors: Vec<String>,
     /// How the kernel ended: `pass`, `fail`, `panic`.
     pub exit: Option<String>,
-    /// Report lines that are none of a bench.
+    /// Report lines of other programs.
     pub others: usize,
     /// Rows, and other lines, with a wrong sum.
     pub damaged_rows: usize,
@@ -74,7 +76,7 @@ fn in_records(bytes: &[u8]) -> Vec<Heard> {
 }
 
 fn in_text(bytes: &[u8]) -> Vec<Heard> {
-    let mut boots = Boots::default();
+    let mut boots = Boots { has_words: true, ..Boots::default() };
     let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     for line in bytes[..whole].split(|&byte| byte == b'\n') {
         let line = String::from_utf8_lossy(line);
@@ -89,6 +91,8 @@ fn in_text(bytes: &[u8]) -> Vec<Heard> {
 
 #[derive(Default)]
 struct Boots {
+    /// The kernel's own lines are there, too.
+    has_words: bool,
     over: Vec<Heard>,
     current: Heard,
 }
@@ -133,8 +137,14 @@ impl Boots {
             ("options", Some(text)) => self.current.options = Some(text.to_owned()),
             ("done", _) => self.current.reports.push(Report::parse(line)),
             ("error" | "panic", _) => self.current.errors.push(line.to_owned()),
-            ("progress" | "mitigation", _) => {}
-            _ => self.current.others += 1,
+            // Where the kernel's own line is captured, it says so in words.
+            ("mitigation", _) if !self.has_words => {
+                let text = rest.strip_prefix("name=").unwrap_or(rest);
+                self.current.mitigations.push(text.replacen(' ', ": ", 1));
+            }
+            (word, _) if OTHERS.contains(&word) => self.current.others += 1,
+            // The table for a person is among these.
+            _ => {}
         }
     }
 

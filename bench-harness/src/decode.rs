@@ -260,6 +260,7 @@ mod tests {
     fn records_say_the_same() {
         let lines = said("hardware", "log=com2 run=bench idle=poll");
         let mut bytes = b"\xa5noise".to_vec();
+        bytes.extend(records::encode(records::REPORT, b"mitigation name=l1tf affected=no on=-"));
         for line in &lines {
             bytes.extend(records::encode(1, b"a log"));
             bytes.extend(records::encode(records::REPORT, line.as_bytes()));
@@ -267,6 +268,7 @@ mod tests {
         let decoded = decode(&bytes).expect("decodes");
         assert!(decoded.trouble.is_none(), "{decoded:?}");
         assert_eq!(figures(&decoded)[2].0, "call_reply_cross_cpu_polled");
+        assert_eq!(decoded.results.host.mitigations, ["l1tf: affected=no on=-"]);
         // Cut off within a record.
         let cut = decode(&bytes[..bytes.len() - 60]).expect("decodes");
         assert!(cut.trouble.is_some() && figures(&cut).len() == 3, "{cut:?}");
@@ -359,6 +361,7 @@ mod tests {
         };
         assert!(why(b"").contains("is empty"));
         assert!(why(b"\x7fELF\x02\x01\x01\0\xa5\x80").contains("in these 10 bytes"));
+        assert!(why(b"a text | with bars | in it\n| and done\n").contains("nothing of a bench"));
         let tests = text(&["test name=a ok".to_owned(), "done passed=1 failed=0".to_owned()]);
         assert!(why(tests.as_bytes()).contains("booted with run=bench?"));
         assert!(why(b"aurora 0.1.0 boots\naurora: mitigation x: y\n").contains("before the first row"));
