@@ -33,6 +33,8 @@ pub struct Machine {
 /// One boot, as far as it was captured.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Heard {
+    /// The kernel said that it boots.
+    pub begun: bool,
     pub machine: Option<Machine>,
     /// The command line.
     pub options: Option<String>,
@@ -114,6 +116,7 @@ impl Boots {
     fn kernel(&mut self, line: &str) {
         if line.contains("aurora ") && line.ends_with(" boots") {
             self.next_boot();
+            self.current.begun = true;
         } else if let Some(text) = line.strip_prefix(MITIGATION) {
             self.current.mitigations.push(text.to_owned());
         } else if let Some(verdict) = line.strip_prefix(EXIT) {

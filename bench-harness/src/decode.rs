@@ -89,13 +89,14 @@ fn why_there_is_none(bytes: usize, boots: &[Heard]) -> String {
     if !errors.is_empty() {
         return format!("no row of a bench was captured; the guest said: {}", errors.join("; "));
     }
-    match (sum(|boot| boot.damaged_rows), sum(|boot| boot.others + boot.reports.len()), boots.is_empty()) {
+    let begun = boots.iter().any(|boot| boot.begun || boot.machine.is_some());
+    match (sum(|boot| boot.damaged_rows), sum(|boot| boot.others + boot.reports.len()), begun) {
         (damaged @ 1.., ..) => format!("none of {damaged} rows is whole: their sums are wrong"),
         (0, lines @ 1.., _) => {
             format!("no row of a bench is among {lines} report lines: was it booted with run=bench?")
         }
-        (0, 0, false) => "the capture ends before the first row was measured".to_owned(),
-        (0, 0, true) => format!(
+        (0, 0, true) => "the capture ends before the first row was measured".to_owned(),
+        (0, 0, false) => format!(
             "nothing of a bench is in these {bytes} bytes: neither lines of log=text, which begin with \"| \", nor records"
         ),
     }

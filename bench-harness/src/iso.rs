@@ -118,6 +118,11 @@ fn how_to_boot(image: &Path, command_line: &str) -> String {
     )
 }
 
+/// Whether what writes images is there.
+pub fn can_be_made() -> bool {
+    find_program(RESCUE).is_some()
+}
+
 /// Writes an image that boots `variant` with this command line, without a menu.
 pub fn make(artifacts: &Artifacts, variant: &str, command_line: &str, image: &Path) -> Result<()> {
     words_are_known(command_line)?;

@@ -35,6 +35,7 @@ pub mod gdbtest;
 mod hardening;
 pub mod host;
 pub mod iso;
+mod isotest;
 pub mod judge;
 pub mod lab;
 mod lanes;

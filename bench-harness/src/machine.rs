@@ -212,6 +212,13 @@ impl Outputs {
     }
 }
 
+impl Outputs {
+    /// The value of QEMU's `-monitor`.
+    pub fn monitor_option(&self) -> String {
+        format!("unix:{},server=on,wait=off", option_value(&self.monitor))
+    }
+}
+
 impl Boot {
     /// Whether the guest was asked for its events: then it gets the time to let them out.
     pub fn is_traced(&self) -> bool {
@@ -257,7 +264,7 @@ impl Boot {
             "-device".to_owned(),
             "isa-debugcon,iobase=0xe9,chardev=log".to_owned(),
             "-monitor".to_owned(),
-            format!("unix:{},server=on,wait=off", option_value(&outputs.monitor)),
+            outputs.monitor_option(),
         ];
         words.into_iter().map(OsString::from).collect()
     }
@@ -290,7 +297,7 @@ impl Boot {
 
 /// A command whose process gets TERM when this one ends, be it killed: a campaign that somebody kills must
 /// not leave guests behind. Where there is no `setpriv`, the backstop ends them.
-fn ending_with_us(program: &str) -> Command {
+pub fn ending_with_us(program: &str) -> Command {
     let Some(setpriv) = find_program("setpriv") else { return Command::new(program) };
     let mut command = Command::new(setpriv);
     command.args(["--pdeathsig", "TERM", program]);

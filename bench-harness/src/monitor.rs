@@ -1,4 +1,4 @@
-//! Asking a stuck machine where its CPUs are, through QEMU's monitor.
+//! Asking a machine through QEMU's monitor: where its CPUs are when it is stuck, and what its screen shows.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -32,6 +32,18 @@ pub fn keep_memory(socket: &Path, file: &Path) -> Option<String> {
 /// ends.
 pub fn press_nmi(socket: &Path) {
     let _ = ask(socket, &["nmi", "cont"], PATIENCE);
+}
+
+/// The lines that a PC's text screen shows; empty if QEMU does not answer. Its memory is kept in `file`.
+pub fn text_screen(socket: &Path, file: &Path) -> Vec<String> {
+    const AT: u64 = 0xb_8000;
+    const COLUMNS: usize = 80;
+    const ROWS: usize = 25;
+    // Each letter is followed by how it looks.
+    let save = format!("pmemsave {AT:#x} {} \"{}\"", 2 * COLUMNS * ROWS, file.display());
+    let _ = ask(socket, &[&save], PATIENCE);
+    let letters: Vec<u8> = std::fs::read(file).unwrap_or_default().into_iter().step_by(2).collect();
+    letters.chunks(COLUMNS).map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect()
 }
 
 fn ask(socket: &Path, commands: &[&str], patience: Duration) -> Option<String> {

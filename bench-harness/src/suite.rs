@@ -19,6 +19,7 @@ use crate::fuzz;
 use crate::gdbtest;
 use crate::hardening;
 use crate::iso;
+use crate::isotest;
 use crate::lab::{Job, Lab};
 use crate::lanes;
 use crate::machine::Mode;
@@ -71,6 +72,8 @@ pub enum Step {
     Bench,
     /// A program with a security label: the same limits; what a rule forbids is refused, and the audit tells of it
     Policy,
+    /// The bootable image without this tool: the screen shows the bench's table, and what was captured is decoded
+    Iso,
     /// The kernel tests on Bochs, if it is there
     Bochs,
 }
@@ -170,6 +173,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Fuzz => fuzz_runs(lab),
         Step::Bench => figures(lab, &wanted.bench),
         Step::Policy => policy::run(lab, &wanted.bench.baseline),
+        Step::Iso => isotest::run(lab),
         Step::Bochs => bochs_tests(lab),
     }
 }

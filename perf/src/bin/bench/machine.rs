@@ -110,7 +110,10 @@ impl fmt::Display for Machine {
         let Machine { executor, cpu, cpus, tsc_hz } = self;
         let plural = if *cpus == 1 { "" } else { "s" };
         writeln!(f, "on {cpus} CPU{plural}: {cpu}")?;
-        writeln!(f, "unit: {} ({} MHz)", executor.unit(), tsc_hz / 1_000_000)?;
+        match executor {
+            Executor::Icount => writeln!(f, "unit: {}", executor.unit())?,
+            _ => writeln!(f, "unit: {} ({} MHz)", executor.unit(), tsc_hz / 1_000_000)?,
+        }
         writeln!(f, "mode: {}: {}", executor.name(), executor.meaning())
     }
 }

@@ -1,0 +1,179 @@
+//! Tests of what a person gets without this tool at the machine: the image boots by the command that `iso` prints, its
+//! screen shows the bench's table, and `decode` finds the same figures in what the serial line said; and in the records
+//! of another boot those that the session heard.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::decode::{self, Decoded};
+use crate::iso;
+use crate::lab::{Job, Lab};
+use crate::machine::{Mode, Outputs, ending_with_us};
+use crate::monitor;
+use crate::report::{Report, Row};
+use crate::session::Session;
+use crate::testsum::Tally;
+
+const LABEL: &str = "iso-bench";
+const WORDS: &str = "run=bench rows=null_syscall,call_reply_cross_as n=50 warmup=5";
+const ROWS: [&str; 2] = ["null_syscall", "call_reply_cross_as"];
+/// Time limit of a boot.
+const LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+/// Begins the kernel's last line.
+const END: &str = "aurora: exit ";
+
+pub fn run(lab: &Lab) -> Result<Tally> {
+    if !iso::can_be_made() {
+        lab.screen.say("iso left out: grub-mkrescue is missing: `./justw iso` installs it");
+        return Ok(Tally { skipped: 1, ..Tally::default() });
+    }
+    let mut tally = Tally::default();
+    let mut count = |name: &str, wrong: Option<String>| {
+        if let Some(why) = &wrong {
+            lab.screen.say(&format!("iso: {name} FAILED {why}"));
+        }
+        tally += Tally::one(wrong.is_none());
+    };
+    lab.screen.step(LABEL);
+    let (serial, screen) = boot(lab)?;
+    let decoded = decode::decode(&serial);
+    count("the serial line", decoded.as_ref().map_or_else(|error| Some(format!("{error:#}")), is_no_bench));
+    let rows = decoded.map(|decoded| rows_of(&decoded)).unwrap_or_default();
+    count("the screen", is_not_shown(&rows, &screen));
+    count("records", records(lab)?);
+    Ok(tally)
+}
+
+/// Boots the image: what its serial line said, and the lines that its screen shows at the end.
+fn boot(lab: &Lab) -> Result<(Vec<u8>, Vec<String>)> {
+    let line = iso::command_line(&[WORDS.to_owned()]);
+    let image = lab.artifacts.boot_dir().join("bench.iso");
+    iso::make(&lab.artifacts, "", &line, &image)?;
+    let dir = lab.artifacts.run_dir(LABEL)?;
+    let outputs = Outputs::within(&dir);
+    let serial = format!("file:{}", crate::machine::option_value(&outputs.serial));
+    let mut child = ending_with_us("timeout")
+        .args(["--foreground", &(2 * LIMIT).as_secs().to_string()])
+        .arg(&lab.qemu.program)
+        .args(iso::qemu_arguments(&image, &line, &serial))
+        .args(["-display", "none", "-monitor", &outputs.monitor_option()])
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&outputs.qemu)?)
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting QEMU")?;
+    let ended = wait_for_the_end(&outputs.serial, lab.limit.unwrap_or(LIMIT));
+    let screen = monitor::text_screen(&outputs.monitor, &dir.join("screen.bin"));
+    let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+    child.wait().context("waiting for QEMU")?;
+    let _ = fs::remove_file(&outputs.monitor);
+    ended?;
+    Ok((fs::read(&outputs.serial)?, screen))
+}
+
+/// A machine without this tool goes on when the kernel has ended: its screen can still be read.
+fn wait_for_the_end(serial: &Path, limit: Duration) -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        let said = fs::read(serial).unwrap_or_default();
+        if String::from_utf8_lossy(&said).lines().any(|line| line.starts_with(END)) {
+            return Ok(());
+        }
+        std::thread::sleep(POLL);
+    }
+    bail!("{}: no \"{END}\" after {} s", serial.display(), limit.as_secs())
+}
+
+fn rows_of(decoded: &Decoded) -> Vec<Row> {
+    decoded.results.runs.iter().flat_map(|run| run.rows.clone()).collect()
+}
+
+/// What is wrong with a capture of the image's bench under QEMU's emulator.
+fn is_no_bench(decoded: &Decoded) -> Option<String> {
+    let modes: Vec<Mode> = decoded.results.runs.iter().map(|run| run.mode).collect();
+    let rows = rows_of(decoded);
+    let names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    let is_good =
+        decoded.trouble.is_none() && decoded.notes.is_empty() && modes == [Mode::Tcg] && names == ROWS;
+    (!is_good).then(|| format!("{names:?}, {modes:?}, {:?}, {:?}", decoded.notes, decoded.trouble))
+}
+
+/// Which row a screen does not show as it was captured.
+fn is_not_shown(rows: &[Row], screen: &[String]) -> Option<String> {
+    let shows = |row: &Row| {
+        let line = screen.iter().find_map(|line| line.strip_prefix("| ")?.strip_prefix(&row.name));
+        let words: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
+        let figures = [row.n, row.min, row.p50, row.p99, row.max].map(|figure| figure.to_string());
+        words.first() == Some(&row.scope.as_str()) && words[1..] == figures
+    };
+    let missing = rows.iter().find(|row| !shows(row)).map(|row| row.name.as_str());
+    let ended = screen.iter().any(|line| line == "aurora: exit pass");
+    (rows.is_empty() || missing.is_some() || !ended).then(|| format!("{missing:?} in\n{}", screen.join("\n")))
+}
+
+/// Whether `decode` finds in the records of a boot what the session found in them.
+fn records(lab: &Lab) -> Result<Option<String>> {
+    let job = Job {
+        label: "iso-records".to_owned(),
+        variant: String::new(),
+        command_line: WORDS.to_owned(),
+        mode: Mode::Tcg,
+        cpus: 1,
+        counted: None,
+        limit: LIMIT,
+    };
+    let session = lab.run(&job)?;
+    session.check_passed()?;
+    let file = lab.artifacts.run_path(&job.label).join("log.bin");
+    let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+    let decoded = match decode::decode(&bytes) {
+        Ok(decoded) => decoded,
+        Err(error) => return Ok(Some(format!("{error:#}"))),
+    };
+    Ok(is_no_bench(&decoded).or_else(|| differ(&heard(&session), &rows_of(&decoded))))
+}
+
+fn heard(session: &Session) -> Vec<Row> {
+    let rows = session.reports.iter().filter_map(|report| match report {
+        Report::Row(row) => Some(row.clone()),
+        _ => None,
+    });
+    rows.collect()
+}
+
+fn differ(heard: &[Row], decoded: &[Row]) -> Option<String> {
+    let figures = |rows: &[Row]| -> Vec<_> {
+        rows.iter().map(|row| (row.name.clone(), row.n, row.min, row.p50, row.p99, row.max)).collect()
+    };
+    (figures(heard) != figures(decoded)).then(|| format!("{heard:?} is not {decoded:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_shown_with_all_its_figures() {
+        let row = Row { p50: 92, ..Row::example("null_syscall", 90) };
+        let screen = |line: &str| vec!["| noise".to_owned(), line.to_owned(), "aurora: exit pass".to_owned()];
+        let rows = std::slice::from_ref(&row);
+        assert_eq!(is_not_shown(rows, &screen("| null_syscall   round-trip  100  90  92  90  90")), None);
+        for line in [
+            "| null_syscall   round-trip  100  90  93  90  90",
+            "| null_syscall_2 round-trip  100  90  92  90  90",
+            "null_syscall     round-trip  100  90  92  90  90",
+            "| null_syscall",
+            "",
+        ] {
+            assert!(is_not_shown(rows, &screen(line)).is_some(), "{line}");
+        }
+        assert!(is_not_shown(&[], &screen("")).is_some(), "without rows nothing is shown");
+        assert!(is_not_shown(rows, &[]).is_some());
+    }
+}
