@@ -130,9 +130,13 @@ test *args: _build_for_tests
 test-bochs: build
     '{{harness}}' bochs
 
-# Make target/aurora.iso, which boots by BIOS and GRUB: `./justw iso run=test`
-iso *words: build
-    '{{harness}}' iso --output '{{target}}/aurora.iso' {{words}}
+# Make target/aurora.iso, which boots by BIOS and GRUB, and say how: `./justw iso run=bench` (see `./justw iso --help`)
+iso *args: build
+    '{{harness}}' iso --output '{{target}}/aurora.iso' "$@"
+
+# The bench's tables of what was captured on a machine's serial line: `./justw decode serial.txt` (see `./justw decode --help`)
+decode *args: _harness
+    '{{harness}}' decode "$@"
 
 # Format all Rust code (`./justw fmt --check` only looks)
 fmt *args:

@@ -20,12 +20,12 @@ use crate::trouble::Trouble;
 /// How to capture, and what of.
 pub const EXAMPLES: &str = "\
 Examples:
-  stty -F /dev/ttyS0 115200 raw -echo; cat /dev/ttyS0 > serial.txt    on the machine at the other end
-  aurora-bench decode serial.txt                     the table of what it captured (log=text)
-  aurora-bench decode --json com2.bin > there.json   of records, too (log=com2; log.bin of a run)
+  stty -F /dev/ttyS0 115200 raw -echo; cat /dev/ttyS0 > serial.txt     at the other end
+  aurora-bench decode serial.txt                     the table of that (log=text)
+  aurora-bench decode --json com2.bin > there.json   of records, too (log=com2, log.bin of a run)
 
-Boots before the last one that has rows are passed over. What was cut off or damaged is left out, and said: then the
-exit status is not 0, though what is whole is printed.";
+Boots before the last one that has rows are passed over. Of a capture that was cut off or
+damaged the whole rows are printed; what is missing is said, and the exit status is 1 or 3.";
 
 /// What to decode, and how to print it.
 #[derive(Args, Clone, Debug)]

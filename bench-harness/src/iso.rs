@@ -21,11 +21,12 @@ use crate::trouble::Trouble;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  aurora-bench iso --output target/aurora.iso run=bench
-  aurora-bench iso --output few.iso run=bench 'rows=null_syscall,call_*'     as many as a screen shows
-  aurora-bench iso --output com2.iso run=bench log=com2                      records, for a second serial line
+  aurora-bench iso --output all.iso run=bench
+  aurora-bench iso --output few.iso run=bench 'rows=null_syscall,call_*' page=60
+  aurora-bench iso --output com2.iso run=bench log=com2     records, for a second serial line
 
-Without log= report lines are text on COM1 and the screen (log=text). `decode` makes tables of what was captured.";
+Without log= report lines are text on COM1 and the screen (log=text). `decode` makes tables
+of what was captured.";
 
 /// The program that writes images.
 const RESCUE: &str = "grub-mkrescue";
@@ -107,13 +108,13 @@ fn how_to_boot(image: &Path, command_line: &str) -> String {
         _ => ("COM1", "serial.txt"),
     };
     format!(
-        "In QEMU, with COM1 in this terminal (where no window opens, add -display none):\n  \
+        "In QEMU, with COM1 in this terminal (add -display none where no window opens, -accel kvm for true cycles):\n  \
            qemu-system-x86_64 {}\n\
          On a machine that boots by BIOS, from a stick, of which everything is lost:\n  \
            sudo dd if={image} of=/dev/sdX bs=4M conv=fsync\n\
          What it says on {line}, captured at the other end (115200 baud), and the bench's tables of that:\n  \
            stty -F /dev/ttyS0 115200 raw -echo; cat /dev/ttyS0 > {file}\n  \
-           aurora-bench decode {file}",
+           ./justw decode {file}",
         qemu.join(" ")
     )
 }

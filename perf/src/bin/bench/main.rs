@@ -1,7 +1,8 @@
 //! Measures what the kernel's operations cost, row by row.
 //!
 //! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `trace=1` (loops without time
-//! stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
+//! stamps, for the TCG plugin), `page=` (seconds that each page of the [`table`] stays), `run=calibrate` (only `loop_1m`,
+//! of the kernel). Each row is a [`scenario`]: tasks in
 //! processes on CPUs, made for the row and taken away after it. The client of a scenario takes the
 //! samples into shared memory; this task, of higher priority, waits meanwhile and prints afterwards,
 //! so that nothing but the operation runs between two time stamps. Where report lines are text (`log=text`), a [`table`]
@@ -95,6 +96,7 @@ fn settings() -> scenario::Settings {
         warmup: number("warmup", 100),
         trace: number("trace", 0) != 0,
         seed: number("seed", 1),
+        page: number("page", 10),
     }
 }
 
@@ -151,7 +153,13 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
     if let Some(table) = table {
         // Once more, for a capture that began late.
         machine.report();
-        table.report(&machine);
+        let seconds = stage.settings.page;
+        let ticks = seconds.saturating_mul(boot::facts().tsc_hz);
+        let wait = || {
+            // Nobody raises a bit: the time passes.
+            let _ = stage.done.wait_until(arch::now().saturating_add(ticks));
+        };
+        table.report(&machine, seconds, wait);
     }
     (passed, failed)
 }

@@ -46,6 +46,8 @@ pub struct Settings {
     pub warmup: u64,
     pub trace: bool,
     pub seed: u64,
+    /// Seconds that a page of the table stays on a screen.
+    pub page: u64,
 }
 
 /// Where rows are measured.

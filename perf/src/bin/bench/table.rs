@@ -1,6 +1,7 @@
 //! The rows as a table, for a person: on a machine where `log=text` and no host tool makes one.
 //!
-//! A screen of 80 letters by 25 lines shows the end of it, behind the two letters that the kernel puts before each line.
+//! It comes in pages that a screen of 80 letters by 25 lines shows whole, and each stays for a while: there is no way to
+//! scroll back. The kernel puts two letters before each line.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,13 +13,17 @@ use user_rt::report;
 use crate::machine::Machine;
 use crate::rows::Row;
 
-/// Rows below each heading, so that a screen has one.
-const ROWS: usize = 18;
+/// Rows of a page. Beside them it has a heading, three lines on the machine, and which page it is; behind the last page come
+/// two lines more.
+const ROWS: usize = 17;
+
+/// A measured row: its name, its scope, its figures.
+type Line = (String, &'static str, Summary);
 
 /// The rows that have been measured.
 #[derive(Default)]
 pub struct Table {
-    lines: Vec<(String, &'static str, Summary)>,
+    lines: Vec<Line>,
 }
 
 impl Table {
@@ -26,26 +31,35 @@ impl Table {
         self.lines.push((row.name().into(), row.scope.name(), figures));
     }
 
-    /// Reports the table, and below it what its figures are.
-    pub fn report(&self, machine: &Machine) {
-        let mut text = String::new();
-        // A string takes all.
-        let _ = write!(text, "{self}{machine}");
-        for line in text.lines() {
-            report!("{line}");
+    /// Reports the table, and below each page what its figures are. `wait` is called between pages; it takes `seconds`.
+    pub fn report(&self, machine: &Machine, seconds: u64, wait: impl Fn()) {
+        let pages = self.lines.len().div_ceil(ROWS);
+        for (lines, page) in self.lines.chunks(ROWS).zip(1..) {
+            let mut text = String::new();
+            // A string takes all.
+            let _ = write!(text, "{}{machine}", Page(lines));
+            text.lines().for_each(|line| report!("{line}"));
+            match pages {
+                1 => {}
+                _ if page == pages => report!("page {page} of {pages}"),
+                _ => {
+                    report!("page {page} of {pages}; the next one comes in {seconds} s");
+                    wait();
+                }
+            }
         }
     }
 }
 
-impl fmt::Display for Table {
+/// Rows below their heading.
+struct Page<'t>(&'t [Line]);
+
+impl fmt::Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for some in self.lines.chunks(ROWS) {
-            let (min, p50, p99, max, n) = ("min", "median", "p99", "max", "n");
-            let (name, scope) = ("name", "scope");
+        let (name, scope, n, [min, p50, p99, max]) = ("name", "scope", "n", ["min", "median", "p99", "max"]);
+        writeln!(f, "{name:<28} {scope:<10} {n:>4} {min:>7} {p50:>7} {p99:>7} {max:>7}")?;
+        for (name, scope, Summary { n, min, p50, p99, max, .. }) in self.0 {
             writeln!(f, "{name:<28} {scope:<10} {n:>4} {min:>7} {p50:>7} {p99:>7} {max:>7}")?;
-            for (name, scope, Summary { n, min, p50, p99, max, .. }) in some {
-                writeln!(f, "{name:<28} {scope:<10} {n:>4} {min:>7} {p50:>7} {p99:>7} {max:>7}")?;
-            }
         }
         Ok(())
     }
@@ -55,8 +69,9 @@ impl fmt::Display for Table {
 mod tests {
     use super::*;
 
-    /// Letters of a line on a screen, without the kernel's own.
+    /// A screen, without what the kernel puts before each line.
     const WIDTH: usize = 80 - 2;
+    const HEIGHT: usize = 25;
 
     #[test]
     fn every_row_has_its_line_and_each_line_fits() {
@@ -65,13 +80,17 @@ mod tests {
         let mut table = Table::default();
         let rows = crate::rows::all(4);
         rows.iter().for_each(|row| table.add(row, figures));
-        let text = std::format!("{table}");
-        assert_eq!(text.lines().count(), rows.len() + rows.len().div_ceil(ROWS));
-        for line in text.lines() {
+        let pages: Vec<String> =
+            table.lines.chunks(ROWS).map(|lines| std::format!("{}", Page(lines))).collect();
+        let lines: Vec<&str> = pages.iter().flat_map(|page| page.lines()).collect();
+        assert_eq!(lines.len(), rows.len() + pages.len());
+        for line in &lines {
             assert!(line.len() <= WIDTH, "{line}");
         }
         for row in rows {
-            assert!(text.lines().any(|line| line.split(' ').next() == Some(row.name())), "{}", row.name());
+            assert!(lines.iter().any(|line| line.split(' ').next() == Some(row.name())), "{}", row.name());
         }
+        // The machine, the page's number, the end of the bench and of the kernel, and the line where the next would begin.
+        assert!(pages[0].lines().count() + 3 + 1 + 2 < HEIGHT);
     }
 }
