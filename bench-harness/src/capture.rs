@@ -5,8 +5,9 @@
 //! - [records](crate::records) (`log=com2`, `log=e9`, `log.bin` of a run).
 //!
 //! Anything may stand before, between and behind: what the firmware said, the end of another boot, noise. A line without
-//! an end was cut off and is not read, since half a figure is a figure, too. Lines with a [sum](abi::line_sum) that is not
-//! theirs are counted as damaged.
+//! an end was cut off and is not read, since half a figure is a figure, too. Lines of text without their
+//! [sum](abi::line_sum), or with another one, are counted as damaged. Records have a length; what the harness listens to
+//! itself has no sums.
 
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
@@ -132,7 +133,8 @@ impl Boots {
             self.next_boot();
         }
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match (word, checked(rest)) {
+        let text = if rest.starts_with("sum=") || self.has_words { checked(rest) } else { Some(rest) };
+        match (word, text) {
             ("row", None) => self.current.damaged_rows += 1,
             ("counter" | "machine" | "options", None) => self.current.damaged += 1,
             ("row" | "counter", Some(text)) => self.figure(Report::parse(&format!("{word} {text}"))),
@@ -199,9 +201,10 @@ impl Heard {
         })
     }
 
-    /// Lines that were understood.
+    /// Lines of which it was understood what they are.
     fn lines(&self) -> usize {
-        self.reports.len() + self.errors.len() + self.others + usize::from(self.machine.is_some())
+        let damaged = self.damaged_rows + self.damaged;
+        damaged + self.reports.len() + self.errors.len() + self.others + usize::from(self.machine.is_some())
     }
 }
 
@@ -240,6 +243,19 @@ mod tests {
         let text = format!("| {}\n| {}\n", row("a", 1200).replace("min=1200", "min=120"), row("b", 7));
         let boots = read(text.as_bytes());
         assert_eq!((names(&boots[0]), boots[0].damaged_rows), (vec!["b"], 1));
+    }
+
+    #[test]
+    fn lines_of_text_need_a_sum_and_records_have_a_length() {
+        let line = row("a", 7);
+        let without = line.replacen(line.split(' ').nth(1).expect("a sum"), "", 1).replacen("  ", " ", 1);
+        assert!(without.starts_with("row name=a "), "{without}");
+        let boots = read(format!("| {without}\n").as_bytes());
+        assert_eq!((names(&boots[0]).len(), boots[0].damaged_rows), (0, 1));
+        assert_eq!(names(&read(&records::encode(records::REPORT, without.as_bytes()))[0]), ["a"]);
+        let wrong = line.replacen("p50=7", "p50=8", 1);
+        let boots = read(&records::encode(records::REPORT, wrong.as_bytes()));
+        assert_eq!((names(&boots[0]).len(), boots[0].damaged_rows), (0, 1));
     }
 
     #[test]

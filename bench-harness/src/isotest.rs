@@ -1,9 +1,8 @@
-//! Tests of what a person gets without this tool at the machine: the image boots by the command that `iso` prints, its
-//! screen shows the bench's table, and `decode` finds the same figures in what the serial line said; and in the records
-//! of another boot those that the session heard.
+//! Tests of what a person gets without this tool at the machine: images boot by the command that `iso` prints, the screen
+//! shows the bench's table, and `decode` finds the same figures in what was captured, be it text or records.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,16 +11,18 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::decode::{self, Decoded};
 use crate::iso;
-use crate::lab::{Job, Lab};
+use crate::lab::Lab;
 use crate::machine::{Mode, Outputs, ending_with_us};
 use crate::monitor;
-use crate::report::{Report, Row};
-use crate::session::Session;
+use crate::report::Row;
 use crate::testsum::Tally;
 
 const LABEL: &str = "iso-bench";
 const WORDS: &str = "run=bench rows=null_syscall,call_reply_cross_as n=50 warmup=5";
 const ROWS: [&str; 2] = ["null_syscall", "call_reply_cross_as"];
+/// What COM1 says, and COM2, in the run's directory.
+const SERIAL: &str = "serial.txt";
+const RECORDS: &str = "com2.bin";
 /// Time limit of a boot.
 const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
@@ -41,40 +42,45 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         tally += Tally::one(wrong.is_none());
     };
     lab.screen.step(LABEL);
-    let (serial, screen) = boot(lab)?;
+    let wrong = |decoded: &Result<Decoded>| match decoded {
+        Ok(decoded) => is_no_bench(decoded),
+        Err(error) => Some(format!("{error:#}")),
+    };
+    let (serial, screen) = boot(lab, WORDS, SERIAL)?;
     let decoded = decode::decode(&serial);
-    count("the serial line", decoded.as_ref().map_or_else(|error| Some(format!("{error:#}")), is_no_bench));
+    count("the serial line", wrong(&decoded));
     let rows = decoded.map(|decoded| rows_of(&decoded)).unwrap_or_default();
     count("the screen", is_not_shown(&rows, &screen));
-    count("records", records(lab)?);
+    let (records, _) = boot(lab, &format!("{WORDS} log=com2"), RECORDS)?;
+    count("the second serial line", wrong(&decode::decode(&records)));
     Ok(tally)
 }
 
-/// Boots the image: what its serial line said, and the lines that its screen shows at the end.
-fn boot(lab: &Lab) -> Result<(Vec<u8>, Vec<String>)> {
-    let line = iso::command_line(&[WORDS.to_owned()]);
-    let image = lab.artifacts.boot_dir().join("bench.iso");
+/// Boots an image: what was captured in a file of the run's directory, and the lines that the screen shows at the end.
+fn boot(lab: &Lab, words: &str, captured: &str) -> Result<(Vec<u8>, Vec<String>)> {
+    let line = iso::command_line(&[words.to_owned()]);
+    let image = absolute(lab.artifacts.boot_dir().join("bench.iso"))?;
     iso::make(&lab.artifacts, "", &line, &image)?;
-    let dir = lab.artifacts.run_dir(LABEL)?;
+    let dir = absolute(lab.artifacts.run_dir(LABEL)?)?;
     let outputs = Outputs::within(&dir);
-    let serial = format!("file:{}", crate::machine::option_value(&outputs.serial));
     let mut child = ending_with_us("timeout")
         .args(["--foreground", &(2 * LIMIT).as_secs().to_string()])
         .arg(&lab.qemu.program)
-        .args(iso::qemu_arguments(&image, &line, &serial))
+        .args(iso::qemu_arguments(&image, &line, &format!("file:{SERIAL}")))
         .args(["-display", "none", "-monitor", &outputs.monitor_option()])
+        .current_dir(&dir)
         .stdin(Stdio::null())
         .stdout(fs::File::create(&outputs.qemu)?)
         .stderr(Stdio::null())
         .spawn()
         .context("starting QEMU")?;
-    let ended = wait_for_the_end(&outputs.serial, lab.limit.unwrap_or(LIMIT));
+    let ended = wait_for_the_end(&dir.join(SERIAL), lab.limit.unwrap_or(LIMIT));
     let screen = monitor::text_screen(&outputs.monitor, &dir.join("screen.bin"));
     let _ = kill_process(Pid::from_child(&child), Signal::TERM);
     child.wait().context("waiting for QEMU")?;
     let _ = fs::remove_file(&outputs.monitor);
     ended?;
-    Ok((fs::read(&outputs.serial)?, screen))
+    Ok((fs::read(dir.join(captured))?, screen))
 }
 
 /// A machine without this tool goes on when the kernel has ended: its screen can still be read.
@@ -115,43 +121,6 @@ fn is_not_shown(rows: &[Row], screen: &[String]) -> Option<String> {
     let missing = rows.iter().find(|row| !shows(row)).map(|row| row.name.as_str());
     let ended = screen.iter().any(|line| line == "aurora: exit pass");
     (rows.is_empty() || missing.is_some() || !ended).then(|| format!("{missing:?} in\n{}", screen.join("\n")))
-}
-
-/// Whether `decode` finds in the records of a boot what the session found in them.
-fn records(lab: &Lab) -> Result<Option<String>> {
-    let job = Job {
-        label: "iso-records".to_owned(),
-        variant: String::new(),
-        command_line: WORDS.to_owned(),
-        mode: Mode::Tcg,
-        cpus: 1,
-        counted: None,
-        limit: LIMIT,
-    };
-    let session = lab.run(&job)?;
-    session.check_passed()?;
-    let file = lab.artifacts.run_path(&job.label).join("log.bin");
-    let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-    let decoded = match decode::decode(&bytes) {
-        Ok(decoded) => decoded,
-        Err(error) => return Ok(Some(format!("{error:#}"))),
-    };
-    Ok(is_no_bench(&decoded).or_else(|| differ(&heard(&session), &rows_of(&decoded))))
-}
-
-fn heard(session: &Session) -> Vec<Row> {
-    let rows = session.reports.iter().filter_map(|report| match report {
-        Report::Row(row) => Some(row.clone()),
-        _ => None,
-    });
-    rows.collect()
-}
-
-fn differ(heard: &[Row], decoded: &[Row]) -> Option<String> {
-    let figures = |rows: &[Row]| -> Vec<_> {
-        rows.iter().map(|row| (row.name.clone(), row.n, row.min, row.p50, row.p99, row.max)).collect()
-    };
-    (figures(heard) != figures(decoded)).then(|| format!("{heard:?} is not {decoded:?}"))
 }
 
 #[cfg(test)]

@@ -144,6 +144,9 @@ pub fn second() -> spin::MutexGuard<'static, Uart> {
 }
 
 /// Prints under the lock. After a panic elsewhere it prints nothing.
+///
+/// Never inlined: it would make the entries long that print only when something is wrong.
+#[inline(never)]
 pub fn print(args: fmt::Arguments<'_>) {
     if SILENCED.load(Ordering::Relaxed) {
         return;

@@ -8,7 +8,7 @@ use abi::cpu_features;
 use raw_cpuid::{CpuId, Hypervisor};
 use user_rt::boot;
 
-use crate::report::summed;
+use crate::report::say;
 
 /// Under `-icount` each turn of the kernel's loop of two instructions takes two ticks, and no host clock is as even.
 const LOOP_BY_ICOUNT: core::ops::Range<u64> = 2_000_000..2_001_000;
@@ -97,11 +97,8 @@ impl Machine {
     pub fn report(&self) {
         let Machine { executor, cpu, cpus, tsc_hz } = self;
         let (executor, fastpath) = (executor.name(), u64::from(boot::has(cpu_features::FASTPATH)));
-        summed(
-            "machine",
-            format_args!("cpus={cpus} tsc_hz={tsc_hz} executor={executor} fastpath={fastpath} cpu={cpu}"),
-        );
-        summed("options", format_args!("{}", boot::command_line()));
+        say!("machine cpus={cpus} tsc_hz={tsc_hz} executor={executor} fastpath={fastpath} cpu={cpu}");
+        say!("options {}", boot::command_line());
     }
 }
 

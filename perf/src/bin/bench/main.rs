@@ -1,12 +1,15 @@
 //! Measures what the kernel's operations cost, row by row.
 //!
 //! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `trace=1` (loops without time
-//! stamps, for the TCG plugin), `page=` (seconds that each page of the [`table`] stays), `run=calibrate` (only `loop_1m`,
-//! of the kernel). Each row is a [`scenario`]: tasks in
+//! stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
 //! processes on CPUs, made for the row and taken away after it. The client of a scenario takes the
 //! samples into shared memory; this task, of higher priority, waits meanwhile and prints afterwards,
-//! so that nothing but the operation runs between two time stamps. Where report lines are text (`log=text`), a [`table`]
-//! for a person follows.
+//! so that nothing but the operation runs between two time stamps.
+//!
+//! This is compiled twice. The program `tables` is for machines where no harness listens ([`CAPTURED`]): it says what
+//! machine it runs on, and with `log=text` it ends with a [`table`], of which each page stays for `page=` seconds. They are
+//! two programs because what is said between two rows moves the place in the next one where a timer ticks: the exact
+//! figures of `bench` do not change with what `tables` says.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -41,6 +44,9 @@ use scenario::Stage;
 use table::Table;
 
 user_rt::program!(begin);
+
+/// Whether this is the program `tables`, whose report lines somebody captures and reads.
+const CAPTURED: bool = matches!(env!("CARGO_BIN_NAME").as_bytes(), b"tables");
 
 /// Pages of heap: samples of every pair of a row.
 const HEAP_PAGES: u32 = 160;
@@ -96,7 +102,6 @@ fn settings() -> scenario::Settings {
         warmup: number("warmup", 100),
         trace: number("trace", 0) != 0,
         seed: number("seed", 1),
-        page: number("page", 10),
     }
 }
 
@@ -108,8 +113,9 @@ fn calibrate() -> (u64, u64) {
         return (0, 1);
     }
     let name = rows::CALIBRATION;
-    let figures = format_args!("n=1 min={ticks} p50={ticks} p99={ticks} max={ticks} overhead=0");
-    report::summed("row", format_args!("name={name} unit=ticks scope=operation {figures}"));
+    report!(
+        "row name={name} unit=ticks scope=operation n=1 min={ticks} p50={ticks} p99={ticks} max={ticks} overhead=0"
+    );
     (1, 0)
 }
 
@@ -129,19 +135,16 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
         report!("error bench: rows={unknown}: there is no such row here; there are {}", names.join(", "));
         return (0, 1);
     }
-    let machine = Machine::look();
-    machine.report();
-    let mut table = is_read_by_a_person().then(Table::default);
+    let machine = CAPTURED.then(Machine::look);
+    machine.iter().for_each(Machine::report);
+    let mut table = Table::default();
     for row in rows.iter().filter(|row| select::is_wanted(patterns, row.name())) {
         report!("progress {}", row.name());
         mark::<ROW, 0>();
         marks += 1;
         match scenario::run(&mut stage, &image, row) {
             Ok(mut outcome) => {
-                let figures = report::print(row, &mut outcome, marks);
-                if let (Some(table), Some(figures)) = (&mut table, figures) {
-                    table.add(row, figures);
-                }
+                report::print(row, &mut outcome, marks, &mut table);
                 passed += 1;
             }
             Err(error) => {
@@ -150,21 +153,10 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
             }
         }
     }
-    if let Some(table) = table {
+    if let Some(machine) = machine {
         // Once more, for a capture that began late.
         machine.report();
-        let seconds = stage.settings.page;
-        let ticks = seconds.saturating_mul(boot::facts().tsc_hz);
-        let wait = || {
-            // Nobody raises a bit: the time passes.
-            let _ = stage.done.wait_until(arch::now().saturating_add(ticks));
-        };
-        table.report(&machine, seconds, wait);
+        table.report(&stage, &machine);
     }
     (passed, failed)
-}
-
-/// Whether report lines are text, on a serial line and a screen.
-fn is_read_by_a_person() -> bool {
-    boot::options().value("log") == Some("text")
 }

@@ -3,35 +3,59 @@
 use core::fmt;
 
 use abi::{Counter, line_sum};
-use perf::stats::{Summary, summarize};
+use perf::stats::summarize;
 use user_rt::report;
 
+use crate::CAPTURED;
 use crate::rows::Row;
 use crate::scenario::Outcome;
+use crate::table::Table;
 
-/// Reports a line with the sum of what it says.
-pub fn summed(word: &str, said: fmt::Arguments<'_>) {
-    let text = alloc::fmt::format(said);
-    report!("{word} sum={:04x} {text}", line_sum(&text));
+/// Reports a line; where it is captured, with the sum of what stands behind its first word.
+macro_rules! say {
+    ($($part:tt)*) => {
+        if $crate::CAPTURED {
+            $crate::report::summed(format_args!($($part)*));
+        } else {
+            user_rt::report!($($part)*);
+        }
+    };
+}
+pub(crate) use say;
+
+pub fn summed(line: fmt::Arguments<'_>) {
+    let line = alloc::fmt::format(line);
+    let (word, text) = line.split_once(' ').unwrap_or((&line, ""));
+    report!("{word} sum={:04x} {text}", line_sum(text));
 }
 
-/// Prints a row's figures and what the kernel counted meanwhile. It is the row that marker `mark` announced. Gives the
-/// figures; a row that was only traced has none.
-pub fn print(row: &Row, outcome: &mut Outcome, mark: u64) -> Option<Summary> {
-    let (name, scope, operations) = (row.name(), row.scope.name(), row.operations);
-    let figures = summarize(&mut outcome.samples, outcome.overhead, operations);
-    if let Some(Summary { n, min, p50, p99, max, overhead }) = figures {
-        let what = format_args!("name={name} unit=ticks scope={scope}");
-        let how = format_args!("overhead={overhead} operations={operations} mark={mark}");
-        summed("row", format_args!("{what} n={n} min={min} p50={p50} p99={p99} max={max} {how}"));
+/// Prints a row's figures and what the kernel counted meanwhile. It is the row that marker `mark` announced. Where it is
+/// captured, the figures go into the table, too.
+pub fn print(row: &Row, outcome: &mut Outcome, mark: u64, table: &mut Table) {
+    let scope = row.scope.name();
+    // A row that was only traced has no samples of its own.
+    if let Some(figures) = summarize(&mut outcome.samples, outcome.overhead, row.operations) {
+        if CAPTURED {
+            table.add(row, figures);
+        }
+        say!(
+            "row name={} unit=ticks scope={scope} n={} min={} p50={} p99={} max={} overhead={} operations={} mark={mark}",
+            row.name(),
+            figures.n,
+            figures.min,
+            figures.p50,
+            figures.p99,
+            figures.max,
+            figures.overhead,
+            row.operations
+        );
     }
     for (cpu, counted) in &outcome.counters {
         for &counter in Counter::ALL {
             let value = counted[counter as usize];
             if value != 0 {
-                summed("counter", format_args!("cpu={cpu} row={name} name={} value={value}", counter.name()));
+                say!("counter cpu={cpu} row={} name={} value={value}", row.name(), counter.name());
             }
         }
     }
-    figures
 }

@@ -46,8 +46,6 @@ pub struct Settings {
     pub warmup: u64,
     pub trace: bool,
     pub seed: u64,
-    /// Seconds that a page of the table stays on a screen.
-    pub page: u64,
 }
 
 /// Where rows are measured.
@@ -64,6 +62,12 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Lets so many seconds pass, in which nobody raises a bit.
+    pub fn pause(&self, seconds: u64) {
+        let ticks = seconds.saturating_mul(boot::facts().tsc_hz);
+        let _ = self.done.wait_until(arch::now().saturating_add(ticks));
+    }
+
     fn end_tasks(&mut self) -> user_rt::Result<()> {
         self.tasks.drain(..).try_for_each(|task| end(&task))
     }

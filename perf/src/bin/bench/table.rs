@@ -8,14 +8,18 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 use perf::stats::Summary;
-use user_rt::report;
+use user_rt::{boot, report};
 
 use crate::machine::Machine;
 use crate::rows::Row;
+use crate::scenario::Stage;
 
 /// Rows of a page. Beside them it has a heading, three lines on the machine, and which page it is; behind the last page come
 /// two lines more.
 const ROWS: usize = 17;
+
+/// How long a page stays, unless the command line says so.
+const PAGE_SECONDS: u64 = 10;
 
 /// A measured row: its name, its scope, its figures.
 type Line = (String, &'static str, Summary);
@@ -31,8 +35,14 @@ impl Table {
         self.lines.push((row.name().into(), row.scope.name(), figures));
     }
 
-    /// Reports the table, and below each page what its figures are. `wait` is called between pages; it takes `seconds`.
-    pub fn report(&self, machine: &Machine, seconds: u64, wait: impl Fn()) {
+    /// Reports the table, and below each page what its figures are: where report lines are text.
+    pub fn report(&self, stage: &Stage, machine: &Machine) {
+        let options = boot::options();
+        if options.value("log") != Some("text") {
+            return;
+        }
+        // A value that is no number was refused before the bench was started.
+        let seconds = options.number("page", PAGE_SECONDS).unwrap_or(PAGE_SECONDS);
         let pages = self.lines.len().div_ceil(ROWS);
         for (lines, page) in self.lines.chunks(ROWS).zip(1..) {
             let mut text = String::new();
@@ -44,7 +54,7 @@ impl Table {
                 _ if page == pages => report!("page {page} of {pages}"),
                 _ => {
                     report!("page {page} of {pages}; the next one comes in {seconds} s");
-                    wait();
+                    stage.pause(seconds);
                 }
             }
         }
