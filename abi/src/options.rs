@@ -53,6 +53,7 @@ const SEEDED: &[&str] = &["bench", "test", "kerntest", "diff", "stress", "tortur
 /// All words that the kernel and the programs of the boot archive read.
 pub const WORDS: &[Word] = &[
     word("log", &["kernel"], Takes::OneOf(&["e9", "com2", "text", "off"]), "where log and report records go"),
+    word("screen", &["kernel"], Takes::OneOf(&["on", "off"]), "whether the screen shows what COM1 is told"),
     word("idle", &["kernel"], Takes::OneOf(&["halt", "poll", "mwait"]), "how a CPU without work waits"),
     word("cpus", &["kernel"], Takes::Least(1), "use at most N CPUs"),
     word("off", &["kernel"], Takes::Text, "features of the CPU not to use, in the `faults` build"),
@@ -238,7 +239,7 @@ mod tests {
         let said = |line| check(line).expect_err(line).to_string();
         assert_eq!(said("rum=test"), "nobody reads rum=; is run= meant?");
         assert_eq!(said("run=bench idel=poll"), "nobody reads idel=; is idle= meant?");
-        assert!(said("elephants").starts_with("nobody reads elephants=; known are log idle"));
+        assert!(said("elephants").starts_with("nobody reads elephants=; known are log screen idle"));
         assert_eq!(said("run=test rows=a"), "run=test does not read rows=, which is for bench");
         assert_eq!(said("idle=foo"), "idle=foo: how a CPU without work waits; it takes halt poll mwait");
         assert_eq!(

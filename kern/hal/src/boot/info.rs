@@ -170,9 +170,10 @@ impl BootInfo {
         }
     }
 
-    /// The page of the text screen, if the loader left one on and calls nothing there memory.
+    /// The page of the text screen, if it is to be used, the loader left one on, and calls nothing there memory.
     pub fn text_screen(&self) -> Option<Range> {
-        Range::sized(TEXT_SCREEN, PAGE).filter(|page| self.text_screen && self.is_device(*page))
+        let is_wanted = option(self.command_line(), "screen") != Some("off");
+        Range::sized(TEXT_SCREEN, PAGE).filter(|page| is_wanted && self.text_screen && self.is_device(*page))
     }
 
     /// The command line as text, up to the first byte that isn't.
@@ -474,6 +475,9 @@ mod tests {
     fn a_text_screen_is_one_that_the_loader_says_is_on() {
         let mut info = told_of(TEXT_SCREEN, screen::SHAPE, 2);
         assert_eq!(info.text_screen(), Range::sized(TEXT_SCREEN, PAGE));
+        info.command_line.extend_from_slice(b"screen=off").unwrap();
+        assert_eq!(info.text_screen(), None, "nobody wants it");
+        info.command_line.clear();
         info.add_region(0, 0x10_0000, 1);
         assert_eq!(info.text_screen(), None, "it is memory");
         for (at, shape, kind) in [
