@@ -9,6 +9,8 @@ pub struct ProcessKey(u64);
 
 impl ProcessKey {
     pub const BITS: u32 = 36;
+    /// Process 1's: the kernel makes it first.
+    pub const FIRST: ProcessKey = ProcessKey::new(1, 0);
 
     pub const fn new(number: u32, generation: u16) -> ProcessKey {
         ProcessKey(((number as u64 & 0xff_ffff) << 12) | (generation as u64 & 0xfff))

@@ -77,6 +77,12 @@ pub const WORDS: &[Word] = &[
     word("label", &["process 1"], Takes::Least(0), "the program's security label"),
     word("rules", &["process 1"], Takes::Text, "rules between labels, `S:O:MAY,…`"),
     word(
+        "die",
+        &["process 1"],
+        Takes::OneOf(&["panic", "fault", "kill"]),
+        "process 1 dies so, to see that the machine ends with it",
+    ),
+    word(
         "audit",
         &["process 1"],
         Takes::Least(0),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::baseline::{self, Baseline, Findings};
 use crate::counted::Counted;
 use crate::host::Host;
-use crate::lab::{Job, Lab};
+use crate::lab::{Job, Lab, words_are_known};
 use crate::machine::{GUEST_CPU, Mode};
 use crate::plan::{self, Keep, Planned};
 use crate::plot;
@@ -91,13 +91,19 @@ pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
 
 /// Runs every mode on every number of CPUs.
 pub fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
+    words_are_known(&format!("run=bench {}", wanted.options))?;
+    wanted.rows.as_deref().map_or(Ok(()), rows::check)?;
     let modes = modes(lab, wanted.mode)?;
     let mut host = Host { options: wanted.options.clone(), ..Host::look(&lab.qemu.version, GUEST_CPU) };
     let all: Vec<(Mode, u32)> =
         modes.iter().flat_map(|mode| wanted.cpus.iter().map(|cpus| (*mode, *cpus))).collect();
     let planned: Vec<Vec<(Planned, Job)>> =
-        all.iter().map(|(mode, cpus)| jobs(lab, *mode, *cpus, wanted)).collect::<Result<_>>()?;
+        all.iter().map(|(mode, cpus)| jobs(lab, *mode, *cpus, wanted)).collect();
     let jobs: Vec<Job> = planned.iter().flatten().map(|(_, job)| job.clone()).collect();
+    if jobs.is_empty() {
+        let text = "no run on so many CPUs, in this mode, has one of these rows: see `bench --list`, --cpus and --mode";
+        return Err(Trouble::Usage(text.to_owned()).into());
+    }
     let minutes = (jobs.len() * SECONDS_OF_A_BOOT).div_ceil(60);
     lab.screen.say(&format!("bench: {} boots, about {minutes} min on a host with two CPUs", jobs.len()));
     let mut sessions = lab.run_all(&jobs).into_iter();
@@ -154,7 +160,7 @@ fn modes(lab: &Lab, asked: Option<Mode>) -> Result<Vec<Mode>> {
 }
 
 /// The boots of one mode on one number of CPUs.
-fn jobs(lab: &Lab, mode: Mode, cpus: u32, wanted: &Wanted) -> Result<Vec<(Planned, Job)>> {
+fn jobs(lab: &Lab, mode: Mode, cpus: u32, wanted: &Wanted) -> Vec<(Planned, Job)> {
     let options = &wanted.options;
     let job = |planned: &Planned| Job {
         label: format!("bench-{mode}-{cpus}-{}", planned.name),
@@ -174,9 +180,9 @@ fn jobs(lab: &Lab, mode: Mode, cpus: u32, wanted: &Wanted) -> Result<Vec<(Planne
     };
     let boots = match &wanted.rows {
         None => plan::boots(mode, cpus),
-        Some(patterns) => plan::boots_for(mode, cpus, &rows::chosen(patterns, mode, cpus)?),
+        Some(patterns) => plan::boots_for(mode, cpus, &rows::chosen(patterns, mode, cpus)),
     };
-    Ok(boots.into_iter().map(with_job).collect())
+    boots.into_iter().map(with_job).collect()
 }
 
 /// Takes over what a boot found.

@@ -127,6 +127,7 @@ fn ending(serial: &[String]) -> Ending {
         Some("pass") => Ending::Pass,
         Some("fail") => Ending::Fail,
         Some("panic") => Ending::Panic,
+        Some("orphaned") => Ending::Orphaned,
         _ => Ending::Reset,
     }
 }

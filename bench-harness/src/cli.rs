@@ -76,7 +76,7 @@ struct Common {
     #[arg(long, global = true, env = "AURORA_BOOT", default_value = "target/boot", value_name = "DIR")]
     boot_dir: PathBuf,
     /// Seconds that one boot may take (default: by command)
-    #[arg(long, global = true, value_name = "SECONDS")]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
     /// Show everything that guests say
     #[arg(short, long, global = true)]
@@ -406,7 +406,7 @@ struct MailboxArgs {
     #[arg(long, value_name = "FILE")]
     update: Option<PathBuf>,
     /// Cores of the machine that was measured (default: those that this process may use)
-    #[arg(long)]
+    #[arg(long, value_parser = one_or_more())]
     cores: Option<u32>,
     /// Directory for mailbox.json, mailbox.svg and criterion's files of each run
     #[arg(long, default_value = "target/mailbox", value_name = "DIR")]
@@ -466,11 +466,11 @@ pub fn main() -> Result<()> {
         Command::Bench(args) => bench::bench(&common.lab()?, &args.wanted()),
         Command::Stress(StressCommand { run, shrink }) => match run.seed.filter(|_| shrink.shrink) {
             Some(seed) => shrink::shrink(&common.lab()?, &run.wanted(), seed, shrink.tries),
-            None => stress::stress(&common.lab()?, &run.wanted()),
+            None => stress::run(&common.lab()?, &run.wanted()),
         },
-        Command::Torture(wanted) => torture::torture(&common.lab()?, &wanted),
-        Command::Fuzz(wanted) => fuzz::fuzz(&common.lab()?, &wanted),
-        Command::Trace(args) => events::command::trace(&common.lab()?, &args),
+        Command::Torture(wanted) => torture::run(&common.lab()?, &wanted),
+        Command::Fuzz(wanted) => fuzz::run(&common.lab()?, &wanted),
+        Command::Trace(args) => events::command::command(&common.lab()?, &args),
         Command::Diff(DiffArgs { seed, seeds, steps }) => {
             diff::command(&common.lab()?, &diff::Wanted { seed, seeds, steps })
         }
@@ -669,7 +669,8 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
         println!("{} {}", lab.qemu.program.display(), quoted(&lab.boot(&job)?.machine_arguments()));
         return Ok(());
     }
-    lab.run_with(&job, &mut |event: &Event| println!("{}", event.text()))?.check_passed()?;
+    probe::check_mode(lab, args.mode)?;
+    lab.run_with(&job, &mut |event: &Event| println!("{}", event.text()))?.check_did_something()?;
     Ok(())
 }
 

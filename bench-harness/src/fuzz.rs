@@ -7,6 +7,8 @@ use clap::Args;
 
 use crate::confined::Confined;
 use crate::lab::Lab;
+use crate::planted;
+use crate::probe;
 use crate::report::Report;
 use crate::seeded::{self, Said};
 use crate::session::Session;
@@ -58,6 +60,12 @@ pub fn sees_a_bug(lab: &Lab, wanted: &Wanted, seed: u32) -> Result<bool> {
     let said = Outcome::of(&session, wanted, seed).said;
     let some = |key: &str| said.get(key).parse().is_ok_and(|count: u64| count > 0);
     Ok(some("divergences") || some("escapes"))
+}
+
+/// Runs every seed, printing a line for each, until one fails: of a kernel with a planted bug, one has to.
+pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    probe::check_mode(lab, wanted.seeded.mode)?;
+    planted::judge(&wanted.seeded.variant().unwrap_or_default(), fuzz(lab, wanted))
 }
 
 /// Runs every seed, printing a line for each.

@@ -39,6 +39,11 @@ pub fn choose(lab: &Lab) -> Result<Choice> {
     Ok(judge(tcg, calibrate(lab, Mode::Kvm)?))
 }
 
+/// Refuses KVM for a run where it would only emulate.
+pub fn check_mode(lab: &Lab, mode: Mode) -> Result<()> {
+    if mode == Mode::Kvm { demand_kvm(lab) } else { Ok(()) }
+}
+
 /// Like [`choose`], for a user who asked for KVM: anything else is an error.
 pub fn demand_kvm(lab: &Lab) -> Result<()> {
     let choice = choose(lab)?;

@@ -2,7 +2,7 @@
 //!
 //! The one list of their names: runs must have them, `bench --list` shows them, README and book take their words from here.
 
-use crate::machine::Mode;
+use crate::machine::{CPUS_MAX, Mode};
 use crate::trouble::Trouble;
 
 /// Which runs have a row.
@@ -149,20 +149,25 @@ impl Known {
     }
 }
 
-/// The rows of a run whose names one of some patterns is for, in which `*` is any text.
-///
-/// Errors: a pattern is for no row of any run.
-pub fn chosen(patterns: &str, mode: Mode, cpus: u32) -> Result<Vec<String>, Trouble> {
-    let patterns: Vec<&str> = patterns.split(',').collect();
-    let fits = |pattern: &str, name: &str| abi::select::is_wanted(Some(pattern), name);
-    let all: Vec<String> = [1, 2, cpus].iter().flat_map(|cpus| expected(Mode::Icount, *cpus)).collect();
-    if let Some(nothing) = patterns.iter().find(|pattern| !all.iter().any(|name| fits(pattern, name))) {
-        let text = format!("--rows {nothing}: there is no such row; `bench --list` shows all");
-        return Err(Trouble::Usage(text));
+/// Refuses a pattern that is for no row of any run. `N` in a row's name stands for any number.
+pub fn check(patterns: &str) -> Result<(), Trouble> {
+    let all: Vec<String> = (1..=CPUS_MAX).flat_map(|cpus| expected(Mode::Icount, cpus)).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    match abi::select::unknown(Some(patterns), &all) {
+        Some(nothing) => {
+            let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+            let text = format!("--rows '{nothing}' names no row; the rows are: {}", names.join(", "));
+            Err(Trouble::Usage(text))
+        }
+        None => Ok(()),
     }
+}
+
+/// The rows of a run whose names one of some patterns is for, in which `*` is any text.
+pub fn chosen(patterns: &str, mode: Mode, cpus: u32) -> Vec<String> {
     let mut rows = expected(mode, cpus);
-    rows.retain(|name| patterns.iter().any(|pattern| fits(pattern, name)));
-    Ok(rows)
+    rows.retain(|name| abi::select::is_wanted(Some(patterns), name));
+    rows
 }
 
 /// What a row of a run on so many CPUs is the cost of.
@@ -191,6 +196,19 @@ mod tests {
         for (at, row) in ROWS.iter().enumerate() {
             assert!(ROWS[..at].iter().all(|before| before.name != row.name), "{}", row.name);
         }
+    }
+
+    #[test]
+    fn a_pattern_for_no_row_is_refused_and_a_row_of_other_runs_is_not() {
+        for patterns in ["null_syscall", "call_*,yield_to", "shootdown_2cpu", "shootdown_32cpu", "*"] {
+            assert!(check(patterns).is_ok(), "{patterns}");
+        }
+        for patterns in ["", ",", "nosuch", "null_syscall,", "null_syscall,nosuch*"] {
+            let why = check(patterns).expect_err(patterns).to_string();
+            assert!(why.contains("the rows are: loop_1m, null_syscall"), "{why}");
+        }
+        assert_eq!(chosen("yield_*", Mode::Icount, 1), ["yield_alone", "yield_round", "yield_to"]);
+        assert!(chosen("shootdown_2cpu", Mode::Icount, 1).is_empty());
     }
 
     #[test]

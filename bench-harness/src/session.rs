@@ -20,6 +20,7 @@ use crate::monitor;
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
 use crate::tail::{Lines, Tail};
+use crate::testsum::Tally;
 use crate::trouble::{ANNOUNCEMENT, Trouble};
 
 /// Something the guest said.
@@ -55,6 +56,8 @@ pub enum Ending {
     Pass,
     Fail,
     Panic,
+    /// Process 1 died, with which nobody is left to judge the run.
+    Orphaned,
     /// QEMU ended without the guest asking for it: a triple fault, with `-no-reboot`.
     Reset,
     /// QEMU itself failed; what it printed.
@@ -92,6 +95,7 @@ pub struct Session {
 const STATUS_PASS: i32 = 33;
 const STATUS_FAIL: i32 = 35;
 const STATUS_PANIC: i32 = 37;
+const STATUS_ORPHANED: i32 = 39;
 
 const POLL: Duration = Duration::from_millis(5);
 /// Longest that a traced guest that did not end by itself may take to let its events out.
@@ -173,6 +177,7 @@ fn ending_of(status: ExitStatus, outputs: &Outputs) -> Ending {
         Some(STATUS_PASS) => Ending::Pass,
         Some(STATUS_FAIL) => Ending::Fail,
         Some(STATUS_PANIC) => Ending::Panic,
+        Some(STATUS_ORPHANED) => Ending::Orphaned,
         Some(0) => Ending::Reset,
         _ => {
             let said = std::fs::read_to_string(&outputs.qemu).unwrap_or_default();
@@ -364,6 +369,7 @@ impl Session {
             Ending::Panic => {
                 Err(Trouble::GuestDied(self.with_words(&format!("{label}: the kernel panicked"))))
             }
+            Ending::Orphaned => Err(Trouble::GuestDied(self.with_words(&format!("{label}: process 1 died")))),
             Ending::Reset => {
                 let what = format!("{label}: the guest reset itself (triple fault?)");
                 Err(Trouble::GuestDied(self.with_words(&what)))
@@ -396,9 +402,22 @@ impl Session {
         Ok(())
     }
 
-    /// The same of a run of tests, and for one in which there was no test: a name may be misspelt.
-    pub fn check_tested(&self) -> Result<(), Trouble> {
+    /// An error for every ending but `Pass`, and for a run that says that it did nothing: tests may all have been left
+    /// out, or none chosen.
+    pub fn check_did_something(&self) -> Result<(), Trouble> {
         self.check_passed()?;
+        if self.reports.contains(&Report::Done { passed: 0, failed: 0 }) {
+            let left_out = Tally::of_reports(&self.reports).skipped;
+            let text =
+                format!("{}: nothing was tested or measured, {left_out} tests were left out", self.label);
+            return Err(Trouble::CheckFailed(text));
+        }
+        Ok(())
+    }
+
+    /// The same, and for a run without a test.
+    pub fn check_tested(&self) -> Result<(), Trouble> {
+        self.check_did_something()?;
         let some = |report: &Report| matches!(report, Report::Done { passed: 1.., .. });
         if !self.reports.iter().any(some) {
             let text = format!("{}: no test was run: is there one of that name?", self.label);
@@ -420,17 +439,11 @@ impl Session {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_place_that_takes_nothing_is_noticed() {
-        let dir = crate::campaign::scratch("room");
-        assert!(has_room(&dir));
-        assert_eq!(std::fs::read_dir(&dir).expect("a directory").count(), 0, "nothing is left of the look");
-        let gone = dir.join("gone");
-        assert!(!has_room(&gone));
-        let session = Session {
+    fn session(ending: Ending, reports: Vec<Report>) -> Session {
+        Session {
             label: "x".to_owned(),
-            ending: Ending::NoRoom(gone),
-            reports: Vec::new(),
+            ending,
+            reports,
             last_words: Vec::new(),
             elapsed: Duration::ZERO,
             mitigations: Vec::new(),
@@ -439,7 +452,29 @@ mod tests {
             snapshots: 0,
             violations: Vec::new(),
             confined: Confined::default(),
+        }
+    }
+
+    #[test]
+    fn a_run_that_did_nothing_does_not_pass() {
+        let verdict = |lines: &[&str]| {
+            let reports = lines.iter().map(|line| Report::parse(line)).collect();
+            session(Ending::Pass, reports).check_did_something()
         };
+        assert!(verdict(&["test name=a ok", "done passed=1 failed=0"]).is_ok());
+        assert!(verdict(&["error nobody counts"]).is_ok());
+        let nothing = verdict(&["test name=a skipped no PCID", "done passed=0 failed=0"]);
+        assert!(nothing.is_err_and(|why| why.to_string().contains("1 tests were left out")));
+    }
+
+    #[test]
+    fn a_place_that_takes_nothing_is_noticed() {
+        let dir = crate::campaign::scratch("room");
+        assert!(has_room(&dir));
+        assert_eq!(std::fs::read_dir(&dir).expect("a directory").count(), 0, "nothing is left of the look");
+        let gone = dir.join("gone");
+        assert!(!has_room(&gone));
+        let session = session(Ending::NoRoom(gone), Vec::new());
         let trouble = session.check_passed().expect_err("no result of the guest's");
         assert!(trouble.is_of_the_host(), "{trouble}");
         assert_eq!(trouble.status(), crate::trouble::status::HOST);

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
+use crate::planted;
+use crate::probe;
 use crate::report::Report;
 use crate::seeded::{Said, check_judged, seeds_from, usual_variant};
 use crate::session::Session;
@@ -66,6 +68,12 @@ impl fmt::Display for Stop {
         let Stop { at, time, then } = *self;
         write!(f, "stop_at={at:016} stop_time={time:016} stop_then={}", then as u8)
     }
+}
+
+/// Runs every seed, printing a line for each, until one fails: of a kernel with a planted bug, one has to.
+pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    probe::check_mode(lab, wanted.mode)?;
+    planted::judge(wanted.variant(), stress(lab, wanted))
 }
 
 /// Runs every seed, printing a line for each.

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use crate::bench;
 use crate::bisecttest;
 use crate::bochs;
+use crate::deaths;
 use crate::diff;
 use crate::fuzz;
 use crate::gdbtest;
@@ -49,7 +50,7 @@ pub enum Step {
     Confine,
     /// The kernels' machine code: what it must not do, however branches are predicted
     Hardening,
-    /// The kernel tests in QEMU on 1, 2 and 4 CPUs
+    /// The kernel tests in QEMU on 1, 2 and 4 CPUs; and that the machine ends when process 1 dies
     Guest,
     /// Protections of the machine, and that without each its tests fail
     Protection,
@@ -162,7 +163,11 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
         Step::Pairs => pairs::run(lab),
         Step::Confine => pairs::confine(lab),
         Step::Hardening => hardening::run(lab),
-        Step::Guest => guest_tests(lab),
+        Step::Guest => {
+            let mut sum = guest_tests(lab)?;
+            sum += deaths::run(lab)?;
+            Ok(sum)
+        }
         Step::Protection => protection::run(lab),
         Step::Diff => diff_games(lab),
         Step::Gdb => gdbtest::run(lab),
@@ -259,6 +264,9 @@ pub fn judge(lab: &Lab, session: &Session) -> Tally {
     let verdict = if tally.failed > 0 { session.check_ended() } else { session.check_passed() };
     if let Err(trouble) = verdict {
         lab.screen.say(&trouble.to_string());
+        tally += Tally::ONE_FAILED;
+    } else if tally.passed + tally.failed == 0 {
+        lab.screen.say(&format!("{}: no test was run, {} were left out", session.label, tally.skipped));
         tally += Tally::ONE_FAILED;
     } else if !finished {
         lab.screen.say(&format!("{}: the guest ended without `done`", session.label));

@@ -20,7 +20,7 @@ Exit status:
   0  everything passed
   1  the guest reported a failure, or a figure or count was not as demanded
   2  the command line was wrong
-  3  the guest panicked, reset itself, or ended without a verdict
+  3  the guest panicked, reset itself, lost process 1, or ended without a verdict
   4  a time-out: the guest's last words are printed
   5  QEMU (or Bochs, where asked for) is missing or does not start
   6  the accelerator asked for cannot be used

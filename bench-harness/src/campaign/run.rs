@@ -15,6 +15,7 @@ use crate::campaign::plan::{Build, Charter, Kind, Part, Plan, Shard, kernel_test
 use crate::diff;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
+use crate::probe;
 use crate::stress;
 use crate::trouble::{Trouble, status, status_of};
 
@@ -27,6 +28,9 @@ const WHY_MAX: usize = 6000;
 
 /// Runs what is left of a shard. An error if any of its seeds has failed, now or before.
 pub fn run(lab: Lab, plan: &Plan, shard: Shard, out: &Path) -> Result<()> {
+    if let Kind::Stress { mode, .. } = plan.kind {
+        probe::check_mode(&lab, mode)?;
+    }
     fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     let build = Build::look(&lab, plan)?;
     let short = build.short();

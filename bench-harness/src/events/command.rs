@@ -16,6 +16,8 @@ use super::story::Story;
 use crate::cli::{StressArgs, cpus};
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
+use crate::planted;
+use crate::probe;
 use crate::report::Report;
 use crate::seeded::seeds_from;
 use crate::session::Session;
@@ -155,8 +157,18 @@ impl Workload {
     }
 }
 
+/// Traces the workload, or takes up the last trace; draws, checks, answers. A check of a kernel with a planted bug has to
+/// find it.
+pub fn command(lab: &Lab, args: &TraceArgs) -> Result<()> {
+    let Some(workload) = &args.workload else { return trace(lab, args) };
+    let job = workload.job()?;
+    probe::check_mode(lab, job.mode)?;
+    let variant = if args.check { job.variant.as_str() } else { "" };
+    planted::judge(variant, trace(lab, args))
+}
+
 /// Traces the workload, or takes up the last trace; draws, checks, answers.
-pub fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
+fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
     let raw = events_file(&args.output)?;
     let session = args.workload.as_ref().map(|workload| boot(lab, args, workload, &raw)).transpose()?;
     let log = std::fs::read(&raw).with_context(|| {

@@ -29,7 +29,11 @@ fn what_the_guest_says_arrives_and_passes() {
 
 #[test]
 fn endings_are_told_apart() {
-    let cases = [(0x11, Ending::Fail, status::CHECK_FAILED), (0x12, Ending::Panic, status::GUEST_DIED)];
+    let cases = [
+        (0x11, Ending::Fail, status::CHECK_FAILED),
+        (0x12, Ending::Panic, status::GUEST_DIED),
+        (0x13, Ending::Orphaned, status::GUEST_DIED),
+    ];
     for (code, ending, exit_status) in cases {
         let guest = Guest::default().serial("so it ends").exit(code);
         let Some(lab) = lab(&format!("end-{code}"), &guest) else { return };

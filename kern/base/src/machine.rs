@@ -119,6 +119,10 @@ pub trait Machine: Sized + Sync + 'static {
     /// A fault that nobody handled ends a process: says so to whoever looks after the machine.
     fn report_fault(&self, end: &FaultEnd);
 
+    /// Process 1 dies. Nobody is left who could end the machine, so the machine ends itself: on a real one this does
+    /// not come back.
+    fn first_process_dies(&self) {}
+
     /// Tries what the machine's protections forbid, and goes on either way: 0 where it went through, else what stopped
     /// it, as [`abi::Op::MachineAttempt`] answers. `None`: this build does not.
     fn attempt(&self, _what: Attempt, _address: u64) -> Option<u64> {

@@ -261,6 +261,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             rip: hot.regs.rip.get(),
             why,
         });
+        self.end_with_first(task.get().id().process());
     }
 
     // --- the answer ------------------------------------------------------------------------------

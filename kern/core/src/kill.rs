@@ -10,7 +10,7 @@
 //! come stands in the process, so whoever kills it next goes on from there.
 
 use abi::audit::AuditEvent;
-use abi::{Cap, Error, Op, process_rights};
+use abi::{Cap, Error, Op, ProcessKey, process_rights};
 use kern_base::group::Group;
 use kern_base::limits::KILL_LOOKS;
 use kern_base::machine::Machine;
@@ -28,6 +28,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// [`abi::Op::ProcessKill`].
     pub fn process_kill(self, me: Me<'k>, cap: Cap) -> Result<Answer> {
         let process = self.find::<Process>(me, cap, process_rights::DESTROY)?.object;
+        self.end_with_first(process.get().key());
         if process == me.process {
             return self.kill_own(me);
         }
@@ -39,6 +40,16 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.leave_groups(process, None)?;
         self.take_spaces(process);
         Ok(Answer::DONE)
+    }
+
+    /// A process is about to die: the machine ends with process 1. Looked at where a process is killed, where nobody
+    /// handles a fault of it, and where its first task is killed; deleting does not end the process that deletes.
+    #[cold]
+    #[inline(never)]
+    pub fn end_with_first(self, process: ProcessKey) {
+        if process == ProcessKey::FIRST {
+            self.k.machine.first_process_dies();
+        }
     }
 
     fn kill_own(self, me: Me<'k>) -> Result<Answer> {

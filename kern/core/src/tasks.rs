@@ -298,6 +298,11 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         if bits == ctl::KILL {
             self.audit_object(AuditEvent::Kill, Op::TaskKill, &task.get().header, 0);
+            // Of process 1 it is the first task that looks after the run.
+            let id = task.get().id();
+            if id.task() == 0 {
+                self.end_with_first(id.process());
+            }
         }
         write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
         self.send_control(task, bits);

@@ -158,6 +158,12 @@ impl Machine for Pc {
         );
     }
 
+    #[cold]
+    fn first_process_dies(&self) {
+        crate::println!("aurora: process 1 is dead: nobody is left to judge the run");
+        exit::exit(exit::Exit::Orphaned)
+    }
+
     #[cfg(feature = "faults")]
     fn attempt(&self, what: abi::Attempt, address: u64) -> Option<u64> {
         Some(crate::trap::attempt::run(what, address))

@@ -51,6 +51,9 @@ fn run() -> bool {
     if let Err(wrong) = abi::options::check(boot::command_line()) {
         return complain(format_args!("{wrong}"));
     }
+    if let Some(how) = boot::options().value("die") {
+        die(how);
+    }
     let Some(wanted) = boot::options().value("run") else {
         return check::all(&archive);
     };
@@ -69,6 +72,18 @@ fn run() -> bool {
     };
     policy.tell(facts.cpus);
     pass
+}
+
+/// Ends process 1, to see what becomes of the machine.
+fn die(how: &str) {
+    match how {
+        "kill" => {
+            let refused = own::process().kill();
+            report!("error init: killing itself: {refused:?}");
+        }
+        "fault" => user_rt::arch::die(),
+        _ => panic!("asked for by die={how}"),
+    }
 }
 
 fn program_name<'a>(wanted: &'a str, log: Option<&str>) -> &'a str {

@@ -124,6 +124,33 @@ fn a_process_kills_itself_on_all_cpus() {
 }
 
 #[test]
+fn the_machine_ends_with_process_1_and_with_no_other() {
+    let deaths = |s: &Scene| s.w.k.machine.hardware().first_deaths;
+    let mut s = Scene::new(1);
+    let victim = victim(&mut s);
+    let (faulting, _) = start(&mut s, victim, 0, 4);
+    s.w.fault(0, 0x10);
+    s.w.run();
+    assert_eq!(faulting.state(), State::Dead);
+    let (killed, _) = s.running(0, 5);
+    s.kill(&killed);
+    let second = s.w.start(INIT, 0, 6);
+    s.kill(&second);
+    assert_eq!(deaths(&s), 0, "others, and another task of process 1");
+    let ways: [fn(&mut Scene); 3] = [
+        |s| s.w.does(&s.w.agent(0), Regs::op(Op::ProcessKill, &[abi::INIT_PROCESS.arg()])),
+        |s| s.w.does(&s.w.agent(0), Regs::op(Op::TaskKill, &[abi::INIT_TASK.arg()])),
+        |s| s.w.fault(0, 0x10),
+    ];
+    for way in ways {
+        let mut s = Scene::new(1);
+        s.w.summon(0);
+        way(&mut s);
+        assert_eq!(deaths(&s), 1);
+    }
+}
+
+#[test]
 fn a_process_is_killed_in_the_middle_of_a_fault_and_of_calls() {
     let mut s = Scene::new(2);
     let victim = victim(&mut s);

@@ -9,6 +9,8 @@ pub enum Exit {
     Pass = 0x10,
     Fail = 0x11,
     Panic = 0x12,
+    /// Process 1 is dead.
+    Orphaned = 0x13,
 }
 
 impl Exit {
@@ -17,6 +19,7 @@ impl Exit {
             Exit::Pass => "pass",
             Exit::Fail => "fail",
             Exit::Panic => "panic",
+            Exit::Orphaned => "orphaned",
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct Hardware {
     pub log: Vec<(u8, Vec<u8>)>,
     /// Faults that ended a process.
     pub fault_ends: Vec<FaultEnd>,
+    /// How often process 1 died.
+    pub first_deaths: usize,
     /// How often the kernel asked each CPU to flush its branch predictors.
     pub predictor_flushes: BTreeMap<usize, usize>,
 }
@@ -231,6 +233,10 @@ impl Machine for Fake {
 
     fn report_fault(&self, end: &FaultEnd) {
         self.hardware().fault_ends.push(*end);
+    }
+
+    fn first_process_dies(&self) {
+        self.hardware().first_deaths += 1;
     }
 
     fn log(&self, channel: u8, bytes: &[u8]) {
