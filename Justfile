@@ -1,4 +1,7 @@
 # Everything that CI does is a recipe here. `./justw <recipe>` sets the machine up first.
+#
+# Each recipe `NAME` prints `docs/help/NAME.txt` where `--help` is among its arguments, before anything is built. Else it runs
+# `_NAME`, which builds what it takes and does the work.
 
 set shell := ["sh", "-eu", "-c"]
 # What a recipe runs is not shown; `just --verbose` shows it.
@@ -11,6 +14,9 @@ target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
 boot := target / "boot"
 harness := target / "debug/aurora-bench"
 bare := "x86_64-unknown-none"
+or_help := "'" + justfile_directory() / "docs/help/or-run" + "' '" + just_executable() + "'"
+# Bugs that a kernel can be built with.
+bugs := "missing-fence dropped-interrupt torn-slot-read lost-recall lost-wake missing-flush unchecked-copy"
 # Packages of which every binary goes into the boot archive.
 programs := "init pager store oom perf"
 
@@ -31,119 +37,227 @@ default:
     @'{{just_executable()}}' --justfile '{{justfile()}}' --list --unsorted
 
 # Build kernel, user programs and harness, and pack the boot archive
-build: _harness (_kernel "" "") _programs
+[no-exit-message]
+build *args:
+    {{or_help}} build "$@"
 
-# Boot and show all that the guest says: `./justw run --cpus 4 run=test` (see `./justw run --help`)
-run *args: build
+_build: _harness (_kernel "" "") _programs
+
+# Boot and show all that the guest says: `./justw run --cpus 4 run=test`
+[no-exit-message]
+run *args:
+    {{or_help}} run "$@"
+
+_run *args: _build
     '{{harness}}' run "$@"
 
-# Measure: instruction and cycle tables on 1, 2 and 4 CPUs, into target/bench/latest.json (see `./justw bench --help`)
-bench *args: build (_kernel "nofast" "--no-default-features")
+# Measure: instruction and cycle tables on 1, 2 and 4 CPUs, into target/bench/latest.json
+[no-exit-message]
+bench *args:
+    {{or_help}} bench "$@"
+
+_bench *args: _build (_kernel "nofast" "--no-default-features")
     '{{harness}}' bench "$@"
 
-# Every instruction of one operation of a bench row, by phase; what changed since a revision: `./justw explain call_reply_cross_as --diff HEAD~1` (see `./justw explain --help`)
-explain *args: build (_kernel "nofast" "--no-default-features")
+# Every instruction of one operation of a bench row, by phase; what changed since a revision: `./justw explain call_reply_cross_as --diff HEAD~1`
+[no-exit-message]
+explain *args:
+    {{or_help}} explain "$@"
+
+_explain *args: _build (_kernel "nofast" "--no-default-features")
     '{{harness}}' explain --just '{{just_executable()}}' "$@"
 
 # Random IPC across CPUs, nothing may be lost: `./justw stress --seed 7 --cpus 4 --messages 1000000 --mode icount` (`--shrink` looks for a smaller run that fails in the same way)
-stress *args: (_seeded args)
+[no-exit-message]
+stress *args:
+    {{or_help}} stress "$@"
+
+_stress *args: (_seeded args)
     '{{harness}}' stress "$@"
 
-# All operations on mapped memory from all CPUs, every access checked: `./justw torture --seed 7 --cpus 4 --ops 10000000` (see `./justw torture --help`)
-torture *args: (_seeded args)
+# All operations on mapped memory from all CPUs, every access checked: `./justw torture --seed 7 --cpus 4 --ops 10000000`
+[no-exit-message]
+torture *args:
+    {{or_help}} torture "$@"
+
+_torture *args: (_seeded args)
     '{{harness}}' torture "$@"
 
-# Random system calls from all CPUs, on objects that they share, their history checked against the model: `./justw fuzz --seed 7 --cpus 4 --ops 10000000` (see `./justw fuzz --help`)
-fuzz *args: (_seeded args)
+# Random system calls from all CPUs, on objects that they share, their history checked against the model: `./justw fuzz --seed 7 --cpus 4 --ops 10000000`
+[no-exit-message]
+fuzz *args:
+    {{or_help}} fuzz "$@"
+
+_fuzz *args: (_seeded args)
     '{{harness}}' fuzz "$@"
 
-# Operations of the simulated kernel stopped at each point, others run beside them: `./justw pairs --seed 7`, `./justw pairs --whole` (see `./justw pairs --help`; `--limits small` makes every bound tiny)
+# Operations of the simulated kernel stopped at each point, others run beside them: `./justw pairs --seed 7`, `./justw pairs --whole`; `--limits small` makes every bound tiny
+[no-exit-message]
 pairs *args:
+    {{or_help}} pairs "$@"
+
+_pairs *args:
     case " $* " in *" --limits small "*) small='--features small-limits';; *) small=;; esac; \
     {{cargo}} test --quiet --package kern-core $small --test pairs -- "$@"
 
-# Rights that nobody gave: every operation with every argument, in every state of small worlds of the model: `./justw detours --depth 4 --minutes 60` (see `./justw detours --help`)
+# Rights that nobody gave: every operation with every argument, in every state of small worlds of the model: `./justw detours --depth 4 --minutes 60`
+[no-exit-message]
 detours *args:
+    {{or_help}} detours "$@"
+
+_detours *args:
     {{cargo}} test --quiet --release --package model --test detours -- "$@"
 
-# Processes of the simulated kernel do whatever they like, and an oracle judges each operation by who may do what: `./justw confine --seed 7 --cases 20000` (see `./justw confine --help`; `--limits small` makes every bound tiny)
+# Processes of the simulated kernel do whatever they like, and an oracle judges each operation by who may do what: `./justw confine --seed 7 --cases 20000`; `--limits small` makes every bound tiny
+[no-exit-message]
 confine *args:
+    {{or_help}} confine "$@"
+
+_confine *args:
     case " $* " in *" --limits small "*) small='--features small-limits';; *) small=;; esac; \
     {{cargo}} test --quiet --package kern-core $small --test confine -- "$@"
 
-# Stress a kernel with a planted bug (missing-fence, dropped-interrupt, torn-slot-read, lost-recall, lost-wake; missing-flush, which torture looks for; unchecked-copy, which fuzz does): `./justw planted torn-slot-read --mode icount --seeds 20`
-planted bug *args: build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
+# Look for a planted bug; fails if it is not found: `./justw planted torn-slot-read --mode icount --seeds 20`
+[no-exit-message]
+planted *args:
+    {{or_help}} planted "$@"
+
+_planted bug *args: (_known_bug bug) _build (_kernel "planted-" + bug "--features chaos,dump,planted-" + bug)
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
 
-# Many seeds of stress or of the seeded tests, in shards; goes on where it was: `./justw campaign stress --seeds 1000 --shard 2/8 --out DIR` (see `./justw campaign --help`)
-campaign *args: (_campaign_kernels args)
+# Many seeds of stress or of the seeded tests, in shards; goes on where it was: `./justw campaign stress --seeds 1000 --shard 2/8 --out DIR`
+[no-exit-message]
+campaign *args:
+    {{or_help}} campaign "$@"
+
+_campaign *args: (_campaign_kernels args)
     '{{harness}}' campaign "$@"
 
 # A campaign on GNU parallel: `./justw campaign-parallel 8 DIR stress --seeds 1000` (its own options in $PARALLEL: '--jobs 4')
-campaign-parallel shards out *args: (_campaign_kernels args)
+[no-exit-message]
+campaign-parallel *args:
+    {{or_help}} campaign-parallel "$@"
+
+_campaign-parallel shards out *args: (_campaign_kernels args)
     shards=$1; out=$2; shift 2; mkdir -p "$out"; status=0; \
     seq "$shards" | parallel --will-cite --line-buffer --quote --tagstring 'shard {}' \
         '{{harness}}' campaign "$@" --shard "{}/$shards" --out "$out" || status=1; \
     '{{harness}}' campaign merge "$out" || status=1; exit $status
 
 # A campaign as a Slurm array: `./justw campaign-slurm 8 DIR stress --seeds 1000` (its own options in $SBATCH_…: SBATCH_PARTITION=long)
-campaign-slurm shards out *args: (_campaign_kernels args)
+[no-exit-message]
+campaign-slurm *args:
+    {{or_help}} campaign-slurm "$@"
+
+_campaign-slurm shards out *args: (_campaign_kernels args)
     mkdir -p '{{out}}'; status=0; \
     sbatch --wait --job-name aurora-campaign --array '1-{{shards}}' --requeue --open-mode append \
         --output '{{out}}/slurm-%a.txt' \
         --wrap "'{{harness}}' campaign {{args}} --shard \$SLURM_ARRAY_TASK_ID/{{shards}} --out '{{out}}'" || status=1; \
     '{{harness}}' campaign merge '{{out}}' || status=1; exit $status
 
-# Trace a run, as JSON for ui.perfetto.dev: `./justw trace bench call_reply_cross_as`, `./justw trace --check stress --seed 7`, `./justw trace --query longest-wait` (see `./justw trace --help`)
-trace *args: build (_kernel "trace" "--features trace")
+# Trace a run, as JSON for ui.perfetto.dev: `./justw trace bench call_reply_cross_as`, `./justw trace --check stress --seed 7`, `./justw trace --query longest-wait`
+[no-exit-message]
+trace *args:
+    {{or_help}} trace "$@"
+
+_trace *args: _build (_kernel "trace" "--features trace")
     '{{harness}}' trace "$@"
 
-# Trace and check a kernel with a planted bug: `./justw trace-planted lost-wake --mode icount --seed 1 --cpus 4 --messages 4000 --events 131072`
-trace-planted bug *args: build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
+# Trace a kernel with a planted bug; fails if the check does not find it: `./justw trace-planted lost-wake --mode icount --seed 1 --cpus 4 --messages 4000 --events 131072`
+[no-exit-message]
+trace-planted *args:
+    {{or_help}} trace-planted "$@"
+
+_trace-planted bug *args: (_known_bug bug) _build (_kernel "trace-planted-" + bug "--features trace,chaos,dump,planted-" + bug)
     shift; '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' "$@"
 
 # What one operation costs and shares as CPUs are added, 1 to 32: table, words, target/scale/scale.svg
-scale *args: build
+[no-exit-message]
+scale *args:
+    {{or_help}} scale "$@"
+
+_scale *args: _build
     '{{harness}}' scale "$@"
 
-# seL4's operations, measured as Aurora's are: `./justw peers sel4 --source DIR`, `./justw peers table` (see `./justw peers --help`)
-peers *args: _harness
+# seL4's operations, measured as Aurora's are: `./justw peers sel4 --source DIR`, `./justw peers table`
+[no-exit-message]
+peers *args:
+    {{or_help}} peers "$@"
+
+_peers *args: _harness
     '{{harness}}' peers "$@"
 
-# The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg (see `./justw mailbox --help`)
-mailbox *args: _harness
+# The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg
+[no-exit-message]
+mailbox *args:
+    {{or_help}} mailbox "$@"
+
+_mailbox *args: _harness
     '{{harness}}' mailbox "$@"
 
 # Random operations on kernels with and without fastpaths, whose states must agree: `./justw diff --seeds 100`
-diff *args: build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
+[no-exit-message]
+diff *args:
+    {{or_help}} diff "$@"
+
+_diff *args: _build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     '{{harness}}' diff "$@"
 
 # Judge a snapshot of the kernel's state that a run has left: `./justw judge target/run/fuzz-tcg-4-1/snapshot.txt`
-judge file: _harness
-    '{{harness}}' judge "$1"
+[no-exit-message]
+judge *args:
+    {{or_help}} judge "$@"
 
-# Every test of every kind; ends with `N passed, N failed` (`--only host,guest,…` for some of them)
-test *args: _build_for_tests
+_judge *args: _harness
+    '{{harness}}' judge "$@"
+
+# Every test of every kind; ends with `N passed, N failed`. `--quick` for those who change something, `--only host,guest,…`
+[no-exit-message]
+test *args:
+    {{or_help}} test "$@"
+
+_test *args: (_kernels_for args)
     '{{harness}}' test "$@"
 
 # The kernel tests on Bochs's processor models, from the bootable image
-test-bochs: build
-    '{{harness}}' bochs
+[no-exit-message]
+test-bochs *args:
+    {{or_help}} test-bochs "$@"
 
-# Make target/aurora.iso, which boots by BIOS and GRUB, and say how: `./justw iso run=bench` (see `./justw iso --help`)
-iso *args: build
+_test-bochs *args: _build
+    '{{harness}}' bochs "$@"
+
+# Make target/aurora.iso, which boots by BIOS and GRUB, and say how: `./justw iso run=bench`
+[no-exit-message]
+iso *args:
+    {{or_help}} iso "$@"
+
+_iso *args: _build
     '{{harness}}' iso --output '{{target}}/aurora.iso' "$@"
 
-# The bench's tables of what was captured on a machine's serial line: `./justw decode serial.txt` (see `./justw decode --help`)
-decode *args: _harness
+# The bench's tables of what was captured on a machine's serial line: `./justw decode serial.txt`
+[no-exit-message]
+decode *args:
+    {{or_help}} decode "$@"
+
+_decode *args: _harness
     '{{harness}}' decode "$@"
 
 # Format all Rust code (`./justw fmt --check` only looks)
+[no-exit-message]
 fmt *args:
+    {{or_help}} fmt "$@"
+
+_fmt *args:
     {{cargo}} fmt --all {{args}}
 
 # Clippy over host crates, kernel and user programs; warnings are errors
-lint:
+[no-exit-message]
+lint *args:
+    {{or_help}} lint "$@"
+
+_lint:
     {{cargo}} clippy --all-targets -- -D warnings
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast -- -D warnings
@@ -153,46 +267,80 @@ lint:
         --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
 
 # API documentation into target/doc, and the book into target/book where mdbook is installed
-doc:
+[no-exit-message]
+doc *args:
+    {{or_help}} doc "$@"
+
+_doc:
     {{cargo}} doc --no-deps --document-private-items
     if command -v mdbook >/dev/null; then mdbook build docs --dest-dir '{{target}}/book'; \
     else echo 'no mdbook here: read the book in docs/src (cargo install mdbook makes it HTML)'; fi
 
 # Make the book's generated pages anew: the system call reference and the rules of authority, out of abi
-reference: _harness
+[no-exit-message]
+reference *args:
+    {{or_help}} reference "$@"
+
+_reference: _harness
     '{{harness}}' reference > docs/src/syscalls.md
     '{{harness}}' rules > docs/src/authority.md
 
 # Compile the schemas of `protocols/` anew; takes capnp, Debian's package capnproto
-schemas:
+[no-exit-message]
+schemas *args:
+    {{or_help}} schemas "$@"
+
+_schemas:
     cd protocols/schema && capnp compile -o- *.capnp > ../schema.request
     touch protocols/schema.request
     AURORA_SCHEMA_SUM=write {{cargo}} build --package protocols
 
+# Write the recipes' help texts anew: docs/help
+[no-exit-message]
+help-texts *args:
+    {{or_help}} help-texts "$@"
+
+_help-texts: _harness
+    '{{harness}}' help-texts docs/help
+
 # Put the committed figures into README and book; `--check` says whether they have them
-figures *args: _harness
+[no-exit-message]
+figures *args:
+    {{or_help}} figures "$@"
+
+_figures *args: _harness
     '{{harness}}' figures "$@"
 
-# Debug the kernel with helpers that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test`; or find the event to stop at: `./justw gdb --bisect --seed 7` (see `./justw gdb --help`)
-gdb *args: (_campaign_kernels args)
+# Debug the kernel with helpers that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test`; or find the event to stop at: `./justw gdb --bisect --seed 7`
+[no-exit-message]
+gdb *args:
+    {{or_help}} gdb "$@"
+
+_gdb *args: (_campaign_kernels args)
     '{{harness}}' gdb "$@"
 
 # The kernels that seeded runs take; those with small limits where the arguments ask for them.
-_seeded args: (_limits args) build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
+_seeded args: (_limits args) _build (_kernel "chaos" "--features chaos,dump") (_kernel "dump" "--features dump")
     case " $1 " in *" --limits small "* | *" --limits=small "* | *-small" "*) \
         '{{just_executable()}}' --justfile '{{justfile()}}' _kernel dump-small "--features dump,small-limits"; \
         '{{just_executable()}}' --justfile '{{justfile()}}' _kernel chaos-small "--features chaos,dump,small-limits";; \
     esac
 
+# Refuses a bug that there is not before anything is built for it.
+[no-exit-message]
+_known_bug bug:
+    case ' {{bugs}} ' in *" $1 "*) ;; *) echo "there is no planted bug $1; there are: {{bugs}}" >&2; exit 2;; esac
+
 # Refuses other limits before anything is built for them.
+[no-exit-message]
 _limits args:
-    @case " $1 " in \
+    case " $1 " in \
         *" --limits normal "* | *" --limits small "* | *" --limits=normal "* | *" --limits=small "*) ;; \
         *" --limits"*) echo '--limits takes normal or small' >&2; exit 2;; \
     esac
 
 # The kernels that campaigns run, and the one with a planted bug or with small limits that the arguments name.
-_campaign_kernels args: build (_kernel "chaos" "--features chaos,dump") \
+_campaign_kernels args: _build (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
     for word in $1; do \
         case $word in planted-* | --variant=planted-*) bug=${word#--variant=}; \
@@ -202,11 +350,19 @@ _campaign_kernels args: build (_kernel "chaos" "--features chaos,dump") \
         esac; \
     done
 
+# The kernels that the tests run which the arguments choose.
+_kernels_for args:
+    case " $1 " in \
+        *" --quick "*) '{{just_executable()}}' --justfile '{{justfile()}}' _build; \
+            '{{just_executable()}}' --justfile '{{justfile()}}' _kernel nofast --no-default-features;; \
+        *) '{{just_executable()}}' --justfile '{{justfile()}}' _build_for_tests;; \
+    esac
+
 # All that the tests run. A kernel is linked by one thread: so two are built at a time.
 [parallel]
 _build_for_tests: _kernels_for_tests_1 _kernels_for_tests_2
 
-_kernels_for_tests_1: build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
+_kernels_for_tests_1: _build (_kernel "nofast" "--no-default-features") (_kernel "chaos" "--features chaos,dump") \
     (_kernel "dump" "--features dump") (_kernel "nofast-dump" "--no-default-features --features dump")
 
 _kernels_for_tests_2: (_kernel "trace" "--features trace" "kernel-2") (_kernel "faults" "--features faults" "kernel-2") \

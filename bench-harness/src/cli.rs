@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::RangedI64ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::artifacts::Artifacts;
 use crate::lab::{Job, Lab};
@@ -15,8 +15,8 @@ use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, bisect, campaign, decode, diff, events, explain, figures, fuzz, gdb, iso, judge, mailbox, message,
-    pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite, torture,
+    bench, bisect, campaign, decode, diff, events, explain, figures, fuzz, gdb, helptexts, iso, judge, mailbox,
+    message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -62,7 +62,7 @@ Examples:
 In gdb: `aurora help`.";
 
 #[derive(Parser, Debug)]
-#[command(version, about, after_help = format!("{EXAMPLES}\n{STATUS_HELP}"))]
+#[command(name = "aurora-bench", version, about, after_help = format!("{EXAMPLES}\n{STATUS_HELP}"))]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -70,16 +70,19 @@ struct Cli {
     command: Command,
 }
 
+/// The heading of options that all commands have.
+const COMMON: &str = "Options of all commands";
+
 #[derive(Args, Debug)]
 struct Common {
     /// Directory with the kernels and the boot archive
-    #[arg(long, global = true, env = "AURORA_BOOT", default_value = "target/boot", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = COMMON, env = "AURORA_BOOT", hide_env_values = true, default_value = "target/boot", value_name = "DIR")]
     boot_dir: PathBuf,
     /// Seconds that one boot may take (default: by command)
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
     /// Show everything that guests say
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = COMMON)]
     verbose: bool,
 }
 
@@ -99,8 +102,7 @@ enum Command {
     Stress(StressCommand),
     /// All operations on mapped memory from all CPUs, every access checked
     #[command(after_help = "Examples:\n  aurora-bench torture --cpus 4 --ops 10000000\n  \
-        aurora-bench torture --mode icount --seed 7 --cpus 2\n  \
-        aurora-bench torture --variant planted-missing-flush --cpus 2     must be caught")]
+        aurora-bench torture --mode icount --seed 7 --cpus 2")]
     Torture(seeded::Wanted),
     /// Random system calls from all CPUs, on objects that they share; their history checked against the model
     #[command(after_help = "Examples:\n  aurora-bench fuzz --cpus 4 --ops 10000000 --seed 1 --seeds 5\n  \
@@ -162,6 +164,11 @@ enum Command {
     Reference,
     /// Print the rules of authority, a page of the book
     Rules,
+    /// Write the help texts of the recipes
+    HelpTexts {
+        /// Where they go
+        dir: PathBuf,
+    },
     /// Print captured messages, field by field
     #[command(
         after_help = MESSAGE_EXAMPLES
@@ -367,7 +374,7 @@ struct ExplainArgs {
     #[arg(long, default_value = "perf/baseline.json", value_name = "FILE")]
     baseline: PathBuf,
     /// Program that builds a revision
-    #[arg(long, default_value = "just", value_name = "PROGRAM")]
+    #[arg(long, default_value = "just", value_name = "PROGRAM", hide = true)]
     just: OsString,
 }
 
@@ -454,6 +461,11 @@ pub(crate) fn one_or_more() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
 
+/// The command line, for whoever wants to show it.
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the process was started with.
 pub fn main() -> Result<()> {
     let Cli { common, command } = Cli::parse();
@@ -505,6 +517,7 @@ pub fn main() -> Result<()> {
             print!("{}", rules::render());
             Ok(())
         }
+        Command::HelpTexts { dir } => helptexts::write(command_line(), &dir),
         Command::Message(MessageArgs { file, begins, list }) => {
             message::command(&message::Wanted { file, begins, list })
         }
@@ -707,7 +720,6 @@ fn bochs(lab: &Lab) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

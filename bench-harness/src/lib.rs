@@ -34,6 +34,7 @@ pub mod fuzz;
 pub mod gdb;
 pub mod gdbtest;
 mod hardening;
+pub mod helptexts;
 pub mod host;
 pub mod iso;
 mod isotest;

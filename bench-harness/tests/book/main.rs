@@ -1,6 +1,7 @@
 //! The book keeps its promises: what is generated is as the code has it, links lead somewhere, and
 //! every chapter is in the table of contents.
 
+mod help;
 mod names;
 mod unnamed;
 

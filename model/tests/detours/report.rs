@@ -13,22 +13,8 @@ use model::detours::worlds::World;
 use crate::rules::RULES;
 use crate::search::{Finding, Seen, Way, search};
 
-const HELP: &str = "\
-Looks for rights that nobody gave: every operation in every state of small worlds
-
-Usage: detours [OPTIONS]
-
-Options:
-      --depth N    Search to N moves (default: 1 for all worlds, 2 for one world in nine)
-      --minutes N  Stop after N minutes, even if the depth is not reached
-      --world TEXT Search one world only, written as a finding prints it: THING:RIGHTS ... [labels]
-      --threads N  Worlds searched at the same time (default: 2)
-
-Examples:
-  ./justw detours
-  ./justw detours --depth 4 --minutes 60
-  ./justw detours --world 'member:2 note:1ffff' --depth 3
-";
+/// What `./justw` prints, too.
+const HELP: &str = include_str!("../../../docs/help/detours.txt");
 
 /// Of the worlds of a sample, one in so many is searched to depth two.
 const SAMPLE: usize = 9;

@@ -24,28 +24,8 @@ mod suits;
 
 use std::process::ExitCode;
 
-const HELP: &str = "\
-Lets processes do whatever they like, and judges each operation by who may do what
-
-Usage: confine [OPTIONS]
-
-Options:
-      --seed N      Which cases (default: 1)
-      --cases N     How many (default: 1500)
-      --again CASE  Play one case of the seed once more, and tell each operation
-      --threads N   How many run side by side (default: 2)
-      --limits small
-                    With the kernel's smallest bounds
-      --without R,R Leave these rules out; `marks` is one, too
-      --all         Do not stop at the first case that fails: count what each rule finds. Also tell
-                    how often each operation was done, and which pairs never were
-
-Examples:
-  ./justw confine
-  ./justw confine --seed 3 --cases 20000
-  ./justw confine --seed 3 --again 117
-  ./justw confine --limits small --all
-";
+/// What `./justw` prints, too.
+const HELP: &str = include_str!("../../../../docs/help/confine.txt");
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -28,33 +28,8 @@ mod words;
 use std::path::Path;
 use std::process::ExitCode;
 
-const HELP: &str = "\
-Stops operations at each of their points and runs each other one beside them
-
-Usage: pairs [OPTIONS]
-
-Options:
-      --whole          All pairs at all points, and not a sample
-      --first          Stop at the first violation
-      --seed N         Which sample (default: 1)
-      --cases N        How many cases a sample has (default: 70000)
-      --chains N       How many of them, in hundredths, let a third operation run behind the second (default: 40)
-      --only A[/B[/C]] Only operations with these names, or whose names contain these words
-      --at N           Only where the first operation stops at its point N
-      --entries N      Only N kernel entries of the second operation, before the first goes on
-      --state NAME     Only where a case begins so: Quiet, Served, Queued, Kept, Deep, Large,
-                       LargeSent, Waiting, Faulted, or Wide, of which a run has none else
-      --limits small   With the kernel's smallest bounds
-      --alone FILE     Write what each operation changes that is done alone, and play no cases
-      --list FILE      Write what was reached of each triple, or why not
-      --threads N      How many run side by side (default: 2)
-
-Examples:
-  ./justw pairs
-  ./justw pairs --seed 7 --cases 200000
-  ./justw pairs --limits small --whole --list target/pairs.txt
-  ./justw pairs --only 'CapDelete mapped/Unmap mapped' --at 17 --state Quiet
-";
+/// What `./justw` prints, too.
+const HELP: &str = include_str!("../../../../docs/help/pairs.txt");
 
 fn main() -> ExitCode {
     // Cargo starts tests in the package's directory; who names a file means the workspace's.

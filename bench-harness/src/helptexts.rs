@@ -1,0 +1,70 @@
+//! `docs/help`: what each recipe of the Justfile says when it is asked for help, without anything being built.
+//!
+//! Recipes that are commands of this program have clap's text; the others have texts of their own.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::Command;
+
+/// Recipes that are commands of this program. One has another name here.
+const RECIPES: [(&str, &str); 17] = [
+    ("run", "run"),
+    ("bench", "bench"),
+    ("explain", "explain"),
+    ("stress", "stress"),
+    ("torture", "torture"),
+    ("fuzz", "fuzz"),
+    ("campaign", "campaign"),
+    ("trace", "trace"),
+    ("scale", "scale"),
+    ("peers", "peers"),
+    ("mailbox", "mailbox"),
+    ("diff", "diff"),
+    ("judge", "judge"),
+    ("test", "test"),
+    ("test-bochs", "bochs"),
+    ("figures", "figures"),
+    ("gdb", "gdb"),
+];
+const WIDTH: usize = 110;
+/// What clap says where there is a longer text.
+const MORE: &str = " (see more with '--help')";
+/// How the program, and its recipes, are called.
+const PROGRAM: &str = "aurora-bench";
+const WRAPPER: &str = "./justw";
+
+/// Returns name and text of each file that is made of this command line.
+pub fn render(cli: Command) -> Vec<(String, String)> {
+    let mut cli = cli.term_width(WIDTH);
+    cli.build();
+    let mut texts = Vec::new();
+    for (recipe, name) in RECIPES {
+        let Some(command) = cli.find_subcommand_mut(name) else { continue };
+        let of_recipe = |text: String| {
+            let text = text.replace(&format!("{PROGRAM} {name}"), &format!("{WRAPPER} {recipe}"));
+            text.replace(PROGRAM, WRAPPER)
+        };
+        texts.push((format!("{recipe}.txt"), of_recipe(text(command))));
+        for part in command.get_subcommands_mut().filter(|part| part.get_name() != "help") {
+            texts.push((format!("{recipe}-{}.txt", part.get_name()), of_recipe(text(part))));
+        }
+    }
+    texts
+}
+
+fn text(command: &mut Command) -> String {
+    let text = command.render_help().to_string();
+    let lines: Vec<&str> =
+        text.trim_end().lines().map(|line| line.trim_end().trim_end_matches(MORE)).collect();
+    lines.join("\n") + "\n"
+}
+
+/// Writes them.
+pub fn write(cli: Command, dir: &Path) -> Result<()> {
+    for (name, text) in render(cli) {
+        let path = dir.join(name);
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
