@@ -94,6 +94,7 @@ pub const WORDS: &[Word] = &[
     word("warmup", &["bench"], Takes::Least(0), "operations before the samples"),
     word("trace", &["bench"], Takes::Least(0), "1: no time stamps, for the TCG plugin"),
     word("page", &["bench"], Takes::Least(0), "seconds that each page of a table stays on the screen"),
+    word("samples", &["bench"], Takes::Least(0), "1: report every single sample, too"),
     word("rows", &["bench"], Takes::Text, "rows to measure, with commas between them"),
     word("loads", &["scale"], Takes::Text, "loads to run, with commas between them"),
     word(

@@ -16,6 +16,7 @@ use crate::machine::Mode;
 use crate::report::{Row, Work};
 use crate::results::{Results, Run};
 use crate::rows;
+use crate::testsum::{Cases, Tally};
 use crate::trouble::Trouble;
 
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
@@ -97,12 +98,24 @@ pub struct Findings {
     pub exact: usize,
     /// Limits and ratios that were held.
     pub held: usize,
+    /// What was as demanded, by name.
+    pub good: Vec<String>,
     pub failures: Vec<String>,
     /// Remarks that are no failures.
     pub remarks: Vec<String>,
 }
 
 impl Findings {
+    /// Each demand as a test.
+    pub fn tally(&self, cases: &Cases) -> Tally {
+        let good = self.good.iter().map(|name| (name.as_str(), None));
+        let bad =
+            self.failures.iter().map(|why| (why.split(':').nth(1).unwrap_or(why).trim(), Some(why.clone())));
+        let mut sum = Tally::default();
+        good.chain(bad).for_each(|(name, wrong)| sum += cases.one(name, wrong));
+        sum
+    }
+
     /// An error if something is not as demanded, or nothing was: who asked for a check did not get one.
     pub fn verdict(&self) -> Result<(), Trouble> {
         if !self.failures.is_empty() {
@@ -215,6 +228,7 @@ impl Baseline {
             let Some(row) = run.row(&limit.row) else { continue };
             if row.p50 <= limit.p50 {
                 findings.held += 1;
+                findings.good.push(format!("{} CPUs: limit of {}", run.cpus, row.name));
             } else {
                 let text =
                     format!("{} CPUs: {} is {}, at most {} allowed", run.cpus, row.name, row.p50, limit.p50);
@@ -231,6 +245,7 @@ impl Baseline {
             };
             if row.p50.abs_diff(like.p50) * 100 <= like.p50 * ratio.percent {
                 findings.held += 1;
+                findings.good.push(format!("ratio of {} to {}", ratio.row, ratio.like));
             } else {
                 let Ratio { row: name, percent, like: other, .. } = ratio;
                 let text = format!("{name} is {}, not within {percent} % of {other}, {}", row.p50, like.p50);
@@ -253,6 +268,7 @@ impl Baseline {
                 let measured = run.row(name).map(Figures::from);
                 if measured.is_some_and(|measured| demanded.holds(measured, run.cpus)) {
                     findings.exact += 1;
+                    findings.good.push(format!("{} CPUs: {name}", run.cpus));
                 } else if let Some(measured) = measured {
                     let text = format!("{} CPUs: {name} moved: {}", run.cpus, moved(demanded, measured));
                     findings.failures.push(text);

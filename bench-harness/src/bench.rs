@@ -13,7 +13,7 @@ use crate::machine::{GUEST_CPU, Mode};
 use crate::plan::{self, Keep, Planned};
 use crate::plot;
 use crate::probe;
-use crate::report::{Counter, Report};
+use crate::report::{Counter, Report, Row};
 use crate::results::{Results, Run};
 use crate::rows;
 use crate::session::Session;
@@ -62,6 +62,8 @@ pub struct Wanted {
     pub options: String,
     /// Patterns of the rows to measure; all without.
     pub rows: Option<String>,
+    /// Every single sample, too, in the result file and in JSON.
+    pub samples: bool,
     pub form: Form,
     pub check: bool,
     pub update_baseline: bool,
@@ -162,10 +164,14 @@ fn modes(lab: &Lab, asked: Option<Mode>) -> Result<Vec<Mode>> {
 /// The boots of one mode on one number of CPUs.
 fn jobs(lab: &Lab, mode: Mode, cpus: u32, wanted: &Wanted) -> Vec<(Planned, Job)> {
     let options = &wanted.options;
+    let line = |planned: &Planned| {
+        let samples = if wanted.samples && planned.keep.measures() { " samples=1" } else { "" };
+        format!("{}{samples} {options}", planned.command_line).trim_end().to_owned()
+    };
     let job = |planned: &Planned| Job {
         label: format!("bench-{mode}-{cpus}-{}", planned.name),
         variant: planned.variant.to_owned(),
-        command_line: format!("{} {options}", planned.command_line).trim_end().to_owned(),
+        command_line: line(planned),
         mode,
         cpus,
         counted: planned
@@ -193,8 +199,10 @@ fn take(run: &mut Run, host: &mut Host, planned: Planned, job: &Job, session: Se
     }
     if let Some(counted) = &job.counted {
         let counted = Counted::read(counted)?;
-        let rows = counted.rows(run.cpus).into_iter();
-        run.rows.extend(rows.filter(|row| planned.keep.counts(&row.name)));
+        // The boot for the work of samples sees the regions of the one that is there for them, too.
+        let new = counted.rows(run.cpus).into_iter();
+        let new = new.filter(|row| planned.keep.counts(&row.name) && run.row(&row.name).is_none());
+        run.rows.extend(new.collect::<Vec<_>>());
         add_work(run, &planned, &counted, &session.reports);
     }
     collect(run, &planned.keep, session.reports);
@@ -233,9 +241,14 @@ fn judge(session: &Session) -> Result<()> {
 pub fn collect(run: &mut Run, keep: &Keep, reports: Vec<Report>) {
     let mut rows = Vec::new();
     let mut counters = Vec::new();
+    let mut all_samples = Vec::new();
     for report in reports {
         match report {
-            Report::Row(row) => rows.push(*row),
+            Report::Samples { figures, .. } => all_samples.extend(figures),
+            Report::Row(row) => {
+                // Its samples come right before a row.
+                rows.push(Row { samples: std::mem::take(&mut all_samples), ..*row });
+            }
             Report::Counter(counter) => counters.push(counter),
             _ => {}
         }

@@ -13,6 +13,7 @@ use crate::lab::{Job, Lab};
 use crate::machine::{CPUS_MAX, Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
+use crate::testsum::Cases;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
     bench, bisect, campaign, decode, diff, events, explain, figures, fuzz, gdb, helptexts, iso, judge, mailbox,
@@ -210,6 +211,9 @@ struct BenchArgs {
     /// Measure only these rows, with commas between them; `*` is any text
     #[arg(long, value_name = "PATTERNS", conflicts_with_all = ["check", "update_baseline"])]
     rows: Option<String>,
+    /// Every single sample of each row, too, in the result file and in JSON
+    #[arg(long, conflicts_with_all = ["check", "update_baseline"])]
+    samples: bool,
     /// List all rows and what each is the cost of; measure nothing
     #[arg(long)]
     list: bool,
@@ -425,6 +429,13 @@ struct TestArgs {
     /// Only these kinds of tests
     #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
     only: Vec<suite::Step>,
+    /// Only what a change breaks most often: unit tests of the host, the kernel tests under icount on 2 CPUs, exact
+    /// figures of one CPU
+    #[arg(long, conflicts_with_all = ["only", "cpus"])]
+    quick: bool,
+    /// Write what came of each test to this file, as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
     #[command(flatten)]
     figures: FigureArgs,
 }
@@ -543,6 +554,7 @@ impl Common {
             screen: Screen::new(),
             verbose: self.verbose,
             limit: self.timeout.map(Duration::from_secs),
+            cases: Cases::default(),
         })
     }
 }
@@ -552,6 +564,7 @@ impl BenchArgs {
         bench::Wanted {
             mode: self.mode,
             rows: self.rows.clone(),
+            samples: self.samples,
             form: bench::Form::new(self.json, self.csv),
             check: self.check,
             update_baseline: self.update_baseline,
@@ -570,6 +583,7 @@ impl FigureArgs {
             cpus: self.cpus.clone(),
             options: String::new(),
             rows: None,
+            samples: false,
             form: bench::Form::Table,
             plot: false,
             check: false,
@@ -664,7 +678,12 @@ impl ExplainArgs {
 
 impl TestArgs {
     fn wanted(&self) -> suite::Wanted {
-        suite::Wanted { only: self.only.clone(), bench: self.figures.wanted() }
+        suite::Wanted {
+            only: self.only.clone(),
+            quick: self.quick,
+            junit: self.junit.clone(),
+            bench: self.figures.wanted(),
+        }
     }
 }
 

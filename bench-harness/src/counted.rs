@@ -115,6 +115,7 @@ impl Region {
             max: 0,
             n: self.sample.n,
             work: None,
+            samples: Vec::new(),
             overhead: 0,
             operations: 1,
             mark: None,

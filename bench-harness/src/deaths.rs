@@ -31,7 +31,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         if let Some(wrong) = &wrong {
             lab.screen.say(&format!("{}: {wrong}", session.label));
         }
-        sum += Tally::one(wrong.is_none());
+        sum += lab.cases.one(&session.label, wrong);
     }
     Ok(sum)
 }

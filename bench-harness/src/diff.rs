@@ -71,7 +71,7 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
         if let Some(text) = &differences {
             println!("diff: {text}");
         }
-        tally += Tally::one(differences.is_none());
+        tally += lab.cases.one(&format!("game {seed}"), differences);
     }
     let counts: Vec<String> =
         TAKEN.iter().map(|(name, _)| format!("{name}={}", count(&taken, name))).collect();
@@ -83,7 +83,8 @@ pub fn diff(lab: &Lab, wanted: &Wanted) -> Result<Tally> {
         tally.failed
     );
     if wanted.seeds >= ENOUGH {
-        tally += Tally::one(enough(lab, &taken));
+        let few = (!enough(lab, &taken)).then(|| "too few fastpaths were taken".to_owned());
+        tally += lab.cases.one("fastpaths taken", few);
     }
     Ok(tally)
 }

@@ -55,7 +55,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         if let Some(why) = &wrong {
             lab.screen.say(&format!("gdb: {name} FAILED {why}"));
         }
-        tally += Tally::one(wrong.is_none());
+        tally += lab.cases.one(name, wrong);
     };
     let helpers = HELPERS.iter().map(|(helper, _)| *helper);
     let helpers: Vec<&str> = helpers.chain(["trees", "pages vspace1", "caps", "where", "check"]).collect();

@@ -12,6 +12,7 @@ use crate::machine::{Boot, GUEST_CPU, GUEST_CPU_WITHOUT_CAPABILITIES, Medium, Mo
 use crate::report::Report;
 use crate::screen::Screen;
 use crate::session::{self, Ending, Event, Session};
+use crate::testsum::Cases;
 use crate::trouble::Trouble;
 
 pub struct Lab {
@@ -22,6 +23,8 @@ pub struct Lab {
     pub verbose: bool,
     /// Instead of each command's own time limit.
     pub limit: Option<Duration>,
+    /// The tests that have said their names.
+    pub cases: Cases,
 }
 
 /// What to boot; the rest is the same every time.
@@ -115,7 +118,8 @@ impl Lab {
         output: &Path,
         arguments: Vec<String>,
     ) -> Result<Session> {
-        let lab = Lab { qemu: self.qemu.clone(), artifacts: build.clone(), screen: Screen::new(), ..*self };
+        let (screen, cases) = (Screen::new(), Cases::default());
+        let lab = Lab { qemu: self.qemu.clone(), artifacts: build.clone(), screen, cases, ..*self };
         let mut boot = lab.boot(job)?;
         let plugin = Plugin { library: self.artifacts.plugin()?, output: output.to_owned(), arguments };
         boot.plugin = Some(plugin);

@@ -39,6 +39,7 @@ pub mod host;
 pub mod iso;
 mod isotest;
 pub mod judge;
+pub mod junit;
 pub mod lab;
 mod lanes;
 pub mod logs;

@@ -20,21 +20,21 @@ const CONFINE_CASES: [&str; 2] = ["1200", "500"];
 /// alone changes must be the same on both.
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
-    for (_, limits) in LIMITS {
-        sum += Tally::one(play(lab, limits, &[])?);
+    for (name, limits) in LIMITS {
+        sum += one(lab, &format!("pairs, {name} limits"), play(lab, limits, &[])?);
     }
     let mut texts = Vec::new();
     for (name, limits) in LIMITS {
         let file = target_dir(lab).join(format!("alone-{name}.txt"));
         let path = file.to_str().context("the path of the target directory is no text")?;
         if !play(lab, limits, &["--alone", path])? {
-            sum += Tally::one(false);
+            sum += one(lab, &format!("operations alone, {name} limits"), false);
             return Ok(sum);
         }
         texts.push(fs::read_to_string(&file).with_context(|| format!("reading {path}"))?);
     }
     let same = compare(&texts[0], &texts[1]);
-    sum += Tally::one(same.is_ok());
+    sum += lab.cases.one("operations alone change the same with all limits", same.clone().err());
     lab.screen.say(&match same {
         Ok(count) => {
             format!("alone: {count} operations change the same with normal limits and with small ones")
@@ -48,10 +48,16 @@ pub fn run(lab: &Lab) -> Result<Tally> {
 /// with small ones.
 pub fn confine(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
-    for ((_, limits), cases) in LIMITS.into_iter().zip(CONFINE_CASES) {
-        sum += Tally::one(played_on_host(lab, "confine", limits, &["--cases", cases])?);
+    for ((name, limits), cases) in LIMITS.into_iter().zip(CONFINE_CASES) {
+        let passed = played_on_host(lab, "confine", limits, &["--cases", cases])?;
+        sum += one(lab, &format!("confine, {name} limits"), passed);
     }
     Ok(sum)
+}
+
+/// One test, which has said itself what is wrong.
+fn one(lab: &Lab, name: &str, passed: bool) -> Tally {
+    lab.cases.one(name, (!passed).then(String::new))
 }
 
 fn play(lab: &Lab, limits: &[&str], options: &[&str]) -> Result<bool> {

@@ -55,7 +55,7 @@ fn limits_hold(lab: &Lab, baseline: &Baseline) -> Result<Tally> {
     let run = Run { mode: Mode::Icount, cpus: CPUS, rows, counters: Vec::new() };
     let findings = baseline.check_one(&run, LABELLED);
     findings.failures.iter().for_each(|failure| lab.screen.say(&format!("with a label: {failure}")));
-    Ok(Tally { passed: findings.held as u64, failed: findings.failures.len() as u64, skipped: 0 })
+    Ok(findings.tally(&lab.cases))
 }
 
 /// Whether a boot ended as it should and said all of this.
@@ -67,5 +67,6 @@ fn told(lab: &Lab, session: &Session, ended: bool, wanted: &[&str]) -> Tally {
     if !ended || !missing.is_empty() {
         lab.screen.say(&format!("{}: ended as it should: {ended}; not said: {missing:?}", session.label));
     }
-    Tally::one(ended && missing.is_empty())
+    let wrong = format!("ended as it should: {ended}; not said: {missing:?}");
+    lab.cases.one(&session.label, (!ended || !missing.is_empty()).then_some(wrong))
 }

@@ -40,7 +40,8 @@ pub fn run(lab: &Lab) -> Result<Tally> {
                 said(&session)
             )
         });
-        sum += Tally::one(as_wanted);
+        let wrong = (!as_wanted).then(|| format!("what fails is {text}"));
+        sum += lab.cases.one(&session.label, wrong);
     }
     Ok(sum)
 }

@@ -21,6 +21,9 @@ pub struct Row {
     /// What it takes besides instructions, where the plugin has counted that.
     #[serde(flatten)]
     pub work: Option<Work>,
+    /// What every single sample says of one operation, in the order in which they were taken, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<u64>,
     /// What was subtracted from every sample.
     #[serde(skip)]
     pub overhead: u64,
@@ -70,6 +73,7 @@ impl Row {
             max: figure,
             n: 100,
             work: None,
+            samples: Vec::new(),
             overhead: 9,
             operations: 1,
             mark: None,
@@ -98,6 +102,11 @@ pub enum Verdict {
 pub enum Report {
     Row(Box<Row>),
     Counter(Counter),
+    /// Some samples of a row, before it.
+    Samples {
+        row: String,
+        figures: Vec<u64>,
+    },
     Test {
         name: String,
         verdict: Verdict,
@@ -126,6 +135,7 @@ impl Report {
         let known = match word {
             "row" => row(&fields(rest)).map(|row| Report::Row(Box::new(row))),
             "counter" => counter(&fields(rest)).map(Report::Counter),
+            "samples" => samples(rest),
             "test" => test(rest),
             "progress" => Some(Report::Progress(rest.to_owned())),
             "done" => done(&fields(rest)),
@@ -164,6 +174,7 @@ fn row(fields: &Fields<'_>) -> Option<Row> {
         p99: number(fields, "p99")?,
         max: number(fields, "max")?,
         work: None,
+        samples: Vec::new(),
         n: number(fields, "n")?,
         overhead: number(fields, "overhead").unwrap_or(0),
         operations: number(fields, "operations").unwrap_or(1).max(1),
@@ -178,6 +189,13 @@ fn counter(fields: &Fields<'_>) -> Option<Counter> {
         name: (*fields.get("name")?).to_owned(),
         value: number(fields, "value")?,
     })
+}
+
+fn samples(text: &str) -> Option<Report> {
+    let mut words = text.split_whitespace();
+    let row = words.next()?.strip_prefix("row=")?.to_owned();
+    let figures = words.map(|word| word.parse().ok()).collect::<Option<_>>()?;
+    Some(Report::Samples { row, figures })
 }
 
 fn test(text: &str) -> Option<Report> {
@@ -201,6 +219,13 @@ fn done(fields: &Fields<'_>) -> Option<Report> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_are_numbers() {
+        let read = Report::parse("samples row=null_syscall 28 29 28");
+        assert_eq!(read, Report::Samples { row: "null_syscall".to_owned(), figures: vec![28, 29, 28] });
+        assert!(matches!(Report::parse("samples row=null_syscall 28 x"), Report::Other(_)));
+    }
 
     #[test]
     fn rows_are_read_whatever_the_order_of_fields() {

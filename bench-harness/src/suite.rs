@@ -21,6 +21,7 @@ use crate::gdbtest;
 use crate::hardening;
 use crate::iso;
 use crate::isotest;
+use crate::junit::Junit;
 use crate::lab::{Job, Lab};
 use crate::lanes;
 use crate::machine::Mode;
@@ -32,7 +33,7 @@ use crate::scale;
 use crate::seeded;
 use crate::session::Session;
 use crate::stress;
-use crate::testsum::Tally;
+use crate::testsum::{self, Case, Tally};
 use crate::torture;
 use crate::tracetest;
 use crate::trouble::Trouble;
@@ -109,27 +110,39 @@ const CPUS: [u32; 3] = [1, 2, 4];
 pub struct Wanted {
     /// Empty: all.
     pub only: Vec<Step>,
+    /// Only what a change breaks most often.
+    pub quick: bool,
+    /// Where JUnit XML goes.
+    pub junit: Option<PathBuf>,
     pub bench: bench::Wanted,
 }
 
+/// A step's name, and what it does.
+type Part<'a> = (String, Box<dyn Fn() -> Result<Tally> + 'a>);
+
 /// Runs the suite; its last line is `N passed, N failed`.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
-    let (mut sum, mut failures) = (Tally::default(), Vec::new());
-    for &step in Step::value_variants() {
-        if !wanted.only.is_empty() && !wanted.only.contains(&step) {
-            continue;
-        }
+    let (mut sum, mut failures, mut junit) = (Tally::default(), Vec::new(), Junit::new());
+    for (name, step) in parts(lab, wanted) {
         let started = Instant::now();
         lab.screen.take_said();
-        let tally = run_step(lab, wanted, step).unwrap_or_else(|error| {
-            lab.screen.say(&format!("{step:?}: {error:#}"));
-            Tally::ONE_FAILED
+        let tally = step().unwrap_or_else(|error| {
+            lab.screen.say(&format!("{name}: {error:#}"));
+            lab.cases.one(&format!("{name} runs to its end"), Some(format!("{error:#}")))
         });
-        lab.screen.say(&format!("{step:?}: {} ({:.0} s)", describe(tally), started.elapsed().as_secs_f32()));
+        lab.screen.say(&format!("{name}: {} ({:.0} s)", describe(tally), started.elapsed().as_secs_f32()));
         sum += tally;
-        if tally.failed > 0 {
-            failures.extend(reasons(lab.screen.take_said()));
-        }
+        let said = if tally.failed > 0 { reasons(lab.screen.take_said()) } else { Vec::new() };
+        junit.step(
+            &name.to_lowercase(),
+            &testsum::complete(lab.cases.take(), tally),
+            started.elapsed(),
+            &said,
+        );
+        failures.extend(said);
+    }
+    if let Some(path) = &wanted.junit {
+        junit.write(path)?;
     }
     // Far above they are easily passed over, and cut off where only the end of an output is kept.
     failures.iter().for_each(|line| println!("{line}"));
@@ -141,6 +154,22 @@ pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
         return Err(Trouble::CheckFailed("not everything passed".to_owned()).into());
     }
     Ok(())
+}
+
+/// What is to be run, in that order.
+fn parts<'a>(lab: &'a Lab, wanted: &'a Wanted) -> Vec<Part<'a>> {
+    if wanted.quick {
+        return vec![
+            ("Host".to_owned(), Box::new(|| unit_tests(lab))),
+            ("Guest".to_owned(), Box::new(|| quick_guest(lab))),
+            ("Bench".to_owned(), Box::new(|| quick_figures(lab, &wanted.bench))),
+        ];
+    }
+    let chosen = |step: &&Step| wanted.only.is_empty() || wanted.only.contains(step);
+    let part = |&step: &'a Step| -> Part<'a> {
+        (format!("{step:?}"), Box::new(move || run_step(lab, wanted, step)))
+    };
+    Step::value_variants().iter().filter(chosen).map(part).collect()
 }
 
 /// What a step has said about its failures, as far as it can be told from the rest: the last of it.
@@ -202,6 +231,7 @@ fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> 
     for line in BufReader::new(child.stdout.take().context("cargo's output")?).lines() {
         let line = line?;
         tally += Tally::of_cargo_line(&line);
+        Case::of_cargo_line(label, &line).into_iter().for_each(|case| lab.cases.note(case));
         if lab.verbose || line.contains("FAILED") || line.contains("panicked at") {
             lab.screen.say(&line);
         } else {
@@ -209,8 +239,9 @@ fn cargo_test(lab: &Lab, label: &str, arguments: &[&str], cfg: Option<&str>) -> 
         }
     }
     if !child.wait()?.success() && tally.failed == 0 {
-        lab.screen.say(&format!("{label}: cargo test failed before the tests ran"));
-        tally += Tally::ONE_FAILED;
+        let wrong = format!("{label}: cargo test failed before the tests ran");
+        lab.screen.say(&wrong);
+        tally += lab.cases.one(label, Some(wrong));
     }
     Ok(tally)
 }
@@ -227,8 +258,13 @@ pub fn target_dir(lab: &Lab) -> PathBuf {
     lab.artifacts.boot_dir().parent().map_or_else(|| PathBuf::from("target"), PathBuf::from)
 }
 
-fn guest_tests(lab: &Lab) -> Result<Tally> {
-    let job = |mode, cpus| Job {
+/// Unit tests, without those that boot something or explore states for minutes.
+fn unit_tests(lab: &Lab) -> Result<Tally> {
+    cargo_test(lab, "units", &["--lib", "--bins"], None)
+}
+
+fn guest_job(mode: Mode, cpus: u32) -> Job {
+    Job {
         label: format!("test-{mode}-{cpus}"),
         variant: String::new(),
         command_line: if mode == Mode::Icount { "run=test turns=1" } else { "run=test" }.to_owned(),
@@ -236,9 +272,23 @@ fn guest_tests(lab: &Lab) -> Result<Tally> {
         cpus,
         counted: None,
         limit: GUEST_LIMIT,
-    };
+    }
+}
+
+fn quick_guest(lab: &Lab) -> Result<Tally> {
+    Ok(judge(lab, &lab.run(&guest_job(Mode::Icount, 2))?))
+}
+
+/// The exact rows and limits of one CPU.
+fn quick_figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
+    let wanted = bench::Wanted { cpus: vec![1], ..wanted.clone() };
+    let results = bench::measure(lab, &wanted)?;
+    Ok(bench::check(lab, &wanted, &results)?.tally(&lab.cases))
+}
+
+fn guest_tests(lab: &Lab) -> Result<Tally> {
     let modes = [Mode::Icount, Mode::Tcg];
-    let jobs: Vec<Job> = modes.iter().flat_map(|mode| CPUS.map(|cpus| job(*mode, cpus))).collect();
+    let jobs: Vec<Job> = modes.iter().flat_map(|mode| CPUS.map(|cpus| guest_job(*mode, cpus))).collect();
     let mut sum = Tally::default();
     for session in lab.run_all(&jobs) {
         sum += judge(lab, &session?);
@@ -250,26 +300,19 @@ fn guest_tests(lab: &Lab) -> Result<Tally> {
 pub fn judge(lab: &Lab, session: &Session) -> Tally {
     let mut tally = Tally::of_reports(&session.reports);
     for report in &session.reports {
-        match report {
-            Report::Test { name, verdict: Verdict::Failed(why) } => {
-                lab.screen.say(&format!("{}: {name} FAILED {why}", session.label));
-            }
-            Report::Test { name, verdict: Verdict::Skipped(why) } => {
-                lab.screen.say(&format!("{}: {name} left out: {why}", session.label));
-            }
-            _ => {}
+        let Report::Test { name, verdict } = report else { continue };
+        match verdict {
+            Verdict::Failed(why) => lab.screen.say(&format!("{}: {name} FAILED {why}", session.label)),
+            Verdict::Skipped(why) => lab.screen.say(&format!("{}: {name} left out: {why}", session.label)),
+            Verdict::Ok => {}
         }
+        let (group, name, verdict) = (session.label.clone(), name.clone(), verdict.clone());
+        lab.cases.note(Case { group, name, verdict });
     }
-    let finished = session.reports.iter().any(|report| matches!(report, Report::Done { .. }));
-    let verdict = if tally.failed > 0 { session.check_ended() } else { session.check_passed() };
-    if let Err(trouble) = verdict {
-        lab.screen.say(&trouble.to_string());
-        tally += Tally::ONE_FAILED;
-    } else if tally.passed + tally.failed == 0 {
-        lab.screen.say(&format!("{}: no test was run, {} were left out", session.label, tally.skipped));
-        tally += Tally::ONE_FAILED;
-    } else if !finished {
-        lab.screen.say(&format!("{}: the guest ended without `done`", session.label));
+    if let Some(wrong) = bad_end(session, tally) {
+        lab.screen.say(&wrong);
+        let (group, name) = (session.label.clone(), "comes to its end".to_owned());
+        lab.cases.note(Case { group, name, verdict: Verdict::Failed(wrong) });
         tally += Tally::ONE_FAILED;
     }
     lab.screen.say(&format!(
@@ -279,6 +322,21 @@ pub fn judge(lab: &Lab, session: &Session) -> Tally {
         session.elapsed.as_secs_f32()
     ));
     tally
+}
+
+/// What is wrong with how a run of tests ended, if anything is.
+fn bad_end(session: &Session, tally: Tally) -> Option<String> {
+    let finished = session.reports.iter().any(|report| matches!(report, Report::Done { .. }));
+    let verdict = if tally.failed > 0 { session.check_ended() } else { session.check_passed() };
+    let label = &session.label;
+    match verdict {
+        Err(trouble) => Some(trouble.to_string()),
+        Ok(()) if tally.passed + tally.failed == 0 => {
+            Some(format!("{label}: no test was run, {} were left out", tally.skipped))
+        }
+        Ok(()) if !finished => Some(format!("{label}: the guest ended without `done`")),
+        Ok(()) => None,
+    }
 }
 
 /// Every scenario of the pager, on each number of CPUs.
@@ -319,11 +377,9 @@ fn diff_games(lab: &Lab) -> Result<Tally> {
 fn stress_runs(lab: &Lab) -> Result<Tally> {
     let mut sum = Tally::default();
     for wanted in stress_wanted() {
-        let result = stress::stress(lab, &wanted);
-        if let Err(error) = &result {
-            lab.screen.say(&format!("{error:#}"));
-        }
-        sum += Tally::one(result.is_ok());
+        let limits = wanted.variant.as_deref().map_or(String::new(), |variant| format!(", {variant}"));
+        let name = format!("stress, {} on {} CPUs{limits}", wanted.mode, wanted.cpus);
+        sum += ran(lab, &name, stress::stress(lab, &wanted));
     }
     sum += bisecttest::run(lab)?;
     Ok(sum)
@@ -352,13 +408,9 @@ fn torture_runs(lab: &Lab) -> Result<Tally> {
     let normal = [(Mode::Tcg, 1), (Mode::Tcg, 2), (Mode::Tcg, 4), (Mode::Icount, 2)]
         .map(|(mode, cpus)| seeded_wanted(mode, cpus, TORTURE_OPS, None));
     for wanted in normal.into_iter().chain([small(TORTURE_OPS)]) {
-        let result = torture::torture(lab, &wanted);
-        if let Err(error) = &result {
-            lab.screen.say(&format!("{error:#}"));
-        }
-        sum += Tally::one(result.is_ok());
+        sum += ran(lab, &run_name("torture", &wanted), torture::torture(lab, &wanted));
     }
-    sum += Tally::one(catches_missing_flush(lab)?);
+    sum += caught(lab, "a missing flush", catches_missing_flush(lab)?);
     Ok(sum)
 }
 
@@ -376,16 +428,32 @@ fn fuzz_runs(lab: &Lab) -> Result<Tally> {
         sum += fuzz_run(lab, fuzz::Wanted { seeded: seeded_wanted(mode, cpus, ops, None), storm });
     }
     sum += fuzz_run(lab, fuzz::Wanted { seeded: small(FUZZ_OPS), storm: None });
-    sum += Tally::one(catches_unchecked_copy(lab)?);
+    sum += caught(lab, "an unchecked copy", catches_unchecked_copy(lab)?);
     Ok(sum)
 }
 
 fn fuzz_run(lab: &Lab, wanted: fuzz::Wanted) -> Tally {
-    let result = fuzz::fuzz(lab, &wanted);
-    if let Err(error) = &result {
-        lab.screen.say(&format!("{error:#}"));
-    }
-    Tally::one(result.is_ok())
+    let name = match wanted.storm {
+        None => run_name("fuzz", &wanted.seeded),
+        Some(storm) => run_name(&format!("storm of {storm:?}s").to_lowercase(), &wanted.seeded),
+    };
+    ran(lab, &name, fuzz::fuzz(lab, &wanted))
+}
+
+fn run_name(program: &str, wanted: &seeded::Wanted) -> String {
+    let limits = if wanted.limits == seeded::Limits::Small { ", small limits" } else { "" };
+    format!("{program}, {} on {} CPUs{limits}", wanted.mode, wanted.cpus)
+}
+
+/// A run that is one test.
+fn ran(lab: &Lab, name: &str, outcome: Result<()>) -> Tally {
+    let wrong = outcome.err().map(|error| format!("{error:#}"));
+    wrong.iter().for_each(|wrong| lab.screen.say(wrong));
+    lab.cases.one(name, wrong)
+}
+
+fn caught(lab: &Lab, bug: &str, caught: bool) -> Tally {
+    lab.cases.one(&format!("{bug} is caught"), (!caught).then(|| "no run saw it".to_owned()))
 }
 
 /// Whether fuzz sees that a kernel sometimes copies what is not there any more.
@@ -428,9 +496,7 @@ fn small(ops: u64) -> seeded::Wanted {
 /// Every exact row, limit and ratio is a test.
 fn figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
     let results = bench::measure(lab, wanted)?;
-    let findings = bench::check(lab, wanted, &results)?;
-    let passed = (findings.exact + findings.held) as u64;
-    let mut tally = Tally { passed, failed: findings.failures.len() as u64, skipped: 0 };
+    let mut tally = bench::check(lab, wanted, &results)?.tally(&lab.cases);
     tally += scaling(lab)?;
     Ok(tally)
 }

@@ -37,7 +37,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         if let Some(why) = &wrong {
             lab.screen.say(&format!("trace: {name} FAILED {why}"));
         }
-        tally += Tally::one(wrong.is_none());
+        tally += lab.cases.one(name, wrong);
     };
     for (command_line, cpus) in RUNS {
         let Traced { session, trace, found } = traced(lab, plain(command_line, cpus))?;

@@ -12,12 +12,17 @@ pub struct Summary {
     pub overhead: u64,
 }
 
+/// What a sample says of one operation.
+pub fn figure(sample: u64, overhead: u64, operations: u64) -> u64 {
+    let operations = operations.max(1);
+    (sample.saturating_sub(overhead) + operations / 2) / operations
+}
+
 /// Sorts the samples and sums them up. Each sample stands for `operations` of the same kind, so the
 /// figures are divided by that, rounded to the nearest. `None` without samples.
 pub fn summarize(samples: &mut [u64], overhead: u64, operations: u64) -> Option<Summary> {
     samples.sort_unstable();
-    let operations = operations.max(1);
-    let figure = |sample: u64| (sample.saturating_sub(overhead) + operations / 2) / operations;
+    let figure = |sample: u64| figure(sample, overhead, operations);
     Some(Summary {
         n: samples.len(),
         min: figure(*samples.first()?),

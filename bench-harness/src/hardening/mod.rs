@@ -16,7 +16,7 @@ mod text;
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use iced_x86::{FlowControl, Mnemonic, Register};
 
 use crate::lab::Lab;
@@ -38,21 +38,22 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         let kernel = lab.artifacts.kernel(variant)?;
         let text = Text::read(&kernel)?;
         for (rule, check) in RULES {
-            let outcome = check(&text).with_context(|| format!("kernel `{variant}`: {rule}"));
-            tally += judged(lab, outcome);
+            tally += judged(lab, &format!("kernel `{variant}`: {rule}"), check(&text));
         }
-        tally += judged(lab, points::are_missing(&kernel).with_context(|| format!("kernel `{variant}`")));
+        tally += judged(lab, &format!("kernel `{variant}`: no points"), points::are_missing(&kernel));
     }
-    tally += judged(lab, points::are_there(&lab.artifacts.kernel(WITH_POINTS)?));
+    let there = points::are_there(&lab.artifacts.kernel(WITH_POINTS)?);
+    tally += judged(lab, &format!("kernel `{WITH_POINTS}`: points"), there);
     Ok(tally)
 }
 
 /// Counts one test, and says why it failed.
-fn judged(lab: &Lab, outcome: Result<()>) -> Tally {
-    if let Err(error) = &outcome {
-        lab.screen.say(&format!("{error:#}"));
+fn judged(lab: &Lab, name: &str, outcome: Result<()>) -> Tally {
+    let wrong = outcome.err().map(|error| format!("{error:#}"));
+    if let Some(wrong) = &wrong {
+        lab.screen.say(&format!("{name}: {wrong}"));
     }
-    Tally::one(outcome.is_ok())
+    lab.cases.one(name, wrong)
 }
 
 type Check = fn(&Text) -> Result<()>;

@@ -31,6 +31,7 @@ fn wanted(name: &str) -> Wanted {
         cpus: vec![1, 2],
         options: String::new(),
         rows: None,
+        samples: false,
         form: bench_harness::bench::Form::Table,
         check: false,
         update_baseline: false,
@@ -62,6 +63,19 @@ fn a_bench_takes_each_row_from_its_boot() {
         ]
     );
     assert_eq!(results.runs[0].cpus, 1);
+}
+
+#[test]
+fn single_samples_go_with_the_row_behind_them() {
+    let samples = |text: &str| format!("samples row=call_reply_cross_as {text}");
+    let guest = Guest::default().report(&samples("149 150")).report(&samples("151"));
+    let guest = row(row(guest, "call_reply_cross_as", 150), "call_reply_cross_cpu", 500);
+    let Some(lab) = lab("flow-samples", &guest.report("done passed=2 failed=0").exit(0x10)) else { return };
+    plugin::install(&lab);
+    let wanted = Wanted { samples: true, cpus: vec![1], mode: Some(Mode::Tcg), ..wanted("flow-samples") };
+    let results = bench::measure(&lab, &wanted).expect("measures");
+    let samples: Vec<&[u64]> = results.runs[0].rows.iter().map(|row| row.samples.as_slice()).collect();
+    assert_eq!(samples[..2], [[149, 150, 151].as_slice(), &[]]);
 }
 
 #[test]

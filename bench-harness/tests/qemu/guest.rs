@@ -7,6 +7,7 @@ use bench_harness::lab::{Job, Lab};
 use bench_harness::machine::{Mode, Qemu};
 use bench_harness::records;
 use bench_harness::screen::Screen;
+use bench_harness::testsum::Cases;
 
 const LOAD_ADDRESS: u32 = 0x10_0000;
 const COM1: u16 = 0x3f8;
@@ -122,7 +123,8 @@ pub fn lab(name: &str, guest: &Guest) -> Option<Lab> {
     }
     write("boot.tar", &[0; 1024]);
     write("boot.json", b"[]");
-    Some(Lab { qemu, artifacts: Artifacts::new(&boot), screen: Screen::new(), verbose: false, limit: None })
+    let (artifacts, screen, cases) = (Artifacts::new(&boot), Screen::new(), Cases::default());
+    Some(Lab { qemu, artifacts, screen, verbose: false, limit: None, cases })
 }
 
 pub fn scratch(name: &str) -> PathBuf {

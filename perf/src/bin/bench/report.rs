@@ -3,13 +3,37 @@
 use core::fmt;
 
 use abi::{Counter, line_sum};
-use perf::stats::summarize;
+use perf::stats::{figure, summarize};
 use user_rt::report;
 
 use crate::CAPTURED;
 use crate::rows::Row;
 use crate::scenario::Outcome;
 use crate::table::Table;
+
+/// Samples in a report line.
+const SAMPLES_IN_LINE: usize = 32;
+
+/// Numbers with blanks between them.
+struct Numbers<'a>(&'a [u64]);
+
+impl fmt::Display for Numbers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|number| write!(f, " {number}"))
+    }
+}
+
+/// Prints what every single sample says of one operation, in the order in which they were taken; of several clients one
+/// after the other. Before [`print`], which sorts them.
+pub fn print_samples(row: &Row, outcome: &Outcome) {
+    for samples in outcome.samples.chunks(SAMPLES_IN_LINE) {
+        let mut figures = [0; SAMPLES_IN_LINE];
+        for (place, sample) in figures.iter_mut().zip(samples) {
+            *place = figure(*sample, outcome.overhead, row.operations);
+        }
+        report!("samples row={}{}", row.name(), Numbers(&figures[..samples.len()]));
+    }
+}
 
 /// Reports a line; where it is captured, with the sum of what stands behind its first word.
 macro_rules! say {

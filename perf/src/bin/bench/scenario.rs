@@ -46,6 +46,8 @@ pub struct Settings {
     pub warmup: u64,
     pub trace: bool,
     pub seed: u64,
+    /// Report every single sample, too.
+    pub all_samples: bool,
 }
 
 /// Where rows are measured.
