@@ -36,6 +36,7 @@ const fn word(
 /// Programs of the boot archive that process 1 starts, by the name that `run=` takes.
 pub const PROGRAMS: &[&str] = &[
     "bench",
+    "samples",
     "test",
     "kerntest",
     "diff",
@@ -48,7 +49,10 @@ pub const PROGRAMS: &[&str] = &[
     "oom",
 ];
 
-const SEEDED: &[&str] = &["bench", "test", "kerntest", "diff", "stress", "torture", "fuzz", "paging"];
+/// Those that measure rows.
+const BENCH: &[&str] = &["bench", "samples"];
+const SEEDED: &[&str] =
+    &["bench", "samples", "test", "kerntest", "diff", "stress", "torture", "fuzz", "paging"];
 
 /// All words that the kernel and the programs of the boot archive read.
 pub const WORDS: &[Word] = &[
@@ -90,12 +94,16 @@ pub const WORDS: &[Word] = &[
     ),
     word("talk", &["programs"], Takes::OneOf(&["show"]), "report each message of the system's protocols"),
     word("seed", SEEDED, Takes::Least(0), "seed of what is drawn at random"),
-    word("n", &["bench", "scale"], Takes::Least(1), "samples of a row, or operations of a client"),
-    word("warmup", &["bench"], Takes::Least(0), "operations before the samples"),
-    word("trace", &["bench"], Takes::Least(0), "1: no time stamps, for the TCG plugin"),
+    word(
+        "n",
+        &["bench", "samples", "scale"],
+        Takes::Least(1),
+        "samples of a row, or operations of a client",
+    ),
+    word("warmup", BENCH, Takes::Least(0), "operations before the samples"),
+    word("trace", BENCH, Takes::Least(0), "1: no time stamps, for the TCG plugin"),
     word("page", &["bench"], Takes::Least(0), "seconds that each page of a table stays on the screen"),
-    word("samples", &["bench"], Takes::Least(0), "1: report every single sample, too"),
-    word("rows", &["bench"], Takes::Text, "rows to measure, with commas between them"),
+    word("rows", BENCH, Takes::Text, "rows to measure, with commas between them"),
     word("loads", &["scale"], Takes::Text, "loads to run, with commas between them"),
     word(
         "only",
@@ -247,7 +255,7 @@ mod tests {
         assert_eq!(said("rum=test"), "nobody reads rum=; is run= meant?");
         assert_eq!(said("run=bench idel=poll"), "nobody reads idel=; is idle= meant?");
         assert!(said("elephants").starts_with("nobody reads elephants=; known are log screen idle"));
-        assert_eq!(said("run=test rows=a"), "run=test does not read rows=, which is for bench");
+        assert_eq!(said("run=test rows=a"), "run=test does not read rows=, which is for bench samples");
         assert_eq!(said("idle=foo"), "idle=foo: how a CPU without work waits; it takes halt poll mwait");
         assert_eq!(
             said("run=stress messages=0"),

@@ -165,8 +165,9 @@ fn modes(lab: &Lab, asked: Option<Mode>) -> Result<Vec<Mode>> {
 fn jobs(lab: &Lab, mode: Mode, cpus: u32, wanted: &Wanted) -> Vec<(Planned, Job)> {
     let options = &wanted.options;
     let line = |planned: &Planned| {
-        let samples = if wanted.samples && planned.keep.measures() { " samples=1" } else { "" };
-        format!("{}{samples} {options}", planned.command_line).trim_end().to_owned()
+        let line = format!("{} {options}", planned.command_line).trim_end().to_owned();
+        let all_samples = wanted.samples && planned.keep.measures();
+        if all_samples { line.replacen("run=bench", "run=samples", 1) } else { line }
     };
     let job = |planned: &Planned| Job {
         label: format!("bench-{mode}-{cpus}-{}", planned.name),

@@ -13,6 +13,7 @@ pub struct Summary {
 }
 
 /// What a sample says of one operation.
+#[inline(always)]
 pub fn figure(sample: u64, overhead: u64, operations: u64) -> u64 {
     let operations = operations.max(1);
     (sample.saturating_sub(overhead) + operations / 2) / operations

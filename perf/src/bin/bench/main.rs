@@ -1,7 +1,10 @@
 //! Measures what the kernel's operations cost, row by row.
 //!
-//! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `samples=1` (report each of
-//! them), `trace=1` (loops without time stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
+//! This is also the program `samples` (a link to this directory), which reports every single sample besides. It is a program of
+//! its own because one more option moves the timer's ticks, and with them the largest samples of all rows.
+//!
+//! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `trace=1` (loops without time
+//! stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
 //! processes on CPUs, made for the row and taken away after it. The client of a scenario takes the
 //! samples into shared memory; this task, of higher priority, waits meanwhile and prints afterwards,
 //! so that nothing but the operation runs between two time stamps.
@@ -102,7 +105,6 @@ fn settings() -> scenario::Settings {
         warmup: number("warmup", 100),
         trace: number("trace", 0) != 0,
         seed: number("seed", 1),
-        all_samples: number("samples", 0) != 0,
     }
 }
 
@@ -145,7 +147,7 @@ fn run_rows(mut stage: Stage) -> (u64, u64) {
         marks += 1;
         match scenario::run(&mut stage, &image, row) {
             Ok(mut outcome) => {
-                if stage.settings.all_samples {
+                if report::ALL_SAMPLES {
                     report::print_samples(row, &outcome);
                 }
                 report::print(row, &mut outcome, marks, &mut table);

@@ -11,6 +11,8 @@ use crate::rows::Row;
 use crate::scenario::Outcome;
 use crate::table::Table;
 
+/// Whether every single sample is reported.
+pub const ALL_SAMPLES: bool = matches!(env!("CARGO_BIN_NAME").as_bytes(), b"samples");
 /// Samples in a report line.
 const SAMPLES_IN_LINE: usize = 32;
 

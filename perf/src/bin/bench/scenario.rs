@@ -46,8 +46,6 @@ pub struct Settings {
     pub warmup: u64,
     pub trace: bool,
     pub seed: u64,
-    /// Report every single sample, too.
-    pub all_samples: bool,
 }
 
 /// Where rows are measured.
