@@ -23,7 +23,7 @@ pub fn judge(variant: &str, verdict: Result<()>) -> Result<()> {
             Err(Trouble::CheckFailed(text).into())
         }
         Err(error) if found_something(&error) => {
-            println!("the planted bug {bug} was found: {}", first_line(&format!("{error:#}")));
+            println!("the planted bug {bug} was found: {}", first_line(&error.root_cause().to_string()));
             Ok(())
         }
         Err(error) => Err(error),
