@@ -6,6 +6,8 @@
 set shell := ["sh", "-eu", "-c"]
 # What a recipe runs is not shown; `just --verbose` shows it.
 set quiet
+# Whatever fails has said why.
+set no-exit-message
 # Recipes get their arguments as "$@", too: words with blanks in them stay whole.
 set positional-arguments
 
@@ -37,14 +39,12 @@ default:
     @'{{just_executable()}}' --justfile '{{justfile()}}' --list --unsorted
 
 # Build kernel, user programs and harness, and pack the boot archive
-[no-exit-message]
 build *args:
     {{or_help}} build "$@"
 
 _build: _harness (_kernel "" "") _programs
 
 # Boot and show all that the guest says: `./justw run --cpus 4 run=test`
-[no-exit-message]
 run *args:
     {{or_help}} run "$@"
 
@@ -52,7 +52,6 @@ _run *args: _build
     '{{harness}}' run "$@"
 
 # Measure: instruction and cycle tables on 1, 2 and 4 CPUs, into target/bench/latest.json
-[no-exit-message]
 bench *args:
     {{or_help}} bench "$@"
 
@@ -60,7 +59,6 @@ _bench *args: _build (_kernel "nofast" "--no-default-features")
     '{{harness}}' bench "$@"
 
 # Every instruction of one operation of a bench row, by phase; what changed since a revision: `./justw explain call_reply_cross_as --diff HEAD~1`
-[no-exit-message]
 explain *args:
     {{or_help}} explain "$@"
 
@@ -68,7 +66,6 @@ _explain *args: _build (_kernel "nofast" "--no-default-features")
     '{{harness}}' explain --just '{{just_executable()}}' "$@"
 
 # Random IPC across CPUs, nothing may be lost: `./justw stress --seed 7 --cpus 4 --messages 1000000 --mode icount` (`--shrink` looks for a smaller run that fails in the same way)
-[no-exit-message]
 stress *args:
     {{or_help}} stress "$@"
 
@@ -76,7 +73,6 @@ _stress *args: (_seeded args)
     '{{harness}}' stress "$@"
 
 # All operations on mapped memory from all CPUs, every access checked: `./justw torture --seed 7 --cpus 4 --ops 10000000`
-[no-exit-message]
 torture *args:
     {{or_help}} torture "$@"
 
@@ -84,7 +80,6 @@ _torture *args: (_seeded args)
     '{{harness}}' torture "$@"
 
 # Random system calls from all CPUs, on objects that they share, their history checked against the model: `./justw fuzz --seed 7 --cpus 4 --ops 10000000`
-[no-exit-message]
 fuzz *args:
     {{or_help}} fuzz "$@"
 
@@ -92,7 +87,6 @@ _fuzz *args: (_seeded args)
     '{{harness}}' fuzz "$@"
 
 # Operations of the simulated kernel stopped at each point, others run beside them: `./justw pairs --seed 7`, `./justw pairs --whole`; `--limits small` makes every bound tiny
-[no-exit-message]
 pairs *args:
     {{or_help}} pairs "$@"
 
@@ -101,7 +95,6 @@ _pairs *args:
     {{cargo}} test --quiet --package kern-core $small --test pairs -- "$@"
 
 # Rights that nobody gave: every operation with every argument, in every state of small worlds of the model: `./justw detours --depth 4 --minutes 60`
-[no-exit-message]
 detours *args:
     {{or_help}} detours "$@"
 
@@ -109,7 +102,6 @@ _detours *args:
     {{cargo}} test --quiet --release --package model --test detours -- "$@"
 
 # Processes of the simulated kernel do whatever they like, and an oracle judges each operation by who may do what: `./justw confine --seed 7 --cases 20000`; `--limits small` makes every bound tiny
-[no-exit-message]
 confine *args:
     {{or_help}} confine "$@"
 
@@ -118,7 +110,6 @@ _confine *args:
     {{cargo}} test --quiet --package kern-core $small --test confine -- "$@"
 
 # Look for a planted bug; fails if it is not found: `./justw planted torn-slot-read --mode icount --seeds 20`
-[no-exit-message]
 planted *args:
     {{or_help}} planted "$@"
 
@@ -126,7 +117,6 @@ _planted bug *args: (_known_bug bug) _build (_kernel "planted-" + bug "--feature
     shift; '{{harness}}' {{if bug == "missing-flush" { "torture" } else if bug == "unchecked-copy" { "fuzz" } else { "stress" } }} --variant 'planted-{{bug}}' "$@"
 
 # Many seeds of stress or of the seeded tests, in shards; goes on where it was: `./justw campaign stress --seeds 1000 --shard 2/8 --out DIR`
-[no-exit-message]
 campaign *args:
     {{or_help}} campaign "$@"
 
@@ -134,7 +124,6 @@ _campaign *args: (_campaign_kernels args)
     '{{harness}}' campaign "$@"
 
 # A campaign on GNU parallel: `./justw campaign-parallel 8 DIR stress --seeds 1000` (its own options in $PARALLEL: '--jobs 4')
-[no-exit-message]
 campaign-parallel *args:
     {{or_help}} campaign-parallel "$@"
 
@@ -145,7 +134,6 @@ _campaign-parallel shards out *args: (_campaign_kernels args)
     '{{harness}}' campaign merge "$out" || status=1; exit $status
 
 # A campaign as a Slurm array: `./justw campaign-slurm 8 DIR stress --seeds 1000` (its own options in $SBATCH_…: SBATCH_PARTITION=long)
-[no-exit-message]
 campaign-slurm *args:
     {{or_help}} campaign-slurm "$@"
 
@@ -157,7 +145,6 @@ _campaign-slurm shards out *args: (_campaign_kernels args)
     '{{harness}}' campaign merge '{{out}}' || status=1; exit $status
 
 # Trace a run, as JSON for ui.perfetto.dev: `./justw trace bench call_reply_cross_as`, `./justw trace --check stress --seed 7`, `./justw trace --query longest-wait`
-[no-exit-message]
 trace *args:
     {{or_help}} trace "$@"
 
@@ -165,7 +152,6 @@ _trace *args: _build (_kernel "trace" "--features trace")
     '{{harness}}' trace "$@"
 
 # Trace a kernel with a planted bug; fails if the check does not find it: `./justw trace-planted lost-wake --mode icount --seed 1 --cpus 4 --messages 4000 --events 131072`
-[no-exit-message]
 trace-planted *args:
     {{or_help}} trace-planted "$@"
 
@@ -173,7 +159,6 @@ _trace-planted bug *args: (_known_bug bug) _build (_kernel "trace-planted-" + bu
     shift; '{{harness}}' trace --check stress --variant 'trace-planted-{{bug}}' "$@"
 
 # What one operation costs and shares as CPUs are added, 1 to 32: table, words, target/scale/scale.svg
-[no-exit-message]
 scale *args:
     {{or_help}} scale "$@"
 
@@ -181,7 +166,6 @@ _scale *args: _build
     '{{harness}}' scale "$@"
 
 # seL4's operations, measured as Aurora's are: `./justw peers sel4 --source DIR`, `./justw peers table`
-[no-exit-message]
 peers *args:
     {{or_help}} peers "$@"
 
@@ -189,7 +173,6 @@ _peers *args: _harness
     '{{harness}}' peers "$@"
 
 # The mailbox against other queues on the cores of this machine: ranked table, target/mailbox/mailbox.svg
-[no-exit-message]
 mailbox *args:
     {{or_help}} mailbox "$@"
 
@@ -197,7 +180,6 @@ _mailbox *args: _harness
     '{{harness}}' mailbox "$@"
 
 # Random operations on kernels with and without fastpaths, whose states must agree: `./justw diff --seeds 100`
-[no-exit-message]
 diff *args:
     {{or_help}} diff "$@"
 
@@ -205,7 +187,6 @@ _diff *args: _build (_kernel "dump" "--features dump") (_kernel "nofast-dump" "-
     '{{harness}}' diff "$@"
 
 # Judge a snapshot of the kernel's state that a run has left: `./justw judge target/run/fuzz-tcg-4-1/snapshot.txt`
-[no-exit-message]
 judge *args:
     {{or_help}} judge "$@"
 
@@ -213,7 +194,6 @@ _judge *args: _harness
     '{{harness}}' judge "$@"
 
 # Every test of every kind; ends with `N passed, N failed`. `--quick` for those who change something, `--only host,guest,…`
-[no-exit-message]
 test *args:
     {{or_help}} test "$@"
 
@@ -221,7 +201,6 @@ _test *args: (_kernels_for args)
     '{{harness}}' test "$@"
 
 # The kernel tests on Bochs's processor models, from the bootable image
-[no-exit-message]
 test-bochs *args:
     {{or_help}} test-bochs "$@"
 
@@ -229,15 +208,13 @@ _test-bochs *args: _build
     '{{harness}}' bochs "$@"
 
 # Make target/aurora.iso, which boots by BIOS and GRUB, and say how: `./justw iso run=bench`
-[no-exit-message]
 iso *args:
     {{or_help}} iso "$@"
 
 _iso *args: _build
-    '{{harness}}' iso --output '{{target}}/aurora.iso' "$@"
+    '{{harness}}' iso "$@"
 
 # The bench's tables of what was captured on a machine's serial line: `./justw decode serial.txt`
-[no-exit-message]
 decode *args:
     {{or_help}} decode "$@"
 
@@ -245,7 +222,6 @@ _decode *args: _harness
     '{{harness}}' decode "$@"
 
 # Format all Rust code (`./justw fmt --check` only looks)
-[no-exit-message]
 fmt *args:
     {{or_help}} fmt "$@"
 
@@ -253,7 +229,6 @@ _fmt *args:
     {{cargo}} fmt --all {{args}}
 
 # Clippy over host crates, kernel and user programs; warnings are errors
-[no-exit-message]
 lint *args:
     {{or_help}} lint "$@"
 
@@ -267,7 +242,6 @@ _lint:
         --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
 
 # API documentation into target/doc, and the book into target/book where mdbook is installed
-[no-exit-message]
 doc *args:
     {{or_help}} doc "$@"
 
@@ -277,7 +251,6 @@ _doc:
     else echo 'no mdbook here: read the book in docs/src (cargo install mdbook makes it HTML)'; fi
 
 # Make the book's generated pages anew: the system call reference and the rules of authority, out of abi
-[no-exit-message]
 reference *args:
     {{or_help}} reference "$@"
 
@@ -286,7 +259,6 @@ _reference: _harness
     '{{harness}}' rules > docs/src/authority.md
 
 # Compile the schemas of `protocols/` anew; takes capnp, Debian's package capnproto
-[no-exit-message]
 schemas *args:
     {{or_help}} schemas "$@"
 
@@ -296,7 +268,6 @@ _schemas:
     AURORA_SCHEMA_SUM=write {{cargo}} build --package protocols
 
 # Write the recipes' help texts anew: docs/help
-[no-exit-message]
 help-texts *args:
     {{or_help}} help-texts "$@"
 
@@ -304,7 +275,6 @@ _help-texts: _harness
     '{{harness}}' help-texts docs/help
 
 # Put the committed figures into README and book; `--check` says whether they have them
-[no-exit-message]
 figures *args:
     {{or_help}} figures "$@"
 
@@ -312,7 +282,6 @@ _figures *args: _harness
     '{{harness}}' figures "$@"
 
 # Debug the kernel with helpers that know it: `./justw gdb run=test`, `./justw gdb --stress --seed 7 --stop-at 5000`, `./justw gdb --record run=test`; or find the event to stop at: `./justw gdb --bisect --seed 7`
-[no-exit-message]
 gdb *args:
     {{or_help}} gdb "$@"
 
@@ -327,12 +296,10 @@ _seeded args: (_limits args) _build (_kernel "chaos" "--features chaos,dump") (_
     esac
 
 # Refuses a bug that there is not before anything is built for it.
-[no-exit-message]
 _known_bug bug:
     case ' {{bugs}} ' in *" $1 "*) ;; *) echo "there is no planted bug $1; there are: {{bugs}}" >&2; exit 2;; esac
 
 # Refuses other limits before anything is built for them.
-[no-exit-message]
 _limits args:
     case " $1 " in \
         *" --limits normal "* | *" --limits small "* | *" --limits=normal "* | *" --limits=small "*) ;; \

@@ -94,12 +94,7 @@ pub const WORDS: &[Word] = &[
     ),
     word("talk", &["programs"], Takes::OneOf(&["show"]), "report each message of the system's protocols"),
     word("seed", SEEDED, Takes::Least(0), "seed of what is drawn at random"),
-    word(
-        "n",
-        &["bench", "samples", "scale"],
-        Takes::Least(1),
-        "samples of a row, or operations of a client",
-    ),
+    word("n", &["bench", "samples", "scale"], Takes::Least(1), "samples of a row, or operations of a client"),
     word("warmup", BENCH, Takes::Least(0), "operations before the samples"),
     word("trace", BENCH, Takes::Least(0), "1: no time stamps, for the TCG plugin"),
     word("page", &["bench"], Takes::Least(0), "seconds that each page of a table stays on the screen"),

@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,8 +15,9 @@ use crate::session::{Event, SILENCE};
 use crate::testsum::Cases;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, bisect, campaign, decode, diff, events, explain, figures, fuzz, gdb, helptexts, iso, judge, mailbox,
-    message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite, torture,
+    bench, bisect, campaign, decode, diff, events, explain, figures, fuzz, gdb, helptexts, iso, judge,
+    mailbox, message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite,
+    torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -44,23 +44,10 @@ Examples:
   aurora-bench trace test ipc --check         what ran when, and whether the rules held
   aurora-bench gdb run=test                   the debugger, with helpers that know the kernel
   aurora-bench message --help                 what a captured message says
-  aurora-bench iso --output a.iso run=bench   an image for a machine without this tool
+  aurora-bench iso run=bench                  an image for a machine without this tool
   aurora-bench decode serial.txt              the tables of what that machine said
   aurora-bench probe                          which accelerator gives cycles here
 ";
-
-const GDB_EXAMPLES: &str = "\
-Examples:
-  aurora-bench gdb run=test                                   stopped before the first instruction
-  aurora-bench gdb --stress --seed 7 --stop-at 5000           all CPUs stopped at event 5000 of seed 7
-  aurora-bench gdb --stress --seed 7 --stop-time 812345678    at its first event from that TSC on
-  aurora-bench gdb --record run=test only=ipc                 recorded, then replayed: reverse-stepi works
-  aurora-bench gdb --stress --seed 7 --stop-at 5000 --batch --ex 'aurora cpus'
-  aurora-bench gdb --bisect --seed 7                          the first event after which a rule does not hold
-  aurora-bench gdb --bisect --seed 7 --calm                   the first that decides that the run fails
-  aurora-bench gdb --bisect --seed 7 --until 'check ~ ^lost'  the first at which a helper says that
-
-In gdb: `aurora help`.";
 
 #[derive(Parser, Debug)]
 #[command(name = "aurora-bench", version, about, after_help = format!("{EXAMPLES}\n{STATUS_HELP}"))]
@@ -131,15 +118,15 @@ enum Command {
         aurora-bench explain call_reply_cross_cpu_polled\n  \
         aurora-bench explain yield_to --diff HEAD~1           what the last commit changed\n  \
         aurora-bench explain call_reply_cross_as --diff kernel:nofast")]
-    Explain(ExplainArgs),
+    Explain(explain::args::ExplainArgs),
     /// gdb on the kernel: from its start, at an event of a stress seed, or on a recorded run
-    #[command(after_help = GDB_EXAMPLES)]
-    Gdb(GdbArgs),
+    #[command(after_help = gdb::args::EXAMPLES)]
+    Gdb(gdb::args::GdbArgs),
     /// What one operation costs and shares as CPUs are added: table, picture, words
     #[command(after_help = "Examples:\n  aurora-bench scale --cpus 1,2,4,8 --operations 200\n  \
         aurora-bench scale --check                          as committed in perf/scale.json?\n  \
         aurora-bench scale --update                         perf/scale.json anew; `figures` puts it into the book")]
-    Scale(ScaleArgs),
+    Scale(scale::Wanted),
     /// The mailbox against other queues on this machine's cores: ranked table, picture
     #[command(after_help = "Examples:\n  aurora-bench mailbox --runs 3\n  \
         aurora-bench mailbox --again          the table of the last runs once more")]
@@ -291,54 +278,6 @@ struct StressCommand {
 }
 
 #[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("seeded_run").args(["stress", "bisect"]).multiple(true))]
-struct GdbArgs {
-    /// A stress run under icount, instead of words for the command line
-    #[arg(long, conflicts_with = "words", requires = "seed")]
-    stress: bool,
-    #[command(flatten)]
-    bisect: bisect::args::BisectArgs,
-    /// Seed of the stress run
-    #[arg(long, requires = "seeded_run")]
-    seed: Option<u32>,
-    /// Messages of the stress run: as many as the run to look at has, or it is another one
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
-    messages: u64,
-    /// How idle CPUs wait in the stress run (default: as `stress` has it)
-    #[arg(long)]
-    idle: Option<stress::Idle>,
-    /// Stop at event N of the seed; stress says how many there are
-    #[arg(long, default_value_t = 0, value_name = "N", requires = "stress", hide_default_value = true)]
-    stop_at: u64,
-    /// Stop at the first event at or after this TSC, as stall reports have it
-    #[arg(long, default_value_t = 0, value_name = "TSC", requires = "stress", hide_default_value = true)]
-    stop_time: u64,
-    /// Record the run first, then replay it (one CPU): gdb can go backwards
-    #[arg(long)]
-    record: bool,
-    /// How QEMU executes the guest
-    #[arg(long, default_value = "icount")]
-    mode: Mode,
-    /// Number of CPUs (default: 4 for stress, else 1)
-    #[arg(long, value_parser = cpus())]
-    cpus: Option<u32>,
-    /// Build of the kernel (default: chaos for stress, else the ordinary one)
-    #[arg(long)]
-    variant: Option<String>,
-    /// A command for gdb, once it has attached; may be given several times
-    #[arg(long = "ex", value_name = "COMMAND")]
-    commands: Vec<String>,
-    /// End gdb after these commands
-    #[arg(long)]
-    batch: bool,
-    /// The helper commands
-    #[arg(long, default_value = gdb::SCRIPT, value_name = "FILE")]
-    script: PathBuf,
-    /// Words for the kernel's command line
-    words: Vec<String>,
-}
-
-#[derive(Args, Debug)]
 struct DiffArgs {
     /// First seed
     #[arg(long, default_value_t = diff::Wanted::USUAL.seed)]
@@ -349,60 +288,6 @@ struct DiffArgs {
     /// Operations of each game
     #[arg(long, default_value_t = diff::Wanted::USUAL.steps, value_parser = one_or_more())]
     steps: u32,
-}
-
-#[derive(Args, Debug)]
-struct ExplainArgs {
-    /// The row, as `bench` calls it
-    #[arg(required_unless_present = "shown")]
-    row: Option<String>,
-    /// The phases of all rows that the book shows, in place of one row; with --check or --update
-    #[arg(long, conflicts_with_all = ["row", "cpus", "diff", "json"])]
-    shown: bool,
-    /// Compare these phases with perf/phases.json
-    #[arg(long, requires = "shown", required_unless_present_any = ["row", "update"])]
-    check: bool,
-    /// Write them into perf/phases.json
-    #[arg(long, requires = "shown", conflicts_with = "check")]
-    update: bool,
-    /// Number of CPUs (default: as few as the row takes)
-    #[arg(long, value_parser = cpus())]
-    cpus: Option<u32>,
-    /// What was added and removed since this git revision, or against `kernel:VARIANT` (nofast, ordinary)
-    #[arg(long, value_name = "BASE")]
-    diff: Option<String>,
-    /// Print JSON instead of text
-    #[arg(long)]
-    json: bool,
-    /// The committed figures
-    #[arg(long, default_value = "perf/baseline.json", value_name = "FILE")]
-    baseline: PathBuf,
-    /// Program that builds a revision
-    #[arg(long, default_value = "just", value_name = "PROGRAM", hide = true)]
-    just: OsString,
-}
-
-#[derive(Args, Debug)]
-struct ScaleArgs {
-    /// Numbers of CPUs to count on
-    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,8,12,16,24,32", value_name = "N,…",
-        value_parser = cpus())]
-    cpus: Vec<u32>,
-    /// Operations of each client
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..))]
-    operations: u32,
-    /// How idle CPUs wait
-    #[arg(long, default_value = "halt")]
-    idle: stress::Idle,
-    /// Directory for scale.json and scale.svg
-    #[arg(long, default_value = "target/scale", value_name = "DIR")]
-    output: PathBuf,
-    /// Hold the figures against perf/scale.json; fail if one has moved
-    #[arg(long)]
-    check: bool,
-    /// Write the figures into perf/scale.json
-    #[arg(long, conflicts_with = "check")]
-    update: bool,
 }
 
 #[derive(Args, Debug)]
@@ -503,10 +388,8 @@ pub fn main() -> Result<()> {
             None => gdb::gdb(&common.lab()?, &args.wanted()?),
         },
         Command::Campaign(args) => run_campaign(&common, args),
-        Command::Explain(args) => explain_rows(&common.lab()?, &args),
-        Command::Scale(ScaleArgs { cpus, operations, idle, output, check, update }) => {
-            scale::command(&common.lab()?, &scale::Wanted { cpus, operations, idle, output, check, update })
-        }
+        Command::Explain(args) => explain::args::run(&common.lab()?, &args),
+        Command::Scale(wanted) => scale::command(&common.lab()?, &wanted),
         Command::Mailbox(MailboxArgs { runs, again, update, cores, output }) => {
             mailbox::command(&mailbox::Wanted { runs, again, update, cores, output })
         }
@@ -610,72 +493,6 @@ impl StressArgs {
     }
 }
 
-impl GdbArgs {
-    fn stress(&self, seed: u32) -> stress::Wanted {
-        stress::Wanted {
-            seed: Some(seed),
-            seeds: 1,
-            cpus: self.cpus.unwrap_or(4),
-            messages: self.messages,
-            mode: self.mode,
-            replay: false,
-            idle: self.idle,
-            variant: self.variant.clone(),
-            stop: stress::Stop { at: self.stop_at, time: self.stop_time, then: stress::Then::Halt },
-        }
-    }
-
-    fn bisected(self, seed: u32) -> bisect::Wanted {
-        bisect::Wanted {
-            run: self.stress(seed),
-            seed,
-            predicate: self.bisect.predicate(),
-            from: self.bisect.from,
-            to: self.bisect.to,
-            script: self.script,
-        }
-    }
-
-    fn wanted(self) -> Result<gdb::Wanted, Trouble> {
-        let what = match self.seed.filter(|_| self.stress) {
-            Some(_) if self.mode != Mode::Icount => {
-                let text = format!("a stress run in mode {} has no events: leave --mode out", self.mode);
-                return Err(Trouble::Usage(text));
-            }
-            Some(seed) => gdb::What::Stress { wanted: self.stress(seed), seed },
-            None => gdb::What::Boot(Job {
-                label: "run".to_owned(),
-                variant: self.variant.unwrap_or_default(),
-                command_line: self.words.join(" "),
-                mode: self.mode,
-                cpus: self.cpus.unwrap_or(1),
-                counted: None,
-                limit: SILENCE * 10,
-            }),
-        };
-        Ok(gdb::Wanted {
-            what,
-            record: self.record,
-            commands: self.commands,
-            batch: self.batch,
-            script: self.script,
-        })
-    }
-}
-
-impl ExplainArgs {
-    fn wanted(&self, row: &str) -> explain::Wanted {
-        explain::Wanted {
-            row: row.to_owned(),
-            cpus: self.cpus,
-            diff: self.diff.clone(),
-            json: self.json,
-            baseline: self.baseline.clone(),
-            just: self.just.clone(),
-        }
-    }
-}
-
 impl TestArgs {
     fn wanted(&self) -> suite::Wanted {
         suite::Wanted {
@@ -711,13 +528,6 @@ fn run_campaign(common: &Common, args: campaign::args::Command) -> Result<()> {
         campaign::args::Wanted::Run { plan, shard, out } => campaign::run(common.lab()?, &plan, shard, &out),
         campaign::args::Wanted::Merge { dirs, out } => campaign::merge(&dirs, out.as_deref()),
     }
-}
-
-fn explain_rows(lab: &Lab, args: &ExplainArgs) -> Result<()> {
-    let what = if args.update { explain::shares::What::Update } else { explain::shares::What::Check };
-    args.row
-        .as_deref()
-        .map_or_else(|| explain::shares::command(lab, what), |row| explain::command(lab, &args.wanted(row)))
 }
 
 /// For a shell.

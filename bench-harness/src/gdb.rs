@@ -8,6 +8,8 @@
 //! In the end this process becomes gdb. QEMU is a process group of its own, so that an interrupt from the
 //! terminal is gdb's alone, and it ends when gdb does.
 
+pub mod args;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
@@ -23,6 +25,7 @@ use crate::host::find_program;
 use crate::lab::{Job, Lab};
 use crate::machine::{Boot, Debug, Mode, Outputs, Replay};
 use crate::monitor;
+use crate::probe;
 use crate::stress::{self, Stop};
 use crate::trouble::Trouble;
 
@@ -61,6 +64,7 @@ pub fn gdb(lab: &Lab, wanted: &Wanted) -> Result<()> {
         What::Boot(job) => (job.clone(), Stop::default()),
         What::Stress { wanted, seed } => (stress::job(wanted, *seed), wanted.stop),
     };
+    probe::check_mode(lab, job.mode)?;
     if stop != Stop::default() {
         lab.screen.say(&format!("{}: runs up to the stop", job.label));
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Command;
 
 /// Recipes that are commands of this program. One has another name here.
-const RECIPES: [(&str, &str); 17] = [
+const RECIPES: [(&str, &str); 19] = [
     ("run", "run"),
     ("bench", "bench"),
     ("explain", "explain"),
@@ -24,6 +24,8 @@ const RECIPES: [(&str, &str); 17] = [
     ("judge", "judge"),
     ("test", "test"),
     ("test-bochs", "bochs"),
+    ("iso", "iso"),
+    ("decode", "decode"),
     ("figures", "figures"),
     ("gdb", "gdb"),
 ];

@@ -21,9 +21,9 @@ use crate::trouble::Trouble;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  aurora-bench iso --output all.iso run=bench
+  aurora-bench iso run=bench
   aurora-bench iso --output few.iso run=bench 'rows=null_syscall,call_*' page=60
-  aurora-bench iso --output com2.iso run=bench log=com2     records, for a second serial line
+  aurora-bench iso run=bench log=com2     records, for a second serial line
 
 Without log= report lines are text on COM1 and the screen (log=text). `decode` makes tables
 of what was captured.";
@@ -43,7 +43,7 @@ const VOLUME_SIZE: usize = 80;
 #[derive(Args, Clone, Debug)]
 pub struct Wanted {
     /// Where to write the image
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = "target/aurora.iso")]
     output: PathBuf,
     /// Build of the kernel
     #[arg(long, default_value = "")]

@@ -15,6 +15,7 @@
 //! Nothing is dropped on the way: what is in no phase is listed and makes the command fail, and so does a sum that
 //! is not the figure of the row.
 
+pub mod args;
 mod base;
 mod compare;
 mod cycles;

@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use console::style;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::cpus;
 use crate::counted::Counted;
 use crate::figures;
 use crate::host::Host;
@@ -47,16 +49,26 @@ const LOADS: [(&str, u8); 5] = [
 ];
 
 /// What to run and where the results go.
-#[derive(Clone, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Wanted {
+    /// Numbers of CPUs to count on
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,8,12,16,24,32", value_name = "N,…",
+        value_parser = cpus())]
     pub cpus: Vec<u32>,
-    /// Of each client.
+    /// Operations of each client
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..))]
     pub operations: u32,
+    /// How idle CPUs wait
+    #[arg(long, default_value = "halt")]
     pub idle: Idle,
+    /// Directory for scale.json and scale.svg
+    #[arg(long, default_value = "target/scale", value_name = "DIR")]
     pub output: PathBuf,
-    /// Hold the figures against those committed.
+    /// Hold the figures against perf/scale.json; fail if one has moved
+    #[arg(long)]
     pub check: bool,
-    /// Commit the figures.
+    /// Write the figures into perf/scale.json
+    #[arg(long, conflicts_with = "check")]
     pub update: bool,
 }
 

@@ -1,18 +1,16 @@
 //! Measures what the kernel's operations cost, row by row.
 //!
-//! This is also the program `samples` (a link to this directory), which reports every single sample besides. It is a program of
-//! its own because one more option moves the timer's ticks, and with them the largest samples of all rows.
-//!
 //! Options: `rows=a,b*` (only these; `*` is any text), `n=` and `warmup=` (samples), `trace=1` (loops without time
 //! stamps, for the TCG plugin), `run=calibrate` (only `loop_1m`, of the kernel). Each row is a [`scenario`]: tasks in
 //! processes on CPUs, made for the row and taken away after it. The client of a scenario takes the
 //! samples into shared memory; this task, of higher priority, waits meanwhile and prints afterwards,
 //! so that nothing but the operation runs between two time stamps.
 //!
-//! This is compiled twice. The program `tables` is for machines where no harness listens ([`CAPTURED`]): it says what
-//! machine it runs on, and with `log=text` it ends with a [`table`], of which each page stays for `page=` seconds. They are
-//! two programs because what is said between two rows moves the place in the next one where a timer ticks: the exact
-//! figures of `bench` do not change with what `tables` says.
+//! This is compiled three times. The program `tables` is for machines where no harness listens ([`CAPTURED`]): it says
+//! what machine it runs on, and with `log=text` it ends with a [`table`], of which each page stays for `page=` seconds.
+//! The program `samples` reports every single sample besides ([`report::ALL_SAMPLES`]). They are programs of their own
+//! because what is said between two rows, or one more option looked up, moves the place in the next row where a timer
+//! ticks: the exact figures of `bench` do not change with what the others say.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;

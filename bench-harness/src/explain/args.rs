@@ -1,0 +1,64 @@
+//! The options of `explain`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Wanted, shares};
+use crate::cli::cpus;
+use crate::lab::Lab;
+
+/// One row, or all that the book shows.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// The row, as `bench` calls it
+    #[arg(required_unless_present = "shown")]
+    row: Option<String>,
+    /// The phases of all rows that the book shows, in place of one row; with --check or --update
+    #[arg(long, conflicts_with_all = ["row", "cpus", "diff", "json"])]
+    shown: bool,
+    /// Compare these phases with perf/phases.json
+    #[arg(long, requires = "shown", required_unless_present_any = ["row", "update"])]
+    check: bool,
+    /// Write them into perf/phases.json
+    #[arg(long, requires = "shown", conflicts_with = "check")]
+    update: bool,
+    /// Number of CPUs (default: as few as the row takes)
+    #[arg(long, value_parser = cpus())]
+    cpus: Option<u32>,
+    /// What was added and removed since this git revision, or against `kernel:VARIANT` (nofast, ordinary)
+    #[arg(long, value_name = "BASE")]
+    diff: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// The committed figures
+    #[arg(long, default_value = "perf/baseline.json", value_name = "FILE")]
+    baseline: PathBuf,
+    /// Program that builds a revision
+    #[arg(long, default_value = "just", value_name = "PROGRAM", hide = true)]
+    just: OsString,
+}
+
+impl ExplainArgs {
+    fn wanted(&self, row: &str) -> Wanted {
+        Wanted {
+            row: row.to_owned(),
+            cpus: self.cpus,
+            diff: self.diff.clone(),
+            json: self.json,
+            baseline: self.baseline.clone(),
+            just: self.just.clone(),
+        }
+    }
+}
+
+/// Explains what the options name.
+pub fn run(lab: &Lab, args: &ExplainArgs) -> Result<()> {
+    let what = if args.update { shares::What::Update } else { shares::What::Check };
+    args.row
+        .as_deref()
+        .map_or_else(|| shares::command(lab, what), |row| super::command(lab, &args.wanted(row)))
+}
