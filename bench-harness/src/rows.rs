@@ -2,6 +2,9 @@
 //!
 //! The one list of their names: runs must have them, `bench --list` shows them, README and book take their words from here.
 
+#[cfg(test)]
+mod covered;
+
 use crate::machine::{CPUS_MAX, Mode};
 use crate::trouble::Trouble;
 
@@ -9,6 +12,8 @@ use crate::trouble::Trouble;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum On {
     Always,
+    /// On one CPU.
+    One,
     /// On several CPUs.
     Several,
     /// Under icount on one CPU, or on several: the plugin counts it.
@@ -26,6 +31,11 @@ pub struct Known {
 
 const fn always(name: &'static str, what: &'static str) -> Known {
     Known { name, what, on: On::Always }
+}
+
+/// A system call of its own, which does the same on any number of CPUs.
+const fn on_one(name: &'static str, what: &'static str) -> Known {
+    Known { name, what, on: On::One }
 }
 
 const fn several(name: &'static str, what: &'static str) -> Known {
@@ -90,6 +100,44 @@ pub const ROWS: &[Known] = &[
     always("retype_frame", "make a Frame of 4 KiB"),
     always("task_create_destroy", "make a task with its CPU time, let it go, take its memory back"),
     always("process_create_destroy", "make a process with its spaces, take their memory back"),
+    on_one("cap_move", "move a capability into another slot of the same CNode"),
+    on_one("cap_inspect", "look at a slot"),
+    on_one("cap_list", "list the capabilities of a CSpace, from its first slot on"),
+    on_one("cap_verify", "ask whether a process holds a capability"),
+    on_one("untyped_reset", "take back memory of which one Notification was made"),
+    on_one("process_accept", "offer a slot for a membership"),
+    on_one("group_add", "add a process to a group"),
+    on_one("group_remove", "remove a member from a group"),
+    on_one("group_member", "ask for a member of a group"),
+    on_one("expose", "expose a Notification"),
+    on_one("withdraw", "take an exposure back"),
+    on_one("task_read_regs", "read the registers of a suspended task"),
+    on_one("task_write_regs", "write the registers of a suspended task"),
+    on_one("task_cancel", "cancel what a suspended task waits for, which is nothing"),
+    on_one("task_rewind", "rewind a suspended task, which is in no system call"),
+    on_one("task_debug", "set the debug registers of a task, to none"),
+    on_one("fault_handler", "say that a task has no fault handler"),
+    on_one("task_suspend", "suspend a task"),
+    on_one("task_resume", "resume a task that has no CPU time"),
+    on_one("task_kill", "kill a suspended task"),
+    on_one("process_kill", "kill a process with spaces and a task"),
+    on_one("sched_configure", "set priority and slice of a SchedContext"),
+    on_one("sched_info", "read a SchedContext"),
+    on_one("pool_room", "let senders into an event pool for which nobody waits"),
+    on_one("machine_counter", "read a counter of the own CPU"),
+    on_one("label_rule", "say what a label may do, as before"),
+    on_one("label_set", "set an object's label, as before"),
+    on_one("protect", "make a page that can be written read-only"),
+    on_one("accessed", "read the accessed bit of a page"),
+    on_one("pin_unpin", "pin a frame, and take the pin back"),
+    on_one("page_transfer", "move a page of a pool to another place"),
+    on_one("page_copy", "give a page of a pool that two places see a copy"),
+    on_one("set_bases", "set the own FS and GS bases"),
+    on_one(
+        "call_save_reply",
+        "call and reply, 4 words; the server keeps the call in a Reply object, and replies through that",
+    ),
+    on_one("call_forward", "call and reply, 4 words, by way of a server that forwards"),
     always("remap_move_1p", "call that moves a page, and reply"),
     always("remap_move_4p", "call that moves 4 pages, and reply"),
     always("remap_move_16p", "call that moves 16 pages, and reply"),
@@ -142,6 +190,7 @@ impl Known {
     fn is_on(&self, mode: Mode, cpus: u32) -> bool {
         match self.on {
             On::Always => true,
+            On::One => cpus == 1,
             On::Several => cpus > 1,
             On::OneCounted => mode == Mode::Icount && cpus == 1,
             On::SeveralCounted => mode == Mode::Icount && cpus > 1,

@@ -126,7 +126,10 @@ mod tests {
         let line =
             |row: &str| table.lines().find(|line| line.starts_with(&format!("| `{row}` |"))).expect("a row");
         assert!(line("call_reply_cross_as").ends_with("| 453 | 622 |"), "{table}");
-        assert!(line("remap_move_1p").contains("(") && line("remap_move_1p").ends_with("| – | – |"), "{table}");
+        assert!(
+            line("remap_move_1p").contains("(") && line("remap_move_1p").ends_with("| – | – |"),
+            "{table}"
+        );
         assert!(line("map_unmap_512p").contains("663,050"), "{table}");
         assert!(line("shootdown_2cpu").ends_with("| – | – |"), "{table}");
         assert!(table.contains("\n1. Not the same promise"), "{table}");

@@ -27,12 +27,12 @@ pub const MANY_LOG2: u64 = 20;
 pub const MANY_SAMPLES: u64 = 60;
 
 /// A place in the address space where no task of the bench is, and less than what the client runs with.
-const PLACE: u32 = 60;
+pub const PLACE: u32 = 60;
 const PRIORITY: u8 = 10;
 /// What the process of a row has: slots, page tables, tasks.
-const SLOTS: u64 = 64;
-const TABLES: u64 = 8;
-const TASKS: u64 = 8;
+pub const SLOTS: u64 = 64;
+pub const TABLES: u64 = 8;
+pub const TASKS: u64 = 8;
 
 /// The slot that a word of the block names.
 pub fn named(block: Block, word: Word) -> Cap {

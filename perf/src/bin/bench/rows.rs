@@ -10,6 +10,7 @@ use crate::carry::*;
 use crate::daily::*;
 use crate::events::*;
 use crate::life::*;
+use crate::ops::*;
 use crate::roles::*;
 
 /// The row that shows what a tick of the clock is.
@@ -67,6 +68,8 @@ pub struct Row {
     pub samples_max: u64,
     pub client: Entry,
     pub server: Option<Entry>,
+    /// Another server, in the server's process, exposed behind it.
+    pub behind: Option<Entry>,
     /// The server says when it is ready.
     pub server_reports: bool,
     /// A task of low priority on the server's CPU.
@@ -105,6 +108,7 @@ impl Row {
             samples_max: u64::MAX,
             client,
             server,
+            behind: None,
             server_reports: false,
             background: None,
             beside: None,
@@ -140,7 +144,9 @@ pub fn all(cpus: u64) -> Vec<Row> {
     rows.extend(daily());
     rows.extend(carrying());
     rows.extend(lives());
-    if cpus > 1 {
+    if cpus == 1 {
+        rows.extend(single());
+    } else {
         rows.extend(cross_cpu());
         rows.extend(carrying().into_iter().filter_map(|row| {
             let name = row.name.strip_prefix("remap_move_").filter(|name| name.ends_with('p'))?;
@@ -274,6 +280,54 @@ fn lives() -> Vec<Row> {
         Row { samples_max: 50, ..row("cap_revoke_1000", revoke_client, TREE_SLOTS) },
         Row { memory_log2: TASK_LOG2, ..row("task_create_destroy", task_client, OBJECT_SLOTS) },
         Row { memory_log2: PROCESS_LOG2, ..row("process_create_destroy", process_client, OBJECT_SLOTS) },
+    ]
+    .into()
+}
+
+/// System calls that are in no other row. They do the same on any number of CPUs, so one will do.
+fn single() -> Vec<Row> {
+    let row = |name: &str, client: Entry| Row {
+        slots: OPS_SLOTS,
+        memory_log2: OPS_LOG2,
+        ..Row::new(name, Scope::Operation, client, None)
+    };
+    let paged = |name: &str, client: Entry| Row { pages: 1, ..row(name, client) };
+    [
+        row("cap_move", cap_move_client),
+        row("cap_inspect", cap_inspect_client),
+        row("cap_list", cap_list_client),
+        row("cap_verify", cap_verify_client),
+        row("untyped_reset", untyped_reset_client),
+        row("process_accept", process_accept_client),
+        row("group_add", group_add_client),
+        row("group_remove", group_remove_client),
+        row("group_member", group_member_client),
+        row("expose", expose_client),
+        row("withdraw", withdraw_client),
+        row("task_read_regs", task_read_regs_client),
+        row("task_write_regs", task_write_regs_client),
+        row("task_cancel", task_cancel_client),
+        row("task_rewind", task_rewind_client),
+        row("task_debug", task_debug_client),
+        row("fault_handler", fault_handler_client),
+        row("task_suspend", task_suspend_client),
+        row("task_resume", task_resume_client),
+        row("task_kill", task_kill_client),
+        row("process_kill", process_kill_client),
+        row("sched_configure", sched_configure_client),
+        row("sched_info", sched_info_client),
+        Row { memory_log2: POOL_LOG2, ..row("pool_room", pool_room_client) },
+        row("machine_counter", machine_counter_client),
+        row("label_rule", label_rule_client),
+        row("label_set", label_set_client),
+        paged("protect", protect_client),
+        paged("accessed", accessed_client),
+        paged("pin_unpin", pin_unpin_client),
+        paged("page_transfer", page_transfer_client),
+        paged("page_copy", page_copy_client),
+        row("set_bases", set_bases_client),
+        Row { maps: true, server_reports: true, ..Row::call("call_save_reply", call_client, saving_server) },
+        Row { behind: Some(echo_server), ..Row::call("call_forward", call_client, forwarding_server) },
     ]
     .into()
 }

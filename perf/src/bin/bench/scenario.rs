@@ -121,8 +121,9 @@ struct Placement {
 }
 
 impl Placement {
-    fn plain(pairs: u64) -> Placement {
-        Placement { members: 4, exposures: pairs as u16 + 1, first_server: 1, slot: slot::GROUPS }
+    fn plain(row: &Row, pairs: u64) -> Placement {
+        let servers = if row.behind.is_some() { 2 * pairs } else { pairs };
+        Placement { members: 4, exposures: servers as u16 + 1, first_server: 1, slot: slot::GROUPS }
     }
 
     fn random(pairs: u64, random: &mut oorandom::Rand64) -> Placement {
@@ -148,7 +149,7 @@ pub fn run(stage: &mut Stage, image: &Image<'_>, row: &Row) -> Result<Outcome, R
     for _ in 0..times {
         let placement = match row.spaces {
             Spaces::Shuffled { .. } => Placement::random(pairs, &mut random),
-            _ => Placement::plain(pairs),
+            _ => Placement::plain(row, pairs),
         };
         let result = run_once(stage, image, row, pairs, &placement);
         at("ending the row's tasks", stage.end_tasks())?;
@@ -187,6 +188,12 @@ fn run_once(
             }
             Block::at(pair).set(Word::TaskServer, u64::from(server.task.cap().0));
             at("starting a server", server.task.resume())?;
+        }
+        if let Some(entry) = row.behind {
+            let behind = cast.add(stage, Side::Server, entry, pair, server_cpu)?;
+            let exposure = placement.first_server + (pairs + pair) as u32;
+            at("exposing the server behind", group.expose_task(exposure, &behind.task))?;
+            at("starting the server behind", behind.task.resume())?;
         }
         if row.cpus == Cpus::Around
             && let Some(entry) = row.server
