@@ -33,7 +33,7 @@ const fn always(name: &'static str, what: &'static str) -> Known {
     Known { name, what, on: On::Always }
 }
 
-/// A system call of its own, which does the same on any number of CPUs.
+/// What does the same on any number of CPUs: one will do.
 const fn on_one(name: &'static str, what: &'static str) -> Known {
     Known { name, what, on: On::One }
 }
@@ -138,6 +138,13 @@ pub const ROWS: &[Known] = &[
         "call and reply, 4 words; the server keeps the call in a Reply object, and replies through that",
     ),
     on_one("call_forward", "call and reply, 4 words, by way of a server that forwards"),
+    on_one("message_build", "build a request of the message format with two numbers, in user mode"),
+    on_one("message_read", "read such a request, in user mode"),
+    on_one(
+        "message_both_ways",
+        "build a request, read it, dispatch, build the answer, read that, all in user mode",
+    ),
+    on_one("message_by_hand", "the same by numbers and registers"),
     always("remap_move_1p", "call that moves a page, and reply"),
     always("remap_move_4p", "call that moves 4 pages, and reply"),
     always("remap_move_16p", "call that moves 16 pages, and reply"),

@@ -22,6 +22,7 @@ mod events;
 mod life;
 mod machine;
 mod measure;
+mod messages;
 mod ops;
 mod report;
 mod roles;

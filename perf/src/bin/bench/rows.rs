@@ -10,6 +10,7 @@ use crate::carry::*;
 use crate::daily::*;
 use crate::events::*;
 use crate::life::*;
+use crate::messages::*;
 use crate::ops::*;
 use crate::roles::*;
 
@@ -146,6 +147,7 @@ pub fn all(cpus: u64) -> Vec<Row> {
     rows.extend(lives());
     if cpus == 1 {
         rows.extend(single());
+        rows.extend(messages());
     } else {
         rows.extend(cross_cpu());
         rows.extend(carrying().into_iter().filter_map(|row| {
@@ -328,6 +330,18 @@ fn single() -> Vec<Row> {
         row("set_bases", set_bases_client),
         Row { maps: true, server_reports: true, ..Row::call("call_save_reply", call_client, saving_server) },
         Row { behind: Some(echo_server), ..Row::call("call_forward", call_client, forwarding_server) },
+    ]
+    .into()
+}
+
+/// Messages that describe themselves: user code alone.
+fn messages() -> Vec<Row> {
+    let row = |name: &str, client: Entry| Row::new(name, Scope::Operation, client, None);
+    [
+        row("message_build", message_build_client),
+        row("message_read", message_read_client),
+        row("message_both_ways", message_both_client),
+        row("message_by_hand", message_by_hand_client),
     ]
     .into()
 }

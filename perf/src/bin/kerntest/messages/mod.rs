@@ -1,8 +1,6 @@
 //! Messages that describe themselves: by stubs made from `protocols/schema/echo.capnp`, with capabilities that are used
 //! where they come, in words, in pages that are read where they are, and out of memory that their sender still writes.
 
-mod costs;
-
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::{Cap, Error, Fate, Grant, PAGE_SIZE, PageMode, PageRange, Rights};
@@ -23,12 +21,11 @@ use user_rt::utcb;
 use crate::lab::{CHILD_FREE, CHILD_GROUP, Lab, PUPPETS_MAX, Place, Wanted};
 use crate::suite::{Failure as Wrong, Outcome};
 use crate::{expect, expect_eq, tests};
-use costs::what_typed_messages_cost;
 
 tests! {
     typed_messages_carry_capabilities pointers_without_capabilities_are_refused letters_in_words
     letters_in_pages_are_read_where_they_are letters_that_are_still_written_are_copied_first
-    pages_of_an_answer_do_not_stay what_typed_messages_cost
+    pages_of_an_answer_do_not_stay
 }
 
 /// Where the keeper listens for words and for parcels, and whoever writes where a letter came from.

@@ -1,32 +1,63 @@
-//! What a message costs that describes itself, beside one by hand: ticks of user code, which are instructions where those
-//! are counted. They are reported; only that the messages are right is judged.
+//! What a message costs that describes itself, beside one by hand: user code alone, no system call.
 
 use core::hint::black_box;
 
 use abi::Grant;
-use protocols::echo::{self, answer, request};
-use protocols::{Transport, capnp, compose_plain, open};
-use user_rt::arch::timestamp;
+use protocols::echo::{self, Refusal, answer, request};
+use protocols::{Given, Transport, capnp, compose_plain, open};
 use user_rt::grants::Caps;
 use user_rt::ipc::{Message, Received};
-use user_rt::report;
 use user_rt::talk::{put, put_giving, with_bytes};
 
-use super::Keeper;
-use crate::expect_eq;
-use crate::lab::Lab;
-use crate::suite::Outcome;
+use crate::block::Block;
+use crate::measure::measure;
 
-const SAMPLES: usize = 64;
+/// A server that adds, and does nothing else.
+struct Adder;
 
-/// The least of some.
-fn ticks<R>(mut what: impl FnMut() -> R) -> u64 {
-    let one = |_| {
-        let begin = timestamp();
-        black_box(what());
-        timestamp() - begin
-    };
-    (0..SAMPLES).map(one).min().unwrap_or(0)
+impl echo::Server<Received> for Adder {
+    type Grant = Grant;
+
+    fn add(
+        &mut self,
+        _: &Received,
+        asked: request::add::Reader<'_>,
+        mut answer: answer::add::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        answer.set_sum(asked.get_left().checked_add(asked.get_right()).ok_or(Refusal::Overflow)?);
+        Ok(())
+    }
+
+    fn letter(
+        &mut self,
+        _: &Received,
+        _: request::letter::Reader<'_>,
+        _: answer::letter::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::BadRequest)
+    }
+
+    fn keep(
+        &mut self,
+        _: &Received,
+        _: request::keep::Reader<'_>,
+        _: answer::keep::Builder<'_>,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::BadRequest)
+    }
+
+    fn nothing(&mut self, _: &Received) -> Result<(), Refusal> {
+        Err(Refusal::BadRequest)
+    }
+
+    fn fetch(
+        &mut self,
+        _: &Received,
+        _: answer::fetch::Builder<'_>,
+        _: &mut Given<Grant>,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::BadRequest)
+    }
 }
 
 /// Everything but the kernel: a request is put where it would be sent from, read and answered there, and so is the answer.
@@ -53,9 +84,8 @@ impl Transport for Here {
             fault: false,
             forwarded: false,
         };
-        let mut keeper = Keeper { caps: &mut Caps::default(), kept: &mut None };
         let answer = with_bytes(&call.message, |bytes| {
-            echo::serve(&mut keeper, &call, call.message.label, bytes, |answer, grants| {
+            echo::serve(&mut Adder, &call, call.message.label, bytes, |answer, grants| {
                 put_giving(echo::ANSWER, answer, grants)
             })
         });
@@ -104,17 +134,23 @@ fn by_hand(left: u64, right: u64) -> u64 {
     if answer.label == 0 { answer.regs[0] } else { u64::MAX }
 }
 
-pub fn what_typed_messages_cost(_: &mut Lab<'_>) -> Outcome {
+/// Builds a request with two numbers.
+pub extern "C" fn message_build_client(index: u64) -> ! {
+    measure(Block::at(index), || black_box(build(black_box(40), black_box(2))).words == 0)
+}
+
+/// Reads it.
+pub extern "C" fn message_read_client(index: u64) -> ! {
     let message = build(40, 2);
-    expect_eq!(message.words, 0, "words that do not fit registers");
-    expect_eq!(read(&message), Some(42), "reading");
-    expect_eq!(add(40, 2), Some(42), "asking");
-    let nothing = ticks(|| ());
-    let least = |ticks: u64| ticks.saturating_sub(nothing);
-    let (build, read) =
-        (least(ticks(|| build(black_box(40), black_box(2)))), least(ticks(|| read(black_box(&message)))));
-    let both = least(ticks(|| add(black_box(40), black_box(2))));
-    let hand = least(ticks(|| by_hand(black_box(40), black_box(2))));
-    report!("message-cost build={build} read={read} request_and_answer={both} by_hand={hand}");
-    Ok(())
+    measure(Block::at(index), || read(black_box(&message)) == Some(42))
+}
+
+/// Builds a request, reads and answers it, and reads the answer.
+pub extern "C" fn message_both_client(index: u64) -> ! {
+    measure(Block::at(index), || add(black_box(40), black_box(2)) == Some(42))
+}
+
+/// The same by numbers and registers.
+pub extern "C" fn message_by_hand_client(index: u64) -> ! {
+    measure(Block::at(index), || by_hand(black_box(40), black_box(2)) == 42)
 }
