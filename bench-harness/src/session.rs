@@ -102,8 +102,10 @@ const POLL: Duration = Duration::from_millis(5);
 const LAST_WISH: Duration = Duration::from_secs(60);
 /// Bytes whose place is looked for when the guest has ended: a block of most file systems.
 const PROBE: usize = 4096;
-/// Longest silence of a guest that is alive.
+/// Longest silence of a guest that is alive, of few CPUs.
 pub const SILENCE: Duration = Duration::from_secs(120);
+/// CPUs that make it that much longer: those of a guest take turns, and at boot all compare their clocks.
+const FEW_CPUS: u32 = 8;
 const LAST_WORDS: usize = 40;
 /// How the kernel's boot lines about mitigations start.
 const MITIGATION: &str = "aurora: mitigation ";
@@ -111,6 +113,11 @@ const MITIGATION: &str = "aurora: mitigation ";
 const EVENTS: &str = "aurora: chaos: ";
 /// How it says from where on it perturbs nothing any more.
 const CALM: &str = "aurora: calm from event ";
+
+/// Longest silence of a guest with so many CPUs.
+fn silence(cpus: u32) -> Duration {
+    SILENCE * cpus.div_ceil(FEW_CPUS)
+}
 
 /// Boots once, telling `listener` what the guest says as it says it.
 pub fn run(
@@ -136,7 +143,7 @@ pub fn run(
             break status;
         }
         if ended_by_us.is_none()
-            && let Some(ending) = ear.overdue(started, boot.limit)
+            && let Some(ending) = ear.overdue(started, boot.limit, silence(boot.cpus))
         {
             ear.states = monitor::where_are_the_cpus(&outputs.monitor, &kernel);
             ended_by_us = Some(ending);
@@ -309,11 +316,11 @@ impl Ear {
         }
     }
 
-    fn overdue(&self, started: Instant, limit: Duration) -> Option<Ending> {
+    fn overdue(&self, started: Instant, limit: Duration, silence: Duration) -> Option<Ending> {
         if started.elapsed() > limit {
             Some(Ending::TimedOut(limit))
-        } else if self.heard.elapsed() > SILENCE {
-            Some(Ending::Silent(SILENCE))
+        } else if self.heard.elapsed() > silence {
+            Some(Ending::Silent(silence))
         } else {
             None
         }
