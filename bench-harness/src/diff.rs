@@ -22,7 +22,7 @@ use crate::testsum::Tally;
 use crate::trouble::Trouble;
 
 /// Builds of the kernel: with fastpaths and without.
-const WITH: &str = "dump";
+pub const WITH: &str = "dump";
 const WITHOUT: &str = "nofast-dump";
 /// Time limit of one game.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -139,8 +139,9 @@ fn play_both(lab: &Lab, seed: u32, steps: u32) -> Result<(Game, Game)> {
     Ok((next()?, next()?))
 }
 
-fn play(lab: &Lab, variant: &str, seed: u32, steps: u32, show: Option<usize>) -> Result<Game> {
-    let job = Job {
+/// What to boot for a game.
+pub fn job(variant: &str, seed: u32, steps: u32, show: Option<usize>) -> Job {
+    Job {
         label: format!("diff-{variant}-{seed}"),
         variant: variant.to_owned(),
         command_line: format!("run=diff seed={seed} steps={steps} show={}", show.unwrap_or(0)),
@@ -148,7 +149,11 @@ fn play(lab: &Lab, variant: &str, seed: u32, steps: u32, show: Option<usize>) ->
         cpus: 1,
         counted: None,
         limit: LIMIT,
-    };
+    }
+}
+
+fn play(lab: &Lab, variant: &str, seed: u32, steps: u32, show: Option<usize>) -> Result<Game> {
+    let job = job(variant, seed, steps, show);
     let mut game = Game::default();
     let session = lab.run_with(&job, &mut |event| {
         game.note(event);

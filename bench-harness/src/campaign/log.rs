@@ -31,8 +31,21 @@ pub struct Failure {
     pub why: String,
     /// The one command that repeats it.
     pub replay: String,
+    /// How gdb gets to it. Logs of earlier versions do not say.
+    #[serde(default)]
+    pub gdb: Option<Gdb>,
     /// Directory of what the guest said, within the campaign's.
     pub kept: String,
+}
+
+/// How gdb gets to a failure.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Gdb {
+    pub command: String,
+    /// Where the machine then stands.
+    pub stops: String,
+    /// The command that searches for the first event after which something is wrong, where there are events.
+    pub bisect: Option<String>,
 }
 
 impl Record {
@@ -124,6 +137,11 @@ pub mod tests {
         let failure = why.map(|why| Failure {
             why: why.to_owned(),
             replay: format!("./justw stress --seed {seed}"),
+            gdb: Some(Gdb {
+                command: format!("./justw gdb --stress --seed {seed} --stop-at 9"),
+                stops: "stopped at its last event".to_owned(),
+                bisect: Some(format!("./justw gdb --bisect --seed {seed}")),
+            }),
             kept: format!("runs/{seed}"),
         });
         Record {

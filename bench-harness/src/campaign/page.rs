@@ -10,15 +10,24 @@ use crate::campaign::plan::Build;
 use crate::trouble::first_line;
 
 const STYLE: &str = "
-:root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; }
-code, pre { font: 13px/1.4 ui-monospace, monospace; }
-pre { overflow-x: auto; margin: .4rem 0; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-.bad { color: #c22; } .good { color: #282; }
-@media (prefers-color-scheme: dark) { .bad { color: #f77; } .good { color: #7d7; } }
+:root { color-scheme: light dark; --line: #8884; --ground: #8881; --bad: #c22; --good: #272; }
+@media (prefers-color-scheme: dark) { :root { --bad: #f88; --good: #7d7; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 1.5rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
+th, td { text-align: left; vertical-align: top; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; overflow-wrap: normal; }
+code, pre { font: 14px/1.4 ui-monospace, monospace; }
+pre { white-space: pre-wrap; background: var(--ground); border-radius: 4px; padding: .5rem .6rem; margin: .2rem 0 .8rem; }
+pre.command { user-select: all; -webkit-user-select: all; cursor: copy; }
+summary { cursor: pointer; }
+article { border: 1px solid var(--line); border-radius: 6px; padding: .2rem 1rem .8rem; margin: 1rem 0; }
+article:target { border-color: var(--bad); }
+article h3 { font-size: 1.05rem; margin: .6rem 0; }
+.facts, .does { font-size: .9rem; margin: .4rem 0; }
+.number { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+.bad { color: var(--bad); } .good { color: var(--good); }
 ";
 
 pub fn render(findings: &Findings) -> String {
@@ -28,10 +37,16 @@ pub fn render(findings: &Findings) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head { meta charset="utf-8"; title { (title) } style { (maud::PreEscaped(STYLE)) } }
+            head {
+                meta charset="utf-8";
+                // Without this a telephone lays the page out for a desk, and makes it small.
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (maud::PreEscaped(STYLE)) }
+            }
             body {
                 h1 { (title) }
-                p { code { "./justw campaign " (plan) } }
+                (command(&format!("./justw campaign {plan}")))
                 (counts(findings, failed, missing))
                 @if failed > 0 {
                     h2 { "Causes" }
@@ -103,32 +118,45 @@ fn cause(why: &str) -> String {
     text
 }
 
+/// A box for each failing seed: why, how to see it again, and what is known of it.
 fn failures(findings: &Findings) -> Markup {
     html! {
-        table {
-            tr { th { "seed" } th { "why, and what replays it" } th { "hash" } th.number { "events" } th.number { "seconds" } th { "build" } }
-            @for (record, failure) in failing(findings) {
-                tr id={ "seed-" (record.seed) } {
-                    td { (record.seed) }
-                    td {
-                        (why(&failure.why))
-                        pre { code { (failure.replay) } }
-                        a href={ (failure.kept) "/" } { "what the guest said" }
+        p.does { "A click on a command selects all of it." }
+        @for (record, failure) in failing(findings) {
+            article id={ "seed-" (record.seed) } {
+                h3 { "Seed " (record.seed) }
+                (why(&failure.why))
+                p.does { "Run it again:" }
+                (command(&failure.replay))
+                @if let Some(gdb) = &failure.gdb {
+                    p.does { "Look at it in gdb, " (gdb.stops) ":" }
+                    (command(&gdb.command))
+                    @if let Some(bisect) = &gdb.bisect {
+                        p.does { "Find the first event after which something is wrong:" }
+                        (command(bisect))
                     }
-                    td { code { (record.hash.as_deref().unwrap_or("-")) } }
-                    td.number { (record.events.map_or("-".to_owned(), |events| events.to_string())) }
-                    td.number { (format!("{:.1}", record.seconds)) }
-                    td { code { (record.build) } }
+                }
+                p.facts {
+                    a href={ (failure.kept) "/" } { "What the guest said" }
+                    " · " (format!("{:.1}", record.seconds)) " s"
+                    @if let Some(events) = record.events { " · " (events) " events" }
+                    @if let Some(hash) = &record.hash { " · hash " code { (hash) } }
+                    " · build " code { (record.build) }
                 }
             }
         }
     }
 }
 
+/// A command, in a box that one click selects.
+fn command(line: &str) -> Markup {
+    html! { pre.command { code { (line) } } }
+}
+
 fn why(text: &str) -> Markup {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     html! {
-        @if rest.is_empty() { (first) } @else { details { summary { (first) } pre { (rest) } } }
+        @if rest.is_empty() { p { (first) } } @else { details { summary { (first) } pre { (rest) } } }
     }
 }
 
@@ -184,6 +212,35 @@ mod tests {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert!(!page.contains("http"), "it needs nothing else");
+    }
+
+    #[test]
+    fn beside_each_failing_seed_are_the_commands_for_it() {
+        let mut old = record(8, Some("lost=2"));
+        old.failure.as_mut().expect("a failure").gdb = None;
+        let page = render(&findings(&[record(5, None), record(7, Some("lost=1")), old]));
+        let of_seed = |seed: u32| {
+            let (_, rest) = page.split_once(&format!("<article id=\"seed-{seed}\">")).expect("its box");
+            rest.split_once("</article>").expect("the end of its box").0
+        };
+        let command = |line: &str| format!("<pre class=\"command\"><code>{line}</code></pre>");
+        for line in [
+            "./justw stress --seed 7",
+            "./justw gdb --stress --seed 7 --stop-at 9",
+            "./justw gdb --bisect --seed 7",
+        ] {
+            assert!(of_seed(7).contains(&command(line)), "{line}: {page}");
+        }
+        assert!(of_seed(8).contains(&command("./justw stress --seed 8")), "{page}");
+        assert!(!of_seed(8).contains("gdb"), "a log of earlier versions has no such command: {page}");
+        assert!(!page.contains("seed-5"), "it passed: {page}");
+    }
+
+    #[test]
+    fn the_page_fits_a_telephone() {
+        let page = render(&findings(&[record(7, Some("lost=1"))]));
+        assert!(page.contains("<meta name=\"viewport\" content=\"width=device-width"), "{page}");
+        assert!(page.contains("overflow-wrap: anywhere") && page.contains("white-space: pre-wrap"), "{page}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::artifacts::Artifacts;
+use crate::campaign::log::Gdb;
+use crate::diff;
 use crate::host;
 use crate::lab::Lab;
 use crate::machine::Mode;
@@ -30,6 +32,26 @@ pub enum Kind {
     Stress { mode: Mode, cpus: u32, messages: u64, idle: Option<Idle>, replay: bool, variant: Option<String> },
     /// What else takes a seed: a game of the differential test, and the kernel's random system calls.
     Test { cpus: u32, steps: u32 },
+}
+
+/// What is known of when a seed failed.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Place {
+    /// When the guest complained first, by its TSC.
+    pub complained_at: Option<u64>,
+    /// How many events there were.
+    pub events: Option<u64>,
+}
+
+impl Place {
+    /// The option with which gdb stops there, and how that is called.
+    fn stop(self) -> (String, &'static str) {
+        match (self.complained_at, self.events) {
+            (Some(time), _) => (format!(" --stop-time {time}"), "stopped where the guest complained first"),
+            (None, Some(events)) => (format!(" --stop-at {events}"), "stopped at its last event"),
+            (None, None) => (String::new(), "stopped before its first instruction"),
+        }
+    }
 }
 
 /// All seeds, and what is done with each.
@@ -76,6 +98,38 @@ impl Plan {
             }
         };
         command.unwrap_or_default() + &timeout
+    }
+
+    /// How gdb gets to the failure of a seed.
+    pub fn gdb(&self, seed: u32, part: Part, place: Place) -> Gdb {
+        let timeout = self.timeout.map(|seconds| format!(" --timeout {seconds}")).unwrap_or_default();
+        let from_start = |mode: Mode, cpus: u32, variant: &str, line: &str| {
+            let variant = if variant.is_empty() { String::new() } else { format!(" --variant '{variant}'") };
+            Gdb {
+                command: format!("./justw gdb --mode {mode} --cpus {cpus}{variant}{timeout} {line}"),
+                stops: "stopped before its first instruction".to_owned(),
+                bisect: None,
+            }
+        };
+        match (&self.kind, part, self.stress(1)) {
+            (Kind::Stress { mode: Mode::Icount, .. }, _, Some(wanted)) => {
+                let (stop, stops) = place.stop();
+                let command = stress::gdb_command(&wanted, seed, "--stress") + &stop + &timeout;
+                let bisect = stress::gdb_command(&wanted, seed, "--bisect") + &timeout;
+                Gdb { command, stops: stops.to_owned(), bisect: Some(bisect) }
+            }
+            (_, _, Some(wanted)) => {
+                let job = stress::job(&wanted, seed);
+                from_start(job.mode, job.cpus, &job.variant, &job.command_line)
+            }
+            (Kind::Test { steps, .. }, Part::Game, _) => {
+                let job = diff::job(diff::WITH, seed, *steps, None);
+                from_start(job.mode, job.cpus, &job.variant, &job.command_line)
+            }
+            (Kind::Test { cpus, .. } | Kind::Stress { cpus, .. }, ..) => {
+                from_start(Mode::Icount, *cpus, "", &kernel_test(seed))
+            }
+        }
     }
 
     /// What `stress` makes of the plan.
@@ -365,6 +419,46 @@ mod tests {
         assert_eq!(
             replay(test, Part::Whole),
             "./justw run --mode icount --cpus 2 run=test only=random_system_calls seed=7"
+        );
+    }
+
+    #[test]
+    fn gdb_stops_where_the_failure_is_known_to_be() {
+        let gdb = |kind: Kind, part, complained_at, events| {
+            let plan = Plan::new(kind, 1, 9, None).expect("a plan");
+            plan.gdb(7, part, Place { complained_at, events })
+        };
+        let lost = gdb(stress(Some("planted-lost-wake")), Part::Whole, Some(812), Some(9000));
+        let run = "--seed 7 --cpus 4 --messages 1000 --variant 'planted-lost-wake'";
+        assert_eq!(lost.command, format!("./justw gdb --stress {run} --stop-time 812"));
+        assert_eq!(lost.bisect, Some(format!("./justw gdb --bisect {run}")));
+        let silent = gdb(stress(None), Part::Whole, None, Some(9000));
+        assert_eq!(silent.command, "./justw gdb --stress --seed 7 --cpus 4 --messages 1000 --stop-at 9000");
+        let dead = gdb(stress(None), Part::Whole, None, None);
+        assert_eq!(dead.command, "./justw gdb --stress --seed 7 --cpus 4 --messages 1000");
+        assert_eq!(dead.stops, "stopped before its first instruction");
+    }
+
+    #[test]
+    fn what_has_no_events_is_debugged_from_its_start() {
+        let kind =
+            |mode| Kind::Stress { mode, cpus: 2, messages: 5, idle: None, replay: false, variant: None };
+        let gdb =
+            |kind, part| Plan::new(kind, 1, 9, Some(60)).expect("a plan").gdb(7, part, Place::default());
+        let tcg = gdb(kind(Mode::Tcg), Part::Whole);
+        assert_eq!(
+            tcg.command,
+            "./justw gdb --mode tcg --cpus 2 --variant 'dump' --timeout 60 run=stress seed=7 messages=5 idle=halt"
+        );
+        assert_eq!(tcg.bisect, None);
+        let test = Kind::Test { cpus: 2, steps: 500 };
+        assert_eq!(
+            gdb(test.clone(), Part::Game).command,
+            "./justw gdb --mode icount --cpus 1 --variant 'dump' --timeout 60 run=diff seed=7 steps=500 show=0"
+        );
+        assert_eq!(
+            gdb(test, Part::Whole).command,
+            "./justw gdb --mode icount --cpus 2 --timeout 60 run=test only=random_system_calls seed=7"
         );
     }
 

@@ -11,7 +11,7 @@ use console::style;
 
 use crate::campaign::gather;
 use crate::campaign::log::{Failure, Log, Record};
-use crate::campaign::plan::{Build, Charter, Kind, Part, Plan, Shard, kernel_test};
+use crate::campaign::plan::{Build, Charter, Kind, Part, Place, Plan, Shard, kernel_test};
 use crate::diff;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
@@ -93,7 +93,7 @@ struct Runner<'a> {
 struct Outcome {
     failure: Option<(Part, String)>,
     hash: Option<String>,
-    events: Option<u64>,
+    place: Place,
 }
 
 impl Runner<'_> {
@@ -113,11 +113,12 @@ impl Runner<'_> {
         let failure = outcome.failure.as_ref().map(|(part, why)| Failure {
             why: why.chars().take(WHY_MAX).collect(),
             replay: self.plan.replay(seed, *part),
+            gdb: Some(self.plan.gdb(seed, *part, outcome.place)),
             kept,
         });
         let seconds = started.elapsed().as_secs_f64();
-        let Outcome { hash, events, .. } = outcome;
-        Ok(Record { seed, failure, hash, events, seconds, build: self.build.clone() })
+        let Outcome { hash, place, .. } = outcome;
+        Ok(Record { seed, failure, hash, events: place.events, seconds, build: self.build.clone() })
     }
 
     fn stress(&self, seed: u32) -> Result<Outcome> {
@@ -127,7 +128,7 @@ impl Runner<'_> {
         Ok(Outcome {
             failure: run.trouble.map(|trouble| (Part::Whole, trouble.to_string())),
             hash,
-            events: run.events,
+            place: Place { complained_at: run.complained_at, events: run.events },
         })
     }
 
@@ -136,7 +137,7 @@ impl Runner<'_> {
             Some(why) => Some((Part::Game, why)),
             None => self.kernel_test(seed, cpus)?.map(|why| (Part::Whole, why)),
         };
-        Ok(Outcome { failure, hash: None, events: None })
+        Ok(Outcome { failure, hash: None, place: Place::default() })
     }
 
     fn kernel_test(&self, seed: u32, cpus: u32) -> Result<Option<String>> {
