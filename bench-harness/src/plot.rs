@@ -81,7 +81,7 @@ fn picture(run: &Run, lines: &[(&str, Points)]) -> Result<String> {
         lines: lines.iter().map(line).collect(),
         shade: None,
     };
-    picture::svg((760, 420), &[panel])
+    picture::svg(&[panel])
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::data::Data;
 use super::{RECIPE, marks, tables, with_table};
+use crate::mailbox;
 use crate::peers::page as peers_page;
 use crate::scale;
 use crate::trouble::Trouble;
@@ -63,7 +64,11 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
         (book.join("scaling.md"), scale::RECIPE, scale::page(&data.scale)),
         (book.join("peers.md"), peers_page::RECIPE, peers_page::render(&data.peers)),
     ];
-    let drawn = [(book.join("scaling.svg"), scale::picture(&data.scale)?)];
+    let mailbox = book.join("mailbox-bench.md");
+    let drawn = [
+        (book.join("scaling.svg"), scale::picture(&data.scale)?),
+        (mailbox.with_extension("svg"), mailbox::picture_of(&read(&mailbox)?)?),
+    ];
     let mut pages = Vec::new();
     for file in files.into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "md")) {
         let was = read(&file)?;

@@ -83,9 +83,19 @@ pub fn command(wanted: &Wanted) -> Result<()> {
     if let Some(page) = &wanted.update {
         let text = format!("{}.\n\n{}", results.machine(), markdown::render(&figures, cores));
         figures::update(page, RECIPE, &text)?;
-        write(&page.with_extension("svg"), &picture)?;
+        let text = fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
+        write(&page.with_extension("svg"), &picture_of(&text)?)?;
     }
     Ok(())
+}
+
+/// The book's picture, from the tables of its page.
+pub fn picture_of(page: &str) -> Result<String> {
+    let cores = page.lines().find_map(|line| {
+        let (before, _) = line.split_once(" cores; ")?;
+        before.rsplit(' ').next()?.parse().ok()
+    });
+    plot::svg(&markdown::read(page)?, cores.context("the page does not say how many cores were there")?)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

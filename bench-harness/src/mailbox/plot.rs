@@ -6,7 +6,6 @@ use super::OURS;
 use super::read::{Figure, Group};
 use crate::picture::{self, Height, Line, Mark, Panel};
 
-const SIZE: (u32, u32) = (900, 1200);
 const OVERSUBSCRIBED: &str = "oversubscribed";
 
 /// Three panels, one below the other.
@@ -21,7 +20,7 @@ pub fn svg(figures: &[Figure], cores: u32) -> Result<String> {
         panel(figures, Group::Throughput, "throughput: million messages a second", shade(), rate),
         panel(figures, Group::Wake, "wake, in one thread: ns a message", None, |ns| ns),
     ];
-    picture::svg(SIZE, &panels)
+    picture::svg(&panels)
 }
 
 fn panel(
@@ -62,7 +61,7 @@ mod tests {
         let of = |group| [1, 2, 4].map(|n| figure(group, n, "queue", (90.0, 100.0, 110.0)));
         let figures = [Group::Latency, Group::Throughput, Group::Wake].map(of).concat();
         let text = svg(&figures, 2).expect("it draws");
-        assert_eq!(text.matches("<circle").count(), 3 * 3);
+        assert_eq!(text.matches("<circle").count(), 3 * (3 + 1), "each panel has its marks, and a legend");
         assert_eq!(text.matches(OVERSUBSCRIBED).count(), 2, "one thread is never oversubscribed");
         assert_eq!(svg(&figures, 8).expect("it draws").matches(OVERSUBSCRIBED).count(), 0);
     }

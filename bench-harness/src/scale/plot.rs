@@ -5,8 +5,6 @@ use anyhow::Result;
 use super::{Point, Series};
 use crate::picture::{self, Height, Line, Mark, Panel};
 
-const SIZE: (u32, u32) = (900, 1020);
-
 /// Three panels, one below the other.
 pub fn svg(series: &[Series]) -> Result<String> {
     let panels = [
@@ -14,7 +12,7 @@ pub fn svg(series: &[Series]) -> Result<String> {
         panel(series, "interrupts per operation", Point::interrupts),
         panel(series, "cache lines that change hands per operation", |p| p.lines),
     ];
-    picture::svg(SIZE, &panels)
+    picture::svg(&panels)
 }
 
 fn panel(series: &[Series], title: &str, figure: impl Fn(&Point) -> f64) -> Panel {
@@ -57,7 +55,8 @@ mod tests {
         let text = svg(&series).expect("it draws");
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
         assert_eq!(text.matches("\none\n").count(), 3, "{text}");
-        assert_eq!(text.matches("<circle").count(), 2 * 2 * 3);
+        // Two marks and one in the legend, of the first line; the other's are squares.
+        assert_eq!(text.matches("<circle").count(), 3 * 3);
     }
 
     #[test]
