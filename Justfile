@@ -21,6 +21,8 @@ or_help := "'" + justfile_directory() / "docs/help/or-run" + "' '" + just_execut
 bugs := "missing-fence dropped-interrupt torn-slot-read lost-recall lost-wake missing-flush unchecked-copy"
 # Packages of which every binary goes into the boot archive.
 programs := "init pager store oom perf"
+# Crates that only the kernel's target has whole.
+bare_crates := "kern-hal ipc-fast kern-image"
 
 # Debian's compiler has no core for the target: it is built along.
 build_std := if env("AURORA_BUILD_STD", "") == "1" { "RUSTC_BOOTSTRAP=1 CARGO_UNSTABLE_BUILD_STD=core,alloc,compiler_builtins CARGO_UNSTABLE_BUILD_STD_FEATURES=compiler-builtins-mem" } else { "" }
@@ -228,11 +230,11 @@ fmt *args:
 _fmt *args:
     {{cargo}} fmt --all {{args}}
 
-# Clippy over host crates, kernel and user programs; warnings are errors
+# Clippy and rustdoc over host crates, kernel and user programs; warnings are errors
 lint *args:
     {{or_help}} lint "$@"
 
-_lint:
+_lint: && _api
     {{cargo}} clippy --all-targets -- -D warnings
     {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/kernel' --package kern-image --package kern-hal --package ipc-fast -- -D warnings
@@ -241,14 +243,30 @@ _lint:
     {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} clippy --release --target {{bare}} \
         --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}} -- -D warnings
 
-# API documentation into target/doc, and the book into target/book where mdbook is installed
+# API documentation of all crates into target/doc/index.html, and the book into target/book where mdbook is installed
 doc *args:
     {{or_help}} doc "$@"
 
-_doc:
-    {{cargo}} doc --no-deps --document-private-items
+_doc: _api
+    echo '{{target}}/doc/index.html: the crates by layer'
     if command -v mdbook >/dev/null; then mdbook build docs --dest-dir '{{target}}/book'; \
     else echo 'no mdbook here: read the book in docs/src (cargo install mdbook makes it HTML)'; fi
+
+# The API documentation; a warning is an error. Crates of the kernel's target go into the host's directory: so all of them
+# link each other, and one search finds all.
+_api $RUSTDOCFLAGS="-D warnings":
+    for place in kernel user; do \
+        mkdir -p '{{target}}/doc' '{{target}}'/$place/{{bare}}; \
+        [ -L '{{target}}'/$place/{{bare}}/doc ] || rm -rf '{{target}}'/$place/{{bare}}/doc; \
+        ln -sfn ../../doc '{{target}}'/$place/{{bare}}/doc; \
+    done
+    {{cargo}} doc --quiet --no-deps --document-private-items --workspace \
+        {{prepend("--exclude ", bare_crates + " user-rt " + programs)}}
+    {{build_std}} {{flags_for}}='{{kernel_flags}}' {{cargo}} doc --quiet --no-deps --document-private-items --release \
+        --target {{bare}} --target-dir '{{target}}/kernel' {{prepend("--package ", bare_crates)}}
+    {{build_std}} {{flags_for}}='{{user_flags}}' {{cargo}} doc --quiet --no-deps --document-private-items --release \
+        --target {{bare}} --target-dir '{{target}}/user' --package user-rt {{prepend("--package ", programs)}}
+    "${RUSTDOC:-rustdoc}" docs/api/index.md --output '{{target}}/doc' --markdown-no-toc --html-in-header docs/api/head.html
 
 # Make the book's generated pages anew: the system call reference and the rules of authority, out of abi
 reference *args:

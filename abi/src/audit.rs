@@ -1,4 +1,4 @@
-//! Accountability: entries of [`Op::CapList`](crate::Op::CapList), which tell who holds what; security labels; records of
+//! Accountability: entries of [`Op::CapList`], which tell who holds what; security labels; records of
 //! the audit ring, which tell how it came to that.
 
 use crate::{Error, ObjType, Op, Rights, TaskId};
@@ -6,7 +6,7 @@ use crate::{Error, ObjType, Op, Rights, TaskId};
 /// Security labels that there are, 0, which is none, among them.
 pub const LABELS: u32 = 32;
 
-/// What a rule of [`Op::LabelRule`](crate::Op::LabelRule) allows subjects of a label with objects of another: a set of bits.
+/// What a rule of [`Op::LabelRule`] allows subjects of a label with objects of another: a set of bits.
 pub mod may {
     /// Get a capability of it from elsewhere into its CSpace, or have it made there.
     pub const GRANT: u8 = 1 << 0;

@@ -40,7 +40,7 @@ impl Behalf {
 /// What an operation asks the labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Asks {
-    /// What has to be allowed to whoever comes to hold, join or see something, of that: bits of [`may`](crate::audit::may).
+    /// What has to be allowed to whoever comes to hold, join or see something, of that: bits of [`may`].
     pub bits: u8,
     /// The labels have to be the same.
     pub same: bool,

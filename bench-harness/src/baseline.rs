@@ -30,7 +30,7 @@ pub struct Baseline {
     exact: BTreeMap<String, BTreeMap<u32, BTreeMap<String, Figures>>>,
 }
 
-/// The median of a row may be at most so much. Without options it is at most [`ABOVE`] percent above the exact figures.
+/// The median of a row may be at most so much. Without options it is at most 5 percent above the exact figures.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
 struct Limit {
     row: String,

@@ -2,7 +2,7 @@
 //!
 //! There are two kinds of captures, and the bytes themselves say which one it is:
 //! - lines of text (`log=text`): the kernel's own on the serial line, and report lines behind [`TEXT_MARK`];
-//! - [records](crate::records) (`log=com2`, `log=e9`, `log.bin` of a run).
+//! - [`crate::records`] (`log=com2`, `log=e9`, `log.bin` of a run).
 //!
 //! Anything may stand before, between and behind: what the firmware said, the end of another boot, noise. A line without
 //! an end was cut off and is not read, since half a figure is a figure, too. Lines of text without their

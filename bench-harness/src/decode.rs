@@ -1,6 +1,6 @@
 //! `decode`: the bench's table out of what was captured from a machine's port.
 //!
-//! The figures become the results that [`bench`](crate::bench) would have written, with a mode that says what executed
+//! The figures become the results that [`mod@bench`] would have written, with a mode that says what executed
 //! the guest. What is not known of a machine far away (compiler, operating system) is called unknown.
 
 use std::fs;

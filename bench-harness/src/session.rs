@@ -84,7 +84,7 @@ pub struct Session {
     pub events: Option<u64>,
     /// From which event on it perturbed nothing any more, as it says that: number, point and time.
     pub calm: Option<String>,
-    /// How many snapshots of the kernel's state came, and which [invariants](invariants) do not hold.
+    /// How many snapshots of the kernel's state came, and which [`invariants`] do not hold.
     pub snapshots: u32,
     pub violations: Vec<String>,
     /// What the processes that were to stay confined came to hold and see.

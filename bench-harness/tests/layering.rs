@@ -233,3 +233,27 @@ fn assembly_is_where_the_table_allows_it() {
     }
     assert!(wrong.is_empty(), "assembly out of place:\n{}", wrong.join("\n"));
 }
+
+#[test]
+fn the_top_page_of_the_documentation_has_every_crate() {
+    let page = include_str!("../../docs/api/index.md");
+    let metadata = metadata();
+    let mut targets = Vec::new();
+    for member in members(&metadata) {
+        let names: Vec<String> = (member.package.targets.iter())
+            .filter(|target| target.is_bin() || target.is_lib() || target.is_cdylib())
+            .map(|target| target.name.replace('-', "_"))
+            .collect();
+        let name = &member.package.name;
+        let is_there = names.iter().any(|target| page.contains(&format!("({target}/index.html)")));
+        assert!(is_there, "docs/api/index.md has no link to {name}: one of {names:?}");
+        targets.extend(names);
+    }
+    for link in page.split("](").skip(1).filter_map(|rest| rest.split_once("/index.html)")) {
+        assert!(
+            targets.iter().any(|target| target == link.0),
+            "docs/api/index.md: there is no crate {}",
+            link.0
+        );
+    }
+}

@@ -4,7 +4,7 @@
 //! timer tick come in, so that instruction-counted runs reach interleavings they never would by
 //! themselves. Without it a point compiles to nothing.
 //!
-//! In host tests a test may let other CPUs act at a point: [`crate::host_test::at_points`].
+//! In host tests a test may let other CPUs act at a point: `crate::host_test::at_points`.
 //!
 //! Points are numbered in the order in which CPUs come by them: that number is an *event* of the seed.
 //! Where QEMU counts instructions the same event is the same point of the same run, every time.

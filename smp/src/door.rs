@@ -24,7 +24,7 @@
 //!
 //! A word gives its object as the type that it was stored as ([`KernelObject`]): types hold that, too.
 //!
-//! The doors of [`crate::host_test`], which only tests have, hold none of this.
+//! The doors of `crate::host_test`, which only tests have, hold none of this.
 //!
 //! # Memory ordering
 //! [`ObjWord`] stores with `Release` and loads with `Acquire`: who sees the word sees the object's

@@ -5,7 +5,7 @@
 //! lock that nobody lets go of is a fault of the kernel, and silence would hide it.
 //!
 //! In host tests there is a point before each lock, behind it, and behind its release. A test that stops one CPU in the
-//! middle lets it go on where another one meets its lock ([`crate::host_test::contended`]).
+//! middle lets it go on where another one meets its lock (`crate::host_test::contended`).
 //!
 //! # Memory ordering
 //! Taking the lock is an acquire, releasing it a release: who holds it sees all that earlier holders wrote.
@@ -199,7 +199,7 @@ impl<T> Guarded<T> {
         Opened { guard, value: unsafe { &*self.value.get() } }
     }
 
-    /// The state, for whoever knows that nobody changes it: [`crate::host_test`] and [`crate::standstill`].
+    /// The state, for whoever knows that nobody changes it: `crate::host_test` and [`crate::standstill`].
     pub(crate) const fn value(&self) -> &T {
         // SAFETY: nobody gets an exclusive reference; the callers see to it that no other CPU uses the state.
         unsafe { &*self.value.get() }

@@ -434,7 +434,7 @@ pub struct Task {
     pub msg: Homed<Message>,
     /// Whether it was last asked to suspend or to resume: control bits have no order.
     pub to_suspend: AtomicBool,
-    /// Who handles its faults: a [`Target`](abi::Target) in its process's CSpace; 0: whoever handles its process's.
+    /// Who handles its faults: a [`Target`] in its process's CSpace; 0: whoever handles its process's.
     pub fault_handler: AtomicU64,
     /// Carries `msg` through mailboxes.
     pub msg_node: Node<Mail>,

@@ -88,7 +88,7 @@ impl<T> Homed<T> {
         self.home.load(Ordering::Relaxed) >> TO_SHIFT != 0
     }
 
-    /// The inside, whichever CPU owns it. For whoever knows that its owner does nothing: [`crate::host_test`] and
+    /// The inside, whichever CPU owns it. For whoever knows that its owner does nothing: `crate::host_test` and
     /// [`crate::standstill`].
     pub(crate) const fn value(&self) -> &T {
         &self.value

@@ -5,7 +5,7 @@
 //! It may be a task of that very process, but not the one that faults. Then each fault is a call, which it receives
 //! like others:
 //!
-//! ```ignore
+//! ```text
 //! match recv()? {
 //!     Event::Call(call) => match Fault::of(&call) {
 //!         Some(fault) => Verdict::ResumeAt(fault.rip + length).reply()?,

@@ -26,7 +26,7 @@ impl fmt::Display for Numbers<'_> {
 }
 
 /// Prints what every single sample says of one operation, in the order in which they were taken; of several clients one
-/// after the other. Before [`print`], which sorts them.
+/// after the other. Before [`print()`], which sorts them.
 pub fn print_samples(row: &Row, outcome: &Outcome) {
     for samples in outcome.samples.chunks(SAMPLES_IN_LINE) {
         let mut figures = [0; SAMPLES_IN_LINE];

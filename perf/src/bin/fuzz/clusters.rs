@@ -7,7 +7,7 @@
 //! bits are raised through it.
 //!
 //! In each window a keeper, a worker of the process, begins a cluster anew. That of *messages* stays, and has
-//! workers of its own ([`talk`](crate::talk)). The keeper, and all operations, are recorded.
+//! workers of its own ([`talk`]). The keeper, and all operations, are recorded.
 
 use abi::membership::SEEN_AS_ADDER;
 use abi::{Cap, FLAG_DEADLINE, FLAG_NONBLOCK, MEMBER_RIGHTS, ObjType, Op, Rights, Target, process_rights};

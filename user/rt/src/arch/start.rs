@@ -3,7 +3,7 @@
 //! The maker of a task passes, in the order of a C function's arguments: the address of the UTCB
 //! (rdi), what to run (rsi: 0 for the program's main function, else the address of an
 //! [`Entry`](crate::spawn::Entry) in the same image), its argument (rdx), and the slot of the task's
-//! own capability (rcx; 0 for [`slot::TASK`](crate::layout::slot::TASK)), the lowest address of its stack (r8).
+//! own capability (rcx; 0 for [`slot::TASK`]), the lowest address of its stack (r8).
 //! The kernel, which makes process 1's first task, passes zeros.
 
 use core::arch::naked_asm;

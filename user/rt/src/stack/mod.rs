@@ -9,7 +9,7 @@
 //!   ([`Segments::call`]), which goes back when the call is over. No reserve bounds such a stack, nor has it to be in one
 //!   piece of address space.
 //!
-//! ```ignore
+//! ```text
 //! let mut keeper: Keeper<32, 256> = Keeper::new(vspace, nursery);
 //! let mut event = recv();
 //! loop {
