@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::files;
 use crate::host::Host;
 use crate::machine::Mode;
 use crate::report::{Row, Work};
@@ -150,7 +151,7 @@ impl Baseline {
 
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = layout(&serde_json::to_value(self)?, 0) + "\n";
-        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+        files::write(path, text)
     }
 
     /// The committed median of a row, if there is one for this machine.

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+
+use crate::files;
 use clap::Command;
 
 /// Recipes that are commands of this program. One has another name here.
@@ -66,7 +68,7 @@ fn text(command: &mut Command) -> String {
 pub fn write(cli: Command, dir: &Path) -> Result<()> {
     for (name, text) in render(cli) {
         let path = dir.join(name);
-        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        files::write(&path, text)?;
     }
     Ok(())
 }

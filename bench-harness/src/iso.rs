@@ -6,15 +6,16 @@
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::artifacts::Artifacts;
+use crate::files;
 use crate::host::find_program;
 use crate::lab::words_are_known;
-use crate::machine::{GUEST_CPU, MEMORY, option_value};
+use crate::machine::{GUEST_CPU, MEMORY, ending_with_us, option_value};
 use crate::pack;
 use crate::session::has_room;
 use crate::trouble::Trouble;
@@ -132,13 +133,14 @@ pub fn make(artifacts: &Artifacts, variant: &str, command_line: &str, image: &Pa
             "grub-mkrescue is missing: `./justw iso` installs it (grub-common, grub-pc-bin, xorriso, mtools)";
         return Err(Trouble::NoMachine(text.to_owned()).into());
     };
-    let tree = artifacts.run_dir("iso")?;
+    let dir = artifacts.run_dir("iso")?;
+    let tree = dir.join("tree");
     let boot = tree.join("boot");
     fs::create_dir_all(boot.join("grub")).context("making the image's directories")?;
     pack::strip_file(&artifacts.kernel(variant)?, &boot.join("aurora"))?;
-    fs::copy(artifacts.archive()?, boot.join("boot.tar")).context("copying the boot archive")?;
-    fs::write(boot.join("grub/grub.cfg"), menu(command_line)).context("writing GRUB's menu")?;
-    write(Command::new(program), &tree, image)
+    files::copy(&artifacts.archive()?, &boot.join("boot.tar"))?;
+    files::write(&boot.join("grub/grub.cfg"), menu(command_line))?;
+    write(ending_with_us(&program.to_string_lossy()), &dir, image)
 }
 
 fn menu(command_line: &str) -> String {
@@ -148,30 +150,30 @@ fn menu(command_line: &str) -> String {
     )
 }
 
-/// Has a program write the image of a tree: the whole of it, or nothing. An image that was there stays until then.
-fn write(rescue: Command, tree: &Path, image: &Path) -> Result<()> {
-    let mut part = image.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let written = write_part(rescue, tree, &part)
-        .and_then(|()| fs::rename(&part, image).with_context(|| format!("cannot write {}", image.display())));
+/// Has a program write the image of `dir/tree`: the whole of it, or nothing. An image that was there stays until then.
+///
+/// The image grows in `dir`: where all this is killed in the middle, no half of one is where somebody looks for it.
+fn write(mut rescue: Command, dir: &Path, image: &Path) -> Result<()> {
+    let place = image.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(place.is_dir(), "{} is no directory: the image cannot be there", place.display());
+    let grown = dir.join("image");
+    let output =
+        rescue.arg("-o").arg(&grown).arg(dir.join("tree")).output().context("starting grub-mkrescue")?;
+    let written = check(&output, &grown, dir).and_then(|()| files::bring(&grown, image));
     if written.is_err() {
-        let _ = fs::remove_file(&part);
+        let _ = fs::remove_file(&grown);
     }
     written
 }
 
-fn write_part(mut rescue: Command, tree: &Path, part: &Path) -> Result<()> {
-    let place = part.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    ensure!(place.is_dir(), "{} is no directory: the image cannot be there", place.display());
-    let output = rescue.arg("-o").arg(part).arg(tree).output().context("starting grub-mkrescue")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let whole = is_whole(part);
-    if output.status.success() && whole {
+/// An error where the program did not write a whole image.
+fn check(output: &Output, image: &Path, dir: &Path) -> Result<()> {
+    if output.status.success() && is_whole(image) {
         return Ok(());
     }
+    let said = String::from_utf8_lossy(&output.stderr);
     let temporary = std::env::temp_dir();
-    if let Some(full) = [place, &temporary].into_iter().find(|dir| !has_room(dir)) {
+    if let Some(full) = [dir, &temporary].into_iter().find(|dir| !has_room(dir)) {
         let text = format!("{} takes no more: make room on that disk for the image", full.display());
         return Err(Trouble::NoRoom(text).into());
     }
@@ -232,9 +234,10 @@ mod tests {
     /// A shell in place of the real program: the image's name is `$2`.
     fn written_by(name: &str, script: &str) -> (PathBuf, Result<()>) {
         let dir = scratch(&format!("iso-{name}"));
+        fs::create_dir(dir.join("work")).expect("made");
         let mut shell = Command::new("sh");
         shell.args(["-c", script, RESCUE]);
-        let result = write(shell, &dir, &dir.join("a.iso"));
+        let result = write(shell, &dir.join("work"), &dir.join("a.iso"));
         (dir, result)
     }
 
@@ -255,9 +258,9 @@ mod tests {
         fs::write(&half, image(20, 18)).expect("written");
         let copy = |file: &Path, status: u8| format!("cp '{}' \"$2\"; exit {status}", file.display());
         let left = |dir: &Path| {
-            let names =
-                fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").file_name());
-            names.filter(|name| name.to_string_lossy().contains(".iso")).collect::<Vec<_>>()
+            let entries = [dir.to_owned(), dir.join("work")].into_iter().flat_map(fs::read_dir).flatten();
+            let names = entries.map(|entry| entry.expect("an entry").file_name());
+            names.filter(|name| name != "work").collect::<Vec<_>>()
         };
         let (dir, result) = written_by("whole", &copy(&whole, 0));
         result.expect("a whole image");
@@ -273,6 +276,12 @@ mod tests {
             assert_eq!(status_of(&error), status::HOST, "{error:#}");
             assert!(left(&dir).is_empty(), "{name}: {:?}", left(&dir));
         }
+    }
+
+    #[test]
+    fn while_it_grows_nothing_is_in_its_place() {
+        let (dir, _) = written_by("grows", "ls \"${2%/work/image}\" > \"${2%image}seen\"; exit 1");
+        assert_eq!(fs::read_to_string(dir.join("work/seen")).expect("written"), "work\n");
     }
 
     #[test]

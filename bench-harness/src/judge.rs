@@ -7,6 +7,7 @@ use invariants::{Checker, Snapshot};
 use snapshot::text::END;
 
 use crate::confined::Watch;
+use crate::files;
 use crate::tail::Lines;
 use crate::trouble::Trouble;
 
@@ -62,7 +63,7 @@ impl Judge {
         if self.kept.is_empty() {
             return Ok(());
         }
-        std::fs::write(path, &self.kept).with_context(|| format!("writing {}", path.display()))
+        files::write(path, &self.kept)
     }
 }
 

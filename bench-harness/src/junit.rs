@@ -1,12 +1,12 @@
 //! JUnit XML of a run of tests, for what collects results of tests.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use crate::files;
 use crate::report::Verdict;
 use crate::testsum::Case;
 
@@ -30,11 +30,9 @@ impl Junit {
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-        }
+        files::make_dir_of(path)?;
         let text = self.0.to_string().context("writing XML")?;
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+        files::write(path, text)
     }
 }
 

@@ -30,6 +30,7 @@ pub mod events;
 mod exits;
 pub mod explain;
 pub mod figures;
+mod files;
 pub mod fuzz;
 pub mod gdb;
 pub mod gdbtest;

@@ -16,6 +16,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::from(trouble::status::PASS),
         Err(error) => {
             eprintln!("{}: {error:#}", console::style("aurora-bench").red().for_stderr());
+            if let Some(advice) = trouble::advice(&error) {
+                eprintln!("{advice}");
+            }
             ExitCode::from(trouble::status_of(&error))
         }
     }

@@ -11,6 +11,7 @@ use cargo_metadata::{MetadataCommand, TargetKind};
 use object::build::elf::{Builder, SectionData};
 
 use crate::artifacts::{Artifacts, Program};
+use crate::files;
 
 /// The program that the kernel starts.
 const FIRST: &str = "init";
@@ -19,16 +20,15 @@ const FIRST: &str = "init";
 pub fn pack(artifacts: &Artifacts, dir: &Path, packages: &[String]) -> Result<Vec<Program>> {
     let programs = order(binaries(packages)?, dir)?;
     let path = artifacts.boot_dir().join("boot.tar");
-    let file = std::fs::File::create(&path).with_context(|| format!("creating {}", path.display()))?;
-    let mut archive = tar::Builder::new(file);
+    let mut archive = tar::Builder::new(Vec::new());
     for program in &programs {
         let elf = std::fs::read(&program.elf)
             .with_context(|| format!("{} has not been built: run `./justw build`", program.elf.display()))?;
         append(&mut archive, &program.name, &strip(&elf).with_context(|| program.name.clone())?)?;
     }
-    archive.finish().with_context(|| format!("writing {}", path.display()))?;
+    files::write(&path, archive.into_inner().context("packing the programs")?)?;
     let list = serde_json::to_string_pretty(&programs)?;
-    std::fs::write(artifacts.manifest_path(), list + "\n").context("writing the list of programs")?;
+    files::write(&artifacts.manifest_path(), list + "\n")?;
     Ok(programs)
 }
 
@@ -55,7 +55,7 @@ fn order(mut names: Vec<String>, dir: &Path) -> Result<Vec<Program>> {
     Ok(names.into_iter().map(|name| Program { elf: dir.join(&name), name }).collect())
 }
 
-fn append(archive: &mut tar::Builder<std::fs::File>, name: &str, bytes: &[u8]) -> Result<()> {
+fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) -> Result<()> {
     let mut header = tar::Header::new_ustar();
     header.set_path(name)?;
     header.set_size(bytes.len() as u64);
@@ -88,5 +88,5 @@ pub fn strip(elf: &[u8]) -> Result<Vec<u8>> {
 /// Writes a kernel without debug information, as GRUB wants it: it would load the rest too.
 pub fn strip_file(from: &Path, to: &Path) -> Result<()> {
     let elf = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
-    std::fs::write(to, strip(&elf)?).with_context(|| format!("writing {}", to.display()))
+    files::write(to, strip(&elf)?)
 }

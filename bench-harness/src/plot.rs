@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::files;
 use crate::picture::{self, Height, Line, Mark, Panel};
 use crate::results::{Results, Run};
 
@@ -63,7 +64,7 @@ pub fn draw(results: &Results, directory: &Path) -> Result<Vec<String>> {
         }
         let path = directory.join(format!("pages-{}-{}.svg", run.mode, run.cpus));
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-        fs::write(&path, picture(run, &lines)?).with_context(|| format!("writing {}", path.display()))?;
+        files::write(&path, picture(run, &lines)?)?;
         said.push(format!("{}: drawn", path.display()));
     }
     Ok(said)

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
+use crate::files;
 use crate::host::Host;
 use crate::machine::Mode;
 use crate::report::{Counter, Row};
@@ -51,10 +52,8 @@ impl Results {
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-        }
-        std::fs::write(path, self.to_json()?).with_context(|| format!("writing {}", path.display()))
+        files::make_dir_of(path)?;
+        files::write(path, self.to_json()?)
     }
 }
 

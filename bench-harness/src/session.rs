@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::artifacts::Artifacts;
 use crate::confined::Confined;
+use crate::files;
 use crate::judge::Judge;
 use crate::logs::Logs;
 use crate::machine::{Boot, Medium, Outputs, Qemu};
@@ -114,6 +115,9 @@ const EVENTS: &str = "aurora: chaos: ";
 /// How it says from where on it perturbs nothing any more.
 const CALM: &str = "aurora: calm from event ";
 
+/// How the plugin's line begins where it could not write its file.
+const PLUGIN_FAILED: &str = "aurora-plugin: writing ";
+
 /// Longest silence of a guest with so many CPUs.
 fn silence(cpus: u32) -> Duration {
     SILENCE * cpus.div_ceil(FEW_CPUS)
@@ -168,7 +172,18 @@ pub fn run(
     let _ = std::fs::remove_file(&outputs.monitor);
     let ending = ended_by_us.unwrap_or_else(|| ending_of(status, &outputs));
     let ending = if has_room(&dir) { ending } else { Ending::NoRoom(dir) };
+    if !matches!(ending, Ending::NoRoom(_)) {
+        check_plugin(&std::fs::read_to_string(&outputs.qemu).unwrap_or_default())?;
+    }
     Ok(ear.into_session(boot.label.clone(), ending, started.elapsed()))
+}
+
+/// An error where QEMU's output says that the plugin could not write its file.
+fn check_plugin(said: &str) -> Result<(), Trouble> {
+    match said.lines().find_map(|line| line.strip_prefix(PLUGIN_FAILED)) {
+        Some(why) => Err(Trouble::NoRoom(format!("the plugin cannot write {why}: make room on that disk"))),
+        None => Ok(()),
+    }
 }
 
 /// Whether more can be written in a directory: QEMU does not say when its files stop growing.
@@ -265,8 +280,7 @@ impl Ear {
         if self.states_said.is_empty() {
             return Ok(());
         }
-        std::fs::write(path, self.states_said.join("\n") + "\n")
-            .with_context(|| format!("writing {}", path.display()))
+        files::write(path, self.states_said.join("\n") + "\n")
     }
 
     fn piece(&mut self, piece: Piece, listener: &mut dyn FnMut(&Event)) {
@@ -477,6 +491,10 @@ mod tests {
     #[test]
     fn a_place_that_takes_nothing_is_noticed() {
         let dir = crate::campaign::scratch("room");
+        let said = "x\naurora-plugin: writing boot/work-1.json: No space left on device (os error 28)\n";
+        let full = check_plugin(said).expect_err("it could not write");
+        assert!(full.is_of_the_host() && full.to_string().contains("write boot/work-1.json: No space left"));
+        assert!(check_plugin("qemu: something else\n").is_ok());
         assert!(has_room(&dir));
         assert_eq!(std::fs::read_dir(&dir).expect("a directory").count(), 0, "nothing is left of the look");
         let gone = dir.join("gone");

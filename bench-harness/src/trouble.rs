@@ -89,6 +89,19 @@ pub fn status_of(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|cause| cause.downcast_ref::<Trouble>()).map_or(status::HOST, Trouble::status)
 }
 
+/// What to do where a disk is full.
+pub const MAKE_ROOM: &str = "make room on that disk, then start this again";
+
+/// Returns what to do about an error, where its text does not say that already.
+pub fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    let is_full = |kind| {
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
+    };
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.any(|cause| is_full(cause.kind())).then_some(MAKE_ROOM)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

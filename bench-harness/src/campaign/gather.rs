@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::campaign::log::{self, Record};
 use crate::campaign::page;
 use crate::campaign::plan::Charter;
+use crate::files;
 use crate::trouble::Trouble;
 
 const PAGE: &str = "index.html";
@@ -87,15 +88,8 @@ impl Findings {
 /// Writes the summary of a directory; returns where.
 pub fn write_page(dir: &Path) -> Result<PathBuf> {
     let path = dir.join(PAGE);
-    replace(&path, &page::render(&Findings::of(dir)?))?;
+    files::write(&path, page::render(&Findings::of(dir)?))?;
     Ok(path)
-}
-
-/// Whole or not at all: several shards may write it at a time.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    fs::write(&draft, text).with_context(|| format!("writing {}", draft.display()))?;
-    fs::rename(&draft, path).with_context(|| format!("replacing {}", path.display()))
 }
 
 /// Makes one directory of several, or sums one up. An error if a seed failed or has not been run.
@@ -139,7 +133,7 @@ fn unite(findings: &Findings, dirs: &[PathBuf], out: &Path) -> Result<PathBuf> {
     fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     let lines: Result<String> =
         findings.records.values().map(|record| Ok(serde_json::to_string(record)? + "\n")).collect();
-    replace(&out.join(MERGED), &lines?)?;
+    files::write(&out.join(MERGED), lines?)?;
     findings.charter.settle(out)?;
     write_page(out)
 }
@@ -153,7 +147,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), &target).with_context(|| format!("copying to {}", target.display()))?;
+            files::copy(&entry.path(), &target)?;
         }
     }
     Ok(())

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::artifacts::Artifacts;
 use crate::campaign::log::Gdb;
 use crate::diff;
+use crate::files;
 use crate::host;
 use crate::lab::Lab;
 use crate::machine::Mode;
@@ -320,8 +321,7 @@ impl Charter {
     pub fn settle(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE);
         let draft = dir.join(format!("{FILE}.{}", std::process::id()));
-        fs::write(&draft, serde_json::to_string_pretty(self)? + "\n")
-            .with_context(|| format!("writing {}", draft.display()))?;
+        files::write(&draft, serde_json::to_string_pretty(self)? + "\n")?;
         let linked = fs::hard_link(&draft, &path);
         fs::remove_file(&draft).with_context(|| format!("removing {}", draft.display()))?;
         match linked {

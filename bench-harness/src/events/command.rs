@@ -14,6 +14,7 @@ use super::query::{self, Query};
 use super::rings::Trace;
 use super::story::Story;
 use crate::cli::{StressArgs, cpus};
+use crate::files;
 use crate::lab::{Job, Lab};
 use crate::machine::Mode;
 use crate::planted;
@@ -182,7 +183,7 @@ fn trace(lab: &Lab, args: &TraceArgs) -> Result<()> {
     let found = check::check(&trace);
     trace.describe().iter().for_each(|line| println!("{line}"));
     if session.is_some() {
-        write(&args.output, chrome::render(&trace, &story, &found.violations).as_bytes())?;
+        files::write(&args.output, chrome::render(&trace, &story, &found.violations).as_bytes())?;
         println!("{}: open it at https://ui.perfetto.dev", args.output.display());
     }
     for &query in &args.query {
@@ -210,6 +211,7 @@ fn events_file(output: &Path) -> Result<PathBuf, Trouble> {
 /// An error says how the run ended, too: often that is why.
 fn with_session<T>(result: Result<T>, session: Option<&Session>) -> Result<T> {
     match session.map(Session::check_passed) {
+        Some(Err(trouble)) if trouble.is_of_the_host() => Err(trouble.into()),
         Some(Err(trouble)) => result.with_context(|| format!("the run did not pass, either: {trouble}")),
         _ => result,
     }
@@ -219,9 +221,9 @@ fn with_session<T>(result: Result<T>, session: Option<&Session>) -> Result<T> {
 fn boot(lab: &Lab, args: &TraceArgs, workload: &Workload, raw: &Path) -> Result<Session> {
     let job = workload.job()?;
     // Before the run, which may take long.
-    make_room(raw)?;
+    files::make_dir_of(raw)?;
     let (session, log) = record(lab, job, args.events)?;
-    write(raw, &log)?;
+    files::write(raw, &log)?;
     Ok(session)
 }
 
@@ -232,16 +234,6 @@ pub fn record(lab: &Lab, mut job: Job, events: u32) -> Result<(Session, Vec<u8>)
     let log = lab.artifacts.run_path(&job.label).join("log.bin");
     let bytes = std::fs::read(&log).with_context(|| format!("reading {}", log.display()))?;
     Ok((session, bytes))
-}
-
-/// Makes the directory that a file goes into.
-fn make_room(file: &Path) -> Result<()> {
-    let Some(dir) = file.parent() else { return Ok(()) };
-    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Prints what a check found.

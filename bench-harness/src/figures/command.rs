@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::data::Data;
 use super::{RECIPE, marks, tables, with_table};
+use crate::files;
 use crate::mailbox;
 use crate::peers::page as peers_page;
 use crate::scale;
@@ -42,7 +43,7 @@ pub fn run(args: &FiguresArgs) -> Result<()> {
         return Err(Trouble::CheckFailed(text).into());
     }
     for page in stale {
-        std::fs::write(&page.file, &page.is).with_context(|| format!("writing {}", page.file.display()))?;
+        files::write(&page.file, &page.is)?;
         println!("{}: written", page.file.display());
     }
     Ok(())

@@ -19,6 +19,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::files;
+
 /// What writes the figures of all pages.
 pub const RECIPE: &str = "./justw figures";
 /// Where a table ends in a page.
@@ -41,7 +43,7 @@ pub fn grouped(number: u64) -> String {
 pub fn update(page: &Path, recipe: &str, table: &str) -> Result<()> {
     let text = std::fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
     let text = with_table(&text, recipe, table).with_context(|| format!("in {}", page.display()))?;
-    std::fs::write(page, text).with_context(|| format!("writing {}", page.display()))
+    files::write(page, text)
 }
 
 /// The text of a page with this table between the markers.

@@ -18,6 +18,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::files;
 use crate::screen::Screen;
 use crate::{figures, host};
 use read::{Figure, Group};
@@ -77,14 +78,14 @@ pub fn command(wanted: &Wanted) -> Result<()> {
     println!("{}", results.machine());
     print!("{}", table::render(&figures, cores));
     let picture = plot::svg(&figures, cores)?;
-    write(&wanted.output.join("mailbox.json"), &(serde_json::to_string_pretty(&results)? + "\n"))?;
-    write(&wanted.output.join("mailbox.svg"), &picture)?;
+    files::write(&wanted.output.join("mailbox.json"), serde_json::to_string_pretty(&results)? + "\n")?;
+    files::write(&wanted.output.join("mailbox.svg"), &picture)?;
     println!("{}: mailbox.json, mailbox.svg", wanted.output.display());
     if let Some(page) = &wanted.update {
         let text = format!("{}.\n\n{}", results.machine(), markdown::render(&figures, cores));
         figures::update(page, RECIPE, &text)?;
         let text = fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
-        write(&page.with_extension("svg"), &picture_of(&text)?)?;
+        files::write(&page.with_extension("svg"), picture_of(&text)?)?;
     }
     Ok(())
 }
@@ -96,10 +97,6 @@ pub fn picture_of(page: &str) -> Result<String> {
         before.rsplit(' ').next()?.parse().ok()
     });
     plot::svg(&markdown::read(page)?, cores.context("the page does not say how many cores were there")?)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 impl Results<'_> {

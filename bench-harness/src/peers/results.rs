@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+
+use crate::files;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -69,10 +71,8 @@ impl Results {
     }
 
     pub fn write(&self, file: &Path) -> Result<()> {
-        if let Some(dir) = file.parent() {
-            std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-        }
-        std::fs::write(file, self.text()?).with_context(|| format!("writing {}", file.display()))
+        files::make_dir_of(file)?;
+        files::write(file, self.text()?)
     }
 
     /// Returns the file's text: one row a line, so that a difference of two files names the rows.

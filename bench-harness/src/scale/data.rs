@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Point, Wanted};
 use crate::baseline;
+use crate::files;
 use crate::host::Host;
 use crate::stress::Idle;
 
@@ -53,7 +54,7 @@ impl Results {
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
-        std::fs::write(path, self.text()?).with_context(|| format!("writing {}", path.display()))
+        files::write(path, self.text()?)
     }
 
     /// The file's text: a line for each point, so that a difference of two files reads well.

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::cpus;
 use crate::counted::Counted;
 use crate::figures;
+use crate::files;
 use crate::host::Host;
 use crate::lab::{Job, Lab};
 use crate::machine::{GUEST_CPU, Mode};
@@ -113,7 +114,7 @@ pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     print!("{}", render(&results));
     results.write(&wanted.output.join("scale.json"))?;
     let drawn = wanted.output.join("scale.svg");
-    std::fs::write(&drawn, picture(&results)?).with_context(|| format!("writing {}", drawn.display()))?;
+    files::write(&drawn, picture(&results)?)?;
     lab.screen.say(&format!("{}: scale.json, scale.svg", wanted.output.display()));
     if wanted.update {
         results.write(Path::new(COMMITTED))?;
