@@ -17,6 +17,7 @@
 
 pub mod args;
 mod base;
+mod checkout;
 mod compare;
 mod cycles;
 pub mod decode;
@@ -145,7 +146,7 @@ pub struct Answer {
 pub fn command(lab: &Lab, wanted: &Wanted) -> Result<()> {
     let target = rows::find(&wanted.row, wanted.cpus)?;
     let root = std::env::current_dir().context("finding the tree")?;
-    let tree = Tree { root: root.clone(), artifacts: lab.artifacts.clone() };
+    let tree = Tree { root: root.clone(), artifacts: lab.artifacts.clone(), _checkout: None };
     let now = explain(lab, &tree, &target)?;
     let base = match wanted.diff.as_deref().map(Base::parse) {
         None => None,

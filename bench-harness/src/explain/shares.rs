@@ -14,6 +14,7 @@ use super::base::Tree;
 use super::phase::Phase;
 use super::{Explained, explain, rows};
 use crate::baseline;
+use crate::files;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::machine::GUEST_CPU;
@@ -90,7 +91,7 @@ impl Shares {
 /// Explains every row that the book shows, and compares with what is committed, or commits it.
 pub fn command(lab: &Lab, what: What) -> Result<()> {
     let root = std::env::current_dir().context("finding the tree")?;
-    let tree = Tree { root, artifacts: lab.artifacts.clone() };
+    let tree = Tree { root, artifacts: lab.artifacts.clone(), _checkout: None };
     let key = baseline::key(&Host::look(&lab.qemu.version, GUEST_CPU));
     let mut now = Shares { key, rows: BTreeMap::new() };
     for row in ROWS {
@@ -101,7 +102,7 @@ pub fn command(lab: &Lab, what: What) -> Result<()> {
     }
     if what == What::Update {
         let text = serde_json::to_string_pretty(&now)? + "\n";
-        return std::fs::write(COMMITTED, text).with_context(|| format!("writing {COMMITTED}"));
+        return files::write(Path::new(COMMITTED), text);
     }
     let committed = Shares::read(Path::new(COMMITTED))?;
     if committed.key != now.key {
