@@ -2,11 +2,11 @@
 //!
 //! A file is written under another name beside its place, `NAME.part-PID`, and renamed when all of it is on the disk.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Stands between a file's name and the process that writes it.
 const PART: &str = ".part-";
@@ -14,7 +14,7 @@ const PART: &str = ".part-";
 /// Writes a file. Special files, as `/dev/null`, are written as they are.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     let written = || -> io::Result<()> {
-        if fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+        if is_special(path) {
             return fs::write(path, bytes.as_ref());
         }
         let part = Part::of(path);
@@ -23,6 +23,11 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
         part.settle()
     };
     written().with_context(|| format!("writing {}", path.display()))
+}
+
+/// Whether something is there that has to stay what it is.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| !file.is_file())
 }
 
 /// Makes the directory that a file goes into.
@@ -39,9 +44,16 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
-/// Brings a whole file to its place, from another disk too.
+/// Brings a whole file to its place, from another disk too. What goes to a special file, as a stick, is written into it.
 pub fn bring(from: &Path, to: &Path) -> Result<()> {
-    match fs::rename(from, to) {
+    if is_special(to) {
+        let written = || io::copy(&mut File::open(from)?, &mut OpenOptions::new().write(true).open(to)?);
+        let length = written().with_context(|| format!("writing {}", to.display()))?;
+        let there = fs::metadata(from).map_or(0, |file| file.len());
+        ensure!(length == there, "writing {}: it took {length} of {there} bytes", to.display());
+        return Ok(());
+    }
+    match fs::rename(from, fs::canonicalize(to).as_deref().unwrap_or(to)) {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {
             copy(from, to)?;
             let _ = fs::remove_file(from);
@@ -92,6 +104,7 @@ mod tests {
     use crate::campaign::scratch;
     use crate::trouble;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::Command;
 
     fn names(dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(dir).expect("a directory");
@@ -114,8 +127,28 @@ mod tests {
         assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o640);
         assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
         assert_eq!(names(&dir), ["file", "link"]);
-        write(Path::new("/dev/null"), "x").expect("written");
-        assert!(!fs::metadata("/dev/null").expect("there").is_file(), "a special file stays one");
+        fs::write(dir.join("new"), "three").expect("written");
+        bring(&dir.join("new"), &link).expect("brought");
+        assert_eq!(fs::read_to_string(&file).expect("there"), "three", "the link stays, and leads to it");
+    }
+
+    /// A pipe: of a device that a mistake replaces there is no other.
+    #[test]
+    fn a_special_file_stays_one() {
+        let dir = scratch("files-special");
+        let (file, pipe) = (dir.join("file"), dir.join("pipe"));
+        write(&file, "brought").expect("written");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        std::thread::scope(|scope| {
+            let read = || scope.spawn(|| fs::read_to_string(&pipe).expect("read"));
+            let reader = read();
+            write(&pipe, "written").expect("written");
+            assert_eq!(reader.join().expect("read"), "written");
+            let reader = read();
+            bring(&file, &pipe).expect("written");
+            assert_eq!(reader.join().expect("read"), "brought");
+        });
+        assert!(is_special(&pipe) && names(&dir) == ["file", "pipe"]);
     }
 
     #[test]
@@ -139,9 +172,10 @@ mod tests {
 
     #[test]
     fn a_full_disk_says_what_to_do() {
-        let error = write(Path::new("/dev/full"), "x").expect_err("it is full");
+        let full = |kind| anyhow::Error::from(io::Error::from(kind)).context("writing x");
+        let error = full(ErrorKind::StorageFull);
         assert_eq!(trouble::status_of(&error), trouble::status::HOST);
-        assert!(format!("{error:#}").starts_with("writing /dev/full: No space left"), "{error:#}");
         assert_eq!(trouble::advice(&error), Some(trouble::MAKE_ROOM));
+        assert_eq!(trouble::advice(&full(ErrorKind::NotFound)), None);
     }
 }

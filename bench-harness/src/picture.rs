@@ -206,9 +206,9 @@ impl Panel {
 
     /// The lines, then the marks: no line covers a mark.
     fn fill(&self, area: &Area<'_>, inside: &Inside) -> Result<()> {
-        for (track, colour) in inside.tracks.iter().zip(COLOURS) {
+        for (number, track) in inside.tracks.iter().enumerate() {
             for stroke in &track.strokes {
-                area.draw(&PathElement::new(*stroke, colour.stroke_width(2))).map_err(failed)?;
+                area.draw(&PathElement::new(*stroke, colour(number).stroke_width(2))).map_err(failed)?;
             }
         }
         for (number, (track, ranges)) in inside.tracks.iter().zip(&inside.ranges).enumerate() {
