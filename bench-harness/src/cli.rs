@@ -130,7 +130,7 @@ enum Command {
     /// The mailbox against other queues on this machine's cores: ranked table, picture
     #[command(after_help = "Examples:\n  aurora-bench mailbox --runs 3\n  \
         aurora-bench mailbox --again          the table of the last runs once more")]
-    Mailbox(MailboxArgs),
+    Mailbox(mailbox::Wanted),
     /// Other kernels, measured in the same way: seL4
     #[command(subcommand, after_help = peers::command::EXAMPLES)]
     Peers(peers::command::Command),
@@ -291,25 +291,6 @@ struct DiffArgs {
 }
 
 #[derive(Args, Debug)]
-struct MailboxArgs {
-    /// Times that everything is measured
-    #[arg(long, default_value_t = 5, value_parser = one_or_more())]
-    runs: u32,
-    /// Measure nothing: put together what the last runs have left
-    #[arg(long, conflicts_with = "runs")]
-    again: bool,
-    /// Put the figures into this page, between its markers, and the picture beside it
-    #[arg(long, value_name = "FILE")]
-    update: Option<PathBuf>,
-    /// Cores of the machine that was measured (default: those that this process may use)
-    #[arg(long, value_parser = one_or_more())]
-    cores: Option<u32>,
-    /// Directory for mailbox.json, mailbox.svg and criterion's files of each run
-    #[arg(long, default_value = "target/mailbox", value_name = "DIR")]
-    output: PathBuf,
-}
-
-#[derive(Args, Debug)]
 struct TestArgs {
     /// Only these kinds of tests
     #[arg(long, value_delimiter = ',', value_name = "STEP,…")]
@@ -390,9 +371,7 @@ pub fn main() -> Result<()> {
         Command::Campaign(args) => run_campaign(&common, args),
         Command::Explain(args) => explain::args::run(&common.lab()?, &args),
         Command::Scale(wanted) => scale::command(&common.lab()?, &wanted),
-        Command::Mailbox(MailboxArgs { runs, again, update, cores, output }) => {
-            mailbox::command(&mailbox::Wanted { runs, again, update, cores, output })
-        }
+        Command::Mailbox(wanted) => mailbox::command(&wanted),
         Command::Peers(command) => peers::command::run(&command, common.timeout),
         Command::Test(args) => suite::run(&common.lab()?, &args.wanted()),
         Command::Bochs => bochs(&common.lab()?),

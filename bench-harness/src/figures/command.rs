@@ -63,12 +63,12 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
         (book.join("results.md"), RECIPE, tables::results(&data)),
         (book.join("fastpath.md"), RECIPE, data.phases.table()),
         (book.join("scaling.md"), scale::RECIPE, scale::page(&data.scale)),
+        (book.join("mailbox-bench.md"), mailbox::RECIPE, data.mailbox.page()),
         (book.join("peers.md"), peers_page::RECIPE, peers_page::render(&data.peers)),
     ];
-    let mailbox = book.join("mailbox-bench.md");
     let drawn = [
         (book.join("scaling.svg"), scale::picture(&data.scale)?),
-        (mailbox.with_extension("svg"), mailbox::picture_of(&read(&mailbox)?)?),
+        (book.join("mailbox-bench.svg"), data.mailbox.picture()?),
     ];
     let mut pages = Vec::new();
     for file in files.into_iter().filter(|file| file.extension().is_some_and(|kind| kind == "md")) {

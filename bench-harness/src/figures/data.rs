@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use crate::baseline::Baseline;
 use crate::explain::shares::{self, Shares};
 use crate::peers::results as peers;
-use crate::scale;
+use crate::{mailbox, scale};
 
 /// Where the data is, from the root of the project.
 const BASELINE: &str = "perf/baseline.json";
@@ -30,6 +30,7 @@ pub struct Data {
     pub baseline: Baseline,
     pub peers: peers::Results,
     pub scale: scale::Results,
+    pub mailbox: mailbox::Results,
     pub phases: Shares,
 }
 
@@ -57,6 +58,7 @@ impl Data {
             baseline: Baseline::read(&root.join(BASELINE))?,
             peers: peers::Results::read(&root.join(PEERS))?,
             scale: scale::Results::read(&root.join(SCALE))?,
+            mailbox: mailbox::Results::read(&root.join(mailbox::COMMITTED))?,
             phases: Shares::read(&root.join(shares::COMMITTED))?,
         })
     }

@@ -1,9 +1,6 @@
-//! The figures as tables of the book: a row for each queue, a column for each job. And back: the book's picture is drawn
-//! from its tables, so that the two agree.
+//! The figures as tables of the book: a row for each queue, a column for each job.
 
 use std::fmt::Write;
-
-use anyhow::{Context, Result, ensure};
 
 use super::read::{Figure, Group};
 use super::{OURS, is_ranked, place};
@@ -71,60 +68,10 @@ fn title(group: Group, parameter: u32) -> String {
     }
 }
 
-/// The figures that the tables of a page have. The medians of the single runs are not among them.
-pub fn read(page: &str) -> Result<Vec<Figure>> {
-    let mut jobs: Vec<(Group, u32)> = Vec::new();
-    let mut figures = Vec::new();
-    for line in page.lines().filter(|line| !line.starts_with("|---")) {
-        let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else {
-            jobs.clear();
-            continue;
-        };
-        let mut cells = cells.split(" | ");
-        let queue = cells.next().unwrap_or_default();
-        if let Some(titles) = line.strip_prefix("| | ") {
-            let titles = titles.trim_end_matches(" |").split(" | ");
-            jobs = titles.map_while(job).collect();
-        } else {
-            for ((group, parameter), text) in jobs.iter().zip(cells) {
-                let within = || format!("{queue}: `{text}` is no figure of the mailbox");
-                figures.push(figure(*group, *parameter, queue, text).with_context(within)?);
-            }
-        }
-    }
-    ensure!(!figures.is_empty(), "the page has no figures of the mailbox");
-    figures.sort_by_key(|figure| (figure.group, figure.parameter));
-    Ok(figures)
-}
-
-/// What a column's title says.
-fn job(title: &str) -> Option<(Group, u32)> {
-    let (group, rest) = title.split_once(", ")?;
-    let group = match group {
-        "latency" => Group::Latency,
-        "throughput" => Group::Throughput,
-        "wake" => Group::Wake,
-        "alone" => Group::Alone,
-        _ => return None,
-    };
-    Some((group, rest.split(' ').next()?.parse().ok()?))
-}
-
-/// What a cell says.
-fn figure(group: Group, parameter: u32, queue: &str, text: &str) -> Option<Figure> {
-    let text = text.rsplit_once("** ").map_or(text, |(_, figures)| figures);
-    let (median, rest) = text.split_once(" (")?;
-    let (range, best) = rest.strip_suffix(')')?.split_once("; ")?;
-    let (low, high) = range.split_once('–')?;
-    let number = |text: &str| text.parse::<f64>().ok();
-    let (median, low, high, best) = (number(median)?, number(low)?, number(high)?, number(best)?);
-    Some(Figure { group, parameter, queue: queue.to_owned(), median, low, high, best, runs: Vec::new() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::figure;
-    use super::{Figure, Group, OURS, read, render};
+    use super::*;
 
     #[test]
     fn what_is_not_ranked_has_no_places() {
@@ -139,20 +86,5 @@ mod tests {
         assert!(text.contains(ranked), "{text}");
         let rest = text.split_once("Oversubscribed").expect("a second table").1;
         assert!(rest.contains("| mailbox | 310.0 (300.0–320.0; 300.0) |") && !rest.contains("**"), "{text}");
-    }
-
-    #[test]
-    fn tables_are_read_as_they_are_written() {
-        let figures = [
-            figure(Group::Latency, 1, OURS, (100.0, 110.0, 120.0)),
-            figure(Group::Latency, 1, "a ring, each", (80.0, 90.0, 95.5)),
-            figure(Group::Latency, 2, OURS, (300.0, 310.0, 320.0)),
-            figure(Group::Alone, 32, OURS, (2.0, 3.0, 4.0)),
-        ];
-        let page = format!("# Words\n\n| queue | |\n|---|---|\n| x | y |\n\n{}", render(&figures, 2));
-        let figures = figures.map(|figure| Figure { runs: Vec::new(), ..figure });
-        assert_eq!(read(&page).expect("figures"), figures);
-        let broken = page.replace("110.0 (", "110.0 [");
-        assert!(read(&broken).expect_err("a broken cell").to_string().contains("mailbox: `**2.** 110.0 ["));
     }
 }

@@ -5,6 +5,7 @@
 //! neither is ahead share a place. Jobs of several threads are ranked only where each thread has a core of
 //! its own: beyond that the scheduler is measured as much as the queue.
 
+mod data;
 mod markdown;
 mod plot;
 pub mod read;
@@ -16,43 +17,42 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use clap::Args;
 
+use crate::cli::one_or_more;
 use crate::files;
 use crate::screen::Screen;
 use crate::{figures, host};
 use read::{Figure, Group};
 
+pub use data::Results;
+
 /// The queue that this is about, as the bench calls it.
 const OURS: &str = "mailbox";
-/// What makes the figures in the book.
-const RECIPE: &str = "./justw mailbox --update";
+/// The committed figures, from the root of the project, and what makes them.
+pub const COMMITTED: &str = "perf/mailbox.json";
+pub const RECIPE: &str = "./justw mailbox --update";
 /// With more processes than this ready to run beside it, a measurement is disturbed.
 const QUIET: f64 = 0.5;
 
 /// What to measure and where it goes.
-#[derive(Clone, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Wanted {
-    pub runs: u32,
-    /// Only put together what runs have left in `output`.
-    pub again: bool,
-    /// A page of the book that gets the figures.
-    pub update: Option<PathBuf>,
-    /// `None`: as many as this process may use.
-    pub cores: Option<u32>,
-    /// For `mailbox.json`, `mailbox.svg`, and a directory for each run.
-    pub output: PathBuf,
-}
-
-#[derive(Serialize, Debug)]
-struct Results<'a> {
-    schema: u32,
-    cpu: String,
-    os: String,
-    rustc: String,
-    cores: u32,
-    runs: usize,
-    figures: &'a [Figure],
+    /// Times that everything is measured
+    #[arg(long, default_value_t = 5, value_parser = one_or_more())]
+    runs: u32,
+    /// Measure nothing: put together what the last runs have left
+    #[arg(long, conflicts_with = "runs")]
+    again: bool,
+    /// Write the figures into perf/mailbox.json
+    #[arg(long)]
+    update: bool,
+    /// Cores of the machine that was measured (default: those that this process may use)
+    #[arg(long, value_parser = one_or_more())]
+    cores: Option<u32>,
+    /// Directory for mailbox.json, mailbox.svg and criterion's files of each run
+    #[arg(long, default_value = "target/mailbox", value_name = "DIR")]
+    output: PathBuf,
 }
 
 /// Measures, prints, and writes the results.
@@ -73,39 +73,18 @@ pub fn command(wanted: &Wanted) -> Result<()> {
         rustc: host::rustc_version(),
         cores,
         runs: runs.len(),
-        figures: &figures,
+        figures,
     };
     println!("{}", results.machine());
-    print!("{}", table::render(&figures, cores));
-    let picture = plot::svg(&figures, cores)?;
-    files::write(&wanted.output.join("mailbox.json"), serde_json::to_string_pretty(&results)? + "\n")?;
-    files::write(&wanted.output.join("mailbox.svg"), &picture)?;
+    print!("{}", table::render(&results.figures, cores));
+    results.write(&wanted.output.join("mailbox.json"))?;
+    files::write(&wanted.output.join("mailbox.svg"), results.picture()?)?;
     println!("{}: mailbox.json, mailbox.svg", wanted.output.display());
-    if let Some(page) = &wanted.update {
-        let text = format!("{}.\n\n{}", results.machine(), markdown::render(&figures, cores));
-        figures::update(page, RECIPE, &text)?;
-        let text = fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
-        files::write(&page.with_extension("svg"), picture_of(&text)?)?;
+    if wanted.update {
+        results.write(Path::new(COMMITTED))?;
+        println!("{COMMITTED}: written; `{}` puts it into the book", figures::RECIPE);
     }
     Ok(())
-}
-
-/// The book's picture, from the tables of its page.
-pub fn picture_of(page: &str) -> Result<String> {
-    let cores = page.lines().find_map(|line| {
-        let (before, _) = line.split_once(" cores; ")?;
-        before.rsplit(' ').next()?.parse().ok()
-    });
-    plot::svg(&markdown::read(page)?, cores.context("the page does not say how many cores were there")?)
-}
-
-impl Results<'_> {
-    /// What was measured on, and how often.
-    fn machine(&self) -> String {
-        let Results { cpu, os, rustc, cores, runs, .. } = self;
-        let s = if *runs == 1 { "" } else { "s" };
-        format!("{cpu}, {cores} cores; {os}; {rustc}; {runs} run{s}")
-    }
 }
 
 fn run_dir(output: &Path, run: u32) -> PathBuf {

@@ -18,7 +18,7 @@ pub enum Group {
 }
 
 /// A queue at one job, in nanoseconds a message (a round trip of one, for latency).
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Figure {
     pub group: Group,
     /// Producers; messages at a time for [`Group::Alone`].
@@ -31,7 +31,8 @@ pub struct Figure {
     pub high: f64,
     /// The fastest sample of all runs, which was disturbed least.
     pub best: f64,
-    /// The median of each run.
+    /// The median of each run, where the runs are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<f64>,
 }
 
