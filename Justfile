@@ -32,8 +32,8 @@ user_flags := "-Crelocation-model=static"
 flags_for := "CARGO_TARGET_X86_64_UNKNOWN_NONE_RUSTFLAGS"
 
 export AURORA_BOOT := boot
-# What is compiled in of the logs; without it defmt keeps errors only.
-export DEFMT_LOG := env("DEFMT_LOG", "info")
+# What is compiled in of the logs; the boot option `level` chooses among that. Without this defmt keeps errors only.
+export DEFMT_LOG := env("DEFMT_LOG", "trace")
 
 # List the recipes
 [private]

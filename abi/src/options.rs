@@ -3,6 +3,8 @@
 //! A word is `key=value`; the last of a key counts. What nobody reads, and a value that its reader would not take, is
 //! refused by name, by the host tool before it boots and by process 1: a misspelt word must not pass for a run.
 
+use crate::level::{self, Level};
+
 /// What a word takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Takes {
@@ -10,6 +12,8 @@ pub enum Takes {
     Least(u64),
     /// One of these.
     OneOf(&'static [&'static str]),
+    /// How much is logged, see [`level`].
+    Levels,
     /// Text that its reader looks at.
     Text,
 }
@@ -57,6 +61,7 @@ const SEEDED: &[&str] =
 /// All words that the kernel and the programs of the boot archive read.
 pub const WORDS: &[Word] = &[
     word("log", &["kernel"], Takes::OneOf(&["e9", "com2", "text", "off"]), "where log and report records go"),
+    word("level", &["kernel", "programs"], Takes::Levels, "how much is logged"),
     word("screen", &["kernel"], Takes::OneOf(&["on", "off"]), "whether the screen shows what COM1 is told"),
     word("idle", &["kernel"], Takes::OneOf(&["halt", "poll", "mwait"]), "how a CPU without work waits"),
     word("cpus", &["kernel"], Takes::Least(1), "use at most N CPUs"),
@@ -163,6 +168,11 @@ impl core::fmt::Display for Wrong<'_> {
                 match word.takes {
                     Takes::Least(least) => write!(f, " a number of at least {least}"),
                     Takes::OneOf(values) => values.iter().try_for_each(|value| write!(f, " {value}")),
+                    Takes::Levels => {
+                        Level::ALL.iter().try_for_each(|level| write!(f, " {}", level.name()))?;
+                        write!(f, ", and part=level with commas between them for")?;
+                        level::PARTS.iter().try_for_each(|part| write!(f, " {part}"))
+                    }
                     Takes::Text => write!(f, " text"),
                 }
             }
@@ -201,6 +211,7 @@ fn takes(takes: Takes, value: &str) -> bool {
             number.is_ok_and(|number| number >= least)
         }
         Takes::OneOf(values) => values.contains(&value),
+        Takes::Levels => level::is_value(value),
         Takes::Text => !value.is_empty(),
     }
 }
@@ -239,6 +250,8 @@ mod tests {
             "run=test only=a,b seed=0x10",
             "log=e9 run=stress label=3 rules=3:7:gr audit=10 chaos=4",
             "run=mine anything=goes n=0x5",
+            "run=test level=off",
+            "level=warn,kernel=debug,pager=trace",
         ] {
             assert_eq!(check(line), Ok(()), "{line}");
         }
@@ -249,7 +262,7 @@ mod tests {
         let said = |line| check(line).expect_err(line).to_string();
         assert_eq!(said("rum=test"), "nobody reads rum=; is run= meant?");
         assert_eq!(said("run=bench idel=poll"), "nobody reads idel=; is idle= meant?");
-        assert!(said("elephants").starts_with("nobody reads elephants=; known are log screen idle"));
+        assert!(said("elephants").starts_with("nobody reads elephants=; known are log level screen idle"));
         assert_eq!(said("run=test rows=a"), "run=test does not read rows=, which is for bench samples");
         assert_eq!(said("idle=foo"), "idle=foo: how a CPU without work waits; it takes halt poll mwait");
         assert_eq!(
@@ -258,6 +271,14 @@ mod tests {
         );
         assert!(said("run=bench n=many").contains("a number of at least 1"));
         assert!(said("run=test only=").contains("it takes text"));
+        assert!(
+            said("level=loud")
+                .starts_with("level=loud: how much is logged; it takes off error warn info debug trace")
+        );
+        assert!(
+            said("run=mine level=info,pagger=debug")
+                .contains("with commas between them for kernel init pager")
+        );
         assert!(said("run=mine idle=foo").contains("halt poll mwait"));
     }
 

@@ -90,12 +90,21 @@ impl Decoder {
             Level::Warn => style("WARN ").yellow(),
             Level::Error => style("ERROR").red().bold(),
         });
-        let time = frame.display_timestamp().map(|time| format!("{time:>12} ")).unwrap_or_default();
+        let time =
+            frame.display_timestamp().map(|stamp| when_and_where(&stamp.to_string())).unwrap_or_default();
         let place = self.locations.get(&frame.index()).map(|location| {
             let file = location.file.file_name().unwrap_or(location.file.as_os_str());
             style(format!("  ({}:{})", file.to_string_lossy(), location.line)).dim().to_string()
         });
         format!("{time}{name:<8} {level} {}{}", frame.display_message(), place.unwrap_or_default())
+    }
+}
+
+/// A record's time stamp, which is the seconds since the CPU's start and the number of the CPU, in columns.
+fn when_and_where(stamp: &str) -> String {
+    match stamp.split_once(' ') {
+        Some((seconds, cpu)) => format!("{seconds:>12} {:<5} ", format!("cpu{cpu}")),
+        None => format!("{stamp:>12} "),
     }
 }
 

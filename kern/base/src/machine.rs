@@ -1,6 +1,7 @@
 //! The machine, as the portable kernel sees it. `kern/hal` implements it for x86_64; host tests
 //! implement it with plain memory and a clock they turn by hand.
 
+use abi::audit::Record;
 use abi::{Attempt, Error, TaskId};
 use smp::cpu::CpuId;
 
@@ -128,6 +129,9 @@ pub trait Machine: Sized + Sync + 'static {
     fn attempt(&self, _what: Attempt, _address: u64) -> Option<u64> {
         None
     }
+
+    /// Logs a grant, a refusal or a kill, where the kernel was asked for that. A refusal is told with any error.
+    fn tell(&self, _record: &Record) {}
 
     /// Writes one record to the log port.
     fn log(&self, channel: u8, bytes: &[u8]);

@@ -6,6 +6,10 @@
 //! entries, and who does them may be killed in the middle. A ring that is full loses its oldest records; who reads is told how many. Without an audit all
 //! of this is one load where a record would be. Fastpaths have none: they neither grant nor refuse.
 //!
+//! # The log
+//! What is told to the audit is told to the machine's log, too ([`Machine::tell`]), where somebody wants that
+//! ([`Kernel::log_events`](crate::Kernel::log_events)), and of refused system calls all. The load is the same one: of [`Told`].
+//!
 //! # How it ends
 //! The rings live in an Untyped. Reset of that Untyped, or of one around it, first takes the kernel's reference away
 //! ([`Cx::end_audit`]), and then waits, as for everything that was made there, until no CPU can still write.
@@ -24,7 +28,8 @@ use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::quiesce;
 use smp::ring::{Read, Reader};
-use smp::sync::Ordering::Relaxed;
+use smp::sync::AtomicU32;
+use smp::sync::Ordering::{AcqRel, Relaxed};
 
 use crate::caps::Place;
 use crate::reclaim::{Emptied, Pins};
@@ -34,17 +39,55 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 /// Records, those that are lost among them, that one entry looks at.
 const LOOKS: usize = 2 * AUDIT_READ_MAX;
 
-impl<'k, M: Machine> Cx<'k, M> {
-    /// Whether there is an audit.
-    #[inline(always)]
-    pub fn is_audited(self) -> bool {
-        !self.k.audit.is_null()
+/// Who is told of grants, refusals and kills: one word, so that one load says whether there is anybody.
+#[derive(Default)]
+pub struct Told(AtomicU32);
+
+impl Told {
+    const AUDIT: u32 = 1 << 0;
+    const LOG: u32 = 1 << 1;
+
+    pub fn new() -> Told {
+        Told(AtomicU32::new(0))
     }
 
-    /// Writes a record, if there is an audit. What `make` leaves out is filled in.
+    #[inline(always)]
+    fn anybody(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+
+    fn add(&self, who: u32) {
+        self.0.fetch_or(who, AcqRel);
+    }
+
+    pub(crate) fn add_log(&self) {
+        self.add(Told::LOG);
+    }
+
+    fn has_log(&self) -> bool {
+        self.0.load(Relaxed) & Told::LOG != 0
+    }
+
+    /// An audit has ended. Another may have begun meanwhile.
+    fn end_audit(&self, has_another: impl FnOnce() -> bool) {
+        self.0.fetch_and(!Told::AUDIT, AcqRel);
+        if has_another() {
+            self.add(Told::AUDIT);
+        }
+    }
+}
+
+impl<'k, M: Machine> Cx<'k, M> {
+    /// Whether anybody is told of what happens: the audit, or the log.
+    #[inline(always)]
+    pub fn is_told(self) -> bool {
+        self.k.told.anybody()
+    }
+
+    /// Writes a record, if anybody is told. What `make` leaves out is filled in.
     #[inline(always)]
     pub fn audit(self, event: AuditEvent, make: impl FnOnce(Record) -> Record) {
-        if self.is_audited() {
+        if self.is_told() {
             self.write_record(event, make);
         }
     }
@@ -52,9 +95,22 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[cold]
     #[inline(never)]
     fn write_record(self, event: AuditEvent, make: impl FnOnce(Record) -> Record) {
-        let Some(audit) = self.k.audit.get(self.pin()) else { return };
+        let record = self.record(event, make);
+        if let Some(audit) = self.k.audit.get(self.pin()) {
+            audit.get().write(self.pin(), &record);
+        }
+        self.log_record(&record);
+    }
+
+    fn log_record(self, record: &Record) {
+        if self.k.told.has_log() {
+            self.k.machine.tell(record);
+        }
+    }
+
+    fn record(self, event: AuditEvent, make: impl FnOnce(Record) -> Record) -> Record {
         let actor = self.actor();
-        let record = make(Record {
+        make(Record {
             time: self.k.machine.now(),
             event,
             op: None,
@@ -66,8 +122,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             rights: Rights::NONE,
             to: 0,
             detail: 0,
-        });
-        audit.get().write(self.pin(), &record);
+        })
     }
 
     /// Whose doing it is what this CPU does: the running task's, or that of who ended the CNode that is being emptied.
@@ -97,7 +152,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// What the running task does is told of as its doing up to the end of this entry, though it may lose the CPU by it.
     #[inline(always)]
     pub fn note_actor(self) {
-        if self.is_audited() {
+        if self.is_told() {
             self.keep_actor();
         }
     }
@@ -126,7 +181,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A capability has come to a slot by the doing of a task. Within one CSpace it is no grant.
     #[inline(always)]
     pub fn audit_grant(self, actor: Ref<'k, Task>, op: Option<Op>, to: Place<'k>) {
-        if self.is_audited() {
+        if self.is_told() {
             self.write_grant(actor, op, to);
         }
     }
@@ -205,13 +260,23 @@ impl<'k, M: Machine> Cx<'k, M> {
         });
     }
 
-    /// A system call of a task is refused.
+    /// A system call of a task is refused. The audit is told where authority was lacking, the log always.
     #[inline(always)]
     pub fn audit_refusal(self, caller: Ref<'k, Task>, op: Option<Op>, error: Error, detail: u64, to: u64) {
+        if self.is_told() {
+            self.write_refusal(caller, op, error, [detail, to]);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_refusal(self, caller: Ref<'k, Task>, op: Option<Op>, error: Error, [detail, to]: [u64; 2]) {
+        let make =
+            |record| by(Record { op, error: Some(error), to, detail, ..record }, self.actor_of(caller));
         if is_denial(error) {
-            self.audit(AuditEvent::Denial, |record| {
-                by(Record { op, error: Some(error), to, detail, ..record }, self.actor_of(caller))
-            });
+            self.write_record(AuditEvent::Denial, make);
+        } else {
+            self.log_record(&self.record(AuditEvent::Denial, make));
         }
     }
 
@@ -261,7 +326,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     #[inline(always)]
     pub fn audit_end(self, word: RawWord<'k>) {
         const TOLD: [u8; 3] = [ObjType::Task as u8, ObjType::Process as u8, ObjType::Group as u8];
-        let ends = TOLD.contains(&word.object_type()) && self.is_audited();
+        let ends = TOLD.contains(&word.object_type()) && self.is_told();
         if let Some(object) = self.header_of(word).filter(|_| ends) {
             self.audit(AuditEvent::End, |record| about(record, object));
         }
@@ -282,7 +347,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             if slot.get().word.load(self.pin()) != word || !self.is_open(untyped.get()) {
                 return Err(Error::Dying.into());
             }
-            if self.is_audited() {
+            if !self.k.audit.is_null() {
                 return Err(Error::InUse.into());
             }
             let region = guard.region();
@@ -293,6 +358,7 @@ impl<'k, M: Machine> Cx<'k, M> {
             if !self.k.audit.claim(audit) {
                 return Err(Error::InUse.into());
             }
+            self.k.told.add(Told::AUDIT);
         }
         let places = 1 << log2;
         self.audit_object(AuditEvent::Began, Op::AuditStart, &untyped.get().header, places);
@@ -302,8 +368,8 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// Ends an audit whose records stand in memory that is about to be reset.
     pub fn end_audit(self, untyped: &Untyped) {
         let at = self.k.audit.addr();
-        if untyped.contains(at) {
-            self.k.audit.cut(at);
+        if untyped.contains(at) && self.k.audit.cut(at) {
+            self.k.told.end_audit(|| !self.k.audit.is_null());
         }
     }
 

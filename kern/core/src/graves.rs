@@ -32,7 +32,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// A CNode whose last capability is gone: it will be emptied.
     pub fn bury(self, cnode: Ref<'k, CNode>) {
         let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
-        if self.is_audited() {
+        if self.is_told() {
             cnode.get().set_ender(self.actor());
         }
         self.put_grave(&graves.open, cnode);
@@ -71,7 +71,7 @@ impl<'k, M: Machine> Cx<'k, M> {
 
     /// What ends with a CNode is told of as the doing of who ended that, whoever empties it.
     fn empty_for_ender(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
-        self.sched.ender.set(self.is_audited().then(|| cnode.get().ender()));
+        self.sched.ender.set(self.is_told().then(|| cnode.get().ender()));
         let emptied = self.empty(me, cnode, work);
         self.sched.ender.set(None);
         emptied

@@ -103,6 +103,8 @@ pub struct Kernel<M: Machine> {
     pub rules: labels::Rules,
     /// Where grants, refusals and kills are recorded, if they are.
     pub audit: AtomicLink<Audit>,
+    /// Whether they are, or the log wants to know of them.
+    pub told: audit::Told,
     /// By root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes that nobody refers to any more and that are being emptied.
@@ -132,12 +134,18 @@ impl<M: Machine> Kernel<M> {
             frames,
             rules: labels::Rules::new(),
             audit: AtomicLink::null(),
+            told: audit::Told::new(),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: Lock::new(Graves::default()),
             spaces: Lock::new(()),
             #[cfg(feature = "dump")]
             standstill: smp::standstill::Standstill::new(),
         }
+    }
+
+    /// From now on the machine's log is told of grants, refusals and kills: [`Machine::tell`].
+    pub fn log_events(&self) {
+        self.told.add_log();
     }
 
     /// How many CPUs are up.

@@ -54,7 +54,7 @@ impl<'k, M: Machine> Cx<'k, M> {
         let place = self.find_slot(me, at, Rights::GRANT)?;
         let header = self.header_of(place.slot.get().word.load(self.pin()));
         if self.goes_on_with(me, header.map(Header::identity)) {
-            if self.is_audited() {
+            if self.is_told() {
                 self.delete_audited(me, place)?;
             } else {
                 self.delete_slot(me, place.slot, Pins::Hold)?;
@@ -236,7 +236,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     /// An object begins to end, unless it has begun before. Who brings that about is told of before anything is done.
     #[inline(always)]
     pub fn mark_dying(self, me: Me<'k>, header: &Header) {
-        if header.set_flag(FLAG_DYING) && self.is_audited() {
+        if header.set_flag(FLAG_DYING) && self.is_told() {
             self.audit_kill(me, header);
         }
         fence(SeqCst);

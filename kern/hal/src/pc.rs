@@ -3,8 +3,9 @@
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use abi::Error;
+use abi::audit::{AuditEvent, Record};
 use abi::trace::Event;
+use abi::{Error, TaskId};
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::paging::Pte;
 use kern_base::phys::{Phys, PhysPage};
@@ -13,6 +14,7 @@ use smp::cpu::{CpuId, Pin};
 use smp::door::Vouched;
 
 use crate::cpu::{mitigations, percpu, time, vector};
+use crate::dev::log::Shown;
 use crate::dev::{exit, lapic, logport};
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
@@ -30,6 +32,30 @@ impl fmt::Display for Unhandled {
         match self.0 {
             None => f.write_str("no handler"),
             Some(error) => write!(f, "the call to its handler ended with {error:?}"),
+        }
+    }
+}
+
+/// A task in the log: process and task number.
+struct TaskName(TaskId);
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == TaskId::NONE {
+            return f.write_str("nobody");
+        }
+        write!(f, "task {}:{}", self.0.process().number(), self.0.task())
+    }
+}
+
+/// The name of an operation, an object's type or an event, if there is one.
+struct Name<T>(Option<T>);
+
+impl<T: fmt::Debug> fmt::Display for Name<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(name) => write!(f, "{name:?}"),
+            None => f.write_str("no operation"),
         }
     }
 }
@@ -150,11 +176,15 @@ impl Machine for Pc {
     #[cold]
     fn report_fault(&self, end: &FaultEnd) {
         let FaultEnd { task, vector, error, address, rip, why } = *end;
-        crate::println!(
-            "aurora: process {} (task {}) ended: exception {vector} error {error:#x} address {address:#x} at {rip:#x}, {}",
+        crate::warn!(
+            "process {} (task {}) ended: exception {} error {:#x} address {:#x} at {:#x}, {}",
             task.process().number(),
             task.task(),
-            Unhandled(why)
+            vector,
+            error,
+            address,
+            rip,
+            Shown(Unhandled(why))
         );
     }
 
@@ -167,6 +197,37 @@ impl Machine for Pc {
     #[cfg(feature = "faults")]
     fn attempt(&self, what: abi::Attempt, address: u64) -> Option<u64> {
         Some(crate::trap::attempt::run(what, address))
+    }
+
+    #[cold]
+    fn tell(&self, record: &Record) {
+        let Record { event, op, error, actor, object, identity, to, detail, .. } = *record;
+        let (actor, op, object) = (Shown(TaskName(actor)), Shown(Name(op)), Shown(Name(object)));
+        match event {
+            AuditEvent::Denial => crate::debug!(
+                "{} of {} refused: {} (detail {:#x}, first argument {:#x})",
+                op,
+                actor,
+                error.map_or("", Error::name),
+                detail,
+                to
+            ),
+            AuditEvent::Kill => crate::debug!("{} ends {} {:#x} by {}", actor, object, identity, op),
+            AuditEvent::Death => crate::debug!("{} is dead", actor),
+            _ => {
+                let event = Shown(Name(Some(event)));
+                crate::trace!(
+                    "{} {} {:#x} by {} of {}, {:#x} {:#x}",
+                    event,
+                    object,
+                    identity,
+                    op,
+                    actor,
+                    to,
+                    detail
+                );
+            }
+        }
     }
 
     fn log(&self, channel: u8, bytes: &[u8]) {

@@ -4,7 +4,7 @@
 //! covers. Everything left over becomes process 1's Untypeds.
 #![allow(unsafe_code, reason = "the one module of the image that may")]
 
-use abi::{BOOT_UNTYPED_MAX, BootPage};
+use abi::{BOOT_UNTYPED_MAX, BootPage, Level};
 use kern_base::cpu::{self, CpuBlock, CpuBlocks, CpuEntry, Pairs};
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable, RANGES_MAX};
 use kern_base::header::RootId;
@@ -16,6 +16,7 @@ use kern_core::ids::ProcessNumber;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
 use kern_hal::boot::Boot;
 use kern_hal::cpu::syscall;
+use kern_hal::dev::log;
 use kern_hal::layout::DIRECT_MAP;
 use kern_hal::mem::kernel;
 use kern_hal::mem::ranges::Range;
@@ -164,6 +165,9 @@ pub fn make(boot: &'static Boot) -> Option<Made> {
     let numbers = numbers.emplace_slice(|_| ProcessNumber::default())?;
     let frames = make_frames()?;
     let kernel = KERNEL.call_once(|| Kernel::new(Pc, blocks, numbers, frames));
+    if log::is_on(Level::Debug) {
+        kernel.log_events();
+    }
     #[cfg(feature = "trace")]
     make_rings(boot)?;
     let region = take(PROCESS_1_ROOM)?;

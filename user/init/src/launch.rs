@@ -13,7 +13,7 @@ use user_rt::spawn::{
 };
 use user_rt::supervisor::{PARENT, say_died};
 use user_rt::views::{Frames, NURSERY_LOG2, NURSERY_SLOTS, Views};
-use user_rt::{boot, report};
+use user_rt::{boot, info, report};
 
 use user_rt::archive::Program;
 
@@ -132,6 +132,7 @@ fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<
         argument: 0,
     };
     let first = at("making its first task", task(nursery, &child.home(), &first))?;
+    info!("{} begins: task {:#x}, channel {}", program.name(), first.id.raw(), program.channel);
     if boot::has(cpu_features::TRACE) {
         report!("program task={:#x} name={}", first.id.raw(), program.name());
     }

@@ -20,7 +20,7 @@ mod supervise;
 
 use user_rt::arch::memory;
 use user_rt::spawn::own;
-use user_rt::{boot, report};
+use user_rt::{boot, info, report};
 
 use user_rt::archive::Archive;
 
@@ -43,7 +43,7 @@ fn begin(_: u64) -> ! {
 /// Whether all went well.
 fn run() -> bool {
     let facts = boot::facts();
-    defmt::info!("init: {=u64} CPUs, TSC {=u64} Hz", facts.cpus, facts.tsc_hz);
+    info!("{} CPUs, TSC {} Hz, {} Untypeds", facts.cpus, facts.tsc_hz, facts.untyped_count);
     let archive = match Archive::new(memory::archive()) {
         Ok(archive) => archive,
         Err(error) => return complain(format_args!("the boot archive is unusable: {error}")),

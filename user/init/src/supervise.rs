@@ -5,11 +5,12 @@ use core::fmt;
 use abi::{Error, TaskId};
 use protocols::supervisor::{self as protocol, Refusal, Server, request};
 use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
-use user_rt::report;
+use user_rt::log::Shown;
 use user_rt::spawn::Child;
 use user_rt::supervisor::{lend, take_back};
 use user_rt::talk::{put, with_bytes};
 use user_rt::views::{Frames, Grant, Views};
+use user_rt::{info, report, warn};
 
 use user_rt::archive::Program;
 
@@ -23,7 +24,7 @@ pub fn until_the_end(program: &Program<'_>, launched: &mut Launched) -> bool {
     match launched.views.ended(program.channel.into(), true) {
         Ok(0) => pass,
         Ok(taken) => {
-            report!("note init: {} had {taken} views", program.name());
+            warn!("{} ended with {} views of device memory", program.name(), taken);
             pass
         }
         Err(denial) => {
@@ -36,7 +37,7 @@ pub fn until_the_end(program: &Program<'_>, launched: &mut Launched) -> bool {
 fn serve(program: &Program<'_>, launched: &mut Launched) -> bool {
     let Launched { child, views } = launched;
     let granted = programs::of(program.name()).views;
-    let judge = Judge { name: program.name(), say: |text| report!("{text}"), pass: None };
+    let judge = Judge { name: program.name(), say, pass: None };
     let mut parent = Parent { judge, child, views, granted };
     let mut event = recv();
     loop {
@@ -44,6 +45,7 @@ fn serve(program: &Program<'_>, launched: &mut Launched) -> bool {
             Ok(Event::Call(call)) => {
                 let answer = parent.answer(&call);
                 if let Some(pass) = parent.judge.pass {
+                    info!("{} ends: {}", program.name(), if pass { "pass" } else { "fail" });
                     return pass;
                 }
                 event = reply_recv(&answer);
@@ -55,6 +57,12 @@ fn serve(program: &Program<'_>, launched: &mut Launched) -> bool {
             }
         }
     }
+}
+
+/// Says what is to be known of a program: the harness reads it, and a person reads it in the log.
+fn say(text: fmt::Arguments<'_>) {
+    warn!("{}", Shown(text));
+    report!("{text}");
 }
 
 /// What a program's parent keeps for it.

@@ -6,8 +6,9 @@ mod policy;
 
 use protocols::oom::{self, Refusal, answer, request};
 use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
-use user_rt::paging::{HOLDERS_MAX, Holder, advise, question};
+use user_rt::paging::{Advice, HOLDERS_MAX, Holder, advise, question};
 use user_rt::talk::{put, with_bytes};
+use user_rt::{debug, warn};
 
 user_rt::program!(begin);
 
@@ -37,7 +38,16 @@ impl oom::Server<Received> for Rule {
         answer: answer::advice::Builder<'_>,
     ) -> Result<(), Refusal> {
         let mut holders = [Holder::default(); HOLDERS_MAX];
-        advise(policy::advice(&question(asked, &mut holders)?), answer);
+        let question = question(asked, &mut holders)?;
+        let advice = policy::advice(&question);
+        match advice {
+            Advice::Kill(client) => warn!("client {} ends, for client {}", client, question.asker),
+            Advice::Evict(client) => {
+                debug!("client {} gives pages away, for client {}", client, question.asker)
+            }
+            Advice::Refuse => debug!("client {} is refused memory", question.asker),
+        }
+        advise(advice, answer);
         Ok(())
     }
 }

@@ -11,12 +11,12 @@ mod world;
 
 use pager_core::{FrameId, Pager as Core};
 use user_rt::cap::{Access, Handle, Untyped};
-use user_rt::heap;
 use user_rt::ipc::{Event, recv};
 use user_rt::layout::{PROGRAM_SLOTS, slot};
 use user_rt::paging::{FRAMES_TOGETHER, Pager, PagerSetup, pager_slot};
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
+use user_rt::{heap, info};
 
 use serve::Server;
 use world::World;
@@ -44,6 +44,12 @@ fn start(setup: PagerSetup) -> user_rt::Result<Server> {
         heap::add(&own::vspace(), &mut nursery, setup.heap_pages.into())?;
     }
     let world = World::new(&mut nursery, setup.frames)?;
+    info!(
+        "begins: {} frames, {} pages of heap, paged {}",
+        setup.frames,
+        setup.heap_pages,
+        u8::from(setup.paged)
+    );
     let frames = (0..setup.frames.next_multiple_of(FRAMES_TOGETHER)).map(FrameId);
     Ok(Server::new(Core::new(world, frames, setup.capacity())))
 }

@@ -7,9 +7,10 @@ use protocols::pager::{self, Refusal, answer, bytes, request};
 use user_rt::cap::Access;
 use user_rt::fault::{Fault, Verdict, registers};
 use user_rt::ipc::{Event, Received, reply_recv};
+use user_rt::log::Shown;
 use user_rt::paging::{Denial, Limits, MANAGER};
-use user_rt::report;
 use user_rt::talk::{put, with_bytes};
+use user_rt::warn;
 
 use crate::world::World;
 
@@ -60,7 +61,7 @@ impl Server {
     /// A fault that cannot be served: the client's error handler runs, or it ends.
     fn refuse(&mut self, client: Client, denial: Denial, fault: &Fault) -> Verdict {
         let Some(handler) = self.core.deny(client, denial, fault.address) else {
-            report!("note pager: client {client} ends: {denial} at {:#x}", fault.address);
+            warn!("client {} ends: {} at {:#x}", client, Shown(denial), fault.address);
             return Verdict::TearDown;
         };
         // Nothing that went between has written there: requests to store and policy are registers and message words.

@@ -19,8 +19,8 @@ use user_rt::pages::Pooled;
 use user_rt::paging::{
     Advice, Denial, FRAMES_TOGETHER, Policy, Question, Store, StoreError, WINDOW_PAGES, pager_slot,
 };
-use user_rt::report;
 use user_rt::spawn::{Many, Nursery, own};
+use user_rt::warn;
 
 /// Where a frame is mapped to see whether somebody else has it mapped: beside the window, in the same page table.
 const PROBE_VA: u64 = WINDOW_VA + PAGE_SIZE;
@@ -113,7 +113,7 @@ fn key() -> [u64; 2] {
     if let (Some(first), Some(second)) = (arch::random(), arch::random()) {
         return [first, second];
     }
-    report!("note pager: the CPU has no random numbers: a store that lies could be believed");
+    warn!("the CPU has no random numbers: a store that lies could be believed");
     [arch::now(), arch::now()]
 }
 

@@ -78,6 +78,10 @@ macro_rules! program {
     ($begin:path) => {
         #[cfg(target_os = "none")]
         #[unsafe(no_mangle)]
+        static AURORA_PROGRAM: &str = env!("CARGO_BIN_NAME");
+
+        #[cfg(target_os = "none")]
+        #[unsafe(no_mangle)]
         extern "C" fn aurora_main(argument: u64) -> ! {
             let begin: fn(u64) -> ! = $begin;
             begin(argument)

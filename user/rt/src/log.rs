@@ -3,11 +3,23 @@
 //! Both are put together in the UTCB's bulk area and sent as one record by one system call, so a
 //! record is never mixed with another task's and no lock is needed: each task has its own UTCB.
 //! Nothing is said in a region that is being measured.
+//!
+//! # The log
+//! `user_rt::info!("{} clients", count)` logs where the boot option `level` says so of the program ([`abi::level`]), by the
+//! name of its file; else it costs a load and a branch. Format strings are those that defmt and `core::fmt` have in common,
+//! with arguments behind the text. What is only [`fmt::Display`] is passed as [`Shown`]. Message words that stand in the
+//! bulk area stay there. What `DEFMT_LOG` left out when the program was built is gone whatever the option says.
 
 use core::fmt::{self, Write};
+#[cfg(target_os = "none")]
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use abi::Error;
+#[cfg(target_os = "none")]
+use abi::Level;
 
+#[cfg(target_os = "none")]
+use crate::boot;
 use crate::cap::{Handle, Machine};
 use crate::invoke::Channel;
 use crate::layout::slot;
@@ -34,6 +46,106 @@ impl Write for Line {
     }
 }
 
+/// The program's level; [`UNKNOWN`] before it is asked for.
+#[cfg(target_os = "none")]
+static LEVEL: AtomicU8 = AtomicU8::new(UNKNOWN);
+#[cfg(target_os = "none")]
+const UNKNOWN: u8 = u8::MAX;
+
+/// Whether records of a level are logged.
+#[cfg(target_os = "none")]
+#[inline(always)]
+pub fn is_on(level: Level) -> bool {
+    let known = LEVEL.load(Relaxed);
+    (if known == UNKNOWN { find_level() } else { known }) >= level as u8
+}
+
+#[cfg(target_os = "none")]
+#[cold]
+#[inline(never)]
+fn find_level() -> u8 {
+    let level = Level::on(boot::command_line(), crate::arch::program_name()) as u8;
+    LEVEL.store(level, Relaxed);
+    level
+}
+
+/// Logs, and leaves the bulk area as it was: a message may stand there, or a fault's registers.
+#[cfg(target_os = "none")]
+#[doc(hidden)]
+#[cold]
+#[inline(never)]
+pub fn keeping_bulk(mut log: impl FnMut()) {
+    let mut kept = [0; abi::LOG_MAX / size_of::<u64>()];
+    utcb::current().read_bulk(&mut kept);
+    log();
+    utcb::current().write_bulk(&kept);
+}
+
+/// What `core::fmt` shows, in a record.
+pub struct Shown<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: fmt::Display> defmt::Format for Shown<T> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{}", defmt::Display2Format(&self.0));
+    }
+}
+
+/// A record of a level, which stands twice: as [`abi::Level`] and as defmt calls it.
+#[cfg(target_os = "none")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tell {
+    ($level:ident, $defmt:ident, $($record:tt)*) => {
+        if $crate::log::is_on($crate::abi::Level::$level) {
+            $crate::log::keeping_bulk(|| ::defmt::$defmt!($($record)*));
+        }
+    };
+}
+
+/// On the host there is no log: the record is only checked.
+#[cfg(not(target_os = "none"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tell {
+    ($level:ident, $defmt:ident, $($record:tt)*) => { let _ = ::core::format_args!($($record)*); };
+}
+
+/// Something does not work.
+#[macro_export]
+macro_rules! error {
+    ($($record:tt)*) => { $crate::tell!(Error, error, $($record)*) };
+}
+
+/// Something is not as it should be; the program goes on.
+#[macro_export]
+macro_rules! warn {
+    ($($record:tt)*) => { $crate::tell!(Warn, warn, $($record)*) };
+}
+
+/// What a run consists of.
+#[macro_export]
+macro_rules! info {
+    ($($record:tt)*) => { $crate::tell!(Info, info, $($record)*) };
+}
+
+/// What the program decides.
+#[macro_export]
+macro_rules! debug {
+    ($($record:tt)*) => { $crate::tell!(Debug, debug, $($record)*) };
+}
+
+/// Everything else.
+#[macro_export]
+macro_rules! trace {
+    ($($record:tt)*) => { $crate::tell!(Trace, trace, $($record)*) };
+}
+
 /// Sends one report line. Whoever may log and not report says it in its log; a program without the right to log is silent.
 pub fn report_line(text: fmt::Arguments<'_>) {
     let mut line = Line { length: 0 };
@@ -41,6 +153,6 @@ pub fn report_line(text: fmt::Arguments<'_>) {
     let _ = line.write_fmt(text);
     let sent = Machine::at(slot::MACHINE).log(line.length, Channel::Report);
     if sent.is_err_and(|refusal| refusal.error == Error::NoRight) {
-        defmt::warn!("{}", defmt::Display2Format(&text));
+        crate::warn!("{}", Shown(text));
     }
 }

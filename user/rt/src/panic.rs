@@ -1,4 +1,4 @@
-//! A panic's last words: a report line, a word to the parent, and the task is no more.
+//! A panic's last words: a record in the log, a report line, a word to the parent, and the task is no more.
 
 use core::panic::PanicInfo;
 
@@ -6,12 +6,14 @@ use abi::Cap;
 
 use crate::arch;
 use crate::cap::{Handle, Task};
+use crate::log::Shown;
 use crate::supervisor;
 use crate::utcb::{self, Local};
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let utcb = utcb::current();
+    crate::error!("panic: {}", Shown(info));
     crate::report!("panic task={:#x} cpu={}: {info}", utcb.task_id().raw(), utcb.home_cpu());
     supervisor::say_panicked();
     let _ = Task::at(Cap(utcb.local(Local::OwnTask) as u32)).kill();

@@ -147,6 +147,7 @@ pub(crate) fn say_panicked() {
 
 /// Tells whoever reads the reports, and the parent, that the program is done, and waits to be ended.
 pub fn finish(passed: u64, failed: u64) -> ! {
+    crate::info!("done: {} passed, {} failed", passed, failed);
     report!("done passed={passed} failed={failed}");
     let told = say_done(passed, failed);
     panic!("the parent let a finished program go on: {told:?}");

@@ -17,7 +17,6 @@ use abi::{PAGE_LOG2, PAGE_SIZE};
 use protocols::store::{self, Refusal, answer, request};
 use user_rt::arch::{self, memory};
 use user_rt::cap::{Frame, Handle, Untyped};
-use user_rt::heap;
 use user_rt::ipc::{Event, Message, Received, recv, reply_recv};
 use user_rt::layout::{PROGRAM_SLOTS, SHARED_VA, slot};
 use user_rt::paging::{
@@ -26,6 +25,7 @@ use user_rt::paging::{
 use user_rt::slots::Slots;
 use user_rt::spawn::{Nursery, own};
 use user_rt::talk::{put, with_bytes};
+use user_rt::{debug, heap, info};
 
 use fail::{Fails, Get};
 use slots::Table;
@@ -73,6 +73,7 @@ impl Store {
         let memory = memory::map_runs(&vspace, frames.iter::<Frame>(), TOGETHER.into(), REGIONS_VA)?;
         let windows = (1..=setup.pagers.min(PAGERS_MAX)).map(|pager| Frame::at(store_window(pager)));
         let windows = memory::map_runs(&vspace, windows, WINDOW_PAGES as u64, SHARED_VA)?;
+        info!("begins: {} slots, {} pagers", setup.slots, setup.pagers);
         Ok(Store {
             memory: memory.as_chunks().0,
             windows: windows.as_chunks().0.as_chunks().0,
@@ -95,6 +96,7 @@ impl Store {
 
     fn put_page(&mut self, pager: u16, page: Page<'_>) -> Result<u64, Refusal> {
         if self.fails.put() {
+            debug!("a put of pager {} fails as told", pager);
             return Err(Refusal::Failed);
         }
         let slot = self.table.take(pager)?;
@@ -112,10 +114,12 @@ impl Store {
         }
         let outcome = self.fails.get();
         if outcome == Get::Fails {
+            debug!("a get of pager {} fails as told", pager);
             return Err(Refusal::Failed);
         }
         copy(&self.memory[slot as usize], page);
         if let Get::Spoils(word) = outcome {
+            debug!("a page of pager {} is spoilt as told", pager);
             page[word % PAGE_WORDS].fetch_xor(1 << (word % 64), Relaxed);
         }
         Ok(())

@@ -42,6 +42,16 @@ pub enum Loader {
     Multiboot2,
 }
 
+impl Loader {
+    pub fn name(self) -> &'static str {
+        match self {
+            Loader::None => "nobody",
+            Loader::Pvh => "PVH",
+            Loader::Multiboot2 => "multiboot2",
+        }
+    }
+}
+
 /// What a range of physical addresses holds. The numbers are E820's, in both protocols.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RegionKind {

@@ -14,6 +14,7 @@ use crate::cpu::idle::IdleMode;
 use crate::cpu::{enable, machine_check, mitigations, percpu, start, tables, time, vector};
 use crate::dev::acpi::Tables;
 use crate::dev::exit::{self, Exit};
+use crate::dev::log::{self, Shown};
 use crate::dev::screen::TextMemory;
 use crate::dev::{clock, lapic, logport, serial};
 use crate::layout::{self, DIRECT_MAP};
@@ -21,7 +22,7 @@ use crate::mem::kernel;
 use crate::mem::ranges::Range;
 use crate::mem::table::MapError;
 use crate::trap::Fault;
-use crate::{eprintln, println};
+use crate::{eprintln, info, println, warn};
 
 global_asm!(
     include_str!("entry.s"),
@@ -215,7 +216,7 @@ extern "C" fn boot_on_own_stack() -> ! {
     });
     let cpus = percpu::count();
     let free = kernel::with_free_memory(|free| free.total());
-    println!("aurora: {cpus} CPUs, {} MiB free", free >> 20);
+    info!("{} CPUs, {} MiB free", cpus, free >> 20);
     #[cfg(feature = "faults")]
     super::faults::run_on_boot_cpu();
     (AURORA_KERNEL.main)(BOOT.call_once(|| Boot { info: boot_info, module, features, cpus, idle }))
@@ -224,42 +225,44 @@ extern "C" fn boot_on_own_stack() -> ! {
 /// Applies the boot options that this crate knows.
 fn read_options(boot_info: &BootInfo, features: Features) -> IdleMode {
     let line = boot_info.command_line();
-    if !logport::choose(info::option(line, "log")) {
-        println!("aurora: boot option log= takes e9, com2, text or off: taken as off");
+    let knows_log = logport::choose(info::option(line, "log"));
+    log::choose(line);
+    if !knows_log {
+        warn!("boot option log= takes e9, com2, text or off: taken as off");
+    }
+    if !info::option(line, "level").is_none_or(abi::level::is_value) {
+        warn!(
+            "boot option level= takes off, error, warn, info, debug or trace, and part=level: the rest is ignored"
+        );
     }
     match IdleMode::from_option(info::option(line, "idle")) {
         Some(IdleMode::Mwait) if !features.contains(Features::MONITOR) => {
-            println!("aurora: boot option idle=mwait: this CPU has no MONITOR: taken as halt");
+            warn!("boot option idle=mwait: this CPU has no MONITOR: taken as halt");
             IdleMode::Halt
         }
         Some(mode) => mode,
         None => {
-            println!("aurora: boot option idle= takes halt, poll or mwait: taken as halt");
+            warn!("boot option idle= takes halt, poll or mwait: taken as halt");
             IdleMode::Halt
         }
     }
 }
 
 fn print_info(boot_info: &BootInfo, features: Features) {
-    println!("aurora: loaded by {:?}, command line \"{}\"", boot_info.loader, boot_info.command_line());
+    info!("loaded by {}, command line \"{}\"", boot_info.loader.name(), boot_info.command_line());
     if boot_info.command_line_cut {
-        println!("aurora: the command line is longer than {} bytes: cut", info::MAX_COMMAND_LINE);
+        warn!("the command line is longer than {} bytes: cut", info::MAX_COMMAND_LINE);
     }
     for region in &boot_info.regions {
-        println!(
-            "aurora: memory {:#012x}-{:#012x} {}",
-            region.range.start(),
-            region.range.end(),
-            region.kind.name()
-        );
+        info!("memory {:#012x}-{:#012x} {}", region.range.start(), region.range.end(), region.kind.name());
     }
     if boot_info.regions_lost > 0 {
-        println!("aurora: {} memory regions too many: not used", boot_info.regions_lost);
+        warn!("{} memory regions too many: not used", boot_info.regions_lost);
     }
     if let Some(module) = boot_info.module {
-        println!("aurora: boot archive at {:#x}, {} bytes", module.start(), module.size());
+        info!("boot archive at {:#x}, {} bytes", module.start(), module.size());
     }
-    println!("aurora: features {features}");
+    info!("features {}", Shown(features));
 }
 
 /// ACPI, clocks, the other CPUs.
@@ -267,7 +270,7 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     lapic::init(features)?;
     lapic::init_cpu();
     percpu::set_boot_apic_id(lapic::id());
-    println!("aurora: {}", lapic::mode_name());
+    info!("{}", lapic::mode_name());
     mitigations::enable_here();
     machine_check::init();
     let firmware = Tables::find(&boot_info.root_pointer);
@@ -279,7 +282,7 @@ fn bring_up(boot_info: &BootInfo, features: Features) -> Result<(), MapError> {
     let limit = match info::option(line, "cpus").map(str::parse) {
         Some(Ok(n)) => n,
         Some(Err(_)) => {
-            println!("aurora: boot option cpus= takes a number: ignored");
+            warn!("boot option cpus= takes a number: ignored");
             MAX_CPUS
         }
         None => MAX_CPUS,

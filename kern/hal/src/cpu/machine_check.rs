@@ -4,7 +4,7 @@
 use raw_cpuid::CpuId;
 use x86_64::registers::model_specific::Msr;
 
-use crate::{eprintln, println};
+use crate::{eprintln, warn};
 
 const MCG_CAP: u32 = 0x179;
 const MCG_STATUS: u32 = 0x17a;
@@ -34,7 +34,7 @@ fn banks() -> u32 {
     (unsafe { read(MCG_CAP) } & BANK_COUNT) as u32
 }
 
-/// Lets this CPU's banks report, after printing and clearing what is left from before the boot.
+/// Lets this CPU's banks report, after telling and clearing what is left from before the boot.
 pub fn init() {
     if !supported() {
         return;
@@ -44,7 +44,7 @@ pub fn init() {
         // SAFETY: the registers of a bank that MCG_CAP counts.
         let status = unsafe { read(control + 1) };
         if status & STATUS_VALID != 0 {
-            println!("aurora: machine check bank {bank} from before the boot: status {status:#x}");
+            warn!("machine check bank {} from before the boot: status {:#x}", bank, status);
         }
         // SAFETY: as above; CR4.MCE is on and #MC has a handler.
         unsafe {

@@ -17,6 +17,7 @@ use x86_64::structures::tss::TaskStateSegment;
 
 use super::features::Features;
 use super::tables::DescriptorTable;
+use crate::dev::desk::Desk;
 use crate::layout::{self, PAGE, STACK_COUNT, STACK_SIZE};
 use crate::mem::kernel;
 use crate::mem::table::MapError;
@@ -94,6 +95,8 @@ pub struct CpuLocal {
     pub tsc_skew_error: AtomicU64,
     /// NMIs that nobody asked for.
     pub nmis: AtomicU32,
+    /// Log records in the making.
+    pub desk: Desk,
     /// What stopped writes after sealing; 0: nothing did ([`abi::Attempt::WriteSealed`]).
     #[cfg(feature = "faults")]
     pub sealed_by: AtomicU64,
@@ -210,6 +213,7 @@ pub(crate) fn make_window(
         tsc_skew: AtomicI64::new(0),
         tsc_skew_error: AtomicU64::new(0),
         nmis: AtomicU32::new(0),
+        desk: Desk::default(),
         #[cfg(feature = "faults")]
         sealed_by: AtomicU64::new(u64::MAX),
         gdt: DescriptorTable::empty(),

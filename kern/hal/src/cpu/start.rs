@@ -25,7 +25,7 @@ use crate::layout::{DIRECT_MAP, PAGE};
 use crate::mem::kernel;
 use crate::mem::ranges::Range;
 use crate::mem::table::{DirectMap, MapError, Space, TableMemory};
-use crate::println;
+use crate::{info, warn};
 
 /// Between INIT and the first SIPI, in microseconds (Intel's sequence).
 const AFTER_INIT: u64 = 10_000;
@@ -189,9 +189,9 @@ pub fn start_all(firmware: &Tables, limit: usize, features: Features) -> Result<
             return;
         }
         if !enabled {
-            println!("aurora: CPU with APIC id {apic_id:#x} is disabled by the firmware");
+            info!("CPU with APIC id {:#x} is disabled by the firmware", apic_id);
         } else if !lapic::reaches(apic_id) {
-            println!("aurora: CPU with APIC id {apic_id:#x} left out: only x2APIC could address it");
+            warn!("CPU with APIC id {:#x} left out: only x2APIC could address it", apic_id);
         } else if percpu::count() < limit.min(MAX_CPUS) {
             result = start_one(&start, apic_id, features);
         }
@@ -214,6 +214,7 @@ fn start_one(start: &StartPage, apic_id: u32, features: Features) -> Result<(), 
         Life::Alive => {
             percpu::count_in(id);
             time::measure_skew(local);
+            info!("cpu{} is up, APIC id {:#x}", id.raw(), apic_id);
         }
         other => {
             let reason = match other {
@@ -221,7 +222,7 @@ fn start_one(start: &StartPage, apic_id: u32, features: Features) -> Result<(), 
                 Life::WrongId => "another CPU answered in its place",
                 _ => "it did not come up in time",
             };
-            println!("aurora: CPU with APIC id {apic_id:#x} left out: {reason}");
+            warn!("CPU with APIC id {:#x} left out: {}", apic_id, reason);
             // SAFETY: it never got to kernel code beyond `ap_main`'s halt, or not even there.
             unsafe { lapic::send_init(apic_id) };
             time::delay(AFTER_INIT);
@@ -297,13 +298,18 @@ pub fn release() {
     }
 }
 
-/// Prints how far the TSCs are apart.
+/// Logs how far the TSCs are apart.
 pub fn print_skew() {
     let others = || percpu::all().filter(|cpu| cpu.id != CpuId::BOOT);
     let widest = others().max_by_key(|cpu| cpu.tsc_skew.load(Ordering::Relaxed).unsigned_abs());
     if let Some(cpu) = widest {
         let error = others().map(|cpu| cpu.tsc_skew_error.load(Ordering::Relaxed)).max().unwrap_or(0);
         let skew = cpu.tsc_skew.load(Ordering::Relaxed);
-        println!("aurora: TSC skew to the boot CPU at most {skew:+} ticks ({:?}), known to ±{error}", cpu.id);
+        info!(
+            "TSC skew to the boot CPU at most {} ticks (cpu{}), known to within {}",
+            skew,
+            cpu.id.raw(),
+            error
+        );
     }
 }

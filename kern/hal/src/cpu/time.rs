@@ -11,7 +11,7 @@ use super::percpu::CpuLocal;
 use crate::dev::acpi::PmTimer;
 use crate::dev::clock::Clock;
 use crate::dev::lapic;
-use crate::println;
+use crate::{info, warn};
 
 /// Measurements, of which the middle one counts.
 const MEASUREMENTS: usize = 3;
@@ -49,6 +49,14 @@ pub fn tsc_hz() -> u64 {
     TSC_HZ.load(Ordering::Relaxed)
 }
 
+/// Microseconds on this CPU's TSC; 0 before its frequency is known.
+pub fn microseconds() -> u64 {
+    const MICROSECONDS: u64 = 1_000_000;
+    let (ticks, hz) = (tsc(), tsc_hz());
+    let part = |ticks: u64| ticks.checked_div(hz).unwrap_or(0);
+    part(ticks) * MICROSECONDS + part(ticks.checked_rem(hz).unwrap_or(0) * MICROSECONDS)
+}
+
 /// TSC ticks that a million turns of a two-instruction loop take in kernel mode: near two million under
 /// `-icount`, and far more where a hypervisor emulates kernel code.
 pub fn kernel_loop_ticks() -> u64 {
@@ -79,7 +87,7 @@ fn tsc_hz_by_cpuid() -> Option<(u64, &'static str)> {
     Some((u64::from(khz) * 1000, "the hypervisor's CPUID leaf"))
 }
 
-/// Finds the frequencies of TSC and APIC timer, and prints them. `None` where no clock runs.
+/// Finds the frequencies of TSC and APIC timer, and logs them. `None` where no clock runs.
 pub fn calibrate(features: Features, pm_timer: Option<PmTimer>) -> Option<()> {
     let mut clocks = pm_timer.map(Clock::PmTimer).into_iter().chain([Clock::Pit]);
     let measured = clocks.find_map(|clock| Some((measure(clock)?, clock.name())));
@@ -87,7 +95,7 @@ pub fn calibrate(features: Features, pm_timer: Option<PmTimer>) -> Option<()> {
         // CPUID is exact where it is right; emulators copy it from CPUs that they don't run like.
         (Some((said, source)), Some((hz, _))) if said.abs_diff(hz) < hz / 100 => (said, source),
         (Some((said, source)), Some((hz, clock))) => {
-            println!("aurora: {source} says TSC {} MHz, which {clock} contradicts", said / 1_000_000);
+            warn!("{} says TSC {} MHz, which {} contradicts", source, said / 1_000_000, clock);
             (hz, clock)
         }
         (Some(known), None) => known,
@@ -96,14 +104,14 @@ pub fn calibrate(features: Features, pm_timer: Option<PmTimer>) -> Option<()> {
     TSC_HZ.store(hz, Ordering::Relaxed);
     let invariant =
         if features.contains(Features::INVARIANT_TSC) { "invariant" } else { "not marked invariant" };
-    println!("aurora: TSC {}.{:03} MHz by {source}, {invariant}", hz / 1_000_000, hz / 1000 % 1000);
+    info!("TSC {}.{:03} MHz by {}, {}", hz / 1_000_000, hz / 1000 % 1000, source, invariant);
 
     // The first measurement only warms up whatever runs us.
     lapic::count_during(|| delay(APIC_TIMER_MEASUREMENT));
     if let Some((counts, ticks)) = lapic::count_during(|| delay(APIC_TIMER_MEASUREMENT)) {
         lapic::set_speed(counts.into(), ticks);
         let hz = u128::from(counts) * u128::from(hz) / u128::from(ticks);
-        println!("aurora: APIC timer {}.{:03} MHz", hz / 1_000_000, hz / 1000 % 1000);
+        info!("APIC timer {}.{:03} MHz", (hz / 1_000_000) as u64, (hz / 1000 % 1000) as u64);
     }
     Some(())
 }

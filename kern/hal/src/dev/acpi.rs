@@ -12,10 +12,11 @@ use acpi::{AcpiTable, AcpiTables, Handler, PciAddress, RawPhysicalMapping};
 
 use crate::boot::info::RootPointer;
 use crate::boot::madt::is_well_formed;
+use crate::dev::log::Shown;
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel::{self, Access};
 use crate::mem::ranges::Range;
-use crate::println;
+use crate::warn;
 
 /// Gives the `acpi` crate the tables it asks for.
 #[derive(Clone, Copy)]
@@ -95,7 +96,7 @@ pub struct PmTimer {
 }
 
 impl Tables {
-    /// Finds the tables. Says why on COM1 where it can't: the kernel then runs on one CPU.
+    /// Finds the tables. Says why where it can't: the kernel then runs on one CPU.
     pub fn find(root: &RootPointer) -> Option<Tables> {
         let at = match root {
             RootPointer::At(at) => *at as usize,
@@ -105,7 +106,7 @@ impl Tables {
                 match unsafe { Rsdp::search_for_on_bios(Firmware) } {
                     Ok(found) => found.raw().physical_start(),
                     Err(_) => {
-                        println!("aurora: no ACPI root pointer: one CPU only");
+                        warn!("no ACPI root pointer: one CPU only");
                         return None;
                     }
                 }
@@ -115,7 +116,11 @@ impl Tables {
         match unsafe { AcpiTables::from_rsdp(Firmware, at) } {
             Ok(tables) => Some(Tables(tables)),
             Err(e) => {
-                println!("aurora: ACPI root pointer at {at:#x} is unusable ({e:?}): one CPU only");
+                warn!(
+                    "ACPI root pointer at {:#x} is unusable ({}): one CPU only",
+                    at,
+                    Shown(format_args!("{e:?}"))
+                );
                 None
             }
         }
@@ -147,17 +152,17 @@ impl Tables {
 
     fn for_each_entry(&self, f: impl FnMut(MadtEntry<'_>)) {
         let Some(madt) = self.0.find_table::<Madt>() else {
-            println!("aurora: no MADT: one CPU only");
+            warn!("no MADT: one CPU only");
             return;
         };
         if let Err(e) = madt.get().get_ref().validate() {
-            println!("aurora: the MADT is broken ({e:?}), used all the same");
+            warn!("the MADT is broken ({}), used all the same", Shown(format_args!("{e:?}")));
         }
         let length = madt.raw().region_length();
         // SAFETY: the crate has mapped `length` bytes of the table, read-only and for ever.
         let bytes = unsafe { core::slice::from_raw_parts(madt.as_ptr().cast::<u8>(), length) };
         if !bytes.get(size_of::<Madt>()..).is_some_and(is_well_formed) {
-            println!("aurora: the lengths in the MADT make no sense: one CPU only");
+            warn!("the lengths in the MADT make no sense: one CPU only");
             return;
         }
         madt.get().entries().for_each(f);

@@ -1,6 +1,6 @@
 //! How a run ends: QEMU's isa-debug-exit, Bochs's shutdown port, or a halt; and the reboot.
 
-use super::{deflog, logport, port, serial};
+use super::{logport, port, serial};
 
 /// The verdict of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,11 +32,12 @@ const BOCHS_SHUTDOWN: u16 = 0x8900;
 /// Ends the run. The last line on COM1 names the verdict, for machines without an exit status.
 pub fn exit(verdict: Exit) -> ! {
     serial::silence_others();
+    logport::close();
     #[cfg(feature = "trace")]
     super::rings::export();
-    let lost = logport::refused() + deflog::dropped();
+    let lost = logport::lost();
     if lost > 0 {
-        serial::emergency(format_args!("aurora: {lost} log records were too long and are lost\n"));
+        serial::emergency(format_args!("aurora: {lost} log records had no room and are lost\n"));
     }
     #[cfg(feature = "chaos")]
     serial::emergency(format_args!("aurora: chaos: {} events\n", smp::chaos::events()));

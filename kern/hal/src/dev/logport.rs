@@ -1,21 +1,19 @@
 //! The log port: binary records for the host (defmt frames, report lines).
 //!
-//! Record: 0xA5, channel, length (u16, little-endian), payload. A record is written whole under
-//! one lock, so records of different CPUs never mix. Logging only; no hot path comes here.
+//! Record: 0xA5, channel, length (u16, little-endian), payload. Records of different CPUs, and of code that interrupts other
+//! code of one CPU, never mix and are never lost: [`super::desk`]. Logging only; no hot path comes here.
 //!
 //! `log=text` is for machines at whose other end no host tool listens: report lines go to COM1 and the screen as lines of
-//! text, each behind [`TEXT_MARK`], so that no program can say what the kernel says. Other records are left out: they are
-//! no text.
+//! text, each behind [`TEXT_MARK`], so that no program can say what the kernel says. The kernel's own log is text there,
+//! too ([`super::log`]). Other records are left out: they are no text.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-use spin::Mutex;
-
+use super::desk::{CHUNK, Desk, Turns, head};
 use super::{port, serial};
+use crate::cpu::percpu;
 
-/// First byte of each record.
-const MARK: u8 = 0xa5;
 /// Channel of the kernel's own defmt frames; programs have 1..=0x7f.
 pub const KERNEL_CHANNEL: u8 = 0;
 /// Channel of report lines (text).
@@ -26,8 +24,14 @@ const TEXT_MARK: &str = "| ";
 const REPORT_LINE: usize = 160;
 /// QEMU's isa-debugcon, and Bochs's port E9 hack.
 const DEBUG_CONSOLE: u16 = 0xe9;
+/// How often a CPU that ends the machine looks whether the one that sends is done.
+const PATIENCE: u32 = 1_000_000;
+/// [`CLOSED_BY`] of a port that is open.
+const NOBODY: u32 = u32::MAX;
 
+/// Where records go.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum Sink {
     Off,
     DebugConsole,
@@ -35,8 +39,23 @@ enum Sink {
     Text,
 }
 
-static SINK: Mutex<Sink> = Mutex::new(Sink::Off);
-static TOO_LONG: AtomicU32 = AtomicU32::new(0);
+/// A [`Sink`]; set once, at boot.
+static SINK: AtomicU8 = AtomicU8::new(Sink::Off as u8);
+static TURNS: Turns = Turns::new();
+/// Bytes that belong to the record on the wire and were not sent yet.
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+/// The CPU that ends the machine: it sends without a turn, and is the only one.
+static CLOSED_BY: AtomicU32 = AtomicU32::new(NOBODY);
+static LOST: AtomicU32 = AtomicU32::new(0);
+
+fn sink() -> Sink {
+    match SINK.load(Ordering::Relaxed) {
+        x if x == Sink::DebugConsole as u8 => Sink::DebugConsole,
+        x if x == Sink::SecondSerial as u8 => Sink::SecondSerial,
+        x if x == Sink::Text as u8 => Sink::Text,
+        _ => Sink::Off,
+    }
+}
 
 /// Chooses where records go; `choice` is the value of the boot option `log`.
 /// Gives back whether it knows that choice.
@@ -51,40 +70,138 @@ pub fn choose(choice: Option<&str>) -> bool {
     if sink == Sink::SecondSerial {
         serial::init_second();
     }
-    *SINK.lock() = sink;
+    SINK.store(sink as u8, Ordering::Relaxed);
     true
+}
+
+/// Whether records leave the machine as they are.
+pub fn takes_records() -> bool {
+    matches!(sink(), Sink::DebugConsole | Sink::SecondSerial)
 }
 
 /// Writes one record. Returns false where the payload is longer than a record can be.
 pub fn record(channel: u8, payload: &[u8]) -> bool {
-    let Ok(len) = u16::try_from(payload.len()) else {
-        TOO_LONG.fetch_add(1, Ordering::Relaxed);
+    let Some(head) = head(channel, payload.len()) else {
+        LOST.fetch_add(1, Ordering::Relaxed);
         return false;
     };
-    let [low, high] = len.to_le_bytes();
-    let head = [MARK, channel, low, high];
-    let sink = SINK.lock();
-    match *sink {
-        Sink::Off => (),
-        Sink::DebugConsole => {
-            // SAFETY: the debug console port takes bytes and touches no memory.
-            unsafe {
-                port::write_all(DEBUG_CONSOLE, &head);
-                port::write_all(DEBUG_CONSOLE, payload);
-            }
-        }
-        Sink::SecondSerial => {
-            let mut uart = serial::second();
-            for &byte in head.iter().chain(payload) {
-                uart.send(byte);
-            }
-        }
+    match sink() {
+        Sink::Off => {}
         Sink::Text if channel == REPORT_CHANNEL => {
             serial::print(format_args!("{TEXT_MARK}{}\n", Printable(payload)));
         }
-        Sink::Text => (),
+        Sink::Text => {}
+        Sink::DebugConsole | Sink::SecondSerial => send_record(channel, head, payload),
     }
     true
+}
+
+fn send_record(channel: u8, head: [u8; 4], payload: &[u8]) {
+    let Some(desk) = desk() else { return };
+    if desk.enter() || is_closed_by_this_cpu() {
+        // It need not be copied.
+        let all = head.len() + payload.len();
+        let chunks = [&head[..]].into_iter().chain(payload.chunks(CHUNK)).scan(all, |left, chunk| {
+            *left -= chunk.len();
+            Some((chunk, *left))
+        });
+        leave(desk, |desk| {
+            chunks.for_each(|(chunk, left)| send(chunk, left));
+            desk.send(send);
+        });
+    } else {
+        desk.append(payload);
+        complete(desk, channel);
+    }
+}
+
+/// Begins a record that is put together on this CPU's desk.
+pub fn begin() {
+    if let Some(desk) = desk() {
+        desk.enter();
+    }
+}
+
+/// Appends to it.
+pub fn append(bytes: &[u8]) {
+    if let Some(desk) = desk() {
+        desk.append(bytes);
+    }
+}
+
+/// Ends it.
+pub fn end(channel: u8) {
+    if let Some(desk) = desk() {
+        complete(desk, channel);
+    }
+}
+
+fn complete(desk: &Desk, channel: u8) {
+    if !desk.finish(channel) {
+        LOST.fetch_add(1, Ordering::Relaxed);
+    }
+    leave(desk, |desk| desk.send(send));
+}
+
+/// Ends a record: where it is the outermost one of its CPU, sends what there is to send.
+fn leave(desk: &Desk, sends: impl FnOnce(&Desk)) {
+    let mut sends = Some(sends);
+    loop {
+        let mut send_all = |desk: &Desk| match sends.take() {
+            Some(sends) => sends(desk),
+            None => desk.send(send),
+        };
+        if is_closed_by_this_cpu() {
+            send_all(desk);
+        } else if desk.is_outermost() && TURNS.take() {
+            send_all(desk);
+            TURNS.give();
+        }
+        if !desk.leave() || is_closed() {
+            return;
+        }
+    }
+}
+
+/// Lets no other CPU send records from now on, by one that ends the machine. A record that is cut is completed: with its
+/// own bytes where this CPU has them, else with zeros, so that what follows can be read.
+pub fn close() {
+    let (Some(desk), Some(this)) = (desk(), percpu::this()) else { return };
+    if !TURNS.close(PATIENCE) {
+        return;
+    }
+    CLOSED_BY.store(this.id.raw(), Ordering::Relaxed);
+    if desk.is_cut() {
+        desk.send(send);
+    }
+    for left in (0..LEFT.load(Ordering::Relaxed)).rev() {
+        send(&[0], left);
+    }
+    desk.send(send);
+}
+
+fn is_closed() -> bool {
+    CLOSED_BY.load(Ordering::Relaxed) != NOBODY
+}
+
+fn is_closed_by_this_cpu() -> bool {
+    is_closed() && percpu::this().is_some_and(|cpu| cpu.id.raw() == CLOSED_BY.load(Ordering::Relaxed))
+}
+
+/// This CPU's desk. Before it has one, there are no records: where they go is not known yet, either.
+fn desk() -> Option<&'static Desk> {
+    percpu::this().map(|cpu| &cpu.desk)
+}
+
+/// Sends bytes of a record of which `left` follow.
+fn send(bytes: &[u8], left: usize) {
+    match sink() {
+        // SAFETY: the debug console port takes bytes and touches no memory.
+        Sink::DebugConsole => unsafe { port::write_all(DEBUG_CONSOLE, bytes) },
+        Sink::SecondSerial => serial::send_second(bytes),
+        Sink::Off | Sink::Text => {}
+    }
+    LEFT.store(left, Ordering::Relaxed);
 }
 
 /// Bytes as text of one line: what is no letter of ASCII is a question mark.
@@ -97,21 +214,6 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// As [`record`], by a CPU that ends the machine: whoever holds the log port may have been stopped for good.
-#[cfg(feature = "trace")]
-pub fn last_record(channel: u8, payload: &[u8]) -> bool {
-    const PATIENCE: u32 = 1_000_000;
-    let free = (0..PATIENCE).any(|_| {
-        core::hint::spin_loop();
-        !SINK.is_locked()
-    });
-    if !free {
-        // SAFETY: what it protects is a plain value, chosen at boot; the port takes bytes from anybody.
-        unsafe { SINK.force_unlock() };
-    }
-    record(channel, payload)
-}
-
 /// Writes one report line (no newline) for the host's results.
 pub fn report(line: fmt::Arguments<'_>) {
     let mut text = heapless::String::<REPORT_LINE>::new();
@@ -120,7 +222,7 @@ pub fn report(line: fmt::Arguments<'_>) {
     record(REPORT_CHANNEL, text.as_bytes());
 }
 
-/// Records that were refused as too long.
-pub fn refused() -> u32 {
-    TOO_LONG.load(Ordering::Relaxed)
+/// Records that were too long, or that came at a depth for which there is no page.
+pub fn lost() -> u32 {
+    LOST.load(Ordering::Relaxed)
 }

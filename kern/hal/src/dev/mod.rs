@@ -1,5 +1,6 @@
 //! The few devices that the kernel itself uses: interrupt controller, clocks, serial port, text screen, log port.
 
+pub mod desk;
 pub mod screen;
 
 #[cfg(target_os = "none")]
@@ -12,6 +13,8 @@ pub mod deflog;
 pub mod exit;
 #[cfg(target_os = "none")]
 pub mod lapic;
+#[cfg(target_os = "none")]
+pub mod log;
 #[cfg(target_os = "none")]
 pub mod logport;
 #[cfg(target_os = "none")]

@@ -44,7 +44,7 @@ fn export_ring(cpu: CpuId, part: RingPart, record: &mut [u8; RECORD]) {
         let (first, events) = fill(cpu, &mut reader, &mut record[RingPart::BYTES..]);
         let part = RingPart { first, events: events as u32, ..part };
         record[..RingPart::BYTES].copy_from_slice(&part.encode());
-        logport::last_record(TRACE_CHANNEL, &record[..RingPart::BYTES + events * EVENT_BYTES]);
+        logport::record(TRACE_CHANNEL, &record[..RingPart::BYTES + events * EVENT_BYTES]);
         if events == 0 {
             return;
         }

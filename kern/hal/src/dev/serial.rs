@@ -117,7 +117,8 @@ impl Write for Console {
 }
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: Uart::absent(COM1), screen: None });
-static SECOND: Mutex<Uart> = Mutex::new(Uart::absent(COM2));
+/// Whether there is a UART at COM2.
+static HAS_SECOND: AtomicBool = AtomicBool::new(false);
 /// Set by the first panic: from then on only [`emergency`] may print.
 static SILENCED: AtomicBool = AtomicBool::new(false);
 
@@ -135,12 +136,18 @@ pub fn add_screen(memory: TextMemory) {
 
 /// Prepares COM2.
 pub fn init_second() {
-    SECOND.lock().init();
+    let mut uart = Uart::absent(COM2);
+    uart.init();
+    HAS_SECOND.store(uart.present, Ordering::Relaxed);
 }
 
-/// COM2, for binary log records.
-pub fn second() -> spin::MutexGuard<'static, Uart> {
-    SECOND.lock()
+/// Sends bytes of binary log records on COM2. Whoever does has its [turn](super::desk::Turns): there is no lock, which a
+/// CPU that ends the machine might find taken.
+pub fn send_second(bytes: &[u8]) {
+    let mut uart = Uart { base: COM2, present: HAS_SECOND.load(Ordering::Relaxed) };
+    bytes.iter().for_each(|byte| uart.send(*byte));
+    // One that is stuck is waited for once.
+    HAS_SECOND.store(uart.present, Ordering::Relaxed);
 }
 
 /// Prints under the lock. After a panic elsewhere it prints nothing.

@@ -9,7 +9,8 @@ use super::frame::KernelFrame;
 use super::{APIC_ERROR, DEBUG, Fault, Meaning, PAGE_FAULT, SPURIOUS, WAKE, dump, entry, epitaph};
 use crate::boot;
 use crate::cpu::{debug, idle, percpu};
-use crate::dev::{exit, lapic};
+use crate::dev::log::Shown;
+use crate::dev::{exit, lapic, logport};
 use crate::eprintln;
 
 /// Set once a CPU has begun to die: the others stop at the next NMI.
@@ -83,7 +84,7 @@ fn acknowledge(vector: u8) -> bool {
         SPURIOUS => return true,
         APIC_ERROR => {
             let errors = lapic::take_errors();
-            crate::println!("aurora: APIC of {} reports errors {errors:#x}", dump::CpuName(percpu::this()));
+            crate::warn!("APIC of {} reports errors {:#x}", Shown(dump::CpuName(percpu::this())), errors);
         }
         _ => (),
     }
@@ -101,6 +102,7 @@ fn non_maskable(frame: &KernelFrame) {
         let mode = if frame.from_user() { "user" } else { "kernel" };
         let then = if cfg!(feature = "trace") { "the run ends" } else { "ignored" };
         eprintln!("aurora: NMI on {:?} in {mode} code at {:#x}, {then}", cpu.id, frame.rip);
+        crate::frame!("NMI in {} code at {:#x}, {}", mode, frame.rip, then);
         if !frame.from_user() {
             dump::backtrace(frame.rip, frame.rbp);
         }
@@ -120,6 +122,7 @@ fn die_of_exception(frame: &KernelFrame) -> ! {
         Cr2::read_raw()
     ));
     dump::exception(frame);
+    crate::frame!("kernel exception: {}, error {:#x}, at {:#x}", name, frame.error, frame.rip);
     exit::exit(exit::Exit::Panic)
 }
 
@@ -134,6 +137,7 @@ pub fn begin_to_die(why: core::fmt::Arguments<'_>) {
     unsafe { epitaph::write(percpu::this().map(|cpu| cpu.id.raw()), why) };
     crate::dev::serial::silence_others();
     lapic::stop_others();
+    logport::close();
 }
 
 /// Stops all CPUs where they are, for a debugger to look at: this one here, the others by NMI, so that none of them
@@ -158,5 +162,6 @@ pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
         eprintln!("  at {}:{}:{}", at.file(), at.line(), at.column());
     }
     dump::backtrace_here();
+    crate::frame!("kernel panic: {}", Shown(format_args!("{info}")));
     exit::exit(exit::Exit::Panic)
 }

@@ -20,6 +20,9 @@ pub fn start_address() -> u64 {
     start::_start as *const () as u64
 }
 
+#[cfg(target_os = "none")]
+pub use start::program_name;
+
 /// Programs have no entry on the host.
 #[cfg(not(target_os = "none"))]
 pub fn start_address() -> u64 {

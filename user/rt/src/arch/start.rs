@@ -18,6 +18,16 @@ unsafe extern "C" {
     fn aurora_main(argument: u64) -> !;
 }
 
+unsafe extern "Rust" {
+    /// Made by [`program!`](crate::program); immutable.
+    safe static AURORA_PROGRAM: &'static str;
+}
+
+/// The name of the program's file.
+pub fn program_name() -> &'static str {
+    AURORA_PROGRAM
+}
+
 /// First instruction of every task.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]

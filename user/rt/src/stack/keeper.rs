@@ -10,6 +10,7 @@ use crate::cap::{Access, Frame, Handle, VSpace};
 use crate::fault::{Fault, Verdict};
 use crate::ipc::{Message, Received};
 use crate::layout::{STACKS_END, STACKS_VA};
+use crate::log::Shown;
 use crate::spawn::Nursery;
 use crate::{Refusal, Result};
 
@@ -194,6 +195,7 @@ impl<const STACKS: usize, const PAGES: usize> Keeper<STACKS, PAGES> {
         };
         let overflow = Overflow { task, why, stack, address: fault.address, rip: fault.rip };
         self.overflow = Some(overflow);
+        crate::warn!("stack {}", Shown(overflow));
         crate::report!("stack {overflow}");
         Some(Verdict::TearDown)
     }

@@ -59,10 +59,13 @@ pub fn flush_predictors() {
     }
 }
 
-/// Prints one line for each weakness, and reports it for the results. When all CPUs are up.
+/// Prints one line for each weakness, since captures of COM1 are decoded, too, and reports it for the results. When all CPUs are up.
 pub fn print() {
     let mut facts = facts_here();
     facts.controls &= common();
+    let affected = assess(&facts).iter().filter(|a| a.affected != Affected::No).count();
+    let on = assess(&facts).iter().filter(|a| a.on.is_some()).count();
+    crate::info!("{} attacks concern this CPU, against {} something is on", affected, on);
     for a in assess(&facts) {
         let on = a.on.unwrap_or(if a.affected == Affected::No { "nothing needed" } else { "off" });
         println!("aurora: mitigation {}: {}, {on}", a.name, a.affected.text());

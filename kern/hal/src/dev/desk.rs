@@ -1,0 +1,248 @@
+//! In which order records reach the log port.
+//!
+//! # Within one CPU
+//! The kernel runs with interrupts off, but an NMI, a machine check or a fault of the kernel's own may come while a record
+//! is being written, and log, too. Each CPU has a [`Desk`] with a page for each of these depths. The interrupted code,
+//! which is the outermost, sends its own record and then those that came meanwhile. So a CPU never waits for itself, and
+//! no record is torn by another of the same CPU.
+//!
+//! # Between CPUs
+//! The outermost code of a CPU waits for its [turn](Turns), in the order of asking: as long as the CPUs before it take
+//! for their records. Nothing else of a CPU waits.
+//!
+//! # At the end
+//! A CPU that ends the machine [closes](Turns::close) the port and waits a bounded time for the CPUs before it. From then
+//! on no other CPU gets a turn, and those that wait give up.
+//!
+//! Bytes are atomics that only their CPU touches: this takes no unsafe code, and costs nothing that a log would notice.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize};
+
+/// Bytes in front of a record's payload.
+pub const HEAD: usize = 4;
+/// The first of them.
+const MARK: u8 = 0xa5;
+/// Bytes of a page: room for the longest record that is put together.
+const PAGE: usize = 1024;
+/// Depths at which a CPU logs: ordinary code; an NMI or a fault in the middle of that; a machine check or a double fault
+/// in the middle of that.
+const PAGES: usize = 3;
+/// Most bytes that are sent with one call.
+pub const CHUNK: usize = 64;
+
+/// What a record begins with; `None` where the payload is too long for a record.
+pub fn head(channel: u8, bytes: usize) -> Option<[u8; HEAD]> {
+    let [low, high] = u16::try_from(bytes).ok()?.to_le_bytes();
+    Some([MARK, channel, low, high])
+}
+
+/// Records of one depth, one behind the other.
+struct Page {
+    bytes: [AtomicU8; PAGE],
+    /// Where the record in the making ends; beyond the page, if it has no room.
+    end: AtomicUsize,
+    /// Where the finished records end.
+    done: AtomicUsize,
+    /// How much of them was sent.
+    sent: AtomicUsize,
+}
+
+impl Page {
+    const fn new() -> Page {
+        Page {
+            bytes: [const { AtomicU8::new(0) }; PAGE],
+            end: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
+        }
+    }
+
+    fn begin(&self) {
+        self.end.store(self.done.load(Relaxed) + HEAD, Relaxed);
+    }
+
+    fn append(&self, bytes: &[u8]) {
+        let end = self.end.load(Relaxed);
+        self.write(end, bytes);
+        self.end.store(end + bytes.len(), Relaxed);
+    }
+
+    fn write(&self, at: usize, bytes: &[u8]) {
+        self.bytes.iter().skip(at).zip(bytes).for_each(|(to, byte)| to.store(*byte, Relaxed));
+    }
+
+    /// Adds the record in the making to the finished ones. Returns whether it had room.
+    fn finish(&self, channel: u8) -> bool {
+        let (done, end) = (self.done.load(Relaxed), self.end.load(Relaxed));
+        let Some(head) = head(channel, end - done - HEAD).filter(|_| end <= PAGE) else { return false };
+        self.write(done, &head);
+        self.done.store(end, Relaxed);
+        true
+    }
+
+    /// Sends the finished records and forgets them; also those that an interruption adds meanwhile.
+    fn send(&self, send: &mut impl FnMut(&[u8], usize)) {
+        loop {
+            let (sent, done) = (self.sent.load(Relaxed), self.done.load(Relaxed));
+            if sent < done {
+                let mut chunk = [0; CHUNK];
+                let bytes = CHUNK.min(done - sent);
+                let from = self.bytes.iter().skip(sent).take(bytes);
+                chunk.iter_mut().zip(from).for_each(|(to, from)| *to = from.load(Relaxed));
+                send(&chunk[..bytes], done - sent - bytes);
+                self.sent.store(sent + bytes, Relaxed);
+                continue;
+            }
+            // First this one: an interruption that comes in between then sees an empty page of which nothing was sent.
+            self.sent.store(0, Relaxed);
+            if self.done.compare_exchange(done, 0, Relaxed, Relaxed).is_ok() {
+                return;
+            }
+            self.sent.store(sent, Relaxed);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.done.load(Relaxed) == 0
+    }
+}
+
+/// Where one CPU puts its records together. Only that CPU uses it.
+pub struct Desk {
+    /// How many records of this CPU are being written.
+    depth: AtomicUsize,
+    pages: [Page; PAGES],
+}
+
+impl Default for Desk {
+    fn default() -> Desk {
+        Desk { depth: AtomicUsize::new(0), pages: [const { Page::new() }; PAGES] }
+    }
+}
+
+impl Desk {
+    /// Begins a record, which [`Desk::leave`] ends. Returns whether it is the outermost.
+    pub fn enter(&self) -> bool {
+        let depth = self.depth.fetch_add(1, Relaxed);
+        if let Some(page) = self.pages.get(depth) {
+            page.begin();
+        }
+        depth == 0
+    }
+
+    /// Appends to the record that was begun last.
+    pub fn append(&self, bytes: &[u8]) {
+        if let Some(page) = self.page() {
+            page.append(bytes);
+        }
+    }
+
+    /// Completes the record that was begun last. Returns whether there was room for it.
+    pub fn finish(&self, channel: u8) -> bool {
+        self.page().is_some_and(|page| page.finish(channel))
+    }
+
+    /// Sends all completed records: calls `send` with at most [`CHUNK`] bytes, and with how many follow of the same page.
+    pub fn send(&self, mut send: impl FnMut(&[u8], usize)) {
+        self.pages.iter().for_each(|page| page.send(&mut send));
+    }
+
+    /// Whether this is the outermost record.
+    pub fn is_outermost(&self) -> bool {
+        self.depth.load(Relaxed) == 1
+    }
+
+    /// Ends the record that was begun last.
+    ///
+    /// Returns whether the outermost has ended and an interruption has left records since it sent all. Then it has not
+    /// ended, and the caller sends once more.
+    #[must_use]
+    pub fn leave(&self) -> bool {
+        let depth = self.depth.load(Relaxed) - 1;
+        self.depth.store(depth, Relaxed);
+        let goes_on = depth == 0 && !self.pages.iter().all(Page::is_empty);
+        if goes_on {
+            self.depth.store(1, Relaxed);
+        }
+        goes_on
+    }
+
+    /// Whether some of a completed record was sent, and not all.
+    pub fn is_cut(&self) -> bool {
+        self.pages.iter().any(|page| page.sent.load(Relaxed) > 0)
+    }
+
+    fn page(&self) -> Option<&Page> {
+        self.pages.get(self.depth.load(Relaxed).checked_sub(1)?)
+    }
+}
+
+/// Whose turn it is to send.
+pub struct Turns {
+    next: AtomicU32,
+    served: AtomicU32,
+    /// Somebody sends.
+    is_busy: AtomicBool,
+    is_closed: AtomicBool,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns::new()
+    }
+}
+
+impl Turns {
+    pub const fn new() -> Turns {
+        Turns {
+            next: AtomicU32::new(0),
+            served: AtomicU32::new(0),
+            is_busy: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits for a turn, which [`Turns::give`] ends. Returns false where the port is closed.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        let number = self.next.fetch_add(1, Relaxed);
+        while self.served.load(Acquire) != number {
+            if self.is_closed.load(Relaxed) {
+                return false;
+            }
+            core::hint::spin_loop();
+        }
+        // This CPU says that it sends, then looks; the one that closes does the two in the other order.
+        self.is_busy.store(true, SeqCst);
+        let is_open = !self.is_closed.load(SeqCst);
+        if !is_open {
+            self.is_busy.store(false, Relaxed);
+        }
+        is_open
+    }
+
+    pub fn give(&self) {
+        self.is_busy.store(false, Release);
+        self.served.fetch_add(1, Release);
+    }
+
+    /// Lets nobody have a turn any more, and looks at most `patience` times whether the CPU that sends is done. Returns
+    /// false where the port was closed before.
+    #[must_use]
+    pub fn close(&self, patience: u32) -> bool {
+        if self.is_closed.swap(true, SeqCst) {
+            return false;
+        }
+        for _ in 0..patience {
+            if !self.is_busy.load(SeqCst) {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

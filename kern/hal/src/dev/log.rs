@@ -1,0 +1,111 @@
+//! The kernel's log: `info!("{} CPUs", count)`, where its level is on.
+//!
+//! A record is told once: as a defmt frame where a host tool decodes those (`log=e9`, `log=com2`), else as a line of text
+//! on COM1 and the screen. So format strings are those that defmt and `core::fmt` have in common: `{}`, `{:x}`, `{:#x}` and
+//! the like with arguments behind the text. What is only [`fmt::Display`] is passed as [`Shown`].
+//!
+//! The boot option `level` chooses how much ([`abi::level`]); where a level is off, a record costs a load and a branch. What
+//! `DEFMT_LOG` left out when the kernel was built is gone from the frames whatever the option says.
+//!
+//! Frames may come from any context. Text may not: code that interrupts other code of the kernel prints with
+//! [`eprintln`](crate::eprintln), and then [`frame`](crate::frame)s.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use abi::Level;
+
+use super::serial;
+
+/// The name by which the boot option calls the kernel.
+const PART: &str = "kernel";
+
+static LEVEL: AtomicU8 = AtomicU8::new(Level::DEFAULT as u8);
+
+/// Sets the level that a command line asks for.
+pub fn choose(line: &str) {
+    LEVEL.store(Level::on(line, PART) as u8, Ordering::Relaxed);
+}
+
+/// Whether records of a level are told.
+#[inline(always)]
+pub fn is_on(level: Level) -> bool {
+    LEVEL.load(Ordering::Relaxed) >= level as u8
+}
+
+/// Prints a record as text.
+#[cold]
+#[inline(never)]
+pub fn print(record: fmt::Arguments<'_>) {
+    serial::print(format_args!("aurora: {record}\n"));
+}
+
+/// What `core::fmt` shows, in a record.
+pub struct Shown<T>(pub T);
+
+impl<T: fmt::Display> fmt::Display for Shown<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: fmt::Display> defmt::Format for Shown<T> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{}", defmt::Display2Format(&self.0));
+    }
+}
+
+/// A record of a level, which stands twice: as [`abi::Level`] and as defmt calls it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! tell {
+    ($level:ident, $defmt:ident, $($record:tt)*) => {
+        if $crate::dev::log::is_on(::abi::Level::$level) {
+            if $crate::dev::logport::takes_records() {
+                ::defmt::$defmt!($($record)*);
+            } else {
+                $crate::dev::log::print(::core::format_args!($($record)*));
+            }
+        }
+    };
+}
+
+/// A record of level error, from any context; nothing where no host tool decodes it. Its text is told otherwise.
+#[macro_export]
+macro_rules! frame {
+    ($($record:tt)*) => {
+        if $crate::dev::log::is_on(::abi::Level::Error) && $crate::dev::logport::takes_records() {
+            ::defmt::error!($($record)*);
+        }
+    };
+}
+
+/// Something does not work.
+#[macro_export]
+macro_rules! error {
+    ($($record:tt)*) => { $crate::tell!(Error, error, $($record)*) };
+}
+
+/// Something is not as it should be; the machine goes on.
+#[macro_export]
+macro_rules! warn {
+    ($($record:tt)*) => { $crate::tell!(Warn, warn, $($record)*) };
+}
+
+/// What a run consists of.
+#[macro_export]
+macro_rules! info {
+    ($($record:tt)*) => { $crate::tell!(Info, info, $($record)*) };
+}
+
+/// Refusals, and who ends whom.
+#[macro_export]
+macro_rules! debug {
+    ($($record:tt)*) => { $crate::tell!(Debug, debug, $($record)*) };
+}
+
+/// Everything else.
+#[macro_export]
+macro_rules! trace {
+    ($($record:tt)*) => { $crate::tell!(Trace, trace, $($record)*) };
+}
