@@ -106,7 +106,9 @@ impl Heard {
                     heard.reports.push(Report::parse(&line));
                     heard.logs.push(line);
                 }
-                Piece::Record { channel, payload } => heard.logs.extend(logs.render(channel, &payload)),
+                Piece::Record { channel, payload } => {
+                    heard.logs.extend(logs.render(channel, &payload).iter().map(ToString::to_string))
+                }
                 Piece::Skipped(_) => {}
             }
         }

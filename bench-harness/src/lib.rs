@@ -44,6 +44,7 @@ pub mod junit;
 pub mod lab;
 mod lanes;
 pub mod logs;
+pub mod logtest;
 pub mod machine;
 pub mod mailbox;
 pub mod message;

@@ -1,10 +1,10 @@
 //! defmt frames to text, with the table of the program that sent them.
 //!
 //! A frame decoded with another program's table may give plausible nonsense, so every channel
-//! knows its ELF file. Tables are read when a channel first speaks: a bench run, in which nobody
-//! logs, never pays for them.
+//! knows its ELF file. Tables are read when a channel first speaks: with `level=off` nobody pays for them.
 
 use std::cell::OnceCell;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -13,6 +13,53 @@ use defmt_decoder::{DecodeError, Locations, Table};
 use defmt_parser::Level;
 
 use crate::artifacts::Program;
+
+/// A line of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// The kernel, or a program.
+    pub part: String,
+    pub level: Option<Level>,
+    /// Seconds since the machine's start, as the guest counts them, and the CPU; empty where the record has none.
+    pub time: String,
+    pub cpu: String,
+    pub text: String,
+    /// File and line.
+    pub place: String,
+    /// Whether the record could be decoded.
+    pub is_sound: bool,
+}
+
+impl Line {
+    /// What there is to say of a record that cannot be decoded.
+    fn unsound(part: &str, text: String) -> Line {
+        let [time, cpu, place] = [const { String::new() }; 3];
+        Line { part: part.to_owned(), level: None, time, cpu, text, place, is_sound: false }
+    }
+}
+
+/// With colours where standard output is a terminal.
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line { part, time, cpu, text, .. } = self;
+        if !self.is_sound {
+            return write!(f, "{part}: {text}");
+        }
+        let level = self.level.map_or(style("     "), |level| match level {
+            Level::Trace => style("TRACE").dim(),
+            Level::Debug => style("DEBUG").cyan(),
+            Level::Info => style("INFO ").green(),
+            Level::Warn => style("WARN ").yellow(),
+            Level::Error => style("ERROR").red().bold(),
+        });
+        write!(f, "{time:>12} {cpu:<5} {part:<8} {level} {text}")?;
+        if self.place.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "  {}", style(format!("({})", self.place)).dim())
+        }
+    }
+}
 
 struct Channel {
     name: String,
@@ -42,13 +89,14 @@ impl Logs {
     }
 
     /// The lines in a log record; one that cannot be decoded says why and shows its bytes.
-    pub fn render(&self, number: u8, payload: &[u8]) -> Vec<String> {
+    pub fn render(&self, number: u8, payload: &[u8]) -> Vec<Line> {
         let Some(channel) = self.channels.get(usize::from(number)) else {
-            return vec![format!("channel {number} belongs to no program: {}", hex(payload))];
+            let text = format!("it belongs to no program: {}", hex(payload));
+            return vec![Line::unsound(&format!("channel {number}"), text)];
         };
         match channel.decoder.get_or_init(|| Decoder::read(&channel.elf).map_err(|e| format!("{e:#}"))) {
             Ok(decoder) => decoder.lines(&channel.name, payload),
-            Err(error) => vec![format!("{}: {} ({error})", channel.name, hex(payload))],
+            Err(error) => vec![Line::unsound(&channel.name, format!("{} ({error})", hex(payload)))],
         }
     }
 }
@@ -61,7 +109,7 @@ impl Decoder {
         Ok(Decoder { table, locations })
     }
 
-    fn lines(&self, name: &str, mut payload: &[u8]) -> Vec<String> {
+    fn lines(&self, name: &str, mut payload: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         while !payload.is_empty() {
             match self.table.decode(payload) {
@@ -74,7 +122,7 @@ impl Decoder {
                         DecodeError::UnexpectedEof => "cut short",
                         DecodeError::Malformed => "malformed",
                     };
-                    lines.push(format!("{name}: {why} log frame: {}", hex(payload)));
+                    lines.push(Line::unsound(name, format!("{why} log frame: {}", hex(payload))));
                     break;
                 }
             }
@@ -82,29 +130,30 @@ impl Decoder {
         lines
     }
 
-    fn line(&self, name: &str, frame: &defmt_decoder::Frame<'_>) -> String {
-        let level = frame.level().map_or(style("     "), |level| match level {
-            Level::Trace => style("TRACE").dim(),
-            Level::Debug => style("DEBUG").cyan(),
-            Level::Info => style("INFO ").green(),
-            Level::Warn => style("WARN ").yellow(),
-            Level::Error => style("ERROR").red().bold(),
-        });
-        let time =
-            frame.display_timestamp().map(|stamp| when_and_where(&stamp.to_string())).unwrap_or_default();
+    fn line(&self, name: &str, frame: &defmt_decoder::Frame<'_>) -> Line {
+        let stamp = frame.display_timestamp().map(|stamp| stamp.to_string()).unwrap_or_default();
+        let (time, cpu) = when_and_where(&stamp);
         let place = self.locations.get(&frame.index()).map(|location| {
             let file = location.file.file_name().unwrap_or(location.file.as_os_str());
-            style(format!("  ({}:{})", file.to_string_lossy(), location.line)).dim().to_string()
+            format!("{}:{}", file.to_string_lossy(), location.line)
         });
-        format!("{time}{name:<8} {level} {}{}", frame.display_message(), place.unwrap_or_default())
+        Line {
+            part: name.to_owned(),
+            level: frame.level(),
+            time,
+            cpu,
+            text: frame.display_message().to_string(),
+            place: place.unwrap_or_default(),
+            is_sound: true,
+        }
     }
 }
 
-/// A record's time stamp, which is the seconds since the CPU's start and the number of the CPU, in columns.
-fn when_and_where(stamp: &str) -> String {
+/// A time stamp, which is seconds and the number of a CPU, as the two are shown.
+fn when_and_where(stamp: &str) -> (String, String) {
     match stamp.split_once(' ') {
-        Some((seconds, cpu)) => format!("{seconds:>12} {:<5} ", format!("cpu{cpu}")),
-        None => format!("{stamp:>12} "),
+        Some((seconds, cpu)) => (seconds.to_owned(), format!("cpu{cpu}")),
+        None => (stamp.to_owned(), String::new()),
     }
 }
 
@@ -125,8 +174,26 @@ mod tests {
     fn what_cannot_be_decoded_is_shown_not_lost() {
         let programs = [Program { name: "init".into(), elf: "/nonexistent".into() }];
         let logs = Logs::new(Path::new("/nonexistent"), &programs);
-        assert!(logs.render(1, &[1, 0xab])[0].starts_with("init: 01 ab (reading /nonexistent"));
-        assert_eq!(logs.render(9, &[]), ["channel 9 belongs to no program: "]);
+        let said = |number, payload: &[u8]| logs.render(number, payload)[0].to_string();
+        assert!(said(1, &[1, 0xab]).starts_with("init: 01 ab (reading /nonexistent"));
+        assert_eq!(said(9, &[]), "channel 9: it belongs to no program: ");
         assert!(hex(&[0; 40]).ends_with("… 40 bytes"));
+    }
+
+    #[test]
+    fn a_line_has_columns_and_no_colours_in_a_file() {
+        let (time, cpu) = when_and_where("1.000250 3");
+        let line = Line {
+            part: "pager".to_owned(),
+            level: Some(Level::Warn),
+            time,
+            cpu,
+            text: "client 2 ends".to_owned(),
+            place: "serve.rs:63".to_owned(),
+            is_sound: true,
+        };
+        console::set_colors_enabled(false);
+        assert_eq!(line.to_string(), "    1.000250 cpu3  pager    WARN  client 2 ends  (serve.rs:63)");
+        assert_eq!(when_and_where(""), (String::new(), String::new()));
     }
 }

@@ -15,7 +15,7 @@ use crate::artifacts::Artifacts;
 use crate::confined::Confined;
 use crate::files;
 use crate::judge::Judge;
-use crate::logs::Logs;
+use crate::logs::{Line, Logs};
 use crate::machine::{Boot, Medium, Outputs, Qemu};
 use crate::monitor;
 use crate::records::{self, Piece, Splitter};
@@ -30,7 +30,7 @@ pub enum Event {
     /// A line on COM1.
     Serial(String),
     /// A decoded log frame.
-    Log(String),
+    Log(Line),
     /// A report, and the line that it was read from.
     Report { report: Report, line: String },
     /// A line of the kernel's exported state.
@@ -43,9 +43,8 @@ impl Event {
     /// As a person reads it.
     pub fn text(&self) -> String {
         match self {
-            Event::Serial(line) | Event::Log(line) | Event::State(line) | Event::Report { line, .. } => {
-                line.clone()
-            }
+            Event::Serial(line) | Event::State(line) | Event::Report { line, .. } => line.clone(),
+            Event::Log(line) => line.to_string(),
             Event::Skipped(bytes) => format!("({bytes} bytes on the log port are no record)"),
         }
     }

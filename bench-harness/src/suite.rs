@@ -24,6 +24,7 @@ use crate::isotest;
 use crate::junit::Junit;
 use crate::lab::{Job, Lab};
 use crate::lanes;
+use crate::logtest;
 use crate::machine::Mode;
 use crate::pairs;
 use crate::policy;
@@ -53,6 +54,8 @@ pub enum Step {
     Hardening,
     /// The kernel tests in QEMU on 1, 2 and 4 CPUs; and that the machine ends when process 1 dies
     Guest,
+    /// The log: what each level tells, and that records are whole whatever interrupts them
+    Logs,
     /// Protections of the machine, and that without each its tests fail
     Protection,
     /// Kernels with and without fastpaths: the same state after the same operations
@@ -197,6 +200,7 @@ fn run_step(lab: &Lab, wanted: &Wanted, step: Step) -> Result<Tally> {
             sum += deaths::run(lab)?;
             Ok(sum)
         }
+        Step::Logs => logtest::run(lab),
         Step::Protection => protection::run(lab),
         Step::Diff => diff_games(lab),
         Step::Gdb => gdbtest::run(lab),

@@ -26,6 +26,7 @@ use crate::layout::slot;
 use crate::utcb;
 
 /// Sends one report line: `report!("row name={name} …")`.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! report {
     ($($part:tt)*) => { $crate::log::report_line(::core::format_args!($($part)*)) };
@@ -99,6 +100,7 @@ impl<T: fmt::Display> defmt::Format for Shown<T> {
 /// A record of a level, which stands twice: as [`abi::Level`] and as defmt calls it.
 #[cfg(target_os = "none")]
 #[doc(hidden)]
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! tell {
     ($level:ident, $defmt:ident, $($record:tt)*) => {
@@ -111,36 +113,42 @@ macro_rules! tell {
 /// On the host there is no log: the record is only checked.
 #[cfg(not(target_os = "none"))]
 #[doc(hidden)]
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! tell {
     ($level:ident, $defmt:ident, $($record:tt)*) => { let _ = ::core::format_args!($($record)*); };
 }
 
 /// Something does not work.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! error {
     ($($record:tt)*) => { $crate::tell!(Error, error, $($record)*) };
 }
 
 /// Something is not as it should be; the program goes on.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! warn {
     ($($record:tt)*) => { $crate::tell!(Warn, warn, $($record)*) };
 }
 
 /// What a run consists of.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! info {
     ($($record:tt)*) => { $crate::tell!(Info, info, $($record)*) };
 }
 
 /// What the program decides.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! debug {
     ($($record:tt)*) => { $crate::tell!(Debug, debug, $($record)*) };
 }
 
 /// Everything else.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! trace {
     ($($record:tt)*) => { $crate::tell!(Trace, trace, $($record)*) };

@@ -9,22 +9,33 @@
 //! | `panic` | a panic |
 //! | `nmi` | an NMI to this CPU, after which it goes on |
 //! | `other` | the last CPU executes an undefined instruction |
+//! | `log-nmi` | an NMI, which logs, in the middle of a record of this CPU's |
+//! | `log-panic`, `log-fault`, `log-double` | a panic, a fault, a double fault in the middle of a record |
+//! | `log-cut` | a panic when half of a record has left the machine |
+//! | `log-storm` | all other CPUs log at the same time, and NMIs come in between |
 //! | `silent` | the second CPU is not started, so it does not come up |
 
 use core::arch::asm;
 use core::hint::black_box;
+use core::sync::atomic::Ordering::Relaxed;
 
 use kern_base::protection::Protection;
 use smp::cpu::CpuId;
 
 use super::info::{self, BootInfo};
 use crate::cpu::percpu;
-use crate::dev::lapic;
+use crate::dev::{lapic, logport};
 use crate::layout::DIRECT_MAP;
 use crate::mem::kernel;
 use crate::println;
 
 static CONSTANT: u64 = 1;
+/// What a CPU logs in a storm, and after how many records another one has an NMI.
+const STORM_RECORDS: u32 = 200;
+const STORM_NMIS: u32 = 20;
+/// A text that takes several writes to send.
+const LONG: &str = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\
+    0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 
 /// Before page tables are built and control registers written.
 pub fn leave_protections_off(boot_info: &BootInfo) {
@@ -66,7 +77,16 @@ pub fn run_on_boot_cpu() {
             lapic::send_nmi(lapic::id());
             println!("aurora: test: still here");
         }
-        "other" | "silent" => (),
+        "log-nmi" => log_midway(|| interrupt(CpuId::BOOT)),
+        "log-panic" => log_midway(|| panic!("asked for by fault=log-panic")),
+        "log-fault" => log_midway(|| read(0x10)),
+        // SAFETY: faults without a stack; the handler ends the run.
+        "log-double" => log_midway(|| unsafe { asm!("mov rsp, 8", "push rax", options(noreturn)) }),
+        "log-cut" => {
+            logport::cut_next();
+            defmt::info!("a record that is cut {=str}", LONG);
+        }
+        "other" | "silent" | "log-storm" => (),
         _ => println!("aurora: test: no such fault"),
     }
 }
@@ -75,6 +95,47 @@ pub fn run_on_boot_cpu() {
 pub fn run_on_other_cpu(cpu: CpuId) {
     if is("other") && cpu.index() + 1 == percpu::count() {
         undefined_instruction();
+    }
+    if is("log-storm") {
+        storm(cpu);
+    }
+}
+
+/// Logs, and lets something happen when the record is half made.
+fn log_midway(happens: fn()) {
+    defmt::info!("a record {} of two halves", Midway(happens));
+    println!("aurora: test: still here");
+}
+
+struct Midway(fn());
+
+impl defmt::Format for Midway {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        (self.0)();
+        defmt::write!(f, "in the middle");
+    }
+}
+
+/// Lets a CPU have an NMI, and waits until it has come.
+fn interrupt(cpu: CpuId) {
+    let Some(cpu) = percpu::of(cpu) else { return };
+    let before = cpu.nmis.load(Relaxed);
+    lapic::send_nmi(cpu.apic_id());
+    while cpu.nmis.load(Relaxed) == before {
+        core::hint::spin_loop();
+    }
+}
+
+/// Logs as fast as it can; every few records, the next CPU but the boot CPU has an NMI.
+fn storm(cpu: CpuId) {
+    let next = CpuId::new(cpu.index() + 1).filter(|next| next.index() < percpu::count());
+    for number in 0..STORM_RECORDS {
+        if number % STORM_NMIS == 0
+            && let Some(next) = next
+        {
+            interrupt(next);
+        }
+        crate::info!("storm {} {}", number, LONG);
     }
 }
 

@@ -57,6 +57,7 @@ impl<T: fmt::Display> defmt::Format for Shown<T> {
 
 /// A record of a level, which stands twice: as [`abi::Level`] and as defmt calls it.
 #[doc(hidden)]
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! tell {
     ($level:ident, $defmt:ident, $($record:tt)*) => {
@@ -70,41 +71,47 @@ macro_rules! tell {
     };
 }
 
-/// A record of level error, from any context; nothing where no host tool decodes it. Its text is told otherwise.
+/// A record of a level, from any context; nothing where no host tool decodes it. Its text is told otherwise.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! frame {
-    ($($record:tt)*) => {
-        if $crate::dev::log::is_on(::abi::Level::Error) && $crate::dev::logport::takes_records() {
-            ::defmt::error!($($record)*);
+    ($level:ident, $defmt:ident, $($record:tt)*) => {
+        if $crate::dev::log::is_on(::abi::Level::$level) && $crate::dev::logport::takes_records() {
+            ::defmt::$defmt!($($record)*);
         }
     };
 }
 
 /// Something does not work.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! error {
     ($($record:tt)*) => { $crate::tell!(Error, error, $($record)*) };
 }
 
 /// Something is not as it should be; the machine goes on.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! warn {
     ($($record:tt)*) => { $crate::tell!(Warn, warn, $($record)*) };
 }
 
 /// What a run consists of.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! info {
     ($($record:tt)*) => { $crate::tell!(Info, info, $($record)*) };
 }
 
 /// Refusals, and who ends whom.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! debug {
     ($($record:tt)*) => { $crate::tell!(Debug, debug, $($record)*) };
 }
 
 /// Everything else.
+#[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! trace {
     ($($record:tt)*) => { $crate::tell!(Trace, trace, $($record)*) };

@@ -193,8 +193,21 @@ fn desk() -> Option<&'static Desk> {
     percpu::this().map(|cpu| &cpu.desk)
 }
 
+/// In the `faults` build: the next record of several parts is cut by a panic.
+#[cfg(feature = "faults")]
+static CUTS: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+
+#[cfg(feature = "faults")]
+pub fn cut_next() {
+    CUTS.store(true, Ordering::Relaxed);
+}
+
 /// Sends bytes of a record of which `left` follow.
 fn send(bytes: &[u8], left: usize) {
+    #[cfg(feature = "faults")]
+    if left > 0 && LEFT.load(Ordering::Relaxed) > 0 && CUTS.swap(false, Ordering::Relaxed) {
+        panic!("asked for by fault=log-cut");
+    }
     match sink() {
         // SAFETY: the debug console port takes bytes and touches no memory.
         Sink::DebugConsole => unsafe { port::write_all(DEBUG_CONSOLE, bytes) },

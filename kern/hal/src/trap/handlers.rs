@@ -102,7 +102,7 @@ fn non_maskable(frame: &KernelFrame) {
         let mode = if frame.from_user() { "user" } else { "kernel" };
         let then = if cfg!(feature = "trace") { "the run ends" } else { "ignored" };
         eprintln!("aurora: NMI on {:?} in {mode} code at {:#x}, {then}", cpu.id, frame.rip);
-        crate::frame!("NMI in {} code at {:#x}, {}", mode, frame.rip, then);
+        crate::frame!(Warn, warn, "NMI in {} code at {:#x}, {}", mode, frame.rip, then);
         if !frame.from_user() {
             dump::backtrace(frame.rip, frame.rbp);
         }
@@ -122,7 +122,7 @@ fn die_of_exception(frame: &KernelFrame) -> ! {
         Cr2::read_raw()
     ));
     dump::exception(frame);
-    crate::frame!("kernel exception: {}, error {:#x}, at {:#x}", name, frame.error, frame.rip);
+    crate::frame!(Error, error, "kernel exception: {}, error {:#x}, at {:#x}", name, frame.error, frame.rip);
     exit::exit(exit::Exit::Panic)
 }
 
@@ -162,6 +162,8 @@ pub fn die_of_panic(info: &core::panic::PanicInfo<'_>) -> ! {
         eprintln!("  at {}:{}:{}", at.file(), at.line(), at.column());
     }
     dump::backtrace_here();
-    crate::frame!("kernel panic: {}", Shown(format_args!("{info}")));
+    let place = info.location().map_or("", |at| at.file());
+    let line = info.location().map_or(0, |at| at.line());
+    crate::frame!(Error, error, "kernel panic: {} at {}:{}", Shown(info.message()), place, line);
     exit::exit(exit::Exit::Panic)
 }
