@@ -20,7 +20,7 @@ const TOLD: [(Level, &str, &str); 4] = [
     (Level::Warn, "kernel", "ended: exception 14"),
     (Level::Info, "kernel", "cpu1 is up"),
     (Level::Debug, "kernel", " refused: "),
-    (Level::Debug, "kernel", " by ProcessKill"),
+    (Level::Debug, "kernel", " ends: ProcessKill by task "),
 ];
 /// CPUs of a storm of records, and how many records each but the boot CPU writes.
 const STORM_CPUS: u32 = 4;

@@ -48,14 +48,14 @@ impl fmt::Display for TaskName {
     }
 }
 
-/// The name of an operation, an object's type or an event, if there is one.
-struct Name<T>(Option<T>);
+/// The name of an operation, an object's type or an event; or what stands for none.
+struct Name<T>(Option<T>, &'static str);
 
 impl<T: fmt::Debug> fmt::Display for Name<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(name) => write!(f, "{name:?}"),
-            None => f.write_str("no operation"),
+            None => f.write_str(self.1),
         }
     }
 }
@@ -202,7 +202,9 @@ impl Machine for Pc {
     #[cold]
     fn tell(&self, record: &Record) {
         let Record { event, op, error, actor, object, identity, to, detail, .. } = *record;
-        let (actor, op, object) = (Shown(TaskName(actor)), Shown(Name(op)), Shown(Name(object)));
+        let (actor, object) = (Shown(TaskName(actor)), Shown(Name(object, "")));
+        // Of what another CPU refuses, and of a number that is no operation, there is no name.
+        let op = Shown(Name(op, "a system call"));
         match event {
             AuditEvent::Denial => crate::debug!(
                 "{} of {} refused: {} (detail {:#x}, first argument {:#x})",
@@ -212,10 +214,15 @@ impl Machine for Pc {
                 detail,
                 to
             ),
-            AuditEvent::Kill => crate::debug!("{} ends {} {:#x} by {}", actor, object, identity, op),
+            AuditEvent::Kill => match op {
+                Shown(Name(None, _)) => {
+                    crate::debug!("{} {:#x} ends: {} faulted, or ended its CNode", object, identity, actor)
+                }
+                op => crate::debug!("{} {:#x} ends: {} by {}", object, identity, op, actor),
+            },
             AuditEvent::Death => crate::debug!("{} is dead", actor),
             _ => {
-                let event = Shown(Name(Some(event)));
+                let event = Shown(Name(Some(event), ""));
                 crate::trace!(
                     "{} {} {:#x} by {} of {}, {:#x} {:#x}",
                     event,

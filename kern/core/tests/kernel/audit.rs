@@ -240,6 +240,37 @@ fn what_is_written_over_is_counted() {
 }
 
 #[test]
+fn the_log_is_told_of_all_refusals_and_of_kills_where_it_wants_that() {
+    let mut s = Scene::new(1);
+    let note = s.w.make(0, ObjType::Notification, 0);
+    let refuse = |s: &mut Scene| s.w.ask(0, Op::CapCopy, &[note.arg(), 0, 0, 0]).map(drop);
+    let why = refuse(&mut s).expect_err("no slot for it").0;
+    let told = |s: &Scene| std::mem::take(&mut s.w.k.machine.hardware().told);
+    assert_eq!(told(&s), [], "nobody wants to know");
+    s.w.k.log_events();
+    assert_eq!(refuse(&mut s).map_err(|refusal| refusal.0), Err(why));
+    let refusals = told(&s);
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    let refusal = (refusals[0].event, refusals[0].op, refusals[0].error, refusals[0].to);
+    assert_eq!(refusal, (AuditEvent::Denial, Some(Op::CapCopy), Some(why), note.arg()));
+    let (task, _) = s.running(0, 10);
+    told(&s);
+    s.w.must(0, Op::TaskKill, &[task.cap.arg()]);
+    let events: Vec<_> = told(&s).iter().map(|it| (it.event, it.op)).collect();
+    assert!(events.contains(&(AuditEvent::Kill, Some(Op::TaskKill))), "{events:?}");
+    assert!(events.iter().any(|it| it.0 == AuditEvent::Death), "{events:?}");
+    // An audit that ends leaves the log as it is, and none of these was for the audit.
+    let memory = s.w.make(0, ObjType::Untyped, 17);
+    s.w.must(0, Op::AuditStart, &[abi::INIT_MACHINE.arg(), memory.arg(), LOG2]);
+    refuse(&mut s).expect_err("as before");
+    assert!(all(&mut s.w, 0).iter().all(|it| it.event != AuditEvent::Denial), "which is no denial");
+    s.w.must(0, Op::UntypedReset, &[memory.arg()]);
+    told(&s);
+    refuse(&mut s).expect_err("as before");
+    assert_eq!(told(&s).len(), 1);
+}
+
+#[test]
 fn an_audit_ends_with_its_memory() {
     let (mut s, memory) = audited(1);
     let machine = abi::INIT_MACHINE.arg();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
+use abi::audit::Record;
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::paging::Pte;
 use kern_base::phys::{Phys, PhysPage};
@@ -50,6 +51,8 @@ pub struct Hardware {
     cr3: BTreeMap<usize, u64>,
     pcids: BTreeSet<u64>,
     pub log: Vec<(u8, Vec<u8>)>,
+    /// What the log was told of.
+    pub told: Vec<Record>,
     /// Faults that ended a process.
     pub fault_ends: Vec<FaultEnd>,
     /// How often process 1 died.
@@ -237,6 +240,10 @@ impl Machine for Fake {
 
     fn first_process_dies(&self) {
         self.hardware().first_deaths += 1;
+    }
+
+    fn tell(&self, record: &Record) {
+        self.hardware().told.push(*record);
     }
 
     fn log(&self, channel: u8, bytes: &[u8]) {
