@@ -132,8 +132,8 @@ fn start(nursery: &mut Nursery, child: &Child, program: &Program<'_>) -> Result<
         argument: 0,
     };
     let first = at("making its first task", task(nursery, &child.home(), &first))?;
-    let (process, task) = (first.id.process().number(), first.id.task());
-    info!("{} begins: task {}:{}, log channel {}", program.name(), process, task, program.channel);
+    let (process, number) = (first.id.process().number(), first.id.task());
+    info!("{} begins: task {}:{}, log channel {}", program.name(), process, number, program.channel);
     if boot::has(cpu_features::TRACE) {
         report!("program task={:#x} name={}", first.id.raw(), program.name());
     }

@@ -6,9 +6,11 @@
 use core::fmt;
 
 use abi::PAGE_SIZE;
-use object::LittleEndian;
-use object::elf::{EM_X86_64, ET_EXEC, FileHeader64, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD};
-use object::read::elf::{FileHeader, ProgramHeader};
+use elf::ElfBytes;
+use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_INTERP, PT_LOAD};
+use elf::endian::LittleEndian;
+use elf::file::Class;
+use elf::segment::ProgramHeader;
 
 use crate::cap::Access;
 
@@ -17,8 +19,6 @@ pub const SEGMENTS_MAX: usize = 8;
 /// Images lie between these addresses.
 const LOWEST: u64 = 0x1_0000;
 const HIGHEST: u64 = abi::BOOT_PAGE_VA;
-
-type Header = FileHeader64<LittleEndian>;
 
 /// Why an image cannot be loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,22 +114,25 @@ pub struct Image<'a> {
 
 impl<'a> Image<'a> {
     pub fn parse(file: &'a [u8]) -> Result<Image<'a>, ImageError> {
-        let header = Header::parse(file).map_err(|_| ImageError::NotElf)?;
-        let endian = header.endian().map_err(|_| ImageError::NotElf)?;
-        if header.e_machine(endian) != EM_X86_64 || header.e_type(endian) != ET_EXEC {
+        let elf = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| ImageError::NotElf)?;
+        let header = elf.ehdr;
+        if header.class != Class::ELF64 {
+            return Err(ImageError::NotElf);
+        }
+        if header.e_machine != EM_X86_64 || header.e_type != ET_EXEC {
             return Err(ImageError::NotForUs);
         }
-        let headers = header.program_headers(endian, file).map_err(|_| ImageError::NotElf)?;
-        let mut image = Image { entry: header.e_entry(endian), segments: [None; SEGMENTS_MAX], file };
+        let mut image = Image { entry: header.e_entry, segments: [None; SEGMENTS_MAX], file };
         let mut count = 0;
         let mut lowest = LOWEST;
-        for header in headers {
-            match header.p_type(endian) {
+        for header in elf.segments().into_iter().flatten() {
+            match header.p_type {
                 PT_DYNAMIC | PT_INTERP => return Err(ImageError::Dynamic),
-                PT_LOAD if header.p_memsz(endian) > 0 => {}
+                PT_LOAD if header.p_memsz > 0 => {}
                 _ => continue,
             }
-            let segment = segment(header, file, lowest)?;
+            let data = elf.segment_data(&header).map_err(|_| ImageError::BadSize);
+            let segment = segment(&header, data, lowest)?;
             lowest = segment.first_page() + u64::from(segment.pages()) * PAGE_SIZE;
             *image.segments.get_mut(count).ok_or(ImageError::TooManySegments)? = Some(segment);
             count += 1;
@@ -151,19 +154,17 @@ impl<'a> Image<'a> {
 
 /// Checks one program header; `lowest` is where the segment before it ends.
 fn segment<'a>(
-    header: &impl ProgramHeader<Endian = LittleEndian, Word = u64>,
-    file: &'a [u8],
+    header: &ProgramHeader,
+    data: Result<&'a [u8], ImageError>,
     lowest: u64,
 ) -> Result<Segment<'a>, ImageError> {
-    let flags = header.p_flags(LittleEndian);
-    let access = match (flags & PF_W != 0, flags & PF_X != 0) {
+    let access = match (header.p_flags & PF_W != 0, header.p_flags & PF_X != 0) {
         (true, true) => return Err(ImageError::WriteExecute),
         (true, false) => Access::Write,
         (false, true) => Access::Execute,
         (false, false) => Access::Read,
     };
-    let address = header.p_vaddr(LittleEndian);
-    let memory = header.p_memsz(LittleEndian);
+    let (address, memory) = (header.p_vaddr, header.p_memsz);
     let end = address.checked_add(memory).ok_or(ImageError::OutOfRange)?;
     if address < LOWEST || end > HIGHEST {
         return Err(ImageError::OutOfRange);
@@ -171,11 +172,11 @@ fn segment<'a>(
     if address & !(PAGE_SIZE - 1) < lowest {
         return Err(ImageError::Overlap);
     }
-    let data = header.data(LittleEndian, file).map_err(|()| ImageError::BadSize)?;
+    let data = data?;
     if data.len() as u64 > memory {
         return Err(ImageError::BadSize);
     }
-    Ok(Segment { address, memory, data, offset: header.p_offset(LittleEndian), access })
+    Ok(Segment { address, memory, data, offset: header.p_offset, access })
 }
 
 #[cfg(test)]
