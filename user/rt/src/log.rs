@@ -103,11 +103,11 @@ impl<T: fmt::Display> defmt::Format for Shown<T> {
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! tell {
-    ($level:ident, $defmt:ident, $($record:tt)*) => {
+    ($level:ident, $defmt:ident, $($record:tt)*) => {{
         if $crate::log::is_on($crate::abi::Level::$level) {
             $crate::log::keeping_bulk(|| ::defmt::$defmt!($($record)*));
         }
-    };
+    }};
 }
 
 /// On the host there is no log: the record is only checked.
@@ -116,7 +116,9 @@ macro_rules! tell {
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! tell {
-    ($level:ident, $defmt:ident, $($record:tt)*) => { let _ = ::core::format_args!($($record)*); };
+    ($level:ident, $defmt:ident, $($record:tt)*) => {{
+        let _ = ::core::format_args!($($record)*);
+    }};
 }
 
 /// Something does not work.

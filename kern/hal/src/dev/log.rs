@@ -60,7 +60,7 @@ impl<T: fmt::Display> defmt::Format for Shown<T> {
 #[collapse_debuginfo(yes)]
 #[macro_export]
 macro_rules! tell {
-    ($level:ident, $defmt:ident, $($record:tt)*) => {
+    ($level:ident, $defmt:ident, $($record:tt)*) => {{
         if $crate::dev::log::is_on(::abi::Level::$level) {
             if $crate::dev::logport::takes_records() {
                 ::defmt::$defmt!($($record)*);
@@ -68,7 +68,7 @@ macro_rules! tell {
                 $crate::dev::log::print(::core::format_args!($($record)*));
             }
         }
-    };
+    }};
 }
 
 /// A record of a level, from any context; nothing where no host tool decodes it. Its text is told otherwise.

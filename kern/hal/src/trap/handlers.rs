@@ -82,14 +82,19 @@ fn acknowledge(vector: u8) -> bool {
     match vector {
         // The APIC changed its mind, and expects no acknowledgement.
         SPURIOUS => return true,
-        APIC_ERROR => {
-            let errors = lapic::take_errors();
-            crate::warn!("APIC of {} reports errors {:#x}", Shown(dump::CpuName(percpu::this())), errors);
-        }
+        APIC_ERROR => tell_apic_errors(),
         _ => (),
     }
     lapic::end_of_interrupt();
     vector == APIC_ERROR
+}
+
+/// Never inlined: it would make the entries of all interrupts long.
+#[cold]
+#[inline(never)]
+fn tell_apic_errors() {
+    let errors = lapic::take_errors();
+    crate::warn!("APIC of {} reports errors {:#x}", Shown(dump::CpuName(percpu::this())), errors);
 }
 
 /// Another CPU stops the machine, or somebody pressed a button to see where the CPUs are.
