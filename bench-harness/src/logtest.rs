@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use abi::Level;
+use abi::level::PARTS;
 use anyhow::Result;
 
 use crate::lab::{Job, Lab};
@@ -66,6 +67,9 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         is_wrong(&one).or_else(|| one.log.iter().find(is_others).map(ToString::to_string)),
     );
     count("a level that there is not", knows(lab)?);
+    let programs = lab.artifacts.programs()?;
+    let unknown = programs.iter().find(|program| !PARTS.contains(&program.name.as_str()));
+    count("all programs have levels", unknown.map(|program| format!("{} has none", program.name)));
     for (fault, last, ending) in MIDWAY {
         let heard = hear(lab, "faults", &format!("fault={fault}"), CPUS)?;
         count(
