@@ -24,8 +24,9 @@ const TEXT_MARK: &str = "| ";
 const REPORT_LINE: usize = 160;
 /// QEMU's isa-debugcon, and Bochs's port E9 hack.
 const DEBUG_CONSOLE: u16 = 0xe9;
-/// How often a CPU that ends the machine looks whether the one that sends is done.
-const PATIENCE: u32 = 1_000_000;
+/// How often a CPU that ends the machine looks whether the one that sends is done: longer than the longest record takes on a
+/// serial line.
+const PATIENCE: u32 = 10_000_000;
 /// [`CLOSED_BY`] of a port that is open.
 const NOBODY: u32 = u32::MAX;
 
