@@ -3,8 +3,9 @@
 //! A record is `0xA5, channel: u8, length: u16 LE, payload`. Channel 0 is the kernel's log,
 //! 1 to 0x7f are the logs of the programs of the boot archive (in its order, from 1), 0x80 carries
 //! report lines, 0x81 the text of exported kernel state,
-//! 0x82 the events of a tracing kernel, 0x83 snapshots of kernel state. Bytes outside records are skipped one at a time until a header fits again, and
-//! counted, so that a lost byte costs a record and not the rest of the run.
+//! 0x82 the events of a tracing kernel, 0x83 snapshots of kernel state, 0x84 how many lines COM1 has got. Bytes outside
+//! records are skipped one at a time until a header fits again, and counted, so that a lost byte costs a record and not the
+//! rest of the run.
 
 /// First byte of every record.
 pub const MAGIC: u8 = 0xA5;
@@ -18,8 +19,10 @@ pub const STATE: u8 = 0x81;
 pub const TRACE: u8 = abi::trace::TRACE_CHANNEL;
 /// Channel of snapshots of kernel state: records in a row are texts, one behind the other.
 pub const SNAPSHOT: u8 = 0x83;
+/// Channel of how many lines COM1 has got (u32, little-endian): where they stand among the records.
+pub const LINES: u8 = 0x84;
 /// Highest channel that there is.
-const HIGHEST: u8 = SNAPSHOT;
+const HIGHEST: u8 = LINES;
 /// Longest payload that is believed; guests build records in one page.
 pub const LONGEST: usize = 4096;
 

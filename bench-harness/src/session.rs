@@ -212,6 +212,9 @@ struct Ear {
     serial: Tail,
     log: Tail,
     lines: Lines,
+    /// Lines of COM1 that are to be shown behind records that may still come; and how many are shown.
+    held: VecDeque<String>,
+    shown: u32,
     state: Lines,
     states_said: Vec<String>,
     splitter: Splitter,
@@ -232,6 +235,8 @@ impl Ear {
             serial: Tail::new(&outputs.serial),
             log: Tail::new(&outputs.log),
             lines: Lines::default(),
+            held: VecDeque::new(),
+            shown: 0,
             state: Lines::default(),
             states_said: Vec::new(),
             splitter: Splitter::default(),
@@ -249,23 +254,37 @@ impl Ear {
 
     /// Reads what there is.
     fn listen(&mut self, listener: &mut dyn FnMut(&Event)) -> Result<()> {
-        let serial = self.serial.read().context("reading the serial line")?;
+        // First the records: the lines that they count have been written by then.
         let log = self.log.read().context("reading the log port")?;
+        let serial = self.serial.read().context("reading the serial line")?;
         if !serial.is_empty() || !log.is_empty() {
             self.heard = Instant::now();
         }
-        for line in self.lines.push(&serial) {
-            self.note(Event::Serial(line), listener);
-        }
+        // Of those that nothing counted since the last look nothing will: a kernel in trouble prints no records.
+        let uncounted = self.held.len();
+        self.held.extend(self.lines.push(&serial));
         self.splitter.push(&log);
         while let Some(piece) = self.splitter.next() {
             self.piece(piece, listener);
         }
+        if log.is_empty() {
+            self.show_lines(uncounted, listener);
+        }
         Ok(())
+    }
+
+    /// Shows the next lines of COM1.
+    fn show_lines(&mut self, count: usize, listener: &mut dyn FnMut(&Event)) {
+        for _ in 0..count {
+            let Some(line) = self.held.pop_front() else { return };
+            self.shown = self.shown.wrapping_add(1);
+            self.note(Event::Serial(line), listener);
+        }
     }
 
     /// The rest, once QEMU is gone.
     fn finish(&mut self, listener: &mut dyn FnMut(&Event)) {
+        self.show_lines(self.held.len(), listener);
         if let Some(line) = self.lines.finish() {
             self.note(Event::Serial(line), listener);
         }
@@ -298,6 +317,10 @@ impl Ear {
                 }
             }
             Piece::Record { channel: records::SNAPSHOT, payload } => self.judge.push(&payload),
+            Piece::Record { channel: records::LINES, payload } => {
+                let written = payload.try_into().map_or(self.shown, u32::from_le_bytes);
+                self.show_lines(written.saturating_sub(self.shown) as usize, listener);
+            }
             // Read from the file afterwards.
             Piece::Record { channel: records::TRACE, .. } => {}
             Piece::Record { channel, payload } => {

@@ -28,6 +28,27 @@ fn what_the_guest_says_arrives_and_passes() {
 }
 
 #[test]
+fn lines_of_both_ports_come_in_the_order_of_the_guest() {
+    let lines = |count: u32| count.to_le_bytes();
+    let guest = Guest::default()
+        .report("progress before")
+        .serial("one\ntwo\n")
+        .record(records::LINES, &lines(2))
+        .report("progress between")
+        .serial("three\n")
+        .record(records::LINES, &lines(3))
+        .report("progress behind")
+        .serial("uncounted\n")
+        .exit(0x10);
+    let Some(lab) = lab("order", &guest) else { return };
+    let mut said = Vec::new();
+    lab.run_with(&job("order", Mode::Tcg), &mut |event| said.push(event.text())).expect("boots");
+    let wanted =
+        ["progress before", "one", "two", "progress between", "three", "progress behind", "uncounted"];
+    assert_eq!(said, wanted);
+}
+
+#[test]
 fn endings_are_told_apart() {
     let cases = [
         (0x11, Ending::Fail, status::CHECK_FAILED),

@@ -18,6 +18,8 @@ use crate::cpu::percpu;
 pub const KERNEL_CHANNEL: u8 = 0;
 /// Channel of report lines (text).
 pub const REPORT_CHANNEL: u8 = 0x80;
+/// Channel of how many lines COM1 has got (u32, little-endian).
+const LINES_CHANNEL: u8 = 0x84;
 /// Begins a report line among the kernel's own lines.
 const TEXT_MARK: &str = "| ";
 /// Longest report line of the kernel itself.
@@ -72,6 +74,7 @@ pub fn choose(choice: Option<&str>) -> bool {
         serial::init_second();
     }
     SINK.store(sink as u8, Ordering::Relaxed);
+    count_lines(serial::lines());
     true
 }
 
@@ -225,6 +228,13 @@ impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_letter = |byte: &u8| matches!(byte, b' '..=b'~');
         self.0.iter().try_for_each(|byte| f.write_char(if is_letter(byte) { char::from(*byte) } else { '?' }))
+    }
+}
+
+/// Tells a host that listens to both ports how many lines COM1 has got, so that it shows them where they stand among the records.
+pub fn count_lines(lines: u32) {
+    if sink() == Sink::DebugConsole {
+        record(LINES_CHANNEL, &lines.to_le_bytes());
     }
 }
 

@@ -10,8 +10,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
 
-use super::port;
 use super::screen::{Screen, TextMemory};
+use super::{logport, port};
 
 const COM1: u16 = 0x3f8;
 const COM2: u16 = 0x2f8;
@@ -107,16 +107,19 @@ impl Write for Uart {
 struct Console {
     uart: Uart,
     screen: Option<Screen<TextMemory>>,
+    /// Lines that were ended.
+    lines: u32,
 }
 
 impl Write for Console {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         self.uart.write_str(s)?;
+        self.lines = self.lines.wrapping_add(s.bytes().filter(|byte| *byte == b'\n').count() as u32);
         self.screen.as_mut().map_or(Ok(()), |screen| screen.write_str(s))
     }
 }
 
-static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: Uart::absent(COM1), screen: None });
+static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: Uart::absent(COM1), screen: None, lines: 0 });
 /// Whether there is a UART at COM2.
 static HAS_SECOND: AtomicBool = AtomicBool::new(false);
 /// Set by the first panic: from then on only [`emergency`] may print.
@@ -150,7 +153,8 @@ pub fn send_second(bytes: &[u8]) {
     HAS_SECOND.store(uart.present, Ordering::Relaxed);
 }
 
-/// Prints under the lock. After a panic elsewhere it prints nothing.
+/// Prints under the lock. After a panic elsewhere it prints nothing. The log port is told how many lines there are then, without
+/// the lock: it may have to wait for its turn there.
 ///
 /// Never inlined: it would make the entries long that print only when something is wrong.
 #[inline(never)]
@@ -158,8 +162,17 @@ pub fn print(args: fmt::Arguments<'_>) {
     if SILENCED.load(Ordering::Relaxed) {
         return;
     }
+    let mut console = CONSOLE.lock();
     // Neither a UART nor a screen returns an error.
-    let _ = CONSOLE.lock().write_fmt(args);
+    let _ = console.write_fmt(args);
+    let lines = console.lines;
+    drop(console);
+    logport::count_lines(lines);
+}
+
+/// How many lines COM1 has got.
+pub fn lines() -> u32 {
+    CONSOLE.lock().lines
 }
 
 /// Prints one line whole, even where the lock's holder can't go on.
