@@ -23,8 +23,8 @@ pub enum Level {
 
 /// Who logs: the kernel, and the programs of the boot archive by their files' names.
 pub const PARTS: &[&str] = &[
-    "kernel", "init", "pager", "store", "oom", "bench", "tables", "kerntest", "stress", "torture", "fuzz",
-    "paging", "scale",
+    "kernel", "init", "pager", "store", "oom", "bench", "samples", "tables", "kerntest", "stress", "torture",
+    "fuzz", "paging", "scale",
 ];
 
 impl Level {

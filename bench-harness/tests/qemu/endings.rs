@@ -23,7 +23,7 @@ fn what_the_guest_says_arrives_and_passes() {
     assert_eq!(session.mitigations, ["l1tf: not affected"]);
     assert!(matches!(&session.reports[0], Report::Row(row) if row.name == "loop_1m"));
     assert_eq!(session.reports[1], Report::Done { passed: 1, failed: 0 });
-    assert!(session.last_words.iter().any(|line| line == "channel 3 belongs to no program: 01 02 03"));
+    assert!(session.last_words.iter().any(|line| line == "channel 3: it belongs to no program: 01 02 03"));
     session.check_passed().expect("passed");
 }
 
