@@ -46,7 +46,7 @@ mod tests;
 pub use homed::{Held, Homed};
 pub use links::{AtomicLink, Link, Ptr, Ref};
 pub use object::{
-    ADDR_SHIFT, Holds, KernelObject, Number, ObjWord, RIGHTS_BITS, RIGHTS_SHIFT, RawWord, TYPE_MASK,
+    ADDR_SHIFT, Holds, KernelObject, Numbered, ObjWord, RIGHTS_BITS, RIGHTS_SHIFT, RawWord, TYPE_MASK,
 };
 pub use raw::{RawBytes, Vouched, Zeroed};
 pub use region::{Piece, Region};

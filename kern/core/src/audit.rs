@@ -39,13 +39,15 @@ use crate::{Answer, Cx, Me, Refusal, Result};
 /// Records, those that are lost among them, that one entry looks at.
 const LOOKS: usize = 2 * AUDIT_READ_MAX;
 
-/// Who is told of grants, refusals and kills: one word, so that one load says whether there is anybody.
+/// Who is told of grants, refusals and kills: one word, so that one load says whether there is anybody. Audits are counted:
+/// one that ends may be followed by another before it is taken out of the count.
 #[derive(Default)]
 pub struct Told(AtomicU32);
 
 impl Told {
-    const AUDIT: u32 = 1 << 0;
-    const LOG: u32 = 1 << 1;
+    const LOG: u32 = 1;
+    /// One audit.
+    const AUDIT: u32 = 2;
 
     pub fn new() -> Told {
         Told(AtomicU32::new(0))
@@ -56,24 +58,22 @@ impl Told {
         self.0.load(Relaxed) != 0
     }
 
-    fn add(&self, who: u32) {
-        self.0.fetch_or(who, AcqRel);
-    }
-
     pub(crate) fn add_log(&self) {
-        self.add(Told::LOG);
+        self.0.fetch_or(Told::LOG, AcqRel);
     }
 
     fn has_log(&self) -> bool {
         self.0.load(Relaxed) & Told::LOG != 0
     }
 
-    /// An audit has ended. Another may have begun meanwhile.
-    fn end_audit(&self, has_another: impl FnOnce() -> bool) {
-        self.0.fetch_and(!Told::AUDIT, AcqRel);
-        if has_another() {
-            self.add(Told::AUDIT);
-        }
+    /// An audit has begun.
+    fn add_audit(&self) {
+        self.0.fetch_add(Told::AUDIT, AcqRel);
+    }
+
+    /// One that had begun has ended.
+    fn end_audit(&self) {
+        self.0.fetch_sub(Told::AUDIT, AcqRel);
     }
 }
 
@@ -354,11 +354,13 @@ impl<'k, M: Machine> Cx<'k, M> {
             let piece = region.carve(Audit::bytes(cpus, log2), 64);
             let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
             let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
+            // It is counted first: it may end as soon as it can be found.
+            self.k.told.add_audit();
             // Of another root somebody may have been sooner; then this memory lies idle until it is reset.
             if !self.k.audit.claim(audit) {
+                self.k.told.end_audit();
                 return Err(Error::InUse.into());
             }
-            self.k.told.add(Told::AUDIT);
         }
         let places = 1 << log2;
         self.audit_object(AuditEvent::Began, Op::AuditStart, &untyped.get().header, places);
@@ -369,7 +371,7 @@ impl<'k, M: Machine> Cx<'k, M> {
     pub fn end_audit(self, untyped: &Untyped) {
         let at = self.k.audit.addr();
         if untyped.contains(at) && self.k.audit.cut(at) {
-            self.k.told.end_audit(|| !self.k.audit.is_null());
+            self.k.told.end_audit();
         }
     }
 

@@ -15,7 +15,7 @@ use crate::cpu::Pin;
 use crate::sync::{AtomicU64, Ordering, const_unless_loom};
 
 /// The number of a type of kernel objects. Nothing but a name: there are no values.
-pub enum Number<const N: u8> {}
+pub enum Numbered<const N: u8> {}
 
 mod sealed {
     pub trait TypeNumber {
@@ -23,7 +23,7 @@ mod sealed {
     }
 }
 
-impl<const N: u8> sealed::TypeNumber for Number<N> {
+impl<const N: u8> sealed::TypeNumber for Numbered<N> {
     const NUMBER: u8 = {
         assert!(N != 0 && N as u64 <= TYPE_MASK, "a type's number is from 1 to 31");
         N
@@ -40,7 +40,7 @@ pub trait Holds<N> {
 /// `Sync`: every CPU gets a reference to the object by a word.
 pub trait KernelObject: Sized + Sync + 'static {
     type Set: Holds<Self::Number, Object = Self>;
-    /// A [`Number`].
+    /// A [`Numbered`].
     type Number: sealed::TypeNumber;
     /// What a capability of such an object can allow.
     type Rights: Into<abi::Rights>;
@@ -80,13 +80,13 @@ macro_rules! kernel_objects {
         $vis enum $set {}
 
         $(
-            impl $crate::door::Holds<$crate::door::Number<{ $number }>> for $set {
+            impl $crate::door::Holds<$crate::door::Numbered<{ $number }>> for $set {
                 type Object = $object;
             }
 
             impl $crate::door::KernelObject for $object {
                 type Set = $set;
-                type Number = $crate::door::Number<{ $number }>;
+                type Number = $crate::door::Numbered<{ $number }>;
                 type Rights = $rights;
             }
 

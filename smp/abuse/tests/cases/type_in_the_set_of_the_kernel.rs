@@ -2,14 +2,14 @@
 #![forbid(unsafe_code)]
 
 use kern_base::objects::Objects;
-use smp::door::{Holds, Number};
+use smp::door::{Holds, Numbered};
 
 #[repr(C, align(64))]
 pub struct Barrel {
     header: u64,
 }
 
-impl Holds<Number<6>> for Objects {
+impl Holds<Numbered<6>> for Objects {
     type Object = Barrel;
 }
 

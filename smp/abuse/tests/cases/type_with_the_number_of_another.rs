@@ -1,7 +1,7 @@
 //! Type confusion: an implementation by hand claims a number that the set has for another type.
 #![forbid(unsafe_code)]
 
-use smp::door::{KernelObject, Number};
+use smp::door::{KernelObject, Numbered};
 
 #[repr(C, align(64))]
 pub struct Cup {
@@ -21,7 +21,7 @@ smp::kernel_objects! {
 
 impl KernelObject for Barrel {
     type Set = Objects;
-    type Number = Number<1>;
+    type Number = Numbered<1>;
     type Rights = abi::SharedRights;
 }
 
