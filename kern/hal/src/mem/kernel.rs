@@ -64,8 +64,8 @@ pub fn boot_segment() -> Option<Range> {
 }
 
 /// What is behind the kernel's image begins at a multiple of this: kernels that differ a little find the same memory, so that
-/// their states can be compared.
-const IMAGE_GRAIN: u64 = 256 << 10;
+/// their states can be compared. Images end in the middle of such a piece: at 2.25 MiB those that export their state.
+const IMAGE_GRAIN: u64 = 1 << 20;
 
 /// Notes what memory is free: what the loader calls usable, less everything in use.
 pub fn find_free_memory(info: &BootInfo) {
