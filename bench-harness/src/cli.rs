@@ -202,7 +202,7 @@ struct BenchArgs {
     #[arg(long, conflicts_with_all = ["check", "update_baseline"])]
     samples: bool,
     /// List all rows and what each is the cost of; measure nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["rows", "samples", "json", "csv", "check", "update_baseline", "plot"])]
     list: bool,
     /// Print JSON instead of the table, and nothing else
     #[arg(long)]
@@ -440,9 +440,12 @@ impl BenchArgs {
 impl FigureArgs {
     /// icount figures, nothing printed.
     fn wanted(&self) -> bench::Wanted {
+        let mut cpus = self.cpus.clone();
+        cpus.sort_unstable();
+        cpus.dedup();
         bench::Wanted {
             mode: Some(Mode::Icount),
-            cpus: self.cpus.clone(),
+            cpus,
             options: String::new(),
             rows: None,
             samples: false,
@@ -545,6 +548,16 @@ mod tests {
         let cli = Cli::parse_from(["aurora-bench", "bench", "--cpus", "1,3"]);
         let Command::Bench(args) = cli.command else { panic!("not bench") };
         assert_eq!(args.figures.cpus, [1, 3]);
+        let cli = Cli::parse_from(["aurora-bench", "bench", "--cpus", "4,1,4"]);
+        let Command::Bench(args) = cli.command else { panic!("not bench") };
+        assert_eq!(args.wanted().cpus, [1, 4], "each once");
+    }
+
+    #[test]
+    fn a_list_of_rows_is_that_and_nothing_else() {
+        for more in ["--json", "--csv", "--rows=x", "--check"] {
+            assert!(Cli::try_parse_from(["aurora-bench", "bench", "--list", more]).is_err(), "{more}");
+        }
     }
 
     #[test]
