@@ -36,6 +36,7 @@ pub mod options;
 mod pages;
 pub mod select;
 mod syscall;
+pub mod time;
 pub mod trace;
 mod utcb;
 

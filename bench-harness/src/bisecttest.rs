@@ -27,12 +27,7 @@ const MESSAGES: u64 = 300;
 
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut count = |name: &str, wrong: Option<String>| {
-        if let Some(why) = &wrong {
-            lab.screen.say(&format!("bisect: {name} FAILED {why}"));
-        }
-        tally += Tally::one(wrong.is_none());
-    };
+    let mut count = |name: &str, wrong: Option<String>| tally += lab.judged("bisect", name, wrong);
     count("a planted lost wake-up breaks a rule", planted(lab)?);
     if find_program("gdb").is_some() {
         count("an event is found by gdb", by_gdb(lab)?);

@@ -18,7 +18,7 @@ use crate::host::find_program;
 use crate::logs::Logs;
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
-use crate::session::{Ending, Session};
+use crate::session::{EXIT, Ending, Session};
 use crate::trouble::Trouble;
 
 /// The processor models that the kernel is tested on.
@@ -124,7 +124,7 @@ impl Heard {
 
 /// The kernel's verdict: its last line.
 fn ending(serial: &[String]) -> Ending {
-    let verdict = serial.iter().rev().find_map(|line| line.trim().strip_prefix("aurora: exit "));
+    let verdict = serial.iter().rev().find_map(|line| line.trim().strip_prefix(EXIT));
     match verdict {
         Some("pass") => Ending::Pass,
         Some("fail") => Ending::Fail,

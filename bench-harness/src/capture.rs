@@ -11,12 +11,10 @@
 
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
+use crate::session::{EXIT, MITIGATION};
 
 /// Begins a report line among the kernel's own lines (`kern/hal/src/dev/logport.rs`).
 const TEXT_MARK: &str = "| ";
-/// How the kernel's line about a mitigation starts, and the one that ends a boot.
-const MITIGATION: &str = "aurora: mitigation ";
-const EXIT: &str = "aurora: exit ";
 /// What report lines of other programs than the bench begin with.
 const OTHERS: [&str; 7] = ["test", "stress", "torture", "fuzz", "storm", "scale", "message"];
 

@@ -51,12 +51,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         return Ok(Tally { skipped: HELPERS.len() as u64 + OTHERS, ..Tally::default() });
     }
     let mut tally = Tally::default();
-    let mut count = |name: &str, wrong: Option<String>| {
-        if let Some(why) = &wrong {
-            lab.screen.say(&format!("gdb: {name} FAILED {why}"));
-        }
-        tally += lab.cases.one(name, wrong);
-    };
+    let mut count = |name: &str, wrong: Option<String>| tally += lab.judged("gdb", name, wrong);
     let helpers = HELPERS.iter().map(|(helper, _)| *helper);
     let helpers: Vec<&str> = helpers.chain(["trees", "pages vspace1", "caps", "where", "check"]).collect();
     let (said, state) = exported(lab, &["run=test", "only=state_is_exported"], &helpers)?;

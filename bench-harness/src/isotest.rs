@@ -15,6 +15,7 @@ use crate::lab::Lab;
 use crate::machine::{Mode, Outputs, ending_with_us};
 use crate::monitor;
 use crate::report::Row;
+use crate::session::EXIT;
 use crate::testsum::Tally;
 
 const LABEL: &str = "iso-bench";
@@ -26,8 +27,6 @@ const RECORDS: &str = "com2.bin";
 /// Time limit of a boot.
 const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-/// Begins the kernel's last line.
-const END: &str = "aurora: exit ";
 
 pub fn run(lab: &Lab) -> Result<Tally> {
     if !iso::can_be_made() {
@@ -35,12 +34,7 @@ pub fn run(lab: &Lab) -> Result<Tally> {
         return Ok(Tally { skipped: 1, ..Tally::default() });
     }
     let mut tally = Tally::default();
-    let mut count = |name: &str, wrong: Option<String>| {
-        if let Some(why) = &wrong {
-            lab.screen.say(&format!("iso: {name} FAILED {why}"));
-        }
-        tally += Tally::one(wrong.is_none());
-    };
+    let mut count = |name: &str, wrong: Option<String>| tally += lab.judged("iso", name, wrong);
     lab.screen.step(LABEL);
     let wrong = |decoded: &Result<Decoded>| match decoded {
         Ok(decoded) => is_no_bench(decoded),
@@ -88,12 +82,12 @@ fn wait_for_the_end(serial: &Path, limit: Duration) -> Result<()> {
     let started = Instant::now();
     while started.elapsed() < limit {
         let said = fs::read(serial).unwrap_or_default();
-        if String::from_utf8_lossy(&said).lines().any(|line| line.starts_with(END)) {
+        if String::from_utf8_lossy(&said).lines().any(|line| line.starts_with(EXIT)) {
             return Ok(());
         }
         std::thread::sleep(POLL);
     }
-    bail!("{}: no \"{END}\" after {} s", serial.display(), limit.as_secs())
+    bail!("{}: no \"{EXIT}\" after {} s", serial.display(), limit.as_secs())
 }
 
 fn rows_of(decoded: &Decoded) -> Vec<Row> {

@@ -12,7 +12,7 @@ use crate::machine::{Boot, GUEST_CPU, GUEST_CPU_WITHOUT_CAPABILITIES, Medium, Mo
 use crate::report::Report;
 use crate::screen::Screen;
 use crate::session::{self, Ending, Event, Session};
-use crate::testsum::Cases;
+use crate::testsum::{Cases, Tally};
 use crate::trouble::Trouble;
 
 pub struct Lab {
@@ -56,6 +56,14 @@ pub fn words_are_known(command_line: &str) -> Result<()> {
 }
 
 impl Lab {
+    /// Counts a check that is one test, and says why it failed.
+    pub fn judged(&self, group: &str, name: &str, wrong: Option<String>) -> Tally {
+        if let Some(why) = &wrong {
+            self.screen.say(&format!("{group}: {name} FAILED {why}"));
+        }
+        self.cases.one(name, wrong)
+    }
+
     /// The machine's description of a job.
     pub fn boot(&self, job: &Job) -> Result<Boot> {
         words_are_known(&job.command_line)?;

@@ -48,12 +48,7 @@ struct Heard {
 
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut count = |name: &str, wrong: Option<String>| {
-        if let Some(why) = &wrong {
-            lab.screen.say(&format!("logs: {name} FAILED {why}"));
-        }
-        tally += Tally::one(wrong.is_none());
-    };
+    let mut count = |name: &str, wrong: Option<String>| tally += lab.judged("logs", name, wrong);
     for level in [Level::Warn, Level::Info, Level::Debug] {
         let heard = hear(lab, "", &format!("{TESTS} level={}", level.name()), CPUS)?;
         count(&format!("level={}", level.name()), is_wrong(&heard).or_else(|| differs(&heard, level)));

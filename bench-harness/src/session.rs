@@ -108,7 +108,9 @@ pub const SILENCE: Duration = Duration::from_secs(120);
 const FEW_CPUS: u32 = 8;
 const LAST_WORDS: usize = 40;
 /// How the kernel's boot lines about mitigations start.
-const MITIGATION: &str = "aurora: mitigation ";
+pub const MITIGATION: &str = "aurora: mitigation ";
+/// How the kernel's last line starts, with which it gives its verdict.
+pub const EXIT: &str = "aurora: exit ";
 /// How a chaos build's last line but one starts.
 const EVENTS: &str = "aurora: chaos: ";
 /// How it says from where on it perturbs nothing any more.

@@ -31,6 +31,15 @@ impl Tally {
         if passed { Tally::ONE_PASSED } else { Tally::ONE_FAILED }
     }
 
+    /// One test of which this came.
+    fn of(verdict: &Verdict) -> Tally {
+        match verdict {
+            Verdict::Ok => Tally::ONE_PASSED,
+            Verdict::Failed(_) => Tally::ONE_FAILED,
+            Verdict::Skipped(_) => Tally::ONE_SKIPPED,
+        }
+    }
+
     /// What a line of `cargo test` adds: `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
     pub fn of_cargo_line(line: &str) -> Tally {
         let Some(counts) = line.trim().strip_prefix("test result: ") else { return Tally::default() };
@@ -47,11 +56,7 @@ impl Tally {
         let mut tally = Tally::default();
         for report in reports {
             if let Report::Test { verdict, .. } = report {
-                tally += match verdict {
-                    Verdict::Ok => Tally::ONE_PASSED,
-                    Verdict::Failed(_) => Tally::ONE_FAILED,
-                    Verdict::Skipped(_) => Tally::ONE_SKIPPED,
-                };
+                tally += Tally::of(verdict);
             }
         }
         tally
@@ -69,11 +74,7 @@ pub struct Case {
 
 impl Case {
     fn tally(&self) -> Tally {
-        match self.verdict {
-            Verdict::Ok => Tally::ONE_PASSED,
-            Verdict::Failed(_) => Tally::ONE_FAILED,
-            Verdict::Skipped(_) => Tally::ONE_SKIPPED,
-        }
+        Tally::of(&self.verdict)
     }
 
     /// What a line of `cargo test` says of one test: `test queue::is_fair ... ok`.

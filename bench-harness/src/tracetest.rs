@@ -33,12 +33,7 @@ const CPUS: u32 = 4;
 
 pub fn run(lab: &Lab) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut count = |name: &str, wrong: Option<String>| {
-        if let Some(why) = &wrong {
-            lab.screen.say(&format!("trace: {name} FAILED {why}"));
-        }
-        tally += lab.cases.one(name, wrong);
-    };
+    let mut count = |name: &str, wrong: Option<String>| tally += lab.judged("trace", name, wrong);
     for (command_line, cpus) in RUNS {
         let Traced { session, trace, found } = traced(lab, plain(command_line, cpus))?;
         let ended = session.check_passed().err().map(|trouble| trouble.to_string());

@@ -37,7 +37,7 @@ impl Names {
     fn program(&self, process: ProcessKey) -> Option<&str> {
         let known = self.programs.get(&process.raw()).map(String::as_str);
         // Everything else is started by it.
-        known.or((process == ProcessKey::new(1, 0)).then_some("init"))
+        known.or((process == ProcessKey::FIRST).then_some("init"))
     }
 
     /// A task as a person reads it: process and number, the generations if it is not the first of that name, and the

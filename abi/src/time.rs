@@ -1,0 +1,21 @@
+//! Time of the time-stamp counter.
+
+/// Microseconds that so many ticks last; 0 where the frequency is not known, which is 0 then.
+pub fn microseconds(ticks: u64, hz: u64) -> u64 {
+    const MICROSECONDS: u64 = 1_000_000;
+    let part = |ticks: u64| ticks.checked_div(hz).unwrap_or(0);
+    part(ticks) * MICROSECONDS + part(ticks.checked_rem(hz).unwrap_or(0) * MICROSECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_microseconds_for_years() {
+        const HZ: u64 = 3_000_000_000;
+        assert_eq!((microseconds(HZ, HZ), microseconds(HZ / 2 + 2999, HZ)), (1_000_000, 500_000));
+        assert_eq!(microseconds(100 * 365 * 86_400 * HZ + 3000, HZ / 2), 100 * 365 * 86_400 * 2_000_000 + 2);
+        assert_eq!(microseconds(HZ, 0), 0, "the frequency is not known yet");
+    }
+}
