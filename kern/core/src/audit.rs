@@ -49,10 +49,6 @@ impl Told {
     /// One audit.
     const AUDIT: u32 = 2;
 
-    pub fn new() -> Told {
-        Told(AtomicU32::new(0))
-    }
-
     #[inline(always)]
     fn anybody(&self) -> bool {
         self.0.load(Relaxed) != 0
@@ -99,12 +95,8 @@ impl<'k, M: Machine> Cx<'k, M> {
         if let Some(audit) = self.k.audit.get(self.pin()) {
             audit.get().write(self.pin(), &record);
         }
-        self.log_record(&record);
-    }
-
-    fn log_record(self, record: &Record) {
         if self.k.told.has_log() {
-            self.k.machine.tell(record);
+            self.k.machine.tell(&record);
         }
     }
 
@@ -275,8 +267,8 @@ impl<'k, M: Machine> Cx<'k, M> {
             |record| by(Record { op, error: Some(error), to, detail, ..record }, self.actor_of(caller));
         if is_denial(error) {
             self.write_record(AuditEvent::Denial, make);
-        } else {
-            self.log_record(&self.record(AuditEvent::Denial, make));
+        } else if self.k.told.has_log() {
+            self.k.machine.tell(&self.record(AuditEvent::Denial, make));
         }
     }
 

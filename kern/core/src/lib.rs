@@ -134,7 +134,7 @@ impl<M: Machine> Kernel<M> {
             frames,
             rules: labels::Rules::new(),
             audit: AtomicLink::null(),
-            told: audit::Told::new(),
+            told: audit::Told::default(),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: Lock::new(Graves::default()),
             spaces: Lock::new(()),

@@ -51,10 +51,7 @@ pub fn tsc_hz() -> u64 {
 
 /// Microseconds on this CPU's TSC; 0 before its frequency is known.
 pub fn microseconds() -> u64 {
-    const MICROSECONDS: u64 = 1_000_000;
-    let (ticks, hz) = (tsc(), tsc_hz());
-    let part = |ticks: u64| ticks.checked_div(hz).unwrap_or(0);
-    part(ticks) * MICROSECONDS + part(ticks.checked_rem(hz).unwrap_or(0) * MICROSECONDS)
+    abi::time::microseconds(tsc(), tsc_hz())
 }
 
 /// TSC ticks that a million turns of a two-instruction loop take in kernel mode: near two million under

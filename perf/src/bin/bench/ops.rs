@@ -238,19 +238,24 @@ pub extern "C" fn fault_handler_client(index: u64) -> ! {
     on_task(index, Op::FaultHandler)
 }
 
+/// Suspending a task, and letting it run.
+fn suspending(task: &Task) -> [Args; 2] {
+    [Op::TaskSuspend, Op::TaskResume].map(|op| Args::plain(op, task.arg(), 0, 0, 0))
+}
+
 /// It has no CPU time, so that it never runs.
 pub extern "C" fn task_suspend_client(index: u64) -> ! {
     let block = Block::at(index);
     let task = Maker::new(block).task();
     well(task.resume());
-    let [suspend, resume] = [Op::TaskSuspend, Op::TaskResume].map(|op| Args::plain(op, task.arg(), 0, 0, 0));
+    let [suspend, resume] = suspending(&task);
     undone(block, suspend, resume)
 }
 
 pub extern "C" fn task_resume_client(index: u64) -> ! {
     let block = Block::at(index);
     let task = Maker::new(block).task();
-    let [suspend, resume] = [Op::TaskSuspend, Op::TaskResume].map(|op| Args::plain(op, task.arg(), 0, 0, 0));
+    let [suspend, resume] = suspending(&task);
     undone(block, resume, suspend)
 }
 

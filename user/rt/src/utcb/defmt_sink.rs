@@ -50,8 +50,5 @@ defmt::timestamp!("{=u64:us} {=u32}", microseconds(), current().home_cpu());
 
 /// Microseconds on this CPU's TSC.
 fn microseconds() -> u64 {
-    const MICROSECONDS: u64 = 1_000_000;
-    let (ticks, hz) = (arch::now(), crate::boot::facts().tsc_hz);
-    let part = |ticks: u64| ticks.checked_div(hz).unwrap_or(0);
-    part(ticks) * MICROSECONDS + part(ticks.checked_rem(hz).unwrap_or(0) * MICROSECONDS)
+    abi::time::microseconds(arch::now(), crate::boot::facts().tsc_hz)
 }

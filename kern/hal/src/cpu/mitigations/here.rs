@@ -63,10 +63,11 @@ pub fn flush_predictors() {
 pub fn print() {
     let mut facts = facts_here();
     facts.controls &= common();
-    let affected = assess(&facts).iter().filter(|a| a.affected != Affected::No).count();
-    let on = assess(&facts).iter().filter(|a| a.on.is_some()).count();
+    let all = assess(&facts);
+    let affected = all.iter().filter(|a| a.affected != Affected::No).count();
+    let on = all.iter().filter(|a| a.on.is_some()).count();
     crate::info!("{} attacks concern this CPU, against {} something is on", affected, on);
-    for a in assess(&facts) {
+    for a in all {
         let on = a.on.unwrap_or(if a.affected == Affected::No { "nothing needed" } else { "off" });
         println!("aurora: mitigation {}: {}, {on}", a.name, a.affected.text());
         logport::report(format_args!(
