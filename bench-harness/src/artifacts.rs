@@ -6,16 +6,25 @@
 //! target/boot/boot.json         its programs in order, and where their symbols are
 //! target/boot/libaurora_plugin.so
 //! target/run/<label>/           serial.txt, log.bin, qemu.txt of the last run of that label
+//! target/run/<label>.lock       held by the process that runs it, until that ends: two at once would read each other's guests
 //! target/bench/latest.json      the last bench
 //! ```
 
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::files;
+
 /// The ordinary kernel; the others have their variant behind it.
 const KERNEL: &str = "aurora";
+
+/// The lock files that this process holds. They stay locked to its end, since what a run left is read after it, too.
+static HELD: Mutex<BTreeMap<PathBuf, File>> = Mutex::new(BTreeMap::new());
 
 /// One program of the boot archive; its log channel is its position, from 1.
 #[derive(Clone, Serialize, Deserialize, PartialEq, Eq, Debug)]
@@ -98,9 +107,10 @@ impl Artifacts {
         self.runs.join(label)
     }
 
-    /// An empty directory for the output of one run.
+    /// An empty directory for the output of one run. An error where another process uses it.
     pub fn run_dir(&self, label: &str) -> Result<PathBuf> {
         let dir = self.run_path(label);
+        claim(&dir)?;
         if dir.exists() {
             std::fs::remove_dir_all(&dir).with_context(|| format!("emptying {}", dir.display()))?;
         }
@@ -118,5 +128,50 @@ impl Artifacts {
             );
         }
         Ok(path)
+    }
+}
+
+/// Makes a directory of runs this process's, to its end.
+fn claim(dir: &Path) -> Result<()> {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut path = dir.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    if held.contains_key(&path) {
+        return Ok(());
+    }
+    files::make_dir_of(&path)?;
+    let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {
+            held.insert(path, file);
+            Ok(())
+        }
+        Err(TryLockError::WouldBlock) => bail!(
+            "{} is in use: another command runs the same in this tree; wait until it has ended, or work in another \
+             worktree",
+            dir.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_runs_is_of_one_process() {
+        let place = std::env::temp_dir().join(format!("aurora-claim-{}", std::process::id()));
+        let artifacts = Artifacts::new(&place.join("boot"));
+        let dir = artifacts.run_dir("mine").expect("free");
+        assert_eq!(artifacts.run_dir("mine").expect("its own, again"), dir);
+        let other = File::create(place.join("run/theirs.lock")).expect("made");
+        other.lock().expect("locked, as by another process");
+        let said = artifacts.run_dir("theirs").expect_err("in use").to_string();
+        assert!(said.contains("another command runs the same"), "{said}");
+        drop(other);
+        artifacts.run_dir("theirs").expect("free again");
+        std::fs::remove_dir_all(&place).expect("removed");
     }
 }
