@@ -1,7 +1,8 @@
 //! The words of the boot command line: who reads each, and what it takes.
 //!
 //! A word is `key=value`; the last of a key counts. What nobody reads, and a value that its reader would not take, is
-//! refused by name, by the host tool before it boots and by process 1: a misspelt word must not pass for a run.
+//! refused by name, by the host tool before it boots and by process 1: a misspelt word must not pass for a run. Of what
+//! a person gives the host tool, no key stands twice: one of the two would be lost without a word.
 
 use crate::level::{self, Level};
 
@@ -52,6 +53,14 @@ pub const PROGRAMS: &[&str] = &[
     "scale",
     "oom",
 ];
+
+/// Program of the boot archive for each name that `run=` takes, where they differ.
+const ALIASES: &[(&str, &str)] = &[("test", "kerntest"), ("diff", "kerntest"), ("calibrate", "bench")];
+
+/// The program of the boot archive that `run=name` starts.
+pub fn program_of(name: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, program)| program)
+}
 
 /// Those that measure rows.
 const BENCH: &[&str] = &["bench", "samples"];
@@ -146,6 +155,8 @@ pub enum Wrong<'a> {
     Others(&'a str, &'a str),
     /// Its reader does not take this value.
     Value(Word, &'a str),
+    /// Two words, in a person's own line, of one key.
+    Twice(&'a str, &'a str),
 }
 
 impl core::fmt::Display for Wrong<'_> {
@@ -162,6 +173,9 @@ impl core::fmt::Display for Wrong<'_> {
                 write!(f, "run={program} does not read {key}=, which is for")?;
                 let readers = WORDS.iter().filter(|word| word.key == *key).flat_map(|word| word.readers);
                 readers.into_iter().try_for_each(|reader| write!(f, " {reader}"))
+            }
+            Wrong::Twice(one, other) => {
+                write!(f, "{one} and {other}: only the second would count; leave one out")
             }
             Wrong::Value(word, value) => {
                 write!(f, "{}={value}: {}; it takes", word.key, word.meaning)?;
@@ -199,6 +213,21 @@ pub fn check(line: &str) -> Result<(), Wrong<'_>> {
         }
         if takes(word.takes, value) { Ok(()) } else { Err(Wrong::Value(*word, value)) }
     })
+}
+
+/// Refuses a second word of a key, in a line that a person wrote.
+pub fn once(line: &str) -> Result<(), Wrong<'_>> {
+    let words = || line.split_ascii_whitespace();
+    words().enumerate().try_for_each(|(at, word)| {
+        match words().take(at).find(|earlier| key(earlier) == key(word)) {
+            Some(earlier) => Err(Wrong::Twice(earlier, word)),
+            None => Ok(()),
+        }
+    })
+}
+
+fn key(word: &str) -> &str {
+    word.split_once('=').map_or(word, |(key, _)| key)
 }
 
 fn takes(takes: Takes, value: &str) -> bool {
@@ -280,6 +309,22 @@ mod tests {
                 .contains("with commas between them for kernel init pager")
         );
         assert!(said("run=mine idle=foo").contains("halt poll mwait"));
+    }
+
+    #[test]
+    fn a_person_gives_a_key_once() {
+        assert_eq!(once("run=test only=a only2=b rounds=3"), Ok(()));
+        assert_eq!(once(""), Ok(()));
+        let said = once("run=test level=info level=off").expect_err("twice").to_string();
+        assert_eq!(said, "level=info and level=off: only the second would count; leave one out");
+    }
+
+    #[test]
+    fn aliases_name_programs_and_others_themselves() {
+        assert_eq!(
+            (program_of("test"), program_of("calibrate"), program_of("stress")),
+            ("kerntest", "bench", "stress")
+        );
     }
 
     #[test]

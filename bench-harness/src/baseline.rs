@@ -171,6 +171,12 @@ impl Baseline {
         self.exact.get(&with_options(&self.shown, options))?.get(&cpus)
     }
 
+    /// Whether it demands anything of runs on so many CPUs.
+    pub fn demands_of(&self, cpus: u32) -> bool {
+        self.limits.iter().any(|limit| limit.cpus.contains(&cpus))
+            || self.exact.values().any(|exact| exact.contains_key(&cpus))
+    }
+
     /// What they were measured with.
     pub fn shown_key(&self) -> &str {
         &self.shown

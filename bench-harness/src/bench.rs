@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::baseline::{self, Baseline, Findings};
 use crate::counted::Counted;
+use crate::files;
 use crate::host::Host;
-use crate::lab::{Job, Lab, words_are_known};
+use crate::lab::{Job, Lab, words_are_known, words_stand_once};
 use crate::machine::{GUEST_CPU, Mode};
 use crate::plan::{self, Keep, Planned};
 use crate::plot;
@@ -75,9 +76,10 @@ pub struct Wanted {
 
 /// Measures, writes the result file, prints, and checks if asked to.
 pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    can_be_done(wanted)?;
     let results = measure(lab, wanted)?;
-    results.write(&wanted.output)?;
     print!("{}", wanted.form.render(&results)?);
+    results.write(&wanted.output)?;
     if wanted.plot {
         let directory = wanted.output.parent().unwrap_or(Path::new("."));
         plot::draw(&results, directory)?.iter().for_each(|line| lab.screen.say(line));
@@ -91,9 +93,30 @@ pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
+/// Finds before the measuring what would be an error behind it.
+fn can_be_done(wanted: &Wanted) -> Result<()> {
+    files::demand_room_for(&wanted.output)?;
+    if !(wanted.check || wanted.update_baseline) {
+        return Ok(());
+    }
+    let baseline = Baseline::read(&wanted.baseline)?;
+    if let Some(mode) = wanted.mode.filter(|mode| *mode != Mode::Icount) {
+        let text =
+            format!("the baseline has figures of icount, not of {mode}: leave --mode out, or --mode icount");
+        return Err(Trouble::Usage(text).into());
+    }
+    if wanted.check && !wanted.cpus.iter().any(|cpus| baseline.demands_of(*cpus)) {
+        let text = "the baseline demands nothing on so many CPUs: --check on 1, 2 or 4";
+        return Err(Trouble::Usage(text.to_owned()).into());
+    }
+    Ok(())
+}
+
 /// Runs every mode on every number of CPUs.
 pub fn measure(lab: &Lab, wanted: &Wanted) -> Result<Results> {
-    words_are_known(&format!("run=bench {}", wanted.options))?;
+    let given = format!("run=bench {}", wanted.options);
+    words_stand_once(&given)?;
+    words_are_known(&lab.artifacts, &given)?;
     wanted.rows.as_deref().map_or(Ok(()), rows::check)?;
     let modes = modes(lab, wanted.mode)?;
     let mut host = Host { options: wanted.options.clone(), ..Host::look(&lab.qemu.version, GUEST_CPU) };
@@ -139,9 +162,6 @@ pub fn check(lab: &Lab, wanted: &Wanted, results: &Results) -> Result<Findings> 
 }
 
 fn update_baseline(lab: &Lab, wanted: &Wanted, results: &Results) -> Result<()> {
-    if !results.runs.iter().any(|run| run.mode == Mode::Icount) {
-        bail!("--update-baseline needs icount figures");
-    }
     let mut baseline = Baseline::read(&wanted.baseline)?;
     baseline.update(results);
     baseline.write(&wanted.baseline)?;

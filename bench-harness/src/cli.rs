@@ -8,7 +8,7 @@ use clap::builder::RangedI64ValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::artifacts::Artifacts;
-use crate::lab::{Job, Lab};
+use crate::lab::{Job, Lab, words_stand_once};
 use crate::machine::{CPUS_MAX, Mode, Qemu};
 use crate::screen::Screen;
 use crate::session::{Event, SILENCE};
@@ -487,6 +487,7 @@ impl TestArgs {
 }
 
 fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
+    words_stand_once(&args.words.join(" "))?;
     let job = Job {
         label: "run".to_owned(),
         variant: args.variant.clone(),
@@ -500,6 +501,7 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
         println!("{} {}", lab.qemu.program.display(), quoted(&lab.boot(&job)?.machine_arguments()));
         return Ok(());
     }
+    args.counted.as_deref().map_or(Ok(()), crate::files::demand_room_for)?;
     probe::check_mode(lab, args.mode)?;
     lab.run_with(&job, &mut |event: &Event| println!("{}", event.text()))?.check_did_something()?;
     Ok(())

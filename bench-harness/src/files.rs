@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::trouble::Trouble;
+
 /// Stands between a file's name and the process that writes it.
 const PART: &str = ".part-";
 
@@ -23,6 +25,19 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
         part.settle()
     };
     written().with_context(|| format!("writing {}", path.display()))
+}
+
+/// Makes sure, before long work whose result goes there, that a file can be written. What is there stays.
+pub fn demand_room_for(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        let text = format!("{} is a directory: name a file in it", path.display());
+        return Err(Trouble::Usage(text).into());
+    }
+    make_dir_of(path)?;
+    if !is_special(path) {
+        File::create(Part::of(path).path()).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Whether something is there that has to stay what it is.
@@ -130,6 +145,19 @@ mod tests {
         fs::write(dir.join("new"), "three").expect("written");
         bring(&dir.join("new"), &link).expect("brought");
         assert_eq!(fs::read_to_string(&file).expect("there"), "three", "the link stays, and leads to it");
+    }
+
+    #[test]
+    fn a_place_for_results_is_tried_before_they_are_there() {
+        let dir = scratch("files-room");
+        demand_room_for(&dir.join("new/results.json")).expect("a directory is made");
+        assert_eq!(names(&dir.join("new")), [""; 0]);
+        let said = demand_room_for(&dir).expect_err("a directory").to_string();
+        assert!(said.ends_with("is a directory: name a file in it"), "{said}");
+        write(&dir.join("file"), "one").expect("written");
+        demand_room_for(&dir.join("file")).expect("it can be replaced");
+        assert!(demand_room_for(&dir.join("file/results.json")).is_err(), "below a file");
+        assert_eq!(fs::read_to_string(dir.join("file")).expect("there"), "one");
     }
 
     /// A pipe: of a device that a mistake replaces there is no other.

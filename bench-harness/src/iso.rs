@@ -14,7 +14,7 @@ use clap::Args;
 use crate::artifacts::Artifacts;
 use crate::files;
 use crate::host::find_program;
-use crate::lab::words_are_known;
+use crate::lab::{words_are_known, words_stand_once};
 use crate::machine::{GUEST_CPU, MEMORY, ending_with_us, option_value};
 use crate::pack;
 use crate::session::has_room;
@@ -56,6 +56,7 @@ pub struct Wanted {
 /// Makes an image, and says how to boot it.
 pub fn command(artifacts: &Artifacts, wanted: &Wanted) -> Result<()> {
     let line = command_line(&wanted.words);
+    words_stand_once(&line)?;
     make(artifacts, &wanted.variant, &line, &wanted.output)?;
     println!("{}\n\n{}", wanted.output.display(), how_to_boot(&wanted.output, &line));
     Ok(())
@@ -127,7 +128,7 @@ pub fn can_be_made() -> bool {
 
 /// Writes an image that boots `variant` with this command line, without a menu.
 pub fn make(artifacts: &Artifacts, variant: &str, command_line: &str, image: &Path) -> Result<()> {
-    words_are_known(command_line)?;
+    words_are_known(artifacts, command_line)?;
     let Some(program) = find_program(RESCUE) else {
         let text =
             "grub-mkrescue is missing: `./justw iso` installs it (grub-common, grub-pc-bin, xorriso, mtools)";

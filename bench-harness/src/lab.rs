@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use abi::options;
 use anyhow::Result;
 
 use crate::artifacts::Artifacts;
@@ -50,9 +51,26 @@ impl Job {
     }
 }
 
-/// Refuses a command line of which nobody would read a word, or not take its value.
-pub fn words_are_known(command_line: &str) -> Result<()> {
-    abi::options::check(command_line).map_err(|wrong| Trouble::Usage(wrong.to_string()).into())
+/// Refuses a command line of which nobody would read a word, or not take its value, or whose program is not there.
+pub fn words_are_known(artifacts: &Artifacts, command_line: &str) -> Result<()> {
+    options::check(command_line).map_err(|wrong| Trouble::Usage(wrong.to_string()))?;
+    let Some(wanted) =
+        command_line.split_whitespace().filter_map(|word| word.strip_prefix("run=")).next_back()
+    else {
+        return Ok(());
+    };
+    let programs = artifacts.programs()?;
+    if programs.iter().any(|program| program.name == options::program_of(wanted)) {
+        return Ok(());
+    }
+    let there: Vec<&str> = programs.iter().map(|program| program.name.as_str()).collect();
+    let text = format!("run={wanted}: no such program in the boot archive; there are {}", there.join(", "));
+    Err(Trouble::Usage(text).into())
+}
+
+/// Refuses two words of one key in what a person gives.
+pub fn words_stand_once(given: &str) -> Result<(), Trouble> {
+    options::once(given).map_err(|wrong| Trouble::Usage(wrong.to_string()))
 }
 
 impl Lab {
@@ -66,7 +84,7 @@ impl Lab {
 
     /// The machine's description of a job.
     pub fn boot(&self, job: &Job) -> Result<Boot> {
-        words_are_known(&job.command_line)?;
+        words_are_known(&self.artifacts, &job.command_line)?;
         let kernel = self.artifacts.kernel(&job.variant)?;
         let library = job.counted.is_some().then(|| self.artifacts.plugin()).transpose()?;
         let watched = library.zip(job.counted.clone());

@@ -18,10 +18,14 @@ use abi::MsgInfo;
 use anyhow::{Context, Result, bail, ensure};
 use protocols::capnp::Word;
 use protocols::show::{self, Captured};
-use protocols::{ROOTS, word, words_of};
+use protocols::{ROOTS, raw, word, words_of};
 
 /// Words of a message that is shown: 8 MiB.
 const WORDS_MAX: usize = 1 << 20;
+
+/// What can be shown.
+const FORMS: &str =
+    "what a run with talk=show or a dump says, a message's bytes, or its words in hexadecimal";
 
 /// What to show.
 #[derive(Clone, Debug)]
@@ -85,14 +89,20 @@ pub fn read(bytes: &[u8], label: Option<u32>) -> Result<Vec<Message>> {
     if !found.is_empty() {
         return Ok(found);
     }
+    ensure!(!bytes.is_empty(), "there is nothing to read: give {FORMS}");
     let words = match text.map(hexadecimal) {
         Some(Some(words)) => words,
         _ => {
-            ensure!(bytes.len().is_multiple_of(8), "{} bytes are no whole words", bytes.len());
+            ensure!(bytes.len().is_multiple_of(8), "{} bytes are no whole words: give {FORMS}", bytes.len());
             words_of(bytes).collect()
         }
     };
-    ensure!(!words.is_empty(), "there is no message");
+    let whole: Vec<Word> = words.iter().copied().map(word).collect();
+    ensure!(
+        raw::is_message(Word::words_to_bytes(&whole)),
+        "{} words that do not begin with a pointer to a struct are no message: give {FORMS}",
+        words.len()
+    );
     Ok(vec![Message { label: label.unwrap_or(0), words, ..Message::default() }])
 }
 
@@ -257,6 +267,10 @@ mod tests {
         let unknown = read(&bytes, None).unwrap();
         assert!(shown(&unknown[0]).unwrap().starts_with("unknown label"));
         assert!(read(&bytes[1..], None).is_err());
+        for nothing in [&b""[..], b"\n", &[0; 16], &[0xa7; 96], b"no message"] {
+            let said = read(nothing, None).expect_err("no message").to_string();
+            assert!(said.ends_with(FORMS), "{said}");
+        }
         assert!(label_of("store.Nothing").unwrap_err().to_string().contains("store.Answer"));
     }
 }

@@ -211,9 +211,12 @@ pub fn check(patterns: &str) -> Result<(), Trouble> {
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     match abi::select::unknown(Some(patterns), &all) {
         Some(nothing) => {
+            let wrong = match nothing {
+                "" => format!("--rows '{patterns}' has an empty name"),
+                _ => format!("--rows '{nothing}' names no row"),
+            };
             let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-            let text = format!("--rows '{nothing}' names no row; the rows are: {}", names.join(", "));
-            Err(Trouble::Usage(text))
+            Err(Trouble::Usage(format!("{wrong}; the rows are: {}", names.join(", "))))
         }
         None => Ok(()),
     }

@@ -16,6 +16,7 @@ use crate::bisecttest;
 use crate::bochs;
 use crate::deaths;
 use crate::diff;
+use crate::files;
 use crate::fuzz;
 use crate::gdbtest;
 use crate::hardening;
@@ -125,6 +126,7 @@ type Part<'a> = (String, Box<dyn Fn() -> Result<Tally> + 'a>);
 
 /// Runs the suite; its last line is `N passed, N failed`.
 pub fn run(lab: &Lab, wanted: &Wanted) -> Result<()> {
+    wanted.junit.as_deref().map_or(Ok(()), files::demand_room_for)?;
     let (mut sum, mut failures, mut junit) = (Tally::default(), Vec::new(), Junit::new());
     for (name, step) in parts(lab, wanted) {
         let started = Instant::now();

@@ -16,7 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod capability;
-mod raw;
+pub mod raw;
 pub mod show;
 
 use capnp::message::{Builder, Reader, ReaderOptions, ReaderSegments, SingleSegmentAllocator};

@@ -19,6 +19,15 @@ pub fn show(message: &[u8], f: &mut Formatter<'_>) -> fmt::Result {
     walk.pointer("root", 0, 1, f)
 }
 
+/// Whether it begins as a message does: with a pointer to a struct in it. Few other bytes do.
+pub fn is_message(message: &[u8]) -> bool {
+    let walk = Walk { message, left: 0 };
+    walk.word(0).is_some_and(|root| {
+        let shape = Shape::of(root);
+        root != 0 && root & 3 == 0 && walk.target(0, root, shape.data + shape.pointers).is_some()
+    })
+}
+
 struct Walk<'a> {
     message: &'a [u8],
     left: u32,

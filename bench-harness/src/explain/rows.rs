@@ -46,7 +46,7 @@ pub fn find(row: &str, cpus: Option<u32>) -> Result<Target, Trouble> {
     }
     let pairs = row.strip_prefix(PAIRS).and_then(|count| count.parse::<u32>().ok());
     if pairs.is_none_or(|pairs| pairs == 0) && !names().iter().any(|name| name == row) {
-        let text = format!("there is no row {row}; the rows are: {}", names().join(", "));
+        let text = format!("there is no row '{row}'; the rows are: {}", names().join(", "));
         return Err(Trouble::Usage(text));
     }
     let crosses = row.contains("cross_cpu");
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn an_unknown_row_is_answered_with_the_list() {
         let Err(Trouble::Usage(text)) = find("call_replay", None) else { panic!("no usage error") };
-        assert!(text.contains("no row call_replay") && text.contains("yield_to, "), "{text}");
+        assert!(text.contains("no row 'call_replay'") && text.contains("yield_to, "), "{text}");
         assert!(matches!(find(plan::SHARED_LINES, None), Err(Trouble::Usage(_))));
         assert!(matches!(find(plan::BUSY, Some(1)), Err(Trouble::Usage(_))));
         assert!(matches!(find("pairs_local_0", None), Err(Trouble::Usage(_))));

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{SCRIPT, Wanted, What};
 use crate::bisect;
 use crate::cli::cpus;
-use crate::lab::Job;
+use crate::lab::{Job, words_stand_once};
 use crate::machine::Mode;
 use crate::session::SILENCE;
 use crate::stress;
@@ -104,6 +104,7 @@ impl GdbArgs {
 
     /// What to debug; an error where the options do not go together.
     pub fn wanted(self) -> Result<Wanted, Trouble> {
+        words_stand_once(&self.words.join(" "))?;
         let what = match self.seed.filter(|_| self.stress) {
             Some(_) if self.mode != Mode::Icount => {
                 let text = format!("a stress run in mode {} has no events: leave --mode out", self.mode);

@@ -28,8 +28,6 @@ use security::Policy;
 
 user_rt::program!(begin);
 
-/// Name of the program for each name that a command line may give, where they differ.
-const ALIASES: [(&str, &str); 3] = [("test", "kerntest"), ("diff", "kerntest"), ("calibrate", "bench")];
 /// The bench where the harness does not listen, which reads the debug console.
 const CAPTURED_BENCH: &str = "tables";
 const HARNESS: &str = "e9";
@@ -90,7 +88,7 @@ fn program_name<'a>(wanted: &'a str, log: Option<&str>) -> &'a str {
     if wanted == "bench" && log != Some(HARNESS) {
         return CAPTURED_BENCH;
     }
-    ALIASES.iter().find(|(alias, _)| *alias == wanted).map_or(wanted, |(_, name)| name)
+    abi::options::program_of(wanted)
 }
 
 fn complain(what: core::fmt::Arguments<'_>) -> bool {
@@ -103,12 +101,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn aliases_name_programs_and_others_themselves() {
-        let harness = Some(HARNESS);
-        assert_eq!(program_name("test", harness), "kerntest");
-        assert_eq!(program_name("calibrate", None), "bench");
-        assert_eq!(program_name("stress", None), "stress");
-        assert_eq!(program_name("bench", harness), "bench");
+    fn the_bench_is_another_where_no_harness_listens() {
+        assert_eq!(program_name("test", None), "kerntest");
+        assert_eq!(program_name("bench", Some(HARNESS)), "bench");
         assert_eq!(program_name("bench", Some("text")), "tables");
     }
 }
