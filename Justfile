@@ -223,6 +223,13 @@ decode *args:
 _decode *args: _harness
     '{{harness}}' decode "$@"
 
+# How large the kernel is, and how it hangs together; ends with `count: kernel_lines=… type_methods=… cycle_files=…`
+count *args:
+    {{or_help}} count "$@"
+
+_count *args: _harness
+    '{{harness}}' count "$@"
+
 # Format all Rust code (`./justw fmt --check` only looks)
 fmt *args:
     {{or_help}} fmt "$@"

@@ -15,7 +15,7 @@ use crate::session::{Event, SILENCE};
 use crate::testsum::Cases;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, bisect, campaign, decode, diff, events, explain, figures, fuzz, gdb, helptexts, iso, judge,
+    bench, bisect, campaign, count, decode, diff, events, explain, figures, fuzz, gdb, helptexts, iso, judge,
     mailbox, message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite,
     torture,
 };
@@ -165,6 +165,9 @@ enum Command {
     /// Put the committed figures into README and book, or compare them
     #[command(after_help = figures::command::EXAMPLES)]
     Figures(figures::command::FiguresArgs),
+    /// How large the kernel is, and how it hangs together: lines, functions, methods, circles of calls
+    #[command(after_help = count::EXAMPLES)]
+    Count(count::Wanted),
 }
 
 #[derive(Args, Debug)]
@@ -394,6 +397,7 @@ pub fn main() -> Result<()> {
         Command::Message(MessageArgs { file, begins, list }) => {
             message::command(&message::Wanted { file, begins, list })
         }
+        Command::Count(wanted) => count::command(&wanted),
         Command::Figures(args) => figures::command::run(&args),
         Command::Pack(args) => {
             let programs = pack::pack(&common.artifacts(), &args.programs, &args.packages)?;

@@ -10,7 +10,7 @@ use crate::files;
 use clap::Command;
 
 /// Recipes that are commands of this program. One has another name here.
-const RECIPES: [(&str, &str); 19] = [
+const RECIPES: [(&str, &str); 20] = [
     ("run", "run"),
     ("bench", "bench"),
     ("explain", "explain"),
@@ -28,6 +28,7 @@ const RECIPES: [(&str, &str); 19] = [
     ("test-bochs", "bochs"),
     ("iso", "iso"),
     ("decode", "decode"),
+    ("count", "count"),
     ("figures", "figures"),
     ("gdb", "gdb"),
 ];

@@ -22,6 +22,7 @@ pub mod campaign;
 pub mod capture;
 pub mod cli;
 pub mod confined;
+mod count;
 pub mod counted;
 mod deaths;
 pub mod decode;
