@@ -74,9 +74,52 @@ pub struct Wanted {
     pub output: PathBuf,
 }
 
+/// Words of the command line that the bench sets itself, and the option that says the same.
+const OWN_WORDS: [(&str, &str); 5] = [
+    ("run", "choose another command, as `run` or `test`"),
+    ("rows", "use --rows"),
+    ("cpus", "use --cpus"),
+    ("idle", "rows measure it: see `bench --list`"),
+    ("trace", "the bench decides by itself which boot has it"),
+];
+
+/// Refuses what could only fail after everything is measured, or would make figures pass for what they are not.
+fn check_wanted(wanted: &Wanted) -> Result<()> {
+    let asked = [(wanted.check, "--check"), (wanted.update_baseline, "--update-baseline")];
+    if let Some(mode) = wanted.mode.filter(|mode| *mode != Mode::Icount)
+        && let Some((_, option)) = asked.iter().find(|(is_asked, _)| *is_asked)
+    {
+        let text =
+            format!("{option} needs icount figures, and --mode {mode} measures none: use --mode icount");
+        return Err(Trouble::Usage(text).into());
+    }
+    for word in wanted.options.split_whitespace() {
+        let key = word.split_once('=').map_or(word, |(key, _)| key);
+        if let Some((key, instead)) = OWN_WORDS.iter().find(|(own, _)| *own == key) {
+            let text = format!("--options {word}: the bench sets {key}= itself; {instead}");
+            return Err(Trouble::Usage(text).into());
+        }
+    }
+    Ok(())
+}
+
+/// Finds before the measuring what would be an error behind it: where the results go, and what they are compared with.
+fn check_places(wanted: &Wanted) -> Result<()> {
+    files::demand_room_for(&wanted.output)?;
+    if wanted.check || wanted.update_baseline {
+        let baseline = Baseline::read(&wanted.baseline)?;
+        if wanted.check && !wanted.cpus.iter().any(|cpus| baseline.demands_of(*cpus)) {
+            let text = "the baseline demands nothing on so many CPUs: --check on 1, 2 or 4";
+            return Err(Trouble::Usage(text.to_owned()).into());
+        }
+    }
+    Ok(())
+}
+
 /// Measures, writes the result file, prints, and checks if asked to.
 pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
-    can_be_done(wanted)?;
+    check_wanted(wanted)?;
+    check_places(wanted)?;
     let results = measure(lab, wanted)?;
     print!("{}", wanted.form.render(&results)?);
     results.write(&wanted.output)?;
@@ -89,25 +132,6 @@ pub fn bench(lab: &Lab, wanted: &Wanted) -> Result<()> {
     }
     if wanted.check {
         check(lab, wanted, &results)?.verdict()?;
-    }
-    Ok(())
-}
-
-/// Finds before the measuring what would be an error behind it.
-fn can_be_done(wanted: &Wanted) -> Result<()> {
-    files::demand_room_for(&wanted.output)?;
-    if !(wanted.check || wanted.update_baseline) {
-        return Ok(());
-    }
-    let baseline = Baseline::read(&wanted.baseline)?;
-    if let Some(mode) = wanted.mode.filter(|mode| *mode != Mode::Icount) {
-        let text =
-            format!("the baseline has figures of icount, not of {mode}: leave --mode out, or --mode icount");
-        return Err(Trouble::Usage(text).into());
-    }
-    if wanted.check && !wanted.cpus.iter().any(|cpus| baseline.demands_of(*cpus)) {
-        let text = "the baseline demands nothing on so many CPUs: --check on 1, 2 or 4";
-        return Err(Trouble::Usage(text.to_owned()).into());
     }
     Ok(())
 }
@@ -288,6 +312,66 @@ fn counter_of(keep: &Keep, mut counter: Counter) -> Option<Counter> {
         Some(row) => {
             counter.row = Some(keep.name(row)?);
             Some(counter)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(mode: Option<Mode>, options: &str) -> Wanted {
+        Wanted {
+            mode,
+            cpus: vec![1],
+            options: options.to_owned(),
+            rows: None,
+            samples: false,
+            form: Form::Table,
+            check: false,
+            update_baseline: false,
+            plot: false,
+            baseline: PathBuf::new(),
+            output: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn figures_of_another_mode_are_not_compared() {
+        for mode in [None, Some(Mode::Icount)] {
+            assert!(check_wanted(&Wanted { check: true, ..wanted(mode, "") }).is_ok());
+        }
+        for mode in [Mode::Tcg, Mode::Kvm] {
+            assert!(check_wanted(&wanted(Some(mode), "")).is_ok());
+            let asked = wanted(Some(mode), "");
+            let why = check_wanted(&Wanted { check: true, ..asked.clone() }).unwrap_err().to_string();
+            assert!(why.starts_with(&format!("--check needs icount figures, and --mode {mode}")), "{why}");
+            let why = check_wanted(&Wanted { update_baseline: true, ..asked }).unwrap_err().to_string();
+            assert!(why.starts_with("--update-baseline needs icount figures"), "{why}");
+        }
+    }
+
+    #[test]
+    fn words_that_the_bench_sets_are_not_options() {
+        for options in ["", "label=1", "label=1 level=debug n=50"] {
+            assert!(check_wanted(&wanted(None, options)).is_ok(), "{options}");
+        }
+        for (key, _) in OWN_WORDS {
+            let why = check_wanted(&wanted(None, &format!("label=1 {key}=2"))).unwrap_err().to_string();
+            assert!(why.starts_with(&format!("--options {key}=2: the bench sets {key}= itself")), "{why}");
+        }
+    }
+
+    #[test]
+    fn every_word_of_a_boot_is_the_benchs_own() {
+        for cpus in [1, 2] {
+            for boot in plan::boots(Mode::Icount, cpus) {
+                for word in boot.command_line.split_whitespace() {
+                    let key = word.split_once('=').map_or(word, |(key, _)| key);
+                    let may_change = ["n", "warmup"].contains(&key);
+                    assert!(may_change || OWN_WORDS.iter().any(|(own, _)| *own == key), "{word}");
+                }
+            }
         }
     }
 }
