@@ -14,6 +14,7 @@ use defmt_parser::Level;
 
 use crate::artifacts::Program;
 use crate::frames::Formats;
+use crate::tail;
 
 /// A line of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -149,7 +150,8 @@ impl Decoder {
             level: frame.level(),
             time,
             cpu,
-            text: frame.display_message().to_string(),
+            // A program chooses it: what looks like another line is none.
+            text: tail::one_line(&frame.display_message().to_string()),
             place: place.unwrap_or_default(),
             is_sound: true,
         }
