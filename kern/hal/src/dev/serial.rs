@@ -171,16 +171,8 @@ pub fn lines() -> u32 {
 
 /// Prints one line whole, even where the lock's holder can't go on.
 pub fn emergency(args: fmt::Arguments<'_>) {
-    let mut guard = None;
-    for _ in 0..LOCK_PATIENCE {
-        guard = CONSOLE.try_lock();
-        if guard.is_some() {
-            break;
-        }
-        core::hint::spin_loop();
-    }
-    let _ = match &mut guard {
-        Some(console) => console.write_fmt(args),
+    let _ = match CONSOLE.try_lock(LOCK_PATIENCE, core::hint::spin_loop) {
+        Some(mut console) => console.write_fmt(args),
         // The holder is stuck: a second writer beats silence. The screen is the holder's.
         None => Uart { base: COM1, present: true }.write_fmt(args),
     };
