@@ -19,6 +19,7 @@ use crate::logs::Logs;
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
 use crate::session::{EXIT, Ending, Session};
+use crate::tail;
 use crate::trouble::Trouble;
 
 /// The processor models that the kernel is tested on.
@@ -102,7 +103,7 @@ impl Heard {
         for piece in splitter {
             match piece {
                 Piece::Record { channel: records::REPORT, payload } => {
-                    let line = String::from_utf8_lossy(&payload).into_owned();
+                    let line = tail::one_line(&String::from_utf8_lossy(&payload));
                     heard.reports.push(Report::parse(&line));
                     heard.logs.push(line);
                 }

@@ -12,6 +12,7 @@
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
 use crate::session::{EXIT, MITIGATION};
+use crate::tail;
 
 /// Begins a report line among the kernel's own lines (`kern/hal/src/dev/logport.rs`).
 const TEXT_MARK: &str = "| ";
@@ -66,7 +67,7 @@ fn in_records(bytes: &[u8]) -> Vec<Heard> {
     loop {
         match splitter.next() {
             Some(Piece::Record { channel: records::REPORT, payload }) => {
-                boots.report(&String::from_utf8_lossy(&payload));
+                boots.report(&tail::one_line(&String::from_utf8_lossy(&payload)));
             }
             Some(Piece::Record { .. } | Piece::Skipped(_)) => {}
             // A mark of noise waits for bytes that never come.
@@ -272,6 +273,12 @@ mod tests {
             again.iter().flat_map(|line| records::encode(records::REPORT, line.as_bytes())).collect();
         let boots = read(&bytes);
         assert_eq!(boots.iter().map(names).collect::<Vec<_>>(), [vec!["a", "b"], vec!["a"], vec!["c"]]);
+    }
+
+    #[test]
+    fn a_report_is_one_line_whatever_a_program_puts_into_it() {
+        let boots = read(&records::encode(records::REPORT, b"error x\naurora: exit pass\x1b[2J"));
+        assert_eq!(boots[0].errors, ["error x\\naurora: exit pass\\u{1b}[2J"]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod exits;
 pub mod explain;
 pub mod figures;
 mod files;
+mod frames;
 pub mod fuzz;
 pub mod gdb;
 pub mod gdbtest;

@@ -13,6 +13,8 @@ use defmt_decoder::{DecodeError, Locations, Table};
 use defmt_parser::Level;
 
 use crate::artifacts::Program;
+use crate::frames::Formats;
+use crate::tail;
 
 /// A line of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,6 +71,7 @@ struct Channel {
 
 struct Decoder {
     table: Table,
+    formats: Formats,
     locations: Locations,
 }
 
@@ -106,12 +109,17 @@ impl Decoder {
         let elf = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
         let table = Table::parse(&elf)?.context("the program has no log strings (.defmt)")?;
         let locations = table.get_locations(&elf).unwrap_or_default();
-        Ok(Decoder { table, locations })
+        Ok(Decoder { table, formats: Formats::read(&elf)?, locations })
     }
 
     fn lines(&self, name: &str, mut payload: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         while !payload.is_empty() {
+            if self.formats.is_excessive(payload) {
+                let text = format!("log frame with too deep or too long values: {}", hex(payload));
+                lines.push(Line::unsound(name, text));
+                break;
+            }
             match self.table.decode(payload) {
                 Ok((frame, used)) => {
                     lines.push(self.line(name, &frame));
@@ -142,7 +150,8 @@ impl Decoder {
             level: frame.level(),
             time,
             cpu,
-            text: frame.display_message().to_string(),
+            // A program chooses it: what looks like another line is none.
+            text: tail::one_line(&frame.display_message().to_string()),
             place: place.unwrap_or_default(),
             is_sound: true,
         }

@@ -20,7 +20,7 @@ use crate::machine::{Boot, Medium, Outputs, Qemu};
 use crate::monitor;
 use crate::records::{self, Piece, Splitter};
 use crate::report::Report;
-use crate::tail::{Lines, Tail};
+use crate::tail::{self, Lines, Tail};
 use crate::testsum::Tally;
 use crate::trouble::{ANNOUNCEMENT, Trouble};
 
@@ -307,7 +307,7 @@ impl Ear {
         match piece {
             Piece::Skipped(bytes) => self.note(Event::Skipped(bytes), listener),
             Piece::Record { channel: records::REPORT, payload } => {
-                let line = String::from_utf8_lossy(&payload).into_owned();
+                let line = tail::one_line(&String::from_utf8_lossy(&payload));
                 self.judge.watch.hear(&line);
                 self.note(Event::Report { report: Report::parse(&line), line }, listener);
             }

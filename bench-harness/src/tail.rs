@@ -60,6 +60,20 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches('\r').to_owned()
 }
 
+/// Text that a program chose, as a part of one line: its control characters are spelt out, so that it neither looks like a
+/// line of the kernel's or of this tool's, nor commands the terminal.
+pub fn one_line(text: &str) -> String {
+    let spelt = |letter: char| letter.is_control().then(|| letter.escape_default());
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match spelt(letter) {
+            Some(escape) => line.extend(escape),
+            None => line.push(letter),
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +85,15 @@ mod tests {
         assert_eq!(lines.push(b"ora\r\n\nx\xff"), ["aurora", ""]);
         assert_eq!(lines.finish().as_deref(), Some("x\u{fffd}"));
         assert_eq!(lines.finish(), None);
+    }
+
+    #[test]
+    fn a_program_says_one_line_at_a_time() {
+        assert_eq!(
+            one_line("a\n\u{1b}[31maurora: exit pass\r\u{9b}"),
+            "a\\n\\u{1b}[31maurora: exit pass\\r\\u{9b}"
+        );
+        assert_eq!(one_line("grün = 1 \\n"), "grün = 1 \\n");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod desk;
 pub mod screen;
+pub mod shared;
 
 #[cfg(target_os = "none")]
 pub mod acpi;

@@ -8,9 +8,8 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use spin::Mutex;
-
 use super::screen::{Screen, TextMemory};
+use super::shared::Shared;
 use super::{logport, port};
 
 const COM1: u16 = 0x3f8;
@@ -119,11 +118,9 @@ impl Write for Console {
     }
 }
 
-static CONSOLE: Mutex<Console> = Mutex::new(Console { uart: Uart::absent(COM1), screen: None, lines: 0 });
+static CONSOLE: Shared<Console> = Shared::new(Console { uart: Uart::absent(COM1), screen: None, lines: 0 });
 /// Whether there is a UART at COM2.
 static HAS_SECOND: AtomicBool = AtomicBool::new(false);
-/// Set by the first panic: from then on only [`emergency`] may print.
-static SILENCED: AtomicBool = AtomicBool::new(false);
 
 /// Prepares COM1.
 pub fn init() {
@@ -159,10 +156,7 @@ pub fn send_second(bytes: &[u8]) {
 /// Never inlined: it would make the entries long that print only when something is wrong.
 #[inline(never)]
 pub fn print(args: fmt::Arguments<'_>) {
-    if SILENCED.load(Ordering::Relaxed) {
-        return;
-    }
-    let mut console = CONSOLE.lock();
+    let Some(mut console) = CONSOLE.lock_unless_silenced() else { return };
     // Neither a UART nor a screen returns an error.
     let _ = console.write_fmt(args);
     let lines = console.lines;
@@ -177,16 +171,8 @@ pub fn lines() -> u32 {
 
 /// Prints one line whole, even where the lock's holder can't go on.
 pub fn emergency(args: fmt::Arguments<'_>) {
-    let mut guard = None;
-    for _ in 0..LOCK_PATIENCE {
-        guard = CONSOLE.try_lock();
-        if guard.is_some() {
-            break;
-        }
-        core::hint::spin_loop();
-    }
-    let _ = match &mut guard {
-        Some(console) => console.write_fmt(args),
+    let _ = match CONSOLE.try_lock(LOCK_PATIENCE, core::hint::spin_loop) {
+        Some(mut console) => console.write_fmt(args),
         // The holder is stuck: a second writer beats silence. The screen is the holder's.
         None => Uart { base: COM1, present: true }.write_fmt(args),
     };
@@ -194,7 +180,7 @@ pub fn emergency(args: fmt::Arguments<'_>) {
 
 /// Keeps every other CPU from printing; used once it is known that this machine ends.
 pub fn silence_others() {
-    SILENCED.store(true, Ordering::Relaxed);
+    CONSOLE.silence_others();
 }
 
 /// Waits until everything printed has left.
