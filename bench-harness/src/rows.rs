@@ -51,6 +51,7 @@ pub const ROWS: &[Known] = &[
     always("yield_to", "yield to a named task that yields back, one switch"),
     always("notify_no_waiter", "notify, nobody waits"),
     always("notify_wait_same_cpu", "notify and wait, there and back"),
+    always("notify_wait_cross_as", "notify and wait, there and back, two address spaces"),
     always("call_reply_same_as", "call and reply, 4 words, one address space"),
     always("call_reply_cross_as", "call and reply, 4 words, two address spaces"),
     always("call_reply_cross_as_vec", "call and reply, 4 words, both sides with vector state"),
@@ -72,6 +73,7 @@ pub const ROWS: &[Known] = &[
     always("call_reply_64w_touched", "call and reply, 4 + 64 words, which both sides write and read"),
     always("fault_null", "fault to a handler in another process, and back"),
     always("fault_roundtrip", "fault to a handler in another process, which maps a page, and back"),
+    always("fault_roundtrip_two_tables", "the same, pages under two page tables in turns"),
     always("send_event", "send 4 words into an event pool whose reader does not wait"),
     always("send_event_wake", "send 4 words into an event pool whose reader waits: it is made ready"),
     always(
@@ -82,6 +84,7 @@ pub const ROWS: &[Known] = &[
     always("broadcast_8", "one message into the pools of 8 processes"),
     always("broadcast_64", "one message into the pools of 64 processes"),
     always("grant_cap_in_call", "call with a capability, and reply"),
+    always("grant_cap_again", "the same, always into one slot, which the server empties"),
     always("clear_page", "clear a page of 4 KiB, in user mode"),
     always("map_unmap_1p", "map a page and unmap it, always at one place"),
     always("map_unmap_two_tables", "map a page and unmap it, half of two under two page tables"),
@@ -178,6 +181,7 @@ pub const ROWS: &[Known] = &[
     several("remap_move_16p_2cpu", "call that moves 16 pages out of such a space"),
     several("remap_move_64p_2cpu", "call that moves 64 pages out of such a space"),
     several("remap_move_512p_2cpu", "call that moves 512 pages out of such a space"),
+    several("map_unmap_512p_2cpu", "map 512 pages and unmap them, in a space that another CPU remembers"),
     several("shootdown_Ncpu", "unmap a page that all other CPUs may remember"),
     always("pairs_local_N", "call and reply on each of N CPUs at the same time"),
     Known {

@@ -21,7 +21,8 @@ pub struct Class {
     pub msr_write: bool,
     /// Writes a control register.
     pub cr_write: bool,
-    /// The instructions that Intel's manual calls serialising, and LFENCE, behind which nothing starts before.
+    /// The instructions that Intel's manual calls serialising, and others for which a processor waits as long: fences, flushes of
+    /// cache lines, ports, and saving or loading extended state.
     pub serialising: bool,
 }
 
@@ -32,14 +33,28 @@ pub fn class_of(bytes: &[u8]) -> Class {
 
 /// Instructions that Intel's manual (volume 3, "Serializing Instructions") names, as far as a kernel has them. That WRMSR
 /// does not serialise for some registers (the timer's deadline, x2APIC's) is not seen: RCX is not recorded.
+const SERIALISING: &[Mnemonic] = {
+    use Mnemonic::{Cpuid, Invlpg, Invpcid, Iretq, Lgdt, Lidt, Lldt, Ltr, Wbinvd, Wrmsr};
+    &[Cpuid, Invlpg, Invpcid, Iretq, Lgdt, Lidt, Lldt, Ltr, Wbinvd, Wrmsr]
+};
+
+/// Those that serialise less, or nothing, and take as long.
+const AS_SLOW: &[Mnemonic] = {
+    use Mnemonic::{
+        Clflush, Clflushopt, Clwb, Fxrstor64, Fxsave64, In, Insb, Insd, Insw, Lfence, Mfence, Out, Outsb,
+        Outsd, Outsw, Sfence, Wbnoinvd, Xrstor64, Xrstors64, Xsave64, Xsavec64, Xsaveopt64, Xsaves64,
+    };
+    &[
+        Clflush, Clflushopt, Clwb, Fxrstor64, Fxsave64, In, Insb, Insd, Insw, Lfence, Mfence, Out, Outsb,
+        Outsd, Outsw, Sfence, Wbnoinvd, Xrstor64, Xrstors64, Xsave64, Xsavec64, Xsaveopt64, Xsaves64,
+    ]
+};
+
 fn is_serialising(instruction: &Instruction) -> bool {
-    use Mnemonic::{Cpuid, Invlpg, Invpcid, Iretq, Lfence, Lgdt, Lidt, Lldt, Ltr, Wbinvd, Wrmsr};
-    matches!(
-        instruction.mnemonic(),
-        Cpuid | Invlpg | Invpcid | Iretq | Lfence | Lgdt | Lidt | Lldt | Ltr | Wbinvd | Wrmsr
-    ) || instruction.mnemonic() == Mnemonic::Mov
-        && (instruction.op0_register().is_cr() && instruction.op0_register() != Register::CR8
-            || instruction.op0_register().is_dr())
+    [SERIALISING, AS_SLOW].iter().any(|all| all.contains(&instruction.mnemonic()))
+        || instruction.mnemonic() == Mnemonic::Mov
+            && (instruction.op0_register().is_cr() && instruction.op0_register() != Register::CR8
+                || instruction.op0_register().is_dr())
 }
 
 /// The kinds of a decoded instruction.
@@ -106,5 +121,18 @@ mod tests {
         assert!(!base.msr_write && !base.serialising);
         assert!(class_of(&[0x48, 0xcf]).serialising); // iretq
         assert!(class_of(&[0x0f, 0xae, 0xe8]).serialising); // lfence
+        // mfence, sfence, clflush [rax], clflushopt [rax], out dx al, in al dx, xrstor64 [rbx]
+        for slow in [
+            &[0x0f, 0xae, 0xf0][..],
+            &[0x0f, 0xae, 0xf8],
+            &[0x0f, 0xae, 0x38],
+            &[0x66, 0x0f, 0xae, 0x38],
+            &[0xee],
+            &[0xec],
+            &[0x48, 0x0f, 0xae, 0x2b],
+        ] {
+            assert!(class_of(slow).serialising, "{slow:x?}");
+        }
+        assert!(!class_of(&[0x90]).serialising); // nop
     }
 }

@@ -61,15 +61,18 @@ const POOL: &str = "Into a pool that is read later. seL4's Send waits for a rece
 const READ: &str = "Until the reader has the message and waits again, and the sender is back; seL4's row ends when the receiver has it.";
 const FAULT: &str = "A page fault that is answered with the next instruction; seL4's, which has one word more, is an undefined \
                      instruction, since it cannot skip a page fault.";
-const FAULT_MAP: &str = "Page after page under one page table. Under two page tables in turns Aurora takes about 1.6 times as much.";
-const TURNS: &str = "Aurora's two tasks are in one address space, seL4's in two; that is little. But Aurora's figure needs two tasks of one \
-                     priority that only wait for bits: with two priorities, a deadline, vector state, or bits taken by Recv, Aurora \
-                     takes about three to four times as much. seL4's takes 1,554 with a server of higher priority \
-                     (`signal_wait_round_trip_higher`).";
+const FAULT_MAP: &str = "Page after page under one page table. Under two page tables in turns it is `fault_roundtrip_two_tables`: about 1.6 \
+                         times as much.";
+const TURNS: &str = "Aurora's figure needs two tasks of one priority that only wait for bits: with two priorities, a deadline, vector \
+                     state, or bits taken by Recv, Aurora takes about three to four times as much. seL4's takes 1,554 with a server \
+                     of higher priority (`signal_wait_round_trip_higher`).";
+const ONE_SPACE: &str =
+    "The two tasks are in one address space; `notify_wait_cross_as` is the like of seL4's.";
 const TURNS_ACROSS: &str = "The work of both CPUs summed, because both advance one clock. Aurora's two tasks are in one address space, seL4's in two.";
 const GRANT: &str = "With four words; seL4's without. Each copy goes into a slot that was never used. Aurora's server names all slots \
                      once; seL4's names the next one after each call. A server that empties its slot and names it again \
-                     waits as in `cap_copy_delete_again`.";
+                     is `grant_cap_again`.";
+const SAME_SLOT: &str = "The server makes a system call more, to empty the slot, and Aurora asks each CPU before the slot is used again.";
 const AGAIN: &str = "Aurora asks each CPU before a slot is used again, so its figure grows with the number of CPUs: the README has \
                      that of one CPU, the results have two and four. seL4's SMP kernel ran on two.";
 const MANY_CALLS: &str = "Two system calls for all pages, of one frame with one capability; seL4 takes a frame, a capability and two \
@@ -102,7 +105,7 @@ pub const PAIRS: &[Pair] = &[
     noted("remap_move_1p", Nothing, PAGES),
     shown("who_am_i", Row("null_syscall")),
     shown("yield_round", Row("yield_two_switches")),
-    noted("notify_wait_same_cpu", Row("signal_wait_round_trip"), TURNS),
+    noted("notify_wait_cross_as", Row("signal_wait_round_trip"), TURNS),
     noted("send_event_read", Row("send_waiting_higher"), READ),
     noted("cap_copy_delete_again", Row("cap_copy_delete"), AGAIN),
     shown("cap_revoke_1000", Row("cap_revoke_1000")),
@@ -114,6 +117,9 @@ pub const PAIRS: &[Pair] = &[
     crossing("notify_wait_cross_cpu", Row("cross_cpu_signal_wait_round_trip"), Some(TURNS_ACROSS)),
     crossing("shootdown_2cpu", Nothing, Some(BOTH)),
     book("call_reply_same_as", Row("call_reply_same_as_4w"), None),
+    book("notify_wait_same_cpu", Nothing, Some(ONE_SPACE)),
+    book("fault_roundtrip_two_tables", Nothing, None),
+    book("grant_cap_again", Nothing, Some(SAME_SLOT)),
     book("fault_null", Row("fault_null"), Some(FAULT)),
     book("map_unmap_1p", Row("map_unmap_1p"), Some(ONE_PLACE)),
     book("remap_move_512p", Nothing, Some(MOVED)),

@@ -142,6 +142,20 @@ pub extern "C" fn grant_server(_: u64) -> ! {
     }
 }
 
+/// Takes each in the same slot, which it empties.
+pub extern "C" fn grant_again_server(_: u64) -> ! {
+    let place = Cap(FREE_SLOTS + 64);
+    let listening = Listening { next: place, count: 1 };
+    utcb::current().listen(listening);
+    let info = MsgInfo(0).op(Op::ReplyRecv);
+    loop {
+        syscall(Args { info, rdi: 0, rsi: 0, rdx: 0, r8: 0, r9: 0, r10: 0 });
+        // Refused where nothing came: then the client's call is refused the next time, and the bench notices.
+        let _ = own::cnode().delete(place);
+        utcb::current().listen(listening);
+    }
+}
+
 /// Copies the pages where the server could see them, and calls.
 pub extern "C" fn copy_client(index: u64) -> ! {
     let block = Block::at(index);

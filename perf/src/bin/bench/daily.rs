@@ -16,12 +16,10 @@ use user_rt::utcb;
 use crate::block::{Block, Word};
 use crate::life::named;
 use crate::measure::{Verdict, measure, park};
-use crate::roles::{MAP_VA, server};
+use crate::roles::{MAP_VA, TABLE_BYTES, server};
 
 /// A moment that no run lives to see.
 const FAR: u64 = u64::MAX >> 2;
-/// What one page table maps.
-const TABLE_BYTES: u64 = 2 << 20;
 
 /// An answer that has to bring back the words that were sent.
 struct Echo(arch::Answer);

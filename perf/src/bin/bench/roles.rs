@@ -148,6 +148,8 @@ pub extern "C" fn map_client(index: u64) -> ! {
     measure(block, || Mapped { there: syscall(map).info, gone: syscall(unmap).info })
 }
 
+/// What one page table maps.
+pub const TABLE_BYTES: u64 = 2 << 20;
 /// Where the pager has the address space that it pages, and its frames: behind the slots in which tasks of a process may
 /// find themselves.
 pub const PAGER_SPACE: Cap = Cap(FREE_SLOTS + 64);
@@ -166,6 +168,21 @@ pub extern "C" fn touch_client(index: u64) -> ! {
         // SAFETY: the pager maps a page that is clear where this faults.
         let clear = unsafe { at.read_volatile() } == 0;
         at = at.wrapping_byte_add(PAGE_SIZE as usize);
+        clear
+    })
+}
+
+/// The same under two page tables in turns.
+pub extern "C" fn touch_two_client(index: u64) -> ! {
+    let mut at = MAP_VA;
+    measure(Block::at(index), || {
+        // SAFETY: the pager maps a page that is clear where this faults.
+        let clear = unsafe { (at as *const u64).read_volatile() } == 0;
+        at = if at & TABLE_BYTES == MAP_VA & TABLE_BYTES {
+            at + TABLE_BYTES
+        } else {
+            at - TABLE_BYTES + PAGE_SIZE
+        };
         clear
     })
 }

@@ -16,6 +16,8 @@ use crate::roles::*;
 
 /// The row that shows what a tick of the clock is.
 pub const CALIBRATION: &str = "loop_1m";
+/// Samples of the row that maps again what another CPU had to forget.
+const SEEN_SAMPLES: u64 = 50;
 
 /// What a figure is the cost of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,6 +96,8 @@ pub struct Row {
     pub listeners: u64,
     /// It has memory of its own, and may map it in the client's address space.
     pub maps: bool,
+    /// Client and server, which are two processes, have a Notification each.
+    pub notes: bool,
 }
 
 impl Row {
@@ -123,6 +127,7 @@ impl Row {
             faults: false,
             listeners: 0,
             maps: false,
+            notes: false,
         }
     }
 
@@ -154,6 +159,12 @@ pub fn all(cpus: u64) -> Vec<Row> {
             let name = row.name.strip_prefix("remap_move_").filter(|name| name.ends_with('p'))?;
             Some(Row { name: format!("remap_move_{name}_2cpu"), seen: true, ..row })
         }));
+        rows.push(Row {
+            pages: 512,
+            seen: true,
+            samples_max: SEEN_SAMPLES,
+            ..Row::new("map_unmap_512p_2cpu", Scope::Operation, map_client, None)
+        });
         rows.push(Row {
             pages: 1,
             cpus: Cpus::Around,
@@ -247,6 +258,15 @@ fn daily() -> Vec<Row> {
             server_reports: true,
             ..Row::call("send_event_read", send_read_client, waiting_pool_server)
         },
+        Row { notes: true, ..Row::call("notify_wait_cross_as", notify_wait_client, notify_wait_server) },
+        Row {
+            faults: true,
+            maps: true,
+            server_reports: true,
+            samples_max: PAGER_SAMPLES,
+            ..Row::call("fault_roundtrip_two_tables", touch_two_client, pager_server)
+        },
+        Row::call("grant_cap_again", grant_client, grant_again_server),
         Row {
             pages: 1,
             operations: 2,

@@ -33,6 +33,8 @@ const LIMIT_SECONDS: u64 = 60;
 /// Slots and page tables of a process of a scenario.
 const CHILD_SLOTS: u32 = 2048;
 const CHILD_TABLES: u32 = 32;
+/// Of a row's two Notifications, in both processes.
+const NOTES: Cap = Cap(FREE_SLOTS + 64);
 /// Page tables of one that only has an event pool and a task's UTCB.
 const LISTENER_TABLES: u64 = 8;
 /// Places of tasks in an address space: servers, then clients, then the one in the background.
@@ -302,6 +304,9 @@ impl Cast {
                 if row.maps {
                     at("giving the server memory", give_memory(stage, &both))?;
                 }
+                if row.notes {
+                    at("giving both Notifications", give_notes(stage, &both))?;
+                }
                 Some(both)
             }
             Spaces::Shuffled { .. } => Some(two_processes(stage, image, [false; 2], group, placement)?),
@@ -412,6 +417,18 @@ fn give_memory(stage: &mut Stage, [client, server]: &[Child; 2]) -> user_rt::Res
     let memory: Untyped = stage.nursery.make(PAGER_LOG2)?;
     transfer(memory, server.cnode.slot(slot::UNTYPED))?;
     copy(&client.vspace, server.cnode.slot(PAGER_SPACE), Rights::MAP, 0)
+}
+
+/// Gives both a Notification each, and their capabilities to the other's.
+fn give_notes(stage: &mut Stage, both: &[Child; 2]) -> user_rt::Result<()> {
+    for (word, place) in [(Word::NoteClient, NOTES), (Word::NoteServer, Cap(NOTES.0 + 1))] {
+        let note: Notification = stage.nursery.make(0)?;
+        for child in both {
+            copy(&note, child.cnode.slot(place), Rights::ALL, 0)?;
+        }
+        Block::at(0).set(word, u64::from(place.0));
+    }
+    Ok(())
 }
 
 fn two_processes(
