@@ -14,7 +14,7 @@ fn what_the_guest_says_arrives_and_passes() {
     let guest = Guest::default()
         .serial("aurora: mitigation l1tf: not affected\r\n")
         .report("row name=loop_1m unit=ticks scope=operation n=1 min=5 p50=5 p99=5 max=5 overhead=1")
-        .record(3, &[1, 2, 3])
+        .record(9, &[1, 2, 3])
         .report("done passed=1 failed=0")
         .exit(0x10);
     let Some(lab) = lab("pass", &guest) else { return };
@@ -23,7 +23,7 @@ fn what_the_guest_says_arrives_and_passes() {
     assert_eq!(session.mitigations, ["l1tf: not affected"]);
     assert!(matches!(&session.reports[0], Report::Row(row) if row.name == "loop_1m"));
     assert_eq!(session.reports[1], Report::Done { passed: 1, failed: 0 });
-    assert!(session.last_words.iter().any(|line| line == "channel 3: it belongs to no program: 01 02 03"));
+    assert!(session.last_words.iter().any(|line| line == "channel 9: it belongs to no program: 01 02 03"));
     session.check_passed().expect("passed");
 }
 

@@ -122,7 +122,9 @@ pub fn lab(name: &str, guest: &Guest) -> Option<Lab> {
         write(kernel, &guest.elf());
     }
     write("boot.tar", &[0; 1024]);
-    write("boot.json", b"[]");
+    let program = |name: &str| format!(r#"{{"name":"{name}","elf":"/nowhere"}}"#);
+    let programs = ["init", "bench", "samples", "stress", "kerntest"].map(program).join(",");
+    write("boot.json", format!("[{programs}]").as_bytes());
     let (artifacts, screen, cases) = (Artifacts::new(&boot), Screen::new(), Cases::default());
     Some(Lab { qemu, artifacts, screen, verbose: false, limit: None, cases })
 }
