@@ -12,9 +12,12 @@ use syn::{Block, Expr, ExprPath, Member, Pat, Stmt, Token};
 use super::house::{ANY, Function, House, Names};
 use super::source::Source;
 
-/// The calls from file to file, by place among the sources.
-pub fn calls(house: &House, sources: &[Source]) -> BTreeSet<(usize, usize)> {
-    let mut all = BTreeSet::new();
+/// Which functions of the second file the first one calls; files by their place among the sources.
+pub type Calls = BTreeMap<(usize, usize), BTreeSet<String>>;
+
+/// The calls from file to file.
+pub fn calls(house: &House, sources: &[Source]) -> Calls {
+    let mut all = Calls::new();
     for function in &house.functions {
         let Some(body) = &function.body else { continue };
         let mut walk = Walk { house, sources, of: function, values: BTreeMap::new(), calls: &mut all };
@@ -32,7 +35,7 @@ struct Walk<'a> {
     of: &'a Function,
     /// What is known of each local value.
     values: BTreeMap<String, Names>,
-    calls: &'a mut BTreeSet<(usize, usize)>,
+    calls: &'a mut Calls,
 }
 
 impl Walk<'_> {
@@ -266,7 +269,8 @@ impl Walk<'_> {
         if let (Some(file), 1) = (files.first(), files.len())
             && *file != self.of.file
         {
-            self.calls.insert((self.of.file, *file));
+            let names = functions().map(|function| function.name.clone());
+            self.calls.entry((self.of.file, *file)).or_default().extend(names);
         }
         if found.is_empty() || gives.contains(ANY) {
             receiver.union(&gives).cloned().collect()

@@ -8,7 +8,7 @@ mod calls;
 mod house;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   aurora-bench count
   aurora-bench count --root ../other          another checkout, for before and after
-  aurora-bench count --calls                  each file of the largest circle, and those in it that it calls";
+  aurora-bench count --calls                  each file of the largest circle, and what it calls in the others";
 
 /// What to count.
 #[derive(Args, Debug)]
@@ -49,7 +49,7 @@ struct Count {
     longest: String,
     /// The type on which most methods can be called, and how many.
     type_methods: (String, usize),
-    /// Files of the largest circle, each with those in it that it calls.
+    /// Files of the largest circle, each with what it calls in the others.
     cycle: BTreeMap<String, Vec<String>>,
     cycle_lines: usize,
     /// The file that has most code lines, and how many.
@@ -92,7 +92,7 @@ impl Count {
 
     fn take_cycle(&mut self, house: &House, sources: &[Source]) {
         let calls = calls::calls(house, sources);
-        let graph: DiGraphMap<usize, ()> = calls.iter().copied().collect();
+        let graph: DiGraphMap<usize, ()> = calls.keys().copied().collect();
         let circles = tarjan_scc(&graph);
         let Some(largest) =
             circles.iter().filter(|circle| circle.len() > 1).max_by_key(|circle| circle.len())
@@ -101,8 +101,13 @@ impl Count {
         };
         self.cycle_lines = largest.iter().map(|file| sources[*file].lines).sum();
         for file in largest {
-            let within = calls.iter().filter(|(from, to)| from == file && largest.contains(to));
-            self.cycle.insert(name(&sources[*file]), within.map(|(_, to)| name(&sources[*to])).collect());
+            let within = calls.iter().filter(|((from, to), _)| from == file && largest.contains(to));
+            let of = |to: usize, functions: &BTreeSet<String>| {
+                let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
+                format!("{}: {}", name(&sources[to]), functions.join(" "))
+            };
+            let of = within.map(|((_, to), functions)| of(*to, functions));
+            self.cycle.insert(name(&sources[*file]), of.collect());
         }
     }
 
@@ -129,7 +134,8 @@ impl Count {
         row("unsafe blocks", &self.unsafe_blocks.to_string(), "");
         if with_calls {
             for (file, calls) in &self.cycle {
-                writeln!(text, "  {file} -> {}", calls.join(" ")).unwrap_or_default();
+                writeln!(text, "{file} calls of").unwrap_or_default();
+                calls.iter().for_each(|calls| writeln!(text, "  {calls}").unwrap_or_default());
             }
         }
         writeln!(
@@ -158,7 +164,7 @@ fn most_methods(house: &House) -> (String, usize) {
         let its = house.functions.iter().filter(|function| {
             function.is_method && function.owner.as_ref().is_some_and(|owner| owners.contains(owner))
         });
-        its.map(|function| function.name.as_str()).collect::<std::collections::BTreeSet<_>>().len()
+        its.map(|function| function.name.as_str()).collect::<BTreeSet<_>>().len()
     };
     let counted = house.owners().into_iter().map(|owner| (reachable(&owner), owner));
     counted.max().map_or((String::new(), 0), |(methods, owner)| (owner, methods))
@@ -227,7 +233,7 @@ mod tests {
         let count = Count::of(&sources);
         assert_eq!(count.cycle.keys().collect::<Vec<_>>(), ["smp/a.rs", "smp/b.rs", "smp/c.rs"]);
         assert_eq!(count.cycle_lines, 6 + 1 + 3);
-        assert!(count.text(true).contains("  smp/b.rs -> smp/c.rs\n"), "{}", count.text(true));
+        assert!(count.text(true).contains("smp/b.rs calls of\n  smp/c.rs: three\n"), "{}", count.text(true));
         assert!(
             count.text(false).ends_with(
                 "count: kernel_lines=13 type_methods=2 cycle_files=3 cycle_lines=10 file_lines=6 unsafe=0\n"
