@@ -198,10 +198,9 @@ impl core::error::Error for Wrong<'_> {}
 
 /// Looks at every word of a command line. A program that is not of [`PROGRAMS`] may read words that are not known here.
 pub fn check(line: &str) -> Result<(), Wrong<'_>> {
-    let words = || line.split_ascii_whitespace().map(|word| word.split_once('=').unwrap_or((word, "")));
-    let program = words().rfind(|(key, _)| *key == "run").map(|(_, name)| name);
+    let program = value(line, "run");
     let is_foreign = program.is_some_and(|name| !PROGRAMS.contains(&name));
-    words().try_for_each(|(key, value)| {
+    line.split_ascii_whitespace().map(split).try_for_each(|(key, value)| {
         let Some(word) = WORDS.iter().find(|word| word.key == key) else {
             return if is_foreign { Ok(()) } else { Err(Wrong::Unknown(key)) };
         };
@@ -219,15 +218,21 @@ pub fn check(line: &str) -> Result<(), Wrong<'_>> {
 pub fn once(line: &str) -> Result<(), Wrong<'_>> {
     let words = || line.split_ascii_whitespace();
     words().enumerate().try_for_each(|(at, word)| {
-        match words().take(at).find(|earlier| key(earlier) == key(word)) {
+        match words().take(at).find(|earlier| split(earlier).0 == split(word).0) {
             Some(earlier) => Err(Wrong::Twice(earlier, word)),
             None => Ok(()),
         }
     })
 }
 
-fn key(word: &str) -> &str {
-    word.split_once('=').map_or(word, |(key, _)| key)
+/// Key and value of a word; the empty string for a key without one.
+pub fn split(word: &str) -> (&str, &str) {
+    word.split_once('=').unwrap_or((word, ""))
+}
+
+/// The value of a key: of the last word that has it.
+pub fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    line.split_ascii_whitespace().rev().map(split).find_map(|(name, value)| (name == key).then_some(value))
 }
 
 fn takes(takes: Takes, value: &str) -> bool {

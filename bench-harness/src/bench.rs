@@ -94,7 +94,7 @@ fn check_wanted(wanted: &Wanted) -> Result<()> {
         return Err(Trouble::Usage(text).into());
     }
     for word in wanted.options.split_whitespace() {
-        let key = word.split_once('=').map_or(word, |(key, _)| key);
+        let (key, _) = abi::options::split(word);
         if let Some((key, instead)) = OWN_WORDS.iter().find(|(own, _)| *own == key) {
             let text = format!("--options {word}: the bench sets {key}= itself; {instead}");
             return Err(Trouble::Usage(text).into());
@@ -367,7 +367,7 @@ mod tests {
         for cpus in [1, 2] {
             for boot in plan::boots(Mode::Icount, cpus) {
                 for word in boot.command_line.split_whitespace() {
-                    let key = word.split_once('=').map_or(word, |(key, _)| key);
+                    let (key, _) = abi::options::split(word);
                     let may_change = ["n", "warmup"].contains(&key);
                     assert!(may_change || OWN_WORDS.iter().any(|(own, _)| *own == key), "{word}");
                 }

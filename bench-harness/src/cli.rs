@@ -15,9 +15,9 @@ use crate::session::{Event, SILENCE};
 use crate::testsum::Cases;
 use crate::trouble::{STATUS_HELP, Trouble};
 use crate::{
-    bench, bisect, campaign, count, decode, diff, events, explain, figures, fuzz, gdb, helptexts, iso, judge,
-    mailbox, message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress, suite,
-    torture,
+    bench, bisect, campaign, count, decode, diff, events, explain, figures, files, fuzz, gdb, helptexts, iso,
+    judge, mailbox, message, pack, peers, probe, reference, rows, rules, scale, seeded, shrink, stress,
+    suite, torture,
 };
 
 const MESSAGE_EXAMPLES: &str = "\
@@ -505,7 +505,7 @@ fn run(lab: &Lab, args: &RunArgs) -> Result<()> {
         println!("{} {}", lab.qemu.program.display(), quoted(&lab.boot(&job)?.machine_arguments()));
         return Ok(());
     }
-    args.counted.as_deref().map_or(Ok(()), crate::files::demand_room_for)?;
+    args.counted.as_deref().map_or(Ok(()), files::demand_room_for)?;
     probe::check_mode(lab, args.mode)?;
     lab.run_with(&job, &mut |event: &Event| println!("{}", event.text()))?.check_did_something()?;
     Ok(())

@@ -8,6 +8,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use abi::options;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
@@ -65,14 +66,10 @@ pub fn command(artifacts: &Artifacts, wanted: &Wanted) -> Result<()> {
 /// The kernel's command line: what is reported is text, unless somebody wants it elsewhere.
 pub fn command_line(words: &[String]) -> String {
     let words = words.join(" ");
-    match log(&words) {
+    match options::value(&words, "log") {
         Some(_) => words,
         None => format!("log=text {words}").trim_end().to_owned(),
     }
-}
-
-fn log(command_line: &str) -> Option<&str> {
-    command_line.split_whitespace().filter_map(|word| word.strip_prefix("log=")).next_back()
 }
 
 /// Arguments with which QEMU boots an image: with a screen, and `serial` as COM1.
@@ -89,7 +86,7 @@ pub fn qemu_arguments(image: &Path, command_line: &str, serial: &str) -> Vec<Str
 
 /// QEMU's option for the port of records, if there is one, and the file that captures it.
 fn records(command_line: &str) -> Option<(&'static str, &'static str)> {
-    match log(command_line) {
+    match options::value(command_line, "log") {
         Some("com2") => Some(("-serial", "com2.bin")),
         Some("e9") => Some(("-debugcon", "log.bin")),
         _ => None,
@@ -104,7 +101,7 @@ fn how_to_boot(image: &Path, command_line: &str) -> String {
         };
     let qemu: Vec<String> = qemu_arguments(image, command_line, "stdio").iter().map(quote).collect();
     let image = quote(&image.display().to_string());
-    let (line, file) = match log(command_line) {
+    let (line, file) = match options::value(command_line, "log") {
         Some("com2") => ("COM2", "com2.bin"),
         Some("e9") => ("its debug console, which only emulators have: capture it there", "log.bin"),
         _ => ("COM1", "serial.txt"),

@@ -54,11 +54,7 @@ impl Job {
 /// Refuses a command line of which nobody would read a word, or not take its value, or whose program is not there.
 pub fn words_are_known(artifacts: &Artifacts, command_line: &str) -> Result<()> {
     options::check(command_line).map_err(|wrong| Trouble::Usage(wrong.to_string()))?;
-    let Some(wanted) =
-        command_line.split_whitespace().filter_map(|word| word.strip_prefix("run=")).next_back()
-    else {
-        return Ok(());
-    };
+    let Some(wanted) = options::value(command_line, "run") else { return Ok(()) };
     let programs = artifacts.programs()?;
     if programs.iter().any(|program| program.name == options::program_of(wanted)) {
         return Ok(());

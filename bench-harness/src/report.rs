@@ -49,8 +49,8 @@ pub struct Work {
 impl Work {
     /// Whether the medians are another's, and what is most lies above the other's by so much at most.
     pub fn is_like(&self, other: &Work, above: u64) -> bool {
-        let pairs = self.kinds().into_iter().zip(other.kinds());
-        pairs.into_iter().all(|((_, its), (_, others))| its[0] == others[0] && its[1] <= others[1] + above)
+        let mut pairs = self.kinds().into_iter().zip(other.kinds());
+        pairs.all(|((_, its), (_, others))| its[0] == others[0] && its[1] <= others[1] + above)
     }
 
     /// Each kind with its name.

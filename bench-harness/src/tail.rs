@@ -63,12 +63,12 @@ fn text(bytes: &[u8]) -> String {
 /// Text that a program chose, as a part of one line: its control characters are spelt out, so that it neither looks like a
 /// line of the kernel's or of this tool's, nor commands the terminal.
 pub fn one_line(text: &str) -> String {
-    let spelt = |letter: char| letter.is_control().then(|| letter.escape_default());
     let mut line = String::with_capacity(text.len());
     for letter in text.chars() {
-        match spelt(letter) {
-            Some(escape) => line.extend(escape),
-            None => line.push(letter),
+        if letter.is_control() {
+            line.extend(letter.escape_default());
+        } else {
+            line.push(letter);
         }
     }
     line

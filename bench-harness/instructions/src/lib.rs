@@ -33,28 +33,26 @@ pub fn class_of(bytes: &[u8]) -> Class {
 
 /// Instructions that Intel's manual (volume 3, "Serializing Instructions") names, as far as a kernel has them. That WRMSR
 /// does not serialise for some registers (the timer's deadline, x2APIC's) is not seen: RCX is not recorded.
-const SERIALISING: &[Mnemonic] = {
+fn is_serialising(instruction: &Instruction) -> bool {
     use Mnemonic::{Cpuid, Invlpg, Invpcid, Iretq, Lgdt, Lidt, Lldt, Ltr, Wbinvd, Wrmsr};
-    &[Cpuid, Invlpg, Invpcid, Iretq, Lgdt, Lidt, Lldt, Ltr, Wbinvd, Wrmsr]
-};
+    matches!(
+        instruction.mnemonic(),
+        Cpuid | Invlpg | Invpcid | Iretq | Lgdt | Lidt | Lldt | Ltr | Wbinvd | Wrmsr
+    ) || instruction.mnemonic() == Mnemonic::Mov
+        && (instruction.op0_register().is_cr() && instruction.op0_register() != Register::CR8
+            || instruction.op0_register().is_dr())
+}
 
 /// Those that serialise less, or nothing, and take as long.
-const AS_SLOW: &[Mnemonic] = {
-    use Mnemonic::{
-        Clflush, Clflushopt, Clwb, Fxrstor64, Fxsave64, In, Insb, Insd, Insw, Lfence, Mfence, Out, Outsb,
-        Outsd, Outsw, Sfence, Wbnoinvd, Xrstor64, Xrstors64, Xsave64, Xsavec64, Xsaveopt64, Xsaves64,
-    };
-    &[
-        Clflush, Clflushopt, Clwb, Fxrstor64, Fxsave64, In, Insb, Insd, Insw, Lfence, Mfence, Out, Outsb,
-        Outsd, Outsw, Sfence, Wbnoinvd, Xrstor64, Xrstors64, Xsave64, Xsavec64, Xsaveopt64, Xsaves64,
-    ]
-};
-
-fn is_serialising(instruction: &Instruction) -> bool {
-    [SERIALISING, AS_SLOW].iter().any(|all| all.contains(&instruction.mnemonic()))
-        || instruction.mnemonic() == Mnemonic::Mov
-            && (instruction.op0_register().is_cr() && instruction.op0_register() != Register::CR8
-                || instruction.op0_register().is_dr())
+fn is_as_slow(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    let fence = matches!(mnemonic, M::Lfence | M::Mfence | M::Sfence);
+    let flush = matches!(mnemonic, M::Clflush | M::Clflushopt | M::Clwb | M::Wbnoinvd);
+    let port =
+        matches!(mnemonic, M::In | M::Insb | M::Insd | M::Insw | M::Out | M::Outsb | M::Outsd | M::Outsw);
+    let save = matches!(mnemonic, M::Fxsave64 | M::Xsave64 | M::Xsavec64 | M::Xsaveopt64 | M::Xsaves64);
+    let load = matches!(mnemonic, M::Fxrstor64 | M::Xrstor64 | M::Xrstors64);
+    fence || flush || port || save || load
 }
 
 /// The kinds of a decoded instruction.
@@ -74,7 +72,7 @@ pub fn class(instruction: &Instruction) -> Class {
         msr_write: instruction.mnemonic() == Mnemonic::Wrmsr,
         cr_write: instruction.mnemonic() == Mnemonic::Mov && instruction.op0_register().is_cr()
             || matches!(instruction.mnemonic(), Mnemonic::Clts | Mnemonic::Lmsw),
-        serialising: is_serialising(instruction),
+        serialising: is_serialising(instruction) || is_as_slow(instruction.mnemonic()),
     }
 }
 
