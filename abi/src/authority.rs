@@ -75,7 +75,6 @@ impl Op {
             | Op::TaskReadRegs
             | Op::TaskReadVector
             | Op::TaskWriteVector
-            | Op::TaskRewind
             | Op::TaskResume
             | Op::TaskSuspend
             | Op::TaskCancel

@@ -209,11 +209,7 @@ impl Op {
                     process(1, process_rights::CONFIGURE.rights())
                 ])
             }
-            Op::TaskWriteRegs
-            | Op::TaskReadRegs
-            | Op::TaskReadVector
-            | Op::TaskWriteVector
-            | Op::TaskRewind => {
+            Op::TaskWriteRegs | Op::TaskReadRegs | Op::TaskReadVector | Op::TaskWriteVector => {
                 forms!([task(0, task_rights::REGISTERS.rights())])
             }
             Op::TaskResume | Op::TaskSuspend | Op::TaskCancel => {

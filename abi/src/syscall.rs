@@ -545,16 +545,6 @@ syscalls! {
     /// Errors: BadState (the process has no CSpace), InUse (the CNode serves a process), Full (the CSpace has 16), Forbidden
     /// (they have different labels), Dying.
     CSpaceGrow = 66;
-    /// Take a suspended task of this CPU out of the system call it waits in, as if that had not been made: its registers are
-    /// then those with which it is made again, by the task itself or by another that has them. Of a call whose message
-    /// is on another CPU the answer is first that it has been asked back; a call that somebody has received stays one,
-    /// until its reply has become part of the task's registers and UTCB.
-    ///
-    /// In: rdi = task; rsi = 0. Out: rdi = number of a [`Rewound`](crate::Rewound).
-    /// Rights: REGISTERS.
-    /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended), NoCapability (its process has no capability
-    /// any more by which it could wait again), BadArgument.
-    TaskRewind = 67;
     /// Read the vector registers of a suspended task of this CPU, as XSAVE has them in its standard format, from a word on: up
     /// to [`VECTOR_WORDS_AT_ONCE`](crate::VECTOR_WORDS_AT_ONCE) into the UTCB's bulk words. They are those with which an
     /// interrupt or a fault found it, or that were written to it; of a task that made a system call they are dead, and read
@@ -563,7 +553,7 @@ syscalls! {
     /// In: rdi = task; rsi = first word. Out: rdi = words read; rsi = words that there are.
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, or has no vector state), BadArgument.
-    TaskReadVector = 68;
+    TaskReadVector = 67;
     /// Write them, likewise, to a task that TaskWriteRegs could write to: one that was interrupted, is fresh, or had its
     /// registers written. What no CPU could have saved is left out: components and bits of MXCSR that there are not, and what
     /// else the header has.
@@ -572,7 +562,7 @@ syscalls! {
     /// Rights: REGISTERS.
     /// Errors: WrongCpu (detail: the task's), BadState (it is not suspended, has no vector state, waits for something, or is in a
     /// system call), BadArgument.
-    TaskWriteVector = 69;
+    TaskWriteVector = 68;
 }
 
 /// What the kernel can be asked to try by [`Op::MachineAttempt`].

@@ -76,29 +76,6 @@ impl Utcb {
     }
 }
 
-/// What became of the system call that a task was to be taken out of: [`Op::TaskRewind`](crate::Op::TaskRewind).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u64)]
-pub enum Rewound {
-    /// The task waits for nothing that could be lost: its registers say all of it.
-    Done = 0,
-    /// Its message is on another CPU, and was asked back: ask again.
-    Asked = 1,
-    /// Somebody has received its call, or handles its fault: the answer comes to this task.
-    Received = 2,
-}
-
-impl Rewound {
-    pub const fn from_raw(raw: u64) -> Option<Rewound> {
-        match raw {
-            0 => Some(Rewound::Done),
-            1 => Some(Rewound::Asked),
-            2 => Some(Rewound::Received),
-            _ => None,
-        }
-    }
-}
-
 /// Order of a task's registers in [`Utcb::bulk`] for [`Op::TaskWriteRegs`](crate::Op::TaskWriteRegs)
 /// and [`Op::TaskReadRegs`](crate::Op::TaskReadRegs).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

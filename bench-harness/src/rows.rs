@@ -117,7 +117,6 @@ pub const ROWS: &[Known] = &[
     on_one("task_read_regs", "read the registers of a suspended task"),
     on_one("task_write_regs", "write the registers of a suspended task"),
     on_one("task_cancel", "cancel what a suspended task waits for, which is nothing"),
-    on_one("task_rewind", "rewind a suspended task, which is in no system call"),
     on_one("task_debug", "set the debug registers of a task, to none"),
     on_one("fault_handler", "say that a task has no fault handler"),
     on_one("task_suspend", "suspend a task"),

@@ -66,9 +66,8 @@ impl Model {
     pub fn knows(op: Op) -> bool {
         let pages = matches!(op, Op::Accessed | Op::DeviceFrame | Op::PageCopy | Op::PageTransfer);
         let audit = matches!(op, Op::AuditStart | Op::AuditRead);
-        let others = matches!(op, Op::MachineExit | Op::TaskRewind);
         let vectors = matches!(op, Op::TaskReadVector | Op::TaskWriteVector);
-        !(pages || audit || others || vectors)
+        !(pages || audit || vectors || op == Op::MachineExit)
     }
 
     /// A task that [`acts`](Model::acts) makes a system call. What came of it stands in the registers and states of
@@ -157,7 +156,6 @@ impl Model {
             | Op::DeviceFrame
             | Op::PageCopy
             | Op::PageTransfer
-            | Op::TaskRewind
             | Op::TaskReadVector
             | Op::TaskWriteVector => {
                 panic!("the model leaves out {op:?}")

@@ -62,7 +62,6 @@ const MEASURED: &[(Op, &str)] = &[
     (Op::LabelSet, "label_set"),
     (Op::LabelRule, "label_rule"),
     (Op::GroupMember, "group_member"),
-    (Op::TaskRewind, "task_rewind"),
 ];
 
 /// Those that no row makes, and why none has to.

@@ -3,12 +3,12 @@
 //!
 //! A blocked task is linked in one place, which its state names. [`Cx::unwait`] takes it out of there;
 //! where its message is on another CPU it asks for it back first (recall), and what was asked is done
-//! when the message comes home: [`crate::remote`].
+//! when the message comes home: [`crate::mail`].
 
 use abi::trace::Event;
 use abi::{Error, FLAG_EVENT, TaskId};
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
-use kern_base::limits::{CLIENT_STEPS, EXPIRE_STEPS, TEARDOWN_STEPS};
+use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
 use kern_base::machine::Machine;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
@@ -19,8 +19,7 @@ use smp::sync::fence;
 
 use crate::answer::write_error;
 use crate::broadcast::progress_of;
-use crate::remote::is_dying;
-use crate::schedule::{has_flag, runnable, set_flag, set_state, state_of};
+use crate::schedule::{has_flag, is_dying, runnable, set_flag, set_state, state_of};
 use crate::{Cx, Refusal};
 
 /// Whether a task was taken out of what it waited for.
@@ -33,28 +32,6 @@ pub enum Unwait {
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// Puts a task on this CPU's deadline queue.
-    pub fn set_deadline(self, task: Ref<'k, Task>, at: u64) {
-        self.sched.deadlines.insert(self.pin(), task, at);
-        self.arm_timer(at);
-    }
-
-    /// Takes it off.
-    pub fn clear_deadline(self, task: Ref<'k, Task>) {
-        self.sched.deadlines.remove(self.pin(), task);
-    }
-
-    /// Ends with [`Error::Timeout`] the waits whose deadline has passed, a bounded number. If there are more,
-    /// the timer, which is set for the soonest, fires again at once.
-    pub fn expire_deadlines(self, now: u64) {
-        for _ in 0..EXPIRE_STEPS {
-            let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { return };
-            if let Some(hot) = self.task_hot(task) {
-                self.fail_wait(task, hot, Error::Timeout);
-            }
-        }
-    }
-
     /// Ends a wait with an error: the task goes on, with its time back. Nothing for a task that does not wait.
     pub fn fail_wait(self, task: Ref<'k, Task>, hot: &'k TaskHot, error: Error) {
         let waits = !matches!(
@@ -132,6 +109,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         } else {
             self.recover(caller, callee, hot);
         }
+    }
+
+    /// Sets control bits on a task, wherever it lives.
+    pub fn send_control(self, task: Ref<'k, Task>, bits: u64) {
+        if self.task_hot(task).is_some() {
+            self.control(task, bits);
+            return;
+        }
+        self.raise_control(task, bits);
     }
 
     /// Does what the bits in a task's control word ask. On its home CPU.
@@ -340,21 +326,21 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.drop_number(process, task.get().id().task());
     }
 
-    /// Callers of a dying task are told, with its name: whether that were all.
+    /// Callers of a dying task wake with [`Error::Dead`], its name, and their time back: whether that were all.
     fn fail_clients(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
-        let who = task.get().id();
+        let dead = Refusal::dead(task.get().id());
         if let Some(caller) = self.take_caller(hot) {
-            self.fail_caller(task, hot, caller, who);
+            self.refuse_caller(task, hot, caller, dead);
         }
         for _ in 0..CLIENT_STEPS {
             let queued = hot.senders.pop_highest(self.pin()).or_else(|| hot.posters.pop_highest(self.pin()));
             if let Some(caller) = queued {
-                self.fail_caller(task, hot, caller, who);
+                self.refuse_caller(task, hot, caller, dead);
             } else if let Some(reply) = hot.replies.get(self.pin()) {
                 let caller = reply.get().hot.open(self.pin()).and_then(|r| r.caller.get(self.pin()));
                 self.unlink_reply(reply);
                 if let Some(caller) = caller {
-                    self.fail_caller(task, hot, caller, who);
+                    self.refuse_caller(task, hot, caller, dead);
                 }
             } else {
                 hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
@@ -362,54 +348,5 @@ impl<'k, M: Machine> Cx<'k, M> {
             }
         }
         false
-    }
-
-    /// One caller of a task that died: wakes with [`Error::Dead`] and the name of the dead, its time back.
-    fn fail_caller(self, dead: Ref<'k, Task>, dead_hot: &'k TaskHot, caller: Ref<'k, Task>, who: TaskId) {
-        self.end_caller(dead, dead_hot, caller, Refusal::Error { error: Error::Dead, detail: 0, who });
-    }
-
-    /// A call that was taken out of a task's queue is not received: its caller wakes with the error, or to make the call
-    /// again.
-    pub fn refuse_caller(
-        self,
-        callee: Ref<'k, Task>,
-        callee_hot: &'k TaskHot,
-        caller: Ref<'k, Task>,
-        why: Refusal,
-    ) {
-        self.end_caller(callee, callee_hot, caller, why);
-    }
-
-    fn end_caller(self, callee: Ref<'k, Task>, callee_hot: &'k TaskHot, caller: Ref<'k, Task>, why: Refusal) {
-        let Some(hot) = self.task_hot(caller) else {
-            self.refuse_remote(caller, why);
-            return;
-        };
-        // A member that is gone does not end a broadcast, which looks at it once more.
-        let why = if self.waits_in_broadcast(caller) { Refusal::More } else { why };
-        let error = if let Refusal::Error { error, .. } = why { error as u8 } else { 0 };
-        if hot.deadline.is_queued() {
-            self.clear_deadline(caller);
-        }
-        if let Some(msg) = caller.get().msg.open(self.pin()) {
-            msg.callee.set(None);
-            msg.held.set(None);
-            msg.stage.set(Stage::Home);
-        }
-        self.event(|| Event::CallOver { caller: caller.get().id(), error });
-        self.recover(caller, callee, callee_hot);
-        match why {
-            Refusal::Error { error, .. } if has_flag(hot, FLAG_IN_FAULT) => {
-                return self.fault_failed(caller, hot, error);
-            }
-            Refusal::Error { error, detail, who } => {
-                self.audit_refusal(caller, None, error, detail, 0);
-                self.take_pages_back(caller, hot);
-                write_error(&hot.regs, error, detail, who);
-            }
-            _ => self.rewind(hot),
-        }
-        self.make_ready(caller, hot);
     }
 }

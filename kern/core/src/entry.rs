@@ -1,9 +1,11 @@
 //! What the machine layer calls: system call, interrupt, and the way out. Faults: [`crate::faults`].
 
-use abi::trace::{Event, Irq};
-use abi::{Counter, Op};
+use abi::trace::{Event, Irq, Why};
+use abi::{Counter, Error, Op};
+use kern_base::limits::EXPIRE_STEPS;
 use kern_base::machine::Machine;
 use kern_base::task::FLAG_VECTOR;
+use sched::NEVER;
 
 use crate::Cx;
 use crate::schedule::has_flag;
@@ -62,6 +64,38 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.note_interrupt(what);
         if what == Interrupt::Timer {
             self.timer_fired();
+        }
+    }
+
+    /// The timer fired: expires deadlines, ends the slice if it is over, arms the timer again.
+    fn timer_fired(self) {
+        self.sched.timer.set(NEVER);
+        let now = self.k.machine.now();
+        self.expire_deadlines(now);
+        let now = self.charge();
+        if let Some((_, hot)) =
+            self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos"))
+        {
+            if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
+                self.rotate(Why::SliceOver);
+            } else {
+                hot.state.refill();
+                self.sched.until.set(hot.state.start(now));
+            }
+        }
+        self.dispatch();
+        self.arm_timer_for_slice();
+        self.arm_timer(self.sched.deadlines.soonest());
+    }
+
+    /// Ends with [`Error::Timeout`] the waits whose deadline has passed, a bounded number. If there are more,
+    /// the timer, which is set for the soonest, fires again at once.
+    fn expire_deadlines(self, now: u64) {
+        for _ in 0..EXPIRE_STEPS {
+            let Some(task) = self.sched.deadlines.pop_expired(self.pin(), now) else { return };
+            if let Some(hot) = self.task_hot(task) {
+                self.fail_wait(task, hot, Error::Timeout);
+            }
         }
     }
 

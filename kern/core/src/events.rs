@@ -9,7 +9,7 @@
 //!
 //! # Without room
 //! A sender that finds the pool full waits as a caller does whose callee is busy: its message block is queued at the reader,
-//! on that one's home CPU, and all that can end a call can end that ([`crate::remote`], [`crate::control`]). The queue is
+//! on that one's home CPU, and all that can end a call can end that ([`crate::mail`], [`crate::control`]). The queue is
 //! the reader's `posters`, by priority and in order within one, and no reader receives from it: the kernel itself takes the
 //! first as soon as it has room.
 //!
@@ -34,14 +34,14 @@ use smp::events::{Shown, Turn};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
+use crate::across::{SENT, write_block};
 use crate::answer::write_values;
 use crate::broadcast::is_broadcast;
 use crate::caps::{Place, is_claimed};
 use crate::carry::{CARRIES, rights_of_words};
 use crate::ipc::{From, Words};
 use crate::reclaim::Pins;
-use crate::remote::{SENT, is_dying, write_block};
-use crate::schedule::set_state;
+use crate::schedule::{is_dying, set_state};
 use crate::spaces::check_user_range;
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};

@@ -2,7 +2,7 @@
 //! less urgent work, the caller's time on the way with the message.
 //!
 //! Four steps, two on each CPU. Each looks first and changes nothing unless all is as it expects; else
-//! [`crate::ipc`] and [`crate::remote`], which do the same for every case, take over:
+//! [`crate::ipc`], [`crate::across`] and [`crate::arrivals`], which do the same for every case, take over:
 //!
 //! 1. [`Cx::express_call`]: the fastpath has resolved a callee of another CPU and left the message in
 //!    the caller's message block, which goes there with the caller's time.
@@ -11,7 +11,7 @@
 //!    message block, which goes home.
 //! 4. [`Cx::express_return`]: the caller goes on.
 //!
-//! Ownership, ordering and recall are those of [`crate::remote`].
+//! Ownership, ordering and recall are those of [`crate::mail`].
 //!
 //! Besides, the common answer to a fault of the own CPU: [`Cx::answer_fault_here`].
 

@@ -33,8 +33,7 @@ use smp::sync::UserWord;
 use crate::carry::CARRIES;
 use crate::entry::Fault;
 use crate::ipc::{From, Words};
-use crate::remote::is_dying;
-use crate::schedule::{has_flag, set_flag, set_state};
+use crate::schedule::{has_flag, is_dying, set_flag, set_state};
 use crate::tasks::{FIXED_FLAGS, USER_FLAGS, registers};
 use crate::{Answer, Cx, Me, Refusal, Result};
 

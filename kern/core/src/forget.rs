@@ -4,8 +4,8 @@
 //! ([`Cx::next_stamp`]), and notes it where the mapping was. A task that must wait for a shootdown does so on
 //! the CPU that began it: its message block goes there, as a [`Request::Forgotten`], and stays until then.
 
-use abi::Counter;
 use abi::trace::Event;
+use abi::{Counter, Error};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
@@ -16,7 +16,7 @@ use smp::planted::miss_this_flush;
 use smp::shootdown::{self, Begun, Received, ShootMail, Stamp, What};
 
 use crate::requests::Next;
-use crate::{Cx, Me, Result};
+use crate::{Cx, Me, Refusal, Result};
 
 impl<'k, M: Machine> Cx<'k, M> {
     // --- beginning -------------------------------------------------------------------------------
@@ -120,8 +120,17 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
         match stamp.by() {
             Some(by) if by != self.id() => Err(self.ask(me, by, Request::Forgotten(stamp))),
-            _ => Err(self.stay(me, Request::Forgotten(stamp))),
+            _ => Err(self.stay(me, stamp)),
         }
+    }
+
+    /// The same for a shootdown of this CPU, which keeps the request.
+    fn stay(self, me: Me<'k>, stamp: Stamp) -> Refusal {
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
+        self.write_request(me.task, msg, Request::Forgotten(stamp));
+        self.sched.forgetful.insert(self.pin(), me.task, 0);
+        msg.stage.set(Stage::Mourning);
+        Refusal::Again
     }
 
     /// A task waits for one of this CPU's.

@@ -6,7 +6,7 @@
 //! read once each. If the task exposed there is receiving on this CPU, the message goes from register
 //! frame to register frame, the caller's CPU time goes along, and the callee runs at once. Otherwise
 //! the caller queues at the callee, by the priority of its time and in order within one. If the
-//! callee's home is another CPU, the message block travels there ([`crate::remote`]).
+//! callee's home is another CPU, the message block travels there ([`crate::mail`]).
 
 use abi::audit::may;
 use abi::trace::{Event, How, Path};
@@ -29,8 +29,7 @@ use smp::sync::Ordering::Relaxed;
 
 use crate::answer::{write_error, write_values};
 use crate::carry::{CARRIES, rights_of, rights_of_words};
-use crate::remote::is_dying;
-use crate::schedule::{has_flag, runnable, set_state, state_of};
+use crate::schedule::{has_flag, is_dying, runnable, set_state, state_of};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 
@@ -438,6 +437,46 @@ impl<'k, M: Machine> Cx<'k, M> {
             self.stop_current();
         }
         self.lend(sc, sc_hot, caller, me.task, me.hot);
+    }
+
+    /// A call that was taken out of a task's queue is not received: its caller wakes with the error, or to make the call
+    /// again.
+    pub fn refuse_caller(
+        self,
+        callee: Ref<'k, Task>,
+        callee_hot: &'k TaskHot,
+        caller: Ref<'k, Task>,
+        why: Refusal,
+    ) {
+        let Some(hot) = self.task_hot(caller) else {
+            self.refuse_remote(caller, why);
+            return;
+        };
+        // A member that is gone does not end a broadcast, which looks at it once more.
+        let why = if self.waits_in_broadcast(caller) { Refusal::More } else { why };
+        let error = if let Refusal::Error { error, .. } = why { error as u8 } else { 0 };
+        if hot.deadline.is_queued() {
+            self.clear_deadline(caller);
+        }
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
+            msg.callee.set(None);
+            msg.held.set(None);
+            msg.stage.set(Stage::Home);
+        }
+        self.event(|| Event::CallOver { caller: caller.get().id(), error });
+        self.recover(caller, callee, callee_hot);
+        match why {
+            Refusal::Error { error, .. } if has_flag(hot, FLAG_IN_FAULT) => {
+                return self.fault_failed(caller, hot, error);
+            }
+            Refusal::Error { error, detail, who } => {
+                self.audit_refusal(caller, None, error, detail, 0);
+                self.take_pages_back(caller, hot);
+                write_error(&hot.regs, error, detail, who);
+            }
+            _ => self.rewind(hot),
+        }
+        self.make_ready(caller, hot);
     }
 
     /// [`abi::Op::ReplyRecv`].

@@ -16,13 +16,15 @@
 //! [`at_once`]: the common of these in few steps. [`growth`]: CSpaces of several tables. [`holdings`]: who holds what.
 //! [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`],
 //! [`spaces`]: operations on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
-//! [`faults`]: faults as calls. [`remote`]: mailbox messages, [`express`]: the common ones in few steps.
-//! `rewind`: out of a system call, as if it had not been made.
+//! [`faults`]: faults as calls. [`mail`]: what is sent to other CPUs, [`across`]: calls to them, [`arrivals`]: what comes from
+//! them, [`express`]: the common of that in few steps.
 //! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod across;
 pub mod answer;
+pub mod arrivals;
 pub mod at_once;
 pub mod audit;
 mod begun;
@@ -51,15 +53,14 @@ pub mod kill;
 mod killed;
 pub mod labels;
 pub mod loaded;
+pub mod mail;
 pub mod make;
 pub mod membership;
 mod migration;
 pub mod notify;
 pub mod pages;
 pub mod reclaim;
-pub mod remote;
 pub mod requests;
-mod rewind;
 pub mod schedule;
 mod search;
 pub mod spaces;

@@ -13,8 +13,7 @@ use kern_base::task::{FLAG_SUSPENDED, PENDING_BITS, State, Task, TaskHot};
 use smp::door::Ref;
 
 use crate::answer::write_values;
-use crate::remote::is_dying;
-use crate::schedule::{has_flag, set_state, state_of};
+use crate::schedule::{has_flag, is_dying, set_state, state_of};
 use crate::syscall::Args;
 use crate::{Answer, Cx, Me, Refusal, Result};
 

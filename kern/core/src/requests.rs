@@ -16,9 +16,8 @@ use kern_base::task::{Message, PENDING_BITS, Request, Stage, State, Task, TaskHo
 use smp::cpu::CpuId;
 use smp::door::Ref;
 
-use crate::remote::is_dying;
-use crate::schedule::state_of;
-use crate::{Cx, Me, Refusal};
+use crate::Cx;
+use crate::schedule::{is_dying, state_of};
 
 /// Where a request goes when it was served here.
 pub enum Next {
@@ -31,47 +30,6 @@ pub enum Next {
 }
 
 impl<'k, M: Machine> Cx<'k, M> {
-    /// Asks another CPU to do something with an object of its own; the system call starts again when
-    /// the answer is back.
-    pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
-        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
-        self.send_request(me.task, msg, to, request);
-        Refusal::Again
-    }
-
-    /// The same of this CPU itself, which keeps the request until what it waits for has happened.
-    pub fn stay(self, me: Me<'k>, request: Request) -> Refusal {
-        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
-        self.write_request(me.task, msg, request);
-        match self.serve(me.task, msg, request) {
-            Next::Stay => {
-                msg.stage.set(Stage::Mourning);
-                Refusal::Again
-            }
-            Next::Done | Next::Go(_) => {
-                msg.stage.set(Stage::Home);
-                Refusal::More
-            }
-        }
-    }
-
-    /// Sends a task's message block, which is home, with a request. No time goes with it.
-    pub fn send_request(self, task: Ref<'k, Task>, msg: &Message, to: CpuId, request: Request) {
-        self.write_request(task, msg, request);
-        self.send_block(task, msg, to);
-    }
-
-    fn write_request(self, task: Ref<'k, Task>, msg: &Message, request: Request) {
-        msg.request.set(Some(request));
-        msg.sc.set(None);
-        msg.callee.set(None);
-        msg.stage.set(Stage::Ask);
-        if let Some(hot) = self.task_hot(task) {
-            hot.sent.set(hot.sent.get().wrapping_add(1));
-            msg.number.set(hot.sent.get());
-        }
-    }
-
     /// A request came in.
     pub fn request_arrived(self, task: Ref<'k, Task>, msg: &Message) {
         let Some(request) = msg.request.get() else { return };
@@ -117,12 +75,6 @@ impl<'k, M: Machine> Cx<'k, M> {
             return Next::Go(home);
         }
         Next::Done
-    }
-
-    /// Sends a block back whose request is served.
-    pub fn answer_request(self, task: Ref<'k, Task>, msg: &Message) {
-        msg.stage.set(Stage::AskDone);
-        self.send_block(task, msg, task.get().hot.home());
     }
 
     /// The answer is home: the task makes its system call again, or goes on with the time it asked for.

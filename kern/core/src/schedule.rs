@@ -9,15 +9,14 @@
 //!
 //! The timer is programmed lazily: it may fire early (then it is set again), never late.
 
-use abi::Counter;
 use abi::trace::Why;
+use abi::{Counter, Error};
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{
     FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, FLAGS_SPECIAL, LABEL_MASK, PLAIN, POISON_SHIFT, SPECIAL, State,
     Task, TaskHot, state_half,
 };
-use sched::NEVER;
 use smp::door::Ref;
 
 use crate::Cx;
@@ -41,6 +40,11 @@ pub fn set_flag(hot: &TaskHot, flag: u8, on: bool) {
     let bit = u64::from(flag) << 8;
     let word = hot.state.get();
     hot.state.set(if on { word | bit } else { word & !bit });
+}
+
+/// Being killed, with something left to wait for.
+pub fn is_dying(hot: &TaskHot) -> bool {
+    hot.recall.get() == Error::Dying as u8 || state_of(hot) == State::Dead
 }
 
 /// Ready and not suspended.
@@ -314,25 +318,15 @@ impl<'k, M: Machine> Cx<'k, M> {
         }
     }
 
-    /// The timer fired: expires deadlines, ends the slice if it is over, arms the timer again.
-    pub fn timer_fired(self) {
-        self.sched.timer.set(NEVER);
-        let now = self.k.machine.now();
-        self.expire_deadlines(now);
-        let now = self.charge();
-        if let Some((_, hot)) =
-            self.running().filter(|(_, hot)| hot.state.remaining() == 0 || cfg!(feature = "chaos"))
-        {
-            if self.sched.queue.has_at_least(self.pin(), hot.state.priority()) {
-                self.rotate(Why::SliceOver);
-            } else {
-                hot.state.refill();
-                self.sched.until.set(hot.state.start(now));
-            }
-        }
-        self.dispatch();
-        self.arm_timer_for_slice();
-        self.arm_timer(self.sched.deadlines.soonest());
+    /// Puts a task on this CPU's deadline queue.
+    pub fn set_deadline(self, task: Ref<'k, Task>, at: u64) {
+        self.sched.deadlines.insert(self.pin(), task, at);
+        self.arm_timer(at);
+    }
+
+    /// Takes it off.
+    pub fn clear_deadline(self, task: Ref<'k, Task>) {
+        self.sched.deadlines.remove(self.pin(), task);
     }
 
     /// Runs `task`, which is queued on `sc`, for the rest of the running context's slice; the running

@@ -44,9 +44,8 @@ use smp::cpu::CpuId;
 use smp::door::Ref;
 
 use crate::Cx;
-use crate::remote::is_dying;
 use crate::requests::Next;
-use crate::schedule::{has_flag, runnable, set_state, state_of};
+use crate::schedule::{has_flag, is_dying, runnable, set_state, state_of};
 
 /// The outcome of one step of a search.
 enum Found<'k> {

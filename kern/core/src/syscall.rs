@@ -161,7 +161,6 @@ impl<'k, M: Machine> Cx<'k, M> {
             Op::TaskConfigure => self.task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
             Op::TaskWriteRegs => self.task_write_regs(me, args.cap()),
             Op::TaskReadRegs => self.task_read_regs(me, args.cap()),
-            Op::TaskRewind => self.task_rewind(me, args),
             Op::TaskReadVector => self.task_read_vector(me, args.cap(), args.a1),
             Op::TaskWriteVector => self.task_write_vector(me, args.cap(), args.a1, args.a2),
             Op::TaskResume => self.task_control(me, args.cap(), ctl::RESUME),

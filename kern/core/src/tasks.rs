@@ -24,8 +24,7 @@ use smp::sync::fence;
 
 use crate::answer::write_values;
 use crate::faults::{load_registers, read_registers};
-use crate::remote::is_dying;
-use crate::schedule::{has_flag, runnable, set_state, state_of};
+use crate::schedule::{has_flag, is_dying, runnable, set_state, state_of};
 use crate::{Answer, Cx, Me, Refusal, Result};
 
 /// RFLAGS bits that may be written: what a program may set itself (the arithmetic flags, DF, TF, AC, ID, NT is not

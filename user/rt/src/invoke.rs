@@ -1,7 +1,7 @@
 //! Operations on objects: each system call once, on the handle it belongs to.
 
 use abi::membership::SEEN_AS_ADDER;
-use abi::{Cap, Counter, Error, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rewound, Rights, TaskId};
+use abi::{Cap, Counter, Error, ObjType, Op, ProcessKey, REG_COUNT, RegIndex, Rights, TaskId};
 
 use crate::Result;
 use crate::arch::{Answer, Args, syscall};
@@ -263,8 +263,8 @@ impl Task {
         invoke(Op::TaskWriteVector, self.arg(), first as u64, words.len() as u64, 0)
     }
 
-    /// Gives a fresh task of a process with vector state, on the same CPU, all registers that this one, suspended, has. What
-    /// it waits in has to be [rewound](Task::rewind) before.
+    /// Gives a fresh task of a process with vector state, on the same CPU, all registers that this one, suspended, has. It
+    /// should wait for nothing: what it waits in is not among them.
     pub fn registers_to(&self, fresh: &Task) -> Result<()> {
         fresh.write_regs(&self.read_regs()?)?;
         let mut words = [0; abi::VECTOR_WORDS_AT_ONCE];
@@ -277,12 +277,6 @@ impl Task {
                 return Ok(());
             }
         }
-    }
-
-    /// Takes it, suspended, out of what it waits in: then its registers say all of it.
-    pub fn rewind(&self) -> Result<Rewound> {
-        let answer = syscall(Args::plain(Op::TaskRewind, self.arg(), 0, 0, 0)).check()?;
-        Ok(Rewound::from_raw(answer.rdi).unwrap_or(Rewound::Received))
     }
 
     pub fn resume(&self) -> Result<()> {

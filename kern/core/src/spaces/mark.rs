@@ -5,8 +5,7 @@
 //! begin on its CPU meanwhile: so it ends however busy they are. All its shootdowns are of one address space, and of an
 //! entry of that a later shootdown covers all earlier ones ([`super::stale`]).
 //!
-//! The argument belongs to the call, so it goes with the registers wherever these are taken
-//! ([`abi::Op::TaskRewind`]). User level can write it; who makes up a mark is answered too soon, which harms nobody else.
+//! The argument belongs to the call, so it goes with the registers wherever these are taken. User level can write it; who makes up a mark is answered too soon, which harms nobody else.
 
 use smp::shootdown::{STAMP_BITS, Stamp};
 

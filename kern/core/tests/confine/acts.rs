@@ -213,10 +213,12 @@ impl Chooser<'_> {
             Op::ProcessKill => [self.cap(ObjType::Process).arg(), 0, 0, 0, 0, 0],
             Op::FaultHandler if self.dice.once_in(2) => [task, self.target(), 0, 0, 0, 0],
             Op::FaultHandler => [self.cap(ObjType::Process).arg(), self.target(), 0, 0, 0, 0],
-            Op::TaskWriteRegs | Op::TaskReadRegs | Op::TaskResume | Op::TaskSuspend | Op::TaskKill => {
-                [task, 0, 0, 0, 0, 0]
-            }
-            Op::TaskCancel | Op::TaskRewind => [task, 0, 0, 0, 0, 0],
+            Op::TaskWriteRegs
+            | Op::TaskReadRegs
+            | Op::TaskResume
+            | Op::TaskSuspend
+            | Op::TaskKill
+            | Op::TaskCancel => [task, 0, 0, 0, 0, 0],
             _ => self.arguments_of_memory(op),
         }
     }

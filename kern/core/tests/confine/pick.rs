@@ -44,7 +44,6 @@ const OPERATIONS: &[(usize, Op)] = &[
     (1, Op::TaskKill),
     (1, Op::ProcessKill),
     (1, Op::TaskCancel),
-    (1, Op::TaskRewind),
     (2, Op::SchedConfigure),
     (1, Op::SchedBind),
     (1, Op::NotificationBind),

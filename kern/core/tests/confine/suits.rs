@@ -36,7 +36,7 @@ impl Chooser<'_> {
         let lives = task.id != 0 && !task.dead && !task.ending;
         match self.op {
             Op::TaskConfigure => task.id == 0 && is_here,
-            Op::TaskReadRegs | Op::TaskWriteRegs | Op::TaskRewind => task.suspended && is_here,
+            Op::TaskReadRegs | Op::TaskWriteRegs => task.suspended && is_here,
             Op::TaskResume => task.suspended,
             Op::TaskSuspend => lives && !task.suspended,
             Op::TaskKill | Op::TaskCancel => lives && task.at != self.me.at,

@@ -14,7 +14,6 @@ use kern_base::events::EventPool;
 use kern_base::task::State;
 use smp::host_test;
 
-use crate::rewind::{replace, rewind_whole};
 use crate::scene::{GROUP, Scene};
 use crate::world::make::{INIT, Proc, at};
 use crate::world::{Regs, Tcb, World};
@@ -264,24 +263,6 @@ fn a_long_event_waits_for_all_its_cells() {
     assert!(sender.is_through());
     let last = std::iter::from_fn(|| reader.read()).last();
     assert_eq!(last.map(|(event, words)| (event.regs[0], words.len())), Some((99, 64)));
-}
-
-#[test]
-fn a_send_that_waits_is_made_by_another() {
-    for cpu in [0, 1] {
-        let mut s = Scene::new(2);
-        let (_, _, target, mut reader) = receiver(&mut s, cpu);
-        let (sender, _) = s.running(0, 10);
-        fill(&mut s, &sender, target);
-        s.w.does_and_run(&sender, send(target, 99));
-        rewind_whole(&mut s, &sender);
-        let (fresh, _) = replace(&mut s, &sender, 10);
-        assert!(!fresh.is_through() && reader.waiting(), "it waits in its place");
-        assert_eq!(reader.registers().len() as u64, CELLS);
-        s.w.must(cpu, Op::PoolRoom, &[reader.cap.arg()]);
-        s.w.run();
-        assert_eq!((reader.registers(), fresh.is_through()), (vec![99], true), "once");
-    }
 }
 
 /// What ends a wait for room, and with which error.

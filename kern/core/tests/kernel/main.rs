@@ -34,7 +34,6 @@ mod races;
 mod recall;
 mod reclaim;
 mod revoked;
-mod rewind;
 mod rights;
 mod scene;
 mod storm;

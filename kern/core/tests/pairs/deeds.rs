@@ -200,7 +200,6 @@ pub const REFUSED: &[&str] = &[
     "Protect shared",
     "FramePin pooled",
     "DeviceFrame again",
-    "TaskRewind client",
     "YieldTo helper",
 ];
 
@@ -527,17 +526,6 @@ const PROCESSES: &[Deed] = &[
     hand("TaskDebug idle", &[Role::Idle], |c, _| {
         op(Op::TaskDebug, &[c.tasks.idle.cap.arg(), MAPPED, 0, 0, 0, 1])
     }),
-    hand("TaskRewind client", &[Role::Client], |c, _| op(Op::TaskRewind, &[c.tasks.client.cap.arg(), 0])),
-    hand("TaskRewind idle", &[Role::Idle], |c, _| op(Op::TaskRewind, &[c.tasks.idle.cap.arg(), 0])),
-    Deed {
-        name: "suspend and rewind client",
-        by: By::Hand,
-        what: What::Calls([
-            |c, _| op(Op::TaskSuspend, &[c.tasks.client.cap.arg()]),
-            |c, _| op(Op::TaskRewind, &[c.tasks.client.cap.arg(), 0]),
-        ]),
-        of: &[Role::Client],
-    },
     hand("ProcessConfigure stem", &[Role::Stem, Role::Table, Role::Space], |c, _| {
         op(Op::ProcessConfigure, &[c.stem.arg(), c.table.arg(), c.space.arg(), 0])
     }),
@@ -776,7 +764,7 @@ const MESSAGES: &[Deed] = &[
 /// All of them.
 pub fn all() -> Vec<Deed> {
     let own = [CAPS, PARTS, TASKS, MEMORY, PAGES, PROCESSES, GROUPS, MESSAGES].concat();
-    [&own, members::DEEDS, waits::DEEDS, waits::REWINDS, waits::ANSWERS].concat()
+    [&own, members::DEEDS, waits::DEEDS, waits::ANSWERS].concat()
 }
 
 /// Operations of the kernel that none of these carries out, and that are not left out on purpose.

@@ -1,36 +1,15 @@
-//! What is done to tasks that wait, by those who send to a pool that is full, and by whoever answers a fault.
+//! What is done by those who send to a pool that is full, and by whoever answers a fault.
 
 use abi::{FLAG_NONBLOCK, FaultAnswer, MsgInfo, Op, Target};
 
-use crate::cast::{Cast, GROUP, Role, SERVER, Tasks};
-use crate::deeds::{By, Deed, What, by, hand, op, send};
+use crate::cast::{GROUP, Role, SERVER};
+use crate::deeds::{By, Deed, by, hand, op, send};
 use crate::world::Regs;
 
 /// An answer to the fault that the server has. Where the label says so, the client goes on at an address.
 fn answer(label: u32) -> Regs {
     let info = MsgInfo::new(label, 0).op(Op::Reply);
     Regs { rax: info.0, ..Regs::message(Op::Reply, Target(0), [0, 0x40_0000, 0, 0]) }
-}
-
-/// Takes a task out of what it waits in.
-macro_rules! rewinds {
-    ($($role:ident $task:ident),*) => {
-        [$(
-            Deed {
-                name: concat!("suspend and rewind ", stringify!($task)),
-                by: By::Hand,
-                what: What::Calls([
-                    |c, _| op(Op::TaskSuspend, &[task(c).$task.cap.arg()]),
-                    |c, _| op(Op::TaskRewind, &[task(c).$task.cap.arg(), 0]),
-                ]),
-                of: &[Role::$role],
-            },
-        )*]
-    };
-}
-
-fn task(c: &Cast) -> &Tasks {
-    &c.tasks
 }
 
 macro_rules! answers {
@@ -45,9 +24,6 @@ macro_rules! answers {
         )*]
     };
 }
-
-/// Tasks that wait are taken out of that. (The client is among the [`deeds`](crate::deeds).)
-pub const REWINDS: &[Deed] = &rewinds!(Server server, Helper helper, Poster poster);
 
 /// Answers to a fault.
 pub const ANSWERS: &[Deed] = &answers!(Resume, ResumeAt, Step, Registers, Kill, TearDown);

@@ -226,10 +226,6 @@ pub extern "C" fn task_cancel_client(index: u64) -> ! {
     on_task(index, Op::TaskCancel)
 }
 
-pub extern "C" fn task_rewind_client(index: u64) -> ! {
-    on_task(index, Op::TaskRewind)
-}
-
 pub extern "C" fn task_debug_client(index: u64) -> ! {
     on_task(index, Op::TaskDebug)
 }

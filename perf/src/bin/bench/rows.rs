@@ -329,7 +329,6 @@ fn single() -> Vec<Row> {
         row("task_read_regs", task_read_regs_client),
         row("task_write_regs", task_write_regs_client),
         row("task_cancel", task_cancel_client),
-        row("task_rewind", task_rewind_client),
         row("task_debug", task_debug_client),
         row("fault_handler", fault_handler_client),
         row("task_suspend", task_suspend_client),

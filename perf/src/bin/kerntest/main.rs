@@ -43,7 +43,6 @@ mod puppet;
 mod quiet;
 mod readers;
 mod registers;
-mod rewind;
 mod sched;
 mod shares;
 mod stacks;

@@ -118,7 +118,6 @@ pub const ALL: &[Module] = &[
     ("faults", crate::faults::TESTS),
     ("stacks", crate::stacks::TESTS),
     ("debug", crate::debug::TESTS),
-    ("rewind", crate::rewind::TESTS),
     ("context", crate::context::TESTS),
     ("dump", crate::dump::TESTS),
     ("trace", crate::trace::TESTS),

@@ -520,8 +520,7 @@ impl Cast {
 fn control(b: u8) -> Op {
     match b % 16 {
         0..4 => Op::TaskCancel,
-        4..7 => Op::TaskSuspend,
-        7 | 9 => Op::TaskRewind,
+        4..8 => Op::TaskSuspend,
         8 if b < 32 => Op::TaskKill,
         _ => Op::TaskResume,
     }
