@@ -117,7 +117,7 @@ fn place(line: &Line) -> String {
     place
 }
 
-/// `kern_core::ipc::call::<kern_hal::pc::Pc>` is `ipc::call`.
+/// `kern_core::ipc::call::call::<kern_hal::pc::Pc>` is `ipc::call`.
 fn shortened(name: &str) -> String {
     let mut plain = String::new();
     let mut depth = 0_u32;
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn names_are_shortened_to_what_tells_them_apart() {
-        assert_eq!(shortened("kern_core::ipc::call::<kern_hal::pc::Pc>"), "ipc::call");
+        assert_eq!(shortened("kern_core::ipc::call::call::<kern_hal::pc::Pc>"), "call::call");
         assert_eq!(shortened("syscall_entry"), "syscall_entry");
     }
 }

@@ -85,6 +85,26 @@ const fn size_bit(page: PhysPage) -> u64 {
     if page.log2() == abi::PAGE_LOG2 { 0 } else { LARGE }
 }
 
+/// What the entries for all pages of one frame have in common: everything but the address.
+#[derive(Clone, Copy)]
+pub struct FramePte(u64);
+
+impl FramePte {
+    /// Maps pages of 2^`log2` bytes for user level, of device memory if so asked.
+    #[inline(always)]
+    pub const fn new(log2: u8, access: Access, device: bool) -> FramePte {
+        let size = if log2 == abi::PAGE_LOG2 { 0 } else { LARGE };
+        let uncached = if device { UNCACHED } else { 0 };
+        FramePte(size | ALLOW[access as usize] | uncached)
+    }
+
+    /// Returns the entry for one page of the frame.
+    #[inline(always)]
+    pub const fn of(self, page: PhysPage) -> Pte {
+        Pte(page.at().0 | self.0)
+    }
+}
+
 /// One entry of a page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
@@ -111,13 +131,6 @@ impl Pte {
     #[inline(always)]
     pub const fn page(page: PhysPage, access: Access) -> Pte {
         Pte(page.at().0 | size_bit(page) | ALLOW[access as usize])
-    }
-
-    /// Maps a page for user level, of device memory if so asked. But for the address, the same for all pages of a frame.
-    #[inline(always)]
-    pub const fn page_of(page: PhysPage, access: Access, device: bool) -> Pte {
-        let uncached = if device { UNCACHED } else { 0 };
-        Pte(page.at().0 | (size_bit(page) | ALLOW[access as usize] | uncached))
     }
 
     /// What allows this, without a page: for tables of what entries say.

@@ -36,6 +36,8 @@ pub enum Refusal {
     More,
     /// Not yet: park the task until another CPU's answer wakes it, then start the call again.
     Again,
+    /// Not yet: what the message's list disposes of is deleted first, then the call starts again.
+    Dispose,
 }
 
 pub type Result<T> = core::result::Result<T, Refusal>;

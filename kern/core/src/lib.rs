@@ -7,90 +7,52 @@
 //! by writing the caller's register frame. Entries never wait: what must wait for another CPU or a
 //! grace period parks the task and starts the system call again later ([`Refusal::Restart`]).
 //!
-//! # Modules
-//! [`sched`](schedule): who runs. [`time`]: on whose CPU time, and `search`: how time is looked for. [`ipc`]: call, reply,
-//! receive, forward. [`notify`]: Notifications. `migration`: how a task gets to its CPU.
-//! [`membership`]: who is in which groups. [`events`], [`loaded`] and [`broadcast`]: messages into pools.
-//! [`caps`]: slots and the derivation tree. [`make`]: retype. [`reclaim`]: delete, revoke, reset; `begun`: of what they began
-//! with, and of nothing else; [`grace`]: until nothing uses what they took away.
-//! [`at_once`]: the common of these in few steps. [`growth`]: CSpaces of several tables. [`holdings`]: who holds what.
-//! [`labels`]: what may be held. [`audit`]: who did what. [`kill`]: how processes end by force. [`groups`], [`tasks`],
-//! [`spaces`]: operations on those objects. [`carry`]: what messages carry, [`pages`] and [`grants`].
-//! [`faults`]: faults as calls. [`mail`]: what is sent to other CPUs, [`across`]: calls to them, [`arrivals`]: what comes from
-//! them, [`express`]: the common of that in few steps.
-//! [`syscall`]: the table. [`trace`]: events of tracing builds. `dump`, in test builds: all of the kernel's state as text.
+//! # Rooms
+//! What an entry does, it does in a [room](rooms): a folder of modules with a context of its own, which leads to the rooms below
+//! it and to no other. What all rooms need is here: who runs, an object's inside, the answer to a system call
+//! ([`answer`]), events of tracing builds ([`trace`]), and whether a call that starts again goes on with what it began
+//! (`begun`). Beside the rooms: [`survey`], which looks at all of the kernel's state.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
-pub mod across;
 pub mod answer;
-pub mod arrivals;
-pub mod at_once;
-pub mod audit;
+pub mod args;
 mod begun;
-pub mod broadcast;
 pub mod caps;
-pub mod carry;
-pub mod control;
-pub mod devices;
-#[cfg(feature = "dump")]
-mod dump;
-pub mod entry;
-pub mod events;
-pub mod express;
-mod faults;
-pub mod forget;
-pub mod found;
-pub mod grace;
-pub mod grants;
-pub mod graves;
-pub mod groups;
-pub mod growth;
-pub mod holdings;
+pub mod door;
 pub mod ids;
 pub mod ipc;
-pub mod kill;
-mod killed;
-pub mod labels;
-pub mod loaded;
-pub mod mail;
-pub mod make;
-pub mod membership;
-mod migration;
-pub mod notify;
-pub mod pages;
-pub mod reclaim;
-pub mod requests;
-pub mod schedule;
-mod search;
-pub mod spaces;
+pub mod life;
+pub mod mem;
+pub mod outbox;
+pub mod registers;
+pub mod rooms;
+pub mod state;
 pub mod survey;
-pub mod syscall;
-pub mod tasks;
 pub mod time;
 pub mod trace;
-pub mod vector;
 
 use core::ops::Deref;
 use smp::lock::Lock;
 use smp::sync::AtomicBool;
 
-use abi::Counter;
+use abi::{Counter, Error, ProcessKey};
 use kern_base::audit::Audit;
 use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
 use kern_base::frames::FrameTable;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
 use kern_base::roots::Roots;
+use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{Task, TaskHot};
 use smp::cpu::{CpuId, Pin};
-use smp::door::{AtomicLink, Ref, Table};
+use smp::door::{AtomicLink, Homed, Ref, Table};
 use smp::quiesce::Epoch;
 
 pub use answer::{Answer, Refusal, Result};
-pub use graves::Graves;
 pub use kern_base::objects::MachineObject;
 pub use kern_base::roots::{MAX_ROOTS, Root};
+pub use life::graves::Graves;
 
 /// The kernel: what all CPUs share.
 pub struct Kernel<M: Machine> {
@@ -101,11 +63,11 @@ pub struct Kernel<M: Machine> {
     /// One derivation tree a root, with its lock.
     pub roots: Roots,
     pub frames: FrameTable,
-    pub rules: labels::Rules,
+    pub rules: caps::labels::Rules,
     /// Where grants, refusals and kills are recorded, if they are.
     pub audit: AtomicLink<Audit>,
     /// Whether they are, or the log wants to know of them.
-    pub told: audit::Told,
+    pub told: caps::audit::Told,
     /// By root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes that nobody refers to any more and that are being emptied.
@@ -133,9 +95,9 @@ impl<M: Machine> Kernel<M> {
             processes: ids::ProcessIds::new(process_numbers),
             roots: Roots::new(),
             frames,
-            rules: labels::Rules::new(),
+            rules: caps::labels::Rules::new(),
             audit: AtomicLink::null(),
-            told: audit::Told::default(),
+            told: caps::audit::Told::default(),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: Lock::new(Graves::default()),
             spaces: Lock::new(()),
@@ -202,19 +164,83 @@ impl<'k, M: Machine> Cx<'k, M> {
         self.cpu.counters[counter as usize].add(more);
     }
 
+    /// The inside of a context that is on this CPU.
+    #[inline(always)]
+    pub fn sc_hot(self, sc: Ref<'k, SchedContext>) -> Option<&'k SchedHot> {
+        sc.get().hot.open(self.pin())
+    }
+
+    /// The inside of a task whose home is this CPU.
+    #[inline(always)]
+    pub fn task_hot(self, task: Ref<'k, Task>) -> Option<&'k TaskHot> {
+        task.get().hot.open(self.pin())
+    }
+
+    /// The running context.
+    #[inline(always)]
+    pub fn running(self) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
+        let sc = self.sched.current.get(self.pin())?;
+        Some((sc, self.sc_hot(sc)?))
+    }
+
+    /// The system call will be made again: its arguments are still in the frame.
+    pub fn rewind(self, hot: &TaskHot) {
+        const SYSCALL_INSTRUCTION: u64 = 2;
+        hot.regs.rip.set(hot.regs.rip.get() - SYSCALL_INSTRUCTION);
+    }
+
+    /// Refuses an operation on an object whose home is another CPU, and names that CPU. Restarts the operation if the
+    /// object is under way to this CPU: its message is in the mailbox, or is just being sent.
+    #[cold]
+    pub fn elsewhere<T>(self, object: &Homed<T>) -> Refusal {
+        match object.destination() {
+            to if to == self.id() => Refusal::More,
+            to => Refusal::new(Error::WrongCpu, to.index() as u64),
+        }
+    }
+
+    /// A process is about to die: the machine ends with process 1. Looked at where a process is killed, where nobody
+    /// handles a fault of it, and where its first task is killed; deleting does not end the process that deletes.
+    #[cold]
+    #[inline(never)]
+    pub fn end_with_first(self, process: ProcessKey) {
+        if process == ProcessKey::FIRST {
+            self.k.machine.first_process_dies();
+        }
+    }
+
     /// The running task, opened.
     #[inline(always)]
     pub fn current(self) -> Option<Me<'k>> {
         let task = self.hot.current.get(self.pin())?;
         let hot = task.get().hot.open(self.pin())?;
-        Some(Me { task, hot, process: hot.process.get(self.pin())? })
+        Some(Me { task, hot })
     }
 }
 
-/// The task that made the system call.
+/// The task that made the system call. Two words, which go in registers where a third would send all of it through
+/// memory.
 #[derive(Clone, Copy)]
 pub struct Me<'k> {
     pub task: Ref<'k, Task>,
     pub hot: &'k TaskHot,
-    pub process: Ref<'k, Process>,
+}
+
+impl<'k> Me<'k> {
+    /// Returns the process of the task.
+    ///
+    /// Requires: the task is configured, as each task is that runs or receives.
+    #[inline(always)]
+    pub fn process(self, pin: Pin<'k>) -> Ref<'k, Process> {
+        match self.hot.process.get(pin) {
+            Some(process) => process,
+            None => no_process(),
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn no_process() -> ! {
+    panic!("a task that makes a system call or receives has no process");
 }

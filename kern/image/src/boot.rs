@@ -13,6 +13,7 @@ use kern_base::phys::{Phys, PhysPage};
 use kern_base::roots::Roots;
 use kern_base::task::{Task, TaskHot};
 use kern_core::ids::ProcessNumber;
+use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel, MAX_ROOTS};
 use kern_hal::boot::Boot;
 use kern_hal::cpu::syscall;
@@ -65,9 +66,9 @@ pub fn boot_pin() -> Pin<'static> {
 }
 
 /// The context of boot code; `None` before the kernel is made.
-pub fn boot_context() -> Option<Cx<'static, Pc>> {
+pub fn boot_context() -> Option<Door<'static, Pc>> {
     let k = KERNEL.get()?;
-    Some(Cx { k, cpu: block_of(CpuId::BOOT)?.here(boot_pin())? })
+    Some(Door::of(Cx { k, cpu: block_of(CpuId::BOOT)?.here(boot_pin())? }))
 }
 
 /// The kernel entry that a trap of user code, or a CPU's start, begins. Once each.

@@ -111,7 +111,8 @@ mod still {
     use core::sync::atomic::{AtomicBool, Ordering};
 
     use kern_base::machine::Machine;
-    use kern_core::{Cx, Refusal};
+    use kern_core::Refusal;
+    use kern_core::rooms::Door;
     use kern_hal::cpu::percpu;
     use kern_hal::dev::exit::{Exit, exit};
     use kern_hal::pc::Pc;
@@ -130,7 +131,7 @@ mod still {
     /// At the beginning of an interrupt, with nothing half done: writes the snapshot, if one is asked for, and ends the
     /// run.
     #[inline(always)]
-    pub fn end_if_asked(cx: Cx<'_, Pc>) {
+    pub fn end_if_asked(cx: Door<'_, Pc>) {
         if IS_ASKED_FOR.load(Ordering::Relaxed) {
             end(cx);
         }
@@ -138,7 +139,7 @@ mod still {
 
     #[cold]
     #[inline(never)]
-    fn end(cx: Cx<'_, Pc>) {
+    fn end(cx: Door<'_, Pc>) {
         // One CPU takes it. The others come to where they stand still for it.
         if !IS_ASKED_FOR.swap(false, Ordering::Relaxed) {
             return;

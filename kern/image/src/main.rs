@@ -21,9 +21,10 @@ use kern_base::events::EventPool;
 use kern_base::process::Process;
 use kern_base::task::Task;
 use kern_core::Cx;
-use kern_core::entry::Interrupt;
-use kern_core::express::Left;
-use kern_core::schedule::Running;
+use kern_core::door::entry::Interrupt;
+use kern_core::ipc::express::Left;
+use kern_core::rooms::Door;
+use kern_core::time::schedule::Running;
 use kern_hal::boot::{Boot, Kernel as Hooks, release_cpus};
 use kern_hal::cpu::idle::{self, IdleMode};
 use kern_hal::cpu::{context, percpu, syscall};
@@ -53,8 +54,8 @@ static MONITORS: AtomicBool = AtomicBool::new(false);
 
 /// The context of one step of an entry.
 #[inline(always)]
-fn context(entry: &CpuEntry) -> Cx<'_, Pc> {
-    Cx { k: boot::kernel(entry), cpu: entry.here() }
+fn context(entry: &CpuEntry) -> Door<'_, Pc> {
+    Door::of(Cx { k: boot::kernel(entry), cpu: entry.here() })
 }
 
 /// The system call entry's way into the portable kernel.
@@ -94,7 +95,7 @@ impl ipc_fast::entry::Handlers for Handlers {
     #[inline(always)]
     fn at_once(entry: &CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> Option<u64> {
         let cx = context(entry);
-        cx.do_at_once(op, process.get(cx.pin()), args)
+        cx.life().do_at_once(op, process.get(cx.pin()), args)
     }
 
     fn at_leisure(entry: &mut CpuEntry, op: Op) -> ! {
@@ -114,7 +115,7 @@ impl ipc_fast::entry::Handlers for Handlers {
     fn tell_reader(entry: &mut CpuEntry, me: Ptr<Task>, pool: Ptr<EventPool>) -> ! {
         let cx = context(entry);
         let me = me.get(cx.pin());
-        cx.tell_of_event(me, pool.get(cx.pin()));
+        cx.ipc().tell_of_event(me, pool.get(cx.pin()));
         if cx.hot.current.is(me) {
             boot::done(entry);
         }
@@ -194,7 +195,7 @@ fn idle_on(entry: &mut CpuEntry) -> ! {
 /// Waits once. Does not come back where a message came that let one task run.
 #[inline(always)]
 fn idle_once(entry: &mut CpuEntry) {
-    context(entry).note_idle();
+    context(entry).time().note_idle();
     let came = wait_for_work(entry);
     if came & idle::WOKEN != 0 {
         end_if_asked(context(entry));
@@ -235,7 +236,7 @@ fn work_off(entry: &mut CpuEntry) {
 #[inline(never)]
 fn settle(entry: &mut CpuEntry) {
     let _ = quiesce::settle(boot::kernel(entry), entry.quiescent());
-    context(entry).wake_grace_waiters();
+    context(entry).life().wake_grace_waiters();
 }
 
 /// Stops this CPU until something has happened; what interrupts came.
@@ -284,7 +285,7 @@ fn interrupt_of(vector: u8) -> Interrupt {
 
 /// At the beginning of an interrupt: ends the run with a snapshot, where the `chaos` build was asked for one.
 #[inline(always)]
-fn end_if_asked(_cx: Cx<'_, Pc>) {
+fn end_if_asked(_cx: Door<'_, Pc>) {
     #[cfg(all(feature = "chaos", feature = "dump"))]
     chaos::end_if_asked(_cx);
 }
@@ -308,7 +309,7 @@ fn on_interrupt(block: &'static CpuBlock, vector: u8) {
 fn on_fault(block: &'static CpuBlock, fault: Fault) {
     let mut entry = boot::entry_of(block);
     let (vector, error, address) = (fault.vector(), fault.error(), fault.address);
-    context(&entry).on_fault(kern_core::entry::Fault { vector, error, address });
+    context(&entry).ipc().on_fault(kern_core::ipc::faults::Fault { vector, error, address });
     leave(&mut entry)
 }
 
@@ -349,7 +350,7 @@ fn run(cpu: CpuId) -> ! {
     let mut entry = boot::entry_of(block_of(cpu));
     let cx = context(&entry);
     cx.hot.kernel_stack.set(percpu::stack_top(cpu, 0));
-    cx.dispatch();
+    cx.time().dispatch();
     leave(&mut entry)
 }
 

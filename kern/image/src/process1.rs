@@ -17,7 +17,8 @@ use kern_base::process::{Process, TaskNumber};
 use kern_base::sched_context::SchedContext;
 use kern_base::slot::{CNode, Slot};
 use kern_base::task::{TASK_BYTES, Task};
-use kern_core::{Cx, MachineObject};
+use kern_core::MachineObject;
+use kern_core::rooms::Door;
 use kern_hal::boot::Boot;
 use kern_hal::cpu::features::Features;
 use kern_hal::cpu::{time, vector};
@@ -73,7 +74,7 @@ impl From<Error> for Why {
 
 /// What is made for process 1.
 struct First<'a> {
-    cx: Cx<'static, Pc>,
+    cx: Door<'static, Pc>,
     region: &'a Region,
     vspace: Ref<'static, VSpace>,
 }
@@ -99,10 +100,10 @@ fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
     init.map(|entry| entry.data()).ok_or(Why::NoInit)
 }
 
-fn make_vspace(cx: Cx<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpace>> {
+fn make_vspace(cx: Door<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpace>> {
     let tables = region.carve((1 + TABLE_POOL) * TABLE_BYTES, PAGE_SIZE)?;
     let seen = region.carve(cx.k.cpu_count() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
-    carve(region, cx.pin(), cx.new_vspace(BOOT_ROOT, tables, seen)?)
+    carve(region, cx.pin(), cx.life().new_vspace(BOOT_ROOT, tables, seen)?)
 }
 
 fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {
@@ -167,7 +168,7 @@ impl First<'_> {
 
     fn map(&self, at: u64, page: PhysPage, access: Access) -> Result<(), Why> {
         let _guard = self.vspace.get().lock(self.cx.pin());
-        Ok(self.cx.map_plain(None, self.vspace, at, page, access)?)
+        Ok(self.cx.mem().map_plain(None, self.vspace, at, page, access)?)
     }
 
     fn map_zeroed(&self, at: u64, size: u64, access: Access) -> Result<(), Why> {
@@ -224,33 +225,33 @@ impl First<'_> {
         let sc = carve(region, pin, SchedContext::new(BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let machine = carve(region, pin, MachineObject::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;
         let node = cnode.get();
-        cx.fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0);
-        cx.fill_boot(node, abi::INIT_VSPACE, self.vspace, &self.vspace.get().header, 0);
-        cx.fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0);
-        cx.fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0);
-        cx.fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0);
-        cx.fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0);
+        cx.life().fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0);
+        cx.life().fill_boot(node, abi::INIT_VSPACE, self.vspace, &self.vspace.get().header, 0);
+        cx.life().fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0);
+        cx.life().fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0);
+        cx.life().fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0);
+        cx.life().fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0);
         for (i, untyped) in made.untypeds.iter().enumerate() {
             let cap = Cap(abi::INIT_UNTYPED.0 + i as u32);
-            cx.fill_boot(node, cap, *untyped, &untyped.get().header, 0);
+            cx.life().fill_boot(node, cap, *untyped, &untyped.get().header, 0);
         }
-        cx.bind_process(process, cnode, self.vspace, false)?;
+        cx.life().bind_process(process, cnode, self.vspace, false)?;
         Ok(Objects { process, task, sc })
     }
 
     fn start(&self, objects: Objects, entry: u64) -> Result<(), Why> {
         let Objects { process, task, sc } = objects;
         let cx = self.cx;
-        cx.bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
+        cx.life().bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
         let (Some(hot), Some(sc_hot)) = (cx.task_hot(task), cx.sc_hot(sc)) else {
             return Err(Why::Kernel(Error::WrongCpu));
         };
         sc_hot.state.set_priority(PRIORITY);
-        cx.bind_time(sc, task)?;
+        cx.life().bind_time(sc, task)?;
         hot.regs.rip.set(entry);
         hot.regs.rsp.set(abi::INIT_STACK_TOP);
         hot.regs.rdi.set(abi::INIT_UTCB_VA);
-        cx.resume(task, hot);
+        cx.life().resume(task, hot);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nobody changes anything meanwhile: one thread plays all CPUs, or all CPUs but one are stopped ([`Still`]). So a survey
 //! takes no lock; it notes which locks are held, and by which CPUs kernel entries are under way. It follows no link but
-//! those by which capabilities and processes are [found](crate::found): a link that leads nowhere is recorded, not
+//! those by which capabilities and processes are [found](crate::caps::found): a link that leads nowhere is recorded, not
 //! followed.
 //!
 //! A kernel without a caller of [`survey`] has none of this.
@@ -19,9 +19,9 @@ use smp::door::{Homed, Ref};
 use smp::lock::Guarded;
 use snapshot::{Extent, ExtentKind, Kernel, LabelRule, Number, Range, Root, Sink};
 
-use crate::caps::DEPTH_MAX;
-use crate::found::{Found, Object, for_still_tree};
-use crate::growth::TABLES_MAX;
+use crate::caps::found::{Found, Object, for_still_tree};
+use crate::caps::growth::TABLES_MAX;
+use crate::caps::slots::DEPTH_MAX;
 use crate::{Cx, Graves};
 use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
 

@@ -16,7 +16,7 @@ use snapshot::{ExtentKind, Member, Sink, SlotUse, TaskNumber};
 
 use super::{Still, Survey, object};
 use crate::MachineObject;
-use crate::caps::CLAIMED;
+use crate::caps::slots::CLAIMED;
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn cnode(&mut self, cnode: Ref<'k, CNode>) {

@@ -13,7 +13,7 @@ use smp::door::Ref;
 use snapshot::{ExtentKind, RequestKind, Sink, Stage, State};
 
 use super::{Still, Survey, object};
-use crate::schedule::{has_flag, is_dying, state_of};
+use crate::state::{has_flag, is_dying, state_of};
 
 impl<'k, M: Machine, V: Still<'k, M>, S: Sink> Survey<'_, 'k, M, V, S> {
     pub fn context(&mut self, context: Ref<'k, SchedContext>) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use abi::{Cap, Op, Target};
 use confine::Picture;
-use kern_core::entry::Fault;
+use kern_core::ipc::faults::Fault;
 use smp::chaos::Point;
 use snapshot::Task;
 

@@ -4,7 +4,7 @@ use abi::audit::{AUDIT_READ_MAX, AuditEvent, RECORD_WORDS, Record, may};
 use abi::{Cap, Error, FLAG_CAPS, FaultAnswer, Grant, Listening, ObjType, Op, Rights, Target, TaskId};
 use kern_base::limits::LABEL_STEPS;
 use kern_base::task::State;
-use kern_core::entry::Fault;
+use kern_core::ipc::faults::Fault;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::grants::lists;

@@ -6,7 +6,7 @@ use abi::{
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kern_base::task::State;
-use kern_core::entry::Fault;
+use kern_core::ipc::faults::Fault;
 
 use crate::scene::{GROUP, Scene, call};
 use crate::world::make::{Proc, at};

@@ -109,7 +109,7 @@ fn a_call_to_one_task_per_cpu_reaches_nobody_while_entries_are_tried() {
 
 /// Whether somebody is about to fill an exposure.
 fn is_claimed(entry: Ref<'static, Exposure>) -> bool {
-    kern_core::caps::is_claimed(entry.get().slot.word.load(host_test::pin(0)))
+    kern_core::caps::slots::is_claimed(entry.get().slot.word.load(host_test::pin(0)))
 }
 
 /// An `Expose` that stands just before it claims the index of a per-CPU exposure.

@@ -1,7 +1,7 @@
 //! Address spaces that end while tasks still run in them: CPUs leave a space only when its tasks are dead.
 
 use abi::{Cap, ObjType, Op};
-use kern_core::entry::Interrupt;
+use kern_core::door::entry::Interrupt;
 
 use crate::scene::Scene;
 use crate::world::make::at;

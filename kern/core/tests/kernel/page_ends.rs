@@ -72,7 +72,7 @@ fn a_large_page_in_transit_keeps_its_place() {
     s.w.does_and_run(&client, call(target));
     let entry = |s: &Scene| {
         let cx = s.w.look(0);
-        cx.spot::<2>(s.w.object::<VSpace>(space).expect("the space"), LARGE).expect("its entry").load()
+        cx.mem().spot::<2>(s.w.object::<VSpace>(space).expect("the space"), LARGE).expect("its entry").load()
     };
     let before = entry(&s);
     assert!(before.is_in_transit(), "the call is queued");
@@ -119,7 +119,7 @@ fn nothing_maps_a_page_of_a_frame_that_is_ending() {
     s.w.must(0, Op::UntypedReset, &[memory.arg(), 0]);
     let cx = s.w.look(0);
     let entry =
-        cx.spot::<1>(s.w.object::<VSpace>(space).expect("the space"), FROM).expect("its entry").load();
+        cx.mem().spot::<1>(s.w.object::<VSpace>(space).expect("the space"), FROM).expect("its entry").load();
     assert!(!entry.is_present(), "memory that was reset is mapped");
 }
 

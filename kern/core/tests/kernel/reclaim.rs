@@ -3,7 +3,7 @@
 use abi::{Cap, Error, ObjType, Op, Rights, Target};
 use kern_base::header::FLAG_DEAD;
 use kern_base::notification::Notification;
-use kern_core::entry::Interrupt;
+use kern_core::door::entry::Interrupt;
 
 use crate::scene::{GROUP, Scene};
 use crate::world::make::at;

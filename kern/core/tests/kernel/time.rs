@@ -1,7 +1,7 @@
 //! CPU time, case by case: who goes on with whose.
 
 use abi::{Cap, Error, ObjType, Op, Target};
-use kern_core::entry::Interrupt;
+use kern_core::door::entry::Interrupt;
 
 use crate::scene::{Scene, call};
 use crate::world::Regs;

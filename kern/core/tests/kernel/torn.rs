@@ -139,7 +139,7 @@ fn the_parts_of_a_process_have_one_label_also_when_it_gets_them_just_then() {
             assert_eq!(process.header.label(), LABEL);
             let pin = smp::host_test::pin(0);
             if let Some(cnode) = process.cnode.get(pin) {
-                assert!(w.look(0).tables(cnode).all(|table| table.get().header.label() == LABEL));
+                assert!(w.look(0).caps().tables(cnode).all(|table| table.get().header.label() == LABEL));
             }
             if let Some(space) = process.vspace.get(pin) {
                 assert_eq!(space.get().header.label(), LABEL);
@@ -399,7 +399,7 @@ fn two_expose(hows: [(u32, u64); 2], expected: impl Fn([Option<Error>; 2]) -> bo
         }
         let exposed = |n: usize| {
             let object = s.w.object::<Group>(group)?;
-            s.w.look(n).exposed(object.get(), 8).ok()?.1.get::<Task>()
+            s.w.look(n).caps().exposed(object.get(), 8).ok()?.1.get::<Task>()
         };
         for n in 0..2 {
             let own = hows[n].1 != 0 && outcomes[n].is_none();

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, Fate, Op};
 use kern_base::memory::Untyped;
-use kern_core::entry::{Fault, Interrupt};
+use kern_core::door::entry::Interrupt;
+use kern_core::ipc::faults::Fault;
 use smp::chaos::Point;
 use smp::host_test;
 

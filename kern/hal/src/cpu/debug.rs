@@ -1,5 +1,5 @@
 //! Debug registers: breakpoints of the user task that runs. Those that may be loaded name user addresses only
-//! (`kern_core::faults` checks that), of which the kernel touches none; so none hits in the kernel.
+//! (`kern_core::ipc::faults` checks that), of which the kernel touches none; so none hits in the kernel.
 
 use core::arch::asm;
 use core::cell::Cell;

@@ -78,7 +78,7 @@ impl Pair {
     fn audit_object(&self, id: Id, slot: Ref<'static, Slot>) -> Outcome {
         let pin = host_test::pin(0);
         let word = slot.get().word.load(pin);
-        let (label, found) = (self.model.label(id), self.world.look(0).header_of(word));
+        let (label, found) = (self.model.label(id), self.world.look(0).caps().header_of(word));
         if found.is_none_or(|header| header.label() != label) {
             return Err(format!(
                 "has label {label} in the model, {:?} in the kernel",

@@ -13,7 +13,7 @@ use kern_base::reply::Reply;
 use kern_base::sched_context::{DEFAULT_SLICE, SchedContext};
 use kern_base::slot::CNode;
 use kern_base::task::{State, Task};
-use kern_core::schedule::has_flag;
+use kern_core::state::has_flag;
 use model::object::{self, State as ModelState};
 use model::{Args, Id, Kind, Limits, Model, Place, Sizes};
 use smp::door::Ref;

@@ -74,6 +74,6 @@ impl Pair {
     /// By which identity receivers know a group.
     fn identity(&self, group: Id, places: &BTreeMap<Place, Ref<'static, Slot>>) -> Option<u64> {
         let word = self.reach(places, group)?.get().word.load(host_test::pin(0));
-        self.world.look(0).header_of(word).map(|header| header.identity())
+        self.world.look(0).caps().header_of(word).map(|header| header.identity())
     }
 }

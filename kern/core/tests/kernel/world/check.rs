@@ -8,9 +8,9 @@ use kern_base::machine::Access;
 use kern_base::paging::log2_of;
 use kern_base::task::{Message, State, Task};
 use kern_core::Cx;
-use kern_core::found::Found;
-use kern_core::schedule::state_of;
-use kern_core::spaces::tables::Spot;
+use kern_core::caps::found::Found;
+use kern_core::mem::spaces::tables::Spot;
+use kern_core::state::state_of;
 use kern_core::survey::{Still, survey};
 use smp::cpu::CpuId;
 use smp::door::{Homed, Ref};
@@ -112,7 +112,7 @@ fn take(world: &World, found: &mut Found, snapshot: &mut Snapshot) {
 
 impl Still<'static, Fake> for World {
     fn cx(&self, cpu: CpuId) -> Cx<'static, Fake> {
-        self.look(cpu.index())
+        *self.look(cpu.index())
     }
 
     fn is_busy(&self, cpu: CpuId) -> bool {

@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use kern_base::cpu::{CpuBlock, CpuEntry};
 use kern_base::notification::Notification;
 use kern_base::task::Task;
-use kern_core::entry::{Fault, Interrupt};
+use kern_core::door::entry::Interrupt;
+use kern_core::ipc::faults::Fault;
+use kern_core::rooms::Door;
 use kern_core::{Cx, Kernel};
 use smp::cpu::Pin;
 use smp::door::Ref;
@@ -82,19 +84,19 @@ impl Gate {
     }
 
     /// The context of a look at CPU `n`, or of a kernel entry there.
-    pub fn cx(&self, pin: Pin<'static>) -> Cx<'static, Fake> {
+    pub fn cx(&self, pin: Pin<'static>) -> Door<'static, Fake> {
         match self.block(pin.cpu().index()).here(pin) {
-            Some(cpu) => Cx { k: self.k, cpu },
+            Some(cpu) => Door::of(Cx { k: self.k, cpu }),
             None => panic!("{:?} has the block of another CPU", pin.cpu()),
         }
     }
 
-    pub fn look(&self, n: usize) -> Cx<'static, Fake> {
+    pub fn look(&self, n: usize) -> Door<'static, Fake> {
         self.cx(host_test::pin(n))
     }
 
-    fn context<'e>(&self, entry: &'e CpuEntry) -> Cx<'e, Fake> {
-        Cx { k: self.k, cpu: entry.here() }
+    fn context<'e>(&self, entry: &'e CpuEntry) -> Door<'e, Fake> {
+        Door::of(Cx { k: self.k, cpu: entry.here() })
     }
 
     /// The task that runs on a CPU.
@@ -137,7 +139,7 @@ impl Gate {
         let n = entry.block().id().index();
         let Some(task) = self.current(n) else { panic!("cpu{n} runs nothing") };
         task.get().hot.here(host_test::pin(n)).regs.full.set(1);
-        self.context(entry).on_fault(fault);
+        self.context(entry).ipc().on_fault(fault);
         self.leave(entry);
     }
 
@@ -170,7 +172,7 @@ impl Gate {
     fn ring(&self, entry: &CpuEntry, bell: Option<Ref<'static, Notification>>) {
         let cx = self.context(entry);
         if let Some(hot) = bell.and_then(|bell| bell.get().hot.open(cx.pin())) {
-            cx.raise(hot, 1);
+            cx.ipc().raise(hot, 1);
         }
     }
 
@@ -196,7 +198,7 @@ impl Gate {
             let cx = self.context(entry);
             if cx.sched.grace.is_unsettled() {
                 let _ = quiesce::settle(self.k, entry.quiescent());
-                self.context(entry).wake_grace_waiters();
+                self.context(entry).life().wake_grace_waiters();
                 continue;
             }
             if let Some(task) = self.look(n).hot.current.get(host_test::pin(n)) {
@@ -205,7 +207,7 @@ impl Gate {
                 return;
             }
             if !cx.sched.more_mail.get() {
-                cx.note_idle();
+                cx.time().note_idle();
                 let idle = self.idle.get();
                 if quiesce::park(entry, idle) {
                     self.modes[n].set(Mode::Parked(idle));

@@ -23,11 +23,13 @@ use std::ops::Range;
 use kern_base::frames::{FrameInfo, FrameRange, FrameTable};
 use kern_base::machine::FaultEnd;
 use kern_base::task::{FLAG_IN_FAULT, PENDING_FAULT, RegFrame, State, Task, TaskHot};
+use kern_core::Kernel;
 use kern_core::answer::write_values;
-use kern_core::entry::{Fault, Interrupt};
+use kern_core::door::entry::Interrupt;
 use kern_core::ids::ProcessNumber;
-use kern_core::schedule::{has_flag, state_of};
-use kern_core::{Cx, Kernel};
+use kern_core::ipc::faults::Fault;
+use kern_core::rooms::Door;
+use kern_core::state::{has_flag, state_of};
 use smp::chaos::Point;
 use smp::cpu::Pin;
 use smp::door::{Ref, Region, Table};
@@ -221,7 +223,7 @@ pub struct World {
 }
 
 /// What the fastpath does with a call to, or an answer for, a task of another CPU: whether this was one.
-fn elsewhere(cx: Cx<'_, Fake>) -> bool {
+fn elsewhere(cx: Door<'_, Fake>) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
     let leave_message = |block: Ref<'_, Task>, info: u64| {
@@ -235,7 +237,7 @@ fn elsewhere(cx: Cx<'_, Fake>) -> bool {
     match Op::from_raw(regs.rax.get() as u8) {
         Some(Op::Call) if regs.rax.get() as u32 == Op::Call as u32 => {
             let target = abi::Target(regs.rdi.get());
-            let Ok(dest) = cx.resolve_task(me, target, abi::Rights::SEND) else { return false };
+            let Ok(dest) = cx.caps().resolve_task(me, target, abi::Rights::SEND) else { return false };
             if !is_elsewhere(dest.task) {
                 return false;
             }
@@ -260,7 +262,7 @@ fn elsewhere(cx: Cx<'_, Fake>) -> bool {
 }
 
 /// What the fastpath does with the answer to a fault of the own CPU: whether this was one.
-fn answers_fault(cx: Cx<'_, Fake>) -> bool {
+fn answers_fault(cx: Door<'_, Fake>) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
     let Some(caller) = me.hot.caller.get(cx.pin()).filter(|_| regs.rax.get() as u32 == Op::ReplyRecv as u32)
@@ -281,7 +283,7 @@ fn answers_fault(cx: Cx<'_, Fake>) -> bool {
 }
 
 /// What the entry does with an operation that can be done in few steps: whether this was one.
-fn is_done_at_once(cx: Cx<'_, Fake>, op: Op) -> bool {
+fn is_done_at_once(cx: Door<'_, Fake>, op: Op) -> bool {
     let Some(me) = cx.current() else { return false };
     let regs = &me.hot.regs;
     let one_page = regs.r9.get() == 0 && regs.r10.get() <= 1;
@@ -289,13 +291,13 @@ fn is_done_at_once(cx: Cx<'_, Fake>, op: Op) -> bool {
         return false;
     }
     let args = [&regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|register| register.get());
-    let Some(answer) = cx.do_at_once(op, me.process, args) else { return false };
+    let Some(answer) = cx.life().do_at_once(op, me.process(cx.pin()), args) else { return false };
     write_values(regs, MsgInfo(0), [answer, 0, 0, 0]);
     true
 }
 
 /// The system call that is in the frame of the running task.
-fn serve(cx: Cx<'_, Fake>, fast: bool) {
+fn serve(cx: Door<'_, Fake>, fast: bool) {
     let Some(me) = cx.current() else { return };
     match Op::from_raw(me.hot.regs.rax.get() as u8) {
         Some(op) if fast && (elsewhere(cx) || answers_fault(cx) || is_done_at_once(cx, op)) => {}
@@ -384,7 +386,7 @@ impl World {
         self.gate.block(n)
     }
 
-    pub fn look(&self, n: usize) -> Cx<'static, Fake> {
+    pub fn look(&self, n: usize) -> Door<'static, Fake> {
         self.gate.look(n)
     }
 
@@ -413,7 +415,7 @@ impl World {
 
     /// The address of the context that a task spends, or would; 0: of none.
     pub fn time_of(&self, task: &Tcb) -> u64 {
-        self.look(task.home()).time_of(task.object, task.hot()).map_or(0, Ref::addr)
+        self.look(task.home()).time().time_of(task.object, task.hot()).map_or(0, Ref::addr)
     }
 
     /// Whether the task that runs on a CPU has to make its system call again.
@@ -578,8 +580,8 @@ impl World {
     fn note_use(&self, n: usize, address: u64) {
         let cx = self.look(n);
         let Some(vspace) = cx.cpu.vspace.get(cx.pin()) else { return };
-        let spot = cx.spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
-        let Some(spot) = spot.or_else(|| cx.spot::<1>(vspace, address)) else { return };
+        let spot = cx.mem().spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
+        let Some(spot) = spot.or_else(|| cx.mem().spot::<1>(vspace, address)) else { return };
         let (name, space) = (spot.name(), vspace.get());
         let index = space.index_at(name.table().0) + (name.0 - name.table().0) as usize / 8;
         if let Some(entry) = space.entries.get(cx.pin(), index) {
@@ -591,8 +593,8 @@ impl World {
     fn translation(&self, n: usize, address: u64) -> Option<machine::Page> {
         let cx = self.look(n);
         let vspace = cx.cpu.vspace.get(cx.pin())?;
-        let spot = cx.spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
-        check::page(spot.or_else(|| cx.spot::<1>(vspace, address))?)
+        let spot = cx.mem().spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
+        check::page(spot.or_else(|| cx.mem().spot::<1>(vspace, address))?)
     }
 
     /// What CPU `n` remembers of an address of the space that it is in.

@@ -1,0 +1,133 @@
+//! Who holds what: looking at slots, one by one, in runs, or for a certain capability.
+//!
+//! Nothing here takes a lock or changes anything. A slot's word is read once; the words that belong to it stay put for
+//! the rest of the entry, as for every look-up ([`crate::caps::slots`]). A run is no snapshot: what is moved while it is looked
+//! through may be seen twice or not at all.
+
+use abi::audit::{CAP_LIST_MAX, CapEntry};
+use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
+use kern_base::group::Group;
+use kern_base::limits::HOLDING_LOOKS;
+use kern_base::machine::Machine;
+use kern_base::objects::RawWord;
+use kern_base::process::Process;
+use kern_base::slot::Slot;
+use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
+
+use crate::args::Args;
+use crate::caps::growth::Reach;
+use crate::rooms::Caps;
+use crate::{Answer, Me, Refusal, Result};
+
+/// What a group's capability with DELETE may do where its process has no member record.
+const MAKER: Rights = Rights(Rights::DELETE.0 | Rights::ADD.0 | Rights::REMOVE.0 | Rights::LISTEN.0);
+
+impl<'k, M: Machine> Caps<'k, M> {
+    /// [`abi::Op::CapInspect`].
+    pub fn cap_inspect(self, me: Me<'k>, at: Target) -> Result<Answer> {
+        let slot = self.find_slot(me.process(self.pin()), at, cnode_rights::OBSERVE)?.slot;
+        let Some(entry) = self.entry_of(slot, at.index()) else { return Ok(Answer::DONE) };
+        let CapEntry { object, rights, badge, identity, .. } = entry;
+        Ok(Answer::Values([object as u64, u64::from(rights.0), badge, identity]))
+    }
+
+    /// What a slot holds.
+    fn entry_of(self, slot: Ref<'k, Slot>, number: u32) -> Option<CapEntry> {
+        let word = slot.get().word.load(self.pin());
+        let header = self.header_of(word)?;
+        Some(CapEntry {
+            slot: number,
+            object: ObjType::from_raw(word.object_type())?,
+            rights: Rights(word.rights()),
+            badge: slot.get().badge(),
+            identity: header.identity(),
+            label: header.label(),
+        })
+    }
+
+    /// [`abi::Op::CapVerify`].
+    pub fn cap_verify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let process = self.find::<Process>(me, args.cap(), process_rights::OBSERVE)?.object;
+        let wanted = self.slot_of(me.process(self.pin()), args.cap1())?.get().word.load(self.pin());
+        if wanted.object_type() == 0 {
+            return Err(Refusal::new(Error::NoCapability, u64::from(args.cap1().0)));
+        }
+        let rights = u32::try_from(args.a2).map(Rights).map_err(|_| Refusal::argument(2))?;
+        let first = u32::try_from(args.a3).map_err(|_| Refusal::argument(3))? as usize;
+        let reach = self.cspace_of(process)?;
+        let slots = self.slots_in(reach);
+        let end = slots.min(first.saturating_add(HOLDING_LOOKS));
+        for at in first.max(1)..end {
+            let slot = self.slot_in(reach, at).map(|place| place.slot);
+            if slot.is_some_and(|slot| self.holds(process, slot, wanted, rights)) {
+                return Ok(Answer::one(at as u64));
+            }
+        }
+        if end < slots {
+            me.hot.regs.r8.set(end as u64);
+            return Err(Refusal::More);
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// All slots of a process.
+    pub fn cspace_of(self, process: Ref<'k, Process>) -> Result<Reach<'k>> {
+        process.get().cnode.get(self.pin()).map(Reach::cspace).ok_or(Error::BadState.into())
+    }
+
+    /// Whether a slot of a process's CSpace lets it do to an object what the rights say.
+    fn holds(
+        self,
+        process: Ref<'k, Process>,
+        slot: Ref<'k, Slot>,
+        wanted: RawWord<'k>,
+        rights: Rights,
+    ) -> bool {
+        let word = slot.get().word.load(self.pin());
+        if word.addr() != wanted.addr() || word.object_type() != wanted.object_type() {
+            return false;
+        }
+        let held = Rights(word.rights());
+        let Some(group) = word.get::<Group>() else { return held.contains(rights) };
+        let record = group.get().member_of(self.pin(), slot.get());
+        let record = record.filter(|record| record.key() == process.get().key());
+        let maker = if held.contains(Rights::DELETE) { MAKER } else { Rights::NONE };
+        match record {
+            Some(record) => held.and(record.rights() | maker).contains(rights),
+            None => maker != Rights::NONE && held.and(maker).contains(rights),
+        }
+    }
+
+    /// [`abi::Op::CapList`].
+    pub fn cap_list(self, me: Me<'k>, from: Target) -> Result<Answer> {
+        let reach = self.listed(me, from.cap())?;
+        let slots = self.slots_in(reach);
+        let bulk = &me.task.get().utcb(self.pin()).bulk;
+        let first = (from.index() as usize).max(1);
+        let end = slots.min(first.saturating_add(HOLDING_LOOKS));
+        let (mut at, mut count) = (first, 0);
+        let mut places = bulk.chunks_exact(abi::audit::CAP_ENTRY_WORDS).take(CAP_LIST_MAX);
+        while at < end && count < CAP_LIST_MAX {
+            let entry = self.slot_in(reach, at).and_then(|place| self.entry_of(place.slot, at as u32));
+            at += 1;
+            let Some(entry) = entry else { continue };
+            let Some(place) = places.next() else { break };
+            for (word, value) in place.iter().zip(entry.words()) {
+                word.store(value, Relaxed);
+            }
+            count += 1;
+        }
+        let next = if at < slots { at } else { 0 };
+        Ok(Answer::Values([next as u64, count as u64, 0, 0]))
+    }
+
+    /// What is to be listed: a CNode, or a process's whole CSpace.
+    fn listed(self, me: Me<'k>, cap: Cap) -> Result<Reach<'k>> {
+        let word = self.slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
+        if word.object_type() == ObjType::Process as u8 {
+            return self.cspace_of(self.find::<Process>(me, cap, process_rights::OBSERVE)?.object);
+        }
+        self.reach_of(me.process(self.pin()), cap, cnode_rights::OBSERVE)
+    }
+}

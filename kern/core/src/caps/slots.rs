@@ -1,0 +1,591 @@
+//! Capability slots: lookup, and the derivation tree.
+//!
+//! # Lock protocol
+//! The tree of one root is changed under that root's lock ([`crate::Kernel::roots`]); the root is that
+//! of the object a slot refers to. No two root locks are ever held together. Lookups take no lock:
+//! word 0 is read once, and the words that belong to it stay put for the rest of the entry because an
+//! emptied slot is filled again only after a grace period.
+
+use abi::{CNodeRights, Cap, Error, MachineRights, ObjType, Op, Rights, Target};
+use kern_base::events::EventPool;
+use kern_base::group::{Exposure, Group};
+use kern_base::header::{FLAG_DYING, Header};
+use kern_base::limits::CHILDREN_STEPS;
+use kern_base::machine::Machine;
+use kern_base::memory::{Frame, Untyped, VSpace};
+use kern_base::notification::Notification;
+use kern_base::objects::{Objects, RawWord};
+use kern_base::process::Process;
+use kern_base::reply::Reply;
+use kern_base::roots::{RootGuard, UntypedGuard};
+use kern_base::sched_context::SchedContext;
+use kern_base::slot::{CNode, Found, Slot};
+use kern_base::task::Task;
+use smp::door::{KernelObject, Ref};
+use smp::lock::Guard;
+use smp::planted::{Fault, linger, planted};
+use smp::sync::Ordering::{Acquire, Relaxed, SeqCst};
+use smp::sync::fence_after_exchange;
+
+use crate::caps::growth::Reach;
+use crate::rooms::Caps;
+use crate::{Answer, MachineObject, Me, Refusal, Result, Root};
+
+/// A task found through a group.
+pub struct Dest<'k> {
+    pub task: Ref<'k, Task>,
+    /// The generation half of its state word, as exposed.
+    pub tag: u64,
+    /// The caller's custom bits in the group.
+    pub custom: u16,
+}
+
+/// A slot, and the header of the object whose table it is part of.
+#[derive(Clone, Copy)]
+pub struct Place<'k> {
+    pub slot: Ref<'k, Slot>,
+    pub table: &'k Header,
+}
+
+/// A group the caller may act in.
+#[derive(Clone, Copy)]
+pub struct InGroup<'k> {
+    pub group: Ref<'k, Group>,
+    pub custom: u16,
+}
+
+impl<'k, M: Machine> Caps<'k, M> {
+    /// The slot of a capability in a process's CSpace.
+    #[inline(always)]
+    pub fn slot_of(self, process: Ref<'k, Process>, cap: Cap) -> Result<Ref<'k, Slot>> {
+        let missing = Refusal::new(Error::NoCapability, u64::from(cap.0));
+        let cnode = process.get().cnode.get(self.pin()).ok_or(missing)?;
+        self.slot_in(Reach::cspace(cnode), cap.0 as usize).map(|place| place.slot).ok_or(missing)
+    }
+
+    /// Reads a word as a `T` with rights.
+    #[inline(always)]
+    pub fn typed<T: KernelObject<Set = Objects>>(
+        self,
+        word: RawWord<'k>,
+        cap: Cap,
+        need: impl Into<T::Rights>,
+    ) -> Result<Ref<'k, T>> {
+        let need: Rights = need.into().into();
+        let Some(object) = word.get::<T>() else {
+            return Err(match word.object_type() {
+                0 => Refusal::new(Error::NoCapability, u64::from(cap.0)),
+                other => Refusal::new(Error::WrongType, u64::from(other)),
+            });
+        };
+        let missing = need.minus(Rights(word.rights()));
+        if missing != Rights::NONE {
+            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
+        }
+        Ok(object)
+    }
+
+    /// The object of a capability, with its rights checked.
+    #[inline(always)]
+    pub fn find<T: KernelObject<Set = Objects>>(
+        self,
+        me: Me<'k>,
+        cap: Cap,
+        need: impl Into<T::Rights>,
+    ) -> Result<Found<'k, T>> {
+        self.find_of(me.process(self.pin()), cap, need)
+    }
+
+    /// Finds the object of a capability in a process's CSpace, and checks its rights.
+    #[inline(always)]
+    fn find_of<T: KernelObject<Set = Objects>>(
+        self,
+        process: Ref<'k, Process>,
+        cap: Cap,
+        need: impl Into<T::Rights>,
+    ) -> Result<Found<'k, T>> {
+        let slot = self.slot_of(process, cap)?;
+        let word = slot.get().word.load(self.pin());
+        let object = self.typed::<T>(word, cap, need)?;
+        Ok(Found { object, rights: Rights(word.rights()), badge: slot.get().badge() })
+    }
+
+    /// The object of a capability in a CSpace's table, if it has the rights. Slot 0 is empty.
+    #[inline(always)]
+    pub fn object<T: KernelObject<Set = Objects>>(
+        self,
+        table: &CNode,
+        cap: Cap,
+        need: impl Into<T::Rights>,
+    ) -> Option<Ref<'k, T>> {
+        let need: Rights = need.into().into();
+        table.slots.get_or_first(self.pin(), cap.0 as usize).get().word.load(self.pin()).get_with::<T>(need.0)
+    }
+
+    /// The slot that a `CNode and slot` argument names.
+    #[inline(always)]
+    pub fn find_slot(
+        self,
+        process: Ref<'k, Process>,
+        at: Target,
+        need: impl Into<CNodeRights>,
+    ) -> Result<Place<'k>> {
+        let (reach, index) = self.find_cnode(process, at, need)?;
+        self.slot_in(reach, index).ok_or(Refusal::new(Error::NoCapability, index as u64))
+    }
+
+    /// What the CNode reaches that such an argument names, and the number of the slot, which is not 0.
+    #[inline(always)]
+    pub fn find_cnode(
+        self,
+        process: Ref<'k, Process>,
+        at: Target,
+        need: impl Into<CNodeRights>,
+    ) -> Result<(Reach<'k>, usize)> {
+        let reach = self.reach_of(process, at.cap(), need)?;
+        match at.index() {
+            0 => Err(Refusal::new(Error::NoCapability, 0)),
+            index => Ok((reach, index as usize)),
+        }
+    }
+
+    /// The slots that a CNode's capability reaches. The caller's own needs no right, and stands for its whole CSpace.
+    #[inline(always)]
+    pub fn reach_of(
+        self,
+        process: Ref<'k, Process>,
+        cap: Cap,
+        need: impl Into<CNodeRights>,
+    ) -> Result<Reach<'k>> {
+        let own = process.get().cnode.get(self.pin());
+        let cnode = self.find_of::<CNode>(process, cap, Rights::NONE)?;
+        let missing = need.into().rights().minus(cnode.rights);
+        let whole = own == Some(cnode.object);
+        if !whole && missing != Rights::NONE {
+            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
+        }
+        Ok(Reach { first: cnode.object, whole })
+    }
+
+    /// A group by capability and member record: both have to hold the rights.
+    #[inline(always)]
+    pub fn find_group(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<InGroup<'k>> {
+        let slot = self.slot_of(me.process(self.pin()), cap)?;
+        self.group_in(me, slot, slot.get().word.load(self.pin()), cap, need)
+    }
+
+    /// The same of a slot whose word was read: it is read once, since others may fill the slot meanwhile.
+    #[inline(always)]
+    pub fn group_in(
+        self,
+        me: Me<'k>,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        cap: Cap,
+        need: Rights,
+    ) -> Result<InGroup<'k>> {
+        let group = self.typed::<Group>(word, cap, need)?;
+        let member = group.get().member_of(self.pin(), slot.get()).ok_or(Refusal::from(Error::NotMember))?;
+        let missing = need.minus(member.rights());
+        if member.key() != me.process(self.pin()).get().key() || missing != Rights::NONE {
+            return Err(Refusal::new(Error::NotMember, u64::from(missing.0)));
+        }
+        Ok(InGroup { group, custom: member.custom() })
+    }
+
+    /// What an exposure has, and where; for one task per CPU, this CPU's entry.
+    #[inline(always)]
+    pub fn exposed(self, group: &'k Group, index: u32) -> Result<(&'k Exposure, RawWord<'k>)> {
+        let missing = Refusal::new(Error::NoExposure, u64::from(index));
+        let entry = group.exposures.get(self.pin(), index as usize).ok_or(missing)?.get();
+        match entry.per_cpu.load(Acquire) {
+            0 => Ok((entry, entry.slot.word.load(self.pin()))),
+            first => self.entry_here(group, index, first - 1).ok_or(missing),
+        }
+    }
+
+    /// This CPU's entry of an exposure with one task per CPU. That may end meanwhile, and the entry be another's: whose it is, is
+    /// read behind what it has. It is nobody else's in between and that one's again, since a new exposure waits until this kernel
+    /// entry is over.
+    #[inline(always)]
+    fn entry_here(self, group: &'k Group, index: u32, first: u32) -> Option<(&'k Exposure, RawWord<'k>)> {
+        let entry = group.exposures.get_known(self.pin(), first as usize + self.id().index())?.get();
+        let word = entry.slot.word.load(self.pin());
+        (entry.part_of.load(Acquire) == index + 1).then_some((entry, word))
+    }
+
+    /// The task that a target names, for a member with the rights.
+    #[inline(always)]
+    pub fn resolve_task(self, me: Me<'k>, target: Target, need: Rights) -> Result<Dest<'k>> {
+        self.task_in(self.find_group(me, target.cap(), need)?, target.index())
+    }
+
+    /// The task that is exposed at an index of a group.
+    #[inline(always)]
+    pub fn task_in(self, InGroup { group, custom }: InGroup<'k>, index: u32) -> Result<Dest<'k>> {
+        let (entry, word) = self.exposed(group.get(), index)?;
+        let missing = Refusal::new(Error::NoExposure, u64::from(index));
+        let task = word.get::<Task>().ok_or(missing)?;
+        Ok(Dest { task, tag: entry.tag.load(Relaxed), custom })
+    }
+
+    /// Locks the tree of an object's root.
+    pub fn lock_root(self, header: &Header) -> RootGuard<'k> {
+        self.k.roots.lock(self.cpu, header)
+    }
+
+    /// Locks the root of an Untyped, and opens the Untyped.
+    pub fn open_untyped(self, untyped: Ref<'k, Untyped>) -> UntypedGuard<'k> {
+        self.k.roots.open(self.cpu, untyped.get())
+    }
+
+    /// The header of whatever a word refers to.
+    pub fn header_of(self, word: RawWord<'k>) -> Option<&'k Header> {
+        header_of(word)
+    }
+
+    /// Claims an empty slot for filling. Waits for the grace period of what it held before.
+    ///
+    /// Who destroys the table marks it as dying and then looks at its slots; here the slot is claimed and
+    /// then the table looked at. One of the two sees the other.
+    #[inline(always)]
+    pub fn claim(self, at: Place<'k>) -> Result<()> {
+        let word = at.slot.get().word.load(self.pin());
+        let stamp = word.empty_value();
+        if word.object_type() != 0 || stamp == CLAIMED {
+            return Err(Error::SlotOccupied.into());
+        }
+        if stamp > CLAIMED {
+            // Another CPU is just emptying it.
+            return Err(Refusal::More);
+        }
+        if !self.k.epoch.is_reusable(stamp) {
+            return Err(Refusal::Restart { epoch: stamp + 2 });
+        }
+        if !at.slot.get().word.claim(word, CLAIMED) {
+            return Err(Error::SlotOccupied.into());
+        }
+        fence_after_exchange();
+        if at.table.has_flag(FLAG_DYING) {
+            self.unclaim(at.slot);
+            return Err(Error::Dying.into());
+        }
+        Ok(())
+    }
+
+    /// Gives a claimed slot back unused.
+    pub fn unclaim(self, slot: Ref<'k, Slot>) {
+        slot.get().word.set_empty(0);
+    }
+
+    /// Whether a capability can be derived from what was read from this slot before its root lock was taken. One that is on
+    /// its way out of the tree leaves first: behind it may be what was derived from the child that it has passed last, and
+    /// what comes between the two would take that child's place.
+    pub fn check_parent(self, root: &Root, parent: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
+        if root.leaving.is(parent) {
+            self.settle_tree(root)?;
+        }
+        self.check_there(parent, word)?;
+        self.check_depth(parent)
+    }
+
+    /// Whether a slot has what was read from it before its root lock was taken, of an object that does not end.
+    pub fn check_there(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
+        let ends = self.header_of(word).is_none_or(|header| header.has_flag(FLAG_DYING));
+        if ends || slot.get().word.load(self.pin()) != word { Err(Error::Dying.into()) } else { Ok(()) }
+    }
+
+    /// Whether the tree is not too deep for a capability that is derived from this one.
+    pub fn check_depth(self, parent: Ref<'k, Slot>) -> Result<()> {
+        if parent.get().depth() < DEPTH_MAX {
+            Ok(())
+        } else {
+            Err(Refusal::new(Error::Full, u64::from(DEPTH_MAX)))
+        }
+    }
+
+    /// Fills a claimed slot with a new object's first capability; the object gets its number and label.
+    pub fn fill_first<T: KernelObject<Set = Objects>>(
+        self,
+        root: &Root,
+        slot: Ref<'k, Slot>,
+        object: Ref<'k, T>,
+        header: &Header,
+        parent: Ref<'k, Slot>,
+        label: u32,
+    ) {
+        root.number(header);
+        if label != 0 {
+            header.set_label(label);
+        }
+        self.fill(slot, parent, 0, header);
+        slot.get().word.set(object, Rights::ALL.0);
+    }
+
+    /// Fills a claimed slot with a child of `parent`. The root lock is held and `word` was read from
+    /// `parent` under it.
+    pub fn fill_derived(
+        self,
+        slot: Ref<'k, Slot>,
+        parent: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        rights: Rights,
+        badge: u64,
+    ) {
+        if let Some(header) = self.header_of(word) {
+            self.fill(slot, parent, badge, header);
+            slot.get().word.set_raw(word, rights.0);
+        }
+    }
+
+    /// All but the word of a slot that becomes a child of `parent`, with one more reference to the object. The root lock
+    /// is held.
+    #[inline(always)]
+    pub fn fill(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>, badge: u64, header: &Header) {
+        self.link_after(slot, parent);
+        slot.get().set_meta(badge, parent.get().depth() + 1);
+        header.add_ref();
+    }
+
+    #[inline(always)]
+    pub fn link_after(self, slot: Ref<'k, Slot>, parent: Ref<'k, Slot>) {
+        let next = parent.get().next.get(self.pin());
+        slot.get().prev.set(Some(parent));
+        slot.get().next.set(next);
+        if let Some(next) = next {
+            next.get().prev.set(Some(slot));
+        }
+        parent.get().next.set(Some(slot));
+    }
+
+    /// Takes a slot out of a settled tree and empties it; its children move up to its parent. With many children that takes
+    /// several entries. The root lock is held.
+    ///
+    /// The slot moves to the right, past one child after the other; each child that it has passed is now
+    /// its sibling, and the child's own children follow. Half-way the tree is not as it should be: so
+    /// whoever takes anything out of it, or looks for children, first does this to its end.
+    #[inline(always)]
+    pub fn unlink_slot(self, root: &Root, slot: Ref<'k, Slot>, object: &Header) -> Result<()> {
+        if self.child_of(slot).is_none() {
+            self.take_out(slot, object);
+            return Ok(());
+        }
+        root.leaving.set(Some(slot));
+        self.settle_tree(root)
+    }
+
+    /// Takes a slot from which nothing is derived out of a settled tree and empties it. The root lock is held.
+    #[inline(always)]
+    pub fn take_out(self, slot: Ref<'k, Slot>, object: &Header) {
+        let (next, prev) = (slot.get().next.get(self.pin()), slot.get().prev.get(self.pin()));
+        if let Some(prev) = prev {
+            prev.get().next.set(next);
+        }
+        if let Some(next) = next {
+            next.get().prev.set(prev);
+        }
+        slot.get().next.set(None);
+        slot.get().prev.set(None);
+        self.k.epoch.retire(&slot.get().word);
+        object.drop_ref();
+    }
+
+    /// Lets the slot that is on its way out of a tree get past its children, a bounded number, and out. Whoever comes first
+    /// does that: he who began may be long in coming back, and nobody may find the slot full when its children have left it.
+    #[inline(always)]
+    pub fn settle_tree(self, root: &Root) -> Result<()> {
+        root.leaving.get(self.pin()).map_or(Ok(()), |slot| self.settle_leaving(root, slot))
+    }
+
+    #[inline(never)]
+    fn settle_leaving(self, root: &Root, slot: Ref<'k, Slot>) -> Result<()> {
+        for _ in 0..CHILDREN_STEPS {
+            match self.child_of(slot) {
+                Some(child) => {
+                    root.passed.set(root.passed.get() + 1);
+                    self.pass_child(slot, child);
+                }
+                None => {
+                    root.leaving.set(None);
+                    if let Some(object) = self.header_of(slot.get().word.load(self.pin())) {
+                        self.take_out(slot, object);
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Err(Refusal::More)
+    }
+
+    /// The slot behind, where it was derived from this one. The root lock is held and the tree settled.
+    #[inline(always)]
+    pub fn child_of(self, slot: Ref<'k, Slot>) -> Option<Ref<'k, Slot>> {
+        slot.get().next.get(self.pin()).filter(|next| next.get().depth() > slot.get().depth())
+    }
+
+    /// Exchanges a slot with its first child, which becomes its elder sibling.
+    fn pass_child(self, slot: Ref<'k, Slot>, child: Ref<'k, Slot>) {
+        let (prev, next) = (slot.get().prev.get(self.pin()), child.get().next.get(self.pin()));
+        if let Some(prev) = prev {
+            prev.get().next.set(Some(child));
+        }
+        if let Some(next) = next {
+            next.get().prev.set(Some(slot));
+        }
+        child.get().prev.set(prev);
+        child.get().next.set(Some(slot));
+        slot.get().prev.set(Some(child));
+        slot.get().next.set(next);
+        child.get().set_meta(child.get().badge(), child.get().depth() - 1);
+    }
+
+    /// [`abi::Op::CapCopy`].
+    pub fn cap_copy(self, me: Me<'k>, source: Cap, to: Target, rights: Rights, badge: u64) -> Result<Answer> {
+        let process = me.process(self.pin());
+        let from = self.slot_of(process, source)?;
+        let at = self.find_slot(process, to, Rights::GRANT)?;
+        let slot = at.slot;
+        let word = from.get().word.load(self.pin());
+        let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
+        self.check_copy(word, rights)?;
+        if badge >> kern_base::slot::BADGE_BITS != 0 {
+            return Err(Refusal::argument(3));
+        }
+        self.may_grant(me, at, header)?;
+        self.claim(at)?;
+        linger();
+        let root = self.lock_root(header);
+        let refused = match planted(Fault::UncheckedCopy) {
+            true => Ok(()),
+            false => self.check_parent(&root, from, word),
+        };
+        if let Err(refusal) = refused {
+            drop(root);
+            self.unclaim(slot);
+            return Err(refusal);
+        }
+        self.fill_copy(slot, from, word, rights, badge);
+        self.audit_grant(me.task, Some(Op::CapCopy), at);
+        Ok(Answer::DONE)
+    }
+
+    /// Whether there can be such a copy of what a slot has.
+    pub fn check_copy(self, word: RawWord<'k>, rights: Rights) -> Result<()> {
+        let excess = rights.minus(Rights(word.rights()));
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        if word.object_type() == ObjType::Untyped as u8 {
+            // Two capabilities of one Untyped could not tell whose objects a reset would end.
+            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
+        }
+        // At home, too: a copy can be moved away, and what was copied is still there.
+        if Rights(word.rights()).contains(Rights::GRANT) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Error::NoRight, u64::from(Rights::GRANT.0)))
+        }
+    }
+
+    /// Fills a claimed slot with a copy. As [`Caps::fill_derived`], which it is with the badge that a copy has.
+    pub fn fill_copy(
+        self,
+        slot: Ref<'k, Slot>,
+        from: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        rights: Rights,
+        badge: u64,
+    ) {
+        let keep = keeps_badge(word.object_type(), from.get().badge());
+        let badge = if keep { from.get().badge() } else { badge };
+        self.fill_derived(slot, from, word, rights, badge);
+    }
+
+    /// [`abi::Op::CapMove`].
+    pub fn cap_move(self, me: Me<'k>, source: Cap, to: Target) -> Result<Answer> {
+        let process = me.process(self.pin());
+        let from = self.slot_of(process, source)?;
+        let at = self.find_slot(process, to, Rights::GRANT)?;
+        let word = from.get().word.load(self.pin());
+        let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
+        self.may_grant(me, at, header)?;
+        self.claim(at)?;
+        let root = self.lock_root(header);
+        let resets = if self.is_being_reset(word) { Err(Error::Dying.into()) } else { Ok(()) };
+        let settled = self.settle_tree(&root).and_then(|()| self.check_there(from, word)).and(resets);
+        if let Err(refusal) = settled {
+            drop(root);
+            self.unclaim(at.slot);
+            return Err(refusal);
+        }
+        self.replace_slot(from, at.slot, word);
+        self.audit_grant(me.task, Some(Op::CapMove), at);
+        Ok(Answer::DONE)
+    }
+
+    /// Puts `slot` in the place of `from`, which becomes empty. The root lock is held and the tree settled.
+    pub fn replace_slot(self, from: Ref<'k, Slot>, slot: Ref<'k, Slot>, word: RawWord<'k>) {
+        let (next, prev) = (from.get().next.get(self.pin()), from.get().prev.get(self.pin()));
+        slot.get().set_meta(from.get().badge(), from.get().depth());
+        slot.get().next.set(next);
+        slot.get().prev.set(prev);
+        if let Some(prev) = prev {
+            prev.get().next.set(Some(slot));
+        }
+        if let Some(next) = next {
+            next.get().prev.set(Some(slot));
+        }
+        from.get().next.set(None);
+        from.get().prev.set(None);
+        self.k.epoch.retire(&from.get().word);
+        slot.get().word.set_raw(word, word.rights());
+    }
+
+    /// Whether an Untyped may be carved just now.
+    pub fn is_open(self, untyped: &Untyped) -> bool {
+        !untyped.resetting.load(SeqCst) && !untyped.header.has_flag(FLAG_DYING)
+    }
+
+    /// Whether a capability is one of an Untyped that is being reset. Its root's lock is held.
+    pub fn is_being_reset(self, word: RawWord<'k>) -> bool {
+        word.get::<Untyped>().is_some_and(|untyped| untyped.get().resetting.load(SeqCst))
+    }
+
+    /// Locks which process has which spaces.
+    pub fn lock_spaces(self) -> Guard<'k, ()> {
+        self.k.spaces.lock(self.cpu, &"which process has which spaces")
+    }
+
+    pub fn find_machine(self, me: Me<'k>, cap: Cap, need: MachineRights) -> Result<Found<'k, MachineObject>> {
+        self.find::<MachineObject>(me, cap, need)
+    }
+}
+
+/// Whether a copy of a capability has the badge of its parent, whatever is asked for. A group capability's badge is its member
+/// record, which no copy may choose; the fastpath relies on it.
+pub fn keeps_badge(object_type: u8, badge: u64) -> bool {
+    object_type == ObjType::Group as u8 || badge != 0
+}
+
+/// What an empty word says while somebody fills it.
+pub const CLAIMED: u64 = (1 << 59) - 2;
+/// Derivations from derivations, at most.
+pub const DEPTH_MAX: u16 = 4095;
+/// Whether an empty word is being filled just now.
+pub fn is_claimed(word: RawWord<'_>) -> bool {
+    word.object_type() == 0 && word.empty_value() == CLAIMED
+}
+
+/// The header of whatever a word refers to. All types have it in the same place: the comparisons become one.
+#[inline(always)]
+pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
+    macro_rules! of {
+        ($($object:ty)*) => {
+            $(if let Some(object) = word.get::<$object>() {
+                return Some(&object.get().header);
+            })*
+        };
+    }
+    of!(Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool);
+    None
+}

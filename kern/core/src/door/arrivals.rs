@@ -1,0 +1,268 @@
+//! What comes out of this CPU's mailbox: calls and replies of other CPUs, control bits, Notification bits, and all others that
+//! are passed on to where they are dealt with. What they are and who owns a message block meanwhile: [`crate::outbox::mail`].
+
+use abi::trace::Event;
+use abi::{Counter, Error, FLAG_EVENT, TaskId};
+use kern_base::cpu::Mail;
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::limits::DRAIN_STEPS;
+use kern_base::machine::Machine;
+use kern_base::notification::Notification;
+use kern_base::task::{FLAG_IN_FAULT, Message, Stage, State, Task, TaskHot, ctl};
+use smp::door::Ref;
+use smp::mailbox::Drained;
+use smp::shootdown::What;
+use smp::sync::Ordering::Acquire;
+
+use crate::answer::{write_error, write_values};
+use crate::ipc::across::{AGAIN, RECALLED, SENT};
+use crate::ipc::broadcast::{is_broadcast, progress_of};
+use crate::ipc::call::{From, Words};
+use crate::outbox::mail::Wanted;
+use crate::rooms::Door;
+use crate::state::{has_flag, is_dying, set_state};
+use crate::time::schedule::Running;
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// Takes messages from this CPU's mailbox, a bounded number, and lets the best task run. Where all that
+    /// happened is that one message let one task run at once: that task, which ends its system call.
+    #[inline(always)]
+    pub fn take_mail(self) -> Option<Running<'k>> {
+        match self.cpu.inbox().pop_only() {
+            Some(mail) => self.receive_mail(mail),
+            None => {
+                self.drain();
+                None
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn drain(self) {
+        let drained = self.cpu.inbox().drain(DRAIN_STEPS, |mail| {
+            let _ = self.receive_mail(mail);
+        });
+        self.sched.more_mail.set(drained == Drained::More);
+    }
+
+    #[inline(always)]
+    fn receive_mail(self, mail: Mail) -> Option<Running<'k>> {
+        self.count(Counter::MailTaken);
+        self.note_mail(mail);
+        match mail {
+            Mail::Message(task) => {
+                let task = task.get(self.pin());
+                let runs = self.express(task);
+                if runs.is_none() {
+                    self.message_arrived(task);
+                }
+                return runs;
+            }
+            Mail::Control(task) => self.control_arrived(task.get(self.pin())),
+            Mail::Arrival(task) => self.life().task_arrived(task.get(self.pin())),
+            Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
+            Mail::Grace(mail) => self.life().grace_arrived(mail),
+            Mail::Shoot(mail) => self.shoot_arrived(mail, What::Space),
+            Mail::ShootAll(mail) => self.shoot_arrived(mail, What::Everything),
+        }
+        None
+    }
+
+    /// The common calls and replies in few steps.
+    #[inline(always)]
+    fn express(self, task: Ref<'k, Task>) -> Option<Running<'k>> {
+        let msg = task.get().msg.open(self.pin())?;
+        match msg.stage.get() {
+            Stage::Out => self.ipc().express_delivery(task, msg),
+            Stage::Back => self.ipc().express_return(task, msg),
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    fn message_arrived(self, task: Ref<'k, Task>) {
+        let Some(msg) = task.get().msg.open(self.pin()) else { return };
+        match msg.stage.get() {
+            Stage::Out => self.call_arrived(task, msg),
+            Stage::Ask => self.request_arrived(task, msg),
+            _ => self.block_is_home(task, msg),
+        }
+        self.time().dispatch();
+    }
+
+    /// A call from elsewhere: delivered, queued, or sent on to where its callee lives now.
+    fn call_arrived(self, caller: Ref<'k, Task>, msg: &Message) {
+        let Some(callee) = msg.callee.get(self.pin()) else {
+            return self.ipc().fail_remote(caller, Error::Gone, TaskId::NONE);
+        };
+        let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
+        let from = From { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
+        let who = callee.get().id();
+        if callee.get().header.has_flag(FLAG_DEAD) {
+            return self.ipc().fail_remote(caller, Error::Dead, who);
+        }
+        let Some(hot) = self.task_hot(callee) else {
+            return self.ipc().send_call(caller, msg, callee, msg.tag.get(), words, from);
+        };
+        if hot.state.get() >> 32 != msg.tag.get() >> 32 || is_dying(hot) {
+            return self.ipc().fail_remote(caller, Error::Dead, who);
+        }
+        if let Some(caller_hot) = self.task_hot(caller) {
+            // Forwarded back to its caller's own CPU: it was home again, unless it is wanted there.
+            if caller_hot.recall.get() != 0 {
+                return self.ipc().send_back(caller, msg, RECALLED);
+            }
+            self.time_is_home(caller, caller_hot, msg);
+        }
+        if words.info.has(FLAG_EVENT) {
+            return self.ipc().event_arrived(caller, msg, callee, hot);
+        }
+        if self.time().lacks_time(caller, hot) {
+            return self.ipc().fail_remote(caller, Error::NoTime, TaskId::NONE);
+        }
+        if let Some(caller_hot) = self.task_hot(caller) {
+            set_state(caller_hot, State::Sending);
+        }
+        self.ipc().pass_on(caller, msg, callee, hot, words, from);
+    }
+
+    /// A block of this CPU's own task is home, and the time in it with the task.
+    fn time_is_home(self, task: Ref<'k, Task>, hot: &TaskHot, msg: &Message) {
+        if let Some(sc) = msg.sc.take(self.pin())
+            && let Some(sc_hot) = self.sc_hot(sc)
+        {
+            self.time().hold(task, hot, sc, sc_hot);
+        }
+    }
+
+    /// The block is home: the call is over, by reply, error or recall; or what was asked is done.
+    fn block_is_home(self, task: Ref<'k, Task>, msg: &Message) {
+        let Some(hot) = self.task_hot(task) else { return };
+        let stage = msg.stage.replace(Stage::Home);
+        if hot.deadline.is_queued() {
+            self.time().clear_deadline(task);
+        }
+        if stage == Stage::AskDone {
+            return self.request_done(task, hot, msg);
+        }
+        self.time_is_home(task, hot, msg);
+        if is_dying(hot) {
+            return self.life().go_on_dying(task, hot);
+        }
+        if has_flag(hot, FLAG_IN_FAULT) {
+            self.event(|| Event::CallOver { caller: task.get().id(), error: msg.error.get() });
+            self.ipc().fault_is_over(task, hot, msg, Error::from_raw(msg.error.get()));
+            return self.time().dispatch();
+        }
+        let progress = if is_broadcast(msg) { progress_of(hot) } else { 0 };
+        let (error, detail, who) = match (msg.error.get(), hot.recall.take()) {
+            (SENT, _) => {
+                self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
+                self.ipc().go_on_behind(hot);
+                self.time().make_ready(task, hot);
+                return self.time().dispatch();
+            }
+            // Asked back by this side: nobody over there is to blame.
+            (RECALLED, why) => (why, progress, TaskId::NONE),
+            (AGAIN, 0) => {
+                self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
+                self.rewind(hot);
+                self.time().make_ready(task, hot);
+                return self.time().dispatch();
+            }
+            (AGAIN, why) => (why, progress, TaskId::NONE),
+            (error, _) => (error, msg.regs[0].get(), msg.sender.get()),
+        };
+        self.event(|| Event::CallOver { caller: task.get().id(), error });
+        match Error::from_raw(error) {
+            Some(error) => {
+                self.caps().audit_refusal(task, None, error, detail, 0);
+                self.ipc().take_pages_back(task, hot);
+                write_error(&hot.regs, error, detail, who);
+            }
+            None => {
+                let regs = &hot.regs;
+                write_values(regs, msg.info.get(), [0, 0, msg.regs[0].get(), msg.regs[1].get()]);
+                regs.r9.set(msg.regs[2].get());
+                regs.r10.set(msg.regs[3].get());
+            }
+        }
+        self.time().make_ready(task, hot);
+        self.time().dispatch();
+    }
+
+    #[inline(never)]
+    fn control_arrived(self, task: Ref<'k, Task>) {
+        let bits = task.get().ctl.take(self.pin());
+        if task.get().header.has_flag(FLAG_DEAD) {
+            if bits & ctl::RECALL != 0 && Wanted::from_raw(task.get().recalled.load(Acquire)).dying {
+                self.life().count_recall(None);
+            }
+            return;
+        }
+        if bits & ctl::KILL != 0 && self.task_hot(task).is_some_and(|hot| !is_dying(hot)) {
+            self.count(Counter::KillMailed);
+        }
+        if bits & ctl::RECALL != 0 {
+            self.recall_arrived(task);
+        }
+        if bits & ctl::TIME != 0 && self.follow_message(task, ctl::TIME).is_some() {
+            self.time().time_arrived(task);
+        }
+        if bits & ctl::UNLEND != 0 {
+            self.time().unlend_arrived(task);
+        }
+        let rest = bits & !(ctl::RECALL | ctl::TIME | ctl::UNLEND);
+        if rest != 0 {
+            self.life().send_control(task, rest);
+        }
+        self.time().dispatch();
+    }
+
+    /// Somebody wants the block of his task back, which is here, or was.
+    fn recall_arrived(self, task: Ref<'k, Task>) {
+        if self.task_hot(task).is_some_and(|hot| hot.recall.get() == 0) {
+            return;
+        }
+        let Some(msg) = self.follow_message(task, ctl::RECALL) else { return };
+        let wanted = Wanted::from_raw(task.get().recalled.load(Acquire));
+        let stage = Some(msg.stage.get()).filter(|_| msg.number.get() == wanted.number);
+        if wanted.dying {
+            self.life().count_recall(stage);
+        }
+        if stage.is_none() {
+            return;
+        }
+        match msg.stage.get() {
+            // Still in this CPU's own mailbox: look again behind it.
+            Stage::Out | Stage::Ask => self.outbox().raise_with_message(task, ctl::RECALL),
+            Stage::Queued | Stage::Owed => {
+                self.life().unlink_call(task, wanted.leave);
+                self.ipc().send_back(task, msg, RECALLED);
+            }
+            Stage::Mourning => self.life().stop_mourning(task, msg),
+            Stage::Home | Stage::Back | Stage::AskDone => {}
+        }
+    }
+
+    /// A task's message block, which control bits were sent after: they go on if it was sent on, and not if it
+    /// is on its way home.
+    fn follow_message(self, task: Ref<'k, Task>, bits: u64) -> Option<&'k Message> {
+        let msg = task.get().msg.open(self.pin());
+        if msg.is_none() && task.get().msg.home() != task.get().hot.home() {
+            self.outbox().raise_with_message(task, bits);
+        }
+        msg
+    }
+
+    #[inline(never)]
+    fn bits_arrived(self, object: Ref<'k, Notification>) {
+        let bits = object.get().remote.take(self.pin());
+        match object.get().hot.open(self.pin()) {
+            Some(hot) => self.ipc().raise(hot, bits),
+            None if object.get().header.has_flag(FLAG_DYING) => {}
+            None => self.outbox().raise_remote(object, bits),
+        }
+        self.time().dispatch();
+    }
+}

@@ -1,0 +1,166 @@
+//! What a CPU asks of another about an object of the other's own. The request travels in the message
+//! block of the task that asks, which waits in [`State::Restart`](kern_base::task::State::Restart); so a request needs no memory, and is
+//! served to its end whether or not its sender lives to see it.
+//!
+//! Whatever a request names is alive: its sender, or the reclaim that the sender is part of, holds it
+//! until the answer; and a request whose object has moved follows it only while the object is alive.
+//! What a [`Request::Seek`] names is held by nobody: [`crate::time::search`].
+
+use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
+use kern_base::machine::Machine;
+use kern_base::sched_context::SchedContext;
+use kern_base::task::{Message, Request, Stage, Task, TaskHot};
+use smp::cpu::CpuId;
+use smp::door::Ref;
+use smp::shootdown::{ShootMail, What};
+
+use crate::outbox::mail::Next;
+use crate::rooms::Door;
+use crate::state::is_dying;
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// A request came in.
+    pub fn request_arrived(self, task: Ref<'k, Task>, msg: &Message) {
+        let Some(request) = msg.request.get() else { return };
+        match self.serve(task, msg, request) {
+            Next::Done => self.outbox().answer_request(task, msg),
+            Next::Go(to) => self.outbox().send_block(task, msg, to),
+            Next::Stay => msg.stage.set(Stage::Mourning),
+        }
+        self.time().dispatch();
+    }
+
+    fn serve(self, task: Ref<'k, Task>, msg: &Message, request: Request) -> Next {
+        match request {
+            Request::Kill(victim) => self.life().serve_kill(task, victim.get(self.pin())),
+            Request::StopTime(sc) => self.serve_stop_time(task, msg, sc.get(self.pin())),
+            Request::StopBits(object) => {
+                let object = object.get(self.pin());
+                self.at(object.get().hot.mail_target(self.pin()), &object.get().header, || {
+                    self.life().stop_bits(object)
+                })
+            }
+            Request::StopReply(reply) => {
+                let reply = reply.get(self.pin());
+                self.at(reply.get().hot.mail_target(self.pin()), &reply.get().header, || {
+                    self.life().stop_reply(reply)
+                })
+            }
+            Request::Forgotten(stamp) => self.mem().serve_forgotten(task, stamp),
+            Request::Disown(sc) => {
+                let sc = sc.get(self.pin());
+                self.at(sc.get().hot.mail_target(self.pin()), &sc.get().header, || self.disown(task, sc))
+            }
+            Request::Fetch(sc) => self.serve_fetch(task, msg, sc.get(self.pin())),
+            Request::Seek(search) => self.time().serve_search(task, msg, search),
+        }
+    }
+
+    /// Serves a request here, or says where its object has gone.
+    fn at(self, home: CpuId, header: &Header, work: impl FnOnce()) -> Next {
+        if home == self.id() {
+            work();
+        } else if !header.has_flag(FLAG_DEAD) {
+            return Next::Go(home);
+        }
+        Next::Done
+    }
+
+    /// The answer is home: the task makes its system call again, or goes on with the time it asked for.
+    pub fn request_done(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message) {
+        if let Some(sc_hot) = msg.sc.take(self.pin()).and_then(|sc| self.sc_hot(sc)) {
+            // Its own, which it asked for; nobody's if it has none any more.
+            sc_hot.task.set(Some(task).filter(|_| sc_hot.owner.is(task)));
+        }
+        let request = msg.request.take();
+        if is_dying(hot) {
+            return self.life().go_on_dying(task, hot);
+        }
+        match request {
+            Some(Request::Seek(search)) => self.time().search_over(task, hot, search),
+            _ => self.time().make_ready(task, hot),
+        }
+        self.time().dispatch();
+    }
+
+    /// Makes a context inert: its holder loses it here, then its owner, to whose CPU it goes for that.
+    fn serve_stop_time(self, asker: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
+        let home = sc.get().hot.mail_target(self.pin());
+        if sc.get().header.has_flag(FLAG_DEAD) {
+            return Next::Done;
+        }
+        if home != self.id() {
+            return Next::Go(home);
+        }
+        msg.sc.set(None);
+        match self.life().stop_time(sc) {
+            None => Next::Done,
+            Some(owner) => {
+                if let Some(hot) = self.sc_hot(sc) {
+                    hot.task.set(Some(asker));
+                }
+                msg.sc.set(Some(sc));
+                Next::Go(owner)
+            }
+        }
+    }
+
+    fn disown(self, owner: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
+        if let Some(hot) = self.sc_hot(sc).filter(|hot| hot.owner.is(owner)) {
+            hot.owner.set(None);
+        }
+    }
+
+    /// Takes a context along for the asking task, whose own it is.
+    fn serve_fetch(self, task: Ref<'k, Task>, msg: &Message, sc: Ref<'k, SchedContext>) -> Next {
+        if sc.get().header.has_flag(FLAG_DYING) {
+            return Next::Done;
+        }
+        let Some(hot) = self.sc_hot(sc) else { return Next::Go(sc.get().hot.mail_target(self.pin())) };
+        if !hot.owner.is(task) {
+            return Next::Done;
+        }
+        self.time().seize(sc, hot);
+        hot.task.set(Some(task));
+        msg.sc.set(Some(sc));
+        Next::Done
+    }
+
+    /// A shootdown node came by.
+    #[inline(never)]
+    pub fn shoot_arrived(self, mail: ShootMail, what: What) {
+        if self.mem().shoot_arrived(mail, what) {
+            self.wake_forgotten();
+        }
+    }
+
+    /// Shootdowns of this CPU are over: who waited for them goes on.
+    fn wake_forgotten(self) {
+        let waits_no_more = |task: &Ref<'k, Task>| {
+            let request = task.get().msg.open(self.pin()).and_then(|msg| msg.request.get());
+            matches!(request, Some(Request::Forgotten(stamp)) if self.mem().is_over(stamp))
+        };
+        let list = &self.sched.forgetful;
+        let mut next = list.first(self.pin());
+        while let Some(task) = next {
+            // Nobody waits here because of another one that goes on.
+            next = list.after(self.pin(), task);
+            let msg = task.get().msg.open(self.pin());
+            if let Some(msg) = msg.filter(|_| waits_no_more(&task)) {
+                list.remove(self.pin(), task);
+                self.end_stay(task, msg);
+            }
+        }
+    }
+
+    /// A request that stayed here is served.
+    fn end_stay(self, task: Ref<'k, Task>, msg: &Message) {
+        match self.task_hot(task) {
+            Some(hot) => {
+                msg.stage.set(Stage::Home);
+                self.request_done(task, hot, msg);
+            }
+            None => self.outbox().answer_request(task, msg),
+        }
+    }
+}

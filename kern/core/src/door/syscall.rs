@@ -1,0 +1,265 @@
+//! The system call table: decode, call, answer.
+
+use abi::trace::{Event, Why};
+use abi::{Attempt, Cap, Counter, Error, MachineRights, MsgInfo, Op, Rights, Target, machine_rights};
+use kern_base::machine::Machine;
+use kern_base::task::{State, ctl};
+use smp::door::masked::mask_index;
+
+use crate::answer::{write_error, write_values};
+use crate::args::Args;
+use crate::rooms::Door;
+use crate::state::set_state;
+use crate::{Answer, Me, Refusal, Result};
+
+impl<'k, M: Machine> Door<'k, M> {
+    /// Serves a system call of the running task, whose registers are saved in its frame.
+    #[inline(always)]
+    pub fn system_call(self, op: Op) {
+        let Some(me) = self.current() else { return };
+        self.count(Counter::SlowEntry);
+        let r = &me.hot.regs;
+        let args = Args {
+            info: r.rax.get(),
+            a0: r.rdi.get(),
+            a1: r.rsi.get(),
+            a2: r.rdx.get(),
+            a3: r.r8.get(),
+            a4: r.r9.get(),
+            a5: r.r10.get(),
+        };
+        match self.invoke(op, me, &args) {
+            Ok(Answer::Settled) => {}
+            Ok(Answer::Values(values)) => write_values(r, MsgInfo(0), values),
+            Err(refusal) => self.refuse(me, Some(op), refusal),
+        }
+    }
+
+    /// An operation number that the table does not have.
+    pub fn bad_system_call(self) {
+        if let Some(me) = self.current() {
+            self.count(Counter::SlowEntry);
+            self.refuse(me, None, Refusal::new(Error::BadSyscall, Op::COUNT as u64));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(self, me: Me<'k>, op: Option<Op>, refusal: Refusal) {
+        let refusal = match refusal {
+            Refusal::Dispose => self.life().dispose_grants(me),
+            other => other,
+        };
+        match refusal {
+            // It may have ended others, or itself, before it came to that.
+            Refusal::Error { error, detail, who } => {
+                self.caps().audit_refusal(me.task, op, error, detail, me.hot.regs.rdi.get());
+                // A message that is refused leaves its pages with the sender.
+                self.ipc().take_pages_back(me.task, me.hot);
+                write_error(&me.hot.regs, error, detail, who);
+                self.time().dispatch();
+            }
+            Refusal::Restart { epoch } => {
+                self.rewind(me.hot);
+                self.life().wait_for_grace(me, epoch);
+            }
+            Refusal::More | Refusal::Dispose => {
+                self.rewind(me.hot);
+                self.time().dispatch();
+            }
+            Refusal::Again => {
+                self.rewind(me.hot);
+                set_state(me.hot, State::Restart);
+                self.ipc().park(me);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn invoke(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        match op {
+            Op::Call => self.ipc().call(me, args),
+            Op::ReplyRecv => self.ipc().reply_recv(me, args),
+            Op::Null => Ok(Answer::DONE),
+            Op::Recv => self.ipc().recv(me, args),
+            Op::Reply => self.ipc().reply(me, args),
+            Op::Forward => self.ipc().forward(me, args),
+            Op::SaveReply => self.ipc().save_reply(me, args),
+            Op::Notify => self.ipc().notify(me, args),
+            Op::Wait => self.ipc().wait(me, args),
+            Op::Yield => self.yield_now(me),
+            Op::YieldTo => self.life().yield_to(me, args.target()),
+            Op::Map => self.mem().map(me).map(|()| Answer::DONE),
+            Op::Unmap => self.mem().unmap(me).map(|()| Answer::DONE),
+            Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
+            _ => self.invoke_object(op, me, args),
+        }
+    }
+
+    /// Operations on objects: none of them is on a hot path. They may have made others ready. As each operation has a
+    /// handler of its own ([`abi::Op`] is known there), there is nothing to branch on.
+    #[inline(always)]
+    fn invoke_object(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let answer = self.operate(op, me, args)?;
+        self.time().dispatch();
+        Ok(answer)
+    }
+
+    #[inline(always)]
+    fn operate(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        match op {
+            Op::Retype => self.life().retype(me, args.target(), args.a1, Target(args.a2), args.a3),
+            Op::CapCopy => {
+                self.caps().cap_copy(me, args.cap(), Target(args.a1), Rights(args.a2 as u32), args.a3)
+            }
+            Op::CapMove => self.caps().cap_move(me, args.cap(), Target(args.a1)),
+            Op::CapDelete => self.life().cap_delete(me, args.target()),
+            Op::CapRevoke => self.life().cap_revoke(me, args.target()),
+            Op::CapInspect => self.caps().cap_inspect(me, args.target()),
+            Op::UntypedReset => self.life().untyped_reset(me, args.cap(), args.a1, Target(args.a3).cap()),
+            Op::GroupAdd => {
+                self.life().group_add(me, args.cap(), args.cap1(), Rights(args.a2 as u32), args.a3)
+            }
+            Op::GroupRemove => self.life().group_remove(me, args.target()),
+            Op::Expose => self.life().expose(me, args.target(), args.cap1(), args.a2),
+            Op::Withdraw => self.life().withdraw_exposure(me, args.target()),
+            Op::ProcessConfigure => {
+                self.life().process_configure(me, args.cap(), args.cap1(), args.cap2(), args.a3)
+            }
+            Op::ProcessAccept => self.life().process_accept(me, args.cap(), args.a1, args.cap2()),
+            Op::TaskConfigure => self.life().task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
+            Op::TaskWriteRegs => self.life().task_write_regs(me, args.cap()),
+            Op::TaskReadRegs => self.life().task_read_regs(me, args.cap()),
+            Op::TaskReadVector => self.life().task_read_vector(me, args.cap(), args.a1),
+            Op::TaskWriteVector => self.life().task_write_vector(me, args.cap(), args.a1, args.a2),
+            Op::TaskResume => self.life().task_control(me, args.cap(), ctl::RESUME),
+            Op::TaskSuspend => self.life().task_control(me, args.cap(), ctl::SUSPEND),
+            Op::TaskKill => self.life().task_control(me, args.cap(), ctl::KILL),
+            Op::TaskCancel => self.life().task_control(me, args.cap(), ctl::CANCEL),
+            _ => self.operate_rest(op, me, args),
+        }
+    }
+
+    /// The operations that are not asked for often. Their handlers share this function.
+    #[inline(never)]
+    fn operate_rest(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        if op == Op::Broadcast {
+            return self.ipc().broadcast(me, args);
+        }
+        match op {
+            Op::SchedConfigure => self.life().sched_configure(me, args.cap(), args.a1, args.a2),
+            Op::SchedBind => self.life().sched_bind(me, args.cap(), args.cap1()),
+            Op::SchedInfo => self.life().sched_info(me, args.cap()),
+            Op::NotificationBind => self.ipc().notification_bind(me, args.cap(), args.cap1()),
+            Op::Protect => self.mem().protect(me).map(|()| Answer::DONE),
+            Op::Accessed => self.mem().accessed(me),
+            Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
+            Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
+            Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
+            Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
+            Op::SetBases => self.life().set_bases(me, args.a0, args.a1),
+            Op::FaultHandler => self.life().set_fault_handler(me, args.cap(), args.a1),
+            Op::PageCopy => self.mem().page_copy(me, args),
+            Op::PageTransfer => self.ipc().page_transfer(me, args),
+            Op::PoolBind => self.ipc().pool_bind(me, args),
+            Op::Send => self.ipc().send(me, args),
+            Op::PoolRoom => self.ipc().pool_room(me, args),
+            Op::LabelSet => self.life().label_set(me, args.cap(), args.cap1(), args.a2),
+            Op::LabelRule => self.caps().label_rule(me, args),
+            Op::AuditStart => self.caps().audit_start(me, args.cap(), args.cap1(), args.a2),
+            Op::AuditRead => self.caps().audit_read(me, args),
+            Op::CSpaceGrow => self.caps().cspace_grow(me, args.cap(), args.cap1()),
+            Op::ProcessKill => self.life().process_kill(me, args.cap()),
+            Op::CapVerify => self.caps().cap_verify(me, args),
+            Op::CapList => self.caps().cap_list(me, args.target()),
+            Op::GroupMember => self.life().group_member(me, args.target()),
+            Op::TaskDebug => {
+                self.life().task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5)
+            }
+            Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
+            Op::FramePin => self.life().frame_pin(me, args.cap(), args.cap1()),
+            Op::FrameUnpin => self.life().frame_unpin(me, args.cap(), args.cap1()),
+            Op::DeviceFrame => {
+                self.life().device_frame(me, [args.cap(), args.cap1()], Target(args.a2), args.a3, args.a4)
+            }
+            Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
+            _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
+        }
+    }
+
+    /// [`Op::Yield`].
+    fn yield_now(self, me: Me<'k>) -> Result<Answer> {
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        self.time().rotate(Why::Yielded);
+        Ok(Answer::Settled)
+    }
+
+    /// [`Op::MachineLog`].
+    fn machine_log(self, me: Me<'k>, cap: Cap, len: u64, channel: u64) -> Result<Answer> {
+        let need = if channel == REPORT { MachineRights::REPORT } else { machine_rights::LOG };
+        let found = self.caps().find_machine(me, cap, need)?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= abi::LOG_MAX).ok_or(Refusal::argument(1))?;
+        let channel = match channel {
+            // No badge: process 1's own capability. Channel 0 is the kernel's.
+            0 => (found.badge & 0x7f).max(1) as u8,
+            REPORT => REPORT as u8,
+            _ => return Err(Refusal::argument(2)),
+        };
+        let mut bytes = [0u8; abi::LOG_MAX];
+        for (chunk, word) in
+            bytes.chunks_exact_mut(8).zip(&me.task.get().utcb(self.pin()).bulk).take(len.div_ceil(8))
+        {
+            chunk.copy_from_slice(&word.load(smp::sync::Ordering::Relaxed).to_le_bytes());
+        }
+        self.k.machine.log(channel, &bytes[..len]);
+        Ok(Answer::DONE)
+    }
+
+    /// [`Op::MachineExit`].
+    fn machine_exit(self, me: Me<'k>, cap: Cap, how: u64) -> Result<Answer> {
+        self.caps().find_machine(me, cap, machine_rights::EXIT)?;
+        if how > 1 {
+            return Err(Refusal::argument(1));
+        }
+        self.k.machine.exit(how == 0)
+    }
+
+    /// [`Op::MachineCounter`]. Another CPU's counters are read as they are just then.
+    fn machine_counter(self, me: Me<'k>, target: Target, number: u64) -> Result<Answer> {
+        self.caps().find_machine(me, target.cap(), machine_rights::INFO)?;
+        let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
+        let cpu = self.k.cpus.get_masked(self.pin(), target.index() as usize).ok_or(no_cpu)?;
+        let number = usize::try_from(number).map_err(|_| Refusal::argument(1))?;
+        if number >= Counter::ALL.len() {
+            return Err(Refusal::argument(1));
+        }
+        let counter = &cpu.get().counters[mask_index(number, Counter::ALL.len())];
+        Ok(Answer::one(counter.racy()))
+    }
+
+    /// [`Op::MachineTrace`].
+    fn machine_trace(self, me: Me<'k>, cap: Cap, first: u64, second: u64) -> Result<Answer> {
+        self.caps().find_machine(me, cap, machine_rights::LOG)?;
+        if !smp::trace::ENABLED {
+            return Err(Error::NotBuilt.into());
+        }
+        self.event(|| Event::User { first, second });
+        Ok(Answer::DONE)
+    }
+
+    /// [`Op::MachineAttempt`].
+    fn machine_attempt(self, me: Me<'k>, cap: Cap, what: u64, address: u64) -> Result<Answer> {
+        self.caps().find_machine(me, cap, machine_rights::DUMP)?;
+        let what = Attempt::from_raw(what).ok_or(Refusal::argument(1))?;
+        self.k.machine.attempt(what, address).map(Answer::one).ok_or(Error::NotBuilt.into())
+    }
+
+    #[cfg(not(feature = "dump"))]
+    fn machine_dump(self, me: Me<'k>, cap: Cap, _how: u64) -> Result<Answer> {
+        self.caps().find_machine(me, cap, machine_rights::DUMP)?;
+        Err(Error::NotBuilt.into())
+    }
+}
+
+/// The channel of report lines.
+const REPORT: u64 = 0x80;

@@ -1,0 +1,222 @@
+//! Calls and replies between CPUs, on the side that sends: the message block goes to the callee's CPU with the time that the
+//! caller lends, and comes back with the reply or an error. Who owns it meanwhile: [`crate::outbox::mail`]. The side that
+//! receives: [`crate::door::arrivals`]. The common case in few steps: [`crate::ipc::express`].
+
+use abi::trace::{Event, How, Path};
+use abi::{Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, Target, TaskId};
+use kern_base::cpu::Mail;
+use kern_base::machine::Machine;
+use kern_base::sched_context::SchedContext;
+use kern_base::task::{Message, Stage, State, Task, TaskHot};
+use smp::cpu::CpuId;
+use smp::door::Ref;
+use smp::mailbox::Batch;
+
+use crate::ipc::broadcast::is_broadcast;
+use crate::ipc::call::{From, Words};
+use crate::ipc::carry::CARRIES;
+use crate::ipc::faults::{not_express, take_registers_along};
+use crate::rooms::Ipc;
+use crate::state::set_state;
+use crate::{Answer, Me, Refusal, Result};
+
+/// Flags of messages that are more than a call's registers and words.
+pub const SPECIAL: u64 = FLAG_FAULT | CARRIES | FLAG_EVENT;
+
+/// `Message::error` of a block that came back because it was recalled.
+pub const RECALLED: u8 = u8::MAX;
+/// That of a call which could not be received just now: its caller makes it again.
+pub const AGAIN: u8 = u8::MAX - 1;
+/// That of a broadcast which waited for room, and has been sent to that member.
+pub const SENT: u8 = u8::MAX - 2;
+
+impl<'k, M: Machine> Ipc<'k, M> {
+    /// A call to a task of another CPU: message block and time travel there.
+    pub fn call_remote(
+        self,
+        me: Me<'k>,
+        callee: Ref<'k, Task>,
+        tag: u64,
+        words: Words,
+        from: From,
+        deadline: Option<u64>,
+    ) -> Result<Answer> {
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
+        if let Some(at) = deadline {
+            self.time().set_deadline(me.task, at);
+        }
+        self.event(|| {
+            let (caller, callee) = (me.task.get().id(), callee.get().id());
+            Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
+        });
+        set_state(me.hot, State::AwaitRemote);
+        self.take_running_along(msg, callee.get().hot.mail_target(self.pin()));
+        self.outbox().number_block(me.hot, msg);
+        self.send_call(me.task, msg, callee, tag, words, from);
+        self.time().dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// The fault of the running task goes to a handler of another CPU. (A function of its own: the one above is
+    /// part of the general path of a call.)
+    #[inline(never)]
+    pub fn fault_remote(
+        self,
+        me: Me<'k>,
+        msg: &Message,
+        callee: Ref<'k, Task>,
+        tag: u64,
+        words: Words,
+        from: From,
+    ) {
+        self.event(|| {
+            let (caller, callee) = (me.task.get().id(), callee.get().id());
+            Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
+        });
+        set_state(me.hot, State::AwaitRemote);
+        self.take_running_along(msg, callee.get().hot.mail_target(self.pin()));
+        take_registers_along(me.hot, msg);
+        self.outbox().number_block(me.hot, msg);
+        self.send_call(me.task, msg, callee, tag, words, from);
+        self.time().dispatch();
+    }
+
+    /// A forwarded call, whose caller's time rests, to a callee of another CPU.
+    pub fn forward_remote(
+        self,
+        caller: Ref<'k, Task>,
+        callee: Ref<'k, Task>,
+        tag: u64,
+        words: Words,
+        from: From,
+    ) {
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        if let Some(hot) = self.task_hot(caller) {
+            set_state(hot, State::AwaitRemote);
+            self.take_time_along(caller, hot, msg, callee.get().hot.mail_target(self.pin()));
+            take_registers_along(hot, msg);
+            self.outbox().number_block(hot, msg);
+        }
+        self.send_call(caller, msg, callee, tag, words, from);
+    }
+
+    /// Adds a queued call to the batch with which its callee moves to another CPU. `word` is the callee's state word.
+    pub fn send_along(self, caller: Ref<'k, Task>, to: CpuId, word: u64, batch: &mut Batch<'k, Mail>) {
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        if let Some(hot) = self.task_hot(caller) {
+            set_state(hot, State::AwaitRemote);
+            self.take_time_along(caller, hot, msg, to);
+            take_registers_along(hot, msg);
+            self.outbox().number_block(hot, msg);
+        }
+        let tag = word & !u64::from(u32::MAX);
+        msg.tag.set(if msg.info.get().has(SPECIAL) { not_express(tag) } else { tag });
+        msg.stage.set(Stage::Out);
+        self.outbox().hand_block(caller, msg, to);
+        batch.add(caller.map(|t| &t.msg_node), Mail::Message(caller.ptr()));
+    }
+
+    /// Sends a call on to another CPU, with the time that `msg` has.
+    pub fn send_call(
+        self,
+        caller: Ref<'k, Task>,
+        msg: &Message,
+        callee: Ref<'k, Task>,
+        tag: u64,
+        words: Words,
+        from: From,
+    ) {
+        write_block(msg, words, from);
+        msg.tag.set(if words.info.has(SPECIAL) { not_express(tag) } else { tag });
+        msg.callee.set(Some(callee));
+        msg.held.set(None);
+        msg.stage.set(Stage::Out);
+        self.outbox().send_block(caller, msg, callee.get().hot.mail_target(self.pin()));
+    }
+
+    /// The running task stops. Its time goes into its message block, if it may run there.
+    #[inline(always)]
+    fn take_running_along(self, msg: &Message, to: CpuId) {
+        match self.running().filter(|(_, sc_hot)| sc_hot.state.may_run_on(to)) {
+            Some((sc, sc_hot)) => {
+                self.time().stop(sc_hot);
+                msg.sc.set(Some(sc));
+            }
+            None => {
+                self.time().stop_current();
+                msg.sc.set(None);
+            }
+        }
+    }
+
+    /// A caller's resting time goes into its message block, if it may run there.
+    fn take_time_along(self, caller: Ref<'k, Task>, hot: &TaskHot, msg: &Message, to: CpuId) {
+        let fits = |sc: &Ref<'k, SchedContext>| self.sc_hot(*sc).is_some_and(|h| h.state.may_run_on(to));
+        let sc = self.time().time_of(caller, hot).filter(fits);
+        if sc.is_some_and(|sc| hot.borrowed.is(sc)) {
+            hot.borrowed.set(None);
+        }
+        msg.sc.set(sc);
+    }
+
+    /// The reply of `me`, which is running, to a caller of another CPU. Time that came with the call goes
+    /// back with it.
+    pub fn reply_remote(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        write_block(msg, words, From { sender: TaskId::NONE, target: Target(0), custom: 0 });
+        self.note_reply(caller, me.task, Path::Slow, How::Sent, 0);
+        if me.hot.lender.is(caller) {
+            self.time().give_back(me.task, me.hot);
+        }
+        self.send_back(caller, msg, 0);
+    }
+
+    /// Ends the call of a caller on another CPU with an error.
+    pub fn fail_remote(self, caller: Ref<'k, Task>, error: Error, who: TaskId) {
+        self.refuse_remote(caller, Refusal::Error { error, detail: 0, who });
+    }
+
+    /// The same with a detail, which the first word of the block carries; or it is to be made again.
+    pub fn refuse_remote(self, caller: Ref<'k, Task>, why: Refusal) {
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        match why {
+            Refusal::Error { error, detail, who } if !is_broadcast(msg) => {
+                self.fail_remote_with(caller, msg, error as u8, detail, who);
+            }
+            _ => self.fail_remote_with(caller, msg, AGAIN, 0, TaskId::NONE),
+        }
+    }
+
+    fn fail_remote_with(self, caller: Ref<'k, Task>, msg: &Message, error: u8, detail: u64, who: TaskId) {
+        // Whether it was a broadcast is still to be seen.
+        let (kind, target) = (msg.info.get().flags() & FLAG_EVENT, msg.target.get());
+        write_block(
+            msg,
+            Words { info: MsgInfo(kind), regs: [detail, 0, 0, 0] },
+            From { sender: who, target, custom: 0 },
+        );
+        let callee = msg.callee.take(self.pin());
+        if let Some((callee, hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?))) {
+            self.time().recover(caller, callee, hot);
+        }
+        self.send_back(caller, msg, error);
+    }
+
+    pub fn send_back(self, caller: Ref<'k, Task>, msg: &Message, error: u8) {
+        msg.error.set(error);
+        msg.callee.set(None);
+        msg.held.set(None);
+        msg.stage.set(Stage::Back);
+        self.outbox().send_block(caller, msg, caller.get().hot.home());
+    }
+}
+
+pub fn write_block(msg: &Message, words: Words, from: From) {
+    msg.info.set(words.info);
+    for (cell, value) in msg.regs.iter().zip(words.regs) {
+        cell.set(value);
+    }
+    msg.target.set(from.target);
+    msg.custom.set(from.custom);
+    msg.sender.set(from.sender);
+}

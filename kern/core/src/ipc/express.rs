@@ -1,0 +1,229 @@
+//! The common call across CPUs, in few steps: register message, receiver waiting, its CPU idle or with
+//! less urgent work, the caller's time on the way with the message.
+//!
+//! Four steps, two on each CPU. Each looks first and changes nothing unless all is as it expects; else
+//! [`crate::ipc::call`], [`crate::ipc::across`] and [`crate::door::arrivals`], which do the same for every case, take over:
+//!
+//! 1. [`Ipc::express_call`]: the fastpath has resolved a callee of another CPU and left the message in
+//!    the caller's message block, which goes there with the caller's time.
+//! 2. [`Ipc::express_delivery`], there: the callee receives it and runs.
+//! 3. [`Ipc::express_reply`]: the fastpath found a caller of another CPU and left the answer in its
+//!    message block, which goes home.
+//! 4. [`Ipc::express_return`]: the caller goes on.
+//!
+//! Ownership, ordering and recall are those of [`crate::outbox::mail`].
+//!
+//! Besides, the common answer to a fault of the own CPU: [`Ipc::express_answer`].
+
+use abi::trace::{Event, How, Path};
+use abi::{FaultAnswer, MsgInfo};
+use kern_base::cpu::{CpuBlock, Mail};
+use kern_base::machine::Machine;
+use kern_base::sched_context::{SchedContext, SchedHot};
+use kern_base::task::{
+    FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, Stage, State, Task, TaskHot, state_half,
+};
+use smp::door::{Held, Ref};
+
+use crate::rooms::Ipc;
+use crate::time::schedule::Running;
+
+/// Whom a message that went to another CPU has left to run here.
+pub enum Left {
+    /// Nobody, and the CPU has nothing else to do.
+    Nobody,
+    /// Another task, or nobody.
+    Another,
+    /// The same.
+    Same,
+}
+
+/// Answers to a fault that need no more than a few steps.
+const RESUME: u32 = FaultAnswer::Resume.label();
+const RESUME_AT: u32 = FaultAnswer::ResumeAt.label();
+/// Parts of the state word in which a task that goes on here may differ from others: vector flag and security label.
+const ANY: u64 = (FLAG_VECTOR as u64) << 8 | LABEL_MASK as u64;
+
+impl<'k, M: Machine> Ipc<'k, M> {
+    /// The state word, less generation, label and vector flag, of a task of this CPU that is in `state` and not
+    /// suspended.
+    #[inline(always)]
+    fn expected(self, state: State) -> u64 {
+        u64::from(state_half(state, 0, self.id()))
+    }
+
+    /// The block of the CPU where `task` lives. Another than this, by what the fastpath saw; what goes to this
+    /// one all the same is found in its own mailbox.
+    #[inline(always)]
+    fn way_to(self, task: Ref<'k, Task>) -> Option<Ref<'k, CpuBlock>> {
+        task.get().hot.at_home(self.pin(), &self.k.cpus)
+    }
+
+    /// Pushes a task's message block, with the time in it, into another CPU's mailbox.
+    #[inline(always)]
+    fn express_send(
+        self,
+        task: Ref<'k, Task>,
+        msg: Held<'k, Message>,
+        sc: Held<'k, SchedHot>,
+        there: Ref<'k, CpuBlock>,
+    ) {
+        let to = there.get().id();
+        msg.hand_to_with(sc, to);
+        let wake =
+            there.get().mailbox().push(self.pin(), task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
+        self.outbox().interrupt(to, wake);
+    }
+
+    /// Whether a task that faulted goes on, as it is or at another address, as the running task says, which
+    /// receives. It has the faulter's time, and nothing waits to be received.
+    #[inline(always)]
+    pub fn express_answer(self, me: Ref<'k, Task>, faulter: Ref<'k, Task>) -> bool {
+        let Some((hot, faulter_hot)) = self.task_hot(me).zip(self.task_hot(faulter)) else { return false };
+        let Some(msg) = faulter.get().msg.open(self.pin()) else { return false };
+        let Some((_, sc_hot)) = self.running() else { return false };
+        let word = faulter_hot.state.get();
+        let waits = u64::from(state_half(State::Await, FLAG_IN_FAULT, self.id()));
+        if (word & !ANY) as u32 != waits as u32 {
+            return false;
+        }
+        let rip = msg.regs[1].get();
+        match msg.info.get().label() {
+            RESUME => {}
+            RESUME_AT if rip < abi::USER_TOP => faulter_hot.regs.rip.set(rip),
+            _ => return false,
+        }
+        self.note_reply(faulter, me, Path::Express, How::Delivered, 0);
+        msg.callee.set(None);
+        msg.stage.set(Stage::Home);
+        hot.pending.set(0);
+        hot.caller.set(None);
+        hot.lender.set(None);
+        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
+        sc_hot.task.set(Some(faulter));
+        let word = word ^ (u64::from(FLAG_IN_FAULT) << 8 | (State::Await as u64 ^ State::Ready as u64));
+        faulter_hot.state.set(word);
+        self.time().run_task(faulter, faulter_hot);
+        true
+    }
+
+    /// Step 1: whether the call of the running task is under way.
+    #[inline(always)]
+    pub fn express_call(self, me: Ref<'k, Task>, callee: Ref<'k, Task>, tag: u64) -> bool {
+        let Some(hot) = self.task_hot(me) else { return false };
+        let Some(msg) = me.get().msg.hold(self.pin()) else { return false };
+        let Some((sc, sc_hot)) = self.running_held() else { return false };
+        let Some(way) = self.way_to(callee) else { return false };
+        if !sc_hot.state.may_run_on(way.get().id()) {
+            return false;
+        }
+        self.event(|| {
+            let (caller, callee) = (me.get().id(), callee.get().id());
+            Event::Call { caller, callee, path: Path::Express, how: How::Sent }
+        });
+        self.time().stop(&sc_hot);
+        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::AwaitRemote as u64));
+        self.outbox().number_block(hot, &msg);
+        msg.sc.set(Some(sc));
+        msg.sender.set(me.get().id());
+        msg.tag.set(tag);
+        msg.callee.set(Some(callee));
+        msg.stage.set(Stage::Out);
+        self.express_send(me, msg, sc_hot, way);
+        true
+    }
+
+    /// Step 2: a call that came from another CPU is received, if its receiver then runs at once.
+    #[inline(always)]
+    pub fn express_delivery(self, caller: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
+        let callee = msg.callee.get(self.pin())?;
+        let hot = self.task_hot(callee)?;
+        let sc = msg.sc.get(self.pin())?;
+        let sc_hot = self.sc_hot(sc)?;
+        let word = hot.state.get();
+        let receiving = word & !ANY == msg.tag.get() | self.expected(State::Recv);
+        if !receiving || msg.info.get().words() != 0 || self.task_hot(caller).is_some() {
+            return None;
+        }
+        let now = self.time().make_way(sc_hot)?;
+        self.note_received(caller, callee);
+        msg.stage.set(Stage::Owed);
+        msg.sc.set(None);
+        hot.caller.set(Some(caller));
+        hot.lender.set(Some(caller));
+        sc_hot.task.set(Some(callee));
+        hot.state.set(word ^ (State::Recv as u64 ^ State::Ready as u64));
+        self.time().take_over(sc, sc_hot, now, callee, word);
+        self.write_registers(hot, msg);
+        hot.regs.rdi.set(u64::from(msg.target.get().index()));
+        hot.regs.rsi.set(msg.sender.get().raw());
+        hot.regs.r12.set(u64::from(msg.custom.get()));
+        Some(Running { task: callee, hot })
+    }
+
+    /// Step 3: whether the reply of the running task, which has its caller's time and now receives, is
+    /// under way. Nothing waits to be received.
+    #[inline(always)]
+    pub fn express_reply(self, me: Ref<'k, Task>, caller: Ref<'k, Task>) -> bool {
+        let Some(hot) = self.task_hot(me) else { return false };
+        let Some(msg) = caller.get().msg.hold(self.pin()) else { return false };
+        let Some((sc, sc_hot)) = self.running_held() else { return false };
+        let Some(way) = self.way_to(caller) else { return false };
+        self.note_reply(caller, me, Path::Express, How::Sent, 0);
+        self.time().stop(&sc_hot);
+        hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
+        hot.caller.set(None);
+        hot.lender.set(None);
+        sc_hot.task.set(Some(caller));
+        msg.sc.set(Some(sc));
+        msg.error.set(0);
+        msg.callee.set(None);
+        msg.stage.set(Stage::Back);
+        self.express_send(caller, msg, sc_hot, way);
+        true
+    }
+
+    /// Step 4: a reply that came from another CPU lets its caller go on, if that is at once.
+    #[inline(always)]
+    pub fn express_return(self, task: Ref<'k, Task>, msg: &Message) -> Option<Running<'k>> {
+        let hot = self.task_hot(task)?;
+        let sc = msg.sc.get(self.pin())?;
+        let sc_hot = self.sc_hot(sc)?;
+        let word = hot.state.get();
+        let waiting = (word & !ANY) as u32 == self.expected(State::AwaitRemote) as u32;
+        if !waiting || hot.deadline.is_queued() || hot.recall.get() | msg.error.get() != 0 {
+            return None;
+        }
+        debug_assert!(hot.borrowed.is_null(), "its time went along with its call");
+        let now = self.time().make_way(sc_hot)?;
+        self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
+        msg.stage.set(Stage::Home);
+        msg.sc.set(None);
+        hot.state.set(word ^ (State::AwaitRemote as u64 ^ State::Ready as u64));
+        self.time().take_over(sc, sc_hot, now, task, word);
+        self.write_registers(hot, msg);
+        hot.regs.rdi.set(0);
+        hot.regs.rsi.set(0);
+        hot.regs.r12.set(0);
+        Some(Running { task, hot })
+    }
+
+    /// A register message out of a message block, for a task in a system call: its frame is one of that kind.
+    #[inline(always)]
+    pub fn write_registers(self, hot: &TaskHot, msg: &Message) {
+        let MsgInfo(info) = msg.info.get();
+        let regs = &hot.regs;
+        regs.rax.set(info);
+        regs.rdx.set(msg.regs[0].get());
+        regs.r8.set(msg.regs[1].get());
+        regs.r9.set(msg.regs[2].get());
+        regs.r10.set(msg.regs[3].get());
+    }
+
+    /// The running context, to be sent away.
+    #[inline(always)]
+    fn running_held(self) -> Option<(Ref<'k, SchedContext>, Held<'k, SchedHot>)> {
+        let sc = self.sched.current.get(self.pin())?;
+        Some((sc, sc.get().hot.hold(self.pin())?))
+    }
+}

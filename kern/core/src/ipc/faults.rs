@@ -1,0 +1,410 @@
+//! Faults as messages: a fault is a call that the kernel makes for the task, and its answer says how the
+//! task goes on.
+//!
+//! The task waits in the states of a call, with [`FLAG_IN_FAULT`]. So its CPU time is lent, its handler may
+//! forward the message, keep it and die, and the task may be suspended and killed meanwhile, as with any call.
+//! What differs:
+//!
+//! * **Registers.** All of the task's stay in its frame (`full` is 1), its UTCB is left alone: it may have been
+//!   writing a message there. They are shown in the bulk words of whoever receives the message. Where that is on
+//!   another CPU, they travel in the message block ([`kern_base::task::Message::frame`]), which whoever has the
+//!   block owns; so do those that the answer brings.
+//! * **The answer** is checked before anything is done: a handler that answers nonsense is told so, and its
+//!   call is still there. [`PENDING_FAULT`] keeps the fastpaths away from it.
+//! * **An error** has nobody to be told: the process is torn down, as if there were no handler.
+//!
+//! A fault has no deadline, and cancelling it does nothing: who may suspend a task may not end it.
+
+use abi::trace::{Event, How, Path};
+use abi::{Error, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
+use abi::{RFLAGS_RESUME, RFLAGS_TRAP};
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::{FaultEnd, Machine};
+use kern_base::task::{
+    FLAG_IN_FAULT, FLAG_NEVER, FLAG_SUSPENDED, FLAG_VECTOR, Message, PENDING_FAULT, State, Task, TaskHot, ctl,
+};
+use smp::door::Ref;
+use smp::sync::Ordering::{Relaxed, SeqCst};
+use smp::sync::fence;
+
+use crate::ipc::call::{From, Words};
+use crate::ipc::carry::CARRIES;
+use crate::registers::{load_registers, read_registers, registers};
+use crate::rooms::Ipc;
+use crate::state::{has_flag, is_dying, set_flag, set_state};
+use crate::{Me, Refusal, Result};
+
+/// Exceptions that say more than their number.
+const DEBUG: u8 = 1;
+const PAGE_FAULT: u8 = 14;
+/// Page fault error bit: the page is there, and does not allow it.
+const PRESENT: u64 = 1 << 0;
+/// What DR6 says: a step; which breakpoints hit.
+const DR6_STEP: u64 = 1 << 14;
+const DR6_HITS: u64 = 0xf;
+/// `BadArgument`'s detail for an answer that there is not: it is no argument but the label.
+const NO_SUCH_ANSWER: u64 = u64::MAX;
+
+/// What DR7 says of one breakpoint: enabled; its condition and its length in bytes.
+pub fn breakpoint(dr7: u64, n: usize) -> (bool, u64, u64) {
+    let (condition, length) = (dr7 >> (16 + 4 * n) & 3, dr7 >> (18 + 4 * n) & 3);
+    (dr7 >> (2 * n) & 3 != 0, condition, [1, 2, 8, 4][length as usize])
+}
+
+/// Conditions of a breakpoint: before an instruction, at an access to a port.
+const ON_EXECUTE: u64 = 0;
+const ON_PORT: u64 = 2;
+
+/// Whether debug registers may be loaded: nothing of the kernel's is watched, nothing reserved is set.
+pub fn check_debug(addresses: &[u64], dr7: u64) -> Result<()> {
+    if let Some(n) = addresses.iter().position(|at| *at >= abi::USER_TOP) {
+        return Err(Refusal::new(Error::BadAddress, n as u64));
+    }
+    let legal = |(n, at): (usize, &u64)| {
+        let (on, condition, length) = breakpoint(dr7, n);
+        !on || condition != ON_PORT && at % length == 0 && (condition != ON_EXECUTE || length == 1)
+    };
+    if dr7 & !abi::DEBUG_CONTROL != 0 || !addresses.iter().enumerate().all(legal) {
+        return Err(Refusal::argument(5));
+    }
+    Ok(())
+}
+
+/// The tag of a faulter's message to another CPU. The general path compares the callee's generation alone; the
+/// express path, which would deliver an ordinary message, all of it, and never finds it so.
+pub fn not_express(tag: u64) -> u64 {
+    tag | u64::from(FLAG_NEVER) << 8
+}
+
+/// A faulter's message leaves the CPU where its frame is: what the frame has goes along.
+pub fn take_registers_along(hot: &TaskHot, msg: &Message) {
+    if has_flag(hot, FLAG_IN_FAULT) {
+        for (register, cell) in registers(&hot.regs) {
+            msg.frame[register as usize].set(cell.get());
+        }
+    }
+}
+
+/// Names the kind of a task's fault.
+#[inline(always)]
+fn kind_of(fault: &Fault, hot: &TaskHot) -> FaultKind {
+    if fault.vector == PAGE_FAULT {
+        let above = fault.address.wrapping_sub(hot.regs.rsp.get()).wrapping_add(abi::PAGE_SIZE);
+        let near = above < 2 * abi::PAGE_SIZE;
+        return if near && fault.error & PRESENT == 0 { FaultKind::StackOverflow } else { FaultKind::Page };
+    }
+    kind_of_other(fault, hot)
+}
+
+/// Names the kind of a fault that is no page fault, and settles debug exceptions. Out of line: so a page fault passes
+/// only one comparison of vectors.
+#[cold]
+#[inline(never)]
+fn kind_of_other(fault: &Fault, hot: &TaskHot) -> FaultKind {
+    if fault.vector == DEBUG {
+        settle_debug(hot, fault.address);
+    }
+    match fault.vector {
+        0 => FaultKind::Divide,
+        DEBUG if fault.address & DR6_HITS != 0 => FaultKind::Watch,
+        DEBUG if fault.address & DR6_STEP != 0 => FaultKind::Step,
+        3 => FaultKind::Breakpoint,
+        6 => FaultKind::Instruction,
+        7 => FaultKind::NoVector,
+        10..=13 => FaultKind::Protection,
+        16 | 19 => FaultKind::Float,
+        17 => FaultKind::Alignment,
+        _ => FaultKind::Other,
+    }
+}
+
+/// A fault of the running program.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub vector: u8,
+    pub error: u64,
+    /// CR2, for a page fault; DR6, for a debug exception.
+    pub address: u64,
+}
+
+impl<'k, M: Machine> Ipc<'k, M> {
+    // --- the call --------------------------------------------------------------------------------
+
+    /// The running task faulted, with all its registers in its frame: its handler is told, or its process is
+    /// torn down.
+    pub fn on_fault(self, fault: Fault) {
+        let Some(me) = self.current() else { return };
+        self.event(|| Event::Fault {
+            task: me.task.get().id(),
+            address: fault.address,
+            vector: fault.vector,
+        });
+        let details = u64::from(fault.vector) << 32 | fault.error & u64::from(u32::MAX);
+        let [address, about] = &me.hot.fault;
+        address.set(fault.address);
+        about.set(details);
+        let info = MsgInfo::new(kind_of(&fault, me.hot).label(), 0).flag(FLAG_FAULT);
+        let regs = &me.hot.regs;
+        let words = Words { info, regs: [fault.address, regs.rip.get(), details, regs.rsp.get()] };
+        if let Err(why) = self.tell_handler(me, words) {
+            self.end_of_fault(me, why);
+        }
+    }
+
+    /// Calls the handler; nothing was done where that fails.
+    #[inline(always)]
+    fn tell_handler(self, me: Me<'k>, words: Words) -> core::result::Result<(), Option<Error>> {
+        let target = match me.task.get().fault_handler.load(Relaxed) {
+            0 => me.process(self.pin()).get().fault_handler.load(Relaxed),
+            own => own,
+        };
+        if target == 0 {
+            return Err(None);
+        }
+        let dest = match self.caps().resolve_task(me, Target(target), Rights::SEND | Rights::STRING) {
+            Ok(dest) => dest,
+            Err(Refusal::Error { error, .. }) => return Err(Some(error)),
+            Err(_) => return Err(Some(Error::BadState)),
+        };
+        if dest.task == me.task {
+            return Err(Some(Error::SelfCall));
+        }
+        let from = From { sender: me.task.get().id(), target: Target(target), custom: dest.custom };
+        if has_flag(me.hot, FLAG_VECTOR) {
+            self.k.machine.save_vector(me.task.get().vector(self.pin()));
+        }
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Some(Error::BadState)) };
+        let Some(handler) = self.task_hot(dest.task) else {
+            set_flag(me.hot, FLAG_IN_FAULT, true);
+            self.fault_remote(me, msg, dest.task, dest.tag, words, from);
+            return Ok(());
+        };
+        let receiving = self.is_receiving(handler);
+        if handler.state.get() >> 32 != dest.tag >> 32 || !receiving && is_dying(handler) {
+            return Err(Some(Error::Dead));
+        }
+        set_flag(me.hot, FLAG_IN_FAULT, true);
+        msg.callee.set(Some(dest.task));
+        let how = if receiving { How::Delivered } else { How::Queued };
+        self.event(|| {
+            let (caller, callee) = (me.task.get().id(), dest.task.get().id());
+            Event::Call { caller, callee, path: Path::Slow, how }
+        });
+        if receiving {
+            set_state(me.hot, State::Await);
+            self.deliver(dest.task, handler, me.task, words, from);
+            self.show_fault(me.task, dest.task, handler);
+            self.pass_time(me.task, dest.task, handler);
+        } else {
+            set_state(me.hot, State::Sending);
+            self.time().stop_current();
+            self.queue_call(me.task, msg, dest.task, handler, words, from);
+            self.time().dispatch();
+        }
+        Ok(())
+    }
+
+    /// `handler` has just received the fault of `caller`: it sees all registers, and owes more than a message.
+    #[inline(always)]
+    pub fn show_fault(self, caller: Ref<'k, Task>, handler: Ref<'k, Task>, handler_hot: &TaskHot) {
+        handler_hot.pending.set(handler_hot.pending.get() | PENDING_FAULT);
+        let bulk = &handler.get().utcb(self.pin()).bulk;
+        if let Some(hot) = self.task_hot(caller) {
+            for (register, cell) in registers(&hot.regs) {
+                bulk[register as usize].store(cell.get(), Relaxed);
+            }
+        } else if let Some(msg) = caller.get().msg.open(self.pin()) {
+            for (word, cell) in bulk.iter().zip(&msg.frame) {
+                word.store(cell.get(), Relaxed);
+            }
+        }
+    }
+
+    /// The running task's fault can't be told to anybody.
+    #[cold]
+    fn end_of_fault(self, me: Me<'k>, why: Option<Error>) {
+        self.report_fault(me.task, me.hot, why);
+        set_state(me.hot, State::Faulted);
+        // The time rests with the task until the kill gives it back.
+        self.time().stop_current();
+        self.tear_down_later(me.task, me.hot);
+        self.time().dispatch();
+    }
+
+    fn report_fault(self, task: Ref<'k, Task>, hot: &TaskHot, why: Option<Error>) {
+        self.caps().audit_teardown(task);
+        let [address, about] = &hot.fault;
+        self.k.machine.report_fault(&FaultEnd {
+            task: task.get().id(),
+            vector: (about.get() >> 32) as u8,
+            error: about.get() as u32,
+            address: address.get(),
+            rip: hot.regs.rip.get(),
+            why,
+        });
+        self.end_with_first(task.get().id().process());
+    }
+
+    /// The same by mail: it may end the task that is in the middle of a system call.
+    pub fn tear_down_later(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        self.prepare_teardown(hot);
+        self.outbox().raise_control(task, ctl::TEAR_DOWN);
+    }
+
+    pub fn prepare_teardown(self, hot: &TaskHot) {
+        set_state(hot, State::Faulted);
+        set_flag(hot, FLAG_SUSPENDED, true);
+        hot.recall.set(Error::Dying as u8);
+        hot.wait_epoch.set(0);
+        if let Some(process) = hot.process.get(self.pin()) {
+            process.get().header.set_flag(FLAG_DYING);
+            // Who binds a task takes its number and then looks for the mark.
+            fence(SeqCst);
+        }
+    }
+
+    // --- the answer ------------------------------------------------------------------------------
+
+    /// Whether a caller whose call this CPU has is one whose fault it is.
+    pub fn is_fault(self, caller: Ref<'k, Task>) -> bool {
+        match self.task_hot(caller) {
+            Some(hot) => has_flag(hot, FLAG_IN_FAULT),
+            None => caller.get().msg.open(self.pin()).is_some_and(|msg| msg.info.get().has(FLAG_FAULT)),
+        }
+    }
+
+    /// Looks at an answer to `caller`'s fault. A register set that comes with it is taken into the message block.
+    #[inline(always)]
+    pub fn check_answer(self, me: Me<'k>, caller: Ref<'k, Task>, words: &Words) -> Result<FaultAnswer> {
+        let no_such = Refusal::new(Error::BadArgument, NO_SUCH_ANSWER);
+        let answer = FaultAnswer::from_label(words.info.label()).ok_or(no_such)?;
+        if words.info.has(CARRIES) {
+            // It did not ask for any, and what its UTCB lists is its own business just now.
+            return Err(no_such);
+        }
+        match answer {
+            FaultAnswer::ResumeAt if words.regs[1] >= abi::USER_TOP => {
+                return Err(Refusal::new(Error::BadAddress, RegIndex::Rip as u64));
+            }
+            FaultAnswer::Registers => self.take_register_set(me, caller)?,
+            _ => {}
+        }
+        Ok(answer)
+    }
+
+    #[inline(never)]
+    fn take_register_set(self, me: Me<'k>, caller: Ref<'k, Task>) -> Result<()> {
+        let set = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
+            for (cell, word) in msg.frame.iter().zip(set) {
+                cell.set(word);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out an answer that was checked.
+    #[inline(always)]
+    pub fn answer_fault(self, me: Me<'k>, caller: Ref<'k, Task>, answer: FaultAnswer, words: Words) {
+        let Some(hot) = self.task_hot(caller) else {
+            if !goes_on(answer) {
+                self.caps().audit_answer(me, caller, answer);
+            }
+            return self.reply_remote(me, caller, words);
+        };
+        self.note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
+        if goes_on(answer) {
+            self.apply(caller, hot, answer, words.regs[1]);
+            self.end_call(me, caller, hot);
+        } else {
+            self.caps().audit_answer(me, caller, answer);
+            self.stop_faulter(me, caller, hot);
+            self.finish_off(caller, hot, answer);
+        }
+    }
+
+    /// `me` has let `caller`'s fault go without an answer.
+    pub fn drop_fault(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
+        self.stop_faulter(me, caller, hot);
+        self.fault_failed(caller, hot, why);
+    }
+
+    /// Ends the call of a faulter that does not go on: it has its time, and does not run.
+    fn stop_faulter(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
+        set_flag(hot, FLAG_SUSPENDED, true);
+        self.end_call(me, caller, hot);
+    }
+
+    /// The task goes on, as the answer says.
+    #[inline(always)]
+    fn apply(self, task: Ref<'k, Task>, hot: &TaskHot, answer: FaultAnswer, rip: u64) {
+        set_flag(hot, FLAG_IN_FAULT, false);
+        match answer {
+            FaultAnswer::ResumeAt => hot.regs.rip.set(rip),
+            FaultAnswer::Step => hot.regs.rflags.set(hot.regs.rflags.get() | RFLAGS_TRAP),
+            FaultAnswer::Registers => {
+                if let Some(msg) = task.get().msg.open(self.pin()) {
+                    load_registers(hot, |i| msg.frame[i].get());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The task, which waits for nothing any more and is suspended, ends, as the answer says. Who answered is told of already.
+    fn finish_off(self, task: Ref<'k, Task>, hot: &'k TaskHot, answer: FaultAnswer) {
+        set_flag(hot, FLAG_IN_FAULT, false);
+        set_state(hot, State::Ready);
+        if answer == FaultAnswer::TearDown {
+            self.tear_down_later(task, hot);
+        } else {
+            self.outbox().raise_control(task, ctl::KILL);
+        }
+    }
+
+    /// The message of a faulter of this CPU, which lives, is home.
+    pub fn fault_is_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, msg: &Message, error: Option<Error>) {
+        let answer = FaultAnswer::from_label(msg.info.get().label()).unwrap_or(FaultAnswer::TearDown);
+        match error {
+            Some(error) => self.fault_failed(task, hot, error),
+            None if goes_on(answer) => {
+                self.apply(task, hot, answer, msg.regs[1].get());
+                self.time().make_ready(task, hot);
+            }
+            None => {
+                set_flag(hot, FLAG_SUSPENDED, true);
+                self.finish_off(task, hot, answer);
+            }
+        }
+    }
+
+    /// Nobody will answer a task's fault, for which it waits nowhere any more: its process ends.
+    #[cold]
+    pub fn fault_failed(self, task: Ref<'k, Task>, hot: &'k TaskHot, why: Error) {
+        set_flag(hot, FLAG_IN_FAULT, false);
+        self.report_fault(task, hot, Some(why));
+        self.tear_down_later(task, hot);
+    }
+}
+
+/// A debug exception, by what DR6 said: a step is one, and a breakpoint before an instruction is not to hit
+/// again before it was executed.
+#[cold]
+fn settle_debug(hot: &TaskHot, dr6: u64) {
+    let flags = &hot.regs.rflags;
+    if dr6 & DR6_STEP != 0 {
+        flags.set(flags.get() & !RFLAGS_TRAP);
+    }
+    let dr7 = hot.debug[abi::DEBUG_ADDRESSES].get();
+    let hit = |n: usize| {
+        let (on, condition, _) = breakpoint(dr7, n);
+        on && condition == ON_EXECUTE && dr6 >> n & 1 != 0
+    };
+    if (0..abi::DEBUG_ADDRESSES).any(hit) {
+        flags.set(flags.get() | RFLAGS_RESUME);
+    }
+}
+
+fn goes_on(answer: FaultAnswer) -> bool {
+    !matches!(answer, FaultAnswer::Kill | FaultAnswer::TearDown)
+}

@@ -1,0 +1,87 @@
+//! Moves a task to the CPU where it is to run, when it is resumed for the first time.
+//!
+//! # What moves
+//! The task's inside, its message block, the SchedContext and the Notification that are bound to it; behind them, the calls
+//! and events that are queued at the task. A task that has never run has nothing else: it neither waits nor serves, its
+//! SchedContext rests with it, and no other task waits for its Notification.
+//!
+//! # Steps
+//! 1. The source gives each part up ([`Held::leave_for`](smp::door::Held::leave_for)), so that no CPU can open it.
+//! 2. The source pushes one [`Batch`](smp::mailbox::Batch): the task ([`Mail::Arrival`], in the node of its message
+//!    block), then its callers and senders in their order. No later call comes between them.
+//! 3. The destination becomes the home of each part ([`Homed::arrive`](smp::door::Homed::arrive)). The state word gets the new home last. Then the
+//!    task runs, unless it was suspended meanwhile.
+//!
+//! # Mail about a part that is under way
+//! Control bits, bits of a Notification, calls and requests go to the source, which is still the home, also from the
+//! destination itself. The source cannot open the part, and sends the mail on ([`Homed::mail_target`](smp::door::Homed::mail_target)): it comes behind the
+//! task, since mailboxes are first in, first out. Mail that was sent to the source before the destination became the home
+//! goes on in the same way.
+//!
+//! Who destroys a part waits for the answer of its home, and so for its arrival. So a part that is under way is alive, and
+//! the message refers to nothing else.
+//!
+//! An operation that only the home can do is refused with the number of the destination. On the destination itself it
+//! restarts, since the part is about to come ([`Cx::elsewhere`](crate::Cx::elsewhere)).
+
+use core::sync::atomic::Ordering::Acquire;
+use kern_base::cpu::Mail;
+use kern_base::machine::Machine;
+use kern_base::task::{HOME_MASK, HOME_SHIFT, PENDING_SENDERS, Task, TaskHot};
+use smp::door::Ref;
+
+use crate::rooms::Life;
+
+impl<'k, M: Machine> Life<'k, M> {
+    /// Sends a task that is resumed for the first time to the CPU where it is to run. Queued callers go with it, all of
+    /// them: nothing would send the others later.
+    ///
+    /// Returns: whether the task has left.
+    pub fn move_to_start(self, task: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+        let (pin, to) = (self.pin(), hot.start_on.get());
+        let Some(cpu) = self.k.cpus.get(pin, to.index()).filter(|_| to != self.id()) else { return false };
+        let word = hot.state.get();
+        let (callers, posters) = (hot.senders.take_all(pin), hot.posters.take_all(pin));
+        hot.pending.set(hot.pending.get() & !PENDING_SENDERS);
+        if let Some(sc) = hot.own_sc.get(pin).and_then(|sc| sc.get().hot.hold(pin)) {
+            sc.leave_for(to);
+        }
+        if let Some(object) = hot.bound.get(pin).and_then(|object| object.get().hot.hold(pin)) {
+            object.leave_for(to);
+        }
+        if let (Some(msg), Some(hot)) = (task.get().msg.hold(pin), task.get().hot.hold(pin)) {
+            msg.leave_for(to);
+            hot.leave_for(to);
+        }
+        let mut batch = cpu.get().mailbox().batch(pin);
+        batch.add(task.map(|t| &t.msg_node), Mail::Arrival(task.ptr()));
+        for queue in [callers, posters] {
+            while let Some(caller) = queue.pop_highest(pin) {
+                self.ipc().send_along(caller, to, word, &mut batch);
+            }
+        }
+        self.outbox().interrupt(to, batch.push());
+        true
+    }
+
+    /// Takes over a task that has come to the CPU where it is to run, with its parts, and resumes it.
+    #[inline(never)]
+    pub fn task_arrived(self, task: Ref<'k, Task>) {
+        let pin = self.pin();
+        let whole = task.get().hot.arrive(pin) & task.get().msg.arrive(pin);
+        let Some(hot) = self.task_hot(task).filter(|_| whole) else {
+            panic!("{:?} got a task that was not sent to it", self.id());
+        };
+        if let Some(sc) = hot.own_sc.get(pin) {
+            sc.get().hot.arrive(pin);
+        }
+        if let Some(object) = hot.bound.get(pin) {
+            object.get().hot.arrive(pin);
+        }
+        hot.state.set(hot.state.get() & !u64::from(HOME_MASK) | u64::from(self.id().raw()) << HOME_SHIFT);
+        if !task.get().to_suspend.load(Acquire) {
+            self.resume(task, hot);
+        }
+        self.time().dispatch();
+    }
+}

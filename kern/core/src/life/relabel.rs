@@ -1,0 +1,134 @@
+//! [`abi::Op::LabelSet`]: an object gets another label; of a process its spaces and tasks, too.
+
+use crate::begun::{is_again, mark_again};
+use crate::caps::labels::differ;
+use crate::rooms::Life;
+use crate::{Answer, Me, Refusal, Result};
+use abi::audit::{AuditEvent, LABELS};
+use abi::{Cap, Counter, Error, Op, TaskId, machine_rights};
+use kern_base::header::{FLAG_ADOPTED, FLAG_DYING, Header};
+use kern_base::limits::LABEL_STEPS;
+use kern_base::machine::Machine;
+use kern_base::memory::VSpace;
+use kern_base::objects::RawWord;
+use kern_base::process::Process;
+use kern_base::task::{LABEL_MASK, Task, TaskHot, ctl, label_part};
+use smp::door::Ref;
+use smp::sync::Ordering::{Relaxed, SeqCst};
+use smp::sync::fence;
+
+impl<'k, M: Machine> Life<'k, M> {
+    /// [`abi::Op::LabelSet`].
+    pub fn label_set(self, me: Me<'k>, machine: Cap, object: Cap, label: u64) -> Result<Answer> {
+        self.caps().find_machine(me, machine, machine_rights::SECURITY)?;
+        let word = self.caps().slot_of(me.process(self.pin()), object)?.get().word.load(self.pin());
+        let header =
+            self.caps().header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
+        let label = u32::try_from(label).ok().filter(|label| *label < LABELS);
+        let label = label.ok_or(Refusal::argument(2))?;
+        if header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        let guard = self.caps().lock_spaces();
+        if let Some(whole) = self.caps().process_with(word).map(|process| process.get().header.label())
+            && whole != label
+        {
+            return Err(differ(whole, label));
+        }
+        let process = word.get::<Process>();
+        let before = header.label();
+        // A process that has this label and has not told all its tasks is just getting it: by an earlier entry of this
+        // call, or by another caller, whose work goes on here.
+        let begins = before != label || process.is_none_or(knows_label);
+        if begins && is_again(me.hot) {
+            // An earlier entry of this call has set the label. Others have set another one since, or finished this one's work.
+            return Ok(Answer::DONE);
+        }
+        if begins {
+            self.put_label(word, header, label);
+        }
+        let done = match process {
+            Some(process) => self.tell_label(process),
+            None => Ok(()),
+        };
+        drop(guard);
+        if begins {
+            let detail = u64::from(before) << 32 | u64::from(label);
+            self.caps().audit_object(AuditEvent::Label, Op::LabelSet, header, detail);
+        }
+        done.inspect_err(|_| mark_again(me.hot)).map(|()| Answer::DONE)
+    }
+
+    /// Labels the tasks of a process that has another label, and tells their CPUs; a bounded number of tasks.
+    ///
+    /// Requires: the lock of spaces, so that nobody sets another label while the count of told tasks is used.
+    ///
+    /// Ordering: the label is set before the numbers are read, and a task takes its number before it reads the label
+    /// ([`Life::bind_task`]). So each task of the process reads the new label, or is told.
+    fn tell_label(self, process: Ref<'k, Process>) -> Result<()> {
+        fence(SeqCst);
+        let (numbers, told) = (&process.get().tasks, &process.get().label_told);
+        let label = process.get().header.label();
+        let first = told.load(Relaxed) as usize;
+        let end = numbers.len().min(first + LABEL_STEPS);
+        for number in first..end {
+            let entry = numbers.get(self.pin(), number);
+            if let Some(task) = entry.and_then(|entry| entry.get().task.get(self.pin())) {
+                // A task without identity takes the label when it gets one.
+                if task.get().id() != TaskId::NONE {
+                    task.get().header.set_label(label);
+                }
+                self.send_control(task, ctl::LABEL);
+            }
+        }
+        told.store(end as u32, Relaxed);
+        if end < numbers.len() { Err(Refusal::More) } else { Ok(()) }
+    }
+
+    /// Gives a task of this CPU the label of its process, which has changed. If the task is running, the CPU's branch
+    /// predictors were trained by tasks with the old label, and from here on the fastpath goes to tasks with the new one:
+    /// so they are flushed at once.
+    #[cold]
+    pub fn take_label(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        let Some(process) = hot.process.get(self.pin()) else { return };
+        let label = label_part(process.get().header.label());
+        let word = hot.state.get();
+        if word as u32 & LABEL_MASK == label {
+            return;
+        }
+        let word = word & !u64::from(LABEL_MASK) | u64::from(label);
+        hot.state.set(word);
+        if self.hot.current.is(task) {
+            self.time().expect(word);
+            self.hot.special_on.set(self.hot.special_on.get() & !LABEL_MASK | label);
+            self.k.machine.flush_predictors();
+            self.count(Counter::LabelSwitch);
+        }
+    }
+
+    /// Labels an object, and of a process its spaces, too. The lock of spaces is held: a process that gets spaces just then
+    /// gets them before, with the others, or finds that the labels differ.
+    fn put_label(self, word: RawWord<'k>, header: &Header, label: u32) {
+        header.set_label(label);
+        header.clear_flag(FLAG_ADOPTED);
+        if let Some(space) = word.get::<VSpace>() {
+            space.get().set_labelled(label != 0);
+        }
+        if let Some(process) = word.get::<Process>() {
+            process.get().label_told.store(0, Relaxed);
+            let cspace = process.get().cnode.get(self.pin()).into_iter();
+            for table in cspace.flat_map(|first| self.caps().tables(first)) {
+                table.get().header.set_label(label);
+            }
+            if let Some(space) = process.get().vspace.get(self.pin()) {
+                space.get().header.set_label(label);
+                space.get().set_labelled(label != 0);
+            }
+        }
+    }
+}
+
+/// Whether all tasks of a process have been told of its label. The lock of spaces is held.
+fn knows_label(process: Ref<'_, Process>) -> bool {
+    process.get().label_told.load(Relaxed) as usize >= process.get().tasks.len()
+}

@@ -1,0 +1,170 @@
+//! What is sent to other CPUs: message blocks with calls, replies and [requests](Request), control bits, Notification bits.
+//!
+//! # Ownership
+//! A task's message block belongs to the CPU its home word names; the word is changed last, before the
+//! push that hands it over. So a CPU that opens it owns it, except while the block is still in its own
+//! mailbox: stages [`Stage::Out`](kern_base::task::Stage) and `Ask` say so.
+//!
+//! # Recall
+//! A task whose block is on another CPU and that is killed, cancelled or out of time asks for it back:
+//! it notes the block's number and why ([`Task::recalled`]), and sends RECALL in its control word to
+//! where the block is. The block comes back as a reply with an error; if it had been replied to already,
+//! the reply comes first, and a RECALL that arrives later finds no block of that number. What was asked
+//! is carried out when the block is home: [`crate::door::arrivals`].
+
+use abi::{Counter, Error};
+use kern_base::cpu::Mail;
+use kern_base::machine::Machine;
+use kern_base::notification::Notification;
+use kern_base::task::{Message, Request, Stage, Task, TaskHot, ctl};
+use smp::coalesced::CoalescedBits;
+use smp::cpu::CpuId;
+use smp::door::Ref;
+use smp::mailbox::{Node, Wake};
+use smp::sync::Ordering::{Acquire, Release};
+
+use crate::rooms::Outbox;
+use crate::state::is_dying;
+use crate::{Me, Refusal};
+
+/// Where a request goes when it was served here.
+pub enum Next {
+    /// Back to its task.
+    Done,
+    /// On to another CPU, or once more through this one's mailbox.
+    Go(CpuId),
+    /// Nowhere: it is kept until what it waits for has happened.
+    Stay,
+}
+
+impl<'k, M: Machine> Outbox<'k, M> {
+    /// Pushes a node into a CPU's mailbox and interrupts it where its wake rule asks for that.
+    pub fn post(self, to: CpuId, node: Ref<'k, Node<Mail>>, mail: Mail) {
+        let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
+        let wake = cpu.get().mailbox().push(self.pin(), node, mail);
+        self.interrupt(to, wake);
+    }
+
+    /// Does what a push asked for.
+    pub fn interrupt(self, to: CpuId, wake: Wake) {
+        if wake.is_needed() {
+            self.count(Counter::IpiSent);
+            self.k.machine.wake(to);
+        }
+    }
+
+    /// Raises bits and, where none was up, sends their node to `to`.
+    pub fn raise_bits(self, to: CpuId, bits: Ref<'k, CoalescedBits<Mail>>, value: u64, mail: Mail) {
+        let Some(cpu) = self.k.cpus.get(self.pin(), to.index()) else { return };
+        let wake = cpu.get().mailbox().raise(self.pin(), bits, value, mail);
+        self.interrupt(to, wake);
+    }
+
+    /// Sends control bits to where a task's message block is.
+    pub fn raise_with_message(self, task: Ref<'k, Task>, bits: u64) {
+        self.raise_bits(task.get().msg.home(), task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
+    }
+
+    /// The same by mail in any case.
+    pub fn raise_control(self, task: Ref<'k, Task>, bits: u64) {
+        let to = task.get().hot.mail_target(self.pin());
+        self.raise_bits(to, task.map(|t| &t.ctl), bits, Mail::Control(task.ptr()));
+    }
+
+    /// Raises bits of a Notification of another CPU.
+    pub fn raise_remote(self, object: Ref<'k, Notification>, bits: u64) {
+        if bits != 0 {
+            self.raise_bits(
+                object.get().hot.mail_target(self.pin()),
+                object.map(|n| &n.remote),
+                bits,
+                Mail::Bits(object.ptr()),
+            );
+        }
+    }
+
+    /// Hands a message block, and the time in it, to another CPU.
+    pub fn send_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
+        self.hand_block(task, msg, to);
+        self.post(to, task.map(|t| &t.msg_node), Mail::Message(task.ptr()));
+    }
+
+    /// Makes another CPU the home of a message block and of the time in it. The caller then sends the message.
+    pub fn hand_block(self, task: Ref<'k, Task>, msg: &Message, to: CpuId) {
+        let sc = msg.sc.get(self.pin());
+        task.get().msg.set_home_with(self.pin(), sc.map(|sc| &sc.get().hot), to);
+    }
+
+    /// A block of this CPU's own task leaves: it gets a new number. Nobody has asked it back.
+    #[inline(always)]
+    pub fn number_block(self, hot: &TaskHot, msg: &Message) {
+        debug_assert_eq!(hot.recall.get(), 0, "a recall is over before the next message leaves");
+        hot.sent.set(hot.sent.get().wrapping_add(1));
+        msg.number.set(hot.sent.get());
+    }
+
+    /// Asks another CPU to do something with an object of its own; the system call starts again when
+    /// the answer is back.
+    pub fn ask(self, me: Me<'k>, to: CpuId, request: Request) -> Refusal {
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Error::BadState.into() };
+        self.send_request(me.task, msg, to, request);
+        Refusal::Again
+    }
+
+    /// Sends a task's message block, which is home, with a request. No time goes with it.
+    pub fn send_request(self, task: Ref<'k, Task>, msg: &Message, to: CpuId, request: Request) {
+        self.write_request(task, msg, request);
+        self.send_block(task, msg, to);
+    }
+
+    pub fn write_request(self, task: Ref<'k, Task>, msg: &Message, request: Request) {
+        msg.request.set(Some(request));
+        msg.sc.set(None);
+        msg.callee.set(None);
+        msg.stage.set(Stage::Ask);
+        if let Some(hot) = self.task_hot(task) {
+            hot.sent.set(hot.sent.get().wrapping_add(1));
+            msg.number.set(hot.sent.get());
+        }
+    }
+
+    /// Sends a block back whose request is served.
+    pub fn answer_request(self, task: Ref<'k, Task>, msg: &Message) {
+        msg.stage.set(Stage::AskDone);
+        self.send_block(task, msg, task.get().hot.home());
+    }
+
+    /// Asks for a task's message block back from wherever it is; `hot.recall` says why. With `leave`, its
+    /// time stays with whoever has it there.
+    pub fn recall(self, task: Ref<'k, Task>, hot: &TaskHot, leave: bool) {
+        let wanted = Wanted { number: hot.sent.get(), leave, dying: is_dying(hot) };
+        task.get().recalled.store(wanted.raw(), Release);
+        self.raise_with_message(task, ctl::RECALL);
+    }
+
+    /// Whether a block that is with a request was asked back since it left.
+    pub fn is_asked_back(self, task: Ref<'k, Task>, msg: &Message) -> bool {
+        Wanted::from_raw(task.get().recalled.load(Acquire)).number == msg.number.get()
+    }
+}
+
+/// What [`Task::recalled`] says.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    /// Which block: the task's messages to other CPUs are numbered.
+    pub number: u32,
+    /// The time that came with it stays where it is.
+    pub leave: bool,
+    /// The task is being killed.
+    pub dying: bool,
+}
+
+impl Wanted {
+    const fn raw(self) -> u64 {
+        (self.number as u64) << 2 | (self.dying as u64) << 1 | self.leave as u64
+    }
+
+    pub const fn from_raw(raw: u64) -> Wanted {
+        Wanted { number: (raw >> 2) as u32, leave: raw & 1 != 0, dying: raw & 2 != 0 }
+    }
+}

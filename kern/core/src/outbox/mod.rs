@@ -1,0 +1,3 @@
+//! Sending to other CPUs: the room [`Outbox`](crate::rooms::Outbox).
+
+pub mod mail;

@@ -1,0 +1,348 @@
+//! CPU time: whose it is, who spends it, how it comes back.
+//!
+//! A SchedContext belongs to the task it is bound to, its *owner*. A call lends it to the callee, which
+//! lends it on when it calls in turn. So it is always with one task, its *holder*, and no other task refers
+//! to it but its owner. Each task on the way knows whose call brought the time: its *lender*. A reply
+//! returns it. A callee that blocks otherwise than by calling returns it, too: it then *rests* with the
+//! caller, who waits, and is borrowed again by a callee that has nothing else to go on with.
+//!
+//! # Invariants, between entries
+//! For every context `s` that is on this CPU, with holder `t`:
+//! * `t` is of this CPU, and runs on `s`, or `t.borrowed` or `t.own_sc` is `s`; or `t`'s message block is on
+//!   this CPU and `msg.sc` is `s`. Without a holder nobody uses `s`.
+//! * `s` runs or is queued exactly when `t` is runnable and spends `s`.
+//!
+//! For every task `t` of this CPU:
+//! * `t.borrowed` is the time of others that `t` holds. It is null while `t` runs (its time is the CPU's
+//!   running context), and while `t` receives.
+//! * `t.own_sc` is the time bound to `t`. It is with `t` where its holder says so.
+//! * `t.lender` is the caller whose time `t` has, or has lent on. It is null for a task that receives, that
+//!   spends its own time, or that is ready and has none.
+//! * A task that may run, or receives, holds its own time, if it has any and that is not about to end.
+//!
+//! # Time that ends
+//! A task that has lent its time on does not refer to it. So a context that ends is taken from its holder and
+//! its owner; no chain of calls has to be followed for that, however long it is. The lenders on the way have
+//! nothing then. Time that comes down to them later brings their lenders along ([`crate::time::search`]).
+//!
+//! # Time elsewhere
+//! Between CPUs time travels in message blocks: with a call, with the reply, or with a [`Request`] by which
+//! a task asks for time that it needs and does not have.
+
+use kern_base::header::FLAG_DYING;
+use kern_base::limits::CALL_STEPS;
+use kern_base::machine::Machine;
+use kern_base::sched_context::{SchedContext, SchedHot};
+use kern_base::task::{Request, State, Task, TaskHot, ctl};
+use smp::door::Ref;
+
+use crate::rooms::Time;
+use crate::state::{runnable, set_state};
+
+impl<'k, M: Machine> Time<'k, M> {
+    // --- who has what ----------------------------------------------------------------------------
+
+    /// Returns the time of others that a task of this CPU holds.
+    #[inline(always)]
+    pub fn borrowed_by(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
+        if self.hot.current.is(task) {
+            return self.sched.current.get(self.pin()).filter(|sc| !hot.own_sc.is(*sc));
+        }
+        hot.borrowed.get(self.pin())
+    }
+
+    /// Returns the time that a task of this CPU spends, or would: what it has borrowed, or else its own.
+    #[inline]
+    pub fn time_of(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
+        if self.hot.current.is(task) {
+            return self.sched.current.get(self.pin());
+        }
+        hot.borrowed.get(self.pin()).or_else(|| self.own_at_rest(task, hot))
+    }
+
+    /// Returns a task's own time, if it is on this CPU and with that task.
+    pub fn own_at_rest(self, task: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
+        let rests = |own: &Ref<'k, SchedContext>| self.sc_hot(*own).is_some_and(|sc| sc.task.is(task));
+        hot.own_sc.get(self.pin()).filter(rests)
+    }
+
+    /// Returns a task's own time, wherever it is, unless it is about to end.
+    pub fn own_time(self, hot: &TaskHot) -> Option<Ref<'k, SchedContext>> {
+        hot.own_sc.get(self.pin()).filter(|own| !own.get().header.has_flag(FLAG_DYING))
+    }
+
+    /// Returns the time that rests with a caller whose call is on this CPU.
+    #[inline]
+    pub fn resting_time(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, SchedContext>, &'k SchedHot)> {
+        let sc = match self.task_hot(caller) {
+            Some(hot) => self.time_of(caller, hot)?,
+            None => caller.get().msg.open(self.pin())?.sc.get(self.pin())?,
+        };
+        Some((sc, self.sc_hot(sc)?))
+    }
+
+    /// Returns whether a call would leave its callee without CPU time: none comes along, and the callee has
+    /// none of its own.
+    pub fn lacks_time(self, caller: Ref<'k, Task>, hot: &TaskHot) -> bool {
+        hot.own_sc.is_null() && self.resting_time(caller).is_none()
+    }
+
+    /// Makes a task of this CPU, which does not run, the holder of time.
+    #[inline]
+    pub fn hold(self, task: Ref<'k, Task>, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
+        sc_hot.task.set(Some(task));
+        if hot.own_sc.is(sc) {
+            return;
+        }
+        if !hot.borrowed.is_null() {
+            self.part_with(hot);
+        }
+        hot.borrowed.set(Some(sc));
+    }
+
+    /// Takes borrowed time from a task that is given other time. It is nobody's then.
+    #[cold]
+    #[inline(never)]
+    fn part_with(self, hot: &TaskHot) {
+        let Some(sc) = hot.borrowed.take(self.pin()) else { return };
+        self.sched.queue.remove(self.pin(), sc);
+        if let Some(sc_hot) = self.sc_hot(sc) {
+            sc_hot.task.set(None);
+        }
+    }
+
+    /// Lets time rest with a task of this CPU, or in the message block that a task of another has here.
+    pub fn rest_with(self, task: Ref<'k, Task>, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
+        if let Some(hot) = self.task_hot(task) {
+            self.hold(task, hot, sc, sc_hot);
+        } else if let Some(msg) = task.get().msg.open(self.pin()) {
+            sc_hot.task.set(Some(task));
+            msg.sc.set(Some(sc));
+        } else {
+            sc_hot.task.set(None);
+        }
+    }
+
+    /// Takes time that rests with a caller whose call is on this CPU, for a task down that call.
+    #[inline]
+    pub fn take_resting(self, caller: Ref<'k, Task>, sc: Ref<'k, SchedContext>) {
+        let Some(hot) = self.task_hot(caller) else {
+            if let Some(msg) = caller.get().msg.open(self.pin()) {
+                msg.sc.set(None);
+            }
+            return;
+        };
+        if hot.borrowed.is(sc) {
+            hot.borrowed.set(None);
+        } else {
+            // Its own. The time that its lender lent is lost, if there was any.
+            hot.lender.set(None);
+        }
+    }
+
+    /// Lends time that rests with `lender`, whose call is here, to `callee`, which does not run.
+    #[inline]
+    pub fn lend(
+        self,
+        sc: Ref<'k, SchedContext>,
+        sc_hot: &SchedHot,
+        lender: Ref<'k, Task>,
+        callee: Ref<'k, Task>,
+        hot: &TaskHot,
+    ) {
+        self.take_resting(lender, sc);
+        self.hold(callee, hot, sc, sc_hot);
+        hot.lender.set(Some(lender));
+    }
+
+    /// Whether a context of this CPU runs or is queued.
+    #[inline(always)]
+    pub fn is_active(self, sc: Ref<'k, SchedContext>) -> bool {
+        self.sched.current.is(sc) || self.sched.queue.contains(self.pin(), sc)
+    }
+
+    /// Takes a context off the CPU or out of the queue, wherever it is here. It stays with its holder.
+    pub fn withdraw(self, sc: Ref<'k, SchedContext>) {
+        if self.sched.current.is(sc) {
+            self.stop_current();
+        } else {
+            self.sched.queue.remove(self.pin(), sc);
+        }
+    }
+
+    // --- coming back -----------------------------------------------------------------------------
+
+    /// `task` blocks otherwise than by calling: time that is not its own goes back to its lender.
+    #[inline(always)]
+    pub fn give_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        if let Some(sc) = self.borrowed_by(task, hot) {
+            self.give_back_borrowed(hot, sc);
+        }
+    }
+
+    fn give_back_borrowed(self, hot: &TaskHot, sc: Ref<'k, SchedContext>) {
+        let lender = hot.lender.take(self.pin());
+        let Some(sc_hot) = self.sc_hot(sc) else { return };
+        self.put_down(hot, sc, sc_hot);
+        match lender {
+            Some(lender) => self.rest_with(lender, sc, sc_hot),
+            None => sc_hot.task.set(None),
+        }
+    }
+
+    /// Takes borrowed time off the CPU or out of the queue, and from the task that holds it.
+    fn put_down(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
+        if self.sched.current.is(sc) {
+            self.stop(sc_hot);
+        } else {
+            self.sched.queue.remove(self.pin(), sc);
+            hot.borrowed.set(None);
+        }
+    }
+
+    /// Returns time that came with `caller`'s call from `task` to `caller`, both of this CPU: which, if there was
+    /// any. Where `task` runs on it the context goes on running: the right task has to be put on it.
+    #[inline(always)]
+    pub fn return_time(
+        self,
+        task: Ref<'k, Task>,
+        hot: &TaskHot,
+        caller: Ref<'k, Task>,
+        caller_hot: &TaskHot,
+    ) -> Option<Ref<'k, SchedContext>> {
+        if !hot.lender.is(caller) {
+            return None;
+        }
+        hot.lender.set(None);
+        if self.hot.current.is(task) {
+            let (sc, sc_hot) = self.running()?;
+            sc_hot.task.set(Some(caller));
+            return Some(sc);
+        }
+        let sc = hot.borrowed.get(self.pin())?;
+        let sc_hot = self.sc_hot(sc)?;
+        self.put_down(hot, sc, sc_hot);
+        self.hold(caller, caller_hot, sc, sc_hot);
+        Some(sc)
+    }
+
+    /// Gives `caller` its time back from down the calls: its call to `callee` is over, not by `callee`'s doing.
+    /// The holder goes on with its own time or its next caller's. A holder on another CPU, or more than
+    /// [`CALL_STEPS`] calls away, loses the time by mail; meanwhile `caller` goes on with what it finds.
+    pub fn recover(self, caller: Ref<'k, Task>, callee: Ref<'k, Task>, hot: &'k TaskHot) {
+        if !hot.lender.is(caller) {
+            return;
+        }
+        hot.lender.set(None);
+        let found = match self.borrowed_by(callee, hot) {
+            Some(sc) => Some((callee, hot, sc)),
+            None => self.unlend(callee),
+        };
+        let Some((holder, holder_hot, sc)) = found else { return };
+        let Some(sc_hot) = self.sc_hot(sc) else { return };
+        self.take_from(holder_hot, sc, sc_hot);
+        self.rest_with(caller, sc, sc_hot);
+        if runnable(holder_hot) {
+            self.start(holder, holder_hot);
+        }
+    }
+
+    /// Leaves the time of `caller`, which dies, with whoever has it down its call to `callee`.
+    pub fn bequeath(self, caller: Ref<'k, Task>, hot: &TaskHot) {
+        if hot.lender.is(caller) {
+            hot.lender.set(None);
+        }
+    }
+
+    /// Takes the time that a task of this CPU runs on, or has borrowed. The caller of this starts the task anew.
+    fn take_from(self, hot: &TaskHot, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
+        self.put_down(hot, sc, sc_hot);
+        hot.spell_out();
+        hot.lender.set(None);
+    }
+
+    /// Takes a context of this CPU from its holder, which goes on as it can.
+    pub fn seize(self, sc: Ref<'k, SchedContext>, sc_hot: &SchedHot) {
+        let Some(holder) = sc_hot.task.take(self.pin()) else { return };
+        if let Some(msg) = holder.get().msg.open(self.pin()).filter(|msg| msg.sc.is(sc)) {
+            msg.sc.set(None);
+            return;
+        }
+        let Some(hot) = self.task_hot(holder) else { return };
+        if self.sched.current.is(sc) || hot.borrowed.is(sc) {
+            self.take_from(hot, sc, sc_hot);
+        } else {
+            self.sched.queue.remove(self.pin(), sc);
+            hot.spell_out();
+        }
+        if runnable(hot) {
+            self.start(holder, hot);
+        }
+    }
+
+    // --- finding some ----------------------------------------------------------------------------
+
+    /// Queues the time of `task`, which became runnable, or finds it some.
+    #[inline]
+    pub fn start(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        if self.hot.current.is(task) {
+            return;
+        }
+        let sc = match hot.borrowed.get(self.pin()) {
+            None => {
+                hot.lender.set(None);
+                hot.own_sc.get(self.pin())
+            }
+            borrowed => borrowed,
+        };
+        match sc.and_then(|sc| Some((sc, self.sc_hot(sc)?))) {
+            Some((sc, sc_hot)) if sc_hot.task.is(task) => {
+                if !sc_hot.state.links.is_queued() {
+                    self.enqueue_open(sc, sc_hot);
+                }
+            }
+            _ => self.find_time(task, hot),
+        }
+    }
+
+    /// Finds time for a task that is runnable and has none: its own comes back, or a waiting caller's goes on
+    /// with it. Without either the task stays ready until somebody calls it or gives it time.
+    #[cold]
+    #[inline(never)]
+    fn find_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        if let Some(own) = self.own_time(hot) {
+            match self.sc_hot(own) {
+                Some(own_hot) => {
+                    self.seize(own, own_hot);
+                    own_hot.task.set(Some(task));
+                    self.enqueue_open(own, own_hot);
+                }
+                None => self.fetch_own(task, hot, own),
+            }
+        } else if !self.borrow(task, hot) && self.callers(hot).next().is_some() {
+            // By mail: it may be in the middle of a system call.
+            self.outbox().raise_control(task, ctl::SEEK);
+        }
+    }
+
+    /// Lends a task the time that rests with a waiting caller: the one it serves, the best that is queued, or
+    /// one whose call it keeps. Returns whether one of the first [`CALL_STEPS`] has any; a search looks at all.
+    pub fn borrow(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
+        let resting = |caller| self.resting_time(caller).map(|(sc, sc_hot)| (caller, sc, sc_hot));
+        let Some((lender, sc, sc_hot)) = self.callers(hot).take(CALL_STEPS).find_map(resting) else {
+            return false;
+        };
+        self.lend(sc, sc_hot, lender, task, hot);
+        self.enqueue_open(sc, sc_hot);
+        true
+    }
+
+    /// Asks for a task's own time, which is on another CPU. The task is ready to go on and has nothing to spend.
+    /// Its message block, which carries the request, is home, since its call is over.
+    fn fetch_own(self, task: Ref<'k, Task>, hot: &TaskHot, own: Ref<'k, SchedContext>) {
+        let Some(msg) = task.get().msg.open(self.pin()) else { return };
+        set_state(hot, State::Restart);
+        let to = own.get().hot.mail_target(self.pin());
+        self.outbox().send_request(task, msg, to, Request::Fetch(own.ptr()));
+    }
+}

@@ -1,0 +1,441 @@
+//! Looking for CPU time along calls, however long they are and over whatever CPUs they go.
+//!
+//! A task makes one call at a time. So all tasks that wait for a task, directly or not, form a tree: the
+//! callers of a task stand above it, and the task at the end of all calls is the root. Time that a task of
+//! the tree has is there for the root, since no other task of the tree can go on.
+//!
+//! # Up: a search
+//! A root that is ready and has no time sends its message block, which has no other use meanwhile, from
+//! caller to caller ([`Search`]). At each task of the tree the search first scans the callers for time that
+//! rests with them, in the order in which they would be received. Then it enters each caller: it looks for
+//! the caller's own time, which it gets from wherever that is, and among the caller's callers. It marks each
+//! task that it enters as `wanted`.
+//!
+//! # Down: time, news, and taking back
+//! * Time that was found goes down the calls in the same block. Each task on the way learns its lender. The
+//!   task at the end gets the time if it has none, whichever task that is by then. Otherwise the time rests.
+//! * News of time go down from a task that is given some, past tasks that are marked, and take the marks
+//!   away. A task without time at the end searches again ([`Time::time_came`]).
+//! * When a call ends early, its caller gets back the time that it had lent. The walk down to the holder
+//!   clears each lender, so that the time cannot come up past the walk ([`Time::unlend`]).
+//!
+//! # Bounds
+//! One entry takes [`CALL_STEPS`] steps of any of these and then goes on by mail. Calls change meanwhile. A
+//! search is lost when the call at which it stands is over, or when it goes round in a circle of calls, into
+//! which such a change may have led it; then it begins again at the root. It is never lost where nothing
+//! changes, for no circle is above a task that is in no call itself.
+//!
+//! A search that was led astray may tell a task a wrong lender, whose time that task then returns to the
+//! wrong caller. The owner takes the time back as soon as it needs it; nothing is lost, and nothing dangles.
+//!
+//! # What is referred to
+//! A search on its way names a caller and perhaps a context. Both were alive, and referred to, in the entry
+//! that sent it. So it arrives before their memory can come back ([`crate::life::reclaim`]).
+
+use abi::FLAG_EVENT;
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::limits::CALL_STEPS;
+use kern_base::machine::Machine;
+use kern_base::reply::Reply;
+use kern_base::sched_context::SchedContext;
+use kern_base::search::{Search, Step};
+use kern_base::task::{FLAG_SUSPENDED, Message, Request, Stage, State, Task, TaskHot, ctl};
+use smp::cpu::CpuId;
+use smp::door::Ref;
+
+use crate::outbox::mail::Next;
+use crate::rooms::Time;
+use crate::state::{has_flag, is_dying, runnable, set_state, state_of};
+
+/// The outcome of one step of a search.
+enum Found<'k> {
+    /// The search goes on at this caller, with this step.
+    Way(Ref<'k, Task>, Step),
+    /// The same step has to be taken on this CPU.
+    Elsewhere(CpuId),
+    /// The search has ended: it has brought time, or there is none.
+    End,
+    /// The search has to begin again.
+    Lost,
+}
+
+impl<'k, M: Machine> Time<'k, M> {
+    // --- the calls as they stand -----------------------------------------------------------------
+
+    /// Returns the callers of a task: the one that it serves, those in the queue, the best first, those kept.
+    pub fn callers(self, hot: &TaskHot) -> impl Iterator<Item = Ref<'k, Task>> + use<'_, 'k, M> {
+        core::iter::successors(self.first_caller(hot), move |caller| self.caller_after(hot, *caller))
+    }
+
+    fn first_caller(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
+        hot.caller.get(self.pin()).or_else(|| self.first_queued(hot))
+    }
+
+    fn first_queued(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
+        hot.senders.first(self.pin()).or_else(|| self.kept_in(hot.replies.get(self.pin())))
+    }
+
+    /// Returns the caller whose call a Reply object keeps.
+    fn kept_in(self, reply: Option<Ref<'k, Reply>>) -> Option<Ref<'k, Task>> {
+        reply?.get().hot.open(self.pin())?.caller.get(self.pin())
+    }
+
+    /// Returns the caller that stands behind another whose call this task has.
+    fn caller_after(self, hot: &TaskHot, caller: Ref<'k, Task>) -> Option<Ref<'k, Task>> {
+        if hot.caller.is(caller) {
+            return self.first_queued(hot);
+        }
+        let held = caller.get().msg.open(self.pin())?.held.get(self.pin());
+        match held {
+            Some(reply) => self.kept_in(reply.get().hot.open(self.pin())?.next.get(self.pin())),
+            None => {
+                let queued = hot.senders.after(self.pin(), caller);
+                queued.or_else(|| self.kept_in(hot.replies.get(self.pin())))
+            }
+        }
+    }
+
+    /// Returns the task of this CPU that has a caller's call, received or queued.
+    fn callee_of(self, caller: Ref<'k, Task>) -> Option<(Ref<'k, Task>, &'k TaskHot)> {
+        let msg = caller.get().msg.open(self.pin())?;
+        let calls = match self.task_hot(caller) {
+            Some(hot) => match state_of(hot) {
+                State::Await | State::AwaitTimed => true,
+                State::Sending => !is_event(msg),
+                _ => false,
+            },
+            None => matches!(msg.stage.get(), Stage::Queued | Stage::Owed) && !is_event(msg),
+        };
+        let callee = msg.callee.get(self.pin()).filter(|_| calls)?;
+        Some((callee, self.task_hot(callee)?))
+    }
+
+    /// Returns whether a task of this CPU waits in a call. (Or for room in an event pool of another CPU.)
+    pub fn awaits(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
+        match state_of(hot) {
+            State::Await | State::AwaitTimed | State::AwaitRemote => true,
+            State::Sending => task.get().msg.open(self.pin()).is_some_and(|msg| !is_event(msg)),
+            _ => false,
+        }
+    }
+
+    // --- news of time ----------------------------------------------------------------------------
+
+    /// Tells the task at the end of `task`'s calls that time has come to `task`, or to a caller of it. That one looks
+    /// for it if it has none.
+    pub fn time_came(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        let mut at = (task, hot);
+        for step in 0.. {
+            let (task, hot) = at;
+            if runnable(hot) {
+                if self.time_of(task, hot).is_none() {
+                    self.start(task, hot);
+                }
+                return;
+            }
+            if state_of(hot) == State::Restart {
+                hot.look_again.set(true);
+                return;
+            }
+            if !self.awaits(task, hot) || !hot.wanted.take() {
+                return;
+            }
+            match self.callee_of(task) {
+                Some(callee) if step < CALL_STEPS => at = callee,
+                _ => return self.outbox().raise_with_message(task, ctl::TIME),
+            }
+        }
+    }
+
+    /// Goes on with [`Time::time_came`] by mail, where the message block of `caller` is.
+    pub fn time_arrived(self, caller: Ref<'k, Task>) {
+        if let Some((callee, hot)) = self.callee_of(caller) {
+            self.time_came(callee, hot);
+        }
+    }
+
+    // --- taking time back ------------------------------------------------------------------------
+
+    /// Ends what `from`, whose call is here, has lent on: clears the lenders down its calls. Returns the holder of the
+    /// time and the time. Where that is yet to be found, the walk goes on by mail, and the holder loses the time.
+    pub fn unlend(self, from: Ref<'k, Task>) -> Option<(Ref<'k, Task>, &'k TaskHot, Ref<'k, SchedContext>)> {
+        let mut at = from;
+        for _ in 0..CALL_STEPS {
+            let Some((callee, hot)) = self.callee_of(at) else { break };
+            if !hot.lender.is(at) {
+                return None;
+            }
+            let held = self.borrowed_by(callee, hot);
+            if held.is_some_and(|sc| self.is_owned_by(sc, at)) {
+                // What it had of others is gone, and the callee goes on with its own.
+                return None;
+            }
+            hot.lender.set(None);
+            if let Some(sc) = held {
+                return Some((callee, hot, sc));
+            }
+            at = callee;
+        }
+        if self.task_hot(at).is_none_or(|hot| self.awaits(at, hot)) {
+            self.outbox().raise_with_message(at, ctl::UNLEND);
+        }
+        None
+    }
+
+    /// Goes on with [`Time::unlend`] by mail, where the message block of `from` is, and takes the time from its holder.
+    /// Nobody has it then. Its owner, or a task that its owner waits for, gets it from here when it needs it.
+    pub fn unlend_arrived(self, from: Ref<'k, Task>) {
+        let Some(msg) = from.get().msg.open(self.pin()) else {
+            // After the block, also on its way home: the time may be in there.
+            return self.outbox().raise_with_message(from, ctl::UNLEND);
+        };
+        let (home, stage) = (self.task_hot(from), msg.stage.get());
+        if matches!(stage, Stage::Out | Stage::Back) {
+            // Still in this CPU's own mailbox: looks again behind it.
+            return self.outbox().raise_with_message(from, ctl::UNLEND);
+        }
+        let held = match home {
+            // It has been lent other time meanwhile, or has lent its own.
+            Some(hot) if !hot.lender.is_null() || self.lacks_own(from, hot) => return,
+            Some(hot) => self.borrowed_by(from, hot),
+            None if matches!(stage, Stage::Queued | Stage::Owed) => msg.sc.get(self.pin()),
+            None => return,
+        };
+        let found = held.or_else(|| {
+            let _ = self.callee_of(from)?;
+            self.unlend(from).map(|(_, _, sc)| sc)
+        });
+        if let Some((sc, sc_hot)) = found.and_then(|sc| Some((sc, self.sc_hot(sc)?)))
+            && !sc_hot.owner.is(from)
+        {
+            self.seize(sc, sc_hot);
+        }
+    }
+
+    fn is_owned_by(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> bool {
+        self.sc_hot(sc).is_some_and(|sc_hot| sc_hot.owner.is(task))
+    }
+
+    /// Returns whether a task has time of its own that is with somebody else.
+    fn lacks_own(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
+        !hot.own_sc.is_null() && self.own_at_rest(task, hot).is_none()
+    }
+
+    /// Returns whether a task is ready, and has neither time nor own time to ask for.
+    fn starves(self, task: Ref<'k, Task>, hot: &TaskHot) -> bool {
+        runnable(hot) && self.own_time(hot).is_none() && self.time_of(task, hot).is_none()
+    }
+
+    // --- searches --------------------------------------------------------------------------------
+
+    /// Begins a search for a task that was ready and had no time, if it still has none.
+    pub fn look_for_time(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        if !self.starves(task, hot) || self.borrow(task, hot) {
+            return;
+        }
+        let Some(msg) = task.get().msg.open(self.pin()) else { return };
+        let Some(first) = self.first_caller(hot) else { return };
+        hot.look_again.set(false);
+        set_state(hot, State::Restart);
+        self.outbox().send_request(task, msg, self.id(), Request::Seek(Search::new(first)));
+    }
+
+    /// Lets a task go on whose search is over, with time or not.
+    pub fn search_over(self, task: Ref<'k, Task>, hot: &'k TaskHot, search: Search) {
+        set_state(hot, State::Ready);
+        if has_flag(hot, FLAG_SUSPENDED) {
+            return;
+        }
+        // A search in vain has left the last caller. Time that a search has brought may be gone again by now.
+        let in_vain = matches!(search.step, Step::Leave);
+        if hot.look_again.take() || !in_vain || !self.starves(task, hot) {
+            self.start(task, hot);
+        }
+    }
+
+    /// Takes some steps of a search. Returns where its block goes then.
+    pub fn serve_search(self, asker: Ref<'k, Task>, msg: &Message, search: Search) -> Next {
+        let mut search = if self.outbox().is_asked_back(asker, msg) { search.lost() } else { search };
+        let mut next = Next::Go(self.id());
+        for _ in 0..CALL_STEPS {
+            let at = search.at.get(self.pin());
+            match self.step(asker, msg, search) {
+                Found::Way(at, step) => search = search.moved(at, step),
+                Found::Elsewhere(cpu) => next = Next::Go(cpu),
+                Found::End => next = Next::Done,
+                Found::Lost => search = search.lost(),
+            }
+            if matches!(search.step, Step::Lost) {
+                self.put_back(msg, at);
+                next = Next::Done;
+            }
+            if !matches!(next, Next::Go(cpu) if cpu == self.id()) {
+                break;
+            }
+        }
+        msg.request.set(Some(Request::Seek(search)));
+        next
+    }
+
+    /// Lets the time that a search carries, if any, rest with a caller whose call is here. Otherwise it is nobody's.
+    fn put_back(self, msg: &Message, at: Ref<'k, Task>) {
+        let Some(sc) = msg.sc.take(self.pin()) else { return };
+        let Some(sc_hot) = self.sc_hot(sc) else { return };
+        if self.callee_of(at).is_some() {
+            self.rest_with(at, sc, sc_hot);
+        } else {
+            sc_hot.task.set(None);
+        }
+    }
+
+    fn step(self, asker: Ref<'k, Task>, msg: &Message, search: Search) -> Found<'k> {
+        let at = search.at.get(self.pin());
+        if at.get().header.has_flag(FLAG_DEAD) {
+            return Found::Lost;
+        }
+        match search.step {
+            Step::Scan => self.scan(asker, msg, at),
+            Step::Enter => self.enter_caller(asker, msg, at),
+            Step::Leave => self.leave_caller(asker, at),
+            Step::Fetch(sc) => self.fetch_for(asker, msg, at, sc.get(self.pin())),
+            Step::Carry => self.carry(asker, msg, at),
+            Step::Lost => Found::Lost,
+        }
+    }
+
+    /// Returns the task that has a caller's call. Errors: how the search goes on where that is not here.
+    fn follow_call(self, caller: Ref<'k, Task>) -> Result<(Ref<'k, Task>, &'k TaskHot), Found<'k>> {
+        if caller.get().msg.open(self.pin()).is_none() {
+            return Err(Found::Elsewhere(caller.get().msg.mail_target(self.pin())));
+        }
+        self.callee_of(caller).ok_or(Found::Lost)
+    }
+
+    fn scan(self, asker: Ref<'k, Task>, msg: &Message, at: Ref<'k, Task>) -> Found<'k> {
+        let hot = match self.follow_call(at) {
+            Ok((_, hot)) => hot,
+            Err(found) => return found,
+        };
+        if let Some((sc, _)) = self.resting_time(at) {
+            return self.take_along(asker, msg, at, sc);
+        }
+        match (self.caller_after(hot, at), self.first_caller(hot)) {
+            (Some(next), _) => Found::Way(next, Step::Scan),
+            (None, Some(first)) => Found::Way(first, Step::Enter),
+            (None, None) => Found::Lost,
+        }
+    }
+
+    /// Takes time that rests with a caller, to bring it down the caller's call.
+    fn take_along(
+        self,
+        asker: Ref<'k, Task>,
+        msg: &Message,
+        at: Ref<'k, Task>,
+        sc: Ref<'k, SchedContext>,
+    ) -> Found<'k> {
+        self.take_resting(at, sc);
+        if let Some(block) = at.get().msg.open(self.pin()).filter(|block| block.sc.is(sc)) {
+            // On its way home, in this CPU's own mailbox.
+            block.sc.set(None);
+        }
+        if let Some(sc_hot) = self.sc_hot(sc) {
+            sc_hot.task.set(Some(asker));
+            msg.sc.set(Some(sc));
+        }
+        Found::Way(at, Step::Carry)
+    }
+
+    fn enter_caller(self, asker: Ref<'k, Task>, msg: &Message, at: Ref<'k, Task>) -> Found<'k> {
+        let Some(hot) = self.task_hot(at) else {
+            return Found::Elsewhere(at.get().hot.mail_target(self.pin()));
+        };
+        if !self.awaits(at, hot) {
+            return Found::Lost;
+        }
+        hot.wanted.set(true);
+        if let Some((sc, _)) = self.resting_time(at) {
+            return self.take_along(asker, msg, at, sc);
+        }
+        if let Some(own) = self.own_time(hot) {
+            hot.lender.set(None);
+            return Found::Way(at, Step::Fetch(own.ptr()));
+        }
+        match self.first_caller(hot) {
+            Some(first) => Found::Way(first, Step::Scan),
+            None => Found::Way(at, Step::Leave),
+        }
+    }
+
+    fn leave_caller(self, asker: Ref<'k, Task>, at: Ref<'k, Task>) -> Found<'k> {
+        let (callee, hot) = match self.follow_call(at) {
+            Ok(callee) => callee,
+            Err(found) => return found,
+        };
+        match self.caller_after(hot, at) {
+            Some(next) => Found::Way(next, Step::Enter),
+            None if callee == asker => Found::End,
+            None if self.awaits(callee, hot) => Found::Way(callee, Step::Leave),
+            // The way down has ended at a task that did not ask.
+            None => Found::Lost,
+        }
+    }
+
+    /// Takes the own time of a caller that waits from its holder, to bring it down the caller's call.
+    fn fetch_for(
+        self,
+        asker: Ref<'k, Task>,
+        msg: &Message,
+        at: Ref<'k, Task>,
+        sc: Ref<'k, SchedContext>,
+    ) -> Found<'k> {
+        if sc.get().header.has_flag(FLAG_DYING) {
+            return Found::Lost;
+        }
+        let Some(sc_hot) = self.sc_hot(sc) else {
+            return Found::Elsewhere(sc.get().hot.mail_target(self.pin()));
+        };
+        let waits = self.task_hot(at).is_none_or(|hot| self.awaits(at, hot));
+        if !sc_hot.owner.is(at) || !waits {
+            return Found::Lost;
+        }
+        self.seize(sc, sc_hot);
+        sc_hot.task.set(Some(asker));
+        msg.sc.set(Some(sc));
+        Found::Way(at, Step::Carry)
+    }
+
+    fn carry(self, asker: Ref<'k, Task>, msg: &Message, at: Ref<'k, Task>) -> Found<'k> {
+        // The time may have ended on the way.
+        let Some(sc) = msg.sc.get(self.pin()) else { return Found::Lost };
+        let (callee, hot) = match self.follow_call(at) {
+            Ok(callee) => callee,
+            Err(found) => return found,
+        };
+        if self.awaits(callee, hot) {
+            hot.lender.set(Some(at));
+            return Found::Way(callee, Step::Carry);
+        }
+        if callee != asker && !self.starves(callee, hot) || is_dying(hot) {
+            if state_of(hot) == State::Restart {
+                hot.look_again.set(true);
+            }
+            return Found::Lost;
+        }
+        msg.sc.set(None);
+        if let Some(sc_hot) = self.sc_hot(sc) {
+            self.hold(callee, hot, sc, sc_hot);
+            hot.lender.set(Some(at));
+        }
+        if callee == asker {
+            return Found::End;
+        }
+        self.start(callee, hot);
+        Found::Lost
+    }
+}
+
+/// Returns whether a block that is at a callee is an event's, which waits for room there.
+fn is_event(msg: &Message) -> bool {
+    msg.info.get().has(FLAG_EVENT)
+}
