@@ -65,7 +65,8 @@ const RULES: &[Rule] = &[
     rule("user/*", &["abi", "protocols", "user-rt"], Safe),
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe(&[])),
     rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
-    rule("perf", &["abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
+    rule("perf", &["abi", "protocols", "user-rt"], UnsafeAndAsm),
+    rule("tests/guest", &["abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
     rule("bench-harness", &["abi", "confine", "instructions", "invariants", "protocols", "snapshot"], Safe),
     rule("bench-harness/instructions", &[], Safe),
     rule("bench-harness/plugin", &["instructions"], Modules(&["qemu"])),
@@ -183,7 +184,7 @@ fn each_crate_depends_only_on_what_the_table_allows() {
 fn only_tests_use_what_judges() {
     let metadata = metadata();
     let users = [
-        ("model", vec!["perf"]),
+        ("model", vec!["guest-tests"]),
         ("invariants", vec!["bench-harness", "confine"]),
         ("confine", vec!["bench-harness"]),
     ];

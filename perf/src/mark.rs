@@ -26,18 +26,6 @@ pub const REGION_STORM: u8 = 8;
 /// Region of `pairs_local_N` is this plus N.
 pub const REGION_PAIRS: u8 = 0x10;
 
-/// Bytes of the instruction of [`fault_once`].
-pub const FAULT_LENGTH: u64 = 2;
-
-/// Reads page 0 by an instruction of [`FAULT_LENGTH`]: whoever handles the fault lets it go on behind that.
-#[inline(always)]
-pub fn fault_once() {
-    // SAFETY: nothing is ever mapped at page 0, so nothing is read: the kernel sees to that, and to the registers.
-    unsafe {
-        asm!(".byte 0x8a, 0x07", inout("rdi") 0u64 => _, out("al") _, options(nostack, preserves_flags))
-    };
-}
-
 /// One marker.
 #[inline(always)]
 pub fn mark<const KIND: u8, const ARGUMENT: u8>() {

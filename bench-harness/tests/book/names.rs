@@ -90,7 +90,7 @@ fn host_tests() -> Tests {
 
 /// Returns the tables of tests of the program that tests the kernel.
 fn kernel_tests() -> Tests {
-    let directory = root().join("perf/src/bin/kerntest");
+    let directory = root().join("tests/guest/src/bin/kerntest");
     let mut tests = Tests::new();
     for file in sources(&directory) {
         let text = read(&file);
@@ -106,7 +106,7 @@ fn kernel_tests() -> Tests {
 }
 
 fn kernel_test_modules() -> BTreeSet<String> {
-    let suite = read(&root().join("perf/src/bin/kerntest/suite.rs"));
+    let suite = read(&root().join("tests/guest/src/bin/kerntest/suite.rs"));
     let entries = suite.split("\n    (\"").skip(1).filter_map(|rest| rest.split_once('"'));
     entries.map(|(module, _)| module.to_owned()).collect()
 }

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::{Counter, PAGE_SIZE};
-use perf::shared;
+use user_rt::arch::shared;
 
 /// Pages of one block.
 pub const BLOCK_PAGES: u32 = 4;

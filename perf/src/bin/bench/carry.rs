@@ -15,7 +15,7 @@ use crate::block::{Block, Word};
 use crate::life::FRESH_SLOTS;
 use crate::measure::{Verdict, measure, measure_undone, park};
 use crate::roles::{MAP_VA, server};
-use perf::shared;
+use user_rt::arch::shared;
 
 /// What a row's messages carry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

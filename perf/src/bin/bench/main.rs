@@ -39,7 +39,7 @@ use user_rt::spawn::{Nursery, own};
 use user_rt::{arch, boot, heap, report, supervisor};
 
 use perf::mark::{ROW, mark};
-use perf::shared::Shared;
+use user_rt::arch::shared::Shared;
 
 use block::{BLOCK_PAGES, SAMPLES_MAX};
 use machine::Machine;

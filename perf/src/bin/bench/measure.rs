@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, Counter, MsgInfo};
 use perf::mark::{BEGIN, END, REGION_SAMPLE, mark};
-use perf::shared;
+use user_rt::arch::shared;
 use user_rt::arch::timestamp;
 use user_rt::cap::{Group, Handle};
 use user_rt::ipc;

@@ -308,7 +308,7 @@ pub extern "C" fn long_server(_: u64) -> ! {
 
 /// Reads page 0, where nothing is mapped, and goes on behind the instruction that did.
 pub extern "C" fn fault_client(index: u64) -> ! {
-    measure(Block::at(index), mark::fault_once)
+    measure(Block::at(index), arch::fault_once)
 }
 
 /// Lets tasks that fault go on behind the instruction of [`fault_client`].
@@ -316,6 +316,6 @@ pub extern "C" fn fault_server(_: u64) -> ! {
     let mut rip = 0;
     loop {
         let [_, at, _, _] = fast::resume_at(rip).regs;
-        rip = at + mark::FAULT_LENGTH;
+        rip = at + arch::FAULT_LENGTH;
     }
 }

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use abi::{Cap, Counter, Rights, Target, machine_rights};
-use perf::shared::Shared;
 use user_rt::arch;
+use user_rt::arch::shared::Shared;
 use user_rt::boot;
 use user_rt::cap::{
     Access, CNode, EventPool, Frame, Group, Handle, Notification, Process, Task, Untyped, VSpace,

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::Counter;
-use perf::shared;
+use user_rt::arch::shared;
 
 const COUNTERS: usize = Counter::ALL.len();
 const COUNTERS_AT: usize = 16;

@@ -23,7 +23,7 @@ use user_rt::elf::Image;
 use user_rt::spawn::{Nursery, own};
 use user_rt::{arch, boot, heap, report, supervisor};
 
-use perf::shared::Shared;
+use user_rt::arch::shared::Shared;
 
 use block::BLOCK_WORDS;
 use loads::{LOADS, Load};

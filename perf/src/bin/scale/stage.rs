@@ -5,7 +5,7 @@ use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Counter, Rights, Target, machine_rights};
-use perf::shared::Shared;
+use user_rt::arch::shared::Shared;
 use user_rt::cap::{Group, Handle, Notification, Task};
 use user_rt::elf::Image;
 use user_rt::layout::slot;

@@ -87,6 +87,18 @@ pub fn countdown(iterations: u64) {
     }
 }
 
+/// Bytes of the instruction of [`fault_once`].
+pub const FAULT_LENGTH: u64 = 2;
+
+/// Reads page 0 by an instruction of [`FAULT_LENGTH`]. The fault's handler lets the task go on behind that instruction.
+#[inline(always)]
+pub fn fault_once() {
+    // SAFETY: nothing is ever mapped at page 0, so nothing is read: the kernel sees to that, and to the registers.
+    unsafe {
+        asm!(".byte 0x8a, 0x07", inout("rdi") 0u64 => _, out("al") _, options(nostack, preserves_flags))
+    };
+}
+
 /// Ends the task by an instruction that faults.
 pub fn die() -> ! {
     // SAFETY: UD2 only faults; the kernel tears the process down.

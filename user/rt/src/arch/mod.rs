@@ -1,9 +1,11 @@
-//! What takes machine instructions: system calls, time stamps, program entry, memory by address.
+//! What takes machine instructions: system calls, time stamps, program entry, memory by address, memory that a program
+//! shares with its processes.
 
 mod buffer;
 mod cpu;
 pub mod fast;
 pub mod memory;
+pub mod shared;
 pub mod stack;
 #[cfg(target_os = "none")]
 mod start;

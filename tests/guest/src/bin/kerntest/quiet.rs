@@ -1,0 +1,119 @@
+//! Knowing that nothing runs any more.
+//!
+//! On every CPU there is an idler, of the lowest priority: it runs when all others of its CPU are
+//! blocked. When the director has heard of every idler, some times over so that messages between CPUs
+//! have arrived and what they woke has run, whoever is not through is blocked. No test has to guess
+//! how long that takes on the machine at hand.
+
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Release};
+
+use abi::Cap;
+use user_rt::Result;
+use user_rt::arch;
+use user_rt::arch::shared::Shared;
+use user_rt::cap::{Handle, Notification, Untyped};
+use user_rt::spawn::{Home, Nursery, Run, TaskSpec, own, task};
+
+use crate::block::BLOCK_WORDS;
+use crate::lab::PUPPETS_MAX;
+
+/// Lowest of all: no test's task has it.
+const PRIORITY: u8 = 1;
+/// Places of idlers in the address space, out of the way of the tests' tasks.
+const FIRST_INDEX: u32 = 3000;
+/// Pages of shared memory behind the puppets' blocks.
+pub const PAGES: u32 = 1;
+/// Rounds after which messages between CPUs have come to rest: a call and its reply, and both ways to
+/// the director.
+const ROUNDS: u32 = 4;
+
+/// One idler's words.
+const ASKED: usize = 0;
+const ANSWERED: usize = 1;
+const MEMORY: usize = 2;
+const NOTE: usize = 3;
+const DONE: usize = 4;
+const WORDS: usize = 8;
+
+fn words(cpu: u64) -> &'static [AtomicU64] {
+    // SAFETY: the lab made the page behind the puppets' blocks for this; only this process uses it.
+    unsafe { user_rt::arch::shared::words(PUPPETS_MAX as usize * BLOCK_WORDS + cpu as usize * WORDS, WORDS) }
+}
+
+extern "C" fn idler(cpu: u64) -> ! {
+    let words = words(cpu);
+    let cap = |word: usize| Cap(words[word].load(Acquire) as u32);
+    // A Notification belongs to the CPU of the task that made it.
+    let made = Untyped::at(cap(MEMORY)).retype::<Notification>(0, own::cnode().slot(cap(NOTE)), 1);
+    made.expect("an idler's Notification");
+    let (asked, done) = (Notification::at(cap(NOTE)), Notification::at(cap(DONE)));
+    loop {
+        words[ANSWERED].store(words[ASKED].load(Acquire), Release);
+        done.notify(1 << 63).expect("the director hears");
+        asked.wait().expect("the director asks");
+    }
+}
+
+/// The idlers of all CPUs.
+pub struct Idlers {
+    notes: Vec<Notification>,
+}
+
+impl Idlers {
+    /// Makes them, for good.
+    pub fn new(nursery: &mut Nursery, _shared: &Shared, cpus: u32, done: &Notification) -> Result<Idlers> {
+        let mut notes = Vec::new();
+        for cpu in 0..cpus {
+            let memory: Untyped = nursery.make(12)?;
+            let note = nursery.take_slot()?;
+            let words = words(u64::from(cpu));
+            for (word, value) in [(ASKED, 1), (MEMORY, memory.cap().0), (NOTE, note.0), (DONE, done.cap().0)]
+            {
+                words[word].store(u64::from(value), Release);
+            }
+            let spec = TaskSpec {
+                index: FIRST_INDEX + cpu,
+                cpu,
+                priority: PRIORITY,
+                stack_pages: 1,
+                run: Run::Function(idler),
+                argument: u64::from(cpu),
+            };
+            Home::own(|home| task(nursery, home, &spec))?.task.resume()?;
+            notes.push(Notification::at(note));
+        }
+        Ok(Idlers { notes })
+    }
+
+    fn answered(&self) -> bool {
+        (0..self.notes.len() as u64)
+            .map(words)
+            .all(|words| words[ANSWERED].load(Acquire) == words[ASKED].load(Acquire))
+    }
+
+    fn wait(&self, done: &Notification, deadline: u64) -> bool {
+        while !self.answered() {
+            if arch::now() >= deadline || done.wait_until(deadline).is_err() {
+                return self.answered();
+            }
+        }
+        true
+    }
+
+    /// Waits until nothing runs on any CPU, or until the deadline; whether nothing does.
+    pub fn quiet(&self, done: &Notification, deadline: u64) -> bool {
+        for _ in 0..ROUNDS {
+            if !self.wait(done, deadline) {
+                return false;
+            }
+            for (cpu, note) in (0..).zip(&self.notes) {
+                words(cpu)[ASKED].fetch_add(1, Release);
+                // Refused: it does not answer, which is seen.
+                let _ = note.notify(1);
+            }
+        }
+        self.wait(done, deadline)
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether a refusal may be: each one has to have a cause in what the director, the sender or the
+//! target really did.
+
+use abi::Error;
+use guest_tests::run::Run as _;
+use user_rt::{Refusal, arch};
+
+use crate::board::{Board, Of, Total};
+
+/// What was so when a seat asked for something.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Births at the seat that was asked.
+    births: u64,
+    /// Kills of the whole run.
+    kills: u64,
+    /// Who asked, and whom.
+    me: usize,
+    to: usize,
+    pub deadline: Option<u64>,
+    pub nonblock: bool,
+    /// The capability is one that is deleted and filled again all the time.
+    pub churned: bool,
+}
+
+impl Standing {
+    pub fn new(board: Board, me: usize, to: usize) -> Standing {
+        Standing {
+            births: board.of(to, Of::Births),
+            kills: board.get(Total::Kills),
+            me,
+            to,
+            deadline: None,
+            nonblock: false,
+            churned: false,
+        }
+    }
+
+    /// Complains of a refusal without a cause.
+    pub fn judge(&self, board: Board, refusal: &Refusal) {
+        let (may_be, count) = match refusal.error {
+            Error::Dead => (!is_well(board, refusal.who.raw()), Total::Unanswered),
+            Error::Gone => (board.get(Total::Kills) != self.kills, Total::Unanswered),
+            Error::NoExposure => (board.of(self.to, Of::Kills) > self.births, Total::Unanswered),
+            Error::Timeout => (self.deadline.is_some_and(|at| arch::now() >= at), Total::Unanswered),
+            Error::WouldBlock => (self.nonblock, Total::Unanswered),
+            Error::Cancelled => (self.was_cancelled(board), Total::Unanswered),
+            Error::NoCapability => (self.churned, Total::Corrupted),
+            _ => (false, Total::Corrupted),
+        };
+        if !may_be {
+            board.complain(
+                count,
+                format_args!("seat {} asking {}: {refusal} without a cause", self.me, self.to),
+            );
+        }
+    }
+
+    /// Whether a cancel was asked for that has not been seen yet; sees it.
+    fn was_cancelled(&self, board: Board) -> bool {
+        let seen = board.of(self.me, Of::CancelsSeen) + 1;
+        board.set_of(self.me, Of::CancelsSeen, seen);
+        seen <= board.of(self.me, Of::CancelsAsked)
+    }
+}
+
+/// Whether a task sits in one of the seats and nobody has begun to kill it.
+fn is_well(board: Board, task: u64) -> bool {
+    let seats = 0..board.seats();
+    task == 0 || seats.into_iter().any(|s| board.of(s, Of::Id) == task && board.of(s, Of::Doomed) != task)
+}

@@ -1,0 +1,77 @@
+//! Random messages between tasks of several processes on all CPUs, while tasks are killed, cancelled,
+//! suspended and made again: nothing may be lost, doubled, changed or put out of order.
+//!
+//! Options: `seed=`, `messages=`, `tasks=` (seats), `rounds=`. A *seat* is a place for a task; the
+//! task in it is its *incarnation*, and when that is killed the next one is made of the same memory.
+//! A round makes processes and seats, spends its share of the messages, checks, destroys everything
+//! and counts the memory that came back.
+//!
+//! # Who does what
+//! [`worker`]: what a seat's task does: sends, serves, checks ([`message`], [`judge`]). [`cast`]: the
+//! processes and seats of a round. [`director`]: disturbs the seats while they work, then checks the
+//! round. A [`watchdog`] reports every seat's state when nothing moves any more, and what
+//! the [`tellers`] tell.
+//! [`board`]: the shared memory in which they all leave what they do.
+//!
+//! # Why no deadlock
+//! Seats call only higher-numbered seats, and the highest one only serves.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+extern crate alloc;
+
+mod board;
+mod cast;
+mod director;
+mod judge;
+mod message;
+mod tellers;
+mod worker;
+
+use user_rt::spawn::{Nursery, own};
+use user_rt::{boot, heap};
+
+use board::{Board, SEATS_MAX, Total};
+use director::{Director, Plan};
+use guest_tests::run::Run as _;
+use guest_tests::watchdog;
+use user_rt::arch::shared::Shared;
+
+user_rt::program!(begin);
+
+/// Pages of heap: lists of seats.
+const HEAP_PAGES: u32 = 8;
+/// Memory (as logarithm) and slots for all that a round makes.
+const ROUND_LOG2: u8 = 25;
+const ROUND_SLOTS: u32 = 3000;
+
+fn begin(_: u64) -> ! {
+    let plan = plan();
+    Board::open().end(prepare(&plan).and_then(Director::run))
+}
+
+fn plan() -> Plan {
+    let options = boot::options();
+    let number = Board::number;
+    let cpus = boot::facts().cpus.max(1);
+    let messages = number("messages", 10_000).max(1);
+    let seats = number("tasks", (3 * cpus).clamp(8, 64)).clamp(2, SEATS_MAX as u64);
+    let rounds = number("rounds", (messages / 20_000).clamp(2, 8)).clamp(1, 1000);
+    // Only where QEMU counts instructions do events repeat: there the chaos build is given its seed.
+    let replays = boot::has(abi::cpu_features::CHAOS) && options.value("chaos").is_some();
+    Plan { replays, seed: number("seed", 1), cpus: cpus as u32, messages, seats: seats as usize, rounds }
+}
+
+fn prepare(plan: &Plan) -> Result<Director, guest_tests::failure::Failure> {
+    let mut nursery = Nursery::of_program(0);
+    heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
+    let shared = Shared::new(&mut nursery, board::PAGES)?;
+    let board = Board::open();
+    board.set(Total::Seed, plan.seed);
+    board.set(Total::Goal, plan.messages);
+    board.set(Total::Seats, plan.seats as u64);
+    board.set(Total::Hashing, u64::from(plan.replays));
+    let alarm = watchdog::start::<Board>(&mut nursery)?;
+    tellers::start(&mut nursery, &alarm)?;
+    let round = nursery.split(ROUND_LOG2, ROUND_SLOTS)?;
+    Ok(Director::new(*plan, round, shared))
+}

@@ -1,0 +1,72 @@
+//! What each CPU's kernel state is, where the kernel can tell, for the report of a run that is stuck. A CPU shows only
+//! what is its own: so on each there is a *teller* that asks for it.
+
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::{Cap, cpu_features};
+use guest_tests::watchdog::{PRIORITY, STACK_PAGES};
+use user_rt::cap::{Handle, Notification, Untyped};
+use user_rt::invoke::Dump;
+use user_rt::spawn::{Entry, Home, Nursery, Run, TaskSpec, own, task};
+use user_rt::{arch, boot, report};
+
+/// Places of the tellers in the address space: out of the way of the others.
+const FIRST_TELLER: u32 = 3000;
+/// Slots of the tellers' Notifications, by CPU.
+static TELLERS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
+
+/// Starts one on each CPU, in the program's own process. They answer to the watchdog's alarm.
+pub fn start(nursery: &mut Nursery, alarm: &Notification) -> user_rt::Result<()> {
+    if boot::has(cpu_features::DUMP) {
+        for cpu in 0..boot::facts().cpus as u32 {
+            start_teller(nursery, cpu, alarm)?;
+        }
+    }
+    Ok(())
+}
+
+fn start_teller(nursery: &mut Nursery, cpu: u32, alarm: &Notification) -> user_rt::Result<()> {
+    let memory: Untyped = nursery.make(12)?;
+    let note = nursery.take_slot()?;
+    let caps = [memory.cap(), note, alarm.cap()];
+    let spec = TaskSpec {
+        index: FIRST_TELLER + cpu,
+        cpu,
+        priority: PRIORITY,
+        stack_pages: STACK_PAGES,
+        run: Run::Function(tell as Entry),
+        argument: caps.iter().rev().fold(0, |packed, cap| packed << 16 | u64::from(cap.0)),
+    };
+    TELLERS[cpu as usize % TELLERS.len()].store(u64::from(note.0), Relaxed);
+    Home::own(|home| task(nursery, home, &spec))?.task.resume()
+}
+
+/// Exports the state of its CPU when told, and says that it has.
+extern "C" fn tell(packed: u64) -> ! {
+    let [memory, note, alarm] = [0, 16, 32].map(|shift| Cap((packed >> shift) as u16 as u32));
+    // A Notification belongs to the CPU of the task that made it.
+    let made = Untyped::at(memory).retype::<Notification>(0, own::cnode().slot(note), 1);
+    made.expect("a teller's Notification");
+    loop {
+        let _ = Notification::at(note).wait();
+        let _ = own::machine().dump(Dump::ALL);
+        let _ = Notification::at(alarm).notify(1);
+    }
+}
+
+/// Asks every CPU; one that does not answer is stuck in the kernel.
+pub fn tell_all(alarm: &Notification) {
+    if !boot::has(cpu_features::DUMP) {
+        return;
+    }
+    for (cpu, note) in TELLERS.iter().enumerate().take(boot::facts().cpus as usize) {
+        report!("note stress: state of CPU {cpu}");
+        let _ = alarm.poll();
+        let asked = Notification::at(Cap(note.load(Relaxed) as u32)).notify(1);
+        let answered = asked.and_then(|()| alarm.wait_until(arch::now() + boot::facts().tsc_hz));
+        if answered.is_err() {
+            report!("note stress: CPU {cpu} does not answer");
+        }
+    }
+}

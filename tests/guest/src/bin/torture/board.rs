@@ -1,0 +1,329 @@
+//! The shared memory of a run: the [word](crate::word) of every page of every address space, what everybody does, what
+//! went wrong.
+//!
+//! Address spaces are numbered, workers are. Each worker *owns* the same range of addresses in every space: it alone
+//! changes what is mapped there, in its own space and in all others; all tasks of a space access what is in theirs.
+
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use abi::PAGE_SIZE;
+use guest_tests::run::Run;
+use user_rt::arch::shared;
+use user_rt::cap::Notification;
+use user_rt::layout::SHARED_VA;
+use user_rt::report;
+
+use crate::word::{Perm, Thing, Word};
+
+pub const SPACES_MAX: usize = 8;
+pub const WORKERS_MAX: usize = 40;
+/// Pages that a worker owns: one behind the other, and behind them the place of a large one.
+pub const SMALL_PAGES: usize = 48;
+pub const LARGE: usize = SMALL_PAGES;
+pub const PLACES: usize = SMALL_PAGES + 1;
+
+/// Of those, the first few are liked by all, who change and who look: so that a page changes while others use it.
+pub const LIKED: usize = 3;
+
+const SMALL_VA: u64 = SHARED_VA + 0x1000_0000;
+const LARGE_VA: u64 = SHARED_VA + 0x2000_0000;
+pub const LARGE_SIZE: u64 = 2 << 20;
+
+/// Address of a worker's place, in every space.
+pub const fn address(worker: usize, place: usize) -> u64 {
+    if place == LARGE {
+        return LARGE_VA + worker as u64 * LARGE_SIZE;
+    }
+    SMALL_VA + (worker * SMALL_PAGES + place) as u64 * PAGE_SIZE
+}
+
+const TOTAL_WORDS: usize = 128;
+const SPACE_WORDS: usize = 8;
+const WORKER_WORDS: usize = 16;
+const SPACES_AT: usize = TOTAL_WORDS;
+const WORKERS_AT: usize = SPACES_AT + SPACES_MAX * SPACE_WORDS;
+const PAGES_AT: usize = WORKERS_AT + WORKERS_MAX * WORKER_WORDS;
+const WORDS: usize = PAGES_AT + SPACES_MAX * WORKERS_MAX * PLACES;
+/// Pages of the board.
+pub const PAGES: u32 = (WORDS * 8).div_ceil(PAGE_SIZE as usize) as u32;
+
+/// Words of the whole run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Total {
+    Seed = 0,
+    Cpus,
+    Spaces,
+    Workers,
+    /// System calls on memory, all workers'.
+    Ops,
+    /// Accesses that were checked, and those that faulted as they should.
+    Accesses,
+    Faults,
+    /// A [`Stage`].
+    Stage,
+    /// Goes up with everything that anybody does.
+    Life,
+    /// The director is through.
+    Over,
+    Director,
+    Resets,
+    Remade,
+    /// Rows of pages that went from one pool to another, and those that were refused as they had to be; calls with pages
+    /// that were late; copies made.
+    Passed,
+    Stayed,
+    Late,
+    Copies,
+    /// The kernel's bounds are small: a page can be mapped a few times only.
+    SmallLimits,
+    Complaints,
+    /// An access saw what is mapped no more, or something else than what is.
+    Stale,
+    /// An access faulted where it should not have.
+    Lost,
+    /// Memory just made was not clear, or an object not empty.
+    Dirty,
+    /// A system call was refused, or was not, against the rules.
+    Refused,
+    /// A fault of which nobody knows.
+    Strange,
+    /// Somebody did not come to an end.
+    Stuck,
+    LeakedPages,
+    /// First of the counts by kind of operation.
+    Kinds = 64,
+}
+
+/// What the workers are to do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u64)]
+pub enum Stage {
+    Work = 0,
+    /// Do no more operations.
+    Rest,
+    /// Nobody changes anything: look at every page.
+    Check,
+}
+
+/// Words of an address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum OfSpace {
+    /// How often it was made.
+    Era = 0,
+    /// It is being destroyed.
+    Dying,
+    /// Of each porter: by which worker it is taken, plus one.
+    Porters,
+}
+
+/// Porters of a space.
+pub const PORTERS: usize = 2;
+const _: () = assert!(OfSpace::Porters as usize + PORTERS <= SPACE_WORDS);
+
+/// Words of a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Of {
+    Space = 0,
+    Cpu,
+    /// Even while there is such a worker; odd from before its end until its successor has been made ready.
+    Life,
+    /// Number of its next frame.
+    NextId,
+    /// The last [`Stage`] that it is through with.
+    Done,
+    /// What it does, as [`crate::ops::name`] has it, and where: for the report of a run that stalls.
+    Doing,
+    Where,
+    Task,
+    /// The owner and place of the page that it looks at all the time; 0 for none.
+    Staring,
+}
+
+#[derive(Clone, Copy)]
+pub struct Board {
+    words: &'static [AtomicU64],
+}
+
+impl Run for Board {
+    type Total = Total;
+
+    const PROGRAM: &'static str = "torture";
+    const WRONG: &'static [Total] = &[
+        Total::Stale,
+        Total::Lost,
+        Total::Dirty,
+        Total::Refused,
+        Total::Strange,
+        Total::Stuck,
+        Total::LeakedPages,
+    ];
+    const STUCK: Total = Total::Stuck;
+    const LIFE: Total = Total::Life;
+    const OVER: Total = Total::Over;
+    const COMPLAINTS: Total = Total::Complaints;
+
+    /// The board, in any process of the run.
+    fn open() -> Board {
+        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
+        // it starts.
+        Board { words: unsafe { shared::words(0, WORDS) } }
+    }
+
+    fn total(self, which: Total) -> &'static AtomicU64 {
+        &self.words[which as usize]
+    }
+
+    fn print(self) {
+        let get = |which| self.get(which);
+        report!(
+            "torture seed={} cpus={} ops={} stale={} lost={} dirty={} refused={} strange={} stuck={} \
+             leaked_pages={} accesses={} faults={} resets={} remade={}",
+            get(Total::Seed),
+            get(Total::Cpus),
+            get(Total::Ops),
+            get(Total::Stale),
+            get(Total::Lost),
+            get(Total::Dirty),
+            get(Total::Refused),
+            get(Total::Strange),
+            get(Total::Stuck),
+            get(Total::LeakedPages),
+            get(Total::Accesses),
+            get(Total::Faults),
+            get(Total::Resets),
+            get(Total::Remade),
+        );
+    }
+
+    fn print_state(self, _: &Notification) {
+        report!("state director: {}", crate::director::step_name(self.get(Total::Director)));
+        for worker in 0..self.get(Total::Workers) as usize {
+            self.print_worker(worker, crate::ops::name(self.of(worker, Of::Doing)));
+        }
+    }
+}
+
+impl Board {
+    pub fn kind(self, kind: usize) -> &'static AtomicU64 {
+        &self.words[Total::Kinds as usize + kind % (TOTAL_WORDS - Total::Kinds as usize)]
+    }
+
+    pub fn space(self, space: usize, which: OfSpace) -> &'static AtomicU64 {
+        &self.words[SPACES_AT + space * SPACE_WORDS + which as usize]
+    }
+
+    /// How often the space was made; `None` while it is being destroyed.
+    pub fn era(self, space: usize) -> Option<u64> {
+        let era = self.space(space, OfSpace::Era).load(SeqCst);
+        (self.space(space, OfSpace::Dying).load(SeqCst) == 0).then_some(era)
+    }
+
+    /// By whom a porter of a space is taken, plus one.
+    fn porter(self, space: usize, number: usize) -> &'static AtomicU64 {
+        &self.words[SPACES_AT + space * SPACE_WORDS + OfSpace::Porters as usize + number]
+    }
+
+    /// Takes a porter, if nobody else has it.
+    pub fn take_porter(self, worker: usize, space: usize, number: usize) -> bool {
+        self.porter(space, number).compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
+    }
+
+    pub fn leave_porter(self, worker: usize, space: usize, number: usize) {
+        let _ = self.porter(space, number).compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
+    }
+
+    pub fn worker(self, worker: usize, which: Of) -> &'static AtomicU64 {
+        &self.words[WORKERS_AT + worker * WORKER_WORDS + which as usize]
+    }
+
+    pub fn of(self, worker: usize, which: Of) -> u64 {
+        self.worker(worker, which).load(SeqCst)
+    }
+
+    pub fn set_of(self, worker: usize, which: Of, value: u64) {
+        self.worker(worker, which).store(value, SeqCst);
+    }
+
+    /// The worker's life, if it has one.
+    pub fn life(self, worker: usize) -> Option<u64> {
+        Some(self.of(worker, Of::Life)).filter(|life| life.is_multiple_of(2))
+    }
+
+    fn page(self, space: usize, worker: usize, place: usize) -> &'static AtomicU64 {
+        &self.words[PAGES_AT + (space * WORKERS_MAX + worker) * PLACES + place]
+    }
+
+    pub fn word(self, space: usize, worker: usize, place: usize) -> Word {
+        Word(self.page(space, worker, place).load(SeqCst))
+    }
+
+    pub fn set_word(self, space: usize, worker: usize, place: usize, word: Word) {
+        self.page(space, worker, place).store(word.0, SeqCst);
+    }
+
+    /// Nothing of a worker's is mapped anywhere, and it calls nobody: it has ended, and its frames with it.
+    pub fn clear_worker(self, worker: usize) {
+        for space in 0..SPACES_MAX {
+            (0..PORTERS).for_each(|number| self.leave_porter(worker, space, number));
+            for place in 0..PLACES {
+                let word = self.word(space, worker, place);
+                self.set_word(space, worker, place, word.settle(word.era(), Thing::NOTHING, Perm::None));
+            }
+        }
+    }
+
+    /// Nothing is mapped in a space that was made again: words of its earlier eras go, before their numbers come round.
+    /// An owner who is about to write one writes it all the same.
+    pub fn clear_space(self, space: usize, era: u64) {
+        for worker in 0..WORKERS_MAX {
+            for place in 0..PLACES {
+                let cell = self.page(space, worker, place);
+                let old = Word(cell.load(SeqCst));
+                let new = old.settle(era, Thing::NOTHING, Perm::None);
+                let _ = cell.compare_exchange(old.0, new.0, SeqCst, SeqCst);
+            }
+        }
+    }
+
+    pub fn stage(self) -> Stage {
+        match self.get(Total::Stage) {
+            0 => Stage::Work,
+            1 => Stage::Rest,
+            _ => Stage::Check,
+        }
+    }
+
+    /// Says what a worker does now.
+    pub fn doing(self, worker: usize, what: usize, place: u64) {
+        self.worker(worker, Of::Doing).store(what as u64, Relaxed);
+        self.worker(worker, Of::Where).store(place, Relaxed);
+        self.total(Total::Life).fetch_add(1, Relaxed);
+    }
+
+    /// What came of pages that were to go.
+    pub fn print_passed(self) {
+        let [passed, stayed, late, copies] =
+            [Total::Passed, Total::Stayed, Total::Late, Total::Copies].map(|which| self.get(which));
+        report!(
+            "note torture: rows of pages: {passed} went, {stayed} could not; {late} calls were late; {copies} copies"
+        );
+    }
+
+    /// What a worker does, for the report of a run that stalls.
+    pub fn print_worker(self, worker: usize, what: &str) {
+        let of = |which| self.of(worker, which);
+        report!(
+            "state worker={worker} task={:#x} space={} cpu={} life={} done={} doing: {what} {:#x}",
+            of(Of::Task),
+            of(Of::Space),
+            of(Of::Cpu),
+            of(Of::Life),
+            of(Of::Done),
+            of(Of::Where),
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! Memory that a program shares with the processes it starts: words at the same address in all.
+//!
+//! All words are atomics: any task of any of the processes may write them. What is published to
+//! another CPU by a flag is stored with `Release` and the flag read with `Acquire`; figures that are
+//! read after a Notification need no order of their own (the system calls are full barriers).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Result;
+use crate::arch::{self, memory};
+use crate::cap::{Access, Frame, VSpace};
+use crate::layout::SHARED_VA;
+use crate::spawn::{Many, Nursery, own};
+use abi::{Cap, PAGE_SIZE};
+
+/// A program's shared memory, as its first process sees it.
+pub struct Shared {
+    frames: Many,
+    words: &'static [AtomicU64],
+}
+
+impl Shared {
+    /// Makes it and maps it in this process. Once per program.
+    pub fn new(nursery: &mut Nursery, pages: u32) -> Result<Shared> {
+        let frames = nursery.make_pages(pages)?;
+        let words = memory::map_words(&own::vspace(), frames.iter::<Frame>(), SHARED_VA)?;
+        Ok(Shared { frames, words })
+    }
+
+    /// Capability of its first page's frame; those of the others follow.
+    pub fn first(&self) -> Cap {
+        self.frames.nth(0)
+    }
+
+    /// Maps it in another process, at the same address.
+    pub fn map_into(&self, vspace: &VSpace) -> Result<()> {
+        for (page, frame) in (0u64..).zip(self.frames.iter::<Frame>()) {
+            vspace.map(&frame, SHARED_VA + page * PAGE_SIZE, Access::Write)?;
+        }
+        Ok(())
+    }
+
+    pub fn words(&self) -> &'static [AtomicU64] {
+        self.words
+    }
+}
+
+/// `count` words of the shared memory from word `first` on, as any process of the program sees them.
+///
+/// # Safety
+/// The first process made at least `first + count` words ([`Shared::new`]) and, where the caller is
+/// another process, mapped them there ([`Shared::map_into`]).
+pub unsafe fn words(first: usize, count: usize) -> &'static [AtomicU64] {
+    // SAFETY: the caller says that they are mapped; they stay so while the process lives, and all
+    // users see atomics.
+    unsafe { memory::mapped_words(SHARED_VA + first as u64 * 8, count) }
+}
+
+/// Waits, awake, until `parties` tasks have arrived at `barrier`: each of a CPU of its own.
+pub fn meet(barrier: &AtomicU64, parties: u64) {
+    barrier.fetch_add(1, Ordering::AcqRel);
+    while barrier.load(Ordering::Acquire) < parties {
+        arch::pause();
+    }
+}
