@@ -1,8 +1,13 @@
 //! Pseudo-random numbers (splitmix64): a sequence for everybody, from the seed.
 
+/// Returns the state behind `state`; the number between them is [`mix`] of the earlier one.
+pub const fn next_state(state: u64) -> u64 {
+    state.wrapping_add(0x9e37_79b9_7f4a_7c15)
+}
+
 /// One mixing step.
 pub const fn mix(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = next_state(value);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -17,7 +22,7 @@ impl Random {
     }
 
     pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = next_state(self.0);
         mix(self.0)
     }
 

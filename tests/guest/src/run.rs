@@ -1,18 +1,17 @@
-//! What the programs have in common that do something random from a seed, on all CPUs, until a goal is reached or
-//! something is wrong: totals in shared memory, complaints, and how they end.
+//! A run of a program that does random operations from a seed, on all CPUs, until a goal is reached or something is wrong:
+//! totals on its [board](crate::board), complaints, the result line, and how it ends.
 //!
 //! A run ends once, by [`Run::end`]: the director calls it, or the [`watchdog`](crate::watchdog) when nothing moves any
-//! more. Totals are sequentially consistent: what somebody says with one is said before what it says with the next.
+//! more.
 
 use core::fmt;
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::SeqCst;
 
-use abi::cpu_features;
+use abi::{Error, cpu_features};
 use user_rt::cap::Notification;
 use user_rt::spawn::own;
 use user_rt::{arch, boot, report, supervisor};
 
+use crate::board::{Name, Row};
 use crate::failure::Failure;
 
 /// How long nothing has to move in a run that is stuck: with a host's thread for each CPU, the guest's share the host's
@@ -30,10 +29,24 @@ pub fn show_state() {
     }
 }
 
+/// Waits for so many TSC ticks, or until the Notification has bits.
+pub fn wait_ticks(note: &Notification, ticks: u64) -> user_rt::Result<()> {
+    match note.wait_until(arch::now() + ticks) {
+        Err(refusal) if refusal.error != Error::Timeout => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
+/// A figure of the result line: its name, and where it comes from.
+pub enum Figure<R: Run> {
+    Total(&'static str, R::Total),
+    Text(&'static str, fn(&R, &mut fmt::Formatter<'_>) -> fmt::Result),
+}
+
 /// The board of a run, as any of its tasks sees it.
-pub trait Run: Copy {
+pub trait Run: Sync + Sized + 'static {
     /// Names of its totals.
-    type Total: Copy + fmt::Debug + 'static;
+    type Total: Name;
 
     /// The program, as reports name it.
     const PROGRAM: &'static str;
@@ -47,41 +60,46 @@ pub trait Run: Copy {
     const OVER: Self::Total;
     const COMPLAINTS: Self::Total;
 
-    fn open() -> Self;
+    /// Returns the board, in any process of the run.
+    fn open() -> &'static Self;
 
-    fn total(self, which: Self::Total) -> &'static AtomicU64;
+    fn totals(&self) -> &Row<Self::Total>;
 
-    /// The result line.
-    fn print(self);
+    /// Returns the result line: its first word, and the figures in their order.
+    fn result(&self) -> (&'static str, &'static [Figure<Self>]);
 
-    /// What everybody does, for the report of a run that is stuck. `alarm` is the watchdog's own.
-    fn print_state(self, alarm: &Notification);
+    /// Reports what everybody does, in a run that is stuck. `alarm` is the watchdog's own.
+    fn print_state(&self, alarm: &Notification);
 
     /// Ticks without a sign of life that are too many.
-    fn patience(self) -> u64 {
+    fn patience(&self) -> u64 {
         PATIENCE_SECONDS * boot::facts().tsc_hz
     }
 
-    fn get(self, which: Self::Total) -> u64 {
-        self.total(which).load(SeqCst)
+    fn get(&self, which: Self::Total) -> u64 {
+        self.totals().get(which)
     }
 
-    fn set(self, which: Self::Total, value: u64) {
-        self.total(which).store(value, SeqCst);
+    fn set(&self, which: Self::Total, value: u64) {
+        self.totals().set(which, value);
     }
 
-    /// What it was before.
-    fn add(self, which: Self::Total, count: u64) -> u64 {
-        self.total(which).fetch_add(count, SeqCst)
+    /// Adds to a total.
+    ///
+    /// Returns: what the total was before.
+    fn add(&self, which: Self::Total, count: u64) -> u64 {
+        self.totals().add(which, count)
     }
 
-    /// Counts that should be zero, summed.
-    fn wrong(self) -> u64 {
+    /// Returns the sum of the counts that should be zero.
+    fn wrong(&self) -> u64 {
         Self::WRONG.iter().map(|which| self.get(*which)).sum()
     }
 
-    /// Counts something wrong, and says what for the first few. Whether it was said.
-    fn complain(self, which: Self::Total, what: fmt::Arguments<'_>) -> bool {
+    /// Counts something wrong, and says what for the first few.
+    ///
+    /// Returns: whether it was said.
+    fn complain(&self, which: Self::Total, what: fmt::Arguments<'_>) -> bool {
         self.add(which, 1);
         let is_said = self.add(Self::COMPLAINTS, 1) < SAID_AT_MOST;
         if is_said {
@@ -90,23 +108,96 @@ pub trait Run: Copy {
         is_said
     }
 
-    /// The last word on the run: whether it passed.
-    fn end(self, outcome: Result<(), Failure>) -> ! {
+    /// Ends the run: reports the result, and tells process 1 whether the run passed.
+    fn end(&self, outcome: Result<(), Failure>) -> ! {
         if let Err(failure) = &outcome {
             report!("error {}: {failure}", Self::PROGRAM);
         }
         self.set(Self::OVER, 1);
         show_state();
-        self.print();
+        report!("{}", ResultLine(self));
         let is_good = outcome.is_ok() && self.wrong() == 0;
         supervisor::finish(u64::from(is_good), u64::from(!is_good))
     }
 
-    /// An option of the command line.
+    /// Returns the value of an option of the command line.
     fn number(key: &str, default: u64) -> u64 {
         boot::options().number(key, default).unwrap_or_else(|bad| {
             report!("note {}: {bad}", Self::PROGRAM);
             default
         })
+    }
+}
+
+struct ResultLine<'a, R: Run>(&'a R);
+
+impl<R: Run> fmt::Display for ResultLine<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, figures) = self.0.result();
+        f.write_str(word)?;
+        figures.iter().try_for_each(|figure| match figure {
+            Figure::Total(name, total) => write!(f, " {name}={}", self.0.get(*total)),
+            Figure::Text(name, write_text) => {
+                write!(f, " {name}=")?;
+                write_text(self.0, f)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{board, words};
+
+    words! {
+        enum Total: Sequential { Ops, Wrong, Stuck, Life, Over, Complaints }
+    }
+
+    board! {
+        struct Board {
+            totals: Row<Total>,
+        }
+    }
+
+    const FIGURES: &[Figure<Board>] = &[
+        Figure::Total("ops", Total::Ops),
+        Figure::Text("twice", |board, f| write!(f, "{}", 2 * board.get(Total::Ops))),
+        Figure::Total("wrong", Total::Wrong),
+    ];
+
+    impl Run for Board {
+        type Total = Total;
+
+        const PROGRAM: &'static str = "sample";
+        const WRONG: &'static [Total] = &[Total::Wrong, Total::Stuck];
+        const STUCK: Total = Total::Stuck;
+        const LIFE: Total = Total::Life;
+        const OVER: Total = Total::Over;
+        const COMPLAINTS: Total = Total::Complaints;
+
+        fn open() -> &'static Board {
+            unreachable!("no program runs here")
+        }
+
+        fn totals(&self) -> &Row<Total> {
+            &self.totals
+        }
+
+        fn result(&self) -> (&'static str, &'static [Figure<Board>]) {
+            (Board::PROGRAM, FIGURES)
+        }
+
+        fn print_state(&self, _: &Notification) {}
+    }
+
+    #[test]
+    fn the_result_line_has_all_figures_in_their_order() {
+        // SAFETY: a board is words, of which each may be zero.
+        let board: Board = unsafe { core::mem::zeroed() };
+        board.set(Total::Ops, 21);
+        board.add(Total::Wrong, 1);
+        assert_eq!(format!("{}", ResultLine(&board)), "sample ops=21 twice=42 wrong=1");
+        assert_eq!(board.wrong(), 1);
     }
 }

@@ -53,7 +53,7 @@ extern "C" fn watch<R: Run>(alarm: u64) -> ! {
     }
 }
 
-fn give_up<R: Run>(run: R, alarm: &Notification) -> ! {
+fn give_up<R: Run>(run: &R, alarm: &Notification) -> ! {
     let seconds = run.patience() / boot::facts().tsc_hz.max(1);
     report!("error {}: nothing has moved for {seconds} seconds", R::PROGRAM);
     run.print_state(alarm);

@@ -77,14 +77,14 @@ pub const fn played(worker: usize) -> core::ops::Range<u32> {
 }
 
 pub struct Arena {
-    board: Board,
+    board: &'static Board,
     me: usize,
     /// By operation: a bit for each error that its documentation has.
     documented: [u64; Op::COUNT],
 }
 
 impl Arena {
-    pub fn new(board: Board, me: usize) -> Arena {
+    pub fn new(board: &'static Board, me: usize) -> Arena {
         let memory = Target::new(memory(me), ObjType::Untyped as u32).0;
         let to = own::cnode().slot(slot_of(me, 2)).0.0;
         let made = syscall(Args::plain(Op::Retype, memory, u64::from(PLAYED_LOG2), to, 1));
@@ -126,9 +126,9 @@ impl Arena {
 
     /// Says what comes next, for the [`crate::watchdog`].
     fn does(&self, op: Op, first: u64) {
-        self.board.set_of(self.me, Of::Doing, op as u64);
-        self.board.set_of(self.me, Of::First, first);
-        self.board.set_of(self.me, Of::Second, 0);
+        self.board.workers[self.me].set(Of::Doing, op as u64);
+        self.board.workers[self.me].set(Of::First, first);
+        self.board.workers[self.me].set(Of::Second, 0);
     }
 
     /// Empties a slot. Only the Machine's capability can still be there.
@@ -149,9 +149,9 @@ impl Arena {
         if random.chance(1) {
             args.info.0 = args.info.0 & !0xff | (Op::COUNT as u64 + random.below(256 - Op::COUNT as u64));
         }
-        self.board.set_of(self.me, Of::Doing, args.info.0 & 0xff);
-        self.board.set_of(self.me, Of::First, args.rdi);
-        self.board.set_of(self.me, Of::Second, args.rsi);
+        self.board.workers[self.me].set(Of::Doing, args.info.0 & 0xff);
+        self.board.workers[self.me].set(Of::First, args.rdi);
+        self.board.workers[self.me].set(Of::Second, args.rsi);
         let answer = syscall(args);
         self.check(args, answer.info);
     }

@@ -26,7 +26,7 @@ use crate::worker::HEAP_SLOTS;
 const RIGHTS: u32 = Rights::ALL.0.count_ones();
 
 pub struct Audit {
-    board: Board,
+    board: &'static Board,
     /// What was given: process, slot, what.
     given: BTreeMap<(usize, u32), CapEntry>,
     /// The pages of each process's heap, as one number.
@@ -70,7 +70,7 @@ fn digest(entry: &CapEntry) -> u64 {
 
 impl Audit {
     /// Notes what was given.
-    pub fn new(board: Board, cast: &Cast) -> user_rt::Result<Audit> {
+    pub fn new(board: &'static Board, cast: &Cast) -> user_rt::Result<Audit> {
         let (mut given, mut heaps) = (BTreeMap::new(), [0; PROCESSES]);
         for (process, child) in cast.children.iter().enumerate() {
             each(&child.process, |it| match owner(it.slot) {
@@ -97,7 +97,7 @@ impl Audit {
                         true
                     }
                     Some(Owner::Worker(worker)) => {
-                        let lives_here = self.board.of(worker, Of::Process) as usize == process;
+                        let lives_here = self.board.workers[worker].get(Of::Process) as usize == process;
                         lives_here && may_have(worker, &found, &known, &mut owners)
                     }
                     None => {

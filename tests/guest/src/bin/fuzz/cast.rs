@@ -41,7 +41,7 @@ pub fn process_of(worker: usize, cpus: usize) -> usize {
 
 impl Cast {
     pub fn new(
-        board: Board,
+        board: &'static Board,
         nursery: &mut Nursery,
         shared: &Shared,
         wakers: &Group,
@@ -105,7 +105,7 @@ impl Cast {
 
     fn employ(
         &self,
-        board: Board,
+        board: &'static Board,
         nursery: &mut Nursery,
         talk: &Group,
         number: usize,
@@ -113,8 +113,8 @@ impl Cast {
     ) -> Result<(), Failure> {
         let (of, cpu) = (process_of(number, cpus), number % cpus);
         let child = &self.children[of];
-        board.set_of(number, Of::Process, of as u64);
-        board.set_of(number, Of::Cpu, cpu as u64);
+        board.workers[number].set(Of::Process, of as u64);
+        board.workers[number].set(Of::Cpu, cpu as u64);
         let memory: Untyped = nursery.make(u64::from(arena::MEMORY_LOG2))?;
         transfer(memory, child.cnode.slot(arena::memory(number)))?;
         let spec = TaskSpec {

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, Error, MsgInfo, Op, Rights};
 use guest_tests::run::Run as _;
@@ -23,7 +23,7 @@ use crate::talk;
 const LIMIT: u64 = 1_000_000;
 
 /// What there is of a cluster before a window: processes, the workers that can take part, and an unused Untyped.
-fn before(board: Board, cluster: usize, owner: usize, keeper: usize) -> (System, Vec<Option<Id>>) {
+fn before(board: &'static Board, cluster: usize, owner: usize, keeper: usize) -> (System, Vec<Option<Id>>) {
     let sizes = Sizes {
         notification: board.get(Total::NotificationSize),
         group: board.get(Total::GroupSize),
@@ -62,10 +62,10 @@ fn before(board: Board, cluster: usize, owner: usize, keeper: usize) -> (System,
             workers.push(None);
             continue;
         }
-        let process = processes[board.of(worker, Of::Process) as usize].1;
+        let process = processes[board.workers[worker].get(Of::Process) as usize].1;
         let task = object::Task {
             process: Some(process),
-            home: board.of(worker, Of::Cpu) as usize,
+            home: board.workers[worker].get(Of::Cpu) as usize,
             state: State::Ready,
             // Whose it is does not matter: only that it has some.
             time: Some(memory),
@@ -80,8 +80,8 @@ fn before(board: Board, cluster: usize, owner: usize, keeper: usize) -> (System,
 }
 
 /// Checks the window that was recorded, and counts what was contended in it.
-pub fn check(board: Board, cluster: usize, owner: usize, keeper: usize) {
-    let word = |which| board.cluster(cluster, which).load(Acquire);
+pub fn check(board: &'static Board, cluster: usize, owner: usize, keeper: usize) {
+    let word = |which| board.clusters[cluster].get(which);
     let taken = word(In::Taken) as usize;
     let (system, workers) = before(board, cluster, owner, keeper);
     let mut calls = Vec::with_capacity(taken);
@@ -99,7 +99,7 @@ pub fn check(board: Board, cluster: usize, owner: usize, keeper: usize) {
     let history = History { before: &system, calls: &calls, settled: word(In::Settled) };
     board.add(Total::Histories, 1);
     let (verdict, steps) = history.search(LIMIT, || _ = board.add(Total::Life, 1));
-    board.total(Total::Hardest).fetch_max(steps, Relaxed);
+    board.totals().word(Total::Hardest).fetch_max(steps, Relaxed);
     match verdict {
         Verdict::Fits => {}
         verdict => complain(board, cluster, taken, verdict),
@@ -108,7 +108,7 @@ pub fn check(board: Board, cluster: usize, owner: usize, keeper: usize) {
 }
 
 /// A history that does not fit, call by call.
-fn complain(board: Board, cluster: usize, taken: usize, verdict: Verdict) {
+fn complain(board: &'static Board, cluster: usize, taken: usize, verdict: Verdict) {
     let (seed, window) = (board.get(Total::Seed), board.get(Total::Windows));
     let what = format_args!("cluster {cluster}, seed {seed}, window {window}: {verdict:?}");
     if !board.complain(Total::Divergences, what) || board.get(Total::Divergences) > 3 {
@@ -127,8 +127,8 @@ fn complain(board: Board, cluster: usize, taken: usize, verdict: Verdict) {
 }
 
 /// Operations of the window on what other workers operated on, and those in which others did at the same time.
-fn count(board: Board, cluster: usize) {
-    let word = |which| board.cluster(cluster, which).load(Acquire) as usize;
+fn count(board: &'static Board, cluster: usize) {
+    let word = |which| board.clusters[cluster].get(which) as usize;
     let mut by: BTreeMap<usize, usize> = BTreeMap::new();
     let mut spans = Vec::new();
     for number in word(In::First)..word(In::Last) {

@@ -20,7 +20,7 @@ use user_rt::layout::slot;
 
 use crate::board::{Board, CLUSTERS, In, Of, PROCESSES, Total};
 use crate::talk;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Capabilities of the processes' CNodes and of the processes, in each.
 pub const PEER_CNODES: u32 = 400;
@@ -117,7 +117,7 @@ fn into(process: usize, slot: Cap) -> u64 {
 
 /// A worker at a cluster.
 pub struct Player<'a> {
-    pub board: Board,
+    pub board: &'static Board,
     pub me: usize,
     pub process: usize,
     pub window: u64,
@@ -128,13 +128,13 @@ impl Player<'_> {
     /// Makes a system call, and writes it down.
     pub fn record(&mut self, cluster: usize, limit: usize, args: Args) -> Option<Answer> {
         let number = self.board.take(cluster, limit)?;
-        self.board.set_of(self.me, Of::Doing, args.info.0 & 0xff);
-        self.board.set_of(self.me, Of::First, args.rdi);
-        self.board.set_of(self.me, Of::Second, args.rsi);
+        self.board.workers[self.me].set(Of::Doing, args.info.0 & 0xff);
+        self.board.workers[self.me].set(Of::First, args.rdi);
+        self.board.workers[self.me].set(Of::Second, args.rsi);
         self.board.begin_call(cluster, number, self.me, &args);
         let answer = syscall(args);
         self.board.end_call(cluster, number, &answer);
-        self.board.worker(self.me, Of::Ops).fetch_add(1, Relaxed);
+        self.board.workers[self.me].word(Of::Ops).fetch_add(1, Relaxed);
         Some(answer)
     }
 
@@ -147,7 +147,7 @@ impl Player<'_> {
             (Kind::Group, owns) => self.pick_group(owner, owns),
             (Kind::Messages, _) => return false,
         };
-        let limit = self.board.cluster(cluster, In::Last).load(Acquire);
+        let limit = self.board.clusters[cluster].get(In::Last);
         self.record(cluster, limit as usize, args).is_some()
     }
 
@@ -305,7 +305,7 @@ impl Player<'_> {
 
     /// Begins a window's record: what there is at first.
     pub fn prepare(&mut self, cluster: usize) {
-        self.board.cluster(cluster, In::Taken).store(0, Release);
+        self.board.clusters[cluster].set(In::Taken, 0);
         let memory = memory(cluster).unwrap_or(Cap::NULL);
         let make = |what: ObjType, size: u64, to: Cap| {
             Args::plain(Op::Retype, Target::new(memory, what as u32).0, size, at(to), 1)
@@ -345,17 +345,17 @@ impl Player<'_> {
             Kind::Messages => {}
         }
         let first = done;
-        self.board.cluster(cluster, In::First).store(first, Release);
+        self.board.clusters[cluster].set(In::First, first);
         let rests = kind(cluster) == Kind::Messages && talk::rest(self.window);
         let count = if rests { 0 } else { WINDOW_MAX as u64 };
-        self.board.cluster(cluster, In::Last).store(first + count, Release);
+        self.board.clusters[cluster].set(In::Last, first + count);
     }
 
     /// Looks what there is in the end.
     pub fn finish(&mut self, cluster: usize) {
         let _ = syscall(Args::new(Op::WhoAmI));
-        self.board.cluster(cluster, In::Last).store(self.taken(cluster), Release);
-        self.board.cluster(cluster, In::Settled).store(self.board.tick(), Release);
+        self.board.clusters[cluster].set(In::Last, self.taken(cluster));
+        self.board.clusters[cluster].set(In::Settled, self.board.tick());
         for (process, slot) in slots(cluster, self.process) {
             self.record(cluster, usize::MAX, Args::plain(Op::CapInspect, into(process, slot), 0, 0, 0));
         }
@@ -379,7 +379,7 @@ impl Player<'_> {
     }
 
     pub fn taken(&self, cluster: usize) -> u64 {
-        self.board.cluster(cluster, In::Taken).load(Acquire)
+        self.board.clusters[cluster].get(In::Taken)
     }
 }
 

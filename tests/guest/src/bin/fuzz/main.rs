@@ -94,7 +94,7 @@ fn pause(waker: &Notification) {
 }
 
 fn fuzz(
-    board: Board,
+    board: &'static Board,
     run: &mut Nursery,
     rooms: &mut Nursery,
     shared: &Shared,
@@ -136,7 +136,7 @@ fn fuzz(
             worker::release(board, &wakers, None);
         }
     }
-    let works = |worker| board.of(worker, board::Of::Phase) != u64::MAX;
+    let works = |worker: usize| board.workers[worker].get(board::Of::Phase) != u64::MAX;
     while (0..tasks).any(works) {
         pause(waker);
     }

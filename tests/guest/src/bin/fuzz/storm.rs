@@ -46,7 +46,7 @@ const LOOKS: u32 = 40;
 const USERS: u64 = 2;
 
 struct Storm<'a> {
-    board: Board,
+    board: &'static Board,
     me: usize,
     process: usize,
     workers: usize,
@@ -63,7 +63,7 @@ fn lane(worker: usize) -> Cap {
 }
 
 /// What a worker does until the rounds are done.
-pub fn live(board: Board, me: usize, process: usize, random: &mut Random) {
+pub fn live(board: &'static Board, me: usize, process: usize, random: &mut Random) {
     let workers = board.get(Total::Workers) as usize;
     let mut storm = Storm { board, me, process, workers, random };
     let mut generation = 0;
@@ -78,7 +78,7 @@ pub fn live(board: Board, me: usize, process: usize, random: &mut Random) {
 
 impl Storm<'_> {
     fn set(&self, which: Of, value: u64) {
-        self.board.worker(self.me, which).store(value, SeqCst);
+        self.board.workers[self.me].word(which).store(value, SeqCst);
     }
 
     /// Makes an object, lets others use it, and takes it back.
@@ -102,7 +102,7 @@ impl Storm<'_> {
             }
         }
         self.set(Of::Given, generation);
-        let uses = self.board.worker(self.me, Of::Uses);
+        let uses = self.board.workers[self.me].word(Of::Uses);
         let before = uses.load(Relaxed);
         for _ in 0..LOOKS {
             if uses.load(Relaxed) - before >= USERS {
@@ -148,7 +148,7 @@ impl Storm<'_> {
             return;
         };
         let board = self.board;
-        let words = |which| board.worker(other, which).load(SeqCst);
+        let words = |which| board.workers[other].word(which).load(SeqCst);
         // Closed first: what is closed now was closed when the call began.
         let closed = words(Of::Closed);
         let before = words(Of::Opened);
@@ -175,7 +175,7 @@ impl Storm<'_> {
                  given {given}, closing {closing}, closed {closed}"
             ));
         }
-        self.board.worker(other, Of::Uses).fetch_add(1, Relaxed);
+        self.board.workers[other].word(Of::Uses).fetch_add(1, Relaxed);
         self.board.add(if status.is_ok() { Total::Done } else { Total::Refused }, 1);
     }
 
@@ -185,7 +185,7 @@ impl Storm<'_> {
         if self.random.chance(5) {
             return Some(first);
         }
-        let word = |worker, which| self.board.worker(worker, which).load(Relaxed);
+        let word = |worker: usize, which| self.board.workers[worker].word(which).load(Relaxed);
         let is_open = |worker: &usize| {
             let (given, closing) = (word(*worker, Of::Given), word(*worker, Of::Closing));
             given > closing && *worker != self.me && self.gets_from(*worker)
@@ -195,7 +195,7 @@ impl Storm<'_> {
 
     /// Whether the process is given what the worker makes.
     fn gets_from(&self, worker: usize) -> bool {
-        let giver = self.board.worker(worker, Of::Process).load(Acquire) as usize;
+        let giver = self.board.workers[worker].word(Of::Process).load(Acquire) as usize;
         cnode_rights(self.process, giver).contains(Rights::GRANT)
     }
 

@@ -11,7 +11,6 @@
 use abi::{
     Cap, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, Op, Rights, Target, TaskId, task_rights,
 };
-use core::sync::atomic::Ordering::{Acquire, Release};
 use guest_tests::failure::Failure;
 use guest_tests::run::Run as _;
 use model::linear::CALLS_MAX;
@@ -57,24 +56,24 @@ pub fn count(cpus: u64) -> u64 {
 }
 
 /// Which speaker a worker is: the last workers are.
-pub fn number(board: Board, worker: usize) -> Option<u32> {
+pub fn number(board: &'static Board, worker: usize) -> Option<u32> {
     let first = board.get(Total::Workers) - board.get(Total::Speakers);
     (worker as u64).checked_sub(first).map(|number| number as u32)
 }
 
 /// Most speakers go before other workers: else a window would be over before many were answered.
-pub fn priority(board: Board, worker: usize) -> u8 {
+pub fn priority(board: &'static Board, worker: usize) -> u8 {
     match number(board, worker) {
         Some(number) if number % 3 != 2 => PRIORITY + 1,
         _ => PRIORITY,
     }
 }
 
-fn speakers(board: Board) -> u32 {
+fn speakers(board: &'static Board) -> u32 {
     board.get(Total::Speakers) as u32
 }
 
-fn worker(board: Board, speaker: u32) -> usize {
+fn worker(board: &'static Board, speaker: u32) -> usize {
     (board.get(Total::Workers) - board.get(Total::Speakers)) as usize + speaker as usize
 }
 
@@ -96,7 +95,7 @@ fn custom(process: usize) -> u16 {
 
 /// A task that has not run yet becomes a speaker.
 pub fn introduce(
-    board: Board,
+    board: &'static Board,
     nursery: &mut Nursery,
     group: &Group,
     children: &[Child],
@@ -104,7 +103,7 @@ pub fn introduce(
     made: &Spawned,
 ) -> Result<(), Failure> {
     let Some(speaker) = number(board, who) else { return Ok(()) };
-    board.set_of(who, Of::Identity, made.id.raw());
+    board.workers[who].set(Of::Identity, made.id.raw());
     let note: Notification = nursery.make(0)?;
     note.bind(&made.task)?;
     group.expose_task(speaker, &made.task)?;
@@ -113,12 +112,12 @@ pub fn introduce(
         let rights = task_rights::SUSPEND.rights();
         copy(&made.task, child.cnode.slot(Cap(TASKS + speaker)), rights, 0)?;
     }
-    let home = &children[board.of(who, Of::Process) as usize];
+    let home = &children[board.workers[who].get(Of::Process) as usize];
     Ok(copy(&note, home.cnode.slot(Cap(NOTES + speaker)), Rights::LISTEN, 0)?)
 }
 
 /// What a speaker makes itself, since it is of its CPU.
-pub fn begin(board: Board, me: usize) {
+pub fn begin(board: &'static Board, me: usize) {
     let Some(speaker) = number(board, me) else { return };
     let memory = Untyped::at(arena::memory(me));
     memory.retype::<Reply>(0, own::cnode().slot(Cap(REPLIES + speaker)), 1).expect("a speaker's Reply");
@@ -132,7 +131,7 @@ pub fn rest(window: u64) -> bool {
 // --- windows -------------------------------------------------------------------------------------
 
 /// Bits of the last window must not come to this one.
-pub fn forget(board: Board, me: usize) {
+pub fn forget(board: &'static Board, me: usize) {
     let Some(speaker) = number(board, me) else { return };
     let mut args = Args::plain(Op::Wait, Cap(NOTES + speaker).arg(), 0, 0, 0);
     args.info = args.info.flag(FLAG_NONBLOCK);
@@ -156,7 +155,7 @@ pub fn speak(player: &mut Player<'_>, cluster: usize) -> u64 {
     let mut count = 0;
     loop {
         let args = me.pick(player);
-        let limit = player.board.cluster(cluster, In::Last).load(Acquire);
+        let limit = player.board.clusters[cluster].get(In::Last);
         let Some(answer) = player.record(cluster, limit as usize, args) else { return count };
         me.learn(&args, &answer);
         count += 1;
@@ -189,8 +188,8 @@ impl Speaker {
         if Self::mostly_receives(first, player.window) { first } else { any() }
     }
 
-    fn is_near(&self, board: Board, other: u32) -> bool {
-        let cpu = |speaker| board.of(worker(board, speaker), Of::Cpu);
+    fn is_near(&self, board: &'static Board, other: u32) -> bool {
+        let cpu = |speaker| board.workers[worker(board, speaker)].get(Of::Cpu);
         cpu(self.number) == cpu(other)
     }
 
@@ -252,11 +251,11 @@ impl Speaker {
 /// of them at once; who does not come home by that has perhaps not been run.
 pub fn bring_home(player: &mut Player<'_>, cluster: usize, phase: u64, mut pause: impl FnMut(u64)) {
     let board = player.board;
-    let is_away = |worker: usize| board.of(worker, Of::Phase) <= phase;
+    let is_away = |worker: usize| board.workers[worker].get(Of::Phase) <= phase;
     while (0..worker(board, 0)).any(|other| other != player.me && is_away(other)) {
         pause(GRACE);
     }
-    board.cluster(cluster, In::Last).store(player.taken(cluster).max(1), Release);
+    board.clusters[cluster].set(In::Last, player.taken(cluster).max(1));
     for round in 0.. {
         pause((GRACE << round.min(20)).min(LONGEST));
         let mut away = (0..speakers(board)).filter(|speaker| is_away(worker(board, *speaker))).peekable();
@@ -276,17 +275,17 @@ pub fn bring_home(player: &mut Player<'_>, cluster: usize, phase: u64, mut pause
 // --- for the clerk -------------------------------------------------------------------------------
 
 /// Says who the speakers are.
-pub fn tell(board: Board) {
+pub fn tell(board: &'static Board) {
     for speaker in 0..speakers(board) {
         let who = worker(board, speaker);
-        let of = |which| board.of(who, which);
+        let of = |which| board.workers[who].get(which);
         let identity = of(Of::Identity);
         report!("note speaker {who} process {} cpu {} is {identity:#x}", of(Of::Process), of(Of::Cpu));
     }
 }
 
 /// What there is of all this in the model.
-pub fn model(board: Board, model: &mut Model, processes: &[(Id, Id)], workers: &[Option<Id>]) {
+pub fn model(board: &'static Board, model: &mut Model, processes: &[(Id, Id)], workers: &[Option<Id>]) {
     let member = |(number, of): (usize, &(Id, Id))| {
         Some(Member { process: of.1, rights: RIGHTS, custom: custom(number) })
     };
@@ -298,13 +297,13 @@ pub fn model(board: Board, model: &mut Model, processes: &[(Id, Id)], workers: &
     }
     for speaker in 0..speakers(board) {
         let who = worker(board, speaker);
-        let (Some(task), home) = (workers[who], board.of(who, Of::Cpu) as usize) else { continue };
-        let (own, _) = processes[board.of(who, Of::Process) as usize];
+        let (Some(task), home) = (workers[who], board.workers[who].get(Of::Cpu) as usize) else { continue };
+        let (own, _) = processes[board.workers[who].get(Of::Process) as usize];
         let note = object::Notification { home, bits: 0, waiter: None, bound: Some(task) };
         let note = model.put(Kind::Notification(note));
         let reply = model.put(Kind::Reply(object::Reply { home, caller: None, server: None }));
         let it = model.task_mut(task);
-        (it.id, it.bound) = (TaskId::from_raw(board.of(who, Of::Identity)), Some(note));
+        (it.id, it.bound) = (TaskId::from_raw(board.workers[who].get(Of::Identity)), Some(note));
         model.give(Place::Exposure(group, speaker), task, Rights::NONE, 0);
         model.give(Place::Exposure(group, MOST + speaker), note, Rights::NONE, 0);
         model.give(Place::Slot(own, REPLIES + speaker), reply, Rights::ALL, 0);

@@ -30,7 +30,7 @@ const HEAP_PAGES: u32 = 1500;
 pub const HEAP_SLOTS: core::ops::Range<u32> = 2500..2500 + HEAP_PAGES;
 
 pub struct Worker {
-    pub board: Board,
+    pub board: &'static Board,
     pub me: usize,
     pub process: usize,
     workers: usize,
@@ -43,7 +43,7 @@ pub extern "C" fn worker(me: u64) -> ! {
     let board = Board::open();
     let me = me as usize;
     let workers = board.get(Total::Workers) as usize;
-    let process = board.of(me, Of::Process) as usize;
+    let process = board.workers[me].get(Of::Process) as usize;
     // First: it stands on a boundary of its size.
     let arena = Arena::new(board, me);
     let slot = arena::waker(me);
@@ -96,7 +96,7 @@ impl Worker {
 
     /// The first worker of its process.
     fn is_first(&self) -> bool {
-        (0..self.me).all(|other| self.board.of(other, Of::Process) as usize != self.process)
+        (0..self.me).all(|other| self.board.workers[other].get(Of::Process) as usize != self.process)
     }
 
     /// The clusters that this worker keeps in a window.
@@ -113,8 +113,11 @@ impl Worker {
     fn keeper(&self, cluster: usize, window: u64) -> Option<usize> {
         let owner = clusters::owner(cluster, window);
         let works = |it: &usize| talk::number(self.board, *it).is_none();
-        let of =
-            || (0..self.workers).filter(works).filter(|it| self.board.of(*it, Of::Process) as usize == owner);
+        let of = || {
+            (0..self.workers)
+                .filter(works)
+                .filter(|it| self.board.workers[*it].get(Of::Process) as usize == owner)
+        };
         of().nth((window / 3 + cluster as u64) as usize % of().count().max(1))
     }
 
@@ -132,7 +135,7 @@ impl Worker {
             };
             if !clustered {
                 arena.play(random);
-                board.worker(me, Of::Ops).fetch_add(1, Relaxed);
+                board.workers[me].word(Of::Ops).fetch_add(1, Relaxed);
             }
         }
         board.add(Total::Ops, WINDOW);
@@ -153,7 +156,7 @@ impl Worker {
 
 /// Where all wait for each other.
 pub struct Gate {
-    board: Board,
+    board: &'static Board,
     me: usize,
     waker: Notification,
     phase: u64,
@@ -161,7 +164,7 @@ pub struct Gate {
 
 impl Gate {
     /// A gate for one of those that pass it, who is woken by `waker`.
-    pub fn new(board: Board, me: usize, waker: Notification) -> user_rt::Result<Gate> {
+    pub fn new(board: &'static Board, me: usize, waker: Notification) -> user_rt::Result<Gate> {
         Group::at(WAKERS).expose_notification(me as u32, &waker)?;
         Ok(Gate { board, me, waker, phase: 0 })
     }
@@ -169,9 +172,9 @@ impl Gate {
     /// Waits until all are here; where the director is to look round, until it has.
     pub fn pass(&mut self, looks: bool) {
         self.phase += 1;
-        self.board.set_of(self.me, Of::Phase, self.phase);
+        self.board.workers[self.me].set(Of::Phase, self.phase);
         let tasks = self.board.tasks();
-        if self.board.total(Total::Arrived).fetch_add(1, AcqRel) + 1 == tasks as u64 {
+        if self.board.totals().word(Total::Arrived).fetch_add(1, AcqRel) + 1 == tasks as u64 {
             if looks {
                 wake(self.board, &Group::at(WAKERS), tasks);
             } else {
@@ -185,7 +188,7 @@ impl Gate {
 
     /// Takes no part any more.
     pub fn end(&self) -> ! {
-        self.board.set_of(self.me, Of::Phase, u64::MAX);
+        self.board.workers[self.me].set(Of::Phase, u64::MAX);
         loop {
             let _ = self.waker.wait();
         }
@@ -193,7 +196,7 @@ impl Gate {
 }
 
 /// Lets all go on that wait, but the one who does so.
-pub fn release(board: Board, wakers: &Group, me: Option<usize>) {
+pub fn release(board: &'static Board, wakers: &Group, me: Option<usize>) {
     board.set(Total::Arrived, 0);
     board.add(Total::Phase, 1);
     for other in (0..board.tasks()).filter(|other| Some(*other) != me) {
@@ -202,7 +205,7 @@ pub fn release(board: Board, wakers: &Group, me: Option<usize>) {
 }
 
 /// Wakes a worker, or the director behind them.
-fn wake(board: Board, wakers: &Group, who: usize) {
+fn wake(board: &'static Board, wakers: &Group, who: usize) {
     if let Err(refusal) = wakers.exposure(who as u32).notify(1) {
         board.complain(Total::Divergences, format_args!("worker {who} cannot be woken: {refusal}"));
     }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Counter, Op, RegIndex, Target, cpu_features};
+use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args};
 use user_rt::boot;
 use user_rt::invoke::start_regs;
@@ -54,7 +55,7 @@ enum Note {
     InUse,
 }
 
-fn note(block: Block, which: Note) -> &'static core::sync::atomic::AtomicU64 {
+fn note(block: &'static Block, which: Note) -> &'static core::sync::atomic::AtomicU64 {
     block.note(which as usize)
 }
 
@@ -111,7 +112,7 @@ extern "C" fn keeper(number: u64) -> ! {
 }
 
 /// Behind a call all vector state is initial, where the machine can tell.
-fn look_at_use(block: Block) {
+fn look_at_use(block: &'static Block) {
     if note(block, Note::Counts).load(Relaxed) != 0 {
         note(block, Note::InUse).fetch_or(in_use(), Relaxed);
     }
@@ -150,7 +151,7 @@ extern "C" fn watcher(number: u64) -> ! {
 }
 
 /// Keeps the first thing that went wrong.
-fn say(block: Block, what: Note, word: usize, round: u64) {
+fn say(block: &'static Block, what: Note, word: usize, round: u64) {
     if note(block, what).load(Relaxed) == 0 {
         note(block, Note::Round).store(round, Relaxed);
         note(block, what).store(word as u64 + 1, Relaxed);
@@ -205,7 +206,7 @@ impl Company {
         Company { numbers: Vec::new(), keepers: Vec::new(), next: 0, counts: false }
     }
 
-    fn block(&mut self, place: Place, vector: bool) -> (u32, Block) {
+    fn block(&mut self, place: Place, vector: bool) -> (u32, &'static Block) {
         let number = self.next;
         self.next += 1;
         self.numbers.push(number);

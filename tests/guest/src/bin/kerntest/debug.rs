@@ -4,6 +4,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Error, FaultKind, RFLAGS_TRAP, RegIndex, USER_TOP};
+use guest_tests::board::Part as _;
 use user_rt::arch;
 use user_rt::cap::Task;
 

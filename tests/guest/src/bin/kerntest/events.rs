@@ -66,7 +66,7 @@ extern "C" fn reader(argument: u64) -> ! {
     }
 }
 
-fn block_of(reader: u32) -> Block {
+fn block_of(reader: u32) -> &'static Block {
     Block::at(READER_BLOCK + reader)
 }
 

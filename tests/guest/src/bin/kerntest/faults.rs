@@ -4,6 +4,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Error, FLAG_FAULT, FaultAnswer, FaultKind, MEMBER_RIGHTS, MsgInfo, Op, RegIndex, Rights, TaskId};
+use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args};
 use user_rt::boot;
 use user_rt::cap::{Access, Frame, Handle, Reply, Task, VSpace};

@@ -72,7 +72,7 @@ fn arrived(n: u32, rights: Rights, object: ObjType) -> Received {
     Received { fate: Fate::Arrived, cap: slot(THEIRS, n), rights, object: Some(object) }
 }
 
-fn block(puppet: &Puppet) -> Block {
+fn block(puppet: &Puppet) -> &'static Block {
     Block::at(puppet.number)
 }
 
@@ -102,12 +102,12 @@ fn hand_over<T: Handle>(lab: &mut Lab<'_>, puppet: &Puppet, size: u64, at: Cap) 
 impl Pair {
     /// The taker listens there and receives.
     fn receives(&self, lab: &Lab<'_>, offer: Listening) -> Outcome {
-        block(&self.taker).gives(&[], offer);
+        block(&self.taker).give(&[], offer);
         lab.ask(&self.taker, &Args::new(Op::Recv))
     }
 
     fn sends(&self, lab: &Lab<'_>, grants: &[Grant]) -> Outcome {
-        block(&self.giver).gives(grants, NO_OFFER);
+        block(&self.giver).give(grants, NO_OFFER);
         self.calls(lab)
     }
 
@@ -171,12 +171,12 @@ fn grants_arrive_and_come_back(lab: &mut Lab<'_>) -> Outcome {
         expect_eq!(note.poll()?, 0b100, "what was notified");
         // Back with a reply, and a copy of the copy.
         pair.receives(lab, NO_OFFER)?;
-        block(&pair.giver).gives(&[], offer(slot(MINE, 8), 4));
+        block(&pair.giver).give(&[], offer(slot(MINE, 8), 4));
         let target = lab.target(&pair.giver, &pair.taker);
         lab.ask(&pair.giver, &message(Op::Call, target, 7, regs(7), 0))?;
         expect_eq!(lab.answer(&pair.taker)?.answer.info.has(FLAG_CAPS), false, "a call without any");
         let again = Grant::Copy { cap: THEIRS, rights: Rights::NOTIFY, badge: 5 };
-        block(&pair.taker).gives(&[moved(THEIRS, 1), again], NO_OFFER);
+        block(&pair.taker).give(&[moved(THEIRS, 1), again], NO_OFFER);
         let mut answer = message(Op::Reply, NOBODY, 8, regs(8), 0);
         answer.info = answer.info.flag(FLAG_CAPS);
         expect_eq!(lab.run(&pair.taker, &answer)?.error(), None, "on CPU {cpu}: a reply with capabilities");

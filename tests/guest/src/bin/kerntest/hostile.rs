@@ -8,6 +8,7 @@ use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Op, Utcb, cpu_features};
+use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args};
 use user_rt::boot;
 use user_rt::cap::Untyped;

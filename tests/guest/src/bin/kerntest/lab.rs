@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering::{Acquire, Release};
 use core::sync::atomic::fence;
 
 use abi::{Cap, Error, MEMBER_RIGHTS, MachineRights, Op, Rights, Target, TaskId, machine_rights};
+use guest_tests::board::Part as _;
 use user_rt::arch::shared::Shared;
 use user_rt::arch::{self, Answer, Args};
 use user_rt::cap::{Group, Handle, Notification, SchedContext, Task, Untyped};
@@ -17,11 +18,10 @@ use user_rt::spawn::{
 };
 use user_rt::{boot, heap};
 
-use crate::block::{Block, Word};
-use crate::diff;
+use crate::block::{self, Block, Word};
 use crate::expect_eq;
 use crate::puppet::{EXPOSURE_COMMANDS, EXPOSURE_DONE, puppet};
-use crate::quiet::{self, Idlers};
+use crate::quiet::Idlers;
 use crate::suite::Failure;
 
 /// Puppets that a test can have.
@@ -120,7 +120,7 @@ impl<'a> Lab<'a> {
     pub fn new(image: &'a Image<'a>) -> user_rt::Result<Lab<'a>> {
         let mut nursery = Nursery::of_program(0);
         heap::add(&own::vspace(), &mut nursery, HEAP_PAGES)?;
-        let shared = Shared::new(&mut nursery, PUPPETS_MAX + quiet::PAGES + diff::PAGES)?;
+        let shared = Shared::new(&mut nursery, block::PAGES)?;
         let done: Notification = nursery.make(0)?;
         let cpus = boot::facts().cpus as u32;
         let idlers = Idlers::new(&mut nursery, &shared, cpus, &done)?;
@@ -314,7 +314,7 @@ impl<'a> Lab<'a> {
     pub fn ask_with_words(&self, puppet: &Puppet, args: &Args, words: &[u64]) -> Result<(), Failure> {
         let block = Block::at(puppet.number);
         block.set_args(args);
-        for (to, from) in block.sent().iter().zip(words) {
+        for (to, from) in block.sent.iter().zip(words) {
             to.store(*from, core::sync::atomic::Ordering::Relaxed);
         }
         block.set(Word::Sent, words.len() as u64);
@@ -392,7 +392,7 @@ impl<'a> Lab<'a> {
 
     /// Words that `puppet`'s UTCB had after its system call.
     pub fn words(&self, puppet: &Puppet) -> [u64; abi::MSG_UTCB_WORDS] {
-        let got = Block::at(puppet.number).got();
+        let got = &Block::at(puppet.number).got;
         core::array::from_fn(|index| got[index].load(core::sync::atomic::Ordering::Relaxed))
     }
 }

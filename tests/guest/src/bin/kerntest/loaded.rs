@@ -7,6 +7,7 @@ use abi::events::Window;
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_NONBLOCK, Fate, Grant, ObjType, Op, PAGE_SIZE, PageMode, PageRange, Rights,
 };
+use guest_tests::board::Part as _;
 use user_rt::arch::Args;
 use user_rt::cap::{Frame, Handle, Notification, Process};
 use user_rt::events::Came;
@@ -160,7 +161,7 @@ fn loads_arrive_from_all_cpus(lab: &mut Lab<'_>) -> Outcome {
 /// A puppet's send of four copies.
 fn sends(lab: &Lab<'_>, puppet: &Puppet, cap: Cap) -> Result<(), Failure> {
     let grants = [Grant::Copy { cap, rights: Rights::NOTIFY, badge: 0 }; 4];
-    Block::at(puppet.number).gives(&grants, abi::Listening::NOT);
+    Block::at(puppet.number).give(&grants, abi::Listening::NOT);
     let to = abi::Target::new(puppet.group, READER);
     let args = Args::plain(Op::Send, to.0, 0, 0, 0);
     lab.ask(puppet, &Args { info: args.info.flag(FLAG_CAPS), ..args })
@@ -212,7 +213,7 @@ fn loads_are_refused(lab: &mut Lab<'_>) -> Outcome {
     let plain = Args::plain(Op::Send, to.0, 0, 0, 0);
     let plain = Args { info: plain.info.flag(FLAG_NONBLOCK), ..plain };
     while lab.run(&puppet, &plain)?.error().is_none() {}
-    Block::at(puppet.number).gives(&[Grant::Move { cap: weak }], abi::Listening::NOT);
+    Block::at(puppet.number).give(&[Grant::Move { cap: weak }], abi::Listening::NOT);
     let error = lab.run(&puppet, &Args { info: plain.info.flag(FLAG_CAPS), ..plain })?.error();
     expect_eq!(error, Some(Error::WouldBlock), "no room");
     expect!(own::cnode().inspect(weak)?.is_some(), "what was to be moved");

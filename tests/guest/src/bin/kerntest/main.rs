@@ -53,6 +53,7 @@ mod untyped;
 mod values;
 mod views;
 
+use guest_tests::{expect, expect_eq};
 use user_rt::elf::Image;
 use user_rt::{arch, boot, report, supervisor};
 

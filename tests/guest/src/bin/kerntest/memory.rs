@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Error, PAGE_SIZE, USER_TOP};
+use guest_tests::board::Part as _;
 use user_rt::arch::memory;
 use user_rt::cap::{Access, Frame, Handle, VSpace};
 use user_rt::invoke::Pages;

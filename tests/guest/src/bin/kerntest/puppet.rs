@@ -52,7 +52,7 @@ pub extern "C" fn puppet(index: u64) -> ! {
 }
 
 /// Makes one system call, with the message words in the UTCB before and shown after it.
-fn carry_out(block: Block) {
+fn carry_out(block: &'static Block) {
     if block.get(Word::Scribble) != 0 {
         block.set(Word::Scribble, 0);
         scribble();
@@ -60,11 +60,11 @@ fn carry_out(block: Block) {
     block.put_grants(own_utcb());
     let words = utcb::current().message();
     let count = (block.get(Word::Sent) as usize).min(MSG_UTCB_WORDS);
-    for (to, from) in words.iter().zip(block.sent()).take(count) {
+    for (to, from) in words.iter().zip(&block.sent).take(count) {
         to.store(from.load(Relaxed), Relaxed);
     }
     let (answer, dirt) = observed(&block.args());
-    for (to, from) in block.got().iter().zip(words) {
+    for (to, from) in block.got.iter().zip(words) {
         to.store(from.load(Relaxed), Relaxed);
     }
     block.show_grants(own_utcb());

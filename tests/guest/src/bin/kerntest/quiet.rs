@@ -6,51 +6,55 @@
 //! how long that takes on the machine at hand.
 
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::{Acquire, Release};
 
 use abi::Cap;
+use guest_tests::board::Row;
+use guest_tests::words;
 use user_rt::Result;
 use user_rt::arch;
 use user_rt::arch::shared::Shared;
 use user_rt::cap::{Handle, Notification, Untyped};
 use user_rt::spawn::{Home, Nursery, Run, TaskSpec, own, task};
 
-use crate::block::BLOCK_WORDS;
-use crate::lab::PUPPETS_MAX;
+use crate::block::Board;
 
 /// Lowest of all: no test's task has it.
 const PRIORITY: u8 = 1;
 /// Places of idlers in the address space, out of the way of the tests' tasks.
 const FIRST_INDEX: u32 = 3000;
-/// Pages of shared memory behind the puppets' blocks.
-pub const PAGES: u32 = 1;
 /// Rounds after which messages between CPUs have come to rest: a call and its reply, and both ways to
 /// the director.
 const ROUNDS: u32 = 4;
 
-/// One idler's words.
-const ASKED: usize = 0;
-const ANSWERED: usize = 1;
-const MEMORY: usize = 2;
-const NOTE: usize = 3;
-const DONE: usize = 4;
-const WORDS: usize = 8;
+words! {
+    /// One idler's words.
+    pub enum IdlerWord: Published {
+        Asked,
+        Answered,
+        /// Slots: an Untyped, of which it makes the Notification by which it is asked, and the director's Notification.
+        Memory,
+        Note,
+        Done,
+    }
+}
 
-fn words(cpu: u64) -> &'static [AtomicU64] {
-    // SAFETY: the lab made the page behind the puppets' blocks for this; only this process uses it.
-    unsafe { user_rt::arch::shared::words(PUPPETS_MAX as usize * BLOCK_WORDS + cpu as usize * WORDS, WORDS) }
+fn words(cpu: u64) -> &'static Row<IdlerWord> {
+    &Board::open().idlers[cpu as usize]
 }
 
 extern "C" fn idler(cpu: u64) -> ! {
     let words = words(cpu);
-    let cap = |word: usize| Cap(words[word].load(Acquire) as u32);
+    let cap = |word| Cap(words.get(word) as u32);
     // A Notification belongs to the CPU of the task that made it.
-    let made = Untyped::at(cap(MEMORY)).retype::<Notification>(0, own::cnode().slot(cap(NOTE)), 1);
+    let made = Untyped::at(cap(IdlerWord::Memory)).retype::<Notification>(
+        0,
+        own::cnode().slot(cap(IdlerWord::Note)),
+        1,
+    );
     made.expect("an idler's Notification");
-    let (asked, done) = (Notification::at(cap(NOTE)), Notification::at(cap(DONE)));
+    let (asked, done) = (Notification::at(cap(IdlerWord::Note)), Notification::at(cap(IdlerWord::Done)));
     loop {
-        words[ANSWERED].store(words[ASKED].load(Acquire), Release);
+        words.set(IdlerWord::Answered, words.get(IdlerWord::Asked));
         done.notify(1 << 63).expect("the director hears");
         asked.wait().expect("the director asks");
     }
@@ -69,9 +73,13 @@ impl Idlers {
             let memory: Untyped = nursery.make(12)?;
             let note = nursery.take_slot()?;
             let words = words(u64::from(cpu));
-            for (word, value) in [(ASKED, 1), (MEMORY, memory.cap().0), (NOTE, note.0), (DONE, done.cap().0)]
-            {
-                words[word].store(u64::from(value), Release);
+            for (word, value) in [
+                (IdlerWord::Asked, 1),
+                (IdlerWord::Memory, memory.cap().0),
+                (IdlerWord::Note, note.0),
+                (IdlerWord::Done, done.cap().0),
+            ] {
+                words.set(word, u64::from(value));
             }
             let spec = TaskSpec {
                 index: FIRST_INDEX + cpu,
@@ -90,7 +98,7 @@ impl Idlers {
     fn answered(&self) -> bool {
         (0..self.notes.len() as u64)
             .map(words)
-            .all(|words| words[ANSWERED].load(Acquire) == words[ASKED].load(Acquire))
+            .all(|words| words.get(IdlerWord::Answered) == words.get(IdlerWord::Asked))
     }
 
     fn wait(&self, done: &Notification, deadline: u64) -> bool {
@@ -109,7 +117,7 @@ impl Idlers {
                 return false;
             }
             for (cpu, note) in (0..).zip(&self.notes) {
-                words(cpu)[ASKED].fetch_add(1, Release);
+                words(cpu).add(IdlerWord::Asked, 1);
                 // Refused: it does not answer, which is seen.
                 let _ = note.notify(1);
             }

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering::{Acquire, Release};
 
 use abi::{Cap, Rights};
+use guest_tests::board::Part as _;
 use user_rt::cap::{EventPool, Handle, Notification, Task};
 use user_rt::events::Pool;
 use user_rt::invoke::copy;
@@ -32,7 +33,7 @@ pub const READY: usize = 0;
 pub const COUNT: usize = 1;
 pub const WRONG: usize = 2;
 
-pub fn add(block: Block, note: usize) {
+pub fn add(block: &'static Block, note: usize) {
     block.note(note).fetch_add(1, Release);
 }
 

@@ -5,6 +5,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Error, Op};
+use guest_tests::board::Part as _;
 use user_rt::arch::{self, Args};
 use user_rt::boot;
 use user_rt::cap::{Handle, SchedContext, Task};

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use abi::events::{Progress, Window};
 use abi::{Error, PAGE_SIZE, PageMode, PageRange, Rights, Target};
+use guest_tests::board::Part as _;
 use user_rt::cap::{Frame, Group, Handle};
 use user_rt::invoke::yield_now;
 use user_rt::ipc::{Message, Patience};

@@ -7,6 +7,7 @@ use core::hint::black_box;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, Error, FaultKind, PAGE_SIZE, Target};
+use guest_tests::board::Part as _;
 use user_rt::arch::{self, stack::pointer};
 use user_rt::boot;
 use user_rt::cap::{Exposure, Group, Handle, Task, Untyped, VSpace};

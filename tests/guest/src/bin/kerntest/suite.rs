@@ -1,79 +1,13 @@
-//! The tests, and what becomes of them.
+//! The tests: all tables, and which the command line wants.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use user_rt::{boot, report};
+use user_rt::boot;
 
 use crate::lab::Lab;
 
-/// What became of a test.
-pub enum Verdict {
-    Ok,
-    Failed(String),
-    /// The machine lacks what it is about.
-    Skipped(&'static str),
-}
-
-/// Why a test did not come to its end, for `?`.
-pub enum Failure {
-    Of(String),
-    /// Not its fault: what the machine lacks.
-    Lacks(&'static str),
-}
-
-impl From<user_rt::Refusal> for Failure {
-    /// Names the line of the `?`.
-    #[track_caller]
-    fn from(refusal: user_rt::Refusal) -> Failure {
-        let place = core::panic::Location::caller();
-        Failure::Of(alloc::format!("line {} of {}: {refusal}", place.line(), file_name(place.file())))
-    }
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-impl From<user_rt::spawn::SpawnError> for Failure {
-    fn from(error: user_rt::spawn::SpawnError) -> Failure {
-        Failure::Of(alloc::format!("making a process: {error}"))
-    }
-}
-
-pub type Outcome = Result<(), Failure>;
-
-impl From<Outcome> for Verdict {
-    fn from(outcome: Outcome) -> Verdict {
-        match outcome {
-            Ok(()) => Verdict::Ok,
-            Err(Failure::Of(why)) => Verdict::Failed(why),
-            Err(Failure::Lacks(what)) => Verdict::Skipped(what),
-        }
-    }
-}
-
-/// Leaves a test with a failure unless the condition holds.
-#[macro_export]
-macro_rules! expect {
-    ($condition:expr, $($text:tt)*) => {
-        if !$condition {
-            return Err($crate::suite::Failure::Of(alloc::format!($($text)*)));
-        }
-    };
-}
-
-/// Leaves a test with a failure unless both are equal, showing both.
-#[macro_export]
-macro_rules! expect_eq {
-    ($got:expr, $wanted:expr, $($text:tt)*) => {{
-        let (got, wanted) = (&$got, &$wanted);
-        if got != wanted {
-            let what = alloc::format!($($text)*);
-            return Err($crate::suite::Failure::Of(alloc::format!("{what}: got {got:?}, want {wanted:?}")));
-        }
-    }};
-}
+pub use guest_tests::verdict::{Failure, Outcome, Tally, Verdict};
 
 pub type Test = fn(&mut Lab<'_>) -> Verdict;
 type Module = (&'static str, &'static [(&'static str, Test)]);
@@ -152,27 +86,4 @@ fn names(word: &str, module: &str, test: &str) -> bool {
 
 fn is_known(word: &str) -> bool {
     ALL.iter().any(|(module, tests)| tests.iter().any(|(test, _)| names(word, module, test)))
-}
-
-/// How many tests did what.
-#[derive(Clone, Copy, Default)]
-pub struct Tally {
-    pub passed: u64,
-    pub failed: u64,
-}
-
-impl Tally {
-    pub fn add(&mut self, module: &str, name: &str, verdict: &Verdict) {
-        match verdict {
-            Verdict::Ok => {
-                self.passed += 1;
-                report!("test name={module}::{name} ok");
-            }
-            Verdict::Failed(why) => {
-                self.failed += 1;
-                report!("test name={module}::{name} FAILED {why}");
-            }
-            Verdict::Skipped(why) => report!("test name={module}::{name} skipped {why}"),
-        }
-    }
 }

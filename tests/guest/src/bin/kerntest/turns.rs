@@ -6,6 +6,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, MSG_UTCB_WORDS, MsgInfo, Op, Rights, task_rights};
+use guest_tests::board::Part as _;
 use user_rt::arch::{self, Answer, Args};
 use user_rt::boot;
 use user_rt::cap::{Handle, Notification, SchedContext, Task};
@@ -34,11 +35,11 @@ const FIRST: usize = 4;
 
 const PRIORITY: u8 = 50;
 
-fn word(block: Block, index: usize) -> u64 {
+fn word(block: &'static Block, index: usize) -> u64 {
     block.note(index).load(Relaxed)
 }
 
-fn count_turn(block: Block, good: bool, found: u64) {
+fn count_turn(block: &'static Block, good: bool, found: u64) {
     if !good {
         if word(block, WRONG) == 0 {
             block.note(FIRST).store(found, Relaxed);
@@ -116,7 +117,7 @@ struct Turner {
 }
 
 impl Turner {
-    fn block(&self) -> Block {
+    fn block(&self) -> &'static Block {
         Block::at(self.number)
     }
 

@@ -5,6 +5,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Cap, Error, Op, Rights, Target, machine_rights};
+use guest_tests::board::Part as _;
 use user_rt::arch::Args;
 use user_rt::cap::{Access, Handle};
 use user_rt::invoke::copy;

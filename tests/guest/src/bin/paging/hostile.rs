@@ -18,7 +18,7 @@ const KINDS: u64 = 20;
 /// Who it shares everything with.
 const OTHER: u16 = 1;
 
-pub fn all(block: Block) -> Result<(), Denial> {
+pub fn all(block: &'static Block) -> Result<(), Denial> {
     smallest_pieces(block)?;
     nonsense(block);
     Ok(())
@@ -26,7 +26,7 @@ pub fn all(block: Block) -> Result<(), Denial> {
 
 /// Regions of one page, each of other bytes of a file, each touched and shared: what costs the pager most. The result is
 /// how many.
-fn smallest_pieces(block: Block) -> Result<(), Denial> {
+fn smallest_pieces(block: &'static Block) -> Result<(), Denial> {
     let pager = Pager::own();
     let (file, bytes) = pager.open("pager")?;
     for first in (0..bytes - 8).step_by(8) {
@@ -49,7 +49,7 @@ fn smallest_pieces(block: Block) -> Result<(), Denial> {
 }
 
 /// Requests with whatever is in them. None of them may go unanswered.
-fn nonsense(block: Block) {
+fn nonsense(block: &'static Block) {
     let mut random = oorandom::Rand64::new(block.get(Word::Seed).into());
     let group = Group::at(slot::PAGER);
     for _ in 0..block.get(Word::Amount) {

@@ -7,7 +7,7 @@ use abi::PAGE_SIZE;
 use user_rt::cap::Access;
 use user_rt::paging::{Denial, Pager, Region};
 
-use crate::block::{Block, Word};
+use crate::block::{self, Block, Word};
 use crate::worker::{Outcome, check_page, leave, random, write_page};
 
 /// Version that a view finds in a page; what its owner writes then.
@@ -31,7 +31,7 @@ fn denied_with<T>(result: Result<T, Denial>, wanted: Denial) -> bool {
 }
 
 /// All of it; the block's key is where the view's key is left, before the owner writes once more.
-pub fn all(block: Block) -> Result<(), Denial> {
+pub fn all(block: &'static Block) -> Result<(), Denial> {
     let pager = Pager::own();
     let seed = block.get(Word::Seed);
     clones(block, pager, seed)?;
@@ -53,8 +53,8 @@ pub fn all(block: Block) -> Result<(), Denial> {
 }
 
 /// The view of what the other worker shares: what it has written, and then what it wrote again. Its block is 0.
-pub fn view(block: Block) -> Result<(), Denial> {
-    let owner = Block::at(0);
+pub fn view(block: &'static Block) -> Result<(), Denial> {
+    let owner = block::of_worker(0);
     while owner.get(Word::Key) == 0 {
         let _ = user_rt::invoke::yield_now();
     }
@@ -75,7 +75,7 @@ pub fn view(block: Block) -> Result<(), Denial> {
 }
 
 /// A clone has what its source had, whatever either writes then.
-fn clones(block: Block, pager: Pager, seed: u64) -> Result<(), Denial> {
+fn clones(block: &'static Block, pager: Pager, seed: u64) -> Result<(), Denial> {
     let source = pager.anonymous(PAGES, Access::Write)?;
     let pages = 0..PAGES as usize;
     pages.clone().for_each(|page| write_page(source.words(), page, seed, FIRST));
@@ -111,7 +111,7 @@ fn sum(words: &[AtomicU64]) -> u64 {
 }
 
 /// A file read-only, and a private copy of it.
-fn files(block: Block, pager: Pager) -> Result<(), Denial> {
+fn files(block: &'static Block, pager: Pager) -> Result<(), Denial> {
     hold!(denied_with(pager.open("no such file"), Denial::NoFile), line!());
     let (file, bytes) = pager.open("pager")?;
     let part = bytes.min(40 * PAGE_SIZE + 1000);
@@ -141,7 +141,7 @@ fn files(block: Block, pager: Pager) -> Result<(), Denial> {
 }
 
 /// Pinned pages take no fault; nobody pins more than he may, or has more than he may.
-fn pins_and_limits(block: Block, pager: Pager) -> Result<(), Denial> {
+fn pins_and_limits(block: &'static Block, pager: Pager) -> Result<(), Denial> {
     let region = pager.anonymous(PAGES, Access::Write)?;
     hold!(denied_with(pager.pin(&region, 0, PAGES), Denial::Limit), line!());
     hold!(denied_with(pager.pin(&region, PAGES, 1), Denial::NoRegion), line!());
@@ -159,7 +159,7 @@ fn pins_and_limits(block: Block, pager: Pager) -> Result<(), Denial> {
 }
 
 /// A heap from the pager, larger than the frames that the worker may hold.
-pub fn heap(block: Block) -> Result<(), Denial> {
+pub fn heap(block: &'static Block) -> Result<(), Denial> {
     let region: Region = Pager::own().anonymous(block.get(Word::Pages), Access::Write)?;
     let words = region.words().len() * 3 / 4 / 512 * 512;
     user_rt::heap::adopt(region).map_err(|_| Denial::BadRequest)?;

@@ -20,6 +20,8 @@ mod worker;
 
 use alloc::vec::Vec;
 
+use guest_tests::expect;
+use guest_tests::verdict::{Failure, Tally};
 use user_rt::spawn::{Nursery, own};
 use user_rt::{boot, heap, report, supervisor};
 
@@ -31,23 +33,23 @@ const HEAP_PAGES: u32 = 16;
 
 fn begin(_: u64) -> ! {
     let mut nursery = Nursery::of_program(0);
-    let ready = heap::add(&own::vspace(), &mut nursery, HEAP_PAGES).map_err(stage::Failure::from);
+    let ready = heap::add(&own::vspace(), &mut nursery, HEAP_PAGES).map_err(Failure::from);
     let cpus = boot::facts().cpus.max(1) as u32;
-    let (passed, failed) = match ready.and_then(|()| Stage::new(&mut nursery, cpus)) {
+    let tally = match ready.and_then(|()| Stage::new(&mut nursery, cpus)) {
         Ok(mut stage) => run(&mut stage),
         Err(failure) => {
             report!("error paging: {failure}");
-            (0, 1)
+            Tally { passed: 0, failed: 1 }
         }
     };
-    supervisor::finish(passed, failed)
+    supervisor::finish(tally.passed, tally.failed)
 }
 
-fn run(stage: &mut Stage<'_>) -> (u64, u64) {
+fn run(stage: &mut Stage<'_>) -> Tally {
     let options = boot::options();
     let wanted = options.value("only").unwrap_or("");
     let number = |key, default| options.number(key, default).unwrap_or(default);
-    let (mut passed, mut failed) = (0, 0);
+    let mut tally = Tally::default();
     let chosen = || scenarios::ALL.iter().filter(|(name, _)| name.contains(wanted));
     if chosen().next().is_none() {
         let names: Vec<&str> = scenarios::ALL.iter().map(|(name, _)| *name).collect();
@@ -55,27 +57,18 @@ fn run(stage: &mut Stage<'_>) -> (u64, u64) {
             "error paging: only={wanted}: is part of no scenario's name; the scenarios are {}",
             names.join(", ")
         );
-        return (0, 1);
+        return Tally { passed: 0, failed: 1 };
     }
     for (round, (name, scenario)) in
         (0..number("rounds", 1)).flat_map(|round| chosen().map(move |it| (round, it)))
     {
         stage.seed = number("seed", 1) + round;
-        let outcome = scenario(stage);
-        let outcome = outcome.and_then(|()| stage.reset());
-        match outcome {
-            Ok(()) => {
-                report!("test name=paging::{name} ok");
-                passed += 1;
-            }
-            Err(failure) => {
-                report!("test name=paging::{name} FAILED {failure}");
-                failed += 1;
-                if stage.reset().is_err() {
-                    break;
-                }
-            }
+        let outcome = scenario(stage).and_then(|()| stage.reset());
+        let failed = outcome.is_err();
+        tally.add("paging", name, &outcome.into());
+        if failed && stage.reset().is_err() {
+            break;
         }
     }
-    (passed, failed)
+    tally
 }

@@ -13,7 +13,7 @@ pub const PART: Limits = Limits { frames: 10, pinned: 1, pages: 96 };
 pub const PARTS: u32 = 2;
 
 /// What is split off: the parts' numbers are in the block's key, one behind the other.
-pub fn whole(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+pub fn whole(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let pager = Pager::own();
     let limit = pager.account()?.limit as u32;
     let too_much = [

@@ -1,6 +1,7 @@
 //! What happens to workers, and what must come of it.
 
 use abi::{Error, PAGE_SIZE, TaskId};
+use guest_tests::verdict::Failure;
 use user_rt::cap::Access;
 use user_rt::layout::SHARED_VA;
 use user_rt::paging::{Denial, Faulty, Limits};
@@ -8,9 +9,9 @@ use user_rt::spawn::{end, own};
 use user_rt::views::{Allows, Range, ViewDenial, Wanted};
 use user_rt::{boot, report, supervisor};
 
-use crate::block::{Block, Word};
+use crate::block::{self, Word};
 use crate::expect;
-use crate::stage::{End, Failure, Result, SECOND, STORE_SLOTS, Stage, System, Task, outcome, tell};
+use crate::stage::{End, Result, SECOND, STORE_SLOTS, Stage, System, Task, outcome, tell};
 use crate::worker::{FAVOURITES, Job, Outcome, random_result, sort_result};
 
 type Scenario = fn(&mut Stage<'_>) -> Result;
@@ -51,7 +52,7 @@ fn expect_right(system: &System, number: usize, result: Option<u64>) -> Result {
     let ended = system.end(number);
     expect!(ended == End::Finished, "worker {number} is {ended:?}; {}", tell(number));
     expect!(outcome(number) == Some(Outcome::Right), "{}", tell(number));
-    let found = Block::at(number as u32).get(Word::Result);
+    let found = block::of_worker(number as u32).get(Word::Result);
     expect!(
         result.is_none_or(|wanted| wanted == found),
         "worker {number} worked out {found:#x}, not {result:x?}"
@@ -60,13 +61,17 @@ fn expect_right(system: &System, number: usize, result: Option<u64>) -> Result {
 }
 
 fn random_of(number: usize, pages: u32) -> u64 {
-    random_result(Block::at(number as u32).get(Word::Seed), pages as usize, task(Job::Random, 0).amount)
+    random_result(
+        block::of_worker(number as u32).get(Word::Seed),
+        pages as usize,
+        task(Job::Random, 0).amount,
+    )
 }
 
 fn tell_counts(system: &System, what: &str) -> Result {
     let counts = system.counts()?;
     let checked: u64 =
-        (0..system.workers.len()).map(|number| Block::at(number as u32).get(Word::Checked)).sum();
+        (0..system.workers.len()).map(|number| block::of_worker(number as u32).get(Word::Checked)).sum();
     report!(
         "note paging: {what}: {} faults, {} pages stored by {} calls, {} fetched, {} dropped clean, {} spared; {checked} words checked",
         counts.faults,
@@ -88,7 +93,7 @@ fn four_times_the_frames(stage: &mut Stage<'_>) -> Result {
     }
     for (number, job) in jobs.into_iter().enumerate() {
         let result = match job {
-            Job::Sort => sort_result(Block::at(number as u32).get(Word::Seed), PAGES as usize),
+            Job::Sort => sort_result(block::of_worker(number as u32).get(Word::Seed), PAGES as usize),
             _ => random_of(number, PAGES),
         };
         expect_right(&system, number, Some(result))?;
@@ -119,7 +124,7 @@ fn the_whole_program(stage: &mut Stage<'_>) -> Result {
         stage.worker(&mut system, None, &Task { whole: true, limits, ..task(job, cpu) })?;
     }
     expect_right(&system, 0, Some(random_of(0, PAGES)))?;
-    expect_right(&system, 1, Some(sort_result(Block::at(1).get(Word::Seed), PAGES as usize)))?;
+    expect_right(&system, 1, Some(sort_result(block::of_worker(1).get(Word::Seed), PAGES as usize)))?;
     expect_right(&system, 2, Some(random_of(2, PAGES)))?;
     tell_counts(&system, "whole programs")?;
     let counts = system.counts()?;
@@ -165,7 +170,7 @@ fn what_is_used_stays(stage: &mut Stage<'_>) -> Result {
     let wanted = task(Job::Favourites, 1);
     stage.worker(&mut system, None, &wanted)?;
     expect_right(&system, 0, None)?;
-    let faults = Block::at(0).get(Word::Result);
+    let faults = block::of_worker(0).get(Word::Result);
     let amount = wanted.amount;
     report!("note paging: {faults} faults for {amount} pages once and {FAVOURITES} others {amount} times");
     // In the order in which they came, each favourite would go out and come back for every frame that there is.
@@ -196,7 +201,7 @@ fn the_store_fails(stage: &mut Stage<'_>) -> Result {
         let ended = system.end(number);
         expect!(ended == End::Finished, "worker {number} is {ended:?}; {}", tell(number));
         if outcome(number) == Some(Outcome::Denied) {
-            let why = Block::at(number as u32).get(Word::Why);
+            let why = block::of_worker(number as u32).get(Word::Why);
             expect!(why == Denial::Lost as u64, "{}", tell(number));
             denied += 1;
         } else {
@@ -226,7 +231,7 @@ fn the_store_lies_to_the_careless(stage: &mut Stage<'_>) -> Result {
     let mut dead = 0;
     for number in 0..3 {
         let fate = match system.end(number) {
-            End::Stuck => return Err(Failure(tell(number))),
+            End::Stuck => return Err(Failure::Of(tell(number))),
             End::Dead => {
                 dead += 1;
                 let fate = system.manager.fate(system.workers[number].client)?;
@@ -264,7 +269,7 @@ fn killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
         stage.worker(&mut system, None, &task(Job::Churn, cpu))?;
     }
     stage.worker(&mut system, None, &task(Job::Random, 3))?;
-    while (0..3).any(|number| Block::at(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
+    while (0..3).any(|number| block::of_worker(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
         stage.wait(slow() / 10);
     }
     system.store().fail(Faulty { delay: slow(), ..Faulty::default() })?;
@@ -297,7 +302,7 @@ fn the_pager_is_killed_in_a_fault(stage: &mut Stage<'_>) -> Result {
     for cpu in 0..4 {
         stage.worker(&mut system, None, &task(Job::Churn, cpu))?;
     }
-    while (0..4).any(|number| Block::at(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
+    while (0..4).any(|number| block::of_worker(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
         stage.wait(slow() / 10);
     }
     system.store().fail(Faulty { delay: slow(), ..Faulty::default() })?;
@@ -323,14 +328,14 @@ fn the_store_is_killed(stage: &mut Stage<'_>) -> Result {
     for cpu in 0..2 {
         stage.worker(&mut system, None, &task(Job::Churn, cpu))?;
     }
-    while (0..2).any(|number| Block::at(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
+    while (0..2).any(|number| block::of_worker(number).get(Word::Progress) < 2 * u64::from(PAGES)) {
         stage.wait(slow() / 10);
     }
     system.kill_store()?;
     for number in 0..2 {
         let ended = system.end(number);
         expect!(ended == End::Finished, "worker {number} is {ended:?}; {}", tell(number));
-        let why = Denial::from_raw(Block::at(number as u32).get(Word::Why) as u32);
+        let why = Denial::from_raw(block::of_worker(number as u32).get(Word::Why) as u32);
         let told = matches!(why, Some(Denial::Lost | Denial::Limit));
         expect!(outcome(number) == Some(Outcome::Denied) && told, "{}", tell(number));
     }
@@ -348,7 +353,7 @@ fn a_hostile_client(stage: &mut Stage<'_>) -> Result {
     stage.worker(&mut system, None, &Task { amount: 10_000, limits, ..task(Job::Hostile, 2) })?;
     expect_right(&system, 1, None)?;
     expect_right(&system, 0, Some(random_of(0, PAGES)))?;
-    let regions = Block::at(1).get(Word::Result);
+    let regions = block::of_worker(1).get(Word::Result);
     expect!(regions == limits.pages.into(), "only {regions} regions of one page");
     for worker in &system.workers {
         end(&worker.first.task)?;
@@ -375,7 +380,7 @@ fn memory_runs_out(stage: &mut Stage<'_>) -> Result {
     stage.worker(&mut system, None, &hoard(60, 2))?;
     let ended = system.end(2);
     expect!(ended == End::Finished && outcome(2) == Some(Outcome::Denied), "{}", tell(2));
-    let why = Block::at(2).get(Word::Why);
+    let why = block::of_worker(2).get(Word::Why);
     expect!(why == Denial::Memory as u64, "{}", tell(2));
     expect!(system.manager.fate(2)?.reason.is_none(), "the smaller one was left alone");
     Ok(())
@@ -397,7 +402,7 @@ fn a_second_pager(stage: &mut Stage<'_>) -> Result {
     // With the second pager goes its client, and nobody else.
     stage.worker(&mut system, Some((&second, manager)), &task(Job::Churn, 0))?;
     stage.worker(&mut system, None, &task(Job::Random, 2))?;
-    while Block::at(2).get(Word::Progress) < u64::from(PAGES) {
+    while block::of_worker(2).get(Word::Progress) < u64::from(PAGES) {
         stage.wait(slow() / 10);
     }
     second.first.task.kill()?;
@@ -410,7 +415,7 @@ fn a_second_pager(stage: &mut Stage<'_>) -> Result {
 fn parts_of_an_account(stage: &mut Stage<'_>) -> Result {
     let mut system = stage.system(PLENTY, STORE_SLOTS)?;
     stage.worker(&mut system, None, &task(Job::Whole, 0))?;
-    let whole = Block::at(0);
+    let whole = block::of_worker(0);
     while whole.get(Word::Key) == 0 {
         expect!(outcome(0) == Some(Outcome::Running), "{}", tell(0));
         stage.wait(slow() / 10);
@@ -470,7 +475,7 @@ fn destroyed_and_nobody_says_so(stage: &mut Stage<'_>) -> Result {
     // Enough for two of three that put nothing away.
     let mut system = stage.system(64, 0)?;
     let all = |job, cpu| Task { pages: FRAMES.into(), ..task(job, cpu) };
-    let hoarded = |number| Block::at(number).get(Word::Progress) >= u64::from(FRAMES);
+    let hoarded = |number| block::of_worker(number).get(Word::Progress) >= u64::from(FRAMES);
     stage.worker(&mut system, None, &all(Job::Hoard, 0))?;
     stage.worker(&mut system, None, &all(Job::Keep, 1))?;
     while !hoarded(0) || !hoarded(1) {
@@ -480,7 +485,7 @@ fn destroyed_and_nobody_says_so(stage: &mut Stage<'_>) -> Result {
     system.take_space(2)?;
     stage.worker(&mut system, None, &all(Job::Hoard, 2))?;
     expect!(system.end(2) == End::Finished && outcome(2) == Some(Outcome::Denied), "{}", tell(2));
-    expect!(Block::at(2).get(Word::Why) == Denial::Memory as u64, "{}", tell(2));
+    expect!(block::of_worker(2).get(Word::Why) == Denial::Memory as u64, "{}", tell(2));
     system.workers[0].destroy()?;
     tell_process_1(system.workers[0].first.id)?;
     stage.worker(&mut system, None, &all(Job::Hoard, 3))?;
@@ -489,7 +494,7 @@ fn destroyed_and_nobody_says_so(stage: &mut Stage<'_>) -> Result {
     expect!(fate == Some(Denial::Gone), "the destroyed one ended by {fate:?}");
     let counts = system.counts()?;
     expect!(counts.noticed == 1, "{counts:?}");
-    Block::at(1).set(Word::Command, 1);
+    block::of_worker(1).set(Word::Command, 1);
     expect_right(&system, 1, None)?;
     // There is nothing left to forget, but whoever does may.
     system.manager.forget(1)?;

@@ -3,27 +3,26 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 use abi::{Error, MachineRights};
+use guest_tests::board::Part as _;
+use guest_tests::verdict::Failure;
 use user_rt::arch::shared::Shared;
 use user_rt::arch::{self, memory};
 use user_rt::archive::Archive;
+use user_rt::boot;
 use user_rt::cap::{Frame, Group, Handle, Notification};
 use user_rt::elf::Image;
 use user_rt::ipc::{Message, Patience};
 use user_rt::layout::stack_span;
 use user_rt::paging::{
-    self, Counts, Denial, Limits, Manager, PagerSetup, Service, ServiceSpec, Store, StoreError, pager_slot,
+    self, Counts, Denial, Limits, Manager, PagerSetup, Service, ServiceSpec, Store, pager_slot,
 };
 use user_rt::spawn::{
-    Child, Nursery, ProcessSpec, Run, SpawnError, Spawned, StartIn, TaskSpec, end, own, process, task,
-    task_on, unloaded,
+    Child, Nursery, ProcessSpec, Run, Spawned, StartIn, TaskSpec, end, own, process, task, task_on, unloaded,
 };
-use user_rt::views::ViewDenial;
-use user_rt::{Refusal, boot};
 
-use crate::block::{BLOCKS, Block, Word};
+use crate::block::{self, BLOCKS, Word};
 use crate::worker::{Job, Outcome, worker};
 
 /// Memory (as logarithm) and slots of one scenario.
@@ -51,45 +50,7 @@ const WORKER_TABLES: u32 = 24;
 /// Seconds that a worker may take.
 pub const LIMIT_SECONDS: u64 = 60;
 
-/// Why a scenario fails.
-pub struct Failure(pub String);
-
-impl From<SpawnError> for Failure {
-    fn from(error: SpawnError) -> Failure {
-        Failure(format!("making a process: {error}"))
-    }
-}
-
-macro_rules! failure_from {
-    ($($error:ty: $what:literal),*) => {$(
-        impl From<$error> for Failure {
-            #[track_caller]
-            fn from(error: $error) -> Failure {
-                let place = core::panic::Location::caller();
-                Failure(format!("line {} of {}: {}: {error:?}", place.line(), place.file(), $what))
-            }
-        }
-    )*};
-}
-failure_from!(Refusal: "the kernel", Denial: "the pager", StoreError: "the store", ViewDenial: "process 1");
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 pub type Result<T = ()> = core::result::Result<T, Failure>;
-
-/// Fails unless something is so.
-#[macro_export]
-macro_rules! expect {
-    ($so:expr, $($what:tt)*) => {
-        if !$so {
-            return Err($crate::stage::Failure(alloc::format!($($what)*)));
-        }
-    };
-}
 
 /// The programs of the archive that scenarios start.
 pub struct Images<'a> {
@@ -101,11 +62,11 @@ pub struct Images<'a> {
 
 impl<'a> Images<'a> {
     pub fn load() -> Result<Images<'a>> {
-        let archive = Archive::new(memory::archive()).map_err(|error| Failure(format!("{error}")))?;
+        let archive = Archive::new(memory::archive()).map_err(|error| Failure::Of(format!("{error}")))?;
         let image = |name: &str| {
             let program =
-                archive.program(name).ok_or_else(|| Failure(format!("no {name} in the archive")))?;
-            Image::parse(program.file).map_err(|error| Failure(format!("{name}: {error}")))
+                archive.program(name).ok_or_else(|| Failure::Of(format!("no {name} in the archive")))?;
+            Image::parse(program.file).map_err(|error| Failure::Of(format!("{name}: {error}")))
         };
         // A pager serves the files of the archive.
         let mut pager = image("pager")?;
@@ -167,7 +128,7 @@ pub enum End {
 
 impl<'a> Stage<'a> {
     pub fn new(nursery: &mut Nursery, cpus: u32) -> Result<Stage<'a>> {
-        let shared = Shared::new(nursery, BLOCKS)?;
+        let shared = Shared::new(nursery, block::PAGES)?;
         let alarm = nursery.make(0)?;
         let nursery = nursery.split(SCENARIO_LOG2, SCENARIO_SLOTS)?;
         Ok(Stage { nursery, images: Images::load()?, shared, alarm, cpus, seed: 1 })
@@ -271,7 +232,7 @@ impl<'a> Stage<'a> {
         }
         let first = self.first_task(&child, number, wanted)?;
         system.group.expose_task(number, &first.task)?;
-        let block = Block::at(number);
+        let block = block::of_worker(number);
         block.clear();
         for (word, value) in [
             (Word::Job, wanted.job as u64),
@@ -386,12 +347,12 @@ impl System {
 
 /// What a worker left.
 pub fn outcome(number: usize) -> Option<Outcome> {
-    Outcome::from_raw(Block::at(number as u32).get(Word::Outcome))
+    Outcome::from_raw(block::of_worker(number as u32).get(Word::Outcome))
 }
 
 /// What there is to say of a worker that did not do as it should.
 pub fn tell(number: usize) -> String {
-    let block = Block::at(number as u32);
+    let block = block::of_worker(number as u32);
     let get = |word| block.get(word);
     format!(
         "worker {number}: {:?}, why {}, where {:#x}, found {:#x}, progress {}",

@@ -10,7 +10,7 @@ use user_rt::ipc::{Event, Message, recv, reply_recv};
 use user_rt::paging::{Denial, Pager, Region};
 use user_rt::utcb::{self, Local};
 
-use crate::block::{Block, Word};
+use crate::block::{self, Block, Word};
 
 const PAGE_WORDS: usize = PAGE_SIZE as usize / 8;
 /// Pages of a region at most.
@@ -76,8 +76,8 @@ numbers! {
 }
 
 /// Where the worker's number is in its UTCB.
-fn block() -> Block {
-    Block::at(utcb::current().local(Local::Program) as u32)
+fn block() -> &'static Block {
+    block::of_worker(utcb::current().local(Local::Program) as u32)
 }
 
 pub extern "C" fn worker(number: u64) -> ! {
@@ -167,7 +167,14 @@ pub fn write_page(words: &[AtomicU64], page: usize, seed: u64, version: u64) {
 }
 
 /// Compares one word.
-pub fn check_word(block: Block, words: &[AtomicU64], page: usize, word: usize, seed: u64, version: u64) {
+pub fn check_word(
+    block: &'static Block,
+    words: &[AtomicU64],
+    page: usize,
+    word: usize,
+    seed: u64,
+    version: u64,
+) {
     let (found, wanted) = (page_of(words, page)[word].load(Relaxed), word_of(seed, page, word, version));
     block.add(Word::Checked, 1);
     if found != wanted {
@@ -176,7 +183,7 @@ pub fn check_word(block: Block, words: &[AtomicU64], page: usize, word: usize, s
 }
 
 /// All words of a page.
-pub fn check_page(block: Block, words: &[AtomicU64], page: usize, seed: u64, version: u64) {
+pub fn check_page(block: &'static Block, words: &[AtomicU64], page: usize, seed: u64, version: u64) {
     (0..PAGE_WORDS).for_each(|word| check_word(block, words, page, word, seed, version));
 }
 
@@ -185,7 +192,7 @@ static VERSIONS: [AtomicU64; PAGES_MAX] = [const { AtomicU64::new(0) }; PAGES_MA
 
 /// Writes pages and reads them, at random; whatever is read is what was written last. The result is the sum of all
 /// words in the end.
-pub fn random(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+pub fn random(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let pages = words.len() / PAGE_WORDS;
     let (seed, amount) = (block.get(Word::Seed), block.get(Word::Amount));
     let mut random = oorandom::Rand64::new(seed.into());
@@ -230,7 +237,7 @@ pub fn random_result(seed: u64, pages: usize, amount: u64) -> u64 {
 }
 
 /// Sorts all words. The result is their sum, which sorting does not change.
-fn sort(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+fn sort(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let seed = block.get(Word::Seed);
     let mut random = oorandom::Rand64::new(seed.into());
     words.iter().for_each(|word| word.store(random.rand_u64(), Relaxed));
@@ -256,7 +263,7 @@ pub fn sort_result(seed: u64, pages: usize) -> u64 {
 }
 
 /// The shorter half by recursion, so that the stack stays small.
-fn quicksort(block: Block, mut words: &[AtomicU64]) {
+fn quicksort(block: &'static Block, mut words: &[AtomicU64]) {
     while words.len() > 1 {
         let pivot = words[(words.len() - 1) / 2].load(Relaxed);
         let (mut low, mut high) = (0, words.len() - 1);
@@ -284,7 +291,7 @@ fn quicksort(block: Block, mut words: &[AtomicU64]) {
 }
 
 /// Goes through the region for ever: nearly every moment of it is in a fault.
-fn churn(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+fn churn(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let seed = block.get(Word::Seed);
     let pages = words.len() / PAGE_WORDS;
     for version in 1.. {
@@ -298,7 +305,7 @@ fn churn(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
 }
 
 /// Touches every page once, and keeps them all.
-fn hoard(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+fn hoard(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     for page in 0..words.len() / PAGE_WORDS {
         write_page(words, page, block.get(Word::Seed), 1);
         block.add(Word::Progress, 1);
@@ -307,7 +314,7 @@ fn hoard(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
 }
 
 /// The same, and looks at them once more when it is told to.
-fn keep(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+fn keep(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     hoard(block, words)?;
     wait_for(block, 1);
     (0..words.len() / PAGE_WORDS).for_each(|page| check_page(block, words, page, block.get(Word::Seed), 1));
@@ -315,7 +322,7 @@ fn keep(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
 }
 
 /// Waits until the block has this command.
-pub fn wait_for(block: Block, command: u64) {
+pub fn wait_for(block: &'static Block, command: u64) {
     while block.get(Word::Command) < command {
         let _ = user_rt::invoke::yield_now();
     }
@@ -326,7 +333,7 @@ pub const FAVOURITES: usize = 8;
 
 /// Goes through the region's other pages, and looks at its favourites between any two of them. The result is how many
 /// faults that took.
-fn favourites(block: Block, words: &[AtomicU64]) -> Result<(), Denial> {
+fn favourites(block: &'static Block, words: &[AtomicU64]) -> Result<(), Denial> {
     let seed = block.get(Word::Seed);
     let pages = words.len() / PAGE_WORDS;
     (0..pages).for_each(|page| write_page(words, page, seed, 1));

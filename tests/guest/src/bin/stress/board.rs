@@ -5,118 +5,101 @@
 //! additions. What one task must see of another's writes before a message that passes between them is
 //! ordered by the system calls.
 
+use core::fmt;
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Relaxed};
 
-use abi::PAGE_SIZE;
-use guest_tests::run::Run;
-use user_rt::arch::shared;
+use guest_tests::board::{Part as _, Row};
+use guest_tests::random::mix;
+use guest_tests::run::{Figure, Run};
+use guest_tests::{board, words};
 use user_rt::cap::Notification;
 use user_rt::{arch, boot, report};
-
-use guest_tests::random::mix;
 
 /// Most seats of a run: with the supervisor's, their bits fit a Notification by twos.
 pub const SEATS_MAX: usize = 96;
 /// Bits of a Notification that seats use: seat `n` raises bit `n % NOTE_BITS`.
 pub const NOTE_BITS: usize = 48;
 
-const TOTAL_WORDS: usize = 512;
-const SEAT_WORDS: usize = 64;
-const SEATS_AT: usize = TOTAL_WORDS;
-const PAIRS_AT: usize = SEATS_AT + SEATS_MAX * SEAT_WORDS;
-const PAIR_WORDS: usize = SEATS_MAX * SEATS_MAX;
-const WORDS: usize = PAIRS_AT + Pair::COUNT * PAIR_WORDS;
-pub const PAGES: u32 = (WORDS * 8).div_ceil(PAGE_SIZE as usize) as u32;
-
+/// CPUs whose messages are counted.
+const CPUS_MAX: usize = 64;
 /// Events that a seat remembers for the report of a run that stalls.
 const MEMORY: usize = 8;
-const MEMORY_AT: usize = 32;
 
-/// Words of the whole run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Total {
-    Seed = 0,
-    Seats,
-    /// Messages to send in this round, and how many have been begun.
-    Goal,
-    Begun,
-    /// Over all rounds.
-    Sent,
-    Kills,
-    /// Whether events go into the hash, and the hash.
-    Hashing,
-    Hash,
-    Lost,
-    Duplicated,
-    Reordered,
-    Corrupted,
-    Unanswered,
-    LeakedPages,
-    /// Complaints printed.
-    Complaints,
-    /// The director is through: the watchdog sleeps.
-    Over,
-    /// What the director does.
-    Director,
-    /// Goes up with everything that anybody does.
-    Life,
-    Cancels,
-    Suspensions,
-    Churns,
-    /// First of the messages served by CPU.
-    ServedBy = 128,
-}
+words! {
+    /// Words of the whole run.
+    pub enum Total: Sequential {
+        Seed,
+        Seats,
+        /// Messages to send in this round, and how many have been begun.
+        Goal,
+        Begun,
+        /// Over all rounds.
+        Sent,
+        Kills,
+        /// Whether events go into the hash, and the hash.
+        Hashing,
+        Hash,
+        Lost,
+        Duplicated,
+        Reordered,
+        Corrupted,
+        Unanswered,
+        LeakedPages,
+        /// Complaints printed.
+        Complaints,
+        /// The director is through: the watchdog sleeps.
+        Over,
+        /// What the director does.
+        Director,
+        /// Goes up with everything that anybody does.
+        Life,
+        Cancels,
+        Suspensions,
+        Churns,
+    }
 
-/// Words of a seat.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Of {
-    /// Id of the task in it, and of the one that was killed last.
-    Id = 0,
-    Doomed,
-    Incarnation,
-    Process,
-    Cpu,
-    Priority,
-    /// What it does: an [`Event`], with whom, since when.
-    Doing,
-    Since,
-    /// Kills begun and births done: equal while a task sits there.
-    Kills,
-    Births,
-    CancelsAsked,
-    CancelsSeen,
-    Suspended,
-    Finished,
-    /// 1 + the seat it is about to notify.
-    Intent,
-    Sent,
-    Served,
-    /// Notifications that came, for all bits.
-    Events,
-}
+    /// Words of a seat.
+    pub enum Of: Published {
+        /// Id of the task in it, and of the one that was killed last.
+        Id,
+        Doomed,
+        Incarnation,
+        Process,
+        Cpu,
+        Priority,
+        /// What it does: an [`Event`], with whom, since when.
+        Doing,
+        Since,
+        /// Kills begun and births done: equal while a task sits there.
+        Kills,
+        Births,
+        CancelsAsked,
+        CancelsSeen,
+        Suspended,
+        Finished,
+        /// 1 + the seat it is about to notify.
+        Intent,
+        Sent,
+        Served,
+        /// Notifications that came, for all bits.
+        Events,
+    }
 
-/// Words of a pair: by sender and receiver.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Pair {
-    /// Number of the last message sent.
-    Sent = 0,
-    /// Number of the last one that came, and of the last one that was answered.
-    Came,
-    Answered,
-    /// Notifications begun.
-    Noted,
-    /// What of those the receiver has heard of, or need not.
-    Heard,
-    /// Bits that came, counted at the first seat of each bit.
-    Bits,
-}
-
-impl Pair {
-    const COUNT: usize = 6;
+    /// Words of a pair: by sender and receiver.
+    pub enum Pair: Published {
+        /// Number of the last message sent.
+        Sent,
+        /// Number of the last one that came, and of the last one that was answered.
+        Came,
+        Answered,
+        /// Notifications begun.
+        Noted,
+        /// What of those the receiver has heard of, or need not.
+        Heard,
+        /// Bits that came, counted at the first seat of each bit.
+        Bits,
+    }
 }
 
 /// What a seat does or did.
@@ -183,10 +166,38 @@ pub const NOBODY: usize = 0xfff;
 /// The director as the one who does something.
 pub const DIRECTOR: usize = 0xffe;
 
-#[derive(Clone, Copy)]
-pub struct Board {
-    words: &'static [AtomicU64],
+board! {
+    /// The board of a run.
+    pub struct Board {
+        totals: Row<Total>,
+        /// Messages served by each CPU.
+        served_by: [AtomicU64; CPUS_MAX],
+        pub seats: [Row<Of>; SEATS_MAX],
+        /// The last events of each seat, in a ring: what, and when.
+        memories: [[[AtomicU64; 2]; MEMORY]; SEATS_MAX],
+        /// By sender, by receiver.
+        pairs: [[Row<Pair>; SEATS_MAX]; SEATS_MAX],
+    }
 }
+
+pub const PAGES: u32 = board::pages::<Board>();
+
+const FIGURES: &[Figure<Board>] = &[
+    Figure::Total("seed", Total::Seed),
+    Figure::Text("cpus", |_, f| write!(f, "{}", boot::facts().cpus)),
+    Figure::Total("messages", Total::Sent),
+    Figure::Total("kills", Total::Kills),
+    Figure::Total("lost", Total::Lost),
+    Figure::Total("duplicated", Total::Duplicated),
+    Figure::Total("reordered", Total::Reordered),
+    Figure::Total("corrupted", Total::Corrupted),
+    Figure::Total("unanswered", Total::Unanswered),
+    Figure::Total("leaked_pages", Total::LeakedPages),
+    Figure::Text("hash", Board::write_hash),
+    Figure::Total("cancels", Total::Cancels),
+    Figure::Total("suspensions", Total::Suspensions),
+    Figure::Total("churns", Total::Churns),
+];
 
 impl Run for Board {
     type Total = Total;
@@ -205,112 +216,82 @@ impl Run for Board {
     const OVER: Total = Total::Over;
     const COMPLAINTS: Total = Total::Complaints;
 
-    /// The board, in any process of the run.
-    fn open() -> Board {
-        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them
-        // in every process it starts.
-        Board { words: unsafe { shared::words(0, WORDS) } }
+    fn open() -> &'static Board {
+        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
+        // it starts.
+        unsafe { board::open() }
     }
 
-    fn total(self, which: Total) -> &'static AtomicU64 {
-        &self.words[which as usize]
+    fn totals(&self) -> &Row<Total> {
+        &self.totals
     }
 
-    fn print(self) {
-        let get = |which| self.get(which);
-        let hash = Hash(self);
-        report!(
-            "stress seed={} cpus={} messages={} kills={} lost={} duplicated={} reordered={} corrupted={} \
-             unanswered={} leaked_pages={} hash={hash} cancels={} suspensions={} churns={}",
-            get(Total::Seed),
-            user_rt::boot::facts().cpus,
-            get(Total::Sent),
-            get(Total::Kills),
-            get(Total::Lost),
-            get(Total::Duplicated),
-            get(Total::Reordered),
-            get(Total::Corrupted),
-            get(Total::Unanswered),
-            get(Total::LeakedPages),
-            get(Total::Cancels),
-            get(Total::Suspensions),
-            get(Total::Churns),
-        );
+    fn result(&self) -> (&'static str, &'static [Figure<Board>]) {
+        (Board::PROGRAM, FIGURES)
     }
 
-    fn print_state(self, alarm: &Notification) {
+    fn print_state(&self, alarm: &Notification) {
         self.print_director();
-        (0..self.seats()).for_each(|seat| self.print_seat(seat));
+        (0..self.seat_count()).for_each(|seat| self.print_seat(seat));
         crate::tellers::tell_all(alarm);
     }
 
     /// Where instructions are counted, four seconds of the guest; elsewhere its CPUs share the host's with others.
-    fn patience(self) -> u64 {
+    fn patience(&self) -> u64 {
         let seconds = if self.get(Total::Hashing) != 0 { 4 } else { 30 };
         seconds * boot::facts().tsc_hz
     }
 }
 
 impl Board {
-    pub fn served_by(self, cpu: usize) -> &'static AtomicU64 {
-        &self.words[Total::ServedBy as usize + cpu % (TOTAL_WORDS - Total::ServedBy as usize)]
+    pub fn served_by(&self, cpu: usize) -> &AtomicU64 {
+        &self.served_by[cpu % CPUS_MAX]
     }
 
-    pub fn seat(self, seat: usize, which: Of) -> &'static AtomicU64 {
-        &self.words[SEATS_AT + seat * SEAT_WORDS + which as usize]
+    pub fn pair(&self, which: Pair, from: usize, to: usize) -> &AtomicU64 {
+        self.pairs[from][to].word(which)
     }
 
-    pub fn of(self, seat: usize, which: Of) -> u64 {
-        self.seat(seat, which).load(Acquire)
-    }
-
-    pub fn set_of(self, seat: usize, which: Of, value: u64) {
-        self.seat(seat, which).store(value, Release);
-    }
-
-    pub fn pair(self, which: Pair, from: usize, to: usize) -> &'static AtomicU64 {
-        &self.words[PAIRS_AT + which as usize * PAIR_WORDS + from * SEATS_MAX + to]
-    }
-
-    pub fn seats(self) -> usize {
+    pub fn seat_count(&self) -> usize {
         self.get(Total::Seats) as usize
     }
 
     /// Forgets the last round's seats and pairs.
-    pub fn clear_round(self) {
-        for word in &self.words[SEATS_AT..] {
-            word.store(0, Relaxed);
-        }
+    pub fn clear_round(&self) {
+        self.seats.clear();
+        self.memories.clear();
+        self.pairs.clear();
         self.set(Total::Begun, 0);
         // Nobody sits there yet: as if the seat's task had been killed.
-        (0..self.seats()).for_each(|seat| self.set_of(seat, Of::Kills, 1));
+        (0..self.seat_count()).for_each(|seat| self.seats[seat].set(Of::Kills, 1));
     }
 
     /// A seat's word on what it does now.
-    pub fn event(self, seat: usize, event: Event, peer: usize, detail: u64) {
+    pub fn event(&self, seat: usize, event: Event, peer: usize, detail: u64) {
         let stamp = arch::now();
         let word = event as u64 | (peer as u64 & 0xfff) << 8 | (detail & 0xffff_ffff) << 20;
         if seat < SEATS_MAX {
-            let number = self.seat(seat, Of::Events).fetch_add(1, Relaxed) as usize % MEMORY;
-            let base = SEATS_AT + seat * SEAT_WORDS + MEMORY_AT + 2 * number;
-            self.words[base].store(word, Relaxed);
-            self.words[base + 1].store(stamp, Relaxed);
-            self.set_of(seat, Of::Doing, word);
-            self.set_of(seat, Of::Since, stamp);
+            let of = &self.seats[seat];
+            let number = of.word(Of::Events).fetch_add(1, Relaxed) as usize % MEMORY;
+            let [what, when] = &self.memories[seat][number];
+            what.store(word, Relaxed);
+            when.store(stamp, Relaxed);
+            of.set(Of::Doing, word);
+            of.set(Of::Since, stamp);
         } else {
             self.set(Total::Director, word);
         }
-        self.total(Total::Life).fetch_add(1, Relaxed);
+        self.totals.word(Total::Life).fetch_add(1, Relaxed);
         self.hash(seat, word, stamp);
     }
 
     /// Adds an event to the hash of all events in their order.
-    fn hash(self, seat: usize, word: u64, stamp: u64) {
+    fn hash(&self, seat: usize, word: u64, stamp: u64) {
         if self.get(Total::Hashing) == 0 {
             return;
         }
         let term = mix(stamp) ^ mix(word ^ (seat as u64) << 52);
-        let cell = self.total(Total::Hash);
+        let cell = self.totals.word(Total::Hash);
         let mut old = cell.load(Relaxed);
         while let Err(now) = cell.compare_exchange(old, mix(old ^ term), AcqRel, Relaxed) {
             old = now;
@@ -318,8 +299,8 @@ impl Board {
     }
 
     /// One seat's state, for the report of a run that stalls.
-    pub fn print_seat(self, seat: usize) {
-        let of = |which| self.of(seat, which);
+    pub fn print_seat(&self, seat: usize) {
+        let of = |which| self.seats[seat].get(which);
         report!(
             "state seat={seat} task={:#x} process={} cpu={} priority={} kills={} births={} suspended={} \
              finished={} sent={} served={} doing: {}",
@@ -337,14 +318,21 @@ impl Board {
         );
         let events = of(Of::Events) as usize;
         for number in events.saturating_sub(MEMORY)..events.saturating_sub(1) {
-            let base = SEATS_AT + seat * SEAT_WORDS + MEMORY_AT + 2 * (number % MEMORY);
-            let (word, since) = (self.words[base].load(Relaxed), self.words[base + 1].load(Relaxed));
+            let [word, since] =
+                self.memories[seat][number % MEMORY].each_ref().map(|word| word.load(Relaxed));
             report!("state seat={seat} before: {}", Doing { word, since });
         }
     }
 
-    pub fn print_director(self) {
+    pub fn print_director(&self) {
         report!("state director: {}", Doing { word: self.get(Total::Director), since: 0 });
+    }
+
+    fn write_hash(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.get(Total::Hashing) == 0 {
+            return f.write_str("-");
+        }
+        write!(f, "{:016x}", self.get(Total::Hash))
     }
 }
 
@@ -354,8 +342,8 @@ struct Doing {
     since: u64,
 }
 
-impl core::fmt::Display for Doing {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Event::from_raw(self.word & 0xff) {
             Some(event) => write!(f, "{event:?}")?,
             None => f.write_str("nothing yet")?,
@@ -365,16 +353,5 @@ impl core::fmt::Display for Doing {
             write!(f, " seat {peer}")?;
         }
         write!(f, " ({:#x}) at {}", self.word >> 20 & 0xffff_ffff, self.since)
-    }
-}
-
-struct Hash(Board);
-
-impl core::fmt::Display for Hash {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        if self.0.get(Total::Hashing) == 0 {
-            return f.write_str("-");
-        }
-        write!(f, "{:016x}", self.0.get(Total::Hash))
     }
 }

@@ -129,7 +129,7 @@ impl Cast {
     }
 
     /// Puts a task in an empty seat.
-    pub fn fill(&mut self, board: Board, seat: usize, random: &mut Random) -> Result<(), Failure> {
+    pub fn fill(&mut self, board: &'static Board, seat: usize, random: &mut Random) -> Result<(), Failure> {
         let Plan { cpus, seats, .. } = self.plan;
         let number = seat % self.children.len();
         let place = &mut self.seats[seat];
@@ -166,7 +166,7 @@ impl Cast {
             (Of::CancelsAsked, 0),
             (Of::CancelsSeen, 0),
         ] {
-            board.set_of(seat, which, value);
+            board.seats[seat].set(which, value);
         }
         // What was raised at the one before need not be heard by this one.
         (0..seats).for_each(|from| forgive(board, from, seat));
@@ -176,16 +176,16 @@ impl Cast {
         }
         made.task.resume()?;
         place.task = Some(made.task);
-        board.set_of(seat, Of::Births, board.of(seat, Of::Kills));
+        board.seats[seat].set(Of::Births, board.seats[seat].get(Of::Kills));
         Ok(())
     }
 
     /// Ends the task of a seat and takes back its memory.
-    pub fn empty(&mut self, board: Board, seat: usize, random: &mut Random) -> Result<(), Failure> {
+    pub fn empty(&mut self, board: &'static Board, seat: usize, random: &mut Random) -> Result<(), Failure> {
         board.add(Total::Kills, 1);
-        board.seat(seat, Of::Kills).fetch_add(1, core::sync::atomic::Ordering::AcqRel);
-        board.set_of(seat, Of::Doomed, board.of(seat, Of::Id));
-        board.event(DIRECTOR, Event::Kill, seat, board.of(seat, Of::Kills));
+        board.seats[seat].word(Of::Kills).fetch_add(1, core::sync::atomic::Ordering::AcqRel);
+        board.seats[seat].set(Of::Doomed, board.seats[seat].get(Of::Id));
+        board.event(DIRECTOR, Event::Kill, seat, board.seats[seat].get(Of::Kills));
         let place = &mut self.seats[seat];
         if let Some(task) = place.task.take() {
             if random.chance(50) {
@@ -196,25 +196,25 @@ impl Cast {
         }
         place.nursery.reset()?;
         // A notification may have been on its way when its sender was ended.
-        let intent = board.of(seat, Of::Intent) as usize;
+        let intent = board.seats[seat].get(Of::Intent) as usize;
         if intent > 0 {
             forgive(board, seat, intent - 1);
         }
         Ok(())
     }
 
-    pub fn cancel(&self, board: Board, seat: usize) -> Result<(), Failure> {
+    pub fn cancel(&self, board: &'static Board, seat: usize) -> Result<(), Failure> {
         let Some(task) = &self.seats[seat].task else { return Ok(()) };
         board.add(Total::Cancels, 1);
-        board.seat(seat, Of::CancelsAsked).fetch_add(1, core::sync::atomic::Ordering::AcqRel);
+        board.seats[seat].word(Of::CancelsAsked).fetch_add(1, core::sync::atomic::Ordering::AcqRel);
         board.event(DIRECTOR, Event::Cancel, seat, 0);
         Ok(task.cancel()?)
     }
 
     /// Suspends a seat's task, or lets it go on.
-    pub fn suspend(&self, board: Board, seat: usize, on: bool) -> Result<(), Failure> {
+    pub fn suspend(&self, board: &'static Board, seat: usize, on: bool) -> Result<(), Failure> {
         let Some(task) = &self.seats[seat].task else { return Ok(()) };
-        board.set_of(seat, Of::Suspended, u64::from(on));
+        board.seats[seat].set(Of::Suspended, u64::from(on));
         board.event(DIRECTOR, if on { Event::Suspend } else { Event::Resume }, seat, 0);
         if on {
             board.add(Total::Suspensions, 1);
@@ -224,9 +224,9 @@ impl Cast {
     }
 
     /// Lets everybody go on.
-    pub fn resume_all(&self, board: Board) -> Result<(), Failure> {
+    pub fn resume_all(&self, board: &'static Board) -> Result<(), Failure> {
         for seat in 0..self.plan.seats {
-            if board.of(seat, Of::Suspended) != 0 {
+            if board.seats[seat].get(Of::Suspended) != 0 {
                 self.suspend(board, seat, false)?;
             }
         }
@@ -236,7 +236,7 @@ impl Cast {
 }
 
 /// Whatever `from` raised at `to` so far need not be heard.
-fn forgive(board: Board, from: usize, to: usize) {
+fn forgive(board: &'static Board, from: usize, to: usize) {
     use core::sync::atomic::Ordering::{Acquire, Release};
     let noted = board.pair(Pair::Noted, from, to).load(Acquire);
     board.pair(Pair::Heard, from, to).store(noted, Release);

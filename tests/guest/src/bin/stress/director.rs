@@ -3,9 +3,9 @@
 
 use core::sync::atomic::Ordering::Acquire;
 
-use abi::{Error, PAGE_SIZE};
+use abi::PAGE_SIZE;
 use guest_tests::failure::Failure;
-use guest_tests::run::{Run as _, show_state};
+use guest_tests::run::{Run as _, show_state, wait_ticks};
 use user_rt::arch::shared::Shared;
 use user_rt::arch::{self, memory};
 use user_rt::cap::Notification;
@@ -39,7 +39,7 @@ pub struct Director {
     /// What a round is made of.
     nursery: Nursery,
     shared: Shared,
-    board: Board,
+    board: &'static Board,
     random: Random,
 }
 
@@ -84,9 +84,9 @@ impl Director {
             self.disturb(&mut cast)?;
         }
         cast.resume_all(self.board)?;
-        let all_finished = || (0..self.plan.seats).all(|s| self.board.of(s, Of::Finished) != 0);
+        let all_finished = || (0..self.plan.seats).all(|s| self.board.seats[s].get(Of::Finished) != 0);
         while !all_finished() {
-            self.wait(&done, GAP)?;
+            wait_ticks(&done, GAP)?;
         }
         self.check_notifications(&done)?;
         self.check_calls();
@@ -95,20 +95,13 @@ impl Director {
 
     fn pause(&mut self, done: &Notification) -> Result<(), Failure> {
         let gap = self.random.below(2 * GAP);
-        self.wait(done, gap)
-    }
-
-    fn wait(&self, done: &Notification, ticks: u64) -> Result<(), Failure> {
-        match done.wait_until(arch::now() + ticks) {
-            Err(refusal) if refusal.error != Error::Timeout => Err(refusal.into()),
-            _ => Ok(()),
-        }
+        Ok(wait_ticks(done, gap)?)
     }
 
     fn disturb(&mut self, cast: &mut Cast) -> Result<(), Failure> {
         let board = self.board;
         let seat = self.random.below(self.plan.seats as u64) as usize;
-        let suspended = board.of(seat, Of::Suspended) != 0;
+        let suspended = board.seats[seat].get(Of::Suspended) != 0;
         match self.random.below(100) {
             0..25 => {
                 cast.empty(board, seat, &mut self.random)?;
@@ -130,7 +123,7 @@ impl Director {
         let patience = boot::facts().tsc_hz / if self.plan.replays { 4 } else { 1 };
         let deadline = arch::now() + patience;
         while self.unheard().is_some() && arch::now() < deadline {
-            self.wait(done, GAP)?;
+            wait_ticks(done, GAP)?;
         }
         for to in 0..self.plan.seats {
             for from in 0..to {

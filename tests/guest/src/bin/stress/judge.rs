@@ -24,9 +24,9 @@ pub struct Standing {
 }
 
 impl Standing {
-    pub fn new(board: Board, me: usize, to: usize) -> Standing {
+    pub fn new(board: &'static Board, me: usize, to: usize) -> Standing {
         Standing {
-            births: board.of(to, Of::Births),
+            births: board.seats[to].get(Of::Births),
             kills: board.get(Total::Kills),
             me,
             to,
@@ -37,11 +37,11 @@ impl Standing {
     }
 
     /// Complains of a refusal without a cause.
-    pub fn judge(&self, board: Board, refusal: &Refusal) {
+    pub fn judge(&self, board: &'static Board, refusal: &Refusal) {
         let (may_be, count) = match refusal.error {
             Error::Dead => (!is_well(board, refusal.who.raw()), Total::Unanswered),
             Error::Gone => (board.get(Total::Kills) != self.kills, Total::Unanswered),
-            Error::NoExposure => (board.of(self.to, Of::Kills) > self.births, Total::Unanswered),
+            Error::NoExposure => (board.seats[self.to].get(Of::Kills) > self.births, Total::Unanswered),
             Error::Timeout => (self.deadline.is_some_and(|at| arch::now() >= at), Total::Unanswered),
             Error::WouldBlock => (self.nonblock, Total::Unanswered),
             Error::Cancelled => (self.was_cancelled(board), Total::Unanswered),
@@ -57,15 +57,18 @@ impl Standing {
     }
 
     /// Whether a cancel was asked for that has not been seen yet; sees it.
-    fn was_cancelled(&self, board: Board) -> bool {
-        let seen = board.of(self.me, Of::CancelsSeen) + 1;
-        board.set_of(self.me, Of::CancelsSeen, seen);
-        seen <= board.of(self.me, Of::CancelsAsked)
+    fn was_cancelled(&self, board: &'static Board) -> bool {
+        let seen = board.seats[self.me].get(Of::CancelsSeen) + 1;
+        board.seats[self.me].set(Of::CancelsSeen, seen);
+        seen <= board.seats[self.me].get(Of::CancelsAsked)
     }
 }
 
 /// Whether a task sits in one of the seats and nobody has begun to kill it.
-fn is_well(board: Board, task: u64) -> bool {
-    let seats = 0..board.seats();
-    task == 0 || seats.into_iter().any(|s| board.of(s, Of::Id) == task && board.of(s, Of::Doomed) != task)
+fn is_well(board: &'static Board, task: u64) -> bool {
+    let seats = 0..board.seat_count();
+    task == 0
+        || seats
+            .into_iter()
+            .any(|s| board.seats[s].get(Of::Id) == task && board.seats[s].get(Of::Doomed) != task)
 }

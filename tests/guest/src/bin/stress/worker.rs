@@ -34,7 +34,7 @@ enum Way {
 }
 
 struct Worker {
-    board: Board,
+    board: &'static Board,
     me: usize,
     seats: usize,
     process: usize,
@@ -50,8 +50,8 @@ pub extern "C" fn worker(argument: u64) -> ! {
     let mut worker = Worker {
         board,
         me,
-        seats: board.seats(),
-        process: board.of(me, Of::Process) as usize,
+        seats: board.seat_count(),
+        process: board.seats[me].get(Of::Process) as usize,
         random: Random::new(board.get(Total::Seed), argument),
         reply: None,
         sched: SchedContext::at(seat_slots(me).sched),
@@ -65,11 +65,11 @@ impl Worker {
         self.make_reply();
         while self.me + 1 < self.seats && self.take_message() {
             self.board.add(Total::Sent, 1);
-            self.board.seat(self.me, Of::Sent).fetch_add(1, Relaxed);
+            self.board.seats[self.me].word(Of::Sent).fetch_add(1, Relaxed);
             self.send();
             self.serve_a_little();
         }
-        self.board.set_of(self.me, Of::Finished, 1);
+        self.board.seats[self.me].set(Of::Finished, 1);
         // Refused only where this task is being ended.
         let _ = Group::at(GROUPS[0]).exposure(EXPOSURE_DONE).notify(1);
         self.serve_for_ever()
@@ -95,7 +95,8 @@ impl Worker {
     /// Whether there is a message left to send.
     fn take_message(&self) -> bool {
         let goal = self.board.get(Total::Goal);
-        self.board.get(Total::Begun) < goal && self.board.total(Total::Begun).fetch_add(1, AcqRel) < goal
+        self.board.get(Total::Begun) < goal
+            && self.board.totals().word(Total::Begun).fetch_add(1, AcqRel) < goal
     }
 
     /// One message, and now and then something else first.
@@ -256,7 +257,7 @@ impl Worker {
         let mut standing = Standing::new(self.board, self.me, to);
         standing.churned = way == Way::Churn;
         let noted = self.board.pair(Pair::Noted, self.me, to);
-        self.board.set_of(self.me, Of::Intent, to as u64 + 1);
+        self.board.seats[self.me].set(Of::Intent, to as u64 + 1);
         let count = noted.fetch_add(1, AcqRel) + 1;
         self.note(Event::Notify, to, count);
         let bit = 1 << (self.me % NOTE_BITS);
@@ -265,7 +266,7 @@ impl Worker {
             noted.fetch_sub(1, AcqRel);
             standing.judge(self.board, &refusal);
         }
-        self.board.set_of(self.me, Of::Intent, 0);
+        self.board.seats[self.me].set(Of::Intent, 0);
         self.note(Event::Notified, to, count);
     }
 
@@ -304,7 +305,7 @@ impl Worker {
         let priority = 10 + self.random.below(150) as u8;
         self.note(Event::RaisePriority, NOBODY, u64::from(priority));
         match self.sched.configure(priority, 5_000 + self.random.below(500_000)) {
-            Ok(()) => self.board.set_of(self.me, Of::Priority, u64::from(priority)),
+            Ok(()) => self.board.seats[self.me].set(Of::Priority, u64::from(priority)),
             // The time may still be on its way back from a call that ended early.
             Err(refusal) if refusal.error == Error::WrongCpu => {}
             Err(refusal) => {
@@ -389,7 +390,7 @@ impl Worker {
             ipc::Event::Call(call) => {
                 let letter = self.check_call(&call)?;
                 self.board.served_by(utcb::current().home_cpu() as usize).fetch_add(1, Relaxed);
-                self.board.seat(self.me, Of::Served).fetch_add(1, Relaxed);
+                self.board.seats[self.me].word(Of::Served).fetch_add(1, Relaxed);
                 match letter.kind {
                     Kind::Nested if depth < DEPTH && self.me + 1 < self.seats => self.call(depth + 1),
                     Kind::Kept => return self.keep(&letter, depth),

@@ -73,7 +73,7 @@ impl Worker {
         }
         let aim = self.aim(owner, place, first, None);
         let mut afterwards = AFTERWARDS;
-        self.board.set_of(self.me, Of::Staring, staring(owner, place));
+        self.board.workers[self.me].set(Of::Staring, staring(owner, place));
         for _ in 0..self.random.below(STARES) {
             self.look_at(aim);
             if self.word_here(owner, place) != first {
@@ -83,7 +83,7 @@ impl Worker {
                 break;
             }
         }
-        self.board.set_of(self.me, Of::Staring, 0);
+        self.board.workers[self.me].set(Of::Staring, 0);
     }
 
     /// A page of this worker's that somebody stares at: space, era and place.
@@ -91,8 +91,8 @@ impl Worker {
         let workers = self.board.get(Total::Workers) as usize;
         let start = self.random.below(workers as u64) as usize;
         (start..workers).chain(0..start).find_map(|other| {
-            let (owner, place) = stared_at(self.board.of(other, Of::Staring))?;
-            let space = self.board.of(other, Of::Space) as usize;
+            let (owner, place) = stared_at(self.board.workers[other].get(Of::Staring))?;
+            let space = self.board.workers[other].get(Of::Space) as usize;
             let era = self.board.era(space).filter(|_| owner == self.me)?;
             (self.my_word(space, place).in_era(era).now() != Perm::None).then_some((space, era, place))
         })
@@ -171,7 +171,7 @@ impl Worker {
             format_args!(
                 "{how:?} {at:#x} (worker {owner} of space {}, place {place}, word {word}) met {met:x?}; \
                  before {before:?}, after {after:?}",
-                self.board.of(owner, Of::Space),
+                self.board.workers[owner].get(Of::Space),
             ),
         );
     }

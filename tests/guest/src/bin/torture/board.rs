@@ -8,8 +8,9 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use abi::PAGE_SIZE;
-use guest_tests::run::Run;
-use user_rt::arch::shared;
+use guest_tests::board::Row;
+use guest_tests::run::{Figure, Run};
+use guest_tests::{board, words};
 use user_rt::cap::Notification;
 use user_rt::layout::SHARED_VA;
 use user_rt::report;
@@ -38,62 +39,81 @@ pub const fn address(worker: usize, place: usize) -> u64 {
     SMALL_VA + (worker * SMALL_PAGES + place) as u64 * PAGE_SIZE
 }
 
-const TOTAL_WORDS: usize = 128;
-const SPACE_WORDS: usize = 8;
-const WORKER_WORDS: usize = 16;
-const SPACES_AT: usize = TOTAL_WORDS;
-const WORKERS_AT: usize = SPACES_AT + SPACES_MAX * SPACE_WORDS;
-const PAGES_AT: usize = WORKERS_AT + WORKERS_MAX * WORKER_WORDS;
-const WORDS: usize = PAGES_AT + SPACES_MAX * WORKERS_MAX * PLACES;
-/// Pages of the board.
-pub const PAGES: u32 = (WORDS * 8).div_ceil(PAGE_SIZE as usize) as u32;
+/// Porters of a space.
+pub const PORTERS: usize = 2;
+/// Kinds of operations that are counted.
+const KINDS_MAX: usize = 64;
 
-/// Words of the whole run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Total {
-    Seed = 0,
-    Cpus,
-    Spaces,
-    Workers,
-    /// System calls on memory, all workers'.
-    Ops,
-    /// Accesses that were checked, and those that faulted as they should.
-    Accesses,
-    Faults,
-    /// A [`Stage`].
-    Stage,
-    /// Goes up with everything that anybody does.
-    Life,
-    /// The director is through.
-    Over,
-    Director,
-    Resets,
-    Remade,
-    /// Rows of pages that went from one pool to another, and those that were refused as they had to be; calls with pages
-    /// that were late; copies made.
-    Passed,
-    Stayed,
-    Late,
-    Copies,
-    /// The kernel's bounds are small: a page can be mapped a few times only.
-    SmallLimits,
-    Complaints,
-    /// An access saw what is mapped no more, or something else than what is.
-    Stale,
-    /// An access faulted where it should not have.
-    Lost,
-    /// Memory just made was not clear, or an object not empty.
-    Dirty,
-    /// A system call was refused, or was not, against the rules.
-    Refused,
-    /// A fault of which nobody knows.
-    Strange,
-    /// Somebody did not come to an end.
-    Stuck,
-    LeakedPages,
-    /// First of the counts by kind of operation.
-    Kinds = 64,
+words! {
+    /// Words of the whole run.
+    pub enum Total: Sequential {
+        Seed,
+        Cpus,
+        Spaces,
+        Workers,
+        /// System calls on memory, all workers'.
+        Ops,
+        /// Accesses that were checked, and those that faulted as they should.
+        Accesses,
+        Faults,
+        /// A [`Stage`].
+        Stage,
+        /// Goes up with everything that anybody does.
+        Life,
+        /// The director is through.
+        Over,
+        Director,
+        Resets,
+        Remade,
+        /// Rows of pages that went from one pool to another, and those that were refused as they had to be; calls with pages
+        /// that were late; copies made.
+        Passed,
+        Stayed,
+        Late,
+        Copies,
+        /// The kernel's bounds are small: a page can be mapped a few times only.
+        SmallLimits,
+        Complaints,
+        /// An access saw what is mapped no more, or something else than what is.
+        Stale,
+        /// An access faulted where it should not have.
+        Lost,
+        /// Memory just made was not clear, or an object not empty.
+        Dirty,
+        /// A system call was refused, or was not, against the rules.
+        Refused,
+        /// A fault of which nobody knows.
+        Strange,
+        /// Somebody did not come to an end.
+        Stuck,
+        LeakedPages,
+    }
+
+    /// Words of an address space.
+    pub enum OfSpace: Sequential {
+        /// How often it was made.
+        Era,
+        /// It is being destroyed.
+        Dying,
+    }
+
+    /// Words of a worker.
+    pub enum Of: Sequential {
+        Space,
+        Cpu,
+        /// Even while there is such a worker; odd from before its end until its successor has been made ready.
+        Life,
+        /// Number of its next frame.
+        NextId,
+        /// The last [`Stage`] that it is through with.
+        Done,
+        /// What it does, as [`crate::ops::name`] has it, and where: for the report of a run that stalls.
+        Doing,
+        Where,
+        Task,
+        /// The owner and place of the page that it looks at all the time; 0 for none.
+        Staring,
+    }
 }
 
 /// What the workers are to do.
@@ -107,46 +127,40 @@ pub enum Stage {
     Check,
 }
 
-/// Words of an address space.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum OfSpace {
-    /// How often it was made.
-    Era = 0,
-    /// It is being destroyed.
-    Dying,
-    /// Of each porter: by which worker it is taken, plus one.
-    Porters,
+board! {
+    /// The board of a run.
+    pub struct Board {
+        totals: Row<Total>,
+        /// How often each kind of operation was done.
+        kinds: [AtomicU64; KINDS_MAX],
+        pub spaces: [Row<OfSpace>; SPACES_MAX],
+        /// Of each space's porters: by which worker it is taken, plus one.
+        porters: [[AtomicU64; PORTERS]; SPACES_MAX],
+        pub workers: [Row<Of>; WORKERS_MAX],
+        /// The words of all pages: by space, by owner, by place.
+        pages: [[[AtomicU64; PLACES]; WORKERS_MAX]; SPACES_MAX],
+    }
 }
 
-/// Porters of a space.
-pub const PORTERS: usize = 2;
-const _: () = assert!(OfSpace::Porters as usize + PORTERS <= SPACE_WORDS);
+/// Pages of the board.
+pub const PAGES: u32 = board::pages::<Board>();
 
-/// Words of a worker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Of {
-    Space = 0,
-    Cpu,
-    /// Even while there is such a worker; odd from before its end until its successor has been made ready.
-    Life,
-    /// Number of its next frame.
-    NextId,
-    /// The last [`Stage`] that it is through with.
-    Done,
-    /// What it does, as [`crate::ops::name`] has it, and where: for the report of a run that stalls.
-    Doing,
-    Where,
-    Task,
-    /// The owner and place of the page that it looks at all the time; 0 for none.
-    Staring,
-}
-
-#[derive(Clone, Copy)]
-pub struct Board {
-    words: &'static [AtomicU64],
-}
+const FIGURES: &[Figure<Board>] = &[
+    Figure::Total("seed", Total::Seed),
+    Figure::Total("cpus", Total::Cpus),
+    Figure::Total("ops", Total::Ops),
+    Figure::Total("stale", Total::Stale),
+    Figure::Total("lost", Total::Lost),
+    Figure::Total("dirty", Total::Dirty),
+    Figure::Total("refused", Total::Refused),
+    Figure::Total("strange", Total::Strange),
+    Figure::Total("stuck", Total::Stuck),
+    Figure::Total("leaked_pages", Total::LeakedPages),
+    Figure::Total("accesses", Total::Accesses),
+    Figure::Total("faults", Total::Faults),
+    Figure::Total("resets", Total::Resets),
+    Figure::Total("remade", Total::Remade),
+];
 
 impl Run for Board {
     type Total = Total;
@@ -166,107 +180,68 @@ impl Run for Board {
     const OVER: Total = Total::Over;
     const COMPLAINTS: Total = Total::Complaints;
 
-    /// The board, in any process of the run.
-    fn open() -> Board {
+    fn open() -> &'static Board {
         // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
         // it starts.
-        Board { words: unsafe { shared::words(0, WORDS) } }
+        unsafe { board::open() }
     }
 
-    fn total(self, which: Total) -> &'static AtomicU64 {
-        &self.words[which as usize]
+    fn totals(&self) -> &Row<Total> {
+        &self.totals
     }
 
-    fn print(self) {
-        let get = |which| self.get(which);
-        report!(
-            "torture seed={} cpus={} ops={} stale={} lost={} dirty={} refused={} strange={} stuck={} \
-             leaked_pages={} accesses={} faults={} resets={} remade={}",
-            get(Total::Seed),
-            get(Total::Cpus),
-            get(Total::Ops),
-            get(Total::Stale),
-            get(Total::Lost),
-            get(Total::Dirty),
-            get(Total::Refused),
-            get(Total::Strange),
-            get(Total::Stuck),
-            get(Total::LeakedPages),
-            get(Total::Accesses),
-            get(Total::Faults),
-            get(Total::Resets),
-            get(Total::Remade),
-        );
+    fn result(&self) -> (&'static str, &'static [Figure<Board>]) {
+        (Board::PROGRAM, FIGURES)
     }
 
-    fn print_state(self, _: &Notification) {
+    fn print_state(&self, _: &Notification) {
         report!("state director: {}", crate::director::step_name(self.get(Total::Director)));
         for worker in 0..self.get(Total::Workers) as usize {
-            self.print_worker(worker, crate::ops::name(self.of(worker, Of::Doing)));
+            self.print_worker(worker, crate::ops::name(self.workers[worker].get(Of::Doing)));
         }
     }
 }
 
 impl Board {
-    pub fn kind(self, kind: usize) -> &'static AtomicU64 {
-        &self.words[Total::Kinds as usize + kind % (TOTAL_WORDS - Total::Kinds as usize)]
-    }
-
-    pub fn space(self, space: usize, which: OfSpace) -> &'static AtomicU64 {
-        &self.words[SPACES_AT + space * SPACE_WORDS + which as usize]
+    pub fn kind(&self, kind: usize) -> &AtomicU64 {
+        &self.kinds[kind % KINDS_MAX]
     }
 
     /// How often the space was made; `None` while it is being destroyed.
-    pub fn era(self, space: usize) -> Option<u64> {
-        let era = self.space(space, OfSpace::Era).load(SeqCst);
-        (self.space(space, OfSpace::Dying).load(SeqCst) == 0).then_some(era)
-    }
-
-    /// By whom a porter of a space is taken, plus one.
-    fn porter(self, space: usize, number: usize) -> &'static AtomicU64 {
-        &self.words[SPACES_AT + space * SPACE_WORDS + OfSpace::Porters as usize + number]
+    pub fn era(&self, space: usize) -> Option<u64> {
+        let space = &self.spaces[space];
+        let era = space.get(OfSpace::Era);
+        (space.get(OfSpace::Dying) == 0).then_some(era)
     }
 
     /// Takes a porter, if nobody else has it.
-    pub fn take_porter(self, worker: usize, space: usize, number: usize) -> bool {
-        self.porter(space, number).compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
+    pub fn take_porter(&self, worker: usize, space: usize, number: usize) -> bool {
+        self.porters[space][number].compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
     }
 
-    pub fn leave_porter(self, worker: usize, space: usize, number: usize) {
-        let _ = self.porter(space, number).compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
-    }
-
-    pub fn worker(self, worker: usize, which: Of) -> &'static AtomicU64 {
-        &self.words[WORKERS_AT + worker * WORKER_WORDS + which as usize]
-    }
-
-    pub fn of(self, worker: usize, which: Of) -> u64 {
-        self.worker(worker, which).load(SeqCst)
-    }
-
-    pub fn set_of(self, worker: usize, which: Of, value: u64) {
-        self.worker(worker, which).store(value, SeqCst);
+    pub fn leave_porter(&self, worker: usize, space: usize, number: usize) {
+        let _ = self.porters[space][number].compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
     }
 
     /// The worker's life, if it has one.
-    pub fn life(self, worker: usize) -> Option<u64> {
-        Some(self.of(worker, Of::Life)).filter(|life| life.is_multiple_of(2))
+    pub fn life(&self, worker: usize) -> Option<u64> {
+        Some(self.workers[worker].get(Of::Life)).filter(|life| life.is_multiple_of(2))
     }
 
-    fn page(self, space: usize, worker: usize, place: usize) -> &'static AtomicU64 {
-        &self.words[PAGES_AT + (space * WORKERS_MAX + worker) * PLACES + place]
+    fn page(&self, space: usize, worker: usize, place: usize) -> &AtomicU64 {
+        &self.pages[space][worker][place]
     }
 
-    pub fn word(self, space: usize, worker: usize, place: usize) -> Word {
+    pub fn word(&self, space: usize, worker: usize, place: usize) -> Word {
         Word(self.page(space, worker, place).load(SeqCst))
     }
 
-    pub fn set_word(self, space: usize, worker: usize, place: usize, word: Word) {
+    pub fn set_word(&self, space: usize, worker: usize, place: usize, word: Word) {
         self.page(space, worker, place).store(word.0, SeqCst);
     }
 
     /// Nothing of a worker's is mapped anywhere, and it calls nobody: it has ended, and its frames with it.
-    pub fn clear_worker(self, worker: usize) {
+    pub fn clear_worker(&self, worker: usize) {
         for space in 0..SPACES_MAX {
             (0..PORTERS).for_each(|number| self.leave_porter(worker, space, number));
             for place in 0..PLACES {
@@ -278,7 +253,7 @@ impl Board {
 
     /// Nothing is mapped in a space that was made again: words of its earlier eras go, before their numbers come round.
     /// An owner who is about to write one writes it all the same.
-    pub fn clear_space(self, space: usize, era: u64) {
+    pub fn clear_space(&self, space: usize, era: u64) {
         for worker in 0..WORKERS_MAX {
             for place in 0..PLACES {
                 let cell = self.page(space, worker, place);
@@ -289,7 +264,7 @@ impl Board {
         }
     }
 
-    pub fn stage(self) -> Stage {
+    pub fn stage(&self) -> Stage {
         match self.get(Total::Stage) {
             0 => Stage::Work,
             1 => Stage::Rest,
@@ -298,14 +273,15 @@ impl Board {
     }
 
     /// Says what a worker does now.
-    pub fn doing(self, worker: usize, what: usize, place: u64) {
-        self.worker(worker, Of::Doing).store(what as u64, Relaxed);
-        self.worker(worker, Of::Where).store(place, Relaxed);
-        self.total(Total::Life).fetch_add(1, Relaxed);
+    pub fn doing(&self, worker: usize, what: usize, place: u64) {
+        let of = &self.workers[worker];
+        of.word(Of::Doing).store(what as u64, Relaxed);
+        of.word(Of::Where).store(place, Relaxed);
+        self.totals.word(Total::Life).fetch_add(1, Relaxed);
     }
 
     /// What came of pages that were to go.
-    pub fn print_passed(self) {
+    pub fn print_passed(&self) {
         let [passed, stayed, late, copies] =
             [Total::Passed, Total::Stayed, Total::Late, Total::Copies].map(|which| self.get(which));
         report!(
@@ -314,8 +290,8 @@ impl Board {
     }
 
     /// What a worker does, for the report of a run that stalls.
-    pub fn print_worker(self, worker: usize, what: &str) {
-        let of = |which| self.of(worker, which);
+    pub fn print_worker(&self, worker: usize, what: &str) {
+        let of = |which| self.workers[worker].get(which);
         report!(
             "state worker={worker} task={:#x} space={} cpu={} life={} done={} doing: {what} {:#x}",
             of(Of::Task),

@@ -1,7 +1,6 @@
 //! The address spaces and workers of a round.
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::SeqCst;
 
 use abi::{Cap, Error, MachineRights, PAGE_SIZE, Rights, machine_rights};
 use guest_tests::random::Random;
@@ -114,7 +113,7 @@ struct Made {
 
 pub struct Cast<'a> {
     cpus: u32,
-    board: Board,
+    board: &'static Board,
     shared: &'a Shared,
     image: &'a Image<'a>,
     handlers: &'a Handlers,
@@ -152,7 +151,7 @@ impl<'a> Cast<'a> {
             number += workers.len();
             let nursery = nursery.split(space_log2(space, workers.len()), SPACE_SLOTS)?;
             // Until it is made.
-            board.space(space, OfSpace::Dying).store(1, SeqCst);
+            board.spaces[space].set(OfSpace::Dying, 1);
             spaces.push(Space { nursery, workers, made: None });
         }
         board.set(Total::Spaces, spaces.len() as u64);
@@ -167,7 +166,7 @@ impl<'a> Cast<'a> {
     /// Makes a space, its process and its workers, and lets them go.
     pub fn make(&mut self, space: usize, random: &mut Random) -> Result<(), Failure> {
         let board = self.board;
-        let era = board.space(space, OfSpace::Era).load(SeqCst) + 1;
+        let era = board.spaces[space].get(OfSpace::Era) + 1;
         let number = self.spaces[space].workers.len();
         let nursery = &mut self.spaces[space].nursery;
         // Before anything else, or what is left would not hold one.
@@ -195,8 +194,8 @@ impl<'a> Cast<'a> {
         // All can call them as soon as they know that the space is there.
         let mut tasks = self.make_porters(space, era, &child, random)?;
         board.clear_space(space, era);
-        board.space(space, OfSpace::Era).store(era, SeqCst);
-        board.space(space, OfSpace::Dying).store(0, SeqCst);
+        board.spaces[space].set(OfSpace::Era, era);
+        board.spaces[space].set(OfSpace::Dying, 0);
         self.give_memory(space, large, &child, random)?;
         tasks.extend(self.make_workers(space, era, &child, random)?);
         for task in &tasks {
@@ -300,7 +299,7 @@ impl<'a> Cast<'a> {
                 (Of::Staring, 0),
                 (Of::Life, 2 * era),
             ] {
-                board.set_of(number, which, value);
+                board.workers[number].set(which, value);
             }
             tasks.push(made.task);
         }
@@ -313,9 +312,9 @@ impl<'a> Cast<'a> {
         let Space { nursery, workers, made } = &mut self.spaces[space];
         let Some(Made { tasks, .. }) = made.take() else { return Ok(()) };
         for &(number, _) in workers.iter() {
-            board.set_of(number, Of::Life, board.of(number, Of::Life) | 1);
+            board.workers[number].set(Of::Life, board.workers[number].get(Of::Life) | 1);
         }
-        board.space(space, OfSpace::Dying).store(1, SeqCst);
+        board.spaces[space].set(OfSpace::Dying, 1);
         if random.chance(50) {
             for task in &tasks {
                 end(task)?;
@@ -361,9 +360,9 @@ impl<'a> Cast<'a> {
                 continue;
             }
             let board = self.board;
-            board.space(space, OfSpace::Dying).store(1, SeqCst);
+            board.spaces[space].set(OfSpace::Dying, 1);
             for (number, _) in &self.spaces[space].workers {
-                board.set_of(*number, Of::Life, board.of(*number, Of::Life) | 1);
+                board.workers[*number].set(Of::Life, board.workers[*number].get(Of::Life) | 1);
             }
             self.handlers.withdraw(space);
         }

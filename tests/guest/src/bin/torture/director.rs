@@ -1,10 +1,10 @@
 //! Runs the rounds: makes spaces and workers, destroys some and makes them again while the others work, lets all look
 //! at everything at the end, destroys all and counts the memory that comes back.
 
-use abi::{Error, PAGE_SIZE};
+use abi::PAGE_SIZE;
 use guest_tests::failure::Failure;
 use guest_tests::random::Random;
-use guest_tests::run::{Run as _, show_state};
+use guest_tests::run::{Run as _, show_state, wait_ticks};
 use user_rt::arch::shared::Shared;
 use user_rt::arch::{self, memory};
 use user_rt::cap::Notification;
@@ -56,7 +56,7 @@ pub struct Director {
     nursery: Nursery,
     shared: Shared,
     handlers: Handlers,
-    board: Board,
+    board: &'static Board,
 }
 
 impl Director {
@@ -117,7 +117,7 @@ impl Director {
                 report!("progress {ops} operations of {}", self.plan.ops);
                 told = ops;
             }
-            wait(&pause, boot::facts().tsc_hz / 500)?;
+            wait_ticks(&pause, boot::facts().tsc_hz / 500)?;
             if self.board.get(Total::Ops) >= next && self.working(goal) {
                 self.remake(&mut cast, random)?;
                 next = self.board.get(Total::Ops) + random.below(2 * GAP);
@@ -150,24 +150,17 @@ impl Director {
         self.step(Step::Resting);
         self.board.set(Total::Stage, stage as u64);
         let patience = arch::now() + 60 * boot::facts().tsc_hz;
-        let late = |worker: &usize| self.board.of(*worker, Of::Done) < stage as u64;
+        let late = |worker: &usize| self.board.workers[*worker].get(Of::Done) < stage as u64;
         let workers = self.board.get(Total::Workers) as usize;
         while (0..workers).any(|worker| late(&worker)) {
             if arch::now() > patience {
                 let who = (0..workers).find(late).unwrap_or_default();
-                let what = crate::ops::name(self.board.of(who, Of::Doing));
+                let what = crate::ops::name(self.board.workers[who].get(Of::Doing));
                 self.board.complain(Total::Stuck, format_args!("worker {who} does not end: {what}"));
                 break;
             }
-            wait(pause, boot::facts().tsc_hz / 1000)?;
+            wait_ticks(pause, boot::facts().tsc_hz / 1000)?;
         }
         Ok(())
-    }
-}
-
-fn wait(pause: &Notification, ticks: u64) -> Result<(), Failure> {
-    match pause.wait_until(arch::now() + ticks) {
-        Err(refusal) if refusal.error != Error::Timeout => Err(refusal.into()),
-        _ => Ok(()),
     }
 }

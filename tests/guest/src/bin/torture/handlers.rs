@@ -41,7 +41,7 @@ impl Whose {
     }
 
     /// Whether the space is still the one that it was, and nobody is destroying it.
-    fn is_whole(self, board: Board) -> bool {
+    fn is_whole(self, board: &'static Board) -> bool {
         board.era(self.space).is_some_and(|era| era as u8 == self.era)
     }
 }
@@ -117,7 +117,7 @@ extern "C" fn handler(_: u64) -> ! {
     }
 }
 
-fn handle(board: Board, call: &Received, fault: &Fault) -> Verdict {
+fn handle(board: &'static Board, call: &Received, fault: &Fault) -> Verdict {
     let regs = registers();
     let whose = Whose::of(call.custom);
     let probed = probe::of_registers(&regs);

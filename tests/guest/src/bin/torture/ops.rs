@@ -98,7 +98,7 @@ impl Worker {
         self.count();
         match made {
             Ok(_) => {
-                let next = self.board.worker(self.me, Of::NextId);
+                let next = self.board.workers[self.me].word(Of::NextId);
                 let id = next.fetch_add(1, core::sync::atomic::Ordering::AcqRel) as u32 % IDS;
                 return Some(self.objects.put(id, large, pages));
             }
@@ -549,7 +549,7 @@ impl Worker {
         self.memory().retype::<Task>(0, own::cnode().slot(place), 1)?;
         self.count();
         let utcb = utcb_va(SPARE_TASKS + self.local);
-        let cpu = self.board.of(self.me, Of::Cpu) as u32;
+        let cpu = self.board.workers[self.me].get(Of::Cpu) as u32;
         let configured = Task::at(place).configure(&own::process(), utcb, cpu);
         self.count();
         match configured {

@@ -19,7 +19,7 @@ use user_rt::cap::{Handle, VSpace};
 const TELL_EVERY: u32 = 16;
 
 pub struct Worker {
-    pub board: Board,
+    pub board: &'static Board,
     pub me: usize,
     /// Number among the workers of its process.
     pub local: u32,
@@ -44,7 +44,7 @@ pub extern "C" fn worker(argument: u64) -> ! {
         board,
         me,
         local,
-        space: board.of(me, Of::Space) as usize,
+        space: board.workers[me].get(Of::Space) as usize,
         era: argument >> 16,
         random: Random::new(board.get(Total::Seed), argument),
         objects: Objects::new(local),
@@ -71,13 +71,13 @@ impl Worker {
         }
         self.tell_counts();
         self.wait_for(Stage::Rest);
-        self.board.set_of(self.me, Of::Done, Stage::Rest as u64);
+        self.board.workers[self.me].set(Of::Done, Stage::Rest as u64);
         self.wait_for(Stage::Check);
         if self.board.get(Total::Complaints) == 0 {
             self.look_at_all();
         }
         self.tell_counts();
-        self.board.set_of(self.me, Of::Done, Stage::Check as u64);
+        self.board.workers[self.me].set(Of::Done, Stage::Check as u64);
         loop {
             let _ = recv_within(Patience::Forever);
         }
@@ -117,7 +117,7 @@ impl Worker {
     pub fn wrong(&self, which: Total, what: core::fmt::Arguments<'_>) {
         if !self.dying() {
             let Worker { me, space, .. } = self;
-            let cpu = self.board.of(*me, Of::Cpu);
+            let cpu = self.board.workers[*me].get(Of::Cpu);
             self.board.complain(which, format_args!("worker {me} of space {space} on CPU {cpu}: {what}"));
         }
     }

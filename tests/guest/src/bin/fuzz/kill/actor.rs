@@ -40,7 +40,7 @@ const SENDS: u32 = 8;
 const LONGEST: u64 = 200_000;
 
 struct Actor {
-    board: Board,
+    board: &'static Board,
     killer: usize,
     me: usize,
     plays: u64,
@@ -55,8 +55,8 @@ struct Actor {
 pub extern "C" fn actor(argument: u64) -> ! {
     let board = Board::open();
     let (killer, me) = (argument as usize >> 8, argument as usize & 0xff);
-    let plays = board.killer(killer, Killer::Plays);
-    let salt = board.killer(killer, Killer::Scene) << 16 | argument << 1 | 1;
+    let plays = board.killers[killer].get(Killer::Plays);
+    let salt = board.killers[killer].get(Killer::Scene) << 16 | argument << 1 | 1;
     let random = Random::new(board.get(Total::Seed), salt);
     let mut actor = Actor { board, killer, me, plays, random, pages: POOL_PAGES, knew: Cell::new(false) };
     utcb::current().open_window(WINDOW_VA + me as u64 * STRIDE, STRIDE);
@@ -70,8 +70,8 @@ fn exposure(of: usize) -> user_rt::cap::Exposure {
 impl Actor {
     fn about(&self, what: Doing, peer: usize) {
         self.knew.set(self.board.is_doomed(self.killer, peer));
-        self.board.set_of(self.killer, self.me, Of::Peer, peer as u64);
-        self.board.set_of(self.killer, self.me, Of::Doing, what as u64);
+        self.board.actors[self.killer][self.me].set(Of::Peer, peer as u64);
+        self.board.actors[self.killer][self.me].set(Of::Doing, what as u64);
     }
 
     fn wrong(&self, what: Doing, peer: usize, refusal: &Refusal) {
@@ -87,7 +87,7 @@ impl Actor {
 
     /// Whether a task of the scene is about to be killed, or has been.
     fn is_doomed(&self, task: TaskId) -> bool {
-        let is = |actor| self.board.of(self.killer, actor, Of::Id) == task.raw();
+        let is = |actor: usize| self.board.actors[self.killer][actor].get(Of::Id) == task.raw();
         (0..ACTORS).any(|actor| is(actor) && self.board.is_doomed(self.killer, actor))
     }
 
@@ -111,7 +111,7 @@ impl Actor {
     // --- clients ---------------------------------------------------------------------------------
 
     fn play(&mut self) -> ! {
-        while self.board.killer(self.killer, Killer::Over) == 0 {
+        while self.board.killers[self.killer].get(Killer::Over) == 0 {
             match self.random.below(100) {
                 0..50 => self.call(),
                 50..60 => self.wait(),
@@ -119,7 +119,7 @@ impl Actor {
             }
         }
         self.about(Doing::Nothing, 0);
-        self.board.set_of(self.killer, self.me, Of::Done, 1);
+        self.board.actors[self.killer][self.me].set(Of::Done, 1);
         let _ = exposure(WAKER as usize).notify(1);
         loop {
             let _ = ipc::recv();

@@ -1,12 +1,12 @@
 //! The shared memory of a storm of kills: totals, what each killer is at, what the tasks of its scene do.
 
 use core::fmt;
-use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::SeqCst;
 
-use abi::{Counter, PAGE_SIZE};
-use guest_tests::run::Run;
-use user_rt::arch::shared;
+use abi::Counter;
+use guest_tests::board::{Part as _, Row};
+use guest_tests::run::{Figure, Run};
+use guest_tests::{board, words};
 
 use super::scene::{house_of, plays};
 use user_rt::cap::Notification;
@@ -16,13 +16,6 @@ use user_rt::spawn::own;
 pub const KILLERS_MAX: usize = 16;
 /// Tasks of a scene.
 pub const ACTORS: usize = 6;
-
-const TOTAL_WORDS: usize = 64;
-const KILLER_WORDS: usize = 16;
-const ACTOR_WORDS: usize = 16;
-const SCENE_WORDS: usize = KILLER_WORDS + ACTORS * ACTOR_WORDS;
-const WORDS: usize = TOTAL_WORDS + KILLERS_MAX * SCENE_WORDS;
-pub const PAGES: u32 = (WORDS * 8).div_ceil(PAGE_SIZE as usize) as u32;
 
 /// What kills found, as the kernel counts: of these none may be zero in a long storm on several CPUs.
 pub const STAGES: [(&str, Counter); 19] = [
@@ -47,72 +40,68 @@ pub const STAGES: [(&str, Counter); 19] = [
     ("recall_gone", Counter::RecallGone),
 ];
 
-/// Words of the whole run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Total {
-    Seed = 0,
-    Cpus,
-    /// Kills of tasks that were about something: to do, and done.
-    Goal,
-    Kills,
-    Scenes,
-    /// Of those kills, by the end of a process and by a reset of everything.
-    ByProcess,
-    ByReset,
-    /// Processes torn down since nobody was left to handle a fault.
-    Torn,
-    /// Calls that ended since somebody was killed, and calls that were answered.
-    Woken,
-    Answered,
-    /// Pages that arrived.
-    Moved,
-    Wrong,
-    Stuck,
-    LeakedPages,
-    Escapes,
-    Complaints,
-    /// The watchdog has nothing to say any more.
-    Silent,
-    Life,
-    /// Capabilities of what scenes share.
-    SharedFrames,
-    Image,
-    Facts,
-}
+words! {
+    /// Words of the whole run.
+    pub enum Total: Sequential {
+        Seed,
+        Cpus,
+        /// Kills of tasks that were about something: to do, and done.
+        Goal,
+        Kills,
+        Scenes,
+        /// Of those kills, by the end of a process and by a reset of everything.
+        ByProcess,
+        ByReset,
+        /// Processes torn down since nobody was left to handle a fault.
+        Torn,
+        /// Calls that ended since somebody was killed, and calls that were answered.
+        Woken,
+        Answered,
+        /// Pages that arrived.
+        Moved,
+        Wrong,
+        Stuck,
+        LeakedPages,
+        Escapes,
+        Complaints,
+        /// The watchdog has nothing to say any more.
+        Silent,
+        Life,
+        /// Capabilities of what scenes share.
+        SharedFrames,
+        Image,
+        Facts,
+    }
 
-/// Words of a killer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Killer {
-    Memory = 0,
-    Spaces,
-    Slots,
-    /// Number of its scene, and what is played there.
-    Scene,
-    Plays,
-    /// What it is at.
-    Step,
-    Detail,
-    /// Nobody of the scene need begin anything more.
-    Over,
-    /// No scene comes any more.
-    Through,
-}
+    /// Words of a killer.
+    pub enum Killer: Sequential {
+        Memory,
+        Spaces,
+        Slots,
+        /// Number of its scene, and what is played there.
+        Scene,
+        Plays,
+        /// What it is at.
+        Step,
+        Detail,
+        /// Nobody of the scene need begin anything more.
+        Over,
+        /// No scene comes any more.
+        Through,
+    }
 
-/// Words of a task of a scene.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum Of {
-    Id = 0,
-    Cpu,
-    /// How it may end: a [`Doom`].
-    Doomed,
-    /// What it is about to do: a [`Doing`], and with whom.
-    Doing,
-    Peer,
-    /// It has come to its end by itself.
-    Done,
+    /// Words of a task of a scene.
+    pub enum Of: Sequential {
+        Id,
+        Cpu,
+        /// How it may end: a [`Doom`].
+        Doomed,
+        /// What it is about to do: a [`Doing`], and with whom.
+        Doing,
+        Peer,
+        /// It has come to its end by itself.
+        Done,
+    }
 }
 
 /// How a task may end.
@@ -162,10 +151,46 @@ impl Doing {
     ];
 }
 
-#[derive(Clone, Copy)]
-pub struct Board {
-    words: &'static [AtomicU64],
+board! {
+    /// The board of a storm.
+    pub struct Board {
+        totals: Row<Total>,
+        pub killers: [Row<Killer>; KILLERS_MAX],
+        /// The tasks of each killer's scene.
+        pub actors: [[Row<Of>; ACTORS]; KILLERS_MAX],
+    }
 }
+
+pub const PAGES: u32 = board::pages::<Board>();
+
+const FIGURES: &[Figure<Board>] = &[
+    Figure::Total("seed", Total::Seed),
+    Figure::Total("cpus", Total::Cpus),
+    Figure::Total("kills", Total::Kills),
+    Figure::Text("callers", |_, f| {
+        write!(
+            f,
+            "{}",
+            counted(&[Counter::KillOut, Counter::KillThere, Counter::KillBack, Counter::KillOwed])
+        )
+    }),
+    Figure::Text("callees", |_, f| write!(f, "{}", counted(&[Counter::KillServing]))),
+    Figure::Text("queued", |_, f| write!(f, "{}", counted(&[Counter::KillQueued, Counter::RecallQueued]))),
+    Figure::Text("faulting", |_, f| write!(f, "{}", counted(&[Counter::KillInFault]))),
+    Figure::Text("sending", |_, f| write!(f, "{}", counted(&[Counter::KillPosting]))),
+    Figure::Text("lending", |_, f| write!(f, "{}", counted(&[Counter::KillLending]))),
+    Figure::Total("by_process", Total::ByProcess),
+    Figure::Total("by_reset", Total::ByReset),
+    Figure::Total("torn", Total::Torn),
+    Figure::Total("moved", Total::Moved),
+    Figure::Text("stages", |_, f| write_stages(f)),
+    Figure::Total("woken", Total::Woken),
+    Figure::Total("answered", Total::Answered),
+    Figure::Total("wrong", Total::Wrong),
+    Figure::Total("stuck", Total::Stuck),
+    Figure::Total("leaked_pages", Total::LeakedPages),
+    Figure::Total("escapes", Total::Escapes),
+];
 
 impl Run for Board {
     type Total = Total;
@@ -177,107 +202,53 @@ impl Run for Board {
     const OVER: Total = Total::Silent;
     const COMPLAINTS: Total = Total::Complaints;
 
-    /// The board, in any process of the run.
-    fn open() -> Board {
-        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them
-        // in every process it starts.
-        Board { words: unsafe { shared::words(0, WORDS) } }
+    fn open() -> &'static Board {
+        // SAFETY: the program made `PAGES` pages of shared memory before anything else and maps them in every process
+        // it starts.
+        unsafe { board::open() }
     }
 
-    fn total(self, which: Total) -> &'static AtomicU64 {
-        &self.words[which as usize]
+    fn totals(&self) -> &Row<Total> {
+        &self.totals
     }
 
-    fn print(self) {
-        let get = |which| self.get(which);
-        let kills = |all: &[Counter]| all.iter().map(|counter| counted(*counter)).sum::<u64>();
-        report!(
-            "storm seed={} cpus={} kills={} callers={} callees={} queued={} faulting={} sending={} lending={} \
-             by_process={} by_reset={} torn={} moved={} stages={Stages} woken={} answered={} wrong={} stuck={} \
-             leaked_pages={} escapes={}",
-            get(Total::Seed),
-            get(Total::Cpus),
-            get(Total::Kills),
-            kills(&[Counter::KillOut, Counter::KillThere, Counter::KillBack, Counter::KillOwed]),
-            kills(&[Counter::KillServing]),
-            kills(&[Counter::KillQueued, Counter::RecallQueued]),
-            kills(&[Counter::KillInFault]),
-            kills(&[Counter::KillPosting]),
-            kills(&[Counter::KillLending]),
-            get(Total::ByProcess),
-            get(Total::ByReset),
-            get(Total::Torn),
-            get(Total::Moved),
-            get(Total::Woken),
-            get(Total::Answered),
-            get(Total::Wrong),
-            get(Total::Stuck),
-            get(Total::LeakedPages),
-            get(Total::Escapes),
-        );
+    fn result(&self) -> (&'static str, &'static [Figure<Board>]) {
+        ("storm", FIGURES)
     }
 
-    fn print_state(self, _: &Notification) {
+    fn print_state(&self, _: &Notification) {
         (0..self.get(Total::Cpus) as usize).for_each(|killer| self.print_scene(killer));
     }
 }
 
 impl Board {
-    fn killer_word(self, killer: usize, which: Killer) -> &'static AtomicU64 {
-        &self.words[TOTAL_WORDS + killer * SCENE_WORDS + which as usize]
-    }
-
-    pub fn killer(self, killer: usize, which: Killer) -> u64 {
-        self.killer_word(killer, which).load(SeqCst)
-    }
-
-    pub fn set_killer(self, killer: usize, which: Killer, value: u64) {
-        self.killer_word(killer, which).store(value, SeqCst);
-    }
-
-    fn actor_word(self, killer: usize, actor: usize, which: Of) -> &'static AtomicU64 {
-        let at = TOTAL_WORDS + killer * SCENE_WORDS + KILLER_WORDS + actor * ACTOR_WORDS;
-        &self.words[at + which as usize]
-    }
-
-    pub fn of(self, killer: usize, actor: usize, which: Of) -> u64 {
-        self.actor_word(killer, actor, which).load(SeqCst)
-    }
-
-    pub fn set_of(self, killer: usize, actor: usize, which: Of, value: u64) {
-        self.actor_word(killer, actor, which).store(value, SeqCst);
-    }
-
     /// A task may end that way now, if it could not by a surer one already.
-    pub fn doom(self, killer: usize, actor: usize, how: Doom) {
-        self.actor_word(killer, actor, Of::Doomed).fetch_max(how as u64, SeqCst);
+    pub fn doom(&self, killer: usize, actor: usize, how: Doom) {
+        self.actors[killer][actor].word(Of::Doomed).fetch_max(how as u64, SeqCst);
     }
 
     /// Somebody is about to kill a task, if it comes to that: who has its faults handled by it may end, too.
-    pub fn doom_perhaps(self, killer: usize, actor: usize) {
-        if actor == 0 && self.killer(killer, Killer::Plays) & plays::FAULTS != 0 {
+    pub fn doom_perhaps(&self, killer: usize, actor: usize) {
+        if actor == 0 && self.killers[killer].get(Killer::Plays) & plays::FAULTS != 0 {
             let wards = (0..ACTORS).filter(|it| house_of(*it) == 0);
             wards.for_each(|it| self.doom(killer, it, Doom::Perhaps));
         }
         self.doom(killer, actor, Doom::Perhaps);
     }
 
-    pub fn is_doomed(self, killer: usize, actor: usize) -> bool {
-        self.of(killer, actor, Of::Doomed) != Doom::None as u64
+    pub fn is_doomed(&self, killer: usize, actor: usize) -> bool {
+        self.actors[killer][actor].get(Of::Doomed) != Doom::None as u64
     }
 
     /// A scene begins: nobody is in it.
-    pub fn clear_scene(self, killer: usize) {
-        let first = TOTAL_WORDS + killer * SCENE_WORDS + KILLER_WORDS;
-        for word in &self.words[first..first + ACTORS * ACTOR_WORDS] {
-            word.store(0, SeqCst);
-        }
-        self.set_killer(killer, Killer::Over, 0);
+    pub fn clear_scene(&self, killer: usize) {
+        self.actors[killer].clear();
+        self.killers[killer].set(Killer::Over, 0);
     }
 
     /// What a killer and its scene are at.
-    pub fn print_scene(self, killer: usize) {
-        let word = |which| self.killer(killer, which);
+    pub fn print_scene(&self, killer: usize) {
+        let word = |which| self.killers[killer].get(which);
         report!(
             "state killer={killer} scene={} plays={:#x} step={} detail={} over={} through={}",
             word(Killer::Scene),
@@ -288,7 +259,7 @@ impl Board {
             word(Killer::Through),
         );
         for actor in 0..ACTORS {
-            let of = |which| self.of(killer, actor, which);
+            let of = |which| self.actors[killer][actor].get(which);
             report!(
                 "state killer={killer} actor={actor} task={:#x} cpu={} doomed={} done={} in {:?} with {}",
                 of(Of::Id),
@@ -302,20 +273,17 @@ impl Board {
     }
 }
 
-/// A kernel counter of all CPUs.
-fn counted(counter: Counter) -> u64 {
+/// Sums kernel counters of all CPUs.
+fn counted(counters: &[Counter]) -> u64 {
     let cpus = user_rt::boot::facts().cpus as u32;
-    (0..cpus).map(|cpu| own::machine().counter(cpu, counter).unwrap_or(0)).sum()
+    let of = |counter| (0..cpus).map(move |cpu| own::machine().counter(cpu, counter).unwrap_or(0));
+    counters.iter().flat_map(|counter| of(*counter)).sum()
 }
 
-struct Stages;
-
-impl fmt::Display for Stages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (name, counter)) in STAGES.into_iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
-            write!(f, "{comma}{name}:{}", counted(counter))?;
-        }
-        Ok(())
+fn write_stages(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (place, (name, counter)) in STAGES.into_iter().enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        write!(f, "{comma}{name}:{}", counted(&[counter]))?;
     }
+    Ok(())
 }

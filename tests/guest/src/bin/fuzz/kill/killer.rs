@@ -26,7 +26,7 @@ const LOOK_ROUND: u64 = 64;
 
 struct Storm<'a> {
     stage: Stage<'a>,
-    board: Board,
+    board: &'static Board,
     me: usize,
     random: Random,
     /// Who was killed.
@@ -46,13 +46,13 @@ pub extern "C" fn killer(me: u64) -> ! {
         if let Err(failure) = storm.scenes() {
             board.complain(
                 Total::Wrong,
-                format_args!("killer {me} at step {}: {failure}", board.killer(me, Killer::Step)),
+                format_args!("killer {me} at step {}: {failure}", board.killers[me].get(Killer::Step)),
             );
         }
     } else {
         board.add(Total::Wrong, 1);
     }
-    board.set_killer(me, Killer::Through, 1);
+    board.killers[me].set(Killer::Through, 1);
     loop {
         let _ = user_rt::ipc::recv();
     }
@@ -60,8 +60,8 @@ pub extern "C" fn killer(me: u64) -> ! {
 
 impl Storm<'_> {
     fn step(&self, number: u64, detail: u64) {
-        self.board.set_killer(self.me, Killer::Step, number);
-        self.board.set_killer(self.me, Killer::Detail, detail);
+        self.board.killers[self.me].set(Killer::Step, number);
+        self.board.killers[self.me].set(Killer::Detail, detail);
         self.board.add(Total::Life, 1);
     }
 
@@ -75,8 +75,8 @@ impl Storm<'_> {
             self.step(1, number);
             self.plays = self.random.next() & plays::ALL;
             self.killed = [false; ACTORS];
-            self.board.set_killer(self.me, Killer::Scene, number);
-            self.board.set_killer(self.me, Killer::Plays, self.plays);
+            self.board.killers[self.me].set(Killer::Scene, number);
+            self.board.killers[self.me].set(Killer::Plays, self.plays);
             let scene = self.stage.make(self.plays, &mut self.random)?;
             self.step(2, 0);
             for task in &scene.tasks {
@@ -118,7 +118,7 @@ impl Storm<'_> {
             }
         }
         self.step(5, 0);
-        self.board.set_killer(self.me, Killer::Over, 1);
+        self.board.killers[self.me].set(Killer::Over, 1);
         self.await_ends(scene);
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Storm<'_> {
                 let wanted = Doing::ALL[self.random.below(Doing::ALL.len() as u64) as usize] as u64;
                 let seen = |_: &u64| {
                     arch::pause();
-                    self.board.of(self.me, actor, Of::Doing) == wanted
+                    self.board.actors[self.me][actor].get(Of::Doing) == wanted
                 };
                 let _ = (0..LOOKS).find(seen);
                 for _ in 0..self.random.below(40) {
@@ -157,7 +157,7 @@ impl Storm<'_> {
         // Whose fault nobody handles any more takes its process with it.
         self.board.doom_perhaps(self.me, actor);
         self.board.doom(self.me, actor, Doom::Killed);
-        if self.board.of(self.me, actor, Of::Done) == 0 {
+        if self.board.actors[self.me][actor].get(Of::Done) == 0 {
             self.board.add(Total::Kills, 1);
             if how != Total::Kills {
                 self.board.add(how, 1);
@@ -200,7 +200,7 @@ impl Storm<'_> {
         let deadline = arch::now() + PATIENCE_SECONDS * boot::facts().tsc_hz;
         let mut torn = false;
         for actor in 0..ACTORS {
-            while self.killed[actor] || self.board.of(self.me, actor, Of::Done) == 0 {
+            while self.killed[actor] || self.board.actors[self.me][actor].get(Of::Done) == 0 {
                 self.step(6, actor as u64);
                 let perhaps = self.killed[actor] || self.board.is_doomed(self.me, actor);
                 if perhaps && is_dead(&scene.tasks[actor]) {

@@ -61,9 +61,9 @@ fn run() -> Result<(), Failure> {
         let memory: Untyped = run.make(SCENE_LOG2)?;
         let spaces: Untyped = run.make(SPACES_LOG2)?;
         let slots = run.take_slots(SLOTS + SPACES_SLOTS)?;
-        board.set_killer(cpu, Killer::Memory, u64::from(memory.cap().0));
-        board.set_killer(cpu, Killer::Spaces, u64::from(spaces.cap().0));
-        board.set_killer(cpu, Killer::Slots, u64::from(slots.0));
+        board.killers[cpu].set(Killer::Memory, u64::from(memory.cap().0));
+        board.killers[cpu].set(Killer::Spaces, u64::from(spaces.cap().0));
+        board.killers[cpu].set(Killer::Slots, u64::from(slots.0));
         let spec = TaskSpec {
             index: 2 + cpu as u32,
             cpu: cpu as u32,
@@ -82,9 +82,9 @@ fn run() -> Result<(), Failure> {
 }
 
 /// Waits until all killers are through.
-fn oversee(board: Board, killers: usize, waker: &Notification) {
+fn oversee(board: &'static Board, killers: usize, waker: &Notification) {
     let mut told = 0;
-    while (0..killers).any(|it| board.killer(it, Killer::Through) == 0) {
+    while (0..killers).any(|it| board.killers[it].get(Killer::Through) == 0) {
         let _ = waker.wait_until(arch::now() + boot::facts().tsc_hz / 50);
         let (done, goal) = (board.get(Total::Kills), board.get(Total::Goal));
         if done * 10 / goal > told {
@@ -95,7 +95,7 @@ fn oversee(board: Board, killers: usize, waker: &Notification) {
 }
 
 /// The program's image, where all processes of all scenes can map it from; and the page with its facts.
-fn lay_out_image(board: Board, nursery: &mut Nursery) -> Result<(), Failure> {
+fn lay_out_image(board: &'static Board, nursery: &mut Nursery) -> Result<(), Failure> {
     let image = Image::parse(memory::archive()).map_err(Failure::Image)?;
     let frames = nursery.make_pages(image.segments().map(Segment::pages).sum())?;
     let pages = image.segments().flat_map(|segment| (0..segment.pages()).map(move |page| segment.page(page)));

@@ -91,7 +91,7 @@ pub fn house_of(actor: usize) -> usize {
 
 /// What a killer makes its scenes of.
 pub struct Stage<'a> {
-    pub board: Board,
+    pub board: &'static Board,
     pub me: usize,
     pub image: &'a Image<'a>,
     pub spaces: [VSpace; 2],
@@ -103,11 +103,11 @@ impl Stage<'_> {
     }
 
     fn memory(&self, which: Killer) -> Untyped {
-        Untyped::at(Cap(self.board.killer(self.me, which) as u32))
+        Untyped::at(Cap(self.board.killers[self.me].get(which) as u32))
     }
 
     pub fn slots(&self) -> core::ops::Range<u32> {
-        let first = self.board.killer(self.me, Killer::Slots) as u32;
+        let first = self.board.killers[self.me].get(Killer::Slots) as u32;
         first..first + SLOTS
     }
 
@@ -240,8 +240,8 @@ impl Stage<'_> {
             }
         }
         group.expose_task(actor as u32, &made.task)?;
-        self.board.set_of(self.me, actor, Of::Cpu, u64::from(cpu));
-        self.board.set_of(self.me, actor, Of::Id, made.id.raw());
+        self.board.actors[self.me][actor].set(Of::Cpu, u64::from(cpu));
+        self.board.actors[self.me][actor].set(Of::Id, made.id.raw());
         Ok(made.task)
     }
 

@@ -87,7 +87,7 @@ pub fn count(storm: bool) -> u64 {
 }
 
 /// The number of a roomer among all that pass barriers.
-fn worker(board: Board, roomer: usize) -> usize {
+fn worker(board: &'static Board, roomer: usize) -> usize {
     board.get(Total::Workers) as usize + roomer
 }
 
@@ -156,7 +156,7 @@ pub struct Rooms {
 impl Rooms {
     /// Makes the rooms, where the run has any.
     pub fn new(
-        board: Board,
+        board: &'static Board,
         nursery: &mut Nursery,
         shared: &Shared,
         wakers: &Group,
@@ -200,7 +200,7 @@ impl Rooms {
     }
 
     /// Gives everybody what it has at the start, and lets them all begin.
-    fn connect(&self, board: Board, nursery: &mut Nursery) -> Result<(), Failure> {
+    fn connect(&self, board: &'static Board, nursery: &mut Nursery) -> Result<(), Failure> {
         let mut made = Vec::new();
         for number in 0..self.children.len() {
             made.push(self.employ(board, nursery, number)?);
@@ -238,10 +238,15 @@ impl Rooms {
         Ok(made.iter().try_for_each(|made| made.task.resume())?)
     }
 
-    fn employ(&self, board: Board, nursery: &mut Nursery, number: usize) -> Result<Spawned, Failure> {
+    fn employ(
+        &self,
+        board: &'static Board,
+        nursery: &mut Nursery,
+        number: usize,
+    ) -> Result<Spawned, Failure> {
         let (child, cpu) = (&self.children[number], number as u64 % board.get(Total::Cpus));
-        board.set_of(worker(board, number), Of::Process, (PROCESSES + number) as u64);
-        board.set_of(worker(board, number), Of::Cpu, cpu);
+        board.workers[worker(board, number)].set(Of::Process, (PROCESSES + number) as u64);
+        board.workers[worker(board, number)].set(Of::Cpu, cpu);
         let label = label(marks::room_of(number));
         let memory: Untyped = nursery.make(u64::from(MEMORY_LOG2))?;
         own::machine().set_label(&memory, label)?;

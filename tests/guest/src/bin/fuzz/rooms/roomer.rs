@@ -44,7 +44,7 @@ const ARRIVE: Listening = Listening { next: abi::Cap(TOYS.end - 12), count: 6 };
 const COME: Listening = Listening { next: abi::Cap(TOYS.end - 6), count: 6 };
 
 struct Roomer {
-    board: Board,
+    board: &'static Board,
     /// Its number among all that pass barriers, and among the roomers.
     worker: usize,
     number: usize,
@@ -123,9 +123,9 @@ impl Roomer {
             let act = Chooser { number: self.number, patience, random: &mut self.random }.act();
             self.write(&act);
             let args = self.with_marks(&act);
-            board.set_of(self.worker, Of::Doing, args.info.0 & 0xff);
-            board.set_of(self.worker, Of::First, args.rdi);
-            board.set_of(self.worker, Of::Second, args.rsi);
+            board.workers[self.worker].set(Of::Doing, args.info.0 & 0xff);
+            board.workers[self.worker].set(Of::First, args.rdi);
+            board.workers[self.worker].set(Of::Second, args.rsi);
             let answer = syscall(args);
             self.done += 1;
             self.look(&args, &answer);
@@ -313,7 +313,13 @@ fn words_of(page: &[u8]) -> impl Iterator<Item = u64> {
     words.map(|word| u64::from_ne_bytes(word.try_into().unwrap_or_default()))
 }
 
-fn judge(board: Board, number: usize, place: &str, args: &Args, words: impl IntoIterator<Item = u64>) {
+fn judge(
+    board: &'static Board,
+    number: usize,
+    place: &str,
+    args: &Args,
+    words: impl IntoIterator<Item = u64>,
+) {
     // One of them is enough: where one is, all others of the act are.
     let leaked = words.into_iter().find(|word| !marks::may_see(number, *word));
     if let Some(word) = leaked {

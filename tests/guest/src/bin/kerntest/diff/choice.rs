@@ -35,7 +35,7 @@ const PAIRS: [[u32; 2]; 2] = [[0, 3], [4, 5]];
 /// What a choice depends on.
 #[derive(Clone, Copy)]
 pub struct Choice {
-    pub board: Board,
+    pub board: &'static Board,
     /// Number of the player.
     pub player: u32,
     pub vector: bool,

@@ -18,6 +18,7 @@ mod pool;
 mod props;
 
 use abi::{Counter, MEMBER_RIGHTS, Rights, sched_rights};
+use guest_tests::board::Part as _;
 use user_rt::arch;
 use user_rt::cap::{Group, Handle, Notification, Reply, SchedContext};
 use user_rt::invoke::{copy, transfer};
@@ -29,8 +30,8 @@ use crate::lab::{Lab, Place, Wanted};
 use crate::suite::{Failure, Outcome, Tally};
 use crate::{expect, expect_eq};
 
-pub use board::PAGES;
-use board::{Board, Of, PLAYERS, Where, Word};
+pub use board::Board;
+use board::{Of, PLAYERS, Where, Word};
 use choice::{AGE, Role};
 use player::{passive, player};
 use props::{BOUND, DONE, GROUPS, NOTES, REPLIES, SPARE, Set, TASKS, TIMES};
@@ -113,7 +114,7 @@ fn counters() -> user_rt::Result<alloc::vec::Vec<(&'static str, u64)>> {
 
 /// All that a game is played with, as the director has it.
 struct Game {
-    board: Board,
+    board: &'static Board,
     /// Which of [`ROLES`].
     kind: usize,
     places: [Place; PROCESSES.len()],
@@ -122,7 +123,7 @@ struct Game {
 }
 
 impl Game {
-    fn new(lab: &mut Lab<'_>, board: Board, kind: usize) -> Result<Game, Failure> {
+    fn new(lab: &mut Lab<'_>, board: &'static Board, kind: usize) -> Result<Game, Failure> {
         let mut places = [Place::Own; PROCESSES.len()];
         for (place, vector) in places.iter_mut().zip(PROCESSES) {
             *place = Place::Child(lab.process_alone(vector)?);
@@ -147,8 +148,8 @@ impl Game {
     fn player(&self, lab: &mut Lab<'_>, at: usize) -> Result<Spawned, Failure> {
         let board = self.board;
         let role = ROLES[self.kind][at];
-        board.set_of(at, Of::Role, role as u64);
-        board.set_of(at, Of::Vector, u64::from(PROCESSES[HOMES[at]]));
+        board.players[at].set(Of::Role, role as u64);
+        board.players[at].set(Of::Vector, u64::from(PROCESSES[HOMES[at]]));
         let priority = match role {
             Role::Fixer => FIXER_PRIORITY,
             // Each pair on its own; or unequal ones.

@@ -39,8 +39,8 @@ pub extern "C" fn player(number: u64) -> ! {
 fn play(number: u64, first: Answer, dirt: u64) -> ! {
     let board = Board::open();
     let me = number as usize;
-    let role = Role::from_raw(board.of(me, Of::Role));
-    let kind = Kind::of(board.of(me, Of::Vector) != 0);
+    let role = Role::from_raw(board.players[me].get(Of::Role));
+    let kind = Kind::of(board.players[me].get(Of::Vector) != 0);
     // Only it may copy what is in its CSpace; the second of a process finds it done.
     let without_string = MEMBER_RIGHTS.minus(Rights::STRING | Rights::DELETE);
     let _ = copy_raw(GROUPS.nth(0), own::cnode().slot(GROUPS.weak()), without_string, 0);
@@ -61,7 +61,7 @@ fn play(number: u64, first: Answer, dirt: u64) -> ! {
 
 /// A player between two steps.
 struct Player {
-    board: Board,
+    board: &'static Board,
     number: u64,
     role: Role,
     kind: Kind,
@@ -137,7 +137,7 @@ struct Got {
 }
 
 /// The state before a step, which is what the step before has made of it.
-fn state(board: Board, step: u64) -> u64 {
+fn state(board: &'static Board, step: u64) -> u64 {
     let text = step == board.get(Word::Shown);
     own::machine().dump(Dump { text, memory: text || step.is_multiple_of(MEMORY_EVERY) }).unwrap_or(0)
 }

@@ -84,7 +84,7 @@ impl OwnPool {
     }
 
     /// Sometimes reads everything, arms the pool, or writes what makes no sense.
-    pub fn tend(self, board: Board) {
+    pub fn tend(self, board: &'static Board) {
         match board.below(100) {
             0..=14 => self.0[HEAD].store(self.end(), Relaxed),
             15..=18 => self.0[HEAD].store(self.end().saturating_sub(board.below(CELLS as u64)), Relaxed),

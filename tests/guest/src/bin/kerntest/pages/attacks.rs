@@ -4,6 +4,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::{Error, PAGE_SIZE, PageMode, PageRange, RANGES_MAX};
+use guest_tests::board::Part as _;
 use user_rt::arch;
 use user_rt::boot;
 use user_rt::cap::{Access, Frame, Task};

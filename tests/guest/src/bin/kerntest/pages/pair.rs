@@ -5,6 +5,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::{FaultKind, PAGE_SIZE, PageMode, PageRange, RANGES_MAX, Target, Utcb};
+use guest_tests::board::Part as _;
 use user_rt::arch;
 use user_rt::boot;
 use user_rt::cap::{Exposure, Frame, Group, Handle, VSpace};
@@ -142,7 +143,7 @@ pub fn check(address: u64, pages: u64, seed: u64) -> (u64, u64) {
 }
 
 /// Of the words in all ranges that came last.
-pub fn sum_of_what_came(block: Block) -> u64 {
+pub fn sum_of_what_came(block: &'static Block) -> u64 {
     let mut sum = 0u64;
     for n in 0..block.note(CAME_COUNT).load(Relaxed) as usize {
         let [first, pages] = [0, 1].map(|word| block.note(CAME + 2 * n + word).load(Relaxed));
@@ -153,13 +154,13 @@ pub fn sum_of_what_came(block: Block) -> u64 {
     sum
 }
 
-pub fn recheck(block: Block) -> u64 {
+pub fn recheck(block: &'static Block) -> u64 {
     let same = sum_of_what_came(block) == block.note(SUM).load(Relaxed);
     block.note(CHANGES).fetch_add(u64::from(!same), Relaxed) + u64::from(!same)
 }
 
 /// Notes what came, looks at it, and again when those who should not have had time to change it.
-pub fn take(block: Block, ranges: impl Iterator<Item = PageRange>) {
+pub fn take(block: &'static Block, ranges: impl Iterator<Item = PageRange>) {
     let mut count = 0;
     for range in ranges {
         for (word, value) in range.words().into_iter().enumerate() {
@@ -177,7 +178,7 @@ pub fn take(block: Block, ranges: impl Iterator<Item = PageRange>) {
 }
 
 /// Puts its block's list into the UTCB, as it is.
-pub fn list(block: Block) {
+pub fn list(block: &'static Block) {
     let utcb = utcb_at(arch::fs_base());
     for (n, words) in utcb.ranges.iter().enumerate() {
         words
@@ -189,7 +190,7 @@ pub fn list(block: Block) {
 }
 
 /// Calls another agent with pages.
-pub fn send(block: Block, [index, label, own, _]: [u64; 4]) -> [u64; 4] {
+pub fn send(block: &'static Block, [index, label, own, _]: [u64; 4]) -> [u64; 4] {
     let delivers = label == Command::Deliver as u64;
     if own != 0 && delivers {
         list(block);
@@ -227,7 +228,7 @@ pub extern "C" fn agent(number: u64) -> ! {
     }
 }
 
-pub fn act(block: Block, message: &Message) -> Message {
+pub fn act(block: &'static Block, message: &Message) -> Message {
     let [a, b, c, _] = message.regs;
     let answer = match Command::ALL.into_iter().find(|command| *command as u32 == message.label) {
         Some(Command::Fill) => [fill(a, b, c), 0, 0, 0],
