@@ -37,7 +37,6 @@ mod pages;
 pub mod select;
 mod syscall;
 pub mod time;
-pub mod trace;
 mod utcb;
 
 pub use authority::*;

@@ -16,7 +16,7 @@ pub const REPORT: u8 = 0x80;
 /// Channel of exported kernel state: records in a row are one text.
 pub const STATE: u8 = 0x81;
 /// Channel of traced events.
-pub const TRACE: u8 = abi::trace::TRACE_CHANNEL;
+pub const TRACE: u8 = test_abi::trace::TRACE_CHANNEL;
 /// Channel of snapshots of kernel state: records in a row are texts, one behind the other.
 pub const SNAPSHOT: u8 = 0x83;
 /// Channel of how many lines COM1 has got (u32, little-endian): where they stand among the records.

@@ -38,27 +38,28 @@ const fn rule(directory: &'static str, depends: &'static [&'static str], code: C
 /// The first rule that fits a crate's directory is its rule.
 const RULES: &[Rule] = &[
     rule("abi", &[], Safe),
+    rule("test-abi", &["abi"], Safe),
     rule("protocols", &[], Safe),
-    rule("model", &["abi"], Safe),
+    rule("model", &["abi", "test-abi"], Safe),
     rule("snapshot", &[], Safe),
     rule("invariants", &["abi", "snapshot"], Safe),
     rule("confine", &["abi", "snapshot", "invariants"], Safe),
     // One instruction that no compiler can be asked for.
-    rule("smp", &["abi"], Unsafe(&["door/masked.rs"])),
-    rule("sched", &["abi", "smp"], Safe),
-    rule("kern/base", &["abi", "smp", "sched"], Safe),
+    rule("smp", &["abi", "test-abi"], Unsafe(&["door/masked.rs"])),
+    rule("sched", &["abi", "test-abi", "smp"], Safe),
+    rule("kern/base", &["abi", "test-abi", "smp", "sched"], Safe),
     rule("smp/abuse", &["abi", "smp", "kern-base"], Safe),
-    rule("kern/hal", &["abi", "smp", "sched", "kern-base"], UnsafeAndAsm),
+    rule("kern/hal", &["abi", "test-abi", "smp", "sched", "kern-base"], UnsafeAndAsm),
     // The model, the invariants and the oracle only for tests: see below.
     rule(
         "kern/core",
-        &["abi", "snapshot", "smp", "sched", "kern-base", "model", "invariants", "confine"],
+        &["abi", "test-abi", "snapshot", "smp", "sched", "kern-base", "model", "invariants", "confine"],
         Safe,
     ),
-    rule("ipc-fast", &["abi", "smp", "sched", "kern-base", "kern-hal"], UnsafeAndAsm),
+    rule("ipc-fast", &["abi", "test-abi", "smp", "sched", "kern-base", "kern-hal"], UnsafeAndAsm),
     rule(
         "kern/image",
-        &["abi", "smp", "sched", "kern-base", "kern-hal", "kern-core", "ipc-fast"],
+        &["abi", "test-abi", "smp", "sched", "kern-base", "kern-hal", "kern-core", "ipc-fast"],
         Modules(&["boot"]),
     ),
     rule("user/rt", &["abi", "protocols"], Modules(&["arch", "heap", "utcb"])),
@@ -66,8 +67,12 @@ const RULES: &[Rule] = &[
     rule("drivers/mmio", &["abi", "user-rt"], Unsafe(&[])),
     rule("drivers/*", &["abi", "user-rt", "mmio"], Safe),
     rule("perf", &["abi", "protocols", "user-rt"], UnsafeAndAsm),
-    rule("tests/guest", &["abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
-    rule("bench-harness", &["abi", "confine", "instructions", "invariants", "protocols", "snapshot"], Safe),
+    rule("tests/guest", &["abi", "test-abi", "model", "protocols", "user-rt"], UnsafeAndAsm),
+    rule(
+        "bench-harness",
+        &["abi", "confine", "instructions", "invariants", "protocols", "snapshot", "test-abi"],
+        Safe,
+    ),
     rule("bench-harness/instructions", &[], Safe),
     rule("bench-harness/plugin", &["instructions"], Modules(&["qemu"])),
 ];

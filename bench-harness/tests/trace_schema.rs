@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use abi::trace::{Event, TaskState, Why};
 use abi::{ProcessKey, TaskId};
 use bench_harness::events::SCHEMA;
 use bench_harness::events::check::Violation;
@@ -12,6 +11,7 @@ use bench_harness::events::rings::Trace;
 use bench_harness::events::story::Story;
 use jsonschema::Validator;
 use serde_json::{Value, json};
+use test_abi::trace::{Event, TaskState, Why};
 
 /// The rings of a real run: two CPUs, `./justw trace bench --samples 3 call_reply_cross_cpu`, cut to what the log port
 /// had of events.

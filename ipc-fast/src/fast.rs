@@ -6,8 +6,6 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::events::{self, EventControl};
-#[cfg(feature = "trace")]
-use abi::trace::{EVENT_WORDS, FIELD_A, How, Kind, Path, TaskState, Why, message_word, stop_word};
 use abi::{Counter, MSG_UTCB_WORDS, MsgInfo, ObjType, Op, Rights, TaskId, Utcb, task_rights};
 use kern_base::cpu::{Count, CpuBlock, CpuHot, CpuOwn, CpuSched, CpuShared};
 use kern_base::events::{Cell, EventPool};
@@ -28,6 +26,8 @@ use smp::door::masked::NamedTable;
 use smp::door::{ADDR_SHIFT, Homed, OBJECT_ALIGN, RIGHTS_SHIFT, TYPE_MASK};
 #[cfg(feature = "trace")]
 use smp::trace::Rings;
+#[cfg(feature = "trace")]
+use test_abi::trace::{EVENT_WORDS, FIELD_A, How, Kind, Path, TaskState, Why, message_word, stop_word};
 
 use crate::entry::{self, HOT, OP_NUMBERS, REGS, TASK};
 

@@ -1,7 +1,8 @@
 //! One system call: the table of operations, and what stands in registers before and after.
 
-use abi::{Attempt, Cap, Counter, Error, FLAG_DEADLINE, LOG_MAX, MsgInfo, ObjType, Op};
+use abi::{Cap, Counter, Error, FLAG_DEADLINE, LOG_MAX, MsgInfo, ObjType, Op};
 use abi::{MachineRights, Target, TaskId, machine_rights};
+use test_abi::Attempt;
 
 use crate::object::Words;
 use crate::{Answer, Id, Model, Refusal, Result};

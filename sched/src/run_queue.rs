@@ -11,10 +11,10 @@
 
 use core::cell::Cell;
 
-use abi::trace::{Event, object_name};
 use smp::cpu::Pin;
 use smp::door::{Link, Ref};
 use smp::trace::record;
+use test_abi::trace::{Event, object_name};
 
 /// An object that can stand in a [`RunQueue`].
 pub trait Queued: Sized {

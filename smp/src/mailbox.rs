@@ -46,7 +46,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use abi::trace::{Event, object_name};
+use test_abi::trace::{Event, object_name};
 
 use crate::chaos::{self, Point};
 use crate::cpu::{CpuId, Pin};

@@ -11,7 +11,7 @@
 //! `n + places` then sees `head` at `n + places` or more, and so knows that its copy of `n` may be torn. Both fences
 //! are free on x86.
 
-use abi::trace::EVENT_WORDS;
+use test_abi::trace::EVENT_WORDS;
 
 use crate::sync::{AtomicU64, Ordering, fence};
 

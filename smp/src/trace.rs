@@ -13,7 +13,7 @@ pub const ENABLED: bool = cfg!(feature = "trace");
 
 #[cfg(not(feature = "trace"))]
 mod off {
-    use abi::trace::Event;
+    use test_abi::trace::Event;
 
     use crate::cpu::Pin;
 
@@ -40,7 +40,7 @@ pub use off::*;
 mod rings {
     use core::mem::offset_of;
 
-    use abi::trace::{EVENT_WORDS, Event};
+    use test_abi::trace::{EVENT_WORDS, Event};
 
     use crate::cpu::{CpuId, MAX_CPUS, Pin};
     use crate::ring::{self, Read, Reader};

@@ -6,11 +6,11 @@ mod loom_common;
 
 use std::sync::Arc;
 
-use abi::trace::EVENT_WORDS;
 use loom::thread;
 use loom_common::model;
 use smp::ring::{Entry, Read, Reader, write};
 use smp::sync::{AtomicU64, Ordering};
+use test_abi::trace::EVENT_WORDS;
 
 /// Places of the ring, and events written: one place is used twice.
 const PLACES: usize = 2;

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use abi::trace::{Event, MailKind};
+use test_abi::trace::{Event, MailKind};
 
 use super::rings::Stamped;
 use super::story::At;

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 
 use abi::TaskId;
-use abi::trace::{Event, How, IdleHow};
+use test_abi::trace::{Event, How, IdleHow};
 
 use super::bits::Raises;
 use super::names::Names;

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use abi::trace::{Event, TaskState, Why};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use test_abi::trace::{Event, TaskState, Why};
 
 use super::check::Violation;
 use super::names::Names;
@@ -263,7 +263,7 @@ impl<'a> Picture<'a> {
                 }
                 Event::Interrupt { irq } => {
                     self.instant(&format!("{} interrupt", irq.text()), "interrupt", at, json!({}));
-                    if irq == abi::trace::Irq::Mail
+                    if irq == test_abi::trace::Irq::Mail
                         && let Some(sent) = interrupts.remove(&cpu)
                     {
                         self.arrow("interrupt", "interrupt", sent, (time, cpu));

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use abi::trace::{RING_EVENTS, RING_EVENTS_MAX};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use console::style;
+use test_abi::trace::{RING_EVENTS, RING_EVENTS_MAX};
 
 use super::check::{self, Findings};
 use super::chrome;

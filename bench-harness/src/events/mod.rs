@@ -9,7 +9,7 @@
 //!    rings ── names    records of the log port to events in order; programs of processes
 //! ```
 //!
-//! The events themselves are defined in `abi::trace`, once for kernel and host.
+//! The events themselves are defined in `test_abi::trace`, once for kernel and host.
 
 mod bits;
 pub mod check;

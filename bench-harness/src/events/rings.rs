@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use abi::trace::{EVENT_BYTES, Event, RING_EVENTS_MAX, RingPart, TRACE_CHANNEL};
 use anyhow::{Result, bail};
+use test_abi::trace::{EVENT_BYTES, Event, RING_EVENTS_MAX, RingPart, TRACE_CHANNEL};
 
 use super::names::Names;
 use crate::records::{self, Piece, Splitter};

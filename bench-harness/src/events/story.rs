@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use abi::TaskId;
-use abi::trace::{Event, IdleHow, TaskState, Why};
+use test_abi::trace::{Event, IdleHow, TaskState, Why};
 
 use super::rings::{Stamped, Trace};
 
@@ -184,7 +184,7 @@ impl Story {
         let at = (time, cpu);
         match event {
             Event::Call { caller, callee, how, .. } => {
-                let received = (how == abi::trace::How::Delivered).then_some(at);
+                let received = (how == test_abi::trace::How::Delivered).then_some(at);
                 now.calls.insert(caller, self.calls.len());
                 self.calls.push(Call {
                     caller,
@@ -205,7 +205,7 @@ impl Story {
                 if let Some(n) = now.calls.get(&caller).copied() {
                     let call = &mut self.calls[n];
                     (call.replied, call.error) = (Some(at), error);
-                    if how != abi::trace::How::Sent {
+                    if how != test_abi::trace::How::Sent {
                         call.over = Some(at);
                         now.calls.remove(&caller);
                     }

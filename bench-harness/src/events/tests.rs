@@ -1,8 +1,8 @@
 //! Doctored traces: each rule of the check holds for a good trace and is broken by one that differs in one place;
 //! the story, the picture and the answers are those of the events.
 
-use abi::trace::{Event, How, IdleHow, Irq, MailKind, Path, RingPart, TRACE_CHANNEL, TaskState, Why};
 use abi::{ProcessKey, TaskId};
+use test_abi::trace::{Event, How, IdleHow, Irq, MailKind, Path, RingPart, TRACE_CHANNEL, TaskState, Why};
 
 use super::check::{Findings, Violation, check};
 use super::chrome;

@@ -103,7 +103,7 @@ pub struct CpuSched {
     pub kept: Cell<u64>,
     /// Who ends objects in an entry of that number: it may lose the CPU by that, before all is told of.
     pub acts: Cell<Option<(u64, Actor)>>,
-    /// For the trace: who was stopped in this entry, and why (`abi::trace::Why`).
+    /// For the trace: who was stopped in this entry, and why (`test_abi::trace::Why`).
     #[cfg(feature = "trace")]
     pub stopped_task: Link<Task>,
     #[cfg(feature = "trace")]

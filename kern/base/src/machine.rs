@@ -2,8 +2,9 @@
 //! implement it with plain memory and a clock they turn by hand.
 
 use abi::audit::Record;
-use abi::{Attempt, Error, TaskId};
+use abi::{Error, TaskId};
 use smp::cpu::CpuId;
+use test_abi::Attempt;
 
 use crate::paging::Pte;
 use crate::phys::{Phys, PhysPage};

@@ -5,13 +5,13 @@
 //! nearly over. So a stop is only noted ([`Cx::note_stop`]); it is written when the next task runs or the CPU idles,
 //! with the state that the stopped task has by then. A task that goes on after all never stopped.
 
-use abi::trace::{Event, How, IdleHow, MailKind, Path, TaskState, Why, object_name};
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
 use smp::mailbox::Idle;
 use smp::trace::record;
+use test_abi::trace::{Event, How, IdleHow, MailKind, Path, TaskState, Why, object_name};
 
 use crate::Cx;
 

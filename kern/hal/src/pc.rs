@@ -4,7 +4,6 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 
 use abi::audit::{AuditEvent, Record};
-use abi::trace::Event;
 use abi::{Error, TaskId};
 use kern_base::machine::{FaultEnd, Machine, VectorFormat};
 use kern_base::paging::Pte;
@@ -12,6 +11,7 @@ use kern_base::phys::{Phys, PhysPage};
 use kern_base::task::VectorArea;
 use smp::cpu::{CpuId, Pin};
 use smp::door::Vouched;
+use test_abi::trace::Event;
 
 use crate::cpu::{mitigations, percpu, time, vector};
 use crate::dev::log::Shown;
@@ -195,7 +195,7 @@ impl Machine for Pc {
     }
 
     #[cfg(feature = "faults")]
-    fn attempt(&self, what: abi::Attempt, address: u64) -> Option<u64> {
+    fn attempt(&self, what: test_abi::Attempt, address: u64) -> Option<u64> {
         Some(crate::trap::attempt::run(what, address))
     }
 

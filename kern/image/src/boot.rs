@@ -202,8 +202,8 @@ fn make_frames() -> Option<FrameTable> {
 /// Gives every CPU its ring of events: as many as the boot option `trace_events` says.
 #[cfg(feature = "trace")]
 fn make_rings(boot: &Boot) -> Option<()> {
-    use abi::trace::{EVENT_WORDS, RING_EVENTS, RING_EVENTS_MAX};
     use smp::sync::AtomicU64;
+    use test_abi::trace::{EVENT_WORDS, RING_EVENTS, RING_EVENTS_MAX};
 
     let wanted = boot.option("trace_events").and_then(|events| events.parse().ok()).unwrap_or(RING_EVENTS);
     let words = wanted.clamp(2, RING_EVENTS_MAX).next_power_of_two() as usize * EVENT_WORDS;

@@ -14,7 +14,6 @@ mod process1;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use abi::trace::Event;
 use abi::{Counter, Op};
 use kern_base::cpu::{CpuBlock, CpuEntry, CpuHere};
 use kern_base::events::EventPool;
@@ -35,6 +34,7 @@ use smp::cpu::CpuId;
 use smp::door::Ptr;
 use smp::mailbox::Idle;
 use smp::quiesce;
+use test_abi::trace::Event;
 
 kern_hal::kernel!(Hooks { main, ap_main, on_interrupt, on_fault });
 ipc_fast::handlers!(Handlers);

@@ -1,7 +1,6 @@
 //! What comes out of this CPU's mailbox: calls and replies of other CPUs, control bits, Notification bits, and all others that
 //! are passed on to where they are dealt with. What they are and who owns a message block meanwhile: [`crate::outbox::mail`].
 
-use abi::trace::Event;
 use abi::{Counter, Error, FLAG_EVENT, TaskId};
 use kern_base::cpu::Mail;
 use kern_base::header::{FLAG_DEAD, FLAG_DYING};
@@ -13,6 +12,7 @@ use smp::door::Ref;
 use smp::mailbox::Drained;
 use smp::shootdown::What;
 use smp::sync::Ordering::Acquire;
+use test_abi::trace::Event;
 
 use crate::answer::{write_error, write_values};
 use crate::ipc::across::{AGAIN, RECALLED, SENT};

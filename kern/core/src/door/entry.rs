@@ -1,11 +1,11 @@
 //! What the machine layer calls: system call, interrupt, and the way out. Faults: [`crate::ipc::faults`].
 
-use abi::trace::{Event, Irq, Why};
 use abi::{Counter, Error, Op};
 use kern_base::limits::EXPIRE_STEPS;
 use kern_base::machine::Machine;
 use kern_base::task::{FLAG_VECTOR, Task};
 use sched::NEVER;
+use test_abi::trace::{Event, Irq, Why};
 
 use crate::ipc::express::Left;
 use crate::rooms::Door;

@@ -1,10 +1,11 @@
 //! The system call table: decode, call, answer.
 
-use abi::trace::{Event, Why};
-use abi::{Attempt, Cap, Counter, Error, MachineRights, MsgInfo, Op, Rights, Target, machine_rights};
+use abi::{Cap, Counter, Error, MachineRights, MsgInfo, Op, Rights, Target, machine_rights};
 use kern_base::machine::Machine;
 use kern_base::task::{State, ctl};
 use smp::door::masked::mask_index;
+use test_abi::Attempt;
+use test_abi::trace::{Event, Why};
 
 use crate::answer::{write_error, write_values};
 use crate::args::Args;

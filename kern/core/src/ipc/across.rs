@@ -2,7 +2,6 @@
 //! caller lends, and comes back with the reply or an error. Who owns it meanwhile: [`crate::outbox::mail`]. The side that
 //! receives: [`crate::door::arrivals`]. The common case in few steps: [`crate::ipc::express`].
 
-use abi::trace::{Event, How, Path};
 use abi::{Error, FLAG_EVENT, FLAG_FAULT, MsgInfo, Target, TaskId};
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
@@ -11,6 +10,7 @@ use kern_base::task::{Message, Stage, State, Task, TaskHot};
 use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::mailbox::Batch;
+use test_abi::trace::{Event, How, Path};
 
 use crate::ipc::broadcast::is_broadcast;
 use crate::ipc::call::{From, Words};

@@ -9,7 +9,6 @@
 //! callee's home is another CPU, the message block travels there ([`crate::outbox::mail`]).
 
 use abi::audit::may;
-use abi::trace::{Event, How, Path};
 use abi::{
     Cap, Error, FLAG_CAPS, FLAG_DEADLINE, FLAG_FAULT, FLAG_FORWARDED, FLAG_NONBLOCK, FLAG_NOTIFICATION,
     FLAG_PAGES, MSG_UTCB_WORDS, MsgInfo, Rights, Target, TaskId,
@@ -26,6 +25,7 @@ use kern_base::task::{
 use smp::cpu::MAX_CPUS;
 use smp::door::Ref;
 use smp::sync::Ordering::Relaxed;
+use test_abi::trace::{Event, How, Path};
 
 use crate::answer::{write_error, write_values};
 use crate::args::Args;

@@ -17,7 +17,6 @@
 //! A pool's `process`, and what is mapped where, changes under its lock `binding`, taken before the VSpace's.
 
 use abi::events::Event;
-use abi::trace::{self, How, Path};
 use abi::{
     Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target, TaskId,
     process_rights, task_rights,
@@ -33,6 +32,7 @@ use smp::door::Ref;
 use smp::events::{Shown, Turn};
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
+use test_abi::trace::{self, How, Path};
 
 use crate::answer::write_values;
 use crate::args::Args;

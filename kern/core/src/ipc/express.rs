@@ -15,7 +15,6 @@
 //!
 //! Besides, the common answer to a fault of the own CPU: [`Ipc::express_answer`].
 
-use abi::trace::{Event, How, Path};
 use abi::{FaultAnswer, MsgInfo};
 use kern_base::cpu::{CpuBlock, Mail};
 use kern_base::machine::Machine;
@@ -24,6 +23,7 @@ use kern_base::task::{
     FLAG_IN_FAULT, FLAG_VECTOR, LABEL_MASK, Message, Stage, State, Task, TaskHot, state_half,
 };
 use smp::door::{Held, Ref};
+use test_abi::trace::{Event, How, Path};
 
 use crate::rooms::Ipc;
 use crate::time::schedule::Running;

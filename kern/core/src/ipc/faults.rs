@@ -15,7 +15,6 @@
 //!
 //! A fault has no deadline, and cancelling it does nothing: who may suspend a task may not end it.
 
-use abi::trace::{Event, How, Path};
 use abi::{Error, FLAG_FAULT, FaultAnswer, FaultKind, MsgInfo, RegIndex, Rights, Target};
 use abi::{RFLAGS_RESUME, RFLAGS_TRAP};
 use kern_base::header::FLAG_DYING;
@@ -26,6 +25,7 @@ use kern_base::task::{
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
+use test_abi::trace::{Event, How, Path};
 
 use crate::ipc::call::{From, Words};
 use crate::ipc::carry::CARRIES;

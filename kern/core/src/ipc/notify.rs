@@ -1,6 +1,5 @@
 //! Notifications: raise, wait, bind.
 
-use abi::trace::{Event, object_name};
 use abi::{
     Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target,
     task_rights,
@@ -11,6 +10,7 @@ use kern_base::machine::Machine;
 use kern_base::notification::{Notification, NotificationHot};
 use kern_base::task::{FLAG_SUSPENDED, PENDING_BITS, State, Task, TaskHot};
 use smp::door::Ref;
+use test_abi::trace::{Event, object_name};
 
 use crate::answer::write_values;
 use crate::args::Args;

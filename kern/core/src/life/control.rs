@@ -5,7 +5,6 @@
 //! where its message is on another CPU it asks for it back first (recall), and what was asked is done
 //! when the message comes home: [`crate::outbox::mail`].
 
-use abi::trace::Event;
 use abi::{Error, FLAG_EVENT, TaskId};
 use kern_base::header::FLAG_DEAD;
 use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
@@ -15,6 +14,7 @@ use kern_base::task::{
 };
 use smp::door::Ref;
 use smp::sync::Ordering::{Acquire, Relaxed};
+use test_abi::trace::Event;
 
 use crate::Refusal;
 use crate::answer::write_error;

@@ -1,7 +1,6 @@
 //! Operations on processes, tasks and SchedContexts: configure, registers, start, control.
 
 use abi::audit::AuditEvent;
-use abi::trace::{Event, Why};
 use abi::{
     Cap, Error, MsgInfo, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights,
 };
@@ -21,6 +20,7 @@ use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use smp::sync::fence;
+use test_abi::trace::{Event, Why};
 
 use crate::answer::write_values;
 use crate::ipc::faults::{breakpoint, check_debug};

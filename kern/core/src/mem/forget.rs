@@ -4,7 +4,6 @@
 //! ([`Mem::next_stamp`]), and notes it where the mapping was. A task that must wait for a shootdown does so on
 //! the CPU that began it: its message block goes there, as a [`Request::Forgotten`], and stays until then.
 
-use abi::trace::Event;
 use abi::{Counter, Error};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
@@ -14,6 +13,7 @@ use smp::cpu::CpuId;
 use smp::door::Ref;
 use smp::planted::miss_this_flush;
 use smp::shootdown::{self, Begun, Received, ShootMail, Stamp, What};
+use test_abi::trace::Event;
 
 use crate::outbox::mail::Next;
 use crate::rooms::Mem;

@@ -10,7 +10,6 @@
 //! The timer is programmed lazily: it may fire early (then it is set again), never late.
 
 use abi::Counter;
-use abi::trace::Why;
 use kern_base::machine::Machine;
 use kern_base::sched_context::{SchedContext, SchedHot};
 use kern_base::task::{
@@ -18,6 +17,7 @@ use kern_base::task::{
     Task, TaskHot, state_half,
 };
 use smp::door::Ref;
+use test_abi::trace::Why;
 
 use crate::rooms::Time;
 use crate::state::{has_flag, set_state};

@@ -97,7 +97,7 @@ pub struct CpuLocal {
     pub nmis: AtomicU32,
     /// Log records in the making.
     pub desk: Desk,
-    /// What stopped writes after sealing; 0: nothing did ([`abi::Attempt::WriteSealed`]).
+    /// What stopped writes after sealing; 0: nothing did ([`test_abi::Attempt::WriteSealed`]).
     #[cfg(feature = "faults")]
     pub sealed_by: AtomicU64,
     pub gdt: DescriptorTable,

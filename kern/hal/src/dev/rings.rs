@@ -6,11 +6,11 @@
 //! end is not written over meanwhile. Each record has the beginning that [`RingPart`] describes; a ring's last record
 //! has no events.
 
-use abi::trace::{EVENT_BYTES, RingPart, TRACE_CHANNEL};
 use core::sync::atomic::{AtomicBool, Ordering};
 use smp::cpu::CpuId;
 use smp::ring::{Read, Reader};
 use smp::trace;
+use test_abi::trace::{EVENT_BYTES, RingPart, TRACE_CHANNEL};
 
 use super::logport;
 use crate::cpu::{percpu, time};

@@ -1,4 +1,4 @@
-//! Test builds: the kernel tries what its protections forbid, and goes on when it is stopped ([`abi::Attempt`]).
+//! Test builds: the kernel tries what its protections forbid, and goes on when it is stopped ([`test_abi::Attempt`]).
 //!
 //! One CPU tries at a time. While it does, an exception on it ends the attempt: the trap handler moves it behind the
 //! forbidden instruction and notes what came. What is written and called is return instructions, so an attempt that goes through
@@ -8,8 +8,8 @@ use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::Attempt;
 use spin::Mutex;
+use test_abi::Attempt;
 
 use super::frame::KernelFrame;
 use super::{DEBUG, DOUBLE_FAULT, FIRST_INTERRUPT, MACHINE_CHECK, NMI};

@@ -5,7 +5,8 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::{Attempt, Error, Op, cpu_features};
+use abi::{Error, Op, cpu_features};
+use test_abi::Attempt;
 use user_rt::arch::{Args, memory, syscall};
 use user_rt::boot;
 use user_rt::cap::{Access, Frame, Handle};

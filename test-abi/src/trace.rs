@@ -14,7 +14,7 @@
 //! Objects other than tasks are named by their address less the upper half, which tells those apart that exist at
 //! the same time.
 
-use crate::TaskId;
+use abi::TaskId;
 
 /// Words of an event in a ring, the time among them.
 pub const EVENT_WORDS: usize = 4;
