@@ -1,6 +1,6 @@
 //! What the programs that test the kernel have in common.
 //!
-//! - [`board`]: memory that all tasks of a run share;
+//! - [`board`](mod@board): memory that all tasks of a run share;
 //! - [`failure`]: why a run cannot go on, without a heap;
 //! - [`random`]: sequences of numbers from a seed;
 //! - [`run`]: a run that does random operations until something is wrong;

@@ -1,5 +1,5 @@
 //! A run of a program that does random operations from a seed, on all CPUs, until a goal is reached or something is wrong:
-//! totals on its [board](crate::board), complaints, the result line, and how it ends.
+//! totals on its [board](mod@crate::board), complaints, the result line, and how it ends.
 //!
 //! A run ends once, by [`Run::end`]: the director calls it, or the [`watchdog`](crate::watchdog) when nothing moves any
 //! more.
