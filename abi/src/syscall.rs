@@ -372,8 +372,8 @@ syscalls! {
     Protect = 46;
     /// Let the kernel try something that its protections forbid. Only in test builds; all others refuse.
     ///
-    /// In: rdi = Machine; rsi = what, the number of an `Attempt` of the crate `test-abi`; rdx = address, where that wants one. Out: rdi = 0 where it
-    /// went through; else the exception that stopped it (bits 32 and up) and its error code.
+    /// In: rdi = Machine; rsi = what, the number of an `Attempt` of the crate `test-abi`; rdx = address, where that wants
+    /// one. Out: rdi = 0 where it went through; else the exception that stopped it (bits 32 and up) and its error code.
     /// Rights: DUMP.
     /// Errors: NotBuilt, BadArgument.
     MachineAttempt = 47;
