@@ -117,7 +117,8 @@ enum Command {
     #[command(after_help = "Examples:\n  aurora-bench explain call_reply_cross_as\n  \
         aurora-bench explain call_reply_cross_cpu_polled\n  \
         aurora-bench explain yield_to --diff HEAD~1           what the last commit changed\n  \
-        aurora-bench explain call_reply_cross_as --diff kernel:nofast")]
+        aurora-bench explain call_reply_cross_as --diff kernel:nofast\n  \
+        aurora-bench explain call_reply_cross_cpu_polled --functions")]
     Explain(explain::args::ExplainArgs),
     /// gdb on the kernel: from its start, at an event of a stress seed, or on a recorded run
     #[command(after_help = gdb::args::EXAMPLES)]

@@ -16,6 +16,7 @@ use crate::bisecttest;
 use crate::bochs;
 use crate::deaths;
 use crate::diff;
+use crate::explain::steps;
 use crate::files;
 use crate::fuzz;
 use crate::gdbtest;
@@ -74,7 +75,7 @@ pub enum Step {
     Torture,
     /// Short fuzz runs: histories of all CPUs checked against the model
     Fuzz,
-    /// icount figures against the baseline
+    /// icount figures against the baseline; the functions that operations visit
     Bench,
     /// A program with a security label: the same limits; what a rule forbids is refused, and the audit tells of it
     Policy,
@@ -504,6 +505,7 @@ fn figures(lab: &Lab, wanted: &bench::Wanted) -> Result<Tally> {
     let results = bench::measure(lab, wanted)?;
     let mut tally = bench::check(lab, wanted, &results)?.tally(&lab.cases);
     tally += scaling(lab)?;
+    tally += functions(lab)?;
     Ok(tally)
 }
 
@@ -514,17 +516,28 @@ const SCALE_CPUS: [u32; 2] = [2, 4];
 /// What the book says of many CPUs, on some of their numbers.
 fn scaling(lab: &Lab) -> Result<Tally> {
     lab.screen.step("scale");
-    Ok(match scale::held(lab, &SCALE_CPUS)? {
+    Ok(held(lab, "scale", scale::held(lab, &SCALE_CPUS)?))
+}
+
+/// What the book says of the functions that operations visit.
+fn functions(lab: &Lab) -> Result<Tally> {
+    lab.screen.step("functions");
+    Ok(held(lab, "functions", steps::held(lab)?))
+}
+
+/// Committed data that was compared with a run.
+fn held(lab: &Lab, label: &str, verdict: scale::Verdict) -> Tally {
+    match verdict {
         scale::Verdict::Held(points) => Tally { passed: points as u64, ..Tally::default() },
         scale::Verdict::Skipped(why) => {
-            lab.screen.say(&format!("scale: skipped, {why}"));
+            lab.screen.say(&format!("{label}: skipped, {why}"));
             Tally { skipped: 1, ..Tally::default() }
         }
         scale::Verdict::Moved(lines) => {
-            lines.iter().for_each(|line| lab.screen.say(&format!("scale: {line}")));
+            lines.iter().for_each(|line| lab.screen.say(&format!("{label}: {line}")));
             Tally { failed: lines.len() as u64, ..Tally::default() }
         }
-    })
+    }
 }
 
 /// The kernel tests on every Bochs model; left out, saying so, where Bochs is missing.

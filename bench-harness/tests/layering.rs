@@ -265,19 +265,27 @@ fn the_top_page_of_the_documentation_has_every_crate() {
 }
 
 /// The rooms of the portable kernel, from below to above. Each is a folder of `kern/core/src` and a context in `rooms.rs`.
-const ROOMS: [(&str, &str); 7] = [
+const ROOMS: [(&str, &str); 15] = [
     ("outbox", "Outbox"),
     ("time", "Time"),
+    ("security", "Security"),
     ("caps", "Caps"),
+    ("tlb", "Tlb"),
+    ("tables", "Tables"),
     ("mem", "Mem"),
+    ("payload", "Payload"),
     ("ipc", "Ipc"),
+    ("events", "Events"),
+    ("grace", "Grace"),
+    ("groups", "Groups"),
     ("life", "Life"),
+    ("make", "Make"),
     ("door", "Door"),
 ];
 /// What stands beside the rooms, and may look into all.
 const BESIDE: [&str; 2] = ["rooms.rs", "survey"];
 /// The data of a room that the kernel's own structure has.
-const DATA: [&str; 3] = ["caps::labels::Rules", "caps::audit::Told", "life::graves::Graves"];
+const DATA: [&str; 3] = ["security::labels::Rules", "security::records::Told", "life::graves::Graves"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

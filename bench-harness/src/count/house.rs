@@ -168,6 +168,28 @@ impl House {
         known.flatten().cloned().collect()
     }
 
+    /// Takes a context as `kern/core/src/rooms.rs` defines it: `Name: leads To also Here`. It dereferences to `Cx`.
+    fn take_room(&mut self, file: usize, tokens: &proc_macro2::TokenStream) {
+        let mut words = tokens.clone().into_iter().filter_map(|token| match token {
+            proc_macro2::TokenTree::Ident(word) => Some(word.to_string()),
+            _ => None,
+        });
+        let Some(owner) = words.next() else { return };
+        self.leads.entry(owner.clone()).or_default().insert("Cx".to_owned());
+        while let (Some(name), Some(to)) = (words.next(), words.next()) {
+            self.functions.push(Function {
+                file,
+                name,
+                owner: Some(owner.clone()),
+                is_method: true,
+                length: 1,
+                takes: Vec::new(),
+                gives: BTreeSet::from([to]),
+                body: None,
+            });
+        }
+    }
+
     fn take_items(&mut self, file: usize, items: &[Item]) {
         items.iter().for_each(|item| self.take(file, item));
     }
@@ -194,6 +216,7 @@ impl House {
                 let names = all.with(&alias.generics).names(&alias.ty);
                 self.aliases.entry(alias.ident.to_string()).or_default().extend(names);
             }
+            Item::Macro(of) if of.mac.path.is_ident("room") => self.take_room(file, &of.mac.tokens),
             _ => {}
         }
     }

@@ -19,6 +19,7 @@ use petgraph::graphmap::DiGraphMap;
 use syn::visit::{self, Visit};
 
 use house::{House, Names};
+pub use source::CRATES as KERNEL;
 use source::Source;
 
 pub const EXAMPLES: &str = "\
@@ -257,6 +258,14 @@ mod tests {
         let count = Count::of(&sources);
         assert_eq!(count.type_methods, ("Cx".to_owned(), 6), "a, b, c, d, e and deref");
         assert_eq!(count.unsafe_blocks, 1);
+    }
+
+    #[test]
+    fn a_room_has_what_it_leads_to_and_the_context() {
+        let text = "room! { /// Below.\n Low: } room! { /// Above.\n High: low Low } struct Cx; impl Cx { fn a(&self) {} }
+                    impl Low { fn b(&self) {} } impl High { fn c(&self) { self.low().b() } }";
+        let count = Count::of(&project("count-rooms", &[("lib.rs", text)]));
+        assert_eq!(count.type_methods, ("High".to_owned(), 3), "a, c and low");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use syn::visit_mut::{self, VisitMut};
 use syn::{Attribute, Block, File, ImplItem, Item, Meta, Stmt, Token, TraitItem};
 
 /// Directories of crates that are the kernel, below the project's root; with `/*`, all below one.
-const CRATES: &[&str] = &["smp", "sched", "kern/*", "ipc-fast"];
+pub const CRATES: &[&str] = &["smp", "sched", "kern/*", "ipc-fast"];
 
 /// What is off outside tests.
 const TESTS: &[&str] = &["test", "loom", "host-test"];

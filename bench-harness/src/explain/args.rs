@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{Wanted, shares};
+use super::{Wanted, shares, steps};
 use crate::cli::cpus;
 use crate::lab::Lab;
 
@@ -16,13 +16,17 @@ pub struct ExplainArgs {
     /// The row, as `bench` calls it
     #[arg(required_unless_present = "shown")]
     row: Option<String>,
-    /// The phases of all rows that the book shows, in place of one row; with --check or --update
+    /// The functions of the kernel that one operation visits, in order, in place of its instructions
+    #[arg(long, conflicts_with = "diff")]
+    functions: bool,
+    /// The phases (with --functions: the functions) of all rows that the book shows, in place of one row; with
+    /// --check or --update
     #[arg(long, conflicts_with_all = ["row", "cpus", "diff", "json"])]
     shown: bool,
-    /// Compare these phases with perf/phases.json
+    /// Compare these phases with perf/phases.json, or these functions with perf/steps.json
     #[arg(long, requires = "shown", required_unless_present_any = ["row", "update"])]
     check: bool,
-    /// Write them into perf/phases.json
+    /// Write these phases, or these functions, into that file
     #[arg(long, requires = "shown", conflicts_with = "check")]
     update: bool,
     /// Number of CPUs (default: as few as the row takes)
@@ -58,7 +62,10 @@ impl ExplainArgs {
 /// Explains what the options name.
 pub fn run(lab: &Lab, args: &ExplainArgs) -> Result<()> {
     let what = if args.update { shares::What::Update } else { shares::What::Check };
-    args.row
-        .as_deref()
-        .map_or_else(|| shares::command(lab, what), |row| super::command(lab, &args.wanted(row)))
+    match (args.row.as_deref(), args.functions) {
+        (None, false) => shares::command(lab, what),
+        (None, true) => steps::shown(lab, what),
+        (Some(row), false) => super::command(lab, &args.wanted(row)),
+        (Some(row), true) => steps::command(lab, &args.wanted(row)),
+    }
 }

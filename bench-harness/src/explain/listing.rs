@@ -26,6 +26,11 @@ const PIECES: &[&[&str]] = &[
     &["kern/hal/src/trap/entry.s"],
 ];
 
+/// The files of assembly.
+pub fn files() -> impl Iterator<Item = &'static str> {
+    PIECES.iter().copied().flatten().copied()
+}
+
 /// Where something stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {

@@ -10,6 +10,7 @@
 //!   decode, symbols (listing, phase) ── story           what each is, where it comes from, what it is for
 //!     │
 //!   cycles, compare, show                              shares: the phases that the book shows
+//!                                                      steps: the functions that the book shows
 //! ```
 //!
 //! Nothing is dropped on the way: what is in no phase is listed and makes the command fail, and so does a sum that
@@ -29,6 +30,7 @@ mod rows;
 pub mod sample;
 pub mod shares;
 mod show;
+pub mod steps;
 pub mod story;
 pub mod symbols;
 
@@ -188,7 +190,7 @@ fn explain_base(lab: &Lab, wanted: &Wanted, tree: &Tree, target: &Target, base: 
 
 /// Boots, and explains the typical one of the operations recorded.
 fn explain(lab: &Lab, tree: &Tree, target: &Target) -> Result<Explained> {
-    let output = lab.artifacts.boot_dir().join("explain.rec");
+    let output = lab.artifacts.boot_dir().join(format!("explain-{}.rec", target.row));
     let row = boot(lab, tree, target, &output)?;
     let recording = Recording::read(&output)?;
     if recording.operations.is_empty() {

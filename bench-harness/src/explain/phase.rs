@@ -138,18 +138,27 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("kern_core::state", ToItsCaller),
     ("kern_core::outbox", To(Mailbox)),
     ("kern_core::time", To(Schedule)),
+    ("kern_core::Cx::end_with_first", To(Objects)),
+    ("kern_base::frames::FrameInfo::glance", To(Objects)),
     ("kern_core::caps", To(Serve)),
     ("kern_core::mem", To(Objects)),
     ("kern_core::ipc", To(Ipc)),
+    ("kern_core::payload", To(Ipc)),
+    ("kern_core::events", To(Ipc)),
+    ("kern_core::grace", To(Objects)),
+    ("kern_core::tlb", To(Objects)),
+    ("kern_core::tables", To(Objects)),
+    ("kern_core::security", To(Serve)),
     ("kern_core::life", To(Objects)),
+    ("kern_core::make", To(Objects)),
+    ("kern_base::memory", To(Objects)),
     ("kern_core::door", To(Serve)),
-    ("kern_core::life::groups", To(Serve)),
+    ("kern_core::groups", To(Serve)),
     ("kern_core::ids", To(Serve)),
-    ("kern_core::life::tasks", To(Serve)),
-    ("kern_core::life::at_once", To(Serve)),
+    ("kern_core::make::tasks", To(Serve)),
+    ("kern_core::make::at_once", To(Serve)),
     ("kern_core::begun", To(Serve)),
-    ("kern_core::life::devices", To(Serve)),
-    ("kern_core::life::membership", To(Serve)),
+    ("kern_core::make::devices", To(Serve)),
     ("kern_core::time::search", To(Serve)),
     ("kern_core::survey", To(Serve)),
     ("kern_core::trace", To(Serve)),
@@ -163,15 +172,15 @@ const FUNCTIONS: &[(&str, Belongs)] = &[
     ("smp::quiesce", To(Mailbox)),
     ("kern_core::life::migration", To(Schedule)),
     ("sched::", To(Schedule)),
-    ("kern_core::ipc::pages", To(Objects)),
+    ("kern_core::payload::pages", To(Objects)),
     ("kern_core::caps::growth", To(Objects)),
     ("kern_hal::dev", To(Device)),
     ("kern_hal::pc::Pc::set_timer", To(Device)),
     ("kern_hal::pc::Pc::wake", To(Device)),
     ("kern_hal::cpu::time", To(Device)),
     ("kern_hal::cpu::idle", To(Idle)),
-    ("kern_core::ipc::loaded", To(Switch)),
-    ("kern_core::life::vector", To(Switch)),
+    ("kern_core::events::loaded", To(Switch)),
+    ("kern_core::make::vector", To(Switch)),
     ("kern_hal::cpu::context", To(Switch)),
     ("kern_hal::cpu::vector", To(Switch)),
     ("kern_hal::mem::tlb", To(Switch)),
@@ -197,11 +206,14 @@ fn longest<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
     fitting.max_by_key(|(start, _)| start.len()).map(|(_, belongs)| *belongs)
 }
 
-/// `<a::B as c::D>::e::<F>` is `a::B::e`, `<a::B<C>>::e` too.
+/// `<a::B as c::D>::e::<F>` is `a::B::e`, `<a::B<C>>::e` and `a::B<C>::e` too.
 fn path(name: &str) -> String {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let Some(inner) = name.strip_prefix('<') else {
-        return name.chars().take_while(|&c| is_path(c)).collect();
+        let before: String = name.chars().take_while(|&c| is_path(c)).collect();
+        let generics = name.strip_prefix(&before).filter(|rest| rest.starts_with('<'));
+        let method = generics.and_then(after_brackets).unwrap_or("");
+        return before + &method.chars().take_while(|&c| is_path(c)).collect::<String>();
     };
     let inner = inner.trim_start_matches(['&', '<', '*']);
     let implementer: String = inner.chars().take_while(|&c| is_path(c)).collect();
@@ -241,6 +253,8 @@ mod tests {
         );
         assert_eq!(path("<a::B<fn(u8) -> u8>>::c"), "a::B::c");
         assert_eq!(path("memcpy"), "memcpy");
+        assert_eq!(path("kern_core::Cx<M>::end_with_first"), "kern_core::Cx::end_with_first");
+        assert_eq!(path("kern_core::ids::f::{closure#0}"), "kern_core::ids::f::");
     }
 
     #[test]

@@ -31,8 +31,12 @@ pub struct Target {
 
 /// All rows that can be explained.
 pub fn names() -> Vec<String> {
-    let mut names = rows::expected(Mode::Icount, 2);
-    names.retain(|name| name != plan::SHARED_LINES && !name.starts_with(PAIRS));
+    // Some rows are on one CPU only, others on several.
+    let mut names = rows::expected(Mode::Icount, 1);
+    let of_two = rows::expected(Mode::Icount, 2).into_iter().filter(|name| !names.contains(name));
+    names.extend(of_two.collect::<Vec<_>>());
+    let counted = [plan::SHARED_LINES, plan::INTERRUPTS_OFF];
+    names.retain(|name| !counted.contains(&name.as_str()) && !name.starts_with(PAIRS));
     names.push(format!("{PAIRS}N"));
     names
 }
@@ -49,10 +53,10 @@ pub fn find(row: &str, cpus: Option<u32>) -> Result<Target, Trouble> {
         let text = format!("there is no row '{row}'; the rows are: {}", names().join(", "));
         return Err(Trouble::Usage(text));
     }
-    let crosses = row.contains("cross_cpu");
-    let least = pairs.unwrap_or(if crosses { 2 } else { 1 });
+    let has = |cpus| rows::expected(Mode::Icount, cpus).iter().any(|name| name == row);
+    let least = pairs.unwrap_or(if has(1) { 1 } else { 2 });
     let cpus = cpus.unwrap_or(least);
-    if cpus < least || pairs.is_some_and(|pairs| pairs != cpus) {
+    if !has(cpus) {
         let (least, cpus) = (Job::cpus_text(least), Job::cpus_text(cpus));
         return Err(Trouble::Usage(format!("{row} takes {least}, not {cpus}")));
     }
@@ -122,6 +126,8 @@ mod tests {
         expect("call_reply_cross_cpu_polled", "", "run=bench idle=poll rows=call_reply_cross_cpu", 2);
         expect("call_reply_cross_cpu_halted", "", "run=bench idle=halt rows=call_reply_cross_cpu", 2);
         expect(plan::BUSY, "", "run=bench idle=halt trace=1 rows=call_reply_cross_cpu_busy", 2);
+        expect("task_kill", "", "run=bench idle=halt rows=task_kill", 1);
+        expect("remap_move_1p_2cpu", "", "run=bench idle=halt rows=remap_move_1p_2cpu", 2);
         expect("pairs_local_4", "", "run=bench idle=halt rows=pairs_local_4", 4);
         expect(
             "call_reply_cross_as_shuffled",
@@ -144,6 +150,8 @@ mod tests {
         assert!(text.contains("no row 'call_replay'") && text.contains("yield_to, "), "{text}");
         assert!(matches!(find(plan::SHARED_LINES, None), Err(Trouble::Usage(_))));
         assert!(matches!(find(plan::BUSY, Some(1)), Err(Trouble::Usage(_))));
+        assert!(matches!(find("task_kill", Some(2)), Err(Trouble::Usage(_))), "on one CPU only");
+        assert!(matches!(find(plan::INTERRUPTS_OFF, None), Err(Trouble::Usage(_))));
         assert!(matches!(find("pairs_local_0", None), Err(Trouble::Usage(_))));
     }
 }

@@ -1,6 +1,7 @@
 //! The explanation of one operation: every instruction with its phase, and what it sums up to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -10,7 +11,7 @@ use super::decode::Decoded;
 use super::phase::{Belongs, Phase};
 use super::record::{Access, Recording};
 use super::sample::Sample;
-use super::symbols::Origin;
+use super::symbols::{Frame, Origin};
 
 const LINE: u64 = 64;
 const PAGE: u64 = 4096;
@@ -37,6 +38,9 @@ pub struct Line {
     pub taken: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accesses: Vec<Access>,
+    /// All functions that it lies in, innermost first; none of assembly.
+    #[serde(skip)]
+    pub frames: Arc<[Frame]>,
     /// Where the code is in the host's memory.
     #[serde(skip)]
     pub place: u64,
@@ -123,6 +127,7 @@ pub fn lines(recording: &Recording, decoded: &[Decoded], origins: &[Origin], sam
             class: decoded.class,
             taken: false,
             accesses: step.accesses.clone(),
+            frames: origin.frames.clone(),
             place: code.place,
             length: decoded.length,
             shape: decoded.shape.clone(),
@@ -236,6 +241,7 @@ pub mod examples {
             class: decoded.class,
             taken: false,
             accesses: Vec::new(),
+            frames: Arc::default(),
             place: pc,
             length: decoded.length,
             shape: decoded.shape.clone(),
@@ -263,6 +269,7 @@ mod tests {
             symbol: "f".to_owned(),
             offset: 0,
             inlined: None,
+            frames: Arc::default(),
             source: None,
             belongs,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use addr2line::Loader;
 use anyhow::{Context, Result, anyhow};
@@ -21,6 +22,14 @@ const ENTRY_SLOT: &str = "entry slot";
 /// Labels that only mark phases do not name code.
 const PHASE_LABEL: &str = "phase.";
 
+/// A function that an instruction lies in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    pub function: String,
+    /// The line of it that the instruction is of, or that calls the function inlined into it.
+    pub source: Option<Source>,
+}
+
 /// Where an instruction comes from.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -31,6 +40,8 @@ pub struct Origin {
     pub offset: u64,
     /// The innermost function that was inlined there, if one was.
     pub inlined: Option<String>,
+    /// All functions that it lies in, innermost first; none of assembly.
+    pub frames: Arc<[Frame]>,
     pub source: Option<Source>,
     /// The phase that it belongs to; `None`: no table knows.
     pub belongs: Option<Belongs>,
@@ -108,17 +119,21 @@ impl Symbols {
 
     fn of_image(&self, image: &Image, pc: u64) -> Origin {
         let (label, symbol, offset) = image.symbol(pc);
-        let frames = image.frames(pc);
-        let source = image.assembly.get(&pc).cloned().or_else(|| {
-            frames.iter().find_map(|(_, source)| source.clone()).map(|source| self.shorten(source))
-        });
+        let frames: Arc<[Frame]> = image
+            .frames(pc)
+            .into_iter()
+            .map(|(function, source)| Frame { function, source: source.map(|source| self.shorten(source)) })
+            .collect();
+        let source =
+            image.assembly.get(&pc).cloned().or_else(|| frames.iter().find_map(|frame| frame.source.clone()));
         let belongs = if frames.is_empty() {
             phase::of_label(label).map(Belongs::To).or_else(|| phase::of_function(&demangled(label)))
         } else {
-            frames.iter().find_map(|(name, _)| phase::of_function(name))
+            frames.iter().find_map(|frame| phase::of_function(&frame.function))
         };
-        let inlined = (frames.len() > 1).then(|| frames[0].0.clone());
-        Origin { program: image.name.clone(), symbol: demangled(symbol), offset, inlined, source, belongs }
+        let inlined = (frames.len() > 1).then(|| frames[0].function.clone());
+        let (program, symbol) = (image.name.clone(), demangled(symbol));
+        Origin { program, symbol, offset, inlined, frames, source, belongs }
     }
 
     /// Paths within the tree are relative; of the compiler's own sources the last part says enough.
@@ -142,6 +157,7 @@ fn unknown(pc: u64, symbol: &str) -> Origin {
         symbol: symbol.to_owned(),
         offset: if symbol == ENTRY_SLOT { pc % 32 } else { pc },
         inlined: None,
+        frames: Arc::default(),
         source: None,
         belongs: None,
     }

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::data::Data;
-use super::{RECIPE, marks, tables, with_table};
+use super::{RECIPE, marks, tables, with_named_table, with_table};
+use crate::explain::steps;
 use crate::files;
 use crate::mailbox;
 use crate::peers::page as peers_page;
@@ -66,6 +67,8 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
         (book.join("mailbox-bench.md"), mailbox::RECIPE, data.mailbox.page()),
         (book.join("peers.md"), peers_page::RECIPE, peers_page::render(&data.peers)),
     ];
+    let chapter = book.join("steps.md");
+    let lists = steps::lists(&data.steps, root)?;
     let drawn = [
         (book.join("scaling.svg"), scale::picture(&data.scale)?),
         (book.join("mailbox-bench.svg"), data.mailbox.picture()?),
@@ -77,6 +80,9 @@ fn pages(root: &Path) -> Result<Vec<Page>> {
         let mut is = marks::fill(&was, &data).with_context(within)?;
         for (_, recipe, table) in made.iter().filter(|(page, ..)| *page == file) {
             is = with_table(&is, recipe, table).with_context(within)?;
+        }
+        for (row, list) in lists.iter().filter(|_| file == chapter) {
+            is = with_named_table(&is, row, list).with_context(within)?;
         }
         pages.push(Page { file, was, is });
     }

@@ -8,6 +8,7 @@
 //! seL4/call_reply_cross_as_4w  median of a row of peers/sel4/results.json, of the uniprocessor kernel
 //! seL4/smp/cross_cpu_…         … of another configuration
 //! scale/pairs_crossing@4.lines instructions, lines or interrupts of one operation of perf/scale.json, rounded
+//! steps/task_kill.kill         functions that a part of an operation visits, of perf/steps.json
 //! moved_page                   one of `DERIVED`, which are made of others
 //! ```
 
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 
 use crate::baseline::Baseline;
 use crate::explain::shares::{self, Shares};
+use crate::explain::steps::data::{self as steps, Steps};
 use crate::peers::results as peers;
 use crate::{mailbox, scale};
 
@@ -32,6 +34,7 @@ pub struct Data {
     pub scale: scale::Results,
     pub mailbox: mailbox::Results,
     pub phases: Shares,
+    pub steps: Steps,
 }
 
 /// Figures that are made of others.
@@ -60,6 +63,7 @@ impl Data {
             scale: scale::Results::read(&root.join(SCALE))?,
             mailbox: mailbox::Results::read(&root.join(mailbox::COMMITTED))?,
             phases: Shares::read(&root.join(shares::COMMITTED))?,
+            steps: Steps::read(&root.join(steps::COMMITTED))?,
         })
     }
 
@@ -77,6 +81,9 @@ impl Data {
         if let Some(row) = name.strip_prefix("seL4/") {
             let (configuration, row) = row.split_once('/').unwrap_or(("uniprocessor", row));
             return self.of_peer(configuration, row);
+        }
+        if let Some(part) = name.strip_prefix("steps/") {
+            return self.steps.visited(part);
         }
         // The options may have points in them.
         let (name, options) = match name.split_once('[') {
@@ -139,6 +146,7 @@ pub mod tests {
             "seL4/smp/cross_cpu_call_reply_4w",
             "scale/pairs_crossing@4",
             "scale/pairs_crossing@4.lines",
+            "steps/task_kill.kill",
         ] {
             assert!(data.figure(name).is_ok_and(|figure| figure > 0), "{name}");
         }
@@ -150,7 +158,14 @@ pub mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let data = committed();
-        for name in ["nosuch", "shootdown_4cpu", "null_syscall.mean", "seL4/nosuch", "scale/nosuch@4"] {
+        for name in [
+            "nosuch",
+            "shootdown_4cpu",
+            "null_syscall.mean",
+            "seL4/nosuch",
+            "scale/nosuch@4",
+            "steps/task_kill",
+        ] {
             let error = data.figure(name).expect_err("no figure").to_string();
             assert!(error.contains(name), "{error}");
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   command ── data     the figures by name: perf/baseline.json, perf/scale.json, peers/sel4/results.json
+//!          │            perf/phases.json, perf/steps.json
 //!          ├── marks    a figure in a sentence: `167<!--=call_reply_cross_as-->`
 //!          └── tables ── versus   whole tables: which row of the other kernel stands beside which of ours
 //! ```
@@ -48,8 +49,31 @@ pub fn update(page: &Path, recipe: &str, table: &str) -> Result<()> {
 
 /// The text of a page with this table between the markers.
 fn with_table(text: &str, recipe: &str, table: &str) -> Result<String> {
-    let begin = format!("<!-- figures: made by `{recipe}` -->");
-    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    put(text, &format!("<!-- figures: made by `{recipe}` -->"), table)
+}
+
+/// The text of a page that has several tables with this one between its markers, which have its name.
+fn with_named_table(text: &str, name: &str, table: &str) -> Result<String> {
+    put(text, &format!("<!-- figures: {name}, made by `{RECIPE}` -->"), table)
+}
+
+fn put(text: &str, begin: &str, table: &str) -> Result<String> {
+    let parts = text.split_once(begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
     let Some((before, after)) = parts else { bail!("there is no place for figures: {begin} … {END}") };
     Ok(format!("{before}{begin}\n{table}{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_several_tables_has_its_place() {
+        let of =
+            |name: &str, table: &str| format!("<!-- figures: {name}, made by `{RECIPE}` -->\n{table}{END}\n");
+        let page = of("a", "1\n") + &of("b", "2\n");
+        let filled = with_named_table(&page, "b", "3\n").expect("there is a place");
+        assert_eq!(filled, of("a", "1\n") + &of("b", "3\n"));
+        assert!(with_named_table(&page, "c", "").is_err());
+    }
 }

@@ -48,3 +48,23 @@ pub type ObjWord = smp::door::ObjWord<Objects>;
 
 /// One reading of an [`ObjWord`].
 pub type RawWord<'k> = smp::door::RawWord<'k, Objects>;
+
+/// Returns the header of the object that a word refers to.
+pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
+    header_of_inlined(word)
+}
+
+/// Does what [`header_of`] does, for a caller whose instructions are counted. All types have the header in the same place, so
+/// the comparisons become one.
+#[inline(always)]
+pub fn header_of_inlined<'k>(word: RawWord<'k>) -> Option<&'k Header> {
+    macro_rules! of {
+        ($($object:ty)*) => {
+            $(if let Some(object) = word.get::<$object>() {
+                return Some(&object.get().header);
+            })*
+        };
+    }
+    of!(Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool);
+    None
+}

@@ -103,6 +103,12 @@ pub struct Process {
 }
 
 impl Process {
+    /// Returns whether a table is one of the process's own CSpace.
+    pub fn has_table<'k>(&self, pin: Pin<'k>, table: &Header) -> bool {
+        let tables = self.cnode.get(pin).into_iter().flat_map(|first| CNode::tables(first, pin));
+        tables.into_iter().any(|own| core::ptr::eq(&raw const own.get().header, table))
+    }
+
     pub const KEY_OFFSET: usize = core::mem::offset_of!(Process, key_word);
     pub const CSPACE_BASE_OFFSET: usize = core::mem::offset_of!(Process, cspace_base);
     pub const CSPACE_LEN_OFFSET: usize = core::mem::offset_of!(Process, cspace_len);

@@ -9,6 +9,7 @@
 //! shape of seL4's mapping database, `src/object/cnode.c`): the descendants of a slot are the run of
 //! deeper slots behind it, so revoke walks forward and insertion is constant time.
 
+use smp::cpu::Pin;
 use smp::sync::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{ObjType, Rights, TaskId};
@@ -125,7 +126,22 @@ pub struct CNode {
     ended_label: AtomicU32,
 }
 
+/// Tables of a CSpace, at most.
+pub const TABLES_MAX: usize = 16;
+
+/// A slot, and the header of the object whose table it is part of.
+#[derive(Clone, Copy)]
+pub struct Place<'k> {
+    pub slot: Ref<'k, Slot>,
+    pub table: &'k Header,
+}
+
 impl CNode {
+    /// Returns the tables of a CSpace from one of them on, in the order of their slots' numbers.
+    pub fn tables<'k>(first: Ref<'k, CNode>, pin: Pin<'k>) -> impl Iterator<Item = Ref<'k, CNode>> {
+        core::iter::successors(Some(first), move |table| table.get().more.get(pin)).take(TABLES_MAX)
+    }
+
     pub fn new(root: RootId, slots: FilledTable<Slot>) -> CNode {
         CNode {
             header: Header::new(ObjType::CNode, root),

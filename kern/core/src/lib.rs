@@ -20,22 +20,31 @@ pub mod args;
 mod begun;
 pub mod caps;
 pub mod door;
+pub mod events;
+pub mod grace;
+pub mod groups;
 pub mod ids;
 pub mod ipc;
 pub mod life;
+pub mod make;
 pub mod mem;
 pub mod outbox;
+pub mod payload;
 pub mod registers;
 pub mod rooms;
+pub mod security;
 pub mod state;
 pub mod survey;
+pub mod tables;
 pub mod time;
+pub mod tlb;
 pub mod trace;
 
 use core::ops::Deref;
 use smp::lock::Lock;
 use smp::sync::AtomicBool;
 
+use crate::rooms::Trace;
 use abi::{Counter, Error, ProcessKey};
 use kern_base::audit::Audit;
 use kern_base::cpu::{CpuBlock, CpuBlocks, CpuHere, CpuOwn};
@@ -63,11 +72,11 @@ pub struct Kernel<M: Machine> {
     /// One derivation tree a root, with its lock.
     pub roots: Roots,
     pub frames: FrameTable,
-    pub rules: caps::labels::Rules,
+    pub rules: security::labels::Rules,
     /// Where grants, refusals and kills are recorded, if they are.
     pub audit: AtomicLink<Audit>,
     /// Whether they are, or the log wants to know of them.
-    pub told: caps::audit::Told,
+    pub told: security::records::Told,
     /// By root: whether a page of its memory was ever in a pool.
     pub pooled: [AtomicBool; MAX_ROOTS],
     /// CNodes that nobody refers to any more and that are being emptied.
@@ -95,9 +104,9 @@ impl<M: Machine> Kernel<M> {
             processes: ids::ProcessIds::new(process_numbers),
             roots: Roots::new(),
             frames,
-            rules: caps::labels::Rules::new(),
+            rules: security::labels::Rules::new(),
             audit: AtomicLink::null(),
-            told: caps::audit::Told::default(),
+            told: security::records::Told::default(),
             pooled: [const { AtomicBool::new(false) }; MAX_ROOTS],
             graves: Lock::new(Graves::default()),
             spaces: Lock::new(()),
@@ -207,6 +216,12 @@ impl<'k, M: Machine> Cx<'k, M> {
         if process == ProcessKey::FIRST {
             self.k.machine.first_process_dies();
         }
+    }
+
+    /// Leads to the trace.
+    #[inline(always)]
+    pub fn trace(self) -> Trace<'k, M> {
+        Trace::of(self)
     }
 
     /// The running task, opened.

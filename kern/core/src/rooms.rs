@@ -7,11 +7,21 @@
 //! |---|---|
 //! | [`Outbox`] | messages, requests and control bits are sent to other CPUs |
 //! | [`Time`] | who runs, and on whose time |
-//! | [`Caps`] | capabilities, their slots and tables; labels, the audit |
-//! | [`Mem`] | address spaces, pools of pages, shootdowns |
-//! | [`Ipc`] | calls, replies, faults, events, notifications, and what messages carry |
-//! | [`Life`] | objects are made and end: retype, groups, tasks, kill, reclaim |
+//! | [`Security`] | security labels, and the records of the audit |
+//! | [`Caps`] | capabilities, their slots and tables |
+//! | [`Tlb`] | TLB shootdowns, and what waits for them |
+//! | [`Tables`] | page tables, and which entries map a page |
+//! | [`Mem`] | pages are mapped, unmapped, shared and moved |
+//! | [`Payload`] | what messages carry beside words: pages and capabilities |
+//! | [`Ipc`] | calls, replies and faults |
+//! | [`Events`] | events, broadcasts and notifications |
+//! | [`Grace`] | tasks wait for grace periods |
+//! | [`Groups`] | members of groups, and what is exposed there |
+//! | [`Life`] | objects end: delete, revoke, reset, kill; tasks stop, move and go on |
+//! | [`Make`] | objects are made and configured: retype, processes, tasks, CPU time, devices |
 //! | [`Door`] | the ways in: system calls, interrupts, mail |
+//!
+//! [`Trace`] is beside them: each context leads to it.
 
 use core::ops::Deref;
 
@@ -57,6 +67,10 @@ macro_rules! room {
 }
 
 room! {
+    /// The trace of events, in builds that have one.
+    Trace:
+}
+room! {
     /// Sending to other CPUs.
     Outbox:
 }
@@ -65,22 +79,54 @@ room! {
     Time: outbox Outbox
 }
 room! {
+    /// Labels and the audit.
+    Security: outbox Outbox time Time
+}
+room! {
     /// Capabilities.
-    Caps: outbox Outbox time Time
+    Caps: outbox Outbox time Time security Security
 }
 room! {
-    /// Memory.
-    Mem: outbox Outbox time Time caps Caps
+    /// TLB shootdowns.
+    Tlb: outbox Outbox time Time security Security caps Caps
 }
 room! {
-    /// Messages.
-    Ipc: outbox Outbox time Time caps Caps mem Mem
+    /// Page tables.
+    Tables: outbox Outbox time Time security Security caps Caps tlb Tlb
 }
 room! {
-    /// The life of objects.
-    Life: outbox Outbox time Time caps Caps mem Mem ipc Ipc
+    /// Mappings.
+    Mem: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables
+}
+room! {
+    /// What messages carry.
+    Payload: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables mem Mem
+}
+room! {
+    /// Calls, replies and faults.
+    Ipc: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables mem Mem payload Payload
+}
+room! {
+    /// Events and notifications.
+    Events: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables mem Mem payload Payload ipc Ipc
+}
+room! {
+    /// Grace periods.
+    Grace: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables mem Mem payload Payload ipc Ipc events Events
+}
+room! {
+    /// Groups.
+    Groups: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables mem Mem payload Payload ipc Ipc events Events grace Grace
+}
+room! {
+    /// The end of objects.
+    Life: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables mem Mem payload Payload ipc Ipc events Events grace Grace groups Groups
+}
+room! {
+    /// The making of objects.
+    Make: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables mem Mem payload Payload ipc Ipc events Events grace Grace groups Groups life Life
 }
 room! {
     /// Entries.
-    Door: outbox Outbox time Time caps Caps mem Mem ipc Ipc life Life
+    Door: outbox Outbox time Time security Security caps Caps tlb Tlb tables Tables mem Mem payload Payload ipc Ipc events Events grace Grace groups Groups life Life make Make
 }

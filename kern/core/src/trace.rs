@@ -2,18 +2,19 @@
 //!
 //! # Who runs, why it stopped
 //! Within one entry the running task may change several times, and its state is settled only when the entry is
-//! nearly over. So a stop is only noted ([`Cx::note_stop`]); it is written when the next task runs or the CPU idles,
+//! nearly over. So a stop is only noted ([`Trace::note_stop`]); it is written when the next task runs or the CPU idles,
 //! with the state that the stopped task has by then. A task that goes on after all never stopped.
 
 use kern_base::cpu::Mail;
 use kern_base::machine::Machine;
+use kern_base::notification::Notification;
 use kern_base::task::{State, Task};
 use smp::door::Ref;
 use smp::mailbox::Idle;
 use smp::trace::record;
 use test_abi::trace::{Event, How, IdleHow, MailKind, Path, TaskState, Why, object_name};
 
-use crate::Cx;
+use crate::rooms::Trace;
 
 const _: () = {
     let mut i = 0;
@@ -24,7 +25,7 @@ const _: () = {
     assert!(TaskState::ALL.len() == State::ALL.len());
 };
 
-impl<'k, M: Machine> Cx<'k, M> {
+impl<'k, M: Machine> Trace<'k, M> {
     /// Writes an event into this CPU's ring.
     #[inline(always)]
     pub fn event(self, make: impl FnOnce() -> Event) {
@@ -141,5 +142,11 @@ impl<'k, M: Machine> Cx<'k, M> {
             };
             Event::MailOpened { about, kind }
         });
+    }
+
+    /// A task got a Notification's bits.
+    #[inline(always)]
+    pub fn note_bits(self, task: Ref<'k, Task>, object: Ref<'k, Notification>) {
+        self.event(|| Event::BitsTaken { task: task.get().id(), object: object_name(object.addr()) });
     }
 }

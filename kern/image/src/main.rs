@@ -95,9 +95,10 @@ impl ipc_fast::entry::Handlers for Handlers {
     #[inline(always)]
     fn at_once(entry: &CpuEntry, op: Op, process: Ptr<Process>, args: [u64; 4]) -> Option<u64> {
         let cx = context(entry);
-        cx.life().do_at_once(op, process.get(cx.pin()), args)
+        cx.make().do_at_once(op, process.get(cx.pin()), args)
     }
 
+    #[inline(always)]
     fn at_leisure(entry: &mut CpuEntry, op: Op) -> ! {
         let cx = context(entry);
         let before = cx.hot.current.get(cx.pin());
@@ -115,7 +116,7 @@ impl ipc_fast::entry::Handlers for Handlers {
     fn tell_reader(entry: &mut CpuEntry, me: Ptr<Task>, pool: Ptr<EventPool>) -> ! {
         let cx = context(entry);
         let me = me.get(cx.pin());
-        cx.ipc().tell_of_event(me, pool.get(cx.pin()));
+        cx.events().tell_of_event(me, pool.get(cx.pin()));
         if cx.hot.current.is(me) {
             boot::done(entry);
         }
@@ -236,7 +237,7 @@ fn work_off(entry: &mut CpuEntry) {
 #[inline(never)]
 fn settle(entry: &mut CpuEntry) {
     let _ = quiesce::settle(boot::kernel(entry), entry.quiescent());
-    context(entry).life().wake_grace_waiters();
+    context(entry).grace().wake_grace_waiters();
 }
 
 /// Stops this CPU until something has happened; what interrupts came.
@@ -258,9 +259,9 @@ fn rest(entry: &mut CpuEntry, how: Idle, wait: impl FnOnce() -> u64) -> u64 {
     if !quiesce::park(entry, how) {
         return 0;
     }
-    context(entry).note_waiting(how);
+    context(entry).trace().note_waiting(how);
     let came = wait();
-    context(entry).event(|| Event::Woken {});
+    context(entry).trace().event(|| Event::Woken {});
     quiesce::unpark(entry);
     came
 }

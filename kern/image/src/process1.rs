@@ -103,7 +103,7 @@ fn find_init(archive: &'static [u8]) -> Result<&'static [u8], Why> {
 fn make_vspace(cx: Door<'static, Pc>, region: &Region) -> Option<Ref<'static, VSpace>> {
     let tables = region.carve((1 + TABLE_POOL) * TABLE_BYTES, PAGE_SIZE)?;
     let seen = region.carve(cx.k.cpu_count() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
-    carve(region, cx.pin(), cx.life().new_vspace(BOOT_ROOT, tables, seen)?)
+    carve(region, cx.pin(), cx.make().new_vspace(BOOT_ROOT, tables, seen)?)
 }
 
 fn carve<T: 'static>(region: &Region, pin: Pin<'static>, object: T) -> Option<Ref<'static, T>> {
@@ -225,29 +225,29 @@ impl First<'_> {
         let sc = carve(region, pin, SchedContext::new(BOOT_ROOT, CpuId::BOOT)).ok_or(Why::NoMemory)?;
         let machine = carve(region, pin, MachineObject::new(BOOT_ROOT)).ok_or(Why::NoMemory)?;
         let node = cnode.get();
-        cx.life().fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0);
-        cx.life().fill_boot(node, abi::INIT_VSPACE, self.vspace, &self.vspace.get().header, 0);
-        cx.life().fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0);
-        cx.life().fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0);
-        cx.life().fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0);
-        cx.life().fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0);
+        cx.make().fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0);
+        cx.make().fill_boot(node, abi::INIT_VSPACE, self.vspace, &self.vspace.get().header, 0);
+        cx.make().fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0);
+        cx.make().fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0);
+        cx.make().fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0);
+        cx.make().fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0);
         for (i, untyped) in made.untypeds.iter().enumerate() {
             let cap = Cap(abi::INIT_UNTYPED.0 + i as u32);
-            cx.life().fill_boot(node, cap, *untyped, &untyped.get().header, 0);
+            cx.make().fill_boot(node, cap, *untyped, &untyped.get().header, 0);
         }
-        cx.life().bind_process(process, cnode, self.vspace, false)?;
+        cx.make().bind_process(process, cnode, self.vspace, false)?;
         Ok(Objects { process, task, sc })
     }
 
     fn start(&self, objects: Objects, entry: u64) -> Result<(), Why> {
         let Objects { process, task, sc } = objects;
         let cx = self.cx;
-        cx.life().bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
+        cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, CpuId::BOOT)?;
         let (Some(hot), Some(sc_hot)) = (cx.task_hot(task), cx.sc_hot(sc)) else {
             return Err(Why::Kernel(Error::WrongCpu));
         };
         sc_hot.state.set_priority(PRIORITY);
-        cx.life().bind_time(sc, task)?;
+        cx.make().bind_time(sc, task)?;
         hot.regs.rip.set(entry);
         hot.regs.rsp.set(abi::INIT_STACK_TOP);
         hot.regs.rdi.set(abi::INIT_UTCB_VA);

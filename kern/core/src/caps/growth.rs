@@ -19,15 +19,12 @@ use abi::{Cap, Error, Op, Rights, process_rights};
 use kern_base::header::FLAG_DYING;
 use kern_base::machine::Machine;
 use kern_base::process::Process;
-use kern_base::slot::CNode;
+use kern_base::slot::{CNode, TABLES_MAX};
 use smp::door::Ref;
 
-use crate::caps::slots::Place;
 use crate::rooms::Caps;
 use crate::{Answer, Me, Refusal, Result};
-
-/// Tables of a CSpace, at most.
-pub const TABLES_MAX: usize = 16;
+use kern_base::slot::Place;
 
 /// The slots that numbers of user level reach: those of a CNode, and of the tables that follow where they are meant, too.
 #[derive(Clone, Copy)]
@@ -45,14 +42,9 @@ impl<'k> Reach<'k> {
 }
 
 impl<'k, M: Machine> Caps<'k, M> {
-    /// The tables that follow each other, from one on.
-    pub fn tables(self, first: Ref<'k, CNode>) -> impl Iterator<Item = Ref<'k, CNode>> {
-        core::iter::successors(Some(first), move |table| table.get().more.get(self.pin())).take(TABLES_MAX)
-    }
-
     /// The tables within reach.
     fn tables_in(self, reach: Reach<'k>) -> impl Iterator<Item = Ref<'k, CNode>> {
-        self.tables(reach.first).take(if reach.whole { TABLES_MAX } else { 1 })
+        CNode::tables(reach.first, self.pin()).take(if reach.whole { TABLES_MAX } else { 1 })
     }
 
     /// How many slots they have together.
@@ -107,7 +99,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         let _spaces = self.lock_spaces();
         let first = found.get().cnode.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
         let headers = [&found.get().header, &first.get().header, &table.get().header];
-        self.same_label(headers)?;
+        self.security().same_label(headers)?;
         if !table.get().process.is_null() {
             return Err(Error::InUse.into());
         }
@@ -117,14 +109,14 @@ impl<'k, M: Machine> Caps<'k, M> {
         }
         table.get().process.set(Some(found));
         last.get().more.set(Some(table));
-        self.audit_bind(Op::CSpaceGrow, &table.get().header, found.get());
+        self.security().audit_bind(Op::CSpaceGrow, &table.get().header, found.get());
         Ok(Answer::one(number as u64 + 1))
     }
 
     /// The last table, and the number of the next one's slot 0. The lock of spaces is held, here and below.
     fn last_table(self, first: Ref<'k, CNode>) -> Result<(Ref<'k, CNode>, usize)> {
         let (mut last, mut count, mut number) = (first, 0, 0);
-        for table in self.tables(first) {
+        for table in CNode::tables(first, self.pin()) {
             (last, count, number) = (table, count + 1, number + table.get().slots.len());
         }
         if count == TABLES_MAX {
@@ -142,5 +134,10 @@ impl<'k, M: Machine> Caps<'k, M> {
             table.get().more.set(None);
             table.get().process.set(None);
         }
+    }
+
+    /// Whether a CNode is being emptied.
+    pub fn has_open_graves(self) -> bool {
+        !self.k.graves.lock(self.cpu, &"the lists of graves").open.is_null()
     }
 }

@@ -9,7 +9,7 @@ use abi::{Cap, Error, ObjType, Rights, Target, cnode_rights, process_rights};
 use kern_base::group::Group;
 use kern_base::limits::HOLDING_LOOKS;
 use kern_base::machine::Machine;
-use kern_base::objects::RawWord;
+use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
 use kern_base::slot::Slot;
 use smp::door::Ref;
@@ -35,7 +35,7 @@ impl<'k, M: Machine> Caps<'k, M> {
     /// What a slot holds.
     fn entry_of(self, slot: Ref<'k, Slot>, number: u32) -> Option<CapEntry> {
         let word = slot.get().word.load(self.pin());
-        let header = self.header_of(word)?;
+        let header = header_of(word)?;
         Some(CapEntry {
             slot: number,
             object: ObjType::from_raw(word.object_type())?,

@@ -7,19 +7,15 @@
 //! emptied slot is filled again only after a grace period.
 
 use abi::{CNodeRights, Cap, Error, MachineRights, ObjType, Op, Rights, Target};
-use kern_base::events::EventPool;
 use kern_base::group::{Exposure, Group};
 use kern_base::header::{FLAG_DYING, Header};
 use kern_base::limits::CHILDREN_STEPS;
 use kern_base::machine::Machine;
-use kern_base::memory::{Frame, Untyped, VSpace};
-use kern_base::notification::Notification;
-use kern_base::objects::{Objects, RawWord};
+use kern_base::memory::Untyped;
+use kern_base::objects::{Objects, RawWord, header_of};
 use kern_base::process::Process;
-use kern_base::reply::Reply;
 use kern_base::roots::{RootGuard, UntypedGuard};
-use kern_base::sched_context::SchedContext;
-use kern_base::slot::{CNode, Found, Slot};
+use kern_base::slot::{CNode, Found, Place, Slot};
 use kern_base::task::Task;
 use smp::door::{KernelObject, Ref};
 use smp::lock::Guard;
@@ -38,13 +34,6 @@ pub struct Dest<'k> {
     pub tag: u64,
     /// The caller's custom bits in the group.
     pub custom: u16,
-}
-
-/// A slot, and the header of the object whose table it is part of.
-#[derive(Clone, Copy)]
-pub struct Place<'k> {
-    pub slot: Ref<'k, Slot>,
-    pub table: &'k Header,
 }
 
 /// A group the caller may act in.
@@ -239,11 +228,6 @@ impl<'k, M: Machine> Caps<'k, M> {
         self.k.roots.open(self.cpu, untyped.get())
     }
 
-    /// The header of whatever a word refers to.
-    pub fn header_of(self, word: RawWord<'k>) -> Option<&'k Header> {
-        header_of(word)
-    }
-
     /// Claims an empty slot for filling. Waits for the grace period of what it held before.
     ///
     /// Who destroys the table marks it as dying and then looks at its slots; here the slot is claimed and
@@ -291,7 +275,7 @@ impl<'k, M: Machine> Caps<'k, M> {
 
     /// Whether a slot has what was read from it before its root lock was taken, of an object that does not end.
     pub fn check_there(self, slot: Ref<'k, Slot>, word: RawWord<'k>) -> Result<()> {
-        let ends = self.header_of(word).is_none_or(|header| header.has_flag(FLAG_DYING));
+        let ends = header_of(word).is_none_or(|header| header.has_flag(FLAG_DYING));
         if ends || slot.get().word.load(self.pin()) != word { Err(Error::Dying.into()) } else { Ok(()) }
     }
 
@@ -332,7 +316,7 @@ impl<'k, M: Machine> Caps<'k, M> {
         rights: Rights,
         badge: u64,
     ) {
-        if let Some(header) = self.header_of(word) {
+        if let Some(header) = header_of(word) {
             self.fill(slot, parent, badge, header);
             slot.get().word.set_raw(word, rights.0);
         }
@@ -407,7 +391,7 @@ impl<'k, M: Machine> Caps<'k, M> {
                 }
                 None => {
                     root.leaving.set(None);
-                    if let Some(object) = self.header_of(slot.get().word.load(self.pin())) {
+                    if let Some(object) = header_of(slot.get().word.load(self.pin())) {
                         self.take_out(slot, object);
                     }
                     return Ok(());
@@ -446,12 +430,12 @@ impl<'k, M: Machine> Caps<'k, M> {
         let at = self.find_slot(process, to, Rights::GRANT)?;
         let slot = at.slot;
         let word = from.get().word.load(self.pin());
-        let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
+        let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
         self.check_copy(word, rights)?;
         if badge >> kern_base::slot::BADGE_BITS != 0 {
             return Err(Refusal::argument(3));
         }
-        self.may_grant(me, at, header)?;
+        self.security().may_grant(me, at, header)?;
         self.claim(at)?;
         linger();
         let root = self.lock_root(header);
@@ -465,7 +449,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             return Err(refusal);
         }
         self.fill_copy(slot, from, word, rights, badge);
-        self.audit_grant(me.task, Some(Op::CapCopy), at);
+        self.security().audit_grant(me.task, Some(Op::CapCopy), at);
         Ok(Answer::DONE)
     }
 
@@ -507,8 +491,8 @@ impl<'k, M: Machine> Caps<'k, M> {
         let from = self.slot_of(process, source)?;
         let at = self.find_slot(process, to, Rights::GRANT)?;
         let word = from.get().word.load(self.pin());
-        let header = self.header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
-        self.may_grant(me, at, header)?;
+        let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(source.0)))?;
+        self.security().may_grant(me, at, header)?;
         self.claim(at)?;
         let root = self.lock_root(header);
         let resets = if self.is_being_reset(word) { Err(Error::Dying.into()) } else { Ok(()) };
@@ -519,7 +503,7 @@ impl<'k, M: Machine> Caps<'k, M> {
             return Err(refusal);
         }
         self.replace_slot(from, at.slot, word);
-        self.audit_grant(me.task, Some(Op::CapMove), at);
+        self.security().audit_grant(me.task, Some(Op::CapMove), at);
         Ok(Answer::DONE)
     }
 
@@ -574,18 +558,4 @@ pub const DEPTH_MAX: u16 = 4095;
 /// Whether an empty word is being filled just now.
 pub fn is_claimed(word: RawWord<'_>) -> bool {
     word.object_type() == 0 && word.empty_value() == CLAIMED
-}
-
-/// The header of whatever a word refers to. All types have it in the same place: the comparisons become one.
-#[inline(always)]
-pub fn header_of<'k>(word: RawWord<'k>) -> Option<&'k Header> {
-    macro_rules! of {
-        ($($object:ty)*) => {
-            $(if let Some(object) = word.get::<$object>() {
-                return Some(&object.get().header);
-            })*
-        };
-    }
-    of!(Untyped CNode VSpace Frame Process Task SchedContext Group Notification Reply MachineObject EventPool);
-    None
 }

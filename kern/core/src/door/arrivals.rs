@@ -15,9 +15,10 @@ use smp::sync::Ordering::Acquire;
 use test_abi::trace::Event;
 
 use crate::answer::{write_error, write_values};
+use crate::events::broadcast::progress_of;
 use crate::ipc::across::{AGAIN, RECALLED, SENT};
-use crate::ipc::broadcast::{is_broadcast, progress_of};
-use crate::ipc::call::{From, Words};
+use crate::ipc::call::is_broadcast;
+use crate::ipc::call::{SenderInfo, Words};
 use crate::outbox::mail::Wanted;
 use crate::rooms::Door;
 use crate::state::{has_flag, is_dying, set_state};
@@ -48,7 +49,7 @@ impl<'k, M: Machine> Door<'k, M> {
     #[inline(always)]
     fn receive_mail(self, mail: Mail) -> Option<Running<'k>> {
         self.count(Counter::MailTaken);
-        self.note_mail(mail);
+        self.trace().note_mail(mail);
         match mail {
             Mail::Message(task) => {
                 let task = task.get(self.pin());
@@ -61,7 +62,7 @@ impl<'k, M: Machine> Door<'k, M> {
             Mail::Control(task) => self.control_arrived(task.get(self.pin())),
             Mail::Arrival(task) => self.life().task_arrived(task.get(self.pin())),
             Mail::Bits(object) => self.bits_arrived(object.get(self.pin())),
-            Mail::Grace(mail) => self.life().grace_arrived(mail),
+            Mail::Grace(mail) => self.grace().grace_arrived(mail),
             Mail::Shoot(mail) => self.shoot_arrived(mail, What::Space),
             Mail::ShootAll(mail) => self.shoot_arrived(mail, What::Everything),
         }
@@ -96,7 +97,8 @@ impl<'k, M: Machine> Door<'k, M> {
             return self.ipc().fail_remote(caller, Error::Gone, TaskId::NONE);
         };
         let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
-        let from = From { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
+        let from =
+            SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
         let who = callee.get().id();
         if callee.get().header.has_flag(FLAG_DEAD) {
             return self.ipc().fail_remote(caller, Error::Dead, who);
@@ -115,7 +117,7 @@ impl<'k, M: Machine> Door<'k, M> {
             self.time_is_home(caller, caller_hot, msg);
         }
         if words.info.has(FLAG_EVENT) {
-            return self.ipc().event_arrived(caller, msg, callee, hot);
+            return self.events().event_arrived(caller, msg, callee, hot);
         }
         if self.time().lacks_time(caller, hot) {
             return self.ipc().fail_remote(caller, Error::NoTime, TaskId::NONE);
@@ -150,22 +152,22 @@ impl<'k, M: Machine> Door<'k, M> {
             return self.life().go_on_dying(task, hot);
         }
         if has_flag(hot, FLAG_IN_FAULT) {
-            self.event(|| Event::CallOver { caller: task.get().id(), error: msg.error.get() });
+            self.trace().event(|| Event::CallOver { caller: task.get().id(), error: msg.error.get() });
             self.ipc().fault_is_over(task, hot, msg, Error::from_raw(msg.error.get()));
             return self.time().dispatch();
         }
         let progress = if is_broadcast(msg) { progress_of(hot) } else { 0 };
         let (error, detail, who) = match (msg.error.get(), hot.recall.take()) {
             (SENT, _) => {
-                self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
-                self.ipc().go_on_behind(hot);
+                self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
+                self.events().go_on_behind(hot);
                 self.time().make_ready(task, hot);
                 return self.time().dispatch();
             }
             // Asked back by this side: nobody over there is to blame.
             (RECALLED, why) => (why, progress, TaskId::NONE),
             (AGAIN, 0) => {
-                self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
+                self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
                 self.rewind(hot);
                 self.time().make_ready(task, hot);
                 return self.time().dispatch();
@@ -173,11 +175,11 @@ impl<'k, M: Machine> Door<'k, M> {
             (AGAIN, why) => (why, progress, TaskId::NONE),
             (error, _) => (error, msg.regs[0].get(), msg.sender.get()),
         };
-        self.event(|| Event::CallOver { caller: task.get().id(), error });
+        self.trace().event(|| Event::CallOver { caller: task.get().id(), error });
         match Error::from_raw(error) {
             Some(error) => {
-                self.caps().audit_refusal(task, None, error, detail, 0);
-                self.ipc().take_pages_back(task, hot);
+                self.security().audit_refusal(task, None, error, detail, 0);
+                self.payload().take_pages_back(task, hot);
                 write_error(&hot.regs, error, detail, who);
             }
             None => {
@@ -259,7 +261,7 @@ impl<'k, M: Machine> Door<'k, M> {
     fn bits_arrived(self, object: Ref<'k, Notification>) {
         let bits = object.get().remote.take(self.pin());
         match object.get().hot.open(self.pin()) {
-            Some(hot) => self.ipc().raise(hot, bits),
+            Some(hot) => self.events().raise(hot, bits),
             None if object.get().header.has_flag(FLAG_DYING) => {}
             None => self.outbox().raise_remote(object, bits),
         }

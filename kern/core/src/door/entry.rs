@@ -95,7 +95,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// An interrupt was taken.
     #[inline(always)]
     pub fn note_interrupt(self, what: Interrupt) {
-        self.event(|| Event::Interrupt {
+        self.trace().event(|| Event::Interrupt {
             irq: match what {
                 Interrupt::Timer => Irq::Timer,
                 Interrupt::Mail => Irq::Mail,
@@ -171,7 +171,10 @@ impl<'k, M: Machine> Door<'k, M> {
             hot.regs.rax.set(msg.info.get().op(op).0);
             hot.regs.rdi.set(target);
             hot.regs.rsi.set(0);
-            self.system_call(op);
+            match op {
+                Op::Call => self.system_call(Op::Call),
+                _ => self.system_call(Op::ReplyRecv),
+            }
         }
         if self.hot.current.is(me) { Left::Same } else { Left::Another }
     }

@@ -46,7 +46,7 @@ impl<'k, M: Machine> Door<'k, M> {
                     self.life().stop_reply(reply)
                 })
             }
-            Request::Forgotten(stamp) => self.mem().serve_forgotten(task, stamp),
+            Request::Forgotten(stamp) => self.tlb().serve_forgotten(task, stamp),
             Request::Disown(sc) => {
                 let sc = sc.get(self.pin());
                 self.at(sc.get().hot.mail_target(self.pin()), &sc.get().header, || self.disown(task, sc))
@@ -129,7 +129,7 @@ impl<'k, M: Machine> Door<'k, M> {
     /// A shootdown node came by.
     #[inline(never)]
     pub fn shoot_arrived(self, mail: ShootMail, what: What) {
-        if self.mem().shoot_arrived(mail, what) {
+        if self.tlb().shoot_arrived(mail, what) {
             self.wake_forgotten();
         }
     }
@@ -138,7 +138,7 @@ impl<'k, M: Machine> Door<'k, M> {
     fn wake_forgotten(self) {
         let waits_no_more = |task: &Ref<'k, Task>| {
             let request = task.get().msg.open(self.pin()).and_then(|msg| msg.request.get());
-            matches!(request, Some(Request::Forgotten(stamp)) if self.mem().is_over(stamp))
+            matches!(request, Some(Request::Forgotten(stamp)) if self.tlb().is_over(stamp))
         };
         let list = &self.sched.forgetful;
         let mut next = list.first(self.pin());

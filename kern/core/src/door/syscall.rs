@@ -54,15 +54,15 @@ impl<'k, M: Machine> Door<'k, M> {
         match refusal {
             // It may have ended others, or itself, before it came to that.
             Refusal::Error { error, detail, who } => {
-                self.caps().audit_refusal(me.task, op, error, detail, me.hot.regs.rdi.get());
+                self.security().audit_refusal(me.task, op, error, detail, me.hot.regs.rdi.get());
                 // A message that is refused leaves its pages with the sender.
-                self.ipc().take_pages_back(me.task, me.hot);
+                self.payload().take_pages_back(me.task, me.hot);
                 write_error(&me.hot.regs, error, detail, who);
                 self.time().dispatch();
             }
             Refusal::Restart { epoch } => {
                 self.rewind(me.hot);
-                self.life().wait_for_grace(me, epoch);
+                self.grace().wait_for_grace(me, epoch);
             }
             Refusal::More | Refusal::Dispose => {
                 self.rewind(me.hot);
@@ -76,6 +76,8 @@ impl<'k, M: Machine> Door<'k, M> {
         }
     }
 
+    /// Carries out an operation. Each operation has a handler of its own in the entry's table ([`abi::Op`] is a constant there),
+    /// so nothing of this and of what follows is left but one call.
     #[inline(always)]
     fn invoke(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
         match op {
@@ -86,30 +88,27 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::Reply => self.ipc().reply(me, args),
             Op::Forward => self.ipc().forward(me, args),
             Op::SaveReply => self.ipc().save_reply(me, args),
-            Op::Notify => self.ipc().notify(me, args),
-            Op::Wait => self.ipc().wait(me, args),
+            Op::Notify => self.events().notify(me, args),
+            Op::Wait => self.events().wait(me, args),
             Op::Yield => self.yield_now(me),
-            Op::YieldTo => self.life().yield_to(me, args.target()),
+            Op::YieldTo => self.make().yield_to(me, args.target()),
             Op::Map => self.mem().map(me).map(|()| Answer::DONE),
             Op::Unmap => self.mem().unmap(me).map(|()| Answer::DONE),
             Op::WhoAmI => Ok(Answer::Values([me.task.get().id().raw(), self.id().index() as u64, 0, 0])),
-            _ => self.invoke_object(op, me, args),
+            _ => {
+                let answer = self.on_capabilities(op, me, args)?;
+                // The operation may have made other tasks ready.
+                self.time().dispatch();
+                Ok(answer)
+            }
         }
     }
 
-    /// Operations on objects: none of them is on a hot path. They may have made others ready. As each operation has a
-    /// handler of its own ([`abi::Op`] is known there), there is nothing to branch on.
+    /// Carries out an operation on capabilities or memory.
     #[inline(always)]
-    fn invoke_object(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        let answer = self.operate(op, me, args)?;
-        self.time().dispatch();
-        Ok(answer)
-    }
-
-    #[inline(always)]
-    fn operate(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+    fn on_capabilities(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
         match op {
-            Op::Retype => self.life().retype(me, args.target(), args.a1, Target(args.a2), args.a3),
+            Op::Retype => self.make().retype(me, args.target(), args.a1, Target(args.a2), args.a3),
             Op::CapCopy => {
                 self.caps().cap_copy(me, args.cap(), Target(args.a1), Rights(args.a2 as u32), args.a3)
             }
@@ -117,73 +116,88 @@ impl<'k, M: Machine> Door<'k, M> {
             Op::CapDelete => self.life().cap_delete(me, args.target()),
             Op::CapRevoke => self.life().cap_revoke(me, args.target()),
             Op::CapInspect => self.caps().cap_inspect(me, args.target()),
+            Op::CapVerify => self.caps().cap_verify(me, args),
+            Op::CapList => self.caps().cap_list(me, args.target()),
+            Op::CSpaceGrow => self.caps().cspace_grow(me, args.cap(), args.cap1()),
             Op::UntypedReset => self.life().untyped_reset(me, args.cap(), args.a1, Target(args.a3).cap()),
-            Op::GroupAdd => {
-                self.life().group_add(me, args.cap(), args.cap1(), Rights(args.a2 as u32), args.a3)
-            }
-            Op::GroupRemove => self.life().group_remove(me, args.target()),
-            Op::Expose => self.life().expose(me, args.target(), args.cap1(), args.a2),
-            Op::Withdraw => self.life().withdraw_exposure(me, args.target()),
-            Op::ProcessConfigure => {
-                self.life().process_configure(me, args.cap(), args.cap1(), args.cap2(), args.a3)
-            }
-            Op::ProcessAccept => self.life().process_accept(me, args.cap(), args.a1, args.cap2()),
-            Op::TaskConfigure => self.life().task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
-            Op::TaskWriteRegs => self.life().task_write_regs(me, args.cap()),
-            Op::TaskReadRegs => self.life().task_read_regs(me, args.cap()),
-            Op::TaskReadVector => self.life().task_read_vector(me, args.cap(), args.a1),
-            Op::TaskWriteVector => self.life().task_write_vector(me, args.cap(), args.a1, args.a2),
-            Op::TaskResume => self.life().task_control(me, args.cap(), ctl::RESUME),
-            Op::TaskSuspend => self.life().task_control(me, args.cap(), ctl::SUSPEND),
-            Op::TaskKill => self.life().task_control(me, args.cap(), ctl::KILL),
-            Op::TaskCancel => self.life().task_control(me, args.cap(), ctl::CANCEL),
-            _ => self.operate_rest(op, me, args),
+            Op::Protect => self.mem().protect(me).map(|()| Answer::DONE),
+            Op::Accessed => self.mem().accessed(me),
+            Op::PageCopy => self.mem().page_copy(me, args),
+            Op::PageTransfer => self.payload().page_transfer(me, args),
+            Op::FramePin => self.make().frame_pin(me, args.cap(), args.cap1()),
+            Op::FrameUnpin => self.make().frame_unpin(me, args.cap(), args.cap1()),
+            _ => self.on_tasks(op, me, args),
         }
     }
 
-    /// The operations that are not asked for often. Their handlers share this function.
-    #[inline(never)]
-    fn operate_rest(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
-        if op == Op::Broadcast {
-            return self.ipc().broadcast(me, args);
-        }
+    /// Carries out an operation on processes, tasks or CPU time.
+    #[inline(always)]
+    fn on_tasks(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
         match op {
-            Op::SchedConfigure => self.life().sched_configure(me, args.cap(), args.a1, args.a2),
-            Op::SchedBind => self.life().sched_bind(me, args.cap(), args.cap1()),
-            Op::SchedInfo => self.life().sched_info(me, args.cap()),
-            Op::NotificationBind => self.ipc().notification_bind(me, args.cap(), args.cap1()),
-            Op::Protect => self.mem().protect(me).map(|()| Answer::DONE),
-            Op::Accessed => self.mem().accessed(me),
-            Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
-            Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
-            Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
-            Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
-            Op::SetBases => self.life().set_bases(me, args.a0, args.a1),
-            Op::FaultHandler => self.life().set_fault_handler(me, args.cap(), args.a1),
-            Op::PageCopy => self.mem().page_copy(me, args),
-            Op::PageTransfer => self.ipc().page_transfer(me, args),
-            Op::PoolBind => self.ipc().pool_bind(me, args),
-            Op::Send => self.ipc().send(me, args),
-            Op::PoolRoom => self.ipc().pool_room(me, args),
+            Op::ProcessConfigure => {
+                self.make().process_configure(me, args.cap(), args.cap1(), args.cap2(), args.a3)
+            }
+            Op::ProcessAccept => self.make().process_accept(me, args.cap(), args.a1, args.cap2()),
+            Op::ProcessKill => self.life().process_kill(me, args.cap()),
+            Op::TaskConfigure => self.make().task_configure(me, args.cap(), args.cap1(), args.a2, args.a3),
+            Op::TaskWriteRegs => self.make().task_write_regs(me, args.cap()),
+            Op::TaskReadRegs => self.make().task_read_regs(me, args.cap()),
+            Op::TaskReadVector => self.make().task_read_vector(me, args.cap(), args.a1),
+            Op::TaskWriteVector => self.make().task_write_vector(me, args.cap(), args.a1, args.a2),
+            Op::TaskResume => self.make().task_control(me, args.cap(), ctl::RESUME),
+            Op::TaskSuspend => self.make().task_control(me, args.cap(), ctl::SUSPEND),
+            Op::TaskKill => self.make().task_control(me, args.cap(), ctl::KILL),
+            Op::TaskCancel => self.make().task_control(me, args.cap(), ctl::CANCEL),
+            Op::TaskDebug => {
+                self.make().task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5)
+            }
+            Op::SetBases => self.make().set_bases(me, args.a0, args.a1),
+            Op::FaultHandler => self.make().set_fault_handler(me, args.cap(), args.a1),
+            Op::SchedConfigure => self.make().sched_configure(me, args.cap(), args.a1, args.a2),
+            Op::SchedBind => self.make().sched_bind(me, args.cap(), args.cap1()),
+            Op::SchedInfo => self.make().sched_info(me, args.cap()),
+            _ => self.on_groups(op, me, args),
+        }
+    }
+
+    /// Carries out an operation on groups, events or notifications.
+    #[inline(always)]
+    fn on_groups(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        match op {
+            Op::GroupAdd => {
+                self.groups().group_add(me, args.cap(), args.cap1(), Rights(args.a2 as u32), args.a3)
+            }
+            Op::GroupRemove => self.life().group_remove(me, args.target()),
+            Op::GroupMember => self.groups().group_member(me, args.target()),
+            Op::Expose => self.groups().expose(me, args.target(), args.cap1(), args.a2),
+            Op::Withdraw => self.life().withdraw_exposure(me, args.target()),
+            Op::Send => self.events().send(me, args),
+            Op::Broadcast => self.events().broadcast(me, args),
+            Op::PoolBind => self.events().pool_bind(me, args),
+            Op::PoolRoom => self.events().pool_room(me, args),
+            Op::NotificationBind => self.events().notification_bind(me, args.cap(), args.cap1()),
+            _ => self.on_machine(op, me, args),
+        }
+    }
+
+    /// Carries out an operation on the machine, its devices, its security labels or its audit.
+    #[inline(always)]
+    fn on_machine(self, op: Op, me: Me<'k>, args: &Args) -> Result<Answer> {
+        match op {
             Op::LabelSet => self.life().label_set(me, args.cap(), args.cap1(), args.a2),
             Op::LabelRule => self.caps().label_rule(me, args),
             Op::AuditStart => self.caps().audit_start(me, args.cap(), args.cap1(), args.a2),
             Op::AuditRead => self.caps().audit_read(me, args),
-            Op::CSpaceGrow => self.caps().cspace_grow(me, args.cap(), args.cap1()),
-            Op::ProcessKill => self.life().process_kill(me, args.cap()),
-            Op::CapVerify => self.caps().cap_verify(me, args),
-            Op::CapList => self.caps().cap_list(me, args.target()),
-            Op::GroupMember => self.life().group_member(me, args.target()),
-            Op::TaskDebug => {
-                self.life().task_debug(me, args.cap(), [args.a1, args.a2, args.a3, args.a4], args.a5)
-            }
-            Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
-            Op::FramePin => self.life().frame_pin(me, args.cap(), args.cap1()),
-            Op::FrameUnpin => self.life().frame_unpin(me, args.cap(), args.cap1()),
             Op::DeviceFrame => {
-                self.life().device_frame(me, [args.cap(), args.cap1()], Target(args.a2), args.a3, args.a4)
+                self.make().device_frame(me, [args.cap(), args.cap1()], Target(args.a2), args.a3, args.a4)
             }
+            Op::MachineLog => self.machine_log(me, args.cap(), args.a1, args.a2),
+            Op::MachineExit => self.machine_exit(me, args.cap(), args.a1),
+            Op::MachineCounter => self.machine_counter(me, args.target(), args.a1),
+            Op::MachineDump => self.machine_dump(me, args.cap(), args.a1),
+            Op::MachineTrace => self.machine_trace(me, args.cap(), args.a1, args.a2),
             Op::MachineAttempt => self.machine_attempt(me, args.cap(), args.a1, args.a2),
+            // `invoke` has served the others.
             _ => Err(Refusal::new(Error::BadSyscall, Op::COUNT as u64)),
         }
     }
@@ -244,7 +258,7 @@ impl<'k, M: Machine> Door<'k, M> {
         if !smp::trace::ENABLED {
             return Err(Error::NotBuilt.into());
         }
-        self.event(|| Event::User { first, second });
+        self.trace().event(|| Event::User { first, second });
         Ok(Answer::DONE)
     }
 

@@ -12,10 +12,10 @@ use smp::door::Ref;
 use smp::mailbox::Batch;
 use test_abi::trace::{Event, How, Path};
 
-use crate::ipc::broadcast::is_broadcast;
-use crate::ipc::call::{From, Words};
-use crate::ipc::carry::CARRIES;
+use crate::ipc::call::is_broadcast;
+use crate::ipc::call::{SenderInfo, Words};
 use crate::ipc::faults::{not_express, take_registers_along};
+use crate::payload::carry::CARRIES;
 use crate::rooms::Ipc;
 use crate::state::set_state;
 use crate::{Answer, Me, Refusal, Result};
@@ -38,14 +38,14 @@ impl<'k, M: Machine> Ipc<'k, M> {
         callee: Ref<'k, Task>,
         tag: u64,
         words: Words,
-        from: From,
+        from: SenderInfo,
         deadline: Option<u64>,
     ) -> Result<Answer> {
         let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
         if let Some(at) = deadline {
             self.time().set_deadline(me.task, at);
         }
-        self.event(|| {
+        self.trace().event(|| {
             let (caller, callee) = (me.task.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
         });
@@ -67,9 +67,9 @@ impl<'k, M: Machine> Ipc<'k, M> {
         callee: Ref<'k, Task>,
         tag: u64,
         words: Words,
-        from: From,
+        from: SenderInfo,
     ) {
-        self.event(|| {
+        self.trace().event(|| {
             let (caller, callee) = (me.task.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Slow, how: How::Sent }
         });
@@ -88,7 +88,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         callee: Ref<'k, Task>,
         tag: u64,
         words: Words,
-        from: From,
+        from: SenderInfo,
     ) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
         if let Some(hot) = self.task_hot(caller) {
@@ -124,7 +124,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         callee: Ref<'k, Task>,
         tag: u64,
         words: Words,
-        from: From,
+        from: SenderInfo,
     ) {
         write_block(msg, words, from);
         msg.tag.set(if words.info.has(SPECIAL) { not_express(tag) } else { tag });
@@ -163,8 +163,8 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// back with it.
     pub fn reply_remote(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
         let Some(msg) = caller.get().msg.open(self.pin()) else { return };
-        write_block(msg, words, From { sender: TaskId::NONE, target: Target(0), custom: 0 });
-        self.note_reply(caller, me.task, Path::Slow, How::Sent, 0);
+        write_block(msg, words, SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 });
+        self.trace().note_reply(caller, me.task, Path::Slow, How::Sent, 0);
         if me.hot.lender.is(caller) {
             self.time().give_back(me.task, me.hot);
         }
@@ -193,7 +193,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         write_block(
             msg,
             Words { info: MsgInfo(kind), regs: [detail, 0, 0, 0] },
-            From { sender: who, target, custom: 0 },
+            SenderInfo { sender: who, target, custom: 0 },
         );
         let callee = msg.callee.take(self.pin());
         if let Some((callee, hot)) = callee.and_then(|t| Some((t, self.task_hot(t)?))) {
@@ -211,7 +211,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 }
 
-pub fn write_block(msg: &Message, words: Words, from: From) {
+pub fn write_block(msg: &Message, words: Words, from: SenderInfo) {
     msg.info.set(words.info);
     for (cell, value) in msg.regs.iter().zip(words.regs) {
         cell.set(value);

@@ -93,7 +93,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             RESUME_AT if rip < abi::USER_TOP => faulter_hot.regs.rip.set(rip),
             _ => return false,
         }
-        self.note_reply(faulter, me, Path::Express, How::Delivered, 0);
+        self.trace().note_reply(faulter, me, Path::Express, How::Delivered, 0);
         msg.callee.set(None);
         msg.stage.set(Stage::Home);
         hot.pending.set(0);
@@ -117,7 +117,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if !sc_hot.state.may_run_on(way.get().id()) {
             return false;
         }
-        self.event(|| {
+        self.trace().event(|| {
             let (caller, callee) = (me.get().id(), callee.get().id());
             Event::Call { caller, callee, path: Path::Express, how: How::Sent }
         });
@@ -146,7 +146,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
             return None;
         }
         let now = self.time().make_way(sc_hot)?;
-        self.note_received(caller, callee);
+        self.trace().note_received(caller, callee);
         msg.stage.set(Stage::Owed);
         msg.sc.set(None);
         hot.caller.set(Some(caller));
@@ -169,7 +169,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         let Some(msg) = caller.get().msg.hold(self.pin()) else { return false };
         let Some((sc, sc_hot)) = self.running_held() else { return false };
         let Some(way) = self.way_to(caller) else { return false };
-        self.note_reply(caller, me, Path::Express, How::Sent, 0);
+        self.trace().note_reply(caller, me, Path::Express, How::Sent, 0);
         self.time().stop(&sc_hot);
         hot.state.set(hot.state.get() ^ (State::Ready as u64 ^ State::Recv as u64));
         hot.caller.set(None);
@@ -196,7 +196,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         }
         debug_assert!(hot.borrowed.is_null(), "its time went along with its call");
         let now = self.time().make_way(sc_hot)?;
-        self.event(|| Event::CallOver { caller: task.get().id(), error: 0 });
+        self.trace().event(|| Event::CallOver { caller: task.get().id(), error: 0 });
         msg.stage.set(Stage::Home);
         msg.sc.set(None);
         hot.state.set(word ^ (State::AwaitRemote as u64 ^ State::Ready as u64));

@@ -27,8 +27,8 @@ use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 use test_abi::trace::{Event, How, Path};
 
-use crate::ipc::call::{From, Words};
-use crate::ipc::carry::CARRIES;
+use crate::ipc::call::{SenderInfo, Words};
+use crate::payload::carry::CARRIES;
 use crate::registers::{load_registers, read_registers, registers};
 use crate::rooms::Ipc;
 use crate::state::{has_flag, is_dying, set_flag, set_state};
@@ -134,7 +134,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     /// torn down.
     pub fn on_fault(self, fault: Fault) {
         let Some(me) = self.current() else { return };
-        self.event(|| Event::Fault {
+        self.trace().event(|| Event::Fault {
             task: me.task.get().id(),
             address: fault.address,
             vector: fault.vector,
@@ -169,7 +169,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         if dest.task == me.task {
             return Err(Some(Error::SelfCall));
         }
-        let from = From { sender: me.task.get().id(), target: Target(target), custom: dest.custom };
+        let from = SenderInfo { sender: me.task.get().id(), target: Target(target), custom: dest.custom };
         if has_flag(me.hot, FLAG_VECTOR) {
             self.k.machine.save_vector(me.task.get().vector(self.pin()));
         }
@@ -186,7 +186,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
         set_flag(me.hot, FLAG_IN_FAULT, true);
         msg.callee.set(Some(dest.task));
         let how = if receiving { How::Delivered } else { How::Queued };
-        self.event(|| {
+        self.trace().event(|| {
             let (caller, callee) = (me.task.get().id(), dest.task.get().id());
             Event::Call { caller, callee, path: Path::Slow, how }
         });
@@ -232,7 +232,7 @@ impl<'k, M: Machine> Ipc<'k, M> {
     }
 
     fn report_fault(self, task: Ref<'k, Task>, hot: &TaskHot, why: Option<Error>) {
-        self.caps().audit_teardown(task);
+        self.security().audit_teardown(task);
         let [address, about] = &hot.fault;
         self.k.machine.report_fault(&FaultEnd {
             task: task.get().id(),
@@ -308,16 +308,16 @@ impl<'k, M: Machine> Ipc<'k, M> {
     pub fn answer_fault(self, me: Me<'k>, caller: Ref<'k, Task>, answer: FaultAnswer, words: Words) {
         let Some(hot) = self.task_hot(caller) else {
             if !goes_on(answer) {
-                self.caps().audit_answer(me, caller, answer);
+                self.security().audit_answer(me, caller, answer);
             }
             return self.reply_remote(me, caller, words);
         };
-        self.note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
+        self.trace().note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
         if goes_on(answer) {
             self.apply(caller, hot, answer, words.regs[1]);
             self.end_call(me, caller, hot);
         } else {
-            self.caps().audit_answer(me, caller, answer);
+            self.security().audit_answer(me, caller, answer);
             self.stop_faulter(me, caller, hot);
             self.finish_off(caller, hot, answer);
         }

@@ -9,6 +9,7 @@ use abi::{Error, FLAG_EVENT, TaskId};
 use kern_base::header::FLAG_DEAD;
 use kern_base::limits::{CLIENT_STEPS, TEARDOWN_STEPS};
 use kern_base::machine::Machine;
+use kern_base::process::Process;
 use kern_base::task::{
     FLAG_IN_FAULT, FLAG_SUSPENDED, PENDING_SENDERS, Request, Stage, State, Task, TaskHot, ctl,
 };
@@ -18,7 +19,7 @@ use test_abi::trace::Event;
 
 use crate::Refusal;
 use crate::answer::write_error;
-use crate::ipc::broadcast::progress_of;
+use crate::events::broadcast::progress_of;
 use crate::rooms::Life;
 use crate::state::{has_flag, is_dying, runnable, set_flag, set_state, state_of};
 
@@ -48,12 +49,12 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         hot.recall.set(0);
         if matches!(state_of(hot), State::Sending | State::Await | State::AwaitTimed) {
-            self.event(|| Event::CallOver { caller: task.get().id(), error: error as u8 });
+            self.trace().event(|| Event::CallOver { caller: task.get().id(), error: error as u8 });
         }
         if has_flag(hot, FLAG_IN_FAULT) {
             return self.ipc().fault_failed(task, hot, error);
         }
-        self.ipc().take_pages_back(task, hot);
+        self.payload().take_pages_back(task, hot);
         write_error(&hot.regs, error, detail, TaskId::NONE);
         self.time().make_ready(task, hot);
     }
@@ -71,7 +72,7 @@ impl<'k, M: Machine> Life<'k, M> {
                     n.waiter.set(None);
                 }
             }
-            State::Restart if self.has_block(task) => self.unlink_grace_waiter(task, hot),
+            State::Restart if self.has_block(task) => self.grace().unlink_grace_waiter(task, hot),
             State::AwaitRemote | State::Restart => {
                 self.outbox().recall(task, hot, leave);
                 return Unwait::Recalled;
@@ -153,10 +154,10 @@ impl<'k, M: Machine> Life<'k, M> {
             self.time().look_for_time(task, hot);
         }
         if bits & ctl::EVENT != 0 {
-            self.ipc().tell_reader(hot);
+            self.events().tell_reader(hot);
         }
         if bits & ctl::ROOM != 0 {
-            self.ipc().let_posters_in(task, hot);
+            self.events().let_posters_in(task, hot);
         }
         if bits & ctl::RECEIVE != 0 {
             self.ipc().receive_pending(task, hot);
@@ -234,11 +235,11 @@ impl<'k, M: Machine> Life<'k, M> {
         if let Some(n) = hot.bound.take(self.pin()).and_then(|n| n.get().hot.open(self.pin())) {
             n.bound.set(None);
         }
-        self.ipc().take_pages_back(task, hot);
+        self.payload().take_pages_back(task, hot);
         hot.recall.set(0);
         set_state(hot, State::Dead);
-        self.event(|| Event::TaskDead { task: task.get().id() });
-        self.caps().audit_death(task);
+        self.trace().event(|| Event::TaskDead { task: task.get().id() });
+        self.security().audit_death(task);
         self.leave_process(task, hot);
         task.get().header.set_flag(FLAG_DEAD);
         self.tell_mourners(hot);
@@ -259,7 +260,7 @@ impl<'k, M: Machine> Life<'k, M> {
         for _ in 0..TEARDOWN_STEPS {
             let at = hot.wait_epoch.get();
             let Some(number) = process.get().tasks.get(self.pin(), at as usize) else {
-                if self.leave_groups(process, Some(task)).is_err() {
+                if self.groups().leave_groups(process, Some(task)).is_err() {
                     break;
                 }
                 set_state(hot, State::Ready);
@@ -330,5 +331,14 @@ impl<'k, M: Machine> Life<'k, M> {
             }
         }
         false
+    }
+
+    /// Gives a task number back.
+    pub fn drop_number(self, process: Ref<'k, Process>, number: u16) {
+        if let Some(entry) = process.get().tasks.get(self.pin(), usize::from(number)) {
+            let _lock = process.get().memberships.lock(self.cpu, &process.get().header);
+            entry.get().task.set(None);
+            process.get().free_number.fetch_min(number, Relaxed);
+        }
     }
 }

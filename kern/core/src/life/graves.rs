@@ -9,7 +9,7 @@
 //!
 //! # Who ended it
 //! What a CNode holds ends by the doing of the task that ended the CNode, not of the one that happens to empty it. So, where
-//! there is an [audit](crate::caps::audit), the CNode keeps that task's name, and so does each CNode that ends with it.
+//! there is an [audit](crate::security::records), the CNode keeps that task's name, and so does each CNode that ends with it.
 //!
 //! # What cannot be emptied
 //! What belongs to the task that works on it that task cannot end, and a frame that is pinned nobody. A CNode with such a
@@ -21,28 +21,22 @@ use kern_base::header::{FLAG_DEAD, Header};
 use kern_base::limits::ZOMBIE_SLOTS;
 use kern_base::machine::Machine;
 use kern_base::memory::Untyped;
+use kern_base::objects::header_of;
 use kern_base::slot::CNode;
 use smp::door::{AtomicLink, Ref};
 
 use crate::caps::slots::is_claimed;
-use crate::ipc::grants::Grants;
 use crate::life::reclaim::Pins;
-use crate::rooms::{Caps, Life};
+use crate::payload::grants::Grants;
+use crate::rooms::Life;
 use crate::{Me, Refusal, Result};
-
-impl<'k, M: Machine> Caps<'k, M> {
-    /// Whether a CNode is being emptied.
-    pub fn has_open_graves(self) -> bool {
-        !self.k.graves.lock(self.cpu, &"the lists of graves").open.is_null()
-    }
-}
 
 impl<'k, M: Machine> Life<'k, M> {
     /// A CNode whose last capability is gone: it will be emptied.
     pub fn bury(self, cnode: Ref<'k, CNode>) {
         let graves = self.k.graves.lock(self.cpu, &"the lists of graves");
-        if self.caps().is_told() {
-            cnode.get().set_ender(self.caps().actor());
+        if self.security().is_told() {
+            cnode.get().set_ender(self.security().actor());
         }
         self.put_grave(&graves.open, cnode);
     }
@@ -80,7 +74,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// What ends with a CNode is told of as the doing of who ended that, whoever empties it.
     fn empty_for_ender(self, me: Me<'k>, cnode: Ref<'k, CNode>, work: &mut usize) -> Result<()> {
-        self.sched.ender.set(self.caps().is_told().then(|| cnode.get().ender()));
+        self.sched.ender.set(self.security().is_told().then(|| cnode.get().ender()));
         let emptied = self.empty(me, cnode, work);
         self.sched.ender.set(None);
         emptied
@@ -134,7 +128,7 @@ impl<'k, M: Machine> Life<'k, M> {
     fn dispose_all(self, me: Me<'k>) -> Result<()> {
         let mut grants = Grants::new();
         let mut settled = false;
-        self.ipc().grants_of(me.task, &mut grants)?;
+        self.payload().grants_of(me.task, &mut grants)?;
         for (place, grant) in grants.into_iter().enumerate() {
             let (cap, of) = match grant {
                 Grant::Dispose { cap, of } => (cap, of),
@@ -149,7 +143,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 Err(Refusal::Error { .. }) => Fate::Kept,
                 Err(later) => return Err(later),
             };
-            self.ipc().mark(me.task, place, Grant::Settled { cap, fate });
+            self.payload().mark(me.task, place, Grant::Settled { cap, fate });
         }
         // What an entry before this has deleted may not be empty yet.
         if settled { self.empty_graves(me) } else { Ok(()) }
@@ -158,7 +152,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Deletes a capability of an object. What has come into its slot since stays there.
     fn dispose(self, me: Me<'k>, cap: Cap, of: u64) -> Result<Fate> {
         let slot = self.caps().slot_of(me.process(self.pin()), cap)?;
-        let object = self.caps().header_of(slot.get().word.load(self.pin()));
+        let object = header_of(slot.get().word.load(self.pin()));
         if object.map(Header::identity) != Some(of) {
             return Ok(Fate::Gone);
         }

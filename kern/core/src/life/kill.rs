@@ -38,7 +38,7 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         self.end_tasks(me, process)?;
         self.withdraw_tasks(me, process)?;
-        self.leave_groups(process, None)?;
+        self.groups().leave_groups(process, None)?;
         self.take_spaces(process);
         Ok(Answer::DONE)
     }
@@ -108,7 +108,12 @@ impl<'k, M: Machine> Life<'k, M> {
                     done => {
                         done?;
                         let header = &group.get().header;
-                        self.caps().audit_object(AuditEvent::Withdraw, Op::ProcessKill, header, index as u64);
+                        self.security().audit_object(
+                            AuditEvent::Withdraw,
+                            Op::ProcessKill,
+                            header,
+                            index as u64,
+                        );
                     }
                 }
             }

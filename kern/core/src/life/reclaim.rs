@@ -23,7 +23,7 @@ use kern_base::limits::DELETE_STEPS;
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Reset, Untyped, VSpace};
 use kern_base::notification::Notification;
-use kern_base::objects::RawWord;
+use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
 use kern_base::reply::Reply;
 use kern_base::roots::{RootGuard, UntypedGuard};
@@ -36,11 +36,12 @@ use smp::sync::Ordering::{Relaxed, SeqCst};
 use smp::sync::fence;
 
 use crate::begun::is_again;
-use crate::caps::audit::about;
-use crate::caps::slots::{Place, is_claimed};
-use crate::mem::spaces::mark::Mark;
+use crate::caps::slots::is_claimed;
 use crate::rooms::Life;
+use crate::security::records::about;
+use crate::tlb::mark::Mark;
 use crate::{Answer, Me, Refusal, Result};
+use kern_base::slot::Place;
 
 /// Types of objects that serve on where their end is refused.
 const SERVES_ON_UNTYPED: u8 = ObjType::Untyped as u8;
@@ -53,9 +54,9 @@ impl<'k, M: Machine> Life<'k, M> {
     /// [`abi::Op::CapDelete`].
     pub fn cap_delete(self, me: Me<'k>, at: Target) -> Result<Answer> {
         let place = self.caps().find_slot(me.process(self.pin()), at, Rights::GRANT)?;
-        let header = self.caps().header_of(place.slot.get().word.load(self.pin()));
+        let header = header_of(place.slot.get().word.load(self.pin()));
         if self.goes_on_with(me, header.map(Header::identity)) {
-            if self.caps().is_told() {
+            if self.security().is_told() {
                 self.delete_audited(me, place)?;
             } else {
                 self.delete_slot(me, place.slot, Pins::Hold)?;
@@ -67,11 +68,11 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// [`abi::Op::CapRevoke`].
     pub fn cap_revoke(self, me: Me<'k>, at: Target) -> Result<Answer> {
-        if !self.awaits_quiet(me) {
+        if !self.grace().awaits_quiet(me) {
             self.revoke(me, at)?;
         }
         // What was looked up before may still do what it allowed.
-        self.wait_quiet(me)?;
+        self.grace().wait_quiet(me)?;
         Ok(Answer::DONE)
     }
 
@@ -83,14 +84,14 @@ impl<'k, M: Machine> Life<'k, M> {
             me.hot.regs.rsi.set(0);
         }
         let slot = self.caps().find_slot(me.process(self.pin()), at, Rights::GRANT)?.slot;
-        let header = self.caps().header_of(slot.get().word.load(self.pin()));
+        let header = header_of(slot.get().word.load(self.pin()));
         let goes_on = self.goes_on_with(me, header.map(Header::identity));
         let mark = Mark::new(me.hot.regs.r8.get());
         if mark.only_waits() {
-            self.mem().wait_marked(me, mark)?;
+            self.tlb().wait_marked(me, mark)?;
         } else if let Some(object) = header.filter(|_| goes_on) {
             if !again {
-                self.caps().audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
+                self.security().audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
             }
             self.revoke_all(me, slot, again.then_some(object))?;
         }
@@ -103,11 +104,11 @@ impl<'k, M: Machine> Life<'k, M> {
         let found = Cell::new(false);
         let revoked = self.revoke_slot(me, slot, Pins::Hold, &found);
         if let Some(task) = slot.get().word.load(self.pin()).get::<Task>() {
-            self.ipc().may_read_no_more(task);
+            self.events().may_read_no_more(task);
         }
         if found.get() {
             if let Some(object) = untold {
-                self.caps().audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
+                self.security().audit_object(AuditEvent::Revoke, Op::CapRevoke, object, 0);
             }
             // Pages of what ends now are to be looked for from now on.
             me.hot.regs.r8.set(0);
@@ -123,7 +124,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Deletes all that was derived from a slot, leaves first. Notes whether there was anything.
     fn revoke_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins, found: &Cell<bool>) -> Result<()> {
         let word = slot.get().word.load(self.pin());
-        let Some(header) = self.caps().header_of(word) else { return Ok(()) };
+        let Some(header) = header_of(word) else { return Ok(()) };
         let mut from = None;
         for _ in 0..DELETE_STEPS {
             let Some((leaf, before)) = self.leaf_below(slot, word, header, from)? else { return Ok(()) };
@@ -177,9 +178,10 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn delete_audited(self, me: Me<'k>, from: Place<'k>) -> Result<()> {
         let word = from.slot.get().word.load(self.pin());
         let emptied = self.empty_slot(me, from.slot, Pins::Hold)?;
-        let tells = emptied != Emptied::ByOthers && !self.caps().is_own(me.process(self.pin()), from.table);
-        if let Some(object) = self.caps().header_of(word).filter(|_| tells) {
-            self.caps().audit(AuditEvent::Take, |record| {
+        let tells =
+            emptied != Emptied::ByOthers && !me.process(self.pin()).get().has_table(self.pin(), from.table);
+        if let Some(object) = header_of(word).filter(|_| tells) {
+            self.security().audit(AuditEvent::Take, |record| {
                 let (rights, to) = (Rights(word.rights()), from.table.identity());
                 about(Record { op: Some(Op::CapDelete), rights, to, ..record }, object)
             });
@@ -193,7 +195,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// find it empty here, but never full of something else, since it is filled again only after the entry is over.
     pub fn empty_slot(self, me: Me<'k>, slot: Ref<'k, Slot>, pins: Pins) -> Result<Emptied> {
         let word = slot.get().word.load(self.pin());
-        let Some(header) = self.caps().header_of(word) else { return Ok(Emptied::ByOthers) };
+        let Some(header) = header_of(word) else { return Ok(Emptied::ByOthers) };
         let root = self.caps().lock_root(header);
         // It may be this one that leaves.
         self.caps().settle_tree(&root)?;
@@ -232,7 +234,7 @@ impl<'k, M: Machine> Life<'k, M> {
             }
             self.mark_dying(me, header);
         }
-        self.caps().note_actor();
+        self.security().note_actor();
         let destroyed = self.destroy(me, slot, word, pins);
         let serves_on = matches!(word.object_type(), SERVES_ON_UNTYPED | SERVES_ON_POOL);
         if matches!(destroyed, Err(Refusal::Error { .. })) && serves_on {
@@ -251,7 +253,7 @@ impl<'k, M: Machine> Life<'k, M> {
         // Of a last capability nothing is derived.
         self.caps().take_out(slot, header);
         drop(root);
-        self.caps().audit_end(word);
+        self.security().audit_end(word);
         self.after_last(word);
         Ok(Emptied::Now)
     }
@@ -259,8 +261,8 @@ impl<'k, M: Machine> Life<'k, M> {
     /// An object begins to end, unless it has begun before. Who brings that about is told of before anything is done.
     #[inline(always)]
     pub fn mark_dying(self, me: Me<'k>, header: &Header) {
-        if header.set_flag(FLAG_DYING) && self.caps().is_told() {
-            self.caps().audit_kill(me, header);
+        if header.set_flag(FLAG_DYING) && self.security().is_told() {
+            self.security().audit_kill(me, header);
         }
         fence(SeqCst);
     }
@@ -271,7 +273,7 @@ impl<'k, M: Machine> Life<'k, M> {
             if pins == Pins::Hold {
                 return Err(Error::InUse.into());
             }
-            self.caps().audit_object(AuditEvent::Pin, Op::UntypedReset, &frame.header, 0);
+            self.security().audit_object(AuditEvent::Pin, Op::UntypedReset, &frame.header, 0);
             frame.unpin_all();
         }
         Ok(())
@@ -328,7 +330,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if let Some(frame) = word.get::<Frame>().filter(|frame| frame.get().is_device()) {
             self.k.frames.remove_device(self.pin(), frame);
         }
-        if let Some(header) = self.caps().header_of(word) {
+        if let Some(header) = header_of(word) {
             header.set_flag(FLAG_DEAD);
         }
     }
@@ -354,7 +356,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     /// Ends an object that is nothing but one CPU's: there.
     fn end_homed(self, me: Me<'k>, word: RawWord<'k>) -> Result<()> {
-        if self.caps().header_of(word).is_none_or(|header| header.has_flag(FLAG_DEAD)) {
+        if header_of(word).is_none_or(|header| header.has_flag(FLAG_DEAD)) {
             return Ok(());
         }
         let here = self.id();
@@ -402,7 +404,7 @@ impl<'k, M: Machine> Life<'k, M> {
             return Err(Error::InUse.into());
         }
         self.end_tasks(me, process)?;
-        self.leave_groups(process, None)?;
+        self.groups().leave_groups(process, None)?;
         self.take_spaces(process);
         Ok(())
     }
@@ -428,7 +430,7 @@ impl<'k, M: Machine> Life<'k, M> {
 
     pub fn take_spaces(self, process: Ref<'k, Process>) {
         if let Some(pool) = process.get().pool.get(self.pin()) {
-            self.ipc().part_pool(pool);
+            self.events().part_pool(pool);
         }
         let _spaces = self.caps().lock_spaces();
         process.get().withdraw_cspace();
@@ -482,7 +484,7 @@ impl<'k, M: Machine> Life<'k, M> {
                 return Ok(());
             }
             let at = header.swept();
-            let _ = self.leave_group(group, at - group.get().exposures.len());
+            let _ = self.groups().leave_group(group, at - group.get().exposures.len());
             header.sweep(at);
         }
         Err(Refusal::More)
@@ -536,7 +538,7 @@ impl<'k, M: Machine> Life<'k, M> {
             self.end_reset(&self.caps().open_untyped(untyped));
         }
         revoked?;
-        self.caps().end_audit(untyped.get());
+        self.security().end_audit(untyped.get());
         self.finish_reset(me, slot, word, untyped)
     }
 
@@ -560,7 +562,7 @@ impl<'k, M: Machine> Life<'k, M> {
             return Err(Refusal::More);
         }
         untyped.get().resetting.store(true, SeqCst);
-        self.caps().audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
+        self.security().audit_object(AuditEvent::Reset, Op::UntypedReset, &untyped.get().header, 0);
         Ok(())
     }
 
@@ -637,17 +639,17 @@ impl<'k, M: Machine> Life<'k, M> {
         }
         match root.reset().get() {
             Reset::Sweep(pass) if self.is_swept(&root, pass) => {
-                let stamp = self.mem().shoot_everything(None);
+                let stamp = self.tlb().shoot_everything(None);
                 root.reset().set(Reset::Forget(stamp));
                 drop(root);
-                self.mem().wait_over(me, stamp)?;
+                self.tlb().wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
             // Another task's reset was refused meanwhile, and more was made.
             Reset::No | Reset::Sweep(_) => Err(Refusal::More),
-            Reset::Forget(stamp) if !self.mem().is_over(stamp) => {
+            Reset::Forget(stamp) if !self.tlb().is_over(stamp) => {
                 drop(root);
-                self.mem().wait_over(me, stamp)?;
+                self.tlb().wait_over(me, stamp)?;
                 Err(Refusal::More)
             }
             Reset::Forget(_) => {
@@ -669,7 +671,8 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Whether the caller itself was made of an Untyped: it can't end itself and be told so.
     fn lives_in(self, me: Me<'k>, untyped: &Untyped) -> bool {
         let process = me.process(self.pin()).get();
-        let tables = process.cnode.get(self.pin()).into_iter().flat_map(|first| self.caps().tables(first));
+        let tables =
+            process.cnode.get(self.pin()).into_iter().flat_map(|first| CNode::tables(first, self.pin()));
         let parts = [me.task.addr(), me.process(self.pin()).addr(), process.vspace.addr()];
         parts.into_iter().chain(tables.map(Ref::addr)).any(|at| untyped.contains(at))
     }

@@ -1,8 +1,8 @@
 //! [`abi::Op::LabelSet`]: an object gets another label; of a process its spaces and tasks, too.
 
 use crate::begun::{is_again, mark_again};
-use crate::caps::labels::differ;
 use crate::rooms::Life;
+use crate::security::labels::differ;
 use crate::{Answer, Me, Refusal, Result};
 use abi::audit::{AuditEvent, LABELS};
 use abi::{Cap, Counter, Error, Op, TaskId, machine_rights};
@@ -10,8 +10,9 @@ use kern_base::header::{FLAG_ADOPTED, FLAG_DYING, Header};
 use kern_base::limits::LABEL_STEPS;
 use kern_base::machine::Machine;
 use kern_base::memory::VSpace;
-use kern_base::objects::RawWord;
+use kern_base::objects::{RawWord, header_of};
 use kern_base::process::Process;
+use kern_base::slot::CNode;
 use kern_base::task::{LABEL_MASK, Task, TaskHot, ctl, label_part};
 use smp::door::Ref;
 use smp::sync::Ordering::{Relaxed, SeqCst};
@@ -22,15 +23,14 @@ impl<'k, M: Machine> Life<'k, M> {
     pub fn label_set(self, me: Me<'k>, machine: Cap, object: Cap, label: u64) -> Result<Answer> {
         self.caps().find_machine(me, machine, machine_rights::SECURITY)?;
         let word = self.caps().slot_of(me.process(self.pin()), object)?.get().word.load(self.pin());
-        let header =
-            self.caps().header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
+        let header = header_of(word).ok_or(Refusal::new(Error::NoCapability, u64::from(object.0)))?;
         let label = u32::try_from(label).ok().filter(|label| *label < LABELS);
         let label = label.ok_or(Refusal::argument(2))?;
         if header.has_flag(FLAG_DYING) {
             return Err(Error::Dying.into());
         }
         let guard = self.caps().lock_spaces();
-        if let Some(whole) = self.caps().process_with(word).map(|process| process.get().header.label())
+        if let Some(whole) = self.security().process_with(word).map(|process| process.get().header.label())
             && whole != label
         {
             return Err(differ(whole, label));
@@ -54,7 +54,7 @@ impl<'k, M: Machine> Life<'k, M> {
         drop(guard);
         if begins {
             let detail = u64::from(before) << 32 | u64::from(label);
-            self.caps().audit_object(AuditEvent::Label, Op::LabelSet, header, detail);
+            self.security().audit_object(AuditEvent::Label, Op::LabelSet, header, detail);
         }
         done.inspect_err(|_| mark_again(me.hot)).map(|()| Answer::DONE)
     }
@@ -64,7 +64,7 @@ impl<'k, M: Machine> Life<'k, M> {
     /// Requires: the lock of spaces, so that nobody sets another label while the count of told tasks is used.
     ///
     /// Ordering: the label is set before the numbers are read, and a task takes its number before it reads the label
-    /// ([`Life::bind_task`]). So each task of the process reads the new label, or is told.
+    /// ([`Make::bind_task`](crate::rooms::Make::bind_task)). So each task of the process reads the new label, or is told.
     fn tell_label(self, process: Ref<'k, Process>) -> Result<()> {
         fence(SeqCst);
         let (numbers, told) = (&process.get().tasks, &process.get().label_told);
@@ -117,7 +117,7 @@ impl<'k, M: Machine> Life<'k, M> {
         if let Some(process) = word.get::<Process>() {
             process.get().label_told.store(0, Relaxed);
             let cspace = process.get().cnode.get(self.pin()).into_iter();
-            for table in cspace.flat_map(|first| self.caps().tables(first)) {
+            for table in cspace.flat_map(|first| CNode::tables(first, self.pin())) {
                 table.get().header.set_label(label);
             }
             if let Some(space) = process.get().vspace.get(self.pin()) {

@@ -50,7 +50,7 @@ impl<'k, M: Machine> Life<'k, M> {
                     hot.mourners.remove(self.pin(), mourner);
                 }
             }
-            Some(Request::Forgotten(_)) => self.mem().stop_forgotten(mourner),
+            Some(Request::Forgotten(_)) => self.tlb().stop_forgotten(mourner),
             _ => {}
         }
         self.outbox().answer_request(mourner, msg);
@@ -107,9 +107,9 @@ impl<'k, M: Machine> Life<'k, M> {
         if is_claimed(pool.get().reader.word.load(self.pin())) {
             return Err(Refusal::More);
         }
-        let reader = self.ipc().reader_of(pool);
+        let reader = self.events().reader_of(pool);
         self.delete_slot(me, pool.map(|p| &p.reader), Pins::Hold)?;
-        self.ipc().part_pool(pool);
+        self.events().part_pool(pool);
         if let Some(reader) = reader.filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
             self.outbox().raise_control(reader, ctl::ROOM);
         }

@@ -1,4 +1,7 @@
-//! Address spaces, pools of pages, shootdowns: the room [`Mem`](crate::rooms::Mem).
+//! Pages are mapped, unmapped, shared and moved: the room [`Mem`](crate::rooms::Mem).
 
-pub mod forget;
-pub mod spaces;
+mod direct;
+pub mod map;
+pub mod pool;
+pub mod transfer;
+mod used;

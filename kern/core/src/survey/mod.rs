@@ -20,10 +20,10 @@ use smp::lock::Guarded;
 use snapshot::{Extent, ExtentKind, Kernel, LabelRule, Number, Range, Root, Sink};
 
 use crate::caps::found::{Found, Object, for_still_tree};
-use crate::caps::growth::TABLES_MAX;
 use crate::caps::slots::DEPTH_MAX;
 use crate::{Cx, Graves};
 use kern_base::limits::{CALL_STEPS, MAPPED_MAX, TASK_GENERATIONS};
+use kern_base::slot::TABLES_MAX;
 
 /// A machine that stands still: the own state of every CPU can be looked into.
 pub trait Still<'k, M: Machine> {

@@ -53,7 +53,7 @@ impl<'k, M: Machine> Time<'k, M> {
 
     #[inline(always)]
     fn switch_task(self, task: Ref<'k, Task>, word: u64) {
-        self.note_run(task);
+        self.trace().note_run(task);
         self.hot.current.set(Some(task));
         if (self.hot.expects.get() ^ word as u32) & SPECIAL != 0 {
             self.expect(word);
@@ -105,7 +105,7 @@ impl<'k, M: Machine> Time<'k, M> {
     /// Takes the running context, which is open, off the CPU. The caller says whose it is from here on.
     #[inline(always)]
     pub fn stop(self, hot: &SchedHot) {
-        self.note_stop();
+        self.trace().note_stop();
         self.hot.current.set(None);
         self.sched.current.set(None);
         let now = self.k.machine.now();
@@ -140,7 +140,7 @@ impl<'k, M: Machine> Time<'k, M> {
     fn set_aside(self, sc: Ref<'k, SchedContext>, hot: &SchedHot) {
         self.keep_time(sc, hot);
         self.stop(hot);
-        self.note_why(Why::Preempted);
+        self.trace().note_why(Why::Preempted);
         self.sched.queue.push_front(self.pin(), sc, hot.state.priority());
     }
 
@@ -232,7 +232,7 @@ impl<'k, M: Machine> Time<'k, M> {
         if let Some((sc, hot)) = self.running() {
             self.keep_time(sc, hot);
             self.stop(hot);
-            self.note_why(why);
+            self.trace().note_why(why);
             hot.state.refill();
             self.enqueue_open(sc, hot);
         }
@@ -295,8 +295,8 @@ impl<'k, M: Machine> Time<'k, M> {
         self.sched.queue.remove(self.pin(), sc);
         self.sched.queue.push_back(self.pin(), old, old_hot.state.priority());
         self.sched.current.set(Some(sc));
-        self.note_stop();
-        self.note_why(Why::Yielded);
+        self.trace().note_stop();
+        self.trace().note_why(Why::Yielded);
         hot.borrowed.set(None);
         self.run_task(task, hot);
         self.arm_timer_for_slice();
@@ -305,7 +305,7 @@ impl<'k, M: Machine> Time<'k, M> {
 
     /// Nothing to run: counts it. The caller idles the CPU.
     pub fn note_idle(self) {
-        self.note_nobody();
+        self.trace().note_nobody();
         self.sched.idle.set(true);
         self.count(Counter::Idle);
     }

@@ -31,7 +31,7 @@ fn mapped(s: &Scene, base: u64) -> Vec<bool> {
     let Some(space) = s.w.object::<kern_base::memory::VSpace>(s.process.vspace) else { panic!("no space") };
     let mut found = Vec::new();
     for number in 0..space.get().used.load(Relaxed) as usize {
-        s.w.look(0).mem().pages_of(space, number, |_, spot| {
+        s.w.look(0).tables().pages_of(space, number, |_, spot| {
             if spot.load().at() == Phys(base) {
                 found.push(spot.load().is_uncached());
             }

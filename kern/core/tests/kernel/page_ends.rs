@@ -72,7 +72,10 @@ fn a_large_page_in_transit_keeps_its_place() {
     s.w.does_and_run(&client, call(target));
     let entry = |s: &Scene| {
         let cx = s.w.look(0);
-        cx.mem().spot::<2>(s.w.object::<VSpace>(space).expect("the space"), LARGE).expect("its entry").load()
+        cx.tables()
+            .spot::<2>(s.w.object::<VSpace>(space).expect("the space"), LARGE)
+            .expect("its entry")
+            .load()
     };
     let before = entry(&s);
     assert!(before.is_in_transit(), "the call is queued");
@@ -118,8 +121,11 @@ fn nothing_maps_a_page_of_a_frame_that_is_ending() {
     assert!(deleter.is_through() && s.w.object::<Frame>(frame).is_none());
     s.w.must(0, Op::UntypedReset, &[memory.arg(), 0]);
     let cx = s.w.look(0);
-    let entry =
-        cx.mem().spot::<1>(s.w.object::<VSpace>(space).expect("the space"), FROM).expect("its entry").load();
+    let entry = cx
+        .tables()
+        .spot::<1>(s.w.object::<VSpace>(space).expect("the space"), FROM)
+        .expect("its entry")
+        .load();
     assert!(!entry.is_present(), "memory that was reset is mapped");
 }
 

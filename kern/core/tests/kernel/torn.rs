@@ -139,7 +139,9 @@ fn the_parts_of_a_process_have_one_label_also_when_it_gets_them_just_then() {
             assert_eq!(process.header.label(), LABEL);
             let pin = smp::host_test::pin(0);
             if let Some(cnode) = process.cnode.get(pin) {
-                assert!(w.look(0).caps().tables(cnode).all(|table| table.get().header.label() == LABEL));
+                assert!(
+                    CNode::tables(cnode, w.look(0).pin()).all(|table| table.get().header.label() == LABEL)
+                );
             }
             if let Some(space) = process.vspace.get(pin) {
                 assert_eq!(space.get().header.label(), LABEL);

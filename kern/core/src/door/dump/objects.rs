@@ -8,6 +8,7 @@ use kern_base::header::{FLAG_DEAD, FLAG_DYING, Header};
 use kern_base::machine::Machine;
 use kern_base::memory::{Frame, Untyped, VSpace};
 use kern_base::notification::Notification;
+use kern_base::objects::header_of;
 use kern_base::paging::Pte;
 use kern_base::process::Process;
 use kern_base::reply::Reply;
@@ -19,7 +20,7 @@ use crate::caps::found::{Object, for_tree};
 use crate::caps::slots::is_claimed;
 use crate::door::dump::Dump;
 use crate::door::dump::text::Text;
-use crate::rooms::{Caps, Mem};
+use crate::rooms::Tables;
 
 impl<'k, M: Machine> Dump<'_, 'k, M> {
     pub fn describe(&self, text: &mut Text<'_, M>, object: Object) {
@@ -84,7 +85,8 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
         let _guard = space.lock(self.cx.cpu);
         text.list("pages");
         for number in 0..space.used.load(Relaxed) as usize {
-            Mem::of(self.cx).pages_of(vspace, number, |address, spot| self.page(text, address, spot.load()));
+            Tables::of(self.cx)
+                .pages_of(vspace, number, |address, spot| self.page(text, address, spot.load()));
         }
         text.end_list();
     }
@@ -242,7 +244,7 @@ impl<'k, M: Machine> Dump<'_, 'k, M> {
                 if !slot.get().prev.is_null() {
                     continue;
                 }
-                if let Some(header) = Caps::of(self.cx).header_of(word) {
+                if let Some(header) = header_of(word) {
                     text.line();
                     text.word("tree");
                     text.end();

@@ -8,6 +8,7 @@ use kern_base::events::EventPool;
 use kern_base::group::{Group, MEMBER_KEY_SHIFT, Member};
 use kern_base::memory::Untyped;
 use kern_base::notification::Notification;
+use kern_base::objects::header_of;
 use kern_base::slot::{CNode, Slot};
 use model::{Id, Kind, Place};
 use smp::door::Ref;
@@ -78,7 +79,7 @@ impl Pair {
     fn audit_object(&self, id: Id, slot: Ref<'static, Slot>) -> Outcome {
         let pin = host_test::pin(0);
         let word = slot.get().word.load(pin);
-        let (label, found) = (self.model.label(id), self.world.look(0).caps().header_of(word));
+        let (label, found) = (self.model.label(id), header_of(word));
         if found.is_none_or(|header| header.label() != label) {
             return Err(format!(
                 "has label {label} in the model, {:?} in the kernel",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use abi::MsgInfo;
 use abi::events::Event;
 use kern_base::events::EventPool;
+use kern_base::objects::header_of;
 use kern_base::slot::Slot;
 use model::{Id, Kind, Place};
 use smp::door::Ref;
@@ -74,6 +75,6 @@ impl Pair {
     /// By which identity receivers know a group.
     fn identity(&self, group: Id, places: &BTreeMap<Place, Ref<'static, Slot>>) -> Option<u64> {
         let word = self.reach(places, group)?.get().word.load(host_test::pin(0));
-        self.world.look(0).caps().header_of(word).map(|header| header.identity())
+        header_of(word).map(|header| header.identity())
     }
 }

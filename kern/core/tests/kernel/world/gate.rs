@@ -172,7 +172,7 @@ impl Gate {
     fn ring(&self, entry: &CpuEntry, bell: Option<Ref<'static, Notification>>) {
         let cx = self.context(entry);
         if let Some(hot) = bell.and_then(|bell| bell.get().hot.open(cx.pin())) {
-            cx.ipc().raise(hot, 1);
+            cx.events().raise(hot, 1);
         }
     }
 
@@ -198,7 +198,7 @@ impl Gate {
             let cx = self.context(entry);
             if cx.sched.grace.is_unsettled() {
                 let _ = quiesce::settle(self.k, entry.quiescent());
-                self.context(entry).life().wake_grace_waiters();
+                self.context(entry).grace().wake_grace_waiters();
                 continue;
             }
             if let Some(task) = self.look(n).hot.current.get(host_test::pin(n)) {

@@ -95,7 +95,7 @@ impl World {
         let cnode = piece::<CNode>(region)?.emplace(pin, CNode::new(BOOT_ROOT, slots))?;
         let seen = region.carve(self.cpus() as u64 * 8, 64)?.emplace_slice(|_| AtomicU64::new(0))?;
         let tables = region.carve(33 * TABLE_BYTES, 4096)?;
-        let vspace = piece::<VSpace>(region)?.emplace(pin, cx.life().new_vspace(BOOT_ROOT, tables, seen)?)?;
+        let vspace = piece::<VSpace>(region)?.emplace(pin, cx.make().new_vspace(BOOT_ROOT, tables, seen)?)?;
         let numbers = region.carve(64 * size_of::<TaskNumber>() as u64, 64)?;
         let numbers = numbers.emplace_slice(|_| TaskNumber::default())?;
         let key = cx.k.processes.allocate(pin).ok()?;
@@ -109,17 +109,17 @@ impl World {
         let untyped =
             piece::<Untyped>(region)?.emplace(pin, Untyped::new(&cx.k.roots, RootId(0), log2, memory))?;
         let node = cnode.get();
-        cx.life().fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0)?;
-        cx.life().fill_boot(node, abi::INIT_VSPACE, vspace, &vspace.get().header, 0)?;
-        cx.life().fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0)?;
-        cx.life().fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0)?;
-        cx.life().fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0)?;
-        cx.life().fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0)?;
-        cx.life().fill_boot(node, abi::INIT_UNTYPED, untyped, &untyped.get().header, 0)?;
-        cx.life().bind_process(process, cnode, vspace, false).ok()?;
-        cx.life().bind_task(None, task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
+        cx.make().fill_boot(node, abi::INIT_CNODE, cnode, &node.header, 0)?;
+        cx.make().fill_boot(node, abi::INIT_VSPACE, vspace, &vspace.get().header, 0)?;
+        cx.make().fill_boot(node, abi::INIT_PROCESS, process, &process.get().header, 0)?;
+        cx.make().fill_boot(node, abi::INIT_TASK, task, &task.get().header, 0)?;
+        cx.make().fill_boot(node, abi::INIT_SCHED, sc, &sc.get().header, 0)?;
+        cx.make().fill_boot(node, abi::INIT_MACHINE, machine, &machine.get().header, 0)?;
+        cx.make().fill_boot(node, abi::INIT_UNTYPED, untyped, &untyped.get().header, 0)?;
+        cx.make().bind_process(process, cnode, vspace, false).ok()?;
+        cx.make().bind_task(None, task, process, abi::INIT_UTCB_VA, cx.id()).ok()?;
         cx.sc_hot(sc)?.state.set_priority(AGENT_PRIORITY as u8);
-        cx.life().bind_time(sc, task).ok()?;
+        cx.make().bind_time(sc, task).ok()?;
         let hot = cx.task_hot(task)?;
         hot.regs.rip.set(AFTER);
         cx.life().resume(task, hot);

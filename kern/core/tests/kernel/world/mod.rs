@@ -291,7 +291,7 @@ fn is_done_at_once(cx: Door<'_, Fake>, op: Op) -> bool {
         return false;
     }
     let args = [&regs.rdi, &regs.rsi, &regs.rdx, &regs.r8].map(|register| register.get());
-    let Some(answer) = cx.life().do_at_once(op, me.process(cx.pin()), args) else { return false };
+    let Some(answer) = cx.make().do_at_once(op, me.process(cx.pin()), args) else { return false };
     write_values(regs, MsgInfo(0), [answer, 0, 0, 0]);
     true
 }
@@ -580,8 +580,8 @@ impl World {
     fn note_use(&self, n: usize, address: u64) {
         let cx = self.look(n);
         let Some(vspace) = cx.cpu.vspace.get(cx.pin()) else { return };
-        let spot = cx.mem().spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
-        let Some(spot) = spot.or_else(|| cx.mem().spot::<1>(vspace, address)) else { return };
+        let spot = cx.tables().spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
+        let Some(spot) = spot.or_else(|| cx.tables().spot::<1>(vspace, address)) else { return };
         let (name, space) = (spot.name(), vspace.get());
         let index = space.index_at(name.table().0) + (name.0 - name.table().0) as usize / 8;
         if let Some(entry) = space.entries.get(cx.pin(), index) {
@@ -593,8 +593,8 @@ impl World {
     fn translation(&self, n: usize, address: u64) -> Option<machine::Page> {
         let cx = self.look(n);
         let vspace = cx.cpu.vspace.get(cx.pin())?;
-        let spot = cx.mem().spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
-        check::page(spot.or_else(|| cx.mem().spot::<1>(vspace, address))?)
+        let spot = cx.tables().spot::<2>(vspace, address).filter(|spot| spot.load().is_page(2));
+        check::page(spot.or_else(|| cx.tables().spot::<1>(vspace, address))?)
     }
 
     /// What CPU `n` remembers of an address of the space that it is in.

@@ -1,0 +1,113 @@
+//! Rules for labels, and the audit, as system calls set and read them. What they are is in the room
+//! [`Audit`](crate::rooms::Security).
+
+use kern_base::audit::Audit;
+use kern_base::machine::Machine;
+use kern_base::memory::Untyped;
+
+use crate::args::Args;
+use crate::rooms::Caps;
+use crate::{Answer, Me, Refusal, Result};
+use abi::audit::{
+    AUDIT_BYTES_MAX, AUDIT_LOG2, AUDIT_READ_MAX, AuditEvent, LABELS, RECORD_WORDS, Record, may,
+};
+use abi::{Cap, Error, Op, Rights, machine_rights};
+use smp::cpu::CpuId;
+use smp::ring::{Read, Reader};
+use smp::sync::Ordering::Relaxed;
+
+/// Records, those that are lost among them, that one entry looks at.
+const LOOKS: usize = 2 * AUDIT_READ_MAX;
+
+impl<'k, M: Machine> Caps<'k, M> {
+    /// [`Op::AuditStart`].
+    pub fn audit_start(self, me: Me<'k>, machine: Cap, source: Cap, log2: u64) -> Result<Answer> {
+        self.find_machine(me, machine, machine_rights::SECURITY)?;
+        let slot = self.slot_of(me.process(self.pin()), source)?;
+        let word = slot.get().word.load(self.pin());
+        let untyped = self.typed::<Untyped>(word, source, Rights::NONE)?;
+        let cpus = self.k.cpu_count();
+        let log2 = u8::try_from(log2).ok().filter(|log2| AUDIT_LOG2.contains(log2));
+        let log2 = log2.filter(|log2| Audit::bytes(cpus, *log2) <= AUDIT_BYTES_MAX);
+        let log2 = log2.ok_or(Refusal::argument(2))?;
+        {
+            let guard = self.open_untyped(untyped);
+            if slot.get().word.load(self.pin()) != word || !self.is_open(untyped.get()) {
+                return Err(Error::Dying.into());
+            }
+            if !self.k.audit.is_null() {
+                return Err(Error::InUse.into());
+            }
+            let region = guard.region();
+            let piece = region.carve(Audit::bytes(cpus, log2), 64);
+            let audit = piece.and_then(|piece| Audit::make(piece, self.pin(), cpus, log2));
+            let audit = audit.ok_or(Refusal::new(Error::NoMemory, region.free()))?;
+            // It is counted first: it may end as soon as it can be found.
+            self.k.told.add_audit();
+            // Of another root somebody may have been sooner; then this memory lies idle until it is reset.
+            if !self.k.audit.claim(audit) {
+                self.k.told.end_audit();
+                return Err(Error::InUse.into());
+            }
+        }
+        let places = 1 << log2;
+        self.security().audit_object(AuditEvent::Began, Op::AuditStart, &untyped.get().header, places);
+        Ok(Answer::one(cpus as u64))
+    }
+
+    /// [`Op::AuditRead`].
+    pub fn audit_read(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
+        let number = abi::Target(args.a0).index();
+        let no_cpu = Refusal::new(Error::NoCpu, self.k.cpu_count() as u64);
+        let cpu = self.k.cpus.get_masked(self.pin(), number as usize).ok_or(no_cpu)?.get().id();
+        let audit = self.k.audit.get(self.pin()).ok_or(Refusal::from(Error::BadState))?.get();
+        let (count, lost, next) = self.copy_records(me, audit, cpu, args.a1);
+        Ok(Answer::Values([count, next, lost, 0]))
+    }
+
+    /// Copies records of a CPU's ring to the caller's bulk words: how many, how many were written over, and where it is
+    /// to go on.
+    fn copy_records(self, me: Me<'k>, audit: &Audit, cpu: CpuId, first: u64) -> (u64, u64, u64) {
+        let mut reader = Reader::at(first);
+        let (mut count, mut lost) = (0, 0);
+        let mut places = me.task.get().utcb(self.pin()).bulk.chunks_exact(RECORD_WORDS).take(AUDIT_READ_MAX);
+        for _ in 0..LOOKS {
+            if count == AUDIT_READ_MAX as u64 {
+                break;
+            }
+            match audit.read(self.pin(), cpu, &mut reader) {
+                Some(Read::Lost(more)) => lost += more,
+                Some(Read::Event(words)) => {
+                    let place = places.next().unwrap_or_default();
+                    place.iter().zip(words).for_each(|(word, value)| word.store(value, Relaxed));
+                    count += 1;
+                }
+                None => break,
+            }
+        }
+        (count, lost, reader.position())
+    }
+
+    /// [`abi::Op::LabelRule`].
+    pub fn label_rule(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        self.find_machine(me, args.cap(), machine_rights::SECURITY)?;
+        let label = |raw: u64, position| u32::try_from(raw).map_err(|_| Refusal::argument(position));
+        let (subject, object) = (label(args.a1, 1)?, label(args.a2, 2)?);
+        if subject == 0 {
+            return Err(Refusal::argument(1));
+        }
+        let allowed = u8::try_from(args.a3).ok().filter(|allowed| allowed & !may::ALL == 0);
+        let forbidden = may::ALL & !allowed.ok_or(Refusal::argument(3))?;
+        let position = if subject >= LABELS { 1 } else { 2 };
+        let before =
+            self.k.rules.change(self.pin(), subject, object, forbidden).ok_or(Refusal::argument(position))?;
+        self.security().audit(AuditEvent::Rule, |record| Record {
+            op: Some(Op::LabelRule),
+            to: u64::from(subject) << 32 | u64::from(object),
+            detail: u64::from(may::ALL & !before) << 32 | u64::from(may::ALL & !forbidden),
+            ..record
+        });
+        Ok(Answer::one(u64::from(may::ALL & !before)))
+    }
+}

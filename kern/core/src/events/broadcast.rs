@@ -1,0 +1,231 @@
+//! Broadcast: one message to every process that listens in a group.
+//!
+//! The members are gone through in the order of their records, a bounded number of them an entry. How far it came stands in the
+//! caller's own argument register ([`Progress`]): an entry that ends in between, by its bound or because the caller waits for
+//! room in a member's pool, leaves a system call that only has to be made again, by whoever has the registers.
+//!
+//! A record is visited once, so each member gets the message at most once; one whose record is there all the time is
+//! visited. Where it cannot get the message the call stops there, and says so.
+//!
+//! A caller that waits for room does so as in a [send](crate::events::pools), its message block queued at the pool's reader. When the
+//! message is in the pool the register is moved on, on the caller's CPU; whatever else ends the wait leaves it.
+//!
+//! # Pages
+//! Each member that opened a window gets its share of the pages that the message names, as of an event that carries
+//! pages ([`crate::events::loaded`]); none can be moved. They are lent once: what the first member's share made read-only is so
+//! for all. So only the first waits for a shootdown, and nobody gets anything before that is over. Shares of one entry are
+//! as many as one message may have, or one member's: an entry reads once which pages they are.
+
+use abi::events::{BROADCAST, Event, Progress};
+use abi::{Error, FLAG_CAPS, MESSAGE_PAGES_MAX, MsgInfo, Rights, Target};
+use core::convert::Infallible;
+use kern_base::events::EventPool;
+use kern_base::group::{Group, Member};
+use kern_base::header::FLAG_DYING;
+use kern_base::limits::{BROADCAST_LOOKS, BROADCAST_STEPS};
+use kern_base::machine::Machine;
+use kern_base::task::TaskHot;
+use smp::door::Ref;
+use smp::events::Turn;
+use smp::sync::Ordering::Relaxed;
+
+use crate::args::Args;
+use crate::caps::slots::InGroup;
+use crate::ipc::call::{SenderInfo, Words};
+use crate::payload::carry::{CARRIES, rights_of, rights_of_words};
+use crate::payload::pages::Ranges;
+use crate::rooms::Events;
+use crate::{Answer, Me, Refusal, Result};
+
+/// How far the broadcast of a task has come: what its errors tell.
+pub fn progress_of(hot: &TaskHot) -> u64 {
+    u64::from(Target(hot.regs.rdi.get()).index())
+}
+
+fn set_progress(hot: &TaskHot, progress: Progress) {
+    hot.regs.rdi.set(Target::new(Target(hot.regs.rdi.get()).cap(), progress.raw()).0);
+}
+
+/// What the next member is to blame for says how far the broadcast came. What is wrong with the pages themselves says where.
+fn of_member(refusal: Refusal, progress: Progress) -> Refusal {
+    match refusal {
+        Refusal::Error { error: Error::NoPage | Error::TooLong | Error::BadAddress, .. } => refusal,
+        Refusal::Error { error, who, .. } => Refusal::Error { error, detail: u64::from(progress.raw()), who },
+        other => other,
+    }
+}
+
+/// How the part of a broadcast ended that one entry does.
+enum Part<'k, R> {
+    /// There are no more members.
+    Over,
+    /// There may be.
+    More,
+    /// The next member has no room.
+    Full(Ref<'k, EventPool>),
+    /// The next member cannot get what the message carries, or not yet.
+    Refused(R),
+}
+
+impl<'k, M: Machine> Events<'k, M> {
+    /// [`abi::Op::Broadcast`].
+    #[inline(always)]
+    pub fn broadcast(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?;
+        if MsgInfo(args.info).has(CARRIES) {
+            return self.broadcast_loaded(me, args, words.carrying(args));
+        }
+        let (group, from) = self.group_to_tell(me, args, rights_of_words(words.info))?;
+        let begun = Progress::from_raw(Target(args.a0).index());
+        let event = words.as_event(from, group.get().header.identity());
+        let (part, progress) = if event.info.words() == 0 {
+            let put = |pool| Ok(self.put_registers(pool, event));
+            self.send_to_some::<Infallible>(me, group, begun, BROADCAST_STEPS, put)
+        } else {
+            self.send_words_to_some(me, group, begun, event)
+        };
+        set_progress(me.hot, progress);
+        match part {
+            Part::Over => Ok(Answer::one(u64::from(progress.sent))),
+            Part::More => Err(Refusal::More),
+            // Who was told of an event may be running by now: it is waited for in an entry of its own.
+            Part::Full(_) if progress != begun => Err(Refusal::More),
+            Part::Full(pool) => self.wait_for_member(me, args, group, pool, words, from, progress),
+        }
+    }
+
+    /// Sends an event with words to the next members.
+    #[inline(never)]
+    fn send_words_to_some(
+        self,
+        me: Me<'k>,
+        group: Ref<'k, Group>,
+        begun: Progress,
+        event: Event,
+    ) -> (Part<'k, Infallible>, Progress) {
+        let put = |pool| Ok(self.put_event(pool, me.task, event, Turn::Any));
+        self.send_to_some(me, group, begun, BROADCAST_STEPS, put)
+    }
+
+    /// The same of a message that carries pages.
+    #[inline(never)]
+    fn broadcast_loaded(self, me: Me<'k>, args: &Args, words: Words) -> Result<Answer> {
+        if words.info.has(FLAG_CAPS) {
+            return Err(Refusal::new(Error::NoCapability, 0));
+        }
+        let (group, from) = self.group_to_tell(me, args, rights_of(words.info))?;
+        let begun = Progress::from_raw(Target(args.a0).index());
+        let mut ranges = Ranges::new();
+        let pages = self.payload().ranges_to_share(me.task, &mut ranges)?.max(1);
+        let bound = (MESSAGE_PAGES_MAX / pages).clamp(1, u64::from(BROADCAST_STEPS)) as u16;
+        let identity = group.get().header.identity();
+        let put = |pool| self.put_shares(pool, me.task, (words, &ranges), from, identity);
+        let (part, progress) = self.send_to_some(me, group, begun, bound, put);
+        set_progress(me.hot, progress);
+        let went_on = progress != begun;
+        match part {
+            Part::Over if went_on && me.hot.lends.get() => Err(Refusal::More),
+            Part::Over => {
+                // Of pages that were lent some may have gone to nobody.
+                self.payload().take_pages_back(me.task, me.hot);
+                me.task.get().utcb(self.pin()).range_count.store(0, Relaxed);
+                Ok(Answer::one(u64::from(progress.sent)))
+            }
+            Part::More => Err(Refusal::More),
+            Part::Full(_) | Part::Refused(Refusal::More) if went_on => Err(Refusal::More),
+            Part::Full(pool) => {
+                self.payload().lend_ranges(me, &ranges)?;
+                self.wait_for_member(me, args, group, pool, words, from, progress)
+            }
+            Part::Refused(Refusal::More) => {
+                self.payload().lend_ranges(me, &ranges)?;
+                Err(Refusal::More)
+            }
+            Part::Refused(refusal) => Err(of_member(refusal, progress)),
+        }
+    }
+
+    /// The group whose listeners are sent to, and what they learn of the sender.
+    #[inline(always)]
+    fn group_to_tell(self, me: Me<'k>, args: &Args, need: Rights) -> Result<(Ref<'k, Group>, SenderInfo)> {
+        let InGroup { group, custom } = self.caps().find_group(me, args.cap(), need)?;
+        let target = Target::new(args.cap(), BROADCAST);
+        Ok((group, SenderInfo { sender: me.task.get().id(), target, custom }))
+    }
+
+    /// Sends to the next members, at most `bound`. `put` says whether there was room.
+    #[inline(always)]
+    fn send_to_some<R>(
+        self,
+        me: Me<'k>,
+        group: Ref<'k, Group>,
+        begun: Progress,
+        bound: u16,
+        put: impl Fn(Ref<'k, EventPool>) -> core::result::Result<bool, R>,
+    ) -> (Part<'k, R>, Progress) {
+        let own = me.process(self.pin()).get().key_word();
+        let (first, mut sent) = (usize::from(begun.next), 0);
+        let at = |next: usize, sent: u16| Progress { next: next as u16, sent: begun.sent.wrapping_add(sent) };
+        // The first record is the caller's choice, those behind it are not.
+        let Some(first) = group.get().members.masked(first) else {
+            return (Part::Over, at(first, sent));
+        };
+        for next in first..first + BROADCAST_LOOKS {
+            let Some(member) = group.get().member(self.pin(), next) else {
+                return (Part::Over, at(next, sent));
+            };
+            if !member.listens_besides(own) {
+                continue;
+            }
+            let Some(pool) = self.pool_of_member(member) else { continue };
+            if sent == bound {
+                return (Part::More, at(next, sent));
+            }
+            match put(pool) {
+                Ok(true) => sent += 1,
+                Ok(false) => return (Part::Full(pool), at(next, sent)),
+                Err(refusal) => return (Part::Refused(refusal), at(next, sent)),
+            }
+        }
+        (Part::More, at(first + BROADCAST_LOOKS, sent))
+    }
+
+    /// The pool of a member's process, where that lives and has one.
+    #[inline(always)]
+    fn pool_of_member(self, member: Member) -> Option<Ref<'k, EventPool>> {
+        let process = self.k.processes.process(self.pin(), member.key())?.get();
+        process.pool.get(self.pin()).filter(|_| member.is_of(process.key_word()))
+    }
+
+    /// The next member has no room, and nobody was sent anything in this entry.
+    #[cold]
+    #[allow(clippy::too_many_arguments, reason = "one decoded system call")]
+    fn wait_for_member(
+        self,
+        me: Me<'k>,
+        args: &Args,
+        group: Ref<'k, Group>,
+        pool: Ref<'k, EventPool>,
+        words: Words,
+        from: SenderInfo,
+        progress: Progress,
+    ) -> Result<Answer> {
+        let process = pool.get().process.get(self.pin());
+        if process.is_none_or(|process| process.get().header.has_flag(FLAG_DYING)) {
+            // It is no member any more, though its record is there.
+            set_progress(me.hot, progress.past(false));
+            return Err(Refusal::More);
+        }
+        if let Some(msg) = me.task.get().msg.open(self.pin()) {
+            msg.group.set(group.get().header.identity());
+        }
+        self.wait_for_room(me, args, pool, words, from).map_err(|refusal| of_member(refusal, progress))
+    }
+
+    /// The message of a task that waited for room is where it was to go: the task goes on with the next member.
+    pub fn go_on_behind(self, hot: &TaskHot) {
+        let progress = Progress::from_raw(Target(hot.regs.rdi.get()).index());
+        set_progress(hot, progress.past(true));
+        self.rewind(hot);
+    }
+}

@@ -1,0 +1,195 @@
+//! Notifications: raise, wait, bind.
+
+use abi::{
+    Cap, Error, FLAG_DEADLINE, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, ObjType, Rights, Target,
+    task_rights,
+};
+use kern_base::group::Group;
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::notification::{Notification, NotificationHot};
+use kern_base::task::{FLAG_SUSPENDED, PENDING_BITS, State, Task, TaskHot};
+use smp::door::Ref;
+use test_abi::trace::{Event, object_name};
+
+use crate::answer::write_values;
+use crate::args::Args;
+use crate::rooms::Events;
+use crate::state::{has_flag, is_dying, set_state, state_of};
+use crate::{Answer, Me, Refusal, Result};
+
+impl<'k, M: Machine> Events<'k, M> {
+    /// [`abi::Op::Notify`].
+    #[inline(always)]
+    pub fn notify(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let target = Target(args.a0);
+        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
+        let word = slot.get().word.load(self.pin());
+        let object = if word.object_type() == ObjType::Notification as u8 {
+            self.caps().typed::<Notification>(word, target.cap(), Rights::NOTIFY)?
+        } else {
+            let group = self.caps().group_in(me, slot, word, target.cap(), Rights::NOTIFY)?.group;
+            self.exposed_notification(group, target.index())?
+        };
+        let hot = object.get().hot.open(self.pin());
+        self.trace().event(|| Event::Notified {
+            object: object_name(object.addr()),
+            bits: args.a1,
+            remote: hot.is_none(),
+        });
+        match hot {
+            Some(hot) => self.raise(hot, args.a1),
+            None => self.outbox().raise_remote(object, args.a1),
+        }
+        Ok(Answer::DONE)
+    }
+
+    fn exposed_notification(self, group: Ref<'k, Group>, index: u32) -> Result<Ref<'k, Notification>> {
+        let (_, word) = self.caps().exposed(group.get(), index)?;
+        word.get::<Notification>().ok_or(Refusal::new(Error::NoExposure, u64::from(index)))
+    }
+
+    /// Raises bits of a Notification whose home is here.
+    #[inline]
+    pub fn raise(self, hot: &NotificationHot, bits: u64) {
+        hot.bits.set(hot.bits.get() | bits);
+        if hot.bits.get() == 0 {
+            return;
+        }
+        if let Some(waiter) = hot.waiter.take(self.pin()) {
+            self.wake_waiter(waiter, hot);
+        } else if let Some(bound) = hot.bound.get(self.pin()) {
+            self.wake_bound(bound, hot);
+        }
+    }
+
+    fn wake_waiter(self, waiter: Ref<'k, Task>, hot: &NotificationHot) {
+        let Some(task) = self.task_hot(waiter) else { return };
+        if let Some(object) = task.waits_for.take(self.pin()) {
+            self.trace().note_bits(waiter, object);
+        }
+        if task.is_plain() {
+            self.wake_plain(task, hot.bits.take());
+            return;
+        }
+        if task.deadline.is_queued() {
+            self.time().clear_deadline(waiter);
+        }
+        write_values(&task.regs, MsgInfo(0), [0, 0, hot.bits.take(), 0]);
+        self.time().make_ready(waiter, task);
+        self.time().dispatch();
+    }
+
+    /// The common case: its own time rests with the waiter.
+    fn wake_plain(self, task: &TaskHot, bits: u64) {
+        task.regs.rdx.set(bits);
+        task.set_plain(State::Ready);
+        if has_flag(task, FLAG_SUSPENDED) {
+            return;
+        }
+        if let Some((own, own_hot)) =
+            task.own_sc.get(self.pin()).and_then(|own| Some((own, self.sc_hot(own)?)))
+        {
+            self.time().enqueue_open(own, own_hot);
+            self.time().dispatch();
+        }
+    }
+
+    /// Bits for a task that may be receiving: woken if it is and has time of its own.
+    fn wake_bound(self, bound: Ref<'k, Task>, hot: &NotificationHot) {
+        let Some(task) = self.task_hot(bound) else { return };
+        task.pending.set(task.pending.get() | PENDING_BITS);
+        let receiving = matches!(state_of(task), State::Recv | State::RecvTimed);
+        if !receiving || has_flag(task, FLAG_SUSPENDED) || self.time().own_at_rest(bound, task).is_none() {
+            return;
+        }
+        if task.deadline.is_queued() {
+            self.time().clear_deadline(bound);
+        }
+        task.pending.set(task.pending.get() & !PENDING_BITS);
+        if let Some(object) = task.bound.get(self.pin()) {
+            self.trace().note_bits(bound, object);
+        }
+        write_values(&task.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, hot.bits.take(), 0]);
+        self.time().make_ready(bound, task);
+        self.time().dispatch();
+    }
+
+    /// [`abi::Op::Wait`].
+    #[inline(always)]
+    pub fn wait(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let object = self.caps().find::<Notification>(me, Target(args.a0).cap(), Rights::LISTEN)?.object;
+        let Some(hot) = object.get().hot.open(self.pin()) else {
+            return Err(self.elsewhere(&object.get().hot));
+        };
+        let bits = hot.bits.take();
+        if bits != 0 {
+            self.trace().note_bits(me.task, object);
+            self.clear_bound_pending(hot);
+            return Ok(Answer::Values([0, 0, bits, 0]));
+        }
+        if !hot.waiter.is_null() || !hot.bound.is_null() && !hot.bound.is(me.task) {
+            return Err(Error::InUse.into());
+        }
+        if object.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        let info = MsgInfo(args.info);
+        if info.has(FLAG_NONBLOCK) {
+            return Err(Error::WouldBlock.into());
+        }
+        if info.has(FLAG_DEADLINE) {
+            if args.a1 <= self.k.machine.now() {
+                return Err(Error::Timeout.into());
+            }
+            self.time().set_deadline(me.task, args.a1);
+        }
+        hot.waiter.set(Some(me.task));
+        me.hot.waits_for.set(Some(object));
+        let own = self.running().filter(|(sc, _)| !info.has(FLAG_DEADLINE) && me.hot.own_sc.is(*sc));
+        if let Some((_, own)) = own {
+            me.hot.set_plain(State::WaitBits);
+            self.time().stop(own);
+            self.time().dispatch();
+        } else {
+            set_state(me.hot, State::WaitBits);
+            self.ipc().rest(me);
+        }
+        Ok(Answer::Settled)
+    }
+
+    fn clear_bound_pending(self, hot: &NotificationHot) {
+        if let Some(bound) = hot.bound.get(self.pin()).and_then(|t| self.task_hot(t)) {
+            bound.pending.set(bound.pending.get() & !PENDING_BITS);
+        }
+    }
+
+    /// [`abi::Op::NotificationBind`].
+    pub fn notification_bind(self, me: Me<'k>, object: Cap, task: Cap) -> Result<Answer> {
+        let object = self.caps().find::<Notification>(me, object, Rights::LISTEN)?.object;
+        let task = self.caps().find::<Task>(me, task, task_rights::SCHEDULE)?.object;
+        let task_hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
+        let Some(hot) = object.get().hot.open(self.pin()) else {
+            // Both have to be on one CPU: the task's, which is this one, is named.
+            return Err(match self.elsewhere(&object.get().hot) {
+                Refusal::More => Refusal::More,
+                _ => Refusal::new(Error::WrongCpu, self.id().index() as u64),
+            });
+        };
+        if !hot.bound.is_null() || !task_hot.bound.is_null() || !hot.waiter.is_null() {
+            return Err(Error::InUse.into());
+        }
+        if state_of(task_hot) == State::Fresh || is_dying(task_hot) {
+            return Err(Error::BadState.into());
+        }
+        if object.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        hot.bound.set(Some(task));
+        task_hot.bound.set(Some(object));
+        if hot.bits.get() != 0 {
+            self.raise(hot, 0);
+        }
+        Ok(Answer::DONE)
+    }
+}

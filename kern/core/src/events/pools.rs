@@ -1,0 +1,449 @@
+//! Event pools: sending without waiting for an answer, and what binds a pool to its process.
+//!
+//! # A send
+//! Capability, member record and exposure are those of a call; the event goes into the pool of the exposed task's process, on
+//! whatever CPU that is, without a message to it ([`smp::events`]). Where the pool's reader has armed it, the reader's home
+//! CPU raises the bits of its Notification.
+//!
+//! An event that carries pages or capabilities goes another way: [`crate::events::loaded`].
+//!
+//! # Without room
+//! A sender that finds the pool full waits as a caller does whose callee is busy: its message block is queued at the reader,
+//! on that one's home CPU, and all that can end a call can end that ([`crate::outbox::mail`], [`crate::life::control`]). The queue is
+//! the reader's `posters`, by priority and in order within one, and no reader receives from it: the kernel itself takes the
+//! first as soon as it has room.
+//!
+//! # Who may touch what
+//! A pool's `process`, and what is mapped where, changes under its lock `binding`, taken before the VSpace's.
+
+use abi::events::Event;
+use abi::{
+    Error, FLAG_DEADLINE, FLAG_EVENT, FLAG_NONBLOCK, MsgInfo, Op, PAGE_SIZE, Rights, Target, TaskId,
+    process_rights, task_rights,
+};
+use kern_base::events::EventPool;
+use kern_base::header::{FLAG_DEAD, FLAG_DYING};
+use kern_base::limits::POSTER_STEPS;
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::VSpace;
+use kern_base::process::Process;
+use kern_base::task::{Message, Stage, State, Task, TaskHot, ctl};
+use smp::door::Ref;
+use smp::events::{Shown, Turn};
+use smp::sync::Ordering::{Relaxed, SeqCst};
+use smp::sync::fence;
+use test_abi::trace::{self, How, Path};
+
+use crate::answer::write_values;
+use crate::args::Args;
+use crate::ipc::across::{SENT, write_block};
+use crate::ipc::call::is_broadcast;
+use crate::ipc::call::{SenderInfo, Words};
+use crate::mem::map::check_user_range;
+use crate::payload::carry::{CARRIES, rights_of_words};
+use crate::rooms::Events;
+use crate::state::{is_dying, set_state};
+use crate::{Answer, Me, Refusal, Result};
+use kern_base::slot::Place;
+
+/// As how many of those one counts that carries pages or capabilities.
+const LOADED_WORK: usize = 8;
+
+impl<'k, M: Machine> Events<'k, M> {
+    /// [`abi::Op::Send`].
+    pub fn send(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?;
+        if MsgInfo(args.info).has(CARRIES) {
+            return self.send_loaded(me, args, words.carrying(args));
+        }
+        let (pool, from) = self.pool_of_target(me, args, rights_of_words(words.info))?;
+        if self.put_event(pool, me.task, words.as_event(from, 0), Turn::Any) {
+            return Ok(Answer::DONE);
+        }
+        self.wait_for_room(me, args, pool, words, from)
+    }
+
+    /// The pool that an event goes to, and what it says of its sender.
+    #[inline(always)]
+    pub fn pool_of_target(
+        self,
+        me: Me<'k>,
+        args: &Args,
+        need: Rights,
+    ) -> Result<(Ref<'k, EventPool>, SenderInfo)> {
+        let dest = self.caps().resolve_task(me, Target(args.a0), need)?;
+        if dest.task.get().header.has_flag(FLAG_DEAD) {
+            return Err(Refusal::dead(dest.task.get().id()));
+        }
+        let pool = dest.task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        let target = Target(args.a0);
+        let pool = pool.ok_or(Refusal::new(Error::NoPool, u64::from(target.index())))?;
+        Ok((pool, SenderInfo { sender: me.task.get().id(), target, custom: dest.custom }))
+    }
+
+    /// Puts an event into a pool, and tells the reader if it wants to be told. Whether there was room.
+    #[inline(always)]
+    pub fn put_event(
+        self,
+        pool: Ref<'k, EventPool>,
+        sender: Ref<'k, Task>,
+        event: Event,
+        turn: Turn,
+    ) -> bool {
+        let (shown, reserved) = (pool.get().shown(self.pin()), &pool.get().reserved);
+        let Ok(at) = reserved.reserve(&shown, abi::events::cells(event.info.words()), turn) else {
+            return false;
+        };
+        let text = &sender.get().utcb(self.pin()).msg;
+        shown.write(at, event, text.iter().map(|word| word.load(Relaxed)));
+        if reserved.publish(&shown, at) {
+            self.call_reader(pool);
+        }
+        true
+    }
+
+    /// The same of an event without words, if nobody waits before it.
+    #[inline(always)]
+    pub fn put_registers(self, pool: Ref<'k, EventPool>, event: Event) -> bool {
+        let (shown, reserved) = (pool.get().shown(self.pin()), &pool.get().reserved);
+        let Ok(at) = reserved.reserve(&shown, 1, Turn::Any) else { return false };
+        shown.write_header(at, event);
+        if reserved.publish(&shown, at) {
+            self.call_reader(pool);
+        }
+        true
+    }
+
+    /// The rest of a send that the fastpath made: the reader wanted to be told of what is in the pool by now. Another task
+    /// may run then.
+    #[inline(always)]
+    pub fn tell_of_event(self, me: Ref<'k, Task>, pool: Ref<'k, EventPool>) {
+        if let Some(hot) = self.task_hot(me) {
+            write_values(&hot.regs, MsgInfo(0), [0; 4]);
+        }
+        if pool.get().shown(self.pin()).disarm() {
+            self.call_reader(pool);
+        }
+        self.time().dispatch();
+    }
+
+    pub fn reader_of(self, pool: Ref<'k, EventPool>) -> Option<Ref<'k, Task>> {
+        pool.get().reader.word.load(self.pin()).get::<Task>()
+    }
+
+    #[inline]
+    pub fn call_reader(self, pool: Ref<'k, EventPool>) {
+        let Some(reader) = self.reader_of(pool) else { return };
+        match self.task_hot(reader) {
+            Some(hot) => self.tell_reader(hot),
+            None => self.outbox().raise_control(reader, ctl::EVENT),
+        }
+    }
+
+    /// A task of this CPU that reads a pool is told of an event.
+    pub fn tell_reader(self, hot: &TaskHot) {
+        let pool = hot.process.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        let object = hot.bound.get(self.pin()).and_then(|n| n.get().hot.open(self.pin()));
+        if let Some((pool, object)) = pool.zip(object) {
+            self.raise(object, pool.get().bits.load(Relaxed));
+        }
+    }
+
+    // --- full pools --------------------------------------------------------------------------------
+
+    #[cold]
+    pub fn wait_for_room(
+        self,
+        me: Me<'k>,
+        args: &Args,
+        pool: Ref<'k, EventPool>,
+        words: Words,
+        from: SenderInfo,
+    ) -> Result<Answer> {
+        let info = MsgInfo(args.info);
+        if info.has(FLAG_NONBLOCK) {
+            return Err(Error::WouldBlock.into());
+        }
+        let deadline = info.has(FLAG_DEADLINE).then_some(args.a1);
+        if deadline.is_some_and(|at| at <= self.k.machine.now()) {
+            return Err(Error::Timeout.into());
+        }
+        let reader = self.reader_of(pool).ok_or(Refusal::from(Error::Gone))?;
+        let id = reader.get().id();
+        if reader == me.task {
+            return Err(Error::SelfCall.into());
+        }
+        if reader.get().header.has_flag(FLAG_DEAD) {
+            return Err(Refusal::dead(id));
+        }
+        let words = Words { info: words.info.flag(FLAG_EVENT), ..words };
+        let Some(hot) = self.task_hot(reader) else {
+            return self.ipc().call_remote(
+                me,
+                reader,
+                u64::from(id.generation()) << 32,
+                words,
+                from,
+                deadline,
+            );
+        };
+        if is_dying(hot) {
+            return Err(Refusal::dead(id));
+        }
+        let Some(msg) = me.task.get().msg.open(self.pin()) else { return Err(Error::BadState.into()) };
+        if let Some(at) = deadline {
+            self.time().set_deadline(me.task, at);
+        }
+        self.trace().event(|| {
+            let caller = me.task.get().id();
+            trace::Event::Call { caller, callee: id, path: Path::Slow, how: How::Queued }
+        });
+        set_state(me.hot, State::Sending);
+        self.time().stop_current();
+        write_block(msg, words, from);
+        self.queue_poster(me.task, msg, reader, hot);
+        self.time().dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// The same that comes from another CPU.
+    pub fn event_arrived(
+        self,
+        sender: Ref<'k, Task>,
+        msg: &Message,
+        reader: Ref<'k, Task>,
+        hot: &'k TaskHot,
+    ) {
+        if let Some(sender_hot) = self.task_hot(sender) {
+            set_state(sender_hot, State::Sending);
+        }
+        self.queue_poster(sender, msg, reader, hot);
+    }
+
+    /// A sender queues at the reader, unless there is room by now and nobody else waits.
+    fn queue_poster(self, sender: Ref<'k, Task>, msg: &Message, reader: Ref<'k, Task>, hot: &'k TaskHot) {
+        let priority = self.time().resting_time(sender).map_or(0, |(_, sc)| sc.state.priority());
+        msg.stage.set(Stage::Queued);
+        msg.callee.set(Some(reader));
+        hot.posters.insert(self.pin(), sender, priority);
+        if let Some(pool) = self.pool_read_by(reader, hot) {
+            pool.get().reserved.close(&pool.get().shown(self.pin()));
+        }
+        self.let_posters_in(reader, hot);
+    }
+
+    /// The pool that a task of this CPU reads.
+    fn pool_read_by(self, reader: Ref<'k, Task>, hot: &TaskHot) -> Option<Ref<'k, EventPool>> {
+        let pool = hot.process.get(self.pin())?.get().pool.get(self.pin())?;
+        (self.reader_of(pool) == Some(reader)).then_some(pool)
+    }
+
+    /// Lets those in that wait for room in the pool of a reader of this CPU, as far as there is; all are told where
+    /// there is no pool any more. A bounded number: then it sends itself the bits again.
+    pub fn let_posters_in(self, reader: Ref<'k, Task>, hot: &'k TaskHot) {
+        let pool = self.pool_read_by(reader, hot);
+        let mut work = 0;
+        while work < POSTER_STEPS {
+            let Some(sender) = hot.posters.first(self.pin()) else {
+                if let Some(pool) = pool {
+                    pool.get().reserved.open(&pool.get().shown(self.pin()));
+                }
+                return;
+            };
+            let Some(pool) = pool else {
+                work += 1;
+                hot.posters.remove(self.pin(), sender);
+                self.ipc().refuse_caller(reader, hot, sender, Error::Gone.into());
+                continue;
+            };
+            let Some(msg) = sender.get().msg.open(self.pin()) else { return };
+            let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
+            let from =
+                SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
+            let group = if is_broadcast(msg) { msg.group.get() } else { 0 };
+            work += if words.info.has(CARRIES) { LOADED_WORK } else { 1 };
+            let put = match words.info.has(CARRIES) {
+                true => self.put_waiting_load(pool, sender, words, from, group),
+                false => Ok(self.put_event(pool, sender, words.as_event(from, group), Turn::Waiting)),
+            };
+            if matches!(put, Ok(false)) {
+                return;
+            }
+            hot.posters.remove(self.pin(), sender);
+            match put {
+                Ok(_) => self.has_been_sent(sender, msg),
+                Err(refusal) => self.ipc().refuse_caller(reader, hot, sender, refusal),
+            }
+        }
+        self.outbox().raise_control(reader, ctl::ROOM);
+    }
+
+    /// A sender's event is in the pool: it goes on.
+    fn has_been_sent(self, sender: Ref<'k, Task>, msg: &Message) {
+        let broadcasts = is_broadcast(msg);
+        let Some(hot) = self.task_hot(sender) else {
+            if broadcasts {
+                return self.ipc().send_back(sender, msg, SENT);
+            }
+            let nothing = Words { info: MsgInfo(0), regs: [0; 4] };
+            write_block(msg, nothing, SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 });
+            self.ipc().send_back(sender, msg, 0);
+            return;
+        };
+        if hot.deadline.is_queued() {
+            self.time().clear_deadline(sender);
+        }
+        msg.callee.set(None);
+        msg.stage.set(Stage::Home);
+        self.trace().event(|| trace::Event::CallOver { caller: sender.get().id(), error: 0 });
+        if broadcasts {
+            self.go_on_behind(hot);
+        } else {
+            write_values(&hot.regs, MsgInfo(0), [0; 4]);
+        }
+        self.time().make_ready(sender, hot);
+    }
+
+    /// [`abi::Op::PoolRoom`].
+    pub fn pool_room(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let pool = self.caps().find::<EventPool>(me, args.cap(), Rights::LISTEN)?.object;
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        if let Some(reader) = self.reader_of(pool).filter(|r| !r.get().header.has_flag(FLAG_DEAD)) {
+            match self.task_hot(reader) {
+                Some(hot) if is_dying(hot) => {}
+                Some(hot) => self.let_posters_in(reader, hot),
+                None => self.outbox().raise_control(reader, ctl::ROOM),
+            }
+        }
+        self.time().dispatch();
+        Ok(Answer::Settled)
+    }
+
+    // --- whose a pool is ---------------------------------------------------------------------------
+
+    /// [`abi::Op::PoolBind`].
+    pub fn pool_bind(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let pool = self.caps().find::<EventPool>(me, args.cap(), Rights::LISTEN)?.object;
+        let process = self.caps().find::<Process>(me, args.cap1(), process_rights::CONFIGURE)?.object;
+        let cap = args.cap2();
+        let source = self.caps().slot_of(me.process(self.pin()), cap)?;
+        let word = source.get().word.load(self.pin());
+        let reader = self.caps().typed::<Task>(word, cap, task_rights::SCHEDULE)?;
+        let (address, bits) = (args.a3, args.a4);
+        if bits == 0 {
+            return Err(Refusal::argument(4));
+        }
+        let bytes = abi::events::pool_pages(pool.get().cells_log2) * PAGE_SIZE;
+        check_user_range(address, bytes, PAGE_SIZE)?;
+        if !reader.get().owner.is(process) {
+            return Err(Error::BadState.into());
+        }
+        let slot = pool.map(|p| &p.reader);
+        self.caps().claim(Place { slot, table: &pool.get().header }).map_err(|refusal| match refusal {
+            Refusal::Error { error: Error::SlotOccupied, .. } => Error::InUse.into(),
+            other => other,
+        })?;
+        if let Err(refusal) = self.give_pool(me, pool, process, address, bits) {
+            self.caps().unclaim(slot);
+            return Err(refusal);
+        }
+        let header = &reader.get().header;
+        let root = self.caps().lock_root(header);
+        if let Err(refusal) = self.caps().check_parent(&root, source, word) {
+            drop(root);
+            self.part_pool(pool);
+            self.caps().unclaim(slot);
+            return Err(refusal);
+        }
+        self.caps().fill_derived(slot, source, word, Rights::NONE, 0);
+        self.security().audit_bind(Op::PoolBind, &pool.get().header, process.get());
+        Ok(Answer::DONE)
+    }
+
+    /// Makes a pool a process's own, and maps it there.
+    fn give_pool(
+        self,
+        me: Me<'k>,
+        pool: Ref<'k, EventPool>,
+        process: Ref<'k, Process>,
+        address: u64,
+        bits: u64,
+    ) -> Result<()> {
+        let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
+        let parted = pool.get().parted.load(Relaxed);
+        if !self.k.epoch.is_reusable(parted) {
+            // Who has found it by the process that it had may still put an event there, or part it from its process.
+            return Err(Refusal::Restart { epoch: parted + 2 });
+        }
+        if !pool.get().process.is_null() || !process.get().pool.claim(pool) {
+            return Err(Error::InUse.into());
+        }
+        pool.get().process.set(Some(process));
+        pool.get().bits.store(bits, Relaxed);
+        // Who ends one of the two marks it and then looks for the other.
+        fence(SeqCst);
+        let headers = [&process.get().header, &pool.get().header];
+        let dying = headers.iter().any(|header| header.has_flag(FLAG_DYING));
+        let mapped = match process.get().vspace.get(self.pin()) {
+            _ if dying => Err(Error::Dying.into()),
+            None => Err(Error::BadState.into()),
+            Some(vspace) => self.map_pool_pages(me, pool.get(), vspace, address),
+        };
+        if mapped.is_err() {
+            process.get().pool.set(None);
+            pool.get().process.set(None);
+        } else {
+            // Who waited for room in it when it was another process's waits no more.
+            pool.get().reserved.open(&pool.get().shown(self.pin()));
+        }
+        mapped
+    }
+
+    fn map_pool_pages(
+        self,
+        me: Me<'k>,
+        pool: &EventPool,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+    ) -> Result<()> {
+        if !vspace.get().is_plain() {
+            self.security().may_map(vspace.get(), &pool.header, Access::Write)?;
+        }
+        let _guard = vspace.get().lock(self.cpu);
+        for (number, (at, write)) in (0..).zip(pool.pages()) {
+            let access = if write { Access::Write } else { Access::Read };
+            let mapped = self.mem().map_plain(Some(me), vspace, address + number * PAGE_SIZE, at, access);
+            if let Err(refusal) = mapped {
+                self.mem().unmap_plain(vspace, address, number);
+                return Err(refusal);
+            }
+        }
+        pool.address.store(address, Relaxed);
+        Ok(())
+    }
+
+    /// A pool is nobody's any more: nobody sees its pages. Nothing that an event carries goes to the process behind that: its
+    /// spaces may be another one's then. The pool itself serves another one after a grace period.
+    pub fn part_pool(self, pool: Ref<'k, EventPool>) {
+        let _taking = pool.get().taking.lock(self.cpu, &pool.get().header);
+        let _binding = pool.get().binding.lock(self.cpu, &pool.get().header);
+        let Some(process) = pool.get().process.get(self.pin()) else { return };
+        if let Some(vspace) = process.get().vspace.get(self.pin()) {
+            let pages = abi::events::pool_pages(pool.get().cells_log2);
+            let _guard = vspace.get().lock(self.cpu);
+            self.mem().unmap_plain(vspace, pool.get().address.load(Relaxed), pages);
+        }
+        process.get().pool.set(None);
+        pool.get().process.set(None);
+        pool.get().parted.store(self.k.epoch.stamp(), Relaxed);
+    }
+
+    /// A task's capabilities were revoked, among them perhaps that by which it is the reader of its process's pool. Then who
+    /// waits at it for room is told, since nobody would find the task by the pool any more.
+    pub fn may_read_no_more(self, task: Ref<'k, Task>) {
+        let pool = task.get().owner.get(self.pin()).and_then(|p| p.get().pool.get(self.pin()));
+        if pool.is_some_and(|pool| self.reader_of(pool).is_none()) {
+            self.outbox().raise_control(task, ctl::ROOM);
+        }
+    }
+}

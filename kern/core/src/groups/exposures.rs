@@ -1,0 +1,364 @@
+//! What is exposed in groups: each exposure names a task or a Notification that the members may send to.
+
+use abi::audit::may;
+use abi::membership::{EXPOSE_PER_CPU, EXPOSE_WATCH};
+use abi::{Cap, Error, ObjType, Rights, Target};
+use kern_base::group::{Exposure, Group};
+use kern_base::machine::Machine;
+use kern_base::objects::{RawWord, header_of};
+use kern_base::slot::Slot;
+use kern_base::task::{State, Task};
+use smp::door::Ref;
+use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use smp::sync::fence;
+
+use crate::caps::slots::CLAIMED;
+use crate::rooms::Groups;
+use crate::state::state_of;
+use crate::{Answer, Me, Refusal, Result};
+use kern_base::slot::Place;
+
+/// In [`Exposure::part_of`]: a per-CPU exposure begins, and this may become an entry of it. No index has that bit.
+const TRIED: u32 = 1 << 31;
+
+/// What an exposure is to be.
+#[derive(Clone, Copy)]
+enum Kind<'k> {
+    /// A task's, or a Notification's that watches nothing.
+    One,
+    /// A task's of those of a per-CPU exposure, whose entries start at `first`.
+    PerCpu { head: Ref<'k, Exposure>, index: u32, first: u32 },
+    /// A watcher's, as [`Exposure::watch`] has it.
+    Watcher(u32),
+}
+
+/// What is exposed: the object that a slot's word says, in the group that a capability names.
+#[derive(Clone, Copy)]
+struct What<'k> {
+    by: Cap,
+    group: &'k Group,
+    source: Ref<'k, Slot>,
+    word: RawWord<'k>,
+}
+
+impl<'k, M: Machine> Groups<'k, M> {
+    /// [`abi::Op::Expose`].
+    pub fn expose(self, me: Me<'k>, target: Target, object: Cap, how: u64) -> Result<Answer> {
+        let group = self.group_for(me, target.cap(), Rights::LISTEN)?;
+        let source = self.caps().slot_of(me.process(self.pin()), object)?;
+        let word = source.get().word.load(self.pin());
+        let object_type = ObjType::from_raw(word.object_type());
+        match object_type {
+            Some(ObjType::Task | ObjType::Notification) => {}
+            None => return Err(Refusal::new(Error::NoCapability, u64::from(object.0))),
+            Some(other) => return Err(Refusal::new(Error::WrongType, other as u64)),
+        }
+        let missing = Rights::LISTEN.minus(Rights(word.rights()));
+        if missing != Rights::NONE {
+            return Err(Refusal::new(Error::NoRight, u64::from(missing.0)));
+        }
+        let what = What { by: target.cap(), group: group.get(), source, word };
+        let head = self.entry(group.get(), u64::from(target.index()))?;
+        let first = how >> 32;
+        match how as u32 {
+            0 if how == 0 => {
+                self.fill_exposure(me, what, head, Kind::One)?;
+                self.security().audit_expose(group.get(), word, target.index());
+                return Ok(Answer::DONE);
+            }
+            EXPOSE_PER_CPU => {}
+            EXPOSE_WATCH => return self.expose_watcher(me, what, target.index(), first),
+            _ => return Err(Refusal::argument(2)),
+        }
+        let entry = self.per_cpu_entry(group.get(), word, target.index(), first)?;
+        self.fill_exposure(
+            me,
+            what,
+            entry,
+            Kind::PerCpu { head, index: target.index(), first: first as u32 },
+        )?;
+        self.security().audit_expose(group.get(), word, target.index());
+        Ok(Answer::DONE)
+    }
+
+    fn expose_watcher(self, me: Me<'k>, what: What<'k>, index: u32, shift: u64) -> Result<Answer> {
+        let What { group, word, .. } = what;
+        if word.object_type() != ObjType::Notification as u8 {
+            return Err(Refusal::new(Error::WrongType, u64::from(word.object_type())));
+        }
+        let watch = self.watch_of(index, shift)?;
+        let entry = self.entry(group, u64::from(index))?;
+        self.fill_exposure(me, what, entry, Kind::Watcher(watch))?;
+        self.mark_watcher(group, index);
+        self.security().audit_expose(group, word, index);
+        Ok(Answer::DONE)
+    }
+
+    pub fn entry(self, group: &Group, index: u64) -> Result<Ref<'k, Exposure>> {
+        group.exposures.get(self.pin(), index as usize).ok_or(Refusal::new(Error::NoExposure, index))
+    }
+
+    /// The creator of a group acts in it by its DELETE right; everybody else by the member record.
+    pub fn group_for(self, me: Me<'k>, cap: Cap, need: Rights) -> Result<Ref<'k, Group>> {
+        let found = self.caps().find::<Group>(me, cap, need)?;
+        if found.rights.contains(Rights::DELETE) {
+            return Ok(found.object);
+        }
+        Ok(self.caps().find_group(me, cap, need)?.group)
+    }
+
+    /// The entry of a task in an exposure with one task per CPU, whose entries start at `first`.
+    fn per_cpu_entry(
+        self,
+        group: &Group,
+        word: RawWord<'k>,
+        index: u32,
+        first: u64,
+    ) -> Result<Ref<'k, Exposure>> {
+        let task = word.get::<Task>().ok_or(Refusal::new(Error::WrongType, u64::from(word.object_type())))?;
+        let cpus = self.k.cpu_count() as u64;
+        let head = self.entry(group, u64::from(index))?;
+        if first + cpus > group.exposures.len() as u64 || (first..first + cpus).contains(&u64::from(index)) {
+            return Err(Refusal::argument(2));
+        }
+        let present = head.get().per_cpu.load(Acquire);
+        if head.get().slot.word.load(self.pin()).object_type() != 0
+            || (present != 0 && u64::from(present) != first + 1)
+        {
+            return Err(Error::SlotOccupied.into());
+        }
+        self.entry(group, first + self.target_home(task) as u64)
+    }
+
+    /// The CPU a task runs on, or will when it is first resumed.
+    fn target_home(self, task: Ref<'k, Task>) -> usize {
+        match self.task_hot(task) {
+            Some(hot) if matches!(state_of(hot), State::Fresh | State::Ready) => hot.start_on.get().index(),
+            _ => task.get().hot.destination().index(),
+        }
+    }
+
+    fn fill_exposure(
+        self,
+        me: Me<'k>,
+        what: What<'k>,
+        entry: Ref<'k, Exposure>,
+        kind: Kind<'k>,
+    ) -> Result<()> {
+        let What { group, source, word, .. } = what;
+        let exposure = entry.get();
+        if exposure.per_cpu.load(Acquire) != 0 {
+            return Err(Error::SlotOccupied.into());
+        }
+        let task = word.get::<Task>();
+        let id = match task {
+            Some(task) => Some(configured(task).ok_or(Refusal::from(Error::BadState))?),
+            None => None,
+        };
+        let slot = entry.map(|e| &e.slot);
+        let header = header_of(word).ok_or(Refusal::from(Error::NoCapability))?;
+        // What is exposed receives words, or bits: that is why one joins. A task has the label of its process.
+        self.security().may(header, &group.header, may::JOIN)?;
+        self.caps().claim(Place { slot, table: &group.header })?;
+        let root = self.caps().lock_root(header);
+        // From here on nothing can go wrong but that others were first.
+        let there = self.caps().check_parent(&root, source, word);
+        let begins = there
+            .and_then(|()| self.agree(me, group, entry, kind))
+            .inspect_err(|_| self.caps().unclaim(slot))?;
+        let watch = if let Kind::Watcher(watch) = kind { watch } else { 0 };
+        exposure.watch.store(watch, Release);
+        exposure.tag.store(id.map_or(0, |id| u64::from(id.generation()) << 32), Release);
+        exposure.owner.store(me.process(self.pin()).get().key_word(), Release);
+        self.caps().fill_derived(slot, source, word, Rights::NONE, 0);
+        let outcome = self.still_exposes(me, what, kind);
+        if outcome.is_err() {
+            // Nothing was derived from it, and what it was derived from is there: the lock was held all the time.
+            self.caps().take_out(slot, header);
+            if let Kind::PerCpu { head, first, .. } = kind
+                && begins
+            {
+                self.give_entries_back(me, group, head.get(), first);
+            }
+        }
+        outcome
+    }
+
+    /// Whether what has just been exposed stays so: the caller still may, and a per-CPU exposure has not ended meanwhile. A
+    /// member that is removed after this leaves its exposure behind, as one that it made long before.
+    fn still_exposes(self, me: Me<'k>, what: What<'k>, kind: Kind<'k>) -> Result<()> {
+        fence(SeqCst);
+        self.group_for(me, what.by, Rights::LISTEN)?;
+        match kind {
+            Kind::PerCpu { head, first, .. } if !self.is_head_of(head.get(), me, first) => Err(Refusal::More),
+            _ => Ok(()),
+        }
+    }
+
+    /// An exposure whose slot is claimed is of one kind at a time: no entries start there, and it is an entry of a per-CPU
+    /// exposure of the same process where it is to be one, and else of none. Returns whether a per-CPU exposure begins with it.
+    ///
+    /// Whoever fills an exposure claims its slot and then looks whether it is somebody's entry; whoever makes entries marks them
+    /// and then looks whether something is there, or claimed. One of the two sees the other.
+    fn agree(self, me: Me<'k>, group: &'k Group, entry: Ref<'k, Exposure>, kind: Kind<'k>) -> Result<bool> {
+        let exposure = entry.get();
+        let mut begins = false;
+        if exposure.per_cpu.load(Acquire) != 0 {
+            return Err(Error::SlotOccupied.into());
+        }
+        let agrees = match kind {
+            Kind::One | Kind::Watcher(_) => exposure.part_of.load(SeqCst) == 0,
+            Kind::PerCpu { head, index, first } => {
+                if head.get().per_cpu.load(Acquire) == 0 {
+                    begins = self.begin_per_cpu(me, group, head.get(), (index, first), entry)?;
+                }
+                self.is_head_of(head.get(), me, first)
+            }
+        };
+        if agrees { Ok(begins) } else { Err(Error::SlotOccupied.into()) }
+    }
+
+    /// An exposure gets entries, one for each CPU. Who decides what an index is has claimed its slot. Returns whether it was
+    /// this that gave them.
+    fn begin_per_cpu(
+        self,
+        me: Me<'k>,
+        group: &'k Group,
+        head: &Exposure,
+        (index, first): (u32, u32),
+        claimed: Ref<'k, Exposure>,
+    ) -> Result<bool> {
+        let word = head.slot.word.load(self.pin());
+        if word.object_type() != 0 {
+            return Err(Error::SlotOccupied.into());
+        }
+        if word.empty_value() >= CLAIMED || !head.slot.word.claim(word, CLAIMED) {
+            // Somebody else is just about it.
+            return Err(Refusal::More);
+        }
+        let mut outcome = Ok(false);
+        if head.part_of.load(SeqCst) != 0 {
+            outcome = Err(Error::SlotOccupied.into());
+        } else if head.per_cpu.load(Acquire) == 0 {
+            outcome = self.take_entries(group, index, first, claimed).map(|()| true);
+            if outcome.is_ok() {
+                head.owner.store(me.process(self.pin()).get().key_word(), Release);
+                head.per_cpu.store(first + 1, Release);
+            }
+        }
+        head.slot.word.set_empty(word.empty_value());
+        outcome
+    }
+
+    /// Marks the entries of a per-CPU exposure, all of them or none. One of them is claimed by whoever asks, the others are empty.
+    /// Calls look at the same marks. So an entry has a mark that no call takes ([`TRIED`]) until all entries were looked at: what
+    /// is exposed in one of them is not what a call to this exposure has found.
+    fn take_entries(
+        self,
+        group: &'k Group,
+        index: u32,
+        first: u32,
+        claimed: Ref<'k, Exposure>,
+    ) -> Result<()> {
+        let mark = |entry: Ref<'k, Exposure>| {
+            entry.get().part_of.compare_exchange(0, TRIED | (index + 1), SeqCst, Relaxed).is_ok()
+        };
+        let marked = self.entries(group, first).take_while(|entry| mark(*entry)).count();
+        fence(SeqCst);
+        let mut outcome = Ok(());
+        if marked < self.k.cpu_count() {
+            outcome = Err(Error::SlotOccupied.into());
+        }
+        for entry in self.entries(group, first).take(marked).filter(|entry| *entry != claimed) {
+            let word = entry.get().slot.word.load(self.pin());
+            if word.object_type() != 0 || entry.get().per_cpu.load(Acquire) != 0 {
+                outcome = Err(Error::SlotOccupied.into());
+            } else if word.empty_value() >= CLAIMED && outcome.is_ok() {
+                outcome = Err(Refusal::More);
+            } else if !self.k.epoch.is_reusable(word.empty_value()) && outcome.is_ok() {
+                // Whoever called what was there may just look whose entry it is.
+                outcome = Err(Refusal::Restart { epoch: word.empty_value() + 2 });
+            }
+        }
+        let part_of = if outcome.is_ok() { index + 1 } else { 0 };
+        self.entries(group, first).take(marked).for_each(|entry| entry.get().part_of.store(part_of, Release));
+        outcome
+    }
+
+    /// The entries of a per-CPU exposure that start at an index.
+    fn entries(self, group: &'k Group, first: u32) -> impl Iterator<Item = Ref<'k, Exposure>> {
+        let first = first as usize;
+        (first..first + self.k.cpu_count()).filter_map(move |at| group.exposures.get_known(self.pin(), at))
+    }
+
+    /// Ends an exposure with one task per CPU: anybody's (`of_all`), or only of the caller's own process. What is exposed in its
+    /// entries stays there. Returns whether it was this that ended it.
+    pub fn end_per_cpu(
+        self,
+        me: Me<'k>,
+        group: &'k Group,
+        head: &Exposure,
+        word: RawWord<'k>,
+        of_all: bool,
+    ) -> Result<bool> {
+        let slot = &head.slot.word;
+        if word.empty_value() >= CLAIMED || !slot.claim(word, CLAIMED) {
+            // Somebody else is just about it.
+            return Err(Refusal::More);
+        }
+        let starts = head.per_cpu.load(Acquire);
+        let mut outcome = Ok(starts != 0);
+        if starts != 0 && !of_all && !self.is_own(head, me) {
+            outcome = Err(not_own());
+        } else if starts != 0 {
+            outcome = Ok(self.free_entries(group, head, starts - 1));
+        }
+        slot.set_empty(word.empty_value());
+        outcome
+    }
+
+    /// Ends a per-CPU exposure that the caller has begun and may not have. Others may have claimed its index just now: they find
+    /// that it is one, or none.
+    fn give_entries_back(self, me: Me<'k>, group: &'k Group, head: &Exposure, first: u32) {
+        if self.is_head_of(head, me, first) {
+            self.free_entries(group, head, first);
+        }
+    }
+
+    /// A per-CPU exposure ends, and its entries are nobody's. Returns whether it was this that ended it. Whoever did that is the
+    /// only one to take the marks away: nobody marks an entry before.
+    fn free_entries(self, group: &'k Group, head: &Exposure, first: u32) -> bool {
+        let ended = head.per_cpu.compare_exchange(first + 1, 0, AcqRel, Relaxed).is_ok();
+        if ended {
+            self.entries(group, first).for_each(|entry| entry.get().part_of.store(0, Release));
+        }
+        ended
+    }
+
+    /// Whether an exposure is the caller's to take back: its process has made it, or it is of a task of its process.
+    pub fn owns(self, me: Me<'k>, exposure: &Exposure, word: RawWord<'k>) -> bool {
+        let task = word.get::<Task>().and_then(configured);
+        self.is_own(exposure, me) || task.is_some_and(|id| id.process() == me.process(self.pin()).get().key())
+    }
+
+    /// Returns whether the caller's process made an exposure.
+    fn is_own(self, exposure: &Exposure, me: Me<'k>) -> bool {
+        exposure.owner.load(Acquire) == me.process(self.pin()).get().key_word()
+    }
+
+    /// Returns whether the caller's process made the per-CPU exposure whose entries start at an index.
+    fn is_head_of(self, head: &Exposure, me: Me<'k>, first: u32) -> bool {
+        head.per_cpu.load(Acquire) == first + 1 && self.is_own(head, me)
+    }
+}
+
+/// An exposure that others own is taken back by who has REMOVE.
+pub fn not_own() -> Refusal {
+    Refusal::new(Error::NoRight, u64::from(Rights::REMOVE.0))
+}
+
+/// A task's id, once it is configured.
+fn configured(task: Ref<'_, Task>) -> Option<abi::TaskId> {
+    let id = task.get().id();
+    (id != abi::TaskId::NONE).then_some(id)
+}

@@ -1,0 +1,297 @@
+//! Who is a member of which groups, and who is told of it.
+//!
+//! # Records and lists
+//! A member record names its process by key. Beside each stands a [`Membership`], linked in a list of its process's, so that a
+//! process which ends leaves all groups: whoever ends it takes the records away, a bounded number an entry. Both change together,
+//! under the root lock of the group and the lock of the list, in this order; one who begins at the list reads where the first
+//! record is, and looks at it anew under the group's lock. Keys are given once, so a record with the key is the process's.
+//!
+//! # Watchers
+//! A Notification that is exposed in a group as a watcher gets bits when something has changed ([`abi::membership`]). They go by
+//! mail, through its coalescing node: that needs no room, so nothing can be lost. What they mean is to be looked at:
+//! members are listed by [`abi::Op::GroupMember`]. Who changes a record fences and then looks for watchers; one that is exposed
+//! marks itself and fences before the system call ends, after which members are listed. One of the two sees the other.
+
+use abi::audit::may;
+use abi::membership::{ALONE, JOINED, LEFT, SEEN_AS_ADDER, SHIFT_MAX, WATCHERS};
+use abi::{Cap, Error, MEMBER_RIGHTS, Rights, Target};
+use kern_base::group::{Group, Member, Membership};
+use kern_base::header::FLAG_DYING;
+use kern_base::limits::{LEAVE_STEPS, MEMBER_LOOKS};
+use kern_base::machine::Machine;
+use kern_base::notification::Notification;
+use kern_base::objects::RawWord;
+use kern_base::process::{Offered, Process};
+use kern_base::slot::Slot;
+use kern_base::task::Task;
+use smp::door::Ref;
+use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use smp::sync::fence;
+
+use crate::rooms::Groups;
+use crate::{Answer, Me, Refusal, Result, Root};
+
+/// Who joins a group.
+struct Joins<'k> {
+    process: Ref<'k, Process>,
+    member: Member,
+    /// What the process has offered, and where that slot is. It is claimed.
+    offered: Offered,
+    to: Ref<'k, Slot>,
+}
+
+impl<'k, M: Machine> Groups<'k, M> {
+    /// A process becomes a member at a free index, if it still offers what it did when it was asked; that consent is used up.
+    /// The group's root lock is held.
+    pub fn enter_group(
+        self,
+        group: Ref<'k, Group>,
+        index: usize,
+        process: Ref<'k, Process>,
+        member: Member,
+        offered: Offered,
+    ) -> Result<()> {
+        let full = Refusal::from(Error::Full);
+        let place = group.get().memberships.get(self.pin(), index).ok_or(full)?;
+        let record = group.get().members.get_known(self.pin(), index).ok_or(full)?;
+        {
+            let list = process.get().memberships.lock(self.cpu, &process.get().header);
+            if process.get().header.has_flag(FLAG_DYING) {
+                return Err(Error::Dying.into());
+            }
+            if process.get().offer.get() != offered {
+                return Err(Refusal::More);
+            }
+            process.get().offer.set(Offered::NONE);
+            let next = list.get(self.pin());
+            place.get().group.set(Some(group));
+            place.get().index.store(index as u32, Relaxed);
+            place.get().prev.set(None);
+            place.get().next.set(next);
+            if let Some(next) = next {
+                next.get().prev.set(Some(place));
+            }
+            list.set(Some(place));
+        }
+        record.get().store(member.0, Release);
+        group.get().count.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// The first free index. The group's root lock is held. What was looked at in vain is not looked at again, so one entry
+    /// looks at a bounded number of records.
+    pub fn free_record(self, group: &Group) -> Result<usize> {
+        let (first, len) = (group.free.load(Relaxed) as usize, group.members.len());
+        let end = len.min(first + MEMBER_LOOKS as usize);
+        let is_free = |i: &usize| group.member(self.pin(), *i) == Some(Member::EMPTY);
+        let found = (first..end).find(is_free);
+        group.free.store(found.unwrap_or(end) as u32, Relaxed);
+        match found {
+            Some(index) => Ok(index),
+            None if end == len => Err(Error::Full.into()),
+            None => Err(Refusal::More),
+        }
+    }
+
+    /// A member is none any more: what watchers are to be told, if it was one. The group's root lock is held.
+    pub fn leave_group(self, group: Ref<'k, Group>, index: usize) -> Option<u64> {
+        let record = group.get().members.get_known(self.pin(), index)?;
+        let member = Member(record.get().swap(Member::EMPTY.0, AcqRel));
+        if member == Member::EMPTY {
+            return None;
+        }
+        let place = group.get().memberships.get(self.pin(), index)?;
+        if let Some(process) = self.k.processes.process(self.pin(), member.key()) {
+            self.unlink_membership(process.get(), place);
+        }
+        group.get().free.fetch_min(index as u32, Relaxed);
+        let left = group.get().count.fetch_sub(1, Relaxed) - 1;
+        Some(if left == 1 { LEFT | ALONE } else { LEFT })
+    }
+
+    fn unlink_membership(self, process: &Process, place: Ref<'k, Membership>) {
+        let list = process.memberships.lock(self.cpu, &process.header);
+        let (next, prev) = (place.get().next.get(self.pin()), place.get().prev.get(self.pin()));
+        match prev {
+            Some(prev) => prev.get().next.set(next),
+            None => list.set(next),
+        }
+        if let Some(next) = next {
+            next.get().prev.set(prev);
+        }
+        place.get().group.set(None);
+        place.get().next.set(None);
+        place.get().prev.set(None);
+    }
+
+    /// A process that is dying leaves its groups, a bounded number of them. `actor` is its task by whose doing it ends; `None`:
+    /// that is the doing of whoever acts on this CPU.
+    pub fn leave_groups(self, process: Ref<'k, Process>, actor: Option<Ref<'k, Task>>) -> Result<()> {
+        for _ in 0..LEAVE_STEPS {
+            let first = process.get().memberships.lock(self.cpu, &process.get().header).get(self.pin());
+            let Some(place) = first else { return Ok(()) };
+            let Some(group) = place.get().group.get(self.pin()) else { continue };
+            let index = place.get().index.load(Relaxed) as usize;
+            let told = {
+                let _root = self.caps().lock_root(&group.get().header);
+                let record = group.get().member(self.pin(), index);
+                let is_its = record.is_some_and(|member| member.is_of(process.get().key_word()));
+                if is_its { self.leave_group(group, index) } else { None }
+            };
+            if let Some(bits) = told {
+                self.tell_watchers(group.get(), bits);
+                self.security().audit_leave(group.get(), index, process.get(), actor);
+            }
+        }
+        Err(Refusal::More)
+    }
+
+    /// Watchers of a group get bits. By mail also where they are of this CPU: whoever makes the change goes on.
+    pub fn tell_watchers(self, group: &Group, bits: u64) {
+        fence(SeqCst);
+        let mut watched = group.watched.load(Relaxed);
+        while watched != 0 {
+            let index = watched.trailing_zeros() as usize;
+            watched &= watched - 1;
+            let Some(entry) = group.exposures.get_known(self.pin(), index) else { return };
+            let note = entry.get().slot.word.load(self.pin()).get::<Notification>();
+            let shift = entry.get().watch.load(Acquire).checked_sub(1);
+            if let Some((note, shift)) = note.zip(shift) {
+                self.outbox().raise_remote(note, bits << shift);
+            }
+        }
+    }
+
+    /// What an exposure of a watcher at an index has as its `watch`.
+    pub fn watch_of(self, index: u32, shift: u64) -> Result<u32> {
+        if index >= WATCHERS {
+            return Err(Refusal::argument(0));
+        }
+        if shift > SHIFT_MAX { Err(Refusal::argument(2)) } else { Ok(shift as u32 + 1) }
+    }
+
+    /// A watcher is exposed: it is told of all that changes from here on.
+    pub fn mark_watcher(self, group: &Group, index: u32) {
+        group.watched.fetch_or(1 << (index % WATCHERS), SeqCst);
+    }
+
+    /// A process has become a member.
+    pub fn has_joined(self, group: &Group) {
+        self.tell_watchers(group, JOINED);
+    }
+
+    /// [`abi::Op::GroupMember`].
+    pub fn group_member(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        let group = self.group_for(me, target.cap(), Rights::LISTEN)?.get();
+        let first = target.index() as usize;
+        let records = group.members_from(self.pin(), first, MEMBER_LOOKS as usize);
+        for (index, record) in (first..).zip(records) {
+            let member = Member::read(record);
+            if member != Member::EMPTY {
+                // Once more: whoever looks may be removed meanwhile, and sees nothing of what came behind that.
+                self.group_for(me, target.cap(), Rights::LISTEN)?;
+                let (rights, custom) = (u64::from(member.rights().0), u64::from(member.custom()));
+                return Ok(Answer::Values([member.key().raw(), index as u64, rights, custom]));
+            }
+        }
+        if records.len() < MEMBER_LOOKS as usize {
+            return Ok(Answer::DONE);
+        }
+        me.hot.regs.rdi.set(Target::new(target.cap(), target.index() + MEMBER_LOOKS).0);
+        Err(Refusal::More)
+    }
+
+    /// [`abi::Op::GroupAdd`].
+    pub fn group_add(
+        self,
+        me: Me<'k>,
+        group: Cap,
+        process: Cap,
+        rights: Rights,
+        custom: u64,
+    ) -> Result<Answer> {
+        let slot = self.caps().slot_of(me.process(self.pin()), group)?;
+        let word = slot.get().word.load(self.pin());
+        let object = self.caps().typed::<Group>(word, group, Rights::ADD)?;
+        let addee = self.caps().find::<Process>(me, process, Rights::NONE)?.object;
+        let custom = self.check_may_add(me, object, (slot, word), rights, custom)?;
+        self.security().may(&addee.get().header, &object.get().header, may::JOIN)?;
+        let offered = addee.get().offer.get();
+        let agreed = [object.get().header.identity(), me.process(self.pin()).get().header.identity()];
+        let no_consent = Refusal::from(Error::NoConsent);
+        if offered.slot == 0 || !agreed.contains(&offered.from) {
+            return Err(no_consent);
+        }
+        let place = self.caps().place_of(addee, Cap(offered.slot)).ok_or(no_consent)?;
+        let to = place.slot;
+        self.caps().claim(place)?;
+        let guard = self.caps().lock_root(&object.get().header);
+        let member = Member::new(addee.get().key(), rights, custom);
+        let joins = Joins { process: addee, member, offered, to };
+        // Once more: a member may be none any more.
+        let done = self
+            .check_may_add(me, object, (slot, word), rights, u64::from(custom))
+            .and_then(|_| self.add_member(&guard, slot, word, object, joins));
+        drop(guard);
+        match done {
+            Ok(index) => {
+                self.has_joined(object.get());
+                self.security().audit_join(object.get(), addee.get(), rights, index);
+                Ok(Answer::one(index))
+            }
+            Err(refusal) => {
+                self.caps().unclaim(to);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Who adds: any member with ADD, or whoever made the group. Nobody passes on rights that it lacks, and a member nothing
+    /// but the custom bits that it is known by itself: who serves tells clients by them. Returns the custom bits. The slot's
+    /// word was read: read again, it may be empty by now, and say anything of rights.
+    fn check_may_add(
+        self,
+        me: Me<'k>,
+        group: Ref<'k, Group>,
+        (slot, word): (Ref<'k, Slot>, RawWord<'k>),
+        rights: Rights,
+        custom: u64,
+    ) -> Result<u16> {
+        let held = Rights(word.rights());
+        let excess = rights.minus(MEMBER_RIGHTS.and(held));
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        let wrong = Refusal::argument(3);
+        if held.contains(Rights::DELETE) {
+            return u16::try_from(custom).map_err(|_| wrong);
+        }
+        let member = group.get().member_of(self.pin(), slot.get()).ok_or(Refusal::from(Error::NotMember))?;
+        if member.key() != me.process(self.pin()).get().key() || !member.rights().contains(Rights::ADD) {
+            return Err(Refusal::new(Error::NotMember, u64::from(Rights::ADD.0)));
+        }
+        let excess = rights.minus(member.rights());
+        if excess != Rights::NONE {
+            return Err(Refusal::new(Error::Amplifies, u64::from(excess.0)));
+        }
+        let own = custom == SEEN_AS_ADDER || custom == u64::from(member.custom());
+        if own { Ok(member.custom()) } else { Err(wrong) }
+    }
+
+    fn add_member(
+        self,
+        root: &Root,
+        slot: Ref<'k, Slot>,
+        word: RawWord<'k>,
+        group: Ref<'k, Group>,
+        joins: Joins<'k>,
+    ) -> Result<u64> {
+        self.caps().check_parent(root, slot, word)?;
+        let free = self.free_record(group.get())?;
+        self.enter_group(group, free, joins.process, joins.member, joins.offered)?;
+        // The member's capability may do in the group what its record says, and nothing to the group itself.
+        let cap_rights = joins.member.rights().and(Rights(word.rights())).minus(Rights::DELETE);
+        self.caps().fill_derived(joins.to, slot, word, cap_rights, free as u64 * 8);
+        Ok(free as u64)
+    }
+}

@@ -1,0 +1,268 @@
+//! Receives calls and bits: a task waits for a message, takes the next call from its queue, or takes bits of its Notification.
+
+use kern_base::limits::REFUSED_STEPS;
+use kern_base::machine::Machine;
+use kern_base::task::{
+    FLAG_IN_FAULT, PENDING_BITS, PENDING_FAULT, PENDING_SENDERS, Stage, State, Task, TaskHot, ctl,
+};
+
+use crate::answer::{write_error, write_values};
+use crate::args::Args;
+use crate::ipc::call::{SenderInfo, Words, deadline_of};
+use crate::payload::carry::CARRIES;
+use crate::rooms::Ipc;
+use crate::state::{has_flag, set_state};
+use crate::{Answer, Me, Refusal, Result};
+use abi::{Error, FLAG_FAULT, FLAG_NONBLOCK, FLAG_NOTIFICATION, MsgInfo, TaskId};
+use smp::door::Ref;
+use test_abi::trace::Event;
+
+impl<'k, M: Machine> Ipc<'k, M> {
+    /// [`abi::Op::Recv`].
+    pub fn recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        self.drop_unanswered(me);
+        self.receive(me, args)
+    }
+
+    /// A task that receives again without having answered: its caller is told.
+    pub fn drop_unanswered(self, me: Me<'k>) {
+        if let Some(caller) = self.take_caller(me.hot) {
+            self.fail_call(me, caller, Error::Gone);
+        }
+    }
+
+    /// Takes the current call away from a task that serves it.
+    pub fn take_caller(self, hot: &TaskHot) -> Option<Ref<'k, Task>> {
+        let caller = hot.caller.take(self.pin())?;
+        hot.pending.set(hot.pending.get() & !PENDING_FAULT);
+        Some(caller)
+    }
+
+    /// The receive half: bits, then queued callers, else wait. The task may have no time any more.
+    pub fn receive(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        if me.hot.pending.get() != 0 && self.take_pending(me) {
+            return Ok(Answer::Settled);
+        }
+        self.await_call(me, args)
+    }
+
+    /// The same where nothing is there.
+    #[inline(always)]
+    pub fn await_call(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        if MsgInfo(args.info).flags() != 0 {
+            return self.receive_bounded(me, args);
+        }
+        set_state(me.hot, State::Recv);
+        self.rest(me);
+        Ok(Answer::Settled)
+    }
+
+    /// Takes bits or a queued call, if the task may have them now.
+    pub fn take_pending(self, me: Me<'k>) -> bool {
+        // On a waiting caller's time it takes the call.
+        let own_time = self.time().own_at_rest(me.task, me.hot).is_some();
+        if me.hot.pending.get() & PENDING_BITS != 0 && own_time {
+            self.take_bound_bits(me);
+            self.time().make_ready(me.task, me.hot);
+            self.time().dispatch();
+            return true;
+        }
+        self.accept_next(me)
+    }
+
+    /// Waits for a call as long as the flags say, or not at all.
+    #[cold]
+    pub fn receive_bounded(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let deadline = deadline_of(args);
+        if MsgInfo(args.info).has(FLAG_NONBLOCK) || deadline.is_some_and(|at| at <= self.k.machine.now()) {
+            let error = if deadline.is_some() { Error::Timeout } else { Error::WouldBlock };
+            write_error(&me.hot.regs, error, 0, TaskId::NONE);
+            self.time().make_ready(me.task, me.hot);
+            self.time().dispatch();
+            return Ok(Answer::Settled);
+        }
+        set_state(me.hot, if deadline.is_some() { State::RecvTimed } else { State::Recv });
+        if let Some(at) = deadline {
+            self.time().set_deadline(me.task, at);
+        }
+        self.rest(me);
+        Ok(Answer::Settled)
+    }
+
+    /// A receiving task that was suspended takes what came meanwhile.
+    pub fn receive_pending(self, task: Ref<'k, Task>, hot: &'k TaskHot) {
+        if !self.is_receiving(hot) {
+            return;
+        }
+        let me = Me { task, hot };
+        let bits = hot.pending.get() & PENDING_BITS != 0 && self.time().own_at_rest(task, hot).is_some();
+        if !bits && hot.senders.is_empty() {
+            return;
+        }
+        let received = if bits {
+            self.take_bound_bits(me);
+            self.time().make_ready(task, hot);
+            true
+        } else {
+            self.accept_next(me)
+        };
+        // It goes on waiting, as long as it wanted to, where none of the calls could be received.
+        if received && hot.deadline.is_queued() {
+            self.time().clear_deadline(task);
+        }
+    }
+
+    /// The task blocks otherwise than by calling: time that is not its own goes back.
+    #[inline(always)]
+    pub fn rest(self, me: Me<'k>) {
+        self.time().give_back(me.task, me.hot);
+        self.park(me);
+    }
+
+    /// The task goes on no more for now, running or not.
+    #[inline(always)]
+    pub fn park(self, me: Me<'k>) {
+        if self.hot.current.is(me.task) {
+            self.time().block_current();
+            return;
+        }
+        if let Some(sc) = self.time().time_of(me.task, me.hot)
+            && self.time().is_active(sc)
+        {
+            self.time().withdraw(sc);
+        }
+        self.time().dispatch();
+    }
+
+    /// The bits of the bound Notification, as a receive answers them.
+    pub fn take_bound_bits(self, me: Me<'k>) {
+        let bits = me
+            .hot
+            .bound
+            .get(self.pin())
+            .and_then(|n| n.get().hot.open(self.pin()))
+            .map_or(0, |n| n.bits.take());
+        if let Some(object) = me.hot.bound.get(self.pin()) {
+            self.trace().note_bits(me.task, object);
+        }
+        me.hot.pending.set(me.hot.pending.get() & !PENDING_BITS);
+        write_values(&me.hot.regs, MsgInfo(FLAG_NOTIFICATION), [0, 0, bits, 0]);
+    }
+
+    /// Takes the best queued call that can be received, if there is one. After so many that can't, it goes on with the rest
+    /// by mail: until then the task waits.
+    pub fn accept_next(self, me: Me<'k>) -> bool {
+        for _ in 0..REFUSED_STEPS {
+            let Some(caller) = me.hot.senders.pop_highest(self.pin()) else { return false };
+            if me.hot.senders.is_empty() {
+                me.hot.pending.set(me.hot.pending.get() & !PENDING_SENDERS);
+            }
+            if self.brings_load(caller, me.task, me.hot) {
+                self.accept(me, caller);
+                return true;
+            }
+        }
+        if !me.hot.senders.is_empty() {
+            self.outbox().raise_control(me.task, ctl::RECEIVE);
+        }
+        false
+    }
+
+    /// Takes what a call that is about to be received carries, if anything. Where that can't be, the call fails, or is
+    /// made again.
+    #[inline(always)]
+    pub fn brings_load(self, caller: Ref<'k, Task>, to: Ref<'k, Task>, hot: &'k TaskHot) -> bool {
+        let info = caller.get().msg.open(self.pin()).map_or(MsgInfo(0), |msg| msg.info.get());
+        !info.has(CARRIES) || self.take_load(caller, to, hot, info)
+    }
+
+    #[inline(never)]
+    pub fn take_load(
+        self,
+        caller: Ref<'k, Task>,
+        to: Ref<'k, Task>,
+        hot: &'k TaskHot,
+        info: MsgInfo,
+    ) -> bool {
+        let Err(refusal) = self.payload().pass_waiting_load(caller, to, info) else { return true };
+        self.refuse_caller(to, hot, caller, refusal);
+        false
+    }
+
+    /// Takes a queued call: the receiver goes on with the caller's time.
+    pub fn accept(self, me: Me<'k>, caller: Ref<'k, Task>) {
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return };
+        let words = Words { info: msg.info.get(), regs: core::array::from_fn(|i| msg.regs[i].get()) };
+        let from =
+            SenderInfo { sender: msg.sender.get(), target: msg.target.get(), custom: msg.custom.get() };
+        self.trace().note_received(caller, me.task);
+        self.copy_utcb(caller, me.task, words.info.words());
+        self.write_message(me.hot, words, from);
+        me.hot.caller.set(Some(caller));
+        if words.info.has(FLAG_FAULT) {
+            self.show_fault(caller, me.task, me.hot);
+        }
+        msg.stage.set(Stage::Owed);
+        if let Some(hot) = self.task_hot(caller) {
+            set_state(hot, if hot.deadline.is_queued() { State::AwaitTimed } else { State::Await });
+        }
+        set_state(me.hot, State::Ready);
+        if !me.hot.lender.is(caller) {
+            self.take_up(me, caller);
+        }
+        if !self.hot.current.is(me.task) {
+            self.time().start(me.task, me.hot);
+        }
+        self.time().dispatch();
+    }
+
+    /// The receiver of a call goes on with its caller's time; what it had of others goes back, its own rests.
+    pub fn take_up(self, me: Me<'k>, caller: Ref<'k, Task>) {
+        self.time().give_back(me.task, me.hot);
+        let Some((sc, sc_hot)) = self.time().resting_time(caller) else { return };
+        if self.hot.current.is(me.task) {
+            self.time().stop_current();
+        }
+        self.time().lend(sc, sc_hot, caller, me.task, me.hot);
+    }
+
+    /// A call that was taken out of a task's queue is not received: its caller wakes with the error, or to make the call
+    /// again.
+    pub fn refuse_caller(
+        self,
+        callee: Ref<'k, Task>,
+        callee_hot: &'k TaskHot,
+        caller: Ref<'k, Task>,
+        why: Refusal,
+    ) {
+        let Some(hot) = self.task_hot(caller) else {
+            self.refuse_remote(caller, why);
+            return;
+        };
+        // A member that is gone does not end a broadcast, which looks at it once more.
+        let why = if self.waits_in_broadcast(caller) { Refusal::More } else { why };
+        let error = if let Refusal::Error { error, .. } = why { error as u8 } else { 0 };
+        if hot.deadline.is_queued() {
+            self.time().clear_deadline(caller);
+        }
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
+            msg.callee.set(None);
+            msg.held.set(None);
+            msg.stage.set(Stage::Home);
+        }
+        self.trace().event(|| Event::CallOver { caller: caller.get().id(), error });
+        self.time().recover(caller, callee, callee_hot);
+        match why {
+            Refusal::Error { error, .. } if has_flag(hot, FLAG_IN_FAULT) => {
+                return self.fault_failed(caller, hot, error);
+            }
+            Refusal::Error { error, detail, who } => {
+                self.security().audit_refusal(caller, None, error, detail, 0);
+                self.payload().take_pages_back(caller, hot);
+                write_error(&hot.regs, error, detail, who);
+            }
+            _ => self.rewind(hot),
+        }
+        self.time().make_ready(caller, hot);
+    }
+}

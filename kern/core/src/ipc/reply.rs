@@ -1,0 +1,344 @@
+//! Ends calls: a server replies, keeps a call to reply later, or forwards it to another task.
+
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::reply::Reply;
+use kern_base::sched_context::SchedContext;
+use kern_base::task::{FLAG_IN_FAULT, FLAG_SUSPENDED, Message, PENDING_FAULT, Stage, State, Task, TaskHot};
+
+use crate::answer::{write_error, write_values};
+use crate::args::Args;
+use crate::ipc::call::{SenderInfo, Words};
+use crate::payload::carry::CARRIES;
+use crate::rooms::Ipc;
+use crate::state::{has_flag, is_dying, set_state, state_of};
+use crate::{Answer, Me, Refusal, Result};
+use abi::audit::may;
+use abi::{Cap, Error, FLAG_CAPS, FLAG_FAULT, FLAG_FORWARDED, FLAG_PAGES, MsgInfo, Rights, Target, TaskId};
+use smp::cpu::MAX_CPUS;
+use smp::door::Ref;
+use test_abi::trace::{Event, How, Path};
+
+impl<'k, M: Machine> Ipc<'k, M> {
+    /// [`abi::Op::ReplyRecv`].
+    #[inline(always)]
+    pub fn reply_recv(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        if me.hot.pending.get() != 0 {
+            return self.reply_recv_pending(me, *args);
+        }
+        let words = Words::new(args)?;
+        if MsgInfo(args.info).has(CARRIES) {
+            return self.reply_recv_load(me, *args, words);
+        }
+        if let Some(caller) = me.hot.caller.take(self.pin()) {
+            self.answer_call(me, caller, words);
+        }
+        self.await_call(me, args)
+    }
+
+    #[inline(never)]
+    pub fn reply_recv_load(self, me: Me<'k>, args: Args, words: Words) -> Result<Answer> {
+        if let Some(caller) = me.hot.caller.get(self.pin()) {
+            let words = words.carrying(&args);
+            self.payload().give_load(me, caller, words.info)?;
+            self.take_caller(me.hot);
+            self.answer_call(me, caller, words);
+        } else {
+            self.payload().take_pages_back(me.task, me.hot);
+        }
+        self.receive(me, &args)
+    }
+
+    /// The same where something waits to be received, or the call is a fault.
+    #[inline(never)]
+    pub fn reply_recv_pending(self, me: Me<'k>, args: Args) -> Result<Answer> {
+        let words = Words::new(&args)?.carrying(&args);
+        if let Some(caller) = me.hot.caller.get(self.pin()) {
+            let fault = me.hot.pending.get() & PENDING_FAULT != 0;
+            let answer = if fault { Some(self.check_answer(me, caller, &words)?) } else { None };
+            if words.info.has(CARRIES) {
+                self.payload().give_load(me, caller, words.info)?;
+            }
+            if let Some(answer) = answer {
+                self.take_caller(me.hot);
+                self.answer_fault(me, caller, answer, words);
+            } else {
+                self.take_caller(me.hot);
+                self.answer_call(me, caller, words);
+            }
+        } else {
+            self.payload().take_pages_back(me.task, me.hot);
+        }
+        self.receive(me, &args)
+    }
+
+    /// [`abi::Op::Reply`].
+    pub fn reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let words = Words::new(args)?.carrying(args);
+        let saved = match args.a0 {
+            0 => None,
+            cap => Some(self.caps().find::<Reply>(me, Target(cap).cap(), Rights::SEND)?.object),
+        };
+        let caller = match saved {
+            None => me.hot.caller.get(self.pin()),
+            Some(reply) => self.saved_caller(reply)?,
+        };
+        let Some(caller) = caller else { return Err(Error::Gone.into()) };
+        let answer = if self.is_fault(caller) { Some(self.check_answer(me, caller, &words)?) } else { None };
+        if words.info.has(CARRIES) {
+            if saved.is_some_and(|reply| !self.still_answers(me, reply)) {
+                return Err(Error::Gone.into());
+            }
+            self.payload().give_load(me, caller, words.info)?;
+        }
+        match saved {
+            None => drop(self.take_caller(me.hot)),
+            Some(reply) => self.take_saved(me, reply, caller),
+        }
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        match answer {
+            Some(answer) => self.answer_fault(me, caller, answer, words),
+            None => self.answer_call(me, caller, words),
+        }
+        if !self.hot.current.is(me.task) {
+            self.time().make_ready(me.task, me.hot);
+        }
+        self.time().dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// Sends the reply. If the task runs on this caller's time, the time goes back with it and the
+    /// caller runs; the task is then off the CPU.
+    #[inline(always)]
+    pub fn answer_call(self, me: Me<'k>, caller: Ref<'k, Task>, words: Words) {
+        let Some(hot) = self.task_hot(caller) else {
+            self.copy_utcb(me.task, caller, words.info.words());
+            self.reply_remote(me, caller, words);
+            return;
+        };
+        self.copy_utcb(me.task, caller, words.info.words());
+        let from = SenderInfo { sender: TaskId::NONE, target: Target(0), custom: 0 };
+        self.write_message(hot, words, from);
+        self.trace().note_reply(caller, me.task, Path::Slow, How::Delivered, 0);
+        self.end_call(me, caller, hot);
+    }
+
+    /// Ends a local call with an error.
+    #[cold]
+    pub fn fail_call(self, me: Me<'k>, caller: Ref<'k, Task>, error: Error) {
+        let Some(hot) = self.task_hot(caller) else {
+            if me.hot.lender.is(caller) {
+                self.time().give_back(me.task, me.hot);
+            }
+            self.fail_remote(caller, error, me.task.get().id());
+            return;
+        };
+        self.trace().note_reply(caller, me.task, Path::Slow, How::Delivered, error as u8);
+        if has_flag(hot, FLAG_IN_FAULT) {
+            return self.drop_fault(me, caller, hot, error);
+        }
+        write_error(&hot.regs, error, 0, me.task.get().id());
+        self.end_call(me, caller, hot);
+    }
+
+    /// The caller's registers hold the outcome: give its time back and let it run.
+    #[inline(always)]
+    pub fn end_call(self, me: Me<'k>, caller: Ref<'k, Task>, hot: &'k TaskHot) {
+        if state_of(hot) == State::AwaitTimed {
+            self.time().clear_deadline(caller);
+        }
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
+            msg.callee.set(None);
+            msg.held.set(None);
+            msg.stage.set(Stage::Home);
+        }
+        set_state(hot, State::Ready);
+        match self.time().return_time(me.task, me.hot, caller, hot) {
+            Some(sc) if self.sched.current.is(sc) => self.goes_on(caller, hot, sc),
+            _ => self.time().make_ready(caller, hot),
+        }
+    }
+
+    /// `caller`, which is ready, goes on with the running context, which is its time. Where it is suspended, that rests.
+    #[inline(always)]
+    pub fn goes_on(self, caller: Ref<'k, Task>, hot: &'k TaskHot, sc: Ref<'k, SchedContext>) {
+        if !has_flag(hot, FLAG_SUSPENDED) {
+            return self.time().run_task(caller, hot);
+        }
+        if let Some(sc_hot) = self.sc_hot(sc) {
+            self.time().stop(sc_hot);
+            self.time().hold(caller, hot, sc, sc_hot);
+        }
+    }
+
+    /// [`abi::Op::SaveReply`].
+    pub fn save_reply(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let found = self.caps().find::<Reply>(me, Target(args.a0).cap(), Rights::SEND)?;
+        let Some(reply) = found.object.get().hot.open(self.pin()) else {
+            return Err(self.elsewhere(&found.object.get().hot));
+        };
+        if !reply.caller.is_null() {
+            return Err(Error::InUse.into());
+        }
+        if found.object.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
+        // Whoever gets the Reply object can answer: for the caller that object is as a group.
+        self.security().may(&caller.get().header, &found.object.get().header, may::JOIN)?;
+        self.take_caller(me.hot);
+        reply.caller.set(Some(caller));
+        self.sched.kept.set(self.sched.kept.get() + 1);
+        reply.number.set(self.sched.kept.get() * MAX_CPUS as u64 + self.id().index() as u64);
+        reply.server.set(Some(me.task));
+        let first = me.hot.replies.get(self.pin());
+        reply.prev.set(None);
+        reply.next.set(first);
+        if let Some(hot) = first.and_then(|r| r.get().hot.open(self.pin())) {
+            hot.prev.set(Some(found.object));
+        }
+        me.hot.replies.set(Some(found.object));
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
+            msg.held.set(Some(found.object));
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// The caller that a Reply object holds; `None` where it is empty.
+    pub fn saved_caller(self, reply: Ref<'k, Reply>) -> Result<Option<Ref<'k, Task>>> {
+        match reply.get().hot.open(self.pin()) {
+            Some(hot) => Ok(hot.caller.get(self.pin())),
+            None => Err(self.elsewhere(&reply.get().hot)),
+        }
+    }
+
+    /// Takes `caller`'s call out of a Reply object. If another task saved it, that one loses the caller's time.
+    pub fn take_saved(self, me: Me<'k>, reply: Ref<'k, Reply>, caller: Ref<'k, Task>) {
+        let Some(hot) = reply.get().hot.open(self.pin()) else { return };
+        let server = hot.server.get(self.pin()).filter(|server| *server != me.task);
+        self.unlink_reply(reply);
+        if let Some(msg) = caller.get().msg.open(self.pin()) {
+            msg.held.set(None);
+        }
+        if let Some((server, server_hot)) = server.and_then(|t| Some((t, self.task_hot(t)?))) {
+            self.time().recover(caller, server, server_hot);
+        }
+    }
+
+    /// Empties a Reply object and takes it out of its server's list.
+    pub fn unlink_reply(self, reply: Ref<'k, Reply>) {
+        let Some(hot) = reply.get().hot.open(self.pin()) else { return };
+        let (next, prev) = (hot.next.take(self.pin()), hot.prev.take(self.pin()));
+        if let Some(next_hot) = next.and_then(|r| r.get().hot.open(self.pin())) {
+            next_hot.prev.set(prev);
+        }
+        match prev.and_then(|r| r.get().hot.open(self.pin())) {
+            Some(prev_hot) => prev_hot.next.set(next),
+            None => {
+                if let Some(server) = hot.server.get(self.pin()).and_then(|t| self.task_hot(t)) {
+                    server.replies.set(next);
+                }
+            }
+        }
+        hot.caller.set(None);
+        hot.server.set(None);
+    }
+
+    /// [`abi::Op::Forward`]: the call goes on as its caller's, with the forwarder's words and the forwarder's standing in the
+    /// group, and says so. A fault stays one.
+    ///
+    /// A message's UTCB words are in its caller's UTCB until they are received. So the forwarder's come to be there: those that
+    /// the caller has there besides, it never sent. It learns of them; a reply would tell it as much.
+    pub fn forward(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let mut words = Words::new(args)?;
+        if MsgInfo(args.info).has(FLAG_PAGES) {
+            return Err(Refusal::new(Error::NoPage, 0));
+        }
+        if MsgInfo(args.info).has(FLAG_CAPS) {
+            return Err(Refusal::new(Error::NoCapability, 0));
+        }
+        let fault = me.hot.pending.get() & PENDING_FAULT != 0;
+        if fault {
+            words.info = MsgInfo::new(words.info.label(), 0).flag(FLAG_FAULT);
+        }
+        words.info = words.info.flag(FLAG_FORWARDED);
+        let need = if words.info.words() > 0 || fault { Rights::SEND | Rights::STRING } else { Rights::SEND };
+        let found = self.caps().find_group(me, Target(args.a0).cap(), need)?;
+        let dest = self.caps().task_in(found, Target(args.a0).index())?;
+        let Some(caller) = me.hot.caller.get(self.pin()) else { return Err(Error::Gone.into()) };
+        if dest.task == me.task || dest.task == caller {
+            return Err(Error::SelfCall.into());
+        }
+        // It is the caller who comes to talk in that group.
+        self.security().may(&caller.get().header, &found.group.get().header, may::JOIN)?;
+        let Some(msg) = caller.get().msg.open(self.pin()) else { return Err(Error::Gone.into()) };
+        let sender = caller.get().id();
+        let target = Target::new(Cap::NULL, Target(args.a0).index());
+        let from = SenderInfo { sender, target, custom: dest.custom };
+        let local = self.task_hot(dest.task);
+        if let Some(callee) = local {
+            if callee.state.get() >> 32 != dest.tag >> 32 || is_dying(callee) {
+                return Err(Refusal::dead(dest.task.get().id()));
+            }
+            if !me.hot.lender.is(caller) && self.time().lacks_time(caller, callee) {
+                return Err(Error::NoTime.into());
+            }
+        }
+        self.copy_utcb(me.task, caller, words.info.words());
+        self.take_caller(me.hot);
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        if me.hot.lender.is(caller) {
+            self.time().give_back(me.task, me.hot);
+        }
+        self.trace().event(|| Event::Forward { caller: sender, callee: dest.task.get().id() });
+        match local {
+            Some(callee) => self.pass_on(caller, msg, dest.task, callee, words, from),
+            None => self.forward_remote(caller, dest.task, dest.tag, words, from),
+        }
+        if !self.hot.current.is(me.task) {
+            self.time().make_ready(me.task, me.hot);
+        }
+        self.time().dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// Delivers or queues a call whose caller is already waiting, and whose time rests.
+    pub fn pass_on(
+        self,
+        caller: Ref<'k, Task>,
+        msg: &Message,
+        callee: Ref<'k, Task>,
+        hot: &'k TaskHot,
+        words: Words,
+        from: SenderInfo,
+    ) {
+        msg.callee.set(Some(callee));
+        if !self.is_receiving(hot) {
+            if let Some(caller_hot) = self.task_hot(caller) {
+                set_state(caller_hot, State::Sending);
+            }
+            self.queue_call(caller, msg, callee, hot, words, from);
+            return;
+        }
+        if words.info.has(CARRIES) && !self.take_load(caller, callee, hot, words.info) {
+            return;
+        }
+        self.trace().note_received(caller, callee);
+        msg.stage.set(Stage::Owed);
+        if let Some(caller_hot) = self.task_hot(caller) {
+            let timed = caller_hot.deadline.is_queued();
+            set_state(caller_hot, if timed { State::AwaitTimed } else { State::Await });
+        }
+        self.deliver(callee, hot, caller, words, from);
+        if words.info.has(FLAG_FAULT) {
+            self.show_fault(caller, callee, hot);
+        }
+        match self.time().resting_time(caller) {
+            Some((sc, sc_hot)) => {
+                self.time().lend(sc, sc_hot, caller, callee, hot);
+                self.time().enqueue_open(sc, sc_hot);
+            }
+            None => self.time().start(callee, hot),
+        }
+    }
+}

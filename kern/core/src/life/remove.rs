@@ -1,0 +1,94 @@
+//! Removes a member from a group, and takes back what is exposed there. Both empty a slot, which may end an object.
+
+use kern_base::group::Group;
+use kern_base::machine::Machine;
+
+use crate::begun::is_again;
+use crate::groups::exposures::not_own;
+use crate::life::reclaim::{Emptied, Pins};
+use crate::rooms::Life;
+use crate::{Answer, Me, Refusal, Result};
+use abi::audit::AuditEvent;
+use abi::membership::WITHDRAWN;
+use abi::{Error, Op, Rights, Target};
+use smp::sync::Ordering::Acquire;
+
+impl<'k, M: Machine> Life<'k, M> {
+    /// [`abi::Op::GroupRemove`].
+    pub fn group_remove(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        // Removed in one entry: from the second on, on whatever CPU, nothing is left but to wait. Somebody else may have that
+        // record by then.
+        if !is_again(me.hot) {
+            self.remove_member(me, target)?;
+        }
+        // Who has looked at the record before may still do what it allowed.
+        self.grace().wait_quiet(me)?;
+        Ok(Answer::DONE)
+    }
+
+    fn remove_member(self, me: Me<'k>, target: Target) -> Result<()> {
+        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
+        let word = slot.get().word.load(self.pin());
+        let group = self.caps().typed::<Group>(word, target.cap(), Rights::REMOVE)?;
+        let may_remove = || match Rights(word.rights()).contains(Rights::DELETE) {
+            true => Ok(()),
+            false => self.caps().group_in(me, slot, word, target.cap(), Rights::REMOVE).map(drop),
+        };
+        may_remove()?;
+        let index = group.get().members.masked(target.index() as usize).ok_or(Refusal::argument(0))?;
+        let guard = self.caps().lock_root(&group.get().header);
+        let gone = slot.get().word.load(self.pin()) != word;
+        // Once more: a member may be none any more.
+        let still = if gone { Err(Error::Dying.into()) } else { may_remove() };
+        let told = still.map(|()| self.groups().leave_group(group, index));
+        drop(guard);
+        let bits = told?.ok_or(Refusal::new(Error::NotMember, u64::from(target.index())))?;
+        self.groups().tell_watchers(group.get(), bits);
+        self.security().audit_object(
+            AuditEvent::Leave,
+            Op::GroupRemove,
+            &group.get().header,
+            u64::from(target.index()),
+        );
+        Ok(())
+    }
+
+    /// [`abi::Op::Withdraw`].
+    pub fn withdraw_exposure(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
+        let word = slot.get().word.load(self.pin());
+        self.caps().typed::<Group>(word, target.cap(), Rights::NONE)?;
+        let need =
+            if Rights(word.rights()).contains(Rights::REMOVE) { Rights::REMOVE } else { Rights::LISTEN };
+        let group = self.groups().group_for(me, target.cap(), need)?;
+        let index = target.index();
+        let missing = Refusal::new(Error::NoExposure, u64::from(index));
+        let entry = self.groups().entry(group.get(), u64::from(index))?;
+        let word = entry.get().slot.word.load(self.pin());
+        let per_cpu = entry.get().per_cpu.load(Acquire);
+        if word.object_type() == 0 && per_cpu == 0 {
+            return Err(missing);
+        }
+        let of_all = need == Rights::REMOVE;
+        let taken = match word.object_type() {
+            0 => self.groups().end_per_cpu(me, group.get(), entry.get(), word, of_all)?,
+            // Nothing is derived from it that it would have to get past.
+            _ if of_all || self.groups().owns(me, entry.get(), word) => {
+                self.empty_slot(me, entry.map(|e| &e.slot), Pins::Hold)? == Emptied::Now
+            }
+            _ => return Err(not_own()),
+        };
+        if !taken {
+            // Somebody else has just taken it back.
+            return Err(Refusal::More);
+        }
+        self.groups().tell_watchers(group.get(), WITHDRAWN);
+        self.security().audit_object(
+            AuditEvent::Withdraw,
+            Op::Withdraw,
+            &group.get().header,
+            u64::from(index),
+        );
+        Ok(Answer::DONE)
+    }
+}

@@ -1,0 +1,138 @@
+//! Memory and devices: frames of device memory, and frames that a device reads and writes by itself.
+//!
+//! # Pins
+//! A frame that is pinned stays what it is: its last capability is not deleted ([`Pins::Hold`]), so its Untyped is not
+//! reset, and nobody else gets the memory while a device may write to it. Whoever answers for devices (DMA of the Machine) takes
+//! pins back, one by one or with a reset that says so ([`Pins::Go`]): it is up to him that the device is still then. Nobody else
+//! does, whosever the memory is: it would be made kernel objects of while the device writes. A pin is set and the last capability
+//! is marked as going under the same lock, the root's; one of the two sees the other.
+//!
+//! [`Pins::Hold`]: crate::life::reclaim::Pins::Hold
+//! [`Pins::Go`]: crate::life::reclaim::Pins::Go
+
+use abi::audit::AuditEvent;
+use abi::{Cap, Error, Op, Rights, Target, frame_rights, machine_rights};
+use core::mem::size_of;
+use kern_base::frames::{FrameInfo, NoFrame};
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::Machine;
+use kern_base::memory::{Frame, Untyped};
+use kern_base::phys::{Phys, PhysRange};
+use kern_base::roots::UntypedGuard;
+use smp::door::Ref;
+
+use crate::make::retype::{Pages, fits};
+use crate::rooms::Make;
+use crate::{Answer, Me, Refusal, Result};
+
+impl<'k, M: Machine> Make<'k, M> {
+    /// [`abi::Op::FramePin`].
+    pub fn frame_pin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
+        let frame = self.frame_to_pin(me, cap)?;
+        self.caps().find_machine(me, machine, machine_rights::DMA)?;
+        let _root = self.caps().lock_root(&frame.header);
+        self.frame_to_pin(me, cap)?;
+        if frame.header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        let pins = frame.pin().ok_or(Refusal::new(Error::Full, u64::from(u32::MAX)))?;
+        // Counted before they are looked at: `Cx::why_not_pool`.
+        let mut infos =
+            (0..u64::from(frame.pages())).filter_map(|n| self.k.frames.get(self.pin(), frame.page(n)));
+        if infos.any(|info| info.get().glance(self.cpu).is_pooled()) {
+            let _ = frame.unpin();
+            return Err(Error::InUse.into());
+        }
+        self.security().audit_object(AuditEvent::Pin, Op::FramePin, &frame.header, u64::from(pins));
+        Ok(Answer::Values([frame.base().0, u64::from(pins), 0, 0]))
+    }
+
+    /// [`abi::Op::FrameUnpin`].
+    pub fn frame_unpin(self, me: Me<'k>, cap: Cap, machine: Cap) -> Result<Answer> {
+        let frame = self.frame_to_pin(me, cap)?;
+        self.caps().find_machine(me, machine, machine_rights::DMA)?;
+        let _root = self.caps().lock_root(&frame.header);
+        self.frame_to_pin(me, cap)?;
+        let pins = frame.unpin().ok_or(Refusal::from(Error::BadState))?;
+        self.security().audit_object(AuditEvent::Pin, Op::FrameUnpin, &frame.header, u64::from(pins));
+        Ok(Answer::Values([0, u64::from(pins), 0, 0]))
+    }
+
+    /// The frame that a capability allows to pin. Asked once more under the root's lock: one that is gone by then does nothing.
+    /// (A slot gets no other capability while this entry lasts.)
+    fn frame_to_pin(self, me: Me<'k>, cap: Cap) -> Result<&'k Frame> {
+        Ok(self.caps().find::<Frame>(me, cap, frame_rights::DMA)?.object.get())
+    }
+
+    /// [`abi::Op::DeviceFrame`].
+    pub fn device_frame(self, me: Me<'k>, caps: [Cap; 2], to: Target, at: u64, size: u64) -> Result<Answer> {
+        let [machine, source] = caps;
+        self.caps().find_machine(me, machine, machine_rights::DEVICE)?;
+        let process = me.process(self.pin());
+        let slot = self.caps().slot_of(process, source)?;
+        let word = slot.get().word.load(self.pin());
+        let untyped = self.caps().typed::<Untyped>(word, source, Rights::NONE)?;
+        let place = self.caps().find_slot(process, to, Rights::GRANT)?;
+        let pages = Pages::of(size).ok_or(Refusal::argument(4))?;
+        let memory = PhysRange::of_device(&self.k.machine, Phys(at), pages.bytes());
+        let Some(memory) = memory.filter(|_| at.is_multiple_of(1 << pages.log2)) else {
+            return Err(Refusal::new(Error::BadAddress, at));
+        };
+        let label = self.security().label_of_new(process.get(), &untyped.get().header);
+        self.security().may_grant_new(me, place, label)?;
+        self.caps().claim(place)?;
+        let guard = self.caps().open_untyped(untyped);
+        let open = slot.get().word.load(self.pin()) == word && self.caps().is_open(untyped.get());
+        let ready = if open { self.caps().check_depth(slot) } else { Err(Error::Dying.into()) };
+        let made = ready.and_then(|()| self.make_device(&guard, memory, pages));
+        match made {
+            Ok(frame) => {
+                self.caps().fill_first(&guard, place.slot, frame, &frame.get().header, slot, label);
+                self.security().audit_grant(me.task, Some(Op::DeviceFrame), place);
+                Ok(Answer::one(guard.region().free()))
+            }
+            Err(refusal) => {
+                drop(guard);
+                self.caps().unclaim(place.slot);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Makes the frame, which no capability refers to yet.
+    fn make_device(
+        self,
+        untyped: &UntypedGuard<'_>,
+        memory: PhysRange,
+        pages: Pages,
+    ) -> Result<Ref<'k, Frame>> {
+        let root = untyped.untyped().header.root();
+        let region = untyped.region();
+        let (head, tail) =
+            (size_of::<Frame>() as u64, u64::from(pages.count) * size_of::<FrameInfo>() as u64);
+        let mut made = None;
+        let make = || {
+            if !fits(region, &[head, tail], 0, 1) {
+                return None;
+            }
+            let (head, tail) = (region.carve_top(head)?, region.carve_top(tail)?);
+            let infos = tail.emplace_slice(|_| FrameInfo::default())?;
+            let frame = head.emplace(self.pin(), Frame::of_device(root, memory, pages.log2, infos))?;
+            for info in
+                (0..u64::from(pages.count)).filter_map(|n| frame.get().info(self.pin(), frame.get().page(n)))
+            {
+                info.get().give(self.cpu, frame, 0);
+            }
+            made = Some(frame);
+            made
+        };
+        let added = self.k.frames.add_device(self.pin(), (memory.base(), memory.bytes()), make);
+        let refusal = match added {
+            Ok(()) => return made.ok_or(Error::NoMemory.into()),
+            Err(NoFrame::Taken) => Error::InUse.into(),
+            Err(NoFrame::Full) => Refusal::new(Error::Full, kern_base::frames::DEVICES_MAX as u64),
+            Err(NoFrame::NoMemory) => Refusal::new(Error::NoMemory, region.free()),
+        };
+        Err(refusal)
+    }
+}

@@ -1,0 +1,7 @@
+//! Objects are made and configured: the room [`Make`](crate::rooms::Make).
+
+pub mod at_once;
+pub mod devices;
+pub mod retype;
+pub mod tasks;
+pub mod vector;

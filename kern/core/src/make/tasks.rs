@@ -1,0 +1,466 @@
+//! Operations on processes, tasks and SchedContexts: configure, registers, start, control.
+
+use abi::audit::AuditEvent;
+use abi::{
+    Cap, Error, MsgInfo, Op, RegIndex, Rights, Target, TaskId, process_rights, sched_rights, task_rights,
+};
+use core::cell::Cell;
+use kern_base::group::Group;
+use kern_base::header::{FLAG_ADOPTED, FLAG_DEAD, FLAG_DYING};
+use kern_base::limits::{NUMBER_LOOKS, TASK_GENERATIONS};
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::VSpace;
+use kern_base::process::{Offered, Process};
+use kern_base::sched_context::SchedContext;
+use kern_base::slot::CNode;
+use kern_base::task::{
+    FLAG_DEBUG, FLAG_SUSPENDED, FLAG_VECTOR, State, Task, TaskHot, ctl, label_part, state_half,
+};
+use smp::cpu::CpuId;
+use smp::door::Ref;
+use smp::sync::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use smp::sync::fence;
+use test_abi::trace::{Event, Why};
+
+use crate::answer::write_values;
+use crate::ipc::faults::{breakpoint, check_debug};
+use crate::registers::{FIXED_FLAGS, load_registers, read_registers, registers};
+use crate::rooms::Make;
+use crate::state::{has_flag, is_dying, runnable, set_flag, set_state, state_of};
+use crate::{Answer, Me, Refusal, Result};
+
+impl<'k, M: Machine> Make<'k, M> {
+    /// [`abi::Op::ProcessConfigure`].
+    pub fn process_configure(
+        self,
+        me: Me<'k>,
+        process: Cap,
+        cnode: Cap,
+        vspace: Cap,
+        vector: u64,
+    ) -> Result<Answer> {
+        let process = self.caps().find::<Process>(me, process, process_rights::CONFIGURE)?.object;
+        let cnode = self.caps().find::<CNode>(me, cnode, Rights::GRANT)?.object;
+        let vspace = self.caps().find::<VSpace>(me, vspace, Rights::MAP)?.object;
+        if vector > 1 {
+            return Err(Refusal::argument(3));
+        }
+        self.bind_process(process, cnode, vspace, vector != 0)?;
+        self.security().audit_bind(Op::ProcessConfigure, &cnode.get().header, process.get());
+        self.security().audit_bind(Op::ProcessConfigure, &vspace.get().header, process.get());
+        Ok(Answer::DONE)
+    }
+
+    /// Gives a process its spaces; each serves one process only.
+    ///
+    /// Who destroys one of the three marks it and then looks for the others, under the lock that is held here: so
+    /// either the mark is seen here, or there what is linked here.
+    pub fn bind_process(
+        self,
+        process: Ref<'k, Process>,
+        cnode: Ref<'k, CNode>,
+        vspace: Ref<'k, VSpace>,
+        vector: bool,
+    ) -> Result<()> {
+        let _spaces = self.caps().lock_spaces();
+        let headers = [&process.get().header, &cnode.get().header, &vspace.get().header];
+        self.security().same_label(headers)?;
+        if !process.get().cnode.is_null() {
+            return Err(Error::BadState.into());
+        }
+        if !cnode.get().process.is_null() || !vspace.get().process.is_null() {
+            return Err(Error::InUse.into());
+        }
+        if headers.iter().any(|header| header.has_flag(FLAG_DYING)) {
+            return Err(Error::Dying.into());
+        }
+        cnode.get().process.set(Some(process));
+        vspace.get().process.set(Some(process));
+        process.get().vector.store(vector, Relaxed);
+        process.get().cnode.set(Some(cnode));
+        process.get().vspace.set(Some(vspace));
+        process.get().publish_cspace(self.pin(), &cnode.get().slots);
+        Ok(())
+    }
+
+    /// [`abi::Op::ProcessAccept`].
+    pub fn process_accept(self, me: Me<'k>, process: Cap, slot: u64, from: Cap) -> Result<Answer> {
+        let found = self.caps().find::<Process>(me, process, Rights::NONE)?;
+        if found.object != me.process(self.pin()) {
+            self.caps().find::<Process>(me, process, process_rights::CONFIGURE)?;
+        }
+        let process = found.object.get();
+        let slot = u32::try_from(slot).map_err(|_| Refusal::argument(1))?;
+        let offered = match slot {
+            0 => Offered::NONE,
+            _ => {
+                let from = self.offered_to(me, from)?;
+                self.caps().slot_of(found.object, Cap(slot)).map_err(|_| Refusal::argument(1))?;
+                Offered { slot, from }
+            }
+        };
+        let _list = process.memberships.lock(self.cpu, &process.header);
+        let before = process.offer.get().slot;
+        process.offer.set(offered);
+        Ok(Answer::one(u64::from(before)))
+    }
+
+    /// Whom a capability names to whom a membership may be owed: a group, or a process that adds to whatever group.
+    fn offered_to(self, me: Me<'k>, cap: Cap) -> Result<u64> {
+        let word = self.caps().slot_of(me.process(self.pin()), cap)?.get().word.load(self.pin());
+        if let Some(process) = word.get::<Process>() {
+            return Ok(process.get().header.identity());
+        }
+        Ok(self.caps().typed::<Group>(word, cap, Rights::NONE)?.get().header.identity())
+    }
+
+    /// [`abi::Op::TaskConfigure`].
+    pub fn task_configure(self, me: Me<'k>, task: Cap, process: Cap, utcb: u64, cpu: u64) -> Result<Answer> {
+        let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let process = self.caps().find::<Process>(me, process, process_rights::CONFIGURE)?.object;
+        let cpus = self.k.cpu_count();
+        let no_cpu = Refusal::new(Error::NoCpu, cpus as u64);
+        let cpu = usize::try_from(cpu).ok().filter(|c| *c < cpus).and_then(CpuId::new).ok_or(no_cpu)?;
+        let id = self.bind_task(Some(me), task, process, utcb, cpu)?;
+        self.security().audit_bind(Op::TaskConfigure, &task.get().header, process.get());
+        Ok(Answer::one(id.raw()))
+    }
+
+    /// Binds a fresh task to a process, maps its UTCB, gives it an id. At boot for nobody who could wait.
+    pub fn bind_task(
+        self,
+        me: Option<Me<'k>>,
+        task: Ref<'k, Task>,
+        process: Ref<'k, Process>,
+        utcb: u64,
+        cpu: CpuId,
+    ) -> Result<TaskId> {
+        let Some(hot) = self.task_hot(task) else {
+            return Err(self.elsewhere(&task.get().hot));
+        };
+        if state_of(hot) != State::Fresh || !hot.process.is_null() {
+            return Err(Error::BadState.into());
+        }
+        let vspace = process.get().vspace.get(self.pin()).ok_or(Refusal::from(Error::BadState))?;
+        crate::mem::map::check_user_range(utcb, abi::UTCB_SIZE as u64, abi::UTCB_SIZE as u64)?;
+        let (number, generation) = self.take_number(task, process)?;
+        let id = TaskId::new(process.get().key(), number, generation);
+        self.name_task(task.get(), process.get(), id)
+            .inspect_err(|_| self.life().drop_number(process, number))?;
+        // Who destroys one of the two marks it and then looks for the other.
+        fence(SeqCst);
+        let dying = process.get().header.has_flag(FLAG_DYING) || task.get().header.has_flag(FLAG_DYING);
+        let mapped =
+            if dying { Err(Error::Dying.into()) } else { self.map_utcb(me, task, vspace, utcb, cpu) };
+        if let Err(refusal) = mapped {
+            self.unname_task(task.get());
+            self.life().drop_number(process, number);
+            return Err(refusal);
+        }
+        task.get().utcb_address.store(utcb, Relaxed);
+        task.get().owner.set(Some(process));
+        task.get().space.set(Some(vspace));
+        task.get().utcb(self.pin()).task_id.store(id.raw(), Relaxed);
+        task.get().utcb(self.pin()).home_cpu.store(cpu.index() as u64, Relaxed);
+        let flags = FLAG_SUSPENDED | if process.get().vector.load(Relaxed) { FLAG_VECTOR } else { 0 };
+        hot.process.set(Some(process));
+        hot.start_on.set(cpu);
+        // The number was taken before the label is read: whoever changes the label since then finds the task and tells it.
+        let label = label_part(process.get().header.label());
+        let half = state_half(State::Ready, flags, self.id()) | label;
+        hot.state.set(u64::from(half) | u64::from(id.generation()) << 32);
+        hot.regs.full.set(1);
+        hot.regs.rflags.set(FIXED_FLAGS);
+        self.k.machine.init_vector(task.get().vector(self.pin()));
+        self.trace().event(|| Event::TaskMade { task: id, cpu: cpu.raw() });
+        Ok(id)
+    }
+
+    /// Gives a task its identity and the label of its process, under one lock.
+    ///
+    /// Requires: the task has its number. So whoever labels the process after this finds the task.
+    ///
+    /// Errors: Forbidden, if the task has another label than the process.
+    fn name_task(self, task: &Task, process: &Process, id: TaskId) -> Result<()> {
+        let _spaces = self.caps().lock_spaces();
+        self.security().adopt_label(&process.header, &task.header)?;
+        task.id.store(id.raw(), SeqCst);
+        Ok(())
+    }
+
+    /// Takes the identity back, and the label, unless somebody has given that to the task itself meanwhile.
+    fn unname_task(self, task: &Task) {
+        let _spaces = self.caps().lock_spaces();
+        task.id.store(0, SeqCst);
+        if task.header.has_flag(FLAG_ADOPTED) {
+            task.header.set_label(0);
+            task.header.clear_flag(FLAG_ADOPTED);
+        }
+    }
+
+    fn map_utcb(
+        self,
+        me: Option<Me<'k>>,
+        task: Ref<'k, Task>,
+        vspace: Ref<'k, VSpace>,
+        at: u64,
+        home: CpuId,
+    ) -> Result<()> {
+        // The task's memory is the object's; what it tells is seen there.
+        self.security().may_map(vspace.get(), &task.get().header, Access::Write)?;
+        let page = task.get().utcb_page(&self.k.machine);
+        let _guard = vspace.get().lock(self.cpu);
+        vspace.get().add_home(home);
+        self.mem().map_plain(me, vspace, at, page, Access::Write)
+    }
+
+    /// A free task number, with its next generation. One entry looks at a bounded number: what was looked at in vain is
+    /// not looked at again.
+    fn take_number(self, task: Ref<'k, Task>, process: Ref<'k, Process>) -> Result<(u16, u16)> {
+        let numbers = &process.get().tasks;
+        let _lock = process.get().memberships.lock(self.cpu, &process.get().header);
+        let first = usize::from(process.get().free_number.load(Relaxed));
+        let end = numbers.len().min(first + NUMBER_LOOKS);
+        let look_from = |at: usize| process.get().free_number.store(at.min(0xffff) as u16, Relaxed);
+        for i in first..end {
+            let Some(number) = numbers.get(self.pin(), i) else { continue };
+            if number.get().generation.load(Relaxed) < TASK_GENERATIONS && number.get().task.claim(task) {
+                look_from(i + 1);
+                return Ok((i as u16, number.get().generation.fetch_add(1, AcqRel)));
+            }
+        }
+        look_from(end);
+        if end < numbers.len() {
+            return Err(Refusal::More);
+        }
+        Err(Refusal::new(Error::Full, numbers.len() as u64))
+    }
+
+    /// The inside of a suspended task that is at home here.
+    pub fn suspended(self, task: Ref<'k, Task>) -> Result<&'k TaskHot> {
+        let Some(hot) = self.task_hot(task) else {
+            return Err(self.elsewhere(&task.get().hot));
+        };
+        if hot.process.is_null() || !has_flag(hot, FLAG_SUSPENDED) || is_dying(hot) {
+            return Err(Error::BadState.into());
+        }
+        Ok(hot)
+    }
+
+    /// [`abi::Op::TaskWriteRegs`]. A task that waits for something goes on waiting; the registers are those it
+    /// has when the wait ends, so only a ready one takes them.
+    pub fn task_write_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
+        let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let hot = self.suspended(task)?;
+        if state_of(hot) != State::Ready {
+            return Err(Error::BadState.into());
+        }
+        let words = read_registers(&me.task.get().utcb(self.pin()).bulk)?;
+        load_registers(hot, |i| words[i]);
+        set_state(hot, State::Ready);
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::TaskReadRegs`].
+    pub fn task_read_regs(self, me: Me<'k>, task: Cap) -> Result<Answer> {
+        let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let hot = self.suspended(task)?;
+        hot.spell_out();
+        let bulk = &me.task.get().utcb(self.pin()).bulk;
+        for (register, cell) in registers(&hot.regs) {
+            bulk[register as usize].store(shown(hot, register, cell), Relaxed);
+        }
+        Ok(Answer::one(state_of(hot) as u64))
+    }
+
+    /// [`abi::Op::TaskResume`], [`abi::Op::TaskSuspend`], [`abi::Op::TaskCancel`], [`abi::Op::TaskKill`].
+    pub fn task_control(self, me: Me<'k>, task: Cap, bits: u64) -> Result<Answer> {
+        let need = if bits == ctl::KILL { task_rights::DESTROY } else { task_rights::SUSPEND };
+        let task = self.caps().find::<Task>(me, task, need)?.object;
+        if task.get().id.load(Acquire) == 0 || task.get().header.has_flag(FLAG_DEAD) {
+            return Err(Error::BadState.into());
+        }
+        if bits & (ctl::SUSPEND | ctl::RESUME) != 0 {
+            task.get().to_suspend.store(bits == ctl::SUSPEND, Release);
+        }
+        if bits == ctl::KILL {
+            self.security().audit_object(AuditEvent::Kill, Op::TaskKill, &task.get().header, 0);
+            // Of process 1 it is the first task that looks after the run.
+            let id = task.get().id();
+            if id.task() == 0 {
+                self.end_with_first(id.process());
+            }
+        }
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        self.life().send_control(task, bits);
+        self.time().dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// [`abi::Op::SchedConfigure`].
+    pub fn sched_configure(self, me: Me<'k>, sc: Cap, priority: u64, slice: u64) -> Result<Answer> {
+        let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
+        let priority = u8::try_from(priority).map_err(|_| Refusal::argument(1))?;
+        if slice == 0 {
+            return Err(Refusal::argument(2));
+        }
+        let Some(hot) = self.sc_hot(sc) else {
+            return Err(self.elsewhere(&sc.get().hot));
+        };
+        write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        let runs = self.sched.current.is(sc);
+        let now = if runs { self.time().charge() } else { 0 };
+        hot.state.set_slice(slice);
+        if runs {
+            self.sched.until.set(hot.state.start(now));
+        }
+        hot.state.set_priority(priority);
+        if let Some(task) = self.hot.current.get(self.pin()).filter(|_| runs) {
+            self.trace().note_run(task);
+        }
+        self.sched.queue.change_priority(self.pin(), sc, priority);
+        if runs && self.sched.queue.outranks(self.pin(), priority) {
+            self.time().rotate(Why::Preempted);
+        }
+        self.time().dispatch();
+        self.time().arm_timer_for_slice();
+        Ok(Answer::Settled)
+    }
+
+    /// [`abi::Op::SchedBind`].
+    pub fn sched_bind(self, me: Me<'k>, sc: Cap, task: Cap) -> Result<Answer> {
+        let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::CONFIGURE)?.object;
+        let task = self.caps().find::<Task>(me, task, task_rights::SCHEDULE)?.object;
+        self.bind_time(sc, task)?;
+        crate::answer::write_values(&me.hot.regs, abi::MsgInfo(0), [0; 4]);
+        self.time().dispatch();
+        Ok(Answer::Settled)
+    }
+
+    /// Gives a task time of its own.
+    pub fn bind_time(self, sc: Ref<'k, SchedContext>, task: Ref<'k, Task>) -> Result<()> {
+        let sc_hot = self.sc_hot(sc).ok_or_else(|| self.elsewhere(&sc.get().hot))?;
+        let hot = self.task_hot(task).ok_or_else(|| self.elsewhere(&task.get().hot))?;
+        if !sc_hot.owner.is_null() || !sc_hot.task.is_null() || !hot.own_sc.is_null() {
+            return Err(Error::InUse.into());
+        }
+        if state_of(hot) == State::Fresh || is_dying(hot) {
+            return Err(Error::BadState.into());
+        }
+        if sc.get().header.has_flag(FLAG_DYING) {
+            return Err(Error::Dying.into());
+        }
+        sc_hot.owner.set(Some(task));
+        sc_hot.task.set(Some(task));
+        hot.own_sc.set(Some(sc));
+        if runnable(hot) {
+            self.time().start(task, hot);
+        } else if hot.pending.get() != 0 {
+            self.ipc().receive_pending(task, hot);
+        }
+        self.time().time_came(task, hot);
+        Ok(())
+    }
+
+    /// [`abi::Op::SchedInfo`].
+    pub fn sched_info(self, me: Me<'k>, sc: Cap) -> Result<Answer> {
+        let sc = self.caps().find::<SchedContext>(me, sc, sched_rights::OBSERVE)?.object;
+        let Some(hot) = self.sc_hot(sc) else {
+            return Err(self.elsewhere(&sc.get().hot));
+        };
+        self.time().charge();
+        Ok(Answer::Values([hot.state.consumed(), u64::from(hot.state.priority()), hot.state.slice(), 0]))
+    }
+
+    /// [`abi::Op::SetBases`].
+    pub fn set_bases(self, me: Me<'k>, fs: u64, gs: u64) -> Result<Answer> {
+        for (position, base) in [(0, fs), (1, gs)] {
+            if base >= abi::USER_TOP {
+                return Err(Refusal::new(Error::BadAddress, position));
+            }
+        }
+        me.hot.fs_base.set(fs);
+        me.hot.gs_base.set(gs);
+        self.k.machine.set_bases(fs, gs);
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::YieldTo`]: the rest of the slice goes to a ready task of this CPU.
+    #[inline(always)]
+    pub fn yield_to(self, me: Me<'k>, target: Target) -> Result<Answer> {
+        let slot = self.caps().slot_of(me.process(self.pin()), target.cap())?;
+        let word = slot.get().word.load(self.pin());
+        let task = match word.get::<Task>() {
+            Some(_) => self.caps().typed::<Task>(word, target.cap(), task_rights::SCHEDULE)?,
+            None => self.caps().resolve_task(me, target, Rights::SEND)?.task,
+        };
+        let Some(hot) = self.task_hot(task) else {
+            return Err(self.elsewhere(&task.get().hot));
+        };
+        if task == me.task {
+            return Err(Error::SelfCall.into());
+        }
+        let sc = if runnable(hot) { self.time().time_of(task, hot) } else { None };
+        let queued = |sc| Some((sc, self.sc_hot(sc).filter(|sc_hot| sc_hot.state.links.is_queued())?));
+        let Some((sc, sc_hot)) = sc.and_then(queued) else { return Err(Error::WouldBlock.into()) };
+        if self.time().borrowed_by(me.task, me.hot).is_none() {
+            me.hot.regs.rdx.set(0);
+            me.hot.set_plain(State::Ready);
+        } else {
+            write_values(&me.hot.regs, MsgInfo(0), [0; 4]);
+        }
+        self.time().switch_to((sc, sc_hot), task, hot);
+        Ok(Answer::Settled)
+    }
+
+    /// [`abi::Op::FaultHandler`].
+    pub fn set_fault_handler(self, me: Me<'k>, of: Cap, target: u64) -> Result<Answer> {
+        let slot = self.caps().slot_of(me.process(self.pin()), of)?;
+        let word = slot.get().word.load(self.pin());
+        if word.get::<Process>().is_some() {
+            let process = self.caps().typed::<Process>(word, of, Rights::NONE)?;
+            if process != me.process(self.pin()) {
+                self.caps().typed::<Process>(word, of, process_rights::CONFIGURE)?;
+            }
+            process.get().fault_handler.store(target, Relaxed);
+            return Ok(Answer::DONE);
+        }
+        let task = self.caps().typed::<Task>(word, of, task_rights::REGISTERS)?;
+        if task.get().header.has_flag(FLAG_DEAD) {
+            return Err(Error::BadState.into());
+        }
+        task.get().fault_handler.store(target, Relaxed);
+        Ok(Answer::DONE)
+    }
+
+    /// [`abi::Op::TaskDebug`].
+    pub fn task_debug(self, me: Me<'k>, task: Cap, addresses: [u64; 4], dr7: u64) -> Result<Answer> {
+        let task = self.caps().find::<Task>(me, task, task_rights::DEBUG)?.object;
+        let hot = self.suspended(task)?;
+        check_debug(&addresses, dr7)?;
+        let on = (0..addresses.len()).any(|n| breakpoint(dr7, n).0);
+        for (cell, value) in hot.debug.iter().zip(addresses.into_iter().chain([dr7])) {
+            cell.set(if on { value } else { 0 });
+        }
+        // A plain task is one that the fastpath may run as it is.
+        hot.spell_out();
+        set_flag(hot, FLAG_DEBUG, on);
+        Ok(Answer::DONE)
+    }
+}
+
+/// A suspended task's register as it will be when the task goes on. In a system call the frame has only what the
+/// call answers or is made again with; while it waits there is no answer yet, and the rest is zero when it is over,
+/// whatever was left there.
+fn shown(hot: &TaskHot, register: RegIndex, cell: &Cell<u64>) -> u64 {
+    use RegIndex::{FsBase, GsBase, R8, R9, R10, R12, Rax, Rdi, Rdx, Rflags, Rip, Rsi, Rsp};
+    match (register, state_of(hot)) {
+        (Rip | Rsp | Rflags, _) => cell.get(),
+        _ if hot.regs.full.get() != 0 => cell.get(),
+        (FsBase, _) => hot.fs_base.get(),
+        (GsBase, _) => hot.gs_base.get(),
+        (Rax | Rdi | Rsi | Rdx | R8 | R9 | R10, State::Ready | State::Restart) => cell.get(),
+        (R12, State::Ready) => cell.get(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,85 @@
+//! Vector registers of suspended tasks, read out and written.
+//!
+//! They rest in the task's save area, as XSAVE wrote them, while the task is not running. Of a task that made a system call
+//! they are dead, and read as the initial image. What is written is made such that XRSTOR takes it, word by word, so that
+//! whatever comes of a list that stops half-way is an area too.
+
+use abi::{Cap, Error, VECTOR_WORDS_AT_ONCE, task_rights};
+use kern_base::machine::{Machine, VectorFormat};
+use kern_base::task::{FLAG_VECTOR, INITIAL_MXCSR, State, Task, TaskHot};
+use smp::door::Ref;
+use smp::door::masked::mask_index;
+use smp::sync::Ordering::Relaxed;
+
+use crate::rooms::Make;
+use crate::state::{has_flag, state_of};
+use crate::{Answer, Me, Refusal, Result};
+
+/// Words of the area in which XSAVE puts other things than registers: MXCSR, with its mask above; which components there
+/// are; and what has to be zero.
+const MXCSR: usize = 3;
+const COMPONENTS: usize = 64;
+const FIRST_ZERO: usize = COMPONENTS + 1;
+const ZERO_END: usize = 72;
+
+impl<'k, M: Machine> Make<'k, M> {
+    /// [`abi::Op::TaskReadVector`].
+    pub fn task_read_vector(self, me: Me<'k>, task: Cap, first: u64) -> Result<Answer> {
+        let (task, hot, format) = self.vector_of(me, task)?;
+        let first = check_first(first, format)?;
+        let count = (format.words - first).min(VECTOR_WORDS_AT_ONCE);
+        let area = task.get().vector(self.pin()).words();
+        let is_live = hot.regs.full.get() != 0;
+        for (number, to) in (first..first + count).zip(&me.task.get().utcb(self.pin()).bulk) {
+            to.store(if is_live { area[number].load(Relaxed) } else { initial(number) }, Relaxed);
+        }
+        Ok(Answer::Values([count as u64, format.words as u64, 0, 0]))
+    }
+
+    /// [`abi::Op::TaskWriteVector`].
+    pub fn task_write_vector(self, me: Me<'k>, task: Cap, first: u64, count: u64) -> Result<Answer> {
+        let (task, hot, format) = self.vector_of(me, task)?;
+        let first = check_first(first, format)?;
+        let fits = |count: &usize| *count <= VECTOR_WORDS_AT_ONCE.min(format.words - first);
+        let count = usize::try_from(count).ok().filter(fits).ok_or(Refusal::argument(2))?;
+        if state_of(hot) != State::Ready || hot.regs.full.get() == 0 {
+            return Err(Error::BadState.into());
+        }
+        let area = task.get().vector(self.pin()).words();
+        for (number, from) in (first..first + count).zip(&me.task.get().utcb(self.pin()).bulk) {
+            area[number].store(sane(number, from.load(Relaxed), format), Relaxed);
+        }
+        Ok(Answer::DONE)
+    }
+
+    /// A suspended task of this CPU that has vector state.
+    fn vector_of(self, me: Me<'k>, task: Cap) -> Result<(Ref<'k, Task>, &'k TaskHot, VectorFormat)> {
+        let task = self.caps().find::<Task>(me, task, task_rights::REGISTERS)?.object;
+        let hot = self.suspended(task)?;
+        if !has_flag(hot, FLAG_VECTOR) {
+            return Err(Error::BadState.into());
+        }
+        Ok((task, hot, self.k.machine.vector_format()))
+    }
+}
+
+fn check_first(first: u64, format: VectorFormat) -> Result<usize> {
+    let first =
+        usize::try_from(first).ok().filter(|first| *first <= format.words).ok_or(Refusal::argument(1))?;
+    Ok(mask_index(first, format.words + 1))
+}
+
+/// A word of the initial image.
+const fn initial(number: usize) -> u64 {
+    if number == MXCSR { INITIAL_MXCSR as u64 } else { 0 }
+}
+
+/// A word as XRSTOR takes it.
+const fn sane(number: usize, word: u64, format: VectorFormat) -> u64 {
+    match number {
+        MXCSR => word & format.mxcsr as u64,
+        COMPONENTS => word & format.components,
+        FIRST_ZERO..ZERO_END => 0,
+        _ => word,
+    }
+}

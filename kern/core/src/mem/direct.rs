@@ -1,0 +1,124 @@
+//! Mapping or unmapping a frame of one page of 4 KiB of RAM, in few steps: its page table is the one that was used last, and
+//! nothing is in the way. Whatever is otherwise is left, with nothing changed, to the operations in [`super`]. These come
+//! back for a run of one page, wherever that is and of whatever size, before they go through rows of entries.
+
+use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP};
+use kern_base::frames::FrameInfo;
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::{Frame, VSpace};
+use kern_base::paging::Pte;
+use kern_base::phys::PhysPage;
+use kern_base::process::Process;
+use smp::door::Ref;
+
+use super::map::{Page, Run, TO_WRITE, form_of, mapping};
+use crate::rooms::Mem;
+use crate::{Me, Result};
+
+/// The page, and where it is, or is to be.
+#[derive(Clone, Copy)]
+struct One<'k> {
+    vspace: Ref<'k, VSpace>,
+    info: &'k FrameInfo,
+    page: PhysPage,
+    address: u64,
+}
+
+impl<'k, M: Machine> Mem<'k, M> {
+    /// [`abi::Op::Map`].
+    #[inline(always)]
+    pub fn map_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
+        let one = self.one_of(process, args)?;
+        let access = Access::from_raw(args[3])?;
+        let _guard = one.vspace.get().lock(self.cpu);
+        if !one.vspace.get().is_plain() && !self.may_still_see(one, access) {
+            return None;
+        }
+        let spot = self.tables().spot_at_hand(one.vspace, one.address)?;
+        if spot.load() != Pte::EMPTY {
+            return None;
+        }
+        let locked = one.info.lock(self.cpu);
+        if !locked.counts.get().allow(access) {
+            return None;
+        }
+        self.add_mapping(&locked, spot, Pte::page(one.page, access), access);
+        Some(())
+    }
+
+    /// Of a space that is dying, or has a label.
+    #[cold]
+    fn may_still_see(self, one: One<'k>, access: Access) -> bool {
+        let space = one.vspace.get();
+        !space.is_dying() && self.security().may_see(space, one.info, access).is_ok()
+    }
+
+    /// [`abi::Op::Unmap`].
+    #[inline(always)]
+    pub fn unmap_one(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<()> {
+        let one = self.one_of(process, args)?;
+        let waits = args[3] != 0;
+        let _guard = one.vspace.get().lock(self.cpu);
+        let spot = self.tables().spot_at_hand(one.vspace, one.address)?;
+        let entry = spot.load();
+        if waits || !entry.maps(one.page.at(), 1) || !one.vspace.get().is_alone(self.id()) {
+            return None;
+        }
+        self.take_away(spot, entry, one.info, one.address);
+        Some(())
+    }
+
+    /// What the arguments name.
+    #[inline(always)]
+    fn one_of(self, process: Ref<'k, Process>, args: [u64; 4]) -> Option<One<'k>> {
+        let [rdi, rsi, address, _] = args;
+        let table = process.get().cnode.get(self.pin())?.get();
+        let vspace = self.caps().object::<VSpace>(table, Target(rdi).cap(), Rights::MAP)?;
+        // Who may only read it goes the longer way.
+        let frame = self.caps().object::<Frame>(table, Target(rsi).cap(), TO_WRITE)?;
+        let (log2, pages) = (frame.get().log2(), frame.get().pages());
+        // Turned, what is off the boundary of a page is larger than any page's number.
+        let page = address.wrapping_sub(PAGE_SIZE).rotate_right(u32::from(abi::PAGE_LOG2));
+        if pages != 1 || log2 != abi::PAGE_LOG2 || page >= (USER_TOP - PAGE_SIZE) / PAGE_SIZE {
+            return None;
+        }
+        let page = frame.get().memory(0)?;
+        Some(One { vspace, info: self.k.frames.get_memory(self.pin(), page.at())?.get(), page, address })
+    }
+
+    // --- a run of one page -------------------------------------------------------------------------
+
+    /// Maps the only page of a run. The VSpace's lock is held.
+    #[inline(never)]
+    pub(super) fn map_single(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
+        let spot = self.spot_on(me, run, run.address, true)?;
+        let page = self.only_page(run)?;
+        let was = spot.load();
+        if !self.tlb().is_free(was) {
+            return Err(self.make_room(me, spot, was, page.address));
+        }
+        let locked = page.info.lock(self.cpu);
+        let counts = locked.counts.get();
+        if !counts.allow(access) {
+            drop(locked);
+            return Err(self.refusal_of(me, page, counts.why_not(access)));
+        }
+        let entry = form_of(run.frame.get(), access).of(page.memory);
+        self.add_mapping(&locked, spot, entry, access);
+        Ok(())
+    }
+
+    /// Unmaps the only page of a run: whether CPUs may still remember it. The VSpace's lock is held.
+    #[inline(never)]
+    pub(super) fn unmap_single(self, me: Me<'k>, run: Run<'k>) -> Result<bool> {
+        let spot = self.spot_on(me, run, run.address, false)?;
+        let page = self.only_page(run)?;
+        Ok(self.take_away(spot, mapping(spot, page)?, page.info, page.address))
+    }
+
+    #[inline(always)]
+    fn only_page(self, run: Run<'k>) -> Result<Page<'k>> {
+        let memory = run.frame.get().memory(run.first).ok_or(Error::BadState)?;
+        Ok(Page { info: self.info(memory.at())?, memory, address: run.address })
+    }
+}

@@ -1,0 +1,623 @@
+//! Address spaces: mapping, unmapping and protecting the pages of frames.
+//!
+//! [`walk`](crate::tables::walk) finds and writes entries, [`rmap`](crate::tables::rmap) keeps for each frame the list of entries that map it, [`stale`](crate::tlb::stale)
+//! knows which translations CPUs may remember; here are the operations, and what ends with a frame or a space.
+//! [`mark`](crate::tlb::mark) is what they keep while they start again. [`direct`](super::direct) does the common ones in few steps. [`pool`](super::pool): pages that messages carry; [`transfer`](super::transfer): how they go from one
+//! space to another.
+//!
+//! # Order of things
+//! An entry is emptied first; then, under the frame's lock, it leaves the frame's list and counts; then CPUs are
+//! made to forget it. Where they may not have yet, the page is *stale*, and the entry *gone*: neither is used for
+//! another mapping before. So a frame is never writable for one CPU while it is executable for another, and
+//! nobody sees at an address what was there before.
+//!
+//! Who destroys a frame or a VSpace marks it and then goes through its mappings under their locks; who maps looks
+//! for the mark under the same locks. One of the two sees the other.
+
+use abi::{Error, PAGE_SIZE, Rights, Target, USER_TOP, frame_rights};
+use kern_base::frames::{FrameInfo, LockedFrame, WhyNot};
+use kern_base::limits::{FORGOTTEN_STEPS, PAGE_STEPS};
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::{Frame, NO_LEAF, VSpace};
+use kern_base::paging::{FramePte, Pte};
+use kern_base::phys::{Phys, PhysPage};
+use smp::door::Ref;
+use smp::door::masked::mask_index;
+use smp::shootdown::Stamp;
+use smp::sync::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use crate::rooms::Mem;
+use crate::tables::walk::Spot;
+use crate::tlb::mark::Mark;
+use crate::{Me, Refusal, Result};
+
+/// A page-aligned range that user level may map: not page 0, not the last page of the lower half.
+pub fn check_user_range(address: u64, size: u64, align: u64) -> Result<()> {
+    let end = address.checked_add(size);
+    let inside = address >= PAGE_SIZE && end.is_some_and(|end| end <= USER_TOP);
+    if inside && address.is_multiple_of(align) {
+        Ok(())
+    } else {
+        Err(Refusal::new(Error::BadAddress, address))
+    }
+}
+
+/// Some pages of a frame, and where in an address space they are, or are to be.
+#[derive(Clone, Copy)]
+pub struct Run<'k> {
+    pub vspace: Ref<'k, VSpace>,
+    pub frame: Ref<'k, Frame>,
+    pub address: u64,
+    pub first: u64,
+    pub count: u64,
+}
+
+/// One page of a run.
+#[derive(Clone, Copy)]
+pub struct Page<'k> {
+    pub info: &'k FrameInfo,
+    pub memory: PhysPage,
+    pub address: u64,
+}
+
+/// Rights of a frame to map it writable.
+pub const TO_WRITE: Rights = Rights::MAP.union(frame_rights::WRITE.rights());
+
+/// The levels of tables whose entries map pages.
+pub const SMALL: u32 = 1;
+pub const LARGE: u32 = 2;
+
+/// What the entries for the pages of a frame have in common.
+#[inline(always)]
+pub fn form_of(frame: &Frame, access: Access) -> FramePte {
+    FramePte::new(frame.log2(), access, frame.is_device())
+}
+
+impl<'k, M: Machine> Mem<'k, M> {
+    /// [`abi::Op::Map`].
+    pub fn map(self, me: Me<'k>) -> Result<()> {
+        let run = self.run_of(me, rights_for(me))?;
+        let (access, pool) = kind_of(me, run.frame.get())?;
+        let _guard = run.vspace.get().lock(self.cpu);
+        if !run.vspace.get().is_plain() {
+            self.may_still_map(run, access)?;
+        }
+        match (pool, run.count) {
+            (true, _) => self.map_pooled(me, run, access),
+            (false, 1) => self.map_single(me, run, access),
+            (false, _) => self.map_many(me, run, access),
+        }
+    }
+
+    #[inline(always)]
+    fn map_many(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
+        let form = form_of(run.frame.get(), access);
+        self.each_of(me, run, true, |spot, page| {
+            let was = spot.load();
+            if !self.tlb().is_free(was) {
+                return Err(self.make_room(me, spot, was, page.address));
+            }
+            let locked = page.info.lock(self.cpu);
+            let counts = locked.counts.get();
+            if !counts.allow(access) {
+                drop(locked);
+                return Err(self.refusal_of(me, page, counts.why_not(access)));
+            }
+            self.add_mapping(&locked, spot, form.of(page.memory), access);
+            Ok(())
+        })
+    }
+
+    #[inline(never)]
+    fn map_pooled(self, me: Me<'k>, run: Run<'k>, access: Access) -> Result<()> {
+        self.each_of(me, run, true, |spot, page| {
+            let was = spot.load();
+            if !self.tlb().is_free(was) {
+                return Err(self.make_room(me, spot, was, page.address));
+            }
+            let locked = page.info.lock(self.cpu);
+            self.add_pooled(me, run.frame, locked, spot, page, access)
+        })
+    }
+
+    /// Of a space that is dying, or has a label.
+    #[cold]
+    fn may_still_map(self, run: Run<'k>, access: Access) -> Result<()> {
+        if run.vspace.get().is_dying() {
+            return Err(Error::Dying.into());
+        }
+        self.security().may_map(run.vspace.get(), &run.frame.get().header, access)
+    }
+
+    /// Maps a page into the pool.
+    #[inline(never)]
+    fn add_pooled(
+        self,
+        me: Me<'k>,
+        frame: Ref<'k, Frame>,
+        locked: LockedFrame<'_>,
+        spot: Spot<'k>,
+        page: Page<'k>,
+        access: Access,
+    ) -> Result<()> {
+        let why_not = self.why_not_pool(frame, &locked);
+        if why_not != WhyNot::ItMay {
+            drop(locked);
+            return Err(self.refusal_of(me, page, why_not));
+        }
+        self.note_pooled(frame, &locked);
+        self.add_mapping(&locked, spot, Pte::page(page.memory, access).pooled(), access);
+        Ok(())
+    }
+
+    /// Why a page of a frame can't come into a pool. A device may use those of a pinned frame: who pins it counts the pin
+    /// and then looks at each page under its lock, so one of the two sees the other.
+    pub fn why_not_pool(self, frame: Ref<'k, Frame>, locked: &LockedFrame<'_>) -> WhyNot {
+        match locked.counts.get().why_not_pool() {
+            WhyNot::ItMay | WhyNot::Unclean if frame.get().pins() != 0 => WhyNot::Pooled,
+            why_not => why_not,
+        }
+    }
+
+    #[inline(always)]
+    pub fn add_mapping(self, locked: &LockedFrame<'_>, spot: Spot<'k>, entry: Pte, access: Access) {
+        self.tables().link(locked, spot);
+        locked.counts.set(locked.counts.get().with(access));
+        spot.store(entry);
+    }
+
+    /// A page of a frame is in a pool from now on.
+    pub fn note_pooled(self, frame: Ref<'k, Frame>, locked: &LockedFrame<'_>) {
+        locked.set_pooled(true);
+        let pooled = &self.k.pooled[frame.get().header.root().index()];
+        if !pooled.load(Relaxed) {
+            pooled.store(true, SeqCst);
+        }
+    }
+
+    /// [`abi::Op::Unmap`].
+    pub fn unmap(self, me: Me<'k>) -> Result<()> {
+        if me.hot.regs.rsi.get() == 0 {
+            return self.drop_pages(me);
+        }
+        // Once all is unmapped, the capabilities have had their say: they may have gone meanwhile.
+        let mark = Mark::new(me.hot.regs.r8.get());
+        if mark.only_waits() {
+            return self.tlb().wait_marked(me, mark);
+        }
+        let run = self.run_of(me, Rights::MAP)?;
+        let guard = run.vspace.get().lock(self.cpu);
+        let (mut stale, mut done) = (false, 0);
+        let taken = if run.count == 1 {
+            self.unmap_single(me, run).map(|is_stale| stale = is_stale)
+        } else {
+            self.each_of(me, run, false, |spot, page| {
+                let entry = mapping(spot, page)?;
+                stale |= self.take_away(spot, entry, page.info, page.address);
+                done += 1;
+                Ok(())
+            })
+        };
+        let begun = stale.then(|| self.tlb().shoot_space(run.vspace));
+        drop(guard);
+        let begun = self.tlb().keep_begun(me, mark, begun);
+        match taken {
+            Ok(()) => self.tlb().note_and_wait(me, begun),
+            // It is told when the pages before are forgotten, by starting again with that page.
+            Err(Refusal::Error { .. }) => {
+                begun
+                    .map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))
+                    .map_err(|wait| go_on(me, run, run.first + done, wait))?;
+                taken
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// [`abi::Op::Protect`]. When the call starts again, it passes over the pages that are as they should be.
+    pub fn protect(self, me: Me<'k>) -> Result<()> {
+        if me.hot.regs.rsi.get() == 0 {
+            return self.protect_pages(me);
+        }
+        let run = self.run_of(me, rights_for(me))?;
+        let access = access_of(me, run.frame.get())?;
+        if !run.vspace.get().is_plain() {
+            self.security().may_map(run.vspace.get(), &run.frame.get().header, access)?;
+        }
+        let guard = run.vspace.get().lock(self.cpu);
+        let (mut stale, mut behind) = (false, false);
+        let changed = self.each_of(me, run, false, |spot, page| {
+            stale |= self.protect_page(me, spot, page, access, behind)?;
+            behind |= stale && mapping(spot, page)?.access() != access;
+            Ok(())
+        });
+        let stamp = stale.then(|| self.tlb().shoot_space(run.vspace));
+        drop(guard);
+        match (stamp, changed) {
+            // When the pages of this entry are forgotten, the same ones once more; an error, too, is told only then.
+            (Some(stamp), Ok(()) | Err(Refusal::More | Refusal::Error { .. })) => {
+                go_on(me, run, run.first, Refusal::More);
+                self.tlb().wait_over(me, stamp)?;
+                Err(Refusal::More)
+            }
+            // It waits already.
+            (Some(_), Err(refusal)) => Err(go_on(me, run, run.first, refusal)),
+            (None, changed) => changed,
+        }
+    }
+
+    /// What the arguments name: rdi = VSpace, rsi = frame, rdx = address, r9 = first page, r10 = how many.
+    /// The frame's capability has the rights.
+    pub fn run_of(self, me: Me<'k>, of_frame: Rights) -> Result<Run<'k>> {
+        let regs = &me.hot.regs;
+        let vspace = self.caps().find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
+        let frame = self.caps().find::<Frame>(me, Target(regs.rsi.get()).cap(), of_frame)?.object;
+        let (address, first, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
+        let (log2, pages) = (frame.get().log2(), frame.get().pages());
+        let rest =
+            u64::from(pages).checked_sub(first).filter(|rest| *rest > 0).ok_or(Refusal::argument(4))?;
+        let first = mask_index(first as usize, pages as usize) as u64;
+        let count = if count == 0 { rest } else { count };
+        if count > rest {
+            return Err(Refusal::argument(5));
+        }
+        check_user_range(address, count << log2, 1 << log2)?;
+        Ok(Run { vspace, frame, address, first, count })
+    }
+
+    /// Does something with each page of a run, a bounded number; what is left is a system call of its own. With
+    /// `make`, page tables are made where there are none. The VSpace's lock is held.
+    #[inline(always)]
+    pub fn each_of(
+        self,
+        me: Me<'k>,
+        run: Run<'k>,
+        make: bool,
+        mut work: impl FnMut(Spot<'k>, Page<'k>) -> Result<()>,
+    ) -> Result<()> {
+        let log2 = run.frame.get().log2();
+        let step = if log2 == abi::PAGE_LOG2 { PAGE_SIZE } else { abi::LARGE_PAGE_SIZE };
+        let end = run.first + run.count.min(PAGE_STEPS);
+        let (mut number, mut address) = (run.first, run.address);
+        while number < end {
+            let first =
+                self.spot_on(me, run, address, make).map_err(|refusal| go_on(me, run, number, refusal))?;
+            let entries = self.tables().row_from(first, (end - number) as usize);
+            if entries.is_empty() {
+                return Err(Error::BadState.into());
+            }
+            let (before, count) = (number, entries.len() as u64);
+            let entries = run.frame.get().memory_beside(before, entries).ok_or(Error::BadState)?;
+            for (spot, memory) in first.each_with(entries) {
+                let page = Page { info: self.info(memory.at())?, memory, address };
+                if let Err(refusal) = work(spot, page) {
+                    let number = before + (spot.index - first.index) as u64;
+                    return Err(go_on(me, run, number, refusal));
+                }
+                address += step;
+            }
+            number += count;
+        }
+        if number == run.first + run.count { Ok(()) } else { Err(go_on(me, run, number, Refusal::More)) }
+    }
+
+    /// The entry for an address of a run. With `make`, tables that are missing are made.
+    #[inline(always)]
+    pub fn spot_on(self, me: Me<'k>, run: Run<'k>, address: u64, make: bool) -> Result<Spot<'k>> {
+        match run.frame.get().log2() {
+            abi::PAGE_LOG2 => self.spot_for::<SMALL>(run.vspace, address, make.then_some(Some(me))),
+            _ => self.spot_for::<LARGE>(run.vspace, address, make.then_some(Some(me))),
+        }
+    }
+
+    /// The entry for an address. With `make`, tables that are missing are made, for whom it may be.
+    #[inline(always)]
+    fn spot_for<const LEVEL: u32>(
+        self,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+        make: Option<Option<Me<'k>>>,
+    ) -> Result<Spot<'k>> {
+        let at_hand = if LEVEL == SMALL { self.tables().spot_at_hand(vspace, address) } else { None };
+        match (at_hand.or_else(|| self.tables().spot::<LEVEL>(vspace, address)), make) {
+            (Some(spot), _) => Ok(spot),
+            (None, Some(me)) => self.tables().grow::<LEVEL>(me, vspace, address),
+            (None, None) => Err(not_mapped(address)),
+        }
+    }
+
+    #[inline(always)]
+    pub fn info(self, at: Phys) -> Result<&'k FrameInfo> {
+        match self.k.frames.get(self.pin(), at) {
+            Some(info) => Ok(info.get()),
+            None => Err(Error::BadState.into()),
+        }
+    }
+
+    #[cold]
+    pub fn refusal_of(self, me: Me<'k>, page: Page<'k>, why_not: WhyNot) -> Refusal {
+        match why_not {
+            WhyNot::ItMay => Refusal::More,
+            WhyNot::Pooled => Refusal::new(Error::InUse, page.address),
+            WhyNot::Unclean => self.clean(page),
+            WhyNot::Dying => Error::Dying.into(),
+            WhyNot::Stale => self.tlb().settle(me, page.info).err().unwrap_or(Refusal::More),
+            WhyNot::Full => Refusal::new(Error::Full, page.address),
+            WhyNot::WriteExecute => Refusal::new(Error::WriteExecute, page.address),
+        }
+    }
+
+    /// A page was in a pool: nobody is to see what is in it. Then the system call goes on.
+    fn clean(self, page: Page<'k>) -> Refusal {
+        let locked = page.info.lock(self.cpu);
+        if locked.counts.get().why_not(Access::Read) == WhyNot::Unclean {
+            self.k.machine.clear(page.memory);
+            locked.set_clean();
+        }
+        Refusal::More
+    }
+
+    /// Something stands where a page is to be mapped. An empty table gives way to a large page.
+    #[cold]
+    pub fn make_room(self, me: Me<'k>, spot: Spot<'k>, was: Pte, address: u64) -> Refusal {
+        if let Some(stamp) = was.shootdown() {
+            return self.tlb().wait_free(Some(me), stamp);
+        }
+        if was.is_page(spot.level) {
+            return Refusal::new(Error::Mapped, address);
+        }
+        match self.tables().first_taken(spot.vspace, was) {
+            Some(entry) => match entry.shootdown() {
+                Some(stamp) => self.tlb().wait_free(Some(me), stamp),
+                None => Refusal::new(Error::Mapped, address),
+            },
+            None => {
+                spot.vspace.get().last_leaf.store(NO_LEAF, Relaxed);
+                if self.clear(spot, address) {
+                    self.tlb().shoot_space(spot.vspace);
+                }
+                Refusal::More
+            }
+        }
+    }
+
+    /// Empties an entry; says whether CPUs may still remember what it said. Then they have to be asked.
+    #[inline(always)]
+    pub fn clear(self, spot: Spot<'k>, address: u64) -> bool {
+        spot.store(Pte::EMPTY);
+        let stale = self.tlb().forget(spot.vspace.get(), address);
+        if stale {
+            spot.store(Pte::gone(self.tlb().next_stamp()));
+        }
+        stale
+    }
+
+    /// Takes an entry out of its table and of its frame's list: whether CPUs may still remember it. The VSpace's
+    /// lock is held.
+    #[inline(always)]
+    pub fn take_away(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
+        if !self.clear(spot, address) {
+            self.leave_frame(spot, entry, info);
+            return false;
+        }
+        let locked = self.leave_frame(spot, entry, info);
+        self.tlb().stamp_frame(&locked);
+        true
+    }
+
+    /// Takes an entry that maps nothing any more out of its frame's list.
+    #[inline(always)]
+    fn leave_frame<'f>(self, spot: Spot<'k>, entry: Pte, info: &'f FrameInfo) -> LockedFrame<'f> {
+        let locked = info.lock(self.cpu);
+        self.tables().unlink(&locked, spot);
+        locked.counts.set(locked.counts.get().without_entry(entry));
+        locked
+    }
+
+    /// Whether CPUs may still remember what the page allowed before. From writable to executable, or back, it takes
+    /// two goes: nobody may write any more before anybody executes. Where it comes to allow more, a CPU that does not
+    /// know could fault. With `behind`, a page before this one is on its way, and may yet be refused: this one then
+    /// comes to allow less, and not more before its turn.
+    fn protect_page(
+        self,
+        me: Me<'k>,
+        spot: Spot<'k>,
+        page: Page<'k>,
+        access: Access,
+        behind: bool,
+    ) -> Result<bool> {
+        let old = mapping(spot, page)?.access();
+        self.tlb().settle(me, page.info)?;
+        if old == access {
+            return Ok(false);
+        }
+        let locked = page.info.lock(self.cpu);
+        let counts = locked.counts.get().without(old);
+        match counts.why_not(access) {
+            WhyNot::ItMay => {}
+            why_not => {
+                drop(locked);
+                return Err(self.refusal_of(me, page, why_not));
+            }
+        }
+        let less = old.and(access);
+        let steps = if behind { &[less][..] } else { &[less, access] };
+        for &next in steps.iter().skip(usize::from(less == old)) {
+            locked.counts.set(counts.with(next));
+            spot.allow(next);
+            if self.tlb().forget(spot.vspace.get(), page.address) {
+                self.tlb().stamp_frame(&locked);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    // --- memory that no Frame stands for -----------------------------------------------------------
+
+    /// Maps a page of the kernel's own giving: a UTCB, or a part of process 1's image. The lock is held.
+    pub fn map_plain(
+        self,
+        me: Option<Me<'k>>,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+        page: PhysPage,
+        access: Access,
+    ) -> Result<()> {
+        let spot = self.spot_for::<SMALL>(vspace, address, Some(me))?;
+        if !self.tlb().is_free(spot.load()) {
+            return Err(match spot.load().shootdown() {
+                Some(stamp) => self.tlb().wait_free(me, stamp),
+                None => Refusal::new(Error::Mapped, address),
+            });
+        }
+        spot.store(Pte::page(page, access).plain());
+        Ok(())
+    }
+
+    /// Takes such pages away; nobody waits until CPUs have forgotten them. The lock is held.
+    pub fn unmap_plain(self, vspace: Ref<'k, VSpace>, address: u64, pages: u64) {
+        let mut stale = false;
+        for address in (0..pages).map(|number| address + number * PAGE_SIZE) {
+            if let Some(spot) =
+                self.tables().spot::<SMALL>(vspace, address).filter(|spot| spot.load().is_plain())
+            {
+                stale |= self.clear(spot, address);
+            }
+        }
+        if stale {
+            self.tlb().shoot_space(vspace);
+        }
+    }
+
+    // --- what ends ---------------------------------------------------------------------------------
+
+    /// Ends a frame that is dying: takes all its mappings away, then waits until no CPU remembers any. Its header counts
+    /// the pages whose mappings are gone, and behind them the pages that CPUs have forgotten.
+    pub fn end_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
+        let (header, pages) = (&frame.get().header, frame.get().pages());
+        for _ in 0..PAGE_STEPS {
+            let number = header.swept();
+            if number >= pages as usize {
+                return self.forget_frame(me, frame);
+            }
+            let at = frame.get().page(number as u64);
+            let Some(info) = self.k.frames.get(self.pin(), at) else { return Ok(()) };
+            let Some(spot) = self.tables().first_spot(info.get()) else {
+                header.sweep(number);
+                continue;
+            };
+            let _guard = spot.vspace.get().lock(self.cpu);
+            let entry = spot.load();
+            if entry.maps(at, spot.level)
+                && self.take_away(spot, entry, info.get(), self.tables().address_of(spot))
+            {
+                self.tlb().shoot_space(spot.vspace);
+            }
+        }
+        Err(Refusal::More)
+    }
+
+    /// Waits until no CPU remembers a page of a dying frame, all of whose mappings are gone. The last page comes first: the
+    /// shootdowns of one CPU end in order, so that who has waited for the last page's seldom waits again.
+    ///
+    /// Each page is looked at, since the stamp of one says nothing of another that somebody else unmapped. Nobody maps
+    /// these pages any more, so a stamp stays what it is until the page has another owner.
+    fn forget_frame(self, me: Me<'k>, frame: Ref<'k, Frame>) -> Result<()> {
+        let (header, pages) = (&frame.get().header, frame.get().pages());
+        for _ in 0..FORGOTTEN_STEPS {
+            let number = header.swept();
+            let Some(left) = (2 * pages as usize).checked_sub(number + 1) else { return Ok(()) };
+            let at = frame.get().page(left as u64);
+            let Some(info) = self.k.frames.get(self.pin(), at).map(Ref::get) else { return Ok(()) };
+            self.forget_last_page(me, info)?;
+            header.sweep(number);
+        }
+        Err(Refusal::More)
+    }
+
+    /// A page of a dying frame is nobody's once no CPU remembers it. Pages that pools have stay the frame's, so that they
+    /// keep its label, until the last pool lets go of them ([`Tables::leave_pool`](crate::rooms::Tables::leave_pool)).
+    fn forget_last_page(self, me: Me<'k>, info: &FrameInfo) -> Result<()> {
+        let locked = info.lock(self.cpu);
+        if locked.counts.get().is_pooled() {
+            return Ok(());
+        }
+        match locked.stamp().filter(|stamp| !self.tlb().is_over(*stamp)) {
+            None => {
+                locked.take_back();
+                Ok(())
+            }
+            Some(stamp) => {
+                drop(locked);
+                self.tlb().wait_over(me, stamp).and(Err(Refusal::More))
+            }
+        }
+    }
+
+    /// A VSpace is dying, and nobody maps there any more: all CPUs leave it, then its frames are let go.
+    pub fn end_mappings(self, me: Me<'k>, vspace: Ref<'k, VSpace>) -> Result<()> {
+        let VSpace { ref header, ref leave, ref used, .. } = *vspace.get();
+        {
+            let _guard = vspace.get().lock(self.cpu);
+            vspace.get().begin_dying();
+            if leave.load(Relaxed) == 0 {
+                leave.store(self.tlb().shoot_everything(Some(vspace)).raw(), Release);
+            }
+        }
+        Stamp::from_raw(leave.load(Acquire)).map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))?;
+        let number = header.swept();
+        if number >= used.load(Relaxed) as usize {
+            return Ok(());
+        }
+        let _guard = vspace.get().lock(self.cpu);
+        self.tables().let_go(vspace, number);
+        header.sweep(number);
+        Err(Refusal::More)
+    }
+}
+
+/// The entry that maps a page, as it is now.
+pub fn mapping(spot: Spot<'_>, page: Page<'_>) -> Result<Pte> {
+    let entry = spot.load();
+    if entry.maps(page.memory.at(), spot.level) { Ok(entry) } else { Err(not_mapped(page.address)) }
+}
+
+/// Pages of a run before `number` are done. If it goes on later, it does with the rest.
+#[cold]
+fn go_on(me: Me<'_>, run: Run<'_>, number: u64, refusal: Refusal) -> Refusal {
+    if !matches!(refusal, Refusal::Error { .. }) {
+        let (regs, done) = (&me.hot.regs, number - run.first);
+        regs.rdx.set(run.address + (done << run.frame.get().log2()));
+        regs.r9.set(number);
+        regs.r10.set(run.count - done);
+    }
+    refusal
+}
+
+#[cold]
+fn not_mapped(address: u64) -> Refusal {
+    Refusal::new(Error::BadAddress, address)
+}
+
+/// What a frame's capability has to allow for what the fourth argument wants. From a pool, pages may come to be written.
+fn rights_for(me: Me<'_>) -> Rights {
+    if me.hot.regs.r8.get() & (1 | abi::MAP_POOL) == 0 { Rights::MAP } else { TO_WRITE }
+}
+
+/// What the fourth argument of `Map` says: access, and whether into the pool, where a device's memory does not go.
+fn kind_of(me: Me<'_>, frame: &Frame) -> Result<(Access, bool)> {
+    let raw = me.hot.regs.r8.get();
+    if raw & !1 == abi::MAP_POOL && !frame.is_device() {
+        return Ok((if raw & 1 == 0 { Access::Read } else { Access::Write }, true));
+    }
+    access_of(me, frame).map(|access| (access, false))
+}
+
+/// What the fourth argument says. A device's memory is no program.
+fn access_of(me: Me<'_>, frame: &Frame) -> Result<Access> {
+    let raw = me.hot.regs.r8.get();
+    let refusal = if raw == 3 { Error::WriteExecute.into() } else { Refusal::argument(3) };
+    let executes = |access: &Access| *access == Access::Execute && frame.is_device();
+    Access::from_raw(raw).filter(|access| !executes(access)).ok_or(refusal)
+}

@@ -1,0 +1,471 @@
+//! Pages of the pool: the memory of a space that messages carry.
+//!
+//! A Frame's page comes into a pool by `Map`, where nothing else maps it; from then on no capability does, and its
+//! place is where pools have it. One pool has it, or, read-only, several. When the last lets go of it, it is the Frame's
+//! again, and cleared before it is mapped.
+//!
+//! The Frame's last capability may go meanwhile: that takes no page out of a pool. The end of the memory does, by
+//! a revoke or reset of its Untyped ([`kern_base::sweep`]).
+
+use abi::{Error, PAGE_SIZE, Rights, Target};
+use core::ops::Range;
+use kern_base::frames::{FrameInfo, WhyNot};
+use kern_base::limits::{PAGE_STEPS, SWEEP_STEPS};
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::{Frame, Untyped, VSpace};
+use kern_base::objects::header_of;
+use kern_base::paging::Pte;
+use kern_base::phys::{Phys, PhysPage};
+use kern_base::sweep::Pass;
+use smp::door::Ref;
+use smp::door::masked::mask_index;
+use smp::shootdown::Stamp;
+use smp::sync::Ordering::Relaxed;
+
+use super::map::{LARGE, Page, SMALL, TO_WRITE, check_user_range};
+use crate::args::Args;
+use crate::rooms::Mem;
+use crate::tables::walk::Spot;
+use crate::tlb::mark::Mark;
+use crate::{Answer, Me, Refusal, Result};
+
+/// Some pages of a pool.
+#[derive(Clone, Copy)]
+struct PoolRun<'k> {
+    vspace: Ref<'k, VSpace>,
+    address: u64,
+    count: u64,
+    large: bool,
+}
+
+impl PoolRun<'_> {
+    const fn page_size(&self) -> u64 {
+        if self.large { abi::LARGE_PAGE_SIZE } else { PAGE_SIZE }
+    }
+}
+
+/// There is no such page.
+pub fn no_page(address: u64) -> Refusal {
+    Refusal::new(Error::NoPage, address)
+}
+
+impl<'k, M: Machine> Mem<'k, M> {
+    /// What the arguments name: rdi = VSpace, rdx = address, r9 = 1 for pages of 2 MiB, r10 = how many.
+    fn pool_run(self, me: Me<'k>) -> Result<PoolRun<'k>> {
+        let regs = &me.hot.regs;
+        let vspace = self.caps().find::<VSpace>(me, Target(regs.rdi.get()).cap(), Rights::MAP)?.object;
+        let (address, size, count) = (regs.rdx.get(), regs.r9.get(), regs.r10.get());
+        let large = match size {
+            0 => false,
+            1 => true,
+            _ => return Err(Refusal::argument(4)),
+        };
+        if count == 0 || count > abi::USER_TOP / PAGE_SIZE {
+            return Err(Refusal::argument(5));
+        }
+        let run = PoolRun { vspace, address, count, large };
+        check_user_range(address, count * run.page_size(), run.page_size())?;
+        Ok(run)
+    }
+
+    /// The entry for a page of a space.
+    #[inline(always)]
+    pub fn spot_of(self, vspace: Ref<'k, VSpace>, address: u64, large: bool) -> Option<Spot<'k>> {
+        if large {
+            return self.tables().spot::<LARGE>(vspace, address);
+        }
+        self.tables().spot_at_hand(vspace, address).or_else(|| self.tables().spot::<SMALL>(vspace, address))
+    }
+
+    /// Does something with each page of a run, a bounded number; what is left is a system call of its own. `work` says
+    /// whether CPUs may still remember the page as it was: they are asked. An error about one page is told when that is
+    /// over for those before it. Returns: the last shootdown that the system call has begun.
+    fn each_pooled(
+        self,
+        me: Me<'k>,
+        run: PoolRun<'k>,
+        mark: Mark,
+        mut work: impl FnMut(Spot<'k>, Pte, &'k FrameInfo, u64) -> Result<bool>,
+    ) -> Result<Option<Stamp>> {
+        let guard = run.vspace.get().lock(self.cpu);
+        let (mut stale, mut outcome) = (false, Ok(()));
+        for number in 0..run.count.min(PAGE_STEPS) {
+            let address = run.address + number * run.page_size();
+            match self
+                .pooled_at(run, address)
+                .and_then(|(spot, entry, info)| work(spot, entry, info, address))
+            {
+                Ok(went) => stale |= went,
+                Err(refusal) => {
+                    outcome = Err(refusal);
+                    break;
+                }
+            }
+            me.hot.regs.rdx.set(address + run.page_size());
+            me.hot.regs.r10.set(run.count - number - 1);
+        }
+        let begun = stale.then(|| self.tlb().shoot_space(run.vspace));
+        drop(guard);
+        let begun = self.tlb().keep_begun(me, mark, begun);
+        match outcome {
+            Ok(()) if run.count > PAGE_STEPS => Err(Refusal::More),
+            Ok(()) => Ok(begun),
+            Err(Refusal::Error { .. }) => {
+                begun.map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp))?;
+                outcome.map(|()| begun)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn pooled_at(self, run: PoolRun<'k>, address: u64) -> Result<(Spot<'k>, Pte, &'k FrameInfo)> {
+        let spot = self.spot_of(run.vspace, address, run.large).ok_or(no_page(address))?;
+        let entry = spot.load();
+        if !entry.is_pooled() {
+            return Err(no_page(address));
+        }
+        Ok((spot, entry, self.info(entry.at())?))
+    }
+
+    /// `Unmap` of pages of the pool.
+    pub fn drop_pages(self, me: Me<'k>) -> Result<()> {
+        let mark = Mark::new(me.hot.regs.r8.get());
+        if mark.only_waits() {
+            return self.tlb().wait_marked(me, mark);
+        }
+        let run = self.pool_run(me)?;
+        let begun = self.each_pooled(me, run, mark, |spot, entry, info, address| {
+            Ok(self.drop_pooled(spot, entry, info, address))
+        })?;
+        self.tlb().note_and_wait(me, begun)
+    }
+
+    /// Takes a page out of a space's pool: whether CPUs may still remember it. The VSpace's lock is held.
+    pub fn drop_pooled(self, spot: Spot<'k>, entry: Pte, info: &FrameInfo, address: u64) -> bool {
+        let (access, stale, lent) = if entry.is_present() {
+            (entry.pool_access(), self.clear(spot, address), false)
+        } else {
+            let remembered = info.stamp().filter(|stamp| !self.tlb().is_over(*stamp));
+            spot.store(remembered.map_or(Pte::EMPTY, Pte::gone));
+            (entry.pool_access(), false, remembered.is_some())
+        };
+        let locked = info.lock(self.cpu);
+        self.tables().unlink(&locked, spot);
+        self.tables().leave_pool(info, &locked, access);
+        if stale {
+            self.tlb().stamp_frame(&locked);
+        }
+        // Of a page that was lent, a shootdown may be under way that somebody else waits for.
+        stale || lent
+    }
+
+    /// `Protect` of pages of the pool; those that are in transit come back.
+    pub fn protect_pages(self, me: Me<'k>) -> Result<()> {
+        let mark = Mark::new(me.hot.regs.r8.get());
+        if mark.only_waits() {
+            return self.tlb().wait_marked(me, mark);
+        }
+        let run = self.pool_run(me)?;
+        let access = match mark.given() {
+            0 => Access::Read,
+            1 => Access::Write,
+            2 | 3 => return Err(Error::WriteExecute.into()),
+            _ => return Err(Refusal::argument(3)),
+        };
+        let begun = self.each_pooled(me, run, mark, |spot, entry, info, address| {
+            // One that comes back may be remembered as it was before it was lent. Waiting comes first: who lends it
+            // waits for the same, so both come to an end.
+            self.tlb().settle(me, info)?;
+            self.protect_pooled(spot, entry, info, address, access)
+        })?;
+        self.tlb().note_and_wait(me, begun)
+    }
+
+    /// Whether CPUs may still remember what the page allowed before. Only a page that one pool alone has can be
+    /// written.
+    fn protect_pooled(
+        self,
+        spot: Spot<'k>,
+        entry: Pte,
+        info: &FrameInfo,
+        address: u64,
+        access: Access,
+    ) -> Result<bool> {
+        if !spot.vspace.get().is_plain() {
+            self.security().may_see(spot.vspace.get(), info, access)?;
+        }
+        let locked = info.lock(self.cpu);
+        let counts = locked.counts.get();
+        if access == Access::Write && counts.mapped() > 1 {
+            return Err(Refusal::new(Error::InUse, address));
+        }
+        locked.counts.set(counts.without(entry.pool_access()).with(access));
+        let entry = entry.arrived(access).given();
+        let old = spot.load();
+        spot.store(if access == Access::Write { entry.unshared() } else { entry });
+        let stale =
+            old.is_present() && old.pool_access() != access && self.tlb().forget(spot.vspace.get(), address);
+        if stale {
+            self.tlb().stamp_frame(&locked);
+        }
+        Ok(stale)
+    }
+
+    /// [`abi::Op::PageCopy`].
+    pub fn page_copy(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let vspace = self.caps().find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
+        let address = args.a2;
+        let mark = Mark::new(args.a3);
+        self.tlb().wait_marked(me, mark)?;
+        if mark.is_set()
+            && let Some(entry) = self.end_copy(vspace, address)?
+        {
+            let is_copy = || self.page_for_copy(me, args).is_ok_and(|(_, page)| page.at() == entry.at());
+            return Ok(Answer::one(u64::from(entry.is_in_transit() || is_copy())));
+        }
+        let (frame, page) = self.page_for_copy(me, args)?;
+        let log2 = frame.get().log2();
+        check_user_range(address, 1 << log2, 1 << log2)?;
+        if !vspace.get().is_plain() {
+            self.security().may_map(vspace.get(), &frame.get().header, Access::Write)?;
+        }
+        let _guard = vspace.get().lock(self.cpu);
+        let large = log2 != abi::PAGE_LOG2;
+        let spot = self.spot_of(vspace, address, large).ok_or(no_page(address))?;
+        let entry = spot.load();
+        if !entry.is_pooled() || !entry.is_copied_on_write() {
+            return Err(no_page(address));
+        }
+        let info = self.info(entry.at())?;
+        if entry.at() == page.at() {
+            // No page is its own copy.
+            return Err(Refusal::new(Error::InUse, address));
+        }
+        if info.glance(self.cpu).mapped() == 1 {
+            // Another space may just have let go of it, and its CPUs still see it.
+            self.tlb().settle(me, info)?;
+            if self.protect_pooled(spot, entry, info, address, Access::Write)? {
+                let stamp = self.tlb().shoot_space(vspace);
+                self.tlb().note_and_wait(me, Some(stamp))?;
+            }
+            return Ok(Answer::one(0));
+        }
+        if let Some(owner) = header_of(info.owner(self.pin())) {
+            self.security().may_copy(owner, &frame.get().header)?;
+        }
+        self.replace_page(me, frame, page, spot, address)?;
+        Ok(Answer::one(1))
+    }
+
+    /// The frame of which a page is to be a copy, and that page.
+    fn page_for_copy(self, me: Me<'k>, args: &Args) -> Result<(Ref<'k, Frame>, PhysPage)> {
+        let frame = self.caps().find::<Frame>(me, Target(args.a1).cap(), TO_WRITE)?.object;
+        let (number, pages) = (args.a4, u64::from(frame.get().pages()));
+        if number >= pages {
+            return Err(Refusal::argument(4));
+        }
+        let number = mask_index(number as usize, pages as usize) as u64;
+        let page = frame.get().memory(number).ok_or(Refusal::argument(4))?;
+        Ok((frame, page))
+    }
+
+    /// The second half of a copy: the page can be used. The frame's capability may be gone by now, and is not asked for:
+    /// nobody else would do this half. Returns: the entry as it was; `None` where the first half has not been done.
+    fn end_copy(self, vspace: Ref<'k, VSpace>, address: u64) -> Result<Option<Pte>> {
+        check_user_range(address, abi::PAGE_SIZE, abi::PAGE_SIZE)?;
+        let _guard = vspace.get().lock(self.cpu);
+        let Some(spot) = [false, true].into_iter().find_map(|large| self.spot_of(vspace, address, large))
+        else {
+            return Ok(None);
+        };
+        let entry = spot.load();
+        if !entry.is_pooled() || entry.is_copied_on_write() || entry.pool_access() != Access::Write {
+            return Ok(None);
+        }
+        if entry.is_in_transit() {
+            self.protect_pooled(spot, entry, self.info(entry.at())?, address, Access::Write)?;
+        }
+        Ok(Some(entry))
+    }
+
+    /// A page of a frame, with the same contents, takes the place of one that others see, too. The VSpace's lock is
+    /// held.
+    fn replace_page(
+        self,
+        me: Me<'k>,
+        frame: Ref<'k, Frame>,
+        page: PhysPage,
+        spot: Spot<'k>,
+        address: u64,
+    ) -> Result<()> {
+        let old = spot.load();
+        let seen = old.memory(spot.level).ok_or(Error::BadState)?;
+        let (old_info, info) = (self.info(old.at())?, self.info(page.at())?);
+        {
+            let locked = info.lock(self.cpu);
+            match self.why_not_pool(frame, &locked) {
+                WhyNot::ItMay | WhyNot::Unclean => {}
+                why_not => {
+                    drop(locked);
+                    return Err(self.refusal_of(me, Page { info, memory: page, address }, why_not));
+                }
+            }
+            self.note_pooled(frame, &locked);
+            locked.counts.set(locked.counts.get().with(Access::Write));
+        }
+        self.k.machine.copy(seen, page);
+        let new = Pte::page(page, Access::Write).pooled();
+        spot.store(new.in_transit());
+        let stale = self.tlb().forget(spot.vspace.get(), address);
+        {
+            let locked = old_info.lock(self.cpu);
+            self.tables().unlink(&locked, spot);
+            // The other spaces may have let go of it meanwhile: then this one is the last.
+            self.tables().leave_pool(old_info, &locked, old.pool_access());
+            if stale {
+                self.tlb().stamp_frame(&locked);
+            }
+        }
+        let locked = info.lock(self.cpu);
+        self.tables().link(&locked, spot);
+        if !stale {
+            spot.store(new);
+            return Ok(());
+        }
+        self.tlb().stamp_frame(&locked);
+        drop(locked);
+        let stamp = self.tlb().shoot_space(spot.vspace);
+        self.tlb().note_and_wait(me, Some(stamp))?;
+        // It was over at once: the second half comes now.
+        Err(Refusal::More)
+    }
+
+    /// A page that is in transit, or was made read-only to be shared, and that did not go, is as it was. Whether CPUs may
+    /// remember that it could not be written: they are asked to forget that, and nobody waits for it. The VSpace's lock is
+    /// held.
+    pub fn take_back_page(self, spot: Spot<'k>, address: u64) -> bool {
+        let entry = spot.load();
+        let Ok(info) = self.info(entry.at()) else { return false };
+        if entry.is_in_transit() {
+            spot.store(entry.arrived(entry.pool_access()));
+        } else if entry.is_pooled() && entry.is_lent() {
+            // Nobody else has had it since: what another message shares, none is to share any more.
+            let locked = info.lock(self.cpu);
+            locked.counts.set(locked.counts.get().without(Access::Read).with(Access::Write));
+            spot.store(entry.arrived(Access::Write).unshared());
+            let stale = self.tlb().forget(spot.vspace.get(), address);
+            if stale {
+                self.tlb().stamp_frame(&locked);
+            }
+            return stale;
+        }
+        false
+    }
+
+    /// Whether a page of an Untyped's memory may be in a pool: one of its root's memory ever was.
+    pub fn may_be_pooled(self, untyped: &Untyped) -> bool {
+        self.k.pooled[untyped.header.root().index()].load(Relaxed)
+    }
+
+    /// Takes the pages of an Untyped's memory out of all pools for a revoke: whoever looks there faults. The fourth argument
+    /// of the system call is the pass that it waits for, then a [`Mark`]; 0 at first, and when it has found something to
+    /// revoke. A wrong one ends this revoke too soon, and nothing else: a reset keeps its own.
+    pub fn revoke_pages(self, me: Me<'k>, untyped: Ref<'k, Untyped>) -> Result<()> {
+        if !self.may_be_pooled(untyped.get()) {
+            return Ok(());
+        }
+        let pass = {
+            let guard = self.caps().open_untyped(untyped);
+            guard.sweep().pass(me.hot.regs.r8.get()).unwrap_or_else(|| guard.sweep().pass_from_now())
+        };
+        me.hot.regs.r8.set(pass.raw());
+        self.sweep_until(untyped, pass)?;
+        let begun = self.caps().open_untyped(untyped).sweep().shootdown();
+        self.tlb().note_and_wait(me, begun)
+    }
+
+    /// Goes on with the passes over an Untyped's pages until one is over. A bounded number of pages an entry.
+    pub fn sweep_until(self, untyped: Ref<'k, Untyped>, pass: Pass) -> Result<()> {
+        let pages = untyped.get().size() / PAGE_SIZE;
+        let mut left = SWEEP_STEPS;
+        let mut guard = self.caps().open_untyped(untyped);
+        while !guard.sweep().is_over(pass) {
+            if left == 0 {
+                return Err(Refusal::More);
+            }
+            let stretch = guard.sweep().go_on();
+            drop(guard);
+            let mut begun = None;
+            let end = self.sweep_stretch(untyped.get(), stretch.first()..pages, &mut left, &mut begun);
+            guard = self.caps().open_untyped(untyped);
+            if let Some(stamp) = begun {
+                let covering = self.covering(guard.sweep().shootdown(), stamp);
+                guard.sweep().set_shootdown(covering);
+            }
+            guard.sweep().note(stretch, end, pages);
+        }
+        Ok(())
+    }
+
+    /// Takes pages with these numbers out of all pools, as long as some are `left` to look at. Returns: the first page that
+    /// is not done. `begun` is the shootdown with whose end no CPU remembers one of them.
+    fn sweep_stretch(
+        self,
+        untyped: &Untyped,
+        pages: Range<u64>,
+        left: &mut u64,
+        begun: &mut Option<Stamp>,
+    ) -> u64 {
+        let base = self.k.machine.phys(untyped.base());
+        let mut number = pages.start;
+        while number < pages.end && *left > 0 {
+            *left -= 1;
+            if !self.sweep_page(Phys(base.0 + number * PAGE_SIZE), begun) {
+                number += 1;
+            }
+        }
+        number
+    }
+
+    /// Takes a page out of one pool: whether there may be another. No message takes such a page any further, so its places
+    /// become fewer with each look, whatever others do.
+    fn sweep_page(self, at: Phys, begun: &mut Option<Stamp>) -> bool {
+        let Some(info) = self.k.frames.get_memory(self.pin(), at).map(Ref::get) else { return false };
+        let locked = info.lock(self.cpu);
+        let (counts, first) = (locked.counts.get(), locked.first());
+        if !counts.is_pooled() {
+            // Whoever took it out of the last pool may be waiting yet, or wait for nothing.
+            let stamp = locked.stamp().filter(|stamp| counts.is_stale() && !self.tlb().is_over(*stamp));
+            if let Some(stamp) = stamp {
+                *begun = Some(self.covering(*begun, stamp));
+            }
+            return false;
+        }
+        locked.set_leaving();
+        drop(locked);
+        if first.is_none() {
+            // `PageCopy` is just about to put it where another page was.
+            return counts.mapped() != 0;
+        }
+        let Some(spot) = self.tables().named(first) else { return true };
+        let _guard = spot.vspace.get().lock(self.cpu);
+        let entry = spot.load();
+        if entry.is_pooled()
+            && entry.at() == at
+            && self.drop_pooled(spot, entry, info, self.tables().address_of(spot))
+        {
+            let stamp = self.tlb().shoot_space(spot.vspace);
+            *begun = Some(self.covering(*begun, stamp));
+        }
+        true
+    }
+
+    /// A shootdown with whose end two others are over that have begun.
+    fn covering(self, one: Option<Stamp>, other: Stamp) -> Stamp {
+        match one.filter(|one| !self.tlb().is_over(*one)) {
+            None => other,
+            Some(one) if one.by() == other.by() => one.later(other),
+            Some(_) => self.tlb().shoot_everything(None),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What messages carry besides words: [pages](crate::payload::pages) and [capabilities](crate::payload::grants).
+//!
+//! All that can fail about either comes first: a message arrives with all it carries, or not at all. A capability that
+//! its receiver does not listen for is no failure: the message tells.
+
+use abi::{FLAG_CAPS, FLAG_PAGES, Listening, MsgInfo, Rights};
+use kern_base::machine::Machine;
+use kern_base::task::Task;
+use smp::door::Ref;
+use smp::quiesce;
+use smp::sync::Ordering::Relaxed;
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+use smp::sync::UserWord;
+
+use crate::payload::grants::Prepared;
+use crate::rooms::Payload;
+use crate::{Me, Refusal, Result};
+
+/// Flags of a message that carries something.
+pub const CARRIES: u64 = FLAG_PAGES | FLAG_CAPS;
+
+/// Rights that a message takes, in the capability and in the member record.
+pub fn rights_of(info: MsgInfo) -> Rights {
+    let given = [(FLAG_PAGES, Rights::MAP), (FLAG_CAPS, Rights::GRANT)];
+    let carried = given.into_iter().filter(|(flag, _)| info.has(*flag));
+    carried.fold(rights_of_words(info), |all, (_, right)| all | right)
+}
+
+/// The same of one that carries nothing.
+#[inline(always)]
+pub fn rights_of_words(info: MsgInfo) -> Rights {
+    if info.words() > 0 { Rights::SEND | Rights::STRING } else { Rights::SEND }
+}
+
+/// Writes two words of a list.
+#[expect(clippy::disallowed_types, reason = "user level shares it")]
+pub fn store(to: &[UserWord; 2], words: [u64; 2]) {
+    to.iter().zip(words).for_each(|(word, value)| word.store(value, Relaxed));
+}
+
+impl<'k, M: Machine> Payload<'k, M> {
+    /// All that a message carries goes to its receiver, or nothing does.
+    #[inline(always)]
+    pub fn pass_load(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+        if info.has(FLAG_CAPS) {
+            return self.pass_with_grants(sender, receiver, info);
+        }
+        self.pass_pages(sender, receiver)
+    }
+
+    #[inline(never)]
+    fn pass_with_grants(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+        let mut prepared = Prepared::none();
+        let (to, utcb) = (self.process_of(receiver)?, receiver.get().utcb(self.pin()));
+        self.prepare_grants(sender, to, Listening::from_word(utcb.listening.load(Relaxed)), &mut prepared)?;
+        let marked = &prepared;
+        let last = move || self.mark_disposals(sender, marked);
+        let ready = if info.has(FLAG_PAGES) { self.pass_pages_after(sender, receiver, last) } else { last() };
+        if let Err(refusal) = ready {
+            self.unprepare_grants(&prepared);
+            return Err(refusal);
+        }
+        let (count, left) =
+            self.pass_grants(sender, &prepared, |place, words| store(&utcb.grants[place], words));
+        utcb.listening.store(left.word(), Relaxed);
+        utcb.grant_count.store(count, Relaxed);
+        Ok(())
+    }
+
+    /// The same of a message that has waited. What has to wait for a grace period is tried again later, by its
+    /// sender: [`Refusal::More`].
+    pub fn pass_waiting_load(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        info: MsgInfo,
+    ) -> Result<()> {
+        self.pass_load(sender, receiver, info).map_err(|refusal| self.later(refusal))
+    }
+
+    /// What has to wait is tried again by the sender, which is not running.
+    pub fn later(self, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::Restart { epoch } => {
+                quiesce::request_epoch(self.k, self.pin(), epoch);
+                Refusal::More
+            }
+            other => other,
+        }
+    }
+
+    /// Before a call is made: what it carries has gone where it is received at once. Else pages are lent, and
+    /// capabilities looked at.
+    #[inline(always)]
+    pub fn send_load(self, me: Me<'k>, callee: Ref<'k, Task>, info: MsgInfo, at_once: bool) -> Result<()> {
+        if at_once {
+            return self.give_load(me, callee, info);
+        }
+        if info.has(FLAG_CAPS) {
+            self.look_for_disposals(me)?;
+            self.check_grants(me.task)?;
+        }
+        if info.has(FLAG_PAGES) { self.lend_pages(me) } else { Ok(()) }
+    }
+
+    /// What the running task's message carries goes now. Before a reply is sent, too: a replier hears what is wrong.
+    #[inline(always)]
+    pub fn give_load(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+        if info.has(FLAG_CAPS) {
+            self.look_for_disposals(me)?;
+        }
+        if info.has(FLAG_PAGES) {
+            return self.give_pages(me, receiver, info);
+        }
+        self.pass_load(me.task, receiver, info)
+    }
+}

@@ -1,0 +1,258 @@
+//! Pages in messages, and between spaces of which somebody has both.
+//!
+//! # When they go
+//! Where the receiver waits on this CPU and the sender's space is this CPU's alone, pages go from table to table when the
+//! message does. Else the sender lends them first: its system call starts again until no CPU can use them any more,
+//! and then the call is queued or sent, with its pages in transit. They go when the call is received, on whatever CPU that
+//! is. A call that ends without that has its pages back; so has one whose receiver made no room, which fails.
+//!
+//! A reply's pages go before it does: the replier's system call is refused where they can't.
+
+use abi::{Error, MESSAGE_PAGES_MAX, MsgInfo, PageMode, PageRange, RANGES_MAX, Rights, Target};
+use kern_base::machine::Machine;
+use kern_base::memory::VSpace;
+use kern_base::task::{Task, TaskHot};
+use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
+
+use crate::args::Args;
+use crate::mem::map::check_user_range;
+use crate::mem::pool::no_page;
+use crate::mem::transfer::{Row, no_room};
+use crate::payload::carry::store;
+use crate::rooms::Payload;
+use crate::{Answer, Me, Refusal, Result};
+
+/// Ranges as a sender said, and the rows of pages that they are. Filled in place: they are long.
+pub type Ranges = heapless::Vec<PageRange, RANGES_MAX>;
+type Rows<'k> = heapless::Vec<Row<'k>, RANGES_MAX>;
+
+/// Where pages of messages arrive.
+pub struct Landing<'k> {
+    pub space: Ref<'k, VSpace>,
+    pub start: u64,
+    pub bytes: u64,
+    /// Others are to get the same pages: none of them moves, and the sender's list stays.
+    pub shared: bool,
+}
+
+impl<'k, M: Machine> Payload<'k, M> {
+    /// Reads the ranges that a task's UTCB lists. Each word is read once. Another thread may write other ranges there at any
+    /// time, so what one reading allows holds for the ranges of that reading only.
+    pub fn ranges_of(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<()> {
+        let utcb = task.get().utcb(self.pin());
+        let count = utcb.range_count.load(Relaxed);
+        let count = usize::try_from(count).ok().filter(|count| *count <= RANGES_MAX);
+        let count = count.ok_or(Refusal::new(Error::TooLong, RANGES_MAX as u64))?;
+        let mut pages = 0;
+        for words in &utcb.ranges[..count] {
+            let words = [0, 1].map(|n: usize| words[n].load(Relaxed));
+            let range = PageRange::from_words(words).ok_or(Refusal::new(Error::NoPage, words[0]))?;
+            check_user_range(range.address, range.bytes(), range.page_size())?;
+            pages += range.count;
+            let _ = ranges.push(range);
+        }
+        if pages > MESSAGE_PAGES_MAX {
+            return Err(Refusal::new(Error::TooLong, MESSAGE_PAGES_MAX));
+        }
+        Ok(())
+    }
+
+    /// Reads the ranges that a task's UTCB lists, none of which is to be moved. Returns: how many pages they are.
+    pub fn ranges_to_share(self, task: Ref<'k, Task>, ranges: &mut Ranges) -> Result<u64> {
+        self.ranges_of(task, ranges)?;
+        match ranges.iter().find(|range| range.mode == PageMode::Move) {
+            Some(range) => Err(no_page(range.address)),
+            None => Ok(ranges.iter().map(|range| range.count).sum()),
+        }
+    }
+
+    pub fn space_of(self, task: Ref<'k, Task>) -> Result<Ref<'k, VSpace>> {
+        task.get().space.get(self.pin()).ok_or(Error::Dying.into())
+    }
+
+    /// Where the pages of some ranges go in the receiver's window. The end of the last.
+    #[inline(always)]
+    fn lay_out(
+        self,
+        from: Ref<'k, VSpace>,
+        to: &Landing<'k>,
+        ranges: &Ranges,
+        rows: &mut Rows<'k>,
+    ) -> Result<u64> {
+        let Landing { space: to, start, bytes, shared } = *to;
+        let end = start.checked_add(bytes).ok_or(no_room(start))?;
+        let mut target = start;
+        for range in ranges {
+            let PageRange { address: source, count, large, mode } = *range;
+            if shared && mode == PageMode::Move {
+                return Err(no_page(source));
+            }
+            let at = target.checked_next_multiple_of(range.page_size());
+            let at = at.filter(|at| end.checked_sub(*at).is_some_and(|room| room >= range.bytes()));
+            target = at.ok_or(Refusal::new(Error::NoRoom, range.bytes()))?;
+            check_user_range(target, range.bytes(), range.page_size()).map_err(|_| no_room(target))?;
+            let _ = rows.push(Row { from, to, source, target, count, large, mode });
+            target += range.bytes();
+        }
+        Ok(target)
+    }
+
+    /// The pages of a message go to its receiver, or none does.
+    pub fn pass_pages(self, sender: Ref<'k, Task>, receiver: Ref<'k, Task>) -> Result<()> {
+        self.pass_pages_after(sender, receiver, || Ok(()))
+    }
+
+    /// The same where there is something to come when nothing else can fail.
+    #[inline(always)]
+    pub fn pass_pages_after(
+        self,
+        sender: Ref<'k, Task>,
+        receiver: Ref<'k, Task>,
+        last: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let utcb = receiver.get().utcb(self.pin());
+        let [start, bytes] = [0, 1].map(|n: usize| utcb.window[n].load(Relaxed));
+        let to = Landing { space: self.space_of(receiver)?, start, bytes, shared: false };
+        let tell = |place: usize, words| store(&utcb.ranges[place], words);
+        let mut ranges = Ranges::new();
+        self.ranges_of(sender, &mut ranges)?;
+        let (count, _) = self.pass_pages_to(sender, &ranges, &to, last, tell)?;
+        utcb.range_count.store(count, Relaxed);
+        Ok(())
+    }
+
+    /// Passes ranges that were read from the sender's UTCB, and tells the receiver of each. `last` comes when nothing else
+    /// can fail. Returns: how many there are, and where the last ends.
+    #[inline(always)]
+    pub fn pass_pages_to(
+        self,
+        sender: Ref<'k, Task>,
+        ranges: &Ranges,
+        to: &Landing<'k>,
+        last: impl FnOnce() -> Result<()>,
+        mut tell: impl FnMut(usize, [u64; 2]),
+    ) -> Result<(u64, u64)> {
+        let mut rows = Rows::new();
+        let end = self.lay_out(self.space_of(sender)?, to, ranges, &mut rows)?;
+        self.mem().hand_over_after(&rows, last)?;
+        if !to.shared {
+            sender.get().utcb(self.pin()).range_count.store(0, Relaxed);
+        }
+        for (place, (range, row)) in ranges.iter().zip(&rows).enumerate() {
+            tell(place, PageRange { address: row.target, ..*range }.words());
+        }
+        Ok((rows.len() as u64, end))
+    }
+
+    /// The first half of that, where it can't be done at once: nobody uses the pages any more. The running task, which
+    /// sends them, may have to wait.
+    pub fn lend_pages(self, me: Me<'k>) -> Result<()> {
+        let mut ranges = Ranges::new();
+        self.ranges_of(me.task, &mut ranges)?;
+        self.lend_ranges(me, &ranges)
+    }
+
+    /// Lends ranges that were read from the running task's UTCB.
+    pub fn lend_ranges(self, me: Me<'k>, ranges: &Ranges) -> Result<()> {
+        let from = self.space_of(me.task)?;
+        me.hot.lends.set(true);
+        for range in ranges {
+            let PageRange { address: source, count, large, mode } = *range;
+            let row = Row { from, to: from, source, target: source, count, large, mode };
+            if let Some(stamp) = self.mem().lend_row(row)? {
+                self.tlb().wait_over(me, stamp)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages that a task of this CPU lent and that did not go are its space's again: where its system call is
+    /// refused, its call ends otherwise, or there is nobody any more to reply to.
+    #[inline(always)]
+    pub fn take_pages_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        if hot.lends.get() {
+            self.take_lent_back(task, hot);
+        }
+    }
+
+    #[cold]
+    fn take_lent_back(self, task: Ref<'k, Task>, hot: &TaskHot) {
+        hot.lends.set(false);
+        let mut ranges = Ranges::new();
+        // What there was before a range that is none was lent.
+        let _ = self.ranges_of(task, &mut ranges);
+        let Ok(space) = self.space_of(task) else { return };
+        for range in &ranges {
+            self.take_range_back(space, range);
+        }
+    }
+
+    fn take_range_back(self, space: Ref<'k, VSpace>, range: &PageRange) {
+        let _guard = space.get().lock(self.cpu);
+        let mut stale = false;
+        for address in (0..range.count).map(|number| range.address + (number << range.log2())) {
+            if let Some(spot) = self.mem().spot_of(space, address, range.large) {
+                stale |= self.mem().take_back_page(spot, address);
+            }
+        }
+        if stale {
+            self.tlb().shoot_space(space);
+        }
+    }
+
+    /// Pages go now, and what else the message carries: in one, or in two halves.
+    pub fn give_pages(self, me: Me<'k>, receiver: Ref<'k, Task>, info: MsgInfo) -> Result<()> {
+        if !self.space_of(me.task)?.get().is_alone(self.id()) {
+            self.lend_pages(me)?;
+        }
+        let mut passed = self.pass_load(me.task, receiver, info);
+        if is_early(&passed) {
+            // Another space has a page, too, and CPUs may remember what it was there: that can be waited for.
+            self.lend_pages(me)?;
+            passed = self.pass_load(me.task, receiver, info);
+        }
+        passed?;
+        me.hot.lends.set(false);
+        Ok(())
+    }
+
+    // --- between spaces ----------------------------------------------------------------------------
+
+    /// [`abi::Op::PageTransfer`].
+    pub fn page_transfer(self, me: Me<'k>, args: &Args) -> Result<Answer> {
+        let from = self.caps().find::<VSpace>(me, Target(args.a0).cap(), Rights::MAP)?.object;
+        let range = PageRange::from_words([args.a2, args.a4]);
+        let to = self.caps().find::<VSpace>(me, Target(args.a1).cap(), Rights::MAP).inspect_err(|_| {
+            // It may have gone while this waited, with the pages lent.
+            let lent = range.filter(|range| check_user_range(range.address, range.bytes(), 1).is_ok());
+            lent.iter().for_each(|range| self.take_range_back(from, range));
+        });
+        let to = to?.object;
+        let range = range.ok_or(Refusal::argument(2))?;
+        let PageRange { address: source, count, large, mode } = range;
+        let target = args.a3;
+        check_user_range(source, range.bytes(), range.page_size())?;
+        check_user_range(target, range.bytes(), range.page_size())?;
+        let row = Row { from, to, source, target, count, large, mode };
+        let in_two = || {
+            let lent = self
+                .mem()
+                .lend_row(row)
+                .and_then(|stamp| stamp.map_or(Ok(()), |stamp| self.tlb().wait_over(me, stamp)));
+            lent.and_then(|()| self.mem().hand_over(&[row]))
+        };
+        let at_once = if from.get().is_alone(self.id()) { Some(self.mem().hand_over(&[row])) } else { None };
+        // As of a message, what may be remembered elsewhere is waited for.
+        let gone = at_once.filter(|gone| !is_early(gone)).unwrap_or_else(in_two);
+        if let Err(Refusal::Error { .. }) = gone {
+            self.take_range_back(from, &range);
+        }
+        gone.map(|()| Answer::DONE)
+    }
+}
+
+/// Whether pages could not go yet.
+pub fn is_early<T>(outcome: &Result<T>) -> bool {
+    matches!(outcome, Err(Refusal::More))
+}

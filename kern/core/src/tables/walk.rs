@@ -1,0 +1,272 @@
+//! Finding and writing entries of page tables. All under the lock of the VSpace.
+//!
+//! A VSpace's tables are one array, so an entry that leads to a table names it by where it is: no address is ever
+//! followed that is not one of the VSpace's own tables.
+
+use abi::Error;
+use kern_base::frames::{FrameInfo, LockedFrame};
+use kern_base::header::FLAG_DYING;
+use kern_base::machine::{Access, Machine};
+use kern_base::memory::VSpace;
+use kern_base::objects::header_of;
+use kern_base::paging::{ENTRIES, Entry, EntryName, LEVELS, Links, Pte, TableNote, index_of};
+use kern_base::phys::{Phys, PhysPage};
+use smp::door::Ref;
+use smp::sync::Ordering::Relaxed;
+
+use crate::rooms::Tables;
+use crate::{Me, Refusal, Result};
+
+/// The last page table that was used: its number, and above these bits which 2 MiB it is for.
+const LEAF_BITS: u32 = 16;
+const LEAF_MASK: u64 = (1 << LEAF_BITS) - 1;
+
+/// An entry of a page table.
+#[derive(Clone, Copy)]
+pub struct Spot<'k> {
+    pub vspace: Ref<'k, VSpace>,
+    entry: &'k Entry,
+    /// Among the VSpace's entries.
+    pub index: usize,
+    pub level: u32,
+}
+
+impl<'k> Spot<'k> {
+    #[inline(always)]
+    pub fn load(self) -> Pte {
+        self.entry.load()
+    }
+
+    #[inline(always)]
+    pub fn store(self, entry: Pte) {
+        self.entry.store(entry);
+    }
+
+    /// Changes what a page allows; the hardware's bits stay.
+    pub fn allow(self, access: Access) {
+        self.entry.update(|entry| entry.allowing(access));
+    }
+
+    /// The entry, whose accessed bit is not set any more.
+    pub fn take_accessed(self) -> Pte {
+        self.entry.take_accessed()
+    }
+
+    /// Entries of its table from this one on.
+    #[inline(always)]
+    pub fn left_in_table(self) -> usize {
+        ENTRIES - self.index % ENTRIES
+    }
+
+    /// Each of some entries, which begin with this one ([`Tables::row_from`]).
+    #[inline(always)]
+    pub fn each_of(self, entries: &'k [Entry]) -> impl Iterator<Item = Spot<'k>> {
+        entries.iter().enumerate().map(move |(at, entry)| Spot { entry, index: self.index + at, ..self })
+    }
+
+    /// Each of some entries, which begin with this one, with what goes with it.
+    #[inline(always)]
+    pub fn each_with<T>(
+        self,
+        entries: impl Iterator<Item = (&'k Entry, T)>,
+    ) -> impl Iterator<Item = (Spot<'k>, T)> {
+        let entries = entries.enumerate();
+        entries.map(move |(at, (entry, with))| (Spot { entry, index: self.index + at, ..self }, with))
+    }
+
+    #[inline(always)]
+    pub fn name(self) -> EntryName {
+        self.vspace.get().name_of(self.index)
+    }
+}
+
+impl<'k, M: Machine> Tables<'k, M> {
+    /// The entry for an address, if it is in the page table that was used last: pages come in rows.
+    #[inline(always)]
+    pub fn spot_at_hand(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
+        let last = vspace.get().last_leaf.load(Relaxed);
+        if last >> LEAF_BITS != address >> abi::LARGE_PAGE_LOG2 {
+            return None;
+        }
+        let table = (last & LEAF_MASK) as usize * ENTRIES;
+        self.spot_at(vspace, table + index_of(address, 1), 1)
+    }
+
+    /// Where a table of a level has the entry for an address; `None` where there is no such table.
+    pub fn spot<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<Spot<'k>> {
+        let table = self.walk::<LEVEL>(vspace, address)?;
+        self.spot_in::<LEVEL>(vspace, table, address)
+    }
+
+    /// The entry for an address in the table of its level that begins with the entry `table`.
+    #[inline(always)]
+    fn spot_in<const LEVEL: u32>(
+        self,
+        vspace: Ref<'k, VSpace>,
+        table: usize,
+        address: u64,
+    ) -> Option<Spot<'k>> {
+        if LEVEL == 1 {
+            let region = address >> abi::LARGE_PAGE_LOG2;
+            vspace.get().last_leaf.store(region << LEAF_BITS | (table / ENTRIES) as u64, Relaxed);
+        }
+        self.spot_at(vspace, table + index_of(address, LEVEL), LEVEL)
+    }
+
+    /// The index of the first entry of the table of a level for an address.
+    fn walk<const LEVEL: u32>(self, vspace: Ref<'k, VSpace>, address: u64) -> Option<usize> {
+        let space = vspace.get();
+        let mut table = 0;
+        let mut level = LEVELS;
+        while level > LEVEL {
+            let entry = space.entries.get(self.pin(), table + index_of(address, level))?.get().load();
+            if !entry.is_present() || entry.is_page(level) {
+                return None;
+            }
+            table = space.index_at(entry.at().0);
+            level -= 1;
+        }
+        Some(table)
+    }
+
+    #[inline(always)]
+    fn spot_at(self, vspace: Ref<'k, VSpace>, index: usize, level: u32) -> Option<Spot<'k>> {
+        Some(Spot { vspace, entry: vspace.get().entries.get(self.pin(), index)?.get(), index, level })
+    }
+
+    /// The entry some places behind, which is of the same table.
+    #[inline(always)]
+    pub fn spot_behind(self, spot: Spot<'k>, places: usize) -> Option<Spot<'k>> {
+        self.spot_at(spot.vspace, spot.index + places, spot.level)
+    }
+
+    /// Up to `count` entries from one on, of the same table.
+    #[inline(always)]
+    pub fn row_from(self, spot: Spot<'k>, count: usize) -> &'k [Entry] {
+        let count = count.min(spot.left_in_table());
+        spot.vspace.get().entries.row(self.pin(), spot.index, count).unwrap_or(&[])
+    }
+
+    /// As [`Tables::spot`]; makes the tables that are missing.
+    #[cold]
+    pub fn grow<const LEVEL: u32>(
+        self,
+        me: Option<Me<'k>>,
+        vspace: Ref<'k, VSpace>,
+        address: u64,
+    ) -> Result<Spot<'k>> {
+        let mut table = 0;
+        for level in (LEVEL + 1..=LEVELS).rev() {
+            let index = table + index_of(address, level);
+            let spot = self.spot_at(vspace, index, level).ok_or(Error::NoTables)?;
+            if let Some(stamp) = spot.load().shootdown().filter(|stamp| !self.tlb().is_over(*stamp)) {
+                return Err(self.tlb().wait_free(me, stamp));
+            }
+            if spot.load().has_page(level) {
+                // A large page stands here, or is in transit and may come back.
+                return Err(Refusal::new(Error::Mapped, address));
+            }
+            if !spot.load().is_present() {
+                let table = self.take_table(vspace, level - 1, address).ok_or(Error::NoTables)?;
+                spot.store(Pte::table(table));
+            }
+            table = vspace.get().index_at(spot.load().at().0);
+        }
+        self.spot_in::<LEVEL>(vspace, table, address).ok_or(Error::NoTables.into())
+    }
+
+    /// A table that is not in use yet becomes one of a level, for the addresses around one.
+    fn take_table(self, vspace: Ref<'k, VSpace>, level: u32, address: u64) -> Option<PhysPage> {
+        let number = vspace.get().used.load(Relaxed);
+        let table = vspace.get().table(number as usize)?;
+        self.k.frames.get(self.pin(), table.at())?.get().give(
+            self.cpu,
+            vspace,
+            TableNote::new(level, address).raw(),
+        );
+        vspace.get().used.store(number + 1, Relaxed);
+        Some(table)
+    }
+
+    /// What is noted of the table at a physical address, and whose it is; `None` where none is in use.
+    fn table_at(self, at: Phys) -> Option<(Ref<'k, VSpace>, TableNote)> {
+        let info = self.k.frames.get(self.pin(), at)?.get();
+        Some((info.owner(self.pin()).get::<VSpace>()?, TableNote::from_raw(info.note())))
+    }
+
+    /// The entry of a name that stands in a list of mappings, which keeps its table.
+    pub fn named(self, name: EntryName) -> Option<Spot<'k>> {
+        let (vspace, note) = self.table_at(name.table())?;
+        self.spot_at(vspace, vspace.get().index_at(name.0), note.level())
+    }
+
+    #[inline(always)]
+    pub fn links(self, spot: Spot<'k>) -> &'k Links {
+        match spot.vspace.get().links.get(self.pin(), spot.index) {
+            Some(links) => links.get(),
+            None => panic!("a page table has no links"),
+        }
+    }
+
+    /// Of the table that an entry leads to, the first entry that is not free.
+    pub fn first_taken(self, vspace: Ref<'k, VSpace>, entry: Pte) -> Option<Pte> {
+        let first = vspace.get().index_at(entry.at().0);
+        let entries =
+            (first..first + ENTRIES).filter_map(|index| vspace.get().entries.get(self.pin(), index));
+        entries.map(|entry| entry.get().load()).find(|entry| !self.tlb().is_free(*entry))
+    }
+
+    /// The address that an entry is for.
+    pub fn address_of(self, spot: Spot<'k>) -> u64 {
+        self.table_at(spot.name().table()).map_or(0, |(_, note)| note.address(spot.index))
+    }
+
+    /// Shows every page that one of a VSpace's tables maps.
+    pub fn pages_of(self, vspace: Ref<'k, VSpace>, number: usize, mut show: impl FnMut(u64, Spot<'k>)) {
+        let Some((_, note)) = self.table_at(vspace.get().place_of(number)) else { return };
+        let first = number * ENTRIES;
+        for spot in (first..first + ENTRIES).filter_map(|index| self.spot_at(vspace, index, note.level())) {
+            let entry = spot.load();
+            if entry.has_page(spot.level) {
+                show(note.address(spot.index), spot);
+            }
+        }
+    }
+
+    /// Lets go of the frames that one of a dying VSpace's tables maps; then it is none any more.
+    pub fn let_go(self, vspace: Ref<'k, VSpace>, number: usize) {
+        self.pages_of(vspace, number, |_, spot| {
+            let entry = spot.load();
+            if !entry.is_plain()
+                && let Some(info) = self.k.frames.get(self.pin(), entry.at())
+            {
+                let locked = info.get().lock(self.cpu);
+                self.unlink(&locked, spot);
+                if entry.is_pooled() {
+                    self.leave_pool(info.get(), &locked, entry.pool_access());
+                } else {
+                    locked.counts.set(locked.counts.get().without(entry.access()));
+                }
+            }
+            spot.store(Pte::EMPTY);
+        });
+        if let Some(info) = self.k.frames.get(self.pin(), vspace.get().place_of(number)) {
+            info.get().lock(self.cpu).take_back();
+        }
+    }
+
+    /// Counts one pool less that has a page. With the last pool the page is its Frame's again. Where that Frame is being
+    /// deleted, the page is nobody's: whoever deletes it passes over pages that pools have, so the Frame's capability,
+    /// which may still be there, must not map the page from here on.
+    pub fn leave_pool(self, info: &FrameInfo, locked: &LockedFrame<'_>, access: Access) {
+        locked.counts.set(locked.counts.get().without(access));
+        if locked.counts.get().mapped() != 0 {
+            return;
+        }
+        locked.set_pooled(false);
+        if header_of(info.owner(self.pin())).is_some_and(|frame| frame.has_flag(FLAG_DYING)) {
+            locked.set_dying();
+            locked.take_back();
+        }
+    }
+}
